@@ -1,0 +1,49 @@
+# Everything that people and CI run. `make run` and `make test` need Python 3.11 to 3.13 and nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps
+
+.PHONY: install dev run settings test lint lock clean
+.DEFAULT_GOAL := run
+
+install: $(VENV)/installed  ## .venv from the lock, and nothing else
+
+$(VENV)/installed: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info[:2] <= (3, 13) else f"Python 3.11 to 3.13 is needed, this is {sys.version.split()[0]}: make PYTHON=python3.13 ...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) -r requirements.lock
+	@touch $@
+
+dev: $(VENV)/installed-dev
+
+$(VENV)/installed-dev: requirements-dev.lock $(VENV)/installed
+	$(PIP) -r requirements-dev.lock
+	@touch $@
+
+run: install  ## start the proxy; makes .env and config.yaml when they are missing
+	@exec $(BIN)/python -m claude_proxy serve
+
+settings: install  ## print the block for Claude Code's settings.json, with the token in it
+	@$(BIN)/python -m claude_proxy settings
+
+test: dev  ## every test; what this machine lacks is reported as skipped
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The locks hold hashes for every platform and name no index. uv is fetched for this alone.
+lock:
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip --disable-pip-version-check install --quiet uv==0.9.11
+	$(VENV)-lock/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
+		--python-version 3.11 pyproject.toml --output-file requirements.lock
+	$(VENV)-lock/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
+		--python-version 3.11 --group dev --constraint requirements.lock --output-file requirements-dev.lock
+	rm -rf $(VENV)-lock
+
+clean:
+	rm -rf $(VENV) $(VENV)-lock .pytest_cache .mypy_cache .ruff_cache

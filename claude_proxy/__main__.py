@@ -1,0 +1,6 @@
+"""``python -m claude_proxy``: see ``cli.py``."""
+
+from claude_proxy.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""The command line: prepare what is missing, check the settings, start LiteLLM with this project's callbacks in it."""
+
+import argparse
+import json
+import os
+import secrets
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from dotenv import dotenv_values, load_dotenv
+
+from claude_proxy import config
+from claude_proxy.settings import SECRET_NAMES, Settings, SettingsError
+
+ROOT = Path(__file__).resolve().parent.parent
+GENERATED = ("PROXY_STATIC_TOKEN", "LITELLM_MASTER_KEY")
+# Variables of Claude Code's or of the Anthropic SDK's that LiteLLM reads too: whoever starts the proxy from a shell that is
+# set up for Claude Code would send it in circles, or its own key to everybody's requests.
+CLIENT_VARIABLES = ("ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_CUSTOM_HEADERS", "ANTHROPIC_MODEL")
+LITELLM_ENVIRONMENT = {
+    # Or LiteLLM asks the internet for its price list three times before it starts.
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    # In its other mode LiteLLM looks for a .env of its own.
+    "LITELLM_MODE": "PRODUCTION",
+    "LITELLM_DONT_SHOW_FEEDBACK_BOX": "True",
+    "LITELLM_LOG": "ERROR",
+}
+# How long a stop waits for answers that are under way, in seconds.
+GRACEFUL_STOP = 5
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command; exit with 1 and a list of sentences when the settings are wrong."""
+    parser = argparse.ArgumentParser(prog="claude-proxy", description="One LiteLLM proxy for a team of Claude Code users.")
+    parser.add_argument("--project", type=Path, default=ROOT, help="the folder with .env and config.yaml")
+    parser.add_argument(
+        "--data", type=Path, help="a writable folder for what is generated when the project's is not to be written"
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("serve", help="prepare what is missing and start the proxy")
+    commands.add_parser("settings", help="print the block for Claude Code's settings.json, with the token in it")
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "serve":
+            serve(options.project, options.data)
+        else:
+            load_environment(options.project, options.data)
+            print(settings_block(Settings.parse(os.environ), show_token=True))  # noqa: T201 - what the command is for
+    except (SettingsError, config.ConfigError) as error:
+        print("\n".join(["The proxy does not start:", *(f"- {mistake}" for mistake in error.mistakes)]), file=sys.stderr)  # noqa: T201
+        sys.exit(1)
+
+
+def serve(project: Path, data: Path | None) -> None:
+    """Start the proxy and stay until it is stopped."""
+    written = prepare(project, data)
+    load_environment(project, data)
+    path = config_path(project)
+    loaded = config.load(path)
+    read_secret_files(os.environ, config.variables(loaded))
+    settings = Settings.parse(os.environ)
+    for name in CLIENT_VARIABLES:
+        os.environ.pop(name, None)
+    for name, value in LITELLM_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if settings.master_key is None:
+        os.environ["LITELLM_MASTER_KEY"] = generated_token()
+    os.environ["CONFIG_FILE_PATH"] = str(path)
+    sys.path.insert(0, str(ROOT))
+    announce(settings, written, loaded, sys.stdout)
+
+    import uvicorn  # noqa: PLC0415 - late: a mistake in the settings is told before it
+
+    uvicorn.run(
+        "litellm.proxy.proxy_server:app",
+        host=settings.host,
+        port=settings.port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACEFUL_STOP,
+    )
+
+
+def prepare(project: Path, data: Path | None) -> list[Path]:
+    """Write ``.env``, with random tokens and mode 600, and ``config.yaml`` where they are missing; return what was written.
+
+    With a ``data`` folder the project's own is not touched: the tokens go to ``data/.env``, and the example serves as config.
+    """
+    written = []
+    home = data or project
+    environment, target = project / ".env", home / ".env"
+    if not environment.exists() and not target.exists():
+        lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
+        filled = [f"{line}{generated_token()}" if line.removesuffix("=") in GENERATED else line for line in lines]
+        write_private(target, "\n".join(filled) + "\n")
+        written.append(target)
+    if data is None and not (project / "config.yaml").exists():
+        (project / "config.yaml").write_text((ROOT / "config.yaml.example").read_text(encoding="utf-8"), encoding="utf-8")
+        written.append(project / "config.yaml")
+    return written
+
+
+def config_path(project: Path) -> Path:
+    """Return the project's ``config.yaml``, or the example where there is none."""
+    path = project / "config.yaml"
+    return path if path.exists() else ROOT / "config.yaml.example"
+
+
+def load_environment(project: Path, data: Path | None) -> None:
+    """Fill the environment from ``.env``; what is set already stays. An unreadable file was given by Docker's ``env_file``."""
+    for path in (project / ".env", data / ".env" if data else None):
+        if path is not None and path.exists():
+            if os.access(path, os.R_OK):
+                load_dotenv(path)
+            return
+
+
+def read_secret_files(environ: dict[str, str] | os._Environ[str], names: set[str]) -> None:
+    """Set each provider key whose ``NAME_FILE`` names a file; the project's own secrets are read by ``Settings``."""
+    mistakes = []
+    for name in sorted(names - set(SECRET_NAMES)):
+        path = environ.get(f"{name}_FILE")
+        if path and not environ.get(name):
+            try:
+                environ[name] = Path(path).read_text(encoding="utf-8").strip()
+            except OSError as error:
+                mistakes.append(
+                    f"{name}_FILE: {path} cannot be read ({error.strerror}); it should hold the path of a readable file"
+                )
+    if mistakes:
+        raise SettingsError(tuple(mistakes))
+
+
+def generated_token() -> str:
+    """Return a new random token, in the form that LiteLLM likes for its master key."""
+    return f"sk-{secrets.token_hex(32)}"
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, from its first moment."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def settings_block(settings: Settings, *, show_token: bool) -> str:
+    """Return the block for Claude Code's settings.json. A program that collects output gets a placeholder for the token."""
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104 - compared, not bound
+    token = "PROXY_STATIC_TOKEN-from-.env"  # noqa: S105 - a placeholder
+    if settings.static_token is None:
+        token = "none-is-needed"  # noqa: S105 - a placeholder
+    elif show_token:
+        token = settings.static_token.reveal()
+    environment = {
+        "ANTHROPIC_BASE_URL": f"http://{host}:{settings.port}",
+        "ANTHROPIC_AUTH_TOKEN": token,
+        "ANTHROPIC_MODEL": "claude-demo",
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+    }
+    return json.dumps({"env": environment}, indent=2)
+
+
+def announce(settings: Settings, written: Sequence[Path], loaded: Mapping[str, object], out: TextIO) -> None:
+    """Say what was made, what is open and what to paste. The token itself is shown to a person's terminal only."""
+    lines = [f"Wrote {path}." for path in written]
+    if settings.static_token is None:
+        lines.append(
+            "WARNING: PROXY_STATIC_TOKEN is not set: everybody who reaches this port can use the proxy and its credentials."
+        )
+    if settings.claude_base.startswith("http://"):
+        lines.append(f"WARNING: ANTHROPIC_API_BASE is {settings.claude_base}: Claude credentials go there unencrypted.")
+    count = len(settings.credentials)
+    lines.append(f"Claude credentials in the pool: {count} ({settings.mode.value}).")
+    for name, unset in config.unset_variables(loaded, os.environ).items():
+        lines.append(f"Model {name} is not ready: {', '.join(unset)} not set.")
+    person = out.isatty()
+    lines.append("For Claude Code's settings.json (~/.claude/settings.json):")
+    lines.append(settings_block(settings, show_token=person))
+    if not person and settings.static_token:
+        lines.append(
+            "The token is not written into logs: `claude-proxy settings` (or `make settings`) prints this block with it."
+        )
+    print("\n".join(lines), file=out, flush=True)
+
+
+def known_values(path: Path) -> dict[str, str]:
+    """Return what a ``.env`` holds, without touching the environment."""
+    return {name: value or "" for name, value in dotenv_values(path).items()}

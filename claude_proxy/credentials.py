@@ -1,0 +1,117 @@
+"""What a credential is: a secret that hides itself, under a label that may be shown. No I/O, no policy."""
+
+import hmac
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Secret:
+    """A value that cannot be printed, logged or pickled by accident; ``reveal`` is the one way to it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def matches(self, other: "Secret") -> bool:
+        """Compare in constant time."""
+        return hmac.compare_digest(self._value.encode(), other.reveal().encode())
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    __str__ = __repr__
+
+    def __reduce__(self) -> str:
+        raise TypeError("a secret is not pickled")
+
+
+class Kind(Enum):
+    """How Anthropic bills a credential, and so which header carries it."""
+
+    OAUTH = "oauth"
+    API_KEY = "api_key"
+
+
+# Prefixes that Anthropic gives its credentials. Every one of them starts with CLAUDE_PREFIX.
+CLAUDE_PREFIX = "sk-ant-"
+OAUTH_PREFIX = "sk-ant-oat"
+API_KEY_PREFIX = "sk-ant-api"
+
+
+def is_claude_credential(value: str) -> bool:
+    """Whether a header's value (without its ``Bearer``) is something that only Anthropic may see."""
+    return value.strip().startswith(CLAUDE_PREFIX)
+
+
+@dataclass(frozen=True)
+class Credential:
+    """A Claude credential of the pool, of a deployment or of a client. Only ``label`` may be shown."""
+
+    label: str
+    kind: Kind
+    secret: Secret
+
+    def header(self) -> tuple[str, str]:
+        """Return the one header that carries this credential to Anthropic."""
+        if self.kind is Kind.OAUTH:
+            return "authorization", f"Bearer {self.secret.reveal()}"
+        return "x-api-key", self.secret.reveal()
+
+    @classmethod
+    def of(cls, label: str, value: str) -> "Credential":
+        """Tell the kind of a deployment's key by its prefix; what is not an OAuth token counts as an API key."""
+        kind = Kind.OAUTH if value.startswith(OAUTH_PREFIX) else Kind.API_KEY
+        return cls(label, kind, Secret(value))
+
+
+class MalformedCredentials(ValueError):
+    """A list of credentials that cannot be used; the message says which entry and why, never its value."""
+
+
+_LABEL = re.compile(r"(?P<label>[A-Za-z0-9][A-Za-z0-9_.@-]{0,63})=(?P<value>.+)")
+_WRONG_PREFIX = {Kind.OAUTH: API_KEY_PREFIX, Kind.API_KEY: OAUTH_PREFIX}
+_MEANT = {
+    Kind.OAUTH: "an API key: it belongs into CLAUDE_API_KEYS",
+    Kind.API_KEY: "an OAuth token: it belongs into CLAUDE_OAUTH_TOKENS",
+}
+
+
+def parse_credentials(text: str, kind: Kind) -> tuple[Credential, ...]:
+    """Read ``[label=]value`` entries, separated by commas or white space.
+
+    Empty entries and repeated values are passed over; an entry without a label is named after its kind and place.
+    Raises ``MalformedCredentials`` for a value of the other kind, a value no HTTP header can carry, or a label used twice.
+    """
+    entries = [entry for entry in re.split(r"[,\s]+", re.sub(r"\s*=\s*", "=", text)) if entry]
+    found: list[Credential] = []
+    for place, entry in enumerate(entries, start=1):
+        match = None if entry.startswith(CLAUDE_PREFIX) else _LABEL.fullmatch(entry)
+        value = match["value"] if match else entry
+        label = match["label"] if match else f"{kind.value.replace('_', '-')}-{place}"
+        if value.startswith(_WRONG_PREFIX[kind]):
+            raise MalformedCredentials(f"entry {place} is {_MEANT[kind]}")
+        if not value.isascii() or not value.isprintable():
+            raise MalformedCredentials(f"entry {place} holds a character that no HTTP header can carry")
+        secret = Secret(value)
+        if any(secret.matches(other.secret) for other in found):
+            continue
+        if any(label == other.label for other in found):
+            raise MalformedCredentials(f"entry {place} has the label {label!r}, which an earlier entry has already")
+        found.append(Credential(label, kind, secret))
+    return tuple(found)
+
+
+def same_label(credentials: Iterable[Credential]) -> str | None:
+    """Return a label that more than one of the credentials has, if there is one."""
+    seen: set[str] = set()
+    for credential in credentials:
+        if credential.label in seen:
+            return credential.label
+        seen.add(credential.label)
+    return None

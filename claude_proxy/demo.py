@@ -1,0 +1,58 @@
+"""The answer of the models ``demo`` and ``claude-demo``: made inside the process, in Anthropic's format, for no key at all."""
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import httpx
+
+
+def text(models: Sequence[str], missing: Mapping[str, Sequence[str]], pool_size: int) -> str:
+    """Say that the proxy works and which keys are missing."""
+    lines = ["The proxy works: this answer was made inside it, and no model was asked.", ""]
+    if pool_size:
+        lines.append(f"Claude: {pool_size} credential{'s' if pool_size > 1 else ''} in the pool.")
+    else:
+        lines.append(
+            "Claude: no credential in the pool. Set CLAUDE_OAUTH_TOKENS or CLAUDE_API_KEYS in .env, or let clients use their own."
+        )
+    lines += [f"{model}: not ready, set {' and '.join(missing[model])} in .env" for model in models if model in missing]
+    ready = [model for model in models if model not in missing]
+    lines.append(f"No key is missing for: {', '.join(ready)}." if ready else "No model is ready.")
+    return "\n".join(lines)
+
+
+def respond(request: httpx.Request, answer: str) -> httpx.Response:
+    """Answer a Messages request, streaming when it asks for that. Tools are not used."""
+    body: dict[str, Any] = json.loads(request.content)
+    usage = {"input_tokens": max(1, len(request.content) // 4), "output_tokens": max(1, len(answer) // 4)}
+    message = {
+        "id": f"msg_demo_{uuid.uuid4().hex}",
+        "type": "message",
+        "role": "assistant",
+        "model": body.get("model", "demo"),
+        "content": [{"type": "text", "text": answer}],
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "usage": usage,
+    }
+    if not body.get("stream"):
+        return httpx.Response(200, json=message)
+    return httpx.Response(200, headers={"content-type": "text/event-stream"}, content=_events(message, answer))
+
+
+def _events(message: dict[str, Any], answer: str) -> bytes:
+    started = message | {"content": [], "stop_reason": None, "usage": message["usage"] | {"output_tokens": 0}}
+    events: list[dict[str, Any]] = [
+        {"type": "message_start", "message": started},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        *(
+            {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": line}}
+            for line in answer.splitlines(keepends=True)
+        ),
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}, "usage": message["usage"]},
+        {"type": "message_stop"},
+    ]
+    return b"".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events)

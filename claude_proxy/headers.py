@@ -1,0 +1,162 @@
+"""The header policy: what a client said to the proxy, what LiteLLM may see, what Claude gets. Lists in, lists out.
+
+1. A Claude credential of the client's is taken out before LiteLLM sees the request, on every route, so nothing that
+   LiteLLM does with a header can carry it to another provider. Only ``rotation.py`` puts it back, after its host check.
+2. LiteLLM sees an allow-list. Its own ``x-litellm-*`` switches are not on it.
+3. Claude gets every end-to-end header in the client's own words, without those that are meant for the proxy.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from claude_proxy.credentials import Credential, Kind, Secret, is_claude_credential
+
+Headers = Sequence[tuple[str, str]]
+
+PROXY_TOKEN = "x-litellm-api-key"  # noqa: S105 - a header's name
+TOKEN_MODE = "x-claude-token-mode"  # noqa: S105 - a header's name
+SESSION = "x-claude-code-session-id"
+# Headers that may carry a credential, in the order in which the proxy token is looked for.
+TOKEN_HEADERS = (PROXY_TOKEN, "authorization", "x-api-key", "api-key", "x-goog-api-key", "ocp-apim-subscription-key")
+# The header that a client's own credential came in is the one it goes on in.
+CLIENT_CREDENTIAL_KINDS = {"authorization": Kind.OAUTH, "x-api-key": Kind.API_KEY}
+# Many guides put several headers into one value with commas; Claude Code splits at newlines only and sends them as one.
+_SECOND_HEADER = re.compile(r"\s*,\s*(?=x-[a-z0-9-]+\s*:)", re.IGNORECASE)
+OAUTH_BETA = "oauth-2025-04-20"
+
+FOR_LITELLM = frozenset(
+    {"host", "user-agent", "accept", "content-type", "anthropic-version", "anthropic-beta", SESSION, PROXY_TOKEN}
+)
+# RFC 9110 section 7.6.1, and what describes the client's own connection to the proxy.
+HOP_BY_HOP = frozenset(
+    {
+        "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
+        "transfer-encoding", "upgrade", "expect", "host", "content-length", "accept-encoding", "cookie", "forwarded", "via",
+        "x-real-ip",
+    }
+)  # fmt: skip
+NOT_FOR_CLAUDE = HOP_BY_HOP | frozenset({*TOKEN_HEADERS, TOKEN_MODE})
+NOT_FOR_CLAUDE_PREFIXES = ("x-litellm-", "x-forwarded-")
+
+
+@dataclass(frozen=True)
+class Client:
+    """What a request's headers say: the tokens for the proxy, the client's own Claude credential, and its wishes."""
+
+    tokens: tuple[Secret, ...]
+    credential: Credential | None
+    mode: str | None
+    session: str | None
+
+
+def read(headers: Iterable[tuple[str, str]]) -> Client:
+    """Understand a request's headers. Names are compared without case; a repeated header counts once, by its first value."""
+    meant = meant_headers(headers)
+    tokens: list[Secret] = []
+    credential: Credential | None = None
+    for name in TOKEN_HEADERS:
+        value = _without_bearer(meant.get(name, ""))
+        if not value:
+            continue
+        if not is_claude_credential(value):
+            tokens.append(Secret(value))
+        elif credential is None and name in CLIENT_CREDENTIAL_KINDS:
+            credential = Credential("client", CLIENT_CREDENTIAL_KINDS[name], Secret(value))
+    mode = meant.get(TOKEN_MODE, "").strip().lower()
+    return Client(tuple(tokens), credential, mode or None, meant.get(SESSION, "").strip() or None)
+
+
+def meant_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the headers that the client meant, by lower-case name: several in one value, comma between, come apart."""
+    meant: dict[str, str] = {}
+    implied: dict[str, str] = {}
+    for raw_name, raw_value in headers:
+        name = raw_name.lower()
+        value, *more = _SECOND_HEADER.split(raw_value) if name in (PROXY_TOKEN, TOKEN_MODE) else [raw_value]
+        meant.setdefault(name, value.strip())
+        for part in more:
+            second, _, text = part.partition(":")
+            implied.setdefault(second.strip().lower(), text.strip())
+    return implied | meant
+
+
+def for_litellm(headers: Headers, token: Secret | None) -> list[tuple[str, str]]:
+    """Return what LiteLLM may see of a client's headers: the allow-list without the OAuth beta, and the one proxy token."""
+    kept: list[tuple[str, str]] = []
+    for name, value in headers:
+        lower = name.lower()
+        if lower == "anthropic-beta":
+            betas = ",".join(beta for beta in _betas(value) if beta != OAUTH_BETA)
+            if betas:
+                kept.append((lower, betas))
+        elif lower in FOR_LITELLM and lower != PROXY_TOKEN:
+            kept.append((lower, value))
+    if token:
+        kept.append((PROXY_TOKEN, token.reveal()))
+    return kept
+
+
+def for_claude(headers: Headers, credential: Credential) -> list[tuple[str, str]]:
+    """Return what goes to Claude: the client's end-to-end headers in its own words, and the one credential.
+
+    ``anthropic-beta`` is verbatim; an OAuth token needs one capability in it, which is added at the end when it is missing.
+    """
+    dropped = NOT_FOR_CLAUDE | _named_by_connection(headers)
+    kept = [
+        (name, value)
+        for name, value in headers
+        if name.lower() not in dropped and not name.lower().startswith(NOT_FOR_CLAUDE_PREFIXES)
+    ]
+    name, value = credential.header()
+    kept.append((name, value))
+    if name == "authorization":
+        return _with_oauth_beta(kept)
+    return kept
+
+
+def session_of(client: Client, body: Mapping[str, object]) -> str | None:
+    """Return the session a request belongs to: the header, else the id inside ``metadata.user_id``; None without either.
+
+    ``metadata.user_id`` is a JSON object in a string (Claude Code 2.1.197); anything else there is no session.
+    """
+    if client.session:
+        return client.session
+    metadata = body.get("metadata")
+    user_id = metadata.get("user_id") if isinstance(metadata, dict) else None
+    if not isinstance(user_id, str):
+        return None
+    try:
+        named = json.loads(user_id)
+    except ValueError:
+        return None
+    session = named.get("session_id") if isinstance(named, dict) else None
+    return session if isinstance(session, str) and session else None
+
+
+def _without_bearer(value: str) -> str:
+    scheme, _, rest = value.strip().partition(" ")
+    return rest.strip() if scheme.lower() == "bearer" else value.strip()
+
+
+def _betas(value: str) -> list[str]:
+    return [beta.strip() for beta in value.split(",") if beta.strip()]
+
+
+def _with_oauth_beta(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    values = [value for name, value in headers if name.lower() == "anthropic-beta"]
+    if any(OAUTH_BETA in _betas(value) for value in values):
+        return headers
+    if not values:
+        return [*headers, ("anthropic-beta", OAUTH_BETA)]
+    extended = list(headers)
+    place = max(index for index, (name, _) in enumerate(headers) if name.lower() == "anthropic-beta")
+    extended[place] = (headers[place][0], f"{headers[place][1]},{OAUTH_BETA}")
+    return extended
+
+
+def _named_by_connection(headers: Headers) -> frozenset[str]:
+    return frozenset(
+        word.strip().lower() for name, value in headers if name.lower() == "connection" for word in value.split(",")
+    )

@@ -1,0 +1,101 @@
+"""Requests and whole responses in the Anthropic Messages format: what LiteLLM may see of a body, and thinking blocks.
+
+Values in, values out. Nothing is modified in place; where there is nothing to change, the very same object comes back.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+Body = Mapping[str, Any]
+Messages = list[dict[str, Any]]
+
+# The fields of the Messages API that LiteLLM may act on. Everything else in a client's body would reach LiteLLM's own
+# switches (api_key, api_base, fallbacks, extra_headers, mock_response, guardrails, tags, ...), so it is an allow-list.
+# Claude gets the client's whole body all the same: rotation.py sends that, not what LiteLLM made of it.
+FOR_LITELLM = frozenset(
+    {
+        "model", "messages", "system", "tools", "tool_choice", "max_tokens", "temperature", "top_p", "top_k", "stop_sequences",
+        "stream", "thinking", "output_config", "context_management",
+    }
+)  # fmt: skip
+THINKING_TYPES = frozenset({"thinking", "redacted_thinking"})
+# Parameters about thinking, which no other provider is sent unless its deployment in config.yaml asks for it.
+THINKING_PARAMETERS = ("thinking", "output_config", "context_management")
+
+
+def for_litellm(body: Body) -> dict[str, Any]:
+    """Return the part of a client's body that LiteLLM may see; of ``metadata`` only ``user_id``, of tools no gateway ones."""
+    seen = {name: value for name, value in body.items() if name in FOR_LITELLM}
+    metadata = body.get("metadata")
+    if isinstance(metadata, dict) and isinstance(metadata.get("user_id"), str):
+        seen["metadata"] = {"user_id": metadata["user_id"]}
+    if isinstance(seen.get("tools"), list):
+        # LiteLLM runs tools of type "mcp" by itself, against any server that the client names.
+        seen["tools"] = [tool for tool in seen["tools"] if not (isinstance(tool, dict) and tool.get("type") == "mcp")]
+    return seen
+
+
+def without_thinking(messages: Messages) -> Messages:
+    """Take all thinking out of a history, for a provider that is not Anthropic. A turn of only thinking goes as a whole."""
+    return _filtered(messages, lambda block: block.get("type") in THINKING_TYPES)
+
+
+def without_foreign_thinking(messages: Messages) -> Messages:
+    """Take out the thinking that Claude did not make: it has no signature, and Claude answers 400 to it.
+
+    Signed blocks stay as they are, empty text included, and so does ``redacted_thinking``: Claude needs them inside a
+    tool loop and for the cached prefix.
+    """
+    return _filtered(messages, lambda block: block.get("type") == "thinking" and not block.get("signature"))
+
+
+def repaired(body: Body) -> dict[str, Any] | None:
+    """Return the body for the second try after Claude refused its thinking blocks; None when it has none to take out.
+
+    Without its blocks a tool loop may not ask for thinking either, and ``clear_thinking_*`` edits need thinking.
+    """
+    messages = body.get("messages")
+    if not isinstance(messages, list):
+        return None
+    plain = without_thinking(messages)
+    if plain is messages:
+        return None
+    mended = {name: value for name, value in body.items() if name != "thinking"} | {"messages": plain}
+    management = body.get("context_management")
+    if isinstance(management, dict) and isinstance(management.get("edits"), list):
+        edits = [edit for edit in management["edits"] if not _clears_thinking(edit)]
+        mended["context_management"] = management | {"edits": edits}
+        if not edits:
+            del mended["context_management"]
+    return mended
+
+
+def response_without_thinking(response: dict[str, Any]) -> dict[str, Any]:
+    """Take the thinking blocks out of a whole response. One of only thinking stays a message, with no content."""
+    content = response.get("content")
+    if not isinstance(content, list):
+        return response
+    kept = [block for block in content if not (isinstance(block, dict) and block.get("type") in THINKING_TYPES)]
+    return response if len(kept) == len(content) else response | {"content": kept}
+
+
+def _filtered(messages: Messages, unwanted: Any) -> Messages:
+    kept: Messages = []
+    changed = False
+    for message in messages:
+        content = message.get("content") if isinstance(message, dict) else None
+        if not isinstance(content, list) or message.get("role") != "assistant":
+            kept.append(message)
+            continue
+        blocks = [block for block in content if not (isinstance(block, dict) and unwanted(block))]
+        if len(blocks) == len(content):
+            kept.append(message)
+            continue
+        changed = True
+        if blocks:
+            kept.append(message | {"content": blocks})
+    return kept if changed else messages
+
+
+def _clears_thinking(edit: object) -> bool:
+    return isinstance(edit, dict) and str(edit.get("type", "")).startswith("clear_thinking")

@@ -1,0 +1,169 @@
+"""The ``httpx.Auth`` flow: put a credential on a request to Claude, look at the answer, go on with the next one.
+
+The flow sees the headers of every answer before one byte reaches the client, streaming or not. It is the only place
+that puts a Claude credential on a request, and it does so only after a look at the parsed host of that request.
+"""
+
+import json
+import logging
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, Protocol
+
+import httpx
+
+from claude_proxy import headers as header_policy
+from claude_proxy.credentials import Credential
+from claude_proxy.exchange import Exchange
+from claude_proxy.messages import repaired, without_foreign_thinking
+from claude_proxy.pool import Pool
+from claude_proxy.targets import Hosts
+from claude_proxy.verdicts import UNIFIED, Answer, Judge, Then, Verdict, judge
+
+logger = logging.getLogger(__name__)
+
+# Of an error's body so much is looked at.
+MAX_ERROR_BYTES = 16 * 1024
+# What httpx can undo without further libraries; the client's own list describes its connection to the proxy.
+ACCEPT_ENCODING = "gzip, deflate"
+
+
+class EgressRefused(Exception):
+    """A request with a Claude credential would have gone to a host that is not Anthropic's."""
+
+
+class Source(Protocol):
+    """Where a request's credentials come from: the pool, or one that is the client's or the deployment's own."""
+
+    def choose(self, tried: frozenset[str]) -> Credential | None: ...
+
+    def note(self, credential: Credential, verdict: Verdict) -> None: ...
+
+    pooled: bool
+
+
+class PoolSource:
+    """The pool's credentials, for one session."""
+
+    pooled = True
+
+    def __init__(self, pool: Pool, session: str | None) -> None:
+        self._pool = pool
+        self._session = session
+
+    def choose(self, tried: frozenset[str]) -> Credential | None:
+        return self._pool.choose(self._session, tried)
+
+    def note(self, credential: Credential, verdict: Verdict) -> None:
+        self._pool.note(credential, verdict)
+
+
+class SingleSource:
+    """One credential, asked once: passthrough, and the key that a deployment has in config.yaml."""
+
+    pooled = False
+
+    def __init__(self, credential: Credential) -> None:
+        self._credential = credential
+
+    def choose(self, tried: frozenset[str]) -> Credential | None:
+        return None if self._credential.label in tried else self._credential
+
+    def note(self, credential: Credential, verdict: Verdict) -> None:
+        """One credential has no state: it is its owner's."""
+
+
+class Rotation(httpx.Auth):
+    """The flow of one attempt. After it, ``verdict`` says how the last answer was taken."""
+
+    def __init__(
+        self, source: Source, hosts: Hosts, exchange: Exchange, *, cooldown: float, clock: Callable[[], float]
+    ) -> None:
+        self._source = source
+        self._hosts = hosts
+        self._exchange = exchange
+        self._cooldown = cooldown
+        self._clock = clock
+        self.pooled = source.pooled
+        self.verdict: Verdict | None = None
+
+    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        if not self._hosts.is_claude(str(request.url)):
+            raise EgressRefused(f"{request.url.host} is not Anthropic's host")
+        tried: frozenset[str] = frozenset()
+        credential = self._source.choose(tried)
+        mended = False
+        while credential is not None:
+            tried |= {credential.label}
+            self._exchange.labels.append(credential.label)
+            _set_headers(request, self._exchange, credential)
+            response = yield request
+            verdict = judge(await _answer(response), Judge(self._clock(), self._cooldown))
+            self.verdict = verdict
+            self._source.note(credential, verdict)
+            _report(credential, verdict, response, pooled=self.pooled)
+            if verdict.then is Then.REPAIR and not mended and (mend := _repair(request)):
+                mended = True
+                request = mend
+                tried -= {credential.label}
+                continue
+            if verdict.then is not Then.NEXT:
+                return
+            credential = self._source.choose(tried)
+
+
+def outgoing(request: httpx.Request, exchange: Exchange, model: str) -> httpx.Request:
+    """Build the request that Claude gets: what the client sent, with the deployment's model, not what LiteLLM made of it.
+
+    The body keeps its bytes when the model's name and the thinking blocks can stay; else its values and their order.
+    """
+    body: dict[str, Any] = dict(exchange.body)
+    content = exchange.raw_body
+    messages = body.get("messages")
+    mended = without_foreign_thinking(messages) if isinstance(messages, list) else messages
+    if body.get("model") != model or mended is not messages:
+        body = body | {"model": model} | ({"messages": mended} if mended is not messages else {})
+        content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    url = request.url.copy_with(query=exchange.query.encode()) if exchange.query else request.url
+    return httpx.Request(request.method, url, content=content, extensions=request.extensions)
+
+
+def _set_headers(request: httpx.Request, exchange: Exchange, credential: Credential) -> None:
+    """Replace all headers: Claude gets the client's, the credential, and what belongs to this connection."""
+    own = [("host", request.headers["host"]), ("content-length", request.headers["content-length"])]
+    request.headers = httpx.Headers(
+        [*own, *header_policy.for_claude(exchange.headers, credential), ("accept-encoding", ACCEPT_ENCODING)]
+    )
+
+
+def _repair(request: httpx.Request) -> httpx.Request | None:
+    """Return the request without any thinking blocks; None when there is none in it."""
+    body = repaired(json.loads(request.content))
+    if body is None:
+        return None
+    content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    headers = [(name, value) for name, value in request.headers.multi_items() if name.lower() != "content-length"]
+    return httpx.Request(request.method, request.url, headers=headers, content=content, extensions=request.extensions)
+
+
+async def _answer(response: httpx.Response) -> Answer:
+    body = b""
+    if response.is_error:
+        body = (await response.aread())[:MAX_ERROR_BYTES]
+    return Answer(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)
+
+
+def _report(credential: Credential, verdict: Verdict, response: httpx.Response, *, pooled: bool) -> None:
+    """Tell the operator what somebody may want to act on, by the credential's label."""
+    if verdict.then in (Then.DONE, Then.ROUTER):
+        return
+    level = logging.WARNING if pooled and verdict.then is not Then.REPAIR else logging.INFO
+    claim = response.headers.get(f"{UNIFIED}representative-claim", "")
+    logger.log(
+        level,
+        "credential %s: %s (HTTP %d%s); %s",
+        credential.label,
+        verdict.reason,
+        response.status_code,
+        f", {claim}" if claim else "",
+        verdict.then.value,
+    )

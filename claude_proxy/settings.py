@@ -1,0 +1,193 @@
+"""The proxy's settings: read once from a mapping into one frozen value, every mistake reported together."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+from urllib.parse import urlsplit
+
+from claude_proxy.credentials import Credential, Kind, MalformedCredentials, Secret, parse_credentials, same_label
+
+E = TypeVar("E", bound=Enum)
+
+
+class TokenMode(Enum):
+    """Whose credential goes to Claude: one of the pool, or the client's own."""
+
+    ROTATE = "rotate"
+    PASSTHROUGH = "passthrough"
+
+
+class Affinity(Enum):
+    """Whether the requests of one session stay on one credential."""
+
+    SESSION = "session"
+    NONE = "none"
+
+
+class Variable(NamedTuple):
+    """A line of the table that README, ``.env.example`` and this module share."""
+
+    default: str
+    meaning: str
+    secret: bool = False
+
+
+# The one list of the variables that this project reads. Provider keys are named by config.yaml and read by LiteLLM.
+VARIABLES: Mapping[str, Variable] = {
+    "PROXY_STATIC_TOKEN": Variable("", "the token that every client must send; empty leaves the proxy open", secret=True),
+    "LITELLM_MASTER_KEY": Variable("", "the key for administration; empty makes a random one at each start", secret=True),
+    "CLAUDE_OAUTH_TOKENS": Variable("", "the pool's Claude OAuth tokens", secret=True),
+    "CLAUDE_API_KEYS": Variable("", "the pool's Anthropic API keys, used when no OAuth token is usable", secret=True),
+    "CLAUDE_TOKEN_MODE": Variable("rotate", "whose credential goes to Claude: `rotate` or `passthrough`"),
+    "CLAUDE_TOKEN_COOLDOWN_SECONDS": Variable("60", "rest after a 429 that does not say how long"),
+    "CLAUDE_TOKEN_QUARANTINE_SECONDS": Variable("900", "how long a refused credential stays out"),
+    "CLAUDE_TOKEN_AFFINITY": Variable("session", "`session` keeps a session on one credential, `none` does not"),
+    "ANTHROPIC_API_BASE": Variable("https://api.anthropic.com", "where Claude is; the only host that sees a Claude credential"),
+    "HOST": Variable("127.0.0.1", "the address that `make run` listens on"),
+    "PORT": Variable("4000", "the port"),
+    "PROXY_BIND": Variable("0.0.0.0", "the address that Docker publishes the port on"),  # noqa: S104 - a team's server
+}
+SECRET_NAMES = tuple(name for name, variable in VARIABLES.items() if variable.secret)
+
+
+class SettingsError(ValueError):
+    """Settings that cannot be used. ``mistakes`` holds a sentence each: the variable, what is wrong, what it should hold."""
+
+    def __init__(self, mistakes: tuple[str, ...]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = mistakes
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings, checked. Times are in seconds."""
+
+    static_token: Secret | None
+    master_key: Secret | None
+    credentials: tuple[Credential, ...]
+    mode: TokenMode
+    cooldown_seconds: float
+    quarantine_seconds: float
+    affinity: Affinity
+    claude_base: str
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, environ: Mapping[str, str]) -> "Settings":
+        """Read every variable; raise ``SettingsError`` with all mistakes at once."""
+        return _Reader(environ).settings()
+
+
+class _Reader:
+    """Collects mistakes while it reads, so that one start shows all of them."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+        self.mistakes: list[str] = []
+
+    def settings(self) -> Settings:
+        oauth = self.credentials("CLAUDE_OAUTH_TOKENS", Kind.OAUTH)
+        keys = self.credentials("CLAUDE_API_KEYS", Kind.API_KEY)
+        twice = same_label((*oauth, *keys))
+        if twice is not None:
+            self.mistakes.append(
+                f"CLAUDE_API_KEYS: the label {twice!r} is used in CLAUDE_OAUTH_TOKENS too; give each credential its own"
+            )
+        static_token, master_key = self.secret("PROXY_STATIC_TOKEN"), self.secret("LITELLM_MASTER_KEY")
+        if static_token and master_key and static_token.matches(master_key):
+            self.mistakes.append(
+                "LITELLM_MASTER_KEY: is the same as PROXY_STATIC_TOKEN, which would make every client an administrator; "
+                "it should hold a value of its own"
+            )
+        settings = Settings(
+            static_token=static_token,
+            master_key=master_key,
+            credentials=(*oauth, *keys),
+            mode=self.choice("CLAUDE_TOKEN_MODE", TokenMode),
+            cooldown_seconds=self.seconds("CLAUDE_TOKEN_COOLDOWN_SECONDS"),
+            quarantine_seconds=self.seconds("CLAUDE_TOKEN_QUARANTINE_SECONDS"),
+            affinity=self.choice("CLAUDE_TOKEN_AFFINITY", Affinity),
+            claude_base=self.url("ANTHROPIC_API_BASE"),
+            host=self.value("HOST"),
+            port=self.port("PORT"),
+        )
+        if self.mistakes:
+            raise SettingsError(tuple(self.mistakes))
+        return settings
+
+    def value(self, name: str) -> str:
+        return self.environ.get(name, "").strip() or VARIABLES[name].default
+
+    def text(self, name: str) -> str:
+        """Return a secret's text, from the variable or from the file that ``NAME_FILE`` names; empty when neither is set."""
+        text, path = self.environ.get(name, "").strip(), self.environ.get(f"{name}_FILE", "").strip()
+        if not path:
+            return text
+        if text:
+            self.mistakes.append(f"{name}_FILE: {name} is set too; only one of them should be set")
+            return ""
+        try:
+            return Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            self.mistakes.append(f"{name}_FILE: {path} cannot be read ({reason}); it should hold the path of a readable file")
+            return ""
+
+    def secret(self, name: str) -> Secret | None:
+        text = self.text(name)
+        if not text:
+            return None
+        if not text.isascii() or not text.isprintable() or " " in text or "," in text:
+            self.mistakes.append(
+                f"{name}: holds a space, a comma or a character that no HTTP header can carry; "
+                "it should hold one word of letters and digits, such as `openssl rand -hex 32` prints"
+            )
+            return None
+        return Secret(text)
+
+    def credentials(self, name: str, kind: Kind) -> tuple[Credential, ...]:
+        try:
+            return parse_credentials(self.text(name), kind)
+        except MalformedCredentials as error:
+            self.mistakes.append(f"{name}: {error}; it should hold `value` or `label=value`, separated by commas")
+            return ()
+
+    def choice(self, name: str, choices: type[E]) -> E:
+        options = {str(member.value): member for member in choices}
+        value = self.value(name)
+        if value not in options:
+            self.mistakes.append(f"{name}: is {value!r}; it should hold {' or '.join(options)}")
+            return options[VARIABLES[name].default]
+        return options[value]
+
+    def number(self, name: str, convert: Callable[[str], float], low: float, high: float, meant: str) -> float:
+        value = self.value(name)
+        try:
+            number = convert(value)
+        except ValueError:
+            number = float("nan")
+        if not low <= number <= high:
+            self.mistakes.append(f"{name}: is {value!r}; it should hold {meant}")
+            return convert(VARIABLES[name].default)
+        return number
+
+    def seconds(self, name: str) -> float:
+        return self.number(name, float, 0, 7 * 86400, "a number of seconds from 0 to 604800")
+
+    def port(self, name: str) -> int:
+        return int(self.number(name, int, 1, 65535, "a port number from 1 to 65535"))
+
+    def url(self, name: str) -> str:
+        value = self.value(name).rstrip("/")
+        try:
+            parts = urlsplit(value)
+            usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and "@" not in parts.netloc
+        except ValueError:
+            usable = False
+        if not usable:
+            self.mistakes.append(f"{name}: is not a URL that can be used; it should hold one such as {VARIABLES[name].default}")
+            return VARIABLES[name].default
+        return value

@@ -1,0 +1,156 @@
+"""Take the thinking blocks out of an Anthropic SSE stream. Bytes in, bytes out, no I/O."""
+
+import json
+import re
+from typing import Any
+
+from claude_proxy.messages import THINKING_TYPES, response_without_thinking
+
+# Five rules, each with a property test:
+#   1. an event that is not rewritten leaves in the exact bytes it came in;
+#   2. the output depends on the bytes, never on how they were cut into chunks;
+#   3. blocks that stay are renumbered without gaps once a block has been taken out, and not before;
+#   4. at most MAX_EVENT_SIZE bytes and one chunk are held back; an event that is larger passes as it is;
+#   5. nothing that an upstream can send raises.
+
+MAX_EVENT_SIZE = 16 * 1024 * 1024
+THINKING_DELTAS = frozenset({"thinking_delta", "signature_delta"})
+# An event of this kind is ignored by Claude Code 2.1.197 and resets its 300 s timer; pings and comments do not reset it.
+KEEPALIVE = b'event: message\ndata: {"type":"gateway_keepalive"}\n\n'
+
+# The end of an event is an empty line. A line ends with CRLF, LF or CR and nothing else (WHATWG, "event stream").
+_EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+_LONGEST_END = 4
+
+
+class ThinkingFilter:
+    """One per response: ``feed`` every chunk, then ``finish`` once.
+
+    ``model`` is the name that the client asked for: it replaces another one in ``message_start``, because Claude Code
+    drops the signed thinking of a message that names another model than the next request.
+    """
+
+    def __init__(self, model: str | None = None) -> None:
+        self._model = model
+        self._held = bytearray()
+        self._searched = 0
+        self._oversized = False
+        self._places: dict[int, int | None] = {}
+        self._kept = 0
+        self._removed_any = False
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Return what is safe to forward now: no event, one, or several, always whole."""
+        self._held += chunk
+        out = bytearray()
+        start = 0
+        while True:
+            end = _EVENT_END.search(self._held, max(self._searched, start))
+            # An end at the very end of the data may still grow: "\n\r" into "\n\r\n", and so on.
+            if end is None or (end.end() == len(self._held) and self._held[-1:] == b"\r"):
+                break
+            event = bytes(self._held[start : end.end()])
+            out += event if self._oversized or len(event) > MAX_EVENT_SIZE else self._event(event)
+            self._oversized = False
+            start = self._searched = end.end()
+        del self._held[:start]
+        self._searched = max(0, len(self._held) - _LONGEST_END)
+        if len(self._held) > MAX_EVENT_SIZE:
+            ready = len(self._held) - _LONGEST_END
+            out += self._held[:ready]
+            del self._held[:ready]
+            self._searched = 0
+            self._oversized = True
+        return bytes(out)
+
+    def finish(self) -> bytes:
+        """Return what is still held back when the upstream ends: half an event leaves as it is, unless it is thinking."""
+        rest = bytes(self._held)
+        self._held.clear()
+        if self._oversized or not rest:
+            return rest
+        return self._event(rest)
+
+    def _event(self, raw: bytes) -> bytes:
+        data = _data(raw)
+        if data is None:
+            return raw
+        match data.get("type"):
+            case "message_start":
+                return self._message_start(raw, data)
+            case "content_block_start":
+                return self._block_start(raw, data)
+            case "content_block_delta" | "content_block_stop":
+                return self._block_event(raw, data)
+        return raw
+
+    def _message_start(self, raw: bytes, data: dict[str, Any]) -> bytes:
+        message = data.get("message")
+        if not isinstance(message, dict):
+            return raw
+        mended = response_without_thinking(message)
+        if self._model is not None and mended.get("model") != self._model:
+            mended = mended | {"model": self._model}
+        return raw if mended is message else _rewritten(raw, data | {"message": mended})
+
+    def _block_start(self, raw: bytes, data: dict[str, Any]) -> bytes:
+        index, block = data.get("index"), data.get("content_block")
+        if not isinstance(index, int):
+            return raw
+        if isinstance(block, dict) and block.get("type") in THINKING_TYPES:
+            self._places[index] = None
+            self._removed_any = True
+            return b""
+        self._places[index] = self._kept
+        self._kept += 1
+        return self._renumbered(raw, data, index)
+
+    def _block_event(self, raw: bytes, data: dict[str, Any]) -> bytes:
+        index, delta = data.get("index"), data.get("delta")
+        if isinstance(delta, dict) and delta.get("type") in THINKING_DELTAS:
+            return b""
+        if not isinstance(index, int) or index not in self._places:
+            return raw
+        if self._places[index] is None:
+            return b""
+        return self._renumbered(raw, data, index)
+
+    def _renumbered(self, raw: bytes, data: dict[str, Any], index: int) -> bytes:
+        place = self._places[index]
+        if not self._removed_any or place == index:
+            return raw
+        return _rewritten(raw, data | {"index": place})
+
+
+def _data(raw: bytes) -> dict[str, Any] | None:
+    """Return an event's JSON object; None for a comment, a ping without data, ``[DONE]`` and everything else."""
+    lines = [line[5:].removeprefix(b" ") for line in _LINE_END.split(raw) if line.startswith(b"data:")]
+    if not lines:
+        return None
+    try:
+        data = json.loads(b"\n".join(lines))
+    except (ValueError, RecursionError):
+        return None
+    return data if isinstance(data, dict) else None
+
+
+def _rewritten(raw: bytes, data: dict[str, Any]) -> bytes:
+    """Return the event with other data: every other line and every line's end stay as they came."""
+    text = b"data: " + json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+    out = bytearray()
+    written = False
+    position = 0
+    for end in _LINE_END.finditer(raw):
+        line = raw[position : end.end()]
+        position = end.end()
+        if not line.startswith(b"data:"):
+            out += line
+        elif not written:
+            out += text + end.group()
+            written = True
+    if position < len(raw) and raw.startswith(b"data:", position):
+        out += b"" if written else text
+    else:
+        out += raw[position:]
+    return bytes(out)

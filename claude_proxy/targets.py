@@ -1,0 +1,99 @@
+"""Which provider a deployment is, told by its parsed host and never by its model's name. Plain values, no I/O."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+ANTHROPIC_API = "https://api.anthropic.com"
+# RFC 2606 keeps .invalid from ever resolving, so a demo request cannot leave the process even when nothing answers it.
+DEMO_HOST = "demo.invalid"
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class Origin(NamedTuple):
+    """Scheme, host and port: what a credential belongs to."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, url: str) -> "Origin | None":
+        """Parse a URL; None for one without a host or with a user in front of it, which nobody needs and tricks use."""
+        try:
+            parts = urlsplit(url.strip())
+            port = parts.port
+        except ValueError:
+            return None
+        if parts.scheme not in DEFAULT_PORTS or not parts.hostname or "@" in parts.netloc:
+            return None
+        return cls(parts.scheme, parts.hostname, DEFAULT_PORTS[parts.scheme] if port is None else port)
+
+
+class Provider(Enum):
+    """What the proxy has to know about the other end."""
+
+    CLAUDE = "Anthropic's own API: the only one that sees a Claude credential"
+    ANTHROPIC_FORMAT = "somebody else who speaks the Anthropic format under LiteLLM's prefix anthropic/"
+    OPENAI = "LiteLLM's prefix openai/: OpenAI, or anything that is compatible with it"
+    DEMO = "the answer that is made inside the process"
+    OTHER = "any other provider of LiteLLM's"
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """The origins that are Anthropic's: the public API, and what ``ANTHROPIC_API_BASE`` names instead."""
+
+    claude_base: str = ANTHROPIC_API
+
+    def is_claude(self, url: str) -> bool:
+        """Whether a request to this URL may carry a Claude credential. Fails closed."""
+        origin = Origin.of(url)
+        return origin is not None and origin in (Origin.of(ANTHROPIC_API), Origin.of(self.claude_base))
+
+    def provider(self, model: str, custom_llm_provider: str | None, api_base: str | None) -> Provider:
+        """Tell what a deployment is from LiteLLM's parameters: ``model`` with its prefix, the provider, its own api_base."""
+        prefix = custom_llm_provider or model.split("/", 1)[0]
+        if prefix == "anthropic":
+            if api_base is None or self.is_claude(api_base):
+                return Provider.CLAUDE
+            origin = Origin.of(api_base)
+            return Provider.DEMO if origin and origin.host == DEMO_HOST else Provider.ANTHROPIC_FORMAT
+        return Provider.OPENAI if prefix == "openai" else Provider.OTHER
+
+
+def bare_model(model: str) -> str:
+    """Return the name that goes on the wire: without LiteLLM's prefix ``anthropic/``."""
+    return model.removeprefix("anthropic/")
+
+
+def fallback_models(model: str, fallbacks: Iterable[dict[str, list[str]]]) -> list[str] | None:
+    """Return the fallbacks of the most specific pattern that the model matches; None when there is none.
+
+    A pattern is a name in which ``*`` stands for anything. The most specific one has the most characters beside its
+    stars; of two equal ones the first. LiteLLM 1.106.2 itself takes such a pattern for a name and never matches it.
+    """
+    best: tuple[int, list[str]] | None = None
+    for entry in fallbacks:
+        for pattern, models in entry.items():
+            weight = len(pattern.replace("*", ""))
+            if _matches(pattern, model) and (best is None or weight > best[0]):
+                best = weight, models
+    return None if best is None else [name for name in best[1] if name != model]
+
+
+def _matches(pattern: str, model: str) -> bool:
+    head, *rest = pattern.split("*")
+    if not rest:
+        return pattern == model
+    if not model.startswith(head):
+        return False
+    position = len(head)
+    for part in rest[:-1]:
+        position = model.find(part, position)
+        if position < 0:
+            return False
+        position += len(part)
+    return model.endswith(rest[-1]) and len(model) - len(rest[-1]) >= position

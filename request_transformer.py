@@ -1,0 +1,11 @@
+"""The callback that config.yaml names. Binds the instance; everything is in the package ``claude_proxy``."""
+
+import sys
+from pathlib import Path
+
+# LiteLLM runs this file by its path and does not put its folder on the path for imports.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from claude_proxy.callback import start
+
+proxy_handler_instance = start()
