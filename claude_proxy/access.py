@@ -57,10 +57,7 @@ def identify(client: Client, settings: Settings) -> Caller:
     if settings.static_token is None:
         return Caller(Role.OPEN, None)
     problem = "The token is not this proxy's" if client.tokens else "The proxy's token is missing"
-    raise Refused(
-        401,
-        f"{problem}: send it in the header {PROXY_TOKEN} (ANTHROPIC_CUSTOM_HEADERS in Claude Code's settings.json).",
-    )
+    raise Refused(401, f"{problem}: send it in the header {PROXY_TOKEN}, or set it as ANTHROPIC_AUTH_TOKEN in Claude Code.")
 
 
 def check_route(caller: Caller, method: str, route: str) -> None:

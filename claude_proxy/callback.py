@@ -11,19 +11,23 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
 import litellm
+from fastapi import Depends, Response
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from litellm.caching.caching import DualCache
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.llms.base_llm.chat.transformation import BaseLLMException
 from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 from litellm.proxy import proxy_server
 from litellm.proxy._types import UserAPIKeyAuth
+from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
 from litellm.types.utils import CallTypes
 
-from claude_proxy import config, demo
+from claude_proxy import config, demo, estimate
 from claude_proxy.credentials import Credential, is_claude_credential
 from claude_proxy.exchange import Exchange, Refusal, current
 from claude_proxy.gateway import Gateway, own_refusal
@@ -34,7 +38,7 @@ from claude_proxy.redaction import RedactingFilter, Redactor, secrets_of
 from claude_proxy.rotation import PoolSource, Rotation, SingleSource, Source, outgoing
 from claude_proxy.settings import Settings, TokenMode
 from claude_proxy.stream import KEEPALIVE, ThinkingFilter
-from claude_proxy.targets import Hosts, Provider, bare_model, fallback_models
+from claude_proxy.targets import Hosts, Provider, bare_model, fallback_models, is_openai_itself, wildcard_model
 from claude_proxy.verdicts import Then
 
 logger = logging.getLogger(__name__)
@@ -72,12 +76,26 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         exchange = current.get()
         if exchange is not None and router is not None and not router.get_model_list(model_name=model):
             # LiteLLM itself would look for it for nine seconds, and answer 400.
-            exchange.refusal = own_refusal(404, f"model: {model} is not served by this proxy")
+            exchange.refusal = not_served(model)
             raise AttemptRefused(f"no model {model}")
         found = fallback_models(model, getattr(router, "fallbacks", None) or ())
         if found and "fallbacks" not in data:
             data["fallbacks"] = found
         return data
+
+    async def async_filter_deployments(
+        self,
+        model: str,
+        healthy_deployments: list[dict[str, Any]],
+        messages: list[Any] | None,
+        request_kwargs: dict[str, Any] | None = None,
+        parent_otel_span: Any = None,
+    ) -> list[dict[str, Any]]:
+        """Of several deployments with one name, leave out those whose key is not set, while others are ready."""
+        ready = [
+            one for one in healthy_deployments if not _lacks_a_key(one.get("litellm_params", {}), str(one.get("model_name")))
+        ]
+        return ready or healthy_deployments
 
     async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: CallTypes | None) -> dict[str, Any]:
         """Prepare one attempt, after the deployment is chosen. LiteLLM calls it a second time where it translates."""
@@ -121,6 +139,32 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         async for ready in filtered(first, chunks, ThinkingFilter(exchange.model), KEEPALIVE_SECONDS):
             yield ready
 
+    async def count_tokens(self, exchange: Exchange) -> Response:
+        """Answer ``/v1/messages/count_tokens``: Claude's own number, on a credential as any request; else an estimate.
+
+        LiteLLM's own route calls no hook that could choose a credential. Claude Code repeats a refused count as a billed
+        request, thirteen of them at ``/context``; so where Claude is busy there is an estimate, too.
+        """
+        found = _router().get_model_list(model_name=exchange.model) if _router() else None
+        if not found:
+            exchange.refusal = not_served(exchange.model)
+            raise AttemptRefused(f"no model {exchange.model}")
+        params = found[0]["litellm_params"]
+        model = str(params["model"])
+        provider = self.hosts.provider(model, params.get("custom_llm_provider"), params.get("api_base"))
+        exchange.begin(provider)
+        if provider is Provider.CLAUDE:
+            prepared = self._for_claude({"model": wildcard_model(model, exchange.model), **params}, exchange)
+            base = params.get("api_base") or self.settings.claude_base
+            try:
+                answer = await prepared["client"].post(f"{base}/v1/messages/count_tokens", data=exchange.raw_body)
+                return Response(answer.content, media_type="application/json")
+            except (BaseLLMException, httpx.TransportError, litellm.Timeout):
+                if exchange.final:
+                    raise
+        tokens = estimate.input_tokens(exchange.body, lambda text: int(litellm.token_counter(model="", text=text)))
+        return JSONResponse({"input_tokens": tokens})
+
     def _for_claude(self, kwargs: dict[str, Any], exchange: Exchange) -> dict[str, Any]:
         source = self._source(exchange, kwargs.get("api_key"))
         if source is None:
@@ -148,7 +192,7 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
 
     def _for_others(self, kwargs: dict[str, Any], exchange: Exchange, provider: Provider) -> dict[str, Any]:
         group = _model_group(kwargs) or exchange.model
-        unset = unset_variables().get(group)
+        unset = unset_variables().get(group) if _lacks_a_key(kwargs, group) else None
         if unset:
             message = f"{group} is not ready: set {' and '.join(unset)} on the proxy (.env) and restart it."
             if exchange.attempts == 1:
@@ -161,12 +205,32 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         prepared |= {name: own[name] for name in THINKING_PARAMETERS if own.get(name) is not None}
         prepared["messages"] = without_thinking(kwargs["messages"])
         if provider is Provider.OPENAI:
-            # LiteLLM sends thinking on openai/ to /v1/responses, whatever its flag says; reasoning_effort stays on chat.
-            prepared.pop("thinking", None)
-            litellm.use_chat_completions_url_for_anthropic_messages = True
+            return prepared | as_chat_completions(prepared)
         if provider is Provider.ANTHROPIC_FORMAT:
             prepared["client"] = PlainClient(shared_http(), auth=BothKeyHeaders())
         return prepared
+
+
+def as_chat_completions(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters that keep an ``openai/`` deployment on ``/v1/chat/completions``.
+
+    LiteLLM 1.106.2 has four ways off it: its flag, ``thinking`` of type enabled, a price list that names some models as
+    Responses-only, and ``reasoning_effort`` for others. At OpenAI itself the last two are right, for it refuses those
+    models on chat completions. For a compatible endpoint nothing of the kind is known, and LiteLLM's provider for those,
+    ``custom_openai``, never leaves the path; what it does not know of parameters goes into ``extra_body``.
+    """
+    litellm.use_chat_completions_url_for_anthropic_messages = True
+    changed: dict[str, Any] = {"thinking": None}
+    if is_openai_itself(kwargs.get("api_base")):
+        return changed
+    changed |= {
+        "model": f"custom_openai/{str(kwargs['model']).removeprefix('openai/')}",
+        "custom_llm_provider": "custom_openai",
+    }
+    effort = kwargs.get("reasoning_effort")
+    if effort is not None:
+        changed |= {"reasoning_effort": None, "extra_body": (kwargs.get("extra_body") or {}) | {"reasoning_effort": effort}}
+    return changed
 
 
 class BothKeyHeaders(httpx.Auth):
@@ -247,14 +311,14 @@ class ClaudeClient(PlainClient):
         verdict, exchange = self._rotation.verdict, self._exchange
         if verdict is None:
             return
-        exchange.final = verdict.then is Then.CLIENT or (verdict.out and not self._rotation.pooled)
-        if verdict.out and self._rotation.pooled:
+        pooled_refusal = self._rotation.pooled and (verdict.out or response.status_code in (401, 403))
+        exchange.final = not pooled_refusal and (verdict.then in (Then.CLIENT, Then.REPAIR) or verdict.out)
+        if pooled_refusal:
             # Claude Code would take a 401 or 403 for its own and drop the user's login.
-            seconds = self._seconds_until_back()
             exchange.refusal = own_refusal(
                 503,
-                "Every Claude credential of the proxy was refused. Its operator finds in the log which ones, and why.",
-                [("retry-after", str(seconds)), ("x-should-retry", "false")],
+                "Anthropic refused the proxy's Claude credentials. The proxy's operator finds in its log which ones, and why.",
+                [("retry-after", str(self._seconds_until_back())), ("x-should-retry", "false")],
             )
         else:
             kept = [(name, value) for name, value in exchange.answer_headers if name.lower() not in NOT_REPLAYED]
@@ -262,7 +326,9 @@ class ClaudeClient(PlainClient):
 
 
 # Headers that describe a connection or an encoding that the client does not see.
-NOT_REPLAYED = frozenset({"content-encoding", "content-length", "transfer-encoding", "connection", "keep-alive", "set-cookie"})
+NOT_REPLAYED = frozenset(
+    {"connection", "content-encoding", "content-length", "date", "keep-alive", "server", "set-cookie", "transfer-encoding"}
+)
 
 
 def _is_translated(exchange: Exchange) -> bool:
@@ -317,6 +383,11 @@ def demo_transport(pool: Pool) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.MockTransport(lambda request: demo.respond(request, answer)))
 
 
+def not_served(model: str) -> Refusal:
+    """Return the refusal of a model that no entry of config.yaml matches."""
+    return own_refusal(404, f"model: {model} is not served by this proxy")
+
+
 def _router() -> Any:
     return proxy_server.llm_router
 
@@ -333,6 +404,17 @@ def unset_variables() -> dict[str, tuple[str, ...]]:
     return config.unset_variables(load_config(), os.environ)
 
 
+@functools.cache
+def referring_parameters() -> dict[str, frozenset[str]]:
+    """The parameters that each model takes from the environment."""
+    return config.referring_parameters(load_config())
+
+
+def _lacks_a_key(params: Mapping[str, Any], group: str) -> bool:
+    """Whether a parameter that config.yaml takes from the environment is empty here."""
+    return group in unset_variables() and any(not params.get(name) for name in referring_parameters().get(group, ()))
+
+
 def _model_group(kwargs: Mapping[str, Any]) -> str | None:
     metadata = kwargs.get("litellm_metadata")
     group = metadata.get("model_group") if isinstance(metadata, dict) else None
@@ -346,6 +428,17 @@ def _deployment_parameters(kwargs: Mapping[str, Any]) -> dict[str, Any]:
         _router().get_deployment(model_id=info["id"]) if _router() and isinstance(info, dict) and "id" in info else None
     )
     return deployment.litellm_params.model_dump(exclude_none=True) if deployment else {}
+
+
+async def count_tokens(_: Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)]) -> Response:
+    """The route that takes the place of LiteLLM's own, behind the same check of the key."""
+    exchange = current.get()
+    if exchange is None:
+        raise AttemptRefused("the gateway is not in place")
+    try:
+        return await start().count_tokens(exchange)
+    except (AttemptRefused, BaseLLMException):
+        return Response(status_code=500)  # the gateway puts the exchange's refusal in its place
 
 
 @functools.cache
@@ -366,6 +459,7 @@ def install(settings: Settings) -> None:
     litellm.use_chat_completions_url_for_anthropic_messages = True
     litellm.expose_router_debug_in_errors = False
     shared_http()
+    app.router.routes.insert(0, APIRoute("/v1/messages/count_tokens", count_tokens, methods=["POST"]))
     # Middleware cannot be added once the app has started, and callbacks are loaded while it starts.
     app.middleware_stack = Gateway(app.middleware_stack or app.build_middleware_stack(), settings, redactor)
     for name in (None, "LiteLLM", "LiteLLM Proxy", "LiteLLM Router", "uvicorn", "uvicorn.access", "uvicorn.error"):

@@ -75,6 +75,15 @@ def unset_variables(config: Mapping[str, Any], environ: Mapping[str, str]) -> di
     return missing
 
 
+def referring_parameters(config: Mapping[str, Any]) -> dict[str, frozenset[str]]:
+    """Return, for each model name, the names of the ``litellm_params`` that come from environment variables."""
+    found: dict[str, frozenset[str]] = {}
+    for model in config.get("model_list") or []:
+        names = frozenset(name for name, value in model["litellm_params"].items() if variables(value))
+        found[model["model_name"]] = found.get(model["model_name"], frozenset()) | names
+    return found
+
+
 def model_names(config: Mapping[str, Any]) -> list[str]:
     """Return the names of the models, in the order of the file, each once."""
     return list(dict.fromkeys(model["model_name"] for model in config.get("model_list") or []))

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 ANTHROPIC_API = "https://api.anthropic.com"
+OPENAI_HOST = "api.openai.com"
 # RFC 2606 keeps .invalid from ever resolving, so a demo request cannot leave the process even when nothing answers it.
 DEMO_HOST = "demo.invalid"
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -64,9 +65,23 @@ class Hosts:
         return Provider.OPENAI if prefix == "openai" else Provider.OTHER
 
 
+def is_openai_itself(api_base: str | None) -> bool:
+    """Whether an ``openai/`` deployment goes to OpenAI's own API, which is LiteLLM's default, and not to a compatible one."""
+    origin = Origin.of(api_base) if api_base else None
+    return api_base is None or (origin is not None and origin.host == OPENAI_HOST)
+
+
 def bare_model(model: str) -> str:
     """Return the name that goes on the wire: without LiteLLM's prefix ``anthropic/``."""
     return model.removeprefix("anthropic/")
+
+
+def wildcard_model(model: str, asked: str) -> str:
+    """Return a deployment's model with the ``*`` of ``anthropic/claude-*`` filled in from the name that was asked for."""
+    if "*" not in model:
+        return model
+    bare = bare_model(asked)
+    return model.split("*", 1)[0] + bare.removeprefix(bare_model(model).split("*", 1)[0])
 
 
 def fallback_models(model: str, fallbacks: Iterable[dict[str, list[str]]]) -> list[str] | None:
