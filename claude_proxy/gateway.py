@@ -134,16 +134,18 @@ class _Answer:
 
     def _refusal(self, start: Message, body: bytes) -> Refusal:
         exchange = self._exchange
-        if exchange.refusal is not None and exchange.first_provider in (None, Provider.CLAUDE):
-            return exchange.refusal
+        secrets: list[Secret] = [*exchange.client.tokens]
+        if exchange.client.credential:
+            secrets.append(exchange.client.credential.secret)
+        refusal = exchange.refusal
+        if refusal is not None and exchange.first_provider in (None, Provider.CLAUDE):
+            clean = self._redactor.text(refusal.body.decode("utf-8", "surrogateescape"), secrets)
+            return Refusal(refusal.status, refusal.headers, clean.encode("utf-8", "surrogateescape"))
         status = int(start["status"])
         named = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in start["headers"]]
         headers = [pair for pair in named if pair[0] in ("retry-after", "x-should-retry")]
         if status < 500 and status not in RETRYABLE and "x-should-retry" not in dict(headers):
             headers.append(("x-should-retry", "false"))
-        secrets: list[Secret] = [*exchange.client.tokens]
-        if exchange.client.credential:
-            secrets.append(exchange.client.credential.secret)
         message = self._redactor.text(error_message(body, status), secrets)
         return own_refusal(status, message, headers)
 

@@ -1,9 +1,9 @@
 """The pool of Claude credentials: who is asked next, who rests, who is out. Plain and synchronous; time is an argument.
 
 Four rules:
-  1. a session stays on its credential while that one is usable;
-  2. everybody else takes the next usable credential, round robin, OAuth tokens before API keys;
-  3. a credential that rests or is out is not usable; when none is usable, the one that is back soonest is taken;
+  1. API keys, which are paid for by the token, are taken only when no OAuth token is usable;
+  2. a session stays on its credential while that one is usable, everybody else takes the next usable one, round robin;
+  3. a credential that rests or is out is not usable; when none is, the one that is back soonest is asked, and no other;
   4. a credential that this request has tried already is never taken again.
 
 All calls come from one event loop, so there is no lock.
@@ -55,15 +55,21 @@ class Pool:
         return min((state.back_at for state in self._states.values()), default=0.0)
 
     def choose(self, session: str | None, tried: Collection[str] = ()) -> Credential | None:
-        """Return the credential to ask, by the four rules; None when this request has tried them all."""
+        """Return the credential to ask, by the four rules; None when there is none left to ask for this request."""
         now = self._clock()
         left = [credential for credential in self._credentials if credential.label not in tried]
         usable = [credential for credential in left if self._states[credential.label].back_at <= now]
-        bound = self._sessions.get(session) if session and self._affinity is Affinity.SESSION else None
-        chosen = next((credential for credential in usable if credential.label == bound), None)
-        if chosen is None:
-            chosen = self._next(usable) if usable else self._soonest(left)
-        if chosen is not None and session and self._affinity is Affinity.SESSION:
+        if usable:
+            first_kind = [credential for credential in usable if credential.kind is usable[0].kind]
+            bound = self._sessions.get(session) if session and self._affinity is Affinity.SESSION else None
+            chosen = next((credential for credential in first_kind if credential.label == bound), None) or self._next(
+                first_kind
+            )
+        elif left and not tried:
+            chosen = min(left, key=lambda credential: self._states[credential.label].back_at)
+        else:
+            return None
+        if session and self._affinity is Affinity.SESSION:
             self._bind(session, chosen.label)
         return chosen
 
@@ -75,18 +81,14 @@ class Pool:
             state.back_at, state.reason = back_at, verdict.reason
 
     def _next(self, usable: Sequence[Credential]) -> Credential:
-        """Take the first usable credential at or after the cursor, of the kind that comes first."""
-        kind = usable[0].kind
-        order = [credential for credential in self._credentials if credential.kind is kind]
+        """Take the first usable credential at or after the cursor."""
+        order = [credential for credential in self._credentials if credential.kind is usable[0].kind]
         for step in range(len(order)):
             candidate = order[(self._cursor + step) % len(order)]
             if candidate in usable:
                 self._cursor = (self._cursor + step + 1) % len(order)
                 return candidate
         raise AssertionError("a usable credential is one of its kind")
-
-    def _soonest(self, left: Sequence[Credential]) -> Credential | None:
-        return min(left, key=lambda credential: self._states[credential.label].back_at, default=None)
 
     def _bind(self, session: str, label: str) -> None:
         self._sessions[session] = label

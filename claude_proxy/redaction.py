@@ -1,14 +1,17 @@
 """The last line of defence for secrets: texts that leave the process lose every secret value that is known."""
 
 import logging
+import re
 from collections.abc import Iterable, Mapping
 
-from claude_proxy.credentials import Secret
+from claude_proxy.credentials import CLAUDE_PREFIX, Secret
 
 # Shorter values would take harmless words out of every text.
 MIN_LENGTH = 8
 SECRET_SUFFIXES = ("_KEY", "_TOKEN", "_TOKENS", "_KEYS", "_SECRET", "_PASSWORD")
 MARK = "***"
+# Claude credentials are known by their form, too: a client may put its own where nobody looks for it.
+_CLAUDE_CREDENTIAL = re.compile(rf"{CLAUDE_PREFIX}[A-Za-z0-9_-]{{8,}}")
 
 
 def secrets_of(environ: Mapping[str, str]) -> tuple[Secret, ...]:
@@ -29,7 +32,8 @@ class Redactor:
         for value in (*self._values, *(value for value in extra if len(value) >= MIN_LENGTH)):
             if value in text:
                 text = text.replace(value, MARK)
-        return text
+        # Last: of a value with other characters in it, the form takes only the beginning.
+        return _CLAUDE_CREDENTIAL.sub(MARK, text) if CLAUDE_PREFIX in text else text
 
 
 class RedactingFilter(logging.Filter):
@@ -40,12 +44,21 @@ class RedactingFilter(logging.Filter):
         self._redactor = redactor
 
     def filter(self, record: logging.LogRecord) -> bool:
-        message = record.getMessage()
+        try:
+            message = record.getMessage()
+        except Exception:  # noqa: BLE001 - a log line with wrong arguments must not break the request that wrote it
+            message, record.args = f"{record.msg} {record.args}", ()
+            record.msg = message
         clean = self._redactor.text(message)
         if clean != message:
             record.msg, record.args = clean, ()
+        if record.stack_info:
+            record.stack_info = self._redactor.text(record.stack_info)
         if record.exc_info and not record.exc_text:
             record.exc_text = logging.Formatter().formatException(record.exc_info)
         if record.exc_text:
-            record.exc_text = self._redactor.text(record.exc_text)
+            clean = self._redactor.text(record.exc_text)
+            if clean != record.exc_text:
+                # A formatter that formats the exception by itself, as LiteLLM's for JSON does, would bring the secret back.
+                record.exc_text, record.exc_info = clean, None
         return True
