@@ -4,12 +4,13 @@ import argparse
 import json
 import os
 import secrets
+import stat
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
-from dotenv import dotenv_values, load_dotenv
+from dotenv import dotenv_values
 
 from claude_proxy import config
 from claude_proxy.settings import SECRET_NAMES, Settings, SettingsError
@@ -27,6 +28,7 @@ LITELLM_ENVIRONMENT = {
     "LITELLM_DONT_SHOW_FEEDBACK_BOX": "True",
     "LITELLM_LOG": "ERROR",
 }
+DEMO_MODELS = ("demo", "claude-demo")
 # How long a stop waits for answers that are under way, in seconds.
 GRACEFUL_STOP = 5
 
@@ -47,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             serve(options.project, options.data)
         else:
             load_environment(options.project, options.data)
-            print(settings_block(Settings.parse(os.environ), show_token=True))  # noqa: T201 - what the command is for
+            loaded, settings = checked(config_path(options.project, options.data))
+            print(settings_block(settings, loaded, show_token=True))  # noqa: T201 - what the command is for
     except (SettingsError, config.ConfigError) as error:
         print("\n".join(["The proxy does not start:", *(f"- {mistake}" for mistake in error.mistakes)]), file=sys.stderr)  # noqa: T201
         sys.exit(1)
@@ -57,16 +60,15 @@ def serve(project: Path, data: Path | None) -> None:
     """Start the proxy and stay until it is stopped."""
     written = prepare(project, data)
     load_environment(project, data)
-    path = config_path(project)
-    loaded = config.load(path)
-    read_secret_files(os.environ, config.variables(loaded))
-    settings = Settings.parse(os.environ)
+    path = config_path(project, data)
+    loaded, settings = checked(path)
     for name in CLIENT_VARIABLES:
         os.environ.pop(name, None)
     for name, value in LITELLM_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    if settings.master_key is None:
-        os.environ["LITELLM_MASTER_KEY"] = generated_token()
+    # LiteLLM does not start without one, and reads the variable by itself.
+    os.environ["LITELLM_MASTER_KEY"] = settings.master_key.reveal() if settings.master_key else generated_token()
+    os.environ.pop("LITELLM_MASTER_KEY_FILE", None)
     os.environ["CONFIG_FILE_PATH"] = str(path)
     sys.path.insert(0, str(ROOT))
     announce(settings, written, loaded, sys.stdout)
@@ -84,38 +86,94 @@ def serve(project: Path, data: Path | None) -> None:
     )
 
 
+def checked(path: Path) -> tuple[dict[str, Any], Settings]:
+    """Return what config.yaml and the environment hold; raise ``SettingsError`` with the mistakes of both together."""
+    mistakes: list[str] = []
+    loaded: dict[str, Any] = {}
+    settings: Settings | None = None
+    try:
+        loaded = config.load(path)
+        read_secret_files(os.environ, config.variables(loaded))
+    except (config.ConfigError, SettingsError) as error:
+        mistakes += error.mistakes
+    try:
+        settings = Settings.parse(os.environ)
+    except SettingsError as error:
+        mistakes += error.mistakes
+    if mistakes or settings is None:
+        raise SettingsError(tuple(mistakes))
+    return loaded, settings
+
+
 def prepare(project: Path, data: Path | None) -> list[Path]:
     """Write ``.env``, with random tokens and mode 600, and ``config.yaml`` where they are missing; return what was written.
 
     With a ``data`` folder the project's own is not touched: the tokens go to ``data/.env``, and the example serves as config.
+    It is copied anew at each start, so that it is this version's.
     """
     written = []
     home = data or project
-    environment, target = project / ".env", home / ".env"
-    if not environment.exists() and not target.exists():
-        lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
-        filled = [f"{line}{generated_token()}" if line.removesuffix("=") in GENERATED else line for line in lines]
-        write_private(target, "\n".join(filled) + "\n")
-        written.append(target)
-    if data is None and not (project / "config.yaml").exists():
-        (project / "config.yaml").write_text((ROOT / "config.yaml.example").read_text(encoding="utf-8"), encoding="utf-8")
-        written.append(project / "config.yaml")
+    target = home / ".env"
+    try:
+        if not present(project / ".env") and not present(target):
+            lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
+            wanted = [f"{name}=" for name in GENERATED if not os.environ.get(f"{name}_FILE")]
+            filled = [f"{line}{generated_token()}" if line in wanted else line for line in lines]
+            write_private(target, "\n".join(filled) + "\n")
+            written.append(target)
+        if not present(project / "config.yaml"):
+            # A copy even so: LiteLLM passes over a file whose name does not end in .yaml, and starts without any rule.
+            (home / "config.yaml").write_text((ROOT / "config.yaml.example").read_text(encoding="utf-8"), encoding="utf-8")
+            if data is None:
+                written.append(home / "config.yaml")
+    except OSError as error:
+        mistake = f"{home}: cannot be written ({error.strerror}); the folder should belong to the user that the proxy runs as"
+        raise config.ConfigError((mistake,)) from error
     return written
 
 
-def config_path(project: Path) -> Path:
-    """Return the project's ``config.yaml``, or the example where there is none."""
+def config_path(project: Path, data: Path | None) -> Path:
+    """Return the project's ``config.yaml``, or the copy of the example that ``prepare`` made."""
     path = project / "config.yaml"
-    return path if path.exists() else ROOT / "config.yaml.example"
+    if not present(path):
+        return (data or project) / "config.yaml"
+    if not os.access(path, os.R_OK):
+        mistake = f"{path.resolve()}: the user that the proxy runs as cannot read it; `chmod a+r config.yaml` lets it"
+        raise config.ConfigError((mistake,))
+    return path
+
+
+def present(path: Path) -> bool:
+    """Whether the file is there. Raises ``ConfigError`` for a folder in its place, and where that cannot be known."""
+    try:
+        folder = stat.S_ISDIR(path.stat().st_mode)
+    except FileNotFoundError:
+        return False
+    except PermissionError as error:
+        mistake = (
+            f"{path.resolve().parent}: the user that the proxy runs as cannot look into this folder; `chmod a+rx` on it "
+            "lets it (in Docker it is the folder with docker-compose.yml)"
+        )
+        raise config.ConfigError((mistake,)) from error
+    if folder:
+        raise config.ConfigError((f"{path.resolve()}: is a folder and should be a file; remove it, or put the file there",))
+    return True
 
 
 def load_environment(project: Path, data: Path | None) -> None:
-    """Fill the environment from ``.env``; what is set already stays. An unreadable file was given by Docker's ``env_file``."""
-    for path in (project / ".env", data / ".env" if data else None):
-        if path is not None and path.exists():
-            if os.access(path, os.R_OK):
-                load_dotenv(path)
-            return
+    """Fill the environment from ``.env``; what is set already stays, and what is empty counts as not set.
+
+    A ``.env`` that cannot be read was given by Docker's ``env_file``. Generated tokens stay in force beside a ``.env`` of the
+    project's that leaves them empty: adding one opens nothing.
+    """
+    for name in known_values(ROOT / ".env.example"):
+        if not os.environ.get(name):
+            os.environ.pop(name, None)
+    for path in (project / ".env", *([data / ".env"] if data else [])):
+        if present(path) and os.access(path, os.R_OK):
+            for name, value in known_values(path).items():
+                if value and not os.environ.get(f"{name}_FILE"):
+                    os.environ.setdefault(name, value)
 
 
 def read_secret_files(environ: dict[str, str] | os._Environ[str], names: set[str]) -> None:
@@ -128,7 +186,7 @@ def read_secret_files(environ: dict[str, str] | os._Environ[str], names: set[str
                 environ[name] = Path(path).read_text(encoding="utf-8").strip()
             except OSError as error:
                 mistakes.append(
-                    f"{name}_FILE: {path} cannot be read ({error.strerror}); it should hold the path of a readable file"
+                    f"{name}_FILE: names a file that cannot be read ({error.strerror}); it should hold a readable file's path"
                 )
     if mistakes:
         raise SettingsError(tuple(mistakes))
@@ -140,13 +198,16 @@ def generated_token() -> str:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, from its first moment."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    """Write a file that only its owner can read, from its first moment, and whole: half a ``.env`` would be an open proxy."""
+    part = path.with_name(f"{path.name}.part")
+    part.unlink(missing_ok=True)
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
+    part.replace(path)
 
 
-def settings_block(settings: Settings, *, show_token: bool) -> str:
+def settings_block(settings: Settings, loaded: Mapping[str, Any], *, show_token: bool) -> str:
     """Return the block for Claude Code's settings.json. A program that collects output gets a placeholder for the token."""
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104 - compared, not bound
     token = "PROXY_STATIC_TOKEN-from-.env"  # noqa: S105 - a placeholder
@@ -157,13 +218,21 @@ def settings_block(settings: Settings, *, show_token: bool) -> str:
     environment = {
         "ANTHROPIC_BASE_URL": f"http://{host}:{settings.port}",
         "ANTHROPIC_AUTH_TOKEN": token,
-        "ANTHROPIC_MODEL": "claude-demo",
+        **({} if settings.credentials else {"ANTHROPIC_MODEL": first_ready_model(loaded)}),
+        "API_TIMEOUT_MS": "3000000",
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
     }
     return json.dumps({"env": environment}, indent=2)
 
 
-def announce(settings: Settings, written: Sequence[Path], loaded: Mapping[str, object], out: TextIO) -> None:
+def first_ready_model(loaded: Mapping[str, Any]) -> str:
+    """Return the first model that lacks no key and is neither a pattern nor a demo; the demo where there is none."""
+    missing = config.unset_variables(loaded, os.environ)
+    ready = [name for name in config.model_names(loaded) if "*" not in name and name not in missing]
+    return next((name for name in ready if name not in DEMO_MODELS), DEMO_MODELS[0])
+
+
+def announce(settings: Settings, written: Sequence[Path], loaded: Mapping[str, Any], out: TextIO) -> None:
     """Say what was made, what is open and what to paste. The token itself is shown to a person's terminal only."""
     lines = [f"Wrote {path}." for path in written]
     if settings.static_token is None:
@@ -178,7 +247,7 @@ def announce(settings: Settings, written: Sequence[Path], loaded: Mapping[str, o
         lines.append(f"Model {name} is not ready: {', '.join(unset)} not set.")
     person = out.isatty()
     lines.append("For Claude Code's settings.json (~/.claude/settings.json):")
-    lines.append(settings_block(settings, show_token=person))
+    lines.append(settings_block(settings, loaded, show_token=person))
     if not person and settings.static_token:
         lines.append(
             "The token is not written into logs: `claude-proxy settings` (or `make settings`) prints this block with it."

@@ -74,7 +74,7 @@ class MalformedCredentials(ValueError):
     """A list of credentials that cannot be used; the message says which entry and why, never its value."""
 
 
-_LABEL = re.compile(r"(?P<label>[A-Za-z0-9][A-Za-z0-9_.@-]{0,63})=(?P<value>.+)")
+_LABEL = re.compile(r"(?P<label>[A-Za-z0-9][A-Za-z0-9_.@-]{0,63})=(?P<value>.*)")
 _WRONG_PREFIX = {Kind.OAUTH: API_KEY_PREFIX, Kind.API_KEY: OAUTH_PREFIX}
 _MEANT = {
     Kind.OAUTH: "an API key: it belongs into CLAUDE_API_KEYS",
@@ -86,7 +86,8 @@ def parse_credentials(text: str, kind: Kind) -> tuple[Credential, ...]:
     """Read ``[label=]value`` entries, separated by commas or white space.
 
     Empty entries and repeated values are passed over; an entry without a label is named after its kind and place.
-    Raises ``MalformedCredentials`` for a value of the other kind, a value no HTTP header can carry, or a label used twice.
+    Raises ``MalformedCredentials`` for a value of the other kind, a value no HTTP header can carry, a label used twice or
+    without a value, and for what is not one value: a label of other characters, quotes, another separator.
     """
     entries = [entry for entry in re.split(r"[,\s]+", re.sub(r"\s*=\s*", "=", text)) if entry]
     found: list[Credential] = []
@@ -96,6 +97,10 @@ def parse_credentials(text: str, kind: Kind) -> tuple[Credential, ...]:
         label = match["label"] if match else f"{kind.value.replace('_', '-')}-{place}"
         if value.startswith(_WRONG_PREFIX[kind]):
             raise MalformedCredentials(f"entry {place} is {_MEANT[kind]}")
+        if not value:
+            raise MalformedCredentials(f"entry {place} is a label without a value")
+        if value.rfind(CLAUDE_PREFIX) > 0:
+            raise MalformedCredentials(f"entry {place} is not one value with at most one label (letters, digits and _ . @ -)")
         if not value.isascii() or not value.isprintable():
             raise MalformedCredentials(f"entry {place} holds a character that no HTTP header can carry")
         secret = Secret(value)

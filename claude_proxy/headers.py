@@ -129,7 +129,7 @@ def session_of(client: Client, body: Mapping[str, object]) -> str | None:
         return None
     try:
         named = json.loads(user_id)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     session = named.get("session_id") if isinstance(named, dict) else None
     return session if isinstance(session, str) and session else None
@@ -152,7 +152,8 @@ def _with_oauth_beta(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
         return [*headers, ("anthropic-beta", OAUTH_BETA)]
     extended = list(headers)
     place = max(index for index, (name, _) in enumerate(headers) if name.lower() == "anthropic-beta")
-    extended[place] = (headers[place][0], f"{headers[place][1]},{OAUTH_BETA}")
+    name, value = headers[place]
+    extended[place] = (name, f"{value},{OAUTH_BETA}" if value.strip() else OAUTH_BETA)
     return extended
 
 

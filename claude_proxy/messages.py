@@ -3,6 +3,7 @@
 Values in, values out. Nothing is modified in place; where there is nothing to change, the very same object comes back.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +19,8 @@ FOR_LITELLM = frozenset(
         "stream", "thinking", "output_config", "context_management",
     }
 )  # fmt: skip
-THINKING_TYPES = frozenset({"thinking", "redacted_thinking"})
+# A tuple, which compares: what a client or an upstream puts into "type" need not be hashable.
+THINKING_TYPES = ("thinking", "redacted_thinking")
 # Parameters about thinking, which no other provider is sent unless its deployment in config.yaml asks for it.
 THINKING_PARAMETERS = ("thinking", "output_config", "context_management")
 
@@ -77,6 +79,14 @@ def response_without_thinking(response: dict[str, Any]) -> dict[str, Any]:
         return response
     kept = [block for block in content if not (isinstance(block, dict) and block.get("type") in THINKING_TYPES)]
     return response if len(kept) == len(content) else response | {"content": kept}
+
+
+def to_json(value: object) -> bytes:
+    """Return compact JSON in UTF-8; where a lone surrogate forbids that (half an emoji), in ASCII with escapes."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":")).encode()
 
 
 def _filtered(messages: Messages, unwanted: Any) -> Messages:

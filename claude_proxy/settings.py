@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
-from claude_proxy.credentials import Credential, Kind, MalformedCredentials, Secret, parse_credentials, same_label
+from claude_proxy.credentials import (
+    Credential,
+    Kind,
+    MalformedCredentials,
+    Secret,
+    is_claude_credential,
+    parse_credentials,
+    same_label,
+)
 
 E = TypeVar("E", bound=Enum)
 
@@ -133,7 +141,10 @@ class _Reader:
             return Path(path).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            self.mistakes.append(f"{name}_FILE: {path} cannot be read ({reason}); it should hold the path of a readable file")
+            # The path is not shown: somebody may have put the secret itself in its place.
+            self.mistakes.append(
+                f"{name}_FILE: names a file that cannot be read ({reason}); it should hold a readable file's path"
+            )
             return ""
 
     def secret(self, name: str) -> Secret | None:
@@ -145,6 +156,10 @@ class _Reader:
                 f"{name}: holds a space, a comma or a character that no HTTP header can carry; "
                 "it should hold one word of letters and digits, such as `openssl rand -hex 32` prints"
             )
+            return None
+        if is_claude_credential(text):
+            # The header policy would take it for the client's own credential, so nobody could ever use it.
+            self.mistakes.append(f"{name}: is a Claude credential (sk-ant-...); it should hold a value of the proxy's own")
             return None
         return Secret(text)
 

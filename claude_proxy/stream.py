@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any
 
-from claude_proxy.messages import THINKING_TYPES, response_without_thinking
+from claude_proxy.messages import THINKING_TYPES, response_without_thinking, to_json
 
 # Five rules, each with a property test:
 #   1. an event that is not rewritten leaves in the exact bytes it came in;
@@ -14,7 +14,7 @@ from claude_proxy.messages import THINKING_TYPES, response_without_thinking
 #   5. nothing that an upstream can send raises.
 
 MAX_EVENT_SIZE = 16 * 1024 * 1024
-THINKING_DELTAS = frozenset({"thinking_delta", "signature_delta"})
+THINKING_DELTAS = ("thinking_delta", "signature_delta")
 # An event of this kind is ignored by Claude Code 2.1.197 and resets its 300 s timer; pings and comments do not reset it.
 KEEPALIVE = b'event: message\ndata: {"type":"gateway_keepalive"}\n\n'
 
@@ -37,7 +37,7 @@ class ThinkingFilter:
         self._searched = 0
         self._oversized = False
         self._places: dict[int, int | None] = {}
-        self._kept = 0
+        self._next = 0
         self._removed_any = False
 
     def feed(self, chunk: bytes) -> bytes:
@@ -102,8 +102,9 @@ class ThinkingFilter:
             self._places[index] = None
             self._removed_any = True
             return b""
-        self._places[index] = self._kept
-        self._kept += 1
+        place = self._next if self._removed_any else index
+        self._places[index] = place
+        self._next = place + 1
         return self._renumbered(raw, data, index)
 
     def _block_event(self, raw: bytes, data: dict[str, Any]) -> bytes:
@@ -118,9 +119,7 @@ class ThinkingFilter:
 
     def _renumbered(self, raw: bytes, data: dict[str, Any], index: int) -> bytes:
         place = self._places[index]
-        if not self._removed_any or place == index:
-            return raw
-        return _rewritten(raw, data | {"index": place})
+        return raw if place == index else _rewritten(raw, data | {"index": place})
 
 
 def _data(raw: bytes) -> dict[str, Any] | None:
@@ -137,7 +136,7 @@ def _data(raw: bytes) -> dict[str, Any] | None:
 
 def _rewritten(raw: bytes, data: dict[str, Any]) -> bytes:
     """Return the event with other data: every other line and every line's end stay as they came."""
-    text = b"data: " + json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+    text = b"data: " + to_json(data)
     out = bytearray()
     written = False
     position = 0
