@@ -1,0 +1,251 @@
+"""README, ``.env.example``, ``config.yaml.example``, the changelog and the locks say what the code does."""
+
+import json
+import os
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from claude_proxy import __version__, config, demo
+from claude_proxy.settings import SECRET_NAMES, VARIABLES
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONFIG_EXAMPLE = (ROOT / "config.yaml.example").read_text(encoding="utf-8")
+LOCKS = ("requirements.lock", "requirements-dev.lock")
+LITELLM = "1.106.2"
+# In parts, so that this file is not among what it finds.
+REGISTRIES = (
+    "py" + "pi.org", "python" + "hosted.org", "npm" + "js.org", "npm" + "js.com", "yarn" + "pkg.com", "crates" + ".io",
+    "proxy.golang" + ".org", "ruby" + "gems.org",
+)  # fmt: skip
+INDEX_OPTIONS = ("--index-url", "--extra-index-url", "--find-links", "--trusted-host", "-i ", "-f ")
+# A row whose first cell is a variable's name and nothing else.
+TABLE_ROW = re.compile(r"^\| `(?P<name>[A-Z][A-Z0-9_]*)` \|(?P<cells>.*)\|$", re.MULTILINE)
+
+
+def fenced(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def section(heading: str) -> str:
+    return README.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def table() -> dict[str, list[str]]:
+    """The rows of README's tables of variables: the name, and the cells after it."""
+    rows = [(row["name"], row["cells"]) for row in TABLE_ROW.finditer(section("Variables"))]
+    assert len({name for name, _ in rows}) == len(rows)
+    return {name: [cell.strip().strip("`") for cell in cells.split("|")] for name, cells in rows}
+
+
+def env_example() -> dict[str, str]:
+    lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
+    pairs = [line.partition("=") for line in lines if line and not line.startswith("#")]
+    assert len({name for name, _, _ in pairs}) == len(pairs)
+    return {name: value for name, _, value in pairs}
+
+
+def provider_keys() -> set[str]:
+    """The variables that config.yaml.example names, in its commented blocks too."""
+    return set(re.findall(r"os\.environ/([A-Za-z0-9_]+)", CONFIG_EXAMPLE)) - {"NAME"}
+
+
+def ready_blocks() -> list[str]:
+    """The commented entries of model_list: each begins with ``# - model_name`` and goes on while the comment is indented."""
+    return re.findall(r"^  # - model_name:.*\n(?:  #   .*\n)*", CONFIG_EXAMPLE, re.MULTILINE)
+
+
+def uncommented(block: str) -> str:
+    return re.sub(r"^  # ", "  ", block, flags=re.MULTILINE)
+
+
+# --- variables -------------------------------------------------------------------------------------------------------------
+
+
+def test_every_variable_is_in_every_document():
+    """The settings and the keys in config.yaml.example are the variables of .env.example, and those of README."""
+    known = set(VARIABLES) | provider_keys()
+    assert set(env_example()) == known
+    assert set(table()) == known
+
+
+def test_defaults_are_the_same_everywhere():
+    """A default in .env.example and in README is the one of the settings; a secret and a provider's key have none."""
+    defaults = {name: variable.default for name, variable in VARIABLES.items()}
+    assert {name: defaults[name] for name in SECRET_NAMES} == dict.fromkeys(SECRET_NAMES, "")
+    assert env_example() == defaults | dict.fromkeys(provider_keys() - set(VARIABLES), "")
+    assert {name: cells[0] for name, cells in table().items() if name in VARIABLES} == defaults
+
+
+# --- config.yaml.example ---------------------------------------------------------------------------------------------------
+
+
+def test_config_example_is_accepted():
+    """config.yaml.example works as it stands."""
+    assert config.load(ROOT / "config.yaml.example")
+
+
+def test_there_are_ready_blocks():
+    """Every commented entry is found as a block, so that none escapes the tests of blocks."""
+    assert len(ready_blocks()) == CONFIG_EXAMPLE.count("# - model_name:") > 0
+
+
+@pytest.mark.parametrize("block", [pytest.param(block, id=block.split()[3]) for block in ready_blocks()])
+def test_ready_block_is_an_entry_once_its_comment_signs_are_gone(block):
+    """A ready block needs nothing but its comment signs taken away."""
+    (entry,) = yaml.safe_load(uncommented(block))
+    assert set(entry) == {"model_name", "litellm_params"}
+    assert entry["litellm_params"]["model"]
+
+
+def test_config_example_is_accepted_with_all_ready_blocks(tmp_path):
+    """All ready blocks together are a config.yaml whose models have different names."""
+    text = CONFIG_EXAMPLE
+    for block in ready_blocks():
+        text = text.replace(block, uncommented(block))
+    path = tmp_path / "config.yaml"
+    path.write_text(text, encoding="utf-8")
+    loaded = config.load(path)
+    plain = config.load(ROOT / "config.yaml.example")
+    assert len(config.model_names(loaded)) == len(loaded["model_list"]) == len(plain["model_list"]) + len(ready_blocks())
+    assert config.variables(loaded) == provider_keys()
+
+
+def test_fallbacks_name_models():
+    """A fallback's target is a model of the file, and what it stands in for is one or a part of one."""
+    loaded = config.load(ROOT / "config.yaml.example")
+    names = set(config.model_names(loaded))
+    fallbacks = [pair for entry in loaded["router_settings"]["fallbacks"] for pair in entry.items()]
+    assert fallbacks
+    for pattern, targets in fallbacks:
+        assert set(targets) <= names
+        assert any(pattern.startswith(name.rstrip("*")) for name in names)
+
+
+# --- README ----------------------------------------------------------------------------------------------------------------
+
+
+def test_demo_answer_is_the_one_in_readme():
+    """The answer that README shows is what the demo says on a fresh clone."""
+    loaded = config.load(ROOT / "config.yaml.example")
+    answer = demo.text(config.model_names(loaded), config.unset_variables(loaded, {}), 0)
+    assert answer in README
+
+
+def test_readme_lists_the_models_of_the_example():
+    """README's table of models and config.yaml.example have the same models."""
+    rows = re.findall(r"^\| (`[a-z].*?) \|", section("Models"), re.MULTILINE)
+    listed = [name for row in rows for name in re.findall(r"`(.+?)`", row)]
+    assert listed == config.model_names(config.load(ROOT / "config.yaml.example"))
+
+
+def test_make_targets_exist():
+    """Every make target that README names is one of the Makefile's."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    named = set(re.findall(r"(?:`|\$ |HOST=\S+ )make ([a-z-]+)", README))
+    assert {"run", "settings", "test"} <= named <= targets
+
+
+def test_json_in_readme_can_be_pasted():
+    """Every JSON block of README is JSON, and the base URL in it has no /v1, which Claude Code adds by itself."""
+    blocks = [json.loads(block) for block in fenced("json")]
+    urls = [block["env"]["ANTHROPIC_BASE_URL"] for block in blocks if "env" in block]
+    assert len(urls) == 2
+    assert not any(url.rstrip("/").endswith("/v1") for url in urls)
+
+
+def test_custom_headers_in_readme_stand_on_lines_of_their_own():
+    """Claude Code splits ANTHROPIC_CUSTOM_HEADERS at newlines only, so each line is one header with no comma in it."""
+    values = [json.loads(block).get("env", {}).get("ANTHROPIC_CUSTOM_HEADERS") for block in fenced("json")]
+    lines = [line for value in values if value for line in value.split("\n")]
+    assert [line.partition(": ")[0] for line in lines] == ["x-litellm-api-key", "x-claude-token-mode"]
+    assert not any("," in line for line in lines)
+
+
+def test_model_block_in_readme_is_an_entry():
+    """The entry that README shows for a new model fits under model_list."""
+    (block,) = fenced("yaml")
+    (entry,) = yaml.safe_load(block)
+    assert set(entry) == {"model_name", "litellm_params"}
+
+
+def test_shell_functions_in_readme_are_valid():
+    """Bash reads README's shell functions without a complaint."""
+    (functions,) = fenced("bash")
+    checked = subprocess.run(["bash", "-n"], input=functions, capture_output=True, text=True, check=True)
+    assert checked.stderr == ""
+
+
+@pytest.mark.parametrize(("command", "model", "small"), [("claude-glm", "glm", "glm-fast"), ("claude-kimi", "kimi", "kimi")])
+def test_shell_function_starts_claude_with_its_models(tmp_path, command, model, small):
+    """A shell function sets the proxy and all three models, takes ANTHROPIC_API_KEY away, and passes its arguments on."""
+    (functions,) = fenced("bash")
+    stub = tmp_path / "claude"
+    stub.write_text('#!/bin/sh\nenv > "$OUT/env"\nprintf "%s\\n" "$@" > "$OUT/arguments"\n', encoding="utf-8")
+    stub.chmod(0o755)
+    subprocess.run(
+        ["bash", "-c", f"{functions}\n{command} -p 'two words' ''"],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "OUT": str(tmp_path), "ANTHROPIC_API_KEY": "sk-not-real"},
+        check=True,
+    )
+    seen = dict(line.split("=", 1) for line in (tmp_path / "env").read_text(encoding="utf-8").splitlines() if "=" in line)
+    ours = {name: value for name, value in seen.items() if name.startswith(("ANTHROPIC_", "CLAUDE_CODE_"))}
+    assert ours == {
+        "ANTHROPIC_BASE_URL": "http://your-server:4000",
+        "ANTHROPIC_AUTH_TOKEN": "YOUR_PROXY_STATIC_TOKEN",
+        "ANTHROPIC_MODEL": model,
+        "ANTHROPIC_DEFAULT_HAIKU_MODEL": small,
+        "CLAUDE_CODE_SUBAGENT_MODEL": model,
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+    }
+    assert (tmp_path / "arguments").read_text(encoding="utf-8") == "-p\ntwo words\n\n"
+
+
+def test_changelog_has_the_version():
+    """The newest entry of the changelog is the version of the package."""
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (\S+)", changelog, re.MULTILINE)[0] == __version__
+
+
+# --- dependencies ----------------------------------------------------------------------------------------------------------
+
+
+def test_no_file_names_a_package_registry():
+    """No file in git names the host of a package registry: where packages come from is the machine's own matter."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    found = []
+    for name in filter(None, listed.split("\0")):
+        path = ROOT / name
+        text = path.read_text(encoding="utf-8", errors="ignore") if path.is_file() else ""
+        found += [f"{name}: {host}" for host in REGISTRIES if host in text]
+    assert found == []
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_lock_names_no_index(name):
+    """A lock file holds names, versions and hashes, and neither a URL nor an option that names an index."""
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    assert not [line for line in lines if "://" in line or line.strip().startswith(INDEX_OPTIONS)]
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_lock_pins_everything_with_hashes(name):
+    """Each requirement of a lock file is one exact version with at least one hash."""
+    text = re.sub(r"\s*\\\n\s*", " ", (ROOT / name).read_text(encoding="utf-8"))
+    requirements = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    assert requirements
+    assert not [line for line in requirements if not re.match(r"[A-Za-z0-9._\[\],-]+==\S+ .*--hash=sha256:[0-9a-f]{64}", line)]
+
+
+def test_litellm_is_pinned_exactly():
+    """LiteLLM, whose inside the hooks depend on, has one exact version in pyproject.toml and the same one in the lock."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert [entry for entry in project["dependencies"] if entry.startswith("litellm")] == [f"litellm[proxy]=={LITELLM}"]
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    assert re.findall(r"^litellm(?:\[[a-z]+\])?==(\S+) \\\n    --hash=sha256:", lock, re.MULTILINE) == [LITELLM]
