@@ -1,0 +1,72 @@
+"""The real Claude Code CLI, started with an empty environment and a HOME of its own."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from processes import STATIC_TOKEN, clean_environment
+
+CLIENT = Path(__file__).parent / "client"
+BINARY = CLIENT / "node_modules" / ".bin" / "claude"
+
+
+def require() -> Path:
+    """Return the CLI's path, installed from its lock; skip, with the reason, on a machine that cannot have it."""
+    npm = shutil.which("npm")
+    if not BINARY.exists():
+        if npm is None:
+            pytest.skip("Node and npm are not installed, so Claude Code cannot be")
+        installed = subprocess.run([npm, "ci", "--silent"], cwd=CLIENT, capture_output=True, text=True, check=False)
+        if installed.returncode != 0 or not BINARY.exists():
+            pytest.skip(f"npm could not install Claude Code: {installed.stderr[-300:]}")
+    return BINARY
+
+
+class ClaudeCode:
+    """One user: a HOME, a project folder, and the settings that point at the proxy."""
+
+    def __init__(self, folder: Path, base_url: str, token: str = STATIC_TOKEN) -> None:
+        self.binary = require()
+        self.home, self.project = folder / "home", folder / "project"
+        self.home.mkdir()
+        self.project.mkdir()
+        self.environment = {
+            "ANTHROPIC_BASE_URL": base_url,
+            "ANTHROPIC_AUTH_TOKEN": token,
+            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+            "DISABLE_AUTOUPDATER": "1",
+        }
+
+    def run(self, prompt: str, *arguments: str, model: str | None = None, **variables: str) -> "Run":
+        """Run ``claude -p``; its answer and what it printed come back."""
+        chosen = ["--model", model] if model else []
+        command = [str(self.binary), "-p", prompt, *chosen, "--output-format", "stream-json", "--verbose", *arguments]
+        environment = clean_environment(self.home, **(self.environment | variables))
+        done = subprocess.run(
+            command, cwd=self.project, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240,
+            check=False,
+        )  # fmt: skip
+        return Run(done)
+
+
+class Run:
+    """What one run of the CLI said."""
+
+    def __init__(self, done: subprocess.CompletedProcess[str]) -> None:
+        self.code = done.returncode
+        self.errors = done.stderr
+        self.events: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+    @property
+    def result(self) -> str:
+        """The final answer or error text."""
+        found = [event for event in self.events if event.get("type") == "result"]
+        return str(found[-1].get("result", "")) if found else f"no result: {self.errors}"
+
+    @property
+    def retries(self) -> int:
+        """How many times the CLI repeated a request of its own accord."""
+        return sum(event.get("subtype") == "api_retry" for event in self.events)

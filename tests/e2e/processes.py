@@ -1,0 +1,106 @@
+"""The real proxy in a process of its own, on a free port, with nothing of this process's environment."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ROOT = Path(__file__).resolve().parents[2]
+STATIC_TOKEN = "sk-made-up-static-token-0123456789"
+MASTER_KEY = "sk-made-up-master-key-0123456789"
+READY_SECONDS = 90
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def clean_environment(home: Path, **variables: str) -> dict[str, str]:
+    """An environment with a HOME of its own and the path, and nothing else."""
+    return {"PATH": os.environ["PATH"], "HOME": str(home), **variables}
+
+
+class Proxy:
+    """Start it, ask it, stop it. ``output`` is all that it has written so far."""
+
+    def __init__(self, home: Path, config: str | None, arguments: tuple[str, ...] = (), **variables: str) -> None:
+        self.home = home
+        self.static_token = STATIC_TOKEN
+        home.mkdir(exist_ok=True)
+        if config is not None:
+            (home / "config.yaml").write_text(config, encoding="utf-8")
+        if not (home / ".env").exists():
+            (home / ".env").write_text("", encoding="utf-8")
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = home / "proxy.log"
+        defaults = {"PROXY_STATIC_TOKEN": STATIC_TOKEN, "LITELLM_MASTER_KEY": MASTER_KEY, "PORT": str(self.port)}
+        command = [sys.executable, "-m", "claude_proxy", "--project", str(home), *arguments, "serve"]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, env=clean_environment(home, **(defaults | variables)), stdout=log, stderr=subprocess.STDOUT
+            )
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def wait_ready(self) -> "Proxy":
+        """Wait until it serves; a process that ends before is an error with its output."""
+        poll = threading.Event()
+        for _ in range(READY_SECONDS * 5):
+            if self.process.poll() is not None:
+                raise RuntimeError(f"the proxy ended with {self.process.returncode}:\n{self.output}")
+            try:
+                if httpx.get(f"{self.url}/health/readiness", trust_env=False).status_code == 200:
+                    return self
+            except httpx.TransportError:
+                poll.wait(0.2)
+        raise RuntimeError(f"the proxy is not ready:\n{self.output}")
+
+    def stop(self) -> int:
+        self.process.terminate()
+        try:
+            return self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+
+    def ask(
+        self, body: Mapping[str, Any] | bytes, path: str = "/v1/messages", token: str | None = STATIC_TOKEN, **headers: str
+    ) -> httpx.Response:
+        """Send a request as a client would and read its whole answer."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        if token is not None:
+            named = {"x-litellm-api-key": token} | named
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        with httpx.Client(trust_env=False, timeout=60) as client:
+            return client.post(f"{self.url}{path}", content=content, headers={"content-type": "application/json"} | named)
+
+
+def question(model: str, words: str = "hello", **more: Any) -> dict[str, Any]:
+    """A minimal Messages request."""
+    return {"model": model, "max_tokens": 100, "messages": [{"role": "user", "content": words}], **more}
+
+
+def streamed(response: httpx.Response) -> list[dict[str, Any]]:
+    """The data of a stream's events."""
+    lines = response.text.splitlines()
+    return [json.loads(line[5:]) for line in lines if line.startswith("data:") and line[5:].strip() != "[DONE]"]
+
+
+def answer_text(response: httpx.Response) -> str:
+    """The text of an answer, streamed or not."""
+    if "event-stream" not in response.headers.get("content-type", ""):
+        return "".join(block["text"] for block in response.json()["content"] if block["type"] == "text")
+    deltas = [event.get("delta", {}) for event in streamed(response)]
+    return "".join(delta["text"] for delta in deltas if delta.get("type") == "text_delta")
