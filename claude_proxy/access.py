@@ -64,7 +64,8 @@ def check_route(caller: Caller, method: str, route: str) -> None:
     """Raise ``Refused`` unless the caller may use the route: with 403 for administration, with 404 for all that is closed."""
     if (method, route) in MODEL_ROUTES:
         return
-    if route.split("/")[1] not in ADMIN_ROUTES:
+    # A path need not begin with a slash: that of `OPTIONS *` does not.
+    if not route.startswith("/") or route.split("/")[1] not in ADMIN_ROUTES:
         raise Refused(404, f"{method} {route} is not served by this proxy.")
     if caller.role is not Role.ADMIN:
         raise Refused(403, f"{method} {route} is administration: it needs LITELLM_MASTER_KEY in the header {PROXY_TOKEN}.")

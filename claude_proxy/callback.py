@@ -51,6 +51,11 @@ KEEPALIVE_SECONDS = 15.0
 DEFAULT_TIMEOUT = httpx.Timeout(600.0, connect=10.0)
 
 
+# Under these names LiteLLM's streams hold the one that they read from, at most so many inside each other.
+_INNER_STREAMS = ("_source_iterator", "_anthropic_wrapper", "completion_stream", "_stream")
+_DEEPEST_STREAM = 6
+
+
 class AttemptRefused(litellm.BadRequestError):  # type: ignore[misc]  # LiteLLM's class is untyped
     """The attempt is not made: a refusal for the client stands already, or a key is missing. LiteLLM does not repeat it."""
 
@@ -366,7 +371,19 @@ async def filtered(
     finally:
         if pending is not None:
             pending.cancel()
-        await chunks.aclose()  # type: ignore[attr-defined]  # LiteLLM's streams are generators
+            await asyncio.wait({pending})
+        await close_stream(chunks)
+
+
+async def close_stream(stream: Any) -> None:
+    """Close a stream and those inside it: LiteLLM 1.106.2 leaves the upstream of a translated one running without a client."""
+    for _ in range(_DEEPEST_STREAM):
+        if stream is None:
+            return
+        inner = next((found for name in _INNER_STREAMS if (found := getattr(stream, name, None)) is not None), None)
+        if hasattr(stream, "aclose"):
+            await stream.aclose()
+        stream = inner
 
 
 @functools.cache

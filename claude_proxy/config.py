@@ -27,6 +27,10 @@ def load(path: Path) -> dict[str, Any]:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError((f"{path}: cannot be read ({error.strerror})",)) from error
+    except yaml.MarkedYAMLError as error:
+        # Not the error's own text: it shows the line, and there may be a key in it.
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise ConfigError((f"{path}: is not YAML: {line}{error.problem}",)) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError((f"{path}: is not YAML: {' '.join(str(error).split())}",)) from error
     mistakes = tuple(f"{path}: {mistake}" for mistake in _mistakes(config))

@@ -28,8 +28,9 @@ class Redactor:
 
     def text(self, text: str, more: Iterable[Secret] = ()) -> str:
         """Return the text without the secrets, and without those of ``more``, which are known for one request only."""
-        extra = [secret.reveal() for secret in more]
-        for value in (*self._values, *(value for value in extra if len(value) >= MIN_LENGTH)):
+        extra = {value for value in (secret.reveal() for secret in more) if len(value) >= MIN_LENGTH}
+        # The longest first, or a value that begins with another one would leave its end behind.
+        for value in sorted({*self._values, *extra}, key=len, reverse=True) if extra else self._values:
             if value in text:
                 text = text.replace(value, MARK)
         # Last: of a value with other characters in it, the form takes only the beginning.

@@ -14,7 +14,7 @@ import httpx
 from claude_proxy import headers as header_policy
 from claude_proxy.credentials import Credential
 from claude_proxy.exchange import Exchange
-from claude_proxy.messages import repaired, without_foreign_thinking
+from claude_proxy.messages import repaired, to_json, without_foreign_thinking
 from claude_proxy.pool import Pool
 from claude_proxy.targets import Hosts
 from claude_proxy.verdicts import UNIFIED, Answer, Judge, Then, Verdict, judge
@@ -122,7 +122,7 @@ def outgoing(request: httpx.Request, exchange: Exchange, model: str) -> httpx.Re
     mended = without_foreign_thinking(messages) if isinstance(messages, list) else messages
     if body.get("model") != model or mended is not messages:
         body = body | {"model": model} | ({"messages": mended} if mended is not messages else {})
-        content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+        content = to_json(body)
     url = request.url.copy_with(query=exchange.query.encode()) if exchange.query else request.url
     return httpx.Request(request.method, url, content=content, extensions=request.extensions)
 
@@ -130,9 +130,9 @@ def outgoing(request: httpx.Request, exchange: Exchange, model: str) -> httpx.Re
 def _set_headers(request: httpx.Request, exchange: Exchange, credential: Credential) -> None:
     """Replace all headers: Claude gets the client's, the credential, and what belongs to this connection."""
     own = [("host", request.headers["host"]), ("content-length", request.headers["content-length"])]
-    request.headers = httpx.Headers(
-        [*own, *header_policy.for_claude(exchange.headers, credential), ("accept-encoding", ACCEPT_ENCODING)]
-    )
+    headers = [*own, *header_policy.for_claude(exchange.headers, credential), ("accept-encoding", ACCEPT_ENCODING)]
+    # As bytes: httpx takes ASCII texts only, and the client's bytes beyond that were read as Latin-1.
+    request.headers = httpx.Headers([(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers])
 
 
 def _repair(request: httpx.Request) -> httpx.Request | None:
@@ -140,9 +140,8 @@ def _repair(request: httpx.Request) -> httpx.Request | None:
     body = repaired(json.loads(request.content))
     if body is None:
         return None
-    content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
-    headers = [(name, value) for name, value in request.headers.multi_items() if name.lower() != "content-length"]
-    return httpx.Request(request.method, request.url, headers=headers, content=content, extensions=request.extensions)
+    headers = [(name, value) for name, value in request.headers.raw if name.lower() != b"content-length"]
+    return httpx.Request(request.method, request.url, headers=headers, content=to_json(body), extensions=request.extensions)
 
 
 async def _answer(response: httpx.Response) -> Answer:

@@ -1,0 +1,46 @@
+"""LiteLLM's custom_auth over the access rules."""
+
+import asyncio
+
+import pytest
+from fastapi import Request
+from litellm.proxy._types import LitellmUserRoles, ProxyException
+
+from claude_proxy.auth import ROUTES, authenticate
+from claude_proxy.settings import Settings
+
+STATIC, MASTER = "sk-made-up-static", "sk-made-up-master"
+CLOSED = Settings.parse({"PROXY_STATIC_TOKEN": STATIC, "LITELLM_MASTER_KEY": MASTER})
+OPEN = Settings.parse({"LITELLM_MASTER_KEY": MASTER})
+
+
+def request(**headers: str) -> Request:
+    named = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    return Request({"type": "http", "method": "POST", "path": "/v1/messages", "query_string": b"", "headers": named})
+
+
+@pytest.mark.parametrize(
+    ("settings", "headers", "user", "role", "routes"),
+    [
+        (CLOSED, {"x_litellm_api_key": STATIC}, "user", None, ROUTES),
+        (CLOSED, {"authorization": f"Bearer {STATIC}"}, "user", None, ROUTES),
+        (CLOSED, {"x_api_key": MASTER}, "admin", LitellmUserRoles.PROXY_ADMIN, []),
+        (OPEN, {}, "open", None, ROUTES),
+        (OPEN, {"x_api_key": MASTER}, "admin", LitellmUserRoles.PROXY_ADMIN, []),
+    ],
+    ids=["static", "static-bearer", "master", "open", "open-master"],
+)
+def test_who_the_caller_is_for_litellm(settings, headers, user, role, routes):
+    """A token's holder is limited to the model routes, the master key's is not; LiteLLM learns a label and no token."""
+    caller = asyncio.run(authenticate(request(**headers), settings))
+    assert (caller.user_id, caller.user_role, caller.allowed_routes or []) == (user, role, routes)
+    assert STATIC not in repr(caller)
+    assert MASTER not in repr(caller)
+
+
+@pytest.mark.parametrize("headers", [{}, {"x_litellm_api_key": "wrong"}, {"authorization": "Bearer sk-ant-oat01-made-up-own"}])
+def test_a_refused_caller(headers):
+    """Without the right token LiteLLM gets a 401 that Claude Code does not repeat."""
+    with pytest.raises(ProxyException) as refusal:
+        asyncio.run(authenticate(request(**headers), CLOSED))
+    assert (refusal.value.code, refusal.value.headers) == ("401", {"x-should-retry": "false"})

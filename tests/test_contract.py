@@ -1,0 +1,105 @@
+"""What the code relies on in LiteLLM: each test fails when a new version no longer does it."""
+
+import importlib.metadata
+import importlib.util
+import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from litellm.integrations.custom_logger import CustomLogger
+from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
+from litellm.proxy import proxy_server
+from litellm.proxy._types import UserAPIKeyAuth
+from litellm.proxy.types_utils.utils import get_instance_fn
+from starlette.applications import Starlette
+
+from claude_proxy import config
+from claude_proxy.callback import ClaudeProxy, PlainClient
+
+ROOT = Path(__file__).resolve().parent.parent
+HOOKS = sorted(name for name in vars(ClaudeProxy) if name.startswith("async_"))
+
+
+def test_the_pinned_version_is_installed():
+    """The hooks were measured on one version of LiteLLM, and it is that one which runs."""
+    assert importlib.metadata.version("litellm") == "1.106.2"
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_hooks_signature_is_the_base_classs(hook):
+    """LiteLLM calls a hook by the names of its own base class's parameters."""
+    ours, theirs = inspect.signature(getattr(ClaudeProxy, hook)), inspect.signature(getattr(CustomLogger, hook))
+    assert list(ours.parameters) == list(theirs.parameters)
+
+
+def test_the_hooks_stand_in_the_callback_classs_own_body():
+    """LiteLLM looks for several hooks in the class itself and would silently pass over inherited ones."""
+    assert ClaudeProxy.__bases__ == (CustomLogger,)
+    assert ClaudeProxy.__subclasses__() == []
+    assert "async_pre_call_hook" in HOOKS
+    assert "async_post_call_streaming_iterator_hook" in HOOKS
+
+
+def test_the_client_has_what_the_base_classs_constructor_would_set():
+    """The constructor that is left out sets nothing that ``post`` and ``client`` of the base class read and ours lacks."""
+    read = {
+        name for name in ("_client", "_owns_client", "timeout", "event_hooks") if name in inspect.getsource(AsyncHTTPHandler)
+    }
+    client = PlainClient(http=None)
+    assert read <= set(vars(client))
+    assert isinstance(client, AsyncHTTPHandler)
+
+
+def test_the_app_keeps_its_middleware_where_the_gateway_goes():
+    """Starlette calls ``middleware_stack`` for every request, so replacing it puts the gateway around everything."""
+    assert isinstance(proxy_server.app, Starlette)
+    assert "await self.middleware_stack(" in inspect.getsource(Starlette.__call__)
+
+
+def test_a_caller_may_be_limited_to_routes():
+    """``allowed_routes`` is what closes LiteLLM's administration to the static token."""
+    assert "allowed_routes" in UserAPIKeyAuth.model_fields
+
+
+@pytest.fixture
+def configured(tmp_path, monkeypatch):
+    """A folder with nothing but a configuration, as in a container that mounts one."""
+    monkeypatch.setenv("PROXY_STATIC_TOKEN", "sk-made-up-static")
+    monkeypatch.syspath_prepend(str(ROOT))
+    path = tmp_path / "config.yaml"
+    path.write_text((ROOT / "config.yaml.example").read_text())
+    return path
+
+
+@pytest.mark.parametrize("name", [config.CALLBACK, config.CUSTOM_AUTH])
+def test_entry_files_load_as_litellm_loads_them(name):
+    """LiteLLM runs an entry file by its path, in an environment without the project on the path for imports."""
+    code = (
+        "import sys; sys.path[:] = [entry for entry in sys.path if entry]\n"
+        "from litellm.proxy.types_utils.utils import get_instance_fn\n"
+        f"instance = get_instance_fn({name!r}, {str(ROOT / 'config.yaml')!r})\n"
+        f"again = get_instance_fn({config.CALLBACK!r}, {str(ROOT / 'config.yaml')!r})\n"
+        "from claude_proxy.callback import ClaudeProxy\n"
+        "print(callable(instance) or isinstance(instance, ClaudeProxy), again.settings.static_token is not None)\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {"PROXY_STATIC_TOKEN": "sk-made-up-static", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    done = subprocess.run([sys.executable, "-c", code], cwd="/", env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["True", "True"], done.stderr
+
+
+def test_entry_files_are_found_without_a_copy_beside_the_configuration(configured):
+    """Where config.yaml stands alone, LiteLLM imports the entry files from the installed project."""
+    assert get_instance_fn(config.CALLBACK, str(configured)) is get_instance_fn(config.CALLBACK, str(ROOT / "config.yaml"))
+
+
+def test_entry_files_bind_and_define_nothing():
+    """State and classes live in the package, since LiteLLM may run an entry file several times."""
+    for name in ("request_transformer", "custom_auth"):
+        source = (ROOT / f"{name}.py").read_text()
+        assert "class " not in source
+        assert "from __future__" not in source
+        assert source.count("def ") <= 1
