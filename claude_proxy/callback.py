@@ -27,14 +27,14 @@ from litellm.proxy._types import UserAPIKeyAuth
 from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
 from litellm.types.utils import CallTypes
 
-from claude_proxy import config, demo, estimate
+from claude_proxy import config, demo, estimate, logs
 from claude_proxy.credentials import Credential, is_claude_credential
 from claude_proxy.exchange import Exchange, Refusal, current
 from claude_proxy.gateway import Gateway, own_refusal
 from claude_proxy.headers import session_of
 from claude_proxy.messages import THINKING_PARAMETERS, response_without_thinking, without_thinking
 from claude_proxy.pool import Pool
-from claude_proxy.redaction import RedactingFilter, Redactor, secrets_of
+from claude_proxy.redaction import Redactor, secrets_of
 from claude_proxy.rotation import PoolSource, Rotation, SingleSource, Source, outgoing
 from claude_proxy.settings import Settings, TokenMode
 from claude_proxy.stream import KEEPALIVE, ThinkingFilter
@@ -479,6 +479,4 @@ def install(settings: Settings) -> None:
     app.router.routes.insert(0, APIRoute("/v1/messages/count_tokens", count_tokens, methods=["POST"]))
     # Middleware cannot be added once the app has started, and callbacks are loaded while it starts.
     app.middleware_stack = Gateway(app.middleware_stack or app.build_middleware_stack(), settings, redactor)
-    for name in (None, "LiteLLM", "LiteLLM Proxy", "LiteLLM Router", "uvicorn", "uvicorn.access", "uvicorn.error"):
-        for handler in logging.getLogger(name).handlers:
-            handler.addFilter(RedactingFilter(redactor))
+    logs.configure(redactor, verbose=os.environ.get("LITELLM_LOG", "").upper() == "DEBUG")

@@ -104,7 +104,6 @@ class Rotation(httpx.Auth):
             if verdict.then is Then.REPAIR and not mended and (mend := _repair(request)):
                 mended = True
                 request = mend
-                tried -= {credential.label}
                 continue
             if verdict.then is not Then.NEXT:
                 return

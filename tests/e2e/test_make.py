@@ -1,0 +1,118 @@
+"""A fresh clone and the README's commands, nothing else."""
+
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import threading
+from pathlib import Path
+
+import httpx
+import pytest
+from processes import ROOT, answer_text, free_port, question
+
+# What pip needs to reach an index from here; everything else of this environment stays out.
+PIP_VARIABLES = ("PIP_", "SSL_", "REQUESTS_", "HTTP_", "HTTPS_", "NO_PROXY", "http_", "https_", "no_proxy", "LANG", "TMPDIR")
+READY_SECONDS = 300
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """The files of this checkout that git knows or would take, in a folder of their own."""
+    if shutil.which("make") is None or shutil.which("git") is None:
+        pytest.skip("make and git are not installed")
+    folder = tmp_path_factory.mktemp("clone")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+    )
+    for name in listed.stdout.decode().split("\0"):
+        if name and (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
+class MakeRun:
+    """``make run`` in a process group of its own."""
+
+    def __init__(self, folder: Path, home: Path) -> None:
+        self.port = free_port()
+        environment = {name: value for name, value in os.environ.items() if name.startswith(PIP_VARIABLES)}
+        environment |= {"PATH": os.environ["PATH"], "HOME": str(home), "PORT": str(self.port)}
+        self.log = home / f"make-{self.port}.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                ["make", "run"], cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def wait_ready(self) -> None:
+        poll = threading.Event()
+        for _ in range(READY_SECONDS * 4):
+            assert self.process.poll() is None, self.output
+            try:
+                if httpx.get(f"http://127.0.0.1:{self.port}/health/readiness", trust_env=False).status_code == 200:
+                    return
+            except httpx.TransportError:
+                poll.wait(0.25)
+        raise AssertionError(self.output)
+
+    def stop(self) -> None:
+        os.killpg(self.process.pid, signal.SIGTERM)
+        self.process.wait(30)
+
+    def ask_demo(self, token: str) -> httpx.Response:
+        headers = {"authorization": f"Bearer {token}"}
+        url = f"http://127.0.0.1:{self.port}/v1/messages"
+        return httpx.post(url, json=question("demo"), headers=headers, trust_env=False)
+
+
+def variables_of(path: Path) -> dict[str, str]:
+    lines = [line.partition("=") for line in path.read_text().splitlines() if "=" in line and not line.startswith("#")]
+    return {name: value for name, _, value in lines}
+
+
+def test_make_run_is_enough(clone, tmp_path):
+    """``make run`` alone makes the environment, .env and config.yaml and serves; a second start keeps what there is."""
+    first = MakeRun(clone, tmp_path)
+    try:
+        first.wait_ready()
+        made = variables_of(clone / ".env")
+        token = made["PROXY_STATIC_TOKEN"]
+        assert stat.S_IMODE((clone / ".env").stat().st_mode) == 0o600
+        assert len({token, made["LITELLM_MASTER_KEY"]}) == 2
+        assert min(len(token), len(made["LITELLM_MASTER_KEY"])) > 60
+        assert (clone / "config.yaml").read_text() == (clone / "config.yaml.example").read_text()
+        block = json.loads(first.output[first.output.index("{") : first.output.rindex("}") + 1])
+        assert block["env"]["ANTHROPIC_BASE_URL"] == f"http://127.0.0.1:{first.port}"
+        assert token not in first.output
+        assert "The proxy works" in answer_text(first.ask_demo(token))
+        assert first.ask_demo("wrong").status_code == 401
+    finally:
+        first.stop()
+    second = MakeRun(clone, tmp_path)
+    try:
+        second.wait_ready()
+        assert variables_of(clone / ".env") == made
+        assert second.ask_demo(token).status_code == 200
+    finally:
+        second.stop()
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    printed = subprocess.run(["make", "settings"], cwd=clone, env=environment, capture_output=True, text=True, check=True)
+    assert json.loads(printed.stdout)["env"]["ANTHROPIC_AUTH_TOKEN"] == token
+
+
+def test_make_install_makes_what_the_lock_says(clone):
+    """The environment holds what the lock names, at the locked versions, and nothing for development."""
+    frozen = subprocess.run(
+        [clone / ".venv/bin/python", "-m", "pip", "freeze"], capture_output=True, text=True, check=True
+    ).stdout
+    locked = {line.split(" ")[0] for line in (clone / "requirements.lock").read_text().splitlines() if "==" in line[:60]}
+    assert {line.lower().replace("_", "-") for line in frozen.splitlines()} <= {line.lower() for line in locked}
+    assert "litellm==1.106.2" in frozen
+    assert "pytest" not in frozen
