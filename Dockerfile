@@ -1,0 +1,35 @@
+# Two stages: pip runs in the first one only. No secret is needed for a build, and .dockerignore lets none in.
+
+FROM python:3.13-slim-bookworm AS packages
+COPY requirements.lock .
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python -m venv --without-pip /venv \
+    && pip --python /venv/bin/python install --require-hashes --no-deps --only-binary :all: -r requirements.lock
+
+FROM python:3.13-slim-bookworm
+# A number of its own, so that it is never a user of the host. /data belongs to it, and so will a new volume there.
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /data --shell /usr/sbin/nologin claude-proxy \
+    && install --directory --owner claude-proxy --group claude-proxy --mode 700 /data \
+    && install --directory /project
+# The standard library comes without bytecode, and the read-only file system lets none be written later.
+RUN python -m compileall -q -x 'test|lib2to3|idlelib' /usr/local/lib/python3.13
+COPY --from=packages /venv /venv
+ENV PATH=/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/data HOST=0.0.0.0 PORT=4000
+WORKDIR /app
+COPY config.yaml.example .env.example request_transformer.py custom_auth.py ./
+COPY claude_proxy claude_proxy
+# The project folder on the host is mounted at /project for its .env and config.yaml alone. LiteLLM takes the entry files from
+# the folder in which it finds config.yaml: through these links that is this one, whose code is of one piece.
+RUN ln -s /project/.env /project/config.yaml . \
+    && python -m compileall -q . \
+    && printf '#!/bin/sh\ncd /app && exec python -m claude_proxy --data /data "$@"\n' > /usr/local/bin/claude-proxy \
+    && chmod 755 /usr/local/bin/claude-proxy
+USER 10001:10001
+VOLUME /data
+ENTRYPOINT ["claude-proxy"]
+CMD ["serve"]
+# Not urllib: it would ask through HTTP_PROXY.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-I", "-c", "import http.client, os; \
+    connection = http.client.HTTPConnection('127.0.0.1', int(os.environ['PORT']), timeout=4); \
+    connection.request('GET', '/health/liveliness'); \
+    raise SystemExit(connection.getresponse().status != 200)"]

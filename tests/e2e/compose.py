@@ -1,0 +1,114 @@
+"""A copy of this repository under Docker Compose, on whatever engine the machine has."""
+
+import itertools
+import json
+import os
+import shutil
+import socket
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from claude_proxy.settings import VARIABLES
+
+ROOT = Path(__file__).resolve().parents[2]
+# Where machines without an engine of their own may keep a script that makes one.
+ENGINE_UP = ROOT.parent / "shared" / "docker" / "engine-up"
+_numbers = itertools.count(1)
+
+
+def engine_environment() -> dict[str, str]:
+    """Return the environment in which ``docker`` reaches an engine; skip the test where there is none."""
+    inherited = {name: value for name, value in os.environ.items() if name not in VARIABLES and not name.startswith("COMPOSE_")}
+    if answers(inherited):
+        return inherited
+    if not ENGINE_UP.exists():
+        pytest.skip("no Docker engine with Compose: `docker version` or `docker compose version` does not answer")
+    subprocess.run([ENGINE_UP], env=inherited, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    place = '. "${LAB:-${TMPDIR:-/tmp}/docker-engine}/env.sh" && env -0'
+    printed = subprocess.run(["bash", "-c", place], env=inherited, check=True, capture_output=True, text=True).stdout
+    environment = dict(line.split("=", 1) for line in printed.split("\0") if line)
+    assert answers(environment), f"{ENGINE_UP} made no engine that answers"
+    return environment
+
+
+def answers(environment: dict[str, str]) -> bool:
+    if not shutil.which("docker", path=environment.get("PATH")):
+        return False
+    commands = (["docker", "version"], ["docker", "compose", "version"])
+    return all(
+        subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0 for command in commands
+    )
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def clone(folder: Path) -> None:
+    """Copy what git knows or would take: what a clone of the work at hand would hold, so no ``.env`` and no ``config.yaml``."""
+    listed = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.run(listed, check=True, capture_output=True, text=True).stdout.split("\0"):
+        if name and (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+
+
+@dataclass
+class Compose:
+    """One project of Docker Compose in a folder of its own, reached on loopback. ``down`` takes everything of it away."""
+
+    folder: Path
+    engine: dict[str, str]
+    port: int = field(default_factory=free_port)
+    name: str = field(default_factory=lambda: f"claude-proxy-test-{os.getpid()}-{next(_numbers)}")
+
+    def __post_init__(self) -> None:
+        self.folder.chmod(0o755)  # pytest's own are private, which a clone is not
+        clone(self.folder)
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def token(self) -> str:
+        """The token, as somebody gets it who starts with Docker."""
+        return str(self.settings()["env"]["ANTHROPIC_AUTH_TOKEN"])
+
+    def settings(self) -> dict[str, dict[str, str]]:
+        return json.loads(self("exec", "-T", "proxy", "claude-proxy", "settings").stdout)
+
+    def docker(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        environment = self.engine | {"PORT": str(self.port), "PROXY_BIND": "127.0.0.1"}
+        done = subprocess.run(
+            ["docker", *arguments],
+            cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0 or not check, f"docker {' '.join(arguments)}: {done.stdout[-2000:]}{done.stderr[-4000:]}"
+        return done
+
+    def __call__(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return self.docker("compose", "--project-name", self.name, *arguments, check=check)
+
+    def up(self) -> "Compose":
+        """Start, or go on, until every service is healthy."""
+        self("up", "--detach", "--wait", "--wait-timeout", "120")
+        return self
+
+    def down(self) -> None:
+        self("down", "--volumes", "--remove-orphans", "--rmi", "local", "--timeout", "1")
+
+    def inspect(self) -> dict:
+        container = self("ps", "--all", "--quiet", "proxy").stdout.strip()
+        return json.loads(self.docker("inspect", container).stdout)[0]
+
+    def inside(self, command: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return self("exec", "-T", "proxy", "sh", "-c", command, check=check)
+
+    def logs(self) -> str:
+        done = self("logs", "--no-color", "--no-log-prefix")
+        return done.stdout + done.stderr

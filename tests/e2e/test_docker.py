@@ -1,0 +1,349 @@
+"""The image and the compose file, built and run on a real engine."""
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+from claude_code import ClaudeCode
+from compose import ROOT, Compose, engine_environment
+
+pytestmark = pytest.mark.timeout(900)  # the first build downloads every package
+
+CANARY = "made-up-canary-5f1d0c7e"
+OWN_TOKEN = "made-up-token-of-a-team-77aa"
+QUESTION = {"max_tokens": 100, "messages": [{"role": "user", "content": "Are you there?"}]}
+# A service beside the proxy that begins an answer and never goes on with it.
+UPSTREAM = """
+services:
+  upstream:
+    image: python:3.13-slim-bookworm
+    init: true
+    command: [python, /upstream.py]
+    volumes: ["./upstream.py:/upstream.py:ro"]
+    healthcheck:
+      test: [CMD, python, -c, "import socket; socket.create_connection(('127.0.0.1', 8000))"]
+      interval: 1s
+"""
+UPSTREAM_PROGRAM = """
+import json
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+MESSAGE = {"id": "msg_1", "type": "message", "role": "assistant", "model": "endless", "content": [],
+           "stop_reason": None, "stop_sequence": None, "usage": {"input_tokens": 1, "output_tokens": 0}}
+EVENTS = [
+    {"type": "message_start", "message": MESSAGE},
+    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "And then"}},
+]
+
+
+class Endless(BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.end_headers()
+        for event in EVENTS:
+            self.wfile.write(f"event: {event['type']}\\ndata: {json.dumps(event)}\\n\\n".encode())
+        self.rfile.read()
+
+
+ThreadingHTTPServer(("", 8000), Endless).serve_forever()
+"""
+
+
+@pytest.fixture(scope="module")
+def engine() -> dict[str, str]:
+    return engine_environment()
+
+
+@pytest.fixture(scope="module")
+def compose_proxy(engine: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
+    """A running proxy, started from a clone without ``.env`` and ``config.yaml``: its ``base_url`` and its ``token``."""
+    compose = Compose(tmp_path_factory.mktemp("clone"), engine)
+    try:
+        yield compose.up()
+    finally:
+        compose.down()
+
+
+@pytest.fixture(scope="module")
+def equipped(engine: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
+    """A project with files of its own: a private ``.env`` written for ``make run`` too, and a model that never ends."""
+    compose = Compose(tmp_path_factory.mktemp("equipped"), engine)
+    folder = compose.folder
+    example = (folder / ".env.example").read_text(encoding="utf-8")
+    own = {"PROXY_STATIC_TOKEN": OWN_TOKEN, "CLAUDE_API_KEYS": f"sk-ant-api03-{CANARY}", "HOST": "127.0.0.1"}
+    (folder / ".env").touch(mode=0o600)
+    (folder / ".env").write_text(
+        "\n".join(f"{name}={own[name]}" if (name := line.partition("=")[0]) in own else line for line in example.splitlines()),
+        encoding="utf-8",
+    )
+    write_config(compose, endless="http://upstream:8000")
+    (folder / "upstream.py").write_text(UPSTREAM_PROGRAM, encoding="utf-8")
+    (folder / "docker-compose.override.yml").write_text(UPSTREAM, encoding="utf-8")
+    try:
+        yield compose
+    finally:
+        compose.down()
+
+
+def write_config(compose: Compose, **models: str) -> None:
+    """Write a ``config.yaml``: the example, and models in Anthropic's format at these addresses."""
+    config = yaml.safe_load((compose.folder / "config.yaml.example").read_text(encoding="utf-8"))
+    config["model_list"] += [
+        {"model_name": name, "litellm_params": {"model": f"anthropic/{name}", "api_base": url, "api_key": "made-up"}}
+        for name, url in models.items()
+    ]
+    (compose.folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+
+
+def ask(compose: Compose, token: str, model: str = "demo", *, stream: bool = False) -> httpx.Response:
+    body = QUESTION | {"model": model, "stream": stream}
+    return httpx.post(
+        f"{compose.base_url}/v1/messages", json=body, headers={"authorization": f"Bearer {token}"}, timeout=30, trust_env=False
+    )
+
+
+def test_a_clone_without_files_of_its_own_becomes_a_healthy_proxy(compose_proxy):
+    """What is missing is neither asked for nor made in the folder, least of all as a directory."""
+    assert compose_proxy.inspect()["State"]["Health"]["Status"] == "healthy"
+    assert not (compose_proxy.folder / ".env").exists()
+    assert not (compose_proxy.folder / "config.yaml").exists()
+
+
+def test_the_generated_token_opens_the_demo(compose_proxy):
+    """The block that `claude-proxy settings` prints in the container holds an address of the host and a token that works."""
+    block = compose_proxy.settings()["env"]
+
+    assert block["ANTHROPIC_BASE_URL"] == compose_proxy.base_url
+    whole = ask(compose_proxy, block["ANTHROPIC_AUTH_TOKEN"])
+    assert (whole.status_code, whole.json()["model"]) == (200, "demo")
+    streamed = ask(compose_proxy, block["ANTHROPIC_AUTH_TOKEN"], stream=True)
+    assert streamed.headers["content-type"].startswith("text/event-stream")
+    assert "event: message_stop" in streamed.text
+
+
+@pytest.mark.parametrize("token", ["made-up-and-wrong", "none-is-needed"])
+def test_another_token_is_refused(compose_proxy, token):
+    """A container without an ``.env`` is not an open proxy."""
+    assert ask(compose_proxy, token).status_code == 401
+
+
+def test_no_generated_secret_is_in_the_logs(compose_proxy):
+    """What a log collector gets holds neither the token nor the administrator's key, whatever was asked."""
+    for token in (compose_proxy.token, "made-up-and-wrong"):
+        ask(compose_proxy, token)
+
+    lines = compose_proxy.inside("cat /data/.env").stdout.splitlines()
+    secrets = [line.partition("=")[2] for line in lines if line.startswith(("PROXY_STATIC_TOKEN=", "LITELLM_MASTER_KEY="))]
+    logs = compose_proxy.logs()
+    assert len(secrets) == 2
+    assert all(len(secret) > 60 and secret not in logs for secret in secrets)
+    assert "claude-proxy settings" in logs, "the log was not read"
+
+
+def test_the_log_of_a_start_holds_no_complaint(compose_proxy):
+    """Nothing in the container wants to write where it cannot, or misses what the image lacks."""
+    assert [
+        line for line in compose_proxy.logs().splitlines() if "ERROR" in line or "WARNING" in line or "Traceback" in line
+    ] == []
+
+
+def test_every_process_in_the_container_is_hardened(compose_proxy):
+    """No process is root, has a capability or can gain one."""
+    status = compose_proxy.inside("cat /proc/[0-9]*/status").stdout.splitlines()
+
+    values = {
+        name: {line.split()[1] for line in status if line.startswith(f"{name}:")} for name in ("Uid", "CapEff", "NoNewPrivs")
+    }
+    assert values == {"Uid": {"10001"}, "CapEff": {"0000000000000000"}, "NoNewPrivs": {"1"}}
+    assert any(line == "Name:\tpython" for line in status)
+
+
+@pytest.mark.parametrize("folder", ["/", "/app", "/app/claude_proxy", "/project", "/venv", "/usr/local/bin"])
+def test_the_file_system_is_read_only(compose_proxy, folder):
+    """Nothing but the volume and the temporary folder can be written."""
+    assert compose_proxy.inside(f"touch {folder}/file", check=False).returncode != 0
+    assert compose_proxy.inspect()["HostConfig"]["ReadonlyRootfs"] is True
+
+
+def test_memory_processes_and_logs_are_limited(compose_proxy):
+    """One container cannot take the host with it."""
+    host = compose_proxy.inspect()["HostConfig"]
+
+    assert host["Memory"] == 2 * 1024**3
+    assert 0 < host["PidsLimit"] <= 1024
+    assert host["LogConfig"]["Config"]["max-size"]
+    assert host["RestartPolicy"]["Name"] == "unless-stopped"
+
+
+def test_a_new_container_keeps_the_generated_token(compose_proxy):
+    """The token that a team was given lasts until somebody sets another one."""
+    before, container = compose_proxy.token, compose_proxy.inspect()["Id"]
+    compose_proxy("down", "--timeout", "10")
+    compose_proxy.up()
+
+    assert compose_proxy.inspect()["Id"] != container
+    assert compose_proxy.token == before
+    assert ask(compose_proxy, before).status_code == 200
+
+
+def test_an_env_file_that_only_its_owner_can_read_is_enough(equipped):
+    """The token of ``.env`` counts, and what it says for `make run` does not lock the container in."""
+    equipped.up()
+
+    assert equipped.token == OWN_TOKEN
+    assert equipped.settings()["env"]["ANTHROPIC_BASE_URL"] == equipped.base_url
+    assert ask(equipped, OWN_TOKEN).status_code == 200
+    assert CANARY not in equipped.logs()
+
+
+def test_no_layer_holds_a_secret_of_the_folder(equipped):
+    """An image that was built beside an ``.env`` and a ``config.yaml`` holds nothing of either, not even in its history."""
+    (equipped.folder / "config.yaml").write_text(
+        f"# {CANARY}\n{(equipped.folder / 'config.yaml').read_text(encoding='utf-8')}", encoding="utf-8"
+    )
+    equipped("build")
+    image = equipped("config", "--images").stdout.split()
+    image = next(name for name in image if name.startswith(equipped.name))
+    control = "Which models the proxy serves, and where each of them goes."
+
+    found = search_image(equipped, image, CANARY, OWN_TOKEN, control)
+
+    assert found == {control}
+    assert CANARY not in equipped.docker("history", "--no-trunc", image).stdout
+
+
+def search_image(compose: Compose, image: str, *texts: str) -> set[str]:
+    """Return those of the texts that stand somewhere in the image as `docker save` writes it, layers and configuration."""
+    sought = {text.encode(): text for text in texts}
+    found: set[str] = set()
+    overlap = max(map(len, sought))
+    with subprocess.Popen(["docker", "save", image], env=compose.engine, stdout=subprocess.PIPE) as saving:
+        assert saving.stdout
+        rest = b""
+        while chunk := saving.stdout.read(1 << 22):
+            window = rest + chunk
+            found |= {text for bytes_, text in sought.items() if bytes_ in window}
+            rest = window[-overlap:]
+    assert saving.returncode == 0
+    return found
+
+
+def test_an_edited_config_is_taken_up_by_a_restart(equipped):
+    """`docker compose restart` is enough after a change of ``config.yaml``."""
+    equipped.up()
+    assert ask(equipped, OWN_TOKEN, "added").status_code != 200
+    write_config(equipped, endless="http://upstream:8000", added="http://demo.invalid")
+    equipped("restart")
+    equipped.up()
+
+    answer = ask(equipped, OWN_TOKEN, "added")
+    assert (answer.status_code, answer.json()["model"]) == (200, "added")
+
+
+def test_an_open_stream_does_not_hold_up_a_stop(equipped):
+    """The container ends by itself within its grace period while an answer is still under way."""
+    equipped.up()
+    body = QUESTION | {"model": "endless", "stream": True}
+    headers = {"authorization": f"Bearer {OWN_TOKEN}"}
+    with httpx.stream("POST", f"{equipped.base_url}/v1/messages", json=body, headers=headers, trust_env=False) as answer:
+        assert any("And then" in line for line in answer.iter_lines())
+        equipped("stop", "proxy")
+        state = equipped.inspect()["State"]
+
+    assert state["ExitCode"] in {0, 143}, "137 is a kill"
+    assert state["Status"] == "exited"
+
+
+# What may be wrong with the folder, and words that the answer holds.
+def broken_yaml(folder: Path) -> None:
+    (folder / "config.yaml").write_text("model_list: [", encoding="utf-8")
+
+
+def without_the_rules(folder: Path) -> None:
+    (folder / "config.yaml").write_text("model_list: []\n", encoding="utf-8")
+
+
+def config_is_a_folder(folder: Path) -> None:
+    (folder / "config.yaml").mkdir()
+
+
+def config_is_private(folder: Path) -> None:
+    (folder / "config.yaml").touch(mode=0o600)
+
+
+def folder_is_private(folder: Path) -> None:
+    folder.chmod(0o700)
+
+
+def wrong_setting(folder: Path) -> None:
+    (folder / ".env").write_text("CLAUDE_TOKEN_MODE=sometimes\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (broken_yaml, ("config.yaml", "is not YAML", "line 1")),
+        (without_the_rules, ("config.yaml", "model_list", "custom_auth")),
+        (config_is_a_folder, ("/project/config.yaml", "is a folder", "remove it")),
+        (config_is_private, ("/project/config.yaml", "chmod a+r config.yaml")),
+        (folder_is_private, ("/project", "chmod a+rx", "docker-compose.yml")),
+        (wrong_setting, ("CLAUDE_TOKEN_MODE", "sometimes", "rotate or passthrough")),
+    ],
+)
+def test_what_is_wrong_is_said_in_words(engine, tmp_path, spoil: Callable[[Path], None], words):
+    """A container that cannot start names the file or variable and what to do about it, without a traceback."""
+    compose = Compose(tmp_path, engine)
+    try:
+        spoil(tmp_path)
+        done = compose("run", "--rm", "--no-TTY", "proxy", check=False)
+    finally:
+        tmp_path.chmod(0o755)
+        compose.down()
+
+    said = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert "The proxy does not start:" in said
+    assert "Traceback" not in said
+    assert [word for word in words if word not in said] == []
+
+
+def test_a_start_that_fails_is_seen_by_compose_and_told_in_the_logs(engine, tmp_path):
+    """`docker compose up --wait` fails, and `docker compose logs` holds the reason."""
+    compose = Compose(tmp_path, engine)
+    broken_yaml(tmp_path)
+    try:
+        done = compose("up", "--detach", "--wait", "--wait-timeout", "60", check=False)
+        logs = compose.logs()
+    finally:
+        compose.down()
+
+    assert done.returncode != 0
+    assert "config.yaml: is not YAML" in logs
+
+
+def test_the_port_is_published_for_the_team_unless_bound(engine):
+    """Without PROXY_BIND every interface is meant, for it is a team's server; PORT is the same inside and outside."""
+
+    def published(**variables: str) -> dict[str, str]:
+        command = ["docker", "compose", "config", "--format", "json"]
+        done = subprocess.run(command, cwd=ROOT, env=engine | variables, capture_output=True, text=True, check=True)
+        return json.loads(done.stdout)["services"]["proxy"]["ports"][0]
+
+    everywhere = published(PORT="", PROXY_BIND="")
+    assert (everywhere["host_ip"], everywhere["published"], everywhere["target"]) == ("0.0.0.0", "4000", 4000)
+    bound = published(PORT="4321", PROXY_BIND="127.0.0.1")
+    assert (bound["host_ip"], bound["published"], bound["target"]) == ("127.0.0.1", "4321", 4321)
+
+
+def test_claude_code_works_through_the_container(compose_proxy: Compose, tmp_path: Path) -> None:
+    """With nothing but ``docker compose up``, the real CLI gets an answer through the published port."""
+    run = ClaudeCode(tmp_path, compose_proxy.base_url, compose_proxy.token).run("Hello", model="demo")
+    assert (run.code, run.retries) == (0, 0), run.result
+    assert run.result.startswith("The proxy works")
