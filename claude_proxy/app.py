@@ -1,0 +1,18 @@
+"""The ASGI app that is served: LiteLLM's, and nothing of it before the gateway stands around it."""
+
+from litellm.proxy.proxy_server import app as litellm_app
+
+from claude_proxy.gateway import Gateway, Receive, Scope, Send, own_refusal, send_refusal
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Pass a request on; answer 503 while the gateway is not there, whatever kept LiteLLM from loading the callbacks.
+
+    LiteLLM 1.106.2 starts without a word, and without any rule, for example with a configuration whose name does not end
+    in ``.yaml``. A health check then fails as well.
+    """
+    if scope["type"] != "lifespan" and not isinstance(litellm_app.middleware_stack, Gateway):
+        if scope["type"] == "http":
+            await send_refusal(send, own_refusal(503, "The proxy is not ready: its callbacks are not loaded."))
+        return
+    await litellm_app(scope, receive, send)

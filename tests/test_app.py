@@ -1,0 +1,46 @@
+"""The app that is served."""
+
+import asyncio
+
+import httpx
+import pytest
+
+from claude_proxy import app as module
+from claude_proxy.gateway import Gateway
+from claude_proxy.redaction import Redactor
+from claude_proxy.settings import Settings
+
+
+class InnerApp:
+    """LiteLLM's app, as far as the guard knows it."""
+
+    middleware_stack = None
+
+    async def __call__(self, scope, receive, send):
+        await self.middleware_stack(scope, receive, send)
+
+
+async def bare(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"inner"})
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/health/liveliness", "/health/readiness", "/", "/key/generate"])
+@pytest.mark.parametrize(("guarded", "status"), [(False, 503), (True, 200)], ids=["bare", "guarded"])
+def test_nothing_is_served_before_the_gateway_is_there(monkeypatch, path, guarded, status):
+    """Whatever kept the callbacks from loading, LiteLLM alone answers nothing, not even a health check."""
+    inner = InnerApp()
+    inner.middleware_stack = Gateway(bare, Settings.parse({}), Redactor([])) if guarded else bare
+    monkeypatch.setattr(module, "litellm_app", inner)
+
+    async def ask():
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(module.app), base_url="http://proxy") as client:
+            return await client.get(path)
+
+    answer = asyncio.run(ask())
+    if not guarded:
+        assert (answer.status_code, answer.headers["x-should-retry"]) == (status, "false")
+    elif path.startswith("/health"):
+        assert (answer.status_code, answer.text) == (status, "inner")
+    else:
+        assert b"inner" not in answer.content
