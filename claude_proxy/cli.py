@@ -76,7 +76,7 @@ def serve(project: Path, data: Path | None) -> None:
     import uvicorn  # noqa: PLC0415 - late: a mistake in the settings is told before it
 
     uvicorn.run(
-        "litellm.proxy.proxy_server:app",
+        "claude_proxy.app:app",
         host=settings.host,
         port=settings.port,
         log_level="warning",
@@ -184,9 +184,10 @@ def read_secret_files(environ: dict[str, str] | os._Environ[str], names: set[str
         if path and not environ.get(name):
             try:
                 environ[name] = Path(path).read_text(encoding="utf-8").strip()
-            except OSError as error:
+            except (OSError, UnicodeDecodeError) as error:
+                reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
                 mistakes.append(
-                    f"{name}_FILE: names a file that cannot be read ({error.strerror}); it should hold a readable file's path"
+                    f"{name}_FILE: names a file that cannot be read ({reason}); it should hold a readable file's path"
                 )
     if mistakes:
         raise SettingsError(tuple(mistakes))
@@ -210,6 +211,7 @@ def write_private(path: Path, text: str) -> None:
 def settings_block(settings: Settings, loaded: Mapping[str, Any], *, show_token: bool) -> str:
     """Return the block for Claude Code's settings.json. A program that collects output gets a placeholder for the token."""
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104 - compared, not bound
+    host = f"[{host}]" if ":" in host else host
     token = "PROXY_STATIC_TOKEN-from-.env"  # noqa: S105 - a placeholder
     if settings.static_token is None:
         token = "none-is-needed"  # noqa: S105 - a placeholder
@@ -257,4 +259,7 @@ def announce(settings: Settings, written: Sequence[Path], loaded: Mapping[str, A
 
 def known_values(path: Path) -> dict[str, str]:
     """Return what a ``.env`` holds, without touching the environment."""
-    return {name: value or "" for name, value in dotenv_values(path).items()}
+    try:
+        return {name: value or "" for name, value in dotenv_values(path, interpolate=False).items()}
+    except UnicodeDecodeError as error:
+        raise config.ConfigError((f"{path}: is not UTF-8 text; save it as UTF-8",)) from error

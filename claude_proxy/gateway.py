@@ -64,7 +64,7 @@ class Gateway:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, route = scope["method"], canonical_route(scope["path"])
         if route == "/":
-            await _send_refusal(send, Refusal(200, [("content-type", "text/plain")], b"claude-proxy\n"), head=method == "HEAD")
+            await send_refusal(send, Refusal(200, [("content-type", "text/plain")], b"claude-proxy\n"), head=method == "HEAD")
             return
         sent = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
         client = header_policy.read(sent)
@@ -82,7 +82,7 @@ class Gateway:
                 exchange.raw_body = await _read_body(receive)
                 exchange.body = parse_body(exchange.raw_body)
         except Refused as refused:
-            await _send_refusal(send, own_refusal(refused.status, str(refused)))
+            await send_refusal(send, own_refusal(refused.status, str(refused)))
             return
         except ConnectionAbortedError:
             return
@@ -124,7 +124,7 @@ class _Answer:
         else:
             self._body += message.get("body", b"")
             if not message.get("more_body", False):
-                await _send_refusal(self._send, self._refusal(self._error, bytes(self._body)))
+                await send_refusal(self._send, self._refusal(self._error, bytes(self._body)))
 
     def _headers(self, message: Message) -> list[tuple[bytes, bytes]]:
         kept = [(name, value) for name, value in message["headers"] if not _is_hidden(name.decode("latin-1"))]
@@ -205,7 +205,15 @@ def _is_hidden(name: str) -> bool:
 
 
 def _encoded(headers: header_policy.Headers) -> list[tuple[bytes, bytes]]:
-    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    return [(name.lower().encode("latin-1"), _encoded_value(value)) for name, value in headers]
+
+
+def _encoded_value(value: str) -> bytes:
+    """Return a header's bytes: Latin-1, as ASGI has them, or UTF-8 for what httpx has read as UTF-8."""
+    try:
+        return value.encode("latin-1")
+    except UnicodeEncodeError:
+        return value.encode()
 
 
 async def _read_body(receive: Receive) -> bytes:
@@ -233,7 +241,8 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
     return replay
 
 
-async def _send_refusal(send: Send, refusal: Refusal, *, head: bool = False) -> None:
+async def send_refusal(send: Send, refusal: Refusal, *, head: bool = False) -> None:
+    """Send a whole answer; for HEAD its headers only."""
     length = ("content-length", str(len(refusal.body)))
     await send({"type": "http.response.start", "status": refusal.status, "headers": _encoded([*refusal.headers, length])})
     await send({"type": "http.response.body", "body": b"" if head else refusal.body})

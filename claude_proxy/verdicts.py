@@ -128,9 +128,10 @@ def _rest_for_window(answer: Answer, context: Judge) -> Verdict:
         )
         for window in windows
     ]
-    resets.append(parse_reset(answer.headers.get(f"{UNIFIED}reset", ""), context.now))
     known = [reset for reset in resets if reset is not None]
-    until = max(known) if known else _after(answer, context)
+    until = max(known) if known else parse_reset(answer.headers.get(f"{UNIFIED}reset", ""), context.now)
+    if until is None:
+        until = _after(answer, context)
     return Verdict(Then.NEXT, f"rate limit reached ({', '.join(windows) or 'no window named'})", rest_until=until)
 
 

@@ -1,0 +1,87 @@
+"""What holds for every test: an environment without anybody's settings, and no way out of this machine."""
+
+import ipaddress
+import os
+import socket
+
+import hypothesis
+import pytest
+
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("no-deadline", deadline=None)
+hypothesis.settings.load_profile("no-deadline")
+# LiteLLM asks the internet for its price list when it is imported, which is before any fixture runs.
+KEPT = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+os.environ.update(KEPT)
+
+# Variables of this project, of Claude Code, of LiteLLM and of the providers, by how their names begin or end.
+PREFIXES = (
+    "ANTHROPIC_", "AWS_", "AZURE_", "CLAUDE_", "GEMINI_", "GOOGLE_", "KIMI_", "LITELLM_", "OPENAI_", "OPENROUTER_", "PROXY_",
+    "REDIS_", "VERTEX_", "ZAI_",
+)  # fmt: skip
+SUFFIXES = ("_API_BASE", "_API_KEY", "_BASE_URL", "_TOKEN", "_TOKEN_FILE", "_API_KEY_FILE")
+NAMES = frozenset({"CONFIG_FILE_PATH", "HOST", "PORT"})
+
+
+class OutgoingConnection(AssertionError):
+    """A test tried to reach another machine."""
+
+
+def is_settings_of_somebody(name: str) -> bool:
+    return name not in KEPT and (name in NAMES or name.startswith(PREFIXES) or name.endswith(SUFFIXES))
+
+
+@pytest.fixture(autouse=True)
+def clean_environment():
+    """Take out what would reach the code under test from outside, and afterwards put everything back as it was."""
+    before = dict(os.environ)
+    for name in before:
+        if is_settings_of_somebody(name):
+            del os.environ[name]
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
+def no_way_out(monkeypatch):
+    """Let a socket connect to this machine only."""
+
+    def guarded(connect):
+        def wrapper(self, address):
+            if self.family in (socket.AF_INET, socket.AF_INET6) and not is_loopback(address[0]):
+                raise OutgoingConnection(f"a test connects to {address[0]}")
+            return connect(self, address)
+
+        return wrapper
+
+    monkeypatch.setattr(socket.socket, "connect", guarded(socket.socket.connect))
+    monkeypatch.setattr(socket.socket, "connect_ex", guarded(socket.socket.connect_ex))
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@pytest.fixture(scope="session")
+def anyio_backend():
+    return "asyncio"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--no-skip", action="store_true", help="fail when a test was skipped: the machine should have everything")
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """Turn a run with skipped tests into a failure where nothing may be missing."""
+    if exitstatus != pytest.ExitCode.OK or not session.config.getoption("--no-skip"):
+        return
+    skipped = session.config.pluginmanager.get_plugin("terminalreporter").stats.get("skipped", [])
+    if skipped:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        print(f"\n{len(skipped)} tests were skipped, and --no-skip forbids that")

@@ -1,0 +1,148 @@
+"""access.py: who asks, and which routes there are."""
+
+import pytest
+
+from claude_proxy.access import ADMIN_ROUTES, MODEL_ROUTES, PUBLIC_ROUTES, Caller, Refused, Role, check_route, identify
+from claude_proxy.headers import read
+from claude_proxy.settings import Settings
+
+TOKEN, MASTER = "sk-made-up-token", "sk-made-up-master"
+OAUTH = "sk-ant-oat01-made-up-client"
+CLOSED = Settings.parse({"PROXY_STATIC_TOKEN": TOKEN, "LITELLM_MASTER_KEY": MASTER})
+OPEN = Settings.parse({"LITELLM_MASTER_KEY": MASTER})
+BARE = Settings.parse({})
+
+
+def role(settings, *headers):
+    return identify(read(headers), settings).role
+
+
+@pytest.mark.parametrize(
+    ("headers", "closed", "opened"),
+    [
+        ([("x-litellm-api-key", TOKEN)], Role.USER, Role.OPEN),
+        ([("x-litellm-api-key", f"Bearer {TOKEN}")], Role.USER, Role.OPEN),
+        ([("Authorization", f"Bearer {TOKEN}")], Role.USER, Role.OPEN),
+        ([("x-api-key", TOKEN)], Role.USER, Role.OPEN),
+        ([("x-litellm-api-key", f"{TOKEN}, x-claude-token-mode: passthrough")], Role.USER, Role.OPEN),
+        ([("x-litellm-api-key", TOKEN), ("Authorization", f"Bearer {OAUTH}")], Role.USER, Role.OPEN),
+        ([("x-litellm-api-key", "wrong"), ("Authorization", f"Bearer {TOKEN}")], Role.USER, Role.OPEN),
+        ([("x-litellm-api-key", MASTER)], Role.ADMIN, Role.ADMIN),
+        ([("Authorization", f"Bearer {MASTER}")], Role.ADMIN, Role.ADMIN),
+        ([("x-litellm-api-key", TOKEN), ("x-api-key", MASTER)], Role.ADMIN, Role.ADMIN),
+        ([], None, Role.OPEN),
+        ([("x-litellm-api-key", "wrong")], None, Role.OPEN),
+        ([("x-litellm-api-key", TOKEN[:-1])], None, Role.OPEN),
+        ([("x-litellm-api-key", f"{TOKEN}x")], None, Role.OPEN),
+        ([("x-litellm-api-key", TOKEN.upper())], None, Role.OPEN),
+        ([("x-litellm-api-key", f"{TOKEN}, {MASTER}")], None, Role.OPEN),
+        ([("x-litellm-api-key", "ü")], None, Role.OPEN),
+        ([("Authorization", f"Basic {TOKEN}")], None, Role.OPEN),
+        ([("Authorization", f"Bearer {OAUTH}")], None, Role.OPEN),
+        ([("x-claude-token-mode", TOKEN)], None, Role.OPEN),
+        ([("cookie", f"token={TOKEN}")], None, Role.OPEN),
+    ],
+    ids=[
+        "token", "with-bearer", "as-authorization", "as-api-key", "with-a-comma", "beside-a-credential",
+        "second-header-is-right",
+        "master", "master-as-authorization", "both", "nothing", "wrong", "too-short", "too-long", "other-case", "two-in-one",
+        "non-ascii", "basic", "claude-credential", "in-another-header", "cookie",
+    ],
+)  # fmt: skip
+def test_identify(headers, closed, opened):
+    """The static token makes a user, the master key an administrator; others are refused, or let in by an open proxy."""
+    if closed is None:
+        with pytest.raises(Refused) as caught:
+            role(CLOSED, *headers)
+        assert caught.value.status == 401
+    else:
+        assert role(CLOSED, *headers) is closed
+    assert role(OPEN, *headers) is opened
+
+
+def test_an_empty_token_opens_nothing():
+    """With no secret set nothing that a client sends makes it an administrator."""
+    for value in ("", "Bearer ", "None", "null", TOKEN):
+        assert role(BARE, ("x-litellm-api-key", value)) is Role.OPEN
+
+
+def test_the_caller_carries_its_own_token():
+    """What goes on to LiteLLM is the token that opened the door, and nothing for an open proxy."""
+    assert identify(read([("x-api-key", TOKEN), ("x-goog-api-key", "other")]), CLOSED).token.reveal() == TOKEN
+    assert identify(read([("x-api-key", TOKEN)]), OPEN).token is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "says"),
+    [([], "is missing"), ([("x-api-key", "made-up-wrong")], "is not this proxy's"),
+     ([("Authorization", f"Bearer {OAUTH}")], "is missing")],
+    ids=["none", "wrong", "claude-credential"],
+)  # fmt: skip
+def test_the_refusal_is_one_helpful_sentence(headers, says):
+    """A refusal says whether the token is missing or wrong and which header is expected, and holds no secret."""
+    with pytest.raises(Refused) as caught:
+        role(CLOSED, *headers)
+    message = str(caught.value)
+    assert says in message
+    assert "x-litellm-api-key" in message
+    assert "made-up" not in message
+
+
+USER, ADMIN, ANYBODY = Caller(Role.USER, None), Caller(Role.ADMIN, None), Caller(Role.OPEN, None)
+
+
+@pytest.mark.parametrize("caller", [USER, ADMIN, ANYBODY], ids=["user", "admin", "open"])
+@pytest.mark.parametrize(("method", "route"), sorted(MODEL_ROUTES))
+def test_model_routes(caller, method, route):
+    """Whoever got in may use the model routes."""
+    check_route(caller, method, route)
+
+
+def test_the_model_routes_are_these():
+    """The routes on which a Claude credential is meant are few, and adding one is a decision."""
+    assert sorted(MODEL_ROUTES) == [
+        ("GET", "/models"), ("GET", "/v1/models"), ("POST", "/v1/messages"), ("POST", "/v1/messages/count_tokens"),
+    ]  # fmt: skip
+    assert {route for route in PUBLIC_ROUTES if "health" not in route} == {"/"}
+
+
+def status_of(caller, method, route):
+    try:
+        check_route(caller, method, route)
+    except Refused as refused:
+        return refused.status
+    return 200
+
+
+@pytest.mark.parametrize(
+    ("method", "route"),
+    [
+        ("POST", "/v1/chat/completions"), ("POST", "/chat/completions"), ("POST", "/v1/responses"), ("POST", "/v1/embeddings"),
+        ("POST", "/v1/completions"), ("POST", "/v1/messages/batches"), ("GET", "/v1/messages"), ("HEAD", "/v1/models"),
+        ("POST", "/v1/models"), ("GET", "/v1/models/claude"), ("POST", "/V1/messages"), ("POST", "//v1/messages"),
+        ("POST", "/anthropic/v1/messages"), ("POST", "/openai/v1/responses"), ("POST", "/vertex-ai/x"), ("POST", "/gemini/x"),
+        ("POST", "/bedrock/model/x/invoke"), ("POST", "/pass-through"), ("GET", "/mcp"), ("GET", "/ui"),
+        ("GET", "/openapi.json"),
+        ("GET", "/docs"), ("GET", "/metrics"), ("GET", "/debug/memory/summary"), ("GET", "/credentials"), ("POST", "/utils/x"),
+        ("POST", "/api/event_logging/batch"), ("GET", "/guardrails/list"), ("POST", "/queue/chat/completions"),
+        ("GET", "//key/list"),
+        ("GET", "/Key/list"), ("OPTIONS", "*"), ("GET", "key/list"), ("GET", ""),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("caller", [USER, ADMIN, ANYBODY], ids=["user", "admin", "open"])
+def test_what_is_on_no_list_is_closed(caller, method, route):
+    """A route that this project does not cover is served to nobody, not even to the master key."""
+    assert status_of(caller, method, route) == 404
+
+
+@pytest.mark.parametrize(
+    "route", ["/key/generate", "/health", "/health/services", "/model/info", "/config/update", "/user/new", "/router/settings"]
+)
+def test_administration_needs_the_master_key(route):
+    """Administration, and ``/health``, which calls every model, are open to the master key alone, on an open proxy too."""
+    assert [status_of(caller, "GET", route) for caller in (USER, ANYBODY, ADMIN)] == [403, 403, 200]
+
+
+def test_no_route_of_a_model_is_administration():
+    """The lists do not overlap."""
+    assert not {route.split("/")[1] for _, route in MODEL_ROUTES} & ADMIN_ROUTES

@@ -1,0 +1,414 @@
+"""cli.py: what is written when it is missing, what is said, and how a mistake ends the start."""
+
+import io
+import json
+import os
+import stat
+import sys
+
+import pytest
+
+from claude_proxy import cli
+from claude_proxy.config import ConfigError, load
+from claude_proxy.settings import VARIABLES, Settings, SettingsError
+
+TOKEN, MASTER = "sk-made-up-token", "sk-made-up-master"
+OAUTH = "sk-ant-oat01-made-up-a"
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A fresh clone's folder: nothing of one's own in it."""
+    (tmp_path / "project").mkdir()
+    return tmp_path / "project"
+
+
+@pytest.fixture
+def data(tmp_path):
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def mode_of(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def stopped(capsys, *arguments):
+    """Run a command that has to fail, and return the sentences that it printed."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    assert caught.value.code == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    first, *mistakes = printed.err.splitlines()
+    assert first == "The proxy does not start:"
+    assert all(mistake.startswith("- ") for mistake in mistakes)
+    return [mistake.removeprefix("- ") for mistake in mistakes]
+
+
+# What is written
+
+
+def test_a_fresh_clone(project):
+    """``.env`` and ``config.yaml`` are made from the examples, with random tokens that nobody else can read."""
+    assert cli.prepare(project, None) == [project / ".env", project / "config.yaml"]
+    values = cli.known_values(project / ".env")
+    assert mode_of(project / ".env") == 0o600
+    assert set(VARIABLES) <= set(values)
+    tokens = [values["PROXY_STATIC_TOKEN"], values["LITELLM_MASTER_KEY"]]
+    assert all(token.startswith("sk-") and len(token) > 60 for token in tokens)
+    assert tokens[0] != tokens[1]
+    assert files(project) == [".env", "config.yaml"]
+    assert load(project / "config.yaml")
+
+
+def test_what_was_written_is_accepted(project):
+    """The generated ``.env`` and ``config.yaml`` are settings with which the proxy starts."""
+    cli.prepare(project, None)
+    cli.load_environment(project, None)
+    _, settings = cli.checked(cli.config_path(project, None))
+    assert settings.static_token
+    assert settings.master_key
+
+
+def test_two_clones_have_different_tokens(project, data):
+    """No two clones share a token."""
+    cli.prepare(project, None)
+    cli.prepare(data, None)
+    one, other = (cli.known_values(folder / ".env") for folder in (project, data))
+    assert one["PROXY_STATIC_TOKEN"] != other["PROXY_STATIC_TOKEN"]
+    assert one["LITELLM_MASTER_KEY"] != other["LITELLM_MASTER_KEY"]
+
+
+def test_nothing_is_overwritten(project):
+    """What is there stays as it is, at the second start and at every later one."""
+    cli.prepare(project, None)
+    (project / ".env").write_text("PROXY_STATIC_TOKEN=mine\n")
+    (project / "config.yaml").write_text("mine")
+    assert cli.prepare(project, None) == []
+    assert (project / ".env").read_text() == "PROXY_STATIC_TOKEN=mine\n"
+    assert (project / "config.yaml").read_text() == "mine"
+
+
+def test_an_empty_env_is_a_decision(project):
+    """An empty ``.env`` is not filled: whoever made it wants an open proxy."""
+    (project / ".env").write_text("")
+    assert cli.prepare(project, None) == [project / "config.yaml"]
+    assert (project / ".env").read_text() == ""
+
+
+def test_with_a_data_folder_nothing_is_written_into_the_project(project, data):
+    """In a container the project's folder is not touched; tokens and config go to the data folder."""
+    assert cli.prepare(project, data) == [data / ".env"]
+    assert files(project) == []
+    assert mode_of(data / ".env") == 0o600
+    assert load(cli.config_path(project, data))
+
+
+def test_the_tokens_of_a_data_folder_stay(project, data):
+    """The second start of a container has the tokens of the first."""
+    cli.prepare(project, data)
+    before = (data / ".env").read_text()
+    assert cli.prepare(project, data) == []
+    assert (data / ".env").read_text() == before
+
+
+def test_the_projects_own_files_come_first(project, data):
+    """A project that has its files needs nothing in the data folder."""
+    (project / ".env").write_text(f"PROXY_STATIC_TOKEN={TOKEN}\n")
+    (project / "config.yaml").write_text("mine")
+    assert cli.prepare(project, data) == []
+    assert files(data) == []
+    assert cli.config_path(project, data) == project / "config.yaml"
+
+
+def test_a_secret_from_a_file_is_not_generated(project, monkeypatch):
+    """A token that comes from a file is not generated beside it: that would be a mistake of the start's own making."""
+    monkeypatch.setenv("PROXY_STATIC_TOKEN_FILE", "somewhere")
+    cli.prepare(project, None)
+    values = cli.known_values(project / ".env")
+    assert values["PROXY_STATIC_TOKEN"] == ""
+    assert values["LITELLM_MASTER_KEY"]
+
+
+@pytest.mark.parametrize("name", [".env", "config.yaml"])
+def test_a_folder_in_place_of_a_file(project, name, capsys):
+    """A folder where a file belongs, as Docker makes one for a missing mount, is said to be one."""
+    (project / name).mkdir()
+    (mistake,) = stopped(capsys, "--project", str(project), "serve")
+    assert str(project / name) in mistake
+    assert "is a folder and should be a file" in mistake
+
+
+def test_a_folder_that_cannot_be_written(project, tmp_path, capsys):
+    """A data folder that cannot be written is one sentence, not a traceback."""
+    (mistake,) = stopped(capsys, "--project", str(project), "--data", str(tmp_path / "none"), "serve")
+    assert "cannot be written" in mistake
+
+
+def test_a_private_file_is_private_and_whole(tmp_path):
+    """A private file replaces what a broken start left beside it, and never inherits a wider mode."""
+    (tmp_path / ".env.part").write_text("half")
+    (tmp_path / ".env.part").chmod(0o644)
+    cli.write_private(tmp_path / ".env", "all of it\n")
+    assert files(tmp_path) == [".env"]
+    assert ((tmp_path / ".env").read_text(), mode_of(tmp_path / ".env")) == ("all of it\n", 0o600)
+
+
+# What is read
+
+
+def test_the_environment_wins_over_env(project, monkeypatch):
+    """What is set already stays, and what is set to nothing counts as not set."""
+    (project / ".env").write_text("PORT=1\nHOST=::1\n")
+    monkeypatch.setenv("PORT", "2")
+    monkeypatch.setenv("HOST", "")
+    cli.load_environment(project, None)
+    assert (os.environ["PORT"], os.environ["HOST"]) == ("2", "::1")
+
+
+def test_adding_an_env_opens_nothing(project, data):
+    """Generated tokens stay in force beside a ``.env`` of the project's that leaves them empty."""
+    cli.prepare(project, data)
+    (project / ".env").write_text("PROXY_STATIC_TOKEN=\nCLAUDE_TOKEN_MODE=passthrough\n")
+    cli.load_environment(project, data)
+    assert os.environ["PROXY_STATIC_TOKEN"] == cli.known_values(data / ".env")["PROXY_STATIC_TOKEN"]
+    assert os.environ["CLAUDE_TOKEN_MODE"] == "passthrough"
+
+
+def test_a_secret_from_a_file_beats_env(project, monkeypatch):
+    """A secret that has a file is not taken from ``.env``, where its line may still stand."""
+    (project / ".env").write_text(f"PROXY_STATIC_TOKEN={TOKEN}\n")
+    monkeypatch.setenv("PROXY_STATIC_TOKEN_FILE", "somewhere")
+    cli.load_environment(project, None)
+    assert "PROXY_STATIC_TOKEN" not in os.environ
+
+
+def test_provider_keys_from_files(tmp_path):
+    """A provider's key may stand in a file; a key that is set stays; the project's own secrets are left to the settings."""
+    (tmp_path / "key").write_text(" made-up-key\n")
+    path = str(tmp_path / "key")
+    environ = {"ZAI_API_KEY_FILE": path, "KIMI_API_KEY": "set", "KIMI_API_KEY_FILE": path, "CLAUDE_API_KEYS_FILE": path}
+    cli.read_secret_files(environ, {"ZAI_API_KEY", "KIMI_API_KEY", "CLAUDE_API_KEYS", "OPENAI_API_KEY"})
+    assert (environ["ZAI_API_KEY"], environ["KIMI_API_KEY"]) == ("made-up-key", "set")
+    assert not {"CLAUDE_API_KEYS", "OPENAI_API_KEY"} & set(environ)
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe made-up"], ids=["missing", "not-text"])
+def test_provider_keys_from_files_that_cannot_be_read(tmp_path, content):
+    """Every provider's key file that cannot be read is a mistake of its own, and shows nothing of what it holds."""
+    path = tmp_path / "made-up-path"
+    if content is not None:
+        path.write_bytes(content)
+    environ = {"ZAI_API_KEY_FILE": str(path), "KIMI_API_KEY_FILE": str(path)}
+    with pytest.raises(SettingsError) as caught:
+        cli.read_secret_files(environ, {"ZAI_API_KEY", "KIMI_API_KEY"})
+    assert [mistake.split(":")[0] for mistake in caught.value.mistakes] == ["KIMI_API_KEY_FILE", "ZAI_API_KEY_FILE"]
+    assert "made-up" not in str(caught.value)
+
+
+# How a mistake ends
+
+
+@pytest.mark.parametrize("command", ["serve", "settings"])
+def test_mistakes_are_printed_together(project, command, capsys):
+    """All mistakes of ``.env`` and ``config.yaml`` are printed at once, without a secret, and the exit code is 1."""
+    (project / ".env").write_text(
+        "PORT=http\nCLAUDE_TOKEN_MODE=both\nCLAUDE_OAUTH_TOKENS=sk-ant-api03-made-up\nPROXY_STATIC_TOKEN='made up'\n"
+        "ZAI_API_KEY_FILE=/no/made-up\n"
+    )
+    example = (cli.ROOT / "config.yaml.example").read_text()
+    (project / "config.yaml").write_text(example)
+    mistakes = stopped(capsys, "--project", str(project), command)
+    assert sorted(mistake.split(":")[0] for mistake in mistakes) == [
+        "CLAUDE_OAUTH_TOKENS", "CLAUDE_TOKEN_MODE", "PORT", "PROXY_STATIC_TOKEN", "ZAI_API_KEY_FILE",
+    ]  # fmt: skip
+    assert "made-up" not in str(mistakes)
+    assert "made up" not in str(mistakes)
+
+
+def test_mistakes_of_both_files(project, capsys):
+    """A mistake in ``config.yaml`` does not hide those of the settings."""
+    (project / ".env").write_text("PORT=http\n")
+    (project / "config.yaml").write_text("model_list: []\n")
+    mistakes = stopped(capsys, "--project", str(project), "serve")
+    assert any(mistake.startswith("PORT: ") for mistake in mistakes)
+    assert any("model_list" in mistake for mistake in mistakes)
+
+
+def test_no_command(capsys):
+    """Without a command the usage is shown."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main([])
+    assert caught.value.code == 2
+    assert "usage: claude-proxy" in capsys.readouterr().err
+
+
+# What is said
+
+DEMO_ONLY = {
+    "model_list": [{"model_name": name, "litellm_params": {"model": "anthropic/demo"}} for name in ("demo", "claude-*")]
+}
+GLM = {"model_name": "glm", "litellm_params": {"model": "anthropic/glm", "api_key": "os.environ/ZAI_API_KEY"}}
+WITH_GLM = {"model_list": [*DEMO_ONLY["model_list"], GLM]}
+
+
+def block(loaded=DEMO_ONLY, *, show_token=True, **environ):
+    return json.loads(cli.settings_block(Settings.parse(environ), loaded, show_token=show_token))["env"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "shown", "token"),
+    [
+        ({"PROXY_STATIC_TOKEN": TOKEN}, True, TOKEN),
+        ({"PROXY_STATIC_TOKEN": TOKEN}, False, "PROXY_STATIC_TOKEN-from-.env"),
+        ({}, True, "none-is-needed"),
+        ({}, False, "none-is-needed"),
+    ],
+    ids=["shown", "hidden", "open", "open-and-hidden"],
+)
+def test_the_token_in_the_settings_block(environ, shown, token):
+    """The block holds the token where a person sees it, and a placeholder where it would be written down."""
+    assert block(show_token=shown, **environ)["ANTHROPIC_AUTH_TOKEN"] == token
+
+
+@pytest.mark.parametrize(
+    ("environ", "url"),
+    [
+        ({}, "http://127.0.0.1:4000"),
+        ({"HOST": "0.0.0.0", "PORT": "80"}, "http://127.0.0.1:80"),
+        ({"HOST": "::"}, "http://127.0.0.1:4000"),
+        ({"HOST": "proxy.team"}, "http://proxy.team:4000"),
+        ({"HOST": "::1"}, "http://[::1]:4000"),
+    ],
+    ids=["default", "all", "all-ipv6", "name", "ipv6"],
+)
+def test_the_url_in_the_settings_block(environ, url):
+    """The block holds a URL that can be used from this machine, for every address that the proxy may listen on."""
+    assert block(**environ)["ANTHROPIC_BASE_URL"] == url
+
+
+def test_the_model_in_the_settings_block(monkeypatch):
+    """With no credential in the pool the block names the first model that is ready, else the demo; with one it names none."""
+    assert block(WITH_GLM)["ANTHROPIC_MODEL"] == "demo"
+    assert "ANTHROPIC_MODEL" not in block(WITH_GLM, CLAUDE_OAUTH_TOKENS=OAUTH)
+    monkeypatch.setenv("ZAI_API_KEY", "made-up")
+    assert block(WITH_GLM)["ANTHROPIC_MODEL"] == "glm"
+
+
+def test_the_settings_command_prints_the_block(project, capsys):
+    """``claude-proxy settings`` prints the block and nothing else, with the token in it."""
+    cli.prepare(project, None)
+    cli.main(["--project", str(project), "settings"])
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["env"]["ANTHROPIC_AUTH_TOKEN"] == cli.known_values(project / ".env")["PROXY_STATIC_TOKEN"]
+
+
+def announced(out, loaded=WITH_GLM, written=(), **environ):
+    cli.announce(Settings.parse(environ), written, loaded, out)
+    return out.getvalue()
+
+
+def test_the_token_is_announced_to_a_person_only():
+    """The token is shown on a terminal, and not where output is collected; there the command that shows it is named."""
+    secrets = {"PROXY_STATIC_TOKEN": TOKEN, "LITELLM_MASTER_KEY": MASTER, "CLAUDE_OAUTH_TOKENS": OAUTH}
+    person, program = announced(Terminal(), **secrets), announced(io.StringIO(), **secrets)
+    assert TOKEN in person
+    assert TOKEN not in program
+    assert "claude-proxy settings" in program
+    for text in (person, program):
+        assert MASTER not in text
+        assert OAUTH not in text
+
+
+def test_what_is_announced(project):
+    """The start says what was written, how large the pool is, and which model lacks which variable."""
+    text = announced(io.StringIO(), written=[project / ".env"], PROXY_STATIC_TOKEN=TOKEN, CLAUDE_OAUTH_TOKENS=OAUTH)
+    assert f"Wrote {project / '.env'}." in text
+    assert "Claude credentials in the pool: 1 (rotate)." in text
+    assert "Model glm is not ready: ZAI_API_KEY not set." in text
+    assert "WARNING" not in text
+
+
+@pytest.mark.parametrize(
+    ("environ", "says"),
+    [
+        ({}, "WARNING: PROXY_STATIC_TOKEN is not set"),
+        ({"ANTHROPIC_API_BASE": "http://127.0.0.1:9"}, "WARNING: ANTHROPIC_API_BASE is http://127.0.0.1:9"),
+    ],
+    ids=["open", "unencrypted"],
+)
+def test_dangers_are_announced(environ, says):
+    """An open proxy, and credentials that travel unencrypted, are said loudly at every start."""
+    assert says in announced(io.StringIO(), **environ)
+
+
+# The start
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """What the server would have been started with."""
+    import uvicorn  # noqa: PLC0415 - as the code under test does
+
+    calls = []
+    monkeypatch.setattr(uvicorn, "run", lambda app, **options: calls.append((app, options, dict(os.environ))))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return calls
+
+
+def test_serve(project, started, capsys):
+    """A fresh clone starts on its address, with the config that was made and the master key in the environment."""
+    cli.main(["--project", str(project), "serve"])
+    ((app, options, environ),) = started
+    assert app == "claude_proxy.app:app"
+    assert (options["host"], options["port"]) == ("127.0.0.1", 4000)
+    assert environ["CONFIG_FILE_PATH"] == str(project / "config.yaml")
+    values = cli.known_values(project / ".env")
+    assert environ["LITELLM_MASTER_KEY"] == values["LITELLM_MASTER_KEY"]
+    out = capsys.readouterr().out
+    assert values["PROXY_STATIC_TOKEN"] not in out
+    assert values["LITELLM_MASTER_KEY"] not in out
+
+
+def test_serve_without_a_master_key(project, started):
+    """LiteLLM does not start without a master key, so where none is set there is a random one, another at each start."""
+    (project / ".env").write_text("")
+    for _ in range(2):
+        os.environ.pop("LITELLM_MASTER_KEY", None)
+        cli.main(["--project", str(project), "serve"])
+    keys = [environ["LITELLM_MASTER_KEY"] for _, _, environ in started]
+    assert all(key.startswith("sk-") and len(key) > 60 for key in keys)
+    assert keys[0] != keys[1]
+
+
+def test_serve_forgets_what_is_meant_for_clients(project, started, monkeypatch):
+    """Variables of Claude Code's in the operator's shell do not reach LiteLLM, which would act on them."""
+    for name in cli.CLIENT_VARIABLES:
+        monkeypatch.setenv(name, "made-up")
+    cli.main(["--project", str(project), "serve"])
+    assert not set(cli.CLIENT_VARIABLES) & set(started[0][2])
+
+
+def test_serve_asks_the_internet_for_nothing(project, started, monkeypatch):
+    """LiteLLM is told to use its own price list, unless the operator says otherwise."""
+    monkeypatch.delenv("LITELLM_LOCAL_MODEL_COST_MAP", raising=False)
+    cli.main(["--project", str(project), "serve"])
+    assert started[0][2]["LITELLM_LOCAL_MODEL_COST_MAP"] == "True"
+
+
+def test_a_config_that_cannot_be_read(project, monkeypatch):
+    """A ``config.yaml`` that belongs to somebody else is said to be so, with what to do."""
+    (project / "config.yaml").write_text("mine")
+    monkeypatch.setattr(os, "access", lambda path, _: path != project / "config.yaml")
+    with pytest.raises(ConfigError, match="cannot read it; `chmod a"):
+        cli.config_path(project, None)

@@ -1,0 +1,148 @@
+"""config.py: what the proxy's own parts read in ``config.yaml``, and what it has to name."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from claude_proxy.config import CALLBACK, CUSTOM_AUTH, ConfigError, load, model_names, unset_variables, variables
+
+EXAMPLE = Path(__file__).parent.parent / "config.yaml.example"
+MODEL = {"model_name": "glm", "litellm_params": {"model": "anthropic/glm", "api_key": "os.environ/ZAI_API_KEY"}}
+GOOD = {
+    "model_list": [MODEL],
+    "litellm_settings": {"callbacks": [CALLBACK]},
+    "general_settings": {"custom_auth": CUSTOM_AUTH},
+}
+
+
+@pytest.fixture
+def written(tmp_path):
+    def written(content):
+        path = tmp_path / "config.yaml"
+        path.write_bytes(content if isinstance(content, bytes) else yaml.safe_dump(content).encode())
+        return path
+
+    return written
+
+
+def mistakes_of(path):
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert all(mistake.startswith(f"{path}: ") for mistake in caught.value.mistakes)
+    return [mistake.removeprefix(f"{path}: ") for mistake in caught.value.mistakes]
+
+
+def test_the_example_works_as_it_stands():
+    """``config.yaml.example`` passes its own check and names the models that the project promises."""
+    names = model_names(load(EXAMPLE))
+    assert {"demo", "claude-demo", "anthropic/*", "claude-*", "glm", "glm-fast", "kimi", "openrouter"} <= set(names)
+
+
+def test_a_good_file(written):
+    """A file that names what it should is returned as it is."""
+    assert load(written(GOOD)) == GOOD
+
+
+def test_one_callback_without_a_list(written):
+    """LiteLLM takes a single callback without a list around it, and so does this check."""
+    assert load(written(GOOD | {"litellm_settings": {"callbacks": CALLBACK}}))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, ["should hold a mapping with the key model_list"]),
+        ([], ["should hold a mapping with the key model_list"]),
+        (GOOD | {"model_list": []}, ["model_list: should hold at least one model"]),
+        (GOOD | {"model_list": {"a": 1}}, ["model_list: should hold at least one model"]),
+        (GOOD | {"model_list": [MODEL, {"model_name": "x"}]}, ["model_list: entry 2 should have"]),
+        (GOOD | {"model_list": ["x", {"litellm_params": {"model": "x"}}]}, ["entry 1", "entry 2"]),
+        (GOOD | {"model_list": [{"model_name": "x", "litellm_params": {}}]}, ["entry 1"]),
+        (GOOD | {"litellm_settings": {}}, [f"callbacks should name {CALLBACK}"]),
+        (GOOD | {"litellm_settings": None}, [f"callbacks should name {CALLBACK}"]),
+        (GOOD | {"litellm_settings": []}, [f"callbacks should name {CALLBACK}"]),
+        (GOOD | {"litellm_settings": {"callbacks": ["other"]}}, [f"callbacks should name {CALLBACK}"]),
+        (GOOD | {"general_settings": {"custom_auth": "other"}}, [f"custom_auth should be {CUSTOM_AUTH}"]),
+        (GOOD | {"general_settings": ["x"]}, [f"custom_auth should be {CUSTOM_AUTH}"]),
+        ({}, ["model_list", "callbacks", "custom_auth"]),
+    ],
+    ids=[
+        "empty", "list", "no-model", "models-are-a-mapping", "half-a-model", "odd-models", "no-target", "no-callback",
+        "settings-null", "settings-list", "another-callback", "another-auth", "general-list", "everything",
+    ],
+)  # fmt: skip
+def test_what_is_missing_is_said(written, content, says):
+    """Each thing without which a rule of the project would not hold is a sentence of its own, all of them together."""
+    mistakes = mistakes_of(written(content))
+    assert len(mistakes) == len(says)
+    for mistake, part in zip(mistakes, says, strict=True):
+        assert part in mistake
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"model_list:\n  - a: [1\n  api_key: sk-made-up\n", "line 3"),
+        (b"model_list:\n\t- api_key: sk-made-up\n", "line 2"),
+        (b'a: 1\nb: "sk-made-up\n', "line 3"),
+        (b"a: !!python/object/apply:os.system [made-up]\n", "line 1"),
+        (b"a: \xff made-up\n", "is not YAML"),
+        (b"a: \x00 made-up\n", "is not YAML"),
+    ],
+    ids=["bracket", "tab", "quote", "python-object", "not-text", "control"],
+)
+def test_bad_yaml(written, content, says):
+    """Bad YAML is one sentence with the line, and without what stands there: it may be a key."""
+    (mistake,) = mistakes_of(written(content))
+    assert says in mistake
+    assert "\n" not in mistake
+    assert "made-up" not in mistake
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    """A file that cannot be read is said to be so, with the reason."""
+    assert mistakes_of(tmp_path / "config.yaml") == ["cannot be read (No such file or directory)"]
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        ("os.environ/ZAI_API_KEY", {"ZAI_API_KEY"}),
+        ({"a": ["os.environ/A", {"b": "os.environ/B"}], "c": "os.environ/A"}, {"A", "B"}),
+        ("see os.environ/A", set()),
+        ("os.environ/A/B", set()),
+        ("os.environ/", set()),
+        ({}, set()),
+        ([], set()),
+        (None, set()),
+        (7, set()),
+    ],
+    ids=["one", "nested", "in-a-sentence", "path", "no-name", "empty-mapping", "empty-list", "null", "number"],
+)
+def test_variables(value, names):
+    """A value that is a whole ``os.environ/NAME`` refers to a variable, wherever it stands."""
+    assert variables(value) == names
+
+
+def test_unset_variables():
+    """A model that lacks a variable is named with what it lacks, an empty variable counts as missing, others are not named."""
+    models = [
+        MODEL,
+        {"model_name": "azure", "litellm_params": {"model": "azure/x", "b": "os.environ/B", "a": "os.environ/A"}},
+        {"model_name": "demo", "litellm_params": {"model": "anthropic/demo"}},
+        {"model_name": "set", "litellm_params": {"model": "x", "api_key": "os.environ/SET"}},
+    ]
+    missing = unset_variables({"model_list": models}, {"SET": "1", "A": ""})
+    assert missing == {"glm": ("ZAI_API_KEY",), "azure": ("A", "B")}
+
+
+def test_no_model_list():
+    """Without models nothing is missing and nothing has a name."""
+    assert (unset_variables({}, {}), model_names({"model_list": None})) == ({}, [])
+
+
+def test_model_names():
+    """Names come in the order of the file, each once."""
+    models = [{"model_name": name, "litellm_params": {"model": "x"}} for name in ("b", "a", "b")]
+    assert model_names({"model_list": models}) == ["b", "a"]

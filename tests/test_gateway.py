@@ -1,0 +1,570 @@
+"""gateway.py: what LiteLLM's app sees of a request, and what the client sees of its answer."""
+
+import json
+
+import anyio
+import httpx
+import pytest
+
+from claude_proxy import gateway as gateway_module
+from claude_proxy.exchange import Exchange, Refusal, current
+from claude_proxy.gateway import Gateway, canonical_route, comes_back, error_message
+from claude_proxy.redaction import Redactor
+from claude_proxy.settings import Settings
+from claude_proxy.targets import Provider
+
+pytestmark = pytest.mark.anyio
+
+TOKEN, MASTER = "sk-made-up-token", "sk-made-up-master"
+OAUTH, KEY = "sk-ant-oat01-made-up-client", "sk-ant-api03-made-up-client"
+POOLED = "sk-ant-oat01-made-up-pool"
+SETTINGS = Settings.parse({"PROXY_STATIC_TOKEN": TOKEN, "LITELLM_MASTER_KEY": MASTER, "CLAUDE_OAUTH_TOKENS": POOLED})
+OPEN = Settings.parse({"LITELLM_MASTER_KEY": MASTER})
+
+WITH_TOKEN = {"x-litellm-api-key": TOKEN}
+BODY = {"model": "glm", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+SUCCESS = (200, [(b"content-type", b"application/json")], [b'{"ok":true}'])
+
+
+class Inner:
+    """LiteLLM's place: keeps what it saw and answers what it was told to."""
+
+    def __init__(self, answer=SUCCESS, during=None):
+        self.answer = answer
+        self.during = during
+        self.scope = None
+        self.exchange: Exchange | None = None
+        self.body = b""
+
+    async def __call__(self, scope, receive, send):
+        self.scope = scope
+        self.exchange = current.get()
+        more = True
+        while more:
+            message = await receive()
+            self.body += message.get("body", b"")
+            more = message.get("more_body", False)
+        if self.during:
+            self.during(self.exchange)
+        status, headers, parts = self.answer
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        for part in parts:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    @property
+    def headers(self):
+        return [(name.decode(), value.decode()) for name, value in self.scope["headers"]]
+
+    @property
+    def everything(self):
+        """All that the inner app could find in what it was given, as one text."""
+        return f"{self.scope} {self.body!r}"
+
+
+async def ask(inner, method="POST", path="/v1/messages", *, settings=SETTINGS, headers=WITH_TOKEN, body=BODY):
+    """Send a request through the gateway. ``headers`` is a mapping or a list; ``body`` is JSON unless it is bytes or None."""
+    app = Gateway(inner, settings, Redactor([*(each.secret for each in settings.credentials)]))
+    content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://proxy:4000") as client:
+        return await client.request(method, path, headers=headers, content=None if method in ("GET", "HEAD") else content)
+
+
+async def drive(app, scope, *messages):
+    """Call an ASGI app with these messages to receive, and return what it sent."""
+    pending, sent = list(messages), []
+
+    async def receive():
+        return pending.pop(0)
+
+    async def send(message):
+        sent.append(message)
+
+    await app(scope, receive, send)
+    return sent
+
+
+def scope():
+    path, headers = "/v1/messages", [(b"x-litellm-api-key", TOKEN.encode())]
+    return {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"", "headers": headers}
+
+
+# What LiteLLM sees
+
+CLIENTS_SECRETS = [
+    ("Authorization", f"Bearer {OAUTH}"),
+    ("x-api-key", KEY),
+    ("api-key", KEY),
+    ("x-goog-api-key", KEY),
+    ("ocp-apim-subscription-key", KEY),
+    ("proxy-authorization", f"Bearer {OAUTH}"),
+    ("cookie", f"session={OAUTH}"),
+    ("x-pass-authorization", f"Bearer {OAUTH}"),
+    ("x-header-of-tomorrow", OAUTH),
+]
+LITELLM_HEADERS = [
+    ("x-litellm-tags", "switch"),
+    ("x-litellm-timeout", "switch"),
+    ("x-litellm-num-retries", "switch"),
+    ("x-litellm-customer-id", "switch"),
+    ("X-LiteLLM-Model-Group", "switch"),
+    ("litellm-changed-by", "switch"),
+    ("x-mcp-servers", "switch"),
+    ("x-claude-token-mode", "passthrough"),
+]
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, OPEN], ids=["closed", "open"])
+async def test_of_the_headers_an_allow_list_arrives(settings):
+    """LiteLLM sees the few headers that it needs, the token that was checked, and a length that is right."""
+    inner = Inner()
+    genuine = [
+        ("x-litellm-api-key", f"Bearer {TOKEN}"), ("User-Agent", "claude-cli/2.1.197"), ("anthropic-version", "2023-06-01"),
+        ("anthropic-beta", "a,oauth-2025-04-20,b"), ("X-Claude-Code-Session-Id", "s"), ("Accept", "application/json"),
+    ]  # fmt: skip
+    await ask(inner, settings=settings, headers=[*genuine, *CLIENTS_SECRETS, *LITELLM_HEADERS])
+    expected = {
+        "host": "proxy:4000", "user-agent": "claude-cli/2.1.197", "anthropic-version": "2023-06-01", "anthropic-beta": "a,b",
+        "x-claude-code-session-id": "s", "accept": "application/json", "content-type": "application/json",
+        "content-length": str(len(inner.body)),
+    }  # fmt: skip
+    if settings is SETTINGS:
+        expected["x-litellm-api-key"] = TOKEN
+    assert dict(inner.headers) == expected
+    assert len(inner.headers) == len(expected), "no header twice"
+    assert "switch" not in inner.everything
+
+
+ROUTES = [("POST", "/v1/messages"), ("POST", "/v1/messages/count_tokens"), ("GET", "/v1/models"), ("GET", "/models")]
+
+
+@pytest.mark.parametrize(("method", "path"), [*ROUTES, ("GET", "/health/readiness"), ("POST", "/key/generate")])
+async def test_no_claude_credential_arrives(method, path):
+    """On no route that is open does LiteLLM see a Claude credential of the client's, whatever header it came in."""
+    inner = Inner()
+    response = await ask(inner, method, path, headers=[("x-litellm-api-key", MASTER), *CLIENTS_SECRETS])
+    assert response.status_code == 200
+    assert "sk-ant-" not in inner.everything
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "api_key", "api_base", "base_url", "headers", "extra_headers", "extra_body", "fallbacks", "context_window_fallbacks",
+        "default_fallbacks", "mock_response", "mock_testing_fallbacks", "custom_llm_provider", "litellm_metadata", "tags",
+        "guardrails", "num_retries", "timeout", "model_info", "provider_specific_header", "user", "cache", "mcp_servers",
+        "proxy_server_request", "litellm_params", "specific_deployment", "drop_params", "a_field_of_tomorrow",
+    ],
+)  # fmt: skip
+async def test_no_switch_in_a_body_arrives(path, name):
+    """LiteLLM's own parameters in a client's body do nothing; Claude would get them all the same, in the client's bytes."""
+    inner = Inner()
+    await ask(inner, path=path, body=BODY | {name: "switch", "metadata": {"user_id": "u", name: "switch"}})
+    assert json.loads(inner.body) == BODY | {"metadata": {"user_id": "u"}}
+    assert inner.exchange.body[name] == "switch"
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES[:2])
+async def test_no_switch_in_a_query_arrives(method, path):
+    """The query is kept for Claude and not shown to LiteLLM."""
+    inner = Inner()
+    await ask(inner, method, f"{path}?beta=true&api_base=switch")
+    assert inner.scope["query_string"] == b""
+    assert inner.exchange.query == "beta=true&api_base=switch"
+
+
+async def test_the_exchange_holds_what_the_client_sent():
+    """The hooks find the client's own headers, bytes and credential in the exchange, and nowhere when the request is over."""
+    inner, raw = Inner(), b'{ "model":"glm", "unknown":"\\u00e9" }'
+    await ask(inner, headers=[("x-litellm-api-key", TOKEN), ("Authorization", f"Bearer {OAUTH}"), ("X-App", "cli")], body=raw)
+    exchange = inner.exchange
+    assert (exchange.raw_body, exchange.model) == (raw, "glm")
+    assert exchange.client.credential.secret.reveal() == OAUTH
+    assert {name.lower(): value for name, value in exchange.headers}["x-app"] == "cli"
+    assert current.get() is None
+
+
+async def test_commas_in_the_token_header():
+    """A value such as ``TOKEN, x-claude-token-mode: passthrough`` is understood as the two headers that were meant."""
+    inner = Inner()
+    headers = {"x-litellm-api-key": f"{TOKEN}, x-claude-token-mode: passthrough", "authorization": f"Bearer {OAUTH}"}
+    response = await ask(inner, headers=headers)
+    assert (response.status_code, inner.exchange.client.mode) == (200, "passthrough")
+    assert dict(inner.headers)["x-litellm-api-key"] == TOKEN
+
+
+@pytest.mark.parametrize(
+    ("path", "route"),
+    [
+        ("/v1/messages", "/v1/messages"),
+        ("/anthropic/v1/messages", "/v1/messages"),
+        ("/v1/messages/", "/v1/messages"),
+        ("/anthropic/v1/messages/count_tokens", "/v1/messages/count_tokens"),
+        ("/anthropic", "/"),
+        ("/anthropic/", "/"),
+        ("/anthropicx/v1/messages", "/anthropicx/v1/messages"),
+        ("/anthropic/anthropic/v1/messages", "/anthropic/v1/messages"),
+        ("/", "/"),
+        ("", "/"),
+        ("//", "/"),
+    ],
+)
+def test_canonical_route(path, route):
+    """The prefix ``/anthropic`` and slashes at the end make no difference, and the prefix counts once."""
+    assert canonical_route(path) == route
+
+
+async def test_the_prefix_is_the_same_route():
+    """LiteLLM sees a request under the prefix as the one without it, so that its own pass-through never runs."""
+    inner = Inner()
+    assert (await ask(inner, path="/anthropic/v1/messages?beta=true")).status_code == 200
+    assert (inner.scope["path"], inner.scope["raw_path"]) == ("/v1/messages", b"/v1/messages")
+
+
+# Refusals
+
+
+def refusal(response):
+    """Return status, error type and whether a repetition is said to be no use, of an answer in Anthropic's shape."""
+    body = response.json()
+    assert body == {"type": "error", "error": {"type": body["error"]["type"], "message": body["error"]["message"]}}
+    assert response.headers["content-type"] == "application/json"
+    return response.status_code, body["error"]["type"], response.headers.get("x-should-retry")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "body", "expected"),
+    [
+        ("POST", "/v1/messages", {}, BODY, (401, "authentication_error")),
+        ("POST", "/v1/messages", {"x-litellm-api-key": "made-up-wrong"}, BODY, (401, "authentication_error")),
+        ("POST", "/v1/messages", {"authorization": f"Bearer {OAUTH}"}, BODY, (401, "authentication_error")),
+        ("GET", "/v1/models", {}, None, (401, "authentication_error")),
+        ("POST", "/no/such/route", {}, BODY, (401, "authentication_error")),
+        ("POST", "/key/generate", WITH_TOKEN, {}, (403, "permission_error")),
+        ("GET", "/health", WITH_TOKEN, None, (403, "permission_error")),
+        ("POST", "/v1/chat/completions", WITH_TOKEN, BODY, (404, "not_found_error")),
+        ("POST", "/v1/responses", {"x-litellm-api-key": MASTER}, BODY, (404, "not_found_error")),
+        ("GET", "/v1/messages", WITH_TOKEN, None, (404, "not_found_error")),
+        ("POST", "/anthropic/anthropic/v1/messages", WITH_TOKEN, BODY, (404, "not_found_error")),
+        ("POST", "/v1/messages", WITH_TOKEN, b"{", (400, "invalid_request_error")),
+        ("POST", "/v1/messages", WITH_TOKEN, b"", (400, "invalid_request_error")),
+        ("POST", "/v1/messages", WITH_TOKEN, b"\xff", (400, "invalid_request_error")),
+        ("POST", "/v1/messages", WITH_TOKEN, b"[" * 100_000, (400, "invalid_request_error")),
+        ("POST", "/v1/messages", WITH_TOKEN, [BODY], (400, "invalid_request_error")),
+        ("POST", "/v1/messages", WITH_TOKEN, {"messages": []}, (400, "invalid_request_error")),
+        ("POST", "/v1/messages", WITH_TOKEN, BODY | {"model": ""}, (400, "invalid_request_error")),
+        ("POST", "/v1/messages", WITH_TOKEN, BODY | {"model": ["glm"]}, (400, "invalid_request_error")),
+        ("POST", "/v1/messages/count_tokens", WITH_TOKEN, b"{", (400, "invalid_request_error")),
+        ("POST", "/v1/messages", WITH_TOKEN | {"x-claude-token-mode": "both"}, BODY, (400, "invalid_request_error")),
+    ],
+    ids=[
+        "no-token", "wrong-token", "only-a-claude-credential", "no-token-for-models", "no-token-and-no-route", "administration",
+        "health-calls-every-model", "closed-route", "closed-route-with-master-key", "wrong-method", "prefix-twice", "half-json",
+        "empty-body", "not-text", "nested-too-deep", "list", "no-model", "empty-model", "model-is-a-list",
+        "count-tokens", "mode",
+    ],
+)  # fmt: skip
+async def test_refusals(method, path, headers, body, expected):
+    """A refusal of the proxy's own has Anthropic's shape, says that a repetition is no use, and never reaches LiteLLM."""
+    inner = Inner()
+    response = await ask(inner, method, path, headers=headers, body=body)
+    assert refusal(response) == (*expected, "false")
+    assert inner.scope is None
+    assert "made-up" not in response.text
+
+
+async def test_a_wrong_mode_names_the_two():
+    """Another value for the mode is refused with the two that there are."""
+    response = await ask(Inner(), headers=WITH_TOKEN | {"x-claude-token-mode": "both"})
+    assert "rotate or passthrough" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(("size", "status"), [(0, 200), (1, 413)], ids=["at-the-limit", "over-it"])
+async def test_a_body_that_is_too_large(monkeypatch, size, status):
+    """A body over the limit is refused, in Anthropic's words."""
+    raw = json.dumps(BODY).encode()
+    monkeypatch.setattr(gateway_module, "MAX_BODY_BYTES", len(raw))
+    response = await ask(Inner(), body=raw + b" " * size)
+    assert response.status_code == status
+    if status == 413:
+        assert refusal(response) == (413, "request_too_large", "false")
+
+
+async def test_a_body_that_is_too_large_is_not_collected(monkeypatch):
+    """A body that comes in many parts is refused at the one that passes the limit, and no more of it is read."""
+    monkeypatch.setattr(gateway_module, "MAX_BODY_BYTES", 10)
+    parts = [{"type": "http.request", "body": b"x" * 6, "more_body": True}] * 2
+    sent = await drive(Gateway(Inner(), SETTINGS, Redactor([])), scope(), *parts)
+    assert sent[0]["status"] == 413
+
+
+# Routes without a token
+
+
+@pytest.mark.parametrize("path", ["/", "/anthropic", "/anthropic/"])
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+async def test_the_first_thing_that_claude_code_asks(method, path):
+    """``HEAD /`` needs no token and is answered without LiteLLM; a HEAD has no body."""
+    inner = Inner()
+    response = await ask(inner, method, path, headers={})
+    assert (response.status_code, inner.scope) == (200, None)
+    assert response.content == (b"" if method == "HEAD" else b"claude-proxy\n")
+
+
+@pytest.mark.parametrize("path", ["/health/liveliness", "/health/liveness", "/health/readiness", "/health/readiness/"])
+async def test_health_without_a_token(path):
+    """Load balancers ask without a token, and LiteLLM answers."""
+    inner = Inner()
+    response = await ask(inner, "GET", path, headers=[("x-litellm-tags", "switch"), *CLIENTS_SECRETS])
+    assert (response.status_code, inner.scope["path"]) == (200, path.rstrip("/"))
+    assert "switch" not in inner.everything
+
+
+async def test_administration_gets_its_body_and_query():
+    """With the master key an administration route arrives with its body, length and query."""
+    inner = Inner()
+    await ask(inner, path="/key/generate?x=1", headers={"x-litellm-api-key": MASTER}, body={"models": ["glm"]})
+    assert json.loads(inner.body) == {"models": ["glm"]}
+    assert inner.scope["query_string"] == b"x=1"
+    assert dict(inner.headers)["content-length"] == str(len(inner.body))
+    assert dict(inner.headers)["x-litellm-api-key"] == MASTER
+
+
+async def test_a_web_socket_is_closed():
+    """No route is a WebSocket, so each is closed before LiteLLM sees it."""
+    inner = Inner()
+    sent = await drive(Gateway(inner, SETTINGS, Redactor([])), {"type": "websocket", "path": "/v1/realtime", "headers": []})
+    assert [message["type"] for message in sent] == ["websocket.close"]
+    assert inner.scope is None
+
+
+async def test_lifespan_goes_through():
+    """LiteLLM's own start and stop are not touched."""
+    seen = []
+
+    async def inner(scope, receive, send):
+        seen.append((scope["type"], receive, send))
+
+    async def receive(): ...
+
+    async def send(message): ...
+
+    await Gateway(inner, SETTINGS, Redactor([]))({"type": "lifespan"}, receive, send)
+    assert seen == [("lifespan", receive, send)]
+
+
+# Clients that leave
+
+
+async def test_a_client_that_leaves_while_it_sends():
+    """A client that hangs up in the middle of its body gets no answer, and LiteLLM never hears of it."""
+    inner = Inner()
+    parts = [{"type": "http.request", "body": b'{"model":', "more_body": True}, {"type": "http.disconnect"}]
+    assert await drive(Gateway(inner, SETTINGS, Redactor([])), scope(), *parts) == []
+    assert inner.scope is None
+    assert current.get() is None
+
+
+async def test_litellm_hears_of_a_client_that_leaves():
+    """After the body LiteLLM receives what really comes, so that it can stop for a client that has left."""
+    heard = []
+
+    async def inner(_scope, receive, _send):
+        heard.extend([await receive(), await receive()])
+
+    body = {"type": "http.request", "body": json.dumps(BODY).encode(), "more_body": False}
+    await drive(Gateway(inner, SETTINGS, Redactor([])), scope(), body, {"type": "http.disconnect"})
+    assert [message["type"] for message in heard] == ["http.request", "http.disconnect"]
+    assert json.loads(heard[0]["body"]) == BODY
+
+
+# Answers
+
+
+async def test_a_success_passes():
+    """A success passes part by part as it comes, without LiteLLM's own headers."""
+    headers = [
+        (b"content-type", b"text/event-stream"), (b"x-litellm-model-api-base", b"hidden"), (b"X-LiteLLM-Call-Id", b"hidden"),
+        (b"llm_provider-retry-after", b"hidden"), (b"x-request-id", b"kept"),
+    ]  # fmt: skip
+    body = {"type": "http.request", "body": json.dumps(BODY).encode(), "more_body": False}
+    inner = Inner((200, headers, [b"one", b"two"]))
+    sent = await drive(Gateway(inner, SETTINGS, Redactor([])), scope(), body)
+    assert sent[0]["headers"] == [(b"content-type", b"text/event-stream"), (b"x-request-id", b"kept")]
+    assert [message["body"] for message in sent[1:]] == [b"one", b"two", b""]
+
+
+ANSWER_HEADERS = [
+    ("anthropic-ratelimit-unified-status", "allowed"), ("Anthropic-Organization-Id", "made-up-org"), ("request-id", "req_1"),
+    ("retry-after", "7"), ("x-should-retry", "true"), ("set-cookie", "made-up"), ("content-length", "1"), ("server", "x"),
+    ("content-encoding", "gzip"), ("transfer-encoding", "chunked"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("provider", "seen"),
+    [
+        (
+            Provider.CLAUDE,
+            ["anthropic-organization-id", "anthropic-ratelimit-unified-status", "request-id", "retry-after", "x-should-retry"],
+        ),
+        (Provider.ANTHROPIC_FORMAT, []),
+        (Provider.OPENAI, []),
+        (None, []),
+    ],
+    ids=["claude", "anthropic-format", "openai", "none"],
+)
+async def test_claudes_headers_come_back(provider, seen):
+    """Of Claude's answer its limits, ids and advice come back, and of other providers' answers nothing does."""
+
+    def during(exchange):
+        exchange.provider, exchange.answer_headers = provider, ANSWER_HEADERS
+
+    response = await ask(Inner(during=during))
+    assert sorted(set(response.headers) - {"content-type"}) == seen
+
+
+@pytest.mark.parametrize(
+    ("name", "back"),
+    [("Request-Id", True), ("anthropic-x", True), ("Retry-After", True), ("x-request-id", False), ("set-cookie", False)],
+)
+def test_comes_back(name, back):
+    """Which of Claude's headers come back is decided by name, without case."""
+    assert comes_back(name) is back
+
+
+async def test_an_error_of_claudes_is_replayed():
+    """Anthropic's error reaches the client in its own status, headers and bytes, whatever LiteLLM made of it."""
+    raw = b'{ "type":"error", "error":{"type":"rate_limit_error","message":"Slow \\u00e9"} }'
+    kept = [("content-type", "application/json"), ("retry-after", "7"), ("anthropic-ratelimit-unified-status", "rejected")]
+
+    def during(exchange):
+        exchange.begin(Provider.CLAUDE)
+        exchange.refusal = Refusal(429, kept, raw)
+
+    response = await ask(Inner((500, [(b"x-litellm-x", b"y")], [b'{"error":', b'"litellm"}']), during))
+    assert (response.status_code, response.content) == (429, raw)
+    assert sorted(response.headers.items()) == sorted([*kept, ("content-length", str(len(raw)))])
+
+
+async def test_a_refusal_does_not_replace_an_answer():
+    """When a fallback has answered in the end, the error before it is forgotten."""
+
+    def during(exchange):
+        exchange.begin(Provider.CLAUDE)
+        exchange.refusal = Refusal(429, [], b"{}")
+        exchange.begin(Provider.OPENAI)
+
+    assert (await ask(Inner(during=during))).json() == {"ok": True}
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "expected"),
+    [
+        (400, [], (400, "invalid_request_error", "false")),
+        (401, [], (401, "authentication_error", "false")),
+        (403, [], (403, "permission_error", "false")),
+        (404, [], (404, "not_found_error", "false")),
+        (422, [], (422, "invalid_request_error", "false")),
+        (400, [(b"X-Should-Retry", b"true")], (400, "invalid_request_error", "true")),
+        (408, [], (408, "invalid_request_error", None)),
+        (429, [(b"retry-after", b"7")], (429, "rate_limit_error", None)),
+        (500, [], (500, "api_error", None)),
+        (503, [], (503, "overloaded_error", None)),
+        (529, [], (529, "overloaded_error", None)),
+    ],
+    ids=lambda value: str(value) if isinstance(value, int) else "",
+)
+async def test_an_error_of_litellms(status, headers, expected):
+    """An error of LiteLLM's leaves in Anthropic's shape, without its headers, and says when a repetition is no use."""
+    inner = Inner((status, [(b"x-litellm-model-api-base", b"hidden"), *headers], [b'{"error":{"message":"m', b'","code":1}}']))
+    response = await ask(inner)
+    assert refusal(response) == expected
+    assert response.json()["error"]["message"] == "m"
+    assert "hidden" not in str(response.headers)
+    assert response.headers.get("retry-after") == ("7" if status == 429 else None)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b'{"error":{"message":"m"}}', "m"),
+        (b'{"type":"error","error":{"type":"x","message":"m"}}', "m"),
+        (b'{"detail":"m"}', "m"),
+        (b'{"detail":{"message":"m"}}', "m"),
+        (b'{"message":"m"}', "m"),
+        (b'{"error":"m"}', "m"),
+        (b'{"error":{"message":""}}', "The proxy answered with HTTP 418."),
+        (b'{"error":{"message":["m"]}}', "The proxy answered with HTTP 418."),
+        (b'{"detail":[{"loc":[]}]}', "The proxy answered with HTTP 418."),
+        (b"<html>", "The proxy answered with HTTP 418."),
+        (b"\xff", "The proxy answered with HTTP 418."),
+        (b"[" * 100_000, "The proxy answered with HTTP 418."),
+        (b"", "The proxy answered with HTTP 418."),
+        (b"null", "The proxy answered with HTTP 418."),
+    ],
+    ids=range(14),
+)
+def test_error_message(body, message):
+    """The wording of an error is found in every shape that LiteLLM has for one, and made up in words for any other."""
+    assert error_message(body, 418) == message
+
+
+SECRETS = [TOKEN, OAUTH, POOLED]
+
+
+async def test_no_secret_leaves_in_an_error_of_litellms():
+    """An error of LiteLLM's that quotes secrets, the pool's or the client's, leaves without them."""
+    inner = Inner((500, [], [json.dumps({"error": {"message": f"sent {' '.join(SECRETS)} away"}}).encode()]))
+    headers = WITH_TOKEN | {"authorization": f"Bearer {OAUTH}"}
+    response = await ask(inner, headers=headers)
+    assert response.json()["error"]["message"] == "sent *** *** *** away"
+
+
+async def test_no_secret_leaves_in_an_error_of_anthropics():
+    """An error of Anthropic's that quotes secrets leaves without them, and otherwise in its own bytes."""
+
+    def during(exchange):
+        exchange.begin(Provider.CLAUDE)
+        exchange.refusal = Refusal(400, [], b"\xff " + " ".join(SECRETS).encode() + b" \xc3\xa9")
+
+    response = await ask(Inner((400, [], []), during), headers=WITH_TOKEN | {"authorization": f"Bearer {OAUTH}"})
+    assert response.content == b"\xff *** *** *** \xc3\xa9"
+
+
+@pytest.mark.parametrize(
+    ("providers", "replayed"),
+    [([Provider.CLAUDE], True), ([], True), ([Provider.CLAUDE, Provider.OPENAI], True),
+     ([Provider.OPENAI, Provider.CLAUDE], False)],
+    ids=["claude", "before-any-attempt", "fallback-failed-too", "claude-was-the-fallback"],
+)  # fmt: skip
+async def test_whose_error_the_client_gets(providers, replayed):
+    """The client gets the error of the model that it asked for: Claude's, unless Claude was only a fallback."""
+
+    def during(exchange):
+        for provider in providers:
+            exchange.begin(provider)
+        exchange.refusal = Refusal(429, [], b"Claude's")
+
+    response = await ask(Inner((500, [], [b'{"error":{"message":"the last one"}}']), during))
+    assert (response.content == b"Claude's") is replayed
+
+
+async def test_requests_at_the_same_time_do_not_mix():
+    """Each of two requests that are under way together finds its own exchange, before and after it waited."""
+    both, found = anyio.Event(), []
+
+    async def inner(scope, receive, send):
+        before = current.get()
+        found.append(before.model)
+        if len(found) == 2:
+            both.set()
+        await both.wait()
+        assert current.get() is before
+        await Inner()(scope, receive, send)
+
+    async with anyio.create_task_group() as tasks:
+        for name in ("one", "two"):
+            tasks.start_soon(lambda name=name: ask(inner, body=BODY | {"model": name}))
+    assert sorted(found) == ["one", "two"]

@@ -1,0 +1,250 @@
+"""headers.py: what a client said, what LiteLLM may see of it, and what Claude gets."""
+
+import json
+
+import pytest
+
+from claude_proxy.credentials import Credential, Kind, Secret
+from claude_proxy.headers import OAUTH_BETA, for_claude, for_litellm, meant_headers, read, session_of
+
+TOKEN = "sk-made-up-token"
+OAUTH, KEY = "sk-ant-oat01-made-up-a", "sk-ant-api03-made-up-k"
+POOLED = Credential("anna", Kind.OAUTH, Secret("sk-ant-oat01-made-up-pool"))
+POOLED_KEY = Credential("team", Kind.API_KEY, Secret("sk-ant-api03-made-up-pool"))
+
+# What Claude Code sends by itself.
+GENUINE = [
+    ("Accept", "application/json"),
+    ("Content-Type", "application/json"),
+    ("User-Agent", "claude-cli/2.1.197 (external, sdk-cli)"),
+    ("X-Claude-Code-Session-Id", "made-up-session"),
+    ("X-Stainless-Retry-Count", "0"),
+    ("anthropic-beta", "claude-code-20250219,interleaved-thinking-2025-05-14"),
+    ("anthropic-dangerous-direct-browser-access", "true"),
+    ("anthropic-version", "2023-06-01"),
+    ("x-app", "cli"),
+    ("x-header-of-tomorrow", "Ünknown; but = kept"),
+]
+
+
+def said(*headers):
+    """Return what the proxy understands, with the secrets shown."""
+    client = read(headers)
+    credential = client.credential and (client.credential.kind, client.credential.secret.reveal())
+    return [token.reveal() for token in client.tokens], credential, client.mode, client.session
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ([], ([], None, None, None)),
+        # The proxy's token, in every header that a client may have for it.
+        ([("x-litellm-api-key", TOKEN)], ([TOKEN], None, None, None)),
+        ([("X-LiteLLM-API-Key", f" Bearer {TOKEN} ")], ([TOKEN], None, None, None)),
+        ([("x-litellm-api-key", f"bearer   {TOKEN}")], ([TOKEN], None, None, None)),
+        ([("Authorization", f"Bearer {TOKEN}")], ([TOKEN], None, None, None)),
+        ([("x-api-key", TOKEN)], ([TOKEN], None, None, None)),
+        ([("Authorization", f"Bearer {TOKEN}"), ("x-api-key", "other")], ([TOKEN, "other"], None, None, None)),
+        ([("x-litellm-api-key", "")], ([], None, None, None)),
+        ([("Authorization", "Bearer ")], ([], None, None, None)),
+        # The client's own credential is never a token for the proxy.
+        ([("Authorization", f"Bearer {OAUTH}")], ([], (Kind.OAUTH, OAUTH), None, None)),
+        ([("Authorization", f"bearer {OAUTH}")], ([], (Kind.OAUTH, OAUTH), None, None)),
+        ([("x-api-key", KEY)], ([], (Kind.API_KEY, KEY), None, None)),
+        ([("x-litellm-api-key", TOKEN), ("Authorization", f"Bearer {OAUTH}")], ([TOKEN], (Kind.OAUTH, OAUTH), None, None)),
+        ([("x-api-key", KEY), ("Authorization", f"Bearer {OAUTH}")], ([], (Kind.OAUTH, OAUTH), None, None)),
+        ([("x-litellm-api-key", OAUTH)], ([], None, None, None)),
+        ([("x-goog-api-key", KEY)], ([], None, None, None)),
+        # Wishes.
+        ([("X-Claude-Token-Mode", " Passthrough ")], ([], None, "passthrough", None)),
+        ([("x-claude-token-mode", "")], ([], None, None, None)),
+        ([("x-claude-token-mode", "nonsense")], ([], None, "nonsense", None)),
+        ([("X-Claude-Code-Session-Id", "s-1")], ([], None, None, "s-1")),
+        # Several headers in one value, with commas, as many guides have it.
+        ([("x-litellm-api-key", f"{TOKEN}, x-claude-token-mode: passthrough")], ([TOKEN], None, "passthrough", None)),
+        ([("x-litellm-api-key", f"Bearer {TOKEN},X-Claude-Token-Mode:rotate")], ([TOKEN], None, "rotate", None)),
+        ([("x-claude-token-mode", f"rotate, x-litellm-api-key: {TOKEN}")], ([TOKEN], None, "rotate", None)),
+        (
+            [("x-litellm-api-key", f"{TOKEN} , x-claude-token-mode : passthrough , x-team: red")],
+            ([TOKEN], None, "passthrough", None),
+        ),
+        (
+            [("x-litellm-api-key", f"{TOKEN}, x-claude-token-mode: passthrough"), ("x-claude-token-mode", "rotate")],
+            ([TOKEN], None, "rotate", None),
+        ),
+        ([("x-litellm-api-key", f"{TOKEN}, and more")], ([f"{TOKEN}, and more"], None, None, None)),
+        ([("x-other", f"a, x-litellm-api-key: {TOKEN}")], ([], None, None, None)),
+        # A header that comes twice.
+        ([("x-litellm-api-key", TOKEN), ("x-litellm-api-key", "other")], ([TOKEN], None, None, None)),
+    ],
+    ids=[
+        "nothing", "token", "token-with-bearer", "token-with-bearer-in-lower-case", "token-as-authorization",
+        "token-as-api-key",
+        "two-tokens", "empty-token", "empty-bearer", "oauth", "oauth-in-lower-case", "api-key", "token-and-oauth",
+        "both-credentials", "credential-as-token", "credential-in-another-header", "mode", "empty-mode", "wrong-mode",
+        "session",
+        "comma", "comma-without-spaces", "comma-the-other-way-round", "comma-three-headers", "header-of-its-own-wins",
+        "comma-without-header", "comma-in-another-header", "twice",
+    ],
+)  # fmt: skip
+def test_read(headers, expected):
+    """Tokens for the proxy, the client's own credential and its wishes are told apart, wherever a client puts them."""
+    assert said(*headers) == expected
+
+
+def test_what_is_read_hides_its_secrets():
+    """Printing what a client said shows neither its token nor its credential."""
+    assert "made-up" not in repr(read([("x-litellm-api-key", TOKEN), ("authorization", f"Bearer {OAUTH}")]))
+
+
+def test_meant_headers_keeps_commas_that_are_none_of_ours():
+    """Only the proxy's own two headers are taken apart; every other value keeps its commas."""
+    assert meant_headers([("anthropic-beta", "a, x-b: c")]) == {"anthropic-beta": "a, x-b: c"}
+
+
+SECRETS = [
+    ("Authorization", f"Bearer {OAUTH}"),
+    ("x-api-key", KEY),
+    ("api-key", KEY),
+    ("x-goog-api-key", KEY),
+    ("Ocp-Apim-Subscription-Key", KEY),
+    ("Proxy-Authorization", f"Bearer {OAUTH}"),
+    ("Cookie", f"session={OAUTH}"),
+    ("x-litellm-api-key", f"{TOKEN}, x-claude-token-mode: passthrough"),
+    ("x-claude-token-mode", "passthrough"),
+]
+SWITCHES = [
+    ("x-litellm-tags", "a"),
+    ("x-litellm-timeout", "1"),
+    ("X-LiteLLM-Enable-Message-Redaction", "true"),
+    ("x-litellm-spend-logs-metadata", "{}"),
+    ("x-litellm-customer-id", "a"),
+    ("litellm-metadata", "{}"),
+    ("x-pass-authorization", f"Bearer {OAUTH}"),
+    ("x-mcp-auth", OAUTH),
+    ("langfuse_trace_id", "a"),
+]
+
+
+def test_for_litellm_is_an_allow_list():
+    """LiteLLM sees a handful of headers and one token; no credential, no switch of its own, nothing unknown."""
+    assert for_litellm([*GENUINE, *SECRETS, *SWITCHES], Secret(TOKEN)) == [
+        ("accept", "application/json"),
+        ("content-type", "application/json"),
+        ("user-agent", "claude-cli/2.1.197 (external, sdk-cli)"),
+        ("x-claude-code-session-id", "made-up-session"),
+        ("anthropic-beta", "claude-code-20250219,interleaved-thinking-2025-05-14"),
+        ("anthropic-version", "2023-06-01"),
+        ("x-litellm-api-key", TOKEN),
+    ]
+
+
+def test_for_litellm_without_a_token():
+    """A proxy that is open passes no token on, not even one that the client sent."""
+    assert for_litellm([("x-litellm-api-key", TOKEN), ("accept", "*/*")], None) == [("accept", "*/*")]
+
+
+@pytest.mark.parametrize(
+    ("value", "seen"),
+    [(f"a, {OAUTH_BETA},b", [("anthropic-beta", "a,b")]), (OAUTH_BETA, []), ("", [])],
+    ids=["among-others", "alone", "empty"],
+)
+def test_for_litellm_hides_the_oauth_beta(value, seen):
+    """LiteLLM does not hear of OAuth: it would turn on its own handling of OAuth tokens."""
+    assert for_litellm([("Anthropic-Beta", value)], None) == seen
+
+
+def test_for_claude_is_what_the_client_sent():
+    """Every header of the genuine client reaches Claude in its own words and order, and the one credential after them."""
+    assert for_claude([*GENUINE, *SECRETS], POOLED_KEY) == [*GENUINE, ("x-api-key", "sk-ant-api03-made-up-pool")]
+
+
+@pytest.mark.parametrize("credential", [POOLED, POOLED_KEY], ids=["oauth", "api-key"])
+def test_for_claude_carries_one_credential(credential):
+    """Whatever the client sent along, exactly one credential goes out, and the proxy's token never does."""
+    sent = for_claude([*GENUINE, *SECRETS], credential)
+    assert [value for _, value in sent if "made-up-" in value and value != "made-up-session"] == [credential.header()[1]]
+    assert not [name for name, _ in sent if name.lower() in {"x-litellm-api-key", "x-claude-token-mode", "cookie"}]
+
+
+# Written out, so that a name that leaves the policy's own table is missed here.
+STAYS_HERE = [
+    "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer", "upgrade",
+    "transfer-encoding", "expect", "host", "content-length", "accept-encoding", "cookie", "forwarded", "via", "x-real-ip",
+    "x-litellm-api-key", "authorization", "x-api-key", "api-key", "x-goog-api-key", "ocp-apim-subscription-key",
+    "x-claude-token-mode", "x-litellm-tags", "x-forwarded-for", "x-forwarded-proto",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STAYS_HERE)
+@pytest.mark.parametrize("spell", [str.lower, str.title, str.upper], ids=["lower", "title", "upper"])
+def test_not_for_claude(name, spell):
+    """What belongs to the client's connection or to the proxy stays here, however it is written."""
+    assert for_claude([(spell(name), "x")], POOLED_KEY) == [POOLED_KEY.header()]
+
+
+def test_headers_that_connection_names_are_hop_by_hop():
+    """A header that ``Connection`` names ends at the proxy (RFC 9110 section 7.6.1)."""
+    sent = [("Connection", "close, X-Hop"), ("x-hop", "1"), ("x-app", "cli")]
+    assert for_claude(sent, POOLED_KEY) == [("x-app", "cli"), POOLED_KEY.header()]
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        ([], [("anthropic-beta", OAUTH_BETA)]),
+        ([("Anthropic-Beta", "a,b")], [("Anthropic-Beta", f"a,b,{OAUTH_BETA}")]),
+        ([("anthropic-beta", f"a, {OAUTH_BETA} ,b")], [("anthropic-beta", f"a, {OAUTH_BETA} ,b")]),
+        ([("anthropic-beta", OAUTH_BETA), ("anthropic-beta", "b")], [("anthropic-beta", OAUTH_BETA), ("anthropic-beta", "b")]),
+        ([("anthropic-beta", "a"), ("anthropic-beta", "b")], [("anthropic-beta", "a"), ("anthropic-beta", f"b,{OAUTH_BETA}")]),
+        ([("anthropic-beta", f"x{OAUTH_BETA}")], [("anthropic-beta", f"x{OAUTH_BETA},{OAUTH_BETA}")]),
+        ([("anthropic-beta", "")], [("anthropic-beta", OAUTH_BETA)]),
+    ],
+    ids=["none", "added-at-the-end", "there-already", "there-in-the-first", "two-headers", "another-word", "empty"],
+)
+def test_the_oauth_capability_is_added_once(sent, expected):
+    """``anthropic-beta`` is verbatim, and an OAuth token's capability is added at its end when it is missing."""
+    assert [pair for pair in for_claude(sent, POOLED) if pair[0].lower() == "anthropic-beta"] == expected
+
+
+def test_an_api_key_needs_no_capability():
+    """With an API key ``anthropic-beta`` is not touched at all."""
+    assert for_claude([("anthropic-beta", "a")], POOLED_KEY) == [("anthropic-beta", "a"), POOLED_KEY.header()]
+
+
+def test_inputs_are_not_modified():
+    """The client's headers stay as they are, so that the next attempt starts from them again."""
+    sent = [("anthropic-beta", "a")]
+    for_claude(sent, POOLED)
+    assert sent == [("anthropic-beta", "a")]
+
+
+USER_ID = json.dumps({"device_id": "d", "account_uuid": "", "session_id": "s-body"})
+
+
+@pytest.mark.parametrize(
+    ("headers", "metadata", "session"),
+    [
+        ([("X-Claude-Code-Session-Id", "s-header")], {"user_id": USER_ID}, "s-header"),
+        ([], {"user_id": USER_ID}, "s-body"),
+        ([("X-Claude-Code-Session-Id", " ")], {"user_id": USER_ID}, "s-body"),
+        ([], None, None),
+        ([], {}, None),
+        ([], "text", None),
+        ([], {"user_id": None}, None),
+        ([], {"user_id": {"session_id": "s"}}, None),
+        ([], {"user_id": "user_made-up_session_s"}, None),
+        ([], {"user_id": '["session_id"]'}, None),
+        ([], {"user_id": '{"session_id": 1}'}, None),
+        ([], {"user_id": '{"session_id": ""}'}, None),
+        ([], {"user_id": "[" * 100_000}, None),
+    ],
+    ids=[
+        "header-first", "body", "blank-header", "no-metadata", "empty-metadata", "metadata-is-text", "null",
+        "object-not-in-a-string",
+        "not-json", "array", "number", "empty", "nested-too-deep",
+    ],
+)  # fmt: skip
+def test_session_of(headers, metadata, session):
+    """A session is named by the header, else inside ``metadata.user_id``, and garbage there is no session."""
+    assert session_of(read(headers), {"metadata": metadata}) == session

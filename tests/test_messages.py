@@ -1,0 +1,217 @@
+"""messages.py: what LiteLLM may see of a body, and thinking blocks out of histories and responses."""
+
+import copy
+
+import pytest
+
+from claude_proxy.messages import (
+    for_litellm,
+    repaired,
+    response_without_thinking,
+    without_foreign_thinking,
+    without_thinking,
+)
+
+TEXT = {"type": "text", "text": "hello"}
+TOOL = {"type": "tool_use", "id": "t", "name": "Read", "input": {}}
+SIGNED = {"type": "thinking", "thinking": "made by Claude", "signature": "EqQB"}
+SIGNED_EMPTY = {"type": "thinking", "thinking": "", "signature": "EqQB"}
+UNSIGNED = {"type": "thinking", "thinking": "made by somebody else", "signature": ""}
+NULL_SIGNED = {"type": "thinking", "thinking": "x", "signature": None}
+NO_SIGNATURE = {"type": "thinking", "thinking": "x"}
+REDACTED = {"type": "redacted_thinking", "data": "made-up"}
+ODD = [{"type": ["thinking"]}, {"type": None}, {}, "thinking", None, 1]
+
+USER = {"role": "user", "content": "hi"}
+
+
+def turn(*blocks, **more):
+    return {"role": "assistant", "content": list(blocks)} | more
+
+
+# What the Messages API has and LiteLLM needs to choose a deployment and to translate.
+KNOWN = {
+    "model": "glm", "messages": [USER], "system": "s", "tools": [{"name": "Read"}], "tool_choice": {"type": "auto"},
+    "max_tokens": 1, "temperature": 0.5, "top_p": 1, "top_k": 1, "stop_sequences": ["x"], "stream": True,
+    "thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}, "context_management": {"edits": []},
+}  # fmt: skip
+# LiteLLM's own switches, and everything that it would pass on without knowing it.
+SWITCHES = {
+    "api_key": "sk-made-up", "api_base": "http://evil.tld", "base_url": "http://evil.tld", "headers": {"a": "b"},
+    "extra_headers": {"a": "b"}, "extra_body": {"a": "b"}, "fallbacks": ["x"], "context_window_fallbacks": [],
+    "default_fallbacks": [],
+    "mock_response": "x", "mock_testing_fallbacks": True, "custom_llm_provider": "openai", "litellm_metadata": {"a": "b"},
+    "litellm_params": {}, "litellm_session_id": "x", "tags": ["a"], "guardrails": ["a"], "cache": {"no-cache": True}, "ttl": 1,
+    "num_retries": 9, "timeout": 1, "max_retries": 9, "model_info": {}, "proxy_server_request": {}, "user": "x",
+    "mcp_servers": [],
+    "provider_specific_header": {"extra_headers": {"authorization": "x"}}, "client": "x", "specific_deployment": True,
+    "model_list": [], "drop_params": False, "aws_access_key_id": "x", "vertex_credentials": "x", "service_tier": "x",
+    "betas": ["x"],
+    "prompt_id": "x", "vector_store_ids": [], "enable_cache": True, "no-log": True, "a_field_of_tomorrow": 1,
+}  # fmt: skip
+
+
+def test_for_litellm_is_an_allow_list():
+    """LiteLLM sees the Messages API's fields and none of its own switches that a client's body may hold."""
+    assert for_litellm(KNOWN | SWITCHES) == KNOWN
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+def test_a_switch_does_nothing(name):
+    """No switch of LiteLLM's gets through, each on its own."""
+    assert for_litellm({"model": "glm", name: SWITCHES[name]}) == {"model": "glm"}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "seen"),
+    [
+        ({"user_id": "u"}, {"metadata": {"user_id": "u"}}),
+        ({"user_id": "u", "tags": ["a"], "guardrails": []}, {"metadata": {"user_id": "u"}}),
+        ({"tags": ["a"]}, {}),
+        ({"user_id": {"tags": []}}, {}),
+        ("text", {}),
+        (None, {}),
+    ],
+    ids=["user-id", "switches-beside-it", "switches-only", "object", "text", "null"],
+)
+def test_of_metadata_only_the_user_id(metadata, seen):
+    """``metadata`` is LiteLLM's own name for its switches, so only Anthropic's one field of it gets through."""
+    assert for_litellm({"model": "m", "metadata": metadata}) == {"model": "m"} | seen
+
+
+def test_tools_that_litellm_would_run_itself():
+    """A tool of type ``mcp`` goes, because LiteLLM would call the server that the client names; all others stay."""
+    custom, server_side = {"name": "Read", "input_schema": {}}, {"type": "web_search_20250305", "name": "web_search"}
+    mcp = {"type": "mcp", "server_url": "http://evil.tld"}
+    assert for_litellm({"tools": [custom, mcp, server_side, "odd"]}) == {"tools": [custom, server_side, "odd"]}
+
+
+@pytest.mark.parametrize("tools", [None, "text", {"type": "mcp"}], ids=["null", "text", "object"])
+def test_tools_that_are_no_list(tools):
+    """A ``tools`` of another shape is passed on for LiteLLM to refuse."""
+    assert for_litellm({"tools": tools}) == {"tools": tools}
+
+
+@pytest.mark.parametrize(
+    ("blocks", "for_claude", "for_others"),
+    [
+        ([SIGNED, TEXT], [SIGNED, TEXT], [TEXT]),
+        ([SIGNED_EMPTY, TOOL], [SIGNED_EMPTY, TOOL], [TOOL]),
+        ([REDACTED, TEXT], [REDACTED, TEXT], [TEXT]),
+        ([UNSIGNED, TEXT], [TEXT], [TEXT]),
+        ([NULL_SIGNED, TEXT], [TEXT], [TEXT]),
+        ([NO_SIGNATURE, TEXT], [TEXT], [TEXT]),
+        ([TEXT, UNSIGNED], [TEXT], [TEXT]),
+        ([SIGNED, TEXT, UNSIGNED, TOOL, REDACTED], [SIGNED, TEXT, TOOL, REDACTED], [TEXT, TOOL]),
+        ([UNSIGNED], None, None),
+        ([SIGNED, REDACTED], [SIGNED, REDACTED], None),
+        ([], [], []),
+        (ODD, ODD, ODD),
+    ],
+    ids=[
+        "signed", "signed-with-empty-text", "redacted", "unsigned", "null-signature", "no-signature", "last", "mixed",
+        "only-unsigned", "only-signed", "empty-turn", "odd-blocks",
+    ],
+)  # fmt: skip
+def test_thinking_in_a_history(blocks, for_claude, for_others):
+    """Claude keeps what it signed or redacted, others keep no thinking, and a turn of which nothing is left goes as a whole."""
+    history = [USER, turn(*blocks), USER]
+    before = copy.deepcopy(history)
+    for change, kept in ((without_foreign_thinking, for_claude), (without_thinking, for_others)):
+        changed = change(history)
+        assert changed == [USER, USER] if kept is None else [USER, turn(*kept), USER]
+        assert (changed is history) == (kept == blocks), "the very same object where there is nothing to change"
+    assert history == before
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "assistant", "content": "text"},
+        {"role": "assistant"},
+        {"role": "assistant", "content": None},
+        {"role": "user", "content": [UNSIGNED]},
+        {"role": "system", "content": [UNSIGNED]},
+        "text",
+        None,
+        [],
+    ],
+    ids=["text", "no-content", "null-content", "user", "system", "a-string", "null", "a-list"],
+)
+def test_messages_that_are_left_alone(message):
+    """Only lists of blocks in an assistant's turn are looked at; every other message stays the same object."""
+    history = [message]
+    assert without_thinking(history) is history
+    assert without_foreign_thinking(history) is history
+
+
+def test_other_fields_and_other_turns_stay():
+    """A turn that loses a block keeps its other fields, and turns that lose none stay the same objects."""
+    untouched = turn(TEXT)
+    changed = without_thinking([untouched, turn(SIGNED, TEXT, id="x")])
+    assert changed == [untouched, turn(TEXT, id="x")]
+    assert changed[0] is untouched
+
+
+def clearing(*types, **more):
+    return {"context_management": {"edits": [{"type": name} for name in types]} | more}
+
+
+@pytest.mark.parametrize(
+    ("more", "kept"),
+    [
+        ({}, {}),
+        ({"thinking": {"type": "enabled"}}, {}),
+        (clearing("clear_thinking_20251015"), {}),
+        (clearing("clear_thinking_20251015", "clear_tool_uses_20250919"), clearing("clear_tool_uses_20250919")),
+        (clearing("clear_tool_uses_20250919", x=1), clearing("clear_tool_uses_20250919", x=1)),
+        ({"context_management": "text"}, {"context_management": "text"}),
+        ({"context_management": {"edits": ["odd", {}]}}, {"context_management": {"edits": ["odd", {}]}}),
+        ({"system": "s", "output_config": {"effort": "high"}}, {"system": "s", "output_config": {"effort": "high"}}),
+    ],
+    ids=["plain", "thinking", "only-clearing", "clearing-and-more", "other-edits", "text", "odd-edits", "everything-else"],
+)
+def test_repaired(more, kept):
+    """The second try has no thinking block and nothing that needs one, and everything else as it was."""
+    body = {"model": "m", "messages": [USER, turn(SIGNED, TEXT), turn(REDACTED), USER]} | more
+    before = copy.deepcopy(body)
+    assert repaired(body) == {"model": "m", "messages": [USER, turn(TEXT), USER]} | kept
+    assert body == before
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{}, {"messages": "text"}, {"messages": []}, {"messages": [USER, turn(TEXT)], "thinking": {"type": "enabled"}}],
+    ids=["nothing", "text", "empty", "no-thinking-in-it"],
+)
+def test_nothing_to_repair(body):
+    """Without a thinking block in the history a second try would be the same request, so there is none."""
+    assert repaired(body) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "kept"),
+    [
+        ([SIGNED, TEXT], [TEXT]),
+        ([TEXT, UNSIGNED, TOOL, REDACTED], [TEXT, TOOL]),
+        ([NULL_SIGNED], []),
+        ([TEXT, TOOL], [TEXT, TOOL]),
+        ([], []),
+        (ODD, ODD),
+        ("text", "text"),
+        (None, None),
+    ],
+    ids=["first", "several", "only-thinking", "none", "empty", "odd-blocks", "text", "null"],
+)
+def test_a_whole_response(content, kept):
+    """Thinking leaves a response, one of only thinking stays a message, and one without any stays the same object."""
+    response = {"type": "message", "role": "assistant", "content": content, "usage": {}}
+    clean = response_without_thinking(response)
+    assert clean == response | {"content": kept}
+    assert (clean is response) == (kept == content)
+
+
+def test_a_response_without_content():
+    """A response of another shape, such as an error, passes as it is."""
+    error = {"type": "error", "error": {}}
+    assert response_without_thinking(error) is error

@@ -1,0 +1,177 @@
+"""settings.py: every variable read once, every mistake reported together, no secret in any message."""
+
+import dataclasses
+
+import pytest
+
+from claude_proxy.credentials import Kind
+from claude_proxy.settings import SECRET_NAMES, VARIABLES, Affinity, Settings, SettingsError, TokenMode
+
+TOKEN, MASTER = "sk-made-up-token", "sk-made-up-master"
+OAUTH, KEY = "sk-ant-oat01-made-up-a", "sk-ant-api03-made-up-k"
+
+
+def mistakes_of(**environ):
+    with pytest.raises(SettingsError) as caught:
+        Settings.parse(environ)
+    assert "made-up" not in str(caught.value)
+    return caught.value.mistakes
+
+
+def test_nothing_set():
+    """With nothing set the proxy is open, its pool is empty, and every other value is the documented default."""
+    assert Settings.parse({}) == Settings(
+        static_token=None,
+        master_key=None,
+        credentials=(),
+        mode=TokenMode.ROTATE,
+        cooldown_seconds=60,
+        quarantine_seconds=900,
+        affinity=Affinity.SESSION,
+        claude_base="https://api.anthropic.com",
+        host="127.0.0.1",
+        port=4000,
+    )
+
+
+def test_empty_values_are_not_set():
+    """A variable that is there and empty, as in a fresh ``.env``, means its default."""
+    assert Settings.parse(dict.fromkeys(VARIABLES, " ")) == Settings.parse({})
+
+
+def test_everything_set():
+    """Every variable takes effect, and OAuth tokens stand before API keys."""
+    settings = Settings.parse(
+        {
+            "PROXY_STATIC_TOKEN": f" {TOKEN}\n",
+            "LITELLM_MASTER_KEY": MASTER,
+            "CLAUDE_OAUTH_TOKENS": f"anna={OAUTH},",
+            "CLAUDE_API_KEYS": KEY,
+            "CLAUDE_TOKEN_MODE": "passthrough",
+            "CLAUDE_TOKEN_COOLDOWN_SECONDS": "0.5",
+            "CLAUDE_TOKEN_QUARANTINE_SECONDS": "0",
+            "CLAUDE_TOKEN_AFFINITY": "none",
+            "ANTHROPIC_API_BASE": "http://127.0.0.1:9/prefix/",
+            "HOST": "::",
+            "PORT": "65535",
+        }
+    )
+    assert settings.static_token.reveal() == TOKEN
+    assert settings.master_key.reveal() == MASTER
+    assert [(each.label, each.kind) for each in settings.credentials] == [("anna", Kind.OAUTH), ("api-key-1", Kind.API_KEY)]
+    assert (settings.mode, settings.affinity) == (TokenMode.PASSTHROUGH, Affinity.NONE)
+    assert (settings.cooldown_seconds, settings.quarantine_seconds) == (0.5, 0)
+    assert (settings.claude_base, settings.host, settings.port) == ("http://127.0.0.1:9/prefix", "::", 65535)
+
+
+def test_settings_are_frozen_and_hide_their_secrets():
+    """Settings cannot be changed after the start, and printing them shows no secret."""
+    settings = Settings.parse({"PROXY_STATIC_TOKEN": TOKEN, "CLAUDE_OAUTH_TOKENS": OAUTH})
+    assert "made-up" not in repr(settings)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.port = 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("CLAUDE_TOKEN_MODE", "rotating", "'rotating'; it should hold rotate or passthrough"),
+        ("CLAUDE_TOKEN_AFFINITY", "yes", "'yes'; it should hold session or none"),
+        ("CLAUDE_TOKEN_COOLDOWN_SECONDS", "1m", "'1m'; it should hold a number of seconds from 0 to 604800"),
+        ("CLAUDE_TOKEN_COOLDOWN_SECONDS", "-1", "'-1'"),
+        ("CLAUDE_TOKEN_COOLDOWN_SECONDS", "nan", "'nan'"),
+        ("CLAUDE_TOKEN_QUARANTINE_SECONDS", "inf", "'inf'"),
+        ("CLAUDE_TOKEN_QUARANTINE_SECONDS", "604801", "'604801'"),
+        ("PORT", "http", "'http'; it should hold a port number from 1 to 65535"),
+        ("PORT", "0", "'0'"),
+        ("PORT", "65536", "'65536'"),
+        ("PORT", "80.5", "'80.5'"),
+        ("ANTHROPIC_API_BASE", "api.anthropic.com", "should hold one such as https://api.anthropic.com"),
+        ("ANTHROPIC_API_BASE", "ftp://api.anthropic.com", "not a URL that can be used"),
+        ("ANTHROPIC_API_BASE", "https://", "not a URL that can be used"),
+        ("ANTHROPIC_API_BASE", "https://made-up@api.anthropic.com", "not a URL that can be used"),
+        ("ANTHROPIC_API_BASE", "https://api.anthropic.com:0", "not a URL that can be used"),
+        ("ANTHROPIC_API_BASE", "https://api.anthropic.com:made-up", "not a URL that can be used"),
+        ("ANTHROPIC_API_BASE", "https://[made-up", "not a URL that can be used"),
+        ("PROXY_STATIC_TOKEN", f"{TOKEN} {TOKEN}", "holds a space"),
+        ("PROXY_STATIC_TOKEN", f"{TOKEN},{TOKEN}", "a comma"),
+        ("PROXY_STATIC_TOKEN", f"{TOKEN}é", "no HTTP header can carry"),
+        ("PROXY_STATIC_TOKEN", OAUTH, "sk-ant-"),
+        ("LITELLM_MASTER_KEY", f"Bearer {MASTER}", "holds a space"),
+        ("LITELLM_MASTER_KEY", KEY, "sk-ant-"),
+        ("CLAUDE_OAUTH_TOKENS", f"{OAUTH},{KEY}", "entry 2 is an API key"),
+        ("CLAUDE_API_KEYS", OAUTH, "entry 1 is an OAuth token"),
+        ("CLAUDE_API_KEYS", f"anna={KEY},anna={KEY}2", "'anna'"),
+    ],
+)
+def test_one_mistake(name, value, says):
+    """A mistake is one sentence that begins with the variable and says what it should hold, never a secret."""
+    (mistake,) = mistakes_of(**{name: value})
+    assert mistake.startswith(f"{name}: ")
+    assert says in mistake
+    assert "should hold" in mistake
+
+
+def test_all_mistakes_are_reported_together():
+    """One start shows every mistake, not only the first."""
+    mistakes = mistakes_of(PORT="x", CLAUDE_TOKEN_MODE="x", CLAUDE_OAUTH_TOKENS=KEY, PROXY_STATIC_TOKEN="made up")
+    assert sorted(mistake.split(":")[0] for mistake in mistakes) == [
+        "CLAUDE_OAUTH_TOKENS", "CLAUDE_TOKEN_MODE", "PORT", "PROXY_STATIC_TOKEN",
+    ]  # fmt: skip
+
+
+def test_the_static_token_is_not_the_master_key():
+    """One value for both would make every client an administrator, so it is a mistake."""
+    (mistake,) = mistakes_of(PROXY_STATIC_TOKEN=TOKEN, LITELLM_MASTER_KEY=TOKEN)
+    assert mistake.startswith("LITELLM_MASTER_KEY: ")
+
+
+def test_a_label_is_unique_over_both_lists():
+    """A label stands for one credential, so the two lists may not share one."""
+    (mistake,) = mistakes_of(CLAUDE_OAUTH_TOKENS=f"anna={OAUTH}", CLAUDE_API_KEYS=f"anna={KEY}")
+    assert "'anna'" in mistake
+
+
+@pytest.mark.parametrize("name", SECRET_NAMES)
+def test_a_secret_from_a_file(name, tmp_path):
+    """Every secret may stand in the file that ``NAME_FILE`` names, with a line end after it."""
+    value = {"CLAUDE_OAUTH_TOKENS": OAUTH, "CLAUDE_API_KEYS": KEY}.get(name, TOKEN)
+    (tmp_path / "secret").write_text(f"{value}\n")
+    settings = Settings.parse({f"{name}_FILE": str(tmp_path / "secret")})
+    secrets = [settings.static_token, settings.master_key, *(each.secret for each in settings.credentials)]
+    assert [secret.reveal() for secret in secrets if secret] == [value]
+
+
+@pytest.mark.parametrize("name", SECRET_NAMES)
+def test_a_secret_from_a_file_and_a_variable(name, tmp_path):
+    """A secret that is set in two ways is a mistake, because nobody could tell which one holds."""
+    (tmp_path / "secret").write_text(TOKEN)
+    (mistake,) = mistakes_of(**{name: TOKEN, f"{name}_FILE": str(tmp_path / "secret")})
+    assert mistake.startswith(f"{name}_FILE: {name} is set too")
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe made-up"], ids=["missing", "not-text"])
+@pytest.mark.parametrize("name", SECRET_NAMES)
+def test_a_file_that_cannot_be_read(name, content, tmp_path):
+    """A secret's file that cannot be read is a mistake of its own and shows nothing of what it holds."""
+    if content is not None:
+        (tmp_path / "secret").write_bytes(content)
+    (mistake,) = mistakes_of(**{f"{name}_FILE": str(tmp_path / "secret")})
+    assert mistake.startswith(f"{name}_FILE: ")
+    assert "cannot be read" in mistake
+
+
+def test_a_secret_in_place_of_a_path():
+    """Whoever puts the secret itself where its file's path belongs does not find it in the log."""
+    (mistake,) = mistakes_of(CLAUDE_OAUTH_TOKENS_FILE=OAUTH)
+    assert mistake.startswith("CLAUDE_OAUTH_TOKENS_FILE: ")
+
+
+def test_a_file_for_what_is_no_secret_is_not_read(tmp_path):
+    """Only secrets have a ``_FILE``: a PORT_FILE, say, is somebody else's variable."""
+    assert Settings.parse({"PORT_FILE": str(tmp_path / "none")}).port == 4000
+
+
+def test_secret_names():
+    """Every variable that holds a secret is marked as one."""
+    assert set(SECRET_NAMES) == {"PROXY_STATIC_TOKEN", "LITELLM_MASTER_KEY", "CLAUDE_OAUTH_TOKENS", "CLAUDE_API_KEYS"}

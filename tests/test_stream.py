@@ -1,0 +1,454 @@
+"""stream.py: thinking out of an SSE stream, by property and by example."""
+
+import json
+import re
+from itertools import cycle
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from claude_proxy import stream
+from claude_proxy.stream import KEEPALIVE, ThinkingFilter
+
+LINE_ENDS = ["\n", "\r\n", "\r"]
+# The end of a line and the empty line after it. CR and then LF would be one line end, and no end of an event.
+ENDS = [(line, empty) for line in LINE_ENDS for empty in LINE_ENDS if (line, empty) != ("\r", "\n")]
+
+
+def event(data, *, name=None, ends=("\n", "\n")):
+    """Return an event as Anthropic writes it."""
+    text = data if isinstance(data, str) else json.dumps(data, separators=(",", ":"), ensure_ascii=False)
+    name = name or (data["type"] if isinstance(data, dict) else "message")
+    line, empty = ends
+    return f"event: {name}{line}data: {text}{line}{empty}".encode()
+
+
+def start(index, kind, **more):
+    return {"type": "content_block_start", "index": index, "content_block": {"type": kind, **more}}
+
+
+def delta(index, kind, **more):
+    return {"type": "content_block_delta", "index": index, "delta": {"type": kind, **more}}
+
+
+def stop(index):
+    return {"type": "content_block_stop", "index": index}
+
+
+MESSAGE_START = {"type": "message_start", "message": {"id": "msg_1", "model": "glm-5.3", "content": [], "usage": {}}}
+MESSAGE_END = [{"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {}}, {"type": "message_stop"}]
+CONTENT = {
+    "text": ("text_delta", "text"),
+    "tool_use": ("input_json_delta", "partial_json"),
+    "server_tool_use": ("input_json_delta", "partial_json"),
+    "thinking": ("thinking_delta", "thinking"),
+    "redacted_thinking": (None, None),
+}
+THINKING = ("thinking", "redacted_thinking")
+
+
+def block(index, kind, *texts):
+    """Return the events of one block."""
+    name, field = CONTENT[kind]
+    deltas = [delta(index, name, **{field: text}) for text in texts] if name else []
+    if kind == "thinking":
+        deltas.append(delta(index, "signature_delta", signature=""))
+    return [start(index, kind), *deltas, stop(index)]
+
+
+def message(*kinds):
+    """Return the events of a message whose blocks are of these kinds, each with its place as text."""
+    blocks = [block(place, kind, f"{kind} {place}") for place, kind in enumerate(kinds)]
+    return [MESSAGE_START, *(each for events in blocks for each in events), *MESSAGE_END]
+
+
+def raw(events):
+    return b"".join(event(each) for each in events)
+
+
+def filtered(data, sizes=(), model=None):
+    """Return what the filter makes of the bytes, cut into chunks of these sizes over and over; in one piece without."""
+    thinking = ThinkingFilter(model)
+    out = b""
+    position = 0
+    for size in cycle(sizes) if sizes else [len(data)]:
+        out += thinking.feed(data[position : position + size])
+        position += size
+        if position >= len(data):
+            return out + thinking.finish()
+    return out + thinking.finish()
+
+
+def skeleton(data):
+    """Return a stream as a few words for each event."""
+    words = []
+    for text in re.split(r"\r\n\r\n|\n\n|\r\r", data.decode()):
+        lines = [line.removeprefix("data: ") for line in re.split(r"\r\n|\n|\r", text) if line.startswith("data:")]
+        if not lines:
+            words += [text] if text else []
+            continue
+        found = json.loads("\n".join(lines))
+        match found["type"]:
+            case "message_start":
+                words.append(f"message {found['message']['model']}")
+            case "content_block_start":
+                words.append(f"{found['index']} {found['content_block']['type']}")
+            case "content_block_delta":
+                _, said = found["delta"].items()
+                words.append(f"{found['index']} +{said[1]}")
+            case "content_block_stop":
+                words.append(f"{found['index']} stop")
+            case "message_delta":
+                words.append(found["delta"]["stop_reason"])
+            case other:
+                words.append(other)
+    return words
+
+
+# Examples
+
+
+@pytest.mark.parametrize(
+    ("kinds", "expected"),
+    [
+        (["thinking", "text"], ["0 text", "0 +text 1", "0 stop"]),
+        (["redacted_thinking", "text"], ["0 text", "0 +text 1", "0 stop"]),
+        (["text", "thinking"], ["0 text", "0 +text 0", "0 stop"]),
+        (
+            ["text", "thinking", "tool_use"],
+            ["0 text", "0 +text 0", "0 stop", "1 tool_use", "1 +tool_use 2", "1 stop"],
+        ),
+        (
+            ["thinking", "text", "redacted_thinking", "thinking", "tool_use", "tool_use"],
+            [
+                "0 text", "0 +text 1", "0 stop", "1 tool_use", "1 +tool_use 4", "1 stop", "2 tool_use",
+                "2 +tool_use 5", "2 stop",
+            ],
+        ),
+        (["thinking"], []),
+        (["thinking", "redacted_thinking"], []),
+        (["text"], ["0 text", "0 +text 0", "0 stop"]),
+        ([], []),
+    ],
+    ids=["first", "redacted", "last", "middle", "many", "only-thinking", "only-both-kinds", "none", "no-block"],
+)  # fmt: skip
+@pytest.mark.parametrize("sizes", [(), (1,)], ids=["whole", "byte-by-byte"])
+def test_thinking_leaves(kinds, expected, sizes):
+    """Thinking leaves wherever it stands, what stays is numbered from 0, and the message keeps its beginning and its end."""
+    expected = ["message glm-5.3", *expected, "end_turn", "message_stop"]
+    assert skeleton(filtered(raw(message(*kinds)), sizes)) == expected
+
+
+def test_blocks_that_interleave():
+    """Events of blocks that are open at the same time each go with their own block."""
+    events = [
+        start(0, "text"), start(1, "thinking"), delta(0, "text_delta", text="a"), start(2, "tool_use"),
+        delta(1, "thinking_delta", thinking="x"), delta(2, "input_json_delta", partial_json="{}"), stop(0), stop(2), stop(1),
+    ]  # fmt: skip
+    assert skeleton(filtered(raw(events))) == ["0 text", "0 +a", "1 tool_use", "1 +{}", "0 stop", "1 stop"]
+
+
+def test_an_upstream_that_does_not_count_from_0():
+    """A block keeps the number that its start left with, and no two blocks share one after thinking was taken out."""
+    events = [
+        start(1, "text"), delta(1, "text_delta", text="a"), start(2, "thinking"), delta(1, "text_delta", text="b"), stop(1),
+        stop(2), *block(3, "tool_use", "{}"),
+    ]  # fmt: skip
+    assert skeleton(filtered(raw(events))) == ["1 text", "1 +a", "1 +b", "1 stop", "2 tool_use", "2 +{}", "2 stop"]
+
+
+def test_an_upstream_that_calls_every_block_0():
+    """Numbers that an upstream gives twice are not given twice once thinking was taken out."""
+    events = [*block(0, "thinking", "x"), *block(0, "text", "a"), *block(0, "tool_use", "{}")]
+    expected = ["0 text", "0 +a", "0 stop", "1 tool_use", "1 +{}", "1 stop"]
+    assert skeleton(filtered(raw(events))) == expected
+
+
+def test_a_signature_without_a_thinking_block():
+    """A signature that comes on a text block's number goes too: on a text block a client takes it for a broken stream."""
+    events = [start(0, "text"), delta(0, "signature_delta", signature="s"), delta(0, "text_delta", text="a"), stop(0)]
+    assert skeleton(filtered(raw(events))) == ["0 text", "0 +a", "0 stop"]
+
+
+def test_thinking_in_message_start():
+    """Content that stands in ``message_start`` already loses its thinking too."""
+    found = {"type": "message_start", "message": {"model": "m", "content": [{"type": "thinking"}, {"type": "text"}]}}
+    wanted = {"type": "message_start", "message": {"model": "m", "content": [{"type": "text"}]}}
+    assert filtered(event(found)) == event(wanted)
+
+
+@pytest.mark.parametrize("ends", ENDS, ids=repr)
+def test_a_rewritten_event_keeps_its_other_lines(ends):
+    """Renumbering touches the data and nothing else of an event: name, comments, id and every line's end stay."""
+    line, empty = ends
+    thinking = event(start(0, "thinking"), ends=ends)
+    lines = json.dumps(stop(1), indent=1).replace("\n", f"{line}data: ")
+    before = f": note{line}id: 7{line}event: x{line}data:{lines}{line}retry: 1{line}{empty}"
+    opened = event(start(1, "text"), ends=ends)
+    after = f': note{line}id: 7{line}event: x{line}data: {{"type":"content_block_stop","index":0}}{line}retry: 1{line}{empty}'
+    assert filtered(thinking + opened + before.encode()) == event(start(0, "text"), ends=ends) + after.encode()
+
+
+UNTOUCHED = [
+    b": a comment\n\n",
+    b"\n\n\n\n",
+    b'event: ping\ndata: {"type": "ping"}\n\n',
+    b"event: ping\n\n",
+    b"data: [DONE]\n\n",
+    b"data:\n\n",
+    b"data\n\n",
+    b"data: [1,2]\n\n",
+    b"data: null\n\n",
+    b'data: "thinking"\n\n',
+    b"data: {\n\n",
+    b'event: error\r\ndata: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}\r\n\r\n',
+    b'data: {"type":"content_block_start"}\n\n',
+    b'data: {"type":"content_block_delta","index":"0","delta":null}\n\n',
+    b'data: {"type":"content_block_stop","index":99}\n\n',
+    b'data: {"type":"message_start","message":null}\n\n',
+    b'data: {"type":["content_block_start"],"index":0}\n\n',
+    b'data: {"type":"future_event","index":0,"content_block":{"type":"thinking"}}\n\n',
+    b"nonsense\n\n",
+    b"\xff\xfe\x00\n\n",
+    KEEPALIVE,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", UNTOUCHED, ids=repr)
+@pytest.mark.parametrize("sizes", [(), (1,)], ids=["whole", "byte-by-byte"])
+def test_events_that_pass(odd, sizes):
+    """Comments, pings, ``[DONE]``, errors, unknown events and garbage pass in their own bytes, between any two events."""
+    first, second = event(start(0, "thinking")) + event(stop(0)), raw(MESSAGE_END)
+    assert filtered(odd + first + odd + second + odd, sizes) == odd + odd + second + odd
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b'data: {"type":"content_block_start","index":0,"content_block":{"type":[]}}\n\n',
+        b'data: {"type":"content_block_delta","index":0,"delta":{"type":{}}}\n\n',
+        b'data: {"type":"message_start","message":{"content":[{"type":{}}]}}\n\n',
+        b"data: " + b"[" * 100_000 + b"\n\n",
+        b"data: 1" + b"0" * 5000 + b"\n\n",
+    ],
+    ids=["block-type", "delta-type", "content-type", "nested-too-deep", "number-too-long"],
+)
+def test_garbage_that_once_raised(odd):
+    """Types that cannot be hashed and JSON that Python refuses pass as they are."""
+    assert filtered(odd) == odd
+
+
+def test_multi_line_data_is_understood():
+    """Several ``data:`` lines are one value, so thinking in them goes as well."""
+    lines = json.dumps(start(0, "thinking"), indent=1).split("\n")
+    split = "".join(f"data: {line}\n" for line in lines) + "\n"
+    assert filtered(split.encode() + event(stop(0)) + raw(MESSAGE_END)) == raw(MESSAGE_END)
+
+
+def test_without_a_space_after_the_colon():
+    """The space after ``data:`` is optional."""
+    assert filtered(event(start(0, "thinking")).replace(b"data: ", b"data:")) == b""
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x0b", "\x0c", "\x85", "\x1e"], ids=ascii)
+def test_characters_that_end_no_line(separator):
+    """Only CR, LF and CRLF end a line; Unicode's other separators are text, in events that pass and in rewritten ones."""
+    said = delta(1, "text_delta", text=f"a{separator}{separator}b")
+    out = filtered(raw([*block(0, "thinking", "x"), start(1, "text"), said]))
+    assert json.loads(out.rpartition(b"data: ")[2])["delta"]["text"] == f"a{separator}{separator}b"
+    if separator > "\x1f":
+        assert filtered(event(said)) == event(said)
+        assert separator.encode() in out
+
+
+def test_half_a_character_in_a_rewritten_event():
+    """An upstream that cuts an emoji in two between events gets it through: what leaves is valid UTF-8 and the same text."""
+    halves = [r"\ud83d", r"\ude00"]
+    events = [event(each) for each in (*block(0, "thinking", "x"), start(1, "text"))]
+    events += [event(json.dumps(delta(1, "text_delta", text="HALF")).replace("HALF", half)) for half in halves]
+    out = filtered(b"".join(events)).decode("utf-8")
+    texts = [json.loads(line[6:])["delta"]["text"] for line in out.split("\n") if "text_delta" in line]
+    assert "".join(texts).encode("utf-16", "surrogatepass").decode("utf-16") == "\N{GRINNING FACE}"
+
+
+@pytest.mark.parametrize(
+    ("model", "named"),
+    [("glm", "glm"), ("glm-5.3", "glm-5.3"), (None, "glm-5.3"), ("anthropic/glm", "anthropic/glm")],
+    ids=["another", "the-same", "none-asked", "with-a-prefix"],
+)
+def test_the_model_is_the_one_that_was_asked_for(model, named):
+    """``message_start`` names the model that the client asked for, and is not rewritten when it does already."""
+    out = filtered(raw(message("text")), model=model)
+    assert skeleton(out)[0] == f"message {named}"
+    assert out.partition(b"\n\n")[2] == raw(message("text")).partition(b"\n\n")[2]
+    assert (out == raw(message("text"))) == (named == "glm-5.3")
+
+
+def test_nothing_waits_that_could_be_sent():
+    """Every whole event leaves with the chunk that ends it."""
+    thinking = ThinkingFilter()
+    for each in message("text", "tool_use"):
+        assert thinking.feed(event(each)) == event(each)
+    assert thinking.finish() == b""
+
+
+@pytest.mark.parametrize(
+    ("rest", "out"),
+    [
+        (b"", b""),
+        (b"data: {", b"data: {"),
+        (b": note", b": note"),
+        (event(delta(1, "text_delta", text="a"))[:-1], event(delta(0, "text_delta", text="a"))[:-1]),
+        (event(delta(1, "text_delta", text="a"))[:-2], event(delta(0, "text_delta", text="a"))[:-2]),
+        (event(delta(0, "thinking_delta", thinking="x"))[:-2], b""),
+        (event(delta(1, "text_delta", text="a"))[:-4], event(delta(1, "text_delta", text="a"))[:-4]),
+    ],
+    ids=["nothing", "half-json", "comment", "without-empty-line", "without-line-end", "thinking", "half-event"],
+)
+def test_an_upstream_that_breaks_off(rest, out):
+    """What is left when the upstream ends leaves as it is, unless it is whole thinking or needs its number."""
+    opened = raw([*block(0, "thinking", "x"), start(1, "text")])
+    assert filtered(opened + rest) == event(start(0, "text")) + out
+
+
+# Properties
+
+KINDS = st.sampled_from(sorted(CONTENT))
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+NOISE = st.sampled_from(UNTOUCHED)
+
+
+@st.composite
+def streams(draw, kinds=KINDS):
+    """A well-formed message with noise in it, and the same message without its thinking."""
+    whole, without = [], []
+    kept = 0
+
+    def add(found, wanted):
+        ends = draw(st.sampled_from(ENDS))
+        whole.append(event(found, ends=ends))
+        if wanted is not None:
+            without.append(event(wanted, ends=ends))
+        if draw(st.integers(0, 3)) == 0:
+            # Noise that begins with a line end would become a part of a CR before it.
+            noise = b": noise\n\n" + draw(NOISE)
+            whole.append(noise)
+            without.append(noise)
+
+    add(MESSAGE_START, MESSAGE_START)
+    for place, (kind, texts) in enumerate(draw(st.lists(st.tuples(kinds, st.lists(TEXTS, max_size=3)), max_size=6))):
+        stays = kind not in THINKING
+        for found, wanted in zip(block(place, kind, *texts), block(kept, kind, *texts), strict=True):
+            add(found, wanted if stays else None)
+        kept += stays
+    for each in MESSAGE_END:
+        add(each, each)
+    return b"".join(whole), b"".join(without)
+
+
+# Pieces from which a generator soon builds what is almost an event.
+PIECES = [
+    b"\r", b"\n", b"\r\n", b"data:", b"data: ", b"event: x", b":", b"{", b"}", b'"type":', b'"index":', b"0", b"1",
+    b",", b"\xff", b"\x00",
+    *(event(each)[:-1] for each in message("text", "thinking", "tool_use")),
+    *UNTOUCHED,
+]  # fmt: skip
+GARBAGE = st.one_of(st.binary(max_size=200), st.lists(st.sampled_from(PIECES), max_size=20).map(b"".join))
+SIZES = st.lists(st.integers(1, 60), max_size=8)
+
+
+@given(streams(), SIZES)
+def test_any_chunking_gives_the_same_bytes(both, sizes):
+    """The output depends on the bytes and never on how they were cut, byte by byte included."""
+    data, _ = both
+    assert filtered(data, sizes) == filtered(data) == filtered(data, (1,))
+
+
+@given(GARBAGE, SIZES)
+@example(b"a\n\r\nb", [3])
+@example(b"a\r\r\n\nb", [3])
+@example(b"a\r\n\r\ndata: [DONE]\r\n\r\n", [2, 1])
+def test_garbage_never_raises(data, sizes):
+    """Nothing that an upstream can send raises, and its chunks do not matter either."""
+    assert filtered(data, sizes) == filtered(data) == filtered(data, (1,))
+
+
+@given(streams(st.sampled_from([kind for kind in CONTENT if kind not in THINKING])), SIZES)
+def test_no_thinking_means_identical_bytes(both, sizes):
+    """A stream without thinking comes out as it went in."""
+    data, _ = both
+    assert filtered(data, sizes) == data
+
+
+@given(streams())
+def test_what_stays_is_the_message_without_its_thinking(both):
+    """The output is what the upstream would have sent without thinking: indices without gaps, every other byte its own."""
+    data, without = both
+    assert filtered(data) == without
+
+
+@given(streams())
+def test_filtering_twice_changes_nothing(both):
+    """What was filtered holds nothing more to filter."""
+    once = filtered(both[0])
+    assert filtered(once) == once
+
+
+@given(st.one_of(GARBAGE, streams().map(lambda both: both[0])), SIZES, st.integers(4, 80))
+def test_memory_is_bounded(data, sizes, limit):
+    """No more than one event's limit is held back, whatever comes, and the limit does not depend on the chunks either."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stream, "MAX_EVENT_SIZE", limit)
+        thinking = ThinkingFilter()
+        position = 0
+        for size in cycle(sizes or [1]):
+            thinking.feed(data[position : position + size])
+            assert len(thinking._held) <= limit
+            position += size
+            if position >= len(data):
+                break
+        assert filtered(data, sizes) == filtered(data) == filtered(data, (1,))
+
+
+@pytest.mark.parametrize("sizes", [(), (1,), (7,)], ids=["whole", "byte-by-byte", "sevens"])
+def test_an_event_over_the_limit_passes(monkeypatch, sizes):
+    """An event that is too large passes as it is, and the events after it are filtered again."""
+    monkeypatch.setattr(stream, "MAX_EVENT_SIZE", 120)
+    large = event(delta(0, "thinking_delta", thinking="x" * 200))
+    data = event(start(0, "thinking")) + large + event(stop(0)) + event(start(1, "text"))
+    assert filtered(data, sizes) == large + event(start(0, "text"))
+
+
+@pytest.mark.parametrize("ends", ENDS, ids=repr)
+@pytest.mark.parametrize("over", range(-2, 7))
+def test_an_event_that_ends_at_the_limit(monkeypatch, ends, over):
+    """Whether an event is too large depends on its own size, wherever its end and the limit meet."""
+    monkeypatch.setattr(stream, "MAX_EVENT_SIZE", 150)
+    size = len(event(delta(0, "thinking_delta", thinking=""), ends=ends))
+    large = event(delta(0, "thinking_delta", thinking="x" * (150 + over - size)), ends=ends)
+    data = event(start(0, "thinking"), ends=ends) + large + event(start(1, "text"), ends=ends)
+    expected = (large if over > 0 else b"") + event(start(0, "text"), ends=ends)
+    assert filtered(data) == filtered(data, (1,)) == filtered(data, (149, 3)) == expected
+
+
+def test_the_rest_of_a_large_event_is_no_event(monkeypatch):
+    """The lines at the end of an event that is too large are still that event's, and pass with it."""
+    monkeypatch.setattr(stream, "MAX_EVENT_SIZE", 200)
+    large = b": " + b"x" * 210 + b"\n" + event(delta(0, "thinking_delta", thinking="x"))
+    assert filtered(large) == filtered(large, (1,)) == filtered(large, (150, 1)) == large
+
+
+def test_without_an_end_nothing_is_kept_back_for_long(monkeypatch):
+    """An upstream that never ends an event is passed on, a few bytes behind."""
+    monkeypatch.setattr(stream, "MAX_EVENT_SIZE", 100)
+    thinking = ThinkingFilter()
+    sent = b"".join(thinking.feed(b"x" * 50) for _ in range(100))
+    assert 5000 - 100 <= len(sent) <= 5000
+    assert sent + thinking.finish() == b"x" * 5000
+
+
+def test_a_keepalive_is_an_event_of_its_own():
+    """What goes out while thinking is swallowed is one whole event of a kind that is no content."""
+    assert KEEPALIVE.endswith(b"\n\n")
+    assert skeleton(KEEPALIVE) == ["gateway_keepalive"]
