@@ -1,11 +1,10 @@
 """LiteLLM's callback: the hooks in the order in which a request meets them, each a few lines over the core.
 
-This file and ``auth.py`` are the only ones that know LiteLLM's shapes (1.106.2; ``tests/test_contract.py`` guards them).
+This file, ``clients.py`` and ``auth.py`` are the only ones that know LiteLLM's shapes (1.106.2; ``tests/test_contract.py``
+guards them).
 """
 
-import asyncio
 import functools
-import logging
 import os
 import time
 import uuid
@@ -21,46 +20,28 @@ from fastapi.routing import APIRoute
 from litellm.caching.caching import DualCache
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.llms.base_llm.chat.transformation import BaseLLMException
-from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 from litellm.proxy import proxy_server
 from litellm.proxy._types import UserAPIKeyAuth
 from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
 from litellm.types.utils import CallTypes
 
 from claude_proxy import config, demo, estimate, logs
-from claude_proxy.credentials import Credential, is_claude_credential
+from claude_proxy.clients import AttemptRefused, BothKeyHeaders, ClaudeClient, PlainClient, shared_http
+from claude_proxy.credentials import Credential
 from claude_proxy.exchange import Exchange, Refusal, current
 from claude_proxy.gateway import Gateway, own_refusal
 from claude_proxy.headers import session_of
 from claude_proxy.messages import THINKING_PARAMETERS, response_without_thinking, without_thinking
 from claude_proxy.pool import Pool
 from claude_proxy.redaction import Redactor, secrets_of
-from claude_proxy.rotation import PoolSource, Rotation, SingleSource, Source, outgoing
+from claude_proxy.relay import KEEPALIVE_SECONDS, filtered
+from claude_proxy.rotation import PoolSource, Rotation, SingleSource, Source
 from claude_proxy.settings import Settings, TokenMode
-from claude_proxy.stream import KEEPALIVE, ThinkingFilter
+from claude_proxy.stream import ThinkingFilter
 from claude_proxy.targets import Hosts, Provider, bare_model, fallback_models, is_openai_itself, wildcard_model
-from claude_proxy.verdicts import Then
-
-logger = logging.getLogger(__name__)
 
 # LiteLLM refuses to call Anthropic without a key; the real credential is put on the request by Rotation.
 PLACEHOLDER_KEY = "set-by-claude-proxy"
-# While thinking is swallowed, something reaches the client this often, in seconds; Claude Code gives up after 300.
-KEEPALIVE_SECONDS = 15.0
-# How long one silence of an upstream may last, in seconds, when LiteLLM does not say.
-DEFAULT_TIMEOUT = httpx.Timeout(600.0, connect=10.0)
-
-
-# Under these names LiteLLM's streams hold the one that they read from, at most so many inside each other.
-_INNER_STREAMS = ("_source_iterator", "_anthropic_wrapper", "completion_stream", "_stream")
-_DEEPEST_STREAM = 6
-
-
-class AttemptRefused(litellm.BadRequestError):  # type: ignore[misc]  # LiteLLM's class is untyped
-    """The attempt is not made: a refusal for the client stands already, or a key is missing. LiteLLM does not repeat it."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message=message, model="", llm_provider="")
 
 
 class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is untyped
@@ -226,9 +207,11 @@ def as_chat_completions(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """
     litellm.use_chat_completions_url_for_anthropic_messages = True
     changed: dict[str, Any] = {"thinking": None}
-    if is_openai_itself(kwargs.get("api_base")):
+    base = kwargs.get("api_base") or os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_BASE")
+    if is_openai_itself(base):
         return changed
     changed |= {
+        "api_base": base,
         "model": f"custom_openai/{str(kwargs['model']).removeprefix('openai/')}",
         "custom_llm_provider": "custom_openai",
     }
@@ -238,159 +221,8 @@ def as_chat_completions(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return changed
 
 
-class BothKeyHeaders(httpx.Auth):
-    """The key of an Anthropic-format provider in both headers: Kimi reads ``x-api-key``, OpenRouter ``Authorization``."""
-
-    def auth_flow(self, request: httpx.Request) -> Any:
-        key = request.headers.get("x-api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
-        if is_claude_credential(key):
-            raise AttemptRefused(f"a Claude credential does not go to {request.url.host}")
-        request.headers["x-api-key"] = key
-        request.headers["authorization"] = f"Bearer {key}"
-        yield request
-
-
-class PlainClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is untyped
-    """The handler that LiteLLM is handed as ``client``; it uses ``post`` and nothing else of it on ``/v1/messages``.
-
-    The base class's constructor is left out on purpose: it would build an HTTP client for every request.
-    """
-
-    def __init__(self, http: httpx.AsyncClient, auth: httpx.Auth | None = None) -> None:
-        self._client = http
-        self._owns_client = False
-        self.timeout = None
-        self.event_hooks = None
-        self._auth = auth
-
-    async def post(
-        self,
-        url: str,
-        data: str | bytes | None = None,
-        headers: dict[str, str] | None = None,
-        timeout: float | httpx.Timeout | None = None,
-        stream: bool = False,
-        **_: Any,
-    ) -> httpx.Response:
-        """Send the request and return its answer, read to the end unless it streams; raise LiteLLM's errors."""
-        request = self._client.build_request(
-            "POST", url, content=data, headers=headers, timeout=DEFAULT_TIMEOUT if timeout is None else timeout
-        )
-        try:
-            response = await self._send(request)
-            if response.is_error or not stream:
-                await response.aread()
-        except httpx.TimeoutException as error:
-            raise litellm.Timeout(message=f"no answer from {request.url.host} in time", model="", llm_provider="") from error
-        if response.is_error:
-            # Not httpx.HTTPStatusError: on that LiteLLM strips thinking and sends the request again by itself.
-            raise BaseLLMException(response.status_code, self._error_text(response), dict(response.headers))
-        return response
-
-    async def _send(self, request: httpx.Request) -> httpx.Response:
-        return await self._client.send(request, stream=True, auth=self._auth, follow_redirects=False)
-
-    def _error_text(self, response: httpx.Response) -> str:
-        return response.text
-
-
-class ClaudeClient(PlainClient):
-    """Sends to Claude what the client sent, by the rotation, and keeps Claude's error for the client as it came."""
-
-    def __init__(self, rotation: Rotation, exchange: Exchange, model: str, seconds_until_back: Callable[[], int]) -> None:
-        super().__init__(shared_http(), auth=rotation)
-        self._rotation = rotation
-        self._exchange = exchange
-        self._model = model
-        self._seconds_until_back = seconds_until_back
-
-    async def _send(self, request: httpx.Request) -> httpx.Response:
-        response = await super()._send(outgoing(request, self._exchange, self._model))
-        self._exchange.answer_headers = response.headers.multi_items()
-        if response.is_error:
-            await response.aread()
-            self._keep(response)
-        return response
-
-    def _keep(self, response: httpx.Response) -> None:
-        verdict, exchange = self._rotation.verdict, self._exchange
-        if verdict is None:
-            return
-        pooled_refusal = self._rotation.pooled and (verdict.out or response.status_code in (401, 403))
-        exchange.final = not pooled_refusal and (verdict.then in (Then.CLIENT, Then.REPAIR) or verdict.out)
-        if pooled_refusal:
-            # Claude Code would take a 401 or 403 for its own and drop the user's login.
-            exchange.refusal = own_refusal(
-                503,
-                "Anthropic refused the proxy's Claude credentials. The proxy's operator finds in its log which ones, and why.",
-                [("retry-after", str(self._seconds_until_back())), ("x-should-retry", "false")],
-            )
-        else:
-            kept = [(name, value) for name, value in exchange.answer_headers if name.lower() not in NOT_REPLAYED]
-            exchange.refusal = Refusal(response.status_code, kept, response.content)
-
-
-# Headers that describe a connection or an encoding that the client does not see.
-NOT_REPLAYED = frozenset(
-    {"connection", "content-encoding", "content-length", "date", "keep-alive", "server", "set-cookie", "transfer-encoding"}
-)
-
-
 def _is_translated(exchange: Exchange) -> bool:
     return exchange.provider not in (None, Provider.CLAUDE, Provider.DEMO)
-
-
-async def filtered(
-    first: bytes, chunks: AsyncIterator[bytes], thinking: ThinkingFilter, keepalive: float
-) -> AsyncGenerator[bytes, None]:
-    """Yield a stream without its thinking, and a keep-alive whenever nothing was yielded for ``keepalive`` seconds."""
-    loop = asyncio.get_running_loop()
-    pending: asyncio.Future[bytes] | None = None
-    last = loop.time()
-    ready = thinking.feed(first)
-    try:
-        while True:
-            if ready:
-                yield ready
-                last = loop.time()
-            pending = pending or asyncio.ensure_future(anext(chunks))
-            await asyncio.wait({pending}, timeout=max(0.0, last + keepalive - loop.time()))
-            if pending.done():
-                try:
-                    ready = thinking.feed(pending.result())
-                except StopAsyncIteration:
-                    break
-                finally:
-                    pending = None
-            else:
-                ready = b""
-            if not ready and loop.time() - last >= keepalive:
-                ready = KEEPALIVE
-        if rest := thinking.finish():
-            yield rest
-    finally:
-        if pending is not None:
-            pending.cancel()
-            await asyncio.wait({pending})
-        await close_stream(chunks)
-
-
-async def close_stream(stream: Any) -> None:
-    """Close a stream and those inside it: LiteLLM 1.106.2 leaves the upstream of a translated one running without a client."""
-    for _ in range(_DEEPEST_STREAM):
-        if stream is None:
-            return
-        inner = next((found for name in _INNER_STREAMS if (found := getattr(stream, name, None)) is not None), None)
-        if hasattr(stream, "aclose"):
-            await stream.aclose()
-        stream = inner
-
-
-@functools.cache
-def shared_http() -> httpx.AsyncClient:
-    """The process's one HTTP client for Anthropic-format upstreams; its first use costs a second, so it is made at start."""
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
-    return httpx.AsyncClient(limits=limits, timeout=DEFAULT_TIMEOUT, follow_redirects=False)
 
 
 def demo_transport(pool: Pool) -> httpx.AsyncClient:

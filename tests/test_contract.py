@@ -17,7 +17,8 @@ from litellm.proxy.types_utils.utils import get_instance_fn
 from starlette.applications import Starlette
 
 from claude_proxy import config
-from claude_proxy.callback import ClaudeProxy, PlainClient
+from claude_proxy.callback import ClaudeProxy
+from claude_proxy.clients import PlainClient
 
 ROOT = Path(__file__).resolve().parent.parent
 HOOKS = sorted(name for name in vars(ClaudeProxy) if name.startswith("async_"))

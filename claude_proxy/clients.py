@@ -1,0 +1,133 @@
+"""The HTTP handlers that LiteLLM is handed as ``client``: one for Claude with the rotation in it, one for everybody else.
+
+They know LiteLLM's shapes (1.106.2), as ``callback.py`` does; ``tests/test_contract.py`` guards them.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import litellm
+from litellm.llms.base_llm.chat.transformation import BaseLLMException
+from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
+
+from claude_proxy.credentials import is_claude_credential
+from claude_proxy.exchange import Exchange, Refusal
+from claude_proxy.gateway import own_refusal
+from claude_proxy.rotation import Rotation, outgoing
+from claude_proxy.verdicts import Then
+
+# How long one silence of an upstream may last, in seconds, when LiteLLM does not say.
+DEFAULT_TIMEOUT = httpx.Timeout(600.0, connect=10.0)
+
+# Headers that describe a connection or an encoding that the client does not see.
+NOT_REPLAYED = frozenset(
+    {"connection", "content-encoding", "content-length", "date", "keep-alive", "server", "set-cookie", "transfer-encoding"}
+)
+
+
+class AttemptRefused(litellm.BadRequestError):  # type: ignore[misc]  # LiteLLM's class is untyped
+    """The attempt is not made: a refusal for the client stands already, or a key is missing. LiteLLM does not repeat it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message=message, model="", llm_provider="")
+
+
+class BothKeyHeaders(httpx.Auth):
+    """The key of an Anthropic-format provider in both headers: Kimi reads ``x-api-key``, OpenRouter ``Authorization``."""
+
+    def auth_flow(self, request: httpx.Request) -> Any:
+        key = request.headers.get("x-api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
+        if is_claude_credential(key):
+            raise AttemptRefused(f"a Claude credential does not go to {request.url.host}")
+        request.headers["x-api-key"] = key
+        request.headers["authorization"] = f"Bearer {key}"
+        yield request
+
+
+class PlainClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is untyped
+    """The handler that LiteLLM is handed as ``client``; it uses ``post`` and nothing else of it on ``/v1/messages``.
+
+    The base class's constructor is left out on purpose: it would build an HTTP client for every request.
+    """
+
+    def __init__(self, http: httpx.AsyncClient, auth: httpx.Auth | None = None) -> None:
+        self._client = http
+        self._owns_client = False
+        self.timeout = None
+        self.event_hooks = None
+        self._auth = auth
+
+    async def post(
+        self,
+        url: str,
+        data: str | bytes | None = None,
+        headers: dict[str, str] | None = None,
+        timeout: float | httpx.Timeout | None = None,
+        stream: bool = False,
+        **_: Any,
+    ) -> httpx.Response:
+        """Send the request and return its answer, read to the end unless it streams; raise LiteLLM's errors."""
+        request = self._client.build_request(
+            "POST", url, content=data, headers=headers, timeout=DEFAULT_TIMEOUT if timeout is None else timeout
+        )
+        try:
+            response = await self._send(request)
+            if response.is_error or not stream:
+                await response.aread()
+        except httpx.TimeoutException as error:
+            raise litellm.Timeout(message=f"no answer from {request.url.host} in time", model="", llm_provider="") from error
+        if response.is_error:
+            # Not httpx.HTTPStatusError: on that LiteLLM strips thinking and sends the request again by itself.
+            raise BaseLLMException(response.status_code, self._error_text(response), dict(response.headers))
+        return response
+
+    async def _send(self, request: httpx.Request) -> httpx.Response:
+        return await self._client.send(request, stream=True, auth=self._auth, follow_redirects=False)
+
+    def _error_text(self, response: httpx.Response) -> str:
+        return response.text
+
+
+class ClaudeClient(PlainClient):
+    """Sends to Claude what the client sent, by the rotation, and keeps Claude's error for the client as it came."""
+
+    def __init__(self, rotation: Rotation, exchange: Exchange, model: str, seconds_until_back: Callable[[], int]) -> None:
+        super().__init__(shared_http(), auth=rotation)
+        self._rotation = rotation
+        self._exchange = exchange
+        self._model = model
+        self._seconds_until_back = seconds_until_back
+
+    async def _send(self, request: httpx.Request) -> httpx.Response:
+        response = await super()._send(outgoing(request, self._exchange, self._model))
+        self._exchange.answer_headers = response.headers.multi_items()
+        if response.is_error:
+            await response.aread()
+            self._keep(response)
+        return response
+
+    def _keep(self, response: httpx.Response) -> None:
+        verdict, exchange = self._rotation.verdict, self._exchange
+        if verdict is None:
+            return
+        pooled_refusal = self._rotation.pooled and (verdict.out or response.status_code in (401, 403))
+        exchange.final = not pooled_refusal and (verdict.then in (Then.CLIENT, Then.REPAIR) or verdict.out)
+        if pooled_refusal:
+            # Claude Code would take a 401 or 403 for its own and drop the user's login.
+            exchange.refusal = own_refusal(
+                503,
+                "Anthropic refused the proxy's Claude credentials. The proxy's operator finds in its log which ones, and why.",
+                [("retry-after", str(self._seconds_until_back())), ("x-should-retry", "false")],
+            )
+        else:
+            kept = [(name, value) for name, value in exchange.answer_headers if name.lower() not in NOT_REPLAYED]
+            exchange.refusal = Refusal(response.status_code, kept, response.content)
+
+
+@functools.cache
+def shared_http() -> httpx.AsyncClient:
+    """The process's one HTTP client for Anthropic-format upstreams; its first use costs a second, so it is made at start."""
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
+    return httpx.AsyncClient(limits=limits, timeout=DEFAULT_TIMEOUT, follow_redirects=False)
