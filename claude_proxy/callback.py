@@ -4,6 +4,7 @@ This file, ``clients.py`` and ``auth.py`` are the only ones that know LiteLLM's 
 guards them).
 """
 
+import asyncio
 import functools
 import os
 import time
@@ -26,20 +27,32 @@ from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
 from litellm.types.utils import CallTypes
 
 from claude_proxy import config, demo, estimate, logs
-from claude_proxy.clients import AttemptRefused, BothKeyHeaders, ClaudeClient, PlainClient, shared_http
+from claude_proxy.clients import (
+    AttemptRefused,
+    BothKeyHeaders,
+    ClaudeClient,
+    PlainClient,
+    exhausted_pool,
+    refused_pool,
+    shared_http,
+)
 from claude_proxy.credentials import Credential
 from claude_proxy.exchange import Exchange, Refusal, current
 from claude_proxy.gateway import Gateway, own_refusal
 from claude_proxy.headers import session_of
 from claude_proxy.messages import THINKING_PARAMETERS, response_without_thinking, without_thinking
-from claude_proxy.pool import Pool
+from claude_proxy.pool import Pool, Wanted
 from claude_proxy.redaction import Redactor, secrets_of
 from claude_proxy.relay import KEEPALIVE_SECONDS, filtered
 from claude_proxy.rotation import PoolSource, Rotation, SingleSource, Source
 from claude_proxy.settings import Settings, TokenMode
+from claude_proxy.store import RedisStore, SqliteStore, Store
 from claude_proxy.stream import ThinkingFilter
-from claude_proxy.targets import Hosts, Provider, bare_model, fallback_models, is_openai_itself, wildcard_model
+from claude_proxy.sync import Synchroniser
+from claude_proxy.targets import Hosts, Provider, bare_model, fallback_models, is_openai_itself, model_family, wildcard_model
 
+# How long the first request waits for what other processes know, in seconds.
+LOAD_SECONDS = 3.0
 # LiteLLM refuses to call Anthropic without a key; the real credential is put on the request by Rotation.
 PLACEHOLDER_KEY = "set-by-claude-proxy"
 
@@ -47,17 +60,28 @@ PLACEHOLDER_KEY = "set-by-claude-proxy"
 class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is untyped
     """One flat class: LiteLLM finds several hooks only in the callback class's own body."""
 
-    def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, settings: Settings, store: Store | None = None, *, clock: Callable[[], float] = time.time) -> None:
         super().__init__()
         self.settings = settings
         self.hosts = Hosts(settings.claude_base)
-        self.pool = Pool(settings.credentials, affinity=settings.affinity, quarantine=settings.quarantine_seconds, clock=clock)
+        self.pool = Pool(
+            settings.credentials,
+            affinity=settings.affinity,
+            quarantine=settings.quarantine_seconds,
+            cooldown=settings.cooldown_seconds,
+            soft_limit=settings.soft_limit,
+            clock=clock,
+            on_rest=self._tell_others,
+        )
         self._clock = clock
+        self._sync = Synchroniser(store, self.pool) if store else None
+        self._syncing: asyncio.Task[None] | None = None
 
     async def async_pre_call_hook(
         self, user_api_key_dict: UserAPIKeyAuth, cache: DualCache, data: dict[str, Any], call_type: str
     ) -> dict[str, Any]:
         """Refuse a model that nobody serves, and give LiteLLM the fallbacks by pattern; it knows exact names only."""
+        await self.learn_from_others()
         router, model = _router(), str(data.get("model", ""))
         exchange = current.get()
         if exchange is not None and router is not None and not router.get_model_list(model_name=model):
@@ -131,6 +155,7 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         LiteLLM's own route calls no hook that could choose a credential. Claude Code repeats a refused count as a billed
         request, thirteen of them at ``/context``; so where Claude is busy there is an estimate, too.
         """
+        await self.learn_from_others()
         found = _router().get_model_list(model_name=exchange.model) if _router() else None
         if not found:
             exchange.refusal = not_served(exchange.model)
@@ -151,8 +176,26 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         tokens = estimate.input_tokens(exchange.body, lambda text: int(litellm.token_counter(model="", text=text)))
         return JSONResponse({"input_tokens": tokens})
 
+    async def learn_from_others(self) -> None:
+        """Before the first request, take in what the last process and the other workers know; from then on keep it up."""
+        if self._sync is None or self._syncing is not None:
+            return
+        self._syncing = asyncio.ensure_future(self._start_sync(self._sync))
+        await asyncio.wait({self._syncing}, timeout=LOAD_SECONDS)
+
+    async def _start_sync(self, sync: Synchroniser) -> None:
+        self.pool.set_salt(await sync.salt())
+        await sync.load()
+        self._running = asyncio.ensure_future(sync.run())
+
+    def _tell_others(self) -> None:
+        if self._sync is not None:
+            self._sync.wake()
+
     def _for_claude(self, kwargs: dict[str, Any], exchange: Exchange) -> dict[str, Any]:
-        source = self._source(exchange, kwargs.get("api_key"))
+        model = bare_model(str(kwargs["model"]))
+        family = model_family(model)
+        source = self._source(exchange, family, kwargs.get("api_key"))
         if source is None:
             exchange.final = True
             exchange.refusal = own_refusal(
@@ -161,20 +204,26 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
                 "or CLAUDE_API_KEYS on the proxy, or log in with Claude Code and send the proxy's token in x-litellm-api-key.",
             )
             raise AttemptRefused("no Claude credential")
-        rotation = Rotation(source, self.hosts, exchange, cooldown=self.settings.cooldown_seconds, clock=self._clock)
-        client = ClaudeClient(rotation, exchange, bare_model(str(kwargs["model"])), self._seconds_until_back)
+        rotation = Rotation(
+            source, self.hosts, exchange, family=family, cooldown=self.settings.cooldown_seconds, clock=self._clock
+        )
+        client = ClaudeClient(rotation, exchange, model, lambda: self._nobody(family))
         return kwargs | {"api_key": PLACEHOLDER_KEY, "client": client}
 
-    def _source(self, exchange: Exchange, deployment_key: str | None) -> Source | None:
+    def _nobody(self, family: str) -> Refusal:
+        seconds = self.pool.retry_after(family)
+        if self.pool.is_out(family):
+            return refused_pool(seconds)
+        return exhausted_pool(seconds, self._clock(), self.pool.claim(family))
+
+    def _source(self, exchange: Exchange, family: str, deployment_key: str | None) -> Source | None:
         mode = TokenMode(exchange.client.mode) if exchange.client.mode else self.settings.mode
         if mode is TokenMode.ROTATE and len(self.pool):
-            return PoolSource(self.pool, session_of(exchange.client, exchange.body))
+            wanted = Wanted(session_of(exchange.client, exchange.body), family)
+            return PoolSource(self.pool, wanted, max_wait=self.settings.max_wait_seconds)
         if exchange.client.credential:
             return SingleSource(exchange.client.credential)
         return SingleSource(Credential.of("deployment", deployment_key)) if deployment_key else None
-
-    def _seconds_until_back(self) -> int:
-        return max(1, round(self.pool.back_at() - self._clock()))
 
     def _for_others(self, kwargs: dict[str, Any], exchange: Exchange, provider: Provider) -> dict[str, Any]:
         group = _model_group(kwargs) or exchange.model
@@ -294,9 +343,19 @@ async def count_tokens(_: Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)])
 def start() -> ClaudeProxy:
     """Return the process's one callback. LiteLLM runs an entry file once for each reference to it."""
     settings = Settings.parse(os.environ)
-    callback = ClaudeProxy(settings)
+    callback = ClaudeProxy(settings, shared_store(settings))
     install(settings)
     return callback
+
+
+def shared_store(settings: Settings) -> Store | None:
+    """Return where the pool's state is shared: Redis, the state file, or nowhere."""
+    url = settings.redis_url.reveal() if settings.redis_url else config.redis_url(load_config(), os.environ)
+    if url:
+        return RedisStore(url)
+    if settings.state_file in ("", "none"):
+        return None
+    return SqliteStore(Path(settings.state_file))
 
 
 def install(settings: Settings) -> None:

@@ -1,19 +1,22 @@
 """The command line: prepare what is missing, check the settings, start LiteLLM with this project's callbacks in it."""
 
 import argparse
+import contextlib
 import json
 import os
 import secrets
+import socket
 import stat
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
 from claude_proxy import config
-from claude_proxy.settings import SECRET_NAMES, Settings, SettingsError
+from claude_proxy.settings import OWN_REDIS, SECRET_NAMES, Settings, SettingsError
 
 ROOT = Path(__file__).resolve().parent.parent
 GENERATED = ("PROXY_STATIC_TOKEN", "LITELLM_MASTER_KEY")
@@ -28,7 +31,11 @@ LITELLM_ENVIRONMENT = {
     "LITELLM_DONT_SHOW_FEEDBACK_BOX": "True",
     "LITELLM_LOG": "ERROR",
 }
+# Docker's compose file names a Redis here that is there with the profile scale only.
+PEER_REDIS = "CLAUDE_PROXY_PEER_REDIS"
 DEMO_MODELS = ("demo", "claude-demo")
+# How long a worker may be silent before it is replaced, in seconds: importing LiteLLM takes several at each start.
+WORKER_START = 60
 # How long a stop waits for answers that are under way, in seconds.
 GRACEFUL_STOP = 5
 
@@ -69,8 +76,15 @@ def serve(project: Path, data: Path | None) -> None:
     # LiteLLM does not start without one, and reads the variable by itself.
     os.environ["LITELLM_MASTER_KEY"] = settings.master_key.reveal() if settings.master_key else generated_token()
     os.environ.pop("LITELLM_MASTER_KEY_FILE", None)
+    if settings.redis_url:
+        os.environ[OWN_REDIS] = settings.redis_url.reveal()
+        for name in ("REDIS_URL", "REDIS_URL_FILE"):
+            os.environ.pop(name, None)
     os.environ["CONFIG_FILE_PATH"] = str(path)
+    os.environ.setdefault("CLAUDE_POOL_STATE_FILE", str((data or project / ".state") / "pool.sqlite3"))
+    # For this process and for the workers that it starts.
     sys.path.insert(0, str(ROOT))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
     announce(settings, written, loaded, sys.stdout)
 
     import uvicorn  # noqa: PLC0415 - late: a mistake in the settings is told before it
@@ -79,6 +93,8 @@ def serve(project: Path, data: Path | None) -> None:
         "claude_proxy.app:app",
         host=settings.host,
         port=settings.port,
+        workers=settings.workers,
+        timeout_worker_healthcheck=WORKER_START,
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -169,11 +185,23 @@ def load_environment(project: Path, data: Path | None) -> None:
     for name in known_values(ROOT / ".env.example"):
         if not os.environ.get(name):
             os.environ.pop(name, None)
+    peer = os.environ.get(PEER_REDIS, "")
+    if peer and not os.environ.get("REDIS_URL") and resolves(urlsplit(peer).hostname or ""):
+        os.environ["REDIS_URL"] = peer
     for path in (project / ".env", *([data / ".env"] if data else [])):
         if present(path) and os.access(path, os.R_OK):
             for name, value in known_values(path).items():
                 if value and not os.environ.get(f"{name}_FILE"):
                     os.environ.setdefault(name, value)
+
+
+def resolves(host: str) -> bool:
+    """Whether a service of that name is there: Docker knows the names of the services that run."""
+    try:
+        socket.getaddrinfo(host, None)
+    except OSError:
+        return False
+    return True
 
 
 def read_secret_files(environ: dict[str, str] | os._Environ[str], names: set[str]) -> None:
@@ -199,13 +227,19 @@ def generated_token() -> str:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, from its first moment, and whole: half a ``.env`` would be an open proxy."""
-    part = path.with_name(f"{path.name}.part")
-    part.unlink(missing_ok=True)
+    """Write a file that only its owner can read, from its first moment, and whole: half a ``.env`` would be an open proxy.
+
+    Of two processes that do so at once, such as two replicas with one volume, the first one's file stays.
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    part.replace(path)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(part)
+    finally:
+        part.unlink()
 
 
 def settings_block(settings: Settings, loaded: Mapping[str, Any], *, show_token: bool) -> str:

@@ -4,6 +4,8 @@ They know LiteLLM's shapes (1.106.2), as ``callback.py`` does; ``tests/test_cont
 """
 
 import functools
+import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +17,8 @@ from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 from claude_proxy.credentials import is_claude_credential
 from claude_proxy.exchange import Exchange, Refusal
 from claude_proxy.gateway import own_refusal
-from claude_proxy.rotation import Rotation, outgoing
-from claude_proxy.verdicts import Then
+from claude_proxy.rotation import NobodyUsable, Rotation, outgoing
+from claude_proxy.verdicts import UNIFIED, Then, error_body
 
 # How long one silence of an upstream may last, in seconds, when LiteLLM does not say.
 DEFAULT_TIMEOUT = httpx.Timeout(600.0, connect=10.0)
@@ -93,15 +95,19 @@ class PlainClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is
 class ClaudeClient(PlainClient):
     """Sends to Claude what the client sent, by the rotation, and keeps Claude's error for the client as it came."""
 
-    def __init__(self, rotation: Rotation, exchange: Exchange, model: str, seconds_until_back: Callable[[], int]) -> None:
+    def __init__(self, rotation: Rotation, exchange: Exchange, model: str, nobody: Callable[[], Refusal]) -> None:
         super().__init__(shared_http(), auth=rotation)
         self._rotation = rotation
         self._exchange = exchange
         self._model = model
-        self._seconds_until_back = seconds_until_back
+        self._nobody = nobody
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
-        response = await super()._send(outgoing(request, self._exchange, self._model))
+        try:
+            response = await super()._send(outgoing(request, self._exchange, self._model))
+        except NobodyUsable:
+            refusal = self._exchange.refusal = self._nobody()
+            return httpx.Response(refusal.status, headers=[*refusal.headers], content=refusal.body, request=request)
         self._exchange.answer_headers = response.headers.multi_items()
         if response.is_error:
             await response.aread()
@@ -112,18 +118,40 @@ class ClaudeClient(PlainClient):
         verdict, exchange = self._rotation.verdict, self._exchange
         if verdict is None:
             return
-        pooled_refusal = self._rotation.pooled and (verdict.out or response.status_code in (401, 403))
-        exchange.final = not pooled_refusal and (verdict.then in (Then.CLIENT, Then.REPAIR) or verdict.out)
-        if pooled_refusal:
-            # Claude Code would take a 401 or 403 for its own and drop the user's login.
-            exchange.refusal = own_refusal(
-                503,
-                "Anthropic refused the proxy's Claude credentials. The proxy's operator finds in its log which ones, and why.",
-                [("retry-after", str(self._seconds_until_back())), ("x-should-retry", "false")],
-            )
-        else:
-            kept = [(name, value) for name, value in exchange.answer_headers if name.lower() not in NOT_REPLAYED]
-            exchange.refusal = Refusal(response.status_code, kept, response.content)
+        if self._rotation.pooled and response.status_code in (401, 403):
+            # Claude Code would take it for its own and drop the user's login.
+            exchange.refusal = refused_pool(60)
+            return
+        exchange.final = verdict.then in (Then.CLIENT, Then.REPAIR) or (
+            verdict.then is Then.NEXT and response.status_code != 429
+        )
+        kept = [(name, value) for name, value in exchange.answer_headers if name.lower() not in NOT_REPLAYED]
+        exchange.refusal = Refusal(response.status_code, kept, response.content)
+
+
+def exhausted_pool(seconds: float, now: float, claim: str) -> Refusal:
+    """Return a 429 as Anthropic words it, for a pool of which every credential rests: truthful about the pool, not about one.
+
+    By these headers Claude Code tells its user when to come back instead of asking again and again (2.1.197).
+    """
+    headers = [
+        ("content-type", "application/json"),
+        ("retry-after", str(math.ceil(seconds))),
+        (f"{UNIFIED}status", "rejected"),
+        (f"{UNIFIED}reset", str(math.ceil(now + seconds))),
+        (f"{UNIFIED}representative-claim", claim),
+    ]
+    message = "This request would exceed your account's rate limit. Please try again later."
+    return Refusal(429, headers, json.dumps(error_body("rate_limit_error", message)).encode())
+
+
+def refused_pool(seconds: float) -> Refusal:
+    """Return a 503 for a pool of which every credential was refused: not for the client to heal, but for the operator."""
+    return own_refusal(
+        503,
+        "Anthropic refused the proxy's Claude credentials. The proxy's operator finds in its log which ones, and why.",
+        [("retry-after", str(math.ceil(seconds))), ("x-should-retry", "false")],
+    )
 
 
 @functools.cache

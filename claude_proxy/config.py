@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import yaml
 
@@ -86,6 +87,21 @@ def referring_parameters(config: Mapping[str, Any]) -> dict[str, frozenset[str]]
         names = frozenset(name for name, value in model["litellm_params"].items() if variables(value))
         found[model["model_name"]] = found.get(model["model_name"], frozenset()) | names
     return found
+
+
+def redis_url(config: Mapping[str, Any], environ: Mapping[str, str]) -> str | None:
+    """Return the address of the Redis that LiteLLM is told to use, by ``router_settings`` or its variables: a secret."""
+
+    def setting(name: str) -> str:
+        value = str((config.get("router_settings") or {}).get(f"redis_{name}") or "")
+        match = _VARIABLE.fullmatch(value)
+        return (environ.get(match[1], "") if match else value) or environ.get(f"REDIS_{name.upper()}", "")
+
+    if url := setting("url"):
+        return url
+    host = setting("host")
+    password = f":{quote(setting('password'), safe='')}@" if setting("password") else ""
+    return f"redis://{password}{host}:{setting('port') or 6379}" if host else None
 
 
 def model_names(config: Mapping[str, Any]) -> list[str]:

@@ -25,6 +25,8 @@ CLIENT_CREDENTIAL_KINDS = {"authorization": Kind.OAUTH, "x-api-key": Kind.API_KE
 # Many guides put several headers into one value with commas; Claude Code splits at newlines only and sends them as one.
 _SECOND_HEADER = re.compile(r"\s*,\s*(?=x-[a-z0-9-]+\s*:)", re.IGNORECASE)
 OAUTH_BETA = "oauth-2025-04-20"
+# A session's id is a UUID (36 characters); what is longer is remembered by its beginning.
+LONGEST_SESSION = 128
 
 FOR_LITELLM = frozenset(
     {"host", "user-agent", "accept", "content-type", "anthropic-version", "anthropic-beta", SESSION, PROXY_TOKEN}
@@ -122,7 +124,7 @@ def session_of(client: Client, body: Mapping[str, object]) -> str | None:
     ``metadata.user_id`` is a JSON object in a string (Claude Code 2.1.197); anything else there is no session.
     """
     if client.session:
-        return client.session
+        return client.session[:LONGEST_SESSION]
     metadata = body.get("metadata")
     user_id = metadata.get("user_id") if isinstance(metadata, dict) else None
     if not isinstance(user_id, str):
@@ -132,7 +134,7 @@ def session_of(client: Client, body: Mapping[str, object]) -> str | None:
     except (ValueError, RecursionError):
         return None
     session = named.get("session_id") if isinstance(named, dict) else None
-    return session if isinstance(session, str) and session else None
+    return session[:LONGEST_SESSION] if isinstance(session, str) and session else None
 
 
 def _without_bearer(value: str) -> str:

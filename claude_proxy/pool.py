@@ -1,97 +1,422 @@
 """The pool of Claude credentials: who is asked next, who rests, who is out. Plain and synchronous; time is an argument.
 
-Four rules:
-  1. API keys, which are paid for by the token, are taken only when no OAuth token is usable;
-  2. a session stays on its credential while that one is usable, everybody else takes the next usable one, round robin;
-  3. a credential that rests or is out is not usable; when none is, the one that is back soonest is asked, and no other;
-  4. a credential that this request has tried already is never taken again.
+Six rules:
+  1. a credential that rests, for all models or for the family that is asked for, is not asked;
+  2. API keys, which are paid for by the token, are asked only when no OAuth token is usable;
+  3. a session stays on its credential while rules 1 and 2 allow it and does not move back: a move re-reads its prompt cache;
+  4. a new session takes the credential whose fullest window is least full; those at the soft limit come last;
+  5. among equals it goes round robin, past those that have just refused a request without saying why;
+  6. a credential that this request has tried already is never asked again.
 
-All calls come from one event loop, so there is no lock.
+All calls come from one event loop, so there is no lock. What other processes learn comes in by ``merge`` (``sync.py``).
 """
 
+import hashlib
+import hmac
+import json
+import logging
+import math
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from claude_proxy.credentials import Credential, Kind
 from claude_proxy.settings import Affinity
-from claude_proxy.verdicts import Verdict
+from claude_proxy.store import Row
+from claude_proxy.verdicts import Answer, Then, Verdict, known_windows
 
-# Sessions that are remembered; the one that was silent for longest is forgotten first.
+logger = logging.getLogger(__name__)
+
+# Sessions that are remembered, and for how long without a request, in seconds; the most silent one is forgotten first.
 MAX_SESSIONS = 10_000
+SESSION_IDLE = 6 * 3600.0
+# How often a session's use is told to the other processes, in seconds.
+SESSION_TOLD = 300.0
+# Utilisations that differ by less count as equal.
+UTILIZATION_STEP = 0.01
+ALL_MODELS = ""
+LONGEST_FIVE_HOURS = 6 * 3600.0
+ORGANISATION = "anthropic-organization-id"
+NEVER = float("inf")
+
+
+class Wanted(NamedTuple):
+    """What a request asks the pool for: its session, if it has one, and the family of its model, such as ``opus``."""
+
+    session: str | None = None
+    family: str = ""
 
 
 @dataclass
-class State:
-    """What the pool knows about one credential. ``back_at`` is Unix seconds; before it the credential is not usable."""
+class Rest:
+    """``until`` is Unix seconds; ``out`` says that Anthropic refused the credential itself; ``reason`` is for the operator."""
 
+    until: float
+    reason: str
+    out: bool = False
+
+
+@dataclass
+class Window:
+    """How full a window was: ``utilization`` is a fraction, ``reset`` and ``seen`` are Unix seconds."""
+
+    utilization: float
+    reset: float
+    seen: float
+
+
+@dataclass(eq=False)
+class State:
+    """What the pool knows about one credential: rests by family, windows by family and name; the rest is derived."""
+
+    credential: Credential
+    key: str = ""
+    organisation: str | None = None
+    rests: dict[str, Rest] = field(default_factory=dict)
+    windows: dict[tuple[str, str], Window] = field(default_factory=dict)
+    shy_until: float = 0.0
+    # Derived, so that a choice is a few comparisons: when the credential is usable again, for all models and for families
+    # with a rest of their own, and how full its fullest window is, likewise; the latter holds until a window opens anew.
     back_at: float = 0.0
-    reason: str = ""
+    family_back_at: dict[str, float] = field(default_factory=dict)
+    load: float = 0.0
+    family_load: dict[str, float] = field(default_factory=dict)
+    load_until: float = NEVER
+
+    def usable_at(self, family: str) -> float:
+        """Return when the credential may be asked for this family, in Unix seconds."""
+        return self.family_back_at.get(family, self.back_at)
+
+    def fullest(self, family: str) -> float:
+        """Return the utilisation of the fullest window that counts for this family; 0 when nothing is known."""
+        return self.family_load.get(family, self.load)
+
+    def derive(self, now: float) -> None:
+        """Work out the derived part anew, after a change of the known part and when a window has opened."""
+        self.back_at = self.rests[ALL_MODELS].until if ALL_MODELS in self.rests else 0.0
+        self.family_back_at = {name: max(rest.until, self.back_at) for name, rest in self.rests.items() if name}
+        closed = {place: window for place, window in self.windows.items() if window.reset > now}
+        self.load_until = min((window.reset for window in closed.values()), default=NEVER)
+        loads: dict[str, float] = {}
+        for (family, _), window in closed.items():
+            loads[family] = max(loads.get(family, 0.0), window.utilization)
+        self.load = loads.pop(ALL_MODELS, 0.0)
+        self.family_load = {family: max(load, self.load) for family, load in loads.items()}
+
+
+@dataclass
+class Binding:
+    """A session's credential, when it was used and when that was last told, in Unix seconds."""
+
+    label: str
+    used: float
+    told: float = 0.0
 
 
 class Pool:
     """Credentials and their state. ``clock`` returns Unix seconds, as Anthropic's resets are given in them."""
 
     def __init__(
-        self, credentials: Sequence[Credential], *, affinity: Affinity, quarantine: float, clock: Callable[[], float]
+        self,
+        credentials: Sequence[Credential],
+        *,
+        affinity: Affinity,
+        quarantine: float,
+        clock: Callable[[], float],
+        soft_limit: float = 0.98,
+        cooldown: float = 60.0,
+        on_rest: Callable[[], None] = lambda: None,
     ) -> None:
-        self._credentials = sorted(credentials, key=lambda credential: credential.kind is Kind.API_KEY)
-        self._states = {credential.label: State() for credential in credentials}
+        ordered = sorted(credentials, key=lambda credential: credential.kind is Kind.API_KEY)
+        self._states = {credential.label: State(credential) for credential in ordered}
+        self._kinds = {
+            kind: [state for state in self._states.values() if state.credential.kind is kind]
+            for kind in (Kind.OAUTH, Kind.API_KEY)
+        }
         self._affinity = affinity
         self._quarantine = quarantine
+        self._soft_limit = soft_limit
+        self._shyness = cooldown
         self._clock = clock
-        self._sessions: OrderedDict[str, str] = OrderedDict()
+        self._on_rest = on_rest
+        self._sessions: OrderedDict[str, Binding] = OrderedDict()
         self._cursor = 0
+        self._waiting = 0
+        self._refused = 0
+        self._changed: dict[str, Row] = {}
+        self._by_key: dict[str, State] = {}
+        self._said: set[frozenset[str]] = set()
+        self.set_salt("")
 
     def __len__(self) -> int:
-        return len(self._credentials)
+        return len(self._states)
 
     def state(self, label: str) -> State:
         """Return what is known of a credential, for those who show it."""
         return self._states[label]
 
-    def back_at(self) -> float:
-        """Return when the first credential is usable again, in Unix seconds; 0 for an empty pool."""
-        return min((state.back_at for state in self._states.values()), default=0.0)
-
-    def choose(self, session: str | None, tried: Collection[str] = ()) -> Credential | None:
-        """Return the credential to ask, by the four rules; None when there is none left to ask for this request."""
+    def choose(self, wanted: Wanted, tried: Collection[str] = ()) -> Credential | None:
+        """Return the credential to ask, by the six rules; None when there is none to ask for this request now."""
         now = self._clock()
-        left = [credential for credential in self._credentials if credential.label not in tried]
-        usable = [credential for credential in left if self._states[credential.label].back_at <= now]
-        if usable:
-            first_kind = [credential for credential in usable if credential.kind is usable[0].kind]
-            bound = self._sessions.get(session) if session and self._affinity is Affinity.SESSION else None
-            chosen = next((credential for credential in first_kind if credential.label == bound), None) or self._next(
-                first_kind
-            )
-        elif left and not tried:
-            chosen = min(left, key=lambda credential: self._states[credential.label].back_at)
-        else:
-            return None
-        if session and self._affinity is Affinity.SESSION:
-            self._bind(session, chosen.label)
-        return chosen
+        session = wanted.session if self._affinity is Affinity.SESSION else None
+        for kind, states in self._kinds.items():
+            chosen = self._bound(session, kind, wanted.family, tried, now) or self._best(states, wanted.family, tried, now)
+            if chosen is not None:
+                if session:
+                    self._bind(session, chosen, now)
+                return chosen.credential
+        return None
 
-    def note(self, credential: Credential, verdict: Verdict) -> None:
-        """Learn from an answer. A rest that is already longer stays as it is."""
+    def note(self, credential: Credential, verdict: Verdict, answer: Answer) -> None:
+        """Learn from an answer: rests, utilisation and organisation. A rest that is already longer stays as it is."""
+        now = self._clock()
         state = self._states[credential.label]
-        back_at = self._clock() + self._quarantine if verdict.out else verdict.rest_until
-        if back_at is not None and back_at > state.back_at:
-            state.back_at, state.reason = back_at, verdict.reason
+        self._learn(state, answer, now)
+        if verdict.out:
+            self._rest([state], ALL_MODELS, Rest(now + self._quarantine, verdict.reason, out=True), now)
+        if verdict.rest_until is not None:
+            self._rest(self._sharing(state), ALL_MODELS, Rest(verdict.rest_until, verdict.reason), now)
+        if verdict.family_until is not None:
+            self._rest(self._sharing(state), verdict.family, Rest(verdict.family_until, verdict.reason), now)
+        if verdict.then is Then.HOP:
+            state.shy_until = now + self._shyness
 
-    def _next(self, usable: Sequence[Credential]) -> Credential:
-        """Take the first usable credential at or after the cursor."""
-        order = [credential for credential in self._credentials if credential.kind is usable[0].kind]
-        for step in range(len(order)):
-            candidate = order[(self._cursor + step) % len(order)]
-            if candidate in usable:
-                self._cursor = (self._cursor + step + 1) % len(order)
-                return candidate
-        raise AssertionError("a usable credential is one of its kind")
+    def back_at(self, family: str) -> float:
+        """Return when the first credential may be asked for this family, in Unix seconds; 0 for an empty pool."""
+        return min((state.usable_at(family) for state in self._states.values()), default=0.0)
 
-    def _bind(self, session: str, label: str) -> None:
-        self._sessions[session] = label
+    def is_out(self, family: str) -> bool:
+        """Whether it is refusals and not limits that keep every credential from being asked."""
+        now = self._clock()
+        rests = [rest for state in self._states.values() for name, rest in state.rests.items() if name in (ALL_MODELS, family)]
+        return all(rest.out for rest in rests if rest.until > now)
+
+    def claim(self, family: str) -> str:
+        """Return, in Anthropic's words, which window keeps the credential that is back first from being asked."""
+        first = min(self._states.values(), key=lambda state: state.usable_at(family), default=None)
+        reset = first.usable_at(family) - self._clock() if first else 0.0
+        return "five_hour" if reset <= LONGEST_FIVE_HOURS else "seven_day"
+
+    def resting(self, family: str) -> frozenset[str]:
+        """Return the labels of those that rest now; after their rest a request that has asked them may ask them again."""
+        now = self._clock()
+        return frozenset(label for label, state in self._states.items() if state.usable_at(family) > now)
+
+    def delay(self, family: str) -> float:
+        """Return how long a request has to wait for its turn, in seconds: those that wait come back one after the other.
+
+        It is endless when nobody rests: who is usable and was of no use to the request does not change by waiting.
+        """
+        self._waiting += 1
+        soonest = min((self._states[label].usable_at(family) for label in self.resting(family)), default=NEVER)
+        return soonest - self._clock() + 0.05 * self._waiting
+
+    def waited(self) -> None:
+        """Note that a request waits no longer."""
+        self._waiting -= 1
+
+    def retry_after(self, family: str) -> float:
+        """Return when a refused client should come again, in seconds: not before a credential is back, and not all at once."""
+        self._refused = (self._refused + 1) % 20
+        return max(1.0, self.back_at(family) - self._clock()) + 0.5 * self._refused
+
+    # --- What other processes know -------------------------------------------------------------------------------------------
+
+    def set_salt(self, salt: str) -> None:
+        """Name the credentials for the store: by a keyed hash, so that nothing in it leads to a credential."""
+        self._salt = salt
+        for state in self._states.values():
+            secret = state.credential.secret.reveal()
+            state.key = hmac.new(salt.encode(), secret.encode(), hashlib.sha256).hexdigest()[:32]
+        self._by_key = {state.key: state for state in self._states.values()}
+        if self._changed:  # under the names of before
+            self._changed = {row.key: row for row in self.everything()}
+
+    def changed(self) -> list[Row]:
+        """Return what has changed here since the last call."""
+        rows, self._changed = [*self._changed.values()], {}
+        return rows
+
+    def everything(self) -> list[Row]:
+        """Return all that is known here."""
+        rows = [self._cursor_row(self._clock())]
+        for state in self._states.values():
+            rows += [_rest_row(state, family, rest) for family, rest in state.rests.items()]
+            rows += [_window_row(state, *place, window) for place, window in state.windows.items()]
+        rows += [
+            self._session_row(session, binding) for session, binding in self._sessions.items() if binding.label in self._states
+        ]
+        return rows
+
+    def merge(self, rows: Iterable[Row]) -> None:
+        """Take in what others know. Rows about credentials that are not in this pool, and foreign rows, are passed over.
+
+        The row ``salt`` comes first; when it brings another salt, the credentials get other names.
+        """
+        now = self._clock()
+        touched: dict[str, State] = {}
+        for row in rows:
+            try:
+                if math.isfinite(row.stamp):
+                    self._merge_row(row, json.loads(row.value), touched, now)
+            except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+                logger.debug("a row that this version does not know was passed over: %s", row.key)
+        for state in touched.values():
+            state.derive(now)
+
+    def _merge_row(self, row: Row, value: Any, touched: dict[str, State], now: float) -> None:
+        match row.key.split(":"):
+            case ["cursor"] if self._cursor == 0:  # where another process, or the one before this, left off
+                self._cursor = int(value)
+            case ["salt"]:
+                self.set_salt(str(value))
+            case ["session", session] if value in self._by_key:
+                self._merge_session(session, Binding(self._by_key[value].credential.label, row.stamp, row.stamp), now)
+            case ["credential", key, *place] if key in self._by_key:
+                if _merge_fact(self._by_key[key], place, row.stamp, value):
+                    touched[key] = self._by_key[key]
+
+    def _merge_session(self, session: str, theirs: Binding, now: float) -> None:
+        ours = self._sessions.get(session)
+        if theirs.used > now - SESSION_IDLE and (ours is None or ours.used < theirs.used):
+            self._sessions[session] = theirs
+            self._forget_sessions()
+
+    # --- The choice ----------------------------------------------------------------------------------------------------------
+
+    def _bound(self, session: str | None, kind: Kind, family: str, tried: Collection[str], now: float) -> State | None:
+        binding = self._sessions.get(session) if session else None
+        if binding is None or binding.used < now - SESSION_IDLE or binding.label in tried:
+            return None
+        state = self._states[binding.label]
+        return state if state.credential.kind is kind and state.usable_at(family) <= now else None
+
+    def _best(self, states: Sequence[State], family: str, tried: Collection[str], now: float) -> State | None:
+        """Return the usable credential with the most headroom; of equals the first one at or after the cursor."""
+        count = len(states)
+        best, best_rank, place = None, (True, True, NEVER), 0
+        for step in range(count):
+            state = states[(self._cursor + step) % count]
+            # The bare attributes first: with a hundred credentials this loop is what a choice costs.
+            if state.back_at > now or (state.family_back_at and state.usable_at(family) > now):
+                continue
+            if tried and state.credential.label in tried:
+                continue
+            if state.load_until <= now:
+                state.derive(now)
+            load = state.fullest(family) if state.family_load else state.load
+            rank = (load >= self._soft_limit, state.shy_until > now, load // UTILIZATION_STEP)
+            if best is None or rank < best_rank:
+                best, best_rank, place = state, rank, step
+        if best is not None:
+            self._cursor = (self._cursor + place + 1) % count
+            row = self._cursor_row(now)
+            self._changed[row.key] = row
+        return best
+
+    def _bind(self, session: str, state: State, now: float) -> None:
+        binding = self._sessions.get(session)
+        if binding is None or binding.label != state.credential.label:
+            binding = self._sessions[session] = Binding(state.credential.label, now)
+            self._forget_sessions()
+        binding.used = now
         self._sessions.move_to_end(session)
-        if len(self._sessions) > MAX_SESSIONS:
-            self._sessions.popitem(last=False)
+        if now - binding.told >= SESSION_TOLD:
+            binding.told = now
+            row = self._session_row(session, binding)
+            self._changed[row.key] = row
+
+    def _forget_sessions(self) -> None:
+        while len(self._sessions) > MAX_SESSIONS:
+            session, _ = self._sessions.popitem(last=False)
+            # With no store nobody asks for what has changed, and it has to stay bounded all the same.
+            self._changed.pop(_session_key(session), None)
+
+    # --- What is learned -----------------------------------------------------------------------------------------------------
+
+    def _learn(self, state: State, answer: Answer, now: float) -> None:
+        for seen in known_windows(answer):
+            if seen.utilization is None or seen.reset is None:
+                continue
+            family = answer.family if seen.family else ALL_MODELS
+            window = state.windows[family, seen.name] = Window(seen.utilization, seen.reset, now)
+            row = _window_row(state, family, seen.name, window)
+            self._changed[row.key] = row
+        organisation = answer.headers.get(ORGANISATION)
+        if organisation and organisation != state.organisation:
+            state.organisation = organisation
+            self._say_shared(state)
+        state.derive(now)
+
+    def _rest(self, states: Iterable[State], family: str, rest: Rest, now: float) -> None:
+        for state in states:
+            if rest.until > state.rests.get(family, _NO_REST).until:
+                state.rests[family] = rest
+                state.derive(now)
+                row = _rest_row(state, family, rest)
+                self._changed[row.key] = row
+        self._on_rest()
+
+    def _sharing(self, state: State) -> list[State]:
+        """Return the credentials that share this one's quota: those of its kind and organisation, itself included."""
+        if state.organisation is None:
+            return [state]
+        kind, organisation = state.credential.kind, state.organisation
+        return [one for one in self._states.values() if one.organisation == organisation and one.credential.kind is kind]
+
+    def _say_shared(self, state: State) -> None:
+        labels = frozenset(one.credential.label for one in self._sharing(state))
+        if len(labels) > 1 and labels not in self._said:
+            self._said.add(labels)
+            logger.warning("credentials %s are of one organisation and share one quota", ", ".join(sorted(labels)))
+
+    def _cursor_row(self, now: float) -> Row:
+        return Row("cursor", now, json.dumps(self._cursor))
+
+    def _session_row(self, session: str, binding: Binding) -> Row:
+        return Row(_session_key(session), binding.used, json.dumps(self._states[binding.label].key))
+
+
+_NO_REST = Rest(0.0, "")
+_NO_WINDOW = Window(0.0, 0.0, 0.0)
+
+
+def _learned(state: State, place: Sequence[str], stamp: float, value: Any) -> bool:
+    """Take in what a row says of a credential; return whether that was news: a longer rest, or a window seen later."""
+    match place:
+        case ["rest", family] if stamp > state.rests.get(family, _NO_REST).until:
+            state.rests[family] = Rest(stamp, str(value["reason"]), bool(value["out"]))
+            return True
+        case ["window", family, name] if stamp > state.windows.get((family, name), _NO_WINDOW).seen:
+            window = Window(float(value["utilization"]), float(value["reset"]), stamp)
+            if math.isfinite(window.utilization) and math.isfinite(window.reset):
+                state.windows[family, name] = window
+                return True
+    return False
+
+
+def _session_key(session: str) -> str:
+    return f"session:{session.replace(':', '_')}"
+
+
+def _merge_fact(state: State, place: Sequence[str], stamp: float, value: Any) -> bool:
+    """Take in a rest or a window of a credential; return whether it was news."""
+    match place:
+        case ["rest", family] if stamp > state.rests.get(family, _NO_REST).until:
+            state.rests[family] = Rest(stamp, str(value["reason"]), bool(value["out"]))
+            return True
+        case ["window", family, name] if stamp > state.windows.get((family, name), _NO_WINDOW).seen:
+            state.windows[family, name] = Window(float(value["utilization"]), float(value["reset"]), stamp)
+            return True
+    return False
+
+
+def _rest_row(state: State, family: str, rest: Rest) -> Row:
+    value = json.dumps({"reason": rest.reason, "out": rest.out})
+    return Row(f"credential:{state.key}:rest:{family}", rest.until, value)
+
+
+def _window_row(state: State, family: str, name: str, window: Window) -> Row:
+    value = json.dumps({"utilization": window.utilization, "reset": window.reset})
+    return Row(f"credential:{state.key}:window:{family}:{name}", window.seen, value)

@@ -4,9 +4,10 @@ The flow sees the headers of every answer before one byte reaches the client, st
 that puts a Claude credential on a request, and it does so only after a look at the parsed host of that request.
 """
 
+import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Protocol
 
 import httpx
@@ -15,11 +16,13 @@ from claude_proxy import headers as header_policy
 from claude_proxy.credentials import Credential
 from claude_proxy.exchange import Exchange
 from claude_proxy.messages import repaired, to_json, without_foreign_thinking
-from claude_proxy.pool import Pool
+from claude_proxy.pool import Pool, Wanted
 from claude_proxy.targets import Hosts
-from claude_proxy.verdicts import UNIFIED, Answer, Judge, Then, Verdict, judge
+from claude_proxy.verdicts import UNIFIED, Answer, Then, Verdict, judge
 
 logger = logging.getLogger(__name__)
+
+Sleep = Callable[[float], Awaitable[None]]
 
 # Of an error's body so much is looked at.
 MAX_ERROR_BYTES = 16 * 1024
@@ -31,30 +34,60 @@ class EgressRefused(Exception):
     """A request with a Claude credential would have gone to a host that is not Anthropic's."""
 
 
+class NobodyUsable(Exception):
+    """No credential of the pool can serve the request now; the pool knows why, and until when."""
+
+
 class Source(Protocol):
     """Where a request's credentials come from: the pool, or one that is the client's or the deployment's own."""
 
-    def choose(self, tried: frozenset[str]) -> Credential | None: ...
-
-    def note(self, credential: Credential, verdict: Verdict) -> None: ...
-
     pooled: bool
+
+    def choose(self, tried: frozenset[str]) -> Credential | None:
+        """Return the next credential for this request; None when there is none."""
+
+    async def wait(self, tried: frozenset[str]) -> Credential | None:
+        """Wait for a credential that rests, as long as the settings allow; None when that is not long enough.
+
+        Of those that were tried, only who has rested since then is asked again.
+        """
+
+    def note(self, credential: Credential, verdict: Verdict, answer: Answer) -> None:
+        """Learn from an answer."""
 
 
 class PoolSource:
-    """The pool's credentials, for one session."""
+    """The pool's credentials, for one request. ``max_wait`` is in seconds."""
 
     pooled = True
 
-    def __init__(self, pool: Pool, session: str | None) -> None:
+    def __init__(self, pool: Pool, wanted: Wanted, *, max_wait: float = 0.0, sleep: Sleep = asyncio.sleep) -> None:
         self._pool = pool
-        self._session = session
+        self._wanted = wanted
+        self._wait_left = max_wait
+        self._sleep = sleep
 
     def choose(self, tried: frozenset[str]) -> Credential | None:
-        return self._pool.choose(self._session, tried)
+        return self._pool.choose(self._wanted, tried)
 
-    def note(self, credential: Credential, verdict: Verdict) -> None:
-        self._pool.note(credential, verdict)
+    async def wait(self, tried: frozenset[str]) -> Credential | None:
+        """Claude Code waits 300 s for the first byte of an answer, and nothing has to be sent meanwhile (2.1.197)."""
+        while True:
+            tried -= self._pool.resting(self._wanted.family)
+            delay = self._pool.delay(self._wanted.family)
+            try:
+                if delay > self._wait_left:
+                    return None
+                self._wait_left -= delay
+                await self._sleep(delay)
+            finally:
+                self._pool.waited()
+            credential = self._pool.choose(self._wanted, tried)
+            if credential is not None:
+                return credential
+
+    def note(self, credential: Credential, verdict: Verdict, answer: Answer) -> None:
+        self._pool.note(credential, verdict, answer)
 
 
 class SingleSource:
@@ -68,19 +101,26 @@ class SingleSource:
     def choose(self, tried: frozenset[str]) -> Credential | None:
         return None if self._credential.label in tried else self._credential
 
-    def note(self, credential: Credential, verdict: Verdict) -> None:
+    async def wait(self, tried: frozenset[str]) -> Credential | None:
+        """One credential is not waited for."""
+
+    def note(self, credential: Credential, verdict: Verdict, answer: Answer) -> None:
         """One credential has no state: it is its owner's."""
 
 
 class Rotation(httpx.Auth):
-    """The flow of one attempt. After it, ``verdict`` says how the last answer was taken."""
+    """The flow of one attempt. After it, ``verdict`` says how the last answer was taken.
+
+    Raises ``NobodyUsable`` when the pool has no credential for the request, be it at once or after some were refused.
+    """
 
     def __init__(
-        self, source: Source, hosts: Hosts, exchange: Exchange, *, cooldown: float, clock: Callable[[], float]
+        self, source: Source, hosts: Hosts, exchange: Exchange, *, family: str, cooldown: float, clock: Callable[[], float]
     ) -> None:
         self._source = source
         self._hosts = hosts
         self._exchange = exchange
+        self._family = family
         self._cooldown = cooldown
         self._clock = clock
         self.pooled = source.pooled
@@ -91,23 +131,31 @@ class Rotation(httpx.Auth):
             raise EgressRefused(f"{request.url.host} is not Anthropic's host")
         tried: frozenset[str] = frozenset()
         credential = self._source.choose(tried)
-        mended = False
-        while credential is not None:
+        mended = hopped = False
+        while True:
+            if credential is None:
+                credential = await self._source.wait(tried)
+            if credential is None:
+                raise NobodyUsable
             tried |= {credential.label}
             self._exchange.labels.append(credential.label)
             _set_headers(request, self._exchange, credential)
             response = yield request
-            verdict = judge(await _answer(response), Judge(self._clock(), self._cooldown))
-            self.verdict = verdict
-            self._source.note(credential, verdict)
+            answer = await _answer(response, self._family, self._clock())
+            verdict = self.verdict = judge(answer, self._cooldown)
+            self._source.note(credential, verdict, answer)
             _report(credential, verdict, response, pooled=self.pooled)
             if verdict.then is Then.REPAIR and not mended and (mend := _repair(request)):
                 mended = True
                 request = mend
                 continue
-            if verdict.then is not Then.NEXT:
+            if verdict.then is Then.HOP and not hopped:
+                hopped = True
+            elif verdict.then is not Then.NEXT:
                 return
             credential = self._source.choose(tried)
+            if credential is None and (verdict.then is Then.HOP or not self.pooled):
+                return
 
 
 def outgoing(request: httpx.Request, exchange: Exchange, model: str) -> httpx.Request:
@@ -143,11 +191,11 @@ def _repair(request: httpx.Request) -> httpx.Request | None:
     return httpx.Request(request.method, request.url, headers=headers, content=to_json(body), extensions=request.extensions)
 
 
-async def _answer(response: httpx.Response) -> Answer:
+async def _answer(response: httpx.Response, family: str, now: float) -> Answer:
     body = b""
     if response.is_error:
         body = (await response.aread())[:MAX_ERROR_BYTES]
-    return Answer(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)
+    return Answer(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body, family, now)
 
 
 def _report(credential: Credential, verdict: Verdict, response: httpx.Response, *, pooled: bool) -> None:
@@ -155,6 +203,8 @@ def _report(credential: Credential, verdict: Verdict, response: httpx.Response, 
     if verdict.then in (Then.DONE, Then.ROUTER):
         return
     level = logging.WARNING if pooled and verdict.then is not Then.REPAIR else logging.INFO
+    if verdict.ours:
+        level = logging.ERROR
     claim = response.headers.get(f"{UNIFIED}representative-claim", "")
     logger.log(
         level,

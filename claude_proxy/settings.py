@@ -52,11 +52,19 @@ VARIABLES: Mapping[str, Variable] = {
     "CLAUDE_TOKEN_COOLDOWN_SECONDS": Variable("60", "rest after a 429 that does not say how long"),
     "CLAUDE_TOKEN_QUARANTINE_SECONDS": Variable("900", "how long a refused credential stays out"),
     "CLAUDE_TOKEN_AFFINITY": Variable("session", "`session` keeps a session on one credential, `none` does not"),
+    "CLAUDE_TOKEN_SOFT_LIMIT": Variable("0.98", "the fullness of a window from which a credential takes no new session"),
+    "CLAUDE_POOL_MAX_WAIT_SECONDS": Variable("0", "how long a request waits when every credential rests (at most 240)"),
+    "CLAUDE_POOL_STATE_FILE": Variable("", "what the pool knows, in a file shared by all workers; `none` keeps it in memory"),
+    "REDIS_URL": Variable("", "a Redis that keeps what the pool knows, for several replicas", secret=True),
+    "NUM_WORKERS": Variable("1", "how many processes serve"),
     "ANTHROPIC_API_BASE": Variable("https://api.anthropic.com", "where Claude is; the only host that sees a Claude credential"),
     "HOST": Variable("127.0.0.1", "the address that `make run` listens on"),
     "PORT": Variable("4000", "the port"),
+    "SCALE_PORT": Variable("4080", "the port of the load balancer in Docker's profile `scale`"),
     "PROXY_BIND": Variable("0.0.0.0", "the address that Docker publishes the port on"),  # noqa: S104 - a team's server
 }
+# Under this name the launcher hands ``REDIS_URL`` on: under its own name LiteLLM would use it too, and stumble when it is away.
+OWN_REDIS = "CLAUDE_PROXY_REDIS_URL"
 SECRET_NAMES = tuple(name for name, variable in VARIABLES.items() if variable.secret)
 
 
@@ -79,6 +87,11 @@ class Settings:
     cooldown_seconds: float
     quarantine_seconds: float
     affinity: Affinity
+    soft_limit: float
+    max_wait_seconds: float
+    state_file: str
+    redis_url: Secret | None
+    workers: int
     claude_base: str
     host: str
     port: int
@@ -118,6 +131,11 @@ class _Reader:
             cooldown_seconds=self.seconds("CLAUDE_TOKEN_COOLDOWN_SECONDS"),
             quarantine_seconds=self.seconds("CLAUDE_TOKEN_QUARANTINE_SECONDS"),
             affinity=self.choice("CLAUDE_TOKEN_AFFINITY", Affinity),
+            soft_limit=self.number("CLAUDE_TOKEN_SOFT_LIMIT", float, 0, 1, "a fraction from 0 to 1"),
+            max_wait_seconds=self.number("CLAUDE_POOL_MAX_WAIT_SECONDS", float, 0, 240, "a number of seconds from 0 to 240"),
+            state_file=self.value("CLAUDE_POOL_STATE_FILE"),
+            redis_url=self.redis_url("REDIS_URL"),
+            workers=int(self.number("NUM_WORKERS", int, 1, 64, "a number of processes from 1 to 64")),
             claude_base=self.url("ANTHROPIC_API_BASE"),
             host=self.value("HOST"),
             port=self.port("PORT"),
@@ -194,6 +212,14 @@ class _Reader:
 
     def port(self, name: str) -> int:
         return int(self.number(name, int, 1, 65535, "a port number from 1 to 65535"))
+
+    def redis_url(self, name: str) -> Secret | None:
+        """Read a Redis address, which may hold a password: its value is never shown."""
+        text = self.text(name) or self.environ.get(OWN_REDIS, "")
+        if text and not text.startswith(("redis://", "rediss://", "unix://")):
+            self.mistakes.append(f"{name}: is not the address of a Redis; it should hold one such as redis://localhost:6379/0")
+            return None
+        return Secret(text) if text else None
 
     def url(self, name: str) -> str:
         value = self.value(name).rstrip("/")

@@ -76,6 +76,15 @@ def bare_model(model: str) -> str:
     return model.removeprefix("anthropic/")
 
 
+def model_family(model: str) -> str:
+    """Return the family of a Claude model, by the pattern of its names: ``opus`` for ``claude-opus-4-8`` and ``claude-3-opus``.
+
+    Anthropic counts some limits by family. A name of another pattern is a family of its own.
+    """
+    parts = bare_model(model).split("-")
+    return next((part for part in parts[1:] if part.isalpha()), model) if parts[0] == "claude" else model
+
+
 def wildcard_model(model: str, asked: str) -> str:
     """Return a deployment's model with the ``*`` of ``anthropic/claude-*`` filled in from the name that was asked for."""
     if "*" not in model:
