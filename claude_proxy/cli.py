@@ -185,14 +185,15 @@ def load_environment(project: Path, data: Path | None) -> None:
     for name in known_values(ROOT / ".env.example"):
         if not os.environ.get(name):
             os.environ.pop(name, None)
-    peer = os.environ.get(PEER_REDIS, "")
-    if peer and not os.environ.get("REDIS_URL") and resolves(urlsplit(peer).hostname or ""):
-        os.environ["REDIS_URL"] = peer
     for path in (project / ".env", *([data / ".env"] if data else [])):
         if present(path) and os.access(path, os.R_OK):
             for name, value in known_values(path).items():
                 if value and not os.environ.get(f"{name}_FILE"):
                     os.environ.setdefault(name, value)
+    peer = os.environ.get(PEER_REDIS, "")
+    named = os.environ.get("REDIS_URL") or os.environ.get("REDIS_URL_FILE")
+    if peer and not named and resolves(urlsplit(peer).hostname or ""):
+        os.environ["REDIS_URL"] = peer
 
 
 def resolves(host: str) -> bool:

@@ -34,6 +34,18 @@ def engine_environment() -> dict[str, str]:
     return environment
 
 
+def have_image(engine: dict[str, str], name: str) -> None:
+    """See that an image is there which the machine may not be able to pull; skip the test where it cannot be had."""
+    found = ["docker", "image", "inspect", name]
+    if subprocess.run(found, env=engine, capture_output=True, check=False).returncode == 0:
+        return
+    if ENGINE_UP.exists():
+        with_redis = os.environ | {"WITH_REDIS": "1"}
+        subprocess.run([ENGINE_UP], env=with_redis, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    elif subprocess.run(["docker", "pull", name], env=engine, capture_output=True, check=False).returncode != 0:
+        pytest.skip(f"the image {name} cannot be had here")
+
+
 def answers(environment: dict[str, str]) -> bool:
     if not shutil.which("docker", path=environment.get("PATH")):
         return False
@@ -64,6 +76,8 @@ class Compose:
     folder: Path
     engine: dict[str, str]
     port: int = field(default_factory=free_port)
+    scale_port: int = field(default_factory=free_port)
+    profiles: tuple[str, ...] = ()
     name: str = field(default_factory=lambda: f"claude-proxy-test-{os.getpid()}-{next(_numbers)}")
 
     def __post_init__(self) -> None:
@@ -83,7 +97,7 @@ class Compose:
         return json.loads(self("exec", "-T", "proxy", "claude-proxy", "settings").stdout)
 
     def docker(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        environment = self.engine | {"PORT": str(self.port), "PROXY_BIND": "127.0.0.1"}
+        environment = self.engine | {"PORT": str(self.port), "PROXY_BIND": "127.0.0.1", "SCALE_PORT": str(self.scale_port)}
         done = subprocess.run(
             ["docker", *arguments],
             cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
@@ -92,7 +106,8 @@ class Compose:
         return done
 
     def __call__(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        return self.docker("compose", "--project-name", self.name, *arguments, check=check)
+        chosen = [part for profile in self.profiles for part in ("--profile", profile)]
+        return self.docker("compose", "--project-name", self.name, *chosen, *arguments, check=check)
 
     def up(self) -> "Compose":
         """Start, or go on, until every service is healthy."""

@@ -9,7 +9,7 @@ import httpx
 import pytest
 import yaml
 from claude_code import ClaudeCode
-from compose import ROOT, Compose, engine_environment
+from compose import ROOT, Compose, engine_environment, have_image
 
 pytestmark = pytest.mark.timeout(900)  # the first build downloads every package
 
@@ -347,3 +347,26 @@ def test_claude_code_works_through_the_container(compose_proxy: Compose, tmp_pat
     run = ClaudeCode(tmp_path, compose_proxy.base_url, compose_proxy.token).run("Hello", model="demo")
     assert (run.code, run.retries) == (0, 0), run.result
     assert run.result.startswith("The proxy works")
+
+
+def test_two_replicas_share_a_redis_behind_a_balancer(engine: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The profile ``scale`` has two replicas with one token and one Redis; one of them may die without a lost request."""
+    have_image(engine, "redis:7-alpine")
+    compose = Compose(tmp_path_factory.mktemp("scale"), engine, profiles=("scale",))
+    try:
+        compose.up()
+        url, token = f"http://127.0.0.1:{compose.scale_port}", compose.token
+        second = json.loads(compose("exec", "-T", "proxy-2", "claude-proxy", "settings").stdout)
+        assert second["env"]["ANTHROPIC_AUTH_TOKEN"] == token
+        with httpx.Client(base_url=url, headers={"authorization": f"Bearer {token}"}, trust_env=False, timeout=60) as client:
+
+            def ask() -> int:
+                return client.post("/v1/messages", json=QUESTION | {"model": "demo"}).status_code
+
+            assert {ask() for _ in range(8)} == {200}
+            assert "claude-proxy:" in compose("exec", "-T", "redis", "redis-cli", "--scan").stdout
+            compose("kill", "proxy-2")
+            assert {ask() for _ in range(8)} == {200}
+        assert "Redis is not available" not in compose.logs()
+    finally:
+        compose.down()

@@ -13,7 +13,6 @@ from pathlib import Path
 import httpx
 import pytest
 import upstream as up
-import yaml
 from conftest import CONFIG, TOKENS, by_credential, proxy_environment
 from processes import ROOT, STATIC_TOKEN, Proxy, free_port, question
 
@@ -39,18 +38,17 @@ class RedisServer:
 
 
 class Balancer:
-    """HAProxy with the configuration of docker-compose.yml, other addresses put in."""
+    """HAProxy with the configuration of Docker's profile ``scale``, other addresses put in."""
 
     def __init__(self, folder: Path, replicas: list[Proxy]) -> None:
         if shutil.which("haproxy") is None:
             pytest.skip("haproxy is not installed")
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-        text = compose["configs"]["balancer"]["content"].replace("bind :4080", f"bind 127.0.0.1:{self.port}")
+        text = (ROOT / "deploy" / "haproxy.cfg").read_text().replace("bind :4080", f"bind 127.0.0.1:{self.port}")
         for name, replica in zip(("proxy", "proxy-2"), replicas, strict=True):
-            assert f"{name}:${{PORT:-4000}}" in text
-            text = text.replace(f"{name}:${{PORT:-4000}}", f"127.0.0.1:{replica.port}")
+            assert f'{name}:"${{PORT}}"' in text
+            text = text.replace(f'{name}:"${{PORT}}"', f"127.0.0.1:{replica.port}")
         path = folder / "haproxy.cfg"
         path.write_text(text)
         self.process = subprocess.Popen(["haproxy", "-W", "-db", "-f", str(path)], start_new_session=True)
