@@ -2,7 +2,8 @@
 
 from litellm.proxy.proxy_server import app as litellm_app
 
-from claude_proxy.gateway import Gateway, Receive, Scope, Send, own_refusal, send_refusal
+from claude_proxy.callback import close
+from claude_proxy.gateway import Gateway, Message, Receive, Scope, Send, own_refusal, send_refusal
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -11,8 +12,22 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     LiteLLM 1.106.2 starts without a word, and without any rule, for example with a configuration whose name does not end
     in ``.yaml``. A health check then fails as well.
     """
-    if scope["type"] != "lifespan" and not isinstance(litellm_app.middleware_stack, Gateway):
+    if scope["type"] == "lifespan":
+        await litellm_app(scope, receive, _closing(send))
+        return
+    if not isinstance(litellm_app.middleware_stack, Gateway):
         if scope["type"] == "http":
             await send_refusal(send, own_refusal(503, "The proxy is not ready: its callbacks are not loaded."))
         return
     await litellm_app(scope, receive, send)
+
+
+def _closing(send: Send) -> Send:
+    """Return a ``send`` that tells the other processes the last things before the server hears that the stop is complete."""
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "lifespan.shutdown.complete":
+            await close()
+        await send(message)
+
+    return sent

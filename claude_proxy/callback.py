@@ -177,16 +177,23 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         return JSONResponse({"input_tokens": tokens})
 
     async def learn_from_others(self) -> None:
-        """Before the first request, take in what the last process and the other workers know; from then on keep it up."""
-        if self._sync is None or self._syncing is not None:
+        """Before the first requests, take in what the last process and the other workers know; from then on keep it up."""
+        if self._sync is None:
             return
-        self._syncing = asyncio.ensure_future(self._start_sync(self._sync))
-        await asyncio.wait({self._syncing}, timeout=LOAD_SECONDS)
+        if self._syncing is None:
+            self._syncing = asyncio.ensure_future(self._start_sync(self._sync))
+        if not self._syncing.done():  # after a restart many clients come at once, and none of them is to ask who rests
+            await asyncio.wait({self._syncing}, timeout=LOAD_SECONDS)
 
     async def _start_sync(self, sync: Synchroniser) -> None:
         self.pool.set_salt(await sync.salt())
         await sync.load()
         self._running = asyncio.ensure_future(sync.run())
+
+    async def close(self) -> None:
+        """Push what has changed last and end the synchronisation."""
+        if self._sync is not None and self._syncing is not None:
+            await self._sync.close()
 
     def _tell_others(self) -> None:
         if self._sync is not None:
@@ -337,6 +344,12 @@ async def count_tokens(_: Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)])
         return await start().count_tokens(exchange)
     except (AttemptRefused, BaseLLMException):
         return Response(status_code=500)  # the gateway puts the exchange's refusal in its place
+
+
+async def close() -> None:
+    """Tell the other processes what is new, at the end of this one."""
+    if start.cache_info().currsize:
+        await start().close()
 
 
 @functools.cache

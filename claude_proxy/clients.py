@@ -106,8 +106,9 @@ class ClaudeClient(PlainClient):
         try:
             response = await super()._send(outgoing(request, self._exchange, self._model))
         except NobodyUsable:
-            refusal = self._exchange.refusal = self._nobody()
-            return httpx.Response(refusal.status, headers=[*refusal.headers], content=refusal.body, request=request)
+            self._exchange.refusal = self._nobody()
+            # To LiteLLM it is a 429 in any case: its retries would wait for ``retry-after`` and then ask the same pool again.
+            return httpx.Response(429, request=request)
         self._exchange.answer_headers = response.headers.multi_items()
         if response.is_error:
             await response.aread()

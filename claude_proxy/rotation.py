@@ -46,10 +46,10 @@ class Source(Protocol):
     def choose(self, tried: frozenset[str]) -> Credential | None:
         """Return the next credential for this request; None when there is none."""
 
-    async def wait(self, tried: frozenset[str]) -> Credential | None:
+    async def wait(self, tried: frozenset[str]) -> frozenset[str] | None:
         """Wait for a credential that rests, as long as the settings allow; None when that is not long enough.
 
-        Of those that were tried, only who has rested since then is asked again.
+        What comes back is ``tried`` without those that have rested since: they may be asked again, and nobody else.
         """
 
     def note(self, credential: Credential, verdict: Verdict, answer: Answer) -> None:
@@ -70,21 +70,18 @@ class PoolSource:
     def choose(self, tried: frozenset[str]) -> Credential | None:
         return self._pool.choose(self._wanted, tried)
 
-    async def wait(self, tried: frozenset[str]) -> Credential | None:
+    async def wait(self, tried: frozenset[str]) -> frozenset[str] | None:
         """Claude Code waits 300 s for the first byte of an answer, and nothing has to be sent meanwhile (2.1.197)."""
-        while True:
-            tried -= self._pool.resting(self._wanted.family)
-            delay = self._pool.delay(self._wanted.family)
-            try:
-                if delay > self._wait_left:
-                    return None
-                self._wait_left -= delay
-                await self._sleep(delay)
-            finally:
-                self._pool.waited()
-            credential = self._pool.choose(self._wanted, tried)
-            if credential is not None:
-                return credential
+        untried = self._pool.resting(self._wanted.family)
+        delay = self._pool.delay(self._wanted.family)
+        try:
+            if delay > self._wait_left:
+                return None
+            self._wait_left -= delay
+            await self._sleep(delay)
+        finally:
+            self._pool.waited()
+        return tried - untried
 
     def note(self, credential: Credential, verdict: Verdict, answer: Answer) -> None:
         self._pool.note(credential, verdict, answer)
@@ -101,7 +98,7 @@ class SingleSource:
     def choose(self, tried: frozenset[str]) -> Credential | None:
         return None if self._credential.label in tried else self._credential
 
-    async def wait(self, tried: frozenset[str]) -> Credential | None:
+    async def wait(self, tried: frozenset[str]) -> frozenset[str] | None:
         """One credential is not waited for."""
 
     def note(self, credential: Credential, verdict: Verdict, answer: Answer) -> None:
@@ -133,10 +130,11 @@ class Rotation(httpx.Auth):
         credential = self._source.choose(tried)
         mended = hopped = False
         while True:
-            if credential is None:
-                credential = await self._source.wait(tried)
-            if credential is None:
-                raise NobodyUsable
+            while credential is None:
+                left = await self._source.wait(tried)
+                if left is None:
+                    raise NobodyUsable
+                tried, credential = left, self._source.choose(left)
             tried |= {credential.label}
             self._exchange.labels.append(credential.label)
             _set_headers(request, self._exchange, credential)
@@ -200,7 +198,7 @@ async def _answer(response: httpx.Response, family: str, now: float) -> Answer:
 
 def _report(credential: Credential, verdict: Verdict, response: httpx.Response, *, pooled: bool) -> None:
     """Tell the operator what somebody may want to act on, by the credential's label."""
-    if verdict.then in (Then.DONE, Then.ROUTER):
+    if verdict.then in (Then.DONE, Then.ROUTER) or not verdict.reason:
         return
     level = logging.WARNING if pooled and verdict.then is not Then.REPAIR else logging.INFO
     if verdict.ours:

@@ -94,7 +94,8 @@ class Verdict(NamedTuple):
     """What becomes of the credential and of the request.
 
     It rests until ``rest_until`` for all models and until ``family_until`` for those of ``family``, in Unix seconds; ``out``
-    puts it out for the quarantine; ``ours`` says that the fault is the proxy's; ``reason`` is for the operator.
+    puts it out for the quarantine; ``ours`` says that the fault is the proxy's; ``reason`` is for the operator, and empty
+    where there is nothing to know.
     """
 
     then: Then
@@ -292,7 +293,7 @@ RULES: tuple[Rule, ...] = (
     Rule(_is_unhealed_thinking, _always(Then.REPAIR, "Claude refused the thinking blocks of the history")),
     # About Anthropic, and about everything else.
     Rule(lambda answer: answer.status >= 500, _always(Then.ROUTER, "Anthropic could not answer")),
-    Rule(lambda _answer: True, _always(Then.CLIENT, "refused")),
+    Rule(lambda _answer: True, _always(Then.CLIENT, "")),
 )
 
 

@@ -44,3 +44,24 @@ def test_nothing_is_served_before_the_gateway_is_there(monkeypatch, path, guarde
         assert (answer.status_code, answer.text) == (status, "inner")
     else:
         assert b"inner" not in answer.content
+
+
+def test_the_last_changes_are_told_before_the_stop_is_complete(monkeypatch):
+    """The server ends the process when it hears that the stop is complete, so the pool's last changes go out before that."""
+    order = []
+
+    class Inner(InnerApp):
+        async def __call__(self, scope, receive, send):
+            await send({"type": "lifespan.startup.complete"})
+            await send({"type": "lifespan.shutdown.complete"})
+
+    async def close():
+        order.append("told")
+
+    async def send(message):
+        order.append(message["type"])
+
+    monkeypatch.setattr(module, "litellm_app", Inner())
+    monkeypatch.setattr(module, "close", close)
+    asyncio.run(module.app({"type": "lifespan"}, None, send))
+    assert order == ["lifespan.startup.complete", "told", "lifespan.shutdown.complete"]
