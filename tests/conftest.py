@@ -20,7 +20,7 @@ PREFIXES = (
     "REDIS_", "VERTEX_", "ZAI_",
 )  # fmt: skip
 SUFFIXES = ("_API_BASE", "_API_KEY", "_BASE_URL", "_TOKEN", "_TOKEN_FILE", "_API_KEY_FILE")
-NAMES = frozenset({"CONFIG_FILE_PATH", "HOST", "PORT"})
+NAMES = frozenset({"CONFIG_FILE_PATH", "HOST", "NUM_WORKERS", "PORT"})
 
 
 class OutgoingConnection(AssertionError):

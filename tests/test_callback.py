@@ -12,7 +12,9 @@ from claude_proxy.clients import AttemptRefused, ClaudeClient
 from claude_proxy.exchange import Exchange, current
 from claude_proxy.headers import read
 from claude_proxy.settings import Settings
+from claude_proxy.store import MemoryStore, RedisStore, SqliteStore
 from claude_proxy.targets import Provider
+from claude_proxy.verdicts import Answer, Then, Verdict
 
 POOL = "sk-ant-oat01-made-up-pool"
 OWN = "sk-ant-oat01-made-up-own"
@@ -94,6 +96,150 @@ def test_whose_credential_goes_to_claude(headers, kwargs, variables, value):
     assert credential_of(prepared).secret.reveal() == value
     assert prepared["api_key"] == module.PLACEHOLDER_KEY
     assert isinstance(prepared["client"], ClaudeClient)
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "model", "wanted"),
+    [
+        ({}, {}, "anthropic/claude-opus-4-8", (None, "opus")),
+        ({"x_claude_code_session_id": "s"}, {}, "anthropic/claude-sonnet-5", ("s", "sonnet")),
+        ({}, {"metadata": {"user_id": '{"session_id": "b"}'}}, "anthropic/claude-fable-5-1", ("b", "fable")),
+        # A subagent's own id is not its session.
+        (
+            {"x_claude_code_session_id": "s", "x_claude_code_agent_id": "a"},
+            {},
+            "anthropic/claude-haiku-4-5",
+            ("s", "haiku"),
+        ),
+    ],
+    ids=["none", "header", "body", "subagent"],
+)
+def test_what_a_request_wants_of_the_pool(headers, body, model, wanted):
+    """The session is the client's and the family is the deployment's model's; a subagent stays with its session."""
+    exchange = exchange_of({"model": "an-alias"} | body, **headers)
+    variables = {"CLAUDE_OAUTH_TOKENS": POOL, "CLAUDE_POOL_MAX_WAIT_SECONDS": "7"}
+    rotation = deploy(CLAUDE | {"model": model}, exchange, **variables)["client"]._rotation
+    assert (rotation._source._wanted, rotation._source._wait_left, rotation._family) == (wanted, 7, wanted[1])
+
+
+NOW = 1_800_000_000.0
+
+
+def proxy_of(store=None, **variables):
+    return ClaudeProxy(Settings.parse({"CLAUDE_OAUTH_TOKENS": f"a={POOL},b={POOL}2"} | variables), store, clock=lambda: NOW)
+
+
+def limit(proxy, label, verdict):
+    credential = proxy.pool.state(label).credential
+    proxy.pool.note(credential, verdict, Answer(429, {}))
+
+
+OUT = Verdict(Then.NEXT, "refused", out=True)
+
+
+def test_a_pool_that_rests_is_a_429_with_its_return():
+    """When every credential rests the client is told when the first one is back, and by which of its limits."""
+    proxy = proxy_of()
+    limit(proxy, "a", Verdict(Then.NEXT, "limit", NOW + 7200))
+    limit(proxy, "b", Verdict(Then.NEXT, "limit", None, "opus", NOW + 86400))
+    assert proxy._nobody("opus").status == 429
+    headers = dict(proxy._nobody("opus").headers)
+    assert 7200 <= int(headers["retry-after"]) <= 7211
+    assert int(headers["anthropic-ratelimit-unified-reset"]) == NOW + int(headers["retry-after"])
+    assert headers["anthropic-ratelimit-unified-representative-claim"] == "five_hour"
+    limit(proxy, "a", Verdict(Then.NEXT, "limit", NOW + 3 * 86400))
+    assert dict(proxy._nobody("opus").headers)["anthropic-ratelimit-unified-representative-claim"] == "seven_day"
+
+
+def test_a_pool_that_is_out_is_a_503():
+    """When it is refusals that keep every credential away, the operator has to act; one limit among them makes it a 429."""
+    proxy = proxy_of()
+    limit(proxy, "a", OUT)
+    limit(proxy, "b", OUT)
+    refusal = proxy._nobody("opus")
+    assert (refusal.status, int(dict(refusal.headers)["retry-after"]) >= 900) == (503, True)
+    limit(proxy, "b", Verdict(Then.NEXT, "limit", NOW + 3600))
+    assert proxy._nobody("opus").status == 429
+
+
+@pytest.mark.parametrize(
+    ("variables", "router", "kind"),
+    [
+        ({}, {}, None),
+        ({"CLAUDE_POOL_STATE_FILE": "none"}, {}, None),
+        ({"CLAUDE_POOL_STATE_FILE": "/data/pool.sqlite3"}, {}, SqliteStore),
+        ({"CLAUDE_POOL_STATE_FILE": "/data/pool.sqlite3", "REDIS_URL": "redis://localhost"}, {}, RedisStore),
+        ({"CLAUDE_POOL_STATE_FILE": "/data/pool.sqlite3"}, {"redis_host": "localhost"}, RedisStore),
+        ({"CLAUDE_POOL_STATE_FILE": "none", "REDIS_URL": "redis://localhost"}, {}, RedisStore),
+    ],
+    ids=["nothing", "none", "file", "redis-first", "litellms-redis", "redis-without-a-file"],
+)
+def test_where_state_is_shared(monkeypatch, variables, router, kind):
+    """A Redis of the proxy's or of LiteLLM's comes before the file, and without either the state is this process's."""
+    monkeypatch.setattr(module, "load_config", lambda: {"router_settings": router})
+    store = module.shared_store(Settings.parse(variables))
+    assert type(store) is (kind or type(None))
+
+
+class SlowStore(MemoryStore):
+    """A store that answers when it is told to."""
+
+    def __init__(self):
+        super().__init__()
+        self.ready = asyncio.Event()
+
+    async def pull(self, cursor):
+        await self.ready.wait()
+        return await super().pull(cursor)
+
+
+def test_what_others_know_is_there_at_the_first_request():
+    """A rest that another process told holds from the very first request on."""
+
+    async def run():
+        store = MemoryStore()
+        first, second = proxy_of(store), proxy_of(store)
+        await first.learn_from_others()
+        limit(first, "a", Verdict(Then.NEXT, "limit", NOW + 3600))
+        await first._sync.exchange()
+        await second.learn_from_others()
+        assert second.pool.resting("") == {"a"}
+        for proxy in (first, second):
+            proxy._running.cancel()
+
+    asyncio.run(run())
+
+
+def test_all_of_the_first_requests_wait_for_what_others_know():
+    """After a restart many clients come at once, and none of them is served before the state is there."""
+
+    async def run():
+        store = SlowStore()
+        proxy = proxy_of(store)
+        requests = [asyncio.ensure_future(proxy.learn_from_others()) for _ in range(3)]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not any(request.done() for request in requests)
+        store.ready.set()
+        await asyncio.gather(*requests)
+        await proxy.learn_from_others()
+        proxy._running.cancel()
+
+    asyncio.run(run())
+
+
+def test_a_store_that_does_not_answer_holds_nobody_up(monkeypatch):
+    """A request waits for the store for so long and no longer."""
+    monkeypatch.setattr(module, "LOAD_SECONDS", 0.001)
+
+    async def run():
+        proxy = proxy_of(SlowStore())
+        async with asyncio.timeout(5):
+            await proxy.learn_from_others()
+        assert not proxy._syncing.done()
+        proxy._syncing.cancel()
+
+    asyncio.run(run())
 
 
 def test_no_credential_is_a_401_that_no_fallback_replaces():

@@ -156,12 +156,18 @@ def test_a_folder_that_cannot_be_written(project, tmp_path, capsys):
 
 
 def test_a_private_file_is_private_and_whole(tmp_path):
-    """A private file replaces what a broken start left beside it, and never inherits a wider mode."""
-    (tmp_path / ".env.part").write_text("half")
-    (tmp_path / ".env.part").chmod(0o644)
+    """A private file appears whole and for its owner only, and nothing is left beside it."""
     cli.write_private(tmp_path / ".env", "all of it\n")
     assert files(tmp_path) == [".env"]
     assert ((tmp_path / ".env").read_text(), mode_of(tmp_path / ".env")) == ("all of it\n", 0o600)
+
+
+def test_of_two_private_files_the_first_stays(tmp_path):
+    """Two replicas that start on one volume at once go on with the tokens of the first one."""
+    for text in ("the first\n", "the second\n"):
+        cli.write_private(tmp_path / ".env", text)
+    assert files(tmp_path) == [".env"]
+    assert ((tmp_path / ".env").read_text(), mode_of(tmp_path / ".env")) == ("the first\n", 0o600)
 
 
 # What is read
@@ -378,6 +384,38 @@ def test_serve(project, started, capsys):
     out = capsys.readouterr().out
     assert values["PROXY_STATIC_TOKEN"] not in out
     assert values["LITELLM_MASTER_KEY"] not in out
+
+
+@pytest.mark.parametrize(
+    ("with_data", "given", "expected"),
+    [(False, None, ".state/pool.sqlite3"), (True, None, "pool.sqlite3"), (False, "none", None), (True, "/x/y", None)],
+    ids=["project", "data", "none", "named"],
+)
+def test_where_the_pools_state_is(project, data, started, with_data, given, expected):
+    """What the pool knows lies in the project or in the writable folder, unless the operator names another place."""
+    if given:
+        os.environ["CLAUDE_POOL_STATE_FILE"] = given
+    cli.main(["--project", str(project), *(["--data", str(data)] if with_data else []), "serve"])
+    ((_, _, environ),) = started
+    assert environ["CLAUDE_POOL_STATE_FILE"] == (str((data if with_data else project) / expected) if expected else given)
+
+
+def test_the_number_of_workers(project, started):
+    """``NUM_WORKERS`` is how many processes serve, and one by default."""
+    for number in (None, "3"):
+        if number:
+            os.environ["NUM_WORKERS"] = number
+        cli.main(["--project", str(project), "serve"])
+    assert [options["workers"] for _, options, _ in started] == [1, 3]
+
+
+def test_the_pools_redis_is_not_litellms(project, started):
+    """``REDIS_URL`` reaches the proxy under a name that LiteLLM does not know, and its workers read it again."""
+    os.environ["REDIS_URL"] = "redis://:made-up@localhost"
+    cli.main(["--project", str(project), "serve"])
+    ((_, _, environ),) = started
+    assert "REDIS_URL" not in environ
+    assert Settings.parse(environ).redis_url.reveal() == "redis://:made-up@localhost"
 
 
 def test_serve_without_a_master_key(project, started):

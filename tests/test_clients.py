@@ -1,13 +1,21 @@
 """The handlers that LiteLLM sends requests with."""
 
 import asyncio
+import json
 
 import httpx
 import litellm
 import pytest
 from litellm.llms.base_llm.chat.transformation import BaseLLMException
 
-from claude_proxy.clients import AttemptRefused, BothKeyHeaders, ClaudeClient, PlainClient
+from claude_proxy.clients import (
+    AttemptRefused,
+    BothKeyHeaders,
+    ClaudeClient,
+    PlainClient,
+    exhausted_pool,
+    refused_pool,
+)
 from claude_proxy.credentials import Credential
 from claude_proxy.exchange import Exchange
 from claude_proxy.headers import read
@@ -94,28 +102,127 @@ class PooledSource(SingleSource):
     pooled = True
 
 
+NOW = 1_800_000_000.0
+CLAUDE = Credential.of("one", OWN)
+
+
+@pytest.fixture
+def claude(monkeypatch):
+    """Return the exchange of one request to Claude, after the upstream's answer or with a pool that has nobody."""
+
+    def ask(source, answer, nobody=None):
+        http = http_of(lambda _: answer)
+        monkeypatch.setattr("claude_proxy.clients.shared_http", lambda: http)
+        exchange = Exchange(read([]), [], b'{"model":"claude-x"}', {"model": "claude-x"})
+        rotation = Rotation(source, Hosts(), exchange, family="x", cooldown=60, clock=lambda: NOW)
+        with pytest.raises(BaseLLMException) as error:
+            post(ClaudeClient(rotation, exchange, "claude-x", lambda: nobody))
+        return exchange, error.value
+
+    return ask
+
+
+def refused(status, words, **headers):
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return httpx.Response(status, json={"type": "error", "error": {"type": "x", "message": words}}, headers=named)
+
+
+LIMITED = {"retry_after": "60"}
+
+
 @pytest.mark.parametrize(
-    ("source", "status", "words", "final", "shown"),
+    ("source", "answer", "final"),
     [
-        (PooledSource, 401, "OAuth access token is invalid.", False, 503),
-        (PooledSource, 403, "This credential is only authorized for use with Claude Code", False, 503),
-        (PooledSource, 429, "limit", False, 429),
-        (PooledSource, 400, "prompt is too long", True, 400),
-        (PooledSource, 529, "Overloaded", False, 529),
-        (SingleSource, 401, "OAuth access token is invalid.", True, 401),
-        (SingleSource, 429, "limit", False, 429),
+        # About the request: another model of the fallbacks would hide it from Claude Code, which acts on it.
+        (PooledSource, refused(400, "prompt is too long"), True),
+        (PooledSource, refused(404, "model: claude-none"), True),
+        (PooledSource, refused(429, "Error"), True),
+        (PooledSource, refused(429, "Extra usage is required for long context requests."), True),
+        (PooledSource, refused(400, "Third-party apps now draw from your extra usage"), True),
+        (PooledSource, refused(400, "each thinking block must contain thinking"), True),
+        # About Anthropic, and a 429 that names no limit: the fallbacks may answer.
+        (PooledSource, refused(529, "Overloaded"), False),
+        (PooledSource, refused(500, "Internal server error"), False),
+        (PooledSource, refused(429, "x"), False),
+        # The user's own credential.
+        (SingleSource, refused(401, "OAuth access token is invalid."), True),
+        (SingleSource, refused(401, "invalid x-api-key"), True),
+        (SingleSource, refused(403, "OAuth token has been revoked."), True),
+        (SingleSource, refused(403, "Request not allowed"), True),
+        (SingleSource, refused(400, "Your credit balance is too low"), True),
+        (SingleSource, refused(429, "limit", **LIMITED), False),
+        (SingleSource, refused(529, "Overloaded"), False),
     ],
 )
-def test_what_the_client_is_to_see(monkeypatch, source, status, words, final, shown):
-    """A pooled 401 or 403 never reaches the client; what is about the request does, and no fallback replaces it."""
-    body = {"type": "error", "error": {"type": "x", "message": words}}
-    http = http_of(lambda _: httpx.Response(status, json=body, headers={"server": "upstream", "request-id": "r"}))
-    monkeypatch.setattr("claude_proxy.clients.shared_http", lambda: http)
-    exchange = Exchange(read([]), [], b'{"model":"claude-x"}', {"model": "claude-x"})
-    rotation = Rotation(source(Credential.of("one", OWN)), Hosts(), exchange, cooldown=60, clock=lambda: 0.0)
-    with pytest.raises(BaseLLMException):
-        post(ClaudeClient(rotation, exchange, "claude-x", lambda: 9))
-    assert (exchange.final, exchange.refusal.status) == (final, shown)
-    assert "server" not in dict(exchange.refusal.headers)
-    if shown == status:
-        assert dict(exchange.refusal.headers)["request-id"] == "r"
+def test_what_the_client_is_to_see(claude, source, answer, final):
+    """Anthropic's answer is kept as it came, and no fallback replaces one that is about the request or the user's login."""
+    answer.headers.update({"server": "upstream", "request-id": "r", "set-cookie": "c"})
+    exchange, error = claude(source(CLAUDE), answer)
+    headers = dict(exchange.refusal.headers)
+    assert (exchange.final, exchange.refusal.status, error.status_code) == (final, answer.status_code, answer.status_code)
+    assert (exchange.refusal.body, headers["request-id"]) == (answer.content, "r")
+    assert not {"server", "set-cookie", "content-length"} & set(headers)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        refused(401, "invalid x-api-key"),
+        refused(401, "OAuth authentication is currently not supported."),
+        refused(403, "This credential is only authorized for use with Claude Code"),
+    ],
+)
+def test_a_pooled_refusal_is_not_the_clients(claude, answer):
+    """A 401 or 403 of a pooled credential would make Claude Code drop the user's own login, so it is a 503 that says why."""
+    exchange, _ = claude(PooledSource(CLAUDE), answer)
+    body = json.loads(exchange.refusal.body)
+    assert (exchange.refusal.status, body["type"], exchange.final) == (503, "error", False)
+    assert "operator" in body["error"]["message"]
+    assert dict(exchange.refusal.headers)["x-should-retry"] == "false"
+    assert b"made-up" not in exchange.refusal.body
+
+
+class NobodyLeft(SingleSource):
+    """A pool that has nobody for the request."""
+
+    pooled = True
+
+    def choose(self, tried):
+        return None
+
+
+def test_nobody_usable_is_what_the_pool_says(claude):
+    """With nobody to ask nothing is sent, the client gets what the pool says, and LiteLLM sees a 429: its fallbacks decide."""
+    for refusal in (exhausted_pool(90, NOW, "five_hour"), refused_pool(90)):
+        exchange, error = claude(NobodyLeft(CLAUDE), None, refusal)
+        assert exchange.refusal is refusal
+        assert (exchange.final, exchange.labels, error.status_code) == (False, [], 429)
+
+
+def test_nobody_usable_after_an_answer(claude):
+    """An answer that puts the pool's last credential out is not shown: the pool says what there is to say."""
+    refusal = refused_pool(90)
+    exchange, _ = claude(PooledSource(CLAUDE), refused(401, "OAuth access token is invalid."), refusal)
+    assert (exchange.refusal, exchange.labels) == (refusal, ["one"])
+
+
+def test_an_exhausted_pool_in_anthropics_words():
+    """A pool that rests is a 429 with the headers by which Claude Code tells its user when to come back, rounded up."""
+    refusal = exhausted_pool(89.2, NOW + 0.5, "seven_day")
+    assert refusal.status == 429
+    assert dict(refusal.headers) == {
+        "content-type": "application/json",
+        "retry-after": "90",
+        "anthropic-ratelimit-unified-status": "rejected",
+        "anthropic-ratelimit-unified-reset": str(int(NOW) + 90),
+        "anthropic-ratelimit-unified-representative-claim": "seven_day",
+    }
+    assert json.loads(refusal.body)["error"]["type"] == "rate_limit_error"
+
+
+def test_a_refused_pool():
+    """A pool that is out is a 503 that is not repeated, says who has to act, and when the next try is."""
+    refusal = refused_pool(900.1)
+    headers = dict(refusal.headers)
+    assert (refusal.status, headers["retry-after"], headers["x-should-retry"]) == (503, "901", "false")
+    assert json.loads(refusal.body)["error"]["type"] == "overloaded_error"

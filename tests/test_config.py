@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from claude_proxy.config import CALLBACK, CUSTOM_AUTH, ConfigError, load, model_names, unset_variables, variables
+from claude_proxy.config import CALLBACK, CUSTOM_AUTH, ConfigError, load, model_names, redis_url, unset_variables, variables
 
 EXAMPLE = Path(__file__).parent.parent / "config.yaml.example"
 MODEL = {"model_name": "glm", "litellm_params": {"model": "anthropic/glm", "api_key": "os.environ/ZAI_API_KEY"}}
@@ -146,3 +146,36 @@ def test_model_names():
     """Names come in the order of the file, each once."""
     models = [{"model_name": name, "litellm_params": {"model": "x"}} for name in ("b", "a", "b")]
     assert model_names({"model_list": models}) == ["b", "a"]
+
+
+PASSWORD = "made-up/p@ss:word"
+QUOTED = "made-up%2Fp%40ss%3Aword"
+
+
+@pytest.mark.parametrize(
+    ("router", "environ", "url"),
+    [
+        ({}, {}, None),
+        (None, {}, None),
+        # LiteLLM's own settings, as values and as references.
+        ({"redis_host": "redis"}, {}, "redis://redis:6379"),
+        ({"redis_host": "redis", "redis_port": 6380, "redis_password": PASSWORD}, {}, f"redis://:{QUOTED}@redis:6380"),
+        ({"redis_host": "os.environ/MY_REDIS", "redis_port": "os.environ/MY_PORT"},
+         {"MY_REDIS": "redis", "MY_PORT": "6380"}, "redis://redis:6380"),
+        ({"redis_url": "redis://redis:6379/2", "redis_host": "other"}, {}, "redis://redis:6379/2"),
+        ({"redis_url": "os.environ/MY_URL"}, {"MY_URL": "rediss://redis"}, "rediss://redis"),
+        ({"redis_host": "os.environ/NOT_SET"}, {}, None),
+        ({"redis_password": PASSWORD}, {}, None),
+        # LiteLLM's own variables, also for what its settings leave out.
+        ({}, {"REDIS_HOST": "redis", "REDIS_PORT": "6380"}, "redis://redis:6380"),
+        ({}, {"REDIS_HOST": "redis", "REDIS_PASSWORD": PASSWORD}, f"redis://:{QUOTED}@redis:6379"),
+        ({}, {"REDIS_URL": "redis://redis", "REDIS_HOST": "other"}, "redis://redis"),
+        ({"redis_host": "redis"}, {"REDIS_HOST": "other", "REDIS_PASSWORD": PASSWORD}, f"redis://:{QUOTED}@redis:6379"),
+        ({}, {"REDIS_HOST": "", "REDIS_PORT": "6380"}, None),
+    ],
+)  # fmt: skip
+def test_redis_url(router, environ, url):
+    """The Redis that LiteLLM is told to use is found where LiteLLM looks for it, with its password quoted."""
+    assert redis_url({"router_settings": router}, environ) == url
+    if not router:
+        assert redis_url({}, environ) == url

@@ -3,6 +3,7 @@
 import json
 import logging
 
+import anyio
 import httpx
 import pytest
 import respx
@@ -10,11 +11,19 @@ import respx
 from claude_proxy.credentials import Credential, Kind, Secret
 from claude_proxy.exchange import Exchange
 from claude_proxy.headers import read
-from claude_proxy.pool import Pool
-from claude_proxy.rotation import MAX_ERROR_BYTES, EgressRefused, PoolSource, Rotation, SingleSource, outgoing
+from claude_proxy.pool import Pool, Wanted
+from claude_proxy.rotation import (
+    MAX_ERROR_BYTES,
+    EgressRefused,
+    NobodyUsable,
+    PoolSource,
+    Rotation,
+    SingleSource,
+    outgoing,
+)
 from claude_proxy.settings import Affinity
 from claude_proxy.targets import Hosts
-from claude_proxy.verdicts import Then, error_body
+from claude_proxy.verdicts import UNIFIED, Answer, Then, Verdict, error_body
 
 pytestmark = pytest.mark.anyio
 
@@ -42,6 +51,7 @@ SIGNED = {"type": "thinking", "thinking": "x", "signature": "EqQB"}
 UNSIGNED = {"type": "thinking", "thinking": "x", "signature": ""}
 TEXT = {"type": "text", "text": "hello"}
 
+MINUTE = {"retry-after": "60"}
 LIMITED = {"anthropic-ratelimit-unified-status": "rejected", "anthropic-ratelimit-unified-reset": str(int(NOW) + 3600)}
 UNHEALED = error_body("invalid_request_error", "Expected `thinking` or `redacted_thinking`, but found `text`")
 
@@ -77,17 +87,39 @@ class Upstream:
         return "".join((each.headers.get("authorization") or each.headers["x-api-key"])[-1] for each in self.requests)
 
 
+class Clock:
+    """A clock that goes on when somebody sleeps, and remembers for how long."""
+
+    def __init__(self):
+        self.now = NOW
+        self.slept = []
+
+    def __call__(self):
+        return self.now
+
+    async def sleep(self, seconds):
+        self.slept.append(seconds)
+        self.now += seconds
+
+
 class Call:
     """One client request on its way to Claude."""
 
     def __init__(
-        self, *credentials, source=None, body=BODY, headers=SENT, query="", session=None, base="https://api.anthropic.com"
-    ):
+        self, *credentials, source=None, body=BODY, headers=SENT, query="", session=None, base="https://api.anthropic.com",
+        family="sonnet", max_wait=0.0, pool=None, clock=None,
+    ):  # fmt: skip
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.clock = clock or Clock()
         self.exchange = Exchange(read(headers), headers, raw, json.loads(raw), query)
-        self.pool = Pool(credentials, affinity=Affinity.SESSION, quarantine=900, clock=lambda: NOW)
+        self.pool = pool or Pool(credentials, affinity=Affinity.SESSION, quarantine=900, clock=self.clock)
         self.rotation = Rotation(
-            source or PoolSource(self.pool, session), Hosts(base), self.exchange, cooldown=60, clock=lambda: NOW
+            source or PoolSource(self.pool, Wanted(session, family), max_wait=max_wait, sleep=self.clock.sleep),
+            Hosts(base),
+            self.exchange,
+            family=family,
+            cooldown=60,
+            clock=self.clock,
         )
 
     async def send(self, upstream, *, url=URL, model="claude-sonnet-5", stream=False):
@@ -121,12 +153,12 @@ async def test_429_then_401_then_200(stream):
     assert [request.content for request in upstream.requests] == [BODY] * 3
     assert call.rotation.verdict.then is Then.DONE
     assert [call.pool.state(label).back_at for label in "abc"] == [NOW + 3600, NOW + 900, 0]
-    assert call.pool.choose(None) == C
+    assert call.pool.choose(Wanted()) == C
 
 
 async def test_the_request_that_leaves():
     """Claude gets the client's headers in its own words, this connection's own, and one credential; nothing of the proxy's."""
-    upstream = Upstream(refused(429), httpx.Response(200))
+    upstream = Upstream(refused(429, headers=MINUTE), httpx.Response(200))
     await Call(A, K).send(upstream)
     shared = [
         ("Host", "api.anthropic.com"),
@@ -155,23 +187,34 @@ async def test_a_header_that_is_not_ascii():
 
 
 async def test_all_are_at_fault():
-    """When every credential fails, the last answer is the client's, unmodified, and nobody is asked twice."""
-    last = refused(429, "the last one", {"retry-after": "7", "request-id": "req_1"})
-    upstream = Upstream(refused(429), refused(401), last)
-    response = await Call(A, B, C).send(upstream)
-    assert upstream.credentials == "abc"
-    assert (response.status_code, response.headers["retry-after"], response.headers["request-id"]) == (429, "7", "req_1")
-    assert response.json() == error_body("some_error", "the last one")
-
-
-async def test_when_all_rest_one_is_asked():
-    """A pool that rests is not walked: the one that is back soonest is asked, and its answer is the client's."""
-    upstream = Upstream(refused(429, headers={"retry-after": "600"}))
+    """When every credential fails nobody is asked twice, and there is no answer for the client but the pool's own."""
+    upstream = Upstream(refused(429, headers=MINUTE), refused(401), refused(429, headers=LIMITED))
     call = Call(A, B, C)
-    for each, answer in ((A, 300), (B, 200), (C, 400)):
-        call.pool.state(each.label).back_at = NOW + answer
-    response = await call.send(upstream)
-    assert (upstream.credentials, response.status_code) == ("b", 429)
+    with pytest.raises(NobodyUsable):
+        await call.send(upstream)
+    assert (upstream.credentials, call.exchange.labels) == ("abc", ["a", "b", "c"])
+    assert call.clock.slept == []
+
+
+async def test_when_all_rest_nobody_is_asked():
+    """A pool of which every credential rests sends nothing at all."""
+    upstream = Upstream(httpx.Response(200))
+    call = Call(A, B)
+    for each in (A, B):
+        call.pool.note(each, Verdict(Then.NEXT, "limit reached", NOW + 300), Answer(429, {}))
+    with pytest.raises(NobodyUsable):
+        await call.send(upstream)
+    assert (upstream.credentials, call.exchange.labels, call.rotation.verdict) == ("", [], None)
+
+
+async def test_a_family_that_rests():
+    """A limit of one family moves its requests on and leaves the credential to the other families."""
+    limits = {f"{UNIFIED}7d_opus-status": "rejected", f"{UNIFIED}7d_opus-reset": str(int(NOW) + 3600)}
+    upstream = Upstream(refused(429, headers=limits), httpx.Response(200))
+    call = Call(A, B, family="opus")
+    assert (await call.send(upstream)).status_code == 200
+    assert upstream.credentials == "ab"
+    assert (call.pool.resting("opus"), call.pool.resting("sonnet")) == ({"a"}, frozenset())
 
 
 @pytest.mark.parametrize(
@@ -193,13 +236,13 @@ async def test_answers_that_another_credential_does_not_cure(answer, then):
     response = await call.send(upstream)
     assert (response.status_code, response.content) == (answer.status_code, answer.content)
     assert (upstream.credentials, call.rotation.verdict.then) == ("a", then)
-    assert call.pool.state("a").back_at == 0
+    assert (call.pool.state("a").rests, call.pool.state("a").shy_until) == ({}, 0)
 
 
 async def test_a_success_is_not_read_before_it_reaches_the_client():
     """The flow looks at a success's headers only: no byte of a stream waits for it."""
     body = Stream()
-    upstream = Upstream(refused(429), httpx.Response(200, stream=body))
+    upstream = Upstream(refused(429, headers=MINUTE), httpx.Response(200, stream=body))
     call = Call(A, B)
     async with upstream.client() as client:
         request = outgoing(client.build_request("POST", URL), call.exchange, "claude-sonnet-5")
@@ -212,9 +255,9 @@ async def test_an_error_that_is_very_long():
     """Of an error's body only the beginning is looked at, and the client gets all of it."""
     long = b" " * MAX_ERROR_BYTES + json.dumps(error_body("some_error", "Error")).encode()
     call = Call(A, B)
-    response = await call.send(Upstream(httpx.Response(429, content=long), refused(429)))
-    assert call.pool.state("a").back_at == NOW + 60, "taken for a 429 without any wording"
-    assert response.status_code == 429
+    response = await call.send(Upstream(httpx.Response(429, content=long), httpx.Response(429, content=long)))
+    assert call.rotation.verdict.then is Then.HOP, "taken for a 429 without any wording"
+    assert (response.status_code, response.content) == (429, long)
 
 
 async def test_a_connection_that_fails():
@@ -396,7 +439,7 @@ async def test_nothing_to_repair():
 
 async def test_a_repaired_request_goes_on_to_the_next():
     """A repaired request that meets a limit goes on repaired, with the next credential."""
-    upstream = Upstream(httpx.Response(400, json=UNHEALED), refused(429), httpx.Response(200))
+    upstream = Upstream(httpx.Response(400, json=UNHEALED), refused(429, headers=MINUTE), httpx.Response(200))
     response = await Call(A, B, body=thinking_body(SIGNED, TEXT)).send(upstream)
     assert (response.status_code, upstream.credentials) == (200, "aab")
     assert json.loads(upstream.requests[2].content) == thinking_body(TEXT)
@@ -408,26 +451,255 @@ async def test_a_repaired_request_goes_on_to_the_next():
 
 async def test_a_session_stays_with_the_one_that_answered():
     """A session whose request had to move stays on the credential that answered it."""
-    upstream = Upstream(refused(429), httpx.Response(200))
+    upstream = Upstream(refused(429, headers=MINUTE), httpx.Response(200))
     call = Call(A, B, C, session="s")
     await call.send(upstream)
-    assert [call.pool.choose("s").label for _ in range(3)] == ["b", "b", "b"]
+    assert [call.pool.choose(Wanted("s")).label for _ in range(3)] == ["b", "b", "b"]
 
 
-async def test_the_log_names_labels():
-    """Each decision about a credential is one warning with its label, and no line holds a secret."""
+@pytest.fixture
+def lines():
+    """What the operator reads: level and text of each line."""
     lines = []
     handler = logging.Handler()
     handler.emit = lambda record: lines.append((record.levelname, record.getMessage()))
     logger = logging.getLogger("claude_proxy.rotation")
     logger.addHandler(handler)
-    try:
-        limits = LIMITED | {"anthropic-ratelimit-unified-representative-claim": "five_hour"}
-        await Call(A, B, C).send(Upstream(refused(429, headers=limits), refused(401), httpx.Response(200)))
-    finally:
-        logger.removeHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield lines
+    logger.setLevel(logging.NOTSET)
+    logger.removeHandler(handler)
+    assert "made-up" not in str(lines), "no line holds a secret"
+
+
+async def test_the_log_names_labels(lines):
+    """Each decision about a credential is one warning with its label, and no line holds a secret."""
+    limits = LIMITED | {f"{UNIFIED}representative-claim": "five_hour"}
+    await Call(A, B, C).send(Upstream(refused(429, headers=limits), refused(401), httpx.Response(200)))
     assert [level for level, _ in lines] == ["WARNING", "WARNING"]
-    assert lines[0][1].startswith("credential a: rate limit reached")
+    assert lines[0][1].startswith("credential a: limit reached")
     assert "five_hour" in lines[0][1]
     assert lines[1][1].startswith("credential b: the credential was refused (HTTP 401)")
-    assert "made-up" not in str(lines)
+
+
+@pytest.mark.parametrize(
+    ("answer", "level", "says"),
+    [
+        (refused(429, "Error"), "WARNING", "CLAUDE_CODE_ATTRIBUTION_HEADER=0"),
+        (refused(400, "Extra usage is required for long context requests."), "WARNING", "needs extra usage"),
+        (refused(403, "This credential is only authorized for use with Claude Code"), "WARNING", "another client"),
+        (refused(401, "invalid x-api-key"), "ERROR", "please report"),
+        (refused(401, "OAuth authentication is currently not supported."), "ERROR", "please report"),
+        (refused(429), "WARNING", "names no limit"),
+        (refused(400, "prompt is too long: 210000 tokens > 200000 maximum"), None, ""),
+        (refused(529, "Overloaded"), None, ""),
+        (httpx.Response(200), None, ""),
+    ],
+    ids=["disguised", "extra-usage", "other-client", "x-api-key", "no-beta", "windowless", "long", "overloaded", "answered"],
+)
+async def test_what_the_operator_reads(lines, answer, level, says):
+    """What an answer means is said in words, as an error when it is the proxy's own fault, and what is nobody's not at all."""
+    await Call(A).send(Upstream(answer))
+    assert [line[0] for line in lines] == ([level] if level else [])
+    assert says in str(lines)
+
+
+async def test_a_users_own_limits_are_no_warning(lines):
+    """In passthrough it is the user who reads what Anthropic says; the operator has nothing to do."""
+    await Call(source=SingleSource(A)).send(Upstream(refused(429, headers=LIMITED)))
+    assert [level for level, _ in lines] == ["INFO"]
+
+
+# One hop
+
+
+async def test_a_windowless_429_is_one_hop():
+    """A 429 that names no limit is tried on one other credential; nobody rests, and the next request starts elsewhere."""
+    upstream = Upstream(refused(429), httpx.Response(200))
+    call = Call(A, B, C)
+    assert (await call.send(upstream)).status_code == 200
+    assert (upstream.credentials, call.pool.resting("sonnet")) == ("ab", frozenset())
+    assert [call.pool.choose(Wanted()).label for _ in range(4)] == ["c", "b", "c", "b"]
+
+
+async def test_a_second_windowless_429_is_the_clients():
+    """When the other one says the same, its answer is the client's, and no third is asked."""
+    upstream = Upstream(refused(429), refused(429, "the second"))
+    call = Call(A, B, C)
+    response = await call.send(upstream)
+    assert (response.status_code, response.json()["error"]["message"]) == (429, "the second")
+    assert (upstream.credentials, call.pool.resting("sonnet"), call.clock.slept) == ("ab", frozenset(), [])
+
+
+async def test_a_hop_with_nobody_to_hop_to():
+    """With no other credential the first answer is the client's, and nothing is waited for: nobody rests."""
+    upstream = Upstream(refused(429, "the only one"))
+    call = Call(A, max_wait=100)
+    response = await call.send(upstream)
+    assert (response.json()["error"]["message"], upstream.credentials, call.clock.slept) == ("the only one", "a", [])
+
+
+async def test_a_hop_does_not_wait_for_those_that_rest():
+    """A request that failed without a reason is not kept for another credential's rest to end."""
+    call = Call(A, B, max_wait=100)
+    call.pool.note(B, Verdict(Then.NEXT, "limit reached", NOW + 10), Answer(429, {}))
+    response = await call.send(Upstream(refused(429)))
+    assert (response.status_code, call.exchange.labels, call.clock.slept) == (429, ["a"], [])
+
+
+@pytest.mark.parametrize(
+    ("answers", "asked", "status"),
+    [
+        ([refused(429, headers=MINUTE), refused(429), httpx.Response(200)], "abc", 200),
+        ([refused(429), refused(429, headers=MINUTE), httpx.Response(200)], "abc", 200),
+        ([refused(429), refused(401), refused(429)], "abc", 429),
+        ([refused(429), refused(400)], "ab", 400),
+        ([refused(429), refused(529)], "ab", 529),
+    ],
+    ids=["limit-first", "limit-second", "refused-second", "request", "overloaded"],
+)
+async def test_a_hop_among_other_answers(answers, asked, status):
+    """The one hop is counted for itself: limits and refusals go on to the next credential before and after it."""
+    upstream = Upstream(*answers)
+    assert (await Call(A, B, C).send(upstream)).status_code == status
+    assert upstream.credentials == asked
+
+
+# Waiting
+
+
+async def test_waiting_for_a_rest_that_ends_soon():
+    """A request for which nobody is usable waits for the soonest, when that is within the operator's limit."""
+    upstream = Upstream(refused(429, headers={"retry-after": "30"}), refused(429, headers=MINUTE), httpx.Response(200))
+    call = Call(A, B, max_wait=40)
+    response = await call.send(upstream)
+    assert (response.status_code, upstream.credentials) == (200, "aba")
+    assert call.clock.slept == [pytest.approx(30.05)]
+    assert call.exchange.labels == ["a", "b", "a"]
+
+
+async def test_waiting_before_anybody_is_asked():
+    """A request that finds every credential resting waits before it asks."""
+    upstream = Upstream(httpx.Response(200))
+    call = Call(A, B, max_wait=40)
+    for each, seconds in ((A, 300), (B, 20)):
+        call.pool.note(each, Verdict(Then.NEXT, "limit reached", NOW + seconds), Answer(429, {}))
+    assert (await call.send(upstream)).status_code == 200
+    assert (upstream.credentials, call.clock.slept) == ("b", [pytest.approx(20.05)])
+
+
+@pytest.mark.parametrize(
+    ("max_wait", "slept"), [(0, []), (29.9, []), (30, []), (30.1, [30.05])], ids=["none", "less", "equal", "more"]
+)
+async def test_a_wait_that_is_too_long_is_not_begun(max_wait, slept):
+    """A request does not wait at all when the soonest rest ends after what it may wait."""
+    call = Call(A, B, max_wait=max_wait)
+    for each, seconds in ((A, 300), (B, 30)):
+        call.pool.note(each, Verdict(Then.NEXT, "limit reached", NOW + seconds), Answer(429, {}))
+    upstream = Upstream(httpx.Response(200))
+    if slept:
+        assert (await call.send(upstream)).status_code == 200
+    else:
+        with pytest.raises(NobodyUsable):
+            await call.send(upstream)
+    assert call.clock.slept == pytest.approx(slept)
+
+
+async def test_all_waits_of_a_request_together():
+    """What a request may wait is for all its waits together: a short rest that comes again and again ends it, too."""
+    upstream = Upstream(*[refused(429, headers={"retry-after": "3"})] * 4)
+    call = Call(A, max_wait=10)
+    with pytest.raises(NobodyUsable):
+        await call.send(upstream)
+    assert (upstream.credentials, call.clock.slept) == ("aaaa", pytest.approx([3.05] * 3))
+
+
+@pytest.mark.parametrize(
+    ("answer", "asked"),
+    [
+        (refused(403, "Request not allowed"), "ab"),
+        (refused(429, headers={"retry-after": "0"}), "ababab"),
+    ],
+    ids=["403", "at-once"],
+)
+async def test_nobody_is_asked_in_a_circle(answer, asked):
+    """While a request waits no credential is asked again that did not rest: nothing about it has changed."""
+    upstream = Upstream(*[answer] * 50)
+    call = Call(A, B, max_wait=2.5)
+    with pytest.raises(NobodyUsable):
+        await call.send(upstream)
+    assert upstream.credentials == asked
+    assert call.clock.now - NOW <= 2.5
+
+
+async def test_a_rest_is_waited_for_beside_one_that_was_of_no_use():
+    """A credential that could not serve the request and does not rest is no reason not to wait for another one."""
+    upstream = Upstream(refused(403, "Request not allowed"), refused(429, headers={"retry-after": "2"}), httpx.Response(200))
+    call = Call(A, B, max_wait=5)
+    assert (await call.send(upstream)).status_code == 200
+    assert (upstream.credentials, call.clock.slept) == ("abb", [pytest.approx(2.05)])
+
+
+async def test_waiting_for_a_family():
+    """What a request waits for is the end of its own family's rest."""
+    limits = {f"{UNIFIED}7d_opus-status": "rejected", f"{UNIFIED}7d_opus-reset": str(int(NOW) + 20)}
+    upstream = Upstream(refused(429, headers=limits), httpx.Response(200))
+    call = Call(A, family="opus", max_wait=30)
+    assert (await call.send(upstream)).status_code == 200
+    assert call.clock.slept == [pytest.approx(20.05)]
+
+
+async def test_several_that_wait_come_back_one_after_the_other():
+    """Requests that wait for one credential do not come back at the same moment, and each is served."""
+    clock, upstream = Clock(), Upstream(*[httpx.Response(200)] * 4)
+    pool = Pool([A], affinity=Affinity.SESSION, quarantine=900, clock=clock)
+    pool.note(A, Verdict(Then.NEXT, "limit reached", NOW + 10), Answer(429, {}))
+    together = anyio.Event()
+
+    async def sleep(seconds):
+        """Let everybody begin to wait before anybody's time is over."""
+        clock.slept.append(seconds)
+        if len(clock.slept) == 4:
+            clock.now += 11
+            together.set()
+        await together.wait()
+
+    answers = []
+
+    async def one():
+        call = Call(pool=pool, clock=clock, source=PoolSource(pool, Wanted(), max_wait=60, sleep=sleep))
+        answers.append((await call.send(upstream)).status_code)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(4):
+            tasks.start_soon(one)
+    assert (answers, upstream.credentials) == ([200] * 4, "aaaa")
+    assert clock.slept == pytest.approx([10.05, 10.1, 10.15, 10.2])
+    assert pool.delay("") == float("inf"), "nobody rests any more"
+
+
+async def test_who_gives_up_waiting_is_not_waited_for():
+    """A client that leaves while its request waits does not put back those that come after it."""
+    clock = Clock()
+    pool = Pool([A], affinity=Affinity.SESSION, quarantine=900, clock=clock)
+    pool.note(A, Verdict(Then.NEXT, "limit reached", NOW + 10), Answer(429, {}))
+    begun = anyio.Event()
+
+    async def sleep(_):
+        begun.set()
+        await anyio.sleep_forever()
+
+    async with anyio.create_task_group() as tasks:
+        call = Call(pool=pool, clock=clock, source=PoolSource(pool, Wanted(), max_wait=60, sleep=sleep))
+        tasks.start_soon(call.send, Upstream())
+        await begun.wait()
+        tasks.cancel_scope.cancel()
+    assert pool.delay("") == pytest.approx(10.05)
+
+
+async def test_a_users_own_credential_is_not_waited_for():
+    """In passthrough the user's own 429 is the user's at once."""
+    call = Call(source=SingleSource(A))
+    response = await call.send(Upstream(refused(429, "mine", LIMITED)))
+    assert (response.status_code, response.json()["error"]["message"]) == (429, "mine")
+    assert await SingleSource(A).wait(frozenset()) is None

@@ -8,6 +8,7 @@ from claude_proxy.credentials import Kind
 from claude_proxy.settings import SECRET_NAMES, VARIABLES, Affinity, Settings, SettingsError, TokenMode
 
 TOKEN, MASTER = "sk-made-up-token", "sk-made-up-master"
+REDIS = "rediss://user:made-up-password@redis.example:6380/1"
 OAUTH, KEY = "sk-ant-oat01-made-up-a", "sk-ant-api03-made-up-k"
 
 
@@ -28,6 +29,11 @@ def test_nothing_set():
         cooldown_seconds=60,
         quarantine_seconds=900,
         affinity=Affinity.SESSION,
+        soft_limit=0.98,
+        max_wait_seconds=0,
+        state_file="",
+        redis_url=None,
+        workers=1,
         claude_base="https://api.anthropic.com",
         host="127.0.0.1",
         port=4000,
@@ -51,6 +57,11 @@ def test_everything_set():
             "CLAUDE_TOKEN_COOLDOWN_SECONDS": "0.5",
             "CLAUDE_TOKEN_QUARANTINE_SECONDS": "0",
             "CLAUDE_TOKEN_AFFINITY": "none",
+            "CLAUDE_TOKEN_SOFT_LIMIT": "1",
+            "CLAUDE_POOL_MAX_WAIT_SECONDS": "240",
+            "CLAUDE_POOL_STATE_FILE": " /data/pool.sqlite3 ",
+            "REDIS_URL": REDIS,
+            "NUM_WORKERS": "64",
             "ANTHROPIC_API_BASE": "http://127.0.0.1:9/prefix/",
             "HOST": "::",
             "PORT": "65535",
@@ -61,12 +72,14 @@ def test_everything_set():
     assert [(each.label, each.kind) for each in settings.credentials] == [("anna", Kind.OAUTH), ("api-key-1", Kind.API_KEY)]
     assert (settings.mode, settings.affinity) == (TokenMode.PASSTHROUGH, Affinity.NONE)
     assert (settings.cooldown_seconds, settings.quarantine_seconds) == (0.5, 0)
+    assert (settings.soft_limit, settings.max_wait_seconds, settings.workers) == (1, 240, 64)
+    assert (settings.state_file, settings.redis_url.reveal()) == ("/data/pool.sqlite3", REDIS)
     assert (settings.claude_base, settings.host, settings.port) == ("http://127.0.0.1:9/prefix", "::", 65535)
 
 
 def test_settings_are_frozen_and_hide_their_secrets():
     """Settings cannot be changed after the start, and printing them shows no secret."""
-    settings = Settings.parse({"PROXY_STATIC_TOKEN": TOKEN, "CLAUDE_OAUTH_TOKENS": OAUTH})
+    settings = Settings.parse({"PROXY_STATIC_TOKEN": TOKEN, "CLAUDE_OAUTH_TOKENS": OAUTH, "REDIS_URL": REDIS})
     assert "made-up" not in repr(settings)
     with pytest.raises(dataclasses.FrozenInstanceError):
         settings.port = 1
@@ -82,6 +95,19 @@ def test_settings_are_frozen_and_hide_their_secrets():
         ("CLAUDE_TOKEN_COOLDOWN_SECONDS", "nan", "'nan'"),
         ("CLAUDE_TOKEN_QUARANTINE_SECONDS", "inf", "'inf'"),
         ("CLAUDE_TOKEN_QUARANTINE_SECONDS", "604801", "'604801'"),
+        ("CLAUDE_TOKEN_SOFT_LIMIT", "98", "'98'; it should hold a fraction from 0 to 1"),
+        ("CLAUDE_TOKEN_SOFT_LIMIT", "98%", "'98%'"),
+        ("CLAUDE_TOKEN_SOFT_LIMIT", "-0.1", "'-0.1'"),
+        ("CLAUDE_TOKEN_SOFT_LIMIT", "nan", "'nan'"),
+        ("CLAUDE_POOL_MAX_WAIT_SECONDS", "241", "'241'; it should hold a number of seconds from 0 to 240"),
+        ("CLAUDE_POOL_MAX_WAIT_SECONDS", "5s", "'5s'"),
+        ("CLAUDE_POOL_MAX_WAIT_SECONDS", "-1", "'-1'"),
+        ("NUM_WORKERS", "0", "'0'; it should hold a number of processes from 1 to 64"),
+        ("NUM_WORKERS", "65", "'65'"),
+        ("NUM_WORKERS", "1.5", "'1.5'"),
+        ("NUM_WORKERS", "auto", "'auto'"),
+        ("REDIS_URL", "made-up.example:6379", "should hold one such as redis://localhost:6379/0"),
+        ("REDIS_URL", "http://:made-up@localhost:6379", "is not the address of a Redis"),
         ("PORT", "http", "'http'; it should hold a port number from 1 to 65535"),
         ("PORT", "0", "'0'"),
         ("PORT", "65536", "'65536'"),
@@ -135,10 +161,10 @@ def test_a_label_is_unique_over_both_lists():
 @pytest.mark.parametrize("name", SECRET_NAMES)
 def test_a_secret_from_a_file(name, tmp_path):
     """Every secret may stand in the file that ``NAME_FILE`` names, with a line end after it."""
-    value = {"CLAUDE_OAUTH_TOKENS": OAUTH, "CLAUDE_API_KEYS": KEY}.get(name, TOKEN)
+    value = {"CLAUDE_OAUTH_TOKENS": OAUTH, "CLAUDE_API_KEYS": KEY, "REDIS_URL": REDIS}.get(name, TOKEN)
     (tmp_path / "secret").write_text(f"{value}\n")
     settings = Settings.parse({f"{name}_FILE": str(tmp_path / "secret")})
-    secrets = [settings.static_token, settings.master_key, *(each.secret for each in settings.credentials)]
+    secrets = [settings.static_token, settings.master_key, settings.redis_url, *(each.secret for each in settings.credentials)]
     assert [secret.reveal() for secret in secrets if secret] == [value]
 
 
@@ -174,4 +200,12 @@ def test_a_file_for_what_is_no_secret_is_not_read(tmp_path):
 
 def test_secret_names():
     """Every variable that holds a secret is marked as one."""
-    assert set(SECRET_NAMES) == {"PROXY_STATIC_TOKEN", "LITELLM_MASTER_KEY", "CLAUDE_OAUTH_TOKENS", "CLAUDE_API_KEYS"}
+    assert set(SECRET_NAMES) == {
+        "PROXY_STATIC_TOKEN", "LITELLM_MASTER_KEY", "CLAUDE_OAUTH_TOKENS", "CLAUDE_API_KEYS", "REDIS_URL",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("url", ["redis://localhost:6379/0", "rediss://h", "unix:///run/redis.sock?db=1", " redis://h "])
+def test_redis_addresses(url):
+    """Every kind of address that redis-py knows is one."""
+    assert Settings.parse({"REDIS_URL": url}).redis_url.reveal() == url.strip()

@@ -2,7 +2,16 @@
 
 import pytest
 
-from claude_proxy.targets import Hosts, Origin, Provider, bare_model, fallback_models, is_openai_itself, wildcard_model
+from claude_proxy.targets import (
+    Hosts,
+    Origin,
+    Provider,
+    bare_model,
+    fallback_models,
+    is_openai_itself,
+    model_family,
+    wildcard_model,
+)
 
 GATEWAY = "http://127.0.0.1:9100"
 
@@ -143,6 +152,36 @@ def test_provider(model, prefix, api_base, provider):
 def test_bare_model(model, bare):
     """Only LiteLLM's prefix leaves a model's name."""
     assert bare_model(model) == bare
+
+
+@pytest.mark.parametrize(
+    ("model", "family"),
+    [
+        ("claude-opus-4-8", "opus"),
+        ("claude-opus-4-1-20250805", "opus"),
+        ("claude-sonnet-5", "sonnet"),
+        ("claude-sonnet-4-5[1m]", "sonnet"),
+        ("claude-haiku-4-5-20251001", "haiku"),
+        ("claude-fable-5-1", "fable"),
+        ("anthropic/claude-fable-5-1", "fable"),
+        # Names of the years before.
+        ("claude-3-opus-20240229", "opus"),
+        ("claude-3-5-haiku-latest", "haiku"),
+        # What comes after these.
+        ("claude-saga-6", "saga"),
+        ("claude-7-saga-20280101", "saga"),
+        ("claude-opus", "opus"),
+        # No family in the name: one of its own.
+        ("claude-2.1", "claude-2.1"),
+        ("claude", "claude"),
+        ("opus", "opus"),
+        ("my-opus-alias", "my-opus-alias"),
+        ("", ""),
+    ],
+)
+def test_model_family(model, family):
+    """The family is the first word of letters after ``claude``; a name of another pattern is a family of its own."""
+    assert model_family(model) == family
 
 
 @pytest.mark.parametrize(

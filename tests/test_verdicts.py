@@ -2,155 +2,269 @@
 
 import json
 
+import answers
 import pytest
+from answers import DAY, HOUR, LIMIT, UNIFIED
 
+from claude_proxy.targets import model_family
 from claude_proxy.verdicts import (
     LONGEST_RETRY_AFTER,
-    UNIFIED,
+    SHORTEST_REST,
     Answer,
-    Judge,
     Then,
+    Verdict,
     error_body,
     judge,
+    known_windows,
     parse_reset,
     retry_after,
 )
 
-NOW = 1_800_000_000.0
+NOW = 1_800_000_000
 COOLDOWN = 60.0
-HOUR, DAY = 3600, 86400
+UNTOUCHED = {"rest_until": None, "family": "", "family_until": None, "out": False}
 
 
-def answer(http_status, message=None, /, **limits):
-    """Return an answer; ``limits`` are unified headers by their short name, with ``_`` for ``-``, and ``retry_after``."""
-    headers = {}
-    for name, value in limits.items():
-        full = "retry-after" if name == "retry_after" else UNIFIED + name.replace("_", "-").replace("--", "_")
-        headers[full] = str(value)
-    body = b"" if message is None else json.dumps(error_body("some_error", message)).encode()
-    return Answer(http_status, headers, body)
+def of(given):
+    """Return what the flow would make of an answer."""
+    return Answer(given.status, given.headers, given.body, model_family(given.model), NOW)
 
 
-def judged(given):
-    return judge(given, Judge(NOW, COOLDOWN))
+def limited(retry_after=None, model="claude-opus-4-8", **unified):
+    """Return a 429 with these limit headers only."""
+    return of(answers.given(429, LIMIT, model, retry_after=retry_after, **unified))
 
 
-def rests(given):
-    """Return how long the verdict lets the credential rest; the request has to go on with the next one."""
-    verdict = judged(given)
-    assert (verdict.then, verdict.out) == (Then.NEXT, False)
-    return verdict.rest_until - NOW
+def judged(answer):
+    return judge(answer, COOLDOWN)
+
+
+def fields(verdict):
+    return {name: getattr(verdict, name) for name in UNTOUCHED}
+
+
+def rests(seconds):
+    return UNTOUCHED | {"rest_until": NOW + seconds}
+
+
+def family_rests(family, seconds):
+    return UNTOUCHED | {"family": family, "family_until": NOW + seconds}
+
+
+FOUND = {name: of(each) for name, each in answers.limits(NOW).items()}
+FIVE = {"5h__status": "rejected", "5h__reset": NOW + HOUR}
+WEEK = {"7d__status": "rejected", "7d__reset": NOW + 3 * DAY}
+OPUS = {"7d_opus__status": "rejected", "7d_opus__reset": NOW + 5 * DAY}
 
 
 @pytest.mark.parametrize(
-    ("given", "seconds"),
+    ("answer", "expected"),
     [
-        # A window is exhausted: until the latest reset among the rejected ones.
-        (answer(429, "x", status="rejected", reset=NOW + HOUR), HOUR),
-        (answer(429, "x", **{"status": "rejected", "5h_status": "rejected", "5h_reset": NOW + HOUR}), HOUR),
-        (answer(429, "x", **{"5h_status": "rejected", "5h_reset": NOW + HOUR}), HOUR),
-        (
-            answer(429, "x", **{
-                "5h_status": "rejected", "5h_reset": NOW + HOUR, "7d_status": "rejected", "7d_reset": NOW + 3 * DAY,
-            }),
-            3 * DAY,
-        ),
-        (
-            answer(429, "x", **{
-                "5h_status": "rejected", "5h_reset": NOW + HOUR, "7d_status": "allowed_warning", "7d_reset": NOW + 3 * DAY,
-            }),
-            HOUR,
-        ),
-        (answer(429, "x", **{"status": "rejected", "7d__oi_status": "rejected", "7d__oi_reset": NOW + 2 * DAY}), 2 * DAY),
-        (answer(429, "x", status="rejected", reset=f"{NOW + HOUR:.0f}000"), HOUR),
-        (answer(429, "x", status="rejected", reset="2027-01-15T09:00:00Z"), HOUR),
-        (answer(429, "x", status=" rejected ", reset=NOW + HOUR), HOUR),
-        # A window is exhausted and its reset is nonsense.
-        (answer(429, "x", status="rejected", reset=NOW - 1, retry_after=7), 7),
-        (answer(429, "x", **{"5h_status": "rejected", "5h_reset": NOW + 7 * HOUR, "retry_after": 7}), 7),
-        (answer(429, "x", status="rejected", reset=NOW + 9 * DAY), COOLDOWN),
-        (answer(429, "x", status="rejected", reset="soon"), COOLDOWN),
-        (answer(429, "x", status="rejected"), COOLDOWN),
-        # No window is rejected.
-        (answer(429, "x", retry_after=7), 7),
-        (answer(429, "x", retry_after="0.5"), 0.5),
-        (answer(429, "x", retry_after=0), 0),
-        (answer(429, "x", retry_after=10 * DAY), LONGEST_RETRY_AFTER),
-        (answer(429, "x", status="allowed", overage_status="rejected", reset=NOW + HOUR, retry_after=7), 7),
-        # Neither.
-        (answer(429, "x"), COOLDOWN),
-        (answer(429), COOLDOWN),
-        (answer(429, "x", retry_after="Wed, 21 Oct 2015 07:28:00 GMT"), COOLDOWN),
-        (answer(429, "x", retry_after="-1"), COOLDOWN),
-        (answer(429, "x", retry_after="nan"), COOLDOWN),
-        (answer(429, "x", retry_after="inf"), COOLDOWN),
-        (Answer(429, {}, b"<html>slow down</html>"), COOLDOWN),
+        # As they were met: a window, a family, a throttle.
+        (FOUND["five-hours"], rests(HOUR)),
+        (FOUND["week"], rests(4 * DAY)),
+        (FOUND["both-windows"], rests(4 * DAY)),
+        (FOUND["no-aggregate-status"], rests(HOUR)),
+        (FOUND["threshold-surpassed"], rests(HOUR)),
+        (FOUND["family-opus"], family_rests("opus", 2 * DAY)),
+        (FOUND["family-fable"], family_rests("fable", 2 * DAY)),
+        (FOUND["family-of-tomorrow"], family_rests("sonnet", 2 * DAY)),
+        (FOUND["family-by-claim"], family_rests("opus", 2 * DAY)),
+        (FOUND["throttle"], rests(30)),
+        # Several rejected windows: the latest, and a window that is open does not count.
+        (limited(**FIVE | WEEK), rests(3 * DAY)),
+        (limited(**FIVE | {"7d__status": "allowed_warning", "7d__reset": NOW + 3 * DAY}), rests(HOUR)),
+        (limited(**FIVE | {"7d__status": "allowed", "7d__reset": NOW + 3 * DAY}), rests(HOUR)),
+        (limited(**WEEK | OPUS), rests(3 * DAY) | {"family": "opus", "family_until": NOW + 5 * DAY}),
+        (limited(**{"7d_opus__status": "rejected", "7d_opus__reset": NOW + HOUR}, **FIVE),
+         rests(HOUR) | {"family": "opus", "family_until": NOW + HOUR}),
+        (limited(**OPUS | {"7d_xyz__status": "rejected", "7d_xyz__reset": NOW + DAY}), family_rests("opus", 5 * DAY)),
+        # Other words for a window that is closed.
+        (limited(**FIVE | {"5h__status": "blocked"}), rests(HOUR)),
+        (limited(**FIVE | {"5h__status": "queueing_hard"}), rests(HOUR)),
+        (limited(**FIVE | {"5h__status": "payment_required"}), rests(HOUR)),
+        (limited(**FIVE | {"5h__status": " rejected "}), rests(HOUR)),
+        # Only the aggregate says so.
+        (limited(status="rejected", reset=NOW + HOUR), rests(HOUR)),
+        (limited(status=" rejected ", reset=NOW + HOUR), rests(HOUR)),
+        (limited(status="rejected", reset=NOW + HOUR, representative__claim="five_hour"), rests(HOUR)),
+        (limited(status="rejected", reset=NOW + HOUR, representative__claim="seven_day"), rests(HOUR)),
+        (limited(status="rejected", reset=NOW + HOUR, representative__claim="overage"), rests(HOUR)),
+        (limited(status="rejected", reset=NOW + HOUR, representative__claim="seven_day_opus"), family_rests("opus", HOUR)),
+        (limited(status="rejected", reset=NOW + HOUR, representative__claim="five_hour_xyz"), family_rests("opus", HOUR)),
+        # A window that is rejected outranks the claim.
+        (limited(**FIVE, representative__claim="seven_day_opus"), rests(HOUR)),
+        # A threshold counts with what it is a threshold of.
+        (limited(7, **{"5h__surpassed__threshold": "0.9", "5h__utilization": "0.93", "5h__reset": NOW + HOUR}), rests(7)),
+        (limited(7, **{"5h__utilization": "1.2", "5h__reset": NOW + HOUR}), rests(7)),
+        (limited(**{"7d__surpassed__threshold": "1.0", "7d__utilization": "1.3", "7d__reset": NOW + DAY}), rests(DAY)),
+        (limited(**{"7d_oi__surpassed__threshold": "1.0", "7d_oi__utilization": "1", "7d_oi__reset": NOW + DAY}),
+         family_rests("opus", DAY)),
+        # A reset in Unix seconds, in milliseconds, in ISO 8601.
+        (limited(**FIVE | {"5h__reset": f"{NOW + HOUR}000"}), rests(HOUR)),
+        (limited(**FIVE | {"5h__reset": "2027-01-15T09:00:00Z"}), rests(HOUR)),
+        (limited(**FIVE | {"5h__reset": "2027-01-15T09:00:00.000+00:00"}), rests(HOUR)),
+        # A reset that is past or beyond its window is no reset; a window's length is in its name.
+        (limited(7, **FIVE | {"5h__reset": NOW - 1}), rests(7)),
+        (limited(7, **FIVE | {"5h__reset": NOW}), rests(7)),
+        (limited(7, **FIVE | {"5h__reset": NOW + 6 * HOUR}), rests(6 * HOUR)),
+        (limited(7, **FIVE | {"5h__reset": NOW + 6 * HOUR + 1}), rests(7)),
+        (limited(7, **WEEK | {"7d__reset": NOW + 8 * DAY}), rests(8 * DAY)),
+        (limited(7, **WEEK | {"7d__reset": NOW + 8 * DAY + 1}), rests(7)),
+        (limited(7, **OPUS | {"7d_opus__reset": NOW + 8 * DAY + 1}), family_rests("opus", 7)),
+        (limited(7, **{"24h__status": "rejected", "24h__reset": NOW + 25 * HOUR}), rests(25 * HOUR)),
+        (limited(7, **{"24h__status": "rejected", "24h__reset": NOW + 25 * HOUR + 1}), rests(7)),
+        (limited(7, **{"30d__status": "rejected", "30d__reset": NOW + 31 * DAY}), rests(31 * DAY)),
+        (limited(7, **{"30d__status": "rejected", "30d__reset": NOW + 31 * DAY + 1}), rests(7)),
+        (limited(7, **{"30d_opus__status": "rejected", "30d_opus__reset": NOW + 9 * DAY}), family_rests("opus", 9 * DAY)),
+        (limited(**FIVE | WEEK | {"7d__reset": NOW - 1}), rests(HOUR)),
+        (limited(**FIVE | {"5h__reset": NOW + 7 * HOUR}, reset=NOW + 2 * HOUR), rests(2 * HOUR)),
+        (limited(status="rejected", reset=NOW - 1, retry_after=7), rests(7)),
+        (limited(status="rejected", reset=NOW + 9 * DAY), rests(COOLDOWN)),
+        (limited(status="rejected", reset="soon"), rests(COOLDOWN)),
+        (limited(status="rejected"), rests(COOLDOWN)),
+        (limited(**{"5h__status": "rejected"}), rests(COOLDOWN)),
+        (limited(**{"7d_opus__status": "rejected"}), family_rests("opus", COOLDOWN)),
+        # No window is rejected, and there is a retry-after.
+        (limited(7), rests(7)),
+        (limited("0.5"), rests(SHORTEST_REST)),
+        (limited(0), rests(SHORTEST_REST)),
+        (limited(7999), rests(7999)),
+        (limited(10 * DAY), rests(LONGEST_RETRY_AFTER)),
+        (limited(7, status="allowed", overage__status="rejected", reset=NOW + HOUR), rests(7)),
+        (limited(7, **{"5h__status": ""}), rests(7)),
         # "Error" with a limit in it is a limit.
-        (answer(429, "Error", retry_after=7), 7),
-        (answer(429, "Error", status="rejected", reset=NOW + HOUR), HOUR),
+        (of(answers.given(429, "Error", retry_after=7)), rests(7)),
+        (of(answers.given(429, "Error", **FIVE)), rests(HOUR)),
+        (of(answers.given(429, "Error", status="rejected", reset=NOW + HOUR)), rests(HOUR)),
     ],
 )  # fmt: skip
-def test_a_rest(given, seconds):
-    """A 429 about a limit rests the credential as long as it says, bounded, and the next one is asked."""
-    assert rests(given) == seconds
+def test_a_limit(answer, expected):
+    """A 429 about a limit rests the credential, for all models or for a family, as long as it says; the next one is asked."""
+    verdict = judged(answer)
+    assert (verdict.then, fields(verdict)) == (Then.NEXT, expected)
 
 
 @pytest.mark.parametrize(
-    ("status", "message"),
+    "answer",
     [
-        (401, "OAuth token has expired. Please obtain a new token."),
-        (401, "Invalid authentication credentials"),
-        (401, "OAuth authentication is currently not allowed for this organization."),
-        (401, None),
-        (403, "OAuth token has been revoked. Please obtain a new token."),
-        (403, "OAuth authentication is currently not allowed for this organization."),
-        (400, "This organization has been disabled."),
-        (400, "Your credit balance is too low to access the Anthropic API."),
-        (400, "Identity verification is required."),
+        *map(of, answers.WINDOWLESS.values()),
+        # A limit header without a limit: overage is not a window.
+        limited(status="allowed"),
+        limited(status="allowed", overage__status="rejected", overage__disabled__reason="org_level_disabled"),
+        limited(overage__status="rejected", overage__reset=NOW + HOUR),
+        limited(fallback="available", fallback__percentage="0.5"),
+        limited(status=""),
+        # A retry-after that says nothing.
+        limited("Wed, 21 Oct 2015 07:28:00 GMT"),
+        limited("-1"),
+        limited("nan"),
+        limited("inf"),
+        # A window whose name says no length that could be one.
+        limited(h__status="rejected", h__reset=NOW + HOUR),
+        limited(**{f"{'9' * 5000}d__status": "rejected"}),
+        limited(weekly__status="rejected", weekly__reset=NOW + HOUR),
+        Answer(429, {}, b"<html>slow down</html>", "opus", NOW),
+        Answer(429, {}, b"", "opus", NOW),
     ],
 )
-def test_out(status, message):
+def test_a_429_that_names_no_limit(answer):
+    """A 429 without a window and without a time is bound to the request: one other is asked, and nobody rests."""
+    verdict = judged(answer)
+    assert (verdict.then, fields(verdict)) == (Then.HOP, UNTOUCHED)
+
+
+@pytest.mark.parametrize("answer", [*map(of, answers.REFUSED_CREDENTIAL.values())], ids=answers.REFUSED_CREDENTIAL)
+def test_out(answer):
     """A credential or an account that was refused is put out, and the next one is asked."""
-    verdict = judged(answer(status, message))
-    assert (verdict.then, verdict.out, verdict.rest_until) == (Then.NEXT, True, None)
+    verdict = judged(answer)
+    assert (verdict.then, fields(verdict)) == (Then.NEXT, UNTOUCHED | {"out": True})
+
+
+def test_a_401_without_words_is_about_the_credential():
+    """What a 401 says beside its status does not have to be known."""
+    assert judged(Answer(401, {}, b"")).out
 
 
 @pytest.mark.parametrize(
-    ("given", "then"),
+    ("answer", "then"),
     [
-        # Answered.
-        (answer(200, status="allowed"), Then.DONE),
-        (answer(200, status="rejected"), Then.DONE),
-        (answer(302), Then.DONE),
-        # About the request.
-        (answer(429, "Extra usage is required for long context requests.", status="rejected", reset=NOW + HOUR), Then.CLIENT),
-        (answer(400, "Extra usage is required for long context requests."), Then.CLIENT),
-        (answer(429, "Usage credits are required for fast mode."), Then.CLIENT),
-        (answer(400, "Third-party apps now draw from your extra usage, not your plan limits."), Then.CLIENT),
-        (answer(429, "Error"), Then.CLIENT),
-        (answer(403, "This credential is only authorized for use with Claude Code and cannot be used elsewhere."), Then.CLIENT),
-        (answer(400, "This credential is only authorized for use with Claude Code."), Then.CLIENT),
+        # Answered, whatever the windows say.
+        (Answer(200, {f"{UNIFIED}status": "allowed"}), Then.DONE),
+        (Answer(200, {f"{UNIFIED}status": "rejected", f"{UNIFIED}5h-status": "rejected"}), Then.DONE),
+        (Answer(302, {}), Then.DONE),
+        # About the request: what every credential would answer.
+        *((of(each), Then.CLIENT) for each in answers.DISGUISED.values()),
+        *((of(each), Then.CLIENT) for each in answers.ENTITLEMENT.values()),
+        *((of(each), Then.CLIENT) for each in answers.NOT_NATIVE.values()),
+        *((of(each), Then.CLIENT) for each in answers.NOT_NATIVE_403.values()),
+        # A limit beside an entitlement is not the credential's.
+        (of(answers.given(429, answers.LONG_CONTEXT, **FIVE)), Then.CLIENT),
         # About the proxy.
-        (answer(401, "invalid x-api-key"), Then.CLIENT),
-        (answer(401, "OAuth authentication is currently not supported."), Then.CLIENT),
+        *((of(each), Then.CLIENT) for each in answers.OUR_FAULT.values()),
         # Other 4xx.
-        (answer(400, "messages: at least one message is required"), Then.CLIENT),
-        (answer(400, "prompt is too long: 210000 tokens > 200000 maximum"), Then.CLIENT),
-        (answer(403, "Request not allowed"), Then.CLIENT),
-        (answer(404, "model: claude-none"), Then.CLIENT),
-        (answer(413, "Request exceeds the maximum size"), Then.CLIENT),
-        (answer(400), Then.CLIENT),
+        (of(answers.given(400, "messages: at least one message is required")), Then.CLIENT),
+        (of(answers.given(400, "prompt is too long: 210000 tokens > 200000 maximum")), Then.CLIENT),
+        (of(answers.given(404, "model: claude-none")), Then.CLIENT),
+        (of(answers.given(413, "Request exceeds the maximum size")), Then.CLIENT),
+        (Answer(400, {}), Then.CLIENT),
+        (Answer(418, {f"{UNIFIED}status": "rejected"}), Then.CLIENT),
+        # A 403 of another kind: this credential may not, the next one perhaps may.
+        (of(answers.given(403, "Request not allowed")), Then.NEXT),
+        (Answer(403, {}), Then.NEXT),
         # About Anthropic.
-        (answer(500, "Internal server error"), Then.ROUTER),
-        (answer(529, "Overloaded"), Then.ROUTER),
-        (answer(503, retry_after=7), Then.ROUTER),
+        *((of(each), Then.ROUTER) for each in answers.OVERLOADED.values()),
+        (of(answers.given(529, "Overloaded", retry_after=7, **FIVE)), Then.ROUTER),
         (Answer(502, {}, b"<html>"), Then.ROUTER),
+        (Answer(503, {"retry-after": "7"}), Then.ROUTER),
     ],
 )
-def test_the_credential_is_untouched(given, then):
-    """An answer about the request, the proxy or Anthropic itself costs no credential anything, and nobody else is asked."""
-    verdict = judged(given)
-    assert (verdict.then, verdict.rest_until, verdict.out) == (then, None, False)
+def test_the_credential_is_untouched(answer, then):
+    """An answer about the request, the proxy or Anthropic itself costs no credential anything."""
+    verdict = judged(answer)
+    assert (verdict.then, fields(verdict)) == (then, UNTOUCHED)
+
+
+@pytest.mark.parametrize("answer", [*map(of, answers.OUR_FAULT.values())], ids=answers.OUR_FAULT)
+def test_our_own_fault(answer):
+    """A credential that was sent in the wrong way is the proxy's fault, and no other answer is."""
+    assert judged(answer).ours
+    others = [*answers.REFUSED_CREDENTIAL.values(), *answers.DISGUISED.values(), *answers.NOT_NATIVE_403.values()]
+    assert not any(judged(of(each)).ours for each in others)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (of(answers.DISGUISED["disguised-sonnet"]), "CLAUDE_CODE_ATTRIBUTION_HEADER=0"),
+        (of(answers.ENTITLEMENT["long-context-429"]), "needs extra usage"),
+        (of(answers.ENTITLEMENT["fast-mode-400"]), "needs extra usage"),
+        (of(answers.NOT_NATIVE["third-party"]), "does not take this request for Claude Code's own"),
+        (of(answers.NOT_NATIVE_403["only-claude-code-403"]), "does not take this request for Claude Code's own"),
+        (of(answers.OUR_FAULT["no-oauth-beta"]), "please report"),
+        (of(answers.REFUSED_CREDENTIAL["revoked"]), "refused"),
+        (FOUND["both-windows"], "limit reached: 5h, 7d"),
+        (FOUND["family-fable"], "limit reached: 7d_oi"),
+        (FOUND["family-by-claim"], "limit reached: seven_day_opus"),
+        (limited(status="rejected"), "limit reached: no window named"),
+        (FOUND["throttle"], "slow down"),
+        (of(answers.WINDOWLESS["windowless"]), "names no limit"),
+        (of(answers.OVERLOADED["overloaded"]), "Anthropic could not answer"),
+    ],
+)
+def test_reasons_are_for_the_operator(answer, words):
+    """Every verdict says in the proxy's own words what the answer means."""
+    reason = judged(answer).reason
+    assert words in reason
+    assert answer.message not in reason.lower()
+
+
+def test_the_deployments_family_decides_who_is_exempt():
+    """Anthropic does not disguise a refusal of Haiku, so there the same words are a 429 without a limit."""
+    body = answers.DISGUISED["disguised-sonnet"].body
+    asked = ("haiku", "sonnet", "opus", "fable", "a-family-of-tomorrow", "")
+    verdicts = [judged(Answer(429, {}, body, family, NOW)).then for family in asked]
+    assert verdicts == [Then.HOP, *[Then.CLIENT] * 5]
 
 
 @pytest.mark.parametrize(
@@ -164,8 +278,8 @@ def test_the_credential_is_untouched(given, then):
 )
 def test_thinking_that_nobody_heals(message):
     """A refusal of thinking blocks on which Claude Code does not act is repaired on the same credential."""
-    verdict = judged(answer(400, message))
-    assert (verdict.then, verdict.rest_until, verdict.out) == (Then.REPAIR, None, False)
+    verdict = judged(of(answers.given(400, message)))
+    assert (verdict.then, fields(verdict)) == (Then.REPAIR, UNTOUCHED)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +297,7 @@ def test_thinking_that_nobody_heals(message):
 )
 def test_thinking_that_is_not_ours_to_repair(status, message):
     """What Claude Code heals by itself, and what is no 400 about blocks, reaches it in Anthropic's words."""
-    assert judged(answer(status, message)).then is not Then.REPAIR
+    assert judged(of(answers.given(status, message))).then is not Then.REPAIR
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500, 529])
@@ -195,36 +309,49 @@ def test_thinking_that_is_not_ours_to_repair(status, message):
 )  # fmt: skip
 def test_bodies_that_are_not_anthropics(status, body):
     """Every answer gets a verdict, whatever its body is: the status alone decides then."""
-    given = Answer(status, {}, body)
-    assert given.message == ""
-    assert judged(given) == judged(Answer(status, {}))
+    answer = Answer(status, {}, body)
+    assert answer.message == ""
+    assert judged(answer) == judged(Answer(status, {}))
 
 
-@pytest.mark.parametrize(
-    "given", [answer(429, "x", retry_after=7), answer(401), answer(429, "Error"), answer(400), answer(529)], ids=range(5)
-)
-def test_reasons_are_for_the_operator(given):
-    """Every verdict has a reason in words, which is the proxy's own and not the upstream's text."""
-    assert judged(given).reason
+def test_windows():
+    """Windows are read by their pattern: known ones, those of a family and those of tomorrow, with what is said of each."""
+    headers = answers.windows(NOW, **{
+        "7d_oi__utilization": "1.25", "7d_oi__reset": NOW + DAY, "7d_oi__status": "rejected",
+        "7d_oi__surpassed__threshold": "1.0", "30d__utilization": "much", "30d__reset": NOW + 40 * DAY,
+    })  # fmt: skip
+    answer = Answer(200, answers.given(429, LIMIT, **headers).headers, family="fable", now=NOW)
+    assert sorted(answer.windows(), key=lambda window: window.name) == [
+        ("30d", None, None, None, False),
+        ("5h", None, 0.31, NOW + HOUR, False),
+        ("7d", None, 0.12, NOW + 4 * DAY, False),
+        ("7d_oi", "oi", 1.25, NOW + DAY, True),
+    ]
+    assert [window.name for window in known_windows(answer)] == ["5h", "7d", "7d_oi"]
 
 
-def test_the_reason_names_the_rejected_windows():
-    """The operator reads which windows were exhausted."""
-    verdict = judged(answer(429, "x", **{"5h_status": "rejected", "7d__oi_status": "rejected", "7d_status": "allowed"}))
-    assert "5h, 7d_oi" in verdict.reason
+@pytest.mark.parametrize("text", ["", "much", "nan", "inf", "-0.1", "50%"])
+def test_a_utilization_that_is_no_fraction(text):
+    """What is no fraction of a window is not learned."""
+    answer = Answer(200, {f"{UNIFIED}5h-utilization": text, f"{UNIFIED}5h-reset": str(NOW + HOUR)}, now=NOW)
+    assert [*known_windows(answer)] == []
 
 
 @pytest.mark.parametrize(
     ("text", "moment"),
     [
-        (f"{NOW + 60:.0f}", NOW + 60),
-        (f"{NOW + 60:.0f}.5", NOW + 60.5),
-        (f"{(NOW + 60) * 1000:.0f}", NOW + 60),
+        (f"{NOW + 60}", NOW + 60),
+        (f"{NOW + 60}.5", NOW + 60.5),
+        (f" {NOW + 60} ", NOW + 60),
+        (f"{(NOW + 60) * 1000}", NOW + 60),
         ("2027-01-15T08:01:00Z", NOW + 60),
+        (" 2027-01-15T08:01:00Z ", NOW + 60),
         ("2027-01-15T09:01:00+01:00", NOW + 60),
-        (f"{NOW:.0f}", None),
-        (f"{NOW - 1:.0f}", None),
-        (f"{NOW + 101:.0f}", None),
+        ("2027-01-15T08:01:00", NOW + 60),
+        (f"{NOW + 100}", NOW + 100),
+        (f"{NOW}", None),
+        (f"{NOW - 1}", None),
+        (f"{NOW + 101}", None),
         ("0", None),
         ("60", None),
         ("", None),
@@ -236,8 +363,9 @@ def test_the_reason_names_the_rejected_windows():
         ("0001-01-01T00:00:00+23:59", None),
     ],
 )
-def test_parse_reset(text, moment):
-    """A reset is read as seconds, milliseconds or ISO 8601, and one that is past or too far away is no reset."""
+def test_parse_reset(text, moment, monkeypatch):
+    """A reset is read as seconds, milliseconds or ISO 8601 in UTC; one that is past or too far away is no reset."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
     assert parse_reset(text, NOW, longest=100) == moment
 
 
@@ -260,6 +388,19 @@ def test_retry_after(text, seconds):
     assert retry_after(Answer(429, {} if text is None else {"retry-after": text})) == seconds
 
 
+def test_a_cooldown_of_nothing_is_a_moment_all_the_same():
+    """Whatever the operator sets, nobody is asked again at the very moment of a limit."""
+    assert judge(limited(status="rejected"), 0).rest_until == NOW + SHORTEST_REST
+
+
+def test_every_answer_fits_a_rule():
+    """The table has no hole: any status with any of the known headers gets one verdict."""
+    for status in (*range(200, 300, 33), *range(300, 600, 7)):
+        for headers in ({}, FOUND["both-windows"].headers, {"retry-after": "7"}):
+            assert isinstance(judged(Answer(status, headers, b"", "opus", NOW)), Verdict)
+
+
 def test_error_body():
     """The proxy's own errors have Anthropic's shape."""
     assert error_body("a", "b") == {"type": "error", "error": {"type": "a", "message": "b"}}
+    assert json.loads(answers.DISGUISED["disguised-sonnet"].body)["error"] == error_body("rate_limit_error", "Error")["error"]

@@ -1,5 +1,7 @@
 """Credential rotation, seen from both ends of the real proxy."""
 
+import time
+
 import pytest
 import upstream as up
 from conftest import API_KEY, CLIENT_TOKEN, TOKENS, by_credential, by_provider
@@ -49,25 +51,37 @@ def test_api_keys_serve_when_no_oauth_token_is_usable(start_proxy, upstream):
     assert (last.header("x-api-key"), last.header("authorization")) == (API_KEY, None)
 
 
-def test_an_exhausted_pool_gives_anthropics_own_answer(exhausted, upstream):
-    """When everybody is limited the client gets Anthropic's 429 with its headers, and who rests is not asked over and over."""
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_an_exhausted_pool_says_when_to_come_back(exhausted, upstream, stream):
+    """When everybody rests the client gets a 429 in Anthropic's words that is true of the pool, and nobody is asked."""
     upstream.answer = by_credential(a=limited, b=limited, c=limited)
-    answer = exhausted.ask(question("claude-sonnet-5"))
-    assert (answer.status_code, answer.headers["retry-after"]) == (429, "120")
-    assert answer.json()["error"]["message"] == "This request would exceed your rate limit."
-    assert len(upstream.seen) <= 3
+    exhausted.ask(question("claude-sonnet-5"))
     upstream.seen.clear()
-    assert exhausted.ask(question("claude-sonnet-5")).status_code == 429
-    assert len(upstream.seen) == 1
+    before = time.time()
+    answer = exhausted.ask(question("claude-sonnet-5", stream=stream))
+    assert upstream.seen == []
+    assert (answer.status_code, answer.json()["error"]["type"]) == (429, "rate_limit_error")
+    unified = "anthropic-ratelimit-unified-"
+    assert (answer.headers[f"{unified}status"], answer.headers[f"{unified}representative-claim"]) == ("rejected", "five_hour")
+    seconds, reset = int(answer.headers["retry-after"]), int(answer.headers[f"{unified}reset"])
+    assert 0 < seconds <= 132
+    assert before + seconds - 1 <= reset <= time.time() + seconds + 1
+    assert "x-should-retry" not in answer.headers
 
 
 def test_a_refused_pool_does_not_make_the_client_log_out(start_proxy, upstream):
     """A 401 of pooled credentials reaches the client as a 503 of the proxy's own that says what to do."""
     upstream.answer = by_credential(a=refused, b=refused, c=refused)
-    answer = start_proxy().ask(question("claude-sonnet-5"))
-    assert answer.status_code == 503
-    assert answer.json()["type"] == "error"
-    assert int(answer.headers["retry-after"]) > 0
+    # A minute at most is what LiteLLM would wait for before a retry of its own.
+    proxy = start_proxy(CLAUDE_TOKEN_QUARANTINE_SECONDS="30")
+    for expected in (["a", "b", "c"], []):
+        upstream.seen.clear()
+        answer = proxy.ask(question("claude-sonnet-5"))
+        assert (answer.status_code, answer.json()["type"]) == (503, "error")
+        assert "operator" in answer.json()["error"]["message"]
+        assert (0 < int(answer.headers["retry-after"]) <= 41, answer.headers["x-should-retry"]) == (True, "false")
+        assert [seen.credential for seen in upstream.seen] == [TOKENS[label] for label in expected]
+        assert answer.elapsed.total_seconds() < 5, "nobody waited for a credential that is out"
 
 
 @pytest.mark.parametrize(
