@@ -6,6 +6,7 @@
 3. Claude gets every end-to-end header in the client's own words, without those that are meant for the proxy.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,8 +26,6 @@ CLIENT_CREDENTIAL_KINDS = {"authorization": Kind.OAUTH, "x-api-key": Kind.API_KE
 # Many guides put several headers into one value with commas; Claude Code splits at newlines only and sends them as one.
 _SECOND_HEADER = re.compile(r"\s*,\s*(?=x-[a-z0-9-]+\s*:)", re.IGNORECASE)
 OAUTH_BETA = "oauth-2025-04-20"
-# A session's id is a UUID (36 characters); what is longer is remembered by its beginning.
-LONGEST_SESSION = 128
 
 FOR_LITELLM = frozenset(
     {"host", "user-agent", "accept", "content-type", "anthropic-version", "anthropic-beta", SESSION, PROXY_TOKEN}
@@ -119,12 +118,12 @@ def for_claude(headers: Headers, credential: Credential) -> list[tuple[str, str]
 
 
 def session_of(client: Client, body: Mapping[str, object]) -> str | None:
-    """Return the session a request belongs to: the header, else the id inside ``metadata.user_id``; None without either.
+    """Return a digest of the session that a request names, in the header or inside ``metadata.user_id``; None without either.
 
     ``metadata.user_id`` is a JSON object in a string (Claude Code 2.1.197); anything else there is no session.
     """
     if client.session:
-        return client.session[:LONGEST_SESSION]
+        return _digest(client.session)
     metadata = body.get("metadata")
     user_id = metadata.get("user_id") if isinstance(metadata, dict) else None
     if not isinstance(user_id, str):
@@ -134,7 +133,12 @@ def session_of(client: Client, body: Mapping[str, object]) -> str | None:
     except (ValueError, RecursionError):
         return None
     session = named.get("session_id") if isinstance(named, dict) else None
-    return session[:LONGEST_SESSION] if isinstance(session, str) and session else None
+    return _digest(session) if isinstance(session, str) and session else None
+
+
+def _digest(session: str) -> str:
+    """Return a name for a session that is short, whatever the client sent, and that nobody can read anything from."""
+    return hashlib.blake2b(session.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def _without_bearer(value: str) -> str:

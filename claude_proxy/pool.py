@@ -4,8 +4,9 @@ Six rules:
   1. a credential that rests, for all models or for the family that is asked for, is not asked;
   2. API keys, which are paid for by the token, are asked only when no OAuth token is usable;
   3. a session stays on its credential while rules 1 and 2 allow it and does not move back: a move re-reads its prompt cache;
-  4. a new session takes the credential whose fullest window is least full; those at the soft limit come last;
-  5. among equals it goes round robin, past those that have just refused a request without saying why;
+  4. a new session takes the credential with the most headroom: what its fullest window leaves, less a share for each session
+     that lives on it already; those at the soft limit come last, and those that have just refused a request without saying why;
+  5. among equals it goes round robin;
   6. a credential that this request has tried already is never asked again.
 
 All calls come from one event loop, so there is no lock. What other processes learn comes in by ``merge`` (``sync.py``).
@@ -31,14 +32,25 @@ logger = logging.getLogger(__name__)
 # Sessions that are remembered, and for how long without a request, in seconds; the most silent one is forgotten first.
 MAX_SESSIONS = 10_000
 SESSION_IDLE = 6 * 3600.0
+# For how long after its last request a session counts as one that uses up its credential, in seconds.
+SESSION_ACTIVE = 3600.0
+# How much of a window such a session is taken to need. Without this all new sessions would go to the one credential whose
+# window has just opened, use it up together and move together: in `tests/test_simulation.py` ten times as often.
+SESSION_SHARE = 0.1
 # How often a session's use is told to the other processes, in seconds.
 SESSION_TOLD = 300.0
 # Utilisations that differ by less count as equal.
 UTILIZATION_STEP = 0.01
+ROUNDING = 1e-6  # 0.57 is 56.99999999999999 steps
 ALL_MODELS = ""
 LONGEST_FIVE_HOURS = 6 * 3600.0
 ORGANISATION = "anthropic-organization-id"
+# What comes on top of the steps that are spoken for, so that such a credential is taken last.
+SHY = 10**6
+SOFT_LIMIT_REACHED = 10**7
 NEVER = float("inf")
+# No rest is longer than Anthropic's longest window and some slack, in seconds.
+LONGEST_REST = 9 * 86400.0
 
 
 class Wanted(NamedTuple):
@@ -71,11 +83,14 @@ class State:
     """What the pool knows about one credential: rests by family, windows by family and name; the rest is derived."""
 
     credential: Credential
+    soft_limit: float = 1.0
     key: str = ""
     organisation: str | None = None
     rests: dict[str, Rest] = field(default_factory=dict)
     windows: dict[tuple[str, str], Window] = field(default_factory=dict)
     shy_until: float = 0.0
+    # How many sessions of the last hour are bound to it: they all live on the same room.
+    sessions: int = 0
     # Derived, so that a choice is a few comparisons: when the credential is usable again, for all models and for families
     # with a rest of their own, and how full its fullest window is, likewise; the latter holds until a window opens anew.
     back_at: float = 0.0
@@ -83,14 +98,12 @@ class State:
     load: float = 0.0
     family_load: dict[str, float] = field(default_factory=dict)
     load_until: float = NEVER
+    spoken_for: int = 0
+    family_spoken_for: dict[str, int] = field(default_factory=dict)
 
     def usable_at(self, family: str) -> float:
         """Return when the credential may be asked for this family, in Unix seconds."""
         return self.family_back_at.get(family, self.back_at)
-
-    def fullest(self, family: str) -> float:
-        """Return the utilisation of the fullest window that counts for this family; 0 when nothing is known."""
-        return self.family_load.get(family, self.load)
 
     def derive(self, now: float) -> None:
         """Work out the derived part anew, after a change of the known part and when a window has opened."""
@@ -103,6 +116,22 @@ class State:
             loads[family] = max(loads.get(family, 0.0), window.utilization)
         self.load = loads.pop(ALL_MODELS, 0.0)
         self.family_load = {family: max(load, self.load) for family, load in loads.items()}
+        self._reckon()
+
+    def count(self, sessions: int) -> None:
+        """Count so many sessions more, or less."""
+        self.sessions += sessions
+        self._reckon()
+
+    def _reckon(self) -> None:
+        """Work out how much is spoken for, in steps: what is used, a share for each session, and much at the soft limit."""
+        shares = SESSION_SHARE * self.sessions / UTILIZATION_STEP + ROUNDING
+
+        def spoken_for(load: float) -> int:
+            return int(load / UTILIZATION_STEP + shares) + (SOFT_LIMIT_REACHED if load >= self.soft_limit else 0)
+
+        self.spoken_for = spoken_for(self.load)
+        self.family_spoken_for = {family: spoken_for(load) for family, load in self.family_load.items()}
 
 
 @dataclass
@@ -129,18 +158,18 @@ class Pool:
         on_rest: Callable[[], None] = lambda: None,
     ) -> None:
         ordered = sorted(credentials, key=lambda credential: credential.kind is Kind.API_KEY)
-        self._states = {credential.label: State(credential) for credential in ordered}
+        self._states = {credential.label: State(credential, soft_limit) for credential in ordered}
         self._kinds = {
             kind: [state for state in self._states.values() if state.credential.kind is kind]
             for kind in (Kind.OAUTH, Kind.API_KEY)
         }
         self._affinity = affinity
         self._quarantine = quarantine
-        self._soft_limit = soft_limit
         self._shyness = cooldown
         self._clock = clock
         self._on_rest = on_rest
         self._sessions: OrderedDict[str, Binding] = OrderedDict()
+        self._active: OrderedDict[str, tuple[State, float]] = OrderedDict()
         self._cursor = 0
         self._waiting = 0
         self._refused = 0
@@ -274,13 +303,14 @@ class Pool:
             case ["session", session] if value in self._by_key:
                 self._merge_session(session, Binding(self._by_key[value].credential.label, row.stamp, row.stamp), now)
             case ["credential", key, *place] if key in self._by_key:
-                if _merge_fact(self._by_key[key], place, row.stamp, value):
+                if _learned(self._by_key[key], place, row.stamp, value, now):
                     touched[key] = self._by_key[key]
 
     def _merge_session(self, session: str, theirs: Binding, now: float) -> None:
         ours = self._sessions.get(session)
         if theirs.used > now - SESSION_IDLE and (ours is None or ours.used < theirs.used):
             self._sessions[session] = theirs
+            self._count(session, self._states[theirs.label], theirs.used)
             self._forget_sessions()
 
     # --- The choice ----------------------------------------------------------------------------------------------------------
@@ -294,23 +324,27 @@ class Pool:
 
     def _best(self, states: Sequence[State], family: str, tried: Collection[str], now: float) -> State | None:
         """Return the usable credential with the most headroom; of equals the first one at or after the cursor."""
+        self._let_go(now)
         count = len(states)
-        best, best_rank, place = None, (True, True, NEVER), 0
-        for step in range(count):
-            state = states[(self._cursor + step) % count]
-            # The bare attributes first: with a hundred credentials this loop is what a choice costs.
+        start = self._cursor % count if count else 0
+        best, least, place = None, 0, 0
+        # Bare attributes and whole numbers: with a hundred credentials this loop is what a choice costs.
+        for step, state in enumerate((*states[start:], *states[:start])):
             if state.back_at > now or (state.family_back_at and state.usable_at(family) > now):
                 continue
             if tried and state.credential.label in tried:
                 continue
             if state.load_until <= now:
                 state.derive(now)
-            load = state.fullest(family) if state.family_load else state.load
-            rank = (load >= self._soft_limit, state.shy_until > now, load // UTILIZATION_STEP)
-            if best is None or rank < best_rank:
-                best, best_rank, place = state, rank, step
+            rank = state.spoken_for
+            if state.family_spoken_for:
+                rank = state.family_spoken_for.get(family, rank)
+            if state.shy_until > now:
+                rank += SHY
+            if best is None or rank < least:
+                best, least, place = state, rank, step
         if best is not None:
-            self._cursor = (self._cursor + place + 1) % count
+            self._cursor = (start + place + 1) % count
             row = self._cursor_row(now)
             self._changed[row.key] = row
         return best
@@ -322,6 +356,7 @@ class Pool:
             self._forget_sessions()
         binding.used = now
         self._sessions.move_to_end(session)
+        self._count(session, state, now)
         if now - binding.told >= SESSION_TOLD:
             binding.told = now
             row = self._session_row(session, binding)
@@ -332,6 +367,29 @@ class Pool:
             session, _ = self._sessions.popitem(last=False)
             # With no store nobody asks for what has changed, and it has to stay bounded all the same.
             self._changed.pop(_session_key(session), None)
+            self._uncount(session)
+
+    def _count(self, session: str, state: State, used: float) -> None:
+        """Count a session at its credential, and no longer at the one before."""
+        before = self._active.get(session)
+        if before is None or before[0] is not state:
+            self._uncount(session)
+            state.count(1)
+        self._active[session] = state, used
+        self._active.move_to_end(session)
+
+    def _uncount(self, session: str) -> None:
+        counted = self._active.pop(session, None)
+        if counted is not None:
+            counted[0].count(-1)
+
+    def _let_go(self, now: float) -> None:
+        """Count no longer who was silent for an hour; the most silent sessions stand first."""
+        while self._active:
+            session, (_, used) = next(iter(self._active.items()))
+            if used > now - SESSION_ACTIVE:
+                return
+            self._uncount(session)
 
     # --- What is learned -----------------------------------------------------------------------------------------------------
 
@@ -382,10 +440,13 @@ _NO_REST = Rest(0.0, "")
 _NO_WINDOW = Window(0.0, 0.0, 0.0)
 
 
-def _learned(state: State, place: Sequence[str], stamp: float, value: Any) -> bool:
-    """Take in what a row says of a credential; return whether that was news: a longer rest, or a window seen later."""
+def _learned(state: State, place: Sequence[str], stamp: float, value: Any, now: float) -> bool:
+    """Take in what a row says of a credential; return whether that was news: a longer rest, or a window seen later.
+
+    A rest that ends later than any can is none: it would keep the credential out for ever.
+    """
     match place:
-        case ["rest", family] if stamp > state.rests.get(family, _NO_REST).until:
+        case ["rest", family] if state.rests.get(family, _NO_REST).until < stamp <= now + LONGEST_REST:
             state.rests[family] = Rest(stamp, str(value["reason"]), bool(value["out"]))
             return True
         case ["window", family, name] if stamp > state.windows.get((family, name), _NO_WINDOW).seen:
@@ -398,18 +459,6 @@ def _learned(state: State, place: Sequence[str], stamp: float, value: Any) -> bo
 
 def _session_key(session: str) -> str:
     return f"session:{session.replace(':', '_')}"
-
-
-def _merge_fact(state: State, place: Sequence[str], stamp: float, value: Any) -> bool:
-    """Take in a rest or a window of a credential; return whether it was news."""
-    match place:
-        case ["rest", family] if stamp > state.rests.get(family, _NO_REST).until:
-            state.rests[family] = Rest(stamp, str(value["reason"]), bool(value["out"]))
-            return True
-        case ["window", family, name] if stamp > state.windows.get((family, name), _NO_WINDOW).seen:
-            state.windows[family, name] = Window(float(value["utilization"]), float(value["reset"]), stamp)
-            return True
-    return False
 
 
 def _rest_row(state: State, family: str, rest: Rest) -> Row:

@@ -10,7 +10,7 @@ from claude_proxy import callback as module
 from claude_proxy.callback import ClaudeProxy, as_chat_completions
 from claude_proxy.clients import AttemptRefused, ClaudeClient
 from claude_proxy.exchange import Exchange, current
-from claude_proxy.headers import read
+from claude_proxy.headers import read, session_of
 from claude_proxy.settings import Settings
 from claude_proxy.store import MemoryStore, RedisStore, SqliteStore
 from claude_proxy.targets import Provider
@@ -119,7 +119,9 @@ def test_what_a_request_wants_of_the_pool(headers, body, model, wanted):
     exchange = exchange_of({"model": "an-alias"} | body, **headers)
     variables = {"CLAUDE_OAUTH_TOKENS": POOL, "CLAUDE_POOL_MAX_WAIT_SECONDS": "7"}
     rotation = deploy(CLAUDE | {"model": model}, exchange, **variables)["client"]._rotation
-    assert (rotation._source._wanted, rotation._source._wait_left, rotation._family) == (wanted, 7, wanted[1])
+    session, family = wanted
+    named = session_of(read([("x-claude-code-session-id", session)]), {}) if session else None
+    assert (rotation._source._wanted, rotation._source._wait_left, rotation._family) == ((named, family), 7, family)
 
 
 NOW = 1_800_000_000.0
