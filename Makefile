@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps
 
-.PHONY: install dev run settings test lint lock clean
+.PHONY: install dev run settings test lint bench lock clean
 .DEFAULT_GOAL := run
 
 install: $(VENV)/installed  ## .venv from the lock, and nothing else
@@ -34,6 +34,9 @@ lint: dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: install  ## how long choosing a credential takes, beside a naive pool
+	@$(BIN)/python -m benchmarks.choose
 
 # The locks hold hashes for every platform and name no index. uv is fetched for this alone.
 lock:

@@ -1,0 +1,1 @@
+"""What parts of the proxy cost, measured: ``make bench``."""

@@ -1,0 +1,184 @@
+"""How long choosing a credential takes: 100 credentials and 10,000 sessions, beside a pool that works everything out anew.
+
+``make bench`` prints the table; an absolute time says as much about the machine as about the code, so each line has both.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from itertools import cycle
+from typing import NamedTuple
+
+from claude_proxy.credentials import Credential, Kind, Secret
+from claude_proxy.pool import Pool, Wanted
+from claude_proxy.settings import Affinity
+from claude_proxy.verdicts import UNIFIED, Answer, judge
+
+CREDENTIALS, SESSIONS, CHOICES = 100, 10_000, 20_000
+SOFT_LIMIT = 0.98
+NOW = 1_800_000_000.0
+FAMILIES = ("opus", "sonnet", "haiku")
+# One credential in so many rests, and one more does for one family only.
+RESTING = 10
+# Between two requests, in seconds, so that what is done now and then is done here too.
+STEP = 0.05
+
+
+class Clock:
+    """A made clock, so that nobody's rest ends by chance."""
+
+    now = NOW
+
+    def __call__(self) -> float:
+        """Return Unix seconds."""
+        return self.now
+
+
+class Times(NamedTuple):
+    """Of one scenario, in microseconds."""
+
+    p50: float
+    p99: float
+
+
+class Row(NamedTuple):
+    """A line of the table."""
+
+    scenario: str
+    pool: Times
+    naive: Times
+
+
+@dataclass
+class NaivePool:
+    """The same rules with nothing derived or kept at hand: for every request all credentials are looked at in full."""
+
+    pool: Pool
+    labels: list[str]
+    clock: Callable[[], float]
+    places: dict[str, str]
+    cursor: int = 0
+
+    def choose(self, wanted: Wanted, tried: Collection[str] = ()) -> Credential | None:
+        """Return the session's credential while it is usable, else that with the most headroom, in turn among equals."""
+        now = self.clock()
+        ranks: dict[str, tuple[bool, float, int]] = {}
+        for number, label in enumerate(self.labels):
+            state = self.pool.state(label)
+            rests = [rest.until for family, rest in state.rests.items() if family in ("", wanted.family)]
+            if label in tried or max(rests, default=0.0) > now:
+                continue
+            windows = [
+                window.utilization
+                for (family, _), window in state.windows.items()
+                if family in ("", wanted.family) and window.reset > now
+            ]
+            fullest = max(windows, default=0.0)
+            ranks[label] = (fullest >= SOFT_LIMIT, round(fullest, 2), (number - self.cursor) % len(self.labels))
+        if not ranks:
+            return None
+        label = self.places.get(wanted.session or "", "")
+        if label not in ranks:
+            label = min(ranks, key=lambda each: ranks[each])
+            self.cursor = (self.labels.index(label) + 1) % len(self.labels)
+            if wanted.session:
+                self.places[wanted.session] = label
+        return self.pool.state(label).credential
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the table; return 0."""
+    parser = argparse.ArgumentParser(description="Measure how long choosing a credential takes.")
+    parser.add_argument("--choices", type=int, default=CHOICES, help="how many choices are measured in each scenario")
+    choices: int = parser.parse_args(arguments).choices
+    lines = [
+        f"Choosing one of {CREDENTIALS} credentials with {SESSIONS:,} sessions; {choices:,} choices each; microseconds",
+        "",
+        f"{'requests':<28}{'pool p50':>10}{'p99':>8}{'naive p50':>12}{'p99':>8}",
+    ]
+    lines += [
+        f"{row.scenario:<28}{row.pool.p50:>10.1f}{row.pool.p99:>8.1f}{row.naive.p50:>12.1f}{row.naive.p99:>8.1f}"
+        for row in measure(choices)
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
+    return 0
+
+
+def measure(choices: int) -> Iterator[Row]:
+    """Measure each scenario, both pools on equal requests and equal knowledge."""
+    for scenario, bound_of_ten in (("of bound sessions", 10), ("of new sessions", 0), ("mixed, nine in ten bound", 9)):
+        clock = Clock()
+        pool, labels, places = _pool(clock)
+        naive = NaivePool(pool, labels, clock, places)
+        # The naive pool first: the real one changes what both look at, and sees to it that it fits.
+        slow = _times(naive.choose, _requests(choices, bound_of_ten), clock, lambda: None)
+        fast = _times(pool.choose, _requests(choices, bound_of_ten), clock, pool.changed)
+        yield Row(scenario, fast, slow)
+
+
+def _pool(clock: Clock) -> tuple[Pool, list[str], dict[str, str]]:
+    """Return a pool that knows the windows of all its credentials and has all its sessions, and where these are."""
+    credentials = [
+        Credential(f"c{number}", Kind.OAUTH, Secret(f"sk-ant-oat01-made-up-{number}")) for number in range(CREDENTIALS)
+    ]
+    pool = Pool(credentials, affinity=Affinity.SESSION, quarantine=900.0, clock=clock, soft_limit=SOFT_LIMIT)
+    for number in range(SESSIONS):
+        pool.choose(_wanted(number))
+    for number, credential in enumerate(credentials):
+        answers = [_answer(200, number, FAMILIES[0])]
+        if number % RESTING == 0:
+            answers.append(_answer(429, number, FAMILIES[0]))
+        if number % RESTING == 1:
+            answers.append(_answer(429, number, FAMILIES[0], "_opus"))
+        for answer in answers:
+            pool.note(credential, judge(answer, 60.0), answer)
+    # Sessions that have to move do so now, and not while it is measured.
+    places = {f"session-{number}": chosen.label for number in range(SESSIONS) if (chosen := pool.choose(_wanted(number)))}
+    pool.changed()
+    return pool, [credential.label for credential in credentials], places
+
+
+def _answer(status: int, number: int, family: str, suffix: str = "") -> Answer:
+    said = "rejected" if status == 429 else "allowed"
+    headers = {f"{UNIFIED}status": said}
+    for name, seconds, part in (("5h", 4 * 3600, 0.8), ("7d", 5 * 86400, 0.6), ("7d_opus", 5 * 86400, 0.7)):
+        headers[f"{UNIFIED}{name}-utilization"] = f"{(number * 37 % CREDENTIALS) / CREDENTIALS * part:.4f}"
+        headers[f"{UNIFIED}{name}-reset"] = f"{NOW + seconds + number:.0f}"
+        headers[f"{UNIFIED}{name}-status"] = said if name == f"7d{suffix}" else "allowed"
+    return Answer(status, headers, family=family, now=NOW)
+
+
+def _wanted(number: int, kind: str = "session") -> Wanted:
+    return Wanted(f"{kind}-{number}", FAMILIES[number % len(FAMILIES)])
+
+
+def _requests(choices: int, bound_of_ten: int) -> list[Wanted]:
+    """Return the requests beforehand: ``bound_of_ten`` of ten are of sessions that are known, the others of new ones."""
+    # Of the sessions that were used last, so that the new ones push out those that are silent; and not in the order of their
+    # last use: 7919 has no divisor in common with their number.
+    at_work = SESSIONS // 2
+    known = (_wanted(SESSIONS - 1 - number * 7919 % at_work) for number in cycle(range(at_work)))
+    return [next(known) if number % 10 < bound_of_ten else _wanted(number, "new") for number in range(choices)]
+
+
+def _times(
+    choose: Callable[[Wanted], Credential | None], requests: list[Wanted], clock: Clock, tell: Callable[[], object]
+) -> Times:
+    """Time each choice by itself; between two the clock goes on, and now and then the changes are told, as in the proxy."""
+    clock.now = NOW
+    took: list[int] = []
+    for number, wanted in enumerate(requests):
+        begun = time.perf_counter_ns()
+        choose(wanted)
+        took.append(time.perf_counter_ns() - begun)
+        clock.now += STEP
+        if number % 100 == 0:
+            tell()
+    took.sort()
+    return Times(took[len(took) // 2] / 1000, took[len(took) * 99 // 100] / 1000)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
