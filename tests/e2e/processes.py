@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -47,7 +48,12 @@ class Proxy:
         command = [sys.executable, "-m", "claude_proxy", "--project", str(home), *arguments, "serve"]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                command, cwd=ROOT, env=clean_environment(home, **(defaults | variables)), stdout=log, stderr=subprocess.STDOUT
+                command,
+                cwd=ROOT,
+                env=clean_environment(home, **(defaults | variables)),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
 
     @property
@@ -70,9 +76,9 @@ class Proxy:
     def stop(self) -> int:
         self.process.terminate()
         try:
-            return self.process.wait(30)
+            return self.process.wait(90)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            os.killpg(self.process.pid, signal.SIGKILL)  # its workers, too
             raise
 
     def ask(
