@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from dotenv import dotenv_values
 
 from claude_proxy import config
-from claude_proxy.settings import OWN_REDIS, SECRET_NAMES, Settings, SettingsError
+from claude_proxy.settings import OWN_REDIS, SECRET_NAMES, Settings, SettingsError, read_secret_file
 
 ROOT = Path(__file__).resolve().parent.parent
 GENERATED = ("PROXY_STATIC_TOKEN", "LITELLM_MASTER_KEY")
@@ -207,17 +207,14 @@ def resolves(host: str) -> bool:
 
 def read_secret_files(environ: dict[str, str] | os._Environ[str], names: set[str]) -> None:
     """Set each provider key whose ``NAME_FILE`` names a file; the project's own secrets are read by ``Settings``."""
-    mistakes = []
+    mistakes: list[str] = []
     for name in sorted(names - set(SECRET_NAMES)):
         path = environ.get(f"{name}_FILE")
         if path and not environ.get(name):
             try:
-                environ[name] = Path(path).read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeDecodeError) as error:
-                reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-                mistakes.append(
-                    f"{name}_FILE: names a file that cannot be read ({reason}); it should hold a readable file's path"
-                )
+                environ[name] = read_secret_file(name, path)
+            except SettingsError as error:
+                mistakes += error.mistakes
     if mistakes:
         raise SettingsError(tuple(mistakes))
 

@@ -4,7 +4,6 @@ They know LiteLLM's shapes (1.106.2), as ``callback.py`` does; ``tests/test_cont
 """
 
 import functools
-import json
 import math
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +17,7 @@ from claude_proxy.credentials import is_claude_credential
 from claude_proxy.exchange import Exchange, Refusal
 from claude_proxy.gateway import own_refusal
 from claude_proxy.rotation import NobodyUsable, Rotation, outgoing
-from claude_proxy.verdicts import UNIFIED, Then, error_body
+from claude_proxy.verdicts import UNIFIED, Then
 
 # How long one silence of an upstream may last, in seconds, when LiteLLM does not say.
 DEFAULT_TIMEOUT = httpx.Timeout(600.0, connect=10.0)
@@ -82,14 +81,11 @@ class PlainClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is
             raise litellm.Timeout(message=f"no answer from {request.url.host} in time", model="", llm_provider="") from error
         if response.is_error:
             # Not httpx.HTTPStatusError: on that LiteLLM strips thinking and sends the request again by itself.
-            raise BaseLLMException(response.status_code, self._error_text(response), dict(response.headers))
+            raise BaseLLMException(response.status_code, response.text, dict(response.headers))
         return response
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
         return await self._client.send(request, stream=True, auth=self._auth, follow_redirects=False)
-
-    def _error_text(self, response: httpx.Response) -> str:
-        return response.text
 
 
 class ClaudeClient(PlainClient):
@@ -136,14 +132,12 @@ def exhausted_pool(seconds: float, now: float, claim: str) -> Refusal:
     By these headers Claude Code tells its user when to come back instead of asking again and again (2.1.197).
     """
     headers = [
-        ("content-type", "application/json"),
         ("retry-after", str(math.ceil(seconds))),
         (f"{UNIFIED}status", "rejected"),
         (f"{UNIFIED}reset", str(math.ceil(now + seconds))),
         (f"{UNIFIED}representative-claim", claim),
     ]
-    message = "This request would exceed your account's rate limit. Please try again later."
-    return Refusal(429, headers, json.dumps(error_body("rate_limit_error", message)).encode())
+    return own_refusal(429, "This request would exceed your account's rate limit. Please try again later.", headers)
 
 
 def refused_pool(seconds: float) -> Refusal:

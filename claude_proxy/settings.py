@@ -102,6 +102,17 @@ class Settings:
         return _Reader(environ).settings()
 
 
+def read_secret_file(name: str, path: str) -> str:
+    """Return the text of the file that ``NAME_FILE`` names; raise ``SettingsError`` for one that cannot be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        # The path is not shown: somebody may have put the secret itself in its place.
+        mistake = f"{name}_FILE: names a file that cannot be read ({reason}); it should hold a readable file's path"
+        raise SettingsError((mistake,)) from error
+
+
 class _Reader:
     """Collects mistakes while it reads, so that one start shows all of them."""
 
@@ -156,13 +167,9 @@ class _Reader:
             self.mistakes.append(f"{name}_FILE: {name} is set too; only one of them should be set")
             return ""
         try:
-            return Path(path).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            # The path is not shown: somebody may have put the secret itself in its place.
-            self.mistakes.append(
-                f"{name}_FILE: names a file that cannot be read ({reason}); it should hold a readable file's path"
-            )
+            return read_secret_file(name, path)
+        except SettingsError as error:
+            self.mistakes += error.mistakes
             return ""
 
     def secret(self, name: str) -> Secret | None:
