@@ -84,10 +84,8 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         await self.learn_from_others()
         router, model = _router(), str(data.get("model", ""))
         exchange = current.get()
-        if exchange is not None and router is not None and not router.get_model_list(model_name=model):
-            # LiteLLM itself would look for it for nine seconds, and answer 400.
-            exchange.refusal = not_served(model)
-            raise AttemptRefused(f"no model {model}")
+        if exchange is not None and router is not None:
+            served_by(router, model, exchange)
         found = fallback_models(model, getattr(router, "fallbacks", None) or ())
         if found and "fallbacks" not in data:
             data["fallbacks"] = found
@@ -156,11 +154,7 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         request, thirteen of them at ``/context``; so where Claude is busy there is an estimate, too.
         """
         await self.learn_from_others()
-        found = _router().get_model_list(model_name=exchange.model) if _router() else None
-        if not found:
-            exchange.refusal = not_served(exchange.model)
-            raise AttemptRefused(f"no model {exchange.model}")
-        params = found[0]["litellm_params"]
+        params = served_by(_router(), exchange.model, exchange)[0]["litellm_params"]
         model = str(params["model"])
         provider = self.hosts.provider(model, params.get("custom_llm_provider"), params.get("api_base"))
         exchange.begin(provider)
@@ -281,16 +275,24 @@ def _is_translated(exchange: Exchange) -> bool:
     return exchange.provider not in (None, Provider.CLAUDE, Provider.DEMO)
 
 
+@functools.cache
 def demo_transport(pool: Pool) -> httpx.AsyncClient:
-    """An HTTP client whose answers are made in the process."""
+    """The HTTP client whose answers are made in the process; what it says is of the start, as the models are."""
     loaded = load_config()
     answer = demo.text(config.model_names(loaded), unset_variables(), len(pool))
     return httpx.AsyncClient(transport=httpx.MockTransport(lambda request: demo.respond(request, answer)))
 
 
-def not_served(model: str) -> Refusal:
-    """Return the refusal of a model that no entry of config.yaml matches."""
-    return own_refusal(404, f"model: {model} is not served by this proxy")
+def served_by(router: Any, model: str, exchange: Exchange) -> list[Any]:
+    """Return the deployments of a model; refuse one that no entry of config.yaml matches.
+
+    LiteLLM itself would look for it for nine seconds, and answer 400.
+    """
+    found: list[Any] | None = router.get_model_list(model_name=model) if router else None
+    if not found:
+        exchange.refusal = own_refusal(404, f"model: {model} is not served by this proxy")
+        raise AttemptRefused(f"no model {model}")
+    return found
 
 
 def _router() -> Any:
