@@ -1,0 +1,38 @@
+"""What is remembered of a request after its answer has left: plain values, no body, no secret."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The tokens of an answer, as its provider counted them."""
+
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One request of a client's. Its texts are labels and names, never values of tokens or parts of a body."""
+
+    # Unix seconds at which the request arrived.
+    at: float
+    # The caller's name: a user's, "admin", or "anyone" on an open proxy.
+    user: str
+    # The model that the client named, and the provider and model that answered: "anthropic/claude-opus-4-8". Empty for nobody.
+    asked: str
+    served: str
+    # The label of the credential that Claude was asked with last; empty for other providers.
+    credential: str
+    # The status that the client saw; 499 when it left before the end.
+    status: int
+    # From the request's arrival to the answer's first byte, and to its end.
+    first_byte_seconds: float
+    seconds: float
+    usage: Usage = Usage()
+    # Each credential or model that was left for another one within the request: "anna: five_hour limit (HTTP 429)".
+    failovers: tuple[str, ...] = ()
+    # Anthropic's error type, or "interrupted" for an answer that broke off; empty for a success.
+    error: str = ""
