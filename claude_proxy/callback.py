@@ -9,7 +9,7 @@ import functools
 import os
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,6 +40,7 @@ from claude_proxy.credentials import Credential
 from claude_proxy.exchange import Exchange, Refusal, current
 from claude_proxy.gateway import Gateway, own_refusal
 from claude_proxy.headers import session_of
+from claude_proxy.limits import Limits
 from claude_proxy.messages import THINKING_PARAMETERS, response_without_thinking, without_thinking
 from claude_proxy.pool import Pool, Wanted
 from claude_proxy.redaction import Redactor, secrets_of
@@ -90,6 +91,11 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         if found and "fallbacks" not in data:
             data["fallbacks"] = found
         return data
+
+    async def async_filter_listed_models(self, user_api_key_dict: UserAPIKeyAuth, model_names: Sequence[str]) -> Sequence[str]:
+        """Leave what the user may not use out of the list of models."""
+        exchange = current.get()
+        return model_names if exchange is None else [name for name in model_names if limits().allows(exchange.user, name)]
 
     async def async_filter_deployments(
         self,
@@ -284,10 +290,14 @@ def demo_transport(pool: Pool) -> httpx.AsyncClient:
 
 
 def served_by(router: Any, model: str, exchange: Exchange) -> list[Any]:
-    """Return the deployments of a model; refuse one that no entry of config.yaml matches.
+    """Return the deployments of a model; refuse one that no entry of config.yaml matches, or that the user may not use.
 
-    LiteLLM itself would look for it for nine seconds, and answer 400.
+    LiteLLM itself would look for it for nine seconds, and answer 400. Only what the client asks for comes by here: the
+    fallbacks of a model that a user may use are theirs, too.
     """
+    if not limits().allows(exchange.user, model):
+        exchange.refusal = own_refusal(403, limits().refusal(exchange.user, model))
+        raise AttemptRefused(f"{exchange.user} may not use {model}")
     found: list[Any] | None = router.get_model_list(model_name=model) if router else None
     if not found:
         exchange.refusal = own_refusal(404, f"model: {model} is not served by this proxy")
@@ -303,6 +313,12 @@ def load_config() -> dict[str, Any]:
     """Return what config.yaml holds, from where LiteLLM read it."""
     path = proxy_server.user_config_file_path
     return config.load(Path(path)) if path else {}
+
+
+@functools.cache
+def limits() -> Limits:
+    """Which models each person may use, by the configuration of the start."""
+    return Limits.of(load_config())
 
 
 @functools.cache
@@ -378,6 +394,7 @@ def install(settings: Settings) -> None:
     app = proxy_server.app
     secrets = [credential.secret for credential in settings.credentials]
     secrets += [secret for secret in (settings.static_token, settings.master_key) if secret]
+    secrets += [user.token for user in settings.users.everybody() if user.token]
     redactor = Redactor([*secrets, *secrets_of(os.environ)])
     litellm.use_chat_completions_url_for_anthropic_messages = True
     litellm.expose_router_debug_in_errors = False

@@ -30,6 +30,8 @@ class Exchange:
     raw_body: bytes
     body: Mapping[str, Any]
     query: str = ""
+    # The caller's name, by which it is logged and counted.
+    user: str = ""
     provider: Provider | None = None
     first_provider: Provider | None = None
     refusal: Refusal | None = None
