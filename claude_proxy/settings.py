@@ -1,7 +1,7 @@
 """The proxy's settings: read once from a mapping into one frozen value, every mistake reported together."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -92,7 +92,7 @@ class Settings:
 
     static_token: Secret | None
     # Reads its file by itself whenever that changes: the one part of the settings that does.
-    users: UserBook
+    users: UserBook = field(compare=False)
     master_key: Secret | None
     credentials: tuple[Credential, ...]
     mode: TokenMode
