@@ -14,6 +14,8 @@ from claude_proxy.credentials import Secret
 from claude_proxy.users import HASH_PREFIX, MalformedUser, User, UserBook, check_name, check_token, check_unique, digest_of
 
 HEADER = "# One person a line: name=token, or name=sha256:<hash of the token>. `claude-proxy user add NAME` adds one.\n"
+# What may stand around a name: an editor's mark of UTF-8 at the beginning of the file, too.
+WHITE = b"\xef\xbb\xbf \t\r\n"
 _SINCE = re.compile(r"#\s*since (\d{4}-\d{2}-\d{2})\s*$")
 
 
@@ -39,11 +41,11 @@ def add(path: Path, book: UserBook, name: str, token: str | None, today: date) -
         secret = check_token(token) if token is not None else Secret(f"sk-{secrets.token_hex(32)}")
         new = User(check_name(name), digest_of(secret))
 
-    def added(text: str) -> str:
+    def added(content: bytes) -> bytes:
         with _told():
             check_unique(new, book.everybody(), book.forbidden)
-        before = text.rstrip("\n") + "\n" if text.strip() else HEADER
-        return f"{before}{new.name}={HASH_PREFIX}{new.digest}  # since {today.isoformat()}\n"
+        before = content.rstrip(b"\r\n") + b"\n" if content.strip() else HEADER.encode()
+        return before + f"{new.name}={HASH_PREFIX}{new.digest}  # since {today.isoformat()}\n".encode()
 
     _rewrite(path, added)
     return secret
@@ -54,12 +56,12 @@ def remove(path: Path, book: UserBook, name: str) -> None:
     if any(user.name == name for user in book.fixed):
         raise PeopleError(f"{name} stands in PROXY_USER_TOKENS; take the entry out there and restart the proxy")
 
-    def removed(text: str) -> str:
-        lines = text.splitlines(keepends=True)
-        kept = [line for line in lines if line.split("#", 1)[0].partition("=")[0].strip() != name]
+    def removed(content: bytes) -> bytes:
+        lines = content.splitlines(keepends=True)
+        kept = [line for line in lines if line.partition(b"=")[0].strip(WHITE) != name.encode()]
         if len(kept) == len(lines):
             raise PeopleError(f"{name} is not in {path}; `claude-proxy user list` shows who is")
-        return "".join(kept)
+        return b"".join(kept)
 
     _rewrite(path, removed)
 
@@ -98,8 +100,8 @@ def _told() -> Iterator[None]:
         raise PeopleError(f"the new user {error}") from None
 
 
-def _rewrite(path: Path, change: Callable[[str], str]) -> None:
-    """Put the changed text in the file's place, in one step, while no other command does so.
+def _rewrite(path: Path, change: Callable[[bytes], bytes]) -> None:
+    """Put the changed content in the file's place, in one step, while no other command does so.
 
     A new file is its owner's alone; one that is there keeps its owner and its mode.
     """
@@ -107,19 +109,19 @@ def _rewrite(path: Path, change: Callable[[str], str]) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _locked(target.with_name(f"{target.name}.lock")):
-            before, status = "", None
+            before, status = b"", None
             with contextlib.suppress(FileNotFoundError):
-                before, status = target.read_text(encoding="utf-8", errors="surrogateescape"), target.stat()
+                before, status = target.read_bytes(), target.stat()
             part = target.with_name(f"{target.name}.{os.getpid()}.{secrets.token_hex(4)}")
-            text = change(before)
+            content = change(before)
             try:
                 descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-                with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
+                with os.fdopen(descriptor, "wb") as file:
                     if status:
                         os.fchmod(descriptor, status.st_mode & 0o777)
                         with contextlib.suppress(PermissionError):  # only root gives files away
                             os.fchown(descriptor, status.st_uid, status.st_gid)
-                    file.write(text)
+                    file.write(content)
                     file.flush()
                     os.fsync(descriptor)
                 part.replace(target)

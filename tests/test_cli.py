@@ -268,49 +268,6 @@ GLM = {"model_name": "glm", "litellm_params": {"model": "anthropic/glm", "api_ke
 WITH_GLM = {"model_list": [*DEMO_ONLY["model_list"], GLM]}
 
 
-def block(loaded=DEMO_ONLY, *, show_token=True, **environ):
-    return json.loads(cli.settings_block(Settings.parse(environ), loaded, show_token=show_token))["env"]
-
-
-@pytest.mark.parametrize(
-    ("environ", "shown", "token"),
-    [
-        ({"PROXY_STATIC_TOKEN": TOKEN}, True, TOKEN),
-        ({"PROXY_STATIC_TOKEN": TOKEN}, False, "PROXY_STATIC_TOKEN-from-.env"),
-        ({}, True, "none-is-needed"),
-        ({}, False, "none-is-needed"),
-    ],
-    ids=["shown", "hidden", "open", "open-and-hidden"],
-)
-def test_the_token_in_the_settings_block(environ, shown, token):
-    """The block holds the token where a person sees it, and a placeholder where it would be written down."""
-    assert block(show_token=shown, **environ)["ANTHROPIC_AUTH_TOKEN"] == token
-
-
-@pytest.mark.parametrize(
-    ("environ", "url"),
-    [
-        ({}, "http://127.0.0.1:4000"),
-        ({"HOST": "0.0.0.0", "PORT": "80"}, "http://127.0.0.1:80"),
-        ({"HOST": "::"}, "http://127.0.0.1:4000"),
-        ({"HOST": "proxy.team"}, "http://proxy.team:4000"),
-        ({"HOST": "::1"}, "http://[::1]:4000"),
-    ],
-    ids=["default", "all", "all-ipv6", "name", "ipv6"],
-)
-def test_the_url_in_the_settings_block(environ, url):
-    """The block holds a URL that can be used from this machine, for every address that the proxy may listen on."""
-    assert block(**environ)["ANTHROPIC_BASE_URL"] == url
-
-
-def test_the_model_in_the_settings_block(monkeypatch):
-    """With no credential in the pool the block names the first model that is ready, else the demo; with one it names none."""
-    assert block(WITH_GLM)["ANTHROPIC_MODEL"] == "demo"
-    assert "ANTHROPIC_MODEL" not in block(WITH_GLM, CLAUDE_OAUTH_TOKENS=OAUTH)
-    monkeypatch.setenv("ZAI_API_KEY", "made-up")
-    assert block(WITH_GLM)["ANTHROPIC_MODEL"] == "glm"
-
-
 def test_the_settings_command_prints_the_block(project, capsys):
     """``claude-proxy settings`` prints the block and nothing else, with the token in it."""
     cli.prepare(project, None)
