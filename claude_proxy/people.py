@@ -103,7 +103,8 @@ def _told() -> Iterator[None]:
 def _rewrite(path: Path, change: Callable[[bytes], bytes]) -> None:
     """Put the changed content in the file's place, in one step, while no other command does so.
 
-    A new file is its owner's alone; one that is there keeps its owner and its mode.
+    A new file is its owner's alone, who is the folder's: root may run the command for a proxy that runs as somebody else.
+    A file that is there keeps its owner and its mode.
     """
     target = path.resolve()  # through a link, which stays one
     try:
@@ -119,8 +120,7 @@ def _rewrite(path: Path, change: Callable[[bytes], bytes]) -> None:
                 with os.fdopen(descriptor, "wb") as file:
                     if status:
                         os.fchmod(descriptor, status.st_mode & 0o777)
-                        with contextlib.suppress(PermissionError):  # only root gives files away
-                            os.fchown(descriptor, status.st_uid, status.st_gid)
+                    _give(descriptor, status or target.parent.stat())
                     file.write(content)
                     file.flush()
                     os.fsync(descriptor)
@@ -133,10 +133,16 @@ def _rewrite(path: Path, change: Callable[[bytes], bytes]) -> None:
         ) from error
 
 
+def _give(descriptor: int, like: os.stat_result) -> None:
+    with contextlib.suppress(PermissionError):  # only root gives files away
+        os.fchown(descriptor, like.st_uid, like.st_gid)
+
+
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
+        _give(descriptor, path.parent.stat())
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:

@@ -1,5 +1,6 @@
 """people.py: adding, removing and listing people in a file that others may edit and every worker reads."""
 
+import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
@@ -143,3 +144,15 @@ def test_a_place_that_cannot_be_written(tmp_path, book):
     (tmp_path / "file").write_text("")
     with pytest.raises(PeopleError, match="cannot be written"):
         add(tmp_path / "file" / "users", book, "anna")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_root_adds_for_somebody_else(path, book):
+    """What root writes belongs to the folder's owner, as whom the proxy runs; a file that is there keeps its own."""
+    path.parent.mkdir()
+    os.chown(path.parent, 10001, 10002)
+    add(path, book, "anna")
+    assert {(entry.stat().st_uid, entry.stat().st_gid) for entry in path.parent.iterdir()} == {(10001, 10002)}
+    os.chown(path, 10003, 10003)
+    add(path, book, "ben")
+    assert path.stat().st_uid == 10003
