@@ -45,7 +45,9 @@ class Variable(NamedTuple):
 
 # The one list of the variables that this project reads. Provider keys are named by config.yaml and read by LiteLLM.
 VARIABLES: Mapping[str, Variable] = {
-    "PROXY_STATIC_TOKEN": Variable("", "the token that every client must send; empty leaves the proxy open", secret=True),
+    "PROXY_STATIC_TOKEN": Variable(
+        "", "the token that every client may send; empty, with no people, leaves the proxy open", secret=True
+    ),
     "PROXY_USER_TOKENS": Variable("", "a token for each person: name=token with commas between", secret=True),
     "PROXY_USER_TOKENS_FILE": Variable("", "the same in a file, one a line; a change counts at once"),
     "LITELLM_MASTER_KEY": Variable("", "the key for administration; empty makes a random one at each start", secret=True),
