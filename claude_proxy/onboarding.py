@@ -100,14 +100,12 @@ def ready_models(loaded: Mapping[str, Any], environ: Mapping[str, str], user: st
 
 
 def default_model(loaded: Mapping[str, Any], settings: Settings, environ: Mapping[str, str], user: str = "") -> str | None:
-    """Return the model to name: none where the pool serves Claude to this user, else the first that is ready, else the demo."""
+    """Return the model to name: none where the pool serves Claude to this user, or where none is ready; else the first one."""
     limits = Limits.of(loaded)
     claude = [name for name in config.model_names(loaded) if name.startswith("claude-") and is_claude(loaded, settings, name)]
     if settings.credentials and any(limits.allows(user, name) for name in claude):
         return None
-    ready = ready_models(loaded, environ, user)
-    # A user whom config.yaml gives only some of Claude's models chooses among them in Claude Code.
-    return ready[0] if ready else None if user in limits.listed else DEMO_MODELS[0]
+    return next(iter(ready_models(loaded, environ, user)), None)
 
 
 def placeholder(settings: Settings, user: str | None) -> str:

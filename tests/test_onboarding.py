@@ -88,7 +88,7 @@ def test_what_is_claude(name, expected):
         (LOADED, {}, False, "claude-posing"),
         (LOADED, ZAI, False, "glm"),
         ({"model_list": [DEMO, CLAUDE]}, {}, False, "demo"),
-        ({"model_list": [CLAUDE]}, {}, False, "demo"),
+        ({"model_list": [CLAUDE]}, {}, False, None),
         (limited("glm"), ZAI, True, "glm"),
         (limited("claude-*"), ZAI, True, None),
         (limited("claude-opus-*"), ZAI, True, None),
