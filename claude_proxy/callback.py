@@ -40,6 +40,7 @@ from claude_proxy.credentials import Credential
 from claude_proxy.exchange import Exchange, Refusal, current
 from claude_proxy.gateway import Gateway
 from claude_proxy.headers import session_of
+from claude_proxy.limits import Limits
 from claude_proxy.listing import listing, served_name
 from claude_proxy.messages import THINKING_PARAMETERS, response_without_thinking, without_thinking
 from claude_proxy.pool import Pool, Wanted
@@ -300,10 +301,14 @@ def demo_transport(pool: Pool) -> httpx.AsyncClient:
 
 
 def served_by(router: Any, model: str, exchange: Exchange) -> list[Any]:
-    """Return the deployments of a model; refuse one that no entry of config.yaml matches.
+    """Return the deployments of a model; refuse one that no entry of config.yaml matches, or that the user may not use.
 
-    LiteLLM itself would look for it for nine seconds, and answer 400.
+    LiteLLM itself would look for it for nine seconds, and answer 400. Only what the client asks for comes by here: the
+    fallbacks of a model that a user may use are theirs, too.
     """
+    if not limits().allows(exchange.user, model):
+        exchange.refusal = own_refusal(403, limits().refusal(exchange.user, model))
+        raise AttemptRefused(f"{exchange.user} may not use {model}")
     found: list[Any] | None = router.get_model_list(model_name=model) if router else None
     if not found:
         exchange.refusal = own_refusal(404, f"model: {model} is not served by this proxy")
@@ -319,6 +324,12 @@ def load_config() -> dict[str, Any]:
     """Return what config.yaml holds, from where LiteLLM read it."""
     path = proxy_server.user_config_file_path
     return config.load(Path(path)) if path else {}
+
+
+@functools.cache
+def limits() -> Limits:
+    """Which models each person may use, by the configuration of the start."""
+    return Limits.of(load_config())
 
 
 @functools.cache
@@ -372,7 +383,9 @@ async def count_tokens(_: Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)])
 
 async def models(_: Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)]) -> Response:
     """The route that takes the place of LiteLLM's own, whose list of a pattern is its price list."""
-    return JSONResponse(listing(config.model_names(load_config())))
+    exchange = current.get()
+    user = exchange.user if exchange else ""
+    return JSONResponse(listing(config.model_names(load_config()), lambda name: limits().allows(user, name)))
 
 
 async def close() -> None:
@@ -405,6 +418,7 @@ def install(settings: Settings, remember: Callable[[Record], None]) -> None:
     app = proxy_server.app
     secrets = [credential.secret for credential in settings.credentials]
     secrets += [secret for secret in (settings.static_token, settings.master_key) if secret]
+    secrets += [user.token for user in settings.users.everybody() if user.token]
     redactor = Redactor([*secrets, *secrets_of(os.environ)])
     litellm.use_chat_completions_url_for_anthropic_messages = True
     litellm.expose_router_debug_in_errors = False

@@ -47,7 +47,7 @@ class Exchange:
     raw_body: bytes
     body: Mapping[str, Any]
     query: str = ""
-    # The caller's name.
+    # The caller's name, by which it is logged and counted.
     user: str = ""
     outlet: Outlet | None = None
     provider: Provider | None = None

@@ -1,7 +1,7 @@
 """The answer of ``GET /v1/models``: what the proxy serves, under names that Claude Code's model picker keeps."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from claude_proxy.targets import matches
@@ -16,8 +16,11 @@ CLAUDE_CODE_MODELS = ("claude-opus-4-8", "claude-sonnet-5", "claude-haiku-4-5-20
 _UNKNOWN_DATE = "1970-01-01T00:00:00Z"
 
 
-def listing(names: Iterable[str]) -> dict[str, Any]:
-    """Return the list in Anthropic's shape, with the few fields more that make it one of OpenAI's."""
+def listing(names: Iterable[str], allows: Callable[[str], bool] = lambda _: True) -> dict[str, Any]:
+    """Return the list in Anthropic's shape, with the few fields more that make it one of OpenAI's.
+
+    ``allows`` tells of a name whether it is to be in the list.
+    """
     ids: dict[str, str] = {}
     for name in names:
         if "*" in name:
@@ -35,6 +38,7 @@ def listing(names: Iterable[str]) -> dict[str, Any]:
             "owned_by": "claude-proxy",
         }
         for model, name in ids.items()
+        if allows(name)
     ]
     first, last = (data[0]["id"], data[-1]["id"]) if data else (None, None)
     return {"object": "list", "data": data, "has_more": False, "first_id": first, "last_id": last}

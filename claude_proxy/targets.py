@@ -109,7 +109,7 @@ def fallback_models(model: str, fallbacks: Iterable[dict[str, list[str]]]) -> li
 
 
 def matches(pattern: str, model: str) -> bool:
-    """Whether a name is one that the pattern stands for; ``*`` stands for anything."""
+    """Whether a name fits a pattern in which ``*`` stands for anything, nothing included."""
     head, *rest = pattern.split("*")
     if not rest:
         return pattern == model

@@ -25,3 +25,10 @@ def test_a_pattern_lists_what_claude_code_asks_for():
 def test_a_listed_id_finds_its_model(name):
     """The id of the list is the model that config.yaml names, and so is its own name."""
     assert served_name(listing([name])["data"][0]["id"]) == served_name(name) == name
+
+
+def test_the_list_holds_what_is_allowed():
+    """What a user may not ask for is not listed, a pattern's models one by one."""
+    found = listing(["glm", "claude-*"], lambda name: name in ("claude-sonnet-5", "gpt"))
+    assert [model["id"] for model in found["data"]] == ["claude-sonnet-5"]
+    assert found["first_id"] == found["last_id"] == "claude-sonnet-5"
