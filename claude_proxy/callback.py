@@ -26,9 +26,10 @@ from litellm.proxy._types import UserAPIKeyAuth
 from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
 from litellm.types.utils import CallTypes
 
-from claude_proxy import config, demo, estimate, logs
+from claude_proxy import config, demo, dialects, estimate, logs
 from claude_proxy.clients import (
     AttemptRefused,
+    BetasInBody,
     BothKeyHeaders,
     ClaudeClient,
     PlainClient,
@@ -40,7 +41,7 @@ from claude_proxy.credentials import Credential
 from claude_proxy.exchange import Exchange, Refusal, current
 from claude_proxy.gateway import Gateway, own_refusal
 from claude_proxy.headers import session_of
-from claude_proxy.messages import THINKING_PARAMETERS, response_without_thinking, without_thinking
+from claude_proxy.messages import THINKING_PARAMETERS
 from claude_proxy.pool import Pool, Wanted
 from claude_proxy.redaction import Redactor, secrets_of
 from claude_proxy.relay import KEEPALIVE_SECONDS, filtered
@@ -127,7 +128,7 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         exchange = current.get()
         if exchange is None or not isinstance(response, dict) or not _is_translated(exchange):
             return response
-        clean = response_without_thinking(response)
+        clean = dialects.returned_response(response, exchange.dialect)
         return clean | {"model": exchange.model, "id": clean.get("id") or f"msg_{uuid.uuid4().hex}"}
 
     async def async_post_call_streaming_iterator_hook(
@@ -144,7 +145,7 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
             async for chunk in chunks:
                 yield chunk
             return
-        async for ready in filtered(first, chunks, ThinkingFilter(exchange.model), KEEPALIVE_SECONDS):
+        async for ready in filtered(first, chunks, ThinkingFilter(exchange.model, exchange.dialect), KEEPALIVE_SECONDS):
             yield ready
 
     async def count_tokens(self, exchange: Exchange) -> Response:
@@ -236,15 +237,39 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
                 exchange.refusal = own_refusal(400, message)
                 exchange.first_provider = None
             raise AttemptRefused(message)
+        row = exchange.dialect = dialects.dialect(
+            str(kwargs["model"]), kwargs.get("custom_llm_provider"), _api_base(kwargs, provider)
+        )
         own = _deployment_parameters(kwargs)
-        prepared = {name: value for name, value in kwargs.items() if name not in THINKING_PARAMETERS}
+        prepared = {name: value for name, value in kwargs.items() if name not in dialects.FIELDS}
+        prepared |= dialects.translated(kwargs, row)
         prepared |= {name: own[name] for name in THINKING_PARAMETERS if own.get(name) is not None}
-        prepared["messages"] = without_thinking(kwargs["messages"])
+        prepared["provider_specific_header"] = _beta_header(exchange, row)
+        session = session_of(exchange.client, exchange.body)
+        if row.prompt_cache_key and session:
+            prepared.setdefault("prompt_cache_key", session)
         if provider is Provider.OPENAI:
             return prepared | as_chat_completions(prepared)
         if provider is Provider.ANTHROPIC_FORMAT:
             prepared["client"] = PlainClient(shared_http(), auth=BothKeyHeaders())
+        elif row.name == "vertex":
+            prepared["client"] = BetasInBody(shared_http())
         return prepared
+
+
+def _beta_header(exchange: Exchange, row: dialects.Dialect) -> dict[str, Any] | None:
+    """Return the betas that the provider may see, in the shape in which LiteLLM adds headers for one provider."""
+    sent = ",".join(value for name, value in exchange.headers if name.lower() == "anthropic-beta")
+    betas = dialects.allowed_betas(sent, row)
+    return {"custom_llm_provider": row.prefix, "extra_headers": {"anthropic-beta": ",".join(betas)}} if betas else None
+
+
+def _api_base(kwargs: Mapping[str, Any], provider: Provider) -> str | None:
+    """Return the endpoint of a deployment; for ``openai/`` it may come from the environment, as LiteLLM has it."""
+    base = kwargs.get("api_base")
+    if base or provider is not Provider.OPENAI:
+        return base
+    return os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_BASE")
 
 
 def as_chat_completions(kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -257,7 +282,7 @@ def as_chat_completions(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """
     litellm.use_chat_completions_url_for_anthropic_messages = True
     changed: dict[str, Any] = {"thinking": None}
-    base = kwargs.get("api_base") or os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_BASE")
+    base = _api_base(kwargs, Provider.OPENAI)
     if is_openai_itself(base):
         return changed
     changed |= {

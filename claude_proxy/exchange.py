@@ -5,6 +5,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+from claude_proxy.dialects import STRICT, Dialect
 from claude_proxy.headers import Client, Headers
 from claude_proxy.targets import Provider
 
@@ -32,6 +33,8 @@ class Exchange:
     query: str = ""
     provider: Provider | None = None
     first_provider: Provider | None = None
+    # What the last provider that is not Claude understands, and whose thinking comes back.
+    dialect: Dialect = STRICT
     refusal: Refusal | None = None
     # The headers of the last answer of Claude's.
     answer_headers: Headers = ()

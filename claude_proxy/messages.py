@@ -21,6 +21,8 @@ FOR_LITELLM = frozenset(
 )  # fmt: skip
 # A tuple, which compares: what a client or an upstream puts into "type" need not be hashable.
 THINKING_TYPES = ("thinking", "redacted_thinking")
+# In front of the signature of kept thinking: whose it is. Claude's own signatures are base64 and have no colon.
+MARK = "claude-proxy:"
 # Parameters about thinking, which no other provider is sent unless its deployment in config.yaml asks for it.
 THINKING_PARAMETERS = ("thinking", "output_config", "context_management")
 
@@ -43,12 +45,25 @@ def without_thinking(messages: Messages) -> Messages:
 
 
 def without_foreign_thinking(messages: Messages) -> Messages:
-    """Take out the thinking that Claude did not make: it has no signature, and Claude answers 400 to it.
+    """Take out the thinking that Claude did not make: it has no signature or a mark, and Claude answers 400 to it.
 
     Signed blocks stay as they are, empty text included, and so does ``redacted_thinking``: Claude needs them inside a
     tool loop and for the cached prefix.
     """
-    return _filtered(messages, lambda block: block.get("type") == "thinking" and not block.get("signature"))
+    return _filtered(messages, _is_foreign)
+
+
+def mark(provider: str, signature: str) -> str:
+    """Return a signature that says whose the thinking is, with the provider's own one in it."""
+    return f"{MARK}{provider}:{signature}"
+
+
+def original_mark(signature: str) -> tuple[str, str] | None:
+    """Return the provider and its own signature of a marked one; None for one without a mark."""
+    if not signature.startswith(MARK):
+        return None
+    provider, _, original = signature.removeprefix(MARK).partition(":")
+    return provider, original
 
 
 def repaired(body: Body) -> dict[str, Any] | None:
@@ -105,6 +120,16 @@ def _filtered(messages: Messages, unwanted: Any) -> Messages:
         if blocks:
             kept.append(message | {"content": blocks})
     return kept if changed else messages
+
+
+def _is_foreign(block: Mapping[str, Any]) -> bool:
+    match block.get("type"):
+        case "thinking":
+            signature = block.get("signature")
+            return not signature or str(signature).startswith(MARK)
+        case "redacted_thinking":
+            return str(block.get("data")).startswith(MARK)
+    return False
 
 
 def _clears_thinking(edit: object) -> bool:

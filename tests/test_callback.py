@@ -265,13 +265,14 @@ def test_claude_is_asked_only_for_a_client(exchange, call_type):
 
 def test_nothing_is_changed_in_place():
     """LiteLLM hands the same messages to the next attempt, so the hook builds new values."""
-    history = [{"role": "assistant", "content": [{"type": "thinking", "thinking": "t", "signature": "s"}, {"type": "text"}]}]
+    thought, words = {"type": "thinking", "thinking": "t", "signature": "s"}, {"type": "text", "text": "x"}
+    history = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": [thought, words]}]
     kwargs = OTHER | {"messages": history, "thinking": {"type": "adaptive"}}
     prepared = deploy(kwargs, exchange_of())
-    assert prepared["messages"] == [{"role": "assistant", "content": [{"type": "text"}]}]
+    assert prepared["messages"] == [history[0], {"role": "assistant", "content": [words]}]
     assert "thinking" not in prepared
     assert kwargs["thinking"] == {"type": "adaptive"}
-    assert len(history[0]["content"]) == 2
+    assert history[1]["content"] == [thought, words]
 
 
 def test_a_provider_of_another_name_gets_no_claude_client():

@@ -37,7 +37,6 @@ def stop(index):
 
 
 MESSAGE_START = {"type": "message_start", "message": {"id": "msg_1", "model": "glm-5.3", "content": [], "usage": {}}}
-MESSAGE_END = [{"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {}}, {"type": "message_stop"}]
 CONTENT = {
     "text": ("text_delta", "text"),
     "tool_use": ("input_json_delta", "partial_json"),
@@ -54,13 +53,20 @@ def block(index, kind, *texts):
     deltas = [delta(index, name, **{field: text}) for text in texts] if name else []
     if kind == "thinking":
         deltas.append(delta(index, "signature_delta", signature=""))
-    return [start(index, kind), *deltas, stop(index)]
+    named = {"id": f"toolu_{index}"} if kind == "tool_use" else {}
+    return [start(index, kind, **named), *deltas, stop(index)]
+
+
+def message_end(*kinds):
+    """Return the end of a message whose blocks are of these kinds."""
+    reason = "tool_use" if "tool_use" in kinds else "end_turn"
+    return [{"type": "message_delta", "delta": {"stop_reason": reason}, "usage": {}}, {"type": "message_stop"}]
 
 
 def message(*kinds):
     """Return the events of a message whose blocks are of these kinds, each with its place as text."""
     blocks = [block(place, kind, f"{kind} {place}") for place, kind in enumerate(kinds)]
-    return [MESSAGE_START, *(each for events in blocks for each in events), *MESSAGE_END]
+    return [MESSAGE_START, *(each for events in blocks for each in events), *message_end(*kinds)]
 
 
 def raw(events):
@@ -136,7 +142,7 @@ def skeleton(data):
 @pytest.mark.parametrize("sizes", [(), (1,)], ids=["whole", "byte-by-byte"])
 def test_thinking_leaves(kinds, expected, sizes):
     """Thinking leaves wherever it stands, what stays is numbered from 0, and the message keeps its beginning and its end."""
-    expected = ["message glm-5.3", *expected, "end_turn", "message_stop"]
+    expected = ["message glm-5.3", *expected, "tool_use" if "tool_use" in kinds else "end_turn", "message_stop"]
     assert skeleton(filtered(raw(message(*kinds)), sizes)) == expected
 
 
@@ -219,7 +225,7 @@ UNTOUCHED = [
 @pytest.mark.parametrize("sizes", [(), (1,)], ids=["whole", "byte-by-byte"])
 def test_events_that_pass(odd, sizes):
     """Comments, pings, ``[DONE]``, errors, unknown events and garbage pass in their own bytes, between any two events."""
-    first, second = event(start(0, "thinking")) + event(stop(0)), raw(MESSAGE_END)
+    first, second = event(start(0, "thinking")) + event(stop(0)), raw(message_end())
     assert filtered(odd + first + odd + second + odd, sizes) == odd + odd + second + odd
 
 
@@ -243,7 +249,7 @@ def test_multi_line_data_is_understood():
     """Several ``data:`` lines are one value, so thinking in them goes as well."""
     lines = json.dumps(start(0, "thinking"), indent=1).split("\n")
     split = "".join(f"data: {line}\n" for line in lines) + "\n"
-    assert filtered(split.encode() + event(stop(0)) + raw(MESSAGE_END)) == raw(MESSAGE_END)
+    assert filtered(split.encode() + event(stop(0)) + raw(message_end())) == raw(message_end())
 
 
 def test_without_a_space_after_the_colon():
@@ -324,6 +330,7 @@ def streams(draw, kinds=KINDS):
     """A well-formed message with noise in it, and the same message without its thinking."""
     whole, without = [], []
     kept = 0
+    calls = ()
 
     def add(found, wanted):
         ends = draw(st.sampled_from(ENDS))
@@ -339,10 +346,11 @@ def streams(draw, kinds=KINDS):
     add(MESSAGE_START, MESSAGE_START)
     for place, (kind, texts) in enumerate(draw(st.lists(st.tuples(kinds, st.lists(TEXTS, max_size=3)), max_size=6))):
         stays = kind not in THINKING
-        for found, wanted in zip(block(place, kind, *texts), block(kept, kind, *texts), strict=True):
-            add(found, wanted if stays else None)
+        calls += (kind,)
+        for found in block(place, kind, *texts):
+            add(found, found | {"index": kept} if stays else None)
         kept += stays
-    for each in MESSAGE_END:
+    for each in message_end(*calls):
         add(each, each)
     return b"".join(whole), b"".join(without)
 
