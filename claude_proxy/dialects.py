@@ -471,6 +471,11 @@ _PLAIN_ID = re.compile(r"[A-Za-z0-9_-]+")
 ID_PREFIX = "cpx_"
 
 
+def new_id() -> str:
+    """Return an id for a call that came without one."""
+    return f"toolu_{uuid.uuid4().hex}"
+
+
 def safe_id(call: str) -> str:
     """Return an id of a call that every provider takes: the same one where it is plain, else the whole of it, spelled so."""
     if _PLAIN_ID.fullmatch(call) and not call.startswith(ID_PREFIX):
@@ -521,7 +526,7 @@ def returned_block(block: Block, row: Dialect) -> Block | None:
         return block | {field: mark(row.name, str(block.get(field) or ""))}
     if kind == "tool_use":
         given = block.get("id")
-        call = safe_id(given) if isinstance(given, str) and given else f"toolu_{uuid.uuid4().hex}"
+        call = safe_id(given) if isinstance(given, str) and given else new_id()
         return block if call == given else block | {"id": call}
     return block
 

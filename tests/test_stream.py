@@ -8,8 +8,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from claude_proxy import stream
+from claude_proxy import dialects, stream
 from claude_proxy.stream import KEEPALIVE, ThinkingFilter
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_new_id():
+    """Let every id that is made be the same, so that outputs can be compared."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dialects, "new_id", lambda: "toolu_new")
+        yield
+
 
 LINE_ENDS = ["\n", "\r\n", "\r"]
 # The end of a line and the empty line after it. CR and then LF would be one line end, and no end of an event.
