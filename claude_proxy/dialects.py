@@ -109,7 +109,7 @@ ROWS = (
     ),
     # 400 "The `content[].thinking` in the thinking mode must be passed back to the API"; thinks unless it is told not to.
     # Its compatibility page lists images, documents and server tools as not supported.
-    Dialect("deepseek", hosts=("api.deepseek.com",), thinking=Thinking.OWN_OR_OFF, effort=True, images=False),
+    Dialect("deepseek", hosts=("api.deepseek.com",), thinking=Thinking.OWN_OR_OFF, images=False),
     # Wants the whole content of its answers back, thinking included, and says so; without it, it answers all the same.
     Dialect("minimax", hosts=("api.minimax.io", "api.minimaxi.com"), cache_control=True, thinking=Thinking.OWN),
 )  # fmt: skip
@@ -386,6 +386,7 @@ def _no_result(call: str) -> Block:
 
 # Changes with every conversation and every version; in front of the prompt it would cost others their prompt cache.
 BILLING = "x-anthropic-billing-header:"
+SMALLEST_BUDGET = 1024
 TOOL_FIELDS = ("name", "description", "input_schema", "type")
 
 
@@ -438,11 +439,18 @@ def _thinking_parameters(request: Mapping[str, Any], history: object, row: Diale
         case Thinking.CLAUDE if not all(map(_thought, _calling(_loop(history)))):
             return made  # inside a tool loop Claude answers 400 to thinking that begins in its middle
     if asked is not None:
-        made["thinking"] = asked
+        made["thinking"] = asked if row.thinking is Thinking.CLAUDE else _with_budget(asked, request.get("max_tokens"))
     config = request.get("output_config")
     if row.effort and isinstance(config, dict) and isinstance(config.get("effort"), str):
         made["output_config"] = {"effort": config["effort"]}
     return made
+
+
+def _with_budget(asked: dict[str, Any], max_tokens: object) -> dict[str, Any]:
+    """Return ``adaptive``, which only Claude has, as ``enabled`` with the budget that Claude Code gives: all but one."""
+    if asked.get("type") != "adaptive" or not isinstance(max_tokens, int) or max_tokens <= SMALLEST_BUDGET:
+        return asked
+    return {"type": "enabled", "budget_tokens": max_tokens - 1}
 
 
 def _calling(history: object) -> list[dict[str, Any]]:

@@ -98,6 +98,12 @@ def system_text(seen: Sent) -> str:
     return json.dumps(seen.json.get("system"))
 
 
+def own_tools(seen: Sent) -> list[Block]:
+    """The tools without the web search where the provider has it."""
+    has_search = seen.provider == "claude-vertex"
+    return [tool for tool in seen.json.get("tools", []) if not (has_search and tool.get("type") == "web_search_20250305")]
+
+
 def chosen_tool(seen: Sent) -> str | None:
     choice = seen.json.get("tool_choice") or {}
     return choice.get("name") or (choice.get("function") or {}).get("name") if isinstance(choice, dict) else None
@@ -156,7 +162,7 @@ FOREIGN = (
     ),
     Refusal(
         "tools: Extra inputs are not permitted",
-        lambda s: any(set(t) - {"name", "description", "input_schema", "cache_control"} for t in s.json.get("tools", [])),
+        lambda s: any(set(t) - {"name", "description", "input_schema", "cache_control"} for t in own_tools(s)),
         "Claude Code's fields of tools; LiteLLM 17250",
     ),
     Refusal("the prompt cache is never hit", lambda s: "x-anthropic-billing-header" in system_text(s), "Claude Code 68900"),
@@ -280,8 +286,9 @@ GEMINI = (
     Refusal("tool use with function calling is unsupported", lambda s: "googleSearch" in s.everything, "LiteLLM 3646"),
     Refusal("the prompt cache is never hit", lambda s: "x-anthropic-billing-header" in s.everything, "Claude Code 68900"),
     Refusal("Function call is missing a thought_signature in functionCall parts", lambda s: any(
-        part["function_call"]["name"] == "Look" and part.get("thoughtSignature") != GEMINI_SIGNATURE
-        for content in s.json["contents"] for part in content["parts"] if "function_call" in part
+        not calls[0].get("thoughtSignature")
+        for content in s.json["contents"]
+        if (calls := [part for part in content["parts"] if "function_call" in part])
     ), "Gemini's page on thought signatures"),
 )  # fmt: skip
 GEMINI_SIGNATURE = base64.b64encode(b"made-up thought signature+/=").decode()

@@ -4,6 +4,7 @@ import copy
 import json
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,10 +133,18 @@ def replying(script: Script, raw: Callable[[strict.Sent], up.Reply] | None = Non
             case "claude-bedrock":
                 return strict.bedrock_reply(sent, *content)
             case provider if provider in CHAT:
-                return up.openai_reply(sent, *content, reasoning="foreign thought")
+                return openai_reply(sent, *content)
         return up.anthropic_reply(sent if sent.provider != "claude-vertex" else as_vertex(sent), *content)
 
     return answer
+
+
+def openai_reply(sent: strict.Sent, *content: dict[str, Any]) -> up.Reply:
+    reply = up.openai_reply(sent, *content, reasoning="foreign thought")
+    if reply.chunks is not None:
+        return reply
+    # Groq says this in each answer, and LiteLLM needs it of Groq.
+    return replace(reply, body=json.dumps(json.loads(reply.body) | {"service_tier": "on_demand"}).encode())
 
 
 def as_vertex(sent: strict.Sent) -> strict.Sent:
@@ -454,7 +463,8 @@ def chat_answer(message: dict[str, Any], finish: str | None, *, pieces: int = 2)
         usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
         if not sent.json.get("stream"):
             choice = {"index": 0, "message": {"role": "assistant", "content": None} | message, "finish_reason": finish}
-            whole = body | {"object": "chat.completion", "choices": [choice], "usage": usage}
+            # Groq says this in each answer, and LiteLLM needs it of Groq.
+            whole = body | {"object": "chat.completion", "choices": [choice], "usage": usage, "service_tier": "on_demand"}
             return up.Reply(headers={"content-type": "application/json"}, body=json.dumps(whole).encode())
         deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
         deltas += [{name: message[name]} for name in ("reasoning_content", "content") if message.get(name)]
