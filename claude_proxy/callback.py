@@ -5,6 +5,7 @@ guards them).
 """
 
 import asyncio
+import copy
 import functools
 import os
 import time
@@ -20,6 +21,7 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from litellm.caching.caching import DualCache
 from litellm.integrations.custom_logger import CustomLogger
+from litellm.llms.anthropic.pass_through.adapters.streaming_iterator import _CombinedChunkSplitter
 from litellm.llms.base_llm.chat.transformation import BaseLLMException
 from litellm.proxy import proxy_server
 from litellm.proxy._types import UserAPIKeyAuth
@@ -398,6 +400,28 @@ def shared_store(settings: Settings) -> Store | None:
     return SqliteStore(Path(settings.state_file))
 
 
+@functools.cache
+def give_each_call_a_chunk() -> None:
+    """Let LiteLLM see one call in a chunk: 1.106.2 makes one block of the calls that Gemini and Groq send in one."""
+    by_kind = _CombinedChunkSplitter._split_by_payload_kind  # noqa: SLF001 - no other seam before the translation
+
+    def split(chunk: Any) -> tuple[Any, ...]:
+        return tuple(piece for part in by_kind(chunk) for piece in one_call_each(part))
+
+    _CombinedChunkSplitter._split_by_payload_kind = staticmethod(split)  # noqa: SLF001
+
+
+def one_call_each(chunk: Any) -> tuple[Any, ...]:
+    """Return a chunk as chunks with one call each; the same one when it has no more."""
+    calls = getattr(chunk.choices[0].delta, "tool_calls", None) if len(chunk.choices) == 1 else None
+    if not calls or len(calls) == 1:
+        return (chunk,)
+    pieces = tuple(copy.deepcopy(chunk) for _ in calls)
+    for piece, call in zip(pieces, calls, strict=True):
+        piece.choices[0].delta.tool_calls = [call]
+    return pieces
+
+
 def install(settings: Settings) -> None:
     """Put the gateway around LiteLLM's app and the redaction under its logs."""
     app = proxy_server.app
@@ -406,6 +430,7 @@ def install(settings: Settings) -> None:
     redactor = Redactor([*secrets, *secrets_of(os.environ)])
     litellm.use_chat_completions_url_for_anthropic_messages = True
     litellm.expose_router_debug_in_errors = False
+    give_each_call_a_chunk()
     shared_http()
     app.router.routes.insert(0, APIRoute("/v1/messages/count_tokens", count_tokens, methods=["POST"]))
     # Middleware cannot be added once the app has started, and callbacks are loaded while it starts.

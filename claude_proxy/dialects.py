@@ -15,7 +15,6 @@ Nothing is modified in place; where there is nothing to change, the very same ob
 
 import base64
 import binascii
-import hashlib
 import json
 import re
 import uuid
@@ -24,7 +23,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from claude_proxy.messages import THINKING_TYPES, Messages, mark, original_mark
+from claude_proxy.messages import ID_PREFIX, THINKING_TYPES, Messages, mark, original_mark, short_id
 from claude_proxy.targets import Origin
 
 Block = dict[str, Any]
@@ -71,8 +70,8 @@ class Dialect:
     prompt_cache_key: bool = False
     # Ids of calls as long as that at most; a longer one is replaced by a digest of it.
     longest_id: int = 64
-    # Ids come back to the provider as it made them, because it reads something from them.
-    reads_ids: bool = False
+    # The provider signs its calls, and wants the signature back; it travels in the call's id.
+    signs_calls: bool = False
 
 
 STRICT = Dialect("unknown")
@@ -94,9 +93,9 @@ ROWS = (
     Dialect("openai", prefix="openai", hosts=("api.openai.com",), prompt_cache_key=True, longest_id=40),
     Dialect("azure", prefix="azure", prompt_cache_key=True, longest_id=40),
     Dialect("openai-compatible", prefix="openai", longest_id=40),
-    # A call's id carries Gemini's thought signature through LiteLLM, so it has to come back whole.
-    Dialect("gemini", prefix="gemini", reads_ids=True),
-    Dialect("gemini-on-vertex", prefix="vertex_ai", reads_ids=True),
+    # Works better with its thought signatures; where one is missing, LiteLLM puts a word there that makes up for it.
+    Dialect("gemini", prefix="gemini", signs_calls=True),
+    Dialect("gemini-on-vertex", prefix="vertex_ai", signs_calls=True),
     # The chat-completions endpoint and the Anthropic-format one understand cache marks; ids as OpenAI's behind it.
     Dialect("openrouter-chat", prefix="openrouter", cache_control=True, longest_id=40),
     Dialect("openrouter", hosts=("openrouter.ai",), cache_control=True, longest_id=40),
@@ -224,6 +223,9 @@ def _fitted_fields(block: Block, kind: str, row: Dialect) -> Block:
     if kind == "tool_use":
         made["id"] = fitted_id(str(block.get("id", "")), row)
         made["input"] = block["input"] if isinstance(block.get("input"), dict) else {}
+        signature = original_id(str(block.get("id", ""))).partition(THOUGHT)[2] if row.signs_calls else ""
+        if signature:
+            made["provider_specific_fields"] = {"signature": signature}  # where LiteLLM 1.106.2 looks for it
     elif kind == "tool_result":
         made["tool_use_id"] = fitted_id(str(block.get("tool_use_id", "")), row)
         if isinstance(block.get("content"), list):
@@ -476,7 +478,8 @@ def _thought(turn: Mapping[str, Any]) -> bool:
 
 # Claude takes no other ids than these, and Claude Code sends on what another provider made ("functions.Read:0").
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-]+")
-ID_PREFIX = "cpx_"
+# Between a call's id and Gemini's thought signature, for which Claude Code has no other place.
+THOUGHT = "__thought__"
 
 
 def new_id() -> str:
@@ -505,10 +508,9 @@ def original_id(call: str) -> str:
 
 def fitted_id(call: str, row: Dialect) -> str:
     """Return an id as the provider takes it: spelled plainly, whole where it fits, else a digest. Two stay two."""
-    if row.reads_ids and call.startswith(ID_PREFIX):
-        return original_id(call)
-    safe = call if _PLAIN_ID.fullmatch(call) else safe_id(call)
-    return safe if len(safe) <= row.longest_id else f"call_{hashlib.blake2b(safe.encode(), digest_size=16).hexdigest()[:30]}"
+    if row.signs_calls and call.startswith(ID_PREFIX):
+        return original_id(call).partition(THOUGHT)[0]
+    return short_id(call if _PLAIN_ID.fullmatch(call) else safe_id(call), row.longest_id)
 
 
 # --- what comes back ---------------------------------------------------------------------------------------------------------
@@ -533,10 +535,19 @@ def returned_block(block: Block, row: Dialect) -> Block | None:
         field = "signature" if kind == "thinking" else "data"
         return block | {field: mark(row.name, str(block.get(field) or ""))}
     if kind == "tool_use":
-        given = block.get("id")
-        call = safe_id(given) if isinstance(given, str) and given else new_id()
-        return block if call == given else block | {"id": call}
+        return _returned_call(block, row)
     return block
+
+
+def _returned_call(block: Block, row: Dialect) -> Block:
+    given = block.get("id")
+    call = given if isinstance(given, str) and given else new_id()
+    extra = block.get("provider_specific_fields")
+    signature = extra.get("signature") if isinstance(extra, dict) else None
+    if row.signs_calls and isinstance(signature, str):
+        call = f"{call}{THOUGHT}{signature}"
+    made = {name: value for name, value in block.items() if name != "provider_specific_fields"} | {"id": safe_id(call)}
+    return block if made == block else made
 
 
 def stop_reason(reason: object, *, calls: bool) -> str:

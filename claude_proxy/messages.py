@@ -3,6 +3,7 @@
 Values in, values out. Nothing is modified in place; where there is nothing to change, the very same object comes back.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -23,6 +24,11 @@ FOR_LITELLM = frozenset(
 THINKING_TYPES = ("thinking", "redacted_thinking")
 # In front of the signature of kept thinking: whose it is. Claude's own signatures are base64 and have no colon.
 MARK = "claude-proxy:"
+# An id of a call that the proxy spelled begins so; Claude's ids have about 30 characters, and nobody documents how long
+# they may be.
+ID_PREFIX = "cpx_"
+LONGEST_ID = 64
+ID_FIELDS = {"tool_use": "id", "tool_result": "tool_use_id"}
 # Parameters about thinking, which no other provider is sent unless its deployment in config.yaml asks for it.
 THINKING_PARAMETERS = ("thinking", "output_config", "context_management")
 
@@ -50,7 +56,12 @@ def without_foreign_thinking(messages: Messages) -> Messages:
     Signed blocks stay as they are, empty text included, and so does ``redacted_thinking``: Claude needs them inside a
     tool loop and for the cached prefix.
     """
-    return _filtered(messages, _is_foreign)
+    return _with_short_ids(_filtered(messages, _is_foreign))
+
+
+def short_id(call: str, longest: int = LONGEST_ID) -> str:
+    """Return an id of a call as it is where it is short enough, else a digest of it: two ids stay two."""
+    return call if len(call) <= longest else f"call_{hashlib.blake2b(call.encode(), digest_size=16).hexdigest()}"
 
 
 def mark(provider: str, signature: str) -> str:
@@ -130,6 +141,23 @@ def _is_foreign(block: Mapping[str, Any]) -> bool:
         case "redacted_thinking":
             return str(block.get("data")).startswith(MARK)
     return False
+
+
+def _with_short_ids(messages: Messages) -> Messages:
+    """Shorten the long ids that the proxy itself has spelled, in calls and in results."""
+    made = [
+        message | {"content": [_with_short_id(block) for block in message["content"]]}
+        if isinstance(message, dict) and isinstance(message.get("content"), list)
+        else message
+        for message in messages
+    ]
+    return messages if made == messages else made
+
+
+def _with_short_id(block: Any) -> Any:
+    field = ID_FIELDS.get(str(block.get("type"))) if isinstance(block, dict) else None
+    call = block.get(field) if field else None
+    return block | {field: short_id(call)} if isinstance(call, str) and call.startswith(ID_PREFIX) else block
 
 
 def _clears_thinking(edit: object) -> bool:

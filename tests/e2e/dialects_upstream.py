@@ -2,17 +2,19 @@
 
 import base64
 import binascii
+import itertools
 import json
 import re
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import upstream as up
 
 Block = dict[str, Any]
 HOSTS = {"api.z.ai": "zai", "api.kimi.com": "kimi", "api.deepseek.com": "deepseek", "openrouter.ai": "openrouter"}
+CHAT_PROVIDERS = ("azure", "gpt", "groq", "together", "vllm", "ollama")
 CLAUDE_SIGNATURE = "EqMadeUpClaude"
 
 
@@ -78,7 +80,7 @@ def ids(seen: Sent) -> list[str]:
 
 def roles_alternate(seen: Sent) -> bool:
     roles = [message["role"] for message in seen.json["messages"]]
-    return roles[0] == "user" and all(first != second for first, second in zip(roles, roles[1:], strict=False))
+    return roles[0] == "user" and all(first != second for first, second in itertools.pairwise(roles))
 
 
 def is_paired(seen: Sent) -> bool:
@@ -316,11 +318,29 @@ REFUSALS: dict[str, tuple[Refusal, ...]] = {
     "claude-bedrock": BEDROCK,
     "claude-vertex": VERTEX,
     "gemini": GEMINI,
-    **dict.fromkeys(("azure", "gpt", "groq", "together", "vllm", "ollama"), CHAT),
+    **dict.fromkeys(CHAT_PROVIDERS, CHAT),
 }
 
 
 # --- answers in other formats ------------------------------------------------------------------------------------------------
+
+
+def reply(sent: Sent, *content: Block) -> up.Reply:
+    """Answer with these blocks in the provider's own format."""
+    if sent.provider in CHAT_PROVIDERS:
+        return openai_reply(sent, *content)
+    if sent.provider == "claude-vertex":  # which has the model in its path
+        sent = replace(sent, body=json.dumps(sent.json | {"model": "claude"}).encode())
+    made = {"gemini": gemini_reply, "claude-bedrock": bedrock_reply}.get(sent.provider, up.anthropic_reply)
+    return made(sent, *content)
+
+
+def openai_reply(sent: Sent, *content: Block) -> up.Reply:
+    answer = up.openai_reply(sent, *content, reasoning="foreign thought")
+    if answer.chunks is not None:
+        return answer
+    # Groq says this in each answer, and LiteLLM needs it of Groq.
+    return replace(answer, body=json.dumps(json.loads(answer.body) | {"service_tier": "on_demand"}).encode())
 
 
 def gemini_reply(seen: Sent, *content: Block) -> up.Reply:

@@ -4,7 +4,6 @@ import copy
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,6 @@ MODELS = {
 }  # fmt: skip
 CLAUDE_ELSEWHERE = ("claude-bedrock", "claude-vertex")
 KEEPERS = ("kimi", "deepseek")
-CHAT = ("azure", "gpt", "groq", "together", "vllm", "ollama")
 PROVIDERS = pytest.mark.parametrize("provider", MODELS)
 STREAMS = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 BETAS = (
@@ -112,47 +110,27 @@ def translator(shared_upstream: up.Upstream, tmp_path_factory: pytest.TempPathFa
 Script = Callable[[strict.Sent], list[dict[str, Any]]]
 
 
+TOKEN = up.Reply(
+    headers={"content-type": "application/json"},
+    body=b'{"access_token":"made-up-access","expires_in":3600,"token_type":"Bearer"}',
+)
+
+
 def replying(script: Script, raw: Callable[[strict.Sent], up.Reply] | None = None) -> Callable[[up.Seen], up.Reply]:
     """Answer 400 to what a provider refuses, and else in its format with the blocks that the script has for it."""
 
     def answer(seen: up.Seen) -> up.Reply:
         if seen.path == "/token":
-            body = json.dumps({"access_token": "made-up-access", "expires_in": 3600, "token_type": "Bearer"}).encode()
-            return up.Reply(headers={"content-type": "application/json"}, body=body)
-        if seen.method == "GET":
-            return up.Reply(404)
+            return TOKEN
         sent = strict.Sent(**vars(seen))
         if words := strict.refused(sent):
             return up.anthropic_error(400, "invalid_request_error", words)
-        if raw is not None and sent.provider != "claude":
-            return raw(sent)
-        content = script(sent)
-        match sent.provider:
-            case "gemini":
-                return strict.gemini_reply(sent, *content)
-            case "claude-bedrock":
-                return strict.bedrock_reply(sent, *content)
-            case provider if provider in CHAT:
-                return openai_reply(sent, *content)
-        return up.anthropic_reply(sent if sent.provider != "claude-vertex" else as_vertex(sent), *content)
+        return raw(sent) if raw is not None and sent.provider != "claude" else strict.reply(sent, *script(sent))
 
     return answer
 
 
-def openai_reply(sent: strict.Sent, *content: dict[str, Any]) -> up.Reply:
-    reply = up.openai_reply(sent, *content, reasoning="foreign thought")
-    if reply.chunks is not None:
-        return reply
-    # Groq says this in each answer, and LiteLLM needs it of Groq.
-    return replace(reply, body=json.dumps(json.loads(reply.body) | {"service_tier": "on_demand"}).encode())
-
-
-def as_vertex(sent: strict.Sent) -> strict.Sent:
-    """The request with the model in its body, which Vertex has in the path."""
-    return strict.Sent(**vars(sent) | {"body": json.dumps(sent.json | {"model": "claude"}).encode()})
-
-
-# --- a client that does what Claude Code does ----------------------------------------------------------------------------------
+# --- a client that does what Claude Code does --------------------------------------------------------------------------------
 
 SESSION = '{"device_id":"' + "0" * 64 + '","account_uuid":"","session_id":"00000000-0000-4000-8000-000000000000"}'
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}}
@@ -251,36 +229,32 @@ def read(answer: httpx.Response) -> tuple[list[dict[str, Any]], str | None]:
         assert (whole["type"], whole["role"]) == ("message", "assistant")
         return whole["content"], whole["stop_reason"]
     events = streamed(answer)
-    assert [event["type"] for event in events if event["type"].startswith("message")] == [
-        "message_start", "message_delta", "message_stop",
-    ], answer.text  # fmt: skip
+    kinds = [event["type"] for event in events if event["type"].startswith("message")]
+    assert kinds == ["message_start", "message_delta", "message_stop"], answer.text
     found: dict[int, dict[str, Any]] = {}
     inputs: dict[int, str] = {}
-    reason = None
     for event in events:
-        match event["type"]:
-            case "content_block_start":
-                assert event["index"] == len(found)
-                block = found[event["index"]] = dict(event["content_block"])
-                block |= {name: "" for name in ("text", "thinking", "signature") if name in block}
-                inputs[event["index"]] = ""
-            case "content_block_delta":
-                delta = event["delta"]
-                match delta["type"]:
-                    case "text_delta":
-                        found[event["index"]]["text"] += delta["text"]
-                    case "thinking_delta":
-                        found[event["index"]]["thinking"] += delta["thinking"]
-                    case "signature_delta":
-                        found[event["index"]]["signature"] = delta["signature"]
-                    case "input_json_delta":
-                        inputs[event["index"]] += delta["partial_json"]
-            case "message_delta":
-                reason = event["delta"]["stop_reason"]
+        if event["type"] == "content_block_start":
+            assert event["index"] == len(found)
+            empty = {name: "" for name in ("text", "thinking", "signature") if name in event["content_block"]}
+            found[event["index"]] = event["content_block"] | empty
+            inputs[event["index"]] = ""
+        elif event["type"] == "content_block_delta":
+            take_in(found[event["index"]], event["delta"])
+            inputs[event["index"]] += event["delta"].get("partial_json", "")
     for index, block in found.items():
         if block["type"] == "tool_use":
             block["input"] = json.loads(inputs[index] or "{}")
-    return list(found.values()), reason
+    return list(found.values()), events[-2]["delta"]["stop_reason"]
+
+
+def take_in(block: dict[str, Any], delta: dict[str, Any]) -> None:
+    """Add a delta to its block: a signature takes the place of the one before, everything else is added to it."""
+    if delta["type"] == "signature_delta":
+        block["signature"] = delta["signature"]
+    for name in ("text", "thinking"):
+        if delta["type"] == f"{name}_delta":
+            block[name] += delta[name]
 
 
 def story(sent: strict.Sent) -> list[dict[str, Any]]:
@@ -309,7 +283,14 @@ def test_a_conversation_moves_between_claude_and_everybody_else(translator, upst
     """In the middle of tool loops, there and back twice: nobody answers 400, and Claude sees all that it has thought, alone."""
     upstream.answer = replying(story)
     conversation = Conversation(translator, stream=stream)
-    for model in ("claude-opus-4-8", MODELS[provider], MODELS[provider], "claude-opus-4-8", MODELS[provider], "claude-sonnet-5"):
+    for model in (
+        "claude-opus-4-8",
+        MODELS[provider],
+        MODELS[provider],
+        "claude-opus-4-8",
+        MODELS[provider],
+        "claude-sonnet-5",
+    ):
         conversation.turn(model)
     asked = [strict.Sent(**vars(seen)) for seen in upstream.seen if seen.method == "POST" and seen.path != "/token"]
     assert [sent.provider for sent in asked] == ["claude", provider, provider, "claude", provider, "claude"]
@@ -363,6 +344,39 @@ def test_kept_thinking(translator, upstream, provider, stream):
     conversation.turn(MODELS[provider])
     assert upstream.seen[-1].json["thinking"] == {"type": "disabled"}
     assert len(thoughts(upstream.seen[-1].json["messages"])) == 2
+
+
+@STREAMS
+def test_gemini_gets_its_thought_signatures_back(translator, upstream, stream):
+    """The signature that Gemini puts on a call comes back on that call, even after a turn of Claude's, and Claude sees none."""
+    upstream.answer = replying(story)
+    conversation = Conversation(translator, stream=stream)
+    for model in ("gemini", "claude-opus-4-8", "gemini"):
+        conversation.turn(model)
+    first = next(
+        content["parts"]
+        for content in upstream.seen[-1].json["contents"]
+        if any(part.get("thoughtSignature") == strict.GEMINI_SIGNATURE for part in content["parts"])
+    )
+    signatures = [part["thoughtSignature"] for part in first if "function_call" in part]
+    assert signatures == [strict.GEMINI_SIGNATURE] * 2
+    assert max(map(len, strict.ids(strict.Sent(**vars(upstream.seen[1]))))) <= 64
+
+
+@pytest.mark.parametrize("provider", ["gpt", "groq"])
+def test_parallel_calls_in_one_chunk(translator, upstream, provider):
+    """Calls that come side by side in one chunk of a stream are as many blocks."""
+    tool_calls = [call(arguments='{"path": "/a"}') | {"index": 0}, call("Look", '{"path": "/b"}') | {"index": 1}]
+    lines = [
+        {"choices": [{"index": 0, "delta": {"role": "assistant", "tool_calls": tool_calls}, "finish_reason": None}]},
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]},
+    ]
+    body = {"id": "chatcmpl-1", "created": 1, "model": "m", "object": "chat.completion.chunk"}
+    chunks = [b"data: %s\n\n" % json.dumps(body | line).encode() for line in lines] + [b"data: [DONE]\n\n"]
+    upstream.answer = replying(story, lambda _: up.Reply(headers={"content-type": "text/event-stream"}, chunks=chunks))
+    content, _ = read(ask(translator, Conversation(translator, stream=True).request(MODELS[provider])))
+    assert [(block["name"], block["input"]) for block in content] == [("Read", {"path": "/a"}), ("Look", {"path": "/b"})]
+    assert [block["id"] for block in content] == [made["id"] for made in tool_calls]
 
 
 ADDRESSES = {
@@ -452,7 +466,7 @@ def test_claude_elsewhere_keeps_its_thinking(translator, upstream, provider, str
     assert "context-1m-2025-08-07" in last["anthropic_beta"]
 
 
-# --- answers that are odd ------------------------------------------------------------------------------------------------------
+# --- answers that are odd ----------------------------------------------------------------------------------------------------
 
 
 def chat_answer(message: dict[str, Any], finish: str | None, *, pieces: int = 2) -> Callable[[strict.Sent], up.Reply]:
