@@ -363,8 +363,9 @@ def test_a_choice_of_a_tool(row, tools, choice, kept):
 
 
 ASKING = {
-    "messages": [USER], "thinking": {"type": "adaptive"}, "output_config": {"effort": "high", "format": {}}, "max_tokens": 32000,
-    "context_management": {"edits": []}, "metadata": {"user_id": "x"}, "container": "c", "mcp_servers": [], "system": "s",
+    "messages": [USER], "thinking": {"type": "adaptive"}, "output_config": {"effort": "high", "format": {}},
+    "max_tokens": 32000, "context_management": {"edits": []}, "metadata": {"user_id": "x"}, "container": "c",
+    "mcp_servers": [], "system": "s",
 }  # fmt: skip
 ENABLED, DISABLED = {"type": "enabled", "budget_tokens": 31999}, {"type": "disabled"}
 OWN_LOOP = [USER, turn(OWN, call()), user(result())]

@@ -327,6 +327,70 @@ def test_an_upstream_that_breaks_off(rest, out):
     assert filtered(opened + rest) == event(start(0, "text")) + out
 
 
+# Thinking that is kept
+
+KIMI = next(row for row in dialects.ROWS if row.name == "kimi")
+BEDROCK = next(row for row in dialects.ROWS if row.name == "bedrock")
+
+
+def kept(data, row, sizes=()):
+    thinking = ThinkingFilter("glm-5.3", row)
+    cut = [data[place : place + 7] for place in range(0, len(data), 7)] if sizes else [data]
+    return b"".join(map(thinking.feed, cut)) + thinking.finish()
+
+
+@pytest.mark.parametrize("sizes", [(), (7,)], ids=["whole", "sevens"])
+@pytest.mark.parametrize(
+    ("deltas", "signature"),
+    [([], ""), (["sig"], "sig"), (["s", "i", "g"], "sig"), ([None], "")],
+    ids=["none", "one", "pieces", "null"],
+)
+def test_kept_thinking_is_signed_before_it_ends(sizes, deltas, signature):
+    """Whatever the provider sent of a signature, the client gets one, whole and marked, as the last delta of its block."""
+    said = [start(0, "thinking", thinking="", signature=""), delta(0, "thinking_delta", thinking="hm")]
+    signed = [delta(0, "signature_delta", signature=piece) for piece in deltas]
+    rest = [stop(0), *block(1, "text", "a"), *message_end()]
+    wanted = delta(0, "signature_delta", signature=f"claude-proxy:kimi:{signature}")
+    data = raw([MESSAGE_START, *said, *signed, *rest])
+    assert kept(data, KIMI, sizes) == raw([MESSAGE_START, *said, wanted, *rest])
+
+
+def test_kept_redacted_thinking_is_marked():
+    """Redacted thinking of a provider's says whose it is, too."""
+    found = raw([start(0, "redacted_thinking", data="x"), stop(0)])
+    assert kept(found, KIMI) == raw([start(0, "redacted_thinking", data="claude-proxy:kimi:x"), stop(0)])
+
+
+def test_thinking_of_claude_elsewhere_passes():
+    """The signed thinking of Claude on a cloud passes in its own bytes."""
+    signed = [start(0, "thinking", thinking="", signature=""), delta(0, "signature_delta", signature="EqSigned"), stop(0)]
+    data = raw([MESSAGE_START, *signed, start(1, "redacted_thinking", data="Em"), stop(1), *message_end()])
+    assert kept(data, BEDROCK) == data
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason", "wanted"),
+    [
+        ("tool_use", "end_turn", "tool_use"),
+        ("tool_use", None, "tool_use"),
+        ("text", "tool_use", "end_turn"),
+        ("text", "stop", "end_turn"),
+    ],
+)
+def test_the_reason_to_stop_fits_what_was_said(kind, reason, wanted):
+    """A stream with a call stops for it, one without does not, and every reason is one of Anthropic's."""
+    end = {"type": "message_delta", "delta": {"stop_reason": reason, "stop_sequence": None}, "usage": {"output_tokens": 1}}
+    out = kept(raw([MESSAGE_START, *block(0, kind, "{}"), end]), dialects.STRICT)
+    last = json.loads(out.rpartition(b"data: ")[2])
+    assert last == end | {"delta": end["delta"] | {"stop_reason": wanted}}
+
+
+def test_an_id_that_not_every_provider_takes():
+    """The id of a call is spelled so that the next provider takes it, whoever that is."""
+    out = kept(raw([start(0, "tool_use", id="functions.Read:0", name="Read", input={})]), dialects.STRICT)
+    assert json.loads(out.rpartition(b"data: ")[2])["content_block"]["id"] == dialects.safe_id("functions.Read:0")
+
+
 # Properties
 
 KINDS = st.sampled_from(sorted(CONTENT))

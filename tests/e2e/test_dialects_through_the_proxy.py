@@ -449,6 +449,26 @@ def test_a_web_search_that_the_provider_cannot_make(translator, upstream, provid
     assert read(answer) == ([up.text("from memory")], "end_turn")
 
 
+FIXTURES = ROOT.parent / "shared" / "fixtures"
+REAL = (
+    "first_turn_unknown_model_glm", "first_turn_interactive", "tool_result_image", "tool_result_parallel",
+    "tool_result_read_edit", "tool_result_turn_redacted", "tool_result_turn_empty_signature", "tool_reference_turn", "thinking_history_switched_model",
+    "side_web_search", "side_title_main_model", "side_compact", "subagent_request",
+)  # fmt: skip
+
+
+@pytest.mark.skipif(not FIXTURES.is_dir(), reason="no recorded requests of Claude Code's here")
+@PROVIDERS
+def test_what_claude_code_really_sends(translator, upstream, provider):
+    """Every kind of request that Claude Code was seen to send is one that each provider takes."""
+    upstream.answer = replying(lambda _: [up.text("hello")])
+    for name in REAL:
+        recorded = json.loads((FIXTURES / f"{name}.json").read_text(encoding="utf-8"))
+        answer = ask(translator, recorded["body"] | {"model": MODELS[provider]})
+        assert answer.status_code == 200, f"{name}: {answer.text}"
+        assert read(answer) == ([up.text("hello")], "end_turn")
+
+
 @pytest.mark.parametrize("provider", CLAUDE_ELSEWHERE)
 @STREAMS
 def test_claude_elsewhere_keeps_its_thinking(translator, upstream, provider, stream):
