@@ -12,6 +12,7 @@ import httpx
 import pytest
 import upstream as up
 import yaml
+from claude_code import ClaudeCode
 from conftest import CLIENT_TOKEN, TOKENS
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -306,6 +307,47 @@ def test_a_conversation_moves_between_claude_and_everybody_else(translator, upst
     assert len(set(results)) == 2 + 5 * 2
 
 
+@pytest.mark.parametrize("provider", ["zai", "kimi", "deepseek", "openrouter", "claude-bedrock", "claude-vertex"])
+def test_the_upstreams_are_strict(translator, provider):
+    """What Claude Code sends is refused by each provider of this format as it is, so that the other tests prove something."""
+    whole = Conversation(translator, stream=False).request("m")
+    host = next((name for name, short in strict.HOSTS.items() if short == provider), "127.0.0.1")
+    headers = (("host", host), ("anthropic-beta", BETAS))
+    sent = strict.Sent("POST", f"/{provider}", "", headers, json.dumps(whole).encode(), is_claude=False)
+    fired = [one.words for one in strict.REFUSALS[provider] if one.when(sent)]
+    assert len(fired) >= 4, fired
+
+
+def test_the_real_claude_code_keeps_thinking_for_its_maker(translator, upstream, tmp_path):
+    """Claude Code sends kept thinking back to the model that it is of; on Claude the same conversation goes on without it."""
+    user = ClaudeCode(tmp_path, translator.url)
+    (user.project / "notes.txt").write_text("apples\n")
+
+    def model(sent: strict.Sent) -> list[dict[str, Any]]:
+        if sent.provider == "claude":
+            return [up.thinking("claude thought", f"{strict.CLAUDE_SIGNATURE}1=="), up.text("Claude goes on")]
+        done = sum(block["type"] == "tool_result" for block in strict.blocks(sent))
+        thought = [up.thinking(f"kimi thought {done}", "kimi-signature")]
+        if sent.json.get("thinking", {}).get("type") == "disabled":
+            return [up.text("without a thought")]
+        if not sent.json.get("tools") or done >= 2:
+            return [*thought, up.text("done")]
+        steps = [{"file_path": str(user.project / "notes.txt")}, {"command": "cat notes.txt", "description": "Show"}]
+        call = {"type": "tool_use", "id": f"functions.Do:{done}", "name": ("Read", "Bash")[done], "input": steps[done]}
+        return [*thought, up.text("a step"), call]
+
+    upstream.answer = replying(model)
+    run = user.run("Look at the notes", "--allowedTools", "Read", "Bash", model="kimi")
+    assert (run.code, run.result, run.retries) == (0, "done", 0), run.events
+    last = [seen for seen in upstream.seen if seen.json.get("tools")][-1]
+    assert [block["thinking"] for block in thoughts(last.json["messages"])] == ["kimi thought 0", "kimi thought 1"]
+    assert {block["signature"] for block in thoughts(last.json["messages"])} == {"kimi-signature"}
+    for name, words in (("claude-sonnet-5", "Claude goes on"), ("kimi", "done"), ("claude-sonnet-5", "Claude goes on")):
+        run = user.run("And now?", "--continue", model=name)
+        assert (run.code, run.result, run.retries) == (0, words, 0), run.events
+    assert {block["thinking"] for block in thoughts(upstream.seen[-1].json["messages"])} == {"claude thought"}
+
+
 @PROVIDERS
 @STREAMS
 def test_no_credential_and_no_mark_reaches_another_provider(translator, upstream, provider, stream):
@@ -452,8 +494,8 @@ def test_a_web_search_that_the_provider_cannot_make(translator, upstream, provid
 FIXTURES = ROOT.parent / "shared" / "fixtures"
 REAL = (
     "first_turn_unknown_model_glm", "first_turn_interactive", "tool_result_image", "tool_result_parallel",
-    "tool_result_read_edit", "tool_result_turn_redacted", "tool_result_turn_empty_signature", "tool_reference_turn", "thinking_history_switched_model",
-    "side_web_search", "side_title_main_model", "side_compact", "subagent_request",
+    "tool_result_read_edit", "tool_result_turn_redacted", "tool_result_turn_empty_signature", "tool_reference_turn",
+    "thinking_history_switched_model", "side_web_search", "side_title_main_model", "side_compact", "subagent_request",
 )  # fmt: skip
 
 
