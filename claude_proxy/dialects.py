@@ -55,7 +55,7 @@ class Dialect:
     prefix: str = ""
     # Hosts of an Anthropic-format endpoint, which is LiteLLM's prefix "anthropic" with an api_base.
     hosts: tuple[str, ...] = ()
-    # The parts of the model's name that must be there, between "/" and "."; ``runs_claude`` says how they are compared.
+    # Whose model it has to be on a cloud that has several, by the parts of the model's id.
     vendor: str = ""
     # Marks of the plain form, {"type": "ephemeral"}, stay; `ttl` and `scope` never do.
     cache_control: bool = False
@@ -68,8 +68,6 @@ class Dialect:
     images: bool = True
     # The format has a key for its prompt cache, and gets a digest of the session in it.
     prompt_cache_key: bool = False
-    # Ids of calls as long as that at most; a longer one is replaced by a digest of it.
-    longest_id: int = 64
     # The provider signs its calls, and wants the signature back; it travels in the call's id.
     signs_calls: bool = False
 
@@ -89,16 +87,16 @@ ROWS = (
         betas=frozenset({"context-1m-2025-08-07", "interleaved-thinking-2025-05-14", "web-search-2025-03-05"}),
         server_tools=("web_search_20250305",),
     ),
-    # OpenAI takes ids of 40 characters and no `user` of more than 64.
-    Dialect("openai", prefix="openai", hosts=("api.openai.com",), prompt_cache_key=True, longest_id=40),
-    Dialect("azure", prefix="azure", prompt_cache_key=True, longest_id=40),
-    Dialect("openai-compatible", prefix="openai", longest_id=40),
+    # Both take no `user` of more than 64 characters.
+    Dialect("openai", prefix="openai", hosts=("api.openai.com",), prompt_cache_key=True),
+    Dialect("azure", prefix="azure", prompt_cache_key=True),
+    Dialect("openai-compatible", prefix="openai"),
     # Works better with its thought signatures; where one is missing, LiteLLM puts a word there that makes up for it.
     Dialect("gemini", prefix="gemini", signs_calls=True),
     Dialect("gemini-on-vertex", prefix="vertex_ai", signs_calls=True),
-    # The chat-completions endpoint and the Anthropic-format one understand cache marks; ids as OpenAI's behind it.
-    Dialect("openrouter-chat", prefix="openrouter", cache_control=True, longest_id=40),
-    Dialect("openrouter", hosts=("openrouter.ai",), cache_control=True, longest_id=40),
+    # The chat-completions endpoint and the Anthropic-format one understand cache marks.
+    Dialect("openrouter-chat", prefix="openrouter", cache_control=True),
+    Dialect("openrouter", hosts=("openrouter.ai",), cache_control=True),
     # Answers 400 to a `metadata.user_id` of more than 128 characters.
     Dialect("zai", hosts=("api.z.ai", "open.bigmodel.cn"), cache_control=True),
     # 400 "thinking is enabled but reasoning_content is missing in assistant tool call message at index 7".
@@ -510,7 +508,7 @@ def fitted_id(call: str, row: Dialect) -> str:
     """Return an id as the provider takes it: spelled plainly, whole where it fits, else a digest. Two stay two."""
     if row.signs_calls and call.startswith(ID_PREFIX):
         return original_id(call).partition(THOUGHT)[0]
-    return short_id(call if _PLAIN_ID.fullmatch(call) else safe_id(call), row.longest_id)
+    return short_id(call if _PLAIN_ID.fullmatch(call) else safe_id(call))
 
 
 # --- what comes back ---------------------------------------------------------------------------------------------------------

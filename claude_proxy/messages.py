@@ -24,10 +24,9 @@ FOR_LITELLM = frozenset(
 THINKING_TYPES = ("thinking", "redacted_thinking")
 # In front of the signature of kept thinking: whose it is. Claude's own signatures are base64 and have no colon.
 MARK = "claude-proxy:"
-# An id of a call that the proxy spelled begins so; Claude's ids have about 30 characters, and nobody documents how long
-# they may be.
+# An id of a call that the proxy spelled begins so. OpenAI takes 40 characters; Claude's own ids have 30.
 ID_PREFIX = "cpx_"
-LONGEST_ID = 64
+LONGEST_ID = 40
 ID_FIELDS = {"tool_use": "id", "tool_result": "tool_use_id"}
 # Parameters about thinking, which no other provider is sent unless its deployment in config.yaml asks for it.
 THINKING_PARAMETERS = ("thinking", "output_config", "context_management")
@@ -59,9 +58,9 @@ def without_foreign_thinking(messages: Messages) -> Messages:
     return _with_short_ids(_filtered(messages, _is_foreign))
 
 
-def short_id(call: str, longest: int = LONGEST_ID) -> str:
+def short_id(call: str) -> str:
     """Return an id of a call as it is where it is short enough, else a digest of it: two ids stay two."""
-    return call if len(call) <= longest else f"call_{hashlib.blake2b(call.encode(), digest_size=16).hexdigest()}"
+    return call if len(call) <= LONGEST_ID else f"call_{hashlib.blake2b(call.encode(), digest_size=16).hexdigest()}"
 
 
 def mark(provider: str, signature: str) -> str:

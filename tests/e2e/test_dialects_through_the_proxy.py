@@ -402,7 +402,7 @@ def test_gemini_gets_its_thought_signatures_back(translator, upstream, stream):
     )
     signatures = [part["thoughtSignature"] for part in first if "function_call" in part]
     assert signatures == [strict.GEMINI_SIGNATURE] * 2
-    assert max(map(len, strict.ids(strict.Sent(**vars(upstream.seen[1]))))) <= 64
+    assert max(map(len, strict.ids(strict.Sent(**vars(upstream.seen[1]))))) <= 40
 
 
 @pytest.mark.parametrize("provider", ["gpt", "groq"])
