@@ -88,6 +88,9 @@ def bare(home: Path, upstream: Upstream) -> Process:
             *({"model_name": name, "litellm_params": {"model": model, "api_base": upstream.url}} for name, model in claude),
             *_other_models(upstream),
         ],
+        "litellm_settings": {"use_chat_completions_url_for_anthropic_messages": True},
+        # Or the error of one row rests the model for the next.
+        "router_settings": {"disable_cooldowns": True},
         "general_settings": {"master_key": TOKEN, "forward_client_headers_to_llm_api": True},
     }
     port = _prepared(home, config)

@@ -46,14 +46,14 @@ TOOLS = [
     {"type": "web_search_20250305", "name": "web_search", "max_uses": 8, "of_tomorrow": None},
     {"type": "tool_of_tomorrow_20270101", "name": "later"},
 ]  # fmt: skip
-# What LiteLLM understands in a body. Every address is where nobody should be asked, every key one that nobody should see.
+INTRUDER = b"made up by the client"
+# What LiteLLM understands in a body, beside addresses.
 SWITCHES: dict[str, Any] = {
     "api_key": "sk-made-up-intruder",
     "extra_headers": {"authorization": "Bearer sk-made-up-intruder", "x-api-key": "sk-made-up-intruder"},
-    "custom_llm_provider": "openai",
-    "mock_response": "made up by the client",
-    "num_retries": 0,
-    "fallbacks": ["conformance-openai"],
+    "custom_llm_provider": "vertex_ai",
+    "mock_response": INTRUDER.decode(),
+    "user_config": {"model_list": []},
 }
 HEADERS = {
     "user-agent": "claude-cli/2.1.197 (external, cli)",
@@ -80,7 +80,7 @@ def same_value(target: Target) -> None:
     body = question(thinking={"type": "adaptive"}, **FIELDS)
     got = target.forwarded(body).json
     changed = sorted(name for name in body.keys() | got.keys() if body.get(name, "-") != got.get(name, "-"))
-    expect(not changed, f"lost or changed: {', '.join(changed)}")
+    expect(not changed, f"lost, added or changed: {', '.join(changed)}")
 
 
 def same_order(target: Target) -> None:
@@ -122,8 +122,9 @@ def field(name: str) -> Callable[[Target], None]:
 def thinking(target: Target) -> None:
     """Every type, with and without effort."""
     changed = []
+    efforts: tuple[dict[str, Any], ...] = ({}, {"output_config": {"effort": "high"}})
     for value in THINKING:
-        for more in ({}, {"output_config": {"effort": "high"}}):
+        for more in efforts:
             target.upstream.seen.clear()
             target.ask(question(thinking=value, **more))
             asked = target.upstream.asked(claude=True)
@@ -248,12 +249,20 @@ def query(target: Target) -> None:
 
 
 def no_rekeying(target: Target) -> None:
-    """Keys and addresses in the body."""
-    places = {"api_base": f"{target.upstream.other_url}/intruder", "base_url": f"{target.upstream.other_url}/intruder"}
-    answer = target.ask(question(**SWITCHES, **places))
-    expect(b"made up by the client" not in answer.body, "answered by the client's own mock_response")
-    expect(not target.upstream.asked(claude=False), "sent to the address in the body")
-    for seen in target.upstream.asked(claude=True):
-        credentials = (seen.header("authorization"), seen.header("x-api-key"))
-        expect(not any("intruder" in (each or "") for each in credentials), "sent with the key in the body")
-    expect(bool(target.upstream.asked(claude=True)), f"HTTP {answer.status}, and the provider was not asked")
+    """Each of LiteLLM's parameters by itself, in the body of a request for Claude."""
+    expect_no_effect(target, CLAUDE_MODEL, target.upstream.other_url)
+
+
+def expect_no_effect(target: Target, model: str, elsewhere: str) -> None:
+    """Expect that nothing in a body turns a request from its provider: ``elsewhere`` is where it would be sent instead."""
+    addresses = dict.fromkeys(("api_base", "base_url"), f"{elsewhere}/intruder")
+    effective = []
+    for name, value in {**addresses, **SWITCHES}.items():
+        target.upstream.reset()
+        answer = target.ask(question(model, **{name: value}))
+        asked = target.upstream.asked(claude=model == CLAUDE_MODEL)
+        strayed = target.upstream.asked(claude=model != CLAUDE_MODEL)
+        keyed = any("intruder" in str(seen.headers) for seen in asked)
+        if strayed or keyed or not asked or INTRUDER in answer.body:
+            effective.append(name)
+    expect(not effective, f"takes effect: {', '.join(effective)}")

@@ -13,7 +13,7 @@ from conformance.target import (
     expect,
     question,
 )  # fmt: skip
-from conformance.upstream import COUNT, Reply
+from conformance.upstream import COUNT, Reply, Seen, count_reply
 
 DISCOVERY = {"user-agent": "claude-code/2.1.197", "anthropic-beta": None, "x-app": None, "accept": "*/*"}
 ACCEPTED_PREFIXES = ("claude", "anthropic")
@@ -80,10 +80,14 @@ def count_as_sent(target: Target) -> None:
 def count_bills_nothing(target: Target) -> None:
     """Also when counting fails, nobody is asked for an answer."""
     for status in (200, 404, 429, 500):
-        if status != 200:
-            target.upstream.count = lambda _, status=status: Reply(status, body=b'{"type":"error"}')
+        reply = count_reply if status == 200 else _refusing(status)
+        target.upstream.count = reply
         target.ask(_counted(), COUNT_TOKENS)
     expect(all(seen.path.endswith("/count_tokens") for seen in target.upstream.asked(claude=True)), "an answer was asked for")
+
+
+def _refusing(status: int) -> Callable[[Seen], Reply]:
+    return lambda _: Reply(status, body=b'{"type":"error","error":{"type":"api_error","message":"made up"}}')
 
 
 def _counted() -> dict[str, object]:
@@ -149,7 +153,7 @@ def closed_or_right(path: str) -> Callable[[Target], None]:
             answer = target.ask(body, path)
         except Differs:
             answer = None
-        asked = target.upstream.seen
+        asked = [*target.upstream.asked(claude=True), *target.upstream.asked(claude=False)]
         if answer is not None and not asked:
             expect(400 <= answer.status < 500, f"HTTP {answer.status}")
             return

@@ -39,11 +39,11 @@ REQUESTS = (
         Row(f"body-{name.replace('_', '-')}", f"The body's `{name}` reaches Claude as it was.", PROTOCOL, requests.field(name))
         for name in requests.FIELDS
     ),
-    Row("body-thinking", "`thinking` of any type, with and without effort, reaches Claude as it was.", PROTOCOL, requests.thinking),
+    Row("body-thinking", "`thinking` of any type reaches Claude as it was.", PROTOCOL, requests.thinking),
     Row("body-cache-control", "`cache_control` keeps its `ttl` and `scope`.", CLIENT, requests.cache_control),
     Row("body-tools", "Tools keep fields and types that the gateway does not know.", PROTOCOL, requests.tools),
     Row("body-blocks", "Messages keep roles and blocks that the gateway does not know.", PROTOCOL, requests.blocks),
-    Row("anthropic-beta", "`anthropic-beta` is forwarded verbatim: order, unknown values, nothing added.", PROTOCOL, requests.betas),
+    Row("anthropic-beta", "`anthropic-beta` is forwarded verbatim: order and unknown values.", PROTOCOL, requests.betas),
     Row("context-1m", "The beta of the million-token context passes.", PROTOCOL, requests.long_context),
     Row("anthropic-version", "`anthropic-version` is forwarded unchanged.", PROTOCOL, requests.version),
     *(Row(name, f"`{name}` reaches Claude.", DESIGN, requests.header(name)) for name in requests.HEADERS),
@@ -54,7 +54,7 @@ REQUESTS = (
     Row("proxy-token", "The gateway's token stays with the gateway.", DESIGN, requests.proxy_token),
     Row("own-login", "A client's own Claude login reaches Claude as a bearer token.", PROTOCOL, requests.own_login),
     Row("query", "`?beta=true` is kept.", CLIENT, requests.query),
-    Row("no-rekeying", "A body's `api_key`, `api_base`, `fallbacks` and the like do not change who is asked, or how.", DESIGN,
+    Row("no-rekeying", "A body's `api_key`, `api_base` and the like do not change who is asked, or with what key.", DESIGN,
         requests.no_rekeying),
 )  # fmt: skip
 
@@ -71,8 +71,8 @@ ANSWERS = (
         for status in answers.ERRORS
     ),
     *(
-        Row(f"healed-{name}", f"Claude Code heals by the words “{words[:60].rstrip()}…”: they arrive, after one request.", PROTOCOL,
-            answers.healed(name))
+        Row(f"healed-{name}", f"Claude Code heals by the words “{words[:60].rstrip()}…”: they arrive, after one request.",
+            PROTOCOL, answers.healed(name))
         for name, words in answers.HEALED.items()
     ),
     Row("error-event", "An error in the middle of a stream arrives as it was sent.", CLIENT, answers.error_in_the_stream),
@@ -118,7 +118,8 @@ ROUTES = (
 )  # fmt: skip
 
 PROVIDERS = (
-    Row("openai-path", "An `openai/` model is asked at `/v1/chat/completions`.", DESIGN, providers.chat_completions(stream=False)),
+    Row("openai-path", "An `openai/` model is asked at `/v1/chat/completions`.", DESIGN,
+        providers.chat_completions(stream=False)),
     Row("openai-path-stream", "So it is for a stream.", DESIGN, providers.chat_completions(stream=True)),
     Row("openai-no-thinking", "No thinking parameter and no thinking block reaches an `openai/` model.", DESIGN,
         providers.no_thinking),
@@ -131,7 +132,7 @@ PROVIDERS = (
     Row("openai-model", "An `openai/` model's answer names the model that was asked for.", CLIENT,
         providers.model_name(OPENAI_MODEL)),
     Row("openai-no-login", "A client's Claude login reaches no `openai/` model.", DESIGN, providers.no_login(OPENAI_MODEL)),
-    Row("openai-no-rekeying", "A body's `api_key` and `api_base` do not change whom an `openai/` model asks.", DESIGN,
+    Row("openai-no-rekeying", "So it is for an `openai/` model.", DESIGN,
         providers.no_rekeying),
     Row("third-party", "A provider of Anthropic's format with an address of its own answers.", DESIGN, providers.third_party),
     Row("third-party-model", "Its answer names the model that was asked for.", CLIENT, providers.model_name(THIRD_MODEL)),

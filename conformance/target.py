@@ -187,7 +187,7 @@ def question(model: str = CLAUDE_MODEL, *, stream: bool = False, **more: Any) ->
             {"type": "text", "text": 'Line one\n\n  line two \u2028 \U0001f642 "quoted" \\ end ', **CACHED},
         ],
         "tools": [
-            {"name": "Read", "description": "reads", "input_schema": {"type": "object", "properties": {"path": {"type": "string"}}}}
+            {"name": "Read", "description": "reads", "input_schema": {"type": "object", "properties": {"path": {}}}}
         ],
         "metadata": {"user_id": json.dumps({"device_id": "0" * 64, "account_uuid": "", "session_id": SESSION})},
         "max_tokens": 32000,
