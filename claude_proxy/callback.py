@@ -40,7 +40,7 @@ from claude_proxy.credentials import Credential
 from claude_proxy.exchange import Exchange, Refusal, current
 from claude_proxy.gateway import Gateway
 from claude_proxy.headers import session_of
-from claude_proxy.messages import THINKING_PARAMETERS, response_without_thinking, without_thinking
+from claude_proxy.messages import THINKING_PARAMETERS, response_without_thinking, without_attribution, without_thinking
 from claude_proxy.pool import Pool, Wanted
 from claude_proxy.record import Record
 from claude_proxy.redaction import Redactor, secrets_of
@@ -254,6 +254,8 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         prepared |= {name: own[name] for name in THINKING_PARAMETERS if own.get(name) is not None}
         prepared["messages"] = without_thinking(kwargs["messages"])
         if provider is Provider.OPENAI:
+            if "system" in prepared:
+                prepared["system"] = without_attribution(prepared["system"])
             return prepared | as_chat_completions(prepared)
         if provider is Provider.ANTHROPIC_FORMAT:
             prepared["client"] = FilteringClient(exchange, ThinkingFilter(exchange.model))

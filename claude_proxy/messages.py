@@ -23,6 +23,9 @@ FOR_LITELLM = frozenset(
 THINKING_TYPES = ("thinking", "redacted_thinking")
 # Parameters about thinking, which no other provider is sent unless its deployment in config.yaml asks for it.
 THINKING_PARAMETERS = ("thinking", "output_config", "context_management")
+# Claude Code puts a block with these first words into the system prompt. Anthropic takes it off before the model sees it;
+# to anybody else it is a part of the prompt, at whose very start it keeps prefixes from being cached.
+ATTRIBUTION = "x-anthropic-billing-header:"
 
 
 def for_litellm(body: Body) -> dict[str, Any]:
@@ -40,6 +43,14 @@ def for_litellm(body: Body) -> dict[str, Any]:
 def without_thinking(messages: Messages) -> Messages:
     """Take all thinking out of a history, for a provider that is not Anthropic. A turn of only thinking goes as a whole."""
     return _filtered(messages, lambda block: block.get("type") in THINKING_TYPES)
+
+
+def without_attribution(system: object) -> object:
+    """Take Claude Code's attribution block out of a system prompt, for a provider that is not Anthropic."""
+    if not isinstance(system, list):
+        return system
+    kept = [block for block in system if not (isinstance(block, dict) and str(block.get("text")).startswith(ATTRIBUTION))]
+    return system if len(kept) == len(system) else kept
 
 
 def without_foreign_thinking(messages: Messages) -> Messages:

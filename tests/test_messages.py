@@ -8,6 +8,7 @@ from claude_proxy.messages import (
     for_litellm,
     repaired,
     response_without_thinking,
+    without_attribution,
     without_foreign_thinking,
     without_thinking,
 )
@@ -215,3 +216,16 @@ def test_a_response_without_content():
     """A response of another shape, such as an error, passes as it is."""
     error = {"type": "error", "error": {}}
     assert response_without_thinking(error) is error
+
+
+def test_the_attribution_block_goes_and_nothing_else():
+    """Of a system prompt the block with Claude Code's attribution goes; a prompt without one is the very same object."""
+    attribution = {"type": "text", "text": "x-anthropic-billing-header: cc_version=1; cc_entrypoint=cli;"}
+    about_it = {"type": "text", "text": "what is x-anthropic-billing-header: for?"}
+    rest = [TEXT, about_it, *ODD]
+    given = [attribution, *rest]
+    assert without_attribution(given) == rest
+    assert given[0] is attribution
+    assert without_attribution(rest) is rest
+    for other in ("x-anthropic-billing-header: in a string", None, 1):
+        assert without_attribution(other) is other
