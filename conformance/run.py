@@ -126,7 +126,7 @@ def table(columns: Mapping[str, Results]) -> str:
             found = {name: results[row.id] for name, results in columns.items()}
             words = "".join(f"{result.word:<16}" for result in found.values())
             lines.append(f"{row.id:<{width + 2}}{words}{row.expectation}")
-            lines += [f"{'':<{width + 2}}{name}: {result.seen}" for name, result in found.items() if result.met is False]
+            lines += [f"{'':<{width + 2}}{name}: {result.seen}" for name, result in found.items() if result.seen]
     lines += ["", *(f"{name}: {counted(results)}" for name, results in columns.items())]
     return "\n".join(lines) + "\n"
 
@@ -153,8 +153,8 @@ def document(ours: Results, bare: Results) -> str:
         "`anthropic/*`, `claude-*`, a model of OpenAI's format, one of Anthropic's format with an address of its own, a master",
         "key, `forward_client_headers_to_llm_api` for clients with their own Claude login. It also has the option that asks",
         "`openai/` models at `/v1/chat/completions`, and no cooldowns, so that each row stands for itself. This proxy runs",
-        "with the routes and settings of `config.yaml.example`, without a pool and without fallbacks. Behind both stands a scripted",
-        "upstream on loopback; the client's requests have the shape of Claude Code's. No provider was asked.",
+        "with the routes and settings of `config.yaml.example`, without a pool and without fallbacks. Behind both stands a",
+        "scripted upstream on loopback; the client's requests have the shape of Claude Code's. No provider was asked.",
         "",
         f"Sources: [Anthropic's gateway protocol]({PROTOCOL_PAGE}); what Claude Code {CLAUDE_CODE} was observed to do; what",
         "this project promises beyond both.",

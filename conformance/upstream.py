@@ -65,7 +65,7 @@ class Upstream:
         self._servers = [_Server(self, port, is_claude=True), _Server(self, port and port + 1, is_claude=False)]
         self.url, self.other_url = (f"http://127.0.0.1:{server.server_address[1]}" for server in self._servers)
         for server in self._servers:
-            threading.Thread(target=server.serve_forever, daemon=True).start()
+            threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
 
     def reset(self) -> None:
         """Forget what was seen and answer everything well."""

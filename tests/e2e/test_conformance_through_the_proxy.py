@@ -54,7 +54,7 @@ def lossy() -> Iterator[Target]:
     upstream = Upstream()
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Lossy,), {"upstream": upstream}))
     server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     target = Target(f"http://127.0.0.1:{server.server_address[1]}", "made-up", upstream)
     yield target
     target.close()
