@@ -9,7 +9,7 @@ from conformance.target import CLAUDE_ALIAS, CLAUDE_MODEL, Answer, Target, expec
 from conformance.upstream import EVENTS, JSON, Reply, event, events, message
 
 # How long the upstream holds the second event back for a client that has not seen the first; only a proxy that fails waits.
-HOLD_SECONDS = 10.0
+HOLD_SECONDS = 5.0
 
 SUCCESS_HEADERS = {
     "request-id": "req_made_up",
