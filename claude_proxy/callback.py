@@ -40,6 +40,7 @@ from claude_proxy.credentials import Credential
 from claude_proxy.exchange import Exchange, Refusal, current
 from claude_proxy.gateway import Gateway
 from claude_proxy.headers import session_of
+from claude_proxy.listing import listing, served_name
 from claude_proxy.messages import THINKING_PARAMETERS, response_without_thinking, without_attribution, without_thinking
 from claude_proxy.pool import Pool, Wanted
 from claude_proxy.record import Record
@@ -87,7 +88,9 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         Where no fallback could follow, LiteLLM does not repeat a request to Claude: Claude Code does that itself, ten times.
         """
         await self.learn_from_others()
-        router, model = _router(), str(data.get("model", ""))
+        # Here and not before: LiteLLM stamps its answers with the name that it got first.
+        router, model = _router(), served_name(str(data.get("model", "")))
+        data["model"] = model
         exchange = current.get()
         found = fallback_models(model, getattr(router, "fallbacks", None) or ())
         if found and "fallbacks" not in data:
@@ -161,12 +164,12 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         request, thirteen of them at ``/context``; so where Claude is busy there is an estimate, too.
         """
         await self.learn_from_others()
-        params = served_by(_router(), exchange.model, exchange)[0]["litellm_params"]
+        params = served_by(_router(), exchange.name, exchange)[0]["litellm_params"]
         model = str(params["model"])
         provider = self._provider(params)
         exchange.begin(provider, _served(params))
         if provider is Provider.CLAUDE:
-            prepared = self._for_claude({"model": wildcard_model(model, exchange.model), **params}, exchange)
+            prepared = self._for_claude({"model": wildcard_model(model, exchange.name), **params}, exchange)
             base = params.get("api_base") or self.settings.claude_base
             try:
                 await prepared["client"].post(f"{base}/v1/messages/count_tokens", data=exchange.raw_body)
@@ -240,7 +243,7 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         return SingleSource(Credential.of("deployment", deployment_key)) if deployment_key else None
 
     def _for_others(self, kwargs: dict[str, Any], exchange: Exchange, provider: Provider) -> dict[str, Any]:
-        group = _model_group(kwargs) or exchange.model
+        group = _model_group(kwargs) or exchange.name
         unset = unset_variables().get(group) if _lacks_a_key(kwargs, group) else None
         if unset:
             message = f"{group} is not ready: set {' and '.join(unset)} on the proxy (.env) and restart it."
@@ -369,6 +372,11 @@ async def count_tokens(_: Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)])
         return Response(status_code=500)  # the gateway puts the exchange's refusal in its place
 
 
+async def models(_: Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)]) -> Response:
+    """The route that takes the place of LiteLLM's own, whose list of a pattern is its price list."""
+    return JSONResponse(listing(config.model_names(load_config())))
+
+
 async def close() -> None:
     """Tell the other processes what is new, at the end of this one."""
     if start.cache_info().currsize:
@@ -404,6 +412,8 @@ def install(settings: Settings, remember: Callable[[Record], None]) -> None:
     litellm.expose_router_debug_in_errors = False
     shared_http()
     app.router.routes.insert(0, APIRoute("/v1/messages/count_tokens", count_tokens, methods=["POST"]))
+    for path in ("/v1/models", "/models"):
+        app.router.routes.insert(0, APIRoute(path, models, methods=["GET"]))
     # Middleware cannot be added once the app has started, and callbacks are loaded while it starts.
     app.middleware_stack = Gateway(app.middleware_stack or app.build_middleware_stack(), settings, redactor, remember)
     logs.configure(redactor, verbose=os.environ.get("LITELLM_LOG", "").upper() == "DEBUG")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from claude_proxy.headers import Client, Headers
+from claude_proxy.listing import served_name
 from claude_proxy.targets import Provider
 
 
@@ -67,8 +68,14 @@ class Exchange:
 
     @property
     def model(self) -> str:
+        """The name that the client asked for, which its answer carries."""
         model = self.body.get("model")
         return model if isinstance(model, str) else ""
+
+    @property
+    def name(self) -> str:
+        """The same model's name in config.yaml."""
+        return served_name(self.model)
 
     @property
     def streams(self) -> bool:

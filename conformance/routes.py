@@ -36,11 +36,32 @@ def head(target: Target) -> None:
 def models(target: Target) -> None:
     """The list that Claude Code's discovery reads."""
     answer = _models(target, PLACES["authorization"](target.token))
-    data = answer.json.get("data") if isinstance(answer.json, dict) else None
-    expect(isinstance(data, list) and bool(data), "no data")
-    expect(all(each.get("type") == "model" and isinstance(each.get("id"), str) for each in data or []), "not Anthropic's shape")
+    data = _listed(answer)
+    expect(all(each.get("type") == "model" and isinstance(each.get("id"), str) for each in data), "not Anthropic's shape")
     expect({"has_more", "first_id", "last_id"} <= set(answer.json), "not Anthropic's shape")
-    expect(any(each["id"].lower().startswith(ACCEPTED_PREFIXES) for each in data or []), "no id that Claude Code keeps")
+
+
+def models_kept(target: Target) -> None:
+    """No id that Claude Code drops, and none that is a pattern."""
+    ids = [str(each.get("id")) for each in _listed(_models(target, PLACES["authorization"](target.token)))]
+    expect(all(name.lower().startswith(ACCEPTED_PREFIXES) for name in ids), "some are dropped")
+    expect(not any("*" in name for name in ids), "a pattern is listed")
+
+
+def models_served(target: Target) -> None:
+    """Both ends of the list, which may be long: one has Claude's models, one the others."""
+    ids = [str(each.get("id")) for each in _listed(_models(target, PLACES["authorization"](target.token)))]
+    for name in dict.fromkeys([*ids[:4], *ids[-4:]]):
+        answer = target.ask(question(name))
+        expect(answer.status == 200, f"HTTP {answer.status}")
+        expect(answer.model == name, "another name in the answer")
+
+
+def _listed(answer: Answer) -> list[dict[str, object]]:
+    data = answer.json.get("data") if isinstance(answer.json, dict) else None
+    if not isinstance(data, list) or not data:
+        raise Differs("no data")
+    return data
 
 
 def models_by_any_token(target: Target) -> None:

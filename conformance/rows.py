@@ -88,8 +88,11 @@ ANSWERS = (
 
 ROUTES = (
     Row("head", "`HEAD /` is answered without a token.", CLIENT, routes.head, needs_upstream=False),
-    Row("models", "`GET /v1/models?limit=1000` lists models in Anthropic's shape, with ids that Claude Code keeps.", PROTOCOL,
-        routes.models, needs_upstream=False),
+    Row("models", "`GET /v1/models?limit=1000` lists models in Anthropic's shape.", PROTOCOL, routes.models,
+        needs_upstream=False),
+    Row("models-kept", "Every model is listed under an id that Claude Code keeps.", PROTOCOL, routes.models_kept,
+        needs_upstream=False),
+    Row("models-served", "A model is served under the id on the list, and answers under it.", CLIENT, routes.models_served),
     Row("models-token", "The list of models takes the token in `Authorization` or `x-api-key`.", PROTOCOL,
         routes.models_by_any_token, needs_upstream=False),
     Row("count", "`count_tokens` gives Claude's number.", PROTOCOL, routes.count),
