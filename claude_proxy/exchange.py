@@ -86,6 +86,8 @@ class Exchange:
         """Note that an attempt at a provider begins."""
         if self.served and served != self.served:
             self.failovers.append(f"{self.served}: left for {served}")
+        elif self.served:
+            self.failovers.append(f"{self.served}: asked again")
         self.attempts += 1
         self.provider = provider
         self.served = served
