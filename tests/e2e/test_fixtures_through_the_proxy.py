@@ -44,6 +44,8 @@ NOT_OF_CLAUDE = {
     "date": "the proxy's server writes its own",
     "server": "the proxy's server writes its own",
     "set-cookie": "belongs to who holds the connection, not to the team behind it",
+    "strict-transport-security": "is about Anthropic's host",
+    "content-length": "is about one connection: some answers go on in chunks, and some no longer do",
 }
 
 # The captured name for a small model that its user chose.
@@ -323,6 +325,7 @@ HEADERS = {
     "x-envoy-upstream-service-time": "42",
     "cf-ray": "made-up-FRA",
     "strict-transport-security": "max-age=31536000; includeSubDomains; preload",
+    "set-cookie": "__cf_bm=made-up; path=/; HttpOnly",
     "x-future-header": "kept, too",
     "vary": "Accept-Encoding",
 }
@@ -331,8 +334,8 @@ STREAM = (
     b'"type":"message","role":"assistant","content":[],"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":3,'
     b'"cache_creation":{"ephemeral_5m_input_tokens":0,"ephemeral_1h_input_tokens":9},"output_tokens":1,'
     b'"service_tier":"standard"},"future":{"b":1.50,"a":[ ]}}  }\n\n'
-    b'event: content_block_start\ndata: {"type":"content_block_start","index":0,"content_block":{"type":"thinking","thinking":"",'
-    b'"signature":""}   }\n\n'
+    b'event: content_block_start\ndata: {"type":"content_block_start","index":0,"content_block":'
+    b'{"type":"thinking","thinking":"","signature":""}   }\n\n'
     b'event: ping\ndata: {"type": "ping"}\n\n'
     b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta",'
     b'"thinking":"\\u00e9 \xc3\xa9 \\ud83d\\ude00 \xf0\x9f\x98\x80 \xe2\x80\xa8"}}\n\n'
@@ -347,7 +350,8 @@ STREAM = (
     b'event: content_block_delta\ndata:{"type":"content_block_delta","index":2,"delta":{"type":"text_delta",'
     b'"text":"Hi \\/ there"}}\n\n'
     b'event: future_event\nid: 7\nretry: 10\ndata: {"type":"future_event",\ndata: "x":1}\n\n'
-    b'event: content_block_delta\r\ndata: {"type":"content_block_delta","index":2,"delta":{"type":"future_delta","x":1e2}}\r\n\r\n'
+    b'event: content_block_delta\r\ndata: {"type":"content_block_delta","index":2,"delta":{"type":"future_delta",'
+    b'"x":1e2}}\r\n\r\n'
     b'event: content_block_stop\ndata: {"type":"content_block_stop","index":2}\n\n'
     b'event: content_block_start\ndata: {"type":"content_block_start","index":3,"content_block":{"type":"tool_use",'
     b'"id":"toolu_011made","name":"Read","input":{}}}\n\n'
@@ -362,7 +366,8 @@ STREAM = (
 )
 WHOLE = (
     b'{ "model":"claude-sonnet-5","id":"msg_011made","type":"message","role":"assistant","content":[{"type":"thinking",'
-    b'"thinking":"\\u00e9 \xc3\xa9 \\ud83d\\ude00","signature":"bWFkZSB1cA=="},{"type":"redacted_thinking","data":"bWFkZSB1cA=="},\n'
+    b'"thinking":"\\u00e9 \xc3\xa9 \\ud83d\\ude00","signature":"bWFkZSB1cA=="},'
+    b'{"type":"redacted_thinking","data":"bWFkZSB1cA=="},\n'
     b'{"type":"text","text":"Hi \\/ there","citations":null},{"type":"tool_use","id":"toolu_011made","name":"Read","input":'
     b'{"z":1.50,"a":[ ]}},{"type":"future_block","x":1e2}],"stop_reason":"tool_use","stop_sequence":null,"usage":'
     b'{"input_tokens":3,"output_tokens":89,"service_tier":"standard","future":null},"context_management":{"applied_edits":[]},'
