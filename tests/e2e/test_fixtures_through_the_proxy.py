@@ -96,10 +96,12 @@ class Answered:
         return sorted((name.lower(), value) for name, value in self.headers if name.lower() not in NOT_OF_CLAUDE)
 
 
-def captured(path: Path) -> Asked:
-    """Read a captured request. Its body goes as compact JSON in UTF-8, as the client writes it."""
+def captured(path: Path, model: str | None = None) -> Asked:
+    """Read a captured request, perhaps for another model. Its body goes as compact JSON in UTF-8, as the client writes it."""
     kept = json.loads(path.read_text(encoding="utf-8"))
     empty = kept["body"] in (None, "")
+    if model:
+        kept["body"]["model"] = model
     body = b"" if empty else json.dumps(kept["body"], ensure_ascii=False, separators=(",", ":")).encode()
     headers = [(name, value) for name, value in kept["headers"] if name.lower() != "content-length"]
     headers += [] if empty else [("Content-Length", str(len(body)))]
@@ -234,15 +236,20 @@ def test_claude_sees_a_passed_through_request_as_it_was_sent(proxy, upstream, pa
     assert {name.lower() for name, _ in through.headers} - {"connection"} == names
 
 
-@named(path for path in CAPTURED if not is_claude(path) and json.loads(path.read_text(encoding="utf-8"))["body"])
-def test_a_captured_request_for_another_provider_is_answered(proxy, upstream, path):
-    """What Claude Code sends for a model that it does not know is answered, in every dialect."""
-    asked = captured(path).carrying(authorization=f"Bearer {STATIC_TOKEN}")
+def is_question(path: Path) -> bool:
+    return json.loads(path.read_text(encoding="utf-8"))["path"] == "/v1/messages"
+
+
+@pytest.mark.parametrize("model", [None, "glm", "gpt"], ids=["as-captured", "glm", "gpt"])
+@named(filter(is_question, CAPTURED))
+def test_a_captured_request_is_answered_by_every_provider(proxy, upstream, path, model):
+    """Each dialect that Claude Code speaks, the side requests' as well, is answered whatever model it is for."""
+    asked = captured(path, model).carrying(authorization=f"Bearer {STATIC_TOKEN}")
     answer = send(proxy.url, asked)
     assert answer.status == 200, answer.body
-    assert b"from glm" in answer.body
+    assert f"from {model or ('claude' if is_claude(path) else 'glm')}".encode() in answer.body
     (seen,) = upstream.seen
-    assert not seen.is_claude
+    assert seen.is_claude == (model is None and is_claude(path))
 
 
 @named(path for path in CAPTURED if path.stem == "head_probe")
@@ -465,6 +472,16 @@ def test_a_stream_arrives_in_its_bytes_however_it_was_cut(proxy, upstream, cut):
     direct, through = answers(proxy, upstream, STREAMS["message"], cut, stream=True)
     assert direct.body == STREAM
     assert_same(direct, through)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_mapped_model_answers_under_the_name_that_was_asked_for(proxy, upstream, stream):
+    """Claude Code drops signed thinking that comes under another name; every other byte is Claude's."""
+    kind, raw = (SSE, STREAM) if stream else (JSON, WHOLE)
+    theirs, asked = b'"model":"claude-sonnet-4-5-20250929"', b'"model":"team-sonnet"'
+    upstream.answer = lambda _: Case(200, kind, raw.replace(b'"model":"claude-sonnet-5"', theirs)).reply(7 if stream else 0)
+    body = json.dumps({"model": "team-sonnet", "max_tokens": 9, "messages": [], "stream": stream}).encode()
+    assert send(proxy.url, plain(body)).body == raw.replace(b'"model":"claude-sonnet-5"', asked)
 
 
 @pytest.mark.parametrize("name", [name for name in STREAMS if name != "message"])
