@@ -7,6 +7,7 @@ twice, to the upstream and to the proxy, with its headers in the captured order.
 import gzip
 import http.client
 import json
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -247,7 +248,8 @@ def test_a_captured_request_is_answered_by_every_provider(proxy, upstream, path,
     asked = captured(path, model).carrying(authorization=f"Bearer {STATIC_TOKEN}")
     answer = send(proxy.url, asked)
     assert answer.status == 200, answer.body
-    assert f"from {model or ('claude' if is_claude(path) else 'glm')}".encode() in answer.body
+    said = b"".join(re.findall(rb'"text": ?"([^"]*)"', answer.body))
+    assert said == f"from {model or ('claude' if is_claude(path) else 'glm')}".encode()
     (seen,) = upstream.seen
     assert seen.is_claude == (model is None and is_claude(path))
 
