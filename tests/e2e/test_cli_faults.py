@@ -112,7 +112,6 @@ MODES = {
     "login": "its own login beside the proxy's token; the pool's credential",
     "own": "its own login beside the proxy's token; its own",
 }
-BOTH = ("pool", "own")
 OVERLOADED = up.anthropic_error(529, "overloaded_error", "Overloaded")
 BROKEN = up.anthropic_error(500, "api_error", "Internal server error")
 REVOKED = "OAuth token has been revoked. Please obtain a new token."
