@@ -11,6 +11,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 from claude_proxy.exchange import Exchange, Refusal
@@ -167,12 +168,19 @@ class Answer:
         await self._send({"type": "http.response.body", "body": data, "more_body": not last})
 
     async def _refuse(self, refusal: Refusal) -> None:
-        self._error_kind = _kind(refusal)
-        self.ended = True
-        if not self.begun:
+        self._error_kind = _kind(refusal) if refusal.whole else "interrupted"
+        self.ended = refusal.whole
+        if not refusal.whole:
+            if not self.begun:
+                await self._start(refusal.status, encoded(refusal.headers))
+        elif not self.begun:
             self.status = refusal.status
             await send_refusal(self._send, refusal)
-            return
+        else:
+            await self._end_with(refusal)
+
+    async def _end_with(self, refusal: Refusal) -> None:
+        """Send an error as the last event of a stream whose status has left already."""
         self._exchange.error = self._error_kind
         event = refusal.body if b"event: error" in refusal.body else error_event(b" ".join(refusal.body.split(b"\n")))
         await self._send({"type": "http.response.body", "body": event, "more_body": False})
@@ -185,7 +193,7 @@ class Answer:
         refusal = exchange.refusal
         if refusal is not None and exchange.first_provider in (None, Provider.CLAUDE):
             clean = self._redactor.text(refusal.body.decode("utf-8", "surrogateescape"), secrets)
-            return Refusal(refusal.status, refusal.headers, clean.encode("utf-8", "surrogateescape"))
+            return replace(refusal, body=clean.encode("utf-8", "surrogateescape"))
         status = int(start["status"])
         named = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in start["headers"]]
         headers = [pair for pair in named if pair[0] in ("retry-after", "x-should-retry")]

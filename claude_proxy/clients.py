@@ -16,7 +16,7 @@ from litellm.llms.base_llm.chat.transformation import BaseLLMException
 from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 
 from claude_proxy.credentials import is_claude_credential
-from claude_proxy.exchange import Exchange, Refusal
+from claude_proxy.exchange import Exchange, Outlet, Refusal
 from claude_proxy.headers import Headers
 from claude_proxy.messages import to_json
 from claude_proxy.refusals import own_refusal
@@ -88,7 +88,7 @@ class PlainClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is
         try:
             response = await self._send(request)
             if response.is_error or not stream:
-                await response.aread()
+                await self._read(response)
         except httpx.TimeoutException as error:
             raise litellm.Timeout(message=f"no answer from {request.url.host} in time", model="", llm_provider="") from error
         if response.is_error:
@@ -99,6 +99,9 @@ class PlainClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is
     async def _passed_on(self, response: httpx.Response) -> httpx.Response:
         """Return what LiteLLM gets of an answer that is a success."""
         return response
+
+    async def _read(self, response: httpx.Response) -> None:
+        await response.aread()
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
         return await self._client.send(request, stream=True, auth=self._auth, follow_redirects=False)
@@ -136,7 +139,7 @@ class RelayingClient(PlainClient):
             return response
         copy = bytearray()
         try:
-            begin = functools.partial(outlet.begin, response.status_code, self._headers(response))
+            begin = functools.partial(self._begin, outlet, response)
             relay = relayed(response.aiter_bytes(), outlet, self._mender, copy, begin=begin, keepalive=self._keepalive)
             if not await outlet.while_client_stays(relay):
                 logger.info("the client left during an answer of %s, after %d bytes", exchange.served, len(copy))
@@ -144,24 +147,32 @@ class RelayingClient(PlainClient):
             self._failed(failed, response)
             raise BaseLLMException(STATUS_OF_ERRORS.get(failed.kind, 500), failed.body.decode("utf-8", "replace")) from None
         except httpx.HTTPError as error:
-            exchange.final, exchange.error = True, "interrupted"
+            exchange.error = "interrupted"
+            self._broken_off(response)
             logger.warning("%s broke its answer off after %d bytes (%s)", exchange.served, len(copy), type(error).__name__)
             raise BaseLLMException(502, "the upstream broke its answer off") from error
         finally:
             exchange.copy = bytes(copy)
             await response.aclose()
-        exchange.final = True
         exchange.error = error_of(exchange.copy)
         if exchange.error:
             logger.warning("%s ended its answer with %s", exchange.served, exchange.error)
             raise BaseLLMException(STATUS_OF_ERRORS.get(exchange.error, 500), f"the stream ended with {exchange.error}")
         return _copied(response, exchange.copy)
 
+    async def _begin(self, outlet: Outlet, response: httpx.Response, *more: tuple[str, str]) -> None:
+        """Send the status and the headers. From here on no retry and no fallback may answer."""
+        self._exchange.final = True
+        await outlet.begin(response.status_code, [*self._headers(response), *more])
+
     def _headers(self, response: httpx.Response) -> Headers:
         return [("content-type", response.headers["content-type"])]
 
     def _failed(self, failed: FailedStream, response: httpx.Response) -> None:
         """Take note of a stream that began with an error; LiteLLM decides about it as about any other one."""
+
+    def _broken_off(self, response: httpx.Response) -> None:
+        """Take note of a stream that ended before its end."""
 
 
 class FilteringClient(RelayingClient):
@@ -187,17 +198,28 @@ class ClaudeClient(RelayingClient):
             return await super()._passed_on(response)
         await response.aread()
         body = self._renaming.whole(response.content)
-        exchange.final, exchange.copy = True, response.content
-        await outlet.begin(response.status_code, [*self._headers(response), ("content-length", str(len(body)))])
+        exchange.copy = response.content
+        await self._begin(outlet, response, ("content-length", str(len(body))))
         await outlet.write(body)
         await outlet.end()
         return response
+
+    async def _read(self, response: httpx.Response) -> None:
+        try:
+            await super()._read(response)
+        except httpx.TransportError:
+            self._broken_off(response)
+            raise
 
     def _headers(self, response: httpx.Response) -> Headers:
         return [pair for pair in response.headers.multi_items() if pair[0].lower() not in NOT_REPLAYED]
 
     def _failed(self, failed: FailedStream, response: httpx.Response) -> None:
         self._exchange.refusal = Refusal(response.status_code, self._headers(response), failed.body)
+
+    def _broken_off(self, response: httpx.Response) -> None:
+        # For the case that nothing has reached the client yet, and nobody else answers.
+        self._exchange.refusal = Refusal(response.status_code, self._headers(response), b"", whole=False)
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
         try:
@@ -206,6 +228,11 @@ class ClaudeClient(RelayingClient):
             self._exchange.refusal = self._nobody()
             # To LiteLLM it is a 429 in any case: its retries would wait for ``retry-after`` and then ask the same pool again.
             return httpx.Response(429, request=request)
+        except httpx.TransportError as error:
+            late = isinstance(error, httpx.TimeoutException)
+            words = "Anthropic did not answer the proxy in time" if late else "The proxy cannot reach Anthropic"
+            self._exchange.refusal = own_refusal(504 if late else 502, f"{words} ({type(error).__name__}).", [])
+            raise
         if response.is_error:
             await response.aread()
             self._keep(response)

@@ -18,6 +18,8 @@ class Refusal:
     status: int
     headers: Headers
     body: bytes
+    # Whether the answer has an end. One that its upstream broke off has none, and the client's connection closes instead.
+    whole: bool = True
 
 
 class Outlet(Protocol):

@@ -84,6 +84,22 @@ async def test_an_answer_that_breaks_off_is_not_ended():
     assert not client.complete
 
 
+@pytest.mark.parametrize("early", [False, True])
+async def test_a_refusal_without_an_end(early):
+    """What an upstream broke off before its first event has the upstream's status and no end, also after keep-alives."""
+    client = Client(Provider.OPENAI if early else Provider.CLAUDE)
+    if early:
+        await client.answer.reassure()
+        client.exchange.first_provider = None
+    client.exchange.refusal = Refusal(200, [("request-id", "r")], b"", whole=False)
+    await client.answer(FAILED)
+    await client.answer(LAST)
+    assert (client.status, client.body) == (200, KEEPALIVE if early else b"")
+    assert early or client.sent == [{"type": "http.response.start", "status": 200, "headers": [(b"request-id", b"r")]}]
+    assert client.sent[-1].get("more_body", True)
+    assert client.answer.record(0).error == "interrupted"
+
+
 async def test_a_silent_provider_does_not_cost_the_connection():
     """After a minute of silence a stream begins, a keep-alive follows at each interval, and then the answer itself."""
     client = Client()

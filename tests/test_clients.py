@@ -272,7 +272,7 @@ CLAUDES_HEADERS = {
 }  # fmt: skip
 
 
-def relaying(monkeypatch, chunks, out, *, asked="claude-x", headers=None, client=None):
+def relaying(monkeypatch, chunks, out, *, asked="claude-x", headers=None, client=None, stream=True):
     """Send one request with an outlet; return its exchange, and what LiteLLM got or the error that it got."""
 
     async def body():
@@ -286,8 +286,8 @@ def relaying(monkeypatch, chunks, out, *, asked="claude-x", headers=None, client
     exchange = Exchange(read([]), [], b'{"model":"claude-x"}', {"model": asked}, outlet=out)
     rotation = Rotation(SingleSource(CLAUDE), Hosts(), exchange, family="x", cooldown=60, clock=lambda: NOW)
     try:
-        return exchange, post(client(exchange) if client else ClaudeClient(rotation, exchange, "claude-x", None), stream=True)
-    except BaseLLMException as error:
+        return exchange, post(client(exchange) if client else ClaudeClient(rotation, exchange, "claude-x", None), stream=stream)
+    except (BaseLLMException, httpx.TransportError) as error:
         return exchange, error
 
 
@@ -324,6 +324,14 @@ def test_a_stream_that_breaks_off_is_a_failure(monkeypatch, caplog):
     assert "broke its answer off" in caplog.text
 
 
+def test_a_stream_that_breaks_off_at_once_is_litellms(monkeypatch):
+    """Nothing has left: LiteLLM may fall back; else the client's connection closes as the upstream's did."""
+    out = Out()
+    exchange, error = relaying(monkeypatch, [httpx.ReadError("reset")], out)
+    assert (out.begun, exchange.final, error.status_code) == (None, False, 502)
+    assert (exchange.refusal.status, exchange.refusal.body, exchange.refusal.whole) == (200, b"", False)
+
+
 def test_a_stream_that_begins_with_an_error_is_litellms(monkeypatch):
     """Nothing has left: LiteLLM may repeat or fall back, and in the end the client gets the stream as it came."""
     out = Out()
@@ -331,6 +339,36 @@ def test_a_stream_that_begins_with_an_error_is_litellms(monkeypatch):
     assert (out.begun, exchange.final, error.status_code) == (None, False, 529)
     refusal = exchange.refusal
     assert (refusal.status, refusal.body, dict(refusal.headers)["request-id"]) == (200, ERROR, "r")
+
+
+def test_a_whole_answer_that_breaks_off_is_litellms(monkeypatch):
+    """The same for an answer that is no stream, of which the client has seen nothing either."""
+    out = Out()
+    exchange, error = relaying(monkeypatch, [b'{"type"', httpx.ReadError("reset")], out, stream=False)
+    assert isinstance(error, httpx.ReadError)
+    assert (out.begun, exchange.final, exchange.refusal.whole) == (None, False, False)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "kind"),
+    [(httpx.ConnectError("refused"), 502, "api_error"), (httpx.ReadTimeout("late"), 504, "api_error")],
+)
+def test_who_cannot_be_reached_is_named_in_plain_words(monkeypatch, error, status, kind):
+    """When Anthropic does not answer at all, the client reads so in words of the proxy's own, and may try again."""
+
+    def broken(_):
+        raise error
+
+    http = http_of(broken)
+    monkeypatch.setattr("claude_proxy.clients.shared_http", lambda: http)
+    exchange = Exchange(read([]), [], b'{"model":"claude-x"}', {"model": "claude-x"})
+    rotation = Rotation(SingleSource(CLAUDE), Hosts(), exchange, family="x", cooldown=60, clock=lambda: NOW)
+    with pytest.raises((httpx.TransportError, litellm.Timeout)):
+        post(ClaudeClient(rotation, exchange, "claude-x", None))
+    body = json.loads(exchange.refusal.body)
+    assert (exchange.refusal.status, body["error"]["type"]) == (status, kind)
+    assert "Anthropic" in body["error"]["message"]
+    assert "x-should-retry" not in dict(exchange.refusal.headers)
 
 
 def test_a_client_that_leaves_ends_the_stream(monkeypatch, caplog):

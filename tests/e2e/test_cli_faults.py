@@ -102,8 +102,6 @@ class Row:
     modes: tuple[str, ...] = ("pool",)
     model: str = "claude-sonnet-5"
     rests: bool = False
-    # Why the proxy does not keep the rule in this row yet.
-    differs: str = ""
 
 
 # Whose token the client sends, and whose credential goes to Claude.
@@ -162,7 +160,7 @@ TABLE: Mapping[str, Row] = {
     "error-in-a-block": Row(to_streams(events(stop_after="content_block_delta", error="api_error"))),
     "error-after-a-block": Row(always(events(stop_after="content_block_stop", error="api_error"))),
     "dropped-first": Row(once(events(drop=True))),
-    "dropped-always": Row(always(events(drop=True)), differs="it answers 502 in LiteLLM's words and does not hang up, too"),
+    "dropped-always": Row(always(events(drop=True))),
     "dropped-in-a-block": Row(once(events(stop_after="content_block_delta", drop=True))),
     "dropped-after-a-block": Row(always(events(stop_after="content_block_stop", drop=True))),
     "ended-after-a-block": Row(always(events(stop_after="content_block_stop"))),
@@ -273,10 +271,6 @@ def one_credential(scripted: Scripted, tmp_path_factory: pytest.TempPathFactory)
 
 Pair = tuple[Outcome, Outcome]
 CASES = [(name, mode) for name, row in TABLE.items() for mode in row.modes]
-MARKED = [
-    pytest.param(name, mode, marks=[pytest.mark.xfail(reason=TABLE[name].differs)] if TABLE[name].differs else [])
-    for name, mode in CASES
-]
 
 
 @pytest.fixture(scope="module")
@@ -304,7 +298,7 @@ def pairs(
         yield lambda name, mode: (runs[name, mode, "direct"].result(), runs[name, mode, "proxied"].result())
 
 
-@pytest.mark.parametrize(("name", "mode"), MARKED, ids=["-".join(case) for case in CASES])
+@pytest.mark.parametrize(("name", "mode"), CASES, ids=["-".join(case) for case in CASES])
 def test_the_client_does_what_it_does_without_the_proxy(pairs, name, mode):
     """The same requests reach Claude, and the user is shown the same; while the pool rests, Claude is not asked."""
     direct, proxied = pairs(name, mode)
