@@ -92,7 +92,8 @@ def parse_credentials(text: str, kind: Kind) -> tuple[Credential, ...]:
 
     Empty entries and repeated values are passed over; an entry without a label is named after its kind and place.
     Raises ``MalformedCredentials`` for a value of the other kind, a value no HTTP header can carry, a label used twice or
-    without a value, a date that is none or stands at an API key, and for what is not one value: a label of other characters, quotes, another separator.
+    without a value, a date that is none or stands at an API key, and for what is not one value: a label of other
+    characters, quotes, another separator.
     """
     entries = [entry for entry in re.split(r"[,\s]+", re.sub(r"\s*=\s*", "=", text)) if entry]
     found: list[Credential] = []
