@@ -23,7 +23,6 @@ from claude_proxy.status import Knowledge, Viewer
 from claude_proxy.usage import Book
 
 WEB = Path(__file__).parent / "web"
-NAMES = {Role.ADMIN: "admin", Role.OPEN: "anyone", Role.USER: "user"}
 DATA_HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff", "vary": "accept"}
 
 
@@ -90,7 +89,7 @@ class Panel:
 
 def viewer_of(caller: Caller) -> Viewer:
     """Return under which name a caller's requests are counted, and whether it sees everybody's."""
-    return Viewer(getattr(caller, "name", "") or NAMES[caller.role], caller.role is Role.ADMIN)
+    return Viewer(getattr(caller, "name", "") or caller.role.value, caller.role is Role.ADMIN)
 
 
 def page(*, needs_token: bool) -> Response:

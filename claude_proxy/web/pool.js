@@ -17,7 +17,6 @@
   const time = (at, now) => (Math.abs(at - now) < 12 * 3600 ? clock : dated).format(new Date(at * 1000));
   const percent = (fraction) => `${Math.round(100 * fraction)} %`;
   const family = (name) => name.replaceAll("_", " ").replace(/\b[a-z]/g, (letter) => letter.toUpperCase());
-  const count = (number, one, many) => `${whole.format(number)} ${number === 1 ? one : many}`;
   const tokens = (sums) => sums.input + sums.output + sums.cache_read + sums.cache_write;
 
   // A description of an element: its tag, its attributes (`text`, `width` and the class among them), its children.
@@ -83,22 +82,23 @@
   function ageOf(age) {
     const end = dayOnly.format(new Date(age.ends * 1000));
     const text = age.warning === null ? `setup token lasts until ${end}${age.known ? "" : " at the latest"}` : `setup token: ${age.words}`;
-    return el("p", { class: age.warning === null ? "soft" : age.warning <= 7 ? "bad" : "warn", text });
+    return el("p", { class: `small ${age.warning === null ? "soft" : age.warning <= 7 ? "bad" : "warn"}`, text });
   }
 
   function credential(one, now) {
     const kind = { usable: "", "usable in part": "in-part" }[one.state.name] ?? one.state.name;
-    const facts = [
-      count(one.sessions, "session", "sessions"),
-      `${count(one.today.requests, "request", "requests")} today, ${whole.format(one.week.requests)} in 7 days`,
-      `${short.format(tokens(one.today))} tokens today, ${short.format(tokens(one.week))} in 7 days`,
-    ];
+    const fact = (title, text) => el("div", {}, el("dt", { text: title }), el("dd", { text }));
+    const facts = el("dl", { class: "facts" },
+      fact("sessions", whole.format(one.sessions)),
+      fact("requests today", whole.format(one.today.requests)),
+      fact("tokens today", short.format(tokens(one.today))),
+      fact("in 7 days", `${whole.format(one.week.requests)} / ${short.format(tokens(one.week))}`));
     return el("article", { class: kind, "data-label": one.label },
       el("h3", {}, el("span", { text: one.label }), el("small", { text: one.kind })),
       ...stateOf(one.state, now),
       ...one.windows.map((window) => windowOf(window, now)),
       one.windows.length === 0 && el("p", { class: "soft", text: "no window known yet" }),
-      el("p", { class: "facts", text: facts.join(" · ") }),
+      facts,
       one.last_error && el("p", { class: "soft", text: `last error ${time(one.last_error.at, now)}: ${one.last_error.text}` }),
       one.age && ageOf(one.age));
   }
