@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
-from claude_proxy import config
+from claude_proxy import config, terminal
 from claude_proxy.settings import OWN_REDIS, SECRET_NAMES, Settings, SettingsError, read_secret_file
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,10 +50,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("serve", help="prepare what is missing and start the proxy")
     commands.add_parser("settings", help="print the block for Claude Code's settings.json, with the token in it")
+    status = commands.add_parser("status", help="show quota and usage of the running proxy")
+    status.add_argument("--watch", action="store_true", help="again every few seconds")
+    usage = commands.add_parser("usage", help="show who used how much, by day")
+    usage.add_argument("--csv", action="store_true", help="as CSV")
+    for asking in (status, usage):
+        asking.add_argument("--url", help="where the proxy is, instead of HOST and PORT")
     options = parser.parse_args(arguments)
     try:
         if options.command == "serve":
             serve(options.project, options.data)
+        elif options.command in ("status", "usage"):
+            load_environment(options.project, options.data)
+            flags = vars(options)
+            sys.exit(
+                terminal.run(
+                    options.command,
+                    Settings.parse(os.environ),
+                    options.url,
+                    watch=flags.get("watch", False),
+                    as_csv=flags.get("csv", False),
+                )
+            )
         else:
             load_environment(options.project, options.data)
             loaded, settings = checked(config_path(options.project, options.data))

@@ -92,7 +92,9 @@
       fact("sessions", whole.format(one.sessions)),
       fact("requests today", whole.format(one.today.requests)),
       fact("tokens today", short.format(tokens(one.today))),
-      fact("in 7 days", `${whole.format(one.week.requests)} / ${short.format(tokens(one.week))}`));
+      fact("errors today", whole.format(one.today.errors)),
+      fact("requests, 7 days", whole.format(one.week.requests)),
+      fact("tokens, 7 days", short.format(tokens(one.week))));
     return el("article", { class: kind, "data-label": one.label },
       el("h3", {}, el("span", { text: one.label }), el("small", { text: one.kind })),
       ...stateOf(one.state, now),
