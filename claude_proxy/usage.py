@@ -111,9 +111,9 @@ class _Page:
         if entry in self.entries:
             return entry
         kind, *names = entry
-        alike = [other for other in self.entries if other[0] == kind]
         if len(self.entries) >= MAX_ENTRIES:
             return kind, *[OTHER] * len(names)
+        alike = [other for other in self.entries if other[0] == kind]
         for place, name in enumerate(names, start=1):
             seen = {other[place] for other in alike}
             if name and name not in seen and len(seen) >= MAX_NAMES:
