@@ -436,6 +436,8 @@ def install(settings: Settings, callback: ClaudeProxy) -> None:
     redactor = Redactor([*secrets, *secrets_of(os.environ)])
     litellm.use_chat_completions_url_for_anthropic_messages = True
     litellm.expose_router_debug_in_errors = False
+    # The gateway and the route itself ask for a token; LiteLLM's check would let the master key alone through.
+    litellm.require_auth_for_metrics_endpoint = False
     shared_http()
     app.router.routes[:0] = [
         APIRoute("/v1/messages/count_tokens", count_tokens, methods=["POST"]),
