@@ -25,8 +25,12 @@ ADMIN_ROUTES = frozenset(
 )  # fmt: skip
 
 
+# What callers without a name of their own are called: who holds the master key, the static token, or nothing at all.
+ADMIN_NAME, STATIC_NAME, ANYONE = "admin", "static", "anyone"
+
+
 class Role(Enum):
-    """ADMIN holds the master key, USER the static token; with no static token everybody else is OPEN."""
+    """ADMIN holds the master key, USER the static token or one of their own; with neither set everybody else is OPEN."""
 
     ADMIN = "admin"
     USER = "user"
@@ -35,10 +39,11 @@ class Role(Enum):
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks, and the token of the request's that said so."""
+    """Who asks, and the token of the request's that said so. ``name`` may be shown: a person's, or what stands for none."""
 
     role: Role
     token: Secret | None
+    name: str
 
 
 class Refused(Exception):
@@ -52,13 +57,17 @@ class Refused(Exception):
 def identify(client: Client, settings: Settings) -> Caller:
     """Tell who asks. Every token is compared with every secret in constant time. Raises ``Refused`` with 401."""
     admin = _matching(client, settings.master_key)
-    user = _matching(client, settings.static_token)
+    static = _matching(client, settings.static_token)
+    person = settings.users.find(client.tokens)
     if admin:
-        return Caller(Role.ADMIN, admin)
-    if user:
-        return Caller(Role.USER, user)
-    if settings.static_token is None:
-        return Caller(Role.OPEN, None)
+        return Caller(Role.ADMIN, admin, ADMIN_NAME)
+    if person:
+        user, token = person
+        return Caller(Role.USER, token, user.name)
+    if static:
+        return Caller(Role.USER, static, STATIC_NAME)
+    if settings.static_token is None and not settings.users.closed:
+        return Caller(Role.OPEN, None, ANYONE)
     problem = "The token is not this proxy's" if client.tokens else "The proxy's token is missing"
     raise Refused(401, f"{problem}: send it in the header {PROXY_TOKEN}, or set it as ANTHROPIC_AUTH_TOKEN in Claude Code.")
 

@@ -13,7 +13,7 @@ ROUTES = sorted({route for _, route in MODEL_ROUTES})
 
 
 async def authenticate(request: Request, settings: Settings) -> UserAPIKeyAuth:
-    """Return LiteLLM's view of the caller; raise LiteLLM's error with 401. No token is kept in it, only a label."""
+    """Return LiteLLM's view of the caller; raise LiteLLM's error with 401. No token is kept in it, only the caller's name."""
     try:
         caller = identify(header_policy.read(request.headers.items()), settings)
     except Refused as refused:
@@ -21,5 +21,7 @@ async def authenticate(request: Request, settings: Settings) -> UserAPIKeyAuth:
             str(refused), type="authentication_error", param=None, code=refused.status, headers={"x-should-retry": "false"}
         ) from refused
     if caller.role is Role.ADMIN:
-        return UserAPIKeyAuth(api_key="master-key", user_id="admin", user_role=LitellmUserRoles.PROXY_ADMIN)
-    return UserAPIKeyAuth(api_key=f"{caller.role.value}-token", user_id=caller.role.value, allowed_routes=ROUTES)
+        return UserAPIKeyAuth(api_key="master-key", user_id=caller.name, user_role=LitellmUserRoles.PROXY_ADMIN)
+    return UserAPIKeyAuth(
+        api_key=f"{caller.role.value}-token", key_alias=caller.name, user_id=caller.name, allowed_routes=ROUTES
+    )

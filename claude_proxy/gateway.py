@@ -60,7 +60,8 @@ class Gateway:
             caller = identify(client, self._settings)
             check_route(caller, method, route)
             check_mode(client.mode)
-            exchange = Exchange(client, sent, b"", {}, scope["query_string"].decode("latin-1"), caller.role.value)
+            exchange = Exchange(client, sent, b"", {}, scope["query_string"].decode("latin-1"), caller.name)
+            self._redactor.learn(caller.token)
             if (method, route) in MODEL_ROUTES and method == "POST":
                 exchange.raw_body = await _read_body(receive)
                 exchange.body = parse_body(exchange.raw_body)

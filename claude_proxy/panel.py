@@ -89,7 +89,7 @@ class Panel:
 
 def viewer_of(caller: Caller) -> Viewer:
     """Return under which name a caller's requests are counted, and whether it sees everybody's."""
-    return Viewer(getattr(caller, "name", "") or caller.role.value, caller.role is Role.ADMIN)
+    return Viewer(caller.name, caller.role is Role.ADMIN)
 
 
 def page(*, needs_token: bool) -> Response:

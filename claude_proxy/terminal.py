@@ -3,7 +3,6 @@
 import csv
 import io
 import shutil
-import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -64,7 +63,10 @@ def show_status(settings: Settings, url: str | None, *, watch: bool, out: TextIO
         print(f"{CLEAR if watch and person else ''}{text}", file=out, flush=True)
         if not watch:
             return
-        time.sleep(WATCH_SECONDS)
+        try:
+            time.sleep(WATCH_SECONDS)
+        except KeyboardInterrupt:  # how a watch ends
+            return
 
 
 def show_usage(settings: Settings, url: str | None, *, as_csv: bool, out: TextIO) -> None:
@@ -181,18 +183,3 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
         for row in rows
     ]
     return "".join(f"{plain(line.rstrip())}\n" for line in lines)
-
-
-def run(command: str, settings: Settings, url: str | None, *, watch: bool, as_csv: bool) -> int:
-    """Run ``status`` or ``usage`` and return the exit code."""
-    try:
-        if command == "status":
-            show_status(settings, url, watch=watch, out=sys.stdout)
-        else:
-            show_usage(settings, url, as_csv=as_csv, out=sys.stdout)
-    except Unanswered as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:  # how a watch ends
-        return 0
-    return 0

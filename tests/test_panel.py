@@ -20,7 +20,7 @@ ENVIRONMENT = {"PROXY_STATIC_TOKEN": TOKEN, "LITELLM_MASTER_KEY": MASTER, "CLAUD
 def client(refreshed=None, **environ):
     settings = Settings.parse(ENVIRONMENT | environ)
     book = Book(clock=lambda: NOW)
-    book.record(record("user"))
+    book.record(record("static"))
     book.record(record("somebody"))
 
     async def fresh():
@@ -55,8 +55,8 @@ def test_who_sees_whom():
     asked = client()
     mine = asked.get("/pool", headers={"x-litellm-api-key": TOKEN}).json()
     all_people = asked.get("/pool", headers={"x-litellm-api-key": MASTER}).json()
-    assert [row["name"] for row in mine["users"]] == ["user"]
-    assert sorted(row["name"] for row in all_people["users"]) == ["somebody", "user"]
+    assert [row["name"] for row in mine["users"]] == ["static"]
+    assert sorted(row["name"] for row in all_people["users"]) == ["somebody", "static"]
 
 
 @pytest.mark.parametrize(("static", "needed"), [(TOKEN, "yes"), ("", "no")])

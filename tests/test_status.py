@@ -79,10 +79,10 @@ OPUS = {("opus", "7d_opus"): Window(1.0, NOW + DAY, NOW)}
             f"usable; not for Opus until {utc(NOW + DAY)}: 7-day window of Opus at 100 %",
         ),
         (
-            {"opus": Rest(NOW + DAY, "limit reached: 7d_opus"), "": Rest(NOW + 60, "asked to slow down")},
+            {"opus": Rest(NOW + DAY, "limit reached: 7d_opus"), "": Rest(NOW + 60, "slow down")},
             OPUS,
             "rests",
-            f"rests until {utc(NOW + 60)}: asked to slow down; not for Opus until {utc(NOW + DAY)}: 7-day window of Opus at 100 %",
+            f"rests until {utc(NOW + 60)}: slow down; not for Opus until {utc(NOW + DAY)}: 7-day window of Opus at 100 %",
         ),
     ],
     ids=["usable", "limit", "limits-unseen", "refused", "family", "both"],

@@ -127,12 +127,12 @@ def test_a_user_sees_no_other_people(proxy):
     assert proxy.ask(question("demo"), token=MASTER_KEY).status_code == 200
     until(lambda: "demo" in requests_in(get(proxy, "/pool").json()))
     mine, all_people = get(proxy, "/pool", STATIC_TOKEN).json(), get(proxy, "/pool").json()
-    assert [row["name"] for row in mine["users"]] == ["user"]
-    assert sorted(row["name"] for row in all_people["users"]) == ["admin", "user"]
+    assert [row["name"] for row in mine["users"]] == ["static"]
+    assert sorted(row["name"] for row in all_people["users"]) == ["admin", "static"]
     assert "demo" not in requests_in(mine)
     assert [one["label"] for one in mine["credentials"]] == [one["label"] for one in all_people["credentials"]]
     metrics = get(proxy, "/metrics", STATIC_TOKEN).text
-    assert ('user="user"' in metrics, 'user="admin"' in metrics, 'user="other"' in metrics) == (True, False, True)
+    assert ('user="static"' in metrics, 'user="admin"' in metrics, 'user="other"' in metrics) == (True, False, True)
 
 
 @pytest.mark.parametrize("path", ["/pool", "/metrics", "/usage.csv"])
@@ -163,7 +163,7 @@ def test_each_request_is_a_line_in_the_log(proxy):
     lines = [json.loads(line) for line in proxy.output.splitlines() if line.startswith('{"time"')]
     asked = [line for line in lines if line["logger"] == "claude_proxy.requests"]
     opus = next(line for line in asked if line["model"] == "claude-opus-4-8")
-    assert (opus["user"], opus["status"], opus["served"]) == ("user", 200, "anthropic/claude-opus-4-8")
+    assert (opus["user"], opus["status"], opus["served"]) == ("static", 200, "anthropic/claude-opus-4-8")
     assert any("carla: the credential was refused (HTTP 401)" in line.get("failovers", ()) for line in asked)
     assert next(line for line in asked if line["model"] == SCRIPT)["status"] == 404
     assert [line["message"] for line in lines if "its year was over" in line["message"]]
