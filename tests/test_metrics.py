@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -99,6 +101,19 @@ def test_dashboard_and_alerts_name_metrics_that_there_are(book):
     named = {name for expression in expressions() for name in NAME.findall(expression)}
     assert len(named) > 10
     assert named <= exported
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_prometheus_accepts_the_rules_and_the_metrics(book):
+    """Prometheus' own tool finds no mistake in the alert rules, nor in what is exported."""
+    rules = subprocess.run(
+        ["promtool", "check", "rules", DEPLOY / "prometheus-rules.yml"], capture_output=True, text=True, check=False
+    )
+    assert rules.returncode == 0, rules.stderr
+    metrics = subprocess.run(
+        ["promtool", "check", "metrics"], input=exposition(POOL, book, ADMIN, KNOWLEDGE), capture_output=True, check=False
+    )
+    assert (metrics.returncode, metrics.stdout + metrics.stderr) == (0, b"")
 
 
 def test_the_panels_of_the_dashboard_do_not_overlap():

@@ -152,9 +152,6 @@ def test_the_metrics_and_the_csv_say_the_same_as_the_status(proxy):
     assert total == sum(int(row["requests"]) for row in rows) == sum(requests_in(data).values())
     assert 'claude_proxy_credential_utilization_ratio{credential="anna",window="5h"} 0.62' in lines
     assert 'claude_proxy_credential_state{credential="carla",state="out"} 1.0' in lines
-    if shutil.which("promtool"):
-        checked = subprocess.run(["promtool", "check", "metrics"], input=lines, capture_output=True, text=True, check=False)
-        assert checked.returncode == 0, checked.stderr + checked.stdout
 
 
 def test_each_request_is_a_line_in_the_log(proxy):
