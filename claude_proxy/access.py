@@ -11,13 +11,16 @@ from claude_proxy.settings import Settings
 MODEL_ROUTES = frozenset(
     {("POST", "/v1/messages"), ("POST", "/v1/messages/count_tokens"), ("GET", "/v1/models"), ("GET", "/models")}
 )
+# What shows quota and usage: to everybody who may use the models.
+STATUS_ROUTES = frozenset({("GET", "/pool"), ("GET", "/metrics")})
 # Claude Code asks HEAD / at every start, without any token; the others are for load balancers and Docker.
 PUBLIC_ROUTES = frozenset({"/", "/health/liveliness", "/health/liveness", "/health/readiness"})
 # First parts of LiteLLM's administration routes: open to the master key alone. What is on no list is closed to everybody.
 ADMIN_ROUTES = frozenset(
     {
         "budget", "cache", "callbacks", "config", "customer", "get", "global", "health", "key", "model", "model_group",
-        "organization", "router", "settings", "spend", "tag", "team", "user",
+        "organization", "router", "settings", "spend", "tag", "team", "usage.csv",
+        "user",
     }
 )  # fmt: skip
 
@@ -71,13 +74,18 @@ def identify(client: Client, settings: Settings) -> Caller:
 
 def check_route(caller: Caller, method: str, route: str) -> None:
     """Raise ``Refused`` unless the caller may use the route: with 403 for administration, with 404 for all that is closed."""
-    if (method, route) in MODEL_ROUTES:
+    if (method, route) in MODEL_ROUTES | STATUS_ROUTES:
         return
     # A path need not begin with a slash: that of `OPTIONS *` does not.
     if not route.startswith("/") or route.split("/")[1] not in ADMIN_ROUTES:
         raise Refused(404, f"{method} {route} is not served by this proxy.")
     if caller.role is not Role.ADMIN:
         raise Refused(403, f"{method} {route} is administration: it needs LITELLM_MASTER_KEY in the header {PROXY_TOKEN}.")
+
+
+def wants_page(method: str, route: str, accept: str) -> bool:
+    """Whether a browser asks for the page of ``/pool``: that holds no data, so it needs no token."""
+    return (method, route) == ("GET", "/pool") and "text/html" in accept
 
 
 def _matching(client: Client, secret: Secret | None) -> Secret | None:

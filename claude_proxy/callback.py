@@ -29,6 +29,7 @@ from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
 from litellm.types.utils import CallTypes
 
 from claude_proxy import config, demo, dialects, estimate, logs
+from claude_proxy.age import AgeWarnings
 from claude_proxy.clients import (
     AttemptRefused,
     BetasInBody,
@@ -46,17 +47,20 @@ from claude_proxy.headers import session_of
 from claude_proxy.limits import Limits
 from claude_proxy.listing import listing, served_name
 from claude_proxy.messages import THINKING_PARAMETERS
+from claude_proxy.panel import Panel
 from claude_proxy.pool import Pool, Wanted
 from claude_proxy.record import Record
 from claude_proxy.redaction import Redactor, secrets_of
 from claude_proxy.refusals import own_refusal
 from claude_proxy.relay import KEEPALIVE_SECONDS, filtered
 from claude_proxy.rotation import PoolSource, Rotation, SingleSource, Source
-from claude_proxy.settings import Settings, TokenMode
+from claude_proxy.settings import LogFormat, Settings, TokenMode
+from claude_proxy.status import Knowledge
 from claude_proxy.store import RedisStore, SqliteStore, Store
 from claude_proxy.stream import ThinkingFilter
-from claude_proxy.sync import Synchroniser
+from claude_proxy.sync import Synchroniser, Together
 from claude_proxy.targets import Hosts, Provider, bare_model, fallback_models, is_openai_itself, model_family, wildcard_model
+from claude_proxy.usage import Book
 
 # How long the first request waits for what other processes know, in seconds.
 LOAD_SECONDS = 3.0
@@ -80,8 +84,13 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
             clock=clock,
             on_rest=self._tell_others,
         )
+        self.book = Book(clock=clock, serves=_is_served)
+        self._ages = AgeWarnings()
         self._clock = clock
-        self._sync = Synchroniser(store, self.pool) if store else None
+        self._started = clock()
+        self._sync = Synchroniser(store, Together(self.pool, self.book)) if store else None
+        if store is None:
+            self.pool.note_seen()
         self._syncing: asyncio.Task[None] | None = None
 
     async def async_pre_call_hook(
@@ -196,15 +205,36 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
     async def _start_sync(self, sync: Synchroniser) -> None:
         self.pool.set_salt(await sync.salt())
         await sync.load()
+        self.pool.note_seen()
         self._running = asyncio.ensure_future(sync.run())
+
+    def remember(self, record: Record) -> None:
+        """Count a request that is over and write its line into the log."""
+        self.book.record(record)
+        logs.write_request(record)
+        now = self._clock()
+        if self._ages.due(now):
+            self._ages.look(self.pool.snapshot(), now)
+
+    def panel(self) -> Panel:
+        """Return the routes' answers: what this process knows, and what the others have told it a moment ago."""
+        return Panel(self.settings, self.pool, self.book, knowledge=self._knowledge, fresh=self._learn_now, clock=self._clock)
+
+    def _knowledge(self) -> Knowledge:
+        sync = self._sync
+        return Knowledge(sync.kind if sync else None, bool(sync and sync.away), self._started)
+
+    async def _learn_now(self) -> None:
+        await self.learn_from_others()
+        if self._sync is not None and not self._sync.away:
+            self.book.hasten()
+            await self._sync.exchange()
 
     async def close(self) -> None:
         """Push what has changed last and end the synchronisation."""
+        self.book.hasten()
         if self._sync is not None and self._syncing is not None:
             await self._sync.close()
-
-    def remember(self, record: Record) -> None:
-        """Take note of a request whose answer has left."""
 
     def _tell_others(self) -> None:
         if self._sync is not None:
@@ -343,6 +373,12 @@ def served_by(router: Any, model: str, exchange: Exchange) -> list[Any]:
     return found
 
 
+def _is_served(model: str) -> bool:
+    """Whether a model is one of config.yaml's."""
+    router = _router()
+    return bool(router and router.get_model_list(model_name=model))
+
+
 def _router() -> Any:
     return proxy_server.llm_router
 
@@ -426,7 +462,7 @@ def start() -> ClaudeProxy:
     """Return the process's one callback. LiteLLM runs an entry file once for each reference to it."""
     settings = Settings.parse(os.environ)
     callback = ClaudeProxy(settings, shared_store(settings))
-    install(settings, callback.remember)
+    install(settings, callback)
     return callback
 
 
@@ -462,7 +498,7 @@ def one_call_each(chunk: Any) -> tuple[Any, ...]:
     return pieces
 
 
-def install(settings: Settings, remember: Callable[[Record], None]) -> None:
+def install(settings: Settings, callback: ClaudeProxy) -> None:
     """Put the gateway around LiteLLM's app and the redaction under its logs."""
     app = proxy_server.app
     secrets = [credential.secret for credential in settings.credentials]
@@ -471,11 +507,17 @@ def install(settings: Settings, remember: Callable[[Record], None]) -> None:
     redactor = Redactor([*secrets, *secrets_of(os.environ)])
     litellm.use_chat_completions_url_for_anthropic_messages = True
     litellm.expose_router_debug_in_errors = False
+    # The gateway and the route itself ask for a token; LiteLLM's check would let the master key alone through.
+    litellm.require_auth_for_metrics_endpoint = False
     give_each_call_a_chunk()
     shared_http()
-    app.router.routes.insert(0, APIRoute("/v1/messages/count_tokens", count_tokens, methods=["POST"]))
-    for path in ("/v1/models", "/models"):
-        app.router.routes.insert(0, APIRoute(path, models, methods=["GET"]))
+    app.router.routes[:0] = [
+        APIRoute("/v1/messages/count_tokens", count_tokens, methods=["POST"]),
+        *(APIRoute(path, models, methods=["GET"]) for path in ("/v1/models", "/models")),
+        *callback.panel().routes(),
+    ]
     # Middleware cannot be added once the app has started, and callbacks are loaded while it starts.
-    app.middleware_stack = Gateway(app.middleware_stack or app.build_middleware_stack(), settings, redactor, remember)
-    logs.configure(redactor, verbose=os.environ.get("LITELLM_LOG", "").upper() == "DEBUG")
+    app.middleware_stack = Gateway(app.middleware_stack or app.build_middleware_stack(), settings, redactor, callback.remember)
+    logs.configure(
+        redactor, verbose=os.environ.get("LITELLM_LOG", "").upper() == "DEBUG", as_json=settings.log_format is LogFormat.JSON
+    )

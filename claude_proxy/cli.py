@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
-from claude_proxy import config, onboarding, people
+from claude_proxy import config, onboarding, people, terminal
 from claude_proxy.access import STATIC_NAME
 from claude_proxy.credentials import Secret
 from claude_proxy.settings import (
@@ -63,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         stop("The proxy does not start:", error.mistakes)
     except (people.PeopleError, onboarding.OnboardingError) as error:
         stop("This was not done:", error.mistakes)
+    except terminal.Unanswered as error:
+        stop("The proxy was not asked:", (str(error),))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -88,6 +90,12 @@ def parser() -> argparse.ArgumentParser:
     new.add_argument("--token", help="use this one; - reads it from the standard input, where no list of processes shows it")
     actions.add_parser("remove", help="refuse a person's token from now on").add_argument("user", metavar="NAME")
     actions.add_parser("list", help="who has a token, and since when")
+    status = commands.add_parser("status", help="show quota and usage of the running proxy")
+    status.add_argument("--watch", action="store_true", help="again every few seconds")
+    usage = commands.add_parser("usage", help="show who used how much, by day")
+    usage.add_argument("--csv", action="store_true", help="as CSV")
+    for asking in (status, usage):
+        asking.add_argument("--url", help="where the proxy is, instead of HOST and PORT")
     return whole
 
 
@@ -154,11 +162,23 @@ def today() -> date:
     return datetime.now(tz=UTC).date()
 
 
+def show_status(options: argparse.Namespace) -> None:
+    """Show what the running proxy knows of quota and usage."""
+    terminal.show_status(Settings.parse(os.environ), options.url, watch=options.watch, out=sys.stdout)
+
+
+def show_usage(options: argparse.Namespace) -> None:
+    """Show the running proxy's book of usage."""
+    terminal.show_usage(Settings.parse(os.environ), options.url, as_csv=options.csv, out=sys.stdout)
+
+
 COMMANDS: Mapping[tuple[str, str | None], Callable[[argparse.Namespace], None]] = {
     ("settings", None): show_settings,
     ("user", "add"): add_user,
     ("user", "remove"): remove_user,
     ("user", "list"): list_users,
+    ("status", None): show_status,
+    ("usage", None): show_usage,
 }
 
 

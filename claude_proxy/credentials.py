@@ -4,6 +4,7 @@ import hmac
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date
 from enum import Enum
 
 
@@ -56,6 +57,8 @@ class Credential:
     label: str
     kind: Kind
     secret: Secret
+    # The day on which a setup token was made, where the list says so.
+    made: date | None = None
 
     def header(self) -> tuple[str, str]:
         """Return the one header that carries this credential to Anthropic."""
@@ -75,6 +78,8 @@ class MalformedCredentials(ValueError):
 
 
 _LABEL = re.compile(r"(?P<label>[A-Za-z0-9][A-Za-z0-9_.@-]{0,63})=(?P<value>.*)")
+# `anna@2026-03-01`: the label, and the day on which its token was made.
+_DATED = re.compile(r"(?P<label>.+)@(?P<day>[0-9]{4}-[0-9]{2}-[0-9]{2})")
 _WRONG_PREFIX = {Kind.OAUTH: API_KEY_PREFIX, Kind.API_KEY: OAUTH_PREFIX}
 _MEANT = {
     Kind.OAUTH: "an API key: it belongs into CLAUDE_API_KEYS",
@@ -83,11 +88,12 @@ _MEANT = {
 
 
 def parse_credentials(text: str, kind: Kind) -> tuple[Credential, ...]:
-    """Read ``[label=]value`` entries, separated by commas or white space.
+    """Read ``[label[@date]=]value`` entries, separated by commas or white space. The date is the day a setup token was made.
 
     Empty entries and repeated values are passed over; an entry without a label is named after its kind and place.
     Raises ``MalformedCredentials`` for a value of the other kind, a value no HTTP header can carry, a label used twice or
-    without a value, and for what is not one value: a label of other characters, quotes, another separator.
+    without a value, a date that is none or stands at an API key, and for what is not one value: a label of other
+    characters, quotes, another separator.
     """
     entries = [entry for entry in re.split(r"[,\s]+", re.sub(r"\s*=\s*", "=", text)) if entry]
     found: list[Credential] = []
@@ -95,6 +101,7 @@ def parse_credentials(text: str, kind: Kind) -> tuple[Credential, ...]:
         match = None if entry.startswith(CLAUDE_PREFIX) else _LABEL.fullmatch(entry)
         value = match["value"] if match else entry
         label = match["label"] if match else f"{kind.value.replace('_', '-')}-{place}"
+        label, made = _dated(label, kind, place)
         if value.startswith(_WRONG_PREFIX[kind]):
             raise MalformedCredentials(f"entry {place} is {_MEANT[kind]}")
         if not value:
@@ -108,8 +115,21 @@ def parse_credentials(text: str, kind: Kind) -> tuple[Credential, ...]:
             continue
         if any(label == other.label for other in found):
             raise MalformedCredentials(f"entry {place} has the label {label!r}, which an earlier entry has already")
-        found.append(Credential(label, kind, secret))
+        found.append(Credential(label, kind, secret, made))
     return tuple(found)
+
+
+def _dated(label: str, kind: Kind, place: int) -> tuple[str, date | None]:
+    """Part a label from the date behind it."""
+    match = _DATED.fullmatch(label)
+    if match is None:
+        return label, None
+    if kind is not Kind.OAUTH:
+        raise MalformedCredentials(f"entry {place} has a date, which only setup tokens need: API keys do not end after a year")
+    try:
+        return match["label"], date.fromisoformat(match["day"])
+    except ValueError:
+        raise MalformedCredentials(f"entry {place} has the date {match['day']}, which is no day") from None
 
 
 def same_label(credentials: Iterable[Credential]) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from claude_proxy import headers as header_policy
 from claude_proxy import messages
-from claude_proxy.access import MODEL_ROUTES, PUBLIC_ROUTES, Refused, check_route, identify
+from claude_proxy.access import MODEL_ROUTES, PUBLIC_ROUTES, Refused, check_route, identify, wants_page
 from claude_proxy.answer import Answer
 from claude_proxy.exchange import Exchange, Refusal, current
 from claude_proxy.record import Record
@@ -52,7 +52,7 @@ class Gateway:
         sent = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
         client = header_policy.read(sent)
         inner = dict(scope) | {"path": route, "raw_path": route.encode()}
-        if route in PUBLIC_ROUTES:
+        if route in PUBLIC_ROUTES or wants_page(method, route, accepted(sent)):
             inner["headers"] = encoded(header_policy.for_litellm(sent, None))
             await self._app(inner, receive, send)
             return
@@ -139,6 +139,11 @@ def canonical_route(path: str) -> str:
     """Return a path without the alias prefix and without slashes at its end."""
     route = path.removeprefix(ALIAS_PREFIX) if path == ALIAS_PREFIX or path.startswith(f"{ALIAS_PREFIX}/") else path
     return route.rstrip("/") or "/"
+
+
+def accepted(headers: header_policy.Headers) -> str:
+    """Return the header ``accept``; empty without one."""
+    return next((value for name, value in headers if name.lower() == "accept"), "")
 
 
 def check_mode(mode: str | None) -> None:

@@ -19,7 +19,7 @@ import logging
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from claude_proxy.credentials import Credential, Kind
@@ -89,6 +89,8 @@ class State:
     rests: dict[str, Rest] = field(default_factory=dict)
     windows: dict[tuple[str, str], Window] = field(default_factory=dict)
     shy_until: float = 0.0
+    # When a proxy of this store first had it, in Unix seconds; the year of a setup token is counted from then.
+    since: float | None = None
     # How many sessions of the last hour are bound to it: they all live on the same room.
     sessions: int = 0
     # Derived, so that a choice is a few comparisons: when the credential is usable again, for all models and for families
@@ -132,6 +134,17 @@ class State:
 
         self.spoken_for = spoken_for(self.load)
         self.family_spoken_for = {family: spoken_for(load) for family, load in self.family_load.items()}
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One credential at a moment, for those who show it: only rests that last and windows that are not over."""
+
+    credential: Credential
+    since: float | None
+    rests: dict[str, Rest]
+    windows: dict[tuple[str, str], Window]
+    sessions: int
 
 
 @dataclass
@@ -184,6 +197,29 @@ class Pool:
     def state(self, label: str) -> State:
         """Return what is known of a credential, for those who show it."""
         return self._states[label]
+
+    def snapshot(self) -> tuple[Snapshot, ...]:
+        """Return what is known of every credential now; nothing in it changes later."""
+        now = self._clock()
+        self._let_go(now)
+        return tuple(
+            Snapshot(
+                state.credential,
+                state.since,
+                {family: replace(rest) for family, rest in state.rests.items() if rest.until > now},
+                {place: replace(window) for place, window in state.windows.items() if window.reset > now},
+                state.sessions,
+            )
+            for state in self._states.values()
+        )
+
+    def note_seen(self) -> None:
+        """Remember of each credential whose first day is not known that it was seen now; the earliest note counts."""
+        for state in self._states.values():
+            if state.since is None:
+                state.since = self._clock()
+                row = _seen_row(state, state.since)
+                self._changed[row.key] = row
 
     def choose(self, wanted: Wanted, tried: Collection[str] = ()) -> Credential | None:
         """Return the credential to ask, by the six rules; None when there is none to ask for this request now."""
@@ -273,6 +309,7 @@ class Pool:
         for state in self._states.values():
             rows += [_rest_row(state, family, rest) for family, rest in state.rests.items()]
             rows += [_window_row(state, *place, window) for place, window in state.windows.items()]
+            rows += [_seen_row(state, state.since)] if state.since is not None else []
         rows += [
             self._session_row(session, binding) for session, binding in self._sessions.items() if binding.label in self._states
         ]
@@ -300,6 +337,9 @@ class Pool:
                 self._cursor = int(value)
             case ["salt"]:
                 self.set_salt(str(value))
+            case ["seen", key] if key in self._by_key and math.isfinite(value):
+                since = self._by_key[key].since
+                self._by_key[key].since = float(value) if since is None else min(since, float(value))
             case ["session", session] if value in self._by_key:
                 self._merge_session(session, Binding(self._by_key[value].credential.label, row.stamp, row.stamp), now)
             case ["credential", key, *place] if key in self._by_key:
@@ -459,6 +499,11 @@ def _learned(state: State, place: Sequence[str], stamp: float, value: Any, now: 
 
 def _session_key(session: str) -> str:
     return f"session:{session.replace(':', '_')}"
+
+
+def _seen_row(state: State, since: float) -> Row:
+    """Return a row with stamp 0: the first writer of it wins, and no age prunes it."""
+    return Row(f"seen:{state.key}", 0.0, json.dumps(since))
 
 
 def _rest_row(state: State, family: str, rest: Rest) -> Row:

@@ -35,6 +35,13 @@ class Affinity(Enum):
     NONE = "none"
 
 
+class LogFormat(Enum):
+    """How the log's lines look."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 class Variable(NamedTuple):
     """A line of the table that README, ``.env.example`` and this module share."""
 
@@ -63,6 +70,7 @@ VARIABLES: Mapping[str, Variable] = {
     "REDIS_URL": Variable("", "a Redis that keeps what the pool knows, for several replicas", secret=True),
     "NUM_WORKERS": Variable("1", "how many processes serve"),
     "ANTHROPIC_API_BASE": Variable("https://api.anthropic.com", "where Claude is; the only host that sees a Claude credential"),
+    "PROXY_LOG_FORMAT": Variable("text", "the log's lines: `text` or `json`"),
     "HOST": Variable("127.0.0.1", "the address that `make run` listens on"),
     "PORT": Variable("4000", "the port"),
     "SCALE_PORT": Variable("4080", "the port of the load balancer in Docker's profile `scale`"),
@@ -107,6 +115,7 @@ class Settings:
     redis_url: Secret | None
     workers: int
     claude_base: str
+    log_format: LogFormat
     host: str
     port: int
 
@@ -163,6 +172,7 @@ class _Reader:
             redis_url=self.redis_url("REDIS_URL"),
             workers=int(self.number("NUM_WORKERS", int, 1, 64, "a number of processes from 1 to 64")),
             claude_base=self.url("ANTHROPIC_API_BASE"),
+            log_format=self.choice("PROXY_LOG_FORMAT", LogFormat),
             host=self.value("HOST"),
             port=self.port("PORT"),
         )

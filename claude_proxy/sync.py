@@ -26,6 +26,8 @@ SALT = "salt"
 LIMITS = (
     ("session:", 6 * 3600.0, 10_000),
     ("credential:", 30 * 86400.0, 10_000),
+    ("usage:", 100 * 86400.0, 20_000),  # by then a day is part of its month's page (``usage.py``)
+    ("events:", 7 * 86400.0, 100),
 )
 
 
@@ -44,6 +46,23 @@ class Shared(Protocol):
         The row ``salt`` is the first when it is among them. When its value is another one than before, the keys that
         were made with the old one are to be made anew; after this call everything is pushed again.
         """
+
+
+class Together:
+    """Several parts of a process's state that are shared through one store."""
+
+    def __init__(self, *parts: Shared) -> None:
+        self._parts = parts
+
+    def changed(self) -> list[Row]:
+        return [row for part in self._parts for row in part.changed()]
+
+    def everything(self) -> list[Row]:
+        return [row for part in self._parts for row in part.everything()]
+
+    def merge(self, rows: Sequence[Row], /) -> None:
+        for part in self._parts:
+            part.merge(rows)
 
 
 class Synchroniser:
@@ -83,6 +102,16 @@ class Synchroniser:
         self._one_at_a_time = asyncio.Lock()
         self._woken = asyncio.Event()
         self._closing = asyncio.Event()
+
+    @property
+    def kind(self) -> str:
+        """What the store is: ``SQLite``, ``Redis`` or ``memory``."""
+        return self._store.kind
+
+    @property
+    def away(self) -> bool:
+        """Whether the store could not be had when it was last tried."""
+        return self._away
 
     async def salt(self) -> str:
         """Return the salt that all processes of this store key their hashes with; the first process makes it.

@@ -2,7 +2,17 @@
 
 import pytest
 
-from claude_proxy.access import ADMIN_ROUTES, MODEL_ROUTES, PUBLIC_ROUTES, Caller, Refused, Role, check_route, identify
+from claude_proxy.access import (
+    ADMIN_ROUTES,
+    MODEL_ROUTES,
+    PUBLIC_ROUTES,
+    Caller,
+    Refused,
+    Role,
+    check_route,
+    identify,
+    wants_page,
+)
 from claude_proxy.headers import read
 from claude_proxy.settings import Settings
 
@@ -155,7 +165,8 @@ def status_of(caller, method, route):
         ("POST", "/anthropic/v1/messages"), ("POST", "/openai/v1/responses"), ("POST", "/vertex-ai/x"), ("POST", "/gemini/x"),
         ("POST", "/bedrock/model/x/invoke"), ("POST", "/pass-through"), ("GET", "/mcp"), ("GET", "/ui"),
         ("GET", "/openapi.json"),
-        ("GET", "/docs"), ("GET", "/metrics"), ("GET", "/debug/memory/summary"), ("GET", "/credentials"), ("POST", "/utils/x"),
+        ("GET", "/docs"), ("POST", "/metrics"), ("HEAD", "/pool"), ("GET", "/debug/memory/summary"), ("GET", "/credentials"),
+        ("POST", "/utils/x"),
         ("POST", "/api/event_logging/batch"), ("GET", "/guardrails/list"), ("POST", "/queue/chat/completions"),
         ("GET", "//key/list"),
         ("GET", "/Key/list"), ("OPTIONS", "*"), ("GET", "key/list"), ("GET", ""),
@@ -168,11 +179,45 @@ def test_what_is_on_no_list_is_closed(caller, method, route):
 
 
 @pytest.mark.parametrize(
-    "route", ["/key/generate", "/health", "/health/services", "/model/info", "/config/update", "/user/new", "/router/settings"]
+    "route",
+    [
+        "/key/generate",
+        "/health",
+        "/health/services",
+        "/model/info",
+        "/config/update",
+        "/user/new",
+        "/router/settings",
+        "/usage.csv",
+    ],
 )
 def test_administration_needs_the_master_key(route):
     """Administration, and ``/health``, which calls every model, are open to the master key alone, on an open proxy too."""
     assert [status_of(caller, "GET", route) for caller in (USER, ANYBODY, ADMIN)] == [403, 403, 200]
+
+
+@pytest.mark.parametrize("route", ["/pool", "/metrics"])
+def test_quota_and_usage_are_shown_to_all_who_may_use_the_models(route):
+    """What shows quota and usage needs no master key; what each caller sees there is another matter."""
+    assert [status_of(caller, "GET", route) for caller in (USER, ANYBODY, ADMIN)] == [200, 200, 200]
+
+
+@pytest.mark.parametrize(
+    ("method", "route", "accept", "page"),
+    [
+        ("GET", "/pool", "text/html,application/xhtml+xml,*/*;q=0.8", True),
+        ("GET", "/pool", "application/json", False),
+        ("GET", "/pool", "*/*", False),
+        ("GET", "/pool", "", False),
+        ("POST", "/pool", "text/html", False),
+        ("GET", "/usage.csv", "text/html", False),
+        ("GET", "/metrics", "text/html", False),
+        ("GET", "/v1/models", "text/html", False),
+    ],
+)
+def test_only_the_page_is_shown_to_everybody(method, route, accept, page):
+    """A browser gets the page of /pool without a token, and no header ``accept`` opens anything else."""
+    assert wants_page(method, route, accept) is page
 
 
 def test_no_route_of_a_model_is_administration():

@@ -1,6 +1,7 @@
 """The hooks, called directly with no network."""
 
 import asyncio
+import logging
 
 import pytest
 from litellm.proxy import proxy_server
@@ -11,6 +12,7 @@ from claude_proxy.callback import ClaudeProxy, as_chat_completions
 from claude_proxy.clients import AttemptRefused, ClaudeClient
 from claude_proxy.exchange import Exchange, current
 from claude_proxy.headers import read, session_of
+from claude_proxy.record import Record
 from claude_proxy.settings import Settings
 from claude_proxy.store import MemoryStore, RedisStore, SqliteStore
 from claude_proxy.targets import Provider
@@ -346,3 +348,19 @@ def test_the_chat_completions_path(kwargs, changed):
     result = as_chat_completions(kwargs)
     assert {name: result[name] for name in changed} == changed
     assert ("custom_llm_provider" in result) == (kwargs["api_base"] is not None and "openai.com" not in kwargs["api_base"])
+
+
+def test_a_request_that_is_over_is_counted_and_logged(caplog):
+    """What the gateway hands out after an answer is in the book of usage, and the end of a setup token is told."""
+    tokens = "anna@2000-01-01=sk-ant-oat01-made-up-anna"
+    callback = ClaudeProxy(Settings.parse({"CLAUDE_OAUTH_TOKENS": tokens}))
+    record = Record(0.0, "ben", "nobody-serves-this", "", "", 404, 0.1, 0.1, error="not_found_error")
+    with caplog.at_level(logging.INFO):
+        callback.remember(record)
+        callback.remember(record)
+    (names,) = callback.book.taken()
+    assert (names.user, names.model, callback.book.taken()[names].errors) == ("ben", "other", 2)
+    assert [message for message in caplog.messages if "its year was over" in message] == [
+        "credential anna: its year was over on 2000-12-31; make a new one with `claude setup-token`"
+    ]
+    assert sum("status=404" in message for message in caplog.messages) == 2

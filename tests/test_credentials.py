@@ -3,6 +3,7 @@
 import copy
 import logging
 import pickle
+from datetime import date
 
 import pytest
 
@@ -166,3 +167,25 @@ def test_same_label():
     one, other, third = (Credential(label, Kind.OAUTH, Secret(A)) for label in ("anna", "bob", "anna"))
     assert same_label([one, other]) is None
     assert same_label([one, other, third]) == "anna"
+
+
+def test_a_date_behind_the_label_is_the_day_a_token_was_made():
+    """``label@date`` names the credential by the label alone; another ``@`` belongs to the label."""
+    dated, plain, mail = parse_credentials(f"anna@2026-03-01={A},ben={B},carla@example.com@2026-12-31={A}x", Kind.OAUTH)
+    assert (dated.label, dated.made) == ("anna", date(2026, 3, 1))
+    assert (plain.label, plain.made) == ("ben", None)
+    assert (mail.label, mail.made) == ("carla@example.com", date(2026, 12, 31))
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "says"),
+    [
+        (f"anna@2026-02-30={A}", Kind.OAUTH, "2026-02-30, which is no day"),
+        (f"anna@2026-03-01={KEY}", Kind.API_KEY, "entry 1 has a date"),
+        (f"anna@2026-03-01={A},anna={B}", Kind.OAUTH, "label 'anna'"),
+    ],
+)
+def test_a_date_that_cannot_be_used(text, kind, says):
+    """A day that there is not, a date at an API key, and a label that differs by its date only are mistakes."""
+    with pytest.raises(MalformedCredentials, match=says):
+        parse_credentials(text, kind)

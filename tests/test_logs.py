@@ -1,12 +1,15 @@
 """What reaches the log."""
 
 import io
+import json
 import logging
+from dataclasses import replace
 
 import pytest
 
 from claude_proxy import logs
 from claude_proxy.credentials import Secret
+from claude_proxy.record import Record, Usage
 from claude_proxy.redaction import Redactor
 
 SECRET = "made-up-secret-value"
@@ -53,3 +56,69 @@ def test_the_projects_own_lines_are_written_once(litellm_log, capsys):
         logs.configure(Redactor([]), verbose=False)
     logging.getLogger("claude_proxy.rotation").warning("credential a rests")
     assert capsys.readouterr().err.count("credential a rests") == 1
+
+
+RECORD = Record(
+    at=0.0,
+    user="anna",
+    asked="claude-opus-4-8",
+    served="anthropic/claude-opus-4-8",
+    credential="first",
+    status=200,
+    first_byte_seconds=0.25,
+    seconds=1.5,
+    usage=Usage(1, 2, 3, 4),
+    failovers=("second: five_hour limit (HTTP 429)",),
+)
+
+
+def written(capsys, *records, as_json=False, redactor=None):
+    logging.getLogger("claude_proxy").handlers = []
+    logs.configure(redactor or Redactor([]), verbose=False, as_json=as_json)
+    for record in records:
+        logs.write_request(record)
+    return capsys.readouterr().err
+
+
+def test_a_request_is_one_line(litellm_log, capsys):
+    """A request's line says who, what, on which credential, how it ended and how long it took."""
+    line = written(capsys, RECORD)
+    assert line.count("\n") == 1
+    assert line.endswith(
+        "INFO claude_proxy.requests: user=anna model=claude-opus-4-8 served=anthropic/claude-opus-4-8 credential=first "
+        "status=200 first_byte_ms=250 ms=1500 input=1 output=2 cache_read=3 cache_write=4 "
+        'failovers="second: five_hour limit (HTTP 429)"\n'
+    )
+
+
+def test_a_request_as_json_has_its_fields(litellm_log, capsys):
+    """With JSON each line is an object, with a request's fields and the level beside its message."""
+    line = json.loads(written(capsys, RECORD, as_json=True))
+    assert (line["level"], line["logger"], line["user"], line["ms"]) == ("INFO", "claude_proxy.requests", "anna", 1500)
+    assert line["failovers"] == ["second: five_hour limit (HTTP 429)"]
+    assert "error" not in line
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
+def test_what_clients_choose_breaks_no_line_and_shows_no_secret(litellm_log, capsys, as_json):
+    """Control characters in a model's name are escaped, a long name is cut, and a secret in it is redacted."""
+    hostile = replace(RECORD, asked=f"a\n2026 ERROR \x1b[31m\u202e {SECRET} {'x' * 1000}")
+    text = written(capsys, hostile, as_json=as_json, redactor=Redactor([Secret(SECRET)]))
+    assert text.count("\n") == 1
+    assert len(text) < 1200
+    assert not {"\x1b", "\u202e"} & set(text)
+    assert SECRET not in text
+    assert "***" in text
+
+
+def test_a_traceback_in_json_is_one_line_without_secrets(litellm_log, capsys):
+    """An exception is part of its line, redacted."""
+    logging.getLogger("claude_proxy").handlers = []
+    logs.configure(Redactor([Secret(SECRET)]), verbose=False, as_json=True)
+    try:
+        raise ValueError(SECRET)
+    except ValueError:
+        logging.getLogger("claude_proxy.x").exception("oh")
+    text = capsys.readouterr().err
+    assert text.count("\n") == 1
+    assert "ValueError: ***" in json.loads(text)["traceback"]

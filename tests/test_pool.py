@@ -1017,3 +1017,45 @@ def test_two_pools_that_exchange_rows_agree(steps, seed):
             state.derive(clock.now)
     assert known(pools[0]) == known(pools[1])
     assert [chosen(pools[0], 1, f"s{n}") for n in range(3)] == [chosen(pools[1], 1, f"s{n}") for n in range(3)]
+
+
+# --- what is shown ---------------------------------------------------------------------------------------------------------
+
+
+def shown_pool(clock, *credentials):
+    return Pool(credentials, affinity=Affinity.SESSION, quarantine=QUARANTINE, clock=clock)
+
+
+def test_a_snapshot_holds_what_lasts(clock):
+    """A snapshot has the rests that last and the windows that are open, and does not change with the pool."""
+    pool = shown_pool(clock, A, B)
+    pool.choose(Wanted("s"))
+    pool.note(A, OUT, NOTHING)
+    pool.state("a").windows["", "5h"] = pool_module.Window(0.5, START + HOUR, START)
+    before, other = pool.snapshot()
+    assert (before.credential, before.sessions, [*before.rests], [*before.windows]) == (A, 1, [""], [("", "5h")])
+    assert (other.rests, other.windows, other.sessions) == ({}, {}, 0)
+    clock.now += 2 * HOUR
+    after, _ = pool.snapshot()
+    assert (after.rests, after.windows, after.sessions) == ({}, {}, 0)
+    assert [*before.rests] == [""]
+
+
+def test_the_first_day_of_a_credential_is_the_first_that_anybody_knows(clock):
+    """The first process that sees a credential writes the day down; a later one takes it over and writes none."""
+    first = shown_pool(clock, A)
+    assert first.snapshot()[0].since is None
+    first.note_seen()
+    (row,) = first.changed()
+    assert row.stamp == 0
+    clock.now += DAY
+    second = shown_pool(clock, A, B)
+    second.merge([row])
+    second.note_seen()
+    assert [one.since for one in second.snapshot()] == [START, START + DAY]
+    assert len(second.changed()) == 1
+    third = shown_pool(clock, A)
+    third.note_seen()
+    third.merge([row])
+    assert third.snapshot()[0].since == START
+    assert row in third.everything()

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from claude_proxy.credentials import Kind
-from claude_proxy.settings import SECRET_NAMES, VARIABLES, Affinity, Settings, SettingsError, TokenMode
+from claude_proxy.settings import SECRET_NAMES, VARIABLES, Affinity, LogFormat, Settings, SettingsError, TokenMode
 from claude_proxy.users import UserBook
 
 TOKEN, MASTER = "sk-made-up-token", "sk-made-up-master"
@@ -39,6 +39,7 @@ def test_nothing_set():
         redis_url=None,
         workers=1,
         claude_base="https://api.anthropic.com",
+        log_format=LogFormat.TEXT,
         host="127.0.0.1",
         port=4000,
     )
@@ -67,6 +68,7 @@ def test_everything_set():
             "REDIS_URL": REDIS,
             "NUM_WORKERS": "64",
             "ANTHROPIC_API_BASE": "http://127.0.0.1:9/prefix/",
+            "PROXY_LOG_FORMAT": "json",
             "HOST": "::",
             "PORT": "65535",
         }
@@ -78,6 +80,7 @@ def test_everything_set():
     assert (settings.cooldown_seconds, settings.quarantine_seconds) == (0.5, 0)
     assert (settings.soft_limit, settings.max_wait_seconds, settings.workers) == (1, 240, 64)
     assert (settings.state_file, settings.redis_url.reveal()) == ("/data/pool.sqlite3", REDIS)
+    assert settings.log_format is LogFormat.JSON
     assert (settings.claude_base, settings.host, settings.port) == ("http://127.0.0.1:9/prefix", "::", 65535)
 
 

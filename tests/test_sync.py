@@ -9,7 +9,7 @@ import pytest
 
 from claude_proxy import sync as sync_module
 from claude_proxy.store import MemoryStore, RedisStore, Row, SqliteStore, StoreUnavailable
-from claude_proxy.sync import LONGEST_PAUSE_SECONDS, PRUNE_EVERY_SECONDS, SALT, Synchroniser
+from claude_proxy.sync import LONGEST_PAUSE_SECONDS, PRUNE_EVERY_SECONDS, SALT, Synchroniser, Together
 
 pytestmark = pytest.mark.anyio
 
@@ -590,3 +590,17 @@ async def test_pruning_is_rare(process, store, clock):
     clock.now += 1
     await sync.exchange()
     assert store.keys() == set()
+
+
+async def test_several_parts_are_shared_through_one_store():
+    """What each part of a process changes reaches that part of another process; every part hears of all rows."""
+    store = MemoryStore()
+    here, there = [State(), State()], [State(), State()]
+    for number, state in enumerate(here):
+        state.set(f"key-{number}")
+    first, second = Synchroniser(store, Together(*here)), Synchroniser(store, Together(*there))
+    await first.exchange()
+    await second.exchange()
+    assert [[*state.rows] for state in there] == [["key-0", "key-1"]] * 2
+    assert sorted(row.key for row in Together(*there).everything()) == ["key-0", "key-0", "key-1", "key-1"]
+    assert (first.kind, first.away) == ("memory", False)

@@ -1,0 +1,210 @@
+"use strict";
+// Fetches the data with the token that was typed in and keeps what is on the page the same as it. Texts of the data become text
+// nodes only, never markup. What has not changed is left alone, so that nothing flickers and a screen reader stays where it is.
+(() => {
+  const REFRESH_MS = 5000;
+  const TOKEN = "claude-proxy-token";
+  const HEADER = "x-litellm-api-key";
+  const byId = (id) => document.getElementById(id);
+  const whole = new Intl.NumberFormat();
+  const short = new Intl.NumberFormat(undefined, { notation: "compact", maximumFractionDigits: 1 });
+  const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+  const dated = new Intl.DateTimeFormat(undefined, { weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+  const dayOnly = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", year: "numeric" });
+  let timer = 0;
+  let answeredAt = 0;
+
+  const time = (at, now) => (Math.abs(at - now) < 12 * 3600 ? clock : dated).format(new Date(at * 1000));
+  const percent = (fraction) => `${Math.round(100 * fraction)} %`;
+  const family = (name) => name.replaceAll("_", " ").replace(/\b[a-z]/g, (letter) => letter.toUpperCase());
+  const tokens = (sums) => sums.input + sums.output + sums.cache_read + sums.cache_write;
+
+  // A description of an element: its tag, its attributes (`text`, `width` and the class among them), its children.
+  const el = (tag, attributes = {}, ...children) => ({ tag, attributes, children: children.filter(Boolean) });
+
+  function make(wanted) {
+    const node = document.createElement(wanted.tag);
+    update(node, wanted);
+    return node;
+  }
+
+  function update(node, wanted) {
+    for (const name of node.getAttributeNames()) {
+      if (!(name in wanted.attributes) && name !== "style") node.removeAttribute(name);
+    }
+    for (const [name, value] of Object.entries(wanted.attributes)) {
+      if (name === "text") {
+        if (node.textContent !== value) node.textContent = value;
+      } else if (name === "width") {
+        if (node.style.width !== value) node.style.width = value;
+      } else if (node.getAttribute(name) !== String(value)) node.setAttribute(name, value);
+    }
+    if (!("text" in wanted.attributes)) fill(node, wanted.children);
+  }
+
+  function fill(node, children) {
+    for (const child of [...node.childNodes]) if (child.nodeType !== Node.ELEMENT_NODE) child.remove();
+    children.forEach((child, place) => {
+      const there = node.children[place];
+      if (!there) node.append(make(child));
+      else if (there.tagName.toLowerCase() !== child.tag) there.replaceWith(make(child));
+      else update(there, child);
+    });
+    while (node.children.length > children.length) node.lastElementChild.remove();
+  }
+
+  function windowOf(window, now) {
+    const used = window.utilization;
+    const grade = used >= 0.95 ? "bad" : used >= 0.75 ? "warn" : "good";
+    let forecast = "not full before its reset";
+    if (used >= 1) forecast = "full";
+    else if (window.full_at !== null) forecast = `full about ${time(window.full_at, now)}`;
+    const says = `${forecast}; opens anew ${time(window.reset, now)}`;
+    return el("div", { class: "window" },
+      el("p", { class: "head" }, el("span", { text: window.title }), el("strong", { class: grade, text: percent(used) })),
+      el("div", {
+        class: "track", role: "meter", "aria-label": window.title, "aria-valuemin": 0, "aria-valuemax": 100,
+        "aria-valuenow": Math.min(100, Math.round(100 * used)), "aria-valuetext": `${percent(used)}, ${says}`,
+      }, el("div", { class: `fill ${grade}-bar`, width: `${Math.min(100, 100 * used)}%` })),
+      el("p", { class: "soft", text: says }));
+  }
+
+  function stateOf(state, now) {
+    const grade = { usable: "good", "usable in part": "warn" }[state.name] || "bad";
+    const lines = state.rests.map((rest) => {
+      const what = rest.family ? `not for ${family(rest.family)}` : state.name;
+      return `${what} until ${time(rest.until, now)}: ${rest.because}`;
+    });
+    if (!state.rests.some((rest) => !rest.family)) lines.unshift("usable");
+    return lines.map((line, place) => el("p", { class: `state ${place === 0 && line === "usable" ? "good" : grade}`, text: line }));
+  }
+
+  function ageOf(age) {
+    const end = dayOnly.format(new Date(age.ends * 1000));
+    const text = age.warning === null ? `setup token lasts until ${end}${age.known ? "" : " at the latest"}` : `setup token: ${age.words}`;
+    return el("p", { class: `small ${age.warning === null ? "soft" : age.warning <= 7 ? "bad" : "warn"}`, text });
+  }
+
+  function credential(one, now) {
+    const kind = { usable: "", "usable in part": "in-part" }[one.state.name] ?? one.state.name;
+    const fact = (title, text) => el("div", {}, el("dt", { text: title }), el("dd", { text }));
+    const facts = el("dl", { class: "facts" },
+      fact("sessions", whole.format(one.sessions)),
+      fact("requests today", whole.format(one.today.requests)),
+      fact("tokens today", short.format(tokens(one.today))),
+      fact("errors today", whole.format(one.today.errors)),
+      fact("requests, 7 days", whole.format(one.week.requests)),
+      fact("tokens, 7 days", short.format(tokens(one.week))));
+    return el("article", { class: kind, "data-label": one.label },
+      el("h3", {}, el("span", { text: one.label }), el("small", { text: one.kind })),
+      ...stateOf(one.state, now),
+      ...one.windows.map((window) => windowOf(window, now)),
+      one.windows.length === 0 && el("p", { class: "soft", text: "no window known yet" }),
+      facts,
+      one.last_error && el("p", { class: "soft", text: `last error ${time(one.last_error.at, now)}: ${one.last_error.text}` }),
+      one.age && ageOf(one.age));
+  }
+
+  function table(what, rows) {
+    const head = (text, extra = "") => el("th", { scope: "col", class: extra, text });
+    const cells = (sums, extra = "") => [
+      el("td", { class: extra, text: whole.format(sums.requests) }),
+      el("td", { class: extra, text: short.format(tokens(sums)) }),
+      el("td", { class: `${extra}${sums.errors ? " bad" : ""}`, text: whole.format(sums.errors) }),
+    ];
+    return [
+      el("caption", { text: `${what}: requests, tokens and errors, today and in the last 7 days (UTC)` }),
+      el("thead", {}, el("tr", {}, head(what), head("today"), head("tokens", "wide"), head("errors", "wide"),
+        head("7 days"), head("tokens"), head("errors"))),
+      el("tbody", {}, ...(rows.length
+        ? rows.map((row) => el("tr", {}, el("th", { scope: "row", text: row.name }),
+          el("td", { text: whole.format(row.today.requests) }), ...cells(row.today, "wide").slice(1), ...cells(row.week)))
+        : [el("tr", {}, el("td", { colspan: 7, class: "soft", text: "nothing yet" }))])),
+    ];
+  }
+
+  function show(data) {
+    const { now, pool, knowledge } = data;
+    const tile = (title, text, grade = "") => el("div", {}, el("dt", { text: title }), el("dd", { class: grade, text }));
+    const room = pool.headroom;
+    const today = data.models.reduce((sum, row) => sum + row.today.requests, 0);
+    const failed = data.models.reduce((sum, row) => sum + row.today.errors, 0);
+    const mine = data.viewer.sees_everybody ? "" : "your ";
+    fill(byId("summary"), [
+      tile("usable credentials", `${pool.usable} of ${pool.credentials}`, pool.credentials && pool.usable === pool.credentials ? "good" : pool.usable ? "warn" : "bad"),
+      tile("room left", room === null ? "–" : percent(room), room === null ? "" : room < 0.2 ? "bad" : room < 0.5 ? "warn" : "good"),
+      tile(`${mine}requests today`, whole.format(today)),
+      tile(`${mine}errors today`, whole.format(failed), failed ? "bad" : ""),
+    ]);
+    fill(byId("credentials"), data.credentials.length ? data.credentials.map((one) => credential(one, now))
+      : [el("p", { class: "soft", text: "There is no credential in the pool." })]);
+    byId("users-title").textContent = data.viewer.sees_everybody ? "People" : "You";
+    byId("models-title").textContent = data.viewer.sees_everybody ? "Models" : "Models that you used";
+    fill(byId("users"), table("name", data.users));
+    fill(byId("models"), table("model", data.models));
+    fill(byId("failovers"), data.failovers.length ? data.failovers.map((one) => el("li", {},
+      el("time", { datetime: new Date(one.at * 1000).toISOString(), text: time(one.at, now) }),
+      el("span", { text: one.text }),
+      el("span", { class: "soft", text: [one.user, one.model].filter(Boolean).join(", ") })))
+      : [el("li", { class: "soft", text: "none" })]);
+    const started = dated.format(new Date(knowledge.since * 1000));
+    const shared = knowledge.shared
+      ? knowledge.away ? `${knowledge.shared} is away: this is what one process knows since ${started}` : `Shared by all workers through ${knowledge.shared}`
+      : `Not shared: this is what one process knows since ${started}`;
+    byId("knowledge").textContent = `${shared}. ${knowledge.usage_since ? `Usage is counted since ${knowledge.usage_since} (days are UTC).` : "No usage yet."}`;
+    byId("problem").hidden = !knowledge.away;
+    byId("problem").textContent = knowledge.away ? `${knowledge.shared} is away; other workers may know more.` : "";
+  }
+
+  function freshness(text) {
+    if (byId("freshness").textContent !== text) byId("freshness").textContent = text;
+  }
+
+  function ask(message) {
+    sessionStorage.removeItem(TOKEN);
+    byId("data").hidden = byId("forget").hidden = true;
+    byId("ask").hidden = false;
+    byId("refused").textContent = message;
+    freshness("");
+    byId("token").focus();
+  }
+
+  async function refresh() {
+    clearTimeout(timer);
+    const token = sessionStorage.getItem(TOKEN);
+    if (!token && document.body.dataset.needsToken === "yes") return ask("");
+    try {
+      const headers = { accept: "application/json", ...(token ? { [HEADER]: token } : {}) };
+      const answer = await fetch(location.pathname, { headers, cache: "no-store", credentials: "omit" });
+      if (sessionStorage.getItem(TOKEN) !== token) return; // it was forgotten, or is another one, and so asked again
+      if (answer.status === 401) return ask("That is not a token of this proxy.");
+      if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
+      show(await answer.json());
+      answeredAt = Date.now();
+      byId("ask").hidden = true;
+      byId("data").hidden = false;
+      byId("forget").hidden = !token;
+      freshness("live");
+    } catch (error) {
+      const since = answeredAt ? `; this is from ${clock.format(new Date(answeredAt))}` : "";
+      freshness(`no answer from the proxy (${error.message})${since}`);
+    }
+    timer = setTimeout(refresh, REFRESH_MS);
+  }
+
+  byId("ask").addEventListener("submit", (event) => {
+    event.preventDefault();
+    sessionStorage.setItem(TOKEN, byId("token").value.trim());
+    byId("token").value = "";
+    refresh();
+  });
+  byId("forget").addEventListener("click", () => {
+    clearTimeout(timer);
+    ask("");
+  });
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) clearTimeout(timer);
+    else refresh();
+  });
+  refresh();
+})();

@@ -1,0 +1,320 @@
+"""Quota and usage of a run against the loopback upstream: as JSON, metrics and CSV, in a terminal, and in a real browser."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+import upstream as up
+from conftest import TOKENS, by_provider, module_proxy
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from processes import MASTER_KEY, ROOT, STATIC_TOKEN, Proxy, clean_environment, question
+
+UNIFIED = "anthropic-ratelimit-unified-"
+LABELS = {"anna": TOKENS["a"], "ben": TOKENS["b"], "carla": TOKENS["c"]}
+USED = {"anna": (0.62, 0.31), "ben": (0.2, 0.55)}
+SCRIPT = "<script>document.title='run'</script>"
+
+
+def windows(five_hours: float, seven_days: float) -> dict[str, str]:
+    now = int(time.time())
+    return {
+        f"{UNIFIED}status": "allowed",
+        f"{UNIFIED}5h-utilization": str(five_hours),
+        f"{UNIFIED}5h-reset": str(now + 7200),
+        f"{UNIFIED}7d-utilization": str(seven_days),
+        f"{UNIFIED}7d-reset": str(now + 2 * 86400),
+    }
+
+
+def claude(seen: up.Seen) -> up.Reply:
+    """Anna and Ben answer, Ben not for Opus; Carla is refused."""
+    label = next((label for label, token in LABELS.items() if token == seen.credential), "")
+    if label == "carla":
+        return up.anthropic_error(401, "authentication_error", "invalid bearer token")
+    if label == "ben" and "opus" in seen.json["model"]:
+        limited = {
+            f"{UNIFIED}status": "rejected",
+            f"{UNIFIED}representative-claim": "seven_day_opus",
+            f"{UNIFIED}7d_opus-status": "rejected",
+            f"{UNIFIED}7d_opus-utilization": "1.0",
+            f"{UNIFIED}7d_opus-reset": str(int(time.time()) + 86400),
+        }
+        refusal = up.anthropic_error(429, "rate_limit_error", "limit")
+        return up.Reply(refusal.status, refusal.headers | limited, refusal.body)
+    return up.anthropic_reply(seen, up.text("hello"), headers=windows(*USED.get(label, (0.0, 0.0))))
+
+
+@pytest.fixture(scope="module")
+def proxy(shared_upstream: up.Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    """A proxy of two workers that has served Opus, Sonnet and another provider's model, and refused a model it has not."""
+    shared_upstream.answer = by_provider(claude=claude)
+    tokens = f"anna@2020-01-02={LABELS['anna']},ben={LABELS['ben']},carla={LABELS['carla']}"
+    for running in module_proxy(
+        shared_upstream,
+        tmp_path_factory.mktemp("status"),
+        CLAUDE_OAUTH_TOKENS=tokens,
+        NUM_WORKERS="2",
+        PROXY_LOG_FORMAT="json",
+    ):
+        for number in range(9):
+            model = "claude-opus-4-8" if number % 3 == 0 else "claude-sonnet-5"
+            answer = running.ask(question(model), x_claude_code_session_id=f"session-{number}")
+            assert answer.status_code == 200
+        assert running.ask(question("glm")).status_code == 200
+        assert running.ask(question(SCRIPT)).status_code == 404
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def answering(shared_upstream: up.Upstream) -> None:
+    shared_upstream.answer = by_provider(claude=claude)
+
+
+def get(proxy: Proxy, path: str, token: str | None = MASTER_KEY, **headers: str) -> httpx.Response:
+    named = headers | ({"x-litellm-api-key": token} if token else {})
+    return httpx.get(f"{proxy.url}{path}", headers=named, trust_env=False)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait until what one worker knows has reached the others."""
+    poll = threading.Event()
+    for _ in range(200):
+        if condition():
+            return
+        poll.wait(0.1)
+    raise AssertionError("it did not come true")
+
+
+def requests_in(data: dict[str, object]) -> dict[str, float]:
+    return {row["name"]: row["today"]["requests"] for row in data["models"]}
+
+
+def served(proxy: Proxy) -> dict[str, object]:
+    """The status, once every worker's requests are in it."""
+    until(lambda: sum(requests_in(get(proxy, "/pool").json()).values()) >= 11)
+    return get(proxy, "/pool").json()
+
+
+def test_the_status_is_that_of_all_workers(proxy):
+    """Whichever worker is asked, the answer has the requests of all, the windows as Anthropic named them, and the states."""
+    data = served(proxy)
+    for _ in range(6):
+        assert requests_in(get(proxy, "/pool").json()) == requests_in(data)
+    assert requests_in(data) == {"claude-sonnet-5": 6, "claude-opus-4-8": 3, "glm": 1, "other": 1}
+    by_label = {one["label"]: one for one in data["credentials"]}
+    for label, used in USED.items():
+        assert tuple(window["utilization"] for window in by_label[label]["windows"][:2]) == used
+    assert by_label["carla"]["state"]["name"] == "out"
+    assert by_label["carla"]["last_error"]["text"] == "the credential was refused (HTTP 401)"
+    assert "ben: limit reached: 7d_opus (HTTP 429)" in [one["text"] for one in data["failovers"]]
+    assert by_label["anna"]["age"]["warning"] == 1
+    assert data["knowledge"]["shared"] == "SQLite"
+    tokens = sum(row["today"]["input"] + row["today"]["output"] for row in data["models"])
+    assert tokens == 10 * (10 + 5)
+
+
+def test_a_user_sees_no_other_people(proxy):
+    """With the static token the credentials are there and the master key's requests are not."""
+    assert proxy.ask(question("demo"), token=MASTER_KEY).status_code == 200
+    until(lambda: "demo" in requests_in(get(proxy, "/pool").json()))
+    mine, all_people = get(proxy, "/pool", STATIC_TOKEN).json(), get(proxy, "/pool").json()
+    assert [row["name"] for row in mine["users"]] == ["static"]
+    assert sorted(row["name"] for row in all_people["users"]) == ["admin", "static"]
+    assert "demo" not in requests_in(mine)
+    assert [one["label"] for one in mine["credentials"]] == [one["label"] for one in all_people["credentials"]]
+    metrics = get(proxy, "/metrics", STATIC_TOKEN).text
+    assert ('user="static"' in metrics, 'user="admin"' in metrics, 'user="other"' in metrics) == (True, False, True)
+
+
+@pytest.mark.parametrize("path", ["/pool", "/metrics", "/usage.csv"])
+def test_nobody_sees_anything_without_a_token(proxy, path):
+    """Without a token, and with a wrong one, there is a 401 and no data; the CSV needs the master key."""
+    assert get(proxy, path, None).status_code == 401
+    assert get(proxy, path, "sk-wrong").status_code == 401
+    assert get(proxy, path, STATIC_TOKEN).status_code == (403 if path == "/usage.csv" else 200)
+
+
+def test_the_metrics_and_the_csv_say_the_same_as_the_status(proxy):
+    """Prometheus and a spreadsheet get the numbers of the status; a token in ``authorization`` is enough for the former."""
+    data = served(proxy)
+    lines = httpx.get(f"{proxy.url}/metrics", headers={"authorization": f"Bearer {MASTER_KEY}"}, trust_env=False).text
+    total = sum(float(line.split()[-1]) for line in lines.splitlines() if line.startswith("claude_proxy_requests_total{"))
+    rows = [*csv.DictReader(io.StringIO(get(proxy, "/usage.csv").text))]
+    assert total == sum(int(row["requests"]) for row in rows) == sum(requests_in(data).values())
+    assert 'claude_proxy_credential_utilization_ratio{credential="anna",window="5h"} 0.62' in lines
+    assert 'claude_proxy_credential_state{credential="carla",state="out"} 1.0' in lines
+
+
+def test_each_request_is_a_line_in_the_log(proxy):
+    """A request's line in JSON says who asked for what and how it ended; a client's text for a model breaks no line."""
+    served(proxy)
+    lines = [json.loads(line) for line in proxy.output.splitlines() if line.startswith('{"time"')]
+    asked = [line for line in lines if line["logger"] == "claude_proxy.requests"]
+    opus = next(line for line in asked if line["model"] == "claude-opus-4-8")
+    assert (opus["user"], opus["status"], opus["served"]) == ("static", 200, "anthropic/claude-opus-4-8")
+    assert any("carla: the credential was refused (HTTP 401)" in line.get("failovers", ()) for line in asked)
+    assert next(line for line in asked if line["model"] == SCRIPT)["status"] == 404
+    assert [line["message"] for line in lines if "its year was over" in line["message"]]
+
+
+def test_the_terminal_shows_it(proxy):
+    """``claude-proxy status`` and ``usage`` ask the running proxy with the environment's token, without colours in a pipe."""
+    served(proxy)
+    environment = clean_environment(proxy.home, PORT=str(proxy.port), LITELLM_MASTER_KEY=MASTER_KEY, COLUMNS="60")
+
+    def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "claude_proxy", "--project", str(proxy.home), *arguments]
+        return subprocess.run(command, cwd=ROOT, env=environment | more, capture_output=True, text=True, check=False)
+
+    shown = run("status")
+    assert shown.returncode == 0, shown.stderr
+    assert "carla (OAuth token)" in shown.stdout
+    assert " 62% 5-hour window" in shown.stdout
+    assert "\x1b" not in shown.stdout
+    assert max(len(line) for line in shown.stdout.splitlines()) <= 60
+    assert run("usage", "--csv").stdout == get(proxy, "/usage.csv").text
+    refused = run("status", LITELLM_MASTER_KEY="sk-made-up-wrong-key")
+    assert (refused.returncode, "does not take the token" in refused.stderr) == (1, True)
+    away = run("status", "--url", "http://127.0.0.1:1")
+    assert (away.returncode, "No proxy answers" in away.stderr) == (1, True)
+
+
+# --- in a browser ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    binary = shutil.which("chromium")
+    if binary is None:
+        pytest.skip("chromium is not installed")
+    # Under its root user, as in CI, Chromium starts only without its sandbox.
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=binary, args=arguments)
+        yield running
+        running.close()
+
+
+def opened(browser: Browser, proxy: Proxy, said: list[str], width: int = 1280, scheme: str = "light") -> Page:
+    """The page after the token was typed in; ``said`` collects what the console says."""
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme=scheme, timezone_id="Asia/Tokyo", locale="en-GB"
+    )
+    page = context.new_page()
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(f"{proxy.url}/pool")
+    expect(page.locator("article")).to_have_count(0)
+    page.get_by_label("The proxy's token").fill(MASTER_KEY)
+    page.get_by_role("button", name="Show").click()
+    expect(page.locator("article")).to_have_count(3)
+    return page
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_shows_the_data(browser, proxy, width, scheme):
+    """On a desk and on a phone, light and dark: the bars are the data's, nothing is wider than the screen, nothing fails."""
+    data, said = served(proxy), []
+    page = opened(browser, proxy, said, width, scheme)
+    for one in data["credentials"]:
+        card = page.locator(f"article[data-label={one['label']}]")
+        meters = card.get_by_role("meter")
+        assert [meters.nth(place).get_attribute("aria-valuenow") for place in range(meters.count())] == [
+            str(round(100 * window["utilization"])) for window in one["windows"]
+        ]
+        widths = card.locator(".fill").evaluate_all("bars => bars.map(bar => parseFloat(bar.style.width))")
+        assert widths == [pytest.approx(min(100, 100 * window["utilization"])) for window in one["windows"]]
+    expect(page.locator("article[data-label=carla]")).to_contain_text("out until")
+    expect(page.locator("article[data-label=ben]")).to_contain_text("7-day window of Opus at 100 %")
+    until_hour = time.strftime("%H:", time.gmtime(data["credentials"][2]["state"]["rests"][0]["until"] + 9 * 3600))
+    expect(page.locator("article[data-label=carla]")).to_contain_text(f"out until {until_hour}")
+    expect(page.locator("#models")).to_contain_text("claude-opus-4-8")
+    expect(page.locator("#failovers")).to_contain_text("carla: the credential was refused (HTTP 401)")
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert contrasts(page) == []
+    assert said == []
+    page.context.close()
+
+
+def contrasts(page: Page) -> list[str]:
+    """The texts whose colour stands out from their ground by less than 4.5 to 1 (WCAG AA)."""
+    return page.evaluate(
+        """() => {
+            const parse = (colour) => colour.match(/[0-9.]+/g).map(Number);
+            const light = ([r, g, b]) => [r, g, b].map((part) => part / 255)
+                .map((part) => (part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4))
+                .reduce((sum, part, place) => sum + part * [0.2126, 0.7152, 0.0722][place], 0);
+            const ground = (node) => {
+                for (let at = node; at; at = at.parentElement) {
+                    const colour = parse(getComputedStyle(at).backgroundColor);
+                    if (colour[3] !== 0) return colour;
+                }
+                return [255, 255, 255];
+            };
+            return [...document.querySelectorAll("body *")]
+                .filter((node) => node.checkVisibility())
+                .filter((node) => [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim()))
+                .map((node) => {
+                    const [one, other] = [light(parse(getComputedStyle(node).color)), light(ground(node))];
+                    return [node.textContent, (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05)];
+                })
+                .filter(([, contrast]) => contrast < 4.5).map(([text, contrast]) => `${contrast.toFixed(2)} ${text}`);
+        }"""
+    )
+
+
+def test_the_page_follows_the_data(browser, proxy):
+    """New requests appear without a reload, in the elements that are there already, and nothing moves."""
+    data, said = served(proxy), []
+    page = opened(browser, proxy, said)
+    page.evaluate("document.querySelector('article').dataset.mark = 'x'; window.stayed = document.querySelector('.fill')")
+    place = page.locator("#models").bounding_box()
+    before = sum(requests_in(data).values())
+    assert proxy.ask(question("glm")).status_code == 200
+    tile = page.locator("#summary dd").nth(2)
+    expect(tile).not_to_have_text(str(int(before)), timeout=20_000)
+    assert page.evaluate("window.stayed.isConnected")
+    assert page.locator("#models").bounding_box() == place
+    assert said == []
+    page.context.close()
+
+
+def test_the_page_keeps_its_token_to_itself(browser, proxy):
+    """The shell holds no data and no secret, its policy lets nothing else run, a wrong token is refused, and a tab forgets."""
+    shell = get(proxy, "/pool", None, accept="text/html")
+    assert shell.status_code == 200
+    assert "'unsafe" not in shell.headers["content-security-policy"]
+    assert not any(word in shell.text for word in (*LABELS, *LABELS.values(), STATIC_TOKEN, MASTER_KEY, "://"))
+    said = []
+    page = opened(browser, proxy, said)
+    assert MASTER_KEY not in page.url
+    assert page.title() == "claude-proxy"
+    assert page.context.cookies() == []
+    assert page.evaluate("localStorage.length") == 0
+    page.reload()
+    expect(page.locator("article")).to_have_count(3)
+    page.get_by_role("button", name="Forget token").click()
+    expect(page.get_by_label("The proxy's token")).to_be_visible()
+    assert said == []
+    page.get_by_label("The proxy's token").fill("sk-wrong")
+    page.get_by_role("button", name="Show").click()
+    expect(page.get_by_role("alert")).to_have_text("That is not a token of this proxy.")
+    expect(page.locator("#data")).to_be_hidden()
+    page.context.close()
+
+
+def test_no_secret_is_in_anything_that_is_shown(proxy):
+    """Neither a credential nor a token is in any answer or in the log."""
+    served(proxy)
+    shown = proxy.output + "".join(get(proxy, path).text for path in ("/pool", "/metrics", "/usage.csv"))
+    assert not [secret for secret in (*LABELS.values(), STATIC_TOKEN, MASTER_KEY) if secret in shown]

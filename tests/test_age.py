@@ -1,0 +1,55 @@
+"""age.py: the year of a setup token."""
+
+import logging
+from dataclasses import replace
+from datetime import date
+
+import pytest
+
+from claude_proxy.age import DAY, YEAR, AgeWarnings, age_of
+from claude_proxy.credentials import Credential, Kind, Secret
+from claude_proxy.pool import Snapshot
+
+NOW = 1_795_000_000.0
+SNAPSHOT = Snapshot(Credential("anna", Kind.OAUTH, Secret("sk-ant-oat01-made-up")), NOW, {}, {}, 0)
+
+
+def test_the_year_is_counted_from_the_given_date_else_from_the_first_day():
+    """A date beside the label counts, else the day on which the token was first seen; API keys have no year."""
+    assert age_of(SNAPSHOT) == (NOW, NOW + YEAR, False)
+    dated = replace(SNAPSHOT, credential=replace(SNAPSHOT.credential, made=date(2026, 1, 1)))
+    assert age_of(dated) == (1_767_225_600.0, 1_767_225_600.0 + YEAR, True)
+    assert age_of(replace(SNAPSHOT, since=None)) is None
+    assert age_of(replace(SNAPSHOT, credential=Credential("k", Kind.API_KEY, Secret("sk-ant-api03-made-up")))) is None
+
+
+@pytest.mark.parametrize(
+    ("left", "warning"), [(31, None), (30.1, None), (30, 30), (8, 30), (7, 7), (1.5, 7), (1, 1), (0, 1), (-5, 1)]
+)
+def test_the_warning_is_the_smallest_threshold_that_is_passed(left, warning):
+    """Somebody is warned 30, 7 and 1 days before the end, and after it."""
+    assert age_of(SNAPSHOT).warning(NOW + YEAR - left * DAY) == warning
+
+
+def test_the_words_say_when_and_what_to_do():
+    """The words name the day, admit that the token may be older than its first day here, and say what to do at the end."""
+    age = age_of(SNAPSHOT)
+    assert age.words(NOW) == "its year ends on 2027-11-18 at the latest, in 365 days"
+    assert "claude setup-token" in age.words(NOW + YEAR)
+
+
+def test_each_warning_is_said_once(caplog):
+    """A process says each threshold once for each token, however often it looks, and never a token's value."""
+    caplog.set_level(logging.WARNING)
+    warnings = AgeWarnings()
+    for left in (40, 30, 29, 20, 7, 6, 1, 0.5):
+        warnings.look([SNAPSHOT], NOW + YEAR - left * DAY)
+    assert len(caplog.messages) == 3
+    assert all(message.startswith("credential anna: ") for message in caplog.messages)
+    assert "sk-ant" not in caplog.text
+
+
+def test_it_is_looked_at_once_an_hour():
+    """Requests do not pay for it."""
+    warnings = AgeWarnings()
+    assert [warnings.due(NOW + seconds) for seconds in (0, 1, 3599, 3600, 3601)] == [True, False, False, True, False]

@@ -1,0 +1,126 @@
+"""metrics.py: the pool and the book in Prometheus' format, and what is built on it."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+from test_status import ADMIN, ANNA, DAY, HOUR, KNOWLEDGE, NOW, OPUS, record, snapshot
+
+from claude_proxy.metrics import exposition
+from claude_proxy.pool import Rest, Window
+from claude_proxy.usage import Book
+
+DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
+NAME = re.compile(r"\bclaude_proxy_[a-z_]+")
+
+
+@pytest.fixture
+def book():
+    book = Book(clock=lambda: NOW, writer="w")
+    for user in ("anna", "anna", "ben"):
+        book.record(record(user, failovers=("second: limit",)))
+    return book
+
+
+POOL = [
+    snapshot(windows={("", "5h"): Window(0.6, NOW + HOUR, NOW), **OPUS}, rests={"opus": Rest(NOW + DAY, "x")}),
+    snapshot("second", rests={"": Rest(NOW + HOUR, "x", out=True)}),
+]
+
+
+def samples(text):
+    return {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+    }
+
+
+def value(found, name, **labels):
+    return found[name, *sorted(labels.items())]
+
+
+def test_the_numbers_are_the_books_and_the_pools(book):
+    """Requests, tokens, times, windows, rests and the pool's room are exported as they are known."""
+    found = samples(exposition(POOL, book, ADMIN, KNOWLEDGE))
+    anna = {"user": "anna", "model": "m", "served": "anthropic/m", "credential": "first"}
+    assert value(found, "claude_proxy_requests_total", **anna) == 2
+    assert value(found, "claude_proxy_tokens_total", **anna, type="cache_write") == 8
+    assert value(found, "claude_proxy_failovers_total", left="second") == 3
+    assert value(found, "claude_proxy_request_seconds_bucket", model="m", le="0.1") == 0
+    assert value(found, "claude_proxy_request_seconds_bucket", model="m", le="0.25") == 3
+    assert value(found, "claude_proxy_request_seconds_bucket", model="m", le="+Inf") == 3
+    assert value(found, "claude_proxy_request_seconds_sum", model="m") == pytest.approx(0.6)
+    assert value(found, "claude_proxy_credential_utilization_ratio", credential="first", window="5h") == 0.6
+    assert value(found, "claude_proxy_credential_reset_seconds", credential="first", window="5h") == NOW + HOUR
+    assert value(found, "claude_proxy_credential_rests_until_seconds", credential="first", family="opus") == NOW + DAY
+    assert value(found, "claude_proxy_credential_state", credential="second", state="out") == 1
+    assert value(found, "claude_proxy_credential_state", credential="first", state="out") == 0
+    assert value(found, "claude_proxy_setup_token_ends_seconds", credential="first") == NOW + 365 * DAY
+    assert value(found, "claude_proxy_pool_usable_ratio") == 0.5
+    assert value(found, "claude_proxy_pool_headroom_ratio") == pytest.approx(0.2)
+    assert value(found, "claude_proxy_shared") == 1
+
+
+def test_a_user_finds_others_summed(book):
+    """Who does not hold the master key finds its own name and everybody else's numbers as ``other``."""
+    found = samples(exposition(POOL, book, ANNA, KNOWLEDGE))
+    users = {dict(labels)["user"]: number for (name, *labels), number in found.items() if name == "claude_proxy_requests_total"}
+    assert users == {"anna": 2, "other": 1}
+
+
+def test_names_that_clients_choose_are_escaped():
+    """A name with quotes and line ends is one label's value."""
+    book = Book(clock=lambda: NOW)
+    book.record(record(model='a"\n\\b'))
+    found = samples(exposition([], book, ADMIN, KNOWLEDGE))
+    assert {dict(labels)["model"] for (name, *labels) in found if name == "claude_proxy_requests_total"} == {'a"\\n\\b'}
+
+
+def test_an_empty_pool_has_no_room_to_tell():
+    """Without a credential no room is exported, so that no alert about it fires."""
+    found = samples(exposition([], Book(clock=lambda: NOW), ADMIN, KNOWLEDGE._replace(away=True)))
+    assert found == {("claude_proxy_pool_credentials",): 0, ("claude_proxy_shared",): 0}
+
+
+def expressions():
+    dashboard = json.loads((DEPLOY / "grafana-dashboard.json").read_text(encoding="utf-8"))
+    rules = yaml.safe_load((DEPLOY / "prometheus-rules.yml").read_text(encoding="utf-8"))
+    found = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    return found + [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
+
+
+def test_dashboard_and_alerts_name_metrics_that_there_are(book):
+    """Every metric in the dashboard and in the rules is one that is exported."""
+    exported = {name for name, *_ in samples(exposition(POOL, book, ADMIN, KNOWLEDGE))}
+    named = {name for expression in expressions() for name in NAME.findall(expression)}
+    assert len(named) > 10
+    assert named <= exported
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_prometheus_accepts_the_rules_and_the_metrics(book):
+    """Prometheus' own tool finds no mistake in the alert rules, nor in what is exported."""
+    rules = subprocess.run(
+        ["promtool", "check", "rules", DEPLOY / "prometheus-rules.yml"], capture_output=True, text=True, check=False
+    )
+    assert rules.returncode == 0, rules.stderr
+    metrics = subprocess.run(
+        ["promtool", "check", "metrics"], input=exposition(POOL, book, ADMIN, KNOWLEDGE), capture_output=True, check=False
+    )
+    assert (metrics.returncode, metrics.stdout + metrics.stderr) == (0, b"")
+
+
+def test_the_panels_of_the_dashboard_do_not_overlap():
+    """Each place of the dashboard belongs to one panel, and none is wider than the board."""
+    dashboard = json.loads((DEPLOY / "grafana-dashboard.json").read_text(encoding="utf-8"))
+    places = [panel["gridPos"] for panel in dashboard["panels"]]
+    cells = [(x, y) for at in places for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])]
+    assert len(cells) == len(set(cells))
+    assert max(x for x, _ in cells) < 24
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(places)

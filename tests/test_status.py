@@ -1,0 +1,182 @@
+"""status.py: what is said of the pool and the book, and to whom."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from claude_proxy.credentials import Credential, Kind, Secret
+from claude_proxy.pool import Rest, Snapshot, Window
+from claude_proxy.record import Record, Usage
+from claude_proxy.status import (
+    Knowledge,
+    Viewer,
+    full_at,
+    headroom,
+    headroom_of_pool,
+    report,
+    state,
+    state_name,
+    window_title,
+    windows,
+)
+from claude_proxy.usage import Book
+
+NOW = 1_795_000_000.0
+HOUR, DAY = 3600.0, 86400.0
+ADMIN, ANNA = Viewer("admin", everybody=True), Viewer("anna", everybody=False)
+KNOWLEDGE = Knowledge("SQLite", away=False, since=NOW - DAY)
+
+
+def snapshot(label="first", rests=None, windows=None, sessions=2):
+    return Snapshot(
+        Credential(label, Kind.OAUTH, Secret(f"sk-ant-oat01-made-up-{label}")), NOW, rests or {}, windows or {}, sessions
+    )
+
+
+def utc(at):
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def record(user="anna", model="m", credential="first", **more):
+    return Record(NOW, user, model, f"anthropic/{model}", credential, 200, 0.1, 0.2, Usage(1, 2, 3, 4), **more)
+
+
+@pytest.fixture
+def book():
+    return Book(clock=lambda: NOW, writer="w")
+
+
+OPUS = {("opus", "7d_opus"): Window(1.0, NOW + DAY, NOW)}
+
+
+@pytest.mark.parametrize(
+    ("rests", "seen", "name", "words"),
+    [
+        ({}, {}, "usable", "usable"),
+        (
+            {"": Rest(NOW + HOUR, "limit reached: 5h")},
+            {("", "5h"): Window(1.0, NOW + HOUR, NOW)},
+            "rests",
+            f"rests until {utc(NOW + HOUR)}: 5-hour window at 100 %",
+        ),
+        (
+            {"": Rest(NOW + HOUR, "limit reached: 5h, 7d")},
+            {},
+            "rests",
+            f"rests until {utc(NOW + HOUR)}: 5-hour window, 7-day window",
+        ),
+        (
+            {"": Rest(NOW + HOUR, "the credential was refused", out=True)},
+            {},
+            "out",
+            f"out until {utc(NOW + HOUR)}: the credential was refused",
+        ),
+        (
+            {"opus": Rest(NOW + DAY, "limit reached: 7d_opus")},
+            OPUS,
+            "usable in part",
+            f"usable; not for Opus until {utc(NOW + DAY)}: 7-day window of Opus at 100 %",
+        ),
+        (
+            {"opus": Rest(NOW + DAY, "limit reached: 7d_opus"), "": Rest(NOW + 60, "slow down")},
+            OPUS,
+            "rests",
+            f"rests until {utc(NOW + 60)}: slow down; not for Opus until {utc(NOW + DAY)}: 7-day window of Opus at 100 %",
+        ),
+    ],
+    ids=["usable", "limit", "limits-unseen", "refused", "family", "both"],
+)
+def test_the_state_in_words(rests, seen, name, words):
+    """A state says what may be asked, until when not, and which window is the reason."""
+    one = snapshot(rests=rests, windows=seen)
+    assert (state_name(one), state(one)["words"]) == (name, words)
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [("5h", "5-hour window"), ("7d", "7-day window"), ("7d_opus", "7-day window of Opus"), ("overage", "overage")],
+)
+def test_window_titles(name, title):
+    """A window's name is its length and perhaps a family; another name is shown as it is."""
+    assert window_title(name) == title
+
+
+@pytest.mark.parametrize(
+    ("name", "utilization", "reset_in", "full_in"),
+    [
+        ("5h", 0.5, 4 * HOUR, 1 * HOUR),  # half in one hour
+        ("5h", 0.9, 1 * HOUR, 4 * HOUR / 0.9 - 4 * HOUR),
+        ("5h", 0.5, 1 * HOUR, None),  # half in four hours
+        ("5h", 0.8, 1 * HOUR, None),  # just as the window ends
+        ("7d", 0.5, 6 * DAY, 1 * DAY),
+        ("7d", 0.0, 6 * DAY, None),
+        ("7d", 1.2, 6 * DAY, 0),
+        ("overage", 0.5, 6 * DAY, None),
+        ("5h", 0.5, 6 * HOUR, None),  # it would have opened in the future
+    ],
+)
+def test_when_a_window_is_full(name, utilization, reset_in, full_in):
+    """A window goes on filling as it did since it opened; when it opens anew before it is full, there is no time."""
+    full = full_at(name, Window(utilization, NOW + reset_in, NOW))
+    assert full == (None if full_in is None else pytest.approx(NOW + full_in))
+
+
+def test_headroom():
+    """The room of a credential is what its fullest window for all models leaves; who rests has none; a pool's is the mean."""
+    half = snapshot(windows={("", "5h"): Window(0.5, NOW + 1, NOW), ("", "7d"): Window(0.2, NOW + 1, NOW), **OPUS})
+    over = snapshot(windows={("", "5h"): Window(1.5, NOW + 1, NOW)})
+    resting = snapshot(rests={"": Rest(NOW + 1, "x")})
+    assert [headroom(one) for one in (half, over, resting, snapshot())] == [0.5, 0, 0, 1]
+    assert headroom_of_pool([half, resting]) == 0.25
+    assert headroom_of_pool([]) is None
+
+
+def test_a_window_is_shown_once():
+    """Of what answers for two families said of one window the later counts; the shorter window comes first."""
+    one = snapshot(
+        windows={
+            ("sonnet", "7d_opus"): Window(0.4, NOW + DAY, NOW - 5),
+            ("opus", "7d_opus"): Window(0.6, NOW + DAY, NOW),
+            ("", "7d"): Window(0.1, NOW + DAY, NOW),
+            ("", "5h"): Window(0.2, NOW + DAY, NOW),
+        }
+    )
+    assert [(name, window.utilization) for name, window in windows(one).items()] == [("5h", 0.2), ("7d", 0.1), ("7d_opus", 0.6)]
+
+
+def test_the_report_sums_by_credential_user_and_model(book):
+    """The same requests are counted for the credential, the user and the model, today and in seven days."""
+    for user, model in (("anna", "m"), ("anna", "n"), ("ben", "m")):
+        book.record(record(user, model))
+    data = report([snapshot(), snapshot("second")], book, ADMIN, KNOWLEDGE, NOW)
+    assert [one["today"]["requests"] for one in data["credentials"]] == [3, 0]
+    assert {row["name"]: row["week"]["requests"] for row in data["users"]} == {"anna": 2, "ben": 1}
+    assert {row["name"]: row["today"]["output"] for row in data["models"]} == {"m": 4, "n": 2}
+    assert data["pool"] == {"credentials": 2, "usable": 2, "headroom": 1.0}
+    assert json.loads(json.dumps(data)) == data
+
+
+def test_a_user_sees_of_people_only_itself(book):
+    """Who does not hold the master key finds its own usage, the credentials, and failovers without other people's names."""
+    for user in ("anna", "ben"):
+        book.record(record(user, f"model-of-{user}", failovers=("first: limit",)))
+    data = report([snapshot()], book, ANNA, KNOWLEDGE, NOW)
+    assert [row["name"] for row in data["users"]] == ["anna"]
+    assert [row["name"] for row in data["models"]] == ["model-of-anna"]
+    assert sorted(one["user"] for one in data["failovers"]) == ["", "anna"]
+    assert '"ben"' not in json.dumps(data)
+    assert data["credentials"][0]["today"]["requests"] == 2
+
+
+def test_the_last_error_stands_at_its_credential(book):
+    """A credential shows what went wrong with it last, and when; another one shows nothing."""
+    book.record(record(failovers=("second: five_hour limit (HTTP 429)",)))
+    first, second = report([snapshot(), snapshot("second")], book, ADMIN, KNOWLEDGE, NOW)["credentials"]
+    assert first["last_error"] is None
+    assert second["last_error"] == {"at": NOW, "text": "five_hour limit (HTTP 429)"}
+
+
+def test_no_secret_is_in_the_report(book):
+    """A report can be shown: it holds labels and no credential."""
+    assert "made-up" not in json.dumps(report([snapshot()], book, ADMIN, KNOWLEDGE, NOW))

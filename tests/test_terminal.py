@@ -1,0 +1,143 @@
+"""terminal.py: quota and usage in a terminal, and what is said when the proxy does not answer."""
+
+import io
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+import respx
+from test_status import ADMIN, ANNA, DAY, HOUR, KNOWLEDGE, NOW, OPUS, record, snapshot
+
+from claude_proxy import terminal
+from claude_proxy.credentials import Secret
+from claude_proxy.pool import Rest, Window
+from claude_proxy.settings import Settings
+from claude_proxy.status import report
+from claude_proxy.terminal import Unanswered, aligned, ask, render, show_status, show_usage, url_of
+from claude_proxy.usage import Book
+
+URL = "http://127.0.0.1:4000"
+TOKEN, MASTER = "sk-made-up-token", "sk-made-up-master"
+
+
+def shown(viewer=ADMIN, width=80, *, colours=False, **record_more):
+    book = Book(clock=lambda: NOW)
+    book.record(record(failovers=("second: five_hour limit (HTTP 429)",), **record_more))
+    pool = [
+        snapshot(windows={("", "5h"): Window(0.5, NOW + 4 * HOUR, NOW), **OPUS}, rests={"opus": Rest(NOW + DAY, "x")}),
+        snapshot("second", rests={"": Rest(NOW + HOUR, "the credential was refused", out=True)}),
+    ]
+    data = report(pool, book, viewer, KNOWLEDGE, NOW)
+    return render(data, width, colours=colours, local=lambda at: datetime.fromtimestamp(at, UTC))
+
+
+def test_everything_is_said():
+    """The text holds states, windows with a bar and their times, sums, the last error and the failovers, in local time."""
+    lines = [line.strip() for line in shown(width=120).splitlines()]
+    assert lines[0] == "1 of 2 credentials usable, 25% room left"
+    assert "##########.......... 50% 5-hour window, full about 12:06, opens anew 15:06" in " ".join(lines).replace("  ", " ")
+    assert any(line.startswith("not for Opus until ") for line in lines)
+    assert any(line.startswith("out until 12:06: the credential was refused") for line in lines)
+    assert "last error 11:06: five_hour limit (HTTP 429)" in lines
+    assert "11:06 second: five_hour limit (HTTP 429)" in lines
+    assert any(line.startswith("anna: today 1 requests, 10 tokens") for line in lines)
+    assert "People" in lines
+    assert "You" in shown(ANNA)
+
+
+@pytest.mark.parametrize("width", [1, 40, 60, 80, 1000])
+def test_no_line_is_wider_than_the_terminal(width):
+    """Lines are wrapped at the width that there is, but not below forty columns and not above a hundred and twenty."""
+    assert max(len(line) for line in shown(width=width).splitlines()) <= min(max(width, 40), 120)
+
+
+def test_colours_are_for_terminals_and_nothing_else_steers_them():
+    """Colours are there only when they are asked for, and no name from outside brings its own control characters."""
+    assert "\x1b" not in shown(model="a\x1b[2Jb")
+    coloured = shown(colours=True, model="a\x1b[2Jb")
+    assert "\x1b[31mout until" in coloured.replace("  ", "")
+    assert "\x1b[2J" not in coloured
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:4000"), ("0.0.0.0", "http://127.0.0.1:4000"), ("::", "http://127.0.0.1:4000"),
+        ("::1", "http://[::1]:4000"), ("proxy.example", "http://proxy.example:4000"),
+    ],
+)  # fmt: skip
+def test_where_the_proxy_is(host, url):
+    """The running proxy is asked where HOST and PORT say, on this machine when it listens everywhere."""
+    assert url_of(Settings.parse({"HOST": host})) == url
+
+
+@pytest.mark.parametrize(("environ", "token"), [({"LITELLM_MASTER_KEY": MASTER}, MASTER), ({}, TOKEN)])
+def test_the_master_key_is_used_where_there_is_one(environ, token):
+    """The status is asked for with the master key, which sees everybody, and else with the static token."""
+    settings = Settings.parse({"PROXY_STATIC_TOKEN": TOKEN} | environ)
+    data = report([], Book(clock=lambda: NOW), ADMIN, KNOWLEDGE, NOW)
+    with respx.mock(using="httpx") as mock:
+        route = mock.get(f"{URL}/pool").respond(json=data)
+        out = io.StringIO()
+        show_status(settings, None, watch=False, out=out)
+    assert route.calls.last.request.headers["x-litellm-api-key"] == token
+    assert out.getvalue().startswith("0 of 0 credentials usable")
+
+
+def test_a_watch_goes_on_until_it_is_interrupted(monkeypatch):
+    """With --watch the status is shown again and again, and an interrupt ends it without a word."""
+    naps = iter([None, KeyboardInterrupt])
+
+    def nap(_):
+        if error := next(naps):
+            raise error
+
+    monkeypatch.setattr(terminal.time, "sleep", nap)
+    data = report([], Book(clock=lambda: NOW), ADMIN, KNOWLEDGE, NOW)
+    with respx.mock(using="httpx") as mock:
+        mock.get(f"{URL}/pool").respond(json=data)
+        out = io.StringIO()
+        show_status(Settings.parse({}), URL, watch=True, out=out)
+    assert out.getvalue().count("credentials usable") == 2
+
+
+def test_usage_as_csv_and_as_columns():
+    """``--csv`` passes the CSV on as it is; without it the columns stand under each other, numbers to the right."""
+    text = "period,user,requests\n2026-11-18,anna,5\n2026-11-18,b,1234\n"
+    with respx.mock(using="httpx") as mock:
+        mock.get(f"{URL}/usage.csv").respond(text=text)
+        for as_csv, expected in (
+            (True, text),
+            (False, "period      user  requests\n2026-11-18  anna         5\n2026-11-18  b         1234\n"),
+        ):
+            out = io.StringIO()
+            show_usage(Settings.parse({}), URL, as_csv=as_csv, out=out)
+            assert out.getvalue() == expected
+    assert aligned([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (httpx.Response(401), "does not take the token of .env (HTTP 401)"),
+        (httpx.Response(403), "does not take the token of .env (HTTP 403)"),
+        (httpx.Response(503), "answered with HTTP 503"),
+        (httpx.ConnectError("refused"), "No proxy answers at http://127.0.0.1:4000 (ConnectError)"),
+    ],
+)
+def test_a_proxy_that_does_not_answer(answer, says):
+    """What went wrong is one sentence with the address in it and no token."""
+    with respx.mock(using="httpx") as mock:
+        mock.get(f"{URL}/pool").mock(side_effect=[answer])
+        with pytest.raises(Unanswered) as caught:
+            ask(URL, "/pool", Secret(TOKEN))
+    assert says in str(caught.value)
+    assert TOKEN not in str(caught.value)
+
+
+def test_what_is_no_proxy_is_told_apart():
+    """An address where something else answers is an error and not a traceback."""
+    with respx.mock(using="httpx") as mock:
+        mock.get(f"{URL}/pool").respond(text="hello")
+        with pytest.raises(Unanswered, match="no claude-proxy"):
+            show_status(Settings.parse({}), URL, watch=False, out=io.StringIO())

@@ -1,0 +1,341 @@
+"""usage.py: the book of usage, alone and shared by several processes."""
+
+import csv
+import io
+import json
+import math
+from dataclasses import replace
+from itertools import pairwise
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+
+from claude_proxy.record import Record, Usage
+from claude_proxy.store import Row
+from claude_proxy.usage import (
+    BUCKETS,
+    DETAIL_DAYS,
+    FIRST_BYTE,
+    MAX_FAILOVERS,
+    MAX_NAMES,
+    MOVED,
+    OTHER,
+    TOLD_SECONDS,
+    TOTAL,
+    Book,
+    Names,
+    Taken,
+    clean,
+    is_error,
+)
+
+DAY = 86400.0
+NOW = 1_795_000_000.0  # 2026-11-18
+TODAY = "2026-11-18"
+RECORD = Record(
+    at=NOW,
+    user="anna",
+    asked="claude-opus-4-8",
+    served="anthropic/claude-opus-4-8",
+    credential="first",
+    status=200,
+    first_byte_seconds=0.3,
+    seconds=4.0,
+    usage=Usage(10, 20, 30, 40),
+)
+NAMES = Names("anna", "claude-opus-4-8", "anthropic/claude-opus-4-8", "first")
+
+
+class Clock:
+    def __init__(self, now=NOW):
+        self.now = now
+
+    def __call__(self):
+        return self.now
+
+
+def book(writer="w", clock=None, **more):
+    return Book(clock=clock or Clock(), writer=writer, **more)
+
+
+# --- one process -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_request_is_counted_with_its_tokens():
+    """A request adds one to its names' requests, and its tokens."""
+    one = book()
+    one.record(RECORD)
+    one.record(RECORD)
+    assert one.taken() == {NAMES: Taken(2, 0, 20, 40, 60, 80, 0)}
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "counted"),
+    [(200, "", False), (200, "interrupted", True), (429, "rate_limit_error", True), (500, "", True), (499, "", False)],
+)
+def test_what_an_error_is(status, error, counted):
+    """A failed status or a broken answer is an error; a client that leaves is none."""
+    assert is_error(replace(RECORD, status=status, error=error)) is counted
+
+
+def test_days_are_utc_and_apart():
+    """Each UTC day has numbers of its own, and the last seven of them are a week."""
+    clock = Clock()
+    one = book(clock=clock)
+    for back in (8, 6, 0):
+        clock.now = NOW - back * DAY
+        one.record(RECORD)
+    assert one.today() == TODAY
+    assert one.taken({TODAY})[NAMES].requests == 1
+    assert one.taken(one.last_days(7))[NAMES].requests == 2
+    assert one.taken()[NAMES].requests == 3
+    assert one.since() == "2026-11-10"
+
+
+def test_a_model_that_nobody_serves_has_no_name():
+    """A client's made-up model is counted as ``other``, so that clients cannot fill the book with names."""
+    one = book(serves=lambda model: model == "known")
+    for number in range(5):
+        one.record(replace(RECORD, asked=f"made-up-{number}", served="", credential=""))
+    assert one.taken() == {Names("anna", OTHER, "", ""): Taken(5, 0, 50, 100, 150, 200)}
+    assert set(one.sums(TOTAL)) == {(OTHER,)}
+
+
+def test_a_full_page_counts_what_comes_as_other():
+    """With the names of a page used up every further one is counted under ``other``, and no number is lost."""
+    one = book()
+    for number in range(2 * MAX_NAMES):
+        one.record(replace(RECORD, asked=f"model-{number}", user=f"user-{number}", served=f"served-{number}"))
+    taken = one.taken()
+    assert len(taken) <= MAX_NAMES + 1
+    assert sum(found.requests for found in taken.values()) == 2 * MAX_NAMES
+    assert Names(OTHER, OTHER, OTHER, "first") in taken
+    assert len(one.sums(FIRST_BYTE)) == MAX_NAMES + 1
+
+
+def test_an_endless_variety_stays_bounded():
+    """However the names are combined, a page has at most so many entries."""
+    one = book()
+    for number in range(6000):
+        one.record(replace(RECORD, asked=f"m{number % 97}", user=f"u{number % 89}"))
+    (row,) = one.changed()
+    assert len(json.loads(row.value)) <= 2000 + 4
+    assert sum(found.requests for found in one.taken().values()) == 6000
+
+
+def test_times_are_classed():
+    """A time is in the first class whose end is not below it; the sum of times is kept beside them."""
+    one = book()
+    for seconds in (0.05, 0.1, 0.11, 700.0):
+        one.record(replace(RECORD, seconds=seconds))
+    *counts, total = one.sums(TOTAL)["claude-opus-4-8",]
+    assert {bucket: count for bucket, count in zip(BUCKETS, counts, strict=True) if count} == {0.1: 2, 0.25: 1, math.inf: 1}
+    assert total == pytest.approx(700.26)
+
+
+def test_failovers_and_last_errors_are_kept_bounded():
+    """The last failovers are kept, the newest first, with the last error of each credential and its time."""
+    clock = Clock()
+    one = book(clock=clock)
+    for number in range(MAX_FAILOVERS + 5):
+        clock.now = NOW + number
+        one.record(replace(RECORD, failovers=(f"second: limit {number} (HTTP 429)",)))
+    found = one.failovers()
+    assert len(found) == MAX_FAILOVERS
+    assert (found[0].text, found[0].at) == (f"second: limit {MAX_FAILOVERS + 4} (HTTP 429)", clock.now)
+    assert one.errors() == {"second": (clock.now, f"limit {MAX_FAILOVERS + 4} (HTTP 429)")}
+    assert one.sums(MOVED) == {("second",): [MAX_FAILOVERS + 5]}
+    one.record(replace(RECORD, status=401, error="authentication_error"))
+    assert one.errors()["first"].text == "authentication_error (HTTP 401)"
+
+
+def test_names_are_of_one_line():
+    """Control characters, line ends and half surrogate pairs are escaped, and long names are cut."""
+    assert clean("a\nb\x1b[31m\u202e\ud800") == "a\\nb\\x1b[31m\\u202e\\ud800"
+    assert len(clean("x" * 1000)) == 100
+
+
+def test_the_csv_holds_every_line_and_no_formula():
+    """The CSV has a line for each period and names; a name that a spreadsheet would run is quoted."""
+    one = book()
+    one.record(replace(RECORD, user="=cmd|x"))
+    one.record(RECORD)
+    header, *lines = csv.reader(io.StringIO(one.csv()))
+    assert header == ["period", *Names._fields, *Taken._fields]
+    assert [line[:2] for line in lines] == [[TODAY, "'=cmd|x"], [TODAY, "anna"]]
+    assert lines[1][5:] == ["1", "0", "10", "20", "30", "40", "0"]
+
+
+# --- several processes -----------------------------------------------------------------------------------------------------
+
+
+def test_processes_add_up_and_survive_a_restart():
+    """What several processes counted is summed, and a new process finds it all."""
+    first, second, third = (book(name) for name in "abc")
+    for one in (first, second):
+        one.record(RECORD)
+    rows = [*first.changed(), *second.changed()]
+    third.record(RECORD)
+    third.merge(rows)
+    third.merge(rows)
+    assert third.taken()[NAMES].requests == 3
+    again = book("d")
+    again.merge(third.everything())
+    assert again.csv() == third.csv()
+    assert again.changed() == [], "what came from others is no change"
+
+
+def test_a_page_is_told_once_in_a_while_and_at_the_end():
+    """A page that changes all the time is told once a second, and at once when the process is about to end."""
+    clock = Clock()
+    one = book(clock=clock)
+    one.record(RECORD)
+    assert len(one.changed()) == 1
+    one.record(RECORD)
+    assert one.changed() == []
+    clock.now += TOLD_SECONDS
+    assert len(one.changed()) == 1
+    one.record(RECORD)
+    one.hasten()
+    assert len(one.changed()) == 1
+    assert one.changed() == []
+
+
+def test_a_clock_that_goes_back_loses_nothing():
+    """A page's stamp grows with each request, wherever the clock was set, so that the store takes the later version."""
+    clock = Clock()
+    one = book(clock=clock)
+    stamps = []
+    for step in (0, 0, -5, 1):
+        clock.now += step
+        one.record(RECORD)
+        one.hasten()
+        stamps += [row.stamp for row in one.changed()]
+    assert len(stamps) == 4
+    assert all(before < after for before, after in pairwise(stamps))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        Row("usage:2026-11-18:x", 1.0, "no JSON"),
+        Row("usage:2026-11-18:x", 1.0, '[[["taken", "a"], [1]]]'),
+        Row("usage:2026-11-18:x", 1.0, '[[["taken", "a", "b", "c", "d"], [1, 0, 0, 0, 0, 0, -1]]]'),
+        Row("usage:2026-11-18:x", 1.0, '[[["taken", "a", "b", "c", "d"], [1, 0, 0, 0, 0, 0, NaN]]]'),
+        Row("usage:no-day:x", 1.0, "[]"),
+        Row("usage:2026-11-18:x", math.nan, "[]"),
+        Row("month:2026-99", 1.0, "[]"),
+        Row("events:x", 1.0, '{"failovers": [[1]], "errors": {}}'),
+        Row("credential:x:rest:", 1.0, "{}"),
+        Row("salt", 0.0, '"x"'),
+    ],
+)
+def test_rows_that_are_none_of_the_books_change_nothing(row):
+    """A broken row, and one of another part, is passed over."""
+    one = book()
+    one.record(RECORD)
+    before = one.everything()
+    one.merge([row])
+    assert one.everything() == before
+
+
+def test_a_sort_of_entries_from_another_version_is_left_out():
+    """A page with a sort of entries that this version does not know is read without it."""
+    one, other = book("a"), book("b")
+    one.record(RECORD)
+    (row,) = one.changed()
+    other.merge([replace(row, value=json.dumps([*json.loads(row.value), [["tomorrow", "x"], [1, 2]]]))])
+    assert other.taken() == one.taken()
+
+
+RECORDS = st.builds(
+    Record,
+    at=st.just(NOW),
+    user=st.sampled_from(["anna", "ben", "=\n"]),
+    asked=st.sampled_from(["m", "n"]),
+    served=st.sampled_from(["p/m", ""]),
+    credential=st.sampled_from(["x", "y", ""]),
+    status=st.sampled_from([200, 429, 499]),
+    first_byte_seconds=st.integers(0, 900),
+    seconds=st.integers(0, 900),
+    usage=st.builds(Usage, *[st.integers(-1, 1000)] * 4),
+    failovers=st.lists(st.sampled_from(["x: limit", "nothing"]), max_size=2).map(tuple),
+)
+# Who counts, how many days later, and what.
+STEPS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 40), RECORDS), max_size=25)
+
+
+@given(STEPS, st.randoms(use_true_random=False))
+def test_sums_are_right_in_any_order(steps, random):
+    """Whatever versions of pages arrive, in whatever order and however often, the sums are those of all records."""
+    clock, alone = Clock(), book("alone", Clock())
+    books = [book(str(number), clock) for number in range(3)]
+    rows = []
+    for number, _, record in steps:
+        clock.now += 1
+        books[number].record(record)
+        alone.record(record)
+        books[number].hasten()
+        rows += books[number].changed()
+    random.shuffle(rows)
+    reader, twice = book("reader", clock), book("twice", clock)
+    reader.merge(rows)
+    for row in reversed(rows):
+        twice.merge([row, row])
+    twice.merge(rows[: len(rows) // 2])
+    assert reader.csv() == twice.csv() == alone.csv()
+    assert reader.sums(TOTAL) == twice.sums(TOTAL) == alone.sums(TOTAL)
+    assert reader.failovers() == twice.failovers()
+    assert reader.errors() == twice.errors()
+    books[0].merge(rows)
+    assert books[0].csv() == alone.csv()
+
+
+@given(STEPS)
+def test_months_take_the_place_of_days_and_keep_the_sums(steps):
+    """When days become a month no number changes, every process comes to the same page, and the days are let go."""
+    clock = Clock()
+    books = [book(str(number), clock) for number in range(3)]
+    for number, days, record in steps:
+        clock.now += days * DAY
+        books[number].record(record)
+        books[number].hasten()
+        rows = books[number].changed()
+        for one in books:  # as a store does: no process is without the others for two months
+            one.merge(rows)
+    before = [row for one in books for row in one.everything()]
+    readers = [book("r", clock), book("q", clock)]
+    readers[0].merge(before)
+    readers[1].merge(before[::-1])
+    total = readers[0].taken()
+    for _ in range(4):
+        clock.now += 30 * DAY
+        readers[0].record(RECORD)
+    readers[0].hasten()
+    after = [*readers[0].changed(), *before]
+    expected = total | {NAMES: total.get(NAMES, Taken()) + Taken(4, 0, 40, 80, 120, 160)}
+    assert readers[0].taken() == expected
+    readers[1].merge(after)
+    assert readers[1].taken() == expected
+    oldest = clock.now - (DETAIL_DAYS + 31) * DAY
+    days = [row.key.split(":")[1] for row in readers[1].everything() if row.key.startswith("usage:")]
+    assert all(day >= Book(clock=Clock(oldest)).today() for day in days)
+
+
+def test_the_fuller_of_two_months_wins():
+    """Of two pages of one month, made by processes of which one knew less, the one with more requests stays."""
+    clock = Clock()
+    first, second = book("a", clock), book("b", clock)
+    for one in (first, second):
+        one.record(RECORD)
+    second.merge(first.everything())
+    clock.now += 100 * DAY
+    for one in (first, second):
+        one.record(RECORD)
+    rows = [row for one in (first, second) for row in one.everything() if row.key.startswith("month:")]
+    assert len(rows) == 2
+    for order in (rows, rows[::-1]):
+        reader = book("c", clock)
+        reader.merge(order)
+        assert reader.taken()[NAMES].requests == 2
