@@ -9,7 +9,7 @@ import functools
 import os
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +26,7 @@ from litellm.proxy._types import UserAPIKeyAuth
 from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
 from litellm.types.utils import CallTypes
 
-from claude_proxy import config, demo, estimate, logs
+from claude_proxy import config, demo, estimate, logs, reload
 from claude_proxy.clients import (
     AttemptRefused,
     BothKeyHeaders,
@@ -45,6 +45,7 @@ from claude_proxy.pool import Pool, Wanted
 from claude_proxy.redaction import Redactor, secrets_of
 from claude_proxy.relay import KEEPALIVE_SECONDS, filtered
 from claude_proxy.rotation import PoolSource, Rotation, SingleSource, Source
+from claude_proxy.router import put_in_force
 from claude_proxy.settings import Settings, TokenMode
 from claude_proxy.store import RedisStore, SqliteStore, Store
 from claude_proxy.stream import ThinkingFilter
@@ -76,6 +77,7 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         self._clock = clock
         self._sync = Synchroniser(store, self.pool) if store else None
         self._syncing: asyncio.Task[None] | None = None
+        self.watching: asyncio.Task[None] | None = None
 
     async def async_pre_call_hook(
         self, user_api_key_dict: UserAPIKeyAuth, cache: DualCache, data: dict[str, Any], call_type: str
@@ -186,6 +188,8 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
 
     async def close(self) -> None:
         """Push what has changed last and end the synchronisation."""
+        if self.watching is not None:
+            self.watching.cancel()
         if self._sync is not None and self._syncing is not None:
             await self._sync.close()
 
@@ -277,10 +281,12 @@ def _is_translated(exchange: Exchange) -> bool:
 
 @functools.cache
 def demo_transport(pool: Pool) -> httpx.AsyncClient:
-    """The HTTP client whose answers are made in the process; what it says is of the start, as the models are."""
-    loaded = load_config()
-    answer = demo.text(config.model_names(loaded), unset_variables(), len(pool))
-    return httpx.AsyncClient(transport=httpx.MockTransport(lambda request: demo.respond(request, answer)))
+    """The HTTP client whose answers are made in the process; they name the models that are served now."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return demo.respond(request, demo.text(config.model_names(in_force().loaded), unset_variables(), len(pool)))
+
+    return httpx.AsyncClient(transport=httpx.MockTransport(answer))
 
 
 def served_by(router: Any, model: str, exchange: Exchange) -> list[Any]:
@@ -306,15 +312,19 @@ def load_config() -> dict[str, Any]:
 
 
 @functools.cache
+def in_force() -> config.InForce:
+    """Return the process's one configuration: that of the start, until a changed one is taken up."""
+    return config.InForce(load_config(), os.environ)
+
+
 def unset_variables() -> dict[str, tuple[str, ...]]:
-    """The variables that each model lacks, by the configuration and environment of the start."""
-    return config.unset_variables(load_config(), os.environ)
+    """The variables that each model lacks."""
+    return in_force().unset
 
 
-@functools.cache
 def referring_parameters() -> dict[str, frozenset[str]]:
     """The parameters that each model takes from the environment."""
-    return config.referring_parameters(load_config())
+    return in_force().referring
 
 
 def _lacks_a_key(params: Mapping[str, Any], group: str) -> bool:
@@ -348,6 +358,17 @@ async def count_tokens(_: Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)])
         return Response(status_code=500)  # the gateway puts the exchange's refusal in its place
 
 
+def watch_config() -> None:
+    """From now on take up every change of config.yaml, once LiteLLM has started."""
+    found = reload.watcher(in_force(), _take_up, os.environ) if start.cache_info().currsize else None
+    if found is not None:
+        start().watching = asyncio.ensure_future(found.run())
+
+
+def _take_up(new: Mapping[str, Any], found: reload.Change) -> Iterable[str]:
+    return put_in_force(_router(), in_force().loaded, new, found)
+
+
 async def close() -> None:
     """Tell the other processes what is new, at the end of this one."""
     if start.cache_info().currsize:
@@ -365,7 +386,7 @@ def start() -> ClaudeProxy:
 
 def shared_store(settings: Settings) -> Store | None:
     """Return where the pool's state is shared: Redis, the state file, or nowhere."""
-    url = settings.redis_url.reveal() if settings.redis_url else config.redis_url(load_config(), os.environ)
+    url = settings.redis_url.reveal() if settings.redis_url else config.redis_url(in_force().loaded, os.environ)
     if url:
         return RedisStore(url)
     if settings.state_file in ("", "none"):

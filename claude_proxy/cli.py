@@ -9,13 +9,15 @@ import socket
 import stat
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
-from claude_proxy import config
+from claude_proxy import config, last_good
+from claude_proxy.check import command
 from claude_proxy.settings import OWN_REDIS, SECRET_NAMES, Settings, SettingsError, read_secret_file
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,10 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("serve", help="prepare what is missing and start the proxy")
     commands.add_parser("settings", help="print the block for Claude Code's settings.json, with the token in it")
+    command.add_to(commands)
     options = parser.parse_args(arguments)
     try:
         if options.command == "serve":
             serve(options.project, options.data)
+        elif options.command in command.COMMANDS:
+            sys.exit(command.COMMANDS[options.command](options, sys.stdout))
         else:
             load_environment(options.project, options.data)
             loaded, settings = checked(config_path(options.project, options.data))
@@ -67,8 +72,11 @@ def serve(project: Path, data: Path | None) -> None:
     """Start the proxy and stay until it is stopped."""
     written = prepare(project, data)
     load_environment(project, data)
-    path = config_path(project, data)
+    edited = config_path(project, data)
+    copy = (data or project / ".state") / last_good.NAME
+    path, broken = last_good.choose(edited, copy)
     loaded, settings = checked(path)
+    found = command.at_start(path, project, data)
     for name in CLIENT_VARIABLES:
         os.environ.pop(name, None)
     for name, value in LITELLM_ENVIRONMENT.items():
@@ -81,11 +89,12 @@ def serve(project: Path, data: Path | None) -> None:
         for name in ("REDIS_URL", "REDIS_URL_FILE"):
             os.environ.pop(name, None)
     os.environ["CONFIG_FILE_PATH"] = str(path)
+    os.environ[last_good.WATCHED], os.environ[last_good.VARIABLE] = str(project / "config.yaml"), str(copy)
     os.environ.setdefault("CLAUDE_POOL_STATE_FILE", str((data or project / ".state") / "pool.sqlite3"))
     # For this process and for the workers that it starts.
     sys.path.insert(0, str(ROOT))
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
-    announce(settings, written, loaded, sys.stdout)
+    announce(settings, written, loaded, sys.stdout, [*told_of_copy(broken, copy), *found])
 
     import uvicorn  # noqa: PLC0415 - late: a mistake in the settings is told before it
 
@@ -266,9 +275,20 @@ def first_ready_model(loaded: Mapping[str, Any]) -> str:
     return next((name for name in ready if name not in DEMO_MODELS), DEMO_MODELS[0])
 
 
-def announce(settings: Settings, written: Sequence[Path], loaded: Mapping[str, Any], out: TextIO) -> None:
+def told_of_copy(broken: Sequence[str], copy: Path) -> list[str]:
+    """Return what to say when config.yaml is broken and its last good copy serves in its place."""
+    if not broken:
+        return []
+    since = datetime.fromtimestamp(copy.stat().st_mtime, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    going_on = f"The proxy goes on with {copy}, which served last ({since}). Mend config.yaml: it is then taken up."
+    return [f"ERROR: {mistake}" for mistake in broken] + [f"ERROR: {going_on}"]
+
+
+def announce(
+    settings: Settings, written: Sequence[Path], loaded: Mapping[str, Any], out: TextIO, more: Sequence[str] = ()
+) -> None:
     """Say what was made, what is open and what to paste. The token itself is shown to a person's terminal only."""
-    lines = [f"Wrote {path}." for path in written]
+    lines = [*more, *(f"Wrote {path}." for path in written)]
     if settings.static_token is None:
         lines.append(
             "WARNING: PROXY_STATIC_TOKEN is not set: everybody who reaches this port can use the proxy and its credentials."
