@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps
 
-.PHONY: install dev run settings test lint bench lock clean
+.PHONY: install dev run settings check-config test lint bench lock clean
 .DEFAULT_GOAL := run
 
 install: $(VENV)/installed  ## .venv from the lock, and nothing else
@@ -26,6 +26,9 @@ run: install  ## start the proxy; makes .env and config.yaml when they are missi
 
 settings: install  ## print the block for Claude Code's settings.json, with the token in it
 	@$(BIN)/python -m claude_proxy settings
+
+check-config: install  ## say what is wrong with .env and config.yaml; CHECK_ARGS=--live asks every model, --offline no host
+	@$(BIN)/python -m claude_proxy check $(CHECK_ARGS)
 
 test: dev  ## every test; what this machine lacks is reported as skipped
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

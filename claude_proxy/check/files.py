@@ -77,7 +77,7 @@ def dotenv_lines(facts: Facts) -> Iterator[Finding]:
     known |= {f"{name}_FILE" for name in known}
     for name in facts.dotenv.values:
         if name not in known and not name.startswith(("ANTHROPIC_DEFAULT_", "CLAUDE_CODE_")):
-            meant = names.meant(name.upper(), {one for one in known if not facts.dotenv.values.get(one)})
+            meant = names.meant(name, {one for one in known if not facts.dotenv.values.get(one)})
             if meant and _is_misspelling(name, meant):
                 yield error(facts.dotenv.place(name), "is not a known variable", f"did you mean {meant}?")
 

@@ -222,5 +222,5 @@ def is_private(host: str) -> bool:
 
 
 def _nearest(name: str, served: list[str]) -> str:
-    meant = names.meant(name, served)
+    meant = names.meant(name, served, names.ALIKE_MODELS)
     return f"did you mean {meant}?" if meant else f"served are {', '.join(served)}"

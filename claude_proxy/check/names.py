@@ -22,6 +22,8 @@ OURS = {
 }
 # How alike two names have to be for one to be taken for the other's misspelling.
 ALIKE = 0.8
+# The same for the names of models, which are few and often short.
+ALIKE_MODELS = 0.6
 
 
 @functools.cache
@@ -35,10 +37,11 @@ def is_known(section: str, name: str) -> bool:
     return name in known(section) or (section == "litellm_params" and PRICE.search(name) is not None)
 
 
-def meant(name: str, candidates: Iterable[str]) -> str | None:
-    """Return the known name that is most like a wrong one; None when none is like it."""
-    found = difflib.get_close_matches(name.lower(), list(candidates), 1, ALIKE)
-    return found[0] if found else None
+def meant(name: str, candidates: Iterable[str], alike: float = ALIKE) -> str | None:
+    """Return the known name that is most like a wrong one, whatever their case; None when none is like it."""
+    lower = {candidate.lower(): candidate for candidate in candidates}
+    found = difflib.get_close_matches(name.lower(), list(lower), 1, alike)
+    return lower[found[0]] if found else None
 
 
 @functools.cache
