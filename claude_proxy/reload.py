@@ -139,6 +139,10 @@ class Watcher:
             for mistake in facts.mistakes:
                 logger.error("%s; it is not taken up, and the proxy goes on with what it had", mistake)
             return
+        if "include" in facts.config:
+            # LiteLLM put the models of the other files in at its start; they would be lost.
+            logger.warning("%s: with include in it, a change counts after a restart", name)
+            return
         old, new = self.in_force.loaded, dict(facts.config)
         if new == old:
             self._keep()

@@ -13,10 +13,12 @@ from email.utils import formatdate
 from pathlib import Path
 
 import httpx
+import hypothesis
 import pytest
 import yaml
+from hypothesis import strategies as st
 
-from claude_proxy.check import client, files, hosts, installation, live, models, names, report, table, tokens
+from claude_proxy.check import client, files, hosts, installation, listing, live, models, names, report, table, tokens
 from claude_proxy.check.facts import DotEnv, Facts, Unreadable, gather, read_client_settings, read_dotenv, site_packages
 from claude_proxy.check.findings import error, info, warning
 from claude_proxy.check.lines import lines_of
@@ -26,6 +28,14 @@ from claude_proxy.targets import Hosts, Origin
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = (ROOT / "config.yaml.example").read_text(encoding="utf-8")
 STATIC, MASTER = "sk-made-up-static-0123456789abcdef", "sk-made-up-master-0123456789abcdef"
+SETTINGS = [
+    "fallbacks",
+    "default_fallbacks",
+    "context_window_fallbacks",
+    "content_policy_fallbacks",
+    "model_group_alias",
+    "num_retries",
+]
 OAUTH = "sk-ant-oat01-" + "made-up-oauth-" * 6 + "abcdefghijk"
 OTHER_OAUTH = OAUTH[:-1] + "x"
 API_KEY = "sk-ant-api03-" + "made-up-key-" * 8
@@ -266,7 +276,8 @@ def test_the_names_that_claude_code_asks_for():
     """Each of Claude Code's own names that nobody serves is found, unless a variable puts another in its place."""
     config = {"model_list": [entry("glm"), entry("claude-opus-4-8")]}
     found = said(models.claude_code_names(facts(config, "ANTHROPIC_DEFAULT_HAIKU_MODEL=glm")))
-    assert [one.split("asks for ")[1].split()[0] for one in found] == ["claude-sonnet-5", "claude-fable-5"]
+    assert "by itself: claude-sonnet-5 (sonnet), claude-fable-5 (fable);" in found[0]
+    assert len(found) == 1
     assert said(models.claude_code_names(facts())) == []
 
 
@@ -687,7 +698,7 @@ PLANTED = {
     "a path that is doubled": "✗ config.yaml line 5: the api_base of glm ends in /v1",
     "a key in clear text": "! config.yaml line 7: api_key stands there in clear text",
     "a fallback to nobody": "✗ config.yaml line 10: the fallback of claude-* is gml, which nobody serves; did you mean glm?",
-    "a model that nobody serves": "! config.yaml: Claude Code asks for claude-sonnet-5",
+    "a model that nobody serves": "! config.yaml: nobody serves what Claude Code asks for by itself: claude-sonnet-5",
     "an example's secret": "✗ .env line 1: PROXY_STATIC_TOKEN: is an example's value",
     "a credential twice": "! .env line 3: CLAUDE_OAUTH_TOKENS, ben: is the same value as anna",
     "a wrong separator": "✗ .env line 4: ANTHROPIC_CUSTOM_HEADERS: has ; between two headers",
@@ -775,6 +786,58 @@ def test_the_models_of_a_project(project):
     rows = {row["name"]: row for row in json.loads(run(project, "models", "--json").stdout)}
     assert rows["openrouter"]["model"] == "qwen/qwen3.6-plus:free"
     assert (rows["demo"]["ready"], rows["kimi"]["ready"]) == (True, False)
+
+
+SHAPES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.sampled_from(["glm", "os.environ/X", "https://h/v1"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@hypothesis.settings(max_examples=60)
+@hypothesis.given(
+    entries=st.lists(
+        st.fixed_dictionaries(
+            {
+                "model_name": SHAPES,
+                "litellm_params": SHAPES | st.fixed_dictionaries({"model": SHAPES, "api_base": SHAPES, "api_key": SHAPES}),
+            },
+            optional={"model_info": SHAPES | st.fixed_dictionaries({"access_groups": SHAPES})},
+        )
+        | SHAPES,
+        max_size=3,
+    ),
+    sections=st.fixed_dictionaries(
+        {},
+        optional={
+            "router_settings": SHAPES | st.dictionaries(st.sampled_from(SETTINGS), SHAPES, max_size=4),
+            **dict.fromkeys(("litellm_settings", "general_settings", "environment_variables", "claude_proxy"), SHAPES),
+        },
+    ),
+)
+def test_no_shape_of_a_config_breaks_a_check(entries, sections):
+    """Whatever stands in config.yaml, the checks and the list of models come to their end: the start runs them, too."""
+    config = {"model_list": entries, **sections}
+    given_facts = replace(facts(), config=config, lines=lines_of(yaml.safe_dump(config)))
+    results = table.run(given_facts, table.When.START, table.When.COMMAND)
+    assert not [finding for _, findings in results for finding in findings if "check broke" in finding.problem]
+    listing.text(listing.rows(given_facts))
+    assert hosts.targets(given_facts) is not None
+
+
+def test_a_check_that_breaks(monkeypatch):
+    """It is an error like any other, and the rest of the checks are made."""
+
+    def broken(_):
+        raise RuntimeError("made-up-secret")
+        yield
+
+    checks = (table.Check("this is right", broken), table.Check("that is right", files.permissions))
+    monkeypatch.setattr(table, "CHECKS", checks)
+    ((_, found), (_, nothing)) = table.run(facts(), table.When.START)
+    only(found, "error", "this is right: the check broke (RuntimeError)")
+    assert nothing == []
 
 
 # --- the parts -------------------------------------------------------------------------------------------------------------

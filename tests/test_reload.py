@@ -159,6 +159,14 @@ def test_what_the_checks_find_is_said(watched, told):
     assert any("config.yaml line 2: anthropc is no provider" in line for line in told())
 
 
+def test_a_file_with_include(watched, told):
+    """LiteLLM reads the other files at its start only, so nothing is taken up that would lose their models."""
+    watched.write(SECOND | {"include": ["more.yaml"]})
+    watched.look()
+    assert (watched.taken, watched.in_force.loaded) == ([], FIRST)
+    assert "WARNING config.yaml: with include in it, a change counts after a restart" in told()
+
+
 def test_the_same_again_is_nothing_new(watched, told):
     """A file that was only touched, or whose comments have changed, is not taken up."""
     watched.write("# a comment\n" + yaml.safe_dump(FIRST))

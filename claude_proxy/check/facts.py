@@ -60,7 +60,8 @@ class Facts:
         return [
             (place, entry)
             for place, entry in enumerate(entries if isinstance(entries, list) else ())
-            if isinstance(entry, dict) and isinstance(entry.get("litellm_params"), dict) and entry.get("model_name")
+            if isinstance(entry, dict) and isinstance(entry.get("litellm_params"), dict)
+            if isinstance(entry.get("model_name"), str)
         ]
 
     @property
@@ -72,6 +73,11 @@ class Facts:
         """Return a section of config.yaml; empty when it is missing or no mapping."""
         found = self.config.get(name)
         return found if isinstance(found, dict) else {}
+
+    def listed(self, section: str, name: str) -> list[Any]:
+        """Return a list out of a section; empty when it is missing or no list."""
+        found = self.section(section).get(name)
+        return found if isinstance(found, list) else []
 
     def at(self, *path: str | int) -> str:
         """Return a place in config.yaml, with its line."""

@@ -96,11 +96,11 @@ def _host(params: Mapping[str, Any], provider: Provider, hosts: Hosts, facts: Fa
 
 
 def _fallbacks(facts: Facts) -> list[dict[str, list[str]]]:
-    settings = facts.section("router_settings")
-    found = [entry for entry in settings.get("fallbacks") or () if isinstance(entry, dict)]
-    default = settings.get("default_fallbacks")
-    found += [{"*": list(default)}] if isinstance(default, list) and default else []
-    return [entry for entry in found if all(isinstance(targets, list) for targets in entry.values())]
+    found = [entry for entry in facts.listed("router_settings", "fallbacks") if isinstance(entry, dict)]
+    default = facts.listed("router_settings", "default_fallbacks")
+    found += [{"*": default}] if default else []
+    named = ({str(source): targets for source, targets in entry.items()} for entry in found)
+    return [entry for entry in named if all(isinstance(targets, list) for targets in entry.values())]
 
 
 def _cells(row: Row) -> tuple[str, ...]:

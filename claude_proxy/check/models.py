@@ -110,14 +110,14 @@ def fallbacks(facts: Facts) -> Iterator[Finding]:
     for section in ("router_settings", "litellm_settings"):
         settings = facts.section(section)
         for setting in FALLBACK_SETTINGS:
-            for place, entry in enumerate(settings.get(setting) or ()):
+            for place, entry in enumerate(facts.listed(section, setting)):
                 at = facts.at(section, setting, place)
                 if not isinstance(entry, dict) or not all(isinstance(to, list) for to in entry.values()):
                     yield error(at, f"an entry of {setting} is not `model: [fallback]`")
                     continue
                 for source, targets in entry.items():
                     yield from _fallback(at, str(source), targets, served)
-        for target in settings.get("default_fallbacks") or ():
+        for target in facts.listed(section, "default_fallbacks"):
             yield from _targets(facts.at(section, "default_fallbacks"), "default_fallbacks", [target], served)
         aliases = settings.get("model_group_alias")
         for alias, target in aliases.items() if isinstance(aliases, dict) else ():
@@ -141,12 +141,16 @@ def _targets(at: str, what: str, targets: Iterable[Any], served: list[str]) -> I
 def claude_code_names(facts: Facts) -> Iterator[Finding]:
     """The names that Claude Code asks for by itself, and those that its variables name."""
     served, clients = served_names(facts), {**facts.dotenv.values, **facts.client_settings}
-    for alias, (model, variable) in CLAUDE_CODE_NAMES.items():
-        if not clients.get(variable) and not is_served(model, served):
-            remedy = f"add it, or claude-*, to config.yaml, or set {variable} in Claude Code"
-            yield warning(
-                facts.config_path.name, f"Claude Code asks for {model} when it means {alias}, and nobody serves it", remedy
-            )
+    missing = [
+        f"{model} ({alias})"
+        for alias, (model, variable) in CLAUDE_CODE_NAMES.items()
+        if not clients.get(variable) and not is_served(model, served)
+    ]
+    if missing:
+        remedy = "add claude-* to config.yaml, or set ANTHROPIC_MODEL and ANTHROPIC_DEFAULT_..._MODEL in Claude Code"
+        yield warning(
+            facts.config_path.name, f"nobody serves what Claude Code asks for by itself: {', '.join(missing)}", remedy
+        )
     for variable in MODEL_VARIABLES:
         asked = clients.get(variable, "").strip().removesuffix("[1m]")
         if not asked or asked in OTHER_ALIASES or asked in CLAUDE_CODE_NAMES or is_served(asked, served):

@@ -6,7 +6,7 @@ from enum import Enum
 
 from claude_proxy.check import client, files, hosts, installation, models, tokens
 from claude_proxy.check.facts import Facts
-from claude_proxy.check.findings import Finding
+from claude_proxy.check.findings import Finding, error
 
 
 class When(Enum):
@@ -54,7 +54,14 @@ CHECKS: tuple[Check, ...] = (
 
 def run(facts: Facts, *whens: When) -> list[tuple[Check, list[Finding]]]:
     """Run the checks of these kinds and return what each has found."""
-    return [(check, list(check.find(facts))) for check in CHECKS if check.when in whens]
+    return [(check, _found(check, facts)) for check in CHECKS if check.when in whens]
+
+
+def _found(check: Check, facts: Facts) -> list[Finding]:
+    try:
+        return list(check.find(facts))
+    except Exception as problem:  # noqa: BLE001 - a check with a mistake of its own must not keep the proxy from starting
+        return [error(check.title, f"the check broke ({type(problem).__name__})", "please report this")]
 
 
 # What is told of a config.yaml that was changed under way.
