@@ -1,4 +1,8 @@
-"""The commands ``check`` and ``models``, and what of the checks is said at a start."""
+"""The commands ``check`` and ``models``, and what of the checks is said at a start.
+
+``cli.py`` imports this file and this file ``cli.py``: what a start reads is read by the same functions. Neither uses the other
+while it is imported.
+"""
 
 import argparse
 import os
