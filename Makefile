@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps
 
-.PHONY: install dev run settings user-add user-remove user-list test lint bench conformance lock clean
+.PHONY: install dev run settings check-config user-add user-remove user-list test lint bench conformance lock clean
 .DEFAULT_GOAL := run
 
 install: $(VENV)/installed  ## .venv from the lock, and nothing else
@@ -35,6 +35,9 @@ user-remove: install  ## make user-remove NAME=anna: refuse that token from now 
 
 user-list: install  ## who has a token
 	@$(BIN)/python -m claude_proxy user list
+
+check-config: install  ## say what is wrong with .env and config.yaml; CHECK_ARGS=--live asks every model, --offline no host
+	@$(BIN)/python -m claude_proxy check $(CHECK_ARGS)
 
 test: dev  ## every test; what this machine lacks is reported as skipped
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -2,7 +2,7 @@
 
 from litellm.proxy.proxy_server import app as litellm_app
 
-from claude_proxy.callback import close
+from claude_proxy.callback import close, watch_config
 from claude_proxy.gateway import Gateway
 from claude_proxy.refusals import Message, Receive, Scope, Send, own_refusal, send_refusal
 
@@ -14,7 +14,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     in ``.yaml``. A health check then fails as well.
     """
     if scope["type"] == "lifespan":
-        await litellm_app(scope, receive, _closing(send))
+        await litellm_app(scope, receive, _around(send))
         return
     if not isinstance(litellm_app.middleware_stack, Gateway):
         if scope["type"] == "http":
@@ -23,10 +23,15 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     await litellm_app(scope, receive, send)
 
 
-def _closing(send: Send) -> Send:
-    """Return a ``send`` that tells the other processes the last things before the server hears that the stop is complete."""
+def _around(send: Send) -> Send:
+    """Return a ``send`` that begins what has to wait for LiteLLM's start.
+
+    At the end it tells the other processes the last things, before the server hears that the stop is complete.
+    """
 
     async def sent(message: Message) -> None:
+        if message["type"] == "lifespan.startup.complete":
+            watch_config()
         if message["type"] == "lifespan.shutdown.complete":
             await close()
         await send(message)

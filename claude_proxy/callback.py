@@ -1,7 +1,7 @@
 """LiteLLM's callback: the hooks in the order in which a request meets them, each a few lines over the core.
 
-This file, ``clients.py`` and ``auth.py`` are the only ones that know LiteLLM's shapes (1.106.2; ``tests/test_contract.py``
-guards them).
+This file, ``clients.py``, ``router.py`` and ``auth.py`` are the only ones that know LiteLLM's shapes (1.106.2;
+``tests/test_contract.py`` guards them).
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import functools
 import os
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,7 +28,7 @@ from litellm.proxy._types import UserAPIKeyAuth
 from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
 from litellm.types.utils import CallTypes
 
-from claude_proxy import config, demo, dialects, estimate, logs
+from claude_proxy import config, demo, dialects, estimate, logs, reload
 from claude_proxy.age import AgeWarnings
 from claude_proxy.clients import (
     AttemptRefused,
@@ -54,6 +54,7 @@ from claude_proxy.redaction import Redactor, secrets_of
 from claude_proxy.refusals import own_refusal
 from claude_proxy.relay import KEEPALIVE_SECONDS, filtered
 from claude_proxy.rotation import PoolSource, Rotation, SingleSource, Source
+from claude_proxy.router import put_in_force
 from claude_proxy.settings import LogFormat, Settings, TokenMode
 from claude_proxy.status import Knowledge
 from claude_proxy.store import RedisStore, SqliteStore, Store
@@ -92,6 +93,7 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         if store is None:
             self.pool.note_seen()
         self._syncing: asyncio.Task[None] | None = None
+        self.watching: asyncio.Task[None] | None = None
 
     async def async_pre_call_hook(
         self, user_api_key_dict: UserAPIKeyAuth, cache: DualCache, data: dict[str, Any], call_type: str
@@ -233,6 +235,8 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
     async def close(self) -> None:
         """Push what has changed last and end the synchronisation."""
         self.book.hasten()
+        if self.watching is not None:
+            self.watching.cancel()
         if self._sync is not None and self._syncing is not None:
             await self._sync.close()
 
@@ -351,10 +355,12 @@ def _is_translated(exchange: Exchange) -> bool:
 
 @functools.cache
 def demo_transport(pool: Pool) -> httpx.AsyncClient:
-    """The HTTP client whose answers are made in the process; what it says is of the start, as the models are."""
-    loaded = load_config()
-    answer = demo.text(config.model_names(loaded), unset_variables(), len(pool))
-    return httpx.AsyncClient(transport=httpx.MockTransport(lambda request: demo.respond(request, answer)))
+    """The HTTP client whose answers are made in the process; they name the models that are served now."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return demo.respond(request, demo.text(config.model_names(in_force().loaded), unset_variables(), len(pool)))
+
+    return httpx.AsyncClient(transport=httpx.MockTransport(answer))
 
 
 def served_by(router: Any, model: str, exchange: Exchange) -> list[Any]:
@@ -376,7 +382,7 @@ def served_by(router: Any, model: str, exchange: Exchange) -> list[Any]:
 def _is_served(model: str) -> bool:
     """Whether a model is one of config.yaml's."""
     router = _router()
-    return bool(router and router.get_model_list(model_name=model))
+    return bool(router and router.get_model_list(model_name=served_name(model)))
 
 
 def _router() -> Any:
@@ -390,21 +396,24 @@ def load_config() -> dict[str, Any]:
 
 
 @functools.cache
+def in_force() -> config.InForce:
+    """Return the process's one configuration: that of the start, until a changed one is taken up."""
+    return config.InForce(load_config(), os.environ)
+
+
 def limits() -> Limits:
-    """Which models each person may use, by the configuration of the start."""
-    return Limits.of(load_config())
+    """Which models each person may use."""
+    return in_force().limits
 
 
-@functools.cache
 def unset_variables() -> dict[str, tuple[str, ...]]:
-    """The variables that each model lacks, by the configuration and environment of the start."""
-    return config.unset_variables(load_config(), os.environ)
+    """The variables that each model lacks."""
+    return in_force().unset
 
 
-@functools.cache
 def referring_parameters() -> dict[str, frozenset[str]]:
     """The parameters that each model takes from the environment."""
-    return config.referring_parameters(load_config())
+    return in_force().referring
 
 
 def _lacks_a_key(params: Mapping[str, Any], group: str) -> bool:
@@ -448,7 +457,18 @@ async def models(_: Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)]) -> Re
     """The route that takes the place of LiteLLM's own, whose list of a pattern is its price list."""
     exchange = current.get()
     user = exchange.user if exchange else ""
-    return JSONResponse(listing(config.model_names(load_config()), lambda name: limits().allows(user, name)))
+    return JSONResponse(listing(config.model_names(in_force().loaded), lambda name: limits().allows(user, name)))
+
+
+def watch_config() -> None:
+    """From now on take up every change of config.yaml, once LiteLLM has started."""
+    found = reload.watcher(in_force(), _take_up, os.environ) if start.cache_info().currsize else None
+    if found is not None:
+        start().watching = asyncio.ensure_future(found.run())
+
+
+def _take_up(new: Mapping[str, Any], found: reload.Change) -> Iterable[str]:
+    return put_in_force(_router(), in_force().loaded, new, found)
 
 
 async def close() -> None:
@@ -468,7 +488,7 @@ def start() -> ClaudeProxy:
 
 def shared_store(settings: Settings) -> Store | None:
     """Return where the pool's state is shared: Redis, the state file, or nowhere."""
-    url = settings.redis_url.reveal() if settings.redis_url else config.redis_url(load_config(), os.environ)
+    url = settings.redis_url.reveal() if settings.redis_url else config.redis_url(in_force().loaded, os.environ)
     if url:
         return RedisStore(url)
     if settings.state_file in ("", "none"):

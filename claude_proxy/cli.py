@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
-from claude_proxy import config, onboarding, people, terminal
+from claude_proxy import config, last_good, onboarding, people, terminal
 from claude_proxy.access import STATIC_NAME
+from claude_proxy.check import command
 from claude_proxy.credentials import Secret
 from claude_proxy.settings import (
     OWN_REDIS,
@@ -56,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if options.command == "serve":
             serve(options.project, options.data)
+        elif options.command in command.COMMANDS:
+            sys.exit(command.COMMANDS[options.command](options, sys.stdout))
         else:
             load_environment(options.project, options.data)
             COMMANDS[options.command, vars(options).get("action")](options)
@@ -94,6 +97,7 @@ def parser() -> argparse.ArgumentParser:
     status.add_argument("--watch", action="store_true", help="again every few seconds")
     usage = commands.add_parser("usage", help="show who used how much, by day")
     usage.add_argument("--csv", action="store_true", help="as CSV")
+    command.add_to(commands)
     for asking in (status, usage):
         asking.add_argument("--url", help="where the proxy is, instead of HOST and PORT")
     return whole
@@ -197,8 +201,11 @@ def serve(project: Path, data: Path | None) -> None:
     """Start the proxy and stay until it is stopped."""
     written = prepare(project, data)
     load_environment(project, data)
-    path = config_path(project, data)
+    edited = config_path(project, data)
+    copy = (data or project / ".state") / last_good.NAME
+    path, broken = last_good.choose(edited, copy)
     loaded, settings = checked(path)
+    found = command.at_start(path, project, data)
     for name in CLIENT_VARIABLES:
         os.environ.pop(name, None)
     for name, value in LITELLM_ENVIRONMENT.items():
@@ -211,11 +218,12 @@ def serve(project: Path, data: Path | None) -> None:
         for name in ("REDIS_URL", "REDIS_URL_FILE"):
             os.environ.pop(name, None)
     os.environ["CONFIG_FILE_PATH"] = str(path)
+    os.environ[last_good.WATCHED], os.environ[last_good.VARIABLE] = str(project / "config.yaml"), str(copy)
     os.environ.setdefault("CLAUDE_POOL_STATE_FILE", str(state_folder(project, data) / "pool.sqlite3"))
     # For this process and for the workers that it starts.
     sys.path.insert(0, str(ROOT))
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
-    announce(settings, written, loaded, sys.stdout)
+    announce(settings, written, loaded, sys.stdout, [*told_of_copy(broken, copy), *found])
 
     import uvicorn  # noqa: PLC0415 - late: a mistake in the settings is told before it
 
@@ -391,9 +399,20 @@ def blocks(settings: Settings, loaded: Mapping[str, Any], options: argparse.Name
     return form.render([onboarding.setup(loaded, settings, url=url, token=shown, model=one, user=user) for one in models])
 
 
-def announce(settings: Settings, written: Sequence[Path], loaded: Mapping[str, Any], out: TextIO) -> None:
+def told_of_copy(broken: Sequence[str], copy: Path) -> list[str]:
+    """Return what to say when config.yaml is broken and its last good copy serves in its place."""
+    if not broken:
+        return []
+    since = datetime.fromtimestamp(copy.stat().st_mtime, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    going_on = f"The proxy goes on with {copy}, which served last ({since}). Mend config.yaml: it is then taken up."
+    return [f"ERROR: {mistake}" for mistake in broken] + [f"ERROR: {going_on}"]
+
+
+def announce(
+    settings: Settings, written: Sequence[Path], loaded: Mapping[str, Any], out: TextIO, more: Sequence[str] = ()
+) -> None:
     """Say what was made, what is open and what to paste. The token itself is shown to a person's terminal only."""
-    lines = [f"Wrote {path}." for path in written]
+    lines = [*more, *(f"Wrote {path}." for path in written)]
     if people_there := settings.users.everybody():
         lines.append(f"People with a token of their own: {len(people_there)}.")
     if settings.static_token is None and not settings.users.closed:

@@ -110,3 +110,18 @@ def redis_url(config: Mapping[str, Any], environ: Mapping[str, str]) -> str | No
 def model_names(config: Mapping[str, Any]) -> list[str]:
     """Return the names of the models, in the order of the file, each once."""
     return list(dict.fromkeys(model["model_name"] for model in config.get("model_list") or []))
+
+
+class InForce:
+    """The configuration that the process serves with, and what follows from it; it changes when a new one is taken up."""
+
+    def __init__(self, loaded: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.replace(loaded)
+
+    def replace(self, loaded: Mapping[str, Any]) -> None:
+        """Take another configuration in its place, whole."""
+        self.loaded = loaded
+        self.unset = unset_variables(loaded, self._environ)
+        self.referring = referring_parameters(loaded)
+        self.limits = limits.Limits.of(loaded)

@@ -28,8 +28,9 @@ def _no_configuration(monkeypatch):
     """No config.yaml and no router, as before LiteLLM has started."""
     monkeypatch.setattr(proxy_server, "user_config_file_path", None)
     monkeypatch.setattr(proxy_server, "llm_router", None)
-    for cached in (module.unset_variables, module.referring_parameters):
-        cached.cache_clear()
+    module.in_force.cache_clear()
+    yield
+    module.in_force.cache_clear()
 
 
 def exchange_of(body=None, **headers):

@@ -6,21 +6,29 @@ import inspect
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
+import litellm
+import litellm_names
 import pytest
+import yaml
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.llms.anthropic.pass_through.adapters.streaming_iterator import AnthropicStreamWrapper
 from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 from litellm.proxy import proxy_server
 from litellm.proxy._types import UserAPIKeyAuth
 from litellm.proxy.types_utils.utils import get_instance_fn
+from litellm.router import Router
 from litellm.types.utils import Delta, ModelResponseStream, StreamingChoices
 from starlette.applications import Starlette
 
 from claude_proxy import config
 from claude_proxy.callback import ClaudeProxy, give_each_call_a_chunk, one_call_each
+from claude_proxy.check import installation, names
 from claude_proxy.clients import PlainClient
+from claude_proxy.reload import ROUTER_SETTINGS, NotTakenUp, change
+from claude_proxy.router import UPDATED, put_in_force
 
 ROOT = Path(__file__).resolve().parent.parent
 HOOKS = sorted(name for name in vars(ClaudeProxy) if name.startswith("async_"))
@@ -138,3 +146,113 @@ def test_a_chunk_of_one_call_is_left_alone(names):
     whole = chunk(*names)
     assert one_call_each(whole) == (whole,)
     assert one_call_each(whole)[0] is whole
+
+
+def test_the_names_that_the_checks_know_are_litellms():
+    """The table is what LiteLLM knows; `python tests/litellm_names.py` writes it anew for another release."""
+    assert litellm_names.TABLE.read_text(encoding="utf-8") == litellm_names.text(litellm_names.collect())
+    assert {"api_base", "reasoning_effort", "rpm"} <= names.known("litellm_params")
+    assert litellm_names.PRICE.pattern == names.PRICE.pattern
+
+
+def test_the_pin_is_the_one_that_is_checked():
+    """The release that the check wants is the one that is installed."""
+    assert importlib.metadata.version("litellm") == installation.PINNED
+    assert installation.PINNED not in installation.COMPROMISED
+
+
+# --- a configuration that is put in force under way --------------------------------------------------------------------------
+
+OLD = {
+    "model_list": [
+        {"model_name": "glm", "litellm_params": {"model": "anthropic/glm", "api_base": "https://host/a", "api_key": "x"}},
+        {"model_name": "old-*", "litellm_params": {"model": "anthropic/*", "api_base": "https://host/a", "api_key": "x"}},
+    ],
+    "router_settings": {"fallbacks": [{"old-*": ["glm"]}], "num_retries": 2, "retry_policy": {"TimeoutErrorRetries": 1}},
+}
+
+
+@pytest.fixture
+def router(monkeypatch):
+    monkeypatch.setattr(proxy_server, "llm_model_list", None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # LiteLLM's own, from pydantic: it would leave every model out
+        made = Router(model_list=OLD["model_list"], ignore_invalid_deployments=True, **OLD["router_settings"])
+        yield made
+        made.discard()
+
+
+def served(router, name):
+    return [deployment["litellm_params"]["model"] for deployment in router.get_model_list(model_name=name) or ()]
+
+
+def put(router, new):
+    return list(put_in_force(router, OLD, new, change(OLD, new)))
+
+
+def test_a_new_configuration_takes_the_old_ones_place(router, monkeypatch):
+    """Models, patterns, fallbacks and retries are the new ones, keys come from the environment, and nothing old is left."""
+    monkeypatch.setenv("MADE_UP_API_KEY", "made-up")
+    new = {
+        "model_list": [
+            {"model_name": "kimi", "litellm_params": {"model": "anthropic/kimi", "api_key": "os.environ/MADE_UP_API_KEY"}},
+            {"model_name": "new-*", "litellm_params": {"model": "openai/*"}},
+        ],
+        "router_settings": {"fallbacks": [{"new-*": ["kimi"]}], "num_retries": 5, "default_fallbacks": ["kimi"]},
+    }
+    before = yaml.safe_dump(new)
+    assert put(router, new) == []
+    assert (served(router, "kimi"), served(router, "new-x")) == (["anthropic/kimi"], ["openai/x"])
+    assert (served(router, "glm"), served(router, "old-x")) == ([], [])
+    assert router.get_model_list(model_name="kimi")[0]["litellm_params"]["api_key"] == "made-up"
+    assert router.fallbacks == [{"new-*": ["kimi"]}, {"*": ["kimi"]}]
+    assert (router.num_retries, router.retry_policy) == (5, None)
+    assert [model["model_name"] for model in proxy_server.llm_model_list] == ["kimi", "new-*"]
+    assert yaml.safe_dump(new) == before
+
+
+def test_a_model_that_litellm_leaves_out_is_named(router):
+    """LiteLLM leaves a model of an unknown provider out; the others are served, and it is said."""
+    new = OLD | {"model_list": [*OLD["model_list"], {"model_name": "m", "litellm_params": {"model": "made-up-provider/x"}}]}
+    assert put(router, new) == ["model m was left out: LiteLLM refuses it"]
+    assert served(router, "glm")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"fallbacks": [{"glm": ["a"], "b": ["glm"]}]},
+        {"fallbacks": ["made-up"]},
+        {"retry_policy": {"TimeoutErrorRetries": "made-up"}},
+    ],
+)
+def test_what_litellm_would_not_start_with_is_refused(router, settings):
+    """The router stays as it was, and no value of the file is in the message."""
+    with pytest.raises(NotTakenUp) as caught:
+        put(router, {"model_list": OLD["model_list"][:1], "router_settings": settings})
+    assert "made-up" not in str(caught.value)
+    assert served(router, "old-x")
+    assert router.fallbacks == OLD["router_settings"]["fallbacks"]
+
+
+def test_what_litellm_breaks_on_half_way_is_undone(router, monkeypatch):
+    """When the replacement fails in the middle, the old models and settings are in force again."""
+    whole = router.update_settings
+
+    def fails_once(**settings):
+        monkeypatch.setattr(router, "update_settings", whole)
+        raise RuntimeError
+
+    monkeypatch.setattr(router, "update_settings", fails_once)
+    with pytest.raises(NotTakenUp):
+        put(router, {"model_list": OLD["model_list"][:1], "router_settings": {"num_retries": 7}})
+    assert served(router, "old-x")
+    assert (router.num_retries, router.fallbacks) == (2, OLD["router_settings"]["fallbacks"])
+    assert router.retry_policy.TimeoutErrorRetries == 1
+
+
+def test_the_settings_that_change_under_way_are_the_routers():
+    """Each one is an attribute that LiteLLM's router reads at every request, or goes into one."""
+    own = {"fallbacks", "default_fallbacks", "content_policy_fallbacks"}
+    assert set(UPDATED) | own == ROUTER_SETTINGS
+    assert set(UPDATED) <= litellm.constants.RUNTIME_UPDATABLE_ROUTER_SETTINGS

@@ -1,0 +1,116 @@
+"""Checks that reach for the network: whether each host can be reached, and whether this machine's clock is right.
+
+Nothing is sent to a provider but the opening of a connection; Claude's host is asked for its time, without a credential.
+"""
+
+import email.utils
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import httpx
+
+from claude_proxy.check.facts import Facts
+from claude_proxy.check.findings import Finding, error, warning
+from claude_proxy.check.models import claude_hosts, provider_of, resolved, unready
+from claude_proxy.settings import TokenMode
+from claude_proxy.targets import DEMO_HOST, Origin, Provider
+
+TIMEOUT = 3.0
+# More than this between two clocks, and the resets that Anthropic names are misread. In seconds.
+LARGEST_SKEW = 60.0
+PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy", "http_proxy", "all_proxy")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A host that requests go to: who needs it, whether one of them is ready, and where that stands."""
+
+    origin: Origin
+    users: tuple[str, ...]
+    ready: bool
+    place: str
+
+
+def hosts(facts: Facts) -> Iterator[Finding]:
+    """Every host of a model, and Claude's, is known by name and takes a connection."""
+    found = targets(facts)
+    with ThreadPoolExecutor(max_workers=max(1, len(found))) as pool:
+        problems = pool.map(lambda target: reach(target.origin), found)
+    for target, problem in zip(found, problems, strict=True):
+        if problem:
+            users = ", ".join(target.users)
+            behind = next((name for name in PROXY_VARIABLES if facts.environ.get(name)), None)
+            say = error if target.ready and not behind else warning
+            remedy = (
+                f"{behind} is set: perhaps the way out leads through it only"
+                if behind
+                else "look at the address and the network"
+            )
+            yield say(target.place, f"{target.origin.host} port {target.origin.port} {problem} ({users})", remedy)
+
+
+def targets(facts: Facts) -> list[Target]:
+    """Return each host once."""
+    settings, anthropic = facts.settings, claude_hosts(facts)
+    lacking = unready(facts)
+    found: dict[Origin, Target] = {}
+
+    def add(url: str, user: str, place: str, *, ready: bool) -> None:
+        origin = Origin.of(url)
+        if origin is None or origin.host == DEMO_HOST:
+            return
+        known = found.get(origin)
+        users = (*known.users, user) if known else (user,)
+        found[origin] = Target(origin, users, ready or bool(known and known.ready), known.place if known else place)
+
+    claude = [
+        entry for _, entry in facts.models if provider_of(entry["litellm_params"], anthropic, facts.environ) is Provider.CLAUDE
+    ]
+    if claude:
+        used = settings is None or bool(settings.credentials) or settings.mode is TokenMode.PASSTHROUGH
+        add(anthropic.claude_base, "Claude", facts.dotenv.place("ANTHROPIC_API_BASE"), ready=used)
+    for place, entry in facts.models:
+        base = resolved(entry["litellm_params"].get("api_base"), facts.environ)
+        if base:
+            ready = entry["model_name"] not in lacking
+            add(base, str(entry["model_name"]), facts.at("model_list", place, "litellm_params", "api_base"), ready=ready)
+    return list(found.values())
+
+
+def reach(origin: Origin, timeout: float = TIMEOUT) -> str:
+    """Open a connection and close it; return what went wrong, or nothing."""
+    try:
+        socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+    except OSError:
+        return "is not known by that name"
+    try:
+        socket.create_connection((origin.host, origin.port), timeout).close()
+    except TimeoutError:
+        return f"does not answer within {timeout:.0f} s"
+    except OSError as problem:
+        return f"takes no connection ({problem.strerror or type(problem).__name__})"
+    return ""
+
+
+def clock(facts: Facts, now: Callable[[], float] = time.time) -> Iterator[Finding]:
+    """The clock of this machine beside that of Claude's host, for the times at which a credential's rest ends are absolute."""
+    theirs = server_time(claude_hosts(facts).claude_base)
+    if theirs is not None and abs(theirs - now()) > LARGEST_SKEW:
+        skew = now() - theirs
+        side = "ahead" if skew > 0 else "behind"
+        yield warning(
+            "clock", f"this machine is {abs(skew):.0f} s {side} of Claude's host", "let it take its time from the network"
+        )
+
+
+def server_time(base: str) -> float | None:
+    """Return a server's time in Unix seconds, from the header of any answer; None when it cannot be had."""
+    try:
+        with httpx.Client(timeout=TIMEOUT, follow_redirects=False) as client:
+            date = client.head(base).headers.get("date", "")
+        return email.utils.parsedate_to_datetime(date).timestamp()
+    except (httpx.HTTPError, ValueError):
+        return None

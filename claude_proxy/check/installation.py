@@ -1,0 +1,58 @@
+"""Checks of what is installed: LiteLLM's version, and files that run code at every start of the interpreter."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+from claude_proxy.check.facts import Facts
+from claude_proxy.check.findings import Finding, error, warning
+
+PINNED = "1.106.2"
+# Releases that were published by somebody who had broken in.
+COMPROMISED = frozenset({"1.82.7", "1.82.8", "1.107.0"})
+STARTUP_MODULES = ("sitecustomize", "usercustomize")
+# The module `site` runs a line of a .pth file that begins so, and takes every other line for a folder.
+_RUNS_CODE = ("import ", "import\t")
+# Written by the tool that made the environment, which no distribution owns.
+HARMLESS = {"_virtualenv.pth": "import _virtualenv"}
+
+
+def litellm_version(facts: Facts) -> Iterator[Finding]:
+    """The hooks were measured on one release; three others are known to steal credentials."""
+    version = facts.litellm_version
+    if version is None:
+        yield error("LiteLLM", "is not installed in this environment", "`make install`")
+    elif version in COMPROMISED:
+        remedy = "take it out, and replace every credential that this machine has seen"
+        yield error("LiteLLM", f"{version} is a compromised release, which steals credentials", remedy)
+    elif version != PINNED:
+        yield warning("LiteLLM", f"is {version}, and the rules of this proxy were tested on {PINNED}", "`make install`")
+
+
+def startup_files(facts: Facts) -> Iterator[Finding]:
+    """Code that runs at every start and belongs to no installed distribution: so the compromised releases stayed."""
+    for folder in facts.packages:
+        owned = owned_files(folder)
+        candidates = [path for path in sorted(folder.glob("*.pth")) if _runs_code(path)]
+        candidates += [folder / f"{name}.py" for name in STARTUP_MODULES] + [folder / name for name in STARTUP_MODULES]
+        for path in candidates:
+            if path.exists() and path.name not in owned:
+                remedy = "look into it; if you did not put it there, replace the environment and every credential"
+                yield error(str(path), "runs code at every start of Python, and no installed package owns it", remedy)
+
+
+def owned_files(folder: Path) -> set[str]:
+    """Return the files and folders at the top of site-packages that a distribution's RECORD names."""
+    owned: set[str] = set()
+    for record in folder.glob("*.dist-info/RECORD"):
+        with record.open(encoding="utf-8", errors="replace", newline="") as file:
+            owned |= {row[0].split("/", 1)[0] for row in csv.reader(file) if row}
+    return owned
+
+
+def _runs_code(path: Path) -> bool:
+    try:
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
+    except OSError:
+        return True
+    return any(line.startswith(_RUNS_CODE) for line in text.splitlines()) and text.strip() != HARMLESS.get(path.name)

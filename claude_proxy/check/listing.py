@@ -1,0 +1,108 @@
+"""``claude-proxy models``: what the proxy serves, and where each model goes."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from claude_proxy import config
+from claude_proxy.check.facts import Facts
+from claude_proxy.check.models import claude_hosts, provider_of, resolved
+from claude_proxy.targets import OPENAI_HOST, Hosts, Origin, Provider, fallback_models
+
+# How a provider is called in the list; every other one by LiteLLM's prefix.
+PROVIDERS = {Provider.CLAUDE: "Claude", Provider.DEMO: "demo", Provider.ANTHROPIC_FORMAT: "anthropic format"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One entry of model_list. ``missing`` are the variables that it lacks; with none it is ready."""
+
+    name: str
+    provider: str
+    host: str
+    model: str
+    missing: tuple[str, ...]
+    fallbacks: tuple[str, ...]
+    access_groups: tuple[str, ...]
+
+    @property
+    def ready(self) -> bool:
+        return not self.missing
+
+
+def rows(facts: Facts) -> list[Row]:
+    """Return a row for each entry, in the order of the file."""
+    hosts = claude_hosts(facts)
+    return [_row(entry, facts, hosts) for _, entry in facts.models]
+
+
+def text(found: Sequence[Row]) -> str:
+    """Return a table for a person."""
+    head = ("MODEL", "GOES TO", "HOST", "AS", "STATE", "FALLBACKS", "ACCESS GROUPS")
+    lines = [head, *(_cells(row) for row in found)]
+    # A column that nobody has anything in is left out.
+    shown = [place for place in range(len(head)) if any(line[place] for line in lines[1:])]
+    widths = [max(len(line[place]) for line in lines) for place in shown]
+    return "\n".join(
+        "  ".join(line[place].ljust(width) for place, width in zip(shown, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+def as_json(found: Sequence[Row]) -> str:
+    """Return the same for a program."""
+    return json.dumps([asdict(row) | {"ready": row.ready} for row in found], indent=2)
+
+
+def chain(name: str, fallbacks: Sequence[dict[str, list[str]]]) -> tuple[str, ...]:
+    """Return who answers when a model cannot, and when those cannot: each once, in the order in which they are asked."""
+    found: list[str] = []
+    waiting = list(fallback_models(name, fallbacks) or ())
+    while waiting:
+        model = str(waiting.pop(0))
+        if model not in found and model != name:
+            found.append(model)
+            waiting += fallback_models(model, fallbacks) or ()
+    return tuple(found)
+
+
+def _row(entry: Mapping[str, Any], facts: Facts, hosts: Hosts) -> Row:
+    name, params = str(entry["model_name"]), entry["litellm_params"]
+    provider = provider_of(params, hosts, facts.environ)
+    prefix, _, model = str(params.get("model", "")).partition("/")
+    info = entry.get("model_info")
+    groups = info.get("access_groups") if isinstance(info, dict) else None
+    return Row(
+        name=name,
+        provider=PROVIDERS.get(provider, str(params.get("custom_llm_provider") or prefix)),
+        host=_host(params, provider, hosts, facts),
+        model=model or prefix,
+        missing=config.unset_variables({"model_list": [entry]}, facts.environ).get(name, ()),
+        fallbacks=chain(name, _fallbacks(facts)),
+        access_groups=tuple(str(group) for group in groups) if isinstance(groups, list) else (),
+    )
+
+
+def _host(params: Mapping[str, Any], provider: Provider, hosts: Hosts, facts: Facts) -> str:
+    base = resolved(params.get("api_base"), facts.environ)
+    if not base and provider is Provider.CLAUDE:
+        base = hosts.claude_base
+    if not base and provider is Provider.OPENAI:
+        return OPENAI_HOST
+    if provider is Provider.DEMO:
+        return "inside the proxy"
+    origin = Origin.of(base)
+    return origin.host if origin else ""
+
+
+def _fallbacks(facts: Facts) -> list[dict[str, list[str]]]:
+    found = [entry for entry in facts.listed("router_settings", "fallbacks") if isinstance(entry, dict)]
+    default = facts.listed("router_settings", "default_fallbacks")
+    found += [{"*": default}] if default else []
+    named = ({str(source): targets for source, targets in entry.items()} for entry in found)
+    return [entry for entry in named if all(isinstance(targets, list) for targets in entry.values())]
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    state = "ready" if row.ready else f"lacks {', '.join(row.missing)}"
+    return row.name, row.provider, row.host, row.model, state, " > ".join(row.fallbacks), ", ".join(row.access_groups)

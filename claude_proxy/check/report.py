@@ -1,0 +1,47 @@
+"""What the command prints: a line for each check, with ✓, ! or ✗, and what to do; or all of it as JSON."""
+
+import json
+from collections.abc import Iterable, Sequence
+
+from claude_proxy.check.findings import Finding, Level
+
+SIGNS = {Level.ERROR: "✗", Level.WARNING: "!", Level.INFO: "i"}
+GOOD = "✓"
+
+Results = Sequence[tuple[str, Sequence[Finding]]]
+
+
+def text(results: Results) -> str:
+    """Return the lines for a person: what is right in one line, what was found in one line each, and a sum."""
+    lines = []
+    for title, findings in results:
+        lines += [f"{SIGNS[finding.level]} {finding}" for finding in findings]
+        if all(finding.level is Level.INFO for finding in findings):
+            lines.append(f"{GOOD} {title}")
+    count = {level: sum(finding.level is level for finding in flat(results)) for level in Level}
+    lines.append(f"{plural(count[Level.ERROR], 'error')}, {plural(count[Level.WARNING], 'warning')}.")
+    return "\n".join(lines)
+
+
+def as_json(results: Results) -> str:
+    """Return the same for a program."""
+    checks = [
+        {"check": title, "ok": not failed(findings), "findings": [finding.as_json() for finding in findings]}
+        for title, findings in results
+    ]
+    return json.dumps({"ok": not failed(flat(results)), "checks": checks}, indent=2, ensure_ascii=False)
+
+
+def failed(findings: Iterable[Finding]) -> bool:
+    """Whether one of them is an error."""
+    return any(finding.level is Level.ERROR for finding in findings)
+
+
+def flat(results: Results) -> list[Finding]:
+    """Return the findings of all checks."""
+    return [finding for _, findings in results for finding in findings]
+
+
+def plural(count: int, word: str) -> str:
+    """Return a number with its noun."""
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"

@@ -1,0 +1,75 @@
+"""The checks, in the order in which they are told. Each takes the facts and yields what it finds."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from claude_proxy.check import client, files, hosts, installation, models, tokens
+from claude_proxy.check.facts import Facts
+from claude_proxy.check.findings import Finding, error
+
+
+class When(Enum):
+    """When a check runs beside the command: at the start too, or not, because the start says it by itself or has no time."""
+
+    START = "at the start, too"
+    COMMAND = "in the command"
+    ONLINE = "in the command, unless it is offline"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One row: ``title`` is what is right when nothing is found."""
+
+    title: str
+    find: Callable[[Facts], Iterator[Finding]]
+    when: When = When.START
+
+
+CHECKS: tuple[Check, ...] = (
+    Check("the settings and config.yaml are such that the proxy starts", files.mistakes, When.COMMAND),
+    Check("config.yaml has its name", files.config_name),
+    Check("no key stands in config.yaml twice", files.repeated_keys),
+    Check("every key of config.yaml is known", files.unknown_keys),
+    Check("every line of .env is read", files.dotenv_lines),
+    Check("nobody else can read .env", files.permissions),
+    Check("a token guards the proxy", tokens.open_proxy, When.COMMAND),
+    Check("the proxy's own tokens are hard to guess", tokens.weak_tokens),
+    Check("the Claude credentials are well-formed", tokens.credentials),
+    Check("the providers' keys are well-formed", tokens.provider_keys),
+    Check("no key stands in config.yaml in clear text", models.clear_text_keys),
+    Check("every model has its key", models.unset_variables, When.COMMAND),
+    Check("LiteLLM knows every model's provider", models.providers),
+    Check("every api_base fits its format", models.endpoints),
+    Check("every fallback is a model that is served", models.fallbacks),
+    Check("what Claude Code asks for is served", models.claude_code_names),
+    Check("no model only sounds like Claude", models.claude_names_elsewhere, When.COMMAND),
+    Check("Claude Code's variables are as it reads them", client.client_variables),
+    Check("LiteLLM is the release that was tested", installation.litellm_version),
+    Check("nothing unknown runs when Python starts", installation.startup_files),
+    Check("every host can be reached", hosts.hosts, When.ONLINE),
+    Check("the clock is right", hosts.clock, When.ONLINE),
+)
+
+
+def run(facts: Facts, *whens: When) -> list[tuple[Check, list[Finding]]]:
+    """Run the checks of these kinds and return what each has found."""
+    return [(check, _found(check, facts)) for check in CHECKS if check.when in whens]
+
+
+def _found(check: Check, facts: Facts) -> list[Finding]:
+    try:
+        return list(check.find(facts))
+    except Exception as problem:  # noqa: BLE001 - a check with a mistake of its own must not keep the proxy from starting
+        return [error(check.title, f"the check broke ({type(problem).__name__})", "please report this")]
+
+
+# What is told of a config.yaml that was changed under way.
+OF_CONFIG = (
+    files.repeated_keys,
+    files.unknown_keys,
+    models.clear_text_keys,
+    models.providers,
+    models.endpoints,
+    models.fallbacks,
+)

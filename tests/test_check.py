@@ -1,0 +1,975 @@
+"""check/: each kind of mistake is found, where it is and in words, and nothing is found in what is right."""
+
+import http.server
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from email.utils import formatdate
+from pathlib import Path
+
+import httpx
+import hypothesis
+import pytest
+import yaml
+from hypothesis import strategies as st
+
+from claude_proxy.check import client, files, hosts, installation, listing, live, models, names, report, table, tokens
+from claude_proxy.check.facts import DotEnv, Facts, Unreadable, gather, read_client_settings, read_dotenv, site_packages
+from claude_proxy.check.findings import error, info, warning
+from claude_proxy.check.lines import lines_of
+from claude_proxy.settings import Settings, SettingsError
+from claude_proxy.targets import Hosts, Origin
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLE = (ROOT / "config.yaml.example").read_text(encoding="utf-8")
+STATIC, MASTER = "sk-made-up-static-0123456789abcdef", "sk-made-up-master-0123456789abcdef"
+SETTINGS = [
+    "fallbacks",
+    "default_fallbacks",
+    "context_window_fallbacks",
+    "content_policy_fallbacks",
+    "model_group_alias",
+    "num_retries",
+]
+OAUTH = "sk-ant-oat01-" + "made-up-oauth-" * 6 + "abcdefghijk"
+OTHER_OAUTH = OAUTH[:-1] + "x"
+API_KEY = "sk-ant-api03-" + "made-up-key-" * 8
+ENVIRON = {"PROXY_STATIC_TOKEN": STATIC, "LITELLM_MASTER_KEY": MASTER}
+
+
+def facts(config=EXAMPLE, dotenv="", client_settings=None, **environ):
+    """The facts of a project that is right but for what is given; ``environ`` is what .env says, too."""
+    text = config if isinstance(config, str) else yaml.safe_dump(config)
+    values = ENVIRON | environ
+    lines = {name: number for number, name in enumerate(values, start=1)}
+    try:
+        settings = Settings.parse(values)
+    except SettingsError:
+        settings = None
+    return Facts(
+        environ=values,
+        dotenv=DotEnv(Path(".env"), {**values, **dict(line.split("=", 1) for line in dotenv.splitlines())}, lines),
+        config=yaml.safe_load(text),
+        lines=lines_of(text),
+        settings=settings,
+        client_settings=client_settings or {},
+        litellm_version=installation.PINNED,
+    )
+
+
+def entry(name="m", model="anthropic/x", **params):
+    return {"model_name": name, "litellm_params": {"model": model, **params}}
+
+
+def said(findings):
+    """Each finding as its level and its sentence."""
+    return [f"{finding.level.value} {finding}" for finding in findings]
+
+
+def only(findings, *parts):
+    """There is one finding, and it says all of this."""
+    (found,) = said(findings)
+    for part in parts:
+        assert part in found, found
+
+
+# --- what is right -----------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_found_in_the_example():
+    """The example with its tokens set has no errors, and the only warnings are the providers' keys that are not set."""
+    results = table.run(facts(), table.When.START, table.When.COMMAND)
+    found = [finding for _, findings in results for finding in findings]
+    assert {finding.problem for finding in found} == {
+        f"model {name} is not ready" for name in ("glm", "glm-fast", "kimi", "openrouter")
+    }
+
+
+def test_the_ready_blocks_are_right():
+    """With every comment sign taken away the example has still no key that is unknown, and no endpoint that is wrong."""
+    text = "\n".join(
+        line.replace("  # ", "  ", 1) if line.startswith(("  # - ", "  #   ")) else line for line in EXAMPLE.split("\n")
+    )
+    everything = facts(text)
+    assert len(everything.models) > len(facts().models)
+    for find in table.OF_CONFIG:
+        assert said(find(everything)) == []
+
+
+# --- config.yaml -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"router_setings": {}}, ["error", "line 1", "router_setings is not known", "did you mean router_settings?"]),
+        ({"whatever": 1}, ["warning", "whatever is not known", "nobody reads it"]),
+        ({"router_settings": {"num_retrys": 1}}, ["error", "line 2", "num_retrys", "did you mean num_retries?"]),
+        ({"litellm_settings": {"drop_param": True}}, ["error", "line 2", "in litellm_settings", "drop_params"]),
+        ({"general_settings": {"master_kye": "x"}}, ["error", "in general_settings", "master_key"]),
+        ({"claude_proxy": {"user": {}}}, ["error", "in claude_proxy", "did you mean users?"]),
+        ({"include": ["more.yaml"]}, ["warning", "line 1", "are not checked"]),
+        ({"model_list": [entry() | {"model_inf": {}}]}, ["error", "line 4", "model_info"]),
+        ({"model_list": [entry(api_bse="https://x/y")]}, ["error", "line 3", "api_bse", "did you mean api_base?"]),
+        ({"model_list": [entry(of_the_provider=1)]}, ["info", "line 4", "sends it to the provider"]),
+    ],
+)  # fmt: skip
+def test_unknown_keys(config, says):
+    """A key that nobody reads is found with its line, and a misspelling with what it was meant to be."""
+    only(files.unknown_keys(facts(config)), *says)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"claude_proxy": {"users": {"anna": ["glm"]}}},
+        {"model_list": [entry(input_cost_per_token=0.1, output_cost_per_token_above_200k_tokens=1, top_k=5, temperature=0.1)]},
+        {"model_list": [entry() | {"model_info": {"access_groups": ["a"]}}]},
+    ],
+)
+def test_known_keys(config):
+    """Keys of this project's, prices, and parameters of a request are known."""
+    assert said(files.unknown_keys(facts(config))) == []
+
+
+def test_repeated_keys():
+    """Of two equal keys YAML keeps the last, so the second one's line is told, at any depth."""
+    text = "model_list: []\nrouter_settings:\n  num_retries: 1\n  num_retries: 2\nmodel_list: []\n"
+    found = said(files.repeated_keys(facts(text)))
+    assert [part in one for part, one in zip(("line 4: num_retries", "line 5: model_list"), found, strict=True)] == [True, True]
+    assert "first in line 1" in found[1]
+
+
+def test_a_file_of_another_name(tmp_path):
+    """A config.yml is not read; beside a config.yaml it is merely said."""
+    (tmp_path / "config.yml").write_text("")
+    alone = replace(facts(), config_path=tmp_path / "config.yaml")
+    only(files.config_name(alone), "error", "config.yml", "should be config.yaml")
+    (tmp_path / "config.yaml").write_text("")
+    only(files.config_name(alone), "warning")
+
+
+def test_unset_variables():
+    """A model without its key is found with its line and the variable's name."""
+    config = {"model_list": [entry("a", api_key="os.environ/A_API_KEY"), entry("b", api_key="os.environ/SET")]}
+    only(models.unset_variables(facts(config, SET="1")), "warning", "line 2", "model a is not ready", "set A_API_KEY in .env")
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("anthropc/claude-x", ["error", "line 3", "did you mean anthropic?"]),
+        ("nobody-has-this/x", ["error", "is no provider"]),
+    ],
+)
+def test_providers(model, says):
+    """A prefix that LiteLLM does not know is an error."""
+    config = f"model_list:\n- model_name: m\n  litellm_params: {{model: {model}}}\n"
+    only(models.providers(facts(config)), *says)
+
+
+@pytest.mark.parametrize("model", ["gpt-5", "openrouter/a/b:free", "vertex_ai/claude", "anthropic/*", "hosted_vllm/x"])
+def test_known_providers(model):
+    """A known prefix is right, and a model without one is LiteLLM's to guess."""
+    assert said(models.providers(facts({"model_list": [entry(model=model)]}))) == []
+
+
+@pytest.mark.parametrize(
+    ("params", "says"),
+    [
+        ({"model": "anthropic/x", "api_base": "https://host/api/v1/"}, ["error", "ends in /v1", "take /v1 away"]),
+        ({"model": "anthropic/x", "api_base": "https://api.anthropic.com/v1"}, ["error", "ends in /v1"]),
+        ({"model": "openai/x", "api_base": "https://host/v1/v1"}, ["error", "/v1 twice"]),
+        ({"model": "openai/x", "api_base": "https://host/v1/chat/completions"}, ["error", "take it away"]),
+        ({"model": "openai/x", "api_base": "https://host"}, ["warning", "has no path"]),
+        ({"model": "openai/x", "api_base": "host/v1"}, ["error", "is not a URL"]),
+        ({"model": "openai/x", "api_base": "os.environ/BASE"}, ["error", "is not a URL"]),
+        (
+            {"model": "openai/x", "api_base": "http://far.example.com/v1", "api_key": "os.environ/KEY"},
+            ["warning", "unencrypted"],
+        ),
+    ],
+)
+def test_endpoints(params, says):
+    """The path of an api_base fits its format, and a key goes to another network encrypted."""
+    config = {"model_list": [{"model_name": "m", "litellm_params": params}]}
+    only(models.endpoints(facts(config, KEY="made-up-key", BASE="not a url")), *says)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"model": "anthropic/x", "api_base": "https://host/api/anthropic"},
+        {"model": "openai/x", "api_base": "https://host/v1"},
+        {"model": "openai/x", "api_base": "http://127.0.0.1:8000/v1", "api_key": "made-up-key"},
+        {"model": "openai/x", "api_base": "http://host.docker.internal:8000/v1", "api_key": "made-up-key"},
+        {"model": "openai/x", "api_base": "http://far.example.com/v1", "api_key": "none"},
+        {"model": "openai/x", "api_base": "os.environ/NOT_SET"},
+    ],
+)
+def test_right_endpoints(params):
+    """One's own network may be asked unencrypted, and what is not set is told elsewhere."""
+    assert said(models.endpoints(facts({"model_list": [{"model_name": "m", "litellm_params": params}]}))) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("made-up-clear-text", ["warning", "line 3", "api_key stands there in clear text"]),
+        ("$MY_KEY", ["error", "os.environ/NAME"]),
+        ("${MY_KEY}", ["error", "os.environ/NAME"]),
+        ("os.environ.MY_KEY", ["error", "os.environ/NAME"]),
+        ("os.environ[MY_KEY]", ["error", "os.environ/NAME"]),
+        (" os.environ/MY_KEY", ["error", "os.environ/NAME"]),
+    ],
+)
+def test_keys_in_clear_text(value, says):
+    """A key in config.yaml is found, and so is a reference that is not quite one; neither value is shown."""
+    found = list(models.clear_text_keys(facts({"model_list": [entry(api_key=value)]})))
+    only(found, *says)
+    assert "made-up" not in str(found)
+
+
+@pytest.mark.parametrize("value", ["none", "EMPTY", "os.environ/MY_KEY", "not-needed"])
+def test_no_key_in_clear_text(value):
+    """A reference, and a word that stands for no key, are right."""
+    assert said(models.clear_text_keys(facts({"model_list": [entry(api_key=value)]}))) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"fallbacks": [{"glm": ["gml-fast"]}]}, ["error", "gml-fast, which nobody serves", "did you mean glm-fast?"]),
+        ({"fallbacks": [{"gone": ["glm"]}]}, ["warning", "the fallback of gone never helps"]),
+        ({"fallbacks": [{"opus-*": ["glm"]}]}, ["warning", "opus-*"]),
+        ({"context_window_fallbacks": [{"glm": ["gone"]}]}, ["error", "gone, which nobody serves"]),
+        ({"default_fallbacks": ["gone"]}, ["error", "default_fallbacks is gone"]),
+        ({"model_group_alias": {"short": "gone"}}, ["error", "the alias short is gone"]),
+        ({"fallbacks": ["glm"]}, ["error", "is not `model: [fallback]`"]),
+        ({"fallbacks": [{"glm": "kimi"}]}, ["error", "is not `model: [fallback]`"]),
+    ],
+)
+def test_fallbacks(settings, says):
+    """A fallback goes from a model that there is to a model that there is."""
+    config = yaml.safe_load(EXAMPLE) | {"router_settings": settings}
+    only(models.fallbacks(facts(config)), "config.yaml line", *says)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"fallbacks": [{"claude-haiku-*": ["glm"]}, {"anthropic/claude-x": ["claude-anything"]}, {"*": ["glm"]}]},
+        {"fallbacks": [{"short": ["glm"]}, {"glm": ["short"]}], "model_group_alias": {"short": "glm"}},
+    ],
+)
+def test_right_fallbacks(settings):
+    """A pattern counts on both sides, and an alias is a name."""
+    assert said(models.fallbacks(facts(yaml.safe_load(EXAMPLE) | {"router_settings": settings}))) == []
+
+
+def test_the_names_that_claude_code_asks_for():
+    """Each of Claude Code's own names that nobody serves is found, unless a variable puts another in its place."""
+    config = {"model_list": [entry("glm"), entry("claude-opus-4-8")]}
+    found = said(models.claude_code_names(facts(config, "ANTHROPIC_DEFAULT_HAIKU_MODEL=glm")))
+    assert "by itself: claude-sonnet-5 (sonnet), claude-fable-5 (fable);" in found[0]
+    assert len(found) == 1
+    assert said(models.claude_code_names(facts())) == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "served"),
+    [
+        ("ANTHROPIC_MODEL", "gml", False),
+        ("ANTHROPIC_MODEL", "glm[1m]", True),
+        ("ANTHROPIC_MODEL", "opusplan", True),
+        ("ANTHROPIC_DEFAULT_OPUS_MODEL", "kimmi", False),
+        ("CLAUDE_CODE_SUBAGENT_MODEL", "sonnet", True),
+        ("CLAUDE_CODE_SUBAGENT_MODEL", "haiku-9", False),
+    ],
+)
+@pytest.mark.parametrize("place", [".env", "settings.json"])
+def test_the_names_that_variables_ask_for(variable, value, served, place):
+    """A variable of Claude Code's, in .env or in settings.json, names a model that is served."""
+    given = {"dotenv": f"{variable}={value}"} if place == ".env" else {"client_settings": {variable: value}}
+    found = said(models.claude_code_names(facts(**given)))
+    assert bool(found) is not served
+    assert all(one.startswith("error") and variable in one and value in one for one in found)
+
+
+def test_a_model_that_only_sounds_like_claude():
+    """It is allowed and said: the host decides who sees a credential."""
+    config = {"model_list": [entry("claude-glm", api_base="https://api.z.ai/api/anthropic"), entry("claude-x")]}
+    only(models.claude_names_elsewhere(facts(config)), "info", "claude-glm goes to api.z.ai")
+
+
+# --- .env --------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def dotenv(tmp_path):
+    def written(text, mode=0o600):
+        path = tmp_path / ".env"
+        path.write_text(text, encoding="utf-8")
+        path.chmod(mode)
+        return replace(facts(), dotenv=read_dotenv(path))
+
+    return written
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("# a comment\n\nPORT 4000\n", ["error", ".env line 3", "is not NAME=value"]),
+        ("PORT=4000\nHOST=\nPORT=4001\n", ["warning", ".env line 3", "PORT", "twice"]),
+        ("PROXY_STATIC_TOKN=x\n", ["error", ".env line 1", "did you mean PROXY_STATIC_TOKEN?"]),
+        ("\nCLAUDE_OAUTH_TOKEN=x\n", ["error", ".env line 2", "did you mean CLAUDE_OAUTH_TOKENS?"]),
+        ("zai_api_key=x\n", ["error", "did you mean ZAI_API_KEY?"]),
+    ],
+)
+def test_lines_of_env(dotenv, text, says):
+    """A line that is not read, a name that stands there twice, and a misspelt one are found."""
+    only(files.dotenv_lines(dotenv(text)), *says)
+
+
+@pytest.mark.parametrize("text", ["XAI_API_KEY=1\nMY_OWN=2\n", "ZAI_API_KEY_FILE=/x\n", "export PORT=4000\n", "PORT=\n", ""])
+def test_right_lines_of_env(dotenv, text):
+    """Other people's variables may stand there, too."""
+    assert said(files.dotenv_lines(dotenv(text))) == []
+
+
+@pytest.mark.parametrize(("mode", "who"), [(0o644, "everybody"), (0o640, "its group"), (0o600, None)])
+def test_permissions(dotenv, mode, who):
+    """Nobody but its owner should read .env."""
+    found = said(files.permissions(dotenv("", mode)))
+    assert (who is None) is (found == [])
+    assert who is None or who in found[0]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("CLAUDE_OAUTH_TOKENS", f"anna={OAUTH[:40]}", ["warning", "anna", "has 40 characters"]),
+        ("CLAUDE_OAUTH_TOKENS", f'anna="{OAUTH}"', ["error", "anna", "has quotes in it"]),
+        ("CLAUDE_OAUTH_TOKENS", f"anna={OAUTH},ben={OAUTH}", ["warning", "ben", "is the same value as anna"]),
+        ("CLAUDE_OAUTH_TOKENS", "anna=made-up-and-not-anthropics", ["error", "anna", "does not begin with sk-ant-oat"]),
+        ("CLAUDE_OAUTH_TOKENS", "sk-ant-oat01-AAA", ["error", "entry 1", "example's value"]),
+        ("CLAUDE_OAUTH_TOKENS", "anna=sk-ant-oat01-...", ["error", "example's value"]),
+        ("CLAUDE_API_KEYS", "sk-made-up-of-openai", ["error", "entry 1", "does not begin with sk-ant-api"]),
+    ],
+)
+def test_credentials(variable, value, says):
+    """A credential that no request can go out with is found by its label, and its value is not shown."""
+    found = list(tokens.credentials(facts(**{variable: value})))
+    only(found, variable, *says)
+    assert "made-up" not in str(found)
+
+
+def test_right_credentials(tmp_path):
+    """Whole credentials are right, from a file as well."""
+    (tmp_path / "keys").write_text(f"ci={API_KEY}")
+    right = facts(CLAUDE_OAUTH_TOKENS=f"anna={OAUTH}, ben = {OTHER_OAUTH}", CLAUDE_API_KEYS_FILE=str(tmp_path / "keys"))
+    assert said(tokens.credentials(right)) == []
+    assert len(right.settings.credentials) == 3
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("CLAUDE_OAUTH_TOKENS", API_KEY), ("CLAUDE_API_KEYS", OAUTH), ("LITELLM_MASTER_KEY", STATIC)],
+)
+def test_what_stops_a_start(tmp_path, variable, value):
+    """A credential in the wrong variable and two tokens that are the same stop a start, and the check says so."""
+    (tmp_path / "config.yaml").write_text(EXAMPLE)
+    found = said(files.mistakes(gather(tmp_path / "config.yaml", tmp_path / ".env", ENVIRON | {variable: value})))
+    assert [one.startswith(f"error {variable}: ") for one in found] == [True]
+    assert "made-up" not in found[0]
+
+
+@pytest.mark.parametrize(
+    ("value", "level"),
+    [
+        ("sk-1234", "error"), ("changeme", "error"), ("YOUR_PROXY_STATIC_TOKEN", "error"), ("sk-your-key-here", "error"),
+        ("'sk-0123456789abcdef01234567'", "error"), ("sk-a1b2c3", "warning"), ("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "warning"),
+        (STATIC, None),
+    ],
+)  # fmt: skip
+def test_weak_tokens(value, level):
+    """Examples are errors, short tokens are warnings, and neither is shown."""
+    found = said(tokens.weak_tokens(facts(PROXY_STATIC_TOKEN=value)))
+    assert [one.split()[0] for one in found] == ([level] if level else [])
+    assert value not in "".join(found)
+
+
+@pytest.mark.parametrize("value", ["'made-up-key'", "\u201cmade-up-key\u201d", "your-api-key", "made-up-key ", OAUTH])
+def test_provider_keys(value):
+    """A provider's key with quotes or spaces, an example's, and a Claude credential in its place are errors."""
+    found = list(tokens.provider_keys(facts(ZAI_API_KEY=value)))
+    only(found, "error", "ZAI_API_KEY")
+    assert "made-up" not in str(found)
+    assert said(tokens.provider_keys(facts(ZAI_API_KEY="made-up-and-right"))) == []
+
+
+def test_an_open_proxy():
+    """A proxy without a token is found."""
+    only(tokens.open_proxy(facts(PROXY_STATIC_TOKEN="")), "warning", "PROXY_STATIC_TOKEN", "everybody")
+    assert said(tokens.open_proxy(facts())) == []
+
+
+# --- what Claude Code is told ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("x-litellm-api-key: made-up, x-claude-token-mode: passthrough", ["warning", "has , between"]),
+        ("x-litellm-api-key: made-up; x-claude-token-mode: passthrough", ["error", "has ; between"]),
+        (r"x-litellm-api-key: made-up\nx-claude-token-mode: passthrough", ["error", r"literal \n"]),
+        ('{"x-litellm-api-key": "made-up"}', ["error", "holds JSON"]),
+        ("x-litellm-api-key made-up", ["error", "line 1 of it is not `name: value`"]),
+    ],
+)
+@pytest.mark.parametrize("place", [".env", "settings.json", "config.yaml"])
+def test_custom_headers(place, value, says):
+    """A separator that Claude Code does not know is found wherever the variable stands; the headers are not shown."""
+    name = "ANTHROPIC_CUSTOM_HEADERS"
+    given = {
+        ".env": {"dotenv": f"{name}={value}"},
+        "settings.json": {"client_settings": {name: value}},
+        "config.yaml": {"config": yaml.safe_load(EXAMPLE) | {"environment_variables": {name: value}}},
+    }
+    found = list(client.client_variables(facts(**given[place])))
+    only(found, name, *says)
+    assert "made-up" not in str(found)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["x-litellm-api-key: made-up\nx-claude-token-mode: passthrough", "x-a: one, two; three", "x-a: http://host:1/,b", "x-a:"],
+)
+def test_right_custom_headers(value):
+    """One header a line is right, and a comma within a value is a value's."""
+    assert said(client.client_variables(facts(client_settings={"ANTHROPIC_CUSTOM_HEADERS": value}))) == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        ({"ANTHROPIC_BASE_URL": "http://server:4000/v1"}, ["error", "ends in /v1"]),
+        ({"ANTHROPIC_BASE_URL": "http://server:4000/v1/messages"}, ["error", "ends in /v1"]),
+        ({"ANTHROPIC_BASE_URL": "server:4000"}, ["error", "is not a URL"]),
+        ({"CLAUDE_CODE_ATTRIBUTION_HEADER": "0"}, ["error", "a 429 that names no limit"]),
+        ({"ANTHROPIC_AUTH_TOKEN": MASTER}, ["error", "is LITELLM_MASTER_KEY"]),
+    ],
+)
+def test_client_variables(variables, says):
+    """A base URL with /v1, the switched-off attribution, and the master key as a user's token are errors."""
+    found = list(client.client_variables(facts(client_settings=variables)))
+    only(found, *says, *variables)
+    assert MASTER not in str(found)
+
+
+def test_right_client_variables():
+    """The block that `claude-proxy settings` prints is right."""
+    block = {"ANTHROPIC_BASE_URL": "http://server:4000/anthropic", "ANTHROPIC_AUTH_TOKEN": STATIC, "ANTHROPIC_MODEL": "glm"}
+    assert said(client.client_variables(facts(client_settings=block))) == []
+
+
+def test_passthrough_needs_the_login():
+    """With the proxy's token in ANTHROPIC_AUTH_TOKEN Claude Code sends no login, so passthrough has nothing to pass."""
+    given = facts(client_settings={"ANTHROPIC_AUTH_TOKEN": STATIC}, CLAUDE_TOKEN_MODE="passthrough")
+    only(client.client_variables(given), "warning", "form B")
+
+
+@pytest.mark.parametrize("text", ["{", '{"env": {"ANTHROPIC_AUTH_TOKEN": "made-up"', None])
+def test_settings_json_that_cannot_be_read(tmp_path, text):
+    """It is said why, without anything of what stands in it."""
+    if text is not None:
+        (tmp_path / "settings.json").write_text(text)
+    with pytest.raises(Unreadable) as caught:
+        read_client_settings(tmp_path / "settings.json")
+    assert "made-up" not in str(caught.value)
+
+
+# --- what is installed -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("version", "level"),
+    [
+        (None, "error"),
+        ("1.82.7", "error"),
+        ("1.82.8", "error"),
+        ("1.107.0", "error"),
+        ("1.106.1", "warning"),
+        ("1.106.2", None),
+    ],
+)
+def test_litellm_versions(version, level):
+    """A compromised release is an error, another one than the pinned a warning."""
+    found = said(installation.litellm_version(replace(facts(), litellm_version=version)))
+    assert [one.split()[0] for one in found] == ([level] if level else [])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "found"),
+    [
+        ("litellm_init.pth", "import os; os.system('true')\n", True),
+        ("late.pth", "/a/folder\r\nimport\tos\n", True),
+        ("sitecustomize.py", "", True),
+        ("usercustomize.py", "", True),
+        ("owned.pth", "import owned_by_a_package\n", False),
+        ("folders.pth", "/a/folder\n# import os\n", False),
+        ("_virtualenv.pth", "import _virtualenv", False),
+        ("_virtualenv.pth", "import _virtualenv; import os", True),
+        ("module.py", "import os", False),
+    ],
+)
+def test_startup_files(tmp_path, name, content, found):
+    """Code that runs at every start of Python is found when no package's RECORD names its file."""
+    (tmp_path / "a-1.dist-info").mkdir()
+    (tmp_path / "a-1.dist-info" / "RECORD").write_text("owned.pth,sha256=x,1\na/b.py,,\n")
+    (tmp_path / name).write_text(content)
+    findings = said(installation.startup_files(replace(facts(), packages=(tmp_path,))))
+    assert [one.startswith("error") and name in one for one in findings] == ([True] if found else [])
+
+
+def test_this_environment_is_clean():
+    """The interpreter that runs the tests has a folder of packages, and nothing unknown runs at its start."""
+    assert site_packages()
+    assert said(installation.startup_files(replace(facts(), packages=site_packages()))) == []
+
+
+# --- the network -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def listening():
+    """A server that takes connections and answers one request with a time."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        skew = 0.0
+
+        def do_HEAD(self):
+            self.send_response_only(404)
+            self.send_header("date", formatdate(time.time() + self.skew, usegmt=True))
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def url(server):
+    return f"http://127.0.0.1:{server.server_address[1]}"
+
+
+def closed_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+def test_hosts(listening):
+    """A host that takes no connection is found with who needs it: an error for a ready model, else a warning."""
+    closed = f"http://127.0.0.1:{closed_port()}"
+    config = {
+        "model_list": [
+            entry("here", "openai/x", api_base=f"{url(listening)}/v1"),
+            entry("demo", "anthropic/demo", api_base="http://demo.invalid"),
+            entry("away", "openai/x", api_base=f"{closed}/v1"),
+            entry("away-too", "anthropic/x", api_base=closed),
+        ]
+    }
+    only(hosts.hosts(facts(config)), "error", "takes no connection", "away, away-too", "config.yaml line")
+    only(hosts.hosts(facts(config, HTTPS_PROXY="http://127.0.0.1:1")), "warning", "HTTPS_PROXY is set")
+    config["model_list"] = [entry("away", "openai/x", api_base=f"{closed}/v1", api_key="os.environ/NOT_SET")]
+    only(hosts.hosts(facts(config)), "warning", "away")
+
+
+@pytest.mark.parametrize(("credentials", "level"), [(OAUTH, "error"), ("", "warning")])
+def test_claudes_host(credentials, level):
+    """Claude's host has to be there for a pool; without one it may never be asked."""
+    base = f"http://127.0.0.1:{closed_port()}"
+    config = {"model_list": [entry("claude-*", "anthropic/claude-*")]}
+    found = facts(config, ANTHROPIC_API_BASE=base, CLAUDE_OAUTH_TOKENS=credentials)
+    only(hosts.hosts(found), level, "ANTHROPIC_API_BASE", "(Claude)")
+
+
+def test_a_host_without_a_name(monkeypatch):
+    """A name that nobody knows is told from a host that does not answer."""
+
+    def unknown(*_, **__):
+        raise OSError
+
+    monkeypatch.setattr(hosts.socket, "getaddrinfo", unknown)
+    assert hosts.reach(Origin("https", "gone.invalid", 443)) == "is not known by that name"
+
+
+@pytest.mark.parametrize(("skew", "found"), [(0.0, False), (-30.0, False), (3600.0, True), (-3600.0, True)])
+def test_the_clock(listening, skew, found):
+    """More than a minute between this machine and Claude's host is told, with its direction."""
+    listening.RequestHandlerClass.skew = skew
+    told = said(hosts.clock(facts(ANTHROPIC_API_BASE=url(listening))))
+    assert bool(told) is found
+    assert not found or ("behind" if skew > 0 else "ahead") in told[0]
+
+
+def test_a_clock_that_nobody_tells():
+    """A host that does not answer says nothing about the time."""
+    assert said(hosts.clock(facts(ANTHROPIC_API_BASE=f"http://127.0.0.1:{closed_port()}"))) == []
+
+
+# --- how it is told ----------------------------------------------------------------------------------------------------------
+
+RESULTS = [
+    ("all is right", []),
+    ("something is", [error("here", "is wrong", "do this"), warning("", "may be"), info("there", "is so")]),
+    ("known", [info("x", "y")]),
+]
+
+
+def test_the_report_for_a_person():
+    """What is right has a line, what was found has a line each with what to do, and the sum comes last."""
+    assert report.text(RESULTS).splitlines() == [
+        "✓ all is right", "✗ here: is wrong; do this", "! may be", "i there: is so", "i x: y", "✓ known", "1 error, 1 warning.",
+    ]  # fmt: skip
+
+
+def test_the_report_for_a_program():
+    """The same as JSON, in which a warning is no failure."""
+    told = json.loads(report.as_json(RESULTS))
+    assert (told["ok"], [check["ok"] for check in told["checks"]]) == (False, [True, False, True])
+    assert told["checks"][1]["findings"][0] == {"level": "error", "place": "here", "problem": "is wrong", "remedy": "do this"}
+    assert not report.failed([warning("", "may be")])
+
+
+def test_a_secret_is_in_no_report():
+    """Whatever is wrong with them, no value of a variable that holds a secret is told."""
+    secrets = {
+        "PROXY_STATIC_TOKEN": "sk-1234", "LITELLM_MASTER_KEY": "canary-1", "CLAUDE_OAUTH_TOKENS": "a=canary-2,canary-2",
+        "CLAUDE_API_KEYS": "'canary-3'", "ZAI_API_KEY": '"canary-4"',
+    }  # fmt: skip
+    config = yaml.safe_load(EXAMPLE)
+    config["model_list"].append(entry("canary", api_key="canary-5-in-clear-text", api_base="http://canary-6@host/v1"))
+    results = table.run(facts(config, **secrets), table.When.START, table.When.COMMAND)
+    told = report.as_json([(check.title, findings) for check, findings in results])
+    assert "canary-" not in told
+    assert told.count('"level": "error"') >= 4
+
+
+# --- the command -------------------------------------------------------------------------------------------------------------
+
+PLANTED_CONFIG = """model_list:
+  - model_name: claude-opus-4-8
+    litellm_params: {model: anthropic/claude-opus-4-8}
+  - model_name: glm
+    litellm_params: {model: anthropic/glm-5.3, api_base: "https://api.z.ai/api/anthropic/v1", api_key: os.environ/ZAI_API_KEY}
+  - model_name: kimi
+    litellm_params: {model: anthropic/kimi, api_bse: "https://api.kimi.com/coding", api_key: made-up-clear-text-key}
+router_settings:
+  fallbacks:
+    - claude-*: [gml]
+  num_retrys: 2
+litellm_settings:
+  callbacks: [request_transformer.proxy_handler_instance]
+general_settings:
+  custom_auth: custom_auth.user_api_key_auth
+"""
+PLANTED_ENV = f"""PROXY_STATIC_TOKEN=sk-1234
+LITELLM_MASTER_KEY={MASTER}
+CLAUDE_OAUTH_TOKENS=anna={OAUTH},ben={OAUTH}
+ANTHROPIC_CUSTOM_HEADERS="x-litellm-api-key: made-up; x-claude-token-mode: passthrough"
+CLAUDE_CODE_ATTRIBUTION_HEADER=0
+OPENROUTER_API_KEY=
+"""
+PLANTED = {
+    "an unknown key of a model": "✗ config.yaml line 7: api_bse is not known in litellm_params; did you mean api_base?",
+    "an unknown setting": "✗ config.yaml line 11: num_retrys is not known in router_settings; did you mean num_retries?",
+    "a variable that is not set": "! config.yaml line 4: model glm is not ready; set ZAI_API_KEY in .env",
+    "a path that is doubled": "✗ config.yaml line 5: the api_base of glm ends in /v1",
+    "a key in clear text": "! config.yaml line 7: api_key stands there in clear text",
+    "a fallback to nobody": "✗ config.yaml line 10: the fallback of claude-* is gml, which nobody serves; did you mean glm?",
+    "a model that nobody serves": "! config.yaml: nobody serves what Claude Code asks for by itself: claude-sonnet-5",
+    "an example's secret": "✗ .env line 1: PROXY_STATIC_TOKEN: is an example's value",
+    "a credential twice": "! .env line 3: CLAUDE_OAUTH_TOKENS, ben: is the same value as anna",
+    "a wrong separator": "✗ .env line 4: ANTHROPIC_CUSTOM_HEADERS: has ; between two headers",
+    "a switch that costs the login": "✗ .env line 5: CLAUDE_CODE_ATTRIBUTION_HEADER: takes away",
+    "a file that all can read": "! .env: can be read by everybody on this machine",
+}
+
+
+def run(project, *arguments):
+    environment = {"PATH": os.environ["PATH"], "HOME": str(project)}
+    command = [sys.executable, "-m", "claude_proxy", "--project", str(project), *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.fixture
+def project(tmp_path):
+    (tmp_path / "config.yaml").write_text(EXAMPLE)
+    (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in ENVIRON.items()))
+    (tmp_path / ".env").chmod(0o600)
+    return tmp_path
+
+
+def test_planted_mistakes(project):
+    """Ten mistakes and two more in a fresh project are found by one run of the command, which fails and shows no secret."""
+    (project / "config.yaml").write_text(PLANTED_CONFIG)
+    (project / ".env").write_text(PLANTED_ENV)
+    (project / ".env").chmod(0o644)
+    done = run(project, "check", "--offline")
+    missed = {what: line for what, line in PLANTED.items() if line not in done.stdout}
+    assert missed == {}, done.stdout
+    assert done.returncode == 1
+    assert not [secret for secret in (OAUTH, MASTER, "sk-1234", "made-up") if secret in done.stdout + done.stderr]
+
+
+def test_planted_bad_yaml(project):
+    """A file that is no YAML is found with its line, beside what is wrong in .env."""
+    (project / "config.yaml").write_text("model_list:\n  - model_name: [glm\nrouter_settings: {}\n")
+    (project / ".env").write_text("PROXY_STATIC_TOKEN=sk-1234\n")
+    done = run(project, "check", "--offline")
+    assert "config.yaml: is not YAML: line 3" in done.stdout
+    assert "PROXY_STATIC_TOKEN: is an example's value" in done.stdout
+    assert done.returncode == 1
+
+
+def test_a_project_that_is_right(project):
+    """Keys that are missing are no failure, and the command writes nothing."""
+    before = sorted(path.name for path in project.iterdir())
+    done = run(project, "check", "--offline", "--json")
+    assert (done.returncode, json.loads(done.stdout)["ok"]) == (0, True), done.stdout
+    assert sorted(path.name for path in project.iterdir()) == before
+
+
+def test_a_project_without_files(tmp_path):
+    """On a fresh clone the example is checked, and that is said; nothing is written."""
+    done = run(tmp_path, "check", "--offline")
+    assert "there is no config.yaml" in done.stdout
+    assert done.returncode == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_client_settings_file(project):
+    """A settings.json that is handed over is checked; one that cannot be read is an error."""
+    (project / "settings.json").write_text(json.dumps({"env": {"ANTHROPIC_BASE_URL": "http://server:4000/v1"}}))
+    done = run(project, "check", "--offline", "--client-settings", str(project / "settings.json"))
+    assert "✗ settings.json: ANTHROPIC_BASE_URL: ends in /v1" in done.stdout
+    assert run(project, "check", "--offline", "--client-settings", str(project / "gone.json")).returncode == 1
+
+
+def test_a_last_good_copy_is_told_of(project):
+    """With a broken file and a copy of the last good one it is said that a start would use the copy."""
+    (project / ".state").mkdir()
+    (project / ".state" / "config.last-good.yaml").write_text(EXAMPLE)
+    (project / "config.yaml").write_text("model_list: [")
+    done = run(project, "check", "--offline")
+    assert "✗" in done.stdout
+    assert "a start uses config.last-good.yaml" in done.stdout
+
+
+def test_the_models_of_a_project(project):
+    """The list names each model, where it goes, what it lacks, and who answers in its place."""
+    done = run(project, "models")
+    lines = {line.split()[0]: line.split() for line in done.stdout.splitlines()}
+    assert lines["claude-*"] == ["claude-*", "Claude", "api.anthropic.com", "claude-*", "ready", "glm"]
+    assert lines["glm"][3:] == ["api.z.ai", "glm-5.3", "lacks", "ZAI_API_KEY"]
+    rows = {row["name"]: row for row in json.loads(run(project, "models", "--json").stdout)}
+    assert rows["openrouter"]["model"] == "qwen/qwen3.6-plus:free"
+    assert (rows["demo"]["ready"], rows["kimi"]["ready"]) == (True, False)
+
+
+SHAPES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.sampled_from(["glm", "os.environ/X", "https://h/v1"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@hypothesis.settings(max_examples=60)
+@hypothesis.given(
+    entries=st.lists(
+        st.fixed_dictionaries(
+            {
+                "model_name": SHAPES,
+                "litellm_params": SHAPES | st.fixed_dictionaries({"model": SHAPES, "api_base": SHAPES, "api_key": SHAPES}),
+            },
+            optional={"model_info": SHAPES | st.fixed_dictionaries({"access_groups": SHAPES})},
+        )
+        | SHAPES,
+        max_size=3,
+    ),
+    sections=st.fixed_dictionaries(
+        {},
+        optional={
+            "router_settings": SHAPES | st.dictionaries(st.sampled_from(SETTINGS), SHAPES, max_size=4),
+            **dict.fromkeys(("litellm_settings", "general_settings", "environment_variables", "claude_proxy"), SHAPES),
+        },
+    ),
+)
+def test_no_shape_of_a_config_breaks_a_check(entries, sections):
+    """Whatever stands in config.yaml, the checks and the list of models come to their end: the start runs them, too."""
+    config = {"model_list": entries, **sections}
+    given_facts = replace(facts(), config=config, lines=lines_of(yaml.safe_dump(config)))
+    results = table.run(given_facts, table.When.START, table.When.COMMAND)
+    assert not [finding for _, findings in results for finding in findings if "check broke" in finding.problem]
+    listing.text(listing.rows(given_facts))
+    assert hosts.targets(given_facts) is not None
+
+
+def test_a_check_that_breaks(monkeypatch):
+    """It is an error like any other, and the rest of the checks are made."""
+
+    def broken(_):
+        raise RuntimeError("made-up-secret")
+        yield
+
+    checks = (table.Check("this is right", broken), table.Check("that is right", files.permissions))
+    monkeypatch.setattr(table, "CHECKS", checks)
+    ((_, found), (_, nothing)) = table.run(facts(), table.When.START)
+    only(found, "error", "this is right: the check broke (RuntimeError)")
+    assert nothing == []
+
+
+# --- the parts -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [(("a",), "line 1"), (("a", 0, "b"), "line 2"), (("a", 1), "line 3"), (("a", 1, "gone"), "line 3"), (("gone",), "")],
+)
+def test_lines(path, line):
+    """A place that is not there has the line of the longest part that is."""
+    assert lines_of("a:\n  - b: 1\n  - c\n").at(*path) == line
+
+
+def test_the_nearest_name():
+    """A name is taken for another's misspelling only when they are alike."""
+    assert names.meant("api_bse", names.known("litellm_params")) == "api_base"
+    assert names.meant("quite_another", names.known("litellm_params")) is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [("claude-*", "claude-*", True), ("claude-haiku-*", "claude-*", True), ("*", "glm", True), ("glm", "glm-fast", False),
+     ("opus-*", "claude-*", False), ("anthropic/*", "anthropic/claude-x", True)],
+)  # fmt: skip
+def test_overlap(one, other, same):
+    """Two patterns overlap when a name can be both."""
+    assert models.overlap(one, other) is same
+    assert models.overlap(other, one) is same
+
+
+def test_a_moment():
+    """A moment of another day has its date."""
+    assert live._moment(0.0) == "1970-01-01 00:00 UTC"
+
+
+# --- with live requests ------------------------------------------------------------------------------------------------------
+
+
+def anthropics_error(status, kind, message, **headers):
+    body = {"type": "error", "error": {"type": kind, "message": message}}
+    return httpx.Response(status, json=body, headers={name.replace("_", "-"): value for name, value in headers.items()})
+
+
+LIMITED = {"anthropic_ratelimit_unified_status": "rejected", "anthropic_ratelimit_unified_5h_status": "rejected"}
+CREDENTIAL_ANSWERS = {
+    "taken": (lambda _: httpx.Response(200, json={}), "info", "anna: taken, "),
+    "limited": (
+        lambda _: anthropics_error(429, "rate_limit_error", "limit", **LIMITED, anthropic_ratelimit_unified_5h_reset="5000"),
+        "warning",
+        "anna: rests until 1970-01-01 01:23 UTC: limit reached: 5h",
+    ),
+    "refused": (
+        lambda _: anthropics_error(401, "authentication_error", "OAuth access token is invalid."),
+        "error",
+        "anna: refused: the credential was refused (HTTP 401); replace it",
+    ),
+    "busy": (
+        lambda _: anthropics_error(529, "overloaded_error", "Overloaded"),
+        "warning",
+        "anna: Anthropic could not answer (HTTP 529)",
+    ),
+    "not-for-this-client": (
+        lambda request: (
+            httpx.Response(200, json={"input_tokens": 1})
+            if request.url.path.endswith("/count_tokens")
+            else anthropics_error(403, "permission_error", "This credential is only authorized for use with Claude Code")
+        ),
+        "info",
+        "anna: taken, ",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CREDENTIAL_ANSWERS)
+def test_a_credential_that_is_asked(case):
+    """What Claude answers is told in the words of the verdicts, by the credential's label."""
+    answer, level, sentence = CREDENTIAL_ANSWERS[case]
+    seen = []
+
+    def handle(request):
+        seen.append(request)
+        return answer(request)
+
+    settings = facts(CLAUDE_OAUTH_TOKENS=f"anna={OAUTH}").settings
+    with httpx.Client(transport=httpx.MockTransport(handle)) as http_client:
+        found = live.ask_credentials(http_client, settings, Hosts(), lambda: 1000.0)
+    only(found, level, sentence)
+    assert OAUTH not in str(found)
+    assert {request.url.host for request in seen} == {"api.anthropic.com"}
+    assert [request.headers["authorization"] for request in seen] == [f"Bearer {OAUTH}"] * len(seen)
+
+
+def test_a_credential_is_asked_without_a_guise():
+    """No header and no system prompt of Claude Code's is in the request, which asks for one token at most."""
+    seen = []
+
+    def handle(request):
+        seen.append(request)
+        return httpx.Response(200, json={})
+
+    settings = facts(CLAUDE_OAUTH_TOKENS=OAUTH, CLAUDE_API_KEYS=API_KEY).settings
+    with httpx.Client(transport=httpx.MockTransport(handle)) as http_client:
+        live.ask_credentials(http_client, settings, Hosts(), time.time)
+    assert len(seen) == 2
+    for request in seen:
+        body = json.loads(request.content)
+        assert set(body) == {"model", "max_tokens", "messages"}
+        assert (body["model"], body["max_tokens"]) == (live.HAIKU, 1)
+        assert "claude-cli" not in str(request.headers)
+        assert "x-app" not in request.headers
+        assert request.headers.get("anthropic-beta", "oauth-2025-04-20") == "oauth-2025-04-20"
+
+
+def test_no_credential_goes_to_another_host():
+    """A host that is not Anthropic's gets no request at all."""
+    seen = []
+    settings = facts(CLAUDE_OAUTH_TOKENS=OAUTH, ANTHROPIC_API_BASE="https://elsewhere.example.com").settings
+    with httpx.Client(transport=httpx.MockTransport(seen.append)) as http_client:
+        only(live.ask_credentials(http_client, settings, Hosts(), time.time), "error", "was not asked")
+    assert seen == []
+
+
+def test_a_proxy_that_does_not_run():
+    """Models are asked through the proxy; without one that is said once, and not for each model."""
+    asked = facts(PORT=str(closed_port()))
+    ((_, found), (_, credentials)) = live.ask_all(asked)
+    only(found, "error", "proxy: does not answer at http://127.0.0.1:")
+    assert credentials == []
+
+
+def test_which_models_are_asked():
+    """Every model with its key is asked for, and of Claude only Haiku, for which Anthropic takes a request like this."""
+    assert live.asked_models(facts(ZAI_API_KEY="made-up-key")) == ["demo", "claude-demo", "glm", "glm-fast"]
+    assert live.asked_models(facts(CLAUDE_OAUTH_TOKENS=OAUTH)) == ["demo", "claude-demo", live.HAIKU]
