@@ -27,6 +27,7 @@ from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
 from litellm.types.utils import CallTypes
 
 from claude_proxy import config, demo, estimate, logs
+from claude_proxy.auth import is_session
 from claude_proxy.clients import (
     AttemptRefused,
     BothKeyHeaders,
@@ -377,12 +378,12 @@ def install(settings: Settings) -> None:
     """Put the gateway around LiteLLM's app and the redaction under its logs."""
     app = proxy_server.app
     secrets = [credential.secret for credential in settings.credentials]
-    secrets += [secret for secret in (settings.static_token, settings.master_key) if secret]
+    secrets += [secret for secret in (settings.static_token, settings.master_key, settings.database_url) if secret]
     redactor = Redactor([*secrets, *secrets_of(os.environ)])
     litellm.use_chat_completions_url_for_anthropic_messages = True
     litellm.expose_router_debug_in_errors = False
     shared_http()
     app.router.routes.insert(0, APIRoute("/v1/messages/count_tokens", count_tokens, methods=["POST"]))
     # Middleware cannot be added once the app has started, and callbacks are loaded while it starts.
-    app.middleware_stack = Gateway(app.middleware_stack or app.build_middleware_stack(), settings, redactor)
+    app.middleware_stack = Gateway(app.middleware_stack or app.build_middleware_stack(), settings, redactor, is_session)
     logs.configure(redactor, verbose=os.environ.get("LITELLM_LOG", "").upper() == "DEBUG")

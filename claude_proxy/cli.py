@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
-from claude_proxy import config
+from claude_proxy import config, database
 from claude_proxy.settings import OWN_REDIS, SECRET_NAMES, Settings, SettingsError, read_secret_file
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,6 +33,8 @@ LITELLM_ENVIRONMENT = {
 }
 # Docker's compose file names a Redis here that is there with the profile scale only.
 PEER_REDIS = "CLAUDE_PROXY_PEER_REDIS"
+# And here the folder with a PostgreSQL's socket, which is there with the profile db only.
+PEER_DATABASE = "CLAUDE_PROXY_PEER_DATABASE"
 DEMO_MODELS = ("demo", "claude-demo")
 # How long a worker may be silent before it is replaced, in seconds: importing LiteLLM takes several at each start.
 WORKER_START = 60
@@ -80,6 +82,11 @@ def serve(project: Path, data: Path | None) -> None:
         os.environ[OWN_REDIS] = settings.redis_url.reveal()
         for name in ("REDIS_URL", "REDIS_URL_FILE"):
             os.environ.pop(name, None)
+    if settings.database_url:
+        # LiteLLM reads the variable by itself, and so does Prisma.
+        os.environ["DATABASE_URL"] = settings.database_url.reveal()
+        os.environ.pop("DATABASE_URL_FILE", None)
+        database.prepare(os.environ)
     os.environ["CONFIG_FILE_PATH"] = str(path)
     os.environ.setdefault("CLAUDE_POOL_STATE_FILE", str((data or project / ".state") / "pool.sqlite3"))
     # For this process and for the workers that it starts.
@@ -194,6 +201,10 @@ def load_environment(project: Path, data: Path | None) -> None:
     named = os.environ.get("REDIS_URL") or os.environ.get("REDIS_URL_FILE")
     if peer and not named and resolves(urlsplit(peer).hostname or ""):
         os.environ["REDIS_URL"] = peer
+    folder = os.environ.get(PEER_DATABASE, "")
+    named = os.environ.get("DATABASE_URL") or os.environ.get("DATABASE_URL_FILE")
+    if folder and not named and database.listens(Path(folder)):
+        os.environ["DATABASE_URL"] = database.socket_url(Path(folder))
 
 
 def resolves(host: str) -> bool:

@@ -11,7 +11,18 @@ from typing import Any
 
 from claude_proxy import headers as header_policy
 from claude_proxy import messages
-from claude_proxy.access import MODEL_ROUTES, PUBLIC_ROUTES, Refused, check_route, identify
+from claude_proxy.access import (
+    MODEL_ROUTES,
+    Caller,
+    IsSession,
+    Refused,
+    Role,
+    check_route,
+    identify,
+    is_page,
+    is_public,
+    nobody,
+)
 from claude_proxy.credentials import Secret
 from claude_proxy.exchange import Exchange, Refusal, current
 from claude_proxy.redaction import Redactor
@@ -40,6 +51,8 @@ HIDDEN_RESPONSE_PREFIXES = ("x-litellm-", "llm_provider-")
 # Of Claude's answers these come back to the client.
 CLAUDE_RESPONSE_HEADERS = ("request-id", "retry-after", "x-should-retry")
 CLAUDE_RESPONSE_PREFIX = "anthropic-"
+# LiteLLM's 401 goes on with the end of the key that came, its hash and the name of a table.
+KEY_DETAILS = " Received API Key"
 # Client errors that a repetition may cure; every other one says `x-should-retry: false`, or Claude Code repeats a bare 401
 # ten times over three minutes.
 RETRYABLE = frozenset({408, 409, 429})
@@ -48,8 +61,9 @@ RETRYABLE = frozenset({408, 409, 429})
 class Gateway:
     """Wraps an ASGI app. One for the process; everything about a request is in its ``Exchange``."""
 
-    def __init__(self, app: App, settings: Settings, redactor: Redactor) -> None:
+    def __init__(self, app: App, settings: Settings, redactor: Redactor, is_session: IsSession = nobody) -> None:
         self._app = app
+        self._is_session = is_session
         self._settings = settings
         self._redactor = redactor
 
@@ -69,15 +83,20 @@ class Gateway:
         sent = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
         client = header_policy.read(sent)
         inner = dict(scope) | {"path": route, "raw_path": route.encode()}
-        if route in PUBLIC_ROUTES:
+        if is_public(method, route, self._settings):
             inner["headers"] = _encoded(header_policy.for_litellm(sent, None))
+            if is_page(route):
+                inner["path"] = scope["path"]  # a page's folder ends with a slash
             await self._app(inner, receive, send)
             return
         try:
             caller = identify(client, self._settings)
-            check_route(caller, method, route)
+            if caller.role is Role.KEY and caller.token and (method, route) not in MODEL_ROUTES:
+                caller = Caller(Role.ADMIN, caller.token) if await self._is_session(caller.token) else caller
+            query = scope["query_string"].decode("latin-1")
+            check_route(caller, method, route, query, database=self._settings.database_url is not None)
             check_mode(client.mode)
-            exchange = Exchange(client, sent, b"", {}, scope["query_string"].decode("latin-1"))
+            exchange = Exchange(client, sent, b"", {}, query)
             if (method, route) in MODEL_ROUTES and method == "POST":
                 exchange.raw_body = await _read_body(receive)
                 exchange.body = parse_body(exchange.raw_body)
@@ -191,7 +210,8 @@ def error_message(body: bytes, status: int) -> str:
         error = None
     inner = error.get("error", error.get("detail", error)) if isinstance(error, dict) else None
     message = inner.get("message") if isinstance(inner, dict) else inner
-    return message if isinstance(message, str) and message else f"The proxy answered with HTTP {status}."
+    message = message.split(KEY_DETAILS, 1)[0] if isinstance(message, str) else None
+    return message or f"The proxy answered with HTTP {status}."
 
 
 def comes_back(name: str) -> bool:

@@ -8,7 +8,7 @@ from claude_proxy.credentials import CLAUDE_PREFIX, Secret
 
 # Shorter values would take harmless words out of every text.
 MIN_LENGTH = 8
-SECRET_SUFFIXES = ("_KEY", "_TOKEN", "_TOKENS", "_KEYS", "_SECRET", "_PASSWORD", "REDIS_URL")
+SECRET_SUFFIXES = ("_KEY", "_TOKEN", "_TOKENS", "_KEYS", "_SECRET", "_PASSWORD", "REDIS_URL", "DATABASE_URL")
 MARK = "***"
 # Claude credentials are known by their form, too: a client may put its own where nobody looks for it.
 _CLAUDE_CREDENTIAL = re.compile(rf"{CLAUDE_PREFIX}[A-Za-z0-9_-]{{8,}}")

@@ -1,0 +1,65 @@
+"""LiteLLM's own database, when ``DATABASE_URL`` names one: Prisma's client for Python, and the tables. At the start only."""
+
+import importlib.util
+import os
+import sys
+from collections.abc import MutableMapping
+from pathlib import Path
+
+from claude_proxy.settings import SettingsError
+
+# A folder with Prisma's client, generated for LiteLLM's tables, where it is not installed beside LiteLLM.
+CLIENT = "CLAUDE_PROXY_DATABASE_CLIENT"
+# The socket that a PostgreSQL makes in the folder of its sockets.
+SOCKET = ".s.PGSQL.5432"
+USER = NAME = "litellm"
+
+
+def prepare(environ: MutableMapping[str, str]) -> None:
+    """Make Prisma's client importable, here and in the workers, and bring the tables up to date.
+
+    The latter is left out with LiteLLM's ``DISABLE_SCHEMA_UPDATE=true``. Raises ``SettingsError`` where either cannot be done.
+    """
+    folder = environ.get(CLIENT, "")
+    if folder:
+        sys.path.append(folder)
+        environ["PYTHONPATH"] = os.pathsep.join(filter(None, (environ.get("PYTHONPATH", ""), folder)))
+        engine = Path(folder) / "query-engine"
+        if engine.exists():
+            environ.setdefault("PRISMA_QUERY_ENGINE_BINARY", str(engine))
+    if not is_generated():
+        raise SettingsError(
+            ("DATABASE_URL: needs Prisma's client: `make database` installs it; in Docker it comes with the profile db",)
+        )
+    if environ.get("DISABLE_SCHEMA_UPDATE", "").lower() != "true":
+        update_tables()
+
+
+def is_generated() -> bool:
+    """Whether there is a Prisma client for Python that was generated for a schema: as installed it has no ``client``."""
+    package = importlib.util.find_spec("prisma")
+    return package is not None and any(
+        (Path(folder) / "client.py").exists() for folder in package.submodule_search_locations or ()
+    )
+
+
+def update_tables() -> None:
+    """Bring the tables up to date with this LiteLLM; raise ``SettingsError`` when that fails."""
+    from litellm_proxy_extras.utils import ProxyExtrasDBManager  # noqa: PLC0415 - late: only with a database
+
+    try:
+        done = ProxyExtrasDBManager.run_migration_job(use_migrate=True, use_v2_resolver=True)
+    except RuntimeError as error:
+        raise SettingsError((f"DATABASE_URL: the tables cannot be brought up to date: {error}",)) from error
+    if not done:
+        raise SettingsError(("DATABASE_URL: the tables cannot be brought up to date; the lines above say why",))
+
+
+def listens(folder: Path) -> bool:
+    """Whether a PostgreSQL has its socket in this folder."""
+    return (folder / SOCKET).is_socket()
+
+
+def socket_url(folder: Path) -> str:
+    """Return the address of the PostgreSQL behind a folder's socket. There is no password: who sees the folder is let in."""
+    return f"postgresql://{USER}@localhost/{NAME}?host={folder}"
