@@ -3,7 +3,8 @@
 from litellm.proxy.proxy_server import app as litellm_app
 
 from claude_proxy.callback import close
-from claude_proxy.gateway import Gateway, Message, Receive, Scope, Send, own_refusal, send_refusal
+from claude_proxy.gateway import Gateway
+from claude_proxy.refusals import Message, Receive, Scope, Send, own_refusal, send_refusal
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -30,8 +30,8 @@ from claude_proxy import config, demo, estimate, logs
 from claude_proxy.auth import is_session
 from claude_proxy.clients import (
     AttemptRefused,
-    BothKeyHeaders,
     ClaudeClient,
+    FilteringClient,
     PlainClient,
     exhausted_pool,
     refused_pool,
@@ -39,11 +39,13 @@ from claude_proxy.clients import (
 )
 from claude_proxy.credentials import Credential
 from claude_proxy.exchange import Exchange, Refusal, current
-from claude_proxy.gateway import Gateway, own_refusal
+from claude_proxy.gateway import Gateway
 from claude_proxy.headers import session_of
 from claude_proxy.messages import THINKING_PARAMETERS, response_without_thinking, without_thinking
 from claude_proxy.pool import Pool, Wanted
+from claude_proxy.record import Record
 from claude_proxy.redaction import Redactor, secrets_of
+from claude_proxy.refusals import own_refusal
 from claude_proxy.relay import KEEPALIVE_SECONDS, filtered
 from claude_proxy.rotation import PoolSource, Rotation, SingleSource, Source
 from claude_proxy.settings import Settings, TokenMode
@@ -81,15 +83,20 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
     async def async_pre_call_hook(
         self, user_api_key_dict: UserAPIKeyAuth, cache: DualCache, data: dict[str, Any], call_type: str
     ) -> dict[str, Any]:
-        """Refuse a model that nobody serves, and give LiteLLM the fallbacks by pattern; it knows exact names only."""
+        """Refuse a model that nobody serves, and give LiteLLM the fallbacks by pattern; it knows exact names only.
+
+        Where no fallback could follow, LiteLLM does not repeat a request to Claude: Claude Code does that itself, ten times.
+        """
         await self.learn_from_others()
         router, model = _router(), str(data.get("model", ""))
         exchange = current.get()
-        if exchange is not None and router is not None:
-            served_by(router, model, exchange)
         found = fallback_models(model, getattr(router, "fallbacks", None) or ())
         if found and "fallbacks" not in data:
             data["fallbacks"] = found
+        if exchange is not None and router is not None:
+            params = served_by(router, model, exchange)[0]["litellm_params"]
+            if self._provider(params) is Provider.CLAUDE and not any(name not in unset_variables() for name in found or ()):
+                data["num_retries"] = 0
         return data
 
     async def async_filter_deployments(
@@ -108,7 +115,7 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
 
     async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: CallTypes | None) -> dict[str, Any]:
         """Prepare one attempt, after the deployment is chosen. LiteLLM calls it a second time where it translates."""
-        provider = self.hosts.provider(str(kwargs.get("model", "")), kwargs.get("custom_llm_provider"), kwargs.get("api_base"))
+        provider = self._provider(kwargs)
         exchange = current.get()
         if call_type is not CallTypes.anthropic_messages or exchange is None:
             if provider is Provider.CLAUDE:
@@ -116,7 +123,7 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
             return kwargs
         if exchange.final:
             raise AttemptRefused("the answer that there is belongs to the client")
-        exchange.begin(provider)
+        exchange.begin(provider, _served(kwargs))
         if provider is Provider.CLAUDE:
             return self._for_claude(kwargs, exchange)
         if provider is Provider.DEMO:
@@ -157,14 +164,14 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         await self.learn_from_others()
         params = served_by(_router(), exchange.model, exchange)[0]["litellm_params"]
         model = str(params["model"])
-        provider = self.hosts.provider(model, params.get("custom_llm_provider"), params.get("api_base"))
-        exchange.begin(provider)
+        provider = self._provider(params)
+        exchange.begin(provider, _served(params))
         if provider is Provider.CLAUDE:
             prepared = self._for_claude({"model": wildcard_model(model, exchange.model), **params}, exchange)
             base = params.get("api_base") or self.settings.claude_base
             try:
-                answer = await prepared["client"].post(f"{base}/v1/messages/count_tokens", data=exchange.raw_body)
-                return Response(answer.content, media_type="application/json")
+                await prepared["client"].post(f"{base}/v1/messages/count_tokens", data=exchange.raw_body)
+                return Response()  # the answer has left already, as it came
             except (BaseLLMException, httpx.TransportError, litellm.Timeout):
                 if exchange.final:
                     raise
@@ -190,9 +197,15 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         if self._sync is not None and self._syncing is not None:
             await self._sync.close()
 
+    def remember(self, record: Record) -> None:
+        """Take note of a request whose answer has left."""
+
     def _tell_others(self) -> None:
         if self._sync is not None:
             self._sync.wake()
+
+    def _provider(self, params: Mapping[str, Any]) -> Provider:
+        return self.hosts.provider(str(params.get("model", "")), params.get("custom_llm_provider"), params.get("api_base"))
 
     def _for_claude(self, kwargs: dict[str, Any], exchange: Exchange) -> dict[str, Any]:
         model = bare_model(str(kwargs["model"]))
@@ -244,7 +257,7 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         if provider is Provider.OPENAI:
             return prepared | as_chat_completions(prepared)
         if provider is Provider.ANTHROPIC_FORMAT:
-            prepared["client"] = PlainClient(shared_http(), auth=BothKeyHeaders())
+            prepared["client"] = FilteringClient(exchange, ThinkingFilter(exchange.model))
         return prepared
 
 
@@ -323,6 +336,12 @@ def _lacks_a_key(params: Mapping[str, Any], group: str) -> bool:
     return group in unset_variables() and any(not params.get(name) for name in referring_parameters().get(group, ()))
 
 
+def _served(kwargs: Mapping[str, Any]) -> str:
+    """Return a deployment's provider and model, in LiteLLM's words."""
+    model, provider = str(kwargs.get("model", "")), kwargs.get("custom_llm_provider")
+    return model if not provider or model.startswith(f"{provider}/") else f"{provider}/{model}"
+
+
 def _model_group(kwargs: Mapping[str, Any]) -> str | None:
     metadata = kwargs.get("litellm_metadata")
     group = metadata.get("model_group") if isinstance(metadata, dict) else None
@@ -360,7 +379,7 @@ def start() -> ClaudeProxy:
     """Return the process's one callback. LiteLLM runs an entry file once for each reference to it."""
     settings = Settings.parse(os.environ)
     callback = ClaudeProxy(settings, shared_store(settings))
-    install(settings)
+    install(settings, callback.remember)
     return callback
 
 
@@ -374,7 +393,7 @@ def shared_store(settings: Settings) -> Store | None:
     return SqliteStore(Path(settings.state_file))
 
 
-def install(settings: Settings) -> None:
+def install(settings: Settings, remember: Callable[[Record], None]) -> None:
     """Put the gateway around LiteLLM's app and the redaction under its logs."""
     app = proxy_server.app
     secrets = [credential.secret for credential in settings.credentials]
@@ -385,5 +404,7 @@ def install(settings: Settings) -> None:
     shared_http()
     app.router.routes.insert(0, APIRoute("/v1/messages/count_tokens", count_tokens, methods=["POST"]))
     # Middleware cannot be added once the app has started, and callbacks are loaded while it starts.
-    app.middleware_stack = Gateway(app.middleware_stack or app.build_middleware_stack(), settings, redactor, is_session)
+    app.middleware_stack = Gateway(
+        app.middleware_stack or app.build_middleware_stack(), settings, redactor, remember, is_session
+    )
     logs.configure(redactor, verbose=os.environ.get("LITELLM_LOG", "").upper() == "DEBUG")

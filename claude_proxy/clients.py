@@ -4,6 +4,7 @@ They know LiteLLM's shapes (1.106.2), as ``callback.py`` does; ``tests/test_cont
 """
 
 import functools
+import logging
 import math
 from collections.abc import Callable
 from typing import Any
@@ -15,17 +16,26 @@ from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 
 from claude_proxy.credentials import is_claude_credential
 from claude_proxy.exchange import Exchange, Refusal
-from claude_proxy.gateway import own_refusal
+from claude_proxy.headers import Headers
+from claude_proxy.refusals import own_refusal
+from claude_proxy.relay import KEEPALIVE_SECONDS, FailedStream, Mender, Renaming, relayed
 from claude_proxy.rotation import NobodyUsable, Rotation, outgoing
+from claude_proxy.stream import ThinkingFilter, error_of
 from claude_proxy.verdicts import UNIFIED, Then
 
 # How long one silence of an upstream may last, in seconds, when LiteLLM does not say.
 DEFAULT_TIMEOUT = httpx.Timeout(600.0, connect=10.0)
 
-# Headers that describe a connection or an encoding that the client does not see.
+logger = logging.getLogger(__name__)
+
+# Headers that describe a connection or an encoding that the client does not see, and what is about Anthropic's host alone.
 NOT_REPLAYED = frozenset(
-    {"connection", "content-encoding", "content-length", "date", "keep-alive", "server", "set-cookie", "transfer-encoding"}
-)
+    {
+        "alt-svc", "connection", "content-encoding", "content-length", "date", "keep-alive", "server", "set-cookie",
+        "strict-transport-security", "trailer", "transfer-encoding", "upgrade",
+    }
+)  # fmt: skip
+STATUS_OF_ERRORS = {"overloaded_error": 529, "rate_limit_error": 429, "timeout_error": 504}
 
 
 class AttemptRefused(litellm.BadRequestError):  # type: ignore[misc]  # LiteLLM's class is untyped
@@ -82,21 +92,96 @@ class PlainClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is
         if response.is_error:
             # Not httpx.HTTPStatusError: on that LiteLLM strips thinking and sends the request again by itself.
             raise BaseLLMException(response.status_code, response.text, dict(response.headers))
+        return await self._passed_on(response)
+
+    async def _passed_on(self, response: httpx.Response) -> httpx.Response:
+        """Return what LiteLLM gets of an answer that is a success."""
         return response
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
         return await self._client.send(request, stream=True, auth=self._auth, follow_redirects=False)
 
 
-class ClaudeClient(PlainClient):
-    """Sends to Claude what the client sent, by the rotation, and keeps Claude's error for the client as it came."""
+class RelayingClient(PlainClient):
+    """Sends an upstream's stream to the client while it arrives, and gives LiteLLM a copy afterwards, for its books.
+
+    LiteLLM 1.106.2 itself holds a stream's first events back for as long as it could still fall back.
+    """
+
+    def __init__(self, exchange: Exchange, mender: Mender, auth: httpx.Auth, keepalive: float | None = None) -> None:
+        super().__init__(shared_http(), auth)
+        self._exchange = exchange
+        self._mender = mender
+        self._keepalive = keepalive
+
+    async def _passed_on(self, response: httpx.Response) -> httpx.Response:
+        exchange, outlet = self._exchange, self._exchange.outlet
+        if outlet is None or not _is_stream(response):
+            return response
+        copy = bytearray()
+        try:
+            begin = functools.partial(outlet.begin, response.status_code, self._headers(response))
+            relay = relayed(response.aiter_bytes(), outlet, self._mender, copy, begin=begin, keepalive=self._keepalive)
+            if not await outlet.while_client_stays(relay):
+                logger.info("the client left during an answer of %s, after %d bytes", exchange.served, len(copy))
+        except FailedStream as failed:
+            self._failed(failed, response)
+            raise BaseLLMException(STATUS_OF_ERRORS.get(failed.kind, 500), failed.body.decode("utf-8", "replace")) from None
+        except httpx.HTTPError as error:
+            exchange.final, exchange.error = True, "interrupted"
+            logger.warning("%s broke its answer off after %d bytes (%s)", exchange.served, len(copy), type(error).__name__)
+            raise BaseLLMException(502, "the upstream broke its answer off") from error
+        finally:
+            exchange.copy = bytes(copy)
+            await response.aclose()
+        exchange.final = True
+        exchange.error = error_of(exchange.copy)
+        if exchange.error:
+            logger.warning("%s ended its answer with %s", exchange.served, exchange.error)
+            raise BaseLLMException(STATUS_OF_ERRORS.get(exchange.error, 500), f"the stream ended with {exchange.error}")
+        return _copied(response, exchange.copy)
+
+    def _headers(self, response: httpx.Response) -> Headers:
+        return [("content-type", response.headers["content-type"])]
+
+    def _failed(self, failed: FailedStream, response: httpx.Response) -> None:
+        """Take note of a stream that began with an error; LiteLLM decides about it as about any other one."""
+
+
+class FilteringClient(RelayingClient):
+    """For a provider that speaks Anthropic's format and is not Anthropic: its streams lose their thinking on the way."""
+
+    def __init__(self, exchange: Exchange, thinking: ThinkingFilter) -> None:
+        super().__init__(exchange, thinking, BothKeyHeaders(), KEEPALIVE_SECONDS)
+
+
+class ClaudeClient(RelayingClient):
+    """Sends to Claude what the client sent, by the rotation, and to the client what Claude sent, to the byte."""
 
     def __init__(self, rotation: Rotation, exchange: Exchange, model: str, nobody: Callable[[], Refusal]) -> None:
-        super().__init__(shared_http(), auth=rotation)
+        self._renaming = Renaming(exchange.model, model)
+        super().__init__(exchange, self._renaming, rotation)
         self._rotation = rotation
-        self._exchange = exchange
         self._model = model
         self._nobody = nobody
+
+    async def _passed_on(self, response: httpx.Response) -> httpx.Response:
+        exchange, outlet = self._exchange, self._exchange.outlet
+        if outlet is None or _is_stream(response):
+            return await super()._passed_on(response)
+        await response.aread()
+        body = self._renaming.whole(response.content)
+        exchange.final, exchange.copy = True, response.content
+        await outlet.begin(response.status_code, [*self._headers(response), ("content-length", str(len(body)))])
+        await outlet.write(body)
+        await outlet.end()
+        return response
+
+    def _headers(self, response: httpx.Response) -> Headers:
+        return [pair for pair in response.headers.multi_items() if pair[0].lower() not in NOT_REPLAYED]
+
+    def _failed(self, failed: FailedStream, response: httpx.Response) -> None:
+        self._exchange.refusal = Refusal(response.status_code, self._headers(response), failed.body)
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
         try:
@@ -105,7 +190,6 @@ class ClaudeClient(PlainClient):
             self._exchange.refusal = self._nobody()
             # To LiteLLM it is a 429 in any case: its retries would wait for ``retry-after`` and then ask the same pool again.
             return httpx.Response(429, request=request)
-        self._exchange.answer_headers = response.headers.multi_items()
         if response.is_error:
             await response.aread()
             self._keep(response)
@@ -122,8 +206,17 @@ class ClaudeClient(PlainClient):
         exchange.final = verdict.then in (Then.CLIENT, Then.REPAIR) or (
             verdict.then is Then.NEXT and response.status_code != 429
         )
-        kept = [(name, value) for name, value in exchange.answer_headers if name.lower() not in NOT_REPLAYED]
-        exchange.refusal = Refusal(response.status_code, kept, response.content)
+        exchange.refusal = Refusal(response.status_code, self._headers(response), response.content)
+
+
+def _is_stream(response: httpx.Response) -> bool:
+    return str(response.headers.get("content-type", "")).lower().startswith("text/event-stream")
+
+
+def _copied(response: httpx.Response, body: bytes) -> httpx.Response:
+    """Return the answer with its whole body at hand, decoded."""
+    headers = [pair for pair in response.headers.multi_items() if pair[0].lower() not in NOT_REPLAYED]
+    return httpx.Response(response.status_code, headers=headers, content=body, request=response.request)
 
 
 def exhausted_pool(seconds: float, now: float, claim: str) -> Refusal:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import MutableMapping
 from pathlib import Path
@@ -43,6 +44,14 @@ def is_generated() -> bool:
     )
 
 
+def schema() -> str:
+    """Return LiteLLM's schema for Prisma, with an engine for this platform only: LiteLLM's own names five."""
+    package = importlib.util.find_spec("litellm")
+    folder = next(iter(package.submodule_search_locations or ())) if package else ""
+    text = (Path(folder) / "proxy" / "schema.prisma").read_text(encoding="utf-8")
+    return re.sub(r"^\s*binaryTargets\s*=.*\n", "", text, flags=re.MULTILINE)
+
+
 def update_tables() -> None:
     """Bring the tables up to date with this LiteLLM; raise ``SettingsError`` when that fails."""
     from litellm_proxy_extras.utils import ProxyExtrasDBManager  # noqa: PLC0415 - late: only with a database
@@ -63,3 +72,7 @@ def listens(folder: Path) -> bool:
 def socket_url(folder: Path) -> str:
     """Return the address of the PostgreSQL behind a folder's socket. There is no password: who sees the folder is let in."""
     return f"postgresql://{USER}@localhost/{NAME}?host={folder}"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(schema())

@@ -1,9 +1,9 @@
 """One request of a client's and what became of it, from the moment it arrives until its answer has left."""
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from claude_proxy.headers import Client, Headers
 from claude_proxy.targets import Provider
@@ -18,6 +18,22 @@ class Refusal:
     body: bytes
 
 
+class Outlet(Protocol):
+    """The way of an upstream's answer to the client past LiteLLM, as it arrives."""
+
+    async def begin(self, status: int, headers: Headers) -> None:
+        """Send the status. From here on nothing that LiteLLM says reaches the client."""
+
+    async def write(self, data: bytes) -> None:
+        """Send a part of the body."""
+
+    async def end(self) -> None:
+        """Send the end. An answer that has begun and is not ended closes the client's connection, as its upstream's did."""
+
+    async def while_client_stays(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Run this until it is done, or until the client leaves; return whether the client stayed."""
+
+
 @dataclass
 class Exchange:
     """What the client sent, in its own words, and what the attempts to serve it came to.
@@ -30,25 +46,42 @@ class Exchange:
     raw_body: bytes
     body: Mapping[str, Any]
     query: str = ""
+    # The caller's name.
+    user: str = ""
+    outlet: Outlet | None = None
     provider: Provider | None = None
     first_provider: Provider | None = None
+    # Provider and model of the last attempt, in LiteLLM's words.
+    served: str = ""
     refusal: Refusal | None = None
-    # The headers of the last answer of Claude's.
-    answer_headers: Headers = ()
     # The answer belongs to the client as it is: no retry and no fallback may replace it.
     final: bool = False
     attempts: int = 0
+    # The credentials that Claude was asked with, by label, and what was left for something else, in words.
     labels: list[str] = field(default_factory=list)
+    failovers: list[str] = field(default_factory=list)
+    # What an upstream said to the client past LiteLLM, as far as it came.
+    copy: bytes = b""
+    # Anthropic's type of the error that ended an answer whose status was a success; "interrupted" for one that broke off.
+    error: str = ""
 
     @property
     def model(self) -> str:
         model = self.body.get("model")
         return model if isinstance(model, str) else ""
 
-    def begin(self, provider: Provider) -> None:
+    @property
+    def streams(self) -> bool:
+        """Whether the client wants events."""
+        return self.body.get("stream") is True
+
+    def begin(self, provider: Provider, served: str) -> None:
         """Note that an attempt at a provider begins."""
+        if self.served and served != self.served:
+            self.failovers.append(f"{self.served}: left for {served}")
         self.attempts += 1
         self.provider = provider
+        self.served = served
         self.first_provider = self.first_provider or provider
 
 

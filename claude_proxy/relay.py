@@ -1,53 +1,209 @@
-"""Pass a stream on: through the thinking filter, with a keep-alive in its silences, and closed when the client leaves."""
+"""Pass an upstream's stream on as it arrives: Claude's past LiteLLM and to the byte, the others' without their thinking."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Any
+import json
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, Protocol
 
-from claude_proxy.stream import KEEPALIVE, ThinkingFilter
+from claude_proxy.exchange import Outlet
+from claude_proxy.stream import KEEPALIVE, ThinkingFilter, error_of, first_event_end
 
 # While thinking is swallowed, something reaches the client this often, in seconds; Claude Code gives up after 300.
 KEEPALIVE_SECONDS = 15.0
-
+# How long a stream's status waits for its first event, which may be an error that LiteLLM can still do something about.
+FIRST_EVENT_SECONDS = 5.0
+# A first event that is larger is not looked into.
+MAX_FIRST_EVENT = 1024 * 1024
 
 # Under these names LiteLLM's streams hold the one that they read from, at most so many inside each other.
 _INNER_STREAMS = ("_source_iterator", "_anthropic_wrapper", "completion_stream", "_stream")
 _DEEPEST_STREAM = 6
 
 
+class Mender(Protocol):
+    """Changes a stream's events on their way: ``feed`` every chunk, then ``finish`` once."""
+
+    def feed(self, chunk: bytes) -> bytes: ...
+
+    def finish(self) -> bytes: ...
+
+
+class FailedStream(Exception):
+    """A stream whose first event is an error, before the client has seen anything. ``body`` is that event."""
+
+    def __init__(self, kind: str, body: bytes) -> None:
+        super().__init__(kind)
+        self.kind = kind
+        self.body = body
+
+
+class Renaming:
+    """Puts the name that the client asked for in the place of the one that the proxy sent upstream: a ``Mender``.
+
+    Claude Code drops the signed thinking of a message that names another model than its next request. A dated form of the
+    name is the same model (``claude-sonnet-4-5`` answers as ``claude-sonnet-4-5-20250929``); any other name is news, such
+    as a server-side fallback's, and stays. Every other byte of the answer stays, too; only a stream's first event is held
+    back until it is whole.
+    """
+
+    def __init__(self, asked: str, sent: str) -> None:
+        self._asked = asked
+        name = json.dumps(sent, ensure_ascii=False).encode("utf-8", "surrogatepass")[1:-1]
+        self._pattern = re.compile(rb'("model"\s*:\s*)"' + re.escape(name) + rb'(?:-\d{8})?"')
+        self._held: bytearray | None = bytearray()
+
+    def feed(self, chunk: bytes) -> bytes:
+        if self._held is None:
+            return chunk
+        self._held += chunk
+        end = first_event_end(self._held)
+        if not end and len(self._held) <= MAX_FIRST_EVENT:
+            return b""
+        held, self._held = bytes(self._held), None
+        return self._renamed(held[:end], 0) + held[end:] if b"message_start" in held[:end] else held
+
+    def finish(self) -> bytes:
+        held, self._held = bytes(self._held or b""), None
+        return held
+
+    def whole(self, body: bytes) -> bytes:
+        """Return a message with the name; what is no message stays as it is."""
+        try:
+            message = json.loads(body)
+        except (ValueError, RecursionError):
+            return body
+        if not isinstance(message, dict) or message.get("type") != "message":
+            return body
+        for place in range(len(self._pattern.findall(body))):
+            renamed = self._renamed(body, place)
+            # A tool's input may hold such a pair as well: the right one is that after which all else is the same.
+            if json.loads(renamed) == message | {"model": self._asked}:
+                return renamed
+        return body
+
+    def _renamed(self, text: bytes, place: int) -> bytes:
+        found = list(self._pattern.finditer(text))
+        if len(found) <= place:
+            return text
+        match = found[place]
+        name = json.dumps(self._asked, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        return text[: match.start()] + match[1] + name + text[match.end() :]
+
+
+async def relayed(
+    chunks: AsyncIterator[bytes],
+    outlet: Outlet,
+    mender: Mender,
+    copy: bytearray,
+    *,
+    begin: Callable[[], Awaitable[None]],
+    keepalive: float | None = None,
+) -> None:
+    """Send a stream to the client as it arrives, and collect in ``copy`` what the upstream said.
+
+    The status, which ``begin`` sends, waits for the first event, ``FIRST_EVENT_SECONDS`` at most. Raises ``FailedStream``
+    when that event is an error; what breaks the stream later is raised as it is, and the client's answer is then not ended.
+    With ``keepalive`` there is one whenever nothing was sent for so many seconds.
+    """
+    pulse = _Pulse(FIRST_EVENT_SECONDS)
+    begun = False
+    async with aclosing(timed(chunks, pulse.left)) as arriving:
+        async for chunk in arriving:
+            ready = b""
+            if chunk is not None:
+                copy += chunk
+                ready = mender.feed(chunk)
+            if not begun:
+                if chunk is not None and not _begins_well(copy):
+                    continue
+                begun = True
+                await begin()
+                pulse.restart(keepalive)
+            if ready or pulse.is_due():
+                await outlet.write(ready or KEEPALIVE)
+                pulse.beat()
+    if not begun:
+        await begin()
+    await outlet.write(mender.finish())
+    await outlet.end()
+
+
 async def filtered(
     first: bytes, chunks: AsyncIterator[bytes], thinking: ThinkingFilter, keepalive: float
 ) -> AsyncGenerator[bytes, None]:
     """Yield a stream without its thinking, and a keep-alive whenever nothing was yielded for ``keepalive`` seconds."""
-    loop = asyncio.get_running_loop()
-    pending: asyncio.Future[bytes] | None = None
-    last = loop.time()
-    ready = thinking.feed(first)
+    pulse = _Pulse(keepalive)
     try:
-        while True:
-            if ready:
-                yield ready
-                last = loop.time()
-            pending = pending or asyncio.ensure_future(anext(chunks))
-            await asyncio.wait({pending}, timeout=max(0.0, last + keepalive - loop.time()))
-            if pending.done():
-                try:
-                    ready = thinking.feed(pending.result())
-                except StopAsyncIteration:
-                    break
-                finally:
-                    pending = None
-            else:
-                ready = b""
-            if not ready and loop.time() - last >= keepalive:
-                ready = KEEPALIVE
+        if ready := thinking.feed(first):
+            yield ready
+        async for chunk in timed(chunks, pulse.left):
+            ready = b"" if chunk is None else thinking.feed(chunk)
+            if ready or pulse.is_due():
+                yield ready or KEEPALIVE
+                pulse.beat()
         if rest := thinking.finish():
             yield rest
+    finally:
+        await close_stream(chunks)
+
+
+class _Pulse:
+    """How long a silence may last yet, in seconds; None for as long as it likes."""
+
+    def __init__(self, limit: float | None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.restart(limit)
+
+    def restart(self, limit: float | None) -> None:
+        self._limit = limit
+        self.beat()
+
+    def beat(self) -> None:
+        self._last = self._loop.time()
+
+    def left(self) -> float | None:
+        return None if self._limit is None else max(0.0, self._last + self._limit - self._loop.time())
+
+    def is_due(self) -> bool:
+        return self.left() == 0.0
+
+
+def _begins_well(stream: bytearray) -> bool:
+    """Whether a stream's first event is there, and is none of an error's; raise ``FailedStream`` for an error."""
+    end = first_event_end(stream)
+    if not end:
+        return len(stream) > MAX_FIRST_EVENT
+    kind = error_of(bytes(stream[:end]))
+    if kind:
+        raise FailedStream(kind, bytes(stream[:end]))
+    return True
+
+
+async def timed(chunks: AsyncIterator[bytes], patience: Callable[[], float | None]) -> AsyncGenerator[bytes | None, None]:
+    """Yield the chunks, and None each time that none came within ``patience`` seconds; None of patience waits for ever."""
+    pending: asyncio.Future[bytes] | None = None
+    try:
+        while True:
+            limit = patience()
+            try:
+                if pending is None and limit is None:
+                    yield await anext(chunks)  # no task for each chunk where no timer runs
+                    continue
+                pending = pending or asyncio.ensure_future(anext(chunks))
+                await asyncio.wait({pending}, timeout=limit)
+                if not pending.done():
+                    yield None
+                    continue
+                done, pending = pending, None
+                yield done.result()
+            except StopAsyncIteration:
+                return
     finally:
         if pending is not None:
             pending.cancel()
             await asyncio.wait({pending})
-        await close_stream(chunks)
 
 
 async def close_stream(stream: Any) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from claude_proxy.messages import THINKING_TYPES, response_without_thinking, to_json
@@ -122,13 +123,47 @@ class ThinkingFilter:
         return raw if place == index else _rewritten(raw, data | {"index": place})
 
 
+def first_event_end(stream: bytes | bytearray) -> int:
+    """Return where the first event of a stream ends; 0 while it is not whole."""
+    end = _EVENT_END.search(stream)
+    return end.end() if end else 0
+
+
+def events(stream: bytes) -> Iterator[bytes]:
+    """Yield the data of each event of a stream that is at hand as a whole, its last one even when it was cut off."""
+    start = 0
+    for end in _EVENT_END.finditer(stream):
+        yield _data_text(stream[start : end.end()])
+        start = end.end()
+    if start < len(stream):
+        yield _data_text(stream[start:])
+
+
+def error_of(stream: bytes) -> str:
+    """Return the type of the error with which a stream ended; empty for one without an error event."""
+    for data in events(stream) if b"error" in stream else ():
+        said = _object(data)
+        if said is not None and said.get("type") == "error":
+            error = said.get("error")
+            kind = error.get("type") if isinstance(error, dict) else None
+            return kind if isinstance(kind, str) else "api_error"
+    return ""
+
+
+def _data_text(raw: bytes) -> bytes:
+    return b"\n".join(line[5:].removeprefix(b" ") for line in _LINE_END.split(raw) if line.startswith(b"data:"))
+
+
 def _data(raw: bytes) -> dict[str, Any] | None:
     """Return an event's JSON object; None for a comment, a ping without data, ``[DONE]`` and everything else."""
-    lines = [line[5:].removeprefix(b" ") for line in _LINE_END.split(raw) if line.startswith(b"data:")]
-    if not lines:
+    return _object(_data_text(raw))
+
+
+def _object(text: bytes) -> dict[str, Any] | None:
+    if not text:
         return None
     try:
-        data = json.loads(b"\n".join(lines))
+        data = json.loads(text)
     except (ValueError, RecursionError):
         return None
     return data if isinstance(data, dict) else None

@@ -13,14 +13,22 @@ OWN = {"authorization": f"Bearer {CLIENT_TOKEN}"}
 
 
 def test_overload_is_not_the_credentials_fault(pooled, upstream):
-    """A 529 is repeated by LiteLLM, reaches the client as Anthropic's own, and rests nobody."""
+    """A 529 reaches the client at once as Anthropic's own, for Claude Code repeats it by itself, and rests nobody."""
     upstream.answer = by_provider(claude=lambda _: up.anthropic_error(529, "overloaded_error", "Overloaded"))
     answer = pooled.ask(question("claude-sonnet-5"))
     assert (answer.status_code, answer.json()["error"]) == (529, {"type": "overloaded_error", "message": "Overloaded"})
-    assert len(upstream.seen) == 3
+    assert len(upstream.seen) == 1
     upstream.answer = by_provider()
     assert pooled.ask(question("claude-sonnet-5")).status_code == 200
     assert "rests" not in pooled.output
+
+
+def test_overload_is_repeated_before_a_fallback_answers(pooled, upstream):
+    """Where a fallback is ready LiteLLM asks Claude twice more first: another model is a change that the user notices."""
+    upstream.answer = by_provider(claude=lambda _: up.anthropic_error(529, "overloaded_error", "Overloaded"))
+    answer = pooled.ask(question("claude-fallback-x"))
+    assert (answer.status_code, answer.json()["content"][0]["text"]) == (200, "from glm")
+    assert [seen.is_claude for seen in upstream.seen] == [True, True, True, False]
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])

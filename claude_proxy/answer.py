@@ -1,0 +1,233 @@
+"""What a client gets for one request: an upstream's answer as it arrives, or what LiteLLM made of it.
+
+1. An upstream's answer that ``begin`` has announced is the client's; what LiteLLM says from then on is for its own books.
+2. Of LiteLLM's answers a success passes without LiteLLM's headers; an error is held back and replayed as Anthropic worded
+   it, or put into Anthropic's shape.
+3. A provider that is not Claude and says nothing for ``EARLY_SECONDS`` does not cost the client its connection: a stream
+   begins without it, keep-alives follow, and an error that comes afterwards is the stream's last event.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from claude_proxy.exchange import Exchange, Refusal
+from claude_proxy.headers import Headers
+from claude_proxy.record import Record, Usage
+from claude_proxy.redaction import Redactor
+from claude_proxy.refusals import (
+    RETRYABLE,
+    Message,
+    Send,
+    encoded,
+    error_event,
+    error_message,
+    error_type,
+    own_refusal,
+    send_refusal,
+)
+from claude_proxy.stream import KEEPALIVE, events
+from claude_proxy.targets import Provider
+
+# LiteLLM's own headers, which name api_base and the like, and its copies of the upstream's.
+HIDDEN_RESPONSE_PREFIXES = ("x-litellm-", "llm_provider-")
+# Claude Code 2.1.197 gives a request up that has no headers after 300 s, and a stream that has no event for as long.
+EARLY_SECONDS = 60.0
+KEEPALIVE_SECONDS = 15.0
+CLIENT_LEFT = 499
+
+
+class Answer:
+    """One per request. Called with LiteLLM's ASGI messages; an upstream's own answer goes by ``begin``, ``write``, ``end``."""
+
+    def __init__(self, send: Send, exchange: Exchange, redactor: Redactor, clock: Callable[[], float] = time.monotonic) -> None:
+        self._send = send
+        self._exchange = exchange
+        self._redactor = redactor
+        self._clock = clock
+        self._arrived = clock()
+        self._first_byte: float | None = None
+        self._error: Message | None = None
+        self._held = bytearray()
+        self._counted = bytearray()
+        self._error_kind = ""
+        self._work: asyncio.Future[None] | None = None
+        self._left = False
+        # Which of the two ways the answer goes, and how far it has come.
+        self.status = 0
+        self.relayed = False
+        self._early = False
+        self._from_litellm = False
+        self.ended = False
+
+    @property
+    def begun(self) -> bool:
+        return self.status != 0
+
+    async def begin(self, status: int, headers: Headers) -> None:
+        self.relayed = True
+        if not self.begun:
+            await self._start(status, encoded(headers))
+
+    async def write(self, data: bytes) -> None:
+        if data:
+            await self._body(data, last=False)
+
+    async def end(self) -> None:
+        await self._body(b"", last=True)
+
+    async def while_client_stays(self, work: Coroutine[Any, Any, None]) -> bool:
+        self._work = asyncio.ensure_future(work)
+        try:
+            await self._work
+        except asyncio.CancelledError:
+            if not self._left:
+                raise
+            return False
+        finally:
+            self._work = None
+        return True
+
+    def leave(self) -> bool:
+        """Take note that the client has left; return whether what is under way for it ends by that."""
+        self._left = not self.ended
+        if self._work is None:
+            return self.begun
+        self._work.cancel()
+        return True
+
+    async def __call__(self, message: Message) -> None:
+        """Take one of LiteLLM's messages."""
+        if self.relayed:
+            return
+        if message["type"] == "http.response.start":
+            if message["status"] >= 400:
+                self._error = message
+                return
+            self._from_litellm = True
+            if not self.begun:
+                await self._start(message["status"], _visible(message["headers"]))
+        elif self._error is None:
+            await self._body(message.get("body", b""), last=not message.get("more_body", False))
+        else:
+            self._held += message.get("body", b"")
+            if not message.get("more_body", False):
+                await self._refuse(self._refusal(self._error, bytes(self._held)))
+
+    def patience(self) -> float | None:
+        """Return after how many seconds of silence ``reassure`` is due; None while somebody else speaks to the client."""
+        if not self._exchange.streams or self.relayed or self._from_litellm or self._error is not None:
+            return None
+        return (
+            KEEPALIVE_SECONDS if self._early else max(0.0, self._arrived + EARLY_SECONDS - self._clock()) or KEEPALIVE_SECONDS
+        )
+
+    async def reassure(self) -> None:
+        """Tell the client that its request is alive. Claude speaks for itself."""
+        if self.patience() is None or self._exchange.provider in (None, Provider.CLAUDE):
+            return
+        if not self._early:
+            self._early = True
+            await self._start(200, [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")])
+        await self._send({"type": "http.response.body", "body": KEEPALIVE, "more_body": True})
+
+    def record(self, at: float) -> Record:
+        """Return what is remembered of the request; ``at`` is when it arrived, in Unix seconds."""
+        exchange = self._exchange
+        now = self._clock()
+        claude = exchange.provider is Provider.CLAUDE
+        error = exchange.error or self._error_kind
+        return Record(
+            at=at,
+            user=exchange.user,
+            asked=exchange.model,
+            served="" if self._error_kind else exchange.served,
+            credential=exchange.labels[-1] if claude and exchange.labels else "",
+            status=CLIENT_LEFT if self._left else self.status,
+            first_byte_seconds=(self._first_byte or now) - self._arrived,
+            seconds=now - self._arrived,
+            usage=usage_of(exchange.copy or bytes(self._counted)),
+            failovers=tuple(exchange.failovers),
+            error=error,
+        )
+
+    async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self.status = status
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def _body(self, data: bytes, *, last: bool) -> None:
+        if data:
+            self._first_byte = self._first_byte or self._clock()
+            # Of a stream of LiteLLM's each message is one event or several, whole.
+            if not self.relayed and (not self._exchange.streams or b'"usage"' in data):
+                self._counted += data
+        self.ended = self.ended or last
+        await self._send({"type": "http.response.body", "body": data, "more_body": not last})
+
+    async def _refuse(self, refusal: Refusal) -> None:
+        self._error_kind = _kind(refusal)
+        self.ended = True
+        if not self.begun:
+            self.status = refusal.status
+            await send_refusal(self._send, refusal)
+            return
+        self._exchange.error = self._error_kind
+        event = refusal.body if b"event: error" in refusal.body else error_event(b" ".join(refusal.body.split(b"\n")))
+        await self._send({"type": "http.response.body", "body": event, "more_body": False})
+
+    def _refusal(self, start: Message, body: bytes) -> Refusal:
+        exchange = self._exchange
+        secrets = [*exchange.client.tokens]
+        if exchange.client.credential:
+            secrets.append(exchange.client.credential.secret)
+        refusal = exchange.refusal
+        if refusal is not None and exchange.first_provider in (None, Provider.CLAUDE):
+            clean = self._redactor.text(refusal.body.decode("utf-8", "surrogateescape"), secrets)
+            return Refusal(refusal.status, refusal.headers, clean.encode("utf-8", "surrogateescape"))
+        status = int(start["status"])
+        named = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in start["headers"]]
+        headers = [pair for pair in named if pair[0] in ("retry-after", "x-should-retry")]
+        if status < 500 and status not in RETRYABLE and "x-should-retry" not in dict(headers):
+            headers.append(("x-should-retry", "false"))
+        message = self._redactor.text(error_message(body, status), secrets)
+        return own_refusal(status, message, headers)
+
+
+def usage_of(answer: bytes) -> Usage:
+    """Return the token counts of an answer in Anthropic's format, whole or as events; what a stream says last counts."""
+    counts: dict[str, int] = {}
+    for data in [answer] if answer.lstrip()[:1] == b"{" else [data for data in events(answer) if b'"usage"' in data]:
+        try:
+            said = json.loads(data)
+        except (ValueError, RecursionError):
+            continue
+        for holder in (said, said.get("message")) if isinstance(said, dict) else ():
+            usage = holder.get("usage") if isinstance(holder, dict) else None
+            counts |= {name: value for name, value in usage.items() if _is_count(value)} if isinstance(usage, dict) else {}
+    return Usage(
+        counts.get("input_tokens", 0),
+        counts.get("output_tokens", 0),
+        counts.get("cache_read_input_tokens", 0),
+        counts.get("cache_creation_input_tokens", 0),
+    )
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _kind(refusal: Refusal) -> str:
+    for data in (refusal.body, *events(refusal.body)):
+        try:
+            error = json.loads(data)["error"]["type"]
+        except (ValueError, RecursionError, LookupError, TypeError):
+            continue
+        if isinstance(error, str):
+            return error
+    return error_type(refusal.status)
+
+
+def _visible(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    return [pair for pair in headers if not pair[0].decode("latin-1").lower().startswith(HIDDEN_RESPONSE_PREFIXES)]

@@ -1,0 +1,74 @@
+"""Errors as the client gets them: in Anthropic's shape, and with a word on whether a repetition is of any use."""
+
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from claude_proxy.exchange import Refusal
+from claude_proxy.headers import Headers
+from claude_proxy.verdicts import error_body
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+ERROR_TYPES = {
+    400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
+    413: "request_too_large", 429: "rate_limit_error", 503: "overloaded_error", 529: "overloaded_error",
+}  # fmt: skip
+# Client errors that a repetition may cure; every other one says `x-should-retry: false`, or Claude Code repeats a bare 401
+# ten times over three minutes.
+RETRYABLE = frozenset({408, 409, 429})
+# LiteLLM's 401 goes on with the end of the key that came, its hash and the name of a table.
+KEY_DETAILS = " Received API Key"
+
+
+def own_refusal(status: int, message: str, headers: list[tuple[str, str]] | None = None) -> Refusal:
+    """Return an error of the proxy's own in Anthropic's shape; without other headers it says that a repetition is no use."""
+    extra = [("x-should-retry", "false")] if headers is None else headers
+    body = json.dumps(error_body(error_type(status), message)).encode()
+    return Refusal(status, [("content-type", "application/json"), *extra], body)
+
+
+def error_type(status: int) -> str:
+    """Return Anthropic's name for the kind of an error."""
+    return ERROR_TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
+
+
+def error_message(body: bytes, status: int) -> str:
+    """Return the wording of an error of LiteLLM's, whatever its shape."""
+    try:
+        error = json.loads(body)
+    except (ValueError, RecursionError):
+        error = None
+    inner = error.get("error", error.get("detail", error)) if isinstance(error, dict) else None
+    message = inner.get("message") if isinstance(inner, dict) else inner
+    message = message.split(KEY_DETAILS, 1)[0] if isinstance(message, str) else None
+    return message or f"The proxy answered with HTTP {status}."
+
+
+def error_event(body: bytes) -> bytes:
+    """Return an error in Anthropic's shape as the event that ends a stream whose status has left already."""
+    return b"event: error\ndata: " + body + b"\n\n"
+
+
+async def send_refusal(send: Send, refusal: Refusal, *, head: bool = False) -> None:
+    """Send a whole answer; for HEAD its headers only."""
+    length = ("content-length", str(len(refusal.body)))
+    await send({"type": "http.response.start", "status": refusal.status, "headers": encoded([*refusal.headers, length])})
+    await send({"type": "http.response.body", "body": b"" if head else refusal.body})
+
+
+def encoded(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """Return headers as ASGI has them, with their names in lower case."""
+    return [(name.lower().encode("latin-1"), _encoded_value(value)) for name, value in headers]
+
+
+def _encoded_value(value: str) -> bytes:
+    """Return a header's bytes: Latin-1, as ASGI has them, or UTF-8 for what httpx has read as UTF-8."""
+    try:
+        return value.encode("latin-1")
+    except UnicodeEncodeError:
+        return value.encode()

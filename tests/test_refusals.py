@@ -1,0 +1,73 @@
+"""Errors in Anthropic's shape."""
+
+import json
+
+import anyio
+import pytest
+
+from claude_proxy.refusals import error_event, error_message, error_type, own_refusal, send_refusal
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b'{"error":{"message":"m"}}', "m"),
+        (b'{"type":"error","error":{"type":"x","message":"m"}}', "m"),
+        (b'{"detail":"m"}', "m"),
+        (b'{"detail":{"message":"m"}}', "m"),
+        (b'{"message":"m"}', "m"),
+        (b'{"error":"m"}', "m"),
+        (b'{"error":{"message":""}}', "The proxy answered with HTTP 418."),
+        (b'{"error":{"message":["m"]}}', "The proxy answered with HTTP 418."),
+        (b'{"detail":[{"loc":[]}]}', "The proxy answered with HTTP 418."),
+        (b"<html>", "The proxy answered with HTTP 418."),
+        (b"\xff", "The proxy answered with HTTP 418."),
+        (b"[" * 100_000, "The proxy answered with HTTP 418."),
+        (b"", "The proxy answered with HTTP 418."),
+        (b"null", "The proxy answered with HTTP 418."),
+    ],
+    ids=range(14),
+)
+def test_error_message(body, message):
+    """The wording of an error is found in every shape that LiteLLM has for one, and made up in words for any other."""
+    assert error_message(body, 418) == message
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(400, "invalid_request_error"), (401, "authentication_error"), (418, "invalid_request_error"), (500, "api_error")],
+)
+def test_an_error_has_anthropics_name(status, kind):
+    """Each status has the type that Anthropic gives it; one that Anthropic does not use has its class's."""
+    assert error_type(status) == kind
+
+
+def test_an_own_refusal_is_final_unless_it_says_otherwise():
+    """A refusal of the proxy's own says that a repetition is of no use, or what the caller of the function says instead."""
+    assert dict(own_refusal(401, "no").headers)["x-should-retry"] == "false"
+    assert "x-should-retry" not in dict(own_refusal(429, "later", [("retry-after", "7")]).headers)
+    assert json.loads(own_refusal(401, "no").body) == {
+        "type": "error",
+        "error": {"type": "authentication_error", "message": "no"},
+    }
+
+
+def test_an_error_can_end_a_stream():
+    """An error in the middle of a stream is one whole event, with the same body."""
+    body = own_refusal(500, "broken").body
+    assert error_event(body) == b"event: error\ndata: " + body + b"\n\n"
+
+
+@pytest.mark.parametrize("head", [False, True])
+def test_a_refusal_is_sent_with_its_length(head):
+    """The length is that of the body, which is left out for HEAD; a header's text beyond Latin-1 leaves as UTF-8."""
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    refusal = own_refusal(404, "none", [("X-Word", "na\u00efve \u2713")])
+    anyio.run(lambda: send_refusal(send, refusal, head=head))
+    assert (b"content-length", str(len(refusal.body)).encode()) in sent[0]["headers"]
+    assert (b"x-word", "na\u00efve \u2713".encode()) in sent[0]["headers"]
+    assert sent[1]["body"] == (b"" if head else refusal.body)
