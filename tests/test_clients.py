@@ -12,6 +12,7 @@ from claude_proxy.clients import (
     AttemptRefused,
     BothKeyHeaders,
     ClaudeClient,
+    FilteringClient,
     PlainClient,
     exhausted_pool,
     refused_pool,
@@ -20,6 +21,7 @@ from claude_proxy.credentials import Credential
 from claude_proxy.exchange import Exchange
 from claude_proxy.headers import read
 from claude_proxy.rotation import Rotation, SingleSource
+from claude_proxy.stream import ThinkingFilter
 from claude_proxy.targets import Hosts
 
 OWN = "sk-ant-oat01-made-up-own"
@@ -226,3 +228,151 @@ def test_a_refused_pool():
     headers = dict(refusal.headers)
     assert (refusal.status, headers["retry-after"], headers["x-should-retry"]) == (503, "901", "false")
     assert json.loads(refusal.body)["error"]["type"] == "overloaded_error"
+
+
+# Past LiteLLM
+
+
+class Out:
+    """The way to a client that stays, or that leaves after the first write."""
+
+    def __init__(self, *, stays=True):
+        self.stays = stays
+        self.begun = None
+        self.body = b""
+        self.ended = False
+
+    async def begin(self, status, headers):
+        self.begun = (status, dict(headers))
+
+    async def write(self, data):
+        self.body += data
+        if not self.stays:
+            raise asyncio.CancelledError
+
+    async def end(self):
+        self.ended = True
+
+    async def while_client_stays(self, work):
+        try:
+            await work
+        except asyncio.CancelledError:
+            return False
+        return True
+
+
+START = b'event: message_start\ndata: {"type":"message_start","message":{"model":"claude-x"}}\n\n'
+THOUGHT = b'event: content_block_start\ndata: {"type":"content_block_start","index":0,"content_block":{"type":"thinking"}}\n\n'
+STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+ERROR = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}\n\n'
+CLAUDES_HEADERS = {
+    "request-id": "r", "anthropic-ratelimit-unified-status": "allowed", "retry-after": "7", "x-new": "1", "set-cookie": "c",
+    "server": "s", "strict-transport-security": "max-age=1", "alt-svc": "h3", "content-type": "text/event-stream; charset=utf-8",
+}  # fmt: skip
+
+
+def relaying(monkeypatch, chunks, out, *, asked="claude-x", headers=None, client=None):
+    """Send one request with an outlet; return its exchange, and what LiteLLM got or the error that it got."""
+
+    async def body():
+        for chunk in chunks:
+            if isinstance(chunk, Exception):
+                raise chunk
+            yield chunk
+
+    http = http_of(lambda _: httpx.Response(200, headers=headers or CLAUDES_HEADERS, content=body()))
+    monkeypatch.setattr("claude_proxy.clients.shared_http", lambda: http)
+    exchange = Exchange(read([]), [], b'{"model":"claude-x"}', {"model": asked}, outlet=out)
+    rotation = Rotation(SingleSource(CLAUDE), Hosts(), exchange, family="x", cooldown=60, clock=lambda: NOW)
+    try:
+        return exchange, post(client(exchange) if client else ClaudeClient(rotation, exchange, "claude-x", None), stream=True)
+    except BaseLLMException as error:
+        return exchange, error
+
+
+def test_claudes_stream_goes_to_the_client_first(monkeypatch):
+    """The client gets Claude's bytes and headers, without what is about the connection; LiteLLM gets a copy of all of it."""
+    out = Out()
+    exchange, response = relaying(monkeypatch, [START, THOUGHT, STOP], out)
+    assert out.begun == (
+        200,
+        {
+            name: value
+            for name, value in CLAUDES_HEADERS.items()
+            if name in ("request-id", "retry-after", "x-new", "content-type", "anthropic-ratelimit-unified-status")
+        },
+    )
+    assert (out.body, out.ended, exchange.final, exchange.error) == (START + THOUGHT + STOP, True, True, "")
+    assert (response.content, exchange.copy) == (out.body, out.body)
+
+
+def test_a_stream_that_ends_with_an_error_is_a_failure(monkeypatch):
+    """The client has the error event already; LiteLLM counts a failure, and may not try again."""
+    out = Out()
+    exchange, error = relaying(monkeypatch, [START, ERROR], out)
+    assert (out.body, out.ended, exchange.final, exchange.error) == (START + ERROR, True, True, "overloaded_error")
+    assert error.status_code == 529
+
+
+def test_a_stream_that_breaks_off_is_a_failure(monkeypatch, caplog):
+    """What was dropped stays without an end, is logged with the model's name, and is not tried again."""
+    out = Out()
+    exchange, error = relaying(monkeypatch, [START, httpx.ReadError("reset")], out)
+    assert (out.body, out.ended, exchange.final, exchange.error) == (START, False, True, "interrupted")
+    assert error.status_code == 502
+    assert "broke its answer off" in caplog.text
+
+
+def test_a_stream_that_begins_with_an_error_is_litellms(monkeypatch):
+    """Nothing has left: LiteLLM may repeat or fall back, and in the end the client gets the stream as it came."""
+    out = Out()
+    exchange, error = relaying(monkeypatch, [ERROR], out)
+    assert (out.begun, exchange.final, error.status_code) == (None, False, 529)
+    refusal = exchange.refusal
+    assert (refusal.status, refusal.body, dict(refusal.headers)["request-id"]) == (200, ERROR, "r")
+
+
+def test_a_client_that_leaves_ends_the_stream(monkeypatch, caplog):
+    """The upstream is let go, and LiteLLM gets what had come until then, for its books."""
+    caplog.set_level("INFO")
+    out = Out(stays=False)
+    exchange, response = relaying(monkeypatch, [START, STOP], out)
+    assert (out.body, response.content, exchange.final) == (START, START, True)
+    assert "the client left" in caplog.text
+
+
+def test_claudes_whole_answer_goes_to_the_client_first(monkeypatch):
+    """A whole answer has its length and the name that was asked for; LiteLLM's copy has Claude's."""
+    body = b'{"type":"message", "model":"claude-x" ,"content":[]}'
+    out = Out()
+    headers = {"content-type": "application/json", "request-id": "r"}
+    exchange, response = relaying(monkeypatch, [body], out, asked="alias", headers=headers)
+    seen = body.replace(b"claude-x", b"alias")
+    assert (out.body, out.ended, exchange.final) == (seen, True, True)
+    assert out.begun == (200, headers | {"content-length": str(len(seen))})
+    assert response.content == body
+
+
+def test_another_providers_stream_loses_its_thinking(monkeypatch):
+    """Of another provider's stream the client gets the filtered events and the type, and LiteLLM all of it."""
+    out = Out()
+    _, response = relaying(
+        monkeypatch,
+        [START, THOUGHT, STOP],
+        out,
+        asked="glm",
+        client=lambda exchange: FilteringClient(exchange, ThinkingFilter("glm")),
+    )
+    assert out.begun == (200, {"content-type": CLAUDES_HEADERS["content-type"]})
+    assert THOUGHT not in out.body
+    assert b'"model":"glm"' in out.body
+    assert response.content == START + THOUGHT + STOP
+
+
+def test_another_providers_whole_answer_is_litellms(monkeypatch):
+    """A whole answer of another provider's is left to the hooks, which take the thinking out."""
+    out = Out()
+    headers = {"content-type": "application/json"}
+    client = lambda exchange: FilteringClient(exchange, ThinkingFilter("glm"))  # noqa: E731
+    exchange, response = relaying(monkeypatch, [b"{}"], out, headers=headers, client=client)
+    assert (out.begun, exchange.final, response.is_success) == (None, False, True)

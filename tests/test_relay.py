@@ -1,11 +1,13 @@
-"""The driver of a filtered stream."""
+"""What passes a stream on: to the byte past LiteLLM, or through the thinking filter."""
 
 import asyncio
+import json
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 
-from claude_proxy.relay import close_stream, filtered
+from claude_proxy.relay import MAX_FIRST_EVENT, FailedStream, Renaming, close_stream, filtered, relayed
 from claude_proxy.stream import KEEPALIVE, ThinkingFilter
 
 THOUGHT = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta"}}\n\n'
@@ -85,3 +87,190 @@ def test_streams_inside_streams_are_closed():
 
     asyncio.run(close_stream(stream("outer", _source_iterator=SimpleNamespace(completion_stream=stream("inner")))))
     assert closed == ["outer", "inner"]
+
+
+# Past LiteLLM
+
+
+class Out:
+    """An outlet that keeps what it was given, and can tell that something came."""
+
+    def __init__(self):
+        self.begun = None
+        self.written = []
+        self.ended = False
+
+    async def begin(self, status, headers):
+        self.begun = (status, headers)
+
+    async def write(self, data):
+        if data:
+            self.written.append(data)
+
+    async def end(self):
+        self.ended = True
+
+
+def message_start(model):
+    return f'event: message_start\ndata: {{"type":"message_start","message":{{"id":"m","model":"{model}"}}}}\n\n'.encode()
+
+
+ERROR = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}\n\n'
+PING = b'event: ping\ndata: {"type":"ping"}\n\n'
+
+
+async def relay(chunks, mender=None, keepalive=None):
+    out, copy = Out(), bytearray()
+
+    async def upstream():
+        for chunk in chunks:
+            if isinstance(chunk, Exception):
+                raise chunk
+            yield chunk
+
+    begin = partial(out.begin, 200, [])
+    try:
+        await relayed(upstream(), out, mender or Renaming("m", "m"), copy, begin=begin, keepalive=keepalive)
+    finally:
+        out.copy = bytes(copy)
+    return out
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 10_000])
+def test_a_relayed_stream_arrives_to_the_byte(size):
+    """However a stream is cut, its bytes arrive unchanged and in order, and the copy holds them all."""
+    stream = message_start("m") + PING + THOUGHT + b": comment\n\nevent: new\ndata: {}\n\nhalf an ev"
+    out = asyncio.run(relay([stream[i : i + size] for i in range(0, len(stream), size)]))
+    assert (b"".join(out.written), out.copy, out.begun, out.ended) == (stream, stream, (200, []), True)
+
+
+def test_the_first_event_leaves_before_the_second_comes():
+    """A whole first event is sent at once, while the upstream has said nothing more."""
+
+    async def run():
+        out, go_on, seen = Out(), asyncio.Event(), []
+
+        async def upstream():
+            yield message_start("m")
+            seen.append(list(out.written))
+            go_on.set()
+            yield STOP
+
+        begin = partial(out.begin, 200, [])
+        await relayed(upstream(), out, Renaming("m", "m"), bytearray(), begin=begin)
+        return seen
+
+    assert asyncio.run(run()) == [[message_start("m")]]
+
+
+def test_a_stream_that_begins_with_an_error_is_not_begun():
+    """The client has seen nothing of a stream whose first event is an error, so that something else may answer."""
+    for chunks in ([ERROR], [ERROR[:20], ERROR[20:] + b"more"]):
+        with pytest.raises(FailedStream) as failed:
+            asyncio.run(relay(chunks))
+        assert (failed.value.kind, failed.value.body) == ("overloaded_error", ERROR)
+
+
+def test_an_error_later_on_arrives():
+    """An error after the first event is passed on like every other event."""
+    out = asyncio.run(relay([message_start("m"), ERROR]))
+    assert (b"".join(out.written), out.ended) == (message_start("m") + ERROR, True)
+
+
+def test_a_stream_that_breaks_off_is_not_ended():
+    """What came before the break is sent, and the break is raised and not made an end."""
+    broke = ConnectionResetError("reset")
+
+    async def run():
+        out = Out()
+
+        async def upstream():
+            yield message_start("m")
+            raise broke
+
+        with pytest.raises(ConnectionResetError):
+            await relayed(upstream(), out, Renaming("m", "m"), bytearray(), begin=partial(out.begin, 200, []))
+        return out
+
+    out = asyncio.run(run())
+    assert (out.written, out.ended) == ([message_start("m")], False)
+
+
+def test_headers_do_not_wait_for_ever(monkeypatch):
+    """When the first event takes too long, the status leaves without it."""
+    monkeypatch.setattr("claude_proxy.relay.FIRST_EVENT_SECONDS", 0.0)
+
+    async def run():
+        out, begun = Out(), asyncio.Event()
+
+        async def begin():
+            await out.begin(200, [])
+            begun.set()
+
+        async def upstream():
+            await begun.wait()
+            yield message_start("m")
+
+        await relayed(upstream(), out, Renaming("m", "m"), bytearray(), begin=begin)
+        return out
+
+    assert asyncio.run(run()).written == [message_start("m")]
+
+
+@pytest.mark.parametrize("chunks", [[], [b"half an ev"], [b"x" * (MAX_FIRST_EVENT + 1), b"y"]], ids=["empty", "half", "large"])
+def test_what_is_no_event_arrives_too(chunks):
+    """An empty stream, half an event and an event beyond all bounds are passed on as they are."""
+    out = asyncio.run(relay(chunks))
+    assert (b"".join(out.written), out.begun, out.ended) == (b"".join(chunks), (200, []), True)
+
+
+def test_a_filtered_relay_is_kept_alive():
+    """While the thinking of another provider is swallowed, a keep-alive takes its place."""
+    out = asyncio.run(relay([message_start("m"), THOUGHT, STOP], ThinkingFilter("m"), keepalive=0.0))
+    assert [data for data in out.written if data != KEEPALIVE] == [message_start("m"), STOP]
+    assert KEEPALIVE in out.written
+
+
+# The model's name
+
+RENAMED = [
+    # asked, sent upstream, answered, what the client sees
+    ("alias", "claude-x", "claude-x", "alias"),
+    ("claude-x", "claude-x", "claude-x-20250929", "claude-x"),
+    ("anthropic/claude-x", "claude-x", "claude-x-20250929", "anthropic/claude-x"),
+    ("claude-x", "claude-x", "claude-x", "claude-x"),
+    # A server-side fallback, which Claude Code shows to its user.
+    ("claude-x", "claude-x", "claude-y", "claude-y"),
+    ("alias", "claude-x", "claude-x-large", "claude-x-large"),
+    ("alias", "claude.x", "claude-x", "claude-x"),
+    ('a"\\é', "claude-x", "claude-x", 'a"\\é'),
+]
+
+
+@pytest.mark.parametrize(("asked", "sent", "answered", "seen"), RENAMED)
+@pytest.mark.parametrize("size", [1, 1000])
+def test_a_stream_names_the_model_that_was_asked_for(asked, sent, answered, seen, size):
+    """The name that the proxy sent upstream, dated or not, is the client's again; any other one stays as it is."""
+    stream = message_start(answered) + b'event: x\ndata: {"model":"claude-x"}\n\n'
+    renaming = Renaming(asked, sent)
+    got = b"".join(renaming.feed(stream[i : i + size]) for i in range(0, len(stream), size)) + renaming.finish()
+    first, second, _ = got.split(b"\n\n")
+    assert json.loads(first.split(b"data: ")[1])["message"]["model"] == seen
+    assert second == b'event: x\ndata: {"model":"claude-x"}'
+
+
+@pytest.mark.parametrize(("asked", "sent", "answered", "seen"), RENAMED)
+def test_a_whole_message_names_the_model_that_was_asked_for(asked, sent, answered, seen):
+    """The same for a whole message, of which every other byte stays: a tool's input may look like it."""
+    before = b'{ "content": [{"type":"tool_use","input":{"model":"claude-x"}}],\n "type":"message", "model" : '
+    body = before + json.dumps(answered).encode() + b', "x": 1.0}'
+    whole = Renaming(asked, sent).whole(body)
+    assert json.loads(whole)["model"] == seen
+    assert whole.startswith(before)
+    assert whole.endswith(b', "x": 1.0}')
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"model":"claude-x","input_tokens":1}', b"[" * 100_000])
+def test_what_is_no_message_is_not_renamed(body):
+    """Anything that is no message passes to the byte."""
+    assert Renaming("alias", "claude-x").whole(body) == body
