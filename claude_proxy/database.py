@@ -74,5 +74,8 @@ def socket_url(folder: Path) -> str:
     return f"postgresql://{USER}@localhost/{NAME}?host={folder}"
 
 
-if __name__ == "__main__":
-    sys.stdout.write(schema())
+if __name__ == "__main__":  # prints the schema, or with `update` works on the tables
+    if sys.argv[1:] == ["update"]:
+        update_tables()
+    else:
+        sys.stdout.write(schema())

@@ -62,6 +62,9 @@ VARIABLES: Mapping[str, Variable] = {
     "HOST": Variable("127.0.0.1", "the address that `make run` listens on"),
     "PORT": Variable("4000", "the port"),
     "SCALE_PORT": Variable("4080", "the port of the load balancer in Docker's profile `scale`"),
+    "PROXY_DOMAIN": Variable("localhost", "the name that Docker's profile `tls` gets a certificate for"),
+    "HTTP_PORT": Variable("80", "the port from which Docker's profile `tls` sends to HTTPS, and proves that it has the name"),
+    "HTTPS_PORT": Variable("443", "the port of Docker's profile `tls`"),
     "PROXY_BIND": Variable("0.0.0.0", "the address that Docker publishes the port on"),  # noqa: S104 - a team's server
 }
 # Under this name the launcher hands ``REDIS_URL`` on: under its own name LiteLLM would use it too, and stumble when it is away.
