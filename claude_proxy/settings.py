@@ -63,7 +63,7 @@ VARIABLES: Mapping[str, Variable] = {
     "PORT": Variable("4000", "the port"),
     "SCALE_PORT": Variable("4080", "the port of the load balancer in Docker's profile `scale`"),
     "PROXY_DOMAIN": Variable("localhost", "the name that Docker's profile `tls` gets a certificate for"),
-    "HTTP_PORT": Variable("80", "the port from which Docker's profile `tls` sends to HTTPS, and proves that it has the name"),
+    "HTTP_PORT": Variable("80", "the port from which Docker's profile `tls` sends to HTTPS"),
     "HTTPS_PORT": Variable("443", "the port of Docker's profile `tls`"),
     "PROXY_BIND": Variable("0.0.0.0", "the address that Docker publishes the port on"),  # noqa: S104 - a team's server
 }

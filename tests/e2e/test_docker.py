@@ -1,6 +1,7 @@
 """The image and the compose file, built and run on a real engine."""
 
 import json
+import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ services:
       test: [CMD, python, -c, "import socket; socket.create_connection(('127.0.0.1', 8000))"]
       interval: 1s
 """
+TLS_ROOT = "/data/caddy/pki/authorities/local/root.crt"
 UPSTREAM_PROGRAM = """
 import json
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -370,3 +372,52 @@ def test_two_replicas_share_a_redis_behind_a_balancer(engine: dict[str, str], tm
         assert "Redis is not available" not in compose.logs()
     finally:
         compose.down()
+
+
+@pytest.fixture(scope="module")
+def encrypted(engine: dict[str, str], equipped: Compose) -> Iterator[httpx.Client]:
+    """A client of the profile ``tls`` that trusts nobody but Caddy's own authority."""
+    have_image(engine, "caddy:2-alpine")
+    equipped.profiles = ("tls",)
+    try:
+        equipped.up()
+        trusted = ssl.create_default_context(cadata=equipped("exec", "-T", "caddy", "cat", TLS_ROOT).stdout)
+        with httpx.Client(
+            base_url=f"https://localhost:{equipped.https_port}",
+            verify=trusted,
+            headers={"authorization": f"Bearer {OWN_TOKEN}"},
+            trust_env=False,
+            timeout=30,
+        ) as client:
+            yield client
+    finally:
+        equipped("stop", "caddy")
+        equipped.profiles = ()
+
+
+def test_tls_serves_claude_code_s_probe_and_an_answer(encrypted: httpx.Client) -> None:
+    """Through Caddy, with a certificate that its authority vouches for, the proxy answers as without it."""
+    assert encrypted.head("/").status_code == 200
+    answer = encrypted.post("/v1/messages", json=QUESTION | {"model": "demo"})
+    assert (answer.status_code, answer.json()["model"]) == (200, "demo")
+
+
+def test_tls_passes_an_event_on_at_once(encrypted: httpx.Client) -> None:
+    """The beginning of an answer that never ends reaches the client: nothing is held back."""
+    with encrypted.stream("POST", "/v1/messages", json=QUESTION | {"model": "endless", "stream": True}) as answer:
+        assert any("And then" in line for line in answer.iter_lines())
+
+
+def test_tls_leaves_the_size_of_a_request_to_the_proxy(encrypted: httpx.Client) -> None:
+    """A request of Anthropic's size passes, and one beyond it is refused in the proxy's words."""
+    size = 32 * 1024 * 1024
+    answer = encrypted.post("/v1/messages", json=QUESTION | {"model": "demo", "system": "x" * size})
+    assert answer.status_code == 200
+    refused = encrypted.post("/v1/messages", content=b"x" * (40 * 1024 * 1024 + 1))
+    assert (refused.status_code, refused.json()["error"]["type"]) == (413, "request_too_large")
+
+
+def test_tls_sends_a_plain_request_to_https(encrypted: httpx.Client, equipped: Compose) -> None:
+    """A token is not asked for over a connection that everybody can read."""
+    plain = httpx.head(f"http://localhost:{equipped.http_port}/", trust_env=False)
+    assert (plain.status_code, plain.headers["location"].partition(":")[0]) == (308, "https")
