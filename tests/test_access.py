@@ -2,7 +2,17 @@
 
 import pytest
 
-from claude_proxy.access import ADMIN_ROUTES, MODEL_ROUTES, PUBLIC_ROUTES, Caller, Refused, Role, check_route, identify
+from claude_proxy.access import (
+    ADMIN_ROUTES,
+    MODEL_ROUTES,
+    PUBLIC_ROUTES,
+    Caller,
+    Refused,
+    Role,
+    check_route,
+    identify,
+    is_public,
+)
 from claude_proxy.headers import read
 from claude_proxy.settings import Settings
 
@@ -11,6 +21,8 @@ OAUTH = "sk-ant-oat01-made-up-client"
 CLOSED = Settings.parse({"PROXY_STATIC_TOKEN": TOKEN, "LITELLM_MASTER_KEY": MASTER})
 OPEN = Settings.parse({"LITELLM_MASTER_KEY": MASTER})
 BARE = Settings.parse({})
+DATABASE = {"DATABASE_URL": "postgresql://made-up"}
+WITH_KEYS = Settings.parse(DATABASE | {"PROXY_STATIC_TOKEN": TOKEN, "LITELLM_MASTER_KEY": MASTER})
 
 
 def role(settings, *headers):
@@ -146,3 +158,44 @@ def test_administration_needs_the_master_key(route):
 def test_no_route_of_a_model_is_administration():
     """The lists do not overlap."""
     assert not {route.split("/")[1] for _, route in MODEL_ROUTES} & ADMIN_ROUTES
+
+
+@pytest.mark.parametrize("settings", [WITH_KEYS, Settings.parse(DATABASE)], ids=["token", "no-token"])
+def test_with_a_database_others_need_a_virtual_key(settings):
+    """What LiteLLM may take for a key is LiteLLM's to check; nobody is let in without one, nor with a Claude credential."""
+    assert role(settings, ("Authorization", "Bearer sk-made-up-virtual")) is Role.KEY
+    for headers in ([], [("x-api-key", "made-up")], [("Authorization", f"Bearer {OAUTH}")]):
+        with pytest.raises(Refused) as caught:
+            role(settings, *headers)
+        assert caught.value.status == 401
+
+
+def test_with_a_database_the_tokens_keep_their_roles():
+    """The static token and the master key are told from virtual keys before LiteLLM is asked."""
+    assert role(WITH_KEYS, ("x-api-key", TOKEN)) is Role.USER
+    assert role(WITH_KEYS, ("x-api-key", MASTER)) is Role.ADMIN
+
+
+@pytest.mark.parametrize("route", ["/key/generate", "/key/list", "/health", "/spend/logs", "/v2/model/info", "/config/yaml"])
+def test_a_virtual_key_opens_no_administration(route):
+    """Only the master key, or who is signed in, administrates; a key may ask about itself and about no other."""
+    key = Caller(Role.KEY, None)
+    with pytest.raises(Refused) as caught:
+        check_route(key, "GET", route, database=True)
+    assert caught.value.status == 403
+    check_route(Caller(Role.ADMIN, None), "GET", route, database=True)
+    check_route(key, "GET", "/key/info", database=True)
+    with pytest.raises(Refused):
+        check_route(key, "GET", "/key/info", "key=another", database=True)
+
+
+@pytest.mark.parametrize(
+    ("method", "route"), [("GET", "/ui"), ("GET", "/ui/api-keys"), ("POST", "/v2/login"), ("GET", "/get_image")]
+)
+def test_the_pages_are_there_with_a_database_only(method, route):
+    """LiteLLM's pages and its sign-in need no token, and are closed where there is nothing to sign in to."""
+    assert is_public(method, route, WITH_KEYS)
+    assert not is_public(method, route, CLOSED)
+    with pytest.raises(Refused) as caught:
+        check_route(Caller(Role.ADMIN, None), method, route)
+    assert caught.value.status == 404

@@ -24,6 +24,22 @@ RUN apt-get update && apt-get install -y --no-install-recommends caddy netcat-op
 ENV XDG_DATA_HOME=/data XDG_CONFIG_HOME=/config
 CMD ["caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile"]
 """,
+    "postgres:17-alpine": r"""
+FROM debian:bookworm-slim
+RUN apt-get update && apt-get install -y --no-install-recommends postgresql && rm -rf /var/lib/apt/lists/*
+RUN printf '%s\n' '#!/bin/sh -e' \
+    'export PATH="$(echo /usr/lib/postgresql/*/bin):$PATH"' \
+    'mkdir -p "$PGDATA"; chown -R postgres "$PGDATA" /var/run/postgresql; chmod 700 "$PGDATA"; chmod 3777 /var/run/postgresql' \
+    'as() { setpriv --reuid postgres --regid postgres --clear-groups "$@"; }' \
+    'if [ ! -s "$PGDATA/PG_VERSION" ]; then' \
+    '  as initdb -U "$POSTGRES_USER" -A "$POSTGRES_HOST_AUTH_METHOD" >/dev/null' \
+    '  echo "CREATE DATABASE $POSTGRES_DB" | as postgres --single postgres >/dev/null' \
+    'fi' \
+    'exec setpriv --reuid postgres --regid postgres --clear-groups "$@"' > /usr/local/bin/start \
+    && chmod 755 /usr/local/bin/start
+ENTRYPOINT ["start"]
+CMD ["postgres"]
+""",
 }
 _numbers = itertools.count(1)
 
