@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps
 
-.PHONY: install dev database run settings test lint bench lock clean
+.PHONY: install dev database run settings user-add user-remove user-list test lint bench lock clean
 .DEFAULT_GOAL := run
 
 install: $(VENV)/installed  ## .venv from the lock, and nothing else
@@ -31,6 +31,15 @@ run: install  ## start the proxy; makes .env and config.yaml when they are missi
 
 settings: install  ## print the block for Claude Code's settings.json, with the token in it
 	@$(BIN)/python -m claude_proxy settings
+
+user-add: install  ## make user-add NAME=anna: a token for a person, shown once; it counts at once
+	@$(BIN)/python -m claude_proxy user add "$(NAME)"
+
+user-remove: install  ## make user-remove NAME=anna: refuse that token from now on
+	@$(BIN)/python -m claude_proxy user remove "$(NAME)"
+
+user-list: install  ## who has a token
+	@$(BIN)/python -m claude_proxy user list
 
 test: dev  ## every test; what this machine lacks is reported as skipped
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -40,13 +40,15 @@ PAGES_ROUTES = ADMIN_ROUTES | frozenset(
 )
 # Where a virtual key's holder sees its models, budget and spend.
 OWN_KEY_REQUESTS = frozenset({("GET", "/key/info", "")})
+# What callers without a name of their own are called: who holds the master key, the static token, a virtual key, or nothing.
+ADMIN_NAME, STATIC_NAME, KEY_NAME, ANYONE = "admin", "static", "key", "anyone"
 
 
 class Role(Enum):
-    """Who somebody is: ADMIN holds the master key, USER the static token.
+    """Who somebody is: ADMIN holds the master key, USER the static token or one of their own.
 
-    With a database everybody else has a KEY of LiteLLM's, or none. Without one, and without a static token, everybody else
-    is OPEN.
+    With a database everybody else has a KEY of LiteLLM's, or none. Without one, and with no token set, everybody else is
+    OPEN.
     """
 
     ADMIN = "admin"
@@ -57,10 +59,11 @@ class Role(Enum):
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks, and the token of the request's that said so."""
+    """Who asks, and the token of the request's that said so. ``name`` may be shown: a person's, or what stands for none."""
 
     role: Role
     token: Secret | None
+    name: str
 
 
 # Whether a virtual key is that of an administrator who has signed in to LiteLLM's pages. Such a key opens administration, as
@@ -82,17 +85,21 @@ def identify(client: Client, settings: Settings) -> Caller:
     With a database, whoever holds neither secret needs a virtual key, which LiteLLM checks.
     """
     admin = _matching(client, settings.master_key)
-    user = _matching(client, settings.static_token)
+    static = _matching(client, settings.static_token)
+    person = settings.users.find(client.tokens)
     if admin:
-        return Caller(Role.ADMIN, admin)
-    if user:
-        return Caller(Role.USER, user)
+        return Caller(Role.ADMIN, admin, ADMIN_NAME)
+    if person:
+        user, token = person
+        return Caller(Role.USER, token, user.name)
+    if static:
+        return Caller(Role.USER, static, STATIC_NAME)
     if settings.database_url:
         keys = [token for token in client.tokens if token.reveal().startswith(VIRTUAL_KEY_PREFIX)]
         if keys:
-            return Caller(Role.KEY, keys[0])
-    elif settings.static_token is None:
-        return Caller(Role.OPEN, None)
+            return Caller(Role.KEY, keys[0], KEY_NAME)
+    elif settings.static_token is None and not settings.users.closed:
+        return Caller(Role.OPEN, None, ANYONE)
     problem = "The token is not this proxy's" if client.tokens else "The proxy's token is missing"
     raise Refused(401, f"{problem}: send it in the header {PROXY_TOKEN}, or set it as ANTHROPIC_AUTH_TOKEN in Claude Code.")
 

@@ -16,7 +16,7 @@ ROUTES = sorted({route for _, route in MODEL_ROUTES})
 
 
 async def authenticate(request: Request, settings: Settings) -> UserAPIKeyAuth | str:
-    """Return LiteLLM's view of the caller; raise LiteLLM's error with 401. No token is kept in it, only a label.
+    """Return LiteLLM's view of the caller; raise LiteLLM's error with 401. No token is kept in it, only the caller's name.
 
     With a database the master key and virtual keys are returned as they are: LiteLLM 1.106.2 takes a string for a key that
     its own check shall decide about, with the key's models, budget and limits.
@@ -30,8 +30,10 @@ async def authenticate(request: Request, settings: Settings) -> UserAPIKeyAuth |
     if settings.database_url and caller.token and caller.role in (Role.ADMIN, Role.KEY):
         return caller.token.reveal()
     if caller.role is Role.ADMIN:
-        return UserAPIKeyAuth(api_key="master-key", user_id="admin", user_role=LitellmUserRoles.PROXY_ADMIN)
-    return UserAPIKeyAuth(api_key=f"{caller.role.value}-token", user_id=caller.role.value, allowed_routes=ROUTES)
+        return UserAPIKeyAuth(api_key="master-key", user_id=caller.name, user_role=LitellmUserRoles.PROXY_ADMIN)
+    return UserAPIKeyAuth(
+        api_key=f"{caller.role.value}-token", key_alias=caller.name, user_id=caller.name, allowed_routes=ROUTES
+    )
 
 
 async def is_session(token: Secret) -> bool:

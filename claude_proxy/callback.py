@@ -41,6 +41,8 @@ from claude_proxy.credentials import Credential
 from claude_proxy.exchange import Exchange, Refusal, current
 from claude_proxy.gateway import Gateway
 from claude_proxy.headers import session_of
+from claude_proxy.limits import Limits
+from claude_proxy.listing import listing, served_name
 from claude_proxy.messages import THINKING_PARAMETERS, response_without_thinking, without_thinking
 from claude_proxy.pool import Pool, Wanted
 from claude_proxy.record import Record
@@ -88,7 +90,9 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         Where no fallback could follow, LiteLLM does not repeat a request to Claude: Claude Code does that itself, ten times.
         """
         await self.learn_from_others()
-        router, model = _router(), str(data.get("model", ""))
+        # Here and not before: LiteLLM stamps its answers with the name that it got first.
+        router, model = _router(), served_name(str(data.get("model", "")))
+        data["model"] = model
         exchange = current.get()
         found = fallback_models(model, getattr(router, "fallbacks", None) or ())
         if found and "fallbacks" not in data:
@@ -162,12 +166,12 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         request, thirteen of them at ``/context``; so where Claude is busy there is an estimate, too.
         """
         await self.learn_from_others()
-        params = served_by(_router(), exchange.model, exchange)[0]["litellm_params"]
+        params = served_by(_router(), exchange.name, exchange)[0]["litellm_params"]
         model = str(params["model"])
         provider = self._provider(params)
         exchange.begin(provider, _served(params))
         if provider is Provider.CLAUDE:
-            prepared = self._for_claude({"model": wildcard_model(model, exchange.model), **params}, exchange)
+            prepared = self._for_claude({"model": wildcard_model(model, exchange.name), **params}, exchange)
             base = params.get("api_base") or self.settings.claude_base
             try:
                 await prepared["client"].post(f"{base}/v1/messages/count_tokens", data=exchange.raw_body)
@@ -241,7 +245,7 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         return SingleSource(Credential.of("deployment", deployment_key)) if deployment_key else None
 
     def _for_others(self, kwargs: dict[str, Any], exchange: Exchange, provider: Provider) -> dict[str, Any]:
-        group = _model_group(kwargs) or exchange.model
+        group = _model_group(kwargs) or exchange.name
         unset = unset_variables().get(group) if _lacks_a_key(kwargs, group) else None
         if unset:
             message = f"{group} is not ready: set {' and '.join(unset)} on the proxy (.env) and restart it."
@@ -298,10 +302,14 @@ def demo_transport(pool: Pool) -> httpx.AsyncClient:
 
 
 def served_by(router: Any, model: str, exchange: Exchange) -> list[Any]:
-    """Return the deployments of a model; refuse one that no entry of config.yaml matches.
+    """Return the deployments of a model; refuse one that no entry of config.yaml matches, or that the user may not use.
 
-    LiteLLM itself would look for it for nine seconds, and answer 400.
+    LiteLLM itself would look for it for nine seconds, and answer 400. Only what the client asks for comes by here: the
+    fallbacks of a model that a user may use are theirs, too.
     """
+    if not limits().allows(exchange.user, model):
+        exchange.refusal = own_refusal(403, limits().refusal(exchange.user, model))
+        raise AttemptRefused(f"{exchange.user} may not use {model}")
     found: list[Any] | None = router.get_model_list(model_name=model) if router else None
     if not found:
         exchange.refusal = own_refusal(404, f"model: {model} is not served by this proxy")
@@ -317,6 +325,12 @@ def load_config() -> dict[str, Any]:
     """Return what config.yaml holds, from where LiteLLM read it."""
     path = proxy_server.user_config_file_path
     return config.load(Path(path)) if path else {}
+
+
+@functools.cache
+def limits() -> Limits:
+    """Which models each person may use, by the configuration of the start."""
+    return Limits.of(load_config())
 
 
 @functools.cache
@@ -368,6 +382,13 @@ async def count_tokens(_: Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)])
         return Response(status_code=500)  # the gateway puts the exchange's refusal in its place
 
 
+async def models(_: Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)]) -> Response:
+    """The route that takes the place of LiteLLM's own, whose list of a pattern is its price list."""
+    exchange = current.get()
+    user = exchange.user if exchange else ""
+    return JSONResponse(listing(config.model_names(load_config()), lambda name: limits().allows(user, name)))
+
+
 async def close() -> None:
     """Tell the other processes what is new, at the end of this one."""
     if start.cache_info().currsize:
@@ -398,11 +419,14 @@ def install(settings: Settings, remember: Callable[[Record], None]) -> None:
     app = proxy_server.app
     secrets = [credential.secret for credential in settings.credentials]
     secrets += [secret for secret in (settings.static_token, settings.master_key, settings.database_url) if secret]
+    secrets += [user.token for user in settings.users.everybody() if user.token]
     redactor = Redactor([*secrets, *secrets_of(os.environ)])
     litellm.use_chat_completions_url_for_anthropic_messages = True
     litellm.expose_router_debug_in_errors = False
     shared_http()
     app.router.routes.insert(0, APIRoute("/v1/messages/count_tokens", count_tokens, methods=["POST"]))
+    for path in ("/v1/models", "/models"):
+        app.router.routes.insert(0, APIRoute(path, models, methods=["GET"]))
     # Middleware cannot be added once the app has started, and callbacks are loaded while it starts.
     app.middleware_stack = Gateway(
         app.middleware_stack or app.build_middleware_stack(), settings, redactor, remember, is_session

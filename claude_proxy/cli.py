@@ -2,21 +2,32 @@
 
 import argparse
 import contextlib
-import json
 import os
 import secrets
 import socket
 import stat
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
-from claude_proxy import config, database
-from claude_proxy.settings import OWN_REDIS, SECRET_NAMES, Settings, SettingsError, read_secret_file
+from claude_proxy import config, database, onboarding, people
+from claude_proxy.access import STATIC_NAME
+from claude_proxy.credentials import Secret
+from claude_proxy.settings import (
+    OWN_REDIS,
+    OWN_USERS_FILE,
+    SECRET_NAMES,
+    Settings,
+    SettingsError,
+    read_secret_file,
+    secret_file,
+)
+from claude_proxy.users import FILE_VARIABLE, UserBook, parse_list, parse_users
 
 ROOT = Path(__file__).resolve().parent.parent
 GENERATED = ("PROXY_STATIC_TOKEN", "LITELLM_MASTER_KEY")
@@ -35,7 +46,6 @@ LITELLM_ENVIRONMENT = {
 PEER_REDIS = "CLAUDE_PROXY_PEER_REDIS"
 # And here the folder with a PostgreSQL's socket, which is there with the profile db only.
 PEER_DATABASE = "CLAUDE_PROXY_PEER_DATABASE"
-DEMO_MODELS = ("demo", "claude-demo")
 # How long a worker may be silent before it is replaced, in seconds: importing LiteLLM takes several at each start.
 WORKER_START = 60
 # How long a stop waits for answers that are under way, in seconds.
@@ -43,26 +53,126 @@ GRACEFUL_STOP = 5
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; exit with 1 and a list of sentences when the settings are wrong."""
-    parser = argparse.ArgumentParser(prog="claude-proxy", description="One LiteLLM proxy for a team of Claude Code users.")
-    parser.add_argument("--project", type=Path, default=ROOT, help="the folder with .env and config.yaml")
-    parser.add_argument(
-        "--data", type=Path, help="a writable folder for what is generated when the project's is not to be written"
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("serve", help="prepare what is missing and start the proxy")
-    commands.add_parser("settings", help="print the block for Claude Code's settings.json, with the token in it")
-    options = parser.parse_args(arguments)
+    """Run a command; exit with 1 and a list of sentences when the settings are wrong, or when it cannot be done."""
+    options = parser().parse_args(arguments)
     try:
         if options.command == "serve":
             serve(options.project, options.data)
         else:
             load_environment(options.project, options.data)
-            loaded, settings = checked(config_path(options.project, options.data))
-            print(settings_block(settings, loaded, show_token=True))  # noqa: T201 - what the command is for
+            COMMANDS[options.command, vars(options).get("action")](options)
     except (SettingsError, config.ConfigError) as error:
-        print("\n".join(["The proxy does not start:", *(f"- {mistake}" for mistake in error.mistakes)]), file=sys.stderr)  # noqa: T201
-        sys.exit(1)
+        stop("The proxy does not start:", error.mistakes)
+    except (people.PeopleError, onboarding.OnboardingError) as error:
+        stop("This was not done:", error.mistakes)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return what reads the command line."""
+    whole = argparse.ArgumentParser(prog="claude-proxy", description="One LiteLLM proxy for a team of Claude Code users.")
+    whole.add_argument("--project", type=Path, default=ROOT, help="the folder with .env and config.yaml")
+    whole.add_argument(
+        "--data", type=Path, help="a writable folder for what is generated when the project's is not to be written"
+    )
+    commands = whole.add_subparsers(dest="command", required=True)
+    commands.add_parser("serve", help="prepare what is missing and start the proxy")
+    shown = argparse.ArgumentParser(add_help=False)
+    shown.add_argument("--model", help="the model to use; left out, Claude, or the first that is ready")
+    shown.add_argument("--url", help="the proxy's address for clients, such as https://proxy.example.org")
+    shown.add_argument("--format", choices=list(onboarding.FORMATS), default="settings", help="what it is for")
+    block = commands.add_parser(
+        "settings", parents=[shown], help="print the block for Claude Code's settings.json, with the token"
+    )
+    block.add_argument("--user", help="the person whom it is for")
+    actions = commands.add_parser("user", help="a token for each person").add_subparsers(dest="action", required=True)
+    new = actions.add_parser("add", parents=[shown], help="make a token, and print the block with it; it is shown this once")
+    new.add_argument("user", metavar="NAME")
+    new.add_argument("--token", help="use this one; - reads it from the standard input, where no list of processes shows it")
+    actions.add_parser("remove", help="refuse a person's token from now on").add_argument("user", metavar="NAME")
+    actions.add_parser("list", help="who has a token, and since when")
+    return whole
+
+
+def stop(heading: str, mistakes: Sequence[str]) -> None:
+    """Say what is wrong and exit with 1."""
+    tell("\n".join([heading, *(f"- {mistake}" for mistake in mistakes)]))
+    sys.exit(1)
+
+
+def tell(words: str) -> None:
+    """Say something to the person that is not the command's output."""
+    print(words, file=sys.stderr)  # noqa: T201 - a command line talks
+
+
+def show_settings(options: argparse.Namespace) -> None:
+    """Print what a client needs, with the token where it is known."""
+    loaded, settings = checked(config_path(options.project, options.data))
+    token = people.find(settings.users, options.user).token if options.user else settings.static_token
+    print(blocks(settings, loaded, options, token))  # noqa: T201 - what the command is for
+    tell(f"For {onboarding.FORMATS[options.format].where}.")
+    if options.user and token is None:
+        tell(
+            f"The token of {options.user} cannot be shown again: only its hash is kept. To make a new one: "
+            f"claude-proxy user remove {options.user}, then claude-proxy user add {options.user}."
+        )
+
+
+def add_user(options: argparse.Namespace) -> None:
+    """Make a person's token and print the block with it."""
+    loaded, settings = checked(config_path(options.project, options.data))
+    blocks(settings, loaded, options, None)  # what is wrong with the options is told before anything is written
+    given = sys.stdin.readline().strip() if options.token == "-" else options.token  # noqa: S105 - not a token
+    path = users_path(options.project, options.data)
+    token = people.add(path, settings.users, options.user, given, today())
+    print(blocks(settings, loaded, options, token))  # noqa: T201 - what the command is for
+    tell(f"For {onboarding.FORMATS[options.format].where}.")
+    tell(f"Added {options.user}; it counts at once. The token above is shown this once: only its hash is kept.")
+
+
+def remove_user(options: argparse.Namespace) -> None:
+    """Take a person out. Needs no settings that are right: this has to work when nothing else does."""
+    people.remove(users_path(options.project, options.data), users_as_they_are(options), options.user)
+    tell(f"Removed {options.user}; the next request with that token is refused.")
+
+
+def list_users(options: argparse.Namespace) -> None:
+    """Print who has a token, since when, and where that stands; no token."""
+    rows = people.everybody(users_path(options.project, options.data), users_as_they_are(options))
+    width = max((len(row.name) for row in rows), default=0)
+    for row in rows:
+        print(f"{row.name:{width}}  {row.since or '-':10}  {row.place}")  # noqa: T201 - what the command is for
+    if not rows:
+        tell("Nobody has a token of their own; `claude-proxy user add NAME` makes one.")
+
+
+def users_as_they_are(options: argparse.Namespace) -> UserBook:
+    """Return the users of the variable and of the file, whatever is wrong with the other settings."""
+    fixed, _ = parse_users(parse_list(os.environ.get("PROXY_USER_TOKENS", "")))
+    return UserBook(fixed, users_path(options.project, options.data))
+
+
+def today() -> date:
+    """Return the date for the file, by which nothing is decided."""
+    return datetime.now(tz=UTC).date()
+
+
+COMMANDS: Mapping[tuple[str, str | None], Callable[[argparse.Namespace], None]] = {
+    ("settings", None): show_settings,
+    ("user", "add"): add_user,
+    ("user", "remove"): remove_user,
+    ("user", "list"): list_users,
+}
+
+
+def users_path(project: Path, data: Path | None) -> Path:
+    """Return the file of the people's tokens: the one that is named, or the one beside the pool's state."""
+    named = os.environ.get(FILE_VARIABLE)
+    return Path(named) if named else state_folder(project, data) / "users"
+
+
+def state_folder(project: Path, data: Path | None) -> Path:
+    """Return where the proxy keeps what it writes while it runs."""
+    return data or project / ".state"
 
 
 def serve(project: Path, data: Path | None) -> None:
@@ -88,7 +198,7 @@ def serve(project: Path, data: Path | None) -> None:
         os.environ.pop("DATABASE_URL_FILE", None)
         database.prepare(os.environ)
     os.environ["CONFIG_FILE_PATH"] = str(path)
-    os.environ.setdefault("CLAUDE_POOL_STATE_FILE", str((data or project / ".state") / "pool.sqlite3"))
+    os.environ.setdefault("CLAUDE_POOL_STATE_FILE", str(state_folder(project, data) / "pool.sqlite3"))
     # For this process and for the workers that it starts.
     sys.path.insert(0, str(ROOT))
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
@@ -195,15 +305,18 @@ def load_environment(project: Path, data: Path | None) -> None:
     for path in (project / ".env", *([data / ".env"] if data else [])):
         if present(path) and os.access(path, os.R_OK):
             for name, value in known_values(path).items():
-                if value and not os.environ.get(f"{name}_FILE"):
+                if value and not secret_file(name, os.environ):
                     os.environ.setdefault(name, value)
+    users = users_path(project, data)
+    # Named, the file keeps the proxy closed whatever becomes of it; while there is none, it is only looked for.
+    os.environ[FILE_VARIABLE if present(users) else OWN_USERS_FILE] = str(users)
     peer = os.environ.get(PEER_REDIS, "")
     named = os.environ.get("REDIS_URL") or os.environ.get("REDIS_URL_FILE")
     if peer and not named and resolves(urlsplit(peer).hostname or ""):
         os.environ["REDIS_URL"] = peer
     folder = os.environ.get(PEER_DATABASE, "")
     named = os.environ.get("DATABASE_URL") or os.environ.get("DATABASE_URL_FILE")
-    if folder and not named and database.listens(Path(folder)):
+    if folder and not named and database.comes_up(Path(folder), os.environ.get(database.CLIENT, "")):
         os.environ["DATABASE_URL"] = database.socket_url(Path(folder))
 
 
@@ -253,34 +366,28 @@ def write_private(path: Path, text: str) -> None:
 
 def settings_block(settings: Settings, loaded: Mapping[str, Any], *, show_token: bool) -> str:
     """Return the block for Claude Code's settings.json. A program that collects output gets a placeholder for the token."""
-    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104 - compared, not bound
-    host = f"[{host}]" if ":" in host else host
-    token = "PROXY_STATIC_TOKEN-from-.env"  # noqa: S105 - a placeholder
-    if settings.static_token is None:
-        token = "none-is-needed"  # noqa: S105 - a placeholder
-    elif show_token:
-        token = settings.static_token.reveal()
-    environment = {
-        "ANTHROPIC_BASE_URL": f"http://{host}:{settings.port}",
-        "ANTHROPIC_AUTH_TOKEN": token,
-        **({} if settings.credentials else {"ANTHROPIC_MODEL": first_ready_model(loaded)}),
-        "API_TIMEOUT_MS": "3000000",
-        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-    }
-    return json.dumps({"env": environment}, indent=2)
+    return blocks(settings, loaded, argparse.Namespace(), settings.static_token if show_token else None)
 
 
-def first_ready_model(loaded: Mapping[str, Any]) -> str:
-    """Return the first model that lacks no key and is neither a pattern nor a demo; the demo where there is none."""
-    missing = config.unset_variables(loaded, os.environ)
-    ready = [name for name in config.model_names(loaded) if "*" not in name and name not in missing]
-    return next((name for name in ready if name not in DEMO_MODELS), DEMO_MODELS[0])
+def blocks(settings: Settings, loaded: Mapping[str, Any], options: argparse.Namespace, token: Secret | None) -> str:
+    """Return what the options ask for, with the token or a placeholder; raise ``OnboardingError``."""
+    chosen: dict[str, str | None] = vars(options)
+    user, model = chosen.get("user") or STATIC_NAME, chosen.get("model")
+    form = onboarding.FORMATS[chosen.get("format") or "settings"]
+    models = [model or onboarding.default_model(loaded, settings, os.environ, user)]
+    if form.several and model is None:
+        models = list(dict.fromkeys([*models, *onboarding.ready_models(loaded, os.environ, user)]))
+    url = onboarding.proxy_url(settings, chosen.get("url"))
+    shown = token.reveal() if token else onboarding.placeholder(settings, chosen.get("user"))
+    return form.render([onboarding.setup(loaded, settings, url=url, token=shown, model=one, user=user) for one in models])
 
 
 def announce(settings: Settings, written: Sequence[Path], loaded: Mapping[str, Any], out: TextIO) -> None:
     """Say what was made, what is open and what to paste. The token itself is shown to a person's terminal only."""
     lines = [f"Wrote {path}." for path in written]
-    if settings.static_token is None:
+    if people_there := settings.users.everybody():
+        lines.append(f"People with a token of their own: {len(people_there)}.")
+    if settings.static_token is None and not settings.users.closed:
         lines.append(
             "WARNING: PROXY_STATIC_TOKEN is not set: everybody who reaches this port can use the proxy and its credentials."
         )

@@ -8,6 +8,8 @@ from urllib.parse import quote
 
 import yaml
 
+from claude_proxy import limits
+
 _VARIABLE = re.compile(r"os\.environ/([A-Za-z_][A-Za-z0-9_]*)")
 # What config.yaml has to name so that the rules of this project hold.
 CALLBACK = "request_transformer.proxy_handler_instance"
@@ -58,6 +60,7 @@ def _mistakes(config: object) -> Iterator[str]:
         yield f"litellm_settings: callbacks should name {CALLBACK}; without it no credential rotates and no rule holds"
     if not isinstance(general, dict) or general.get("custom_auth") != CUSTOM_AUTH:
         yield f"general_settings: custom_auth should be {CUSTOM_AUTH}; without it the static token is not checked"
+    yield from limits.mistakes(config)
 
 
 def variables(config: object) -> set[str]:

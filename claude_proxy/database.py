@@ -3,8 +3,10 @@
 import importlib.util
 import os
 import re
+import socket
 import sys
-from collections.abc import MutableMapping
+import time
+from collections.abc import Callable, MutableMapping
 from pathlib import Path
 
 from claude_proxy.settings import SettingsError
@@ -14,6 +16,8 @@ CLIENT = "CLAUDE_PROXY_DATABASE_CLIENT"
 # The socket that a PostgreSQL makes in the folder of its sockets.
 SOCKET = ".s.PGSQL.5432"
 USER = NAME = "litellm"
+# How long a proxy that has had a database waits for it at its start.
+WAIT_SECONDS = 20.0
 
 
 def prepare(environ: MutableMapping[str, str]) -> None:
@@ -65,8 +69,26 @@ def update_tables() -> None:
 
 
 def listens(folder: Path) -> bool:
-    """Whether a PostgreSQL has its socket in this folder."""
-    return (folder / SOCKET).is_socket()
+    """Whether a PostgreSQL answers at the socket in this folder: one that was killed leaves its socket behind."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(folder / SOCKET))
+        except OSError:
+            return False
+    return True
+
+
+def comes_up(folder: Path, client: str, seconds: float = WAIT_SECONDS, sleep: Callable[[float], None] = time.sleep) -> bool:
+    """Whether a PostgreSQL answers in this folder. Where Prisma's client is there, it is given time to start.
+
+    After the machine itself has started, Docker starts all containers at once.
+    """
+    tries = int(seconds) if (Path(client) / "prisma").exists() else 0
+    for _ in range(tries):
+        if listens(folder):
+            return True
+        sleep(1)
+    return listens(folder)
 
 
 def socket_url(folder: Path) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from claude_proxy.headers import Client, Headers
+from claude_proxy.listing import served_name
 from claude_proxy.targets import Provider
 
 
@@ -46,7 +47,7 @@ class Exchange:
     raw_body: bytes
     body: Mapping[str, Any]
     query: str = ""
-    # The caller's name.
+    # The caller's name, by which it is logged and counted.
     user: str = ""
     outlet: Outlet | None = None
     provider: Provider | None = None
@@ -67,8 +68,14 @@ class Exchange:
 
     @property
     def model(self) -> str:
+        """The name that the client asked for, which its answer carries."""
         model = self.body.get("model")
         return model if isinstance(model, str) else ""
+
+    @property
+    def name(self) -> str:
+        """The same model's name in config.yaml."""
+        return served_name(self.model)
 
     @property
     def streams(self) -> bool:
@@ -79,6 +86,8 @@ class Exchange:
         """Note that an attempt at a provider begins."""
         if self.served and served != self.served:
             self.failovers.append(f"{self.served}: left for {served}")
+        elif self.served:
+            self.failovers.append(f"{self.served}: asked again")
         self.attempts += 1
         self.provider = provider
         self.served = served

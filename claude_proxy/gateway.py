@@ -12,6 +12,7 @@ from typing import Any
 from claude_proxy import headers as header_policy
 from claude_proxy import messages
 from claude_proxy.access import (
+    ADMIN_NAME,
     MODEL_ROUTES,
     Caller,
     IsSession,
@@ -79,7 +80,7 @@ class Gateway:
             query = scope["query_string"].decode("latin-1")
             caller = await self._caller(client, method, route, query)
             check_mode(client.mode)
-            exchange = Exchange(client, sent, b"", {}, query, caller.role.value)
+            exchange = Exchange(client, sent, b"", {}, query, caller.name)
             if (method, route) in MODEL_ROUTES and method == "POST":
                 exchange.raw_body = await _read_body(receive)
                 exchange.body = parse_body(exchange.raw_body)
@@ -112,9 +113,12 @@ class Gateway:
     async def _caller(self, client: header_policy.Client, method: str, route: str, query: str) -> Caller:
         """Tell who asks; raise ``Refused`` for one who may not."""
         caller = identify(client, self._settings)
-        if caller.role is Role.KEY and caller.token and (method, route) not in MODEL_ROUTES:
-            caller = Caller(Role.ADMIN, caller.token) if await self._is_session(caller.token) else caller
+        is_virtual = caller.role is Role.KEY
+        if is_virtual and caller.token and (method, route) not in MODEL_ROUTES:
+            caller = Caller(Role.ADMIN, caller.token, ADMIN_NAME) if await self._is_session(caller.token) else caller
         check_route(caller, method, route, query, database=self._settings.database_url is not None)
+        if not is_virtual:  # anybody can make one up
+            self._redactor.learn(caller.token)
         return caller
 
     async def _answered(self, scope: Scope, body: bytes, receive: Receive, answer: Answer) -> None:

@@ -30,8 +30,15 @@ class Redactor:
     """Takes known secret values out of texts."""
 
     def __init__(self, secrets: Iterable[Secret]) -> None:
-        values = {secret.reveal() for secret in secrets}
-        self._values = sorted((value for value in values if len(value) >= MIN_LENGTH), key=len, reverse=True)
+        self._values: list[str] = []
+        for secret in secrets:
+            self.learn(secret)
+
+    def learn(self, secret: Secret | None) -> None:
+        """Take this one out from now on, too: a person's token is known by its hash alone until it is used."""
+        value = secret.reveal() if secret else ""
+        if len(value) >= MIN_LENGTH and value not in self._values:
+            self._values = sorted([*self._values, value], key=len, reverse=True)
 
     def text(self, text: str, more: Iterable[Secret] = ()) -> str:
         """Return the text without the secrets, and without those of ``more``, which are known for one request only."""

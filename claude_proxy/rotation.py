@@ -151,9 +151,11 @@ class Rotation(httpx.Auth):
                 hopped = True
             elif verdict.then is not Then.NEXT:
                 return
-            credential = self._source.choose(tried)
-            if credential is None and (verdict.then is Then.HOP or not self.pooled):
+            left_for = self._source.choose(tried)
+            if left_for is None and (verdict.then is Then.HOP or not self.pooled):
                 return
+            self._exchange.failovers.append(f"{credential.label}: {verdict.reason} (HTTP {response.status_code})")
+            credential = left_for
 
 
 def outgoing(request: httpx.Request, exchange: Exchange, model: str) -> httpx.Request:

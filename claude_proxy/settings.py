@@ -1,7 +1,7 @@
 """The proxy's settings: read once from a mapping into one frozen value, every mistake reported together."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -16,6 +16,7 @@ from claude_proxy.credentials import (
     parse_credentials,
     same_label,
 )
+from claude_proxy.users import FILE_VARIABLE, UserBook, digest_of, parse_list, parse_users
 
 E = TypeVar("E", bound=Enum)
 
@@ -44,7 +45,11 @@ class Variable(NamedTuple):
 
 # The one list of the variables that this project reads. Provider keys are named by config.yaml and read by LiteLLM.
 VARIABLES: Mapping[str, Variable] = {
-    "PROXY_STATIC_TOKEN": Variable("", "the token that every client must send; empty leaves the proxy open", secret=True),
+    "PROXY_STATIC_TOKEN": Variable(
+        "", "the token that every client may send; empty, with no people, leaves the proxy open", secret=True
+    ),
+    "PROXY_USER_TOKENS": Variable("", "a token for each person: name=token with commas between", secret=True),
+    "PROXY_USER_TOKENS_FILE": Variable("", "the same in a file, one a line; a change counts at once"),
     "LITELLM_MASTER_KEY": Variable("", "the key for administration; empty makes a random one at each start", secret=True),
     "CLAUDE_OAUTH_TOKENS": Variable("", "the pool's Claude OAuth tokens", secret=True),
     "CLAUDE_API_KEYS": Variable("", "the pool's Anthropic API keys, used when no OAuth token is usable", secret=True),
@@ -69,6 +74,8 @@ VARIABLES: Mapping[str, Variable] = {
 }
 # Under this name the launcher hands ``REDIS_URL`` on: under its own name LiteLLM would use it too, and stumble when it is away.
 OWN_REDIS = "CLAUDE_PROXY_REDIS_URL"
+# Under this name the launcher says where the file of users would be while there is none: an open proxy stays one until then.
+OWN_USERS_FILE = "CLAUDE_PROXY_USERS_FILE"
 
 
 class Service(NamedTuple):
@@ -88,6 +95,11 @@ SERVICES: Mapping[str, Service] = {
 SECRET_NAMES = tuple(name for name, variable in VARIABLES.items() if variable.secret)
 
 
+def secret_file(name: str, environ: Mapping[str, str]) -> str:
+    """Return the path of the file that ``NAME_FILE`` names instead of a value, where that is not a variable of its own."""
+    return "" if f"{name}_FILE" in VARIABLES else environ.get(f"{name}_FILE", "").strip()
+
+
 class SettingsError(ValueError):
     """Settings that cannot be used. ``mistakes`` holds a sentence each: the variable, what is wrong, what it should hold."""
 
@@ -101,6 +113,8 @@ class Settings:
     """All settings, checked. Times are in seconds."""
 
     static_token: Secret | None
+    # Reads its file by itself whenever that changes: the one part of the settings that does.
+    users: UserBook = field(compare=False)
     master_key: Secret | None
     credentials: tuple[Credential, ...]
     mode: TokenMode
@@ -157,6 +171,7 @@ class _Reader:
             )
         settings = Settings(
             static_token=static_token,
+            users=self.users(static_token, master_key),
             master_key=master_key,
             credentials=(*oauth, *keys),
             mode=self.choice("CLAUDE_TOKEN_MODE", TokenMode),
@@ -182,7 +197,7 @@ class _Reader:
 
     def text(self, name: str) -> str:
         """Return a secret's text, from the variable or from the file that ``NAME_FILE`` names; empty when neither is set."""
-        text, path = self.environ.get(name, "").strip(), self.environ.get(f"{name}_FILE", "").strip()
+        text, path = self.environ.get(name, "").strip(), secret_file(name, self.environ)
         if not path:
             return text
         if text:
@@ -209,6 +224,16 @@ class _Reader:
             self.mistakes.append(f"{name}: is a Claude credential (sk-ant-...); it should hold a value of the proxy's own")
             return None
         return Secret(text)
+
+    def users(self, static_token: Secret | None, master_key: Secret | None) -> UserBook:
+        """Read the users of the variable. The file's are not looked at here: a broken line there stops nobody's start."""
+        named = (("PROXY_STATIC_TOKEN", static_token), ("LITELLM_MASTER_KEY", master_key))
+        forbidden = {digest_of(secret): name for name, secret in named if secret}
+        fixed, mistakes = parse_users(parse_list(self.text("PROXY_USER_TOKENS")), forbidden=forbidden)
+        self.mistakes += [f"PROXY_USER_TOKENS: {mistake}" for mistake in mistakes]
+        path = self.value(FILE_VARIABLE)
+        own = path or self.environ.get(OWN_USERS_FILE, "")
+        return UserBook(fixed, Path(own) if own else None, named=bool(path), forbidden=forbidden)
 
     def credentials(self, name: str, kind: Kind) -> tuple[Credential, ...]:
         try:

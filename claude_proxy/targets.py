@@ -103,12 +103,13 @@ def fallback_models(model: str, fallbacks: Iterable[dict[str, list[str]]]) -> li
     for entry in fallbacks:
         for pattern, models in entry.items():
             weight = len(pattern.replace("*", ""))
-            if _matches(pattern, model) and (best is None or weight > best[0]):
+            if matches(pattern, model) and (best is None or weight > best[0]):
                 best = weight, models
     return None if best is None else [name for name in best[1] if name != model]
 
 
-def _matches(pattern: str, model: str) -> bool:
+def matches(pattern: str, model: str) -> bool:
+    """Whether a name fits a pattern in which ``*`` stands for anything, nothing included."""
     head, *rest = pattern.split("*")
     if not rest:
         return pattern == model

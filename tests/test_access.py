@@ -78,6 +78,38 @@ def test_an_empty_token_opens_nothing():
         assert role(BARE, ("x-litellm-api-key", value)) is Role.OPEN
 
 
+PERSON_TOKEN, OTHER_TOKEN = "sk-made-up-token-of-anna", "sk-made-up-token-of-ben"
+PEOPLE = Settings.parse({"LITELLM_MASTER_KEY": MASTER, "PROXY_USER_TOKENS": f"anna={PERSON_TOKEN},ben={OTHER_TOKEN}"})
+BOTH = Settings.parse({"PROXY_STATIC_TOKEN": TOKEN, "PROXY_USER_TOKENS": f"anna={PERSON_TOKEN}", "LITELLM_MASTER_KEY": MASTER})
+
+
+@pytest.mark.parametrize(
+    ("settings", "token", "role", "name"),
+    [
+        (BOTH, MASTER, Role.ADMIN, "admin"), (BOTH, TOKEN, Role.USER, "static"), (BOTH, PERSON_TOKEN, Role.USER, "anna"),
+        (PEOPLE, OTHER_TOKEN, Role.USER, "ben"), (OPEN, "whatever", Role.OPEN, "anyone"),
+    ],
+)  # fmt: skip
+def test_every_caller_has_a_name(settings, token, role, name):
+    """A person is called by name; who holds the master key, the static token or nothing is called what they hold."""
+    caller = identify(read([("x-api-key", token)]), settings)
+    assert (caller.role, caller.name) == (role, name)
+
+
+def test_a_person_comes_before_the_static_token():
+    """Who sends both tokens is the person, and their own token is what goes on."""
+    caller = identify(read([("x-litellm-api-key", TOKEN), ("x-api-key", PERSON_TOKEN)]), BOTH)
+    assert (caller.name, caller.token.reveal()) == ("anna", PERSON_TOKEN)
+
+
+@pytest.mark.parametrize("headers", [[], [("x-api-key", "wrong")], [("x-api-key", PERSON_TOKEN[:-1])]])
+def test_a_proxy_with_people_is_not_open(headers):
+    """Where people have tokens, nobody comes in without one, whether or not there is a static token."""
+    with pytest.raises(Refused) as caught:
+        role(PEOPLE, *headers)
+    assert caught.value.status == 401
+
+
 def test_the_caller_carries_its_own_token():
     """What goes on to LiteLLM is the token that opened the door, and nothing for an open proxy."""
     assert identify(read([("x-api-key", TOKEN), ("x-goog-api-key", "other")]), CLOSED).token.reveal() == TOKEN
@@ -100,7 +132,7 @@ def test_the_refusal_is_one_helpful_sentence(headers, says):
     assert "made-up" not in message
 
 
-USER, ADMIN, ANYBODY = Caller(Role.USER, None), Caller(Role.ADMIN, None), Caller(Role.OPEN, None)
+USER, ADMIN, ANYBODY = (Caller(role, None, role.value) for role in (Role.USER, Role.ADMIN, Role.OPEN))
 
 
 @pytest.mark.parametrize("caller", [USER, ADMIN, ANYBODY], ids=["user", "admin", "open"])
@@ -179,11 +211,11 @@ def test_with_a_database_the_tokens_keep_their_roles():
 @pytest.mark.parametrize("route", ["/key/generate", "/key/list", "/health", "/spend/logs", "/v2/model/info", "/config/yaml"])
 def test_a_virtual_key_opens_no_administration(route):
     """Only the master key, or who is signed in, administrates; a key may ask about itself and about no other."""
-    key = Caller(Role.KEY, None)
+    key = Caller(Role.KEY, None, "key")
     with pytest.raises(Refused) as caught:
         check_route(key, "GET", route, database=True)
     assert caught.value.status == 403
-    check_route(Caller(Role.ADMIN, None), "GET", route, database=True)
+    check_route(Caller(Role.ADMIN, None, "admin"), "GET", route, database=True)
     check_route(key, "GET", "/key/info", database=True)
     with pytest.raises(Refused):
         check_route(key, "GET", "/key/info", "key=another", database=True)
@@ -197,5 +229,5 @@ def test_the_pages_are_there_with_a_database_only(method, route):
     assert is_public(method, route, WITH_KEYS)
     assert not is_public(method, route, CLOSED)
     with pytest.raises(Refused) as caught:
-        check_route(Caller(Role.ADMIN, None), method, route)
+        check_route(Caller(Role.ADMIN, None, "admin"), method, route)
     assert caught.value.status == 404

@@ -12,6 +12,8 @@ from claude_proxy.settings import Settings
 
 STATIC, MASTER = "sk-made-up-static", "sk-made-up-master"
 CLOSED = Settings.parse({"PROXY_STATIC_TOKEN": STATIC, "LITELLM_MASTER_KEY": MASTER})
+PERSON = "sk-made-up-token-of-anna"
+PEOPLE = Settings.parse({"PROXY_USER_TOKENS": f"anna={PERSON}", "LITELLM_MASTER_KEY": MASTER})
 OPEN = Settings.parse({"LITELLM_MASTER_KEY": MASTER})
 
 
@@ -23,20 +25,22 @@ def request(**headers: str) -> Request:
 @pytest.mark.parametrize(
     ("settings", "headers", "user", "role", "routes"),
     [
-        (CLOSED, {"x_litellm_api_key": STATIC}, "user", None, ROUTES),
-        (CLOSED, {"authorization": f"Bearer {STATIC}"}, "user", None, ROUTES),
+        (CLOSED, {"x_litellm_api_key": STATIC}, "static", None, ROUTES),
+        (CLOSED, {"authorization": f"Bearer {STATIC}"}, "static", None, ROUTES),
+        (PEOPLE, {"x_api_key": PERSON}, "anna", None, ROUTES),
         (CLOSED, {"x_api_key": MASTER}, "admin", LitellmUserRoles.PROXY_ADMIN, []),
-        (OPEN, {}, "open", None, ROUTES),
+        (OPEN, {}, "anyone", None, ROUTES),
         (OPEN, {"x_api_key": MASTER}, "admin", LitellmUserRoles.PROXY_ADMIN, []),
     ],
-    ids=["static", "static-bearer", "master", "open", "open-master"],
+    ids=["static", "static-bearer", "person", "master", "open", "open-master"],
 )
 def test_who_the_caller_is_for_litellm(settings, headers, user, role, routes):
-    """A token's holder is limited to the model routes, the master key's is not; LiteLLM learns a label and no token."""
+    """A token's holder is limited to the model routes, the master key's is not; LiteLLM learns a name and no token."""
     caller = asyncio.run(authenticate(request(**headers), settings))
     assert (caller.user_id, caller.user_role, caller.allowed_routes or []) == (user, role, routes)
     assert STATIC not in repr(caller)
     assert MASTER not in repr(caller)
+    assert PERSON not in repr(caller)
 
 
 @pytest.mark.parametrize("headers", [{}, {"x_litellm_api_key": "wrong"}, {"authorization": "Bearer sk-ant-oat01-made-up-own"}])

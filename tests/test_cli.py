@@ -268,49 +268,6 @@ GLM = {"model_name": "glm", "litellm_params": {"model": "anthropic/glm", "api_ke
 WITH_GLM = {"model_list": [*DEMO_ONLY["model_list"], GLM]}
 
 
-def block(loaded=DEMO_ONLY, *, show_token=True, **environ):
-    return json.loads(cli.settings_block(Settings.parse(environ), loaded, show_token=show_token))["env"]
-
-
-@pytest.mark.parametrize(
-    ("environ", "shown", "token"),
-    [
-        ({"PROXY_STATIC_TOKEN": TOKEN}, True, TOKEN),
-        ({"PROXY_STATIC_TOKEN": TOKEN}, False, "PROXY_STATIC_TOKEN-from-.env"),
-        ({}, True, "none-is-needed"),
-        ({}, False, "none-is-needed"),
-    ],
-    ids=["shown", "hidden", "open", "open-and-hidden"],
-)
-def test_the_token_in_the_settings_block(environ, shown, token):
-    """The block holds the token where a person sees it, and a placeholder where it would be written down."""
-    assert block(show_token=shown, **environ)["ANTHROPIC_AUTH_TOKEN"] == token
-
-
-@pytest.mark.parametrize(
-    ("environ", "url"),
-    [
-        ({}, "http://127.0.0.1:4000"),
-        ({"HOST": "0.0.0.0", "PORT": "80"}, "http://127.0.0.1:80"),
-        ({"HOST": "::"}, "http://127.0.0.1:4000"),
-        ({"HOST": "proxy.team"}, "http://proxy.team:4000"),
-        ({"HOST": "::1"}, "http://[::1]:4000"),
-    ],
-    ids=["default", "all", "all-ipv6", "name", "ipv6"],
-)
-def test_the_url_in_the_settings_block(environ, url):
-    """The block holds a URL that can be used from this machine, for every address that the proxy may listen on."""
-    assert block(**environ)["ANTHROPIC_BASE_URL"] == url
-
-
-def test_the_model_in_the_settings_block(monkeypatch):
-    """With no credential in the pool the block names the first model that is ready, else the demo; with one it names none."""
-    assert block(WITH_GLM)["ANTHROPIC_MODEL"] == "demo"
-    assert "ANTHROPIC_MODEL" not in block(WITH_GLM, CLAUDE_OAUTH_TOKENS=OAUTH)
-    monkeypatch.setenv("ZAI_API_KEY", "made-up")
-    assert block(WITH_GLM)["ANTHROPIC_MODEL"] == "glm"
-
-
 def test_the_settings_command_prints_the_block(project, capsys):
     """``claude-proxy settings`` prints the block and nothing else, with the token in it."""
     cli.prepare(project, None)
@@ -450,3 +407,123 @@ def test_a_config_that_cannot_be_read(project, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, _: path != project / "config.yaml")
     with pytest.raises(ConfigError, match="cannot read it; `chmod a"):
         cli.config_path(project, None)
+
+
+# The people
+
+
+@pytest.fixture
+def peopled(project):
+    """A project that is set up, with nobody in it yet."""
+    cli.prepare(project, None)
+    return project
+
+
+def run(project, *arguments):
+    cli.main(["--project", str(project), *arguments])
+
+
+def refused(capsys, project, *arguments):
+    """Run a command that cannot be done, and return the sentences that it printed."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        run(project, *arguments)
+    printed = capsys.readouterr()
+    assert (caught.value.code, printed.out) == (1, "")
+    first, *mistakes = printed.err.splitlines()
+    assert first == "This was not done:"
+    return mistakes
+
+
+def test_user_add(peopled, capsys):
+    """``user add`` prints a block with a new token, this once: the file, the list and later blocks hold none."""
+    run(peopled, "user", "add", "anna", "--url", "https://proxy.example.org")
+    printed = capsys.readouterr()
+    block = json.loads(printed.out)["env"]
+    token = block["ANTHROPIC_AUTH_TOKEN"]
+    assert block["ANTHROPIC_BASE_URL"] == "https://proxy.example.org"
+    assert "shown this once" in printed.err
+    users = peopled / ".state" / "users"
+    assert mode_of(users) == 0o600
+    run(peopled, "user", "list")
+    run(peopled, "settings", "--user", "anna")
+    later = capsys.readouterr()
+    assert "anna  20" in later.out
+    assert json.loads(later.out[later.out.index("{") :])["env"]["ANTHROPIC_AUTH_TOKEN"] == "the-token-of-anna"
+    assert "cannot be shown again" in later.err
+    assert token not in f"{printed.err}{later}{users.read_text()}"
+    book = Settings.parse(os.environ).users
+    assert [user.name for user in book.everybody()] == ["anna"]
+
+
+def test_user_add_from_standard_input(peopled, capsys, monkeypatch):
+    """A token of one's own need not stand in the list of processes."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO("made-up-and-long-enough\n"))
+    run(peopled, "user", "add", "anna", "--token", "-")
+    assert json.loads(capsys.readouterr().out)["env"]["ANTHROPIC_AUTH_TOKEN"] == "made-up-and-long-enough"
+
+
+def test_a_token_that_is_known_is_shown(peopled, capsys):
+    """Whoever's token itself stands in the variable gets a block with it."""
+    os.environ["PROXY_USER_TOKENS"] = "anna=made-up-and-long-enough"
+    run(peopled, "settings", "--user", "anna", "--format", "vscode")
+    assert "made-up-and-long-enough" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("user", "add", "admin"),
+        ("user", "add", "anna", "--model", "nobody-serves-this"),
+        ("user", "add", "anna", "--url", "nowhere"),
+        ("user", "add", "anna", "--token", "short"),
+        ("user", "remove", "anna"),
+        ("settings", "--user", "anna"),
+        ("settings", "--model", "nobody-serves-this"),
+    ],
+)
+def test_what_cannot_be_done_changes_nothing(peopled, capsys, arguments):
+    """A command with a mistake says so in a sentence, prints nothing to paste and writes nobody down."""
+    assert len(refused(capsys, peopled, *arguments)) == 1
+    assert not (peopled / ".state" / "users").exists()
+
+
+def test_user_remove_works_with_broken_settings(peopled, capsys):
+    """Taking somebody out needs nothing else to be right."""
+    run(peopled, "user", "add", "anna")
+    (peopled / ".env").write_text("PORT=http\n")
+    (peopled / "config.yaml").write_text("model_list: []\n")
+    run(peopled, "user", "remove", "anna")
+    capsys.readouterr()
+    run(peopled, "user", "list")
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("with_data", [False, True])
+def test_where_the_people_are(project, data, started, there, with_data):
+    """The file lies beside the pool's state; one that is there counts as named, one that is not is only looked for."""
+    folder = data if with_data else project / ".state"
+    folder.mkdir(exist_ok=True)
+    if there:
+        (folder / "users").write_text("")
+    cli.main(["--project", str(project), *(["--data", str(data)] if with_data else []), "serve"])
+    ((_, _, environ),) = started
+    assert environ.get("PROXY_USER_TOKENS_FILE") == (str(folder / "users") if there else None)
+    assert Settings.parse(environ).users.path == folder / "users"
+
+
+def test_people_of_the_variable_beside_a_file(project):
+    """PROXY_USER_TOKENS is read from ``.env`` although PROXY_USER_TOKENS_FILE is set: these two are for different people."""
+    (project / ".env").write_text("PROXY_USER_TOKENS_FILE=somewhere\nPROXY_USER_TOKENS=anna=made-up-and-long-enough\n")
+    cli.load_environment(project, None)
+    assert os.environ["PROXY_USER_TOKENS"] == "anna=made-up-and-long-enough"
+    assert os.environ["PROXY_USER_TOKENS_FILE"] == "somewhere"
+
+
+def test_people_are_announced():
+    """The start says how many people there are, and no longer that the proxy is open."""
+    text = announced(io.StringIO(), PROXY_USER_TOKENS="anna=made-up-and-long-enough")
+    assert "People with a token of their own: 1." in text
+    assert "WARNING" not in text
+    assert "made-up" not in text

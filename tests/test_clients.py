@@ -267,7 +267,7 @@ STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 ERROR = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}\n\n'
 CLAUDES_HEADERS = {
     "request-id": "r", "anthropic-ratelimit-unified-status": "allowed", "retry-after": "7", "x-new": "1", "set-cookie": "c",
-    "server": "s", "strict-transport-security": "max-age=1", "alt-svc": "h3", "content-type": "text/event-stream; charset=utf-8",
+    "server": "s", "strict-transport-security": "max-age=1", "alt-svc": "h3", "content-type": "text/event-stream",
 }  # fmt: skip
 
 

@@ -65,11 +65,12 @@ def test_one_callback_without_a_list(written):
         (GOOD | {"litellm_settings": {"callbacks": ["other"]}}, [f"callbacks should name {CALLBACK}"]),
         (GOOD | {"general_settings": {"custom_auth": "other"}}, [f"custom_auth should be {CUSTOM_AUTH}"]),
         (GOOD | {"general_settings": ["x"]}, [f"custom_auth should be {CUSTOM_AUTH}"]),
+        (GOOD | {"claude_proxy": {"users": {"anna": {"models": ["nobody"]}}}}, ["anna: nobody is neither"]),
         ({}, ["model_list", "callbacks", "custom_auth"]),
     ],
     ids=[
         "empty", "list", "no-model", "models-are-a-mapping", "half-a-model", "odd-models", "no-target", "no-callback",
-        "settings-null", "settings-list", "another-callback", "another-auth", "general-list", "everything",
+        "settings-null", "settings-list", "another-callback", "another-auth", "general-list", "limits", "everything",
     ],
 )  # fmt: skip
 def test_what_is_missing_is_said(written, content, says):

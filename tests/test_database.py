@@ -51,8 +51,27 @@ def test_a_socket_is_a_database(tmp_path):
     assert not database.listens(tmp_path)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / database.SOCKET))
+        server.listen()
         assert database.listens(tmp_path)
+    assert not database.listens(tmp_path), "nobody answers at what is left of it"
     assert database.socket_url(tmp_path) == f"postgresql://litellm@localhost/litellm?host={tmp_path}"
+
+
+def test_a_database_that_was_there_is_waited_for(tmp_path):
+    """A proxy with Prisma's client waits for its database at the start, and one without has none to wait for."""
+    slept = []
+    assert not database.comes_up(tmp_path, str(tmp_path / "none"), 5, slept.append)
+    assert slept == []
+    (tmp_path / "prisma").mkdir()
+    assert not database.comes_up(tmp_path, str(tmp_path), 5, slept.append)
+    assert len(slept) == 5
+    with socket.socket(socket.AF_UNIX) as server:
+        assert database.comes_up(tmp_path, str(tmp_path), 5, lambda _: appear(server, tmp_path))
+
+
+def appear(server, folder):
+    server.bind(str(folder / database.SOCKET))
+    server.listen()
 
 
 def test_the_schema_asks_for_one_engine():

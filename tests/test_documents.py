@@ -1,7 +1,6 @@
 """README, ``.env.example``, ``config.yaml.example``, the changelog and the locks say what the code does."""
 
 import json
-import os
 import re
 import subprocess
 import tomllib
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from claude_proxy import __version__, config, demo
+from claude_proxy import __version__, cli, config, demo, limits, onboarding
 from claude_proxy.settings import SECRET_NAMES, VARIABLES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -170,41 +169,28 @@ def test_custom_headers_in_readme_stand_on_lines_of_their_own():
 
 def test_model_block_in_readme_is_an_entry():
     """The entry that README shows for a new model fits under model_list."""
-    (block,) = fenced("yaml")
-    (entry,) = yaml.safe_load(block)
+    (entry,) = next(found for found in map(yaml.safe_load, fenced("yaml")) if isinstance(found, list))
     assert set(entry) == {"model_name", "litellm_params"}
 
 
-def test_shell_functions_in_readme_are_valid():
-    """Bash reads README's shell functions without a complaint."""
-    (functions,) = fenced("bash")
-    checked = subprocess.run(["bash", "-n"], input=functions, capture_output=True, text=True, check=True)
-    assert checked.stderr == ""
+def test_limits_in_the_documents_are_accepted():
+    """README's block of limits, and the commented one of config.yaml.example, are right beside models of those names."""
+    (shown,) = (found for found in map(yaml.safe_load, fenced("yaml")) if isinstance(found, dict))
+    (commented,) = re.findall(r"^# claude_proxy:\n(?:#   .*\n)+", CONFIG_EXAMPLE, re.MULTILINE)
+    models = yaml.safe_load(CONFIG_EXAMPLE)["model_list"]
+    models[0]["model_info"] = {"access_groups": ["cheap"]}
+    for block in (shown, yaml.safe_load(re.sub(r"^# ", "", commented, flags=re.MULTILINE))):
+        assert list(limits.mistakes(block | {"model_list": models})) == []
+        assert limits.Limits.of(block).allows("anna", "claude-opus-4-8")
 
 
-@pytest.mark.parametrize(("command", "model", "small"), [("claude-glm", "glm", "glm-fast"), ("claude-kimi", "kimi", "kimi")])
-def test_shell_function_starts_claude_with_its_models(tmp_path, command, model, small):
-    """A shell function sets the proxy and all three models, takes ANTHROPIC_API_KEY away, and passes its arguments on."""
-    (functions,) = fenced("bash")
-    stub = tmp_path / "claude"
-    stub.write_text('#!/bin/sh\nenv > "$OUT/env"\nprintf "%s\\n" "$@" > "$OUT/arguments"\n', encoding="utf-8")
-    stub.chmod(0o755)
-    subprocess.run(
-        ["bash", "-c", f"{functions}\n{command} -p 'two words' ''"],
-        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "OUT": str(tmp_path), "ANTHROPIC_API_KEY": "sk-not-real"},
-        check=True,
-    )
-    seen = dict(line.split("=", 1) for line in (tmp_path / "env").read_text(encoding="utf-8").splitlines() if "=" in line)
-    ours = {name: value for name, value in seen.items() if name.startswith(("ANTHROPIC_", "CLAUDE_CODE_"))}
-    assert ours == {
-        "ANTHROPIC_BASE_URL": "http://your-server:4000",
-        "ANTHROPIC_AUTH_TOKEN": "YOUR_PROXY_STATIC_TOKEN",
-        "ANTHROPIC_MODEL": model,
-        "ANTHROPIC_DEFAULT_HAIKU_MODEL": small,
-        "CLAUDE_CODE_SUBAGENT_MODEL": model,
-        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-    }
-    assert (tmp_path / "arguments").read_text(encoding="utf-8") == "-p\ntwo words\n\n"
+def test_the_settings_options_in_readme_exist():
+    """Every option and format that README names for ``settings`` is one of the command's."""
+    text = section("Claude Code's settings.json").split("### Blocks and commands to paste\n", 1)[1]
+    assert {
+        f"--{name}" for name in vars(cli.parser().parse_args(["settings"])) if name in ("model", "url", "user", "format")
+    } == set(re.findall(r"^- `(--[a-z]+)", text, re.MULTILINE))
+    assert set(re.findall(r"`([a-z]+)`", text.split("- `--format`:", 1)[1].split("such as", 1)[0])) == set(onboarding.FORMATS)
 
 
 def test_changelog_has_the_version():

@@ -42,6 +42,14 @@ def test_secrets_of_one_request(order):
     assert REDACTOR.text(f"client-made-up-and-more client-made-up {TOKEN} tiny", mine) == f"{MARK} {MARK} {MARK} tiny"
 
 
+def test_a_secret_that_becomes_known_later():
+    """What is learned leaves from then on, the longest first as always; nothing and what is too short teach nothing."""
+    redactor = Redactor([Secret(TOKEN)])
+    for secret in (None, Secret("short"), Secret(LONGER), Secret(LONGER)):
+        redactor.learn(secret)
+    assert redactor.text(f"a {LONGER} b {TOKEN} short") == f"a {MARK} b {MARK} short"
+
+
 def test_a_known_credential_leaves_as_a_whole():
     """A known Claude credential with unusual characters leaves with its end, not only as far as its form goes."""
     assert Redactor([Secret(f"{OAUTH}.made+up=")]).text(f"<{OAUTH}.made+up=>") == f"<{MARK}>"

@@ -150,6 +150,8 @@ async def test_429_then_401_then_200(stream):
     assert (response.status_code, response.json()) == (200, {"ok": True})
     assert upstream.credentials == "abc"
     assert call.exchange.labels == ["a", "b", "c"]
+    assert [left.split(":")[0] for left in call.exchange.failovers] == ["a", "b"]
+    assert call.exchange.failovers[1].endswith("(HTTP 401)")
     assert [request.content for request in upstream.requests] == [BODY] * 3
     assert call.rotation.verdict.then is Then.DONE
     assert [call.pool.state(label).back_at for label in "abc"] == [NOW + 3600, NOW + 900, 0]

@@ -6,10 +6,13 @@ import pytest
 
 from claude_proxy.credentials import Kind
 from claude_proxy.settings import SECRET_NAMES, VARIABLES, Affinity, Settings, SettingsError, TokenMode
+from claude_proxy.users import UserBook
 
 TOKEN, MASTER = "sk-made-up-token", "sk-made-up-master"
 DATABASE = "postgresql://user:made-up-password@database.example:5433/litellm"
 REDIS = "rediss://user:made-up-password@redis.example:6380/1"
+# The file of PROXY_USER_TOKENS is a variable of its own, which is read whenever it changes.
+IN_FILES = sorted({*SECRET_NAMES} - {"PROXY_USER_TOKENS"})
 OAUTH, KEY = "sk-ant-oat01-made-up-a", "sk-ant-api03-made-up-k"
 
 
@@ -24,6 +27,7 @@ def test_nothing_set():
     """With nothing set the proxy is open, its pool is empty, and every other value is the documented default."""
     assert Settings.parse({}) == Settings(
         static_token=None,
+        users=UserBook(),
         master_key=None,
         credentials=(),
         mode=TokenMode.ROTATE,
@@ -167,9 +171,9 @@ def test_a_label_is_unique_over_both_lists():
     assert "'anna'" in mistake
 
 
-@pytest.mark.parametrize("name", SECRET_NAMES)
+@pytest.mark.parametrize("name", IN_FILES)
 def test_a_secret_from_a_file(name, tmp_path):
-    """Every secret may stand in the file that ``NAME_FILE`` names, with a line end after it."""
+    """Every secret that is read once may stand in the file that ``NAME_FILE`` names, with a line end after it."""
     value = {"CLAUDE_OAUTH_TOKENS": OAUTH, "CLAUDE_API_KEYS": KEY, "REDIS_URL": REDIS, "DATABASE_URL": DATABASE}.get(
         name, TOKEN
     )
@@ -180,7 +184,7 @@ def test_a_secret_from_a_file(name, tmp_path):
     assert [secret.reveal() for secret in secrets if secret] == [value]
 
 
-@pytest.mark.parametrize("name", SECRET_NAMES)
+@pytest.mark.parametrize("name", IN_FILES)
 def test_a_secret_from_a_file_and_a_variable(name, tmp_path):
     """A secret that is set in two ways is a mistake, because nobody could tell which one holds."""
     (tmp_path / "secret").write_text(TOKEN)
@@ -189,7 +193,7 @@ def test_a_secret_from_a_file_and_a_variable(name, tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe made-up"], ids=["missing", "not-text"])
-@pytest.mark.parametrize("name", SECRET_NAMES)
+@pytest.mark.parametrize("name", IN_FILES)
 def test_a_file_that_cannot_be_read(name, content, tmp_path):
     """A secret's file that cannot be read is a mistake of its own and shows nothing of what it holds."""
     if content is not None:
@@ -214,7 +218,7 @@ def test_secret_names():
     """Every variable that holds a secret is marked as one."""
     assert set(SECRET_NAMES) == {
         "PROXY_STATIC_TOKEN", "LITELLM_MASTER_KEY", "CLAUDE_OAUTH_TOKENS", "CLAUDE_API_KEYS", "REDIS_URL",
-        "DATABASE_URL",
+        "DATABASE_URL", "PROXY_USER_TOKENS",
     }  # fmt: skip
 
 

@@ -146,6 +146,17 @@ def test_the_generated_token_opens_the_demo(compose_proxy):
     assert "event: message_stop" in streamed.text
 
 
+def test_people_come_and_go_while_the_container_runs(compose_proxy):
+    """`claude-proxy user add` in the container makes a token that works at once, and `remove` ends it, without a restart."""
+    block = json.loads(compose_proxy("exec", "-T", "proxy", "claude-proxy", "user", "add", "anna").stdout)
+    token = block["env"]["ANTHROPIC_AUTH_TOKEN"]
+    assert ask(compose_proxy, token, "demo").status_code == 200
+    assert "anna" in compose_proxy("exec", "-T", "proxy", "claude-proxy", "user", "list").stdout
+    compose_proxy("exec", "-T", "proxy", "claude-proxy", "user", "remove", "anna")
+    assert ask(compose_proxy, token, "demo").status_code == 401
+    assert token not in compose_proxy.logs()
+
+
 @pytest.mark.parametrize("token", ["made-up-and-wrong", "none-is-needed"])
 def test_another_token_is_refused(compose_proxy, token):
     """A container without an ``.env`` is not an open proxy."""

@@ -180,7 +180,19 @@ def test_models_are_listed_for_discovery(poolless):
     answer = httpx.get(f"{poolless.url}/v1/models?limit=1000", headers=headers, trust_env=False)
     ids = [model["id"] for model in answer.json()["data"]]
     assert answer.status_code == 200
-    assert {"claude-demo", "claude-keyed"} <= set(ids)
+    assert all(model.startswith("claude") for model in ids)
+    assert {"claude-demo", "claude-keyed", "claude-proxy/glm", "claude-sonnet-5"} <= set(ids)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_listed_model_answers_under_its_listed_name(poolless, upstream, stream):
+    """The id from the list may be asked for: the model behind it answers, under that id, and its tokens are counted."""
+    for model, text in (("claude-proxy/glm", "from glm"), ("claude-proxy/gpt", "from gpt")):
+        answer = poolless.ask(question(model, stream=stream))
+        assert (answer.status_code, answer_text(answer)) == (200, text)
+        assert f'"model":"{model}"' in answer.text.replace('": "', '":"')
+    assert upstream.seen[0].json["model"] == "glm-5"
+    assert poolless.ask(question("claude-proxy/glm"), path="/v1/messages/count_tokens").json()["input_tokens"] > 0
 
 
 def test_canary_no_claude_credential_reaches_anybody_else(start_proxy, upstream):

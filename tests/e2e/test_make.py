@@ -107,6 +107,21 @@ def test_make_run_is_enough(clone, tmp_path):
     assert json.loads(printed.stdout)["env"]["ANTHROPIC_AUTH_TOKEN"] == token
 
 
+def test_make_knows_people(clone, tmp_path):
+    """``make user-add`` prints a person's block, ``user-list`` shows them, and ``user-remove`` takes them out."""
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+
+    def make(*arguments: str) -> str:
+        return subprocess.run(
+            ["make", *arguments], cwd=clone, env=environment, capture_output=True, text=True, check=True
+        ).stdout
+
+    assert json.loads(make("user-add", "NAME=anna"))["env"]["ANTHROPIC_AUTH_TOKEN"].startswith("sk-")
+    assert make("user-list").startswith("anna ")
+    make("user-remove", "NAME=anna")
+    assert make("user-list") == ""
+
+
 def test_make_install_makes_what_the_lock_says(clone):
     """The environment holds what the lock names, at the locked versions, and nothing for development."""
     frozen = subprocess.run(

@@ -236,11 +236,11 @@ def test_a_refusal_that_is_not_the_credentials_fault(case, name, stream):
 
 @BOTH
 @pytest.mark.parametrize("name", answers.OVERLOADED)
-def test_overload_is_litellms_to_repeat(case, name, stream):
-    """What is Anthropic's own trouble is repeated on the session's credential, arrives as it came, and rests nobody."""
+def test_overload_is_claude_codes_to_repeat(case, name, stream):
+    """What is Anthropic's own trouble is asked once, on the session's credential, arrives as it came, and rests nobody."""
     meeting = case(answers.OVERLOADED[name])
     answer, asked = meeting.meet(stream=stream, in_session=True)
-    assert asked == ["same"] * 3
+    assert asked == ["same"]
     assert_as_it_came(answer, answers.OVERLOADED[name])
     assert meeting.next_one(in_session=True) == "same"
     assert meeting.log == ""

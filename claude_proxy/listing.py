@@ -1,0 +1,49 @@
+"""The answer of ``GET /v1/models``: what the proxy serves, under names that Claude Code's model picker keeps."""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from claude_proxy.targets import matches
+
+# Claude Code's discovery keeps ids of this form and drops all others (2.1.197).
+_KEPT = re.compile(r"(claude|anthropic)", re.IGNORECASE)
+# So any other model is listed under this prefix, and may be asked for with it.
+PREFIX = "claude-proxy/"
+# What Claude Code's own aliases stand for (2.1.197): of a pattern in config.yaml, these are listed.
+CLAUDE_CODE_MODELS = ("claude-opus-4-8", "claude-sonnet-5", "claude-haiku-4-5-20251001", "claude-fable-5")
+# Anthropic documents the epoch for a date that is not known.
+_UNKNOWN_DATE = "1970-01-01T00:00:00Z"
+
+
+def listing(names: Iterable[str], allows: Callable[[str], bool] = lambda _: True) -> dict[str, Any]:
+    """Return the list in Anthropic's shape, with the few fields more that make it one of OpenAI's.
+
+    ``allows`` tells of a name whether it is to be in the list.
+    """
+    ids: dict[str, str] = {}
+    for name in names:
+        if "*" in name:
+            ids |= {model: model for model in CLAUDE_CODE_MODELS if matches(name, model)}
+        else:
+            ids[name if _KEPT.match(name) else f"{PREFIX}{name}"] = name
+    data = [
+        {
+            "type": "model",
+            "id": model,
+            "display_name": name,
+            "created_at": _UNKNOWN_DATE,
+            "object": "model",
+            "created": 0,
+            "owned_by": "claude-proxy",
+        }
+        for model, name in ids.items()
+        if allows(name)
+    ]
+    first, last = (data[0]["id"], data[-1]["id"]) if data else (None, None)
+    return {"object": "list", "data": data, "has_more": False, "first_id": first, "last_id": last}
+
+
+def served_name(model: str) -> str:
+    """Return the name in config.yaml of a model that a client asks for."""
+    return model.removeprefix(PREFIX)

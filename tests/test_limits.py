@@ -1,0 +1,87 @@
+"""limits.py: which models a person may use, as config.yaml says it."""
+
+import pytest
+
+from claude_proxy.limits import Limits, mistakes
+
+
+def model(name, *groups):
+    info = {"model_info": {"access_groups": list(groups)}} if groups else {}
+    return {"model_name": name, "litellm_params": {"model": f"anthropic/{name}"}, **info}
+
+
+MODELS = [model("claude-*"), model("glm", "cheap"), model("glm-fast", "cheap", "fast"), model("gpt", "fast")]
+
+
+def config(**users):
+    return {"model_list": MODELS, "claude_proxy": {"users": users}}
+
+
+ANNA = config(anna={"models": ["glm", "claude-opus-*"]}, ben={"models": ["cheap"]}, static={"models": ["*"]})
+
+
+@pytest.mark.parametrize(
+    ("user", "allowed", "refused"),
+    [
+        (
+            "anna",
+            ["glm", "claude-opus-4-8"],
+            ["glm-fast", "gpt", "claude-sonnet-5", "anthropic/claude-opus-4-8", "", "GLM", "cheap"],
+        ),
+        ("ben", ["glm", "glm-fast"], ["gpt", "claude-opus-4-8"]),
+        ("static", ["glm", "claude-opus-4-8", "anything"], []),
+        ("carl", ["glm", "gpt", "anything"], []),
+    ],
+)
+def test_what_a_user_may_ask_for(user, allowed, refused):
+    """A name, a pattern or a group allows what it means and nothing else; who is not in the block may use everything."""
+    limits = Limits.of(ANNA)
+    assert [name for name in (*allowed, *refused) if limits.allows(user, name)] == [*allowed]
+
+
+@pytest.mark.parametrize("given", [{}, {"claude_proxy": None}, {"claude_proxy": {}}, {"claude_proxy": {"users": {}}}])
+def test_no_block_is_no_limit(given):
+    """A configuration without the block limits nobody, and is right."""
+    assert list(mistakes(given)) == []
+    assert Limits.of(given).allows("anna", "anything")
+
+
+def test_the_refusal_names_the_model_and_what_is_allowed():
+    """A refused person learns which model it was and what there is, as the operator wrote it."""
+    assert Limits.of(ANNA).refusal("ben", "gpt") == "model: ben may not use gpt on this proxy. Allowed: cheap."
+
+
+@pytest.mark.parametrize(
+    ("block", "says"),
+    [
+        (["x"], "should hold users"),
+        ({"users": ["anna"]}, "should hold users"),
+        ({"users": {"anna": None}}, "anna: should hold models"),
+        ({"users": {"anna": ["glm"]}}, "anna: should hold models"),
+        ({"users": {"anna": {"model": ["glm"]}}}, "anna: should hold models"),
+        ({"users": {1: {"models": ["glm"]}}}, "1: should hold models"),
+        ({"users": {"admin": {"models": ["glm"]}}}, "admin: is the master key"),
+        ({"users": {"anna": {"models": "glm"}}}, "anna: models should be a list"),
+        ({"users": {"anna": {"models": []}}}, "anna: models should be a list"),
+        ({"users": {"anna": {"models": [3]}}}, "anna: models should be a list"),
+        ({"users": {"anna": {"models": ["glm", "glmm"]}}}, "anna: glmm is neither"),
+    ],
+)
+def test_a_mistake_in_the_block(block, says):
+    """What is not a list of known models under a name is a sentence: a limit that means nothing would allow nobody."""
+    (mistake,) = mistakes({"model_list": MODELS, "claude_proxy": block})
+    assert says in mistake
+
+
+def test_a_right_block_has_no_mistakes():
+    """Names, groups, patterns, and names that a pattern of model_list serves, are all right."""
+    assert list(mistakes(ANNA)) == []
+    assert list(mistakes(config(anna={"models": ["claude-opus-4-8", "fast", "gl*"]}))) == []
+
+
+@pytest.mark.parametrize(
+    "models", [None, "x", ["x"], [{"model_name": 1}], [{"model_name": "x", "model_info": {"access_groups": "y"}}]]
+)
+def test_a_broken_model_list_is_not_this_checks_matter(models):
+    """Whatever model_list holds, the check of the block does not break on it."""
+    assert len(list(mistakes({"model_list": models, "claude_proxy": {"users": {"anna": {"models": ["glm"]}}}}))) == 1

@@ -1,0 +1,34 @@
+"""The list of models."""
+
+import pytest
+
+from claude_proxy.listing import CLAUDE_CODE_MODELS, PREFIX, listing, served_name
+
+
+def test_every_model_has_an_id_that_claude_code_keeps():
+    """Each model is listed once, in the order of the file, under an id that its discovery keeps, with its own name shown."""
+    found = listing(["demo", "claude-demo", "Anthropic-x", "glm", "glm"])
+    shown = {model["id"]: model["display_name"] for model in found["data"]}
+    assert shown == {f"{PREFIX}demo": "demo", "claude-demo": "claude-demo", "Anthropic-x": "Anthropic-x", f"{PREFIX}glm": "glm"}
+    assert (found["has_more"], found["first_id"], found["last_id"]) == (False, f"{PREFIX}demo", f"{PREFIX}glm")
+    assert all(model["type"] == model["object"] == "model" for model in found["data"])
+
+
+def test_a_pattern_lists_what_claude_code_asks_for():
+    """A pattern stands for the models of Claude Code's aliases that it matches; one of other names lists nothing."""
+    assert [model["id"] for model in listing(["claude-*"])["data"]] == list(CLAUDE_CODE_MODELS)
+    assert [model["id"] for model in listing(["claude-opus-*", "other/*"])["data"]] == ["claude-opus-4-8"]
+    assert listing([])["data"] == []
+
+
+@pytest.mark.parametrize("name", ["glm", "claude-demo", "a/b"])
+def test_a_listed_id_finds_its_model(name):
+    """The id of the list is the model that config.yaml names, and so is its own name."""
+    assert served_name(listing([name])["data"][0]["id"]) == served_name(name) == name
+
+
+def test_the_list_holds_what_is_allowed():
+    """What a user may not ask for is not listed, a pattern's models one by one."""
+    found = listing(["glm", "claude-*"], lambda name: name in ("claude-sonnet-5", "gpt"))
+    assert [model["id"] for model in found["data"]] == ["claude-sonnet-5"]
+    assert found["first_id"] == found["last_id"] == "claude-sonnet-5"

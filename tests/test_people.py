@@ -1,0 +1,158 @@
+"""people.py: adding, removing and listing people in a file that others may edit and every worker reads."""
+
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+
+import pytest
+
+from claude_proxy import people
+from claude_proxy.credentials import Secret
+from claude_proxy.people import PeopleError
+from claude_proxy.users import UserBook, digest_of, parse_list, parse_users
+
+TODAY = date(2026, 11, 21)
+CARL = "sk-made-up-token-of-carl"
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "state" / "users"
+
+
+@pytest.fixture
+def book(path):
+    fixed, _ = parse_users(parse_list(f"carl={CARL}"))
+    return UserBook(fixed, path, forbidden={digest_of(Secret("sk-made-up-static")): "PROXY_STATIC_TOKEN"})
+
+
+def add(path, book, name, token=None):
+    return people.add(path, book, name, token, TODAY).reveal()
+
+
+def names(book):
+    return [user.name for user in book.everybody()]
+
+
+def test_add(path, book):
+    """A new person gets a random token that works at once; the file holds its hash only and is its owner's alone."""
+    tokens = [add(path, book, name) for name in ("anna", "ben")]
+    assert tokens[0] != tokens[1]
+    assert all(token.startswith("sk-") and len(token) > 60 for token in tokens)
+    assert [book.find([Secret(token)])[0].name for token in tokens] == ["anna", "ben"]
+    assert not any(token in path.read_text() for token in tokens)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert sorted(entry.name for entry in path.parent.iterdir()) == ["users", "users.lock"]
+
+
+def test_add_with_a_token_of_ones_own(path, book):
+    """A token that is given is the one that works."""
+    assert add(path, book, "anna", "made-up-and-long-enough") == "made-up-and-long-enough"
+    assert book.find([Secret("made-up-and-long-enough")])[0].name == "anna"
+
+
+@pytest.mark.parametrize(
+    ("name", "token", "says"),
+    [
+        ("anna", None, "has the name 'anna', which somebody has already"),
+        ("carl", None, "has the name 'carl', which somebody has already"),
+        ("ben", CARL, "has the token of 'carl'"),
+        ("ben", "sk-made-up-static", "has the value of PROXY_STATIC_TOKEN"),
+        ("ben", "short", "less than 16 characters"),
+        ("ben", "", "less than 16 characters"),
+        ("admin", None, "means something else"),
+        ("b\nen", None, "has a name that is not"),
+        ("", None, "has a name that is not"),
+    ],
+)
+def test_who_cannot_be_added(path, book, name, token, says):
+    """A name or token that is taken or cannot be is refused in words without the token, and the file stays as it was."""
+    add(path, book, "anna")
+    before = path.read_bytes()
+    with pytest.raises(PeopleError, match=says) as caught:
+        add(path, book, name, token)
+    assert not token or token not in str(caught.value)
+    assert path.read_bytes() == before
+
+
+def test_remove(path, book):
+    """A removed person is gone at once; comments, other people and broken lines stay as they stand."""
+    path.parent.mkdir()
+    path.write_bytes(b"# people\r\nbroken\xff\nanna = made-up-token-of-anna\nannabel=made-up-token-of-annabel")
+    people.remove(path, book, "anna")
+    assert path.read_bytes() == b"# people\r\nbroken\xff\nannabel=made-up-token-of-annabel"
+    add(path, book, "anna")
+    assert names(book) == ["carl", "annabel", "anna"]
+
+
+@pytest.mark.parametrize(("name", "says"), [("nobody", "is not in"), ("carl", "stands in PROXY_USER_TOKENS")])
+def test_who_cannot_be_removed(path, book, name, says):
+    """Whoever is not in the file cannot be taken out of it; of the variable's people it is said where they stand."""
+    with pytest.raises(PeopleError, match=says):
+        people.remove(path, book, name)
+    assert not path.exists()
+
+
+def test_the_last_one_leaves_the_file(path, book):
+    """The file stays when nobody is in it any more, so that the proxy stays closed."""
+    add(path, book, "anna")
+    people.remove(path, book, "anna")
+    assert names(book) == ["carl"]
+    assert path.exists()
+
+
+def test_the_list(path, book):
+    """The list has everybody with the day of their adding where it is known, and no token."""
+    add(path, book, "anna")
+    path.write_text(path.read_text() + "ben=made-up-token-of-ben\n")
+    listed = people.everybody(path, book)
+    assert [(row.name, row.since) for row in listed] == [("carl", ""), ("anna", "2026-11-21"), ("ben", "")]
+    assert [row.place for row in listed] == ["PROXY_USER_TOKENS", str(path), str(path)]
+    assert "made-up" not in str(listed).replace(str(path), "")
+
+
+def test_find(path, book):
+    """A person is found by name, and one that is not there is a sentence."""
+    assert people.find(book, "carl").token.reveal() == CARL
+    with pytest.raises(PeopleError, match="nobody has no token"):
+        people.find(book, "nobody")
+
+
+def test_many_at_once_lose_nobody(path, book):
+    """Commands that run at the same time wait for each other: everybody is in the file afterwards."""
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: add(path, UserBook(path=path), f"user{number}"), range(24)))
+    assert sorted(names(UserBook(path=path))) == sorted(f"user{number}" for number in range(24))
+
+
+def test_the_owners_choices_stay(path, book):
+    """A file that is there keeps its mode, and a link to it stays a link."""
+    path.parent.mkdir()
+    real = path.with_name("real")
+    real.write_text("")
+    real.chmod(0o640)
+    path.symlink_to(real)
+    add(path, book, "anna")
+    assert path.is_symlink()
+    assert stat.S_IMODE(real.stat().st_mode) == 0o640
+    assert names(book) == ["carl", "anna"]
+
+
+def test_a_place_that_cannot_be_written(tmp_path, book):
+    """A folder that is none is one sentence."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PeopleError, match="cannot be written"):
+        add(tmp_path / "file" / "users", book, "anna")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_root_adds_for_somebody_else(path, book):
+    """What root writes belongs to the folder's owner, as whom the proxy runs; a file that is there keeps its own."""
+    path.parent.mkdir()
+    os.chown(path.parent, 10001, 10002)
+    add(path, book, "anna")
+    assert {(entry.stat().st_uid, entry.stat().st_gid) for entry in path.parent.iterdir()} == {(10001, 10002)}
+    os.chown(path, 10003, 10003)
+    add(path, book, "ben")
+    assert path.stat().st_uid == 10003
