@@ -1,9 +1,11 @@
 """LiteLLM's ``custom_auth`` over ``access.py``. Replaces LiteLLM's key check; with a database only that of the static token."""
 
+from typing import Any
+
 from fastapi import Request
 from litellm.proxy import proxy_server
 from litellm.proxy._types import UI_TEAM_ID, LitellmUserRoles, ProxyException, UserAPIKeyAuth, hash_token
-from litellm.proxy.auth.auth_checks import get_key_object, get_user_object
+from litellm.proxy.auth.auth_checks import _can_object_call_model, get_key_object, get_user_object
 
 from claude_proxy import headers as header_policy
 from claude_proxy.access import MODEL_ROUTES, Refused, Role, identify
@@ -34,6 +36,16 @@ async def authenticate(request: Request, settings: Settings) -> UserAPIKeyAuth |
     return UserAPIKeyAuth(
         api_key=f"{caller.role.value}-token", key_alias=caller.name, user_id=caller.name, allowed_routes=ROUTES
     )
+
+
+def key_allows(key: UserAPIKeyAuth, model: str, router: Any) -> bool:
+    """Whether a model is on the list of a virtual key and on that of its team; a list that is empty has them all."""
+    try:
+        for names in (key.models, key.team_models):
+            _can_object_call_model(model=model, llm_router=router, models=names, object_type="key")
+    except ProxyException:
+        return False
+    return True
 
 
 async def is_session(token: Secret) -> bool:

@@ -27,7 +27,7 @@ from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
 from litellm.types.utils import CallTypes
 
 from claude_proxy import config, demo, estimate, logs
-from claude_proxy.auth import is_session
+from claude_proxy.auth import is_session, key_allows
 from claude_proxy.clients import (
     AttemptRefused,
     ClaudeClient,
@@ -382,11 +382,12 @@ async def count_tokens(_: Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)])
         return Response(status_code=500)  # the gateway puts the exchange's refusal in its place
 
 
-async def models(_: Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)]) -> Response:
+async def models(caller: Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)]) -> Response:
     """The route that takes the place of LiteLLM's own, whose list of a pattern is its price list."""
     exchange = current.get()
     user = exchange.user if exchange else ""
-    return JSONResponse(listing(config.model_names(load_config()), lambda name: limits().allows(user, name)))
+    names = config.model_names(load_config())
+    return JSONResponse(listing(names, lambda name: limits().allows(user, name) and key_allows(caller, name, _router())))
 
 
 async def close() -> None:

@@ -96,7 +96,7 @@ class Gateway:
                 inner["headers"] += length
             await self._app(inner, receive, Answer(send, exchange, self._redactor))
             return
-        reduced = json.dumps(messages.for_litellm(exchange.body)).encode()
+        reduced = json.dumps(body_for_litellm(exchange, caller)).encode()
         inner["headers"] += [(b"content-length", str(len(reduced)).encode()), (b"content-type", b"application/json")]
         inner["headers"] = [*dict(inner["headers"]).items()]
         inner["query_string"] = b""
@@ -163,6 +163,12 @@ def _replayed(body: bytes, gone: asyncio.Event, answer: Answer) -> Receive:
         return {"type": "http.disconnect"}
 
     return replay
+
+
+def body_for_litellm(exchange: Exchange, caller: Caller) -> dict[str, Any]:
+    """Return the reduced body. LiteLLM checks a virtual key's models by the name in config.yaml, not by that in the list."""
+    body = messages.for_litellm(exchange.body)
+    return {**body, "model": exchange.name} if caller.role is Role.KEY else body
 
 
 def canonical_route(path: str) -> str:

@@ -72,9 +72,14 @@ def test_a_key_opens_the_models_on_its_list(proxy, upstream):
 
 
 def test_a_key_sees_the_models_on_its_list(proxy):
-    """The list of models holds the key's own."""
-    listed = {one["id"] for one in look(proxy, "/v1/models", new_key(proxy, models=["glm", "demo"])).json()["data"]}
-    assert listed == {"glm", "demo"}
+    """The list of models holds the key's own, and the name under which another is listed opens it no more than its own."""
+    for models, names in ((["glm", "demo"], {"glm", "demo"}), (["claude-sonnet-*"], {"claude-sonnet-5"})):
+        key = new_key(proxy, models=models)
+        assert {one["display_name"] for one in look(proxy, "/v1/models", key).json()["data"]} == names
+    every_claude = new_key(proxy, models=["claude-*"])
+    for path in ("/v1/messages", "/v1/messages/count_tokens"):
+        assert error(proxy.ask(question("claude-proxy/glm"), path, every_claude)) == (403, "permission_error")
+        assert proxy.ask(question("claude-proxy/glm"), path, new_key(proxy, models=["glm"])).status_code == 200
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
