@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps
 
-.PHONY: install dev database run settings user-add user-remove user-list test lint bench lock clean
+.PHONY: install dev database run settings user-add user-remove user-list test lint bench conformance lock clean
 .DEFAULT_GOAL := run
 
 install: $(VENV)/installed  ## .venv from the lock, and nothing else
@@ -51,6 +51,10 @@ lint: dev
 
 bench: install  ## how long choosing a credential takes, beside a naive pool
 	@$(BIN)/python -m benchmarks.choose
+
+# TOKEN given to make is in the environment, and so on no command line.
+conformance: install  ## what Claude Code expects of a gateway, beside LiteLLM alone: docs/CONFORMANCE.md; or URL=... TOKEN=...
+	@$(BIN)/python -m conformance.run $(if $(URL),--url '$(URL)') $(if $(UPSTREAM_PORT),--upstream-port '$(UPSTREAM_PORT)')
 
 # The locks hold hashes for every platform and name no index. uv is fetched for this alone.
 lock:

@@ -5,6 +5,7 @@ guards them).
 """
 
 import asyncio
+import copy
 import functools
 import os
 import time
@@ -20,16 +21,18 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from litellm.caching.caching import DualCache
 from litellm.integrations.custom_logger import CustomLogger
+from litellm.llms.anthropic.pass_through.adapters.streaming_iterator import _CombinedChunkSplitter
 from litellm.llms.base_llm.chat.transformation import BaseLLMException
 from litellm.proxy import proxy_server
 from litellm.proxy._types import UserAPIKeyAuth
 from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
 from litellm.types.utils import CallTypes
 
-from claude_proxy import config, demo, estimate, logs
+from claude_proxy import config, demo, dialects, estimate, logs
 from claude_proxy.auth import is_session, key_allows
 from claude_proxy.clients import (
     AttemptRefused,
+    BetasInBody,
     ClaudeClient,
     FilteringClient,
     PlainClient,
@@ -43,7 +46,7 @@ from claude_proxy.gateway import Gateway
 from claude_proxy.headers import session_of
 from claude_proxy.limits import Limits
 from claude_proxy.listing import listing, served_name
-from claude_proxy.messages import THINKING_PARAMETERS, response_without_thinking, without_thinking
+from claude_proxy.messages import THINKING_PARAMETERS
 from claude_proxy.pool import Pool, Wanted
 from claude_proxy.record import Record
 from claude_proxy.redaction import Redactor, secrets_of
@@ -139,7 +142,7 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         exchange = current.get()
         if exchange is None or not isinstance(response, dict) or not _is_translated(exchange):
             return response
-        clean = response_without_thinking(response)
+        clean = dialects.returned_response(response, exchange.dialect)
         return clean | {"model": exchange.model, "id": clean.get("id") or f"msg_{uuid.uuid4().hex}"}
 
     async def async_post_call_streaming_iterator_hook(
@@ -156,7 +159,7 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
             async for chunk in chunks:
                 yield chunk
             return
-        async for ready in filtered(first, chunks, ThinkingFilter(exchange.model), KEEPALIVE_SECONDS):
+        async for ready in filtered(first, chunks, ThinkingFilter(exchange.model, exchange.dialect), KEEPALIVE_SECONDS):
             yield ready
 
     async def count_tokens(self, exchange: Exchange) -> Response:
@@ -254,15 +257,39 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
                 exchange.refusal = own_refusal(400, message)
                 exchange.first_provider = None
             raise AttemptRefused(message)
+        row = exchange.dialect = dialects.dialect(
+            str(kwargs["model"]), kwargs.get("custom_llm_provider"), _api_base(kwargs, provider)
+        )
         own = _deployment_parameters(kwargs)
-        prepared = {name: value for name, value in kwargs.items() if name not in THINKING_PARAMETERS}
+        prepared = {name: value for name, value in kwargs.items() if name not in dialects.FIELDS}
+        prepared |= dialects.translated(kwargs, row)
         prepared |= {name: own[name] for name in THINKING_PARAMETERS if own.get(name) is not None}
-        prepared["messages"] = without_thinking(kwargs["messages"])
+        prepared["provider_specific_header"] = _beta_header(exchange, row)
+        session = session_of(exchange.client, exchange.body)
+        if row.prompt_cache_key and session:
+            prepared.setdefault("prompt_cache_key", session)
         if provider is Provider.OPENAI:
             return prepared | as_chat_completions(prepared)
         if provider is Provider.ANTHROPIC_FORMAT:
-            prepared["client"] = FilteringClient(exchange, ThinkingFilter(exchange.model))
+            prepared["client"] = FilteringClient(exchange, ThinkingFilter(exchange.model, exchange.dialect))
+        elif row.name == "vertex":
+            prepared["client"] = BetasInBody(shared_http())
         return prepared
+
+
+def _beta_header(exchange: Exchange, row: dialects.Dialect) -> dict[str, Any] | None:
+    """Return the betas that the provider may see, in the shape in which LiteLLM adds headers for one provider."""
+    sent = ",".join(value for name, value in exchange.headers if name.lower() == "anthropic-beta")
+    betas = dialects.allowed_betas(sent, row)
+    return {"custom_llm_provider": row.prefix, "extra_headers": {"anthropic-beta": ",".join(betas)}} if betas else None
+
+
+def _api_base(kwargs: Mapping[str, Any], provider: Provider) -> str | None:
+    """Return the endpoint of a deployment; for ``openai/`` it may come from the environment, as LiteLLM has it."""
+    base = kwargs.get("api_base")
+    if base or provider is not Provider.OPENAI:
+        return base
+    return os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_BASE")
 
 
 def as_chat_completions(kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -275,7 +302,7 @@ def as_chat_completions(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """
     litellm.use_chat_completions_url_for_anthropic_messages = True
     changed: dict[str, Any] = {"thinking": None}
-    base = kwargs.get("api_base") or os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_BASE")
+    base = _api_base(kwargs, Provider.OPENAI)
     if is_openai_itself(base):
         return changed
     changed |= {
@@ -415,6 +442,28 @@ def shared_store(settings: Settings) -> Store | None:
     return SqliteStore(Path(settings.state_file))
 
 
+@functools.cache
+def give_each_call_a_chunk() -> None:
+    """Let LiteLLM see one call in a chunk: 1.106.2 makes one block of the calls that Gemini and Groq send in one."""
+    by_kind = _CombinedChunkSplitter._split_by_payload_kind  # noqa: SLF001 - no other seam before the translation
+
+    def split(chunk: Any) -> tuple[Any, ...]:
+        return tuple(piece for part in by_kind(chunk) for piece in one_call_each(part))
+
+    _CombinedChunkSplitter._split_by_payload_kind = staticmethod(split)  # noqa: SLF001
+
+
+def one_call_each(chunk: Any) -> tuple[Any, ...]:
+    """Return a chunk as chunks with one call each; the same one when it has no more."""
+    calls = getattr(chunk.choices[0].delta, "tool_calls", None) if len(chunk.choices) == 1 else None
+    if not calls or len(calls) == 1:
+        return (chunk,)
+    pieces = tuple(copy.deepcopy(chunk) for _ in calls)
+    for piece, call in zip(pieces, calls, strict=True):
+        piece.choices[0].delta.tool_calls = [call]
+    return pieces
+
+
 def install(settings: Settings, remember: Callable[[Record], None]) -> None:
     """Put the gateway around LiteLLM's app and the redaction under its logs."""
     app = proxy_server.app
@@ -424,6 +473,7 @@ def install(settings: Settings, remember: Callable[[Record], None]) -> None:
     redactor = Redactor([*secrets, *secrets_of(os.environ)])
     litellm.use_chat_completions_url_for_anthropic_messages = True
     litellm.expose_router_debug_in_errors = False
+    give_each_call_a_chunk()
     shared_http()
     app.router.routes.insert(0, APIRoute("/v1/messages/count_tokens", count_tokens, methods=["POST"]))
     for path in ("/v1/models", "/models"):

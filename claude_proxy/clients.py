@@ -4,6 +4,7 @@ They know LiteLLM's shapes (1.106.2), as ``callback.py`` does; ``tests/test_cont
 """
 
 import functools
+import json
 import logging
 import math
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 from claude_proxy.credentials import is_claude_credential
 from claude_proxy.exchange import Exchange, Refusal
 from claude_proxy.headers import Headers
+from claude_proxy.messages import to_json
 from claude_proxy.refusals import own_refusal
 from claude_proxy.relay import KEEPALIVE_SECONDS, FailedStream, Mender, Renaming, relayed
 from claude_proxy.rotation import NobodyUsable, Rotation, outgoing
@@ -100,6 +102,20 @@ class PlainClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
         return await self._client.send(request, stream=True, auth=self._auth, follow_redirects=False)
+
+
+class BetasInBody(PlainClient):
+    """Sends to Vertex AI, which refuses many values of the header ``anthropic-beta`` and reads them from the body."""
+
+    async def _send(self, request: httpx.Request) -> httpx.Response:
+        betas = request.headers.pop("anthropic-beta", "")
+        if betas:
+            body = json.loads(request.content) | {"anthropic_beta": sorted(betas.split(","))}
+            headers = [pair for pair in request.headers.multi_items() if pair[0] != "content-length"]
+            timeout = request.extensions["timeout"]
+            request = self._client.build_request("POST", request.url, content=to_json(body), headers=headers)
+            request.extensions["timeout"] = timeout
+        return await super()._send(request)
 
 
 class RelayingClient(PlainClient):

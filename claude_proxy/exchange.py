@@ -5,6 +5,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from claude_proxy.dialects import STRICT, Dialect
 from claude_proxy.headers import Client, Headers
 from claude_proxy.listing import served_name
 from claude_proxy.targets import Provider
@@ -54,6 +55,8 @@ class Exchange:
     first_provider: Provider | None = None
     # Provider and model of the last attempt, in LiteLLM's words.
     served: str = ""
+    # What the last provider that is not Claude understands, and whose thinking comes back.
+    dialect: Dialect = STRICT
     refusal: Refusal | None = None
     # The answer belongs to the client as it is: no retry and no fallback may replace it.
     final: bool = False

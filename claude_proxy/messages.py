@@ -3,6 +3,7 @@
 Values in, values out. Nothing is modified in place; where there is nothing to change, the very same object comes back.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -21,6 +22,12 @@ FOR_LITELLM = frozenset(
 )  # fmt: skip
 # A tuple, which compares: what a client or an upstream puts into "type" need not be hashable.
 THINKING_TYPES = ("thinking", "redacted_thinking")
+# In front of the signature of kept thinking: whose it is. Claude's own signatures are base64 and have no colon.
+MARK = "claude-proxy:"
+# An id of a call that the proxy spelled begins so. OpenAI takes 40 characters; Claude's own ids have 30.
+ID_PREFIX = "cpx_"
+LONGEST_ID = 40
+ID_FIELDS = {"tool_use": "id", "tool_result": "tool_use_id"}
 # Parameters about thinking, which no other provider is sent unless its deployment in config.yaml asks for it.
 THINKING_PARAMETERS = ("thinking", "output_config", "context_management")
 
@@ -43,12 +50,30 @@ def without_thinking(messages: Messages) -> Messages:
 
 
 def without_foreign_thinking(messages: Messages) -> Messages:
-    """Take out the thinking that Claude did not make: it has no signature, and Claude answers 400 to it.
+    """Take out the thinking that Claude did not make: it has no signature or a mark, and Claude answers 400 to it.
 
     Signed blocks stay as they are, empty text included, and so does ``redacted_thinking``: Claude needs them inside a
     tool loop and for the cached prefix.
     """
-    return _filtered(messages, lambda block: block.get("type") == "thinking" and not block.get("signature"))
+    return _with_short_ids(_filtered(messages, _is_foreign))
+
+
+def short_id(call: str) -> str:
+    """Return an id of a call as it is where it is short enough, else a digest of it: two ids stay two."""
+    return call if len(call) <= LONGEST_ID else f"call_{hashlib.blake2b(call.encode(), digest_size=16).hexdigest()}"
+
+
+def mark(provider: str, signature: str) -> str:
+    """Return a signature that says whose the thinking is, with the provider's own one in it."""
+    return f"{MARK}{provider}:{signature}"
+
+
+def original_mark(signature: str) -> tuple[str, str] | None:
+    """Return the provider and its own signature of a marked one; None for one without a mark."""
+    if not signature.startswith(MARK):
+        return None
+    provider, _, original = signature.removeprefix(MARK).partition(":")
+    return provider, original
 
 
 def repaired(body: Body) -> dict[str, Any] | None:
@@ -105,6 +130,33 @@ def _filtered(messages: Messages, unwanted: Any) -> Messages:
         if blocks:
             kept.append(message | {"content": blocks})
     return kept if changed else messages
+
+
+def _is_foreign(block: Mapping[str, Any]) -> bool:
+    match block.get("type"):
+        case "thinking":
+            signature = block.get("signature")
+            return not signature or str(signature).startswith(MARK)
+        case "redacted_thinking":
+            return str(block.get("data")).startswith(MARK)
+    return False
+
+
+def _with_short_ids(messages: Messages) -> Messages:
+    """Shorten the long ids that the proxy itself has spelled, in calls and in results."""
+    made = [
+        message | {"content": [_with_short_id(block) for block in message["content"]]}
+        if isinstance(message, dict) and isinstance(message.get("content"), list)
+        else message
+        for message in messages
+    ]
+    return messages if made == messages else made
+
+
+def _with_short_id(block: Any) -> Any:
+    field = ID_FIELDS.get(str(block.get("type"))) if isinstance(block, dict) else None
+    call = block.get(field) if field else None
+    return block | {field: short_id(call)} if isinstance(call, str) and call.startswith(ID_PREFIX) else block
 
 
 def _clears_thinking(edit: object) -> bool:

@@ -1,11 +1,12 @@
-"""Take the thinking blocks out of an Anthropic SSE stream. Bytes in, bytes out, no I/O."""
+"""Take the thinking blocks out of an Anthropic SSE stream, or mark those that are kept. Bytes in, bytes out, no I/O."""
 
 import json
 import re
 from collections.abc import Iterator
 from typing import Any
 
-from claude_proxy.messages import THINKING_TYPES, response_without_thinking, to_json
+from claude_proxy.dialects import STRICT, Dialect, Thinking, returned_block, stop_reason
+from claude_proxy.messages import mark, response_without_thinking, to_json
 
 # Five rules, each with a property test:
 #   1. an event that is not rewritten leaves in the exact bytes it came in;
@@ -29,11 +30,16 @@ class ThinkingFilter:
     """One per response: ``feed`` every chunk, then ``finish`` once.
 
     ``model`` is the name that the client asked for: it replaces another one in ``message_start``, because Claude Code
-    drops the signed thinking of a message that names another model than the next request.
+    drops the signed thinking of a message that names another model than the next request. ``row`` says whether the
+    provider's thinking is taken out, passes, or is kept under the proxy's mark: then a block's whole signature is one delta
+    in front of its end, because in Claude Code each replaces the one before.
     """
 
-    def __init__(self, model: str | None = None) -> None:
+    def __init__(self, model: str | None = None, row: Dialect = STRICT) -> None:
         self._model = model
+        self._row = row
+        self._signatures: dict[int, str] = {}
+        self._calls = False
         self._held = bytearray()
         self._searched = 0
         self._oversized = False
@@ -84,6 +90,8 @@ class ThinkingFilter:
                 return self._block_start(raw, data)
             case "content_block_delta" | "content_block_stop":
                 return self._block_event(raw, data)
+            case "message_delta":
+                return self._message_delta(raw, data)
         return raw
 
     def _message_start(self, raw: bytes, data: dict[str, Any]) -> bytes:
@@ -99,28 +107,53 @@ class ThinkingFilter:
         index, block = data.get("index"), data.get("content_block")
         if not isinstance(index, int):
             return raw
-        if isinstance(block, dict) and block.get("type") in THINKING_TYPES:
+        returned = returned_block(block, self._row) if isinstance(block, dict) else block
+        if returned is None:
             self._places[index] = None
             self._removed_any = True
             return b""
+        if isinstance(block, dict) and block.get("type") == "thinking" and returned is not block:
+            # What a block's start says of its signature is ignored: the mark goes with the delta at the end.
+            self._signatures[index] = str(block.get("signature") or "")
+            returned = block
+        self._calls = self._calls or (isinstance(returned, dict) and returned.get("type") == "tool_use")
         place = self._next if self._removed_any else index
         self._places[index] = place
         self._next = place + 1
-        return self._renumbered(raw, data, index)
+        changed = returned is not block
+        return self._renumbered(raw, data | {"content_block": returned} if changed else data, index, changed=changed)
 
     def _block_event(self, raw: bytes, data: dict[str, Any]) -> bytes:
         index, delta = data.get("index"), data.get("delta")
-        if isinstance(delta, dict) and delta.get("type") in THINKING_DELTAS:
+        if isinstance(delta, dict) and delta.get("type") in THINKING_DELTAS and self._row.thinking is Thinking.NONE:
             return b""
         if not isinstance(index, int) or index not in self._places:
             return raw
         if self._places[index] is None:
             return b""
+        if index in self._signatures:
+            if isinstance(delta, dict) and delta.get("type") == "signature_delta":
+                self._signatures[index] += str(delta.get("signature") or "")
+                return b""
+            if data.get("type") == "content_block_stop":
+                return self._marked_signature(index) + self._renumbered(raw, data, index)
         return self._renumbered(raw, data, index)
 
-    def _renumbered(self, raw: bytes, data: dict[str, Any], index: int) -> bytes:
+    def _marked_signature(self, index: int) -> bytes:
+        delta = {"type": "signature_delta", "signature": mark(self._row.name, self._signatures.pop(index))}
+        event = {"type": "content_block_delta", "index": self._places[index], "delta": delta}
+        return b"event: content_block_delta\ndata: " + to_json(event) + b"\n\n"
+
+    def _message_delta(self, raw: bytes, data: dict[str, Any]) -> bytes:
+        delta = data.get("delta")
+        if not isinstance(delta, dict) or "stop_reason" not in delta:
+            return raw
+        reason = stop_reason(delta["stop_reason"], calls=self._calls)
+        return raw if reason == delta["stop_reason"] else _rewritten(raw, data | {"delta": delta | {"stop_reason": reason}})
+
+    def _renumbered(self, raw: bytes, data: dict[str, Any], index: int, *, changed: bool = False) -> bytes:
         place = self._places[index]
-        return raw if place == index else _rewritten(raw, data | {"index": place})
+        return raw if place == index and not changed else _rewritten(raw, data | {"index": place})
 
 
 def first_event_end(stream: bytes | bytearray) -> int:

@@ -265,13 +265,14 @@ def test_claude_is_asked_only_for_a_client(exchange, call_type):
 
 def test_nothing_is_changed_in_place():
     """LiteLLM hands the same messages to the next attempt, so the hook builds new values."""
-    history = [{"role": "assistant", "content": [{"type": "thinking", "thinking": "t", "signature": "s"}, {"type": "text"}]}]
+    thought, words = {"type": "thinking", "thinking": "t", "signature": "s"}, {"type": "text", "text": "x"}
+    history = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": [thought, words]}]
     kwargs = OTHER | {"messages": history, "thinking": {"type": "adaptive"}}
     prepared = deploy(kwargs, exchange_of())
-    assert prepared["messages"] == [{"role": "assistant", "content": [{"type": "text"}]}]
+    assert prepared["messages"] == [history[0], {"role": "assistant", "content": [words]}]
     assert "thinking" not in prepared
     assert kwargs["thinking"] == {"type": "adaptive"}
-    assert len(history[0]["content"]) == 2
+    assert history[1]["content"] == [thought, words]
 
 
 def test_a_provider_of_another_name_gets_no_claude_client():
@@ -281,6 +282,47 @@ def test_a_provider_of_another_name_gets_no_claude_client():
     assert exchange.provider is Provider.ANTHROPIC_FORMAT
     assert prepared["api_key"] == "made-up-zai"
     assert not isinstance(prepared["client"], ClaudeClient)
+
+
+BETA = "context-1m-2025-08-07"
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "header"),
+    [
+        (OTHER, None),
+        ({"model": "groq/x", "custom_llm_provider": "groq"}, None),
+        (
+            {"model": "bedrock/us.anthropic.claude-x", "custom_llm_provider": "bedrock"},
+            {"custom_llm_provider": "bedrock", "extra_headers": {"anthropic-beta": BETA}},
+        ),
+    ],
+    ids=["anthropic-format", "translated", "bedrock"],
+)
+def test_betas_of_the_client(kwargs, header):
+    """Of the client's betas LiteLLM is left with those that the provider's row allows."""
+    exchange = exchange_of(anthropic_beta=f"claude-code-20250219,{BETA}")
+    theirs = {"custom_llm_provider": "anthropic,bedrock", "extra_headers": {"anthropic-beta": "claude-code-20250219"}}
+    prepared = deploy(kwargs | {"messages": [], "provider_specific_header": theirs}, exchange)
+    assert prepared["provider_specific_header"] == header
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "has_key"),
+    [
+        ({"model": "azure/x", "custom_llm_provider": "azure"}, True),
+        ({"model": "openai/x", "custom_llm_provider": "openai"}, True),
+        ({"model": "openai/x", "custom_llm_provider": "openai", "api_base": "http://127.0.0.1:8000/v1"}, False),
+        ({"model": "groq/x", "custom_llm_provider": "groq"}, False),
+    ],
+    ids=["azure", "openai", "compatible", "groq"],
+)
+def test_a_prompt_cache_key(kwargs, has_key):
+    """Where the format has a key for the prompt cache it is a digest of the session; who is asking goes nowhere."""
+    exchange = exchange_of({"metadata": {"user_id": '{"session_id": "made-up"}'}})
+    prepared = deploy(kwargs | {"messages": [], "metadata": exchange.body["metadata"]}, exchange)
+    assert prepared.get("prompt_cache_key") == (session_of(exchange.client, exchange.body) if has_key else None)
+    assert "metadata" not in prepared
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from litellm.llms.base_llm.chat.transformation import BaseLLMException
 
 from claude_proxy.clients import (
     AttemptRefused,
+    BetasInBody,
     BothKeyHeaders,
     ClaudeClient,
     FilteringClient,
@@ -376,3 +377,21 @@ def test_another_providers_whole_answer_is_litellms(monkeypatch):
     client = lambda exchange: FilteringClient(exchange, ThinkingFilter("glm"))  # noqa: E731
     exchange, response = relaying(monkeypatch, [b"{}"], out, headers=headers, client=client)
     assert (out.begun, exchange.final, response.is_success) == (None, False, True)
+
+
+@pytest.mark.parametrize(
+    ("header", "body"),
+    [("b-2,a-1", {"x": 1, "anthropic_beta": ["a-1", "b-2"]}), (None, {"x": 1})],
+    ids=["betas", "none"],
+)
+def test_betas_go_into_the_body(header, body):
+    """Vertex AI reads betas from the body, and refuses them in the header."""
+    seen = []
+    client = BetasInBody(http_of(lambda _: httpx.Response(200), seen))
+    headers = {"authorization": "Bearer made-up"} | ({"anthropic-beta": header} if header else {})
+    asyncio.run(client.post("https://vertex.invalid/x:rawPredict", data=b'{"x": 1}', headers=headers, timeout=7.0))
+    (request,) = seen
+    assert json.loads(request.content) == body
+    assert "anthropic-beta" not in request.headers
+    assert request.headers["content-length"] == str(len(request.content))
+    assert (request.headers["authorization"], request.extensions["timeout"]["read"]) == ("Bearer made-up", 7.0)

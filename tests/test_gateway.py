@@ -11,6 +11,7 @@ from claude_proxy.exchange import Exchange, Refusal, current
 from claude_proxy.gateway import Gateway, canonical_route
 from claude_proxy.redaction import Redactor
 from claude_proxy.settings import Settings
+from claude_proxy.stream import KEEPALIVE
 from claude_proxy.targets import Provider
 
 pytestmark = pytest.mark.anyio
@@ -406,6 +407,32 @@ async def test_what_broke_inside_is_not_hidden():
     body = {"type": "http.request", "body": json.dumps(BODY).encode(), "more_body": False}
     with pytest.raises(LookupError):
         await drive(Gateway(inner, SETTINGS, Redactor([])), scope(), body)
+
+
+async def test_a_silent_provider_is_bridged(monkeypatch):
+    """While another provider says nothing for long, the client's stream is kept alive, and then its answer follows."""
+    monkeypatch.setattr("claude_proxy.answer.EARLY_SECONDS", 0.0)
+    monkeypatch.setattr("claude_proxy.answer.KEEPALIVE_SECONDS", 0.0)
+    sent, twice = [], anyio.Event()
+
+    async def inner(scope, receive, send):
+        current.get().begin(Provider.OPENAI, "openai/x")
+        await twice.wait()
+        await Inner((200, [(b"content-type", b"text/event-stream")], [b"data: 1\n\n"]))(scope, receive, send)
+
+    async def receive():
+        return pending.pop(0) if pending else await anyio.sleep_forever()
+
+    async def send(message):
+        sent.append(message)
+        if len(sent) == 3:
+            twice.set()
+
+    pending = [{"type": "http.request", "body": json.dumps(BODY | {"stream": True}).encode(), "more_body": False}]
+    await Gateway(inner, SETTINGS, Redactor([]))(scope(), receive, send)
+    bodies = [message["body"] for message in sent if message["type"] == "http.response.body"]
+    assert bodies[:2] == [KEEPALIVE, KEEPALIVE]
+    assert [body for body in bodies if body != KEEPALIVE] == [b"data: 1\n\n", b""]
 
 
 async def test_every_request_is_remembered_once():

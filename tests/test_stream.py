@@ -8,8 +8,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from claude_proxy import stream
+from claude_proxy import dialects, stream
 from claude_proxy.stream import KEEPALIVE, ThinkingFilter
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_new_id():
+    """Let every id that is made be the same, so that outputs can be compared."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dialects, "new_id", lambda: "toolu_new")
+        yield
+
 
 LINE_ENDS = ["\n", "\r\n", "\r"]
 # The end of a line and the empty line after it. CR and then LF would be one line end, and no end of an event.
@@ -37,7 +46,6 @@ def stop(index):
 
 
 MESSAGE_START = {"type": "message_start", "message": {"id": "msg_1", "model": "glm-5.3", "content": [], "usage": {}}}
-MESSAGE_END = [{"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {}}, {"type": "message_stop"}]
 CONTENT = {
     "text": ("text_delta", "text"),
     "tool_use": ("input_json_delta", "partial_json"),
@@ -54,13 +62,20 @@ def block(index, kind, *texts):
     deltas = [delta(index, name, **{field: text}) for text in texts] if name else []
     if kind == "thinking":
         deltas.append(delta(index, "signature_delta", signature=""))
-    return [start(index, kind), *deltas, stop(index)]
+    named = {"id": f"toolu_{index}"} if kind == "tool_use" else {}
+    return [start(index, kind, **named), *deltas, stop(index)]
+
+
+def message_end(*kinds):
+    """Return the end of a message whose blocks are of these kinds."""
+    reason = "tool_use" if "tool_use" in kinds else "end_turn"
+    return [{"type": "message_delta", "delta": {"stop_reason": reason}, "usage": {}}, {"type": "message_stop"}]
 
 
 def message(*kinds):
     """Return the events of a message whose blocks are of these kinds, each with its place as text."""
     blocks = [block(place, kind, f"{kind} {place}") for place, kind in enumerate(kinds)]
-    return [MESSAGE_START, *(each for events in blocks for each in events), *MESSAGE_END]
+    return [MESSAGE_START, *(each for events in blocks for each in events), *message_end(*kinds)]
 
 
 def raw(events):
@@ -136,7 +151,7 @@ def skeleton(data):
 @pytest.mark.parametrize("sizes", [(), (1,)], ids=["whole", "byte-by-byte"])
 def test_thinking_leaves(kinds, expected, sizes):
     """Thinking leaves wherever it stands, what stays is numbered from 0, and the message keeps its beginning and its end."""
-    expected = ["message glm-5.3", *expected, "end_turn", "message_stop"]
+    expected = ["message glm-5.3", *expected, "tool_use" if "tool_use" in kinds else "end_turn", "message_stop"]
     assert skeleton(filtered(raw(message(*kinds)), sizes)) == expected
 
 
@@ -219,7 +234,7 @@ UNTOUCHED = [
 @pytest.mark.parametrize("sizes", [(), (1,)], ids=["whole", "byte-by-byte"])
 def test_events_that_pass(odd, sizes):
     """Comments, pings, ``[DONE]``, errors, unknown events and garbage pass in their own bytes, between any two events."""
-    first, second = event(start(0, "thinking")) + event(stop(0)), raw(MESSAGE_END)
+    first, second = event(start(0, "thinking")) + event(stop(0)), raw(message_end())
     assert filtered(odd + first + odd + second + odd, sizes) == odd + odd + second + odd
 
 
@@ -243,7 +258,7 @@ def test_multi_line_data_is_understood():
     """Several ``data:`` lines are one value, so thinking in them goes as well."""
     lines = json.dumps(start(0, "thinking"), indent=1).split("\n")
     split = "".join(f"data: {line}\n" for line in lines) + "\n"
-    assert filtered(split.encode() + event(stop(0)) + raw(MESSAGE_END)) == raw(MESSAGE_END)
+    assert filtered(split.encode() + event(stop(0)) + raw(message_end())) == raw(message_end())
 
 
 def test_without_a_space_after_the_colon():
@@ -312,6 +327,70 @@ def test_an_upstream_that_breaks_off(rest, out):
     assert filtered(opened + rest) == event(start(0, "text")) + out
 
 
+# Thinking that is kept
+
+KIMI = next(row for row in dialects.ROWS if row.name == "kimi")
+BEDROCK = next(row for row in dialects.ROWS if row.name == "bedrock")
+
+
+def kept(data, row, sizes=()):
+    thinking = ThinkingFilter("glm-5.3", row)
+    cut = [data[place : place + 7] for place in range(0, len(data), 7)] if sizes else [data]
+    return b"".join(map(thinking.feed, cut)) + thinking.finish()
+
+
+@pytest.mark.parametrize("sizes", [(), (7,)], ids=["whole", "sevens"])
+@pytest.mark.parametrize(
+    ("deltas", "signature"),
+    [([], ""), (["sig"], "sig"), (["s", "i", "g"], "sig"), ([None], "")],
+    ids=["none", "one", "pieces", "null"],
+)
+def test_kept_thinking_is_signed_before_it_ends(sizes, deltas, signature):
+    """Whatever the provider sent of a signature, the client gets one, whole and marked, as the last delta of its block."""
+    said = [start(0, "thinking", thinking="", signature=""), delta(0, "thinking_delta", thinking="hm")]
+    signed = [delta(0, "signature_delta", signature=piece) for piece in deltas]
+    rest = [stop(0), *block(1, "text", "a"), *message_end()]
+    wanted = delta(0, "signature_delta", signature=f"claude-proxy:kimi:{signature}")
+    data = raw([MESSAGE_START, *said, *signed, *rest])
+    assert kept(data, KIMI, sizes) == raw([MESSAGE_START, *said, wanted, *rest])
+
+
+def test_kept_redacted_thinking_is_marked():
+    """Redacted thinking of a provider's says whose it is, too."""
+    found = raw([start(0, "redacted_thinking", data="x"), stop(0)])
+    assert kept(found, KIMI) == raw([start(0, "redacted_thinking", data="claude-proxy:kimi:x"), stop(0)])
+
+
+def test_thinking_of_claude_elsewhere_passes():
+    """The signed thinking of Claude on a cloud passes in its own bytes."""
+    signed = [start(0, "thinking", thinking="", signature=""), delta(0, "signature_delta", signature="EqSigned"), stop(0)]
+    data = raw([MESSAGE_START, *signed, start(1, "redacted_thinking", data="Em"), stop(1), *message_end()])
+    assert kept(data, BEDROCK) == data
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason", "wanted"),
+    [
+        ("tool_use", "end_turn", "tool_use"),
+        ("tool_use", None, "tool_use"),
+        ("text", "tool_use", "end_turn"),
+        ("text", "stop", "end_turn"),
+    ],
+)
+def test_the_reason_to_stop_fits_what_was_said(kind, reason, wanted):
+    """A stream with a call stops for it, one without does not, and every reason is one of Anthropic's."""
+    end = {"type": "message_delta", "delta": {"stop_reason": reason, "stop_sequence": None}, "usage": {"output_tokens": 1}}
+    out = kept(raw([MESSAGE_START, *block(0, kind, "{}"), end]), dialects.STRICT)
+    last = json.loads(out.rpartition(b"data: ")[2])
+    assert last == end | {"delta": end["delta"] | {"stop_reason": wanted}}
+
+
+def test_an_id_that_not_every_provider_takes():
+    """The id of a call is spelled so that the next provider takes it, whoever that is."""
+    out = kept(raw([start(0, "tool_use", id="functions.Read:0", name="Read", input={})]), dialects.STRICT)
+    assert json.loads(out.rpartition(b"data: ")[2])["content_block"]["id"] == dialects.safe_id("functions.Read:0")
+
+
 # Properties
 
 KINDS = st.sampled_from(sorted(CONTENT))
@@ -324,6 +403,7 @@ def streams(draw, kinds=KINDS):
     """A well-formed message with noise in it, and the same message without its thinking."""
     whole, without = [], []
     kept = 0
+    calls = ()
 
     def add(found, wanted):
         ends = draw(st.sampled_from(ENDS))
@@ -339,10 +419,11 @@ def streams(draw, kinds=KINDS):
     add(MESSAGE_START, MESSAGE_START)
     for place, (kind, texts) in enumerate(draw(st.lists(st.tuples(kinds, st.lists(TEXTS, max_size=3)), max_size=6))):
         stays = kind not in THINKING
-        for found, wanted in zip(block(place, kind, *texts), block(kept, kind, *texts), strict=True):
-            add(found, wanted if stays else None)
+        calls += (kind,)
+        for found in block(place, kind, *texts):
+            add(found, found | {"index": kept} if stays else None)
         kept += stays
-    for each in MESSAGE_END:
+    for each in message_end(*calls):
         add(each, each)
     return b"".join(whole), b"".join(without)
 

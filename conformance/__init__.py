@@ -1,0 +1,1 @@
+"""What Claude Code expects of a gateway, as a table of checks against a running proxy."""
