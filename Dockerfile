@@ -6,10 +6,31 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     python -m venv --without-pip /venv \
     && pip --python /venv/bin/python install --require-hashes --no-deps --only-binary :all: -r requirements.lock
 
+# Only for the profile db: Prisma's client for Python, generated for LiteLLM's tables, the engine that it asks, and Prisma's
+# command line. Prisma downloads its engines.
+FROM python:3.13-slim-bookworm AS database
+RUN apt-get update && apt-get install -y --no-install-recommends nodejs npm openssl && rm -rf /var/lib/apt/lists/* \
+    && useradd --uid 10001 --user-group --no-create-home --home-dir /client --shell /usr/sbin/nologin claude-proxy \
+    && install --directory --owner claude-proxy --group claude-proxy /client /database
+COPY --from=packages /venv /venv
+ENV PATH=/client/bin:/venv/bin:$PATH PYTHONPATH=/client:/app PYTHONDONTWRITEBYTECODE=1 HOME=/client \
+    PRISMA_BINARY_CACHE_DIR=/client/engines CHECKPOINT_DISABLE=1
+WORKDIR /app
+COPY requirements-database.lock .
+RUN pip --python /venv/bin/python install --require-hashes --no-deps --target /client -r requirements-database.lock
+COPY claude_proxy claude_proxy
+RUN python -m claude_proxy.database > /client/schema.prisma \
+    && prisma generate --schema /client/schema.prisma \
+    && cp "$(find /client/engines -name 'query-engine-*' -type f | head -n 1)" /client/query-engine
+USER 10001:10001
+CMD ["sh", "-c", "python -m claude_proxy.database update && cp -rf /client/prisma /client/nodeenv* /client/tomlkit \
+    /client/query-engine /database/ && touch /tmp/ready && exec sleep infinity"]
+
 FROM python:3.13-slim-bookworm
 # A number of its own, so that it is never a user of the host. /data belongs to it, and so will a new volume there.
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /data --shell /usr/sbin/nologin claude-proxy \
     && install --directory --owner claude-proxy --group claude-proxy --mode 700 /data \
+    && install --directory --owner claude-proxy --group claude-proxy /database \
     && install --directory /project
 # The standard library comes without bytecode, and the read-only file system lets none be written later.
 RUN python -m compileall -q -x 'test|lib2to3|idlelib' /usr/local/lib/python3.13

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps
 
-.PHONY: install dev run settings check-config user-add user-remove user-list test lint bench conformance lock clean
+.PHONY: install dev database run settings check-config user-add user-remove user-list test lint bench conformance lock clean
 .DEFAULT_GOAL := run
 
 install: $(VENV)/installed  ## .venv from the lock, and nothing else
@@ -20,6 +20,11 @@ dev: $(VENV)/installed-dev
 $(VENV)/installed-dev: requirements-dev.lock $(VENV)/installed
 	$(PIP) -r requirements-dev.lock
 	@touch $@
+
+database: install  ## what DATABASE_URL needs; downloads Prisma's engines and, where there is none, Node
+	$(PIP) -r requirements-database.lock
+	$(BIN)/python -m claude_proxy.database > $(VENV)/schema.prisma
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/prisma generate --schema $(VENV)/schema.prisma
 
 run: install  ## start the proxy; makes .env and config.yaml when they are missing
 	@exec $(BIN)/python -m claude_proxy serve
@@ -62,6 +67,8 @@ lock:
 		--python-version 3.11 pyproject.toml --output-file requirements.lock
 	$(VENV)-lock/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
 		--python-version 3.11 --group dev --constraint requirements.lock --output-file requirements-dev.lock
+	$(VENV)-lock/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
+		--python-version 3.11 --group database --no-deps --output-file requirements-database.lock
 	rm -rf $(VENV)-lock
 
 clean:

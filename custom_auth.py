@@ -15,6 +15,6 @@ from claude_proxy.callback import start
 settings = start().settings
 
 
-async def user_api_key_auth(request: Request, api_key: str) -> UserAPIKeyAuth:  # noqa: ARG001 - LiteLLM's signature
+async def user_api_key_auth(request: Request, api_key: str) -> UserAPIKeyAuth | str:  # noqa: ARG001 - LiteLLM's signature
     """Check the request's token. ``api_key``, LiteLLM's reading of it, is not used: it takes Claude credentials for keys."""
     return await authenticate(request, settings)

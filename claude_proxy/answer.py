@@ -46,6 +46,7 @@ class Answer:
     def __init__(self, send: Send, exchange: Exchange, redactor: Redactor, clock: Callable[[], float] = time.monotonic) -> None:
         self._send = send
         self._exchange = exchange
+        exchange.outlet = self
         self._redactor = redactor
         self._clock = clock
         self._arrived = clock()

@@ -30,6 +30,7 @@ from litellm.types.utils import CallTypes
 
 from claude_proxy import config, demo, dialects, estimate, logs, reload
 from claude_proxy.age import AgeWarnings
+from claude_proxy.auth import is_session, key_allows
 from claude_proxy.clients import (
     AttemptRefused,
     BetasInBody,
@@ -453,11 +454,12 @@ async def count_tokens(_: Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)])
         return Response(status_code=500)  # the gateway puts the exchange's refusal in its place
 
 
-async def models(_: Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)]) -> Response:
+async def models(caller: Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)]) -> Response:
     """The route that takes the place of LiteLLM's own, whose list of a pattern is its price list."""
     exchange = current.get()
     user = exchange.user if exchange else ""
-    return JSONResponse(listing(config.model_names(in_force().loaded), lambda name: limits().allows(user, name)))
+    names = config.model_names(in_force().loaded)
+    return JSONResponse(listing(names, lambda name: limits().allows(user, name) and key_allows(caller, name, _router())))
 
 
 def watch_config() -> None:
@@ -522,7 +524,7 @@ def install(settings: Settings, callback: ClaudeProxy) -> None:
     """Put the gateway around LiteLLM's app and the redaction under its logs."""
     app = proxy_server.app
     secrets = [credential.secret for credential in settings.credentials]
-    secrets += [secret for secret in (settings.static_token, settings.master_key) if secret]
+    secrets += [secret for secret in (settings.static_token, settings.master_key, settings.database_url) if secret]
     secrets += [user.token for user in settings.users.everybody() if user.token]
     redactor = Redactor([*secrets, *secrets_of(os.environ)])
     litellm.use_chat_completions_url_for_anthropic_messages = True
@@ -537,7 +539,9 @@ def install(settings: Settings, callback: ClaudeProxy) -> None:
         *callback.panel().routes(),
     ]
     # Middleware cannot be added once the app has started, and callbacks are loaded while it starts.
-    app.middleware_stack = Gateway(app.middleware_stack or app.build_middleware_stack(), settings, redactor, callback.remember)
+    app.middleware_stack = Gateway(
+        app.middleware_stack or app.build_middleware_stack(), settings, redactor, callback.remember, is_session
+    )
     logs.configure(
         redactor, verbose=os.environ.get("LITELLM_LOG", "").upper() == "DEBUG", as_json=settings.log_format is LogFormat.JSON
     )

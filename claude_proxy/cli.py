@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
-from claude_proxy import config, last_good, onboarding, people, terminal
-from claude_proxy.access import STATIC_NAME
+from claude_proxy import config, database, last_good, onboarding, people, terminal
+from claude_proxy.access import STATIC_NAME, is_open
 from claude_proxy.check import command
 from claude_proxy.credentials import Secret
 from claude_proxy.settings import (
@@ -45,6 +45,8 @@ LITELLM_ENVIRONMENT = {
 }
 # Docker's compose file names a Redis here that is there with the profile scale only.
 PEER_REDIS = "CLAUDE_PROXY_PEER_REDIS"
+# And here the folder with a PostgreSQL's socket, which is there with the profile db only.
+PEER_DATABASE = "CLAUDE_PROXY_PEER_DATABASE"
 # How long a worker may be silent before it is replaced, in seconds: importing LiteLLM takes several at each start.
 WORKER_START = 60
 # How long a stop waits for answers that are under way, in seconds.
@@ -217,6 +219,11 @@ def serve(project: Path, data: Path | None) -> None:
         os.environ[OWN_REDIS] = settings.redis_url.reveal()
         for name in ("REDIS_URL", "REDIS_URL_FILE"):
             os.environ.pop(name, None)
+    if settings.database_url:
+        # LiteLLM reads the variable by itself, and so does Prisma.
+        os.environ["DATABASE_URL"] = settings.database_url.reveal()
+        os.environ.pop("DATABASE_URL_FILE", None)
+        database.prepare(os.environ)
     os.environ["CONFIG_FILE_PATH"] = str(path)
     os.environ[last_good.WATCHED], os.environ[last_good.VARIABLE] = str(project / "config.yaml"), str(copy)
     os.environ.setdefault("CLAUDE_POOL_STATE_FILE", str(state_folder(project, data) / "pool.sqlite3"))
@@ -335,6 +342,10 @@ def load_environment(project: Path, data: Path | None) -> None:
     named = os.environ.get("REDIS_URL") or os.environ.get("REDIS_URL_FILE")
     if peer and not named and resolves(urlsplit(peer).hostname or ""):
         os.environ["REDIS_URL"] = peer
+    folder = os.environ.get(PEER_DATABASE, "")
+    named = os.environ.get("DATABASE_URL") or os.environ.get("DATABASE_URL_FILE")
+    if folder and not named and database.comes_up(Path(folder), os.environ.get(database.CLIENT, "")):
+        os.environ["DATABASE_URL"] = database.socket_url(Path(folder))
 
 
 def resolves(host: str) -> bool:
@@ -415,7 +426,7 @@ def announce(
     lines = [*more, *(f"Wrote {path}." for path in written)]
     if people_there := settings.users.everybody():
         lines.append(f"People with a token of their own: {len(people_there)}.")
-    if settings.static_token is None and not settings.users.closed:
+    if is_open(settings):
         lines.append(
             "WARNING: PROXY_STATIC_TOKEN is not set: everybody who reaches this port can use the proxy and its credentials."
         )

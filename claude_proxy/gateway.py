@@ -11,7 +11,20 @@ from typing import Any
 
 from claude_proxy import headers as header_policy
 from claude_proxy import messages
-from claude_proxy.access import MODEL_ROUTES, PUBLIC_ROUTES, Refused, check_route, identify, wants_page
+from claude_proxy.access import (
+    ADMIN_NAME,
+    MODEL_ROUTES,
+    Caller,
+    IsSession,
+    Refused,
+    Role,
+    check_route,
+    identify,
+    is_page,
+    is_public,
+    nobody,
+    wants_page,
+)
 from claude_proxy.answer import Answer
 from claude_proxy.exchange import Exchange, Refusal, current
 from claude_proxy.record import Record
@@ -29,9 +42,15 @@ class Gateway:
     """Wraps an ASGI app. One for the process; everything about a request is in its ``Exchange``."""
 
     def __init__(
-        self, app: App, settings: Settings, redactor: Redactor, remember: Callable[[Record], None] | None = None
+        self,
+        app: App,
+        settings: Settings,
+        redactor: Redactor,
+        remember: Callable[[Record], None] | None = None,
+        is_session: IsSession = nobody,
     ) -> None:
         self._app = app
+        self._is_session = is_session
         self._settings = settings
         self._redactor = redactor
         self._remember = remember
@@ -52,16 +71,17 @@ class Gateway:
         sent = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
         client = header_policy.read(sent)
         inner = dict(scope) | {"path": route, "raw_path": route.encode()}
-        if route in PUBLIC_ROUTES or wants_page(method, route, accepted(sent)):
+        if is_public(method, route, self._settings) or wants_page(method, route, accepted(sent)):
             inner["headers"] = encoded(header_policy.for_litellm(sent, None))
+            if is_page(route):
+                inner["path"] = scope["path"]  # a page's folder ends with a slash
             await self._app(inner, receive, send)
             return
         try:
-            caller = identify(client, self._settings)
-            check_route(caller, method, route)
+            query = scope["query_string"].decode("latin-1")
+            caller = await self._caller(client, method, route, query)
             check_mode(client.mode)
-            exchange = Exchange(client, sent, b"", {}, scope["query_string"].decode("latin-1"), caller.name)
-            self._redactor.learn(caller.token)
+            exchange = Exchange(client, sent, b"", {}, query, caller.name)
             if (method, route) in MODEL_ROUTES and method == "POST":
                 exchange.raw_body = await _read_body(receive)
                 exchange.body = parse_body(exchange.raw_body)
@@ -71,25 +91,42 @@ class Gateway:
         except ConnectionAbortedError:
             return
         inner["headers"] = encoded(header_policy.for_litellm(sent, caller.token))
-        if not exchange.raw_body:
+        answer = Answer(send, exchange, self._redactor)
+        token = current.set(exchange)
+        try:
+            if exchange.raw_body:
+                await self._model_request(inner, body_for_litellm(exchange, caller), receive, answer)
+                return
             if (method, route) not in MODEL_ROUTES:
                 length = [pair for pair in scope["headers"] if pair[0] in (b"content-length", b"transfer-encoding")]
                 inner["headers"] += length
-            await self._app(inner, receive, Answer(send, exchange, self._redactor))
-            return
-        reduced = json.dumps(messages.for_litellm(exchange.body)).encode()
-        inner["headers"] += [(b"content-length", str(len(reduced)).encode()), (b"content-type", b"application/json")]
-        inner["headers"] = [*dict(inner["headers"]).items()]
-        inner["query_string"] = b""
-        answer = exchange.outlet = Answer(send, exchange, self._redactor)
-        arrived = time.time()
-        token = current.set(exchange)
-        try:
-            await self._answered(inner, reduced, receive, answer)
+            await self._app(inner, receive, answer)
         finally:
             current.reset(token)
+
+    async def _model_request(self, scope: Scope, body: dict[str, Any], receive: Receive, answer: Answer) -> None:
+        """Ask LiteLLM with a reduced body, and remember the request when its answer has left."""
+        reduced = json.dumps(body).encode()
+        scope["headers"] += [(b"content-length", str(len(reduced)).encode()), (b"content-type", b"application/json")]
+        scope["headers"] = [*dict(scope["headers"]).items()]
+        scope["query_string"] = b""
+        arrived = time.time()
+        try:
+            await self._answered(scope, reduced, receive, answer)
+        finally:
             if self._remember is not None:
                 self._remember(answer.record(arrived))
+
+    async def _caller(self, client: header_policy.Client, method: str, route: str, query: str) -> Caller:
+        """Tell who asks; raise ``Refused`` for one who may not."""
+        caller = identify(client, self._settings)
+        is_virtual = caller.role is Role.KEY
+        if is_virtual and caller.token and (method, route) not in MODEL_ROUTES:
+            caller = Caller(Role.ADMIN, caller.token, ADMIN_NAME) if await self._is_session(caller.token) else caller
+        check_route(caller, method, route, query, database=self._settings.database_url is not None)
+        if not is_virtual:  # anybody can make one up
+            self._redactor.learn(caller.token)
+        return caller
 
     async def _answered(self, scope: Scope, body: bytes, receive: Receive, answer: Answer) -> None:
         """Run LiteLLM's app on a request until it is done; end it when the client leaves before its answer has begun."""
@@ -133,6 +170,12 @@ def _replayed(body: bytes, gone: asyncio.Event, answer: Answer) -> Receive:
         return {"type": "http.disconnect"}
 
     return replay
+
+
+def body_for_litellm(exchange: Exchange, caller: Caller) -> dict[str, Any]:
+    """Return the reduced body. LiteLLM checks a virtual key's models by the name in config.yaml, not by that in the list."""
+    body = messages.for_litellm(exchange.body)
+    return {**body, "model": exchange.name} if caller.role is Role.KEY else body
 
 
 def canonical_route(path: str) -> str:

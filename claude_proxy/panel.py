@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from claude_proxy import headers as header_policy
 from claude_proxy import metrics, status
-from claude_proxy.access import Caller, Refused, Role, check_route, identify, wants_page
+from claude_proxy.access import Caller, Refused, Role, check_route, identify, is_open, wants_page
 from claude_proxy.pool import Pool
 from claude_proxy.settings import Settings
 from claude_proxy.status import Knowledge, Viewer
@@ -56,7 +56,7 @@ class Panel:
 
     async def _show_pool(self, request: Request) -> Response:
         if wants_page(request.method, "/pool", request.headers.get("accept", "")):
-            return page(needs_token=self._settings.static_token is not None)
+            return page(needs_token=not is_open(self._settings))
 
         def data(viewer: Viewer) -> Response:
             found = status.report(self._pool.snapshot(), self._book, viewer, self._knowledge(), self._clock())

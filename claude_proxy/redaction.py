@@ -3,20 +3,27 @@
 import logging
 import re
 from collections.abc import Iterable, Mapping
+from urllib.parse import unquote
 
 from claude_proxy.credentials import CLAUDE_PREFIX, Secret
 
 # Shorter values would take harmless words out of every text.
 MIN_LENGTH = 8
-SECRET_SUFFIXES = ("_KEY", "_TOKEN", "_TOKENS", "_KEYS", "_SECRET", "_PASSWORD", "REDIS_URL")
+SECRET_SUFFIXES = ("_KEY", "_TOKEN", "_TOKENS", "_KEYS", "_SECRET", "_PASSWORD", "REDIS_URL", "DATABASE_URL")
 MARK = "***"
+_PASSWORD = re.compile(r"\w+://[^:/@]*:(?P<password>[^/]+)@")
 # Claude credentials are known by their form, too: a client may put its own where nobody looks for it.
 _CLAUDE_CREDENTIAL = re.compile(rf"{CLAUDE_PREFIX}[A-Za-z0-9_-]{{8,}}")
 
 
 def secrets_of(environ: Mapping[str, str]) -> tuple[Secret, ...]:
-    """Return the environment's values whose variable sounds like a secret: the providers' keys, which LiteLLM reads itself."""
-    return tuple(Secret(value) for name, value in environ.items() if name.endswith(SECRET_SUFFIXES) and value)
+    """Return the environment's values whose variable sounds like a secret: the providers' keys, which LiteLLM reads itself.
+
+    Of an address that is one, the password alone is one, too.
+    """
+    values = [value for name, value in environ.items() if name.endswith(SECRET_SUFFIXES) and value]
+    passwords = [_PASSWORD.match(value) for value in values]
+    return tuple(map(Secret, [*values, *(unquote(found["password"]) for found in passwords if found)]))
 
 
 class Redactor:

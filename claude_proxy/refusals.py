@@ -21,6 +21,8 @@ ERROR_TYPES = {
 # Client errors that a repetition may cure; every other one says `x-should-retry: false`, or Claude Code repeats a bare 401
 # ten times over three minutes.
 RETRYABLE = frozenset({408, 409, 429})
+# LiteLLM's 401 goes on with the end of the key that came, its hash and the name of a table.
+KEY_DETAILS = " Received API Key"
 
 
 def own_refusal(status: int, message: str, headers: list[tuple[str, str]] | None = None) -> Refusal:
@@ -43,7 +45,8 @@ def error_message(body: bytes, status: int) -> str:
         error = None
     inner = error.get("error", error.get("detail", error)) if isinstance(error, dict) else None
     message = inner.get("message") if isinstance(inner, dict) else inner
-    return message if isinstance(message, str) and message else f"The proxy answered with HTTP {status}."
+    message = message.split(KEY_DETAILS, 1)[0] if isinstance(message, str) else None
+    return message or f"The proxy answered with HTTP {status}."
 
 
 def error_event(body: bytes) -> bytes:

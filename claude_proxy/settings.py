@@ -68,18 +68,38 @@ VARIABLES: Mapping[str, Variable] = {
     "CLAUDE_POOL_MAX_WAIT_SECONDS": Variable("0", "how long a request waits when every credential rests (at most 240)"),
     "CLAUDE_POOL_STATE_FILE": Variable("", "what the pool knows, in a file shared by all workers; `none` keeps it in memory"),
     "REDIS_URL": Variable("", "a Redis that keeps what the pool knows, for several replicas", secret=True),
+    "DATABASE_URL": Variable("", "a PostgreSQL for LiteLLM's own keys, budgets and admin pages", secret=True),
     "NUM_WORKERS": Variable("1", "how many processes serve"),
     "ANTHROPIC_API_BASE": Variable("https://api.anthropic.com", "where Claude is; the only host that sees a Claude credential"),
     "PROXY_LOG_FORMAT": Variable("text", "the log's lines: `text` or `json`"),
     "HOST": Variable("127.0.0.1", "the address that `make run` listens on"),
     "PORT": Variable("4000", "the port"),
     "SCALE_PORT": Variable("4080", "the port of the load balancer in Docker's profile `scale`"),
+    "PROXY_DOMAIN": Variable("localhost", "the name that Docker's profile `tls` gets a certificate for"),
+    "HTTP_PORT": Variable("80", "the port from which Docker's profile `tls` sends to HTTPS"),
+    "HTTPS_PORT": Variable("443", "the port of Docker's profile `tls`"),
     "PROXY_BIND": Variable("0.0.0.0", "the address that Docker publishes the port on"),  # noqa: S104 - a team's server
 }
 # Under this name the launcher hands ``REDIS_URL`` on: under its own name LiteLLM would use it too, and stumble when it is away.
 OWN_REDIS = "CLAUDE_PROXY_REDIS_URL"
 # Under this name the launcher says where the file of users would be while there is none: an open proxy stays one until then.
 OWN_USERS_FILE = "CLAUDE_PROXY_USERS_FILE"
+
+
+class Service(NamedTuple):
+    """What stands at an address, how the address begins, and what one looks like."""
+
+    name: str
+    schemes: tuple[str, ...]
+    example: str
+
+
+SERVICES: Mapping[str, Service] = {
+    "REDIS_URL": Service("a Redis", ("redis://", "rediss://", "unix://"), "redis://localhost:6379/0"),
+    "DATABASE_URL": Service(
+        "a PostgreSQL", ("postgresql://", "postgres://"), "postgresql://user:password@localhost:5432/litellm"
+    ),
+}
 SECRET_NAMES = tuple(name for name, variable in VARIABLES.items() if variable.secret)
 
 
@@ -113,6 +133,7 @@ class Settings:
     max_wait_seconds: float
     state_file: str
     redis_url: Secret | None
+    database_url: Secret | None
     workers: int
     claude_base: str
     log_format: LogFormat
@@ -169,7 +190,8 @@ class _Reader:
             soft_limit=self.number("CLAUDE_TOKEN_SOFT_LIMIT", float, 0, 1, "a fraction from 0 to 1"),
             max_wait_seconds=self.number("CLAUDE_POOL_MAX_WAIT_SECONDS", float, 0, 240, "a number of seconds from 0 to 240"),
             state_file=self.value("CLAUDE_POOL_STATE_FILE"),
-            redis_url=self.redis_url("REDIS_URL"),
+            redis_url=self.address("REDIS_URL", OWN_REDIS),
+            database_url=self.address("DATABASE_URL"),
             workers=int(self.number("NUM_WORKERS", int, 1, 64, "a number of processes from 1 to 64")),
             claude_base=self.url("ANTHROPIC_API_BASE"),
             log_format=self.choice("PROXY_LOG_FORMAT", LogFormat),
@@ -255,11 +277,11 @@ class _Reader:
     def port(self, name: str) -> int:
         return int(self.number(name, int, 1, 65535, "a port number from 1 to 65535"))
 
-    def redis_url(self, name: str) -> Secret | None:
-        """Read a Redis address, which may hold a password: its value is never shown."""
-        text = self.text(name) or self.environ.get(OWN_REDIS, "")
-        if text and not text.startswith(("redis://", "rediss://", "unix://")):
-            self.mistakes.append(f"{name}: is not the address of a Redis; it should hold one such as redis://localhost:6379/0")
+    def address(self, name: str, other: str = "") -> Secret | None:
+        """Read the address of a service, which may hold a password: its value is never shown."""
+        service, text = SERVICES[name], self.text(name) or self.environ.get(other, "")
+        if text and not text.startswith(service.schemes):
+            self.mistakes.append(f"{name}: is not the address of {service.name}; it should hold one such as {service.example}")
             return None
         return Secret(text) if text else None
 

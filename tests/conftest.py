@@ -16,8 +16,8 @@ os.environ.update(KEPT)
 
 # Variables of this project, of Claude Code, of LiteLLM and of the providers, by how their names begin or end.
 PREFIXES = (
-    "ANTHROPIC_", "AWS_", "AZURE_", "CLAUDE_", "GEMINI_", "GOOGLE_", "KIMI_", "LITELLM_", "OPENAI_", "OPENROUTER_", "PROXY_",
-    "REDIS_", "VERTEX_", "ZAI_",
+    "ANTHROPIC_", "AWS_", "AZURE_", "CLAUDE_", "DATABASE_", "GEMINI_", "GOOGLE_", "KIMI_", "LITELLM_", "OPENAI_", "OPENROUTER_",
+    "PRISMA_", "PROXY_", "REDIS_", "VERTEX_", "ZAI_",
 )  # fmt: skip
 SUFFIXES = ("_API_BASE", "_API_KEY", "_BASE_URL", "_TOKEN", "_TOKEN_FILE", "_API_KEY_FILE")
 NAMES = frozenset({"CONFIG_FILE_PATH", "HOST", "NUM_WORKERS", "PORT"})

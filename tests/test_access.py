@@ -11,6 +11,8 @@ from claude_proxy.access import (
     Role,
     check_route,
     identify,
+    is_open,
+    is_public,
     wants_page,
 )
 from claude_proxy.headers import read
@@ -21,6 +23,8 @@ OAUTH = "sk-ant-oat01-made-up-client"
 CLOSED = Settings.parse({"PROXY_STATIC_TOKEN": TOKEN, "LITELLM_MASTER_KEY": MASTER})
 OPEN = Settings.parse({"LITELLM_MASTER_KEY": MASTER})
 BARE = Settings.parse({})
+DATABASE = {"DATABASE_URL": "postgresql://made-up"}
+WITH_KEYS = Settings.parse(DATABASE | {"PROXY_STATIC_TOKEN": TOKEN, "LITELLM_MASTER_KEY": MASTER})
 
 
 def role(settings, *headers):
@@ -148,6 +152,28 @@ def test_the_model_routes_are_these():
     assert {route for route in PUBLIC_ROUTES if "health" not in route} == {"/"}
 
 
+@pytest.mark.parametrize("route", ["/pool", "/metrics"])
+def test_a_key_that_nobody_has_checked_sees_no_numbers(route):
+    """Anybody can make up a virtual key, and LiteLLM checks it on its own routes only: the pool is not shown for one."""
+    with pytest.raises(Refused) as caught:
+        check_route(Caller(Role.KEY, None, "key"), "GET", route, database=True)
+    assert caught.value.status == 403
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_it"),
+    [
+        ({}, True),
+        ({"PROXY_STATIC_TOKEN": TOKEN}, False),
+        ({"PROXY_USER_TOKENS": f"anna={PERSON_TOKEN}"}, False),
+        ({"DATABASE_URL": "postgresql://u:p@127.0.0.1/d"}, False),
+    ],
+)
+def test_what_closes_a_proxy(variables, is_it):
+    """A token for all, one for a person, or a database with its keys: each closes the proxy."""
+    assert is_open(Settings.parse(variables)) is is_it
+
+
 def status_of(caller, method, route):
     try:
         check_route(caller, method, route)
@@ -223,3 +249,44 @@ def test_only_the_page_is_shown_to_everybody(method, route, accept, page):
 def test_no_route_of_a_model_is_administration():
     """The lists do not overlap."""
     assert not {route.split("/")[1] for _, route in MODEL_ROUTES} & ADMIN_ROUTES
+
+
+@pytest.mark.parametrize("settings", [WITH_KEYS, Settings.parse(DATABASE)], ids=["token", "no-token"])
+def test_with_a_database_others_need_a_virtual_key(settings):
+    """What LiteLLM may take for a key is LiteLLM's to check; nobody is let in without one, nor with a Claude credential."""
+    assert role(settings, ("Authorization", "Bearer sk-made-up-virtual")) is Role.KEY
+    for headers in ([], [("x-api-key", "made-up")], [("Authorization", f"Bearer {OAUTH}")]):
+        with pytest.raises(Refused) as caught:
+            role(settings, *headers)
+        assert caught.value.status == 401
+
+
+def test_with_a_database_the_tokens_keep_their_roles():
+    """The static token and the master key are told from virtual keys before LiteLLM is asked."""
+    assert role(WITH_KEYS, ("x-api-key", TOKEN)) is Role.USER
+    assert role(WITH_KEYS, ("x-api-key", MASTER)) is Role.ADMIN
+
+
+@pytest.mark.parametrize("route", ["/key/generate", "/key/list", "/health", "/spend/logs", "/v2/model/info", "/config/yaml"])
+def test_a_virtual_key_opens_no_administration(route):
+    """Only the master key, or who is signed in, administrates; a key may ask about itself and about no other."""
+    key = Caller(Role.KEY, None, "key")
+    with pytest.raises(Refused) as caught:
+        check_route(key, "GET", route, database=True)
+    assert caught.value.status == 403
+    check_route(Caller(Role.ADMIN, None, "admin"), "GET", route, database=True)
+    check_route(key, "GET", "/key/info", database=True)
+    with pytest.raises(Refused):
+        check_route(key, "GET", "/key/info", "key=another", database=True)
+
+
+@pytest.mark.parametrize(
+    ("method", "route"), [("GET", "/ui"), ("GET", "/ui/api-keys"), ("POST", "/v2/login"), ("GET", "/get_image")]
+)
+def test_the_pages_are_there_with_a_database_only(method, route):
+    """LiteLLM's pages and its sign-in need no token, and are closed where there is nothing to sign in to."""
+    assert is_public(method, route, WITH_KEYS)
+    assert not is_public(method, route, CLOSED)
+    with pytest.raises(Refused) as caught:
+        check_route(Caller(Role.ADMIN, None, "admin"), method, route)
+    assert caught.value.status == 404

@@ -6,7 +6,8 @@ import pytest
 from fastapi import Request
 from litellm.proxy._types import LitellmUserRoles, ProxyException
 
-from claude_proxy.auth import ROUTES, authenticate
+from claude_proxy.auth import ROUTES, authenticate, is_session
+from claude_proxy.credentials import Secret
 from claude_proxy.settings import Settings
 
 STATIC, MASTER = "sk-made-up-static", "sk-made-up-master"
@@ -48,3 +49,15 @@ def test_a_refused_caller(headers):
     with pytest.raises(ProxyException) as refusal:
         asyncio.run(authenticate(request(**headers), CLOSED))
     assert (refusal.value.code, refusal.value.headers) == ("401", {"x-should-retry": "false"})
+
+
+@pytest.mark.parametrize("key", [MASTER, "sk-made-up-virtual"], ids=["master", "virtual"])
+def test_with_a_database_litellm_checks_keys_itself(key):
+    """LiteLLM gets a virtual key and the master key as they are, and makes of them whom they stand for."""
+    settings = Settings.parse({"LITELLM_MASTER_KEY": MASTER, "DATABASE_URL": "postgresql://made-up"})
+    assert asyncio.run(authenticate(request(x_litellm_api_key=key), settings)) == key
+
+
+def test_nobody_has_signed_in_where_no_database_answers():
+    """What cannot be looked up opens no administration."""
+    assert asyncio.run(is_session(Secret("sk-made-up-virtual"))) is False

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import socket
 import stat
 import sys
 
@@ -373,6 +374,25 @@ def test_the_pools_redis_is_not_litellms(project, started):
     ((_, _, environ),) = started
     assert "REDIS_URL" not in environ
     assert Settings.parse(environ).redis_url.reveal() == "redis://:made-up@localhost"
+
+
+def test_dockers_database_counts_while_it_answers(project, started, tmp_path, monkeypatch):
+    """The PostgreSQL of Docker's profile is used when it is there; one that DATABASE_URL names is used in its place."""
+    monkeypatch.setattr(cli.database, "prepare", lambda environ: None)
+    os.environ[cli.PEER_DATABASE] = str(tmp_path)
+    cli.main(["--project", str(project), "serve"])
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / cli.database.SOCKET))
+        server.listen()
+        cli.main(["--project", str(project), "serve"])
+        os.environ["DATABASE_URL"] = "postgresql://:made-up@database.example"
+        cli.main(["--project", str(project), "serve"])
+    addresses = [environ.get("DATABASE_URL") for _, _, environ in started]
+    assert addresses == [
+        None,
+        f"postgresql://litellm@localhost/litellm?host={tmp_path}",
+        "postgresql://:made-up@database.example",
+    ]
 
 
 def test_serve_without_a_master_key(project, started):

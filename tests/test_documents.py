@@ -15,7 +15,7 @@ from claude_proxy.settings import SECRET_NAMES, VARIABLES
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONFIG_EXAMPLE = (ROOT / "config.yaml.example").read_text(encoding="utf-8")
-LOCKS = ("requirements.lock", "requirements-dev.lock")
+LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-database.lock")
 LITELLM = "1.106.2"
 # In parts, so that this file is not among what it finds.
 REGISTRIES = (

@@ -63,9 +63,9 @@ class Inner:
         return f"{self.scope} {self.body!r}"
 
 
-async def ask(inner, method="POST", path="/v1/messages", *, settings=SETTINGS, headers=WITH_TOKEN, body=BODY):
+async def ask(inner, method="POST", path="/v1/messages", *, settings=SETTINGS, headers=WITH_TOKEN, body=BODY, **more):
     """Send a request through the gateway. ``headers`` is a mapping or a list; ``body`` is JSON unless it is bytes or None."""
-    app = Gateway(inner, settings, Redactor([*(each.secret for each in settings.credentials)]))
+    app = Gateway(inner, settings, Redactor([*(each.secret for each in settings.credentials)]), **more)
     content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://proxy:4000") as client:
         return await client.request(method, path, headers=headers, content=None if method in ("GET", "HEAD") else content)
@@ -570,3 +570,48 @@ async def test_requests_at_the_same_time_do_not_mix():
         for name in ("one", "two"):
             tasks.start_soon(lambda name=name: ask(inner, body=BODY | {"model": name}))
     assert sorted(found) == ["one", "two"]
+
+
+# --- with a database -------------------------------------------------------------------------------------------------------
+
+WITH_KEYS = Settings.parse({"PROXY_STATIC_TOKEN": TOKEN, "LITELLM_MASTER_KEY": MASTER, "DATABASE_URL": "postgresql://made-up"})
+KEY = {"authorization": "Bearer sk-made-up-virtual"}
+
+
+async def test_a_virtual_key_reaches_litellm_s_own_check():
+    """LiteLLM gets the key in the one header for it, and the model by the name that the key's list has."""
+    inner = Inner()
+    answer = await ask(inner, settings=WITH_KEYS, headers=KEY, body=BODY | {"model": "claude-proxy/glm"})
+    assert answer.status_code == 200
+    assert ("x-litellm-api-key", "sk-made-up-virtual") in inner.headers
+    assert json.loads(inner.body)["model"] == "glm"
+    assert inner.exchange.model == "claude-proxy/glm"
+
+
+@pytest.mark.parametrize("signed_in", [True, False])
+async def test_of_virtual_keys_a_session_s_alone_administrates(signed_in):
+    """Who has signed in to LiteLLM's pages administrates; any other key does not get as far as LiteLLM."""
+
+    async def is_session(token):
+        return signed_in and token.reveal() == "sk-made-up-virtual"
+
+    inner = Inner()
+    answer = await ask(inner, "GET", "/key/list", settings=WITH_KEYS, headers=KEY, is_session=is_session)
+    assert (answer.status_code, inner.scope is not None) == ((200, True) if signed_in else (403, False))
+
+
+async def test_a_page_s_folder_keeps_its_slash():
+    """LiteLLM sends a page's address without its slash to the one with it."""
+    inner = Inner()
+    await ask(inner, "GET", "/ui/", settings=WITH_KEYS, headers={})
+    assert inner.scope["path"] == "/ui/"
+
+
+async def test_a_refused_key_leaves_no_trace_in_the_words():
+    """LiteLLM's 401 names the end of the key and its hash; the client's does not."""
+    said = "Authentication Error, Invalid proxy server token passed. Received API Key = sk-...tual, Key Hash (Token) =0123abcd"
+    body = json.dumps({"error": {"message": said}}).encode()
+    inner = Inner((401, [(b"content-type", b"application/json")], [body]))
+    answer = await ask(inner, settings=WITH_KEYS, headers=KEY)
+    assert answer.json()["error"]["message"] == "Authentication Error, Invalid proxy server token passed."
+    assert answer.headers["x-should-retry"] == "false"

@@ -156,3 +156,12 @@ def test_a_line_that_cannot_be_formatted(log, text, args):
     logger.warning(text, *args)
     assert "made-up" not in out.getvalue()
     assert MARK in out.getvalue()
+
+
+def test_the_password_of_an_address_is_a_secret_of_its_own():
+    """An error that shows only a part of a database's address does not show its password."""
+    secrets = secrets_of({"DATABASE_URL": "postgresql://user:made-up%2Fpassword@db.example:5432/litellm"})
+    shown = Redactor(secrets).text(
+        "user: made-up/password, address: postgresql://user:made-up%2Fpassword@db.example:5432/litellm"
+    )
+    assert shown == "user: ***, address: ***"

@@ -9,6 +9,7 @@ from claude_proxy.settings import SECRET_NAMES, VARIABLES, Affinity, LogFormat, 
 from claude_proxy.users import UserBook
 
 TOKEN, MASTER = "sk-made-up-token", "sk-made-up-master"
+DATABASE = "postgresql://user:made-up-password@database.example:5433/litellm"
 REDIS = "rediss://user:made-up-password@redis.example:6380/1"
 # The file of PROXY_USER_TOKENS is a variable of its own, which is read whenever it changes.
 IN_FILES = sorted({*SECRET_NAMES} - {"PROXY_USER_TOKENS"})
@@ -37,6 +38,7 @@ def test_nothing_set():
         max_wait_seconds=0,
         state_file="",
         redis_url=None,
+        database_url=None,
         workers=1,
         claude_base="https://api.anthropic.com",
         log_format=LogFormat.TEXT,
@@ -66,6 +68,7 @@ def test_everything_set():
             "CLAUDE_POOL_MAX_WAIT_SECONDS": "240",
             "CLAUDE_POOL_STATE_FILE": " /data/pool.sqlite3 ",
             "REDIS_URL": REDIS,
+            "DATABASE_URL": DATABASE,
             "NUM_WORKERS": "64",
             "ANTHROPIC_API_BASE": "http://127.0.0.1:9/prefix/",
             "PROXY_LOG_FORMAT": "json",
@@ -81,6 +84,7 @@ def test_everything_set():
     assert (settings.soft_limit, settings.max_wait_seconds, settings.workers) == (1, 240, 64)
     assert (settings.state_file, settings.redis_url.reveal()) == ("/data/pool.sqlite3", REDIS)
     assert settings.log_format is LogFormat.JSON
+    assert settings.database_url.reveal() == DATABASE
     assert (settings.claude_base, settings.host, settings.port) == ("http://127.0.0.1:9/prefix", "::", 65535)
 
 
@@ -115,6 +119,11 @@ def test_settings_are_frozen_and_hide_their_secrets():
         ("NUM_WORKERS", "auto", "'auto'"),
         ("REDIS_URL", "made-up.example:6379", "should hold one such as redis://localhost:6379/0"),
         ("REDIS_URL", "http://:made-up@localhost:6379", "is not the address of a Redis"),
+        (
+            "DATABASE_URL",
+            "mysql://:made-up@localhost",
+            "is not the address of a PostgreSQL; it should hold one such as postgresql",
+        ),
         ("PORT", "http", "'http'; it should hold a port number from 1 to 65535"),
         ("PORT", "0", "'0'"),
         ("PORT", "65536", "'65536'"),
@@ -168,10 +177,13 @@ def test_a_label_is_unique_over_both_lists():
 @pytest.mark.parametrize("name", IN_FILES)
 def test_a_secret_from_a_file(name, tmp_path):
     """Every secret that is read once may stand in the file that ``NAME_FILE`` names, with a line end after it."""
-    value = {"CLAUDE_OAUTH_TOKENS": OAUTH, "CLAUDE_API_KEYS": KEY, "REDIS_URL": REDIS}.get(name, TOKEN)
+    value = {"CLAUDE_OAUTH_TOKENS": OAUTH, "CLAUDE_API_KEYS": KEY, "REDIS_URL": REDIS, "DATABASE_URL": DATABASE}.get(
+        name, TOKEN
+    )
     (tmp_path / "secret").write_text(f"{value}\n")
     settings = Settings.parse({f"{name}_FILE": str(tmp_path / "secret")})
-    secrets = [settings.static_token, settings.master_key, settings.redis_url, *(each.secret for each in settings.credentials)]
+    secrets = [settings.static_token, settings.master_key, settings.redis_url, settings.database_url]
+    secrets += [each.secret for each in settings.credentials]
     assert [secret.reveal() for secret in secrets if secret] == [value]
 
 
@@ -209,7 +221,7 @@ def test_secret_names():
     """Every variable that holds a secret is marked as one."""
     assert set(SECRET_NAMES) == {
         "PROXY_STATIC_TOKEN", "LITELLM_MASTER_KEY", "CLAUDE_OAUTH_TOKENS", "CLAUDE_API_KEYS", "REDIS_URL",
-        "PROXY_USER_TOKENS",
+        "DATABASE_URL", "PROXY_USER_TOKENS",
     }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 
 from claude_proxy import config
+from claude_proxy.access import is_open
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, warning
 from claude_proxy.credentials import API_KEY_PREFIX, CLAUDE_PREFIX, OAUTH_PREFIX
@@ -84,7 +85,7 @@ def provider_keys(facts: Facts) -> Iterator[Finding]:
 
 def open_proxy(facts: Facts) -> Iterator[Finding]:
     """Without a token everybody who reaches the port is a user."""
-    if facts.settings and facts.settings.static_token is None:
+    if facts.settings and is_open(facts.settings):
         problem = "is not set: everybody who reaches the port can use the proxy and its credentials"
         yield warning(facts.dotenv.place("PROXY_STATIC_TOKEN"), problem, "`openssl rand -hex 32` prints a good one")
 

@@ -16,6 +16,31 @@ from claude_proxy.settings import VARIABLES
 ROOT = Path(__file__).resolve().parents[2]
 # Where machines without an engine of their own may keep a script that makes one.
 ENGINE_UP = ROOT.parent / "shared" / "docker" / "engine-up"
+# For machines that reach no registry of images: Debian's programs under the official images' names.
+STAND_INS = {
+    "caddy:2-alpine": """
+FROM debian:bookworm-slim
+RUN apt-get update && apt-get install -y --no-install-recommends caddy netcat-openbsd && rm -rf /var/lib/apt/lists/*
+ENV XDG_DATA_HOME=/data XDG_CONFIG_HOME=/config
+CMD ["caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile"]
+""",
+    "postgres:17-alpine": r"""
+FROM debian:bookworm-slim
+RUN apt-get update && apt-get install -y --no-install-recommends postgresql && rm -rf /var/lib/apt/lists/*
+RUN printf '%s\n' '#!/bin/sh -e' \
+    'export PATH="$(echo /usr/lib/postgresql/*/bin):$PATH"' \
+    'mkdir -p "$PGDATA"; chown -R postgres "$PGDATA" /var/run/postgresql; chmod 700 "$PGDATA"; chmod 3777 /var/run/postgresql' \
+    'as() { setpriv --reuid postgres --regid postgres --clear-groups "$@"; }' \
+    'if [ ! -s "$PGDATA/PG_VERSION" ]; then' \
+    '  as initdb -U "$POSTGRES_USER" -A "$POSTGRES_HOST_AUTH_METHOD" >/dev/null' \
+    '  echo "CREATE DATABASE $POSTGRES_DB" | as postgres --single postgres >/dev/null' \
+    'fi' \
+    'exec setpriv --reuid postgres --regid postgres --clear-groups "$@"' > /usr/local/bin/start \
+    && chmod 755 /usr/local/bin/start
+ENTRYPOINT ["start"]
+CMD ["postgres"]
+""",
+}
 _numbers = itertools.count(1)
 
 
@@ -39,7 +64,12 @@ def have_image(engine: dict[str, str], name: str) -> None:
     found = ["docker", "image", "inspect", name]
     if subprocess.run(found, env=engine, capture_output=True, check=False).returncode == 0:
         return
-    if ENGINE_UP.exists():
+    if ENGINE_UP.exists() and name in STAND_INS:
+        subprocess.run(
+            ["docker", "build", "--quiet", "--tag", name, "-"],
+            input=STAND_INS[name], env=engine, check=True, capture_output=True, text=True,
+        )  # fmt: skip
+    elif ENGINE_UP.exists():
         with_redis = os.environ | {"WITH_REDIS": "1"}
         subprocess.run([ENGINE_UP], env=with_redis, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     elif subprocess.run(["docker", "pull", name], env=engine, capture_output=True, check=False).returncode != 0:
@@ -77,6 +107,8 @@ class Compose:
     engine: dict[str, str]
     port: int = field(default_factory=free_port)
     scale_port: int = field(default_factory=free_port)
+    https_port: int = field(default_factory=free_port)
+    http_port: int = field(default_factory=free_port)
     profiles: tuple[str, ...] = ()
     name: str = field(default_factory=lambda: f"claude-proxy-test-{os.getpid()}-{next(_numbers)}")
 
@@ -97,7 +129,8 @@ class Compose:
         return json.loads(self("exec", "-T", "proxy", "claude-proxy", "settings").stdout)
 
     def docker(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        environment = self.engine | {"PORT": str(self.port), "PROXY_BIND": "127.0.0.1", "SCALE_PORT": str(self.scale_port)}
+        ports = {"PORT": self.port, "SCALE_PORT": self.scale_port, "HTTPS_PORT": self.https_port, "HTTP_PORT": self.http_port}
+        environment = self.engine | {name: str(port) for name, port in ports.items()} | {"PROXY_BIND": "127.0.0.1"}
         done = subprocess.run(
             ["docker", *arguments],
             cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,

@@ -1,6 +1,8 @@
 """The image and the compose file, built and run on a real engine."""
 
 import json
+import shutil
+import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 import yaml
 from claude_code import ClaudeCode
 from compose import ROOT, Compose, engine_environment, have_image
+from database import QUERY_ENGINE, client, migrations
 
 pytestmark = pytest.mark.timeout(900)  # the first build downloads every package
 
@@ -27,6 +30,21 @@ services:
     healthcheck:
       test: [CMD, python, -c, "import socket; socket.create_connection(('127.0.0.1', 8000))"]
       interval: 1s
+"""
+TLS_ROOT = "/data/caddy/pki/authorities/local/root.crt"
+# In the place of the service that downloads Prisma's engines: the same client, and the engine of the tests without Docker.
+DATABASE = """
+services:
+  database:
+    build: !reset null
+    image: postgres:17-alpine
+    user: "10001:10001"
+    entrypoint: [sh, -ec]
+    command:
+      - ask() { psql -q -v ON_ERROR_STOP=1 -h /run/postgresql -U litellm litellm "$$@"; };
+        ask -c 'TABLE "LiteLLM_VerificationToken"' || ask < /stand-in/tables.sql;
+        cp -rf /stand-in/client/. /database/ && touch /tmp/ready && exec sleep infinity
+    volumes: ["./stand-in:/stand-in:ro"]
 """
 UPSTREAM_PROGRAM = """
 import json
@@ -380,4 +398,107 @@ def test_two_replicas_share_a_redis_behind_a_balancer(engine: dict[str, str], tm
             assert {ask() for _ in range(8)} == {200}
         assert "Redis is not available" not in compose.logs()
     finally:
+        compose.down()
+
+
+@pytest.fixture(scope="module")
+def encrypted(engine: dict[str, str], equipped: Compose) -> Iterator[httpx.Client]:
+    """A client of the profile ``tls`` that trusts nobody but Caddy's own authority."""
+    have_image(engine, "caddy:2-alpine")
+    equipped.profiles = ("tls",)
+    try:
+        equipped.up()
+        trusted = ssl.create_default_context(cadata=equipped("exec", "-T", "caddy", "cat", TLS_ROOT).stdout)
+        with httpx.Client(
+            base_url=f"https://localhost:{equipped.https_port}",
+            verify=trusted,
+            headers={"authorization": f"Bearer {OWN_TOKEN}"},
+            trust_env=False,
+            timeout=30,
+        ) as client:
+            yield client
+    finally:
+        equipped("stop", "caddy")
+        equipped.profiles = ()
+
+
+def test_tls_serves_claude_code_s_probe_and_an_answer(encrypted: httpx.Client) -> None:
+    """Through Caddy, with a certificate that its authority vouches for, the proxy answers as without it."""
+    assert encrypted.head("/").status_code == 200
+    answer = encrypted.post("/v1/messages", json=QUESTION | {"model": "demo"})
+    assert (answer.status_code, answer.json()["model"]) == (200, "demo")
+
+
+def test_tls_passes_an_event_on_at_once(encrypted: httpx.Client) -> None:
+    """The beginning of an answer that never ends reaches the client: nothing is held back."""
+    with encrypted.stream("POST", "/v1/messages", json=QUESTION | {"model": "endless", "stream": True}) as answer:
+        assert any("And then" in line for line in answer.iter_lines())
+
+
+def test_tls_leaves_the_size_of_a_request_to_the_proxy(encrypted: httpx.Client) -> None:
+    """A request of Anthropic's size passes, and one beyond it is refused in the proxy's words."""
+    size = 32 * 1024 * 1024
+    answer = encrypted.post("/v1/messages", json=QUESTION | {"model": "demo", "system": "x" * size})
+    assert answer.status_code == 200
+    refused = encrypted.post("/v1/messages", content=b"x" * (40 * 1024 * 1024 + 1))
+    assert (refused.status_code, refused.json()["error"]["type"]) == (413, "request_too_large")
+
+
+def test_tls_sends_a_plain_request_to_https(encrypted: httpx.Client, equipped: Compose) -> None:
+    """A token is not asked for over a connection that everybody can read."""
+    plain = httpx.head(f"http://localhost:{equipped.http_port}/", trust_env=False)
+    assert (plain.status_code, plain.headers["location"].partition(":")[0]) == (308, "https")
+
+
+def stand_in(folder: Path) -> None:
+    """Lay out what the service ``database`` gives the proxy: Prisma's client, and an engine under the name it looks for."""
+    made = folder / "client"
+    made.mkdir(parents=True)
+    for part in ("prisma", "tomlkit"):
+        shutil.copytree(client() / part, made / part)
+    shutil.copytree(
+        QUERY_ENGINE, made / "engine", ignore=lambda _, names: {name for name in names if name.startswith(".client")}
+    )
+    node = shutil.which("node")
+    assert node
+    shutil.copy(Path(node).resolve(), made / "node")
+    (made / "query-engine").write_text('#!/bin/sh\nexec /database/node /database/engine/engine.mjs "$@"\n', encoding="utf-8")
+    (made / "query-engine").chmod(0o755)
+    tables = "\n".join(migration.read_text(encoding="utf-8") for migration in migrations())
+    (folder / "tables.sql").write_text(tables, encoding="utf-8")
+
+
+def test_the_profile_db_has_keys_of_its_own(engine: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> None:
+    """With the profile ``db`` keys are made and kept, in a PostgreSQL that no network reaches; without it, tokens go on."""
+    have_image(engine, "postgres:17-alpine")
+    compose = Compose(tmp_path_factory.mktemp("db"), engine, profiles=("db",))
+    (compose.folder / "docker-compose.override.yml").write_text(DATABASE, encoding="utf-8")
+    stand_in(compose.folder / "stand-in")
+    try:
+        compose.up()
+        lines = compose.inside("cat /data/.env").stdout.splitlines()
+        master = next(line.partition("=")[2] for line in lines if line.startswith("LITELLM_MASTER_KEY="))
+        made = httpx.post(
+            f"{compose.base_url}/key/generate",
+            json={"models": ["demo"]},
+            headers={"x-litellm-api-key": master},
+            trust_env=False,
+            timeout=30,
+        )
+        key = made.json()["key"]
+        assert [ask(compose, key, model).status_code for model in ("demo", "claude-demo")] == [200, 403]
+        assert ask(compose, compose.token).status_code == 200
+        postgres = json.loads(compose.docker("inspect", compose("ps", "--quiet", "postgres").stdout.strip()).stdout)[0]
+        assert list(postgres["NetworkSettings"]["Networks"]) == ["none"]
+        assert [secret for secret in (master, key, compose.token) if secret in compose.logs()] == []
+        compose("restart")
+        compose.up()
+        assert ask(compose, key).status_code == 200
+        compose("stop", "postgres", "database")
+        compose.profiles = ()
+        compose("restart", "proxy")
+        compose.up()
+        assert (ask(compose, key).status_code, ask(compose, compose.token).status_code) == (401, 200)
+    finally:
+        compose.profiles = ("db",)
         compose.down()

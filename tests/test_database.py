@@ -1,0 +1,81 @@
+"""database.py: what a proxy with a database needs before it starts."""
+
+import os
+import socket
+import sys
+
+import pytest
+
+from claude_proxy import database
+from claude_proxy.settings import SettingsError
+
+
+@pytest.fixture
+def path(monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+
+def test_prisma_s_client_is_needed(path, tmp_path):
+    """Without Prisma's client the start ends with a sentence that says where it comes from."""
+    with pytest.raises(SettingsError) as caught:
+        database.prepare({database.CLIENT: str(tmp_path)})
+    assert "make database" in str(caught.value)
+
+
+def test_a_client_that_was_not_generated_is_none(path, tmp_path):
+    """Prisma's package as it is installed knows no tables yet."""
+    (tmp_path / "prisma").mkdir()
+    (tmp_path / "prisma" / "__init__.py").touch()
+    sys.path.append(str(tmp_path))
+    assert not database.is_generated()
+    (tmp_path / "prisma" / "client.py").touch()
+    assert database.is_generated()
+
+
+def test_a_client_in_a_folder_is_found_by_the_workers(path, tmp_path):
+    """The folder's client and engine count here and in the processes that start from here; an engine that is named wins."""
+    (tmp_path / "prisma").mkdir()
+    for name in ("prisma/__init__.py", "prisma/client.py", "query-engine"):
+        (tmp_path / name).touch()
+    environ = {database.CLIENT: str(tmp_path), "PYTHONPATH": "/before", "DISABLE_SCHEMA_UPDATE": "true"}
+    database.prepare(environ)
+    assert environ["PYTHONPATH"] == os.pathsep.join(("/before", str(tmp_path)))
+    assert environ["PRISMA_QUERY_ENGINE_BINARY"] == str(tmp_path / "query-engine")
+    named = {**environ, "PRISMA_QUERY_ENGINE_BINARY": "/own"}
+    database.prepare(named)
+    assert named["PRISMA_QUERY_ENGINE_BINARY"] == "/own"
+
+
+def test_a_socket_is_a_database(tmp_path):
+    """A folder counts while a PostgreSQL has its socket in it, and an address without a password reaches it."""
+    assert not database.listens(tmp_path)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / database.SOCKET))
+        server.listen()
+        assert database.listens(tmp_path)
+    assert not database.listens(tmp_path), "nobody answers at what is left of it"
+    assert database.socket_url(tmp_path) == f"postgresql://litellm@localhost/litellm?host={tmp_path}"
+
+
+def test_a_database_that_was_there_is_waited_for(tmp_path):
+    """A proxy with Prisma's client waits for its database at the start, and one without has none to wait for."""
+    slept = []
+    assert not database.comes_up(tmp_path, str(tmp_path / "none"), 5, slept.append)
+    assert slept == []
+    (tmp_path / "prisma").mkdir()
+    assert not database.comes_up(tmp_path, str(tmp_path), 5, slept.append)
+    assert len(slept) == 5
+    with socket.socket(socket.AF_UNIX) as server:
+        assert database.comes_up(tmp_path, str(tmp_path), 5, lambda _: appear(server, tmp_path))
+
+
+def appear(server, folder):
+    server.bind(str(folder / database.SOCKET))
+    server.listen()
+
+
+def test_the_schema_asks_for_one_engine():
+    """LiteLLM's schema for Prisma names five platforms, each of which would be downloaded; here it names none."""
+    schema = database.schema()
+    assert "model LiteLLM_VerificationToken {" in schema
+    assert "binaryTargets" not in schema
