@@ -144,7 +144,7 @@ class Answer:
         return Record(
             at=at,
             user=exchange.user,
-            asked=exchange.model,
+            asked=exchange.name,
             served="" if self._error_kind else exchange.served,
             credential=exchange.labels[-1] if claude and exchange.labels else "",
             status=CLIENT_LEFT if self._left else self.status,
@@ -152,6 +152,7 @@ class Answer:
             seconds=now - self._arrived,
             usage=usage_of(exchange.copy or bytes(self._counted)),
             failovers=tuple(exchange.failovers),
+            counts_tokens=exchange.counts_tokens,
             error=error,
         )
 

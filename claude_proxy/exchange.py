@@ -52,6 +52,8 @@ class Exchange:
     query: str = ""
     # The caller's name, by which it is logged and counted.
     user: str = ""
+    # Whether the client asks how many tokens its request has, and for no answer.
+    counts_tokens: bool = False
     outlet: Outlet | None = None
     provider: Provider | None = None
     first_provider: Provider | None = None

@@ -81,7 +81,7 @@ class Gateway:
             query = scope["query_string"].decode("latin-1")
             caller = await self._caller(client, method, route, query)
             check_mode(client.mode)
-            exchange = Exchange(client, sent, b"", {}, query, caller.name)
+            exchange = Exchange(client, sent, b"", {}, query, caller.name, counts_tokens=route.endswith("/count_tokens"))
             if (method, route) in MODEL_ROUTES and method == "POST":
                 exchange.raw_body = await _read_body(receive)
                 exchange.body = parse_body(exchange.raw_body)

@@ -21,7 +21,7 @@ class Record:
     at: float
     # The caller's name: a user's, "admin", or "anyone" on an open proxy.
     user: str
-    # The model that the client named, and the provider and model that answered: "anthropic/claude-opus-4-8". Empty for nobody.
+    # The model that the client named, by its name in config.yaml, and the provider and model that answered: "anthropic/claude-opus-4-8". Empty for nobody.
     asked: str
     served: str
     # The label of the credential that Claude was asked with last; empty for other providers.
@@ -34,5 +34,7 @@ class Record:
     usage: Usage = Usage()
     # Each credential or model that was left for another one within the request: "anna: five_hour limit (HTTP 429)".
     failovers: tuple[str, ...] = ()
+    # Whether only a count of tokens was asked for, which no provider bills.
+    counts_tokens: bool = False
     # Anthropic's error type, or "interrupted" for an answer that broke off; empty for a success.
     error: str = ""

@@ -147,7 +147,9 @@ class Book:
         self._told = 0.0
 
     def record(self, record: Record) -> None:
-        """Count a request, on the day on which it ended."""
+        """Count a request, on the day on which it ended. One for a count of tokens is none: Claude Code sends thirty at once."""
+        if record.counts_tokens:
+            return
         now = self._clock()
         place = _day(now), self._writer
         if place not in self._days:

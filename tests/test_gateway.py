@@ -442,7 +442,10 @@ async def test_every_request_is_remembered_once():
         app = Gateway(Inner(answer), SETTINGS, Redactor([]), records.append)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://proxy:4000") as client:
             await client.post(path, headers=WITH_TOKEN, json=BODY)
-    assert [(record.asked, record.status, record.error) for record in records] == [("glm", 200, ""), ("glm", 500, "api_error")]
+    assert [(record.asked, record.status, record.error, record.counts_tokens) for record in records] == [
+        ("glm", 200, "", False),
+        ("glm", 500, "api_error", True),
+    ]
 
 
 # Answers

@@ -80,6 +80,12 @@ def written(capsys, *records, as_json=False, redactor=None):
     return capsys.readouterr().err
 
 
+def test_a_count_of_tokens_says_so(litellm_log, capsys):
+    """The line of a request that only counts tokens is told from one that is answered."""
+    assert " only=count_tokens " in written(capsys, replace(RECORD, counts_tokens=True))
+    assert "only=" not in written(capsys, RECORD)
+
+
 def test_a_request_is_one_line(litellm_log, capsys):
     """A request's line says who, what, on which credential, how it ended and how long it took."""
     line = written(capsys, RECORD)

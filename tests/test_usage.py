@@ -79,6 +79,13 @@ def test_what_an_error_is(status, error, counted):
     assert is_error(replace(RECORD, status=status, error=error)) is counted
 
 
+def test_a_count_of_tokens_is_no_request():
+    """What only asks how many tokens a request has is not counted: no provider bills it."""
+    empty, counted = book(), book()
+    counted.record(replace(RECORD, counts_tokens=True))
+    assert counted.csv() == empty.csv()
+
+
 def test_days_are_utc_and_apart():
     """Each UTC day has numbers of its own, and the last seven of them are a week."""
     clock = Clock()
