@@ -21,7 +21,8 @@ class Record:
     at: float
     # The caller's name: a user's, "admin", or "anyone" on an open proxy.
     user: str
-    # The model that the client named, by its name in config.yaml, and the provider and model that answered: "anthropic/claude-opus-4-8". Empty for nobody.
+    # The model that the client named, as config.yaml has it, and the provider and model that answered, such as
+    # "anthropic/claude-opus-4-8"; empty for nobody.
     asked: str
     served: str
     # The label of the credential that Claude was asked with last; empty for other providers.

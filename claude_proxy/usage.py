@@ -147,7 +147,7 @@ class Book:
         self._told = 0.0
 
     def record(self, record: Record) -> None:
-        """Count a request, on the day on which it ended. One for a count of tokens is none: Claude Code sends thirty at once."""
+        """Count a request, on the day on which it ended. One for a count of tokens is none: there are thirty at once."""
         if record.counts_tokens:
             return
         now = self._clock()
