@@ -1,10 +1,14 @@
-"""README, ``.env.example``, ``config.yaml.example``, the changelog and the locks say what the code does."""
+"""README, ``docs/``, ``.env.example``, ``config.yaml.example``, the changelog and the locks say what the code does."""
 
+import ast
+import functools
 import json
 import re
+import shlex
 import subprocess
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -15,6 +19,11 @@ from claude_proxy.settings import SECRET_NAMES, VARIABLES
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONFIG_EXAMPLE = (ROOT / "config.yaml.example").read_text(encoding="utf-8")
+# Every page that a person reads; CONFORMANCE.md is generated, and its links and commands hold all the same.
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")))
+}
 LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-database.lock")
 LITELLM = "1.106.2"
 # In parts, so that this file is not among what it finds.
@@ -25,6 +34,12 @@ REGISTRIES = (
 INDEX_OPTIONS = ("--index-url", "--extra-index-url", "--find-links", "--trusted-host", "-i ", "-f ")
 # A row whose first cell is a variable's name and nothing else.
 TABLE_ROW = re.compile(r"^\| `(?P<name>[A-Z][A-Z0-9_]*)` \|(?P<cells>.*)\|$", re.MULTILINE)
+FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+SPAN = re.compile(r"`([^`\n]+)`")
+LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
+COMMAND = re.compile(r"(?:^|\s)(?:claude-proxy|-m claude_proxy|run --rm proxy)[ ]+(?P<arguments>[^\n|]+)", re.MULTILINE)
+# A message of somebody else's has its author in front of it; every other one is the proxy's own.
+SPEAKERS = ("Anthropic: ", "Claude Code: ", "LiteLLM: ", "Python: ", "make: ")
 
 
 def fenced(language: str) -> list[str]:
@@ -143,14 +158,6 @@ def test_readme_lists_the_models_of_the_example():
     assert listed == config.model_names(config.load(ROOT / "config.yaml.example"))
 
 
-def test_make_targets_exist():
-    """Every make target that README names is one of the Makefile's."""
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
-    named = set(re.findall(r"(?:`|\$ |HOST=\S+ )make ([a-z-]+)", README))
-    assert {"run", "settings", "test"} <= named <= targets
-
-
 def test_json_in_readme_can_be_pasted():
     """Every JSON block of README is JSON, and the base URL in it has no /v1, which Claude Code adds by itself."""
     blocks = [json.loads(block) for block in fenced("json")]
@@ -184,9 +191,163 @@ def test_limits_in_the_documents_are_accepted():
         assert limits.Limits.of(block).allows("anna", "claude-opus-4-8")
 
 
-def test_the_settings_options_in_readme_exist():
-    """Every option and format that README names for ``settings`` is one of the command's."""
-    text = section("Claude Code's settings.json").split("### Blocks and commands to paste\n", 1)[1]
+# --- README and docs/ ------------------------------------------------------------------------------------------------------
+
+
+def code(text: str) -> str:
+    """Return what a page shows as code, a line for each line or span of it."""
+    return "\n".join([*(block.split("\n", 1)[1] for block in FENCE.findall(text)), *SPAN.findall(FENCE.sub("", text))])
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors that a page's headings get on GitHub."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+def compose() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+    return loaded
+
+
+def is_command(arguments: list[str]) -> bool:
+    """Whether the command line takes these arguments."""
+    try:
+        cli.parser().parse_args(arguments)
+    except SystemExit:
+        return False
+    return True
+
+
+@functools.cache
+def own_texts() -> tuple[str, ...]:
+    """Return every text in the proxy's sources but the docstrings, with a placeholder for each value that is put into it."""
+    texts: list[str] = []
+    for path in (ROOT / "claude_proxy").rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.JoinedStr):
+                texts.append("".join(str(part.value) if isinstance(part, ast.Constant) else "\0" for part in node.values))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+                texts.append(node.value)
+    return tuple(texts)
+
+
+def is_said(message: str) -> bool:
+    """Whether a text of the proxy's holds the parts of the message between its ``...``, in their order."""
+    pattern = re.compile(".*".join(re.escape(part.strip()) for part in message.split("...")), re.DOTALL)
+    return any(pattern.search(text) for text in own_texts())
+
+
+def symptoms() -> list[str]:
+    """Return the first cells of the rows of docs/troubleshooting.md."""
+    rows = re.findall(r"^\| (.+?) \| .+ \|$", PAGES["docs/troubleshooting.md"], re.MULTILINE)
+    return [cell for cell in rows if cell not in ("What you see", "---")]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    """A link inside the repository names a file that is there, and its anchor is a heading of that file."""
+    found = [match["target"] for match in LINK.finditer(SPAN.sub("", FENCE.sub("", PAGES[page])))]
+    for target in found:
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        path = ((ROOT / page).parent / name).resolve() if name else ROOT / page
+        assert path.exists(), target
+        assert not anchor or anchor in anchors(path.read_text(encoding="utf-8")), target
+
+
+def test_readme_leads_to_every_page():
+    """Whoever reads README finds a link to each page of docs/ and to the changelog."""
+    targets = {match["target"].partition("#")[0] for match in LINK.finditer(README)}
+    assert set(PAGES) - {"README.md"} <= targets
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_make_targets_exist(page):
+    """Every make target that a page names is one of the Makefile's."""
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = set(re.findall(r"(?:^|\s)make (?:[A-Z]+=\S+ )*([a-z-]+)", code(PAGES[page]), re.MULTILINE))
+    assert named <= targets
+    assert page != "README.md" or {"run", "settings", "test"} <= named
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_exist(page):
+    """Every ``claude-proxy`` command that a page shows is one that the command line takes, options included."""
+    shown = [shlex.split(match["arguments"], comments=True) for match in COMMAND.finditer(code(PAGES[page]))]
+    assert not [arguments for arguments in shown if arguments and not is_command(arguments)]
+    assert page != "README.md" or ["user", "add", "anna"] in shown
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_profiles_and_services_exist(page):
+    """Every profile and service of Docker's that a page names is one of docker-compose.yml's."""
+    services = compose()["services"]
+    profiles = {profile for service in services.values() for profile in service.get("profiles", ())}
+    text = code(PAGES[page])
+    named = re.findall(r"--profile (\S+)", text) + re.findall(r"profiles? `([^`]+)`", PAGES[page])
+    named += [name for names in re.findall(r"COMPOSE_PROFILES=(\S+)", text) for name in names.split(",")]
+    assert set(named) <= profiles
+    assert set(re.findall(r"docker compose .*?(?:exec|run|logs)(?: -\S+)* ([a-z]\S*)", text)) <= set(services)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_exist(page):
+    """Every file of the repository that a page names by its path is there."""
+    spans = SPAN.findall(FENCE.sub("", PAGES[page]))
+    named = [
+        span for span in spans if re.fullmatch(r"(?:deploy|docs|claude_proxy|conformance|tests|benchmarks)/[\w./-]*", span)
+    ]
+    assert not [name for name in named if not (ROOT / name).exists()]
+
+
+def test_architecture_names_every_source_file():
+    """docs/architecture.md has each file of the package in its reading order, and none that is not there."""
+    package = ROOT / "claude_proxy"
+    table = PAGES["docs/architecture.md"].split("## The files, in reading order\n", 1)[1].split("\n## ", 1)[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    named = [name for row in rows for name in SPAN.findall(row)]
+    folders = {f"{path.name}/" for path in package.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert sorted(named) == sorted({path.name for path in package.glob("[!_]*.py")} | folders)
+
+
+@pytest.mark.parametrize("symptom", symptoms())
+def test_a_message_in_troubleshooting_is_said(symptom):
+    """A quoted message without another speaker in front is the proxy's wording; ``...`` stands for what is put into it."""
+    messages = [] if symptom.startswith(SPEAKERS) else SPAN.findall(symptom)
+    assert not [message for message in messages if not is_said(message)]
+
+
+def test_troubleshooting_quotes_messages():
+    """Most of what stands in the first columns are the proxy's messages, long enough to be found by nothing else."""
+    own = [message for symptom in symptoms() if not symptom.startswith(SPEAKERS) for message in SPAN.findall(symptom)]
+    assert len(own) > len(symptoms()) / 2
+    assert not [message for message in own if max(map(len, message.split("..."))) < 10]
+
+
+def test_variables_are_explained_in_one_table():
+    """A variable has its row in README and in no other page, and no page names a variable of the proxy's that is not there."""
+    for page, text in PAGES.items():
+        if page != "README.md":
+            assert not [row["name"] for row in TABLE_ROW.finditer(text)], page
+        named = set(re.findall(r"`((?:PROXY|CLAUDE_POOL|CLAUDE_TOKEN|CLAUDE_API|CLAUDE_OAUTH)_[A-Z_]+)[=`]", text))
+        assert named <= set(VARIABLES), page
+
+
+def test_metrics_in_the_documents_exist():
+    """docs/operate.md names the metrics that there are."""
+    source = (ROOT / "claude_proxy" / "metrics.py").read_text(encoding="utf-8")
+    known = set(re.findall(r'"(claude_proxy_\w+)"', source))
+    named = {name.removesuffix("_total") for name in SPAN.findall(PAGES["docs/operate.md"]) if name.startswith("claude_proxy_")}
+    assert named == known
+
+
+def test_the_settings_options_in_the_documents_exist():
+    """Every option and format that docs/claude-code.md names for ``settings`` is one of the command's."""
+    text = PAGES["docs/claude-code.md"].split("## Blocks and commands to paste\n", 1)[1].split("\n## ", 1)[0]
     assert {
         f"--{name}" for name in vars(cli.parser().parse_args(["settings"])) if name in ("model", "url", "user", "format")
     } == set(re.findall(r"^- `(--[a-z]+)", text, re.MULTILINE))
