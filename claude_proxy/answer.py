@@ -96,7 +96,8 @@ class Answer:
         """Take note that the client has left; return whether what is under way for it ends by that."""
         self._left = not self.ended
         if self._work is None:
-            return self.begun
+            # A stream that was begun early has nobody yet who would notice.
+            return self.relayed or self._from_litellm or self._error is not None or self.ended
         self._work.cancel()
         return True
 

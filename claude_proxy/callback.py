@@ -370,9 +370,10 @@ def served_by(router: Any, model: str, exchange: Exchange) -> list[Any]:
     LiteLLM itself would look for it for nine seconds, and answer 400. Only what the client asks for comes by here: the
     fallbacks of a model that a user may use are theirs, too.
     """
-    if not limits().allows(exchange.user, model):
-        exchange.refusal = own_refusal(403, limits().refusal(exchange.user, model))
-        raise AttemptRefused(f"{exchange.user} may not use {model}")
+    forbidden = limits().forbidden(exchange.user, model, exchange.raw_body)
+    if forbidden:
+        exchange.refusal = own_refusal(403, limits().refusal(exchange.user, forbidden))
+        raise AttemptRefused(f"{exchange.user} may not use {forbidden}")
     found: list[Any] | None = router.get_model_list(model_name=model) if router else None
     if not found:
         exchange.refusal = own_refusal(404, f"model: {model} is not served by this proxy")

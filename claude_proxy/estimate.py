@@ -19,17 +19,24 @@ def input_tokens(body: Mapping[str, Any], count: Callable[[str], int]) -> int:
     return max(1, count("\n".join(texts)) + FRAME_TOKENS * len(texts) + IMAGE_TOKENS * images)
 
 
-def _collect(content: Any, texts: list[str]) -> int:
-    """Add a content's texts to the list and return how many images it has; base64 is not text."""
-    if isinstance(content, str):
-        texts.append(content)
-    elif isinstance(content, list):
-        return sum(_collect(block, texts) for block in content)
-    elif isinstance(content, dict):
-        if content.get("type") in ("image", "document"):
-            return 1
-        inside = [_collect(content[name], texts) for name in ("content", "text", "thinking") if name in content]
-        if "input" in content:
-            texts.append(json.dumps(content["input"], ensure_ascii=False))
-        return sum(inside)
-    return 0
+def _collect(whole: Any, texts: list[str]) -> int:
+    """Add a content's texts to the list and return how many images it has; base64 is not text.
+
+    Without recursion: how deep a content is nested is up to the client.
+    """
+    images = 0
+    waiting = [whole]
+    while waiting:
+        content = waiting.pop()
+        if isinstance(content, str):
+            texts.append(content)
+        elif isinstance(content, list):
+            waiting += reversed(content)
+        elif isinstance(content, dict):
+            if content.get("type") in ("image", "document"):
+                images += 1
+                continue
+            if "input" in content:
+                texts.append(json.dumps(content["input"], ensure_ascii=False))
+            waiting += [content[name] for name in ("content", "text", "thinking") if name in content]
+    return images

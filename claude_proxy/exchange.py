@@ -96,6 +96,8 @@ class Exchange:
         elif self.served:
             self.failovers.append(f"{self.served}: asked again")
         self.attempts += 1
+        # What the attempt before said is not the answer.
+        self.copy, self.error = b"", ""
         self.provider = provider
         self.served = served
         self.first_provider = self.first_provider or provider

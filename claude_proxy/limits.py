@@ -1,5 +1,6 @@
 """Which models each person may use: the block ``claude_proxy: users:`` of config.yaml. Plain values, no I/O."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -34,9 +35,37 @@ class Limits:
         patterns = self.patterns.get(user)
         return patterns is None or any(matches(pattern, model) for pattern in patterns)
 
+    def forbidden(self, user: str, model: str, raw: bytes) -> str | None:
+        """Return what of a request the user may not ask for: its model, or one that it names for Claude to use; else None.
+
+        A body that names its model twice is refused as a whole: Claude may read another of the two than the proxy.
+        """
+        if user not in self.patterns:
+            return None
+        if not self.allows(user, model):
+            return model
+        body = json.loads(raw, object_pairs_hook=_Pairs)
+        if not isinstance(body, _Pairs) or [name for name, _ in body].count("model") != 1:
+            return "several models at once"
+        return next((name for name in _further_models(dict(body)) if not self.allows(user, name)), None)
+
     def refusal(self, user: str, model: str) -> str:
         """Return the sentence for a client that may not ask for the model."""
         return f"model: {user} may not use {model} on this proxy. Allowed: {', '.join(self.listed[user])}."
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object of JSON with all its pairs, the same key twice included."""
+
+
+def _further_models(body: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the models beside its own that a request may make Claude use: server-side fallbacks and tools such as advisors."""
+    for field in ("fallbacks", "tools"):
+        entries = body.get(field)
+        for entry in entries if isinstance(entries, list) else ():
+            for name, value in entry if isinstance(entry, _Pairs) else ():
+                if name == "model" and isinstance(value, str):
+                    yield value
 
 
 def access_groups(config: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:

@@ -45,5 +45,10 @@ def listing(names: Iterable[str], allows: Callable[[str], bool] = lambda _: True
 
 
 def served_name(model: str) -> str:
-    """Return the name in config.yaml of a model that a client asks for."""
-    return model.removeprefix(PREFIX)
+    """Return the name in config.yaml of a model that a client asks for.
+
+    What comes back has no prefix left: a limit that was checked for a name holds for whatever it is read as later.
+    """
+    while model.startswith(PREFIX):
+        model = model.removeprefix(PREFIX)
+    return model

@@ -138,11 +138,12 @@ async def filtered(
     try:
         if ready := thinking.feed(first):
             yield ready
-        async for chunk in timed(chunks, pulse.left):
-            ready = b"" if chunk is None else thinking.feed(chunk)
-            if ready or pulse.is_due():
-                yield ready or KEEPALIVE
-                pulse.beat()
+        async with aclosing(timed(chunks, pulse.left)) as arriving:
+            async for chunk in arriving:
+                ready = b"" if chunk is None else thinking.feed(chunk)
+                if ready or pulse.is_due():
+                    yield ready or KEEPALIVE
+                    pulse.beat()
         if rest := thinking.finish():
             yield rest
     finally:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from claude_proxy import config, last_good
 from claude_proxy.check.facts import Facts, read_config
 from claude_proxy.check.findings import Level
@@ -185,7 +187,11 @@ class Watcher:
             return
         try:
             text = self.path.read_text(encoding="utf-8")
-            last_good.keep(text, self.copy)
+            # Of a file that has changed since it was checked there will be another look.
+            if yaml.safe_load(text) == self.in_force.loaded:
+                last_good.keep(text, self.copy)
+        except (yaml.YAMLError, UnicodeDecodeError):
+            return
         except OSError as error:
             logger.warning(
                 "%s cannot be written (%s): a broken config.yaml will stop the next start", self.copy, error.strerror

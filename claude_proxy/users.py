@@ -20,7 +20,7 @@ HASH_PREFIX = "sha256:"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 # What a caller without a name of its own is called; a user of that name could not be told from it.
-RESERVED = frozenset({"admin", "user", "open", "client", "static", "anyone"})
+RESERVED = frozenset({"admin", "user", "open", "client", "static", "anyone", "key"})
 # A token is kept as a plain SHA-256, which only a value that nobody can guess makes safe.
 MIN_LENGTH = 16
 # A comment goes from a # at the beginning, or after white space, to the end of its line.

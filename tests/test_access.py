@@ -2,6 +2,7 @@
 
 import pytest
 
+from claude_proxy import access
 from claude_proxy.access import (
     ADMIN_ROUTES,
     MODEL_ROUTES,
@@ -17,6 +18,7 @@ from claude_proxy.access import (
 )
 from claude_proxy.headers import read
 from claude_proxy.settings import Settings
+from claude_proxy.users import RESERVED
 
 TOKEN, MASTER = "sk-made-up-token", "sk-made-up-master"
 OAUTH = "sk-ant-oat01-made-up-client"
@@ -290,3 +292,8 @@ def test_the_pages_are_there_with_a_database_only(method, route):
     with pytest.raises(Refused) as caught:
         check_route(Caller(Role.ADMIN, None, "admin"), method, route)
     assert caught.value.status == 404
+
+
+def test_nobody_is_called_what_stands_for_others():
+    """A person cannot have a name by which requests of callers without one are counted: it would see their usage."""
+    assert {access.ADMIN_NAME, access.STATIC_NAME, access.KEY_NAME, access.ANYONE} <= RESERVED

@@ -169,6 +169,25 @@ async def test_a_relay_ends_with_its_client():
     assert client.answer.record(0).status == 499
 
 
+async def test_a_client_that_leaves_during_keep_alives_ends_its_request():
+    """While nothing but keep-alives has been sent nobody else notices that the client leaves, so the request is to be ended."""
+    client = Client()
+    await client.answer.reassure()
+    assert client.answer.leave() is False
+
+
+async def test_only_the_attempt_that_answered_is_counted():
+    """What an attempt said that was left for another one is neither the answer's usage nor its error."""
+    client = Client(Provider.CLAUDE)
+    client.exchange.copy, client.exchange.error = b'event: error\ndata: {"type":"error"}\n\n', "interrupted"
+    client.exchange.begin(Provider.OPENAI, "openai/x")
+    await client.answer(START)
+    await client.answer(part(b'data: {"type":"message_delta","usage":{"input_tokens":10,"output_tokens":5}}\n\n'))
+    await client.answer(LAST)
+    record = client.answer.record(0)
+    assert (record.usage, record.error) == (Usage(10, 5), "")
+
+
 async def test_a_cancelled_request_is_cancelled():
     """The end of the process is not taken for the client's leaving."""
     client = Client(Provider.CLAUDE)

@@ -41,3 +41,11 @@ def user(content):
 def test_input_tokens(body, tokens):
     """Texts are counted wherever they stand, an image is a fixed number whatever its base64, and nothing is no error."""
     assert input_tokens(body, words) == tokens
+
+
+def test_nesting_is_counted_and_breaks_nothing():
+    """Content that is nested far deeper than a call may be is counted like any other."""
+    content = "one two"
+    for _ in range(5000):
+        content = [{"type": "tool_result", "content": content}]
+    assert input_tokens(user(content), words) == 2 + FRAME_TOKENS

@@ -1,5 +1,7 @@
 """limits.py: which models a person may use, as config.yaml says it."""
 
+import json
+
 import pytest
 
 from claude_proxy.limits import Limits, mistakes
@@ -85,3 +87,31 @@ def test_a_right_block_has_no_mistakes():
 def test_a_broken_model_list_is_not_this_checks_matter(models):
     """Whatever model_list holds, the check of the block does not break on it."""
     assert len(list(mistakes({"model_list": models, "claude_proxy": {"users": {"anna": {"models": ["glm"]}}}}))) == 1
+
+
+OPUS = {"model": "claude-opus-4-8"}
+
+
+@pytest.mark.parametrize(
+    ("body", "forbidden"),
+    [
+        ({"model": "glm"}, None),
+        ({"model": "gpt"}, "gpt"),
+        ({"model": "glm", "fallbacks": [OPUS, {"model": "gpt"}, "gpt"], "tools": [{"name": "x"}]}, "gpt"),
+        ({"model": "glm", "tools": [{"type": "advisor_20260301", "model": "claude-sonnet-5"}]}, "claude-sonnet-5"),
+        ({"model": "glm", "fallbacks": [OPUS], "tools": [{**OPUS, "input_schema": {"model": "gpt"}}]}, None),
+        ({"model": "glm", "fallbacks": {"model": "gpt"}, "messages": [{"content": [{"model": "gpt"}]}]}, None),
+    ],
+)
+def test_what_a_request_makes_claude_use(body, forbidden):
+    """The model itself, a server-side fallback and a tool's own model are looked at, and nothing else that is called so."""
+    limits = Limits.of(ANNA)
+    assert limits.forbidden("anna", body["model"], json.dumps(body).encode()) == forbidden
+    assert limits.forbidden("carl", body["model"], json.dumps(body).encode()) is None
+
+
+def test_a_body_names_one_model():
+    """Who has limits may not name the model twice: Claude could read the other one of the two."""
+    limits = Limits.of(ANNA)
+    assert limits.forbidden("anna", "glm", b'{"model":"gpt","model":"glm"}') == "several models at once"
+    assert limits.forbidden("carl", "glm", b'{"model":"gpt","model":"glm"}') is None

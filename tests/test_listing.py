@@ -32,3 +32,10 @@ def test_the_list_holds_what_is_allowed():
     found = listing(["glm", "claude-*"], lambda name: name in ("claude-sonnet-5", "gpt"))
     assert [model["id"] for model in found["data"]] == ["claude-sonnet-5"]
     assert found["first_id"] == found["last_id"] == "claude-sonnet-5"
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_a_name_is_read_once(times):
+    """A name that was checked is the one that is served, however often it is read: no prefix stays for a later reader."""
+    name = served_name(PREFIX * times + "glm")
+    assert name == served_name(name) == "glm"

@@ -75,6 +75,27 @@ def test_a_filtered_stream_closes_its_upstream(leaves_after):
     assert closed == [True]
 
 
+def test_a_silent_stream_closes_its_upstream():
+    """A client that leaves after a keep-alive, while the next chunk is awaited, closes the upstream's generator, too."""
+    closed = []
+
+    async def run():
+        async def upstream():
+            try:
+                yield STOP
+                await asyncio.Event().wait()
+            finally:
+                closed.append(True)
+
+        stream = upstream()
+        driver = filtered(await anext(stream), stream, ThinkingFilter(), keepalive=0.0)
+        assert [await anext(driver), await anext(driver)] == [STOP, KEEPALIVE]
+        await driver.aclose()
+        assert closed == [True]
+
+    asyncio.run(run())
+
+
 def test_streams_inside_streams_are_closed():
     """Each of LiteLLM's wrapped streams is closed, down to the one that holds the connection."""
     closed = []

@@ -197,6 +197,15 @@ def test_the_last_good_copy(watched):
     assert yaml.safe_load(copy.read_text()) == SECOND
 
 
+@pytest.mark.parametrize("text", ["model_list: [broken", "model_list: []", "\udcff"])
+def test_what_was_not_checked_is_not_kept(watched, text):
+    """A file that changed between the check and the copy is not the last good one."""
+    facts = watched.watcher.read()
+    watched.path.write_text(text, encoding="utf-8", errors="surrogateescape")
+    watched.watcher.apply(facts)
+    assert yaml.safe_load(watched.watcher.copy.read_text()) == FIRST
+
+
 def test_a_copy_that_cannot_be_written(watched, told):
     """It is said once, and changes are taken up nevertheless."""
     watched.watcher.copy = watched.path / "no-folder" / "good.yaml"

@@ -78,7 +78,8 @@ def test_a_key_sees_the_models_on_its_list(proxy):
         assert {one["display_name"] for one in look(proxy, "/v1/models", key).json()["data"]} == names
     every_claude = new_key(proxy, models=["claude-*"])
     for path in ("/v1/messages", "/v1/messages/count_tokens"):
-        assert error(proxy.ask(question("claude-proxy/glm"), path, every_claude)) == (403, "permission_error")
+        for name in ("claude-proxy/glm", "claude-proxy/claude-proxy/glm"):
+            assert error(proxy.ask(question(name), path, every_claude)) == (403, "permission_error")
         assert proxy.ask(question("claude-proxy/glm"), path, new_key(proxy, models=["glm"])).status_code == 200
 
 
