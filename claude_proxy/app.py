@@ -2,7 +2,7 @@
 
 from litellm.proxy.proxy_server import app as litellm_app
 
-from claude_proxy.callback import close, watch_config
+from claude_proxy.assembly import close, watch_config
 from claude_proxy.gateway import Gateway
 from claude_proxy.refusals import Message, Receive, Scope, Send, own_refusal, send_refusal
 

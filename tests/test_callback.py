@@ -14,7 +14,7 @@ from claude_proxy.exchange import Exchange, current
 from claude_proxy.headers import read, session_of
 from claude_proxy.record import Record
 from claude_proxy.settings import Settings
-from claude_proxy.store import MemoryStore, RedisStore, SqliteStore
+from claude_proxy.store import MemoryStore
 from claude_proxy.targets import Provider
 from claude_proxy.verdicts import Answer, Then, Verdict
 
@@ -165,25 +165,6 @@ def test_a_pool_that_is_out_is_a_503():
     assert (refusal.status, int(dict(refusal.headers)["retry-after"]) >= 900) == (503, True)
     limit(proxy, "b", Verdict(Then.NEXT, "limit", NOW + 3600))
     assert proxy._nobody("opus").status == 429
-
-
-@pytest.mark.parametrize(
-    ("variables", "router", "kind"),
-    [
-        ({}, {}, None),
-        ({"CLAUDE_POOL_STATE_FILE": "none"}, {}, None),
-        ({"CLAUDE_POOL_STATE_FILE": "/data/pool.sqlite3"}, {}, SqliteStore),
-        ({"CLAUDE_POOL_STATE_FILE": "/data/pool.sqlite3", "REDIS_URL": "redis://localhost"}, {}, RedisStore),
-        ({"CLAUDE_POOL_STATE_FILE": "/data/pool.sqlite3"}, {"redis_host": "localhost"}, RedisStore),
-        ({"CLAUDE_POOL_STATE_FILE": "none", "REDIS_URL": "redis://localhost"}, {}, RedisStore),
-    ],
-    ids=["nothing", "none", "file", "redis-first", "litellms-redis", "redis-without-a-file"],
-)
-def test_where_state_is_shared(monkeypatch, variables, router, kind):
-    """A Redis of the proxy's or of LiteLLM's comes before the file, and without either the state is this process's."""
-    monkeypatch.setattr(module, "load_config", lambda: {"router_settings": router})
-    store = module.shared_store(Settings.parse(variables))
-    assert type(store) is (kind or type(None))
 
 
 class SlowStore(MemoryStore):

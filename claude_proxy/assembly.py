@@ -1,0 +1,137 @@
+"""Where the parts come together in LiteLLM's process: settings, callback, routes of our own, gateway, logs."""
+
+import asyncio
+import copy
+import functools
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import litellm
+from fastapi import Depends, Response
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from litellm.llms.anthropic.pass_through.adapters.streaming_iterator import _CombinedChunkSplitter
+from litellm.llms.base_llm.chat.transformation import BaseLLMException
+from litellm.proxy import proxy_server
+from litellm.proxy._types import UserAPIKeyAuth
+from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
+
+from claude_proxy import config, logs, reload
+from claude_proxy.auth import is_session, key_allows
+from claude_proxy.callback import ClaudeProxy, in_force, limits
+from claude_proxy.clients import AttemptRefused, shared_http
+from claude_proxy.exchange import current
+from claude_proxy.gateway import Gateway
+from claude_proxy.listing import listing
+from claude_proxy.redaction import Redactor, secrets_of
+from claude_proxy.router import put_in_force
+from claude_proxy.settings import LogFormat, Settings
+from claude_proxy.store import RedisStore, SqliteStore, Store
+
+
+@functools.cache
+def start() -> ClaudeProxy:
+    """Return the process's one callback. LiteLLM runs an entry file once for each reference to it."""
+    settings = Settings.parse(os.environ)
+    callback = ClaudeProxy(settings, shared_store(settings))
+    install(settings, callback)
+    return callback
+
+
+def shared_store(settings: Settings) -> Store | None:
+    """Return where the pool's state is shared: Redis, the state file, or nowhere."""
+    url = settings.redis_url.reveal() if settings.redis_url else config.redis_url(in_force().loaded, os.environ)
+    if url:
+        return RedisStore(url)
+    if settings.state_file in ("", "none"):
+        return None
+    return SqliteStore(Path(settings.state_file))
+
+
+def install(settings: Settings, callback: ClaudeProxy) -> None:
+    """Put the gateway around LiteLLM's app and the redaction under its logs."""
+    app = proxy_server.app
+    secrets = [credential.secret for credential in settings.credentials]
+    secrets += [secret for secret in (settings.static_token, settings.master_key, settings.database_url) if secret]
+    secrets += [user.token for user in settings.users.everybody() if user.token]
+    redactor = Redactor([*secrets, *secrets_of(os.environ)])
+    litellm.use_chat_completions_url_for_anthropic_messages = True
+    litellm.expose_router_debug_in_errors = False
+    # The gateway and the route itself ask for a token; LiteLLM's check would let the master key alone through.
+    litellm.require_auth_for_metrics_endpoint = False
+    give_each_call_a_chunk()
+    shared_http()
+    app.router.routes[:0] = [
+        APIRoute("/v1/messages/count_tokens", count_tokens, methods=["POST"]),
+        *(APIRoute(path, models, methods=["GET"]) for path in ("/v1/models", "/models")),
+        *callback.panel().routes(),
+    ]
+    # Middleware cannot be added once the app has started, and callbacks are loaded while it starts.
+    app.middleware_stack = Gateway(
+        app.middleware_stack or app.build_middleware_stack(), settings, redactor, callback.remember, is_session
+    )
+    logs.configure(
+        redactor, verbose=os.environ.get("LITELLM_LOG", "").upper() == "DEBUG", as_json=settings.log_format is LogFormat.JSON
+    )
+
+
+async def count_tokens(_: Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)]) -> Response:
+    """The route that takes the place of LiteLLM's own, behind the same check of the key."""
+    exchange = current.get()
+    if exchange is None:
+        raise AttemptRefused("the gateway is not in place")
+    try:
+        return await start().count_tokens(exchange)
+    except (AttemptRefused, BaseLLMException):
+        return Response(status_code=500)  # the gateway puts the exchange's refusal in its place
+
+
+async def models(caller: Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)]) -> Response:
+    """The route that takes the place of LiteLLM's own, whose list of a pattern is its price list."""
+    exchange = current.get()
+    user = exchange.user if exchange else ""
+    names = config.model_names(in_force().loaded)
+    return JSONResponse(
+        listing(names, lambda name: limits().allows(user, name) and key_allows(caller, name, proxy_server.llm_router))
+    )
+
+
+def watch_config() -> None:
+    """From now on take up every change of config.yaml, once LiteLLM has started."""
+    found = reload.watcher(in_force(), _take_up, os.environ) if start.cache_info().currsize else None
+    if found is not None:
+        start().watching = asyncio.ensure_future(found.run())
+
+
+def _take_up(new: Mapping[str, Any], found: reload.Change) -> Iterable[str]:
+    return put_in_force(proxy_server.llm_router, in_force().loaded, new, found)
+
+
+async def close() -> None:
+    """Tell the other processes what is new, at the end of this one."""
+    if start.cache_info().currsize:
+        await start().close()
+
+
+@functools.cache
+def give_each_call_a_chunk() -> None:
+    """Let LiteLLM see one call in a chunk: 1.106.2 makes one block of the calls that Gemini and Groq send in one."""
+    by_kind = _CombinedChunkSplitter._split_by_payload_kind  # noqa: SLF001 - no other seam before the translation
+
+    def split(chunk: Any) -> tuple[Any, ...]:
+        return tuple(piece for part in by_kind(chunk) for piece in one_call_each(part))
+
+    _CombinedChunkSplitter._split_by_payload_kind = staticmethod(split)  # noqa: SLF001
+
+
+def one_call_each(chunk: Any) -> tuple[Any, ...]:
+    """Return a chunk as chunks with one call each; the same one when it has no more."""
+    calls = getattr(chunk.choices[0].delta, "tool_calls", None) if len(chunk.choices) == 1 else None
+    if not calls or len(calls) == 1:
+        return (chunk,)
+    pieces = tuple(copy.deepcopy(chunk) for _ in calls)
+    for piece, call in zip(pieces, calls, strict=True):
+        piece.choices[0].delta.tool_calls = [call]
+    return pieces

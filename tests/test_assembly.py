@@ -1,0 +1,34 @@
+"""Where the parts come together. That they do in LiteLLM's process is shown by the tests of a real proxy."""
+
+import pytest
+
+from claude_proxy.assembly import shared_store
+from claude_proxy.callback import in_force
+from claude_proxy.settings import Settings
+from claude_proxy.store import RedisStore, SqliteStore
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    in_force.cache_clear()
+    yield
+    in_force.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("variables", "router", "kind"),
+    [
+        ({}, {}, None),
+        ({"CLAUDE_POOL_STATE_FILE": "none"}, {}, None),
+        ({"CLAUDE_POOL_STATE_FILE": "/data/pool.sqlite3"}, {}, SqliteStore),
+        ({"CLAUDE_POOL_STATE_FILE": "/data/pool.sqlite3", "REDIS_URL": "redis://localhost"}, {}, RedisStore),
+        ({"CLAUDE_POOL_STATE_FILE": "/data/pool.sqlite3"}, {"redis_host": "localhost"}, RedisStore),
+        ({"CLAUDE_POOL_STATE_FILE": "none", "REDIS_URL": "redis://localhost"}, {}, RedisStore),
+    ],
+    ids=["nothing", "none", "file", "redis-first", "litellms-redis", "redis-without-a-file"],
+)
+def test_where_state_is_shared(monkeypatch, variables, router, kind):
+    """A Redis of the proxy's or of LiteLLM's comes before the file, and without either the state is this process's."""
+    monkeypatch.setattr("claude_proxy.callback.load_config", lambda: {"router_settings": router})
+    store = shared_store(Settings.parse(variables))
+    assert type(store) is (kind or type(None))
