@@ -101,11 +101,12 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         data["model"] = model
         exchange = current.get()
         found = fallback_models(model, getattr(router, "fallbacks", None) or ())
-        if found and "fallbacks" not in data:
-            data["fallbacks"] = found
+        if found is not None and "fallbacks" not in data:
+            # Without those that could not answer. An empty list, too: without it LiteLLM would look for some of its own.
+            found = data["fallbacks"] = [name for name in found if _is_ready(router, name)]
         if exchange is not None and router is not None:
             params = served_by(router, model, exchange)[0]["litellm_params"]
-            if self._provider(params) is Provider.CLAUDE and not any(name not in unset_variables() for name in found or ()):
+            if self._provider(params) is Provider.CLAUDE and not found:
                 data["num_retries"] = 0
         return data
 
@@ -371,6 +372,12 @@ def served_by(router: Any, model: str, exchange: Exchange) -> list[Any]:
         exchange.refusal = own_refusal(404, f"model: {model} is not served by this proxy")
         raise AttemptRefused(f"no model {model}")
     return found
+
+
+def _is_ready(router: Any, model: str) -> bool:
+    """Whether a model is served by a deployment that lacks no key."""
+    deployments = router.get_model_list(model_name=model) or ()
+    return any(not _lacks_a_key(one["litellm_params"], model) for one in deployments)
 
 
 def _is_served(model: str) -> bool:

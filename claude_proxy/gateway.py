@@ -5,6 +5,7 @@ What a request meets, in this order: route, token, mode, body; then LiteLLM with
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -32,10 +33,16 @@ from claude_proxy.redaction import Redactor
 from claude_proxy.refusals import App, Message, Receive, Scope, Send, encoded, own_refusal, send_refusal
 from claude_proxy.settings import Settings, TokenMode
 
+logger = logging.getLogger(__name__)
+
 # Anthropic itself takes 32 MB; a little more lets it be the one that says so, in words Claude Code knows.
 MAX_BODY_BYTES = 40 * 1024 * 1024
 # LiteLLM's documentation lets Claude Code point at this prefix; here it is the same as without it.
 ALIAS_PREFIX = "/anthropic"
+
+
+# Refusals that the operator wants to see: somebody tries tokens, or wonders why theirs does not count any more.
+TOLD = frozenset({401, 403})
 
 
 class Gateway:
@@ -86,6 +93,9 @@ class Gateway:
                 exchange.raw_body = await _read_body(receive)
                 exchange.body = parse_body(exchange.raw_body)
         except Refused as refused:
+            if refused.status in TOLD:
+                # Quoted: a path may hold a line's end, and its sender chose it.
+                logger.warning("refused %s %r from %s: HTTP %d", method, route[:100], _address(scope), refused.status)
             await send_refusal(send, own_refusal(refused.status, str(refused)))
             return
         except ConnectionAbortedError:
@@ -170,6 +180,11 @@ def _replayed(body: bytes, gone: asyncio.Event, answer: Answer) -> Receive:
         return {"type": "http.disconnect"}
 
     return replay
+
+
+def _address(scope: Scope) -> str:
+    peer = scope.get("client")
+    return str(peer[0]) if peer else "an unknown address"
 
 
 def body_for_litellm(exchange: Exchange, caller: Caller) -> dict[str, Any]:

@@ -346,3 +346,47 @@ def test_a_request_that_is_over_is_counted_and_logged(caplog):
         "credential anna: its year was over on 2000-12-31; make a new one with `claude setup-token`"
     ]
     assert sum("status=404" in message for message in caplog.messages) == 2
+
+
+class FakeRouter:
+    """A router that serves what it is given."""
+
+    def __init__(self, models, fallbacks):
+        self.models, self.fallbacks = models, fallbacks
+
+    def get_model_list(self, model_name):
+        return [{"litellm_params": params} for name, params in self.models if name == model_name]
+
+
+@pytest.mark.parametrize(
+    ("ready", "fallbacks", "retries"),
+    [
+        ({"ONE_KEY": "made-up", "TWO_KEY": "made-up"}, ["one", "two"], None),
+        ({"TWO_KEY": "made-up"}, ["two"], None),
+        ({}, [], 0),
+    ],
+)
+def test_only_fallbacks_that_could_answer_are_named(monkeypatch, ready, fallbacks, retries):
+    """A fallback without its key is left out; with none left LiteLLM looks for no other and does not repeat either."""
+    entries = [
+        {"model_name": name, "litellm_params": {"model": f"openai/{name}", "api_key": f"os.environ/{name.upper()}_KEY"}}
+        for name in ("one", "two")
+    ]
+    for name in ("ONE_KEY", "TWO_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in ready.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(module, "load_config", lambda: {"model_list": entries})
+    models = [("claude-x", {"model": "anthropic/claude-x"})]
+    models += [(name, {"model": f"openai/{name}", "api_key": ready.get(f"{name.upper()}_KEY")}) for name in ("one", "two")]
+    monkeypatch.setattr(proxy_server, "llm_router", FakeRouter(models, [{"claude-*": ["one", "two", "nobody"]}]))
+
+    async def run():
+        token = current.set(exchange_of())
+        try:
+            return await ClaudeProxy(Settings.parse({})).async_pre_call_hook(None, None, {"model": "claude-x"}, "")
+        finally:
+            current.reset(token)
+
+    data = asyncio.run(run())
+    assert (data["fallbacks"], data.get("num_retries")) == (fallbacks, retries)

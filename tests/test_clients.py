@@ -220,7 +220,9 @@ def test_an_exhausted_pool_in_anthropics_words():
         "anthropic-ratelimit-unified-reset": str(int(NOW) + 90),
         "anthropic-ratelimit-unified-representative-claim": "seven_day",
     }
-    assert json.loads(refusal.body)["error"]["type"] == "rate_limit_error"
+    error = json.loads(refusal.body)["error"]
+    assert error["type"] == "rate_limit_error"
+    assert error["message"].endswith("is back at 08:01 UTC.")
 
 
 def test_a_refused_pool():

@@ -48,6 +48,7 @@ router_settings:
     - anthropic/claude-haiku-*: [glm-fast]
     - claude-fallback-*: [glm]
     - claude-fallback-fast-*: [glm-fast]
+    - claude-unready-*: [keyless]
   num_retries: 2
   retry_policy:
     RateLimitErrorRetries: 0

@@ -23,6 +23,15 @@ def test_overload_is_not_the_credentials_fault(pooled, upstream):
     assert "rests" not in pooled.output
 
 
+def test_a_fallback_that_lacks_its_key_is_none(pooled, upstream):
+    """Where the fallback could not answer, Claude's error comes at once, and no failover is told of that did not happen."""
+    upstream.answer = by_provider(claude=lambda _: up.anthropic_error(529, "overloaded_error", "Overloaded"))
+    assert pooled.ask(question("claude-unready-x")).status_code == 529
+    assert len(upstream.seen) == 1
+    (line,) = [line for line in pooled.output.splitlines() if "model=claude-unready-x" in line]
+    assert "failovers" not in line
+
+
 def test_overload_is_repeated_before_a_fallback_answers(pooled, upstream):
     """Where a fallback is ready LiteLLM asks Claude twice more first: another model is a change that the user notices."""
     upstream.answer = by_provider(claude=lambda _: up.anthropic_error(529, "overloaded_error", "Overloaded"))
