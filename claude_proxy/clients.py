@@ -8,7 +8,6 @@ import json
 import logging
 import math
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -274,9 +273,8 @@ def exhausted_pool(seconds: float, now: float, claim: str) -> Refusal:
         (f"{UNIFIED}reset", str(math.ceil(now + seconds))),
         (f"{UNIFIED}representative-claim", claim),
     ]
-    back = datetime.fromtimestamp(math.ceil(now + seconds), UTC)
-    words = f"This request would exceed your account's rate limit. The proxy's first credential is back at {back:%H:%M} UTC."
-    return own_refusal(429, words, headers)
+    # Anthropic's own words, so that the user reads what a direct request would show.
+    return own_refusal(429, "This request would exceed your account's rate limit. Please try again later.", headers)
 
 
 def refused_pool(seconds: float) -> Refusal:

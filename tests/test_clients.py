@@ -222,7 +222,7 @@ def test_an_exhausted_pool_in_anthropics_words():
     }
     error = json.loads(refusal.body)["error"]
     assert error["type"] == "rate_limit_error"
-    assert error["message"].endswith("is back at 08:01 UTC.")
+    assert error["message"] == "This request would exceed your account's rate limit. Please try again later."
 
 
 def test_a_refused_pool():
