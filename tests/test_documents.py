@@ -279,7 +279,7 @@ def test_commands_exist(page):
     """Every ``claude-proxy`` command that a page shows is one that the command line takes, options included."""
     shown = [shlex.split(match["arguments"], comments=True) for match in COMMAND.finditer(code(PAGES[page]))]
     assert not [arguments for arguments in shown if arguments and not is_command(arguments)]
-    assert page != "README.md" or ["user", "add", "anna"] in shown
+    assert page != "README.md" or ["user", "add", "anna"] in [arguments[:3] for arguments in shown]
 
 
 @pytest.mark.parametrize("page", PAGES)
