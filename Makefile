@@ -7,13 +7,18 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --requir
 .PHONY: install dev database run settings check-config user-add user-remove user-list test lint bench conformance lock clean
 .DEFAULT_GOAL := run
 
-install: $(VENV)/installed  ## .venv from the lock, and nothing else
+install: $(VENV)/installed $(BIN)/claude-proxy  ## .venv from the lock and the command claude-proxy in it, and nothing else
 
 $(VENV)/installed: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info[:2] <= (3, 13) else f"Python 3.11 to 3.13 is needed, this is {sys.version.split()[0]}: make PYTHON=python3.13 ...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) -r requirements.lock
 	@touch $@
+
+# Works from any folder, and through a link to it from one of PATH.
+$(BIN)/claude-proxy: Makefile | $(VENV)/installed
+	@printf '#!/bin/sh\nPYTHONPATH="%s" exec "%s" -P -m claude_proxy "$$@"\n' '$(CURDIR)' '$(CURDIR)/$(BIN)/python' > $@
+	@chmod 755 $@
 
 dev: $(VENV)/installed-dev
 
@@ -30,10 +35,10 @@ run: install  ## start the proxy; makes .env and config.yaml when they are missi
 	@exec $(BIN)/python -m claude_proxy serve
 
 settings: install  ## print the block for Claude Code's settings.json, with the token in it
-	@$(BIN)/python -m claude_proxy settings
+	@$(BIN)/python -m claude_proxy settings $(if $(URL),--url '$(URL)')
 
-user-add: install  ## make user-add NAME=anna: a token for a person, shown once; it counts at once
-	@$(BIN)/python -m claude_proxy user add "$(NAME)"
+user-add: install  ## make user-add NAME=anna URL=https://...: a token for a person, shown once; it counts at once
+	@$(BIN)/python -m claude_proxy user add "$(NAME)" $(if $(URL),--url '$(URL)')
 
 user-remove: install  ## make user-remove NAME=anna: refuse that token from now on
 	@$(BIN)/python -m claude_proxy user remove "$(NAME)"

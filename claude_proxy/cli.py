@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import errno
 import os
 import secrets
 import socket
@@ -121,12 +122,20 @@ def show_settings(options: argparse.Namespace) -> None:
     loaded, settings = checked(config_path(options.project, options.data))
     token = people.find(settings.users, options.user).token if options.user else settings.static_token
     print(blocks(settings, loaded, options, token))  # noqa: T201 - what the command is for
-    tell(f"For {onboarding.FORMATS[options.format].where}.")
+    tell_where(settings, options)
     if options.user and token is None:
         tell(
             f"The token of {options.user} cannot be shown again: only its hash is kept. To make a new one: "
             f"claude-proxy user remove {options.user}, then claude-proxy user add {options.user}."
         )
+
+
+def tell_where(settings: Settings, options: argparse.Namespace) -> None:
+    """Say where the printed block goes, and when only this machine can use it."""
+    tell(f"For {onboarding.FORMATS[options.format].where}.")
+    url = onboarding.proxy_url(settings, options.url, os.environ)
+    if options.url is None and onboarding.is_for_this_machine_only(settings, url):
+        tell(f"{url}: this address works on this machine only; --url https://... gives the one for others.")
 
 
 def add_user(options: argparse.Namespace) -> None:
@@ -137,7 +146,7 @@ def add_user(options: argparse.Namespace) -> None:
     path = users_path(options.project, options.data)
     token = people.add(path, settings.users, options.user, given, today())
     print(blocks(settings, loaded, options, token))  # noqa: T201 - what the command is for
-    tell(f"For {onboarding.FORMATS[options.format].where}.")
+    tell_where(settings, options)
     tell(f"Added {options.user}; it counts at once. The token above is shown this once: only its hash is kept.")
 
 
@@ -207,6 +216,7 @@ def serve(project: Path, data: Path | None) -> None:
     copy = (data or project / ".state") / last_good.NAME
     path, broken = last_good.choose(edited, copy)
     loaded, settings = checked(path)
+    require_port(settings.host, settings.port)
     found = command.at_start(path, project, data)
     for name in CLIENT_VARIABLES:
         os.environ.pop(name, None)
@@ -245,6 +255,44 @@ def serve(project: Path, data: Path | None) -> None:
         server_header=False,
         timeout_graceful_shutdown=GRACEFUL_STOP,
     )
+
+
+# What may be wrong with the address to listen on, by what the system says of it.
+ADDRESS_MISTAKES: Mapping[int, str] = {
+    errno.EADDRINUSE: "PORT: {port} is in use: stop the other program, or set PORT",
+    errno.EACCES: "PORT: {port} is not for this user: set PORT to one from 1024",
+    errno.EADDRNOTAVAIL: "HOST: {host} is not an address of this machine",
+}
+
+
+def require_port(host: str, port: int) -> None:
+    """Raise ``SettingsError`` when nothing can listen there: said before the banner, and not by a traceback after it.
+
+    Of a name's several addresses one is enough, as it is for the server, but none may be in use.
+    """
+    try:
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise SettingsError((f"HOST: {host} is not known here ({error.strerror}); it should hold an address",)) from error
+    errors = [found for family, _, _, _, address in addresses if (found := bind_error(family, address))]
+    if errno.EADDRINUSE in errors or len(errors) == len(addresses):
+        number = errno.EADDRINUSE if errno.EADDRINUSE in errors else errors[0]
+        mistake = ADDRESS_MISTAKES.get(number, "HOST: nothing can listen at {host}")
+        raise SettingsError((mistake.format(host=host, port=port),))
+
+
+def bind_error(family: int, address: tuple[Any, ...]) -> int:
+    """Return the number of the system's error for listening at an address; 0 when that is possible."""
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            # As the server does: connections that have just ended do not count.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            probe.bind(address)
+    except OSError as error:
+        return error.errno or errno.EINVAL
+    return 0
 
 
 def checked(path: Path) -> tuple[dict[str, Any], Settings]:
@@ -405,7 +453,7 @@ def blocks(settings: Settings, loaded: Mapping[str, Any], options: argparse.Name
     models = [model or onboarding.default_model(loaded, settings, os.environ, user)]
     if form.several and model is None:
         models = list(dict.fromkeys([*models, *onboarding.ready_models(loaded, os.environ, user)]))
-    url = onboarding.proxy_url(settings, chosen.get("url"))
+    url = onboarding.proxy_url(settings, chosen.get("url"), os.environ)
     shown = token.reveal() if token else onboarding.placeholder(settings, chosen.get("user"))
     return form.render([onboarding.setup(loaded, settings, url=url, token=shown, model=one, user=user) for one in models])
 

@@ -1,5 +1,6 @@
 """What a person puts where so that Claude Code uses the proxy: settings.json, VS Code, and a command for each shell. No I/O."""
 
+import ipaddress
 import json
 import re
 import shlex
@@ -10,7 +11,7 @@ from urllib.parse import urlsplit
 
 from claude_proxy import config
 from claude_proxy.limits import Limits
-from claude_proxy.settings import Settings
+from claude_proxy.settings import VARIABLES, Settings
 from claude_proxy.targets import Hosts, Provider, matches
 
 DEMO_MODELS = ("demo", "claude-demo")
@@ -20,6 +21,11 @@ MODEL_VARIABLES = (
     "ANTHROPIC_MODEL", "ANTHROPIC_DEFAULT_OPUS_MODEL", "ANTHROPIC_DEFAULT_SONNET_MODEL", "ANTHROPIC_DEFAULT_HAIKU_MODEL",
     "ANTHROPIC_DEFAULT_FABLE_MODEL", "CLAUDE_CODE_SUBAGENT_MODEL",
 )  # fmt: skip
+# Claude Code 2.1.329 takes a model that it does not know for one of a million tokens, and would compact far too late.
+CONTEXT_VARIABLE = "CLAUDE_CODE_MAX_CONTEXT_TOKENS"
+USUAL_CONTEXT, LONG_CONTEXT = 200_000, 1_000_000
+# Claude Code's own mark for the context of a million tokens, which it takes off.
+LONG_MARK = "[1m]"
 
 
 class OnboardingError(ValueError):
@@ -39,6 +45,8 @@ class Setup:
     token: str
     model: str | None
     is_claude: bool
+    # How many tokens the model takes. Said of a model that is not Claude; Claude's own sizes Claude Code knows.
+    context: int = USUAL_CONTEXT
 
     def environment(self) -> dict[str, str]:
         """Return the variables of Claude Code's; with a model that is not Claude, all of its models are that one."""
@@ -47,6 +55,7 @@ class Setup:
             "ANTHROPIC_BASE_URL": self.url,
             "ANTHROPIC_AUTH_TOKEN": self.token,
             **{name: str(self.model) for name in names},
+            **({} if self.is_claude or self.model is None else {CONTEXT_VARIABLE: str(self.context)}),
             "API_TIMEOUT_MS": "3000000",
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         }
@@ -58,9 +67,15 @@ class Setup:
         return words if words.startswith("claude-") else f"claude-{words}"
 
 
-def proxy_url(settings: Settings, given: str | None) -> str:
-    """Return the address for clients: the given one, or that of this machine. Raises ``OnboardingError``."""
+def proxy_url(settings: Settings, given: str | None, environ: Mapping[str, str]) -> str:
+    """Return the address for clients; raise ``OnboardingError`` for one that cannot be used.
+
+    It is the given one; else, where other machines reach the proxy, that of its domain; else that of this machine.
+    """
     if given is None:
+        domain, port = (environ.get(name, "").strip() or VARIABLES[name].default for name in ("PROXY_DOMAIN", "HTTPS_PORT"))
+        if domain != VARIABLES["PROXY_DOMAIN"].default and not is_loopback(settings.host):
+            return f"https://{domain}" if port == VARIABLES["HTTPS_PORT"].default else f"https://{domain}:{port}"
         host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104 - compared, not bound
         return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
     url = given.strip().rstrip("/")
@@ -76,6 +91,19 @@ def proxy_url(settings: Settings, given: str | None) -> str:
     return url
 
 
+def is_for_this_machine_only(settings: Settings, url: str) -> bool:
+    """Whether an address leads other machines nowhere although they reach the proxy by another one."""
+    return not is_loopback(settings.host) and is_loopback(urlsplit(url).hostname or "")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine for itself; a name other than ``localhost`` is not looked up."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def is_claude(loaded: Mapping[str, Any], settings: Settings, model: str) -> bool:
     """Whether every deployment of a model is Claude itself, by its host."""
     hosts = Hosts(settings.claude_base)
@@ -89,6 +117,14 @@ def deployments(loaded: Mapping[str, Any], model: str) -> list[dict[str, Any]]:
     entries: list[dict[str, Any]] = loaded.get("model_list") or []
     exact = [entry for entry in entries if entry["model_name"] == model]
     return exact or [entry for entry in entries if matches(entry["model_name"], model)]
+
+
+def context_of(loaded: Mapping[str, Any], model: str) -> int:
+    """Return how many tokens a model takes: what ``model_info`` says, the least of several; else the usual."""
+    infos = [entry.get("model_info") for entry in deployments(loaded, model.removesuffix(LONG_MARK))]
+    found = [info.get("max_input_tokens") for info in infos if isinstance(info, dict)]
+    sizes = [size for size in found if type(size) is int and size > 0]  # true is no size
+    return min(sizes, default=LONG_CONTEXT if model.endswith(LONG_MARK) else USUAL_CONTEXT)
 
 
 def ready_models(loaded: Mapping[str, Any], environ: Mapping[str, str], user: str = "") -> list[str]:
@@ -121,14 +157,14 @@ def setup(loaded: Mapping[str, Any], settings: Settings, *, url: str, token: str
     """Return the way to use the proxy with a model; raise ``OnboardingError`` for one that this user cannot ask for."""
     if model is None:
         return Setup(url, token, None, is_claude=True)
-    bare = model.removesuffix("[1m]")  # Claude Code's own mark, which it takes off
+    bare = model.removesuffix(LONG_MARK)
     limits = Limits.of(loaded)
     if not deployments(loaded, bare):
         named = ", ".join(config.model_names(loaded))
         raise OnboardingError(f"--model: {bare} is not served by this proxy; config.yaml has {named}")
     if not limits.allows(user, bare):
         raise OnboardingError(f"--model: {limits.refusal(user, bare).removeprefix('model: ')}")
-    return Setup(url, token, model, is_claude(loaded, settings, bare))
+    return Setup(url, token, model, is_claude(loaded, settings, bare), context_of(loaded, model))
 
 
 def settings_json(setups: Sequence[Setup]) -> str:

@@ -104,7 +104,7 @@ def render(
 def _lines(data: Mapping[str, Any], clock: Callable[[float], str], since: str) -> Iterator[Line]:
     pool, knowledge = data["pool"], data["knowledge"]
     room = "" if pool["headroom"] is None else f", {pool['headroom']:.0%} room left"
-    yield Line(f"{pool['usable']} of {pool['credentials']} credentials usable{room}", BOLD)
+    yield Line(f"{pool['usable']} of {counted(pool['credentials'], 'credential')} usable{room}", BOLD)
     for one in data["credentials"]:
         yield from _credential(one, clock)
     for title, rows in (("People" if data["viewer"]["sees_everybody"] else "You", data["users"]), ("Models", data["models"])):
@@ -116,7 +116,7 @@ def _lines(data: Mapping[str, Any], clock: Callable[[float], str], since: str) -
     for one in data["failovers"][:FAILOVERS]:
         yield Line(f"{clock(one['at'])} {one['text']}", "", 2)
     where = f"shared through {knowledge['shared']}" if knowledge["shared"] and not knowledge["away"] else "of one process alone"
-    yield from (Line(""), Line(f"What is known is {where}; that process runs since {since}.", SOFT))
+    yield from (Line(""), Line(f"What is known is {where}. Process running since {since}.", SOFT))
 
 
 def _credential(one: Mapping[str, Any], clock: Callable[[float], str]) -> Iterator[Line]:
@@ -126,9 +126,9 @@ def _credential(one: Mapping[str, Any], clock: Callable[[float], str]) -> Iterat
     for window in one["windows"]:
         used = window["utilization"]
         yield Line(f"{bar(used)} {used:4.0%} {window['title']}, {forecast(window, clock)}", grade(used), 2)
-    yield Line(f"{one['sessions']} sessions; today {sums(one['today'])}; 7 days {sums(one['week'])}", "", 2)
+    yield Line(f"{counted(one['sessions'], 'session')}; today {sums(one['today'])}; 7 days {sums(one['week'])}", "", 2)
     if one["last_error"]:
-        yield Line(f"last error {clock(one['last_error']['at'])}: {one['last_error']['text']}", SOFT, 2)
+        yield Line(f"last limit or error {clock(one['last_error']['at'])}: {one['last_error']['text']}", SOFT, 2)
     if one["age"]:
         yield Line(f"setup token: {one['age']['words']}", WARN if one["age"]["warning"] else SOFT, 2)
 
@@ -166,8 +166,13 @@ def grade(fraction: float) -> str:
 def sums(row: Mapping[str, float]) -> str:
     """Return requests, tokens and errors in words."""
     tokens = row["input"] + row["output"] + row["cache_read"] + row["cache_write"]
-    errors = f", {row['errors']:,.0f} errors" if row["errors"] else ""
-    return f"{row['requests']:,.0f} requests, {tokens:,.0f} tokens{errors}"
+    errors = f", {counted(row['errors'], 'error')}" if row["errors"] else ""
+    return f"{counted(row['requests'], 'request')}, {counted(tokens, 'token')}{errors}"
+
+
+def counted(number: float, what: str) -> str:
+    """Return a number with its noun, in the plural unless it is one."""
+    return f"{number:,.0f} {what}{'' if number == 1 else 's'}"
 
 
 def plain(text: str) -> str:

@@ -325,6 +325,9 @@ def started(monkeypatch):
     import uvicorn  # noqa: PLC0415 - as the code under test does
 
     calls = []
+    with socket.socket() as probe:  # another program of this machine's may be at the default port
+        probe.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("PORT", str(probe.getsockname()[1]))
     monkeypatch.setattr(uvicorn, "run", lambda app, **options: calls.append((app, options, dict(os.environ))))
     monkeypatch.setattr(sys, "path", list(sys.path))
     return calls
@@ -335,13 +338,35 @@ def test_serve(project, started, capsys):
     cli.main(["--project", str(project), "serve"])
     ((app, options, environ),) = started
     assert app == "claude_proxy.app:app"
-    assert (options["host"], options["port"]) == ("127.0.0.1", 4000)
+    assert (options["host"], options["port"]) == ("127.0.0.1", int(environ["PORT"]))
     assert environ["CONFIG_FILE_PATH"] == str(project / "config.yaml")
     values = cli.known_values(project / ".env")
     assert environ["LITELLM_MASTER_KEY"] == values["LITELLM_MASTER_KEY"]
     out = capsys.readouterr().out
     assert values["PROXY_STATIC_TOKEN"] not in out
     assert values["LITELLM_MASTER_KEY"] not in out
+
+
+@pytest.mark.parametrize(
+    ("host", "says"),
+    [
+        ("127.0.0.1", "PORT: {port} is in use: stop the other program, or set PORT"),
+        ("localhost", "PORT: {port} is in use: stop the other program, or set PORT"),
+        ("0.0.0.0", "PORT: {port} is in use: stop the other program, or set PORT"),
+        ("192.0.2.1", "HOST: 192.0.2.1 is not an address of this machine"),
+        ("no such host", "HOST: no such host is not known here"),
+    ],
+)
+def test_an_address_where_nothing_can_listen(project, host, says, capsys, started):
+    """A port that another program has, and a host that is not this machine, stop the start with a sentence and no banner."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        os.environ |= {"HOST": host, "PORT": str(port)}
+        (mistake,) = stopped(capsys, "--project", str(project), "serve")
+    assert mistake.startswith(says.format(port=port))
+    assert started == []
 
 
 @pytest.mark.parametrize(
@@ -474,6 +499,29 @@ def test_user_add(peopled, capsys):
     assert token not in f"{printed.err}{later}{users.read_text()}"
     book = Settings.parse(os.environ).users
     assert [user.name for user in book.everybody()] == ["anna"]
+
+
+NOTE = "this address works on this machine only; --url https://... gives the one for others"
+
+
+@pytest.mark.parametrize("command", [("settings",), ("user", "add", "anna")], ids=["settings", "user-add"])
+@pytest.mark.parametrize(
+    ("environ", "arguments", "url", "noted"),
+    [
+        ({}, (), "http://127.0.0.1:4000", False),
+        ({"HOST": "0.0.0.0"}, (), "http://127.0.0.1:4000", True),
+        ({"HOST": "0.0.0.0", "PROXY_DOMAIN": "proxy.example.com"}, (), "https://proxy.example.com", False),
+        ({"HOST": "0.0.0.0"}, ("--url", "http://127.0.0.1:9"), "http://127.0.0.1:9", False),
+    ],
+    ids=["loopback", "everywhere", "domain", "given"],
+)
+def test_a_block_for_others_has_an_address_for_others(peopled, capsys, command, environ, arguments, url, noted):
+    """Where others reach the proxy, a block has the domain's address, or it is said that they need another one."""
+    os.environ |= environ
+    run(peopled, *command, *arguments)
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["env"]["ANTHROPIC_BASE_URL"] == url
+    assert (NOTE in printed.err) is noted
 
 
 def test_user_add_from_standard_input(peopled, capsys, monkeypatch):

@@ -8,12 +8,14 @@ import subprocess
 import pytest
 
 from claude_proxy.onboarding import (
+    CONTEXT_VARIABLE,
     FORMATS,
     MODEL_VARIABLES,
     OnboardingError,
     Setup,
     default_model,
     is_claude,
+    is_for_this_machine_only,
     placeholder,
     proxy_url,
     ready_models,
@@ -51,14 +53,36 @@ def limited(*models):
         ({"HOST": "::"}, None, "http://127.0.0.1:4000"),
         ({"HOST": "proxy.team"}, None, "http://proxy.team:4000"),
         ({"HOST": "::1"}, None, "http://[::1]:4000"),
+        ({"HOST": "0.0.0.0", "PROXY_DOMAIN": "proxy.example.com"}, None, "https://proxy.example.com"),
+        ({"HOST": "::", "PROXY_DOMAIN": "proxy.example.com", "HTTPS_PORT": "8443"}, None, "https://proxy.example.com:8443"),
+        ({"HOST": "0.0.0.0", "PROXY_DOMAIN": "localhost"}, None, "http://127.0.0.1:4000"),
+        ({"HOST": "localhost", "PROXY_DOMAIN": "proxy.example.com"}, None, "http://localhost:4000"),
+        ({"HOST": "::", "PROXY_DOMAIN": "proxy.example.com"}, "https://other.example.org", "https://other.example.org"),
         ({}, "https://proxy.example.org/", "https://proxy.example.org"),
         ({}, " https://proxy.example.org/anthropic", "https://proxy.example.org/anthropic"),
     ],
-    ids=["default", "all", "all-ipv6", "name", "ipv6", "given", "given-with-a-path"],
-)
+    ids=["default", "all", "all-ipv6", "name", "ipv6", "domain", "domain-port", "no-domain", "domain-for-nobody",
+         "domain-given", "given", "given-with-a-path"],
+)  # fmt: skip
 def test_the_address(environ, given, url):
-    """The address is the one that is given, or one that can be used from this machine wherever the proxy listens."""
-    assert proxy_url(Settings.parse(environ), given) == url
+    """The address is the given one, or the domain's where others reach the proxy, or one that this machine can use."""
+    assert proxy_url(Settings.parse(environ), given, environ) == url
+
+
+@pytest.mark.parametrize(
+    ("host", "url", "expected"),
+    [
+        ("0.0.0.0", "http://127.0.0.1:4000", True),
+        ("::", "http://127.0.0.1:4000", True),
+        ("0.0.0.0", "https://proxy.example.com", False),
+        ("10.0.0.1", "http://10.0.0.1:4000", False),
+        ("127.0.0.1", "http://127.0.0.1:4000", False),
+        ("::1", "http://[::1]:4000", False),
+    ],
+)
+def test_an_address_for_this_machine_only(host, url, expected):
+    """An address of this machine's own is one that misleads only where other machines reach the proxy."""
+    assert is_for_this_machine_only(Settings.parse({"HOST": host}), url) is expected
 
 
 @pytest.mark.parametrize(
@@ -69,7 +93,7 @@ def test_the_address(environ, given, url):
 def test_an_address_that_cannot_be_used(given):
     """What is no address, or one to which Claude Code would add a second /v1, is a sentence about --url."""
     with pytest.raises(OnboardingError, match=r"^--url: should"):
-        proxy_url(Settings.parse({}), given)
+        proxy_url(Settings.parse({}), given, {})
 
 
 @pytest.mark.parametrize(
@@ -123,6 +147,34 @@ def test_claude_keeps_its_own_small_models():
     """With one of Claude's models only the main one is named, and with none nothing is."""
     assert [name for name in MODEL_VARIABLES if name in environment(model="claude-opus-4-8[1m]")] == ["ANTHROPIC_MODEL"]
     assert [name for name in MODEL_VARIABLES if name in environment()] == []
+
+
+SIZED = model("sized", "openai/x", api_base="https://z.example")
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "expected"),
+    [
+        ("sized", [32768], "32768"),
+        ("sized", [400000], "400000"),
+        ("sized", [128000, 64000], "64000"),
+        ("sized", [None, 64000], "64000"),
+        ("sized", [None], "200000"),
+        ("sized", ["many", True, 0], "200000"),
+        ("sized[1m]", [None], "1000000"),
+        ("sized[1m]", [400000], "400000"),
+        ("claude-opus-4-8", [], None),
+        (None, [], None),
+    ],
+)
+def test_how_much_a_model_takes(name, sizes, expected):
+    """Claude Code is told what a model that is not Claude takes: what config.yaml says of it, or a size that most have."""
+    entries = [SIZED | ({"model_info": {"max_input_tokens": size}} if size is not None else {}) for size in sizes]
+    loaded = {"model_list": [CLAUDE, *entries]}
+    one = setup(loaded, Settings.parse({}), url="http://x", token=TOKEN, model=name)
+    for form in ("settings", "vscode", "shell", "fish", "powershell"):
+        assert (f'"{CONTEXT_VARIABLE}"' in FORMATS[form].render([one])) is (expected is not None)
+    assert one.environment().get(CONTEXT_VARIABLE) == expected
 
 
 @pytest.mark.parametrize(("name", "says"), [("nobody", "nobody is not served"), ("demo", "anna may not use demo")])

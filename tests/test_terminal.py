@@ -13,7 +13,7 @@ from claude_proxy.credentials import Secret
 from claude_proxy.pool import Rest, Window
 from claude_proxy.settings import Settings
 from claude_proxy.status import report
-from claude_proxy.terminal import Unanswered, aligned, ask, render, show_status, show_usage, url_of
+from claude_proxy.terminal import Unanswered, aligned, ask, counted, render, show_status, show_usage, url_of
 from claude_proxy.usage import Book
 
 URL = "http://127.0.0.1:4000"
@@ -35,14 +35,24 @@ def test_everything_is_said():
     """The text holds states, windows with a bar and their times, sums, the last error and the failovers, in local time."""
     lines = [line.strip() for line in shown(width=120).splitlines()]
     assert lines[0] == "1 of 2 credentials usable, 25% room left"
+    assert "2 sessions; today 0 requests, 0 tokens; 7 days 0 requests, 0 tokens" in lines
     assert "##########.......... 50% 5-hour window, full about 12:06, opens anew 15:06" in " ".join(lines).replace("  ", " ")
     assert any(line.startswith("not for Opus until ") for line in lines)
     assert any(line.startswith("out until 12:06: the credential was refused") for line in lines)
-    assert "last error 11:06: five_hour limit (HTTP 429)" in lines
+    assert "last limit or error 11:06: five_hour limit (HTTP 429)" in lines
     assert "11:06 second: five_hour limit (HTTP 429)" in lines
-    assert any(line.startswith("anna: today 1 requests, 10 tokens") for line in lines)
+    assert any(line.startswith("anna: today 1 request, 10 tokens") for line in lines)
     assert "People" in lines
     assert "You" in shown(ANNA)
+    assert lines[-1] == "What is known is shared through SQLite. Process running since 2026-11-17 11:06."
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0 errors"), (1, "1 error"), (1.0, "1 error"), (2, "2 errors"), (1234, "1,234 errors")]
+)
+def test_a_number_has_its_plural(number, text):
+    """One of a thing is named in the singular, any other number of it in the plural."""
+    assert counted(number, "error") == text
 
 
 @pytest.mark.parametrize("width", [1, 40, 60, 80, 1000])

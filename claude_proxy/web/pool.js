@@ -101,7 +101,7 @@
       ...one.windows.map((window) => windowOf(window, now)),
       one.windows.length === 0 && el("p", { class: "soft", text: "no window known yet" }),
       facts,
-      one.last_error && el("p", { class: "soft", text: `last error ${time(one.last_error.at, now)}: ${one.last_error.text}` }),
+      one.last_error && el("p", { class: "soft", text: `last limit or error ${time(one.last_error.at, now)}: ${one.last_error.text}` }),
       one.age && ageOf(one.age));
   }
 
@@ -114,8 +114,8 @@
     ];
     return [
       el("caption", { text: `${what}: requests, tokens and errors, today and in the last 7 days (UTC)` }),
-      el("thead", {}, el("tr", {}, head(what), head("today"), head("tokens", "wide"), head("errors", "wide"),
-        head("7 days"), head("tokens"), head("errors"))),
+      el("thead", {}, el("tr", {}, head(what), head("requests today"), head("tokens today", "wide"), head("errors today", "wide"),
+        head("requests, 7 days"), head("tokens, 7 days"), head("errors, 7 days"))),
       el("tbody", {}, ...(rows.length
         ? rows.map((row) => el("tr", {}, el("th", { scope: "row", text: row.name }),
           el("td", { text: whole.format(row.today.requests) }), ...cells(row.today, "wide").slice(1), ...cells(row.week)))
@@ -149,8 +149,8 @@
       : [el("li", { class: "soft", text: "none" })]);
     const started = dated.format(new Date(knowledge.since * 1000));
     const shared = knowledge.shared
-      ? knowledge.away ? `${knowledge.shared} is away: this is what one process knows since ${started}` : `Shared by all workers through ${knowledge.shared}`
-      : `Not shared: this is what one process knows since ${started}`;
+      ? knowledge.away ? `${knowledge.shared} is away: this is what one process knows, running since ${started}` : `Shared by all workers through ${knowledge.shared}`
+      : `Not shared: this is what one process knows, running since ${started}`;
     byId("knowledge").textContent = `${shared}. ${knowledge.usage_since ? `Usage is counted since ${knowledge.usage_since} (days are UTC).` : "No usage yet."}`;
     byId("problem").hidden = !knowledge.away;
     byId("problem").textContent = knowledge.away ? `${knowledge.shared} is away; other workers may know more.` : "";

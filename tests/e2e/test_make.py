@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import stat
@@ -78,7 +79,7 @@ def variables_of(path: Path) -> dict[str, str]:
 
 
 def test_make_run_is_enough(clone, tmp_path):
-    """``make run`` alone makes the environment, .env and config.yaml and serves; a second start keeps what there is."""
+    """``make run`` alone makes all that is missing and serves; a second start keeps it, and README's line finds the token."""
     first = MakeRun(clone, tmp_path)
     try:
         first.wait_ready()
@@ -105,10 +106,20 @@ def test_make_run_is_enough(clone, tmp_path):
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     printed = subprocess.run(["make", "settings"], cwd=clone, env=environment, capture_output=True, text=True, check=True)
     assert json.loads(printed.stdout)["env"]["ANTHROPIC_AUTH_TOKEN"] == token
+    (line,) = re.findall(r"^\$ (TOKEN=\$\(make .*\))$", (clone / "README.md").read_text(), re.MULTILINE)
+    before = (clone / ".env").read_bytes()
+    quoted = f'PROXY_STATIC_TOKEN="{token}"\r\nLITELLM_MASTER_KEY={made["LITELLM_MASTER_KEY"]}\r\n'.encode()
+    for content in (before, quoted):
+        (clone / ".env").write_bytes(content)
+        shell = subprocess.run(
+            ["sh", "-c", f'{line}; printf %s "$TOKEN"'], cwd=clone, env=environment, capture_output=True, text=True, check=True
+        )
+        assert shell.stdout == token
+    (clone / ".env").write_bytes(before)
 
 
 def test_make_knows_people(clone, tmp_path):
-    """``make user-add`` prints a person's block, ``user-list`` shows them, and ``user-remove`` takes them out."""
+    """``make user-add`` prints a person's block, ``user-list`` shows all, ``user-remove`` and the command take them out."""
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
 
     def make(*arguments: str) -> str:
@@ -117,9 +128,14 @@ def test_make_knows_people(clone, tmp_path):
         ).stdout
 
     assert json.loads(make("user-add", "NAME=anna"))["env"]["ANTHROPIC_AUTH_TOKEN"].startswith("sk-")
-    assert make("user-list").startswith("anna ")
+    block = json.loads(make("user-add", "NAME=ben", "URL=https://proxy.example.org"))["env"]
+    assert block["ANTHROPIC_BASE_URL"] == "https://proxy.example.org"
+    assert [line.split()[0] for line in make("user-list").splitlines()] == ["anna", "ben"]
     make("user-remove", "NAME=anna")
-    assert make("user-list") == ""
+    command = [clone / ".venv/bin/claude-proxy", "user"]
+    subprocess.run([*command, "remove", "ben"], cwd=tmp_path, env=environment, capture_output=True, check=True)
+    listed = subprocess.run([*command, "list"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert make("user-list") == listed.stdout == ""
 
 
 def test_make_install_makes_what_the_lock_says(clone):

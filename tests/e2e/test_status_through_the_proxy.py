@@ -238,12 +238,33 @@ def test_the_page_shows_the_data(browser, proxy, width, scheme):
     expect(page.locator("article[data-label=ben]")).to_contain_text("7-day window of Opus at 100 %")
     until_hour = time.strftime("%H:", time.gmtime(data["credentials"][2]["state"]["rests"][0]["until"] + 9 * 3600))
     expect(page.locator("article[data-label=carla]")).to_contain_text(f"out until {until_hour}")
+    expect(page.locator("article[data-label=carla]")).to_contain_text("last limit or error")
     expect(page.locator("#models")).to_contain_text("claude-opus-4-8")
+    heads = [head for head in page.locator("#models thead th").all() if head.is_visible()]
+    today = ["requests today", "tokens today", "errors today"][: 3 if width > 600 else 1]
+    week = ["requests, 7 days", "tokens, 7 days", "errors, 7 days"]
+    assert [head.text_content() for head in heads] == ["model", *today, *week]
+    assert broken_words(page) == []
     expect(page.locator("#failovers")).to_contain_text("carla: the credential was refused (HTTP 401)")
     assert page.evaluate("document.documentElement.scrollWidth") == width
     assert contrasts(page) == []
     assert said == []
     page.context.close()
+
+
+def broken_words(page: Page) -> list[str]:
+    """The words of the tables that begin on one line and end on another; a hyphen ends a word."""
+    return page.evaluate(
+        """() => [...document.querySelectorAll("th, td")].filter((cell) => cell.checkVisibility()).flatMap((cell) => {
+            const text = cell.firstChild;
+            return [...text.data.matchAll(/[^\\s-]+/g)].filter((word) => {
+                const range = document.createRange();
+                range.setStart(text, word.index);
+                range.setEnd(text, word.index + word[0].length);
+                return range.getClientRects().length > 1;
+            }).map((word) => word[0]);
+        })"""
+    )
 
 
 def contrasts(page: Page) -> list[str]:
