@@ -203,7 +203,7 @@ def limited(*names, **environ):
         (
             "Anna",
             {"DATABASE_URL": "postgresql://host/name"},
-            ["warning", "but a virtual key of that alias", "did you mean anna?"],
+            ["warning", "a virtual key has its models in the database", "did you mean anna?"],
         ),
     ],
 )
@@ -216,11 +216,12 @@ def test_limits_of_nobody(tmp_path, name, environ, says):
 
 
 def test_limits_of_somebody(tmp_path):
-    """People of both places and the static token may have limits, and whoever comes without a token to an open proxy."""
+    """People of both places, the static token and all virtual keys may have limits, and everybody at an open proxy."""
     (tmp_path / "users").write_text(f"dora={TOKEN}-dora\n")
     given = limited("anna", "dora", "static", PROXY_USER_TOKENS=f"anna={TOKEN}", PROXY_USER_TOKENS_FILE=str(tmp_path / "users"))
     assert said(people.limited_people(given)) == []
     assert said(people.limited_people(limited("anyone", PROXY_STATIC_TOKEN=""))) == []
+    assert said(people.limited_people(limited("key", DATABASE_URL="postgresql://host/name"))) == []
 
 
 def test_limits_where_people_are_not_known(tmp_path):
