@@ -81,6 +81,9 @@ def access_groups(config: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
 
 def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
     """Yield a sentence for each mistake in the block; ``config`` is a mapping, and nothing else is known of it."""
+    if "users" in config:
+        # Taken for a section that nobody reads, it would lift every limit.
+        yield f"users: belongs under {BLOCK}; at the beginning of a line it limits nobody"
     block = config.get(BLOCK)
     if block is None:
         return
@@ -99,7 +102,8 @@ def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
         elif not isinstance(models, list) or not models or not all(isinstance(model, str) and model for model in models):
             yield f"{BLOCK}: users: {user}: models should be a list of names of models, patterns or groups"
         else:
-            for model in models:
+            # Without a model every name would be wrong; that there is none is told by itself.
+            for model in models if names else ():
                 if "*" not in model and model not in groups and not any(matches(name, model) for name in names):
                     yield f"{BLOCK}: users: {user}: {model} is neither a model of model_list nor a group of access_groups"
 

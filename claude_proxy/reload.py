@@ -16,9 +16,11 @@ from typing import Any
 import yaml
 
 from claude_proxy import config, last_good
-from claude_proxy.check.facts import Facts, read_config
+from claude_proxy.check import names
+from claude_proxy.check.facts import Facts, read_config, read_people, read_settings
 from claude_proxy.check.findings import Level
-from claude_proxy.check.table import OF_CONFIG
+from claude_proxy.check.table import of_config
+from claude_proxy.limits import Limits
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +52,8 @@ class Change:
     settings: tuple[str, ...] = ()
     # What is the project's own and not LiteLLM's.
     own: tuple[str, ...] = ()
+    # Who had limits and has none any more.
+    unlimited: tuple[str, ...] = ()
     restart: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -70,13 +74,18 @@ def change(old: Mapping[str, Any], new: Mapping[str, Any]) -> Change:
     settings, others = old.get("router_settings") or {}, new.get("router_settings") or {}
     ours, theirs = old.get("claude_proxy") or {}, new.get("claude_proxy") or {}
     different = sorted(name for name in {*settings, *others} if settings.get(name) != others.get(name))
-    sections = sorted(name for name in {*old, *new} - TAKEN_UP if old.get(name) != new.get(name))
+    # A section that nobody knows counts after a restart as little as before.
+    sections = sorted(
+        name for name in {*old, *new} - TAKEN_UP if names.is_known("top", str(name)) and old.get(name) != new.get(name)
+    )
+    limited = Limits.of(new).listed
     return Change(
         added=tuple(name for name in after if name not in before),
         removed=tuple(name for name in before if name not in after),
         changed=tuple(name for name in after if name in before and before[name] != after[name]),
         settings=tuple(name for name in different if name in ROUTER_SETTINGS),
         own=tuple(sorted(name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name))),
+        unlimited=tuple(name for name in Limits.of(old).listed if name not in limited),
         restart=(*(f"router_settings: {name}" for name in different if name not in ROUTER_SETTINGS), *sections),
     )
 
@@ -108,6 +117,8 @@ class Watcher:
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     _seen: Signature | None = None
     _candidate: Signature | None = None
+    # Whether the file, as it was seen last, is not what is in force.
+    _refused: bool = False
 
     async def run(self) -> None:
         """Look every second until cancelled."""
@@ -131,17 +142,28 @@ class Watcher:
             return False
         self._seen = found
         if found is None:
+            self._refused = True
             logger.warning("%s is gone; the proxy goes on with what it had", self.path.name)
         return found is not None
 
     def read(self) -> Facts:
         """Read and check the file, in a thread of its own: the requests go on meanwhile."""
         loaded, lines, mistakes = read_config(self.path)
-        return Facts(environ=self.environ, config_path=self.path, config=loaded, lines=lines, mistakes=mistakes)
+        settings, _ = read_settings(self.environ)
+        return Facts(
+            environ=self.environ,
+            config_path=self.path,
+            config=loaded,
+            lines=lines,
+            mistakes=mistakes,
+            settings=settings,
+            people=read_people(self.environ, settings),
+        )
 
     def apply(self, facts: Facts) -> None:
         """Put a good file in force; tell the operator what became of it."""
         name = self.path.name
+        refused, self._refused = self._refused, True
         if facts.mistakes:
             for mistake in facts.mistakes:
                 logger.error("%s; it is not taken up, and the proxy goes on with what it had", mistake)
@@ -152,6 +174,9 @@ class Watcher:
             return
         old, new = self.in_force.loaded, dict(facts.config)
         if new == old:
+            self._refused = False
+            if refused:
+                logger.info("%s is in order again; nothing has changed", name)
             self._keep()
             return
         found = change(old, new)
@@ -161,12 +186,15 @@ class Watcher:
             logger.error("%s: %s; it is not taken up, and the proxy goes on with what it had", self.path, error)  # noqa: TRY400
             return
         self.in_force.replace(new)
+        self._refused = False
         self._keep()
         logger.info("%s was taken up: %s", name, found)
         self._report(facts, found, problems)
 
     def _report(self, facts: Facts, found: Change, problems: Sequence[str]) -> None:
         name = self.path.name
+        if found.unlimited:
+            logger.warning("%s: limits of %s are gone: every model may be asked for", name, ", ".join(found.unlimited))
         if found.restart:
             logger.warning("%s: needs a restart to count: %s", name, ", ".join(found.restart))
         for model, unset in self.in_force.unset.items():
@@ -177,10 +205,9 @@ class Watcher:
                 )
         for problem in problems:
             logger.error("%s: %s", name, problem)
-        for find in OF_CONFIG:
-            for finding in find(facts):
-                if finding.level is not Level.INFO:
-                    logger.warning("%s", finding)
+        for finding in of_config(facts):
+            if finding.level is not Level.INFO:
+                logger.warning("%s", finding)
 
     def _keep(self) -> None:
         if self.copy is None:

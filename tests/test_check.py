@@ -18,8 +18,18 @@ import pytest
 import yaml
 from hypothesis import strategies as st
 
-from claude_proxy.check import client, files, hosts, installation, listing, live, models, names, report, table, tokens
-from claude_proxy.check.facts import DotEnv, Facts, Unreadable, gather, read_client_settings, read_dotenv, site_packages
+from claude_proxy import onboarding
+from claude_proxy.check import client, files, hosts, installation, listing, live, models, names, people, report, table, tokens
+from claude_proxy.check.facts import (
+    DotEnv,
+    Facts,
+    Unreadable,
+    gather,
+    read_client_settings,
+    read_dotenv,
+    read_people,
+    site_packages,
+)
 from claude_proxy.check.findings import error, info, warning
 from claude_proxy.check.lines import lines_of
 from claude_proxy.settings import Settings, SettingsError
@@ -57,6 +67,7 @@ def facts(config=EXAMPLE, dotenv="", client_settings=None, **environ):
         config=yaml.safe_load(text),
         lines=lines_of(text),
         settings=settings,
+        people=read_people(values, settings),
         client_settings=client_settings or {},
         litellm_version=installation.PINNED,
     )
@@ -97,8 +108,7 @@ def test_the_ready_blocks_are_right():
     )
     everything = facts(text)
     assert len(everything.models) > len(facts().models)
-    for find in table.OF_CONFIG:
-        assert said(find(everything)) == []
+    assert said(table.of_config(everything)) == []
 
 
 # --- config.yaml -------------------------------------------------------------------------------------------------------------
@@ -113,6 +123,7 @@ def test_the_ready_blocks_are_right():
         ({"litellm_settings": {"drop_param": True}}, ["error", "line 2", "in litellm_settings", "drop_params"]),
         ({"general_settings": {"master_kye": "x"}}, ["error", "in general_settings", "master_key"]),
         ({"claude_proxy": {"user": {}}}, ["error", "in claude_proxy", "did you mean users?"]),
+        ({"fallbacks": []}, ["error", "line 1", "not known at the top of the file", "belongs under router_settings"]),
         ({"include": ["more.yaml"]}, ["warning", "line 1", "are not checked"]),
         ({"model_list": [entry() | {"model_inf": {}}]}, ["error", "line 4", "model_info"]),
         ({"model_list": [entry(api_bse="https://x/y")]}, ["error", "line 3", "api_bse", "did you mean api_base?"]),
@@ -139,10 +150,113 @@ def test_known_keys(config):
 
 def test_repeated_keys():
     """Of two equal keys YAML keeps the last, so the second one's line is told, at any depth."""
-    text = "model_list: []\nrouter_settings:\n  num_retries: 1\n  num_retries: 2\nmodel_list: []\n"
+    text = "model_list: [{a: 1}]\nrouter_settings:\n  num_retries: 1\n  num_retries: 2\nmodel_list: [{a: 1}]\n"
     found = said(files.repeated_keys(facts(text)))
     assert [part in one for part, one in zip(("line 4: num_retries", "line 5: model_list"), found, strict=True)] == [True, True]
     assert "first in line 1" in found[1]
+
+
+CONFIG_WITH_FALLBACKS = """model_list:
+- model_name: glm
+  litellm_params: {model: anthropc/glm, api_base: "http://127.0.0.1:1/v1"}
+router_settings:
+  fallbacks: [{glm: [gone]}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{}", []),
+        (CONFIG_WITH_FALLBACKS.replace("model_list", "model_lst"), ["model_lst is not known; did you mean model_list?"]),
+        (CONFIG_WITH_FALLBACKS.split("router", 1)[0] * 2, ["model_list stands there twice"]),
+        (CONFIG_WITH_FALLBACKS[CONFIG_WITH_FALLBACKS.index("router") :], []),
+    ],
+)
+def test_no_cascade(text, says):
+    """Without one model_list nothing is said of models, neither that they are wrong nor that they are right."""
+    results = table.run(facts(text), *table.When)
+    found = said(finding for _, findings in results for finding in findings)
+    assert len(found) == len(says), found
+    assert all(words in one for words, one in zip(says, found, strict=True))
+    assert "what Claude Code asks for is served" not in [check.title for check, _ in results]
+
+
+# --- people ------------------------------------------------------------------------------------------------------------------
+
+TOKEN = "made-up-token-of-somebody"
+
+
+def limited(*names, **environ):
+    users = {name: {"models": ["glm"]} for name in names}
+    return facts(yaml.safe_dump({"claude_proxy": {"users": users}}), **environ)
+
+
+@pytest.mark.parametrize(
+    ("name", "environ", "says"),
+    [
+        ("Anna", {}, ["error", "line 3: nobody is called Anna", "did you mean anna?"]),
+        ("annna", {}, ["error", "did you mean anna?"]),
+        ("doras", {}, ["error", "did you mean dora?"]),
+        ("removed", {}, ["error", "nobody is called removed", "`claude-proxy user list`"]),
+        ("anyone", {}, ["error", "nobody is called anyone"]),
+        (
+            "Anna",
+            {"DATABASE_URL": "postgresql://host/name"},
+            ["warning", "a virtual key has its models in the database", "did you mean anna?"],
+        ),
+    ],
+)
+def test_limits_of_nobody(tmp_path, name, environ, says):
+    """Whoever is limited and is no person of the variable's or the file's is found with the line and who was meant."""
+    (tmp_path / "users").write_text(f"dora={TOKEN}-dora\n")
+    given = {"PROXY_USER_TOKENS": f"anna={TOKEN}", "CLAUDE_PROXY_USERS_FILE": str(tmp_path / "users"), **environ}
+    only(people.limited_people(limited(name, **given)), *says)
+    assert people.limited_people in table.OF_CONFIG
+
+
+def test_limits_of_somebody(tmp_path):
+    """People of both places, the static token and all virtual keys may have limits, and everybody at an open proxy."""
+    (tmp_path / "users").write_text(f"dora={TOKEN}-dora\n")
+    given = limited("anna", "dora", "static", PROXY_USER_TOKENS=f"anna={TOKEN}", PROXY_USER_TOKENS_FILE=str(tmp_path / "users"))
+    assert said(people.limited_people(given)) == []
+    assert said(people.limited_people(limited("anyone", PROXY_STATIC_TOKEN=""))) == []
+    assert said(people.limited_people(limited("key", DATABASE_URL="postgresql://host/name"))) == []
+
+
+def test_limits_where_people_are_not_known(tmp_path):
+    """Who is in a file that cannot be read is not known, so nobody in the limits is called nobody."""
+    path = tmp_path / "users" / "below-a-file"
+    path.parent.write_text("")
+    given = limited("anna", PROXY_USER_TOKENS_FILE=str(path))
+    assert said(people.limited_people(given)) == []
+    only(people.users_file(given), "error", "cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("# people\nanna made-up-secret\n", ["error", "users line 2: is not name=token"]),
+        (f"anna={TOKEN}\nanna={TOKEN}-2\n", ["error", "users line 2: has the name 'anna', which somebody has"]),
+        ("dora=made-up\n", ["error", "users line 1: has a token of less than 16 characters"]),
+        (f"dora={STATIC}\n", ["error", "users line 1: has the value of PROXY_STATIC_TOKEN"]),
+        (None, ["error", "PROXY_USER_TOKENS_FILE: names a file that is not there"]),
+    ],
+)
+def test_the_file_of_users(tmp_path, text, says):
+    """A line that is nobody's is found with its number, and no token is shown."""
+    if text is not None:
+        (tmp_path / "users").write_text(text)
+    found = list(people.users_file(facts(PROXY_USER_TOKENS_FILE=str(tmp_path / "users"))))
+    only(found, *says)
+    assert "made-up" not in str(found)
+
+
+def test_a_right_file_of_users(tmp_path):
+    """People, comments and empty lines are right, and so is a place where no file is yet."""
+    assert said(people.users_file(facts(CLAUDE_PROXY_USERS_FILE=str(tmp_path / "users")))) == []
+    (tmp_path / "users").write_text(f"# people\n\nanna={TOKEN}  # since 2026-01-01\n")
+    assert said(people.users_file(facts(CLAUDE_PROXY_USERS_FILE=str(tmp_path / "users")))) == []
 
 
 def test_a_file_of_another_name(tmp_path):
@@ -478,6 +592,24 @@ def test_right_client_variables():
     assert said(client.client_variables(facts(client_settings=block))) == []
 
 
+@pytest.mark.parametrize("person", [None, "anna"])
+@pytest.mark.parametrize("environ", [{}, {"PROXY_STATIC_TOKEN": "", "PROXY_USER_TOKENS": "anna=made-up-token-of-anna"}])
+@pytest.mark.parametrize("form", ["{ANTHROPIC_AUTH_TOKEN}", "x-litellm-api-key: {ANTHROPIC_CUSTOM_HEADERS}"])
+def test_the_words_that_stand_for_the_token(person, environ, form):
+    """The block that a log shows has words in the token's place; in either variable they are named."""
+    words = onboarding.placeholder(facts(**environ).settings, person)
+    variable = form.split("{")[1].rstrip("}")
+    given = facts(client_settings={variable: form.format(**{variable: words})}, **environ)
+    only(client.client_variables(given), "error", f"settings.json: {variable}: has {words} in the token's place")
+
+
+def test_an_open_proxy_takes_any_word():
+    """The words for no token are right where none is needed, and nowhere else."""
+    given = {"ANTHROPIC_AUTH_TOKEN": onboarding.placeholder(facts(PROXY_STATIC_TOKEN="").settings, None)}
+    assert said(client.client_variables(facts(client_settings=given, PROXY_STATIC_TOKEN=""))) == []
+    only(client.client_variables(facts(client_settings=given)), "error", "none-is-needed in the token's place")
+
+
 def test_passthrough_needs_the_login():
     """With the proxy's token in ANTHROPIC_AUTH_TOKEN Claude Code sends no login, so passthrough has nothing to pass."""
     given = facts(client_settings={"ANTHROPIC_AUTH_TOKEN": STATIC}, CLAUDE_TOKEN_MODE="passthrough")
@@ -611,7 +743,7 @@ def test_a_host_without_a_name(monkeypatch):
         raise OSError
 
     monkeypatch.setattr(hosts.socket, "getaddrinfo", unknown)
-    assert hosts.reach(Origin("https", "gone.invalid", 443)) == "is not known by that name"
+    assert hosts.reach(Origin("https", "gone.invalid", 443)) == "cannot be found (DNS)"
 
 
 @pytest.mark.parametrize(("skew", "found"), [(0.0, False), (-30.0, False), (3600.0, True), (-3600.0, True)])
@@ -740,7 +872,23 @@ def test_planted_bad_yaml(project):
     done = run(project, "check", "--offline")
     assert "config.yaml: is not YAML: line 3" in done.stdout
     assert "PROXY_STATIC_TOKEN: is an example's value" in done.stdout
+    assert sum(line.startswith("✗") for line in done.stdout.splitlines()) == 2
+    assert not [line for line in done.stdout.splitlines() if "served" in line]
     assert done.returncode == 1
+
+
+def test_planted_people(project):
+    """A broken line in the project's own file of users, and limits of nobody or in the wrong place, are found."""
+    (project / ".state").mkdir()
+    (project / ".state" / "users").write_text(f"anna={TOKEN}\nben made-up-secret\n")
+    (project / "config.yaml").write_text(EXAMPLE + "\nclaude_proxy:\n  users:\n    Anna: {models: [glm]}\n")
+    done = run(project, "check", "--offline")
+    assert f"✗ {project / '.state' / 'users'} line 2: is not name=token" in done.stdout
+    assert "nobody is called Anna, so this limits nobody; did you mean anna?" in done.stdout
+    assert "made-up" not in done.stdout + done.stderr
+    assert done.returncode == 1
+    (project / "config.yaml").write_text(EXAMPLE + "\nusers:\n  anna: {models: [glm]}\n")
+    assert "users: belongs under claude_proxy" in run(project, "check", "--offline").stdout
 
 
 def test_a_project_that_is_right(project):
@@ -973,3 +1121,15 @@ def test_which_models_are_asked():
     """Every model with its key is asked for, and of Claude only Haiku, for which Anthropic takes a request like this."""
     assert live.asked_models(facts(ZAI_API_KEY="made-up-key")) == ["demo", "claude-demo", "glm", "glm-fast"]
     assert live.asked_models(facts(CLAUDE_OAUTH_TOKENS=OAUTH)) == ["demo", "claude-demo", live.HAIKU]
+
+
+def test_why_a_model_is_not_asked():
+    """A model without its key and a model of Claude's are left out for two reasons, each told by itself."""
+    config = {"model_list": [entry("glm", api_base="https://host/x", api_key="os.environ/NOT_SET"), entry("claude-x")]}
+    asked = facts(config)
+    with httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(500))) as http_client:
+        found = said(live.ask_models(http_client, asked, asked.settings))
+    assert found == [
+        "info glm: not asked: the key is not set",
+        "info claude-x: not asked: of Claude's models Haiku alone is asked",
+    ]

@@ -82,11 +82,26 @@ def test_a_right_block_has_no_mistakes():
 
 
 @pytest.mark.parametrize(
-    "models", [None, "x", ["x"], [{"model_name": 1}], [{"model_name": "x", "model_info": {"access_groups": "y"}}]]
+    ("models", "found"),
+    [
+        (None, 0),
+        ("x", 0),
+        (["x"], 0),
+        ([{"model_name": 1}], 0),
+        ([{"model_name": "x", "model_info": {"access_groups": "y"}}], 1),
+    ],
 )
-def test_a_broken_model_list_is_not_this_checks_matter(models):
-    """Whatever model_list holds, the check of the block does not break on it."""
-    assert len(list(mistakes({"model_list": models, "claude_proxy": {"users": {"anna": {"models": ["glm"]}}}}))) == 1
+def test_a_broken_model_list_is_not_this_checks_matter(models, found):
+    """Whatever model_list holds, the check of the block does not break on it; without a model no name is called wrong."""
+    given = {"model_list": models, "claude_proxy": {"users": {"anna": {"models": ["glm"]}}}}
+    assert len(list(mistakes(given))) == found
+
+
+@pytest.mark.parametrize("users", [{"anna": {"models": ["glm"]}}, None])
+def test_a_block_without_its_parent(users):
+    """Limits that have slipped to the top of the file would count for nobody, so the file is refused."""
+    (mistake,) = mistakes({"model_list": MODELS, "claude_proxy": None, "users": users})
+    assert mistake.startswith("users: belongs under claude_proxy")
 
 
 OPUS = {"model": "claude-opus-4-8"}

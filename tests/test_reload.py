@@ -20,6 +20,7 @@ SECTIONS = {
 }
 FIRST = {"model_list": [MODEL], **SECTIONS}
 SECOND = {"model_list": [MODEL, OTHER], **SECTIONS}
+LIMITED = FIRST | {"claude_proxy": {"users": {"anna": {"models": ["glm"]}, "ben": {"models": ["glm"]}}}}
 
 
 @pytest.fixture
@@ -74,11 +75,17 @@ def told(caplog):
             {"router_settings": {"fallbacks": [], "routing_strategy": "x"}},
             Change(settings=("fallbacks",), restart=("router_settings: routing_strategy",)),
         ),
-        (FIRST, FIRST | {"litellm_settings": {}, "new": 1}, Change(restart=("litellm_settings", "new"))),
+        (FIRST, FIRST | {"litellm_settings": {}, "new": 1}, Change(restart=("litellm_settings",))),
+        (LIMITED, FIRST, Change(own=("users",), unlimited=("anna", "ben"))),
+        (
+            LIMITED,
+            FIRST | {"claude_proxy": {"users": {"ben": {"models": ["*"]}}}},
+            Change(own=("users",), unlimited=("anna",)),
+        ),
     ],
 )
 def test_what_is_different(old, new, found):
-    """Models are told by name; of the settings it is told which ones count at once, and which after a restart."""
+    """Models and people are told by name; of the known settings it is told which count at once, and which after a restart."""
     assert change(old, new) == found
 
 
@@ -113,6 +120,7 @@ def test_what_is_taken_up_is_in_force(watched, told):
         (FIRST | {"model_list": []}, "model_list: should hold at least one model"),
         (FIRST | {"general_settings": {}}, "custom_auth should be"),
         (FIRST | {"litellm_settings": {}}, "callbacks should name"),
+        (FIRST | {"users": {"anna": {"models": ["glm"]}}}, "users: belongs under claude_proxy"),
     ],
 )
 def test_a_broken_file_is_refused(watched, told, content, says):
@@ -172,6 +180,52 @@ def test_the_same_again_is_nothing_new(watched, told):
     watched.write("# a comment\n" + yaml.safe_dump(FIRST))
     watched.look()
     assert (watched.taken, told()) == ([], [])
+
+
+@pytest.mark.parametrize("broken", ["model_list: [", FIRST | {"model_list": []}, None])
+def test_a_file_that_is_mended(watched, told, broken):
+    """After a refused file, or none, it is said once that the file is again what is in force; a new one is merely taken up."""
+    if broken is None:
+        watched.path.unlink()
+    else:
+        watched.write(broken)
+    watched.look()
+    watched.write("# mended\n" + yaml.safe_dump(FIRST))
+    watched.look()
+    watched.write("# touched\n" + yaml.safe_dump(FIRST))
+    watched.look()
+    assert told()[1:] == ["INFO config.yaml is in order again; nothing has changed"]
+    watched.write("model_list: [")
+    watched.look()
+    watched.write(SECOND)
+    watched.look()
+    assert sum("in order again" in line for line in told()) == 1
+
+
+def test_what_litellm_refused_is_mended(watched, told):
+    """A change that LiteLLM refused is no different from a broken file when it is undone."""
+
+    def refuse():
+        raise NotTakenUp("not as LiteLLM wants it")
+
+    watched.answer = refuse
+    watched.write(SECOND)
+    watched.look()
+    watched.write(FIRST)
+    watched.look()
+    assert told()[1:] == ["INFO config.yaml is in order again; nothing has changed"]
+
+
+def test_limits_that_are_gone(watched, told):
+    """Who loses the limits by a change is named, and whoever is limited without being somebody as well."""
+    watched.watcher.environ = {"PROXY_USER_TOKENS": "anna=made-up-token-of-anna"}
+    watched.write(LIMITED)
+    watched.look()
+    assert any("nobody is called ben" in line for line in told())
+    assert not any("nobody is called anna" in line or "are gone" in line for line in told())
+    watched.write(FIRST)
+    watched.look()
+    assert "WARNING config.yaml: limits of anna, ben are gone: every model may be asked for" in told()
 
 
 def test_a_file_that_goes_away_and_comes_back(watched, told):

@@ -5,8 +5,10 @@ import re
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
+from claude_proxy.access import is_open
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, warning
+from claude_proxy.headers import PROXY_TOKEN
 from claude_proxy.settings import TokenMode
 
 HEADERS = "ANTHROPIC_CUSTOM_HEADERS"
@@ -19,6 +21,8 @@ SEPARATORS = {
     ",": re.compile(rf",{_SECOND_HEADER}"),
 }
 _LINE = re.compile(rf"{_NAME}\s*:.*")
+# What `claude-proxy settings` and the start print where the token is not shown.
+PLACEHOLDER = re.compile(r"PROXY_STATIC_TOKEN-from-\.env|the-token-of-\S+|the-token-that-user-add-showed|none-is-needed")
 
 
 def client_variables(facts: Facts) -> Iterator[Finding]:
@@ -36,7 +40,7 @@ def client_variables(facts: Facts) -> Iterator[Finding]:
                 yield from check(place, str(value), facts)
 
 
-def _headers(place: str, value: str, _: Facts) -> Iterator[Finding]:
+def _headers(place: str, value: str, facts: Facts) -> Iterator[Finding]:
     remedy = "one header a line: `x-litellm-api-key: TOKEN`, and in JSON \\n between two"
     if _is_json(value):
         yield error(place, "holds JSON", remedy)
@@ -50,6 +54,9 @@ def _headers(place: str, value: str, _: Facts) -> Iterator[Finding]:
     for number, line in enumerate(filter(None, value.splitlines()), start=1):
         if not _LINE.fullmatch(line.strip()):
             yield error(place, f"line {number} of it is not `name: value`", remedy)
+        name, _, token = line.partition(":")
+        if name.strip().lower() == PROXY_TOKEN:
+            yield from _placeholder(place, token.strip(), facts)
 
 
 def _base_url(place: str, value: str, _: Facts) -> Iterator[Finding]:
@@ -67,6 +74,7 @@ def _attribution(place: str, value: str, _: Facts) -> Iterator[Finding]:
 
 
 def _auth_token(place: str, value: str, facts: Facts) -> Iterator[Finding]:
+    yield from _placeholder(place, value.strip(), facts)
     settings = facts.settings
     if not value or settings is None:
         return
@@ -75,6 +83,13 @@ def _auth_token(place: str, value: str, facts: Facts) -> Iterator[Finding]:
     if settings.mode is TokenMode.PASSTHROUGH:
         remedy = "put the proxy's token into ANTHROPIC_CUSTOM_HEADERS instead (README, form B)"
         yield warning(place, "makes Claude Code leave out its own login, which passthrough needs", remedy)
+
+
+def _placeholder(place: str, token: str, facts: Facts) -> Iterator[Finding]:
+    is_enough = facts.settings is not None and is_open(facts.settings)
+    if PLACEHOLDER.fullmatch(token) and not is_enough:
+        remedy = "put the token itself there; `claude-proxy settings` prints the static one, `claude-proxy user add` a new one"
+        yield error(place, f"has {token} in the token's place", remedy)
 
 
 def _is_json(value: str) -> bool:

@@ -17,7 +17,8 @@ from dotenv.parser import parse_stream
 
 from claude_proxy import config
 from claude_proxy.check.lines import Lines, lines_of
-from claude_proxy.settings import Settings, SettingsError
+from claude_proxy.settings import OWN_USERS_FILE, Settings, SettingsError
+from claude_proxy.users import FILE_VARIABLE, parse_lines, parse_list, parse_users
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,15 @@ class DotEnv:
 
 
 @dataclass(frozen=True)
+class People:
+    """Who has a token of their own, and what is wrong with the file of users; ``complete`` is whether it could be read."""
+
+    names: tuple[str, ...] = ()
+    mistakes: tuple[str, ...] = ()
+    complete: bool = True
+
+
+@dataclass(frozen=True)
 class Facts:
     """What there is to check. ``config`` is empty when the file is no mapping; ``mistakes`` are what stops a start."""
 
@@ -49,6 +59,7 @@ class Facts:
     mistakes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     settings: Settings | None = None
+    people: People = field(default_factory=People)
     client_settings: Mapping[str, str] = field(default_factory=dict)
     packages: tuple[Path, ...] = ()
     litellm_version: str | None = None
@@ -68,6 +79,11 @@ class Facts:
     def names(self) -> list[str]:
         """The models that are served."""
         return list(dict.fromkeys(str(entry["model_name"]) for _, entry in self.models))
+
+    @property
+    def has_models(self) -> bool:
+        """Whether there is one model_list with something in it; without it whatever names a model would seem wrong."""
+        return bool(self.names) and all(path != ("model_list",) for path, _ in self.lines.twice)
 
     def section(self, name: str) -> dict[str, Any]:
         """Return a section of config.yaml; empty when it is missing or no mapping."""
@@ -99,20 +115,17 @@ def gather(
 ) -> Facts:
     """Read everything; what cannot be read is among the mistakes. ``environ`` holds what ``.env`` says already."""
     loaded, lines, stops = read_config(config_path)
-    settings = None
-    try:
-        settings = Settings.parse(environ)
-    except SettingsError as error:
-        stops += error.mistakes
+    settings, wrong = read_settings(environ)
     return Facts(
         environ=environ,
         dotenv=read_dotenv(dotenv_path),
         config_path=config_path,
         config=loaded,
         lines=lines,
-        mistakes=(*mistakes, *stops),
+        mistakes=(*mistakes, *stops, *wrong),
         notes=notes,
         settings=settings,
+        people=read_people(environ, settings),
         client_settings=read_client_settings(client_settings) if client_settings else {},
         packages=site_packages(),
         litellm_version=installed_version("litellm"),
@@ -132,6 +145,34 @@ def read_config(path: Path) -> tuple[dict[str, Any], Lines, tuple[str, ...]]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return {}, Lines(), mistakes
     return loaded if isinstance(loaded, dict) else {}, lines_of(text), mistakes
+
+
+def read_settings(environ: Mapping[str, str]) -> tuple[Settings | None, tuple[str, ...]]:
+    """Return the settings, or None and what is wrong with them."""
+    try:
+        return Settings.parse(environ), ()
+    except SettingsError as error:
+        return None, error.mistakes
+
+
+def read_people(environ: Mapping[str, str], settings: Settings | None) -> People:
+    """Read the users of the variable and of the file, as they are now; not the book of a process, which tells its log."""
+    forbidden = settings.users.forbidden if settings else {}
+    fixed, _ = parse_users(parse_list(environ.get("PROXY_USER_TOKENS", "")), forbidden=forbidden)
+    names = tuple(user.name for user in fixed)
+    named = environ.get(FILE_VARIABLE, "").strip()
+    path = Path(named or environ.get(OWN_USERS_FILE, ""))
+    try:
+        if path.exists() and not path.is_file():
+            # A pipe would keep whoever reads it waiting; the folder "." stands for no path at all.
+            return People(names, (f"{path}: is not a file",) if named else ())
+        entries = [(f"{path} {place}:", text) for place, text in parse_lines(path.read_bytes())]
+    except FileNotFoundError:
+        return People(names, (f"{FILE_VARIABLE}: names a file that is not there; nobody is in it",) if named else ())
+    except OSError as error:
+        return People(names, (f"{path}: cannot be read ({error.strerror})",), complete=False)
+    filed, mistakes = parse_users(entries, fixed, forbidden)
+    return People((*names, *(user.name for user in filed)), mistakes)
 
 
 def read_dotenv(path: Path) -> DotEnv:

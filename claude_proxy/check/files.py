@@ -3,7 +3,7 @@
 import stat
 from collections.abc import Iterable, Iterator
 
-from claude_proxy import config
+from claude_proxy import config, limits
 from claude_proxy.check import names
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, info, warning
@@ -32,8 +32,11 @@ def config_name(facts: Facts) -> Iterator[Finding]:
 
 
 def repeated_keys(facts: Facts) -> Iterator[Finding]:
-    """YAML keeps the last of two equal keys, without a word."""
+    """YAML keeps the last of two equal keys, without a word. What is below them is not told again."""
+    doubled = {path for path, _ in facts.lines.twice}
     for path, line in facts.lines.twice:
+        if any(path[:end] in doubled for end in range(1, len(path))):
+            continue
         first = facts.lines.found[path]
         yield error(
             f"{facts.config_path.name} line {line}", f"{path[-1]} stands there twice (first in line {first})", "keep one"
@@ -47,7 +50,8 @@ def unknown_keys(facts: Facts) -> Iterator[Finding]:
     yield from _unknown(facts, "top", (), facts.config)
     for section in SECTIONS:
         yield from _unknown(facts, section, (section,), facts.section(section))
-    for place, entry in facts.models:
+    # Of two lists the lines would be those of the one that does not count.
+    for place, entry in facts.models if facts.has_models else ():
         yield from _unknown(facts, "model_list", ("model_list", place), entry)
         yield from _unknown(facts, "litellm_params", ("model_list", place, "litellm_params"), entry["litellm_params"])
 
@@ -55,11 +59,14 @@ def unknown_keys(facts: Facts) -> Iterator[Finding]:
 def _unknown(facts: Facts, section: str, path: tuple[str | int, ...], keys: Iterable[object]) -> Iterator[Finding]:
     for key in keys:
         name = str(key)
-        if names.is_known(section, name):
-            continue
+        if names.is_known(section, name) or (section == "top" and name in names.OURS[limits.BLOCK]):
+            continue  # the latter stops a start, which says so
         inside = "" if section == "top" else f" in {section}"
         meant = names.meant(name, names.known(section))
-        if meant:
+        home = next((one for one in SECTIONS if section == "top" and names.is_known(one, name)), None)
+        if home:
+            yield error(facts.at(*path, name), f"{name} is not known at the top of the file", f"it belongs under {home}")
+        elif meant:
             yield error(facts.at(*path, name), f"{name} is not known{inside}", f"did you mean {meant}?")
         elif section == "litellm_params":
             yield info(facts.at(*path, name), f"{name} is not known to LiteLLM, which sends it to the provider as it is")

@@ -85,7 +85,7 @@ def reach(origin: Origin, timeout: float = TIMEOUT) -> str:
     try:
         socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
     except OSError:
-        return "is not known by that name"
+        return "cannot be found (DNS)"
     try:
         socket.create_connection((origin.host, origin.port), timeout).close()
     except TimeoutError:

@@ -70,8 +70,13 @@ def ask_models(client: httpx.Client, facts: Facts, settings: Settings) -> list[F
         else:
             found.append(_told(name, asked))
     left_out = [name for name in facts.names if "*" not in name and name not in asked_models(facts)]
-    if left_out:
-        found.append(info(", ".join(left_out), "not asked: no key, or Claude, which is asked for Haiku alone"))
+    lacking = unready(facts)
+    for reason, names in (
+        ("not asked: the key is not set", [name for name in left_out if name in lacking]),
+        ("not asked: of Claude's models Haiku alone is asked", [name for name in left_out if name not in lacking]),
+    ):
+        if names:
+            found.append(info(", ".join(names), reason))
     return found
 
 
