@@ -1,10 +1,15 @@
 """The ASGI app that is served: LiteLLM's, and nothing of it before the gateway stands around it."""
 
+import faulthandler
+
 from litellm.proxy.proxy_server import app as litellm_app
 
 from claude_proxy.assembly import close, watch_config
 from claude_proxy.gateway import Gateway
 from claude_proxy.refusals import Message, Receive, Scope, Send, own_refusal, send_refusal
+
+# Some of what LiteLLM brings is not Python; where that ends the process, the log should say what it was at.
+faulthandler.enable()
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
