@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import shutil
 import socket
 import subprocess
@@ -13,6 +14,8 @@ import httpx
 import pytest
 
 from benchmarks import peers
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="a peer is put on chosen cores, as Linux can")
 
 KEY, SECOND_KEY = "sk-made-up-key-0123456789", "sk-made-up-second-key-0123456789"
 UPSTREAM = "http://127.0.0.1:9"
@@ -260,11 +263,22 @@ def upstream():
     server.server_close()
 
 
+@pytest.fixture(scope="module")
+def real():
+    """The peers themselves, from the lock; a machine that cannot have them is told why."""
+    if platform.machine() != "x86_64":
+        pytest.skip("better-ccflare's package is for x86-64")
+    if not peers.installed():
+        try:
+            peers.install()
+        except RuntimeError as error:
+            pytest.skip(str(error))
+
+
+@pytest.mark.usefixtures("real")
 @pytest.mark.parametrize("start", [peers.start_better_ccflare, peers.start_portkey])
 def test_a_real_peer_answers_and_goes_on_with_the_second_key(start, upstream, tmp_path, port):
     """Streaming and not, what the upstream says arrives, though the first key is limited."""
-    if not peers.installed():
-        pytest.skip("the peers are not installed: npm ci in benchmarks/peers")
     url = f"http://127.0.0.1:{upstream.server_port}"
     peer = start(tmp_path / "home", url, KEY, port, os.sched_getaffinity(0), keys=[SECOND_KEY])
     question = {"model": peer.model, "max_tokens": 10, "messages": [{"role": "user", "content": "hello"}]}
