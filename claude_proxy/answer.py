@@ -65,6 +65,10 @@ class Answer:
         self.ended = False
 
     @property
+    def booked(self) -> bool:
+        return self._exchange.booked
+
+    @property
     def begun(self) -> bool:
         return self.status != 0
 

@@ -9,17 +9,21 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import litellm
-from fastapi import Depends, Response
+from fastapi import Depends, Request, Response
+from fastapi.encoders import jsonable_encoder
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from litellm.llms.anthropic.pass_through.adapters.streaming_iterator import _CombinedChunkSplitter
 from litellm.llms.base_llm.chat.transformation import BaseLLMException
 from litellm.proxy import proxy_server
 from litellm.proxy._types import UserAPIKeyAuth
+from litellm.proxy.anthropic_endpoints.endpoints import anthropic_response
 from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
+from starlette.applications import Starlette
+from starlette.routing import Route
 
 from claude_proxy import config, logs, reload
-from claude_proxy.auth import is_session, key_allows
+from claude_proxy.auth import authenticate, is_session, key_allows
 from claude_proxy.callback import ClaudeProxy, in_force, limits
 from claude_proxy.clients import AttemptRefused, shared_http
 from claude_proxy.exchange import current
@@ -70,11 +74,38 @@ def install(settings: Settings, callback: ClaudeProxy) -> None:
     ]
     # Middleware cannot be added once the app has started, and callbacks are loaded while it starts.
     app.middleware_stack = Gateway(
-        app.middleware_stack or app.build_middleware_stack(), settings, redactor, callback.remember, is_session
+        app.middleware_stack or app.build_middleware_stack(),
+        settings,
+        redactor,
+        callback.remember,
+        is_session=is_session,
+        model_app=model_app(settings, app.exception_handlers),
+        keeps_books=lambda: settings.database_url is not None or in_force().keeps_books,
     )
     logs.configure(
         redactor, verbose=os.environ.get("LITELLM_LOG", "").upper() == "DEBUG", as_json=settings.log_format is LogFormat.JSON
     )
+
+
+def model_app(settings: Settings, exception_handlers: Mapping[Any, Any]) -> Starlette:
+    """Return an app of LiteLLM's endpoint for messages and of ours, without the thirteen layers around LiteLLM's own app.
+
+    Those serve browsers, budgets and metrics of a database; and its routes are looked through one by one for each request.
+    """
+
+    async def messages(request: Request) -> Response:
+        caller = await authenticate(request, settings)
+        answer = await anthropic_response(Response(), request, caller)
+        return answer if isinstance(answer, Response) else JSONResponse(jsonable_encoder(answer))
+
+    async def tokens(request: Request) -> Response:
+        return await count_tokens(await authenticate(request, settings))
+
+    routes = [
+        Route("/v1/messages", messages, methods=["POST"]),
+        Route("/v1/messages/count_tokens", tokens, methods=["POST"]),
+    ]
+    return Starlette(routes=routes, exception_handlers=dict(exception_handlers))
 
 
 async def count_tokens(_: Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)]) -> Response:

@@ -41,7 +41,7 @@ from claude_proxy.exchange import Exchange, Refusal, current
 from claude_proxy.headers import session_of
 from claude_proxy.limits import Limits
 from claude_proxy.listing import served_name
-from claude_proxy.messages import THINKING_PARAMETERS
+from claude_proxy.messages import THINKING_PARAMETERS, large
 from claude_proxy.panel import Panel
 from claude_proxy.pool import Pool, Wanted
 from claude_proxy.record import Record
@@ -137,6 +137,8 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         exchange.begin(provider, _served(kwargs))
         if provider is Provider.CLAUDE:
             return self._for_claude(kwargs, exchange)
+        if not exchange.booked:
+            kwargs = kwargs | large(exchange.body)
         if provider is Provider.DEMO:
             return kwargs | {"api_key": PLACEHOLDER_KEY, "client": PlainClient(demo_transport(self.pool))}
         return self._for_others(kwargs, exchange, provider)

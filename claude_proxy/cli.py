@@ -20,6 +20,7 @@ from claude_proxy import config, database, last_good, onboarding, people, termin
 from claude_proxy.access import STATIC_NAME, is_open
 from claude_proxy.check import command
 from claude_proxy.credentials import Secret
+from claude_proxy.serving import LITELLM_ENVIRONMENT, SERVER
 from claude_proxy.settings import (
     OWN_REDIS,
     OWN_USERS_FILE,
@@ -36,22 +37,10 @@ GENERATED = ("PROXY_STATIC_TOKEN", "LITELLM_MASTER_KEY")
 # Variables of Claude Code's or of the Anthropic SDK's that LiteLLM reads too: whoever starts the proxy from a shell that is
 # set up for Claude Code would send it in circles, or its own key to everybody's requests.
 CLIENT_VARIABLES = ("ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_CUSTOM_HEADERS", "ANTHROPIC_MODEL")
-LITELLM_ENVIRONMENT = {
-    # Or LiteLLM asks the internet for its price list three times before it starts.
-    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-    # In its other mode LiteLLM looks for a .env of its own.
-    "LITELLM_MODE": "PRODUCTION",
-    "LITELLM_DONT_SHOW_FEEDBACK_BOX": "True",
-    "LITELLM_LOG": "ERROR",
-}
 # Docker's compose file names a Redis here that is there with the profile scale only.
 PEER_REDIS = "CLAUDE_PROXY_PEER_REDIS"
 # And here the folder with a PostgreSQL's socket, which is there with the profile db only.
 PEER_DATABASE = "CLAUDE_PROXY_PEER_DATABASE"
-# How long a worker may be silent before it is replaced, in seconds: importing LiteLLM takes several at each start.
-WORKER_START = 60
-# How long a stop waits for answers that are under way, in seconds.
-GRACEFUL_STOP = 5
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -249,11 +238,7 @@ def serve(project: Path, data: Path | None) -> None:
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
-        timeout_worker_healthcheck=WORKER_START,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=GRACEFUL_STOP,
+        **SERVER,
     )
 
 

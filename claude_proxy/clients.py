@@ -3,6 +3,7 @@
 They know LiteLLM's shapes (1.106.2), as ``callback.py`` does; ``tests/test_contract.py`` guards them.
 """
 
+import asyncio
 import functools
 import json
 import logging
@@ -45,6 +46,13 @@ class AttemptRefused(litellm.BadRequestError):  # type: ignore[misc]  # LiteLLM'
 
     def __init__(self, message: str) -> None:
         super().__init__(message=message, model="", llm_provider="")
+
+
+class Served(asyncio.CancelledError):
+    """The client has its answer whole, and nobody reads LiteLLM's books: its work on the request ends where it stands.
+
+    In LiteLLM's eyes the client has left; that is the one end of a request which it neither repeats nor records.
+    """
 
 
 class BothKeyHeaders(httpx.Auth):
@@ -158,6 +166,8 @@ class RelayingClient(PlainClient):
         if exchange.error:
             logger.warning("%s ended its answer with %s", exchange.served, exchange.error)
             raise BaseLLMException(STATUS_OF_ERRORS.get(exchange.error, 500), f"the stream ended with {exchange.error}")
+        if not exchange.booked:
+            raise Served
         return _copied(response, exchange.copy)
 
     async def _begin(self, outlet: Outlet, response: httpx.Response, *more: tuple[str, str]) -> None:
@@ -202,6 +212,8 @@ class ClaudeClient(RelayingClient):
         await self._begin(outlet, response, ("content-length", str(len(body))))
         await outlet.write(body)
         await outlet.end()
+        if not exchange.booked and not exchange.counts_tokens:
+            raise Served
         return response
 
     async def _read(self, response: httpx.Response) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import yaml
 
-from claude_proxy import limits
+from claude_proxy import books, limits
 
 _VARIABLE = re.compile(r"os\.environ/([A-Za-z_][A-Za-z0-9_]*)")
 # What config.yaml has to name so that the rules of this project hold.
@@ -125,3 +125,4 @@ class InForce:
         self.unset = unset_variables(loaded, self._environ)
         self.referring = referring_parameters(loaded)
         self.limits = limits.Limits.of(loaded)
+        self.keeps_books = books.are_kept(loaded)

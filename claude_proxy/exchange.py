@@ -68,6 +68,8 @@ class Exchange:
     # The credentials that Claude was asked with, by label, and what was left for something else, in words.
     labels: list[str] = field(default_factory=list)
     failovers: list[str] = field(default_factory=list)
+    # Whether LiteLLM keeps books about the answer, and so needs it whole.
+    booked: bool = True
     # What an upstream said to the client past LiteLLM, as far as it came.
     copy: bytes = b""
     # Anthropic's type of the error that ended an answer whose status was a success; "interrupted" for one that broke off.

@@ -54,9 +54,15 @@ class Gateway:
         settings: Settings,
         redactor: Redactor,
         remember: Callable[[Record], None] | None = None,
+        *,
         is_session: IsSession = nobody,
+        model_app: App | None = None,
+        keeps_books: Callable[[], bool] = lambda: True,
     ) -> None:
         self._app = app
+        # What serves model requests while LiteLLM keeps no books about them.
+        self._model_app = model_app or app
+        self._keeps_books = keeps_books
         self._is_session = is_session
         self._settings = settings
         self._redactor = redactor
@@ -92,6 +98,7 @@ class Gateway:
             if (method, route) in MODEL_ROUTES and method == "POST":
                 exchange.raw_body = await _read_body(receive)
                 exchange.body = parse_body(exchange.raw_body)
+                exchange.booked = self._keeps_books()
         except Refused as refused:
             if refused.status in TOLD:
                 # Quoted: a path may hold a line's end, and its sender chose it.
@@ -121,8 +128,9 @@ class Gateway:
         scope["headers"] = [*dict(scope["headers"]).items()]
         scope["query_string"] = b""
         arrived = time.time()
+        app = self._app if answer.booked else self._model_app
         try:
-            await self._answered(scope, reduced, receive, answer)
+            await self._answered(app, scope, reduced, receive, answer)
         finally:
             if self._remember is not None:
                 self._remember(answer.record(arrived))
@@ -138,10 +146,10 @@ class Gateway:
             self._redactor.learn(caller.token)
         return caller
 
-    async def _answered(self, scope: Scope, body: bytes, receive: Receive, answer: Answer) -> None:
+    async def _answered(self, asgi: App, scope: Scope, body: bytes, receive: Receive, answer: Answer) -> None:
         """Run LiteLLM's app on a request until it is done; end it when the client leaves before its answer has begun."""
         gone = asyncio.Event()
-        app = asyncio.ensure_future(self._app(scope, _replayed(body, gone, answer), answer))
+        app = asyncio.ensure_future(asgi(scope, _replayed(body, gone, answer), answer))
 
         async def watch() -> None:
             while (await receive())["type"] != "http.disconnect":
@@ -190,6 +198,8 @@ def _address(scope: Scope) -> str:
 def body_for_litellm(exchange: Exchange, caller: Caller) -> dict[str, Any]:
     """Return the reduced body. LiteLLM checks a virtual key's models by the name in config.yaml, not by that in the list."""
     body = messages.for_litellm(exchange.body)
+    if not exchange.booked:
+        return messages.outline(body)
     return {**body, "model": exchange.name} if caller.role is Role.KEY else body
 
 

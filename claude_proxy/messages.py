@@ -20,6 +20,8 @@ FOR_LITELLM = frozenset(
         "stream", "thinking", "output_config", "context_management",
     }
 )  # fmt: skip
+# The fields that hold a conversation. LiteLLM needs none of them to choose a deployment.
+LARGE = ("messages", "system", "tools")
 # A tuple, which compares: what a client or an upstream puts into "type" need not be hashable.
 THINKING_TYPES = ("thinking", "redacted_thinking")
 # In front of the signature of kept thinking: whose it is. Claude's own signatures are base64 and have no colon.
@@ -42,6 +44,18 @@ def for_litellm(body: Body) -> dict[str, Any]:
         # LiteLLM runs tools of type "mcp" by itself, against any server that the client names.
         seen["tools"] = [tool for tool in seen["tools"] if not (isinstance(tool, dict) and tool.get("type") == "mcp")]
     return seen
+
+
+def outline(seen: dict[str, Any]) -> dict[str, Any]:
+    """Return what LiteLLM may see of a body without what makes it large: LiteLLM takes it apart and copies it several times."""
+    if not isinstance(seen.get("messages"), list):
+        return seen  # a mistake that LiteLLM is to find
+    return {name: value for name, value in seen.items() if name not in LARGE} | {"messages": [{"role": "user", "content": "."}]}
+
+
+def large(body: Body) -> dict[str, Any]:
+    """Return what ``outline`` leaves out, for a provider whose request LiteLLM makes."""
+    return {name: value for name, value in for_litellm(body).items() if name in LARGE}
 
 
 def without_thinking(messages: Messages) -> Messages:

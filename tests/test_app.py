@@ -1,6 +1,7 @@
 """The app that is served."""
 
 import asyncio
+import gc
 
 import httpx
 import pytest
@@ -65,3 +66,15 @@ def test_the_last_changes_are_told_before_the_stop_is_complete(monkeypatch):
     monkeypatch.setattr(module, "close", close)
     asyncio.run(module.app({"type": "lifespan"}, None, send))
     assert order == ["lifespan.startup.complete", "told", "lifespan.shutdown.complete"]
+
+
+def test_what_is_there_after_the_start_is_not_searched_for_garbage():
+    """Neither the objects of the start nor few new ones cause a search."""
+    before = gc.get_threshold()
+    try:
+        module.keep_what_is_there()
+        assert gc.get_freeze_count() > 1000
+        assert gc.get_threshold()[0] == module.GARBAGE_THRESHOLD
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before)

@@ -390,3 +390,15 @@ def test_only_fallbacks_that_could_answer_are_named(monkeypatch, ready, fallback
 
     data = asyncio.run(run())
     assert (data["fallbacks"], data.get("num_retries")) == (fallbacks, retries)
+
+
+def test_an_outlined_conversation_is_whole_again_for_others():
+    """Who is not Claude gets what the client said, also where LiteLLM had only an outline of it."""
+    said = {"messages": [{"role": "user", "content": "hi"}], "system": "be brief", "tools": [{"name": "Read"}]}
+    exchange = exchange_of({"model": "glm"} | said)
+    exchange.booked = False
+    outlined = OTHER | {"messages": [{"role": "user", "content": "."}]}
+    prepared = deploy(outlined, exchange)
+    assert prepared["messages"] == said["messages"]
+    assert [tool["name"] for tool in prepared["tools"]] == ["Read"]
+    assert "be brief" in str(prepared["system"])

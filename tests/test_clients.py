@@ -15,6 +15,7 @@ from claude_proxy.clients import (
     ClaudeClient,
     FilteringClient,
     PlainClient,
+    Served,
     exhausted_pool,
     refused_pool,
 )
@@ -274,7 +275,7 @@ CLAUDES_HEADERS = {
 }  # fmt: skip
 
 
-def relaying(monkeypatch, chunks, out, *, asked="claude-x", headers=None, client=None, stream=True):
+def relaying(monkeypatch, chunks, out, *, asked="claude-x", headers=None, client=None, stream=True, **about):
     """Send one request with an outlet; return its exchange, and what LiteLLM got or the error that it got."""
 
     async def body():
@@ -285,7 +286,7 @@ def relaying(monkeypatch, chunks, out, *, asked="claude-x", headers=None, client
 
     http = http_of(lambda _: httpx.Response(200, headers=headers or CLAUDES_HEADERS, content=body()))
     monkeypatch.setattr("claude_proxy.clients.shared_http", lambda: http)
-    exchange = Exchange(read([]), [], b'{"model":"claude-x"}', {"model": asked}, outlet=out)
+    exchange = Exchange(read([]), [], b'{"model":"claude-x"}', {"model": asked}, outlet=out, **about)
     rotation = Rotation(SingleSource(CLAUDE), Hosts(), exchange, family="x", cooldown=60, clock=lambda: NOW)
     try:
         return exchange, post(client(exchange) if client else ClaudeClient(rotation, exchange, "claude-x", None), stream=stream)
@@ -435,3 +436,30 @@ def test_betas_go_into_the_body(header, body):
     assert "anthropic-beta" not in request.headers
     assert request.headers["content-length"] == str(len(request.content))
     assert (request.headers["authorization"], request.extensions["timeout"]["read"]) == ("Bearer made-up", 7.0)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_where_no_books_are_kept_litellm_is_done_with_the_answer(monkeypatch, stream):
+    """What the client has whole LiteLLM does not get: its work on the request ends as if the client had left."""
+    out = Out()
+    headers = CLAUDES_HEADERS if stream else {"content-type": "application/json"}
+    chunks = [START, STOP] if stream else [b'{"model":"claude-x"}']
+    with pytest.raises(Served) as end:
+        relaying(monkeypatch, chunks, out, headers=headers, stream=stream, booked=False)
+    assert isinstance(end.value, asyncio.CancelledError)
+    assert (bytes(out.body), out.ended) == (b"".join(chunks), True)
+
+
+def test_a_count_goes_on_where_no_books_are_kept(monkeypatch):
+    """The proxy's own route for counting waits for the answer."""
+    headers = {"content-type": "application/json"}
+    _, got = relaying(
+        monkeypatch, [b'{"input_tokens":1}'], Out(), headers=headers, stream=False, booked=False, counts_tokens=True
+    )
+    assert got.json() == {"input_tokens": 1}
+
+
+def test_a_failure_is_litellms_where_no_books_are_kept(monkeypatch):
+    """Without books retries and fallbacks are LiteLLM's all the same."""
+    _, error = relaying(monkeypatch, [ERROR], Out(), booked=False)
+    assert isinstance(error, BaseLLMException)

@@ -1,5 +1,6 @@
 """gateway.py: what LiteLLM's app sees of a request, and what the client sees of its answer."""
 
+import asyncio
 import json
 
 import anyio
@@ -630,3 +631,42 @@ async def test_a_refused_key_leaves_no_trace_in_the_words():
     answer = await ask(inner, settings=WITH_KEYS, headers=KEY)
     assert answer.json()["error"]["message"] == "Authentication Error, Invalid proxy server token passed."
     assert answer.headers["x-should-retry"] == "false"
+
+
+# LiteLLM without its books
+
+
+async def test_litellm_gets_an_outline_where_it_keeps_no_books():
+    """The app for that case is asked, without the conversation; the exchange has it whole."""
+    full, short = Inner(), Inner()
+    body = BODY | {"system": "be brief", "tools": [{"name": "Read"}], "temperature": 1}
+    await ask(full, body=body, model_app=short, keeps_books=lambda: False)
+    assert full.scope is None
+    assert json.loads(short.body) == {
+        "model": "glm", "max_tokens": 1, "temperature": 1, "messages": [{"role": "user", "content": "."}],
+    }  # fmt: skip
+    assert (short.exchange.body, short.exchange.booked) == (body, False)
+
+
+async def test_litellm_gets_everything_where_it_keeps_books():
+    """Its own app is asked, with the conversation."""
+    full, short = Inner(), Inner()
+    await ask(full, model_app=short, keeps_books=lambda: True)
+    assert short.scope is None
+    assert (json.loads(full.body), full.exchange.booked) == (BODY, True)
+
+
+async def test_an_answer_is_over_when_litellm_ends_its_work():
+    """That LiteLLM's work ends early, as it does when the client has its answer, is no error."""
+
+    async def served(scope, receive, send):
+        outlet = current.get().outlet
+        await outlet.begin(200, [("content-type", "application/json")])
+        await outlet.write(b"{}")
+        await outlet.end()
+        raise asyncio.CancelledError
+
+    records = []
+    answer = await ask(Inner(), model_app=served, keeps_books=lambda: False, remember=records.append)
+    assert (answer.status_code, answer.content) == (200, b"{}")
+    assert [record.status for record in records] == [200]

@@ -6,6 +6,8 @@ import pytest
 
 from claude_proxy.messages import (
     for_litellm,
+    large,
+    outline,
     repaired,
     response_without_thinking,
     without_foreign_thinking,
@@ -215,3 +217,17 @@ def test_a_response_without_content():
     """A response of another shape, such as an error, passes as it is."""
     error = {"type": "error", "error": {}}
     assert response_without_thinking(error) is error
+
+
+def test_an_outline_and_what_it_leaves_out_are_the_whole():
+    """Nothing of a conversation is lost between the two."""
+    body = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "hi"}], "system": "s", "tools": [], "x": 1}
+    seen = for_litellm(body)
+    assert outline(seen) | large(body) == seen
+    assert not {"system", "tools"} & outline(seen).keys()
+
+
+@pytest.mark.parametrize("body", [{"model": "m"}, {"model": "m", "messages": "hi"}, {"model": "m", "messages": None}])
+def test_what_is_no_conversation_is_not_outlined(body):
+    """A mistake in a request stays in it, for LiteLLM to tell."""
+    assert outline(dict(body)) == body

@@ -1,0 +1,108 @@
+"""Clients that ask a server in a loop, and what they saw: times from the request's start, in seconds."""
+
+import asyncio
+import itertools
+import json
+import random
+import re
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import aiohttp
+
+from benchmarks.servers import Server
+from benchmarks.upstream import PIECES, STAMP
+
+# Between two pieces of a paced stream, in seconds.
+PACE = 0.02
+_STAMP = re.compile(STAMP.encode() + rb"([\d.]+) ")
+_numbers = itertools.count()
+
+
+@dataclass
+class Seen:
+    """What the clients of one run saw. ``lags`` are the ways of single events from the upstream to a client."""
+
+    first: list[float] = field(default_factory=list)
+    end: list[float] = field(default_factory=list)
+    lags: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    cpu: float = 0.0
+
+    @property
+    def requests_per_second(self) -> float:
+        """What all clients together got."""
+        return len(self.end) / self.seconds
+
+    @property
+    def cpu_per_thousand(self) -> float:
+        """The server's processor time for 1,000 requests, in seconds."""
+        return self.cpu / len(self.end) * 1000
+
+
+def body(model: str, *, large: bool, stream: bool, order: str = "") -> bytes:
+    """Return a Messages request as Claude Code makes them: about 2 kB, or about 100,000 tokens of history."""
+    source = random.Random(1)  # noqa: S311 - words, not secrets
+    turns = [{"role": "user", "content": [{"type": "text", "text": "Look at the files of this project."}]}]
+    for number in range(60 if large else 0):
+        call = f"toolu_made_up_{number:04}"
+        words = " ".join(source.choice(("def", "return", "value", "self", "list", "(x)", "=", "#")) for _ in range(1900))
+        turns += [
+            {
+                "role": "assistant",
+                "content": [{"type": "tool_use", "id": call, "name": "Read", "input": {"file": f"{number}.py"}}],
+            },
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": call, "content": words}]},
+        ]
+    turns.append({"role": "user", "content": [{"type": "text", "text": f"What is next? {order}"}]})
+    schema = {"type": "object", "properties": {"file": {"type": "string"}}, "required": ["file"]}
+    return json.dumps(
+        {
+            "model": model,
+            "max_tokens": 32000,
+            "stream": stream,
+            "system": [{"type": "text", "text": "You are a helpful assistant. " * 20, "cache_control": {"type": "ephemeral"}}],
+            "messages": turns,
+            "tools": [{"name": "Read", "description": "Read a file. " * 10, "input_schema": schema}],
+            "metadata": {"user_id": "user_made_up_account__session_made-up"},
+        }
+    ).encode()
+
+
+async def ask(http: aiohttp.ClientSession, server: Server, content: bytes, seen: Seen, *, stream: bool) -> None:
+    """Send one request and read its answer; an answer that is not whole ends the benchmark."""
+    began = time.monotonic()
+    headers = {
+        "content-type": "application/json", "anthropic-version": "2023-06-01", "x-made-up-request": str(next(_numbers)),
+        **server.headers,
+    }  # fmt: skip
+    async with http.post(f"{server.url}/v1/messages", data=content, headers=headers) as response:
+        first, tail = 0.0, b""
+        async for data in response.content.iter_any():
+            now = time.monotonic()
+            first = first or now
+            seen.lags += [now - float(stamp) for stamp in _STAMP.findall(data)]
+            tail = (tail + data)[-600:]
+        if response.status != 200 or (b"message_stop" if stream else b'"end_turn"') not in tail:
+            raise RuntimeError(f"{server.name} answered {response.status}: {tail.decode(errors='replace')}")
+    seen.first.append(first - began)
+    seen.end.append(time.monotonic() - began)
+
+
+async def run(server: Server, contents: Iterable[bytes], concurrency: int, *, stream: bool) -> Seen:
+    """Send all the requests, so many at a time."""
+    seen, pending = Seen(), iter(contents)
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=120)) as http:
+
+        async def client() -> None:
+            for content in pending:
+                await ask(http, server, content, seen, stream=stream)
+
+        cpu, began = server.cpu_seconds(), time.monotonic()
+        await asyncio.gather(*(client() for _ in range(concurrency)))
+        seen.seconds, seen.cpu = time.monotonic() - began, server.cpu_seconds() - cpu
+    if stream and seen.lags:
+        assert len(seen.lags) == len(seen.end) * PIECES, "a stream lacks pieces"  # noqa: S101
+    return seen
