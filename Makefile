@@ -57,8 +57,8 @@ lint: dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: install  ## how long choosing a credential takes, beside a naive pool
-	@$(BIN)/python -m benchmarks.choose
+bench: install  ## this proxy beside LiteLLM alone: docs/BENCHMARKS.md; PEERS=1 with others from npm, BENCH_ARGS="--rounds 3"
+	@$(BIN)/python -m benchmarks.run --output docs/BENCHMARKS.md $(if $(PEERS),--peers) $(BENCH_ARGS)
 
 # TOKEN given to make is in the environment, and so on no command line.
 conformance: install  ## what Claude Code expects of a gateway, beside LiteLLM alone: docs/CONFORMANCE.md; or URL=... TOKEN=...

@@ -93,6 +93,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Measure how long choosing a credential takes.")
     parser.add_argument("--choices", type=int, default=CHOICES, help="how many choices are measured in each scenario")
     choices: int = parser.parse_args(arguments).choices
+    sys.stdout.write("\n".join(table(choices)) + "\n")
+    return 0
+
+
+def table(choices: int) -> list[str]:
+    """Measure and return the table's lines."""
     lines = [
         f"Choosing one of {CREDENTIALS} credentials with {SESSIONS:,} sessions; {choices:,} choices each; microseconds",
         "",
@@ -102,8 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
         f"{row.scenario:<28}{row.pool.p50:>10.1f}{row.pool.p99:>8.1f}{row.naive.p50:>12.1f}{row.naive.p99:>8.1f}"
         for row in measure(choices)
     ]
-    sys.stdout.write("\n".join(lines) + "\n")
-    return 0
+    return lines
 
 
 def measure(choices: int) -> Iterator[Row]:

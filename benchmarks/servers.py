@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -20,9 +20,11 @@ ROOT = Path(__file__).resolve().parents[1]
 TASKSET = shutil.which("taskset") or "taskset"
 TOKEN = "sk-made-up-for-benchmarks-0123456789"  # noqa: S105 - opens nothing
 READY_SECONDS = 90
+UPSTREAM, DEFAULTS, SAME, OURS = "upstream", "LiteLLM, its defaults", "LiteLLM, our settings", "claude-proxy"
 # How many credentials the pool has, and LiteLLM deployments of one model: enough for a failover in each of so many requests.
 POOL = 120
 CLAUDE, OPENAI, POOLED = "claude-sonnet-4-5", "gpt", "pooled"
+BOTH = {"claude": CLAUDE, "openai": OPENAI}
 # The server measured has one processor, the upstream and the clients the others.
 SERVER_CPUS, CLIENT_CPUS = {0}, set(range(1, os.cpu_count() or 1)) or {0}
 
@@ -36,7 +38,10 @@ class Server:
     headers: Mapping[str, str]
     process: "subprocess.Popen[bytes]"
     log: Path
-    models: Mapping[str, str] = field(default_factory=lambda: {"claude": CLAUDE, "openai": OPENAI})
+    # The names to ask for, by provider.
+    models: Mapping[str, str]
+    # A model behind which there are many credentials; empty where there is none.
+    failover_model: str = ""
 
     def cpu_seconds(self) -> float:
         """Return the processor time that the process has used."""
@@ -69,7 +74,7 @@ def start_upstream(folder: Path) -> Server:
     """Start the upstream that all others ask."""
     port = free_port()
     command = [sys.executable, "-m", "benchmarks.upstream", str(port)]
-    return _started("upstream", folder, command, port, {}, cpus=CLIENT_CPUS)
+    return _started(UPSTREAM, folder, command, port, {}, {"claude": CLAUDE}, cpus=CLIENT_CPUS)
 
 
 def start_litellm(folder: Path, upstream: str) -> Server:
@@ -77,7 +82,7 @@ def start_litellm(folder: Path, upstream: str) -> Server:
     config, port = _litellm_config(folder, upstream), free_port()
     program = Path(sys.executable).with_name("litellm")
     command = [str(program), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
-    return _started("LiteLLM, its defaults", folder, command, port, {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}, litellm=True)
+    return _started(DEFAULTS, folder, command, port, {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}, BOTH, POOLED)
 
 
 def start_litellm_same(folder: Path, upstream: str) -> Server:
@@ -86,7 +91,7 @@ def start_litellm_same(folder: Path, upstream: str) -> Server:
     arguments = {"app": "litellm.proxy.proxy_server:app", "host": "127.0.0.1", "port": port, **SERVER}
     command = [sys.executable, "-c", f"import uvicorn; uvicorn.run(**{arguments!r})"]
     variables = {**LITELLM_ENVIRONMENT, "CONFIG_FILE_PATH": str(config)}
-    return _started("LiteLLM, our settings", folder, command, port, variables, litellm=True)
+    return _started(SAME, folder, command, port, variables, BOTH, POOLED)
 
 
 def start_claude_proxy(folder: Path, upstream: str) -> Server:
@@ -115,7 +120,7 @@ general_settings:
         "CLAUDE_API_KEYS": tokens, "ANTHROPIC_API_BASE": upstream,
     }  # fmt: skip
     command = [sys.executable, "-m", "claude_proxy", "--project", str(folder), "serve"]
-    return _started("claude-proxy", folder, command, port, variables, litellm=True)
+    return _started(OURS, folder, command, port, variables, BOTH, CLAUDE)
 
 
 def _litellm_config(folder: Path, upstream: str) -> Path:
@@ -141,15 +146,16 @@ general_settings:
     return path
 
 
-def _started(
+def _started(  # noqa: PLR0917 - one call for each server, above
     name: str,
     folder: Path,
     command: Sequence[str],
     port: int,
     variables: Mapping[str, str],
+    models: Mapping[str, str],
+    failover_model: str = "",
     *,
     cpus: set[int] = SERVER_CPUS,
-    litellm: bool = False,
 ) -> Server:
     log = folder / f"{port}.log"
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(ROOT), **variables}
@@ -157,8 +163,16 @@ def _started(
         process = subprocess.Popen(  # noqa: S603 - the commands are this file's
             [TASKSET, "-c", ",".join(map(str, cpus)), *command], cwd=folder, env=environment, stdout=output, stderr=output
         )
-    server = Server(name, f"http://127.0.0.1:{port}", {"x-api-key": TOKEN, "authorization": f"Bearer {TOKEN}"}, process, log)
-    _wait_until_it_answers(server, "/health/readiness" if litellm else "/")
+    server = Server(
+        name,
+        f"http://127.0.0.1:{port}",
+        {"x-api-key": TOKEN, "authorization": f"Bearer {TOKEN}"},
+        process,
+        log,
+        models,
+        failover_model,
+    )
+    _wait_until_it_answers(server, "/health/readiness" if failover_model else "/")
     return server
 
 
