@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import aiohttp
 
@@ -72,24 +72,35 @@ class Crowd:
     token: str
     clients: int
     pieces: tuple[int, int] = (30, 60)
-    seconds: tuple[float, float] = (8.0, 16.0)
+    seconds: tuple[float, float] = (12.0, 28.0)
     sessions: str = "soak"
     outcomes: list[Outcome] = field(default_factory=list)
-    # By whether the answer comes to the byte: the moment, and how long after it was sent an event arrived.
-    delays: dict[bool, list[tuple[float, float]]] = field(default_factory=lambda: {True: [], False: []})
+    # By model: the moment, and how long after it was sent an event arrived.
+    delays: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: {model.name: [] for model in MODELS})
     streaming: int = 0
     most_streaming: int = 0
-    _number: int = 0
+    # The number of the last request; several crowds at one upstream need different ones.
+    number: int = 0
 
     async def run(self, goes_on: Callable[[], bool]) -> None:
         """Let every client ask while ``goes_on`` says so; return when the last one is answered."""
+        async with self.connected() as http, asyncio.TaskGroup() as group:
+            for client in range(self.clients):
+                group.create_task(self._client(http, client, goes_on))
+
+    async def burst(self) -> None:
+        """Let every client ask once, all in the same moment."""
+        async with self.connected() as http, asyncio.TaskGroup() as group:
+            for client in range(self.clients):
+                group.create_task(self.ask(http, client, 1))
+
+    async def one_of_each(self) -> list[float]:
+        """Ask every model once, one after the other; return how long each first byte took."""
         async with self.connected() as http:
-            async with asyncio.TaskGroup() as group:
-                for client in range(self.clients):
-                    group.create_task(self._client(http, client, goes_on))
+            return [(await self.ask(http, client, 1)).first_byte for client in range(1, 1 + len(MODELS))]
 
     @contextlib.asynccontextmanager
-    async def connected(self) -> Any:
+    async def connected(self) -> AsyncIterator[aiohttp.ClientSession]:
         """Give the HTTP client. It lets a connection go before the proxy does, as Claude Code's does."""
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=3)
         timeout = aiohttp.ClientTimeout(total=PATIENCE_SECONDS)
@@ -108,14 +119,14 @@ class Crowd:
 
     async def ask(self, http: aiohttp.ClientSession, client: int, turn: int, session: str = "") -> Outcome:
         """Send one request, read and check its answer, and keep what became of it."""
-        self._number += 1
+        self.number += 1
         model = MODELS[client % len(MODELS)]
         low, high = self.pieces
-        pieces = low + (self._number * 7) % (high - low + 1)
-        seconds = self.seconds[0] + (self.seconds[1] - self.seconds[0]) * (self._number * 13 % 29) / 28
+        pieces = low + (self.number * 7) % (high - low + 1)
+        seconds = self.seconds[0] + (self.seconds[1] - self.seconds[0]) * (self.number * 13 % 29) / 28
         streams = bool((client + turn) % WHOLE_OF)
         leaves_at = pieces // 3 if streams and (client * 5 + turn) % LEAVES_OF == 0 else 0
-        plan = Plan(self._number, pieces, seconds if streams else seconds / 2, model.tool, script.now())
+        plan = Plan(self.number, pieces, seconds if streams else seconds / 2, model.tool, script.now())
         size = BIG_BODY_BYTES if client % BIG_OF == 0 else BODY_BYTES
         body = _body(plan, model, size, streams=streams)
         headers = {
@@ -124,7 +135,7 @@ class Crowd:
             "anthropic-version": "2023-06-01",
             "x-claude-code-session-id": session or f"{self.sessions}-{client}",
         }
-        answer = _Answer(plan, model, streams=streams, leaves_at=leaves_at, delays=self.delays[model.to_the_byte])
+        answer = _Answer(plan, model, streams=streams, leaves_at=leaves_at, delays=self.delays[model.name])
         self.streaming += streams
         self.most_streaming = max(self.most_streaming, self.streaming)
         try:
@@ -142,9 +153,7 @@ class Crowd:
 class _Answer:
     """One answer, as it arrives."""
 
-    def __init__(
-        self, plan: Plan, model: Model, *, streams: bool, leaves_at: int, delays: list[tuple[float, float]]
-    ) -> None:
+    def __init__(self, plan: Plan, model: Model, *, streams: bool, leaves_at: int, delays: list[tuple[float, float]]) -> None:
         self._plan = plan
         self._model = model
         self._streams = streams
@@ -205,9 +214,7 @@ class _Answer:
         if b"event: error" in body:
             self._kind, self._detail = ERROR, "an error ended the stream"
             return
-        wrong = script.mistake(
-            self._plan, self._model.name, body, streams=self._streams, to_the_byte=self._model.to_the_byte
-        )
+        wrong = script.mistake(self._plan, self._model.name, body, streams=self._streams, to_the_byte=self._model.to_the_byte)
         self._kind, self._detail = (WRONG, wrong) if wrong else (ANSWERED, "")
 
     def failed(self, error: Exception) -> None:

@@ -21,6 +21,8 @@ class Sample(NamedTuple):
     files: int
     sockets: int
     threads: int
+    # Seconds for which it could have run and another process did: what it is late by then is not its own doing.
+    waited: float
     state_bytes: int
 
 
@@ -44,6 +46,7 @@ def sample(pid: int, at: float, folder: Path | None = None) -> Sample:
         len(opened),
         sum(name.startswith("socket:") for name in opened),
         int(fields[17]),
+        int((proc / "schedstat").read_text(encoding="ascii").split()[1]) / 1e9,
         size,
     )
 
@@ -68,7 +71,7 @@ def slope(points: Sequence[tuple[float, float]]) -> Slope:
     correlation with their neighbours says (a first-order process); without that each further sample would feign certainty.
     """
     count = len(points)
-    if count < 4:  # noqa: PLR2004 - a line through fewer says nothing of its error
+    if count < 4:
         return Slope(0.0, math.inf)
     middle = sum(at for at, _ in points) / count
     mean = sum(value for _, value in points) / count

@@ -90,9 +90,7 @@ class Played:
         """Write down how an answer ended."""
         self.ledger.append(Arrival(self._clock(), number, "", ALL, 0.0, outcome))
 
-    def _decided(
-        self, plan: Plan, credential: str, family: str, now: float, *, first: bool
-    ) -> tuple[Answered, float, str]:
+    def _decided(self, plan: Plan, credential: str, family: str, now: float, *, first: bool) -> tuple[Answered, float, str]:
         state = self._credentials.setdefault(credential, _Credential())
         if now >= self._all_rest_at:
             self._all_rest_at = now + self._every
