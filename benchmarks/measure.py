@@ -3,7 +3,9 @@
 import math
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,11 +35,9 @@ def sample(pid: int, at: float, folder: Path | None = None) -> Sample:
     # After the name, which may hold anything.
     fields = (proc / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     opened = []
-    for entry in os.scandir(proc / "fd"):
-        try:
-            opened.append(os.readlink(entry.path))
-        except FileNotFoundError:  # closed meanwhile
-            continue
+    for entry in (proc / "fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            opened.append(str(entry.readlink()))
     size = sum(path.stat().st_size for path in folder.glob("pool.sqlite3*")) if folder else 0
     return Sample(
         at,
@@ -80,7 +80,7 @@ def slope(points: Sequence[tuple[float, float]]) -> Slope:
     left = [value - mean - rise * (at - middle) for at, value in points]
     squares = sum(one * one for one in left)
     error = math.sqrt(squares / (count - 2) / spread)
-    alike = sum(one * other for one, other in zip(left, left[1:], strict=False)) / squares if squares else 0.0
+    alike = sum(one * other for one, other in pairwise(left)) / squares if squares else 0.0
     alike = min(max(alike, 0.0), 0.95)
     return Slope(3600 * rise, 3600 * error * math.sqrt((1 + alike) / (1 - alike)))
 

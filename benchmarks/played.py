@@ -8,8 +8,9 @@
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 from benchmarks.script import Plan
@@ -47,7 +48,7 @@ class Answered(NamedTuple):
 
     outcome: str
     status: int = 200
-    headers: dict[str, str] = {}
+    headers: Mapping[str, str] = MappingProxyType({})
     kind: str = ""
     words: str = ""
 
@@ -111,7 +112,7 @@ class Played:
             state.rests[scope] = self._whole_second(until, now) if kind in ("window", "family") else until
             state.told[scope] = kind
             return self._limited(state, scope, family, now)
-        return Answered(SERVED, headers=self._utilization(state, now)), 0.0, ALL
+        return Answered(SERVED, headers=self._utilization(state)), 0.0, ALL
 
     def _limited(self, state: _Credential, scope: str, family: str, now: float) -> tuple[Answered, float, str]:
         until, kind = state.rests[scope], state.told[scope]
@@ -141,7 +142,7 @@ class Played:
         wall = self._wall()
         return now + math.ceil(wall + until - now) - wall
 
-    def _utilization(self, state: _Credential, now: float) -> dict[str, str]:
+    def _utilization(self, state: _Credential) -> dict[str, str]:
         return {
             f"{UNIFIED}status": "allowed",
             f"{UNIFIED}5h-status": "allowed",

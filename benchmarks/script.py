@@ -134,15 +134,23 @@ def mistake(plan: Plan, model: str, answer: bytes, *, streams: bool, to_the_byte
 
     Claude's stream is compared byte by byte; of one that was translated everything that a client would use is.
     """
-    expected: list[dict[str, Any]] = whole(plan, model)["content"]
-    if not streams:
-        found = json.loads(unstamped(answer))
-        if (found.get("model"), found.get("role")) != (model, "assistant"):
-            return "another message"
-        return _content_mistake(plan, expected, found["content"])
-    if to_the_byte:
+    if streams and to_the_byte:
         return None if unstamped(answer) == b"".join(claude(plan, model)) else "bytes differ"
-    events = list(_events(unstamped(answer)))
+    try:
+        if streams:
+            return _stream_mistake(plan, model, list(_events(unstamped(answer))))
+        return _message_mistake(plan, model, json.loads(unstamped(answer)))
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        return f"cannot be understood: {error!r}"
+
+
+def _message_mistake(plan: Plan, model: str, found: dict[str, Any]) -> str | None:
+    if (found.get("model"), found.get("role")) != (model, "assistant"):
+        return "another message"
+    return _content_mistake(plan, found["content"])
+
+
+def _stream_mistake(plan: Plan, model: str, events: list[dict[str, Any]]) -> str | None:
     kinds = [event["type"] for event in events if event["type"] != "ping"]
     if kinds[:1] != ["message_start"] or kinds[-2:] != ["message_delta", "message_stop"]:
         return f"begins or ends wrongly: {kinds[:1]}, {kinds[-2:]}"
@@ -151,10 +159,11 @@ def mistake(plan: Plan, model: str, answer: bytes, *, streams: bool, to_the_byte
     reason = next(event["delta"]["stop_reason"] for event in events if event["type"] == "message_delta")
     if reason != ("tool_use" if plan.tool else "end_turn"):
         return f"stops because of {reason}"
-    return _content_mistake(plan, expected, _gathered(events))
+    return _content_mistake(plan, _gathered(events))
 
 
-def _content_mistake(plan: Plan, expected: list[dict[str, Any]], found: list[dict[str, Any]]) -> str | None:
+def _content_mistake(plan: Plan, found: list[dict[str, Any]]) -> str | None:
+    expected: list[dict[str, Any]] = whole(plan, "")["content"]
     found = [block for block in found if block != {"type": "text", "text": ""}]
     if [block["type"] for block in found] != [block["type"] for block in expected]:
         return f"blocks are {[block['type'] for block in found]}"

@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import os
 import platform
+import signal
 import sys
 import time
 from collections import Counter
@@ -102,13 +103,21 @@ class Run:
         return self.memory.at_least / an_hour if an_hour else 0.0
 
 
-async def soak(running: Stage, streams: int, seconds: float, *, floods: bool) -> Run:
-    """Run it and measure."""
+async def soak(
+    running: Stage,
+    streams: int,
+    seconds: float,
+    *,
+    floods: bool,
+    pieces: tuple[int, int] = (30, 60),
+    lasting: tuple[float, float] = (12.0, 28.0),
+) -> Run:
+    """Run it and measure. An answer is of so many pieces and lasts so many seconds, from the least to the most."""
     quick = Crowd(running.proxy.url, TOKEN, len(MODELS), pieces=(8, 8), seconds=(0.2, 0.4), sessions="around", number=AROUND)
     _tell("the first requests")
     first_bytes = await quick.one_of_each()
     before = running.sample()
-    crowd = Crowd(running.proxy.url, TOKEN, streams)
+    crowd = Crowd(running.proxy.url, TOKEN, streams, pieces, lasting)
     samples: list[Sample] = []
     watching = asyncio.ensure_future(running.watch(samples))
     begin = time.monotonic()
@@ -219,12 +228,12 @@ def _summary(run: Run, command: str) -> Iterator[str]:
     span = loaded[-1].at - loaded[0].at
     yield "# Load"
     yield ""
+    where = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
     yield (
-        f"`{command}`: {run.streams} clients, each a session of its own that asks again as soon as it is answered, through one "
-        f"worker for {run.seconds / 60:g} minutes; upstream and clients on the same machine ({os.cpu_count()} cores, "
-        f"{platform.system()} {platform.machine()}, Python {platform.python_version()}). Every answer is compared whole: "
-        "Claude's to the byte, a translated one by all that it says. The upstream plays limits, and keeps a ledger by which every error "
-        "and every choice of a credential is checked."
+        f"`{command}`: {run.streams} clients, each a session of its own that asks again as soon as it is answered, through "
+        f"one worker for {run.seconds / 60:g} minutes; upstream and clients on the same machine ({where}). Every answer is "
+        "compared whole: Claude's to the byte, a translated one by all that it says. The upstream plays limits, and keeps a "
+        "ledger by which every error and every choice of a credential is checked."
     )
     yield ""
     yield "| What | Figure |"
@@ -271,8 +280,10 @@ def _by_minute(run: Run) -> Iterator[str]:
 
 
 def _latency_table(run: Run) -> Iterator[str]:
-    yield "What the proxy adds, in ms: first third of the warm part, then its last third. An event's lateness is from the"
-    yield "moment at which the upstream sent it; a first byte's is without the upstream's own time, with the failovers before it."
+    yield (
+        "What the proxy adds, in ms: first third of the warm part, then its last third. An event's lateness is from the moment "
+        "at which the upstream sent it; a first byte's is without the upstream's own time, with the failovers before it."
+    )
     yield ""
     yield "| Latency | Count | p50 | p99 | Certain growth of p50, p99 |"
     yield "| --- | --- | --- | --- | --- |"
@@ -319,6 +330,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not 0 < options.minutes <= 24 * 60 or not 0 < options.streams <= 5000:
         parser.error("a soak takes up to 1440 minutes and up to 5000 streams")
+    # Ended from outside, it ends what it has started, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with stage() as running:
         run = uvloop.run(soak(running, options.streams, 60 * options.minutes, floods=not options.no_floods))
     text = report(run, f"make soak MINUTES={options.minutes:g} STREAMS={options.streams}")

@@ -51,7 +51,7 @@ class Upstream:
         self._numbers.add(plan.number)
         credential = request.headers.get("authorization", "").removeprefix("Bearer ")
         answered = self._played.answer(plan, credential, model_family(asked["model"]), first=first)
-        headers = answered.headers | {"request-id": f"req_{plan.number}"}
+        headers = dict(answered.headers) | {"request-id": f"req_{plan.number}"}
         if answered.outcome == DROPPED:
             return self._dropped(request)
         if answered.status != 200:
