@@ -13,6 +13,8 @@ from benchmarks.stage import TOKEN, Stage
 
 HALF = b'POST /v1/messages HTTP/1.1\r\nhost: proxy\r\nx-litellm-api-key: %s\r\ncontent-length: 100000\r\n\r\n{"model": '
 SETTLE_TRIES = 60
+# Connections to Claude that are kept for the next request: one, or two where two were under way.
+KEPT = 2
 AT_ONCE = 40
 
 
@@ -24,6 +26,8 @@ class Flood:
     tried: int
     lost: int
     files: tuple[int, int, int]
+    # Connections after it: with clients, with Claude, with the other providers, whose LiteLLM keeps for two minutes.
+    held: tuple[int, int, int]
     rss: tuple[int, int, int]
 
 
@@ -35,12 +39,13 @@ async def connections(stage: Stage, crowd: Crowd, count: int) -> Flood:
         asked = len(crowd.outcomes)
         await crowd.burst()
         answered = len(crowd.outcomes) - asked
-    after = await settled(stage, crowd, before.files)
+    held = await settled(stage, crowd)
     return Flood(
         f"{count:,} connections that say nothing, or half a request",
         count,
         count - opened + crowd.clients - answered,
-        (before.files, during, after),
+        (before.files, during, stage.sample().files),
+        held,
         (before.rss, stage.sample().rss, stage.sample().rss),
     )
 
@@ -54,12 +59,13 @@ async def burst(stage: Stage, crowd: Crowd) -> Flood:
         await asyncio.wait({work}, timeout=0.2)
         most = max(most, stage.sample(), key=lambda sample: sample.files)
     work.result()
-    after = await settled(stage, crowd, before.files)
+    held = await settled(stage, crowd)
     return Flood(
         f"{crowd.clients:,} requests in one moment",
         crowd.clients,
         0,
-        (before.files, most.files, after),
+        (before.files, most.files, stage.sample().files),
+        held,
         (before.rss, most.rss, stage.sample().rss),
     )
 
@@ -70,6 +76,7 @@ async def sessions(stage: Stage, crowd: Crowd, count: int, name: str) -> Flood:
     body = json.dumps({"model": "claude-sonnet-5", "messages": [{"role": "user", "content": "hello"}]}).encode()
     numbers = iter(range(count))
     good = 0
+    # While all credentials rest there is an estimate: that is how the proxy means it.
     async with crowd.connected() as http:
 
         async def one_after_another() -> None:
@@ -81,34 +88,37 @@ async def sessions(stage: Stage, crowd: Crowd, count: int, name: str) -> Flood:
                     "x-claude-code-session-id": f"{name}-{number}",
                 }
                 async with http.post(f"{stage.proxy.url}/v1/messages/count_tokens", data=body, headers=headers) as response:
-                    good += response.status == 200 and (await response.json()) == {"input_tokens": 1}
+                    good += response.status == 200 and (await response.json())["input_tokens"] > 0
 
         async with asyncio.TaskGroup() as group:
             for _ in range(AT_ONCE):
                 group.create_task(one_after_another())
         during = stage.sample()
-    after = await settled(stage, crowd, before.files)
+    held = await settled(stage, crowd)
     return Flood(
         f"{count:,} new sessions ({name})",
         count,
         count - good,
-        (before.files, during.files, after),
+        (before.files, during.files, stage.sample().files),
+        held,
         (before.rss, during.rss, stage.sample().rss),
     )
 
 
-async def settled(stage: Stage, crowd: Crowd, files: int) -> int:
-    """Wait until the proxy holds no more open than this, for a while; return what it holds.
+async def settled(stage: Stage, crowd: Crowd) -> tuple[int, int, int]:
+    """Wait for a while until the proxy holds no client's connection and few of Claude's; return what it holds, by peer.
 
-    Idle connections to an upstream are let go when the next request needs one, so there has to be one now and then.
+    Idle connections to Claude are let go when the next request looks for one, so there has to be one now and then.
     """
+    held = stage.connections()
     for tried in range(SETTLE_TRIES):
-        if stage.sample().files <= files:
+        if held[0] == 0 and held[1] <= KEPT:
             break
         await asyncio.sleep(0.5)
-        if tried % 12 == 11:
+        if tried % 14 == 11:  # longer than an idle connection is kept
             await crowd.one_of_each()
-    return stage.sample().files
+        held = stage.connections()
+    return held
 
 
 @contextlib.asynccontextmanager

@@ -12,6 +12,8 @@ from typing import NamedTuple
 PAGE = os.sysconf("SC_PAGE_SIZE")
 TICK = os.sysconf("SC_CLK_TCK")
 MEGABYTE = 1024 * 1024
+# In the kernel's table of connections.
+LISTENS = "0A"
 
 
 class Sample(NamedTuple):
@@ -34,10 +36,7 @@ def sample(pid: int, at: float, folder: Path | None = None) -> Sample:
     pages = int((proc / "statm").read_text(encoding="ascii").split()[1])
     # After the name, which may hold anything.
     fields = (proc / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    opened = []
-    for entry in (proc / "fd").iterdir():
-        with suppress(FileNotFoundError):  # closed meanwhile
-            opened.append(str(entry.readlink()))
+    opened = _opened(pid)
     size = sum(path.stat().st_size for path in folder.glob("pool.sqlite3*")) if folder else 0
     return Sample(
         at,
@@ -49,6 +48,28 @@ def sample(pid: int, at: float, folder: Path | None = None) -> Sample:
         int((proc / "schedstat").read_text(encoding="ascii").split()[1]) / 1e9,
         size,
     )
+
+
+def connections(pid: int, port: int) -> int:
+    """Return how many connections a process holds whose one end is this port, its own or the other side's.
+
+    One that the other side has closed counts for as long as the process holds it; a port that is listened at is none.
+    """
+    held = _opened(pid)
+    lines = Path(f"/proc/{pid}/net/tcp").read_text(encoding="ascii").splitlines()[1:]
+    found = 0
+    for _, local, remote, state, *rest in (line.split() for line in lines):
+        ports = {int(local.rpartition(":")[2], 16), int(remote.rpartition(":")[2], 16)}
+        found += state != LISTENS and port in ports and f"socket:[{rest[5]}]" in held
+    return found
+
+
+def _opened(pid: int) -> list[str]:
+    opened = []
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            opened.append(str(entry.readlink()))
+    return opened
 
 
 @dataclass(frozen=True)

@@ -36,9 +36,6 @@ LEFT_BY_A_REQUEST = 512
 # What a latency may certainly grow by over a run, as a fraction; and what it may grow by whatever the fraction, in seconds:
 # that much the scheduler gives and takes.
 DRIFT, LEAST_DRIFT = 0.25, 0.010
-# Open files at the end, beyond those at the beginning: connections that are kept for the next request, one to each upstream
-# and some of LiteLLM's own.
-KEPT_FILES = 12
 # The ways of an answer, by the models that go them.
 WAYS = {
     "Claude": ("claude-sonnet-5", "claude-opus-5", "claude-haiku-5"),
@@ -77,6 +74,8 @@ class Run:
     upstream_cpu: float
     before: Sample
     after: Sample
+    # Connections after it: with clients, with Claude, with the other providers.
+    held: tuple[int, int, int]
     still_open: int
     sessions: tuple[int, int]
     crash: str
@@ -125,7 +124,7 @@ async def soak(
     await crowd.run(lambda: time.monotonic() < begin + seconds)
     watching.cancel()
     _tell("the end of its connections")
-    await flood.settled(running, quick, before.files)
+    held = await flood.settled(running, quick)
     after = running.sample()
     found = await asyncio.to_thread(running.pool)
     bound = {
@@ -160,6 +159,7 @@ async def soak(
         upstream_cpu=upstream_cpu,
         before=before,
         after=after,
+        held=held,
         still_open=still_open,
         sessions=(known, len(bound) + quick_bound),
         crash=log[log.index(CRASH) :] if CRASH in log else "",
@@ -200,8 +200,9 @@ def faults(run: Run) -> list[str]:
     if run.left_by_a_request > LEFT_BY_A_REQUEST:
         found.append(f"memory grows by {run.left_by_a_request:.0f} bytes with each request, at least")
     found += [sentence for latency in run.latencies for sentence in _drifts(latency)]
-    if run.after.files > run.before.files + KEPT_FILES:
-        found.append(f"{run.after.files} files are open after the run, {run.before.files} were before it")
+    for name, held in (("the run", run.held), *((one.name, one.held) for one in run.floods)):
+        if held[0] or held[1] > flood.KEPT:
+            found.append(f"after {name} {held[0]} connections with clients and {held[1]} with Claude are held")
     if run.still_open:
         found.append(f"{run.still_open} answers are still under way at the upstream")
     if run.sessions[0] != run.sessions[1]:
@@ -257,6 +258,7 @@ def _summary(run: Run, command: str) -> Iterator[str]:
     )
     yield f"| of that certain, for each request | {max(0.0, run.left_by_a_request):.0f} bytes (limit {LEFT_BY_A_REQUEST}) |"
     yield f"| open files before, at most, after | {run.before.files}, {max(s.files for s in loaded)}, {run.after.files} |"
+    yield f"| connections after, with clients, Claude, others (LiteLLM keeps those for 2 minutes) | {_slashed(run.held)} |"
     yield f"| threads before, at most, after | {run.before.threads}, {max(s.threads for s in loaded)}, {run.after.threads} |"
     yield f"| state file with its journal, at most | {max(s.state_bytes for s in loaded) / MEGABYTE:.1f} MB |"
     yield f"| sessions in /pool, of so many | {run.sessions[0]} of {run.sessions[1]} |"
@@ -298,10 +300,12 @@ def _latency_table(run: Run) -> Iterator[str]:
 def _flood_table(run: Run) -> Iterator[str]:
     if not run.floods:
         return
-    yield "| Flood | Tried | Lost | Open files before / during / after | Memory before / during / after, MB |"
-    yield "| --- | --- | --- | --- | --- |"
+    yield "Open files and memory in MB are those before, during and after a flood; connections are those held after it."
+    yield ""
+    yield "| Flood | Tried | Lost | Open files | Connections with clients, Claude, others | Memory |"
+    yield "| --- | --- | --- | --- | --- | --- |"
     for one in run.floods:
-        yield f"| {one.name} | {one.tried:,} | {one.lost} | {' / '.join(map(str, one.files))} | {megabytes(one)} |"
+        yield f"| {one.name} | {one.tried:,} | {one.lost} | {_slashed(one.files)} | {_slashed(one.held)} | {megabytes(one)} |"
 
 
 def _warm(run: Run) -> list[Sample]:
@@ -310,6 +314,10 @@ def _warm(run: Run) -> list[Sample]:
 
 def _listed(counts: Counter[str]) -> str:
     return ", ".join(f"{count:,} {words}" for words, count in sorted(counts.items(), key=lambda pair: -pair[1]))
+
+
+def _slashed(counts: Iterable[int]) -> str:
+    return " / ".join(map(str, counts))
 
 
 def _ms(seconds: Iterable[float]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import yaml
 
-from benchmarks.measure import Sample, sample
+from benchmarks.measure import Sample, connections, sample
 from benchmarks.played import QUARANTINE_SECONDS, Arrival
 from conformance.proxies import ROOT, Process, free_port
 
@@ -35,7 +35,7 @@ class Stage:
         )
         claude, other = json.loads(self._upstream.stdout.readline() if self._upstream.stdout else "")
         self.claude_url, self.other_url = f"http://127.0.0.1:{claude}", f"http://127.0.0.1:{other}"
-        port = free_port()
+        self._port = port = free_port()
         _write_config(home, self.other_url)
         tokens = ",".join(f"{token.rsplit('-', 1)[1]}={token}" for token in CREDENTIALS)
         variables = {
@@ -54,6 +54,12 @@ class Stage:
     def sample(self) -> Sample:
         """Look at the proxy's process."""
         return sample(self.proxy.pid, time.monotonic() - self.begun, self.home / ".state")
+
+    def connections(self) -> tuple[int, int, int]:
+        """Return how many connections the proxy holds: with clients, with Claude, with the other providers."""
+        ports = (self._port, *(int(url.rpartition(":")[2]) for url in (self.claude_url, self.other_url)))
+        clients, claude, others = (connections(self.proxy.pid, port) for port in ports)
+        return clients, claude, others
 
     async def watch(self, samples: list[Sample]) -> None:
         """Look at it once a second, until cancelled."""
