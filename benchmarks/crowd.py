@@ -77,6 +77,8 @@ class Crowd:
     outcomes: list[Outcome] = field(default_factory=list)
     # By model: the moment, and how long after it was sent an event arrived.
     delays: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: {model.name: [] for model in MODELS})
+    # The sessions that Claude has answered: the pool knows them.
+    bound: set[str] = field(default_factory=set)
     streaming: int = 0
     most_streaming: int = 0
     # The number of the last request; several crowds at one upstream need different ones.
@@ -147,6 +149,8 @@ class Crowd:
             self.streaming -= streams
         outcome = answer.outcome(time.monotonic())
         self.outcomes.append(outcome)
+        if outcome.kind == ANSWERED and model.to_the_byte:
+            self.bound.add(headers["x-claude-code-session-id"])
         return outcome
 
 

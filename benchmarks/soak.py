@@ -77,7 +77,8 @@ class Run:
     # Connections after it: with clients, with Claude, with the other providers.
     held: tuple[int, int, int]
     still_open: int
-    sessions: tuple[int, int]
+    # In /pool; those that Claude answered; those that asked it, some of which it may never have answered.
+    sessions: tuple[int, int, int]
     crash: str
     floods: list[Flood] = field(default_factory=list)
     # When each of the run's requests ended, in seconds since its begin, and whether it was answered.
@@ -127,11 +128,11 @@ async def soak(
     held = await flood.settled(running, quick)
     after = running.sample()
     found = await asyncio.to_thread(running.pool)
-    bound = {
-        f"{crowd.sessions}-{client}" for client in range(streams) if MODELS[client % len(MODELS)].name.startswith("claude")
-    }
     known = sum(credential["sessions"] for credential in found["credentials"])
-    quick_bound = sum(model.name.startswith("claude") for model in MODELS)
+    asking = sum(
+        MODELS[client % len(MODELS)].name.startswith("claude") for one in (crowd, quick) for client in range(one.clients)
+    )
+    sessions = known, len(crowd.bound) + len(quick.bound), asking
     crowds, drowned = [crowd, quick], []
     if floods:
         _tell("floods")
@@ -161,7 +162,7 @@ async def soak(
         after=after,
         held=held,
         still_open=still_open,
-        sessions=(known, len(bound) + quick_bound),
+        sessions=sessions,
         crash=log[log.index(CRASH) :] if CRASH in log else "",
         floods=drowned,
         ends=[(outcome.ended - begin, outcome.kind == ANSWERED) for outcome in crowd.outcomes],
@@ -205,8 +206,9 @@ def faults(run: Run) -> list[str]:
             found.append(f"after {name} {held[0]} connections with clients and {held[1]} with Claude are held")
     if run.still_open:
         found.append(f"{run.still_open} answers are still under way at the upstream")
-    if run.sessions[0] != run.sessions[1]:
-        found.append(f"/pool counts {run.sessions[0]} sessions, there were {run.sessions[1]}")
+    known, answered, asking = run.sessions
+    if not answered <= known <= asking:
+        found.append(f"/pool counts {known} sessions; {answered} were answered by Claude, of {asking} that asked it")
     return found
 
 
@@ -261,7 +263,7 @@ def _summary(run: Run, command: str) -> Iterator[str]:
     yield f"| connections after, with clients, Claude, others (LiteLLM keeps those for 2 minutes) | {_slashed(run.held)} |"
     yield f"| threads before, at most, after | {run.before.threads}, {max(s.threads for s in loaded)}, {run.after.threads} |"
     yield f"| state file with its journal, at most | {max(s.state_bytes for s in loaded) / MEGABYTE:.1f} MB |"
-    yield f"| sessions in /pool, of so many | {run.sessions[0]} of {run.sessions[1]} |"
+    yield f"| sessions in /pool, that Claude answered, that asked it | {_slashed(run.sessions)} |"
     yield f"| first byte of the first requests after the start | {_ms(run.first_bytes)} ms |"
 
 
