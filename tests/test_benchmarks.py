@@ -1,7 +1,9 @@
 """benchmarks/: they run, and what they compare comes out as it should; no time is asserted."""
 
 import json
+import os
 import random
+import socket
 
 import pytest
 
@@ -172,3 +174,15 @@ def test_a_drift_is_found():
     flat = [(at / 10, random.expovariate(100)) for at in range(6000)]
     grows = [(at, late * (1 + at / 600)) for at, late in flat]
     assert measure.drift(flat, 0.5).certain < 0.25 < measure.drift(grows, 0.5).certain
+
+
+def test_a_process_is_seen_with_what_it_holds_open():
+    """Both ends of a connection count, what only listens does not, and each is an open file."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        before = measure.sample(os.getpid(), 0.0)
+        assert measure.connections(os.getpid(), port) == 0
+        with socket.create_connection(("127.0.0.1", port)), listening.accept()[0]:
+            assert measure.connections(os.getpid(), port) == 2
+            assert measure.sample(os.getpid(), 1.0).files == before.files + 2
+        assert measure.sample(os.getpid(), 2.0).sockets == before.sockets
