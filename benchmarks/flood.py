@@ -7,14 +7,14 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from benchmarks.crowd import Crowd
+from benchmarks.crowd import MODELS, Crowd
 from benchmarks.measure import MEGABYTE
 from benchmarks.stage import TOKEN, Stage
 
 HALF = b'POST /v1/messages HTTP/1.1\r\nhost: proxy\r\nx-litellm-api-key: %s\r\ncontent-length: 100000\r\n\r\n{"model": '
 SETTLE_TRIES = 60
-# Connections to Claude that are kept for the next request: one, or two where two were under way.
-KEPT = 2
+# Connections to Claude that may be held afterwards: one for each of the requests that let go of the idle ones.
+KEPT = len(MODELS)
 AT_ONCE = 40
 
 
