@@ -29,7 +29,7 @@ class Stage:
 
     def __init__(self, home: Path, *, all_rest_every: float) -> None:
         self.home = home
-        command = [sys.executable, "-m", "benchmarks.upstream", "--all-rest-every", str(all_rest_every)]
+        command = [sys.executable, "-m", "benchmarks.soak_upstream", "--all-rest-every", str(all_rest_every)]
         self._upstream = subprocess.Popen(  # noqa: S603 - the command is this module's
             command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
