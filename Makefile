@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps
 
-.PHONY: install dev database run settings check-config user-add user-remove user-list test lint bench conformance lock clean
+.PHONY: install dev database run settings check-config user-add user-remove user-list test lint bench conformance soak lock clean
 .DEFAULT_GOAL := run
 
 install: $(VENV)/installed $(BIN)/claude-proxy  ## .venv from the lock and the command claude-proxy in it, and nothing else
@@ -59,6 +59,10 @@ lint: dev
 
 bench: install  ## this proxy beside LiteLLM alone: docs/BENCHMARKS.md; PEERS=1 with others from npm, BENCH_ARGS="--rounds 3"
 	@$(BIN)/python -m benchmarks.run --output docs/BENCHMARKS.md $(if $(PEERS),--peers) $(BENCH_ARGS)
+
+# Two cores are enough; what else runs on them shows in the latencies.
+soak: install  ## make soak MINUTES=10 STREAMS=200: streams through one worker for a long time, then floods: docs/LOAD.md
+	@$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),10) --streams $(or $(STREAMS),200) --write
 
 # TOKEN given to make is in the environment, and so on no command line.
 conformance: install  ## what Claude Code expects of a gateway, beside LiteLLM alone: docs/CONFORMANCE.md; or URL=... TOKEN=...

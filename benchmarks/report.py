@@ -21,9 +21,9 @@ This page is what `make bench` wrote; [performance](performance.md) says what th
 ```
 
 Machine: {machine}. Each server is one process on one processor; the clients and the loopback upstream have the
-rest. The upstream answers at once with {pieces} pieces of text. A large body has some 100,000 tokens (440 kB), a small one 2 kB. All servers run
-at the same time and are measured in turn, in {rounds} rounds after one for warming up. A ratio is taken within a round; behind
-its median stand the lowest and the highest of the rounds.
+rest. The upstream answers at once with {pieces} pieces of text. A large body has some 100,000 tokens (440 kB), a small one
+2 kB. All servers run at the same time and are measured in turn, in {rounds} rounds after one for warming up. A ratio is taken
+within a round; behind its median stand the lowest and the highest of the rounds.
 
 - **{same}**: LiteLLM 1.106.2 without this project, with the server and the settings that this project gives it.
 - **{defaults}**: LiteLLM 1.106.2 without this project, started by its own command.

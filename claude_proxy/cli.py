@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import errno
 import os
+import resource
 import secrets
 import socket
 import stat
@@ -41,6 +42,8 @@ CLIENT_VARIABLES = ("ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_CUS
 PEER_REDIS = "CLAUDE_PROXY_PEER_REDIS"
 # And here the folder with a PostgreSQL's socket, which is there with the profile db only.
 PEER_DATABASE = "CLAUDE_PROXY_PEER_DATABASE"
+# Files that a process may open where the system has no limit of its own, or a higher one; macOS allows 10240.
+MANY_FILES = 10_240
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -230,6 +233,7 @@ def serve(project: Path, data: Path | None) -> None:
     sys.path.insert(0, str(ROOT))
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
     announce(settings, written, loaded, sys.stdout, [*told_of_copy(broken, copy), *found])
+    allow_many_connections()
 
     import uvicorn  # noqa: PLC0415 - late: a mistake in the settings is told before it
 
@@ -240,6 +244,20 @@ def serve(project: Path, data: Path | None) -> None:
         workers=settings.workers,
         **SERVER,
     )
+
+
+def allow_many_connections() -> None:
+    """Let this process and its workers open as many files as the system lets it, and no fewer than before.
+
+    A stream takes two. Many systems begin at 1024, macOS at 256; at its limit a server refuses everybody.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MANY_FILES if hard == resource.RLIM_INFINITY else min(hard, MANY_FILES)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    # What the kernel itself allows, macOS does not tell.
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 # What may be wrong with the address to listen on, by what the system says of it.

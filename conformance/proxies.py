@@ -28,12 +28,17 @@ class Process:
 
     def __init__(self, home: Path, command: Sequence[str], port: int, environment: Mapping[str, str]) -> None:
         self.url = f"http://127.0.0.1:{port}"
-        self._log = home / "proxy.log"
+        self.log = home / "proxy.log"
         base = {"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": str(ROOT), **NO_INTERNET}
-        with self._log.open("wb") as log:
+        with self.log.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - the command is this module's
                 command, cwd=home, env={**base, **environment}, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._process.pid
 
     def wait_ready(self) -> None:
         """Return when it serves; raise ``RuntimeError`` with its output when it does not."""
@@ -47,7 +52,7 @@ class Process:
             except httpx.TransportError:
                 pass
             pause.wait(0.2)
-        raise RuntimeError(f"the proxy does not serve:\n{self._log.read_text(encoding='utf-8', errors='replace')[-3000:]}")
+        raise RuntimeError(f"the proxy does not serve:\n{self.log.read_text(encoding='utf-8', errors='replace')[-3000:]}")
 
     def stop(self) -> None:
         """End it, and what it has started."""
@@ -125,6 +130,11 @@ def _prepared(home: Path, config: Mapping[str, Any]) -> int:
     home.mkdir(parents=True, exist_ok=True)
     (home / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     (home / ".env").write_text("", encoding="utf-8")
+    return free_port()
+
+
+def free_port() -> int:
+    """Return a port that was free."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

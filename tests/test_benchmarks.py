@@ -1,8 +1,19 @@
 """benchmarks/: they run, and what they compare comes out as it should; no time is asserted."""
 
+import json
+import os
+import random
+import socket
+
 import pytest
 
-from benchmarks import choose
+from benchmarks import choose, measure, played, script
+from benchmarks.audit import audit
+from benchmarks.crowd import ANSWERED, BROKEN, ERROR, NOTHING, WRONG, Outcome
+from benchmarks.played import CUT, LIMITED, OVERLOADED, SERVED, Arrival
+
+PLAN = script.Plan(7, 12, 1.0, tool=True, sent=5)
+POOL = ("a", "b")
 
 
 def test_the_table_is_printed(capsys):
@@ -30,3 +41,148 @@ def test_both_pools_choose_by_the_same_rules(bound_of_ten):
         assert pool.state(fast.label).usable_at(wanted.family) <= clock.now
         if wanted.session in places:
             assert slow.label == fast.label == places[wanted.session]
+
+
+# --- What a soak would find --------------------------------------------------------------------------------------------------
+
+
+def stream(plan=PLAN, model="claude-sonnet-5"):
+    """An answer of the soak's upstream, with moments in it."""
+    return b"".join(script.stamped(part, 1000 + place) for place, part in enumerate(script.claude(plan, model)))
+
+
+@pytest.mark.parametrize("tool", [True, False])
+def test_a_whole_answer_is_in_order(tool):
+    """Both ends of the soak work out the same answer, whatever the moments in it, streamed and at once."""
+    plan = PLAN._replace(tool=tool)
+    assert script.asked(f'{{"x": "{plan.words()}"}}'.encode()) == plan
+    answer = stream(plan)
+    for to_the_byte in (True, False):
+        assert script.mistake(plan, "claude-sonnet-5", answer, streams=True, to_the_byte=to_the_byte) is None
+    whole = json.dumps(script.whole(plan, "m")).encode()
+    assert script.mistake(plan, "m", whole, streams=False, to_the_byte=False) is None
+
+
+@pytest.mark.parametrize("to_the_byte", [True, False])
+def test_an_answer_that_lacks_an_event_is_a_mistake(to_the_byte):
+    """Without any one of its events, or with one of another stream's in its place, an answer is not whole."""
+    events = stream().split(b"\n\n")[:-1]
+    pieces = [place for place, event in enumerate(events) if b"_delta" in event]
+    foreign = stream(PLAN._replace(number=8)).split(b"\n\n")[:-1]
+    for place in pieces:
+        for changed in ([*events[:place], *events[place + 1 :]], [*events[:place], foreign[place], *events[place + 1 :]]):
+            if changed == events:
+                continue
+            answer = b"\n\n".join(changed) + b"\n\n"
+            assert script.mistake(PLAN, "claude-sonnet-5", answer, streams=True, to_the_byte=to_the_byte) is not None
+
+
+def outcome(number=1, kind=ANSWERED, status=200, sent=0.0, ended=1.0, retry_after=0.0):
+    return Outcome(number, "claude-sonnet-5", kind, status, sent, ended, retry_after=retry_after)
+
+
+def arrival(credential="a", result=SERVED, *, at=0.5, number=1, sent=0.0, until=0.0):
+    return Arrival(at, number, credential, "sonnet", sent, result, until)
+
+
+@pytest.mark.parametrize(
+    ("seen", "did"),
+    [
+        # An answer that nobody gave, one that differs, one that never came.
+        (outcome(), []),
+        (outcome(kind=WRONG), [arrival()]),
+        (outcome(kind=NOTHING, status=0), [arrival()]),
+        # Errors that the upstream did not make.
+        (outcome(kind=ERROR, status=529), [arrival()]),
+        (outcome(kind=ERROR, status=502), [arrival(result=OVERLOADED)]),
+        (outcome(kind=BROKEN), [arrival()]),
+        # A 429 while a credential could have been asked, and one that does not say when to come back.
+        (outcome(kind=ERROR, status=429, retry_after=5), [arrival(result=LIMITED, until=9.0)]),
+        (outcome(kind=ERROR, status=429), [arrival(c, LIMITED, until=9.0) for c in POOL]),
+    ],
+)
+def test_what_is_lost_is_found(seen, did):
+    """A request counts as lost unless its answer is whole, or the upstream's ledger says why there is none."""
+    assert len(audit([seen], did, POOL).lost) == 1
+
+
+@pytest.mark.parametrize(
+    ("seen", "did"),
+    [
+        (outcome(), [arrival(result=LIMITED, until=9.0), arrival("b", at=0.6)]),
+        (outcome(kind=ERROR, status=529), [arrival(result=OVERLOADED)]),
+        (outcome(kind=BROKEN), [arrival(result=CUT)]),
+        (outcome(kind=ERROR, status=429, retry_after=5), [arrival(c, LIMITED, until=9.0) for c in POOL]),
+    ],
+)
+def test_what_the_upstream_did_is_no_loss(seen, did):
+    """An error that the ledger explains is the upstream's, and a failover is counted as one."""
+    found = audit([seen], did, POOL)
+    assert found.lost == ()
+    assert found.failovers == int(seen.kind == ANSWERED)
+
+
+def test_asking_one_who_rests_is_found():
+    """A request that its client sent after the proxy knew of a rest must not reach who rests; before that it may."""
+    first = [arrival(result=LIMITED, until=9.0), arrival("b", at=0.6)]
+    known = [outcome(), outcome(2, sent=0.7, ended=2.0), outcome(3, sent=0.55, ended=2.0), outcome(4, sent=9.1, ended=9.5)]
+    late, on_its_way = arrival(number=2, sent=0.7, at=0.9), arrival(number=3, sent=0.55, at=0.9)
+    afterwards = arrival(number=4, sent=9.1, at=9.2)
+    assert len(audit(known, [*first, late], POOL).asked_resting) == 1
+    assert audit(known, [*first, on_its_way, afterwards], POOL).asked_resting == ()
+
+
+def test_a_credential_that_is_limited_stays_so_for_as_long_as_it_said():
+    """The upstream that is played means what it says: nobody is served before the rest is over, and then somebody is."""
+    clock = [100.0]
+    limits = played.Played(lambda: clock[0], lambda: 1_800_000_000.3 + clock[0], all_rest_every=1e9)
+    seen = [limits.answer(PLAN._replace(number=101 * n), "a", "sonnet", first=False) for n in range(played.BUDGET + 1)]
+    assert [one.outcome for one in seen] == [SERVED] * played.BUDGET + [LIMITED]
+    until = limits.ledger[-1].until
+    clock[0] = until - 0.01
+    assert limits.answer(PLAN, "a", "sonnet", first=False).outcome == LIMITED
+    clock[0] = until
+    assert limits.answer(PLAN, "a", "sonnet", first=False).outcome == SERVED
+
+
+def points(rise, noise, seed=1):
+    """Memory over ten minutes, in a point each ten seconds, that grows by so much an hour."""
+    random.seed(seed)
+    return [(at, 500 + rise * at / 3600 + random.gauss(0, noise)) for at in range(0, 600, 10)]
+
+
+def test_a_slope_is_found_in_noise_and_noise_is_none():
+    """A leak is certain where it is larger than the noise; of flat noise nothing is, however it falls out."""
+    assert measure.slope(points(300, 5)).at_least > 150
+    assert sum(measure.slope(points(0, 5, seed)).at_least > 10 for seed in range(40)) <= 4
+
+
+def test_a_walk_is_taken_for_less_certain_than_noise():
+    """Where neighbours are alike, as memory is, the error is wider than independent points would make it."""
+    random.seed(2)
+    walk, at = [], 0.0
+    for place in range(60):
+        at = 0.8 * at + random.gauss(0, 1)
+        walk.append((place * 10.0, at))
+    shuffled = [(place, value) for (place, _), (_, value) in zip(walk, random.sample(walk, len(walk)), strict=True)]
+    assert measure.slope(walk).error > 1.5 * measure.slope(shuffled).error
+
+
+def test_a_drift_is_found():
+    """A latency that doubles over a run drifts; one that only varies does not."""
+    random.seed(3)
+    flat = [(at / 10, random.expovariate(100)) for at in range(6000)]
+    grows = [(at, late * (1 + at / 600)) for at, late in flat]
+    assert measure.drift(flat, 0.5).certain < 0.25 < measure.drift(grows, 0.5).certain
+
+
+def test_a_process_is_seen_with_what_it_holds_open():
+    """Both ends of a connection count, what only listens does not, and each is an open file."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        before = measure.sample(os.getpid(), 0.0)
+        assert measure.connections(os.getpid(), port) == 0
+        with socket.create_connection(("127.0.0.1", port)), listening.accept()[0]:
+            assert measure.connections(os.getpid(), port) == 2
+            assert measure.sample(os.getpid(), 1.0).files == before.files + 2
+        assert measure.sample(os.getpid(), 2.0).sockets == before.sockets

@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import stat
+import subprocess
 import sys
 
 import pytest
@@ -595,3 +596,16 @@ def test_people_are_announced():
     assert "People with a token of their own: 1." in text
     assert "WARNING" not in text
     assert "made-up" not in text
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "then"), [(256, 4096, 4096), (300, 20_000, cli.MANY_FILES), (300, 300, 300), (12_000, 20_000, 12_000)]
+)
+def test_files_that_may_be_open(soft, hard, then):
+    """A start lets the proxy open as many files as it may, up to a number that is plenty, and never fewer than before."""
+    code = (
+        f"import resource as r; r.setrlimit(r.RLIMIT_NOFILE, ({soft}, {hard})); from claude_proxy import cli; "
+        "cli.allow_many_connections(); print(*r.getrlimit(r.RLIMIT_NOFILE))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=cli.ROOT)
+    assert found.stdout.split() == [str(then), str(hard)]

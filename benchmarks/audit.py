@@ -1,0 +1,135 @@
+"""Hold what the clients saw against what the upstream did: what was lost, which errors were honest, who asked whom. Plain."""
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from benchmarks.crowd import ANSWERED, BROKEN, ERROR, LEFT, Outcome
+from benchmarks.played import ALL, CUT, DROPPED, LIMITED, NAMELESS, OVERLOADED, REFUSED, SERVED, WHOLE, Arrival
+
+# What each of the upstream's mishaps may look like to a client that nobody else could serve.
+HONEST = {(529, OVERLOADED), (502, DROPPED), (429, NAMELESS)}
+FAILED = frozenset({LIMITED, REFUSED, OVERLOADED, DROPPED, CUT, NAMELESS})
+
+
+@dataclass(frozen=True)
+class Rest:
+    """A credential's rest: ``told`` when the upstream said so, ``known`` when the proxy has certainly heard it."""
+
+    credential: str
+    scope: str
+    told: float
+    known: float
+    until: float
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What came out. ``lost`` and ``asked_resting`` hold a line for each case, and should hold none."""
+
+    tried: int
+    outcomes: Counter[str]
+    errors: Counter[str]
+    lost: tuple[str, ...]
+    asked_resting: tuple[str, ...]
+    attempts: Counter[str]
+    failovers: int
+    rests: int
+    all_rested: int
+
+
+def audit(outcomes: Sequence[Outcome], ledger: Sequence[Arrival], credentials: Collection[str]) -> Audit:
+    """Return what came out of a whole run, all of whose requests are over."""
+    by_number: dict[int, list[Arrival]] = {}
+    for arrival in ledger:
+        if arrival.credential:  # the others are the ends of answers
+            by_number.setdefault(arrival.number, []).append(arrival)
+    ends = {outcome.number: outcome.ended for outcome in outcomes}
+    rests = list(_rests(by_number, ends))
+    judged = {outcome.number: _judged(outcome, by_number.get(outcome.number, []), rests, credentials) for outcome in outcomes}
+    failed = [outcome for outcome in outcomes if outcome.kind in (ERROR, BROKEN) and judged[outcome.number]]
+    return Audit(
+        len(outcomes),
+        Counter(outcome.kind for outcome in outcomes),
+        Counter(judged[outcome.number] for outcome in failed),
+        tuple(
+            f"{outcome.model} {outcome.number}: {outcome.kind} {outcome.status} {outcome.detail!r}; upstream: "
+            f"{[arrival.outcome for arrival in by_number.get(outcome.number, [])]}"
+            for outcome in outcomes
+            if not judged[outcome.number]
+        ),
+        tuple(_asked_resting(ledger, rests)),
+        Counter(arrival.outcome for arrival in ledger if arrival.credential),
+        sum(_failed_over(outcome, by_number.get(outcome.number, [])) for outcome in outcomes),
+        len({(rest.credential, rest.scope, round(rest.until)) for rest in rests}),
+        len(_moments_of_none(rests, credentials)),
+    )
+
+
+def _failed_over(outcome: Outcome, arrivals: Sequence[Arrival]) -> bool:
+    return outcome.kind == ANSWERED and any(arrival.outcome in FAILED for arrival in arrivals[:-1])
+
+
+def _judged(outcome: Outcome, arrivals: Sequence[Arrival], rests: Sequence[Rest], credentials: Collection[str]) -> str:
+    """Return why the outcome is in order, in words; empty for a request that was lost."""
+    last = arrivals[-1].outcome if arrivals else ""
+    match outcome.kind:
+        case _ if outcome.kind in (ANSWERED, LEFT):
+            return outcome.kind if last == SERVED or (outcome.kind == LEFT and last == CUT) else ""
+        case _ if outcome.kind == BROKEN:
+            return "the upstream broke off" if last == CUT else ""
+        case _ if outcome.kind == ERROR:
+            if (outcome.status, last) in HONEST:
+                return f"HTTP {outcome.status}: {last}"
+            tried = {arrival.credential for arrival in arrivals}
+            if outcome.status == 429 and outcome.retry_after > 0 and _nobody_left(outcome, tried, rests, credentials):
+                return "HTTP 429: the whole pool rests"
+    return ""
+
+
+def _nobody_left(outcome: Outcome, tried: Collection[str], rests: Sequence[Rest], credentials: Collection[str]) -> bool:
+    """Whether in some moment of a request every credential rested, or had been tried for it."""
+    ours = [rest for rest in rests if rest.told <= outcome.ended and rest.until >= outcome.sent]
+    moments = [outcome.sent, *(rest.told for rest in ours if rest.told > outcome.sent)]
+    return any(
+        {rest.credential for rest in ours if rest.told <= moment < rest.until} | set(tried) >= set(credentials)
+        for moment in moments
+    )
+
+
+def _moments_of_none(rests: Sequence[Rest], credentials: Collection[str]) -> list[float]:
+    """Return the moments from which on every credential rested for all models."""
+    found: list[float] = []
+    whole = [rest for rest in rests if rest.scope == ALL]
+    for begins in sorted({rest.told for rest in whole}):
+        if found and begins < found[-1] + 5:  # the same one
+            continue
+        if {rest.credential for rest in whole if rest.told <= begins < rest.until} >= set(credentials):
+            found.append(begins)
+    return found
+
+
+def _rests(by_number: dict[int, list[Arrival]], ends: dict[int, float]) -> Iterator[Rest]:
+    """Return the rests. The proxy has heard of one when it asks somebody else for the same request, or has answered that.
+
+    It may have begun the rest as late as then, and ends it as much later.
+    """
+    for number, arrivals in by_number.items():
+        for place, arrival in enumerate(arrivals):
+            if arrival.until:
+                after = arrivals[place + 1].at if place + 1 < len(arrivals) else ends.get(number, arrival.until)
+                until = arrival.until + max(0.0, after - arrival.at)
+                yield Rest(arrival.credential, arrival.scope, arrival.at, after, until)
+
+
+def _asked_resting(ledger: Sequence[Arrival], rests: Sequence[Rest]) -> Iterator[str]:
+    """Return the requests that their clients sent after the proxy knew of a rest, and that went to who rested."""
+    by_credential: dict[str, list[Rest]] = {}
+    for rest in rests:
+        by_credential.setdefault(rest.credential, []).append(rest)
+    for arrival in ledger:
+        for rest in by_credential.get(arrival.credential, ()) if arrival.outcome != WHOLE else ():
+            told_until = rest.until - (rest.known - rest.told)
+            if rest.scope in (ALL, arrival.family) and arrival.sent > rest.known and rest.known <= arrival.at < told_until:
+                yield f"{arrival.number} asked {arrival.credential} {told_until - arrival.at:.2f} s before its rest ended"
+                break

@@ -1,0 +1,159 @@
+"""The limits that the soak's upstream plays, and the ledger of what it did. Plain; time is an argument, in seconds.
+
+1. A credential that has served ``BUDGET`` requests since its last rest is at a limit: in turn the whole window, a request to
+   slow down, one family of models, or a refusal of the credential itself. It says how long, and means it.
+2. Every ``all_rest_every`` seconds all credentials are at their limit at once, for ``ALL_REST_SECONDS``.
+3. Some requests, by their number, meet an overloaded server, a connection that is dropped before any answer, one that breaks
+   off in its middle, or a 429 that names no limit.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
+
+from benchmarks.script import Plan
+
+UNIFIED = "anthropic-ratelimit-unified-"
+BUDGET = 30
+REST_SECONDS = 6.0
+ALL_REST_SECONDS = 3.0
+# What the proxy is told to keep a refused credential out for.
+QUARANTINE_SECONDS = 12.0
+ALL = ""
+WHOLE, LEFT = "whole", "left"
+SERVED, DROPPED, CUT, OVERLOADED, NAMELESS, LIMITED, REFUSED = (
+    "served", "dropped", "cut", "overloaded", "nameless 429", "limited", "refused",
+)  # fmt: skip
+# By a request's number: of so many one. The second number is which, so that no two fall together often.
+MISHAPS = {OVERLOADED: (101, 7), DROPPED: (103, 11), CUT: (107, 23), NAMELESS: (109, 31)}
+
+
+class Arrival(NamedTuple):
+    """One request as it reached the upstream. Times are of the monotonic clock, in seconds; ``until`` ends a rest."""
+
+    at: float
+    number: int
+    credential: str
+    family: str
+    sent: float
+    outcome: str
+    until: float = 0.0
+    scope: str = ALL
+
+
+class Answered(NamedTuple):
+    """What the upstream does with a request: its status, headers and error, or one of the outcomes without any."""
+
+    outcome: str
+    status: int = 200
+    headers: Mapping[str, str] = MappingProxyType({})
+    kind: str = ""
+    words: str = ""
+
+
+@dataclass
+class _Credential:
+    served: int = 0
+    rests: dict[str, float] = field(default_factory=dict)
+    # How it says that it is at its limit, by scope.
+    told: dict[str, str] = field(default_factory=dict)
+
+
+class Played:
+    """Decides about each request. ``clock`` is the monotonic one, ``wall`` gives Unix seconds."""
+
+    kinds = ("window", "slow down", "family", "refused")
+
+    def __init__(self, clock: Callable[[], float], wall: Callable[[], float], all_rest_every: float) -> None:
+        self._clock = clock
+        self._wall = wall
+        self._every = all_rest_every
+        self._all_rest_at = clock() + all_rest_every / 2
+        self._all_rest_until = 0.0
+        self._turn = 0
+        self._credentials: dict[str, _Credential] = {}
+        self.ledger: list[Arrival] = []
+
+    def answer(self, plan: Plan, credential: str, family: str, *, first: bool) -> Answered:
+        """Decide about a request to Claude and write it down; ``first`` says that this number was never seen before."""
+        now = self._clock()
+        answered, until, scope = self._decided(plan, credential, family, now, first=first)
+        self.ledger.append(Arrival(now, plan.number, credential, family, plan.sent / 1e6, answered.outcome, until, scope))
+        return answered
+
+    def served(self, plan: Plan, deployment: str) -> None:
+        """Write down a request to somebody who is not Claude."""
+        self.ledger.append(Arrival(self._clock(), plan.number, deployment, ALL, plan.sent / 1e6, SERVED))
+
+    def became(self, number: int, outcome: str) -> None:
+        """Write down how an answer ended."""
+        self.ledger.append(Arrival(self._clock(), number, "", ALL, 0.0, outcome))
+
+    def _decided(self, plan: Plan, credential: str, family: str, now: float, *, first: bool) -> tuple[Answered, float, str]:
+        state = self._credentials.setdefault(credential, _Credential())
+        if now >= self._all_rest_at:
+            self._all_rest_at = now + self._every
+            self._all_rest_until = now + ALL_REST_SECONDS
+        if now < self._all_rest_until and state.rests.get(ALL, 0.0) <= now:
+            state.rests[ALL], state.told[ALL] = self._whole_second(self._all_rest_until, now), "window"
+        for scope in (ALL, family):
+            if state.rests.get(scope, 0.0) > now:
+                return self._limited(state, scope, family, now)
+        if first and (mishap := next((name for name, (of, which) in MISHAPS.items() if plan.number % of == which), None)):
+            return MISHAP_ANSWERS[mishap], 0.0, ALL
+        state.served += 1
+        if state.served > BUDGET:
+            state.served = 0
+            kind, self._turn = self.kinds[self._turn % len(self.kinds)], self._turn + 1
+            scope = family if kind == "family" else ALL
+            until = now + (QUARANTINE_SECONDS if kind == "refused" else REST_SECONDS)
+            state.rests[scope] = self._whole_second(until, now) if kind in ("window", "family") else until
+            state.told[scope] = kind
+            return self._limited(state, scope, family, now)
+        return Answered(SERVED, headers=self._utilization(state)), 0.0, ALL
+
+    def _limited(self, state: _Credential, scope: str, family: str, now: float) -> tuple[Answered, float, str]:
+        until, kind = state.rests[scope], state.told[scope]
+        if kind == "refused":
+            answered = Answered(REFUSED, 401, {}, "authentication_error", "OAuth access token is invalid.")
+            return answered, until, scope
+        left = until - now
+        headers = {"retry-after": str(max(1, math.ceil(left)))}
+        if kind == "slow down":
+            # What it says counts, and it says whole seconds.
+            until = now + float(headers["retry-after"])
+        else:
+            window, claim = (f"7d_{family}", f"seven_day_{family}") if kind == "family" else ("5h", "five_hour")
+            reset = str(round(self._wall() + left))
+            headers |= {
+                f"{UNIFIED}status": "rejected",
+                f"{UNIFIED}reset": reset,
+                f"{UNIFIED}representative-claim": claim,
+                f"{UNIFIED}{window}-status": "rejected",
+                f"{UNIFIED}{window}-reset": reset,
+                f"{UNIFIED}{window}-utilization": "1.0",
+            }
+        return Answered(LIMITED, 429, headers, "rate_limit_error", "This request would exceed the rate limit."), until, scope
+
+    def _whole_second(self, until: float, now: float) -> float:
+        """Return a moment that is a whole Unix second, for the windows say so."""
+        wall = self._wall()
+        return now + math.ceil(wall + until - now) - wall
+
+    def _utilization(self, state: _Credential) -> dict[str, str]:
+        return {
+            f"{UNIFIED}status": "allowed",
+            f"{UNIFIED}5h-status": "allowed",
+            f"{UNIFIED}5h-utilization": f"{state.served / BUDGET:.2f}",
+            f"{UNIFIED}5h-reset": str(math.ceil(self._wall() + REST_SECONDS)),
+        }
+
+
+MISHAP_ANSWERS = {
+    OVERLOADED: Answered(OVERLOADED, 529, {}, "overloaded_error", "Overloaded"),
+    DROPPED: Answered(DROPPED),
+    CUT: Answered(CUT),
+    NAMELESS: Answered(NAMELESS, 429, {}, "rate_limit_error", "Slow down, please."),
+}

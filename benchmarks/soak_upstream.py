@@ -1,0 +1,159 @@
+"""The soak's upstream, a process of its own: Claude on one port, an Anthropic-format and an OpenAI-format provider on another.
+
+It prints its two ports as JSON, serves until its standard input ends, and gives what it did at ``/ledger``. It paces an
+answer as a model would.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from contextlib import suppress
+from typing import Any
+
+import uvloop
+from aiohttp import web
+
+from benchmarks import script
+from benchmarks.played import CUT, DROPPED, LEFT, WHOLE, Played
+from benchmarks.script import Plan
+from claude_proxy.targets import model_family
+
+MAX_BODY = 64 * 1024 * 1024
+
+
+class Upstream:
+    """Answers by what a request asks for, and by the limits that are played."""
+
+    def __init__(self, played: Played) -> None:
+        self._played = played
+        self._numbers: set[int] = set()
+        # Answers that are under way now.
+        self._open = 0
+
+    def app(self) -> web.Application:
+        """Return what both ports serve: a deployment has a path of its own."""
+        app = web.Application(client_max_size=MAX_BODY)
+        app.router.add_post("/v1/messages", self._claude)
+        app.router.add_post("/v1/messages/count_tokens", self._count)
+        app.router.add_post("/glm/v1/messages", self._glm)
+        app.router.add_post("/openai/v1/chat/completions", self._openai)
+        app.router.add_get("/ledger", self._ledger)
+        return app
+
+    async def _claude(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        plan, asked = script.asked(body), json.loads(body)
+        if plan is None:
+            return web.json_response(script.whole(Plan(0, 1, 0.0, tool=False), asked["model"]))
+        first = plan.number not in self._numbers
+        self._numbers.add(plan.number)
+        credential = request.headers.get("authorization", "").removeprefix("Bearer ")
+        answered = self._played.answer(plan, credential, model_family(asked["model"]), first=first)
+        headers = dict(answered.headers) | {"request-id": f"req_{plan.number}"}
+        if answered.outcome == DROPPED:
+            return self._dropped(request)
+        if answered.status != 200:
+            error = {"type": "error", "error": {"type": answered.kind, "message": answered.words}}
+            return web.json_response(error, status=answered.status, headers=headers)
+        cut = answered.outcome == CUT
+        if not asked.get("stream"):
+            return await self._at_once(plan, script.whole(plan, asked["model"]), headers, cut=cut, request=request)
+        return await self._paced(request, plan, script.claude(plan, asked["model"]), headers, cut=cut)
+
+    async def _glm(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        plan, asked = script.asked(body), json.loads(body)
+        if plan is None:
+            return web.json_response({}, status=400)
+        self._played.served(plan, "glm")
+        if not asked.get("stream"):
+            return await self._at_once(plan, script.whole(plan, asked["model"]), {}, request=request)
+        return await self._paced(request, plan, script.claude(plan, asked["model"], thinks=True), {})
+
+    async def _openai(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        plan, asked = script.asked(body), json.loads(body)
+        if plan is None:
+            return web.json_response({}, status=400)
+        self._played.served(plan, "openai")
+        if not asked.get("stream"):
+            return await self._at_once(plan, script.openai_whole(plan, asked["model"]), {}, request=request)
+        return await self._paced(request, plan, script.openai(plan, asked["model"]), {})
+
+    @staticmethod
+    async def _count(request: web.Request) -> web.StreamResponse:
+        await request.read()
+        return web.json_response({"input_tokens": 1})
+
+    async def _at_once(
+        self, plan: Plan, message: dict[str, Any], headers: dict[str, str], *, request: web.Request, cut: bool = False
+    ) -> web.StreamResponse:
+        await asyncio.sleep(plan.seconds)
+        body = json.dumps(message).encode()
+        if not cut:
+            self._played.became(plan.number, WHOLE)
+            return web.Response(body=body, content_type="application/json", headers=headers)
+        response = web.StreamResponse(headers=headers | {"content-type": "application/json", "content-length": str(len(body))})
+        await response.prepare(request)
+        await response.write(body[: len(body) // 2])
+        return self._dropped(request)
+
+    async def _paced(
+        self, request: web.Request, plan: Plan, parts: list[bytes], headers: dict[str, str], *, cut: bool = False
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(headers=headers | {"content-type": "text/event-stream", "cache-control": "no-cache"})
+        arrived, begun = script.now(), time.monotonic()
+        outcome = LEFT
+        self._open += 1
+        try:
+            await response.prepare(request)
+            # The first piece tells when the request arrived, and goes with the second one.
+            await response.write(script.stamped(parts[0], arrived) + script.stamped(parts[1], script.now()))
+            for place, part in enumerate(parts[2:], start=1):
+                if cut and place == len(parts) // 2:
+                    outcome = CUT
+                    return self._dropped(request)
+                await asyncio.sleep(begun + plan.seconds * place / (len(parts) - 2) - time.monotonic())
+                await response.write(script.stamped(part, script.now()))
+            await response.write_eof()
+            outcome = WHOLE
+        except ConnectionError:  # the proxy left, and says so by this
+            pass
+        finally:
+            self._open -= 1
+            self._played.became(plan.number, outcome)
+        return response
+
+    @staticmethod
+    def _dropped(request: web.Request) -> web.StreamResponse:
+        if request.transport is not None:
+            request.transport.abort()
+        return web.StreamResponse()
+
+    async def _ledger(self, _: web.Request) -> web.Response:
+        return web.json_response({"open": self._open, "arrivals": self._played.ledger, "cpu": time.process_time()})
+
+
+async def serve(all_rest_every: float) -> None:
+    """Serve until the standard input ends."""
+    upstream = Upstream(Played(time.monotonic, time.time, all_rest_every))
+    runner = web.AppRunner(upstream.app(), access_log=None)
+    await runner.setup()
+    sites = [web.TCPSite(runner, "127.0.0.1", 0, backlog=4096) for _ in range(2)]
+    for site in sites:
+        await site.start()
+    ports = [address[1] for address in runner.addresses]
+    sys.stdout.write(json.dumps(ports) + "\n")
+    sys.stdout.flush()
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(1):
+            await runner.cleanup()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="The soak's upstream.")
+    parser.add_argument("--all-rest-every", type=float, default=90.0)
+    uvloop.run(serve(parser.parse_args().all_rest_every))
