@@ -1,13 +1,13 @@
 """Refuses to go on beside a LiteLLM that is known to steal. Imports neither LiteLLM nor anything else of the project.
 
-``claude_proxy/__init__.py`` asks it, so that no command, no worker and no ``litellm --config`` gets further with our code in it.
+``claude_proxy/__init__.py`` asks it, so that no command, no worker and no ``litellm --config`` gets further with our code.
 What it cannot do: a ``.pth`` file, and whatever a process imported before, has run by then. It ends a start that would hand
 over the team's credentials, and tells that the machine is to be given up; it undoes nothing.
 """
 
 import importlib.metadata
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 # Releases that were published by somebody who had broken in, to send away every credential that they find.
