@@ -62,7 +62,7 @@ def resolve(path: str) -> Any:
     return found
 
 
-# --- names, parameters, fields -------------------------------------------------------------------------------------------------
+# --- names, parameters, fields -----------------------------------------------------------------------------------------------
 
 
 def missing(path: str) -> str:
@@ -270,7 +270,7 @@ def static_facts() -> Iterator[Fact]:
     )  # fmt: skip
 
 
-# --- one request through LiteLLM's own app, in this process --------------------------------------------------------------------
+# --- one request through LiteLLM's own app, in this process ------------------------------------------------------------------
 
 MESSAGE = {
     "id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [{"type": "text", "text": "hello"}],
