@@ -85,6 +85,18 @@ bench: install  ## how long choosing a credential takes, beside a naive pool
 conformance: install  ## what Claude Code expects of a gateway, beside LiteLLM alone: docs/CONFORMANCE.md; or URL=... TOKEN=...
 	@$(BIN)/python -m conformance.run $(if $(URL),--url '$(URL)') $(if $(UPSTREAM_PORT),--upstream-port '$(UPSTREAM_PORT)')
 
+sbom: install $(TOOLS)/installed  ## sbom.json: what .venv is made of, as CycloneDX; the image has its own, /app/sbom.json
+	@$(PIP) --dry-run --ignore-installed --report $(VENV)/report.json -r $(LOCK)
+	@$(TOOLS)/bin/python deploy/sbom.py --python $(BIN)/python --report $(VENV)/report.json > sbom.json.new
+	@mv sbom.json.new sbom.json
+
+# Every package of every lock, and the image's Debian where SBOM names the image's list. It asks two databases on the internet.
+scan: $(TOOLS)/installed  ## known holes in what is locked; SBOM=FILE: the image's /app/sbom.json, for its Debian packages, too
+	$(TOOLS)/bin/hadolint Dockerfile
+	@for lock in requirements.lock requirements-database.lock requirements-tools.lock; do \
+		$(TOOLS)/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off $(AUDIT_ARGS) -r $$lock || exit 1; done
+	$(if $(SBOM),$(TOOLS)/bin/python deploy/scan.py $(SBOM))
+
 # The locks hold hashes for every platform and name no index.
 lock: $(TOOLS)/installed
 	$(COMPILE) pyproject.toml --output-file requirements.lock
@@ -93,4 +105,4 @@ lock: $(TOOLS)/installed
 	$(COMPILE) --group tools --output-file requirements-tools.lock
 
 clean:
-	rm -rf .venv .venv-litellm-* .venv-tools .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-litellm-* .venv-tools sbom.json .pytest_cache .mypy_cache .ruff_cache

@@ -291,6 +291,7 @@ COMPLETION = {
 }  # fmt: skip
 # What LiteLLM strips thinking for and sends the request again by itself, unless the error is a BaseLLMException.
 SIGNATURE = "messages.1.content.0: Invalid `signature` in `thinking` block"
+CHAT = "/chat/completions"
 STATUS = {"overloaded": 529, "invalid": 400}
 
 
@@ -482,7 +483,7 @@ def chat(model: str) -> str:
     told = (
         f"{model.partition('/')[0]}/ is asked on {', '.join(ran.paths) or 'nothing'} ({ran.status}) and not on chat completions"
     )
-    return unless(ran.paths == ["/chat/completions"], told)
+    return unless(ran.paths == [CHAT], told)
 
 
 def twice() -> str:
@@ -561,10 +562,6 @@ def ran_facts() -> Iterator[Fact]:
 def as_status_error(status: int, text: str, headers: dict[str, str]) -> httpx.HTTPStatusError:
     request = httpx.Request("POST", NOWHERE)
     return httpx.HTTPStatusError(text, request=request, response=httpx.Response(status, text=text, request=request))
-
-
-def elsewhere(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(openai.resources.chat.completions.AsyncCompletions, "create", None)
 
 
 async def silent(_: Recorder, kwargs: Any, call_type: Any) -> Any:
