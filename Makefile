@@ -90,12 +90,13 @@ sbom: install $(TOOLS)/installed  ## sbom.json: what .venv is made of, as Cyclon
 	@$(TOOLS)/bin/python deploy/sbom.py --python $(BIN)/python --report $(VENV)/report.json > sbom.json.new
 	@mv sbom.json.new sbom.json
 
-# Every package of every lock, and the image's Debian where SBOM names the image's list. It asks two databases on the internet.
-scan: $(TOOLS)/installed  ## known holes in what is locked; SBOM=FILE: the image's /app/sbom.json, for its Debian packages, too
+# pip-audit asks for the packages of every lock, and fails where there is no answer about one. SBOM=FILE, the image's
+# /app/sbom.json, lists what is known of its Debian packages; there always is something, so that is for a person to read.
+scan: $(TOOLS)/installed  ## known holes in what is installed; asks databases on the internet
 	$(TOOLS)/bin/hadolint Dockerfile
 	@for lock in requirements.lock requirements-database.lock requirements-tools.lock; do \
 		$(TOOLS)/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off $(AUDIT_ARGS) -r $$lock || exit 1; done
-	$(if $(SBOM),$(TOOLS)/bin/python deploy/scan.py $(SBOM))
+	$(if $(SBOM),$(TOOLS)/bin/debsbom sec-scan --db $(TOOLS)/debian.json $(if $(DEBIAN),--tracker $(DEBIAN)) --update-db $(SBOM))
 
 # The locks hold hashes for every platform and name no index.
 lock: $(TOOLS)/installed

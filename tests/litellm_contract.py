@@ -548,7 +548,7 @@ def ran_facts() -> Iterator[Fact]:
             "callback.py, as_chat_completions",
             adapters,
             partial(chat, model),
-            elsewhere,
+            constant("CHAT", "/made-up"),
         )
     yield Fact(
         "its second call is no anthropic_messages",
