@@ -96,7 +96,7 @@ scan: $(TOOLS)/installed  ## known holes in what is installed; asks databases on
 	$(TOOLS)/bin/hadolint Dockerfile
 	@for lock in requirements.lock requirements-database.lock requirements-tools.lock; do \
 		$(TOOLS)/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off $(AUDIT_ARGS) -r $$lock || exit 1; done
-	$(if $(SBOM),$(TOOLS)/bin/debsbom sec-scan --db $(TOOLS)/debian.json $(if $(DEBIAN),--tracker $(DEBIAN)) --update-db $(SBOM))
+	$(if $(SBOM),$(TOOLS)/bin/debsbom sec-scan -t cdx --db $(TOOLS)/debian.json $(if $(DEBIAN),--tracker $(DEBIAN)) --update-db $(SBOM))
 
 # The locks hold hashes for every platform and name no index.
 lock: $(TOOLS)/installed
