@@ -1,18 +1,26 @@
 # Everything that people and CI run. `make run` and `make test` need Python 3.11 to 3.13 and nothing else.
 PYTHON ?= python3
-VENV := .venv
+VENV := $(if $(LITELLM),.venv-litellm-$(LITELLM),.venv)
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps
+INSTALL := -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps
+PIP := $(BIN)/python $(INSTALL)
+TOOLS := .venv-tools
+COMPILE := $(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	--no-emit-index-url --no-emit-find-links
+# With LITELLM=1.106.1 both locks are one, made for that release.
+LOCK := $(if $(LITELLM),$(VENV).lock,requirements.lock)
+DEV_LOCK := $(if $(LITELLM),$(VENV).lock,requirements-dev.lock)
 
-.PHONY: install dev database run settings check-config user-add user-remove user-list test lint bench conformance soak lock clean
+.PHONY: install dev database run settings check-config user-add user-remove user-list test lint bench conformance soak sbom scan \
+	lock clean
 .DEFAULT_GOAL := run
 
 install: $(VENV)/installed $(BIN)/claude-proxy  ## .venv from the lock and the command claude-proxy in it, and nothing else
 
-$(VENV)/installed: requirements.lock
+$(VENV)/installed: $(LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info[:2] <= (3, 13) else f"Python 3.11 to 3.13 is needed, this is {sys.version.split()[0]}: make PYTHON=python3.13 ...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) -r requirements.lock
+	$(PIP) -r $(LOCK)
 	@touch $@
 
 # Works from any folder, and through a link to it from one of PATH.
@@ -22,9 +30,23 @@ $(BIN)/claude-proxy: Makefile | $(VENV)/installed
 
 dev: $(VENV)/installed-dev
 
-$(VENV)/installed-dev: requirements-dev.lock $(VENV)/installed
-	$(PIP) -r requirements-dev.lock
+$(VENV)/installed-dev: $(DEV_LOCK) $(VENV)/installed
+	$(PIP) -r $(DEV_LOCK)
 	@touch $@
+
+# Tools of their own environment, which the proxy never sees.
+$(TOOLS)/installed: requirements-tools.lock
+	@test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python $(INSTALL) -r requirements-tools.lock
+	@touch $@
+
+# What the pinned release does not need another version of stays as it is locked. WITH replaces a requirement that cannot be had.
+.venv-litellm-%.lock: requirements.lock requirements-dev.lock $(TOOLS)/installed
+	@$(PYTHON) -c 'from claude_proxy.guard import require; require("$*")'
+	@printf '%s\n' 'litellm[proxy]==$*' $(WITH) > $@.override
+	@cat requirements.lock requirements-dev.lock > $@.new
+	$(COMPILE) --override $@.override --group dev pyproject.toml --output-file $@.new > $@.log
+	@mv $@.new $@ && rm $@.override $@.log
 
 database: install  ## what DATABASE_URL needs; downloads Prisma's engines and, where there is none, Node
 	$(PIP) -r requirements-database.lock
@@ -49,7 +71,7 @@ user-list: install  ## who has a token
 check-config: install  ## say what is wrong with .env and config.yaml; CHECK_ARGS=--live asks every model, --offline no host
 	@$(BIN)/python -m claude_proxy check $(CHECK_ARGS)
 
-test: dev  ## every test; what this machine lacks is reported as skipped
+test: dev  ## every test; what this machine lacks is reported as skipped; LITELLM=1.106.1 tests another release of LiteLLM
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: dev
@@ -68,17 +90,25 @@ soak: install  ## make soak MINUTES=10 STREAMS=200: streams through one worker f
 conformance: install  ## what Claude Code expects of a gateway, beside LiteLLM alone: docs/CONFORMANCE.md; or URL=... TOKEN=...
 	@$(BIN)/python -m conformance.run $(if $(URL),--url '$(URL)') $(if $(UPSTREAM_PORT),--upstream-port '$(UPSTREAM_PORT)')
 
-# The locks hold hashes for every platform and name no index. uv is fetched for this alone.
-lock:
-	$(PYTHON) -m venv $(VENV)-lock
-	$(VENV)-lock/bin/python -m pip --disable-pip-version-check install --quiet uv==0.9.11
-	$(VENV)-lock/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
-		--python-version 3.11 pyproject.toml --output-file requirements.lock
-	$(VENV)-lock/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
-		--python-version 3.11 --group dev --constraint requirements.lock --output-file requirements-dev.lock
-	$(VENV)-lock/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
-		--python-version 3.11 --group database --no-deps --output-file requirements-database.lock
-	rm -rf $(VENV)-lock
+sbom: install $(TOOLS)/installed  ## sbom.json: what .venv is made of, as CycloneDX; the image has its own, /app/sbom.json
+	@$(PIP) --dry-run --ignore-installed --report $(VENV)/report.json -r $(LOCK)
+	@$(TOOLS)/bin/python deploy/sbom.py --python $(BIN)/python --report $(VENV)/report.json > sbom.json.new
+	@mv sbom.json.new sbom.json
+
+# pip-audit asks for the packages of every lock, and fails where there is no answer about one. SBOM=FILE, the image's
+# /app/sbom.json, lists what is known of its Debian packages; there always is something, so that is for a person to read.
+scan: $(TOOLS)/installed  ## known holes in what is installed; asks databases on the internet
+	$(TOOLS)/bin/hadolint Dockerfile
+	@for lock in requirements.lock requirements-database.lock requirements-tools.lock; do \
+		$(TOOLS)/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off $(AUDIT_ARGS) -r $$lock || exit 1; done
+	$(if $(SBOM),$(TOOLS)/bin/debsbom sec-scan -t cdx --db $(TOOLS)/debian.json $(if $(DEBIAN),--tracker $(DEBIAN)) --update-db $(SBOM))
+
+# The locks hold hashes for every platform and name no index.
+lock: $(TOOLS)/installed
+	$(COMPILE) pyproject.toml --output-file requirements.lock
+	$(COMPILE) --group dev --constraint requirements.lock --output-file requirements-dev.lock
+	$(COMPILE) --group database --no-deps --output-file requirements-database.lock
+	$(COMPILE) --group tools --output-file requirements-tools.lock
 
 clean:
-	rm -rf $(VENV) $(VENV)-lock .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-litellm-* .venv-tools sbom.json .pytest_cache .mypy_cache .ruff_cache

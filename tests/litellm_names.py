@@ -55,7 +55,10 @@ def plain(name: str) -> bool:
 
 
 def text(names: dict[str, set[str]]) -> str:
-    sections = [f"[{section}]\n{textwrap.fill(' '.join(sorted(found)), 126)}\n" for section, found in names.items()]
+    sections = [
+        f"[{section}]\n{textwrap.fill(' '.join(sorted(found)), 126, break_on_hyphens=False)}\n"
+        for section, found in names.items()
+    ]
     return "\n".join(sections)
 
 

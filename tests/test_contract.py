@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 
 import litellm
+import litellm_contract
 import litellm_names
 import pytest
 import yaml
@@ -17,7 +18,6 @@ from litellm.integrations.custom_logger import CustomLogger
 from litellm.llms.anthropic.pass_through.adapters.streaming_iterator import AnthropicStreamWrapper
 from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 from litellm.proxy import proxy_server
-from litellm.proxy._types import UserAPIKeyAuth
 from litellm.proxy.types_utils.utils import get_instance_fn
 from litellm.router import Router
 from litellm.types.utils import Delta, ModelResponseStream, StreamingChoices
@@ -27,17 +27,41 @@ from claude_proxy import config
 from claude_proxy.assembly import give_each_call_a_chunk, one_call_each
 from claude_proxy.callback import ClaudeProxy
 from claude_proxy.check import installation, names
+from claude_proxy.cli import LITELLM_ENVIRONMENT
 from claude_proxy.clients import PlainClient
 from claude_proxy.reload import ROUTER_SETTINGS, NotTakenUp, change
 from claude_proxy.router import UPDATED, put_in_force
 
 ROOT = Path(__file__).resolve().parent.parent
-HOOKS = sorted(name for name in vars(ClaudeProxy) if name.startswith("async_"))
+HOOKS = litellm_contract.HOOKS
+# `make test LITELLM=...` names another release.
+TESTED = os.environ.get("LITELLM") or installation.PINNED
+IDS = [f"{number}-{fact.what}" for number, fact in enumerate(litellm_contract.FACTS)]
 
 
-def test_the_pinned_version_is_installed():
-    """The hooks were measured on one version of LiteLLM, and it is that one which runs."""
-    assert importlib.metadata.version("litellm") == "1.106.2"
+def test_the_release_that_is_meant_is_installed():
+    """The hooks were measured on one version of LiteLLM, and it is that one which runs, or the one that is tried."""
+    assert importlib.metadata.version("litellm") == TESTED
+
+
+@pytest.mark.parametrize("fact", litellm_contract.FACTS, ids=IDS)
+def test_litellm_does_what_is_relied_on(fact):
+    """LiteLLM still has it; the message says what is gone, which file relies on it, and where to look."""
+    assert not fact.told(), fact.told()
+
+
+@pytest.mark.parametrize("fact", litellm_contract.FACTS, ids=IDS)
+def test_a_fact_that_is_gone_is_told(fact, monkeypatch):
+    """Each of these looks can fail: where LiteLLM is changed, it says so, with the file that relies on it."""
+    fact.spoil(monkeypatch)
+    told = fact.told()
+    assert fact.where in told
+    assert fact.look in told
+
+
+def test_every_variable_for_litellm_is_a_fact():
+    """What a start sets for LiteLLM is among the facts."""
+    assert set(LITELLM_ENVIRONMENT) <= set(litellm_contract.VARIABLES)
 
 
 @pytest.mark.parametrize("hook", HOOKS)
@@ -69,11 +93,6 @@ def test_the_app_keeps_its_middleware_where_the_gateway_goes():
     """Starlette calls ``middleware_stack`` for every request, so replacing it puts the gateway around everything."""
     assert isinstance(proxy_server.app, Starlette)
     assert "await self.middleware_stack(" in inspect.getsource(Starlette.__call__)
-
-
-def test_a_caller_may_be_limited_to_routes():
-    """``allowed_routes`` is what closes LiteLLM's administration to the static token."""
-    assert "allowed_routes" in UserAPIKeyAuth.model_fields
 
 
 @pytest.fixture
@@ -150,15 +169,19 @@ def test_a_chunk_of_one_call_is_left_alone(names):
 
 
 def test_the_names_that_the_checks_know_are_litellms():
-    """The table is what LiteLLM knows; `python tests/litellm_names.py` writes it anew for another release."""
-    assert litellm_names.TABLE.read_text(encoding="utf-8") == litellm_names.text(litellm_names.collect())
+    """The table is what LiteLLM knows; another release may know more, and `python tests/litellm_names.py` then writes it."""
+    found = litellm_names.collect()
+    known = {section: names.known(section) - names.OURS.get(section, set()) for section in found}
+    gone = {section: sorted(known[section] - found[section]) for section in found if known[section] - found[section]}
+    assert not gone, f"config.yaml's names that LiteLLM {TESTED} no longer has; look at claude_proxy/check/litellm_names.txt"
+    assert TESTED != installation.PINNED or litellm_names.TABLE.read_text(encoding="utf-8") == litellm_names.text(found)
     assert {"api_base", "reasoning_effort", "rpm"} <= names.known("litellm_params")
     assert litellm_names.PRICE.pattern == names.PRICE.pattern
 
 
 def test_the_pin_is_the_one_that_is_checked():
-    """The release that the check wants is the one that is installed."""
-    assert importlib.metadata.version("litellm") == installation.PINNED
+    """The release that the check wants is the one of the lock."""
+    assert f"\nlitellm=={installation.PINNED} " in (ROOT / "requirements.lock").read_text(encoding="utf-8")
     assert installation.PINNED not in installation.COMPROMISED
 
 

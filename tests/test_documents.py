@@ -22,9 +22,9 @@ CONFIG_EXAMPLE = (ROOT / "config.yaml.example").read_text(encoding="utf-8")
 # Every page that a person reads; CONFORMANCE.md is generated, and its links and commands hold all the same.
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
-    for path in (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")))
+    for path in (ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md")))
 }
-LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-database.lock")
+LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-database.lock", "requirements-tools.lock")
 LITELLM = "1.106.2"
 # In parts, so that this file is not among what it finds.
 REGISTRIES = (
@@ -387,6 +387,21 @@ def test_lock_names_no_index(name):
     """A lock file holds names, versions and hashes, and neither a URL nor an option that names an index."""
     lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
     assert not [line for line in lines if "://" in line or line.strip().startswith(INDEX_OPTIONS)]
+
+
+def test_every_installation_checks_hashes():
+    """Each pip of Makefile and Dockerfile that installs something does so by a lock, with hashes, and by nothing else."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert re.findall(r"^.*\bpip\b.*\binstall\b.*$", makefile, re.MULTILINE) == [
+        "INSTALL := -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps"
+    ]
+    assert makefile.count("$(INSTALL)") == 2
+    uses = re.findall(r"^.*\$\((?:PIP|INSTALL)\).*$", makefile, re.MULTILINE)[1:]
+    assert all(re.search(r" -r (?:\$\((?:DEV_)?LOCK\)|requirements[a-z-]*\.lock)$", line) for line in uses), uses
+    dockerfile = re.sub(r"\\\n", " ", (ROOT / "Dockerfile").read_text(encoding="utf-8"))
+    steps = re.findall(r"pip --python \S+ install [^&\n]*", dockerfile)
+    assert len(steps) == dockerfile.count(" install --require-hashes") == 3
+    assert all("--require-hashes --no-deps" in step and re.search(r" -r requirements\S*\.lock", step) for step in steps)
 
 
 @pytest.mark.parametrize("name", LOCKS)

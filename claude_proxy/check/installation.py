@@ -6,10 +6,9 @@ from pathlib import Path
 
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, warning
+from claude_proxy.guard import COMPROMISED
 
 PINNED = "1.106.2"
-# Releases that were published by somebody who had broken in.
-COMPROMISED = frozenset({"1.82.7", "1.82.8", "1.107.0"})
 STARTUP_MODULES = ("sitecustomize", "usercustomize")
 # The module `site` runs a line of a .pth file that begins so, and takes every other line for a folder.
 _RUNS_CODE = ("import ", "import\t")

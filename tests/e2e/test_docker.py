@@ -184,13 +184,14 @@ def test_the_log_of_a_start_holds_no_complaint(compose_proxy):
 
 
 def test_every_process_in_the_container_is_hardened(compose_proxy):
-    """No process is root, has a capability or can gain one."""
+    """No process is root, has a capability or can gain one, or asks the kernel past Docker's filter."""
     status = compose_proxy.inside("cat /proc/[0-9]*/status").stdout.splitlines()
 
     values = {
-        name: {line.split()[1] for line in status if line.startswith(f"{name}:")} for name in ("Uid", "CapEff", "NoNewPrivs")
+        name: {line.split()[1] for line in status if line.startswith(f"{name}:")}
+        for name in ("Uid", "CapEff", "NoNewPrivs", "Seccomp")
     }
-    assert values == {"Uid": {"10001"}, "CapEff": {"0000000000000000"}, "NoNewPrivs": {"1"}}
+    assert values == {"Uid": {"10001"}, "CapEff": {"0000000000000000"}, "NoNewPrivs": {"1"}, "Seccomp": {"2"}}
     assert any(line == "Name:\tpython" for line in status)
 
 
@@ -199,6 +200,61 @@ def test_the_file_system_is_read_only(compose_proxy, folder):
     """Nothing but the volume and the temporary folder can be written."""
     assert compose_proxy.inside(f"touch {folder}/file", check=False).returncode != 0
     assert compose_proxy.inspect()["HostConfig"]["ReadonlyRootfs"] is True
+
+
+def test_the_image_holds_nothing_that_helps_an_intruder(compose_proxy):
+    """No program runs as somebody else, nothing installs or compiles, and no list, history or folder for everybody is left."""
+    assert compose_proxy.inside("find / -xdev -type f -perm /6000 2>/dev/null", check=False).stdout == ""
+    assert compose_proxy.inside("find / -xdev -type d -perm -0002 ! -perm -1000 2>/dev/null", check=False).stdout == ""
+    assert compose_proxy.inside("python -m pip --version", check=False).returncode != 0
+    programs = "for name in pip pip3 cc gcc make npm node git curl wget sudo; do command -v $name; done; true"
+    assert compose_proxy.inside(programs).stdout == ""
+    left = "ls /var/lib/apt/lists; find / -xdev \\( -name '.*_history' -o -name '.env' -o -name '.pip' \\) -type f 2>/dev/null"
+    assert compose_proxy.inside(left, check=False).stdout == ""
+
+
+def test_only_its_user_reads_the_volume(compose_proxy):
+    """The volume and what the proxy has written into it are closed to everybody else."""
+    modes = compose_proxy.inside("stat -c '%a %u %n' /data /data/.env /data/pool.sqlite3").stdout.split("\n")[:-1]
+    assert modes == ["700 10001 /data", "600 10001 /data/.env", "600 10001 /data/pool.sqlite3"]
+
+
+def test_docker_itself_knows_no_generated_secret(compose_proxy):
+    """What Docker shows of the container and of its image holds neither the token nor the administrator's key."""
+    lines = compose_proxy.inside("cat /data/.env").stdout.splitlines()
+    secrets = [line.partition("=")[2] for line in lines if line.startswith(("PROXY_STATIC_TOKEN=", "LITELLM_MASTER_KEY="))]
+    container = compose_proxy.inspect()
+    shown = json.dumps(container) + compose_proxy.docker("image", "inspect", container["Image"]).stdout
+    assert len(secrets) == 2
+    assert [secret for secret in secrets if secret in shown] == []
+
+
+def test_the_list_in_the_image_is_of_the_image(compose_proxy):
+    """/app/sbom.json has each package that Python and Debian find in the image, LiteLLM with its hash, and nothing else."""
+    listed = [one for one in json.loads(compose_proxy.inside("cat /app/sbom.json").stdout)["components"] if "purl" in one]
+    code = "import importlib.metadata as m; [print(d.name, d.version) for d in m.distributions()]"
+    python = {canonical(line) for line in compose_proxy.inside(f"python -c '{code}'").stdout.splitlines()}
+    assert {canonical(f"{one['name']} {one['version']}") for one in listed if one["purl"].startswith("pkg:pypi/")} == python
+    debian = set(compose_proxy.inside("dpkg-query -W -f '${Package} ${Version}\\n'").stdout.splitlines())
+    binary = [one for one in listed if one["purl"].startswith("pkg:deb/") and "arch=source" not in one["purl"]]
+    assert {f"{one['name']} {one['version']}" for one in binary} == debian
+    (litellm,) = (one for one in listed if one["purl"] == "pkg:pypi/litellm@1.106.2")
+    assert litellm["hashes"][0]["content"] in (ROOT / "requirements.lock").read_text(encoding="utf-8")
+
+
+def canonical(line: str) -> str:
+    name, _, version = line.partition(" ")
+    return f"{name.lower().replace('_', '-').replace('.', '-')} {version}"
+
+
+def test_every_service_gives_up_what_it_does_not_need():
+    """No service of the compose file keeps a capability it does not name, gains privileges, or drops Docker's own filter."""
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
+    for name, service in services.items():
+        assert (service["cap_drop"], service["security_opt"]) == (["ALL"], ["no-new-privileges:true"]), name
+        assert not {"privileged", "pid", "ipc", "devices", "userns_mode"} & set(service), name
+        assert service.get("read_only") is True or name == "postgres", name
+        assert "mem_limit" in service, name
 
 
 def test_memory_processes_and_logs_are_limited(compose_proxy):

@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -71,6 +72,13 @@ class MakeRun:
         headers = {"authorization": f"Bearer {token}"}
         url = f"http://127.0.0.1:{self.port}/v1/messages"
         return httpx.post(url, json=question("demo"), headers=headers, trust_env=False)
+
+
+def make(folder: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run make with nothing of this environment but what pip needs."""
+    environment = {name: value for name, value in os.environ.items() if name.startswith(PIP_VARIABLES)}
+    environment |= {"PATH": os.environ["PATH"], "HOME": str(folder)}
+    return subprocess.run(["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=check)
 
 
 def variables_of(path: Path) -> dict[str, str]:
@@ -147,3 +155,79 @@ def test_make_install_makes_what_the_lock_says(clone):
     assert {line.lower().replace("_", "-") for line in frozen.splitlines()} <= {line.lower() for line in locked}
     assert "litellm==1.106.2" in frozen
     assert "pytest" not in frozen
+
+
+def test_make_sbom_lists_what_is_installed(clone):
+    """Each package of the environment is in sbom.json, with its version and the hash of a file that the lock names."""
+    make(clone, "sbom")
+    listed = {one["purl"]: one for one in json.loads((clone / "sbom.json").read_text())["components"] if "purl" in one}
+    frozen = [clone / ".venv/bin/python", "-m", "pip", "list", "--format", "json"]
+    installed = json.loads(subprocess.run(frozen, capture_output=True, text=True, check=True).stdout)
+    names = {f"pkg:pypi/{one['name'].lower().replace('_', '-').replace('.', '-')}@{one['version']}" for one in installed}
+    assert names <= {purl.replace("_", "-").replace(".", "-", purl.split("@")[0].count(".")) for purl in listed}
+    (digest,) = (one["content"] for one in listed["pkg:pypi/litellm@1.106.2"]["hashes"])
+    lock = (clone / "requirements.lock").read_text()
+    assert digest in lock.split("\nlitellm==1.106.2 ", 1)[1].split("\n    #", 1)[0]
+
+
+class Database(BaseHTTPRequestHandler):
+    """Stands in for a database of known holes: it knows one, in one package."""
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        hole = {"id": "MADE-UP-1", "modified": "2026-01-01T00:00:00Z", "affected": [{"package": asked["package"]}]}
+        body = json.dumps({"vulns": [hole]} if asked["package"]["name"] == self.server.holed else {}).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("holed", "code"), [("", 0), ("tomlkit", 2)])
+def test_make_scan_asks_about_every_package(clone, holed, code):
+    """With nothing known the scan passes, with a known hole in one package of one lock it fails and names it."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Database) as server:
+        server.holed = holed
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        asked = f"AUDIT_ARGS=--vulnerability-service osv --osv-url http://127.0.0.1:{server.server_port}"
+        done = make(clone, "scan", asked, check=False)
+        server.shutdown()
+    assert done.returncode == code, done.stderr
+    assert ("MADE-UP-1" in done.stdout) == bool(holed)
+
+
+def test_make_scan_does_not_pass_without_an_answer(clone):
+    """Where no database answers, nothing is called safe."""
+    done = make(clone, "scan", "AUDIT_ARGS=--vulnerability-service osv --osv-url http://127.0.0.1:9", check=False)
+    assert done.returncode != 0
+
+
+def test_make_refuses_a_bad_release(clone):
+    """A release that is known to steal is not fetched, whatever it is for."""
+    done = make(clone, "test", "LITELLM=1.107.0", check=False)
+    assert done.returncode != 0
+    assert "1.107.0 is a release that steals credentials" in done.stderr
+    assert not (clone / ".venv-litellm-1.107.0").exists()
+
+
+def test_a_wrong_hash_installs_nothing(clone, tmp_path):
+    """An archive that is not the one of the lock is refused: one wrong digit is enough."""
+    lock = (clone / "requirements.lock").read_text()
+    entry = re.search(r"^tomli==.*?(?=^\S)|^idna==.*?(?=^\S)", lock, re.MULTILINE | re.DOTALL)
+    assert entry
+    for text, installs in (
+        (entry[0], True),
+        (re.sub(r"sha256:(\w)", lambda one: f"sha256:{'01'[one[1] == '0']}", entry[0]), False),
+    ):
+        (tmp_path / "lock").write_text(text)
+        target = tmp_path / str(installs)
+        command = [clone / ".venv/bin/python", "-m", "pip", "install", "--quiet", "--require-hashes", "--no-deps"]
+        done = subprocess.run(
+            [*command, "--target", target, "-r", tmp_path / "lock"], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode == 0) == installs, done.stderr
+        assert target.exists() == installs
+        assert installs or "DO NOT MATCH THE HASHES" in done.stderr
