@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from claude_proxy.credentials import Credential, Kind, Secret, is_claude_credential
+from claude_proxy.credentials import CLAUDE_PREFIX, Credential, Kind, Secret, is_claude_credential
 
 Headers = Sequence[tuple[str, str]]
 
@@ -84,10 +84,15 @@ def meant_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def for_litellm(headers: Headers, token: Secret | None) -> list[tuple[str, str]]:
-    """Return what LiteLLM may see of a client's headers: the allow-list without the OAuth beta, and the one proxy token."""
+    """Return what LiteLLM may see of a client's headers: the allow-list without the OAuth beta, and the one proxy token.
+
+    A header with a Claude credential in its value is on no list, whatever its name.
+    """
     kept: list[tuple[str, str]] = []
     for name, value in headers:
         lower = name.lower()
+        if CLAUDE_PREFIX in value:
+            continue
         if lower == "anthropic-beta":
             betas = ",".join(beta for beta in _betas(value) if beta != OAUTH_BETA)
             if betas:

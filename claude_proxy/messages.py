@@ -60,7 +60,9 @@ def without_foreign_thinking(messages: Messages) -> Messages:
 
 def short_id(call: str) -> str:
     """Return an id of a call as it is where it is short enough, else a digest of it: two ids stay two."""
-    return call if len(call) <= LONGEST_ID else f"call_{hashlib.blake2b(call.encode(), digest_size=16).hexdigest()}"
+    if len(call) <= LONGEST_ID:
+        return call
+    return f"call_{hashlib.blake2b(call.encode('utf-8', 'surrogatepass'), digest_size=16).hexdigest()}"
 
 
 def mark(provider: str, signature: str) -> str:
