@@ -28,6 +28,7 @@ from claude_proxy.access import (
 )
 from claude_proxy.answer import Answer
 from claude_proxy.exchange import Exchange, Refusal, current
+from claude_proxy.listing import is_name
 from claude_proxy.record import Record
 from claude_proxy.redaction import Redactor
 from claude_proxy.refusals import App, Message, Receive, Scope, Send, encoded, own_refusal, send_refusal
@@ -37,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 # Anthropic itself takes 32 MB; a little more lets it be the one that says so, in words Claude Code knows.
 MAX_BODY_BYTES = 40 * 1024 * 1024
+# Half of what Python can read: what writes the body again, here and in LiteLLM, is less far from its own end.
+MAX_DEPTH = 400
 # LiteLLM's documentation lets Claude Code point at this prefix; here it is the same as without it.
 ALIAS_PREFIX = "/anthropic"
 
@@ -221,6 +224,10 @@ def parse_body(raw: bytes) -> dict[str, Any]:
         raise Refused(400, "The body should be a JSON object.")
     if not isinstance(body.get("model"), str) or not body["model"]:
         raise Refused(400, "model: Field required")
+    if not is_name(body["model"]):
+        raise Refused(400, "model: Not a name: it is too long, or has a character in it that is not printable")
+    if messages.is_deeper_than(body, MAX_DEPTH):
+        raise Refused(400, f"The body has more than {MAX_DEPTH} lists and objects inside each other.")
     return body
 
 

@@ -44,6 +44,22 @@ def for_litellm(body: Body) -> dict[str, Any]:
     return seen
 
 
+def is_deeper_than(value: object, limit: int) -> bool:
+    """Whether lists and objects stand inside each other more than ``limit`` times. Without recursion."""
+    level = [value]
+    for _ in range(limit + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
+
+
 def without_thinking(messages: Messages) -> Messages:
     """Take all thinking out of a history, for a provider that is not Anthropic. A turn of only thinking goes as a whole."""
     return _filtered(messages, lambda block: block.get("type") in THINKING_TYPES)

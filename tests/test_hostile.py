@@ -22,7 +22,7 @@ from claude_proxy.users import UserBook
 from fuzz import rules
 from fuzz.targets import TARGETS
 
-MANY = settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+MANY = settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 TRIED: Counter[str] = Counter()
 
 
@@ -279,7 +279,7 @@ BODIES = st.one_of(
 TWICE = b'{"model":"glm","%s":[{"model":"gpt"}],"%s":[]}'
 
 
-@settings(MANY, max_examples=600)
+@settings(MANY, max_examples=150)
 @given(BODIES.map(written).map(str.encode))
 @example(b'{"model":"glm","model":"gpt"}')
 @example(b'{"model":"gpt","\\u006dodel":"glm"}')
