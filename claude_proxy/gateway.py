@@ -6,6 +6,7 @@ What a request meets, in this order: route, token, mode, body; then LiteLLM with
 import asyncio
 import json
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -75,6 +76,10 @@ class Gateway:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, route = scope["method"], canonical_route(scope["path"])
+        if header_policy.has_two_lengths(scope["headers"]):
+            close = [("connection", "close"), ("x-should-retry", "false")]
+            await send_refusal(send, own_refusal(400, "The request has a length and chunks; it should have one of them.", close))
+            return
         if route == "/":
             await send_refusal(send, Refusal(200, [("content-type", "text/plain")], b"claude-proxy\n"), head=method == "HEAD")
             return
@@ -217,7 +222,7 @@ def check_mode(mode: str | None) -> None:
 def parse_body(raw: bytes) -> dict[str, Any]:
     """Return a Messages request; raise ``Refused`` with 400 for one that is not a JSON object with a model."""
     try:
-        body = json.loads(raw)
+        body = json.loads(raw, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError):
         raise Refused(400, "The body is not JSON.") from None
     if not isinstance(body, dict):
@@ -226,9 +231,22 @@ def parse_body(raw: bytes) -> dict[str, Any]:
         raise Refused(400, "model: Field required")
     if not is_name(body["model"]):
         raise Refused(400, "model: Not a name: it is too long, or has a character in it that is not printable")
+    history = body.get("messages")
+    if not isinstance(history, list) or not history:
+        # As Anthropic says it. LiteLLM 1.106.2 answers 500, which Claude Code would repeat.
+        wrong = "Field required" if history is None else "Input should be a valid list"
+        raise Refused(400, f"messages: {'at least one message is required' if history == [] else wrong}")
     if messages.is_deeper_than(body, MAX_DEPTH):
         raise Refused(400, f"The body has more than {MAX_DEPTH} lists and objects inside each other.")
     return body
+
+
+def _finite(text: str) -> float:
+    """Return a number; raise ``ValueError`` for one that JSON does not have, or that is too large to be written again."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
 
 
 async def _read_body(receive: Receive) -> bytes:

@@ -69,6 +69,14 @@ def read(headers: Iterable[tuple[str, str]]) -> Client:
     return Client(tuple(tokens), credential, mode or None, meant.get(SESSION, "").strip() or None)
 
 
+def has_two_lengths(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a request, with its headers as ASGI has them, says in two ways where it ends.
+
+    What stands between the two ends would be another request to whoever reads it in the other way (RFC 9112, section 6.1).
+    """
+    return {b"content-length", b"transfer-encoding"} <= {name for name, _ in headers}
+
+
 def meant_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Return the headers that the client meant, by lower-case name: several in one value, comma between, come apart."""
     meant: dict[str, str] = {}

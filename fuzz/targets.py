@@ -144,9 +144,9 @@ BODIES = tuple(
         },
     )
 ) + (
-    b'{"model":"gpt","model":"glm","tools":[{"model":"gpt"}],"tools":[],"max_tokens":1e999,"temperature":NaN}',
+    b'{"model":"gpt","model":"glm","messages":["x"],"tools":[{"model":"gpt"}],"tools":[],"max_tokens":1e999,"temperature":9}',
     b'\xef\xbb\xbf{"model":"\\ud800","messages":[{"role":"user","content":"\\udfff"}]}',
-    '{"model":"glm"}'.encode("utf-16"),
+    '{"model":"glm","messages":["x"]}'.encode("utf-16"),
 )
 
 

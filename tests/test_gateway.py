@@ -189,7 +189,7 @@ async def test_no_switch_in_a_query_arrives(method, path):
 
 async def test_the_exchange_holds_what_the_client_sent():
     """The hooks find the client's own headers, bytes and credential in the exchange, and nowhere when the request is over."""
-    inner, raw = Inner(), b'{ "model":"glm", "unknown":"\\u00e9" }'
+    inner, raw = Inner(), b'{ "model":"glm", "messages":[1], "unknown":"\\u00e9" }'
     await ask(inner, headers=[("x-litellm-api-key", TOKEN), ("Authorization", f"Bearer {OAUTH}"), ("X-App", "cli")], body=raw)
     exchange = inner.exchange
     assert (exchange.raw_body, exchange.model) == (raw, "glm")
