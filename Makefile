@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps
 
-.PHONY: install dev database run settings check-config user-add user-remove user-list test lint bench conformance lock clean
+.PHONY: install dev database run settings check-config user-add user-remove user-list test lint bench conformance fuzz lock clean
 .DEFAULT_GOAL := run
 
 install: $(VENV)/installed $(BIN)/claude-proxy  ## .venv from the lock and the command claude-proxy in it, and nothing else
@@ -63,6 +63,10 @@ bench: install  ## how long choosing a credential takes, beside a naive pool
 # TOKEN given to make is in the environment, and so on no command line.
 conformance: install  ## what Claude Code expects of a gateway, beside LiteLLM alone: docs/CONFORMANCE.md; or URL=... TOKEN=...
 	@$(BIN)/python -m conformance.run $(if $(URL),--url '$(URL)') $(if $(UPSTREAM_PORT),--upstream-port '$(UPSTREAM_PORT)')
+
+SECONDS ?= 60
+fuzz: dev  ## look for inputs that break a rule of fuzz/rules.py: make fuzz SECONDS=60, for each target
+	@$(BIN)/python -m fuzz --seconds $(SECONDS)
 
 # The locks hold hashes for every platform and name no index. uv is fetched for this alone.
 lock:

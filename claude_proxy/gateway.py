@@ -47,6 +47,12 @@ ALIAS_PREFIX = "/anthropic"
 
 # Refusals that the operator wants to see: somebody tries tokens, or wonders why theirs does not count any more.
 TOLD = frozenset({401, 403})
+# With the end of the connection: what stands behind such a request may be a part of it.
+TWO_LENGTHS = own_refusal(
+    400,
+    "The request has a length and chunks; it should have one of them.",
+    [("connection", "close"), ("x-should-retry", "false")],
+)
 
 
 class Gateway:
@@ -69,6 +75,8 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
+        elif scope["type"] == "http" and header_policy.has_two_lengths(scope["headers"]):
+            await send_refusal(send, TWO_LENGTHS)
         elif scope["type"] == "http":
             await self._http(scope, receive, send)
         else:  # no route of this proxy is a WebSocket
@@ -76,10 +84,6 @@ class Gateway:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, route = scope["method"], canonical_route(scope["path"])
-        if header_policy.has_two_lengths(scope["headers"]):
-            close = [("connection", "close"), ("x-should-retry", "false")]
-            await send_refusal(send, own_refusal(400, "The request has a length and chunks; it should have one of them.", close))
-            return
         if route == "/":
             await send_refusal(send, Refusal(200, [("content-type", "text/plain")], b"claude-proxy\n"), head=method == "HEAD")
             return

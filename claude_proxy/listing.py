@@ -46,7 +46,7 @@ def listing(names: Iterable[str], allows: Callable[[str], bool] = lambda _: True
 
 
 def is_name(model: str) -> bool:
-    """Whether a model may be called so: nothing that is served has a line's end in it, or more than ``LONGEST_NAME`` characters.
+    """Whether a model may be called so: in printable characters, ``LONGEST_NAME`` of them at most.
 
     LiteLLM 1.106.2 reads such a name up to its first line's end, and takes minutes for one of 100,000 characters, in which
     nobody else is answered.

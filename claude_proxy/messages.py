@@ -39,8 +39,8 @@ def for_litellm(body: Body) -> dict[str, Any]:
     if isinstance(metadata, dict) and isinstance(metadata.get("user_id"), str):
         seen["metadata"] = {"user_id": metadata["user_id"]}
     if isinstance(seen.get("tools"), list):
-        # LiteLLM runs tools of type "mcp" by itself, against any server that the client names.
-        seen["tools"] = [tool for tool in seen["tools"] if not (isinstance(tool, dict) and tool.get("type") == "mcp")]
+        # LiteLLM runs tools of type "mcp" by itself, against any server that the client names, and breaks on what is no tool.
+        seen["tools"] = [tool for tool in seen["tools"] if isinstance(tool, dict) and tool.get("type") != "mcp"]
     return seen
 
 

@@ -297,9 +297,9 @@ class _Reader:
         value = self.value(name).rstrip("/")
         try:
             parts = urlsplit(value)
-            usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and "@" not in parts.netloc
+            usable = bool(parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and "@" not in parts.netloc)
             # What sends the requests is more particular, and reads a line's end in an address in another way.
-            usable = usable and value.isascii() and value.isprintable() and httpx.URL(value).host
+            usable = usable and value.isascii() and value.isprintable() and bool(httpx.URL(value).host)
         except (ValueError, httpx.InvalidURL):
             usable = False
         if not usable:

@@ -35,7 +35,7 @@ def fuzz(target: str, *, seconds: int = 0, runs: int = -1, finds: Path | None = 
     with tempfile.TemporaryDirectory() as folder:
         for place, seed in enumerate(TARGETS[target].seeds):
             (Path(folder) / f"seed-{place}").write_bytes(seed)
-        found = f"-artifact_prefix={finds or folder}/{target}-"
+        found = f"-artifact_prefix={finds.resolve() if finds else folder}/{target}-"
         bounds = [f"-max_total_time={seconds}", f"-runs={runs}", "-seed=1", found]
         command = [sys.executable, "-m", "fuzz.one", target, *bounds, *LIMITS, folder]
         done = subprocess.run(  # noqa: S603 - this program's own
@@ -66,12 +66,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
     parser.add_argument("targets", nargs="*", help=f"some of {', '.join(TARGETS)}; without one, all")
     parser.add_argument("--seconds", type=int, default=60, help="for each target")
-    parser.add_argument("--finds", type=Path, default=Path(), help="the folder for inputs that break a rule")
+    parser.add_argument("--finds", type=Path, default=Path("fuzz/finds"), help="the folder for inputs that break a rule")
     options = parser.parse_args()
     names = options.targets or [*TARGETS]
     unknown = [name for name in names if name not in TARGETS]
     if unknown:
         parser.error(f"no target is called {' or '.join(unknown)}")
+    options.finds.mkdir(parents=True, exist_ok=True)
     sys.exit(report(fuzz(name, seconds=options.seconds, finds=options.finds) for name in names) > 0)
 
 

@@ -44,7 +44,7 @@ MODEL = "claude-sonnet-5"
 
 def stream(data: bytes, sizes: Sequence[int] = (1,)) -> None:
     """No bytes raise, what comes out does not depend on how they were cut, and Claude's stay as they are."""
-    with mock.patch.object(dialects, "new_id", lambda: "toolu_new"):  # the same one each time, so that outputs compare
+    with mock.patch.object(dialects, "new_id", return_value="toolu_new"):  # the same one each time, so that outputs compare
         for row in (STRICT, OWN):
             assert _mended(ThinkingFilter("m", row), data, sizes) == _mended(ThinkingFilter("m", row), data, (len(data) or 1,))
     assert _mended(Renaming(MODEL, MODEL), data, sizes) == data
@@ -108,7 +108,7 @@ def route(method: str, path: str, query: str = "") -> None:
             try:
                 check_route(Caller(role, None, "anyone"), method, canonical, query, database=database)
             except Refused as refused:
-                assert refused.status in (403, 404)
+                assert refused.status in (403, 404)  # noqa: PT017 - whether it is raised is the input's choice
                 continue
             allowed = {"/v1/messages", "/v1/messages/count_tokens", "/v1/models", "/models", "/pool", "/metrics", "/key/info"}
             assert canonical in allowed
@@ -154,7 +154,9 @@ def people(content: bytes, variable: str = "") -> None:
 def _hidden(values: Sequence[str], shown: Sequence[str]) -> None:
     # A value that is a word of the sentences themselves says nothing.
     said = "\n".join(shown)
-    plain = "\n".join(parse_users([("line 1", "x"), ("line 2", f"sk-x={'x' * 16}"), ("line 3", "a=sha256:x"), ("line 4", "b=x")])[1])
+    plain = "\n".join(
+        parse_users([("line 1", "x"), ("line 2", f"sk-x={'x' * 16}"), ("line 3", "a=sha256:x"), ("line 4", "b=x")])[1]
+    )
     assert not [value for value in values if len(value) > 16 and value in said and value not in plain]
 
 
@@ -173,7 +175,7 @@ def settings(environ: Mapping[str, str]) -> None:
         found = Settings.parse(environ)
     except SettingsError as error:
         shown = str(error)
-        assert error.mistakes
+        assert error.mistakes  # noqa: PT017 - whether it is raised is the input's choice
         assert not CLAUDE_SECRET.search(shown)
     else:
         shown = repr(found)
@@ -194,7 +196,10 @@ def address(url: str) -> None:
             parsed = httpx.URL(url.strip())
         except (httpx.InvalidURL, UnicodeError):
             return
-        assert (parsed.scheme, parsed.host, parsed.port) in (("https", "api.anthropic.com", None), ("https", "api.anthropic.com", 443))
+        assert (parsed.scheme, parsed.host, parsed.port) in (
+            ("https", "api.anthropic.com", None),
+            ("https", "api.anthropic.com", 443),
+        )
         assert Hosts().is_claude(str(parsed))
 
 
@@ -208,7 +213,7 @@ def request_body(raw: bytes) -> None:
     try:
         body = parse_body(raw)
     except Refused as refused:
-        assert refused.status == 400
+        assert refused.status == 400  # noqa: PT017 - whether it is raised is the input's choice
         return
     exchange = Exchange(headers.read([]), [], raw, body, "", "anna")
     _for_litellm(exchange)
@@ -228,7 +233,11 @@ def _for_litellm(exchange: Exchange) -> None:
         assert {*reduced.get("metadata", {})} <= {"user_id"}
         assert json.loads(json.dumps(reduced), parse_constant=str) is not None
     tools = reduced.get("tools")
-    assert not [tool for tool in tools if isinstance(tool, dict) and tool.get("type") == "mcp"] if isinstance(tools, list) else True
+    assert (
+        not [tool for tool in tools if isinstance(tool, dict) and tool.get("type") == "mcp"]
+        if isinstance(tools, list)
+        else True
+    )
     for row in (STRICT, *ROWS):
         translated = dialects.translated(reduced, row)
         assert "user_id" not in (translated.get("metadata") or {})

@@ -78,6 +78,7 @@ HEADERS = (
 
 
 def token_list(data: bytes) -> None:
+    """A list of credentials."""
     rules.token_list(data.decode("utf-8", _ODD))
 
 
@@ -110,20 +111,24 @@ SETTINGS = (
 
 
 def people(data: bytes) -> None:
+    """A file of people, and the same as the variable."""
     rules.people(data, data.decode("utf-8", _ODD))
 
 
 PEOPLE = (
-    b"# people\nanna=sk-made-up-token-of-anna  # since 2026-01-02\nben=sha256:" + b"0f" * 32 + b"\r\nadmin=sk-made-up-token-of-x",
+    b"# people\nanna=sk-made-up-token-of-anna  # since 2026-01-02\nben=sha256:"
+    + b"0f" * 32
+    + b"\r\nadmin=sk-made-up-token-of-x",
     b"\xef\xbb\xbfcarl = sk-made-up-token-of-carl,dora=sk-made-up-token-of-dora\nsk-a=short\n\xff=x\nanna\n=\n#\n x #y",
 )
 
 
 def request_body(data: bytes) -> None:
+    """A body as it arrives."""
     rules.request_body(data)
 
 
-BODIES = tuple(
+SHAPED = tuple(
     json.dumps(body).encode()
     for body in (
         {"model": "glm", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1, "stream": True, "api_base": "x"},
@@ -131,19 +136,37 @@ BODIES = tuple(
             "model": rules.MODEL,
             "system": [{"type": "text", "text": "s", "cache_control": {"type": "ephemeral", "ttl": "1h"}}],
             "messages": [
-                {"role": "assistant", "content": [THINKING, {"type": "tool_use", "id": "cpx_" + "a" * 50, "name": "n", "input": {}}]},
-                {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "cpx_" + "a" * 50, "content": [{"type": "image"}]}]},
-                {"role": "assistant", "content": [{"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"q": 1}}]},
-                {"role": "user", "content": [{"type": "web_search_tool_result", "tool_use_id": "s", "content": [{"title": "t"}]}]},
+                {
+                    "role": "assistant",
+                    "content": [THINKING, {"type": "tool_use", "id": "cpx_" + "a" * 50, "name": "n", "input": {}}],
+                },
+                {
+                    "role": "user",
+                    "content": [{"type": "tool_result", "tool_use_id": "cpx_" + "a" * 50, "content": [{"type": "image"}]}],
+                },
+                {
+                    "role": "assistant",
+                    "content": [{"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"q": 1}}],
+                },
+                {
+                    "role": "user",
+                    "content": [{"type": "web_search_tool_result", "tool_use_id": "s", "content": [{"title": "t"}]}],
+                },
             ],
-            "tools": [{"name": "n", "input_schema": {}}, {"type": "mcp", "server_url": "x"}, {"type": "advisor", "model": "gpt"}],
+            "tools": [
+                {"name": "n", "input_schema": {}},
+                {"type": "mcp", "server_url": "x"},
+                {"type": "advisor", "model": "gpt"},
+            ],
             "thinking": {"type": "enabled", "budget_tokens": 9},
             "context_management": {"edits": [{"type": "clear_thinking_1"}]},
             "metadata": {"user_id": '{"session_id":"s"}', "tags": ["x"]},
             "fallbacks": [{"model": "gpt", "api_base": "x"}],
         },
     )
-) + (
+)
+BODIES = (
+    *SHAPED,
     b'{"model":"gpt","model":"glm","messages":["x"],"tools":[{"model":"gpt"}],"tools":[],"max_tokens":1e999,"temperature":9}',
     b'\xef\xbb\xbf{"model":"\\ud800","messages":[{"role":"user","content":"\\udfff"}]}',
     '{"model":"glm","messages":["x"]}'.encode("utf-16"),
@@ -156,7 +179,10 @@ def texts(data: bytes) -> None:
     rules.redacted(text, [secret] if secret else [])
 
 
-TEXTS = (b"made-up-secret\nan error with made-up-secret in it, and sk-ant-oat01-made-up-alpha", b"sk-ant-oat01-made-up\nsk-ant-oat01-made-up-up")
+TEXTS = (
+    b"made-up-secret\nan error with made-up-secret in it, and sk-ant-oat01-made-up-alpha",
+    b"sk-ant-oat01-made-up\nsk-ant-oat01-made-up-up",
+)
 
 TARGETS = {
     "sse": Target(sse, tuple(b"\x07" + data for data in STREAMS)),

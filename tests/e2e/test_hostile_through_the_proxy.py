@@ -56,7 +56,9 @@ def nothing_is_lost(proxy: Proxy, upstream: up.Upstream, attacker: up.Upstream) 
     yield
     assert attacker.seen == []
     for seen in upstream.seen:
-        own = {*TOKENS.values(), API_KEY} if seen.is_claude else {PROVIDER_KEYS[key_of(seen)]} if seen.method == "POST" else set()
+        own = (
+            {*TOKENS.values(), API_KEY} if seen.is_claude else {PROVIDER_KEYS[key_of(seen)]} if seen.method == "POST" else set()
+        )
         assert {secret for secret in SECRETS if secret in seen.everything} <= own, seen.path
     upstream.answer = by_provider()
     for model, words in MODELS.items():
@@ -92,7 +94,7 @@ def is_clean(answer: httpx.Response) -> bool:
 
 
 def parameters() -> list[str]:
-    """Every parameter that LiteLLM knows, by the table that tests/test_contract.py holds against LiteLLM itself, and a few more."""
+    """Every parameter that LiteLLM knows, by the table that tests/test_contract.py compares with LiteLLM, and a few more."""
     table = (ROOT / "claude_proxy" / "check" / "litellm_names.txt").read_text(encoding="utf-8")
     (section,) = re.findall(r"\[litellm_params\]\n(.*?)(?:\n\n|\Z)", table, re.DOTALL)
     more = {
@@ -100,8 +102,9 @@ def parameters() -> list[str]:
         "context_window_fallbacks", "content_policy_fallbacks", "default_fallbacks", "litellm_params", "mock_testing_fallbacks",
         "mock_testing_context_fallbacks", "mock_delay", "mock_tool_calls", "specific_deployment", "model_group", "deployment",
         "no-log", "mcp_servers", "user", "client", "http_client", "aclient", "api_type", "input_cost_per_token", "logger_fn",
-        "success_callback", "failure_callback", "callbacks", "litellm_logging_obj", "standard_callback_dynamic_params", "_is_async",
-        "batch_models", "models", "enforced_params", "policies", "disable_fallbacks", "proxies", "transport", "endpoint", "url",
+        "success_callback", "failure_callback", "callbacks", "litellm_logging_obj", "standard_callback_dynamic_params",
+        "_is_async", "batch_models", "models", "enforced_params", "policies", "disable_fallbacks", "proxies", "transport",
+        "endpoint", "url",
     }  # fmt: skip
     return sorted({*section.split(), *more} - FOR_LITELLM - {"self"})
 
@@ -113,7 +116,12 @@ def bait(attacker: up.Upstream) -> list[Any]:
     return [
         url,
         [{**deployment, "litellm_params": deployment, "model_name": GLM}, {"*": [deployment]}, {GLM: [deployment]}],
-        {**deployment, "url": url, "authorization": f"Bearer {MARK}", "model_list": [{"model_name": GLM, "litellm_params": deployment}]},
+        {
+            **deployment,
+            "url": url,
+            "authorization": f"Bearer {MARK}",
+            "model_list": [{"model_name": GLM, "litellm_params": deployment}],
+        },
     ]
 
 
@@ -138,16 +146,18 @@ def test_a_parameter_of_litellms_does_nothing_in_a_body(client, upstream, attack
 
 
 DANGEROUS = [
-    "api_base", "base_url", "api_key", "custom_llm_provider", "extra_headers", "headers", "extra_body", "fallbacks", "user_config",
-    "context_window_fallbacks", "litellm_credential_name", "mock_response", "provider_specific_header", "model_list", "client",
-    "router_settings_override", "litellm_params", "guardrails", "prompt_id", "mcp_servers", "timeout", "num_retries", "cache",
+    "api_base", "base_url", "api_key", "custom_llm_provider", "extra_headers", "headers", "extra_body", "fallbacks",
+    "user_config", "context_window_fallbacks", "litellm_credential_name", "mock_response", "provider_specific_header",
+    "model_list", "client", "router_settings_override", "litellm_params", "guardrails", "prompt_id", "mcp_servers", "timeout",
+    "num_retries", "cache",
 ]  # fmt: skip
 
 
 def test_each_dangerous_parameter_by_itself(client, upstream, attacker):
     """What would redirect a key, one parameter at a time, with each value that could do it, and streamed as well."""
     tried = 0
-    for name, value, model in itertools.product(DANGEROUS, [*bait(attacker), 0.001], MODELS):
+    ways = zip(itertools.product(DANGEROUS, [*bait(attacker), 0.001]), itertools.cycle(MODELS), strict=False)
+    for (name, value), model in ways:
         answer = client.post(MESSAGES, json=question(model, **{name: value}, stream=tried % 2 == 0))
         tried += 1
         assert said(answer) == MODELS[model], name
@@ -170,7 +180,11 @@ def test_a_tool_that_litellm_would_run_is_not_run(client, upstream, attacker):
         {"type": "document", "source": {"type": "url", "url": f"{url}/x.pdf"}},
         {"type": "file", "file": {"file_id": f"{url}/x", "file_data": url}},
         {"type": "image_url", "image_url": {"url": f"{url}/x.png"}},
-        {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "image", "source": {"type": "url", "url": f"{url}/x"}}]},
+        {
+            "type": "tool_result",
+            "tool_use_id": "t",
+            "content": [{"type": "image", "source": {"type": "url", "url": f"{url}/x"}}],
+        },
     ]
     tried = 0
     for model, path in itertools.product(MODELS, (MESSAGES, COUNT)):
@@ -194,17 +208,20 @@ def test_headers_and_queries_move_nothing(client, upstream, attacker):
         "x-litellm-model", "x-litellm-tags", "x-litellm-timeout", "x-litellm-stream-timeout", "x-litellm-num-retries",
         "x-litellm-spend-logs-metadata", "x-litellm-enable-message-redaction", "x-litellm-customer-id", "x-litellm-end-user-id",
         "x-mcp-servers", "x-mcp-auth", "x-mcp-access-groups", "x-mcp-toolset-id", "x-api-base", "api-base", "x-base-url",
-        "x-forwarded-host", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-port", "x-forwarded-prefix", "x-forwarded-server",
-        "forwarded", "x-original-url", "x-rewrite-url", "x-original-host", "x-host", "x-http-method-override", "x-real-ip", "via",
-        "true-client-ip", "cf-connecting-ip", "anthropic-base-url", "anthropic-dangerous-direct-browser-access", "openai-organization",
-        "openai-project", "litellm-changed-by", "litellm-disable-message-redaction", "x-pass-authorization", "x-pass-api-base",
-        "destination", "referer", "origin", "proxy-authorization", "azure-ad-token", "aws-region", "helicone-auth", "llm_provider-host",
+        "x-forwarded-host", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-port", "x-forwarded-prefix",
+        "x-forwarded-server", "forwarded", "x-original-url", "x-rewrite-url", "x-original-host", "x-host",
+        "x-http-method-override", "x-real-ip", "via", "true-client-ip", "cf-connecting-ip", "anthropic-base-url",
+        "anthropic-dangerous-direct-browser-access", "openai-organization", "openai-project", "litellm-changed-by",
+        "litellm-disable-message-redaction", "x-pass-authorization", "x-pass-api-base", "destination", "referer", "origin",
+        "proxy-authorization", "azure-ad-token", "aws-region", "helicone-auth", "llm_provider-host",
     ]  # fmt: skip
     values = [url, f"host={host};proto=http", "/key/generate", f'{{"api_base":"{url}","api_key":"{MARK}"}}', "0.0001"]
     tried = 0
-    for (place, name), (model, words) in itertools.product(enumerate(switches), MODELS.items()):
+    for (place, name), (model, words) in zip(enumerate(switches), itertools.cycle(MODELS.items()), strict=False):
         answer = client.post(
-            f"{MESSAGES}?{name}={url}&api_base={url}&model=gpt", json=question(model), headers={name: values[place % len(values)]}
+            f"{MESSAGES}?{name}={url}&api_base={url}&model=gpt",
+            json=question(model),
+            headers={name: values[place % len(values)]},
         )
         tried += 1
         assert said(answer) == words, name
@@ -268,7 +285,11 @@ def nested(depth: int) -> Iterator[bytes]:
     for deep in (lists, objects):
         yield b'"unknown":' + deep + b',"messages":[{"role":"user","content":"x"}]'
         yield b'"messages":[{"role":"user","content":[{"type":"text","text":"x","y":' + deep + b"}]}]"
-        yield b'"messages":[{"role":"user","content":"x"}],"tools":[{"name":"n","input_schema":{"type":"object","x":' + deep + b"}}]"
+        yield (
+            b'"messages":[{"role":"user","content":"x"}],"tools":[{"name":"n","input_schema":{"type":"object","x":'
+            + deep
+            + b"}}]"
+        )
         yield b'"messages":[{"role":"user","content":"x"}],"metadata":{"user_id":' + json.dumps(deep.decode()).encode() + b"}"
     yield b'"messages":' + lists
     yield b'"system":' + lists + b',"messages":[{"role":"user","content":"x"}]'
@@ -277,9 +298,11 @@ def nested(depth: int) -> Iterator[bytes]:
 def test_deep_bodies(client):
     """However much stands inside each other, a body is answered or refused as the client's fault."""
     tried = refused = 0
-    for depth, model in itertools.product((50, 300, 395, 400, 405, 900, 950, 970, 980, 990, 1000, 100_000), MODELS):
+    for depth, model in itertools.product((50, 395, 405, 970, 990, 100_000), MODELS):
         for rest in nested(depth):
-            answer = client.post(COUNT if tried % 4 == 0 else MESSAGES, content=b'{"model":"%s","max_tokens":9,%s}' % (model.encode(), rest))
+            answer = client.post(
+                COUNT if tried % 4 == 0 else MESSAGES, content=b'{"model":"%s","max_tokens":9,%s}' % (model.encode(), rest)
+            )
             tried += 1
             refused += answer.status_code != 200
             assert is_clean(answer), (depth, model, rest[:90], answer.text[:300])
@@ -288,11 +311,13 @@ def test_deep_bodies(client):
 
 HELLO = b'"max_tokens":9,"messages":[{"role":"user","content":"x"}]'
 ODD_BODIES = [
-    b"", b"{", b"null", b"[]", b'""', b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b"{}", b'{"model":null}', b'{"model":[]}', b'{"model":""}',
-    b'{"model":"MODEL","max_tokens":NaN,"messages":[]}', b'{"model":"MODEL","temperature":Infinity,' + HELLO + b"}",
-    b'{"model":"MODEL","temperature":-Infinity,' + HELLO + b"}", b'{"model":"MODEL","temperature":1e999,' + HELLO + b"}",
-    b'{"model":"MODEL","u":NaN,' + HELLO + b"}", b'{"model":"MODEL","u":' + b"9" * 1_000_000 + b"," + HELLO + b"}",
-    b'{"model":"MODEL","u":0.' + b"9" * 1_000_000 + b"," + HELLO + b"}", b'{"model":"MODEL","u":"' + b"x" * 1_000_000 + b'",' + HELLO + b"}",
+    b"", b"{", b"null", b"[]", b'""', b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b"{}", b'{"model":null}', b'{"model":[]}',
+    b'{"model":""}', b'{"model":"MODEL","max_tokens":NaN,"messages":[]}',
+    b'{"model":"MODEL","temperature":Infinity,' + HELLO + b"}", b'{"model":"MODEL","temperature":-Infinity,' + HELLO + b"}",
+    b'{"model":"MODEL","temperature":1e999,' + HELLO + b"}", b'{"model":"MODEL","u":NaN,' + HELLO + b"}",
+    b'{"model":"MODEL","u":' + b"9" * 1_000_000 + b"," + HELLO + b"}",
+    b'{"model":"MODEL","u":0.' + b"9" * 1_000_000 + b"," + HELLO + b"}",
+    b'{"model":"MODEL","u":"' + b"x" * 1_000_000 + b'",' + HELLO + b"}",
     b'{"model":"MODEL","messages":[{"role":"user","content":"' + b"x" * 1_000_000 + b'"}],"max_tokens":9}',
     b'{"model":"MODEL","metadata":{"user_id":"' + b"x" * 1_000_000 + b'"},' + HELLO + b"}",
     b'{"model":"MODEL","tools":[{"name":"' + b"x" * 1_000_000 + b'","input_schema":{}}],' + HELLO + b"}",
@@ -303,12 +328,15 @@ ODD_BODIES = [
     b'{"model":"MODEL","messages":[{"role":"user","content":"\xff"}],"max_tokens":9}',
     b'{"model":"MODEL","u":"\\ud800",' + HELLO + b"}", b'{"model":"MODEL","model":"MODEL",' + HELLO + b"}",
     b'{"model":"gpt","model":"MODEL",' + HELLO + b"}", b'{"model":"MODEL","mode\\u006c":"glm",' + HELLO + b"}",
-    b'\xef\xbb\xbf{"model":"MODEL",' + HELLO + b"}", b' \r\n\t{"model":"MODEL",' + HELLO + b"} \n", b'{"model":"MODEL",' + HELLO + b"}{}",
-    b'{"model":"MODEL",' + HELLO + b"}\x00", b'{"model":"MODEL",' + HELLO + b',"stream":"true"}', b'{"model":"MODEL",' + HELLO + b',"stream":1}',
-    b'{"model":"MODEL","messages":{},"max_tokens":9}', b'{"model":"MODEL","messages":"x","max_tokens":9}', b'{"model":"MODEL","messages":[]}',
-    b'{"model":"MODEL","messages":[null,1,"x",[]],"max_tokens":9}', b'{"model":"MODEL","max_tokens":"x","messages":[{"role":"x","content":{}}]}',
+    b'\xef\xbb\xbf{"model":"MODEL",' + HELLO + b"}", b' \r\n\t{"model":"MODEL",' + HELLO + b"} \n",
+    b'{"model":"MODEL",' + HELLO + b"}{}", b'{"model":"MODEL",' + HELLO + b"}\x00",
+    b'{"model":"MODEL",' + HELLO + b',"stream":"true"}', b'{"model":"MODEL",' + HELLO + b',"stream":1}',
+    b'{"model":"MODEL","messages":{},"max_tokens":9}', b'{"model":"MODEL","messages":"x","max_tokens":9}',
+    b'{"model":"MODEL","messages":[]}', b'{"model":"MODEL","messages":[null,1,"x",[]],"max_tokens":9}',
+    b'{"model":"MODEL","max_tokens":"x","messages":[{"role":"x","content":{}}]}',
     b'{"model":"MODEL","system":{},"tools":{},"metadata":[],"thinking":[],"tool_choice":[],"stop_sequences":{},' + HELLO + b"}",
-    b'{"model":"MODEL","tools":[null,1,"x",[],{}],' + HELLO + b"}", b'{"__proto__":{},"constructor":1,"model":"MODEL",' + HELLO + b"}",
+    b'{"model":"MODEL","tools":[null,1,"x",[],{}],' + HELLO + b"}",
+    b'{"__proto__":{},"constructor":1,"model":"MODEL",' + HELLO + b"}",
 ]  # fmt: skip
 CODINGS = ("utf-16", "utf-16-le", "utf-32", "utf-32-be", "utf-7", "utf-8-sig")
 
@@ -317,8 +345,11 @@ def test_odd_bodies(client):
     """Bodies of any coding and kind are answered, or refused as the client's fault; never is it the proxy that breaks."""
     tried = refused = 0
     bodies = [*ODD_BODIES, *(json.dumps(question("MODEL")).encode(coding) for coding in CODINGS)]
-    for raw, model, path in itertools.product(bodies, MODELS, (MESSAGES, COUNT)):
-        spelled = [(b"MODEL".decode().encode(coding), model.encode(coding)) for coding in ("utf-8", "utf-16-le", "utf-32-le", "utf-32-be")]
+    for raw, (model, path) in itertools.product(bodies, [*((model, MESSAGES) for model in MODELS), (GLM, COUNT)]):
+        spelled = [
+            (b"MODEL".decode().encode(coding), model.encode(coding))
+            for coding in ("utf-8", "utf-16-le", "utf-32-le", "utf-32-be")
+        ]
         content = raw
         for before, after in spelled:
             content = content.replace(before, after)
@@ -342,21 +373,29 @@ def test_names_of_models(client, proxy, upstream):
         tried += 1
         assert answer.status_code == 400, (base, end)
         assert "injected" not in answer.headers
-    long = ["claude-" + "x" * 100_000, "anthropic/claude-" + "x" * 100_000, "claude-" + "/" * 100_000, "claude-proxy/" * 8000 + "glm"]
+    long = [
+        "claude-" + "x" * 100_000,
+        "anthropic/claude-" + "x" * 100_000,
+        "claude-" + "/" * 100_000,
+        "claude-proxy/" * 8000 + "glm",
+    ]
     for name in [*long, "claude-" + "é" * 300, "\ud800", "claude-\udcff"]:
         answer = client.post(MESSAGES, content=json.dumps(question(name)))
         tried += 1
         assert answer.status_code == 400
     tricks = [
-        "openai/gpt-x", "claude-a,glm", "anthropic/openai/gpt", "anthropic/../glm", "claude-x?api_base=x", "*", "GLM", "glm/../gpt",
-        "custom_openai/x", "vertex_ai/x", "os.environ/ZAI_API_KEY", "claude-os.environ/ZAI_API_KEY", "claude-{0.__class__}", "claude-%s%n",
-        "claude-proxy/claude-proxy/glm", "claude-*", "bedrock/x", "azure/x", "ollama/x", "claude-'; DROP TABLE x; --", "claude-${x}",
+        "openai/gpt-x", "claude-a,glm", "anthropic/openai/gpt", "anthropic/../glm", "claude-x?api_base=x", "*", "GLM",
+        "glm/../gpt", "custom_openai/x", "vertex_ai/x", "os.environ/ZAI_API_KEY", "claude-os.environ/ZAI_API_KEY",
+        "claude-{0.__class__}", "claude-%s%n", "claude-proxy/claude-proxy/glm", "claude-*", "bedrock/x", "azure/x", "ollama/x",
+        "claude-'; DROP TABLE x; --", "claude-${x}",
     ]  # fmt: skip
     for name in tricks:
         answer = client.post(MESSAGES, json=question(name))
         tried += 1
         assert answer.status_code in (200, 404), name
-        assert answer.status_code == 404 or said(answer) == ("from glm" if name.endswith("/glm") and "proxy" in name else "from claude")
+        assert answer.status_code == 404 or said(answer) == (
+            "from glm" if name.endswith("/glm") and "proxy" in name else "from claude"
+        )
     assert_one_line_each(proxy)
     for path in ("/pool", "/metrics", "/v1/models"):
         assert client.get(path).status_code == 200
@@ -375,9 +414,14 @@ def test_texts_of_an_upstream(client, proxy, upstream):
 
     def hostile(end: str) -> Any:
         def answer(seen: up.Seen) -> up.Reply:
-            error = {"type": "error", "error": {"type": f"x{end}INJECTED: 1", "message": f"no{end}INJECTED: 1{end}{end}INJECTED"}}
-            headers = {"content-type": "application/json", "retry-after": "1 x-injected: 1", "request-id": "é\xff"}
-            return up.Reply(400, headers, json.dumps(error).encode())
+            error = {
+                "type": "error",
+                "error": {"type": f"x{end}INJECTED: 1", "message": f"no{end}INJECTED: 1{end}{end}INJECTED"},
+            }
+            headers = {"content-type": "application/json", "retry-after": "1 x-injected: 1"}
+            # LiteLLM's own client takes such a header for a broken connection, and asks again.
+            odd = {} if seen.path.startswith("/openai") else {"request-id": "é\xff"}
+            return up.Reply(400, headers | odd, json.dumps(error).encode())
 
         return answer
 
@@ -387,7 +431,7 @@ def test_texts_of_an_upstream(client, proxy, upstream):
         for stream in (False, True):
             answer = client.post(MESSAGES, json=question(model, stream=stream))
             tried += 1
-            assert answer.status_code == 400 or model == GPT, (end, model, answer.text)  # LiteLLM's client refuses such headers
+            assert answer.status_code == 400, (end, model, answer.text)
             assert answer.json()["type"] == "error"
             assert not [name for name in answer.headers if "injected" in name]
     assert_one_line_each(proxy)
@@ -412,7 +456,7 @@ WAIT = 3.0
 
 
 def exchange(proxy: Proxy, data: bytes) -> tuple[list[int], bytes]:
-    """Send bytes as they are and return the statuses of the answers, and all that came until the server closed or was silent."""
+    """Send bytes as they are and return the statuses of the answers, and all that came until the server was silent."""
     came = bytearray()
     with socket.create_connection(("127.0.0.1", proxy.port), timeout=WAIT) as connection:
         try:
@@ -424,7 +468,9 @@ def exchange(proxy: Proxy, data: bytes) -> tuple[list[int], bytes]:
     return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", bytes(came))], bytes(came)
 
 
-def request(target: bytes, method: bytes = b"POST", *, token: str | None = STATIC_TOKEN, body: bytes = b"", headers: bytes = b"") -> bytes:
+def request(
+    target: bytes, method: bytes = b"POST", *, token: str | None = STATIC_TOKEN, body: bytes = b"", headers: bytes = b""
+) -> bytes:
     named = b"" if token is None else b"x-litellm-api-key: %s\r\n" % token.encode()
     length = b"Content-Length: %d\r\n" % len(body) if body else b""
     return b"%s %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n%s%s%s\r\n%s" % (method, target, named, length, headers, body)
@@ -432,24 +478,42 @@ def request(target: bytes, method: bytes = b"POST", *, token: str | None = STATI
 
 BODY = json.dumps(question(GLM)).encode()
 TARGETS = [
-    b"/v1/messages/../../config/update", b"/anthropic/../key/generate", b"/anthropic//v1/messages", b"//v1/messages", b"/v1//messages",
-    b"//key/generate", b"/v1/messages/..;/key/generate", b"/v1/messages;x=/key/generate", b"/./key/generate", b"/v1/./messages",
-    b"/v1/messages/%2e%2e/%2e%2e/key/generate", b"/%2e%2e/key/generate", b"/v1%2fmessages%2f..%2f..%2fkey%2fgenerate", b"/%6bey/generate",
-    b"/health/readiness/../../key/generate", b"/health/readiness%2f..%2f..%2fkey%2fgenerate", b"/health/readiness/..%2f..%2fkey/generate",
-    b"/health/readiness;/key/generate", b"/health/readiness%00/key/generate", b"/health/readiness%0d%0a/key/generate", b"/%00/key/generate",
-    b"/key/generate/", b"/key/generate/.", b"/key/generate%20", b"/key/generate.", b"/KEY/generate", b"/Key/Generate", b"/key%2fgenerate",
-    b"/anthropic/key/generate", b"/anthropic/anthropic/key/generate", b"/anthropic%2f..%2fkey/generate", b"/ANTHROPIC/v1/messages",
-    b"/V1/MESSAGES", b"/v1/messages.", b"/v1/messages%20", b"/v1/messages%2fcount_tokens", b"/v1/messages%00", b"/v1/messages/batches",
-    b"http://127.0.0.1/key/generate", b"http://evil.invalid/v1/messages", b"https://api.anthropic.com/v1/messages", b"*", b"/*", b"?x", b"/?x",
-    b"/#/key/generate", b"/v1/messages#/key/generate", b"/v1/messages?/../key/generate", b"/v1/messages?x=%0d%0aINJECTED:1", b"\\key\\generate",
-    b"/\\key/generate", b"/..\\key/generate", b"/%5ckey/generate", b"/%c0%ae%c0%ae/key/generate", b"/%ff/key", b"/%", b"/%zz", b"/config/update",
-    b"/ui/../key/generate", b"/ui%2f..%2fkey/list", b"/litellm-asset-prefix/../key/list", b"/.well-known/../key/list", b"/mcp/../key/list",
-    b"/openapi.json", b"/docs", b"/redoc", b"/routes", b"/debug/asyncio-tasks", b"/memory-usage", b"/v1/models/../../model/info", b"/test",
-    b"/pool/../model/info", b"/metrics/../model/info", b"/models/%2e%2e/model/info", b"/usage.csv", b"/usage.csv/", b"/model/info?x", b"/get/x",
-    b"/" + b"a" * 30_000, b"/" + b"%2e%2e/" * 3000 + b"key/generate", b"/v1/messages" + b"/" * 20_000, b"/" + b"/" * 20_000 + b"key/generate",
-    "/kéy".encode(), b"/\xff\xfe", b"/v1/messages\x01", b"/v1/mess\tages", b"",
+    b"/v1/messages/../../config/update", b"/anthropic/../key/generate", b"/anthropic//v1/messages", b"//v1/messages",
+    b"/v1//messages", b"//key/generate", b"/v1/messages/..;/key/generate", b"/v1/messages;x=/key/generate", b"/./key/generate",
+    b"/v1/./messages", b"/v1/messages/%2e%2e/%2e%2e/key/generate", b"/%2e%2e/key/generate",
+    b"/v1%2fmessages%2f..%2f..%2fkey%2fgenerate", b"/%6bey/generate", b"/health/readiness/../../key/generate",
+    b"/health/readiness%2f..%2f..%2fkey%2fgenerate", b"/health/readiness/..%2f..%2fkey/generate",
+    b"/health/readiness;/key/generate", b"/health/readiness%00/key/generate", b"/health/readiness%0d%0a/key/generate",
+    b"/%00/key/generate", b"/key/generate/", b"/key/generate/.", b"/key/generate%20", b"/key/generate.", b"/KEY/generate",
+    b"/Key/Generate", b"/key%2fgenerate", b"/anthropic/key/generate", b"/anthropic/anthropic/key/generate",
+    b"/anthropic%2f..%2fkey/generate", b"/ANTHROPIC/v1/messages", b"/V1/MESSAGES", b"/v1/messages.", b"/v1/messages%20",
+    b"/v1/messages%2fcount_tokens", b"/v1/messages%00", b"/v1/messages/batches", b"http://127.0.0.1/key/generate",
+    b"http://evil.invalid/v1/messages", b"https://api.anthropic.com/v1/messages", b"*", b"/*", b"?x", b"/?x",
+    b"/#/key/generate", b"/v1/messages#/key/generate", b"/v1/messages?/../key/generate", b"/v1/messages?x=%0d%0aINJECTED:1",
+    b"\\key\\generate", b"/\\key/generate", b"/..\\key/generate", b"/%5ckey/generate", b"/%c0%ae%c0%ae/key/generate",
+    b"/%ff/key", b"/%", b"/%zz", b"/config/update", b"/ui/../key/generate", b"/ui%2f..%2fkey/list",
+    b"/litellm-asset-prefix/../key/list", b"/.well-known/../key/list", b"/mcp/../key/list", b"/openapi.json", b"/docs",
+    b"/redoc", b"/routes", b"/debug/asyncio-tasks", b"/memory-usage", b"/v1/models/../../model/info", b"/test",
+    b"/pool/../model/info", b"/metrics/../model/info", b"/models/%2e%2e/model/info", b"/usage.csv", b"/usage.csv/",
+    b"/model/info?x", b"/get/x", b"/" + b"a" * 30_000, b"/" + b"%2e%2e/" * 3000 + b"key/generate",
+    b"/v1/messages" + b"/" * 20_000, b"/" + b"/" * 20_000 + b"key/generate", "/kéy".encode(), b"/\xff\xfe", b"/v1/messages\x01",
+    b"/v1/mess\tages", b"",
 ]  # fmt: skip
-METHODS = [b"GET", b"POST", b"PUT", b"DELETE", b"PATCH", b"HEAD", b"OPTIONS", b"TRACE", b"CONNECT", b"post", b"MADE-UP", b"GET\tX", b""]
+METHODS = [
+    b"GET",
+    b"POST",
+    b"PUT",
+    b"DELETE",
+    b"PATCH",
+    b"HEAD",
+    b"OPTIONS",
+    b"TRACE",
+    b"CONNECT",
+    b"post",
+    b"MADE-UP",
+    b"GET\tX",
+    b"",
+]
 # What is open to nobody in particular: by these first bytes of an answer's body it is told from administration.
 OPEN_BODIES = (b"claude-proxy\n", b"")
 
@@ -461,7 +525,10 @@ def body_of(came: bytes) -> bytes:
 def test_paths(proxy, upstream):
     """However a path is spelled: without a token nothing but the open routes answers, and with one no administration."""
     tried, statuses = 0, {}
-    ways = [*itertools.product(TARGETS, METHODS[:2]), *itertools.product([b"/key/generate", b"/v1/messages", b"/config/update"], METHODS)]
+    ways = [
+        *itertools.product(TARGETS, METHODS[:2]),
+        *itertools.product([b"/key/generate", b"/v1/messages", b"/config/update"], METHODS),
+    ]
     for (target, method), token in itertools.product(ways, (None, STATIC_TOKEN, LIMITED)):
         body = BODY if method == b"POST" else b""
         codes, came = exchange(proxy, request(target, method, token=token, body=body))
@@ -484,7 +551,9 @@ def test_upgrades(proxy, upstream):
     """Nobody gets a WebSocket or another protocol on any route."""
     tried = 0
     upgrade = b"Upgrade: %s\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: bWFkZS11cC1rZXktMDEyMw==\r\n"
-    for route, protocol in itertools.product((b"/", b"/v1/realtime", b"/key/generate", b"/v1/messages"), (b"websocket", b"h2c", b"TLS/1.0")):
+    for route, protocol in itertools.product(
+        (b"/", b"/v1/realtime", b"/key/generate", b"/v1/messages"), (b"websocket", b"h2c", b"TLS/1.0")
+    ):
         data = request(route, b"GET", headers=upgrade % protocol).replace(b"Connection: close", b"Connection: Upgrade, close")
         codes, came = exchange(proxy, data)
         tried += 1
@@ -498,7 +567,9 @@ CHUNKED = b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)
 HEAD = b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nx-litellm-api-key: " + STATIC_TOKEN.encode() + b"\r\n"
 LENGTH = b"Content-Length: %d\r\n" % len(BODY)
 SHAPES = {
-    "length and chunks": HEAD + b"Content-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n" % (len(CHUNKED) + len(SMUGGLED)) + CHUNKED,
+    "length and chunks": HEAD
+    + b"Content-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n" % (len(CHUNKED) + len(SMUGGLED))
+    + CHUNKED,
     "chunks and a short length": HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n" + CHUNKED,
     "two lengths": HEAD + LENGTH + b"Content-Length: 3\r\n\r\n" + BODY,
     "two lengths in one": HEAD + b"Content-Length: 3, %d\r\n\r\n" % len(BODY) + BODY,
@@ -518,7 +589,10 @@ SHAPES = {
     "a chunk with a sign": HEAD + b"Transfer-Encoding: chunked\r\n\r\n+" + CHUNKED,
     "a huge chunk": HEAD + b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffffff\r\nx",
     "a chunk that is longer": HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabcdef\r\n0\r\n\r\n",
-    "trailers": HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + CHUNKED[:-2] + b"x-litellm-api-key: x\r\nContent-Length: 5\r\n\r\n",
+    "trailers": HEAD
+    + b"Transfer-Encoding: chunked\r\n\r\n"
+    + CHUNKED[:-2]
+    + b"x-litellm-api-key: x\r\nContent-Length: 5\r\n\r\n",
     "coding in two words": HEAD + b"Transfer-Encoding: chunked, identity\r\n\r\n" + CHUNKED,
     "an unknown coding": HEAD + LENGTH + b"Transfer-Encoding: xchunked\r\n\r\n" + BODY,
     "coding with a tab": HEAD + LENGTH + b"Transfer-Encoding:\tchunked\r\n\r\n" + BODY,
