@@ -46,18 +46,17 @@ def for_litellm(body: Body) -> dict[str, Any]:
 
 def is_deeper_than(value: object, limit: int) -> bool:
     """Whether lists and objects stand inside each other more than ``limit`` times. Without recursion."""
-    level = [value]
-    for _ in range(limit + 1):
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(limit):
         level = [
             inner
             for outer in level
-            if isinstance(outer, dict | list)
             for inner in (outer.values() if isinstance(outer, dict) else outer)
             if isinstance(inner, dict | list)
         ]
         if not level:
-            return False
-    return True
+            break
+    return bool(level)
 
 
 def without_thinking(messages: Messages) -> Messages:

@@ -167,8 +167,8 @@ SHAPED = tuple(
 )
 BODIES = (
     *SHAPED,
-    b'{"model":"gpt","model":"glm","messages":["x"],"tools":[{"model":"gpt"}],"tools":[],"max_tokens":1e999,"temperature":9}',
-    b'\xef\xbb\xbf{"model":"\\ud800","messages":[{"role":"user","content":"\\udfff"}]}',
+    b'{"model":"gpt","model":"glm","messages":["x"],"tools":[{"model":"gpt"}],"tools":[],"max_tokens":1e308,"temperature":9}',
+    b'\xef\xbb\xbf{"model":"claude-proxy/glm","messages":[{"role":"user","content":"\\udfff"}]}',
     '{"model":"glm","messages":["x"]}'.encode("utf-16"),
 )
 

@@ -287,6 +287,44 @@ async def test_refusals(method, path, headers, body, expected):
     assert "made-up" not in response.text
 
 
+HISTORY = b'"messages":[{"role":"user","content":"hi"}]'
+
+
+@pytest.mark.parametrize(
+    ("raw", "says"),
+    [
+        (b'{"model":"claude-x\\nglm",%s}' % HISTORY, "model: Not a name"),
+        (b'{"model":"claude-\\u2028",%s}' % HISTORY, "model: Not a name"),
+        (b'{"model":"claude-\\ud800",%s}' % HISTORY, "model: Not a name"),
+        (b'{"model":"%s",%s}' % (b"x" * 257, HISTORY), "model: Not a name"),
+        (b'{"model":"glm","temperature":NaN,%s}' % HISTORY, "not JSON"),
+        (b'{"model":"glm","temperature":-Infinity,%s}' % HISTORY, "not JSON"),
+        (b'{"model":"glm","temperature":1e999,%s}' % HISTORY, "not JSON"),
+        (b'{"model":"glm","x":%s,%s}' % (b"[" * 400 + b"]" * 400, HISTORY), "more than 400"),
+        (b'{"model":"glm"}', "messages: Field required"),
+        (b'{"model":"glm","messages":{}}', "messages: Input should be a valid list"),
+        (b'{"model":"glm","messages":[]}', "messages: at least one message is required"),
+    ],
+)
+async def test_what_litellm_would_break_on(raw, says):
+    """A body that LiteLLM answers with 500, or reads in another way than the client wrote it, is the client's fault at once."""
+    inner = Inner()
+    response = await ask(inner, headers=WITH_TOKEN, body=raw)
+    assert refusal(response) == (400, "invalid_request_error", "false")
+    assert says in response.json()["error"]["message"]
+    assert inner.scope is None
+
+
+@pytest.mark.parametrize("path", ["/", "/health/readiness", "/v1/messages", "/key/generate"])
+async def test_a_request_with_two_ends_is_refused(path):
+    """A request that has a length and chunks is refused on every route, and the connection ends with it."""
+    inner = Inner()
+    response = await ask(inner, path=path, headers=WITH_TOKEN | {"transfer-encoding": "chunked", "content-length": "1"})
+    assert refusal(response) == (400, "invalid_request_error", "false")
+    assert response.headers["connection"] == "close"
+    assert inner.scope is None
+
+
 async def test_a_wrong_mode_names_the_two():
     """Another value for the mode is refused with the two that there are."""
     response = await ask(Inner(), headers=WITH_TOKEN | {"x-claude-token-mode": "both"})

@@ -190,7 +190,6 @@ VALUES = pieces(
 @MANY
 @given(st.dictionaries(st.sampled_from([name for name in VARIABLES if not name.endswith("_FILE")]), VALUES, max_size=5))
 @example({"ANTHROPIC_API_BASE": "https://host\nevil"})
-@example({"ANTHROPIC_API_BASE": "https://a$b"})
 @example({"CLAUDE_TOKEN_MODE": SECRETS[0], "PORT": f"x{SECRETS[1]}"})
 def test_settings(environ):
     """Settings are read or refused with a sentence each, no secret in it; an address that is read is one that can be asked."""
