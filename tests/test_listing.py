@@ -44,7 +44,7 @@ def test_a_name_is_read_once(times):
 @pytest.mark.parametrize(
     ("model", "is_one"),
     [
-        ("claude-sonnet-5", True), ("openrouter/x:free@eu (a b)", True), ("m\u00e9", True), ("x" * 256, True), 
+        ("claude-sonnet-5", True), ("openrouter/x:free@eu (a b)", True), ("m\u00e9", True), ("x" * 256, True),
         ("x" * 257, False), ("\ud800", False), ("a\x00", False),
         ("a\nb", False), ("a\r", False), ("a\u2028", False), ("a\x85", False), ("\x1b[2J", False),
     ],
