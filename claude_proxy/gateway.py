@@ -41,6 +41,9 @@ logger = logging.getLogger(__name__)
 MAX_BODY_BYTES = 40 * 1024 * 1024
 # Half of what Python can read: what writes the body again, here and in LiteLLM, is less far from its own end.
 MAX_DEPTH = 400
+# Of lists, objects and what is in them. A body of nothing else takes thirty times its size in memory, and seconds in which
+# nobody else is answered; all that a model can read has some hundred thousand, the brackets and commas of its texts included.
+MAX_PARTS = 3_000_000
 # LiteLLM's documentation lets Claude Code point at this prefix; here it is the same as without it.
 ALIAS_PREFIX = "/anthropic"
 
@@ -224,7 +227,9 @@ def check_mode(mode: str | None) -> None:
 
 
 def parse_body(raw: bytes) -> dict[str, Any]:
-    """Return a Messages request; raise ``Refused`` with 400 for one that is not a JSON object with a model."""
+    """Return a Messages request; raise ``Refused`` for one that is not a JSON object with a model, or has too much in it."""
+    if sum(raw.count(mark) for mark in (b"[", b"{", b",")) > MAX_PARTS:
+        raise Refused(413, "Request exceeds the maximum size")
     try:
         body = json.loads(raw, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError):

@@ -342,6 +342,15 @@ async def test_a_body_that_is_too_large(monkeypatch, size, status):
         assert refusal(response) == (413, "request_too_large", "false")
 
 
+@pytest.mark.parametrize(("more", "status"), [(0, 200), (1, 413)], ids=["at-the-limit", "over-it"])
+@pytest.mark.parametrize("part", [b"[]", b"{}", b"1"])
+async def test_a_body_of_too_many_parts(monkeypatch, part, more, status):
+    """A body of nothing but brackets and commas is refused before it is taken apart, however small it is."""
+    raw = b'{"model":"glm","messages":[%s]}' % b",".join([part] * 50)
+    monkeypatch.setattr(gateway_module, "MAX_PARTS", sum(raw.count(mark) for mark in (b"[", b"{", b",")) - more)
+    assert (await ask(Inner(), body=raw)).status_code == status
+
+
 async def test_a_body_that_is_too_large_is_not_collected(monkeypatch):
     """A body that comes in many parts is refused at the one that passes the limit, and no more of it is read."""
     monkeypatch.setattr(gateway_module, "MAX_BODY_BYTES", 10)

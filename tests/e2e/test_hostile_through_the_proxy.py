@@ -265,6 +265,11 @@ def test_large_bodies(proxy, client):
         tried += 1
         assert (answer.status_code, answer.json()["error"]["type"]) == (413, "request_too_large")
         assert answer.json()["error"]["message"] == "Request exceeds the maximum size"
+    for part in (b"[],", b"{},", b"1,", b'"ab",', b'{"a":1},'):
+        body = b'{"model":"glm","messages":[%s1]}' % (part * (39_000_000 // len(part)))
+        answer = client.post(MESSAGES, content=body)
+        tried += 1
+        assert (answer.status_code, answer.json()["error"]["type"]) == (413, "request_too_large")
     for path in (MESSAGES, "/key/generate"):  # who has no token is refused before a byte of it is kept
         answer = client.post(path, content=b"x" * size, headers={"x-litellm-api-key": "wrong"})
         tried += 1
@@ -640,19 +645,20 @@ def test_one_request_stays_one(proxy, upstream, inner):
 
 def test_large_headers(proxy):
     """Fifty megabytes of headers, in one or in many, end in a refusal or in nothing, and their memory comes back."""
-    before, tried = memory(proxy), 0
+    before, tried, answers = memory(proxy), 0, []
     one = b"x-large: " + b"a" * 50_000_000 + b"\r\n"
     many = b"".join(b"x-%d: a\r\n" % number for number in range(3_000_000))
     for headers in (one, many, b"x-litellm-api-key: " + b"b" * 50_000_000 + b"\r\n", b"a" * 50_000_000 + b": x\r\n"):
         codes, _ = exchange(proxy, request(b"/v1/models", b"GET", headers=headers))
         tried += 1
+        answers += codes
         assert codes in ([], [400], [413], [431], [200]), codes
     codes, _ = exchange(proxy, request(b"/" + b"a" * 50_000_000, b"GET"))
     tried += 1
     assert codes in ([], [400], [404], [414]), codes
     kept = memory(proxy) - before
     assert kept < 50_000_000
-    figure("large headers", tried, memory_kept=f"{kept / 1e6:.0f} MB")
+    figure("large headers", tried, answers=answers, memory_kept=f"{kept / 1e6:.0f} MB")
 
 
 def test_many_that_never_end(proxy, client):
