@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import errno
+import importlib.util
 import os
 import secrets
 import socket
@@ -246,6 +247,8 @@ def serve(project: Path, data: Path | None) -> None:
 
     uvicorn.run(
         "claude_proxy.app:app",
+        # The other one, h11, has such bounds itself.
+        http="claude_proxy.protocol:BoundedProtocol" if importlib.util.find_spec("httptools") else "h11",
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
