@@ -11,8 +11,8 @@ COMPILE := $(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11
 LOCK := $(if $(LITELLM),$(VENV).lock,requirements.lock)
 DEV_LOCK := $(if $(LITELLM),$(VENV).lock,requirements-dev.lock)
 
-.PHONY: install dev database run settings check-config user-add user-remove user-list test lint bench conformance soak sbom scan \
-	lock clean
+.PHONY: install dev database run settings check-config user-add user-remove user-list test lint bench conformance soak fuzz sbom \
+	scan lock clean
 .DEFAULT_GOAL := run
 
 install: $(VENV)/installed $(BIN)/claude-proxy  ## .venv from the lock and the command claude-proxy in it, and nothing else
@@ -89,6 +89,10 @@ soak: install  ## make soak MINUTES=10 STREAMS=200: streams through one worker f
 # TOKEN given to make is in the environment, and so on no command line.
 conformance: install  ## what Claude Code expects of a gateway, beside LiteLLM alone: docs/CONFORMANCE.md; or URL=... TOKEN=...
 	@$(BIN)/python -m conformance.run $(if $(URL),--url '$(URL)') $(if $(UPSTREAM_PORT),--upstream-port '$(UPSTREAM_PORT)')
+
+SECONDS ?= 60
+fuzz: dev  ## look for inputs that break a rule of fuzz/rules.py: make fuzz SECONDS=60, for each target
+	@$(BIN)/python -m fuzz --seconds $(SECONDS)
 
 sbom: install $(TOOLS)/installed  ## sbom.json: what .venv is made of, as CycloneDX; the image has its own, /app/sbom.json
 	@$(PIP) --dry-run --ignore-installed --report $(VENV)/report.json -r $(LOCK)

@@ -36,6 +36,11 @@ def load(path: Path) -> dict[str, Any]:
         raise ConfigError((f"{path}: is not YAML: {line}{error.problem}",)) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError((f"{path}: is not YAML: {' '.join(str(error).split())}",)) from error
+    except (ValueError, RecursionError):
+        # Not the error's own text, as above. The library lets these two through: a 31 February, brackets without an end.
+        raise ConfigError(
+            (f"{path}: is not YAML: a date or number that is none, or too many brackets inside each other",)
+        ) from None
     mistakes = tuple(f"{path}: {mistake}" for mistake in _mistakes(config))
     if mistakes:
         raise ConfigError(mistakes)

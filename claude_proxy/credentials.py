@@ -106,7 +106,7 @@ def parse_credentials(text: str, kind: Kind) -> tuple[Credential, ...]:
             raise MalformedCredentials(f"entry {place} is {_MEANT[kind]}")
         if not value:
             raise MalformedCredentials(f"entry {place} is a label without a value")
-        if value.rfind(CLAUDE_PREFIX) > 0:
+        if value.rfind(CLAUDE_PREFIX) > 0 or CLAUDE_PREFIX in label:
             raise MalformedCredentials(f"entry {place} is not one value with at most one label (letters, digits and _ . @ -)")
         if not value.isascii() or not value.isprintable():
             raise MalformedCredentials(f"entry {place} holds a character that no HTTP header can carry")

@@ -6,6 +6,7 @@ What a request meets, in this order: route, token, mode, body; then LiteLLM with
 import asyncio
 import json
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -28,6 +29,7 @@ from claude_proxy.access import (
 )
 from claude_proxy.answer import Answer
 from claude_proxy.exchange import Exchange, Refusal, current
+from claude_proxy.listing import is_name
 from claude_proxy.record import Record
 from claude_proxy.redaction import Redactor
 from claude_proxy.refusals import App, Message, Receive, Scope, Send, encoded, own_refusal, send_refusal
@@ -37,12 +39,23 @@ logger = logging.getLogger(__name__)
 
 # Anthropic itself takes 32 MB; a little more lets it be the one that says so, in words Claude Code knows.
 MAX_BODY_BYTES = 40 * 1024 * 1024
+# Half of what Python can read: what writes the body again, here and in LiteLLM, is less far from its own end.
+MAX_DEPTH = 400
+# Of lists, objects and what is in them. A body of nothing else takes thirty times its size in memory, and seconds in which
+# nobody else is answered; all that a model can read has some hundred thousand, the brackets and commas of its texts included.
+MAX_PARTS = 3_000_000
 # LiteLLM's documentation lets Claude Code point at this prefix; here it is the same as without it.
 ALIAS_PREFIX = "/anthropic"
 
 
 # Refusals that the operator wants to see: somebody tries tokens, or wonders why theirs does not count any more.
 TOLD = frozenset({401, 403})
+# With the end of the connection: what stands behind such a request may be a part of it.
+TWO_LENGTHS = own_refusal(
+    400,
+    "The request has a length and chunks; it should have one of them.",
+    [("connection", "close"), ("x-should-retry", "false")],
+)
 
 
 class Gateway:
@@ -71,6 +84,8 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
+        elif scope["type"] == "http" and header_policy.has_two_lengths(scope["headers"]):
+            await send_refusal(send, TWO_LENGTHS)
         elif scope["type"] == "http":
             await self._http(scope, receive, send)
         else:  # no route of this proxy is a WebSocket
@@ -222,16 +237,35 @@ def check_mode(mode: str | None) -> None:
 
 
 def parse_body(raw: bytes) -> dict[str, Any]:
-    """Return a Messages request; raise ``Refused`` with 400 for one that is not a JSON object with a model."""
+    """Return a Messages request; raise ``Refused`` for one that is not a JSON object with a model, or has too much in it."""
+    if sum(raw.count(mark) for mark in (b"[", b"{", b",")) > MAX_PARTS:
+        raise Refused(413, "Request exceeds the maximum size")
     try:
-        body = json.loads(raw)
+        body = json.loads(raw, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError):
         raise Refused(400, "The body is not JSON.") from None
     if not isinstance(body, dict):
         raise Refused(400, "The body should be a JSON object.")
     if not isinstance(body.get("model"), str) or not body["model"]:
         raise Refused(400, "model: Field required")
+    if not is_name(body["model"]):
+        raise Refused(400, "model: Not a name: it is too long, or has a character in it that is not printable")
+    history = body.get("messages")
+    if not isinstance(history, list) or not history:
+        # As Anthropic says it. LiteLLM 1.106.2 answers 500, which Claude Code would repeat.
+        wrong = "Field required" if history is None else "Input should be a valid list"
+        raise Refused(400, f"messages: {'at least one message is required' if history == [] else wrong}")
+    if messages.is_deeper_than(body, MAX_DEPTH):
+        raise Refused(400, f"The body has more than {MAX_DEPTH} lists and objects inside each other.")
     return body
+
+
+def _finite(text: str) -> float:
+    """Return a number; raise ``ValueError`` for one that JSON does not have, or that is too large to be written again."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
 
 
 async def _read_body(receive: Receive) -> bytes:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from claude_proxy.credentials import Credential, Kind, Secret, is_claude_credential
+from claude_proxy.credentials import CLAUDE_PREFIX, Credential, Kind, Secret, is_claude_credential
 
 Headers = Sequence[tuple[str, str]]
 
@@ -69,6 +69,14 @@ def read(headers: Iterable[tuple[str, str]]) -> Client:
     return Client(tuple(tokens), credential, mode or None, meant.get(SESSION, "").strip() or None)
 
 
+def has_two_lengths(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a request, with its headers as ASGI has them, says in two ways where it ends.
+
+    What stands between the two ends would be another request to whoever reads it in the other way (RFC 9112, section 6.1).
+    """
+    return {b"content-length", b"transfer-encoding"} <= {name for name, _ in headers}
+
+
 def meant_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Return the headers that the client meant, by lower-case name: several in one value, comma between, come apart."""
     meant: dict[str, str] = {}
@@ -84,10 +92,15 @@ def meant_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def for_litellm(headers: Headers, token: Secret | None) -> list[tuple[str, str]]:
-    """Return what LiteLLM may see of a client's headers: the allow-list without the OAuth beta, and the one proxy token."""
+    """Return what LiteLLM may see of a client's headers: the allow-list without the OAuth beta, and the one proxy token.
+
+    A header with a Claude credential in its value is on no list, whatever its name.
+    """
     kept: list[tuple[str, str]] = []
     for name, value in headers:
         lower = name.lower()
+        if CLAUDE_PREFIX in value:
+            continue
         if lower == "anthropic-beta":
             betas = ",".join(beta for beta in _betas(value) if beta != OAUTH_BETA)
             if betas:

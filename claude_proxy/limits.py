@@ -8,6 +8,8 @@ from typing import Any
 from claude_proxy.targets import matches
 
 BLOCK = "claude_proxy"
+# Fields of a request whose entries may name further models.
+MODEL_FIELDS = ("fallbacks", "tools")
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Limits:
         body = json.loads(raw, object_pairs_hook=_Pairs)
         if not isinstance(body, _Pairs) or [name for name, _ in body].count("model") != 1:
             return "several models at once"
-        return next((name for name in _further_models(dict(body)) if not self.allows(user, name)), None)
+        return next((name for name in _further_models(body) if not self.allows(user, name)), None)
 
     def refusal(self, user: str, model: str) -> str:
         """Return the sentence for a client that may not ask for the model."""
@@ -58,10 +60,12 @@ class _Pairs(list[tuple[str, Any]]):
     """An object of JSON with all its pairs, the same key twice included."""
 
 
-def _further_models(body: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the models beside its own that a request may make Claude use: server-side fallbacks and tools such as advisors."""
-    for field in ("fallbacks", "tools"):
-        entries = body.get(field)
+def _further_models(body: _Pairs) -> Iterator[str]:
+    """Yield the models beside its own that a request may make Claude use: server-side fallbacks and tools such as advisors.
+
+    Of a field that is there twice both are looked at, for Claude may read either.
+    """
+    for entries in (value for field, value in body if field in MODEL_FIELDS):
         for entry in entries if isinstance(entries, list) else ():
             for name, value in entry if isinstance(entry, _Pairs) else ():
                 if name == "model" and isinstance(value, str):

@@ -10,6 +10,7 @@ from claude_proxy.targets import matches
 _KEPT = re.compile(r"(claude|anthropic)", re.IGNORECASE)
 # So any other model is listed under this prefix, and may be asked for with it.
 PREFIX = "claude-proxy/"
+LONGEST_NAME = 256
 # What Claude Code's own aliases stand for (2.1.197): of a pattern in config.yaml, these are listed.
 CLAUDE_CODE_MODELS = ("claude-opus-4-8", "claude-sonnet-5", "claude-haiku-4-5-20251001", "claude-fable-5")
 # Anthropic documents the epoch for a date that is not known.
@@ -42,6 +43,15 @@ def listing(names: Iterable[str], allows: Callable[[str], bool] = lambda _: True
     ]
     first, last = (data[0]["id"], data[-1]["id"]) if data else (None, None)
     return {"object": "list", "data": data, "has_more": False, "first_id": first, "last_id": last}
+
+
+def is_name(model: str) -> bool:
+    """Whether a model may be called so: in printable characters, ``LONGEST_NAME`` of them at most.
+
+    LiteLLM 1.106.2 reads such a name up to its first line's end, and takes minutes for one of 100,000 characters, in which
+    nobody else is answered.
+    """
+    return model.isprintable() and len(model) <= LONGEST_NAME
 
 
 def served_name(model: str) -> str:

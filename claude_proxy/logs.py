@@ -26,9 +26,14 @@ class OneLineFilter(logging.Filter):
     """Cuts a record to its first line: LiteLLM 1.106.2 writes sixty lines of traceback for every refused request."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = record.getMessage().split("\n", 1)[0], ()
+        record.msg, record.args = printable((record.getMessage().splitlines() or [""])[0]), ()
         record.exc_info = record.exc_text = None
         return True
+
+
+def printable(text: str) -> str:
+    """Return a text without what a terminal would obey; a client or an upstream may have chosen it."""
+    return text if text.isprintable() else "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 class JsonFormatter(logging.Formatter):

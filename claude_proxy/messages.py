@@ -41,8 +41,8 @@ def for_litellm(body: Body) -> dict[str, Any]:
     if isinstance(metadata, dict) and isinstance(metadata.get("user_id"), str):
         seen["metadata"] = {"user_id": metadata["user_id"]}
     if isinstance(seen.get("tools"), list):
-        # LiteLLM runs tools of type "mcp" by itself, against any server that the client names.
-        seen["tools"] = [tool for tool in seen["tools"] if not (isinstance(tool, dict) and tool.get("type") == "mcp")]
+        # LiteLLM runs tools of type "mcp" by itself, against any server that the client names, and breaks on what is no tool.
+        seen["tools"] = [tool for tool in seen["tools"] if isinstance(tool, dict) and tool.get("type") != "mcp"]
     return seen
 
 
@@ -56,6 +56,21 @@ def outline(seen: dict[str, Any]) -> dict[str, Any]:
 def large(body: Body) -> dict[str, Any]:
     """Return what ``outline`` leaves out, for a provider whose request LiteLLM makes."""
     return {name: value for name, value in for_litellm(body).items() if name in LARGE}
+
+
+def is_deeper_than(value: object, limit: int) -> bool:
+    """Whether lists and objects stand inside each other more than ``limit`` times. Without recursion."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(limit):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            break
+    return bool(level)
 
 
 def without_thinking(messages: Messages) -> Messages:
@@ -74,7 +89,9 @@ def without_foreign_thinking(messages: Messages) -> Messages:
 
 def short_id(call: str) -> str:
     """Return an id of a call as it is where it is short enough, else a digest of it: two ids stay two."""
-    return call if len(call) <= LONGEST_ID else f"call_{hashlib.blake2b(call.encode(), digest_size=16).hexdigest()}"
+    if len(call) <= LONGEST_ID:
+        return call
+    return f"call_{hashlib.blake2b(call.encode('utf-8', 'surrogatepass'), digest_size=16).hexdigest()}"
 
 
 def mark(provider: str, signature: str) -> str:

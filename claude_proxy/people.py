@@ -1,5 +1,6 @@
 """``claude-proxy user``: add, remove and list the people whose tokens stand in the file that every worker watches."""
 
+import codecs
 import contextlib
 import fcntl
 import os
@@ -14,8 +15,6 @@ from claude_proxy.credentials import Secret
 from claude_proxy.users import HASH_PREFIX, MalformedUser, User, UserBook, check_name, check_token, check_unique, digest_of
 
 HEADER = "# One person a line: name=token, or name=sha256:<hash of the token>. `claude-proxy user add NAME` adds one.\n"
-# What may stand around a name: an editor's mark of UTF-8 at the beginning of the file, too.
-WHITE = b"\xef\xbb\xbf \t\r\n"
 _SINCE = re.compile(r"#\s*since (\d{4}-\d{2}-\d{2})\s*$")
 
 
@@ -58,12 +57,17 @@ def remove(path: Path, book: UserBook, name: str) -> None:
 
     def removed(content: bytes) -> bytes:
         lines = content.splitlines(keepends=True)
-        kept = [line for line in lines if line.partition(b"=")[0].strip(WHITE) != name.encode()]
+        kept = [line for line in lines if name_of(line) != name]
         if len(kept) == len(lines):
             raise PeopleError(f"{name} is not in {path}; `claude-proxy user list` shows who is")
         return b"".join(kept)
 
     _rewrite(path, removed)
+
+
+def name_of(line: bytes) -> str:
+    """Return what stands before a line's ``=``, as the proxy reads it: without an editor's mark and any kind of space."""
+    return line.removeprefix(codecs.BOM_UTF8).decode("utf-8", "replace").partition("=")[0].strip()
 
 
 def everybody(path: Path, book: UserBook) -> list[Listed]:

@@ -14,6 +14,10 @@ LITELLM_ENVIRONMENT: Mapping[str, str] = {
 }
 # What uvicorn is started with beside an app, an address and a number of workers.
 SERVER: Mapping[str, Any] = {
+    # httptools, with an end to what it takes of a request's head.
+    "http": "claude_proxy.protocol:BoundedProtocol",
+    # uvloop, which LiteLLM brings where it runs.
+    "loop": "auto",
     # One line a request is the proxy's own.
     "access_log": False,
     "log_level": "warning",

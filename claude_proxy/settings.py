@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
+import httpx
+
 from claude_proxy.credentials import (
+    CLAUDE_PREFIX,
     Credential,
     Kind,
     MalformedCredentials,
@@ -157,6 +160,11 @@ def read_secret_file(name: str, path: str) -> str:
         raise SettingsError((mistake,)) from error
 
 
+def shown(value: str) -> str:
+    """Return a wrong value for a mistake's sentence, unless somebody has put a credential in its place."""
+    return "a Claude credential (sk-ant-...)" if CLAUDE_PREFIX in value else repr(value)
+
+
 class _Reader:
     """Collects mistakes while it reads, so that one start shows all of them."""
 
@@ -256,7 +264,7 @@ class _Reader:
         options = {str(member.value): member for member in choices}
         value = self.value(name)
         if value not in options:
-            self.mistakes.append(f"{name}: is {value!r}; it should hold {' or '.join(options)}")
+            self.mistakes.append(f"{name}: is {shown(value)}; it should hold {' or '.join(options)}")
             return options[VARIABLES[name].default]
         return options[value]
 
@@ -267,7 +275,7 @@ class _Reader:
         except ValueError:
             number = float("nan")
         if not low <= number <= high:
-            self.mistakes.append(f"{name}: is {value!r}; it should hold {meant}")
+            self.mistakes.append(f"{name}: is {shown(value)}; it should hold {meant}")
             return convert(VARIABLES[name].default)
         return number
 
@@ -289,8 +297,10 @@ class _Reader:
         value = self.value(name).rstrip("/")
         try:
             parts = urlsplit(value)
-            usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and "@" not in parts.netloc
-        except ValueError:
+            usable = bool(parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and "@" not in parts.netloc)
+            # What sends the requests is more particular, and reads a line's end in an address in another way.
+            usable = usable and value.isascii() and value.isprintable() and bool(httpx.URL(value).host)
+        except (ValueError, httpx.InvalidURL):
             usable = False
         if not usable:
             self.mistakes.append(f"{name}: is not a URL that can be used; it should hold one such as {VARIABLES[name].default}")

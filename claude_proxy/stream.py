@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 from claude_proxy.dialects import STRICT, Dialect, Thinking, returned_block, stop_reason
 from claude_proxy.messages import mark, response_without_thinking, to_json
@@ -16,6 +16,7 @@ from claude_proxy.messages import mark, response_without_thinking, to_json
 #   5. nothing that an upstream can send raises.
 
 MAX_EVENT_SIZE = 16 * 1024 * 1024
+MAX_INDEX = 2**31
 THINKING_DELTAS = ("thinking_delta", "signature_delta")
 # An event of this kind is ignored by Claude Code 2.1.197 and resets its 300 s timer; pings and comments do not reset it.
 KEEPALIVE = b'event: message\ndata: {"type":"gateway_keepalive"}\n\n'
@@ -105,7 +106,7 @@ class ThinkingFilter:
 
     def _block_start(self, raw: bytes, data: dict[str, Any]) -> bytes:
         index, block = data.get("index"), data.get("content_block")
-        if not isinstance(index, int):
+        if not _is_index(index):
             return raw
         returned = returned_block(block, self._row) if isinstance(block, dict) else block
         if returned is None:
@@ -127,7 +128,7 @@ class ThinkingFilter:
         index, delta = data.get("index"), data.get("delta")
         if isinstance(delta, dict) and delta.get("type") in THINKING_DELTAS and self._row.thinking is Thinking.NONE:
             return b""
-        if not isinstance(index, int) or index not in self._places:
+        if not _is_index(index) or index not in self._places:
             return raw
         if self._places[index] is None:
             return b""
@@ -154,6 +155,11 @@ class ThinkingFilter:
     def _renumbered(self, raw: bytes, data: dict[str, Any], index: int, *, changed: bool = False) -> bytes:
         place = self._places[index]
         return raw if place == index and not changed else _rewritten(raw, data | {"index": place})
+
+
+def _is_index(index: object) -> TypeGuard[int]:
+    """Whether this may be a block's number; one of thousands of digits could be read and not be counted on."""
+    return isinstance(index, int) and 0 <= index <= MAX_INDEX
 
 
 def first_event_end(stream: bytes | bytearray) -> int:

@@ -180,3 +180,10 @@ def test_redis_url(router, environ, url):
     assert redis_url({"router_settings": router}, environ) == url
     if not router:
         assert redis_url({}, environ) == url
+
+
+@pytest.mark.parametrize("content", [b"a: 2026-02-31", b"[" * 5000, b"a: " + b"9" * 5000], ids=["date", "brackets", "digits"])
+def test_yaml_that_breaks_its_library(written, content):
+    """What the YAML library lets through as another error is a broken file like any other, and is not quoted."""
+    (mistake,) = mistakes_of(written(content))
+    assert mistake.startswith("is not YAML: a date or number that is none")

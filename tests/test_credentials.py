@@ -148,10 +148,11 @@ def test_api_keys_are_named_after_their_kind():
         (f"team=anna={A}", Kind.OAUTH, "entry 1"),
         (f"{A};{B}", Kind.OAUTH, "entry 1"),
         (f'"{A}"', Kind.OAUTH, "entry 1"),
+        (f"anna@{A}={B}", Kind.OAUTH, "entry 1 is not one value"),
     ],
     ids=[
         "api-key-among-tokens", "token-among-api-keys", "label-twice", "label-of-a-later-place", "non-ascii", "control",
-        "label-without-value", "label-that-is-none", "two-labels", "semicolon", "quotes",
+        "label-without-value", "label-that-is-none", "two-labels", "semicolon", "quotes", "a-credential-as-label",
     ],
 )  # fmt: skip
 def test_a_list_that_cannot_be_used(text, kind, says):

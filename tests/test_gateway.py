@@ -190,7 +190,7 @@ async def test_no_switch_in_a_query_arrives(method, path):
 
 async def test_the_exchange_holds_what_the_client_sent():
     """The hooks find the client's own headers, bytes and credential in the exchange, and nowhere when the request is over."""
-    inner, raw = Inner(), b'{ "model":"glm", "unknown":"\\u00e9" }'
+    inner, raw = Inner(), b'{ "model":"glm", "messages":[1], "unknown":"\\u00e9" }'
     await ask(inner, headers=[("x-litellm-api-key", TOKEN), ("Authorization", f"Bearer {OAUTH}"), ("X-App", "cli")], body=raw)
     exchange = inner.exchange
     assert (exchange.raw_body, exchange.model) == (raw, "glm")
@@ -288,6 +288,44 @@ async def test_refusals(method, path, headers, body, expected):
     assert "made-up" not in response.text
 
 
+HISTORY = b'"messages":[{"role":"user","content":"hi"}]'
+
+
+@pytest.mark.parametrize(
+    ("raw", "says"),
+    [
+        (b'{"model":"claude-x\\nglm",%s}' % HISTORY, "model: Not a name"),
+        (b'{"model":"claude-\\u2028",%s}' % HISTORY, "model: Not a name"),
+        (b'{"model":"claude-\\ud800",%s}' % HISTORY, "model: Not a name"),
+        (b'{"model":"%s",%s}' % (b"x" * 257, HISTORY), "model: Not a name"),
+        (b'{"model":"glm","temperature":NaN,%s}' % HISTORY, "not JSON"),
+        (b'{"model":"glm","temperature":-Infinity,%s}' % HISTORY, "not JSON"),
+        (b'{"model":"glm","temperature":1e999,%s}' % HISTORY, "not JSON"),
+        (b'{"model":"glm","x":%s,%s}' % (b"[" * 400 + b"]" * 400, HISTORY), "more than 400"),
+        (b'{"model":"glm"}', "messages: Field required"),
+        (b'{"model":"glm","messages":{}}', "messages: Input should be a valid list"),
+        (b'{"model":"glm","messages":[]}', "messages: at least one message is required"),
+    ],
+)
+async def test_what_litellm_would_break_on(raw, says):
+    """A body that LiteLLM answers with 500, or reads in another way than the client wrote it, is the client's fault at once."""
+    inner = Inner()
+    response = await ask(inner, headers=WITH_TOKEN, body=raw)
+    assert refusal(response) == (400, "invalid_request_error", "false")
+    assert says in response.json()["error"]["message"]
+    assert inner.scope is None
+
+
+@pytest.mark.parametrize("path", ["/", "/health/readiness", "/v1/messages", "/key/generate"])
+async def test_a_request_with_two_ends_is_refused(path):
+    """A request that has a length and chunks is refused on every route, and the connection ends with it."""
+    inner = Inner()
+    response = await ask(inner, path=path, headers=WITH_TOKEN | {"transfer-encoding": "chunked", "content-length": "1"})
+    assert refusal(response) == (400, "invalid_request_error", "false")
+    assert response.headers["connection"] == "close"
+    assert inner.scope is None
+
+
 async def test_a_wrong_mode_names_the_two():
     """Another value for the mode is refused with the two that there are."""
     response = await ask(Inner(), headers=WITH_TOKEN | {"x-claude-token-mode": "both"})
@@ -303,6 +341,15 @@ async def test_a_body_that_is_too_large(monkeypatch, size, status):
     assert response.status_code == status
     if status == 413:
         assert refusal(response) == (413, "request_too_large", "false")
+
+
+@pytest.mark.parametrize(("more", "status"), [(0, 200), (1, 413)], ids=["at-the-limit", "over-it"])
+@pytest.mark.parametrize("part", [b"[]", b"{}", b"1"])
+async def test_a_body_of_too_many_parts(monkeypatch, part, more, status):
+    """A body of nothing but brackets and commas is refused before it is taken apart, however small it is."""
+    raw = b'{"model":"glm","messages":[%s]}' % b",".join([part] * 50)
+    monkeypatch.setattr(gateway_module, "MAX_PARTS", sum(raw.count(mark) for mark in (b"[", b"{", b",")) - more)
+    assert (await ask(Inner(), body=raw)).status_code == status
 
 
 async def test_a_body_that_is_too_large_is_not_collected(monkeypatch):

@@ -5,7 +5,16 @@ import json
 import pytest
 
 from claude_proxy.credentials import Credential, Kind, Secret
-from claude_proxy.headers import OAUTH_BETA, for_claude, for_litellm, meant_headers, read, session_of
+from claude_proxy.headers import (
+    FOR_LITELLM,
+    OAUTH_BETA,
+    for_claude,
+    for_litellm,
+    has_two_lengths,
+    meant_headers,
+    read,
+    session_of,
+)
 
 TOKEN = "sk-made-up-token"
 OAUTH, KEY = "sk-ant-oat01-made-up-a", "sk-ant-api03-made-up-k"
@@ -260,3 +269,23 @@ def test_a_session_is_remembered_by_a_digest(name):
     assert len(by_header) == 32
     assert by_header.isalnum()
     assert by_header != session_of(read([("x-claude-code-session-id", f"{name}2")]), {})
+
+
+@pytest.mark.parametrize(
+    ("names", "has"),
+    [
+        ([], False),
+        ([b"content-length"], False),
+        ([b"transfer-encoding", b"host"], False),
+        ([b"transfer-encoding", b"content-length"], True),
+    ],
+)
+def test_has_two_lengths(names, has):
+    """A request says where it ends in one way."""
+    assert has_two_lengths([(name, b"1") for name in names]) == has
+
+
+@pytest.mark.parametrize("name", sorted(FOR_LITELLM))
+def test_a_credential_in_the_wrong_header_stays_here(name):
+    """LiteLLM may pass a header on; one of its allow-list that holds a Claude credential is not shown to it."""
+    assert for_litellm([(name, f"x {OAUTH}")], None) == []

@@ -2,7 +2,7 @@
 
 import pytest
 
-from claude_proxy.listing import CLAUDE_CODE_MODELS, PREFIX, listing, served_name
+from claude_proxy.listing import CLAUDE_CODE_MODELS, PREFIX, is_name, listing, served_name
 
 
 def test_every_model_has_an_id_that_claude_code_keeps():
@@ -39,3 +39,16 @@ def test_a_name_is_read_once(times):
     """A name that was checked is the one that is served, however often it is read: no prefix stays for a later reader."""
     name = served_name(PREFIX * times + "glm")
     assert name == served_name(name) == "glm"
+
+
+@pytest.mark.parametrize(
+    ("model", "is_one"),
+    [
+        ("claude-sonnet-5", True), ("openrouter/x:free@eu (a b)", True), ("m\u00e9", True), ("x" * 256, True),
+        ("x" * 257, False), ("\ud800", False), ("a\x00", False),
+        ("a\nb", False), ("a\r", False), ("a\u2028", False), ("a\x85", False), ("\x1b[2J", False),
+    ],
+)  # fmt: skip
+def test_is_name(model, is_one):
+    """A model's name is printable and not endless."""
+    assert is_name(model) == is_one

@@ -128,3 +128,12 @@ def test_a_traceback_in_json_is_one_line_without_secrets(litellm_log, capsys):
     text = capsys.readouterr().err
     assert text.count("\n") == 1
     assert "ValueError: ***" in json.loads(text)["traceback"]
+
+
+def test_a_line_of_litellms_is_one_line():
+    """Of a record the first line is left, and nothing in it that a terminal would obey: clients choose names of models."""
+    record = logging.LogRecord(
+        "LiteLLM", logging.ERROR, __file__, 1, "no %s", ("model \x1b[2J\x9b\u202e\rINJECTED\u2028x\ny",), None
+    )
+    assert logs.OneLineFilter().filter(record)
+    assert record.getMessage() == "no model \\x1b[2J\\x9b\\u202e"

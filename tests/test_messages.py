@@ -1,15 +1,19 @@
 """messages.py: what LiteLLM may see of a body, and thinking blocks out of histories and responses."""
 
 import copy
+import functools
 
 import pytest
 
 from claude_proxy.messages import (
+    LONGEST_ID,
     for_litellm,
+    is_deeper_than,
     large,
     outline,
     repaired,
     response_without_thinking,
+    short_id,
     without_foreign_thinking,
     without_thinking,
 )
@@ -82,10 +86,10 @@ def test_of_metadata_only_the_user_id(metadata, seen):
 
 
 def test_tools_that_litellm_would_run_itself():
-    """A tool of type ``mcp`` goes, because LiteLLM would call the server that the client names; all others stay."""
+    """A tool of type ``mcp`` goes, because LiteLLM would call the server that the client names; all other tools stay."""
     custom, server_side = {"name": "Read", "input_schema": {}}, {"type": "web_search_20250305", "name": "web_search"}
     mcp = {"type": "mcp", "server_url": "http://evil.tld"}
-    assert for_litellm({"tools": [custom, mcp, server_side, "odd"]}) == {"tools": [custom, server_side, "odd"]}
+    assert for_litellm({"tools": [custom, mcp, server_side]}) == {"tools": [custom, server_side]}
 
 
 @pytest.mark.parametrize("tools", [None, "text", {"type": "mcp"}], ids=["null", "text", "object"])
@@ -231,3 +235,30 @@ def test_an_outline_and_what_it_leaves_out_are_the_whole():
 def test_what_is_no_conversation_is_not_outlined(body):
     """A mistake in a request stays in it, for LiteLLM to tell."""
     assert outline(dict(body)) == body
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2, 50])
+@pytest.mark.parametrize("wrap", [lambda inner: [1, inner], lambda inner: {"a": 1, "b": inner}], ids=["lists", "objects"])
+def test_is_deeper_than(wrap, depth):
+    """What stands inside itself so many times is not deeper than that, and is deeper than one less."""
+    value = functools.reduce(lambda inner, _: wrap(inner), range(depth), "text")
+    assert not is_deeper_than(value, depth)
+    assert depth == 0 or is_deeper_than(value, depth - 1)
+
+
+def test_is_deeper_than_needs_no_stack():
+    """However deep a value is, looking at it does not raise."""
+    value = functools.reduce(lambda inner, _: [inner], range(100_000), "text")
+    assert is_deeper_than(value, 400)
+    while isinstance(value, list):  # taken apart by hand: the interpreter would do it by recursion
+        (value,) = value
+
+
+def test_what_is_no_tool_is_not_shown():
+    """LiteLLM takes every tool for an object, and breaks on another one."""
+    assert for_litellm({"model": "m", "tools": [None, 1, "x", [], {"name": "n"}]})["tools"] == [{"name": "n"}]
+
+
+def test_half_a_character_in_a_long_id():
+    """A long id is shortened whatever is in it."""
+    assert len(short_id("cpx_" + "\ud83d" * 50)) <= LONGEST_ID

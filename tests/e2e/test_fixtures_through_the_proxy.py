@@ -456,7 +456,9 @@ BROKEN = {
 def answers(proxy: Proxy, upstream: up.Upstream, case: Case, cut: int, *, stream: bool) -> tuple[Answered, Answered]:
     """An answer directly, and through the proxy; each of them is asked for once."""
     upstream.answer = lambda _: case.reply(cut)
-    body = json.dumps({"model": "claude-sonnet-5", "max_tokens": 9, "messages": [], "stream": stream}).encode()
+    body = json.dumps(
+        {"model": "claude-sonnet-5", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}], "stream": stream}
+    ).encode()
     direct, through = (send(url, plain(body, path=case.path)) for url in (upstream.url, proxy.url))
     assert len(upstream.seen) == 2
     return direct, through
@@ -482,7 +484,9 @@ def test_a_mapped_model_answers_under_the_name_that_was_asked_for(proxy, upstrea
     kind, raw = (SSE, STREAM) if stream else (JSON, WHOLE)
     theirs, asked = b'"model":"claude-sonnet-4-5-20250929"', b'"model":"team-sonnet"'
     upstream.answer = lambda _: Case(200, kind, raw.replace(b'"model":"claude-sonnet-5"', theirs)).reply(7 if stream else 0)
-    body = json.dumps({"model": "team-sonnet", "max_tokens": 9, "messages": [], "stream": stream}).encode()
+    body = json.dumps(
+        {"model": "team-sonnet", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}], "stream": stream}
+    ).encode()
     assert send(proxy.url, plain(body)).body == raw.replace(b'"model":"claude-sonnet-5"', asked)
 
 
@@ -510,7 +514,9 @@ def test_a_failure_of_claudes_arrives_in_its_bytes(proxy, upstream):
     upstream.answer = lambda seen: BROKEN[seen.json["model"].removeprefix("claude-made-up-")].reply()
 
     def ask(name: str) -> tuple[Answered, Answered]:
-        body = json.dumps({"model": f"claude-made-up-{name}", "max_tokens": 9, "messages": [], "stream": True}).encode()
+        body = json.dumps(
+            {"model": f"claude-made-up-{name}", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}], "stream": True}
+        ).encode()
         return send(upstream.url, plain(body)), send(proxy.url, plain(body))
 
     with ThreadPoolExecutor(len(BROKEN)) as pool:
@@ -548,6 +554,6 @@ def test_no_event_waits_for_the_next(proxy, upstream):
                 arrived[count].set()
 
     upstream.answer = by_provider(claude=patient)
-    body = b'{"model":"claude-sonnet-5","max_tokens":9,"messages":[],"stream":true}'
+    body = b'{"model":"claude-sonnet-5","max_tokens":9,"messages":[{"role":"user","content":"x"}],"stream":true}'
     assert send(proxy.url, plain(body), note).body == STREAM
     assert waited == [True] * len(events)

@@ -1,0 +1,80 @@
+"""``python -m fuzz``: run each target for a bounded time or number of inputs, and say how many were tried and what broke."""
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from fuzz.targets import TARGETS
+
+# libFuzzer's own: what it stops at, and how large an input may become.
+LIMITS = ("-timeout=20", "-rss_limit_mb=2048", "-max_len=3000", "-print_final_stats=1")
+_EXECUTIONS = re.compile(r"stat::number_of_executed_units:\s*(\d+)")
+_COVERAGE = re.compile(r"cov: (\d+) ft: (\d+) corp: (\d+)")
+_BROKEN = re.compile(r"=== Uncaught Python exception|ERROR: libFuzzer|Traceback \(most recent call last\)")
+
+
+class Result(NamedTuple):
+    """What came of a target. ``covered`` counts branches of ``claude_proxy``; ``output`` is libFuzzer's."""
+
+    target: str
+    executions: int
+    covered: int
+    features: int
+    kept: int
+    crashes: int
+    output: str
+
+
+def fuzz(target: str, *, seconds: int = 0, runs: int = -1, finds: Path | None = None) -> Result:
+    """Run a target so long, or so often; an input that breaks a rule ends it, and is written into the folder ``finds``."""
+    with tempfile.TemporaryDirectory() as folder:
+        for place, seed in enumerate(TARGETS[target].seeds):
+            (Path(folder) / f"seed-{place}").write_bytes(seed)
+        found = f"-artifact_prefix={finds.resolve() if finds else folder}/{target}-"
+        bounds = [f"-max_total_time={seconds}", f"-runs={runs}", "-seed=1", found]
+        command = [sys.executable, "-m", "fuzz.one", target, *bounds, *LIMITS, folder]
+        done = subprocess.run(  # noqa: S603 - this program's own
+            command, capture_output=True, text=True, errors="replace", check=False, cwd=Path(__file__).parents[1]
+        )
+    output = done.stdout + done.stderr
+    executions = _EXECUTIONS.search(output)
+    covered = _COVERAGE.findall(output)[-1:] or [(0, 0, 0)]
+    crashed = done.returncode != 0 or _BROKEN.search(output) is not None
+    return Result(target, int(executions[1]) if executions else 0, *map(int, covered[0]), int(crashed), output)
+
+
+def report(results: Iterable[Result]) -> int:
+    """Print a line for each result and return how many crashed."""
+    crashes = 0
+    print(f"{'target':<12}{'executions':>12}{'branches':>10}{'features':>10}{'corpus':>8}{'crashes':>9}")
+    for result in results:
+        crashes += result.crashes
+        numbers = f"{result.executions:>12}{result.covered:>10}{result.features:>10}{result.kept:>8}{result.crashes:>9}"
+        print(f"{result.target:<12}{numbers}", flush=True)
+        if result.crashes:
+            print(result.output[-4000:], flush=True)
+    return crashes
+
+
+def main() -> None:
+    """Run the targets that are named, or all; end with 1 when a rule was broken."""
+    parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
+    parser.add_argument("targets", nargs="*", help=f"some of {', '.join(TARGETS)}; without one, all")
+    parser.add_argument("--seconds", type=int, default=60, help="for each target")
+    parser.add_argument("--finds", type=Path, default=Path("fuzz/finds"), help="the folder for inputs that break a rule")
+    options = parser.parse_args()
+    names = options.targets or [*TARGETS]
+    unknown = [name for name in names if name not in TARGETS]
+    if unknown:
+        parser.error(f"no target is called {' or '.join(unknown)}")
+    options.finds.mkdir(parents=True, exist_ok=True)
+    sys.exit(report(fuzz(name, seconds=options.seconds, finds=options.finds) for name in names) > 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,297 @@
+"""What must hold for every input, whoever made it up. One function for each surface; a broken rule is an ``AssertionError``.
+
+``tests/test_hostile.py`` tries them with inputs that have a shape, ``fuzz/targets.py`` with bytes that have none.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from typing import Any
+from unittest import mock
+
+import httpx
+
+from claude_proxy import dialects, estimate, headers, logs, messages
+from claude_proxy.access import Caller, Refused, Role, check_route
+from claude_proxy.answer import usage_of
+from claude_proxy.credentials import Credential, Kind, MalformedCredentials, Secret, parse_credentials
+from claude_proxy.dialects import ROWS, STRICT
+from claude_proxy.exchange import Exchange
+from claude_proxy.gateway import body_for_litellm, canonical_route, parse_body
+from claude_proxy.limits import Limits
+from claude_proxy.listing import served_name
+from claude_proxy.record import Record
+from claude_proxy.redaction import MARK, Redactor
+from claude_proxy.refusals import encoded, error_message
+from claude_proxy.relay import Mender, Renaming
+from claude_proxy.rotation import outgoing
+from claude_proxy.settings import SECRET_NAMES, Settings, SettingsError
+from claude_proxy.stream import ThinkingFilter, error_of
+from claude_proxy.targets import ANTHROPIC_API, Hosts
+from claude_proxy.users import parse_lines, parse_list, parse_users
+
+CLAUDE_SECRET = re.compile(r"sk-ant-[A-Za-z0-9_-]{8,}")
+LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
+OWN = next(row for row in ROWS if row.thinking is dialects.Thinking.OWN)
+POOLED = Credential("a", Kind.OAUTH, Secret("sk-ant-oat01-made-up-alpha"))
+CLIENTS_TOKEN = Secret("sk-made-up-token-of-the-proxy")
+MODEL = "claude-sonnet-5"
+
+
+# --- Streams -----------------------------------------------------------------------------------------------------------------
+
+
+def stream(data: bytes, sizes: Sequence[int] = (1,)) -> None:
+    """No bytes raise, what comes out does not depend on how they were cut, and Claude's stay as they are."""
+    with mock.patch.object(dialects, "new_id", return_value="toolu_new"):  # the same one each time, so that outputs compare
+        for row in (STRICT, OWN):
+            assert _mended(ThinkingFilter("m", row), data, sizes) == _mended(ThinkingFilter("m", row), data, (len(data) or 1,))
+    assert _mended(Renaming(MODEL, MODEL), data, sizes) == data
+    renamed = _mended(Renaming("other", MODEL), data, sizes)
+    assert renamed == _mended(Renaming("other", MODEL), data, (len(data) or 1,))
+    assert renamed == data or renamed.replace(b'"other"', b"") != renamed
+    Renaming("other", MODEL).whole(data)
+    assert Renaming(MODEL, MODEL).whole(data) == data
+    assert usage_of(data).output >= 0
+    assert isinstance(error_of(data), str)
+    assert error_message(data, 500)
+
+
+def _mended(mender: Mender, data: bytes, sizes: Sequence[int]) -> bytes:
+    out, position = bytearray(), 0
+    for size in cycle(sizes):
+        out += mender.feed(data[position : position + size])
+        position += size
+        if position >= len(data):
+            return bytes(out) + mender.finish()
+    return b""
+
+
+# --- Headers -----------------------------------------------------------------------------------------------------------------
+
+
+def client_headers(sent: list[tuple[str, str]]) -> None:
+    """Nothing of a client's but the allow-list gets to LiteLLM, and no credential; Claude gets one credential, and no token."""
+    before = list(sent)
+    client = headers.read(sent)
+    assert not any(token.reveal().startswith("sk-ant-") for token in client.tokens)
+    assert client.credential is None or client.credential.secret.reveal().startswith("sk-ant-")
+    for token in (None, CLIENTS_TOKEN):
+        seen = headers.for_litellm(sent, token)
+        assert {name for name, _ in seen} <= headers.FOR_LITELLM
+        tokens = [value for name, value in seen if name == headers.PROXY_TOKEN]
+        assert tokens == ([token.reveal()] if token else [])
+        assert not any(CLAUDE_SECRET.search(value) for _, value in seen)
+        assert encoded(seen) is not None
+    for credential in (POOLED, Credential("k", Kind.API_KEY, Secret("sk-ant-api03-made-up-delta"))):
+        out = headers.for_claude(sent, credential)
+        names = [name.lower() for name, _ in out]
+        carried = [pair for pair in out if pair[0].lower() in headers.TOKEN_HEADERS]
+        assert carried == [credential.header()]
+        assert not {*names} & (headers.HOP_BY_HOP | {headers.TOKEN_MODE})
+        assert not [name for name in names if name.startswith(("x-litellm-", "x-forwarded-"))]
+        ours = {credential.header(), *((name, value) for name, value in out if name.lower() == "anthropic-beta")}
+        assert [pair for pair in out if pair not in ours] == [pair for pair in sent if pair in out and pair not in ours]
+    for row in ROWS:
+        assert {*dialects.allowed_betas(",".join(value for _, value in sent), row)} <= row.betas
+    session = headers.session_of(client, {})
+    assert session is None or re.fullmatch(r"[0-9a-f]{32}", session)
+    assert sent == before
+
+
+def route(method: str, path: str, query: str = "") -> None:
+    """What is not a master key's gets past the gateway on the routes of the list alone, with or without a database."""
+    canonical = canonical_route(path)
+    for database in (False, True):
+        for role in (Role.USER, Role.KEY, Role.OPEN):
+            try:
+                check_route(Caller(role, None, "anyone"), method, canonical, query, database=database)
+            except Refused as refused:
+                assert refused.status in (403, 404)  # noqa: PT017 - whether it is raised is the input's choice
+                continue
+            allowed = {"/v1/messages", "/v1/messages/count_tokens", "/v1/models", "/models", "/pool", "/metrics", "/key/info"}
+            assert canonical in allowed
+
+
+# --- Settings ----------------------------------------------------------------------------------------------------------------
+
+
+def token_list(text: str) -> None:
+    """A list of credentials is understood or refused; no label, text or error holds a credential, no value breaks a header."""
+    secrets = CLAUDE_SECRET.findall(text)
+    for kind in Kind:
+        try:
+            found = parse_credentials(text, kind)
+        except MalformedCredentials as error:
+            shown = str(error)
+        else:
+            shown = repr(found)
+            labels = [credential.label for credential in found]
+            assert len({*labels}) == len(labels)
+            for credential in found:
+                assert LABEL.fullmatch(credential.label)
+                _carried(credential.secret.reveal())
+        assert not [secret for secret in secrets if secret in shown]
+
+
+def people(content: bytes, variable: str = "") -> None:
+    """A list of people is understood line by line; names are unique, and no token is in what is said of a broken line."""
+    for entries in (parse_lines(content), parse_list(variable)):
+        users, mistakes = parse_users(entries)
+        names = [user.name for user in users]
+        assert len({*names}) == len(names)
+        assert len({user.digest for user in users}) == len(users)
+        for user in users:
+            assert LABEL.fullmatch(user.name)
+            assert not CLAUDE_SECRET.search(user.name)
+            if user.token:
+                _carried(user.token.reveal())
+        _hidden([entry.partition("=")[2].strip() for _, entry in entries if "=" in entry], mistakes, names)
+        _hidden([user.token.reveal() for user in users if user.token], [repr(user.token) for user in users], names)
+
+
+def _hidden(values: Sequence[str], shown: Sequence[str], names: Sequence[str]) -> None:
+    # A value that is a word of the sentences themselves, or a part of somebody's name, says nothing.
+    said = "\n".join(shown)
+    wrong = parse_users([("line 1", "x"), ("line 2", f"sk-x={'x' * 16}"), ("line 3", "a=sha256:x"), ("line 4", "b=x")])[1]
+    plain = "\n".join((*wrong, *names))
+    assert not [value for value in values if len(value) > 16 and value in said and value not in plain]
+
+
+def _carried(value: str) -> None:
+    assert value.isascii()
+    assert value.isprintable()
+    assert " " not in value
+
+
+def settings(environ: Mapping[str, str]) -> None:
+    """Settings are understood or refused with sentences, and no way of showing either shows a secret."""
+    secrets = {environ[name].strip() for name in SECRET_NAMES if len(environ.get(name, "").strip()) > 16}
+    secrets |= {found for value in environ.values() for found in CLAUDE_SECRET.findall(value)}
+    shown_anyway = {value for name, value in environ.items() if name not in SECRET_NAMES}
+    try:
+        found = Settings.parse(environ)
+    except SettingsError as error:
+        shown = str(error)
+        assert error.mistakes  # noqa: PT017 - whether it is raised is the input's choice
+        assert not CLAUDE_SECRET.search(shown)
+    else:
+        shown = repr(found)
+        url = httpx.URL(found.claude_base)
+        assert url.scheme in ("http", "https")
+        assert url.host
+        for secret in (found.static_token, found.master_key):
+            if secret:
+                _carried(secret.reveal())
+    secrets = {secret for secret in secrets if not any(secret in value for value in shown_anyway)}
+    assert not [secret for secret in secrets if secret in shown]
+
+
+def address(url: str) -> None:
+    """What counts as Anthropic's host is asked at Anthropic's host by the library that sends the request, and nowhere else."""
+    if Hosts().is_claude(url):
+        try:
+            parsed = httpx.URL(url.strip())
+        except (httpx.InvalidURL, UnicodeError):
+            return
+        assert (parsed.scheme, parsed.host, parsed.port) in (
+            ("https", "api.anthropic.com", None),
+            ("https", "api.anthropic.com", 443),
+        )
+        assert Hosts().is_claude(str(parsed))
+
+
+# --- Requests ----------------------------------------------------------------------------------------------------------------
+
+LIMITED = Limits.of({"claude_proxy": {"users": {"anna": {"models": ["glm"]}}}})
+
+
+def request_body(raw: bytes) -> None:
+    """A body is understood or refused; LiteLLM and each provider get no field but the known, and Claude gets what was sent."""
+    try:
+        body = parse_body(raw)
+    except Refused as refused:
+        assert refused.status == 400  # noqa: PT017 - whether it is raised is the input's choice
+        return
+    exchange = Exchange(headers.read([]), [], raw, body, "", "anna")
+    _for_litellm(exchange)
+    _for_claude(exchange)
+    _for_the_log(exchange)
+    allowed = LIMITED.forbidden("anna", exchange.name, raw) is None
+    if allowed:
+        assert {served_name(name) for name in _models_that_a_parser_may_read(raw)} == {"glm"}
+    headers.session_of(exchange.client, body)
+    assert estimate.input_tokens(body, len) >= 1
+
+
+def _for_litellm(exchange: Exchange) -> None:
+    for role in Role:
+        reduced = body_for_litellm(exchange, Caller(role, None, "anyone"))
+        assert {*reduced} <= messages.FOR_LITELLM | {"metadata"}
+        assert {*reduced.get("metadata", {})} <= {"user_id"}
+        assert json.loads(json.dumps(reduced), parse_constant=str) is not None
+    tools = reduced.get("tools")
+    assert (
+        not [tool for tool in tools if isinstance(tool, dict) and tool.get("type") == "mcp"]
+        if isinstance(tools, list)
+        else True
+    )
+    for row in (STRICT, *ROWS):
+        translated = dialects.translated(reduced, row)
+        assert "user_id" not in (translated.get("metadata") or {})
+        messages.to_json(translated)
+
+
+def _for_claude(exchange: Exchange) -> None:
+    request = httpx.Request("POST", f"{ANTHROPIC_API}/v1/messages")
+    same = outgoing(request, exchange, exchange.model)
+    history = exchange.body.get("messages")
+    if not isinstance(history, list) or messages.without_foreign_thinking(history) is history:
+        assert same.content == exchange.raw_body
+    other = json.loads(outgoing(request, exchange, "other").content)
+    assert other["model"] == "other"
+    assert {*other} == {*exchange.body}
+    messages.repaired(exchange.body)
+
+
+def _for_the_log(exchange: Exchange) -> None:
+    record = Record(0.0, "anna", exchange.name, exchange.model, "a", 200, 0.0, 0.0, error=exchange.model)
+    fields = logs.request_fields(record)
+    assert not [value for value in fields.values() if len(str(value)) > logs.MAX_TEXT]
+    line = " ".join(f"{name}={logs._shown(value)}" for name, value in fields.items())
+    assert len(line.splitlines()) == 1
+
+
+def _models_that_a_parser_may_read(raw: bytes) -> set[Any]:
+    """Return the models that a request names, for parsers that take the first of two equal keys, the last, or both."""
+    top: list[tuple[str, Any]] = []
+
+    def keep(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        top[:] = pairs  # the outermost object is the last that is done
+        return {"pairs": pairs}
+
+    json.loads(raw, object_pairs_hook=keep)
+    named = {value for name, value in top if name == "model"}
+    for name, value in top:
+        if name in ("fallbacks", "tools") and isinstance(value, list):
+            named |= {
+                inner
+                for entry in value
+                if isinstance(entry, dict)
+                for key, inner in entry["pairs"]
+                if key == "model" and isinstance(inner, str)
+            }
+    return {name for name in named if isinstance(name, str)}
+
+
+# --- What is said ------------------------------------------------------------------------------------------------------------
+
+
+def redacted(text: str, secrets: Sequence[str]) -> None:
+    """A text that leaves holds no known secret and nothing that looks like a Claude credential; other words stay."""
+    clean = Redactor([Secret(secret) for secret in secrets]).text(text)
+    assert not [secret for secret in secrets if len(secret) >= 8 and secret in clean.replace(MARK, "\n")]
+    assert not CLAUDE_SECRET.search(clean)
+    if not any(secret in text for secret in secrets) and not CLAUDE_SECRET.search(text):
+        assert clean == text

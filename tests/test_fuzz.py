@@ -1,0 +1,45 @@
+"""fuzz/: the fuzzer runs each target, finds what breaks a rule, and says so."""
+
+import importlib.util
+
+import pytest
+
+import fuzz.__main__ as runner
+from fuzz.targets import TARGETS
+
+RUNS = 400
+needs_atheris = pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris has no wheel for this platform")
+
+
+@needs_atheris
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_target(name):
+    """Each target tries so many inputs, reaches more of the code than none, and none of them breaks a rule."""
+    result = runner.fuzz(name, runs=RUNS)
+    print(f"\n{name}: {result.executions} inputs tried, {result.crashes} lost")
+    assert not result.crashes, result.output
+    assert result.executions >= RUNS
+    assert result.covered > 0
+
+
+def result(**more):
+    return runner.Result(
+        **({"target": "sse", "executions": 5, "covered": 4, "features": 3, "kept": 2, "crashes": 0, "output": "o"} | more)
+    )
+
+
+def test_the_report(capsys):
+    """A broken rule is counted and its output shown; the figures of a target that held stand on one line."""
+    assert runner.report([result(), result(target="body", crashes=1, output="the reason")]) == 1
+    told = capsys.readouterr().out.splitlines()
+    assert told[1].split() == ["sse", "5", "4", "3", "2", "0"]
+    assert told[-1] == "the reason"
+
+
+@needs_atheris
+def test_a_target_that_breaks_is_a_crash(monkeypatch):
+    """A run that ends in an error is told as a crash, with libFuzzer's own words or Python's."""
+    monkeypatch.setitem(TARGETS, "unknown", TARGETS["sse"])  # here and not in the process that is started
+    found = runner.fuzz("unknown", runs=1)
+    assert found.crashes == 1
+    assert "KeyError: 'unknown'" in found.output
