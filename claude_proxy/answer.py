@@ -109,6 +109,10 @@ class Answer:
             if message["status"] >= 400:
                 self._error = message
                 return
+            if self._exchange.raw_body and not 200 <= message["status"] < 300:
+                # LiteLLM 1.106.2 answers with the status of some errors of a provider's, be it an error's or not.
+                self._error = dict(message) | {"status": 502}
+                return
             self._from_litellm = True
             if not self.begun:
                 await self._start(message["status"], _visible(message["headers"]))
