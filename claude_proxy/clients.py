@@ -8,7 +8,7 @@ import json
 import logging
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
@@ -21,9 +21,9 @@ from claude_proxy.exchange import Exchange, Outlet, Refusal
 from claude_proxy.headers import Headers
 from claude_proxy.messages import to_json
 from claude_proxy.refusals import own_refusal
-from claude_proxy.relay import KEEPALIVE_SECONDS, FailedStream, Mender, Renaming, relayed
+from claude_proxy.relay import KEEPALIVE_SECONDS, MAX_FIRST_EVENT, FailedStream, Mender, Renaming, relayed
 from claude_proxy.rotation import NobodyUsable, Rotation, outgoing
-from claude_proxy.stream import ThinkingFilter, error_of, events
+from claude_proxy.stream import ThinkingFilter, error_of, events, first_event_end
 from claude_proxy.verdicts import UNIFIED, Then
 
 # How long one silence of an upstream may last, in seconds, when LiteLLM does not say.
@@ -328,7 +328,8 @@ class ChatTransport(httpx.AsyncBaseTransport):
 
     1. Of an error's body LiteLLM gets ``MAX_ERROR_BYTES``.
     2. A redirection is not followed: the request, and some providers' keys, would go to another host.
-    3. A page or an error in the place of a stream is an error; LiteLLM makes a good and empty answer of it.
+    3. A page or an error in the place of a stream, and a stream without any event, is an error; LiteLLM makes a good and
+       empty answer of it.
     4. A 422 is a 400: LiteLLM would send such a request six times, and lose what the provider says of it.
     """
 
@@ -340,6 +341,8 @@ class ChatTransport(httpx.AsyncBaseTransport):
         misfit = misfit_of(response)
         wants_stream = response.is_success and _media_type(response) in NO_STREAMS and _wants_stream(request)
         if misfit is None and not response.is_error and not wants_stream:
+            if _media_type(response) == "text/event-stream" and "content-encoding" not in response.headers:
+                response.stream = _WithEvents(response.stream)
             return response
         try:
             body = await beginning(response)
@@ -354,6 +357,27 @@ class ChatTransport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         await self._inner.aclose()
+
+
+class _WithEvents(httpx.AsyncByteStream):
+    """A stream that breaks off where it would end without a whole event."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        beginning = bytearray()
+        found = False
+        async for chunk in self._stream:
+            if not found:
+                beginning += chunk
+                found = bool(first_event_end(beginning)) or len(beginning) > MAX_FIRST_EVENT
+            yield chunk
+        if not found:
+            raise httpx.RemoteProtocolError("the stream ended without any event")
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 def misfit_of(response: httpx.Response, codings: str | None = None) -> str | None:

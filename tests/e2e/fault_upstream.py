@@ -6,6 +6,7 @@ format and in OpenAI's. What happens to a request is the script of its ``Case``,
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import re
 import socket
@@ -76,6 +77,9 @@ class Turn:
     seen: up.Seen
     number: int
     case: "Case"
+    # What was said to the proxy: the status, and the answer's body before any coding.
+    status: int = 0
+    said: bytearray = field(default_factory=bytearray)
 
     @property
     def streams(self) -> bool:
@@ -85,7 +89,7 @@ class Turn:
     def is_openai(self) -> bool:
         return self.seen.path.endswith("/chat/completions")
 
-    @property
+    @functools.cached_property
     def parts(self) -> list[bytes]:
         """A good answer in the format that was asked for, one part an event; a whole message is one part."""
         answer = up.openai_reply if self.is_openai else up.anthropic_reply
@@ -99,20 +103,31 @@ class Turn:
     async def head(self, *headers: str, status: str = "200 OK", media_type: str | None = None) -> None:
         """Send status and headers; ``media_type`` is the answer's own when it is None, and left out when it is empty."""
         named = self.media_type if media_type is None else media_type
+        self.status = int(status.split(maxsplit=1)[0])
         lines = [f"HTTP/1.1 {status}", *([f"content-type: {named}"] if named else []), "request-id: req_made_up", *headers]
         await self.line.send("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n")
 
     async def chunked(self, *headers: str, status: str = "200 OK", media_type: str | None = None) -> None:
         await self.head("transfer-encoding: chunked", *headers, status=status, media_type=media_type)
 
-    async def chunk(self, data: bytes) -> None:
+    async def chunk(self, data: bytes, said: bytes | None = None) -> None:
+        """Send a chunk; ``said`` is what it means where that is something else."""
+        self.said += data if said is None else said
         await self.line.send(b"%x\r\n%s\r\n" % (len(data), data))
 
     async def last(self) -> None:
         await self.line.send(b"0\r\n\r\n")
 
-    async def whole(self, body: bytes, *headers: str, status: str = "200 OK", media_type: str | None = None) -> None:
-        """Send an answer whose length is told."""
+    async def whole(
+        self,
+        body: bytes,
+        *headers: str,
+        status: str = "200 OK",
+        media_type: str | None = None,
+        said: bytes | None = None,
+    ) -> None:
+        """Send an answer whose length is told; ``said`` is what its body means where that is something else."""
+        self.said += body if said is None else said
         await self.head(f"content-length: {len(body)}", *headers, status=status, media_type=media_type)
         await self.line.send(body)
 

@@ -1,4 +1,4 @@
-"""Every fault that an upstream is made to have, by name: scripts for ``fault_upstream.py``, with no word on what is expected."""
+"""Every fault that an upstream is made to have, by name: scripts for ``fault_upstream.py``, and no word on what is expected."""
 
 import asyncio
 import gzip
@@ -63,6 +63,15 @@ def page(code: int) -> Script:
     return script
 
 
+def once(script: Script) -> Script:
+    """The script at a case's first request, and a good answer at every other one."""
+
+    async def first(turn: Turn) -> None:
+        await (turn.answer() if turn.number else script(turn))
+
+    return first
+
+
 async def served(turn: Turn) -> None:
     await turn.answer()
 
@@ -81,9 +90,11 @@ async def late_headers(turn: Turn) -> None:
 
 
 async def slow_headers(turn: Turn) -> None:
+    turn.status = 200
     await turn.line.send_slowly(b"HTTP/1.1 200 OK\r\ncontent-type: %s\r\n" % turn.media_type.encode())
     body = b"".join(turn.parts)
     await turn.line.send_slowly(b"content-length: %d\r\n\r\n" % len(body))
+    turn.said += body
     await turn.line.send(body)
 
 
@@ -213,6 +224,7 @@ async def truncated_chunk(turn: Turn) -> None:
     first, rest = halves(turn)
     await turn.chunked()
     await turn.chunk(first)
+    turn.said += rest[:5]
     await turn.line.send(b"%x\r\n%s" % (len(rest) + 100, rest[:5]))
     turn.line.close()
 
@@ -235,6 +247,7 @@ async def no_last_chunk(turn: Turn) -> None:
 async def length_too_long(turn: Turn) -> None:
     body = b"".join(turn.parts)
     await turn.head(f"content-length: {len(body) + 10}")
+    turn.said += body
     await turn.line.send(body)
     turn.line.close()
 
@@ -242,6 +255,7 @@ async def length_too_long(turn: Turn) -> None:
 async def length_too_short(turn: Turn) -> None:
     body = b"".join(turn.parts)
     await turn.head(f"content-length: {len(body) // 2}")
+    turn.said += body[: len(body) // 2]
     await turn.line.send(body)
     turn.line.close()
 
@@ -249,6 +263,7 @@ async def length_too_short(turn: Turn) -> None:
 async def until_close(turn: Turn) -> None:
     """Neither a length nor chunks: the answer ends with its connection."""
     await turn.head("connection: close")
+    turn.said += b"".join(turn.parts)
     await turn.line.send(b"".join(turn.parts))
     turn.line.close()
 
@@ -358,15 +373,17 @@ def typed(media_type: str) -> Script:
 
 def coded(name: str, code: Callable[[bytes], bytes]) -> Script:
     async def script(turn: Turn) -> None:
-        await turn.whole(code(b"".join(turn.parts)), f"content-encoding: {name}")
+        body = b"".join(turn.parts)
+        await turn.whole(code(body), f"content-encoding: {name}", said=body)
 
     return script
 
 
 def coded_error(code: int) -> Script:
     async def script(turn: Turn) -> None:
-        body = gzip.compress(error_body(turn, "invalid_request_error", words_of(code)))
-        await turn.whole(body, "content-encoding: gzip", status=f"{code} Made Up", media_type="application/json")
+        body = error_body(turn, "invalid_request_error", words_of(code))
+        packed = gzip.compress(body)
+        await turn.whole(packed, "content-encoding: gzip", status=f"{code} Made Up", media_type="application/json", said=body)
 
     return script
 
@@ -379,14 +396,17 @@ def lying_error(code: int) -> Script:
     return script
 
 
+async def truncated_gzip(turn: Turn) -> None:
+    packed = gzip.compress(b"".join(turn.parts))[:-12]
+    await turn.whole(packed, "content-encoding: gzip", said=zlib.decompressobj(wbits=31).decompress(packed))
+
+
 async def gzip_in_pieces(turn: Turn) -> None:
     await turn.chunked("content-encoding: gzip")
     packer = zlib.compressobj(wbits=31)
     for part in turn.parts:
-        for piece in (packer.compress(part), packer.flush(zlib.Z_SYNC_FLUSH)):
-            if piece:
-                await turn.chunk(piece)
-    await turn.chunk(packer.flush())
+        await turn.chunk(packer.compress(part) + packer.flush(zlib.Z_SYNC_FLUSH), said=part)
+    await turn.chunk(packer.flush(), said=b"")
     await turn.last()
 
 
@@ -407,7 +427,6 @@ FAULTS: Mapping[str, Script] = {
     "smtp": raw(b"220 mail.invalid ESMTP\r\n"),
     "status-of-letters": raw(b"HTTP/1.1 abc OK\r\ncontent-length: 0\r\n\r\n"),
     "status-1000": raw(b"HTTP/1.1 1000 OK\r\ncontent-length: 0\r\n\r\n"),
-    "http-9": raw(b"HTTP/9.9 200 OK\r\ncontent-length: 0\r\n\r\n"),
     "header-without-colon": raw(b"HTTP/1.1 200 OK\r\nno colon here\r\ncontent-length: 0\r\n\r\n"),
     "two-lengths": raw(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\ncontent-length: 5\r\n\r\nabcde"),
     "length-of-letters": raw(b"HTTP/1.1 200 OK\r\ncontent-length: many\r\n\r\nabcde"),
@@ -466,7 +485,7 @@ FAULTS: Mapping[str, Script] = {
     "gzip-in-pieces": gzip_in_pieces,
     "deflate": coded("deflate", zlib.compress),
     "identity": coded("identity", bytes),
-    "gzip-truncated": coded("gzip", lambda body: gzip.compress(body)[:-12]),
+    "gzip-truncated": truncated_gzip,
     "gzip-lying": coded("gzip", bytes),
     "deflate-lying": coded("deflate", bytes),
     "br-lying": coded("br", bytes),
@@ -478,6 +497,7 @@ FAULTS: Mapping[str, Script] = {
     "page-502": page(502),
     "page-503": page(503),
     "page-403": page(403),
+    "429-with-a-time": status(429, "retry-after: 3600"),
     **{f"first-{kind}": first_error(kind) for kind in ERROR_TYPES},
     **{f"later-{kind}": later_error(kind) for kind in ERROR_TYPES},
     # Successes and redirections that are none.
@@ -496,4 +516,3 @@ def is_only_for_streams(name: str) -> bool:
         "ping-without-data", "fields-of-sse", "no-blank-lines", "invalid-json", "no-object", "after-the-end", "no-end",
         "two-starts", "odd-content-type", "json-instead-of-a-stream", "no-sse",
     }  # fmt: skip
-
