@@ -101,6 +101,10 @@ class Answer:
         self._work.cancel()
         return True
 
+    async def close(self) -> None:
+        """Let go of what an upstream has not been heard to the end."""
+        await self._exchange.close()
+
     async def __call__(self, message: Message) -> None:
         """Take one of LiteLLM's messages."""
         if self.relayed:

@@ -17,7 +17,7 @@ from litellm.llms.base_llm.chat.transformation import BaseLLMException
 from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler, get_ssl_configuration
 
 from claude_proxy.credentials import is_claude_credential
-from claude_proxy.exchange import Exchange, Outlet, Refusal
+from claude_proxy.exchange import Exchange, Outlet, Refusal, current
 from claude_proxy.headers import Headers
 from claude_proxy.messages import to_json
 from claude_proxy.refusals import own_refusal
@@ -330,7 +330,8 @@ class ChatTransport(httpx.AsyncBaseTransport):
     2. A redirection is not followed: the request, and some providers' keys, would go to another host.
     3. A page or an error in the place of a stream, and a stream without any event, is an error; LiteLLM makes a good and
        empty answer of it.
-    4. A 422 is a 400: LiteLLM would send such a request six times, and lose what the provider says of it.
+    4. What LiteLLM drops when it is cancelled is closed at the request's end.
+    5. A 422 is a 400: LiteLLM would send such a request six times, and lose what the provider says of it.
     """
 
     def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
@@ -341,6 +342,9 @@ class ChatTransport(httpx.AsyncBaseTransport):
         misfit = misfit_of(response)
         wants_stream = response.is_success and _media_type(response) in NO_STREAMS and _wants_stream(request)
         if misfit is None and not response.is_error and not wants_stream:
+            exchange = current.get()
+            if exchange is not None:
+                exchange.opened.append(response.aclose)
             if _media_type(response) == "text/event-stream" and "content-encoding" not in response.headers:
                 response.stream = _WithEvents(response.stream)
             return response

@@ -358,6 +358,8 @@ def gpt_sees(stream: bool, fault: str) -> Check:  # noqa: FBT001, PLR0911 - a ta
     """What LiteLLM translates is an error before the stream, or the stream's last event."""
     if fault in {"long-header", "many-headers"}:
         return error(500)  # LiteLLM's client takes 8 KB of a header
+    if fault in {"ping-without-data", "fields-of-sse"}:
+        return error_at_the_end  # OpenAI's library reads JSON from an event that has no data
     if fault in HARMLESS | ODD_CODINGS | {"two-starts", "no-end"}:
         return good
     if fault in {"no-headers", "half-the-headers"} or (fault in SILENT and not stream):
@@ -419,7 +421,7 @@ def tried(watched, faulty, request) -> Iterator[dict[Try, Future[Came]]]:
 
 @pytest.mark.parametrize("each", TRIES, ids=str)
 def test_a_fault(tried, each):
-    """The client sees what the upstream's answer was worth, in time, and a credential is left for what is its own fault only."""
+    """The client sees what the upstream's answer was worth, in time; a credential is left for its own faults only."""
     came = tried[each].result(BOUND)
     SEES[each.kind](each.stream, each.fault)(came)
     turns = came.case.turns
@@ -581,14 +583,14 @@ def test_a_client_that_leaves_while_it_waits(patient, faulty):
     """A request that waits for a credential ends with its client, and asks nobody when the rest is over."""
     case = faulty.case(status(429, "retry-after: 200"))
     model = MODELS["claude"]
+    good(ask(patient.proxy, faulty.case(served), model, stream=False))
     ready = patient.tasks()
     for stream in (False, True):
         told = left_lines(patient.proxy, model)
         client = Leaver(patient.proxy, case, model, stream=stream)
         client.socket.sendall(client.request)
-        assert until(lambda: "asked to slow down" in patient.proxy.output)
-        # The other one finds the credential resting.
-        assert until(lambda: "Rotation.async_auth_flow" in patient.tasks() or "PoolSource.wait" in str(patient.tasks()) or True)
+        # The second one finds the credential resting.
+        assert until(lambda: "asked to slow down" in patient.proxy.output and bool(patient.tasks() - ready))
         client.leave()
         assert until(lambda told=told: left_lines(patient.proxy, model) == told + 1)
     assert len(case.turns) == 1
