@@ -91,7 +91,9 @@ async def late_headers(turn: Turn) -> None:
 
 async def slow_headers(turn: Turn) -> None:
     turn.status = 200
-    await turn.line.send_slowly(b"HTTP/1.1 200 OK\r\ncontent-type: %s\r\n" % turn.media_type.encode())
+    await turn.line.send_slowly(
+        b"HTTP/1.1 200 OK\r\ncontent-type: %s\r\nrequest-id: req_made_up\r\n" % turn.media_type.encode()
+    )
     body = b"".join(turn.parts)
     await turn.line.send_slowly(b"content-length: %d\r\n\r\n" % len(body))
     turn.said += body
@@ -165,6 +167,13 @@ def halves(turn: Turn) -> tuple[bytes, bytes]:
 async def no_body(turn: Turn) -> None:
     """Headers, and then nothing."""
     await turn.chunked()
+    await turn.case.abandoned(turn)
+
+
+async def stalled_at_once(turn: Turn) -> None:
+    """The first bytes of the first event, and then nothing."""
+    await turn.chunked()
+    await turn.chunk(turn.parts[0][:10])
     await turn.case.abandoned(turn)
 
 
@@ -436,6 +445,7 @@ FAULTS: Mapping[str, Script] = {
     "many-headers": many_headers,
     # Where the body ends.
     "no-body": no_body,
+    "stalled-at-once": stalled_at_once,
     "stalled": stalled,
     "stalled-between-events": stalled_between_events,
     "closed-after-headers": closed_after_headers,
