@@ -390,3 +390,32 @@ def test_only_fallbacks_that_could_answer_are_named(monkeypatch, ready, fallback
 
     data = asyncio.run(run())
     assert (data["fallbacks"], data.get("num_retries")) == (fallbacks, retries)
+
+
+def test_a_client_that_leaves_before_the_first_event_closes_the_stream():
+    """LiteLLM 1.106.2 would let the provider go on, whose stream nobody has begun to read."""
+    closed = []
+
+    class Silent:
+        """A stream of LiteLLM's without an event yet."""
+
+        def __aiter__(self):
+            return self
+
+        async def __anext__(self):
+            await asyncio.Event().wait()
+
+        async def aclose(self):
+            closed.append(True)
+
+    async def run():
+        hook = ClaudeProxy(Settings.parse({})).async_post_call_streaming_iterator_hook(None, Silent(), {})
+        reading = asyncio.ensure_future(anext(hook))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+
+    asyncio.run(run())
+    assert closed == [True]

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import upstream as up
 
 WORDS = "an answer with an é in it"
+ELSEWHERE = "/elsewhere"
 _NAME = re.compile(rb"case-[0-9]+")
 _SECONDS = 60.0
 
@@ -97,6 +98,11 @@ class Turn:
         return list(reply.chunks) if reply.chunks is not None else [reply.body]
 
     @property
+    def elsewhere(self) -> str:
+        """An address of another origin, to which nothing may come that this one was sent."""
+        return self.case.urls[not self.line.is_claude] + ELSEWHERE
+
+    @property
     def media_type(self) -> str:
         return "text/event-stream" if self.streams else "application/json"
 
@@ -152,6 +158,8 @@ class Case:
 
     name: str
     script: Script
+    # The two origins, by whether they are Claude's.
+    urls: dict[bool, str]
     turns: list[Turn] = field(default_factory=list)
     arrived: threading.Event = field(default_factory=threading.Event)
     # Whether the peer has closed the connection of a request that was not answered.
@@ -192,7 +200,7 @@ class FaultUpstream:
         self.url, self.other_url = (f"http://127.0.0.1:{port}" for port in self.ports)
 
     def case(self, script: Script) -> Case:
-        case = Case(f"case-{next(self._names)}", script)
+        case = Case(f"case-{next(self._names)}", script, {True: self.url, False: self.other_url})
         self.cases[case.name] = case
         return case
 

@@ -10,7 +10,6 @@ from http import HTTPStatus
 from fault_upstream import Script, Turn
 
 HUGE = 10 * 1024 * 1024
-ELSEWHERE = "https://elsewhere.invalid/v1/messages"
 PAGE = b"<html><head><title>502 Bad Gateway</title></head><body><h1>nginx</h1></body></html>"
 ERROR_TYPES = (
     "invalid_request_error", "authentication_error", "billing_error", "permission_error", "not_found_error",
@@ -52,6 +51,13 @@ def status(code: int, *headers: str) -> Script:
 def bodiless(code: int, *headers: str) -> Script:
     async def script(turn: Turn) -> None:
         await turn.head(*headers, status=f"{code} Made Up")
+
+    return script
+
+
+def redirection(code: int) -> Script:
+    async def script(turn: Turn) -> None:
+        await turn.head(f"location: {turn.elsewhere}", "content-length: 0", status=f"{code} Made Up")
 
     return script
 
@@ -513,7 +519,7 @@ FAULTS: Mapping[str, Script] = {
     # Successes and redirections that are none.
     "204": bodiless(204),
     "205": bodiless(205, "content-length: 0"),
-    **{str(code): bodiless(code, f"location: {ELSEWHERE}", "content-length: 0") for code in REDIRECTS},
+    **{str(code): redirection(code) for code in REDIRECTS},
 }
 
 STATUSES: Mapping[str, Script] = {str(code): status(code) for code in (*REGISTERED, *ODD)}

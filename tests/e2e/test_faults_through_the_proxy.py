@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import httpx
 import pytest
-from fault_upstream import Case, FaultUpstream, Script, Turn
-from faults import ELSEWHERE, ERROR_TYPES, FAULTS, REDIRECTS, STATUSES, is_only_for_streams, once, served, status
+from fault_upstream import ELSEWHERE, Case, FaultUpstream, Script, Turn
+from faults import ERROR_TYPES, FAULTS, REDIRECTS, STATUSES, is_only_for_streams, once, served, status
 from processes import MASTER_KEY, STATIC_TOKEN, Proxy, question
 
 AT_ONCE = 12
@@ -442,6 +442,7 @@ def test_a_fault(tried, each):
     if each.fault in SILENT:
         assert came.case.left.wait(BOUND), "the upstream's connection is closed"
     assert not any(secret.encode() in came.body for secret in SECRETS)
+    assert "location" not in came.headers
 
 
 # --- What is refused at the door ---------------------------------------------------------------------------------------------
@@ -626,3 +627,4 @@ def test_nothing_is_left(watched, faulty, tried, before, limited, capsys):
     with capsys.disabled():
         print(f"\nfaults: {len(TABLE)}, tried: {len(tried)}, lost: {len(lost)}; requests upstream: {asked}")
     assert lost == []
+    assert not [seen.path for seen in faulty.unknown if seen.path == ELSEWHERE], "no redirection was followed"
