@@ -138,16 +138,21 @@ class Watched:
         return Counter(json.loads(self.ear.recv(1 << 20)))
 
     def descriptors(self) -> Counter[str]:
-        """What is open, by name; sockets count as one kind."""
+        """What is open, by name; a connection's name is its peer's port and its state, as the kernel numbers it."""
+        process = Path(f"/proc/{self.proxy.process.pid}")
+        rows = [line.split() for line in (process / "net" / "tcp").read_text().splitlines()[1:]]
+        peers = {f"socket:[{row[9]}]": f"peer {int(row[2].rpartition(':')[2], 16)} state {row[3]}" for row in rows}
         found: Counter[str] = Counter()
-        for link in Path(f"/proc/{self.proxy.process.pid}/fd").iterdir():
+        for link in (process / "fd").iterdir():
             with contextlib.suppress(FileNotFoundError):  # closed while it was looked at
-                found[str(link.readlink()).partition(":")[0]] += 1
+                name = str(link.readlink())
+                found[peers.get(name, name.partition(":")[0])] += 1
         return found
 
     def beside(self, upstream: FaultUpstream) -> Counter[str]:
         """What is open beside the connections to the upstream."""
-        return self.descriptors() - Counter(socket=len(upstream.lines))
+        idle = {f"peer {port} state 01" for port in upstream.ports}
+        return Counter({name: count for name, count in self.descriptors().items() if name not in idle})
 
     def states(self) -> dict[str, str]:
         answer = httpx.get(f"{self.proxy.url}/pool", headers={"x-litellm-api-key": MASTER_KEY, "accept": "application/json"})
