@@ -105,6 +105,10 @@ class Answer:
         self._work.cancel()
         return True
 
+    async def close(self) -> None:
+        """Let go of what an upstream has not been heard to the end."""
+        await self._exchange.close()
+
     async def __call__(self, message: Message) -> None:
         """Take one of LiteLLM's messages."""
         if self.relayed:
@@ -112,6 +116,10 @@ class Answer:
         if message["type"] == "http.response.start":
             if message["status"] >= 400:
                 self._error = message
+                return
+            if self._exchange.raw_body and not 200 <= message["status"] < 300:
+                # LiteLLM 1.106.2 answers with the status of some errors of a provider's, be it an error's or not.
+                self._error = dict(message) | {"status": 502}
                 return
             self._from_litellm = True
             if not self.begun:

@@ -25,7 +25,7 @@ from starlette.routing import Route
 from claude_proxy import config, logs, reload
 from claude_proxy.auth import authenticate, is_session, key_allows
 from claude_proxy.callback import ClaudeProxy, in_force, limits
-from claude_proxy.clients import AttemptRefused, shared_http
+from claude_proxy.clients import AttemptRefused, chat_http, shared_http
 from claude_proxy.exchange import current
 from claude_proxy.gateway import Gateway
 from claude_proxy.listing import listing
@@ -67,6 +67,7 @@ def install(settings: Settings, callback: ClaudeProxy) -> None:
     litellm.require_auth_for_metrics_endpoint = False
     give_each_call_a_chunk()
     shared_http()
+    litellm.aclient_session = chat_http()
     app.router.routes[:0] = [
         APIRoute("/v1/messages/count_tokens", count_tokens, methods=["POST"]),
         *(APIRoute(path, models, methods=["GET"]) for path in ("/v1/models", "/models")),

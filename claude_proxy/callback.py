@@ -46,7 +46,7 @@ from claude_proxy.panel import Panel
 from claude_proxy.pool import Pool, Wanted
 from claude_proxy.record import Record
 from claude_proxy.refusals import own_refusal
-from claude_proxy.relay import KEEPALIVE_SECONDS, filtered
+from claude_proxy.relay import KEEPALIVE_SECONDS, close_stream, filtered
 from claude_proxy.rotation import PoolSource, Rotation, SingleSource, Source
 from claude_proxy.settings import Settings, TokenMode
 from claude_proxy.status import Knowledge
@@ -157,7 +157,12 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         """Take thinking out of a stream of another provider's. Who serves it is known at the first chunk, not before."""
         exchange = current.get()
         chunks = aiter(response)
-        first = await anext(chunks, None)
+        try:
+            first = await anext(chunks, None)
+        except asyncio.CancelledError:
+            # The client left before the first event, and LiteLLM would let the provider go on.
+            await close_stream(chunks)
+            raise
         if first is None:
             return
         if exchange is None or not _is_translated(exchange):

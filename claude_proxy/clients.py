@@ -8,22 +8,23 @@ import functools
 import json
 import logging
 import math
-from collections.abc import Callable
+import sys
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
 import litellm
 from litellm.llms.base_llm.chat.transformation import BaseLLMException
-from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
+from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler, get_ssl_configuration
 
 from claude_proxy.credentials import is_claude_credential
-from claude_proxy.exchange import Exchange, Outlet, Refusal
+from claude_proxy.exchange import Exchange, Outlet, Refusal, current
 from claude_proxy.headers import Headers
 from claude_proxy.messages import to_json
 from claude_proxy.refusals import own_refusal
-from claude_proxy.relay import KEEPALIVE_SECONDS, FailedStream, Mender, Renaming, relayed
+from claude_proxy.relay import KEEPALIVE_SECONDS, MAX_FIRST_EVENT, FailedStream, Mender, Renaming, relayed
 from claude_proxy.rotation import NobodyUsable, Rotation, outgoing
-from claude_proxy.stream import ThinkingFilter, error_of
+from claude_proxy.stream import ThinkingFilter, error_of, events, first_event_end
 from claude_proxy.verdicts import UNIFIED, Then
 
 # How long one silence of an upstream may last, in seconds, when LiteLLM does not say.
@@ -38,7 +39,15 @@ NOT_REPLAYED = frozenset(
         "strict-transport-security", "trailer", "transfer-encoding", "upgrade",
     }
 )  # fmt: skip
-STATUS_OF_ERRORS = {"overloaded_error": 529, "rate_limit_error": 429, "timeout_error": 504}
+STATUS_OF_ERRORS = {
+    "invalid_request_error": 400, "authentication_error": 401, "billing_error": 402, "permission_error": 403,
+    "not_found_error": 404, "request_too_large": 413, "rate_limit_error": 429, "timeout_error": 504, "overloaded_error": 529,
+}  # fmt: skip
+# Of an error's body LiteLLM gets so much. 1.106.2 looks for secrets in it over and over, in the event loop: a body of 10 MB
+# stops the whole process for minutes.
+MAX_ERROR_BYTES = 8 * 1024
+# Instead of a stream these are no answer.
+NO_STREAMS = ("application/json", "text/html")
 
 
 class AttemptRefused(litellm.BadRequestError):  # type: ignore[misc]  # LiteLLM's class is untyped
@@ -93,16 +102,28 @@ class PlainClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is
         request = self._client.build_request(
             "POST", url, content=data, headers=headers, timeout=DEFAULT_TIMEOUT if timeout is None else timeout
         )
+        host = request.url.host
         try:
             response = await self._send(request)
-            if response.is_error or not stream:
+            misfit = misfit_of(response, self._client.headers["accept-encoding"])
+            if misfit:
+                await response.aclose()
+                self._misfitting(misfit)
+                raise BaseLLMException(502, f"{host} {misfit}")
+            if response.is_error:
+                # Not httpx.HTTPStatusError: on that LiteLLM strips thinking and sends the request again by itself.
+                text = (await beginning(response)).decode("utf-8", "replace")
+                raise BaseLLMException(response.status_code, text, dict(response.headers))
+            if not stream:
                 await self._read(response)
         except httpx.TimeoutException as error:
-            raise litellm.Timeout(message=f"no answer from {request.url.host} in time", model="", llm_provider="") from error
-        if response.is_error:
-            # Not httpx.HTTPStatusError: on that LiteLLM strips thinking and sends the request again by itself.
-            raise BaseLLMException(response.status_code, response.text, dict(response.headers))
+            raise litellm.Timeout(message=f"no answer from {host} in time", model="", llm_provider="") from error
+        except httpx.HTTPError as error:
+            raise BaseLLMException(502, f"{host} broke off ({type(error).__name__})") from error
         return await self._passed_on(response)
+
+    def _misfitting(self, misfit: str) -> None:
+        """Take note of an answer that is none."""
 
     async def _passed_on(self, response: httpx.Response) -> httpx.Response:
         """Return what LiteLLM gets of an answer that is a success."""
@@ -135,6 +156,9 @@ class RelayingClient(PlainClient):
     LiteLLM 1.106.2 itself holds a stream's first events back for as long as it could still fall back.
     """
 
+    # Whether a stream without any event is a failure, about which LiteLLM decides, or what the client is to see.
+    _needs_event = True
+
     def __init__(self, exchange: Exchange, mender: Mender, auth: httpx.Auth, keepalive: float | None = None) -> None:
         super().__init__(shared_http(), auth)
         self._exchange = exchange
@@ -143,17 +167,26 @@ class RelayingClient(PlainClient):
 
     async def _passed_on(self, response: httpx.Response) -> httpx.Response:
         exchange, outlet = self._exchange, self._exchange.outlet
-        if outlet is None or not _is_stream(response):
+        if outlet is None or not self._is_stream(response):
             return response
         copy = bytearray()
         try:
             begin = functools.partial(self._begin, outlet, response)
-            relay = relayed(response.aiter_bytes(), outlet, self._mender, copy, begin=begin, keepalive=self._keepalive)
+            relay = relayed(
+                response.aiter_bytes(),
+                outlet,
+                self._mender,
+                copy,
+                begin=begin,
+                keepalive=self._keepalive,
+                needs_event=self._needs_event,
+            )
             if not await outlet.while_client_stays(relay):
                 logger.info("the client left during an answer of %s, after %d bytes", exchange.served, len(copy))
         except FailedStream as failed:
             self._failed(failed, response)
-            raise BaseLLMException(STATUS_OF_ERRORS.get(failed.kind, 500), failed.body.decode("utf-8", "replace")) from None
+            text = b"\n".join(events(failed.body))[:MAX_ERROR_BYTES].decode("utf-8", "replace")
+            raise BaseLLMException(STATUS_OF_ERRORS.get(failed.kind, 500), text) from None
         except httpx.HTTPError as error:
             exchange.error = "interrupted"
             self._broken_off(response)
@@ -175,8 +208,12 @@ class RelayingClient(PlainClient):
         self._exchange.final = True
         await outlet.begin(response.status_code, [*self._headers(response), *more])
 
+    def _is_stream(self, response: httpx.Response) -> bool:
+        return _media_type(response) == "text/event-stream"
+
     def _headers(self, response: httpx.Response) -> Headers:
-        return [("content-type", response.headers["content-type"])]
+        told = _media_type(response) == "text/event-stream"
+        return [("content-type", response.headers["content-type"] if told else "text/event-stream; charset=utf-8")]
 
     def _failed(self, failed: FailedStream, response: httpx.Response) -> None:
         """Take note of a stream that began with an error; LiteLLM decides about it as about any other one."""
@@ -191,9 +228,35 @@ class FilteringClient(RelayingClient):
     def __init__(self, exchange: Exchange, thinking: ThinkingFilter) -> None:
         super().__init__(exchange, thinking, BothKeyHeaders(), KEEPALIVE_SECONDS)
 
+    async def _passed_on(self, response: httpx.Response) -> httpx.Response:
+        if not self._is_stream(response):
+            await self._checked(response)
+        return await super()._passed_on(response)
+
+    async def _checked(self, response: httpx.Response) -> None:
+        """Read a whole answer; raise what LiteLLM is told of an error with a good status, or of what is no message."""
+        try:
+            body = await response.aread()
+        except httpx.TimeoutException as error:
+            raise litellm.Timeout(message=f"no answer from {response.url.host} in time", model="", llm_provider="") from error
+        except httpx.HTTPError as error:
+            raise BaseLLMException(502, f"{response.url.host} broke off ({type(error).__name__})") from error
+        kind = error_of(b"data: " + body) if body.lstrip()[:1] == b"{" else ""
+        if kind:
+            text = body[:MAX_ERROR_BYTES].decode("utf-8", "replace")
+            raise BaseLLMException(STATUS_OF_ERRORS.get(kind, 500), text)
+        if self._exchange.streams or not _is_message(body):
+            raise BaseLLMException(502, f"{response.url.host} answered with what is no message")
+
+    def _is_stream(self, response: httpx.Response) -> bool:
+        # Some say nothing of what they send.
+        return super()._is_stream(response) or (self._exchange.streams and _media_type(response) not in NO_STREAMS)
+
 
 class ClaudeClient(RelayingClient):
     """Sends to Claude what the client sent, by the rotation, and to the client what Claude sent, to the byte."""
+
+    _needs_event = False
 
     def __init__(self, rotation: Rotation, exchange: Exchange, model: str, nobody: Callable[[], Refusal]) -> None:
         self._renaming = Renaming(exchange.model, model)
@@ -204,9 +267,9 @@ class ClaudeClient(RelayingClient):
 
     async def _passed_on(self, response: httpx.Response) -> httpx.Response:
         exchange, outlet = self._exchange, self._exchange.outlet
-        if outlet is None or _is_stream(response):
+        if outlet is None or self._is_stream(response):
             return await super()._passed_on(response)
-        await response.aread()
+        await self._read(response)
         body = self._renaming.whole(response.content)
         exchange.copy = response.content
         await self._begin(outlet, response, ("content-length", str(len(body))))
@@ -219,14 +282,19 @@ class ClaudeClient(RelayingClient):
     async def _read(self, response: httpx.Response) -> None:
         try:
             await super()._read(response)
-        except httpx.TransportError:
+        except httpx.HTTPError:
             self._broken_off(response)
             raise
+
+    def _misfitting(self, misfit: str) -> None:
+        self._exchange.refusal = own_refusal(502, f"Anthropic {misfit}.", [])
 
     def _headers(self, response: httpx.Response) -> Headers:
         return [pair for pair in response.headers.multi_items() if pair[0].lower() not in NOT_REPLAYED]
 
     def _failed(self, failed: FailedStream, response: httpx.Response) -> None:
+        # As with a status: what is about the request would be the same on another model.
+        self._exchange.final = STATUS_OF_ERRORS.get(failed.kind, 500) in (400, 413)
         self._exchange.refusal = Refusal(response.status_code, self._headers(response), failed.body)
 
     def _broken_off(self, response: httpx.Response) -> None:
@@ -236,17 +304,20 @@ class ClaudeClient(RelayingClient):
     async def _send(self, request: httpx.Request) -> httpx.Response:
         try:
             response = await super()._send(outgoing(request, self._exchange, self._model))
+            if response.is_error:
+                await response.aread()
         except NobodyUsable:
             self._exchange.refusal = self._nobody()
             # To LiteLLM it is a 429 in any case: its retries would wait for ``retry-after`` and then ask the same pool again.
             return httpx.Response(429, request=request)
-        except httpx.TransportError as error:
+        except httpx.HTTPError as error:
             late = isinstance(error, httpx.TimeoutException)
             words = "Anthropic did not answer the proxy in time" if late else "The proxy cannot reach Anthropic"
+            if isinstance(error, httpx.DecodingError):
+                words = "The proxy cannot read what Anthropic answered"
             self._exchange.refusal = own_refusal(504 if late else 502, f"{words} ({type(error).__name__}).", [])
             raise
         if response.is_error:
-            await response.aread()
             self._keep(response)
         return response
 
@@ -264,8 +335,113 @@ class ClaudeClient(RelayingClient):
         exchange.refusal = Refusal(response.status_code, self._headers(response), response.content)
 
 
-def _is_stream(response: httpx.Response) -> bool:
-    return str(response.headers.get("content-type", "")).lower().startswith("text/event-stream")
+class ChatTransport(httpx.AsyncBaseTransport):
+    """LiteLLM's own way to chat completions, without the answers that it does not take for what they are (1.106.2).
+
+    1. Of an error's body LiteLLM gets ``MAX_ERROR_BYTES``.
+    2. A redirection is not followed: the request, and some providers' keys, would go to another host.
+    3. A page or an error in the place of a stream, and a stream without any event, is an error; LiteLLM makes a good and
+       empty answer of it.
+    4. What LiteLLM drops when it is cancelled is closed at the request's end.
+    5. A 422 is a 400: LiteLLM would send such a request six times, and lose what the provider says of it.
+    """
+
+    def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
+        self._inner = inner
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await self._inner.handle_async_request(request)
+        misfit = misfit_of(response)
+        wants_stream = response.is_success and _media_type(response) in NO_STREAMS and _wants_stream(request)
+        if misfit is None and not response.is_error and not wants_stream:
+            exchange = current.get()
+            if exchange is not None:
+                exchange.opened.append(response.aclose)
+            if _media_type(response) == "text/event-stream" and "content-encoding" not in response.headers:
+                response.stream = _WithEvents(response.stream)
+            return response
+        try:
+            body = await beginning(response)
+        finally:
+            await response.aclose()
+        status = 502 if misfit or wants_stream else 400 if response.status_code == 422 else response.status_code
+        headers = [pair for pair in response.headers.multi_items() if pair[0].lower() not in NOT_REPLAYED | {"location"}]
+        if misfit:
+            body = json.dumps({"error": {"message": f"{request.url.host} {misfit}"}}).encode()
+            headers = [("content-type", "application/json")]
+        return httpx.Response(status, headers=headers, content=body, request=request)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class _WithEvents(httpx.AsyncByteStream):
+    """A stream that breaks off where it would end without a whole event."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        beginning = bytearray()
+        found = False
+        async for chunk in self._stream:
+            if not found:
+                beginning += chunk
+                found = bool(first_event_end(beginning)) or len(beginning) > MAX_FIRST_EVENT
+            yield chunk
+        if not found:
+            raise httpx.RemoteProtocolError("the stream ended without any event")
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+def misfit_of(response: httpx.Response, codings: str | None = None) -> str | None:
+    """Return why a response is no answer, in words that follow a name; None for an error and for an answer.
+
+    ``codings`` are those that can be undone here, as ``accept-encoding`` has them; None says that all can.
+    """
+    if response.is_error:
+        return None
+    if not response.is_success:
+        return f"answered with HTTP {response.status_code}, which the proxy does not follow"
+    known = {"identity", *(coding.strip() for coding in (codings or "").split(","))}
+    coded = {coding.strip().lower() for coding in response.headers.get("content-encoding", "").split(",") if coding.strip()}
+    return "answered in a coding that nobody asked for" if codings is not None and coded - known else None
+
+
+async def beginning(response: httpx.Response) -> bytes:
+    """Return the first ``MAX_ERROR_BYTES`` of an error's body, and nothing of one that cannot be decoded."""
+    found = bytearray()
+    try:
+        async for part in response.aiter_bytes():
+            found += part
+            if len(found) >= MAX_ERROR_BYTES:
+                break
+    except httpx.DecodingError:
+        return b""
+    finally:
+        await response.aclose()
+    return bytes(found[:MAX_ERROR_BYTES])
+
+
+def _wants_stream(request: httpx.Request) -> bool:
+    try:
+        return b'"stream"' in request.content and json.loads(request.content).get("stream") is True
+    except (ValueError, AttributeError, RecursionError, httpx.RequestNotRead):
+        return False
+
+
+def _media_type(response: httpx.Response) -> str:
+    return str(response.headers.get("content-type", "")).split(";")[0].strip().lower()
+
+
+def _is_message(body: bytes) -> bool:
+    try:
+        message = json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(message, dict) and "content" in message
 
 
 def _copied(response: httpx.Response, body: bytes) -> httpx.Response:
@@ -302,4 +478,22 @@ def refused_pool(seconds: float) -> Refusal:
 def shared_http() -> httpx.AsyncClient:
     """The process's one HTTP client for Anthropic-format upstreams; its first use costs a second, so it is made at start."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
-    return httpx.AsyncClient(limits=limits, timeout=DEFAULT_TIMEOUT, follow_redirects=False)
+    # To httpx each step of a rotation is a redirection, and it takes twenty of them for a circle.
+    return httpx.AsyncClient(limits=limits, timeout=DEFAULT_TIMEOUT, follow_redirects=False, max_redirects=sys.maxsize)
+
+
+@functools.cache
+def chat_http() -> httpx.AsyncClient:
+    """The process's one HTTP client for chat completions in OpenAI's format: LiteLLM's, with ``ChatTransport`` around it."""
+    ssl = get_ssl_configuration()
+    inner = AsyncHTTPHandler.create_async_transport(
+        ssl_context=None if isinstance(ssl, bool) else ssl, ssl_verify=ssl if isinstance(ssl, bool) else None
+    )
+    proxies = AsyncHTTPHandler.create_httpx_proxy_mounts(inner, verify=ssl, cert=None) or {}
+    return httpx.AsyncClient(
+        verify=ssl,
+        transport=ChatTransport(inner or httpx.AsyncHTTPTransport(verify=ssl)),
+        mounts={pattern: transport and ChatTransport(transport) for pattern, transport in proxies.items()},
+        timeout=DEFAULT_TIMEOUT,
+        follow_redirects=False,
+    )

@@ -1,6 +1,6 @@
 """One request of a client's and what became of it, from the moment it arrives until its answer has left."""
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -74,6 +74,8 @@ class Exchange:
     copy: bytes = b""
     # Anthropic's type of the error that ended an answer whose status was a success; "interrupted" for one that broke off.
     error: str = ""
+    # What closes the answers that LiteLLM was given and may have dropped without a word when the client left.
+    opened: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
 
     @property
     def model(self) -> str:
@@ -90,6 +92,11 @@ class Exchange:
     def streams(self) -> bool:
         """Whether the client wants events."""
         return self.body.get("stream") is True
+
+    async def close(self) -> None:
+        """Close what is open yet, at the request's end."""
+        while self.opened:
+            await self.opened.pop()()
 
     def begin(self, provider: Provider, served: str) -> None:
         """Note that an attempt at a provider begins."""

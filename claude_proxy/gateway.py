@@ -185,6 +185,7 @@ class Gateway:
             watcher.cancel()
             app.cancel()
             await asyncio.wait({watcher, app})
+            await answer.close()
 
 
 def _replayed(body: bytes, gone: asyncio.Event, answer: Answer) -> Receive:

@@ -8,12 +8,14 @@ from contextlib import aclosing
 from typing import Any, Protocol
 
 from claude_proxy.exchange import Outlet
+from claude_proxy.refusals import error_event
 from claude_proxy.stream import KEEPALIVE, ThinkingFilter, error_of, first_event_end
 
 # While thinking is swallowed, something reaches the client this often, in seconds; Claude Code gives up after 300.
 KEEPALIVE_SECONDS = 15.0
 # How long a stream's status waits for its first event, which may be an error that LiteLLM can still do something about.
 FIRST_EVENT_SECONDS = 5.0
+NO_EVENT = b'{"type": "error", "error": {"type": "api_error", "message": "The provider answered without any event."}}'
 # A first event that is larger is not looked into.
 MAX_FIRST_EVENT = 1024 * 1024
 
@@ -100,12 +102,14 @@ async def relayed(
     *,
     begin: Callable[[], Awaitable[None]],
     keepalive: float | None = None,
+    needs_event: bool = False,
 ) -> None:
     """Send a stream to the client as it arrives, and collect in ``copy`` what the upstream said.
 
     The status, which ``begin`` sends, waits for the first event, ``FIRST_EVENT_SECONDS`` at most. Raises ``FailedStream``
     when that event is an error; what breaks the stream later is raised as it is, and the client's answer is then not ended.
-    With ``keepalive`` there is one whenever nothing was sent for so many seconds.
+    With ``keepalive`` there is one whenever nothing was sent for so many seconds. With ``needs_event`` a stream that ends
+    without a whole event is a failed one, too.
     """
     pulse = _Pulse(FIRST_EVENT_SECONDS)
     begun = False
@@ -125,6 +129,8 @@ async def relayed(
                 await outlet.write(ready or KEEPALIVE)
                 pulse.beat()
     if not begun:
+        if needs_event and not first_event_end(copy):
+            raise FailedStream("api_error", error_event(NO_EVENT))
         await begin()
     await outlet.write(mender.finish())
     await outlet.end()

@@ -247,7 +247,7 @@ def _has_retry_after(answer: Answer) -> bool:
 
 
 RULES: tuple[Rule, ...] = (
-    Rule(lambda answer: answer.status < 400, _always(Then.DONE, "answered")),
+    Rule(lambda answer: answer.status < 300, _always(Then.DONE, "answered")),
     # About the request: every credential would get the same answer.
     Rule(
         _all(_status(400, 429), _says("extra usage is required", "usage credits are required")),
@@ -292,7 +292,7 @@ RULES: tuple[Rule, ...] = (
     # About the history.
     Rule(_is_unhealed_thinking, _always(Then.REPAIR, "Claude refused the thinking blocks of the history")),
     # About Anthropic, and about everything else.
-    Rule(lambda answer: answer.status >= 500, _always(Then.ROUTER, "Anthropic could not answer")),
+    Rule(lambda answer: answer.status >= 500 or answer.status < 400, _always(Then.ROUTER, "Anthropic could not answer")),
     Rule(lambda _answer: True, _always(Then.CLIENT, "")),
 )
 

@@ -47,7 +47,12 @@ def collect() -> dict[str, set[str]]:
 
 def is_setting(name: str, value: object) -> bool:
     """Whether a variable of the module ``litellm`` is one that somebody would set."""
-    return plain(name) and name == name.lower() and isinstance(value, SIMPLE) and not name.endswith(("_models", "_key"))
+    return (
+        plain(name)
+        and name == name.lower()
+        and isinstance(value, SIMPLE)
+        and not name.endswith(("_models", "_key", "client_session"))
+    )
 
 
 def plain(name: str) -> bool:

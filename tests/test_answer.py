@@ -265,3 +265,35 @@ async def test_litellms_stream_is_counted():
         await client.answer(part(event + b"\n\n"))
     await client.answer(LAST)
     assert client.answer.record(0).usage == Usage(10, 55, 7, 2)
+
+
+@pytest.mark.parametrize("status", [101, 300, 304])
+async def test_a_status_that_is_neither_good_nor_an_error(status):
+    """LiteLLM answers with whatever status an error of a provider's has; to the client it is a 502, in Anthropic's shape."""
+    client = Client()
+    await client.answer({"type": "http.response.start", "status": status, "headers": []})
+    await client.answer({"type": "http.response.body", "body": b'{"error":{"message":"odd"}}'})
+    assert (client.status, client.complete) == (502, True)
+    assert json.loads(client.body) == {"type": "error", "error": {"type": "api_error", "message": "odd"}}
+
+
+async def test_a_page_may_lead_elsewhere():
+    """What is no request for a model, such as a page of administration, has its own statuses."""
+    client = Client(provider=None)
+    client.exchange.raw_body = b""
+    await client.answer({"type": "http.response.start", "status": 303, "headers": [(b"location", b"/ui/")]})
+    await client.answer(LAST)
+    assert client.status == 303
+
+
+async def test_what_is_open_is_closed_at_the_end():
+    """Each of an upstream's answers is let go once."""
+    client, closed = Client(), []
+
+    async def close():
+        closed.append(True)
+
+    client.exchange.opened += [close, close]
+    await client.answer.close()
+    await client.answer.close()
+    assert closed == [True, True]

@@ -402,3 +402,32 @@ def test_an_outlined_conversation_is_whole_again_for_others():
     assert prepared["messages"] == said["messages"]
     assert [tool["name"] for tool in prepared["tools"]] == ["Read"]
     assert "be brief" in str(prepared["system"])
+
+
+def test_a_client_that_leaves_before_the_first_event_closes_the_stream():
+    """LiteLLM 1.106.2 would let the provider go on, whose stream nobody has begun to read."""
+    closed = []
+
+    class Silent:
+        """A stream of LiteLLM's without an event yet."""
+
+        def __aiter__(self):
+            return self
+
+        async def __anext__(self):
+            await asyncio.Event().wait()
+
+        async def aclose(self):
+            closed.append(True)
+
+    async def run():
+        hook = ClaudeProxy(Settings.parse({})).async_post_call_streaming_iterator_hook(None, Silent(), {})
+        reading = asyncio.ensure_future(anext(hook))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+
+    asyncio.run(run())
+    assert closed == [True]

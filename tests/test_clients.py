@@ -7,20 +7,26 @@ import httpx
 import litellm
 import pytest
 from litellm.llms.base_llm.chat.transformation import BaseLLMException
+from litellm.llms.openai.common_utils import BaseOpenAILLM
 
 from claude_proxy.clients import (
+    MAX_ERROR_BYTES,
     AttemptRefused,
     BetasInBody,
     BothKeyHeaders,
+    ChatTransport,
     ClaudeClient,
     FilteringClient,
     PlainClient,
     Served,
+    chat_http,
     exhausted_pool,
+    misfit_of,
     refused_pool,
+    shared_http,
 )
 from claude_proxy.credentials import Credential
-from claude_proxy.exchange import Exchange
+from claude_proxy.exchange import Exchange, current
 from claude_proxy.headers import read
 from claude_proxy.rotation import Rotation, SingleSource
 from claude_proxy.stream import ThinkingFilter
@@ -75,11 +81,43 @@ def test_a_timeout_is_litellms():
 
 
 def test_no_redirect_is_followed():
-    """A redirect would take a key to another host, so it is an answer like any other."""
+    """A redirect would take a key, or the client, to another host, so it is an error."""
     seen = []
     moved = httpx.Response(307, headers={"location": "https://evil.invalid/"})
-    post(PlainClient(http_of(lambda _: moved, seen)), stream=True)
+    with pytest.raises(BaseLLMException) as error:
+        post(PlainClient(http_of(lambda _: moved, seen)), stream=True)
     assert [request.url.host for request in seen] == ["api.anthropic.com"]
+    assert (error.value.status_code, "evil" in error.value.message) == (502, False)
+
+
+@pytest.mark.parametrize(
+    ("status", "coding", "fits"),
+    [(200, "", True), (200, "gzip", True), (204, "", True), (400, "br", True), (304, "", False), (101, "", False),
+     (200, "br", False), (200, "gzip, br", False)],
+)  # fmt: skip
+def test_what_is_no_answer(status, coding, fits):
+    """A status that is neither a success nor an error, and a coding that was not asked for, are no answer."""
+    response = httpx.Response(status, headers={"content-encoding": coding} if coding else {})
+    assert (misfit_of(response, "gzip, deflate") is None) is fits
+
+
+@pytest.mark.parametrize("broken", [httpx.ReadError("reset"), httpx.DecodingError("no gzip")])
+def test_a_broken_connection_is_told_in_plain_words(broken):
+    """LiteLLM learns who broke off, and nothing of the library's own words."""
+
+    def fail(_):
+        raise broken
+
+    with pytest.raises(BaseLLMException) as error:
+        post(PlainClient(http_of(fail)))
+    assert (error.value.status_code, error.value.message) == (502, f"api.anthropic.com broke off ({type(broken).__name__})")
+
+
+def test_litellm_gets_the_beginning_of_a_large_error():
+    """LiteLLM looks through all of an error's text again and again, so it gets the beginning of a large one."""
+    with pytest.raises(BaseLLMException) as error:
+        post(PlainClient(http_of(lambda _: httpx.Response(400, content=b"x" * (MAX_ERROR_BYTES * 3)))))
+    assert error.value.message == "x" * MAX_ERROR_BYTES
 
 
 @pytest.mark.parametrize("sent", [{"x-api-key": "made-up"}, {"authorization": "Bearer made-up"}])
@@ -348,13 +386,17 @@ def test_a_whole_answer_that_breaks_off_is_litellms(monkeypatch):
     """The same for an answer that is no stream, of which the client has seen nothing either."""
     out = Out()
     exchange, error = relaying(monkeypatch, [b'{"type"', httpx.ReadError("reset")], out, stream=False)
-    assert isinstance(error, httpx.ReadError)
+    assert error.status_code == 502
     assert (out.begun, exchange.final, exchange.refusal.whole) == (None, False, False)
 
 
 @pytest.mark.parametrize(
     ("error", "status", "kind"),
-    [(httpx.ConnectError("refused"), 502, "api_error"), (httpx.ReadTimeout("late"), 504, "api_error")],
+    [
+        (httpx.ConnectError("refused"), 502, "api_error"),
+        (httpx.ReadTimeout("late"), 504, "api_error"),
+        (httpx.DecodingError("no gzip"), 502, "api_error"),
+    ],
 )
 def test_who_cannot_be_reached_is_named_in_plain_words(monkeypatch, error, status, kind):
     """When Anthropic does not answer at all, the client reads so in words of the proxy's own, and may try again."""
@@ -366,7 +408,7 @@ def test_who_cannot_be_reached_is_named_in_plain_words(monkeypatch, error, statu
     monkeypatch.setattr("claude_proxy.clients.shared_http", lambda: http)
     exchange = Exchange(read([]), [], b'{"model":"claude-x"}', {"model": "claude-x"})
     rotation = Rotation(SingleSource(CLAUDE), Hosts(), exchange, family="x", cooldown=60, clock=lambda: NOW)
-    with pytest.raises((httpx.TransportError, litellm.Timeout)):
+    with pytest.raises((BaseLLMException, litellm.Timeout)):
         post(ClaudeClient(rotation, exchange, "claude-x", None))
     body = json.loads(exchange.refusal.body)
     assert (exchange.refusal.status, body["error"]["type"]) == (status, kind)
@@ -416,7 +458,7 @@ def test_another_providers_whole_answer_is_litellms(monkeypatch):
     out = Out()
     headers = {"content-type": "application/json"}
     client = lambda exchange: FilteringClient(exchange, ThinkingFilter("glm"))  # noqa: E731
-    exchange, response = relaying(monkeypatch, [b"{}"], out, headers=headers, client=client)
+    exchange, response = relaying(monkeypatch, [MESSAGE], out, headers=headers, client=client, stream=False)
     assert (out.begun, exchange.final, response.is_success) == (None, False, True)
 
 
@@ -463,3 +505,160 @@ def test_a_failure_is_litellms_where_no_books_are_kept(monkeypatch):
     """Without books retries and fallbacks are LiteLLM's all the same."""
     _, error = relaying(monkeypatch, [ERROR], Out(), booked=False)
     assert isinstance(error, BaseLLMException)
+
+
+ERROR_BODY = b'{"type":"error","error":{"type":"not_found_error","message":"no such model"}}'
+MESSAGE = b'{"type":"message","content":[]}'
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status"),
+    [
+        (ERROR_BODY, "application/json", 404),
+        (b"<html>", "text/html", 502),
+        (b"null", "application/json", 502),
+        (b'{"made":"up"}', "application/json", 502),
+        (MESSAGE, "application/json", None),
+        (MESSAGE, "text/plain", None),
+    ],
+)
+def test_another_providers_good_status_is_no_proof(monkeypatch, body, kind, status):
+    """Of a provider in Anthropic's format an error with a good status is an error, and so is what is no message."""
+    client = lambda exchange: FilteringClient(exchange, ThinkingFilter("glm"))  # noqa: E731
+    out = Out()
+    _, got = relaying(monkeypatch, [body], out, headers={"content-type": kind}, client=client, stream=False)
+    assert (got.status_code, out.begun) == (status or 200, None)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "kind", "status"),
+    [
+        ([ERROR_BODY], "application/json", 404),
+        ([MESSAGE], "application/json", 502),
+        ([b"<html>"], "text/html", 502),
+        ([b"<html>"], "text/event-stream", 500),
+        ([], "text/event-stream", 500),
+        ([START, STOP], "text/plain", None),
+        ([START, STOP], None, None),
+    ],
+)
+def test_another_providers_stream_has_events(monkeypatch, chunks, kind, status):
+    """Where a stream was asked for, a whole body and a stream without events are errors; a missing type is forgiven."""
+    out = Out()
+
+    def client(exchange):
+        exchange.body = {"model": "claude-x", "stream": True}
+        return FilteringClient(exchange, ThinkingFilter("claude-x"))
+
+    headers = {"content-type": kind} if kind else {"x-none": "1"}
+    _, got = relaying(monkeypatch, chunks, out, headers=headers, client=client)
+    assert got.status_code == (status or 200)
+    assert out.begun == (None if status else (200, {"content-type": "text/event-stream; charset=utf-8"}))
+
+
+def test_an_event_about_the_request_is_final(monkeypatch):
+    """Where a stream's first event refuses the request itself, no other model is asked."""
+    event = ERROR.replace(b"overloaded_error", b"invalid_request_error")
+    exchange, error = relaying(monkeypatch, [event], Out())
+    assert (exchange.final, error.status_code) == (True, 400)
+
+
+def test_many_credentials_are_no_circle():
+    """A rotation may go through as many credentials as there are; httpx would stop after twenty."""
+    assert shared_http().max_redirects > 10_000
+    assert not shared_http().follow_redirects
+
+
+# Chat completions
+
+
+def chat(answer, body=b'{"stream": true}'):
+    """Send a request by the transport; return its answer, read to the end."""
+
+    async def run():
+        async with httpx.AsyncClient(transport=ChatTransport(httpx.MockTransport(answer)), follow_redirects=True) as http:
+            return await http.post("https://gpt.invalid/v1/chat/completions", content=body)
+
+    return asyncio.run(run())
+
+
+def streaming(*chunks):
+    async def parts():
+        for chunk in chunks:
+            yield chunk
+
+    return httpx.Response(200, headers={"content-type": "text/event-stream"}, content=parts())
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "body"),
+    [
+        (httpx.Response(200, json={"a": 1}), 502, b'{"a":1}'),
+        (httpx.Response(200, html="<html>"), 502, b"<html>"),
+        (httpx.Response(307, headers={"location": "https://evil.invalid"}), 502, None),
+        (httpx.Response(422, json={"a": 1}), 400, b'{"a":1}'),
+        (httpx.Response(429, headers={"retry-after": "7"}, content=b"slow"), 429, b"slow"),
+        (httpx.Response(400, content=b"x" * (MAX_ERROR_BYTES + 1)), 400, b"x" * MAX_ERROR_BYTES),
+        (httpx.Response(400, headers={"content-encoding": "gzip"}, stream=httpx.ByteStream(b"no gzip")), 400, b""),
+        (streaming(b"data: {}\n", b"\n"), 200, b"data: {}\n\n"),
+    ],
+    ids=["json", "html", "moved", "422", "429", "large", "undecodable", "stream"],
+)
+def test_what_litellm_sees_of_chat_completions(answer, status, body):
+    """LiteLLM gets errors as errors, short, and no redirection to follow."""
+    got = chat(lambda _: answer)
+    assert got.status_code == status
+    assert got.headers.get("retry-after") == answer.headers.get("retry-after")
+    assert "evil" not in got.text
+    assert body is None or got.content == body
+
+
+def test_a_whole_chat_completion_is_left_alone():
+    """Where no stream was asked for JSON is the answer."""
+    assert chat(lambda _: httpx.Response(200, json={"a": 1}), b"{}").json() == {"a": 1}
+
+
+@pytest.mark.parametrize("chunks", [(), (b"null",), (b"data: {}\n",)])
+def test_a_stream_without_an_event_breaks_off(chunks):
+    """LiteLLM would make a good and empty message of it."""
+    with pytest.raises(httpx.RemoteProtocolError):
+        chat(lambda _: streaming(*chunks))
+
+
+def test_what_litellm_drops_is_closed():
+    """An answer that was not heard to its end is closed with the request."""
+    exchange = Exchange(read([]), [], b"{}", {})
+    closed = []
+
+    class Stream(httpx.AsyncByteStream):
+        async def __aiter__(self):
+            yield b"data: {}\n\n"
+
+        async def aclose(self):
+            closed.append(True)
+
+    answer = httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=Stream())
+
+    async def run():
+        token = current.set(exchange)
+        try:
+            transport = ChatTransport(httpx.MockTransport(lambda _: answer))
+            await transport.handle_async_request(httpx.Request("POST", "https://gpt.invalid/", content=b"{}"))
+        finally:
+            current.reset(token)
+        assert closed == []
+        await exchange.close()
+
+    asyncio.run(run())
+    assert (closed, exchange.opened) == ([True], [])
+
+
+def test_litellm_takes_the_client_for_chat_completions():
+    """LiteLLM 1.106.2 uses the session that it is told for OpenAI's format, and leaves it open."""
+    before = litellm.aclient_session
+    litellm.aclient_session = chat_http()
+    try:
+        assert BaseOpenAILLM.get_async_http_client() is chat_http()
+        assert not chat_http().follow_redirects
+    finally:
+        litellm.aclient_session = before

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from claude_proxy.relay import MAX_FIRST_EVENT, FailedStream, Renaming, close_stream, filtered, relayed
-from claude_proxy.stream import KEEPALIVE, ThinkingFilter
+from claude_proxy.stream import KEEPALIVE, ThinkingFilter, error_of
 
 THOUGHT = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta"}}\n\n'
 STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
@@ -140,7 +140,7 @@ ERROR = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error"
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 
 
-async def relay(chunks, mender=None, keepalive=None):
+async def relay(chunks, mender=None, keepalive=None, *, needs_event=False):
     out, copy = Out(), bytearray()
 
     async def upstream():
@@ -151,7 +151,8 @@ async def relay(chunks, mender=None, keepalive=None):
 
     begin = partial(out.begin, 200, [])
     try:
-        await relayed(upstream(), out, mender or Renaming("m", "m"), copy, begin=begin, keepalive=keepalive)
+        mender = mender or Renaming("m", "m")
+        await relayed(upstream(), out, mender, copy, begin=begin, keepalive=keepalive, needs_event=needs_event)
     finally:
         out.copy = bytes(copy)
     return out
@@ -295,3 +296,13 @@ def test_a_whole_message_names_the_model_that_was_asked_for(asked, sent, answere
 def test_what_is_no_message_is_not_renamed(body):
     """Anything that is no message passes to the byte."""
     assert Renaming("alias", "claude-x").whole(body) == body
+
+
+@pytest.mark.parametrize("chunks", [[], [b"<html>"], [b"event: x\ndata: {}\n"]])
+def test_a_stream_without_an_event(chunks):
+    """Where events are needed a stream without any is a failed one, before the status has left; else it passes as it is."""
+    with pytest.raises(FailedStream) as failed:
+        asyncio.run(relay(chunks, needs_event=True))
+    assert (failed.value.kind, error_of(failed.value.body)) == ("api_error", "api_error")
+    out = asyncio.run(relay(chunks))
+    assert (b"".join(out.written), out.begun, out.ended) == (b"".join(chunks), (200, []), True)

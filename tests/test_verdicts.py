@@ -192,7 +192,6 @@ def test_a_401_without_words_is_about_the_credential():
         # Answered, whatever the windows say.
         (Answer(200, {f"{UNIFIED}status": "allowed"}), Then.DONE),
         (Answer(200, {f"{UNIFIED}status": "rejected", f"{UNIFIED}5h-status": "rejected"}), Then.DONE),
-        (Answer(302, {}), Then.DONE),
         # About the request: what every credential would answer.
         *((of(each), Then.CLIENT) for each in answers.DISGUISED.values()),
         *((of(each), Then.CLIENT) for each in answers.ENTITLEMENT.values()),
@@ -216,6 +215,7 @@ def test_a_401_without_words_is_about_the_credential():
         *((of(each), Then.ROUTER) for each in answers.OVERLOADED.values()),
         (of(answers.given(529, "Overloaded", retry_after=7, **FIVE)), Then.ROUTER),
         (Answer(502, {}, b"<html>"), Then.ROUTER),
+        (Answer(302, {}), Then.ROUTER),
         (Answer(503, {"retry-after": "7"}), Then.ROUTER),
     ],
 )
