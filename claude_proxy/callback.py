@@ -138,7 +138,7 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         if provider is Provider.CLAUDE:
             return self._for_claude(kwargs, exchange)
         if not exchange.booked:
-            kwargs = kwargs | large(exchange.body)
+            kwargs = kwargs | large(exchange.body, exchange.raw_body)
         if provider is Provider.DEMO:
             return kwargs | {"api_key": PLACEHOLDER_KEY, "client": PlainClient(demo_transport(self.pool))}
         return self._for_others(kwargs, exchange, provider)

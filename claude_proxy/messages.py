@@ -5,6 +5,7 @@ Values in, values out. Nothing is modified in place; where there is nothing to c
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +31,8 @@ MARK = "claude-proxy:"
 ID_PREFIX = "cpx_"
 LONGEST_ID = 40
 ID_FIELDS = {"tool_use": "id", "tool_result": "tool_use_id"}
+# What a surrogate of UTF-16 looks like in JSON; most of them have their other half beside them.
+_HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
 # Parameters about thinking, which no other provider is sent unless its deployment in config.yaml asks for it.
 THINKING_PARAMETERS = ("thinking", "output_config", "context_management")
 
@@ -53,9 +56,16 @@ def outline(seen: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in seen.items() if name not in LARGE} | {"messages": [{"role": "user", "content": "."}]}
 
 
-def large(body: Body) -> dict[str, Any]:
-    """Return what ``outline`` leaves out, for a provider whose request LiteLLM makes."""
-    return {name: value for name, value in for_litellm(body).items() if name in LARGE}
+def large(body: Body, raw: bytes) -> dict[str, Any]:
+    """Return what ``outline`` leaves out, for a provider whose request LiteLLM makes; ``raw`` is the body as it came.
+
+    Half a character becomes a question mark: LiteLLM cannot send it.
+    """
+    found = {name: value for name, value in for_litellm(body).items() if name in LARGE}
+    if not _HALF_CHARACTER.search(raw):
+        return found
+    whole: dict[str, Any] = json.loads(json.dumps(found, ensure_ascii=False).encode(errors="replace"))
+    return whole
 
 
 def is_deeper_than(value: object, limit: int) -> bool:
