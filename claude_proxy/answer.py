@@ -109,6 +109,10 @@ class Answer:
         """Let go of what an upstream has not been heard to the end."""
         await self._exchange.close()
 
+    def release(self) -> None:
+        """Let go of the request, when all is said about it."""
+        self._exchange.release()
+
     async def __call__(self, message: Message) -> None:
         """Take one of LiteLLM's messages."""
         if self.relayed:

@@ -10,7 +10,7 @@ from claude_proxy.gateway import Gateway
 from claude_proxy.refusals import Message, Receive, Scope, Send, own_refusal, send_refusal
 
 # How many more objects than have gone there may be before the youngest are searched; Python's own number is 700.
-GARBAGE_THRESHOLD = 20_000
+GARBAGE_THRESHOLD = 10_000
 
 # Some of what LiteLLM brings is not Python; where that ends the process, the log should say what it was at.
 faulthandler.enable()
@@ -39,7 +39,7 @@ def keep_what_is_there() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(GARBAGE_THRESHOLD, 20, 50)
+    gc.set_threshold(GARBAGE_THRESHOLD, 10, 10)
 
 
 def _around(send: Send) -> Send:

@@ -98,6 +98,10 @@ class Exchange:
         while self.opened:
             await self.opened.pop()()
 
+    def release(self) -> None:
+        """Let go of what makes it large, when all is said: LiteLLM's tasks may keep their context, and this in it."""
+        self.raw_body, self.body, self.copy, self.outlet = b"", {}, b"", None
+
     def begin(self, provider: Provider, served: str) -> None:
         """Note that an attempt at a provider begins."""
         if self.served and served != self.served:

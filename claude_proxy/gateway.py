@@ -149,6 +149,7 @@ class Gateway:
         finally:
             if self._remember is not None:
                 self._remember(answer.record(arrived))
+            answer.release()
 
     async def _caller(self, client: header_policy.Client, method: str, route: str, query: str) -> Caller:
         """Tell who asks; raise ``Refused`` for one who may not."""
