@@ -79,8 +79,8 @@ lint: dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: install  ## this proxy beside LiteLLM alone: docs/BENCHMARKS.md; PEERS=1 with others from npm, BENCH_ARGS="--rounds 3"
-	@$(BIN)/python -m benchmarks.run --output docs/BENCHMARKS.md $(if $(PEERS),--peers) $(BENCH_ARGS)
+bench: install  ## this proxy beside LiteLLM alone: docs/BENCHMARKS.md; PEERS=1 with others from npm; SWITCHES=1: what each switch gains
+	@$(BIN)/python -m $(if $(SWITCHES),benchmarks.switches,benchmarks.run --output docs/BENCHMARKS.md $(if $(PEERS),--peers) $(BENCH_ARGS))
 
 # Two cores are enough; what else runs on them shows in the latencies.
 soak: install  ## make soak MINUTES=10 STREAMS=200: streams through one worker for a long time, then floods: docs/LOAD.md

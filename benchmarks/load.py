@@ -47,7 +47,7 @@ def body(model: str, *, large: bool, stream: bool, order: str = "") -> bytes:
     turns = [{"role": "user", "content": [{"type": "text", "text": "Look at the files of this project."}]}]
     for number in range(60 if large else 0):
         call = f"toolu_made_up_{number:04}"
-        words = " ".join(source.choice(("def", "return", "value", "self", "list", "(x)", "=", "#")) for _ in range(1900))
+        words = " ".join(source.choice(("def", "return", "value", "self", "list", "(x)", "=", "#")) for _ in range(1600))
         turns += [
             {
                 "role": "assistant",

@@ -70,7 +70,8 @@ def page(results: "Results", machine: str, rounds: int, absent: Sequence[str], c
     return "\n".join(part for part in parts if part)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table of Markdown."""
     lines = [head, ["---"] + ["--:"] * (len(head) - 1), *rows]
     return "\n".join(f"| {' | '.join(each)} |" for each in lines) + "\n"
 
@@ -91,7 +92,7 @@ def _summary(results: "Results") -> str:
                 ]
                 rows.append([title(chosen[0]), *against])
     words = "How many times the requests per second of LiteLLM alone this proxy serves, over every concurrency and round:\n"
-    return f"## In short\n\n{words}\n" + _table(["", "against its defaults", "against our settings"], rows)
+    return f"## In short\n\n{words}\n" + table(["", "against its defaults", "against our settings"], rows)
 
 
 def _throughput(results: "Results") -> str:
@@ -108,7 +109,7 @@ def _throughput(results: "Results") -> str:
             ]
             rows.append([str(cell.concurrency), *rates, *(spread(ratios(seen, OURS, other)) for other in (DEFAULTS, SAME))])
         head = ["at a time", *names, f"{OURS} over {DEFAULTS}", f"{OURS} over {SAME}"]
-        parts.append(f"### {title(cells[0])}\n\n{_table(head, rows)}")
+        parts.append(f"### {title(cells[0])}\n\n{table(head, rows)}")
     return "\n".join(parts)
 
 
@@ -124,7 +125,7 @@ def _times(results: "Results") -> str:
         for cell in cells:
             seen = results.cells[cell]
             rows.append([str(cell.concurrency), *(_added(seen, name) for name in names)])
-        parts.append(f"### {title(cells[0])}: first byte; end\n\n{_table(['at a time', *names], rows)}")
+        parts.append(f"### {title(cells[0])}: first byte; end\n\n{table(['at a time', *names], rows)}")
     return "\n".join(parts)
 
 
@@ -148,7 +149,7 @@ def _events(results: "Results") -> str:
         lags = [lag * 1000 for run in runs for lag in run.lags]
         rows.append([name, f"{percentile(lags, 0.5):.2f}", f"{percentile(lags, 0.99):.2f}"])
     words = f"Milliseconds from the upstream to a client, 16 streams at once, an event every {PACE * 1000:.0f} ms:\n"
-    return f"## Events\n\n{words}\n" + _table(["", "p50", "p99"], rows)
+    return f"## Events\n\n{words}\n" + table(["", "p50", "p99"], rows)
 
 
 def _failovers(results: "Results") -> str:
@@ -159,14 +160,14 @@ def _failovers(results: "Results") -> str:
         times = [percentile(seen.first, 0.5) * 1000 for seen in (plain, moved)]
         rows.append([name, *(f"{value:.1f}" for value in times), f"{times[1] - times[0]:.1f}"])
     words = "Milliseconds to the first byte, p50, one request after the other; LiteLLM alone moves to another deployment:\n"
-    return f"## A credential that answers 429\n\n{words}\n" + _table(
+    return f"## A credential that answers 429\n\n{words}\n" + table(
         ["", "none limited", "the first one limited", "added"], rows
     )
 
 
 def _memory(results: "Results") -> str:
     rows = [[name, *(f"{value:.0f}" for value in (seen[0], max(seen), seen[-1]))] for name, seen in results.memory.items()]
-    return "## Memory\n\nMB resident:\n\n" + _table(["", "at the start", "at most", "at the end"], rows)
+    return "## Memory\n\nMB resident:\n\n" + table(["", "at the start", "at most", "at the end"], rows)
 
 
 def _groups(results: "Results") -> list[list["Cell"]]:

@@ -94,8 +94,8 @@ def start_litellm_same(folder: Path, upstream: str) -> Server:
     return _started(SAME, folder, command, port, variables, BOTH, POOLED)
 
 
-def start_claude_proxy(folder: Path, upstream: str) -> Server:
-    """Start this proxy as its users do."""
+def start_claude_proxy(folder: Path, upstream: str, name: str = OURS, before: str = "") -> Server:
+    """Start this proxy as its users do; ``before`` is Python that is run first, by which a switch is turned off."""
     port = free_port()
     (folder / "config.yaml").write_text(
         f"""
@@ -120,7 +120,10 @@ general_settings:
         "CLAUDE_API_KEYS": tokens, "ANTHROPIC_API_BASE": upstream,
     }  # fmt: skip
     command = [sys.executable, "-m", "claude_proxy", "--project", str(folder), "serve"]
-    return _started(OURS, folder, command, port, variables, BOTH, CLAUDE)
+    if before:
+        arguments = ["--project", str(folder), "serve"]
+        command = [sys.executable, "-c", f"{before}\nfrom claude_proxy.cli import main; main({arguments!r})"]
+    return _started(name, folder, command, port, variables, BOTH, CLAUDE)
 
 
 def _litellm_config(folder: Path, upstream: str) -> Path:

@@ -25,7 +25,7 @@ from starlette.routing import Route
 from claude_proxy import config, logs, reload
 from claude_proxy.auth import authenticate, is_session, key_allows
 from claude_proxy.callback import ClaudeProxy, in_force, limits
-from claude_proxy.clients import AttemptRefused, chat_http, shared_http
+from claude_proxy.clients import AttemptRefused
 from claude_proxy.exchange import current
 from claude_proxy.gateway import Gateway
 from claude_proxy.listing import listing
@@ -33,6 +33,7 @@ from claude_proxy.redaction import Redactor, secrets_of
 from claude_proxy.router import put_in_force
 from claude_proxy.settings import LogFormat, Settings
 from claude_proxy.store import RedisStore, SqliteStore, Store
+from claude_proxy.transport import chat_http, shared_http
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 """LiteLLM's callback: the hooks in the order in which a request meets them, each a few lines over the core.
 
-This file, ``assembly.py``, ``clients.py``, ``router.py`` and ``auth.py`` are the only ones that know LiteLLM's shapes (1.106.2;
-``tests/test_contract.py`` guards them).
+This file, ``assembly.py``, ``clients.py``, ``transport.py``, ``router.py`` and ``auth.py`` are the only ones that know
+LiteLLM's shapes (1.106.2; ``tests/test_contract.py`` guards them).
 """
 
 import asyncio
@@ -34,7 +34,6 @@ from claude_proxy.clients import (
     PlainClient,
     exhausted_pool,
     refused_pool,
-    shared_http,
 )
 from claude_proxy.credentials import Credential
 from claude_proxy.exchange import Exchange, Refusal, current
@@ -54,6 +53,7 @@ from claude_proxy.store import Store
 from claude_proxy.stream import ThinkingFilter
 from claude_proxy.sync import Synchroniser, Together
 from claude_proxy.targets import Hosts, Provider, bare_model, fallback_models, is_openai_itself, model_family, wildcard_model
+from claude_proxy.transport import shared_http
 from claude_proxy.usage import Book
 
 # How long the first request waits for what other processes know, in seconds.

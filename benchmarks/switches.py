@@ -1,0 +1,84 @@
+"""What each switch gains: ``make bench SWITCHES=1`` measures this proxy beside itself with one of them turned off."""
+
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import uvloop
+
+from benchmarks import load, report, servers
+from benchmarks.load import Seen
+from benchmarks.run import in_turn
+from benchmarks.servers import OURS, Server
+
+SERVER = "import claude_proxy.serving as serving; serving.SERVER = {{**serving.SERVER, {}}}"
+# What turns each of them off: Python that is run before anything else.
+OFF: Mapping[str, str] = {
+    "httptools instead of h11": SERVER.format('"http": "h11"'),
+    "uvloop": SERVER.format('"loop": "asyncio"'),
+    "no access log": SERVER.format('"access_log": True, "log_level": "info"'),
+    "rare searches for garbage": "import gc; gc.freeze = gc.set_threshold = lambda *_: None",
+    "no books that nobody reads, with the next two": "import claude_proxy.books as books; books.are_kept = lambda _: True",
+    "an app of two routes": (
+        "from claude_proxy.gateway import Gateway; init = Gateway.__init__; "
+        "Gateway.__init__ = lambda self, *args, **more: init(self, *args, **(more | {'model_app': None}))"
+    ),
+    "an outline instead of the conversation": "import claude_proxy.messages as messages; messages.outline = lambda seen: seen",
+}
+KINDS = {
+    "small, whole": (False, False),
+    "small, streamed": (False, True),
+    "large, whole": (True, False),
+    "large, streamed": (True, True),
+}
+CONCURRENCY, ROUNDS = 4, 5
+
+
+async def measure(every: Sequence[Server]) -> dict[str, dict[str, list[Seen]]]:
+    """Return what was seen, per kind of request and server."""
+    results: dict[str, dict[str, list[Seen]]] = {}
+    for kind, (large, stream) in KINDS.items():
+        seen = results[kind] = {server.name: [] for server in every}
+        for server, counts in in_turn(every, ROUNDS):
+            body = load.body(server.models["claude"], large=large, stream=stream)
+            run = await load.run(server, [body] * (60 if large else 150), CONCURRENCY, stream=stream)
+            if counts:
+                seen[server.name].append(run)
+    return results
+
+
+def rows(results: Mapping[str, Mapping[str, Sequence[Seen]]]) -> list[list[str]]:
+    """Return a line for each switch: by how much each kind of request costs more processor time without it, in per cent."""
+    lines = []
+    for name in OFF:
+        cells = []
+        for seen in results.values():
+            more = [off.cpu / on.cpu * 100 - 100 for on, off in zip(seen[OURS], seen[name], strict=True)]
+            cells.append(f"{statistics.median(more):+.0f} % ({min(more):+.0f} to {max(more):+.0f})")
+        lines.append([name, *cells])
+    return lines
+
+
+def main() -> int:
+    """Print the table."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        upstream = servers.start_upstream(Path(folder))
+        stack.callback(upstream.stop)
+        every = []
+        for number, (name, before) in enumerate({OURS: "", **OFF}.items()):
+            place = Path(folder) / str(number)
+            place.mkdir()
+            every.append(servers.start_claude_proxy(place, upstream.url, name, before))
+            stack.callback(every[-1].stop)
+        os.sched_setaffinity(0, servers.CLIENT_CPUS)
+        results = uvloop.run(measure(every))
+    sys.stdout.write(report.table(["without", *KINDS], rows(results)))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
