@@ -1,6 +1,7 @@
 """gateway.py: what LiteLLM's app sees of a request, and what the client sees of its answer."""
 
 import asyncio
+import copy
 import json
 
 import anyio
@@ -40,14 +41,15 @@ class Inner:
 
     async def __call__(self, scope, receive, send):
         self.scope = scope
-        self.exchange = current.get()
+        exchange = current.get()
+        self.exchange = copy.copy(exchange)  # as it is now: afterwards the gateway lets go of what is in it
         more = True
         while more:
             message = await receive()
             self.body += message.get("body", b"")
             more = message.get("more_body", False)
         if self.during:
-            self.during(self.exchange)
+            self.during(exchange)
         status, headers, parts = self.answer
         await send({"type": "http.response.start", "status": status, "headers": headers})
         for part in parts:
@@ -717,3 +719,10 @@ async def test_an_answer_is_over_when_litellm_ends_its_work():
     answer = await ask(Inner(), model_app=served, keeps_books=lambda: False, remember=records.append)
     assert (answer.status_code, answer.content) == (200, b"{}")
     assert [record.status for record in records] == [200]
+
+
+async def test_what_a_request_held_is_let_go():
+    """LiteLLM's tasks may keep a request's context: neither the body nor the client stays in it."""
+    held = []
+    await ask(Inner(during=held.append))
+    assert (held[0].raw_body, held[0].body, held[0].outlet) == (b"", {}, None)
