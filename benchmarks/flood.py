@@ -10,9 +10,13 @@ from urllib.parse import urlsplit
 from benchmarks.crowd import MODELS, Crowd
 from benchmarks.measure import MEGABYTE
 from benchmarks.stage import TOKEN, Stage
+from claude_proxy.transport import IDLE_SECONDS
 
 HALF = b'POST /v1/messages HTTP/1.1\r\nhost: proxy\r\nx-litellm-api-key: %s\r\ncontent-length: 100000\r\n\r\n{"model": '
-SETTLE_TRIES = 60
+# After how many looks, that far apart in seconds, no idle connection is kept any more.
+PAUSE = 0.5
+LETTING_GO = int(IDLE_SECONDS / PAUSE) + 4
+SETTLE_TRIES = 2 * LETTING_GO + 20
 # Connections to Claude that may be held afterwards: one for each of the requests that let go of the idle ones.
 KEPT = len(MODELS)
 AT_ONCE = 40
@@ -114,8 +118,8 @@ async def settled(stage: Stage, crowd: Crowd) -> tuple[int, int, int]:
     for tried in range(SETTLE_TRIES):
         if held[0] == 0 and held[1] <= KEPT:
             break
-        await asyncio.sleep(0.5)
-        if tried % 14 == 11:  # longer than an idle connection is kept
+        await asyncio.sleep(PAUSE)
+        if tried % LETTING_GO == LETTING_GO - 1:
             await crowd.one_of_each()
         held = stage.connections()
     return held

@@ -1,7 +1,6 @@
 """Where the parts come together in LiteLLM's process: settings, callback, routes of our own, gateway, logs."""
 
 import asyncio
-import copy
 import functools
 import os
 from collections.abc import Iterable, Mapping
@@ -13,7 +12,6 @@ from fastapi import Depends, Request, Response
 from fastapi.encoders import jsonable_encoder
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
-from litellm.llms.anthropic.pass_through.adapters.streaming_iterator import _CombinedChunkSplitter
 from litellm.llms.base_llm.chat.transformation import BaseLLMException
 from litellm.proxy import proxy_server
 from litellm.proxy._types import UserAPIKeyAuth
@@ -29,6 +27,7 @@ from claude_proxy.clients import AttemptRefused
 from claude_proxy.exchange import current
 from claude_proxy.gateway import Gateway
 from claude_proxy.listing import listing
+from claude_proxy.patches import build_nothing_unread, give_each_call_a_chunk
 from claude_proxy.redaction import Redactor, secrets_of
 from claude_proxy.router import put_in_force
 from claude_proxy.settings import LogFormat, Settings
@@ -67,6 +66,7 @@ def install(settings: Settings, callback: ClaudeProxy) -> None:
     # The gateway and the route itself ask for a token; LiteLLM's check would let the master key alone through.
     litellm.require_auth_for_metrics_endpoint = False
     give_each_call_a_chunk()
+    build_nothing_unread()
     shared_http()
     litellm.aclient_session = chat_http()
     app.router.routes[:0] = [
@@ -146,25 +146,3 @@ async def close() -> None:
     """Tell the other processes what is new, at the end of this one."""
     if start.cache_info().currsize:
         await start().close()
-
-
-@functools.cache
-def give_each_call_a_chunk() -> None:
-    """Let LiteLLM see one call in a chunk: 1.106.2 makes one block of the calls that Gemini and Groq send in one."""
-    by_kind = _CombinedChunkSplitter._split_by_payload_kind  # noqa: SLF001 - no other seam before the translation
-
-    def split(chunk: Any) -> tuple[Any, ...]:
-        return tuple(piece for part in by_kind(chunk) for piece in one_call_each(part))
-
-    _CombinedChunkSplitter._split_by_payload_kind = staticmethod(split)  # noqa: SLF001
-
-
-def one_call_each(chunk: Any) -> tuple[Any, ...]:
-    """Return a chunk as chunks with one call each; the same one when it has no more."""
-    calls = getattr(chunk.choices[0].delta, "tool_calls", None) if len(chunk.choices) == 1 else None
-    if not calls or len(calls) == 1:
-        return (chunk,)
-    pieces = tuple(copy.deepcopy(chunk) for _ in calls)
-    for piece, call in zip(pieces, calls, strict=True):
-        piece.choices[0].delta.tool_calls = [call]
-    return pieces

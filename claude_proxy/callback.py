@@ -42,6 +42,7 @@ from claude_proxy.limits import Limits
 from claude_proxy.listing import served_name
 from claude_proxy.messages import THINKING_PARAMETERS, large
 from claude_proxy.panel import Panel
+from claude_proxy.patches import keep_no_records
 from claude_proxy.pool import Pool, Wanted
 from claude_proxy.record import Record
 from claude_proxy.refusals import own_refusal
@@ -156,6 +157,8 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
     ) -> AsyncGenerator[Any, None]:
         """Take thinking out of a stream of another provider's. Who serves it is known at the first chunk, not before."""
         exchange = current.get()
+        if exchange is not None and not exchange.booked:
+            keep_no_records(request_data)
         chunks = aiter(response)
         try:
             first = await anext(chunks, None)

@@ -132,8 +132,10 @@ NAMES = {
     "litellm.types.utils:CallTypes.anthropic_messages": "callback.py tells the two calls of the deployment hook apart",
     "litellm.router_utils.pattern_match_deployments:PatternMatchRouter": "router.py replaces the patterns",
     "litellm.llms.anthropic.pass_through.adapters.streaming_iterator:_CombinedChunkSplitter._split_by_payload_kind": (
-        "assembly.py gives each call of a chunk a chunk of its own"
+        "patches.py gives each call of a chunk a chunk of its own"
     ),
+    "litellm:stream_chunk_builder": "patches.py keeps whole answers from being built that nobody reads",
+    "litellm.litellm_core_utils.litellm_logging:Logging.dispatch_success_handlers": "patches.py ends the account of a stream",
 }
 PARAMETERS = {
     "litellm.llms.custom_httpx.http_handler:AsyncHTTPHandler.post": (

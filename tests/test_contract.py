@@ -24,11 +24,11 @@ from litellm.types.utils import Delta, ModelResponseStream, StreamingChoices
 from starlette.applications import Starlette
 
 from claude_proxy import config
-from claude_proxy.assembly import give_each_call_a_chunk, one_call_each
 from claude_proxy.callback import ClaudeProxy
 from claude_proxy.check import installation, names
 from claude_proxy.cli import LITELLM_ENVIRONMENT
 from claude_proxy.clients import PlainClient
+from claude_proxy.patches import give_each_call_a_chunk, one_call_each
 from claude_proxy.reload import ROUTER_SETTINGS, NotTakenUp, change
 from claude_proxy.router import UPDATED, put_in_force
 

@@ -1,0 +1,108 @@
+"""patches.py: what is changed in LiteLLM itself, seen at work in the real one."""
+
+import json
+from types import SimpleNamespace
+
+import httpx
+import litellm
+import pytest
+from litellm.litellm_core_utils.litellm_logging import Logging
+from litellm.types.utils import ModelResponse, Usage
+from openai import AsyncOpenAI
+
+from claude_proxy import patches
+from claude_proxy.exchange import Exchange, current
+from claude_proxy.headers import read
+
+# Pydantic warns of LiteLLM's own types.
+pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore:Item .* is using the `ReadOnly` qualifier:UserWarning")]
+TOLD = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18, "prompt_tokens_details": {"cached_tokens": 5}}
+
+
+@pytest.fixture
+def built(monkeypatch):
+    """Yield how often LiteLLM built a whole answer from chunks."""
+    build, calls = litellm.stream_chunk_builder, []
+    monkeypatch.setattr(litellm, "stream_chunk_builder", lambda *args, **more: calls.append(1) or build(*args, **more))
+    patches.build_nothing_unread.__wrapped__()
+    return calls
+
+
+async def last_usage(usages, *, booked):
+    """Stream an answer with such usages in its chunks through LiteLLM; return the usage of its end."""
+    chunk = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    chunks = [chunk | {"choices": [{"index": 0, "delta": {"content": "hello"}, "finish_reason": None}]}]
+    chunks += [chunk | {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}]
+    chunks += [chunk | {"choices": [], "usage": usage} for usage in usages]
+    body = "".join(f"data: {json.dumps(each)}\n\n" for each in chunks) + "data: [DONE]\n\n"
+    answer = httpx.Response(200, headers={"content-type": "text/event-stream"}, text=body)
+    http = httpx.AsyncClient(transport=httpx.MockTransport(lambda _: answer))
+    exchange = Exchange(read([]), [], b"", {}, booked=booked)
+    token = current.set(exchange)
+    try:
+        stream = await litellm.acompletion(
+            "openai/m",
+            [{"role": "user", "content": "hi"}],
+            stream=True,
+            stream_options={"include_usage": True},
+            client=AsyncOpenAI(api_key="made-up", base_url="http://gpt.invalid/v1", http_client=http),
+        )
+        return [each.usage async for each in stream if getattr(each, "usage", None)][-1]
+    finally:
+        current.reset(token)
+
+
+@pytest.mark.parametrize("before", [[], [TOLD | {"prompt_tokens": 1}], [{"prompt_tokens": 0, "completion_tokens": 0}]])
+async def test_a_told_usage_is_taken(built, before):
+    """Where nobody reads the whole answer, none is built, and the client gets what the provider said last."""
+    usage = await last_usage([*before, TOLD], booked=False)
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.prompt_tokens_details.cached_tokens) == (11, 7, 5)
+    assert not built
+
+
+@pytest.mark.parametrize("usages", [[], [TOLD | {"completion_tokens": 0}]])
+async def test_a_usage_that_is_not_told_is_estimated(built, usages):
+    """A provider that says nothing, or a half of it, leaves it to LiteLLM."""
+    assert (await last_usage(usages, booked=False)).prompt_tokens > 0
+    assert built
+
+
+async def test_books_get_the_whole_answer(built):
+    """Where books are kept, LiteLLM builds what it always does."""
+    assert (await last_usage([TOLD], booked=True)).prompt_tokens == 11
+    assert built
+
+
+async def test_usage_is_the_same_either_way():
+    """The short way tells the client what LiteLLM's own would."""
+    patches.build_nothing_unread()
+    short, whole = [await last_usage([TOLD], booked=booked) for booked in (False, True)]
+    assert short.prompt_tokens_details == whole.prompt_tokens_details
+    assert (short.prompt_tokens, short.completion_tokens) == (whole.prompt_tokens, whole.completion_tokens)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_nothing_is_reckoned_of_a_stream_without_records(monkeypatch, kept):
+    """LiteLLM's account of a stream ends where it stands, and what it assembles of what was served has no place."""
+    records = Logging("m", [], True, "acompletion", None, "1", "1")  # noqa: FBT003 - LiteLLM's order
+    request = {"litellm_logging_obj": records, "model": "m"}
+    if not kept:
+        patches.keep_no_records(request)
+    done = []
+
+    async def handle(*_, **__):
+        done.append(1)
+
+    monkeypatch.setattr(records, "async_success_handler", handle)
+    await records.dispatch_success_handlers(ModelResponse(usage=Usage(prompt_tokens=1)), prefer_async_handlers=True)
+    assert bool(done) is kept
+    assert ("litellm_logging_obj" in request) is kept
+
+
+def test_a_request_without_records_stays_as_it_is():
+    """Nothing is put where nothing was."""
+    request = {"litellm_logging_obj": SimpleNamespace()}
+    patches.keep_no_records(request)
+    assert request == {}
+    patches.keep_no_records(request)
+    assert request == {}
