@@ -121,6 +121,8 @@ general_settings:
     }  # fmt: skip
     command = [sys.executable, "-m", "claude_proxy", "--project", str(folder), "serve"]
     if before:
+        # What is turned off may import LiteLLM, before the command line has told it anything.
+        variables |= LITELLM_ENVIRONMENT
         arguments = ["--project", str(folder), "serve"]
         command = [sys.executable, "-c", f"{before}\nfrom claude_proxy.cli import main; main({arguments!r})"]
     return _started(name, folder, command, port, variables, BOTH, CLAUDE)

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import uvloop
 
@@ -28,24 +29,45 @@ OFF: Mapping[str, str] = {
         "Gateway.__init__ = lambda self, *args, **more: init(self, *args, **(more | {'model_app': None}))"
     ),
     "an outline instead of the conversation": "import claude_proxy.messages as messages; messages.outline = lambda seen: seen",
+    "a connection looked at, not all": (
+        "import httpx, claude_proxy.transport as transport; limits = httpx.Limits(max_keepalive_connections=100); "
+        "transport.Connections = lambda make: httpx.AsyncHTTPTransport(limits=limits)"
+    ),
+    "no translated answer built that nobody reads": (
+        "import claude_proxy.patches as patches; patches.build_nothing_unread = patches.keep_no_records = lambda *_: None"
+    ),
 }
+
+
+class Kind(NamedTuple):
+    """One column: a kind of request, and how many at a time."""
+
+    provider: str
+    large: bool
+    stream: bool
+    concurrency: int = 4
+
+
 KINDS = {
-    "small, whole": (False, False),
-    "small, streamed": (False, True),
-    "large, whole": (True, False),
-    "large, streamed": (True, True),
+    "small, whole": Kind("claude", large=False, stream=False),
+    "small, streamed": Kind("claude", large=False, stream=True),
+    "small, streamed, 64 at a time": Kind("claude", large=False, stream=True, concurrency=64),
+    "large, whole": Kind("claude", large=True, stream=False),
+    "large, streamed": Kind("claude", large=True, stream=True),
+    "OpenAI format, small, streamed": Kind("openai", large=False, stream=True),
 }
-CONCURRENCY, ROUNDS = 4, 5
+ROUNDS = 5
 
 
 async def measure(every: Sequence[Server]) -> dict[str, dict[str, list[Seen]]]:
     """Return what was seen, per kind of request and server."""
     results: dict[str, dict[str, list[Seen]]] = {}
-    for kind, (large, stream) in KINDS.items():
-        seen = results[kind] = {server.name: [] for server in every}
+    for name, kind in KINDS.items():
+        seen = results[name] = {server.name: [] for server in every}
+        requests = 60 if kind.large or kind.provider == "openai" else 150
         for server, counts in in_turn(every, ROUNDS):
-            body = load.body(server.models["claude"], large=large, stream=stream)
-            run = await load.run(server, [body] * (60 if large else 150), CONCURRENCY, stream=stream)
+            body = load.body(server.models[kind.provider], large=kind.large, stream=kind.stream)
+            run = await load.run(server, [body] * requests, kind.concurrency, stream=kind.stream)
             if counts:
                 seen[server.name].append(run)
     return results
