@@ -32,7 +32,8 @@ ID_PREFIX = "cpx_"
 LONGEST_ID = 40
 ID_FIELDS = {"tool_use": "id", "tool_result": "tool_use_id"}
 # What a surrogate of UTF-16 looks like in JSON; most of them have their other half beside them.
-_HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
+# Two patterns: each begins with something fixed, and so is ten times as fast as both in one.
+_HALF_CHARACTERS = re.compile(rb"\\u[dD][89a-fA-F]"), re.compile(rb"\xed[\xa0-\xbf]")
 # Parameters about thinking, which no other provider is sent unless its deployment in config.yaml asks for it.
 THINKING_PARAMETERS = ("thinking", "output_config", "context_management")
 
@@ -62,7 +63,7 @@ def large(body: Body, raw: bytes) -> dict[str, Any]:
     Half a character becomes a question mark: LiteLLM cannot send it.
     """
     found = {name: value for name, value in for_litellm(body).items() if name in LARGE}
-    if not _HALF_CHARACTER.search(raw):
+    if not any(half.search(raw) for half in _HALF_CHARACTERS):
         return found
     whole: dict[str, Any] = json.loads(json.dumps(found, ensure_ascii=False).encode(errors="replace"))
     return whole

@@ -134,6 +134,7 @@ NAMES = {
     "litellm.llms.anthropic.pass_through.adapters.streaming_iterator:_CombinedChunkSplitter._split_by_payload_kind": (
         "patches.py gives each call of a chunk a chunk of its own"
     ),
+    "openai.resources.chat.completions.completions:async_maybe_transform": "patches.py sends chats as LiteLLM made them",
     "litellm:stream_chunk_builder": "patches.py keeps whole answers from being built that nobody reads",
     "litellm.litellm_core_utils.litellm_logging:Logging.dispatch_success_handlers": "patches.py ends the account of a stream",
 }

@@ -9,6 +9,8 @@ import pytest
 from litellm.litellm_core_utils.litellm_logging import Logging
 from litellm.types.utils import ModelResponse, Usage
 from openai import AsyncOpenAI
+from openai._utils import async_maybe_transform
+from openai.resources.chat.completions import completions
 
 from claude_proxy import patches
 from claude_proxy.exchange import Exchange, current
@@ -106,3 +108,50 @@ def test_a_request_without_records_stays_as_it_is():
     assert request == {}
     patches.keep_no_records(request)
     assert request == {}
+
+
+CHAT = [
+    {"role": "system", "content": "be brief"},
+    {"role": "user", "content": [{"type": "text", "text": "hi"}, {"type": "image_url", "image_url": {"url": "data:x"}}]},
+    {"role": "assistant", "content": "calling", "tool_calls": [
+        {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}},
+    ]},
+    {"role": "tool", "tool_call_id": "1", "content": "done", "made_up": {"kept": True}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("streams", [True, False])
+async def test_a_chat_is_sent_as_litellm_made_it(monkeypatch, streams):
+    """What goes over the line is the same with the search for names to change and without."""
+    sent = []
+
+    def answer(request):
+        sent.append(json.loads(request.content))
+        return httpx.Response(400, json={"error": {"message": "no"}})
+
+    async def ask():
+        http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+        tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]
+        with pytest.raises(litellm.BadRequestError):
+            await litellm.acompletion(
+                "openai/m",
+                CHAT,
+                stream=streams,
+                tools=tools,
+                temperature=0.5,
+                client=AsyncOpenAI(api_key="made-up", base_url="http://gpt.invalid/v1", http_client=http, max_retries=0),
+            )
+
+    searches = []
+
+    async def searching(data, kind):
+        searches.append(kind)
+        return await async_maybe_transform(data, kind)
+
+    monkeypatch.setattr(completions, "async_maybe_transform", searching)
+    await ask()
+    patches.leave_chats_as_they_are.__wrapped__()
+    await ask()
+    assert len(searches) == 1
+    assert sent[0] == sent[1]
+    assert sent[0]["messages"] == CHAT
