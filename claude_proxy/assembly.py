@@ -63,6 +63,8 @@ def install(settings: Settings, callback: ClaudeProxy) -> None:
     redactor = Redactor([*secrets, *secrets_of(os.environ)])
     litellm.use_chat_completions_url_for_anthropic_messages = True
     litellm.expose_router_debug_in_errors = False
+    # The hook for streams keeps clients alive; LiteLLM would run a task for each chunk to do so.
+    litellm.anthropic_sse_ping_interval_seconds = 0
     # The gateway and the route itself ask for a token; LiteLLM's check would let the master key alone through.
     litellm.require_auth_for_metrics_endpoint = False
     give_each_call_a_chunk()

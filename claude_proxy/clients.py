@@ -30,6 +30,7 @@ from claude_proxy.transport import (
     NO_STREAMS,
     NOT_REPLAYED,
     beginning,
+    let_go,
     media_type,
     misfit_of,
     shared_http,
@@ -101,7 +102,7 @@ class PlainClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is
             response = await self._send(request)
             misfit = misfit_of(response, self._client.headers["accept-encoding"])
             if misfit:
-                await response.aclose()
+                await let_go(response)
                 self._misfitting(misfit)
                 raise BaseLLMException(502, f"{host} {misfit}")
             if response.is_error:
@@ -125,6 +126,7 @@ class PlainClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is
 
     async def _read(self, response: httpx.Response) -> None:
         await response.aread()
+        await let_go(response)
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
         return await self._client.send(request, stream=True, auth=self._auth, follow_redirects=False)
@@ -188,7 +190,7 @@ class RelayingClient(PlainClient):
             raise BaseLLMException(502, "the upstream broke its answer off") from error
         finally:
             exchange.copy = bytes(copy)
-            await response.aclose()
+            await let_go(response)
         exchange.error = error_of(exchange.copy)
         if exchange.error:
             logger.warning("%s ended its answer with %s", exchange.served, exchange.error)
@@ -300,6 +302,7 @@ class ClaudeClient(RelayingClient):
             response = await super()._send(outgoing(request, self._exchange, self._model))
             if response.is_error:
                 await response.aread()
+                await let_go(response)
         except NobodyUsable:
             self._exchange.refusal = self._nobody()
             # To LiteLLM it is a 429 in any case: its retries would wait for ``retry-after`` and then ask the same pool again.

@@ -191,6 +191,7 @@ def _begins_well(stream: bytearray) -> bool:
 async def timed(chunks: AsyncIterator[bytes], patience: Callable[[], float | None]) -> AsyncGenerator[bytes | None, None]:
     """Yield the chunks, and None each time that none came within ``patience`` seconds; None of patience waits for ever."""
     pending: asyncio.Future[bytes] | None = None
+    done: asyncio.Future[bytes] | None = None
     try:
         while True:
             limit = patience()
@@ -206,6 +207,7 @@ async def timed(chunks: AsyncIterator[bytes], patience: Callable[[], float | Non
                 done, pending = pending, None
                 yield done.result()
             except StopAsyncIteration:
+                done = None  # its exception refers to this frame
                 return
     finally:
         if pending is not None:

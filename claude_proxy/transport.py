@@ -56,7 +56,7 @@ class ChatTransport(httpx.AsyncBaseTransport):
         if misfit is None and not response.is_error and not wants_stream:
             exchange = current.get()
             if exchange is not None:
-                exchange.opened.append(response.aclose)
+                exchange.opened.append(functools.partial(let_go, response))
             if media_type(response) == "text/event-stream" and "content-encoding" not in response.headers:
                 response.stream = _WithEvents(response.stream)
             return response
@@ -121,8 +121,17 @@ async def beginning(response: httpx.Response) -> bytes:
     except httpx.DecodingError:
         return b""
     finally:
-        await response.aclose()
+        await let_go(response)
     return bytes(found[:MAX_ERROR_BYTES])
+
+
+async def let_go(response: httpx.Response) -> None:
+    """Close a response of which no more is to be read.
+
+    Its stream refers to it, and it to its stream (httpx 0.28): a request would stay there until the next search for garbage.
+    """
+    await response.aclose()
+    response.stream = httpx.ByteStream(b"")
 
 
 def _wants_stream(request: httpx.Request) -> bool:

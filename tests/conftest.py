@@ -1,5 +1,6 @@
 """What holds for every test: an environment without anybody's settings, and no way out of this machine."""
 
+import gc
 import ipaddress
 import os
 import socket
@@ -66,6 +67,15 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+@pytest.fixture
+def no_garbage_search():
+    """What refers to itself in a ring stays."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

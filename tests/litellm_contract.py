@@ -126,6 +126,7 @@ NAMES = {
     "litellm:default_fallbacks": "router.py, beside those of config.yaml",
     "litellm:use_chat_completions_url_for_anthropic_messages": "assembly.py, callback.py keep openai/ on chat completions",
     "litellm:expose_router_debug_in_errors": "assembly.py keeps the router's inside out of errors",
+    "litellm:anthropic_sse_ping_interval_seconds": "assembly.py leaves keep-alives to the hook for streams",
     "litellm:aclient_session": "assembly.py: the HTTP client for chat completions",
     "litellm.proxy.proxy_server:app.exception_handlers": "assembly.py, model_app: what becomes of LiteLLM's errors",
     "litellm:require_auth_for_metrics_endpoint": "assembly.py leaves /metrics to the gateway",

@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import json
+import weakref
 
 import anyio
 import httpx
@@ -726,3 +727,26 @@ async def test_what_a_request_held_is_let_go():
     held = []
     await ask(Inner(during=held.append))
     assert (held[0].raw_body, held[0].body, held[0].outlet) == (b"", {}, None)
+
+
+async def test_what_a_cancelled_request_held_needs_no_search_for_garbage(no_garbage_search):
+    """LiteLLM's frames, futures and the exception refer to each other in a ring; a request's end breaks it."""
+
+    class Held:
+        """Something large."""
+
+    held = []
+
+    async def ended():
+        raise asyncio.CancelledError
+
+    async def app(*_):
+        large = Held()
+        held.append(weakref.ref(large))
+        await current.get().outlet.begin(200, [])
+        await current.get().outlet.end()
+        both = asyncio.gather(ended())
+        await both
+
+    await ask(Inner(), model_app=app, keeps_books=lambda: False)
+    assert [reference() for reference in held] == [None]

@@ -2,12 +2,13 @@
 
 import asyncio
 import json
+import weakref
 from functools import partial
 from types import SimpleNamespace
 
 import pytest
 
-from claude_proxy.relay import MAX_FIRST_EVENT, FailedStream, Renaming, close_stream, filtered, relayed
+from claude_proxy.relay import MAX_FIRST_EVENT, FailedStream, Renaming, close_stream, filtered, relayed, timed
 from claude_proxy.stream import KEEPALIVE, ThinkingFilter, error_of
 
 THOUGHT = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta"}}\n\n'
@@ -306,3 +307,28 @@ def test_a_stream_without_an_event(chunks):
     assert (failed.value.kind, error_of(failed.value.body)) == ("api_error", "api_error")
     out = asyncio.run(relay(chunks))
     assert (b"".join(out.written), out.begun, out.ended) == (b"".join(chunks), (200, []), True)
+
+
+def test_a_stream_s_end_needs_no_search_for_garbage(no_garbage_search):
+    """The last task's exception refers to the frame that holds the task."""
+
+    class Chunks:
+        """Two chunks, and something large in their source."""
+
+        def __init__(self):
+            self.left = [b"1", b"2"]
+
+        def __aiter__(self):
+            return self
+
+        async def __anext__(self):
+            if not self.left:
+                raise StopAsyncIteration
+            return self.left.pop(0)
+
+    async def run():
+        chunks = Chunks()
+        assert [chunk async for chunk in timed(chunks, lambda: 60.0)] == [b"1", b"2"]
+        return weakref.ref(chunks)
+
+    assert asyncio.run(run())() is None

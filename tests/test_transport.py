@@ -1,6 +1,7 @@
 """transport.py: the way to the upstreams."""
 
 import asyncio
+import weakref
 
 import httpx
 import litellm
@@ -14,9 +15,12 @@ from claude_proxy.transport import (
     MAX_ERROR_BYTES,
     ChatTransport,
     chat_http,
+    let_go,
     misfit_of,
     shared_http,
 )
+
+pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize(
@@ -43,6 +47,17 @@ def test_proxies_of_the_environment_are_used(monkeypatch, proxied):
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.invalid:1" if proxied else "")
     http = shared_http.__wrapped__()
     assert isinstance(http._transport_for_url(httpx.URL("https://claude.invalid")), Connections) is not proxied
+
+
+async def test_a_response_that_is_let_go_needs_no_search_for_garbage(no_garbage_search):
+    """Httpx binds a response and its stream to each other."""
+    async with httpx.AsyncClient(transport=httpx.MockTransport(lambda _: streaming(b"a"))) as http:
+        response = await http.send(http.build_request("GET", "https://claude.invalid/"), stream=True)
+        held = weakref.ref(response)
+        await let_go(response)
+        await let_go(response)
+        del response
+    assert held() is None
 
 
 # Chat completions
