@@ -145,8 +145,8 @@ def _events(results: "Results") -> str:
     if not results.paced:
         return ""
     rows = []
-    for name, runs in results.paced.items():
-        lags = [lag * 1000 for run in runs for lag in run.lags]
+    for name in (name for name in results.memory if name in results.paced):
+        lags = [lag * 1000 for run in results.paced[name] for lag in run.lags]
         rows.append([name, f"{percentile(lags, 0.5):.2f}", f"{percentile(lags, 0.99):.2f}"])
     words = f"Milliseconds from the upstream to a client, 16 streams at once, an event every {PACE * 1000:.0f} ms:\n"
     return f"## Events\n\n{words}\n" + table(["", "p50", "p99"], rows)
