@@ -9,7 +9,9 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import uvloop
@@ -63,24 +65,26 @@ class Upstream:
         return await self._paced(request, plan, script.claude(plan, asked["model"]), headers, cut=cut)
 
     async def _glm(self, request: web.Request) -> web.StreamResponse:
-        body = await request.read()
-        plan, asked = script.asked(body), json.loads(body)
-        if plan is None:
-            return web.json_response({}, status=400)
-        self._played.served(plan, "glm")
-        if not asked.get("stream"):
-            return await self._at_once(plan, script.whole(plan, asked["model"]), {}, request=request)
-        return await self._paced(request, plan, script.claude(plan, asked["model"], thinks=True), {})
+        return await self._other(request, "glm", script.whole, partial(script.claude, thinks=True))
 
     async def _openai(self, request: web.Request) -> web.StreamResponse:
+        return await self._other(request, "openai", script.openai_whole, script.openai)
+
+    async def _other(
+        self,
+        request: web.Request,
+        provider: str,
+        whole: Callable[[Plan, str], dict[str, Any]],
+        stream: Callable[[Plan, str], list[bytes]],
+    ) -> web.StreamResponse:
         body = await request.read()
         plan, asked = script.asked(body), json.loads(body)
         if plan is None:
             return web.json_response({}, status=400)
-        self._played.served(plan, "openai")
+        self._played.served(plan, provider)
         if not asked.get("stream"):
-            return await self._at_once(plan, script.openai_whole(plan, asked["model"]), {}, request=request)
-        return await self._paced(request, plan, script.openai(plan, asked["model"]), {})
+            return await self._at_once(plan, whole(plan, asked["model"]), {}, request=request)
+        return await self._paced(request, plan, stream(plan, asked["model"]), {})
 
     @staticmethod
     async def _count(request: web.Request) -> web.StreamResponse:

@@ -65,10 +65,6 @@ class Answer:
         self.ended = False
 
     @property
-    def booked(self) -> bool:
-        return self._exchange.booked
-
-    @property
     def begun(self) -> bool:
         return self.status != 0
 
@@ -108,10 +104,6 @@ class Answer:
     async def close(self) -> None:
         """Let go of what an upstream has not been heard to the end."""
         await self._exchange.close()
-
-    def release(self) -> None:
-        """Let go of the request, when all is said about it."""
-        self._exchange.release()
 
     async def __call__(self, message: Message) -> None:
         """Take one of LiteLLM's messages."""

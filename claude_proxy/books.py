@@ -33,7 +33,7 @@ def are_kept(config: Mapping[str, Any]) -> bool:
     guardrails, a cache, or any key that is not known to be silent, it gets every answer to the end.
     """
     sections = {name: config if name == "" else config.get(name) or {} for name in SILENT_KEYS}
-    if any(not isinstance(section, dict) or not keys.issuperset(section) for (section, keys) in _pairs(sections)):
+    if any(not isinstance(section, dict) or not SILENT_KEYS[name].issuperset(section) for name, section in sections.items()):
         return True
     callbacks = sections["litellm_settings"].get("callbacks")
     if isinstance(callbacks, list) and len(callbacks) > 1:
@@ -41,7 +41,3 @@ def are_kept(config: Mapping[str, Any]) -> bool:
     if sections["router_settings"].get("disable_cooldowns") is not True:
         return True
     return any(COUNTED_PARAMETERS.intersection(model.get("litellm_params") or ()) for model in config.get("model_list") or ())
-
-
-def _pairs(sections: Mapping[str, Any]) -> list[tuple[Any, frozenset[str]]]:
-    return [(section, SILENT_KEYS[name]) for name, section in sections.items()]

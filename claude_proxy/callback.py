@@ -1,7 +1,7 @@
 """LiteLLM's callback: the hooks in the order in which a request meets them, each a few lines over the core.
 
-This file, ``assembly.py``, ``clients.py``, ``transport.py``, ``router.py`` and ``auth.py`` are the only ones that know
-LiteLLM's shapes (1.106.2; ``tests/test_contract.py`` guards them).
+This file, ``assembly.py``, ``clients.py``, ``transport.py``, ``router.py``, ``auth.py`` and ``patches.py`` are the only ones
+that know LiteLLM's shapes (1.106.2; ``tests/test_contract.py`` guards them).
 """
 
 import asyncio

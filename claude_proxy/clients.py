@@ -232,11 +232,12 @@ class FilteringClient(RelayingClient):
     async def _checked(self, response: httpx.Response) -> None:
         """Read a whole answer; raise what LiteLLM is told of an error with a good status, or of what is no message."""
         try:
-            body = await response.aread()
+            await self._read(response)
         except httpx.TimeoutException as error:
             raise litellm.Timeout(message=f"no answer from {response.url.host} in time", model="", llm_provider="") from error
         except httpx.HTTPError as error:
             raise BaseLLMException(502, f"{response.url.host} broke off ({type(error).__name__})") from error
+        body = response.content
         kind = error_of(b"data: " + body) if body.lstrip()[:1] == b"{" else ""
         if kind:
             text = body[:MAX_ERROR_BYTES].decode("utf-8", "replace")
@@ -301,8 +302,7 @@ class ClaudeClient(RelayingClient):
         try:
             response = await super()._send(outgoing(request, self._exchange, self._model))
             if response.is_error:
-                await response.aread()
-                await let_go(response)
+                await super()._read(response)
         except NobodyUsable:
             self._exchange.refusal = self._nobody()
             # To LiteLLM it is a 429 in any case: its retries would wait for ``retry-after`` and then ask the same pool again.

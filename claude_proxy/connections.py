@@ -18,7 +18,7 @@ class Connections(httpx.AsyncBaseTransport):
     """As many connections as there are requests, each a transport of its own; the one used last is used first.
 
     httpcore 1.0.9 looks at every connection of a pool, and asks the system about every idle one, whenever a request begins
-    or ends: with 64 of them that is a fifth of what a request costs. Here a request meets one.
+    or ends: with 64 of them that doubles what a request costs. Here a request meets one.
     """
 
     def __init__(self, make: Callable[[], httpx.AsyncBaseTransport], clock: Callable[[], float] = time.monotonic) -> None:

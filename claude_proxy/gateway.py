@@ -128,7 +128,7 @@ class Gateway:
         token = current.set(exchange)
         try:
             if exchange.raw_body:
-                await self._model_request(inner, body_for_litellm(exchange, caller), receive, answer)
+                await self._model_request(inner, exchange, caller, receive, answer)
                 return
             if (method, route) not in MODEL_ROUTES:
                 length = [pair for pair in scope["headers"] if pair[0] in (b"content-length", b"transfer-encoding")]
@@ -137,20 +137,20 @@ class Gateway:
         finally:
             current.reset(token)
 
-    async def _model_request(self, scope: Scope, body: dict[str, Any], receive: Receive, answer: Answer) -> None:
+    async def _model_request(self, scope: Scope, exchange: Exchange, caller: Caller, receive: Receive, answer: Answer) -> None:
         """Ask LiteLLM with a reduced body, and remember the request when its answer has left."""
-        reduced = json.dumps(body).encode()
+        reduced = json.dumps(body_for_litellm(exchange, caller)).encode()
         scope["headers"] += [(b"content-length", str(len(reduced)).encode()), (b"content-type", b"application/json")]
         scope["headers"] = [*dict(scope["headers"]).items()]
         scope["query_string"] = b""
         arrived = time.time()
-        app = self._app if answer.booked else self._model_app
+        app = self._app if exchange.booked else self._model_app
         try:
             await self._answered(app, scope, reduced, receive, answer)
         finally:
             if self._remember is not None:
                 self._remember(answer.record(arrived))
-            answer.release()
+            exchange.release()
 
     async def _caller(self, client: header_policy.Client, method: str, route: str, query: str) -> Caller:
         """Tell who asks; raise ``Refused`` for one who may not."""

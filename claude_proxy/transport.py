@@ -60,10 +60,7 @@ class ChatTransport(httpx.AsyncBaseTransport):
             if media_type(response) == "text/event-stream" and "content-encoding" not in response.headers:
                 response.stream = _WithEvents(response.stream)
             return response
-        try:
-            body = await beginning(response)
-        finally:
-            await response.aclose()
+        body = await beginning(response)
         status = 502 if misfit or wants_stream else 400 if response.status_code == 422 else response.status_code
         headers = [pair for pair in response.headers.multi_items() if pair[0].lower() not in NOT_REPLAYED | {"location"}]
         if misfit:

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 
+from claude_proxy.logs import printable
 from claude_proxy.record import Record
 from claude_proxy.store import Row
 
@@ -315,7 +316,7 @@ def is_error(record: Record) -> bool:
 
 def clean(text: str, longest: int = MAX_NAME) -> str:
     """Return a text on one line: what cannot be printed is escaped, and what is too long is cut."""
-    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    shown = printable(text)
     return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
 
 
