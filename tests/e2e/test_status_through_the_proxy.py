@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import httpx
@@ -54,9 +55,26 @@ def claude(seen: up.Seen) -> up.Reply:
 
 
 @pytest.fixture(scope="module")
-def proxy(shared_upstream: up.Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    """A proxy of two workers that has served Opus, Sonnet and another provider's model, and refused a model it has not."""
-    shared_upstream.answer = by_provider(claude=claude)
+def asked() -> Counter[str]:
+    """What the fixture ``proxy`` has asked for, by the name under which it is shown."""
+    return Counter()
+
+
+@pytest.fixture(scope="module")
+def proxy(shared_upstream: up.Upstream, tmp_path_factory: pytest.TempPathFactory, asked: Counter[str]) -> Iterator[Proxy]:
+    """A proxy of two workers that has served Opus, Sonnet and another provider's model, and refused a model it has not.
+
+    Opus is asked for until Ben has refused it: which request that is depends on which worker got which.
+    """
+    refused = threading.Event()
+
+    def answer(seen: up.Seen) -> up.Reply:
+        reply = claude(seen)
+        if reply.status == 429:
+            refused.set()
+        return reply
+
+    shared_upstream.answer = by_provider(claude=answer)
     tokens = f"anna@2020-01-02={LABELS['anna']},ben={LABELS['ben']},carla={LABELS['carla']}"
     for running in module_proxy(
         shared_upstream,
@@ -65,12 +83,16 @@ def proxy(shared_upstream: up.Upstream, tmp_path_factory: pytest.TempPathFactory
         NUM_WORKERS="2",
         PROXY_LOG_FORMAT="json",
     ):
-        for number in range(9):
+        for number in range(40):
+            if number >= 9 and refused.is_set():
+                break
             model = "claude-opus-4-8" if number % 3 == 0 else "claude-sonnet-5"
-            answer = running.ask(question(model), x_claude_code_session_id=f"session-{number}")
-            assert answer.status_code == 200
+            assert running.ask(question(model), x_claude_code_session_id=f"session-{number}").status_code == 200
+            asked[model] += 1
+        assert refused.is_set()
         assert running.ask(question("glm")).status_code == 200
         assert running.ask(question(SCRIPT)).status_code == 404
+        asked.update(["glm", "other"])
         yield running
 
 
@@ -98,18 +120,18 @@ def requests_in(data: dict[str, object]) -> dict[str, float]:
     return {row["name"]: row["today"]["requests"] for row in data["models"]}
 
 
-def served(proxy: Proxy) -> dict[str, object]:
+def served(proxy: Proxy, asked: Counter[str]) -> dict[str, object]:
     """The status, once every worker's requests are in it."""
-    until(lambda: sum(requests_in(get(proxy, "/pool").json()).values()) >= 11)
+    until(lambda: sum(requests_in(get(proxy, "/pool").json()).values()) >= asked.total())
     return get(proxy, "/pool").json()
 
 
-def test_the_status_is_that_of_all_workers(proxy):
+def test_the_status_is_that_of_all_workers(proxy, asked):
     """Whichever worker is asked, the answer has the requests of all, the windows as Anthropic named them, and the states."""
-    data = served(proxy)
+    data = served(proxy, asked)
     for _ in range(6):
         assert requests_in(get(proxy, "/pool").json()) == requests_in(data)
-    assert requests_in(data) == {"claude-sonnet-5": 6, "claude-opus-4-8": 3, "glm": 1, "other": 1}
+    assert requests_in(data) == asked
     by_label = {one["label"]: one for one in data["credentials"]}
     for label, used in USED.items():
         assert tuple(window["utilization"] for window in by_label[label]["windows"][:2]) == used
@@ -119,7 +141,7 @@ def test_the_status_is_that_of_all_workers(proxy):
     assert by_label["anna"]["age"]["warning"] == 1
     assert data["knowledge"]["shared"] == "SQLite"
     tokens = sum(row["today"]["input"] + row["today"]["output"] for row in data["models"])
-    assert tokens == 10 * (10 + 5)
+    assert tokens == (asked.total() - asked["other"]) * (10 + 5)
 
 
 def test_a_user_sees_no_other_people(proxy):
@@ -143,9 +165,9 @@ def test_nobody_sees_anything_without_a_token(proxy, path):
     assert get(proxy, path, STATIC_TOKEN).status_code == (403 if path == "/usage.csv" else 200)
 
 
-def test_the_metrics_and_the_csv_say_the_same_as_the_status(proxy):
+def test_the_metrics_and_the_csv_say_the_same_as_the_status(proxy, asked):
     """Prometheus and a spreadsheet get the numbers of the status; a token in ``authorization`` is enough for the former."""
-    data = served(proxy)
+    data = served(proxy, asked)
     lines = httpx.get(f"{proxy.url}/metrics", headers={"authorization": f"Bearer {MASTER_KEY}"}, trust_env=False).text
     total = sum(float(line.split()[-1]) for line in lines.splitlines() if line.startswith("claude_proxy_requests_total{"))
     rows = [*csv.DictReader(io.StringIO(get(proxy, "/usage.csv").text))]
@@ -154,21 +176,21 @@ def test_the_metrics_and_the_csv_say_the_same_as_the_status(proxy):
     assert 'claude_proxy_credential_state{credential="carla",state="out"} 1.0' in lines
 
 
-def test_each_request_is_a_line_in_the_log(proxy):
+def test_each_request_is_a_line_in_the_log(proxy, asked):
     """A request's line in JSON says who asked for what and how it ended; a client's text for a model breaks no line."""
-    served(proxy)
+    served(proxy, asked)
     lines = [json.loads(line) for line in proxy.output.splitlines() if line.startswith('{"time"')]
-    asked = [line for line in lines if line["logger"] == "claude_proxy.requests"]
-    opus = next(line for line in asked if line["model"] == "claude-opus-4-8")
+    requests = [line for line in lines if line["logger"] == "claude_proxy.requests"]
+    opus = next(line for line in requests if line["model"] == "claude-opus-4-8")
     assert (opus["user"], opus["status"], opus["served"]) == ("static", 200, "anthropic/claude-opus-4-8")
-    assert any("carla: the credential was refused (HTTP 401)" in line.get("failovers", ()) for line in asked)
-    assert next(line for line in asked if line["model"] == SCRIPT)["status"] == 404
+    assert any("carla: the credential was refused (HTTP 401)" in line.get("failovers", ()) for line in requests)
+    assert next(line for line in requests if line["model"] == SCRIPT)["status"] == 404
     assert [line["message"] for line in lines if "its year was over" in line["message"]]
 
 
-def test_the_terminal_shows_it(proxy):
+def test_the_terminal_shows_it(proxy, asked):
     """``claude-proxy status`` and ``usage`` ask the running proxy with the environment's token, without colours in a pipe."""
-    served(proxy)
+    served(proxy, asked)
     environment = clean_environment(proxy.home, PORT=str(proxy.port), LITELLM_MASTER_KEY=MASTER_KEY, COLUMNS="60")
 
     def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -222,9 +244,9 @@ def opened(browser: Browser, proxy: Proxy, said: list[str], width: int = 1280, s
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_the_page_shows_the_data(browser, proxy, width, scheme):
+def test_the_page_shows_the_data(browser, proxy, width, scheme, asked):
     """On a desk and on a phone, light and dark: the bars are the data's, nothing is wider than the screen, nothing fails."""
-    data, said = served(proxy), []
+    data, said = served(proxy, asked), []
     page = opened(browser, proxy, said, width, scheme)
     for one in data["credentials"]:
         card = page.locator(f"article[data-label={one['label']}]")
@@ -294,9 +316,9 @@ def contrasts(page: Page) -> list[str]:
     )
 
 
-def test_the_page_follows_the_data(browser, proxy):
+def test_the_page_follows_the_data(browser, proxy, asked):
     """New requests appear without a reload, in the elements that are there already, and nothing moves."""
-    data, said = served(proxy), []
+    data, said = served(proxy, asked), []
     page = opened(browser, proxy, said)
     page.evaluate("document.querySelector('article').dataset.mark = 'x'; window.stayed = document.querySelector('.fill')")
     place = page.locator("#models").bounding_box()
@@ -334,8 +356,8 @@ def test_the_page_keeps_its_token_to_itself(browser, proxy):
     page.context.close()
 
 
-def test_no_secret_is_in_anything_that_is_shown(proxy):
+def test_no_secret_is_in_anything_that_is_shown(proxy, asked):
     """Neither a credential nor a token is in any answer or in the log."""
-    served(proxy)
+    served(proxy, asked)
     shown = proxy.output + "".join(get(proxy, path).text for path in ("/pool", "/metrics", "/usage.csv"))
     assert not [secret for secret in (*LABELS.values(), STATIC_TOKEN, MASTER_KEY) if secret in shown]
