@@ -1,11 +1,24 @@
 """Hold what the clients saw against what the upstream did: what was lost, which errors were honest, who asked whom. Plain."""
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from benchmarks.crowd import ANSWERED, BROKEN, ERROR, LEFT, Outcome
-from benchmarks.played import ALL, CUT, DROPPED, LIMITED, NAMELESS, OVERLOADED, REFUSED, SERVED, WHOLE, Arrival
+from benchmarks.played import (
+    ALL,
+    CUT,
+    DROPPED,
+    LIMITED,
+    NAMELESS,
+    OVERLOADED,
+    QUARANTINE_SECONDS,
+    REFUSED,
+    SERVED,
+    WHOLE,
+    Arrival,
+)
 
 # What each of the upstream's mishaps may look like to a client that nobody else could serve.
 HONEST = {(529, OVERLOADED), (502, DROPPED), (429, NAMELESS)}
@@ -14,13 +27,17 @@ FAILED = frozenset({LIMITED, REFUSED, OVERLOADED, DROPPED, CUT, NAMELESS})
 
 @dataclass(frozen=True)
 class Rest:
-    """A credential's rest: ``told`` when the upstream said so, ``known`` when the proxy has certainly heard it."""
+    """A credential's rest: ``told`` when the upstream said so, ``known`` when the proxy has certainly heard it.
+
+    At the upstream it ends ``until``, and at the proxy ``at_latest``.
+    """
 
     credential: str
     scope: str
     told: float
     known: float
     until: float
+    at_latest: float
 
 
 @dataclass(frozen=True)
@@ -89,10 +106,10 @@ def _judged(outcome: Outcome, arrivals: Sequence[Arrival], rests: Sequence[Rest]
 
 def _nobody_left(outcome: Outcome, tried: Collection[str], rests: Sequence[Rest], credentials: Collection[str]) -> bool:
     """Whether in some moment of a request every credential rested, or had been tried for it."""
-    ours = [rest for rest in rests if rest.told <= outcome.ended and rest.until >= outcome.sent]
+    ours = [rest for rest in rests if rest.told <= outcome.ended and rest.at_latest >= outcome.sent]
     moments = [outcome.sent, *(rest.told for rest in ours if rest.told > outcome.sent)]
     return any(
-        {rest.credential for rest in ours if rest.told <= moment < rest.until} | set(tried) >= set(credentials)
+        {rest.credential for rest in ours if rest.told <= moment < rest.at_latest} | set(tried) >= set(credentials)
         for moment in moments
     )
 
@@ -112,14 +129,17 @@ def _moments_of_none(rests: Sequence[Rest], credentials: Collection[str]) -> lis
 def _rests(by_number: dict[int, list[Arrival]], ends: dict[int, float]) -> Iterator[Rest]:
     """Return the rests. The proxy has heard of one when it asks somebody else for the same request, or has answered that.
 
-    It may have begun the rest as late as then, and ends it as much later.
+    It may count what it was told from that moment: the whole of ``retry-after``, and the whole quarantine again for each
+    request that was refused.
     """
     for number, arrivals in by_number.items():
         for place, arrival in enumerate(arrivals):
             if arrival.until:
                 after = arrivals[place + 1].at if place + 1 < len(arrivals) else ends.get(number, arrival.until)
-                until = arrival.until + max(0.0, after - arrival.at)
-                yield Rest(arrival.credential, arrival.scope, arrival.at, after, until)
+                left = arrival.until - arrival.at
+                at_most = QUARANTINE_SECONDS if arrival.outcome == REFUSED else max(1.0, math.ceil(left))
+                at_latest = max(arrival.at, after) + at_most
+                yield Rest(arrival.credential, arrival.scope, arrival.at, after, arrival.until, at_latest)
 
 
 def _asked_resting(ledger: Sequence[Arrival], rests: Sequence[Rest]) -> Iterator[str]:
@@ -129,7 +149,6 @@ def _asked_resting(ledger: Sequence[Arrival], rests: Sequence[Rest]) -> Iterator
         by_credential.setdefault(rest.credential, []).append(rest)
     for arrival in ledger:
         for rest in by_credential.get(arrival.credential, ()) if arrival.outcome != WHOLE else ():
-            told_until = rest.until - (rest.known - rest.told)
-            if rest.scope in (ALL, arrival.family) and arrival.sent > rest.known and rest.known <= arrival.at < told_until:
-                yield f"{arrival.number} asked {arrival.credential} {told_until - arrival.at:.2f} s before its rest ended"
+            if rest.scope in (ALL, arrival.family) and arrival.sent > rest.known and rest.known <= arrival.at < rest.until:
+                yield f"{arrival.number} asked {arrival.credential} {rest.until - arrival.at:.2f} s before its rest ended"
                 break

@@ -268,14 +268,19 @@ class Pool:
         now = self._clock()
         return frozenset(label for label, state in self._states.items() if state.usable_at(family) > now)
 
-    def delay(self, family: str) -> float:
+    def delay(self, family: str, tried: Collection[str] = ()) -> float:
         """Return how long a request has to wait for its turn, in seconds: those that wait come back one after the other.
 
-        It is endless when nobody rests: who is usable and was of no use to the request does not change by waiting.
+        It is nothing when a credential has come back since the pool had none to choose, and endless when nobody rests whom the
+        request could wait for: who is usable and was of no use to it does not change by waiting.
         """
         self._waiting += 1
-        soonest = min((self._states[label].usable_at(family) for label in self.resting(family)), default=NEVER)
-        return soonest - self._clock() + 0.05 * self._waiting
+        now = self._clock()
+        moments = [(state.usable_at(family), label in tried) for label, state in self._states.items()]
+        if any(moment <= now and not was_tried for moment, was_tried in moments):
+            return 0.0
+        soonest = min((moment for moment, _ in moments if moment > now), default=NEVER)
+        return soonest - now + 0.05 * self._waiting
 
     def waited(self) -> None:
         """Note that a request waits no longer."""

@@ -73,7 +73,7 @@ class PoolSource:
     async def wait(self, tried: frozenset[str]) -> frozenset[str] | None:
         """Claude Code waits 300 s for the first byte of an answer, and nothing has to be sent meanwhile (2.1.197)."""
         untried = self._pool.resting(self._wanted.family)
-        delay = self._pool.delay(self._wanted.family)
+        delay = self._pool.delay(self._wanted.family, tried)
         try:
             if delay > self._wait_left:
                 return None

@@ -10,7 +10,7 @@ import pytest
 from benchmarks import choose, measure, played, script
 from benchmarks.audit import audit
 from benchmarks.crowd import ANSWERED, BROKEN, ERROR, NOTHING, WRONG, Outcome
-from benchmarks.played import CUT, LIMITED, OVERLOADED, SERVED, Arrival
+from benchmarks.played import CUT, LIMITED, OVERLOADED, QUARANTINE_SECONDS, REFUSED, SERVED, Arrival
 
 PLAN = script.Plan(7, 12, 1.0, tool=True, sent=5)
 POOL = ("a", "b")
@@ -120,6 +120,25 @@ def test_what_the_upstream_did_is_no_loss(seen, did):
     found = audit([seen], did, POOL)
     assert found.lost == ()
     assert found.failovers == int(seen.kind == ANSWERED)
+
+
+@pytest.mark.parametrize(
+    ("result", "until", "sent", "lost"),
+    [
+        # What is left of a rest is told in whole seconds, and counted from when the proxy hears it.
+        (LIMITED, 0.6, 2.9, 0),
+        (LIMITED, 0.6, 3.1, 1),
+        # A refusal is heard a second time, and the quarantine begins anew.
+        (REFUSED, 6.0, 1.9 + QUARANTINE_SECONDS, 0),
+        (REFUSED, 6.0, 2.1 + QUARANTINE_SECONDS, 1),
+    ],
+)
+def test_a_rest_lasts_from_when_the_proxy_hears_of_it(result, until, sent, lost):
+    """Under load an answer is heard late; a 429 is honest for as long as the proxy was told, and not a moment longer."""
+    told = [arrival(credential, result, number=number, until=until) for number, credential in enumerate(POOL, 1)]
+    heard = [outcome(number, ERROR, 429, ended=2.0, retry_after=1) for number in (1, 2)]
+    refused = outcome(3, ERROR, 429, sent=sent, ended=sent + 0.1, retry_after=1)
+    assert len(audit([*heard, refused], told, POOL).lost) == lost
 
 
 def test_asking_one_who_rests_is_found():

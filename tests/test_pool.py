@@ -628,9 +628,17 @@ def test_delay_is_spread(make):
 def test_there_is_nothing_to_wait_for_when_nobody_rests(make):
     """Who is usable and was of no use to a request is of none later: only a rest's end is worth waiting for."""
     pool = make(A, B)
-    assert pool.delay("") == math.inf
+    assert pool.delay("", {"a", "b"}) == math.inf
     rest(pool, B, 2)
-    assert pool.delay("") == pytest.approx(2.1)
+    assert pool.delay("", {"a"}) == pytest.approx(2.1)
+
+
+def test_who_came_back_meanwhile_is_not_waited_for(make):
+    """A credential that was not tried and is usable can be asked at once, however many wait for others."""
+    pool = make(A, B)
+    rest(pool, A, 60)
+    assert [pool.delay("", {"a"}) for _ in range(3)] == [0, 0, 0]
+    assert pool.delay("", {"a", "b"}) == pytest.approx(60.2)
 
 
 @pytest.mark.parametrize(

@@ -677,7 +677,17 @@ async def test_several_that_wait_come_back_one_after_the_other():
             tasks.start_soon(one)
     assert (answers, upstream.credentials) == ([200] * 4, "aaaa")
     assert clock.slept == pytest.approx([10.05, 10.1, 10.15, 10.2])
-    assert pool.delay("") == float("inf"), "nobody rests any more"
+    assert pool.delay("", {"a"}) == float("inf"), "nobody rests any more"
+
+
+async def test_a_rest_that_ends_while_the_pool_is_asked_refuses_nobody():
+    """When a credential comes back between the choice and the look at who rests, it is asked, without any waiting."""
+    noted_and_chosen = iter([NOW, NOW + 9.9])
+    pool = Pool([A], affinity=Affinity.SESSION, quarantine=900, clock=lambda: next(noted_and_chosen, NOW + 10.1))
+    pool.note(A, Verdict(Then.NEXT, "limit reached", NOW + 10), Answer(429, {}))
+    upstream = Upstream(httpx.Response(200))
+    assert (await Call(pool=pool).send(upstream)).status_code == 200
+    assert upstream.credentials == "a"
 
 
 async def test_who_gives_up_waiting_is_not_waited_for():
