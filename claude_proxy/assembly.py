@@ -27,7 +27,12 @@ from claude_proxy.clients import AttemptRefused
 from claude_proxy.exchange import current
 from claude_proxy.gateway import Gateway
 from claude_proxy.listing import listing
-from claude_proxy.patches import build_nothing_unread, give_each_call_a_chunk, leave_chats_as_they_are
+from claude_proxy.patches import (
+    build_nothing_unread,
+    end_what_cannot_be_understood,
+    give_each_call_a_chunk,
+    leave_chats_as_they_are,
+)
 from claude_proxy.redaction import Redactor, secrets_of
 from claude_proxy.router import put_in_force
 from claude_proxy.settings import LogFormat, Settings
@@ -69,6 +74,7 @@ def install(settings: Settings, callback: ClaudeProxy) -> None:
     litellm.require_auth_for_metrics_endpoint = False
     give_each_call_a_chunk()
     build_nothing_unread()
+    end_what_cannot_be_understood()
     leave_chats_as_they_are()
     shared_http()
     litellm.aclient_session = chat_http()

@@ -1,11 +1,15 @@
 """What is changed in LiteLLM (1.106.2) and in what it sends with, each where there is no hook. The contract tests guard it."""
 
+import asyncio
 import copy
 import functools
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import litellm
+from aiohttp import ClientPayloadError
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import HttpProcessingError
 from litellm.litellm_core_utils.litellm_logging import Logging
 from litellm.llms.anthropic.pass_through.adapters.streaming_iterator import _CombinedChunkSplitter
 from litellm.types.utils import ModelResponse, Usage
@@ -71,6 +75,25 @@ def leave_chats_as_they_are() -> None:
         return {name: value for name, value in data.items() if not isinstance(value, NotGiven | Omit)}
 
     vars(completions)["async_maybe_transform"] = given
+
+
+@functools.cache
+def end_what_cannot_be_understood() -> None:
+    """Let aiohttp, LiteLLM's HTTP client, tell the reader of an answer that what follows is no HTTP.
+
+    Its parser (3.14.5) tells the connection alone and drops the answer: who reads that waits for ever, without a time-out.
+    A reader that was woken by the same packet looks only at what there is to read, and waits again: so it is told afterwards.
+    """
+    fail = ResponseHandler.set_exception
+
+    def set_exception(connection: ResponseHandler, error: BaseException, *cause: BaseException) -> None:
+        answer = connection._payload  # noqa: SLF001 - no other way from the connection to its answer
+        fail(connection, error, *cause)
+        if isinstance(error, HttpProcessingError) and answer is not None and not answer.is_eof():
+            told = ClientPayloadError(f"the answer cannot be understood: {error.message}")
+            asyncio.get_running_loop().call_soon(answer.set_exception, told)
+
+    ResponseHandler.set_exception = set_exception  # type: ignore[method-assign,assignment]
 
 
 def keep_no_records(request: MutableMapping[str, Any]) -> None:

@@ -136,6 +136,7 @@ NAMES = {
         "patches.py gives each call of a chunk a chunk of its own"
     ),
     "openai.resources.chat.completions.completions:async_maybe_transform": "patches.py sends chats as LiteLLM made them",
+    "aiohttp.client_proto:ResponseHandler": "patches.py ends an answer whose rest is no HTTP",
     "litellm:stream_chunk_builder": "patches.py keeps whole answers from being built that nobody reads",
     "litellm.litellm_core_utils.litellm_logging:Logging.dispatch_success_handlers": "patches.py ends the account of a stream",
 }

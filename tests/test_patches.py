@@ -1,11 +1,15 @@
-"""patches.py: what is changed in LiteLLM itself, seen at work in the real one."""
+"""patches.py: what is changed in LiteLLM itself and in what it sends with, seen at work in the real ones."""
 
+import asyncio
 import json
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import httpx
 import litellm
 import pytest
+from aiohttp import ClientPayloadError
+from aiohttp.client_proto import ResponseHandler
 from litellm.litellm_core_utils.litellm_logging import Logging
 from litellm.types.utils import ModelResponse, Usage
 from openai import AsyncOpenAI
@@ -155,3 +159,39 @@ async def test_a_chat_is_sent_as_litellm_made_it(monkeypatch, streams):
     assert len(searches) == 1, "nothing is searched before the patch: it can go"
     assert sent[0] == sent[1]
     assert sent[0]["messages"] == CHAT
+
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+BEGINNING = HEAD + b"5\r\nhello\r\n"
+
+
+def connected():
+    """A connection of aiohttp's over which an answer is awaited."""
+    patches.end_what_cannot_be_understood()
+    connection = ResponseHandler(asyncio.get_running_loop())
+    connection.connection_made(Mock(asyncio.Transport))
+    connection.set_response_params()
+    return connection
+
+
+@pytest.mark.parametrize("cut", range(len(HEAD), len(BEGINNING) + 1))
+async def test_who_reads_an_answer_hears_that_the_rest_is_no_http(cut):
+    """However a wrong size of a chunk falls into packets, the reader gets an error and not a wait without end."""
+    connection = connected()
+    connection.data_received(BEGINNING[:cut])
+    _, answer = await connection.read()
+    reading = asyncio.create_task(answer.read())
+    await asyncio.sleep(0)
+    connection.data_received(BEGINNING[cut:] + b"no-number\r\n")
+    async with asyncio.timeout(10):
+        with pytest.raises(ClientPayloadError, match="cannot be understood"):
+            await reading
+
+
+async def test_an_answer_that_came_whole_is_read_whatever_comes_after_it():
+    """What is no HTTP after an answer's end is no fault of the answer."""
+    connection = connected()
+    connection.data_received(BEGINNING + b"0\r\n\r\n")
+    _, answer = await connection.read()
+    connection.data_received(b"no HTTP\r\n\r\n")
+    assert await answer.read() == b"hello"

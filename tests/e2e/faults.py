@@ -251,6 +251,15 @@ async def bad_chunk_size(turn: Turn) -> None:
     await turn.case.abandoned(turn)
 
 
+async def bad_chunk_size_later(turn: Turn) -> None:
+    """The same in small packets: the wrong size comes when the answer's beginning has been read."""
+    await turn.chunked()
+    first = halves(turn)[0]
+    turn.said += first
+    await turn.line.send_slowly(b"%x\r\n%s\r\nno-number\r\nxx\r\n" % (len(first), first))
+    await turn.case.abandoned(turn)
+
+
 async def no_last_chunk(turn: Turn) -> None:
     """All of the answer, and the connection closes without the coding's end."""
     await turn.chunked()
@@ -462,6 +471,7 @@ FAULTS: Mapping[str, Script] = {
     "half-closed-in-an-event": half_closed_in_an_event,
     "truncated-chunk": truncated_chunk,
     "bad-chunk-size": bad_chunk_size,
+    "bad-chunk-size-later": bad_chunk_size_later,
     "no-last-chunk": no_last_chunk,
     "length-too-long": length_too_long,
     "length-too-short": length_too_short,

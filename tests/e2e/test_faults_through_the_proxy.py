@@ -334,7 +334,7 @@ SILENT = {"no-headers", "half-the-headers", "no-body", "stalled-at-once", "stall
 BROKEN_AT_ONCE = {"closed-after-headers", "reset-after-headers"}
 BROKEN = {
     "closed-in-an-event", "reset-in-an-event", "reset-between-events", "half-closed-in-an-event", "truncated-chunk",
-    "bad-chunk-size", "no-last-chunk", "length-too-long",
+    "bad-chunk-size", "bad-chunk-size-later", "no-last-chunk", "length-too-long",
 }  # fmt: skip
 NO_MESSAGE = {
     "no-sse", "empty", "null", "list", "other-object", "deep-json", "html", "json-instead-of-a-stream", "no-blank-lines",
