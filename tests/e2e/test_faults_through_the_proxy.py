@@ -304,6 +304,11 @@ def either(*checks: Check) -> Check:
     return check
 
 
+def good_or_error_at_the_end(came: Came) -> None:
+    """All of an answer that misses only HTTP's own end: an error follows where that is seen before the answer's end."""
+    (good if came.events[-1]["type"] == "message_stop" else error_at_the_end)(came)
+
+
 def passed_without_end(came: Came) -> None:
     """What there is of a stream that its upstream ends before the message's end, which the client notices by that."""
     assert (came.status, came.whole) == (200, True), came
@@ -399,7 +404,9 @@ def gpt_sees(stream: bool, fault: str) -> Check:  # noqa: FBT001, PLR0911 - a ta
         return error_at_the_end
     if fault in STATUSES or fault.startswith("page-") or "error" in fault.split("-"):
         return error(*_statuses_of(fault, {422: 400}))
-    return either(error(400, 429, 500, 502), error_at_the_end) if stream else error(429, 500, 502)
+    if not stream:
+        return error(429, 500, 502)
+    return either(error(400, 429, 500, 502), good_or_error_at_the_end if fault == "no-last-chunk" else error_at_the_end)
 
 
 def _statuses_of(fault: str, others: dict[int, int]) -> tuple[int, ...]:
