@@ -404,9 +404,8 @@ def gpt_sees(stream: bool, fault: str) -> Check:  # noqa: FBT001, PLR0911 - a ta
         return error_at_the_end
     if fault in STATUSES or fault.startswith("page-") or "error" in fault.split("-"):
         return error(*_statuses_of(fault, {422: 400}))
-    if not stream:
-        return error(429, 500, 502)
-    return either(error(400, 429, 500, 502), good_or_error_at_the_end if fault == "no-last-chunk" else error_at_the_end)
+    begun = good_or_error_at_the_end if fault == "no-last-chunk" else error_at_the_end
+    return either(error(400, 429, 500, 502), begun) if stream else error(429, 500, 502)
 
 
 def _statuses_of(fault: str, others: dict[int, int]) -> tuple[int, ...]:
