@@ -1,6 +1,7 @@
 """connections.py: who meets which connection, and when one is let go."""
 
 import asyncio
+import contextlib
 
 import anyio
 import httpx
@@ -128,12 +129,13 @@ async def test_a_connection_that_the_host_has_closed_is_not_used(closes):
 
     async def serve(reader, writer):
         served.append(0)
-        while await reader.readuntil(b"\r\n\r\n"):
-            served[-1] += 1
-            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
-            await writer.drain()
-            if closes:
-                break
+        with contextlib.suppress(asyncio.IncompleteReadError):  # the client is gone
+            while await reader.readuntil(b"\r\n\r\n"):
+                served[-1] += 1
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+                await writer.drain()
+                if closes:
+                    break
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
