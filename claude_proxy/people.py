@@ -1,6 +1,5 @@
 """``claude-proxy user``: add, remove and list the people whose tokens stand in the file that every worker watches."""
 
-import codecs
 import contextlib
 import fcntl
 import os
@@ -12,7 +11,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from claude_proxy.credentials import Secret
-from claude_proxy.users import HASH_PREFIX, MalformedUser, User, UserBook, check_name, check_token, check_unique, digest_of
+from claude_proxy.users import (
+    HASH_PREFIX,
+    MalformedUser,
+    User,
+    UserBook,
+    check_name,
+    check_token,
+    check_unique,
+    digest_of,
+    text_of,
+)
 
 HEADER = "# One person a line: name=token, or name=sha256:<hash of the token>. `claude-proxy user add NAME` adds one.\n"
 _SINCE = re.compile(r"#\s*since (\d{4}-\d{2}-\d{2})\s*$")
@@ -66,18 +75,18 @@ def remove(path: Path, book: UserBook, name: str) -> None:
 
 
 def name_of(line: bytes) -> str:
-    """Return what stands before a line's ``=``, as the proxy reads it: without an editor's mark and any kind of space."""
-    return line.removeprefix(codecs.BOM_UTF8).decode("utf-8", "replace").partition("=")[0].strip()
+    """Return what stands before a line's ``=``, as the proxy reads it: without editors' marks and any kind of space."""
+    return text_of(line).partition("=")[0].strip()
 
 
 def everybody(path: Path, book: UserBook) -> list[Listed]:
     """Return all people, those of the variable first, in the order in which they stand there."""
     since: dict[str, str] = {}
     with contextlib.suppress(FileNotFoundError):
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            match = _SINCE.search(line)
+        for line in path.read_bytes().splitlines():
+            match = _SINCE.search(text_of(line))
             if match:
-                since.setdefault(line.partition("=")[0].strip(), match[1])
+                since.setdefault(name_of(line), match[1])
     fixed = {user.name for user in book.fixed}
     return [
         Listed(user.name, "", "PROXY_USER_TOKENS")

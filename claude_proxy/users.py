@@ -102,11 +102,13 @@ def parse_list(text: str) -> list[tuple[str, str]]:
 
 def parse_lines(content: bytes) -> list[tuple[str, str]]:
     """Split a file into entries, one a line, without comments and empty lines; a line that is no UTF-8 breaks no other."""
-    lines = content.removeprefix(b"\xef\xbb\xbf").splitlines()
-    texts = (
-        (f"line {number}", _COMMENT.sub("", line.decode("utf-8", "replace"))) for number, line in enumerate(lines, start=1)
-    )
+    texts = ((f"line {number}", _COMMENT.sub("", text_of(line))) for number, line in enumerate(content.splitlines(), start=1))
     return [(place, text.strip()) for place, text in texts if text.strip()]
+
+
+def text_of(line: bytes) -> str:
+    """Return a line of the file as it is read: without editors' marks (U+FEFF), which stand in it where files were joined."""
+    return line.decode("utf-8", "replace").replace("\ufeff", "")
 
 
 def parse_users(

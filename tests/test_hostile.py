@@ -166,6 +166,7 @@ SPACES = st.sampled_from(["", " ", "\t", "\xa0", "\u2003", "\x0b", "\ufeff"])
 @settings(MANY, max_examples=150)
 @given(st.lists(st.tuples(SPACES, LINES), max_size=6), st.sampled_from(["\n", "\r\n", "\r"]))
 @example([("\xa0", "anna=sk-made-up-token-of-anna")], "\n")
+@example([("", "anna=sk-made-up-token-of-anna"), ("\ufeff", "ben = sk-made-up-token-of-ben  # b")], "\n")
 def test_the_file_of_people_is_edited(tmp_path_factory, lines, end):
     """Who is added is in the file, who is removed is not, and no other line changes, whatever stands there already."""
     TRIED["edits of people"] += 1
