@@ -21,7 +21,7 @@ from claude_proxy.exchange import Exchange, current
 from claude_proxy.headers import read
 
 # Pydantic warns of LiteLLM's own types.
-pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore:Item .* is using the `ReadOnly` qualifier:UserWarning")]
+pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore:.* using the `ReadOnly` qualifier:UserWarning")]
 TOLD = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18, "prompt_tokens_details": {"cached_tokens": 5}}
 
 
