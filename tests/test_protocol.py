@@ -1,6 +1,7 @@
-"""protocol.py: how much of a request's head the server takes."""
+"""protocol.py: how much of a request's head the server takes, and how long it waits for the rest of a request."""
 
 import asyncio
+from unittest.mock import Mock
 
 import pytest
 
@@ -8,7 +9,7 @@ pytest.importorskip("httptools")
 
 import uvicorn
 
-from claude_proxy.protocol import MAX_HEAD_BYTES, BoundedProtocol
+from claude_proxy.protocol import MAX_HEAD_BYTES, PATIENCE_SECONDS, BoundedProtocol
 
 GOOD = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -27,16 +28,20 @@ class App:
         await send({"type": "http.response.body", "body": b""})
 
 
+def protocol_of(app, loop=None):
+    """A protocol of uvicorn's with an app behind it."""
+    config = uvicorn.Config(app, http=BoundedProtocol, lifespan="off", log_level="critical")
+    server = uvicorn.Server(config)
+    config.load()
+    server.lifespan = config.lifespan_class(config)
+    return lambda: BoundedProtocol(config=config, server_state=server.server_state, app_state={}, _loop=loop)
+
+
 def statuses(*pieces, app=None):
     """Send pieces over one connection and return the statuses that come back."""
 
     async def run():
-        config = uvicorn.Config(app or App(), http=BoundedProtocol, lifespan="off", log_level="critical")
-        server = uvicorn.Server(config)
-        config.load()
-        server.lifespan = config.lifespan_class(config)
-        protocol = lambda: BoundedProtocol(config=config, server_state=server.server_state, app_state={})  # noqa: E731
-        listening = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", 0)
+        listening = await asyncio.get_running_loop().create_server(protocol_of(app or App()), "127.0.0.1", 0)
         reader, writer = await asyncio.open_connection(*listening.sockets[0].getsockname()[:2])
         came = b""
         try:
@@ -92,3 +97,152 @@ def test_a_trailer_is_no_header():
         b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nb\r\n0\r\nx-late: 1\r\n\r\n", app=app
     ) == [200, 200]
     assert not [name for headers in app.headers for name, _ in headers if name == b"x-late"]
+
+
+HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n"
+
+
+class Clock:
+    """An event loop whose time passes when it is told to."""
+
+    def __init__(self):
+        self.now, self.timers = 1000.0, []
+        self.create_task = asyncio.get_running_loop().create_task
+
+    def time(self):
+        return self.now
+
+    def call_later(self, delay, callback):
+        timer = Mock(at=self.now + delay, callback=callback)
+        timer.cancel = lambda: timer in self.timers and self.timers.remove(timer)
+        self.timers.append(timer)
+        return timer
+
+    async def passes(self, seconds):
+        """Let time pass, a second at a time, and everybody do what is due."""
+        for _ in range(seconds):
+            self.now += 1
+            for timer in [timer for timer in self.timers if timer.at <= self.now]:
+                self.timers.remove(timer)
+                timer.callback()
+            await asyncio.sleep(0)
+
+
+class Client:
+    """A connection of a client's that sends what a test says, when it says so."""
+
+    def __init__(self, app):
+        self.clock = Clock()
+        self.protocol = protocol_of(app, self.clock)()
+        self.closed_at = None
+        self.transport = Mock(asyncio.Transport)
+        self.transport.get_extra_info.return_value = None
+        self.transport.get_protocol.return_value = self.protocol
+        self.transport.is_closing.side_effect = lambda: self.closed_at is not None
+        self.transport.close.side_effect = self._closed
+        self.protocol.connection_made(self.transport)
+
+    def _closed(self):
+        if self.closed_at is None:
+            self.closed_at = self.clock.now
+            self.protocol.connection_lost(None)
+
+    async def sends(self, data, *, then=0):
+        self.protocol.data_received(data)
+        await self.clock.passes(then)
+
+    @property
+    def is_open(self):
+        return self.closed_at is None
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("said", [[], [b"POST / HT"], [HEAD], [HEAD + b"half"], [HEAD, b"half"], [GOOD, b"POST / HT"]])
+async def test_a_client_that_says_no_more_is_let_go(said):
+    """Nothing, half a head, a head without its body, half a body: after a while the connection is closed, with its timer."""
+    client = Client(App())
+    for piece in said:
+        await client.clock.passes(2)
+        await client.sends(piece)
+    await client.clock.passes(int(PATIENCE_SECONDS) - 1)
+    assert client.is_open
+    await client.clock.passes(1)
+    assert not client.is_open
+    assert client.clock.timers == []
+
+
+@pytest.mark.anyio
+async def test_a_head_has_to_come_in_time():
+    """Whoever sends a head letter by letter has no more time for it than who is silent."""
+    client = Client(App())
+    await client.sends(b"GET / HTTP/1.1\r\nx: ")
+    for _ in range(int(PATIENCE_SECONDS) - 1):
+        await client.sends(b"a", then=1)
+    assert client.is_open
+    await client.clock.passes(1)
+    assert not client.is_open
+
+
+@pytest.mark.anyio
+async def test_a_body_may_come_slowly():
+    """As long as there is a piece of it now and then, a body may take what it takes."""
+    app = App()
+    client = Client(app)
+    await client.sends(HEAD)
+    for _ in range(20):
+        await client.sends(b"b" * 10_000, then=int(PATIENCE_SECONDS) - 1)
+    assert len(app.headers) == 1
+
+
+@pytest.mark.anyio
+async def test_an_answer_may_take_its_time():
+    """While an answer is under way nothing is awaited of the client; when it is over the server's keep-alive counts."""
+    go_on = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await go_on.wait()
+        await App()(scope, receive, send)
+
+    client = Client(app)
+    await client.sends(GOOD, then=10 * int(PATIENCE_SECONDS))
+    assert client.is_open
+    go_on.set()
+    await client.clock.passes(3)
+    assert client.is_open
+    await client.sends(GOOD, then=3)
+    assert client.is_open
+    await client.clock.passes(10)
+    assert not client.is_open
+
+
+@pytest.mark.anyio
+async def test_a_body_that_nobody_reads_is_not_awaited():
+    """Where the proxy has not taken what is there yet, it is not the client who is slow."""
+    go_on = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await go_on.wait()
+        await App()(scope, receive, send)
+
+    client = Client(app)
+    await client.sends(HEAD + b"b" * 100_000, then=3 * int(PATIENCE_SECONDS))
+    assert client.is_open
+    go_on.set()
+    await client.clock.passes(3 * int(PATIENCE_SECONDS))
+    assert not client.is_open
+
+
+@pytest.mark.anyio
+async def test_what_follows_an_early_answer_is_awaited_no_longer():
+    """A request that was refused before its body came does not hold the connection when the body stops."""
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 401, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    client = Client(app)
+    await client.sends(HEAD, then=1)
+    await client.sends(b"half a body", then=int(PATIENCE_SECONDS) - 1)
+    assert client.is_open
+    await client.clock.passes(int(PATIENCE_SECONDS))
+    assert not client.is_open
