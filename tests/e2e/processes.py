@@ -73,14 +73,15 @@ class Proxy:
                 poll.wait(0.2)
         raise RuntimeError(f"the proxy is not ready:\n{self.output}")
 
-    def logged(self, words: str) -> str:
-        """Wait for the line that holds the words and return it: a request's line comes after its answer has left."""
+    def logged(self, words: str, times: int = 1) -> list[str]:
+        """Wait for so many lines that hold the words and return them: a request's line comes after its answer has left."""
         poll = threading.Event()
         for _ in range(200):
-            if found := [line for line in self.output.splitlines() if words in line]:
-                return found[0]
+            found = [line for line in self.output.splitlines() if words in line]
+            if len(found) >= times:
+                return found
             poll.wait(0.1)
-        raise AssertionError(f"no line holds {words}:\n{self.output}")
+        raise AssertionError(f"{len(found)} lines and not {times} hold {words}:\n{self.output}")
 
     def stop(self) -> int:
         self.process.terminate()

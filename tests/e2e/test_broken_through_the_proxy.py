@@ -28,7 +28,7 @@ def test_a_fallback_that_lacks_its_key_is_none(pooled, upstream):
     upstream.answer = by_provider(claude=lambda _: up.anthropic_error(529, "overloaded_error", "Overloaded"))
     assert pooled.ask(question("claude-unready-x")).status_code == 529
     assert len(upstream.seen) == 1
-    assert "failovers" not in pooled.logged("model=claude-unready-x")
+    assert "failovers" not in pooled.logged("model=claude-unready-x")[0]
 
 
 def test_overload_is_repeated_before_a_fallback_answers(pooled, upstream):

@@ -446,10 +446,19 @@ def test_texts_of_an_upstream(client, proxy, upstream):
 def test_the_log_has_one_line_for_each_request(client, proxy):
     """Whatever a request holds, the log of requests grows by one line for it."""
     names = ["glm", "claude-x", "nobody", "claude-'\"\\", "claude-é", "nobody model=glm status=200 user=admin"]
-    before = proxy.output.count("claude_proxy.requests:")
-    for name in names:
+
+    def ask(name):
         client.post(MESSAGES, json=question(name), headers={"user-agent": "x status=200", "x-claude-code-session-id": "a b"})
-    assert proxy.output.count("claude_proxy.requests:") == before + len(names)
+
+    ask("the-first")
+    proxy.logged("model=the-first ")
+    before = len(proxy.logged("claude_proxy.requests:"))
+    for name in names:
+        ask(name)
+    proxy.logged("claude_proxy.requests:", before + len(names))
+    ask("the-last")
+    proxy.logged("model=the-last ")
+    assert len(proxy.logged("claude_proxy.requests:")) == before + len(names) + 1
     assert " user=admin " not in proxy.output
     figure("lines of the log", len(names))
 
