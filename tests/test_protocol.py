@@ -128,32 +128,40 @@ class Clock:
             await asyncio.sleep(0)
 
 
+class Held(App):
+    """Takes the request and answers it when it is told to."""
+
+    def __init__(self):
+        super().__init__()
+        self.go_on = asyncio.Event()
+
+    async def __call__(self, scope, receive, send):
+        await self.go_on.wait()
+        await super().__call__(scope, receive, send)
+
+
 class Client:
     """A connection of a client's that sends what a test says, when it says so."""
 
     def __init__(self, app):
         self.clock = Clock()
         self.protocol = protocol_of(app, self.clock)()
-        self.closed_at = None
+        self.is_open = True
         self.transport = Mock(asyncio.Transport)
         self.transport.get_extra_info.return_value = None
         self.transport.get_protocol.return_value = self.protocol
-        self.transport.is_closing.side_effect = lambda: self.closed_at is not None
+        self.transport.is_closing.side_effect = lambda: not self.is_open
         self.transport.close.side_effect = self._closed
         self.protocol.connection_made(self.transport)
 
     def _closed(self):
-        if self.closed_at is None:
-            self.closed_at = self.clock.now
+        if self.is_open:
+            self.is_open = False
             self.protocol.connection_lost(None)
 
     async def sends(self, data, *, then=0):
         self.protocol.data_received(data)
         await self.clock.passes(then)
-
-    @property
-    def is_open(self):
-        return self.closed_at is None
 
 
 @pytest.mark.anyio
@@ -197,16 +205,11 @@ async def test_a_body_may_come_slowly():
 @pytest.mark.anyio
 async def test_an_answer_may_take_its_time():
     """While an answer is under way nothing is awaited of the client; when it is over the server's keep-alive counts."""
-    go_on = asyncio.Event()
-
-    async def app(scope, receive, send):
-        await go_on.wait()
-        await App()(scope, receive, send)
-
+    app = Held()
     client = Client(app)
     await client.sends(GOOD, then=10 * int(PATIENCE_SECONDS))
     assert client.is_open
-    go_on.set()
+    app.go_on.set()
     await client.clock.passes(3)
     assert client.is_open
     await client.sends(GOOD, then=3)
@@ -218,16 +221,11 @@ async def test_an_answer_may_take_its_time():
 @pytest.mark.anyio
 async def test_a_body_that_nobody_reads_is_not_awaited():
     """Where the proxy has not taken what is there yet, it is not the client who is slow."""
-    go_on = asyncio.Event()
-
-    async def app(scope, receive, send):
-        await go_on.wait()
-        await App()(scope, receive, send)
-
+    app = Held()
     client = Client(app)
     await client.sends(HEAD + b"b" * 100_000, then=3 * int(PATIENCE_SECONDS))
     assert client.is_open
-    go_on.set()
+    app.go_on.set()
     await client.clock.passes(3 * int(PATIENCE_SECONDS))
     assert not client.is_open
 
