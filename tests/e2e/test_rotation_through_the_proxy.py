@@ -23,9 +23,9 @@ def test_one_request_goes_on_until_a_credential_answers(start_proxy, upstream, s
     proxy = start_proxy()
     answer = proxy.ask(question("claude-sonnet-5", stream=stream))
     assert (answer.status_code, answer_text(answer)) == (200, "from c")
-    assert [seen.credential for seen in upstream.seen if seen.is_claude] == [TOKENS["a"], TOKENS["b"], TOKENS["c"]]
+    assert [seen.credential for seen in upstream.asked] == [TOKENS["a"], TOKENS["b"], TOKENS["c"]]
     assert answer_text(proxy.ask(question("claude-sonnet-5", stream=stream))) == "from c"
-    assert [seen.credential for seen in upstream.seen if seen.is_claude][3:] == [TOKENS["c"]]
+    assert [seen.credential for seen in upstream.asked[3:]] == [TOKENS["c"]]
     assert "credential b: the credential was refused" in proxy.output
     assert not any(token in proxy.output for token in TOKENS.values())
 
@@ -35,11 +35,11 @@ def test_requests_without_a_session_take_turns_and_a_session_stays(start_proxy, 
     proxy = start_proxy(CLAUDE_API_KEYS=f"key={API_KEY}")
     for _ in range(4):
         proxy.ask(question("claude-sonnet-5"))
-    assert [seen.credential for seen in upstream.seen if seen.is_claude] == [TOKENS[label] for label in "abca"]
+    assert [seen.credential for seen in upstream.asked] == [TOKENS[label] for label in "abca"]
     upstream.seen.clear()
     for session in ("one", "two", "one", "two", "one"):
         proxy.ask(question("claude-sonnet-5"), x_claude_code_session_id=session)
-    assert [seen.credential for seen in upstream.seen if seen.is_claude] == [TOKENS[label] for label in "bcbcb"]
+    assert [seen.credential for seen in upstream.asked] == [TOKENS[label] for label in "bcbcb"]
 
 
 def test_api_keys_serve_when_no_oauth_token_is_usable(start_proxy, upstream):
@@ -80,7 +80,7 @@ def test_a_refused_pool_does_not_make_the_client_log_out(start_proxy, upstream):
         assert (answer.status_code, answer.json()["type"]) == (503, "error")
         assert "operator" in answer.json()["error"]["message"]
         assert (0 < int(answer.headers["retry-after"]) <= 41, answer.headers["x-should-retry"]) == (True, "false")
-        assert [seen.credential for seen in upstream.seen if seen.is_claude] == [TOKENS[label] for label in expected]
+        assert [seen.credential for seen in upstream.asked] == [TOKENS[label] for label in expected]
         assert answer.elapsed.total_seconds() < 5, "nobody waited for a credential that is out"
 
 

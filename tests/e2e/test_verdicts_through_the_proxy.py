@@ -276,7 +276,7 @@ def test_a_refusal_of_everybody_is_never_shown(two, upstream, name, stream):
     assert (answer.status_code, answer.json()["type"], answer.headers["x-should-retry"]) == (503, "error", "false")
     assert "operator" in answer.json()["error"]["message"]
     assert int(answer.headers["retry-after"]) > 0
-    assert Counter(seen.credential for seen in upstream.seen if seen.is_claude) == {TOKENS["a"]: 1, TOKENS["b"]: 1}
+    assert Counter(seen.credential for seen in upstream.asked) == {TOKENS["a"]: 1, TOKENS["b"]: 1}
 
 
 PASSED = LIMITS | answers.WINDOWLESS | REQUESTS | answers.OUR_FAULT | answers.NOT_NATIVE_403 | answers.REFUSED_CREDENTIAL
@@ -322,7 +322,7 @@ def test_requests_wait_for_a_rest_that_ends_soon(start_proxy, upstream):
         False: (200, "served"),
         True: (200, "served"),
     }
-    assert {seen.credential for seen in upstream.seen if seen.is_claude} == {TOKENS["a"]}
+    assert {seen.credential for seen in upstream.asked} == {TOKENS["a"]}
     assert sum(moment >= begun[0] + 0.9 for moment in begun) == 2, "each was asked once after the rest"
     assert len(begun) <= 4, "and once before it at most"
     assert proxy.ask(question("claude-sonnet-5")).elapsed.total_seconds() < 1, "nobody waits when somebody is usable"
@@ -346,7 +346,7 @@ def test_a_rest_outlives_a_restart(start_proxy, upstream):
     session = {"x_claude_code_session_id": "00000000-0000-4000-8000-000000000001"}
     first = start_proxy()
     assert answer_text(first.ask(question("claude-sonnet-5"), **session)) == "from c"
-    assert [seen.credential for seen in upstream.seen if seen.is_claude] == [TOKENS["a"], TOKENS["b"], TOKENS["c"]]
+    assert [seen.credential for seen in upstream.asked] == [TOKENS["a"], TOKENS["b"], TOKENS["c"]]
     first.stop()
     for path in (first.home / ".state").iterdir():
         held = path.read_bytes()
@@ -355,7 +355,7 @@ def test_a_rest_outlives_a_restart(start_proxy, upstream):
     assert answer_text(second.ask(question("claude-sonnet-5"), **session)) == "from c"
     for _ in range(3):
         assert answer_text(second.ask(question("claude-opus-4-8"))) == "from c"
-    assert {seen.credential for seen in upstream.seen if seen.is_claude} == {TOKENS["c"]}
+    assert {seen.credential for seen in upstream.asked} == {TOKENS["c"]}
 
 
 def test_claude_code_says_when_to_come_back(start_proxy, tmp_path, upstream):
