@@ -87,6 +87,9 @@ class Gateway:
             await self._app(scope, receive, send)
         elif scope["type"] == "http" and header_policy.has_two_lengths(scope["headers"]):
             await send_refusal(send, TWO_LENGTHS)
+        elif scope["type"] == "http" and (name := header_policy.oversized(scope["headers"])):
+            words = f"The header {name} is longer than {header_policy.MAX_TOKEN_HEADER_BYTES} bytes."
+            await send_refusal(send, own_refusal(431, words))
         elif scope["type"] == "http":
             await self._http(scope, receive, send)
         else:  # no route of this proxy is a WebSocket
@@ -98,7 +101,6 @@ class Gateway:
             await send_refusal(send, Refusal(200, [("content-type", "text/plain")], b"claude-proxy\n"), head=method == "HEAD")
             return
         sent = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
-        client = header_policy.read(sent)
         inner = dict(scope) | {"path": route, "raw_path": route.encode()}
         if is_public(method, route, self._settings) or wants_page(method, route, accepted(sent)):
             inner["headers"] = encoded(header_policy.for_litellm(sent, None))
@@ -107,6 +109,7 @@ class Gateway:
             await self._app(inner, receive, send)
             return
         try:
+            client = header_policy.read(sent)
             query = scope["query_string"].decode("latin-1")
             caller = await self._caller(client, method, route, query)
             check_mode(client.mode)

@@ -23,8 +23,10 @@ SESSION = "x-claude-code-session-id"
 TOKEN_HEADERS = (PROXY_TOKEN, "authorization", "x-api-key", "api-key", "x-goog-api-key", "ocp-apim-subscription-key")
 # The header that a client's own credential came in is the one it goes on in.
 CLIENT_CREDENTIAL_KINDS = {"authorization": Kind.OAUTH, "x-api-key": Kind.API_KEY}
-# Many guides put several headers into one value with commas; Claude Code splits at newlines only and sends them as one.
-_SECOND_HEADER = re.compile(r"\s*,\s*(?=x-[a-z0-9-]+\s*:)", re.IGNORECASE)
+# Headers that are read before the token is checked. A token of any provider has some hundred characters.
+BOUNDED_HEADERS = frozenset(name.encode() for name in (*TOKEN_HEADERS, TOKEN_MODE, SESSION))
+MAX_TOKEN_HEADER_BYTES = 4096
+_HEADER_NAME = re.compile(r"x-[a-z0-9-]+", re.IGNORECASE)
 OAUTH_BETA = "oauth-2025-04-20"
 
 FOR_LITELLM = frozenset(
@@ -77,18 +79,38 @@ def has_two_lengths(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     return {b"content-length", b"transfer-encoding"} <= {name for name, _ in headers}
 
 
+def oversized(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """Return the name of a token header longer than ``MAX_TOKEN_HEADER_BYTES``; None when there is none. Headers as in ASGI."""
+    found = (name for name, value in headers if len(value) > MAX_TOKEN_HEADER_BYTES and name in BOUNDED_HEADERS)
+    return next((name.decode("latin-1") for name in found), None)
+
+
 def meant_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Return the headers that the client meant, by lower-case name: several in one value, comma between, come apart."""
     meant: dict[str, str] = {}
     implied: dict[str, str] = {}
     for raw_name, raw_value in headers:
         name = raw_name.lower()
-        value, *more = _SECOND_HEADER.split(raw_value) if name in (PROXY_TOKEN, TOKEN_MODE) else [raw_value]
+        value, *more = _split(raw_value) if name in (PROXY_TOKEN, TOKEN_MODE) else [raw_value]
         meant.setdefault(name, value.strip())
         for part in more:
             second, _, text = part.partition(":")
             implied.setdefault(second.strip().lower(), text.strip())
     return implied | meant
+
+
+def _split(value: str) -> list[str]:
+    """Split a value in which a comma is followed by ``x-name:``; other commas stay.
+
+    Many guides put several headers into one value with commas; Claude Code splits at newlines only and sends them as one.
+    """
+    groups: list[list[str]] = []
+    for text in value.split(","):
+        name, colon, _ = text.partition(":")
+        if not groups or (colon and _HEADER_NAME.fullmatch(name.strip())):
+            groups.append([])
+        groups[-1].append(text)
+    return [",".join(texts) for texts in groups]
 
 
 def for_litellm(headers: Headers, token: Secret | None) -> list[tuple[str, str]]:

@@ -1,0 +1,155 @@
+"""How processor time grows with the size of one part of a request: at most in proportion. ``make fuzz`` tries random shapes.
+
+Times are compared with each other, in one run: a size with its double, and both with a piece of work that is known.
+"""
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from claude_proxy import headers
+from claude_proxy.credentials import Credential, Kind, Secret
+from claude_proxy.gateway import Gateway
+from claude_proxy.redaction import Redactor
+from claude_proxy.refusals import Message, Receive, Scope, Send
+from claude_proxy.settings import Settings
+
+# Work that is twice as large may take this much longer; a square would take four times as long.
+FACTOR = 2.7
+SIZES = 1, 2, 4
+ATTEMPTS = 4
+REPEATS = 5
+TOKEN = "sk-made-up-token-of-the-proxy"  # noqa: S105 - made up
+SETTINGS = Settings.parse({"PROXY_STATIC_TOKEN": TOKEN, "LITELLM_MASTER_KEY": "sk-made-up-master-key"})
+BODY = json.dumps({"model": "glm", "max_tokens": 1, "messages": [{"role": "user", "content": "hi"}]}).encode()
+POOLED = Credential("a", Kind.OAUTH, Secret("sk-ant-oat01-made-up-alpha"))
+
+
+class Growth(NamedTuple):
+    """Seconds of processor time at 1, 2 and 4 times the size, and the slack that short times have."""
+
+    times: tuple[float, ...]
+    slack: float
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether each double takes at most ``FACTOR`` times as long."""
+        return all(after <= FACTOR * before + self.slack for before, after in zip(self.times, self.times[1:], strict=False))
+
+
+def measured(run: Callable[[Any], object], make: Callable[[int], Any], size: int) -> Growth:
+    """Return how the time of ``run(make(n))`` grows from ``size``; a noisy machine gets several attempts."""
+    inputs = [make(size * factor) for factor in SIZES]
+    growth = Growth((), 0.0)
+    for _ in range(ATTEMPTS):
+        growth = Growth(tuple(_seconds(run, value) for value in inputs), _seconds(json.loads, b"[%s1]" % (b"1," * 10_000)))
+        if growth.is_linear:
+            break
+    return growth
+
+
+def _seconds(run: Callable[[Any], object], value: Any) -> float:
+    times = []
+    for _ in range(REPEATS):
+        begun = time.thread_time()
+        run(value)
+        times.append(time.thread_time() - begun)
+    return min(times)
+
+
+# --- The head of a request ---------------------------------------------------------------------------------------------------
+
+# What a value is made of. Each has met a pattern that was not linear, here or elsewhere.
+UNITS = (
+    " ", "\t", ",", ", ", ",x-a:", " ,x-a : ", "x-a:", "a", "a ", "a,", "/", "//", "/.", "/../", "%2f", "%", "&", "=", "a=b&",
+    ";", '"', "\\", "sk-ant-", "sk-ant-a ", "Bearer ", "claude-proxy/", "\xff", "\xa0",
+)  # fmt: skip
+NAMES = (
+    *headers.TOKEN_HEADERS, headers.TOKEN_MODE, headers.SESSION, "anthropic-beta", "anthropic-version", "accept", "connection",
+    "content-type", "cookie", "forwarded", "host", "origin", "te", "transfer-encoding", "user-agent", "x-forwarded-for",
+    "x-header-of-tomorrow",
+)  # fmt: skip
+ROUTES = (
+    ("GET", "/"), ("GET", "/health/readiness"), ("GET", "/pool"), ("GET", "/v1/models"), ("POST", "/v1/messages"),
+    ("POST", "/anthropic/v1/messages/count_tokens"), ("POST", "/key/generate"),
+)  # fmt: skip
+
+
+class Head(NamedTuple):
+    """A request's head: header values as text, of Latin-1."""
+
+    method: str
+    path: str
+    query: str
+    headers: tuple[tuple[str, str], ...]
+
+
+def header(route: tuple[str, str], name: str, unit: str, token: str = TOKEN) -> Callable[[int], Head]:
+    """One header with a long value, which begins and ends with a letter so that no server strips it."""
+    own = ((headers.PROXY_TOKEN, token),) if name != headers.PROXY_TOKEN else ()
+    return lambda size: Head(*route, "", (*own, (name, f"a{unit * (size // len(unit))}b")))
+
+
+def many_headers(route: tuple[str, str], name: str, unit: str) -> Callable[[int], Head]:
+    """One header again and again."""
+    return lambda size: Head(*route, "", ((headers.PROXY_TOKEN, TOKEN), *((name, unit),) * (size // (len(name) + len(unit)))))
+
+
+def path(method: str, unit: str) -> Callable[[int], Head]:
+    """A long path."""
+    return lambda size: Head(method, "/anthropic" + unit * (size // len(unit)), "", ((headers.PROXY_TOKEN, TOKEN),))
+
+
+def query(route: tuple[str, str], unit: str) -> Callable[[int], Head]:
+    """A long query."""
+    return lambda size: Head(*route, unit * (size // len(unit)), ((headers.PROXY_TOKEN, TOKEN),))
+
+
+async def _inner(_: Scope, receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"{}"})
+
+
+GATEWAY = Gateway(_inner, SETTINGS, Redactor([POOLED.secret]))
+
+
+def asked(head: Head) -> int:
+    """Send a head through the gateway and to Claude, and return the status of the answer."""
+    status: list[int] = []
+    pending: list[Message] = [{"type": "http.request", "body": BODY, "more_body": False}]
+
+    async def receive() -> Message:
+        return pending.pop() if pending else await asyncio.Event().wait() or {}
+
+    async def send(message: Message) -> None:
+        status.append(message.get("status", 0))
+
+    scope: Mapping[str, Any] = {
+        "type": "http",
+        "method": head.method,
+        "path": head.path,
+        "raw_path": head.path.encode(),
+        "query_string": head.query.encode("latin-1"),
+        "headers": [(name.encode(), value.encode("latin-1")) for name, value in head.headers],
+        "client": ("127.0.0.1", 1),
+    }
+    asyncio.run(GATEWAY(dict(scope), receive, send))
+    headers.for_claude(head.headers, POOLED)
+    return status[0]
+
+
+def random_head(choice: random.Random) -> tuple[str, Callable[[int], Head]]:
+    """Return a part of a head whose length is free, and words that say which."""
+    unit = "".join(choice.choices(UNITS, k=choice.randint(1, 4)))
+    route, name = choice.choice(ROUTES), choice.choice(NAMES)
+    kinds: list[Callable[[int], Head]] = [
+        header(route, name, unit), header(route, name, unit, token="wrong"), many_headers(route, name, unit),  # noqa: S106
+        path(route[0], unit), query(route, unit),
+    ]  # fmt: skip
+    place = choice.randrange(len(kinds))
+    words = ("header", "header with a wrong token", "many headers", "path", "query")[place]
+    return f"{words}: {route} {name} {unit!r}", kinds[place]
