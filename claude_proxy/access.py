@@ -75,11 +75,15 @@ IsSession = Callable[[Secret], Awaitable[bool]]
 
 
 class Refused(Exception):
-    """The request may not do this. ``status`` is for the answer; the message is for the client and holds no secret."""
+    """The request is refused. ``status`` and ``headers`` are for the response, the message is for the client.
 
-    def __init__(self, status: int, message: str) -> None:
+    Without ``headers`` the response says that a repetition is no use.
+    """
+
+    def __init__(self, status: int, message: str, headers: list[tuple[str, str]] | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.headers = headers
 
 
 def identify(client: Client, settings: Settings) -> Caller:

@@ -4,6 +4,7 @@ What a request meets, in this order: route, token, mode, body; then LiteLLM with
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import math
@@ -29,6 +30,7 @@ from claude_proxy.access import (
     wants_page,
 )
 from claude_proxy.answer import Answer
+from claude_proxy.bodies import MAX_BODY_BYTES, TOO_LARGE, BodyBudget, HeldBody, memory_for_bodies
 from claude_proxy.exchange import Exchange, Refusal, current
 from claude_proxy.listing import is_name
 from claude_proxy.record import Record
@@ -38,13 +40,10 @@ from claude_proxy.settings import Settings, TokenMode
 
 logger = logging.getLogger(__name__)
 
-# Anthropic itself takes 32 MB; a little more lets it be the one that says so, in words Claude Code knows.
-MAX_BODY_BYTES = 40 * 1024 * 1024
 # Half of what Python can read: what writes the body again, here and in LiteLLM, is less far from its own end.
 MAX_DEPTH = 400
-# Of lists, objects and what is in them. A body of nothing else takes thirty times its size in memory, and seconds in which
-# nobody else is answered; all that a model can read has some hundred thousand, the brackets and commas of its texts included.
-MAX_PARTS = 3_000_000
+# How long a client may take for a whole body, in seconds: 40 MB at 2 Mbit/s.
+BODY_SECONDS = 180.0
 # LiteLLM's documentation lets Claude Code point at this prefix; here it is the same as without it.
 ALIAS_PREFIX = "/anthropic"
 
@@ -81,6 +80,7 @@ class Gateway:
         self._settings = settings
         self._redactor = redactor
         self._remember = remember
+        self._bodies = BodyBudget(memory_for_bodies(settings.workers))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -91,11 +91,12 @@ class Gateway:
             words = f"The header {name} is longer than {header_policy.MAX_TOKEN_HEADER_BYTES} bytes."
             await send_refusal(send, own_refusal(431, words))
         elif scope["type"] == "http":
-            await self._http(scope, receive, send)
+            with contextlib.ExitStack() as held:
+                await self._http(scope, receive, send, held)
         else:  # no route of this proxy is a WebSocket
             await send({"type": "websocket.close", "code": 1008})
 
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _http(self, scope: Scope, receive: Receive, send: Send, held: contextlib.ExitStack) -> None:
         method, route = scope["method"], canonical_route(scope["path"])
         if route == "/":
             await send_refusal(send, Refusal(200, [("content-type", "text/plain")], b"claude-proxy\n"), head=method == "HEAD")
@@ -115,14 +116,15 @@ class Gateway:
             check_mode(client.mode)
             exchange = Exchange(client, sent, b"", {}, query, caller.name, counts_tokens=route.endswith("/count_tokens"))
             if (method, route) in MODEL_ROUTES and method == "POST":
-                exchange.raw_body = await _read_body(receive)
+                memory = held.enter_context(self._bodies.open(caller.name))
+                exchange.raw_body = await _read_body(receive, memory)
                 exchange.body = parse_body(exchange.raw_body)
                 exchange.booked = self._keeps_books()
         except Refused as refused:
             if refused.status in TOLD:
                 # Quoted: a path may hold a line's end, and its sender chose it.
                 logger.warning("refused %s %r from %s: HTTP %d", method, route[:100], _address(scope), refused.status)
-            await send_refusal(send, own_refusal(refused.status, str(refused)))
+            await send_refusal(send, own_refusal(refused.status, str(refused), refused.headers))
             return
         except ConnectionAbortedError:
             return
@@ -257,9 +259,7 @@ def check_mode(mode: str | None) -> None:
 
 
 def parse_body(raw: bytes) -> dict[str, Any]:
-    """Return a Messages request; raise ``Refused`` for one that is not a JSON object with a model, or has too much in it."""
-    if sum(raw.count(mark) for mark in (b"[", b"{", b",")) > MAX_PARTS:
-        raise Refused(413, "Request exceeds the maximum size")
+    """Return a Messages request; raise ``Refused`` for one that is not a JSON object with a model."""
     try:
         body = json.loads(raw, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError):
@@ -288,14 +288,25 @@ def _finite(text: str) -> float:
     return number
 
 
-async def _read_body(receive: Receive) -> bytes:
+async def _read_body(receive: Receive, held: HeldBody) -> bytes:
+    """Return the body once it is whole; raise ``Refused`` for one that is too large, too slow or over the budget."""
     body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ConnectionAbortedError
-        body += message.get("body", b"")
-        if len(body) > MAX_BODY_BYTES:
-            raise Refused(413, "Request exceeds the maximum size")
-        if not message.get("more_body", False):
-            return bytes(body)
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ConnectionAbortedError
+                part = message.get("body", b"")
+                held.add(len(part))
+                body += part
+                if len(body) > MAX_BODY_BYTES:
+                    raise Refused(413, TOO_LARGE)
+                if not message.get("more_body", False):
+                    break
+    except TimeoutError:
+        words = f"The request's body did not arrive within {BODY_SECONDS:.0f} seconds."
+        raise Refused(408, words, [("connection", "close")]) from None
+    raw = bytes(body)
+    held.becomes(raw)
+    return raw

@@ -9,6 +9,7 @@ import anyio
 import httpx
 import pytest
 
+from claude_proxy import bodies
 from claude_proxy import gateway as gateway_module
 from claude_proxy.exchange import Exchange, Refusal, current
 from claude_proxy.gateway import Gateway, canonical_route
@@ -348,11 +349,46 @@ async def test_a_body_that_is_too_large(monkeypatch, size, status):
 
 @pytest.mark.parametrize(("more", "status"), [(0, 200), (1, 413)], ids=["at-the-limit", "over-it"])
 @pytest.mark.parametrize("part", [b"[]", b"{}", b"1"])
-async def test_a_body_of_too_many_parts(monkeypatch, part, more, status):
-    """A body of nothing but brackets and commas is refused before it is taken apart, however small it is."""
+async def test_a_body_out_of_proportion(monkeypatch, part, more, status):
+    """A body of nothing but brackets and commas is refused before it is parsed."""
     raw = b'{"model":"glm","messages":[%s]}' % b",".join([part] * 50)
-    monkeypatch.setattr(gateway_module, "MAX_PARTS", sum(raw.count(mark) for mark in (b"[", b"{", b",")) - more)
+    monkeypatch.setattr(bodies, "ANY_SHAPE_BYTES", bodies.memory_of(raw) - more)
+    monkeypatch.setattr(bodies, "MAX_RATIO", 0)
     assert (await ask(Inner(), body=raw)).status_code == status
+
+
+async def test_a_body_over_the_budget_is_refused(monkeypatch):
+    """A caller whose bodies take too much memory is told when to come back; what they took is free when they are answered."""
+    raw = json.dumps(BODY).encode()
+    monkeypatch.setattr(gateway_module, "memory_for_bodies", lambda _: 3 * bodies.memory_of(raw))
+    answers = []
+
+    class Asking(Inner):
+        async def __call__(self, scope, receive, send):
+            if not answers:
+                answers.append(None)
+                answers[0] = await send_through(app)
+            await super().__call__(scope, receive, send)
+
+    async def send_through(to):
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(to), base_url="http://proxy:4000") as client:
+            return await client.post("/v1/messages", headers=WITH_TOKEN, content=raw)
+
+    app = Gateway(Asking(), SETTINGS, Redactor([]))
+    assert (await send_through(app)).status_code == 200
+    assert refusal(answers[0])[:2] == (429, "rate_limit_error")
+    assert answers[0].headers["retry-after"] == "5"
+    assert (await send_through(app)).status_code == 200
+
+
+async def test_a_body_that_takes_too_long_is_refused(monkeypatch):
+    """A body that is not whole in time is refused, and its connection ends, however often a byte of it comes."""
+    monkeypatch.setattr(gateway_module, "BODY_SECONDS", 0)
+    sent = await drive(
+        Gateway(Inner(), SETTINGS, Redactor([])), scope(), {"type": "http.request", "body": b"{", "more_body": True}
+    )
+    assert (sent[0]["status"], dict(sent[0]["headers"])[b"connection"]) == (408, b"close")
+    assert b"did not arrive within 0 seconds" in sent[1]["body"]
 
 
 async def test_a_body_that_is_too_large_is_not_collected(monkeypatch):
