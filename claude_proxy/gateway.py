@@ -31,6 +31,7 @@ from claude_proxy.access import (
 )
 from claude_proxy.answer import Answer
 from claude_proxy.bodies import MAX_BODY_BYTES, TOO_LARGE, BodyBudget, HeldBody, memory_for_bodies
+from claude_proxy.browsers import check_browser
 from claude_proxy.exchange import Exchange, Refusal, current
 from claude_proxy.listing import is_name
 from claude_proxy.record import Record
@@ -113,6 +114,7 @@ class Gateway:
             client = header_policy.read(sent)
             query = scope["query_string"].decode("latin-1")
             caller = await self._caller(client, method, route, query)
+            self._check_browser(caller, method, route, sent)
             check_mode(client.mode)
             exchange = Exchange(client, sent, b"", {}, query, caller.name, counts_tokens=route.endswith("/count_tokens"))
             if (method, route) in MODEL_ROUTES and method == "POST":
@@ -167,6 +169,11 @@ class Gateway:
         if not is_virtual:  # anybody can make one up
             self._redactor.learn(caller.token)
         return caller
+
+    def _check_browser(self, caller: Caller, method: str, route: str, sent: header_policy.Headers) -> None:
+        """Raise ``Refused`` for what a web page may have sent to an open proxy."""
+        if caller.role is Role.OPEN:
+            check_browser(method, route, sent, {self._settings.host.lower(), self._settings.domain.lower()})
 
     async def _answered(self, asgi: App, scope: Scope, body: bytes, receive: Receive, answer: Answer) -> None:
         """Run LiteLLM's app on a request until it is done; end it when the client leaves before its answer has begun."""

@@ -142,6 +142,7 @@ class Settings:
     log_format: LogFormat
     host: str
     port: int
+    domain: str
 
     @classmethod
     def parse(cls, environ: Mapping[str, str]) -> "Settings":
@@ -205,6 +206,7 @@ class _Reader:
             log_format=self.choice("PROXY_LOG_FORMAT", LogFormat),
             host=self.value("HOST"),
             port=self.port("PORT"),
+            domain=self.value("PROXY_DOMAIN"),
         )
         if self.mistakes:
             raise SettingsError(tuple(self.mistakes))

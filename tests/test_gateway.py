@@ -139,6 +139,7 @@ async def test_of_the_headers_an_allow_list_arrives(settings):
     genuine = [
         ("x-litellm-api-key", f"Bearer {TOKEN}"), ("User-Agent", "claude-cli/2.1.197"), ("anthropic-version", "2023-06-01"),
         ("anthropic-beta", "a,oauth-2025-04-20,b"), ("X-Claude-Code-Session-Id", "s"), ("Accept", "application/json"),
+        ("Content-Type", "application/json"),
     ]  # fmt: skip
     await ask(inner, settings=settings, headers=[*genuine, *CLIENTS_SECRETS, *LITELLM_HEADERS])
     expected = {
@@ -397,6 +398,28 @@ async def test_a_body_that_is_too_large_is_not_collected(monkeypatch):
     parts = [{"type": "http.request", "body": b"x" * 6, "more_body": True}] * 2
     sent = await drive(Gateway(Inner(), SETTINGS, Redactor([])), scope(), *parts)
     assert sent[0]["status"] == 413
+
+
+# An open proxy and web pages
+
+
+@pytest.mark.parametrize(
+    ("settings", "headers", "status"),
+    [
+        (OPEN, {"content-type": "text/plain"}, 415),
+        (OPEN, {"origin": "https://evil.example"}, 403),
+        (OPEN, {"host": "evil.example:4000"}, 403),
+        (OPEN, {}, 200),
+        (SETTINGS, {"content-type": "text/plain", "origin": "https://evil.example", "host": "evil.example"}, 200),
+    ],
+    ids=["form", "another-site", "rebinding", "no-page", "closed"],
+)
+async def test_a_web_page_does_not_use_an_open_proxy(settings, headers, status):
+    """Nothing that a page can send reaches LiteLLM through an open proxy; a proxy with a token looks at the token."""
+    inner = Inner()
+    response = await ask(inner, settings=settings, headers={"content-type": "application/json"} | WITH_TOKEN | headers)
+    assert response.status_code == status
+    assert (inner.scope is None) == (status != 200)
 
 
 # Routes without a token

@@ -44,6 +44,7 @@ def test_nothing_set():
         log_format=LogFormat.TEXT,
         host="127.0.0.1",
         port=4000,
+        domain="localhost",
     )
 
 
