@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
+from claude_proxy.credentials import Secret
 from claude_proxy.exchange import Exchange, Refusal
 from claude_proxy.headers import Headers
 from claude_proxy.record import Record, Usage
@@ -30,6 +31,7 @@ from claude_proxy.refusals import (
     send_refusal,
 )
 from claude_proxy.stream import KEEPALIVE, events
+from claude_proxy.stream_redaction import ErrorEventRedactor, StreamRedactor
 from claude_proxy.targets import Provider
 
 # LiteLLM's own headers, which name api_base and the like, and its copies of the upstream's.
@@ -63,6 +65,7 @@ class Answer:
         self._early = False
         self._from_litellm = False
         self.ended = False
+        self._cleaner: StreamRedactor | ErrorEventRedactor | None = None
 
     @property
     def begun(self) -> bool:
@@ -167,16 +170,24 @@ class Answer:
 
     async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self.status = status
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        clean = [(name, self._clean_header(value)) for name, value in headers]
+        await self._send({"type": "http.response.start", "status": status, "headers": clean})
 
     async def _body(self, data: bytes, *, last: bool) -> None:
+        """Send a part of a response: Claude's own message as it came, everything else without secrets."""
         if data:
             self._first_byte = self._first_byte or self._clock()
             # Of a stream of LiteLLM's each message is one event or several, whole.
             if not self.relayed and (not self._exchange.streams or b'"usage"' in data):
                 self._counted += data
+        if self._cleaner is None:
+            secrets = self._redactor.forms(self._secrets_of_client())
+            of_claude = self.relayed and self._exchange.provider is Provider.CLAUDE
+            self._cleaner = ErrorEventRedactor(secrets) if of_claude else StreamRedactor(secrets)
+        data = self._cleaner.feed(data) + (self._cleaner.finish() if last else b"")
         self.ended = self.ended or last
-        await self._send({"type": "http.response.body", "body": data, "more_body": not last})
+        if data or last:
+            await self._send({"type": "http.response.body", "body": data, "more_body": not last})
 
     async def _refuse(self, refusal: Refusal) -> None:
         self._error_kind = _kind(refusal) if refusal.whole else "interrupted"
@@ -198,13 +209,12 @@ class Answer:
 
     def _refusal(self, start: Message, body: bytes) -> Refusal:
         exchange = self._exchange
-        secrets = [*exchange.client.tokens]
-        if exchange.client.credential:
-            secrets.append(exchange.client.credential.secret)
+        secrets = self._secrets_of_client()
         refusal = exchange.refusal
         if refusal is not None and exchange.first_provider in (None, Provider.CLAUDE):
             clean = self._redactor.text(refusal.body.decode("utf-8", "surrogateescape"), secrets)
-            return replace(refusal, body=clean.encode("utf-8", "surrogateescape"))
+            headers = [(name, self._redactor.text(value, secrets)) for name, value in refusal.headers]
+            return replace(refusal, headers=headers, body=clean.encode("utf-8", "surrogateescape"))
         status = int(start["status"])
         named = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in start["headers"]]
         headers = [pair for pair in named if pair[0] in ("retry-after", "x-should-retry")]
@@ -212,6 +222,15 @@ class Answer:
             headers.append(("x-should-retry", "false"))
         message = self._redactor.text(error_message(body, status), secrets)
         return own_refusal(status, message, headers)
+
+    def _secrets_of_client(self) -> list[Secret]:
+        client = self._exchange.client
+        return [*client.tokens, *([client.credential.secret] if client.credential else [])]
+
+    def _clean_header(self, value: bytes) -> bytes:
+        text = value.decode("latin-1")
+        clean = self._redactor.text(text, self._secrets_of_client())
+        return value if clean == text else clean.encode("latin-1")
 
 
 def usage_of(answer: bytes) -> Usage:

@@ -33,7 +33,7 @@ from claude_proxy.patches import (
     give_each_call_a_chunk,
     leave_chats_as_they_are,
 )
-from claude_proxy.redaction import Redactor, secrets_of
+from claude_proxy.redaction import Redactor, secrets_in_config, secrets_of
 from claude_proxy.router import put_in_force
 from claude_proxy.settings import LogFormat, Settings
 from claude_proxy.store import RedisStore, SqliteStore, Store
@@ -65,7 +65,8 @@ def install(settings: Settings, callback: ClaudeProxy) -> None:
     secrets = [credential.secret for credential in settings.credentials]
     secrets += [secret for secret in (settings.static_token, settings.master_key, settings.database_url) if secret]
     secrets += [user.token for user in settings.users.everybody() if user.token]
-    redactor = Redactor([*secrets, *secrets_of(os.environ)])
+    redactor = callback.redactor = Redactor([*secrets, *secrets_of(os.environ)])
+    _learn_secrets(redactor, in_force().loaded)
     litellm.use_chat_completions_url_for_anthropic_messages = True
     litellm.expose_router_debug_in_errors = False
     # The hook for streams keeps clients alive; LiteLLM would run a task for each chunk to do so.
@@ -147,7 +148,13 @@ def watch_config() -> None:
         start().watching = asyncio.ensure_future(found.run())
 
 
+def _learn_secrets(redactor: Redactor, loaded: Mapping[str, Any]) -> None:
+    for secret in secrets_in_config(loaded, os.environ):
+        redactor.learn(secret)
+
+
 def _take_up(new: Mapping[str, Any], found: reload.Change) -> Iterable[str]:
+    _learn_secrets(start().redactor, new)
     return put_in_force(proxy_server.llm_router, in_force().loaded, new, found)
 
 

@@ -45,6 +45,7 @@ from claude_proxy.panel import Panel
 from claude_proxy.patches import keep_no_records
 from claude_proxy.pool import Pool, Wanted
 from claude_proxy.record import Record
+from claude_proxy.redaction import Redactor
 from claude_proxy.refusals import own_refusal
 from claude_proxy.relay import KEEPALIVE_SECONDS, close_stream, filtered
 from claude_proxy.rotation import PoolSource, Rotation, SingleSource, Source
@@ -80,6 +81,8 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
             on_rest=self._tell_others,
         )
         self.book = Book(clock=clock, serves=_is_served)
+        # Put in place with what is around LiteLLM's app.
+        self.redactor = Redactor([])
         self._ages = AgeWarnings()
         self._clock = clock
         self._started = clock()

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from claude_proxy.credentials import Secret
-from claude_proxy.redaction import MARK, MIN_LENGTH, RedactingFilter, Redactor, secrets_of
+from claude_proxy.redaction import MARK, MIN_LENGTH, RedactingFilter, Redactor, secrets_in_config, secrets_of
 
 TOKEN, LONGER = "sk-made-up-token", "sk-made-up-token-and-more"
 OAUTH = "sk-ant-oat01-made-up-a"
@@ -165,3 +165,39 @@ def test_the_password_of_an_address_is_a_secret_of_its_own():
         "user: made-up/password, address: postgresql://user:made-up%2Fpassword@db.example:5432/litellm"
     )
     assert shown == "user: ***, address: ***"
+
+
+CONFIG = {
+    "model_list": [
+        {"model_name": "a", "litellm_params": {"model": "anthropic/x", "api_key": "made-up-inline-key", "max_tokens": 100}},
+        {
+            "model_name": "b",
+            "litellm_params": {"api_key": "os.environ/MY_VARIABLE", "aws_secret_access_key": "made-up-aws-key"},
+        },
+        {
+            "model_name": "c",
+            "litellm_params": {"extra_headers": {"Authorization": "Bearer made-up-bearer", "x-org": "made-up-org"}},
+        },
+        {
+            "model_name": "d",
+            "litellm_params": {"vertex_credentials": '{"private_key": "-----BEGIN KEY-----\\nmade-up-line\\n"}'},
+        },
+        {"model_name": "e", "litellm_params": {"api_key": "not-needed", "api_base": "https://user:made-up-password@host/v1"}},
+    ],
+    "general_settings": {"master_key": "os.environ/UNSET", "database_url": "postgresql://u:made-up-db-password@h/x"},
+}
+
+
+def test_secrets_in_config():
+    """Keys that stand in config.yaml are secrets, and so are those in variables that it names, however these are called."""
+    found = {secret.reveal() for secret in secrets_in_config(CONFIG, {"MY_VARIABLE": "made-up-of-a-variable"})} - {""}
+    assert found == {
+        "made-up-inline-key", "made-up-of-a-variable", "made-up-aws-key", "Bearer made-up-bearer", "made-up-bearer",
+        "made-up-line", CONFIG["model_list"][3]["litellm_params"]["vertex_credentials"], "made-up-password",
+        "made-up-db-password",
+    }  # fmt: skip
+
+
+def test_what_stands_for_no_key_is_no_secret():
+    """A word such as ``not-needed`` stays in every text."""
+    assert "not-needed" not in {secret.reveal() for secret in secrets_in_config(CONFIG, {})}

@@ -11,6 +11,7 @@ from claude_proxy import config
 from claude_proxy.check import names
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, info, warning
+from claude_proxy.redaction import NO_KEY, SECRET_PARAMETER
 from claude_proxy.settings import VARIABLES
 from claude_proxy.targets import Hosts, Origin, Provider, matches
 
@@ -28,11 +29,6 @@ MODEL_VARIABLES = (
 # Names of Claude Code's that are no model's: it makes one of the above of them, or what is set already.
 OTHER_ALIASES = frozenset({"default", "opusplan", "best", "inherit"})
 FALLBACK_SETTINGS = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
-SECRET_PARAMETER = re.compile(r"(^|_)(key|token|secret|password|credentials|secret_access_key)$")
-# What stands for "no key" at an endpoint of one's own.
-NO_KEY = re.compile(
-    r"(?i)none|null|dummy|empty|fake|x+|no[-_ ]?key|not[-_ ]?needed|anything|ollama|lm-studio|sk-no-key-required"
-)
 REFERENCE = re.compile(r"os\.environ/\w+")
 ALMOST_REFERENCE = re.compile(r"\$\{?\w+\}?|os\.env(iron)?[\[./(].*|env[:/].*|\{\{.*\}\}|%\w+%")
 
