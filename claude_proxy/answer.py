@@ -29,6 +29,7 @@ from claude_proxy.refusals import (
     error_type,
     own_refusal,
     send_refusal,
+    without_tracebacks,
 )
 from claude_proxy.stream import KEEPALIVE, events
 from claude_proxy.stream_redaction import ErrorEventRedactor, StreamRedactor
@@ -124,7 +125,7 @@ class Answer:
             if not self.begun:
                 await self._start(message["status"], _visible(message["headers"]))
         elif self._error is None:
-            await self._body(message.get("body", b""), last=not message.get("more_body", False))
+            await self._body(without_tracebacks(message.get("body", b"")), last=not message.get("more_body", False))
         else:
             self._held += message.get("body", b"")
             if not message.get("more_body", False):

@@ -1,11 +1,16 @@
 """Errors as the client gets them: in Anthropic's shape, and with a word on whether a repetition is of any use."""
 
 import json
+import os
+import re
+import sys
 from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
 from typing import Any
 
 from claude_proxy.exchange import Refusal
 from claude_proxy.headers import Headers
+from claude_proxy.stream import event_data, whole_events
 from claude_proxy.verdicts import error_body
 
 Scope = MutableMapping[str, Any]
@@ -23,6 +28,10 @@ ERROR_TYPES = {
 RETRYABLE = frozenset({408, 409, 429})
 # LiteLLM's 401 goes on with the end of the key that came, its hash and the name of a table.
 KEY_DETAILS = " Received API Key"
+TRACEBACK = "Traceback (most recent call last)"
+# Folders whose paths say how the proxy is installed.
+_FOLDERS = sorted({sys.prefix, sys.base_prefix, str(Path(__file__).resolve().parents[1]), str(Path.home())} - {"/"}, key=len)
+_PATH = re.compile(rf"(?:{'|'.join(map(re.escape, reversed(_FOLDERS)))})(?:{re.escape(os.sep)}[^\s'\"]*)?")
 
 
 def own_refusal(status: int, message: str, headers: list[tuple[str, str]] | None = None) -> Refusal:
@@ -45,8 +54,35 @@ def error_message(body: bytes, status: int) -> str:
         error = None
     inner = error.get("error", error.get("detail", error)) if isinstance(error, dict) else None
     message = inner.get("message") if isinstance(inner, dict) else inner
-    message = message.split(KEY_DETAILS, 1)[0] if isinstance(message, str) else None
+    message = without_internals(message.split(KEY_DETAILS, 1)[0]) if isinstance(message, str) else None
     return message or f"The proxy answered with HTTP {status}."
+
+
+def without_internals(message: str) -> str:
+    """Return an error's wording without LiteLLM's traceback and without paths of the proxy's files."""
+    said, traceback, _ = message.partition(TRACEBACK)
+    said = _PATH.sub("(a file of the proxy)", said).strip()
+    return f"LiteLLM cannot translate this request or its response: {said}" if traceback else said
+
+
+def without_tracebacks(stream: bytes) -> bytes:
+    """Return whole events in which no error event holds a traceback; events of a message stay as they came."""
+    if TRACEBACK.encode() not in stream:
+        return stream
+    out = bytearray()
+    for raw in whole_events(stream):
+        try:
+            said = json.loads(event_data(raw))
+        except (ValueError, RecursionError):
+            said = None
+        error = said.get("error") if isinstance(said, dict) else None
+        if error and TRACEBACK.encode() in raw:
+            kind = error.get("type") if isinstance(error, dict) else None
+            body = error_body(kind if isinstance(kind, str) else "api_error", error_message(json.dumps(said).encode(), 500))
+            out += error_event(json.dumps(body).encode())
+        else:
+            out += raw
+    return bytes(out)
 
 
 def error_event(body: bytes) -> bytes:

@@ -170,12 +170,17 @@ def first_event_end(stream: bytes | bytearray) -> int:
 
 def events(stream: bytes) -> Iterator[bytes]:
     """Yield the data of each event of a stream that is at hand as a whole, its last one even when it was cut off."""
+    return map(event_data, whole_events(stream))
+
+
+def whole_events(stream: bytes) -> Iterator[bytes]:
+    """Yield each event of a stream that is at hand as a whole, its last one even when it was cut off."""
     start = 0
     for end in _EVENT_END.finditer(stream):
-        yield _data_text(stream[start : end.end()])
+        yield stream[start : end.end()]
         start = end.end()
     if start < len(stream):
-        yield _data_text(stream[start:])
+        yield stream[start:]
 
 
 def error_of(stream: bytes) -> str:
@@ -189,13 +194,14 @@ def error_of(stream: bytes) -> str:
     return ""
 
 
-def _data_text(raw: bytes) -> bytes:
+def event_data(raw: bytes) -> bytes:
+    """Return the data of an event; empty for a comment."""
     return b"\n".join(line[5:].removeprefix(b" ") for line in _LINE_END.split(raw) if line.startswith(b"data:"))
 
 
 def _data(raw: bytes) -> dict[str, Any] | None:
     """Return an event's JSON object; None for a comment, a ping without data, ``[DONE]`` and everything else."""
-    return _object(_data_text(raw))
+    return _object(event_data(raw))
 
 
 def _object(text: bytes) -> dict[str, Any] | None:

@@ -1,14 +1,18 @@
 """``python -m fuzz``: run each target for a bounded time or number of inputs, and say how many were tried and what broke."""
 
 import argparse
+import functools
+import random
 import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from fuzz import growth
 from fuzz.targets import TARGETS
 
 # libFuzzer's own: what it stops at, and how large an input may become.
@@ -16,6 +20,11 @@ LIMITS = ("-timeout=20", "-rss_limit_mb=2048", "-max_len=3000", "-print_final_st
 _EXECUTIONS = re.compile(r"stat::number_of_executed_units:\s*(\d+)")
 _COVERAGE = re.compile(r"cov: (\d+) ft: (\d+) corp: (\d+)")
 _BROKEN = re.compile(r"=== Uncaught Python exception|ERROR: libFuzzer|Traceback \(most recent call last\)")
+
+
+# The target that libFuzzer does not run: random shapes, whose time is measured.
+GROWTH = "growth"
+GROWTH_SIZE = 30_000
 
 
 class Result(NamedTuple):
@@ -48,6 +57,18 @@ def fuzz(target: str, *, seconds: int = 0, runs: int = -1, finds: Path | None = 
     return Result(target, int(executions[1]) if executions else 0, *map(int, covered[0]), int(crashed), output)
 
 
+def grow(*, seconds: float = 0, runs: int = 1_000_000_000, seed: int = 1) -> Result:
+    """Measure random shapes of a request for so long, or so often; one whose time grows faster than its size ends it."""
+    choice, ends, tried = random.Random(seed), time.monotonic() + seconds if seconds else float("inf"), 0  # noqa: S311
+    while tried < runs and time.monotonic() < ends:
+        words, run, make, size = growth.random_shape(choice, GROWTH_SIZE)
+        tried += 1
+        found = growth.measured(run, make, size)
+        if not found.is_linear:
+            return Result(GROWTH, tried, 0, 0, 0, 1, f"{words}: {found}")
+    return Result(GROWTH, tried, 0, 0, 0, 0, "")
+
+
 def report(results: Iterable[Result]) -> int:
     """Print a line for each result and return how many crashed."""
     crashes = 0
@@ -68,12 +89,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=60, help="for each target")
     parser.add_argument("--finds", type=Path, default=Path("fuzz/finds"), help="the folder for inputs that break a rule")
     options = parser.parse_args()
-    names = options.targets or [*TARGETS]
-    unknown = [name for name in names if name not in TARGETS]
+    names = options.targets or [*TARGETS, GROWTH]
+    unknown = [name for name in names if name not in (*TARGETS, GROWTH)]
     if unknown:
         parser.error(f"no target is called {' or '.join(unknown)}")
     options.finds.mkdir(parents=True, exist_ok=True)
-    sys.exit(report(fuzz(name, seconds=options.seconds, finds=options.finds) for name in names) > 0)
+    run = functools.partial(fuzz, seconds=options.seconds, finds=options.finds)
+    sys.exit(report(grow(seconds=options.seconds) if name == GROWTH else run(name) for name in names) > 0)
 
 
 if __name__ == "__main__":

@@ -153,3 +153,9 @@ def random_head(choice: random.Random) -> tuple[str, Callable[[int], Head]]:
     place = choice.randrange(len(kinds))
     words = ("header", "header with a wrong token", "many headers", "path", "query")[place]
     return f"{words}: {route} {name} {unit!r}", kinds[place]
+
+
+def random_shape(choice: random.Random, size: int) -> tuple[str, Callable[[Any], object], Callable[[int], Any], int]:
+    """Return a part of a request whose length is free: words that say which, what is measured, what makes it, and a size."""
+    words, make = random_head(choice)
+    return words, asked, make, size

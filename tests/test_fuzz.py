@@ -43,3 +43,20 @@ def test_a_target_that_breaks_is_a_crash(monkeypatch):
     found = runner.fuzz("unknown", runs=1)
     assert found.crashes == 1
     assert "KeyError: 'unknown'" in found.output
+
+
+def test_random_shapes_grow_in_proportion():
+    """Random parts of a request, of growing length, take time in proportion."""
+    found = runner.grow(runs=40)
+    print(f"\n{found.target}: {found.executions} shapes tried, {found.crashes} lost")
+    assert not found.crashes, found.output
+    assert found.executions == 40
+
+
+def test_a_shape_that_grows_faster_is_a_crash(monkeypatch):
+    """A shape whose time grows with the square of its size ends the run and is named."""
+    square = ("a square", lambda size: [place in [*range(size)] for place in range(size)], int, 200)
+    monkeypatch.setattr(runner.growth, "random_shape", lambda *_: square)
+    found = runner.grow(runs=5)
+    assert (found.crashes, found.executions) == (1, 1)
+    assert found.output.startswith("a square: ")

@@ -5,7 +5,11 @@ import json
 import anyio
 import pytest
 
-from claude_proxy.refusals import error_event, error_message, error_type, own_refusal, send_refusal
+from claude_proxy import refusals
+from claude_proxy.refusals import error_event, error_message, error_type, own_refusal, send_refusal, without_tracebacks
+
+FILE = refusals.__file__
+TRACEBACK = f'Traceback (most recent call last):\n  File "{FILE}", line 1, in x\n    y()\nKeyError: 1\n'
 
 
 @pytest.mark.parametrize(
@@ -71,3 +75,29 @@ def test_a_refusal_is_sent_with_its_length(head):
     assert (b"content-length", str(len(refusal.body)).encode()) in sent[0]["headers"]
     assert (b"x-word", "na\u00efve \u2713".encode()) in sent[0]["headers"]
     assert sent[1]["body"] == (b"" if head else refusal.body)
+
+
+def test_no_traceback_is_in_an_error():
+    """What LiteLLM says of its own failure is its first words, without its files and their lines."""
+    said = json.dumps({"error": {"message": f"litellm.APIConnectionError: 'bool' is no dict\n{TRACEBACK}"}}).encode()
+    words = "LiteLLM cannot translate this request or its response: litellm.APIConnectionError: 'bool' is no dict"
+    assert error_message(said, 500) == words
+    said = json.dumps({"error": {"message": f"[Errno 2] No such file: '{FILE}' here"}}).encode()
+    assert error_message(said, 500) == "[Errno 2] No such file: '(a file of the proxy)' here"
+
+
+def test_no_traceback_is_in_an_error_event():
+    """An error event loses its traceback and keeps its kind; a message that quotes one, and other events, stay as they came."""
+    message = b'event: content_block_delta\ndata: {"delta": {"text": %s}}\n\n' % json.dumps(f"error {TRACEBACK}").encode()
+    assert without_tracebacks(message) == message
+    for error in (
+        {"type": "error", "error": {"type": "overloaded_error", "message": f"x {TRACEBACK}"}},
+        {"error": f"x {TRACEBACK}"},
+    ):
+        out = without_tracebacks(message + b"data: " + json.dumps(error).encode() + b"\n\n")
+        kept, event = out[: len(message)], out[len(message) :]
+        assert kept == message
+        assert b"Traceback" not in event
+        said = json.loads(event.split(b"data: ")[1])
+        assert said["error"]["message"].endswith(": x")
+        assert said["error"]["type"] == ("overloaded_error" if "type" in error else "api_error")
