@@ -42,6 +42,11 @@ class User:
     token: Secret | None = None
 
 
+def folded(name: str) -> str:
+    """Return a user's name as names are compared and counted: `anna` and `Anna` are one user."""
+    return name.casefold()
+
+
 def digest_of(token: Secret) -> str:
     """Return the SHA-256 of a token, in hexadecimal digits."""
     return hashlib.sha256(token.reveal().encode("utf-8", "surrogatepass")).hexdigest()
@@ -53,7 +58,7 @@ def check_name(name: str) -> str:
         raise MalformedUser("has a name that is not 1 to 64 letters, digits and . - _ @, the first a letter or a digit")
     if name.startswith("sk-"):
         raise MalformedUser("has a token where the name should be; it should hold name=token")
-    if name.lower() in RESERVED:
+    if folded(name) in RESERVED:
         raise MalformedUser(f"has the name {name!r}, which means something else to the proxy; choose another one")
     return name
 
@@ -88,8 +93,9 @@ def check_unique(user: User, others: Iterable[User], forbidden: Mapping[str, str
     if user.digest in forbidden:
         raise MalformedUser(f"has the value of {forbidden[user.digest]}; each person's token should be their own")
     for other in others:
-        if user.name == other.name:
-            raise MalformedUser(f"has the name {user.name!r}, which somebody has already")
+        if folded(user.name) == folded(other.name):
+            also = "" if user.name == other.name else f", as {other.name!r}: upper and lower case make no difference"
+            raise MalformedUser(f"has the name {user.name!r}, which somebody has already{also}")
         if hmac.compare_digest(user.digest, other.digest):
             raise MalformedUser(f"has the token of {other.name!r}; each person's token should be their own")
 
