@@ -17,7 +17,7 @@ from claude_proxy.usage_page import Names, Taken
 
 KINDS = {Kind.OAUTH: "OAuth token", Kind.API_KEY: "API key"}
 WEEK_DAYS = 7
-_WINDOW_NAME = re.compile(r"(?P<count>[0-9]+)(?P<unit>[hd])(?:_(?P<family>.+))?")
+_WINDOW_NAME = re.compile(r"(?P<count>[0-9]{1,4})(?P<unit>[hd])(?:_(?P<family>.+))?")
 _UNITS = {"h": ("hour", 3600.0), "d": ("day", 86400.0)}
 LIMIT_REACHED = "limit reached: "
 USABLE, IN_PART, RESTS, OUT = "usable", "usable in part", "rests", "out"

@@ -23,6 +23,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
 
+from claude_proxy.logs import MAX_TEXT, clean
 from claude_proxy.record import ASKED_AGAIN, LEFT_FOR, Record
 from claude_proxy.store import Row
 from claude_proxy.usage_page import (
@@ -31,7 +32,6 @@ from claude_proxy.usage_page import (
     MAX_AHEAD,
     MAX_FAILOVERS,
     MAX_NUMBER,
-    MAX_TEXT,
     MOVED,
     OTHER,
     OWN_NAMES,
@@ -46,7 +46,6 @@ from claude_proxy.usage_page import (
     Page,
     Taken,
     bounded,
-    clean,
     events_row,
     newest,
     own_names,

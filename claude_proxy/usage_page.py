@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from claude_proxy.logs import printable
+from claude_proxy.logs import MAX_NAME, MAX_TEXT, clean
 from claude_proxy.store import Row
 from claude_proxy.users import folded
 
@@ -25,8 +25,6 @@ OTHER = "other"
 MAX_NAMES = 200
 MAX_ENTRIES = 2000
 OWN_NAMES = 20
-MAX_NAME = 100
-MAX_TEXT = 200
 # Nothing that is counted comes near this; sums of such numbers are still finite and exact enough.
 MAX_NUMBER = 1e15
 MAX_FAILOVERS = 50
@@ -141,12 +139,6 @@ class Page:
         return sum(numbers[0] for entry, numbers in self.entries.items() if entry[0] == TAKEN)
 
 
-def clean(text: str, longest: int = MAX_NAME) -> str:
-    """Return a text on one line: what cannot be printed is escaped, and what is too long is cut."""
-    shown = printable(text[: longest + 1])
-    return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
-
-
 def without_model(entry: Entry) -> Entry:
     """Return an entry with ``OTHER`` for its model, and nobody who served it."""
     if entry[0] == TAKEN:
@@ -225,7 +217,7 @@ def read_entries(value: Any, listed: Listed) -> Entries:
         if kind in _WIDTHS:
             if (len(names), len(numbers)) != _WIDTHS[kind]:
                 raise ValueError("no entry")
-            cleaned = [_text(name, MAX_NAME) for name in names]
+            cleaned = [_text(name) for name in names]
             if kind == TAKEN:
                 cleaned[0] = clean(folded(names[0]))
             entries.append(((kind, *cleaned), [_number(number, MAX_NUMBER) for number in numbers]))
@@ -249,12 +241,11 @@ def events_row(key: str, events: Events) -> Row:
 def read_events(stamp: float, value: Mapping[str, Any], latest: float) -> Events:
     """Understand a process's last events; raise ValueError for what is none, or lies after ``latest``."""
     failovers = [
-        Failover(_number(at, latest), _text(folded(user), MAX_NAME), _text(model, MAX_NAME), _text(text, MAX_TEXT))
+        Failover(_number(at, latest), _text(folded(user)), _text(model), _text(text, MAX_TEXT))
         for at, user, model, text in value["failovers"][-MAX_FAILOVERS:]
     ]
     errors = {
-        _text(label, MAX_NAME): LastError(_number(at, latest), _text(text, MAX_TEXT))
-        for label, (at, text) in value["errors"].items()
+        _text(label): LastError(_number(at, latest), _text(text, MAX_TEXT)) for label, (at, text) in value["errors"].items()
     }
     return Events(stamp, failovers, newest(errors))
 
@@ -270,7 +261,7 @@ def _number(value: Any, largest: float) -> float:
     return value
 
 
-def _text(value: Any, longest: int) -> str:
+def _text(value: Any, longest: int = MAX_NAME) -> str:
     if not isinstance(value, str):
         raise TypeError("no text")
     return clean(value, longest)

@@ -11,6 +11,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
+from claude_proxy.logs import clean
 from claude_proxy.record import Record, Usage
 from claude_proxy.store import Row
 from claude_proxy.usage import DETAIL_DAYS, TOLD_SECONDS, Book, is_error
@@ -25,7 +26,6 @@ from claude_proxy.usage_page import (
     TOTAL,
     Names,
     Taken,
-    clean,
 )
 
 DAY = 86400.0
