@@ -116,7 +116,8 @@ def test_malformed_rows_break_nothing_that_is_shown(start_proxy):
     state = proxy.home / ".state" / "pool.sqlite3"
     with sqlite3.connect(state, timeout=30) as connection:
         connection.text_factory = bytes
-        (credential,) = (key[0].decode() for key in connection.execute("SELECT key FROM rows WHERE key LIKE 'seen:%' LIMIT 1"))
+        keys = [key.decode() for (key,) in connection.execute("SELECT key FROM rows")]
+        credential = next(key for key in keys if key.startswith("seen:"))
         for place, (key, stamp, value) in enumerate(malformed(credential.removeprefix("seen:"))):
             connection.execute(
                 "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, (SELECT seq FROM counter) + ?)", (key, stamp, value, place + 1)
