@@ -5,6 +5,7 @@
    it, or put into Anthropic's shape.
 3. A provider that is not Claude and says nothing for ``EARLY_SECONDS`` does not cost the client its connection: a stream
    begins without it, keep-alives follow, and an error that comes afterwards is the stream's last event.
+4. When the client's user is removed, nothing more of the answer is sent but an error, where that still can be.
 """
 
 import asyncio
@@ -41,13 +42,15 @@ HIDDEN_RESPONSE_PREFIXES = ("x-litellm-", "llm_provider-")
 EARLY_SECONDS = 60.0
 KEEPALIVE_SECONDS = 15.0
 CLIENT_LEFT = 499
+REVOKED = own_refusal(401, "The token was removed from this proxy.")
+EVENT_END = b"\n\n"
 
 
 class Answer:
     """One per request. Called with LiteLLM's ASGI messages; an upstream's own answer goes by ``begin``, ``write``, ``end``."""
 
     def __init__(self, send: Send, exchange: Exchange, redactor: Redactor, clock: Callable[[], float] = time.monotonic) -> None:
-        self._send = send
+        self._client = send
         self._exchange = exchange
         exchange.outlet = self
         self._redactor = redactor
@@ -60,6 +63,9 @@ class Answer:
         self._error_kind = ""
         self._work: asyncio.Future[None] | None = None
         self._left = False
+        self._revoked = False
+        # The last bytes that were sent: an event of the proxy's own may follow a whole event only.
+        self._tail = b""
         # Which of the two ways the answer goes, and how far it has come.
         self.status = 0
         self.relayed = False
@@ -105,13 +111,40 @@ class Answer:
         self._work.cancel()
         return True
 
+    def revoke(self) -> bool:
+        """Take note that the client's user was removed: what follows is not sent. Return the same as ``leave``."""
+        self._revoked = not self.ended
+        return self.leave()
+
+    async def conclude(self) -> None:
+        """Tell a client whose user was removed why its answer ends here.
+
+        A stream that stands within an event, and an answer that is whole or none, ends with its connection.
+        """
+        if not self._revoked:
+            return
+        self._exchange.error = error_type(REVOKED.status)
+        if not self.begun:
+            self.status = REVOKED.status
+            await send_refusal(self._client, REVOKED)
+        elif self._exchange.streams and (not self._tail or self._tail == EVENT_END):
+            body = error_event(REVOKED.body)
+            await self._client({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def _send(self, message: Message) -> None:
+        if self._revoked:
+            return
+        if message["type"] == "http.response.body":
+            self._tail = (self._tail + message.get("body", b"")[-2:])[-2:]
+        await self._client(message)
+
     async def close(self) -> None:
         """Let go of what an upstream has not been heard to the end."""
         await self._exchange.close()
 
     async def __call__(self, message: Message) -> None:
         """Take one of LiteLLM's messages."""
-        if self.relayed:
+        if self.relayed or self._revoked:
             return
         if message["type"] == "http.response.start":
             if message["status"] >= 400:
@@ -160,7 +193,7 @@ class Answer:
             asked=exchange.name,
             served="" if self._error_kind else exchange.served,
             credential=exchange.labels[-1] if claude and exchange.labels else "",
-            status=CLIENT_LEFT if self._left else self.status,
+            status=CLIENT_LEFT if self._left and not self._revoked else self.status,
             first_byte_seconds=(self._first_byte or now) - self._arrived,
             seconds=now - self._arrived,
             usage=usage_of(exchange.copy or bytes(self._counted)),
@@ -170,12 +203,16 @@ class Answer:
         )
 
     async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        if self._revoked:
+            return
         self.status = status
         clean = [(name, self._clean_header(value)) for name, value in headers]
         await self._send({"type": "http.response.start", "status": status, "headers": clean})
 
     async def _body(self, data: bytes, *, last: bool) -> None:
         """Send a part of a response: Claude's own message as it came, everything else without secrets."""
+        if self._revoked:
+            return
         if data:
             self._first_byte = self._first_byte or self._clock()
             # Of a stream of LiteLLM's each message is one event or several, whole.

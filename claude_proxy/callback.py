@@ -80,9 +80,9 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
             clock=clock,
             on_rest=self._tell_others,
         )
-        self.book = Book(clock=clock, serves=_is_served)
         # Put in place with what is around LiteLLM's app.
         self.redactor = Redactor([])
+        self.book = Book(clock=clock, listed=lambda model: model in in_force().listed)
         self._ages = AgeWarnings()
         self._clock = clock
         self._started = clock()
@@ -391,12 +391,6 @@ def _is_ready(router: Any, model: str) -> bool:
     """Whether a model is served by a deployment that lacks no key."""
     deployments = router.get_model_list(model_name=model) or ()
     return any(not _lacks_a_key(one["litellm_params"], model) for one in deployments)
-
-
-def _is_served(model: str) -> bool:
-    """Whether a model is one of config.yaml's."""
-    router = _router()
-    return bool(router and router.get_model_list(model_name=served_name(model)))
 
 
 def _router() -> Any:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import yaml
 
 from claude_proxy import books, limits
+from claude_proxy.listing import listed_names
 
 _VARIABLE = re.compile(r"os\.environ/([A-Za-z_][A-Za-z0-9_]*)")
 # What config.yaml has to name so that the rules of this project hold.
@@ -117,6 +118,12 @@ def model_names(config: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(model["model_name"] for model in config.get("model_list") or []))
 
 
+def _aliases(config: Mapping[str, Any]) -> list[str]:
+    """Return the other names of models that ``router_settings`` gives."""
+    aliases = (config.get("router_settings") or {}).get("model_group_alias")
+    return [str(name) for name in aliases] if isinstance(aliases, dict) else []
+
+
 class InForce:
     """The configuration that the process serves with, and what follows from it; it changes when a new one is taken up."""
 
@@ -131,3 +138,4 @@ class InForce:
         self.referring = referring_parameters(loaded)
         self.limits = limits.Limits.of(loaded)
         self.keeps_books = books.are_kept(loaded)
+        self.listed = listed_names((*model_names(loaded), *_aliases(loaded)))

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from claude_proxy.dialects import STRICT, Dialect
 from claude_proxy.headers import Client, Headers
 from claude_proxy.listing import served_name
+from claude_proxy.record import ASKED_AGAIN, LEFT_FOR
 from claude_proxy.targets import Provider
 
 
@@ -105,9 +106,9 @@ class Exchange:
     def begin(self, provider: Provider, served: str) -> None:
         """Note that an attempt at a provider begins."""
         if self.served and served != self.served:
-            self.failovers.append(f"{self.served}: left for {served}")
+            self.failovers.append(f"{self.served}: {LEFT_FOR}{served}")
         elif self.served:
-            self.failovers.append(f"{self.served}: asked again")
+            self.failovers.append(f"{self.served}: {ASKED_AGAIN}")
         self.attempts += 1
         # What the attempt before said is not the answer.
         self.copy, self.error = b"", ""

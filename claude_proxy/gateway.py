@@ -37,6 +37,7 @@ from claude_proxy.listing import is_name
 from claude_proxy.record import Record
 from claude_proxy.redaction import Redactor
 from claude_proxy.refusals import App, Message, Receive, Scope, Send, encoded, own_refusal, send_refusal
+from claude_proxy.revocation import Revocation
 from claude_proxy.settings import Settings, TokenMode
 
 logger = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ class Gateway:
         self._redactor = redactor
         self._remember = remember
         self._bodies = BodyBudget(memory_for_bodies(settings.workers))
+        self._revocation = Revocation(settings.users.everybody)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -153,7 +155,7 @@ class Gateway:
         arrived = time.time()
         app = self._app if exchange.booked else self._model_app
         try:
-            await self._answered(app, scope, reduced, receive, answer)
+            await self._answered(app, scope, reduced, receive, answer, caller=caller)
         finally:
             if self._remember is not None:
                 self._remember(answer.record(arrived))
@@ -175,24 +177,30 @@ class Gateway:
         if caller.role is Role.OPEN:
             check_browser(method, route, sent, {self._settings.host.lower(), self._settings.domain.lower()})
 
-    async def _answered(self, asgi: App, scope: Scope, body: bytes, receive: Receive, answer: Answer) -> None:
-        """Run LiteLLM's app on a request until it is done; end it when the client leaves before its answer has begun."""
+    async def _answered(
+        self, asgi: App, scope: Scope, body: bytes, receive: Receive, answer: Answer, *, caller: Caller
+    ) -> None:
+        """Run LiteLLM's app on a request until it is done; end it when the client leaves, or its user is removed."""
         gone = asyncio.Event()
         app = asyncio.ensure_future(asgi(scope, _replayed(body, gone, answer), answer))
+
+        def end(leave: Callable[[], bool]) -> None:
+            gone.set()
+            if not leave():
+                app.cancel()
 
         async def watch() -> None:
             while (await receive())["type"] != "http.disconnect":
                 pass
-            gone.set()
-            if not answer.leave():
-                app.cancel()
+            end(answer.leave)
 
         watcher = asyncio.ensure_future(watch())
         try:
-            while not app.done():
-                await asyncio.wait({app}, timeout=answer.patience())
-                if not app.done():
-                    await answer.reassure()
+            with self._revocation.watched(caller, lambda: end(answer.revoke)):
+                while not app.done():
+                    await asyncio.wait({app}, timeout=answer.patience())
+                    if not app.done():
+                        await answer.reassure()
             if not app.cancelled():
                 app.result()
         finally:
@@ -201,6 +209,7 @@ class Gateway:
             await asyncio.wait({watcher, app})
             _forget_frames(app)
             await answer.close()
+            await answer.conclude()
 
 
 def _forget_frames(app: asyncio.Future[None]) -> None:

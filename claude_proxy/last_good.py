@@ -35,7 +35,7 @@ def choose(path: Path, copy: Path) -> tuple[Path, tuple[str, ...]]:
 
 def keep(text: str, copy: Path) -> None:
     """Write the copy whole, so that no process reads half of it. Raises ``OSError`` where that cannot be done."""
-    copy.parent.mkdir(parents=True, exist_ok=True)
+    copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     part = copy.with_name(f"{copy.name}.{os.getpid()}.{secrets.token_hex(4)}")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

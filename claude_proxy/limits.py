@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from claude_proxy.targets import matches
+from claude_proxy.users import folded
 
 BLOCK = "claude_proxy"
 # Fields of a request whose entries may name further models.
@@ -16,7 +17,7 @@ MODEL_FIELDS = ("fallbacks", "tools")
 class Limits:
     """What the block says. Who is not in it may use every model."""
 
-    # By user: what stands there, for people, and the patterns that it means.
+    # By user, in the case in which names are compared: what stands there, for people, and the patterns that it means.
     listed: Mapping[str, tuple[str, ...]]
     patterns: Mapping[str, tuple[str, ...]]
 
@@ -24,7 +25,7 @@ class Limits:
     def of(cls, config: Mapping[str, Any]) -> "Limits":
         """Read a configuration that ``mistakes`` has nothing against."""
         users = (config.get(BLOCK) or {}).get("users") or {}
-        listed = {name: tuple(entry["models"]) for name, entry in users.items() if "models" in (entry or {})}
+        listed = {folded(name): tuple(entry["models"]) for name, entry in users.items() if "models" in (entry or {})}
         groups = access_groups(config)
         patterns = {
             name: tuple(pattern for model in models for pattern in (model, *groups.get(model, ())))
@@ -34,7 +35,7 @@ class Limits:
 
     def allows(self, user: str, model: str) -> bool:
         """Whether the user may ask for the model. A ``*`` in an entry stands for anything."""
-        patterns = self.patterns.get(user)
+        patterns = self.patterns.get(folded(user))
         return patterns is None or any(matches(pattern, model) for pattern in patterns)
 
     def forbidden(self, user: str, model: str, raw: bytes) -> str | None:
@@ -42,7 +43,7 @@ class Limits:
 
         A body that names its model twice is refused as a whole: Claude may read another of the two than the proxy.
         """
-        if user not in self.patterns:
+        if folded(user) not in self.patterns:
             return None
         if not self.allows(user, model):
             return model
@@ -53,7 +54,7 @@ class Limits:
 
     def refusal(self, user: str, model: str) -> str:
         """Return the sentence for a client that may not ask for the model."""
-        return f"model: {user} may not use {model} on this proxy. Allowed: {', '.join(self.listed[user])}."
+        return f"model: {user} may not use {model} on this proxy. Allowed: {', '.join(self.listed[folded(user)])}."
 
 
 class _Pairs(list[tuple[str, Any]]):
@@ -97,11 +98,12 @@ def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
         return
     names = [model["model_name"] for model in _entries(config)]
     groups = access_groups({"model_list": _entries(config)})
+    yield from _spelt_twice(users)
     for user, entry in users.items():
         models = entry.get("models") if isinstance(entry, dict) else None
         if not isinstance(user, str) or not isinstance(entry, dict) or set(entry) != {"models"}:
             yield f"{BLOCK}: users: {user}: should hold models, a list, and nothing else"
-        elif user == "admin":
+        elif folded(user) == "admin":
             yield f"{BLOCK}: users: admin: is the master key, which has no limits"
         elif not isinstance(models, list) or not models or not all(isinstance(model, str) and model for model in models):
             yield f"{BLOCK}: users: {user}: models should be a list of names of models, patterns or groups"
@@ -110,6 +112,14 @@ def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
             for model in models if names else ():
                 if "*" not in model and model not in groups and not any(matches(name, model) for name in names):
                     yield f"{BLOCK}: users: {user}: {model} is neither a model of model_list nor a group of access_groups"
+
+
+def _spelt_twice(users: Mapping[Any, Any]) -> Iterator[str]:
+    first: dict[str, str] = {}
+    for user in users:
+        above = first.setdefault(folded(user), user) if isinstance(user, str) else user
+        if above != user:
+            yield f"{BLOCK}: users: {user}: is {above}, who stands above: upper and lower case make no difference"
 
 
 def _entries(config: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -45,6 +45,13 @@ def listing(names: Iterable[str], allows: Callable[[str], bool] = lambda _: True
     return {"object": "list", "data": data, "has_more": False, "first_id": first, "last_id": last}
 
 
+def listed_names(names: Iterable[str]) -> frozenset[str]:
+    """Return the models that the list holds, by their names in config.yaml."""
+    wanted = [*names]
+    plain = {name for name in wanted if "*" not in name}
+    return frozenset(plain | {model for model in CLAUDE_CODE_MODELS for name in wanted if matches(name, model)})
+
+
 def is_name(model: str) -> bool:
     """Whether a model may be called so: in printable characters, ``LONGEST_NAME`` of them at most.
 

@@ -1,6 +1,7 @@
 """The pool and the book in Prometheus' format. Every number is the whole proxy's: it comes from what the workers share.
 
-All times and counts are read from the book, so any worker answers a scrape, and none has counters of its own.
+All times and counts are read from the book, so any worker answers a scrape, and none has counters of its own. The number of
+series is bounded, whatever clients ask for: the book's sums are (``usage_page.py``), and the rest is of the configuration.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,7 +14,8 @@ from prometheus_client.registry import Collector
 from claude_proxy.age import age_of
 from claude_proxy.pool import Snapshot
 from claude_proxy.status import STATES, Knowledge, Viewer, headroom_of_pool, is_resting, state_name, windows
-from claude_proxy.usage import BUCKETS, FIRST_BYTE, MOVED, OTHER, TOTAL, Book, Names, Taken
+from claude_proxy.usage import Book
+from claude_proxy.usage_page import BUCKETS, FIRST_BYTE, MOVED, OTHER, TOTAL, Names, Taken
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 TOKENS = ("input", "output", "cache_read", "cache_write")

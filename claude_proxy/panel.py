@@ -21,6 +21,7 @@ from claude_proxy.pool import Pool
 from claude_proxy.settings import Settings
 from claude_proxy.status import Knowledge, Viewer
 from claude_proxy.usage import Book
+from claude_proxy.users import folded
 
 WEB = Path(__file__).parent / "web"
 DATA_HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff", "vary": "accept"}
@@ -89,7 +90,7 @@ class Panel:
 
 def viewer_of(caller: Caller) -> Viewer:
     """Return under which name a caller's requests are counted, and whether it sees everybody's."""
-    return Viewer(caller.name, caller.role is Role.ADMIN)
+    return Viewer(folded(caller.name), caller.role is Role.ADMIN)
 
 
 def page(*, needs_token: bool) -> Response:

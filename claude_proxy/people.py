@@ -20,6 +20,7 @@ from claude_proxy.users import (
     check_token,
     check_unique,
     digest_of,
+    folded,
     text_of,
 )
 
@@ -51,7 +52,10 @@ def add(path: Path, book: UserBook, name: str, token: str | None, today: date) -
 
     def added(content: bytes) -> bytes:
         with _told():
-            check_unique(new, book.everybody(), book.forbidden)
+            there = book.everybody()
+            if book.unsafe:  # who is in it is not known
+                raise PeopleError(f"{path}: {book.unsafe}")
+            check_unique(new, there, book.forbidden)
         before = content.rstrip(b"\r\n") + b"\n" if content.strip() else HEADER.encode()
         return before + f"{new.name}={HASH_PREFIX}{new.digest}  # since {today.isoformat()}\n".encode()
 
@@ -61,12 +65,13 @@ def add(path: Path, book: UserBook, name: str, token: str | None, today: date) -
 
 def remove(path: Path, book: UserBook, name: str) -> None:
     """Take a person's lines out of the file; every other line, a broken one too, stays as it is."""
-    if any(user.name == name for user in book.fixed):
+    wanted = folded(name)
+    if any(folded(user.name) == wanted for user in book.fixed):
         raise PeopleError(f"{name} stands in PROXY_USER_TOKENS; take the entry out there and restart the proxy")
 
     def removed(content: bytes) -> bytes:
         lines = content.splitlines(keepends=True)
-        kept = [line for line in lines if name_of(line) != name]
+        kept = [line for line in lines if folded(name_of(line)) != wanted]
         if len(kept) == len(lines):
             raise PeopleError(f"{name} is not in {path}; `claude-proxy user list` shows who is")
         return b"".join(kept)
@@ -86,12 +91,12 @@ def everybody(path: Path, book: UserBook) -> list[Listed]:
         for line in path.read_bytes().splitlines():
             match = _SINCE.search(text_of(line))
             if match:
-                since.setdefault(name_of(line), match[1])
+                since.setdefault(folded(name_of(line)), match[1])
     fixed = {user.name for user in book.fixed}
     return [
         Listed(user.name, "", "PROXY_USER_TOKENS")
         if user.name in fixed
-        else Listed(user.name, since.get(user.name, ""), str(path))
+        else Listed(user.name, since.get(folded(user.name), ""), str(path))
         for user in book.everybody()
     ]
 
@@ -99,7 +104,7 @@ def everybody(path: Path, book: UserBook) -> list[Listed]:
 def find(book: UserBook, name: str) -> User:
     """Return a person by name; raise ``PeopleError`` for a name that nobody has."""
     for user in book.everybody():
-        if user.name == name:
+        if folded(user.name) == folded(name):
             return user
     raise PeopleError(f"{name} has no token; `claude-proxy user add {name}` makes one")
 
@@ -116,12 +121,13 @@ def _told() -> Iterator[None]:
 def _rewrite(path: Path, change: Callable[[bytes], bytes]) -> None:
     """Put the changed content in the file's place, in one step, while no other command does so.
 
-    A new file is its owner's alone, who is the folder's: root may run the command for a proxy that runs as somebody else.
+    A new file, and a new folder, is its owner's alone; a file's is the folder's, for root may run the command for a proxy that
+    runs as somebody else.
     A file that is there keeps its owner and its mode.
     """
     target = path.resolve()  # through a link, which stays one
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _locked(target.with_name(f"{target.name}.lock")):
             before, status = b"", None
             with contextlib.suppress(FileNotFoundError):

@@ -23,8 +23,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from claude_proxy.credentials import Credential, Kind
+from claude_proxy.logs import clean
 from claude_proxy.settings import Affinity
-from claude_proxy.store import Row
+from claude_proxy.store import Row, read_salt
 from claude_proxy.verdicts import Answer, Then, Verdict, known_windows
 
 logger = logging.getLogger(__name__)
@@ -49,8 +50,17 @@ ORGANISATION = "anthropic-organization-id"
 SHY = 10**6
 SOFT_LIMIT_REACHED = 10**7
 NEVER = float("inf")
-# No rest is longer than Anthropic's longest window and some slack, in seconds.
+# No rest is longer than Anthropic's longest window and some slack, in seconds, and no window opens later than this.
 LONGEST_REST = 9 * 86400.0
+LONGEST_WINDOW = 400 * 86400.0
+# What another process tells may lie so far ahead of this one's clock, in seconds.
+MAX_AHEAD = 2 * 86400.0
+# Rests and windows that are kept of one credential. Anthropic has a handful of families and windows.
+MAX_PLACES = 100
+# How full a window can be said to be, as a fraction; credentials have been seen at 1.3.
+MAX_UTILIZATION = 100.0
+MAX_REASON = 200
+MAX_PLACE = 256
 
 
 class Wanted(NamedTuple):
@@ -106,6 +116,24 @@ class State:
     def usable_at(self, family: str) -> float:
         """Return when the credential may be asked for this family, in Unix seconds."""
         return self.family_back_at.get(family, self.back_at)
+
+    def put_rest(self, family: str, rest: Rest, now: float) -> bool:
+        """Take a rest in; return whether there was room for it. Those that are over make room."""
+        if family not in self.rests and len(self.rests) >= MAX_PLACES:
+            self.rests = {name: one for name, one in self.rests.items() if one.until > now}
+        if family not in self.rests and len(self.rests) >= MAX_PLACES:
+            return False
+        self.rests[family] = rest
+        return True
+
+    def put_window(self, place: tuple[str, str], window: Window, now: float) -> bool:
+        """Take a window in; return whether there was room for it. Those that have opened anew make room."""
+        if place not in self.windows and len(self.windows) >= MAX_PLACES:
+            self.windows = {name: one for name, one in self.windows.items() if one.reset > now}
+        if place not in self.windows and len(self.windows) >= MAX_PLACES:
+            return False
+        self.windows[place] = window
+        return True
 
     def derive(self, now: float) -> None:
         """Work out the derived part anew, after a change of the known part and when a window has opened."""
@@ -332,20 +360,20 @@ class Pool:
                 if math.isfinite(row.stamp):
                     self._merge_row(row, json.loads(row.value), touched, now)
             except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
-                logger.debug("a row that this version does not know was passed over: %s", row.key)
+                logger.debug("a row that this version does not know was passed over: %.200r", row.key)
         for state in touched.values():
             state.derive(now)
 
     def _merge_row(self, row: Row, value: Any, touched: dict[str, State], now: float) -> None:
         match row.key.split(":"):
             case ["cursor"] if self._cursor == 0:  # where another process, or the one before this, left off
-                self._cursor = int(value)
+                self._cursor = int(_number(value, MAX_CURSOR))
             case ["salt"]:
-                self.set_salt(str(value))
-            case ["seen", key] if key in self._by_key and math.isfinite(value):
-                since = self._by_key[key].since
-                self._by_key[key].since = float(value) if since is None else min(since, float(value))
-            case ["session", session] if value in self._by_key:
+                self.set_salt(read_salt(row))
+            case ["seen", key] if key in self._by_key:
+                since, told = self._by_key[key].since, float(_number(value, now + MAX_AHEAD))
+                self._by_key[key].since = told if since is None else min(since, told)
+            case ["session", session] if value in self._by_key and row.stamp <= now + MAX_AHEAD:
                 self._merge_session(session, Binding(self._by_key[value].credential.label, row.stamp, row.stamp), now)
             case ["credential", key, *place] if key in self._by_key:
                 if _learned(self._by_key[key], place, row.stamp, value, now):
@@ -443,9 +471,10 @@ class Pool:
             if seen.utilization is None or seen.reset is None:
                 continue
             family = answer.family if seen.family else ALL_MODELS
-            window = state.windows[family, seen.name] = Window(seen.utilization, seen.reset, now)
-            row = _window_row(state, family, seen.name, window)
-            self._changed[row.key] = row
+            window = Window(min(seen.utilization, MAX_UTILIZATION), seen.reset, now)
+            if state.put_window((family, seen.name), window, now):
+                row = _window_row(state, family, seen.name, window)
+                self._changed[row.key] = row
         organisation = answer.headers.get(ORGANISATION)
         if organisation and organisation != state.organisation:
             state.organisation = organisation
@@ -454,8 +483,7 @@ class Pool:
 
     def _rest(self, states: Iterable[State], family: str, rest: Rest, now: float) -> None:
         for state in states:
-            if rest.until > state.rests.get(family, _NO_REST).until:
-                state.rests[family] = rest
+            if rest.until > state.rests.get(family, _NO_REST).until and state.put_rest(family, rest, now):
                 state.derive(now)
                 row = _rest_row(state, family, rest)
                 self._changed[row.key] = row
@@ -481,6 +509,7 @@ class Pool:
         return Row(_session_key(session), binding.used, json.dumps(self._states[binding.label].key))
 
 
+MAX_CURSOR = 2**53
 _NO_REST = Rest(0.0, "")
 _NO_WINDOW = Window(0.0, 0.0, 0.0)
 
@@ -490,16 +519,25 @@ def _learned(state: State, place: Sequence[str], stamp: float, value: Any, now: 
 
     A rest that ends later than any can is none: it would keep the credential out for ever.
     """
+    if not all(part.isprintable() and len(part) <= MAX_PLACE for part in place):
+        raise ValueError("no place of a credential's")
     match place:
         case ["rest", family] if state.rests.get(family, _NO_REST).until < stamp <= now + LONGEST_REST:
-            state.rests[family] = Rest(stamp, str(value["reason"]), bool(value["out"]))
-            return True
-        case ["window", family, name] if stamp > state.windows.get((family, name), _NO_WINDOW).seen:
-            window = Window(float(value["utilization"]), float(value["reset"]), stamp)
-            if math.isfinite(window.utilization) and math.isfinite(window.reset):
-                state.windows[family, name] = window
-                return True
+            if not isinstance(value["reason"], str):
+                raise TypeError("no reason")
+            rest = Rest(stamp, clean(value["reason"], MAX_REASON), bool(value["out"]))
+            return state.put_rest(family, rest, now)
+        case ["window", family, name] if state.windows.get((family, name), _NO_WINDOW).seen < stamp <= now + MAX_AHEAD:
+            used, reset = _number(value["utilization"], MAX_UTILIZATION), _number(value["reset"], now + LONGEST_WINDOW)
+            return state.put_window((family, name), Window(float(used), float(reset), stamp), now)
     return False
+
+
+def _number(value: Any, largest: float) -> float:
+    """Return a number from 0 to the largest one; raise ValueError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= largest:
+        raise ValueError("no number")
+    return value
 
 
 def _session_key(session: str) -> str:

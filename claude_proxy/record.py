@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+# A failover reads "what was left: why". Where it is a model that was left, the reason begins with one of these.
+LEFT_FOR, ASKED_AGAIN = "left for ", "asked again"
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:

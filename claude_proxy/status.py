@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 from claude_proxy.age import age_of
 from claude_proxy.credentials import Kind
 from claude_proxy.pool import ALL_MODELS, Rest, Snapshot, Window
-from claude_proxy.usage import Book, Names, Taken
+from claude_proxy.usage import Book
+from claude_proxy.usage_page import Names, Taken
 
 KINDS = {Kind.OAUTH: "OAuth token", Kind.API_KEY: "API key"}
 WEEK_DAYS = 7
-_WINDOW_NAME = re.compile(r"(?P<count>[0-9]+)(?P<unit>[hd])(?:_(?P<family>.+))?")
+_WINDOW_NAME = re.compile(r"(?P<count>[0-9]{1,4})(?P<unit>[hd])(?:_(?P<family>.+))?")
 _UNITS = {"h": ("hour", 3600.0), "d": ("day", 86400.0)}
 LIMIT_REACHED = "limit reached: "
 USABLE, IN_PART, RESTS, OUT = "usable", "usable in part", "rests", "out"
@@ -48,6 +49,7 @@ def report(snapshots: Iterable[Snapshot], book: Book, viewer: Viewer, knowledge:
         for period, found in periods.items()
     }
     errors = book.errors()
+    by_credential = _sums(periods, "credential")
     return {
         "now": now,
         "viewer": {"name": viewer.name, "sees_everybody": viewer.everybody},
@@ -59,7 +61,7 @@ def report(snapshots: Iterable[Snapshot], book: Book, viewer: Viewer, knowledge:
         },
         "credentials": [
             credential(one, now)
-            | _row(periods, "credential", one.credential.label)
+            | _row(by_credential, one.credential.label)
             | {"last_error": errors[label]._asdict() if (label := one.credential.label) in errors else None}
             for one in pool
         ],
@@ -181,18 +183,26 @@ def _because(rest: Rest, snapshot: Snapshot) -> str:
     )
 
 
-def _row(periods: Mapping[str, Mapping[Names, Taken]], by: str, name: str) -> dict[str, Any]:
+def _sums(periods: Mapping[str, Mapping[Names, Taken]], by: str) -> dict[str, dict[str, Taken]]:
+    """Return the sums for each name in one place, by period."""
+    sums: dict[str, dict[str, Taken]] = {}
+    for period, found in periods.items():
+        sums[period] = {}
+        for names, taken in found.items():
+            name = getattr(names, by)
+            sums[period][name] = sums[period].get(name, Taken()) + taken
+    return sums
+
+
+def _row(sums: Mapping[str, Mapping[str, Taken]], name: str) -> dict[str, Any]:
     """Return the sums for one name, by period."""
-    return {
-        period: sum((taken for names, taken in found.items() if getattr(names, by) == name), Taken())._asdict()
-        for period, found in periods.items()
-    }
+    return {period: found.get(name, Taken())._asdict() for period, found in sums.items()}
 
 
 def _rows(periods: Mapping[str, Mapping[Names, Taken]], by: str) -> list[dict[str, Any]]:
     """Return the sums for each name, the one with the most requests first."""
-    names = {getattr(names, by) for found in periods.values() for names in found}
-    rows = [{"name": name, **_row(periods, by, name)} for name in names]
+    sums = _sums(periods, by)
+    rows = [{"name": name, **_row(sums, name)} for name in {name for found in sums.values() for name in found}]
     return sorted(rows, key=lambda row: (-row["week"]["requests"], row["name"]))
 
 

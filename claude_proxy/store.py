@@ -11,7 +11,9 @@ Four rules, the same for all three, each with a test that runs against all three
 
 import asyncio
 import fcntl
+import json
 import logging
+import math
 import os
 import secrets
 import sqlite3
@@ -47,6 +49,31 @@ class Row:
     key: str
     stamp: float
     value: str
+
+
+# A salt has 32 characters, and the largest page of usage some hundred kilobytes.
+MAX_SALT = 200
+MAX_VALUE_BYTES = 4 * 1024 * 1024
+
+
+def read_salt(row: Row) -> str:
+    """Return the salt that a row holds; raise ValueError for one that holds none."""
+    salt = json.loads(row.value)
+    if not isinstance(salt, str) or not 0 < len(salt) <= MAX_SALT or not salt.isprintable():
+        raise ValueError("no salt")
+    return salt
+
+
+def read_row(key: object, stamp: object, value: object) -> Row | None:
+    """Return a row as it was found in a store; None for what no process can have written, which is passed over."""
+    if not isinstance(key, bytes) or not isinstance(stamp, int | float) or not isinstance(value, bytes):
+        return None
+    if len(value) > MAX_VALUE_BYTES or not math.isfinite(stamp):
+        return None
+    try:
+        return Row(_to_text(key), float(stamp), _to_text(value))
+    except (UnicodeError, OverflowError):
+        return None
 
 
 class StoreUnavailable(Exception):
@@ -208,7 +235,7 @@ class SqliteStore:
             current, last = connection.execute("SELECT generation, seq FROM counter").fetchone()
             since = _sequence(cursor) if generation(cursor) == current else 0
             found = connection.execute(_SQLITE_PULL, (since,))
-            return [Row(_to_text(key), stamp, _to_text(value)) for key, stamp, value in found], _cursor(current, last)
+            return [row for parts in found if (row := read_row(*parts))], _cursor(current, last)
 
         return await self._call(work)
 
@@ -266,6 +293,7 @@ class SqliteStore:
                 os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             self._opened = _identity(self._path)
             self._connection = sqlite3.connect(self._path, timeout=SQLITE_BUSY_SECONDS, isolation_level=None)
+            self._connection.text_factory = bytes  # a text in a row of somebody else's need not be UTF-8
             _prepare(self._connection)
         return self._connection
 
@@ -403,10 +431,8 @@ class RedisStore:
     async def pull(self, cursor: int) -> tuple[list[Row], int]:
         with self._translated():
             current, last, *parts = await self._run(_REDIS_PULL, [generation(cursor), _sequence(cursor), _new_generation()])
-            rows = zip(parts[::3], parts[1::3], parts[2::3], strict=True)
-            return [Row(_to_text(key), float(stamp), _to_text(value)) for key, stamp, value in rows], _cursor(
-                int(current), int(last)
-            )
+            found = zip(parts[::3], map(float, parts[1::3]), parts[2::3], strict=True)
+            return [row for one in found if (row := read_row(*one))], _cursor(int(current), int(last))
 
     async def prune(self, prefix: str, older_than: float, keep: int) -> None:
         with self._translated():

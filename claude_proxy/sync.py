@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
-from claude_proxy.store import Row, Store, StoreUnavailable, generation
+from claude_proxy.store import Row, Store, StoreUnavailable, generation, read_salt
 
 logger = logging.getLogger(__name__)
 
@@ -225,7 +225,8 @@ class Synchroniser:
         before = self._salt
         for row in rows:
             if row.key == SALT:
-                self._salt = str(json.loads(row.value))
+                with suppress(ValueError, TypeError, RecursionError):  # a broken one is none: everything else is still shared
+                    self._salt = read_salt(row)
         return before is not None and before != self._salt
 
     def _note_away(self, reason: str) -> None:

@@ -59,7 +59,10 @@ def show_status(settings: Settings, url: str | None, *, watch: bool, out: TextIO
             data = ask(url or url_of(settings), "/pool", settings.master_key or settings.static_token).json()
         except ValueError:
             raise Unanswered("What answers there is no claude-proxy: its answer is not JSON.") from None
-        text = render(data, shutil.get_terminal_size().columns, colours=person)
+        try:
+            text = render(data, shutil.get_terminal_size().columns, colours=person)
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError, OSError):
+            raise Unanswered("What answers there is no claude-proxy of this version: its answer has another form.") from None
         print(f"{CLEAR if watch and person else ''}{text}", file=out, flush=True)
         if not watch:
             return
@@ -72,7 +75,7 @@ def show_status(settings: Settings, url: str | None, *, watch: bool, out: TextIO
 def show_usage(settings: Settings, url: str | None, *, as_csv: bool, out: TextIO) -> None:
     """Write the book of usage: as CSV, or as a table for people."""
     text = ask(url or url_of(settings), "/usage.csv", settings.master_key or settings.static_token).text
-    out.write(text if as_csv else aligned([*csv.reader(io.StringIO(text))]))
+    out.write(plain_lines(text) if as_csv else aligned([*csv.reader(io.StringIO(text))]))
     out.flush()
 
 
@@ -180,9 +183,16 @@ def plain(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text)
 
 
+def plain_lines(text: str) -> str:
+    """Return a text of several lines without characters that steer a terminal."""
+    return "\n".join(plain(line) for line in text.split("\n"))
+
+
 def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Return rows as columns; numbers stand to the right."""
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))] if rows else []
+    columns = max((len(row) for row in rows), default=0)
+    rows = [[*row, *[""] * (columns - len(row))] for row in rows]
+    widths = [max(len(row[place]) for row in rows) for place in range(columns)]
     lines = [
         "  ".join(cell.rjust(width) if cell.isdigit() else cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         for row in rows

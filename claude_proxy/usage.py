@@ -5,9 +5,10 @@ Five rules:
      that a page which comes twice, late or in another order changes nothing;
   2. of two versions of a page the later one wins, and every number on it only grows;
   3. a month that ended more than ``DETAIL_DAYS`` ago is one page for all processes, in place of its days;
-  4. a model that the proxy does not serve is counted as ``OTHER``, and so is what comes when a page is full: clients
-     choose the names of models;
-  5. texts are labels and names without control characters, cut to ``MAX_NAME``; there is no other text.
+  4. a model is counted under its own name when the proxy lists that name; a name that a client made up, which a pattern of
+     config.yaml lets through, is counted under its own once a request for it was answered, and a user has ``OWN_NAMES`` of
+     these in all days of detail. Everything else is counted as ``OTHER``;
+  5. pages, and every sum of them, are bounded (``usage_page.py``), and so is the number of pages.
 
 All calls come from one event loop. The book is shared like the pool's state (``sync.py``).
 """
@@ -19,131 +20,71 @@ import logging
 import math
 import secrets
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, NamedTuple
 
-from claude_proxy.logs import printable
-from claude_proxy.record import Record
+from claude_proxy.logs import MAX_TEXT, clean
+from claude_proxy.record import ASKED_AGAIN, LEFT_FOR, Record
 from claude_proxy.store import Row
+from claude_proxy.usage_page import (
+    BUCKETS,
+    FIRST_BYTE,
+    MAX_AHEAD,
+    MAX_FAILOVERS,
+    MAX_NUMBER,
+    MOVED,
+    OTHER,
+    OWN_NAMES,
+    TAKEN,
+    TOTAL,
+    Entry,
+    Events,
+    Failover,
+    LastError,
+    Listed,
+    Names,
+    Page,
+    Taken,
+    bounded,
+    events_row,
+    newest,
+    own_names,
+    page_row,
+    read_entries,
+    read_events,
+    total_of,
+)
+from claude_proxy.users import folded
 
 logger = logging.getLogger(__name__)
 
 DETAIL_DAYS = 62
-OTHER = "other"
-# Different names of one sort on a page, and entries in all.
-MAX_NAMES = 100
-MAX_ENTRIES = 2000
-MAX_NAME = 100
 # How often a page that changes is told to the other processes, in seconds.
 TOLD_SECONDS = 1.0
-MAX_FAILOVERS = 50
-MAX_TEXT = 200
 # Processes whose last failovers are remembered.
 MAX_WRITERS = 100
-# The upper ends of the classes of times, in seconds; the last class has none.
-BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, math.inf)
+# Pages of days, as many as a store keeps; how far back a page may lie, in days; and how long the name of a process may be.
+MAX_PAGES = 20_000
+MAX_AGE_DAYS = 3660
+MAX_WRITER = 64
 # The client left by itself.
 LEFT = 499
-
-# The sorts of entries: what a request took, by ``Names``; times, by model; moves away from a credential or model, by its name.
-TAKEN, FIRST_BYTE, TOTAL, MOVED = "taken", "first_byte", "total", "moved"
-
-
-class Names(NamedTuple):
-    """What the numbers of usage are counted by; ``credential`` is empty for providers that are not Claude."""
-
-    user: str
-    model: str
-    served: str
-    credential: str
-
-
-class Taken(NamedTuple):
-    """The numbers of usage."""
-
-    requests: float = 0
-    errors: float = 0
-    input: float = 0
-    output: float = 0
-    cache_read: float = 0
-    cache_write: float = 0
-    failovers: float = 0
-
-    def __add__(self, other: tuple[Any, ...]) -> "Taken":
-        return Taken(*(one + more for one, more in zip(self, other, strict=True)))
-
-
-class Failover(NamedTuple):
-    """A credential or model that was left for another one, and why."""
-
-    at: float
-    user: str
-    model: str
-    text: str
-
-
-class LastError(NamedTuple):
-    """The last thing that went wrong with a credential."""
-
-    at: float
-    text: str
-
-
-Entry = tuple[str, ...]
-_WIDTHS = {TAKEN: (len(Names._fields), len(Taken._fields)), FIRST_BYTE: (1, len(BUCKETS) + 1), TOTAL: (1, len(BUCKETS) + 1)}
-_WIDTHS |= {MOVED: (1, 1)}
-
-
-@dataclass
-class _Page:
-    stamp: float = 0.0
-    entries: dict[Entry, list[float]] = field(default_factory=dict)
-
-    def add(self, entry: Entry, numbers: Sequence[float]) -> None:
-        entry = self._fitting(entry)
-        there = self.entries.setdefault(entry, [0] * len(numbers))
-        for place, number in enumerate(numbers):
-            there[place] += number
-
-    def _fitting(self, entry: Entry) -> Entry:
-        """Return the entry under names for which the page has room."""
-        if entry in self.entries:
-            return entry
-        kind, *names = entry
-        if len(self.entries) >= MAX_ENTRIES:
-            return kind, *[OTHER] * len(names)
-        alike = [other for other in self.entries if other[0] == kind]
-        for place, name in enumerate(names, start=1):
-            seen = {other[place] for other in alike}
-            if name and name not in seen and len(seen) >= MAX_NAMES:
-                names[place - 1] = OTHER
-        return kind, *names
-
-    def requests(self) -> float:
-        return sum(numbers[0] for entry, numbers in self.entries.items() if entry[0] == TAKEN)
-
-
-@dataclass
-class _Events:
-    stamp: float = 0.0
-    failovers: list[Failover] = field(default_factory=list)
-    errors: dict[str, LastError] = field(default_factory=dict)
+# With these a spreadsheet begins a formula.
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 class Book:
-    """``clock`` returns Unix seconds; ``serves`` says whether a model is one of the proxy's; ``writer`` names this process."""
+    """``clock`` returns Unix seconds; ``listed`` tells whether the proxy lists a model; ``writer`` names this process."""
 
-    def __init__(
-        self, *, clock: Callable[[], float], serves: Callable[[str], bool] = lambda _: True, writer: str | None = None
-    ) -> None:
+    def __init__(self, *, clock: Callable[[], float], listed: Listed = lambda _: True, writer: str | None = None) -> None:
         self._clock = clock
-        self._serves = serves
+        self._listed = listed
         self._writer = writer or secrets.token_hex(8)
-        self._days: dict[tuple[str, str], _Page] = {}
-        self._months: dict[str, _Page] = {}
-        self._events: dict[str, _Events] = {}
+        self._days: dict[tuple[str, str], Page] = {}
+        self._months: dict[str, Page] = {}
+        self._events: dict[str, Events] = {}
+        # The made-up names of models that each user has a place for, in all days of detail.
+        self._own: dict[str, set[str]] = {}
         self._changed: set[str] = set()
         self._told = 0.0
 
@@ -155,31 +96,48 @@ class Book:
         place = _day(now), self._writer
         if place not in self._days:
             self._close_months(now)
-        page = self._days.setdefault(place, _Page())
-        model = clean(record.asked) if self._serves(record.asked) else OTHER
-        names = Names(clean(record.user), model, clean(record.served) if model != OTHER else "", clean(record.credential))
+        page = self._days.setdefault(place, Page())
+        user = clean(folded(record.user))
+        model = self._model_of(record, user)
+        made_up = model != OTHER and not self._listed(record.asked)
+        names = Names(user, model, clean(record.served) if model != OTHER else "", clean(record.credential))
         usage = record.usage
-        tokens = [max(0, tokens) for tokens in (usage.input, usage.output, usage.cache_read, usage.cache_write)]
-        page.add((TAKEN, *names), (1, int(is_error(record)), *tokens, len(record.failovers)))
-        page.add((FIRST_BYTE, model), _classed(record.first_byte_seconds))
-        page.add((TOTAL, model), _classed(record.seconds))
+        counted = (usage.input, usage.output, usage.cache_read, usage.cache_write)
+        tokens = [min(max(0, tokens), MAX_NUMBER) for tokens in counted]
+        page.add((TAKEN, *names), (1, int(is_error(record)), *tokens, len(record.failovers)), made_up=made_up)
+        page.add((FIRST_BYTE, model), _classed(record.first_byte_seconds), made_up=made_up)
+        page.add((TOTAL, model), _classed(record.seconds), made_up=made_up)
         for text in record.failovers:
-            page.add((MOVED, clean(text.partition(": ")[0])), (1,))
+            left = clean(text.partition(": ")[0])
+            page.add((MOVED, OTHER if (made_up or model == OTHER) and is_of_model(text) else left), (1,))
         page.stamp = _later(page.stamp, now)
         self._changed.add(_day_key(*place))
         self._note_events(record, names, now)
 
+    def _model_of(self, record: Record, user: str) -> str:
+        """Return the name that a request's model is counted under."""
+        name = clean(record.asked)
+        if self._listed(record.asked):
+            return name
+        own = self._own.get(user, set())
+        if name not in own:
+            if not is_answered(record) or len(own) >= OWN_NAMES:
+                return OTHER
+            self._own.setdefault(user, set()).add(name)
+        return name
+
     def _note_events(self, record: Record, names: Names, now: float) -> None:
         moved = [Failover(now, names.user, names.model, clean(text, MAX_TEXT)) for text in record.failovers]
-        wrong = {text.partition(": ")[0]: text.partition(": ")[2] for text in record.failovers if ": " in text}
+        parts = [text.partition(": ") for text in record.failovers if not is_of_model(text)]
+        wrong = {label: reason for label, colon, reason in parts if colon}
         if record.credential and is_error(record):
             wrong[record.credential] = f"{record.error or 'error'} (HTTP {record.status})"
         if not moved and not wrong:
             return
-        events = self._events.setdefault(self._writer, _Events())
+        events = self._events.setdefault(self._writer, Events())
         events.failovers = [*events.failovers, *moved][-MAX_FAILOVERS:]
-        events.errors |= {clean(label): LastError(now, clean(text, MAX_TEXT)) for label, text in wrong.items()}
-        events.errors = dict(sorted(events.errors.items(), key=lambda pair: pair[1])[-MAX_NAMES:])
+        errors = {clean(label): LastError(now, clean(text, MAX_TEXT)) for label, text in wrong.items()}
+        events.errors = newest(events.errors | errors)
         events.stamp = _later(events.stamp, now)
         self._changed.add(f"events:{self._writer}")
 
@@ -202,18 +160,23 @@ class Book:
         return {Names(*names): Taken(*numbers) for names, numbers in self.sums(TAKEN, days).items()}
 
     def sums(self, kind: str, days: Collection[str] | None = None) -> dict[Entry, list[float]]:
-        """Return the numbers of one sort of entries, added over all processes."""
-        total = _Page()
-        for period, page in self._pages():
-            if days is None or period in days:
-                _add(total, (one for one in page.entries.items() if one[0][0] == kind))
-        return {entry[1:]: numbers for entry, numbers in total.entries.items()}
+        """Return the numbers of one sort of entries, added over all processes, under a bounded number of names."""
+        pages = [page for period, page in self._pages() if days is None or period in days]
+        return self._sums(kind, pages)
+
+    def _sums(self, kind: str, pages: Iterable[Page]) -> dict[Entry, list[float]]:
+        kinds = {kind} if kind == MOVED else {kind, TAKEN}  # which made-up names stay depends on what was taken
+        entries = total_of([entry for entry in page.entries.items() if entry[0][0] in kinds] for page in pages)
+        return {entry[1:]: numbers for entry, numbers in bounded(entries, self._listed).items() if entry[0] == kind}
 
     def by_period(self) -> Iterator[tuple[str, Names, Taken]]:
         """Return what was used in each month and each day of detail, in their order."""
-        for period in sorted({period for period, _ in self._pages()}):
-            for names, numbers in sorted(self.taken({period}).items()):
-                yield period, names, numbers
+        periods: dict[str, list[Page]] = {}
+        for period, page in self._pages():
+            periods.setdefault(period, []).append(page)
+        for period in sorted(periods):
+            for names, numbers in sorted(self._sums(TAKEN, periods[period]).items()):
+                yield period, Names(*names), Taken(*numbers)
 
     def csv(self) -> str:
         """Return the book as CSV, a line for each period and ``Names``. What a spreadsheet takes for a formula is quoted."""
@@ -237,7 +200,7 @@ class Book:
                 found[label] = max(found.get(label, error), error)
         return found
 
-    def _pages(self) -> Iterator[tuple[str, _Page]]:
+    def _pages(self) -> Iterator[tuple[str, Page]]:
         yield from self._months.items()
         for (day, _), page in self._days.items():
             yield day, page
@@ -266,8 +229,8 @@ class Book:
         pages = {f"month:{month}": page for month, page in self._months.items()}
         pages |= {_day_key(*place): page for place, page in self._days.items()}
         events = {f"events:{writer}": events for writer, events in self._events.items()}
-        yield from (_page_row(key, page) for key, page in pages.items() if keys is None or key in keys)
-        yield from (_events_row(key, noted) for key, noted in events.items() if keys is None or key in keys)
+        yield from (page_row(key, page) for key, page in pages.items() if keys is None or key in keys)
+        yield from (events_row(key, noted) for key, noted in events.items() if keys is None or key in keys)
 
     def merge(self, rows: Iterable[Row]) -> None:
         """Take in pages of others. Rows that are not the book's are passed over."""
@@ -275,24 +238,41 @@ class Book:
             try:
                 self._merge_row(row)
             except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
-                logger.debug("a row that this version does not know was passed over: %s", row.key)
+                logger.debug("a row that this version does not know was passed over: %.200r", row.key)
 
     def _merge_row(self, row: Row) -> None:
+        now = self._clock()
         if not math.isfinite(row.stamp):
             return
         match row.key.split(":"):
-            case ["month", month] if row.stamp > self._months.get(month, _Page(-math.inf)).stamp:
-                date.fromisoformat(f"{month}-01")
-                self._months[month] = _Page(row.stamp, _read_entries(json.loads(row.value)))
+            case ["month", month] if row.stamp > self._months.get(month, Page(-math.inf)).stamp:
+                _check_day(f"{month}-01", now)
+                self._months[month] = Page(row.stamp, read_entries(json.loads(row.value), self._listed))
                 self._days = {place: page for place, page in self._days.items() if place[0][:7] != month}
+                self._learn_own_names()
             case ["usage", day, writer] if day[:7] not in self._months:
-                date.fromisoformat(day)
-                if row.stamp > self._days.get((day, writer), _Page(-math.inf)).stamp:
-                    self._days[day, writer] = _Page(row.stamp, _read_entries(json.loads(row.value)))
-            case ["events", writer] if row.stamp > self._events.get(writer, _Events(-math.inf)).stamp:
-                self._events[writer] = _read_events(row.stamp, json.loads(row.value))
-                newest = sorted(self._events.items(), key=lambda pair: (pair[1].stamp, pair[0]))
-                self._events = dict(newest[-MAX_WRITERS:])
+                _check_day(day, now)
+                there = self._days.get((day, writer))
+                if len(writer) > MAX_WRITER or (there is None and len(self._days) >= MAX_PAGES):
+                    raise ValueError("no place for the page")
+                if there is None or row.stamp > there.stamp:
+                    page = Page(row.stamp, read_entries(json.loads(row.value), self._listed))
+                    self._days[day, writer] = page
+                    self._learn_own_names([page])
+            case ["events", writer] if row.stamp > self._events.get(writer, Events(-math.inf)).stamp:
+                if len(writer) > MAX_WRITER or row.stamp > now + MAX_AHEAD:
+                    raise ValueError("no place for the events")
+                self._events[writer] = read_events(row.stamp, json.loads(row.value), now + MAX_AHEAD)
+                latest = sorted(self._events.items(), key=lambda pair: (pair[1].stamp, pair[0]))
+                self._events = dict(latest[-MAX_WRITERS:])
+
+    def _learn_own_names(self, pages: Iterable[Page] | None = None) -> None:
+        """Note the made-up names that stand on some pages, or on those pages alone that there are."""
+        if pages is None:
+            self._own, pages = {}, self._days.values()
+        for page in pages:
+            for user, name in own_names(page.entries, self._listed):
+                self._own.setdefault(user, set()).add(name)
 
     def _close_months(self, now: float) -> None:
         """Put one page in the place of a month's days when the month is long over.
@@ -301,12 +281,13 @@ class Book:
         """
         first_kept = _day(now - DETAIL_DAYS * 86400)[:7]
         for month in sorted({day[:7] for day, _ in self._days if day[:7] < first_kept}):
-            total = _Page()
-            for place in sorted(place for place in self._days if place[0][:7] == month):
-                _add(total, self._days.pop(place).entries.items())
+            places = sorted(place for place in self._days if place[0][:7] == month)
+            entries = total_of([self._days.pop(place).entries.items() for place in places])
+            total = Page(0.0, bounded(entries, self._listed))
             total.stamp = _end_of_month(month) + total.requests() / 1000
             self._months[month] = total
             self._changed.add(f"month:{month}")
+            self._learn_own_names()
 
 
 def is_error(record: Record) -> bool:
@@ -314,21 +295,19 @@ def is_error(record: Record) -> bool:
     return bool(record.error or record.status >= 400) and record.status != LEFT
 
 
-def clean(text: str, longest: int = MAX_NAME) -> str:
-    """Return a text on one line: what cannot be printed is escaped, and what is too long is cut."""
-    shown = printable(text)
-    return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
+def is_answered(record: Record) -> bool:
+    """Whether an upstream answered a request with a success."""
+    return bool(record.served) and 200 <= record.status < 300 and not record.error
+
+
+def is_of_model(failover: str) -> bool:
+    """Whether a failover left a model, whose name a client may have made up, and not a credential."""
+    reason = failover.partition(": ")[2]
+    return reason == ASKED_AGAIN or reason.startswith(LEFT_FOR)
 
 
 def _no_formula(text: str) -> str:
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
-
-
-def _add(page: _Page, entries: Iterable[tuple[Entry, Sequence[float]]]) -> None:
-    for entry, numbers in entries:
-        there = page.entries.setdefault(entry, [0] * len(numbers))
-        for place, number in enumerate(numbers):
-            there[place] += number
+    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def _classed(seconds: float) -> list[float]:
@@ -357,27 +336,9 @@ def _end_of_month(month: str) -> float:
     return datetime(after.year, after.month, 1, tzinfo=UTC).timestamp()
 
 
-def _page_row(key: str, page: _Page) -> Row:
-    return Row(key, page.stamp, json.dumps([[list(entry), numbers] for entry, numbers in page.entries.items()]))
-
-
-def _events_row(key: str, events: _Events) -> Row:
-    return Row(key, events.stamp, json.dumps({"failovers": events.failovers, "errors": events.errors}))
-
-
-def _read_entries(value: Any) -> dict[Entry, list[float]]:
-    """Understand a page; raise ValueError for one with an entry that is none. Sorts of another version are left out."""
-    entries: dict[Entry, list[float]] = {}
-    for (kind, *names), numbers in value:
-        if kind in _WIDTHS:
-            usable = all(isinstance(name, str) for name in names) and all(0 <= float(number) < math.inf for number in numbers)
-            if not usable or (len(names), len(numbers)) != _WIDTHS[kind]:
-                raise ValueError("no entry")
-            entries[kind, *names] = [*numbers]
-    return entries
-
-
-def _read_events(stamp: float, value: Mapping[str, Any]) -> _Events:
-    failovers = [Failover(float(at), str(user), str(model), str(text)) for at, user, model, text in value["failovers"]]
-    errors = {str(label): LastError(float(at), str(text)) for label, (at, text) in value["errors"].items()}
-    return _Events(stamp, failovers[-MAX_FAILOVERS:], errors)
+def _check_day(day: str, now: float) -> None:
+    """Raise ValueError for what is no day of the calendar, one long ago or one to come."""
+    found = date.fromisoformat(day)
+    today = datetime.fromtimestamp(now, UTC).date()
+    if found.isoformat() != day or not timedelta(seconds=-MAX_AHEAD) <= today - found <= timedelta(MAX_AGE_DAYS):
+        raise ValueError("no day of the book's")

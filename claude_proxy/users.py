@@ -24,6 +24,7 @@ RESERVED = frozenset({"admin", "user", "open", "client", "static", "anyone", "ke
 # A token is kept as a plain SHA-256, which only a value that nobody can guess makes safe.
 MIN_LENGTH = 16
 # A comment goes from a # at the beginning, or after white space, to the end of its line.
+WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _COMMENT = re.compile(r"(?:^|\s)#.*")
 # File systems round the time of a change, some to a whole second: a younger file may change without its time showing it.
 SETTLED_SECONDS = 2.0
@@ -42,6 +43,11 @@ class User:
     token: Secret | None = None
 
 
+def folded(name: str) -> str:
+    """Return a user's name as names are compared and counted: `anna` and `Anna` are one user."""
+    return name.casefold()
+
+
 def digest_of(token: Secret) -> str:
     """Return the SHA-256 of a token, in hexadecimal digits."""
     return hashlib.sha256(token.reveal().encode("utf-8", "surrogatepass")).hexdigest()
@@ -53,7 +59,7 @@ def check_name(name: str) -> str:
         raise MalformedUser("has a name that is not 1 to 64 letters, digits and . - _ @, the first a letter or a digit")
     if name.startswith("sk-"):
         raise MalformedUser("has a token where the name should be; it should hold name=token")
-    if name.lower() in RESERVED:
+    if folded(name) in RESERVED:
         raise MalformedUser(f"has the name {name!r}, which means something else to the proxy; choose another one")
     return name
 
@@ -88,8 +94,9 @@ def check_unique(user: User, others: Iterable[User], forbidden: Mapping[str, str
     if user.digest in forbidden:
         raise MalformedUser(f"has the value of {forbidden[user.digest]}; each person's token should be their own")
     for other in others:
-        if user.name == other.name:
-            raise MalformedUser(f"has the name {user.name!r}, which somebody has already")
+        if folded(user.name) == folded(other.name):
+            also = "" if user.name == other.name else f", as {other.name!r}: upper and lower case make no difference"
+            raise MalformedUser(f"has the name {user.name!r}, which somebody has already{also}")
         if hmac.compare_digest(user.digest, other.digest):
             raise MalformedUser(f"has the token of {other.name!r}; each person's token should be their own")
 
@@ -133,6 +140,42 @@ def parse_users(
     return tuple(found), tuple(mistakes)
 
 
+class UnsafeFile(Exception):
+    """A file of users that somebody else may write, or put another one in the place of. The message is for the operator."""
+
+
+def read_file(path: Path) -> tuple[bytes, os.stat_result] | None:
+    """Return what the file of users holds and the status it was read with; None for what is not a file.
+
+    Raises ``UnsafeFile`` when others than its owner may write it or its folder: whoever does so makes users. As in SSH's
+    ``authorized_keys`` that includes the group. In a folder with the sticky bit nobody replaces another one's file. Who owns
+    the file is not looked at: in a container it is often a user of the host.
+    """
+    # Not blocking: somebody may have named a pipe.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        if status.st_mode & WRITABLE_BY_OTHERS:
+            raise UnsafeFile(_unsafe("is a file", path, status))
+        for folder in folders(path):
+            found = folder.stat()
+            if found.st_mode & WRITABLE_BY_OTHERS and not found.st_mode & stat.S_ISVTX:
+                raise UnsafeFile(_unsafe("is in a folder", folder, found))
+        return file.read(), status
+
+
+def folders(path: Path) -> tuple[Path, ...]:
+    """Return the folder of a path, and that of the file which the path's link leads to, once where they are the same."""
+    return tuple(dict.fromkeys((path.parent.absolute(), path.resolve().parent)))
+
+
+def _unsafe(what: str, path: Path, status: os.stat_result) -> str:
+    mode = stat.S_IMODE(status.st_mode)
+    return f"{what} that others may write ({path}, mode {mode:03o}); its users are refused until `chmod go-w {path}`"
+
+
 class UserBook:
     """Everybody who has a token of their own, as of now. One for a process, used by its event loop alone.
 
@@ -141,6 +184,7 @@ class UserBook:
     3. A broken line is nobody's. It, and a file that cannot be read, are told in the log once; of the latter the users
        stay as they were read last.
     4. Where a file is named, or was there once, a proxy without its users is not an open one.
+    5. A file that others than its owner may write names nobody until that is put right.
     """
 
     def __init__(
@@ -159,6 +203,8 @@ class UserBook:
         self._filed: tuple[User, ...] = ()
         self._mistakes: tuple[str, ...] = ()
         self._stamp: tuple[int, ...] | None = None
+        self._folders: dict[Path, int] = {}
+        self._unsafe = ""
         self._settled = False
         self._seen = named
 
@@ -188,30 +234,37 @@ class UserBook:
         """A sentence for each broken line of the file as it was read last, or for the file."""
         return self._mistakes
 
+    @property
+    def unsafe(self) -> str:
+        """What is wrong with a file that others may write, as of the last look; empty for a good one."""
+        return self._unsafe
+
     def _look(self) -> None:
         if self.path is None:
             return
         try:
-            if self._settled and _stamp(self.path.stat()) == self._stamp:
+            if self._settled and _stamp(self.path.stat()) == self._stamp and self._folders == _modes(self._folders):
                 return
-            # Not blocking: somebody may have named a pipe.
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
-            with os.fdopen(descriptor, "rb") as file:
-                status = os.fstat(descriptor)
-                if not stat.S_ISREG(status.st_mode):
-                    self._tell(("names something that is not a file",))
-                    return
-                content = file.read()
+            modes = _modes(folders(self.path))
+            found = read_file(self.path)
+            if found is None:
+                self._tell(("names something that is not a file",))
+                return
+            content, status = found
+        except UnsafeFile as error:
+            self._filed, self._stamp, self._settled, self._seen = (), (), False, True
+            self._unsafe = str(error)
+            self._tell((self._unsafe,))
         except FileNotFoundError:
             gone = self._stamp is not None
-            self._filed, self._stamp, self._settled = (), None, False
+            self._filed, self._stamp, self._settled, self._unsafe = (), None, False, ""
             self._tell(("names a file that is gone; the users in it are refused",) if gone else ())
         except OSError as error:
             self._settled, self._seen = False, True
             self._tell((f"names a file that cannot be read ({error.strerror}); its users stay as they were read last",))
         else:
-            self._seen = True
-            self._stamp = _stamp(status)
+            self._seen, self._unsafe = True, ""
+            self._stamp, self._folders = _stamp(status), modes
             self._settled = abs(self._clock() - status.st_mtime) > SETTLED_SECONDS
             self._filed, mistakes = parse_users(parse_lines(content), self.fixed, self.forbidden)
             self._tell(mistakes)
@@ -221,6 +274,10 @@ class UserBook:
             if mistake not in self._mistakes:
                 logger.warning("%s: %s", FILE_VARIABLE, mistake)
         self._mistakes = mistakes
+
+
+def _modes(found: Iterable[Path]) -> dict[Path, int]:
+    return {folder: folder.stat().st_mode for folder in found}
 
 
 def _stamp(status: os.stat_result) -> tuple[int, ...]:

@@ -195,13 +195,13 @@ def limited(*names, **environ):
 @pytest.mark.parametrize(
     ("name", "environ", "says"),
     [
-        ("Anna", {}, ["error", "line 3: nobody is called Anna", "did you mean anna?"]),
+        ("Annaa", {}, ["error", "line 3: nobody is called Annaa", "did you mean anna?"]),
         ("annna", {}, ["error", "did you mean anna?"]),
         ("doras", {}, ["error", "did you mean dora?"]),
         ("removed", {}, ["error", "nobody is called removed", "`claude-proxy user list`"]),
         ("anyone", {}, ["error", "nobody is called anyone"]),
         (
-            "Anna",
+            "Annna",
             {"DATABASE_URL": "postgresql://host/name"},
             ["warning", "a virtual key has its models in the database", "did you mean anna?"],
         ),
@@ -218,10 +218,20 @@ def test_limits_of_nobody(tmp_path, name, environ, says):
 def test_limits_of_somebody(tmp_path):
     """People of both places, the static token and all virtual keys may have limits, and everybody at an open proxy."""
     (tmp_path / "users").write_text(f"dora={TOKEN}-dora\n")
-    given = limited("anna", "dora", "static", PROXY_USER_TOKENS=f"anna={TOKEN}", PROXY_USER_TOKENS_FILE=str(tmp_path / "users"))
+    given = limited("Anna", "DORA", "static", PROXY_USER_TOKENS=f"anna={TOKEN}", PROXY_USER_TOKENS_FILE=str(tmp_path / "users"))
     assert said(people.limited_people(given)) == []
     assert said(people.limited_people(limited("anyone", PROXY_STATIC_TOKEN=""))) == []
     assert said(people.limited_people(limited("key", DATABASE_URL="postgresql://host/name"))) == []
+
+
+def test_a_file_of_users_that_others_may_write(tmp_path):
+    """The check names the file, its mode and the remedy, and calls none of the limited users nobody."""
+    path = tmp_path / "users"
+    path.write_text(f"anna={TOKEN}\n")
+    path.chmod(0o666)
+    given = limited("anna", PROXY_USER_TOKENS_FILE=str(path))
+    only(people.users_file(given), "error", f"({path}, mode 666)", f"`chmod go-w {path}`")
+    assert said(people.limited_people(given)) == []
 
 
 def test_limits_where_people_are_not_known(tmp_path):
@@ -881,10 +891,10 @@ def test_planted_people(project):
     """A broken line in the project's own file of users, and limits of nobody or in the wrong place, are found."""
     (project / ".state").mkdir()
     (project / ".state" / "users").write_text(f"anna={TOKEN}\nben made-up-secret\n")
-    (project / "config.yaml").write_text(EXAMPLE + "\nclaude_proxy:\n  users:\n    Anna: {models: [glm]}\n")
+    (project / "config.yaml").write_text(EXAMPLE + "\nclaude_proxy:\n  users:\n    Annna: {models: [glm]}\n")
     done = run(project, "check", "--offline")
     assert f"✗ {project / '.state' / 'users'} line 2: is not name=token" in done.stdout
-    assert "nobody is called Anna, so this limits nobody; did you mean anna?" in done.stdout
+    assert "nobody is called Annna, so this limits nobody; did you mean anna?" in done.stdout
     assert "made-up" not in done.stdout + done.stderr
     assert done.returncode == 1
     (project / "config.yaml").write_text(EXAMPLE + "\nusers:\n  anna: {models: [glm]}\n")

@@ -9,7 +9,7 @@ import anyio
 import httpx
 import pytest
 
-from claude_proxy import bodies
+from claude_proxy import bodies, revocation
 from claude_proxy import gateway as gateway_module
 from claude_proxy.exchange import Exchange, Refusal, current
 from claude_proxy.gateway import Gateway, canonical_route
@@ -809,3 +809,119 @@ async def test_what_a_cancelled_request_held_needs_no_search_for_garbage(no_garb
 
     await ask(Inner(), model_app=app, keeps_books=lambda: False)
     assert [reference() for reference in held] == [None]
+
+
+# A user who is removed while an answer is under way
+
+
+@pytest.fixture
+def removable(tmp_path, monkeypatch):
+    """Settings with anna in a file, and what removes her; running requests are looked at all the time."""
+    monkeypatch.setattr(revocation, "LOOK_SECONDS", 0.0)
+    path = tmp_path / "users"
+    path.write_text(f"anna={TOKEN}\nben={MASTER}\n")
+    settings = Settings.parse({"PROXY_USER_TOKENS_FILE": str(path)})
+    return settings, lambda: path.write_text(f"ben={MASTER}\n")
+
+
+async def revoked(removable, inner, body=BODY, **more):
+    """Send anna's request through a gateway, and return what she got and what was remembered."""
+    settings, _ = removable
+    records, content = [], {"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}
+    with anyio.fail_after(10):
+        sent = await drive(Gateway(inner, settings, Redactor([]), records.append, **more), scope(), content)
+    return sent, records
+
+
+async def test_a_removed_user_whose_answer_has_not_begun_gets_a_refusal(removable):
+    """What is under way upstream is cancelled, and the client gets a 401 that says so."""
+    ended = []
+
+    async def inner(_scope, receive, _send):
+        await receive()
+        removable[1]()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.append(True)
+
+    (start, body), (record,) = await revoked(removable, inner)
+    assert (ended, start["status"]) == ([True], 401)
+    assert json.loads(body["body"])["error"]["type"] == "authentication_error"
+    assert (record.user, record.status, record.error) == ("anna", 401, "authentication_error")
+
+
+STREAM = (200, [(b"content-type", b"text/event-stream")])
+
+
+@pytest.mark.parametrize("way", ["relayed", "litellm"])
+@pytest.mark.parametrize(
+    ("last", "ends"), [(b"data: 1\n\n", True), (b"data: 1\n", False)], ids=["between-events", "within-one"]
+)
+async def test_a_removed_users_stream_ends(removable, way, last, ends):
+    """The upstream is cancelled; the stream ends with an error event, or with its connection where it stands in an event."""
+    cancelled = []
+
+    async def relaying(_scope, _receive, _send):
+        outlet = current.get().outlet
+
+        async def work():
+            await outlet.begin(200, [("content-type", "text/event-stream")])
+            await outlet.write(last)
+            removable[1]()
+            try:
+                await anyio.sleep_forever()
+            finally:
+                cancelled.append(True)
+
+        assert not await outlet.while_client_stays(work())
+        await outlet.write(b"data: too late\n\n")
+
+    async def litellm(_scope, receive, send):
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": STREAM[1]})
+        await send({"type": "http.response.body", "body": last, "more_body": True})
+        removable[1]()
+        assert (await receive())["type"] == "http.disconnect"
+        cancelled.append(True)
+        await send({"type": "http.response.body", "body": b"data: too late\n\n", "more_body": False})
+
+    inner = {"relayed": relaying, "litellm": litellm}[way]
+    sent, (record,) = await revoked(removable, inner, BODY | {"stream": True})
+    bodies = [message["body"] for message in sent[1:]]
+    assert (cancelled, bodies[0]) == ([True], last)
+    assert (record.status, record.error) == (200, "authentication_error")
+    if not ends:
+        assert len(bodies) == 1
+        assert sent[-1]["more_body"]
+        return
+    assert bodies[1].startswith(b"event: error\ndata: ")
+    assert json.loads(bodies[1].split(b"data: ")[1])["error"]["type"] == "authentication_error"
+    assert (len(bodies), sent[-1]["more_body"]) == (2, False)
+
+
+async def test_the_others_go_on(removable):
+    """A user who is still there keeps the answer that is under way when another one is removed."""
+    settings, remove = removable
+    both = anyio.Event()
+
+    async def inner(scope, receive, send):
+        if current.get().user == "anna":
+            await anyio.sleep_forever()
+        remove()
+        await both.wait()
+        await Inner()(scope, receive, send)
+
+    app = Gateway(inner, settings, Redactor([]))
+    found = {}
+
+    async def asked(name, token):
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://proxy:4000") as client:
+            found[name] = (await client.post("/v1/messages", json=BODY, headers={"x-litellm-api-key": token})).status_code
+        if name == "anna":
+            both.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(asked, "anna", TOKEN)
+        tasks.start_soon(asked, "ben", MASTER)
+    assert found == {"anna": 401, "ben": 200}

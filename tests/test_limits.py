@@ -130,3 +130,20 @@ def test_a_body_names_one_model():
     limits = Limits.of(ANNA)
     assert limits.forbidden("anna", "glm", b'{"model":"gpt","model":"glm"}') == "several models at once"
     assert limits.forbidden("carl", "glm", b'{"model":"gpt","model":"glm"}') is None
+
+
+def test_limits_hold_in_any_case():
+    """A limit that is written for one spelling of a name holds for every other one."""
+    limits = Limits.of(config(Anna={"models": ["glm"]}))
+    for name in ("anna", "Anna", "ANNA"):
+        assert (limits.allows(name, "glm"), limits.allows(name, "gpt")) == (True, False)
+        assert limits.forbidden(name, "gpt", b"{}") == "gpt"
+        assert "Allowed: glm." in limits.refusal(name, "gpt")
+
+
+def test_two_spellings_of_a_name_are_a_mistake():
+    """Of two limits for one user it is said that they are for one; which of them was meant is not known."""
+    (mistake,) = mistakes(config(anna={"models": ["glm"]}, Anna={"models": ["gpt"]}))
+    assert mistake == "claude_proxy: users: Anna: is anna, who stands above: upper and lower case make no difference"
+    (mistake,) = mistakes(config(Admin={"models": ["glm"]}))
+    assert "is the master key" in mistake

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,26 @@ def test_names_that_clients_choose_are_escaped():
     book.record(record(model='a"\n\\b'))
     found = samples(exposition([], book, ADMIN, KNOWLEDGE))
     assert {dict(labels)["model"] for (name, *labels) in found if name == "claude_proxy_requests_total"} == {'a"\\n\\b'}
+
+
+@pytest.mark.parametrize("status", [200, 404])
+def test_a_year_of_made_up_names_is_bounded(status):
+    """After a year in which a user made up a hundred names of models a day the metrics are as long as after a month."""
+    now, lengths = [NOW], []
+    book = Book(clock=lambda: now[0], listed=lambda model: model == "m")
+    for day in range(365):
+        now[0] = NOW + day * DAY
+        for number in range(100):
+            made_up = f"claude-{day}-{number}"
+            left = (f"anthropic/{made_up}: left for anthropic/m",)
+            book.record(replace(record(model=made_up, failovers=left), status=status))
+        book.record(record("ben"))
+        book.changed()
+        if day in (30, 364):
+            lengths.append(exposition([], book, ADMIN, KNOWLEDGE).count(b"\n"))
+    assert lengths[1] <= lengths[0] < 1500
+    ben = {"user": "ben", "model": "m", "served": "anthropic/m", "credential": "first"}
+    assert value(samples(exposition([], book, ADMIN, KNOWLEDGE)), "claude_proxy_requests_total", **ben) == 365
 
 
 def test_an_empty_pool_has_no_room_to_tell():

@@ -1,15 +1,27 @@
 """panel.py: the routes that show quota and usage, without a proxy around them."""
 
+import csv
+import io
+import json
+import math
 import re
+from datetime import UTC, datetime
 
+import hypothesis.strategies as st
 import pytest
+from hypothesis import example, given
+from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from test_status import KNOWLEDGE, NOW, record
 
+from claude_proxy.metrics import exposition
 from claude_proxy.panel import Panel
-from claude_proxy.pool import Pool
+from claude_proxy.pool import Pool, Wanted
 from claude_proxy.settings import Settings
+from claude_proxy.status import Viewer, report
+from claude_proxy.store import Row
+from claude_proxy.terminal import aligned, render
 from claude_proxy.usage import Book
 
 TOKEN, MASTER = "sk-made-up-token", "sk-made-up-master"
@@ -80,3 +92,107 @@ def test_the_policy_names_what_is_in_the_page():
         r"base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
         policy,
     )
+
+
+# --- rows that no proxy wrote ----------------------------------------------------------------------------------------------
+
+HOUR = 3600.0
+NASTY = "\x1b[2J\r\n\t=cmd|x\u202e\ud800\x00"
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.sampled_from(
+        [0, 1, -1, 0.5, 1e15, 1e16, 1e300, -1e300, 10**30, 10**400, math.nan, math.inf, -math.inf, NOW, NOW * 1000]
+    )
+    | st.sampled_from(["", "1", "anna", "claude-x", "first", NASTY, "x" * 5000, "inf"]),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["at", "reason", "out", NASTY]), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+NUMBERS = st.lists(VALUES, min_size=7, max_size=7) | st.just([1] * 7)
+PAGES = st.lists(
+    st.tuples(st.tuples(st.sampled_from(["taken", "total", "moved", "tomorrow"]), VALUES, VALUES, VALUES, VALUES), NUMBERS)
+    | st.tuples(st.tuples(st.just("taken"), *[st.sampled_from(["anna", "first", NASTY, ""])] * 4), st.just([1e15] * 7))
+    | st.tuples(st.tuples(st.sampled_from(["total", "first_byte"]), VALUES), st.lists(VALUES, min_size=14, max_size=14))
+    | st.tuples(st.tuples(st.just("moved"), VALUES), st.lists(VALUES, min_size=1, max_size=1))
+    | VALUES,
+    max_size=4,
+)
+EVENTS = st.fixed_dictionaries(
+    {
+        "failovers": st.lists(st.tuples(VALUES, VALUES, VALUES, VALUES) | VALUES, max_size=4) | VALUES,
+        "errors": st.dictionaries(st.sampled_from(["first", NASTY]), st.tuples(VALUES, VALUES) | VALUES, max_size=2) | VALUES,
+    }
+)
+RESTS = st.fixed_dictionaries({"reason": VALUES, "out": VALUES})
+WINDOWS = st.fixed_dictionaries({"utilization": VALUES, "reset": VALUES | st.just(NOW + HOUR)})
+DAYS = ["2026-11-18", "2026-01-05", "99999-01-01", "9999-12-31", "0001-01-01", "20261118", "2026-W47-3", "no-day", NASTY]
+PLACES = ["", "opus", NASTY, "x" * 5000, "9" * 5000 + "h", "9" * 400 + "d_opus", "5h", "7d_opus"]
+STAMPS = st.sampled_from([0.0, 1.0, NOW - HOUR, NOW, NOW + HOUR, NOW + 300 * 86400, 1e12, 1e300, -1e300, math.inf, math.nan])
+DEEP = "[" * 100_000
+
+
+def rows():
+    """Rows of every kind that there is, under right and wrong keys, with right and wrong values."""
+
+    def of(key, values):
+        return st.builds(
+            Row, key, STAMPS, values.map(json.dumps) | st.sampled_from(["", "{", DEEP, "9" * 5000, "1e999", NASTY])
+        )
+
+    days, places = st.sampled_from(DAYS), st.sampled_from(PLACES)
+    return st.lists(
+        of(days.map("usage:{}:w".format), PAGES)
+        | of(days.map(lambda day: f"month:{day[:7]}"), PAGES)
+        | of(st.sampled_from(["events:w", f"events:{NASTY}", "events:" + "x" * 5000]), EVENTS)
+        | of(st.sampled_from(["cursor", "salt", "seen:{key}", "session:s", f"session:{NASTY}"]), VALUES | st.just("{key}"))
+        | of(places.map("credential:{{key}}:rest:{}".format), RESTS)
+        | of(st.tuples(places, places).map(lambda two: f"credential:{{key}}:window:{two[0]}:{two[1]}"), WINDOWS),
+        max_size=12,
+    )
+
+
+def is_plain(text):
+    return all(char.isprintable() or char == "\n" for char in text)
+
+
+@given(rows())
+@example([Row("credential:{key}:window::" + "9" * 5000 + "h", NOW, json.dumps({"utilization": 0.5, "reset": NOW + HOUR}))])
+@example([Row("credential:{key}:window::5h", NOW, json.dumps({"utilization": 0.5, "reset": 1e300}))])
+@example([Row("usage:2026-11-18:w", NOW, json.dumps([[["taken", "a", "b", "c", "d"], ["1"] * 7]]))])
+@example([Row("usage:2026-11-18:w", NOW, json.dumps([[["taken", "a", "b", "c", "d"], [1e308] * 7]] * 2))])
+@example([Row("events:w", NOW, json.dumps({"failovers": [[1e300, "a", "b", "c"]], "errors": {}}))])
+@example([Row("seen:{key}", 0.0, "1e300")])
+@example([Row("cursor", NOW, "9" * 4000)])
+def test_whatever_a_store_holds_everything_is_shown(found):
+    """Whatever rows another process left, the status, the metrics, the CSV and the terminal show something, in plain text."""
+    settings = Settings.parse(ENVIRONMENT)
+    pool = Pool(settings.credentials, affinity=settings.affinity, quarantine=1, clock=lambda: NOW)
+    book = Book(clock=lambda: NOW, listed=lambda model: model == "m")
+    book.record(record("anna"))
+    key = pool.state("first").key
+    told = [Row(row.key.replace("{key}", key), row.stamp, row.value.replace("{key}", key)) for row in found]
+    pool.merge(told)
+    book.merge(told)
+    viewer = Viewer("admin", everybody=True)
+    shown = json.dumps(report(pool.snapshot(), book, viewer, KNOWLEDGE, NOW), allow_nan=False)
+    metrics = exposition(pool.snapshot(), book, viewer, KNOWLEDGE).decode()
+    terminal = render(json.loads(shown), 80, colours=False, local=lambda at: datetime.fromtimestamp(at, UTC))
+    table = aligned([*csv.reader(io.StringIO(book.csv()))])
+    assert [*text_string_to_metric_families(metrics)]
+    assert all(is_plain(text) for text in (*strings(json.loads(shown)), metrics, book.csv(), terminal, table))
+    assert max(map(len, terminal.splitlines())) <= 80
+    book.hasten()
+    for row in (*pool.everything(), *book.everything(), *pool.changed(), *book.changed()):
+        json.loads(row.value)
+    pool.choose(Wanted("s", "opus"))
+
+
+def strings(value):
+    """Every text in a JSON value."""
+    if isinstance(value, dict):
+        return [text for pair in value.items() for part in pair for text in strings(part)]
+    if isinstance(value, list):
+        return [text for part in value for text in strings(part)]
+    return [value] if isinstance(value, str) else []

@@ -57,6 +57,8 @@ def test_add_with_a_token_of_ones_own(path, book):
     [
         ("anna", None, "has the name 'anna', which somebody has already"),
         ("carl", None, "has the name 'carl', which somebody has already"),
+        ("ANNA", None, "has the name 'ANNA', which somebody has already, as 'anna'"),
+        ("Carl", None, "has the name 'Carl', which somebody has already, as 'carl'"),
         ("ben", CARL, "has the token of 'carl'"),
         ("ben", "sk-made-up-static", "has the value of PROXY_STATIC_TOKEN"),
         ("ben", "short", "less than 16 characters"),
@@ -156,3 +158,36 @@ def test_root_adds_for_somebody_else(path, book):
     os.chown(path, 10003, 10003)
     add(path, book, "ben")
     assert path.stat().st_uid == 10003
+
+
+@pytest.mark.parametrize("name", ["anna", "Anna", "ANNA"])
+def test_a_name_is_the_same_in_any_case(path, book, name):
+    """A user is found and removed in upper and lower case, and listed with the day of the file."""
+    add(path, book, "Anna")
+    assert people.find(book, name).name == "Anna"
+    assert [(row.name, row.since) for row in people.everybody(path, book)][1:] == [("Anna", "2026-11-21")]
+    people.remove(path, book, name)
+    assert names(book) == ["carl"]
+    with pytest.raises(PeopleError, match="stands in PROXY_USER_TOKENS"):
+        people.remove(path, book, "CARL")
+
+
+def test_nobody_is_added_to_a_file_that_others_may_write(path, book):
+    """Who is in such a file is not known, so nobody is added to it, in words with the remedy; removing still works."""
+    add(path, book, "anna")
+    path.chmod(0o666)
+    with pytest.raises(PeopleError, match="chmod go-w"):
+        add(path, book, "ben")
+    people.remove(path, book, "anna")
+    assert "anna" not in path.read_text()
+
+
+def test_what_is_made_is_its_owners_alone(path, book):
+    """A new folder and a new file can be written by their owner alone, whatever the process lets others do."""
+    before = os.umask(0o002)
+    try:
+        add(path, book, "anna")
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE(one.stat().st_mode) for one in (path.parent, path)] == [0o700, 0o600]
+    assert names(book) == ["carl", "anna"]

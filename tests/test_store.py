@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from claude_proxy import store as store_module
-from claude_proxy.store import MemoryStore, RedisStore, Row, SqliteStore, StoreUnavailable, generation
+from claude_proxy.store import MAX_VALUE_BYTES, MemoryStore, RedisStore, Row, SqliteStore, StoreUnavailable, generation
 
 pytestmark = pytest.mark.anyio
 
@@ -789,3 +789,21 @@ async def test_a_password_is_used(new_redis, keep):
     store = keep(RedisStore(server.url.replace("redis://", f"redis://:{QUOTED_PASSWORD}@")))
     await store.push([row("a")])
     assert await contents(store) == {"a": (NOW, "1")}
+
+
+async def test_a_row_that_no_process_wrote_is_passed_over(tmp_path):
+    """Rows of other types, texts that are not UTF-8 and values without measure cost neither the store nor the other rows."""
+    store = SqliteStore(tmp_path / "state")
+    await store.push([row("good")])
+    with sqlite3.connect(tmp_path / "state") as connection:
+        odd = [
+            (1, NOW, b"1"), (b"\xff", NOW, b"1"), (b"a", "much", b"1"), (b"b", float("inf"), b"1"),
+            (b"c", NOW, None), (b"d", NOW, 7), (b"e", NOW, b"\xff"), (b"f", NOW, b"1" * (MAX_VALUE_BYTES + 1)),
+        ]  # fmt: skip
+        for key, stamp, value in odd:
+            with contextlib.suppress(sqlite3.IntegrityError):
+                connection.execute("INSERT INTO rows VALUES (?, ?, ?, 1)", (key, stamp, value))
+        connection.execute("INSERT INTO rows VALUES (CAST(x'ff' AS TEXT), 1.0, CAST(x'fe' AS TEXT), 1)")
+    found, _ = await store.pull(0)
+    assert {one.key for one in found} == {"good"}
+    await store.close()

@@ -604,3 +604,14 @@ async def test_several_parts_are_shared_through_one_store():
     assert [[*state.rows] for state in there] == [["key-0", "key-1"]] * 2
     assert sorted(row.key for row in Together(*there).everything()) == ["key-0", "key-0", "key-1", "key-1"]
     assert (first.kind, first.away) == ("memory", False)
+
+
+@pytest.mark.parametrize("value", ["", "[", "7", "null", '"\\ud800"', '"' + "x" * 300 + '"', "[" * 100_000])
+async def test_a_broken_salt_costs_nothing_else(value):
+    """A salt that is none is passed over, and what the store holds beside it still arrives."""
+    store, state = MemoryStore(), State()
+    await store.push([Row(SALT, 0.0, value), Row("fact", NOW, "1")])
+    sync = Synchroniser(store, state, clock=Clock())
+    salt = await sync.salt()
+    await sync.load()
+    assert (len(salt), sync.away, "fact" in state.rows) == (32, False, True)

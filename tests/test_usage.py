@@ -11,23 +11,21 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
+from claude_proxy.logs import clean
 from claude_proxy.record import Record, Usage
 from claude_proxy.store import Row
-from claude_proxy.usage import (
+from claude_proxy.usage import DETAIL_DAYS, TOLD_SECONDS, Book, is_error
+from claude_proxy.usage_page import (
     BUCKETS,
-    DETAIL_DAYS,
     FIRST_BYTE,
     MAX_FAILOVERS,
     MAX_NAMES,
     MOVED,
     OTHER,
-    TOLD_SECONDS,
+    OWN_NAMES,
     TOTAL,
-    Book,
     Names,
     Taken,
-    clean,
-    is_error,
 )
 
 DAY = 86400.0
@@ -102,7 +100,7 @@ def test_days_are_utc_and_apart():
 
 def test_a_model_that_nobody_serves_has_no_name():
     """A client's made-up model is counted as ``other``, so that clients cannot fill the book with names."""
-    one = book(serves=lambda model: model == "known")
+    one = book(listed=lambda model: model == "known")
     for number in range(5):
         one.record(replace(RECORD, asked=f"made-up-{number}", served="", credential=""))
     assert one.taken() == {Names("anna", OTHER, "", ""): Taken(5, 0, 50, 100, 150, 200)}
@@ -346,3 +344,137 @@ def test_the_fuller_of_two_months_wins():
         reader = book("c", clock)
         reader.merge(order)
         assert reader.taken()[NAMES].requests == 2
+
+
+# --- names that clients make up ---------------------------------------------------------------------------------------------
+
+
+def made_up(number, **more):
+    return replace(RECORD, asked=f"claude-junk-{number}", served=f"anthropic/claude-junk-{number}", **more)
+
+
+def listed(name):
+    return name.startswith("claude-opus")
+
+
+def refused(number, **more):
+    return replace(made_up(number), status=404, error="not_found_error", usage=Usage(), **more)
+
+
+@pytest.mark.parametrize("record", [made_up, refused], ids=["answered", "refused"])
+def test_a_user_cannot_take_the_names_of_others(record):
+    """However many names one user makes up, another user's models are counted under their own names."""
+    one = book(listed=listed)
+    for number in range(5000):
+        one.record(record(number))
+    for name in ("claude-opus-4-8", "claude-of-ben"):
+        one.record(replace(RECORD, user="ben", asked=name))
+    taken = one.taken()
+    assert {names.model for names in taken if names.user == "ben"} == {"claude-opus-4-8", "claude-of-ben"}
+    assert len([names for names in taken if names.user == "anna"]) == (OWN_NAMES + 1 if record is made_up else 1)
+    assert sum(found.requests for found in taken.values()) == 5002
+
+
+def test_a_made_up_name_counts_once_it_was_answered():
+    """A name that a pattern lets through is ``other`` until an upstream answered it; then its errors are its own, too."""
+    one = book(listed=listed)
+    for record in (refused(1), made_up(1, status=499), made_up(1), refused(1)):
+        one.record(record)
+    found = {names.model: numbers for names, numbers in one.taken().items()}
+    assert {name: (numbers.requests, numbers.errors) for name, numbers in found.items()} == {
+        OTHER: (2, 1), "claude-junk-1": (2, 1)
+    }  # fmt: skip
+
+
+def test_a_listed_name_counts_without_an_answer():
+    """A model that the proxy lists is counted under its name when every request for it fails."""
+    one = book(listed=listed)
+    one.record(replace(RECORD, status=429, error="rate_limit_error"))
+    assert {names.model for names in one.taken()} == {"claude-opus-4-8"}
+
+
+def test_days_and_processes_share_a_users_places():
+    """The places for made-up names hold for all days of detail and for all processes, and are free when the days are gone."""
+    clock = Clock()
+    first, second = book("a", clock, listed=listed), book("b", clock, listed=listed)
+    for number in range(OWN_NAMES):
+        first.record(made_up(number))
+    second.merge(first.everything())
+    for one in (first, second):
+        clock.now += DAY
+        one.record(made_up(100))
+        assert one.taken({one.today()}) == {Names("anna", OTHER, "", "first"): Taken(1, 0, 10, 20, 30, 40)}
+    clock.now += 120 * DAY
+    for number in (100, 101):
+        first.record(made_up(number))
+        first.hasten()
+        first.changed()
+    assert "claude-junk-101" in {names.model for names in first.taken({first.today()})}
+
+
+def test_a_model_that_was_left_is_counted_under_a_name_that_counts():
+    """Moves away from made-up models are counted together and are no credential's error; a credential's keep its label."""
+    one = book(listed=listed)
+    for number in range(300):
+        left = (f"anthropic/claude-junk-{number}: left for anthropic/glm-5", f"anthropic/claude-junk-{number}: asked again")
+        one.record(refused(number, failovers=(*left, "second: five_hour limit (HTTP 429)")))
+    assert one.sums(MOVED) == {(OTHER,): [600], ("second",): [300]}
+    assert set(one.errors()) == {"second", "first"}
+
+
+def test_users_that_differ_in_case_are_one():
+    """A user is counted under one name, however the name was written on the day."""
+    one = book()
+    for user in ("anna", "Anna", "ANNA"):
+        one.record(replace(RECORD, user=user))
+    assert {names.user: found.requests for names, found in one.taken().items()} == {"anna": 3}
+
+
+def poisoned(days, names, clock):
+    """Pages as earlier versions wrote them: made-up names, each with one request that failed or succeeded."""
+    for back in range(days):
+        day = Book(clock=lambda back=back: clock.now - back * DAY).today()
+        entries = [
+            [["taken", "anna", f"junk-{back}-{number}", f"p/junk-{back}-{number}", "c"], [1, number % 2, 0, 0, 0, 0, 0]]
+            for number in range(names)
+        ]
+        moved = [[["moved", f"p/junk-{back}-{number}"], [1]] for number in range(names)]
+        yield Row(f"usage:{day}:old", clock.now, json.dumps(entries + moved))
+
+
+def test_poisoned_pages_are_read_bounded():
+    """Pages that are full of made-up names already are shown within the bounds, and their requests stay counted."""
+    clock = Clock()
+    one = book(clock=clock, listed=listed)
+    one.merge(poisoned(60, 1000, clock))
+    assert len(one.taken()) <= OWN_NAMES + 1
+    assert len(one.sums(MOVED)) <= MAX_NAMES + 1
+    assert len(one.csv().splitlines()) <= 60 * (OWN_NAMES + 1) + 1
+    assert sum(found.requests for found in one.taken().values()) == 60_000
+
+
+def test_a_spreadsheet_gets_no_formula():
+    """Whatever a name begins with, a spreadsheet does not take it for a formula."""
+    one = book()
+    for start in ("=", "+", "-", "@", "\t", "\r", "\uff1d"):
+        one.record(replace(RECORD, user=f"{start}1"))
+    cells = [line[1] for line in csv.reader(io.StringIO(one.csv()))][1:]
+    assert all(cell.startswith(("'", "\\")) for cell in cells)
+
+
+@pytest.mark.parametrize("tokens", [10**400, 10**300])
+def test_numbers_stay_finite(tokens):
+    """A count of tokens that no answer can have does not break the sums."""
+    one = book()
+    one.record(replace(RECORD, usage=Usage(tokens, 0, 0, 0)))
+    assert math.isfinite(one.taken()[NAMES].input)
+    assert one.csv()
+
+
+@pytest.mark.parametrize("day", ["99999-01-01", "2026-11-28", "20261118", "0001-01-01", "2026-W47-3"])
+def test_a_page_of_no_day_is_passed_over(day):
+    """A page for a day that is not of the calendar, far ahead or long past, is not taken in."""
+    one = book()
+    page = json.dumps([[["moved", "x"], [1]]])
+    one.merge([Row(f"usage:{day}:w", 1.0, page), Row(f"month:{day[:-3]}-", 1.0, page)])
+    assert one.everything() == []

@@ -64,6 +64,7 @@ def test_a_list_of_users(text, expected):
         (f"other={ANNA}", "has the token of 'anna'"),
         (f"other={ANNA_HASH}", "has the token of 'anna'"),
         (f"anna={BEN}", "has the name 'anna', which somebody has already"),
+        (f"Anna={BEN}", "has the name 'Anna', which somebody has already, as 'anna': upper and lower case make no difference"),
         (f"other={MASTER}", "has the value of LITELLM_MASTER_KEY"),
     ],
 )
@@ -272,3 +273,71 @@ def test_who_stands_in_both_places(path, caplog):
     book = UserBook(fixed, path)
     assert [who(book, token) for token in (ANNA, ANNA[::-1], BEN)] == [None, "anna", "ben"]
     assert "line 1 has the name 'anna'" in caplog.text
+
+
+# A file that others may write
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666, 0o777])
+def test_a_file_that_others_may_write_names_nobody(book, path, caplog, mode):
+    """Its users are refused, the proxy stays closed, the log names the file, its mode and the remedy once; then it counts."""
+    assert who(book, ANNA) == "anna"
+    path.chmod(mode)
+    for _ in range(3):
+        assert (who(book, ANNA), book.closed) == (None, True)
+    said = f"is a file that others may write ({path}, mode {mode:o}); its users are refused until `chmod go-w {path}`"
+    assert [record.message for record in caplog.records] == [f"PROXY_USER_TOKENS_FILE: {said}"]
+    path.chmod(0o644)
+    assert (who(book, ANNA), book.unsafe) == ("anna", "")
+
+
+@pytest.mark.parametrize(("mode", "found"), [(0o775, None), (0o757, None), (0o1777, "anna"), (0o1775, "anna"), (0o755, "anna")])
+def test_a_folder_that_others_may_write_is_the_same(tmp_path, mode, found):
+    """Whoever may write the folder may put another file there, unless its sticky bit forbids it."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    (folder / "users").write_text(f"anna={ANNA}\n")
+    book = UserBook(path=folder / "users", clock=Clock())
+    assert who(book, ANNA) == "anna"
+    folder.chmod(mode)
+    assert who(book, ANNA) == found
+    folder.chmod(0o755)
+    assert who(book, ANNA) == "anna"
+
+
+def test_a_link_is_as_safe_as_both_its_ends(tmp_path, path):
+    """A link in a folder that others may write, and one that leads into such a folder, are refused."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    link = shared / "link"
+    link.symlink_to(path)
+    back = tmp_path / "back"
+    back.symlink_to(shared / "users")
+    (shared / "users").write_text(f"anna={ANNA}\n")
+    assert [who(UserBook(path=one), ANNA) for one in (link, back)] == ["anna", "anna"]
+    shared.chmod(0o777)
+    assert [who(UserBook(path=one), ANNA) for one in (link, back)] == [None, None]
+
+
+def test_an_open_file_decides(path, monkeypatch):
+    """What is looked at is the file that is read, and not what stands at its path by then."""
+    path.chmod(0o666)
+    opened = os.open
+
+    def swapped(*given):
+        descriptor = opened(*given)
+        good = path.with_name("good")
+        good.write_text(path.read_text())
+        good.replace(path)
+        return descriptor
+
+    monkeypatch.setattr(os, "open", swapped)
+    book = UserBook(path=path, clock=Clock())
+    assert who(book, ANNA) is None
+
+
+def test_a_file_of_somebody_else_is_read(path, monkeypatch):
+    """In a container the file belongs to a user of the host or to root; its owner is not looked at."""
+    really = os.fstat
+    monkeypatch.setattr(os, "fstat", lambda given: os.stat_result([*really(given)[:4], 4242, 4242, *really(given)[6:10]]))
+    assert who(UserBook(path=path), ANNA) == "anna"

@@ -18,7 +18,7 @@ from dotenv.parser import parse_stream
 from claude_proxy import config
 from claude_proxy.check.lines import Lines, lines_of
 from claude_proxy.settings import OWN_USERS_FILE, Settings, SettingsError
-from claude_proxy.users import FILE_VARIABLE, parse_lines, parse_list, parse_users
+from claude_proxy.users import FILE_VARIABLE, UnsafeFile, parse_lines, parse_list, parse_users, read_file
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,11 @@ def read_people(environ: Mapping[str, str], settings: Settings | None) -> People
         if path.exists() and not path.is_file():
             # A pipe would keep whoever reads it waiting; the folder "." stands for no path at all.
             return People(names, (f"{path}: is not a file",) if named else ())
-        entries = [(f"{path} {place}:", text) for place, text in parse_lines(path.read_bytes())]
+        found = read_file(path)
+        content = found[0] if found else b""
+        entries = [(f"{path} {place}:", text) for place, text in parse_lines(content)]
+    except UnsafeFile as unsafe:
+        return People(names, (f"{FILE_VARIABLE}: {unsafe}",), complete=False)
     except FileNotFoundError:
         return People(names, (f"{FILE_VARIABLE}: names a file that is not there; nobody is in it",) if named else ())
     except OSError as error:

@@ -7,6 +7,7 @@ from claude_proxy.access import ADMIN_NAME, ANYONE, KEY_NAME, STATIC_NAME, is_op
 from claude_proxy.check import names
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, warning
+from claude_proxy.users import folded
 
 
 def users_file(facts: Facts) -> Iterator[Finding]:
@@ -18,7 +19,7 @@ def users_file(facts: Facts) -> Iterator[Finding]:
 def limited_people(facts: Facts) -> Iterator[Finding]:
     """A limit on a name that nobody has limits nobody, and the person who was meant may use every model.
 
-    Names differ by their case, too. With a database the alias of a virtual key may be meant, which is no name here: all
+    Upper and lower case make no difference. With a database the alias of a virtual key may be meant, which is no name here: all
     keys together are one, and each has its own list of models in the database.
     """
     users = facts.section(limits.BLOCK).get("users")
@@ -27,9 +28,10 @@ def limited_people(facts: Facts) -> Iterator[Finding]:
     database = any(facts.environ.get(name) for name in ("DATABASE_URL", "DATABASE_URL_FILE"))
     is_anyone = facts.settings is not None and is_open(facts.settings)
     there = (*facts.people.names, STATIC_NAME, *([KEY_NAME] if database else []), *([ANYONE] if is_anyone else []))
+    compared = {folded(name) for name in (*there, ADMIN_NAME)}
     for name in users:
-        # Why the last two of these are mistakes is told where the block is read.
-        if name in there or name == ADMIN_NAME or not isinstance(name, str):
+        # Why the master key's name and what is no text are mistakes is told where the block is read.
+        if not isinstance(name, str) or folded(name) in compared:
             continue
         meant = names.meant(name, there)
         remedy = f"did you mean {meant}?" if meant else "`claude-proxy user list` shows who there is"
