@@ -7,6 +7,7 @@ import anyio
 import httpx
 import pytest
 import respx
+from answers import KINDS
 
 from claude_proxy.credentials import Credential, Kind, Secret
 from claude_proxy.exchange import Exchange
@@ -57,7 +58,7 @@ UNHEALED = error_body("invalid_request_error", "Expected `thinking` or `redacted
 
 
 def refused(status, message="x", headers=None):
-    return httpx.Response(status, headers=headers, json=error_body("some_error", message))
+    return httpx.Response(status, headers=headers, json=error_body(KINDS.get(status, "api_error"), message))
 
 
 def thinking_body(*blocks, **more):
