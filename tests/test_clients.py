@@ -171,6 +171,8 @@ LIMITED = {"retry_after": "60"}
         (PooledSource, refused(529, "Overloaded"), False),
         (PooledSource, refused(500, "Internal server error"), False),
         (PooledSource, refused(429, "x"), False),
+        # About the account or about the request: no second credential is there to tell.
+        (PooledSource, refused(400, "Your credit balance is too low"), False),
         # The user's own credential.
         (SingleSource, refused(401, "OAuth access token is invalid."), True),
         (SingleSource, refused(401, "invalid x-api-key"), True),
