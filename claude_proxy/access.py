@@ -45,6 +45,7 @@ PAGES_ROUTES = ADMIN_ROUTES | frozenset(
 OWN_KEY_REQUESTS = frozenset({("GET", "/key/info", "")})
 # What callers without a name of their own are called: who holds the master key, the static token, a virtual key, or nothing.
 ADMIN_NAME, STATIC_NAME, KEY_NAME, ANYONE = "admin", "static", "key", "anyone"
+SHARED_NAMES = frozenset({ADMIN_NAME, STATIC_NAME, KEY_NAME, ANYONE})
 
 
 class Role(Enum):

@@ -25,6 +25,7 @@ from litellm.proxy._types import UserAPIKeyAuth
 from litellm.types.utils import CallTypes
 
 from claude_proxy import config, demo, dialects, estimate, logs
+from claude_proxy.access import SHARED_NAMES
 from claude_proxy.age import AgeWarnings
 from claude_proxy.clients import (
     AttemptRefused,
@@ -282,7 +283,9 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         mode = TokenMode(exchange.client.mode) if exchange.client.mode else self.settings.mode
         if mode is TokenMode.ROTATE and len(self.pool):
             wanted = Wanted(session_of(exchange.client, exchange.body), family)
-            return PoolSource(self.pool, wanted, max_wait=self.settings.max_wait_seconds)
+            # Those who share a name are told apart by their sessions.
+            caller = f"{exchange.user} {wanted.session}" if exchange.user in SHARED_NAMES else exchange.user
+            return PoolSource(self.pool, wanted, caller=caller, max_wait=self.settings.max_wait_seconds)
         if exchange.client.credential:
             return SingleSource(exchange.client.credential)
         return SingleSource(Credential.of("deployment", deployment_key)) if deployment_key else None

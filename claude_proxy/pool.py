@@ -50,6 +50,8 @@ ORGANISATION = "anthropic-organization-id"
 SHY = 10**6
 SOFT_LIMIT_REACHED = 10**7
 NEVER = float("inf")
+# For how long a refusal that one caller's request met waits for another caller's to confirm it, in seconds.
+SUSPICION_SECONDS = 600.0
 # No rest is longer than Anthropic's longest window and some slack, in seconds, and no window opens later than this.
 LONGEST_REST = 9 * 86400.0
 LONGEST_WINDOW = 400 * 86400.0
@@ -79,6 +81,13 @@ class Rest:
     out: bool = False
 
 
+class Suspicion(NamedTuple):
+    """A refusal that a caller's request may have caused itself; it is forgotten at ``until``, in Unix seconds."""
+
+    caller: str
+    until: float
+
+
 @dataclass
 class Window:
     """How full a window was: ``utilization`` is a fraction, ``reset`` and ``seen`` are Unix seconds."""
@@ -99,6 +108,8 @@ class State:
     rests: dict[str, Rest] = field(default_factory=dict)
     windows: dict[tuple[str, str], Window] = field(default_factory=dict)
     shy_until: float = 0.0
+    # Unconfirmed refusals, by Anthropic's sentence.
+    suspicions: dict[str, Suspicion] = field(default_factory=dict)
     # When a proxy of this store first had it, in Unix seconds; the year of a setup token is counted from then.
     since: float | None = None
     # How many sessions of the last hour are bound to it: they all live on the same room.
@@ -262,18 +273,43 @@ class Pool:
         return None
 
     def note(self, credential: Credential, verdict: Verdict, answer: Answer) -> None:
-        """Learn from an answer: rests, utilisation and organisation. A rest that is already longer stays as it is."""
+        """Learn from an answer: rests, utilisation and organisation. A rest that is already longer stays as it is.
+
+        An unconfirmed refusal puts nobody out: that is for ``suspect`` and ``put_out``.
+        """
         now = self._clock()
         state = self._states[credential.label]
         self._learn(state, answer, now)
-        if verdict.out:
-            self._rest([state], ALL_MODELS, Rest(now + self._quarantine, verdict.reason, out=True), now)
+        if verdict.then is Then.DONE and state.suspicions:
+            state.suspicions.clear()
+            state.shy_until = 0.0
+        if verdict.out and not verdict.unconfirmed:
+            self.put_out(credential, verdict.reason)
         if verdict.rest_until is not None:
             self._rest(self._sharing(state), ALL_MODELS, Rest(verdict.rest_until, verdict.reason), now)
         if verdict.family_until is not None:
             self._rest(self._sharing(state), verdict.family, Rest(verdict.family_until, verdict.reason), now)
         if verdict.then is Then.HOP:
             state.shy_until = now + self._shyness
+
+    def suspect(self, credential: Credential, refusal: str, caller: str) -> bool:
+        """Record an unconfirmed refusal; return whether another caller's request met the same one within ``SUSPICION_SECONDS``.
+
+        For that long, or until it answers a request, the credential is taken last, as after a 429 that names no limit.
+        """
+        now = self._clock()
+        state = self._states[credential.label]
+        state.shy_until = now + SUSPICION_SECONDS
+        before = state.suspicions.get(refusal)
+        if before is not None and before.until > now and before.caller != caller:
+            return True
+        state.suspicions[refusal] = Suspicion(caller, now + SUSPICION_SECONDS)
+        return False
+
+    def put_out(self, credential: Credential, reason: str) -> None:
+        """Put a credential out for the quarantine."""
+        now = self._clock()
+        self._rest([self._states[credential.label]], ALL_MODELS, Rest(now + self._quarantine, reason, out=True), now)
 
     def back_at(self, family: str) -> float:
         """Return when the first credential may be asked for this family, in Unix seconds; 0 for an empty pool."""

@@ -55,15 +55,24 @@ class Source(Protocol):
     def note(self, credential: Credential, verdict: Verdict, answer: Answer) -> None:
         """Learn from an answer."""
 
+    def suspect(self, credential: Credential, refusal: str) -> bool:
+        """Record an unconfirmed refusal; return whether another caller's request met the same one on this credential."""
+
+    def put_out(self, credential: Credential, reason: str) -> None:
+        """Put a credential out."""
+
 
 class PoolSource:
-    """The pool's credentials, for one request. ``max_wait`` is in seconds."""
+    """The pool's credentials, for one request. ``max_wait`` is in seconds; ``caller`` tells who sent the request."""
 
     pooled = True
 
-    def __init__(self, pool: Pool, wanted: Wanted, *, max_wait: float = 0.0, sleep: Sleep = asyncio.sleep) -> None:
+    def __init__(
+        self, pool: Pool, wanted: Wanted, *, caller: str = "", max_wait: float = 0.0, sleep: Sleep = asyncio.sleep
+    ) -> None:
         self._pool = pool
         self._wanted = wanted
+        self._caller = caller
         self._wait_left = max_wait
         self._sleep = sleep
 
@@ -86,6 +95,12 @@ class PoolSource:
     def note(self, credential: Credential, verdict: Verdict, answer: Answer) -> None:
         self._pool.note(credential, verdict, answer)
 
+    def suspect(self, credential: Credential, refusal: str) -> bool:
+        return self._pool.suspect(credential, refusal, self._caller)
+
+    def put_out(self, credential: Credential, reason: str) -> None:
+        self._pool.put_out(credential, reason)
+
 
 class SingleSource:
     """One credential, asked once: passthrough, and the key that a deployment has in config.yaml."""
@@ -103,6 +118,56 @@ class SingleSource:
 
     def note(self, credential: Credential, verdict: Verdict, answer: Answer) -> None:
         """One credential has no state: it is its owner's."""
+
+    def suspect(self, credential: Credential, refusal: str) -> bool:  # noqa: ARG002 - the protocol's
+        return False
+
+    def put_out(self, credential: Credential, reason: str) -> None:
+        """One credential is never out: it is its owner's."""
+
+
+class Refusals:
+    """The refusals of the account that one request met with a 400; the request itself may have caused them.
+
+    Five rules:
+
+    1. the first one puts no credential out: another credential is asked;
+    2. a credential that answers the request confirms it, and the refused credential goes out;
+    3. a second credential that gives the same refusal shows that the request is at fault: the client gets that answer;
+    4. another caller's request that met the same refusal on the same credential confirms it as well;
+    5. one request puts at most one credential out.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._met: set[str] = set()
+        self._first: tuple[Credential, Verdict] | None = None
+        self._done = False
+
+    def meet(self, credential: Credential, verdict: Verdict) -> Verdict:
+        """Record a refusal; return the verdict on it that these rules come to."""
+        repeated = verdict.unconfirmed in self._met
+        self._met.add(verdict.unconfirmed)
+        met_by_another = self._source.suspect(credential, verdict.unconfirmed)
+        if repeated:
+            reason = "gave the same refusal as the credential before; the request is taken to be the cause"
+            return verdict._replace(then=Then.CLIENT, reason=reason)
+        if met_by_another and not self._done:
+            self._put_out(credential, verdict, "another caller's request met the same refusal")
+            return verdict._replace(unconfirmed="")
+        if self._first is None:
+            self._first = credential, verdict
+        return verdict
+
+    def answered(self) -> None:
+        """Put the credential out that refused the request first, now that another one has answered it."""
+        if self._first is not None and not self._done:
+            self._put_out(*self._first, "another credential answered the same request")
+
+    def _put_out(self, credential: Credential, verdict: Verdict, evidence: str) -> None:
+        self._done = True
+        self._source.put_out(credential, verdict.reason)
+        logger.warning("credential %s is out: %s, and %s", credential.label, verdict.reason, evidence)
 
 
 class Rotation(httpx.Auth):
@@ -128,20 +193,22 @@ class Rotation(httpx.Auth):
             raise EgressRefused(f"{request.url.host} is not Anthropic's host")
         tried: frozenset[str] = frozenset()
         credential = self._source.choose(tried)
+        refusals = Refusals(self._source)
         mended = hopped = False
         while True:
-            while credential is None:
-                left = await self._source.wait(tried)
-                if left is None:
+            credential, tried = await self._usable(credential, tried)
+            if credential is None:
+                if self.verdict is None or not self.verdict.unconfirmed:
                     raise NobodyUsable
-                tried, credential = left, self._source.choose(left)
+                # No credential is left to show whether the request is at fault: a fallback answers, or the client gets the 400.
+                self.verdict = self.verdict._replace(then=Then.ROUTER)
+                return
             tried |= {credential.label}
             self._exchange.labels.append(credential.label)
             _set_headers(request, self._exchange, credential)
             response = yield request
             answer = await _answer(response, self._family, self._clock())
-            verdict = self.verdict = judge(answer, self._cooldown)
-            self._source.note(credential, verdict, answer)
+            verdict = self.verdict = self._judged(credential, answer, refusals)
             _report(credential, verdict, response, pooled=self.pooled)
             if verdict.then is Then.REPAIR and not mended and (mend := _repair(request)):
                 mended = True
@@ -156,6 +223,25 @@ class Rotation(httpx.Auth):
                 return
             self._exchange.failovers.append(f"{credential.label}: {verdict.reason} (HTTP {response.status_code})")
             credential = left_for
+
+    async def _usable(self, credential: Credential | None, tried: frozenset[str]) -> tuple[Credential | None, frozenset[str]]:
+        """Return the chosen credential or one that was worth waiting for, and the labels that still count as tried."""
+        while credential is None:
+            left = await self._source.wait(tried)
+            if left is None:
+                break
+            tried, credential = left, self._source.choose(left)
+        return credential, tried
+
+    def _judged(self, credential: Credential, answer: Answer, refusals: Refusals) -> Verdict:
+        """Return the verdict on an answer, and let the source learn from it."""
+        verdict = judge(answer, self._cooldown)
+        self._source.note(credential, verdict, answer)
+        if verdict.unconfirmed and self.pooled:
+            return refusals.meet(credential, verdict)
+        if verdict.then is Then.DONE:
+            refusals.answered()
+        return verdict
 
 
 def outgoing(request: httpx.Request, exchange: Exchange, model: str) -> httpx.Request:

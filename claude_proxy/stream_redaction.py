@@ -11,7 +11,7 @@ _CLAUDE_CREDENTIAL_BYTES = re.compile(CLAUDE_CREDENTIAL.pattern.encode())
 LONGEST_CREDENTIAL = 512
 _UNFINISHED_CREDENTIAL = re.compile(rb"sk-ant-[A-Za-z0-9_-]*")
 # How an error event begins, on a line of its own. Inside of JSON a line's end is escaped, so no text can look like it.
-_ERROR_EVENT = re.compile(rb'[\r\n](?:event: ?error|data: ?\{[ \t]{0,4}"type"[ \t]{0,4}:[ \t]{0,4}"error")')
+_ERROR_EVENT = re.compile(rb'[\r\n](?:event: ?error|data: ?\{[ \t]{0,4}"(?:error"|type"[ \t]{0,4}:[ \t]{0,4}"error"))')
 _LONGEST_EVENT_START = 48
 
 

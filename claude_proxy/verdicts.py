@@ -1,7 +1,7 @@
 """What an answer of Anthropic's says about the credential that was asked, and what happens to the request. No I/O.
 
-One table, ``RULES``, read from top to bottom: the first rule that fits decides. Evidence for each rule: the wording
-below was collected from public reports about Claude Code and LiteLLM in 2026; where a real answer differs, it wins.
+One table, ``RULES``, read from top to bottom: the first rule that fits decides. Rules recognise an error by the sentence with
+which its message begins, never by words inside it: Anthropic's validation errors quote the request.
 """
 
 import json
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
+from functools import cached_property
 from typing import Any, NamedTuple
 
 UNIFIED = "anthropic-ratelimit-unified-"
@@ -24,6 +25,49 @@ _WINDOW = re.compile(
 _UNIT_SECONDS = {"h": 3600.0, "d": 86400.0}
 # `representative-claim` names the window that decided: five_hour, seven_day, seven_day_opus, overage.
 _FAMILY_CLAIM = re.compile(r"(?:five_hour|seven_day)_(?P<family>[a-z0-9_]+)")
+
+# The type of error that Anthropic's reference names for a status. A sentence below another type is not the one in the tables.
+_ERROR_TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+# Beginnings of Anthropic's messages, in lower case and without backticks, with the public reports that hold them. "CC" is the
+# issue tracker of Claude Code. More text may follow a sentence; nothing comes before it.
+EXTRA_USAGE = (
+    "extra usage is required",  # "... for long context requests.": CC #42616, #43276, #50784, #53607; CLIProxyAPI #2464
+    "usage credits are required",  # "... for fast mode."
+)
+NOT_CLAUDE_CODE = (
+    "third-party apps now draw from your extra usage",  # "..., not your plan limits. ...": CC #45048, #45911
+    "this credential is only authorized for use with claude code",  # "... and cannot be used for ...": clewdr #129
+)
+WRONG_HEADER = (
+    "oauth authentication is currently not supported",  # a bearer token without its beta: CC #28091
+    "invalid x-api-key",  # an OAuth token in the header of API keys: LiteLLM #22040
+)
+REFUSED_ACCOUNT = (
+    "this organization has been disabled",  # CC #9384, #19028
+    "your credit balance is too low",  # "... to access the Anthropic API. Please go to ...": CC #66314; alone: CC #91322
+    "identity verification is required",  # "... to continue.": CC #88505
+    "oauth authentication is currently not allowed for this organization",  # CC #6312, #6752 (401), #65714, #65044 (403)
+    "oauth token has been revoked",  # "... Please obtain a new token.": CC #5210, #9635, #29497
+)
+# Refusals of thinking blocks on which Claude Code does not act by itself (2.1.197), without the place in front of them.
+UNHEALED_THINKING = (
+    "expected thinking or redacted_thinking, but found",  # CC #20705, n8n #22550
+    "if an assistant message contains any thinking blocks, the first block must be thinking",  # CC #20705, #20691
+    "a final assistant message must start with a thinking block",
+    "when thinking is enabled, a final assistant message must start with a thinking block",
+    "the final block in an assistant message cannot be thinking",  # forgecode #2107
+    "when thinking is disabled, an assistant message in the final position cannot contain thinking",  # forgecode #1195
+    "invalid data in redacted_thinking block",  # CC #56708
+    "each thinking block must contain thinking",  # claude-code-hub's list
+    "thinking blocks are not supported",
+)
+# The place of a thinking block in the request, as validation errors begin with it: `messages.1.content.0.type: `.
+_PLACE = re.compile(r"messages\.[0-9a-z_.]{1,80}: ")
+# Words of validation errors beside what they quote, for those that begin with the quoted name itself.
+_VALIDATION = (
+    "input tag", "input should be", "inputs are not permitted", "field required", "does not support", "is not supported by",
+    "is not a valid", "not found", "unexpected value",
+)  # fmt: skip
 
 
 class Then(Enum):
@@ -60,15 +104,31 @@ class Answer:
     family: str = ""
     now: float = 0.0
 
-    @property
-    def message(self) -> str:
-        """The error's wording, in lower case and without backticks; empty when the body is not Anthropic's."""
+    @cached_property
+    def _error(self) -> tuple[str, str]:
+        """The error's type and message as they came; empty when the body is not Anthropic's."""
         try:
             error = json.loads(self.body).get("error")
         except (ValueError, AttributeError, RecursionError):
+            return "", ""
+        kind, message = (error.get("type"), error.get("message")) if isinstance(error, dict) else ("", "")
+        return kind if isinstance(kind, str) else "", message if isinstance(message, str) else ""
+
+    @property
+    def kind(self) -> str:
+        """The error's type in Anthropic's words; empty when the body is not Anthropic's."""
+        return self._error[0]
+
+    @property
+    def message(self) -> str:
+        """The error's wording, in lower case and without backticks; empty when the body is not Anthropic's."""
+        return self._error[1].lower().replace("`", "")
+
+    def sentence(self, sentences: Iterable[str]) -> str:
+        """Return the one of these sentences with which the error's message begins; empty for none and for a quotation."""
+        if self.kind != _ERROR_TYPES.get(self.status) or is_quotation(self._error[1]):
             return ""
-        message = error.get("message") if isinstance(error, dict) else None
-        return message.lower().replace("`", "") if isinstance(message, str) else ""
+        return _beginning(self.message, sentences)
 
     def windows(self) -> list[Window]:
         """Return what the answer says of each window, known ones and those of tomorrow."""
@@ -95,7 +155,8 @@ class Verdict(NamedTuple):
 
     It rests until ``rest_until`` for all models and until ``family_until`` for those of ``family``, in Unix seconds; ``out``
     puts it out for the quarantine; ``ours`` says that the fault is the proxy's; ``reason`` is for the operator, and empty
-    where there is nothing to know.
+    where there is nothing to know. ``unconfirmed`` is the sentence of a 400 that refuses the account: the request itself may
+    have caused it, so the credential is not put out before another response confirms it.
     """
 
     then: Then
@@ -105,6 +166,7 @@ class Verdict(NamedTuple):
     family_until: float | None = None
     out: bool = False
     ours: bool = False
+    unconfirmed: str = ""
 
 
 class Rule(NamedTuple):
@@ -144,6 +206,16 @@ def retry_after(answer: Answer) -> float | None:
     except ValueError:
         return None
     return min(seconds, LONGEST_RETRY_AFTER) if math.isfinite(seconds) and seconds >= 0 else None
+
+
+def is_quotation(message: str) -> bool:
+    """Whether an error's message may quote the request, as Anthropic's validation errors do.
+
+    Such a message names the place before a colon (`messages.0.content.0: ...`, `model: ...`, or a field of the client's own),
+    begins with a quoted name, or holds words of a validation error. No sentence about an account has any of these.
+    """
+    text = " ".join(message.lower().split())
+    return text.startswith(("'", '"', "`")) or ": " in text or text.endswith(":") or any(each in text for each in _VALIDATION)
 
 
 def error_body(kind: str, message: str) -> dict[str, Any]:
@@ -206,8 +278,15 @@ def _seconds(answer: Answer, cooldown: float) -> float:
     return max(SHORTEST_REST, cooldown if seconds is None else seconds)
 
 
-def _says(*wordings: str) -> Callable[[Answer], bool]:
-    return lambda answer: any(wording in answer.message for wording in wordings)
+def _beginning(message: str, sentences: Iterable[str]) -> str:
+    """Return the one of these sentences with which a message begins, up to the end of a word; empty for none."""
+    text = " ".join(message.split())
+    found = (each for each in sentences if text.startswith(each) and not text[len(each) : len(each) + 1].isalnum())
+    return next(found, "")
+
+
+def _says(sentences: Iterable[str]) -> Callable[[Answer], bool]:
+    return lambda answer: bool(answer.sentence(sentences))
 
 
 def _all(*conditions: Callable[[Answer], bool]) -> Callable[[Answer], bool]:
@@ -223,23 +302,24 @@ def _always(then: Then, reason: str, *, out: bool = False, ours: bool = False) -
     return lambda _answer, _cooldown: verdict
 
 
+def _refuse_account(answer: Answer, _cooldown: float) -> Verdict:
+    unconfirmed = answer.sentence(REFUSED_ACCOUNT) if answer.status == 400 else ""
+    return Verdict(Then.NEXT, "the account was refused", out=True, unconfirmed=unconfirmed)
+
+
 def _is_disguised(answer: Answer) -> bool:
     """Whether Anthropic refuses a request that it does not take for Claude Code's; Haiku is exempt from that."""
-    return answer.message == "error" and not answer.has_limits() and answer.family != "haiku"
+    return answer.message.rstrip(".") == "error" and not answer.has_limits() and answer.family != "haiku"
 
 
 def _is_unhealed_thinking(answer: Answer) -> bool:
     """Whether Claude refused thinking blocks in words on which Claude Code does not act by itself (2.1.197)."""
-    message = answer.message
-    if answer.status != 400 or not ("thinking" in message and ("block" in message or "but found" in message)):
+    kind, message = answer.kind, answer.message
+    if answer.status != 400 or kind != _ERROR_TYPES[400]:
         return False
-    blocks = "thinking block" in message or "redacted_thinking" in message
-    healed = (
-        "signature in thinking block" in message
-        or ("thinking.signature" in message and "field required" in message)
-        or (blocks and ("cannot be modified" in message or "invalid signature" in message))
-    )
-    return not healed
+    place = _PLACE.match(message)
+    rest = message[place.end() :] if place else message
+    return not is_quotation(rest) and bool(_beginning(rest, UNHEALED_THINKING))
 
 
 def _has_retry_after(answer: Answer) -> bool:
@@ -250,11 +330,11 @@ RULES: tuple[Rule, ...] = (
     Rule(lambda answer: answer.status < 300, _always(Then.DONE, "answered")),
     # About the request: every credential would get the same answer.
     Rule(
-        _all(_status(400, 429), _says("extra usage is required", "usage credits are required")),
+        _all(_status(400, 429), _says(EXTRA_USAGE)),
         _always(Then.CLIENT, "the request needs extra usage that the account does not have (long context, fast mode)"),
     ),
     Rule(
-        _all(_status(400, 403), _says("third-party apps now draw", "only authorized for use with claude code")),
+        _all(_status(400, 403), _says(NOT_CLAUDE_CODE)),
         _always(Then.CLIENT, "Anthropic does not take this request for Claude Code's own; did another client send it?"),
     ),
     Rule(
@@ -267,23 +347,11 @@ RULES: tuple[Rule, ...] = (
     ),
     # About this proxy.
     Rule(
-        _all(_status(401), _says("oauth authentication is currently not supported", "invalid x-api-key")),
+        _all(_status(401), _says(WRONG_HEADER)),
         _always(Then.CLIENT, "the proxy sent the credential in the wrong way; please report this", ours=True),
     ),
     # About the credential.
-    Rule(
-        _all(
-            _status(400, 401, 403),
-            _says(
-                "organization has been disabled",
-                "credit balance is too low",
-                "identity verification is required",
-                "not allowed for this organization",
-                "has been revoked",
-            ),
-        ),
-        _always(Then.NEXT, "the account was refused", out=True),
-    ),
+    Rule(_all(_status(400, 401, 403), _says(REFUSED_ACCOUNT)), _refuse_account),
     Rule(_status(401), _always(Then.NEXT, "the credential was refused", out=True)),
     Rule(_status(403), _always(Then.NEXT, "the credential may not do this")),
     Rule(_is_limit, _rest_for_window),

@@ -30,6 +30,7 @@ from claude_proxy.settings import SECRET_NAMES, Settings, SettingsError
 from claude_proxy.stream import ThinkingFilter, error_of
 from claude_proxy.targets import ANTHROPIC_API, Hosts
 from claude_proxy.users import parse_lines, parse_list, parse_users
+from claude_proxy.verdicts import Answer, Then, Verdict, error_body, judge
 
 CLAUDE_SECRET = re.compile(r"sk-ant-[A-Za-z0-9_-]{8,}")
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
@@ -283,6 +284,28 @@ def _models_that_a_parser_may_read(raw: bytes) -> set[Any]:
                 if key == "model" and isinstance(inner, str)
             }
     return {name for name in named if isinstance(name, str)}
+
+
+# --- Answers of Anthropic's ---------------------------------------------------------------------------------------------------
+
+# How validation errors quote a request. The first ones begin with the client's own words.
+QUOTING = (
+    "{}: Extra inputs are not permitted",
+    "'{}' does not support thinking.",
+    "model: {}",
+    "messages.0.content.0: Input tag '{}' found using 'type' does not match any of the expected tags: 'text'",
+    "messages.0.content.0.text.{}: Extra inputs are not permitted",
+    "tool_choice: Tool '{}' not found in provided tools",
+    "Unexpected value(s) `{}` for the `anthropic-beta` header.",
+)
+
+
+def quotation(words: str) -> None:
+    """A 400 that quotes a client's words is that client's: no credential rests, is out or is asked again for it."""
+    for form in QUOTING:
+        error = error_body("invalid_request_error", form.format(words))
+        verdict = judge(Answer(400, {}, json.dumps(error).encode(), "sonnet", 0.0), 60.0)
+        assert verdict == Verdict(Then.CLIENT, "")
 
 
 # --- What is said ------------------------------------------------------------------------------------------------------------

@@ -184,6 +184,20 @@ TEXTS = (
     b"sk-ant-oat01-made-up\nsk-ant-oat01-made-up-up",
 )
 
+
+def quotation(data: bytes) -> None:
+    """What a client writes where an error of Anthropic's quotes it."""
+    rules.quotation(data.decode("utf-8", _ODD))
+
+
+QUOTATIONS = (
+    b"has been revoked",
+    b"This organization has been disabled.",
+    b"Your credit balance is too low. x",
+    b"messages.1.content.0: each thinking block must contain thinking. y",
+    b"' identity verification is required",
+)
+
 TARGETS = {
     "sse": Target(sse, tuple(b"\x07" + data for data in STREAMS)),
     "headers": Target(header_lines, HEADERS),
@@ -192,4 +206,5 @@ TARGETS = {
     "people": Target(people, PEOPLE),
     "body": Target(request_body, BODIES),
     "redaction": Target(texts, TEXTS),
+    "quotation": Target(quotation, QUOTATIONS),
 }

@@ -114,6 +114,9 @@ OUR_FAULT = {
 }
 EXPIRED = "OAuth token has expired. Please obtain a new token or refresh your existing token."
 NOT_ALLOWED = "OAuth authentication is currently not allowed for this organization."
+NO_CREDIT = (
+    "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade or purchase credits."
+)
 REFUSED_CREDENTIAL = {
     "expired": given(401, EXPIRED),
     "invalid-token": given(401, "OAuth access token is invalid."),
@@ -122,7 +125,47 @@ REFUSED_CREDENTIAL = {
     "organisation-policy-403": given(403, NOT_ALLOWED),
     "revoked": given(403, "OAuth token has been revoked. Please obtain a new token."),
     "organisation-disabled": given(400, "This organization has been disabled."),
-    "no-credit": given(400, "Your credit balance is too low to access the Anthropic API."),
+    "no-credit": given(400, NO_CREDIT),
     "identity": given(400, "Identity verification is required to continue."),
 }
+# Refusals that the request itself may have caused, as far as the status tells.
+UNCONFIRMED = {name: each for name, each in REFUSED_CREDENTIAL.items() if each.status == 400}
+# How validation errors quote the request; ``{}`` stands for the client's words.
+QUOTATIONS = {
+    "block-type": "messages.0.content.0: Input tag '{}' found using 'type' does not match any of the expected tags: 'text'",
+    "tool-type": "tools.0: Input tag '{}' found using 'type' does not match any of the expected tags: 'custom'",
+    "role": 'messages: Unexpected role "{}". Allowed roles are "user" or "assistant".',
+    "model": "model: {}",
+    "model-in-front": "'{}' does not support thinking.",
+    "model-in-front-plain": "{} does not support image input.",
+    "tool-choice": "tool_choice: Tool '{}' not found in provided tools",
+    "tool-name": "tools.0.custom.name: String should match pattern '^[a-zA-Z0-9_-]{{1,128}}$', got '{}'",
+    "tool-result": "messages.2.content.0: unexpected `tool_use_id` found in `tool_result` blocks: {}. Each needs a `tool_use`.",
+    "beta-header": "Unexpected value(s) `{}` for the `anthropic-beta` header. Please consult our documentation.",
+    "version-header": 'anthropic-version: "{}" is not a valid version',
+    "field": "{}: Extra inputs are not permitted",
+    "field-of-a-block": "messages.0.content.0.text.{}: Extra inputs are not permitted",
+    "field-of-thinking": "messages.0.content.0.thinking: {}: Extra inputs are not permitted",
+    "media-type": "messages.0.content.0.image.source.base64.media_type: Input should be 'image/png', got '{}'",
+    "several": "2 validation errors:\nmessages.0.content.0: Input tag '{}' found\n{}: Extra inputs are not permitted",
+}  # fmt: skip
+# Refusals of thinking blocks on which Claude Code does not act by itself.
+FOUND_TOOL_USE = (
+    "messages.3.content.1.type: Expected `thinking` or `redacted_thinking`, but found `tool_use`. When `thinking` is enabled, "
+    "a final `assistant` message must start with a thinking block (preceeding the lastmost set of `tool_use` and `tool_result` "
+    "blocks). Please consult our documentation at https://docs.claude.com/en/docs/build-with-claude/extended-thinking"
+)
+FOUND_TEXT = (
+    "messages.5.content.0: If an assistant message contains any thinking blocks, the first block must be `thinking` or "
+    "`redacted_thinking`. Found `text`."
+)
+THINKING_DISABLED = (
+    "messages.11.content.0: When thinking is disabled, an `assistant` message in the final position cannot contain `thinking`. "
+    "To use thinking blocks, enable `thinking` in your request."
+)
+THINKING = (
+    FOUND_TOOL_USE, FOUND_TOOL_USE.replace("`", ""), FOUND_TEXT, THINKING_DISABLED,
+    "messages.1: The final block in an assistant message cannot be `thinking`.",
+    "messages.23.content.2: Invalid `data` in `redacted_thinking` block",
+)  # fmt: skip
 OVERLOADED = {"overloaded": given(529, "Overloaded"), "server-error": given(500, "Internal server error")}

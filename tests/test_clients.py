@@ -6,6 +6,7 @@ import json
 import httpx
 import litellm
 import pytest
+from answers import KINDS
 from litellm.llms.base_llm.chat.transformation import BaseLLMException
 
 from claude_proxy.clients import (
@@ -150,7 +151,7 @@ def claude(monkeypatch):
 
 def refused(status, words, **headers):
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return httpx.Response(status, json={"type": "error", "error": {"type": "x", "message": words}}, headers=named)
+    return httpx.Response(status, json={"type": "error", "error": {"type": KINDS[status], "message": words}}, headers=named)
 
 
 LIMITED = {"retry_after": "60"}
@@ -170,6 +171,8 @@ LIMITED = {"retry_after": "60"}
         (PooledSource, refused(529, "Overloaded"), False),
         (PooledSource, refused(500, "Internal server error"), False),
         (PooledSource, refused(429, "x"), False),
+        # About the account or about the request: no second credential is there to tell.
+        (PooledSource, refused(400, "Your credit balance is too low"), False),
         # The user's own credential.
         (SingleSource, refused(401, "OAuth access token is invalid."), True),
         (SingleSource, refused(401, "invalid x-api-key"), True),

@@ -19,6 +19,7 @@ from claude_proxy.limits import Limits
 from claude_proxy.settings import VARIABLES
 from claude_proxy.stream import ThinkingFilter
 from claude_proxy.users import UserBook
+from claude_proxy.verdicts import EXTRA_USAGE, NOT_CLAUDE_CODE, REFUSED_ACCOUNT, UNHEALED_THINKING, WRONG_HEADER
 from fuzz import rules
 from fuzz.targets import TARGETS
 
@@ -391,6 +392,19 @@ def test_a_field_that_is_there_twice_is_limited_twice():
     limits = Limits.of({"claude_proxy": {"users": {"anna": {"models": ["glm"]}}}})
     for name in (b"tools", b"fallbacks"):
         assert limits.forbidden("anna", "glm", TWICE % (name, name)) == "gpt"
+
+
+# --- What an error quotes ----------------------------------------------------------------------------------------------------
+
+RECOGNISED = (*EXTRA_USAGE, *NOT_CLAUDE_CODE, *WRONG_HEADER, *REFUSED_ACCOUNT, *UNHEALED_THINKING, "Error")
+
+
+@MANY
+@given(pieces(*RECOGNISED, "messages.0.content.0: ", ": ", ". ", "'", "`", "\n", ".", size=5))
+def test_quotations(words):
+    """Whatever a client makes up of Anthropic's sentences, an error that quotes it costs no credential anything."""
+    TRIED["quotations"] += 1
+    rules.quotation(words)
 
 
 # --- What leaves -------------------------------------------------------------------------------------------------------------

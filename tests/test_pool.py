@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from claude_proxy import pool as pool_module
 from claude_proxy.credentials import Credential, Kind, Secret
-from claude_proxy.pool import MAX_SESSIONS, SESSION_IDLE, SESSION_TOLD, Pool, Wanted
+from claude_proxy.pool import MAX_SESSIONS, SESSION_IDLE, SESSION_TOLD, SUSPICION_SECONDS, Pool, Wanted
 from claude_proxy.settings import Affinity
 from claude_proxy.store import Row
 from claude_proxy.verdicts import Answer, Then, Verdict, judge
@@ -489,6 +489,53 @@ def test_when_all_are_shy(make):
     for each in (A, B):
         pool.note(each, HOP, NOTHING)
     assert chosen(pool, 4) == "abab"
+
+
+# Unconfirmed refusals
+
+
+UNCONFIRMED = OUT._replace(unconfirmed="the sentence")
+
+
+def test_an_unconfirmed_refusal_puts_nobody_out(make, clock):
+    """A refusal that the request may have caused rests nobody; the credential is taken last until the suspicion is over."""
+    pool = make(A, B)
+    pool.note(A, UNCONFIRMED, Answer(400, {}))
+    assert pool.suspect(A, "the sentence", "anna") is False
+    assert (pool.state("a").rests, pool.resting("")) == ({}, frozenset())
+    assert chosen(pool, 3) == "bbb"
+    clock.now += SUSPICION_SECONDS
+    assert chosen(pool, 2) == "ab"
+
+
+def test_who_confirms_a_suspicion(make, clock):
+    """Another caller confirms a refusal within the time; the same caller, other words and another credential do not."""
+    pool = make(A, B)
+    assert [pool.suspect(A, "x", caller) for caller in ("anna", "anna", "ben", "ben")] == [False, False, True, True]
+    assert [pool.suspect(A, "y", "ben"), pool.suspect(B, "x", "ben")] == [False, False]
+    clock.now += SUSPICION_SECONDS
+    assert [pool.suspect(A, "x", "carl"), pool.suspect(A, "x", "carl"), pool.suspect(A, "x", "anna")] == [False, False, True]
+
+
+def test_an_answer_ends_a_suspicion(make):
+    """A credential that answers a request is suspected no longer and is taken in its turn again."""
+    pool = make(A, B)
+    pool.suspect(A, "x", "anna")
+    pool.note(A, DONE, NOTHING)
+    assert pool.suspect(A, "x", "ben") is False
+    pool.note(A, DONE, NOTHING)
+    assert {*chosen(pool, 2)} == {"a", "b"}
+
+
+def test_put_out(make, clock):
+    """A credential that is put out is not asked for the quarantine, and the other processes learn of it."""
+    pool = make(A, B)
+    pool.changed()
+    pool.put_out(A, "the account was refused")
+    assert chosen(pool, 2) == "bb"
+    assert [row.stamp for row in pool.changed() if ":rest:" in row.key] == [START + QUARANTINE]
+    clock.now += QUARANTINE
+    assert "a" in chosen(pool, 2)
 
 
 # Rule 6: once a request

@@ -7,6 +7,7 @@ import anyio
 import httpx
 import pytest
 import respx
+from answers import KINDS
 
 from claude_proxy.credentials import Credential, Kind, Secret
 from claude_proxy.exchange import Exchange
@@ -57,7 +58,7 @@ UNHEALED = error_body("invalid_request_error", "Expected `thinking` or `redacted
 
 
 def refused(status, message="x", headers=None):
-    return httpx.Response(status, headers=headers, json=error_body("some_error", message))
+    return httpx.Response(status, headers=headers, json=error_body(KINDS.get(status, "api_error"), message))
 
 
 def thinking_body(*blocks, **more):
@@ -107,14 +108,14 @@ class Call:
 
     def __init__(
         self, *credentials, source=None, body=BODY, headers=SENT, query="", session=None, base="https://api.anthropic.com",
-        family="sonnet", max_wait=0.0, pool=None, clock=None,
+        family="sonnet", max_wait=0.0, pool=None, clock=None, caller="anna",
     ):  # fmt: skip
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.clock = clock or Clock()
         self.exchange = Exchange(read(headers), headers, raw, json.loads(raw), query)
         self.pool = pool or Pool(credentials, affinity=Affinity.SESSION, quarantine=900, clock=self.clock)
         self.rotation = Rotation(
-            source or PoolSource(self.pool, Wanted(session, family), max_wait=max_wait, sleep=self.clock.sleep),
+            source or PoolSource(self.pool, Wanted(session, family), caller=caller, max_wait=max_wait, sleep=self.clock.sleep),
             Hosts(base),
             self.exchange,
             family=family,
@@ -565,6 +566,144 @@ async def test_a_hop_among_other_answers(answers, asked, status):
     upstream = Upstream(*answers)
     assert (await Call(A, B, C).send(upstream)).status_code == status
     assert upstream.credentials == asked
+
+
+# A 400 that refuses the account
+
+
+DISABLED = "This organization has been disabled."
+NO_CREDIT = "Your credit balance is too low to access the Anthropic API."
+OK = httpx.Response(200)
+
+
+def out(pool):
+    """The labels of those that are out."""
+    return "".join(one.credential.label for one in pool.snapshot() if any(rest.out for rest in one.rests.values()))
+
+
+@pytest.mark.parametrize(
+    ("answers", "asked", "status", "out_after"),
+    [
+        ([refused(400, DISABLED), OK], "ab", 200, "a"),
+        ([refused(400, DISABLED), refused(400, DISABLED)], "ab", 400, ""),
+        # What says nothing about the request says nothing about the first credential either.
+        ([refused(400, DISABLED), refused(429, headers=MINUTE), OK], "abc", 200, "a"),
+        ([refused(400, DISABLED), refused(429, headers=MINUTE), refused(400, DISABLED)], "abc", 400, ""),
+        ([refused(400, DISABLED), refused(529, "Overloaded")], "ab", 529, ""),
+        ([refused(400, DISABLED), refused(400, "messages: at least one message is required")], "ab", 400, ""),
+        # The status of a 401 and the words of a 403 are no client's.
+        ([refused(400, DISABLED), refused(401), OK], "abc", 200, "ab"),
+        ([refused(403, "OAuth token has been revoked."), refused(403, "OAuth token has been revoked."), OK], "abc", 200, "ab"),
+        # Another refusal is not the same one; of both of them one puts a credential out.
+        ([refused(400, DISABLED), refused(400, NO_CREDIT), OK], "abc", 200, "a"),
+        ([refused(400, DISABLED), refused(400, NO_CREDIT), refused(400, NO_CREDIT)], "abc", 400, ""),
+        ([refused(400, DISABLED), refused(400, NO_CREDIT), refused(400, DISABLED)], "abc", 400, ""),
+    ],
+    ids=["confirmed", "same", "limit-between", "limit-then-same", "overloaded", "other-400", "401-between", "403", "two-kinds",
+         "second-again", "first-again"],
+)  # fmt: skip
+async def test_a_400_that_refuses_the_account(answers, asked, status, out_after):
+    """It puts one credential out when another answers the same request, and none when another gives the same refusal."""
+    upstream = Upstream(*answers)
+    call = Call(A, B, C)
+    assert (await call.send(upstream)).status_code == status
+    assert (upstream.credentials, out(call.pool)) == (asked, out_after)
+
+
+async def test_the_answer_to_a_request_that_is_at_fault():
+    """The client gets the second credential's refusal as it came, and no fallback replaces it."""
+    call = Call(A, B, C)
+    response = await call.send(Upstream(refused(400, DISABLED), refused(400, DISABLED, {"request-id": "second"})))
+    assert (response.headers["request-id"], response.json()["error"]["message"]) == ("second", DISABLED)
+    assert call.rotation.verdict.then is Then.CLIENT
+
+
+async def test_the_only_credential_is_suspected():
+    """Without another credential the refusal is the client's or a fallback's, however often one caller meets it."""
+    call = Call(A)
+    for _ in range(3):
+        call = Call(pool=call.pool, clock=call.clock)
+        assert (await call.send(Upstream(refused(400, DISABLED)))).status_code == 400
+        assert (call.rotation.verdict.then, out(call.pool)) == (Then.ROUTER, "")
+
+
+async def test_another_caller_confirms_a_suspicion():
+    """The only credential goes out when a second caller meets the same refusal, and not when a third one meets another."""
+    call = Call(A, caller="anna")
+    await call.send(Upstream(refused(400, DISABLED)))
+    await Call(pool=call.pool, clock=call.clock, caller="carl").send(Upstream(refused(400, NO_CREDIT)))
+    assert out(call.pool) == ""
+    with pytest.raises(NobodyUsable):
+        await Call(pool=call.pool, clock=call.clock, caller="ben").send(Upstream(refused(400, DISABLED)))
+    assert (out(call.pool), call.pool.is_out("sonnet")) == ("a", True)
+
+
+async def test_another_caller_confirms_one_credential_a_request():
+    """One request puts at most one credential out, also when somebody else has met the same refusal on two of them."""
+    call = Call(A, B, caller="anna")
+    await call.send(Upstream(refused(400, DISABLED), refused(400, DISABLED)))
+    again = Call(pool=call.pool, clock=call.clock, caller="ben")
+    response = await again.send(Upstream(refused(400, DISABLED), refused(400, DISABLED)))
+    assert (response.status_code, len(out(call.pool))) == (400, 1)
+
+
+async def test_an_answer_clears_a_suspicion():
+    """A credential that has answered somebody since is suspected no longer."""
+    call = Call(A, caller="anna")
+    await call.send(Upstream(refused(400, DISABLED)))
+    await Call(pool=call.pool, clock=call.clock, caller="carl").send(Upstream(httpx.Response(200)))
+    await Call(pool=call.pool, clock=call.clock, caller="ben").send(Upstream(refused(400, DISABLED)))
+    assert out(call.pool) == ""
+
+
+async def test_accounts_of_one_organisation():
+    """When two accounts of three are refused, one request ends with the refusal, and those after it are answered."""
+    pool, clock = Call(A, B, C).pool, Clock()
+
+    def answer(request):
+        gone = request.headers["authorization"][-1] in "ab"
+        return refused(400, DISABLED) if gone else httpx.Response(200)
+
+    async def status(session=None):
+        call = Call(pool=pool, clock=clock, session=session)
+        async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+            request = outgoing(client.build_request("POST", URL), call.exchange, "claude-sonnet-5")
+            return (await client.send(request, auth=call.rotation)).status_code
+
+    assert [await status("s"), await status(), await status()] == [400, 200, 200]
+    assert out(pool) == ""
+    assert [await status("s"), await status("s")] == [200, 200]
+    assert out(pool) == "b", "the session was on b, and c has answered"
+
+
+async def test_a_refusal_waits_for_a_rest_that_ends_soon():
+    """A refused request waits for the other credential's rest, as any other request does."""
+    call = Call(A, B, max_wait=60)
+    call.pool.note(B, Verdict(Then.NEXT, "limit reached", NOW + 10), Answer(429, {}))
+    upstream = Upstream(refused(400, DISABLED), httpx.Response(200))
+    assert (await call.send(upstream)).status_code == 200
+    assert (upstream.credentials, out(call.pool)) == ("ab", "a")
+
+
+async def test_a_users_own_account():
+    """In passthrough a refusal of the account is the user's, as it came."""
+    call = Call(source=SingleSource(A))
+    assert (await call.send(Upstream(refused(400, DISABLED)))).status_code == 400
+    assert SingleSource(A).suspect(A, DISABLED) is False
+    assert SingleSource(A).put_out(A, "x") is None
+
+
+async def test_what_the_operator_reads_of_a_refusal(lines):
+    """The log says of a refusal that it was met, what confirmed it, and when the request was taken to be the cause."""
+    call = Call(A, B)
+    await call.send(Upstream(refused(400, DISABLED), httpx.Response(200)))
+    assert [line for _, line in lines] == [
+        "credential a: the account was refused (HTTP 400); the next credential is asked",
+        "credential a is out: the account was refused, and another credential answered the same request",
+    ]
+    lines.clear()
+    await Call(A, B).send(Upstream(refused(400, DISABLED), refused(400, DISABLED)))
+    assert "the request is taken to be the cause (HTTP 400)" in lines[1][1]
 
 
 # Waiting

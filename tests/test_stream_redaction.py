@@ -90,6 +90,7 @@ ERRORS = [
     b'event: error\ndata: {"type": "error", "error": {"type": "api_error", "message": "key made-up-key-and-more"}}\n\n',
     b'event:error\r\ndata: {"error": "made-up-key"}\r\n\r\n',
     b'data: {"type":"error","error":{"message":"made-up-key"}}\n\n',
+    b'data: {"error": {"message": "made-up-key"}}\n\n',
     b'data: { "type" : "error","error":{"message":"made-up-key"}}\n\n',
 ]
 

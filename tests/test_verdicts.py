@@ -8,8 +8,13 @@ from answers import DAY, HOUR, LIMIT, UNIFIED
 
 from claude_proxy.targets import model_family
 from claude_proxy.verdicts import (
+    EXTRA_USAGE,
     LONGEST_RETRY_AFTER,
+    NOT_CLAUDE_CODE,
+    REFUSED_ACCOUNT,
     SHORTEST_REST,
+    UNHEALED_THINKING,
+    WRONG_HEADER,
     Answer,
     Then,
     Verdict,
@@ -274,6 +279,7 @@ def test_the_deployments_family_decides_who_is_exempt():
         "messages.1: each thinking block must contain thinking",
         "a final `assistant` message must start with a thinking block",
         "thinking blocks are not supported by this model",
+        *answers.THINKING,
     ],
 )
 def test_thinking_that_nobody_heals(message):
@@ -289,6 +295,7 @@ def test_thinking_that_nobody_heals(message):
         (400, "messages.1.content.0.thinking.signature: Field required"),
         (400, "`thinking` or `redacted_thinking` blocks in the latest assistant message cannot be modified."),
         (400, "messages.1: redacted_thinking block has an invalid signature"),
+        (400, "messages.1.content.0: Invalid `signature` in `thinking` block. The block is bound to a different conversation."),
         (400, "adaptive thinking is not supported on this model"),
         (400, "`max_tokens` must be greater than `thinking.budget_tokens`"),
         (404, "each thinking block must contain thinking"),
@@ -404,3 +411,48 @@ def test_error_body():
     """The proxy's own errors have Anthropic's shape."""
     assert error_body("a", "b") == {"type": "error", "error": {"type": "a", "message": "b"}}
     assert json.loads(answers.DISGUISED["disguised-sonnet"].body)["error"] == error_body("rate_limit_error", "Error")["error"]
+
+
+SENTENCES = [*EXTRA_USAGE, *NOT_CLAUDE_CODE, *WRONG_HEADER, *REFUSED_ACCOUNT, *UNHEALED_THINKING, "error"]
+# Ways in which a client could make its own words look like the beginning of a message.
+DISGUISES = ["{}", "{}.", "{}. x", "x: {}", "x: {}. y", "{}: y", "' {}", "'. {}", "x\n{}", "messages.1.content.0: {}"]
+
+
+@pytest.mark.parametrize("quotation", answers.QUOTATIONS.values(), ids=answers.QUOTATIONS)
+@pytest.mark.parametrize("sentence", SENTENCES)
+def test_a_quotation_of_the_request(sentence, quotation):
+    """A validation error that quotes a recognised sentence is the client's: no credential rests, is out or is asked again."""
+    for disguise in DISGUISES:
+        for words in (sentence, sentence.capitalize(), sentence.upper()):
+            verdict = judged(of(answers.given(400, quotation.format(disguise.format(words), disguise.format(words)))))
+            assert (verdict.then, fields(verdict), verdict.reason) == (Then.CLIENT, UNTOUCHED, ""), disguise
+
+
+@pytest.mark.parametrize("sentence", REFUSED_ACCOUNT)
+@pytest.mark.parametrize("form", ["{}", "{}.", "  {}\n", "{}. Please contact support.", "{}, see `x`.", "{} for this request."])
+def test_the_forms_of_a_sentence(sentence, form):
+    """Case, spaces, backticks inside, a trailing period and further text do not hide a sentence of Anthropic's."""
+    first, second, *others = sentence.split()
+    for words in (sentence, sentence.capitalize(), sentence.upper(), "  ".join([first, f"`{second}`", *others])):
+        verdict = judged(of(answers.given(400, form.format(words))))
+        assert (verdict.then, verdict.out, verdict.unconfirmed) == (Then.NEXT, True, sentence)
+
+
+@pytest.mark.parametrize("sentence", REFUSED_ACCOUNT)
+@pytest.mark.parametrize("form", ["The words {}.", "x{}", "{}x", "`{}` is what you sent", '"{}"'])
+def test_a_sentence_does_not_count_inside_a_message(sentence, form):
+    """A sentence is recognised where a message begins, as a whole and without quotation marks around it."""
+    assert judged(of(answers.given(400, form.format(sentence)))).then is Then.CLIENT
+
+
+@pytest.mark.parametrize("status", [400, 403])
+def test_a_sentence_under_another_type(status):
+    """A sentence is Anthropic's under the type of error that belongs to its status alone."""
+    for kind in ("api_error", "x", "", None, 7):
+        body = json.dumps({"error": {"type": kind, "message": "This organization has been disabled."}}).encode()
+        assert not judged(Answer(status, {}, body)).out
+
+
+def test_what_has_to_be_confirmed():
+    """A 400 that refuses the account may be the request's fault and has to be confirmed; a 401 and a 403 do not."""
+    assert {name for name, each in answers.REFUSED_CREDENTIAL.items() if judged(of(each)).unconfirmed} == {*answers.UNCONFIRMED}

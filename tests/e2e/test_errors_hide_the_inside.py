@@ -95,15 +95,15 @@ def test_a_message_that_quotes_a_key(proxy, upstream):
 
     def quoted(seen: up.Seen) -> up.Reply:
         reply = up.openai_reply if seen.path.startswith("/openai/v1") else up.anthropic_reply
-        return reply(seen, up.text(f"<{PROVIDER_KEYS['ZAI_API_KEY']}>"))
+        return reply(seen, up.text(f"ab <{PROVIDER_KEYS['ZAI_API_KEY']}>"))
 
     upstream.answer = by_provider(claude=quoted, glm=quoted, gpt=quoted)
     for streams in (False, True):
-        assert answer_text(proxy.ask(question("claude-sonnet-5", stream=streams))) == f"<{PROVIDER_KEYS['ZAI_API_KEY']}>"
+        assert answer_text(proxy.ask(question("claude-sonnet-5", stream=streams))) == f"ab <{PROVIDER_KEYS['ZAI_API_KEY']}>"
         for model in ("glm", "gpt"):
             text = answer_text(proxy.ask(question(model, stream=streams)))
             assert PROVIDER_KEYS["ZAI_API_KEY"] not in text
-            assert text.startswith("<")
+            assert text.startswith("ab <")
             assert text.endswith(">")
 
 

@@ -267,8 +267,11 @@ def two(shared_upstream, tmp_path_factory):
     yield from module_proxy(shared_upstream, tmp_path_factory.mktemp("two"), **variables)
 
 
+CONFIRMED = [name for name in answers.REFUSED_CREDENTIAL if name not in answers.UNCONFIRMED]
+
+
 @BOTH
-@pytest.mark.parametrize("name", answers.REFUSED_CREDENTIAL)
+@pytest.mark.parametrize("name", CONFIRMED)
 def test_a_refusal_of_everybody_is_never_shown(two, upstream, name, stream):
     """When the whole pool is refused, each credential is asked once, and the client reads who has to act: no 401, no 403."""
     upstream.answer = lambda _: reply(answers.REFUSED_CREDENTIAL[name])
@@ -276,6 +279,16 @@ def test_a_refusal_of_everybody_is_never_shown(two, upstream, name, stream):
     assert (answer.status_code, answer.json()["type"], answer.headers["x-should-retry"]) == (503, "error", "false")
     assert "operator" in answer.json()["error"]["message"]
     assert int(answer.headers["retry-after"]) > 0
+    assert Counter(seen.credential for seen in upstream.asked) == {TOKENS["a"]: 1, TOKENS["b"]: 1}
+
+
+@BOTH
+@pytest.mark.parametrize("name", answers.UNCONFIRMED)
+def test_a_400_of_two_credentials_is_the_clients(two, upstream, name, stream):
+    """When two credentials refuse the same request with the same 400, the client gets it as it came."""
+    upstream.answer = lambda _: reply(answers.REFUSED_CREDENTIAL[name])
+    answer = two.ask(question("claude-sonnet-5", stream=stream))
+    assert_as_it_came(answer, answers.REFUSED_CREDENTIAL[name])
     assert Counter(seen.credential for seen in upstream.asked) == {TOKENS["a"]: 1, TOKENS["b"]: 1}
 
 
