@@ -200,10 +200,22 @@ def state_folder(project: Path, data: Path | None) -> Path:
     return data or project / ".state"
 
 
+def keep_to_the_owner(folder: Path) -> None:
+    """Take the right to write in the proxy's own folder from everybody else; a folder of another owner stays as it is.
+
+    Earlier versions made it as the umask said, and who may write there may add users.
+    """
+    with contextlib.suppress(OSError):
+        found = folder.stat()
+        if found.st_uid == os.geteuid() and found.st_mode & 0o022:
+            folder.chmod(stat.S_IMODE(found.st_mode) & ~0o022)
+
+
 def serve(project: Path, data: Path | None) -> None:
     """Start the proxy and stay until it is stopped."""
     written = prepare(project, data)
     load_environment(project, data)
+    keep_to_the_owner(state_folder(project, data))
     edited = config_path(project, data)
     copy = (data or project / ".state") / last_good.NAME
     path, broken = last_good.choose(edited, copy)

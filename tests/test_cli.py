@@ -609,3 +609,14 @@ def test_files_that_may_be_open(soft, hard, then):
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=cli.ROOT)
     assert found.stdout.split() == [str(then), str(hard)]
+
+
+@pytest.mark.parametrize(("mode", "expected"), [(0o775, 0o755), (0o777, 0o755), (0o700, 0o700)])
+def test_the_state_folder_is_its_owners(tmp_path, mode, expected):
+    """A folder that others may write, as an earlier version made it, is its owner's again after a start."""
+    folder = tmp_path / ".state"
+    folder.mkdir()
+    folder.chmod(mode)
+    cli.keep_to_the_owner(folder)
+    assert folder.stat().st_mode & 0o777 == expected
+    cli.keep_to_the_owner(tmp_path / "missing")
