@@ -3,12 +3,18 @@
 import contextlib
 import resource
 import socket
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 import upstream as up
 from balancer import Balancer
+from conftest import CONFIG, by_provider, proxy_environment
+from processes import STATIC_TOKEN, Proxy, question
+
+from claude_proxy.client_connections import Limits
 
 # More than one address may have at the balancer.
 FLOOD = 1200
@@ -135,3 +141,89 @@ def test_the_balancer_repeats_a_request_with_its_body(balancer, replicas):
     finally:
         replicas.answer = served
     assert {(answer.status_code, answer.text) for answer in answers} == {(200, "400000")}
+
+
+# --- The proxy itself --------------------------------------------------------------------------------------------------------
+
+FILES = 128
+AUTHENTICATED = {"x-litellm-api-key": STATIC_TOKEN}
+
+
+@pytest.fixture
+def proxy(upstream: up.Upstream, tmp_path) -> Iterator[Proxy]:
+    """A proxy that may open few files."""
+    running = Proxy(tmp_path / "proxy", CONFIG.format(url=upstream.other_url), **proxy_environment(upstream))
+    resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE, (FILES, FILES))
+    yield running.wait_ready()
+    running.stop()
+
+
+class Streams:
+    """Streams that have begun and that end when they are told to."""
+
+    def __init__(self, proxy: Proxy, upstream: up.Upstream, count: int) -> None:
+        self._url = proxy.url
+        self._end = threading.Event()
+        upstream.answer = by_provider(glm=self._held)
+        self._begun = threading.Semaphore(0)
+        self._threads = ThreadPoolExecutor(count)
+        self._texts = [self._threads.submit(self._read) for _ in range(count)]
+        for _ in range(count):
+            assert self._begun.acquire(timeout=60), "a stream did not begin"
+
+    def _held(self, seen: up.Seen) -> up.Reply:
+        first, *others = up.sse(*up.events_of(up.message(up.text("from glm"), model=seen.json["model"])))
+
+        def chunks() -> Iterator[bytes]:
+            yield first
+            self._end.wait(120)
+            yield from others
+
+        return up.Reply(headers={"content-type": "text/event-stream"}, chunks=chunks())
+
+    def _read(self) -> str:
+        body = question("glm", stream=True)
+        with (
+            httpx.Client(trust_env=False, timeout=120) as client,
+            client.stream("POST", f"{self._url}/v1/messages", json=body, headers=AUTHENTICATED) as answer,
+        ):
+            parts = answer.iter_text()
+            text = next(parts)
+            self._begun.release()
+            return text + "".join(parts)
+
+    def end(self) -> list[str]:
+        """Let them end, and return what each of them was."""
+        self._end.set()
+        self._threads.shutdown()
+        return [text.result() for text in self._texts]
+
+
+@pytest.mark.parametrize("said", [b"", b"G"], ids=["silent", "one byte"])
+def test_strangers_beyond_the_file_limit_take_no_place_from_others(proxy, upstream, said):
+    """More connections than the proxy may open files, and streams go on, new clients are served, and nobody waits."""
+    streams = Streams(proxy, upstream, 10)
+    strangers = Strangers(proxy.port, 3 * FILES, said)
+    try:
+        for _ in range(5):
+            assert httpx.get(f"{proxy.url}/v1/models", headers=AUTHENTICATED, trust_env=False).status_code == 200
+        assert not strangers.is_cut(-1), "the other clients had to wait"
+        texts = streams.end()
+        assert [text.count("event: message_stop") for text in texts] == [1] * 10
+    finally:
+        strangers.close()
+    assert proxy.ask(question("glm")).status_code == 200
+    proxy.logged("closing idle client connections to make room")
+
+
+def test_requests_beyond_the_file_limit_are_refused_one_by_one(proxy, upstream):
+    """Where each request has its connection and there are too many, one more gets a 503 that says when to repeat it."""
+    streams = Streams(proxy, upstream, Limits.of_files(FILES).requests)
+    for _ in range(3):
+        refused = proxy.ask(question("glm", "x" * 300_000))
+        assert (refused.status_code, refused.json()["error"]["type"]) == (503, "overloaded_error")
+        assert int(refused.headers["retry-after"]) > 0
+    texts = streams.end()
+    assert [text.count("event: message_stop") for text in texts] == [1] * len(texts)
+    assert proxy.ask(question("glm", stream=True)).status_code == 200
+    assert len(proxy.logged("refusing requests with HTTP 503")) == 1
