@@ -21,7 +21,7 @@ from claude_proxy import config, database, last_good, onboarding, people, termin
 from claude_proxy.access import STATIC_NAME, is_open
 from claude_proxy.check import command
 from claude_proxy.credentials import Secret
-from claude_proxy.serving import LITELLM_ENVIRONMENT, SERVER
+from claude_proxy.serving import LITELLM_ENVIRONMENT, MANY_FILES, SERVER
 from claude_proxy.settings import (
     OWN_REDIS,
     OWN_USERS_FILE,
@@ -42,8 +42,6 @@ CLIENT_VARIABLES = ("ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_CUS
 PEER_REDIS = "CLAUDE_PROXY_PEER_REDIS"
 # And here the folder with a PostgreSQL's socket, which is there with the profile db only.
 PEER_DATABASE = "CLAUDE_PROXY_PEER_DATABASE"
-# Files that a process may open where the system has no limit of its own, or a higher one; macOS allows 10240.
-MANY_FILES = 10_240
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

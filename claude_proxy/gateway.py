@@ -33,6 +33,7 @@ from claude_proxy.answer import Answer
 from claude_proxy.bodies import MAX_BODY_BYTES, TOO_LARGE, BodyBudget, HeldBody, memory_for_bodies
 from claude_proxy.browsers import check_browser
 from claude_proxy.exchange import Exchange, Refusal, current
+from claude_proxy.failed_logins import FailedLogins, source_of
 from claude_proxy.listing import is_name
 from claude_proxy.record import Record
 from claude_proxy.redaction import Redactor
@@ -51,7 +52,7 @@ ALIAS_PREFIX = "/anthropic"
 
 
 # Refusals that the operator wants to see: somebody tries tokens, or wonders why theirs does not count any more.
-TOLD = frozenset({401, 403})
+LOGGED = frozenset({401, 403})
 # With the end of the connection: what stands behind such a request may be a part of it.
 TWO_LENGTHS = own_refusal(
     400,
@@ -84,6 +85,7 @@ class Gateway:
         self._remember = remember
         self._bodies = BodyBudget(memory_for_bodies(settings.workers))
         self._revocation = Revocation(settings.users.everybody)
+        self._failed_logins = FailedLogins()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -125,10 +127,7 @@ class Gateway:
                 exchange.body = parse_body(exchange.raw_body)
                 exchange.booked = self._keeps_books()
         except Refused as refused:
-            if refused.status in TOLD:
-                # Quoted: a path may hold a line's end, and its sender chose it.
-                logger.warning("refused %s %r from %s: HTTP %d", method, route[:100], _address(scope), refused.status)
-            await send_refusal(send, own_refusal(refused.status, str(refused), refused.headers))
+            await self._refuse(refused, scope, receive, send, wrong_token=refused.status == 401 and bool(client.tokens))
             return
         except ConnectionAbortedError:
             return
@@ -145,6 +144,19 @@ class Gateway:
             await self._app(inner, receive, answer)
         finally:
             current.reset(token)
+
+    async def _refuse(self, refused: Refused, scope: Scope, receive: Receive, send: Send, *, wrong_token: bool) -> None:
+        """Answer with an error; log it where the operator wants to see it, and let who keeps sending wrong tokens wait."""
+        response = own_refusal(refused.status, str(refused), refused.headers)
+        if refused.status in LOGGED:
+            # Quoted: a path may hold a line's end, and its sender chose it.
+            request = f"{scope['method']} {canonical_route(scope['path'])[:100]!r}"
+            source = source_of(scope.get("client"))
+            later = await self._failed_logins.response_to(response, source, request, receive, wrong_token=wrong_token)
+            if later is None:
+                return
+            response = later
+        await send_refusal(send, response)
 
     async def _model_request(self, scope: Scope, exchange: Exchange, caller: Caller, receive: Receive, answer: Answer) -> None:
         """Ask LiteLLM with a reduced body, and remember the request when its answer has left."""
@@ -241,11 +253,6 @@ def _replayed(body: bytes, gone: asyncio.Event, answer: Answer) -> Receive:
         return {"type": "http.disconnect"}
 
     return replay
-
-
-def _address(scope: Scope) -> str:
-    peer = scope.get("client")
-    return str(peer[0]) if peer else "an unknown address"
 
 
 def body_for_litellm(exchange: Exchange, caller: Caller) -> dict[str, Any]:

@@ -12,9 +12,11 @@ LITELLM_ENVIRONMENT: Mapping[str, str] = {
     "LITELLM_DONT_SHOW_FEEDBACK_BOX": "True",
     "LITELLM_LOG": "ERROR",
 }
+# Files that a process may open where the system has no limit of its own, or a higher one; macOS allows 10240.
+MANY_FILES = 10_240
 # What uvicorn is started with beside an app, an address and a number of workers.
 SERVER: Mapping[str, Any] = {
-    # httptools, with an end to what it takes of a request's head.
+    # httptools, with limits to a request's head and to connections.
     "http": "claude_proxy.protocol:BoundedProtocol",
     # uvloop, which LiteLLM brings where it runs.
     "loop": "auto",

@@ -1,6 +1,7 @@
 """protocol.py: how much of a request's head the server takes, and how long it waits for the rest of a request."""
 
 import asyncio
+import json
 from unittest.mock import Mock
 
 import pytest
@@ -9,6 +10,7 @@ pytest.importorskip("httptools")
 
 import uvicorn
 
+from claude_proxy.client_connections import Limits
 from claude_proxy.protocol import MAX_HEAD_BYTES, PATIENCE_SECONDS, BoundedProtocol
 
 GOOD = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -134,8 +136,10 @@ class Held(App):
     def __init__(self):
         super().__init__()
         self.go_on = asyncio.Event()
+        self.begun = asyncio.Semaphore(0)
 
     async def __call__(self, scope, receive, send):
+        self.begun.release()
         await self.go_on.wait()
         await super().__call__(scope, receive, send)
 
@@ -143,11 +147,12 @@ class Held(App):
 class Client:
     """A connection of a client's that sends what a test says, when it says so."""
 
-    def __init__(self, app):
+    def __init__(self, app, make=None, unread=0):
         self.clock = Clock()
-        self.protocol = protocol_of(app, self.clock)()
+        self.protocol = (make or protocol_of(app, self.clock))()
         self.is_open = True
         self.transport = Mock(asyncio.Transport)
+        self.transport.get_write_buffer_size.return_value = unread
         self.transport.get_extra_info.return_value = None
         self.transport.get_protocol.return_value = self.protocol
         self.transport.is_closing.side_effect = lambda: not self.is_open
@@ -244,3 +249,86 @@ async def test_what_follows_an_early_answer_is_awaited_no_longer():
     assert client.is_open
     await client.clock.passes(int(PATIENCE_SECONDS))
     assert not client.is_open
+
+
+@pytest.fixture
+def few_connections(monkeypatch):
+    """Limits of four connections and two requests, whatever this process may open."""
+    monkeypatch.setattr(Limits, "of_process", lambda: Limits(connections=4, requests=2))
+
+
+class Server:
+    """A server on loopback with an app that a test holds, and its clients."""
+
+    def __init__(self):
+        self.app = Held()
+        self.opened = []
+
+    async def __aenter__(self):
+        self.listening = await asyncio.get_running_loop().create_server(protocol_of(self.app), "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *_):
+        for _, writer in self.opened:
+            writer.close()
+        self.listening.close()
+
+    async def client(self, said=b""):
+        """Open a connection that says this."""
+        reader, writer = await asyncio.open_connection(*self.listening.sockets[0].getsockname()[:2])
+        self.opened.append((reader, writer))
+        writer.write(said)
+        return reader, writer
+
+
+async def status_and_headers(reader):
+    """The status of a response and its head, with its body read too."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+    length = int(head.split("content-length: ")[1].split("\r\n")[0])
+    body = await reader.readexactly(length)
+    return int(head.split()[1]), head, body
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("said", [b"", b"G", GOOD[:-2]], ids=["silent", "one byte", "half a head"])
+async def test_connections_without_a_request_make_room(few_connections, said):
+    """However many connections say nothing, or not enough, a request on a new one is served, and one under way goes on."""
+    async with Server() as server:
+        begun, _ = await server.client(GOOD)
+        strangers = [await server.client(said) for _ in range(20)]
+        # The first of them are closed, in turn, while the request of the first client is under way.
+        assert [await reader.read() for reader, _ in strangers[:17]] == [b""] * 17
+        new, _ = await server.client(GOOD)
+        server.app.go_on.set()
+        assert [(await status_and_headers(reader))[0] for reader in (begun, new)] == [200, 200]
+
+
+@pytest.mark.anyio
+async def test_more_requests_than_there_is_room_for(few_connections, caplog):
+    """A request beyond the limit gets a 503 that says when to repeat it; those under way go on, and its connection stays."""
+    async with Server() as server:
+        served = [await server.client(GOOD) for _ in range(2)]
+        for _ in served:
+            await server.app.begun.acquire()
+        body = b"x" * 300_000
+        reader, writer = await server.client(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\n\r\n" + body)
+        status, head, answer = await status_and_headers(reader)
+        assert (status, "retry-after: 5\r\n" in head, json.loads(answer)["error"]["type"]) == (503, True, "overloaded_error")
+        server.app.go_on.set()
+        assert [(await status_and_headers(one))[0] for one, _ in served] == [200, 200]
+        writer.write(GOOD)
+        assert (await status_and_headers(reader))[0] == 200
+    assert [record.getMessage() for record in caplog.records if record.name == "claude_proxy.protocol"] == [
+        "refusing requests with HTTP 503: the limit of open files (ulimit -n) allows 2 at the same time"
+    ]
+
+
+@pytest.mark.anyio
+async def test_a_client_that_does_not_read_holds_no_place(few_connections):
+    """A connection whose client never takes all of its response gives its file back when no other one can be closed."""
+    make = protocol_of(App(), Clock())
+    clients = [Client(None, make, unread=1) for _ in range(4)]
+    for client in clients:
+        await client.sends(GOOD, then=3)
+    Client(None, make)
+    assert [client.transport.abort.called for client in clients] == [True, False, False, False]

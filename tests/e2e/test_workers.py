@@ -13,8 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 import upstream as up
+from balancer import Balancer
 from conftest import CONFIG, TOKENS, by_credential, proxy_environment
-from processes import ROOT, STATIC_TOKEN, Proxy, free_port, question
+from processes import STATIC_TOKEN, Proxy, free_port, question
 
 CLIENTS = 6
 
@@ -35,38 +36,6 @@ class RedisServer:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
-
-
-class Balancer:
-    """HAProxy with the configuration of Docker's profile ``scale``, other addresses put in."""
-
-    def __init__(self, folder: Path, replicas: list[Proxy]) -> None:
-        if shutil.which("haproxy") is None:
-            pytest.skip("haproxy is not installed")
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        text = (ROOT / "deploy" / "haproxy.cfg").read_text().replace("bind :4080", f"bind 127.0.0.1:{self.port}")
-        for name, replica in zip(("proxy", "proxy-2"), replicas, strict=True):
-            assert f'{name}:"${{PORT}}"' in text
-            text = text.replace(f'{name}:"${{PORT}}"', f"127.0.0.1:{replica.port}")
-        path = folder / "haproxy.cfg"
-        path.write_text(text)
-        self.process = subprocess.Popen(["haproxy", "-W", "-db", "-f", str(path)], start_new_session=True)
-
-    def wait_ready(self) -> None:
-        poll = threading.Event()
-        for _ in range(150):
-            try:
-                if httpx.head(self.url, trust_env=False).status_code == 200:
-                    return
-            except httpx.TransportError:
-                pass
-            poll.wait(0.2)
-        raise AssertionError("the balancer does not answer")
-
-    def stop(self) -> None:
-        os.killpg(self.process.pid, signal.SIGTERM)
-        self.process.wait(10)
 
 
 class Load:
@@ -136,7 +105,7 @@ def replicas(
 
 @pytest.fixture(scope="module")
 def balancer(replicas: list[Proxy], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Balancer]:
-    running = Balancer(tmp_path_factory.mktemp("balancer"), replicas)
+    running = Balancer(tmp_path_factory.mktemp("balancer"), [replica.port for replica in replicas])
     running.wait_ready()
     yield running
     running.stop()
