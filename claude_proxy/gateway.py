@@ -31,6 +31,7 @@ from claude_proxy.access import (
 from claude_proxy.answer import Answer
 from claude_proxy.exchange import Exchange, Refusal, current
 from claude_proxy.listing import is_name
+from claude_proxy.offload import offloaded
 from claude_proxy.record import Record
 from claude_proxy.redaction import Redactor
 from claude_proxy.refusals import App, Message, Receive, Scope, Send, encoded, own_refusal, send_refusal
@@ -113,7 +114,7 @@ class Gateway:
             exchange = Exchange(client, sent, b"", {}, query, caller.name, counts_tokens=route.endswith("/count_tokens"))
             if (method, route) in MODEL_ROUTES and method == "POST":
                 exchange.raw_body = await _read_body(receive)
-                exchange.body = parse_body(exchange.raw_body)
+                exchange.body = await offloaded(len(exchange.raw_body), parse_body, exchange.raw_body)
                 exchange.booked = self._keeps_books()
         except Refused as refused:
             if refused.status in TOLD:
@@ -139,7 +140,7 @@ class Gateway:
 
     async def _model_request(self, scope: Scope, exchange: Exchange, caller: Caller, receive: Receive, answer: Answer) -> None:
         """Ask LiteLLM with a reduced body, and remember the request when its answer has left."""
-        reduced = json.dumps(body_for_litellm(exchange, caller)).encode()
+        reduced = await offloaded(len(exchange.raw_body), _reduced, exchange, caller)
         scope["headers"] += [(b"content-length", str(len(reduced)).encode()), (b"content-type", b"application/json")]
         scope["headers"] = [*dict(scope["headers"]).items()]
         scope["query_string"] = b""
@@ -225,6 +226,10 @@ def _replayed(body: bytes, gone: asyncio.Event, answer: Answer) -> Receive:
 def _address(scope: Scope) -> str:
     peer = scope.get("client")
     return str(peer[0]) if peer else "an unknown address"
+
+
+def _reduced(exchange: Exchange, caller: Caller) -> bytes:
+    return json.dumps(body_for_litellm(exchange, caller)).encode()
 
 
 def body_for_litellm(exchange: Exchange, caller: Caller) -> dict[str, Any]:
