@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import yaml
 
-from claude_proxy import books, limits
+from claude_proxy import books, fetching, limits
 
 _VARIABLE = re.compile(r"os\.environ/([A-Za-z_][A-Za-z0-9_]*)")
 # What config.yaml has to name so that the rules of this project hold.
@@ -66,6 +66,7 @@ def _mistakes(config: object) -> Iterator[str]:
     if not isinstance(general, dict) or general.get("custom_auth") != CUSTOM_AUTH:
         yield f"general_settings: custom_auth should be {CUSTOM_AUTH}; without it the static token is not checked"
     yield from limits.mistakes(config)
+    yield from fetching.mistakes(config)
 
 
 def variables(config: object) -> set[str]:
@@ -130,4 +131,5 @@ class InForce:
         self.unset = unset_variables(loaded, self._environ)
         self.referring = referring_parameters(loaded)
         self.limits = limits.Limits.of(loaded)
+        self.fetch_hosts = fetching.FetchHosts.of(loaded)
         self.keeps_books = books.are_kept(loaded)
