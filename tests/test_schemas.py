@@ -45,7 +45,8 @@ def bomb(levels, width=10):
     ],
     ids=[
         "none", "defs", "definitions", "beside", "escapes", "percent", "into-a-list", "anchor", "itself", "boolean",
-        "another-host", "another-document", "missing", "beyond-a-list", "properties-of-those-names", "a-property-of-that-name", "the-whole",
+        "another-host", "another-document", "missing", "beyond-a-list", "properties-of-those-names",
+        "a-property-of-that-name", "the-whole",
         "no-schema",
     ],
 )  # fmt: skip
