@@ -78,10 +78,9 @@ class HeldBody:
         self._budget.change(self._caller, amount)
         self._bytes += amount
 
-    def becomes(self, raw: bytes) -> None:
-        """Count the whole body as what it takes once it is parsed; raise ``Refused``, also for one out of proportion."""
-        estimate = memory_of(raw)
-        if estimate > max(MAX_RATIO * len(raw), ANY_SHAPE_BYTES):
+    def becomes(self, estimate: int, size: int) -> None:
+        """Count a whole body of so many bytes as its estimate; raise ``Refused``, also for one out of proportion."""
+        if estimate > max(MAX_RATIO * size, ANY_SHAPE_BYTES):
             raise Refused(413, TOO_LARGE)
         self.add(max(0, estimate - self._bytes))
 

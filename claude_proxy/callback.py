@@ -27,6 +27,7 @@ from litellm.types.utils import CallTypes
 from claude_proxy import config, demo, dialects, estimate, logs
 from claude_proxy.access import SHARED_NAMES
 from claude_proxy.age import AgeWarnings
+from claude_proxy.bounds import TooLarge
 from claude_proxy.clients import (
     AttemptRefused,
     BetasInBody,
@@ -42,6 +43,7 @@ from claude_proxy.headers import session_of
 from claude_proxy.limits import Limits
 from claude_proxy.listing import served_name
 from claude_proxy.messages import THINKING_PARAMETERS, large
+from claude_proxy.offload import offloaded
 from claude_proxy.panel import Panel
 from claude_proxy.patches import keep_no_records
 from claude_proxy.pool import Pool, Wanted
@@ -110,7 +112,7 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
             # Without those that could not answer. An empty list, too: without it LiteLLM would look for some of its own.
             found = data["fallbacks"] = [name for name in found if _is_ready(router, name)]
         if exchange is not None and router is not None:
-            params = served_by(router, model, exchange)[0]["litellm_params"]
+            params = (await served_by(router, model, exchange))[0]["litellm_params"]
             if self._provider(params) is Provider.CLAUDE and not found:
                 data["num_retries"] = 0
         return data
@@ -143,10 +145,10 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         if provider is Provider.CLAUDE:
             return self._for_claude(kwargs, exchange)
         if not exchange.booked:
-            kwargs = kwargs | large(exchange.body, exchange.raw_body)
+            kwargs = kwargs | await offloaded(len(exchange.raw_body), large, exchange.body, exchange.raw_body)
         if provider is Provider.DEMO:
             return kwargs | {"api_key": PLACEHOLDER_KEY, "client": PlainClient(demo_transport(self.pool))}
-        return self._for_others(kwargs, exchange, provider)
+        return await self._for_others(kwargs, exchange, provider)
 
     async def async_post_call_success_hook(self, data: dict[str, Any], user_api_key_dict: UserAPIKeyAuth, response: Any) -> Any:
         """Take thinking out of a whole response of another provider's, and name the model that was asked for."""
@@ -187,7 +189,7 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         request, thirteen of them at ``/context``; so where Claude is busy there is an estimate, too.
         """
         await self.learn_from_others()
-        params = served_by(_router(), exchange.name, exchange)[0]["litellm_params"]
+        params = (await served_by(_router(), exchange.name, exchange))[0]["litellm_params"]
         model = str(params["model"])
         provider = self._provider(params)
         exchange.begin(provider, _served(params))
@@ -200,7 +202,7 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
             except (BaseLLMException, httpx.TransportError, litellm.Timeout):
                 if exchange.final:
                     raise
-        tokens = estimate.input_tokens(exchange.body, lambda text: int(litellm.token_counter(model="", text=text)))
+        tokens = await offloaded(len(exchange.raw_body), estimate.input_tokens, exchange.body, _tokens)
         return JSONResponse({"input_tokens": tokens})
 
     async def learn_from_others(self) -> None:
@@ -290,7 +292,7 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
             return SingleSource(exchange.client.credential)
         return SingleSource(Credential.of("deployment", deployment_key)) if deployment_key else None
 
-    def _for_others(self, kwargs: dict[str, Any], exchange: Exchange, provider: Provider) -> dict[str, Any]:
+    async def _for_others(self, kwargs: dict[str, Any], exchange: Exchange, provider: Provider) -> dict[str, Any]:
         group = _model_group(kwargs) or exchange.name
         unset = unset_variables().get(group) if _lacks_a_key(kwargs, group) else None
         if unset:
@@ -300,12 +302,22 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
                 exchange.refusal = own_refusal(400, message)
                 exchange.first_provider = None
             raise AttemptRefused(message)
+        relayed = provider is Provider.ANTHROPIC_FORMAT
         row = exchange.dialect = dialects.dialect(
             str(kwargs["model"]), kwargs.get("custom_llm_provider"), _api_base(kwargs, provider)
         )
         own = _deployment_parameters(kwargs)
         prepared = {name: value for name, value in kwargs.items() if name not in dialects.FIELDS}
-        prepared |= dialects.translated(kwargs, row)
+        try:
+            prepared |= await offloaded(
+                len(exchange.raw_body), dialects.translated, kwargs, row, relayed=relayed, hosts=in_force().fetch_hosts
+            )
+        except TooLarge as error:
+            if exchange.attempts == 1:
+                exchange.final = True
+                exchange.refusal = own_refusal(400, str(error))
+                exchange.first_provider = None
+            raise AttemptRefused(str(error)) from None
         prepared |= {name: own[name] for name in THINKING_PARAMETERS if own.get(name) is not None}
         prepared["provider_specific_header"] = _beta_header(exchange, row)
         session = session_of(exchange.client, exchange.body)
@@ -313,7 +325,7 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
             prepared.setdefault("prompt_cache_key", session)
         if provider is Provider.OPENAI:
             return prepared | as_chat_completions(prepared)
-        if provider is Provider.ANTHROPIC_FORMAT:
+        if relayed:
             prepared["client"] = FilteringClient(exchange, ThinkingFilter(exchange.model, exchange.dialect))
         elif row.name == "vertex":
             prepared["client"] = BetasInBody(shared_http())
@@ -373,13 +385,17 @@ def demo_transport(pool: Pool) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.MockTransport(answer))
 
 
-def served_by(router: Any, model: str, exchange: Exchange) -> list[Any]:
+def _tokens(text: str) -> int:
+    return int(litellm.token_counter(model="", text=text))
+
+
+async def served_by(router: Any, model: str, exchange: Exchange) -> list[Any]:
     """Return the deployments of a model; refuse one that no entry of config.yaml matches, or that the user may not use.
 
     LiteLLM itself would look for it for nine seconds, and answer 400. Only what the client asks for comes by here: the
     fallbacks of a model that a user may use are theirs, too.
     """
-    forbidden = limits().forbidden(exchange.user, model, exchange.raw_body)
+    forbidden = await offloaded(len(exchange.raw_body), limits().forbidden, exchange.user, model, exchange.raw_body)
     if forbidden:
         exchange.refusal = own_refusal(403, limits().refusal(exchange.user, forbidden))
         raise AttemptRefused(f"{exchange.user} may not use {forbidden}")

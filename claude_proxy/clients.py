@@ -20,6 +20,7 @@ from claude_proxy.credentials import is_claude_credential
 from claude_proxy.exchange import Exchange, Outlet, Refusal
 from claude_proxy.headers import Headers
 from claude_proxy.messages import to_json
+from claude_proxy.offload import offloaded
 from claude_proxy.refusals import own_refusal
 from claude_proxy.relay import KEEPALIVE_SECONDS, FailedStream, Mender, Renaming, relayed
 from claude_proxy.rotation import NobodyUsable, Rotation, outgoing
@@ -300,7 +301,8 @@ class ClaudeClient(RelayingClient):
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
         try:
-            response = await super()._send(outgoing(request, self._exchange, self._model))
+            made = await offloaded(len(self._exchange.raw_body), outgoing, request, self._exchange, self._model)
+            response = await super()._send(made)
             if response.is_error:
                 await super()._read(response)
         except NobodyUsable:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import yaml
 
-from claude_proxy import books, limits
+from claude_proxy import books, fetching, limits
 from claude_proxy.listing import listed_names
 
 _VARIABLE = re.compile(r"os\.environ/([A-Za-z_][A-Za-z0-9_]*)")
@@ -67,6 +67,7 @@ def _mistakes(config: object) -> Iterator[str]:
     if not isinstance(general, dict) or general.get("custom_auth") != CUSTOM_AUTH:
         yield f"general_settings: custom_auth should be {CUSTOM_AUTH}; without it the static token is not checked"
     yield from limits.mistakes(config)
+    yield from fetching.mistakes(config)
 
 
 def variables(config: object) -> set[str]:
@@ -137,5 +138,6 @@ class InForce:
         self.unset = unset_variables(loaded, self._environ)
         self.referring = referring_parameters(loaded)
         self.limits = limits.Limits.of(loaded)
+        self.fetch_hosts = fetching.FetchHosts.of(loaded)
         self.keeps_books = books.are_kept(loaded)
         self.listed = listed_names((*model_names(loaded), *_aliases(loaded)))

@@ -8,7 +8,9 @@ Claude at Anthropic is not in here: it gets what the client sent. Everybody else
   2. thinking stays only where it is the provider's own (see ``Thinking``);
   3. blocks of tools that Anthropic runs become text, in pairs; what is unknown goes;
   4. every call has one result in the next turn, and every result has its call; ids stay 1:1;
-  5. fields of blocks, tools and the request that the provider does not know go, among them everything that names a person.
+  5. fields of blocks, tools and the request that the provider does not know go, among them everything that names a person;
+  6. where LiteLLM makes the provider's request, addresses that it would fetch become a sentence (``fetching.py``), and
+     references in tools' schemas are replaced within bounds (``schemas.py``).
 
 Nothing is modified in place; where there is nothing to change, the very same object comes back.
 """
@@ -21,8 +23,13 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
+from claude_proxy import bounds, fetching, schemas
+from claude_proxy.bounds import TooLarge
+from claude_proxy.fetching import NO_HOSTS, FetchHosts
 from claude_proxy.messages import ID_PREFIX, THINKING_TYPES, Messages, mark, original_mark, short_id
 from claude_proxy.targets import Origin
 
@@ -70,6 +77,10 @@ class Dialect:
     prompt_cache_key: bool = False
     # The provider signs its calls, and wants the signature back; it travels in the call's id.
     signs_calls: bool = False
+    # The provider fetches an image's address itself, and LiteLLM passes it on as it is.
+    addresses: bool = False
+    # LiteLLM passes the references in a tool's schema on as they are.
+    references: bool = False
 
 
 STRICT = Dialect("unknown")
@@ -80,22 +91,24 @@ ROWS = (
     # except the web search on Vertex. AWS refuses `context_management`, `scope` and betas that it does not know with 400.
     Dialect(
         "bedrock", prefix="bedrock", vendor="anthropic", cache_control=True, thinking=Thinking.CLAUDE, effort=True,
+        references=True,
         betas=frozenset({"context-1m-2025-08-07", "effort-2025-11-24", "interleaved-thinking-2025-05-14"}),
     ),
     Dialect(
         "vertex", prefix="vertex_ai", vendor="claude", cache_control=True, thinking=Thinking.CLAUDE, effort=True,
+        references=True,
         betas=frozenset({"context-1m-2025-08-07", "interleaved-thinking-2025-05-14", "web-search-2025-03-05"}),
         server_tools=("web_search_20250305",),
     ),
     # Both take no `user` of more than 64 characters.
-    Dialect("openai", prefix="openai", hosts=("api.openai.com",), prompt_cache_key=True),
-    Dialect("azure", prefix="azure", prompt_cache_key=True),
-    Dialect("openai-compatible", prefix="openai"),
+    Dialect("openai", prefix="openai", hosts=("api.openai.com",), prompt_cache_key=True, addresses=True, references=True),
+    Dialect("azure", prefix="azure", prompt_cache_key=True, addresses=True, references=True),
+    Dialect("openai-compatible", prefix="openai", addresses=True, references=True),
     # Works better with its thought signatures; where one is missing, LiteLLM puts a word there that makes up for it.
     Dialect("gemini", prefix="gemini", signs_calls=True),
     Dialect("gemini-on-vertex", prefix="vertex_ai", signs_calls=True),
     # The chat-completions endpoint and the Anthropic-format one understand cache marks.
-    Dialect("openrouter-chat", prefix="openrouter", cache_control=True),
+    Dialect("openrouter-chat", prefix="openrouter", cache_control=True, addresses=True, references=True),
     Dialect("openrouter", hosts=("openrouter.ai",), cache_control=True),
     # Answers 400 to a `metadata.user_id` of more than 128 characters.
     Dialect("zai", hosts=("api.z.ai", "open.bigmodel.cn"), cache_control=True),
@@ -139,20 +152,28 @@ def allowed_betas(header: str | None, row: Dialect) -> list[str]:
     return [value for value in dict.fromkeys(values) if value in row.betas]
 
 
-def translated(request: Mapping[str, Any], row: Dialect) -> dict[str, Any]:
-    """Return the fields of a Messages request as the provider understands them; those that it does not know are not there."""
+def translated(
+    request: Mapping[str, Any], row: Dialect, *, relayed: bool = False, hosts: FetchHosts = NO_HOSTS
+) -> dict[str, Any]:
+    """Return the fields of a Messages request as the provider understands them; those that it does not know are not there.
+
+    ``relayed`` says that LiteLLM sends on what it gets, ``hosts`` what it may fetch where it does not. Raises ``TooLarge``
+    for a request that is over a bound.
+    """
+    bounds.check(request)
     messages = request.get("messages")
-    history = fitted_messages(messages, row) if isinstance(messages, list) else messages
+    history = fitted_messages(messages, row, relayed=relayed, hosts=hosts) if isinstance(messages, list) else messages
     made: dict[str, Any] = {"messages": history}
     system = fitted_system(request.get("system"), row)
     if system:
         made["system"] = system
-    tools = fitted_tools(request.get("tools"), row)
+    tools = fitted_tools(request.get("tools"), row, relayed=relayed)
     if tools:
         made["tools"] = tools
         choice = request.get("tool_choice")
         if isinstance(choice, dict) and (choice.get("type") != "tool" or choice.get("name") in _names(tools)):
             made["tool_choice"] = choice
+    bounds.check(made)  # once more: turns of one role have become one
     return made | _thinking_parameters(request, history, row)
 
 
@@ -161,6 +182,7 @@ def translated(request: Mapping[str, Any], row: Dialect) -> dict[str, Any]:
 NO_RESULT = "There is no result: the call was interrupted."
 NO_BEGINNING = "(The beginning of this conversation is not here.)"
 NO_IMAGE = "(An image or a document stood here. This model cannot see it.)"
+NOT_FETCHED = "(An image or a document stood here. Its address is not fetched by this proxy.)"
 # Fields of blocks that every provider understands; a block of another type is text, or it goes.
 BLOCK_FIELDS: Mapping[str, tuple[str, ...]] = {
     "text": ("type", "text"),
@@ -175,17 +197,33 @@ ROLES = {"tool_use": "assistant", "tool_result": "user"}
 EPHEMERAL = {"type": "ephemeral"}
 
 
-def fitted_messages(messages: Messages, row: Dialect) -> Messages:
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """What the blocks of one history are made to fit."""
+
+    row: Dialect
+    relayed: bool
+    hosts: FetchHosts
+    # The ids of the server tools' calls that have a result.
+    pairs: frozenset[str]
+
+    def has_source(self, block: Block) -> bool:
+        """Whether an image or a document may go on with what it holds, which is not for LiteLLM to fetch."""
+        passes = self.row.addresses and block.get("type") == "image"
+        return self.relayed or fetching.is_safe(block.get("source"), self.hosts, passes=passes)
+
+
+def fitted_messages(messages: Messages, row: Dialect, *, relayed: bool = False, hosts: FetchHosts = NO_HOSTS) -> Messages:
     """Return the history as the provider understands it; the same object when it was all right."""
-    pairs = _server_pairs(messages)
-    turns = [turn for message in messages if (turn := _fitted_turn(message, pairs, row)) is not None]
+    fit = _Fit(row, relayed, hosts, _server_pairs(messages))
+    turns = [turn for message in messages if (turn := _fitted_turn(message, fit)) is not None]
     paired = _joined(_paired(_joined(turns)))
     if messages and (not paired or paired[0]["role"] == "assistant"):
         paired.insert(0, {"role": "user", "content": NO_BEGINNING})
     return messages if paired == messages else paired
 
 
-def _fitted_turn(message: object, pairs: frozenset[str], row: Dialect) -> dict[str, Any] | None:
+def _fitted_turn(message: object, fit: _Fit) -> dict[str, Any] | None:
     if not isinstance(message, dict) or message.get("role") not in ("user", "assistant", "system"):
         return None
     role, content = message["role"], message.get("content")
@@ -196,28 +234,29 @@ def _fitted_turn(message: object, pairs: frozenset[str], row: Dialect) -> dict[s
         return {"role": role, "content": content} if content.strip() else None
     if not isinstance(content, list):
         return None
-    blocks = [made for block in content if isinstance(block, dict) for made in _fitted_block(block, role, pairs, row)]
+    blocks = [made for block in content if isinstance(block, dict) for made in _fitted_block(block, role, fit)]
     return {"role": role, "content": blocks} if blocks else None
 
 
-def _fitted_block(block: Block, role: str, pairs: frozenset[str], row: Dialect) -> Iterator[Block]:
-    kind = str(block.get("type"))
+def _fitted_block(block: Block, role: str, fit: _Fit) -> Iterator[Block]:
+    kind, row = str(block.get("type")), fit.row
     if kind in THINKING_TYPES:
         if role == "assistant" and (own := own_thinking(block, row)) is not None:
             yield own
-    elif kind in ("image", "document") and not row.images:
-        yield _text(NO_IMAGE)
+    elif kind in ("image", "document") and not (row.images and fit.has_source(block)):
+        yield _text(NOT_FETCHED if row.images and fetching.is_elsewhere(block.get("source")) else NO_IMAGE)
     elif kind in BLOCK_FIELDS:
         is_empty = kind == "text" and not str(block.get("text") or "").strip()
         if not is_empty and ROLES.get(kind, role) == role:
-            yield _with_mark(_fitted_fields(block, kind, row), block, row)
-    elif words := _server_words(block, pairs):
+            yield _with_mark(_fitted_fields(block, kind, fit), block, row)
+    elif words := _server_words(block, fit.pairs):
         # A line of its own: where the format has one string for a turn, LiteLLM puts texts together as they are.
         yield _with_mark(_text(f"{words}\n"), block, row)
 
 
-def _fitted_fields(block: Block, kind: str, row: Dialect) -> Block:
+def _fitted_fields(block: Block, kind: str, fit: _Fit) -> Block:
     made = {name: block[name] for name in BLOCK_FIELDS[kind] if name in block}
+    row = fit.row
     if kind == "tool_use":
         made["id"] = fitted_id(str(block.get("id", "")), row)
         made["input"] = block["input"] if isinstance(block.get("input"), dict) else {}
@@ -227,11 +266,11 @@ def _fitted_fields(block: Block, kind: str, row: Dialect) -> Block:
     elif kind == "tool_result":
         made["tool_use_id"] = fitted_id(str(block.get("tool_use_id", "")), row)
         if isinstance(block.get("content"), list):
-            made["content"] = [each for part in block["content"] for each in _fitted_part(part, row)]
+            made["content"] = [each for part in block["content"] for each in _fitted_part(part, fit)]
     return made
 
 
-def _fitted_part(part: object, row: Dialect) -> Iterator[Block]:
+def _fitted_part(part: object, fit: _Fit) -> Iterator[Block]:
     """Yield a part of a result: text and images stay, a tool that was found becomes a sentence."""
     if not isinstance(part, dict):
         return
@@ -239,7 +278,7 @@ def _fitted_part(part: object, row: Dialect) -> Iterator[Block]:
         case "tool_reference":
             yield _text(f"The tool {part.get('tool_name')} is loaded.")
         case "text" | "image" | "document":
-            yield from _fitted_block(part, "user", frozenset(), row)
+            yield from _fitted_block(part, "user", fit)
         case _:
             if words := _plain_text([part]) or _public_json(part):
                 yield _text(words)
@@ -322,14 +361,14 @@ def _text(words: str) -> Block:
 
 def _joined(turns: Iterable[dict[str, Any]]) -> Messages:
     """Join neighbours of one role; in a user's turn the results come first, as every endpoint wants them."""
-    joined: Messages = []
-    for turn in turns:
-        last = joined[-1] if joined else None
-        if last is not None and last["role"] == turn["role"]:
-            joined[-1] = {"role": turn["role"], "content": [*_blocks(last), *_blocks(turn)]}
-        else:
-            joined.append(turn)
+    runs = (list(run) for _, run in groupby(turns, key=itemgetter("role")))
+    joined = (run[0] if len(run) == 1 else {"role": run[0]["role"], "content": [*_all_blocks(run)]} for run in runs)
     return [_results_first(turn) for turn in joined]
+
+
+def _all_blocks(turns: Iterable[dict[str, Any]]) -> Iterator[Block]:
+    for turn in turns:
+        yield from _blocks(turn)
 
 
 def _results_first(turn: dict[str, Any]) -> dict[str, Any]:
@@ -405,21 +444,31 @@ def fitted_system(system: object, row: Dialect) -> Any:
     return system if made == system else made
 
 
-def fitted_tools(tools: object, row: Dialect) -> list[dict[str, Any]]:
-    """Return the tools that the provider can offer: the client's own, and server tools that it runs itself."""
+def fitted_tools(tools: object, row: Dialect, *, relayed: bool = False) -> list[dict[str, Any]]:
+    """Return the tools that the provider can offer: the client's own, and server tools that it runs itself.
+
+    Raises ``TooLarge`` for a schema that has to be expanded and becomes too large by that.
+    """
     if not isinstance(tools, list):
         return []
-    made = [fitted for tool in tools if isinstance(tool, dict) and (fitted := _fitted_tool(tool, row)) is not None]
+    budget = None if relayed or row.references else schemas.Budget()
+    made = [fitted for tool in tools if isinstance(tool, dict) and (fitted := _fitted_tool(tool, row, budget)) is not None]
     return tools if made == tools else made
 
 
-def _fitted_tool(tool: dict[str, Any], row: Dialect) -> dict[str, Any] | None:
+def _fitted_tool(tool: dict[str, Any], row: Dialect, budget: schemas.Budget | None) -> dict[str, Any] | None:
     kind = tool.get("type") or "custom"
     if kind in row.server_tools:
         return {name: value for name, value in tool.items() if name != "cache_control"}
     if kind != "custom" or "name" not in tool:
         return None
-    return _with_mark({name: tool[name] for name in TOOL_FIELDS if name in tool}, tool, row)
+    made = {name: tool[name] for name in TOOL_FIELDS if name in tool}
+    if budget is not None and isinstance(tool.get("input_schema"), dict):
+        try:
+            made["input_schema"] = schemas.expanded(tool["input_schema"], budget)
+        except TooLarge as error:
+            raise TooLarge(f"tools: {str(tool['name'])[:100]}: {error}") from None
+    return _with_mark(made, tool, row)
 
 
 def _names(tools: list[dict[str, Any]]) -> list[Any]:

@@ -30,11 +30,12 @@ from claude_proxy.access import (
     wants_page,
 )
 from claude_proxy.answer import Answer
-from claude_proxy.bodies import MAX_BODY_BYTES, TOO_LARGE, BodyBudget, HeldBody, memory_for_bodies
+from claude_proxy.bodies import MAX_BODY_BYTES, TOO_LARGE, BodyBudget, HeldBody, memory_for_bodies, memory_of
 from claude_proxy.browsers import check_browser
 from claude_proxy.exchange import Exchange, Refusal, current
 from claude_proxy.failed_logins import FailedLogins, source_of
 from claude_proxy.listing import is_name
+from claude_proxy.offload import offloaded
 from claude_proxy.record import Record
 from claude_proxy.redaction import Redactor
 from claude_proxy.refusals import App, Message, Receive, Scope, Send, encoded, own_refusal, send_refusal
@@ -124,7 +125,7 @@ class Gateway:
             if (method, route) in MODEL_ROUTES and method == "POST":
                 memory = held.enter_context(self._bodies.open(caller.name))
                 exchange.raw_body = await _read_body(receive, memory)
-                exchange.body = parse_body(exchange.raw_body)
+                exchange.body = await offloaded(len(exchange.raw_body), parse_body, exchange.raw_body)
                 exchange.booked = self._keeps_books()
         except Refused as refused:
             await self._refuse(refused, scope, receive, send, wrong_token=refused.status == 401 and bool(client.tokens))
@@ -160,7 +161,7 @@ class Gateway:
 
     async def _model_request(self, scope: Scope, exchange: Exchange, caller: Caller, receive: Receive, answer: Answer) -> None:
         """Ask LiteLLM with a reduced body, and remember the request when its answer has left."""
-        reduced = json.dumps(body_for_litellm(exchange, caller)).encode()
+        reduced = await offloaded(len(exchange.raw_body), _reduced, exchange, caller)
         scope["headers"] += [(b"content-length", str(len(reduced)).encode()), (b"content-type", b"application/json")]
         scope["headers"] = [*dict(scope["headers"]).items()]
         scope["query_string"] = b""
@@ -255,6 +256,10 @@ def _replayed(body: bytes, gone: asyncio.Event, answer: Answer) -> Receive:
     return replay
 
 
+def _reduced(exchange: Exchange, caller: Caller) -> bytes:
+    return json.dumps(body_for_litellm(exchange, caller)).encode()
+
+
 def body_for_litellm(exchange: Exchange, caller: Caller) -> dict[str, Any]:
     """Return the reduced body. LiteLLM checks a virtual key's models by the name in config.yaml, not by that in the list."""
     body = messages.for_litellm(exchange.body)
@@ -331,5 +336,5 @@ async def _read_body(receive: Receive, held: HeldBody) -> bytes:
         words = f"The request's body did not arrive within {BODY_SECONDS:.0f} seconds."
         raise Refused(408, words, [("connection", "close")]) from None
     raw = bytes(body)
-    held.becomes(raw)
+    held.becomes(await offloaded(len(raw), memory_of, raw), len(raw))
     return raw

@@ -35,7 +35,7 @@ def one_call_each(chunk: Any) -> tuple[Any, ...]:
     calls = getattr(chunk.choices[0].delta, "tool_calls", None) if len(chunk.choices) == 1 else None
     if not calls or len(calls) == 1:
         return (chunk,)
-    pieces = tuple(copy.deepcopy(chunk) for _ in calls)
+    pieces = tuple(copy.deepcopy(chunk, {id(calls): []}) for _ in calls)  # without a copy of all calls in each
     for piece, call in zip(pieces, calls, strict=True):
         piece.choices[0].delta.tool_calls = [call]
     return pieces

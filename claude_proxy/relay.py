@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -15,6 +15,10 @@ from claude_proxy.stream import KEEPALIVE, ThinkingFilter, error_of, first_event
 KEEPALIVE_SECONDS = 15.0
 # How long a stream's status waits for its first event, which may be an error that LiteLLM can still do something about.
 FIRST_EVENT_SECONDS = 5.0
+# Of a text in UTF-8 that says so.
+_BYTE_ORDER_MARK = "\ufeff"
+_DECODER = json.JSONDecoder()
+_SPACE = re.compile(r"[ \t\n\r]*")
 NO_EVENT = b'{"type": "error", "error": {"type": "api_error", "message": "The provider answered without any event."}}'
 # A first event that is larger is not looked into.
 MAX_FIRST_EVENT = 1024 * 1024
@@ -53,45 +57,80 @@ class Renaming:
     def __init__(self, asked: str, sent: str) -> None:
         self._asked = asked
         name = json.dumps(sent, ensure_ascii=False).encode("utf-8", "surrogatepass")[1:-1]
-        self._pattern = re.compile(rb'("model"\s*:\s*)"' + re.escape(name) + rb'(?:-\d{8})?"')
+        self._name = re.compile(rb'"' + re.escape(name) + rb'(?:-\d{8})?"')
+        self._pattern = re.compile(rb'"model"\s*:\s*(' + self._name.pattern + rb")")
         self._held: bytearray | None = bytearray()
+        self._searched = 0
 
     def feed(self, chunk: bytes) -> bytes:
         if self._held is None:
             return chunk
         self._held += chunk
-        end = first_event_end(self._held)
+        end = first_event_end(self._held, self._searched)
+        self._searched = len(self._held)
         if not end and len(self._held) <= MAX_FIRST_EVENT:
             return b""
         held, self._held = bytes(self._held), None
-        return self._renamed(held[:end], 0) + held[end:] if b"message_start" in held[:end] else held
+        found = self._pattern.search(held, 0, end) if b"message_start" in held[:end] else None
+        return self._renamed(held, *found.span(1)) if found else held
 
     def finish(self) -> bytes:
         held, self._held = bytes(self._held or b""), None
         return held
 
     def whole(self, body: bytes) -> bytes:
-        """Return a message with the name; what is no message stays as it is."""
+        """Return a message with the name; what is no message stays as it is.
+
+        A tool's input may hold the same pair, so the members of the outermost object are read one by one.
+        """
         try:
-            message = json.loads(body)
+            text = body.decode("utf-8", "surrogatepass")
+            members = [*top_level_members(text)]
         except (ValueError, RecursionError):
             return body
-        if not isinstance(message, dict) or message.get("type") != "message":
+        last = {name: (value, span) for name, value, span in members}
+        if "model" not in last or last.get("type", ("",))[0] != "message":
             return body
-        for place in range(len(self._pattern.findall(body))):
-            renamed = self._renamed(body, place)
-            # A tool's input may hold such a pair as well: the right one is that after which all else is the same.
-            if json.loads(renamed) == message | {"model": self._asked}:
-                return renamed
-        return body
+        start, end = last["model"][1]
+        before = len(text[:start].encode("utf-8", "surrogatepass"))
+        after = before + len(text[start:end].encode("utf-8", "surrogatepass"))
+        return self._renamed(body, before, after) if self._name.fullmatch(body, before, after) else body
 
-    def _renamed(self, text: bytes, place: int) -> bytes:
-        found = list(self._pattern.finditer(text))
-        if len(found) <= place:
-            return text
-        match = found[place]
+    def _renamed(self, text: bytes, start: int, end: int) -> bytes:
         name = json.dumps(self._asked, ensure_ascii=False).encode("utf-8", "surrogatepass")
-        return text[: match.start()] + match[1] + name + text[match.end() :]
+        return text[:start] + name + text[end:]
+
+
+def top_level_members(text: str) -> Iterator[tuple[str, Any, tuple[int, int]]]:
+    """Yield name, value and the value's place of each member of a JSON object, in one pass over the text.
+
+    Raises ``ValueError`` when the text is not one JSON object; a name may come more than once.
+    """
+    position = _after_space(text, 1 if text.startswith(_BYTE_ORDER_MARK) else 0)
+    mark, position = text[position : position + 1], _after_space(text, position + 1)
+    if mark == "{" and text[position : position + 1] == "}":
+        mark, position = "}", position + 1
+    elif mark != "{":
+        raise ValueError("no object")
+    while mark != "}":
+        name, position = _DECODER.raw_decode(text, position)
+        position = _after_space(text, position)
+        if not isinstance(name, str) or text[position : position + 1] != ":":
+            raise ValueError("no member")
+        start = _after_space(text, position + 1)
+        value, end = _DECODER.raw_decode(text, start)
+        yield name, value, (start, end)
+        position = _after_space(text, end)
+        mark, position = text[position : position + 1], _after_space(text, position + 1)
+        if mark not in (",", "}"):
+            raise ValueError("no end of a member")
+    if _after_space(text, position) != len(text):
+        raise ValueError("more than an object")
+
+
+def _after_space(text: str, position: int) -> int:
+    found = _SPACE.match(text, position)
+    return found.end() if found else position
 
 
 async def relayed(
@@ -120,7 +159,7 @@ async def relayed(
                 copy += chunk
                 ready = mender.feed(chunk)
             if not begun:
-                if chunk is not None and not _begins_well(copy):
+                if chunk is not None and not _begins_well(copy, len(copy) - len(chunk)):
                     continue
                 begun = True
                 await begin()
@@ -177,9 +216,12 @@ class _Pulse:
         return self.left() == 0.0
 
 
-def _begins_well(stream: bytearray) -> bool:
-    """Whether a stream's first event is there, and is none of an error's; raise ``FailedStream`` for an error."""
-    end = first_event_end(stream)
+def _begins_well(stream: bytearray, searched: int) -> bool:
+    """Whether a stream's first event is there, and is none of an error's; raise ``FailedStream`` for an error.
+
+    Of the first ``searched`` bytes it is known that they hold no event's end.
+    """
+    end = first_event_end(stream, searched)
     if not end:
         return len(stream) > MAX_FIRST_EVENT
     kind = error_of(bytes(stream[:end]))

@@ -39,7 +39,7 @@ class ThinkingFilter:
     def __init__(self, model: str | None = None, row: Dialect = STRICT) -> None:
         self._model = model
         self._row = row
-        self._signatures: dict[int, str] = {}
+        self._signatures: dict[int, list[str]] = {}
         self._calls = False
         self._held = bytearray()
         self._searched = 0
@@ -115,7 +115,7 @@ class ThinkingFilter:
             return b""
         if isinstance(block, dict) and block.get("type") == "thinking" and returned is not block:
             # What a block's start says of its signature is ignored: the mark goes with the delta at the end.
-            self._signatures[index] = str(block.get("signature") or "")
+            self._signatures[index] = [str(block.get("signature") or "")]
             returned = block
         self._calls = self._calls or (isinstance(returned, dict) and returned.get("type") == "tool_use")
         place = self._next if self._removed_any else index
@@ -134,14 +134,14 @@ class ThinkingFilter:
             return b""
         if index in self._signatures:
             if isinstance(delta, dict) and delta.get("type") == "signature_delta":
-                self._signatures[index] += str(delta.get("signature") or "")
+                self._signatures[index].append(str(delta.get("signature") or ""))
                 return b""
             if data.get("type") == "content_block_stop":
                 return self._marked_signature(index) + self._renumbered(raw, data, index)
         return self._renumbered(raw, data, index)
 
     def _marked_signature(self, index: int) -> bytes:
-        delta = {"type": "signature_delta", "signature": mark(self._row.name, self._signatures.pop(index))}
+        delta = {"type": "signature_delta", "signature": mark(self._row.name, "".join(self._signatures.pop(index)))}
         event = {"type": "content_block_delta", "index": self._places[index], "delta": delta}
         return b"event: content_block_delta\ndata: " + to_json(event) + b"\n\n"
 
@@ -162,9 +162,12 @@ def _is_index(index: object) -> TypeGuard[int]:
     return isinstance(index, int) and 0 <= index <= MAX_INDEX
 
 
-def first_event_end(stream: bytes | bytearray) -> int:
-    """Return where the first event of a stream ends; 0 while it is not whole."""
-    end = _EVENT_END.search(stream)
+def first_event_end(stream: bytes | bytearray, searched: int = 0) -> int:
+    """Return where the first event of a stream ends; 0 while it is not whole.
+
+    The end is not looked for again in the first ``searched`` bytes, but for the part of one at their end.
+    """
+    end = _EVENT_END.search(stream, max(0, searched - _LONGEST_END))
     return end.end() if end else 0
 
 

@@ -114,9 +114,6 @@ async def _inner(_: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"{}"})
 
 
-GATEWAY = Gateway(_inner, SETTINGS, Redactor([POOLED.secret]))
-
-
 def asked(head: Head) -> int:
     """Send a head through the gateway and to Claude, and return the status of the answer."""
     status: list[int] = []
@@ -137,7 +134,8 @@ def asked(head: Head) -> int:
         "headers": [(name.encode(), value.encode("latin-1")) for name, value in head.headers],
         "client": ("127.0.0.1", 1),
     }
-    asyncio.run(GATEWAY(dict(scope), receive, send))
+    # A gateway of its own: one that has met wrong tokens before lets further ones wait.
+    asyncio.run(Gateway(_inner, SETTINGS, Redactor([POOLED.secret]))(dict(scope), receive, send))
     headers.for_claude(head.headers, POOLED)
     return status[0]
 

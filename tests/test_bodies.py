@@ -110,7 +110,7 @@ def test_a_body_counts_as_what_it_becomes():
     budget = BodyBudget(10 * memory_of(raw))
     with budget.open("anna") as body:
         body.add(len(raw))
-        body.becomes(raw)
+        body.becomes(memory_of(raw), len(raw))
         assert budget.held == memory_of(raw)
 
 
@@ -119,10 +119,10 @@ def test_a_large_body_out_of_proportion_is_refused():
     budget = BodyBudget(1 << 40)
     small, large = b"[%s1]" % (b"[]," * 100_000), b"[%s1]" % (b"[]," * 1_000_000)
     assert memory_of(small) > MAX_RATIO * len(small)
-    budget.open("anna").becomes(small)
+    budget.open("anna").becomes(memory_of(small), len(small))
     assert memory_of(large) > ANY_SHAPE_BYTES
     with pytest.raises(Refused) as refused:
-        budget.open("anna").becomes(large)
+        budget.open("anna").becomes(memory_of(large), len(large))
     assert refused.value.status == 413
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from claude_proxy import __version__, cli, config, demo, limits, onboarding
+from claude_proxy import __version__, cli, config, demo, fetching, limits, onboarding
 from claude_proxy.settings import SECRET_NAMES, VARIABLES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -196,6 +196,7 @@ def test_limits_in_the_documents_are_accepted():
     models[0]["model_info"] = {"access_groups": ["cheap"]}
     for block in (shown, yaml.safe_load(re.sub(r"^# ", "", commented, flags=re.MULTILINE))):
         assert list(limits.mistakes(block | {"model_list": models})) == []
+        assert list(fetching.mistakes(block)) == []
         assert limits.Limits.of(block).allows("anna", "claude-opus-4-8")
 
 

@@ -1,0 +1,193 @@
+"""Work on a body grows with its size and no faster: a body of four times the size takes about four times as long.
+
+Processor time, of the least of several runs. Quadratic work takes sixteen times as long.
+"""
+
+import contextlib
+import gc
+import json
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from claude_proxy import bounds, dialects, estimate, messages
+from claude_proxy.answer import usage_of
+from claude_proxy.dialects import ROWS, STRICT
+from claude_proxy.gateway import parse_body
+from claude_proxy.headers import read, session_of
+from claude_proxy.limits import Limits
+from claude_proxy.patches import one_call_each
+from claude_proxy.relay import Renaming
+from claude_proxy.stream import ThinkingFilter, error_of
+from fuzz.shapes import SHAPES
+
+TIMES = 4
+# Halfway between linear and quadratic.
+AT_MOST = 8
+# What takes less is too short to be measured, in seconds; quadratic work on these sizes takes longer.
+MEASURABLE = 0.0005
+RUNS = 3
+NOBODY = read([])
+LIMITS = Limits.of({"claude_proxy": {"users": {"anna": {"models": ["m", *(f"glm-{place}" for place in range(20))]}}}})
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """The least processor time of several runs, without the search for garbage, which comes when it likes."""
+    found = []
+    for _ in range(RUNS):
+        gc.disable()
+        try:
+            begun = time.thread_time()
+            work()
+            found.append(time.thread_time() - begun)
+        finally:
+            gc.enable()
+    return min(found)
+
+
+def assert_linear(of_size: Callable[[int], Callable[[], object]], size: int) -> None:
+    """Fail when the work on a body of four times the size takes more than a linear one may."""
+    small, large = of_size(size), of_size(size * TIMES)
+    for _ in range(3):  # a machine that is busy with something else is no fault of the code
+        once, more = seconds(small), seconds(large)
+        if more <= AT_MOST * max(once, MEASURABLE):
+            return
+    raise AssertionError(f"{size}: {once:.4f} s, {size * TIMES}: {more:.4f} s")
+
+
+def on_the_way_in(body: dict[str, Any], raw: bytes) -> None:
+    """All that the proxy does with a request's body before LiteLLM or Claude gets it, for any lane."""
+    parsed = parse_body(raw)
+    messages.outline(messages.for_litellm(parsed))
+    messages.large(parsed, raw)
+    messages.without_foreign_thinking(body["messages"])
+    messages.repaired(body)
+    session_of(NOBODY, parsed)
+    LIMITS.forbidden("anna", "m", raw)
+    estimate.input_tokens(parsed, len)
+    with contextlib.suppress(bounds.TooLarge):
+        bounds.check(body)
+
+
+def body_of(shape: str, size: int) -> tuple[dict[str, Any], bytes]:
+    body = {"model": "m", "max_tokens": 9} | SHAPES[shape](size)
+    return body, json.dumps(body).encode()
+
+
+SIZE = 1500
+# Rows of which no two are treated alike.
+DIFFERENT = ("bedrock", "openai", "gemini", "kimi", "deepseek")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_reading_a_body(shape):
+    """Parsing, counting, checking and reducing a body of each shape is linear."""
+    assert_linear(lambda size: partial(on_the_way_in, *body_of(shape, size)), SIZE)
+
+
+@pytest.mark.parametrize("row", [STRICT, *(row for row in ROWS if row.name in DIFFERENT)], ids=lambda row: row.name)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_translating_a_body(shape, row):
+    """Making a history and its tools fit a provider is linear for each shape and each row."""
+
+    def translation(size: int) -> Callable[[], object]:
+        body, _ = body_of(shape, size)
+
+        def translate() -> None:
+            history = dialects.fitted_messages(body["messages"], row)
+            dialects.fitted_tools(body.get("tools"), row)
+            dialects.fitted_system(body.get("system"), row)
+            dialects._thinking_parameters(body, history, row)
+
+        return translate
+
+    assert_linear(translation, SIZE)
+
+
+def answer(size: int, block: dict[str, Any]) -> bytes:
+    return json.dumps(
+        {"type": "message", "content": [block] * size, "usage": {"output_tokens": size}, "model": "sent"}
+    ).encode()
+
+
+BLOCKS = {
+    "calls-that-name-the-model": {"type": "tool_use", "id": "x", "name": "n", "input": {"model": "sent"}},
+    "texts": {"type": "text", "text": 'a "model": "sent"'},
+    "thinking": {"type": "thinking", "thinking": "x", "signature": "x"},
+}
+
+
+@pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
+def test_a_whole_answer(block):
+    """Renaming a whole answer, taking its thinking out and counting its tokens is linear."""
+
+    def work(size: int) -> Callable[[], object]:
+        raw = answer(size, block)
+        whole = json.loads(raw)
+
+        def on_the_way_out() -> None:
+            assert b'"model": "asked"' in Renaming("asked", "sent").whole(raw)
+            usage_of(raw)
+            error_of(raw)
+            for row in (STRICT, *ROWS):
+                dialects.returned_response(whole, row)
+
+        return on_the_way_out
+
+    assert_linear(work, SIZE)
+
+
+def delta(kind: str, field: str) -> bytes:
+    data = {"type": "content_block_delta", "index": 0, "delta": {"type": kind, field: "abcdefgh" * 8}}
+    return b"event: content_block_delta\ndata: " + json.dumps(data).encode() + b"\n\n"
+
+
+START = b'data: {"type":"content_block_start","index":0,"content_block":{"type":"thinking","signature":""}}\n\n'
+STREAMS = {
+    "signatures": (START, delta("signature_delta", "signature")),
+    "texts": (START, delta("text_delta", "text")),
+    "lines-of-one-event": (b"", b"data: x\n"),
+    "one-line": (b"data: ", b"x" * 64),
+    "comments": (b"", b":\n"),
+}
+
+
+@pytest.mark.parametrize(("first", "piece"), STREAMS.values(), ids=STREAMS)
+def test_a_stream(first, piece):
+    """Events that come in small pieces cost as much as they are long, however long one event or one block is."""
+
+    def work(size: int) -> Callable[[], object]:
+        def pass_on() -> None:
+            for mender in (ThinkingFilter("m", dialects.ROWS[-1]), ThinkingFilter("m"), Renaming("asked", "sent")):
+                for chunk in (first, *[piece] * size):
+                    mender.feed(chunk)
+                mender.finish()
+
+        return pass_on
+
+    assert_linear(work, 3000)
+
+
+def test_a_chunk_with_many_calls():
+    """A chunk of LiteLLM's that holds many calls becomes chunks of one call each, without a copy of all for each."""
+
+    class Copied:
+        def __init__(self, count: int) -> None:
+            self.choices = [Choice(count)]
+
+    class Choice:
+        def __init__(self, count: int) -> None:
+            self.delta = Delta(count)
+
+    class Delta:
+        def __init__(self, count: int) -> None:
+            self.tool_calls = [{"index": place} for place in range(count)]
+
+    def work(size: int) -> Callable[[], object]:
+        chunk = Copied(size)
+        return lambda: one_call_each(chunk)
+
+    assert_linear(work, 100)
