@@ -4,23 +4,30 @@ Times are compared with each other, in one run: a size with its double, and both
 """
 
 import asyncio
+import contextlib
 import json
 import random
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from claude_proxy import headers
+from claude_proxy import dialects, headers, messages
+from claude_proxy.bodies import memory_of
+from claude_proxy.bounds import TooLarge
 from claude_proxy.credentials import Credential, Kind, Secret
-from claude_proxy.gateway import Gateway
+from claude_proxy.gateway import Gateway, parse_body
 from claude_proxy.redaction import Redactor
 from claude_proxy.refusals import Message, Receive, Scope, Send
 from claude_proxy.settings import Settings
+from fuzz.shapes import SHAPES
 
 # Work that is twice as large may take this much longer; a square would take four times as long.
 FACTOR = 2.7
 SIZES = 1, 2, 4
 ATTEMPTS = 4
+# The share of heads among random shapes, and how long an element of a body about is.
+HEADS = 0.6
+BYTES_OF_AN_ELEMENT = 200
 REPEATS = 5
 TOKEN = "sk-made-up-token-of-the-proxy"  # noqa: S105 - made up
 SETTINGS = Settings.parse({"PROXY_STATIC_TOKEN": TOKEN, "LITELLM_MASTER_KEY": "sk-made-up-master-key"})
@@ -153,7 +160,36 @@ def random_head(choice: random.Random) -> tuple[str, Callable[[int], Head]]:
     return f"{words}: {route} {name} {unit!r}", kinds[place]
 
 
+# --- The body of a request ---------------------------------------------------------------------------------------------------
+
+
+def random_body(choice: random.Random) -> tuple[str, Callable[[int], bytes]]:
+    """Return one or two shapes of a body whose number of elements is free, and words that say which."""
+    names = choice.sample([*SHAPES], k=choice.randint(1, 2))
+
+    def make(size: int) -> bytes:
+        fields = {name: value for shape in names for name, value in SHAPES[shape](size).items()}
+        return json.dumps({"model": "glm", "max_tokens": 1, **fields}).encode()
+
+    return f"body: {' and '.join(names)}", make
+
+
+def worked(raw: bytes) -> None:
+    """Do all that is done to a body on its way to Claude and to each kind of provider."""
+    memory_of(raw)
+    body = parse_body(raw)
+    messages.large(body, raw)
+    messages.without_foreign_thinking(body["messages"])
+    messages.repaired(body)
+    for row in (*dialects.ROWS, dialects.STRICT):
+        with contextlib.suppress(TooLarge):
+            dialects.translated(body, row)
+
+
 def random_shape(choice: random.Random, size: int) -> tuple[str, Callable[[Any], object], Callable[[int], Any], int]:
     """Return a part of a request whose length is free: words that say which, what is measured, what makes it, and a size."""
-    words, make = random_head(choice)
-    return words, asked, make, size
+    if choice.random() < HEADS:
+        words, head = random_head(choice)
+        return words, asked, head, size
+    words, body = random_body(choice)
+    return words, worked, body, size // BYTES_OF_AN_ELEMENT
