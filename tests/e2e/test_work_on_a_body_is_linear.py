@@ -27,7 +27,7 @@ LANES = ("claude-x", "glm", "gpt", "gemini", "gemini-vertex", "bedrock", "vertex
 RELAYED = ("claude-x", "glm")
 
 
-def config(url: str) -> dict[str, Any]:
+def config(url: str, **settings: Any) -> dict[str, Any]:
     google = {
         "vertex_project": "made-up-project",
         "vertex_location": "europe-west1",
@@ -53,11 +53,7 @@ def config(url: str) -> dict[str, Any]:
     return {
         "model_list": [{"model_name": name, "litellm_params": params} for name, params in models.items()],
         "router_settings": {"num_retries": 0, "disable_cooldowns": True},
-        "litellm_settings": {
-            "callbacks": ["request_transformer.proxy_handler_instance"],
-            "drop_params": True,
-            "user_url_validation": False,  # or LiteLLM would not ask a host on loopback, and the tests would prove nothing
-        },
+        "litellm_settings": {"callbacks": ["request_transformer.proxy_handler_instance"], "drop_params": True} | settings,
         "general_settings": {"custom_auth": "custom_auth.user_api_key_auth", "master_key": "os.environ/LITELLM_MASTER_KEY"},
     }
 
@@ -94,19 +90,28 @@ def attacker() -> Iterator[up.Upstream]:
     server.close()
 
 
-@pytest.fixture(scope="module")
-def proxy(shared_upstream: up.Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    home = tmp_path_factory.mktemp("bodies")
-    shared_upstream.answer = answer
+def started(upstream: up.Upstream, home: Path, **settings: Any) -> Iterator[Proxy]:
+    upstream.answer = answer
     environment = {
-        "ANTHROPIC_API_BASE": shared_upstream.url,
+        "ANTHROPIC_API_BASE": upstream.url,
         "CLAUDE_OAUTH_TOKENS": f"a={TOKENS['a']}",
-        "VERTEX_CREDENTIALS": str(service_account(home, shared_upstream.other_url)),
+        "VERTEX_CREDENTIALS": str(service_account(home, upstream.other_url)),
     }
-    running = Proxy(home / "proxy", yaml.safe_dump(config(shared_upstream.other_url)), **environment).wait_ready()
+    running = Proxy(home / "proxy", yaml.safe_dump(config(upstream.other_url, **settings)), **environment).wait_ready()
     resource.prlimit(running.process.pid, resource.RLIMIT_AS, (MEMORY, MEMORY))
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="module")
+def proxy(shared_upstream: up.Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    yield from started(shared_upstream, tmp_path_factory.mktemp("bodies"))
+
+
+@pytest.fixture(scope="module")
+def unguarded(shared_upstream: up.Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    """A proxy whose LiteLLM fetches from loopback, too: its own guard would hide that it was asked to."""
+    yield from started(shared_upstream, tmp_path_factory.mktemp("unguarded"), user_url_validation=False)
 
 
 @pytest.fixture(autouse=True)
@@ -257,7 +262,7 @@ def sources(url: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("model", LANES)
 @pytest.mark.parametrize("kind", ["image", "document"])
-def test_no_address_is_fetched(proxy, upstream, attacker, kind, model):
+def test_no_address_is_fetched(unguarded, upstream, attacker, kind, model):
     """Whatever address an image or a document names, in a turn or in a result, the proxy does not ask its host."""
     for source in sources(attacker.other_url):
         block = {"type": kind, "source": source}
@@ -267,7 +272,7 @@ def test_no_address_is_fetched(proxy, upstream, attacker, kind, model):
         tools = [{"name": "Read", "input_schema": {"type": "object", "properties": {}}}]
         for history in ([], turns):
             messages = [{"role": "user", "content": [block, up.text("look")]}, *history]
-            asked(proxy, model, {"messages": messages, "tools": tools})
+            asked(unguarded, model, {"messages": messages, "tools": tools})
     assert attacker.seen == []
     if model not in RELAYED:
         everything = "\n".join(seen.everything for seen in upstream.asked)
