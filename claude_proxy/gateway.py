@@ -12,11 +12,12 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from claude_proxy import administration, messages
 from claude_proxy import headers as header_policy
-from claude_proxy import messages
 from claude_proxy.access import (
     ADMIN_NAME,
     MODEL_ROUTES,
+    STATUS_ROUTES,
     Caller,
     IsSession,
     Refused,
@@ -104,18 +105,15 @@ class Gateway:
             inner["headers"] = encoded(header_policy.for_litellm(sent, None))
             if is_page(route):
                 inner["path"] = scope["path"]  # a page's folder ends with a slash
-            await self._app(inner, receive, send)
+            await self._public(inner, receive, send)
             return
         try:
             query = scope["query_string"].decode("latin-1")
             caller = await self._caller(client, method, route, query)
             check_mode(client.mode)
             exchange = Exchange(client, sent, b"", {}, query, caller.name, counts_tokens=route.endswith("/count_tokens"))
-            if (method, route) in MODEL_ROUTES and method == "POST":
-                exchange.raw_body = await _read_body(receive)
-                exchange.body = parse_body(exchange.raw_body)
-                exchange.booked = self._keeps_books()
-        except Refused as refused:
+            sought = await self._read(exchange, method, route, receive)
+        except (Refused, administration.BadRequest) as refused:
             if refused.status in TOLD:
                 # Quoted: a path may hold a line's end, and its sender chose it.
                 logger.warning("refused %s %r from %s: HTTP %d", method, route[:100], _address(scope), refused.status)
@@ -130,12 +128,45 @@ class Gateway:
             if exchange.raw_body:
                 await self._model_request(inner, exchange, caller, receive, answer)
                 return
-            if (method, route) not in MODEL_ROUTES:
-                length = [pair for pair in scope["headers"] if pair[0] in (b"content-length", b"transfer-encoding")]
-                inner["headers"] += length
+            if sought is not None:
+                await self._administrate(inner, sought, receive, answer)
+                return
             await self._app(inner, receive, answer)
         finally:
             current.reset(token)
+
+    async def _read(self, exchange: Exchange, method: str, route: str, receive: Receive) -> bytes | None:
+        """Read the body of a request for a model into its exchange; return that of one for administration, checked."""
+        if (method, route) in MODEL_ROUTES:
+            if method == "POST":
+                exchange.raw_body = await _read_body(receive)
+                exchange.body = parse_body(exchange.raw_body)
+                exchange.booked = self._keeps_books()
+            return None
+        if (method, route) in STATUS_ROUTES:
+            return None
+        administration.check_address(route, exchange.query)
+        return administration.checked_body(await _read_body(receive, administration.MAX_BODY_BYTES))
+
+    async def _public(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on a request that needs no token, with a body that is bounded."""
+        try:
+            body = await _read_body(receive, administration.MAX_BODY_BYTES)
+        except Refused as refused:
+            await send_refusal(send, own_refusal(refused.status, str(refused)))
+            return
+        except ConnectionAbortedError:
+            return
+        scope["headers"] += [(b"content-length", str(len(body)).encode())] if body else []
+        await self._app(scope, _body_first(body, receive), send)
+
+    async def _administrate(self, scope: Scope, body: bytes, receive: Receive, answer: Answer) -> None:
+        """Ask LiteLLM with the body that was checked, and take secrets out of the whole answer before it leaves."""
+        kept = [pair for pair in scope["headers"] if pair[0] != b"content-type"]
+        if body:
+            kept += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        scope["headers"] = kept
+        await self._app(scope, _body_first(body, receive), administration.redacted(answer, self._redactor.text))
 
     async def _model_request(self, scope: Scope, exchange: Exchange, caller: Caller, receive: Receive, answer: Answer) -> None:
         """Ask LiteLLM with a reduced body, and remember the request when its answer has left."""
@@ -222,6 +253,18 @@ def _replayed(body: bytes, gone: asyncio.Event, answer: Answer) -> Receive:
     return replay
 
 
+def _body_first(body: bytes, receive: Receive) -> Receive:
+    """Return a ``receive`` that gives the body once, and then what comes from the client."""
+    pending = [body]
+
+    async def replay() -> Message:
+        if pending:
+            return {"type": "http.request", "body": pending.pop(), "more_body": False}
+        return await receive()
+
+    return replay
+
+
 def _address(scope: Scope) -> str:
     peer = scope.get("client")
     return str(peer[0]) if peer else "an unknown address"
@@ -285,14 +328,14 @@ def _finite(text: str) -> float:
     return number
 
 
-async def _read_body(receive: Receive) -> bytes:
+async def _read_body(receive: Receive, limit: int | None = None) -> bytes:
     body = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ConnectionAbortedError
         body += message.get("body", b"")
-        if len(body) > MAX_BODY_BYTES:
+        if len(body) > (limit or MAX_BODY_BYTES):
             raise Refused(413, "Request exceeds the maximum size")
         if not message.get("more_body", False):
             return bytes(body)

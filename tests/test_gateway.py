@@ -97,12 +97,12 @@ def scope():
 async def test_who_is_refused_is_in_the_log(caplog):
     """A token that does not count leaves a line with the route and the address, on one line and without the token."""
     await ask(Inner(), path="/v1/messages", headers={"x-litellm-api-key": "made-up-wrong"})
-    await ask(Inner(), path="/key/x%0Ay", headers=WITH_TOKEN)
+    await ask(Inner(), path="/key/x%0Ay/regenerate", headers=WITH_TOKEN)
     await ask(Inner(), path="/v1/none", headers=WITH_TOKEN)
     lines = [record.getMessage() for record in caplog.records]
     assert lines == [
         "refused POST '/v1/messages' from 127.0.0.1: HTTP 401",
-        "refused POST '/key/x\\ny' from 127.0.0.1: HTTP 403",
+        "refused POST '/key/x\\ny/regenerate' from 127.0.0.1: HTTP 403",
     ]
 
 
