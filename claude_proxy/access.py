@@ -1,10 +1,15 @@
-"""Who may do what: the tokens, and the routes that the proxy has at all. Plain values, no LiteLLM types."""
+"""Who may do what: the tokens, and the routes that the proxy has at all. Plain values, no LiteLLM types.
+
+Which routes of administration there are stands in ``administration.py``.
+"""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
 
+from claude_proxy import administration
 from claude_proxy.credentials import Secret
+from claude_proxy.errors import Refused
 from claude_proxy.headers import PROXY_TOKEN, Client
 from claude_proxy.settings import Settings
 
@@ -18,29 +23,15 @@ STATUS_ROUTES = frozenset({("GET", "/pool"), ("GET", "/metrics")})
 PUBLIC_ROUTES = frozenset({"/", "/health/liveliness", "/health/liveness", "/health/readiness"})
 # Every virtual key of LiteLLM's begins so, unless somebody chose another one by hand.
 VIRTUAL_KEY_PREFIX = "sk-"
-# First parts of LiteLLM's administration routes: open to the master key alone. What is on no list is closed to everybody.
-ADMIN_ROUTES = frozenset(
-    {
-        "budget", "cache", "callbacks", "config", "customer", "get", "global", "health", "key", "model", "model_group",
-        "organization", "router", "settings", "spend", "tag", "team", "usage.csv",
-        "user",
-    }
-)  # fmt: skip
-
-
 # With a database only. The pages and what they need before somebody has signed in: without a token.
-PAGES = frozenset({"ui", "litellm-asset-prefix", ".well-known"})
+PAGES = frozenset({"ui", "litellm-asset-prefix"})
 SIGN_IN_ROUTES = frozenset(
     {
         ("POST", "/login"), ("POST", "/v2/login"), ("POST", "/v3/login"), ("POST", "/v3/login/exchange"),
-        ("GET", "/litellm/.well-known/litellm-ui-config"), ("GET", "/get_image"), ("GET", "/get_favicon"),
-        ("GET", "/public/litellm_model_cost_map"),
+        ("GET", "/.well-known/litellm-ui-config"), ("GET", "/litellm/.well-known/litellm-ui-config"), ("GET", "/get_image"),
+        ("GET", "/get_favicon"), ("GET", "/public/litellm_model_cost_map"),
     }
 )  # fmt: skip
-# What the pages ask for afterwards, beside ADMIN_ROUTES.
-PAGES_ROUTES = ADMIN_ROUTES | frozenset(
-    {"access_group", "audit", "credentials", "guardrails", "invitation", "onboarding", "policies", "project", "sso", "v2"}
-)
 # Where a virtual key's holder sees its models, budget and spend.
 OWN_KEY_REQUESTS = frozenset({("GET", "/key/info", "")})
 # What callers without a name of their own are called: who holds the master key, the static token, a virtual key, or nothing.
@@ -73,18 +64,6 @@ class Caller:
 # Whether a virtual key is that of an administrator who has signed in to LiteLLM's pages. Such a key opens administration, as
 # no other does: LiteLLM 1.106.2 itself shows the holder of any key the spend of all, and the configuration.
 IsSession = Callable[[Secret], Awaitable[bool]]
-
-
-class Refused(Exception):
-    """The request is refused. ``status`` and ``headers`` are for the response, the message is for the client.
-
-    Without ``headers`` the response says that a repetition is no use.
-    """
-
-    def __init__(self, status: int, message: str, headers: list[tuple[str, str]] | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.headers = headers
 
 
 def identify(client: Client, settings: Settings) -> Caller:
@@ -140,8 +119,9 @@ def check_route(caller: Caller, method: str, route: str, query: str = "", *, dat
         if caller.role is Role.KEY:  # LiteLLM checks a virtual key on its own routes; this one is not
             raise Refused(403, f"{method} {route} is not for virtual keys; /key/info shows what yours may do and has used.")
         return
-    if _first_part(route) not in (PAGES_ROUTES if database else ADMIN_ROUTES):
-        raise Refused(404, f"{method} {route} is not served by this proxy.")
+    if not administration.is_served(method, route, database=database):
+        reason = administration.why_closed(route) if caller.role is Role.ADMIN else ""
+        raise Refused(404, f"{method} {route} is not served by this proxy.{f' Closed: {reason}.' if reason else ''}")
     if caller.role is Role.KEY and (method, route, query) in OWN_KEY_REQUESTS:
         return
     if caller.role is not Role.ADMIN:

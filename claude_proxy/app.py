@@ -3,6 +3,11 @@
 import faulthandler
 import gc
 
+from claude_proxy.settings import environment
+
+# Before LiteLLM is imported: neither its modules nor what it starts see the proxy's own secrets.
+environment()
+
 from litellm.proxy.proxy_server import app as litellm_app
 
 from claude_proxy.assembly import close, watch_config

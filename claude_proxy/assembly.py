@@ -35,7 +35,7 @@ from claude_proxy.patches import (
 )
 from claude_proxy.redaction import Redactor, secrets_in_config, secrets_of
 from claude_proxy.router import put_in_force
-from claude_proxy.settings import LogFormat, Settings
+from claude_proxy.settings import LogFormat, Settings, environment
 from claude_proxy.store import RedisStore, SqliteStore, Store
 from claude_proxy.transport import chat_http, shared_http
 
@@ -43,7 +43,7 @@ from claude_proxy.transport import chat_http, shared_http
 @functools.cache
 def start() -> ClaudeProxy:
     """Return the process's one callback. LiteLLM runs an entry file once for each reference to it."""
-    settings = Settings.parse(os.environ)
+    settings = Settings.parse(environment())
     callback = ClaudeProxy(settings, shared_store(settings))
     install(settings, callback)
     return callback
@@ -65,7 +65,7 @@ def install(settings: Settings, callback: ClaudeProxy) -> None:
     secrets = [credential.secret for credential in settings.credentials]
     secrets += [secret for secret in (settings.static_token, settings.master_key, settings.database_url) if secret]
     secrets += [user.token for user in settings.users.everybody() if user.token]
-    redactor = callback.redactor = Redactor([*secrets, *secrets_of(os.environ)])
+    redactor = callback.redactor = Redactor([*secrets, *secrets_of(environment())])
     _learn_secrets(redactor, in_force().loaded)
     litellm.use_chat_completions_url_for_anthropic_messages = True
     litellm.expose_router_debug_in_errors = False
@@ -143,7 +143,7 @@ async def models(caller: Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)]) 
 
 def watch_config() -> None:
     """From now on take up every change of config.yaml, once LiteLLM has started."""
-    found = reload.watcher(in_force(), _take_up, os.environ) if start.cache_info().currsize else None
+    found = reload.watcher(in_force(), _take_up, environment()) if start.cache_info().currsize else None
     if found is not None:
         start().watching = asyncio.ensure_future(found.run())
 

@@ -8,8 +8,9 @@ from litellm.proxy._types import UI_TEAM_ID, LitellmUserRoles, ProxyException, U
 from litellm.proxy.auth.auth_checks import _can_object_call_model, get_key_object, get_user_object
 
 from claude_proxy import headers as header_policy
-from claude_proxy.access import MODEL_ROUTES, Refused, Role, identify
+from claude_proxy.access import MODEL_ROUTES, Role, identify
 from claude_proxy.credentials import Secret
+from claude_proxy.errors import Refused
 from claude_proxy.settings import Settings
 
 # `allowed_routes` is what closes the rest in LiteLLM 1.106.2: without it a caller with no role still reaches /health,

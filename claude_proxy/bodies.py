@@ -1,4 +1,4 @@
-"""Bounds of request bodies: how much memory those under way may take, in all and per caller. No I/O.
+"""Bounds of request bodies: how large and slow one may be, and how much memory those under way may take, in all and per caller.
 
 Three rules:
   1. a body counts from its first byte until its response has ended: as bytes while it arrives, then as what it becomes;
@@ -6,15 +6,20 @@ Three rules:
   3. a body that would become more than ``MAX_RATIO`` times its size is refused.
 """
 
+import asyncio
 import os
 import re
 from pathlib import Path
 from typing import Self
 
-from claude_proxy.access import Refused
+from claude_proxy.errors import Refused
+from claude_proxy.offload import offloaded
+from claude_proxy.refusals import Receive
 
 # Anthropic itself takes 32 MB; a little more lets it be the one that refuses, in words that Claude Code knows.
 MAX_BODY_BYTES = 40 * 1024 * 1024
+# How long a client may take for a whole body, in seconds: 40 MB at 2 Mbit/s.
+BODY_SECONDS = 180.0
 MAX_RATIO = 8
 # Below this estimate, in bytes, any shape is fine.
 ANY_SHAPE_BYTES = 32 * 1024 * 1024
@@ -91,6 +96,33 @@ class HeldBody:
         """Give the memory back."""
         self._budget.change(self._caller, -self._bytes)
         self._bytes = 0
+
+
+async def read_body(receive: Receive, held: HeldBody, limit: int = MAX_BODY_BYTES) -> bytes:
+    """Return a body once it is whole; raise ``Refused`` for one that is too large, too slow or over the budget.
+
+    Raises ``ConnectionAbortedError`` when the client leaves before.
+    """
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ConnectionAbortedError
+                part = message.get("body", b"")
+                held.add(len(part))
+                body += part
+                if len(body) > limit:
+                    raise Refused(413, TOO_LARGE)
+                if not message.get("more_body", False):
+                    break
+    except TimeoutError:
+        words = f"The request's body did not arrive within {BODY_SECONDS:.0f} seconds."
+        raise Refused(408, words, [("connection", "close")]) from None
+    raw = bytes(body)
+    held.becomes(await offloaded(len(raw), memory_of, raw), len(raw))
+    return raw
 
 
 def memory_of(raw: bytes) -> int:

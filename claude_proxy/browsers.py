@@ -7,7 +7,8 @@ import ipaddress
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
-from claude_proxy.access import MODEL_ROUTES, Refused
+from claude_proxy.access import MODEL_ROUTES
+from claude_proxy.errors import Refused
 from claude_proxy.headers import Headers
 
 # Names that nobody on the internet can point at an address: RFC 6761, RFC 6762, RFC 8375, and ICANN's name for private use.

@@ -13,14 +13,14 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from claude_proxy import administration, messages
 from claude_proxy import headers as header_policy
-from claude_proxy import messages
 from claude_proxy.access import (
     ADMIN_NAME,
     MODEL_ROUTES,
+    STATUS_ROUTES,
     Caller,
     IsSession,
-    Refused,
     Role,
     check_route,
     identify,
@@ -30,8 +30,9 @@ from claude_proxy.access import (
     wants_page,
 )
 from claude_proxy.answer import Answer
-from claude_proxy.bodies import MAX_BODY_BYTES, TOO_LARGE, BodyBudget, HeldBody, memory_for_bodies, memory_of
+from claude_proxy.bodies import BodyBudget, memory_for_bodies, read_body
 from claude_proxy.browsers import check_browser
+from claude_proxy.errors import Refused
 from claude_proxy.exchange import Exchange, Refusal, current
 from claude_proxy.failed_logins import FailedLogins, source_of
 from claude_proxy.listing import is_name
@@ -46,13 +47,13 @@ logger = logging.getLogger(__name__)
 
 # Half of what Python can read: what writes the body again, here and in LiteLLM, is less far from its own end.
 MAX_DEPTH = 400
-# How long a client may take for a whole body, in seconds: 40 MB at 2 Mbit/s.
-BODY_SECONDS = 180.0
 # LiteLLM's documentation lets Claude Code point at this prefix; here it is the same as without it.
 ALIAS_PREFIX = "/anthropic"
 
 
 # Refusals that the operator wants to see: somebody tries tokens, or wonders why theirs does not count any more.
+# Whose memory the bodies of requests without a token count as.
+NOBODY_NAME = "nobody"
 LOGGED = frozenset({401, 403})
 # With the end of the connection: what stands behind such a request may be a part of it.
 TWO_LENGTHS = own_refusal(
@@ -113,7 +114,7 @@ class Gateway:
             inner["headers"] = encoded(header_policy.for_litellm(sent, None))
             if is_page(route):
                 inner["path"] = scope["path"]  # a page's folder ends with a slash
-            await self._app(inner, receive, send)
+            await self._public(inner, receive, send, held)
             return
         try:
             client = header_policy.read(sent)
@@ -122,13 +123,10 @@ class Gateway:
             self._check_browser(caller, method, route, sent)
             check_mode(client.mode)
             exchange = Exchange(client, sent, b"", {}, query, caller.name, counts_tokens=route.endswith("/count_tokens"))
-            if (method, route) in MODEL_ROUTES and method == "POST":
-                memory = held.enter_context(self._bodies.open(caller.name))
-                exchange.raw_body = await _read_body(receive, memory)
-                exchange.body = await offloaded(len(exchange.raw_body), parse_body, exchange.raw_body)
-                exchange.booked = self._keeps_books()
+            sought = await self._read(exchange, method, route, receive, held)
         except Refused as refused:
-            await self._refuse(refused, scope, receive, send, wrong_token=refused.status == 401 and bool(client.tokens))
+            wrong_token = refused.status == 401 and bool(client.tokens)
+            await self._refuse(refused, scope, receive, send, wrong_token=wrong_token)
             return
         except ConnectionAbortedError:
             return
@@ -139,9 +137,9 @@ class Gateway:
             if exchange.raw_body:
                 await self._model_request(inner, exchange, caller, receive, answer)
                 return
-            if (method, route) not in MODEL_ROUTES:
-                length = [pair for pair in scope["headers"] if pair[0] in (b"content-length", b"transfer-encoding")]
-                inner["headers"] += length
+            if sought is not None:
+                await self._administrate(inner, sought, receive, answer)
+                return
             await self._app(inner, receive, answer)
         finally:
             current.reset(token)
@@ -158,6 +156,42 @@ class Gateway:
                 return
             response = later
         await send_refusal(send, response)
+
+    async def _read(
+        self, exchange: Exchange, method: str, route: str, receive: Receive, held: contextlib.ExitStack
+    ) -> bytes | None:
+        """Read the body of a request for a model into its exchange; return that of one for administration, checked."""
+        if (method, route) in STATUS_ROUTES or ((method, route) in MODEL_ROUTES and method != "POST"):
+            return None
+        memory = held.enter_context(self._bodies.open(exchange.user))
+        if (method, route) in MODEL_ROUTES:
+            exchange.raw_body = await read_body(receive, memory)
+            exchange.body = await offloaded(len(exchange.raw_body), parse_body, exchange.raw_body)
+            exchange.booked = self._keeps_books()
+            return None
+        administration.check_address(route, exchange.query)
+        return administration.checked_body(await read_body(receive, memory, administration.MAX_BODY_BYTES))
+
+    async def _public(self, scope: Scope, receive: Receive, send: Send, held: contextlib.ExitStack) -> None:
+        """Pass on a request that needs no token, with a body that is bounded."""
+        try:
+            memory = held.enter_context(self._bodies.open(NOBODY_NAME))
+            body = await read_body(receive, memory, administration.MAX_BODY_BYTES)
+        except Refused as refused:
+            await send_refusal(send, own_refusal(refused.status, str(refused), refused.headers))
+            return
+        except ConnectionAbortedError:
+            return
+        scope["headers"] += [(b"content-length", str(len(body)).encode())] if body else []
+        await self._app(scope, _body_first(body, receive), send)
+
+    async def _administrate(self, scope: Scope, body: bytes, receive: Receive, answer: Answer) -> None:
+        """Ask LiteLLM with the body that was checked, and take secrets out of the whole answer before it leaves."""
+        kept = [pair for pair in scope["headers"] if pair[0] != b"content-type"]
+        if body:
+            kept += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        scope["headers"] = kept
+        await self._app(scope, _body_first(body, receive), administration.redacted(answer, self._redactor.text))
 
     async def _model_request(self, scope: Scope, exchange: Exchange, caller: Caller, receive: Receive, answer: Answer) -> None:
         """Ask LiteLLM with a reduced body, and remember the request when its answer has left."""
@@ -260,6 +294,18 @@ def _reduced(exchange: Exchange, caller: Caller) -> bytes:
     return json.dumps(body_for_litellm(exchange, caller)).encode()
 
 
+def _body_first(body: bytes, receive: Receive) -> Receive:
+    """Return a ``receive`` that gives the body once, and then what comes from the client."""
+    pending = [body]
+
+    async def replay() -> Message:
+        if pending:
+            return {"type": "http.request", "body": pending.pop(), "more_body": False}
+        return await receive()
+
+    return replay
+
+
 def body_for_litellm(exchange: Exchange, caller: Caller) -> dict[str, Any]:
     """Return the reduced body. LiteLLM checks a virtual key's models by the name in config.yaml, not by that in the list."""
     body = messages.for_litellm(exchange.body)
@@ -314,27 +360,3 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(text)
     return number
-
-
-async def _read_body(receive: Receive, held: HeldBody) -> bytes:
-    """Return the body once it is whole; raise ``Refused`` for one that is too large, too slow or over the budget."""
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ConnectionAbortedError
-                part = message.get("body", b"")
-                held.add(len(part))
-                body += part
-                if len(body) > MAX_BODY_BYTES:
-                    raise Refused(413, TOO_LARGE)
-                if not message.get("more_body", False):
-                    break
-    except TimeoutError:
-        words = f"The request's body did not arrive within {BODY_SECONDS:.0f} seconds."
-        raise Refused(408, words, [("connection", "close")]) from None
-    raw = bytes(body)
-    held.becomes(await offloaded(len(raw), memory_of, raw), len(raw))
-    return raw

@@ -16,7 +16,8 @@ from starlette.routing import Route
 
 from claude_proxy import headers as header_policy
 from claude_proxy import metrics, status
-from claude_proxy.access import Caller, Refused, Role, check_route, identify, is_open, wants_page
+from claude_proxy.access import Caller, Role, check_route, identify, is_open, wants_page
+from claude_proxy.errors import Refused
 from claude_proxy.pool import Pool
 from claude_proxy.settings import Settings
 from claude_proxy.status import Knowledge, Viewer

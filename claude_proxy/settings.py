@@ -1,5 +1,8 @@
 """The proxy's settings: read once from a mapping into one frozen value, every mistake reported together."""
 
+import functools
+import os
+from collections import ChainMap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -109,6 +112,38 @@ SECRET_NAMES = tuple(name for name, variable in VARIABLES.items() if variable.se
 def secret_file(name: str, environ: Mapping[str, str]) -> str:
     """Return the path of the file that ``NAME_FILE`` names instead of a value, where that is not a variable of its own."""
     return "" if f"{name}_FILE" in VARIABLES else environ.get(f"{name}_FILE", "").strip()
+
+
+# What the serving process takes out of its environment: LiteLLM resolves references to any variable of the environment, and
+# code that reads one has no other use for these. LiteLLM itself needs DATABASE_URL, LITELLM_MASTER_KEY and providers' keys.
+OWN_SECRETS = frozenset(SECRET_NAMES) - {"DATABASE_URL", "LITELLM_MASTER_KEY"} | {OWN_REDIS}
+TAKEN_NAMES = OWN_SECRETS | {f"{name}_FILE" for name in SECRET_NAMES} | {OWN_USERS_FILE}
+
+
+class Environment(ChainMap[str, str]):
+    """The variables that the process was started with, those included that ``os.environ`` no longer has."""
+
+    def __repr__(self) -> str:
+        """Show no value: some are secrets."""
+        return f"<{type(self).__name__} of {len(self)} variables>"
+
+
+@functools.cache
+def _taken() -> dict[str, str]:
+    """Return the variables that the process has taken out of ``os.environ``: one dict for the process."""
+    return {}
+
+
+def environment() -> Environment:
+    """Move the proxy's own secrets out of ``os.environ``; return all variables, those included that earlier calls moved.
+
+    Each worker inherits the environment of the process that started it, so each calls this before it imports LiteLLM, and
+    again afterwards: in its mode for development LiteLLM reads a ``.env`` when it is imported.
+    """
+    taken = _taken()
+    for name in TAKEN_NAMES & os.environ.keys():
+        taken.setdefault(name, os.environ.pop(name))
+    return Environment(taken, os.environ)
 
 
 class SettingsError(ValueError):

@@ -13,10 +13,11 @@ from unittest import mock
 import httpx
 
 from claude_proxy import dialects, estimate, headers, logs, messages
-from claude_proxy.access import Caller, Refused, Role, check_route
+from claude_proxy.access import Caller, Role, check_route
 from claude_proxy.answer import usage_of
 from claude_proxy.credentials import Credential, Kind, MalformedCredentials, Secret, parse_credentials
 from claude_proxy.dialects import ROWS, STRICT
+from claude_proxy.errors import Refused
 from claude_proxy.exchange import Exchange
 from claude_proxy.gateway import body_for_litellm, canonical_route, parse_body
 from claude_proxy.limits import Limits

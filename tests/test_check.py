@@ -359,6 +359,16 @@ def test_keys_in_clear_text(value, says):
     assert "made-up" not in str(found)
 
 
+MASTER_REFERENCE = "os.environ/LITELLM_MASTER_KEY"
+
+
+@pytest.mark.parametrize("name", ["CLAUDE_API_KEYS", "CLAUDE_OAUTH_TOKENS", "PROXY_STATIC_TOKEN", "REDIS_URL"])
+def test_the_proxy_s_own_secrets_are_not_for_litellm(name):
+    """A reference to a variable that LiteLLM does not see is an error at its place; the master key is there for LiteLLM."""
+    config = {"model_list": [entry(api_key=f"os.environ/{name}")], "general_settings": {"master_key": MASTER_REFERENCE}}
+    only(models.own_secrets(facts(config)), "error", f"{name} is the proxy's own", "another name")
+
+
 @pytest.mark.parametrize("value", ["none", "EMPTY", "os.environ/MY_KEY", "not-needed"])
 def test_no_key_in_clear_text(value):
     """A reference, and a word that stands for no key, are right."""

@@ -98,12 +98,12 @@ def scope():
 async def test_who_is_refused_is_in_the_log(caplog):
     """A token that does not count leaves a line with the route and the address, on one line and without the token."""
     await ask(Inner(), path="/v1/messages", headers={"x-litellm-api-key": "made-up-wrong"})
-    await ask(Inner(), path="/key/x%0Ay", headers=WITH_TOKEN)
+    await ask(Inner(), path="/key/x%0Ay/regenerate", headers=WITH_TOKEN)
     await ask(Inner(), path="/v1/none", headers=WITH_TOKEN)
     lines = [record.getMessage() for record in caplog.records]
     assert lines == [
         "refused POST '/v1/messages' from 127.0.0.1: HTTP 401",
-        "refused POST '/key/x\\ny' from 127.0.0.1: HTTP 403",
+        "refused POST '/key/x\\ny/regenerate' from 127.0.0.1: HTTP 403",
     ]
 
 
@@ -341,7 +341,7 @@ async def test_a_wrong_mode_names_the_two():
 async def test_a_body_that_is_too_large(monkeypatch, size, status):
     """A body over the limit is refused, in Anthropic's words."""
     raw = json.dumps(BODY).encode()
-    monkeypatch.setattr(gateway_module, "MAX_BODY_BYTES", len(raw))
+    monkeypatch.setattr(bodies.read_body, "__defaults__", (len(raw),))
     response = await ask(Inner(), body=raw + b" " * size)
     assert response.status_code == status
     if status == 413:
@@ -384,7 +384,7 @@ async def test_a_body_over_the_budget_is_refused(monkeypatch):
 
 async def test_a_body_that_takes_too_long_is_refused(monkeypatch):
     """A body that is not whole in time is refused, and its connection ends, however often a byte of it comes."""
-    monkeypatch.setattr(gateway_module, "BODY_SECONDS", 0)
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0)
     sent = await drive(
         Gateway(Inner(), SETTINGS, Redactor([])), scope(), {"type": "http.request", "body": b"{", "more_body": True}
     )
@@ -394,7 +394,7 @@ async def test_a_body_that_takes_too_long_is_refused(monkeypatch):
 
 async def test_a_body_that_is_too_large_is_not_collected(monkeypatch):
     """A body that comes in many parts is refused at the one that passes the limit, and no more of it is read."""
-    monkeypatch.setattr(gateway_module, "MAX_BODY_BYTES", 10)
+    monkeypatch.setattr(bodies.read_body, "__defaults__", (10,))
     parts = [{"type": "http.request", "body": b"x" * 6, "more_body": True}] * 2
     sent = await drive(Gateway(Inner(), SETTINGS, Redactor([])), scope(), *parts)
     assert sent[0]["status"] == 413

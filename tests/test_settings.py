@@ -1,9 +1,11 @@
 """settings.py: every variable read once, every mistake reported together, no secret in any message."""
 
 import dataclasses
+import os
 
 import pytest
 
+from claude_proxy import settings as module
 from claude_proxy.credentials import Kind
 from claude_proxy.settings import SECRET_NAMES, VARIABLES, Affinity, LogFormat, Settings, SettingsError, TokenMode
 from claude_proxy.users import UserBook
@@ -233,3 +235,43 @@ def test_secret_names():
 def test_redis_addresses(url):
     """Every kind of address that redis-py knows is one."""
     assert Settings.parse({"REDIS_URL": url}).redis_url.reveal() == url.strip()
+
+
+@pytest.fixture
+def fresh_process(monkeypatch):
+    """Nothing has been taken out of the environment yet."""
+    taken = {}
+    monkeypatch.setattr(module, "_taken", lambda: taken)
+
+
+OWN = {
+    "CLAUDE_OAUTH_TOKENS": OAUTH, "CLAUDE_API_KEYS": KEY, "PROXY_STATIC_TOKEN": TOKEN, "PROXY_USER_TOKENS": "anna=made-up-anna",
+    "REDIS_URL": REDIS, "CLAUDE_PROXY_REDIS_URL": REDIS,
+}  # fmt: skip
+
+
+def test_the_process_forgets_its_own_secrets_once_they_are_read(fresh_process):
+    """``os.environ`` loses the proxy's own secrets and the paths of their files; LiteLLM keeps those that it needs."""
+    others = {"DATABASE_URL": DATABASE, "LITELLM_MASTER_KEY": "made-up-master", "ZAI_API_KEY": "made-up-zai"}
+    files = {"PROXY_USER_TOKENS_FILE": "/made-up", "LITELLM_MASTER_KEY_FILE": "/made-up", "DATABASE_URL_FILE": "/made-up"}
+    os.environ |= OWN | others | files
+    read = module.environment()
+    assert not (OWN | files).keys() & os.environ.keys()
+    assert {name: os.environ[name] for name in others} == others
+    assert {name: read[name] for name in OWN} == OWN
+    assert "made-up" not in repr(read)
+
+
+def test_a_secret_that_comes_back_is_taken_again(fresh_process):
+    """What LiteLLM reads into the environment later leaves it too, and the value of the start stays."""
+    os.environ["PROXY_STATIC_TOKEN"] = TOKEN
+    module.environment()
+    os.environ |= {"PROXY_STATIC_TOKEN": "made-up-other", "CLAUDE_API_KEYS": KEY}
+    read = module.environment()
+    assert not {"PROXY_STATIC_TOKEN", "CLAUDE_API_KEYS"} & os.environ.keys()
+    assert (read["PROXY_STATIC_TOKEN"], read["CLAUDE_API_KEYS"]) == (TOKEN, KEY)
+
+
+def test_every_secret_of_the_table_is_taken_or_litellms():
+    """A new secret variable leaves the environment unless LiteLLM itself reads it."""
+    assert set(module.SECRET_NAMES) - module.OWN_SECRETS == {"DATABASE_URL", "LITELLM_MASTER_KEY"}

@@ -12,7 +12,7 @@ from claude_proxy.check import names
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, info, warning
 from claude_proxy.redaction import NO_KEY, SECRET_PARAMETER
-from claude_proxy.settings import VARIABLES
+from claude_proxy.settings import OWN_SECRETS, VARIABLES
 from claude_proxy.targets import Hosts, Origin, Provider, matches
 
 # What Claude Code's own names stand for (2.1.197), and the variable that puts another model in its place.
@@ -98,6 +98,27 @@ def clear_text_keys(facts: Facts) -> Iterator[Finding]:
                 yield warning(
                     facts.at(*path, key), f"{key} stands there in clear text", "put it into .env, and os.environ/NAME here"
                 )
+
+
+def own_secrets(facts: Facts) -> Iterator[Finding]:
+    """LiteLLM does not see the proxy's own secrets, so a reference to one of them is empty."""
+    for path, name in _references(facts.config, ()):
+        if name in OWN_SECRETS:
+            yield error(
+                facts.at(*path), f"{name} is the proxy's own and not there for LiteLLM", "give it a variable of another name"
+            )
+
+
+def _references(value: object, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield the place and the name of each variable that config.yaml refers to."""
+    if isinstance(value, str) and REFERENCE.fullmatch(value):
+        yield path, value.removeprefix("os.environ/")
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _references(inner, (*path, str(key)))
+    elif isinstance(value, list):
+        for place, inner in enumerate(value):
+            yield from _references(inner, (*path, place))
 
 
 def fallbacks(facts: Facts) -> Iterator[Finding]:

@@ -160,8 +160,8 @@ def test_thinking_stays_out_of_a_key_s_conversation(proxy, upstream, stream):
     assert "secret thoughts" not in upstream.seen[-1].everything
 
 
-ADMINISTRATION = ["/health", "/model/info", "/v2/model/info", "/key/list", "/config/yaml", "/settings", "/spend/logs"]
-ADMINISTRATION += ["/user/list", "/team/list", "/audit", "/credentials", "/get/ui_settings"]
+ADMINISTRATION = ["/health", "/model/info", "/v2/model/info", "/key/list", "/spend/logs", "/user/list", "/team/list", "/audit"]
+ADMINISTRATION += ["/get/ui_settings"]
 
 
 def test_a_key_opens_no_administration(proxy, upstream):
@@ -189,7 +189,7 @@ def test_the_pages_are_for_administrators(proxy):
 
 def test_the_other_routes_stay_closed(proxy):
     """With a database, too, no route is open that the header policy does not cover."""
-    for path in ("/v1/chat/completions", "/v1/responses", "/bedrock/model/x/invoke", "/mcp", "/openapi.json"):
+    for path in ("/v1/chat/completions", "/v1/responses", "/bedrock/model/x/invoke", "/mcp", "/openapi.json", "/credentials"):
         for token in (new_key(proxy), MASTER_KEY):
             assert error(proxy.ask(question("demo"), path, token)) == (404, "not_found_error"), path
 
