@@ -31,6 +31,8 @@ from claude_proxy.patches import (
     build_nothing_unread,
     end_what_cannot_be_understood,
     give_each_call_a_chunk,
+    guard_every_request,
+    guard_other_clients,
     leave_chats_as_they_are,
 )
 from claude_proxy.redaction import Redactor, secrets_of
@@ -76,6 +78,8 @@ def install(settings: Settings, callback: ClaudeProxy) -> None:
     build_nothing_unread()
     end_what_cannot_be_understood()
     leave_chats_as_they_are()
+    guard_every_request()
+    guard_other_clients()
     shared_http()
     litellm.aclient_session = chat_http()
     app.router.routes[:0] = [

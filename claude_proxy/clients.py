@@ -25,15 +25,19 @@ from claude_proxy.relay import KEEPALIVE_SECONDS, FailedStream, Mender, Renaming
 from claude_proxy.rotation import NobodyUsable, Rotation, outgoing
 from claude_proxy.stream import ThinkingFilter, error_of, events
 from claude_proxy.transport import (
+    CODINGS,
     DEFAULT_TIMEOUT,
     MAX_ERROR_BYTES,
     NO_STREAMS,
     NOT_REPLAYED,
+    OWN_REQUEST,
+    TooLarge,
     beginning,
     let_go,
     media_type,
     misfit_of,
     shared_http,
+    without_end,
 )
 from claude_proxy.verdicts import UNIFIED, Then
 
@@ -95,12 +99,17 @@ class PlainClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is
     ) -> httpx.Response:
         """Send the request and return its answer, read to the end unless it streams; raise LiteLLM's errors."""
         request = self._client.build_request(
-            "POST", url, content=data, headers=headers, timeout=DEFAULT_TIMEOUT if timeout is None else timeout
+            "POST",
+            url,
+            content=data,
+            headers=headers,
+            timeout=DEFAULT_TIMEOUT if timeout is None else timeout,
+            extensions={OWN_REQUEST: True},
         )
         host = request.url.host
         try:
             response = await self._send(request)
-            misfit = misfit_of(response, self._client.headers["accept-encoding"])
+            misfit = misfit_of(response, CODINGS)
             if misfit:
                 await let_go(response)
                 self._misfitting(misfit)
@@ -114,7 +123,7 @@ class PlainClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is
         except httpx.TimeoutException as error:
             raise litellm.Timeout(message=f"no answer from {host} in time", model="", llm_provider="") from error
         except httpx.HTTPError as error:
-            raise BaseLLMException(502, f"{host} broke off ({type(error).__name__})") from error
+            raise BaseLLMException(502, f"{host} {_what_broke(error)}") from error
         return await self._passed_on(response)
 
     def _misfitting(self, misfit: str) -> None:
@@ -140,9 +149,9 @@ class BetasInBody(PlainClient):
         if betas:
             body = json.loads(request.content) | {"anthropic_beta": sorted(betas.split(","))}
             headers = [pair for pair in request.headers.multi_items() if pair[0] != "content-length"]
-            timeout = request.extensions["timeout"]
+            extensions = request.extensions
             request = self._client.build_request("POST", request.url, content=to_json(body), headers=headers)
-            request.extensions["timeout"] = timeout
+            request.extensions = extensions
         return await super()._send(request)
 
 
@@ -166,6 +175,7 @@ class RelayingClient(PlainClient):
         if outlet is None or not self._is_stream(response):
             return response
         copy = bytearray()
+        without_end(response)
         try:
             begin = functools.partial(self._begin, outlet, response)
             relay = relayed(
@@ -236,7 +246,7 @@ class FilteringClient(RelayingClient):
         except httpx.TimeoutException as error:
             raise litellm.Timeout(message=f"no answer from {response.url.host} in time", model="", llm_provider="") from error
         except httpx.HTTPError as error:
-            raise BaseLLMException(502, f"{response.url.host} broke off ({type(error).__name__})") from error
+            raise BaseLLMException(502, f"{response.url.host} {_what_broke(error)}") from error
         body = response.content
         kind = error_of(b"data: " + body) if body.lstrip()[:1] == b"{" else ""
         if kind:
@@ -279,6 +289,9 @@ class ClaudeClient(RelayingClient):
     async def _read(self, response: httpx.Response) -> None:
         try:
             await super()._read(response)
+        except TooLarge as error:
+            self._misfitting(str(error))
+            raise
         except httpx.HTTPError:
             self._broken_off(response)
             raise
@@ -330,6 +343,11 @@ class ClaudeClient(RelayingClient):
             verdict.then is Then.NEXT and response.status_code != 429
         )
         exchange.refusal = Refusal(response.status_code, self._headers(response), response.content)
+
+
+def _what_broke(error: httpx.HTTPError) -> str:
+    """Return what became of an answer, in words that follow a name."""
+    return str(error) if isinstance(error, TooLarge) else f"broke off ({type(error).__name__})"
 
 
 def _is_message(body: bytes) -> bool:

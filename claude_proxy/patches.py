@@ -6,7 +6,10 @@ import functools
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
+import aiohttp
+import httpx
 import litellm
+import requests
 from aiohttp import ClientPayloadError
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
@@ -17,6 +20,61 @@ from openai import NotGiven, Omit
 from openai.resources.chat.completions import completions
 
 from claude_proxy.exchange import current
+from claude_proxy.transport import MAX_RESPONSE_BYTES, AsyncGuard, ChatTransport, Guard
+
+
+@functools.cache
+def guard_every_request() -> None:
+    """Bound the response, and refuse the redirection, of every request that this process sends with httpx.
+
+    LiteLLM's handlers, the package ``openai`` and the tools of both make clients of their own, most of which follow a
+    redirection with body and key, and all of which decode and read without a bound (httpx 0.28). They meet here.
+    """
+    choose_async, choose = httpx.AsyncClient._transport_for_url, httpx.Client._transport_for_url  # noqa: SLF001
+
+    def guarded_async(client: httpx.AsyncClient, url: httpx.URL) -> httpx.AsyncBaseTransport:
+        transport = choose_async(client, url)
+        return transport if isinstance(transport, ChatTransport) else AsyncGuard(transport)
+
+    def guarded(client: httpx.Client, url: httpx.URL) -> httpx.BaseTransport:
+        return Guard(choose(client, url))
+
+    httpx.AsyncClient._transport_for_url = guarded_async  # type: ignore[method-assign,assignment]  # noqa: SLF001
+    httpx.Client._transport_for_url = guarded  # type: ignore[method-assign,assignment]  # noqa: SLF001
+
+
+@functools.cache
+def guard_other_clients() -> None:
+    """Let aiohttp (3.14.5) and requests (2.x) follow no redirection either, and aiohttp read no body without a bound.
+
+    LiteLLM sends with aiohttp itself for ``aiohttp_openai``, and with requests for some providers' logins.
+    """
+    send = aiohttp.ClientSession._request  # noqa: SLF001 - the one way of every method
+    read = aiohttp.StreamReader.read
+
+    async def sent(session: aiohttp.ClientSession, *args: Any, **more: Any) -> aiohttp.ClientResponse:
+        judged_by_caller = more.get("allow_redirects") is False
+        response = await send(session, *args, **more | {"allow_redirects": False})
+        if 300 <= response.status < 400 and not judged_by_caller:
+            response.close()
+            raise aiohttp.ClientResponseError(
+                response.request_info, (), status=502, message=f"HTTP {response.status}, which the proxy does not follow"
+            )
+        return response
+
+    async def bounded_read(stream: aiohttp.StreamReader, n: int = -1) -> bytes:
+        if n >= 0:
+            return await read(stream, n)
+        found = bytearray()
+        while part := await stream.readany():
+            found += part
+            if len(found) > MAX_RESPONSE_BYTES:
+                raise ClientPayloadError(f"the response is larger than {MAX_RESPONSE_BYTES >> 20} MB")
+        return bytes(found)
+
+    aiohttp.ClientSession._request = sent  # type: ignore[method-assign,assignment]  # noqa: SLF001
+    aiohttp.StreamReader.read = bounded_read  # type: ignore[method-assign,assignment]
+    requests.Session.get_redirect_target = lambda *_: None  # type: ignore[method-assign]
 
 
 @functools.cache

@@ -137,6 +137,11 @@ NAMES = {
     ),
     "openai.resources.chat.completions.completions:async_maybe_transform": "patches.py sends chats as LiteLLM made them",
     "aiohttp.client_proto:ResponseHandler": "patches.py ends an answer whose rest is no HTTP",
+    "httpx:AsyncClient._transport_for_url": "patches.py guards the responses of every client of httpx",
+    "httpx:Client._transport_for_url": "patches.py, for requests that block their thread",
+    "aiohttp:ClientSession._request": "patches.py follows no redirection with aiohttp",
+    "aiohttp:StreamReader.readany": "patches.py bounds what aiohttp reads as a whole",
+    "requests.sessions:SessionRedirectMixin.get_redirect_target": "patches.py follows no redirection with requests",
     "litellm:stream_chunk_builder": "patches.py keeps whole answers from being built that nobody reads",
     "litellm.litellm_core_utils.litellm_logging:Logging.dispatch_success_handlers": "patches.py ends the account of a stream",
 }

@@ -5,12 +5,15 @@ import json
 from types import SimpleNamespace
 from unittest.mock import Mock
 
+import aiohttp
 import httpx
 import litellm
 import pytest
+import requests
 from aiohttp import ClientPayloadError
 from aiohttp.client_proto import ResponseHandler
 from litellm.litellm_core_utils.litellm_logging import Logging
+from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler, HTTPHandler
 from litellm.types.utils import ModelResponse, Usage
 from openai import AsyncOpenAI
 from openai._utils import async_maybe_transform
@@ -195,3 +198,98 @@ async def test_an_answer_that_came_whole_is_read_whatever_comes_after_it():
     _, answer = await connection.read()
     connection.data_received(b"no HTTP\r\n\r\n")
     assert await answer.read() == b"hello"
+
+
+@pytest.fixture
+def every_client(monkeypatch):
+    """Guard httpx, aiohttp and requests, and leave them as they were."""
+    for client, name in (
+        (httpx.AsyncClient, "_transport_for_url"),
+        (httpx.Client, "_transport_for_url"),
+        (aiohttp.ClientSession, "_request"),
+        (aiohttp.StreamReader, "read"),
+        (requests.Session, "get_redirect_target"),
+    ):
+        monkeypatch.setattr(client, name, getattr(client, name))
+    patches.guard_every_request.__wrapped__()
+    patches.guard_other_clients.__wrapped__()
+
+
+@pytest.fixture
+async def redirecting(every_client):
+    """Yield the address of a server that sends everybody elsewhere, and what it was asked for."""
+    asked = []
+
+    async def serve(reader, writer):
+        asked.append((await reader.readuntil(b"\r\n")).split()[1].decode())
+        writer.write(b"HTTP/1.1 302 Found\r\nlocation: /stolen\r\ncontent-length: 5\r\nconnection: close\r\n\r\nmoved")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/asked", asked
+    server.close()
+
+
+@pytest.mark.parametrize("name", ["httpx", "httpx, blocking", "aiohttp", "requests", "LiteLLM", "LiteLLM, blocking"])
+async def test_no_client_of_the_process_follows_a_redirection(redirecting, name):
+    """Whichever HTTP client sends, as it is made by default, its request goes to one host."""
+    url, asked = redirecting
+    status = await ASKING[name](url)
+    assert (status // 100 if name == "requests" else status, asked) == (3 if name == "requests" else 502, ["/asked"])
+
+
+async def by_httpx(url):
+    async with httpx.AsyncClient(follow_redirects=True, trust_env=False) as client:
+        return (await client.post(url)).status_code
+
+
+async def by_aiohttp(url):
+    async with aiohttp.ClientSession() as session:
+        try:
+            return (await session.post(url)).status
+        except aiohttp.ClientResponseError as error:
+            return error.status
+
+
+async def by_litellm(url):
+    try:
+        return (await AsyncHTTPHandler().post(url)).status_code
+    except httpx.HTTPStatusError as error:
+        return error.response.status_code
+
+
+def by_litellm_blocking(url):
+    try:
+        return HTTPHandler().post(url).status_code
+    except httpx.HTTPStatusError as error:
+        return error.response.status_code
+
+
+ASKING = {
+    "httpx": by_httpx,
+    "httpx, blocking": lambda url: asyncio.to_thread(
+        lambda: httpx.Client(follow_redirects=True, trust_env=False).post(url).status_code
+    ),
+    "aiohttp": by_aiohttp,
+    "requests": lambda url: asyncio.to_thread(lambda: requests.post(url, timeout=5).status_code),
+    "LiteLLM": by_litellm,
+    "LiteLLM, blocking": lambda url: asyncio.to_thread(by_litellm_blocking, url),
+}
+
+
+async def test_aiohttp_reads_no_more_than_a_response_may_have(every_client, monkeypatch):
+    """A body that is read as a whole has a bound; one that is read in parts has none."""
+    monkeypatch.setattr("claude_proxy.patches.MAX_RESPONSE_BYTES", 10)
+    for size, fits in ((10, True), (11, False)):
+        stream = aiohttp.StreamReader(Mock(), 2**16, loop=asyncio.get_running_loop())
+        stream.feed_data(bytes(size))
+        stream.feed_eof()
+        if fits:
+            assert await stream.read() == bytes(size)
+            continue
+        with pytest.raises(ClientPayloadError):
+            await stream.read()
+    stream = aiohttp.StreamReader(Mock(), 2**16, loop=asyncio.get_running_loop())
+    stream.feed_data(bytes(20))
+    assert await stream.read(15) == bytes(15)
