@@ -33,6 +33,7 @@ from claude_proxy.patches import (
     give_each_call_a_chunk,
     guard_every_request,
     guard_other_clients,
+    keep_the_latest_chunks,
     leave_chats_as_they_are,
 )
 from claude_proxy.redaction import Redactor, secrets_of
@@ -80,6 +81,7 @@ def install(settings: Settings, callback: ClaudeProxy) -> None:
     leave_chats_as_they_are()
     guard_every_request()
     guard_other_clients()
+    keep_the_latest_chunks()
     shared_http()
     litellm.aclient_session = chat_http()
     app.router.routes[:0] = [

@@ -16,14 +16,15 @@ import litellm
 from litellm.llms.base_llm.chat.transformation import BaseLLMException
 from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 
+from claude_proxy.answer import usage_of
 from claude_proxy.credentials import is_claude_credential
 from claude_proxy.exchange import Exchange, Outlet, Refusal
 from claude_proxy.headers import Headers
 from claude_proxy.messages import to_json
 from claude_proxy.refusals import own_refusal
-from claude_proxy.relay import KEEPALIVE_SECONDS, FailedStream, Mender, Renaming, relayed
+from claude_proxy.relay import KEEPALIVE_SECONDS, FailedStream, Heard, Mender, Renaming, relayed
 from claude_proxy.rotation import NobodyUsable, Rotation, outgoing
-from claude_proxy.stream import ThinkingFilter, error_of, events
+from claude_proxy.stream import ThinkingFilter, error_kind, events
 from claude_proxy.transport import (
     CODINGS,
     DEFAULT_TIMEOUT,
@@ -174,7 +175,7 @@ class RelayingClient(PlainClient):
         exchange, outlet = self._exchange, self._exchange.outlet
         if outlet is None or not self._is_stream(response):
             return response
-        copy = bytearray()
+        heard = Heard(copies=exchange.booked)
         without_end(response)
         try:
             begin = functools.partial(self._begin, outlet, response)
@@ -182,13 +183,13 @@ class RelayingClient(PlainClient):
                 response.aiter_bytes(),
                 outlet,
                 self._mender,
-                copy,
+                heard,
                 begin=begin,
                 keepalive=self._keepalive,
                 needs_event=self._needs_event,
             )
             if not await outlet.while_client_stays(relay):
-                logger.info("the client left during an answer of %s, after %d bytes", exchange.served, len(copy))
+                logger.info("the client left during an answer of %s, after %d bytes", exchange.served, heard.summary.size)
         except FailedStream as failed:
             self._failed(failed, response)
             text = b"\n".join(events(failed.body))[:MAX_ERROR_BYTES].decode("utf-8", "replace")
@@ -196,18 +197,23 @@ class RelayingClient(PlainClient):
         except httpx.HTTPError as error:
             exchange.error = "interrupted"
             self._broken_off(response)
-            logger.warning("%s broke its answer off after %d bytes (%s)", exchange.served, len(copy), type(error).__name__)
+            size, why = heard.summary.size, str(error) if isinstance(error, TooLarge) else type(error).__name__
+            logger.warning("%s broke its answer off after %d bytes (%s)", exchange.served, size, why)
             raise BaseLLMException(502, "the upstream broke its answer off") from error
         finally:
-            exchange.copy = bytes(copy)
+            exchange.usage = heard.summary.usage
             await let_go(response)
-        exchange.error = error_of(exchange.copy)
+        exchange.error = heard.summary.error
         if exchange.error:
             logger.warning("%s ended its answer with %s", exchange.served, exchange.error)
             raise BaseLLMException(STATUS_OF_ERRORS.get(exchange.error, 500), f"the stream ended with {exchange.error}")
         if not exchange.booked:
             raise Served
-        return _copied(response, exchange.copy)
+        if heard.is_cut:
+            logger.warning(
+                "%s: LiteLLM gets the usage of a stream of %d bytes and no copy", exchange.served, heard.summary.size
+            )
+        return _copied(response, heard.copy)
 
     async def _begin(self, outlet: Outlet, response: httpx.Response, *more: tuple[str, str]) -> None:
         """Send the status and the headers. From here on no retry and no fallback may answer."""
@@ -248,11 +254,12 @@ class FilteringClient(RelayingClient):
         except httpx.HTTPError as error:
             raise BaseLLMException(502, f"{response.url.host} {_what_broke(error)}") from error
         body = response.content
-        kind = error_of(b"data: " + body) if body.lstrip()[:1] == b"{" else ""
+        said = _object(body)
+        kind = error_kind(said)
         if kind:
             text = body[:MAX_ERROR_BYTES].decode("utf-8", "replace")
             raise BaseLLMException(STATUS_OF_ERRORS.get(kind, 500), text)
-        if self._exchange.streams or not _is_message(body):
+        if self._exchange.streams or "content" not in said:
             raise BaseLLMException(502, f"{response.url.host} answered with what is no message")
 
     def _is_stream(self, response: httpx.Response) -> bool:
@@ -278,7 +285,7 @@ class ClaudeClient(RelayingClient):
             return await super()._passed_on(response)
         await self._read(response)
         body = self._renaming.whole(response.content)
-        exchange.copy = response.content
+        exchange.usage = usage_of(response.content)
         await self._begin(outlet, response, ("content-length", str(len(body))))
         await outlet.write(body)
         await outlet.end()
@@ -350,12 +357,13 @@ def _what_broke(error: httpx.HTTPError) -> str:
     return str(error) if isinstance(error, TooLarge) else f"broke off ({type(error).__name__})"
 
 
-def _is_message(body: bytes) -> bool:
+def _object(body: bytes) -> dict[str, Any]:
+    """Return a JSON object, empty for everything else."""
     try:
-        message = json.loads(body)
+        said = json.loads(body)
     except (ValueError, RecursionError):
-        return False
-    return isinstance(message, dict) and "content" in message
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def _copied(response: httpx.Response, body: bytes) -> httpx.Response:

@@ -3,7 +3,8 @@
 import asyncio
 import copy
 import functools
-from collections.abc import Mapping, MutableMapping
+import logging
+from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any
 
 import aiohttp
@@ -14,6 +15,7 @@ from aiohttp import ClientPayloadError
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 from litellm.litellm_core_utils.litellm_logging import Logging
+from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
 from litellm.llms.anthropic.pass_through.adapters.streaming_iterator import _CombinedChunkSplitter
 from litellm.types.utils import ModelResponse, Usage
 from openai import NotGiven, Omit
@@ -21,6 +23,16 @@ from openai.resources.chat.completions import completions
 
 from claude_proxy.exchange import current
 from claude_proxy.transport import MAX_RESPONSE_BYTES, AsyncGuard, ChatTransport, Guard
+
+logger = logging.getLogger(__name__)
+
+# How much LiteLLM keeps of the chunks of a stream that it translates, with and without somebody who reads its books, and
+# what one takes beside its text.
+MAX_CHUNKS = 256 * 1024 * 1024
+MAX_UNREAD_CHUNKS = 64 * 1024 * 1024
+CHUNK_BYTES = 4096
+# In characters.
+MAX_TEXT = 1024 * 1024
 
 
 @functools.cache
@@ -75,6 +87,61 @@ def guard_other_clients() -> None:
     aiohttp.ClientSession._request = sent  # type: ignore[method-assign,assignment]  # noqa: SLF001
     aiohttp.StreamReader.read = bounded_read  # type: ignore[method-assign,assignment]
     requests.Session.get_redirect_target = lambda *_: None  # type: ignore[method-assign]
+
+
+class LatestChunks(list[Any]):
+    """The latest chunks of a translated stream, as many as take less than a bound."""
+
+    def __init__(self, chunks: Iterable[Any] = ()) -> None:
+        super().__init__()
+        exchange = current.get()
+        self._bound = MAX_CHUNKS if exchange is None or exchange.booked else MAX_UNREAD_CHUNKS
+        self._weight = 0
+        for chunk in chunks:
+            self.append(chunk)
+
+    def append(self, chunk: Any) -> None:
+        super().append(chunk)
+        self._weight += weight(chunk)
+        if self._weight > self._bound and len(self) > 1:
+            if self._bound == MAX_CHUNKS:
+                logger.warning(
+                    "a stream is too large for LiteLLM's books: the first %d of its chunks are left out", len(self) // 2
+                )
+            del self[: len(self) // 2]
+            self._weight = sum(map(weight, self))
+
+
+def weight(chunk: Any) -> int:
+    """Return about how many bytes a chunk takes."""
+    delta = getattr(chunk.choices[0], "delta", None) if getattr(chunk, "choices", None) else None
+    texts = (getattr(delta, name, None) for name in ("content", "reasoning_content"))
+    calls = (getattr(call.function, "arguments", None) for call in getattr(delta, "tool_calls", None) or ())
+    return CHUNK_BYTES + sum(len(text) for text in (*texts, *calls) if isinstance(text, str))
+
+
+@functools.cache
+def keep_the_latest_chunks() -> None:
+    """Let LiteLLM keep the latest chunks of a stream that it translates, and not each of them until the stream's end.
+
+    1.106.2 keeps its text, too, and copies that at each chunk; beyond a bound only LiteLLM's own rules need it.
+    """
+
+    def chunks(stream: CustomStreamWrapper) -> Any:
+        return vars(stream)["chunks"]
+
+    def keep_chunks(stream: CustomStreamWrapper, made: Iterable[Any]) -> None:
+        vars(stream)["chunks"] = LatestChunks(made)
+
+    def text(stream: CustomStreamWrapper) -> str:
+        return str(vars(stream).get("response_uptil_now", ""))
+
+    def keep_text(stream: CustomStreamWrapper, so_far: str) -> None:
+        if len(so_far) <= MAX_TEXT or litellm.post_call_rules:
+            vars(stream)["response_uptil_now"] = so_far
+
+    CustomStreamWrapper.chunks = property(chunks, keep_chunks)
+    CustomStreamWrapper.response_uptil_now = property(text, keep_text)
 
 
 @functools.cache

@@ -34,7 +34,7 @@ NOT_REPLAYED = frozenset(
 # stops the whole process for minutes.
 MAX_ERROR_BYTES = 8 * 1024
 # Claude's errors reach the client unmodified up to this size.
-MAX_CLAUDE_ERROR_BYTES = 1024 * 1024
+MAX_CLAUDE_ERROR_BYTES = 16 * 1024 * 1024
 # Of a response that is read as a whole, or that LiteLLM translates, which keeps copies of it: decoded bytes, and lists,
 # objects and what is in them. A relayed stream has no end; each of its events is bounded by ``MAX_EVENT_SIZE``.
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
@@ -67,14 +67,15 @@ class Bounds:
     1. A response has at most ``MAX_RESPONSE_BYTES`` decoded, and as many encoded.
     2. A stream that is relayed (``endless``) has no such bound.
     3. One event has at most ``MAX_EVENT_SIZE`` where events are told apart: in a relayed stream and in ``text/event-stream``.
-    4. With ``cut_at`` the body ends there instead, and where it cannot be decoded.
+    4. With ``cut_at`` the body ends there instead; with ``lenient`` also where it cannot be decoded.
     """
 
-    def __init__(self, coding: str = "", *, events: bool = False, cut_at: int | None = None) -> None:
+    def __init__(self, coding: str = "", *, events: bool = False, cut_at: int | None = None, lenient: bool = False) -> None:
         self.endless = False
         self.full = False
         self._events = events
         self._cut_at = cut_at
+        self._lenient = lenient
         self._coding = coding
         self._inflater = zlib.decompressobj(zlib.MAX_WBITS | 16 if coding == "gzip" else zlib.MAX_WBITS) if coding else None
         # The first byte of a body that came alone; None once the coding is certain.
@@ -106,11 +107,11 @@ class Bounds:
                 if self._coding == "deflate" and self._head is not None:  # some send it without its header of two bytes
                     raw, self._head, self._inflater = self._head + raw, None, zlib.decompressobj(-zlib.MAX_WBITS)
                     continue
-                if self._cut_at is None:
+                if not self._lenient:
                     raise httpx.DecodingError(str(error)) from error
                 self.full = True
                 return
-            self._head = raw if self._received < 2 else None  # noqa: PLR2004 - the header's size
+            self._head = raw if self._received < 2 else None
             yield piece
             raw = cast("Any", self._inflater).unconsumed_tail
             if not raw and len(piece) < STEP_BYTES:
@@ -228,20 +229,18 @@ def bounded(
 
     An error's body ends at ``MAX_ERROR_BYTES``, Claude's at ``MAX_CLAUDE_ERROR_BYTES``.
     """
-    codings = _codings(response)
-    cut_at = None
+    codings, cut_at = _codings(response), None
+    decodes, own = bool(codings) and not unreadable(codings), OWN_REQUEST in request.extensions
     if response.is_error:
-        cut_at = MAX_CLAUDE_ERROR_BYTES if OWN_REQUEST in request.extensions else MAX_ERROR_BYTES
-        if unreadable(codings):
-            cut_at = 0
+        cut_at = 0 if codings and not decodes else MAX_CLAUDE_ERROR_BYTES if own else MAX_ERROR_BYTES
     bounds = Bounds(
-        codings[0] if codings and not unreadable(codings) else "",
+        codings[0] if decodes else "",
         events=response.is_success and media_type(response) == "text/event-stream",
         cut_at=cut_at,
+        lenient=response.is_error and not own,
     )
-    headers = [(name, value) for name, value in response.headers.raw if name.lower() != b"content-encoding" or not codings]
-    if codings:
-        headers = [pair for pair in headers if pair[0].lower() != b"content-length"]
+    gone = (b"content-encoding", b"content-length") if decodes or (codings and response.is_error) else ()
+    headers = [(name, value) for name, value in response.headers.raw if name.lower() not in gone]
     return BoundedResponse(
         response.status_code,
         headers=headers,
@@ -345,7 +344,7 @@ class _WithEvents(httpx.AsyncByteStream):
         async for chunk in self._stream:
             if not found:
                 beginning += chunk
-                found = bool(first_event_end(beginning)) or len(beginning) > MAX_FIRST_EVENT
+                found = bool(first_event_end(beginning, len(beginning) - len(chunk))) or len(beginning) > MAX_FIRST_EVENT
             yield chunk
         if not found:
             raise httpx.RemoteProtocolError("the stream ended without any event")

@@ -142,6 +142,8 @@ NAMES = {
     "aiohttp:ClientSession._request": "patches.py follows no redirection with aiohttp",
     "aiohttp:StreamReader.readany": "patches.py bounds what aiohttp reads as a whole",
     "requests.sessions:SessionRedirectMixin.get_redirect_target": "patches.py follows no redirection with requests",
+    "litellm.litellm_core_utils.streaming_handler:CustomStreamWrapper": "patches.py bounds what is kept of a stream's chunks",
+    "litellm:post_call_rules": "patches.py keeps a stream's text where they read it",
     "litellm:stream_chunk_builder": "patches.py keeps whole answers from being built that nobody reads",
     "litellm.litellm_core_utils.litellm_logging:Logging.dispatch_success_handlers": "patches.py ends the account of a stream",
 }

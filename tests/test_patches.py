@@ -13,6 +13,7 @@ import requests
 from aiohttp import ClientPayloadError
 from aiohttp.client_proto import ResponseHandler
 from litellm.litellm_core_utils.litellm_logging import Logging
+from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
 from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler, HTTPHandler
 from litellm.types.utils import ModelResponse, Usage
 from openai import AsyncOpenAI
@@ -37,10 +38,10 @@ def built(monkeypatch):
     return calls
 
 
-async def last_usage(usages, *, booked):
+async def last_usage(usages, *, booked, words=("hello",)):
     """Stream an answer with such usages in its chunks through LiteLLM; return the usage of its end."""
     chunk = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
-    chunks = [chunk | {"choices": [{"index": 0, "delta": {"content": "hello"}, "finish_reason": None}]}]
+    chunks = [chunk | {"choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}]} for word in words]
     chunks += [chunk | {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}]
     chunks += [chunk | {"choices": [], "usage": usage} for usage in usages]
     body = "".join(f"data: {json.dumps(each)}\n\n" for each in chunks) + "data: [DONE]\n\n"
@@ -293,3 +294,24 @@ async def test_aiohttp_reads_no_more_than_a_response_may_have(every_client, monk
     stream = aiohttp.StreamReader(Mock(), 2**16, loop=asyncio.get_running_loop())
     stream.feed_data(bytes(20))
     assert await stream.read(15) == bytes(15)
+
+
+@pytest.mark.parametrize("booked", [True, False])
+@pytest.mark.parametrize("rules", [True, False])
+async def test_litellm_keeps_the_latest_chunks(monkeypatch, booked, rules):
+    """Of a long stream LiteLLM keeps so much as fits, its end with the usage above all, and no more text than that."""
+    monkeypatch.setattr(patches, "MAX_CHUNKS" if booked else "MAX_UNREAD_CHUNKS", 20 * patches.CHUNK_BYTES)
+    monkeypatch.setattr(patches, "MAX_TEXT", 100)
+    monkeypatch.setattr(litellm, "post_call_rules", [lambda _: True] if rules else [])
+    for name in ("chunks", "response_uptil_now"):
+        monkeypatch.setattr(CustomStreamWrapper, name, None, raising=False)
+    patches.keep_the_latest_chunks.__wrapped__()
+    made, init = [], CustomStreamWrapper.__init__
+    monkeypatch.setattr(
+        CustomStreamWrapper, "__init__", lambda self, *args, **more: made.append(self) or init(self, *args, **more)
+    )
+    use = await last_usage([TOLD], booked=booked, words=[f"{number:04}" for number in range(200)])
+    assert (use.prompt_tokens, use.completion_tokens) == (11, 7)
+    (stream,) = made
+    assert 5 <= len(stream.chunks) <= 20
+    assert len(stream.response_uptil_now) == (800 if rules else 100)

@@ -276,7 +276,7 @@ def test_a_stream_goes_on_in_its_own_bytes():
 
 @pytest.mark.parametrize(("own", "size"), [(False, MAX_ERROR_BYTES), (True, MAX_CLAUDE_ERROR_BYTES)])
 def test_errors_end_early(own, size):
-    """An error keeps its status, its body ends at a bound, and what cannot be decoded is left out."""
+    """An error keeps its status, its body ends at a bound, and what cannot be decoded is left out, or told of Claude's."""
     text = b"x" * (size + STEP_BYTES)
     coded = {"content-encoding": "gzip"}
     for answer in (
@@ -285,6 +285,11 @@ def test_errors_end_early(own, size):
     ):
         got = guarded(answer, own=own)
         assert (got.status_code, len(got.content)) == (400, size)
-    assert guarded(httpx.Response(400, headers=coded, stream=httpx.ByteStream(b"no gzip")), own=own).content == b""
+    lying = httpx.Response(400, headers=coded, stream=httpx.ByteStream(b"no gzip"))
+    if own:
+        with pytest.raises(httpx.DecodingError):
+            guarded(lying, own=True)
+    else:
+        assert guarded(lying).content == b""
     twice = {"content-encoding": "gzip, gzip"}
     assert guarded(httpx.Response(400, headers=twice, stream=httpx.ByteStream(text)), own=own).content == b""
