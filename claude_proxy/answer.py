@@ -32,7 +32,7 @@ from claude_proxy.refusals import (
     send_refusal,
     without_tracebacks,
 )
-from claude_proxy.stream import KEEPALIVE, events
+from claude_proxy.stream import KEEPALIVE, StreamSummary, events, token_counts, usage_from
 from claude_proxy.stream_redaction import ErrorEventRedactor, StreamRedactor
 from claude_proxy.targets import Provider
 
@@ -44,6 +44,9 @@ KEEPALIVE_SECONDS = 15.0
 CLIENT_LEFT = 499
 REVOKED = own_refusal(401, "The token was removed from this proxy.")
 EVENT_END = b"\n\n"
+# Larger answers are not parsed for their usage, and their usage itself is smaller than this.
+MAX_READ_ANSWER = 4 * 1024 * 1024
+MAX_USAGE = 64 * 1024
 
 
 class Answer:
@@ -59,7 +62,9 @@ class Answer:
         self._first_byte: float | None = None
         self._error: Message | None = None
         self._held = bytearray()
-        self._counted = bytearray()
+        # What LiteLLM sends: a stream's counts, or a whole answer.
+        self._summary = StreamSummary()
+        self._whole: list[bytes] = []
         self._error_kind = ""
         self._work: asyncio.Future[None] | None = None
         self._left = False
@@ -196,11 +201,17 @@ class Answer:
             status=CLIENT_LEFT if self._left and not self._revoked else self.status,
             first_byte_seconds=(self._first_byte or now) - self._arrived,
             seconds=now - self._arrived,
-            usage=usage_of(exchange.copy or bytes(self._counted)),
+            usage=self._usage(),
             failovers=tuple(exchange.failovers),
             counts_tokens=exchange.counts_tokens,
             error=error,
         )
+
+    def _usage(self) -> Usage:
+        if self._exchange.usage is not None:
+            return self._exchange.usage
+        self._summary.finish()
+        return usage_of(b"".join(self._whole)) if self._whole else self._summary.usage
 
     async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         if self._revoked:
@@ -216,8 +227,10 @@ class Answer:
         if data:
             self._first_byte = self._first_byte or self._clock()
             # Of a stream of LiteLLM's each message is one event or several, whole.
-            if not self.relayed and (not self._exchange.streams or b'"usage"' in data):
-                self._counted += data
+            if not self.relayed and not self._exchange.streams:
+                self._whole.append(data)
+            elif not self.relayed and b'"usage"' in data:
+                self._summary.feed(data)
         if self._cleaner is None:
             secrets = self._redactor.forms(self._secrets_of_client())
             of_claude = self.relayed and self._exchange.provider is Provider.CLAUDE
@@ -273,25 +286,23 @@ class Answer:
 
 def usage_of(answer: bytes) -> Usage:
     """Return the token counts of an answer in Anthropic's format, whole or as events; what a stream says last counts."""
-    counts: dict[str, int] = {}
-    for data in [answer] if answer.lstrip()[:1] == b"{" else [data for data in events(answer) if b'"usage"' in data]:
-        try:
-            said = json.loads(data)
-        except (ValueError, RecursionError):
-            continue
-        for holder in (said, said.get("message")) if isinstance(said, dict) else ():
-            usage = holder.get("usage") if isinstance(holder, dict) else None
-            counts |= {name: value for name, value in usage.items() if _is_count(value)} if isinstance(usage, dict) else {}
-    return Usage(
-        counts.get("input_tokens", 0),
-        counts.get("output_tokens", 0),
-        counts.get("cache_read_input_tokens", 0),
-        counts.get("cache_creation_input_tokens", 0),
-    )
+    if answer.lstrip()[:1] != b"{":
+        summary = StreamSummary()
+        summary.feed(answer)
+        summary.finish()
+        return summary.usage
+    try:
+        # Reading all of a large message would keep everybody else waiting; its usage stands at the end, after the content.
+        said = json.loads(answer) if len(answer) <= MAX_READ_ANSWER else {"usage": _last_usage(answer)}
+    except (ValueError, RecursionError):
+        return Usage()
+    return usage_from(token_counts(said))
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+def _last_usage(answer: bytes) -> Any:
+    """Return the last object of the name ``usage``. In a string, such as a model's text, the quotes would be escaped."""
+    found = answer.rpartition(b'"usage"')[2][:MAX_USAGE].decode("utf-8", "replace").lstrip().removeprefix(":").lstrip()
+    return json.JSONDecoder().raw_decode(found)[0]
 
 
 def _kind(refusal: Refusal) -> str:

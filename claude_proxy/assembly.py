@@ -31,6 +31,9 @@ from claude_proxy.patches import (
     build_nothing_unread,
     end_what_cannot_be_understood,
     give_each_call_a_chunk,
+    guard_every_request,
+    guard_other_clients,
+    keep_the_latest_chunks,
     leave_chats_as_they_are,
 )
 from claude_proxy.redaction import Redactor, secrets_in_config, secrets_of
@@ -77,6 +80,9 @@ def install(settings: Settings, callback: ClaudeProxy) -> None:
     build_nothing_unread()
     end_what_cannot_be_understood()
     leave_chats_as_they_are()
+    guard_every_request()
+    guard_other_clients()
+    keep_the_latest_chunks()
     shared_http()
     litellm.aclient_session = chat_http()
     app.router.routes[:0] = [

@@ -16,25 +16,30 @@ import litellm
 from litellm.llms.base_llm.chat.transformation import BaseLLMException
 from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 
+from claude_proxy.answer import usage_of
 from claude_proxy.credentials import is_claude_credential
 from claude_proxy.exchange import Exchange, Outlet, Refusal
 from claude_proxy.headers import Headers
 from claude_proxy.messages import to_json
 from claude_proxy.offload import offloaded
 from claude_proxy.refusals import own_refusal
-from claude_proxy.relay import KEEPALIVE_SECONDS, FailedStream, Mender, Renaming, relayed
+from claude_proxy.relay import KEEPALIVE_SECONDS, FailedStream, Heard, Mender, Renaming, relayed
 from claude_proxy.rotation import NobodyUsable, Rotation, outgoing
-from claude_proxy.stream import ThinkingFilter, error_of, events
+from claude_proxy.stream import ThinkingFilter, error_kind, events
 from claude_proxy.transport import (
+    CODINGS,
     DEFAULT_TIMEOUT,
     MAX_ERROR_BYTES,
     NO_STREAMS,
     NOT_REPLAYED,
+    OWN_REQUEST,
+    TooLarge,
     beginning,
     let_go,
     media_type,
     misfit_of,
     shared_http,
+    without_end,
 )
 from claude_proxy.verdicts import UNIFIED, Then
 
@@ -96,12 +101,17 @@ class PlainClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is
     ) -> httpx.Response:
         """Send the request and return its answer, read to the end unless it streams; raise LiteLLM's errors."""
         request = self._client.build_request(
-            "POST", url, content=data, headers=headers, timeout=DEFAULT_TIMEOUT if timeout is None else timeout
+            "POST",
+            url,
+            content=data,
+            headers=headers,
+            timeout=DEFAULT_TIMEOUT if timeout is None else timeout,
+            extensions={OWN_REQUEST: True},
         )
         host = request.url.host
         try:
             response = await self._send(request)
-            misfit = misfit_of(response, self._client.headers["accept-encoding"])
+            misfit = misfit_of(response, CODINGS)
             if misfit:
                 await let_go(response)
                 self._misfitting(misfit)
@@ -115,7 +125,7 @@ class PlainClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is
         except httpx.TimeoutException as error:
             raise litellm.Timeout(message=f"no answer from {host} in time", model="", llm_provider="") from error
         except httpx.HTTPError as error:
-            raise BaseLLMException(502, f"{host} broke off ({type(error).__name__})") from error
+            raise BaseLLMException(502, f"{host} {_what_broke(error)}") from error
         return await self._passed_on(response)
 
     def _misfitting(self, misfit: str) -> None:
@@ -141,9 +151,9 @@ class BetasInBody(PlainClient):
         if betas:
             body = json.loads(request.content) | {"anthropic_beta": sorted(betas.split(","))}
             headers = [pair for pair in request.headers.multi_items() if pair[0] != "content-length"]
-            timeout = request.extensions["timeout"]
+            extensions = request.extensions
             request = self._client.build_request("POST", request.url, content=to_json(body), headers=headers)
-            request.extensions["timeout"] = timeout
+            request.extensions = extensions
         return await super()._send(request)
 
 
@@ -166,20 +176,21 @@ class RelayingClient(PlainClient):
         exchange, outlet = self._exchange, self._exchange.outlet
         if outlet is None or not self._is_stream(response):
             return response
-        copy = bytearray()
+        heard = Heard(copies=exchange.booked)
+        without_end(response)
         try:
             begin = functools.partial(self._begin, outlet, response)
             relay = relayed(
                 response.aiter_bytes(),
                 outlet,
                 self._mender,
-                copy,
+                heard,
                 begin=begin,
                 keepalive=self._keepalive,
                 needs_event=self._needs_event,
             )
             if not await outlet.while_client_stays(relay):
-                logger.info("the client left during an answer of %s, after %d bytes", exchange.served, len(copy))
+                logger.info("the client left during an answer of %s, after %d bytes", exchange.served, heard.summary.size)
         except FailedStream as failed:
             self._failed(failed, response)
             text = b"\n".join(events(failed.body))[:MAX_ERROR_BYTES].decode("utf-8", "replace")
@@ -187,18 +198,23 @@ class RelayingClient(PlainClient):
         except httpx.HTTPError as error:
             exchange.error = "interrupted"
             self._broken_off(response)
-            logger.warning("%s broke its answer off after %d bytes (%s)", exchange.served, len(copy), type(error).__name__)
+            size, why = heard.summary.size, str(error) if isinstance(error, TooLarge) else type(error).__name__
+            logger.warning("%s broke its answer off after %d bytes (%s)", exchange.served, size, why)
             raise BaseLLMException(502, "the upstream broke its answer off") from error
         finally:
-            exchange.copy = bytes(copy)
+            exchange.usage = heard.summary.usage
             await let_go(response)
-        exchange.error = error_of(exchange.copy)
+        exchange.error = heard.summary.error
         if exchange.error:
             logger.warning("%s ended its answer with %s", exchange.served, exchange.error)
             raise BaseLLMException(STATUS_OF_ERRORS.get(exchange.error, 500), f"the stream ended with {exchange.error}")
         if not exchange.booked:
             raise Served
-        return _copied(response, exchange.copy)
+        if heard.is_cut:
+            logger.warning(
+                "%s: LiteLLM gets the usage of a stream of %d bytes and no copy", exchange.served, heard.summary.size
+            )
+        return _copied(response, heard.copy)
 
     async def _begin(self, outlet: Outlet, response: httpx.Response, *more: tuple[str, str]) -> None:
         """Send the status and the headers. From here on no retry and no fallback may answer."""
@@ -237,13 +253,14 @@ class FilteringClient(RelayingClient):
         except httpx.TimeoutException as error:
             raise litellm.Timeout(message=f"no answer from {response.url.host} in time", model="", llm_provider="") from error
         except httpx.HTTPError as error:
-            raise BaseLLMException(502, f"{response.url.host} broke off ({type(error).__name__})") from error
+            raise BaseLLMException(502, f"{response.url.host} {_what_broke(error)}") from error
         body = response.content
-        kind = error_of(b"data: " + body) if body.lstrip()[:1] == b"{" else ""
+        said = _object(body)
+        kind = error_kind(said)
         if kind:
             text = body[:MAX_ERROR_BYTES].decode("utf-8", "replace")
             raise BaseLLMException(STATUS_OF_ERRORS.get(kind, 500), text)
-        if self._exchange.streams or not _is_message(body):
+        if self._exchange.streams or "content" not in said:
             raise BaseLLMException(502, f"{response.url.host} answered with what is no message")
 
     def _is_stream(self, response: httpx.Response) -> bool:
@@ -269,7 +286,7 @@ class ClaudeClient(RelayingClient):
             return await super()._passed_on(response)
         await self._read(response)
         body = self._renaming.whole(response.content)
-        exchange.copy = response.content
+        exchange.usage = usage_of(response.content)
         await self._begin(outlet, response, ("content-length", str(len(body))))
         await outlet.write(body)
         await outlet.end()
@@ -280,6 +297,9 @@ class ClaudeClient(RelayingClient):
     async def _read(self, response: httpx.Response) -> None:
         try:
             await super()._read(response)
+        except TooLarge as error:
+            self._misfitting(str(error))
+            raise
         except httpx.HTTPError:
             self._broken_off(response)
             raise
@@ -334,12 +354,18 @@ class ClaudeClient(RelayingClient):
         exchange.refusal = Refusal(response.status_code, self._headers(response), response.content)
 
 
-def _is_message(body: bytes) -> bool:
+def _what_broke(error: httpx.HTTPError) -> str:
+    """Return what became of an answer, in words that follow a name."""
+    return str(error) if isinstance(error, TooLarge) else f"broke off ({type(error).__name__})"
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    """Return a JSON object, empty for everything else."""
     try:
-        message = json.loads(body)
+        said = json.loads(body)
     except (ValueError, RecursionError):
-        return False
-    return isinstance(message, dict) and "content" in message
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def _copied(response: httpx.Response, body: bytes) -> httpx.Response:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from claude_proxy.dialects import STRICT, Dialect
 from claude_proxy.headers import Client, Headers
 from claude_proxy.listing import served_name
-from claude_proxy.record import ASKED_AGAIN, LEFT_FOR
+from claude_proxy.record import ASKED_AGAIN, LEFT_FOR, Usage
 from claude_proxy.targets import Provider
 
 
@@ -71,8 +71,8 @@ class Exchange:
     failovers: list[str] = field(default_factory=list)
     # Whether LiteLLM keeps books about the answer, and so needs it whole.
     booked: bool = True
-    # What an upstream said to the client past LiteLLM, as far as it came.
-    copy: bytes = b""
+    # The tokens of an answer that went to the client past LiteLLM, as far as it came; None while there is none.
+    usage: Usage | None = None
     # Anthropic's type of the error that ended an answer whose status was a success; "interrupted" for one that broke off.
     error: str = ""
     # What closes the answers that LiteLLM was given and may have dropped without a word when the client left.
@@ -101,7 +101,7 @@ class Exchange:
 
     def release(self) -> None:
         """Let go of what makes it large, when all is said: LiteLLM's tasks may keep their context, and this in it."""
-        self.raw_body, self.body, self.copy, self.outlet = b"", {}, b"", None
+        self.raw_body, self.body, self.outlet = b"", {}, None
 
     def begin(self, provider: Provider, served: str) -> None:
         """Note that an attempt at a provider begins."""
@@ -111,7 +111,7 @@ class Exchange:
             self.failovers.append(f"{self.served}: {ASKED_AGAIN}")
         self.attempts += 1
         # What the attempt before said is not the answer.
-        self.copy, self.error = b"", ""
+        self.usage, self.error = None, ""
         self.provider = provider
         self.served = served
         self.first_provider = self.first_provider or provider

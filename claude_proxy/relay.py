@@ -8,8 +8,9 @@ from contextlib import aclosing
 from typing import Any, Protocol
 
 from claude_proxy.exchange import Outlet
+from claude_proxy.record import Usage
 from claude_proxy.refusals import error_event
-from claude_proxy.stream import KEEPALIVE, ThinkingFilter, error_of, first_event_end
+from claude_proxy.stream import KEEPALIVE, StreamSummary, ThinkingFilter, error_of, first_event_end
 
 # While thinking is swallowed, something reaches the client this often, in seconds; Claude Code gives up after 300.
 KEEPALIVE_SECONDS = 15.0
@@ -22,6 +23,9 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 NO_EVENT = b'{"type": "error", "error": {"type": "api_error", "message": "The provider answered without any event."}}'
 # A first event that is larger is not looked into.
 MAX_FIRST_EVENT = 1024 * 1024
+
+# LiteLLM gets a copy of a stream up to this size, where somebody reads its books.
+MAX_COPY = 32 * 1024 * 1024
 
 # Under these names LiteLLM's streams hold the one that they read from, at most so many inside each other.
 _INNER_STREAMS = ("_source_iterator", "_anthropic_wrapper", "completion_stream", "_stream")
@@ -43,6 +47,41 @@ class FailedStream(Exception):
         super().__init__(kind)
         self.kind = kind
         self.body = body
+
+
+class Heard:
+    """What is kept of a stream that is relayed: the summary, and a bounded copy where LiteLLM keeps books."""
+
+    def __init__(self, *, copies: bool = False) -> None:
+        self.summary = StreamSummary()
+        self._copy: bytearray | None = bytearray() if copies else None
+        self._first = b""
+
+    def feed(self, chunk: bytes) -> None:
+        self.summary.feed(chunk)
+        if self._copy is not None:
+            self._copy += chunk
+            if len(self._copy) > MAX_COPY:
+                self._first = bytes(self._copy[: first_event_end(self._copy[:MAX_FIRST_EVENT])])
+                self._copy = None
+
+    @property
+    def copy(self) -> bytes:
+        """The stream as LiteLLM's books need it: a copy, or of a larger one its first event, its counts and its end."""
+        return bytes(self._copy) if self._copy is not None else self._first + _ending(self.summary.usage)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether there is no whole copy."""
+        return self._copy is None
+
+
+def _ending(usage: Usage) -> bytes:
+    counts = {"input_tokens": usage.input, "output_tokens": usage.output}
+    counts |= {"cache_read_input_tokens": usage.cache_read, "cache_creation_input_tokens": usage.cache_write}
+    delta = {"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}, "usage": counts}
+    ended = json.dumps(delta).encode()
+    return b"event: message_delta\ndata: " + ended + b'\n\nevent: message_stop\ndata: {"type":"message_stop"}\n\n'
 
 
 class Renaming:
@@ -137,13 +176,13 @@ async def relayed(
     chunks: AsyncIterator[bytes],
     outlet: Outlet,
     mender: Mender,
-    copy: bytearray,
+    heard: Heard,
     *,
     begin: Callable[[], Awaitable[None]],
     keepalive: float | None = None,
     needs_event: bool = False,
 ) -> None:
-    """Send a stream to the client as it arrives, and collect in ``copy`` what the upstream said.
+    """Send a stream to the client as it arrives, and feed ``heard`` with what the upstream said.
 
     The status, which ``begin`` sends, waits for the first event, ``FIRST_EVENT_SECONDS`` at most. Raises ``FailedStream``
     when that event is an error; what breaks the stream later is raised as it is, and the client's answer is then not ended.
@@ -151,15 +190,16 @@ async def relayed(
     without a whole event is a failed one, too.
     """
     pulse = _Pulse(FIRST_EVENT_SECONDS)
-    begun = False
+    begun, beginning = False, bytearray()
     async with aclosing(timed(chunks, pulse.left)) as arriving:
         async for chunk in arriving:
             ready = b""
             if chunk is not None:
-                copy += chunk
+                heard.feed(chunk)
                 ready = mender.feed(chunk)
             if not begun:
-                if chunk is not None and not _begins_well(copy, len(copy) - len(chunk)):
+                beginning += chunk or b""
+                if chunk is not None and not _begins_well(beginning, len(beginning) - len(chunk)):
                     continue
                 begun = True
                 await begin()
@@ -167,8 +207,9 @@ async def relayed(
             if ready or pulse.is_due():
                 await outlet.write(ready or KEEPALIVE)
                 pulse.beat()
+    heard.summary.finish()
     if not begun:
-        if needs_event and not first_event_end(copy):
+        if needs_event and not first_event_end(beginning):
             raise FailedStream("api_error", error_event(NO_EVENT))
         await begin()
     await outlet.write(mender.finish())

@@ -2,11 +2,12 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
 from claude_proxy.dialects import STRICT, Dialect, Thinking, returned_block, stop_reason
 from claude_proxy.messages import mark, response_without_thinking, to_json
+from claude_proxy.record import Usage
 
 # Five rules, each with a property test:
 #   1. an event that is not rewritten leaves in the exact bytes it came in;
@@ -16,6 +17,8 @@ from claude_proxy.messages import mark, response_without_thinking, to_json
 #   5. nothing that an upstream can send raises.
 
 MAX_EVENT_SIZE = 16 * 1024 * 1024
+# A larger event is not read for counts and errors.
+MAX_READ_EVENT = 1024 * 1024
 MAX_INDEX = 2**31
 THINKING_DELTAS = ("thinking_delta", "signature_delta")
 # An event of this kind is ignored by Claude Code 2.1.197 and resets its 300 s timer; pings and comments do not reset it.
@@ -157,6 +160,76 @@ class ThinkingFilter:
         return raw if place == index and not changed else _rewritten(raw, data | {"index": place})
 
 
+class StreamSummary:
+    """What outlasts a stream that passes: its size, its token counts and its first error. Holds one event at most.
+
+    ``feed`` every chunk, then ``finish`` once. What a stream says last of a count applies. An event that is larger than
+    ``MAX_READ_EVENT`` is not read; those with counts and errors are small.
+    """
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.error = ""
+        self._counts: dict[str, int] = {}
+        self._held = bytearray()
+        self._searched = 0
+        self._skips = False
+
+    @property
+    def usage(self) -> Usage:
+        return usage_from(self._counts)
+
+    def feed(self, chunk: bytes) -> None:
+        self.size += len(chunk)
+        self._held += chunk
+        start = 0
+        for end in _EVENT_END.finditer(self._held, self._searched):
+            if not self._skips:
+                self._read(self._held, start, end.end())
+            start, self._skips = end.end(), False
+        del self._held[:start]
+        if len(self._held) > MAX_READ_EVENT:
+            del self._held[:-_LONGEST_END]
+            self._skips = True
+        self._searched = max(0, len(self._held) - _LONGEST_END)
+
+    def finish(self) -> None:
+        """Read the last event, even when it was cut off."""
+        if not self._skips:
+            self._read(self._held, 0, len(self._held))
+        self._held.clear()
+
+    def _read(self, stream: bytearray, start: int, end: int) -> None:
+        if stream.find(b'"usage"', start, end) < 0 and stream.find(b'"error"', start, end) < 0:
+            return
+        raw = bytes(stream[start:end])
+        self._counts |= token_counts(_data(raw))
+        self.error = self.error or error_of(raw)
+
+
+def token_counts(said: object) -> dict[str, int]:
+    """Return the counts in ``usage``, of a message or of an event that holds one; what is no count is left out."""
+    counts: dict[str, int] = {}
+    for holder in (said, said.get("message")) if isinstance(said, dict) else ():
+        usage = holder.get("usage") if isinstance(holder, dict) else None
+        counts |= {name: value for name, value in usage.items() if _is_count(value)} if isinstance(usage, dict) else {}
+    return counts
+
+
+def usage_from(counts: Mapping[str, int]) -> Usage:
+    """Return a response's tokens by the names that Anthropic's format has for them."""
+    return Usage(
+        counts.get("input_tokens", 0),
+        counts.get("output_tokens", 0),
+        counts.get("cache_read_input_tokens", 0),
+        counts.get("cache_creation_input_tokens", 0),
+    )
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
 def _is_index(index: object) -> TypeGuard[int]:
     """Whether this may be a block's number; one of thousands of digits could be read and not be counted on."""
     return isinstance(index, int) and 0 <= index <= MAX_INDEX
@@ -188,13 +261,17 @@ def whole_events(stream: bytes) -> Iterator[bytes]:
 
 def error_of(stream: bytes) -> str:
     """Return the type of the error with which a stream ended; empty for one without an error event."""
-    for data in events(stream) if b"error" in stream else ():
-        said = _object(data)
-        if said is not None and said.get("type") == "error":
-            error = said.get("error")
-            kind = error.get("type") if isinstance(error, dict) else None
-            return kind if isinstance(kind, str) else "api_error"
-    return ""
+    found = (error_kind(_object(data)) for data in (events(stream) if b"error" in stream else ()))
+    return next(filter(None, found), "")
+
+
+def error_kind(said: dict[str, Any] | None) -> str:
+    """Return the type of an error in Anthropic's shape; empty for what is none."""
+    if said is None or said.get("type") != "error":
+        return ""
+    error = said.get("error")
+    kind = error.get("type") if isinstance(error, dict) else None
+    return kind if isinstance(kind, str) else "api_error"
 
 
 def event_data(raw: bytes) -> bytes:

@@ -137,6 +137,13 @@ NAMES = {
     ),
     "openai.resources.chat.completions.completions:async_maybe_transform": "patches.py sends chats as LiteLLM made them",
     "aiohttp.client_proto:ResponseHandler": "patches.py ends an answer whose rest is no HTTP",
+    "httpx:AsyncClient._transport_for_url": "patches.py guards the responses of every client of httpx",
+    "httpx:Client._transport_for_url": "patches.py, for requests that block their thread",
+    "aiohttp:ClientSession._request": "patches.py follows no redirection with aiohttp",
+    "aiohttp:StreamReader.readany": "patches.py bounds what aiohttp reads as a whole",
+    "requests.sessions:SessionRedirectMixin.get_redirect_target": "patches.py follows no redirection with requests",
+    "litellm.litellm_core_utils.streaming_handler:CustomStreamWrapper": "patches.py bounds what is kept of a stream's chunks",
+    "litellm:post_call_rules": "patches.py keeps a stream's text where they read it",
     "litellm:stream_chunk_builder": "patches.py keeps whole answers from being built that nobody reads",
     "litellm.litellm_core_utils.litellm_logging:Logging.dispatch_success_handlers": "patches.py ends the account of a stream",
 }

@@ -179,7 +179,7 @@ async def test_a_client_that_leaves_during_keep_alives_ends_its_request():
 async def test_only_the_attempt_that_answered_is_counted():
     """What an attempt said that was left for another one is neither the answer's usage nor its error."""
     client = Client(Provider.CLAUDE)
-    client.exchange.copy, client.exchange.error = b'event: error\ndata: {"type":"error"}\n\n', "interrupted"
+    client.exchange.usage, client.exchange.error = Usage(1, 1), "interrupted"
     client.exchange.begin(Provider.OPENAI, "openai/x")
     await client.answer(START)
     await client.answer(part(b'data: {"type":"message_delta","usage":{"input_tokens":10,"output_tokens":5}}\n\n'))
@@ -214,7 +214,7 @@ async def test_what_is_remembered():
     await client.answer.write(b"x")
     client.clock.now += 2
     await client.answer.end()
-    client.exchange.copy = b'{"type":"message","usage":{"input_tokens":3,"output_tokens":4}}'
+    client.exchange.usage = Usage(3, 4)
     record = client.answer.record(1_800_000_000.0)
     assert (record.user, record.asked, record.served, record.credential) == ("anna", "m", "some/model", "two")
     assert (record.status, record.first_byte_seconds, record.seconds, record.error) == (200, 1, 3, "")
@@ -255,6 +255,18 @@ STREAM = (
 def test_tokens_are_read_from_the_answer(answer, usage):
     """The counts are those that the answer says last, in either form; what is no count counts as none."""
     assert usage_of(answer) == usage
+
+
+def test_a_large_answer_is_not_parsed(monkeypatch):
+    """Of an answer that is too large to be parsed beside other requests the usage at its end is read."""
+    monkeypatch.setattr("claude_proxy.answer.MAX_READ_ANSWER", 100)
+    said = {
+        "content": [{"text": '"usage": {"input_tokens": 1}'}] * 10,
+        "usage": {"input_tokens": 3, "output_tokens": 4},
+        "x": 1,
+    }
+    assert usage_of(json.dumps(said).encode()) == Usage(3, 4)
+    assert usage_of(b"{" + b" " * 100 + b'"usage": [}') == usage_of(b"{" + b" " * 100) == Usage()
 
 
 async def test_litellms_stream_is_counted():

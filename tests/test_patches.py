@@ -5,12 +5,16 @@ import json
 from types import SimpleNamespace
 from unittest.mock import Mock
 
+import aiohttp
 import httpx
 import litellm
 import pytest
+import requests
 from aiohttp import ClientPayloadError
 from aiohttp.client_proto import ResponseHandler
 from litellm.litellm_core_utils.litellm_logging import Logging
+from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
+from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler, HTTPHandler
 from litellm.types.utils import ModelResponse, Usage
 from openai import AsyncOpenAI
 from openai._utils import async_maybe_transform
@@ -34,10 +38,10 @@ def built(monkeypatch):
     return calls
 
 
-async def last_usage(usages, *, booked):
+async def last_usage(usages, *, booked, words=("hello",)):
     """Stream an answer with such usages in its chunks through LiteLLM; return the usage of its end."""
     chunk = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
-    chunks = [chunk | {"choices": [{"index": 0, "delta": {"content": "hello"}, "finish_reason": None}]}]
+    chunks = [chunk | {"choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}]} for word in words]
     chunks += [chunk | {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}]
     chunks += [chunk | {"choices": [], "usage": usage} for usage in usages]
     body = "".join(f"data: {json.dumps(each)}\n\n" for each in chunks) + "data: [DONE]\n\n"
@@ -195,3 +199,119 @@ async def test_an_answer_that_came_whole_is_read_whatever_comes_after_it():
     _, answer = await connection.read()
     connection.data_received(b"no HTTP\r\n\r\n")
     assert await answer.read() == b"hello"
+
+
+@pytest.fixture
+def every_client(monkeypatch):
+    """Guard httpx, aiohttp and requests, and leave them as they were."""
+    for client, name in (
+        (httpx.AsyncClient, "_transport_for_url"),
+        (httpx.Client, "_transport_for_url"),
+        (aiohttp.ClientSession, "_request"),
+        (aiohttp.StreamReader, "read"),
+        (requests.Session, "get_redirect_target"),
+    ):
+        monkeypatch.setattr(client, name, getattr(client, name))
+    patches.guard_every_request.__wrapped__()
+    patches.guard_other_clients.__wrapped__()
+
+
+@pytest.fixture
+async def redirecting(every_client):
+    """Yield the address of a server that sends everybody elsewhere, and what it was asked for."""
+    asked = []
+
+    async def serve(reader, writer):
+        asked.append((await reader.readuntil(b"\r\n")).split()[1].decode())
+        writer.write(b"HTTP/1.1 302 Found\r\nlocation: /stolen\r\ncontent-length: 5\r\nconnection: close\r\n\r\nmoved")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/asked", asked
+    server.close()
+
+
+@pytest.mark.parametrize("name", ["httpx", "httpx, blocking", "aiohttp", "requests", "LiteLLM", "LiteLLM, blocking"])
+async def test_no_client_of_the_process_follows_a_redirection(redirecting, name):
+    """Whichever HTTP client sends, as it is made by default, its request goes to one host."""
+    url, asked = redirecting
+    status = await ASKING[name](url)
+    assert (status // 100 if name == "requests" else status, asked) == (3 if name == "requests" else 502, ["/asked"])
+
+
+async def by_httpx(url):
+    async with httpx.AsyncClient(follow_redirects=True, trust_env=False) as client:
+        return (await client.post(url)).status_code
+
+
+async def by_aiohttp(url):
+    async with aiohttp.ClientSession() as session:
+        try:
+            return (await session.post(url)).status
+        except aiohttp.ClientResponseError as error:
+            return error.status
+
+
+async def by_litellm(url):
+    try:
+        return (await AsyncHTTPHandler().post(url)).status_code
+    except httpx.HTTPStatusError as error:
+        return error.response.status_code
+
+
+def by_litellm_blocking(url):
+    try:
+        return HTTPHandler().post(url).status_code
+    except httpx.HTTPStatusError as error:
+        return error.response.status_code
+
+
+ASKING = {
+    "httpx": by_httpx,
+    "httpx, blocking": lambda url: asyncio.to_thread(
+        lambda: httpx.Client(follow_redirects=True, trust_env=False).post(url).status_code
+    ),
+    "aiohttp": by_aiohttp,
+    "requests": lambda url: asyncio.to_thread(lambda: requests.post(url, timeout=5).status_code),
+    "LiteLLM": by_litellm,
+    "LiteLLM, blocking": lambda url: asyncio.to_thread(by_litellm_blocking, url),
+}
+
+
+async def test_aiohttp_reads_no_more_than_a_response_may_have(every_client, monkeypatch):
+    """A body that is read as a whole has a bound; one that is read in parts has none."""
+    monkeypatch.setattr("claude_proxy.patches.MAX_RESPONSE_BYTES", 10)
+    for size, fits in ((10, True), (11, False)):
+        stream = aiohttp.StreamReader(Mock(), 2**16, loop=asyncio.get_running_loop())
+        stream.feed_data(bytes(size))
+        stream.feed_eof()
+        if fits:
+            assert await stream.read() == bytes(size)
+            continue
+        with pytest.raises(ClientPayloadError):
+            await stream.read()
+    stream = aiohttp.StreamReader(Mock(), 2**16, loop=asyncio.get_running_loop())
+    stream.feed_data(bytes(20))
+    assert await stream.read(15) == bytes(15)
+
+
+@pytest.mark.parametrize("booked", [True, False])
+@pytest.mark.parametrize("rules", [True, False])
+async def test_litellm_keeps_the_latest_chunks(monkeypatch, booked, rules):
+    """Of a long stream LiteLLM keeps so much as fits, its end with the usage above all, and no more text than that."""
+    monkeypatch.setattr(patches, "MAX_CHUNKS" if booked else "MAX_UNREAD_CHUNKS", 20 * patches.CHUNK_BYTES)
+    monkeypatch.setattr(patches, "MAX_TEXT", 100)
+    monkeypatch.setattr(litellm, "post_call_rules", [lambda _: True] if rules else [])
+    for name in ("chunks", "response_uptil_now"):
+        monkeypatch.setattr(CustomStreamWrapper, name, None, raising=False)
+    patches.keep_the_latest_chunks.__wrapped__()
+    made, init = [], CustomStreamWrapper.__init__
+    monkeypatch.setattr(
+        CustomStreamWrapper, "__init__", lambda self, *args, **more: made.append(self) or init(self, *args, **more)
+    )
+    use = await last_usage([TOLD], booked=booked, words=[f"{number:04}" for number in range(200)])
+    assert (use.prompt_tokens, use.completion_tokens) == (11, 7)
+    (stream,) = made
+    assert 5 <= len(stream.chunks) <= 20
+    assert len(stream.response_uptil_now) == (800 if rules else 100)

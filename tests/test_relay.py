@@ -8,7 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from claude_proxy.relay import MAX_FIRST_EVENT, FailedStream, Renaming, close_stream, filtered, relayed, timed
+from claude_proxy.answer import usage_of
+from claude_proxy.record import Usage
+from claude_proxy.relay import MAX_FIRST_EVENT, FailedStream, Heard, Renaming, close_stream, filtered, relayed, timed
 from claude_proxy.stream import KEEPALIVE, ThinkingFilter, error_of
 
 THOUGHT = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta"}}\n\n'
@@ -142,7 +144,7 @@ PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 
 
 async def relay(chunks, mender=None, keepalive=None, *, needs_event=False):
-    out, copy = Out(), bytearray()
+    out, heard = Out(), Heard(copies=True)
 
     async def upstream():
         for chunk in chunks:
@@ -153,9 +155,9 @@ async def relay(chunks, mender=None, keepalive=None, *, needs_event=False):
     begin = partial(out.begin, 200, [])
     try:
         mender = mender or Renaming("m", "m")
-        await relayed(upstream(), out, mender, copy, begin=begin, keepalive=keepalive, needs_event=needs_event)
+        await relayed(upstream(), out, mender, heard, begin=begin, keepalive=keepalive, needs_event=needs_event)
     finally:
-        out.copy = bytes(copy)
+        out.heard, out.copy = heard, heard.copy
     return out
 
 
@@ -165,6 +167,19 @@ def test_a_relayed_stream_arrives_to_the_byte(size):
     stream = message_start("m") + PING + THOUGHT + b": comment\n\nevent: new\ndata: {}\n\nhalf an ev"
     out = asyncio.run(relay([stream[i : i + size] for i in range(0, len(stream), size)]))
     assert (b"".join(out.written), out.copy, out.begun, out.ended) == (stream, stream, (200, []), True)
+
+
+def test_a_large_stream_has_no_copy(monkeypatch):
+    """Beyond a bound LiteLLM's books get a short stream with the same counts, and nothing else is kept."""
+    monkeypatch.setattr("claude_proxy.relay.MAX_COPY", 500)
+    start = b'data: {"type":"message_start","message":{"usage":{"input_tokens":7,"output_tokens":1}}}\n\n'
+    delta = b'data: {"type":"message_delta","usage":{"output_tokens":9}}\n\n'
+    heard = asyncio.run(relay([start, *[PING] * 100, delta, STOP])).heard
+    assert heard.is_cut
+    assert heard.copy.startswith(start)
+    assert len(heard.copy) < 500
+    assert (usage_of(heard.copy), heard.summary.usage) == (Usage(7, 9), Usage(7, 9))
+    assert heard.copy.endswith(STOP)
 
 
 def test_the_first_event_leaves_before_the_second_comes():
@@ -180,7 +195,7 @@ def test_the_first_event_leaves_before_the_second_comes():
             yield STOP
 
         begin = partial(out.begin, 200, [])
-        await relayed(upstream(), out, Renaming("m", "m"), bytearray(), begin=begin)
+        await relayed(upstream(), out, Renaming("m", "m"), Heard(), begin=begin)
         return seen
 
     assert asyncio.run(run()) == [[message_start("m")]]
@@ -212,7 +227,7 @@ def test_a_stream_that_breaks_off_is_not_ended():
             raise broke
 
         with pytest.raises(ConnectionResetError):
-            await relayed(upstream(), out, Renaming("m", "m"), bytearray(), begin=partial(out.begin, 200, []))
+            await relayed(upstream(), out, Renaming("m", "m"), Heard(), begin=partial(out.begin, 200, []))
         return out
 
     out = asyncio.run(run())
@@ -234,7 +249,7 @@ def test_headers_do_not_wait_for_ever(monkeypatch):
             await begun.wait()
             yield message_start("m")
 
-        await relayed(upstream(), out, Renaming("m", "m"), bytearray(), begin=begin)
+        await relayed(upstream(), out, Renaming("m", "m"), Heard(), begin=begin)
         return out
 
     assert asyncio.run(run()).written == [message_start("m")]

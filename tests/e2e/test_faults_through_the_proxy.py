@@ -390,11 +390,11 @@ def gpt_sees(stream: bool, fault: str) -> Check:  # noqa: FBT001, PLR0911 - a ta
         return error(500)  # LiteLLM's client takes 8 KB of a header
     if fault in {"ping-without-data", "fields-of-sse"}:
         return error_at_the_end  # OpenAI's library reads JSON from an event that has no data
-    if fault in HARMLESS | ODD_CODINGS | {"two-starts", "no-end"}:
+    if fault in HARMLESS | {"two-starts", "no-end"}:
         return good
     if fault in {"no-headers", "half-the-headers"} or (fault in SILENT and not stream):
         return error(408)
-    if fault in NO_ANSWER:
+    if fault in NO_ANSWER | ODD_CODINGS:
         return error(500, 502)
     if fault == "gzip-truncated" and stream:
         return good  # what is lost of it says nothing
