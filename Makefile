@@ -17,9 +17,12 @@ DEV_LOCK := $(if $(LITELLM),$(VENV).lock,requirements-dev.lock)
 
 install: $(VENV)/installed $(BIN)/claude-proxy  ## .venv from the lock and the command claude-proxy in it, and nothing else
 
-$(VENV)/installed: $(LOCK)
+# pip comes with Python at a version of its own, and so may setuptools: the first is replaced by the locked one, the other goes.
+$(VENV)/installed: $(LOCK) requirements-installer.lock
 	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info[:2] <= (3, 13) else f"Python 3.11 to 3.13 is needed, this is {sys.version.split()[0]}: make PYTHON=python3.13 ...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) -r requirements-installer.lock
+	@$(BIN)/python -m pip --quiet --quiet uninstall --yes setuptools
 	$(PIP) -r $(LOCK)
 	@touch $@
 
@@ -35,8 +38,10 @@ $(VENV)/installed-dev: $(DEV_LOCK) $(VENV)/installed
 	@touch $@
 
 # Tools of their own environment, which the proxy never sees.
-$(TOOLS)/installed: requirements-tools.lock
+$(TOOLS)/installed: requirements-tools.lock requirements-installer.lock
 	@test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python $(INSTALL) -r requirements-installer.lock
+	@$(TOOLS)/bin/python -m pip --quiet --quiet uninstall --yes setuptools
 	$(TOOLS)/bin/python $(INSTALL) -r requirements-tools.lock
 	@touch $@
 
@@ -103,7 +108,7 @@ sbom: install $(TOOLS)/installed  ## sbom.json: what .venv is made of, as Cyclon
 # /app/sbom.json, lists what is known of its Debian packages; there always is something, so that is for a person to read.
 scan: $(TOOLS)/installed  ## known holes in what is installed; asks databases on the internet
 	$(TOOLS)/bin/hadolint Dockerfile
-	@for lock in requirements.lock requirements-database.lock requirements-tools.lock; do \
+	@for lock in requirements.lock requirements-database.lock requirements-tools.lock requirements-installer.lock; do \
 		$(TOOLS)/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off $(AUDIT_ARGS) -r $$lock || exit 1; done
 	$(if $(SBOM),$(TOOLS)/bin/debsbom sec-scan -t cdx --db $(TOOLS)/debian.json $(if $(DEBIAN),--tracker $(DEBIAN)) --update-db $(SBOM))
 
@@ -113,6 +118,7 @@ lock: $(TOOLS)/installed
 	$(COMPILE) --group dev --constraint requirements.lock --output-file requirements-dev.lock
 	$(COMPILE) --group database --no-deps --output-file requirements-database.lock
 	$(COMPILE) --group tools --output-file requirements-tools.lock
+	$(COMPILE) --group installer --output-file requirements-installer.lock
 
 clean:
 	rm -rf .venv .venv-litellm-* .venv-tools sbom.json .pytest_cache .mypy_cache .ruff_cache

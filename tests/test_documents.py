@@ -24,7 +24,13 @@ PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
     for path in (ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md")))
 }
-LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-database.lock", "requirements-tools.lock")
+LOCKS = (
+    "requirements.lock",
+    "requirements-dev.lock",
+    "requirements-database.lock",
+    "requirements-tools.lock",
+    "requirements-installer.lock",
+)
 LITELLM = "1.106.2"
 # In parts, so that this file is not among what it finds.
 REGISTRIES = (
@@ -396,7 +402,7 @@ def test_every_installation_checks_hashes():
     assert re.findall(r"^.*\bpip\b.*\binstall\b.*$", makefile, re.MULTILINE) == [
         "INSTALL := -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps"
     ]
-    assert makefile.count("$(INSTALL)") == 2
+    assert makefile.count("$(INSTALL)") == 3
     uses = re.findall(r"^.*\$\((?:PIP|INSTALL)\).*$", makefile, re.MULTILINE)[1:]
     assert all(re.search(r" -r (?:\$\((?:DEV_)?LOCK\)|requirements[a-z-]*\.lock)$", line) for line in uses), uses
     dockerfile = re.sub(r"\\\n", " ", (ROOT / "Dockerfile").read_text(encoding="utf-8"))

@@ -157,6 +157,16 @@ def test_make_install_makes_what_the_lock_says(clone):
     assert "pytest" not in frozen
 
 
+def test_make_install_pins_the_installer(clone):
+    """The environment's pip is the locked one, whatever came with Python, and setuptools is not there."""
+    (locked,) = re.findall(r"^pip==(\S+)", (clone / "requirements-installer.lock").read_text(), re.MULTILINE)
+    version = subprocess.run([clone / ".venv/bin/python", "-m", "pip", "--version"], capture_output=True, text=True, check=True)
+    assert version.stdout.split()[1] == locked
+    looked = "import importlib.util; print([importlib.util.find_spec(name) for name in ('setuptools', 'pkg_resources')])"
+    found = subprocess.run([clone / ".venv/bin/python", "-c", looked], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[None, None]"
+
+
 def test_make_sbom_lists_what_is_installed(clone):
     """Each package of the environment is in sbom.json, with its version and the hash of a file that the lock names."""
     make(clone, "sbom")
