@@ -2,6 +2,6 @@
 
 from claude_proxy import guard
 
-__version__ = "0.1.0"
+__version__ = "0.1.1"
 
 guard.refuse()

@@ -426,3 +426,44 @@ def test_litellm_is_pinned_exactly():
     assert [entry for entry in project["dependencies"] if entry.startswith("litellm")] == [f"litellm[proxy]=={LITELLM}"]
     lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
     assert re.findall(r"^litellm(?:\[[a-z]+\])?==(\S+) \\\n    --hash=sha256:", lock, re.MULTILINE) == [LITELLM]
+
+
+# --- SECURITY.md -----------------------------------------------------------------------------------------------------------
+
+# The columns that deny something, by section, and that of the tests.
+PROMISES = {"Threat model": 2, "Promises": 1}
+
+
+def promises() -> list[tuple[str, str]]:
+    """What SECURITY.md denies an attacker or promises, each with the cell that names its tests."""
+    found = []
+    for heading, column in PROMISES.items():
+        rows = PAGES["SECURITY.md"].split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0].splitlines()
+        cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows if row.startswith("| ")]
+        found += [(row[column], row[-1]) for row in cells[1:] if set(row[column]) - {"-", " "}]
+    return found
+
+
+@functools.cache
+def names_of_tests(path: str) -> frozenset[str]:
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    return frozenset(node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+@pytest.mark.parametrize(("promise", "tests"), promises(), ids=[promise[:60] for promise, _ in promises()])
+def test_a_promise_names_its_tests(promise, tests):
+    """Whatever SECURITY.md promises names at least one test, and each named test is there."""
+    named = [name.partition("::") for name in SPAN.findall(tests)]
+    assert named
+    for path, _, name in named:
+        assert name in names_of_tests(path), f"{path}::{name}"
+
+
+def test_there_are_promises():
+    """The rows are found, or the test above would prove nothing."""
+    assert len(promises()) > 30
+    assert PAGES["SECURITY.md"].count("\n| ") == len(promises()) + 3 * 2 - 2 + OPEN_ROWS
+
+
+# Rows of the threat model that deny nothing: whoever has these has everything.
+OPEN_ROWS = 3
