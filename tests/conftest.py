@@ -5,8 +5,11 @@ import ipaddress
 import os
 import socket
 
+import aiohttp
+import httpx
 import hypothesis
 import pytest
+import requests
 
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("no-deadline", deadline=None)
@@ -67,6 +70,19 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+@pytest.fixture
+def http_clients_as_they_were(monkeypatch):
+    """Put httpx, aiohttp and requests back as they were: the entry files guard every client of their process."""
+    for client, name in (
+        (httpx.AsyncClient, "_transport_for_url"),
+        (httpx.Client, "_transport_for_url"),
+        (aiohttp.ClientSession, "_request"),
+        (aiohttp.StreamReader, "read"),
+        (requests.Session, "get_redirect_target"),
+    ):
+        monkeypatch.setattr(client, name, getattr(client, name))
 
 
 @pytest.fixture

@@ -122,6 +122,7 @@ def test_entry_files_load_as_litellm_loads_them(name):
     assert done.stdout.split() == ["True", "True"], done.stderr
 
 
+@pytest.mark.usefixtures("http_clients_as_they_were")
 def test_entry_files_are_found_without_a_copy_beside_the_configuration(configured):
     """Where config.yaml stands alone, LiteLLM imports the entry files from the installed project."""
     assert get_instance_fn(config.CALLBACK, str(configured)) is get_instance_fn(config.CALLBACK, str(ROOT / "config.yaml"))

@@ -202,16 +202,8 @@ async def test_an_answer_that_came_whole_is_read_whatever_comes_after_it():
 
 
 @pytest.fixture
-def every_client(monkeypatch):
+def every_client(http_clients_as_they_were):
     """Guard httpx, aiohttp and requests, and leave them as they were."""
-    for client, name in (
-        (httpx.AsyncClient, "_transport_for_url"),
-        (httpx.Client, "_transport_for_url"),
-        (aiohttp.ClientSession, "_request"),
-        (aiohttp.StreamReader, "read"),
-        (requests.Session, "get_redirect_target"),
-    ):
-        monkeypatch.setattr(client, name, getattr(client, name))
     patches.guard_every_request.__wrapped__()
     patches.guard_other_clients.__wrapped__()
 
