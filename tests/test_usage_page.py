@@ -1,7 +1,6 @@
 """usage_page.py: what a page holds at most, whatever is counted on it or read from a row."""
 
 import json
-import time
 
 import hypothesis.strategies as st
 import pytest
@@ -22,6 +21,7 @@ from claude_proxy.usage_page import (
     read_entries,
     total_of,
 )
+from fuzz.growth import measured
 
 
 def listed(name):
@@ -121,13 +121,7 @@ def test_what_is_no_number_is_not_read(number):
 def test_bounding_grows_with_the_entries():
     """Twice as many entries take about twice as long."""
 
-    def seconds(count):
-        entries = dict(taken(f"user-{number % 100}", f"junk-{number}", 2, served=f"p/{number}") for number in range(count))
-        best = 1e9
-        for _ in range(3):
-            started = time.perf_counter()
-            bounded(entries, listed)
-            best = min(best, time.perf_counter() - started)
-        return best
+    def entries(count):
+        return dict(taken(f"user-{number % 100}", f"junk-{number}", 2, served=f"p/{number}") for number in range(count))
 
-    assert seconds(40_000) / seconds(20_000) < 3.5
+    assert measured(lambda found: bounded(found, listed), entries, 10_000).is_linear
