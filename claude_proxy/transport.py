@@ -43,6 +43,14 @@ MAX_RESPONSE_PARTS = 3_000_000
 SMALL_RESPONSE_BYTES = 1024 * 1024
 # What one step of decoding yields at most: a small chunk of gzip may hold a thousand times its size.
 STEP_BYTES = 256 * 1024
+# LiteLLM takes up to 0.1 ms for each line that it translates: so many in a response, and in one step, after which other
+# requests have their turn.
+MAX_RESPONSE_LINES = 1_000_000
+STEP_LINES = 256
+# The package ``openai`` copies what it has of an event at each of its lines.
+MAX_EVENT_LINES = 200
+# What ends a line for httpx, that is for ``str.splitlines``.
+LINE_ENDS = (b"\n", b"\r", b"\x0b", b"\x0c", b"\x1c", b"\x1d", b"\x1e", b"\xc2\x85", b"\xe2\x80\xa8", b"\xe2\x80\xa9")
 # What can be decoded here; httpx asks for both of its own accord.
 CODINGS = "gzip, deflate"
 # Instead of a stream these are no answer.
@@ -64,9 +72,10 @@ class TooLarge(httpx.DecodingError):
 class Bounds:
     """Decodes a response's body in steps of at most ``STEP_BYTES``, and raises ``TooLarge`` beyond its bounds.
 
-    1. A response has at most ``MAX_RESPONSE_BYTES`` decoded, and as many encoded.
+    1. A response has at most ``MAX_RESPONSE_BYTES`` decoded, and as many encoded, and ``MAX_RESPONSE_LINES``.
     2. A stream that is relayed (``endless``) has no such bound.
-    3. One event has at most ``MAX_EVENT_SIZE`` where events are told apart: in a relayed stream and in ``text/event-stream``.
+    3. One event has at most ``MAX_EVENT_SIZE`` where events are told apart: in a relayed stream and in ``text/event-stream``;
+       and ``MAX_EVENT_LINES`` where it is not relayed.
     4. With ``cut_at`` the body ends there instead; with ``lenient`` also where it cannot be decoded.
     """
 
@@ -82,7 +91,9 @@ class Bounds:
         self._head: bytes | None = b""
         self._received = 0
         self._decoded = 0
+        self._lines = 0
         self._event = 0
+        self._event_lines = 0
         self._tail = b""
 
     def feed(self, raw: bytes) -> Iterator[bytes]:
@@ -125,9 +136,24 @@ class Bounds:
         self._decoded += len(piece)
         self.full = self._cut_at is not None and self._decoded >= self._cut_at
         self._check(self._decoded)
-        if self._events or self.endless:
+        if self.endless:
             self._count_event(piece)
-        yield piece
+            yield piece
+            return
+        size = self._step(piece)
+        for start in range(0, len(piece), size):
+            step = piece[start : start + size] if size < len(piece) else piece
+            if self._events:
+                self._count_event(step)
+            yield step
+
+    def _step(self, piece: bytes) -> int:
+        """Return the size of the steps in which a piece goes to who reads it line by line."""
+        lines = sum(map(piece.count, LINE_ENDS))
+        self._lines += lines
+        if self._lines > MAX_RESPONSE_LINES:
+            raise TooLarge(f"answered with more than {MAX_RESPONSE_LINES} lines")
+        return max(1, len(piece) * STEP_LINES // max(lines, STEP_LINES))
 
     def _check(self, size: int) -> None:
         if size > MAX_RESPONSE_BYTES and not self.endless:
@@ -139,6 +165,11 @@ class Bounds:
         self._tail = seen[-2:]
         end = max(seen.rfind(b"\n\n"), seen.rfind(b"\n\r"), seen.rfind(b"\r\r"))
         self._event = self._event + len(piece) if end < 0 else len(seen) - end
+        if not self.endless:
+            lines = seen.count(b"\n", max(0, end)) + seen.count(b"\r", max(0, end))
+            self._event_lines = lines if end >= 0 else self._event_lines + lines
+            if self._event_lines > MAX_EVENT_LINES + STEP_LINES:
+                raise TooLarge(f"sent an event of more than {MAX_EVENT_LINES} lines")
         if self._event > MAX_EVENT_SIZE:
             raise TooLarge(f"sent an event of more than {MAX_EVENT_SIZE >> 20} MB")
 
@@ -223,7 +254,11 @@ class _Body(httpx.SyncByteStream):
 
 
 def bounded(
-    request: httpx.Request, response: httpx.Response, body: type[_AsyncBody] | type[_Body] = _AsyncBody
+    request: httpx.Request,
+    response: httpx.Response,
+    body: type[_AsyncBody] | type[_Body] = _AsyncBody,
+    *,
+    events: bool = False,
 ) -> httpx.Response:
     """Return a response that a transport has just given, with its body decoded and bounded.
 
@@ -235,7 +270,7 @@ def bounded(
         cut_at = 0 if codings and not decodes else MAX_CLAUDE_ERROR_BYTES if own else MAX_ERROR_BYTES
     bounds = Bounds(
         codings[0] if decodes else "",
-        events=response.is_success and media_type(response) == "text/event-stream",
+        events=events or (response.is_success and media_type(response) == "text/event-stream"),
         cut_at=cut_at,
         lenient=response.is_error and not own,
     )
@@ -314,8 +349,11 @@ class ChatTransport(httpx.AsyncBaseTransport):
         if misfit:
             await let_go(response)
             return refused(request, misfit)
-        response = bounded(request, response)
-        wants_stream = response.is_success and media_type(response) in NO_STREAMS and _wants_stream(request)
+        kind = media_type(response)
+        streams = response.is_success and (kind == "text/event-stream" or _wants_stream(request))
+        # The package ``openai`` looks for an event's end in all that it has of one, again and again.
+        response = bounded(request, response, events=streams and kind not in NO_STREAMS)
+        wants_stream = streams and kind in NO_STREAMS
         if not response.is_error and not wants_stream:
             exchange = current.get()
             if exchange is not None:

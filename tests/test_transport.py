@@ -20,6 +20,7 @@ from claude_proxy.transport import (
     MAX_ERROR_BYTES,
     OWN_REQUEST,
     STEP_BYTES,
+    STEP_LINES,
     AsyncGuard,
     Bounds,
     ChatTransport,
@@ -213,6 +214,20 @@ def test_events_are_bounded_and_streams_are_not(monkeypatch, end, size):
         assert b"".join(bounds.feed(stream[at : at + size])) or size == 1
     with pytest.raises(TooLarge, match="event"):
         [*bounds.feed(b"data: x\n" * 20)]
+
+
+def test_many_lines_have_steps_and_a_bound(monkeypatch):
+    """What is read line by line arrives in steps of few lines; a response and an event have a bound of lines."""
+    lines = b'{"a": 1}\n' * 5000
+    pieces = [*Bounds().feed(lines)]
+    assert b"".join(pieces) == lines
+    assert max(piece.count(b"\n") for piece in pieces) <= STEP_LINES + 1
+    with pytest.raises(TooLarge, match="event"):
+        [*Bounds(events=True).feed(b"data: x\n" * 5000)]
+    assert b"".join(Bounds(events=True).feed(b"data: x\n\n" * 5000)) == b"data: x\n\n" * 5000
+    monkeypatch.setattr("claude_proxy.transport.MAX_RESPONSE_LINES", 4999)
+    with pytest.raises(TooLarge, match="lines"):
+        [*Bounds().feed(lines)]
 
 
 def guarded(answer, *, blocks=False, stream=False, own=False):
