@@ -371,10 +371,11 @@ def bedrock_reply(seen: Sent, *content: Block) -> up.Reply:
     return up.Reply(headers={"content-type": "application/vnd.amazon.eventstream"}, chunks=frames)
 
 
-def event_stream_frame(event: Block) -> bytes:
+def event_stream_frame(event: Block, kind: str = "chunk") -> bytes:
     """One message of ``application/vnd.amazon.eventstream``: prelude, headers, payload, each with its checksum."""
-    payload = json.dumps({"bytes": base64.b64encode(json.dumps(event).encode()).decode()}).encode()
-    named = {":event-type": "chunk", ":content-type": "application/json", ":message-type": "event"}
+    held = {"bytes": base64.b64encode(json.dumps(event).encode()).decode()} if kind == "chunk" else event
+    payload = json.dumps(held).encode()
+    named = {":event-type": kind, ":content-type": "application/json", ":message-type": "event"}
     headers = b"".join(
         struct.pack("!B", len(name)) + name.encode() + struct.pack("!BH", 7, len(value)) + value.encode()
         for name, value in named.items()
