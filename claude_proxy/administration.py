@@ -35,11 +35,8 @@ class Served(NamedTuple):
 _DAILY = " ".join(
     f"/{subject}/daily/activity{view}"
     for subject in ("customer", "organization", "tag", "team", "user")
-    for view in (
-        "", "/aggregated", "/aggregated/keys", "/aggregated/model_top_keys", "/aggregated/search",
-        "/aggregated/cache_leakage_keys", "/export",
-    )
-)  # fmt: skip
+    for view in ("", "/aggregated", "/aggregated/keys", "/aggregated/model_top_keys", "/aggregated/search", "/export")
+)
 
 SERVED: tuple[Served, ...] = (
     Served("the book of usage of this proxy's own", {"GET": "/usage.csv"}),
@@ -110,7 +107,7 @@ SERVED: tuple[Served, ...] = (
             "POST": "/tag/new /tag/info /tag/update /tag/delete",
         },
     ),
-    Served("spend by day", {"GET": _DAILY}),
+    Served("spend by day", {"GET": f"{_DAILY} /user/daily/activity/aggregated/cache_leakage_keys"}),
     Served(
         "spend and activity",
         {
