@@ -74,8 +74,9 @@ def test_routes_that_the_policy_does_not_cover_are_closed(poolless, upstream, to
     assert upstream.seen == []
 
 
-ADMINISTRATION = ["/health", "/model/info", "/key/list", "/config/yaml", "/router/settings", "/settings", "/global/spend"]
-ADMINISTRATION += ["/callbacks/list", "/user/list", "/cache/ping", "/get/config/callbacks", "/model_group/info"]
+ADMINISTRATION = ["/health", "/model/info", "/key/list", "/global/spend", "/callbacks/list", "/user/list", "/model_group/info"]
+# What returns settings or variables of the environment is closed to the master key, too.
+CLOSED_ADMINISTRATION = ["/config/yaml", "/router/settings", "/settings", "/cache/ping", "/get/config/callbacks"]
 
 
 def test_administration_needs_the_master_key(poolless, upstream):
@@ -83,6 +84,9 @@ def test_administration_needs_the_master_key(poolless, upstream):
     for path in ADMINISTRATION:
         refused = httpx.get(f"{poolless.url}{path}", headers={"x-litellm-api-key": STATIC_TOKEN}, trust_env=False)
         assert refused.status_code == 403, path
+    for path, token in itertools.product(CLOSED_ADMINISTRATION, (STATIC_TOKEN, MASTER_KEY)):
+        closed = httpx.get(f"{poolless.url}{path}", headers={"x-litellm-api-key": token}, trust_env=False)
+        assert closed.status_code == 404, path
     allowed = httpx.get(f"{poolless.url}/model/info", headers={"x-litellm-api-key": MASTER_KEY}, trust_env=False)
     assert allowed.status_code == 200
     assert allowed.json()["data"]
