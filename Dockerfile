@@ -35,11 +35,11 @@ COPY requirements-database.lock .
 RUN pip --python /venv/bin/python install --require-hashes --no-deps --target /client -r requirements-database.lock
 COPY claude_proxy claude_proxy
 # hadolint ignore=DL4006
-RUN python -m claude_proxy.database > /client/schema.prisma \
+RUN python -m claude_proxy.litellm.database > /client/schema.prisma \
     && prisma generate --schema /client/schema.prisma \
     && cp "$(find /client/engines -name 'query-engine-*' -type f | head -n 1)" /client/query-engine
 USER 10001:10001
-CMD ["sh", "-c", "python -m claude_proxy.database update && cp -rf /client/prisma /client/nodeenv* /client/tomlkit \
+CMD ["sh", "-c", "python -m claude_proxy.litellm.database update && cp -rf /client/prisma /client/nodeenv* /client/tomlkit \
     /client/query-engine /database/ && touch /tmp/ready && exec sleep infinity"]
 
 FROM python:3.13-slim-bookworm

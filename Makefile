@@ -55,7 +55,7 @@ $(TOOLS)/installed: requirements-tools.lock requirements-installer.lock
 
 database: install  ## what DATABASE_URL needs; downloads Prisma's engines and, where there is none, Node
 	$(PIP) -r requirements-database.lock
-	$(BIN)/python -m claude_proxy.database > $(VENV)/schema.prisma
+	$(BIN)/python -m claude_proxy.litellm.database > $(VENV)/schema.prisma
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/prisma generate --schema $(VENV)/schema.prisma
 
 run: install  ## start the proxy; makes .env and config.yaml when they are missing

@@ -9,8 +9,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from fastapi import Request
 from litellm.proxy._types import UserAPIKeyAuth
 
-from claude_proxy.assembly import start
-from claude_proxy.auth import authenticate
+from claude_proxy.litellm.bootstrap import start
+from claude_proxy.litellm.custom_auth import authenticate
 
 settings = start().settings
 

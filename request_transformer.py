@@ -6,6 +6,6 @@ from pathlib import Path
 # LiteLLM runs this file by its path and does not put its folder on the path for imports.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from claude_proxy.assembly import start
+from claude_proxy.litellm.bootstrap import start
 
 proxy_handler_instance = start()

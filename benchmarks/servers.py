@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 
-from claude_proxy.serving import LITELLM_ENVIRONMENT, SERVER
+from claude_proxy.server.options import LITELLM_ENVIRONMENT, SERVER
 
 ROOT = Path(__file__).resolve().parents[1]
 TASKSET = shutil.which("taskset") or "taskset"
@@ -124,7 +124,7 @@ general_settings:
         # What is turned off may import LiteLLM, before the command line has told it anything.
         variables |= LITELLM_ENVIRONMENT
         arguments = ["--project", str(folder), "serve"]
-        command = [sys.executable, "-c", f"{before}\nfrom claude_proxy.cli import main; main({arguments!r})"]
+        command = [sys.executable, "-c", f"{before}\nfrom claude_proxy.cli.main import main; main({arguments!r})"]
     return _started(name, folder, command, port, variables, BOTH, CLAUDE)
 
 

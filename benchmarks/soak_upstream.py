@@ -20,7 +20,7 @@ from aiohttp import web
 from benchmarks import script
 from benchmarks.played import CUT, DROPPED, LEFT, WHOLE, Played
 from benchmarks.script import Plan
-from claude_proxy.targets import model_family
+from claude_proxy.providers.endpoints import model_family
 
 MAX_BODY = 64 * 1024 * 1024
 

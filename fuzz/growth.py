@@ -11,14 +11,16 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from claude_proxy import dialects, headers, messages
-from claude_proxy.bodies import memory_of
-from claude_proxy.bounds import TooLarge
-from claude_proxy.credentials import Credential, Kind, Secret
-from claude_proxy.gateway import Gateway, parse_body
-from claude_proxy.redaction import Redactor
-from claude_proxy.refusals import Message, Receive, Scope, Send
-from claude_proxy.settings import Settings
+from claude_proxy.anthropic import messages
+from claude_proxy.anthropic.errors import Message, Receive, Scope, Send
+from claude_proxy.config.settings import Settings
+from claude_proxy.credentials.credential import Credential, Kind, Secret
+from claude_proxy.credentials.redaction import Redactor
+from claude_proxy.providers import compatibility
+from claude_proxy.providers.bounds import TooLarge
+from claude_proxy.server.bodies import memory_of
+from claude_proxy.server.gateway import Gateway, parse_body
+from claude_proxy.upstream import headers
 from fuzz.shapes import SHAPES
 
 # Work that is twice as large may take this much longer; a square would take four times as long.
@@ -181,9 +183,9 @@ def worked(raw: bytes) -> None:
     messages.large(body, raw)
     messages.without_foreign_thinking(body["messages"])
     messages.repaired(body)
-    for row in (*dialects.ROWS, dialects.STRICT):
+    for row in (*compatibility.ROWS, compatibility.STRICT):
         with contextlib.suppress(TooLarge):
-            dialects.translated(body, row)
+            compatibility.translated(body, row)
 
 
 def random_shape(choice: random.Random, size: int) -> tuple[str, Callable[[Any], object], Callable[[int], Any], int]:

@@ -12,30 +12,33 @@ from unittest import mock
 
 import httpx
 
-from claude_proxy import dialects, estimate, headers, logs, messages
-from claude_proxy.access import Caller, Role, check_route
-from claude_proxy.answer import usage_of
-from claude_proxy.credentials import Credential, Kind, MalformedCredentials, Secret, parse_credentials
-from claude_proxy.dialects import ROWS, STRICT
-from claude_proxy.errors import Refused
-from claude_proxy.exchange import Exchange
-from claude_proxy.gateway import body_for_litellm, canonical_route, parse_body
-from claude_proxy.limits import Limits
-from claude_proxy.listing import served_name
-from claude_proxy.record import Record
-from claude_proxy.redaction import MARK, Redactor
-from claude_proxy.refusals import encoded, error_message
-from claude_proxy.relay import Mender, Renaming
-from claude_proxy.rotation import outgoing
-from claude_proxy.settings import SECRET_NAMES, Settings, SettingsError
-from claude_proxy.stream import ThinkingFilter, error_of
-from claude_proxy.targets import ANTHROPIC_API, Hosts
-from claude_proxy.users import parse_lines, parse_list, parse_users
-from claude_proxy.verdicts import Answer, Then, Verdict, error_body, judge
+from claude_proxy.access.routes import Caller, Role, check_route
+from claude_proxy.anthropic import messages, token_estimate
+from claude_proxy.anthropic.errors import encoded, error_message
+from claude_proxy.anthropic.refused import Refused
+from claude_proxy.config.model_access import Limits
+from claude_proxy.config.settings import SECRET_NAMES, Settings, SettingsError
+from claude_proxy.config.users import parse_lines, parse_list, parse_users
+from claude_proxy.credentials.credential import Credential, Kind, MalformedCredentials, Secret, parse_credentials
+from claude_proxy.credentials.redaction import MARK, Redactor
+from claude_proxy.credentials.response_rules import Answer, Then, Verdict, error_body, judge
+from claude_proxy.providers import compatibility
+from claude_proxy.providers.compatibility import ROWS, STRICT
+from claude_proxy.providers.endpoints import ANTHROPIC_API, Hosts
+from claude_proxy.providers.model_names import served_name
+from claude_proxy.providers.thinking import ThinkingFilter, error_of
+from claude_proxy.proxy.exchange import Exchange
+from claude_proxy.proxy.relay import Mender, Renaming
+from claude_proxy.proxy.response import usage_of
+from claude_proxy.proxy.rotation import outgoing
+from claude_proxy.server.gateway import body_for_litellm, canonical_route, parse_body
+from claude_proxy.upstream import headers
+from claude_proxy.usage import request_log
+from claude_proxy.usage.record import Record
 
 CLAUDE_SECRET = re.compile(r"sk-ant-[A-Za-z0-9_-]{8,}")
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
-OWN = next(row for row in ROWS if row.thinking is dialects.Thinking.OWN)
+OWN = next(row for row in ROWS if row.thinking is compatibility.Thinking.OWN)
 POOLED = Credential("a", Kind.OAUTH, Secret("sk-ant-oat01-made-up-alpha"))
 CLIENTS_TOKEN = Secret("sk-made-up-token-of-the-proxy")
 MODEL = "claude-sonnet-5"
@@ -46,7 +49,9 @@ MODEL = "claude-sonnet-5"
 
 def stream(data: bytes, sizes: Sequence[int] = (1,)) -> None:
     """No bytes raise, what comes out does not depend on how they were cut, and Claude's stay as they are."""
-    with mock.patch.object(dialects, "new_id", return_value="toolu_new"):  # the same one each time, so that outputs compare
+    with mock.patch.object(
+        compatibility, "new_id", return_value="toolu_new"
+    ):  # the same one each time, so that outputs compare
         for row in (STRICT, OWN):
             assert _mended(ThinkingFilter("m", row), data, sizes) == _mended(ThinkingFilter("m", row), data, (len(data) or 1,))
     assert _mended(Renaming(MODEL, MODEL), data, sizes) == data
@@ -96,7 +101,7 @@ def client_headers(sent: list[tuple[str, str]]) -> None:
         ours = {credential.header(), *((name, value) for name, value in out if name.lower() == "anthropic-beta")}
         assert [pair for pair in out if pair not in ours] == [pair for pair in sent if pair in out and pair not in ours]
     for row in ROWS:
-        assert {*dialects.allowed_betas(",".join(value for _, value in sent), row)} <= row.betas
+        assert {*compatibility.allowed_betas(",".join(value for _, value in sent), row)} <= row.betas
     session = headers.session_of(client, {})
     assert session is None or re.fullmatch(r"[0-9a-f]{32}", session)
     assert sent == before
@@ -224,7 +229,7 @@ def request_body(raw: bytes) -> None:
     if allowed:
         assert {served_name(name) for name in _models_that_a_parser_may_read(raw)} == {"glm"}
     headers.session_of(exchange.client, body)
-    assert estimate.input_tokens(body, len) >= 1
+    assert token_estimate.input_tokens(body, len) >= 1
 
 
 def _for_litellm(exchange: Exchange) -> None:
@@ -240,7 +245,7 @@ def _for_litellm(exchange: Exchange) -> None:
         else True
     )
     for row in (STRICT, *ROWS):
-        translated = dialects.translated(reduced, row)
+        translated = compatibility.translated(reduced, row)
         assert "user_id" not in (translated.get("metadata") or {})
         messages.to_json(translated)
 
@@ -259,9 +264,9 @@ def _for_claude(exchange: Exchange) -> None:
 
 def _for_the_log(exchange: Exchange) -> None:
     record = Record(0.0, "anna", exchange.name, exchange.model, "a", 200, 0.0, 0.0, error=exchange.model)
-    fields = logs.request_fields(record)
-    assert not [value for value in fields.values() if len(str(value)) > logs.MAX_TEXT]
-    line = " ".join(f"{name}={logs._shown(value)}" for name, value in fields.items())
+    fields = request_log.request_fields(record)
+    assert not [value for value in fields.values() if len(str(value)) > request_log.MAX_TEXT]
+    line = " ".join(f"{name}={request_log._shown(value)}" for name, value in fields.items())
     assert len(line.splitlines()) == 1
 
 

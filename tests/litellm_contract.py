@@ -26,11 +26,11 @@ from litellm.router import Router
 from litellm.types.utils import CallTypes
 from pydantic import BaseModel
 
-from claude_proxy.access import MODEL_ROUTES, PUBLIC_ROUTES
-from claude_proxy.callback import ClaudeProxy
-from claude_proxy.clients import AttemptRefused, PlainClient
-from claude_proxy.logs import LITELLM_LOGGERS
-from claude_proxy.router import UPDATED
+from claude_proxy.access.routes import MODEL_ROUTES, PUBLIC_ROUTES
+from claude_proxy.litellm.callback import ClaudeProxy
+from claude_proxy.litellm.clients import AttemptRefused, PlainClient
+from claude_proxy.litellm.router import UPDATED
+from claude_proxy.usage.request_log import LITELLM_LOGGERS
 
 HOOKS = sorted(name for name in vars(ClaudeProxy) if name.startswith("async_"))
 # Nothing listens there: a request that does not take our client ends at once.
@@ -554,7 +554,7 @@ def ran_facts() -> Iterator[Fact]:
     yield Fact(
         "a BaseLLMException is not answered with a request without thinking", "clients.py, post",
         "litellm.llms.custom_httpx.llm_http_handler", sends_once,
-        lambda patch: patch.setattr("claude_proxy.clients.BaseLLMException", as_status_error),
+        lambda patch: patch.setattr("claude_proxy.litellm.clients.BaseLLMException", as_status_error),
     )  # fmt: skip
     yield Fact(
         "allowed_routes closes the others", "auth.py", "litellm.proxy.auth.route_checks", closes, hides("allowed_routes")

@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from claude_proxy.credentials import Credential, Kind, Secret
-from claude_proxy.exchange import Exchange
-from claude_proxy.headers import read
-from claude_proxy.pool import Pool, Wanted
-from claude_proxy.rotation import NobodyUsable, PoolSource, Rotation
-from claude_proxy.settings import Affinity
-from claude_proxy.targets import ANTHROPIC_API, Hosts
-from claude_proxy.verdicts import UNIFIED, error_body
+from claude_proxy.config.settings import Affinity
+from claude_proxy.credentials.credential import Credential, Kind, Secret
+from claude_proxy.credentials.pool import Pool, Wanted
+from claude_proxy.credentials.response_rules import UNIFIED, error_body
+from claude_proxy.providers.endpoints import ANTHROPIC_API, Hosts
+from claude_proxy.proxy.exchange import Exchange
+from claude_proxy.proxy.rotation import NobodyUsable, PoolSource, Rotation
+from claude_proxy.upstream.headers import read
 
 HOUR, DAY = 3600.0, 86400.0
 WEEK = 7 * DAY

@@ -2,8 +2,8 @@
 
 import pytest
 
-from claude_proxy import access, administration
-from claude_proxy.access import (
+from claude_proxy.access import administration, routes
+from claude_proxy.access.routes import (
     MODEL_ROUTES,
     PUBLIC_ROUTES,
     Caller,
@@ -14,10 +14,10 @@ from claude_proxy.access import (
     is_public,
     wants_page,
 )
-from claude_proxy.errors import Refused
-from claude_proxy.headers import read
-from claude_proxy.settings import Settings
-from claude_proxy.users import RESERVED
+from claude_proxy.anthropic.refused import Refused
+from claude_proxy.config.settings import Settings
+from claude_proxy.config.users import RESERVED
+from claude_proxy.upstream.headers import read
 
 TOKEN, MASTER = "sk-made-up-token", "sk-made-up-master"
 OAUTH = "sk-ant-oat01-made-up-client"
@@ -252,7 +252,7 @@ def test_only_the_page_is_shown_to_everybody(method, route, accept, page):
 
 def test_no_route_of_a_model_is_administration():
     """The lists do not overlap."""
-    assert not [one for one in MODEL_ROUTES | access.STATUS_ROUTES if administration.is_served(*one, database=True)]
+    assert not [one for one in MODEL_ROUTES | routes.STATUS_ROUTES if administration.is_served(*one, database=True)]
 
 
 @pytest.mark.parametrize("settings", [WITH_KEYS, Settings.parse(DATABASE)], ids=["token", "no-token"])
@@ -298,4 +298,4 @@ def test_the_pages_are_there_with_a_database_only(method, route):
 
 def test_nobody_is_called_what_stands_for_others():
     """A person cannot have a name by which requests of callers without one are counted: it would see their usage."""
-    assert {access.ADMIN_NAME, access.STATIC_NAME, access.KEY_NAME, access.ANYONE} <= RESERVED
+    assert {routes.ADMIN_NAME, routes.STATIC_NAME, routes.KEY_NAME, routes.ANYONE} <= RESERVED

@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 import pytest
 
-from claude_proxy import administration
-from claude_proxy.administration import Refused, check_address, checked_body, is_served, redacted, why_closed
+from claude_proxy.access import administration
+from claude_proxy.access.administration import Refused, check_address, checked_body, is_served, redacted, why_closed
 
 REFERENCE = "os.environ/ZAI_API_KEY"
 

@@ -6,9 +6,9 @@ from datetime import date
 
 import pytest
 
-from claude_proxy.age import DAY, YEAR, AgeWarnings, age_of
-from claude_proxy.credentials import Credential, Kind, Secret
-from claude_proxy.pool import Snapshot
+from claude_proxy.credentials.credential import Credential, Kind, Secret
+from claude_proxy.credentials.expiry import DAY, YEAR, AgeWarnings, age_of
+from claude_proxy.credentials.pool import Snapshot
 
 NOW = 1_795_000_000.0
 SNAPSHOT = Snapshot(Credential("anna", Kind.OAUTH, Secret("sk-ant-oat01-made-up")), NOW, {}, {}, 0)

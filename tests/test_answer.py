@@ -5,13 +5,13 @@ import json
 
 import pytest
 
-from claude_proxy.answer import EARLY_SECONDS, KEEPALIVE_SECONDS, Answer, usage_of
-from claude_proxy.exchange import Exchange, Refusal
-from claude_proxy.headers import read
-from claude_proxy.record import Usage
-from claude_proxy.redaction import Redactor
-from claude_proxy.stream import KEEPALIVE
-from claude_proxy.targets import Provider
+from claude_proxy.credentials.redaction import Redactor
+from claude_proxy.providers.endpoints import Provider
+from claude_proxy.providers.thinking import KEEPALIVE
+from claude_proxy.proxy.exchange import Exchange, Refusal
+from claude_proxy.proxy.response import EARLY_SECONDS, KEEPALIVE_SECONDS, Answer, usage_of
+from claude_proxy.upstream.headers import read
+from claude_proxy.usage.record import Usage
 
 pytestmark = pytest.mark.anyio
 
@@ -259,7 +259,7 @@ def test_tokens_are_read_from_the_answer(answer, usage):
 
 def test_a_large_answer_is_not_parsed(monkeypatch):
     """Of an answer that is too large to be parsed beside other requests the usage at its end is read."""
-    monkeypatch.setattr("claude_proxy.answer.MAX_READ_ANSWER", 100)
+    monkeypatch.setattr("claude_proxy.proxy.response.MAX_READ_ANSWER", 100)
     said = {
         "content": [{"text": '"usage": {"input_tokens": 1}'}] * 10,
         "usage": {"input_tokens": 3, "output_tokens": 4},

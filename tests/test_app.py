@@ -6,10 +6,10 @@ import gc
 import httpx
 import pytest
 
-from claude_proxy import app as module
-from claude_proxy.gateway import Gateway
-from claude_proxy.redaction import Redactor
-from claude_proxy.settings import Settings
+from claude_proxy.config.settings import Settings
+from claude_proxy.credentials.redaction import Redactor
+from claude_proxy.litellm import app as module
+from claude_proxy.server.gateway import Gateway
 
 
 class InnerApp:

@@ -2,10 +2,10 @@
 
 import pytest
 
-from claude_proxy.assembly import shared_store
-from claude_proxy.callback import in_force
-from claude_proxy.settings import Settings
-from claude_proxy.store import RedisStore, SqliteStore
+from claude_proxy.config.settings import Settings
+from claude_proxy.litellm.bootstrap import shared_store
+from claude_proxy.litellm.callback import in_force
+from claude_proxy.state.store import RedisStore, SqliteStore
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +29,6 @@ def fresh():
 )
 def test_where_state_is_shared(monkeypatch, variables, router, kind):
     """A Redis of the proxy's or of LiteLLM's comes before the file, and without either the state is this process's."""
-    monkeypatch.setattr("claude_proxy.callback.load_config", lambda: {"router_settings": router})
+    monkeypatch.setattr("claude_proxy.litellm.callback.load_config", lambda: {"router_settings": router})
     store = shared_store(Settings.parse(variables))
     assert type(store) is (kind or type(None))

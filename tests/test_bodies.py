@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claude_proxy.bodies import (
+from claude_proxy.anthropic.refused import Refused
+from claude_proxy.server.bodies import (
     ANY_SHAPE_BYTES,
     LEAST_BYTES,
     MAX_RATIO,
@@ -16,7 +17,6 @@ from claude_proxy.bodies import (
     memory_for_bodies,
     memory_of,
 )
-from claude_proxy.errors import Refused
 
 SHAPES = [
     b"[],", b"{},", b"1,", b"12345,", b'"ab",', b'"\xf0\x9f\x98\x80",', b'{"a":1},', b'{"a":[]},', b"[[[]]],", b"1.5,",

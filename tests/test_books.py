@@ -5,7 +5,7 @@ import copy
 import pytest
 import yaml
 
-from claude_proxy import books
+from claude_proxy.config import features
 
 SHIPPED = "config.yaml.example"
 
@@ -27,7 +27,7 @@ def with_value(config, path, value):
 
 def test_nothing_reads_them_as_shipped(silent):
     """The configuration that everybody starts with has no reader."""
-    assert not books.are_kept(silent)
+    assert not features.are_kept(silent)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_nothing_reads_them_as_shipped(silent):
 )
 def test_whatever_may_read_them_gets_them(silent, path, value):
     """A callback, a cache, a limit, and every key that this version does not know: LiteLLM gets each answer to the end."""
-    assert books.are_kept(with_value(silent, path, value))
+    assert features.are_kept(with_value(silent, path, value))
 
 
 @pytest.mark.parametrize(
@@ -65,4 +65,4 @@ def test_whatever_may_read_them_gets_them(silent, path, value):
 )
 def test_what_reads_nothing_changes_nothing(silent, path, value):
     """Settings about the way to a provider are no readers."""
-    assert not books.are_kept(with_value(silent, path, value))
+    assert not features.are_kept(with_value(silent, path, value))

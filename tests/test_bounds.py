@@ -2,8 +2,8 @@
 
 import pytest
 
-from claude_proxy import bounds
-from claude_proxy.bounds import TooLarge, check
+from claude_proxy.providers import bounds
+from claude_proxy.providers.bounds import TooLarge, check
 from fuzz.shapes import SHAPES
 
 

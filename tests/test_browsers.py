@@ -2,8 +2,8 @@
 
 import pytest
 
-from claude_proxy.browsers import check_browser
-from claude_proxy.errors import Refused
+from claude_proxy.access.browsers import check_browser
+from claude_proxy.anthropic.refused import Refused
 
 MESSAGES = ("POST", "/v1/messages")
 JSON = ("content-type", "application/json")

@@ -7,16 +7,16 @@ import pytest
 from litellm.proxy import proxy_server
 from litellm.types.utils import CallTypes
 
-from claude_proxy import callback as module
-from claude_proxy.callback import ClaudeProxy, as_chat_completions
-from claude_proxy.clients import AttemptRefused, ClaudeClient
-from claude_proxy.exchange import Exchange, current
-from claude_proxy.headers import read, session_of
-from claude_proxy.record import Record
-from claude_proxy.settings import Settings
-from claude_proxy.store import MemoryStore
-from claude_proxy.targets import Provider
-from claude_proxy.verdicts import Answer, Then, Verdict
+from claude_proxy.config.settings import Settings
+from claude_proxy.credentials.response_rules import Answer, Then, Verdict
+from claude_proxy.litellm import callback as module
+from claude_proxy.litellm.callback import ClaudeProxy, as_chat_completions
+from claude_proxy.litellm.clients import AttemptRefused, ClaudeClient
+from claude_proxy.providers.endpoints import Provider
+from claude_proxy.proxy.exchange import Exchange, current
+from claude_proxy.state.store import MemoryStore
+from claude_proxy.upstream.headers import read, session_of
+from claude_proxy.usage.record import Record
 
 POOL = "sk-ant-oat01-made-up-pool"
 OWN = "sk-ant-oat01-made-up-own"

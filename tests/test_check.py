@@ -18,7 +18,6 @@ import pytest
 import yaml
 from hypothesis import strategies as st
 
-from claude_proxy import onboarding
 from claude_proxy.check import client, files, hosts, installation, listing, live, models, names, people, report, table, tokens
 from claude_proxy.check.facts import (
     DotEnv,
@@ -32,8 +31,9 @@ from claude_proxy.check.facts import (
 )
 from claude_proxy.check.findings import error, info, warning
 from claude_proxy.check.lines import lines_of
-from claude_proxy.settings import Settings, SettingsError
-from claude_proxy.targets import Hosts, Origin
+from claude_proxy.cli import onboarding
+from claude_proxy.config.settings import Settings, SettingsError
+from claude_proxy.providers.endpoints import Hosts, Origin
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = (ROOT / "config.yaml.example").read_text(encoding="utf-8")

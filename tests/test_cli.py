@@ -10,9 +10,9 @@ import sys
 
 import pytest
 
-from claude_proxy import cli
-from claude_proxy.config import ConfigError, load
-from claude_proxy.settings import VARIABLES, Settings, SettingsError
+from claude_proxy.cli import main
+from claude_proxy.config.models import ConfigError, load
+from claude_proxy.config.settings import VARIABLES, Settings, SettingsError
 
 TOKEN, MASTER = "sk-made-up-token", "sk-made-up-master"
 OAUTH = "sk-ant-oat01-made-up-a"
@@ -47,7 +47,7 @@ def files(folder):
 def stopped(capsys, *arguments):
     """Run a command that has to fail, and return the sentences that it printed."""
     with pytest.raises(SystemExit) as caught:
-        cli.main(arguments)
+        main.main(arguments)
     assert caught.value.code == 1
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -62,8 +62,8 @@ def stopped(capsys, *arguments):
 
 def test_a_fresh_clone(project):
     """``.env`` and ``config.yaml`` are made from the examples, with random tokens that nobody else can read."""
-    assert cli.prepare(project, None) == [project / ".env", project / "config.yaml"]
-    values = cli.known_values(project / ".env")
+    assert main.prepare(project, None) == [project / ".env", project / "config.yaml"]
+    values = main.known_values(project / ".env")
     assert mode_of(project / ".env") == 0o600
     assert set(VARIABLES) <= set(values)
     tokens = [values["PROXY_STATIC_TOKEN"], values["LITELLM_MASTER_KEY"]]
@@ -75,28 +75,28 @@ def test_a_fresh_clone(project):
 
 def test_what_was_written_is_accepted(project):
     """The generated ``.env`` and ``config.yaml`` are settings with which the proxy starts."""
-    cli.prepare(project, None)
-    cli.load_environment(project, None)
-    _, settings = cli.checked(cli.config_path(project, None))
+    main.prepare(project, None)
+    main.load_environment(project, None)
+    _, settings = main.checked(main.config_path(project, None))
     assert settings.static_token
     assert settings.master_key
 
 
 def test_two_clones_have_different_tokens(project, data):
     """No two clones share a token."""
-    cli.prepare(project, None)
-    cli.prepare(data, None)
-    one, other = (cli.known_values(folder / ".env") for folder in (project, data))
+    main.prepare(project, None)
+    main.prepare(data, None)
+    one, other = (main.known_values(folder / ".env") for folder in (project, data))
     assert one["PROXY_STATIC_TOKEN"] != other["PROXY_STATIC_TOKEN"]
     assert one["LITELLM_MASTER_KEY"] != other["LITELLM_MASTER_KEY"]
 
 
 def test_nothing_is_overwritten(project):
     """What is there stays as it is, at the second start and at every later one."""
-    cli.prepare(project, None)
+    main.prepare(project, None)
     (project / ".env").write_text("PROXY_STATIC_TOKEN=mine\n")
     (project / "config.yaml").write_text("mine")
-    assert cli.prepare(project, None) == []
+    assert main.prepare(project, None) == []
     assert (project / ".env").read_text() == "PROXY_STATIC_TOKEN=mine\n"
     assert (project / "config.yaml").read_text() == "mine"
 
@@ -104,23 +104,23 @@ def test_nothing_is_overwritten(project):
 def test_an_empty_env_is_a_decision(project):
     """An empty ``.env`` is not filled: whoever made it wants an open proxy."""
     (project / ".env").write_text("")
-    assert cli.prepare(project, None) == [project / "config.yaml"]
+    assert main.prepare(project, None) == [project / "config.yaml"]
     assert (project / ".env").read_text() == ""
 
 
 def test_with_a_data_folder_nothing_is_written_into_the_project(project, data):
     """In a container the project's folder is not touched; tokens and config go to the data folder."""
-    assert cli.prepare(project, data) == [data / ".env"]
+    assert main.prepare(project, data) == [data / ".env"]
     assert files(project) == []
     assert mode_of(data / ".env") == 0o600
-    assert load(cli.config_path(project, data))
+    assert load(main.config_path(project, data))
 
 
 def test_the_tokens_of_a_data_folder_stay(project, data):
     """The second start of a container has the tokens of the first."""
-    cli.prepare(project, data)
+    main.prepare(project, data)
     before = (data / ".env").read_text()
-    assert cli.prepare(project, data) == []
+    assert main.prepare(project, data) == []
     assert (data / ".env").read_text() == before
 
 
@@ -128,16 +128,16 @@ def test_the_projects_own_files_come_first(project, data):
     """A project that has its files needs nothing in the data folder."""
     (project / ".env").write_text(f"PROXY_STATIC_TOKEN={TOKEN}\n")
     (project / "config.yaml").write_text("mine")
-    assert cli.prepare(project, data) == []
+    assert main.prepare(project, data) == []
     assert files(data) == []
-    assert cli.config_path(project, data) == project / "config.yaml"
+    assert main.config_path(project, data) == project / "config.yaml"
 
 
 def test_a_secret_from_a_file_is_not_generated(project, monkeypatch):
     """A token that comes from a file is not generated beside it: that would be a mistake of the start's own making."""
     monkeypatch.setenv("PROXY_STATIC_TOKEN_FILE", "somewhere")
-    cli.prepare(project, None)
-    values = cli.known_values(project / ".env")
+    main.prepare(project, None)
+    values = main.known_values(project / ".env")
     assert values["PROXY_STATIC_TOKEN"] == ""
     assert values["LITELLM_MASTER_KEY"]
 
@@ -159,7 +159,7 @@ def test_a_folder_that_cannot_be_written(project, tmp_path, capsys):
 
 def test_a_private_file_is_private_and_whole(tmp_path):
     """A private file appears whole and for its owner only, and nothing is left beside it."""
-    cli.write_private(tmp_path / ".env", "all of it\n")
+    main.write_private(tmp_path / ".env", "all of it\n")
     assert files(tmp_path) == [".env"]
     assert ((tmp_path / ".env").read_text(), mode_of(tmp_path / ".env")) == ("all of it\n", 0o600)
 
@@ -167,7 +167,7 @@ def test_a_private_file_is_private_and_whole(tmp_path):
 def test_of_two_private_files_the_first_stays(tmp_path):
     """Two replicas that start on one volume at once go on with the tokens of the first one."""
     for text in ("the first\n", "the second\n"):
-        cli.write_private(tmp_path / ".env", text)
+        main.write_private(tmp_path / ".env", text)
     assert files(tmp_path) == [".env"]
     assert ((tmp_path / ".env").read_text(), mode_of(tmp_path / ".env")) == ("the first\n", 0o600)
 
@@ -180,16 +180,16 @@ def test_the_environment_wins_over_env(project, monkeypatch):
     (project / ".env").write_text("PORT=1\nHOST=::1\n")
     monkeypatch.setenv("PORT", "2")
     monkeypatch.setenv("HOST", "")
-    cli.load_environment(project, None)
+    main.load_environment(project, None)
     assert (os.environ["PORT"], os.environ["HOST"]) == ("2", "::1")
 
 
 def test_adding_an_env_opens_nothing(project, data):
     """Generated tokens stay in force beside a ``.env`` of the project's that leaves them empty."""
-    cli.prepare(project, data)
+    main.prepare(project, data)
     (project / ".env").write_text("PROXY_STATIC_TOKEN=\nCLAUDE_TOKEN_MODE=passthrough\n")
-    cli.load_environment(project, data)
-    assert os.environ["PROXY_STATIC_TOKEN"] == cli.known_values(data / ".env")["PROXY_STATIC_TOKEN"]
+    main.load_environment(project, data)
+    assert os.environ["PROXY_STATIC_TOKEN"] == main.known_values(data / ".env")["PROXY_STATIC_TOKEN"]
     assert os.environ["CLAUDE_TOKEN_MODE"] == "passthrough"
 
 
@@ -197,7 +197,7 @@ def test_a_secret_from_a_file_beats_env(project, monkeypatch):
     """A secret that has a file is not taken from ``.env``, where its line may still stand."""
     (project / ".env").write_text(f"PROXY_STATIC_TOKEN={TOKEN}\n")
     monkeypatch.setenv("PROXY_STATIC_TOKEN_FILE", "somewhere")
-    cli.load_environment(project, None)
+    main.load_environment(project, None)
     assert "PROXY_STATIC_TOKEN" not in os.environ
 
 
@@ -206,7 +206,7 @@ def test_provider_keys_from_files(tmp_path):
     (tmp_path / "key").write_text(" made-up-key\n")
     path = str(tmp_path / "key")
     environ = {"ZAI_API_KEY_FILE": path, "KIMI_API_KEY": "set", "KIMI_API_KEY_FILE": path, "CLAUDE_API_KEYS_FILE": path}
-    cli.read_secret_files(environ, {"ZAI_API_KEY", "KIMI_API_KEY", "CLAUDE_API_KEYS", "OPENAI_API_KEY"})
+    main.read_secret_files(environ, {"ZAI_API_KEY", "KIMI_API_KEY", "CLAUDE_API_KEYS", "OPENAI_API_KEY"})
     assert (environ["ZAI_API_KEY"], environ["KIMI_API_KEY"]) == ("made-up-key", "set")
     assert not {"CLAUDE_API_KEYS", "OPENAI_API_KEY"} & set(environ)
 
@@ -219,7 +219,7 @@ def test_provider_keys_from_files_that_cannot_be_read(tmp_path, content):
         path.write_bytes(content)
     environ = {"ZAI_API_KEY_FILE": str(path), "KIMI_API_KEY_FILE": str(path)}
     with pytest.raises(SettingsError) as caught:
-        cli.read_secret_files(environ, {"ZAI_API_KEY", "KIMI_API_KEY"})
+        main.read_secret_files(environ, {"ZAI_API_KEY", "KIMI_API_KEY"})
     assert [mistake.split(":")[0] for mistake in caught.value.mistakes] == ["KIMI_API_KEY_FILE", "ZAI_API_KEY_FILE"]
     assert "made-up" not in str(caught.value)
 
@@ -234,7 +234,7 @@ def test_mistakes_are_printed_together(project, command, capsys):
         "PORT=http\nCLAUDE_TOKEN_MODE=both\nCLAUDE_OAUTH_TOKENS=sk-ant-api03-made-up\nPROXY_STATIC_TOKEN='made up'\n"
         "ZAI_API_KEY_FILE=/no/made-up\n"
     )
-    example = (cli.ROOT / "config.yaml.example").read_text()
+    example = (main.ROOT / "config.yaml.example").read_text()
     (project / "config.yaml").write_text(example)
     mistakes = stopped(capsys, "--project", str(project), command)
     assert sorted(mistake.split(":")[0] for mistake in mistakes) == [
@@ -256,7 +256,7 @@ def test_mistakes_of_both_files(project, capsys):
 def test_no_command(capsys):
     """Without a command the usage is shown."""
     with pytest.raises(SystemExit) as caught:
-        cli.main([])
+        main.main([])
     assert caught.value.code == 2
     assert "usage: claude-proxy" in capsys.readouterr().err
 
@@ -272,14 +272,14 @@ WITH_GLM = {"model_list": [*DEMO_ONLY["model_list"], GLM]}
 
 def test_the_settings_command_prints_the_block(project, capsys):
     """``claude-proxy settings`` prints the block and nothing else, with the token in it."""
-    cli.prepare(project, None)
-    cli.main(["--project", str(project), "settings"])
+    main.prepare(project, None)
+    main.main(["--project", str(project), "settings"])
     printed = json.loads(capsys.readouterr().out)
-    assert printed["env"]["ANTHROPIC_AUTH_TOKEN"] == cli.known_values(project / ".env")["PROXY_STATIC_TOKEN"]
+    assert printed["env"]["ANTHROPIC_AUTH_TOKEN"] == main.known_values(project / ".env")["PROXY_STATIC_TOKEN"]
 
 
 def announced(out, loaded=WITH_GLM, written=(), **environ):
-    cli.announce(Settings.parse(environ), written, loaded, out)
+    main.announce(Settings.parse(environ), written, loaded, out)
     return out.getvalue()
 
 
@@ -336,12 +336,12 @@ def started(monkeypatch):
 
 def test_serve(project, started, capsys):
     """A fresh clone starts on its address, with the config that was made and the master key in the environment."""
-    cli.main(["--project", str(project), "serve"])
+    main.main(["--project", str(project), "serve"])
     ((app, options, environ),) = started
-    assert app == "claude_proxy.app:app"
+    assert app == "claude_proxy.litellm.app:app"
     assert (options["host"], options["port"]) == ("127.0.0.1", int(environ["PORT"]))
     assert environ["CONFIG_FILE_PATH"] == str(project / "config.yaml")
-    values = cli.known_values(project / ".env")
+    values = main.known_values(project / ".env")
     assert environ["LITELLM_MASTER_KEY"] == values["LITELLM_MASTER_KEY"]
     out = capsys.readouterr().out
     assert values["PROXY_STATIC_TOKEN"] not in out
@@ -379,7 +379,7 @@ def test_where_the_pools_state_is(project, data, started, with_data, given, expe
     """What the pool knows lies in the project or in the writable folder, unless the operator names another place."""
     if given:
         os.environ["CLAUDE_POOL_STATE_FILE"] = given
-    cli.main(["--project", str(project), *(["--data", str(data)] if with_data else []), "serve"])
+    main.main(["--project", str(project), *(["--data", str(data)] if with_data else []), "serve"])
     ((_, _, environ),) = started
     assert environ["CLAUDE_POOL_STATE_FILE"] == (str((data if with_data else project) / expected) if expected else given)
 
@@ -389,14 +389,14 @@ def test_the_number_of_workers(project, started):
     for number in (None, "3"):
         if number:
             os.environ["NUM_WORKERS"] = number
-        cli.main(["--project", str(project), "serve"])
+        main.main(["--project", str(project), "serve"])
     assert [options["workers"] for _, options, _ in started] == [1, 3]
 
 
 def test_the_pools_redis_is_not_litellms(project, started):
     """``REDIS_URL`` reaches the proxy under a name that LiteLLM does not know, and its workers read it again."""
     os.environ["REDIS_URL"] = "redis://:made-up@localhost"
-    cli.main(["--project", str(project), "serve"])
+    main.main(["--project", str(project), "serve"])
     ((_, _, environ),) = started
     assert "REDIS_URL" not in environ
     assert Settings.parse(environ).redis_url.reveal() == "redis://:made-up@localhost"
@@ -404,15 +404,15 @@ def test_the_pools_redis_is_not_litellms(project, started):
 
 def test_dockers_database_counts_while_it_answers(project, started, tmp_path, monkeypatch):
     """The PostgreSQL of Docker's profile is used when it is there; one that DATABASE_URL names is used in its place."""
-    monkeypatch.setattr(cli.database, "prepare", lambda environ: None)
-    os.environ[cli.PEER_DATABASE] = str(tmp_path)
-    cli.main(["--project", str(project), "serve"])
+    monkeypatch.setattr(main.database, "prepare", lambda environ: None)
+    os.environ[main.PEER_DATABASE] = str(tmp_path)
+    main.main(["--project", str(project), "serve"])
     with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(tmp_path / cli.database.SOCKET))
+        server.bind(str(tmp_path / main.database.SOCKET))
         server.listen()
-        cli.main(["--project", str(project), "serve"])
+        main.main(["--project", str(project), "serve"])
         os.environ["DATABASE_URL"] = "postgresql://:made-up@database.example"
-        cli.main(["--project", str(project), "serve"])
+        main.main(["--project", str(project), "serve"])
     addresses = [environ.get("DATABASE_URL") for _, _, environ in started]
     assert addresses == [
         None,
@@ -426,7 +426,7 @@ def test_serve_without_a_master_key(project, started):
     (project / ".env").write_text("")
     for _ in range(2):
         os.environ.pop("LITELLM_MASTER_KEY", None)
-        cli.main(["--project", str(project), "serve"])
+        main.main(["--project", str(project), "serve"])
     keys = [environ["LITELLM_MASTER_KEY"] for _, _, environ in started]
     assert all(key.startswith("sk-") and len(key) > 60 for key in keys)
     assert keys[0] != keys[1]
@@ -434,16 +434,16 @@ def test_serve_without_a_master_key(project, started):
 
 def test_serve_forgets_what_is_meant_for_clients(project, started, monkeypatch):
     """Variables of Claude Code's in the operator's shell do not reach LiteLLM, which would act on them."""
-    for name in cli.CLIENT_VARIABLES:
+    for name in main.CLIENT_VARIABLES:
         monkeypatch.setenv(name, "made-up")
-    cli.main(["--project", str(project), "serve"])
-    assert not set(cli.CLIENT_VARIABLES) & set(started[0][2])
+    main.main(["--project", str(project), "serve"])
+    assert not set(main.CLIENT_VARIABLES) & set(started[0][2])
 
 
 def test_serve_asks_the_internet_for_nothing(project, started, monkeypatch):
     """LiteLLM is told to use its own price list, unless the operator says otherwise."""
     monkeypatch.delenv("LITELLM_LOCAL_MODEL_COST_MAP", raising=False)
-    cli.main(["--project", str(project), "serve"])
+    main.main(["--project", str(project), "serve"])
     assert started[0][2]["LITELLM_LOCAL_MODEL_COST_MAP"] == "True"
 
 
@@ -452,7 +452,7 @@ def test_a_config_that_cannot_be_read(project, monkeypatch):
     (project / "config.yaml").write_text("mine")
     monkeypatch.setattr(os, "access", lambda path, _: path != project / "config.yaml")
     with pytest.raises(ConfigError, match="cannot read it; `chmod a"):
-        cli.config_path(project, None)
+        main.config_path(project, None)
 
 
 # The people
@@ -461,12 +461,12 @@ def test_a_config_that_cannot_be_read(project, monkeypatch):
 @pytest.fixture
 def peopled(project):
     """A project that is set up, with nobody in it yet."""
-    cli.prepare(project, None)
+    main.prepare(project, None)
     return project
 
 
 def run(project, *arguments):
-    cli.main(["--project", str(project), *arguments])
+    main.main(["--project", str(project), *arguments])
 
 
 def refused(capsys, project, *arguments):
@@ -576,7 +576,7 @@ def test_where_the_people_are(project, data, started, there, with_data):
     folder.mkdir(exist_ok=True)
     if there:
         (folder / "users").write_text("")
-    cli.main(["--project", str(project), *(["--data", str(data)] if with_data else []), "serve"])
+    main.main(["--project", str(project), *(["--data", str(data)] if with_data else []), "serve"])
     ((_, _, environ),) = started
     assert environ.get("PROXY_USER_TOKENS_FILE") == (str(folder / "users") if there else None)
     assert Settings.parse(environ).users.path == folder / "users"
@@ -585,7 +585,7 @@ def test_where_the_people_are(project, data, started, there, with_data):
 def test_people_of_the_variable_beside_a_file(project):
     """PROXY_USER_TOKENS is read from ``.env`` although PROXY_USER_TOKENS_FILE is set: these two are for different people."""
     (project / ".env").write_text("PROXY_USER_TOKENS_FILE=somewhere\nPROXY_USER_TOKENS=anna=made-up-and-long-enough\n")
-    cli.load_environment(project, None)
+    main.load_environment(project, None)
     assert os.environ["PROXY_USER_TOKENS"] == "anna=made-up-and-long-enough"
     assert os.environ["PROXY_USER_TOKENS_FILE"] == "somewhere"
 
@@ -599,7 +599,7 @@ def test_people_are_announced():
 
 
 @pytest.mark.parametrize(
-    ("soft", "hard", "then"), [(256, 4096, 4096), (300, 20_000, cli.MANY_FILES), (300, 300, 300), (12_000, 20_000, 12_000)]
+    ("soft", "hard", "then"), [(256, 4096, 4096), (300, 20_000, main.MANY_FILES), (300, 300, 300), (12_000, 20_000, 12_000)]
 )
 def test_files_that_may_be_open(soft, hard, then):
     """A start lets the proxy open as many files as it may, up to a number that is plenty, and never fewer than before."""
@@ -607,7 +607,7 @@ def test_files_that_may_be_open(soft, hard, then):
         f"import resource as r; r.setrlimit(r.RLIMIT_NOFILE, ({soft}, {hard})); from claude_proxy import cli; "
         "cli.allow_many_connections(); print(*r.getrlimit(r.RLIMIT_NOFILE))"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=cli.ROOT)
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=main.ROOT)
     assert found.stdout.split() == [str(then), str(hard)]
 
 
@@ -617,6 +617,6 @@ def test_the_state_folder_is_its_owners(tmp_path, mode, expected):
     folder = tmp_path / ".state"
     folder.mkdir()
     folder.chmod(mode)
-    cli.keep_to_the_owner(folder)
+    main.keep_to_the_owner(folder)
     assert folder.stat().st_mode & 0o777 == expected
-    cli.keep_to_the_owner(tmp_path / "missing")
+    main.keep_to_the_owner(tmp_path / "missing")

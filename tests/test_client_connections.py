@@ -2,8 +2,8 @@
 
 import pytest
 
-from claude_proxy.client_connections import LOG_SECONDS, ClientConnections, Limits
-from claude_proxy.serving import MANY_FILES
+from claude_proxy.server.client_connections import LOG_SECONDS, ClientConnections, Limits
+from claude_proxy.server.options import MANY_FILES
 
 
 class Server:

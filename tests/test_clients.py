@@ -9,7 +9,8 @@ import pytest
 from answers import KINDS
 from litellm.llms.base_llm.chat.transformation import BaseLLMException
 
-from claude_proxy.clients import (
+from claude_proxy.credentials.credential import Credential
+from claude_proxy.litellm.clients import (
     MAX_ERROR_BYTES,
     AttemptRefused,
     BetasInBody,
@@ -21,12 +22,11 @@ from claude_proxy.clients import (
     exhausted_pool,
     refused_pool,
 )
-from claude_proxy.credentials import Credential
-from claude_proxy.exchange import Exchange
-from claude_proxy.headers import read
-from claude_proxy.rotation import Rotation, SingleSource
-from claude_proxy.stream import ThinkingFilter
-from claude_proxy.targets import Hosts
+from claude_proxy.providers.endpoints import Hosts
+from claude_proxy.providers.thinking import ThinkingFilter
+from claude_proxy.proxy.exchange import Exchange
+from claude_proxy.proxy.rotation import Rotation, SingleSource
+from claude_proxy.upstream.headers import read
 
 OWN = "sk-ant-oat01-made-up-own"
 URL = "https://api.anthropic.com/v1/messages"
@@ -139,7 +139,7 @@ def claude(monkeypatch):
 
     def ask(source, answer, nobody=None):
         http = http_of(lambda _: answer)
-        monkeypatch.setattr("claude_proxy.clients.shared_http", lambda: http)
+        monkeypatch.setattr("claude_proxy.litellm.clients.shared_http", lambda: http)
         exchange = Exchange(read([]), [], b'{"model":"claude-x"}', {"model": "claude-x"})
         rotation = Rotation(source, Hosts(), exchange, family="x", cooldown=60, clock=lambda: NOW)
         with pytest.raises(BaseLLMException) as error:
@@ -310,7 +310,7 @@ def relaying(monkeypatch, chunks, out, *, asked="claude-x", headers=None, client
             yield chunk
 
     http = http_of(lambda _: httpx.Response(200, headers=headers or CLAUDES_HEADERS, content=body()))
-    monkeypatch.setattr("claude_proxy.clients.shared_http", lambda: http)
+    monkeypatch.setattr("claude_proxy.litellm.clients.shared_http", lambda: http)
     exchange = Exchange(read([]), [], b'{"model":"claude-x"}', {"model": asked}, outlet=out, **about)
     rotation = Rotation(SingleSource(CLAUDE), Hosts(), exchange, family="x", cooldown=60, clock=lambda: NOW)
     try:
@@ -392,7 +392,7 @@ def test_who_cannot_be_reached_is_named_in_plain_words(monkeypatch, error, statu
         raise error
 
     http = http_of(broken)
-    monkeypatch.setattr("claude_proxy.clients.shared_http", lambda: http)
+    monkeypatch.setattr("claude_proxy.litellm.clients.shared_http", lambda: http)
     exchange = Exchange(read([]), [], b'{"model":"claude-x"}', {"model": "claude-x"})
     rotation = Rotation(SingleSource(CLAUDE), Hosts(), exchange, family="x", cooldown=60, clock=lambda: NOW)
     with pytest.raises((BaseLLMException, litellm.Timeout)):

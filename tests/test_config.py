@@ -5,7 +5,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from claude_proxy.config import CALLBACK, CUSTOM_AUTH, ConfigError, load, model_names, redis_url, unset_variables, variables
+from claude_proxy.config.models import (
+    CALLBACK,
+    CUSTOM_AUTH,
+    ConfigError,
+    load,
+    model_names,
+    redis_url,
+    unset_variables,
+    variables,
+)
 
 EXAMPLE = Path(__file__).parent.parent / "config.yaml.example"
 MODEL = {"model_name": "glm", "litellm_params": {"model": "anthropic/glm", "api_key": "os.environ/ZAI_API_KEY"}}

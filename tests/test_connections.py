@@ -7,7 +7,7 @@ import anyio
 import httpx
 import pytest
 
-from claude_proxy.connections import IDLE_CONNECTIONS, IDLE_SECONDS, Connections
+from claude_proxy.upstream.connections import IDLE_CONNECTIONS, IDLE_SECONDS, Connections
 
 pytestmark = pytest.mark.anyio
 

@@ -23,14 +23,14 @@ from litellm.router import Router
 from litellm.types.utils import Delta, ModelResponseStream, StreamingChoices
 from starlette.applications import Starlette
 
-from claude_proxy import config
-from claude_proxy.callback import ClaudeProxy
 from claude_proxy.check import installation, names
-from claude_proxy.cli import LITELLM_ENVIRONMENT
-from claude_proxy.clients import PlainClient
-from claude_proxy.patches import give_each_call_a_chunk, one_call_each
-from claude_proxy.reload import ROUTER_SETTINGS, NotTakenUp, change
-from claude_proxy.router import UPDATED, put_in_force
+from claude_proxy.check.watcher import ROUTER_SETTINGS, NotTakenUp, change
+from claude_proxy.cli.main import LITELLM_ENVIRONMENT
+from claude_proxy.config import models
+from claude_proxy.litellm.callback import ClaudeProxy
+from claude_proxy.litellm.clients import PlainClient
+from claude_proxy.litellm.patches import give_each_call_a_chunk, one_call_each
+from claude_proxy.litellm.router import UPDATED, put_in_force
 
 ROOT = Path(__file__).resolve().parent.parent
 HOOKS = litellm_contract.HOOKS
@@ -105,15 +105,15 @@ def configured(tmp_path, monkeypatch):
     return path
 
 
-@pytest.mark.parametrize("name", [config.CALLBACK, config.CUSTOM_AUTH])
+@pytest.mark.parametrize("name", [models.CALLBACK, models.CUSTOM_AUTH])
 def test_entry_files_load_as_litellm_loads_them(name):
     """LiteLLM runs an entry file by its path, in an environment without the project on the path for imports."""
     code = (
         "import sys; sys.path[:] = [entry for entry in sys.path if entry]\n"
         "from litellm.proxy.types_utils.utils import get_instance_fn\n"
         f"instance = get_instance_fn({name!r}, {str(ROOT / 'config.yaml')!r})\n"
-        f"again = get_instance_fn({config.CALLBACK!r}, {str(ROOT / 'config.yaml')!r})\n"
-        "from claude_proxy.callback import ClaudeProxy\n"
+        f"again = get_instance_fn({models.CALLBACK!r}, {str(ROOT / 'config.yaml')!r})\n"
+        "from claude_proxy.litellm.callback import ClaudeProxy\n"
         "print(callable(instance) or isinstance(instance, ClaudeProxy), again.settings.static_token is not None)\n"
     )
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -125,7 +125,7 @@ def test_entry_files_load_as_litellm_loads_them(name):
 @pytest.mark.usefixtures("http_clients_as_they_were")
 def test_entry_files_are_found_without_a_copy_beside_the_configuration(configured):
     """Where config.yaml stands alone, LiteLLM imports the entry files from the installed project."""
-    assert get_instance_fn(config.CALLBACK, str(configured)) is get_instance_fn(config.CALLBACK, str(ROOT / "config.yaml"))
+    assert get_instance_fn(models.CALLBACK, str(configured)) is get_instance_fn(models.CALLBACK, str(ROOT / "config.yaml"))
 
 
 def test_entry_files_bind_and_define_nothing():

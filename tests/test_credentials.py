@@ -7,7 +7,7 @@ from datetime import date
 
 import pytest
 
-from claude_proxy.credentials import (
+from claude_proxy.credentials.credential import (
     Credential,
     Kind,
     MalformedCredentials,

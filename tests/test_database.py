@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from claude_proxy import database
-from claude_proxy.settings import SettingsError
+from claude_proxy.config.settings import SettingsError
+from claude_proxy.litellm import database
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import json
 import httpx
 import pytest
 
-from claude_proxy import demo
+from claude_proxy.providers import demo
 
 ANSWER = demo.text(["demo", "glm"], {"glm": ("ZAI_API_KEY",)}, 0)
 

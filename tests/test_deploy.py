@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from claude_proxy.cli import parser
+from claude_proxy.cli.main import parser
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 SERVICE, AGENT = DEPLOY / "claude-proxy.service", DEPLOY / "org.claude-proxy.plist"

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_proxy import dialects
-from claude_proxy.dialects import (
+from claude_proxy.anthropic.messages import LONGEST_ID, MARK, mark, without_foreign_thinking
+from claude_proxy.providers import compatibility
+from claude_proxy.providers.compatibility import (
     NO_BEGINNING,
     NO_IMAGE,
     NO_RESULT,
@@ -29,7 +30,6 @@ from claude_proxy.dialects import (
     stop_reason,
     translated,
 )
-from claude_proxy.messages import LONGEST_ID, MARK, mark, without_foreign_thinking
 
 ROW = {row.name: row for row in ROWS}
 KIMI, BEDROCK, GEMINI, ZAI, OPENAI = (ROW[name] for name in ("kimi", "bedrock", "gemini", "zai", "openai"))
@@ -432,7 +432,7 @@ def test_a_request_without_anything():
 )
 def test_a_block_that_comes_back(monkeypatch, row, block, wanted):
     """Thinking that nobody can use goes, kept thinking says whose it is, and each call has an id that all providers take."""
-    monkeypatch.setattr(dialects, "new_id", lambda: "toolu_new")
+    monkeypatch.setattr(compatibility, "new_id", lambda: "toolu_new")
     before = copy.deepcopy(block)
     made = returned_block(block, row)
     assert made == wanted

@@ -13,8 +13,12 @@ from typing import Any
 import pytest
 import yaml
 
-from claude_proxy import __version__, cli, config, demo, fetching, limits, onboarding
-from claude_proxy.settings import SECRET_NAMES, VARIABLES
+from claude_proxy import __version__
+from claude_proxy.cli import main, onboarding
+from claude_proxy.config import model_access
+from claude_proxy.config import models as config
+from claude_proxy.config.settings import SECRET_NAMES, VARIABLES
+from claude_proxy.providers import demo, fetching
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -201,9 +205,9 @@ def test_limits_in_the_documents_are_accepted():
     models = yaml.safe_load(CONFIG_EXAMPLE)["model_list"]
     models[0]["model_info"] = {"access_groups": ["cheap"]}
     for block in (shown, yaml.safe_load(re.sub(r"^# ", "", commented, flags=re.MULTILINE))):
-        assert list(limits.mistakes(block | {"model_list": models})) == []
+        assert list(model_access.mistakes(block | {"model_list": models})) == []
         assert list(fetching.mistakes(block)) == []
-        assert limits.Limits.of(block).allows("anna", "claude-opus-4-8")
+        assert model_access.Limits.of(block).allows("anna", "claude-opus-4-8")
 
 
 # --- README and docs/ ------------------------------------------------------------------------------------------------------
@@ -228,7 +232,7 @@ def compose() -> dict[str, Any]:
 def is_command(arguments: list[str]) -> bool:
     """Whether the command line takes these arguments."""
     try:
-        cli.parser().parse_args(arguments)
+        main.parser().parse_args(arguments)
     except SystemExit:
         return False
     return True
@@ -364,7 +368,7 @@ def test_the_settings_options_in_the_documents_exist():
     """Every option and format that docs/claude-code.md names for ``settings`` is one of the command's."""
     text = PAGES["docs/claude-code.md"].split("## Blocks and commands to paste\n", 1)[1].split("\n## ", 1)[0]
     assert {
-        f"--{name}" for name in vars(cli.parser().parse_args(["settings"])) if name in ("model", "url", "user", "format")
+        f"--{name}" for name in vars(main.parser().parse_args(["settings"])) if name in ("model", "url", "user", "format")
     } == set(re.findall(r"^- `(--[a-z]+)", text, re.MULTILINE))
     assert set(re.findall(r"`([a-z]+)`", text.split("- `--format`:", 1)[1].split("such as", 1)[0])) == set(onboarding.FORMATS)
 

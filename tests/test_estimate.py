@@ -2,7 +2,7 @@
 
 import pytest
 
-from claude_proxy.estimate import FRAME_TOKENS, IMAGE_TOKENS, input_tokens
+from claude_proxy.anthropic.token_estimate import FRAME_TOKENS, IMAGE_TOKENS, input_tokens
 
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "x" * 100_000}}
 

@@ -5,9 +5,8 @@ import itertools
 
 import pytest
 
-from claude_proxy import failed_logins
-from claude_proxy.exchange import Refusal
-from claude_proxy.failed_logins import (
+from claude_proxy.access import failed_logins
+from claude_proxy.access.failed_logins import (
     FIRST_DELAY,
     FORGET_SECONDS,
     FREE_ATTEMPTS,
@@ -22,6 +21,7 @@ from claude_proxy.failed_logins import (
     RefusalLog,
     source_of,
 )
+from claude_proxy.proxy.exchange import Refusal
 
 REQUEST = "POST '/v1/messages'"
 REFUSED = Refusal(401, [], b"{}")

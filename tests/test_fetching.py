@@ -2,7 +2,7 @@
 
 import pytest
 
-from claude_proxy.fetching import NO_HOSTS, FetchHosts, is_safe, mistakes
+from claude_proxy.providers.fetching import NO_HOSTS, FetchHosts, is_safe, mistakes
 
 LISTED = FetchHosts.of({"claude_proxy": {"fetch_hosts": ["images.example.org", "*.example.net", "gs://a-bucket"]}})
 

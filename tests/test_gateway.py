@@ -9,14 +9,15 @@ import anyio
 import httpx
 import pytest
 
-from claude_proxy import bodies, revocation
-from claude_proxy import gateway as gateway_module
-from claude_proxy.exchange import Exchange, Refusal, current
-from claude_proxy.gateway import Gateway, canonical_route
-from claude_proxy.redaction import Redactor
-from claude_proxy.settings import Settings
-from claude_proxy.stream import KEEPALIVE
-from claude_proxy.targets import Provider
+from claude_proxy.access import revocation
+from claude_proxy.config.settings import Settings
+from claude_proxy.credentials.redaction import Redactor
+from claude_proxy.providers.endpoints import Provider
+from claude_proxy.providers.thinking import KEEPALIVE
+from claude_proxy.proxy.exchange import Exchange, Refusal, current
+from claude_proxy.server import bodies
+from claude_proxy.server import gateway as gateway_module
+from claude_proxy.server.gateway import Gateway, canonical_route
 
 pytestmark = pytest.mark.anyio
 
@@ -533,8 +534,8 @@ async def test_what_broke_inside_is_not_hidden():
 
 async def test_a_silent_provider_is_bridged(monkeypatch):
     """While another provider says nothing for long, the client's stream is kept alive, and then its answer follows."""
-    monkeypatch.setattr("claude_proxy.answer.EARLY_SECONDS", 0.0)
-    monkeypatch.setattr("claude_proxy.answer.KEEPALIVE_SECONDS", 0.0)
+    monkeypatch.setattr("claude_proxy.proxy.response.EARLY_SECONDS", 0.0)
+    monkeypatch.setattr("claude_proxy.proxy.response.KEEPALIVE_SECONDS", 0.0)
     sent, twice = [], anyio.Event()
 
     async def inner(scope, receive, send):

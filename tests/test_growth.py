@@ -14,15 +14,16 @@ from typing import Any
 
 import pytest
 
-from claude_proxy import bounds, dialects, estimate, messages
-from claude_proxy.answer import usage_of
-from claude_proxy.dialects import ROWS, STRICT
-from claude_proxy.gateway import parse_body
-from claude_proxy.headers import read, session_of
-from claude_proxy.limits import Limits
-from claude_proxy.patches import one_call_each
-from claude_proxy.relay import Renaming
-from claude_proxy.stream import ThinkingFilter, error_of
+from claude_proxy.anthropic import messages, token_estimate
+from claude_proxy.config.model_access import Limits
+from claude_proxy.litellm.patches import one_call_each
+from claude_proxy.providers import bounds, compatibility
+from claude_proxy.providers.compatibility import ROWS, STRICT
+from claude_proxy.providers.thinking import ThinkingFilter, error_of
+from claude_proxy.proxy.relay import Renaming
+from claude_proxy.proxy.response import usage_of
+from claude_proxy.server.gateway import parse_body
+from claude_proxy.upstream.headers import read, session_of
 from fuzz.shapes import SHAPES
 
 TIMES = 4
@@ -74,7 +75,7 @@ def on_the_way_in(body: dict[str, Any], raw: bytes) -> None:
     messages.repaired(body)
     session_of(NOBODY, parsed)
     LIMITS.forbidden("anna", "m", raw)
-    estimate.input_tokens(parsed, len)
+    token_estimate.input_tokens(parsed, len)
     with contextlib.suppress(bounds.TooLarge):
         bounds.check(body)
 
@@ -104,10 +105,10 @@ def test_translating_a_body(shape, row):
         body, _ = body_of(shape, size)
 
         def translate() -> None:
-            history = dialects.fitted_messages(body["messages"], row)
-            dialects.fitted_tools(body.get("tools"), row)
-            dialects.fitted_system(body.get("system"), row)
-            dialects._thinking_parameters(body, history, row)
+            history = compatibility.fitted_messages(body["messages"], row)
+            compatibility.fitted_tools(body.get("tools"), row)
+            compatibility.fitted_system(body.get("system"), row)
+            compatibility._thinking_parameters(body, history, row)
 
         return translate
 
@@ -140,7 +141,7 @@ def test_a_whole_answer(block):
             usage_of(raw)
             error_of(raw)
             for row in (STRICT, *ROWS):
-                dialects.returned_response(whole, row)
+                compatibility.returned_response(whole, row)
 
         return on_the_way_out
 
@@ -168,7 +169,7 @@ def test_a_stream(first, piece):
 
     def work(size: int) -> Callable[[], object]:
         def pass_on() -> None:
-            for mender in (ThinkingFilter("m", dialects.ROWS[-1]), ThinkingFilter("m"), Renaming("asked", "sent")):
+            for mender in (ThinkingFilter("m", compatibility.ROWS[-1]), ThinkingFilter("m"), Renaming("asked", "sent")):
                 for chunk in (first, *[piece] * size):
                     mender.feed(chunk)
                 mender.finish()

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from claude_proxy import headers
+from claude_proxy.upstream import headers
 from fuzz import growth
 from fuzz.growth import NAMES, ROUTES, UNITS, asked, header, many_headers, measured, path, query
 

@@ -44,7 +44,7 @@ def test_serve_refuses_a_bad_release(tmp_path, version):
     assert list((tmp_path / "project").iterdir()) == []
 
 
-@pytest.mark.parametrize("module", ["request_transformer", "claude_proxy.app", "claude_proxy.check.command"])
+@pytest.mark.parametrize("module", ["request_transformer", "claude_proxy.litellm.app", "claude_proxy.cli.check_command"])
 def test_an_import_refuses_a_bad_release(tmp_path, module):
     """Whatever imports the project ends, a worker too, before LiteLLM is imported; no ``except Exception`` keeps it going."""
     packages = distribution(tmp_path, "1.82.8")

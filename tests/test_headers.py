@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from claude_proxy.credentials import Credential, Kind, Secret
-from claude_proxy.headers import (
+from claude_proxy.credentials.credential import Credential, Kind, Secret
+from claude_proxy.upstream.headers import (
     FOR_LITELLM,
     OAUTH_BETA,
     for_claude,

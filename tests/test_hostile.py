@@ -13,13 +13,20 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from test_stream import GARBAGE, SIZES, streams
 
-from claude_proxy import config, people
-from claude_proxy.gateway import parse_body
-from claude_proxy.limits import Limits
-from claude_proxy.settings import VARIABLES
-from claude_proxy.stream import ThinkingFilter
-from claude_proxy.users import UserBook
-from claude_proxy.verdicts import EXTRA_USAGE, NOT_CLAUDE_CODE, REFUSED_ACCOUNT, UNHEALED_THINKING, WRONG_HEADER
+from claude_proxy.access import users_file
+from claude_proxy.config import models
+from claude_proxy.config.model_access import Limits
+from claude_proxy.config.settings import VARIABLES
+from claude_proxy.config.users import UserBook
+from claude_proxy.credentials.response_rules import (
+    EXTRA_USAGE,
+    NOT_CLAUDE_CODE,
+    REFUSED_ACCOUNT,
+    UNHEALED_THINKING,
+    WRONG_HEADER,
+)
+from claude_proxy.providers.thinking import ThinkingFilter
+from claude_proxy.server.gateway import parse_body
 from fuzz import rules
 from fuzz.targets import TARGETS
 
@@ -176,11 +183,11 @@ def test_the_file_of_people_is_edited(tmp_path_factory, lines, end):
     path.write_bytes(before)
     book = UserBook((), path)
     there = {user.name for user in book.everybody()}
-    people.add(path, book, "zoe", None, date(2026, 1, 2))
+    users_file.add(path, book, "zoe", None, date(2026, 1, 2))
     assert before.rstrip(b"\r\n") in path.read_bytes() or not before.strip()
     assert {user.name for user in UserBook((), path).everybody()} == there | {"zoe"}
     for name in ("zoe", *there):
-        people.remove(path, UserBook((), path), name)
+        users_file.remove(path, UserBook((), path), name)
     assert UserBook((), path).everybody() == ()
 
 
@@ -253,7 +260,7 @@ TREES = st.recursive(
     max_leaves=12,
 )
 ENTRY = {"model_name": "glm", "litellm_params": {"model": "anthropic/glm"}}
-NEEDED = {"litellm_settings": {"callbacks": [config.CALLBACK]}, "general_settings": {"custom_auth": config.CUSTOM_AUTH}}
+NEEDED = {"litellm_settings": {"callbacks": [models.CALLBACK]}, "general_settings": {"custom_auth": models.CUSTOM_AUTH}}
 CONFIGS = st.one_of(
     TREES,
     st.tuples(TREES, TREES, TREES).map(
@@ -286,12 +293,12 @@ def test_config(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "hostile.yaml"
     path.write_bytes(content)
     try:
-        loaded = config.load(path)
-    except config.ConfigError as error:
+        loaded = models.load(path)
+    except models.ConfigError as error:
         assert error.mistakes  # noqa: PT017 - whether it is raised is the input's choice
         return
-    in_force = config.InForce(loaded, {})
-    assert config.model_names(loaded)
+    in_force = models.InForce(loaded, {})
+    assert models.model_names(loaded)
     in_force.limits.allows("anna", "glm")
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from claude_proxy.limits import Limits, mistakes
+from claude_proxy.config.model_access import Limits, mistakes
 
 
 def model(name, *groups):

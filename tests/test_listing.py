@@ -2,7 +2,7 @@
 
 import pytest
 
-from claude_proxy.listing import CLAUDE_CODE_MODELS, PREFIX, is_name, listing, served_name
+from claude_proxy.providers.model_names import CLAUDE_CODE_MODELS, PREFIX, is_name, listing, served_name
 
 
 def test_every_model_has_an_id_that_claude_code_keeps():

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from claude_proxy import logs
-from claude_proxy.credentials import Secret
-from claude_proxy.record import Record, Usage
-from claude_proxy.redaction import Redactor
+from claude_proxy.credentials.credential import Secret
+from claude_proxy.credentials.redaction import Redactor
+from claude_proxy.usage import request_log
+from claude_proxy.usage.record import Record, Usage
 
 SECRET = "made-up-secret-value"
 
@@ -20,7 +20,9 @@ def litellm_log():
     """A handler as LiteLLM's, on one of its loggers; everything is as before afterwards."""
     out = io.StringIO()
     handler = logging.StreamHandler(out)
-    loggers = [logging.getLogger(name) for name in (None, "claude_proxy", *logs.LITELLM_LOGGERS, *logs.OTHER_LOGGERS)]
+    loggers = [
+        logging.getLogger(name) for name in (None, "claude_proxy", *request_log.LITELLM_LOGGERS, *request_log.OTHER_LOGGERS)
+    ]
     before = [(one, list(one.handlers), one.level, one.propagate) for one in loggers]
     filters = {handler: list(handler.filters) for one in loggers for handler in one.handlers}
     logger = logging.getLogger("LiteLLM Proxy")
@@ -37,7 +39,7 @@ def litellm_log():
 def test_litellms_errors_are_one_line_each_and_hold_no_secret(litellm_log, verbose, lines):
     """A refused request is one line in the log, unless somebody asked for all of it; a known secret is in neither."""
     logger, out = litellm_log
-    logs.configure(Redactor([Secret(SECRET)]), verbose=verbose)
+    request_log.configure(Redactor([Secret(SECRET)]), verbose=verbose)
     try:
         raise ValueError(SECRET)
     except ValueError:
@@ -53,8 +55,8 @@ def test_the_projects_own_lines_are_written_once(litellm_log, capsys):
     assert litellm_log
     logging.getLogger("claude_proxy").handlers = []
     for _ in range(2):
-        logs.configure(Redactor([]), verbose=False)
-    logging.getLogger("claude_proxy.rotation").warning("credential a rests")
+        request_log.configure(Redactor([]), verbose=False)
+    logging.getLogger("claude_proxy.proxy.rotation").warning("credential a rests")
     assert capsys.readouterr().err.count("credential a rests") == 1
 
 
@@ -74,9 +76,9 @@ RECORD = Record(
 
 def written(capsys, *records, as_json=False, redactor=None):
     logging.getLogger("claude_proxy").handlers = []
-    logs.configure(redactor or Redactor([]), verbose=False, as_json=as_json)
+    request_log.configure(redactor or Redactor([]), verbose=False, as_json=as_json)
     for record in records:
-        logs.write_request(record)
+        request_log.write_request(record)
     return capsys.readouterr().err
 
 
@@ -120,7 +122,7 @@ def test_what_clients_choose_breaks_no_line_and_shows_no_secret(litellm_log, cap
 def test_a_traceback_in_json_is_one_line_without_secrets(litellm_log, capsys):
     """An exception is part of its line, redacted."""
     logging.getLogger("claude_proxy").handlers = []
-    logs.configure(Redactor([Secret(SECRET)]), verbose=False, as_json=True)
+    request_log.configure(Redactor([Secret(SECRET)]), verbose=False, as_json=True)
     try:
         raise ValueError(SECRET)
     except ValueError:
@@ -135,5 +137,5 @@ def test_a_line_of_litellms_is_one_line():
     record = logging.LogRecord(
         "LiteLLM", logging.ERROR, __file__, 1, "no %s", ("model \x1b[2J\x9b\u202e\rINJECTED\u2028x\ny",), None
     )
-    assert logs.OneLineFilter().filter(record)
+    assert request_log.OneLineFilter().filter(record)
     assert record.getMessage() == "no model \\x1b[2J\\x9b\\u202e"

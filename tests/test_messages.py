@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from claude_proxy.messages import (
+from claude_proxy.anthropic.messages import (
     LONGEST_ID,
     for_litellm,
     is_deeper_than,

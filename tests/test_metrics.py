@@ -12,9 +12,9 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from test_status import ADMIN, ANNA, DAY, HOUR, KNOWLEDGE, NOW, OPUS, record, snapshot
 
-from claude_proxy.metrics import exposition
-from claude_proxy.pool import Rest, Window
-from claude_proxy.usage import Book
+from claude_proxy.credentials.pool import Rest, Window
+from claude_proxy.usage.ledger import Book
+from claude_proxy.usage.prometheus import exposition
 
 DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
 NAME = re.compile(r"\bclaude_proxy_[a-z_]+")

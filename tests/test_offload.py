@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from claude_proxy.offload import LARGE, offloaded
+from claude_proxy.proxy.offload import LARGE, offloaded
 
 
 def test_a_large_body_does_not_hold_the_loop_up():

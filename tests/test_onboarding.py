@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from claude_proxy.onboarding import (
+from claude_proxy.cli.onboarding import (
     CONTEXT_VARIABLE,
     FORMATS,
     MODEL_VARIABLES,
@@ -21,7 +21,7 @@ from claude_proxy.onboarding import (
     ready_models,
     setup,
 )  # fmt: skip
-from claude_proxy.settings import Settings
+from claude_proxy.config.settings import Settings
 
 TOKEN, OAUTH = "sk-made-up-token", "sk-ant-oat01-made-up-a"
 # What a shell could stumble over, in a place where it may really stand: the path of an address, or somebody's own token.

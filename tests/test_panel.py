@@ -15,14 +15,14 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from test_status import KNOWLEDGE, NOW, record
 
-from claude_proxy.metrics import exposition
-from claude_proxy.panel import Panel
-from claude_proxy.pool import Pool, Wanted
-from claude_proxy.settings import Settings
-from claude_proxy.status import Viewer, report
-from claude_proxy.store import Row
-from claude_proxy.terminal import aligned, render
-from claude_proxy.usage import Book
+from claude_proxy.cli.terminal import aligned, render
+from claude_proxy.config.settings import Settings
+from claude_proxy.credentials.pool import Pool, Wanted
+from claude_proxy.server.status_routes import Panel
+from claude_proxy.state.store import Row
+from claude_proxy.usage.ledger import Book
+from claude_proxy.usage.prometheus import exposition
+from claude_proxy.usage.report import Viewer, report
 
 TOKEN, MASTER = "sk-made-up-token", "sk-made-up-master"
 CREDENTIAL = "sk-ant-oat01-made-up-first"

@@ -20,9 +20,9 @@ from openai import AsyncOpenAI
 from openai._utils import async_maybe_transform
 from openai.resources.chat.completions import completions
 
-from claude_proxy import patches
-from claude_proxy.exchange import Exchange, current
-from claude_proxy.headers import read
+from claude_proxy.litellm import patches
+from claude_proxy.proxy.exchange import Exchange, current
+from claude_proxy.upstream.headers import read
 
 # Pydantic warns of LiteLLM's own types.
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore:.* using the `ReadOnly` qualifier:UserWarning")]
@@ -273,7 +273,7 @@ ASKING = {
 
 async def test_aiohttp_reads_no_more_than_a_response_may_have(every_client, monkeypatch):
     """A body that is read as a whole has a bound; one that is read in parts has none."""
-    monkeypatch.setattr("claude_proxy.patches.MAX_RESPONSE_BYTES", 10)
+    monkeypatch.setattr("claude_proxy.litellm.patches.MAX_RESPONSE_BYTES", 10)
     for size, fits in ((10, True), (11, False)):
         stream = aiohttp.StreamReader(Mock(), 2**16, loop=asyncio.get_running_loop())
         stream.feed_data(bytes(size))

@@ -27,7 +27,7 @@ OPERATORS = {
 def compiled():
     """Every pattern that a module holds, with where it stands."""
     for module in pkgutil.walk_packages([str(ROOT)], "claude_proxy."):
-        if module.name in ("claude_proxy.app", "claude_proxy.__main__"):
+        if module.name in ("claude_proxy.litellm.app", "claude_proxy.__main__"):
             continue
         for name, value in vars(importlib.import_module(module.name)).items():
             for one in value if isinstance(value, tuple) else (value,):

@@ -7,10 +7,10 @@ from datetime import date
 
 import pytest
 
-from claude_proxy import people
-from claude_proxy.credentials import Secret
-from claude_proxy.people import PeopleError
-from claude_proxy.users import UserBook, digest_of, parse_list, parse_users
+from claude_proxy.access import users_file
+from claude_proxy.access.users_file import PeopleError
+from claude_proxy.config.users import UserBook, digest_of, parse_list, parse_users
+from claude_proxy.credentials.credential import Secret
 
 TODAY = date(2026, 11, 21)
 CARL = "sk-made-up-token-of-carl"
@@ -28,7 +28,7 @@ def book(path):
 
 
 def add(path, book, name, token=None):
-    return people.add(path, book, name, token, TODAY).reveal()
+    return users_file.add(path, book, name, token, TODAY).reveal()
 
 
 def names(book):
@@ -82,7 +82,7 @@ def test_remove(path, book):
     """A removed person is gone at once; comments, other people and broken lines stay as they stand."""
     path.parent.mkdir()
     path.write_bytes(b"# people\r\nbroken\xff\nanna = made-up-token-of-anna\nannabel=made-up-token-of-annabel")
-    people.remove(path, book, "anna")
+    users_file.remove(path, book, "anna")
     assert path.read_bytes() == b"# people\r\nbroken\xff\nannabel=made-up-token-of-annabel"
     add(path, book, "anna")
     assert names(book) == ["carl", "annabel", "anna"]
@@ -92,14 +92,14 @@ def test_remove(path, book):
 def test_who_cannot_be_removed(path, book, name, says):
     """Whoever is not in the file cannot be taken out of it; of the variable's people it is said where they stand."""
     with pytest.raises(PeopleError, match=says):
-        people.remove(path, book, name)
+        users_file.remove(path, book, name)
     assert not path.exists()
 
 
 def test_the_last_one_leaves_the_file(path, book):
     """The file stays when nobody is in it any more, so that the proxy stays closed."""
     add(path, book, "anna")
-    people.remove(path, book, "anna")
+    users_file.remove(path, book, "anna")
     assert names(book) == ["carl"]
     assert path.exists()
 
@@ -108,7 +108,7 @@ def test_the_list(path, book):
     """The list has everybody with the day of their adding where it is known, and no token."""
     add(path, book, "anna")
     path.write_text(path.read_text() + "ben=made-up-token-of-ben\n")
-    listed = people.everybody(path, book)
+    listed = users_file.everybody(path, book)
     assert [(row.name, row.since) for row in listed] == [("carl", ""), ("anna", "2026-11-21"), ("ben", "")]
     assert [row.place for row in listed] == ["PROXY_USER_TOKENS", str(path), str(path)]
     assert "made-up" not in str(listed).replace(str(path), "")
@@ -116,9 +116,9 @@ def test_the_list(path, book):
 
 def test_find(path, book):
     """A person is found by name, and one that is not there is a sentence."""
-    assert people.find(book, "carl").token.reveal() == CARL
+    assert users_file.find(book, "carl").token.reveal() == CARL
     with pytest.raises(PeopleError, match="nobody has no token"):
-        people.find(book, "nobody")
+        users_file.find(book, "nobody")
 
 
 def test_many_at_once_lose_nobody(path, book):
@@ -164,12 +164,12 @@ def test_root_adds_for_somebody_else(path, book):
 def test_a_name_is_the_same_in_any_case(path, book, name):
     """A user is found and removed in upper and lower case, and listed with the day of the file."""
     add(path, book, "Anna")
-    assert people.find(book, name).name == "Anna"
-    assert [(row.name, row.since) for row in people.everybody(path, book)][1:] == [("Anna", "2026-11-21")]
-    people.remove(path, book, name)
+    assert users_file.find(book, name).name == "Anna"
+    assert [(row.name, row.since) for row in users_file.everybody(path, book)][1:] == [("Anna", "2026-11-21")]
+    users_file.remove(path, book, name)
     assert names(book) == ["carl"]
     with pytest.raises(PeopleError, match="stands in PROXY_USER_TOKENS"):
-        people.remove(path, book, "CARL")
+        users_file.remove(path, book, "CARL")
 
 
 def test_nobody_is_added_to_a_file_that_others_may_write(path, book):
@@ -178,7 +178,7 @@ def test_nobody_is_added_to_a_file_that_others_may_write(path, book):
     path.chmod(0o666)
     with pytest.raises(PeopleError, match="chmod go-w"):
         add(path, book, "ben")
-    people.remove(path, book, "anna")
+    users_file.remove(path, book, "anna")
     assert "anna" not in path.read_text()
 
 

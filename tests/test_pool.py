@@ -12,12 +12,12 @@ from answers import DAY, HOUR, LIMIT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claude_proxy import pool as pool_module
-from claude_proxy.credentials import Credential, Kind, Secret
-from claude_proxy.pool import MAX_SESSIONS, SESSION_IDLE, SESSION_TOLD, SUSPICION_SECONDS, Pool, Wanted
-from claude_proxy.settings import Affinity
-from claude_proxy.store import Row
-from claude_proxy.verdicts import Answer, Then, Verdict, judge
+from claude_proxy.config.settings import Affinity
+from claude_proxy.credentials import pool as pool_module
+from claude_proxy.credentials.credential import Credential, Kind, Secret
+from claude_proxy.credentials.pool import MAX_SESSIONS, SESSION_IDLE, SESSION_TOLD, SUSPICION_SECONDS, Pool, Wanted
+from claude_proxy.credentials.response_rules import Answer, Then, Verdict, judge
+from claude_proxy.state.store import Row
 
 START = 1_800_000_000.0
 QUARANTINE = 900.0
@@ -609,14 +609,14 @@ def test_a_refusal_is_not_shared(make):
 def test_sharing_is_said_once(make, caplog):
     """The operator reads once which credentials share a quota, and again only when it is another set of them."""
     pool = make(A, B, C, K)
-    with caplog.at_level(logging.WARNING, "claude_proxy.pool"):
+    with caplog.at_level(logging.WARNING, "claude_proxy.credentials.pool"):
         for _ in range(3):
             tell(pool, A, organisation="o1")
             tell(pool, B, organisation="o1")
             tell(pool, K, organisation="o1")
     (line,) = caplog.messages
     assert line == "credentials a, b are of one organisation and share one quota"
-    with caplog.at_level(logging.WARNING, "claude_proxy.pool"):
+    with caplog.at_level(logging.WARNING, "claude_proxy.credentials.pool"):
         tell(pool, C, organisation="o1")
     assert caplog.messages[1:] == ["credentials a, b, c are of one organisation and share one quota"]
     assert "made-up" not in caplog.text

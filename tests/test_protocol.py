@@ -10,8 +10,8 @@ pytest.importorskip("httptools")
 
 import uvicorn
 
-from claude_proxy.client_connections import Limits
-from claude_proxy.protocol import MAX_HEAD_BYTES, PATIENCE_SECONDS, BoundedProtocol
+from claude_proxy.server.client_connections import Limits
+from claude_proxy.server.http_protocol import MAX_HEAD_BYTES, PATIENCE_SECONDS, BoundedProtocol
 
 GOOD = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -318,7 +318,7 @@ async def test_more_requests_than_there_is_room_for(few_connections, caplog):
         assert [(await status_and_headers(one))[0] for one, _ in served] == [200, 200]
         writer.write(GOOD)
         assert (await status_and_headers(reader))[0] == 200
-    assert [record.getMessage() for record in caplog.records if record.name == "claude_proxy.protocol"] == [
+    assert [record.getMessage() for record in caplog.records if record.name == "claude_proxy.server.http_protocol"] == [
         "refusing requests with HTTP 503: the limit of open files (ulimit -n) allows 2 at the same time"
     ]
 

@@ -5,10 +5,10 @@ import json
 import anyio
 import pytest
 
-from claude_proxy import refusals
-from claude_proxy.refusals import error_event, error_message, error_type, own_refusal, send_refusal, without_tracebacks
+from claude_proxy.anthropic import errors
+from claude_proxy.anthropic.errors import error_event, error_message, error_type, own_refusal, send_refusal, without_tracebacks
 
-FILE = refusals.__file__
+FILE = errors.__file__
 TRACEBACK = f'Traceback (most recent call last):\n  File "{FILE}", line 1, in x\n    y()\nKeyError: 1\n'
 
 

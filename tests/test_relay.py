@@ -8,10 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from claude_proxy.answer import usage_of
-from claude_proxy.record import Usage
-from claude_proxy.relay import MAX_FIRST_EVENT, FailedStream, Heard, Renaming, close_stream, filtered, relayed, timed
-from claude_proxy.stream import KEEPALIVE, ThinkingFilter, error_of
+from claude_proxy.providers.thinking import KEEPALIVE, ThinkingFilter, error_of
+from claude_proxy.proxy.relay import MAX_FIRST_EVENT, FailedStream, Heard, Renaming, close_stream, filtered, relayed, timed
+from claude_proxy.proxy.response import usage_of
+from claude_proxy.usage.record import Usage
 
 THOUGHT = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta"}}\n\n'
 STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
@@ -171,7 +171,7 @@ def test_a_relayed_stream_arrives_to_the_byte(size):
 
 def test_a_large_stream_has_no_copy(monkeypatch):
     """Beyond a bound LiteLLM's books get a short stream with the same counts, and nothing else is kept."""
-    monkeypatch.setattr("claude_proxy.relay.MAX_COPY", 500)
+    monkeypatch.setattr("claude_proxy.proxy.relay.MAX_COPY", 500)
     start = b'data: {"type":"message_start","message":{"usage":{"input_tokens":7,"output_tokens":1}}}\n\n'
     delta = b'data: {"type":"message_delta","usage":{"output_tokens":9}}\n\n'
     heard = asyncio.run(relay([start, *[PING] * 100, delta, STOP])).heard
@@ -236,7 +236,7 @@ def test_a_stream_that_breaks_off_is_not_ended():
 
 def test_headers_do_not_wait_for_ever(monkeypatch):
     """When the first event takes too long, the status leaves without it."""
-    monkeypatch.setattr("claude_proxy.relay.FIRST_EVENT_SECONDS", 0.0)
+    monkeypatch.setattr("claude_proxy.proxy.relay.FIRST_EVENT_SECONDS", 0.0)
 
     async def run():
         out, begun = Out(), asyncio.Event()

@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from claude_proxy import config, last_good, reload
-from claude_proxy.reload import Change, NotTakenUp, Watcher, change, signature
+from claude_proxy.check import watcher
+from claude_proxy.check.watcher import Change, NotTakenUp, Watcher, change, signature
+from claude_proxy.config import backup, models
 
 EXAMPLE = (Path(__file__).parent.parent / "config.yaml.example").read_text(encoding="utf-8")
 MODEL = {"model_name": "glm", "litellm_params": {"model": "anthropic/glm"}}
 OTHER = {"model_name": "kimi", "litellm_params": {"model": "anthropic/kimi", "api_key": "os.environ/KIMI_API_KEY"}}
 SECTIONS = {
-    "litellm_settings": {"callbacks": [config.CALLBACK]},
-    "general_settings": {"custom_auth": config.CUSTOM_AUTH},
+    "litellm_settings": {"callbacks": [models.CALLBACK]},
+    "general_settings": {"custom_auth": models.CUSTOM_AUTH},
 }
 FIRST = {"model_list": [MODEL], **SECTIONS}
 SECOND = {"model_list": [MODEL, OTHER], **SECTIONS}
@@ -34,7 +35,7 @@ class Watched:
         self.path = folder / "config.yaml"
         self.taken = []
         self.answer = lambda: ()
-        self.in_force = config.InForce(FIRST, {})
+        self.in_force = models.InForce(FIRST, {})
         self.write(FIRST)
         self.watcher = Watcher(self.path, self.in_force, self.take_up, folder / "state" / "good.yaml", {})
         self.look()
@@ -288,7 +289,7 @@ def test_a_file_is_known_by_what_is_behind_a_link(tmp_path):
 
 def test_something_unforeseen_does_not_end_the_watch(watched, told, monkeypatch):
     """The next change is taken up even when the last one broke something that nobody thought of."""
-    monkeypatch.setattr(reload, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(watcher, "LOOK_SECONDS", 0)
 
     async def watch():
         done = asyncio.Event()
@@ -315,9 +316,9 @@ def test_something_unforeseen_does_not_end_the_watch(watched, told, monkeypatch)
 
 def test_who_is_watched(tmp_path):
     """The launcher names the file; a proxy that was started in another way watches none."""
-    in_force = config.InForce({}, {})
-    assert reload.watcher(in_force, lambda *_: (), {}) is None
-    found = reload.watcher(in_force, lambda *_: (), {last_good.WATCHED: "/a/config.yaml", last_good.VARIABLE: "/b/c.yaml"})
+    in_force = models.InForce({}, {})
+    assert watcher.watcher(in_force, lambda *_: (), {}) is None
+    found = watcher.watcher(in_force, lambda *_: (), {backup.WATCHED: "/a/config.yaml", backup.VARIABLE: "/b/c.yaml"})
     assert (found.path, found.copy) == (Path("/a/config.yaml"), Path("/b/c.yaml"))
 
 
@@ -331,7 +332,7 @@ def test_the_example_is_read_as_it_is(watched, told):
 
 def test_what_people_may_use_is_taken_up():
     """A change of the project's own section needs no restart, is told, and counts for the next request."""
-    new = config.InForce({"model_list": []}, {})
+    new = models.InForce({"model_list": []}, {})
     assert new.limits.allows("anna", "glm")
     loaded = {"model_list": [], "claude_proxy": {"users": {"anna": {"models": ["demo"]}}}}
     found = change({"model_list": []}, loaded)

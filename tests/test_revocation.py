@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from claude_proxy import revocation
-from claude_proxy.access import ADMIN_NAME, STATIC_NAME, Caller, Role
-from claude_proxy.credentials import Secret
-from claude_proxy.revocation import Revocation
-from claude_proxy.users import User, digest_of
+from claude_proxy.access import revocation
+from claude_proxy.access.revocation import Revocation
+from claude_proxy.access.routes import ADMIN_NAME, STATIC_NAME, Caller, Role
+from claude_proxy.config.users import User, digest_of
+from claude_proxy.credentials.credential import Secret
 
 pytestmark = pytest.mark.anyio
 

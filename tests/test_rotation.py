@@ -9,11 +9,13 @@ import pytest
 import respx
 from answers import KINDS
 
-from claude_proxy.credentials import Credential, Kind, Secret
-from claude_proxy.exchange import Exchange
-from claude_proxy.headers import read
-from claude_proxy.pool import Pool, Wanted
-from claude_proxy.rotation import (
+from claude_proxy.config.settings import Affinity
+from claude_proxy.credentials.credential import Credential, Kind, Secret
+from claude_proxy.credentials.pool import Pool, Wanted
+from claude_proxy.credentials.response_rules import UNIFIED, Answer, Then, Verdict, error_body
+from claude_proxy.providers.endpoints import Hosts
+from claude_proxy.proxy.exchange import Exchange
+from claude_proxy.proxy.rotation import (
     MAX_ERROR_BYTES,
     EgressRefused,
     NobodyUsable,
@@ -22,9 +24,7 @@ from claude_proxy.rotation import (
     SingleSource,
     outgoing,
 )
-from claude_proxy.settings import Affinity
-from claude_proxy.targets import Hosts
-from claude_proxy.verdicts import UNIFIED, Answer, Then, Verdict, error_body
+from claude_proxy.upstream.headers import read
 
 pytestmark = pytest.mark.anyio
 
@@ -466,7 +466,7 @@ def lines():
     lines = []
     handler = logging.Handler()
     handler.emit = lambda record: lines.append((record.levelname, record.getMessage()))
-    logger = logging.getLogger("claude_proxy.rotation")
+    logger = logging.getLogger("claude_proxy.proxy.rotation")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     yield lines

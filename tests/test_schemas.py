@@ -2,9 +2,9 @@
 
 import pytest
 
-from claude_proxy import schemas
-from claude_proxy.bounds import TooLarge
-from claude_proxy.schemas import Budget, expanded
+from claude_proxy.providers import schemas
+from claude_proxy.providers.bounds import TooLarge
+from claude_proxy.providers.schemas import Budget, expanded
 
 STRING = {"type": "string"}
 

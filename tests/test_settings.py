@@ -5,10 +5,10 @@ import os
 
 import pytest
 
-from claude_proxy import settings as module
-from claude_proxy.credentials import Kind
-from claude_proxy.settings import SECRET_NAMES, VARIABLES, Affinity, LogFormat, Settings, SettingsError, TokenMode
-from claude_proxy.users import UserBook
+from claude_proxy.config import settings as module
+from claude_proxy.config.settings import SECRET_NAMES, VARIABLES, Affinity, LogFormat, Settings, SettingsError, TokenMode
+from claude_proxy.config.users import UserBook
+from claude_proxy.credentials.credential import Kind
 
 TOKEN, MASTER = "sk-made-up-token", "sk-made-up-master"
 DATABASE = "postgresql://user:made-up-password@database.example:5433/litellm"

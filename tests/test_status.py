@@ -5,10 +5,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from claude_proxy.credentials import Credential, Kind, Secret
-from claude_proxy.pool import Rest, Snapshot, Window
-from claude_proxy.record import Record, Usage
-from claude_proxy.status import (
+from claude_proxy.credentials.credential import Credential, Kind, Secret
+from claude_proxy.credentials.pool import Rest, Snapshot, Window
+from claude_proxy.usage.ledger import Book
+from claude_proxy.usage.record import Record, Usage
+from claude_proxy.usage.report import (
     Knowledge,
     Viewer,
     full_at,
@@ -20,7 +21,6 @@ from claude_proxy.status import (
     window_title,
     windows,
 )
-from claude_proxy.usage import Book
 
 NOW = 1_795_000_000.0
 HOUR, DAY = 3600.0, 86400.0

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from claude_proxy import store as store_module
-from claude_proxy.store import MAX_VALUE_BYTES, MemoryStore, RedisStore, Row, SqliteStore, StoreUnavailable, generation
+from claude_proxy.state import store as store_module
+from claude_proxy.state.store import MAX_VALUE_BYTES, MemoryStore, RedisStore, Row, SqliteStore, StoreUnavailable, generation
 
 pytestmark = pytest.mark.anyio
 

@@ -8,16 +8,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from claude_proxy import dialects, stream
-from claude_proxy.record import Usage
-from claude_proxy.stream import KEEPALIVE, StreamSummary, ThinkingFilter
+from claude_proxy.providers import compatibility
+from claude_proxy.providers import thinking as stream
+from claude_proxy.providers.thinking import KEEPALIVE, StreamSummary, ThinkingFilter
+from claude_proxy.usage.record import Usage
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_new_id():
     """Let every id that is made be the same, so that outputs can be compared."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dialects, "new_id", lambda: "toolu_new")
+        patch.setattr(compatibility, "new_id", lambda: "toolu_new")
         yield
 
 
@@ -330,8 +331,8 @@ def test_an_upstream_that_breaks_off(rest, out):
 
 # Thinking that is kept
 
-KIMI = next(row for row in dialects.ROWS if row.name == "kimi")
-BEDROCK = next(row for row in dialects.ROWS if row.name == "bedrock")
+KIMI = next(row for row in compatibility.ROWS if row.name == "kimi")
+BEDROCK = next(row for row in compatibility.ROWS if row.name == "bedrock")
 
 
 def kept(data, row, sizes=()):
@@ -381,15 +382,15 @@ def test_thinking_of_claude_elsewhere_passes():
 def test_the_reason_to_stop_fits_what_was_said(kind, reason, wanted):
     """A stream with a call stops for it, one without does not, and every reason is one of Anthropic's."""
     end = {"type": "message_delta", "delta": {"stop_reason": reason, "stop_sequence": None}, "usage": {"output_tokens": 1}}
-    out = kept(raw([MESSAGE_START, *block(0, kind, "{}"), end]), dialects.STRICT)
+    out = kept(raw([MESSAGE_START, *block(0, kind, "{}"), end]), compatibility.STRICT)
     last = json.loads(out.rpartition(b"data: ")[2])
     assert last == end | {"delta": end["delta"] | {"stop_reason": wanted}}
 
 
 def test_an_id_that_not_every_provider_takes():
     """The id of a call is spelled so that the next provider takes it, whoever that is."""
-    out = kept(raw([start(0, "tool_use", id="functions.Read:0", name="Read", input={})]), dialects.STRICT)
-    assert json.loads(out.rpartition(b"data: ")[2])["content_block"]["id"] == dialects.safe_id("functions.Read:0")
+    out = kept(raw([start(0, "tool_use", id="functions.Read:0", name="Read", input={})]), compatibility.STRICT)
+    assert json.loads(out.rpartition(b"data: ")[2])["content_block"]["id"] == compatibility.safe_id("functions.Read:0")
 
 
 # Properties
@@ -559,7 +560,7 @@ def test_a_summary_does_not_depend_on_how_a_stream_is_cut(size):
 
 def test_a_summary_holds_one_event(monkeypatch):
     """An event that is too large to be read is left out, what follows it is read, and no more than one is held."""
-    monkeypatch.setattr("claude_proxy.stream.MAX_READ_EVENT", 100)
+    monkeypatch.setattr("claude_proxy.providers.thinking.MAX_READ_EVENT", 100)
     summary = StreamSummary()
     for _ in range(100):
         summary.feed(b'data: {"usage":{"input_tokens":1}, "text": "' + b"x" * 50)

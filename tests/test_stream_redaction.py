@@ -6,9 +6,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from claude_proxy.credentials import Secret
-from claude_proxy.redaction import Redactor
-from claude_proxy.stream_redaction import LONGEST_CREDENTIAL, ErrorEventRedactor, StreamRedactor
+from claude_proxy.credentials.credential import Secret
+from claude_proxy.credentials.redaction import Redactor
+from claude_proxy.credentials.stream_redaction import LONGEST_CREDENTIAL, ErrorEventRedactor, StreamRedactor
 
 KEY, LONGER, QUOTED, OAUTH = "made-up-key", "made-up-key-and-more", 'made-"up"-quoted', "sk-ant-oat01-made-up-of-nobody"
 SECRETS = Redactor([Secret(KEY), Secret(LONGER), Secret(QUOTED), Secret("yek-pu-made-up")]).forms()

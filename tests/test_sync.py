@@ -7,9 +7,9 @@ import logging
 
 import pytest
 
-from claude_proxy import sync as sync_module
-from claude_proxy.store import MemoryStore, RedisStore, Row, SqliteStore, StoreUnavailable
-from claude_proxy.sync import LONGEST_PAUSE_SECONDS, PRUNE_EVERY_SECONDS, SALT, Synchroniser, Together
+from claude_proxy.state import replication as sync_module
+from claude_proxy.state.replication import LONGEST_PAUSE_SECONDS, PRUNE_EVERY_SECONDS, SALT, Synchroniser, Together
+from claude_proxy.state.store import MemoryStore, RedisStore, Row, SqliteStore, StoreUnavailable
 
 pytestmark = pytest.mark.anyio
 
@@ -142,7 +142,7 @@ async def soon(event):
 
 
 def levels(caplog):
-    return [record.levelname for record in caplog.records if record.name == "claude_proxy.sync"]
+    return [record.levelname for record in caplog.records if record.name == "claude_proxy.state.replication"]
 
 
 # --- Everything works ---------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import pytest
 
-from claude_proxy.targets import (
+from claude_proxy.providers.endpoints import (
     Hosts,
     Origin,
     Provider,

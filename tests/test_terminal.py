@@ -8,13 +8,13 @@ import pytest
 import respx
 from test_status import ADMIN, ANNA, DAY, HOUR, KNOWLEDGE, NOW, OPUS, record, snapshot
 
-from claude_proxy import terminal
-from claude_proxy.credentials import Secret
-from claude_proxy.pool import Rest, Window
-from claude_proxy.settings import Settings
-from claude_proxy.status import report
-from claude_proxy.terminal import Unanswered, aligned, ask, counted, render, show_status, show_usage, url_of
-from claude_proxy.usage import Book
+from claude_proxy.cli import terminal
+from claude_proxy.cli.terminal import Unanswered, aligned, ask, counted, render, show_status, show_usage, url_of
+from claude_proxy.config.settings import Settings
+from claude_proxy.credentials.credential import Secret
+from claude_proxy.credentials.pool import Rest, Window
+from claude_proxy.usage.ledger import Book
+from claude_proxy.usage.report import report
 
 URL = "http://127.0.0.1:4000"
 TOKEN, MASTER = "sk-made-up-token", "sk-made-up-master"

@@ -11,10 +11,7 @@ import litellm
 import pytest
 from litellm.llms.openai.common_utils import BaseOpenAILLM
 
-from claude_proxy.connections import Connections
-from claude_proxy.exchange import Exchange, current
-from claude_proxy.headers import read
-from claude_proxy.transport import (
+from claude_proxy.litellm.transport import (
     BOUNDS,
     MAX_CLAUDE_ERROR_BYTES,
     MAX_ERROR_BYTES,
@@ -32,6 +29,9 @@ from claude_proxy.transport import (
     shared_http,
     without_end,
 )
+from claude_proxy.proxy.exchange import Exchange, current
+from claude_proxy.upstream.connections import Connections
+from claude_proxy.upstream.headers import read
 
 pytestmark = pytest.mark.anyio
 
@@ -194,7 +194,7 @@ def test_what_is_decoded_does_not_depend_on_how_it_was_cut(coding, size):
 
 def test_a_bomb_is_not_decoded_beyond_the_bound(monkeypatch):
     """Of a chunk that holds a thousand times its size no more is decoded than a response may have."""
-    monkeypatch.setattr("claude_proxy.transport.MAX_RESPONSE_BYTES", 3 * STEP_BYTES)
+    monkeypatch.setattr("claude_proxy.litellm.transport.MAX_RESPONSE_BYTES", 3 * STEP_BYTES)
     pieces = Bounds("gzip").feed(gzip.compress(bytes(100 * STEP_BYTES)))
     assert sum(len(next(pieces)) for _ in range(3)) == 3 * STEP_BYTES
     with pytest.raises(TooLarge):
@@ -205,8 +205,8 @@ def test_a_bomb_is_not_decoded_beyond_the_bound(monkeypatch):
 @pytest.mark.parametrize("size", [1, 3, 1000])
 def test_events_are_bounded_and_streams_are_not(monkeypatch, end, size):
     """A relayed stream goes on for ever, each of its events has a bound, and it is told where one ends however it is cut."""
-    monkeypatch.setattr("claude_proxy.transport.MAX_RESPONSE_BYTES", 10)
-    monkeypatch.setattr("claude_proxy.transport.MAX_EVENT_SIZE", 100)
+    monkeypatch.setattr("claude_proxy.litellm.transport.MAX_RESPONSE_BYTES", 10)
+    monkeypatch.setattr("claude_proxy.litellm.transport.MAX_EVENT_SIZE", 100)
     bounds = Bounds()
     bounds.endless = True
     stream = (b"data: x\ndata: " + b"x" * 50 + end) * 20
@@ -225,7 +225,7 @@ def test_many_lines_have_steps_and_a_bound(monkeypatch):
     with pytest.raises(TooLarge, match="event"):
         [*Bounds(events=True).feed(b"data: x\n" * 5000)]
     assert b"".join(Bounds(events=True).feed(b"data: x\n\n" * 5000)) == b"data: x\n\n" * 5000
-    monkeypatch.setattr("claude_proxy.transport.MAX_RESPONSE_LINES", 4999)
+    monkeypatch.setattr("claude_proxy.litellm.transport.MAX_RESPONSE_LINES", 4999)
     with pytest.raises(TooLarge, match="lines"):
         [*Bounds().feed(lines)]
 
@@ -262,7 +262,7 @@ def test_a_guarded_redirection_is_an_error(blocks):
 @pytest.mark.parametrize("blocks", [True, False])
 def test_a_response_that_is_too_large_is_an_error(monkeypatch, blocks):
     """Whoever reads it as a whole, LiteLLM or its packages, sees a 502 in words; the project's own client an exception."""
-    monkeypatch.setattr("claude_proxy.transport.MAX_RESPONSE_BYTES", 1000)
+    monkeypatch.setattr("claude_proxy.litellm.transport.MAX_RESPONSE_BYTES", 1000)
     bomb = gzip.compress(bytes(10_000))
     coded = {"content-encoding": "gzip"}
     got = guarded(httpx.Response(200, headers=coded, stream=httpx.ByteStream(bomb)), blocks=blocks)
@@ -276,8 +276,8 @@ def test_a_response_that_is_too_large_is_an_error(monkeypatch, blocks):
 
 def test_a_response_of_too_many_parts_is_an_error(monkeypatch):
     """What would take many times its size in memory once it is parsed is not parsed."""
-    monkeypatch.setattr("claude_proxy.transport.SMALL_RESPONSE_BYTES", 100)
-    monkeypatch.setattr("claude_proxy.transport.MAX_RESPONSE_PARTS", 1000)
+    monkeypatch.setattr("claude_proxy.litellm.transport.SMALL_RESPONSE_BYTES", 100)
+    monkeypatch.setattr("claude_proxy.litellm.transport.MAX_RESPONSE_PARTS", 1000)
     assert guarded(httpx.Response(200, text=json.dumps([[]] * 1000))).status_code == 502
     assert guarded(httpx.Response(200, text=json.dumps([0] * 900))).status_code == 200
 

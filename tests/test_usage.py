@@ -11,11 +11,9 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from claude_proxy.logs import clean
-from claude_proxy.record import Record, Usage
-from claude_proxy.store import Row
-from claude_proxy.usage import DETAIL_DAYS, TOLD_SECONDS, Book, is_error
-from claude_proxy.usage_page import (
+from claude_proxy.state.store import Row
+from claude_proxy.usage.ledger import DETAIL_DAYS, TOLD_SECONDS, Book, is_error
+from claude_proxy.usage.ledger_page import (
     BUCKETS,
     FIRST_BYTE,
     MAX_FAILOVERS,
@@ -27,6 +25,8 @@ from claude_proxy.usage_page import (
     Names,
     Taken,
 )
+from claude_proxy.usage.record import Record, Usage
+from claude_proxy.usage.request_log import clean
 
 DAY = 86400.0
 NOW = 1_795_000_000.0  # 2026-11-18

@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from claude_proxy.usage_page import (
+from claude_proxy.usage.ledger_page import (
     BUCKETS,
     MAX_ENTRIES,
     MAX_NAMES,

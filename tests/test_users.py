@@ -6,9 +6,9 @@ import os
 
 import pytest
 
-from claude_proxy.credentials import Secret
-from claude_proxy.settings import Settings, SettingsError
-from claude_proxy.users import RESERVED, SETTLED_SECONDS, UserBook, digest_of, parse_lines, parse_list, parse_users
+from claude_proxy.config.settings import Settings, SettingsError
+from claude_proxy.config.users import RESERVED, SETTLED_SECONDS, UserBook, digest_of, parse_lines, parse_list, parse_users
+from claude_proxy.credentials.credential import Secret
 
 ANNA, BEN = "sk-made-up-token-of-anna", "sk-made-up-token-of-ben"
 STATIC, MASTER = "sk-made-up-static-token", "sk-made-up-master-key"

@@ -6,8 +6,7 @@ import answers
 import pytest
 from answers import DAY, HOUR, LIMIT, UNIFIED
 
-from claude_proxy.targets import model_family
-from claude_proxy.verdicts import (
+from claude_proxy.credentials.response_rules import (
     EXTRA_USAGE,
     LONGEST_RETRY_AFTER,
     NOT_CLAUDE_CODE,
@@ -24,6 +23,7 @@ from claude_proxy.verdicts import (
     parse_reset,
     retry_after,
 )
+from claude_proxy.providers.endpoints import model_family
 
 NOW = 1_800_000_000
 COOLDOWN = 60.0

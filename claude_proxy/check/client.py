@@ -5,11 +5,11 @@ import re
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
-from claude_proxy.access import is_open
+from claude_proxy.access.routes import is_open
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, warning
-from claude_proxy.headers import PROXY_TOKEN
-from claude_proxy.settings import TokenMode
+from claude_proxy.config.settings import TokenMode
+from claude_proxy.upstream.headers import PROXY_TOKEN
 
 HEADERS = "ANTHROPIC_CUSTOM_HEADERS"
 _NAME = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"

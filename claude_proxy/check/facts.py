@@ -15,10 +15,10 @@ from typing import Any
 import yaml
 from dotenv.parser import parse_stream
 
-from claude_proxy import config
 from claude_proxy.check.lines import Lines, lines_of
-from claude_proxy.settings import OWN_USERS_FILE, Settings, SettingsError
-from claude_proxy.users import FILE_VARIABLE, UnsafeFile, parse_lines, parse_list, parse_users, read_file
+from claude_proxy.config import models as config
+from claude_proxy.config.settings import OWN_USERS_FILE, Settings, SettingsError
+from claude_proxy.config.users import FILE_VARIABLE, UnsafeFile, parse_lines, parse_list, parse_users, read_file
 
 
 @dataclass(frozen=True)

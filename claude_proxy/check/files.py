@@ -3,11 +3,11 @@
 import stat
 from collections.abc import Iterable, Iterator
 
-from claude_proxy import config, limits
 from claude_proxy.check import names
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, info, warning
-from claude_proxy.settings import VARIABLES
+from claude_proxy.config import model_access, models
+from claude_proxy.config.settings import VARIABLES
 
 # Sections of config.yaml whose keys are looked at one by one.
 SECTIONS = ("router_settings", "litellm_settings", "general_settings", "claude_proxy")
@@ -59,7 +59,7 @@ def unknown_keys(facts: Facts) -> Iterator[Finding]:
 def _unknown(facts: Facts, section: str, path: tuple[str | int, ...], keys: Iterable[object]) -> Iterator[Finding]:
     for key in keys:
         name = str(key)
-        if names.is_known(section, name) or (section == "top" and name in names.OURS[limits.BLOCK]):
+        if names.is_known(section, name) or (section == "top" and name in names.OURS[model_access.BLOCK]):
             continue  # the latter stops a start, which says so
         inside = "" if section == "top" else f" in {section}"
         meant = names.meant(name, names.known(section))
@@ -80,7 +80,7 @@ def dotenv_lines(facts: Facts) -> Iterator[Finding]:
         yield error(f".env line {line}", "is not NAME=value", "nothing of it is read")
     for name in facts.dotenv.twice:
         yield warning(facts.dotenv.place(name), "stands there twice, and the last one counts", "keep one")
-    known = {*VARIABLES, *config.variables(dict(facts.config)), *MORE_VARIABLES}
+    known = {*VARIABLES, *models.variables(dict(facts.config)), *MORE_VARIABLES}
     known |= {f"{name}_FILE" for name in known}
     for name in facts.dotenv.values:
         if name not in known and not name.startswith(("ANTHROPIC_DEFAULT_", "CLAUDE_CODE_")):

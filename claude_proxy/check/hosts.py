@@ -15,8 +15,8 @@ import httpx
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, warning
 from claude_proxy.check.models import claude_hosts, provider_of, resolved, unready
-from claude_proxy.settings import TokenMode
-from claude_proxy.targets import DEMO_HOST, Origin, Provider
+from claude_proxy.config.settings import TokenMode
+from claude_proxy.providers.endpoints import DEMO_HOST, Origin, Provider
 
 TIMEOUT = 3.0
 # More than this between two clocks, and the resets that Anthropic names are misread. In seconds.

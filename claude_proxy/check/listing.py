@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from claude_proxy import config
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.models import claude_hosts, provider_of, resolved
-from claude_proxy.targets import OPENAI_HOST, Hosts, Origin, Provider, fallback_models
+from claude_proxy.config import models
+from claude_proxy.providers.endpoints import OPENAI_HOST, Hosts, Origin, Provider, fallback_models
 
 # How a provider is called in the list; every other one by LiteLLM's prefix.
 PROVIDERS = {Provider.CLAUDE: "Claude", Provider.DEMO: "demo", Provider.ANTHROPIC_FORMAT: "anthropic format"}
@@ -77,7 +77,7 @@ def _row(entry: Mapping[str, Any], facts: Facts, hosts: Hosts) -> Row:
         provider=PROVIDERS.get(provider, str(params.get("custom_llm_provider") or prefix)),
         host=_host(params, provider, hosts, facts),
         model=model or prefix,
-        missing=config.unset_variables({"model_list": [entry]}, facts.environ).get(name, ()),
+        missing=models.unset_variables({"model_list": [entry]}, facts.environ).get(name, ()),
         fallbacks=chain(name, _fallbacks(facts)),
         access_groups=tuple(str(group) for group in groups) if isinstance(groups, list) else (),
     )

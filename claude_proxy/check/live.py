@@ -16,11 +16,11 @@ import httpx
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, info, warning
 from claude_proxy.check.models import CLAUDE_CODE_NAMES, claude_hosts, is_served, provider_of, unready
-from claude_proxy.credentials import Credential
-from claude_proxy.headers import PROXY_TOKEN, for_claude
-from claude_proxy.settings import Settings
-from claude_proxy.targets import Hosts, Provider, model_family
-from claude_proxy.verdicts import Answer, Then, judge
+from claude_proxy.config.settings import Settings
+from claude_proxy.credentials.credential import Credential
+from claude_proxy.credentials.response_rules import Answer, Then, judge
+from claude_proxy.providers.endpoints import Hosts, Provider, model_family
+from claude_proxy.upstream.headers import PROXY_TOKEN, for_claude
 
 TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 HAIKU = CLAUDE_CODE_NAMES["haiku"][0]

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from claude_proxy import config
 from claude_proxy.check import names
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, info, warning
-from claude_proxy.redaction import NO_KEY, SECRET_PARAMETER
-from claude_proxy.settings import OWN_SECRETS, VARIABLES
-from claude_proxy.targets import Hosts, Origin, Provider, matches
+from claude_proxy.config import models
+from claude_proxy.config.settings import OWN_SECRETS, VARIABLES
+from claude_proxy.credentials.redaction import NO_KEY, SECRET_PARAMETER
+from claude_proxy.providers.endpoints import Hosts, Origin, Provider, matches
 
 # What Claude Code's own names stand for (2.1.197), and the variable that puts another model in its place.
 CLAUDE_CODE_NAMES = {
@@ -35,7 +35,7 @@ ALMOST_REFERENCE = re.compile(r"\$\{?\w+\}?|os\.env(iron)?[\[./(].*|env[:/].*|\{
 
 def unset_variables(facts: Facts) -> Iterator[Finding]:
     """A model whose key is not set is not ready; nothing else stops on that."""
-    for name, unset in config.unset_variables({"model_list": [entry for _, entry in facts.models]}, facts.environ).items():
+    for name, unset in models.unset_variables({"model_list": [entry for _, entry in facts.models]}, facts.environ).items():
         place = next(place for place, entry in facts.models if entry["model_name"] == name)
         yield warning(facts.at("model_list", place), f"model {name} is not ready", f"set {' and '.join(unset)} in .env")
 
@@ -191,7 +191,7 @@ def claude_names_elsewhere(facts: Facts) -> Iterator[Finding]:
 
 def unready(facts: Facts) -> frozenset[str]:
     """Return the models that lack a variable."""
-    return frozenset(config.unset_variables({"model_list": [entry for _, entry in facts.models]}, facts.environ))
+    return frozenset(models.unset_variables({"model_list": [entry for _, entry in facts.models]}, facts.environ))
 
 
 def is_served(name: str, served: Iterable[str]) -> bool:

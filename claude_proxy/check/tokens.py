@@ -3,12 +3,12 @@
 import re
 from collections.abc import Iterator
 
-from claude_proxy import config
-from claude_proxy.access import is_open
+from claude_proxy.access.routes import is_open
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, warning
-from claude_proxy.credentials import API_KEY_PREFIX, CLAUDE_PREFIX, OAUTH_PREFIX
-from claude_proxy.settings import SettingsError, read_secret_file
+from claude_proxy.config import models
+from claude_proxy.config.settings import SettingsError, read_secret_file
+from claude_proxy.credentials.credential import API_KEY_PREFIX, CLAUDE_PREFIX, OAUTH_PREFIX
 
 CREDENTIAL_PREFIXES = {"CLAUDE_OAUTH_TOKENS": OAUTH_PREFIX, "CLAUDE_API_KEYS": API_KEY_PREFIX}
 OWN_TOKENS = ("PROXY_STATIC_TOKEN", "LITELLM_MASTER_KEY")
@@ -69,7 +69,7 @@ def weak_tokens(facts: Facts) -> Iterator[Finding]:
 
 def provider_keys(facts: Facts) -> Iterator[Finding]:
     """The keys that config.yaml names: quotes and spaces around them are sent along, examples are refused."""
-    for name in sorted(config.variables(dict(facts.config)) - {*OWN_TOKENS, *CREDENTIAL_PREFIXES}):
+    for name in sorted(models.variables(dict(facts.config)) - {*OWN_TOKENS, *CREDENTIAL_PREFIXES}):
         value = facts.environ.get(name, "")
         if not value:
             continue

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from claude_proxy.settings import VARIABLES
+from claude_proxy.config.settings import VARIABLES
 
 ROOT = Path(__file__).resolve().parents[2]
 # Where machines without an engine of their own may keep a script that makes one.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from claude_proxy.database import schema, socket_url
+from claude_proxy.litellm.database import schema, socket_url
 
 ROOT = Path(__file__).resolve().parents[2]
 QUERY_ENGINE = Path(__file__).parent / "query_engine"

@@ -114,7 +114,7 @@ QUERIES = ["", "?start_date=2026-01-01&end_date=2026-01-02&user_id=made-up&team_
 
 def of_administration(routes: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """Leave out the routes that need no token or ask a model, and what belongs to no part of administration at all."""
-    from claude_proxy.administration import CLOSED, SERVED  # noqa: PLC0415 - an older proxy has none
+    from claude_proxy.access.administration import CLOSED, SERVED  # noqa: PLC0415 - an older proxy has none
 
     paths = [*CLOSED, *(path for row in SERVED for listed in row.routes.values() for path in listed.split())]
     parts = {path.split("/")[1] for path in paths}
@@ -127,7 +127,7 @@ ELSEWHERE = {"/health/liveliness", "/health/liveness", "/health/readiness", "/v2
 
 def test_somebody_has_decided_about_each_route(routes):
     """Each route of LiteLLM's that stands beside a served one is served itself, or closed for a reason that is written down."""
-    from claude_proxy.administration import is_served, why_closed  # noqa: PLC0415 - an older proxy has none
+    from claude_proxy.access.administration import is_served, why_closed  # noqa: PLC0415 - an older proxy has none
 
     beside = [(method, path) for method, path in of_administration(routes) if path not in ELSEWHERE]
     assert len(beside) > 250
@@ -140,7 +140,7 @@ def test_somebody_has_decided_about_each_route(routes):
 
 def test_no_row_is_for_a_route_that_is_not_there(routes):
     """Each route of the table is one of LiteLLM's, or the book of usage."""
-    from claude_proxy.administration import SERVED  # noqa: PLC0415 - an older proxy has none
+    from claude_proxy.access.administration import SERVED  # noqa: PLC0415 - an older proxy has none
 
     there = {(method, re.sub(r"\{[^}]*\}", "{}", path)) for method, path in routes} | {("GET", "/usage.csv")}
     named = [(method, path) for row in SERVED for method, listed in row.routes.items() for path in listed.split()]

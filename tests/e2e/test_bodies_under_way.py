@@ -14,7 +14,7 @@ import upstream as up
 from conftest import by_provider, module_proxy
 from processes import STATIC_TOKEN, Proxy, answer_text, question
 
-from claude_proxy.bodies import MAX_RATIO, memory_for_bodies
+from claude_proxy.server.bodies import MAX_RATIO, memory_for_bodies
 
 ANNA, BEN = "sk-made-up-token-of-anna-0123456789", "sk-made-up-token-of-ben-0123456789"
 MEGABYTE = 1_000_000

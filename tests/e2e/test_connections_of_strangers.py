@@ -14,8 +14,8 @@ from balancer import Balancer
 from conftest import CONFIG, by_provider, proxy_environment
 from processes import STATIC_TOKEN, Proxy, question
 
-from claude_proxy.client_connections import Limits
-from claude_proxy.failed_logins import FREE_ATTEMPTS
+from claude_proxy.access.failed_logins import FREE_ATTEMPTS
+from claude_proxy.server.client_connections import Limits
 
 # More than one address may have at the balancer.
 FLOOD = 1200

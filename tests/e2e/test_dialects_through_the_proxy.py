@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from processes import ROOT, STATIC_TOKEN, Proxy, streamed
 
-from claude_proxy.messages import MARK
+from claude_proxy.anthropic.messages import MARK
 
 EXAMPLE = (ROOT / "config.yaml.example").read_text(encoding="utf-8")
 # LiteLLM logs in to GitHub by itself, at a host of its own.

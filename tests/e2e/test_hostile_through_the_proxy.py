@@ -18,7 +18,7 @@ import upstream as up
 from conftest import API_KEY, CLIENT_TOKEN, PROVIDER_KEYS, TOKENS, by_provider, module_proxy
 from processes import MASTER_KEY, ROOT, STATIC_TOKEN, Proxy, answer_text, question
 
-from claude_proxy.messages import FOR_LITELLM
+from claude_proxy.anthropic.messages import FOR_LITELLM
 
 CLAUDE, GLM, GPT = "claude-sonnet-5", "glm", "gpt"
 MODELS = {CLAUDE: "from claude", GLM: "from glm", GPT: "from gpt"}

@@ -14,7 +14,7 @@ from claude_code import ClaudeCode, Run
 from conftest import CONFIG, by_provider, proxy_environment
 from processes import MASTER_KEY, Proxy, answer_text, clean_environment, question
 
-from claude_proxy import cli
+from claude_proxy.cli import main
 
 CARL = "sk-made-up-token-of-carl-in-the-variable"
 DORA = "sk-made-up-token-of-dora-plain-in-the-file"
@@ -42,7 +42,7 @@ probe = Probe()
 
 def run_cli(proxy: Proxy, *arguments: str) -> None:
     """Run a command as the operator does, beside the running proxy."""
-    cli.main(["--project", str(proxy.home), *arguments])
+    main.main(["--project", str(proxy.home), *arguments])
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""Who may do what: tokens, routes, users, and what strangers may try."""

@@ -1,0 +1,54 @@
+"""What a web page may do with an open proxy: nothing. A page sends no token, and where none is asked for, that proves nothing.
+
+Only an open proxy needs this: elsewhere a page would have to know a token, and to ask the browser's leave to send it.
+"""
+
+import ipaddress
+from collections.abc import Collection
+from urllib.parse import urlsplit
+
+from claude_proxy.access.routes import MODEL_ROUTES
+from claude_proxy.anthropic.refused import Refused
+from claude_proxy.upstream.headers import Headers
+
+# Names that nobody on the internet can point at an address: RFC 6761, RFC 6762, RFC 8375, and ICANN's name for private use.
+PRIVATE_SUFFIXES = (".localhost", ".local", ".home.arpa", ".internal")
+OTHER_SITES = ("cross-site", "same-site")
+JSON = "application/json"
+CURE = "Set PROXY_STATIC_TOKEN on the proxy, and send it."
+
+
+def check_browser(method: str, route: str, headers: Headers, own_names: Collection[str]) -> None:
+    """Raise ``Refused`` for a request that a web page may have made; ``own_names`` are names of this proxy, in lower case.
+
+    1. ``Host`` is an address, a name without a dot, a private name, or one of ``own_names``: any other name may be a page's
+       own, pointed at this machine after the page was loaded (DNS rebinding).
+    2. ``Origin``, which every page's POST has, names the same host and port; no other site is behind ``Sec-Fetch-Site``.
+    3. A request to a model is sent as JSON, which a form and a simple request of a page's cannot be.
+    """
+    sent = {name.lower(): value.strip() for name, value in reversed(headers)}
+    host = sent.get("host", "").lower()
+    if host and not _is_ours(host, own_names):
+        raise Refused(403, f"{host[:100]!r} is not a name of this proxy, which is open to everybody. {CURE}")
+    origin = sent.get("origin", "").lower()
+    if (origin and urlsplit(origin).netloc != host) or sent.get("sec-fetch-site", "").lower() in OTHER_SITES:
+        raise Refused(403, f"This proxy is open to everybody, and answers no web page of another site. {CURE}")
+    media = sent.get("content-type", "").split(";")[0].strip().lower()
+    if method == "POST" and (method, route) in MODEL_ROUTES and media != JSON:
+        raise Refused(415, f"content-type: should be {JSON}")
+
+
+def _is_ours(host: str, own_names: Collection[str]) -> bool:
+    try:
+        name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    except ValueError:
+        return False
+    return _is_address(name) or (bool(name) and "." not in name) or name.endswith(PRIVATE_SUFFIXES) or name in own_names
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

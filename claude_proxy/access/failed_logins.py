@@ -1,0 +1,185 @@
+"""What a refused request costs: a line in the log, but not one for each, and time for who keeps sending wrong tokens."""
+
+# Rules:
+#   1. the first refusal of an address is logged at once; further ones are counted and logged as one line a minute;
+#   2. a wrong token is refused at once the first `FREE_ATTEMPTS` times, then after a delay that doubles up to `MAX_DELAY`;
+#      an address that sends none for `FORGET_SECONDS` starts anew;
+#   3. a request with a right token does not pass through here, whatever its address has sent before: behind a load balancer
+#      every client has the same one;
+#   4. at most `MAX_WAITING` requests wait at the same time, and at most `MAX_SOURCES` addresses are known; more of these
+#      share one row.
+
+import asyncio
+import ipaddress
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from claude_proxy.anthropic.errors import Receive, own_refusal
+from claude_proxy.proxy.exchange import Refusal
+
+logger = logging.getLogger(__name__)
+
+LOG_SECONDS = 60.0
+MAX_SOURCES = 256
+FREE_ATTEMPTS = 10
+FIRST_DELAY = 0.25
+MAX_DELAY = 4.0
+FORGET_SECONDS = 300.0
+# A waiting request takes a place from the others. With a limit of 128 open files there are places for 24 requests.
+MAX_WAITING = 16
+OTHERS = "other addresses"
+UNKNOWN = "an unknown address"
+
+Clock = Callable[[], float]
+
+
+def source_of(client: Any) -> str:
+    """Return the address of an ASGI scope's client; for IPv6 its network, since one host may have all addresses of that."""
+    try:
+        address = ipaddress.ip_address(str(client[0]).partition("%")[0])
+    except (TypeError, IndexError, ValueError):
+        return UNKNOWN  # none, or a text out of X-Forwarded-For
+    if isinstance(address, ipaddress.IPv6Address):
+        mapped = address.ipv4_mapped
+        return str(mapped or ipaddress.IPv6Network((address, 64), strict=False))
+    return str(address)
+
+
+@dataclass
+class _Logged:
+    since: float
+    count: int = 0
+    last: str = ""
+
+
+class RefusalLog:
+    """Rule 1. Returns the lines to log; the caller logs them, and asks again when the next one is due."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        # The oldest minute first.
+        self._rows: dict[str, _Logged] = {}
+
+    def refused(self, source: str, request: str, status: int) -> list[str]:
+        """Return what to log about a refused request."""
+        lines = self.due()
+        row = self._rows.get(source)
+        if row is None and len(self._rows) >= MAX_SOURCES:
+            row = self._rows.get(OTHERS)
+            known_as = OTHERS
+        else:
+            known_as = source
+        if row is None:
+            self._rows[known_as] = _Logged(self._clock())
+            return [*lines, f"refused {request} from {source}: HTTP {status}"]
+        row.count += 1
+        row.last = f"{request}: HTTP {status}"
+        return lines
+
+    def due(self) -> list[str]:
+        """Return a line for each address whose minute is over and that was refused again in it, which begins another minute."""
+        now, lines = self._clock(), []
+        while self._rows:
+            source, row = next(iter(self._rows.items()))
+            if row.since + LOG_SECONDS > now:
+                break
+            del self._rows[source]
+            if row.count:
+                lines.append(f"refused {row.count} more requests from {source} within a minute, the last {row.last}")
+                self._rows[source] = _Logged(now)
+        return lines
+
+    def seconds_to_next(self) -> float | None:
+        """Return when ``due`` is to be asked again; None when nothing was refused in the last minute."""
+        return next((max(0.0, row.since + LOG_SECONDS - self._clock()) for row in self._rows.values()), None)
+
+
+class LoginDelays:
+    """Rule 2 and 4. Whoever waits calls ``enter`` before and ``leave`` after."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        # By source, the one that was longest without a wrong token first: how many it has sent, and when the last one came.
+        self._attempts: dict[str, tuple[int, float]] = {}
+        self._waiting = 0
+
+    def failed(self, source: str) -> float:
+        """Count a wrong token and return the delay of its refusal in seconds."""
+        now = self._clock()
+        while self._attempts and next(iter(self._attempts.values()))[1] + FORGET_SECONDS <= now:
+            del self._attempts[next(iter(self._attempts))]
+        if source not in self._attempts and len(self._attempts) >= MAX_SOURCES:
+            source = OTHERS
+        attempts = self._attempts.pop(source, (0, now))[0] + 1
+        self._attempts[source] = attempts, now
+        extra = attempts - FREE_ATTEMPTS
+        # Beyond a small power the result is the same, and a large one is no float.
+        return 0.0 if extra <= 0 else min(MAX_DELAY, FIRST_DELAY * 2.0 ** min(extra - 1, 16))
+
+    def enter(self) -> bool:
+        """Return whether one more may wait, and count it."""
+        if self._waiting >= MAX_WAITING:
+            return False
+        self._waiting += 1
+        return True
+
+    def leave(self) -> None:
+        """Note that one waits no longer."""
+        self._waiting -= 1
+
+
+class FailedLogins:
+    """The two together, with the event loop's timers. One for a process."""
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self._log = RefusalLog(clock)
+        self._delays = LoginDelays(clock)
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def response_to(
+        self, refusal: Refusal, source: str, request: str, receive: Receive, *, wrong_token: bool
+    ) -> Refusal | None:
+        """Log a refused request and return the response when it is time for it; None when the client has left before."""
+        delay = self._delays.failed(source) if wrong_token else 0.0
+        waits = delay > 0 and self._delays.enter()
+        if delay > 0 and not waits:
+            refusal = too_many(delay)
+        self._tell(self._log.refused(source, request, refusal.status))
+        if not waits:
+            return refusal
+        try:
+            return None if await leaves(receive, delay) else refusal
+        finally:
+            self._delays.leave()
+
+    def _tell(self, lines: list[str]) -> None:
+        for line in lines:
+            logger.warning("%s", line)
+        seconds = self._log.seconds_to_next()
+        if self._timer is None and seconds is not None:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        self._tell(self._log.due())
+
+
+def too_many(delay: float) -> Refusal:
+    """Return the refusal of a wrong token where too many others wait for theirs already."""
+    headers = [("retry-after", str(math.ceil(delay))), ("x-should-retry", "false")]
+    return own_refusal(429, "Too many requests with a token that is not this proxy's.", headers)
+
+
+async def leaves(receive: Receive, seconds: float) -> bool:
+    """Wait, and return at once and true when the client leaves meanwhile. What it sends is dropped."""
+    try:
+        async with asyncio.timeout(seconds):
+            while (await receive())["type"] != "http.disconnect":
+                pass
+    except TimeoutError:
+        return False
+    return True

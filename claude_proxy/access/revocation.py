@@ -1,0 +1,66 @@
+"""Ends the requests of users who were removed while their answers are under way."""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Iterator
+
+from claude_proxy.access.routes import STATIC_NAME, Caller, Role
+from claude_proxy.config.users import User, digest_of
+
+logger = logging.getLogger(__name__)
+
+# How often the users of running requests are looked for again, in seconds: a removed one's streams end within a minute.
+LOOK_SECONDS = 15.0
+
+
+class Revocation:
+    """The requests under way of users with a token of their own. ``users`` returns all users as of now.
+
+    While there is such a request, the users are looked up every ``LOOK_SECONDS``; a request whose user, or whose token, is no
+    longer among them is ended. While there is none, nothing runs.
+    """
+
+    def __init__(self, users: Callable[[], Iterable[User]]) -> None:
+        self._users = users
+        self._numbers = itertools.count()
+        self._running: dict[int, tuple[tuple[str, str], Callable[[], None]]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    @contextlib.contextmanager
+    def watched(self, caller: Caller, end: Callable[[], None]) -> Iterator[None]:
+        """Call ``end``, at most once, when the caller is removed within this context."""
+        if caller.role is not Role.USER or caller.name == STATIC_NAME or caller.token is None:
+            yield
+            return
+        number = next(self._numbers)
+        self._running[number] = (caller.name, digest_of(caller.token)), end
+        self._schedule()
+        try:
+            yield
+        finally:
+            self._running.pop(number, None)
+            if not self._running and self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+    def look(self) -> None:
+        """End the requests of users who are no longer there."""
+        there = {(user.name, user.digest) for user in self._users()}
+        gone = [number for number, (user, _) in self._running.items() if user not in there]
+        for number in gone:
+            (name, _), end = self._running.pop(number)
+            logger.info("a request of user %s ended: the user, or the token, was removed", name)
+            end()
+
+    def _schedule(self) -> None:
+        if self._timer is None and self._running:
+            self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        try:
+            self.look()
+        finally:
+            self._schedule()

@@ -1,0 +1,110 @@
+"""Errors as the client gets them: in Anthropic's shape, and with a word on whether a repetition is of any use."""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
+from typing import Any
+
+from claude_proxy.credentials.response_rules import error_body
+from claude_proxy.providers.thinking import event_data, whole_events
+from claude_proxy.proxy.exchange import Refusal
+from claude_proxy.upstream.headers import Headers
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+ERROR_TYPES = {
+    400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
+    413: "request_too_large", 429: "rate_limit_error", 503: "overloaded_error", 529: "overloaded_error",
+}  # fmt: skip
+# Client errors that a repetition may cure; every other one says `x-should-retry: false`, or Claude Code repeats a bare 401
+# ten times over three minutes.
+RETRYABLE = frozenset({408, 409, 429})
+# LiteLLM's 401 goes on with the end of the key that came, its hash and the name of a table.
+KEY_DETAILS = " Received API Key"
+TRACEBACK = "Traceback (most recent call last)"
+# Folders whose paths say how the proxy is installed.
+_FOLDERS = sorted({sys.prefix, sys.base_prefix, str(Path(__file__).resolve().parents[1]), str(Path.home())} - {"/"}, key=len)
+_PATH = re.compile(rf"(?:{'|'.join(map(re.escape, reversed(_FOLDERS)))})(?:{re.escape(os.sep)}[^\s'\"]*)?")
+
+
+def own_refusal(status: int, message: str, headers: list[tuple[str, str]] | None = None) -> Refusal:
+    """Return an error of the proxy's own in Anthropic's shape; without other headers it says that a repetition is no use."""
+    extra = [("x-should-retry", "false")] if headers is None else headers
+    body = json.dumps(error_body(error_type(status), message)).encode()
+    return Refusal(status, [("content-type", "application/json"), *extra], body)
+
+
+def error_type(status: int) -> str:
+    """Return Anthropic's name for the kind of an error."""
+    return ERROR_TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
+
+
+def error_message(body: bytes, status: int) -> str:
+    """Return the wording of an error of LiteLLM's, whatever its shape."""
+    try:
+        error = json.loads(body)
+    except (ValueError, RecursionError):
+        error = None
+    inner = error.get("error", error.get("detail", error)) if isinstance(error, dict) else None
+    message = inner.get("message") if isinstance(inner, dict) else inner
+    message = without_internals(message.split(KEY_DETAILS, 1)[0]) if isinstance(message, str) else None
+    return message or f"The proxy answered with HTTP {status}."
+
+
+def without_internals(message: str) -> str:
+    """Return an error's wording without LiteLLM's traceback and without paths of the proxy's files."""
+    said, traceback, _ = message.partition(TRACEBACK)
+    said = _PATH.sub("(a file of the proxy)", said).strip()
+    return f"LiteLLM cannot translate this request or its response: {said}" if traceback else said
+
+
+def without_tracebacks(stream: bytes) -> bytes:
+    """Return whole events in which no error event holds a traceback; events of a message stay as they came."""
+    if TRACEBACK.encode() not in stream:
+        return stream
+    out = bytearray()
+    for raw in whole_events(stream):
+        try:
+            said = json.loads(event_data(raw))
+        except (ValueError, RecursionError):
+            said = None
+        error = said.get("error") if isinstance(said, dict) else None
+        if error and TRACEBACK.encode() in raw:
+            kind = error.get("type") if isinstance(error, dict) else None
+            body = error_body(kind if isinstance(kind, str) else "api_error", error_message(json.dumps(said).encode(), 500))
+            out += error_event(json.dumps(body).encode())
+        else:
+            out += raw
+    return bytes(out)
+
+
+def error_event(body: bytes) -> bytes:
+    """Return an error in Anthropic's shape as the event that ends a stream whose status has left already."""
+    return b"event: error\ndata: " + body + b"\n\n"
+
+
+async def send_refusal(send: Send, refusal: Refusal, *, head: bool = False) -> None:
+    """Send a whole answer; for HEAD its headers only."""
+    length = ("content-length", str(len(refusal.body)))
+    await send({"type": "http.response.start", "status": refusal.status, "headers": encoded([*refusal.headers, length])})
+    await send({"type": "http.response.body", "body": b"" if head else refusal.body})
+
+
+def encoded(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """Return headers as ASGI has them, with their names in lower case."""
+    return [(name.lower().encode("latin-1"), _encoded_value(value)) for name, value in headers]
+
+
+def _encoded_value(value: str) -> bytes:
+    """Return a header's bytes: Latin-1, as ASGI has them, or UTF-8 for what httpx has read as UTF-8."""
+    try:
+        return value.encode("latin-1")
+    except UnicodeEncodeError:
+        return value.encode()

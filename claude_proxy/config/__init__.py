@@ -1,0 +1,1 @@
+"""What is set: the environment, config.yaml, users."""

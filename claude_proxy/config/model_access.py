@@ -1,0 +1,128 @@
+"""Which models each person may use: the block ``claude_proxy: users:`` of config.yaml. Plain values, no I/O."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from claude_proxy.config.users import folded
+from claude_proxy.providers.endpoints import matches
+
+BLOCK = "claude_proxy"
+# Fields of a request whose entries may name further models.
+MODEL_FIELDS = ("fallbacks", "tools")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the block says. Who is not in it may use every model."""
+
+    # By user, in the case in which names are compared: what stands there, for people, and the patterns that it means.
+    listed: Mapping[str, tuple[str, ...]]
+    patterns: Mapping[str, tuple[str, ...]]
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "Limits":
+        """Read a configuration that ``mistakes`` has nothing against."""
+        users = (config.get(BLOCK) or {}).get("users") or {}
+        listed = {folded(name): tuple(entry["models"]) for name, entry in users.items() if "models" in (entry or {})}
+        groups = access_groups(config)
+        patterns = {
+            name: tuple(pattern for model in models for pattern in (model, *groups.get(model, ())))
+            for name, models in listed.items()
+        }
+        return cls(listed, patterns)
+
+    def allows(self, user: str, model: str) -> bool:
+        """Whether the user may ask for the model. A ``*`` in an entry stands for anything."""
+        patterns = self.patterns.get(folded(user))
+        return patterns is None or any(matches(pattern, model) for pattern in patterns)
+
+    def forbidden(self, user: str, model: str, raw: bytes) -> str | None:
+        """Return what of a request the user may not ask for: its model, or one that it names for Claude to use; else None.
+
+        A body that names its model twice is refused as a whole: Claude may read another of the two than the proxy.
+        """
+        if folded(user) not in self.patterns:
+            return None
+        if not self.allows(user, model):
+            return model
+        body = json.loads(raw, object_pairs_hook=_Pairs)
+        if not isinstance(body, _Pairs) or [name for name, _ in body].count("model") != 1:
+            return "several models at once"
+        return next((name for name in _further_models(body) if not self.allows(user, name)), None)
+
+    def refusal(self, user: str, model: str) -> str:
+        """Return the sentence for a client that may not ask for the model."""
+        return f"model: {user} may not use {model} on this proxy. Allowed: {', '.join(self.listed[folded(user)])}."
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object of JSON with all its pairs, the same key twice included."""
+
+
+def _further_models(body: _Pairs) -> Iterator[str]:
+    """Yield the models beside its own that a request may make Claude use: server-side fallbacks and tools such as advisors.
+
+    Of a field that is there twice both are looked at, for Claude may read either.
+    """
+    for entries in (value for field, value in body if field in MODEL_FIELDS):
+        for entry in entries if isinstance(entries, list) else ():
+            for name, value in entry if isinstance(entry, _Pairs) else ():
+                if name == "model" and isinstance(value, str):
+                    yield value
+
+
+def access_groups(config: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Return the models of each group that ``model_info: access_groups:`` names."""
+    groups: dict[str, tuple[str, ...]] = {}
+    for model in config.get("model_list") or []:
+        info = model.get("model_info")
+        named = info.get("access_groups") if isinstance(info, dict) else None
+        for group in named if isinstance(named, list) else ():
+            groups[str(group)] = (*groups.get(str(group), ()), model["model_name"])
+    return groups
+
+
+def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence for each mistake in the block; ``config`` is a mapping, and nothing else is known of it."""
+    if "users" in config:
+        # Taken for a section that nobody reads, it would lift every limit.
+        yield f"users: belongs under {BLOCK}; at the beginning of a line it limits nobody"
+    block = config.get(BLOCK)
+    if block is None:
+        return
+    users = block.get("users", {}) if isinstance(block, dict) else None
+    if not isinstance(users, dict):
+        yield f"{BLOCK}: should hold users, and under each name what the person may use: users: {{anna: {{models: [glm]}}}}"
+        return
+    names = [model["model_name"] for model in _entries(config)]
+    groups = access_groups({"model_list": _entries(config)})
+    yield from _spelt_twice(users)
+    for user, entry in users.items():
+        models = entry.get("models") if isinstance(entry, dict) else None
+        if not isinstance(user, str) or not isinstance(entry, dict) or set(entry) != {"models"}:
+            yield f"{BLOCK}: users: {user}: should hold models, a list, and nothing else"
+        elif folded(user) == "admin":
+            yield f"{BLOCK}: users: admin: is the master key, which has no limits"
+        elif not isinstance(models, list) or not models or not all(isinstance(model, str) and model for model in models):
+            yield f"{BLOCK}: users: {user}: models should be a list of names of models, patterns or groups"
+        else:
+            # Without a model every name would be wrong; that there is none is told by itself.
+            for model in models if names else ():
+                if "*" not in model and model not in groups and not any(matches(name, model) for name in names):
+                    yield f"{BLOCK}: users: {user}: {model} is neither a model of model_list nor a group of access_groups"
+
+
+def _spelt_twice(users: Mapping[Any, Any]) -> Iterator[str]:
+    first: dict[str, str] = {}
+    for user in users:
+        above = first.setdefault(folded(user), user) if isinstance(user, str) else user
+        if above != user:
+            yield f"{BLOCK}: users: {user}: is {above}, who stands above: upper and lower case make no difference"
+
+
+def _entries(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    models = config.get("model_list")
+    entries = models if isinstance(models, list) else []
+    return [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("model_name"), str)]

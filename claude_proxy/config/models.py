@@ -1,0 +1,144 @@
+"""``config.yaml`` as the proxy's own parts read it. LiteLLM reads the file by itself and decides what it means."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import yaml
+
+from claude_proxy.config import features, model_access
+from claude_proxy.providers import fetching
+from claude_proxy.providers.model_names import listed_names
+
+_VARIABLE = re.compile(r"os\.environ/([A-Za-z_][A-Za-z0-9_]*)")
+# What config.yaml has to name so that the rules of this project hold.
+CALLBACK = "request_transformer.proxy_handler_instance"
+CUSTOM_AUTH = "custom_auth.user_api_key_auth"
+
+
+class ConfigError(ValueError):
+    """A ``config.yaml`` with which the proxy does not start. ``mistakes`` holds a sentence each."""
+
+    def __init__(self, mistakes: tuple[str, ...]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = mistakes
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read and check the file; raise ``ConfigError`` with the line for bad YAML, and with a sentence for what is missing."""
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError((f"{path}: cannot be read ({error.strerror})",)) from error
+    except yaml.MarkedYAMLError as error:
+        # Not the error's own text: it shows the line, and there may be a key in it.
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise ConfigError((f"{path}: is not YAML: {line}{error.problem}",)) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError((f"{path}: is not YAML: {' '.join(str(error).split())}",)) from error
+    except (ValueError, RecursionError):
+        # Not the error's own text, as above. The library lets these two through: a 31 February, brackets without an end.
+        raise ConfigError(
+            (f"{path}: is not YAML: a date or number that is none, or too many brackets inside each other",)
+        ) from None
+    mistakes = tuple(f"{path}: {mistake}" for mistake in _mistakes(config))
+    if mistakes:
+        raise ConfigError(mistakes)
+    return config  # type: ignore[no-any-return]  # a mapping, or there was a mistake
+
+
+def _mistakes(config: object) -> Iterator[str]:
+    if not isinstance(config, dict):
+        yield "should hold a mapping with the key model_list"
+        return
+    models = config.get("model_list")
+    if not isinstance(models, list) or not models:
+        yield "model_list: should hold at least one model"
+    else:
+        for place, model in enumerate(models, start=1):
+            named = isinstance(model, dict) and isinstance(model.get("model_name"), str)
+            if not named or not isinstance(model.get("litellm_params"), dict) or not model["litellm_params"].get("model"):
+                yield f"model_list: entry {place} should have model_name, and litellm_params with a model"
+    litellm_settings, general = config.get("litellm_settings") or {}, config.get("general_settings") or {}
+    callbacks = litellm_settings.get("callbacks") if isinstance(litellm_settings, dict) else None
+    if CALLBACK not in (callbacks if isinstance(callbacks, list) else [callbacks]):
+        yield f"litellm_settings: callbacks should name {CALLBACK}; without it no credential rotates and no rule holds"
+    if not isinstance(general, dict) or general.get("custom_auth") != CUSTOM_AUTH:
+        yield f"general_settings: custom_auth should be {CUSTOM_AUTH}; without it the static token is not checked"
+    yield from model_access.mistakes(config)
+    yield from fetching.mistakes(config)
+
+
+def variables(config: object) -> set[str]:
+    """Return the names of all environment variables that the configuration refers to."""
+    if isinstance(config, dict):
+        return set().union(*(variables(value) for value in config.values())) if config else set()
+    if isinstance(config, list):
+        return set().union(*(variables(value) for value in config)) if config else set()
+    match = _VARIABLE.fullmatch(config) if isinstance(config, str) else None
+    return {match[1]} if match else set()
+
+
+def unset_variables(config: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Return, for each model name, the variables that it needs and that are not set; models that lack nothing are not in it."""
+    missing: dict[str, tuple[str, ...]] = {}
+    for model in config.get("model_list") or []:
+        unset = sorted(name for name in variables(model.get("litellm_params")) if not environ.get(name))
+        if unset:
+            missing[model["model_name"]] = tuple(unset)
+    return missing
+
+
+def referring_parameters(config: Mapping[str, Any]) -> dict[str, frozenset[str]]:
+    """Return, for each model name, the names of the ``litellm_params`` that come from environment variables."""
+    found: dict[str, frozenset[str]] = {}
+    for model in config.get("model_list") or []:
+        names = frozenset(name for name, value in model["litellm_params"].items() if variables(value))
+        found[model["model_name"]] = found.get(model["model_name"], frozenset()) | names
+    return found
+
+
+def redis_url(config: Mapping[str, Any], environ: Mapping[str, str]) -> str | None:
+    """Return the address of the Redis that LiteLLM is told to use, by ``router_settings`` or its variables: a secret."""
+
+    def setting(name: str) -> str:
+        value = str((config.get("router_settings") or {}).get(f"redis_{name}") or "")
+        match = _VARIABLE.fullmatch(value)
+        return (environ.get(match[1], "") if match else value) or environ.get(f"REDIS_{name.upper()}", "")
+
+    if url := setting("url"):
+        return url
+    host = setting("host")
+    password = f":{quote(setting('password'), safe='')}@" if setting("password") else ""
+    return f"redis://{password}{host}:{setting('port') or 6379}" if host else None
+
+
+def model_names(config: Mapping[str, Any]) -> list[str]:
+    """Return the names of the models, in the order of the file, each once."""
+    return list(dict.fromkeys(model["model_name"] for model in config.get("model_list") or []))
+
+
+def _aliases(config: Mapping[str, Any]) -> list[str]:
+    """Return the other names of models that ``router_settings`` gives."""
+    aliases = (config.get("router_settings") or {}).get("model_group_alias")
+    return [str(name) for name in aliases] if isinstance(aliases, dict) else []
+
+
+class InForce:
+    """The configuration that the process serves with, and what follows from it; it changes when a new one is taken up."""
+
+    def __init__(self, loaded: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.replace(loaded)
+
+    def replace(self, loaded: Mapping[str, Any]) -> None:
+        """Take another configuration in its place, whole."""
+        self.loaded = loaded
+        self.unset = unset_variables(loaded, self._environ)
+        self.referring = referring_parameters(loaded)
+        self.limits = model_access.Limits.of(loaded)
+        self.fetch_hosts = fetching.FetchHosts.of(loaded)
+        self.keeps_books = features.are_kept(loaded)
+        self.listed = listed_names((*model_names(loaded), *_aliases(loaded)))

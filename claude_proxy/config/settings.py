@@ -1,0 +1,345 @@
+"""The proxy's settings: read once from a mapping into one frozen value, every mistake reported together."""
+
+import functools
+import os
+from collections import ChainMap
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+
+from claude_proxy.config.users import FILE_VARIABLE, UserBook, digest_of, parse_list, parse_users
+from claude_proxy.credentials.credential import (
+    CLAUDE_PREFIX,
+    Credential,
+    Kind,
+    MalformedCredentials,
+    Secret,
+    is_claude_credential,
+    parse_credentials,
+    same_label,
+)
+
+E = TypeVar("E", bound=Enum)
+
+
+class TokenMode(Enum):
+    """Whose credential goes to Claude: one of the pool, or the client's own."""
+
+    ROTATE = "rotate"
+    PASSTHROUGH = "passthrough"
+
+
+class Affinity(Enum):
+    """Whether the requests of one session stay on one credential."""
+
+    SESSION = "session"
+    NONE = "none"
+
+
+class LogFormat(Enum):
+    """How the log's lines look."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class Variable(NamedTuple):
+    """A line of the table that README, ``.env.example`` and this module share."""
+
+    default: str
+    meaning: str
+    secret: bool = False
+
+
+# The one list of the variables that this project reads. Provider keys are named by config.yaml and read by LiteLLM.
+VARIABLES: Mapping[str, Variable] = {
+    "PROXY_STATIC_TOKEN": Variable(
+        "", "the token that every client may send; empty, with no people, leaves the proxy open", secret=True
+    ),
+    "PROXY_USER_TOKENS": Variable("", "a token for each person: name=token with commas between", secret=True),
+    "PROXY_USER_TOKENS_FILE": Variable("", "the same in a file, one a line; a change counts at once"),
+    "LITELLM_MASTER_KEY": Variable("", "the key for administration; empty makes a random one at each start", secret=True),
+    "CLAUDE_OAUTH_TOKENS": Variable("", "the pool's Claude OAuth tokens", secret=True),
+    "CLAUDE_API_KEYS": Variable("", "the pool's Anthropic API keys, used when no OAuth token is usable", secret=True),
+    "CLAUDE_TOKEN_MODE": Variable("rotate", "whose credential goes to Claude: `rotate` or `passthrough`"),
+    "CLAUDE_TOKEN_COOLDOWN_SECONDS": Variable("60", "rest after a 429 that does not say how long"),
+    "CLAUDE_TOKEN_QUARANTINE_SECONDS": Variable("900", "how long a refused credential stays out"),
+    "CLAUDE_TOKEN_AFFINITY": Variable("session", "`session` keeps a session on one credential, `none` does not"),
+    "CLAUDE_TOKEN_SOFT_LIMIT": Variable("0.98", "the fullness of a window from which a credential takes no new session"),
+    "CLAUDE_POOL_MAX_WAIT_SECONDS": Variable("0", "how long a request waits when every credential rests (at most 240)"),
+    "CLAUDE_POOL_STATE_FILE": Variable("", "what the pool knows, in a file shared by all workers; `none` keeps it in memory"),
+    "REDIS_URL": Variable("", "a Redis that keeps what the pool knows, for several replicas", secret=True),
+    "DATABASE_URL": Variable("", "a PostgreSQL for LiteLLM's own keys, budgets and admin pages", secret=True),
+    "NUM_WORKERS": Variable("1", "how many processes serve"),
+    "ANTHROPIC_API_BASE": Variable("https://api.anthropic.com", "where Claude is; the only host that sees a Claude credential"),
+    "PROXY_LOG_FORMAT": Variable("text", "the log's lines: `text` or `json`"),
+    "HOST": Variable("127.0.0.1", "the address that `make run` listens on"),
+    "PORT": Variable("4000", "the port"),
+    "SCALE_PORT": Variable("4080", "the port of the load balancer in Docker's profile `scale`"),
+    "PROXY_DOMAIN": Variable("localhost", "the name that Docker's profile `tls` gets a certificate for"),
+    "HTTP_PORT": Variable("80", "the port from which Docker's profile `tls` sends to HTTPS"),
+    "HTTPS_PORT": Variable("443", "the port of Docker's profile `tls`"),
+    "PROXY_BIND": Variable("0.0.0.0", "the address that Docker publishes the port on"),  # noqa: S104 - a team's server
+}
+# Under this name the launcher hands ``REDIS_URL`` on: under its own name LiteLLM would use it too, and stumble when it is away.
+OWN_REDIS = "CLAUDE_PROXY_REDIS_URL"
+# Under this name the launcher says where the file of users would be while there is none: an open proxy stays one until then.
+OWN_USERS_FILE = "CLAUDE_PROXY_USERS_FILE"
+
+
+class Service(NamedTuple):
+    """What stands at an address, how the address begins, and what one looks like."""
+
+    name: str
+    schemes: tuple[str, ...]
+    example: str
+
+
+SERVICES: Mapping[str, Service] = {
+    "REDIS_URL": Service("a Redis", ("redis://", "rediss://", "unix://"), "redis://localhost:6379/0"),
+    "DATABASE_URL": Service(
+        "a PostgreSQL", ("postgresql://", "postgres://"), "postgresql://user:password@localhost:5432/litellm"
+    ),
+}
+SECRET_NAMES = tuple(name for name, variable in VARIABLES.items() if variable.secret)
+
+
+def secret_file(name: str, environ: Mapping[str, str]) -> str:
+    """Return the path of the file that ``NAME_FILE`` names instead of a value, where that is not a variable of its own."""
+    return "" if f"{name}_FILE" in VARIABLES else environ.get(f"{name}_FILE", "").strip()
+
+
+# What the serving process takes out of its environment: LiteLLM resolves references to any variable of the environment, and
+# code that reads one has no other use for these. LiteLLM itself needs DATABASE_URL, LITELLM_MASTER_KEY and providers' keys.
+OWN_SECRETS = frozenset(SECRET_NAMES) - {"DATABASE_URL", "LITELLM_MASTER_KEY"} | {OWN_REDIS}
+TAKEN_NAMES = OWN_SECRETS | {f"{name}_FILE" for name in SECRET_NAMES} | {OWN_USERS_FILE}
+
+
+class Environment(ChainMap[str, str]):
+    """The variables that the process was started with, those included that ``os.environ`` no longer has."""
+
+    def __repr__(self) -> str:
+        """Show no value: some are secrets."""
+        return f"<{type(self).__name__} of {len(self)} variables>"
+
+
+@functools.cache
+def _taken() -> dict[str, str]:
+    """Return the variables that the process has taken out of ``os.environ``: one dict for the process."""
+    return {}
+
+
+def environment() -> Environment:
+    """Move the proxy's own secrets out of ``os.environ``; return all variables, those included that earlier calls moved.
+
+    Each worker inherits the environment of the process that started it, so each calls this before it imports LiteLLM, and
+    again afterwards: in its mode for development LiteLLM reads a ``.env`` when it is imported.
+    """
+    taken = _taken()
+    for name in TAKEN_NAMES & os.environ.keys():
+        taken.setdefault(name, os.environ.pop(name))
+    return Environment(taken, os.environ)
+
+
+class SettingsError(ValueError):
+    """Settings that cannot be used. ``mistakes`` holds a sentence each: the variable, what is wrong, what it should hold."""
+
+    def __init__(self, mistakes: tuple[str, ...]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = mistakes
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings, checked. Times are in seconds."""
+
+    static_token: Secret | None
+    # Reads its file by itself whenever that changes: the one part of the settings that does.
+    users: UserBook = field(compare=False)
+    master_key: Secret | None
+    credentials: tuple[Credential, ...]
+    mode: TokenMode
+    cooldown_seconds: float
+    quarantine_seconds: float
+    affinity: Affinity
+    soft_limit: float
+    max_wait_seconds: float
+    state_file: str
+    redis_url: Secret | None
+    database_url: Secret | None
+    workers: int
+    claude_base: str
+    log_format: LogFormat
+    host: str
+    port: int
+    domain: str
+
+    @classmethod
+    def parse(cls, environ: Mapping[str, str]) -> "Settings":
+        """Read every variable; raise ``SettingsError`` with all mistakes at once."""
+        return _Reader(environ).settings()
+
+
+def read_secret_file(name: str, path: str) -> str:
+    """Return the text of the file that ``NAME_FILE`` names; raise ``SettingsError`` for one that cannot be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        # The path is not shown: somebody may have put the secret itself in its place.
+        mistake = f"{name}_FILE: names a file that cannot be read ({reason}); it should hold a readable file's path"
+        raise SettingsError((mistake,)) from error
+
+
+def shown(value: str) -> str:
+    """Return a wrong value for a mistake's sentence, unless somebody has put a credential in its place."""
+    return "a Claude credential (sk-ant-...)" if CLAUDE_PREFIX in value else repr(value)
+
+
+class _Reader:
+    """Collects mistakes while it reads, so that one start shows all of them."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+        self.mistakes: list[str] = []
+
+    def settings(self) -> Settings:
+        oauth = self.credentials("CLAUDE_OAUTH_TOKENS", Kind.OAUTH)
+        keys = self.credentials("CLAUDE_API_KEYS", Kind.API_KEY)
+        twice = same_label((*oauth, *keys))
+        if twice is not None:
+            self.mistakes.append(
+                f"CLAUDE_API_KEYS: the label {twice!r} is used in CLAUDE_OAUTH_TOKENS too; give each credential its own"
+            )
+        static_token, master_key = self.secret("PROXY_STATIC_TOKEN"), self.secret("LITELLM_MASTER_KEY")
+        if static_token and master_key and static_token.matches(master_key):
+            self.mistakes.append(
+                "LITELLM_MASTER_KEY: is the same as PROXY_STATIC_TOKEN, which would make every client an administrator; "
+                "it should hold a value of its own"
+            )
+        settings = Settings(
+            static_token=static_token,
+            users=self.users(static_token, master_key),
+            master_key=master_key,
+            credentials=(*oauth, *keys),
+            mode=self.choice("CLAUDE_TOKEN_MODE", TokenMode),
+            cooldown_seconds=self.seconds("CLAUDE_TOKEN_COOLDOWN_SECONDS"),
+            quarantine_seconds=self.seconds("CLAUDE_TOKEN_QUARANTINE_SECONDS"),
+            affinity=self.choice("CLAUDE_TOKEN_AFFINITY", Affinity),
+            soft_limit=self.number("CLAUDE_TOKEN_SOFT_LIMIT", float, 0, 1, "a fraction from 0 to 1"),
+            max_wait_seconds=self.number("CLAUDE_POOL_MAX_WAIT_SECONDS", float, 0, 240, "a number of seconds from 0 to 240"),
+            state_file=self.value("CLAUDE_POOL_STATE_FILE"),
+            redis_url=self.address("REDIS_URL", OWN_REDIS),
+            database_url=self.address("DATABASE_URL"),
+            workers=int(self.number("NUM_WORKERS", int, 1, 64, "a number of processes from 1 to 64")),
+            claude_base=self.url("ANTHROPIC_API_BASE"),
+            log_format=self.choice("PROXY_LOG_FORMAT", LogFormat),
+            host=self.value("HOST"),
+            port=self.port("PORT"),
+            domain=self.value("PROXY_DOMAIN"),
+        )
+        if self.mistakes:
+            raise SettingsError(tuple(self.mistakes))
+        return settings
+
+    def value(self, name: str) -> str:
+        return self.environ.get(name, "").strip() or VARIABLES[name].default
+
+    def text(self, name: str) -> str:
+        """Return a secret's text, from the variable or from the file that ``NAME_FILE`` names; empty when neither is set."""
+        text, path = self.environ.get(name, "").strip(), secret_file(name, self.environ)
+        if not path:
+            return text
+        if text:
+            self.mistakes.append(f"{name}_FILE: {name} is set too; only one of them should be set")
+            return ""
+        try:
+            return read_secret_file(name, path)
+        except SettingsError as error:
+            self.mistakes += error.mistakes
+            return ""
+
+    def secret(self, name: str) -> Secret | None:
+        text = self.text(name)
+        if not text:
+            return None
+        if not text.isascii() or not text.isprintable() or " " in text or "," in text:
+            self.mistakes.append(
+                f"{name}: holds a space, a comma or a character that no HTTP header can carry; "
+                "it should hold one word of letters and digits, such as `openssl rand -hex 32` prints"
+            )
+            return None
+        if is_claude_credential(text):
+            # The header policy would take it for the client's own credential, so nobody could ever use it.
+            self.mistakes.append(f"{name}: is a Claude credential (sk-ant-...); it should hold a value of the proxy's own")
+            return None
+        return Secret(text)
+
+    def users(self, static_token: Secret | None, master_key: Secret | None) -> UserBook:
+        """Read the users of the variable. The file's are not looked at here: a broken line there stops nobody's start."""
+        named = (("PROXY_STATIC_TOKEN", static_token), ("LITELLM_MASTER_KEY", master_key))
+        forbidden = {digest_of(secret): name for name, secret in named if secret}
+        fixed, mistakes = parse_users(parse_list(self.text("PROXY_USER_TOKENS")), forbidden=forbidden)
+        self.mistakes += [f"PROXY_USER_TOKENS: {mistake}" for mistake in mistakes]
+        path = self.value(FILE_VARIABLE)
+        own = path or self.environ.get(OWN_USERS_FILE, "")
+        return UserBook(fixed, Path(own) if own else None, named=bool(path), forbidden=forbidden)
+
+    def credentials(self, name: str, kind: Kind) -> tuple[Credential, ...]:
+        try:
+            return parse_credentials(self.text(name), kind)
+        except MalformedCredentials as error:
+            self.mistakes.append(f"{name}: {error}; it should hold `value` or `label=value`, separated by commas")
+            return ()
+
+    def choice(self, name: str, choices: type[E]) -> E:
+        options = {str(member.value): member for member in choices}
+        value = self.value(name)
+        if value not in options:
+            self.mistakes.append(f"{name}: is {shown(value)}; it should hold {' or '.join(options)}")
+            return options[VARIABLES[name].default]
+        return options[value]
+
+    def number(self, name: str, convert: Callable[[str], float], low: float, high: float, meant: str) -> float:
+        value = self.value(name)
+        try:
+            number = convert(value)
+        except ValueError:
+            number = float("nan")
+        if not low <= number <= high:
+            self.mistakes.append(f"{name}: is {shown(value)}; it should hold {meant}")
+            return convert(VARIABLES[name].default)
+        return number
+
+    def seconds(self, name: str) -> float:
+        return self.number(name, float, 0, 7 * 86400, "a number of seconds from 0 to 604800")
+
+    def port(self, name: str) -> int:
+        return int(self.number(name, int, 1, 65535, "a port number from 1 to 65535"))
+
+    def address(self, name: str, other: str = "") -> Secret | None:
+        """Read the address of a service, which may hold a password: its value is never shown."""
+        service, text = SERVICES[name], self.text(name) or self.environ.get(other, "")
+        if text and not text.startswith(service.schemes):
+            self.mistakes.append(f"{name}: is not the address of {service.name}; it should hold one such as {service.example}")
+            return None
+        return Secret(text) if text else None
+
+    def url(self, name: str) -> str:
+        value = self.value(name).rstrip("/")
+        try:
+            parts = urlsplit(value)
+            usable = bool(parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and "@" not in parts.netloc)
+            # What sends the requests is more particular, and reads a line's end in an address in another way.
+            usable = usable and value.isascii() and value.isprintable() and bool(httpx.URL(value).host)
+        except (ValueError, httpx.InvalidURL):
+            usable = False
+        if not usable:
+            self.mistakes.append(f"{name}: is not a URL that can be used; it should hold one such as {VARIABLES[name].default}")
+            return VARIABLES[name].default
+        return value

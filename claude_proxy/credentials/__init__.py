@@ -1,0 +1,1 @@
+"""The team's Claude credentials, and what an answer says about one."""

@@ -1,0 +1,102 @@
+"""Take secrets out of a response while it passes. Bytes in, bytes out, no I/O."""
+
+import re
+
+from claude_proxy.credentials.credential import CLAUDE_PREFIX
+from claude_proxy.credentials.redaction import CLAUDE_CREDENTIAL
+
+_CLAUDE_PREFIX_BYTES = CLAUDE_PREFIX.encode()
+_CLAUDE_CREDENTIAL_BYTES = re.compile(CLAUDE_CREDENTIAL.pattern.encode())
+# Anthropic's credentials have some 110 characters.
+LONGEST_CREDENTIAL = 512
+_UNFINISHED_CREDENTIAL = re.compile(rb"sk-ant-[A-Za-z0-9_-]*")
+# How an error event begins, on a line of its own. Inside of JSON a line's end is escaped, so no text can look like it.
+_ERROR_EVENT = re.compile(rb'[\r\n](?:event: ?error|data: ?\{[ \t]{0,4}"(?:error"|type"[ \t]{0,4}:[ \t]{0,4}"error"))')
+_LONGEST_EVENT_START = 48
+
+
+class StreamRedactor:
+    """Takes secrets out of a response that passes in parts: ``feed`` each part, then ``finish`` once.
+
+    1. Asterisks stand for a secret, as many as it has bytes: a length that was announced stays true.
+    2. Held back is only what may be the beginning of a secret, so nothing of an event that is whole.
+    """
+
+    def __init__(self, secrets: list[bytes]) -> None:
+        self._secrets = secrets
+        self._firsts = {secret[0] for secret in secrets} | {_CLAUDE_PREFIX_BYTES[0]}
+        self._longest = max((*map(len, secrets), LONGEST_CREDENTIAL))
+        self._held = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what is safe to send now."""
+        data = self._held + data
+        end = self._safe_end(data)
+        self._held = data[end:]
+        return self._clean(data[:end])
+
+    def finish(self) -> bytes:
+        """Return what is still held back."""
+        held, self._held = self._held, b""
+        return self._clean(held)
+
+    def _clean(self, data: bytes) -> bytes:
+        for secret in self._secrets:
+            if secret in data:
+                data = data.replace(secret, b"*" * len(secret))
+        if _CLAUDE_PREFIX_BYTES in data:
+            data = _CLAUDE_CREDENTIAL_BYTES.sub(lambda found: b"*" * len(found[0]), data)
+        return data
+
+    def _safe_end(self, data: bytes) -> int:
+        """Return where what may be the beginning of a secret begins; never inside of a whole one."""
+        begin = 0
+        while not data.endswith(b"\n"):  # no secret has one
+            place = self._beginning(data, begin)
+            whole = [
+                start + len(one)
+                for one in self._secrets
+                if 0 <= (start := data.find(one, max(0, place - len(one) + 1))) < place
+            ]
+            if not whole:
+                return place
+            begin = max(whole)
+        return len(data)
+
+    def _beginning(self, data: bytes, begin: int) -> int:
+        """Return the first place, from ``begin``, from which all of the data may be the beginning of a secret."""
+        for place in range(max(begin, len(data) - self._longest), len(data)):
+            if data[place] in self._firsts and self._may_begin(data[place:]):
+                return place
+        return len(data)
+
+    def _may_begin(self, text: bytes) -> bool:
+        if _CLAUDE_PREFIX_BYTES.startswith(text) or _UNFINISHED_CREDENTIAL.fullmatch(text):
+            return True
+        return any(secret.startswith(text) and secret != text for secret in self._secrets)
+
+
+class ErrorEventRedactor:
+    """Passes a stream's events as they are, and takes secrets out of an error event, which is the last one."""
+
+    def __init__(self, secrets: list[bytes]) -> None:
+        self._redactor = StreamRedactor(secrets)
+        self._tail = b"\n"
+        self._found = False
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what is safe to send now: all of it, until an error event begins."""
+        if self._found:
+            return self._redactor.feed(data)
+        window = self._tail + data
+        error = _ERROR_EVENT.search(window)
+        if error is None:
+            self._tail = window[-_LONGEST_EVENT_START:]
+            return data
+        self._found = True
+        begin = max(0, error.start() - len(self._tail))
+        return data[:begin] + self._redactor.feed(data[begin:])
+
+    def finish(self) -> bytes:
+        """Return what is still held back."""
+        return self._redactor.finish()

@@ -1,0 +1,67 @@
+"""The ASGI app that is served: LiteLLM's, and nothing of it before the gateway stands around it."""
+
+import faulthandler
+import gc
+
+from claude_proxy.config.settings import environment
+
+# Before LiteLLM is imported: neither its modules nor what it starts see the proxy's own secrets.
+environment()
+
+from litellm.proxy.proxy_server import app as litellm_app
+
+from claude_proxy.anthropic.errors import Message, Receive, Scope, Send, own_refusal, send_refusal
+from claude_proxy.litellm.bootstrap import close, watch_config
+from claude_proxy.server.gateway import Gateway
+
+# How many more objects than have gone there may be before the youngest are searched, and how many such searches come before
+# one of the older ones; Python's own numbers are 700, 10 and 10. A search of all takes 0.1 s at 200 streams.
+GARBAGE_THRESHOLDS = 10_000, 3, 3
+
+# Some of what LiteLLM brings is not Python; where that ends the process, the log should say what it was at.
+faulthandler.enable()
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Pass a request on; answer 503 while the gateway is not there, whatever kept LiteLLM from loading the callbacks.
+
+    LiteLLM 1.106.2 starts without a word, and without any rule, for example with a configuration whose name does not end
+    in ``.yaml``. A health check then fails as well.
+    """
+    if scope["type"] == "lifespan":
+        await litellm_app(scope, receive, _around(send))
+        return
+    if not isinstance(litellm_app.middleware_stack, Gateway):
+        if scope["type"] == "http":
+            await send_refusal(send, own_refusal(503, "The proxy is not ready: its callbacks are not loaded."))
+        return
+    await litellm_app(scope, receive, send)
+
+
+def keep_what_is_there() -> None:
+    """Leave what is there after the start out of every search for garbage, and search less often.
+
+    LiteLLM's modules and price list are some 1.5 million objects that stay; its requests make many short-lived ones.
+    """
+    gc.collect()
+    gc.freeze()
+    # Or Python would put the oldest off until there is a quarter as much again as what is left out.
+    gc.collect()
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
+
+
+def _around(send: Send) -> Send:
+    """Return a ``send`` that begins what has to wait for LiteLLM's start.
+
+    At the end it tells the other processes the last things, before the server hears that the stop is complete.
+    """
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "lifespan.startup.complete":
+            watch_config()
+            keep_what_is_there()
+        if message["type"] == "lifespan.shutdown.complete":
+            await close()
+        await send(message)
+
+    return sent

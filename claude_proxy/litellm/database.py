@@ -1,0 +1,103 @@
+"""LiteLLM's own database, when ``DATABASE_URL`` names one: Prisma's client for Python, and the tables. At the start only."""
+
+import importlib.util
+import os
+import re
+import socket
+import sys
+import time
+from collections.abc import Callable, MutableMapping
+from pathlib import Path
+
+from claude_proxy.config.settings import SettingsError
+
+# A folder with Prisma's client, generated for LiteLLM's tables, where it is not installed beside LiteLLM.
+CLIENT = "CLAUDE_PROXY_DATABASE_CLIENT"
+# The socket that a PostgreSQL makes in the folder of its sockets.
+SOCKET = ".s.PGSQL.5432"
+USER = NAME = "litellm"
+# How long a proxy that has had a database waits for it at its start.
+WAIT_SECONDS = 20.0
+
+
+def prepare(environ: MutableMapping[str, str]) -> None:
+    """Make Prisma's client importable, here and in the workers, and bring the tables up to date.
+
+    The latter is left out with LiteLLM's ``DISABLE_SCHEMA_UPDATE=true``. Raises ``SettingsError`` where either cannot be done.
+    """
+    folder = environ.get(CLIENT, "")
+    if folder:
+        sys.path.append(folder)
+        environ["PYTHONPATH"] = os.pathsep.join(filter(None, (environ.get("PYTHONPATH", ""), folder)))
+        engine = Path(folder) / "query-engine"
+        if engine.exists():
+            environ.setdefault("PRISMA_QUERY_ENGINE_BINARY", str(engine))
+    if not is_generated():
+        raise SettingsError(
+            ("DATABASE_URL: needs Prisma's client: `make database` installs it; in Docker it comes with the profile db",)
+        )
+    if environ.get("DISABLE_SCHEMA_UPDATE", "").lower() != "true":
+        update_tables()
+
+
+def is_generated() -> bool:
+    """Whether there is a Prisma client for Python that was generated for a schema: as installed it has no ``client``."""
+    package = importlib.util.find_spec("prisma")
+    return package is not None and any(
+        (Path(folder) / "client.py").exists() for folder in package.submodule_search_locations or ()
+    )
+
+
+def schema() -> str:
+    """Return LiteLLM's schema for Prisma, with an engine for this platform only: LiteLLM's own names five."""
+    package = importlib.util.find_spec("litellm")
+    folder = next(iter(package.submodule_search_locations or ())) if package else ""
+    text = (Path(folder) / "proxy" / "schema.prisma").read_text(encoding="utf-8")
+    return re.sub(r"^\s*binaryTargets\s*=.*\n", "", text, flags=re.MULTILINE)
+
+
+def update_tables() -> None:
+    """Bring the tables up to date with this LiteLLM; raise ``SettingsError`` when that fails."""
+    from litellm_proxy_extras.utils import ProxyExtrasDBManager  # noqa: PLC0415 - late: only with a database
+
+    try:
+        done = ProxyExtrasDBManager.run_migration_job(use_migrate=True, use_v2_resolver=True)
+    except RuntimeError as error:
+        raise SettingsError((f"DATABASE_URL: the tables cannot be brought up to date: {error}",)) from error
+    if not done:
+        raise SettingsError(("DATABASE_URL: the tables cannot be brought up to date; the lines above say why",))
+
+
+def listens(folder: Path) -> bool:
+    """Whether a PostgreSQL answers at the socket in this folder: one that was killed leaves its socket behind."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(folder / SOCKET))
+        except OSError:
+            return False
+    return True
+
+
+def comes_up(folder: Path, client: str, seconds: float = WAIT_SECONDS, sleep: Callable[[float], None] = time.sleep) -> bool:
+    """Whether a PostgreSQL answers in this folder. Where Prisma's client is there, it is given time to start.
+
+    After the machine itself has started, Docker starts all containers at once.
+    """
+    tries = int(seconds) if (Path(client) / "prisma").exists() else 0
+    for _ in range(tries):
+        if listens(folder):
+            return True
+        sleep(1)
+    return listens(folder)
+
+
+def socket_url(folder: Path) -> str:
+    """Return the address of the PostgreSQL behind a folder's socket. There is no password: who sees the folder is let in."""
+    return f"postgresql://{USER}@localhost/{NAME}?host={folder}"
+
+
+if __name__ == "__main__":  # prints the schema, or with `update` works on the tables
+    if sys.argv[1:] == ["update"]:
+        update_tables()
+    else:
+        sys.stdout.write(schema())

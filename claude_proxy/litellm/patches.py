@@ -1,0 +1,228 @@
+"""What is changed in LiteLLM (1.106.2) and in what it sends with, each where there is no hook. The contract tests guard it."""
+
+import asyncio
+import copy
+import functools
+import logging
+from collections.abc import Iterable, Mapping, MutableMapping
+from typing import Any
+
+import aiohttp
+import httpx
+import litellm
+import requests
+from aiohttp import ClientPayloadError
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import HttpProcessingError
+from litellm.litellm_core_utils.litellm_logging import Logging
+from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
+from litellm.llms.anthropic.pass_through.adapters.streaming_iterator import _CombinedChunkSplitter
+from litellm.types.utils import ModelResponse, Usage
+from openai import NotGiven, Omit
+from openai.resources.chat.completions import completions
+
+from claude_proxy.litellm.transport import MAX_RESPONSE_BYTES, AsyncGuard, ChatTransport, Guard
+from claude_proxy.proxy.exchange import current
+
+logger = logging.getLogger(__name__)
+
+# How much LiteLLM keeps of the chunks of a stream that it translates, with and without somebody who reads its books, and
+# what one takes beside its text.
+MAX_CHUNKS = 256 * 1024 * 1024
+MAX_UNREAD_CHUNKS = 64 * 1024 * 1024
+CHUNK_BYTES = 4096
+# In characters.
+MAX_TEXT = 1024 * 1024
+
+
+@functools.cache
+def guard_every_request() -> None:
+    """Bound the response, and refuse the redirection, of every request that this process sends with httpx.
+
+    LiteLLM's handlers, the package ``openai`` and the tools of both make clients of their own, most of which follow a
+    redirection with body and key, and all of which decode and read without a bound (httpx 0.28). They meet here.
+    """
+    choose_async, choose = httpx.AsyncClient._transport_for_url, httpx.Client._transport_for_url  # noqa: SLF001
+
+    def guarded_async(client: httpx.AsyncClient, url: httpx.URL) -> httpx.AsyncBaseTransport:
+        transport = choose_async(client, url)
+        return transport if isinstance(transport, ChatTransport) else AsyncGuard(transport)
+
+    def guarded(client: httpx.Client, url: httpx.URL) -> httpx.BaseTransport:
+        return Guard(choose(client, url))
+
+    httpx.AsyncClient._transport_for_url = guarded_async  # type: ignore[method-assign,assignment]  # noqa: SLF001
+    httpx.Client._transport_for_url = guarded  # type: ignore[method-assign,assignment]  # noqa: SLF001
+
+
+@functools.cache
+def guard_other_clients() -> None:
+    """Let aiohttp (3.14.5) and requests (2.x) follow no redirection either, and aiohttp read no body without a bound.
+
+    LiteLLM sends with aiohttp itself for ``aiohttp_openai``, and with requests for some providers' logins.
+    """
+    send = aiohttp.ClientSession._request  # noqa: SLF001 - the one way of every method
+    read = aiohttp.StreamReader.read
+
+    async def sent(session: aiohttp.ClientSession, *args: Any, **more: Any) -> aiohttp.ClientResponse:
+        judged_by_caller = more.get("allow_redirects") is False
+        response = await send(session, *args, **more | {"allow_redirects": False})
+        if 300 <= response.status < 400 and not judged_by_caller:
+            response.close()
+            raise aiohttp.ClientResponseError(
+                response.request_info, (), status=502, message=f"HTTP {response.status}, which the proxy does not follow"
+            )
+        return response
+
+    async def bounded_read(stream: aiohttp.StreamReader, n: int = -1) -> bytes:
+        if n >= 0:
+            return await read(stream, n)
+        found = bytearray()
+        while part := await stream.readany():
+            found += part
+            if len(found) > MAX_RESPONSE_BYTES:
+                raise ClientPayloadError(f"the response is larger than {MAX_RESPONSE_BYTES >> 20} MB")
+        return bytes(found)
+
+    aiohttp.ClientSession._request = sent  # type: ignore[method-assign,assignment]  # noqa: SLF001
+    aiohttp.StreamReader.read = bounded_read  # type: ignore[method-assign,assignment]
+    requests.Session.get_redirect_target = lambda *_: None  # type: ignore[method-assign]
+
+
+class LatestChunks(list[Any]):
+    """The latest chunks of a translated stream, as many as take less than a bound."""
+
+    def __init__(self, chunks: Iterable[Any] = ()) -> None:
+        super().__init__()
+        exchange = current.get()
+        self._bound = MAX_CHUNKS if exchange is None or exchange.booked else MAX_UNREAD_CHUNKS
+        self._weight = 0
+        for chunk in chunks:
+            self.append(chunk)
+
+    def append(self, chunk: Any) -> None:
+        super().append(chunk)
+        self._weight += weight(chunk)
+        if self._weight > self._bound and len(self) > 1:
+            if self._bound == MAX_CHUNKS:
+                logger.warning(
+                    "a stream is too large for LiteLLM's books: the first %d of its chunks are left out", len(self) // 2
+                )
+            del self[: len(self) // 2]
+            self._weight = sum(map(weight, self))
+
+
+def weight(chunk: Any) -> int:
+    """Return about how many bytes a chunk takes."""
+    delta = getattr(chunk.choices[0], "delta", None) if getattr(chunk, "choices", None) else None
+    texts = (getattr(delta, name, None) for name in ("content", "reasoning_content"))
+    calls = (getattr(call.function, "arguments", None) for call in getattr(delta, "tool_calls", None) or ())
+    return CHUNK_BYTES + sum(len(text) for text in (*texts, *calls) if isinstance(text, str))
+
+
+@functools.cache
+def keep_the_latest_chunks() -> None:
+    """Let LiteLLM keep the latest chunks of a stream that it translates, and not each of them until the stream's end.
+
+    1.106.2 keeps its text, too, and copies that at each chunk; beyond a bound only LiteLLM's own rules need it.
+    """
+
+    def chunks(stream: CustomStreamWrapper) -> Any:
+        return vars(stream)["chunks"]
+
+    def keep_chunks(stream: CustomStreamWrapper, made: Iterable[Any]) -> None:
+        vars(stream)["chunks"] = LatestChunks(made)
+
+    def text(stream: CustomStreamWrapper) -> str:
+        return str(vars(stream).get("response_uptil_now", ""))
+
+    def keep_text(stream: CustomStreamWrapper, so_far: str) -> None:
+        if len(so_far) <= MAX_TEXT or litellm.post_call_rules:
+            vars(stream)["response_uptil_now"] = so_far
+
+    CustomStreamWrapper.chunks = property(chunks, keep_chunks)
+    CustomStreamWrapper.response_uptil_now = property(text, keep_text)
+
+
+@functools.cache
+def give_each_call_a_chunk() -> None:
+    """Let LiteLLM see one call in a chunk: 1.106.2 makes one block of the calls that Gemini and Groq send in one."""
+    by_kind = _CombinedChunkSplitter._split_by_payload_kind  # noqa: SLF001 - no other seam before the translation
+
+    def split(chunk: Any) -> tuple[Any, ...]:
+        return tuple(piece for part in by_kind(chunk) for piece in one_call_each(part))
+
+    _CombinedChunkSplitter._split_by_payload_kind = staticmethod(split)  # noqa: SLF001
+
+
+def one_call_each(chunk: Any) -> tuple[Any, ...]:
+    """Return a chunk as chunks with one call each; the same one when it has no more."""
+    calls = getattr(chunk.choices[0].delta, "tool_calls", None) if len(chunk.choices) == 1 else None
+    if not calls or len(calls) == 1:
+        return (chunk,)
+    pieces = tuple(copy.deepcopy(chunk, {id(calls): []}) for _ in calls)  # without a copy of all calls in each
+    for piece, call in zip(pieces, calls, strict=True):
+        piece.choices[0].delta.tool_calls = [call]
+    return pieces
+
+
+@functools.cache
+def build_nothing_unread() -> None:
+    """Let LiteLLM take the usage that a stream told, where nothing reads the whole answer that it builds from the chunks.
+
+    1.106.2 builds one of each translated stream, and sends the client its usage: a third of what such a stream costs.
+    """
+    build = litellm.stream_chunk_builder
+
+    def built(chunks: Any, *args: Any, **more: Any) -> Any:
+        exchange = current.get()
+        told = _told_usage(chunks) if exchange is not None and not exchange.booked else None
+        return build(chunks, *args, **more) if told is None else ModelResponse(usage=told)
+
+    litellm.stream_chunk_builder = built
+
+
+def _told_usage(chunks: Any) -> Usage | None:
+    """Return what the last chunk that says both counts says; None without one: LiteLLM estimates them then."""
+    told = (getattr(chunk, "usage", None) for chunk in reversed(chunks or ()))
+    return next((use for use in told if isinstance(use, Usage) and use.prompt_tokens and use.completion_tokens), None)
+
+
+@functools.cache
+def leave_chats_as_they_are() -> None:
+    """Let the package ``openai`` send the messages that LiteLLM has made for it, as they are.
+
+    It goes through every part of every message for names to change (2.x), and in a chat there are none: with a body of
+    100,000 tokens that is a quarter of what the request costs.
+    """
+
+    async def given(data: Mapping[str, object], _: object) -> dict[str, object]:
+        return {name: value for name, value in data.items() if not isinstance(value, NotGiven | Omit)}
+
+    vars(completions)["async_maybe_transform"] = given
+
+
+@functools.cache
+def end_what_cannot_be_understood() -> None:
+    """Let aiohttp, LiteLLM's HTTP client, tell the reader of an answer that what follows is no HTTP.
+
+    Its parser (3.14.5) tells the connection alone and drops the answer: who reads that waits for ever, without a time-out.
+    A reader that was woken by the same packet looks only at what there is to read, and waits again: so it is told afterwards.
+    """
+    fail = ResponseHandler.set_exception
+
+    def set_exception(connection: ResponseHandler, error: BaseException, *cause: BaseException) -> None:
+        answer = connection._payload  # noqa: SLF001 - no other way from the connection to its answer
+        fail(connection, error, *cause)
+        if isinstance(error, HttpProcessingError) and answer is not None and not answer.is_eof():
+            told = ClientPayloadError(f"the answer cannot be understood: {error.message}")
+            asyncio.get_running_loop().call_soon(answer.set_exception, told)
+
+    ResponseHandler.set_exception = set_exception  # type: ignore[method-assign,assignment]
+
+
+def keep_no_records(request: MutableMapping[str, Any]) -> None:
+    """Take a stream's records away, as it begins: LiteLLM then neither assembles what was served nor reckons its cost."""
+    records = request.pop("litellm_logging_obj", None)
+    if isinstance(records, Logging):
+        records.model_call_details["has_dispatched_final_stream_success"] = True

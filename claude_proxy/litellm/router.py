@@ -1,0 +1,80 @@
+"""Puts a configuration in force on LiteLLM's router while it serves. Knows LiteLLM's shapes (1.106.2)."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import litellm
+from litellm.proxy import proxy_server
+from litellm.router_utils.pattern_match_deployments import PatternMatchRouter
+from litellm.types.router import RetryPolicy
+
+from claude_proxy.check.watcher import Change, NotTakenUp
+from claude_proxy.config import models
+
+# What LiteLLM's own update takes, with the value of a setting that is taken out of the file.
+UPDATED: Mapping[str, Any] = {
+    "num_retries": 2, "retry_after": 0, "retry_policy": None, "model_group_retry_policy": None, "timeout": None,
+    "model_group_alias": {}, "context_window_fallbacks": [],
+}  # fmt: skip
+
+
+def put_in_force(router: Any, old: Mapping[str, Any], new: Mapping[str, Any], found: Change) -> Iterator[str]:
+    """Replace the router's models, fallbacks and settings; return a sentence for each model that LiteLLM left out.
+
+    There is no ``await`` in it, so no request sees half of it. Raises ``NotTakenUp``; then everything is as it was.
+    """
+    if router is None:
+        raise NotTakenUp("LiteLLM has not started")
+    settings = new.get("router_settings") or {}
+    for name, check in CHECKED.items():
+        try:
+            check(router, settings.get(name))
+        except (ValueError, TypeError):
+            # Not the error's own text: it shows what stands there.
+            raise NotTakenUp(f"router_settings: {name} is not as LiteLLM wants it") from None
+    try:
+        _set_models(router, new)
+        _set_settings(router, settings, found.settings)
+    except Exception as error:
+        _set_models(router, old)
+        _set_settings(router, old.get("router_settings") or {}, found.settings)
+        raise NotTakenUp(f"LiteLLM refuses it ({type(error).__name__})") from error
+    taken = {model["model_name"] for model in router.model_list}
+    return (f"model {name} was left out: LiteLLM refuses it" for name in models.model_names(new) if name not in taken)
+
+
+def _set_models(router: Any, loaded: Mapping[str, Any]) -> None:
+    # LiteLLM's own replacement of the list leaves these as they were, and with them the patterns that are gone.
+    router.pattern_router = PatternMatchRouter()
+    router.provider_default_deployment_ids = []
+    router.deployment_names = []
+    router.set_model_list(copy.deepcopy(loaded.get("model_list") or []))
+    proxy_server.llm_model_list = router.get_model_list()
+
+
+def _set_settings(router: Any, settings: Mapping[str, Any], changed: tuple[str, ...]) -> None:
+    fallbacks = copy.deepcopy(settings.get("fallbacks") or litellm.fallbacks)
+    default = settings.get("default_fallbacks") or litellm.default_fallbacks
+    router.fallbacks = [*(fallbacks or []), {"*": list(default)}] if default else fallbacks
+    if "content_policy_fallbacks" in changed:
+        router.content_policy_fallbacks = copy.deepcopy(settings.get("content_policy_fallbacks"))
+    for name, value in UPDATED.items():
+        if name in changed:
+            wanted = copy.deepcopy(settings.get(name, value))
+            if wanted is None:  # LiteLLM's update makes numbers of it
+                setattr(router, name, litellm.request_timeout if name == "timeout" else None)
+            else:
+                router.update_settings(**{name: wanted})
+
+
+def _check_fallbacks(router: Any, value: Any) -> None:
+    router.validate_fallbacks(fallback_param=value)
+
+
+def _check_policy(_: Any, value: Any) -> None:
+    RetryPolicy(**(value or {}))
+
+
+# What LiteLLM would refuse at its start, and where it would leave half a change behind.
+CHECKED = {"fallbacks": _check_fallbacks, "content_policy_fallbacks": _check_fallbacks, "retry_policy": _check_policy}

@@ -1,0 +1,1 @@
+"""Providers that are not Claude: endpoints, names, and what each understands."""

@@ -1,0 +1,1 @@
+"""One request on its way: the attempt, the response, the relay."""

@@ -1,0 +1,119 @@
+"""The routes that show quota and usage: ``/pool``, ``/metrics`` and ``/usage.csv``. No route of LiteLLM's, no model is asked.
+
+Each route identifies its caller by itself, behind the gateway's own check. The page under ``/pool`` is public and holds no
+data: it asks for a token and fetches the data with it.
+"""
+
+import base64
+import functools
+import hashlib
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from claude_proxy.access.routes import Caller, Role, check_route, identify, is_open, wants_page
+from claude_proxy.anthropic.refused import Refused
+from claude_proxy.config.settings import Settings
+from claude_proxy.config.users import folded
+from claude_proxy.credentials.pool import Pool
+from claude_proxy.upstream import headers as header_policy
+from claude_proxy.usage import prometheus, report
+from claude_proxy.usage.ledger import Book
+from claude_proxy.usage.report import Knowledge, Viewer
+
+WEB = Path(__file__).parent / "web"
+DATA_HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff", "vary": "accept"}
+
+
+class Panel:
+    """Answers from one process's pool and book, after ``fresh`` has taken in what the other processes know."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        pool: Pool,
+        book: Book,
+        *,
+        knowledge: Callable[[], Knowledge],
+        fresh: Callable[[], Awaitable[None]],
+        clock: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._book = book
+        self._knowledge = knowledge
+        self._fresh = fresh
+        self._clock = clock
+
+    def routes(self) -> list[Route]:
+        """Return the routes, to be put before LiteLLM's."""
+        return [
+            Route("/pool", self._show_pool, methods=["GET"]),
+            Route("/metrics", self._show_metrics, methods=["GET"]),
+            Route("/usage.csv", self._show_usage, methods=["GET"]),
+        ]
+
+    async def _show_pool(self, request: Request) -> Response:
+        if wants_page(request.method, "/pool", request.headers.get("accept", "")):
+            return page(needs_token=not is_open(self._settings))
+
+        def data(viewer: Viewer) -> Response:
+            found = report.report(self._pool.snapshot(), self._book, viewer, self._knowledge(), self._clock())
+            return JSONResponse(found, headers=DATA_HEADERS)
+
+        return await self._answer(request, "/pool", data)
+
+    async def _show_metrics(self, request: Request) -> Response:
+        def data(viewer: Viewer) -> Response:
+            text = prometheus.exposition(self._pool.snapshot(), self._book, viewer, self._knowledge())
+            return Response(text, headers=DATA_HEADERS | {"content-type": prometheus.CONTENT_TYPE})
+
+        return await self._answer(request, "/metrics", data)
+
+    async def _show_usage(self, request: Request) -> Response:
+        def data(_: Viewer) -> Response:
+            return Response(self._book.csv(), headers=DATA_HEADERS, media_type="text/csv")
+
+        return await self._answer(request, "/usage.csv", data)
+
+    async def _answer(self, request: Request, route: str, data: Callable[[Viewer], Response]) -> Response:
+        try:
+            caller = identify(header_policy.read(request.headers.items()), self._settings)
+            check_route(caller, request.method, route)
+        except Refused as refused:
+            return JSONResponse({"error": {"message": str(refused)}}, refused.status)
+        await self._fresh()
+        return data(viewer_of(caller))
+
+
+def viewer_of(caller: Caller) -> Viewer:
+    """Return under which name a caller's requests are counted, and whether it sees everybody's."""
+    return Viewer(folded(caller.name), caller.role is Role.ADMIN)
+
+
+def page(*, needs_token: bool) -> Response:
+    """Return the page. It may run and show what is in it, ask this host for data, and nothing else."""
+    html, policy = _page_text()
+    return Response(
+        html.replace("{{needs_token}}", "yes" if needs_token else "no"),
+        media_type="text/html",
+        headers=DATA_HEADERS | {"content-security-policy": policy, "referrer-policy": "no-referrer", "x-frame-options": "DENY"},
+    )
+
+
+@functools.cache
+def _page_text() -> tuple[str, str]:
+    """Return the page with its style and script in it, and the policy that allows these two by their hashes."""
+    html, style, script = ((WEB / f"pool.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js"))
+    policy = (
+        f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; connect-src 'self'; img-src data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    return html.replace("{{style}}", style).replace("{{script}}", script), policy
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

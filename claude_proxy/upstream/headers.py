@@ -1,0 +1,204 @@
+"""The header policy: what a client said to the proxy, what LiteLLM may see, what Claude gets. Lists in, lists out.
+
+1. A Claude credential of the client's is taken out before LiteLLM sees the request, on every route, so nothing that
+   LiteLLM does with a header can carry it to another provider. Only ``rotation.py`` puts it back, after its host check.
+2. LiteLLM sees an allow-list. Its own ``x-litellm-*`` switches are not on it.
+3. Claude gets every end-to-end header in the client's own words, without those that are meant for the proxy.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from claude_proxy.credentials.credential import CLAUDE_PREFIX, Credential, Kind, Secret, is_claude_credential
+
+Headers = Sequence[tuple[str, str]]
+
+PROXY_TOKEN = "x-litellm-api-key"  # noqa: S105 - a header's name
+TOKEN_MODE = "x-claude-token-mode"  # noqa: S105 - a header's name
+SESSION = "x-claude-code-session-id"
+# Headers that may carry a credential, in the order in which the proxy token is looked for.
+TOKEN_HEADERS = (PROXY_TOKEN, "authorization", "x-api-key", "api-key", "x-goog-api-key", "ocp-apim-subscription-key")
+# The header that a client's own credential came in is the one it goes on in.
+CLIENT_CREDENTIAL_KINDS = {"authorization": Kind.OAUTH, "x-api-key": Kind.API_KEY}
+# Headers that are read before the token is checked. A token of any provider has some hundred characters.
+BOUNDED_HEADERS = frozenset(name.encode() for name in (*TOKEN_HEADERS, TOKEN_MODE, SESSION))
+MAX_TOKEN_HEADER_BYTES = 4096
+_HEADER_NAME = re.compile(r"x-[a-z0-9-]+", re.IGNORECASE)
+OAUTH_BETA = "oauth-2025-04-20"
+
+FOR_LITELLM = frozenset(
+    {"host", "user-agent", "accept", "content-type", "anthropic-version", "anthropic-beta", SESSION, PROXY_TOKEN}
+)
+# RFC 9110 section 7.6.1, and what describes the client's own connection to the proxy.
+HOP_BY_HOP = frozenset(
+    {
+        "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
+        "transfer-encoding", "upgrade", "expect", "host", "content-length", "accept-encoding", "cookie", "forwarded", "via",
+        "x-real-ip",
+    }
+)  # fmt: skip
+NOT_FOR_CLAUDE = HOP_BY_HOP | frozenset({*TOKEN_HEADERS, TOKEN_MODE})
+NOT_FOR_CLAUDE_PREFIXES = ("x-litellm-", "x-forwarded-")
+
+
+@dataclass(frozen=True)
+class Client:
+    """What a request's headers say: the tokens for the proxy, the client's own Claude credential, and its wishes."""
+
+    tokens: tuple[Secret, ...]
+    credential: Credential | None
+    mode: str | None
+    session: str | None
+
+
+def read(headers: Iterable[tuple[str, str]]) -> Client:
+    """Understand a request's headers. Names are compared without case; a repeated header counts once, by its first value."""
+    meant = meant_headers(headers)
+    tokens: list[Secret] = []
+    credential: Credential | None = None
+    for name in TOKEN_HEADERS:
+        value = _without_bearer(meant.get(name, ""))
+        if not value:
+            continue
+        if not is_claude_credential(value):
+            tokens.append(Secret(value))
+        elif credential is None and name in CLIENT_CREDENTIAL_KINDS:
+            credential = Credential("client", CLIENT_CREDENTIAL_KINDS[name], Secret(value))
+    mode = meant.get(TOKEN_MODE, "").strip().lower()
+    return Client(tuple(tokens), credential, mode or None, meant.get(SESSION, "").strip() or None)
+
+
+def has_two_lengths(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a request, with its headers as ASGI has them, says in two ways where it ends.
+
+    What stands between the two ends would be another request to whoever reads it in the other way (RFC 9112, section 6.1).
+    """
+    return {b"content-length", b"transfer-encoding"} <= {name for name, _ in headers}
+
+
+def oversized(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """Return the name of a token header longer than ``MAX_TOKEN_HEADER_BYTES``; None when there is none. Headers as in ASGI."""
+    found = (name for name, value in headers if len(value) > MAX_TOKEN_HEADER_BYTES and name in BOUNDED_HEADERS)
+    return next((name.decode("latin-1") for name in found), None)
+
+
+def meant_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the headers that the client meant, by lower-case name: several in one value, comma between, come apart."""
+    meant: dict[str, str] = {}
+    implied: dict[str, str] = {}
+    for raw_name, raw_value in headers:
+        name = raw_name.lower()
+        value, *more = _split(raw_value) if name in (PROXY_TOKEN, TOKEN_MODE) else [raw_value]
+        meant.setdefault(name, value.strip())
+        for part in more:
+            second, _, text = part.partition(":")
+            implied.setdefault(second.strip().lower(), text.strip())
+    return implied | meant
+
+
+def _split(value: str) -> list[str]:
+    """Split a value in which a comma is followed by ``x-name:``; other commas stay.
+
+    Many guides put several headers into one value with commas; Claude Code splits at newlines only and sends them as one.
+    """
+    groups: list[list[str]] = []
+    for text in value.split(","):
+        name, colon, _ = text.partition(":")
+        if not groups or (colon and _HEADER_NAME.fullmatch(name.strip())):
+            groups.append([])
+        groups[-1].append(text)
+    return [",".join(texts) for texts in groups]
+
+
+def for_litellm(headers: Headers, token: Secret | None) -> list[tuple[str, str]]:
+    """Return what LiteLLM may see of a client's headers: the allow-list without the OAuth beta, and the one proxy token.
+
+    A header with a Claude credential in its value is on no list, whatever its name.
+    """
+    kept: list[tuple[str, str]] = []
+    for name, value in headers:
+        lower = name.lower()
+        if CLAUDE_PREFIX in value:
+            continue
+        if lower == "anthropic-beta":
+            betas = ",".join(beta for beta in _betas(value) if beta != OAUTH_BETA)
+            if betas:
+                kept.append((lower, betas))
+        elif lower in FOR_LITELLM and lower != PROXY_TOKEN:
+            kept.append((lower, value))
+    if token:
+        kept.append((PROXY_TOKEN, token.reveal()))
+    return kept
+
+
+def for_claude(headers: Headers, credential: Credential) -> list[tuple[str, str]]:
+    """Return what goes to Claude: the client's end-to-end headers in its own words, and the one credential.
+
+    ``anthropic-beta`` is verbatim; an OAuth token needs one capability in it, which is added at the end when it is missing.
+    """
+    dropped = NOT_FOR_CLAUDE | _named_by_connection(headers)
+    kept = [
+        (name, value)
+        for name, value in headers
+        if name.lower() not in dropped and not name.lower().startswith(NOT_FOR_CLAUDE_PREFIXES)
+    ]
+    name, value = credential.header()
+    kept.append((name, value))
+    if name == "authorization":
+        return _with_oauth_beta(kept)
+    return kept
+
+
+def session_of(client: Client, body: Mapping[str, object]) -> str | None:
+    """Return a digest of the session that a request names, in the header or inside ``metadata.user_id``; None without either.
+
+    ``metadata.user_id`` is a JSON object in a string (Claude Code 2.1.197); anything else there is no session.
+    """
+    if client.session:
+        return _digest(client.session)
+    metadata = body.get("metadata")
+    user_id = metadata.get("user_id") if isinstance(metadata, dict) else None
+    if not isinstance(user_id, str):
+        return None
+    try:
+        named = json.loads(user_id)
+    except (ValueError, RecursionError):
+        return None
+    session = named.get("session_id") if isinstance(named, dict) else None
+    return _digest(session) if isinstance(session, str) and session else None
+
+
+def _digest(session: str) -> str:
+    """Return a name for a session that is short, whatever the client sent, and that nobody can read anything from."""
+    return hashlib.blake2b(session.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _without_bearer(value: str) -> str:
+    scheme, _, rest = value.strip().partition(" ")
+    return rest.strip() if scheme.lower() == "bearer" else value.strip()
+
+
+def _betas(value: str) -> list[str]:
+    return [beta.strip() for beta in value.split(",") if beta.strip()]
+
+
+def _with_oauth_beta(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    values = [value for name, value in headers if name.lower() == "anthropic-beta"]
+    if any(OAUTH_BETA in _betas(value) for value in values):
+        return headers
+    if not values:
+        return [*headers, ("anthropic-beta", OAUTH_BETA)]
+    extended = list(headers)
+    place = max(index for index, (name, _) in enumerate(headers) if name.lower() == "anthropic-beta")
+    name, value = headers[place]
+    extended[place] = (name, f"{value},{OAUTH_BETA}" if value.strip() else OAUTH_BETA)
+    return extended
+
+
+def _named_by_connection(headers: Headers) -> frozenset[str]:
+    return frozenset(
+        word.strip().lower() for name, value in headers if name.lower() == "connection" for word in value.split(",")
+    )

@@ -1,0 +1,119 @@
+"""What the process writes into its log: this project's decisions, LiteLLM's errors in one line each, and no secret."""
+
+import json
+import logging
+import re
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from claude_proxy.credentials.redaction import RedactingFilter, Redactor
+from claude_proxy.usage.record import Record
+
+FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+LITELLM_LOGGERS = ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router")
+OTHER_LOGGERS = ("uvicorn", "uvicorn.access", "uvicorn.error")
+
+
+# One line for each request; of a text what needs no quotes.
+requests = logging.getLogger("claude_proxy.requests")
+_BARE = re.compile(r"[A-Za-z0-9_.,:/@+*-]+")
+# How long a text and a name may be where they are kept or shown.
+MAX_TEXT = 200
+MAX_NAME = 100
+
+
+class OneLineFilter(logging.Filter):
+    """Cuts a record to its first line: LiteLLM 1.106.2 writes sixty lines of traceback for every refused request."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = printable((record.getMessage().splitlines() or [""])[0]), ()
+        record.exc_info = record.exc_text = None
+        return True
+
+
+def printable(text: str) -> str:
+    """Return a text without what a terminal would obey; a client or an upstream may have chosen it."""
+    return text if text.isprintable() else "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+
+
+def clean(text: str, longest: int = MAX_NAME) -> str:
+    """Return a text on one line: what cannot be printed is escaped, and what is too long is cut."""
+    shown = printable(text[: longest + 1])
+    return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
+
+
+class JsonFormatter(logging.Formatter):
+    """A line of JSON for each record, with a request's fields beside its message. Texts are redacted before they are quoted."""
+
+    def __init__(self, redactor: Redactor) -> None:
+        super().__init__()
+        self._redactor = redactor
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        fields |= getattr(record, "request", {})
+        if record.exc_text or record.exc_info:
+            fields["traceback"] = record.exc_text or self.formatException(record.exc_info)  # type: ignore[arg-type]
+        return json.dumps({name: self._clean(value) for name, value in fields.items()})
+
+    def _clean(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return [self._clean(part) for part in value]
+        return self._redactor.text(value) if isinstance(value, str) else value
+
+
+def write_request(record: Record) -> None:
+    """Write the line of a request: who, what, on which credential, how it ended, how long it took. Never a part of a body."""
+    fields = request_fields(record)
+    requests.info("%s", " ".join(f"{name}={_shown(value)}" for name, value in fields.items()), extra={"request": fields})
+
+
+def request_fields(record: Record) -> Mapping[str, Any]:
+    """Return what a request's line says. Names that clients choose are cut."""
+    usage = record.usage
+    fields: dict[str, Any] = {
+        "user": record.user[:MAX_TEXT],
+        "model": record.asked[:MAX_TEXT],
+        "only": "count_tokens" if record.counts_tokens else "",
+        "served": record.served[:MAX_TEXT],
+        "credential": record.credential[:MAX_TEXT],
+        "status": record.status,
+        "first_byte_ms": round(1000 * record.first_byte_seconds),
+        "ms": round(1000 * record.seconds),
+        "input": usage.input,
+        "output": usage.output,
+        "cache_read": usage.cache_read,
+        "cache_write": usage.cache_write,
+        "failovers": [text[:MAX_TEXT] for text in record.failovers],
+        "error": record.error[:MAX_TEXT],
+    }
+    return {name: value for name, value in fields.items() if value not in ("", [])}
+
+
+def _shown(value: Any) -> str:
+    """Return a value on one line: quoted and escaped unless it is a plain word or a number."""
+    text = "; ".join(value) if isinstance(value, list) else str(value)
+    return text if _BARE.fullmatch(text) else json.dumps(text)
+
+
+def configure(redactor: Redactor, *, verbose: bool, as_json: bool = False) -> None:
+    """Give this project's logger a handler, and every handler there is the redaction; unless verbose, make LiteLLM brief."""
+    own = logging.getLogger("claude_proxy")
+    if not own.handlers:
+        stream = logging.StreamHandler(sys.stderr)
+        stream.setFormatter(JsonFormatter(redactor) if as_json else logging.Formatter(FORMAT))
+        own.addHandler(stream)
+        own.setLevel(logging.INFO)
+        own.propagate = False
+    for name in (None, "claude_proxy", *LITELLM_LOGGERS, *OTHER_LOGGERS):
+        for handler in logging.getLogger(name).handlers:
+            handler.addFilter(RedactingFilter(redactor))
+            if name in LITELLM_LOGGERS and not verbose:
+                handler.addFilter(OneLineFilter())
