@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import NamedTuple
 
-from claude_proxy.config.settings import Affinity
-from claude_proxy.credentials.credential import Credential, Kind, Secret
-from claude_proxy.credentials.pool import Pool, Wanted
+from claude_proxy.credentials.credential import Credential, Kind
+from claude_proxy.credentials.pool import Affinity, Pool, Wanted
 from claude_proxy.credentials.response_rules import UNIFIED, Answer, judge
+from claude_proxy.secret import Secret
 
 CREDENTIALS, SESSIONS, CHOICES = 100, 10_000, 20_000
 SOFT_LIMIT = 0.98

@@ -1,4 +1,4 @@
-"""One LiteLLM proxy for a team of Claude Code users. Start reading at ``callback.py``."""
+"""One LiteLLM proxy for a team of Claude Code users. Start reading in docs/architecture.md."""
 
 from claude_proxy import guard
 

@@ -1,4 +1,4 @@
-"""``python -m claude_proxy``: see ``cli.py``."""
+"""``python -m claude_proxy``: see ``cli/main.py``."""
 
 from claude_proxy.cli.main import main
 

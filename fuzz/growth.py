@@ -12,12 +12,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from claude_proxy.anthropic import messages
-from claude_proxy.anthropic.errors import Message, Receive, Scope, Send
+from claude_proxy.asgi import Message, Receive, Scope, Send
 from claude_proxy.config.settings import Settings
-from claude_proxy.credentials.credential import Credential, Kind, Secret
+from claude_proxy.credentials.credential import Credential, Kind
 from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.providers import compatibility
 from claude_proxy.providers.bounds import TooLarge
+from claude_proxy.secret import Secret
 from claude_proxy.server.bodies import memory_of
 from claude_proxy.server.gateway import Gateway, parse_body
 from claude_proxy.upstream import headers

@@ -14,23 +14,25 @@ import httpx
 
 from claude_proxy.access.routes import Caller, Role, check_route
 from claude_proxy.anthropic import messages, token_estimate
-from claude_proxy.anthropic.errors import encoded, error_message
-from claude_proxy.anthropic.refused import Refused
+from claude_proxy.anthropic.errors import Refused, error_body, error_message
+from claude_proxy.anthropic.sse import error_of
+from claude_proxy.asgi import encoded
 from claude_proxy.config.model_access import Limits
 from claude_proxy.config.settings import SECRET_NAMES, Settings, SettingsError
 from claude_proxy.config.users import parse_lines, parse_list, parse_users
-from claude_proxy.credentials.credential import Credential, Kind, MalformedCredentials, Secret, parse_credentials
+from claude_proxy.credentials.credential import Credential, Kind, MalformedCredentials, parse_credentials
 from claude_proxy.credentials.redaction import MARK, Redactor
-from claude_proxy.credentials.response_rules import Answer, Then, Verdict, error_body, judge
+from claude_proxy.credentials.response_rules import Answer, Then, Verdict, judge
 from claude_proxy.providers import compatibility
 from claude_proxy.providers.compatibility import ROWS, STRICT
 from claude_proxy.providers.endpoints import ANTHROPIC_API, Hosts
 from claude_proxy.providers.model_names import served_name
-from claude_proxy.providers.thinking import ThinkingFilter, error_of
+from claude_proxy.providers.thinking import ThinkingFilter
 from claude_proxy.proxy.exchange import Exchange
 from claude_proxy.proxy.relay import Mender, Renaming
 from claude_proxy.proxy.response import usage_of
 from claude_proxy.proxy.rotation import outgoing
+from claude_proxy.secret import Secret
 from claude_proxy.server.gateway import body_for_litellm, canonical_route, parse_body
 from claude_proxy.upstream import headers
 from claude_proxy.usage import request_log

@@ -111,25 +111,25 @@ def replace_by_nothing(path: str, patch: pytest.MonkeyPatch) -> None:
 
 
 NAMES = {
-    "litellm.proxy.proxy_server:app": "assembly.py puts the gateway around it",
-    "litellm.proxy.proxy_server:app.middleware_stack": "app.py, assembly.py: where the gateway goes",
-    "litellm.proxy.proxy_server:app.build_middleware_stack": "assembly.py, when callbacks are loaded before the first request",
-    "litellm.proxy.proxy_server:llm_router": "callback.py finds who serves a model; reload.py changes it",
+    "litellm.proxy.proxy_server:app": "bootstrap.py puts the gateway around it",
+    "litellm.proxy.proxy_server:app.middleware_stack": "app.py, bootstrap.py: where the gateway goes",
+    "litellm.proxy.proxy_server:app.build_middleware_stack": "bootstrap.py, when callbacks are loaded before the first request",
+    "litellm.proxy.proxy_server:llm_router": "callback.py finds who serves a model; watcher.py changes it",
     "litellm.proxy.proxy_server:llm_model_list": "router.py, for LiteLLM's own lists",
     "litellm.proxy.proxy_server:user_config_file_path": "callback.py reads the same config.yaml",
-    "litellm.proxy.proxy_server:prisma_client": "auth.py looks a session up",
-    "litellm.proxy.proxy_server:user_api_key_cache": "auth.py looks a session up",
-    "litellm.proxy._types:UI_TEAM_ID": "auth.py tells a session of the pages from a key",
-    "litellm.proxy._types:LitellmUserRoles.PROXY_ADMIN": "auth.py names the administrator",
+    "litellm.proxy.proxy_server:prisma_client": "custom_auth.py looks a session up",
+    "litellm.proxy.proxy_server:user_api_key_cache": "custom_auth.py looks a session up",
+    "litellm.proxy._types:UI_TEAM_ID": "custom_auth.py tells a session of the pages from a key",
+    "litellm.proxy._types:LitellmUserRoles.PROXY_ADMIN": "custom_auth.py names the administrator",
     "litellm:request_timeout": "router.py, when a timeout is taken out of config.yaml",
     "litellm:fallbacks": "router.py, beside those of config.yaml",
     "litellm:default_fallbacks": "router.py, beside those of config.yaml",
-    "litellm:use_chat_completions_url_for_anthropic_messages": "assembly.py, callback.py keep openai/ on chat completions",
-    "litellm:expose_router_debug_in_errors": "assembly.py keeps the router's inside out of errors",
-    "litellm:anthropic_sse_ping_interval_seconds": "assembly.py leaves keep-alives to the hook for streams",
-    "litellm:aclient_session": "assembly.py: the HTTP client for chat completions",
-    "litellm.proxy.proxy_server:app.exception_handlers": "assembly.py, model_app: what becomes of LiteLLM's errors",
-    "litellm:require_auth_for_metrics_endpoint": "assembly.py leaves /metrics to the gateway",
+    "litellm:use_chat_completions_url_for_anthropic_messages": "bootstrap.py, callback.py keep openai/ on chat completions",
+    "litellm:expose_router_debug_in_errors": "bootstrap.py keeps the router's inside out of errors",
+    "litellm:anthropic_sse_ping_interval_seconds": "bootstrap.py leaves keep-alives to the hook for streams",
+    "litellm:aclient_session": "bootstrap.py: the HTTP client for chat completions",
+    "litellm.proxy.proxy_server:app.exception_handlers": "bootstrap.py, model_app: what becomes of LiteLLM's errors",
+    "litellm:require_auth_for_metrics_endpoint": "bootstrap.py leaves /metrics to the gateway",
     "litellm.types.utils:CallTypes.anthropic_messages": "callback.py tells the two calls of the deployment hook apart",
     "litellm.router_utils.pattern_match_deployments:PatternMatchRouter": "router.py replaces the patterns",
     "litellm.llms.anthropic.pass_through.adapters.streaming_iterator:_CombinedChunkSplitter._split_by_payload_kind": (
@@ -155,17 +155,23 @@ PARAMETERS = {
     "litellm.llms.base_llm.chat.transformation:BaseLLMException": ({"status_code", "message", "headers"}, "clients.py"),
     "litellm.exceptions:BadRequestError": ({"message", "model", "llm_provider"}, "clients.py, AttemptRefused"),
     "litellm.exceptions:Timeout": ({"message", "model", "llm_provider"}, "clients.py"),
-    "litellm.proxy._types:ProxyException": ({"message", "type", "param", "code", "headers"}, "auth.py"),
+    "litellm.proxy._types:ProxyException": ({"message", "type", "param", "code", "headers"}, "custom_auth.py"),
     "litellm.proxy.anthropic_endpoints.endpoints:anthropic_response": (
         {"fastapi_response", "request", "user_api_key_dict"},
-        "assembly.py, model_app",
+        "bootstrap.py, model_app",
     ),
-    "litellm.proxy._types:hash_token": ({"token"}, "auth.py"),
-    "litellm.proxy.auth.auth_checks:_can_object_call_model": ({"model", "llm_router", "models", "object_type"}, "auth.py"),
-    "litellm.proxy.auth.auth_checks:get_key_object": ({"hashed_token", "prisma_client", "user_api_key_cache"}, "auth.py"),
+    "litellm.proxy._types:hash_token": ({"token"}, "custom_auth.py"),
+    "litellm.proxy.auth.auth_checks:_can_object_call_model": (
+        {"model", "llm_router", "models", "object_type"},
+        "custom_auth.py",
+    ),
+    "litellm.proxy.auth.auth_checks:get_key_object": (
+        {"hashed_token", "prisma_client", "user_api_key_cache"},
+        "custom_auth.py",
+    ),
     "litellm.proxy.auth.auth_checks:get_user_object": (
         {"user_id", "user_id_upsert", "prisma_client", "user_api_key_cache"},
-        "auth.py",
+        "custom_auth.py",
     ),
     "litellm.proxy.types_utils.utils:get_instance_fn": ({"value", "config_file_path"}, "config.yaml's entry files"),
     "litellm.utils:token_counter": ({"model", "text"}, "callback.py, count_tokens"),
@@ -179,7 +185,7 @@ PARAMETERS = {
 FIELDS = {
     "litellm.proxy._types:UserAPIKeyAuth": (
         {"api_key", "key_alias", "user_id", "user_role", "allowed_routes", "models", "team_id", "team_models"},
-        "auth.py",
+        "custom_auth.py",
     ),
     "litellm.types.router:RetryPolicy": (
         {
@@ -270,7 +276,7 @@ def static_facts() -> Iterator[Fact]:
         yield Fact(what, where, path, partial(lacks_fields, path, names), spoil)
     for variable, module in VARIABLES.items():
         yield Fact(
-            f"{variable} means what it did", "cli.py, serve", module, partial(reads_not, variable, module),
+            f"{variable} means what it did", "main.py, serve", module, partial(reads_not, variable, module),
             lambda patch: patch.setattr("litellm_contract.source", lambda _: ""),
         )  # fmt: skip
     yield Fact(
@@ -278,11 +284,11 @@ def static_facts() -> Iterator[Fact]:
         lambda patch: patch.setattr("litellm_contract.ROUTER_ATTRIBUTES", {"made_up"}),
     )  # fmt: skip
     yield Fact(
-        "it logs through them", "logs.py cuts their tracebacks and takes secrets out", "litellm._logging", lacks_loggers,
+        "it logs through them", "request_log.py cuts their tracebacks and takes secrets out", "litellm._logging", lacks_loggers,
         lambda patch: patch.setattr("litellm_contract.LITELLM_LOGGERS", ("made-up",)),
     )  # fmt: skip
     yield Fact(
-        "the gateway lets these routes through, and its own stand in front of some", "access.py, assembly.py",
+        "the gateway lets these routes through, and its own stand in front of some", "routes.py, bootstrap.py",
         "litellm.proxy.proxy_server:app.routes", lacks_routes,
         lambda patch: patch.setattr("litellm_contract.MODEL_ROUTES", frozenset({("POST", "/v1/made-up")})),
     )  # fmt: skip
@@ -557,7 +563,7 @@ def ran_facts() -> Iterator[Fact]:
         lambda patch: patch.setattr("claude_proxy.litellm.clients.BaseLLMException", as_status_error),
     )  # fmt: skip
     yield Fact(
-        "allowed_routes closes the others", "auth.py", "litellm.proxy.auth.route_checks", closes, hides("allowed_routes")
+        "allowed_routes closes the others", "custom_auth.py", "litellm.proxy.auth.route_checks", closes, hides("allowed_routes")
     )
     for model in ("openai/m", "custom_openai/m"):
         adapters = "litellm.llms.anthropic.pass_through.adapters.handler"

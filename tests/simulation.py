@@ -15,13 +15,14 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from claude_proxy.config.settings import Affinity
-from claude_proxy.credentials.credential import Credential, Kind, Secret
-from claude_proxy.credentials.pool import Pool, Wanted
-from claude_proxy.credentials.response_rules import UNIFIED, error_body
+from claude_proxy.anthropic.errors import error_body
+from claude_proxy.credentials.credential import Credential, Kind
+from claude_proxy.credentials.pool import Affinity, Pool, Wanted
+from claude_proxy.credentials.response_rules import UNIFIED
 from claude_proxy.providers.endpoints import ANTHROPIC_API, Hosts
 from claude_proxy.proxy.exchange import Exchange
 from claude_proxy.proxy.rotation import NobodyUsable, PoolSource, Rotation
+from claude_proxy.secret import Secret
 from claude_proxy.upstream.headers import read
 
 HOUR, DAY = 3600.0, 86400.0

@@ -1,4 +1,4 @@
-"""administration.py: which routes of LiteLLM's there are, and what a request to one may hold."""
+"""access/administration.py: which routes of LiteLLM's there are, and what a request to one may hold."""
 
 import asyncio
 import itertools

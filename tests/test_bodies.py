@@ -1,4 +1,4 @@
-"""bodies.py: how much memory bodies under way may take, in all and per caller."""
+"""server/bodies.py: how much memory bodies under way may take, in all and per caller."""
 
 import json
 import tracemalloc
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claude_proxy.anthropic.refused import Refused
+from claude_proxy.anthropic.errors import Refused
 from claude_proxy.server.bodies import (
     ANY_SHAPE_BYTES,
     LEAST_BYTES,

@@ -1,4 +1,4 @@
-"""bounds.py: how much of each thing a request to a provider other than Claude may hold."""
+"""providers/bounds.py: how much of each thing a request to a provider other than Claude may hold."""
 
 import pytest
 

@@ -1,9 +1,9 @@
-"""browsers.py: what a web page may do with an open proxy."""
+"""access/browsers.py: what a web page may do with an open proxy."""
 
 import pytest
 
 from claude_proxy.access.browsers import check_browser
-from claude_proxy.anthropic.refused import Refused
+from claude_proxy.anthropic.errors import Refused
 
 MESSAGES = ("POST", "/v1/messages")
 JSON = ("content-type", "application/json")

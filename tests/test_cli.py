@@ -1,4 +1,4 @@
-"""cli.py: what is written when it is missing, what is said, and how a mistake ends the start."""
+"""cli/main.py: what is written when it is missing, what is said, and how a mistake ends the start."""
 
 import io
 import json
@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from claude_proxy.cli import main
+from claude_proxy.cli import project as project_folder
 from claude_proxy.config.models import ConfigError, load
 from claude_proxy.config.settings import VARIABLES, Settings, SettingsError
 
@@ -63,7 +64,7 @@ def stopped(capsys, *arguments):
 def test_a_fresh_clone(project):
     """``.env`` and ``config.yaml`` are made from the examples, with random tokens that nobody else can read."""
     assert main.prepare(project, None) == [project / ".env", project / "config.yaml"]
-    values = main.known_values(project / ".env")
+    values = project_folder.known_values(project / ".env")
     assert mode_of(project / ".env") == 0o600
     assert set(VARIABLES) <= set(values)
     tokens = [values["PROXY_STATIC_TOKEN"], values["LITELLM_MASTER_KEY"]]
@@ -76,8 +77,8 @@ def test_a_fresh_clone(project):
 def test_what_was_written_is_accepted(project):
     """The generated ``.env`` and ``config.yaml`` are settings with which the proxy starts."""
     main.prepare(project, None)
-    main.load_environment(project, None)
-    _, settings = main.checked(main.config_path(project, None))
+    project_folder.load_environment(project, None)
+    _, settings = main.checked(project_folder.config_path(project, None))
     assert settings.static_token
     assert settings.master_key
 
@@ -86,7 +87,7 @@ def test_two_clones_have_different_tokens(project, data):
     """No two clones share a token."""
     main.prepare(project, None)
     main.prepare(data, None)
-    one, other = (main.known_values(folder / ".env") for folder in (project, data))
+    one, other = (project_folder.known_values(folder / ".env") for folder in (project, data))
     assert one["PROXY_STATIC_TOKEN"] != other["PROXY_STATIC_TOKEN"]
     assert one["LITELLM_MASTER_KEY"] != other["LITELLM_MASTER_KEY"]
 
@@ -113,7 +114,7 @@ def test_with_a_data_folder_nothing_is_written_into_the_project(project, data):
     assert main.prepare(project, data) == [data / ".env"]
     assert files(project) == []
     assert mode_of(data / ".env") == 0o600
-    assert load(main.config_path(project, data))
+    assert load(project_folder.config_path(project, data))
 
 
 def test_the_tokens_of_a_data_folder_stay(project, data):
@@ -130,14 +131,14 @@ def test_the_projects_own_files_come_first(project, data):
     (project / "config.yaml").write_text("mine")
     assert main.prepare(project, data) == []
     assert files(data) == []
-    assert main.config_path(project, data) == project / "config.yaml"
+    assert project_folder.config_path(project, data) == project / "config.yaml"
 
 
 def test_a_secret_from_a_file_is_not_generated(project, monkeypatch):
     """A token that comes from a file is not generated beside it: that would be a mistake of the start's own making."""
     monkeypatch.setenv("PROXY_STATIC_TOKEN_FILE", "somewhere")
     main.prepare(project, None)
-    values = main.known_values(project / ".env")
+    values = project_folder.known_values(project / ".env")
     assert values["PROXY_STATIC_TOKEN"] == ""
     assert values["LITELLM_MASTER_KEY"]
 
@@ -180,7 +181,7 @@ def test_the_environment_wins_over_env(project, monkeypatch):
     (project / ".env").write_text("PORT=1\nHOST=::1\n")
     monkeypatch.setenv("PORT", "2")
     monkeypatch.setenv("HOST", "")
-    main.load_environment(project, None)
+    project_folder.load_environment(project, None)
     assert (os.environ["PORT"], os.environ["HOST"]) == ("2", "::1")
 
 
@@ -188,8 +189,8 @@ def test_adding_an_env_opens_nothing(project, data):
     """Generated tokens stay in force beside a ``.env`` of the project's that leaves them empty."""
     main.prepare(project, data)
     (project / ".env").write_text("PROXY_STATIC_TOKEN=\nCLAUDE_TOKEN_MODE=passthrough\n")
-    main.load_environment(project, data)
-    assert os.environ["PROXY_STATIC_TOKEN"] == main.known_values(data / ".env")["PROXY_STATIC_TOKEN"]
+    project_folder.load_environment(project, data)
+    assert os.environ["PROXY_STATIC_TOKEN"] == project_folder.known_values(data / ".env")["PROXY_STATIC_TOKEN"]
     assert os.environ["CLAUDE_TOKEN_MODE"] == "passthrough"
 
 
@@ -197,7 +198,7 @@ def test_a_secret_from_a_file_beats_env(project, monkeypatch):
     """A secret that has a file is not taken from ``.env``, where its line may still stand."""
     (project / ".env").write_text(f"PROXY_STATIC_TOKEN={TOKEN}\n")
     monkeypatch.setenv("PROXY_STATIC_TOKEN_FILE", "somewhere")
-    main.load_environment(project, None)
+    project_folder.load_environment(project, None)
     assert "PROXY_STATIC_TOKEN" not in os.environ
 
 
@@ -206,7 +207,7 @@ def test_provider_keys_from_files(tmp_path):
     (tmp_path / "key").write_text(" made-up-key\n")
     path = str(tmp_path / "key")
     environ = {"ZAI_API_KEY_FILE": path, "KIMI_API_KEY": "set", "KIMI_API_KEY_FILE": path, "CLAUDE_API_KEYS_FILE": path}
-    main.read_secret_files(environ, {"ZAI_API_KEY", "KIMI_API_KEY", "CLAUDE_API_KEYS", "OPENAI_API_KEY"})
+    project_folder.read_secret_files(environ, {"ZAI_API_KEY", "KIMI_API_KEY", "CLAUDE_API_KEYS", "OPENAI_API_KEY"})
     assert (environ["ZAI_API_KEY"], environ["KIMI_API_KEY"]) == ("made-up-key", "set")
     assert not {"CLAUDE_API_KEYS", "OPENAI_API_KEY"} & set(environ)
 
@@ -219,7 +220,7 @@ def test_provider_keys_from_files_that_cannot_be_read(tmp_path, content):
         path.write_bytes(content)
     environ = {"ZAI_API_KEY_FILE": str(path), "KIMI_API_KEY_FILE": str(path)}
     with pytest.raises(SettingsError) as caught:
-        main.read_secret_files(environ, {"ZAI_API_KEY", "KIMI_API_KEY"})
+        project_folder.read_secret_files(environ, {"ZAI_API_KEY", "KIMI_API_KEY"})
     assert [mistake.split(":")[0] for mistake in caught.value.mistakes] == ["KIMI_API_KEY_FILE", "ZAI_API_KEY_FILE"]
     assert "made-up" not in str(caught.value)
 
@@ -234,7 +235,7 @@ def test_mistakes_are_printed_together(project, command, capsys):
         "PORT=http\nCLAUDE_TOKEN_MODE=both\nCLAUDE_OAUTH_TOKENS=sk-ant-api03-made-up\nPROXY_STATIC_TOKEN='made up'\n"
         "ZAI_API_KEY_FILE=/no/made-up\n"
     )
-    example = (main.ROOT / "config.yaml.example").read_text()
+    example = (project_folder.ROOT / "config.yaml.example").read_text()
     (project / "config.yaml").write_text(example)
     mistakes = stopped(capsys, "--project", str(project), command)
     assert sorted(mistake.split(":")[0] for mistake in mistakes) == [
@@ -275,7 +276,7 @@ def test_the_settings_command_prints_the_block(project, capsys):
     main.prepare(project, None)
     main.main(["--project", str(project), "settings"])
     printed = json.loads(capsys.readouterr().out)
-    assert printed["env"]["ANTHROPIC_AUTH_TOKEN"] == main.known_values(project / ".env")["PROXY_STATIC_TOKEN"]
+    assert printed["env"]["ANTHROPIC_AUTH_TOKEN"] == project_folder.known_values(project / ".env")["PROXY_STATIC_TOKEN"]
 
 
 def announced(out, loaded=WITH_GLM, written=(), **environ):
@@ -341,7 +342,7 @@ def test_serve(project, started, capsys):
     assert app == "claude_proxy.litellm.app:app"
     assert (options["host"], options["port"]) == ("127.0.0.1", int(environ["PORT"]))
     assert environ["CONFIG_FILE_PATH"] == str(project / "config.yaml")
-    values = main.known_values(project / ".env")
+    values = project_folder.known_values(project / ".env")
     assert environ["LITELLM_MASTER_KEY"] == values["LITELLM_MASTER_KEY"]
     out = capsys.readouterr().out
     assert values["PROXY_STATIC_TOKEN"] not in out
@@ -405,7 +406,7 @@ def test_the_pools_redis_is_not_litellms(project, started):
 def test_dockers_database_counts_while_it_answers(project, started, tmp_path, monkeypatch):
     """The PostgreSQL of Docker's profile is used when it is there; one that DATABASE_URL names is used in its place."""
     monkeypatch.setattr(main.database, "prepare", lambda environ: None)
-    os.environ[main.PEER_DATABASE] = str(tmp_path)
+    os.environ[project_folder.PEER_DATABASE] = str(tmp_path)
     main.main(["--project", str(project), "serve"])
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / main.database.SOCKET))
@@ -452,7 +453,7 @@ def test_a_config_that_cannot_be_read(project, monkeypatch):
     (project / "config.yaml").write_text("mine")
     monkeypatch.setattr(os, "access", lambda path, _: path != project / "config.yaml")
     with pytest.raises(ConfigError, match="cannot read it; `chmod a"):
-        main.config_path(project, None)
+        project_folder.config_path(project, None)
 
 
 # The people
@@ -585,7 +586,7 @@ def test_where_the_people_are(project, data, started, there, with_data):
 def test_people_of_the_variable_beside_a_file(project):
     """PROXY_USER_TOKENS is read from ``.env`` although PROXY_USER_TOKENS_FILE is set: these two are for different people."""
     (project / ".env").write_text("PROXY_USER_TOKENS_FILE=somewhere\nPROXY_USER_TOKENS=anna=made-up-and-long-enough\n")
-    main.load_environment(project, None)
+    project_folder.load_environment(project, None)
     assert os.environ["PROXY_USER_TOKENS"] == "anna=made-up-and-long-enough"
     assert os.environ["PROXY_USER_TOKENS_FILE"] == "somewhere"
 
@@ -604,10 +605,10 @@ def test_people_are_announced():
 def test_files_that_may_be_open(soft, hard, then):
     """A start lets the proxy open as many files as it may, up to a number that is plenty, and never fewer than before."""
     code = (
-        f"import resource as r; r.setrlimit(r.RLIMIT_NOFILE, ({soft}, {hard})); from claude_proxy import cli; "
-        "cli.allow_many_connections(); print(*r.getrlimit(r.RLIMIT_NOFILE))"
+        f"import resource as r; r.setrlimit(r.RLIMIT_NOFILE, ({soft}, {hard})); from claude_proxy.cli import main; "
+        "main.allow_many_connections(); print(*r.getrlimit(r.RLIMIT_NOFILE))"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=main.ROOT)
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=project_folder.ROOT)
     assert found.stdout.split() == [str(then), str(hard)]
 
 

@@ -1,4 +1,4 @@
-"""client_connections.py: how many connections of clients a process keeps, and which one is closed to make room."""
+"""server/client_connections.py: how many connections of clients a process keeps, and which one is closed to make room."""
 
 import pytest
 

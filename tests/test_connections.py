@@ -1,4 +1,4 @@
-"""connections.py: who meets which connection, and when one is let go."""
+"""upstream/connections.py: who meets which connection, and when one is let go."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""database.py: what a proxy with a database needs before it starts."""
+"""litellm/database.py: what a proxy with a database needs before it starts."""
 
 import os
 import socket

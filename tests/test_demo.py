@@ -1,4 +1,4 @@
-"""demo.py: the answer that is made inside the process."""
+"""providers/demo.py: the answer that is made inside the process."""
 
 import json
 

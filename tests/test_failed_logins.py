@@ -1,4 +1,4 @@
-"""failed_logins.py: what is logged about refused requests, and how long a wrong token waits for its refusal."""
+"""access/failed_logins.py: what is logged about refused requests, and how long a wrong token waits for its refusal."""
 
 import asyncio
 import itertools
@@ -21,7 +21,7 @@ from claude_proxy.access.failed_logins import (
     RefusalLog,
     source_of,
 )
-from claude_proxy.proxy.exchange import Refusal
+from claude_proxy.anthropic.errors import Refusal
 
 REQUEST = "POST '/v1/messages'"
 REFUSED = Refusal(401, [], b"{}")

@@ -1,4 +1,4 @@
-"""fetching.py: which addresses in a request may be fetched on a client's behalf."""
+"""providers/fetching.py: which addresses in a request may be fetched on a client's behalf."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""gateway.py: what LiteLLM's app sees of a request, and what the client sees of its answer."""
+"""server/gateway.py: what LiteLLM's app sees of a request, and what the client sees of its answer."""
 
 import asyncio
 import copy
@@ -10,11 +10,12 @@ import httpx
 import pytest
 
 from claude_proxy.access import revocation
+from claude_proxy.anthropic.errors import Refusal
+from claude_proxy.anthropic.sse import KEEPALIVE
 from claude_proxy.config.settings import Settings
 from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.providers.endpoints import Provider
-from claude_proxy.providers.thinking import KEEPALIVE
-from claude_proxy.proxy.exchange import Exchange, Refusal, current
+from claude_proxy.proxy.exchange import Exchange, current
 from claude_proxy.server import bodies
 from claude_proxy.server import gateway as gateway_module
 from claude_proxy.server.gateway import Gateway, canonical_route

@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 
 from claude_proxy.anthropic import messages, token_estimate
+from claude_proxy.anthropic.sse import error_of
 from claude_proxy.config.model_access import Limits
 from claude_proxy.litellm.patches import one_call_each
 from claude_proxy.providers import bounds, compatibility
 from claude_proxy.providers.compatibility import ROWS, STRICT
-from claude_proxy.providers.thinking import ThinkingFilter, error_of
+from claude_proxy.providers.thinking import ThinkingFilter
 from claude_proxy.proxy.relay import Renaming
 from claude_proxy.proxy.response import usage_of
 from claude_proxy.server.gateway import parse_body

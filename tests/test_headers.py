@@ -1,10 +1,11 @@
-"""headers.py: what a client said, what LiteLLM may see of it, and what Claude gets."""
+"""upstream/headers.py: what a client said, what LiteLLM may see of it, and what Claude gets."""
 
 import json
 
 import pytest
 
-from claude_proxy.credentials.credential import Credential, Kind, Secret
+from claude_proxy.credentials.credential import Credential, Kind
+from claude_proxy.secret import Secret
 from claude_proxy.upstream.headers import (
     FOR_LITELLM,
     OAUTH_BETA,

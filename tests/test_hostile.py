@@ -11,7 +11,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from test_stream import GARBAGE, SIZES, streams
+from test_thinking import GARBAGE, SIZES, streams
 
 from claude_proxy.access import users_file
 from claude_proxy.config import models

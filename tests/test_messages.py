@@ -1,4 +1,4 @@
-"""messages.py: what LiteLLM may see of a body, and thinking blocks out of histories and responses."""
+"""anthropic/messages.py: what LiteLLM may see of a body, and thinking blocks out of histories and responses."""
 
 import copy
 import functools

@@ -1,4 +1,4 @@
-"""offload.py: work on large bodies runs beside the event loop."""
+"""proxy/offload.py: work on large bodies runs beside the event loop."""
 
 import asyncio
 import threading

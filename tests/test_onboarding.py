@@ -1,4 +1,4 @@
-"""onboarding.py: what a client needs, for every model and in every form, as the programs that read it see it."""
+"""cli/onboarding.py: what a client needs, for every model and in every form, as the programs that read it see it."""
 
 import json
 import os

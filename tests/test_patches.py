@@ -1,4 +1,4 @@
-"""patches.py: what is changed in LiteLLM itself and in what it sends with, seen at work in the real ones."""
+"""litellm/patches.py: what is changed in LiteLLM itself and in what it sends with, seen at work in the real ones."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""pool.py: who is asked next, who rests, who is out; on a clock that the test turns."""
+"""credentials/pool.py: who is asked next, who rests, who is out; on a clock that the test turns."""
 
 import hashlib
 import json
@@ -12,12 +12,12 @@ from answers import DAY, HOUR, LIMIT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claude_proxy.config.settings import Affinity
 from claude_proxy.credentials import pool as pool_module
-from claude_proxy.credentials.credential import Credential, Kind, Secret
-from claude_proxy.credentials.pool import MAX_SESSIONS, SESSION_IDLE, SESSION_TOLD, SUSPICION_SECONDS, Pool, Wanted
+from claude_proxy.credentials.credential import Credential, Kind
+from claude_proxy.credentials.pool import MAX_SESSIONS, SESSION_IDLE, SESSION_TOLD, SUSPICION_SECONDS, Affinity, Pool, Wanted
 from claude_proxy.credentials.response_rules import Answer, Then, Verdict, judge
-from claude_proxy.state.store import Row
+from claude_proxy.secret import Secret
+from claude_proxy.state.rows import Row
 
 START = 1_800_000_000.0
 QUARANTINE = 900.0

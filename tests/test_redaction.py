@@ -1,4 +1,4 @@
-"""redaction.py: known secrets leave every text."""
+"""credentials/redaction.py: known secrets leave every text."""
 
 import io
 import logging
@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from claude_proxy.credentials.credential import Secret
 from claude_proxy.credentials.redaction import MARK, MIN_LENGTH, RedactingFilter, Redactor, secrets_in_config, secrets_of
+from claude_proxy.secret import Secret
 
 TOKEN, LONGER = "sk-made-up-token", "sk-made-up-token-and-more"
 OAUTH = "sk-ant-oat01-made-up-a"

@@ -8,10 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from claude_proxy.providers.thinking import KEEPALIVE, ThinkingFilter, error_of
+from claude_proxy.anthropic.sse import KEEPALIVE, error_of
+from claude_proxy.anthropic.usage import Usage
+from claude_proxy.providers.thinking import ThinkingFilter
 from claude_proxy.proxy.relay import MAX_FIRST_EVENT, FailedStream, Heard, Renaming, close_stream, filtered, relayed, timed
 from claude_proxy.proxy.response import usage_of
-from claude_proxy.usage.record import Usage
 
 THOUGHT = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta"}}\n\n'
 STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'

@@ -1,4 +1,4 @@
-"""revocation.py: requests of users who are removed meanwhile end, and nothing runs while there is no such request."""
+"""access/revocation.py: requests of users who are removed meanwhile end, and nothing runs while there is no such request."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from claude_proxy.access import revocation
 from claude_proxy.access.revocation import Revocation
 from claude_proxy.access.routes import ADMIN_NAME, STATIC_NAME, Caller, Role
 from claude_proxy.config.users import User, digest_of
-from claude_proxy.credentials.credential import Secret
+from claude_proxy.secret import Secret
 
 pytestmark = pytest.mark.anyio
 

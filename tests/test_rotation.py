@@ -1,4 +1,4 @@
-"""rotation.py: one client call over several credentials, on a real ``httpx.AsyncClient``."""
+"""proxy/rotation.py: one client call over several credentials, on a real ``httpx.AsyncClient``."""
 
 import json
 import logging
@@ -9,10 +9,10 @@ import pytest
 import respx
 from answers import KINDS
 
-from claude_proxy.config.settings import Affinity
-from claude_proxy.credentials.credential import Credential, Kind, Secret
-from claude_proxy.credentials.pool import Pool, Wanted
-from claude_proxy.credentials.response_rules import UNIFIED, Answer, Then, Verdict, error_body
+from claude_proxy.anthropic.errors import error_body
+from claude_proxy.credentials.credential import Credential, Kind
+from claude_proxy.credentials.pool import Affinity, Pool, Wanted
+from claude_proxy.credentials.response_rules import UNIFIED, Answer, Then, Verdict
 from claude_proxy.providers.endpoints import Hosts
 from claude_proxy.proxy.exchange import Exchange
 from claude_proxy.proxy.rotation import (
@@ -24,6 +24,7 @@ from claude_proxy.proxy.rotation import (
     SingleSource,
     outgoing,
 )
+from claude_proxy.secret import Secret
 from claude_proxy.upstream.headers import read
 
 pytestmark = pytest.mark.anyio

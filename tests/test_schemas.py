@@ -1,4 +1,4 @@
-"""schemas.py: the references in a tool's schema become copies, within bounds."""
+"""providers/schemas.py: the references in a tool's schema become copies, within bounds."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""settings.py: every variable read once, every mistake reported together, no secret in any message."""
+"""config/settings.py: every variable read once, every mistake reported together, no secret in any message."""
 
 import dataclasses
 import os
@@ -6,9 +6,10 @@ import os
 import pytest
 
 from claude_proxy.config import settings as module
-from claude_proxy.config.settings import SECRET_NAMES, VARIABLES, Affinity, LogFormat, Settings, SettingsError, TokenMode
+from claude_proxy.config.settings import SECRET_NAMES, VARIABLES, LogFormat, Settings, SettingsError, TokenMode
 from claude_proxy.config.users import UserBook
 from claude_proxy.credentials.credential import Kind
+from claude_proxy.credentials.pool import Affinity
 
 TOKEN, MASTER = "sk-made-up-token", "sk-made-up-master"
 DATABASE = "postgresql://user:made-up-password@database.example:5433/litellm"

@@ -16,10 +16,10 @@ from functools import cache
 import pytest
 from simulation import FAMILY, LABELS, MONDAY, Blind, Clairvoyant, Clock, Served, Simulation, Trace
 
-from claude_proxy.config.settings import Affinity
-from claude_proxy.credentials.credential import Credential, Kind, Secret
-from claude_proxy.credentials.pool import Pool, Wanted
+from claude_proxy.credentials.credential import Credential, Kind
+from claude_proxy.credentials.pool import Affinity, Pool, Wanted
 from claude_proxy.credentials.response_rules import UNIFIED, Answer, judge
+from claude_proxy.secret import Secret
 
 SEEDS = (1, 2, 3)
 # The steady team's three weeks, and one of a team that begins its week with windows that are nearly full.

@@ -1,4 +1,4 @@
-"""store.py: one suite for the three stores, and then what is true of a file and of a Redis only. Redis is a real one."""
+"""state/store.py: one suite for the three stores, and then what is true of a file and of a Redis only. Redis is a real one."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 
 from claude_proxy.state import store as store_module
-from claude_proxy.state.store import MAX_VALUE_BYTES, MemoryStore, RedisStore, Row, SqliteStore, StoreUnavailable, generation
+from claude_proxy.state.rows import Row
+from claude_proxy.state.store import MAX_VALUE_BYTES, MemoryStore, RedisStore, SqliteStore, StoreUnavailable, generation
 
 pytestmark = pytest.mark.anyio
 

@@ -1,4 +1,4 @@
-"""stream_redaction.py: no secret leaves in a response that passes in parts, and nothing else is changed or held back."""
+"""credentials/stream_redaction.py: no secret leaves in a response that passes in parts, and nothing else changes."""
 
 import json
 
@@ -6,9 +6,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from claude_proxy.credentials.credential import Secret
 from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.credentials.stream_redaction import LONGEST_CREDENTIAL, ErrorEventRedactor, StreamRedactor
+from claude_proxy.secret import Secret
 
 KEY, LONGER, QUOTED, OAUTH = "made-up-key", "made-up-key-and-more", 'made-"up"-quoted', "sk-ant-oat01-made-up-of-nobody"
 SECRETS = Redactor([Secret(KEY), Secret(LONGER), Secret(QUOTED), Secret("yek-pu-made-up")]).forms()

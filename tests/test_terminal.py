@@ -1,4 +1,4 @@
-"""terminal.py: quota and usage in a terminal, and what is said when the proxy does not answer."""
+"""cli/terminal.py: quota and usage in a terminal, and what is said when the proxy does not answer."""
 
 import io
 from datetime import UTC, datetime
@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 import respx
-from test_status import ADMIN, ANNA, DAY, HOUR, KNOWLEDGE, NOW, OPUS, record, snapshot
+from test_report import ADMIN, ANNA, DAY, HOUR, KNOWLEDGE, NOW, OPUS, record, snapshot
 
 from claude_proxy.cli import terminal
 from claude_proxy.cli.terminal import Unanswered, aligned, ask, counted, render, show_status, show_usage, url_of
 from claude_proxy.config.settings import Settings
-from claude_proxy.credentials.credential import Secret
 from claude_proxy.credentials.pool import Rest, Window
+from claude_proxy.secret import Secret
 from claude_proxy.usage.ledger import Book
 from claude_proxy.usage.report import report
 

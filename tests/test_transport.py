@@ -1,4 +1,4 @@
-"""transport.py: the way to the upstreams."""
+"""litellm/transport.py: the way to the upstreams."""
 
 import asyncio
 import gzip

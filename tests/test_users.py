@@ -1,4 +1,4 @@
-"""users.py: how a person's entry reads, and how a file of them counts while it changes."""
+"""config/users.py: how a person's entry reads, and how a file of them counts while it changes."""
 
 import hashlib
 import logging
@@ -8,7 +8,7 @@ import pytest
 
 from claude_proxy.config.settings import Settings, SettingsError
 from claude_proxy.config.users import RESERVED, SETTLED_SECONDS, UserBook, digest_of, parse_lines, parse_list, parse_users
-from claude_proxy.credentials.credential import Secret
+from claude_proxy.secret import Secret
 
 ANNA, BEN = "sk-made-up-token-of-anna", "sk-made-up-token-of-ben"
 STATIC, MASTER = "sk-made-up-static-token", "sk-made-up-master-key"

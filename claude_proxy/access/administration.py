@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
 
-from claude_proxy.anthropic.errors import Message, Send
-from claude_proxy.anthropic.refused import Refused
+from claude_proxy.anthropic.errors import Refused
+from claude_proxy.asgi import Message, Send
 
 # LiteLLM's pages send some kilobytes; lists of keys or members for a bulk change are the largest.
 MAX_BODY_BYTES = 1024 * 1024

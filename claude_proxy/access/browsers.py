@@ -8,8 +8,8 @@ from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from claude_proxy.access.routes import MODEL_ROUTES
-from claude_proxy.anthropic.refused import Refused
-from claude_proxy.upstream.headers import Headers
+from claude_proxy.anthropic.errors import Refused
+from claude_proxy.asgi import Headers
 
 # Names that nobody on the internet can point at an address: RFC 6761, RFC 6762, RFC 8375, and ICANN's name for private use.
 PRIVATE_SUFFIXES = (".localhost", ".local", ".home.arpa", ".internal")

@@ -18,8 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from claude_proxy.anthropic.errors import Receive, own_refusal
-from claude_proxy.proxy.exchange import Refusal
+from claude_proxy.anthropic.errors import Refusal, own_refusal
+from claude_proxy.asgi import Receive
 
 logger = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """Who may do what: the tokens, and the routes that the proxy has at all. Plain values, no LiteLLM types.
 
-Which routes of administration there are stands in ``administration.py``.
+Which routes of administration there are stands in ``access/administration.py``.
 """
 
 from collections.abc import Awaitable, Callable
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from claude_proxy.access import administration
-from claude_proxy.anthropic.refused import Refused
+from claude_proxy.anthropic.errors import Refused
 from claude_proxy.config.settings import Settings
-from claude_proxy.credentials.credential import Secret
+from claude_proxy.secret import Secret
 from claude_proxy.upstream.headers import PROXY_TOKEN, Client
 
 # The only routes that call a model. A Claude credential of the client's never gets further than the gateway on any other.

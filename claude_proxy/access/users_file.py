@@ -22,7 +22,7 @@ from claude_proxy.config.users import (
     folded,
     text_of,
 )
-from claude_proxy.credentials.credential import Secret
+from claude_proxy.secret import Secret
 
 HEADER = "# One person a line: name=token, or name=sha256:<hash of the token>. `claude-proxy user add NAME` adds one.\n"
 _SINCE = re.compile(r"#\s*since (\d{4}-\d{2}-\d{2})\s*$")

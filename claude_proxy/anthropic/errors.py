@@ -4,20 +4,12 @@ import json
 import os
 import re
 import sys
-from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from claude_proxy.credentials.response_rules import error_body
-from claude_proxy.providers.thinking import event_data, whole_events
-from claude_proxy.proxy.exchange import Refusal
-from claude_proxy.upstream.headers import Headers
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+from claude_proxy.anthropic.sse import event_data, whole_events
+from claude_proxy.asgi import Headers, Send, encoded
 
 ERROR_TYPES = {
     400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
@@ -30,8 +22,31 @@ RETRYABLE = frozenset({408, 409, 429})
 KEY_DETAILS = " Received API Key"
 TRACEBACK = "Traceback (most recent call last)"
 # Folders whose paths say how the proxy is installed.
-_FOLDERS = sorted({sys.prefix, sys.base_prefix, str(Path(__file__).resolve().parents[1]), str(Path.home())} - {"/"}, key=len)
+_FOLDERS = sorted({sys.prefix, sys.base_prefix, str(Path(__file__).resolve().parents[2]), str(Path.home())} - {"/"}, key=len)
 _PATH = re.compile(rf"(?:{'|'.join(map(re.escape, reversed(_FOLDERS)))})(?:{re.escape(os.sep)}[^\s'\"]*)?")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An error answer, ready for the client: of Anthropic's as it came, or one of the proxy's own."""
+
+    status: int
+    headers: Headers
+    body: bytes
+    # Whether the answer has an end. One that its upstream broke off has none, and the client's connection closes instead.
+    whole: bool = True
+
+
+class Refused(Exception):
+    """The request is refused. ``status`` and ``headers`` are for the response, the message is for the client.
+
+    Without ``headers`` the response says that a repetition is no use.
+    """
+
+    def __init__(self, status: int, message: str, headers: list[tuple[str, str]] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = headers
 
 
 def own_refusal(status: int, message: str, headers: list[tuple[str, str]] | None = None) -> Refusal:
@@ -97,14 +112,12 @@ async def send_refusal(send: Send, refusal: Refusal, *, head: bool = False) -> N
     await send({"type": "http.response.body", "body": b"" if head else refusal.body})
 
 
-def encoded(headers: Headers) -> list[tuple[bytes, bytes]]:
-    """Return headers as ASGI has them, with their names in lower case."""
-    return [(name.lower().encode("latin-1"), _encoded_value(value)) for name, value in headers]
+def error_body(kind: str, message: str) -> dict[str, Any]:
+    """Return an error in Anthropic's shape."""
+    return {"type": "error", "error": {"type": kind, "message": message}}
 
 
-def _encoded_value(value: str) -> bytes:
-    """Return a header's bytes: Latin-1, as ASGI has them, or UTF-8 for what httpx has read as UTF-8."""
-    try:
-        return value.encode("latin-1")
-    except UnicodeEncodeError:
-        return value.encode()
+STATUS_OF_ERRORS = {
+    "invalid_request_error": 400, "authentication_error": 401, "billing_error": 402, "permission_error": 403,
+    "not_found_error": 404, "request_too_large": 413, "rate_limit_error": 429, "timeout_error": 504, "overloaded_error": 529,
+}  # fmt: skip

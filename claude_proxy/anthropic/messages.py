@@ -14,7 +14,7 @@ Messages = list[dict[str, Any]]
 
 # The fields of the Messages API that LiteLLM may act on. Everything else in a client's body would reach LiteLLM's own
 # switches (api_key, api_base, fallbacks, extra_headers, mock_response, guardrails, tags, ...), so it is an allow-list.
-# Claude gets the client's whole body all the same: rotation.py sends that, not what LiteLLM made of it.
+# Claude gets the client's whole body all the same: proxy/rotation.py sends that, not what LiteLLM made of it.
 FOR_LITELLM = frozenset(
     {
         "model", "messages", "system", "tools", "tool_choice", "max_tokens", "temperature", "top_p", "top_k", "stop_sequences",

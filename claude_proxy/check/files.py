@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from claude_proxy.check import names
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, info, warning
-from claude_proxy.config import model_access, models
+from claude_proxy.config import models
 from claude_proxy.config.settings import VARIABLES
+from claude_proxy.providers.endpoints import BLOCK
 
 # Sections of config.yaml whose keys are looked at one by one.
 SECTIONS = ("router_settings", "litellm_settings", "general_settings", "claude_proxy")
@@ -59,7 +60,7 @@ def unknown_keys(facts: Facts) -> Iterator[Finding]:
 def _unknown(facts: Facts, section: str, path: tuple[str | int, ...], keys: Iterable[object]) -> Iterator[Finding]:
     for key in keys:
         name = str(key)
-        if names.is_known(section, name) or (section == "top" and name in names.OURS[model_access.BLOCK]):
+        if names.is_known(section, name) or (section == "top" and name in names.OURS[BLOCK]):
             continue  # the latter stops a start, which says so
         inside = "" if section == "top" else f" in {section}"
         meant = names.meant(name, names.known(section))

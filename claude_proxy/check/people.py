@@ -6,8 +6,8 @@ from claude_proxy.access.routes import ADMIN_NAME, ANYONE, KEY_NAME, STATIC_NAME
 from claude_proxy.check import names
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, warning
-from claude_proxy.config import model_access
 from claude_proxy.config.users import folded
+from claude_proxy.providers.endpoints import BLOCK
 
 
 def users_file(facts: Facts) -> Iterator[Finding]:
@@ -22,7 +22,7 @@ def limited_people(facts: Facts) -> Iterator[Finding]:
     Upper and lower case make no difference. With a database the alias of a virtual key may be meant, which is no name here: all
     keys together are one, and each has its own list of models in the database.
     """
-    users = facts.section(model_access.BLOCK).get("users")
+    users = facts.section(BLOCK).get("users")
     if not isinstance(users, dict) or not facts.people.complete:
         return
     database = any(facts.environ.get(name) for name in ("DATABASE_URL", "DATABASE_URL_FILE"))
@@ -37,8 +37,6 @@ def limited_people(facts: Facts) -> Iterator[Finding]:
         remedy = f"did you mean {meant}?" if meant else "`claude-proxy user list` shows who there is"
         problem = f"nobody is called {name}, so this limits nobody"
         if database:
-            yield warning(
-                facts.at(model_access.BLOCK, "users", name), f"{problem}; a virtual key has its models in the database", remedy
-            )
+            yield warning(facts.at(BLOCK, "users", name), f"{problem}; a virtual key has its models in the database", remedy)
         else:
-            yield error(facts.at(model_access.BLOCK, "users", name), problem, remedy)
+            yield error(facts.at(BLOCK, "users", name), problem, remedy)

@@ -1,8 +1,4 @@
-"""The commands ``check`` and ``models``, and what of the checks is said at a start.
-
-``cli.py`` imports this file and this file ``cli.py``: what a start reads is read by the same functions. Neither uses the other
-while it is imported.
-"""
+"""The commands ``check`` and ``models``, and what of the checks is said at a start."""
 
 import argparse
 import os
@@ -13,7 +9,7 @@ from typing import Any, TextIO
 from claude_proxy.check import listing, live, report, table
 from claude_proxy.check.facts import Facts, Unreadable, gather, read_config
 from claude_proxy.check.findings import Finding, Level, error
-from claude_proxy.cli import main
+from claude_proxy.cli import project as project_folder
 from claude_proxy.config import backup
 from claude_proxy.config import models as config
 from claude_proxy.config.settings import SettingsError
@@ -68,18 +64,18 @@ def read_facts(project: Path, data: Path | None, client_settings: Path | None = 
     notes: list[str] = []
     path = project / "config.yaml"
     try:
-        main.load_environment(project, data)
-        path = main.config_path(project, data)
+        project_folder.load_environment(project, data)
+        path = project_folder.config_path(project, data)
     except config.ConfigError as problem:
         mistakes += problem.mistakes
     if not path.exists() and not mistakes:
-        path = main.ROOT / "config.yaml.example"
+        path = project_folder.ROOT / "config.yaml.example"
         notes.append("there is no config.yaml: a start copies config.yaml.example, which is checked here")
     copy, broken = backup.choose(path, (data or project / ".state") / backup.NAME)
     if broken:
         notes.append(f"config.yaml is broken: until it is mended, a start uses {copy.name}, with which the proxy served last")
     try:
-        main.read_secret_files(os.environ, config.variables(read_config(path)[0]))
+        project_folder.read_secret_files(os.environ, config.variables(read_config(path)[0]))
     except SettingsError as problem:
         mistakes += problem.mistakes
     dotenv = next((home / ".env" for home in (project, data) if home and os.access(home / ".env", os.R_OK)), project / ".env")

@@ -13,38 +13,27 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, TextIO
-from urllib.parse import urlsplit
-
-from dotenv import dotenv_values
 
 from claude_proxy.access import users_file
 from claude_proxy.access.routes import STATIC_NAME, is_open
 from claude_proxy.cli import check_command, onboarding, terminal
+from claude_proxy.cli.project import ROOT, config_path, load_environment, present, read_secret_files, state_folder, users_path
 from claude_proxy.config import backup
 from claude_proxy.config import models as config
 from claude_proxy.config.settings import (
     OWN_REDIS,
-    OWN_USERS_FILE,
-    SECRET_NAMES,
     Settings,
     SettingsError,
-    read_secret_file,
-    secret_file,
 )
-from claude_proxy.config.users import FILE_VARIABLE, UserBook, parse_list, parse_users
-from claude_proxy.credentials.credential import Secret
+from claude_proxy.config.users import UserBook, parse_list, parse_users
 from claude_proxy.litellm import database
+from claude_proxy.secret import Secret
 from claude_proxy.server.options import LITELLM_ENVIRONMENT, MANY_FILES, SERVER
 
-ROOT = Path(__file__).resolve().parent.parent
 GENERATED = ("PROXY_STATIC_TOKEN", "LITELLM_MASTER_KEY")
 # Variables of Claude Code's or of the Anthropic SDK's that LiteLLM reads too: whoever starts the proxy from a shell that is
 # set up for Claude Code would send it in circles, or its own key to everybody's requests.
 CLIENT_VARIABLES = ("ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_CUSTOM_HEADERS", "ANTHROPIC_MODEL")
-# Docker's compose file names a Redis here that is there with the profile scale only.
-PEER_REDIS = "CLAUDE_PROXY_PEER_REDIS"
-# And here the folder with a PostgreSQL's socket, which is there with the profile db only.
-PEER_DATABASE = "CLAUDE_PROXY_PEER_DATABASE"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -188,17 +177,6 @@ COMMANDS: Mapping[tuple[str, str | None], Callable[[argparse.Namespace], None]] 
     ("status", None): show_status,
     ("usage", None): show_usage,
 }
-
-
-def users_path(project: Path, data: Path | None) -> Path:
-    """Return the file of the people's tokens: the one that is named, or the one beside the pool's state."""
-    named = os.environ.get(FILE_VARIABLE)
-    return Path(named) if named else state_folder(project, data) / "users"
-
-
-def state_folder(project: Path, data: Path | None) -> Path:
-    """Return where the proxy keeps what it writes while it runs."""
-    return data or project / ".state"
 
 
 def keep_to_the_owner(folder: Path) -> None:
@@ -357,84 +335,6 @@ def prepare(project: Path, data: Path | None) -> list[Path]:
     return written
 
 
-def config_path(project: Path, data: Path | None) -> Path:
-    """Return the project's ``config.yaml``, or the copy of the example that ``prepare`` made."""
-    path = project / "config.yaml"
-    if not present(path):
-        return (data or project) / "config.yaml"
-    if not os.access(path, os.R_OK):
-        mistake = f"{path.resolve()}: the user that the proxy runs as cannot read it; `chmod a+r config.yaml` lets it"
-        raise config.ConfigError((mistake,))
-    return path
-
-
-def present(path: Path) -> bool:
-    """Whether the file is there. Raises ``ConfigError`` for a folder in its place, and where that cannot be known."""
-    try:
-        folder = stat.S_ISDIR(path.stat().st_mode)
-    except FileNotFoundError:
-        return False
-    except PermissionError as error:
-        mistake = (
-            f"{path.resolve().parent}: the user that the proxy runs as cannot look into this folder; `chmod a+rx` on it "
-            "lets it (in Docker it is the folder with docker-compose.yml)"
-        )
-        raise config.ConfigError((mistake,)) from error
-    if folder:
-        raise config.ConfigError((f"{path.resolve()}: is a folder and should be a file; remove it, or put the file there",))
-    return True
-
-
-def load_environment(project: Path, data: Path | None) -> None:
-    """Fill the environment from ``.env``; what is set already stays, and what is empty counts as not set.
-
-    A ``.env`` that cannot be read was given by Docker's ``env_file``. Generated tokens stay in force beside a ``.env`` of the
-    project's that leaves them empty: adding one opens nothing.
-    """
-    for name in known_values(ROOT / ".env.example"):
-        if not os.environ.get(name):
-            os.environ.pop(name, None)
-    for path in (project / ".env", *([data / ".env"] if data else [])):
-        if present(path) and os.access(path, os.R_OK):
-            for name, value in known_values(path).items():
-                if value and not secret_file(name, os.environ):
-                    os.environ.setdefault(name, value)
-    users = users_path(project, data)
-    # Named, the file keeps the proxy closed whatever becomes of it; while there is none, it is only looked for.
-    os.environ[FILE_VARIABLE if present(users) else OWN_USERS_FILE] = str(users)
-    peer = os.environ.get(PEER_REDIS, "")
-    named = os.environ.get("REDIS_URL") or os.environ.get("REDIS_URL_FILE")
-    if peer and not named and resolves(urlsplit(peer).hostname or ""):
-        os.environ["REDIS_URL"] = peer
-    folder = os.environ.get(PEER_DATABASE, "")
-    named = os.environ.get("DATABASE_URL") or os.environ.get("DATABASE_URL_FILE")
-    if folder and not named and database.comes_up(Path(folder), os.environ.get(database.CLIENT, "")):
-        os.environ["DATABASE_URL"] = database.socket_url(Path(folder))
-
-
-def resolves(host: str) -> bool:
-    """Whether a service of that name is there: Docker knows the names of the services that run."""
-    try:
-        socket.getaddrinfo(host, None)
-    except OSError:
-        return False
-    return True
-
-
-def read_secret_files(environ: dict[str, str] | os._Environ[str], names: set[str]) -> None:
-    """Set each provider key whose ``NAME_FILE`` names a file; the project's own secrets are read by ``Settings``."""
-    mistakes: list[str] = []
-    for name in sorted(names - set(SECRET_NAMES)):
-        path = environ.get(f"{name}_FILE")
-        if path and not environ.get(name):
-            try:
-                environ[name] = read_secret_file(name, path)
-            except SettingsError as error:
-                mistakes += error.mistakes
-    if mistakes:
-        raise SettingsError(tuple(mistakes))
-
-
 def generated_token() -> str:
     """Return a new random token, in the form that LiteLLM likes for its master key."""
     return f"sk-{secrets.token_hex(32)}"
@@ -508,11 +408,3 @@ def announce(
             "The token is not written into logs: `claude-proxy settings` (or `make settings`) prints this block with it."
         )
     print("\n".join(lines), file=out, flush=True)
-
-
-def known_values(path: Path) -> dict[str, str]:
-    """Return what a ``.env`` holds, without touching the environment."""
-    try:
-        return {name: value or "" for name, value in dotenv_values(path, interpolate=False).items()}
-    except UnicodeDecodeError as error:
-        raise config.ConfigError((f"{path}: is not UTF-8 text; save it as UTF-8",)) from error

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TextIO
 import httpx
 
 from claude_proxy.config.settings import Settings
-from claude_proxy.credentials.credential import Secret
+from claude_proxy.secret import Secret
 from claude_proxy.upstream.headers import PROXY_TOKEN
 
 WATCH_SECONDS = 5.0

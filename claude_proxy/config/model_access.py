@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from claude_proxy.config.users import folded
-from claude_proxy.providers.endpoints import matches
+from claude_proxy.providers.endpoints import BLOCK, matches
 
-BLOCK = "claude_proxy"
 # Fields of a request whose entries may name further models.
 MODEL_FIELDS = ("fallbacks", "tools")
 

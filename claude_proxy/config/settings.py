@@ -18,11 +18,12 @@ from claude_proxy.credentials.credential import (
     Credential,
     Kind,
     MalformedCredentials,
-    Secret,
     is_claude_credential,
     parse_credentials,
     same_label,
 )
+from claude_proxy.credentials.pool import Affinity
+from claude_proxy.secret import Secret
 
 E = TypeVar("E", bound=Enum)
 
@@ -32,13 +33,6 @@ class TokenMode(Enum):
 
     ROTATE = "rotate"
     PASSTHROUGH = "passthrough"
-
-
-class Affinity(Enum):
-    """Whether the requests of one session stay on one credential."""
-
-    SESSION = "session"
-    NONE = "none"
 
 
 class LogFormat(Enum):

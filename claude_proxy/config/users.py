@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from claude_proxy.credentials.credential import Secret, is_claude_credential
+from claude_proxy.credentials.credential import is_claude_credential
+from claude_proxy.secret import Secret
 
 logger = logging.getLogger(__name__)
 

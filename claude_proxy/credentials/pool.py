@@ -9,7 +9,7 @@ Six rules:
   5. among equals it goes round robin;
   6. a credential that this request has tried already is never asked again.
 
-All calls come from one event loop, so there is no lock. What other processes learn comes in by ``merge`` (``sync.py``).
+All calls come from one event loop, so there is no lock. What other processes learn comes in by ``merge``.
 """
 
 import hashlib
@@ -20,13 +20,14 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import Any, NamedTuple
 
-from claude_proxy.config.settings import Affinity
 from claude_proxy.credentials.credential import Credential, Kind
 from claude_proxy.credentials.response_rules import Answer, Then, Verdict, known_windows
-from claude_proxy.state.store import Row, read_salt
-from claude_proxy.usage.request_log import clean
+from claude_proxy.state.rows import Row
+from claude_proxy.state.store import read_salt
+from claude_proxy.text import clean
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,13 @@ MAX_PLACES = 100
 MAX_UTILIZATION = 100.0
 MAX_REASON = 200
 MAX_PLACE = 256
+
+
+class Affinity(Enum):
+    """Whether the requests of one session stay on one credential."""
+
+    SESSION = "session"
+    NONE = "none"
 
 
 class Wanted(NamedTuple):

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import unquote
 
-from claude_proxy.credentials.credential import CLAUDE_PREFIX, Secret
+from claude_proxy.credentials.credential import CLAUDE_PREFIX
+from claude_proxy.secret import Secret
 
 # Shorter values would take harmless words out of every text.
 MIN_LENGTH = 8

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 UNIFIED = "anthropic-ratelimit-unified-"
 LONGEST_RETRY_AFTER = 8 * 86400.0
@@ -216,11 +216,6 @@ def is_quotation(message: str) -> bool:
     """
     text = " ".join(message.lower().split())
     return text.startswith(("'", '"', "`")) or ": " in text or text.endswith(":") or any(each in text for each in _VALIDATION)
-
-
-def error_body(kind: str, message: str) -> dict[str, Any]:
-    """Return an error in Anthropic's shape."""
-    return {"type": "error", "error": {"type": kind, "message": message}}
 
 
 def _window(name: str, family: str | None, said: Mapping[str, str], reset: float | None) -> Window:

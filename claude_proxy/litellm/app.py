@@ -10,7 +10,8 @@ environment()
 
 from litellm.proxy.proxy_server import app as litellm_app
 
-from claude_proxy.anthropic.errors import Message, Receive, Scope, Send, own_refusal, send_refusal
+from claude_proxy.anthropic.errors import own_refusal, send_refusal
+from claude_proxy.asgi import Message, Receive, Scope, Send
 from claude_proxy.litellm.bootstrap import close, watch_config
 from claude_proxy.server.gateway import Gateway
 

@@ -1,8 +1,4 @@
-"""LiteLLM's callback: the hooks in the order in which a request meets them, each a few lines over the core.
-
-This file, ``assembly.py``, ``clients.py``, ``transport.py``, ``router.py``, ``auth.py`` and ``patches.py`` are the only ones
-that know LiteLLM's shapes (1.106.2; ``tests/test_contract.py`` guards them).
-"""
+"""LiteLLM's callback: the hooks in the order in which a request meets them, each a few lines over the core."""
 
 import asyncio
 import functools
@@ -26,7 +22,7 @@ from litellm.types.utils import CallTypes
 
 from claude_proxy.access.routes import SHARED_NAMES
 from claude_proxy.anthropic import token_estimate
-from claude_proxy.anthropic.errors import own_refusal
+from claude_proxy.anthropic.errors import Refusal, own_refusal
 from claude_proxy.anthropic.messages import THINKING_PARAMETERS, large
 from claude_proxy.config import models
 from claude_proxy.config.model_access import Limits
@@ -59,7 +55,7 @@ from claude_proxy.providers.endpoints import (
 )
 from claude_proxy.providers.model_names import served_name
 from claude_proxy.providers.thinking import ThinkingFilter
-from claude_proxy.proxy.exchange import Exchange, Refusal, current
+from claude_proxy.proxy.exchange import Exchange, current
 from claude_proxy.proxy.offload import offloaded
 from claude_proxy.proxy.relay import KEEPALIVE_SECONDS, close_stream, filtered
 from claude_proxy.proxy.rotation import PoolSource, Rotation, SingleSource, Source

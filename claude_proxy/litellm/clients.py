@@ -1,6 +1,6 @@
 """The HTTP handlers that LiteLLM is handed as ``client``: one for Claude with the rotation in it, one for everybody else.
 
-They know LiteLLM's shapes (1.106.2), as ``callback.py`` does; ``tests/test_contract.py`` guards them.
+They know LiteLLM's shapes (1.106.2), as ``litellm/callback.py`` does; ``tests/test_contract.py`` guards them.
 """
 
 import asyncio
@@ -16,8 +16,10 @@ import litellm
 from litellm.llms.base_llm.chat.transformation import BaseLLMException
 from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 
-from claude_proxy.anthropic.errors import own_refusal
+from claude_proxy.anthropic.errors import STATUS_OF_ERRORS, Refusal, own_refusal
 from claude_proxy.anthropic.messages import to_json
+from claude_proxy.anthropic.sse import error_kind, events
+from claude_proxy.asgi import Headers
 from claude_proxy.credentials.credential import is_claude_credential
 from claude_proxy.credentials.response_rules import UNIFIED, Then
 from claude_proxy.litellm.transport import (
@@ -35,20 +37,14 @@ from claude_proxy.litellm.transport import (
     shared_http,
     without_end,
 )
-from claude_proxy.providers.thinking import ThinkingFilter, error_kind, events
-from claude_proxy.proxy.exchange import Exchange, Outlet, Refusal
+from claude_proxy.providers.thinking import ThinkingFilter
+from claude_proxy.proxy.exchange import Exchange, Outlet
 from claude_proxy.proxy.offload import offloaded
 from claude_proxy.proxy.relay import KEEPALIVE_SECONDS, FailedStream, Heard, Mender, Renaming, relayed
 from claude_proxy.proxy.response import usage_of
 from claude_proxy.proxy.rotation import NobodyUsable, Rotation, outgoing
-from claude_proxy.upstream.headers import Headers
 
 logger = logging.getLogger(__name__)
-
-STATUS_OF_ERRORS = {
-    "invalid_request_error": 400, "authentication_error": 401, "billing_error": 402, "permission_error": 403,
-    "not_found_error": 404, "request_too_large": 413, "rate_limit_error": 429, "timeout_error": 504, "overloaded_error": 529,
-}  # fmt: skip
 
 
 class AttemptRefused(litellm.BadRequestError):  # type: ignore[misc]  # LiteLLM's class is untyped

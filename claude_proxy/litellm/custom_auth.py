@@ -1,4 +1,4 @@
-"""LiteLLM's ``custom_auth`` over ``access.py``. Replaces LiteLLM's key check; with a database only that of the static token."""
+"""LiteLLM's ``custom_auth``. Replaces LiteLLM's key check; with a database only that of the static token."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ from litellm.proxy._types import UI_TEAM_ID, LitellmUserRoles, ProxyException, U
 from litellm.proxy.auth.auth_checks import _can_object_call_model, get_key_object, get_user_object
 
 from claude_proxy.access.routes import MODEL_ROUTES, Role, identify
-from claude_proxy.anthropic.refused import Refused
+from claude_proxy.anthropic.errors import Refused
 from claude_proxy.config.settings import Settings
-from claude_proxy.credentials.credential import Secret
+from claude_proxy.secret import Secret
 from claude_proxy.upstream import headers as header_policy
 
 # `allowed_routes` is what closes the rest in LiteLLM 1.106.2: without it a caller with no role still reaches /health,

@@ -1,6 +1,6 @@
 """The way to the upstreams: the process's two HTTP clients, what is taken for an answer, and how much of it.
 
-It knows LiteLLM's shapes (1.106.2), as ``clients.py`` does; ``tests/test_contract.py`` guards them.
+It knows LiteLLM's shapes (1.106.2), as ``litellm/clients.py`` does; ``tests/test_contract.py`` guards them.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from typing import Any, cast
 import httpx
 from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler, get_ssl_configuration
 
-from claude_proxy.providers.thinking import MAX_EVENT_SIZE, first_event_end
+from claude_proxy.anthropic.sse import MAX_EVENT_SIZE, first_event_end
 from claude_proxy.proxy.exchange import current
 from claude_proxy.proxy.relay import MAX_FIRST_EVENT
 from claude_proxy.upstream.connections import IDLE_CONNECTIONS, IDLE_SECONDS, Connections

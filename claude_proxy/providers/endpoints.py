@@ -122,3 +122,6 @@ def matches(pattern: str, model: str) -> bool:
             return False
         position += len(part)
     return model.endswith(rest[-1]) and len(model) - len(rest[-1]) >= position
+
+
+BLOCK = "claude_proxy"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from claude_proxy.config.model_access import BLOCK
+from claude_proxy.providers.endpoints import BLOCK
 
 KEY = "fetch_hosts"
 BUCKET = "gs://"

@@ -1,13 +1,10 @@
 """Take the thinking blocks out of an Anthropic SSE stream, or mark those that are kept. Bytes in, bytes out, no I/O."""
 
-import json
-import re
-from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
 from claude_proxy.anthropic.messages import mark, response_without_thinking, to_json
+from claude_proxy.anthropic.sse import EVENT_END, LINE_END, LONGEST_END, MAX_EVENT_SIZE, event_object
 from claude_proxy.providers.compatibility import STRICT, Dialect, Thinking, returned_block, stop_reason
-from claude_proxy.usage.record import Usage
 
 # Five rules, each with a property test:
 #   1. an event that is not rewritten leaves in the exact bytes it came in;
@@ -16,18 +13,8 @@ from claude_proxy.usage.record import Usage
 #   4. at most MAX_EVENT_SIZE bytes and one chunk are held back; an event that is larger passes as it is;
 #   5. nothing that an upstream can send raises.
 
-MAX_EVENT_SIZE = 16 * 1024 * 1024
-# A larger event is not read for counts and errors.
-MAX_READ_EVENT = 1024 * 1024
 MAX_INDEX = 2**31
 THINKING_DELTAS = ("thinking_delta", "signature_delta")
-# An event of this kind is ignored by Claude Code 2.1.197 and resets its 300 s timer; pings and comments do not reset it.
-KEEPALIVE = b'event: message\ndata: {"type":"gateway_keepalive"}\n\n'
-
-# The end of an event is an empty line. A line ends with CRLF, LF or CR and nothing else (WHATWG, "event stream").
-_EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
-_LINE_END = re.compile(rb"\r\n|\n|\r")
-_LONGEST_END = 4
 
 
 class ThinkingFilter:
@@ -57,7 +44,7 @@ class ThinkingFilter:
         out = bytearray()
         start = 0
         while True:
-            end = _EVENT_END.search(self._held, max(self._searched, start))
+            end = EVENT_END.search(self._held, max(self._searched, start))
             # An end at the very end of the data may still grow: "\n\r" into "\n\r\n", and so on.
             if end is None or (end.end() == len(self._held) and self._held[-1:] == b"\r"):
                 break
@@ -66,9 +53,9 @@ class ThinkingFilter:
             self._oversized = False
             start = self._searched = end.end()
         del self._held[:start]
-        self._searched = max(0, len(self._held) - _LONGEST_END)
+        self._searched = max(0, len(self._held) - LONGEST_END)
         if len(self._held) > MAX_EVENT_SIZE:
-            ready = len(self._held) - _LONGEST_END
+            ready = len(self._held) - LONGEST_END
             out += self._held[:ready]
             del self._held[:ready]
             self._searched = 0
@@ -84,7 +71,7 @@ class ThinkingFilter:
         return self._event(rest)
 
     def _event(self, raw: bytes) -> bytes:
-        data = _data(raw)
+        data = event_object(raw)
         if data is None:
             return raw
         match data.get("type"):
@@ -160,138 +147,9 @@ class ThinkingFilter:
         return raw if place == index and not changed else _rewritten(raw, data | {"index": place})
 
 
-class StreamSummary:
-    """What outlasts a stream that passes: its size, its token counts and its first error. Holds one event at most.
-
-    ``feed`` every chunk, then ``finish`` once. What a stream says last of a count applies. An event that is larger than
-    ``MAX_READ_EVENT`` is not read; those with counts and errors are small.
-    """
-
-    def __init__(self) -> None:
-        self.size = 0
-        self.error = ""
-        self._counts: dict[str, int] = {}
-        self._held = bytearray()
-        self._searched = 0
-        self._skips = False
-
-    @property
-    def usage(self) -> Usage:
-        return usage_from(self._counts)
-
-    def feed(self, chunk: bytes) -> None:
-        self.size += len(chunk)
-        self._held += chunk
-        start = 0
-        for end in _EVENT_END.finditer(self._held, self._searched):
-            if not self._skips:
-                self._read(self._held, start, end.end())
-            start, self._skips = end.end(), False
-        del self._held[:start]
-        if len(self._held) > MAX_READ_EVENT:
-            del self._held[:-_LONGEST_END]
-            self._skips = True
-        self._searched = max(0, len(self._held) - _LONGEST_END)
-
-    def finish(self) -> None:
-        """Read the last event, even when it was cut off."""
-        if not self._skips:
-            self._read(self._held, 0, len(self._held))
-        self._held.clear()
-
-    def _read(self, stream: bytearray, start: int, end: int) -> None:
-        if stream.find(b'"usage"', start, end) < 0 and stream.find(b'"error"', start, end) < 0:
-            return
-        raw = bytes(stream[start:end])
-        self._counts |= token_counts(_data(raw))
-        self.error = self.error or error_of(raw)
-
-
-def token_counts(said: object) -> dict[str, int]:
-    """Return the counts in ``usage``, of a message or of an event that holds one; what is no count is left out."""
-    counts: dict[str, int] = {}
-    for holder in (said, said.get("message")) if isinstance(said, dict) else ():
-        usage = holder.get("usage") if isinstance(holder, dict) else None
-        counts |= {name: value for name, value in usage.items() if _is_count(value)} if isinstance(usage, dict) else {}
-    return counts
-
-
-def usage_from(counts: Mapping[str, int]) -> Usage:
-    """Return a response's tokens by the names that Anthropic's format has for them."""
-    return Usage(
-        counts.get("input_tokens", 0),
-        counts.get("output_tokens", 0),
-        counts.get("cache_read_input_tokens", 0),
-        counts.get("cache_creation_input_tokens", 0),
-    )
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
 def _is_index(index: object) -> TypeGuard[int]:
     """Whether this may be a block's number; one of thousands of digits could be read and not be counted on."""
     return isinstance(index, int) and 0 <= index <= MAX_INDEX
-
-
-def first_event_end(stream: bytes | bytearray, searched: int = 0) -> int:
-    """Return where the first event of a stream ends; 0 while it is not whole.
-
-    The end is not looked for again in the first ``searched`` bytes, but for the part of one at their end.
-    """
-    end = _EVENT_END.search(stream, max(0, searched - _LONGEST_END))
-    return end.end() if end else 0
-
-
-def events(stream: bytes) -> Iterator[bytes]:
-    """Yield the data of each event of a stream that is at hand as a whole, its last one even when it was cut off."""
-    return map(event_data, whole_events(stream))
-
-
-def whole_events(stream: bytes) -> Iterator[bytes]:
-    """Yield each event of a stream that is at hand as a whole, its last one even when it was cut off."""
-    start = 0
-    for end in _EVENT_END.finditer(stream):
-        yield stream[start : end.end()]
-        start = end.end()
-    if start < len(stream):
-        yield stream[start:]
-
-
-def error_of(stream: bytes) -> str:
-    """Return the type of the error with which a stream ended; empty for one without an error event."""
-    found = (error_kind(_object(data)) for data in (events(stream) if b"error" in stream else ()))
-    return next(filter(None, found), "")
-
-
-def error_kind(said: dict[str, Any] | None) -> str:
-    """Return the type of an error in Anthropic's shape; empty for what is none."""
-    if said is None or said.get("type") != "error":
-        return ""
-    error = said.get("error")
-    kind = error.get("type") if isinstance(error, dict) else None
-    return kind if isinstance(kind, str) else "api_error"
-
-
-def event_data(raw: bytes) -> bytes:
-    """Return the data of an event; empty for a comment."""
-    return b"\n".join(line[5:].removeprefix(b" ") for line in _LINE_END.split(raw) if line.startswith(b"data:"))
-
-
-def _data(raw: bytes) -> dict[str, Any] | None:
-    """Return an event's JSON object; None for a comment, a ping without data, ``[DONE]`` and everything else."""
-    return _object(event_data(raw))
-
-
-def _object(text: bytes) -> dict[str, Any] | None:
-    if not text:
-        return None
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return data if isinstance(data, dict) else None
 
 
 def _rewritten(raw: bytes, data: dict[str, Any]) -> bytes:
@@ -300,7 +158,7 @@ def _rewritten(raw: bytes, data: dict[str, Any]) -> bytes:
     out = bytearray()
     written = False
     position = 0
-    for end in _LINE_END.finditer(raw):
+    for end in LINE_END.finditer(raw):
         line = raw[position : end.end()]
         position = end.end()
         if not line.startswith(b"data:"):

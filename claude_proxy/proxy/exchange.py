@@ -5,22 +5,14 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from claude_proxy.anthropic.errors import Refusal
+from claude_proxy.anthropic.usage import Usage
+from claude_proxy.asgi import Headers
 from claude_proxy.providers.compatibility import STRICT, Dialect
 from claude_proxy.providers.endpoints import Provider
 from claude_proxy.providers.model_names import served_name
-from claude_proxy.upstream.headers import Client, Headers
-from claude_proxy.usage.record import ASKED_AGAIN, LEFT_FOR, Usage
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """An error answer, ready for the client: of Anthropic's as it came, or one of the proxy's own."""
-
-    status: int
-    headers: Headers
-    body: bytes
-    # Whether the answer has an end. One that its upstream broke off has none, and the client's connection closes instead.
-    whole: bool = True
+from claude_proxy.upstream.headers import Client
+from claude_proxy.usage.record import ASKED_AGAIN, LEFT_FOR
 
 
 class Outlet(Protocol):

@@ -8,9 +8,10 @@ from contextlib import aclosing
 from typing import Any, Protocol
 
 from claude_proxy.anthropic.errors import error_event
-from claude_proxy.providers.thinking import KEEPALIVE, StreamSummary, ThinkingFilter, error_of, first_event_end
+from claude_proxy.anthropic.sse import KEEPALIVE, error_of, first_event_end
+from claude_proxy.anthropic.usage import StreamSummary, Usage
+from claude_proxy.providers.thinking import ThinkingFilter
 from claude_proxy.proxy.exchange import Outlet
-from claude_proxy.usage.record import Usage
 
 # While thinking is swallowed, something reaches the client this often, in seconds; Claude Code gives up after 300.
 KEEPALIVE_SECONDS = 15.0

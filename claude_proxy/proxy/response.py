@@ -17,9 +17,7 @@ from typing import Any
 
 from claude_proxy.anthropic.errors import (
     RETRYABLE,
-    Message,
-    Send,
-    encoded,
+    Refusal,
     error_event,
     error_message,
     error_type,
@@ -27,14 +25,15 @@ from claude_proxy.anthropic.errors import (
     send_refusal,
     without_tracebacks,
 )
-from claude_proxy.credentials.credential import Secret
+from claude_proxy.anthropic.sse import KEEPALIVE, events
+from claude_proxy.anthropic.usage import StreamSummary, Usage, token_counts, usage_from
+from claude_proxy.asgi import Headers, Message, Send, encoded
 from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.credentials.stream_redaction import ErrorEventRedactor, StreamRedactor
 from claude_proxy.providers.endpoints import Provider
-from claude_proxy.providers.thinking import KEEPALIVE, StreamSummary, events, token_counts, usage_from
-from claude_proxy.proxy.exchange import Exchange, Refusal
-from claude_proxy.upstream.headers import Headers
-from claude_proxy.usage.record import Record, Usage
+from claude_proxy.proxy.exchange import Exchange
+from claude_proxy.secret import Secret
+from claude_proxy.usage.record import Record
 
 # LiteLLM's own headers, which name api_base and the like, and its copies of the upstream's.
 HIDDEN_RESPONSE_PREFIXES = ("x-litellm-", "llm_provider-")

@@ -12,8 +12,8 @@ import re
 from pathlib import Path
 from typing import Self
 
-from claude_proxy.anthropic.errors import Receive
-from claude_proxy.anthropic.refused import Refused
+from claude_proxy.anthropic.errors import Refused
+from claude_proxy.asgi import Receive
 from claude_proxy.proxy.offload import offloaded
 
 # Anthropic itself takes 32 MB; a little more lets it be the one that refuses, in words that Claude Code knows.

@@ -1,4 +1,4 @@
-"""The ASGI layer around LiteLLM's app: nothing reaches LiteLLM that it must not see. What comes back is ``answer.py``'s.
+"""The ASGI layer around LiteLLM's app: nothing reaches LiteLLM that it must not see.
 
 What a request meets, in this order: route, token, mode, body; then LiteLLM with a reduced copy of headers and body.
 """
@@ -32,12 +32,12 @@ from claude_proxy.access.routes import (
     wants_page,
 )
 from claude_proxy.anthropic import messages
-from claude_proxy.anthropic.errors import App, Message, Receive, Scope, Send, encoded, own_refusal, send_refusal
-from claude_proxy.anthropic.refused import Refused
+from claude_proxy.anthropic.errors import Refusal, Refused, own_refusal, send_refusal
+from claude_proxy.asgi import App, Headers, Message, Receive, Scope, Send, encoded
 from claude_proxy.config.settings import Settings, TokenMode
 from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.providers.model_names import is_name
-from claude_proxy.proxy.exchange import Exchange, Refusal, current
+from claude_proxy.proxy.exchange import Exchange, current
 from claude_proxy.proxy.offload import offloaded
 from claude_proxy.proxy.response import Answer
 from claude_proxy.server.bodies import BodyBudget, memory_for_bodies, read_body
@@ -220,7 +220,7 @@ class Gateway:
             self._redactor.learn(caller.token)
         return caller
 
-    def _check_browser(self, caller: Caller, method: str, route: str, sent: header_policy.Headers) -> None:
+    def _check_browser(self, caller: Caller, method: str, route: str, sent: Headers) -> None:
         """Raise ``Refused`` for what a web page may have sent to an open proxy."""
         if caller.role is Role.OPEN:
             check_browser(method, route, sent, {self._settings.host.lower(), self._settings.domain.lower()})
@@ -321,7 +321,7 @@ def canonical_route(path: str) -> str:
     return route.rstrip("/") or "/"
 
 
-def accepted(headers: header_policy.Headers) -> str:
+def accepted(headers: Headers) -> str:
     """Return the header ``accept``; empty without one."""
     return next((value for name, value in headers if name.lower() == "accept"), "")
 

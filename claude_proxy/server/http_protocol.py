@@ -8,7 +8,8 @@ from weakref import WeakKeyDictionary
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from claude_proxy.anthropic.errors import Receive, Scope, Send, own_refusal, send_refusal
+from claude_proxy.anthropic.errors import own_refusal, send_refusal
+from claude_proxy.asgi import Receive, Scope, Send
 from claude_proxy.server.client_connections import ClientConnections, Limits
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from claude_proxy.access.routes import Caller, Role, check_route, identify, is_open, wants_page
-from claude_proxy.anthropic.refused import Refused
+from claude_proxy.anthropic.errors import Refused
 from claude_proxy.config.settings import Settings
 from claude_proxy.config.users import folded
 from claude_proxy.credentials.pool import Pool

@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
-from claude_proxy.state.store import Row, Store, StoreUnavailable, generation, read_salt
+from claude_proxy.state.rows import Row
+from claude_proxy.state.store import Store, StoreUnavailable, generation, read_salt
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ SALT = "salt"
 LIMITS = (
     ("session:", 6 * 3600.0, 10_000),
     ("credential:", 30 * 86400.0, 10_000),
-    ("usage:", 100 * 86400.0, 20_000),  # by then a day is part of its month's page (``usage.py``)
+    ("usage:", 100 * 86400.0, 20_000),  # by then a day is part of its month's page (``usage/ledger.py``)
     ("events:", 7 * 86400.0, 100),
 )
 

@@ -20,7 +20,6 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -31,7 +30,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 
-from claude_proxy.credentials.credential import Secret
+from claude_proxy.secret import Secret
+from claude_proxy.state.rows import Row
 
 logger = logging.getLogger(__name__)
 
@@ -40,15 +40,6 @@ Result = TypeVar("Result")
 # A cursor holds in its lower bits how many changes the store has seen, and above them the store's generation: a random
 # number that is drawn anew when the store may have lost rows.
 _SEQUENCE_BITS = 48
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One fact. ``stamp`` is finite, mostly Unix seconds; ``value`` is JSON text, which the store does not look into."""
-
-    key: str
-    stamp: float
-    value: str
 
 
 # A salt has 32 characters, and the largest page of usage some hundred kilobytes.

@@ -1,7 +1,7 @@
 """The header policy: what a client said to the proxy, what LiteLLM may see, what Claude gets. Lists in, lists out.
 
 1. A Claude credential of the client's is taken out before LiteLLM sees the request, on every route, so nothing that
-   LiteLLM does with a header can carry it to another provider. Only ``rotation.py`` puts it back, after its host check.
+   LiteLLM does with a header can carry it to another provider. Only ``proxy/rotation.py`` puts it back, after its host check.
 2. LiteLLM sees an allow-list. Its own ``x-litellm-*`` switches are not on it.
 3. Claude gets every end-to-end header in the client's own words, without those that are meant for the proxy.
 """
@@ -9,12 +9,12 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from claude_proxy.credentials.credential import CLAUDE_PREFIX, Credential, Kind, Secret, is_claude_credential
-
-Headers = Sequence[tuple[str, str]]
+from claude_proxy.asgi import Headers
+from claude_proxy.credentials.credential import CLAUDE_PREFIX, Credential, Kind, is_claude_credential
+from claude_proxy.secret import Secret
 
 PROXY_TOKEN = "x-litellm-api-key"  # noqa: S105 - a header's name
 TOKEN_MODE = "x-claude-token-mode"  # noqa: S105 - a header's name

@@ -8,9 +8,9 @@ Five rules:
   4. a model is counted under its own name when the proxy lists that name; a name that a client made up, which a pattern of
      config.yaml lets through, is counted under its own once a request for it was answered, and a user has ``OWN_NAMES`` of
      these in all days of detail. Everything else is counted as ``OTHER``;
-  5. pages, and every sum of them, are bounded (``usage_page.py``), and so is the number of pages.
+  5. pages, and every sum of them, are bounded (``usage/ledger_page.py``), and so is the number of pages.
 
-All calls come from one event loop. The book is shared like the pool's state (``sync.py``).
+All calls come from one event loop. The book is shared like the pool's state (``state/replication.py``).
 """
 
 import csv
@@ -24,7 +24,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
 
 from claude_proxy.config.users import folded
-from claude_proxy.state.store import Row
+from claude_proxy.state.rows import Row
+from claude_proxy.text import clean
 from claude_proxy.usage.ledger_page import (
     BUCKETS,
     FIRST_BYTE,
@@ -54,7 +55,7 @@ from claude_proxy.usage.ledger_page import (
     total_of,
 )
 from claude_proxy.usage.record import ASKED_AGAIN, LEFT_FOR, Record
-from claude_proxy.usage.request_log import MAX_TEXT, clean
+from claude_proxy.usage.request_log import MAX_TEXT
 
 logger = logging.getLogger(__name__)
 

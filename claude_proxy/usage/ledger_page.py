@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from claude_proxy.config.users import folded
-from claude_proxy.state.store import Row
-from claude_proxy.usage.request_log import MAX_NAME, MAX_TEXT, clean
+from claude_proxy.state.rows import Row
+from claude_proxy.text import MAX_NAME, clean
+from claude_proxy.usage.request_log import MAX_TEXT
 
 OTHER = "other"
 # Different names of one sort on a page, entries in all, and names of models that one user made up.

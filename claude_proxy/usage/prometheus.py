@@ -1,7 +1,7 @@
 """The pool and the book in Prometheus' format. Every number is the whole proxy's: it comes from what the workers share.
 
 All times and counts are read from the book, so any worker answers a scrape, and none has counters of its own. The number of
-series is bounded, whatever clients ask for: the book's sums are (``usage_page.py``), and the rest is of the configuration.
+series is bounded, whatever clients ask for: the book's sums are (``ledger_page.py``), and the rest is of the configuration.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,19 +1,11 @@
 """What is remembered of a request after its answer has left: plain values, no body, no secret."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from claude_proxy.anthropic.usage import Usage
 
 # A failover reads "what was left: why". Where it is a model that was left, the reason begins with one of these.
 LEFT_FOR, ASKED_AGAIN = "left for ", "asked again"
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """The tokens of an answer, as its provider counted them."""
-
-    input: int = 0
-    output: int = 0
-    cache_read: int = 0
-    cache_write: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +27,7 @@ class Record:
     # From the request's arrival to the answer's first byte, and to its end.
     first_byte_seconds: float
     seconds: float
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
     # Each credential or model that was left for another one within the request: "anna: five_hour limit (HTTP 429)".
     failovers: tuple[str, ...] = ()
     # Whether only a count of tokens was asked for, which no provider bills.

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from claude_proxy.credentials.redaction import RedactingFilter, Redactor
+from claude_proxy.text import printable
 from claude_proxy.usage.record import Record
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -21,7 +22,6 @@ requests = logging.getLogger("claude_proxy.requests")
 _BARE = re.compile(r"[A-Za-z0-9_.,:/@+*-]+")
 # How long a text and a name may be where they are kept or shown.
 MAX_TEXT = 200
-MAX_NAME = 100
 
 
 class OneLineFilter(logging.Filter):
@@ -31,17 +31,6 @@ class OneLineFilter(logging.Filter):
         record.msg, record.args = printable((record.getMessage().splitlines() or [""])[0]), ()
         record.exc_info = record.exc_text = None
         return True
-
-
-def printable(text: str) -> str:
-    """Return a text without what a terminal would obey; a client or an upstream may have chosen it."""
-    return text if text.isprintable() else "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
-
-
-def clean(text: str, longest: int = MAX_NAME) -> str:
-    """Return a text on one line: what cannot be printed is escaped, and what is too long is cut."""
-    shown = printable(text[: longest + 1])
-    return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
 
 
 class JsonFormatter(logging.Formatter):

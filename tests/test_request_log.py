@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from claude_proxy.credentials.credential import Secret
+from claude_proxy.anthropic.usage import Usage
 from claude_proxy.credentials.redaction import Redactor
+from claude_proxy.secret import Secret
 from claude_proxy.usage import request_log
-from claude_proxy.usage.record import Record, Usage
+from claude_proxy.usage.record import Record
 
 SECRET = "made-up-secret-value"
 

@@ -1,14 +1,16 @@
-"""status.py: what is said of the pool and the book, and to whom."""
+"""usage/report.py: what is said of the pool and the book, and to whom."""
 
 import json
 from datetime import UTC, datetime
 
 import pytest
 
-from claude_proxy.credentials.credential import Credential, Kind, Secret
+from claude_proxy.anthropic.usage import Usage
+from claude_proxy.credentials.credential import Credential, Kind
 from claude_proxy.credentials.pool import Rest, Snapshot, Window
+from claude_proxy.secret import Secret
 from claude_proxy.usage.ledger import Book
-from claude_proxy.usage.record import Record, Usage
+from claude_proxy.usage.record import Record
 from claude_proxy.usage.report import (
     Knowledge,
     Viewer,

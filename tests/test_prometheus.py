@@ -1,4 +1,4 @@
-"""metrics.py: the pool and the book in Prometheus' format, and what is built on it."""
+"""usage/prometheus.py: the pool and the book in Prometheus' format, and what is built on it."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
-from test_status import ADMIN, ANNA, DAY, HOUR, KNOWLEDGE, NOW, OPUS, record, snapshot
+from test_report import ADMIN, ANNA, DAY, HOUR, KNOWLEDGE, NOW, OPUS, record, snapshot
 
 from claude_proxy.credentials.pool import Rest, Window
 from claude_proxy.usage.ledger import Book

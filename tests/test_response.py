@@ -5,13 +5,14 @@ import json
 
 import pytest
 
+from claude_proxy.anthropic.errors import Refusal
+from claude_proxy.anthropic.sse import KEEPALIVE
+from claude_proxy.anthropic.usage import Usage
 from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.providers.endpoints import Provider
-from claude_proxy.providers.thinking import KEEPALIVE
-from claude_proxy.proxy.exchange import Exchange, Refusal
+from claude_proxy.proxy.exchange import Exchange
 from claude_proxy.proxy.response import EARLY_SECONDS, KEEPALIVE_SECONDS, Answer, usage_of
 from claude_proxy.upstream.headers import read
-from claude_proxy.usage.record import Usage
 
 pytestmark = pytest.mark.anyio
 

@@ -1,4 +1,4 @@
-"""panel.py: the routes that show quota and usage, without a proxy around them."""
+"""server/status_routes.py: the routes that show quota and usage, without a proxy around them."""
 
 import csv
 import io
@@ -13,13 +13,13 @@ from hypothesis import example, given
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
-from test_status import KNOWLEDGE, NOW, record
+from test_report import KNOWLEDGE, NOW, record
 
 from claude_proxy.cli.terminal import aligned, render
 from claude_proxy.config.settings import Settings
 from claude_proxy.credentials.pool import Pool, Wanted
 from claude_proxy.server.status_routes import Panel
-from claude_proxy.state.store import Row
+from claude_proxy.state.rows import Row
 from claude_proxy.usage.ledger import Book
 from claude_proxy.usage.prometheus import exposition
 from claude_proxy.usage.report import Viewer, report

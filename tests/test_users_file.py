@@ -1,4 +1,4 @@
-"""people.py: adding, removing and listing people in a file that others may edit and every worker reads."""
+"""access/users_file.py: adding, removing and listing people in a file that others may edit and every worker reads."""
 
 import os
 import stat
@@ -10,7 +10,7 @@ import pytest
 from claude_proxy.access import users_file
 from claude_proxy.access.users_file import PeopleError
 from claude_proxy.config.users import UserBook, digest_of, parse_list, parse_users
-from claude_proxy.credentials.credential import Secret
+from claude_proxy.secret import Secret
 
 TODAY = date(2026, 11, 21)
 CARL = "sk-made-up-token-of-carl"

@@ -1,4 +1,4 @@
-"""reload.py: when a change is read, what is taken up, and what is said about it."""
+"""check/watcher.py: when a change is read, what is taken up, and what is said about it."""
 
 import asyncio
 import logging

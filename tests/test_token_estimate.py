@@ -1,4 +1,4 @@
-"""estimate.py: a guess at a request's input tokens."""
+"""anthropic/token_estimate.py: a guess at a request's input tokens."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""config.py: what the proxy's own parts read in ``config.yaml``, and what it has to name."""
+"""config/models.py: what the proxy's own parts read in ``config.yaml``, and what it has to name."""
 
 from pathlib import Path
 

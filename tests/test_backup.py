@@ -1,4 +1,4 @@
-"""last_good.py: which file a start uses when config.yaml is broken."""
+"""config/backup.py: which file a start uses when config.yaml is broken."""
 
 import pytest
 import yaml

@@ -1,4 +1,4 @@
-"""access.py: who asks, and which routes there are."""
+"""access/routes.py: who asks, and which routes there are."""
 
 import pytest
 
@@ -14,7 +14,7 @@ from claude_proxy.access.routes import (
     is_public,
     wants_page,
 )
-from claude_proxy.anthropic.refused import Refused
+from claude_proxy.anthropic.errors import Refused
 from claude_proxy.config.settings import Settings
 from claude_proxy.config.users import RESERVED
 from claude_proxy.upstream.headers import read

@@ -7,8 +7,8 @@ from fastapi import Request
 from litellm.proxy._types import LitellmUserRoles, ProxyException
 
 from claude_proxy.config.settings import Settings
-from claude_proxy.credentials.credential import Secret
 from claude_proxy.litellm.custom_auth import ROUTES, authenticate, is_session
+from claude_proxy.secret import Secret
 
 STATIC, MASTER = "sk-made-up-static", "sk-made-up-master"
 CLOSED = Settings.parse({"PROXY_STATIC_TOKEN": STATIC, "LITELLM_MASTER_KEY": MASTER})

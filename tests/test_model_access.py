@@ -1,4 +1,4 @@
-"""limits.py: which models a person may use, as config.yaml says it."""
+"""config/model_access.py: which models a person may use, as config.yaml says it."""
 
 import json
 

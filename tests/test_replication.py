@@ -1,4 +1,4 @@
-"""sync.py: what one process learns reaches the others, and a store that goes away stops nobody; driven by events."""
+"""state/replication.py: what one process learns reaches the others, and a store that is away stops nobody."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,8 @@ import pytest
 
 from claude_proxy.state import replication as sync_module
 from claude_proxy.state.replication import LONGEST_PAUSE_SECONDS, PRUNE_EVERY_SECONDS, SALT, Synchroniser, Together
-from claude_proxy.state.store import MemoryStore, RedisStore, Row, SqliteStore, StoreUnavailable
+from claude_proxy.state.rows import Row
+from claude_proxy.state.store import MemoryStore, RedisStore, SqliteStore, StoreUnavailable
 
 pytestmark = pytest.mark.anyio
 

@@ -1,4 +1,4 @@
-"""credentials.py: secrets that hide themselves, and lists of them as people write them."""
+"""credentials/credential.py: secrets that hide themselves, and lists of them as people write them."""
 
 import copy
 import logging
@@ -11,11 +11,11 @@ from claude_proxy.credentials.credential import (
     Credential,
     Kind,
     MalformedCredentials,
-    Secret,
     is_claude_credential,
     parse_credentials,
     same_label,
 )
+from claude_proxy.secret import Secret
 
 A, B = "sk-ant-oat01-made-up-a", "sk-ant-oat01-made-up-b"
 KEY = "sk-ant-api03-made-up-k"

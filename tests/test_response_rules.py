@@ -1,4 +1,4 @@
-"""verdicts.py: what an answer says about the credential and what happens to the request, as one table."""
+"""credentials/response_rules.py: what an answer says about the credential and what happens to the request, as one table."""
 
 import json
 
@@ -6,6 +6,7 @@ import answers
 import pytest
 from answers import DAY, HOUR, LIMIT, UNIFIED
 
+from claude_proxy.anthropic.errors import error_body
 from claude_proxy.credentials.response_rules import (
     EXTRA_USAGE,
     LONGEST_RETRY_AFTER,
@@ -17,7 +18,6 @@ from claude_proxy.credentials.response_rules import (
     Answer,
     Then,
     Verdict,
-    error_body,
     judge,
     known_windows,
     parse_reset,

@@ -1,4 +1,4 @@
-"""targets.py: which host is Anthropic's, what a deployment is, and which fallback a model has."""
+"""providers/endpoints.py: which host is Anthropic's, what a deployment is, and which fallback a model has."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""dialects.py: the table of providers, requests made to fit them, and what comes back from them."""
+"""providers/compatibility.py: the table of providers, requests made to fit them, and what comes back from them."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""protocol.py: how much of a request's head the server takes, and how long it waits for the rest of a request."""
+"""server/http_protocol.py: how much of a request's head the server takes, and how long it waits for the rest of a request."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""usage.py: the book of usage, alone and shared by several processes."""
+"""usage/ledger.py: the book of usage, alone and shared by several processes."""
 
 import csv
 import io
@@ -11,7 +11,9 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from claude_proxy.state.store import Row
+from claude_proxy.anthropic.usage import Usage
+from claude_proxy.state.rows import Row
+from claude_proxy.text import clean
 from claude_proxy.usage.ledger import DETAIL_DAYS, TOLD_SECONDS, Book, is_error
 from claude_proxy.usage.ledger_page import (
     BUCKETS,
@@ -25,8 +27,7 @@ from claude_proxy.usage.ledger_page import (
     Names,
     Taken,
 )
-from claude_proxy.usage.record import Record, Usage
-from claude_proxy.usage.request_log import clean
+from claude_proxy.usage.record import Record
 
 DAY = 86400.0
 NOW = 1_795_000_000.0  # 2026-11-18

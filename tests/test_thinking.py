@@ -1,4 +1,4 @@
-"""stream.py: thinking out of an SSE stream, by property and by example."""
+"""providers/thinking.py: thinking out of an SSE stream, by property and by example."""
 
 import json
 import re
@@ -8,10 +8,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from claude_proxy.anthropic.sse import KEEPALIVE
+from claude_proxy.anthropic.usage import StreamSummary, Usage
 from claude_proxy.providers import compatibility
 from claude_proxy.providers import thinking as stream
-from claude_proxy.providers.thinking import KEEPALIVE, StreamSummary, ThinkingFilter
-from claude_proxy.usage.record import Usage
+from claude_proxy.providers.thinking import ThinkingFilter
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -560,7 +561,7 @@ def test_a_summary_does_not_depend_on_how_a_stream_is_cut(size):
 
 def test_a_summary_holds_one_event(monkeypatch):
     """An event that is too large to be read is left out, what follows it is read, and no more than one is held."""
-    monkeypatch.setattr("claude_proxy.providers.thinking.MAX_READ_EVENT", 100)
+    monkeypatch.setattr("claude_proxy.anthropic.usage.MAX_READ_EVENT", 100)
     summary = StreamSummary()
     for _ in range(100):
         summary.feed(b'data: {"usage":{"input_tokens":1}, "text": "' + b"x" * 50)

@@ -1,4 +1,4 @@
-"""usage_page.py: what a page holds at most, whatever is counted on it or read from a row."""
+"""usage/ledger_page.py: what a page holds at most, whatever is counted on it or read from a row."""
 
 import json
 

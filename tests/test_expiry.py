@@ -1,4 +1,4 @@
-"""age.py: the year of a setup token."""
+"""credentials/expiry.py: the year of a setup token."""
 
 import logging
 from dataclasses import replace
@@ -6,9 +6,10 @@ from datetime import date
 
 import pytest
 
-from claude_proxy.credentials.credential import Credential, Kind, Secret
+from claude_proxy.credentials.credential import Credential, Kind
 from claude_proxy.credentials.expiry import DAY, YEAR, AgeWarnings, age_of
 from claude_proxy.credentials.pool import Snapshot
+from claude_proxy.secret import Secret
 
 NOW = 1_795_000_000.0
 SNAPSHOT = Snapshot(Credential("anna", Kind.OAUTH, Secret("sk-ant-oat01-made-up")), NOW, {}, {}, 0)

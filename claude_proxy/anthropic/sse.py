@@ -1,0 +1,74 @@
+"""Server-sent events of the Messages API: where one ends, its data, and what it says of an error. Bytes in, no I/O."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+MAX_EVENT_SIZE = 16 * 1024 * 1024
+# An event of this kind is ignored by Claude Code 2.1.197 and resets its 300 s timer; pings and comments do not reset it.
+KEEPALIVE = b'event: message\ndata: {"type":"gateway_keepalive"}\n\n'
+# The end of an event is an empty line. A line ends with CRLF, LF or CR and nothing else (WHATWG, "event stream").
+EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
+LINE_END = re.compile(rb"\r\n|\n|\r")
+LONGEST_END = 4
+
+
+def first_event_end(stream: bytes | bytearray, searched: int = 0) -> int:
+    """Return where the first event of a stream ends; 0 while it is not whole.
+
+    The end is not looked for again in the first ``searched`` bytes, but for the part of one at their end.
+    """
+    end = EVENT_END.search(stream, max(0, searched - LONGEST_END))
+    return end.end() if end else 0
+
+
+def events(stream: bytes) -> Iterator[bytes]:
+    """Yield the data of each event of a stream that is at hand as a whole, its last one even when it was cut off."""
+    return map(event_data, whole_events(stream))
+
+
+def whole_events(stream: bytes) -> Iterator[bytes]:
+    """Yield each event of a stream that is at hand as a whole, its last one even when it was cut off."""
+    start = 0
+    for end in EVENT_END.finditer(stream):
+        yield stream[start : end.end()]
+        start = end.end()
+    if start < len(stream):
+        yield stream[start:]
+
+
+def error_of(stream: bytes) -> str:
+    """Return the type of the error with which a stream ended; empty for one without an error event."""
+    found = (error_kind(json_object(data)) for data in (events(stream) if b"error" in stream else ()))
+    return next(filter(None, found), "")
+
+
+def error_kind(said: dict[str, Any] | None) -> str:
+    """Return the type of an error in Anthropic's shape; empty for what is none."""
+    if said is None or said.get("type") != "error":
+        return ""
+    error = said.get("error")
+    kind = error.get("type") if isinstance(error, dict) else None
+    return kind if isinstance(kind, str) else "api_error"
+
+
+def event_data(raw: bytes) -> bytes:
+    """Return the data of an event; empty for a comment."""
+    return b"\n".join(line[5:].removeprefix(b" ") for line in LINE_END.split(raw) if line.startswith(b"data:"))
+
+
+def event_object(raw: bytes) -> dict[str, Any] | None:
+    """Return an event's JSON object; None for a comment, a ping without data, ``[DONE]`` and everything else."""
+    return json_object(event_data(raw))
+
+
+def json_object(text: bytes) -> dict[str, Any] | None:
+    """Return a JSON object; None for everything else."""
+    if not text:
+        return None
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return data if isinstance(data, dict) else None

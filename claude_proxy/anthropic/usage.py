@@ -1,0 +1,96 @@
+"""Token counts of a response in the Messages format."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from claude_proxy.anthropic.sse import (
+    EVENT_END,
+    LONGEST_END,
+    error_of,
+    event_object,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The tokens of an answer, as its provider counted them."""
+
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+
+
+# A larger event is not read for counts and errors.
+MAX_READ_EVENT = 1024 * 1024
+
+
+class StreamSummary:
+    """What outlasts a stream that passes: its size, its token counts and its first error. Holds one event at most.
+
+    ``feed`` every chunk, then ``finish`` once. What a stream says last of a count applies. An event that is larger than
+    ``MAX_READ_EVENT`` is not read; those with counts and errors are small.
+    """
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.error = ""
+        self._counts: dict[str, int] = {}
+        self._held = bytearray()
+        self._searched = 0
+        self._skips = False
+
+    @property
+    def usage(self) -> Usage:
+        return usage_from(self._counts)
+
+    def feed(self, chunk: bytes) -> None:
+        self.size += len(chunk)
+        self._held += chunk
+        start = 0
+        for end in EVENT_END.finditer(self._held, self._searched):
+            if not self._skips:
+                self._read(self._held, start, end.end())
+            start, self._skips = end.end(), False
+        del self._held[:start]
+        if len(self._held) > MAX_READ_EVENT:
+            del self._held[:-LONGEST_END]
+            self._skips = True
+        self._searched = max(0, len(self._held) - LONGEST_END)
+
+    def finish(self) -> None:
+        """Read the last event, even when it was cut off."""
+        if not self._skips:
+            self._read(self._held, 0, len(self._held))
+        self._held.clear()
+
+    def _read(self, stream: bytearray, start: int, end: int) -> None:
+        if stream.find(b'"usage"', start, end) < 0 and stream.find(b'"error"', start, end) < 0:
+            return
+        raw = bytes(stream[start:end])
+        self._counts |= token_counts(event_object(raw))
+        self.error = self.error or error_of(raw)
+
+
+def token_counts(said: object) -> dict[str, int]:
+    """Return the counts in ``usage``, of a message or of an event that holds one; what is no count is left out."""
+    counts: dict[str, int] = {}
+    for holder in (said, said.get("message")) if isinstance(said, dict) else ():
+        usage = holder.get("usage") if isinstance(holder, dict) else None
+        counts |= {name: value for name, value in usage.items() if _is_count(value)} if isinstance(usage, dict) else {}
+    return counts
+
+
+def usage_from(counts: Mapping[str, int]) -> Usage:
+    """Return a response's tokens by the names that Anthropic's format has for them."""
+    return Usage(
+        counts.get("input_tokens", 0),
+        counts.get("output_tokens", 0),
+        counts.get("cache_read_input_tokens", 0),
+        counts.get("cache_creation_input_tokens", 0),
+    )
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
