@@ -337,7 +337,7 @@ def winners(batches):
 WRITER = """
 import asyncio, sys
 sys.path[:0] = [{root!r}, {tests!r}]
-from claude_proxy.store import RedisStore, SqliteStore
+from claude_proxy.state.store import RedisStore, SqliteStore
 from test_store import made_up_batches
 
 async def main(kind, where, seed):
@@ -353,7 +353,8 @@ asyncio.run(main(*sys.argv[1:]))
 ENDLESS_WRITER = """
 import asyncio, itertools, sys
 sys.path[:0] = [{root!r}]
-from claude_proxy.store import Row, SqliteStore
+from claude_proxy.state.rows import Row
+from claude_proxy.state.store import SqliteStore
 
 async def main(where):
     store = SqliteStore(where)
