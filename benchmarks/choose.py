@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from claude_proxy.credentials.credential import Credential, Kind
 from claude_proxy.credentials.pool import Affinity, Pool, Wanted
-from claude_proxy.credentials.response_rules import UNIFIED, Answer, judge
+from claude_proxy.credentials.response_rules import UNIFIED, UpstreamResponse, judge
 from claude_proxy.secret import Secret
 
 CREDENTIALS, SESSIONS, CHOICES = 100, 10_000, 20_000
@@ -145,14 +145,14 @@ def _pool(clock: Clock) -> tuple[Pool, list[str], dict[str, str]]:
     return pool, [credential.label for credential in credentials], places
 
 
-def _answer(status: int, number: int, family: str, suffix: str = "") -> Answer:
+def _answer(status: int, number: int, family: str, suffix: str = "") -> UpstreamResponse:
     said = "rejected" if status == 429 else "allowed"
     headers = {f"{UNIFIED}status": said}
     for name, seconds, part in (("5h", 4 * 3600, 0.8), ("7d", 5 * 86400, 0.6), ("7d_opus", 5 * 86400, 0.7)):
         headers[f"{UNIFIED}{name}-utilization"] = f"{(number * 37 % CREDENTIALS) / CREDENTIALS * part:.4f}"
         headers[f"{UNIFIED}{name}-reset"] = f"{NOW + seconds + number:.0f}"
         headers[f"{UNIFIED}{name}-status"] = said if name == f"7d{suffix}" else "allowed"
-    return Answer(status, headers, family=family, now=NOW)
+    return UpstreamResponse(status, headers, family=family, now=NOW)
 
 
 def _wanted(number: int, kind: str = "session") -> Wanted:

@@ -4,15 +4,15 @@ import pytest
 
 from claude_proxy.config.settings import Settings
 from claude_proxy.litellm.bootstrap import shared_store
-from claude_proxy.litellm.callback import in_force
+from claude_proxy.litellm.callback import active_config
 from claude_proxy.state.store import RedisStore, SqliteStore
 
 
 @pytest.fixture(autouse=True)
 def fresh():
-    in_force.cache_clear()
+    active_config.cache_clear()
     yield
-    in_force.cache_clear()
+    active_config.cache_clear()
 
 
 @pytest.mark.parametrize(

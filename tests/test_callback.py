@@ -8,7 +8,7 @@ from litellm.proxy import proxy_server
 from litellm.types.utils import CallTypes
 
 from claude_proxy.config.settings import Settings
-from claude_proxy.credentials.response_rules import Answer, Then, Verdict
+from claude_proxy.credentials.response_rules import Action, UpstreamResponse, Verdict
 from claude_proxy.litellm import callback as module
 from claude_proxy.litellm.callback import ClaudeProxy, as_chat_completions
 from claude_proxy.litellm.clients import AttemptRefused, ClaudeClient
@@ -28,9 +28,9 @@ def _no_configuration(monkeypatch):
     """No config.yaml and no router, as before LiteLLM has started."""
     monkeypatch.setattr(proxy_server, "user_config_file_path", None)
     monkeypatch.setattr(proxy_server, "llm_router", None)
-    module.in_force.cache_clear()
+    module.active_config.cache_clear()
     yield
-    module.in_force.cache_clear()
+    module.active_config.cache_clear()
 
 
 def exchange_of(body=None, **headers):
@@ -136,23 +136,23 @@ def proxy_of(store=None, **variables):
 
 def limit(proxy, label, verdict):
     credential = proxy.pool.state(label).credential
-    proxy.pool.note(credential, verdict, Answer(429, {}))
+    proxy.pool.note(credential, verdict, UpstreamResponse(429, {}))
 
 
-OUT = Verdict(Then.NEXT, "refused", out=True)
+OUT = Verdict(Action.NEXT, "refused", out=True)
 
 
 def test_a_pool_that_rests_is_a_429_with_its_return():
     """When every credential rests the client is told when the first one is back, and by which of its limits."""
     proxy = proxy_of()
-    limit(proxy, "a", Verdict(Then.NEXT, "limit", NOW + 7200))
-    limit(proxy, "b", Verdict(Then.NEXT, "limit", None, "opus", NOW + 86400))
+    limit(proxy, "a", Verdict(Action.NEXT, "limit", NOW + 7200))
+    limit(proxy, "b", Verdict(Action.NEXT, "limit", None, "opus", NOW + 86400))
     assert proxy._nobody("opus").status == 429
     headers = dict(proxy._nobody("opus").headers)
     assert 7200 <= int(headers["retry-after"]) <= 7211
     assert int(headers["anthropic-ratelimit-unified-reset"]) == NOW + int(headers["retry-after"])
     assert headers["anthropic-ratelimit-unified-representative-claim"] == "five_hour"
-    limit(proxy, "a", Verdict(Then.NEXT, "limit", NOW + 3 * 86400))
+    limit(proxy, "a", Verdict(Action.NEXT, "limit", NOW + 3 * 86400))
     assert dict(proxy._nobody("opus").headers)["anthropic-ratelimit-unified-representative-claim"] == "seven_day"
 
 
@@ -163,7 +163,7 @@ def test_a_pool_that_is_out_is_a_503():
     limit(proxy, "b", OUT)
     refusal = proxy._nobody("opus")
     assert (refusal.status, int(dict(refusal.headers)["retry-after"]) >= 900) == (503, True)
-    limit(proxy, "b", Verdict(Then.NEXT, "limit", NOW + 3600))
+    limit(proxy, "b", Verdict(Action.NEXT, "limit", NOW + 3600))
     assert proxy._nobody("opus").status == 429
 
 
@@ -186,7 +186,7 @@ def test_what_others_know_is_there_at_the_first_request():
         store = MemoryStore()
         first, second = proxy_of(store), proxy_of(store)
         await first.learn_from_others()
-        limit(first, "a", Verdict(Then.NEXT, "limit", NOW + 3600))
+        limit(first, "a", Verdict(Action.NEXT, "limit", NOW + 3600))
         await first._sync.exchange()
         await second.learn_from_others()
         assert second.pool.resting("") == {"a"}

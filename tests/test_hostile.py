@@ -297,9 +297,9 @@ def test_config(tmp_path_factory, content):
     except models.ConfigError as error:
         assert error.mistakes  # noqa: PT017 - whether it is raised is the input's choice
         return
-    in_force = models.InForce(loaded, {})
+    active_config = models.ActiveConfig(loaded, {})
     assert models.model_names(loaded)
-    in_force.limits.allows("anna", "glm")
+    active_config.limits.allows("anna", "glm")
 
 
 # --- Bodies ------------------------------------------------------------------------------------------------------------------

@@ -203,7 +203,7 @@ def test_a_page_is_told_once_in_a_while_and_at_the_end():
     clock.now += TOLD_SECONDS
     assert len(one.changed()) == 1
     one.record(RECORD)
-    one.hasten()
+    one.flush_next()
     assert len(one.changed()) == 1
     assert one.changed() == []
 
@@ -216,7 +216,7 @@ def test_a_clock_that_goes_back_loses_nothing():
     for step in (0, 0, -5, 1):
         clock.now += step
         one.record(RECORD)
-        one.hasten()
+        one.flush_next()
         stamps += [row.stamp for row in one.changed()]
     assert len(stamps) == 4
     assert all(before < after for before, after in pairwise(stamps))
@@ -282,7 +282,7 @@ def test_sums_are_right_in_any_order(steps, random):
         clock.now += 1
         books[number].record(record)
         alone.record(record)
-        books[number].hasten()
+        books[number].flush_next()
         rows += books[number].changed()
     random.shuffle(rows)
     reader, twice = book("reader", clock), book("twice", clock)
@@ -306,7 +306,7 @@ def test_months_take_the_place_of_days_and_keep_the_sums(steps):
     for number, days, record in steps:
         clock.now += days * DAY
         books[number].record(record)
-        books[number].hasten()
+        books[number].flush_next()
         rows = books[number].changed()
         for one in books:  # as a store does: no process is without the others for two months
             one.merge(rows)
@@ -318,7 +318,7 @@ def test_months_take_the_place_of_days_and_keep_the_sums(steps):
     for _ in range(4):
         clock.now += 30 * DAY
         readers[0].record(RECORD)
-    readers[0].hasten()
+    readers[0].flush_next()
     after = [*readers[0].changed(), *before]
     expected = total | {NAMES: total.get(NAMES, Taken()) + Taken(4, 0, 40, 80, 120, 160)}
     assert readers[0].taken() == expected
@@ -408,7 +408,7 @@ def test_days_and_processes_share_a_users_places():
     clock.now += 120 * DAY
     for number in (100, 101):
         first.record(made_up(number))
-        first.hasten()
+        first.flush_next()
         first.changed()
     assert "claude-junk-101" in {names.model for names in first.taken({first.today()})}
 

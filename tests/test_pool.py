@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from claude_proxy.credentials import pool as pool_module
 from claude_proxy.credentials.credential import Credential, Kind
 from claude_proxy.credentials.pool import MAX_SESSIONS, SESSION_IDLE, SESSION_TOLD, SUSPICION_SECONDS, Affinity, Pool, Wanted
-from claude_proxy.credentials.response_rules import Answer, Then, Verdict, judge
+from claude_proxy.credentials.response_rules import Action, UpstreamResponse, Verdict, judge
 from claude_proxy.secret import Secret
 from claude_proxy.state.rows import Row
 
@@ -39,10 +39,10 @@ def credential(label, kind=Kind.OAUTH):
 A, B, C = credential("a"), credential("b"), credential("c")
 K, L = credential("k", Kind.API_KEY), credential("l", Kind.API_KEY)
 BY_LABEL = {each.label: each for each in (A, B, C, K, L)}
-OUT = Verdict(Then.NEXT, "refused", out=True)
-DONE = Verdict(Then.DONE, "answered")
-HOP = Verdict(Then.HOP, "a 429 that names no limit")
-NOTHING = Answer(200, {})
+OUT = Verdict(Action.NEXT, "refused", out=True)
+DONE = Verdict(Action.DONE, "answered")
+TRY_ONE_OTHER = Verdict(Action.TRY_ONE_OTHER, "a 429 that names no limit")
+NOTHING = UpstreamResponse(200, {})
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def make(clock):
 def rest(pool, each, seconds, family="", reason="limit reached"):
     """Let a credential rest, for all models or for a family."""
     until = pool._clock() + seconds
-    verdict = Verdict(Then.NEXT, reason, None, family, until) if family else Verdict(Then.NEXT, reason, until)
+    verdict = Verdict(Action.NEXT, reason, None, family, until) if family else Verdict(Action.NEXT, reason, until)
     pool.note(each, verdict, NOTHING)
 
 
@@ -69,7 +69,7 @@ def tell(pool, each, status=200, family="", organisation=None, **unified):
     """Give the pool an answer with these limit headers, with the verdict that it gets."""
     headers = answers.given(429, LIMIT, **unified).headers
     headers |= {"anthropic-organization-id": organisation} if organisation else {}
-    answer = Answer(status, headers, b"", family, pool._clock())
+    answer = UpstreamResponse(status, headers, b"", family, pool._clock())
     pool.note(each, judge(answer, COOLDOWN), answer)
 
 
@@ -193,8 +193,8 @@ def test_a_quarantine_does_not_shorten_a_rest(make):
 
 @pytest.mark.parametrize(
     "verdict",
-    [DONE, Verdict(Then.CLIENT, "about the request"), Verdict(Then.ROUTER, "overloaded"), Verdict(Then.NEXT, "another 403"),
-     Verdict(Then.REPAIR, "thinking"), Verdict(Then.CLIENT, "our fault", ours=True)],
+    [DONE, Verdict(Action.CLIENT, "about the request"), Verdict(Action.ROUTER, "overloaded"),
+     Verdict(Action.NEXT, "another 403"), Verdict(Action.REPAIR, "thinking"), Verdict(Action.CLIENT, "our fault", ours=True)],
     ids=lambda verdict: verdict.reason,
 )  # fmt: skip
 def test_what_is_not_about_the_credential_changes_nothing(make, verdict):
@@ -202,7 +202,7 @@ def test_what_is_not_about_the_credential_changes_nothing(make, verdict):
     pool = make(A, B)
     fill(pool, A, 0.1)
     fill(pool, B, 0.5)
-    pool.note(A, verdict, Answer(429, {}))
+    pool.note(A, verdict, UpstreamResponse(429, {}))
     assert (pool.state("a").rests, pool.back_at("")) == ({}, 0)
     assert chosen(pool, 3) == "aaa"
 
@@ -419,7 +419,7 @@ def test_the_soft_limit_goes_before_shyness(make):
     """Who has just refused a request for no known reason is better than who is nearly spent."""
     pool = make(A, B, soft_limit=0.9)
     fill(pool, A, 0.95)
-    pool.note(B, HOP, NOTHING)
+    pool.note(B, TRY_ONE_OTHER, NOTHING)
     assert chosen(pool, 3) == "bbb"
 
 
@@ -466,7 +466,7 @@ def test_a_windowless_429_makes_shy(make, clock):
     """After a 429 without a reason the credential does not rest, but requests start elsewhere for the cooldown."""
     pool = make(A, B)
     fill(pool, B, 0.8)
-    pool.note(A, HOP, Answer(429, {}))
+    pool.note(A, TRY_ONE_OTHER, UpstreamResponse(429, {}))
     assert (pool.state("a").rests, pool.back_at("")) == ({}, 0)
     assert chosen(pool, 3) == "bbb"
     clock.now += COOLDOWN
@@ -477,7 +477,7 @@ def test_a_shy_credential_serves_its_sessions_and_when_it_is_the_last(make):
     """Shyness is no rest: a session stays, and a pool of which the others rest goes on."""
     pool = make(A, B)
     assert chosen(pool, 1, "s") == "a"
-    pool.note(A, HOP, NOTHING)
+    pool.note(A, TRY_ONE_OTHER, NOTHING)
     assert chosen(pool, 2, "s") == "aa"
     rest(pool, B, 60)
     assert chosen(pool, 2) == "aa"
@@ -487,7 +487,7 @@ def test_when_all_are_shy(make):
     """When every credential is shy the order is the usual one."""
     pool = make(A, B)
     for each in (A, B):
-        pool.note(each, HOP, NOTHING)
+        pool.note(each, TRY_ONE_OTHER, NOTHING)
     assert chosen(pool, 4) == "abab"
 
 
@@ -500,7 +500,7 @@ UNCONFIRMED = OUT._replace(unconfirmed="the sentence")
 def test_an_unconfirmed_refusal_puts_nobody_out(make, clock):
     """A refusal that the request may have caused rests nobody; the credential is taken last until the suspicion is over."""
     pool = make(A, B)
-    pool.note(A, UNCONFIRMED, Answer(400, {}))
+    pool.note(A, UNCONFIRMED, UpstreamResponse(400, {}))
     assert pool.suspect(A, "the sentence", "anna") is False
     assert (pool.state("a").rests, pool.resting("")) == ({}, frozenset())
     assert chosen(pool, 3) == "bbb"
@@ -796,7 +796,7 @@ def test_a_rest_is_told_at_once(make):
     calls = []
     pool = make(A, on_rest=lambda: calls.append(1))
     fill(pool, A, 0.5)
-    pool.note(A, HOP, NOTHING)
+    pool.note(A, TRY_ONE_OTHER, NOTHING)
     assert calls == []
     rest(pool, A, 60)
     pool.note(A, OUT, NOTHING)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
-from test_report import ADMIN, ANNA, DAY, HOUR, KNOWLEDGE, NOW, OPUS, record, snapshot
+from test_report import ADMIN, ANNA, DAY, HOUR, NOW, OPUS, STORE_STATUS, record, snapshot
 
 from claude_proxy.credentials.pool import Rest, Window
 from claude_proxy.usage.ledger import Book
@@ -48,7 +48,7 @@ def value(found, name, **labels):
 
 def test_the_numbers_are_the_books_and_the_pools(book):
     """Requests, tokens, times, windows, rests and the pool's room are exported as they are known."""
-    found = samples(exposition(POOL, book, ADMIN, KNOWLEDGE))
+    found = samples(exposition(POOL, book, ADMIN, STORE_STATUS))
     anna = {"user": "anna", "model": "m", "served": "anthropic/m", "credential": "first"}
     assert value(found, "claude_proxy_requests_total", **anna) == 2
     assert value(found, "claude_proxy_tokens_total", **anna, type="cache_write") == 8
@@ -70,7 +70,7 @@ def test_the_numbers_are_the_books_and_the_pools(book):
 
 def test_a_user_finds_others_summed(book):
     """Who does not hold the master key finds its own name and everybody else's numbers as ``other``."""
-    found = samples(exposition(POOL, book, ANNA, KNOWLEDGE))
+    found = samples(exposition(POOL, book, ANNA, STORE_STATUS))
     users = {dict(labels)["user"]: number for (name, *labels), number in found.items() if name == "claude_proxy_requests_total"}
     assert users == {"anna": 2, "other": 1}
 
@@ -79,7 +79,7 @@ def test_names_that_clients_choose_are_escaped():
     """A name with quotes and line ends is one label's value."""
     book = Book(clock=lambda: NOW)
     book.record(record(model='a"\n\\b'))
-    found = samples(exposition([], book, ADMIN, KNOWLEDGE))
+    found = samples(exposition([], book, ADMIN, STORE_STATUS))
     assert {dict(labels)["model"] for (name, *labels) in found if name == "claude_proxy_requests_total"} == {'a"\\n\\b'}
 
 
@@ -97,15 +97,15 @@ def test_a_year_of_made_up_names_is_bounded(status):
         book.record(record("ben"))
         book.changed()
         if day in (30, 364):
-            lengths.append(exposition([], book, ADMIN, KNOWLEDGE).count(b"\n"))
+            lengths.append(exposition([], book, ADMIN, STORE_STATUS).count(b"\n"))
     assert lengths[1] <= lengths[0] < 1500
     ben = {"user": "ben", "model": "m", "served": "anthropic/m", "credential": "first"}
-    assert value(samples(exposition([], book, ADMIN, KNOWLEDGE)), "claude_proxy_requests_total", **ben) == 365
+    assert value(samples(exposition([], book, ADMIN, STORE_STATUS)), "claude_proxy_requests_total", **ben) == 365
 
 
 def test_an_empty_pool_has_no_room_to_tell():
     """Without a credential no room is exported, so that no alert about it fires."""
-    found = samples(exposition([], Book(clock=lambda: NOW), ADMIN, KNOWLEDGE._replace(away=True)))
+    found = samples(exposition([], Book(clock=lambda: NOW), ADMIN, STORE_STATUS._replace(away=True)))
     assert found == {("claude_proxy_pool_credentials",): 0, ("claude_proxy_shared",): 0}
 
 
@@ -118,7 +118,7 @@ def expressions():
 
 def test_dashboard_and_alerts_name_metrics_that_there_are(book):
     """Every metric in the dashboard and in the rules is one that is exported."""
-    exported = {name for name, *_ in samples(exposition(POOL, book, ADMIN, KNOWLEDGE))}
+    exported = {name for name, *_ in samples(exposition(POOL, book, ADMIN, STORE_STATUS))}
     named = {name for expression in expressions() for name in NAME.findall(expression)}
     assert len(named) > 10
     assert named <= exported
@@ -132,7 +132,7 @@ def test_prometheus_accepts_the_rules_and_the_metrics(book):
     )
     assert rules.returncode == 0, rules.stderr
     metrics = subprocess.run(
-        ["promtool", "check", "metrics"], input=exposition(POOL, book, ADMIN, KNOWLEDGE), capture_output=True, check=False
+        ["promtool", "check", "metrics"], input=exposition(POOL, book, ADMIN, STORE_STATUS), capture_output=True, check=False
     )
     assert (metrics.returncode, metrics.stdout + metrics.stderr) == (0, b"")
 

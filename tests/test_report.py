@@ -12,7 +12,7 @@ from claude_proxy.secret import Secret
 from claude_proxy.usage.ledger import Book
 from claude_proxy.usage.record import Record
 from claude_proxy.usage.report import (
-    Knowledge,
+    StoreStatus,
     Viewer,
     full_at,
     headroom,
@@ -27,7 +27,7 @@ from claude_proxy.usage.report import (
 NOW = 1_795_000_000.0
 HOUR, DAY = 3600.0, 86400.0
 ADMIN, ANNA = Viewer("admin", everybody=True), Viewer("anna", everybody=False)
-KNOWLEDGE = Knowledge("SQLite", away=False, since=NOW - DAY)
+STORE_STATUS = StoreStatus("SQLite", away=False, since=NOW - DAY)
 
 
 def snapshot(label="first", rests=None, windows=None, sessions=2):
@@ -151,7 +151,7 @@ def test_the_report_sums_by_credential_user_and_model(book):
     """The same requests are counted for the credential, the user and the model, today and in seven days."""
     for user, model in (("anna", "m"), ("anna", "n"), ("ben", "m")):
         book.record(record(user, model))
-    data = report([snapshot(), snapshot("second")], book, ADMIN, KNOWLEDGE, NOW)
+    data = report([snapshot(), snapshot("second")], book, ADMIN, STORE_STATUS, NOW)
     assert [one["today"]["requests"] for one in data["credentials"]] == [3, 0]
     assert {row["name"]: row["week"]["requests"] for row in data["users"]} == {"anna": 2, "ben": 1}
     assert {row["name"]: row["today"]["output"] for row in data["models"]} == {"m": 4, "n": 2}
@@ -163,7 +163,7 @@ def test_a_user_sees_of_people_only_itself(book):
     """Who does not hold the master key finds its own usage, the credentials, and failovers without other people's names."""
     for user in ("anna", "ben"):
         book.record(record(user, f"model-of-{user}", failovers=("first: limit",)))
-    data = report([snapshot()], book, ANNA, KNOWLEDGE, NOW)
+    data = report([snapshot()], book, ANNA, STORE_STATUS, NOW)
     assert [row["name"] for row in data["users"]] == ["anna"]
     assert [row["name"] for row in data["models"]] == ["model-of-anna"]
     assert sorted(one["user"] for one in data["failovers"]) == ["", "anna"]
@@ -174,11 +174,11 @@ def test_a_user_sees_of_people_only_itself(book):
 def test_the_last_error_stands_at_its_credential(book):
     """A credential shows what went wrong with it last, and when; another one shows nothing."""
     book.record(record(failovers=("second: five_hour limit (HTTP 429)",)))
-    first, second = report([snapshot(), snapshot("second")], book, ADMIN, KNOWLEDGE, NOW)["credentials"]
+    first, second = report([snapshot(), snapshot("second")], book, ADMIN, STORE_STATUS, NOW)["credentials"]
     assert first["last_error"] is None
     assert second["last_error"] == {"at": NOW, "text": "five_hour limit (HTTP 429)"}
 
 
 def test_no_secret_is_in_the_report(book):
     """A report can be shown: it holds labels and no credential."""
-    assert "made-up" not in json.dumps(report([snapshot()], book, ADMIN, KNOWLEDGE, NOW))
+    assert "made-up" not in json.dumps(report([snapshot()], book, ADMIN, STORE_STATUS, NOW))

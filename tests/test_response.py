@@ -11,7 +11,7 @@ from claude_proxy.anthropic.usage import Usage
 from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.providers.endpoints import Provider
 from claude_proxy.proxy.exchange import Exchange
-from claude_proxy.proxy.response import EARLY_SECONDS, KEEPALIVE_SECONDS, Answer, usage_of
+from claude_proxy.proxy.response import EARLY_SECONDS, KEEPALIVE_SECONDS, ClientResponse, usage_of
 from claude_proxy.upstream.headers import read
 
 pytestmark = pytest.mark.anyio
@@ -37,7 +37,7 @@ class Client:
         self.exchange = Exchange(read([]), [], b"{}", {"model": "m", "stream": stream}, user="anna")
         if provider:
             self.exchange.begin(provider, "some/model")
-        self.answer = Answer(self.send, self.exchange, Redactor([]), self.clock)
+        self.answer = ClientResponse(self.send, self.exchange, Redactor([]), self.clock)
 
     async def send(self, message):
         self.sent.append(message)

@@ -15,8 +15,8 @@ from claude_proxy.credentials.response_rules import (
     SHORTEST_REST,
     UNHEALED_THINKING,
     WRONG_HEADER,
-    Answer,
-    Then,
+    Action,
+    UpstreamResponse,
     Verdict,
     judge,
     known_windows,
@@ -32,7 +32,7 @@ UNTOUCHED = {"rest_until": None, "family": "", "family_until": None, "out": Fals
 
 def of(given):
     """Return what the flow would make of an answer."""
-    return Answer(given.status, given.headers, given.body, model_family(given.model), NOW)
+    return UpstreamResponse(given.status, given.headers, given.body, model_family(given.model), NOW)
 
 
 def limited(retry_after=None, model="claude-opus-4-8", **unified):
@@ -147,7 +147,7 @@ OPUS = {"7d_opus__status": "rejected", "7d_opus__reset": NOW + 5 * DAY}
 def test_a_limit(answer, expected):
     """A 429 about a limit rests the credential, for all models or for a family, as long as it says; the next one is asked."""
     verdict = judged(answer)
-    assert (verdict.then, fields(verdict)) == (Then.NEXT, expected)
+    assert (verdict.action, fields(verdict)) == (Action.NEXT, expected)
 
 
 @pytest.mark.parametrize(
@@ -169,65 +169,65 @@ def test_a_limit(answer, expected):
         limited(h__status="rejected", h__reset=NOW + HOUR),
         limited(**{f"{'9' * 5000}d__status": "rejected"}),
         limited(weekly__status="rejected", weekly__reset=NOW + HOUR),
-        Answer(429, {}, b"<html>slow down</html>", "opus", NOW),
-        Answer(429, {}, b"", "opus", NOW),
+        UpstreamResponse(429, {}, b"<html>slow down</html>", "opus", NOW),
+        UpstreamResponse(429, {}, b"", "opus", NOW),
     ],
 )
 def test_a_429_that_names_no_limit(answer):
     """A 429 without a window and without a time is bound to the request: one other is asked, and nobody rests."""
     verdict = judged(answer)
-    assert (verdict.then, fields(verdict)) == (Then.HOP, UNTOUCHED)
+    assert (verdict.action, fields(verdict)) == (Action.TRY_ONE_OTHER, UNTOUCHED)
 
 
 @pytest.mark.parametrize("answer", [*map(of, answers.REFUSED_CREDENTIAL.values())], ids=answers.REFUSED_CREDENTIAL)
 def test_out(answer):
     """A credential or an account that was refused is put out, and the next one is asked."""
     verdict = judged(answer)
-    assert (verdict.then, fields(verdict)) == (Then.NEXT, UNTOUCHED | {"out": True})
+    assert (verdict.action, fields(verdict)) == (Action.NEXT, UNTOUCHED | {"out": True})
 
 
 def test_a_401_without_words_is_about_the_credential():
     """What a 401 says beside its status does not have to be known."""
-    assert judged(Answer(401, {}, b"")).out
+    assert judged(UpstreamResponse(401, {}, b"")).out
 
 
 @pytest.mark.parametrize(
     ("answer", "then"),
     [
         # Answered, whatever the windows say.
-        (Answer(200, {f"{UNIFIED}status": "allowed"}), Then.DONE),
-        (Answer(200, {f"{UNIFIED}status": "rejected", f"{UNIFIED}5h-status": "rejected"}), Then.DONE),
+        (UpstreamResponse(200, {f"{UNIFIED}status": "allowed"}), Action.DONE),
+        (UpstreamResponse(200, {f"{UNIFIED}status": "rejected", f"{UNIFIED}5h-status": "rejected"}), Action.DONE),
         # About the request: what every credential would answer.
-        *((of(each), Then.CLIENT) for each in answers.DISGUISED.values()),
-        *((of(each), Then.CLIENT) for each in answers.ENTITLEMENT.values()),
-        *((of(each), Then.CLIENT) for each in answers.NOT_NATIVE.values()),
-        *((of(each), Then.CLIENT) for each in answers.NOT_NATIVE_403.values()),
+        *((of(each), Action.CLIENT) for each in answers.DISGUISED.values()),
+        *((of(each), Action.CLIENT) for each in answers.ENTITLEMENT.values()),
+        *((of(each), Action.CLIENT) for each in answers.NOT_NATIVE.values()),
+        *((of(each), Action.CLIENT) for each in answers.NOT_NATIVE_403.values()),
         # A limit beside an entitlement is not the credential's.
-        (of(answers.given(429, answers.LONG_CONTEXT, **FIVE)), Then.CLIENT),
+        (of(answers.given(429, answers.LONG_CONTEXT, **FIVE)), Action.CLIENT),
         # About the proxy.
-        *((of(each), Then.CLIENT) for each in answers.OUR_FAULT.values()),
+        *((of(each), Action.CLIENT) for each in answers.OUR_FAULT.values()),
         # Other 4xx.
-        (of(answers.given(400, "messages: at least one message is required")), Then.CLIENT),
-        (of(answers.given(400, "prompt is too long: 210000 tokens > 200000 maximum")), Then.CLIENT),
-        (of(answers.given(404, "model: claude-none")), Then.CLIENT),
-        (of(answers.given(413, "Request exceeds the maximum size")), Then.CLIENT),
-        (Answer(400, {}), Then.CLIENT),
-        (Answer(418, {f"{UNIFIED}status": "rejected"}), Then.CLIENT),
+        (of(answers.given(400, "messages: at least one message is required")), Action.CLIENT),
+        (of(answers.given(400, "prompt is too long: 210000 tokens > 200000 maximum")), Action.CLIENT),
+        (of(answers.given(404, "model: claude-none")), Action.CLIENT),
+        (of(answers.given(413, "Request exceeds the maximum size")), Action.CLIENT),
+        (UpstreamResponse(400, {}), Action.CLIENT),
+        (UpstreamResponse(418, {f"{UNIFIED}status": "rejected"}), Action.CLIENT),
         # A 403 of another kind: this credential may not, the next one perhaps may.
-        (of(answers.given(403, "Request not allowed")), Then.NEXT),
-        (Answer(403, {}), Then.NEXT),
+        (of(answers.given(403, "Request not allowed")), Action.NEXT),
+        (UpstreamResponse(403, {}), Action.NEXT),
         # About Anthropic.
-        *((of(each), Then.ROUTER) for each in answers.OVERLOADED.values()),
-        (of(answers.given(529, "Overloaded", retry_after=7, **FIVE)), Then.ROUTER),
-        (Answer(502, {}, b"<html>"), Then.ROUTER),
-        (Answer(302, {}), Then.ROUTER),
-        (Answer(503, {"retry-after": "7"}), Then.ROUTER),
+        *((of(each), Action.ROUTER) for each in answers.OVERLOADED.values()),
+        (of(answers.given(529, "Overloaded", retry_after=7, **FIVE)), Action.ROUTER),
+        (UpstreamResponse(502, {}, b"<html>"), Action.ROUTER),
+        (UpstreamResponse(302, {}), Action.ROUTER),
+        (UpstreamResponse(503, {"retry-after": "7"}), Action.ROUTER),
     ],
 )
 def test_the_credential_is_untouched(answer, then):
     """An answer about the request, the proxy or Anthropic itself costs no credential anything."""
     verdict = judged(answer)
-    assert (verdict.then, fields(verdict)) == (then, UNTOUCHED)
+    assert (verdict.action, fields(verdict)) == (then, UNTOUCHED)
 
 
 @pytest.mark.parametrize("answer", [*map(of, answers.OUR_FAULT.values())], ids=answers.OUR_FAULT)
@@ -268,8 +268,8 @@ def test_the_deployments_family_decides_who_is_exempt():
     """Anthropic does not disguise a refusal of Haiku, so there the same words are a 429 without a limit."""
     body = answers.DISGUISED["disguised-sonnet"].body
     asked = ("haiku", "sonnet", "opus", "fable", "a-family-of-tomorrow", "")
-    verdicts = [judged(Answer(429, {}, body, family, NOW)).then for family in asked]
-    assert verdicts == [Then.HOP, *[Then.CLIENT] * 5]
+    verdicts = [judged(UpstreamResponse(429, {}, body, family, NOW)).action for family in asked]
+    assert verdicts == [Action.TRY_ONE_OTHER, *[Action.CLIENT] * 5]
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ def test_the_deployments_family_decides_who_is_exempt():
 def test_thinking_that_nobody_heals(message):
     """A refusal of thinking blocks on which Claude Code does not act is repaired on the same credential."""
     verdict = judged(of(answers.given(400, message)))
-    assert (verdict.then, fields(verdict)) == (Then.REPAIR, UNTOUCHED)
+    assert (verdict.action, fields(verdict)) == (Action.REPAIR, UNTOUCHED)
 
 
 @pytest.mark.parametrize(
@@ -304,7 +304,7 @@ def test_thinking_that_nobody_heals(message):
 )
 def test_thinking_that_is_not_ours_to_repair(status, message):
     """What Claude Code heals by itself, and what is no 400 about blocks, reaches it in Anthropic's words."""
-    assert judged(of(answers.given(status, message))).then is not Then.REPAIR
+    assert judged(of(answers.given(status, message))).action is not Action.REPAIR
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500, 529])
@@ -316,9 +316,9 @@ def test_thinking_that_is_not_ours_to_repair(status, message):
 )  # fmt: skip
 def test_bodies_that_are_not_anthropics(status, body):
     """Every answer gets a verdict, whatever its body is: the status alone decides then."""
-    answer = Answer(status, {}, body)
+    answer = UpstreamResponse(status, {}, body)
     assert answer.message == ""
-    assert judged(answer) == judged(Answer(status, {}))
+    assert judged(answer) == judged(UpstreamResponse(status, {}))
 
 
 def test_windows():
@@ -327,7 +327,7 @@ def test_windows():
         "7d_oi__utilization": "1.25", "7d_oi__reset": NOW + DAY, "7d_oi__status": "rejected",
         "7d_oi__surpassed__threshold": "1.0", "30d__utilization": "much", "30d__reset": NOW + 40 * DAY,
     })  # fmt: skip
-    answer = Answer(200, answers.given(429, LIMIT, **headers).headers, family="fable", now=NOW)
+    answer = UpstreamResponse(200, answers.given(429, LIMIT, **headers).headers, family="fable", now=NOW)
     assert sorted(answer.windows(), key=lambda window: window.name) == [
         ("30d", None, None, None, False),
         ("5h", None, 0.31, NOW + HOUR, False),
@@ -340,7 +340,7 @@ def test_windows():
 @pytest.mark.parametrize("text", ["", "much", "nan", "inf", "-0.1", "50%"])
 def test_a_utilization_that_is_no_fraction(text):
     """What is no fraction of a window is not learned."""
-    answer = Answer(200, {f"{UNIFIED}5h-utilization": text, f"{UNIFIED}5h-reset": str(NOW + HOUR)}, now=NOW)
+    answer = UpstreamResponse(200, {f"{UNIFIED}5h-utilization": text, f"{UNIFIED}5h-reset": str(NOW + HOUR)}, now=NOW)
     assert [*known_windows(answer)] == []
 
 
@@ -392,7 +392,7 @@ def test_parse_reset(text, moment, monkeypatch):
 )
 def test_retry_after(text, seconds):
     """``retry-after`` is a number of seconds, bounded; a date or nonsense counts as none."""
-    assert retry_after(Answer(429, {} if text is None else {"retry-after": text})) == seconds
+    assert retry_after(UpstreamResponse(429, {} if text is None else {"retry-after": text})) == seconds
 
 
 def test_a_cooldown_of_nothing_is_a_moment_all_the_same():
@@ -404,7 +404,7 @@ def test_every_answer_fits_a_rule():
     """The table has no hole: any status with any of the known headers gets one verdict."""
     for status in (*range(200, 300, 33), *range(300, 600, 7)):
         for headers in ({}, FOUND["both-windows"].headers, {"retry-after": "7"}):
-            assert isinstance(judged(Answer(status, headers, b"", "opus", NOW)), Verdict)
+            assert isinstance(judged(UpstreamResponse(status, headers, b"", "opus", NOW)), Verdict)
 
 
 def test_error_body():
@@ -425,7 +425,7 @@ def test_a_quotation_of_the_request(sentence, quotation):
     for disguise in DISGUISES:
         for words in (sentence, sentence.capitalize(), sentence.upper()):
             verdict = judged(of(answers.given(400, quotation.format(disguise.format(words), disguise.format(words)))))
-            assert (verdict.then, fields(verdict), verdict.reason) == (Then.CLIENT, UNTOUCHED, ""), disguise
+            assert (verdict.action, fields(verdict), verdict.reason) == (Action.CLIENT, UNTOUCHED, ""), disguise
 
 
 @pytest.mark.parametrize("sentence", REFUSED_ACCOUNT)
@@ -435,14 +435,14 @@ def test_the_forms_of_a_sentence(sentence, form):
     first, second, *others = sentence.split()
     for words in (sentence, sentence.capitalize(), sentence.upper(), "  ".join([first, f"`{second}`", *others])):
         verdict = judged(of(answers.given(400, form.format(words))))
-        assert (verdict.then, verdict.out, verdict.unconfirmed) == (Then.NEXT, True, sentence)
+        assert (verdict.action, verdict.out, verdict.unconfirmed) == (Action.NEXT, True, sentence)
 
 
 @pytest.mark.parametrize("sentence", REFUSED_ACCOUNT)
 @pytest.mark.parametrize("form", ["The words {}.", "x{}", "{}x", "`{}` is what you sent", '"{}"'])
 def test_a_sentence_does_not_count_inside_a_message(sentence, form):
     """A sentence is recognised where a message begins, as a whole and without quotation marks around it."""
-    assert judged(of(answers.given(400, form.format(sentence)))).then is Then.CLIENT
+    assert judged(of(answers.given(400, form.format(sentence)))).action is Action.CLIENT
 
 
 @pytest.mark.parametrize("status", [400, 403])
@@ -450,7 +450,7 @@ def test_a_sentence_under_another_type(status):
     """A sentence is Anthropic's under the type of error that belongs to its status alone."""
     for kind in ("api_error", "x", "", None, 7):
         body = json.dumps({"error": {"type": kind, "message": "This organization has been disabled."}}).encode()
-        assert not judged(Answer(status, {}, body)).out
+        assert not judged(UpstreamResponse(status, {}, body)).out
 
 
 def test_what_has_to_be_confirmed():

@@ -12,11 +12,11 @@ from answers import KINDS
 from claude_proxy.anthropic.errors import error_body
 from claude_proxy.credentials.credential import Credential, Kind
 from claude_proxy.credentials.pool import Affinity, Pool, Wanted
-from claude_proxy.credentials.response_rules import UNIFIED, Answer, Then, Verdict
+from claude_proxy.credentials.response_rules import UNIFIED, Action, UpstreamResponse, Verdict
 from claude_proxy.providers.endpoints import Hosts
 from claude_proxy.proxy.exchange import Exchange
 from claude_proxy.proxy.rotation import (
-    MAX_ERROR_BYTES,
+    MAX_JUDGED_BYTES,
     EgressRefused,
     NobodyUsable,
     PoolSource,
@@ -155,7 +155,7 @@ async def test_429_then_401_then_200(stream):
     assert [left.split(":")[0] for left in call.exchange.failovers] == ["a", "b"]
     assert call.exchange.failovers[1].endswith("(HTTP 401)")
     assert [request.content for request in upstream.requests] == [BODY] * 3
-    assert call.rotation.verdict.then is Then.DONE
+    assert call.rotation.verdict.action is Action.DONE
     assert [call.pool.state(label).back_at for label in "abc"] == [NOW + 3600, NOW + 900, 0]
     assert call.pool.choose(Wanted()) == C
 
@@ -205,7 +205,7 @@ async def test_when_all_rest_nobody_is_asked():
     upstream = Upstream(httpx.Response(200))
     call = Call(A, B)
     for each in (A, B):
-        call.pool.note(each, Verdict(Then.NEXT, "limit reached", NOW + 300), Answer(429, {}))
+        call.pool.note(each, Verdict(Action.NEXT, "limit reached", NOW + 300), UpstreamResponse(429, {}))
     with pytest.raises(NobodyUsable):
         await call.send(upstream)
     assert (upstream.credentials, call.exchange.labels, call.rotation.verdict) == ("", [], None)
@@ -224,12 +224,12 @@ async def test_a_family_that_rests():
 @pytest.mark.parametrize(
     ("answer", "then"),
     [
-        (refused(400, "messages: at least one message is required"), Then.CLIENT),
-        (refused(429, "Error"), Then.CLIENT),
-        (refused(429, "Extra usage is required for long context requests."), Then.CLIENT),
-        (refused(404, "model: x"), Then.CLIENT),
-        (refused(500), Then.ROUTER),
-        (refused(529, "Overloaded"), Then.ROUTER),
+        (refused(400, "messages: at least one message is required"), Action.CLIENT),
+        (refused(429, "Error"), Action.CLIENT),
+        (refused(429, "Extra usage is required for long context requests."), Action.CLIENT),
+        (refused(404, "model: x"), Action.CLIENT),
+        (refused(500), Action.ROUTER),
+        (refused(529, "Overloaded"), Action.ROUTER),
     ],
     ids=["400", "disguised-429", "extra-usage", "404", "500", "529"],
 )
@@ -239,8 +239,8 @@ async def test_answers_that_another_credential_does_not_cure(answer, then):
     call = Call(A, B)
     response = await call.send(upstream)
     assert (response.status_code, response.content) == (answer.status_code, answer.content)
-    assert (upstream.credentials, call.rotation.verdict.then) == ("a", then)
-    assert (call.pool.state("a").rests, call.pool.state("a").shy_until) == ({}, 0)
+    assert (upstream.credentials, call.rotation.verdict.action) == ("a", then)
+    assert (call.pool.state("a").rests, call.pool.state("a").deprioritized_until) == ({}, 0)
 
 
 async def test_a_success_is_not_read_before_it_reaches_the_client():
@@ -251,16 +251,16 @@ async def test_a_success_is_not_read_before_it_reaches_the_client():
     async with upstream.client() as client:
         request = outgoing(client.build_request("POST", URL), call.exchange, "claude-sonnet-5")
         response = await client.send(request, auth=call.rotation, stream=True)
-        assert (call.rotation.verdict.then, body.read) == (Then.DONE, False)
+        assert (call.rotation.verdict.action, body.read) == (Action.DONE, False)
         assert await response.aread() == b"data: {}\n\n"
 
 
 async def test_an_error_that_is_very_long():
     """Of an error's body only the beginning is looked at, and the client gets all of it."""
-    long = b" " * MAX_ERROR_BYTES + json.dumps(error_body("some_error", "Error")).encode()
+    long = b" " * MAX_JUDGED_BYTES + json.dumps(error_body("some_error", "Error")).encode()
     call = Call(A, B)
     response = await call.send(Upstream(httpx.Response(429, content=long), httpx.Response(429, content=long)))
-    assert call.rotation.verdict.then is Then.HOP, "taken for a 429 without any wording"
+    assert call.rotation.verdict.action is Action.TRY_ONE_OTHER, "taken for a 429 without any wording"
     assert (response.status_code, response.content) == (429, long)
 
 
@@ -546,7 +546,7 @@ async def test_a_hop_with_nobody_to_hop_to():
 async def test_a_hop_does_not_wait_for_those_that_rest():
     """A request that failed without a reason is not kept for another credential's rest to end."""
     call = Call(A, B, max_wait=100)
-    call.pool.note(B, Verdict(Then.NEXT, "limit reached", NOW + 10), Answer(429, {}))
+    call.pool.note(B, Verdict(Action.NEXT, "limit reached", NOW + 10), UpstreamResponse(429, {}))
     response = await call.send(Upstream(refused(429)))
     assert (response.status_code, call.exchange.labels, call.clock.slept) == (429, ["a"], [])
 
@@ -616,7 +616,7 @@ async def test_the_answer_to_a_request_that_is_at_fault():
     call = Call(A, B, C)
     response = await call.send(Upstream(refused(400, DISABLED), refused(400, DISABLED, {"request-id": "second"})))
     assert (response.headers["request-id"], response.json()["error"]["message"]) == ("second", DISABLED)
-    assert call.rotation.verdict.then is Then.CLIENT
+    assert call.rotation.verdict.action is Action.CLIENT
 
 
 async def test_the_only_credential_is_suspected():
@@ -625,7 +625,7 @@ async def test_the_only_credential_is_suspected():
     for _ in range(3):
         call = Call(pool=call.pool, clock=call.clock)
         assert (await call.send(Upstream(refused(400, DISABLED)))).status_code == 400
-        assert (call.rotation.verdict.then, out(call.pool)) == (Then.ROUTER, "")
+        assert (call.rotation.verdict.action, out(call.pool)) == (Action.ROUTER, "")
 
 
 async def test_another_caller_confirms_a_suspicion():
@@ -680,7 +680,7 @@ async def test_accounts_of_one_organisation():
 async def test_a_refusal_waits_for_a_rest_that_ends_soon():
     """A refused request waits for the other credential's rest, as any other request does."""
     call = Call(A, B, max_wait=60)
-    call.pool.note(B, Verdict(Then.NEXT, "limit reached", NOW + 10), Answer(429, {}))
+    call.pool.note(B, Verdict(Action.NEXT, "limit reached", NOW + 10), UpstreamResponse(429, {}))
     upstream = Upstream(refused(400, DISABLED), httpx.Response(200))
     assert (await call.send(upstream)).status_code == 200
     assert (upstream.credentials, out(call.pool)) == ("ab", "a")
@@ -725,7 +725,7 @@ async def test_waiting_before_anybody_is_asked():
     upstream = Upstream(httpx.Response(200))
     call = Call(A, B, max_wait=40)
     for each, seconds in ((A, 300), (B, 20)):
-        call.pool.note(each, Verdict(Then.NEXT, "limit reached", NOW + seconds), Answer(429, {}))
+        call.pool.note(each, Verdict(Action.NEXT, "limit reached", NOW + seconds), UpstreamResponse(429, {}))
     assert (await call.send(upstream)).status_code == 200
     assert (upstream.credentials, call.clock.slept) == ("b", [pytest.approx(20.05)])
 
@@ -737,7 +737,7 @@ async def test_a_wait_that_is_too_long_is_not_begun(max_wait, slept):
     """A request does not wait at all when the soonest rest ends after what it may wait."""
     call = Call(A, B, max_wait=max_wait)
     for each, seconds in ((A, 300), (B, 30)):
-        call.pool.note(each, Verdict(Then.NEXT, "limit reached", NOW + seconds), Answer(429, {}))
+        call.pool.note(each, Verdict(Action.NEXT, "limit reached", NOW + seconds), UpstreamResponse(429, {}))
     upstream = Upstream(httpx.Response(200))
     if slept:
         assert (await call.send(upstream)).status_code == 200
@@ -795,7 +795,7 @@ async def test_several_that_wait_come_back_one_after_the_other():
     """Requests that wait for one credential do not come back at the same moment, and each is served."""
     clock, upstream = Clock(), Upstream(*[httpx.Response(200)] * 4)
     pool = Pool([A], affinity=Affinity.SESSION, quarantine=900, clock=clock)
-    pool.note(A, Verdict(Then.NEXT, "limit reached", NOW + 10), Answer(429, {}))
+    pool.note(A, Verdict(Action.NEXT, "limit reached", NOW + 10), UpstreamResponse(429, {}))
     together = anyio.Event()
 
     async def sleep(seconds):
@@ -824,7 +824,7 @@ async def test_a_rest_that_ends_while_the_pool_is_asked_refuses_nobody():
     """When a credential comes back between the choice and the look at who rests, it is asked, without any waiting."""
     noted_and_chosen = iter([NOW, NOW + 9.9])
     pool = Pool([A], affinity=Affinity.SESSION, quarantine=900, clock=lambda: next(noted_and_chosen, NOW + 10.1))
-    pool.note(A, Verdict(Then.NEXT, "limit reached", NOW + 10), Answer(429, {}))
+    pool.note(A, Verdict(Action.NEXT, "limit reached", NOW + 10), UpstreamResponse(429, {}))
     upstream = Upstream(httpx.Response(200))
     assert (await Call(pool=pool).send(upstream)).status_code == 200
     assert upstream.credentials == "a"
@@ -834,7 +834,7 @@ async def test_who_gives_up_waiting_is_not_waited_for():
     """A client that leaves while its request waits does not put back those that come after it."""
     clock = Clock()
     pool = Pool([A], affinity=Affinity.SESSION, quarantine=900, clock=clock)
-    pool.note(A, Verdict(Then.NEXT, "limit reached", NOW + 10), Answer(429, {}))
+    pool.note(A, Verdict(Action.NEXT, "limit reached", NOW + 10), UpstreamResponse(429, {}))
     begun = anyio.Event()
 
     async def sleep(_):

@@ -18,7 +18,7 @@ from simulation import FAMILY, LABELS, MONDAY, Blind, Clairvoyant, Clock, Served
 
 from claude_proxy.credentials.credential import Credential, Kind
 from claude_proxy.credentials.pool import Affinity, Pool, Wanted
-from claude_proxy.credentials.response_rules import UNIFIED, Answer, judge
+from claude_proxy.credentials.response_rules import UNIFIED, UpstreamResponse, judge
 from claude_proxy.secret import Secret
 
 SEEDS = (1, 2, 3)
@@ -106,7 +106,7 @@ def answer(clock, status, fullness, reset):
         f"{UNIFIED}5h-utilization": str(fullness),
         f"{UNIFIED}5h-reset": str(int(reset)),
     }
-    return Answer(status, headers, family=FAMILY, now=clock.now)
+    return UpstreamResponse(status, headers, family=FAMILY, now=clock.now)
 
 
 @pytest.fixture

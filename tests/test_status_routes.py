@@ -13,7 +13,7 @@ from hypothesis import example, given
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
-from test_report import KNOWLEDGE, NOW, record
+from test_report import NOW, STORE_STATUS, record
 
 from claude_proxy.cli.terminal import aligned, render
 from claude_proxy.config.settings import Settings
@@ -40,7 +40,7 @@ def client(refreshed=None, **environ):
             refreshed.append(1)
 
     pool = Pool(settings.credentials, affinity=settings.affinity, quarantine=1, clock=lambda: NOW)
-    panel = Panel(settings, pool, book, knowledge=lambda: KNOWLEDGE, fresh=fresh, clock=lambda: NOW)
+    panel = Panel(settings, pool, book, knowledge=lambda: STORE_STATUS, fresh=fresh, clock=lambda: NOW)
     return TestClient(Starlette(routes=panel.routes()))
 
 
@@ -176,14 +176,14 @@ def test_whatever_a_store_holds_everything_is_shown(found):
     pool.merge(told)
     book.merge(told)
     viewer = Viewer("admin", everybody=True)
-    shown = json.dumps(report(pool.snapshot(), book, viewer, KNOWLEDGE, NOW), allow_nan=False)
-    metrics = exposition(pool.snapshot(), book, viewer, KNOWLEDGE).decode()
+    shown = json.dumps(report(pool.snapshot(), book, viewer, STORE_STATUS, NOW), allow_nan=False)
+    metrics = exposition(pool.snapshot(), book, viewer, STORE_STATUS).decode()
     terminal = render(json.loads(shown), 80, colours=False, local=lambda at: datetime.fromtimestamp(at, UTC))
     table = aligned([*csv.reader(io.StringIO(book.csv()))])
     assert [*text_string_to_metric_families(metrics)]
     assert all(is_plain(text) for text in (*strings(json.loads(shown)), metrics, book.csv(), terminal, table))
     assert max(map(len, terminal.splitlines())) <= 80
-    book.hasten()
+    book.flush_next()
     for row in (*pool.everything(), *book.everything(), *pool.changed(), *book.changed()):
         json.loads(row.value)
     pool.choose(Wanted("s", "opus"))

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 import respx
-from test_report import ADMIN, ANNA, DAY, HOUR, KNOWLEDGE, NOW, OPUS, record, snapshot
+from test_report import ADMIN, ANNA, DAY, HOUR, NOW, OPUS, STORE_STATUS, record, snapshot
 
 from claude_proxy.cli import terminal
 from claude_proxy.cli.terminal import Unanswered, aligned, ask, counted, render, show_status, show_usage, url_of
@@ -27,7 +27,7 @@ def shown(viewer=ADMIN, width=80, *, colours=False, **record_more):
         snapshot(windows={("", "5h"): Window(0.5, NOW + 4 * HOUR, NOW), **OPUS}, rests={"opus": Rest(NOW + DAY, "x")}),
         snapshot("second", rests={"": Rest(NOW + HOUR, "the credential was refused", out=True)}),
     ]
-    data = report(pool, book, viewer, KNOWLEDGE, NOW)
+    data = report(pool, book, viewer, STORE_STATUS, NOW)
     return render(data, width, colours=colours, local=lambda at: datetime.fromtimestamp(at, UTC))
 
 
@@ -85,7 +85,7 @@ def test_where_the_proxy_is(host, url):
 def test_the_master_key_is_used_where_there_is_one(environ, token):
     """The status is asked for with the master key, which sees everybody, and else with the static token."""
     settings = Settings.parse({"PROXY_STATIC_TOKEN": TOKEN} | environ)
-    data = report([], Book(clock=lambda: NOW), ADMIN, KNOWLEDGE, NOW)
+    data = report([], Book(clock=lambda: NOW), ADMIN, STORE_STATUS, NOW)
     with respx.mock(using="httpx") as mock:
         route = mock.get(f"{URL}/pool").respond(json=data)
         out = io.StringIO()
@@ -103,7 +103,7 @@ def test_a_watch_goes_on_until_it_is_interrupted(monkeypatch):
             raise error
 
     monkeypatch.setattr(terminal.time, "sleep", nap)
-    data = report([], Book(clock=lambda: NOW), ADMIN, KNOWLEDGE, NOW)
+    data = report([], Book(clock=lambda: NOW), ADMIN, STORE_STATUS, NOW)
     with respx.mock(using="httpx") as mock:
         mock.get(f"{URL}/pool").respond(json=data)
         out = io.StringIO()

@@ -24,8 +24,8 @@ from claude_proxy.litellm.transport import (
     Guard,
     TooLarge,
     chat_http,
-    let_go,
-    misfit_of,
+    discard,
+    rejection_reason,
     shared_http,
     without_end,
 )
@@ -44,7 +44,7 @@ pytestmark = pytest.mark.anyio
 def test_what_is_no_answer(status, coding, fits):
     """A status that is neither a success nor an error, and a coding that was not asked for, are no answer."""
     response = httpx.Response(status, headers={"content-encoding": coding} if coding else {})
-    assert (misfit_of(response, "gzip, deflate") is None) is fits
+    assert (rejection_reason(response, "gzip, deflate") is None) is fits
 
 
 def test_many_credentials_are_no_circle():
@@ -67,8 +67,8 @@ async def test_a_response_that_is_let_go_needs_no_search_for_garbage(no_garbage_
     async with httpx.AsyncClient(transport=httpx.MockTransport(lambda _: streaming(b"a"))) as http:
         response = await http.send(http.build_request("GET", "https://claude.invalid/"), stream=True)
         held = weakref.ref(response)
-        await let_go(response)
-        await let_go(response)
+        await discard(response)
+        await discard(response)
         del response
     assert held() is None
 

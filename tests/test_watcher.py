@@ -35,9 +35,9 @@ class Watched:
         self.path = folder / "config.yaml"
         self.taken = []
         self.answer = lambda: ()
-        self.in_force = models.InForce(FIRST, {})
+        self.active_config = models.ActiveConfig(FIRST, {})
         self.write(FIRST)
-        self.watcher = Watcher(self.path, self.in_force, self.take_up, folder / "state" / "good.yaml", {})
+        self.watcher = Watcher(self.path, self.active_config, self.take_up, folder / "state" / "good.yaml", {})
         self.look()
 
     def take_up(self, new, found):
@@ -108,8 +108,8 @@ def test_what_is_taken_up_is_in_force(watched, told):
     """The models that lack a variable are those of the new file, and the log says what has changed."""
     watched.write(SECOND)
     watched.look()
-    assert watched.in_force.loaded == SECOND
-    assert watched.in_force.unset == {"kimi": ("KIMI_API_KEY",)}
+    assert watched.active_config.loaded == SECOND
+    assert watched.active_config.unset == {"kimi": ("KIMI_API_KEY",)}
     assert told()[0] == "INFO config.yaml was taken up: new: kimi"
     assert "model kimi is not ready: KIMI_API_KEY not set; what is new in .env counts after a restart" in told()[1]
 
@@ -128,14 +128,14 @@ def test_a_broken_file_is_refused(watched, told, content, says):
     """What would stop a start changes nothing, be it bad YAML or a rule's missing part; once mended it is taken up."""
     watched.write(content)
     watched.look()
-    assert (watched.taken, watched.in_force.loaded) == ([], FIRST)
+    assert (watched.taken, watched.active_config.loaded) == ([], FIRST)
     (line,) = told()
     assert line.startswith("ERROR")
     assert says in line
     assert "goes on with what it had" in line
     watched.write(SECOND)
     watched.look()
-    assert watched.in_force.loaded == SECOND
+    assert watched.active_config.loaded == SECOND
 
 
 def test_what_litellm_refuses_is_not_in_force(watched, told):
@@ -147,7 +147,7 @@ def test_what_litellm_refuses_is_not_in_force(watched, told):
     watched.answer = refuse
     watched.write(SECOND)
     watched.look()
-    assert watched.in_force.loaded == FIRST
+    assert watched.active_config.loaded == FIRST
     assert "not as LiteLLM wants it; it is not taken up" in told()[0]
     assert yaml.safe_load(watched.watcher.copy.read_text()) == FIRST
 
@@ -172,7 +172,7 @@ def test_a_file_with_include(watched, told):
     """LiteLLM reads the other files at its start only, so nothing is taken up that would lose their models."""
     watched.write(SECOND | {"include": ["more.yaml"]})
     watched.look()
-    assert (watched.taken, watched.in_force.loaded) == ([], FIRST)
+    assert (watched.taken, watched.active_config.loaded) == ([], FIRST)
     assert "WARNING config.yaml: with include in it, a change counts after a restart" in told()
 
 
@@ -236,7 +236,7 @@ def test_a_file_that_goes_away_and_comes_back(watched, told):
     assert told() == ["WARNING config.yaml is gone; the proxy goes on with what it had"]
     watched.write(SECOND)
     watched.look()
-    assert watched.in_force.loaded == SECOND
+    assert watched.active_config.loaded == SECOND
 
 
 def test_the_last_good_copy(watched):
@@ -316,9 +316,9 @@ def test_something_unforeseen_does_not_end_the_watch(watched, told, monkeypatch)
 
 def test_who_is_watched(tmp_path):
     """The launcher names the file; a proxy that was started in another way watches none."""
-    in_force = models.InForce({}, {})
-    assert watcher.watcher(in_force, lambda *_: (), {}) is None
-    found = watcher.watcher(in_force, lambda *_: (), {backup.WATCHED: "/a/config.yaml", backup.VARIABLE: "/b/c.yaml"})
+    active_config = models.ActiveConfig({}, {})
+    assert watcher.watcher(active_config, lambda *_: (), {}) is None
+    found = watcher.watcher(active_config, lambda *_: (), {backup.WATCHED: "/a/config.yaml", backup.VARIABLE: "/b/c.yaml"})
     assert (found.path, found.copy) == (Path("/a/config.yaml"), Path("/b/c.yaml"))
 
 
@@ -326,13 +326,13 @@ def test_the_example_is_read_as_it_is(watched, told):
     """The example is a file that can be taken up, with nothing to complain about but the keys that are not set."""
     watched.write(EXAMPLE)
     watched.look()
-    assert watched.in_force.loaded == yaml.safe_load(EXAMPLE)
+    assert watched.active_config.loaded == yaml.safe_load(EXAMPLE)
     assert all("is not ready" in line for line in told()[1:] if "restart to count" not in line)
 
 
 def test_what_people_may_use_is_taken_up():
     """A change of the project's own section needs no restart, is told, and counts for the next request."""
-    new = models.InForce({"model_list": []}, {})
+    new = models.ActiveConfig({"model_list": []}, {})
     assert new.limits.allows("anna", "glm")
     loaded = {"model_list": [], "claude_proxy": {"users": {"anna": {"models": ["demo"]}}}}
     found = change({"model_list": []}, loaded)

@@ -148,7 +148,7 @@ class FailedLogins:
         waits = delay > 0 and self._delays.enter()
         if delay > 0 and not waits:
             refusal = too_many(delay)
-        self._tell(self._log.refused(source, request, refusal.status))
+        self._log_lines(self._log.refused(source, request, refusal.status))
         if not waits:
             return refusal
         try:
@@ -156,16 +156,16 @@ class FailedLogins:
         finally:
             self._delays.leave()
 
-    def _tell(self, lines: list[str]) -> None:
+    def _log_lines(self, lines: list[str]) -> None:
         for line in lines:
             logger.warning("%s", line)
         seconds = self._log.seconds_to_next()
         if self._timer is None and seconds is not None:
-            self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._log_due)
 
-    def _look(self) -> None:
+    def _log_due(self) -> None:
         self._timer = None
-        self._tell(self._log.due())
+        self._log_lines(self._log.due())
 
 
 def too_many(delay: float) -> Refusal:

@@ -18,7 +18,7 @@ from claude_proxy.check.findings import Finding, error, info, warning
 from claude_proxy.check.models import CLAUDE_CODE_NAMES, claude_hosts, is_served, provider_of, unready
 from claude_proxy.config.settings import Settings
 from claude_proxy.credentials.credential import Credential
-from claude_proxy.credentials.response_rules import Answer, Then, judge
+from claude_proxy.credentials.response_rules import Action, UpstreamResponse, judge
 from claude_proxy.providers.endpoints import Hosts, Provider, model_family
 from claude_proxy.upstream.headers import PROXY_TOKEN, for_claude
 
@@ -109,7 +109,7 @@ def _credential(
     try:
         asked = _post(client, url, _question(HAIKU), headers)
         verdict = judge(_answer(asked, now()), settings.cooldown_seconds)
-        if verdict.then is Then.CLIENT:
+        if verdict.action is Action.CLIENT:
             # About this request and not about the credential; counting is free, and refused for the credential alone.
             asked = _post(client, f"{url}/count_tokens", _counting(HAIKU), headers)
             verdict = judge(_answer(asked, now()), settings.cooldown_seconds)
@@ -118,7 +118,7 @@ def _credential(
     until = max(filter(None, (verdict.rest_until, verdict.family_until)), default=None)
     if until is not None:
         return warning(credential.label, f"rests until {_moment(until)}: {verdict.reason}")
-    if verdict.then is Then.DONE:
+    if verdict.action is Action.DONE:
         return info(credential.label, f"taken, {asked.took:.0f} ms")
     if verdict.out:
         return error(credential.label, f"refused: {verdict.reason} (HTTP {asked.status})", "replace it")
@@ -134,8 +134,8 @@ def _told(name: str, asked: Asked) -> Finding:
     return error(name, f"does not answer (HTTP {asked.status}{': ' + said if said else ''})")
 
 
-def _answer(asked: Asked, now: float) -> Answer:
-    return Answer(asked.status, asked.headers, asked.body, model_family(HAIKU), now)
+def _answer(asked: Asked, now: float) -> UpstreamResponse:
+    return UpstreamResponse(asked.status, asked.headers, asked.body, model_family(HAIKU), now)
 
 
 def _post(client: httpx.Client, url: str, body: dict[str, Any], headers: Sequence[tuple[str, str]]) -> Asked:

@@ -111,7 +111,7 @@ class Watcher:
     """Looks at the file of one process. ``take_up`` puts a configuration in force or raises ``NotTakenUp``."""
 
     path: Path
-    in_force: models.InForce
+    active_config: models.ActiveConfig
     take_up: Callable[[Mapping[str, Any], Change], Iterable[str]]
     copy: Path | None = None
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
@@ -172,7 +172,7 @@ class Watcher:
             # LiteLLM put the models of the other files in at its start; they would be lost.
             logger.warning("%s: with include in it, a change counts after a restart", name)
             return
-        old, new = self.in_force.loaded, dict(facts.config)
+        old, new = self.active_config.loaded, dict(facts.config)
         if new == old:
             self._refused = False
             if refused:
@@ -185,7 +185,7 @@ class Watcher:
         except NotTakenUp as error:
             logger.error("%s: %s; it is not taken up, and the proxy goes on with what it had", self.path, error)  # noqa: TRY400
             return
-        self.in_force.replace(new)
+        self.active_config.replace(new)
         self._refused = False
         self._keep()
         logger.info("%s was taken up: %s", name, found)
@@ -197,7 +197,7 @@ class Watcher:
             logger.warning("%s: limits of %s are gone: every model may be asked for", name, ", ".join(found.unlimited))
         if found.restart:
             logger.warning("%s: needs a restart to count: %s", name, ", ".join(found.restart))
-        for model, unset in self.in_force.unset.items():
+        for model, unset in self.active_config.unset.items():
             if model in found.added or model in found.changed:
                 missing = " and ".join(unset)
                 logger.warning(
@@ -215,7 +215,7 @@ class Watcher:
         try:
             text = self.path.read_text(encoding="utf-8")
             # Of a file that has changed since it was checked there will be another look.
-            if yaml.safe_load(text) == self.in_force.loaded:
+            if yaml.safe_load(text) == self.active_config.loaded:
                 backup.keep(text, self.copy)
         except (yaml.YAMLError, UnicodeDecodeError):
             return
@@ -227,8 +227,10 @@ class Watcher:
 
 
 def watcher(
-    in_force: models.InForce, take_up: Callable[[Mapping[str, Any], Change], Iterable[str]], environ: Mapping[str, str]
+    active_config: models.ActiveConfig,
+    take_up: Callable[[Mapping[str, Any], Change], Iterable[str]],
+    environ: Mapping[str, str],
 ) -> Watcher | None:
     """Return the watcher of the file that ``serve`` named; None when the proxy was started in another way."""
     path, copy = environ.get(backup.WATCHED), environ.get(backup.VARIABLE)
-    return Watcher(Path(path), in_force, take_up, Path(copy) if copy else None, environ) if path else None
+    return Watcher(Path(path), active_config, take_up, Path(copy) if copy else None, environ) if path else None

@@ -126,7 +126,7 @@ def _aliases(config: Mapping[str, Any]) -> list[str]:
     return [str(name) for name in aliases] if isinstance(aliases, dict) else []
 
 
-class InForce:
+class ActiveConfig:
     """The configuration that the process serves with, and what follows from it; it changes when a new one is taken up."""
 
     def __init__(self, loaded: Mapping[str, Any], environ: Mapping[str, str]) -> None:

@@ -211,7 +211,7 @@ class UserBook:
 
     def everybody(self) -> tuple[User, ...]:
         """Return the users as of now: the file is read again when it has changed."""
-        self._look()
+        self._reload_if_changed()
         return (*self.fixed, *self._filed)
 
     def find(self, tokens: Iterable[Secret]) -> tuple[User, Secret] | None:
@@ -240,7 +240,7 @@ class UserBook:
         """What is wrong with a file that others may write, as of the last look; empty for a good one."""
         return self._unsafe
 
-    def _look(self) -> None:
+    def _reload_if_changed(self) -> None:
         if self.path is None:
             return
         try:
@@ -249,28 +249,28 @@ class UserBook:
             modes = _modes(folders(self.path))
             found = read_file(self.path)
             if found is None:
-                self._tell(("names something that is not a file",))
+                self._log_once(("names something that is not a file",))
                 return
             content, status = found
         except UnsafeFile as error:
             self._filed, self._stamp, self._settled, self._seen = (), (), False, True
             self._unsafe = str(error)
-            self._tell((self._unsafe,))
+            self._log_once((self._unsafe,))
         except FileNotFoundError:
             gone = self._stamp is not None
             self._filed, self._stamp, self._settled, self._unsafe = (), None, False, ""
-            self._tell(("names a file that is gone; the users in it are refused",) if gone else ())
+            self._log_once(("names a file that is gone; the users in it are refused",) if gone else ())
         except OSError as error:
             self._settled, self._seen = False, True
-            self._tell((f"names a file that cannot be read ({error.strerror}); its users stay as they were read last",))
+            self._log_once((f"names a file that cannot be read ({error.strerror}); its users stay as they were read last",))
         else:
             self._seen, self._unsafe = True, ""
             self._stamp, self._folders = _stamp(status), modes
             self._settled = abs(self._clock() - status.st_mtime) > SETTLED_SECONDS
             self._filed, mistakes = parse_users(parse_lines(content), self.fixed, self.forbidden)
-            self._tell(mistakes)
+            self._log_once(mistakes)
 
-    def _tell(self, mistakes: tuple[str, ...]) -> None:
+    def _log_once(self, mistakes: tuple[str, ...]) -> None:
         for mistake in mistakes:
             if mistake not in self._mistakes:
                 logger.warning("%s: %s", FILE_VARIABLE, mistake)

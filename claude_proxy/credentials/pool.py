@@ -24,7 +24,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from claude_proxy.credentials.credential import Credential, Kind
-from claude_proxy.credentials.response_rules import Answer, Then, Verdict, known_windows
+from claude_proxy.credentials.response_rules import Action, UpstreamResponse, Verdict, known_windows
 from claude_proxy.state.rows import Row
 from claude_proxy.state.store import read_salt
 from claude_proxy.text import clean
@@ -48,7 +48,7 @@ ALL_MODELS = ""
 LONGEST_FIVE_HOURS = 6 * 3600.0
 ORGANISATION = "anthropic-organization-id"
 # What comes on top of the steps that are spoken for, so that such a credential is taken last.
-SHY = 10**6
+DEPRIORITIZED = 10**6
 SOFT_LIMIT_REACHED = 10**7
 NEVER = float("inf")
 # For how long a refusal that one caller's request met waits for another caller's to confirm it, in seconds.
@@ -115,7 +115,7 @@ class State:
     organisation: str | None = None
     rests: dict[str, Rest] = field(default_factory=dict)
     windows: dict[tuple[str, str], Window] = field(default_factory=dict)
-    shy_until: float = 0.0
+    deprioritized_until: float = 0.0
     # Unconfirmed refusals, by Anthropic's sentence.
     suspicions: dict[str, Suspicion] = field(default_factory=dict)
     # When a proxy of this store first had it, in Unix seconds; the year of a setup token is counted from then.
@@ -129,7 +129,7 @@ class State:
     load: float = 0.0
     family_load: dict[str, float] = field(default_factory=dict)
     load_until: float = NEVER
-    spoken_for: int = 0
+    committed: int = 0
     family_spoken_for: dict[str, int] = field(default_factory=dict)
 
     def usable_at(self, family: str) -> float:
@@ -176,11 +176,11 @@ class State:
         """Work out how much is spoken for, in steps: what is used, a share for each session, and much at the soft limit."""
         shares = SESSION_SHARE * self.sessions / UTILIZATION_STEP + ROUNDING
 
-        def spoken_for(load: float) -> int:
+        def committed(load: float) -> int:
             return int(load / UTILIZATION_STEP + shares) + (SOFT_LIMIT_REACHED if load >= self.soft_limit else 0)
 
-        self.spoken_for = spoken_for(self.load)
-        self.family_spoken_for = {family: spoken_for(load) for family, load in self.family_load.items()}
+        self.committed = committed(self.load)
+        self.family_spoken_for = {family: committed(load) for family, load in self.family_load.items()}
 
 
 @dataclass(frozen=True)
@@ -280,7 +280,7 @@ class Pool:
                 return chosen.credential
         return None
 
-    def note(self, credential: Credential, verdict: Verdict, answer: Answer) -> None:
+    def note(self, credential: Credential, verdict: Verdict, answer: UpstreamResponse) -> None:
         """Learn from an answer: rests, utilisation and organisation. A rest that is already longer stays as it is.
 
         An unconfirmed refusal puts nobody out: that is for ``suspect`` and ``put_out``.
@@ -288,17 +288,17 @@ class Pool:
         now = self._clock()
         state = self._states[credential.label]
         self._learn(state, answer, now)
-        if verdict.then is Then.DONE and state.suspicions:
+        if verdict.action is Action.DONE and state.suspicions:
             state.suspicions.clear()
-            state.shy_until = 0.0
+            state.deprioritized_until = 0.0
         if verdict.out and not verdict.unconfirmed:
             self.put_out(credential, verdict.reason)
         if verdict.rest_until is not None:
             self._rest(self._sharing(state), ALL_MODELS, Rest(verdict.rest_until, verdict.reason), now)
         if verdict.family_until is not None:
             self._rest(self._sharing(state), verdict.family, Rest(verdict.family_until, verdict.reason), now)
-        if verdict.then is Then.HOP:
-            state.shy_until = now + self._shyness
+        if verdict.action is Action.TRY_ONE_OTHER:
+            state.deprioritized_until = now + self._shyness
 
     def suspect(self, credential: Credential, refusal: str, caller: str) -> bool:
         """Record an unconfirmed refusal; return whether another caller's request met the same one within ``SUSPICION_SECONDS``.
@@ -307,7 +307,7 @@ class Pool:
         """
         now = self._clock()
         state = self._states[credential.label]
-        state.shy_until = now + SUSPICION_SECONDS
+        state.deprioritized_until = now + SUSPICION_SECONDS
         before = state.suspicions.get(refusal)
         if before is not None and before.until > now and before.caller != caller:
             return True
@@ -453,11 +453,11 @@ class Pool:
                 continue
             if state.load_until <= now:
                 state.derive(now)
-            rank = state.spoken_for
+            rank = state.committed
             if state.family_spoken_for:
                 rank = state.family_spoken_for.get(family, rank)
-            if state.shy_until > now:
-                rank += SHY
+            if state.deprioritized_until > now:
+                rank += DEPRIORITIZED
             if best is None or rank < least:
                 best, least, place = state, rank, step
         if best is not None:
@@ -510,7 +510,7 @@ class Pool:
 
     # --- What is learned -----------------------------------------------------------------------------------------------------
 
-    def _learn(self, state: State, answer: Answer, now: float) -> None:
+    def _learn(self, state: State, answer: UpstreamResponse, now: float) -> None:
         for seen in known_windows(answer):
             if seen.utilization is None or seen.reset is None:
                 continue

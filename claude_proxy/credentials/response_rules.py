@@ -70,18 +70,18 @@ _VALIDATION = (
 )  # fmt: skip
 
 
-class Then(Enum):
+class Action(Enum):
     """What happens to the request."""
 
     DONE = "the client gets the answer"
     NEXT = "the next credential is asked"
-    HOP = "one other credential is asked, and no third"
+    TRY_ONE_OTHER = "one other credential is asked, and no third"
     CLIENT = "the client gets the answer unmodified, and nobody else is asked"
     ROUTER = "LiteLLM's retries and fallbacks decide"
     REPAIR = "the same credential is asked once more, without thinking blocks"
 
 
-class Window(NamedTuple):
+class ReportedWindow(NamedTuple):
     """What an answer says of one window. ``utilization`` is a fraction that may exceed 1; ``reset`` is Unix seconds."""
 
     name: str
@@ -92,7 +92,7 @@ class Window(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Answer:
+class UpstreamResponse:
     """An upstream's answer: header names in lower case, of an error's body the first kilobytes, of a success nothing.
 
     ``family`` is the family of the model that was asked for, such as ``opus``; ``now`` is the moment in Unix seconds.
@@ -130,7 +130,7 @@ class Answer:
             return ""
         return _beginning(self.message, sentences)
 
-    def windows(self) -> list[Window]:
+    def windows(self) -> list[ReportedWindow]:
         """Return what the answer says of each window, known ones and those of tomorrow."""
         found: dict[str, dict[str, str]] = {}
         families: dict[str, str | None] = {}
@@ -159,7 +159,7 @@ class Verdict(NamedTuple):
     have caused it, so the credential is not put out before another response confirms it.
     """
 
-    then: Then
+    action: Action
     reason: str
     rest_until: float | None = None
     family: str = ""
@@ -172,11 +172,11 @@ class Verdict(NamedTuple):
 class Rule(NamedTuple):
     """One row of the table. ``verdict`` takes the answer and the cooldown for a rest of unknown length, in seconds."""
 
-    fits: Callable[[Answer], bool]
-    verdict: Callable[[Answer, float], Verdict]
+    fits: Callable[[UpstreamResponse], bool]
+    verdict: Callable[[UpstreamResponse, float], Verdict]
 
 
-def judge(answer: Answer, cooldown: float) -> Verdict:
+def judge(answer: UpstreamResponse, cooldown: float) -> Verdict:
     """Return the verdict of the first rule that fits."""
     for rule in RULES:
         if rule.fits(answer):
@@ -199,7 +199,7 @@ def parse_reset(text: str, now: float, longest: float) -> float | None:
     return moment if now < moment <= now + longest else None
 
 
-def retry_after(answer: Answer) -> float | None:
+def retry_after(answer: UpstreamResponse) -> float | None:
     """Return ``retry-after`` in seconds, bounded; None when it is missing or not a number."""
     try:
         seconds = float(answer.headers.get("retry-after", ""))
@@ -218,12 +218,12 @@ def is_quotation(message: str) -> bool:
     return text.startswith(("'", '"', "`")) or ": " in text or text.endswith(":") or any(each in text for each in _VALIDATION)
 
 
-def _window(name: str, family: str | None, said: Mapping[str, str], reset: float | None) -> Window:
+def _window(name: str, family: str | None, said: Mapping[str, str], reset: float | None) -> ReportedWindow:
     utilization = _fraction(said.get("utilization", ""))
     spent = "surpassed-threshold" in said and utilization is not None and utilization >= 1
     status = said.get("status") or "allowed"
     # allowed and allowed_warning; other gateways have met rejected, blocked, queueing_hard and payment_required.
-    return Window(name, family, utilization, reset, spent or not status.startswith("allowed"))
+    return ReportedWindow(name, family, utilization, reset, spent or not status.startswith("allowed"))
 
 
 def _fraction(text: str) -> float | None:
@@ -234,12 +234,12 @@ def _fraction(text: str) -> float | None:
     return value if math.isfinite(value) and value >= 0 else None
 
 
-def _is_limit(answer: Answer) -> bool:
+def _is_limit(answer: UpstreamResponse) -> bool:
     status = answer.headers.get(f"{UNIFIED}status", "").strip() or "allowed"
     return answer.status == 429 and (not status.startswith("allowed") or any(window.rejected for window in answer.windows()))
 
 
-def _rest_for_window(answer: Answer, cooldown: float) -> Verdict:
+def _rest_for_window(answer: UpstreamResponse, cooldown: float) -> Verdict:
     """Rest until the latest reset among the rejected windows: they all have to be open. A family's windows rest that family."""
     rejected = [window for window in answer.windows() if window.rejected]
     claim = answer.headers.get(f"{UNIFIED}representative-claim", "").strip()
@@ -251,24 +251,24 @@ def _rest_for_window(answer: Answer, cooldown: float) -> Verdict:
     else:
         until, family_until = None, _latest(of_family) or _otherwise(answer, cooldown)
     family = answer.family if family_until is not None else ""
-    return Verdict(Then.NEXT, reason, until, family, family_until)
+    return Verdict(Action.NEXT, reason, until, family, family_until)
 
 
-def _latest(windows: Iterable[Window]) -> float | None:
+def _latest(windows: Iterable[ReportedWindow]) -> float | None:
     return max((window.reset for window in windows if window.reset is not None), default=None)
 
 
-def _otherwise(answer: Answer, cooldown: float) -> float:
+def _otherwise(answer: UpstreamResponse, cooldown: float) -> float:
     """Return when a rest ends whose windows do not say so themselves."""
     reset = parse_reset(answer.headers.get(f"{UNIFIED}reset", ""), answer.now, LONGEST_RETRY_AFTER)
     return answer.now + _seconds(answer, cooldown) if reset is None else reset
 
 
-def _rest_as_told(answer: Answer, cooldown: float) -> Verdict:
-    return Verdict(Then.NEXT, "asked to slow down", answer.now + _seconds(answer, cooldown))
+def _rest_as_told(answer: UpstreamResponse, cooldown: float) -> Verdict:
+    return Verdict(Action.NEXT, "asked to slow down", answer.now + _seconds(answer, cooldown))
 
 
-def _seconds(answer: Answer, cooldown: float) -> float:
+def _seconds(answer: UpstreamResponse, cooldown: float) -> float:
     seconds = retry_after(answer)
     return max(SHORTEST_REST, cooldown if seconds is None else seconds)
 
@@ -280,34 +280,36 @@ def _beginning(message: str, sentences: Iterable[str]) -> str:
     return next(found, "")
 
 
-def _says(sentences: Iterable[str]) -> Callable[[Answer], bool]:
+def _says(sentences: Iterable[str]) -> Callable[[UpstreamResponse], bool]:
     return lambda answer: bool(answer.sentence(sentences))
 
 
-def _all(*conditions: Callable[[Answer], bool]) -> Callable[[Answer], bool]:
+def _all(*conditions: Callable[[UpstreamResponse], bool]) -> Callable[[UpstreamResponse], bool]:
     return lambda answer: all(condition(answer) for condition in conditions)
 
 
-def _status(*statuses: int) -> Callable[[Answer], bool]:
+def _status(*statuses: int) -> Callable[[UpstreamResponse], bool]:
     return lambda answer: answer.status in statuses
 
 
-def _always(then: Then, reason: str, *, out: bool = False, ours: bool = False) -> Callable[[Answer, float], Verdict]:
-    verdict = Verdict(then, reason, out=out, ours=ours)
+def _always(
+    action: Action, reason: str, *, out: bool = False, ours: bool = False
+) -> Callable[[UpstreamResponse, float], Verdict]:
+    verdict = Verdict(action, reason, out=out, ours=ours)
     return lambda _answer, _cooldown: verdict
 
 
-def _refuse_account(answer: Answer, _cooldown: float) -> Verdict:
+def _refuse_account(answer: UpstreamResponse, _cooldown: float) -> Verdict:
     unconfirmed = answer.sentence(REFUSED_ACCOUNT) if answer.status == 400 else ""
-    return Verdict(Then.NEXT, "the account was refused", out=True, unconfirmed=unconfirmed)
+    return Verdict(Action.NEXT, "the account was refused", out=True, unconfirmed=unconfirmed)
 
 
-def _is_disguised(answer: Answer) -> bool:
+def _is_disguised(answer: UpstreamResponse) -> bool:
     """Whether Anthropic refuses a request that it does not take for Claude Code's; Haiku is exempt from that."""
     return answer.message.rstrip(".") == "error" and not answer.has_limits() and answer.family != "haiku"
 
 
-def _is_unhealed_thinking(answer: Answer) -> bool:
+def _is_unhealed_thinking(answer: UpstreamResponse) -> bool:
     """Whether Claude refused thinking blocks in words on which Claude Code does not act by itself (2.1.197)."""
     kind, message = answer.kind, answer.message
     if answer.status != 400 or kind != _ERROR_TYPES[400]:
@@ -317,25 +319,25 @@ def _is_unhealed_thinking(answer: Answer) -> bool:
     return not is_quotation(rest) and bool(_beginning(rest, UNHEALED_THINKING))
 
 
-def _has_retry_after(answer: Answer) -> bool:
+def _has_retry_after(answer: UpstreamResponse) -> bool:
     return retry_after(answer) is not None
 
 
 RULES: tuple[Rule, ...] = (
-    Rule(lambda answer: answer.status < 300, _always(Then.DONE, "answered")),
+    Rule(lambda answer: answer.status < 300, _always(Action.DONE, "answered")),
     # About the request: every credential would get the same answer.
     Rule(
         _all(_status(400, 429), _says(EXTRA_USAGE)),
-        _always(Then.CLIENT, "the request needs extra usage that the account does not have (long context, fast mode)"),
+        _always(Action.CLIENT, "the request needs extra usage that the account does not have (long context, fast mode)"),
     ),
     Rule(
         _all(_status(400, 403), _says(NOT_CLAUDE_CODE)),
-        _always(Then.CLIENT, "Anthropic does not take this request for Claude Code's own; did another client send it?"),
+        _always(Action.CLIENT, "Anthropic does not take this request for Claude Code's own; did another client send it?"),
     ),
     Rule(
         _all(_status(429), _is_disguised),
         _always(
-            Then.CLIENT,
+            Action.CLIENT,
             "Anthropic does not take this request for Claude Code's own (a 429 without any limit in it); "
             "is CLAUDE_CODE_ATTRIBUTION_HEADER=0 set on the client, or does something change the system prompt?",
         ),
@@ -343,23 +345,23 @@ RULES: tuple[Rule, ...] = (
     # About this proxy.
     Rule(
         _all(_status(401), _says(WRONG_HEADER)),
-        _always(Then.CLIENT, "the proxy sent the credential in the wrong way; please report this", ours=True),
+        _always(Action.CLIENT, "the proxy sent the credential in the wrong way; please report this", ours=True),
     ),
     # About the credential.
     Rule(_all(_status(400, 401, 403), _says(REFUSED_ACCOUNT)), _refuse_account),
-    Rule(_status(401), _always(Then.NEXT, "the credential was refused", out=True)),
-    Rule(_status(403), _always(Then.NEXT, "the credential may not do this")),
+    Rule(_status(401), _always(Action.NEXT, "the credential was refused", out=True)),
+    Rule(_status(403), _always(Action.NEXT, "the credential may not do this")),
     Rule(_is_limit, _rest_for_window),
     Rule(_all(_status(429), _has_retry_after), _rest_as_told),
-    Rule(_status(429), _always(Then.HOP, "a 429 that names no limit")),
+    Rule(_status(429), _always(Action.TRY_ONE_OTHER, "a 429 that names no limit")),
     # About the history.
-    Rule(_is_unhealed_thinking, _always(Then.REPAIR, "Claude refused the thinking blocks of the history")),
+    Rule(_is_unhealed_thinking, _always(Action.REPAIR, "Claude refused the thinking blocks of the history")),
     # About Anthropic, and about everything else.
-    Rule(lambda answer: answer.status >= 500 or answer.status < 400, _always(Then.ROUTER, "Anthropic could not answer")),
-    Rule(lambda _answer: True, _always(Then.CLIENT, "")),
+    Rule(lambda answer: answer.status >= 500 or answer.status < 400, _always(Action.ROUTER, "Anthropic could not answer")),
+    Rule(lambda _answer: True, _always(Action.CLIENT, "")),
 )
 
 
-def known_windows(answer: Answer) -> Iterator[Window]:
+def known_windows(answer: UpstreamResponse) -> Iterator[ReportedWindow]:
     """Return the windows that say how full they are, for the pool to learn."""
     return (window for window in answer.windows() if window.utilization is not None)

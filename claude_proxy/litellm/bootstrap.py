@@ -24,7 +24,7 @@ from claude_proxy.check import watcher
 from claude_proxy.config import models as config
 from claude_proxy.config.settings import LogFormat, Settings, environment
 from claude_proxy.credentials.redaction import Redactor, secrets_in_config, secrets_of
-from claude_proxy.litellm.callback import ClaudeProxy, in_force, limits
+from claude_proxy.litellm.callback import ClaudeProxy, active_config, limits
 from claude_proxy.litellm.clients import AttemptRefused
 from claude_proxy.litellm.custom_auth import authenticate, is_session, key_allows
 from claude_proxy.litellm.patches import (
@@ -56,7 +56,7 @@ def start() -> ClaudeProxy:
 
 def shared_store(settings: Settings) -> Store | None:
     """Return where the pool's state is shared: Redis, the state file, or nowhere."""
-    url = settings.redis_url.reveal() if settings.redis_url else config.redis_url(in_force().loaded, os.environ)
+    url = settings.redis_url.reveal() if settings.redis_url else config.redis_url(active_config().loaded, os.environ)
     if url:
         return RedisStore(url)
     if settings.state_file in ("", "none"):
@@ -71,7 +71,7 @@ def install(settings: Settings, callback: ClaudeProxy) -> None:
     secrets += [secret for secret in (settings.static_token, settings.master_key, settings.database_url) if secret]
     secrets += [user.token for user in settings.users.everybody() if user.token]
     redactor = callback.redactor = Redactor([*secrets, *secrets_of(environment())])
-    _learn_secrets(redactor, in_force().loaded)
+    _learn_secrets(redactor, active_config().loaded)
     litellm.use_chat_completions_url_for_anthropic_messages = True
     litellm.expose_router_debug_in_errors = False
     # The hook for streams keeps clients alive; LiteLLM would run a task for each chunk to do so.
@@ -100,7 +100,7 @@ def install(settings: Settings, callback: ClaudeProxy) -> None:
         callback.remember,
         is_session=is_session,
         model_app=model_app(settings, app.exception_handlers),
-        keeps_books=lambda: settings.database_url is not None or in_force().keeps_books,
+        keeps_books=lambda: settings.database_url is not None or active_config().keeps_books,
     )
     request_log.configure(
         redactor, verbose=os.environ.get("LITELLM_LOG", "").upper() == "DEBUG", as_json=settings.log_format is LogFormat.JSON
@@ -143,7 +143,7 @@ async def models(caller: Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)]) 
     """The route that takes the place of LiteLLM's own, whose list of a pattern is its price list."""
     exchange = current.get()
     user = exchange.user if exchange else ""
-    names = config.model_names(in_force().loaded)
+    names = config.model_names(active_config().loaded)
     return JSONResponse(
         listing(names, lambda name: limits().allows(user, name) and key_allows(caller, name, proxy_server.llm_router))
     )
@@ -151,7 +151,7 @@ async def models(caller: Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)]) 
 
 def watch_config() -> None:
     """From now on take up every change of config.yaml, once LiteLLM has started."""
-    found = watcher.watcher(in_force(), _take_up, environment()) if start.cache_info().currsize else None
+    found = watcher.watcher(active_config(), _take_up, environment()) if start.cache_info().currsize else None
     if found is not None:
         start().watching = asyncio.ensure_future(found.run())
 
@@ -163,7 +163,7 @@ def _learn_secrets(redactor: Redactor, loaded: Mapping[str, Any]) -> None:
 
 def _take_up(new: Mapping[str, Any], found: watcher.Change) -> Iterable[str]:
     _learn_secrets(start().redactor, new)
-    return put_in_force(proxy_server.llm_router, in_force().loaded, new, found)
+    return put_in_force(proxy_server.llm_router, active_config().loaded, new, found)
 
 
 async def close() -> None:

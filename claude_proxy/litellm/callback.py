@@ -66,7 +66,7 @@ from claude_proxy.upstream.headers import session_of
 from claude_proxy.usage import request_log
 from claude_proxy.usage.ledger import Book
 from claude_proxy.usage.record import Record
-from claude_proxy.usage.report import Knowledge
+from claude_proxy.usage.report import StoreStatus
 
 # How long the first request waits for what other processes know, in seconds.
 LOAD_SECONDS = 3.0
@@ -92,7 +92,7 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         )
         # Put in place with what is around LiteLLM's app.
         self.redactor = Redactor([])
-        self.book = Book(clock=clock, listed=lambda model: model in in_force().listed)
+        self.book = Book(clock=clock, listed=lambda model: model in active_config().listed)
         self._ages = AgeWarnings()
         self._clock = clock
         self._started = clock()
@@ -239,19 +239,19 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         """Return the routes' answers: what this process knows, and what the others have told it a moment ago."""
         return Panel(self.settings, self.pool, self.book, knowledge=self._knowledge, fresh=self._learn_now, clock=self._clock)
 
-    def _knowledge(self) -> Knowledge:
+    def _knowledge(self) -> StoreStatus:
         sync = self._sync
-        return Knowledge(sync.kind if sync else None, bool(sync and sync.away), self._started)
+        return StoreStatus(sync.kind if sync else None, bool(sync and sync.away), self._started)
 
     async def _learn_now(self) -> None:
         await self.learn_from_others()
         if self._sync is not None and not self._sync.away:
-            self.book.hasten()
+            self.book.flush_next()
             await self._sync.exchange()
 
     async def close(self) -> None:
         """Push what has changed last and end the synchronisation."""
-        self.book.hasten()
+        self.book.flush_next()
         if self.watching is not None:
             self.watching.cancel()
         if self._sync is not None and self._syncing is not None:
@@ -317,7 +317,12 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         prepared = {name: value for name, value in kwargs.items() if name not in compatibility.FIELDS}
         try:
             prepared |= await offloaded(
-                len(exchange.raw_body), compatibility.translated, kwargs, row, relayed=relayed, hosts=in_force().fetch_hosts
+                len(exchange.raw_body),
+                compatibility.translated,
+                kwargs,
+                row,
+                relayed=relayed,
+                hosts=active_config().fetch_hosts,
             )
         except TooLarge as error:
             if exchange.attempts == 1:
@@ -387,7 +392,7 @@ def demo_transport(pool: Pool) -> httpx.AsyncClient:
     """The HTTP client whose answers are made in the process; they name the models that are served now."""
 
     def answer(request: httpx.Request) -> httpx.Response:
-        return demo.respond(request, demo.text(models.model_names(in_force().loaded), unset_variables(), len(pool)))
+        return demo.respond(request, demo.text(models.model_names(active_config().loaded), unset_variables(), len(pool)))
 
     return httpx.AsyncClient(transport=httpx.MockTransport(answer))
 
@@ -430,24 +435,24 @@ def load_config() -> dict[str, Any]:
 
 
 @functools.cache
-def in_force() -> models.InForce:
+def active_config() -> models.ActiveConfig:
     """Return the process's one configuration: that of the start, until a changed one is taken up."""
-    return models.InForce(load_config(), os.environ)
+    return models.ActiveConfig(load_config(), os.environ)
 
 
 def limits() -> Limits:
     """Which models each person may use."""
-    return in_force().limits
+    return active_config().limits
 
 
 def unset_variables() -> dict[str, tuple[str, ...]]:
     """The variables that each model lacks."""
-    return in_force().unset
+    return active_config().unset
 
 
 def referring_parameters() -> dict[str, frozenset[str]]:
     """The parameters that each model takes from the environment."""
-    return in_force().referring
+    return active_config().referring
 
 
 def _lacks_a_key(params: Mapping[str, Any], group: str) -> bool:

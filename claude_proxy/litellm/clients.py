@@ -21,7 +21,7 @@ from claude_proxy.anthropic.messages import to_json
 from claude_proxy.anthropic.sse import error_kind, events
 from claude_proxy.asgi import Headers
 from claude_proxy.credentials.credential import is_claude_credential
-from claude_proxy.credentials.response_rules import UNIFIED, Then
+from claude_proxy.credentials.response_rules import UNIFIED, Action
 from claude_proxy.litellm.transport import (
     CODINGS,
     DEFAULT_TIMEOUT,
@@ -31,9 +31,9 @@ from claude_proxy.litellm.transport import (
     OWN_REQUEST,
     TooLarge,
     beginning,
-    let_go,
+    discard,
     media_type,
-    misfit_of,
+    rejection_reason,
     shared_http,
     without_end,
 )
@@ -107,9 +107,9 @@ class PlainClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is
         host = request.url.host
         try:
             response = await self._send(request)
-            misfit = misfit_of(response, CODINGS)
+            misfit = rejection_reason(response, CODINGS)
             if misfit:
-                await let_go(response)
+                await discard(response)
                 self._misfitting(misfit)
                 raise BaseLLMException(502, f"{host} {misfit}")
             if response.is_error:
@@ -133,7 +133,7 @@ class PlainClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is
 
     async def _read(self, response: httpx.Response) -> None:
         await response.aread()
-        await let_go(response)
+        await discard(response)
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
         return await self._client.send(request, stream=True, auth=self._auth, follow_redirects=False)
@@ -199,7 +199,7 @@ class RelayingClient(PlainClient):
             raise BaseLLMException(502, "the upstream broke its answer off") from error
         finally:
             exchange.usage = heard.summary.usage
-            await let_go(response)
+            await discard(response)
         exchange.error = heard.summary.error
         if exchange.error:
             logger.warning("%s ended its answer with %s", exchange.served, exchange.error)
@@ -344,8 +344,8 @@ class ClaudeClient(RelayingClient):
             # Claude Code would take it for its own and drop the user's login.
             exchange.refusal = refused_pool(60)
             return
-        exchange.final = verdict.then in (Then.CLIENT, Then.REPAIR) or (
-            verdict.then is Then.NEXT and response.status_code != 429
+        exchange.final = verdict.action in (Action.CLIENT, Action.REPAIR) or (
+            verdict.action is Action.NEXT and response.status_code != 429
         )
         exchange.refusal = Refusal(response.status_code, self._headers(response), response.content)
 

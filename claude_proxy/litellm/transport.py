@@ -304,7 +304,7 @@ class AsyncGuard(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         response = await self._inner.handle_async_request(request)
-        if OWN_REQUEST not in request.extensions and (misfit := misfit_of(response, CODINGS)):
+        if OWN_REQUEST not in request.extensions and (misfit := rejection_reason(response, CODINGS)):
             await response.aclose()
             return refused(request, misfit)
         return bounded(request, response)
@@ -318,7 +318,7 @@ class Guard(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         response = self._inner.handle_request(request)
-        if misfit := misfit_of(response, CODINGS):
+        if misfit := rejection_reason(response, CODINGS):
             response.close()
             return refused(request, misfit)
         return bounded(request, response, _Body)
@@ -345,9 +345,9 @@ class ChatTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         response = await self._inner.handle_async_request(request)
-        misfit = misfit_of(response, CODINGS)
+        misfit = rejection_reason(response, CODINGS)
         if misfit:
-            await let_go(response)
+            await discard(response)
             return refused(request, misfit)
         kind = media_type(response)
         streams = response.is_success and (kind == "text/event-stream" or _wants_stream(request))
@@ -357,7 +357,7 @@ class ChatTransport(httpx.AsyncBaseTransport):
         if not response.is_error and not wants_stream:
             exchange = current.get()
             if exchange is not None:
-                exchange.opened.append(functools.partial(let_go, response))
+                exchange.opened.append(functools.partial(discard, response))
             if media_type(response) == "text/event-stream":
                 response.stream = _WithEvents(response.stream)
             return response
@@ -391,7 +391,7 @@ class _WithEvents(httpx.AsyncByteStream):
         await self._stream.aclose()
 
 
-def misfit_of(response: httpx.Response, codings: str | None = None) -> str | None:
+def rejection_reason(response: httpx.Response, codings: str | None = None) -> str | None:
     """Return why a response is no answer, in words that follow a name; None for an error and for an answer.
 
     ``codings`` are those that can be undone here, as ``accept-encoding`` has them; None says that all can.
@@ -426,11 +426,11 @@ async def beginning(response: httpx.Response) -> bytes:
     except httpx.DecodingError:
         return b""
     finally:
-        await let_go(response)
+        await discard(response)
     return bytes(found[:MAX_ERROR_BYTES])
 
 
-async def let_go(response: httpx.Response) -> None:
+async def discard(response: httpx.Response) -> None:
     """Close a response of which no more is to be read.
 
     Its stream refers to it, and it to its stream (httpx 0.28): a request would stay there until the next search for garbage.

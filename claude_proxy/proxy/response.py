@@ -32,6 +32,7 @@ from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.credentials.stream_redaction import ErrorEventRedactor, StreamRedactor
 from claude_proxy.providers.endpoints import Provider
 from claude_proxy.proxy.exchange import Exchange
+from claude_proxy.proxy.relay import KEEPALIVE_SECONDS
 from claude_proxy.secret import Secret
 from claude_proxy.usage.record import Record
 
@@ -39,7 +40,6 @@ from claude_proxy.usage.record import Record
 HIDDEN_RESPONSE_PREFIXES = ("x-litellm-", "llm_provider-")
 # Claude Code 2.1.197 gives a request up that has no headers after 300 s, and a stream that has no event for as long.
 EARLY_SECONDS = 60.0
-KEEPALIVE_SECONDS = 15.0
 CLIENT_LEFT = 499
 REVOKED = own_refusal(401, "The token was removed from this proxy.")
 EVENT_END = b"\n\n"
@@ -48,7 +48,7 @@ MAX_READ_ANSWER = 4 * 1024 * 1024
 MAX_USAGE = 64 * 1024
 
 
-class Answer:
+class ClientResponse:
     """One per request. Called with LiteLLM's ASGI messages; an upstream's own answer goes by ``begin``, ``write``, ``end``."""
 
     def __init__(self, send: Send, exchange: Exchange, redactor: Redactor, clock: Callable[[], float] = time.monotonic) -> None:

@@ -15,7 +15,7 @@ import httpx
 from claude_proxy.anthropic.messages import repaired, to_json, without_foreign_thinking
 from claude_proxy.credentials.credential import Credential
 from claude_proxy.credentials.pool import Pool, Wanted
-from claude_proxy.credentials.response_rules import UNIFIED, Answer, Then, Verdict, judge
+from claude_proxy.credentials.response_rules import UNIFIED, Action, UpstreamResponse, Verdict, judge
 from claude_proxy.providers.endpoints import Hosts
 from claude_proxy.proxy.exchange import Exchange
 from claude_proxy.upstream import headers as header_policy
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 Sleep = Callable[[float], Awaitable[None]]
 
 # Of an error's body so much is looked at.
-MAX_ERROR_BYTES = 16 * 1024
+MAX_JUDGED_BYTES = 16 * 1024
 # What httpx can undo without further libraries; the client's own list describes its connection to the proxy.
 ACCEPT_ENCODING = "gzip, deflate"
 
@@ -52,7 +52,7 @@ class Source(Protocol):
         What comes back is ``tried`` without those that have rested since: they may be asked again, and nobody else.
         """
 
-    def note(self, credential: Credential, verdict: Verdict, answer: Answer) -> None:
+    def note(self, credential: Credential, verdict: Verdict, answer: UpstreamResponse) -> None:
         """Learn from an answer."""
 
     def suspect(self, credential: Credential, refusal: str) -> bool:
@@ -92,7 +92,7 @@ class PoolSource:
             self._pool.waited()
         return tried - untried
 
-    def note(self, credential: Credential, verdict: Verdict, answer: Answer) -> None:
+    def note(self, credential: Credential, verdict: Verdict, answer: UpstreamResponse) -> None:
         self._pool.note(credential, verdict, answer)
 
     def suspect(self, credential: Credential, refusal: str) -> bool:
@@ -116,7 +116,7 @@ class SingleSource:
     async def wait(self, tried: frozenset[str]) -> frozenset[str] | None:
         """One credential is not waited for."""
 
-    def note(self, credential: Credential, verdict: Verdict, answer: Answer) -> None:
+    def note(self, credential: Credential, verdict: Verdict, answer: UpstreamResponse) -> None:
         """One credential has no state: it is its owner's."""
 
     def suspect(self, credential: Credential, refusal: str) -> bool:  # noqa: ARG002 - the protocol's
@@ -151,7 +151,7 @@ class Refusals:
         met_by_another = self._source.suspect(credential, verdict.unconfirmed)
         if repeated:
             reason = "gave the same refusal as the credential before; the request is taken to be the cause"
-            return verdict._replace(then=Then.CLIENT, reason=reason)
+            return verdict._replace(action=Action.CLIENT, reason=reason)
         if met_by_another and not self._done:
             self._put_out(credential, verdict, "another caller's request met the same refusal")
             return verdict._replace(unconfirmed="")
@@ -201,7 +201,7 @@ class Rotation(httpx.Auth):
                 if self.verdict is None or not self.verdict.unconfirmed:
                     raise NobodyUsable
                 # No credential is left to show whether the request is at fault: a fallback answers, or the client gets the 400.
-                self.verdict = self.verdict._replace(then=Then.ROUTER)
+                self.verdict = self.verdict._replace(action=Action.ROUTER)
                 return
             tried |= {credential.label}
             self._exchange.labels.append(credential.label)
@@ -210,16 +210,16 @@ class Rotation(httpx.Auth):
             answer = await _answer(response, self._family, self._clock())
             verdict = self.verdict = self._judged(credential, answer, refusals)
             _report(credential, verdict, response, pooled=self.pooled)
-            if verdict.then is Then.REPAIR and not mended and (mend := _repair(request)):
+            if verdict.action is Action.REPAIR and not mended and (mend := _repair(request)):
                 mended = True
                 request = mend
                 continue
-            if verdict.then is Then.HOP and not hopped:
+            if verdict.action is Action.TRY_ONE_OTHER and not hopped:
                 hopped = True
-            elif verdict.then is not Then.NEXT:
+            elif verdict.action is not Action.NEXT:
                 return
             left_for = self._source.choose(tried)
-            if left_for is None and (verdict.then is Then.HOP or not self.pooled):
+            if left_for is None and (verdict.action is Action.TRY_ONE_OTHER or not self.pooled):
                 return
             self._exchange.failovers.append(f"{credential.label}: {verdict.reason} (HTTP {response.status_code})")
             credential = left_for
@@ -233,13 +233,13 @@ class Rotation(httpx.Auth):
             tried, credential = left, self._source.choose(left)
         return credential, tried
 
-    def _judged(self, credential: Credential, answer: Answer, refusals: Refusals) -> Verdict:
+    def _judged(self, credential: Credential, answer: UpstreamResponse, refusals: Refusals) -> Verdict:
         """Return the verdict on an answer, and let the source learn from it."""
         verdict = judge(answer, self._cooldown)
         self._source.note(credential, verdict, answer)
         if verdict.unconfirmed and self.pooled:
             return refusals.meet(credential, verdict)
-        if verdict.then is Then.DONE:
+        if verdict.action is Action.DONE:
             refusals.answered()
         return verdict
 
@@ -277,18 +277,20 @@ def _repair(request: httpx.Request) -> httpx.Request | None:
     return httpx.Request(request.method, request.url, headers=headers, content=to_json(body), extensions=request.extensions)
 
 
-async def _answer(response: httpx.Response, family: str, now: float) -> Answer:
+async def _answer(response: httpx.Response, family: str, now: float) -> UpstreamResponse:
     body = b""
     if response.is_error:
-        body = (await response.aread())[:MAX_ERROR_BYTES]
-    return Answer(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body, family, now)
+        body = (await response.aread())[:MAX_JUDGED_BYTES]
+    return UpstreamResponse(
+        response.status_code, {name.lower(): value for name, value in response.headers.items()}, body, family, now
+    )
 
 
 def _report(credential: Credential, verdict: Verdict, response: httpx.Response, *, pooled: bool) -> None:
     """Tell the operator what somebody may want to act on, by the credential's label."""
-    if verdict.then in (Then.DONE, Then.ROUTER) or not verdict.reason:
+    if verdict.action in (Action.DONE, Action.ROUTER) or not verdict.reason:
         return
-    level = logging.WARNING if pooled and verdict.then is not Then.REPAIR else logging.INFO
+    level = logging.WARNING if pooled and verdict.action is not Action.REPAIR else logging.INFO
     if verdict.ours:
         level = logging.ERROR
     claim = response.headers.get(f"{UNIFIED}representative-claim", "")
@@ -299,5 +301,5 @@ def _report(credential: Credential, verdict: Verdict, response: httpx.Response, 
         verdict.reason,
         response.status_code,
         f", {claim}" if claim else "",
-        verdict.then.value,
+        verdict.action.value,
     )

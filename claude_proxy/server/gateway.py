@@ -39,7 +39,7 @@ from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.providers.model_names import is_name
 from claude_proxy.proxy.exchange import Exchange, current
 from claude_proxy.proxy.offload import offloaded
-from claude_proxy.proxy.response import Answer
+from claude_proxy.proxy.response import ClientResponse
 from claude_proxy.server.bodies import BodyBudget, memory_for_bodies, read_body
 from claude_proxy.upstream import headers as header_policy
 from claude_proxy.usage.record import Record
@@ -132,7 +132,7 @@ class Gateway:
         except ConnectionAbortedError:
             return
         inner["headers"] = encoded(header_policy.for_litellm(sent, caller.token))
-        answer = Answer(send, exchange, self._redactor)
+        answer = ClientResponse(send, exchange, self._redactor)
         token = current.set(exchange)
         try:
             if exchange.raw_body:
@@ -186,7 +186,7 @@ class Gateway:
         scope["headers"] += [(b"content-length", str(len(body)).encode())] if body else []
         await self._app(scope, _body_first(body, receive), send)
 
-    async def _administrate(self, scope: Scope, body: bytes, receive: Receive, answer: Answer) -> None:
+    async def _administrate(self, scope: Scope, body: bytes, receive: Receive, answer: ClientResponse) -> None:
         """Ask LiteLLM with the body that was checked, and take secrets out of the whole answer before it leaves."""
         kept = [pair for pair in scope["headers"] if pair[0] != b"content-type"]
         if body:
@@ -194,7 +194,9 @@ class Gateway:
         scope["headers"] = kept
         await self._app(scope, _body_first(body, receive), administration.redacted(answer, self._redactor.text))
 
-    async def _model_request(self, scope: Scope, exchange: Exchange, caller: Caller, receive: Receive, answer: Answer) -> None:
+    async def _model_request(
+        self, scope: Scope, exchange: Exchange, caller: Caller, receive: Receive, answer: ClientResponse
+    ) -> None:
         """Ask LiteLLM with a reduced body, and remember the request when its answer has left."""
         reduced = await offloaded(len(exchange.raw_body), _reduced, exchange, caller)
         scope["headers"] += [(b"content-length", str(len(reduced)).encode()), (b"content-type", b"application/json")]
@@ -226,7 +228,7 @@ class Gateway:
             check_browser(method, route, sent, {self._settings.host.lower(), self._settings.domain.lower()})
 
     async def _answered(
-        self, asgi: App, scope: Scope, body: bytes, receive: Receive, answer: Answer, *, caller: Caller
+        self, asgi: App, scope: Scope, body: bytes, receive: Receive, answer: ClientResponse, *, caller: Caller
     ) -> None:
         """Run LiteLLM's app on a request until it is done; end it when the client leaves, or its user is removed."""
         gone = asyncio.Event()
@@ -273,7 +275,7 @@ def _forget_frames(app: asyncio.Future[None]) -> None:
             ended.__traceback__ = None
 
 
-def _replayed(body: bytes, gone: asyncio.Event, answer: Answer) -> Receive:
+def _replayed(body: bytes, gone: asyncio.Event, answer: ClientResponse) -> Receive:
     """Return a ``receive`` that gives the body once, and then that the client has left.
 
     It does not say so of an answer that came past LiteLLM: LiteLLM would drop the copy that it keeps its books by.

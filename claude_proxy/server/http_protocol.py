@@ -51,7 +51,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """A client is there, and a request is awaited of it; where there are too many, an idle one is closed."""
         super().connection_made(transport)
         self._awaited_since = self.loop.time()
-        self._timer = self.loop.call_later(PATIENCE_SECONDS, self._look)
+        self._timer = self.loop.call_later(PATIENCE_SECONDS, self._close_if_silent)
         self._clients.is_idle(self)
         too_many = self._clients.to_close(self, BoundedProtocol._has_sent_all)
         if too_many is not None:
@@ -134,7 +134,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._clients.should_log(words, self.loop.time()):
             logger.warning(words, limit)
 
-    def _look(self) -> None:
+    def _close_if_silent(self) -> None:
         """Close a connection whose client was awaited for too long; else look again when that could be."""
         now = self.loop.time()
         answering = self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body
@@ -143,7 +143,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._awaited_since = now
         left = self._awaited_since + PATIENCE_SECONDS - now
         if left > 0:
-            self._timer = self.loop.call_later(left, self._look)
+            self._timer = self.loop.call_later(left, self._close_if_silent)
         elif self.transport.get_protocol() is self:  # and no WebSocket's
             self.transport.close()
 

@@ -22,7 +22,7 @@ from claude_proxy.credentials.pool import Pool
 from claude_proxy.upstream import headers as header_policy
 from claude_proxy.usage import prometheus, report
 from claude_proxy.usage.ledger import Book
-from claude_proxy.usage.report import Knowledge, Viewer
+from claude_proxy.usage.report import StoreStatus, Viewer
 
 WEB = Path(__file__).parent / "web"
 DATA_HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff", "vary": "accept"}
@@ -37,7 +37,7 @@ class Panel:
         pool: Pool,
         book: Book,
         *,
-        knowledge: Callable[[], Knowledge],
+        knowledge: Callable[[], StoreStatus],
         fresh: Callable[[], Awaitable[None]],
         clock: Callable[[], float],
     ) -> None:

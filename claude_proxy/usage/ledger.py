@@ -218,7 +218,7 @@ class Book:
         keys, self._changed = self._changed, set()
         return [*self._rows(keys)]
 
-    def hasten(self) -> None:
+    def flush_next(self) -> None:
         """Let the next ``changed`` tell what there is: it may be the last one."""
         self._told = 0.0
 

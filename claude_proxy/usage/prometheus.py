@@ -15,7 +15,7 @@ from claude_proxy.credentials.expiry import age_of
 from claude_proxy.credentials.pool import Snapshot
 from claude_proxy.usage.ledger import Book
 from claude_proxy.usage.ledger_page import BUCKETS, FIRST_BYTE, MOVED, OTHER, TOTAL, Names, Taken
-from claude_proxy.usage.report import STATES, Knowledge, Viewer, headroom_of_pool, is_resting, state_name, windows
+from claude_proxy.usage.report import STATES, StoreStatus, Viewer, headroom_of_pool, is_resting, state_name, windows
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 TOKENS = ("input", "output", "cache_read", "cache_write")
@@ -23,7 +23,7 @@ LABELS = Names._fields
 
 
 class _Collector(Collector):
-    def __init__(self, snapshots: Iterable[Snapshot], book: Book, viewer: Viewer, knowledge: Knowledge) -> None:
+    def __init__(self, snapshots: Iterable[Snapshot], book: Book, viewer: Viewer, knowledge: StoreStatus) -> None:
         self._snapshots = [*snapshots]
         self._book = book
         self._viewer = viewer
@@ -104,7 +104,7 @@ class _Collector(Collector):
         yield GaugeMetricFamily("claude_proxy_shared", "1 while the workers share what they know.", value=float(shared))
 
 
-def exposition(snapshots: Iterable[Snapshot], book: Book, viewer: Viewer, knowledge: Knowledge) -> bytes:
+def exposition(snapshots: Iterable[Snapshot], book: Book, viewer: Viewer, knowledge: StoreStatus) -> bytes:
     """Return the metrics in Prometheus' text format; who does not see everybody finds other people summed as ``other``."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(snapshots, book, viewer, knowledge))

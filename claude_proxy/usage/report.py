@@ -31,7 +31,7 @@ class Viewer(NamedTuple):
     everybody: bool
 
 
-class Knowledge(NamedTuple):
+class StoreStatus(NamedTuple):
     """Where the answer comes from: the store that is shared, if there is one, whether it is away, and the process's start."""
 
     shared: str | None
@@ -39,7 +39,7 @@ class Knowledge(NamedTuple):
     since: float
 
 
-def report(snapshots: Iterable[Snapshot], book: Book, viewer: Viewer, knowledge: Knowledge, now: float) -> dict[str, Any]:
+def report(snapshots: Iterable[Snapshot], book: Book, viewer: Viewer, knowledge: StoreStatus, now: float) -> dict[str, Any]:
     """Return all that a viewer may see."""
     pool = [*snapshots]
     week = book.last_days(WEEK_DAYS)
