@@ -22,7 +22,7 @@ from claude_proxy.litellm.transport import (
     Bounds,
     ChatTransport,
     Guard,
-    TooLarge,
+    ResponseTooLarge,
     chat_http,
     discard,
     rejection_reason,
@@ -197,7 +197,7 @@ def test_a_bomb_is_not_decoded_beyond_the_bound(monkeypatch):
     monkeypatch.setattr("claude_proxy.litellm.transport.MAX_RESPONSE_BYTES", 3 * STEP_BYTES)
     pieces = Bounds("gzip").feed(gzip.compress(bytes(100 * STEP_BYTES)))
     assert sum(len(next(pieces)) for _ in range(3)) == 3 * STEP_BYTES
-    with pytest.raises(TooLarge):
+    with pytest.raises(ResponseTooLarge):
         next(pieces)
 
 
@@ -212,7 +212,7 @@ def test_events_are_bounded_and_streams_are_not(monkeypatch, end, size):
     stream = (b"data: x\ndata: " + b"x" * 50 + end) * 20
     for at in range(0, len(stream), size):
         assert b"".join(bounds.feed(stream[at : at + size])) or size == 1
-    with pytest.raises(TooLarge, match="event"):
+    with pytest.raises(ResponseTooLarge, match="event"):
         [*bounds.feed(b"data: x\n" * 20)]
 
 
@@ -222,11 +222,11 @@ def test_many_lines_have_steps_and_a_bound(monkeypatch):
     pieces = [*Bounds().feed(lines)]
     assert b"".join(pieces) == lines
     assert max(piece.count(b"\n") for piece in pieces) <= STEP_LINES + 1
-    with pytest.raises(TooLarge, match="event"):
+    with pytest.raises(ResponseTooLarge, match="event"):
         [*Bounds(events=True).feed(b"data: x\n" * 5000)]
     assert b"".join(Bounds(events=True).feed(b"data: x\n\n" * 5000)) == b"data: x\n\n" * 5000
     monkeypatch.setattr("claude_proxy.litellm.transport.MAX_RESPONSE_LINES", 4999)
-    with pytest.raises(TooLarge, match="lines"):
+    with pytest.raises(ResponseTooLarge, match="lines"):
         [*Bounds().feed(lines)]
 
 
@@ -268,7 +268,7 @@ def test_a_response_that_is_too_large_is_an_error(monkeypatch, blocks):
     got = guarded(httpx.Response(200, headers=coded, stream=httpx.ByteStream(bomb)), blocks=blocks)
     assert (got.status_code, "more than" in got.json()["error"]["message"]) == (502, True)
     if not blocks:
-        with pytest.raises(TooLarge):
+        with pytest.raises(ResponseTooLarge):
             guarded(httpx.Response(200, headers=coded, stream=httpx.ByteStream(bomb)), own=True)
     fits = guarded(httpx.Response(200, headers=coded, stream=httpx.ByteStream(gzip.compress(b"{}"))), blocks=blocks)
     assert (fits.json(), "content-encoding" in fits.headers) == ({}, False)

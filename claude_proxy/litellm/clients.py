@@ -29,7 +29,7 @@ from claude_proxy.litellm.transport import (
     NO_STREAMS,
     NOT_REPLAYED,
     OWN_REQUEST,
-    TooLarge,
+    ResponseTooLarge,
     beginning,
     discard,
     media_type,
@@ -194,7 +194,7 @@ class RelayingClient(PlainClient):
         except httpx.HTTPError as error:
             exchange.error = "interrupted"
             self._broken_off(response)
-            size, why = heard.summary.size, str(error) if isinstance(error, TooLarge) else type(error).__name__
+            size, why = heard.summary.size, str(error) if isinstance(error, ResponseTooLarge) else type(error).__name__
             logger.warning("%s broke its answer off after %d bytes (%s)", exchange.served, size, why)
             raise BaseLLMException(502, "the upstream broke its answer off") from error
         finally:
@@ -293,7 +293,7 @@ class ClaudeClient(RelayingClient):
     async def _read(self, response: httpx.Response) -> None:
         try:
             await super()._read(response)
-        except TooLarge as error:
+        except ResponseTooLarge as error:
             self._misfitting(str(error))
             raise
         except httpx.HTTPError:
@@ -352,7 +352,7 @@ class ClaudeClient(RelayingClient):
 
 def _what_broke(error: httpx.HTTPError) -> str:
     """Return what became of an answer, in words that follow a name."""
-    return str(error) if isinstance(error, TooLarge) else f"broke off ({type(error).__name__})"
+    return str(error) if isinstance(error, ResponseTooLarge) else f"broke off ({type(error).__name__})"
 
 
 def _object(body: bytes) -> dict[str, Any]:

@@ -58,10 +58,10 @@ NO_STREAMS = ("application/json", "text/html")
 # A key of a request's extensions: the project's own client sends it and judges the response itself.
 OWN_REQUEST = "claude_proxy.own_request"
 # A key of a response's extensions: its ``Bounds``.
-BOUNDS = "claude_proxy.providers.bounds"
+BOUNDS = "claude_proxy.bounds"
 
 
-class TooLarge(httpx.DecodingError):
+class ResponseTooLarge(httpx.DecodingError):
     """A response, or one event of a stream, is larger than the proxy accepts. The words follow the name of a host.
 
     Not a ``RemoteProtocolError`` or a ``ReadError``: after those LiteLLM 1.106.2 sends the request again, or takes the
@@ -70,7 +70,7 @@ class TooLarge(httpx.DecodingError):
 
 
 class Bounds:
-    """Decodes a response's body in steps of at most ``STEP_BYTES``, and raises ``TooLarge`` beyond its bounds.
+    """Decodes a response's body in steps of at most ``STEP_BYTES``, and raises ``ResponseTooLarge`` beyond its bounds.
 
     1. A response has at most ``MAX_RESPONSE_BYTES`` decoded, and as many encoded, and ``MAX_RESPONSE_LINES``.
     2. A stream that is relayed (``endless``) has no such bound.
@@ -152,12 +152,12 @@ class Bounds:
         lines = sum(map(piece.count, LINE_ENDS))
         self._lines += lines
         if self._lines > MAX_RESPONSE_LINES:
-            raise TooLarge(f"answered with more than {MAX_RESPONSE_LINES} lines")
+            raise ResponseTooLarge(f"answered with more than {MAX_RESPONSE_LINES} lines")
         return max(1, len(piece) * STEP_LINES // max(lines, STEP_LINES))
 
     def _check(self, size: int) -> None:
         if size > MAX_RESPONSE_BYTES and not self.endless:
-            raise TooLarge(f"answered with more than {MAX_RESPONSE_BYTES >> 20} MB")
+            raise ResponseTooLarge(f"answered with more than {MAX_RESPONSE_BYTES >> 20} MB")
 
     def _count_event(self, piece: bytes) -> None:
         """Count the bytes since the last empty line, which ends an event."""
@@ -169,9 +169,9 @@ class Bounds:
             lines = seen.count(b"\n", max(0, end)) + seen.count(b"\r", max(0, end))
             self._event_lines = lines if end >= 0 else self._event_lines + lines
             if self._event_lines > MAX_EVENT_LINES + STEP_LINES:
-                raise TooLarge(f"sent an event of more than {MAX_EVENT_LINES} lines")
+                raise ResponseTooLarge(f"sent an event of more than {MAX_EVENT_LINES} lines")
         if self._event > MAX_EVENT_SIZE:
-            raise TooLarge(f"sent an event of more than {MAX_EVENT_SIZE >> 20} MB")
+            raise ResponseTooLarge(f"sent an event of more than {MAX_EVENT_SIZE >> 20} MB")
 
 
 class BoundedResponse(httpx.Response):
@@ -180,23 +180,23 @@ class BoundedResponse(httpx.Response):
     def read(self) -> bytes:
         try:
             return super().read() if hasattr(self, "_content") else self._accepted(super().read())
-        except TooLarge as error:
+        except ResponseTooLarge as error:
             self.close()
             return self._refused(error)
 
     async def aread(self) -> bytes:
         try:
             return await super().aread() if hasattr(self, "_content") else self._accepted(await super().aread())
-        except TooLarge as error:
+        except ResponseTooLarge as error:
             await self.aclose()
             return self._refused(error)
 
     def _accepted(self, body: bytes) -> bytes:
         if len(body) > SMALL_RESPONSE_BYTES and sum(body.count(mark) for mark in (b"[", b"{", b",")) > MAX_RESPONSE_PARTS:
-            raise TooLarge("answered with more than the proxy can read")
+            raise ResponseTooLarge("answered with more than the proxy can read")
         return body
 
-    def _refused(self, error: TooLarge) -> bytes:
+    def _refused(self, error: ResponseTooLarge) -> bytes:
         if OWN_REQUEST in self.request.extensions:
             raise error
         self.status_code = 502
@@ -223,7 +223,7 @@ class _AsyncBody(httpx.AsyncByteStream):
                     break
             for piece in self._bounds.finish():
                 yield piece
-        except TooLarge:
+        except ResponseTooLarge:
             await self._stream.aclose()
             raise
 
@@ -245,7 +245,7 @@ class _Body(httpx.SyncByteStream):
                 if self._bounds.full:
                     break
             yield from self._bounds.finish()
-        except TooLarge:
+        except ResponseTooLarge:
             self._stream.close()
             raise
 

@@ -83,15 +83,12 @@ def service_account(home: Path, url: str) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def translator(shared_upstream: up.Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    """The module's one proxy, with every documented provider."""
-    home = tmp_path_factory.mktemp("translator")
-    url = shared_upstream.other_url
-    shared_upstream.answer = lambda _: up.Reply(404)
+def providers_environment(home: Path, upstream: up.Upstream) -> dict[str, str]:
+    """What every documented provider needs in the environment, with the upstream in the place of each."""
+    url = upstream.other_url
     keys = {name: f"made-up-{name.lower()}" for name in re.findall(r"os\.environ/(\w+_API_KEY|AWS_SECRET\w+)", EXAMPLE)}
-    environment = keys | {
-        "ANTHROPIC_API_BASE": shared_upstream.url,
+    return keys | {
+        "ANTHROPIC_API_BASE": upstream.url,
         "CLAUDE_OAUTH_TOKENS": f"a={TOKENS['a']}",
         "AZURE_API_BASE": f"{url}/azure",
         "AWS_ACCESS_KEY_ID": "AKIAMADEUP",
@@ -102,6 +99,15 @@ def translator(shared_upstream: up.Upstream, tmp_path_factory: pytest.TempPathFa
         "HTTP_PROXY": url,
         "NO_PROXY": "127.0.0.1",
     }
+
+
+@pytest.fixture(scope="module")
+def translator(shared_upstream: up.Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    """The module's one proxy, with every documented provider."""
+    home = tmp_path_factory.mktemp("translator")
+    url = shared_upstream.other_url
+    shared_upstream.answer = lambda _: up.Reply(404)
+    environment = providers_environment(home, shared_upstream)
     config = yaml.safe_dump(redirected(documented(EXAMPLE), url))
     proxy = Proxy(home / "proxy", config, **environment).wait_ready()
     yield proxy

@@ -1,7 +1,6 @@
 """A redirection of a provider's: whoever the provider is, the request, its key and its body go nowhere else."""
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,9 @@ from typing import Any
 import pytest
 import upstream as up
 import yaml
-from conftest import CLIENT_TOKEN, TOKENS
+from conftest import CLIENT_TOKEN
 from processes import Proxy, question
-from test_dialects_through_the_proxy import EXAMPLE, documented, redirected, service_account
+from test_dialects_through_the_proxy import EXAMPLE, documented, providers_environment, redirected, service_account
 
 STATUSES = (301, 302, 303, 307, 308)
 STREAMS = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
@@ -104,20 +103,9 @@ def proxy(shared_upstream: up.Upstream, tmp_path_factory: pytest.TempPathFactory
     home = tmp_path_factory.mktemp("redirected")
     url = shared_upstream.other_url
     shared_upstream.answer = lambda _: up.Reply(404)
-    keys = {name: f"made-up-{name.lower()}" for name in re.findall(r"os\.environ/(\w+_API_KEY|AWS_SECRET\w+)", EXAMPLE)}
-    environment = keys | {
-        "ANTHROPIC_API_BASE": shared_upstream.url,
-        "CLAUDE_OAUTH_TOKENS": f"a={TOKENS['a']}",
-        "AZURE_API_BASE": f"{url}/azure",
-        "AWS_ACCESS_KEY_ID": "AKIAMADEUP",
-        "AWS_REGION": "eu-central-1",
-        "VERTEX_PROJECT": "made-up-project",
-        "VERTEX_LOCATION": "europe-west1",
-        "VERTEX_CREDENTIALS": str(service_account(home, url)),
+    environment = providers_environment(home, shared_upstream) | {
         "OTHER_CREDENTIALS": str(other_login(home, url)),
         "GITHUB_COPILOT_TOKEN_DIR": str(copilot_login(home / "copilot", url)),
-        "HTTP_PROXY": url,
-        "NO_PROXY": "127.0.0.1",
     }
     running = Proxy(home / "proxy", yaml.safe_dump(everybody(url)), **environment).wait_ready()
     yield running
