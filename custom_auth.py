@@ -12,7 +12,7 @@ from litellm.proxy._types import UserAPIKeyAuth
 from claude_proxy.litellm.bootstrap import start
 from claude_proxy.litellm.custom_auth import authenticate
 
-settings = start().settings
+settings = start().app.settings
 
 
 async def user_api_key_auth(request: Request, api_key: str) -> UserAPIKeyAuth | str:  # noqa: ARG001 - LiteLLM's signature

@@ -5,24 +5,21 @@ Values in, values out. Nothing is modified in place; where there is nothing to c
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
 Body = Mapping[str, Any]
 Messages = list[dict[str, Any]]
 
-# The fields of the Messages API that LiteLLM may act on. Everything else in a client's body would reach LiteLLM's own
+# The fields of the Messages API that may go to another provider. Everything else in a client's body would reach LiteLLM's own
 # switches (api_key, api_base, fallbacks, extra_headers, mock_response, guardrails, tags, ...), so it is an allow-list.
-# Claude gets the client's whole body all the same: proxy/rotation.py sends that, not what LiteLLM made of it.
-FOR_LITELLM = frozenset(
+# Claude gets the client's whole body all the same.
+FOR_PROVIDERS = frozenset(
     {
         "model", "messages", "system", "tools", "tool_choice", "max_tokens", "temperature", "top_p", "top_k", "stop_sequences",
         "stream", "thinking", "output_config", "context_management",
     }
 )  # fmt: skip
-# The fields that hold a conversation. LiteLLM needs none of them to choose a deployment.
-LARGE = ("messages", "system", "tools")
 # A tuple, which compares: what a client or an upstream puts into "type" need not be hashable.
 THINKING_TYPES = ("thinking", "redacted_thinking")
 # In front of the signature of kept thinking: whose it is. Claude's own signatures are base64 and have no colon.
@@ -31,16 +28,13 @@ MARK = "claude-proxy:"
 ID_PREFIX = "cpx_"
 LONGEST_ID = 40
 ID_FIELDS = {"tool_use": "id", "tool_result": "tool_use_id"}
-# What a surrogate of UTF-16 looks like in JSON; most of them have their other half beside them.
-# Two patterns: each begins with something fixed, and so is ten times as fast as both in one.
-_HALF_CHARACTERS = re.compile(rb"\\u[dD][89a-fA-F]"), re.compile(rb"\xed[\xa0-\xbf]")
 # Parameters about thinking, which no other provider is sent unless its deployment in config.yaml asks for it.
 THINKING_PARAMETERS = ("thinking", "output_config", "context_management")
 
 
-def for_litellm(body: Body) -> dict[str, Any]:
-    """Return the part of a client's body that LiteLLM may see; of ``metadata`` only ``user_id``, of tools no gateway ones."""
-    seen = {name: value for name, value in body.items() if name in FOR_LITELLM}
+def for_provider(body: Body) -> dict[str, Any]:
+    """Return the part of a client's body that others may see; of ``metadata`` only ``user_id``, of tools no gateway ones."""
+    seen = {name: value for name, value in body.items() if name in FOR_PROVIDERS}
     metadata = body.get("metadata")
     if isinstance(metadata, dict) and isinstance(metadata.get("user_id"), str):
         seen["metadata"] = {"user_id": metadata["user_id"]}
@@ -48,25 +42,6 @@ def for_litellm(body: Body) -> dict[str, Any]:
         # LiteLLM runs tools of type "mcp" by itself, against any server that the client names, and breaks on what is no tool.
         seen["tools"] = [tool for tool in seen["tools"] if isinstance(tool, dict) and tool.get("type") != "mcp"]
     return seen
-
-
-def outline(seen: dict[str, Any]) -> dict[str, Any]:
-    """Return what LiteLLM may see of a body without what makes it large: LiteLLM takes it apart and copies it several times."""
-    if not isinstance(seen.get("messages"), list):
-        return seen  # a mistake that LiteLLM is to find
-    return {name: value for name, value in seen.items() if name not in LARGE} | {"messages": [{"role": "user", "content": "."}]}
-
-
-def large(body: Body, raw: bytes) -> dict[str, Any]:
-    """Return what ``outline`` leaves out, for a provider whose request LiteLLM makes; ``raw`` is the body as it came.
-
-    Half a character becomes a question mark: LiteLLM cannot send it.
-    """
-    found = {name: value for name, value in for_litellm(body).items() if name in LARGE}
-    if not any(half.search(raw) for half in _HALF_CHARACTERS):
-        return found
-    whole: dict[str, Any] = json.loads(json.dumps(found, ensure_ascii=False).encode(errors="replace"))
-    return whole
 
 
 def is_deeper_than(value: object, limit: int) -> bool:

@@ -1,5 +1,6 @@
 """Token counts of a response in the Messages format."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,9 @@ class Usage:
     cache_write: int = 0
 
 
+# Larger responses are not parsed for their usage, and their usage itself is smaller than this.
+MAX_READ_ANSWER = 4 * 1024 * 1024
+MAX_USAGE = 64 * 1024
 # A larger event is not read for counts and errors.
 MAX_READ_EVENT = 1024 * 1024
 
@@ -94,3 +98,24 @@ def usage_from(counts: Mapping[str, int]) -> Usage:
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def usage_of(answer: bytes) -> Usage:
+    """Return the token counts of an answer in Anthropic's format, whole or as events; what a stream says last counts."""
+    if answer.lstrip()[:1] != b"{":
+        summary = StreamSummary()
+        summary.feed(answer)
+        summary.finish()
+        return summary.usage
+    try:
+        # Reading all of a large message would keep everybody else waiting; its usage stands at the end, after the content.
+        said = json.loads(answer) if len(answer) <= MAX_READ_ANSWER else {"usage": _last_usage(answer)}
+    except (ValueError, RecursionError):
+        return Usage()
+    return usage_from(token_counts(said))
+
+
+def _last_usage(answer: bytes) -> Any:
+    """Return the last object of the name ``usage``. In a string, such as a model's text, the quotes would be escaped."""
+    found = answer.rpartition(b'"usage"')[2][:MAX_USAGE].decode("utf-8", "replace").lstrip().removeprefix(":").lstrip()
+    return json.JSONDecoder().raw_decode(found)[0]

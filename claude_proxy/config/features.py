@@ -1,43 +1,48 @@
-"""Whether anything reads what LiteLLM writes down about answers. With the configuration as it is shipped nothing does."""
+"""Which settings of config.yaml ask LiteLLM to do something with requests: those requests enter LiteLLM."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-# The keys of config.yaml that ask LiteLLM to count, limit, log or look at nothing. A key that is not here may do so.
-SILENT_KEYS: Mapping[str, frozenset[str]] = {
+# What the lanes do as LiteLLM does, and what asks for nothing. A key that is not here may count, limit, log or change
+# requests, so it sends them through LiteLLM.
+UNDERSTOOD: Mapping[str, frozenset[str]] = {
     "": frozenset({"claude_proxy", "general_settings", "litellm_settings", "model_list", "router_settings"}),
     "litellm_settings": frozenset(
         {
-            "callbacks", "default_fallbacks", "drop_params", "modify_params", "num_retries", "request_timeout", "ssl_verify",
-            "use_chat_completions_url_for_anthropic_messages",
+            "callbacks", "content_policy_fallbacks", "context_window_fallbacks", "default_fallbacks", "drop_params", "fallbacks",
+            "json_logs", "modify_params", "num_retries", "request_timeout", "set_verbose", "ssl_verify", "telemetry",
+            "turn_off_message_logging", "use_chat_completions_url_for_anthropic_messages",
         }
     ),
+    # Cooldowns belong to deployments that LiteLLM chooses; a lane asks each of them anew.
     "router_settings": frozenset(
         {
-            "default_fallbacks", "disable_cooldowns", "fallbacks", "model_group_alias", "num_retries", "redis_host",
-            "redis_password", "redis_port", "redis_url", "retry_after", "retry_policy", "stream_timeout", "timeout",
+            "allowed_fails", "allowed_fails_policy", "content_policy_fallbacks", "context_window_fallbacks", "cooldown_time",
+            "default_fallbacks", "disable_cooldowns", "fallbacks", "model_group_alias", "model_group_retry_policy", "num_retries",
+            "redis_host", "redis_password", "redis_port", "redis_url", "retry_after", "retry_policy", "routing_strategy",
+            "stream_timeout", "timeout",
         }
     ),
     "general_settings": frozenset({"custom_auth", "master_key"}),
 }  # fmt: skip
-# Parameters of a deployment by which LiteLLM's router counts its answers, or has them looked at.
-COUNTED_PARAMETERS = frozenset(
-    {"budget_duration", "guardrails", "max_budget", "max_parallel_requests", "rpm", "tags", "tpm"}
-)  # fmt: skip
+SIMPLE_SHUFFLE = "simple-shuffle"
 
 
-def are_kept(config: Mapping[str, Any]) -> bool:
-    """Return True unless it is certain that nothing reads LiteLLM's records; ``config`` is what config.yaml holds.
+def reasons(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the settings that send every request through LiteLLM, in words; none with the configuration as it is shipped."""
+    return tuple(_reasons(config))
 
-    Without cooldowns and limits LiteLLM's router needs no counts (1.106.2); with them, with callbacks beside this project's,
-    guardrails, a cache, or any key that is not known to be silent, it gets every answer to the end.
-    """
-    sections = {name: config if name == "" else config.get(name) or {} for name in SILENT_KEYS}
-    if any(not isinstance(section, dict) or not SILENT_KEYS[name].issuperset(section) for name, section in sections.items()):
-        return True
-    callbacks = sections["litellm_settings"].get("callbacks")
+
+def _reasons(config: Mapping[str, Any]) -> Iterator[str]:
+    for name, known in UNDERSTOOD.items():
+        section = config if name == "" else config.get(name) or {}
+        if not isinstance(section, dict):
+            yield name
+            continue
+        yield from (f"{name}: {key}" if name else str(key) for key in section if key not in known)
+    callbacks = (config.get("litellm_settings") or {}).get("callbacks")
     if isinstance(callbacks, list) and len(callbacks) > 1:
-        return True
-    if sections["router_settings"].get("disable_cooldowns") is not True:
-        return True
-    return any(COUNTED_PARAMETERS.intersection(model.get("litellm_params") or ()) for model in config.get("model_list") or ())
+        yield "litellm_settings: callbacks beside the proxy's own"
+    strategy = (config.get("router_settings") or {}).get("routing_strategy")
+    if strategy not in (None, SIMPLE_SHUFFLE):
+        yield f"router_settings: routing_strategy {strategy}"

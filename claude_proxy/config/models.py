@@ -1,7 +1,7 @@
 """``config.yaml`` as the proxy's own parts read it. LiteLLM reads the file by itself and decides what it means."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -9,7 +9,10 @@ from urllib.parse import quote
 import yaml
 
 from claude_proxy.config import features, model_access
+from claude_proxy.config.deployments import Deployment, deployment
+from claude_proxy.config.routing import Routing
 from claude_proxy.providers import fetching
+from claude_proxy.providers.endpoints import Hosts
 from claude_proxy.providers.model_names import listed_names
 
 _VARIABLE = re.compile(r"os\.environ/([A-Za-z_][A-Za-z0-9_]*)")
@@ -126,11 +129,26 @@ def _aliases(config: Mapping[str, Any]) -> list[str]:
     return [str(name) for name in aliases] if isinstance(aliases, dict) else []
 
 
+# The ``litellm_params`` of every deployment that a name leads to, wildcards filled in and variables in place.
+Lookup = Callable[[str], Sequence[Mapping[str, Any]]]
+# Names whose deployments are kept: clients choose them, where a pattern matches.
+MAX_NAMES = 1000
+
+
 class ActiveConfig:
     """The configuration that the process serves with, and what follows from it; it changes when a new one is taken up."""
 
-    def __init__(self, loaded: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        loaded: Mapping[str, Any],
+        environ: Mapping[str, str],
+        *,
+        hosts: Hosts | None = None,
+        lookup: Lookup = lambda _: (),
+    ) -> None:
         self._environ = environ
+        self._hosts = hosts or Hosts()
+        self.lookup = lookup
         self.replace(loaded)
 
     def replace(self, loaded: Mapping[str, Any]) -> None:
@@ -140,5 +158,36 @@ class ActiveConfig:
         self.referring = referring_parameters(loaded)
         self.limits = model_access.Limits.of(loaded)
         self.fetch_hosts = fetching.FetchHosts.of(loaded)
-        self.keeps_books = features.are_kept(loaded)
+        self.features = features.reasons(loaded)
+        self.routing = Routing.of(loaded)
         self.listed = listed_names((*model_names(loaded), *_aliases(loaded)))
+        self._names: dict[str, tuple[tuple[Deployment, ...], tuple[str, ...]]] = {}
+
+    def deployments(self, name: str) -> tuple[Deployment, ...]:
+        """Return the deployments of a name: of several those that lack no key, if there is one. Empty for an unknown name."""
+        return self._resolved(name)[0]
+
+    def is_ready(self, name: str) -> bool:
+        """Whether a name has a deployment that lacks no key."""
+        deployments, missing = self._resolved(name)
+        return bool(deployments) and not missing
+
+    def missing(self, name: str) -> tuple[str, ...]:
+        """Return the variables that keep every deployment of a name from being asked."""
+        return self._resolved(name)[1]
+
+    def _resolved(self, name: str) -> tuple[tuple[Deployment, ...], tuple[str, ...]]:
+        found = self._names.get(name)
+        if found is None:
+            every = self.lookup(name)
+            ready = [params for params in every if not self.lacks_key(params, name)]
+            deployments = tuple(deployment(params, self._hosts) for params in ready or every)
+            found = deployments, () if ready else self.unset.get(name, ())
+            if len(self._names) >= MAX_NAMES:
+                self._names.clear()
+            self._names[name] = found
+        return found
+
+    def lacks_key(self, params: Mapping[str, Any], name: str) -> bool:
+        """Whether a parameter that config.yaml takes from the environment is empty here."""
+        return name in self.unset and any(not params.get(each) for each in self.referring.get(name, ()))

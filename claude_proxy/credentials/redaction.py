@@ -85,7 +85,7 @@ class Redactor:
 
     def text(self, text: str, more: Iterable[Secret] = ()) -> str:
         """Return the text without the secrets, and without those of ``more``, which are known for one request only."""
-        extra = {value for value in (secret.reveal() for secret in more) if len(value) >= MIN_LENGTH}
+        extra = self._unknown(more)
         # The longest first, or a value that begins with another one would leave its end behind.
         for value in sorted({*self._values, *extra}, key=len, reverse=True) if extra else self._values:
             if value in text:
@@ -95,10 +95,12 @@ class Redactor:
 
     def forms(self, more: Iterable[Secret] = ()) -> list[bytes]:
         """Return the secrets as they can stand in a response, plain and inside JSON, the longest first."""
-        extra = {
-            value for value in (secret.reveal() for secret in more) if len(value) >= MIN_LENGTH and value not in self._values
-        }
+        extra = self._unknown(more)
         return _forms([*self._values, *extra]) if extra else self._forms
+
+    def _unknown(self, secrets: Iterable[Secret]) -> set[str]:
+        values = (secret.reveal() for secret in secrets)
+        return {value for value in values if len(value) >= MIN_LENGTH and value not in self._values}
 
 
 def _forms(values: Iterable[str]) -> list[bytes]:

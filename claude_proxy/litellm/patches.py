@@ -4,7 +4,7 @@ import asyncio
 import copy
 import functools
 import logging
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable
 from typing import Any
 
 import aiohttp
@@ -14,19 +14,16 @@ import requests
 from aiohttp import ClientPayloadError
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
-from litellm.litellm_core_utils.litellm_logging import Logging
 from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
 from litellm.llms.anthropic.pass_through.adapters.streaming_iterator import _CombinedChunkSplitter
-from litellm.types.utils import ModelResponse, Usage
-from openai import NotGiven, Omit
-from openai.resources.chat.completions import completions
 
-from claude_proxy.litellm.transport import MAX_RESPONSE_BYTES, AsyncGuard, ChatTransport, Guard
-from claude_proxy.proxy.exchange import current
+from claude_proxy.litellm.transport import AsyncGuard, ChatTransport, Guard
+from claude_proxy.proxy.entrance import current
+from claude_proxy.upstream.response_bounds import MAX_RESPONSE_BYTES
 
 logger = logging.getLogger(__name__)
 
-# How much LiteLLM keeps of the chunks of a stream that it translates, with and without somebody who reads its books, and
+# How much LiteLLM keeps of the chunks of a stream that it translates, with and without a setting that reads its records, and
 # what one takes beside its text.
 MAX_CHUNKS = 256 * 1024 * 1024
 MAX_UNREAD_CHUNKS = 64 * 1024 * 1024
@@ -94,8 +91,8 @@ class LatestChunks(list[Any]):
 
     def __init__(self, chunks: Iterable[Any] = ()) -> None:
         super().__init__()
-        exchange = current.get()
-        self._bound = MAX_CHUNKS if exchange is None or exchange.booked else MAX_UNREAD_CHUNKS
+        entrance = current.get()
+        self._bound = MAX_UNREAD_CHUNKS if entrance is not None and entrance.planned else MAX_CHUNKS
         self._weight = 0
         for chunk in chunks:
             self.append(chunk)
@@ -105,9 +102,7 @@ class LatestChunks(list[Any]):
         self._weight += weight(chunk)
         if self._weight > self._bound and len(self) > 1:
             if self._bound == MAX_CHUNKS:
-                logger.warning(
-                    "a stream is too large for LiteLLM's books: the first %d of its chunks are left out", len(self) // 2
-                )
+                logger.warning("LiteLLM's record of a stream is too large: its first %d chunks are left out", len(self) // 2)
             del self[: len(self) // 2]
             self._weight = sum(map(weight, self))
 
@@ -167,42 +162,6 @@ def one_call_each(chunk: Any) -> tuple[Any, ...]:
 
 
 @functools.cache
-def build_nothing_unread() -> None:
-    """Let LiteLLM take the usage that a stream told, where nothing reads the whole answer that it builds from the chunks.
-
-    1.106.2 builds one of each translated stream, and sends the client its usage: a third of what such a stream costs.
-    """
-    build = litellm.stream_chunk_builder
-
-    def built(chunks: Any, *args: Any, **more: Any) -> Any:
-        exchange = current.get()
-        told = _told_usage(chunks) if exchange is not None and not exchange.booked else None
-        return build(chunks, *args, **more) if told is None else ModelResponse(usage=told)
-
-    litellm.stream_chunk_builder = built
-
-
-def _told_usage(chunks: Any) -> Usage | None:
-    """Return what the last chunk that says both counts says; None without one: LiteLLM estimates them then."""
-    told = (getattr(chunk, "usage", None) for chunk in reversed(chunks or ()))
-    return next((use for use in told if isinstance(use, Usage) and use.prompt_tokens and use.completion_tokens), None)
-
-
-@functools.cache
-def leave_chats_as_they_are() -> None:
-    """Let the package ``openai`` send the messages that LiteLLM has made for it, as they are.
-
-    It goes through every part of every message for names to change (2.x), and in a chat there are none: with a body of
-    100,000 tokens that is a quarter of what the request costs.
-    """
-
-    async def given(data: Mapping[str, object], _: object) -> dict[str, object]:
-        return {name: value for name, value in data.items() if not isinstance(value, NotGiven | Omit)}
-
-    vars(completions)["async_maybe_transform"] = given
-
-
-@functools.cache
 def end_what_cannot_be_understood() -> None:
     """Let aiohttp, LiteLLM's HTTP client, tell the reader of an answer that what follows is no HTTP.
 
@@ -219,10 +178,3 @@ def end_what_cannot_be_understood() -> None:
             asyncio.get_running_loop().call_soon(answer.set_exception, told)
 
     ResponseHandler.set_exception = set_exception  # type: ignore[method-assign,assignment]
-
-
-def keep_no_records(request: MutableMapping[str, Any]) -> None:
-    """Take a stream's records away, as it begins: LiteLLM then neither assembles what was served nor reckons its cost."""
-    records = request.pop("litellm_logging_obj", None)
-    if isinstance(records, Logging):
-        records.model_call_details["has_dispatched_final_stream_success"] = True

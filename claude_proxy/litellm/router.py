@@ -19,6 +19,13 @@ UPDATED: Mapping[str, Any] = {
 }  # fmt: skip
 
 
+def deployments_of(name: str) -> list[Mapping[str, Any]]:
+    """Return the ``litellm_params`` of every deployment that a name leads to, as LiteLLM's router finds them."""
+    router = proxy_server.llm_router
+    found = router.get_model_list(model_name=name) if router else None
+    return [one["litellm_params"] for one in found or ()]
+
+
 def put_in_force(router: Any, old: Mapping[str, Any], new: Mapping[str, Any], found: Change) -> Iterator[str]:
     """Replace the router's models, fallbacks and settings; return a sentence for each model that LiteLLM left out.
 

@@ -5,8 +5,6 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import httpx
-
 
 def text(models: Sequence[str], missing: Mapping[str, Sequence[str]], pool_size: int) -> str:
     """Say that the proxy works and which keys are missing."""
@@ -23,23 +21,20 @@ def text(models: Sequence[str], missing: Mapping[str, Sequence[str]], pool_size:
     return "\n".join(lines)
 
 
-def respond(request: httpx.Request, answer: str) -> httpx.Response:
-    """Answer a Messages request, streaming when it asks for that. Tools are not used."""
-    body: dict[str, Any] = json.loads(request.content)
-    usage = {"input_tokens": max(1, len(request.content) // 4), "output_tokens": max(1, len(answer) // 4)}
+def response(model: str, size: int, answer: str, *, streams: bool) -> bytes:
+    """Return the body of a response to a Messages request of so many bytes, as events or whole. Tools are not used."""
+    usage = {"input_tokens": max(1, size // 4), "output_tokens": max(1, len(answer) // 4)}
     message = {
         "id": f"msg_demo_{uuid.uuid4().hex}",
         "type": "message",
         "role": "assistant",
-        "model": body.get("model", "demo"),
+        "model": model,
         "content": [{"type": "text", "text": answer}],
         "stop_reason": "end_turn",
         "stop_sequence": None,
         "usage": usage,
     }
-    if not body.get("stream"):
-        return httpx.Response(200, json=message)
-    return httpx.Response(200, headers={"content-type": "text/event-stream"}, content=_events(message, answer))
+    return _events(message, answer) if streams else json.dumps(message).encode()
 
 
 def _events(message: dict[str, Any], answer: str) -> bytes:

@@ -1,6 +1,6 @@
 """Which provider a deployment is, told by its parsed host and never by its model's name. Plain values, no I/O."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -93,7 +93,7 @@ def wildcard_model(model: str, asked: str) -> str:
     return model.split("*", 1)[0] + bare.removeprefix(bare_model(model).split("*", 1)[0])
 
 
-def fallback_models(model: str, fallbacks: Iterable[dict[str, list[str]]]) -> list[str] | None:
+def fallback_models(model: str, fallbacks: Iterable[Mapping[str, list[str]]]) -> list[str] | None:
     """Return the fallbacks of the most specific pattern that the model matches; None when there is none.
 
     A pattern is a name in which ``*`` stands for anything. The most specific one has the most characters beside its

@@ -1,4 +1,4 @@
-"""Pass an upstream's stream on as it arrives: Claude's past LiteLLM and to the byte, the others' without their thinking."""
+"""Pass an upstream's stream on as it arrives: Claude's to the byte, the others' without their thinking."""
 
 import asyncio
 import json
@@ -11,15 +11,14 @@ from claude_proxy.anthropic.errors import error_event
 from claude_proxy.anthropic.sse import KEEPALIVE, error_of, first_event_end
 from claude_proxy.anthropic.usage import StreamSummary, Usage
 from claude_proxy.providers.thinking import ThinkingFilter
-from claude_proxy.proxy.exchange import Outlet
+from claude_proxy.proxy.response import ClientResponse
 
-# While thinking is swallowed, something reaches the client this often, in seconds; Claude Code gives up after 300.
-KEEPALIVE_SECONDS = 15.0
 # How long a stream's status waits for its first event, which may be an error that LiteLLM can still do something about.
 FIRST_EVENT_SECONDS = 5.0
 # Of a text in UTF-8 that says so.
 _BYTE_ORDER_MARK = "\ufeff"
 _DECODER = json.JSONDecoder()
+_MODEL = re.compile(rb'"model"\s*:\s*("(?:[^"\\]++|\\.)*+")')
 _SPACE = re.compile(r"[ \t\n\r]*")
 NO_EVENT = b'{"type": "error", "error": {"type": "api_error", "message": "The provider answered without any event."}}'
 # A first event that is larger is not looked into.
@@ -94,11 +93,10 @@ class Renaming:
     back until it is whole.
     """
 
-    def __init__(self, asked: str, sent: str) -> None:
-        self._asked = asked
-        name = json.dumps(sent, ensure_ascii=False).encode("utf-8", "surrogatepass")[1:-1]
-        self._name = re.compile(rb'"' + re.escape(name) + rb'(?:-\d{8})?"')
-        self._pattern = re.compile(rb'"model"\s*:\s*(' + self._name.pattern + rb")")
+    def __init__(self, replacement: bytes, names: re.Pattern[bytes]) -> None:
+        """``names`` matches what is replaced; both are JSON strings with their quotes."""
+        self._replacement = replacement
+        self._names = names
         self._held: bytearray | None = bytearray()
         self._searched = 0
 
@@ -111,7 +109,9 @@ class Renaming:
         if not end and len(self._held) <= MAX_FIRST_EVENT:
             return b""
         held, self._held = bytes(self._held), None
-        found = self._pattern.search(held, 0, end) if b"message_start" in held[:end] else None
+        if b"message_start" not in held[:end]:
+            return held
+        found = next((one for one in _MODEL.finditer(held, 0, end) if self._names.fullmatch(held, *one.span(1))), None)
         return self._renamed(held, *found.span(1)) if found else held
 
     def finish(self) -> bytes:
@@ -134,11 +134,10 @@ class Renaming:
         start, end = last["model"][1]
         before = len(text[:start].encode("utf-8", "surrogatepass"))
         after = before + len(text[start:end].encode("utf-8", "surrogatepass"))
-        return self._renamed(body, before, after) if self._name.fullmatch(body, before, after) else body
+        return self._renamed(body, before, after) if self._names.fullmatch(body, before, after) else body
 
     def _renamed(self, text: bytes, start: int, end: int) -> bytes:
-        name = json.dumps(self._asked, ensure_ascii=False).encode("utf-8", "surrogatepass")
-        return text[:start] + name + text[end:]
+        return text[:start] + self._replacement + text[end:]
 
 
 def top_level_members(text: str) -> Iterator[tuple[str, Any, tuple[int, int]]]:
@@ -175,7 +174,7 @@ def _after_space(text: str, position: int) -> int:
 
 async def relayed(
     chunks: AsyncIterator[bytes],
-    outlet: Outlet,
+    outlet: ClientResponse,
     mender: Mender,
     heard: Heard,
     *,

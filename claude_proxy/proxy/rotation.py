@@ -1,24 +1,27 @@
-"""The ``httpx.Auth`` flow: put a credential on a request to Claude, look at the answer, go on with the next one.
+"""One attempt at Claude over several credentials: put one on the request, judge the response, go on with the next one.
 
-The flow sees the headers of every answer before one byte reaches the client, streaming or not. It is the only place
-that puts a Claude credential on a request, and it does so only after a look at the parsed host of that request.
+Every response's headers are judged before one byte reaches the client, streaming or not. This is the only place that puts
+a Claude credential on a request, and it does so only after a look at the parsed host of that request.
 """
 
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-import httpx
-
 from claude_proxy.anthropic.messages import repaired, to_json, without_foreign_thinking
+from claude_proxy.asgi import Headers
 from claude_proxy.credentials.credential import Credential
 from claude_proxy.credentials.pool import Pool, Wanted
 from claude_proxy.credentials.response_rules import UNIFIED, Action, UpstreamResponse, Verdict, judge
 from claude_proxy.providers.endpoints import Hosts
-from claude_proxy.proxy.exchange import Exchange
+from claude_proxy.proxy.journal import Journal
+from claude_proxy.proxy.request import Request
 from claude_proxy.upstream import headers as header_policy
+from claude_proxy.upstream.client import StreamedResponse
+from claude_proxy.upstream.response_bounds import CODINGS
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +29,11 @@ Sleep = Callable[[float], Awaitable[None]]
 
 # Of an error's body so much is looked at.
 MAX_JUDGED_BYTES = 16 * 1024
-# What httpx can undo without further libraries; the client's own list describes its connection to the proxy.
-ACCEPT_ENCODING = "gzip, deflate"
+# Claude's errors reach the client unmodified up to this size.
+MAX_CLAUDE_ERROR_BYTES = 16 * 1024 * 1024
+
+# Sends a POST with these headers and this body.
+SendUpstream = Callable[[Headers, bytes], Awaitable[StreamedResponse]]
 
 
 class EgressRefused(Exception):
@@ -170,59 +176,79 @@ class Refusals:
         logger.warning("credential %s is out: %s, and %s", credential.label, verdict.reason, evidence)
 
 
-class Rotation(httpx.Auth):
-    """The flow of one attempt. After it, ``verdict`` says how the last answer was taken.
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A response and what it says about the credential; ``body`` is there for an error only, whole."""
 
-    Raises ``NobodyUsable`` when the pool has no credential for the request, be it at once or after some were refused.
-    """
+    response: StreamedResponse
+    verdict: Verdict
+    body: bytes
+
+
+class Rotation:
+    """The credentials of one attempt; the journal says which were asked, and which were left and why."""
 
     def __init__(
-        self, source: Source, hosts: Hosts, exchange: Exchange, *, family: str, cooldown: float, clock: Callable[[], float]
+        self,
+        source: Source,
+        request: Request,
+        journal: Journal,
+        *,
+        family: str,
+        cooldown: float,
+        clock: Callable[[], float],
     ) -> None:
         self._source = source
-        self._hosts = hosts
-        self._exchange = exchange
+        self._request = request
+        self._journal = journal
         self._family = family
         self._cooldown = cooldown
         self._clock = clock
-        self.pooled = source.pooled
-        self.verdict: Verdict | None = None
 
-    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
-        if not self._hosts.is_claude(str(request.url)):
-            raise EgressRefused(f"{request.url.host} is not Anthropic's host")
+    async def ask(self, hosts: Hosts, url: str, content: bytes, send: SendUpstream, extra: Headers = ()) -> Judged:
+        """Send the request until a response is the last one.
+
+        Raises ``NobodyUsable`` when no credential of the pool can serve the request, be it at once or after some were
+        refused; ``EgressRefused`` for a host that is not Anthropic's; what ``send`` raises.
+        """
+        if not hosts.is_claude(url):
+            raise EgressRefused(f"{url} is not at Anthropic's host")
         tried: frozenset[str] = frozenset()
         credential = self._source.choose(tried)
         refusals = Refusals(self._source)
+        judged: Judged | None = None
         mended = hopped = False
         while True:
             credential, tried = await self._usable(credential, tried)
             if credential is None:
-                if self.verdict is None or not self.verdict.unconfirmed:
+                if judged is None or not judged.verdict.unconfirmed:
                     raise NobodyUsable
                 # No credential is left to show whether the request is at fault: a fallback answers, or the client gets the 400.
-                self.verdict = self.verdict._replace(action=Action.ROUTER)
-                return
+                return Judged(judged.response, judged.verdict._replace(action=Action.ROUTER), judged.body)
             tried |= {credential.label}
-            self._exchange.labels.append(credential.label)
-            _set_headers(request, self._exchange, credential)
-            response = yield request
-            answer = await _answer(response, self._family, self._clock())
-            verdict = self.verdict = self._judged(credential, answer, refusals)
-            _report(credential, verdict, response, pooled=self.pooled)
-            if verdict.action is Action.REPAIR and not mended and (mend := _repair(request)):
-                mended = True
-                request = mend
+            self._journal.labels.append(credential.label)
+            judged = await self._judged(credential, await send(self._headers(credential, extra), content), refusals)
+            verdict = judged.verdict
+            if verdict.action is Action.REPAIR and not mended and (mend := repaired(json.loads(content))):
+                mended, content = True, to_json(mend)
                 continue
             if verdict.action is Action.TRY_ONE_OTHER and not hopped:
                 hopped = True
             elif verdict.action is not Action.NEXT:
-                return
+                return judged
             left_for = self._source.choose(tried)
-            if left_for is None and (verdict.action is Action.TRY_ONE_OTHER or not self.pooled):
-                return
-            self._exchange.failovers.append(f"{credential.label}: {verdict.reason} (HTTP {response.status_code})")
+            if left_for is None and (verdict.action is Action.TRY_ONE_OTHER or not self._source.pooled):
+                return judged
+            self._journal.failovers.append(f"{credential.label}: {verdict.reason} (HTTP {judged.response.status})")
             credential = left_for
+
+    def _headers(self, credential: Credential, extra: Headers) -> Headers:
+        sent = header_policy.for_claude(self._request.headers, credential)
+        if extra:
+            added = [pair for pair in extra if header_policy.may_be_added(pair[0])]
+            names = {name.lower() for name, _ in added}
+            sent = [*(pair for pair in sent if pair[0].lower() not in names), *added]
+        return [*sent, ("accept-encoding", CODINGS)]
 
     async def _usable(self, credential: Credential | None, tried: frozenset[str]) -> tuple[Credential | None, frozenset[str]]:
         """Return the chosen credential or one that was worth waiting for, and the labels that still count as tried."""
@@ -233,73 +259,56 @@ class Rotation(httpx.Auth):
             tried, credential = left, self._source.choose(left)
         return credential, tried
 
-    def _judged(self, credential: Credential, answer: UpstreamResponse, refusals: Refusals) -> Verdict:
-        """Return the verdict on an answer, and let the source learn from it."""
+    async def _judged(self, credential: Credential, response: StreamedResponse, refusals: Refusals) -> Judged:
+        """Return the verdict on a response, and let the source learn from it."""
+        body = b""
+        if response.status >= 400:
+            try:
+                body = await response.read(cut_at=MAX_CLAUDE_ERROR_BYTES)
+            finally:
+                response.close()
+        headers = dict(reversed(response.headers))
+        answer = UpstreamResponse(response.status, headers, body[:MAX_JUDGED_BYTES], self._family, self._clock())
         verdict = judge(answer, self._cooldown)
         self._source.note(credential, verdict, answer)
-        if verdict.unconfirmed and self.pooled:
-            return refusals.meet(credential, verdict)
-        if verdict.action is Action.DONE:
+        if verdict.unconfirmed and self._source.pooled:
+            verdict = refusals.meet(credential, verdict)
+        elif verdict.action is Action.DONE:
             refusals.answered()
-        return verdict
+        _report(credential, verdict, answer, pooled=self._source.pooled)
+        return Judged(response, verdict, body)
 
 
-def outgoing(request: httpx.Request, exchange: Exchange, model: str) -> httpx.Request:
-    """Build the request that Claude gets: what the client sent, with the deployment's model, not what LiteLLM made of it.
+def body_for_claude(request: Request, model: str) -> bytes:
+    """Return the body that Claude gets: what the client sent, with the deployment's model and without foreign thinking.
 
-    The body keeps its bytes when the model's name and the thinking blocks can stay; else its values and their order.
+    It keeps its bytes when the model's name and the thinking blocks can stay; else its values and their order.
     """
-    body: dict[str, Any] = dict(exchange.body)
-    content = exchange.raw_body
-    messages = body.get("messages")
-    mended = without_foreign_thinking(messages) if isinstance(messages, list) else messages
-    if body.get("model") != model or mended is not messages:
-        body = body | {"model": model} | ({"messages": mended} if mended is not messages else {})
-        content = to_json(body)
-    url = request.url.copy_with(query=exchange.query.encode()) if exchange.query else request.url
-    return httpx.Request(request.method, url, content=content, extensions=request.extensions)
+    view = request.view
+    if view.model == model and not view.needs_mending:
+        return request.raw
+    body: dict[str, Any] = dict(request.body)
+    history = body.get("messages")
+    mended = without_foreign_thinking(history) if isinstance(history, list) else history
+    if view.model == model and mended is history:
+        return request.raw
+    return to_json(body | {"model": model} | ({"messages": mended} if mended is not history else {}))
 
 
-def _set_headers(request: httpx.Request, exchange: Exchange, credential: Credential) -> None:
-    """Replace all headers: Claude gets the client's, the credential, and what belongs to this connection."""
-    own = [("host", request.headers["host"]), ("content-length", request.headers["content-length"])]
-    headers = [*own, *header_policy.for_claude(exchange.headers, credential), ("accept-encoding", ACCEPT_ENCODING)]
-    # As bytes: httpx takes ASCII texts only, and the client's bytes beyond that were read as Latin-1.
-    request.headers = httpx.Headers([(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers])
-
-
-def _repair(request: httpx.Request) -> httpx.Request | None:
-    """Return the request without any thinking blocks; None when there is none in it."""
-    body = repaired(json.loads(request.content))
-    if body is None:
-        return None
-    headers = [(name, value) for name, value in request.headers.raw if name.lower() != b"content-length"]
-    return httpx.Request(request.method, request.url, headers=headers, content=to_json(body), extensions=request.extensions)
-
-
-async def _answer(response: httpx.Response, family: str, now: float) -> UpstreamResponse:
-    body = b""
-    if response.is_error:
-        body = (await response.aread())[:MAX_JUDGED_BYTES]
-    return UpstreamResponse(
-        response.status_code, {name.lower(): value for name, value in response.headers.items()}, body, family, now
-    )
-
-
-def _report(credential: Credential, verdict: Verdict, response: httpx.Response, *, pooled: bool) -> None:
+def _report(credential: Credential, verdict: Verdict, answer: UpstreamResponse, *, pooled: bool) -> None:
     """Tell the operator what somebody may want to act on, by the credential's label."""
     if verdict.action in (Action.DONE, Action.ROUTER) or not verdict.reason:
         return
     level = logging.WARNING if pooled and verdict.action is not Action.REPAIR else logging.INFO
     if verdict.ours:
         level = logging.ERROR
-    claim = response.headers.get(f"{UNIFIED}representative-claim", "")
+    claim = answer.headers.get(f"{UNIFIED}representative-claim", "")
     logger.log(
         level,
         "credential %s: %s (HTTP %d%s); %s",
         credential.label,
         verdict.reason,
-        response.status_code,
+        answer.status,
         f", {claim}" if claim else "",
         verdict.action.value,
     )

@@ -1,17 +1,14 @@
-"""The ASGI layer around LiteLLM's app: nothing reaches LiteLLM that it must not see.
+"""The ASGI app that clients meet: route, token, mode and body, in this order; then the lanes, or LiteLLM's app.
 
-What a request meets, in this order: route, token, mode, body; then LiteLLM with a reduced copy of headers and body.
+Nothing reaches LiteLLM that it must not see: it gets a reduced copy of headers and body.
 """
 
 import asyncio
 import contextlib
 import json
 import logging
-import math
 import time
-import traceback
 from collections.abc import Callable
-from typing import Any
 
 from claude_proxy.access import administration
 from claude_proxy.access.browsers import check_browser
@@ -33,28 +30,30 @@ from claude_proxy.access.routes import (
 )
 from claude_proxy.anthropic import messages
 from claude_proxy.anthropic.errors import Refusal, Refused, own_refusal, send_refusal
+from claude_proxy.anthropic.request_view import RequestView
 from claude_proxy.asgi import App, Headers, Message, Receive, Scope, Send, encoded
+from claude_proxy.config.models import ActiveConfig
 from claude_proxy.config.settings import Settings, TokenMode
 from claude_proxy.credentials.redaction import Redactor
-from claude_proxy.providers.model_names import is_name
-from claude_proxy.proxy.exchange import Exchange, current
+from claude_proxy.proxy.entrance import Entrance, current
+from claude_proxy.proxy.journal import Journal
+from claude_proxy.proxy.lanes.litellm import LitellmResponse
 from claude_proxy.proxy.offload import offloaded
+from claude_proxy.proxy.outcome import Outcome
+from claude_proxy.proxy.request import Request, read_view
 from claude_proxy.proxy.response import ClientResponse
+from claude_proxy.proxy.serving import Serving
 from claude_proxy.server.bodies import BodyBudget, memory_for_bodies, read_body
 from claude_proxy.upstream import headers as header_policy
 from claude_proxy.usage.record import Record
 
 logger = logging.getLogger(__name__)
 
-# Half of what Python can read: what writes the body again, here and in LiteLLM, is less far from its own end.
-MAX_DEPTH = 400
 # LiteLLM's documentation lets Claude Code point at this prefix; here it is the same as without it.
 ALIAS_PREFIX = "/anthropic"
-
-
-# Refusals that the operator wants to see: somebody tries tokens, or wonders why theirs does not count any more.
 # Whose memory the bodies of requests without a token count as.
 NOBODY_NAME = "nobody"
+# Refusals that the operator wants to see: somebody tries tokens, or wonders why theirs is no longer valid.
 LOGGED = frozenset({401, 403})
 # With the end of the connection: what stands behind such a request may be a part of it.
 TWO_LENGTHS = own_refusal(
@@ -65,7 +64,7 @@ TWO_LENGTHS = own_refusal(
 
 
 class Gateway:
-    """Wraps an ASGI app. One for the process; everything about a request is in its ``Exchange``."""
+    """Wraps LiteLLM's app. One for the process."""
 
     def __init__(
         self,
@@ -75,13 +74,13 @@ class Gateway:
         remember: Callable[[Record], None] | None = None,
         *,
         is_session: IsSession = nobody,
-        model_app: App | None = None,
-        keeps_books: Callable[[], bool] = lambda: True,
+        serving: Serving | None = None,
+        needs_litellm: Callable[[], bool] = lambda: True,
     ) -> None:
+        """``needs_litellm`` says whether a setting sends every request for a model through LiteLLM."""
         self._app = app
-        # What serves model requests while LiteLLM keeps no books about them.
-        self._model_app = model_app or app
-        self._keeps_books = keeps_books
+        self._serving = serving or Serving({}, ActiveConfig({}, {}), count=len)
+        self._needs_litellm = needs_litellm
         self._is_session = is_session
         self._settings = settings
         self._redactor = redactor
@@ -123,8 +122,9 @@ class Gateway:
             caller = await self._caller(client, method, route, query)
             self._check_browser(caller, method, route, sent)
             check_mode(client.mode)
-            exchange = Exchange(client, sent, b"", {}, query, caller.name, counts_tokens=route.endswith("/count_tokens"))
-            sought = await self._read(exchange, method, route, receive, held)
+            body = await self._read(caller, method, route, query, receive, held)
+            is_model = (method, route) in MODEL_ROUTES and method == "POST"
+            view = await offloaded(len(body), read_view, body) if is_model else RequestView("", streams=False)
         except Refused as refused:
             wrong_token = refused.status == 401 and bool(client.tokens)
             await self._refuse(refused, scope, receive, send, wrong_token=wrong_token)
@@ -132,18 +132,13 @@ class Gateway:
         except ConnectionAbortedError:
             return
         inner["headers"] = encoded(header_policy.for_litellm(sent, caller.token))
-        answer = ClientResponse(send, exchange, self._redactor)
-        token = current.set(exchange)
-        try:
-            if exchange.raw_body:
-                await self._model_request(inner, exchange, caller, receive, answer)
-                return
-            if sought is not None:
-                await self._administrate(inner, sought, receive, answer)
-                return
-            await self._app(inner, receive, answer)
-        finally:
-            current.reset(token)
+        request = Request(client, sent, body, view, query, caller.name, counts_tokens=route.endswith("/count_tokens"))
+        journal = Journal()
+        outlet = ClientResponse(send, request, self._redactor, journal)
+        if is_model:
+            await self._model_request(inner, request, caller, receive, outlet, journal)
+        else:
+            await self._other_request(inner, request, receive, outlet, journal)
 
     async def _refuse(self, refused: Refused, scope: Scope, receive: Receive, send: Send, *, wrong_token: bool) -> None:
         """Answer with an error; log it where the operator wants to see it, and let who keeps sending wrong tokens wait."""
@@ -159,18 +154,15 @@ class Gateway:
         await send_refusal(send, response)
 
     async def _read(
-        self, exchange: Exchange, method: str, route: str, receive: Receive, held: contextlib.ExitStack
-    ) -> bytes | None:
-        """Read the body of a request for a model into its exchange; return that of one for administration, checked."""
+        self, caller: Caller, method: str, route: str, query: str, receive: Receive, held: contextlib.ExitStack
+    ) -> bytes:
+        """Return the body of a request for a model, or that of one for administration, checked; empty where none is read."""
         if (method, route) in STATUS_ROUTES or ((method, route) in MODEL_ROUTES and method != "POST"):
-            return None
-        memory = held.enter_context(self._bodies.open(exchange.user))
+            return b""
+        memory = held.enter_context(self._bodies.open(caller.name))
         if (method, route) in MODEL_ROUTES:
-            exchange.raw_body = await read_body(receive, memory)
-            exchange.body = await offloaded(len(exchange.raw_body), parse_body, exchange.raw_body)
-            exchange.booked = self._keeps_books()
-            return None
-        administration.check_address(route, exchange.query)
+            return await read_body(receive, memory)
+        administration.check_address(route, query)
         return administration.checked_body(await read_body(receive, memory, administration.MAX_BODY_BYTES))
 
     async def _public(self, scope: Scope, receive: Receive, send: Send, held: contextlib.ExitStack) -> None:
@@ -186,30 +178,89 @@ class Gateway:
         scope["headers"] += [(b"content-length", str(len(body)).encode())] if body else []
         await self._app(scope, _body_first(body, receive), send)
 
-    async def _administrate(self, scope: Scope, body: bytes, receive: Receive, answer: ClientResponse) -> None:
-        """Ask LiteLLM with the body that was checked, and take secrets out of the whole answer before it leaves."""
-        kept = [pair for pair in scope["headers"] if pair[0] != b"content-type"]
-        if body:
-            kept += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        scope["headers"] = kept
-        await self._app(scope, _body_first(body, receive), administration.redacted(answer, self._redactor.text))
+    async def _other_request(
+        self, scope: Scope, request: Request, receive: Receive, outlet: ClientResponse, journal: Journal
+    ) -> None:
+        """Ask LiteLLM for what is no model's response: administration, lists, and the proxy's own pages behind it."""
+        answer = LitellmResponse(outlet, journal, streams=False, only_success=False)
+        send: Send = answer
+        administrates = (scope["method"], scope["path"]) not in {*STATUS_ROUTES, *MODEL_ROUTES}
+        if administrates:
+            # The body was checked; secrets leave the whole response before it goes.
+            scope["headers"] = [pair for pair in scope["headers"] if pair[0] != b"content-type"]
+            if request.raw:
+                length = (b"content-length", str(len(request.raw)).encode())
+                scope["headers"] += [(b"content-type", b"application/json"), length]
+            receive = _body_first(request.raw, receive)
+            send = administration.redacted(answer, self._redactor.text)
+        token = current.set(Entrance(request, outlet, journal))
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            current.reset(token)
+        if (refusal := answer.outcome().refusal) is not None:
+            await outlet.refuse(refusal)
 
     async def _model_request(
-        self, scope: Scope, exchange: Exchange, caller: Caller, receive: Receive, answer: ClientResponse
+        self, scope: Scope, request: Request, caller: Caller, receive: Receive, outlet: ClientResponse, journal: Journal
     ) -> None:
-        """Ask LiteLLM with a reduced body, and remember the request when its answer has left."""
-        reduced = await offloaded(len(exchange.raw_body), _reduced, exchange, caller)
-        scope["headers"] += [(b"content-length", str(len(reduced)).encode()), (b"content-type", b"application/json")]
-        scope["headers"] = [*dict(scope["headers"]).items()]
-        scope["query_string"] = b""
+        """Serve a request for a model until it is done; end it when the client leaves, or its user is removed."""
         arrived = time.time()
-        app = self._app if exchange.booked else self._model_app
+        task = asyncio.current_task()
+        entrance: Entrance | None = None
+
+        async def ask_litellm(model: str, *, planned: bool) -> Outcome:
+            nonlocal entrance
+            entrance = Entrance(request, outlet, journal, planned=planned)
+            return await self._ask_litellm(scope, entrance, model if planned or caller.role is Role.KEY else request.model)
+
+        def end(*, ended: bool) -> None:
+            if ended and task is not None and not (entrance and entrance.interrupt()):
+                task.cancel()
+
+        async def watch() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            end(ended=outlet.leave())
+
+        watcher = asyncio.ensure_future(watch())
         try:
-            await self._answered(app, scope, reduced, receive, answer, caller=caller)
+            with self._revocation.watched(caller, lambda: end(ended=outlet.revoke())):
+                await self._serving.serve(
+                    request,
+                    outlet,
+                    journal,
+                    ask_litellm,
+                    enters_litellm=caller.role is Role.KEY or self._needs_litellm(),
+                )
+        except Refused as refused:
+            await outlet.refuse(own_refusal(refused.status, str(refused), refused.headers))
+        except asyncio.CancelledError:
+            if task is None or not outlet.left:
+                raise
+            task.uncancel()
         finally:
+            watcher.cancel()
+            if entrance is not None:
+                await entrance.close()
+            await outlet.conclude()
             if self._remember is not None:
-                self._remember(answer.record(arrived))
-            exchange.release()
+                self._remember(outlet.record(arrived))
+
+    async def _ask_litellm(self, scope: Scope, entrance: Entrance, model: str) -> Outcome:
+        """Call LiteLLM's app with a reduced body, in a context in which its hooks find the request."""
+        request = entrance.request
+        reduced = await offloaded(len(request.raw), body_for_litellm, request, model)
+        length = (b"content-length", str(len(reduced)).encode())
+        headers = dict([*scope["headers"], length, (b"content-type", b"application/json")])
+        inner = dict(scope) | {"headers": [*headers.items()], "query_string": b""}
+        answer = LitellmResponse(entrance.outlet, entrance.journal, streams=request.streams, only_success=True)
+        token = current.set(entrance)
+        try:
+            await self._app(inner, _body_alone(reduced), answer)
+        finally:
+            current.reset(token)
+        return entrance.outcome(answer.outcome())
 
     async def _caller(self, client: header_policy.Client, method: str, route: str, query: str) -> Caller:
         """Tell who asks; raise ``Refused`` for one who may not."""
@@ -227,74 +278,17 @@ class Gateway:
         if caller.role is Role.OPEN:
             check_browser(method, route, sent, {self._settings.host.lower(), self._settings.domain.lower()})
 
-    async def _answered(
-        self, asgi: App, scope: Scope, body: bytes, receive: Receive, answer: ClientResponse, *, caller: Caller
-    ) -> None:
-        """Run LiteLLM's app on a request until it is done; end it when the client leaves, or its user is removed."""
-        gone = asyncio.Event()
-        app = asyncio.ensure_future(asgi(scope, _replayed(body, gone, answer), answer))
 
-        def end(leave: Callable[[], bool]) -> None:
-            gone.set()
-            if not leave():
-                app.cancel()
-
-        async def watch() -> None:
-            while (await receive())["type"] != "http.disconnect":
-                pass
-            end(answer.leave)
-
-        watcher = asyncio.ensure_future(watch())
-        try:
-            with self._revocation.watched(caller, lambda: end(answer.revoke)):
-                while not app.done():
-                    await asyncio.wait({app}, timeout=answer.patience())
-                    if not app.done():
-                        await answer.reassure()
-            if not app.cancelled():
-                app.result()
-        finally:
-            watcher.cancel()
-            app.cancel()
-            await asyncio.wait({watcher, app})
-            _forget_frames(app)
-            await answer.close()
-            await answer.conclude()
-
-
-def _forget_frames(app: asyncio.Future[None]) -> None:
-    """Let what a cancelled request held go now, and not at the next search for garbage.
-
-    LiteLLM's frames hold futures (1.106.2), these the exception that ended them, and that refers to the frames.
-    """
-    if app.cancelled():
-        try:
-            app.result()
-        except asyncio.CancelledError as ended:
-            traceback.clear_frames(ended.__traceback__)
-            ended.__traceback__ = None
-
-
-def _replayed(body: bytes, gone: asyncio.Event, answer: ClientResponse) -> Receive:
-    """Return a ``receive`` that gives the body once, and then that the client has left.
-
-    It does not say so of an answer that came past LiteLLM: LiteLLM would drop the copy that it keeps its books by.
-    """
+def _body_alone(body: bytes) -> Receive:
+    """Return a ``receive`` that gives the body once, and nothing after it: a call that is to end is cancelled."""
     pending = [body]
 
     async def replay() -> Message:
         if pending:
             return {"type": "http.request", "body": pending.pop(), "more_body": False}
-        await gone.wait()
-        if answer.relayed:
-            await asyncio.Event().wait()
-        return {"type": "http.disconnect"}
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
 
     return replay
-
-
-def _reduced(exchange: Exchange, caller: Caller) -> bytes:
-    return json.dumps(body_for_litellm(exchange, caller)).encode()
 
 
 def _body_first(body: bytes, receive: Receive) -> Receive:
@@ -309,12 +303,12 @@ def _body_first(body: bytes, receive: Receive) -> Receive:
     return replay
 
 
-def body_for_litellm(exchange: Exchange, caller: Caller) -> dict[str, Any]:
-    """Return the reduced body. LiteLLM checks a virtual key's models by the name in config.yaml, not by that in the list."""
-    body = messages.for_litellm(exchange.body)
-    if not exchange.booked:
-        return messages.outline(body)
-    return {**body, "model": exchange.name} if caller.role is Role.KEY else body
+def body_for_litellm(request: Request, model: str) -> bytes:
+    """Return the reduced body, with the name under which LiteLLM is to look for the model.
+
+    LiteLLM stamps its responses with that name, and checks a virtual key's models by it.
+    """
+    return json.dumps(messages.for_provider(request.body) | {"model": model}).encode()
 
 
 def canonical_route(path: str) -> str:
@@ -333,33 +327,3 @@ def check_mode(mode: str | None) -> None:
     options = [option.value for option in TokenMode]
     if mode is not None and mode not in options:
         raise Refused(400, f"{header_policy.TOKEN_MODE} should hold {' or '.join(options)}.")
-
-
-def parse_body(raw: bytes) -> dict[str, Any]:
-    """Return a Messages request; raise ``Refused`` for one that is not a JSON object with a model."""
-    try:
-        body = json.loads(raw, parse_float=_finite, parse_constant=_finite)
-    except (ValueError, RecursionError):
-        raise Refused(400, "The body is not JSON.") from None
-    if not isinstance(body, dict):
-        raise Refused(400, "The body should be a JSON object.")
-    if not isinstance(body.get("model"), str) or not body["model"]:
-        raise Refused(400, "model: Field required")
-    if not is_name(body["model"]):
-        raise Refused(400, "model: Not a name: it is too long, or has a character in it that is not printable")
-    history = body.get("messages")
-    if not isinstance(history, list) or not history:
-        # As Anthropic says it. LiteLLM 1.106.2 answers 500, which Claude Code would repeat.
-        wrong = "Field required" if history is None else "Input should be a valid list"
-        raise Refused(400, f"messages: {'at least one message is required' if history == [] else wrong}")
-    if messages.is_deeper_than(body, MAX_DEPTH):
-        raise Refused(400, f"The body has more than {MAX_DEPTH} lists and objects inside each other.")
-    return body
-
-
-def _finite(text: str) -> float:
-    """Return a number; raise ``ValueError`` for one that JSON does not have, or that is too large to be written again."""
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(text)
-    return number

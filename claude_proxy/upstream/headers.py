@@ -9,7 +9,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from claude_proxy.asgi import Headers
@@ -152,16 +152,19 @@ def for_claude(headers: Headers, credential: Credential) -> list[tuple[str, str]
     return kept
 
 
-def session_of(client: Client, body: Mapping[str, object]) -> str | None:
+def may_be_added(name: str) -> bool:
+    """Whether a deployment's ``extra_headers`` may hold a header of this name: neither a credential nor a connection's."""
+    return name.lower() not in NOT_FOR_CLAUDE
+
+
+def session_of(client: Client, user_id: str | None) -> str | None:
     """Return a digest of the session that a request names, in the header or inside ``metadata.user_id``; None without either.
 
     ``metadata.user_id`` is a JSON object in a string (Claude Code 2.1.197); anything else there is no session.
     """
     if client.session:
         return _digest(client.session)
-    metadata = body.get("metadata")
-    user_id = metadata.get("user_id") if isinstance(metadata, dict) else None
-    if not isinstance(user_id, str):
+    if not user_id:
         return None
     try:
         named = json.loads(user_id)

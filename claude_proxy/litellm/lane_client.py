@@ -1,0 +1,140 @@
+"""The HTTP handlers that LiteLLM is handed as ``client``: one that makes its attempt on a lane, one for Vertex AI.
+
+They know LiteLLM's shapes (1.106.2), as ``litellm/callback.py`` does; ``tests/test_contract.py`` guards them.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+import litellm
+from litellm.llms.base_llm.chat.transformation import BaseLLMException
+from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
+
+from claude_proxy.anthropic.errors import STATUS_OF_ERRORS
+from claude_proxy.anthropic.messages import to_json
+from claude_proxy.config.deployments import Deployment
+from claude_proxy.litellm.transport import DEFAULT_TIMEOUT, MAX_ERROR_BYTES, beginning, discard, rejection_reason
+from claude_proxy.proxy.entrance import Entrance
+from claude_proxy.proxy.relay import Heard
+from claude_proxy.proxy.serving import Serving
+from claude_proxy.upstream.response_bounds import CODINGS, ResponseTooLarge
+
+
+class AttemptRefused(litellm.BadRequestError):  # type: ignore[misc]  # LiteLLM's class is untyped
+    """The attempt is not made: a refusal for the client stands already, or a key is missing. LiteLLM does not repeat it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message=message, model="", llm_provider="")
+
+
+class LaneClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is untyped
+    """Makes LiteLLM's attempt on the lane that every other request takes, and gives LiteLLM a copy for its books.
+
+    ``fields`` is the request as LiteLLM has it, for a provider that is not Claude. The base class's constructor is left out
+    on purpose: it would build an HTTP client for every request.
+    """
+
+    def __init__(
+        self, serving: Serving, entrance: Entrance, deployment: Deployment, fields: Mapping[str, Any] | None = None
+    ) -> None:
+        self._serving = serving
+        self._entrance = entrance
+        self._deployment = deployment
+        self._fields = fields
+        self._owns_client = False
+        self.timeout = None
+        self.event_hooks = None
+
+    async def post(self, url: str, **_: Any) -> httpx.Response:
+        """Return a copy of what the client got, or what LiteLLM is to send it; raise LiteLLM's errors."""
+        entrance, deployment = self._entrance, self._deployment
+        heard = Heard(copies=True)
+        work = self._serving.attempt(
+            entrance.request, deployment, entrance.outlet, entrance.journal, heard=heard, fields=self._fields
+        )
+        outcome = await entrance.run(work)
+        error = entrance.journal.error
+        if outcome is not None and outcome.refusal is not None:
+            if outcome.status == 504:
+                raise litellm.Timeout(message=f"{deployment.served} did not answer in time", model="", llm_provider="")
+            text = outcome.refusal.body[:MAX_ERROR_BYTES].decode("utf-8", "replace")
+            raise BaseLLMException(outcome.status, text, dict(outcome.refusal.headers))
+        if outcome is not None and error:
+            raise BaseLLMException(STATUS_OF_ERRORS.get(error, 502), f"the response ended with {error}")
+        kind = "text/event-stream" if entrance.request.streams else "application/json"
+        return httpx.Response(200, headers={"content-type": kind}, content=heard.copy, request=httpx.Request("POST", url))
+
+
+class PlainClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is untyped
+    """Sends what LiteLLM has made; LiteLLM uses ``post`` and nothing else of it on ``/v1/messages``."""
+
+    def __init__(self, http: httpx.AsyncClient, auth: httpx.Auth | None = None) -> None:
+        self._client = http
+        self._owns_client = False
+        self.timeout = None
+        self.event_hooks = None
+        self._auth = auth
+
+    async def post(
+        self,
+        url: str,
+        data: str | bytes | None = None,
+        headers: dict[str, str] | None = None,
+        timeout: float | httpx.Timeout | None = None,
+        stream: bool = False,
+        **_: Any,
+    ) -> httpx.Response:
+        """Send the request and return its answer, read to the end unless it streams; raise LiteLLM's errors."""
+        request = self._client.build_request(
+            "POST",
+            url,
+            content=data,
+            headers=headers,
+            timeout=DEFAULT_TIMEOUT if timeout is None else timeout,
+        )
+        host = request.url.host
+        try:
+            response = await self._send(request)
+            misfit = rejection_reason(response, CODINGS)
+            if misfit:
+                await discard(response)
+                raise BaseLLMException(502, f"{host} {misfit}")
+            if response.is_error:
+                # Not httpx.HTTPStatusError: on that LiteLLM strips thinking and sends the request again by itself.
+                text = (await beginning(response)).decode("utf-8", "replace")
+                raise BaseLLMException(response.status_code, text, dict(response.headers))
+            if not stream:
+                await self._read(response)
+        except httpx.TimeoutException as error:
+            raise litellm.Timeout(message=f"no answer from {host} in time", model="", llm_provider="") from error
+        except httpx.HTTPError as error:
+            raise BaseLLMException(502, f"{host} {_what_broke(error)}") from error
+        return response
+
+    async def _read(self, response: httpx.Response) -> None:
+        await response.aread()
+        await discard(response)
+
+    async def _send(self, request: httpx.Request) -> httpx.Response:
+        return await self._client.send(request, stream=True, auth=self._auth, follow_redirects=False)
+
+
+class BetasInBody(PlainClient):
+    """Sends to Vertex AI, which refuses many values of the header ``anthropic-beta`` and reads them from the body."""
+
+    async def _send(self, request: httpx.Request) -> httpx.Response:
+        betas = request.headers.pop("anthropic-beta", "")
+        if betas:
+            body = json.loads(request.content) | {"anthropic_beta": sorted(betas.split(","))}
+            headers = [pair for pair in request.headers.multi_items() if pair[0] != "content-length"]
+            extensions = request.extensions
+            request = self._client.build_request("POST", request.url, content=to_json(body), headers=headers)
+            request.extensions = extensions
+        return await super()._send(request)
+
+
+def _what_broke(error: httpx.HTTPError) -> str:
+    """Return what became of an answer, in words that follow a name."""
+    return str(error) if isinstance(error, ResponseTooLarge) else f"broke off ({type(error).__name__})"

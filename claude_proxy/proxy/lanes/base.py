@@ -1,0 +1,100 @@
+"""What every lane shares: one attempt's parts, and the end of a response that is relayed."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from claude_proxy.anthropic.errors import STATUS_OF_ERRORS, Refusal
+from claude_proxy.asgi import Headers
+from claude_proxy.config.deployments import Deployment
+from claude_proxy.proxy.journal import Journal
+from claude_proxy.proxy.outcome import DONE, Outcome, failed
+from claude_proxy.proxy.relay import FailedStream, Heard, Mender, relayed
+from claude_proxy.proxy.request import Request
+from claude_proxy.proxy.response import ClientResponse
+from claude_proxy.upstream.client import StreamedResponse, UnreadableError, UpstreamError
+
+logger = logging.getLogger(__name__)
+
+# Headers that describe a connection or an encoding that the client does not see, and what is about Anthropic's host alone.
+NOT_REPLAYED = frozenset(
+    {
+        "alt-svc", "connection", "content-encoding", "content-length", "date", "keep-alive", "location", "refresh", "server",
+        "set-cookie", "strict-transport-security", "trailer", "transfer-encoding", "upgrade",
+    }
+)  # fmt: skip
+# How long one silence of an upstream may last, in seconds, when neither the deployment nor the configuration says.
+READ_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt at one deployment.
+
+    Of an attempt that LiteLLM has begun, ``heard`` keeps a copy of the response for it, and ``fields`` is the request as LiteLLM
+    has it, for a provider that is not Claude.
+    """
+
+    request: Request
+    deployment: Deployment
+    outlet: ClientResponse
+    journal: Journal
+    read_seconds: float = READ_SECONDS
+    heard: Heard | None = None
+    fields: Mapping[str, Any] | None = None
+
+
+class LaneOf(Protocol):
+    """A lane: makes one attempt and returns what became of it."""
+
+    async def attempt(self, attempt: Attempt) -> Outcome: ...
+
+
+Failure = Callable[[FailedStream | UpstreamError], Outcome]
+
+
+async def relay(
+    attempt: Attempt,
+    response: StreamedResponse,
+    mender: Mender,
+    failure: Failure,
+    *,
+    begin: Callable[[], Awaitable[None]],
+    keepalive: float | None = None,
+    needs_event: bool = False,
+) -> Outcome:
+    """Send a stream to the client while it arrives. ``failure`` makes an outcome of one that fails before it has begun."""
+    outlet, journal = attempt.outlet, attempt.journal
+    heard = attempt.heard or Heard()
+    served = attempt.deployment.served
+    try:
+        await relayed(response.chunks(), outlet, mender, heard, begin=begin, keepalive=keepalive, needs_event=needs_event)
+    except (FailedStream, UpstreamError) as error:
+        if not outlet.begun:
+            return failure(error)
+        journal.error = "interrupted"
+        logger.warning("%s broke its answer off after %d bytes (%s)", served, heard.summary.size, words_of(error))
+        return DONE
+    except asyncio.CancelledError:
+        if outlet.left:
+            logger.info("the client left during an answer of %s, after %d bytes", served, heard.summary.size)
+        raise
+    finally:
+        journal.usage = heard.summary.usage
+    journal.error = heard.summary.error
+    if journal.error:
+        logger.warning("%s ended its answer with %s", served, journal.error)
+    return DONE
+
+
+def failed_stream(error: FailedStream, headers: Headers, status: int) -> Outcome:
+    """Return the outcome of a stream whose first event is an error: as with a status, one about the request is final."""
+    about = STATUS_OF_ERRORS.get(error.kind, 500)
+    return failed(about, Refusal(status, headers, error.body), final=about in (400, 413))
+
+
+def words_of(error: Exception) -> str:
+    """Return what became of a response, in words that may stand in brackets."""
+    return str(error) if isinstance(error, UnreadableError | UpstreamError) else type(error).__name__

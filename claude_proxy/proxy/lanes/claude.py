@@ -1,0 +1,189 @@
+"""Claude's own API: the client's bytes go out on a credential, and Claude's bytes come back."""
+
+import functools
+import json
+import math
+import re
+from collections.abc import Callable
+
+from claude_proxy.access.routes import SHARED_NAMES
+from claude_proxy.anthropic.errors import Refusal, own_refusal
+from claude_proxy.anthropic.usage import usage_of
+from claude_proxy.config.settings import Settings, TokenMode
+from claude_proxy.credentials.credential import Credential
+from claude_proxy.credentials.pool import Pool, Wanted
+from claude_proxy.credentials.response_rules import UNIFIED, Action
+from claude_proxy.providers.endpoints import Hosts, model_family
+from claude_proxy.proxy.lanes.base import NOT_REPLAYED, Attempt, failed_stream, relay
+from claude_proxy.proxy.offload import offloaded
+from claude_proxy.proxy.outcome import DONE, Outcome, failed
+from claude_proxy.proxy.relay import FailedStream, Renaming
+from claude_proxy.proxy.rotation import Judged, NobodyUsable, PoolSource, Rotation, SingleSource, Source, body_for_claude
+from claude_proxy.upstream.client import StreamedResponse, TimedOutError, UnreadableError, UpstreamClient, UpstreamError
+
+NO_CREDENTIAL = own_refusal(
+    401,
+    "No Claude credential: the proxy's pool is empty and the request has none of its own. Set CLAUDE_OAUTH_TOKENS "
+    "or CLAUDE_API_KEYS on the proxy, or log in with Claude Code and send the proxy's token in x-litellm-api-key.",
+)
+STREAM = "text/event-stream"
+
+
+class ClaudeLane:
+    """One for the process."""
+
+    def __init__(
+        self, settings: Settings, hosts: Hosts, pool: Pool, client: UpstreamClient, clock: Callable[[], float]
+    ) -> None:
+        self._settings = settings
+        self._hosts = hosts
+        self._pool = pool
+        self._client = client
+        self._clock = clock
+
+    async def attempt(self, attempt: Attempt) -> Outcome:
+        """Ask Claude, on one credential after another, until a response is the client's or nobody is left."""
+        request, deployment = attempt.request, attempt.deployment
+        family = model_family(deployment.model)
+        source = self._source(attempt, family)
+        if source is None:
+            return failed(401, NO_CREDENTIAL, final=True)
+        rotation = Rotation(
+            source, request, attempt.journal, family=family, cooldown=self._settings.cooldown_seconds, clock=self._clock
+        )
+        url = self._url(attempt)
+        content = await offloaded(len(request.raw), body_for_claude, request, deployment.model)
+        send = functools.partial(self._client.send, url, read_seconds=attempt.read_seconds)
+        try:
+            judged = await rotation.ask(self._hosts, url, content, send, deployment.extra_headers)
+        except NobodyUsable:
+            return failed(429, self._nobody(family))
+        except UpstreamError as error:
+            return _unreachable(error)
+        response = judged.response
+        try:
+            if response.status >= 400:
+                return _refused(judged, pooled=source.pooled)
+            if reason := response.rejection_reason:
+                return failed(502, own_refusal(502, f"Anthropic {reason}.", []))
+            if response.media_type == STREAM:
+                return await self._stream(attempt, response)
+            return await self._whole(attempt, response)
+        finally:
+            response.close()
+
+    async def _stream(self, attempt: Attempt, response: StreamedResponse) -> Outcome:
+        outlet, headers = attempt.outlet, _headers(response)
+
+        def failure(error: FailedStream | UpstreamError) -> Outcome:
+            if isinstance(error, FailedStream):
+                return failed_stream(error, headers, response.status)
+            return _broken_off(response)
+
+        return await relay(
+            attempt,
+            response,
+            Renaming(*renamed(attempt.request.model, attempt.deployment.model)),
+            failure,
+            begin=lambda: outlet.begin(response.status, headers, of_claude=True),
+        )
+
+    async def _whole(self, attempt: Attempt, response: StreamedResponse) -> Outcome:
+        outlet = attempt.outlet
+        try:
+            content = await response.read()
+        except UnreadableError as error:
+            return failed(502, own_refusal(502, f"Anthropic {error}.", []))
+        except UpstreamError:
+            return _broken_off(response)
+        attempt.journal.usage = usage_of(content)
+        if attempt.heard is not None:
+            attempt.heard.feed(content)
+        body = Renaming(*renamed(attempt.request.model, attempt.deployment.model)).whole(content)
+        await outlet.begin(response.status, [*_headers(response), ("content-length", str(len(body)))], of_claude=True)
+        await outlet.end(body)
+        return DONE
+
+    def _url(self, attempt: Attempt) -> str:
+        base = attempt.deployment.api_base or self._settings.claude_base
+        path = base if base.endswith("/v1/messages") else f"{base}/v1/messages"
+        path += "/count_tokens" if attempt.request.counts_tokens else ""
+        return f"{path}?{attempt.request.query}" if attempt.request.query else path
+
+    def _source(self, attempt: Attempt, family: str) -> Source | None:
+        request, client = attempt.request, attempt.request.client
+        mode = TokenMode(client.mode) if client.mode else self._settings.mode
+        if mode is TokenMode.ROTATE and len(self._pool):
+            wanted = Wanted(request.session, family)
+            # Those who share a name are told apart by their sessions.
+            caller = f"{request.user} {wanted.session}" if request.user in SHARED_NAMES else request.user
+            return PoolSource(self._pool, wanted, caller=caller, max_wait=self._settings.max_wait_seconds)
+        if client.credential:
+            return SingleSource(client.credential)
+        key = attempt.deployment.api_key
+        return SingleSource(Credential.of("deployment", key.reveal())) if key else None
+
+    def _nobody(self, family: str) -> Refusal:
+        seconds = self._pool.retry_after(family)
+        if self._pool.is_out(family):
+            return refused_pool(seconds)
+        return exhausted_pool(seconds, self._clock(), self._pool.claim(family))
+
+
+@functools.lru_cache(maxsize=1000)
+def renamed(asked: str, sent: str) -> tuple[bytes, re.Pattern[bytes]]:
+    """Return the name to put into a response, and the pattern of those that it takes the place of."""
+    name = json.dumps(sent, ensure_ascii=False).encode("utf-8", "surrogatepass")[1:-1]
+    replacement = json.dumps(asked, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    return replacement, re.compile(rb'"' + re.escape(name) + rb'(?:-\d{8})?"')
+
+
+def exhausted_pool(seconds: float, now: float, claim: str) -> Refusal:
+    """Return a 429 as Anthropic words it, for a pool of which every credential is rate-limited: it covers the whole pool.
+
+    By these headers Claude Code tells its user when to come back instead of asking again and again (2.1.197).
+    """
+    headers = [
+        ("retry-after", str(math.ceil(seconds))),
+        (f"{UNIFIED}status", "rejected"),
+        (f"{UNIFIED}reset", str(math.ceil(now + seconds))),
+        (f"{UNIFIED}representative-claim", claim),
+    ]
+    # Anthropic's own words, so that the user reads what a direct request would show.
+    return own_refusal(429, "This request would exceed your account's rate limit. Please try again later.", headers)
+
+
+def refused_pool(seconds: float) -> Refusal:
+    """Return a 503 for a pool of which every credential was refused: not for the client to heal, but for the operator."""
+    return own_refusal(
+        503,
+        "Anthropic refused the proxy's Claude credentials. The proxy's operator finds in its log which ones, and why.",
+        [("retry-after", str(math.ceil(seconds))), ("x-should-retry", "false")],
+    )
+
+
+def _headers(response: StreamedResponse) -> list[tuple[str, str]]:
+    return [pair for pair in response.headers if pair[0] not in NOT_REPLAYED]
+
+
+def _broken_off(response: StreamedResponse) -> Outcome:
+    return failed(502, Refusal(response.status, _headers(response), b"", whole=False))
+
+
+def _refused(judged: Judged, *, pooled: bool) -> Outcome:
+    """Return the outcome of an error of Anthropic's: the client gets it as it came."""
+    status, action = judged.response.status, judged.verdict.action
+    if pooled and status in (401, 403):
+        # Claude Code would take it for its own and drop the user's login.
+        return failed(status, refused_pool(60))
+    final = action in (Action.CLIENT, Action.REPAIR) or (action is Action.NEXT and status != 429)
+    return failed(status, Refusal(status, _headers(judged.response), judged.body), final=final)
+
+
+def _unreachable(error: UpstreamError) -> Outcome:
+    late = isinstance(error, TimedOutError)
+    words = "Anthropic did not answer the proxy in time" if late else "The proxy cannot reach Anthropic"
+    if isinstance(error, UnreadableError):
+        words = "The proxy cannot read what Anthropic answered"
+    status = 504 if late else 502
+    return failed(status, own_refusal(status, f"{words} ({error}).", []))

@@ -1,0 +1,28 @@
+"""The models ``demo`` and ``claude-demo``: the response is made inside the proxy, and nothing is asked."""
+
+from collections.abc import Callable
+
+from claude_proxy.anthropic.usage import usage_of
+from claude_proxy.providers import demo
+from claude_proxy.proxy.lanes.base import Attempt
+from claude_proxy.proxy.outcome import DONE, Outcome
+
+
+class DemoLane:
+    """One for the process; ``text`` returns what to say now."""
+
+    def __init__(self, text: Callable[[], str]) -> None:
+        self._text = text
+
+    async def attempt(self, attempt: Attempt) -> Outcome:
+        """Say that the proxy works, and which keys are missing."""
+        request = attempt.request
+        body = demo.response(request.model, len(request.raw), self._text(), streams=request.streams)
+        attempt.journal.usage = usage_of(body)
+        if attempt.heard is not None:
+            attempt.heard.feed(body)
+        kind = "text/event-stream; charset=utf-8" if request.streams else "application/json"
+        length = [] if request.streams else [("content-length", str(len(body)))]
+        await attempt.outlet.begin(200, [("content-type", kind), *length])
+        await attempt.outlet.end(body)
+        return DONE

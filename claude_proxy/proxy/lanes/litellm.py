@@ -1,0 +1,72 @@
+"""What LiteLLM's app says about a request: a response goes to the client as it arrives, an error becomes an outcome."""
+
+from claude_proxy.anthropic.errors import RETRYABLE, error_message, own_refusal, without_tracebacks
+from claude_proxy.anthropic.usage import StreamSummary, usage_of
+from claude_proxy.asgi import Message
+from claude_proxy.proxy.journal import Journal
+from claude_proxy.proxy.outcome import DONE, Outcome, failed
+from claude_proxy.proxy.response import ClientResponse
+
+# LiteLLM's own headers, which name api_base and the like, and its copies of the upstream's.
+HIDDEN_HEADERS = ("x-litellm-", "llm_provider-")
+RETRY_HEADERS = ("retry-after", "x-should-retry")
+
+
+class LitellmResponse:
+    """ASGI's ``send`` for one call of LiteLLM's app. What a lane has sent meanwhile stays; LiteLLM's copy of it is dropped."""
+
+    def __init__(self, outlet: ClientResponse, journal: Journal, *, streams: bool, only_success: bool) -> None:
+        """With ``only_success`` a status between success and error is an error, too."""
+        self._outlet = outlet
+        self._journal = journal
+        self._streams = streams
+        self._only_success = only_success
+        self._error: Message | None = None
+        self._held = bytearray()
+        self._passes = False
+        # A stream's counts, or a whole response.
+        self._summary = StreamSummary()
+        self._whole = bytearray()
+
+    async def __call__(self, message: Message) -> None:
+        """Take one of LiteLLM's messages."""
+        if message["type"] == "http.response.start":
+            await self._start(message)
+        elif self._error is not None:
+            self._held += message.get("body", b"")
+        elif self._passes:
+            await self._body(without_tracebacks(message.get("body", b"")), last=not message.get("more_body", False))
+
+    def outcome(self) -> Outcome:
+        """Return what became of the request, once LiteLLM is done."""
+        if self._error is None or self._outlet.begun:
+            return DONE
+        status = int(self._error["status"])
+        named = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in self._error["headers"]]
+        headers = [pair for pair in named if pair[0] in RETRY_HEADERS]
+        if status < 500 and status not in RETRYABLE and "x-should-retry" not in dict(headers):
+            headers.append(("x-should-retry", "false"))
+        return failed(status, own_refusal(status, error_message(bytes(self._held), status), headers))
+
+    async def _start(self, message: Message) -> None:
+        status = int(message["status"])
+        if status >= 400:
+            self._error = message
+        elif self._only_success and not 200 <= status < 300:
+            # LiteLLM 1.106.2 answers with the status of some errors of a provider's, be it an error's or not.
+            self._error = dict(message) | {"status": 502}
+        elif not self._outlet.begun:
+            self._passes = True
+            named = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in message["headers"]]
+            await self._outlet.begin(status, [pair for pair in named if not pair[0].lower().startswith(HIDDEN_HEADERS)])
+
+    async def _body(self, data: bytes, *, last: bool) -> None:
+        if not self._streams:
+            self._whole += data
+        elif b'"usage"' in data:  # each message is one event or several, whole
+            self._summary.feed(data)
+        await self._outlet.write(data)
+        if last:
+            self._summary.finish()
+            self._journal.usage = usage_of(bytes(self._whole)) if self._whole else self._summary.usage
+            await self._outlet.end()

@@ -1,0 +1,170 @@
+"""A provider of Anthropic's format that is not Anthropic: the request made to fit, the response without foreign thinking."""
+
+import json
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from claude_proxy import __version__
+from claude_proxy.anthropic.errors import RETRYABLE, STATUS_OF_ERRORS, error_message, own_refusal
+from claude_proxy.anthropic.messages import for_provider
+from claude_proxy.anthropic.sse import error_kind, events, json_object
+from claude_proxy.anthropic.usage import usage_of
+from claude_proxy.asgi import Headers
+from claude_proxy.credentials.credential import is_claude_credential
+from claude_proxy.providers import compatibility
+from claude_proxy.providers.bounds import TooLarge
+from claude_proxy.providers.fetching import NO_HOSTS
+from claude_proxy.providers.thinking import ThinkingFilter
+from claude_proxy.proxy.lanes.base import Attempt, relay
+from claude_proxy.proxy.offload import offloaded
+from claude_proxy.proxy.outcome import DONE, Outcome, failed
+from claude_proxy.proxy.relay import FailedStream
+from claude_proxy.proxy.response import KEEPALIVE_SECONDS
+from claude_proxy.upstream.client import StreamedResponse, TimedOutError, UnreadableError, UpstreamClient, UpstreamError
+from claude_proxy.upstream.response_bounds import CODINGS
+
+# What Anthropic's API wants of a client that says nothing.
+VERSION = "2023-06-01"
+# Of an error's body so much is read.
+MAX_ERROR_BYTES = 8 * 1024
+STREAM = "text/event-stream"
+# Instead of a stream these are no response; some providers say nothing of what they send.
+NO_STREAMS = ("application/json", "text/html")
+# Headers of an error that say when, and whether, to ask again.
+RETRY_HEADERS = ("retry-after", "x-should-retry")
+
+
+class MessagesLane:
+    """One for the process."""
+
+    def __init__(self, client: UpstreamClient) -> None:
+        self._client = client
+
+    async def attempt(self, attempt: Attempt) -> Outcome:
+        """Ask the provider once."""
+        deployment = attempt.deployment
+        key = deployment.api_key.reveal() if deployment.api_key else ""
+        if is_claude_credential(key):
+            return failed(400, own_refusal(400, "A Claude credential does not go to a provider that is not Anthropic."))
+        base = deployment.api_base or ""
+        host = base.partition("://")[2].partition("/")[0]
+        try:
+            body = await offloaded(len(attempt.request.raw), fitted_body, attempt)
+        except TooLarge as error:
+            return failed(400, own_refusal(400, str(error)))
+        url = base if base.endswith("/v1/messages") else f"{base}/v1/messages"
+        try:
+            response = await self._client.send(url, _headers(attempt, key), body, read_seconds=attempt.read_seconds)
+        except UpstreamError as error:
+            return _broken(host, error)
+        try:
+            return await self._passed(attempt, host, response)
+        finally:
+            response.close()
+
+    async def _passed(self, attempt: Attempt, host: str, response: StreamedResponse) -> Outcome:
+        if response.status >= 400:
+            try:
+                body = await response.read(cut_at=MAX_ERROR_BYTES)
+            except UpstreamError:
+                body = b""
+            return _provider_error(response.status, body, response.headers)
+        if reason := response.rejection_reason:
+            return failed(502, own_refusal(502, f"{host} {reason}", []))
+        streams = response.media_type == STREAM or (attempt.request.streams and response.media_type not in NO_STREAMS)
+        return await (self._stream if streams else self._whole)(attempt, host, response)
+
+    async def _stream(self, attempt: Attempt, host: str, response: StreamedResponse) -> Outcome:
+        outlet = attempt.outlet
+        kind = response.header("content-type") if response.media_type == STREAM else f"{STREAM}; charset=utf-8"
+
+        def failure(error: FailedStream | UpstreamError) -> Outcome:
+            if isinstance(error, FailedStream):
+                said = b"\n".join(events(error.body))[:MAX_ERROR_BYTES]
+                return _provider_error(STATUS_OF_ERRORS.get(error.kind, 500), said)
+            return _broken(host, error)
+
+        return await relay(
+            attempt,
+            response,
+            ThinkingFilter(attempt.request.model, attempt.deployment.row),
+            failure,
+            begin=lambda: outlet.begin(response.status, [("content-type", kind)]),
+            keepalive=KEEPALIVE_SECONDS,
+            needs_event=True,
+        )
+
+    async def _whole(self, attempt: Attempt, host: str, response: StreamedResponse) -> Outcome:
+        try:
+            content = await response.read()
+        except UpstreamError as error:
+            return _broken(host, error)
+        said = await offloaded(len(content), json_object, content) or {}
+        if kind := error_kind(said):
+            return _provider_error(STATUS_OF_ERRORS.get(kind, 500), content[:MAX_ERROR_BYTES])
+        if attempt.request.streams or "content" not in said:
+            return failed(502, own_refusal(502, f"{host} answered with what is no message", []))
+        attempt.journal.usage = usage_of(content)
+        if attempt.heard is not None:  # LiteLLM sends it, after whatever looks at its responses
+            attempt.heard.feed(content)
+            return DONE
+        clean = compatibility.returned_response(said, attempt.deployment.row)
+        message = clean | {"model": attempt.request.model, "id": clean.get("id") or f"msg_{uuid.uuid4().hex}"}
+        body = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+        await attempt.outlet.begin(200, [("content-type", "application/json"), ("content-length", str(len(body)))])
+        await attempt.outlet.end(body)
+        return DONE
+
+
+def fitted_body(attempt: Attempt) -> bytes:
+    """Return the body that the provider understands. Raises ``TooLarge``.
+
+    Half a character becomes a question mark: most providers refuse it.
+    """
+    request, deployment = attempt.request, attempt.deployment
+    sent = for_provider(request.body) if attempt.fields is None else attempt.fields
+    fields: dict[str, Any] = {name: value for name, value in sent.items() if name not in compatibility.FIELDS}
+    fields |= {"model": deployment.model}
+    fields |= compatibility.translated(sent, deployment.row, relayed=True, hosts=NO_HOSTS)
+    fields |= {name: value for name, value in (deployment.defaults or {}).items() if name not in fields}
+    fields |= deployment.thinking or {}
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+def _headers(attempt: Attempt, key: str) -> Headers:
+    """Return the headers for the provider: nothing of the client's but the version and the betas that the provider knows.
+
+    The key goes in both headers: Kimi reads ``x-api-key``, OpenRouter ``Authorization``.
+    """
+    sent: Mapping[str, str] = {name.lower(): value for name, value in reversed(attempt.request.headers)}
+    headers = {
+        "accept": STREAM if attempt.request.streams else "application/json",
+        "content-type": "application/json",
+        "user-agent": f"claude-proxy/{__version__}",
+        "anthropic-version": sent.get("anthropic-version", VERSION),
+        "accept-encoding": CODINGS,
+    }
+    betas = ",".join(value for name, value in attempt.request.headers if name.lower() == "anthropic-beta")
+    allowed = compatibility.allowed_betas(betas, attempt.deployment.row)
+    if allowed:
+        headers["anthropic-beta"] = ",".join(allowed)
+    if key:
+        headers |= {"x-api-key": key, "authorization": f"Bearer {key}"}
+    headers |= {name.lower(): value for name, value in attempt.deployment.extra_headers}
+    return [*headers.items()]
+
+
+def _provider_error(status: int, body: bytes, headers: Headers = ()) -> Outcome:
+    """Return the outcome of a provider's error: its words in Anthropic's shape, and when to ask again if it says so."""
+    kept = [pair for pair in headers if pair[0] in RETRY_HEADERS]
+    if status < 500 and status not in RETRYABLE and "x-should-retry" not in dict(kept):
+        kept.append(("x-should-retry", "false"))
+    return failed(status, own_refusal(status, error_message(body, status), kept))
+
+
+def _broken(host: str, error: UpstreamError) -> Outcome:
+    if isinstance(error, TimedOutError):
+        return failed(504, own_refusal(504, f"{host} did not answer in time.", []))
+    words = f"{host} {error}" if isinstance(error, UnreadableError) else f"{host} broke off ({error})"
+    return failed(502, own_refusal(502, words, []))

@@ -1,0 +1,29 @@
+"""What became of one attempt: the client has its response, or there is an error that another target may spare it."""
+
+from dataclasses import dataclass
+
+from claude_proxy.anthropic.errors import Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """``status`` is what retries and fallbacks are decided by; 200 when the client has its response, as far as it came."""
+
+    status: int = 200
+    # What the client gets unless another target answers; None when it has a response.
+    refusal: Refusal | None = None
+    # Whether no other target may answer: the error is about the request, and the client heals it by itself.
+    final: bool = True
+
+    @property
+    def done(self) -> bool:
+        """Whether the response has left for the client."""
+        return self.refusal is None
+
+
+DONE = Outcome()
+
+
+def failed(status: int, refusal: Refusal, *, final: bool = False) -> Outcome:
+    """Return the outcome of an attempt that has sent nothing."""
+    return Outcome(status, refusal, final)

@@ -1,0 +1,71 @@
+"""Where a request goes: the model's deployments, then those of its fallbacks. Plain values, no I/O."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import choices
+
+from claude_proxy.anthropic.errors import Refused
+from claude_proxy.config.deployments import Deployment, Lane
+from claude_proxy.config.models import ActiveConfig
+from claude_proxy.providers.endpoints import Provider
+
+
+@dataclass(frozen=True)
+class Target:
+    """One model of config.yaml, with its deployments."""
+
+    name: str
+    deployments: tuple[Deployment, ...]
+
+    @property
+    def enters_litellm(self) -> bool:
+        """Whether LiteLLM chooses and asks the deployment: a lane does only when it can ask every one of them."""
+        return any(one.lane is Lane.LITELLM for one in self.deployments)
+
+    @property
+    def is_claude(self) -> bool:
+        """Whether the first choice is Claude."""
+        return self.deployments[0].provider is Provider.CLAUDE
+
+    def in_order(self) -> Sequence[Deployment]:
+        """Return the deployments in the order of one request: spread by their weights, each once."""
+        left = list(self.deployments)
+        if len(left) == 1:
+            return left
+        order: list[Deployment] = []
+        while left:
+            weights = [one.weight for one in left]
+            place = choices(range(len(left)), weights if any(weights) else None)[0]  # noqa: S311 - spreads load
+            order.append(left.pop(place))
+        return order
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The targets of one request, in order. The first is the model that was asked for."""
+
+    first: Target
+    fallbacks: tuple[str, ...]
+    context_window_fallbacks: tuple[str, ...] | None
+    content_policy_fallbacks: tuple[str, ...] | None
+
+
+def plan(name: str, config: ActiveConfig) -> Plan:
+    """Return where a request for a model goes. Raises ``Refused`` for one that is not served, or that lacks a key."""
+    deployments = config.deployments(name)
+    if not deployments:
+        raise Refused(404, f"model: {name} is not served by this proxy")
+    missing = config.missing(name)
+    if missing:
+        raise Refused(400, f"{name} is not ready: set {' and '.join(missing)} on the proxy (.env) and restart it.")
+    routing = config.routing
+
+    def others(found: list[str] | None) -> tuple[str, ...] | None:
+        return None if found is None else tuple(one for one in found if config.is_ready(one))
+
+    return Plan(
+        Target(name, deployments),
+        others(routing.fallbacks_of(name)) or (),
+        others(routing.context_window_fallbacks_of(name)),
+        others(routing.content_policy_fallbacks_of(name)),
+    )

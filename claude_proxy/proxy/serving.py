@@ -1,0 +1,200 @@
+"""Serves one request by its plan: attempts, retries, fallbacks, and the one error that the client gets when all have failed."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, Protocol
+
+from claude_proxy.anthropic import token_estimate
+from claude_proxy.anthropic.error_kinds import is_content_policy, is_context_window
+from claude_proxy.anthropic.errors import Refused
+from claude_proxy.config.deployments import Deployment, Lane
+from claude_proxy.config.models import ActiveConfig
+from claude_proxy.config.routing import pause
+from claude_proxy.providers.endpoints import Provider
+from claude_proxy.proxy.journal import Journal
+from claude_proxy.proxy.lanes.base import READ_SECONDS, Attempt, LaneOf
+from claude_proxy.proxy.offload import offloaded
+from claude_proxy.proxy.outcome import Outcome
+from claude_proxy.proxy.plan import Plan, Target, plan
+from claude_proxy.proxy.relay import Heard
+from claude_proxy.proxy.request import Request
+from claude_proxy.proxy.response import ClientResponse
+
+Sleep = Callable[[float], Awaitable[None]]
+
+
+class AskLitellm(Protocol):
+    """Calls LiteLLM's app for one request. ``planned`` says that the plan decides what comes after it."""
+
+    async def __call__(self, model: str, *, planned: bool) -> Outcome: ...
+
+
+class Serving:
+    """One for the process. ``count`` returns the tokens of a text, for an estimate where Claude does not count.
+
+    ``ready`` is awaited before each request: it returns once the pool knows what other processes know.
+    """
+
+    def __init__(
+        self,
+        lanes: Mapping[Lane, LaneOf],
+        config: ActiveConfig,
+        *,
+        count: Callable[[str], int],
+        ready: Callable[[], Awaitable[None]] | None = None,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self._lanes = lanes
+        self._config = config
+        self._count = count
+        self._ready = ready
+        self._sleep = sleep
+
+    async def serve(
+        self, request: Request, outlet: ClientResponse, journal: Journal, ask_litellm: AskLitellm, *, enters_litellm: bool
+    ) -> None:
+        """Send the client a response, or an error. Raises ``Refused`` where nothing is tried.
+
+        With ``enters_litellm`` LiteLLM does all of it, and hands its attempts at Claude to the lane.
+        """
+        if self._ready is not None:
+            await self._ready()
+        if enters_litellm:
+            outcome = await self._reassured(outlet, ask_litellm(request.name, planned=False))
+        else:
+            await self.check_model(request)
+            planned = plan(request.name, self._config)
+            if request.counts_tokens:
+                outcome = await self.count_tokens(request, planned.first, outlet, journal)
+            else:
+                outcome = await self._by_plan(request, planned, outlet, journal, ask_litellm)
+        if outcome.refusal is not None:
+            await outlet.refuse(outcome.refusal)
+
+    async def check_model(self, request: Request) -> None:
+        """Raise ``Refused`` with 403 for a model, or one named for Claude to use, that the user may not have."""
+        limits = self._config.limits
+        if not limits.patterns:
+            return
+        forbidden = await offloaded(len(request.raw), limits.forbidden, request.user, request.name, request.raw)
+        if forbidden:
+            raise Refused(403, limits.refusal(request.user, forbidden))
+
+    async def count_tokens(self, request: Request, target: Target, outlet: ClientResponse, journal: Journal) -> Outcome:
+        """Count the tokens of a request: Claude's own number, on a credential as any request; else an estimate.
+
+        Claude Code repeats a refused count as a billed request, thirteen of them at ``/context``; so where Claude is busy
+        there is an estimate, too.
+        """
+        one = target.deployments[0]
+        if one.lane is Lane.CLAUDE:
+            outcome = await self.attempt(request, one, outlet, journal)
+            if outcome.done or outcome.final:
+                return outcome
+        else:
+            journal.begin(one.provider, one.served)
+        tokens = await offloaded(len(request.raw), token_estimate.input_tokens, request.body, self._count)
+        body = b'{"input_tokens":%d}' % tokens
+        await outlet.begin(200, [("content-type", "application/json"), ("content-length", str(len(body)))])
+        await outlet.end(body)
+        return Outcome()
+
+    async def attempt(
+        self,
+        request: Request,
+        one: Deployment,
+        outlet: ClientResponse,
+        journal: Journal,
+        *,
+        heard: Heard | None = None,
+        fields: Mapping[str, Any] | None = None,
+    ) -> Outcome:
+        """Make one attempt at a deployment that a lane can ask; ``heard`` and ``fields`` as in ``Attempt``."""
+        journal.begin(one.provider, one.served)
+        routing = self._config.routing
+        seconds = one.timeout or routing.timeout or READ_SECONDS
+        if request.streams:
+            seconds = one.stream_timeout or routing.stream_timeout or seconds
+        return await self._lanes[one.lane].attempt(Attempt(request, one, outlet, journal, seconds, heard, fields))
+
+    async def _by_plan(
+        self, request: Request, planned: Plan, outlet: ClientResponse, journal: Journal, ask_litellm: AskLitellm
+    ) -> Outcome:
+        first = planned.first
+        outcome = shown = await self._target(request, first, outlet, journal, ask_litellm, repeats=bool(planned.fallbacks))
+        for name in _fallbacks(planned, outcome):
+            target = Target(name, self._config.deployments(name))
+            outcome = await self._target(request, target, outlet, journal, ask_litellm)
+            if outcome.done:
+                return outcome
+            if target.is_claude or not first.is_claude:
+                shown = outcome
+            if outcome.final:
+                break
+        return shown
+
+    async def _target(
+        self,
+        request: Request,
+        target: Target,
+        outlet: ClientResponse,
+        journal: Journal,
+        ask_litellm: AskLitellm,
+        *,
+        repeats: bool = True,
+    ) -> Outcome:
+        """Ask a model's deployments until one answers, or as often as the configuration has it.
+
+        Without ``repeats``, where no fallback could follow, Claude's one deployment is asked once: Claude Code repeats by
+        itself, ten times.
+        """
+        if target.enters_litellm:
+            return await self._reassured(outlet, ask_litellm(target.name, planned=True))
+        work = self._attempts(request, target, outlet, journal, repeats=repeats)
+        return await (work if target.is_claude else self._reassured(outlet, work))
+
+    async def _attempts(
+        self, request: Request, target: Target, outlet: ClientResponse, journal: Journal, *, repeats: bool
+    ) -> Outcome:
+        routing, order = self._config.routing, target.in_order()
+        made = 0
+        while True:
+            one = order[made % len(order)]
+            outcome = await self.attempt(request, one, outlet, journal)
+            if outcome.done or outcome.final:
+                return outcome
+            again = routing.retries(target.name, outcome.status, one.num_retries)
+            if one.provider is Provider.CLAUDE and not repeats:
+                again = 0
+            if made >= max(again, len(order) - 1):
+                return outcome
+            if len(order) == 1:
+                await self._sleep(pause(made, routing.retry_after))
+            made += 1
+
+    async def _reassured(self, outlet: ClientResponse, work: Coroutine[Any, Any, Outcome]) -> Outcome:
+        """Wait for an attempt, and keep the client's connection alive while its provider says nothing."""
+        if outlet.patience() is None:
+            return await work
+        task = asyncio.ensure_future(work)
+        try:
+            while not task.done():
+                await asyncio.wait({task}, timeout=outlet.patience())
+                if not task.done():
+                    await outlet.reassure()
+            return task.result()
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+
+
+def _fallbacks(planned: Plan, outcome: Outcome) -> tuple[str, ...]:
+    """Return the models that may answer after this outcome, in order."""
+    if outcome.done or outcome.refusal is None:
+        return ()
+    if planned.context_window_fallbacks is not None and is_context_window(outcome.refusal.body):
+        return planned.context_window_fallbacks
+    if planned.content_policy_fallbacks is not None and is_content_policy(outcome.refusal.body):
+        return planned.content_policy_fallbacks
+    return () if outcome.final else planned.fallbacks

@@ -1,0 +1,132 @@
+"""The parts of one process, made once at the edge and handed down: settings, configuration, pool, ledger, lanes."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from claude_proxy.config.deployments import Lane
+from claude_proxy.config.models import ActiveConfig, model_names
+from claude_proxy.config.settings import Settings
+from claude_proxy.credentials.expiry import AgeWarnings
+from claude_proxy.credentials.pool import Pool
+from claude_proxy.credentials.redaction import Redactor
+from claude_proxy.providers import demo
+from claude_proxy.providers.endpoints import Hosts
+from claude_proxy.proxy.lanes.claude import ClaudeLane
+from claude_proxy.proxy.lanes.demo import DemoLane
+from claude_proxy.proxy.lanes.messages import MessagesLane
+from claude_proxy.proxy.serving import Serving
+from claude_proxy.server.status_routes import Panel
+from claude_proxy.state.replication import Synchroniser, Together
+from claude_proxy.state.store import Store
+from claude_proxy.upstream.client import UpstreamClient
+from claude_proxy.usage import request_log
+from claude_proxy.usage.ledger import Book
+from claude_proxy.usage.record import Record
+from claude_proxy.usage.report import StoreStatus
+
+# How long the first request waits for what other processes know, in seconds.
+LOAD_SECONDS = 3.0
+
+
+class App:
+    """One for the process. ``count`` returns the tokens of a text. Used from one event loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        config: ActiveConfig,
+        redactor: Redactor,
+        *,
+        store: Store | None = None,
+        count: Callable[[str], int] = len,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.settings = settings
+        self.config = config
+        self.redactor = redactor
+        self.hosts = Hosts(settings.claude_base)
+        self.pool = Pool(
+            settings.credentials,
+            affinity=settings.affinity,
+            quarantine=settings.quarantine_seconds,
+            cooldown=settings.cooldown_seconds,
+            soft_limit=settings.soft_limit,
+            clock=clock,
+            on_rest=self._wake_others,
+        )
+        self.book = Book(clock=clock, listed=lambda model: model in config.listed)
+        self.client = UpstreamClient()
+        self.serving = Serving(
+            {
+                Lane.CLAUDE: ClaudeLane(settings, self.hosts, self.pool, self.client, clock),
+                Lane.MESSAGES: MessagesLane(self.client),
+                Lane.DEMO: DemoLane(self._demo_text),
+            },
+            config,
+            count=count,
+            ready=self.learn_from_others,
+        )
+        self._ages = AgeWarnings()
+        self._clock = clock
+        self._started = clock()
+        self._sync = Synchroniser(store, Together(self.pool, self.book)) if store else None
+        if store is None:
+            self.pool.note_seen()
+        self._syncing: asyncio.Task[None] | None = None
+        self.watching: asyncio.Task[None] | None = None
+
+    async def learn_from_others(self) -> None:
+        """Before the first requests, take in what the last process and the other workers know; from then on keep it up."""
+        if self._sync is None:
+            return
+        if self._syncing is None:
+            self._syncing = asyncio.ensure_future(self._start_sync(self._sync))
+        if not self._syncing.done():  # after a restart many clients come at once, and none of them is to ask who rests
+            await asyncio.wait({self._syncing}, timeout=LOAD_SECONDS)
+
+    async def _start_sync(self, sync: Synchroniser) -> None:
+        self.pool.set_salt(await sync.salt())
+        await sync.load()
+        self.pool.note_seen()
+        self._running = asyncio.ensure_future(sync.run())
+
+    def record(self, record: Record) -> None:
+        """Count a request that is over and write its line into the log."""
+        self.book.record(record)
+        request_log.write_request(record)
+        now = self._clock()
+        if self._ages.due(now):
+            self._ages.look(self.pool.snapshot(), now)
+
+    def panel(self) -> Panel:
+        """Return the status routes: what this process knows, and what the others have told it a moment ago."""
+        return Panel(
+            self.settings, self.pool, self.book, knowledge=self._store_status, fresh=self._learn_now, clock=self._clock
+        )
+
+    async def close(self) -> None:
+        """Push what has changed last, end the synchronisation and close the connections."""
+        self.book.flush_next()
+        if self.watching is not None:
+            self.watching.cancel()
+        if self._sync is not None and self._syncing is not None:
+            await self._sync.close()
+        await self.client.close()
+
+    def _demo_text(self) -> str:
+        return demo.text(model_names(self.config.loaded), self.config.unset, len(self.pool))
+
+    def _store_status(self) -> StoreStatus:
+        sync = self._sync
+        return StoreStatus(sync.kind if sync else None, bool(sync and sync.away), self._started)
+
+    async def _learn_now(self) -> None:
+        await self.learn_from_others()
+        if self._sync is not None and not self._sync.away:
+            self.book.flush_next()
+            await self._sync.exchange()
+
+    def _wake_others(self) -> None:
+        if self._sync is not None:
+            self._sync.wake()

@@ -1,0 +1,240 @@
+"""The HTTP client of the lanes: one request to an upstream, and its response as it arrives. aiohttp does the work.
+
+1. Headers go out in their order, and what comes back is not changed; a body is decoded here, within ``Bounds``.
+2. No redirection is followed, no cookie kept, no header added but ``host`` and ``content-length``.
+3. A kept connection that turns out to be closed, before a byte of the response, costs one more try on a new one.
+4. The environment's proxies and CA files are trusted, as they were at the start.
+"""
+
+import asyncio
+import socket
+import urllib.request
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from ssl import SSLContext
+from typing import Any
+
+import aiohttp
+import httpx
+from yarl import URL
+
+from claude_proxy.asgi import Headers
+from claude_proxy.upstream.response_bounds import CODINGS, Bounds, ResponseTooLarge, named_codings, unreadable
+
+CONNECT_SECONDS = 10.0
+# How long one silence of an upstream may last, in seconds, when the configuration does not say.
+READ_SECONDS = 600.0
+# How long a connection is kept that nobody uses. Anthropic keeps its end for minutes.
+IDLE_SECONDS = 30.0
+# A larger body is sent in parts of this size, so that other requests have their turn.
+PART_BYTES = 256 * 1024
+# Longer header lines than any provider sends.
+MAX_LINE_BYTES = 64 * 1024
+
+
+class UpstreamError(Exception):
+    """No response, or one that ended before its end. The text names the error's kind, and never what was sent."""
+
+
+class UnreachableError(UpstreamError):
+    """There is no connection to the upstream, or it ended before a response began."""
+
+
+class TimedOutError(UpstreamError):
+    """The upstream was silent for too long."""
+
+
+class BrokenOffError(UpstreamError):
+    """A response ended before its end."""
+
+
+class UnreadableError(UpstreamError):
+    """A response that cannot be decoded, or is too large. The text follows the upstream's name."""
+
+
+@dataclass(slots=True)
+class _Sent:
+    reused: bool = False
+
+
+class StreamedResponse:
+    """A response whose status and headers are there. Read it once, by ``chunks`` or ``read``, then ``close`` it."""
+
+    __slots__ = ("_raw", "headers", "status")
+
+    def __init__(self, raw: aiohttp.ClientResponse) -> None:
+        self._raw = raw
+        self.status = raw.status
+        self.headers: Headers = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in raw.raw_headers]
+
+    def header(self, name: str) -> str:
+        """Return the first value of a header, by its name in small letters; empty without one."""
+        return next((value for each, value in self.headers if each == name), "")
+
+    @property
+    def media_type(self) -> str:
+        """What the response is said to be, in small letters and without parameters."""
+        return self.header("content-type").split(";")[0].strip().lower()
+
+    @property
+    def rejection_reason(self) -> str | None:
+        """Why this is no response to pass on, in words that follow a name; None for an error, and for one that is."""
+        if self.status >= 400:
+            return None
+        if not 200 <= self.status < 300:
+            return f"answered with HTTP {self.status}, which the proxy does not follow"
+        if unreadable(named_codings(self.header("content-encoding")), CODINGS):
+            return "answered in a coding that nobody asked for"
+        return None
+
+    async def chunks(self, *, endless: bool = True, cut_at: int | None = None) -> AsyncIterator[bytes]:
+        """Yield the decoded body as it arrives. Raises ``UpstreamError``; a stream that is ``endless`` has no bound in all.
+
+        With ``cut_at`` the body ends after so many bytes, and where it cannot be decoded.
+        """
+        codings = named_codings(self.header("content-encoding"))
+        if unreadable(codings):
+            return
+        bounds = Bounds(codings[0] if codings else "", cut_at=cut_at, lenient=cut_at is not None)
+        bounds.endless = endless
+        content = self._raw.content
+        try:
+            while raw := await content.readany():
+                for step, piece in enumerate(bounds.feed(raw)):
+                    if step:
+                        await asyncio.sleep(0)
+                    yield piece
+                if bounds.full:
+                    return
+            for piece in bounds.finish():
+                yield piece
+        except ResponseTooLarge as error:
+            raise UnreadableError(str(error)) from None
+        except httpx.DecodingError as error:
+            raise UnreadableError(f"sent what cannot be decoded ({error})") from None
+        except TimeoutError as error:
+            raise TimedOutError(_kind(error)) from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise BrokenOffError(_kind(error)) from None
+
+    async def read(self, *, cut_at: int | None = None) -> bytes:
+        """Return the whole decoded body, or its beginning. Raises ``UpstreamError``."""
+        return b"".join([piece async for piece in self.chunks(endless=False, cut_at=cut_at)])
+
+    def close(self) -> None:
+        """Give the connection back when the body was read to its end; else end it, and the upstream's work with it."""
+        self._raw.close() if not self._raw.content.is_eof() else self._raw.release()
+
+
+class UpstreamClient:
+    """The connections of one process to all upstreams. Used from one event loop."""
+
+    def __init__(self, ssl: SSLContext | None = None) -> None:
+        self._ssl = ssl or _ssl_context()
+        self._proxies = urllib.request.getproxies()
+        self._by_origin: dict[tuple[str, str | None], dict[str, Any]] = {}
+        self._kept: aiohttp.ClientSession | None = None
+        self._new: aiohttp.ClientSession | None = None
+
+    async def send(self, url: str, headers: Headers, body: bytes, *, read_seconds: float = READ_SECONDS) -> StreamedResponse:
+        """Send a POST and return the response once its headers are there. Raises ``UnreachableError``, ``TimedOutError``."""
+        if self._kept is None or self._new is None:
+            self._kept, self._new = self._session(force_close=False), self._session(force_close=True)
+        sent = _Sent()
+        target = URL(url, encoded=True)
+        named = [(name, _as_utf8(value)) for name, value in headers]
+        if len(body) > PART_BYTES:
+            named.append(("content-length", str(len(body))))
+        limit = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=read_seconds)
+        options = self._options(target)
+        try:
+            # The client's own timer begins when the body is sent; this one ends a request whose body nobody reads.
+            async with asyncio.timeout(CONNECT_SECONDS + 2 * read_seconds):
+                for session in (self._kept, self._new):
+                    try:
+                        content = _parts(body) if len(body) > PART_BYTES else body
+                        raw = await session.post(
+                            target, data=content, headers=named, timeout=limit, trace_request_ctx=sent, **options
+                        )
+                        return StreamedResponse(raw)
+                    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+                        if session is self._new or not sent.reused or not _is_unanswered(error):
+                            raise
+        except TimeoutError as error:
+            raise TimedOutError(_kind(error)) from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise UnreachableError(_kind(error)) from None
+        raise AssertionError("unreachable")
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for session in (self._kept, self._new):
+            if session is not None:
+                await session.close()
+        self._kept = self._new = None
+
+    def _session(self, *, force_close: bool) -> aiohttp.ClientSession:
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_reuseconn.append(_note_reuse)
+        more: dict[str, Any] = {"force_close": True} if force_close else {"keepalive_timeout": IDLE_SECONDS}
+        connector = aiohttp.TCPConnector(limit=0, ssl=self._ssl, **more)
+        return aiohttp.ClientSession(
+            connector=connector,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("user-agent", "accept", "accept-encoding", "content-type"),
+            max_line_size=MAX_LINE_BYTES,
+            max_field_size=MAX_LINE_BYTES,
+            trace_configs=[trace],
+        )
+
+    def _options(self, url: URL) -> dict[str, Any]:
+        """Return what is the same for each request to an origin: no redirection, and the environment's proxy."""
+        origin = url.scheme, url.host
+        if origin not in self._by_origin:
+            self._by_origin[origin] = {"allow_redirects": False} | self._proxy(url)
+        return self._by_origin[origin]
+
+    def _proxy(self, url: URL) -> dict[str, Any]:
+        named = self._proxies.get(url.scheme) or self._proxies.get("all")
+        if not named or urllib.request.proxy_bypass(url.host or ""):
+            return {}
+        proxy = URL(named if "://" in named else f"http://{named}")
+        auth = aiohttp.BasicAuth(proxy.user, proxy.password or "") if proxy.user else None
+        return {"proxy": proxy.with_user(None), "proxy_auth": auth}
+
+
+async def _note_reuse(_: aiohttp.ClientSession, context: Any, __: Any) -> None:
+    context.trace_request_ctx.reused = True
+
+
+async def _parts(body: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), PART_BYTES):
+        yield body[start : start + PART_BYTES]
+
+
+def _is_unanswered(error: Exception) -> bool:
+    """Whether a connection ended before a byte of the response."""
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return not isinstance(error.message, aiohttp.http.RawResponseMessage)
+    return not isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error.__cause__, socket.gaierror)
+
+
+def _as_utf8(value: str) -> str:
+    """Return a header's value so that UTF-8 makes the client's bytes of it, which were read as Latin-1."""
+    if value.isascii():
+        return value
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeError:
+        return value
+
+
+def _ssl_context() -> SSLContext:
+    context = httpx.create_ssl_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _kind(error: BaseException) -> str:
+    return type(error).__name__
