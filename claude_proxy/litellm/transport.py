@@ -14,7 +14,7 @@ from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler, get_ssl_con
 
 from claude_proxy.anthropic.sse import first_event_end
 from claude_proxy.proxy.entrance import current
-from claude_proxy.proxy.lanes.base import NOT_REPLAYED
+from claude_proxy.proxy.lanes.attempt import NOT_REPLAYED
 from claude_proxy.proxy.relay import MAX_FIRST_EVENT
 from claude_proxy.upstream.response_bounds import (
     CODINGS,

@@ -12,7 +12,7 @@ from claude_proxy.config.models import ActiveConfig
 from claude_proxy.config.routing import pause
 from claude_proxy.providers.endpoints import Provider
 from claude_proxy.proxy.journal import Journal
-from claude_proxy.proxy.lanes.base import READ_SECONDS, Attempt, LaneOf
+from claude_proxy.proxy.lanes.attempt import READ_SECONDS, Attempt, LaneOf
 from claude_proxy.proxy.offload import offloaded
 from claude_proxy.proxy.outcome import Outcome
 from claude_proxy.proxy.plan import Plan, Target, plan

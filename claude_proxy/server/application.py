@@ -12,9 +12,9 @@ from claude_proxy.credentials.pool import Pool
 from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.providers import demo
 from claude_proxy.providers.endpoints import Hosts
-from claude_proxy.proxy.lanes.claude import ClaudeLane
-from claude_proxy.proxy.lanes.demo import DemoLane
-from claude_proxy.proxy.lanes.messages import MessagesLane
+from claude_proxy.proxy.lanes.claude_lane import ClaudeLane
+from claude_proxy.proxy.lanes.demo_lane import DemoLane
+from claude_proxy.proxy.lanes.messages_lane import MessagesLane
 from claude_proxy.proxy.serving import Serving
 from claude_proxy.server.status_routes import Panel
 from claude_proxy.state.replication import Synchroniser, Together

@@ -37,7 +37,7 @@ from claude_proxy.config.settings import Settings, TokenMode
 from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.proxy.entrance import Entrance, current
 from claude_proxy.proxy.journal import Journal
-from claude_proxy.proxy.lanes.litellm import LitellmResponse
+from claude_proxy.proxy.lanes.litellm_lane import LitellmResponse
 from claude_proxy.proxy.offload import offloaded
 from claude_proxy.proxy.outcome import Outcome
 from claude_proxy.proxy.request import Request, read_view

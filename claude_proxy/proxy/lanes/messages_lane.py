@@ -16,7 +16,7 @@ from claude_proxy.providers import compatibility
 from claude_proxy.providers.bounds import TooLarge
 from claude_proxy.providers.fetching import NO_HOSTS
 from claude_proxy.providers.thinking import ThinkingFilter
-from claude_proxy.proxy.lanes.base import Attempt, relay
+from claude_proxy.proxy.lanes.attempt import Attempt, relay
 from claude_proxy.proxy.offload import offloaded
 from claude_proxy.proxy.outcome import DONE, Outcome, failed
 from claude_proxy.proxy.relay import FailedStream

@@ -14,7 +14,7 @@ from claude_proxy.credentials.credential import Credential
 from claude_proxy.credentials.pool import Pool, Wanted
 from claude_proxy.credentials.response_rules import UNIFIED, Action
 from claude_proxy.providers.endpoints import Hosts, model_family
-from claude_proxy.proxy.lanes.base import NOT_REPLAYED, Attempt, failed_stream, relay
+from claude_proxy.proxy.lanes.attempt import NOT_REPLAYED, Attempt, failed_stream, relay
 from claude_proxy.proxy.offload import offloaded
 from claude_proxy.proxy.outcome import DONE, Outcome, failed
 from claude_proxy.proxy.relay import FailedStream, Renaming

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from claude_proxy.anthropic.usage import usage_of
 from claude_proxy.providers import demo
-from claude_proxy.proxy.lanes.base import Attempt
+from claude_proxy.proxy.lanes.attempt import Attempt
 from claude_proxy.proxy.outcome import DONE, Outcome
 
 
