@@ -54,6 +54,7 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         if entrance is None:
             return data
         if entrance.planned:
+            data["model"] = entrance.model
             # Without it LiteLLM would look for some of its own.
             data["fallbacks"] = []
             return data
@@ -101,6 +102,7 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
             entrance.row = one.row
             return kwargs | {"api_key": PLACEHOLDER_KEY, "client": LaneClient(self.app.serving, entrance, one, fields)}
         entrance.journal.begin(provider, _served(kwargs))
+        entrance.leave_lanes()
         return await self._for_others(kwargs, own, entrance, provider)
 
     async def async_post_call_success_hook(self, data: dict[str, Any], user_api_key_dict: UserAPIKeyAuth, response: Any) -> Any:

@@ -211,8 +211,8 @@ class Gateway:
 
         async def ask_litellm(model: str, *, planned: bool) -> Outcome:
             nonlocal entrance
-            entrance = Entrance(request, outlet, journal, planned=planned)
-            return await self._ask_litellm(scope, entrance, model if planned or caller.role is Role.KEY else request.model)
+            entrance = Entrance(request, outlet, journal, planned=planned, model=model)
+            return await self._ask_litellm(scope, entrance, model if caller.role is Role.KEY else request.model)
 
         def end(*, ended: bool) -> None:
             if ended and task is not None and not (entrance and entrance.interrupt()):

@@ -7,6 +7,8 @@
 """
 
 import asyncio
+import functools
+import re
 import socket
 import urllib.request
 from collections.abc import AsyncIterator
@@ -16,6 +18,7 @@ from typing import Any
 
 import aiohttp
 import httpx
+from aiohttp import http_writer
 from yarl import URL
 
 from claude_proxy.asgi import Headers
@@ -30,6 +33,10 @@ IDLE_SECONDS = 30.0
 PART_BYTES = 256 * 1024
 # Longer header lines than any provider sends.
 MAX_LINE_BYTES = 64 * 1024
+MAX_HEADERS = 1000
+# Where aiohttp writes UTF-8, these characters stand for the bytes 0x80 to 0xFF as they are.
+_RAW = 0xF700
+_RAW_BYTES = re.compile(rb"\xef[\x9e\x9f][\x80-\xbf]")
 
 
 class UpstreamError(Exception):
@@ -90,12 +97,12 @@ class StreamedResponse:
     async def chunks(self, *, endless: bool = True, cut_at: int | None = None) -> AsyncIterator[bytes]:
         """Yield the decoded body as it arrives. Raises ``UpstreamError``; a stream that is ``endless`` has no bound in all.
 
-        With ``cut_at`` the body ends after so many bytes, and where it cannot be decoded.
+        With ``cut_at`` the body ends after so many bytes.
         """
         codings = named_codings(self.header("content-encoding"))
         if unreadable(codings):
-            return
-        bounds = Bounds(codings[0] if codings else "", cut_at=cut_at, lenient=cut_at is not None)
+            raise UnreadableError("answered in a coding that nobody asked for")
+        bounds = Bounds(codings[0] if codings else "", cut_at=cut_at)
         bounds.endless = endless
         content = self._raw.content
         try:
@@ -130,6 +137,7 @@ class UpstreamClient:
     """The connections of one process to all upstreams. Used from one event loop."""
 
     def __init__(self, ssl: SSLContext | None = None) -> None:
+        keep_bytes_of_headers()
         self._ssl = ssl or _ssl_context()
         self._proxies = urllib.request.getproxies()
         self._by_origin: dict[tuple[str, str | None], dict[str, Any]] = {}
@@ -142,7 +150,7 @@ class UpstreamClient:
             self._kept, self._new = self._session(force_close=False), self._session(force_close=True)
         sent = _Sent()
         target = URL(url, encoded=True)
-        named = [(name, _as_utf8(value)) for name, value in headers]
+        named = [(name, _raw(value)) for name, value in headers]
         if len(body) > PART_BYTES:
             named.append(("content-length", str(len(body))))
         limit = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=read_seconds)
@@ -185,6 +193,7 @@ class UpstreamClient:
             skip_auto_headers=("user-agent", "accept", "accept-encoding", "content-type"),
             max_line_size=MAX_LINE_BYTES,
             max_field_size=MAX_LINE_BYTES,
+            max_headers=MAX_HEADERS,
             trace_configs=[trace],
         )
 
@@ -220,14 +229,20 @@ def _is_unanswered(error: Exception) -> bool:
     return not isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error.__cause__, socket.gaierror)
 
 
-def _as_utf8(value: str) -> str:
-    """Return a header's value so that UTF-8 makes the client's bytes of it, which were read as Latin-1."""
-    if value.isascii():
-        return value
-    try:
-        return value.encode("latin-1").decode()
-    except UnicodeError:
-        return value
+@functools.cache
+def keep_bytes_of_headers() -> None:
+    """Let a header's value leave aiohttp (3.14.5) in the bytes that the client sent: it writes every text as UTF-8."""
+    serialize = http_writer._serialize_headers  # noqa: SLF001 - no other seam before the bytes
+
+    def serialized(status_line: str, headers: Any) -> bytes:
+        return _RAW_BYTES.sub(lambda found: bytes([ord(found[0].decode()) & 0xFF]), serialize(status_line, headers))
+
+    http_writer._serialize_headers = serialized  # noqa: SLF001
+
+
+def _raw(value: str) -> str:
+    """Return a header's value, read as Latin-1, in the characters that become its bytes again."""
+    return value if value.isascii() else "".join(one if one.isascii() else chr(_RAW + (ord(one) & 0xFF)) for one in value)
 
 
 def _ssl_context() -> SSLContext:

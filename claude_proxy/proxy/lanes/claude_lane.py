@@ -78,7 +78,7 @@ class ClaudeLane:
         def failure(error: FailedStream | UpstreamError) -> Outcome:
             if isinstance(error, FailedStream):
                 return failed_stream(error, headers, response.status)
-            return _broken_off(response)
+            return _broken(response, error)
 
         return await relay(
             attempt,
@@ -92,10 +92,8 @@ class ClaudeLane:
         outlet = attempt.outlet
         try:
             content = await response.read()
-        except UnreadableError as error:
-            return failed(502, own_refusal(502, f"Anthropic {error}.", []))
-        except UpstreamError:
-            return _broken_off(response)
+        except UpstreamError as error:
+            return _broken(response, error)
         attempt.journal.usage = usage_of(content)
         if attempt.heard is not None:
             attempt.heard.feed(content)
@@ -166,7 +164,10 @@ def _headers(response: StreamedResponse) -> list[tuple[str, str]]:
     return [pair for pair in response.headers if pair[0] not in NOT_REPLAYED]
 
 
-def _broken_off(response: StreamedResponse) -> Outcome:
+def _broken(response: StreamedResponse, error: UpstreamError) -> Outcome:
+    """Return the outcome of a response that is not there to its end: the client's ends where Anthropic's did."""
+    if isinstance(error, UnreadableError):
+        return failed(502, own_refusal(502, f"Anthropic {error}.", []))
     return failed(502, Refusal(response.status, _headers(response), b"", whole=False))
 
 

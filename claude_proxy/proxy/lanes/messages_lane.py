@@ -83,7 +83,7 @@ class MessagesLane:
             if isinstance(error, FailedStream):
                 said = b"\n".join(events(error.body))[:MAX_ERROR_BYTES]
                 return _provider_error(STATUS_OF_ERRORS.get(error.kind, 500), said)
-            return _broken(host, error)
+            return _broken(host, error, late=502)
 
         return await relay(
             attempt,
@@ -163,8 +163,8 @@ def _provider_error(status: int, body: bytes, headers: Headers = ()) -> Outcome:
     return failed(status, own_refusal(status, error_message(body, status), kept))
 
 
-def _broken(host: str, error: UpstreamError) -> Outcome:
+def _broken(host: str, error: UpstreamError, late: int = 504) -> Outcome:
     if isinstance(error, TimedOutError):
-        return failed(504, own_refusal(504, f"{host} did not answer in time.", []))
+        return failed(late, own_refusal(late, f"{host} did not answer in time.", []))
     words = f"{host} {error}" if isinstance(error, UnreadableError) else f"{host} broke off ({error})"
     return failed(502, own_refusal(502, words, []))
