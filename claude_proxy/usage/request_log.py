@@ -1,5 +1,6 @@
 """What the process writes into its log: this project's decisions, LiteLLM's errors in one line each, and no secret."""
 
+import asyncio
 import json
 import logging
 import re
@@ -22,6 +23,41 @@ requests = logging.getLogger("claude_proxy.requests")
 _BARE = re.compile(r"[A-Za-z0-9_.,:/@+*-]+")
 # How long a text and a name may be where they are kept or shown.
 MAX_TEXT = 200
+# How long a line may wait for others, in seconds.
+FLUSH_SECONDS = 0.05
+
+
+class BatchingHandler(logging.StreamHandler[Any]):
+    """Writes the lines of one moment together: a write for each would cost a busy process more than the line.
+
+    A line waits ``FLUSH_SECONDS`` at most; a warning, and a line outside of an event loop, leaves at once with all before it.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self._lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a line; see to it that it leaves."""
+        try:
+            self._lines.append(self.format(record))
+            loop = asyncio.get_running_loop() if record.levelno < logging.WARNING else None
+        except RuntimeError:
+            loop = None
+        except Exception:  # noqa: BLE001 - as the base class: a line that cannot be made must not break who writes it
+            self.handleError(record)
+            return
+        if loop is None:
+            self.flush()
+        elif len(self._lines) == 1:
+            loop.call_later(FLUSH_SECONDS, self.flush)
+
+    def flush(self) -> None:
+        """Write what is kept."""
+        lines, self._lines = self._lines, []
+        if lines:
+            self.stream.write("".join(f"{line}{self.terminator}" for line in lines))
+        super().flush()
 
 
 class OneLineFilter(logging.Filter):
@@ -96,7 +132,7 @@ def configure(redactor: Redactor, *, verbose: bool, as_json: bool = False) -> No
     """Give this project's logger a handler, and every handler there is the redaction; unless verbose, make LiteLLM brief."""
     own = logging.getLogger("claude_proxy")
     if not own.handlers:
-        stream = logging.StreamHandler(sys.stderr)
+        stream = BatchingHandler(sys.stderr)
         stream.setFormatter(JsonFormatter(redactor) if as_json else logging.Formatter(FORMAT))
         own.addHandler(stream)
         own.setLevel(logging.INFO)
