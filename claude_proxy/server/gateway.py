@@ -44,6 +44,7 @@ from claude_proxy.proxy.outcome import Outcome
 from claude_proxy.proxy.request import Request, read_view
 from claude_proxy.proxy.response import ClientResponse
 from claude_proxy.proxy.serving import Serving
+from claude_proxy.secret import Secret
 from claude_proxy.server.bodies import BodyBudget, HeldBody, memory_for_bodies, read_body, weigh
 from claude_proxy.upstream import headers as header_policy
 from claude_proxy.usage.record import Record
@@ -134,7 +135,6 @@ class Gateway:
             return
         except ConnectionAbortedError:
             return
-        inner["headers"] = encoded(header_policy.for_litellm(sent, caller.token))
         counts_tokens = route.endswith("/count_tokens")
         request = Request(client, sent, body, view, query, caller.name, counts_tokens=counts_tokens, weigh=weigh_body)
         journal = Journal()
@@ -142,7 +142,7 @@ class Gateway:
         if is_model:
             await self._model_request(inner, request, caller, receive, outlet, journal)
         else:
-            await self._other_request(inner, request, receive, outlet, journal)
+            await self._other_request(inner, request, caller.token, receive, outlet, journal)
 
     async def _refuse(self, refused: Refused, scope: Scope, receive: Receive, send: Send, *, wrong_token: bool) -> None:
         """Answer with an error; log it where the operator wants to see it, and let who keeps sending wrong tokens wait."""
@@ -181,9 +181,16 @@ class Gateway:
         await self._app(scope, _body_first(body, receive), send)
 
     async def _other_request(
-        self, scope: Scope, request: Request, receive: Receive, outlet: ClientResponse, journal: Journal
+        self,
+        scope: Scope,
+        request: Request,
+        token: Secret | None,
+        receive: Receive,
+        outlet: ClientResponse,
+        journal: Journal,
     ) -> None:
         """Ask LiteLLM for what is no model's response: administration, lists, and the proxy's own pages behind it."""
+        scope["headers"] = encoded(header_policy.for_litellm(request.headers, token))
         answer = LitellmResponse(outlet, journal, streams=False, only_success=False)
         send: Send = answer
         administrates = (scope["method"], scope["path"]) not in {*STATUS_ROUTES, *MODEL_ROUTES}
@@ -195,11 +202,11 @@ class Gateway:
                 scope["headers"] += [(b"content-type", b"application/json"), length]
             receive = _body_first(request.raw, receive)
             send = administration.redacted(answer, self._redactor.text)
-        token = current.set(Entrance(request, outlet, journal))
+        previous = current.set(Entrance(request, outlet, journal))
         try:
             await self._app(scope, receive, send)
         finally:
-            current.reset(token)
+            current.reset(previous)
         if (refusal := answer.outcome().refusal) is not None:
             await outlet.refuse(refusal)
 
@@ -214,6 +221,7 @@ class Gateway:
         async def ask_litellm(model: str, *, planned: bool) -> Outcome:
             nonlocal entrance
             entrance = Entrance(request, outlet, journal, planned=planned, model=model)
+            scope["headers"] = encoded(header_policy.for_litellm(request.headers, caller.token))
             return await self._ask_litellm(scope, entrance, model if caller.role is Role.KEY else request.model)
 
         def end(*, ended: bool) -> None:
