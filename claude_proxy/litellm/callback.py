@@ -42,7 +42,7 @@ from claude_proxy.litellm.clients import (
 )
 from claude_proxy.litellm.patches import keep_no_records
 from claude_proxy.litellm.transport import shared_http
-from claude_proxy.providers import compatibility, demo
+from claude_proxy.providers import compatibility, demo, request_fields, returned
 from claude_proxy.providers.bounds import TooLarge
 from claude_proxy.providers.endpoints import (
     Hosts,
@@ -162,7 +162,7 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         exchange = current.get()
         if exchange is None or not isinstance(response, dict) or not _is_translated(exchange):
             return response
-        clean = compatibility.returned_response(response, exchange.dialect)
+        clean = returned.returned_response(response, exchange.dialect)
         return clean | {"model": exchange.model, "id": clean.get("id") or f"msg_{uuid.uuid4().hex}"}
 
     async def async_post_call_streaming_iterator_hook(
@@ -314,11 +314,11 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
             str(kwargs["model"]), kwargs.get("custom_llm_provider"), _api_base(kwargs, provider)
         )
         own = _deployment_parameters(kwargs)
-        prepared = {name: value for name, value in kwargs.items() if name not in compatibility.FIELDS}
+        prepared = {name: value for name, value in kwargs.items() if name not in request_fields.FIELDS}
         try:
             prepared |= await offloaded(
                 len(exchange.raw_body),
-                compatibility.translated,
+                request_fields.translated,
                 kwargs,
                 row,
                 relayed=relayed,
