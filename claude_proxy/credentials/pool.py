@@ -25,8 +25,7 @@ from typing import Any, NamedTuple
 
 from claude_proxy.credentials.credential import Credential, Kind
 from claude_proxy.credentials.response_rules import Action, UpstreamResponse, Verdict, known_windows
-from claude_proxy.state.rows import Row
-from claude_proxy.state.store import read_salt
+from claude_proxy.state.rows import Row, read_salt
 from claude_proxy.text import clean
 
 logger = logging.getLogger(__name__)

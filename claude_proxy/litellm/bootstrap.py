@@ -41,7 +41,9 @@ from claude_proxy.litellm.transport import chat_http, shared_http
 from claude_proxy.providers.model_names import listing
 from claude_proxy.proxy.exchange import current
 from claude_proxy.server.gateway import Gateway
-from claude_proxy.state.store import RedisStore, SqliteStore, Store
+from claude_proxy.state.redis import RedisStore
+from claude_proxy.state.sqlite import SqliteStore
+from claude_proxy.state.store import Store
 from claude_proxy.usage import request_log
 
 
