@@ -1,4 +1,7 @@
-"""The packages of ``claude_proxy`` stand in layers: each imports from those below it, and no two files import each other."""
+"""The packages of ``claude_proxy`` stand in layers: each imports from those below it, and no two files import each other.
+
+No file and no function is longer than a reader takes in at once.
+"""
 
 import ast
 from functools import cache
@@ -10,6 +13,11 @@ LAYERS = (
     "", "anthropic", "state", "credentials", "providers", "config", "usage", "upstream", "access", "proxy", "check", "server",
     "litellm", "cli", "__main__",
 )  # fmt: skip
+# In lines; a function's begin at its ``def`` and hold its docstring.
+LONGEST_FILE = 400
+LONGEST_FUNCTION = 60
+# Files that are still too long, to be split; whatever is not too long any more leaves this set, or the test fails.
+STILL_TOO_LONG = frozenset({"claude_proxy.litellm.callback", "claude_proxy.litellm.transport"})
 
 
 @cache
@@ -65,3 +73,30 @@ def test_no_circle_of_files():
 
     for module in imports():
         look(module, ())
+
+
+def test_no_file_is_too_long():
+    """No file is longer than ``LONGEST_FILE``, but for those that are named, and each of these is."""
+    lengths = {module_of(path): _lines(path) for path in (ROOT / "claude_proxy").rglob("*.py")}
+    assert {module for module, lines in lengths.items() if lines > LONGEST_FILE} == STILL_TOO_LONG
+
+
+def test_no_function_is_too_long():
+    """No function or method is longer than ``LONGEST_FUNCTION``; what is longer is printed with its length."""
+    found = [
+        f"{module_of(path)}.{name}: {lines}"
+        for path in sorted((ROOT / "claude_proxy").rglob("*.py"))
+        for name, lines in _functions(path)
+        if lines > LONGEST_FUNCTION
+    ]
+    assert not found, "\n".join(found)
+
+
+def _lines(path):
+    return len(path.read_text(encoding="utf-8").splitlines())
+
+
+def _functions(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name, node.end_lineno - node.lineno + 1
