@@ -39,7 +39,9 @@ from claude_proxy.proxy.entrance import current
 from claude_proxy.proxy.plan import plan
 from claude_proxy.server.application import App
 from claude_proxy.server.gateway import Gateway
-from claude_proxy.state.store import RedisStore, SqliteStore, Store
+from claude_proxy.state.redis import RedisStore
+from claude_proxy.state.sqlite import SqliteStore
+from claude_proxy.state.store import Store
 from claude_proxy.usage import request_log
 
 
