@@ -39,6 +39,7 @@ from claude_proxy.proxy.entrance import current
 from claude_proxy.proxy.plan import plan
 from claude_proxy.server.application import App
 from claude_proxy.server.gateway import Gateway
+from claude_proxy.server.options import FORCED_ENVIRONMENT
 from claude_proxy.state.redis import RedisStore
 from claude_proxy.state.sqlite import SqliteStore
 from claude_proxy.state.store import Store
@@ -106,7 +107,8 @@ def install(app: App) -> None:
 
 
 def _settle_litellm() -> None:
-    """Set what LiteLLM has as globals, whatever config.yaml says of them."""
+    """Set what LiteLLM has as globals, whatever config.yaml and the environment say of them."""
+    os.environ.update(FORCED_ENVIRONMENT)
     litellm.use_chat_completions_url_for_anthropic_messages = True
     litellm.expose_router_debug_in_errors = False
     # The hook for streams keeps clients alive; LiteLLM would run a task for each chunk to do so.
