@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from claude_proxy.check import watcher
 from claude_proxy.config import models as config
 from claude_proxy.config.models import ActiveConfig
 from claude_proxy.config.settings import LogFormat, Settings, environment
+from claude_proxy.config.ways import ways
 from claude_proxy.credentials.redaction import Redactor, secrets_in_config, secrets_of
 from claude_proxy.litellm.callback import ClaudeProxy
 from claude_proxy.litellm.custom_auth import is_session, key_allows
@@ -44,6 +46,8 @@ from claude_proxy.state.redis import RedisStore
 from claude_proxy.state.sqlite import SqliteStore
 from claude_proxy.state.store import Store
 from claude_proxy.usage import request_log
+
+logger = logging.getLogger(__name__)
 
 
 @functools.cache
@@ -150,6 +154,8 @@ def watch_config() -> None:
         return
     _settle_litellm()  # LiteLLM has read its settings after the callbacks
     app = start().app
+    for sentence in ways(app.config.loaded, app.hosts, database=app.settings.database_url is not None):
+        logger.info("%s", sentence)
     found = watcher.watcher(app.config, _take_up, environment())
     if found is not None:
         app.watching = asyncio.ensure_future(found.run())
