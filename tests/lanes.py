@@ -1,5 +1,6 @@
 """What stands for the network where a lane is tested: responses as aiohttp has them, and both ends of a request."""
 
+import asyncio
 import json as json_module
 from dataclasses import dataclass, field
 
@@ -34,6 +35,7 @@ class Raw:
         self.was_read = self.was_closed = False
 
     async def readany(self):
+        await asyncio.sleep(0)  # a reader may be cancelled here, as on a network
         self.was_read = True
         chunk = self.left.pop(0) if self.left else b""
         if isinstance(chunk, Exception):
