@@ -5,6 +5,7 @@ Nothing reaches LiteLLM that it must not see: it gets a reduced copy of headers 
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
 import time
@@ -43,7 +44,8 @@ from claude_proxy.proxy.outcome import Outcome
 from claude_proxy.proxy.request import Request, read_view
 from claude_proxy.proxy.response import ClientResponse
 from claude_proxy.proxy.serving import Serving
-from claude_proxy.server.bodies import BodyBudget, memory_for_bodies, read_body
+from claude_proxy.secret import Secret
+from claude_proxy.server.bodies import BodyBudget, HeldBody, memory_for_bodies, read_body, weigh
 from claude_proxy.upstream import headers as header_policy
 from claude_proxy.usage.record import Record
 
@@ -122,23 +124,25 @@ class Gateway:
             caller = await self._caller(client, method, route, query)
             self._check_browser(caller, method, route, sent)
             check_mode(client.mode)
-            body = await self._read(caller, method, route, query, receive, held)
+            memory = held.enter_context(self._bodies.open(caller.name))
             is_model = (method, route) in MODEL_ROUTES and method == "POST"
-            view = await offloaded(len(body), read_view, body) if is_model else RequestView("", streams=False)
+            body = await (read_body(receive, memory) if is_model else self._read(method, route, query, receive, memory))
+            weigh_body = functools.partial(weigh, memory, body)
+            view = await offloaded(len(body), read_view, body, weigh_body) if is_model else RequestView("", streams=False)
         except Refused as refused:
             wrong_token = refused.status == 401 and bool(client.tokens)
             await self._refuse(refused, scope, receive, send, wrong_token=wrong_token)
             return
         except ConnectionAbortedError:
             return
-        inner["headers"] = encoded(header_policy.for_litellm(sent, caller.token))
-        request = Request(client, sent, body, view, query, caller.name, counts_tokens=route.endswith("/count_tokens"))
+        counts_tokens = route.endswith("/count_tokens")
+        request = Request(client, sent, body, view, query, caller.name, counts_tokens=counts_tokens, weigh=weigh_body)
         journal = Journal()
         outlet = ClientResponse(send, request, self._redactor, journal)
         if is_model:
             await self._model_request(inner, request, caller, receive, outlet, journal)
         else:
-            await self._other_request(inner, request, receive, outlet, journal)
+            await self._other_request(inner, request, caller.token, receive, outlet, journal)
 
     async def _refuse(self, refused: Refused, scope: Scope, receive: Receive, send: Send, *, wrong_token: bool) -> None:
         """Answer with an error; log it where the operator wants to see it, and let who keeps sending wrong tokens wait."""
@@ -153,23 +157,21 @@ class Gateway:
             response = later
         await send_refusal(send, response)
 
-    async def _read(
-        self, caller: Caller, method: str, route: str, query: str, receive: Receive, held: contextlib.ExitStack
-    ) -> bytes:
-        """Return the body of a request for a model, or that of one for administration, checked; empty where none is read."""
-        if (method, route) in STATUS_ROUTES or ((method, route) in MODEL_ROUTES and method != "POST"):
+    async def _read(self, method: str, route: str, query: str, receive: Receive, memory: HeldBody) -> bytes:
+        """Return the body of a request for administration, checked; empty where none is read."""
+        if (method, route) in STATUS_ROUTES or (method, route) in MODEL_ROUTES:
             return b""
-        memory = held.enter_context(self._bodies.open(caller.name))
-        if (method, route) in MODEL_ROUTES:
-            return await read_body(receive, memory)
         administration.check_address(route, query)
-        return administration.checked_body(await read_body(receive, memory, administration.MAX_BODY_BYTES))
+        body = await read_body(receive, memory, administration.MAX_BODY_BYTES)
+        weigh(memory, body)
+        return administration.checked_body(body)
 
     async def _public(self, scope: Scope, receive: Receive, send: Send, held: contextlib.ExitStack) -> None:
         """Pass on a request that needs no token, with a body that is bounded."""
         try:
             memory = held.enter_context(self._bodies.open(NOBODY_NAME))
             body = await read_body(receive, memory, administration.MAX_BODY_BYTES)
+            weigh(memory, body)
         except Refused as refused:
             await send_refusal(send, own_refusal(refused.status, str(refused), refused.headers))
             return
@@ -179,9 +181,16 @@ class Gateway:
         await self._app(scope, _body_first(body, receive), send)
 
     async def _other_request(
-        self, scope: Scope, request: Request, receive: Receive, outlet: ClientResponse, journal: Journal
+        self,
+        scope: Scope,
+        request: Request,
+        token: Secret | None,
+        receive: Receive,
+        outlet: ClientResponse,
+        journal: Journal,
     ) -> None:
         """Ask LiteLLM for what is no model's response: administration, lists, and the proxy's own pages behind it."""
+        scope["headers"] = encoded(header_policy.for_litellm(request.headers, token))
         answer = LitellmResponse(outlet, journal, streams=False, only_success=False)
         send: Send = answer
         administrates = (scope["method"], scope["path"]) not in {*STATUS_ROUTES, *MODEL_ROUTES}
@@ -193,11 +202,11 @@ class Gateway:
                 scope["headers"] += [(b"content-type", b"application/json"), length]
             receive = _body_first(request.raw, receive)
             send = administration.redacted(answer, self._redactor.text)
-        token = current.set(Entrance(request, outlet, journal))
+        previous = current.set(Entrance(request, outlet, journal))
         try:
             await self._app(scope, receive, send)
         finally:
-            current.reset(token)
+            current.reset(previous)
         if (refusal := answer.outcome().refusal) is not None:
             await outlet.refuse(refusal)
 
@@ -212,6 +221,7 @@ class Gateway:
         async def ask_litellm(model: str, *, planned: bool) -> Outcome:
             nonlocal entrance
             entrance = Entrance(request, outlet, journal, planned=planned, model=model)
+            scope["headers"] = encoded(header_policy.for_litellm(request.headers, caller.token))
             return await self._ask_litellm(scope, entrance, model if caller.role is Role.KEY else request.model)
 
         def end(*, ended: bool) -> None:

@@ -54,25 +54,22 @@ router_settings:
     - claude-helped: [kimi]
   disable_cooldowns: true
 litellm_settings:
-  callbacks: [request_transformer.proxy_handler_instance, watch.instance]
+  callbacks: [request_transformer.proxy_handler_instance]
   drop_params: true
 general_settings:
   custom_auth: custom_auth.user_api_key_auth
   master_key: os.environ/LITELLM_MASTER_KEY
 """
-# A callback of the test's own: on a signal it tells what the process is at.
+# What Python runs when it starts: on a signal the process tells what it is at.
 WATCH = """
 import asyncio, json, os, signal, socket
-from litellm.integrations.custom_logger import CustomLogger
 
-def tell():
-    names = sorted(task.get_coro().__qualname__ for task in asyncio.all_tasks(loop))
+def tell(*_):
+    names = sorted(task.get_coro().__qualname__ for task in asyncio.all_tasks(asyncio.get_running_loop()))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
         out.sendto(json.dumps(names).encode(), ("127.0.0.1", int(os.environ["WATCH_PORT"])))
 
-loop = asyncio.get_running_loop()
-loop.add_signal_handler(signal.SIGUSR1, tell)
-instance = CustomLogger()
+signal.signal(signal.SIGUSR1, tell)
 """
 
 
@@ -169,7 +166,7 @@ def faulty() -> Iterator[FaultUpstream]:
 
 def started(faulty: FaultUpstream, home: Path, **variables: str) -> Iterator[Watched]:
     home.mkdir(exist_ok=True)
-    (home / "watch.py").write_text(WATCH)
+    (home / "sitecustomize.py").write_text(WATCH)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ear:
         ear.bind(("127.0.0.1", 0))
         ear.settimeout(BOUND)
@@ -177,6 +174,7 @@ def started(faulty: FaultUpstream, home: Path, **variables: str) -> Iterator[Wat
             "ANTHROPIC_API_BASE": faulty.url,
             "CLAUDE_OAUTH_TOKENS": ",".join(f"{label}={token}" for label, token in TOKENS.items()),
             "WATCH_PORT": str(ear.getsockname()[1]),
+            "PYTHONPATH": str(home),
             **KEYS,
             **variables,
         }

@@ -130,10 +130,11 @@ class ClaudeLane:
 
 @functools.lru_cache(maxsize=1000)
 def renamed(asked: str, sent: str) -> tuple[bytes, re.Pattern[bytes]]:
-    """Return the name to put into a response, and the pattern of those that it takes the place of."""
+    """Return the name to put into a response, and the pattern of those that it takes the place of: dated forms, and ``sent``."""
     name = json.dumps(sent, ensure_ascii=False).encode("utf-8", "surrogatepass")[1:-1]
     replacement = json.dumps(asked, ensure_ascii=False).encode("utf-8", "surrogatepass")
-    return replacement, re.compile(rb'"' + re.escape(name) + rb'(?:-\d{8})?"')
+    date = rb"-\d{8}" if asked == sent else rb"(?:-\d{8})?"
+    return replacement, re.compile(rb'"' + re.escape(name) + date + rb'"')
 
 
 def exhausted_pool(seconds: float, now: float, claim: str) -> Refusal:

@@ -12,7 +12,7 @@ from claude_proxy.anthropic.sse import error_kind, events, json_object
 from claude_proxy.anthropic.usage import usage_of
 from claude_proxy.asgi import Headers
 from claude_proxy.credentials.credential import is_claude_credential
-from claude_proxy.providers import compatibility
+from claude_proxy.providers import compatibility, request_fields, returned
 from claude_proxy.providers.bounds import TooLarge
 from claude_proxy.providers.fetching import NO_HOSTS
 from claude_proxy.providers.thinking import ThinkingFilter
@@ -109,7 +109,7 @@ class MessagesLane:
         if attempt.heard is not None:  # LiteLLM sends it, after whatever looks at its responses
             attempt.heard.feed(content)
             return DONE
-        clean = compatibility.returned_response(said, attempt.deployment.row)
+        clean = returned.returned_response(said, attempt.deployment.row)
         message = clean | {"model": attempt.request.model, "id": clean.get("id") or f"msg_{uuid.uuid4().hex}"}
         body = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
         await attempt.outlet.begin(200, [("content-type", "application/json"), ("content-length", str(len(body)))])
@@ -124,9 +124,9 @@ def fitted_body(attempt: Attempt) -> bytes:
     """
     request, deployment = attempt.request, attempt.deployment
     sent = for_provider(request.body) if attempt.fields is None else attempt.fields
-    fields: dict[str, Any] = {name: value for name, value in sent.items() if name not in compatibility.FIELDS}
+    fields: dict[str, Any] = {name: value for name, value in sent.items() if name not in request_fields.FIELDS}
     fields |= {"model": deployment.model}
-    fields |= compatibility.translated(sent, deployment.row, relayed=True, hosts=NO_HOSTS)
+    fields |= request_fields.translated(sent, deployment.row, relayed=True, hosts=NO_HOSTS)
     fields |= {name: value for name, value in (deployment.defaults or {}).items() if name not in fields}
     fields |= deployment.thinking or {}
     return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
