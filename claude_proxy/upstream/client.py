@@ -208,9 +208,7 @@ class UpstreamClient:
         named = self._proxies.get(url.scheme) or self._proxies.get("all")
         if not named or urllib.request.proxy_bypass(url.host or ""):
             return {}
-        proxy = URL(named if "://" in named else f"http://{named}")
-        auth = aiohttp.BasicAuth(proxy.user, proxy.password or "") if proxy.user else None
-        return {"proxy": proxy.with_user(None), "proxy_auth": auth}
+        return {"proxy": URL(named if "://" in named else f"http://{named}")}  # with its user, whom aiohttp names to the proxy
 
 
 async def _note_reuse(_: aiohttp.ClientSession, context: Any, __: Any) -> None:
