@@ -2,7 +2,8 @@
 
 1. Headers go out in their order, and what comes back is not changed; a body is decoded here, within ``Bounds``.
 2. No redirection is followed, no cookie kept, no header added but ``host`` and ``content-length``.
-3. A kept connection that turns out to be closed, before a byte of the response, costs one more try on a new one.
+3. A kept connection that turns out to be closed costs one more try on a new one, unless a response has begun. A reset in the
+   middle of a head cannot be told from one before it.
 4. The environment's proxies and CA files are trusted, as they were at the start.
 """
 
