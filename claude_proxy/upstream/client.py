@@ -105,16 +105,8 @@ class StreamedResponse:
             raise UnreadableError("answered in a coding that nobody asked for")
         bounds = Bounds(codings[0] if codings else "", cut_at=cut_at)
         bounds.endless = endless
-        content = self._raw.content
         try:
-            while raw := await content.readany():
-                for step, piece in enumerate(bounds.feed(raw)):
-                    if step:
-                        await asyncio.sleep(0)
-                    yield piece
-                if bounds.full:
-                    return
-            for piece in bounds.finish():
+            async for piece in self._decoded(bounds):
                 yield piece
         except ResponseTooLarge as error:
             raise UnreadableError(str(error)) from None
@@ -124,6 +116,17 @@ class StreamedResponse:
             raise TimedOutError(_kind(error)) from None
         except (aiohttp.ClientError, OSError) as error:
             raise BrokenOffError(_kind(error)) from None
+
+    async def _decoded(self, bounds: Bounds) -> AsyncIterator[bytes]:
+        while raw := await self._raw.content.readany():
+            for step, piece in enumerate(bounds.feed(raw)):
+                if step:
+                    await asyncio.sleep(0)  # many steps in one chunk: other requests have their turn between them
+                yield piece
+            if bounds.full:
+                return
+        for piece in bounds.finish():
+            yield piece
 
     async def read(self, *, cut_at: int | None = None) -> bytes:
         """Return the whole decoded body, or its beginning. Raises ``UpstreamError``."""
