@@ -51,16 +51,21 @@ class Proxy:
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = home / "proxy.log"
         defaults = {"PROXY_STATIC_TOKEN": STATIC_TOKEN, "LITELLM_MASTER_KEY": MASTER_KEY, "PORT": str(self.port)}
-        command = [sys.executable, "-m", "claude_proxy", "--project", str(home), *arguments, "serve"]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                command,
-                cwd=ROOT,
+                self.command(arguments),
+                cwd=self.folder(),
                 env=clean_environment(home, **(defaults | variables)),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    def command(self, arguments: tuple[str, ...]) -> list[str]:
+        return [sys.executable, "-m", "claude_proxy", "--project", str(self.home), *arguments, "serve"]
+
+    def folder(self) -> Path:
+        return ROOT
 
     @property
     def output(self) -> str:
