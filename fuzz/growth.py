@@ -16,7 +16,7 @@ from claude_proxy.asgi import Message, Receive, Scope, Send
 from claude_proxy.config.settings import Settings
 from claude_proxy.credentials.credential import Credential, Kind
 from claude_proxy.credentials.redaction import Redactor
-from claude_proxy.providers import compatibility
+from claude_proxy.providers import compatibility, request_fields
 from claude_proxy.providers.bounds import TooLarge
 from claude_proxy.secret import Secret
 from claude_proxy.server.bodies import memory_of
@@ -186,7 +186,7 @@ def worked(raw: bytes) -> None:
     messages.repaired(body)
     for row in (*compatibility.ROWS, compatibility.STRICT):
         with contextlib.suppress(TooLarge):
-            compatibility.translated(body, row)
+            request_fields.translated(body, row)
 
 
 def random_shape(choice: random.Random, size: int) -> tuple[str, Callable[[Any], object], Callable[[int], Any], int]:

@@ -23,8 +23,8 @@ from claude_proxy.config.users import parse_lines, parse_list, parse_users
 from claude_proxy.credentials.credential import Credential, Kind, MalformedCredentials, parse_credentials
 from claude_proxy.credentials.redaction import MARK, Redactor
 from claude_proxy.credentials.response_rules import Action, UpstreamResponse, Verdict, judge
-from claude_proxy.providers import compatibility
-from claude_proxy.providers.compatibility import ROWS, STRICT
+from claude_proxy.providers import request_fields, returned
+from claude_proxy.providers.compatibility import ROWS, STRICT, Thinking, allowed_betas
 from claude_proxy.providers.endpoints import ANTHROPIC_API, Hosts
 from claude_proxy.providers.model_names import served_name
 from claude_proxy.providers.thinking import ThinkingFilter
@@ -40,7 +40,7 @@ from claude_proxy.usage.record import Record
 
 CLAUDE_SECRET = re.compile(r"sk-ant-[A-Za-z0-9_-]{8,}")
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
-OWN = next(row for row in ROWS if row.thinking is compatibility.Thinking.OWN)
+OWN = next(row for row in ROWS if row.thinking is Thinking.OWN)
 POOLED = Credential("a", Kind.OAUTH, Secret("sk-ant-oat01-made-up-alpha"))
 CLIENTS_TOKEN = Secret("sk-made-up-token-of-the-proxy")
 MODEL = "claude-sonnet-5"
@@ -51,9 +51,7 @@ MODEL = "claude-sonnet-5"
 
 def stream(data: bytes, sizes: Sequence[int] = (1,)) -> None:
     """No bytes raise, what comes out does not depend on how they were cut, and Claude's stay as they are."""
-    with mock.patch.object(
-        compatibility, "new_id", return_value="toolu_new"
-    ):  # the same one each time, so that outputs compare
+    with mock.patch.object(returned, "new_id", return_value="toolu_new"):  # the same one each time, so that outputs compare
         for row in (STRICT, OWN):
             assert _mended(ThinkingFilter("m", row), data, sizes) == _mended(ThinkingFilter("m", row), data, (len(data) or 1,))
     assert _mended(Renaming(MODEL, MODEL), data, sizes) == data
@@ -103,7 +101,7 @@ def client_headers(sent: list[tuple[str, str]]) -> None:
         ours = {credential.header(), *((name, value) for name, value in out if name.lower() == "anthropic-beta")}
         assert [pair for pair in out if pair not in ours] == [pair for pair in sent if pair in out and pair not in ours]
     for row in ROWS:
-        assert {*compatibility.allowed_betas(",".join(value for _, value in sent), row)} <= row.betas
+        assert {*allowed_betas(",".join(value for _, value in sent), row)} <= row.betas
     session = headers.session_of(client, {})
     assert session is None or re.fullmatch(r"[0-9a-f]{32}", session)
     assert sent == before
@@ -247,7 +245,7 @@ def _for_litellm(exchange: Exchange) -> None:
         else True
     )
     for row in (STRICT, *ROWS):
-        translated = compatibility.translated(reduced, row)
+        translated = request_fields.translated(reduced, row)
         assert "user_id" not in (translated.get("metadata") or {})
         messages.to_json(translated)
 

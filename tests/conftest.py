@@ -11,6 +11,9 @@ import hypothesis
 import pytest
 import requests
 
+# Fixtures that several files share.
+pytest_plugins = ("command_line", "stores")
+
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("no-deadline", deadline=None)
 hypothesis.settings.load_profile("no-deadline")

@@ -276,7 +276,7 @@ def static_facts() -> Iterator[Fact]:
         yield Fact(what, where, path, partial(lacks_fields, path, names), spoil)
     for variable, module in VARIABLES.items():
         yield Fact(
-            f"{variable} means what it did", "main.py, serve", module, partial(reads_not, variable, module),
+            f"{variable} means what it did", "serve_command.py, serve", module, partial(reads_not, variable, module),
             lambda patch: patch.setattr("litellm_contract.source", lambda _: ""),
         )  # fmt: skip
     yield Fact(

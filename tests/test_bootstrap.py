@@ -5,7 +5,8 @@ import pytest
 from claude_proxy.config.settings import Settings
 from claude_proxy.litellm.bootstrap import shared_store
 from claude_proxy.litellm.callback import active_config
-from claude_proxy.state.store import RedisStore, SqliteStore
+from claude_proxy.state.redis import RedisStore
+from claude_proxy.state.sqlite import SqliteStore
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from claude_proxy.litellm.callback import ClaudeProxy, as_chat_completions
 from claude_proxy.litellm.clients import AttemptRefused, ClaudeClient
 from claude_proxy.providers.endpoints import Provider
 from claude_proxy.proxy.exchange import Exchange, current
-from claude_proxy.state.store import MemoryStore
+from claude_proxy.state.memory import MemoryStore
 from claude_proxy.upstream.headers import read, session_of
 from claude_proxy.usage.record import Record
 

@@ -25,12 +25,12 @@ from starlette.applications import Starlette
 
 from claude_proxy.check import installation, names
 from claude_proxy.check.watcher import ROUTER_SETTINGS, NotTakenUp, change
-from claude_proxy.cli.main import LITELLM_ENVIRONMENT
 from claude_proxy.config import models
 from claude_proxy.litellm.callback import ClaudeProxy
 from claude_proxy.litellm.clients import PlainClient
 from claude_proxy.litellm.patches import give_each_call_a_chunk, one_call_each
 from claude_proxy.litellm.router import UPDATED, put_in_force
+from claude_proxy.server.options import LITELLM_ENVIRONMENT
 
 ROOT = Path(__file__).resolve().parent.parent
 HOOKS = litellm_contract.HOOKS

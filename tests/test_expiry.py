@@ -8,7 +8,7 @@ import pytest
 
 from claude_proxy.credentials.credential import Credential, Kind
 from claude_proxy.credentials.expiry import DAY, YEAR, AgeWarnings, age_of
-from claude_proxy.credentials.pool import Snapshot
+from claude_proxy.credentials.rate_limits import Snapshot
 from claude_proxy.secret import Secret
 
 NOW = 1_795_000_000.0

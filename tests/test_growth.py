@@ -18,8 +18,10 @@ from claude_proxy.anthropic import messages, token_estimate
 from claude_proxy.anthropic.sse import error_of
 from claude_proxy.config.model_access import Limits
 from claude_proxy.litellm.patches import one_call_each
-from claude_proxy.providers import bounds, compatibility
+from claude_proxy.providers import bounds, compatibility, request_fields
 from claude_proxy.providers.compatibility import ROWS, STRICT
+from claude_proxy.providers.history import fitted_messages
+from claude_proxy.providers.returned import returned_response
 from claude_proxy.providers.thinking import ThinkingFilter
 from claude_proxy.proxy.relay import Renaming
 from claude_proxy.proxy.response import usage_of
@@ -106,10 +108,10 @@ def test_translating_a_body(shape, row):
         body, _ = body_of(shape, size)
 
         def translate() -> None:
-            history = compatibility.fitted_messages(body["messages"], row)
-            compatibility.fitted_tools(body.get("tools"), row)
-            compatibility.fitted_system(body.get("system"), row)
-            compatibility._thinking_parameters(body, history, row)
+            history = fitted_messages(body["messages"], row)
+            request_fields.fitted_tools(body.get("tools"), row)
+            request_fields.fitted_system(body.get("system"), row)
+            request_fields.thinking_parameters(body, history, row)
 
         return translate
 
@@ -142,7 +144,7 @@ def test_a_whole_answer(block):
             usage_of(raw)
             error_of(raw)
             for row in (STRICT, *ROWS):
-                compatibility.returned_response(whole, row)
+                returned_response(whole, row)
 
         return on_the_way_out
 

@@ -1,4 +1,7 @@
-"""The packages of ``claude_proxy`` stand in layers: each imports from those below it, and no two files import each other."""
+"""The packages of ``claude_proxy`` stand in layers: each imports from those below it, and no two files import each other.
+
+No file and no function is longer than a reader takes in at once.
+"""
 
 import ast
 from functools import cache
@@ -10,6 +13,9 @@ LAYERS = (
     "", "anthropic", "state", "credentials", "providers", "config", "usage", "upstream", "access", "proxy", "check", "server",
     "litellm", "cli", "__main__",
 )  # fmt: skip
+# In lines; a function's begin at its ``def`` and hold its docstring.
+LONGEST_FILE = 400
+LONGEST_FUNCTION = 60
 
 
 @cache
@@ -65,3 +71,31 @@ def test_no_circle_of_files():
 
     for module in imports():
         look(module, ())
+
+
+def test_no_file_is_too_long():
+    """No file is longer than ``LONGEST_FILE``; what is longer is printed with its length."""
+    lengths = {module_of(path): _lines(path) for path in (ROOT / "claude_proxy").rglob("*.py")}
+    found = [f"{module}: {lines}" for module, lines in lengths.items() if lines > LONGEST_FILE]
+    assert not found, "\n".join(found)
+
+
+def test_no_function_is_too_long():
+    """No function or method is longer than ``LONGEST_FUNCTION``; what is longer is printed with its length."""
+    found = [
+        f"{module_of(path)}.{name}: {lines}"
+        for path in sorted((ROOT / "claude_proxy").rglob("*.py"))
+        for name, lines in _functions(path)
+        if lines > LONGEST_FUNCTION
+    ]
+    assert not found, "\n".join(found)
+
+
+def _lines(path):
+    return len(path.read_text(encoding="utf-8").splitlines())
+
+
+def _functions(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name, node.end_lineno - node.lineno + 1

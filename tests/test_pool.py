@@ -1,48 +1,36 @@
 """credentials/pool.py: who is asked next, who rests, who is out; on a clock that the test turns."""
 
-import hashlib
-import json
 import logging
 import math
-import random
+from functools import partial
 
-import answers
 import pytest
-from answers import DAY, HOUR, LIMIT
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from answers import DAY, HOUR
+from pools import (
+    COOLDOWN,
+    DONE,
+    NOTHING,
+    OUT,
+    QUARANTINE,
+    START,
+    TRY_ONE_OTHER,
+    A,
+    B,
+    C,
+    Clock,
+    K,
+    L,
+    chosen,
+    fill,
+    new_pool,
+    rest,
+    tell,
+    walk,
+)
 
-from claude_proxy.credentials import pool as pool_module
-from claude_proxy.credentials.credential import Credential, Kind
-from claude_proxy.credentials.pool import MAX_SESSIONS, SESSION_IDLE, SESSION_TOLD, SUSPICION_SECONDS, Affinity, Pool, Wanted
-from claude_proxy.credentials.response_rules import Action, UpstreamResponse, Verdict, judge
-from claude_proxy.secret import Secret
-from claude_proxy.state.rows import Row
-
-START = 1_800_000_000.0
-QUARANTINE = 900.0
-COOLDOWN = 60.0
-SALT = "made-up-salt"
-
-
-class Clock:
-    now = START
-
-    def __call__(self):
-        return self.now
-
-
-def credential(label, kind=Kind.OAUTH):
-    return Credential(label, kind, Secret(f"sk-ant-made-up-{label * 20}"))
-
-
-A, B, C = credential("a"), credential("b"), credential("c")
-K, L = credential("k", Kind.API_KEY), credential("l", Kind.API_KEY)
-BY_LABEL = {each.label: each for each in (A, B, C, K, L)}
-OUT = Verdict(Action.NEXT, "refused", out=True)
-DONE = Verdict(Action.DONE, "answered")
-TRY_ONE_OTHER = Verdict(Action.TRY_ONE_OTHER, "a 429 that names no limit")
-NOTHING = UpstreamResponse(200, {})
+from claude_proxy.credentials.pool import SUSPICION_SECONDS, Wanted
+from claude_proxy.credentials.rate_limits import Window
+from claude_proxy.credentials.response_rules import Action, UpstreamResponse, Verdict
 
 
 @pytest.fixture
@@ -52,44 +40,7 @@ def clock():
 
 @pytest.fixture
 def make(clock):
-    def make(*credentials, affinity=Affinity.SESSION, **options):
-        return Pool(credentials, affinity=affinity, quarantine=QUARANTINE, cooldown=COOLDOWN, clock=clock, **options)
-
-    return make
-
-
-def rest(pool, each, seconds, family="", reason="limit reached"):
-    """Let a credential rest, for all models or for a family."""
-    until = pool._clock() + seconds
-    verdict = Verdict(Action.NEXT, reason, None, family, until) if family else Verdict(Action.NEXT, reason, until)
-    pool.note(each, verdict, NOTHING)
-
-
-def tell(pool, each, status=200, family="", organisation=None, **unified):
-    """Give the pool an answer with these limit headers, with the verdict that it gets."""
-    headers = answers.given(429, LIMIT, **unified).headers
-    headers |= {"anthropic-organization-id": organisation} if organisation else {}
-    answer = UpstreamResponse(status, headers, b"", family, pool._clock())
-    pool.note(each, judge(answer, COOLDOWN), answer)
-
-
-def fill(pool, each, utilization, seconds=HOUR, window="5h", family=""):
-    """Let the pool learn how full a window is."""
-    reset = pool._clock() + seconds
-    tell(pool, each, family=family, **{f"{window}__utilization": utilization, f"{window}__reset": reset})
-
-
-def chosen(pool, times, session=None, family=""):
-    found = (pool.choose(Wanted(session, family)) for _ in range(times))
-    return "".join(each.label if each else "-" for each in found)
-
-
-def walk(pool, session=None, family=""):
-    """Return the labels that one request meets when every credential fails it."""
-    tried = []
-    while (found := pool.choose(Wanted(session, family), tried)) is not None:
-        tried.append(found.label)
-    return "".join(tried)
+    return partial(new_pool, clock=clock)
 
 
 # Rule 1: who rests is not asked
@@ -242,88 +193,6 @@ def test_a_session_leaves_an_api_key(make, clock):
     assert chosen(pool, 2, "s") == "kk"
     clock.now += 60
     assert chosen(pool, 2, "s") == "aa"
-
-
-# Rule 3: sessions stay
-
-
-def test_a_session_stays(make):
-    """A session keeps the credential of its first request, whatever others do in between."""
-    pool = make(A, B, C)
-    assert chosen(pool, 3, "s") == "aaa"
-    assert chosen(pool, 2, "t") == "bb"
-    assert chosen(pool, 2) == "cc", "nobody else lives on c"
-    assert chosen(pool, 2, "s") == "aa"
-
-
-def test_a_session_stays_on_a_credential_that_fills_up(make):
-    """Headroom and the soft limit are for new sessions: a session moves only when its credential rests."""
-    pool = make(A, B)
-    assert chosen(pool, 1, "s") == "a"
-    fill(pool, A, 0.999)
-    assert chosen(pool, 3, "s") == "aaa"
-
-
-def test_a_session_moves_when_it_must_and_stays_there(make, clock):
-    """A session whose credential rests moves on, and does not move back: its cache is with the new one."""
-    pool = make(A, B)
-    assert chosen(pool, 1, "s") == "a"
-    rest(pool, A, 60)
-    assert walk(pool, "s") == "b"
-    clock.now += 60
-    assert chosen(pool, 3, "s") == "bbb"
-
-
-def test_a_session_moves_within_a_request(make):
-    """A request that failed on its session's credential goes on with another one, and the session stays there."""
-    pool = make(A, B, C)
-    assert chosen(pool, 1, "s") == "a"
-    assert pool.choose(Wanted("s"), {"a"}) == B
-    assert chosen(pool, 2, "s") == "bb"
-
-
-def test_without_affinity(make):
-    """With affinity ``none`` a session is like any other request."""
-    assert chosen(make(A, B, affinity=Affinity.NONE), 4, "s") == "abab"
-
-
-@pytest.mark.parametrize("session", [None, ""], ids=["none", "empty"])
-def test_no_session_is_not_a_session(make, session):
-    """Requests that name no session do not share one."""
-    pool = make(A, B)
-    assert chosen(pool, 4, session) == "abab"
-    assert not pool._sessions
-
-
-def test_a_session_that_was_idle_is_a_new_one(make, clock):
-    """After six hours without a request nothing is left of a session's cache, so it takes what is best now."""
-    pool = make(A, B)
-    assert (chosen(pool, 1, "s"), chosen(pool, 1, "t")) == ("a", "b")
-    fill(pool, A, 0.5, DAY, "7d")
-    clock.now += SESSION_IDLE
-    assert chosen(pool, 1, "s") == "a"
-    clock.now += SESSION_IDLE + 1
-    assert chosen(pool, 2, "s") == "bb"
-
-
-def test_silent_sessions_are_forgotten(make, monkeypatch):
-    """No more sessions are remembered than the limit, and the one that was silent for longest goes first."""
-    monkeypatch.setattr(pool_module, "MAX_SESSIONS", 2)
-    pool = make(A, B, C)
-    assert [chosen(pool, 1, session) for session in ("s", "t", "s", "u")] == ["a", "b", "a", "c"]
-    assert len(pool._sessions) == 2
-    assert (chosen(pool, 1, "s"), chosen(pool, 1, "u")) == ("a", "c")
-    assert chosen(pool, 1, "t") == "b", "a new session again, so where nobody lives"
-
-
-def test_nothing_grows_without_a_bound(make):
-    """However many sessions there are, what is remembered of them and what is waiting to be told stays bounded."""
-    pool = make(A, B)
-    for number in range(MAX_SESSIONS + 500):
-        pool.choose(Wanted(f"s:{number}"))
-    assert len(pool._sessions) == MAX_SESSIONS
-    assert len(pool.changed()) <= MAX_SESSIONS + 1
-    assert len(pool.everything()) <= MAX_SESSIONS + 1
 
 
 # Rule 4: headroom
@@ -733,360 +602,15 @@ def test_a_refusal_that_is_over_does_not_count(make, clock):
     assert pool.is_out("")
 
 
-# What other processes know
-
-
-@pytest.fixture
-def shared(make):
-    """Return pools with one salt, as those of one store have it."""
-
-    def shared(*credentials, **options):
-        pool = make(*credentials, **options)
-        pool.set_salt(SALT)
-        return pool
-
-    return shared
-
-
-def known(pool):
-    """What two pools of one store should agree on."""
-    states = {
-        label: (
-            {family: (rest.until, rest.reason, rest.out) for family, rest in state.rests.items()},
-            {place: (window.utilization, window.reset, window.seen) for place, window in state.windows.items()},
-            (state.back_at, state.family_back_at, state.load, state.family_load),
-        )
-        for label, state in pool._states.items()
-    }
-    return states, {session: (binding.label, binding.used) for session, binding in pool._sessions.items()}
-
-
-def busy(pool):
-    """Let a pool know something of every kind."""
-    rest(pool, A, 60)
-    rest(pool, B, 600, "opus")
-    pool.note(K, OUT, NOTHING)
-    fill(pool, B, 0.4)
-    fill(pool, B, 0.6, window="7d_opus", family="opus")
-    chosen(pool, 1, "s")
-    chosen(pool, 2)
-    return pool
-
-
-def test_everything_reaches_another_pool(shared):
-    """A pool that takes in all rows of another one knows the same and chooses the same."""
-    first, second = busy(shared(A, B, K)), shared(A, B, K)
-    second.merge(first.everything())
-    assert known(second) == known(first)
-    assert second._cursor == first._cursor
-    assert (chosen(second, 1, "s"), walk(second), chosen(second, 1, family="opus")) == ("b", "b", "-")
-
-
-def test_changes_reach_another_pool(shared):
-    """What changed is told once, and is all that there is to tell."""
-    first, second = busy(shared(A, B, K)), shared(A, B, K)
-    second.merge(first.changed())
-    assert known(second) == known(first)
-    assert first.changed() == []
-    assert second.changed() == [], "what came from another pool is no change of this one's"
-
-
-def test_a_rest_is_told_at_once(make):
-    """A rest calls for an exchange of rows right away; an ordinary answer and a shy credential do not."""
-    calls = []
-    pool = make(A, on_rest=lambda: calls.append(1))
-    fill(pool, A, 0.5)
-    pool.note(A, TRY_ONE_OTHER, NOTHING)
-    assert calls == []
-    rest(pool, A, 60)
-    pool.note(A, OUT, NOTHING)
-    assert len(calls) == 2
-
-
-def test_a_sessions_use_is_told_now_and_then(shared, clock):
-    """A session in use is told again after a while, so that it is not idle to the others, but not at each request."""
-    pool = shared(A)
-
-    def told():
-        chosen(pool, 1, "s")
-        return [row.stamp for row in pool.changed() if row.key == "session:s"]
-
-    assert told() == [START]
-    clock.now += SESSION_TOLD - 1
-    assert told() == []
-    clock.now += 1
-    assert told() == [START + SESSION_TOLD]
-
-
-def test_the_later_use_of_a_session_wins(shared, clock):
-    """A session that two processes serve ends up on the credential of its latest use, in both of them."""
-    first, second = shared(A, B), shared(B, A)
-    assert (chosen(first, 1, "s"), chosen(second, 1, "s")) == ("a", "b")
-    clock.now += 10
-    chosen(second, 1, "s")
-    first.merge(second.everything())
-    second.merge(first.everything())
-    assert (chosen(first, 1, "s"), chosen(second, 1, "s")) == ("b", "b")
-
-
-def test_a_session_that_is_idle_elsewhere_is_not_taken_over(shared, clock):
-    """A session's row that is older than six hours binds nothing."""
-    first, second = shared(A, B), shared(A, B)
-    chosen(first, 1, "s")
-    clock.now += SESSION_IDLE + 1
-    second.merge(first.everything())
-    assert known(second)[1] == {}
-
-
-def test_sessions_of_others_are_bounded(shared, monkeypatch):
-    """What comes from a store fills no memory either."""
-    monkeypatch.setattr(pool_module, "MAX_SESSIONS", 3)
-    pool = shared(A)
-    pool.merge([Row(f"session:{number}", START, json.dumps(pool.state("a").key)) for number in range(10)])
-    assert len(pool._sessions) == 3
-
-
-def test_another_set_of_credentials(shared):
-    """State of other credentials is harmless: nobody rests, nobody is full, no session is bound."""
-    before = busy(shared(A, B, K))
-    pool = shared(C, L)
-    fresh = known(pool)
-    pool.merge(before.everything())
-    assert known(pool) == fresh
-    assert set(chosen(pool, 4)) == {"c"}
-
-
-def test_a_credential_under_another_label(shared):
-    """A credential is known by its value: a new label for it changes nothing."""
-    renamed = Credential("renamed", A.kind, A.secret)
-    first, second = busy(shared(A, B, K)), shared(B, renamed)
-    second.merge(first.everything())
-    assert second.resting("") == {"renamed"}
-
-
-def test_another_salt(make):
-    """State under another salt is not understood, and harmless."""
-    first, second = make(A, B, K), make(A, B, K)
-    first.set_salt("one")
-    second.set_salt("two")
-    second.merge(busy(first).everything())
-    assert second.resting("") == frozenset()
-
-
-def test_a_salt_that_comes_late(make):
-    """What was known before the salt came is told under the names of that salt, and under no other."""
-    first, second = busy(make(A, B, K)), make(A, B, K)
-    first.set_salt(SALT)
-    second.set_salt(SALT)
-    rows = first.changed()
-    keys = {first.state(label).key for label in "abk"}
-    assert {row.key.split(":")[1] for row in rows if row.key.startswith("credential:")} <= keys
-    second.merge(rows)
-    assert known(second) == known(first)
-
-
-def test_a_salt_from_the_store(make):
-    """The row with the salt gives the credentials their names, for the rows after it and for what is told from then on."""
-    first, second = busy(make(A, B, K)), make(A, B, K)
-    first.set_salt(SALT)
-    second.merge([Row("salt", 0.0, json.dumps(SALT)), *first.everything()])
-    assert known(second) == known(first)
-    assert [second.state(label).key for label in "abk"] == [first.state(label).key for label in "abk"]
-
-
-@pytest.mark.parametrize("salt", ["", SALT], ids=["no-salt", "salt"])
-def test_no_secret_is_told(make, salt):
-    """No row holds a credential's value, a part of it or its plain hash."""
-    pool = make(A, B, K)
-    pool.set_salt(salt)
-    busy(pool)
-    told = repr([*pool.everything(), *pool.changed()]).lower()
-    assert told.count("credential:") > 5
-    for each in (A, B, K):
-        secret = each.secret.reveal()
-        assert secret[7:27] not in told
-        for algorithm in ("md5", "sha1", "sha256", "sha512"):
-            assert hashlib.new(algorithm, secret.encode()).hexdigest()[:16] not in told
-
-
-def test_the_pool_hides_its_secrets(make):
-    """Nothing that the pool shows of a credential holds its value."""
-    pool = busy(make(A, B, K))
-    assert "made-up" not in f"{vars(pool)} {pool.state('a')}"
-
-
-@pytest.mark.parametrize("value", ["7", "1000000", "-3", "1e9"])
-def test_a_cursor_of_another_pool(shared, value):
-    """A cursor that is beyond this pool's end, or none at all, leaves every credential its turn."""
-    pool = shared(A, B, C)
-    pool.merge([Row("cursor", START, value)])
-    assert sorted(chosen(pool, 3)) == ["a", "b", "c"]
-
-
-def own_key(pool):
-    return pool.state("a").key
-
-
-GARBAGE_VALUES = [
-    "", "x", "null", "[]", "{}", "7", "-1", '"text"', "Infinity", "-Infinity", "NaN", "1e999", "9" * 5000, "[" * 100_000,
-    '{"reason": 1, "out": 2}', '{"reason": null}', '{"utilization": "much", "reset": {}}', '{"utilization": NaN, "reset": 1}',
-    '{"utilization": Infinity, "reset": Infinity}', '{"utilization": 1e400, "reset": -1e400}', "\udcff", "\x00",
-]  # fmt: skip
-GARBAGE_KEYS = [
-    "", ":", "cursor", "cursor:1", "salt:x", "session", "session:", "session:s", "session:s:t", "credential", "credential:x",
-    "credential:{key}", "credential:{key}:rest", "credential:{key}:rest:", "credential:{key}:rest:opus:x",
-    "credential:{key}:window", "credential:{key}:window::5h", "credential:{key}:window:opus:7d_opus",
-    "credential:x:rest:", "tomorrow:x", "\udcff",
-]  # fmt: skip
-GARBAGE_STAMPS = [0.0, -1.0, START, START + HOUR, 1e300, math.inf, -math.inf, math.nan]
-
-
-@given(
-    st.lists(
-        st.tuples(
-            st.sampled_from(GARBAGE_KEYS) | st.text(max_size=20),
-            st.sampled_from(GARBAGE_STAMPS),
-            st.sampled_from(GARBAGE_VALUES) | st.text(max_size=20),
-        ),
-        max_size=8,
-    )
-)
-def test_garbage_is_passed_over(rows):
-    """Whatever the rows hold, nothing is raised, and the pool chooses, tells and answers as before."""
-    pool = Pool([A, B], affinity=Affinity.SESSION, quarantine=QUARANTINE, clock=lambda: START)
-    pool.merge([Row(key.replace("{key}", own_key(pool)), stamp, value) for key, stamp, value in rows])
-    for family in ("", "opus"):
-        assert pool.choose(Wanted("s", family), {"a"}) == B
-        assert math.isfinite(pool.back_at(family))
-        assert math.isfinite(pool.retry_after(family))
-        assert pool.claim(family) in ("five_hour", "seven_day")
-        pool.is_out(family)
-    assert all(json.loads(row.value) is not None and math.isfinite(row.stamp) for row in pool.everything())
-
-
-@pytest.mark.parametrize("row", [Row(None, START, "1"), Row("cursor", None, "1"), Row("cursor", START, None)], ids=repr)
-def test_what_is_no_row_is_passed_over(make, row):
-    """Not even a row of the wrong type is an error."""
-    pool = make(A)
-    pool.merge([row])
-    assert chosen(pool, 1) == "a"
-
-
-def test_the_rows_after_garbage_count(shared):
-    """One row that is not understood costs no other."""
-    first, second = busy(shared(A, B, K)), shared(A, B, K)
-    second.merge([Row("cursor", START, "Infinity"), Row("session:s", START, "[[]]"), *first.everything()])
-    assert known(second) == known(first)
-
-
-def facts():
-    """Rows as several processes tell them of two credentials: a key and a stamp stand for one fact, told by anybody."""
-    pool = Pool([A, B], affinity=Affinity.SESSION, quarantine=QUARANTINE, clock=lambda: START)
-    keys = [pool.state(label).key for label in "ab"]
-    of_rest = st.builds(
-        lambda key, family, until: Row(
-            f"credential:{key}:rest:{family}", until, json.dumps({"reason": f"until {until}", "out": until % 2 == 0})
-        ),
-        st.sampled_from(keys),
-        st.sampled_from(["", "opus", "sonnet"]),
-        st.integers(-5, 5).map(lambda minutes: START + 60.0 * minutes),
-    )
-    of_window = st.builds(
-        lambda key, place, seen: Row(
-            f"credential:{key}:window:{place}",
-            seen,
-            json.dumps({"utilization": seen % 1, "reset": START + 600 * (seen % 3 - 1)}),
-        ),
-        st.sampled_from(keys),
-        st.sampled_from([":5h", ":7d", "opus:7d_opus"]),
-        st.integers(0, 40).map(lambda quarters: START - 10 + quarters / 4),
-    )
-    of_session = st.builds(
-        lambda session, used: Row(f"session:{session}", used, json.dumps(keys[int(used) % 2])),
-        st.sampled_from(["s", "t"]),
-        st.integers(0, 40).map(lambda minutes: START - 7 * HOUR + 600 * minutes),
-    )
-    return st.lists(of_rest | of_window | of_session, max_size=30)
-
-
-@settings(max_examples=200)
-@given(facts(), st.randoms(use_true_random=False))
-def test_rows_in_any_order_and_number(rows, shuffler):
-    """Rows give one state in whatever order, in whatever parts and however often they come; the longer rest wins."""
-
-    def merged(parts):
-        pool = Pool([A, B], affinity=Affinity.SESSION, quarantine=QUARANTINE, clock=lambda: START)
-        for part in parts:
-            pool.merge(part)
-        return pool
-
-    expected = merged([rows])
-    again = [*rows, *shuffler.sample(rows, len(rows) // 2)]
-    shuffler.shuffle(again)
-    cut = shuffler.randint(0, len(again))
-    assert known(merged([again[:cut], again[cut:], rows[::-1]])) == known(expected)
-    for label in "ab":
-        key = expected.state(label).key
-        untils = [row.stamp for row in rows if row.key == f"credential:{key}:rest:"]
-        assert expected.state(label).back_at == max(untils, default=0.0)
-    told_on = merged([expected.everything()])
-    assert known(told_on) == known(expected), "what a pool tells is what it was told"
-
-
-def happens(what, pool, other, each, dice):
-    """One of the things that happen to a pool; the last one is that another pool takes in what has changed."""
-    match what:
-        case 0:
-            rest(pool, each, dice.randint(1, 30))
-        case 1:
-            rest(pool, each, dice.randint(1, 30), "opus")
-        case 2:
-            pool.note(each, OUT, NOTHING)
-        case 3:
-            fill(pool, each, dice.random())
-        case 4:
-            fill(pool, each, dice.random(), window="7d_opus", family="opus")
-        case 5:
-            chosen(pool, 1, f"s{dice.randint(0, 2)}", dice.choice(["opus", "sonnet"]))
-        case 6:
-            other.merge(pool.changed())
-
-
-@settings(max_examples=100)
-@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 6), st.integers(0, 2)), max_size=40), st.integers(0, 2**32))
-def test_two_pools_that_exchange_rows_agree(steps, seed):
-    """Two processes that serve at the same time know the same after an exchange, whatever happened in which order."""
-    clock, dice = Clock(), random.Random(seed)
-    pools = [
-        Pool([A, B, K], affinity=Affinity.SESSION, quarantine=QUARANTINE, cooldown=COOLDOWN, clock=clock) for _ in range(2)
-    ]
-    for which, what, whom in steps:
-        clock.now += 1 + dice.random()
-        happens(what, pools[which], pools[1 - which], (A, B, K)[whom], dice)
-    for _ in range(2):
-        pools[0].merge(pools[1].everything())
-        pools[1].merge(pools[0].everything())
-    clock.now += 0.5
-    for pool in pools:
-        for state in pool._states.values():
-            state.derive(clock.now)
-    assert known(pools[0]) == known(pools[1])
-    assert [chosen(pools[0], 1, f"s{n}") for n in range(3)] == [chosen(pools[1], 1, f"s{n}") for n in range(3)]
-
-
 # --- what is shown ---------------------------------------------------------------------------------------------------------
 
 
-def shown_pool(clock, *credentials):
-    return Pool(credentials, affinity=Affinity.SESSION, quarantine=QUARANTINE, clock=clock)
-
-
-def test_a_snapshot_holds_what_lasts(clock):
+def test_a_snapshot_holds_what_lasts(make, clock):
     """A snapshot has the rests that last and the windows that are open, and does not change with the pool."""
-    pool = shown_pool(clock, A, B)
+    pool = make(A, B)
     pool.choose(Wanted("s"))
     pool.note(A, OUT, NOTHING)
-    pool.state("a").windows["", "5h"] = pool_module.Window(0.5, START + HOUR, START)
+    pool.state("a").windows["", "5h"] = Window(0.5, START + HOUR, START)
     before, other = pool.snapshot()
     assert (before.credential, before.sessions, [*before.rests], [*before.windows]) == (A, 1, [""], [("", "5h")])
     assert (other.rests, other.windows, other.sessions) == ({}, {}, 0)
@@ -1096,20 +620,20 @@ def test_a_snapshot_holds_what_lasts(clock):
     assert [*before.rests] == [""]
 
 
-def test_the_first_day_of_a_credential_is_the_first_that_anybody_knows(clock):
+def test_the_first_day_of_a_credential_is_the_first_that_anybody_knows(make, clock):
     """The first process that sees a credential writes the day down; a later one takes it over and writes none."""
-    first = shown_pool(clock, A)
+    first = make(A)
     assert first.snapshot()[0].since is None
     first.note_seen()
     (row,) = first.changed()
     assert row.stamp == 0
     clock.now += DAY
-    second = shown_pool(clock, A, B)
+    second = make(A, B)
     second.merge([row])
     second.note_seen()
     assert [one.since for one in second.snapshot()] == [START, START + DAY]
     assert len(second.changed()) == 1
-    third = shown_pool(clock, A)
+    third = make(A)
     third.note_seen()
     third.merge([row])
     assert third.snapshot()[0].since == START

@@ -12,7 +12,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from test_report import ADMIN, ANNA, DAY, HOUR, NOW, OPUS, STORE_STATUS, record, snapshot
 
-from claude_proxy.credentials.pool import Rest, Window
+from claude_proxy.credentials.rate_limits import Rest, Window
 from claude_proxy.usage.ledger import Book
 from claude_proxy.usage.prometheus import exposition
 

@@ -8,9 +8,12 @@ import logging
 import pytest
 
 from claude_proxy.state import replication as sync_module
+from claude_proxy.state.memory import MemoryStore
+from claude_proxy.state.redis import RedisStore
 from claude_proxy.state.replication import LONGEST_PAUSE_SECONDS, PRUNE_EVERY_SECONDS, SALT, Synchroniser, Together
 from claude_proxy.state.rows import Row
-from claude_proxy.state.store import MemoryStore, RedisStore, SqliteStore, StoreUnavailable
+from claude_proxy.state.sqlite import SqliteStore
+from claude_proxy.state.store import StoreUnavailable
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,7 @@ import pytest
 
 from claude_proxy.anthropic.usage import Usage
 from claude_proxy.credentials.credential import Credential, Kind
-from claude_proxy.credentials.pool import Rest, Snapshot, Window
+from claude_proxy.credentials.rate_limits import Rest, Snapshot, Window
 from claude_proxy.secret import Secret
 from claude_proxy.usage.ledger import Book
 from claude_proxy.usage.record import Record

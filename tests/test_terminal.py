@@ -11,7 +11,7 @@ from test_report import ADMIN, ANNA, DAY, HOUR, NOW, OPUS, STORE_STATUS, record,
 from claude_proxy.cli import terminal
 from claude_proxy.cli.terminal import Unanswered, aligned, ask, counted, render, show_status, show_usage, url_of
 from claude_proxy.config.settings import Settings
-from claude_proxy.credentials.pool import Rest, Window
+from claude_proxy.credentials.rate_limits import Rest, Window
 from claude_proxy.secret import Secret
 from claude_proxy.usage.ledger import Book
 from claude_proxy.usage.report import report

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from claude_proxy.anthropic.sse import KEEPALIVE
 from claude_proxy.anthropic.usage import StreamSummary, Usage
-from claude_proxy.providers import compatibility
+from claude_proxy.providers import compatibility, returned
 from claude_proxy.providers import thinking as stream
+from claude_proxy.providers.call_ids import safe_id
 from claude_proxy.providers.thinking import ThinkingFilter
 
 
@@ -19,7 +20,7 @@ from claude_proxy.providers.thinking import ThinkingFilter
 def _one_new_id():
     """Let every id that is made be the same, so that outputs can be compared."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compatibility, "new_id", lambda: "toolu_new")
+        patch.setattr(returned, "new_id", lambda: "toolu_new")
         yield
 
 
@@ -391,7 +392,7 @@ def test_the_reason_to_stop_fits_what_was_said(kind, reason, wanted):
 def test_an_id_that_not_every_provider_takes():
     """The id of a call is spelled so that the next provider takes it, whoever that is."""
     out = kept(raw([start(0, "tool_use", id="functions.Read:0", name="Read", input={})]), compatibility.STRICT)
-    assert json.loads(out.rpartition(b"data: ")[2])["content_block"]["id"] == compatibility.safe_id("functions.Read:0")
+    assert json.loads(out.rpartition(b"data: ")[2])["content_block"]["id"] == safe_id("functions.Read:0")
 
 
 # Properties

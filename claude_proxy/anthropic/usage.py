@@ -3,7 +3,9 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from claude_proxy.anthropic.sse import (
     EVENT_END,
@@ -26,6 +28,20 @@ class Usage:
 # Larger responses are not parsed for their usage, and their usage itself is smaller than this.
 MAX_READ_ANSWER = 4 * 1024 * 1024
 MAX_USAGE = 64 * 1024
+
+
+class _Counts(msgspec.Struct):
+    input_tokens: Annotated[int, msgspec.Meta(ge=0)]
+    output_tokens: Annotated[int, msgspec.Meta(ge=0)]
+    cache_read_input_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
+    cache_creation_input_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+class _Message(msgspec.Struct):
+    usage: _Counts
+
+
+_COUNTS = msgspec.json.Decoder(_Message)
 # A larger event is not read for counts and errors.
 MAX_READ_EVENT = 1024 * 1024
 
@@ -107,6 +123,13 @@ def usage_of(answer: bytes) -> Usage:
         summary.feed(answer)
         summary.finish()
         return summary.usage
+    try:
+        counts = _COUNTS.decode(answer).usage
+        return Usage(
+            counts.input_tokens, counts.output_tokens, counts.cache_read_input_tokens, counts.cache_creation_input_tokens
+        )
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        pass  # a count that is none, or no message: what can be read of it counts
     try:
         # Reading all of a large message would keep everybody else waiting; its usage stands at the end, after the content.
         said = json.loads(answer) if len(answer) <= MAX_READ_ANSWER else {"usage": _last_usage(answer)}

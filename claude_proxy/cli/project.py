@@ -1,19 +1,24 @@
-"""A proxy's folder: its .env and config.yaml, where its state is, and the environment that follows from them."""
+"""A proxy's folder: its .env and config.yaml, made where they are missing, where its state is, and what follows from them."""
 
+import contextlib
 import os
+import secrets
 import socket
 import stat
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
 from claude_proxy.config import models
-from claude_proxy.config.settings import OWN_USERS_FILE, SECRET_NAMES, SettingsError, read_secret_file, secret_file
+from claude_proxy.config.settings import OWN_USERS_FILE, SECRET_NAMES, Settings, SettingsError, read_secret_file, secret_file
 from claude_proxy.config.users import FILE_VARIABLE
 from claude_proxy.litellm import database
 
 ROOT = Path(__file__).resolve().parents[2]
+# Tokens that a new ``.env`` gets at random.
+GENERATED = ("PROXY_STATIC_TOKEN", "LITELLM_MASTER_KEY")
 # Docker's compose file names a Redis here that is there with the profile scale only.
 PEER_REDIS = "CLAUDE_PROXY_PEER_REDIS"
 # And here the folder with a PostgreSQL's socket, which is there with the profile db only.
@@ -115,3 +120,70 @@ def known_values(path: Path) -> dict[str, str]:
         return {name: value or "" for name, value in dotenv_values(path, interpolate=False).items()}
     except UnicodeDecodeError as error:
         raise models.ConfigError((f"{path}: is not UTF-8 text; save it as UTF-8",)) from error
+
+
+def checked(path: Path) -> tuple[dict[str, Any], Settings]:
+    """Return what config.yaml and the environment hold; raise ``SettingsError`` with the mistakes of both together."""
+    mistakes: list[str] = []
+    loaded: dict[str, Any] = {}
+    settings: Settings | None = None
+    try:
+        loaded = models.load(path)
+        read_secret_files(os.environ, models.variables(loaded))
+    except (models.ConfigError, SettingsError) as error:
+        mistakes += error.mistakes
+    try:
+        settings = Settings.parse(os.environ)
+    except SettingsError as error:
+        mistakes += error.mistakes
+    if mistakes or settings is None:
+        raise SettingsError(tuple(mistakes))
+    return loaded, settings
+
+
+def prepare(project: Path, data: Path | None) -> list[Path]:
+    """Write ``.env``, with random tokens and mode 600, and ``config.yaml`` where they are missing; return what was written.
+
+    With a ``data`` folder the project's own is not touched: the tokens go to ``data/.env``, and the example serves as config.
+    It is copied anew at each start, so that it is this version's.
+    """
+    written = []
+    home = data or project
+    target = home / ".env"
+    try:
+        if not present(project / ".env") and not present(target):
+            lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
+            wanted = [f"{name}=" for name in GENERATED if not os.environ.get(f"{name}_FILE")]
+            filled = [f"{line}{generated_token()}" if line in wanted else line for line in lines]
+            write_private(target, "\n".join(filled) + "\n")
+            written.append(target)
+        if not present(project / "config.yaml"):
+            # A copy even so: LiteLLM passes over a file whose name does not end in .yaml, and starts without any rule.
+            (home / "config.yaml").write_text((ROOT / "config.yaml.example").read_text(encoding="utf-8"), encoding="utf-8")
+            if data is None:
+                written.append(home / "config.yaml")
+    except OSError as error:
+        mistake = f"{home}: cannot be written ({error.strerror}); the folder should belong to the user that the proxy runs as"
+        raise models.ConfigError((mistake,)) from error
+    return written
+
+
+def generated_token() -> str:
+    """Return a new random token, in the form that LiteLLM likes for its master key."""
+    return f"sk-{secrets.token_hex(32)}"
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, from its first moment, and whole: half a ``.env`` would be an open proxy.
+
+    Of two processes that do so at once, such as two replicas with one volume, the first one's file stays.
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(part)
+    finally:
+        part.unlink()

@@ -206,6 +206,8 @@ class UserBook:
         self._stamp: tuple[int, ...] | None = None
         self._folders: dict[Path, int] = {}
         self._unsafe = ""
+        # Whether there was no file at the last look: then its folders do not matter.
+        self._absent = False
         self._settled = False
         self._seen = named
 
@@ -244,6 +246,8 @@ class UserBook:
         if self.path is None:
             return
         try:
+            if self._absent and not self.path.exists():
+                return
             if self._settled and _stamp(self.path.stat()) == self._stamp and self._folders == _modes(self._folders):
                 return
             modes = _modes(folders(self.path))
@@ -258,13 +262,13 @@ class UserBook:
             self._log_once((self._unsafe,))
         except FileNotFoundError:
             gone = self._stamp is not None
-            self._filed, self._stamp, self._settled, self._unsafe = (), None, False, ""
+            self._filed, self._stamp, self._settled, self._unsafe, self._absent = (), None, False, "", True
             self._log_once(("names a file that is gone; the users in it are refused",) if gone else ())
         except OSError as error:
             self._settled, self._seen = False, True
             self._log_once((f"names a file that cannot be read ({error.strerror}); its users stay as they were read last",))
         else:
-            self._seen, self._unsafe = True, ""
+            self._seen, self._unsafe, self._absent = True, "", False
             self._stamp, self._folders = _stamp(status), modes
             self._settled = abs(self._clock() - status.st_mtime) > SETTLED_SECONDS
             self._filed, mistakes = parse_users(parse_lines(content), self.fixed, self.forbidden)

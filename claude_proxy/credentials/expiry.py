@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from claude_proxy.credentials.credential import Kind
-from claude_proxy.credentials.pool import Snapshot
+from claude_proxy.credentials.rate_limits import Snapshot
 
 logger = logging.getLogger(__name__)
 

@@ -12,58 +12,38 @@ Six rules:
 All calls come from one event loop, so there is no lock. What other processes learn comes in by ``merge``.
 """
 
-import hashlib
-import hmac
 import json
 import logging
 import math
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from enum import Enum
 from typing import Any, NamedTuple
 
+from claude_proxy.credentials import pool_rows
 from claude_proxy.credentials.credential import Credential, Kind
+from claude_proxy.credentials.rate_limits import (
+    ALL_MODELS,
+    DEPRIORITIZED,
+    MAX_UTILIZATION,
+    NEVER,
+    NO_REST,
+    CredentialState,
+    Rest,
+    Snapshot,
+    Suspicion,
+    Window,
+)
 from claude_proxy.credentials.response_rules import Action, UpstreamResponse, Verdict, known_windows
-from claude_proxy.state.rows import Row
-from claude_proxy.state.store import read_salt
-from claude_proxy.text import clean
+from claude_proxy.credentials.sessions import Sessions
+from claude_proxy.state.rows import Row, read_salt
 
 logger = logging.getLogger(__name__)
 
-# Sessions that are remembered, and for how long without a request, in seconds; the most silent one is forgotten first.
-MAX_SESSIONS = 10_000
-SESSION_IDLE = 6 * 3600.0
-# For how long after its last request a session counts as one that uses up its credential, in seconds.
-SESSION_ACTIVE = 3600.0
-# How much of a window such a session is taken to need. Without this all new sessions would go to the one credential whose
-# window has just opened, use it up together and move together: in `tests/test_simulation.py` ten times as often.
-SESSION_SHARE = 0.1
-# How often a session's use is told to the other processes, in seconds.
-SESSION_TOLD = 300.0
-# Utilisations that differ by less count as equal.
-UTILIZATION_STEP = 0.01
-ROUNDING = 1e-6  # 0.57 is 56.99999999999999 steps
-ALL_MODELS = ""
 LONGEST_FIVE_HOURS = 6 * 3600.0
 ORGANISATION = "anthropic-organization-id"
-# What comes on top of the steps that are spoken for, so that such a credential is taken last.
-DEPRIORITIZED = 10**6
-SOFT_LIMIT_REACHED = 10**7
-NEVER = float("inf")
 # For how long a refusal that one caller's request met waits for another caller's to confirm it, in seconds.
 SUSPICION_SECONDS = 600.0
-# No rest is longer than Anthropic's longest window and some slack, in seconds, and no window opens later than this.
-LONGEST_REST = 9 * 86400.0
-LONGEST_WINDOW = 400 * 86400.0
-# What another process tells may lie so far ahead of this one's clock, in seconds.
-MAX_AHEAD = 2 * 86400.0
-# Rests and windows that are kept of one credential. Anthropic has a handful of families and windows.
-MAX_PLACES = 100
-# How full a window can be said to be, as a fraction; credentials have been seen at 1.3.
-MAX_UTILIZATION = 100.0
-MAX_REASON = 200
-MAX_PLACE = 256
 
 
 class Affinity(Enum):
@@ -78,129 +58,6 @@ class Wanted(NamedTuple):
 
     session: str | None = None
     family: str = ""
-
-
-@dataclass
-class Rest:
-    """``until`` is Unix seconds; ``out`` says that Anthropic refused the credential itself; ``reason`` is for the operator."""
-
-    until: float
-    reason: str
-    out: bool = False
-
-
-class Suspicion(NamedTuple):
-    """A refusal that a caller's request may have caused itself; it is forgotten at ``until``, in Unix seconds."""
-
-    caller: str
-    until: float
-
-
-@dataclass
-class Window:
-    """How full a window was: ``utilization`` is a fraction, ``reset`` and ``seen`` are Unix seconds."""
-
-    utilization: float
-    reset: float
-    seen: float
-
-
-@dataclass(eq=False)
-class State:
-    """What the pool knows about one credential: rests by family, windows by family and name; the rest is derived."""
-
-    credential: Credential
-    soft_limit: float = 1.0
-    key: str = ""
-    organisation: str | None = None
-    rests: dict[str, Rest] = field(default_factory=dict)
-    windows: dict[tuple[str, str], Window] = field(default_factory=dict)
-    deprioritized_until: float = 0.0
-    # Unconfirmed refusals, by Anthropic's sentence.
-    suspicions: dict[str, Suspicion] = field(default_factory=dict)
-    # When a proxy of this store first had it, in Unix seconds; the year of a setup token is counted from then.
-    since: float | None = None
-    # How many sessions of the last hour are bound to it: they all live on the same room.
-    sessions: int = 0
-    # Derived, so that a choice is a few comparisons: when the credential is usable again, for all models and for families
-    # with a rest of their own, and how full its fullest window is, likewise; the latter holds until a window opens anew.
-    back_at: float = 0.0
-    family_back_at: dict[str, float] = field(default_factory=dict)
-    load: float = 0.0
-    family_load: dict[str, float] = field(default_factory=dict)
-    load_until: float = NEVER
-    committed: int = 0
-    family_spoken_for: dict[str, int] = field(default_factory=dict)
-
-    def usable_at(self, family: str) -> float:
-        """Return when the credential may be asked for this family, in Unix seconds."""
-        return self.family_back_at.get(family, self.back_at)
-
-    def put_rest(self, family: str, rest: Rest, now: float) -> bool:
-        """Take a rest in; return whether there was room for it. Those that are over make room."""
-        if family not in self.rests and len(self.rests) >= MAX_PLACES:
-            self.rests = {name: one for name, one in self.rests.items() if one.until > now}
-        if family not in self.rests and len(self.rests) >= MAX_PLACES:
-            return False
-        self.rests[family] = rest
-        return True
-
-    def put_window(self, place: tuple[str, str], window: Window, now: float) -> bool:
-        """Take a window in; return whether there was room for it. Those that have opened anew make room."""
-        if place not in self.windows and len(self.windows) >= MAX_PLACES:
-            self.windows = {name: one for name, one in self.windows.items() if one.reset > now}
-        if place not in self.windows and len(self.windows) >= MAX_PLACES:
-            return False
-        self.windows[place] = window
-        return True
-
-    def derive(self, now: float) -> None:
-        """Work out the derived part anew, after a change of the known part and when a window has opened."""
-        self.back_at = self.rests[ALL_MODELS].until if ALL_MODELS in self.rests else 0.0
-        self.family_back_at = {name: max(rest.until, self.back_at) for name, rest in self.rests.items() if name}
-        closed = {place: window for place, window in self.windows.items() if window.reset > now}
-        self.load_until = min((window.reset for window in closed.values()), default=NEVER)
-        loads: dict[str, float] = {}
-        for (family, _), window in closed.items():
-            loads[family] = max(loads.get(family, 0.0), window.utilization)
-        self.load = loads.pop(ALL_MODELS, 0.0)
-        self.family_load = {family: max(load, self.load) for family, load in loads.items()}
-        self._reckon()
-
-    def count(self, sessions: int) -> None:
-        """Count so many sessions more, or less."""
-        self.sessions += sessions
-        self._reckon()
-
-    def _reckon(self) -> None:
-        """Work out how much is spoken for, in steps: what is used, a share for each session, and much at the soft limit."""
-        shares = SESSION_SHARE * self.sessions / UTILIZATION_STEP + ROUNDING
-
-        def committed(load: float) -> int:
-            return int(load / UTILIZATION_STEP + shares) + (SOFT_LIMIT_REACHED if load >= self.soft_limit else 0)
-
-        self.committed = committed(self.load)
-        self.family_spoken_for = {family: committed(load) for family, load in self.family_load.items()}
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """One credential at a moment, for those who show it: only rests that last and windows that are not over."""
-
-    credential: Credential
-    since: float | None
-    rests: dict[str, Rest]
-    windows: dict[tuple[str, str], Window]
-    sessions: int
-
-
-@dataclass
-class Binding:
-    """A session's credential, when it was used and when that was last told, in Unix seconds."""
-
-    label: str
-    used: float
-    told: float = 0.0
 
 
 class Pool:
@@ -218,37 +75,36 @@ class Pool:
         on_rest: Callable[[], None] = lambda: None,
     ) -> None:
         ordered = sorted(credentials, key=lambda credential: credential.kind is Kind.API_KEY)
-        self._states = {credential.label: State(credential, soft_limit) for credential in ordered}
+        self._states = {credential.label: CredentialState(credential, soft_limit) for credential in ordered}
         self._kinds = {
             kind: [state for state in self._states.values() if state.credential.kind is kind]
             for kind in (Kind.OAUTH, Kind.API_KEY)
         }
         self._affinity = affinity
         self._quarantine = quarantine
-        self._shyness = cooldown
+        self._cooldown = cooldown
         self._clock = clock
         self._on_rest = on_rest
-        self._sessions: OrderedDict[str, Binding] = OrderedDict()
-        self._active: OrderedDict[str, tuple[State, float]] = OrderedDict()
+        self._sessions = Sessions()
         self._cursor = 0
         self._waiting = 0
         self._refused = 0
         self._changed: dict[str, Row] = {}
-        self._by_key: dict[str, State] = {}
+        self._by_key: dict[str, CredentialState] = {}
         self._said: set[frozenset[str]] = set()
         self.set_salt("")
 
     def __len__(self) -> int:
         return len(self._states)
 
-    def state(self, label: str) -> State:
+    def state(self, label: str) -> CredentialState:
         """Return what is known of a credential, for those who show it."""
         return self._states[label]
 
     def snapshot(self) -> tuple[Snapshot, ...]:
         """Return what is known of every credential now; nothing in it changes later."""
         now = self._clock()
-        self._let_go(now)
+        self._sessions.discard_inactive(now)
         return tuple(
             Snapshot(
                 state.credential,
@@ -265,8 +121,7 @@ class Pool:
         for state in self._states.values():
             if state.since is None:
                 state.since = self._clock()
-                row = _seen_row(state, state.since)
-                self._changed[row.key] = row
+                self._note_change(pool_rows.seen_row(state, state.since))
 
     def choose(self, wanted: Wanted, tried: Collection[str] = ()) -> Credential | None:
         """Return the credential to ask, by the six rules; None when there is none to ask for this request now."""
@@ -298,7 +153,7 @@ class Pool:
         if verdict.family_until is not None:
             self._rest(self._sharing(state), verdict.family, Rest(verdict.family_until, verdict.reason), now)
         if verdict.action is Action.TRY_ONE_OTHER:
-            state.deprioritized_until = now + self._shyness
+            state.deprioritized_until = now + self._cooldown
 
     def suspect(self, credential: Credential, refusal: str, caller: str) -> bool:
         """Record an unconfirmed refusal; return whether another caller's request met the same one within ``SUSPICION_SECONDS``.
@@ -369,8 +224,7 @@ class Pool:
         """Name the credentials for the store: by a keyed hash, so that nothing in it leads to a credential."""
         self._salt = salt
         for state in self._states.values():
-            secret = state.credential.secret.reveal()
-            state.key = hmac.new(salt.encode(), secret.encode(), hashlib.sha256).hexdigest()[:32]
+            state.key = pool_rows.key_of(state.credential, salt)
         self._by_key = {state.key: state for state in self._states.values()}
         if self._changed:  # under the names of before
             self._changed = {row.key: row for row in self.everything()}
@@ -382,14 +236,12 @@ class Pool:
 
     def everything(self) -> list[Row]:
         """Return all that is known here."""
-        rows = [self._cursor_row(self._clock())]
+        rows = [pool_rows.cursor_row(self._cursor, self._clock())]
         for state in self._states.values():
-            rows += [_rest_row(state, family, rest) for family, rest in state.rests.items()]
-            rows += [_window_row(state, *place, window) for place, window in state.windows.items()]
-            rows += [_seen_row(state, state.since)] if state.since is not None else []
-        rows += [
-            self._session_row(session, binding) for session, binding in self._sessions.items() if binding.label in self._states
-        ]
+            rows += pool_rows.credential_rows(state)
+        for session, binding in self._sessions.items():
+            if binding.label in self._states:
+                rows.append(pool_rows.session_row(session, binding.used, self._states[binding.label]))
         return rows
 
     def merge(self, rows: Iterable[Row]) -> None:
@@ -398,7 +250,7 @@ class Pool:
         The row ``salt`` comes first; when it brings another salt, the credentials get other names.
         """
         now = self._clock()
-        touched: dict[str, State] = {}
+        touched: dict[str, CredentialState] = {}
         for row in rows:
             try:
                 if math.isfinite(row.stamp):
@@ -408,40 +260,42 @@ class Pool:
         for state in touched.values():
             state.derive(now)
 
-    def _merge_row(self, row: Row, value: Any, touched: dict[str, State], now: float) -> None:
+    def _merge_row(self, row: Row, value: Any, touched: dict[str, CredentialState], now: float) -> None:
         match row.key.split(":"):
             case ["cursor"] if self._cursor == 0:  # where another process, or the one before this, left off
-                self._cursor = int(_number(value, MAX_CURSOR))
+                self._cursor = int(pool_rows.number(value, pool_rows.MAX_CURSOR))
             case ["salt"]:
                 self.set_salt(read_salt(row))
             case ["seen", key] if key in self._by_key:
-                since, told = self._by_key[key].since, float(_number(value, now + MAX_AHEAD))
+                since, told = self._by_key[key].since, float(pool_rows.number(value, now + pool_rows.MAX_AHEAD))
                 self._by_key[key].since = told if since is None else min(since, told)
-            case ["session", session] if value in self._by_key and row.stamp <= now + MAX_AHEAD:
-                self._merge_session(session, Binding(self._by_key[value].credential.label, row.stamp, row.stamp), now)
+            case ["session", session] if value in self._by_key and row.stamp <= now + pool_rows.MAX_AHEAD:
+                self._sessions.merge(session, self._by_key[value], row.stamp, now)
+                self._forget_surplus()
             case ["credential", key, *place] if key in self._by_key:
-                if _learned(self._by_key[key], place, row.stamp, value, now):
+                if pool_rows.take_in(self._by_key[key], place, row.stamp, value, now):
                     touched[key] = self._by_key[key]
 
-    def _merge_session(self, session: str, theirs: Binding, now: float) -> None:
-        ours = self._sessions.get(session)
-        if theirs.used > now - SESSION_IDLE and (ours is None or ours.used < theirs.used):
-            self._sessions[session] = theirs
-            self._count(session, self._states[theirs.label], theirs.used)
-            self._forget_sessions()
+    def _note_change(self, row: Row) -> None:
+        """Keep a row until it is asked for by ``changed``; a later one takes its place."""
+        self._changed[row.key] = row
 
     # --- The choice ----------------------------------------------------------------------------------------------------------
 
-    def _bound(self, session: str | None, kind: Kind, family: str, tried: Collection[str], now: float) -> State | None:
-        binding = self._sessions.get(session) if session else None
-        if binding is None or binding.used < now - SESSION_IDLE or binding.label in tried:
+    def _bound(
+        self, session: str | None, kind: Kind, family: str, tried: Collection[str], now: float
+    ) -> CredentialState | None:
+        label = self._sessions.bound(session, now) if session else None
+        if label is None or label in tried:
             return None
-        state = self._states[binding.label]
+        state = self._states[label]
         return state if state.credential.kind is kind and state.usable_at(family) <= now else None
 
-    def _best(self, states: Sequence[State], family: str, tried: Collection[str], now: float) -> State | None:
+    def _best(
+        self, states: Sequence[CredentialState], family: str, tried: Collection[str], now: float
+    ) -> CredentialState | None:
         """Return the usable credential with the most headroom; of equals the first one at or after the cursor."""
-        self._let_go(now)
+        self._sessions.discard_inactive(now)
         count = len(states)
         start = self._cursor % count if count else 0
         best, least, place = None, 0, 0
@@ -454,150 +308,60 @@ class Pool:
             if state.load_until <= now:
                 state.derive(now)
             rank = state.committed
-            if state.family_spoken_for:
-                rank = state.family_spoken_for.get(family, rank)
+            if state.family_committed:
+                rank = state.family_committed.get(family, rank)
             if state.deprioritized_until > now:
                 rank += DEPRIORITIZED
             if best is None or rank < least:
                 best, least, place = state, rank, step
         if best is not None:
             self._cursor = (start + place + 1) % count
-            row = self._cursor_row(now)
-            self._changed[row.key] = row
+            self._note_change(pool_rows.cursor_row(self._cursor, now))
         return best
 
-    def _bind(self, session: str, state: State, now: float) -> None:
-        binding = self._sessions.get(session)
-        if binding is None or binding.label != state.credential.label:
-            binding = self._sessions[session] = Binding(state.credential.label, now)
-            self._forget_sessions()
-        binding.used = now
-        self._sessions.move_to_end(session)
-        self._count(session, state, now)
-        if now - binding.told >= SESSION_TOLD:
-            binding.told = now
-            row = self._session_row(session, binding)
-            self._changed[row.key] = row
+    def _bind(self, session: str, state: CredentialState, now: float) -> None:
+        binding = self._sessions.bind(session, state, now)
+        self._forget_surplus()
+        if binding is not None:
+            self._note_change(pool_rows.session_row(session, binding.used, state))
 
-    def _forget_sessions(self) -> None:
-        while len(self._sessions) > MAX_SESSIONS:
-            session, _ = self._sessions.popitem(last=False)
+    def _forget_surplus(self) -> None:
+        for session in self._sessions.forget_surplus():
             # With no store nobody asks for what has changed, and it has to stay bounded all the same.
-            self._changed.pop(_session_key(session), None)
-            self._uncount(session)
-
-    def _count(self, session: str, state: State, used: float) -> None:
-        """Count a session at its credential, and no longer at the one before."""
-        before = self._active.get(session)
-        if before is None or before[0] is not state:
-            self._uncount(session)
-            state.count(1)
-        self._active[session] = state, used
-        self._active.move_to_end(session)
-
-    def _uncount(self, session: str) -> None:
-        counted = self._active.pop(session, None)
-        if counted is not None:
-            counted[0].count(-1)
-
-    def _let_go(self, now: float) -> None:
-        """Count no longer who was silent for an hour; the most silent sessions stand first."""
-        while self._active:
-            session, (_, used) = next(iter(self._active.items()))
-            if used > now - SESSION_ACTIVE:
-                return
-            self._uncount(session)
+            self._changed.pop(pool_rows.session_key(session), None)
 
     # --- What is learned -----------------------------------------------------------------------------------------------------
 
-    def _learn(self, state: State, answer: UpstreamResponse, now: float) -> None:
+    def _learn(self, state: CredentialState, answer: UpstreamResponse, now: float) -> None:
         for seen in known_windows(answer):
             if seen.utilization is None or seen.reset is None:
                 continue
             family = answer.family if seen.family else ALL_MODELS
             window = Window(min(seen.utilization, MAX_UTILIZATION), seen.reset, now)
             if state.put_window((family, seen.name), window, now):
-                row = _window_row(state, family, seen.name, window)
-                self._changed[row.key] = row
+                self._note_change(pool_rows.window_row(state, family, seen.name, window))
         organisation = answer.headers.get(ORGANISATION)
         if organisation and organisation != state.organisation:
             state.organisation = organisation
             self._say_shared(state)
         state.derive(now)
 
-    def _rest(self, states: Iterable[State], family: str, rest: Rest, now: float) -> None:
+    def _rest(self, states: Iterable[CredentialState], family: str, rest: Rest, now: float) -> None:
         for state in states:
-            if rest.until > state.rests.get(family, _NO_REST).until and state.put_rest(family, rest, now):
+            if rest.until > state.rests.get(family, NO_REST).until and state.put_rest(family, rest, now):
                 state.derive(now)
-                row = _rest_row(state, family, rest)
-                self._changed[row.key] = row
+                self._note_change(pool_rows.rest_row(state, family, rest))
         self._on_rest()
 
-    def _sharing(self, state: State) -> list[State]:
+    def _sharing(self, state: CredentialState) -> list[CredentialState]:
         """Return the credentials that share this one's quota: those of its kind and organisation, itself included."""
         if state.organisation is None:
             return [state]
         kind, organisation = state.credential.kind, state.organisation
         return [one for one in self._states.values() if one.organisation == organisation and one.credential.kind is kind]
 
-    def _say_shared(self, state: State) -> None:
+    def _say_shared(self, state: CredentialState) -> None:
         labels = frozenset(one.credential.label for one in self._sharing(state))
         if len(labels) > 1 and labels not in self._said:
             self._said.add(labels)
             logger.warning("credentials %s are of one organisation and share one quota", ", ".join(sorted(labels)))
-
-    def _cursor_row(self, now: float) -> Row:
-        return Row("cursor", now, json.dumps(self._cursor))
-
-    def _session_row(self, session: str, binding: Binding) -> Row:
-        return Row(_session_key(session), binding.used, json.dumps(self._states[binding.label].key))
-
-
-MAX_CURSOR = 2**53
-_NO_REST = Rest(0.0, "")
-_NO_WINDOW = Window(0.0, 0.0, 0.0)
-
-
-def _learned(state: State, place: Sequence[str], stamp: float, value: Any, now: float) -> bool:
-    """Take in what a row says of a credential; return whether that was news: a longer rest, or a window seen later.
-
-    A rest that ends later than any can is none: it would keep the credential out for ever.
-    """
-    if not all(part.isprintable() and len(part) <= MAX_PLACE for part in place):
-        raise ValueError("no place of a credential's")
-    match place:
-        case ["rest", family] if state.rests.get(family, _NO_REST).until < stamp <= now + LONGEST_REST:
-            if not isinstance(value["reason"], str):
-                raise TypeError("no reason")
-            rest = Rest(stamp, clean(value["reason"], MAX_REASON), bool(value["out"]))
-            return state.put_rest(family, rest, now)
-        case ["window", family, name] if state.windows.get((family, name), _NO_WINDOW).seen < stamp <= now + MAX_AHEAD:
-            used, reset = _number(value["utilization"], MAX_UTILIZATION), _number(value["reset"], now + LONGEST_WINDOW)
-            return state.put_window((family, name), Window(float(used), float(reset), stamp), now)
-    return False
-
-
-def _number(value: Any, largest: float) -> float:
-    """Return a number from 0 to the largest one; raise ValueError for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= largest:
-        raise ValueError("no number")
-    return value
-
-
-def _session_key(session: str) -> str:
-    return f"session:{session.replace(':', '_')}"
-
-
-def _seen_row(state: State, since: float) -> Row:
-    """Return a row with stamp 0: the first writer of it wins, and no age prunes it."""
-    return Row(f"seen:{state.key}", 0.0, json.dumps(since))
-
-
-def _rest_row(state: State, family: str, rest: Rest) -> Row:
-    value = json.dumps({"reason": rest.reason, "out": rest.out})
-    return Row(f"credential:{state.key}:rest:{family}", rest.until, value)
-
-
-def _window_row(state: State, family: str, name: str, window: Window) -> Row:
-    value = json.dumps({"utilization": window.utilization, "reset": window.reset})
-    return Row(f"credential:{state.key}:window:{family}:{name}", window.seen, value)

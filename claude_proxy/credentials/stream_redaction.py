@@ -38,7 +38,7 @@ class StreamRedactor:
     def finish(self) -> bytes:
         """Return what is still held back."""
         held, self._held = self._held, b""
-        return self._clean(held)
+        return self._clean(held) if held else b""
 
     def _clean(self, data: bytes) -> bytes:
         for secret in self._secrets:
@@ -80,23 +80,24 @@ class ErrorEventRedactor:
     """Passes a stream's events as they are, and takes secrets out of an error event, which is the last one."""
 
     def __init__(self, secrets: list[bytes]) -> None:
-        self._redactor = StreamRedactor(secrets)
+        self._secrets = secrets
+        # Of a stream without an error event there is none.
+        self._redactor: StreamRedactor | None = None
         self._tail = b"\n"
-        self._found = False
 
     def feed(self, data: bytes) -> bytes:
         """Return what is safe to send now: all of it, until an error event begins."""
-        if self._found:
+        if self._redactor is not None:
             return self._redactor.feed(data)
         window = self._tail + data
         error = _ERROR_EVENT.search(window)
         if error is None:
             self._tail = window[-_LONGEST_EVENT_START:]
             return data
-        self._found = True
+        self._redactor = StreamRedactor(self._secrets)
         begin = max(0, error.start() - len(self._tail))
         return data[:begin] + self._redactor.feed(data[begin:])
 
     def finish(self) -> bytes:
         """Return what is still held back."""
-        return self._redactor.finish()
+        return b"" if self._redactor is None else self._redactor.finish()

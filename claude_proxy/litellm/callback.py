@@ -17,7 +17,7 @@ from claude_proxy.anthropic.messages import FOR_PROVIDERS, THINKING_PARAMETERS
 from claude_proxy.config.deployments import LANES, deployment
 from claude_proxy.litellm.lane_client import AttemptRefused, BetasInBody, LaneClient
 from claude_proxy.litellm.transport import shared_http
-from claude_proxy.providers import compatibility
+from claude_proxy.providers import compatibility, request_fields, returned
 from claude_proxy.providers.bounds import TooLarge
 from claude_proxy.providers.endpoints import Provider, is_openai_itself
 from claude_proxy.providers.model_names import served_name
@@ -54,6 +54,7 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         if entrance is None:
             return data
         if entrance.planned:
+            data["model"] = entrance.model
             # Without it LiteLLM would look for some of its own.
             data["fallbacks"] = []
             return data
@@ -101,6 +102,7 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
             entrance.row = one.row
             return kwargs | {"api_key": PLACEHOLDER_KEY, "client": LaneClient(self.app.serving, entrance, one, fields)}
         entrance.journal.begin(provider, _served(kwargs))
+        entrance.leave_lanes()
         return await self._for_others(kwargs, own, entrance, provider)
 
     async def async_post_call_success_hook(self, data: dict[str, Any], user_api_key_dict: UserAPIKeyAuth, response: Any) -> Any:
@@ -108,7 +110,7 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         entrance = current.get()
         if entrance is None or not isinstance(response, dict) or not _is_translated(entrance):
             return response
-        clean = compatibility.returned_response(response, entrance.row)
+        clean = returned.returned_response(response, entrance.row)
         return clean | {"model": entrance.request.model, "id": clean.get("id") or f"msg_{uuid.uuid4().hex}"}
 
     async def async_post_call_streaming_iterator_hook(
@@ -139,11 +141,11 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         row = entrance.row = compatibility.dialect(
             str(kwargs["model"]), kwargs.get("custom_llm_provider"), _api_base(kwargs, provider)
         )
-        prepared = {name: value for name, value in kwargs.items() if name not in compatibility.FIELDS}
+        prepared = {name: value for name, value in kwargs.items() if name not in request_fields.FIELDS}
         request = entrance.request
         try:
             prepared |= await offloaded(
-                len(request.raw), compatibility.translated, kwargs, row, hosts=self.app.config.fetch_hosts
+                len(request.raw), request_fields.translated, kwargs, row, hosts=self.app.config.fetch_hosts
             )
         except TooLarge as error:
             if entrance.journal.attempts == 1:

@@ -60,7 +60,8 @@ class LaneClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is 
             if outcome.status == 504:
                 raise litellm.Timeout(message=f"{deployment.served} did not answer in time", model="", llm_provider="")
             text = outcome.refusal.body[:MAX_ERROR_BYTES].decode("utf-8", "replace")
-            raise BaseLLMException(outcome.status, text, dict(outcome.refusal.headers))
+            # Without the pool's headers: LiteLLM's retries would wait for ``retry-after`` and then ask the same pool again.
+            raise BaseLLMException(outcome.status, text, {} if outcome.of_pool else dict(outcome.refusal.headers))
         if outcome is not None and error:
             raise BaseLLMException(STATUS_OF_ERRORS.get(error, 502), f"the response ended with {error}")
         kind = "text/event-stream" if entrance.request.streams else "application/json"
@@ -70,12 +71,11 @@ class LaneClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is 
 class PlainClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is untyped
     """Sends what LiteLLM has made; LiteLLM uses ``post`` and nothing else of it on ``/v1/messages``."""
 
-    def __init__(self, http: httpx.AsyncClient, auth: httpx.Auth | None = None) -> None:
+    def __init__(self, http: httpx.AsyncClient) -> None:
         self._client = http
         self._owns_client = False
         self.timeout = None
         self.event_hooks = None
-        self._auth = auth
 
     async def post(
         self,
@@ -118,7 +118,7 @@ class PlainClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is
         await discard(response)
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
-        return await self._client.send(request, stream=True, auth=self._auth, follow_redirects=False)
+        return await self._client.send(request, stream=True, follow_redirects=False)
 
 
 class BetasInBody(PlainClient):

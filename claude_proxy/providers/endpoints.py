@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -23,14 +24,19 @@ class Origin(NamedTuple):
     @classmethod
     def of(cls, url: str) -> "Origin | None":
         """Parse a URL; None for one without a host or with a user in front of it, which nobody needs and tricks use."""
-        try:
-            parts = urlsplit(url.strip())
-            port = parts.port
-        except ValueError:
-            return None
-        if parts.scheme not in DEFAULT_PORTS or not parts.hostname or "@" in parts.netloc:
-            return None
-        return cls(parts.scheme, parts.hostname, DEFAULT_PORTS[parts.scheme] if port is None else port)
+        return _origin(url)
+
+
+@lru_cache(maxsize=1000)
+def _origin(url: str) -> Origin | None:
+    try:
+        parts = urlsplit(url.strip())
+        port = parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in DEFAULT_PORTS or not parts.hostname or "@" in parts.netloc:
+        return None
+    return Origin(parts.scheme, parts.hostname, DEFAULT_PORTS[parts.scheme] if port is None else port)
 
 
 class Provider(Enum):
@@ -52,7 +58,7 @@ class Hosts:
     def is_claude(self, url: str) -> bool:
         """Whether a request to this URL may carry a Claude credential. Fails closed."""
         origin = Origin.of(url)
-        return origin is not None and origin in (Origin.of(ANTHROPIC_API), Origin.of(self.claude_base))
+        return origin is not None and (origin == Origin.of(ANTHROPIC_API) or origin == Origin.of(self.claude_base))
 
     def provider(self, model: str, custom_llm_provider: str | None, api_base: str | None) -> Provider:
         """Tell what a deployment is from LiteLLM's parameters: ``model`` with its prefix, the provider, its own api_base."""

@@ -4,7 +4,8 @@ from typing import Any, TypeGuard
 
 from claude_proxy.anthropic.messages import mark, response_without_thinking, to_json
 from claude_proxy.anthropic.sse import EVENT_END, LINE_END, LONGEST_END, MAX_EVENT_SIZE, event_object
-from claude_proxy.providers.compatibility import STRICT, Dialect, Thinking, returned_block, stop_reason
+from claude_proxy.providers.compatibility import STRICT, Dialect, Thinking
+from claude_proxy.providers.returned import returned_block, stop_reason
 
 # Five rules, each with a property test:
 #   1. an event that is not rewritten leaves in the exact bytes it came in;

@@ -24,6 +24,8 @@ class Entrance:
     journal: Journal
     # Whether the proxy's plan decides what comes after this call, so that LiteLLM has no fallback of its own.
     planned: bool = False
+    # The model that LiteLLM is to look for; the body names the one that the client asked for.
+    model: str = ""
     # What the provider of the last attempt understands.
     row: Dialect = STRICT
     # What the last attempt on a lane came to, and what a hook refuses the request with.
@@ -37,7 +39,7 @@ class Entrance:
         """Return what a lane's attempt comes to; None when the client left before, so that LiteLLM can book what there is."""
         self._work = asyncio.ensure_future(work)
         try:
-            self.last = await self._work
+            outcome = await self._work
         except asyncio.CancelledError:
             if not self.outlet.left:
                 self._work.cancel()
@@ -45,7 +47,18 @@ class Entrance:
             return None
         finally:
             self._work = None
-        return self.last
+        if self._is_shown():
+            self.last = outcome
+        return outcome
+
+    def leave_lanes(self) -> None:
+        """Note that the next attempt is LiteLLM's own."""
+        if self._is_shown():
+            self.last = None
+
+    def _is_shown(self) -> bool:
+        """Whether the current attempt's error may be the client's: of a request whose first choice was Claude only Claude's."""
+        return Provider.CLAUDE in (self.journal.provider, None) or self.journal.first_provider is not Provider.CLAUDE
 
     def interrupt(self) -> bool:
         """End the lane's attempt; return whether there was one."""
@@ -59,12 +72,12 @@ class Entrance:
             await self.opened.pop()()
 
     def outcome(self, of_litellm: Outcome) -> Outcome:
-        """Return what the call came to: of a request whose first choice was Claude, Claude's own error is the client's."""
+        """Return what the call came to: the error of a lane goes before LiteLLM's words for it."""
         if of_litellm.done or self.outlet.begun:
             return of_litellm
         if self.refusal is not None:
             return Outcome(self.refusal.status, self.refusal, final=True)
-        if self.last is not None and not self.last.done and self.journal.first_provider is Provider.CLAUDE:
+        if self.last is not None and not self.last.done:
             return self.last
         return of_litellm
 

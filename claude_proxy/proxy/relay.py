@@ -123,6 +123,8 @@ class Renaming:
 
         A tool's input may hold the same pair, so the members of the outermost object are read one by one.
         """
+        if self._names.search(body) is None:
+            return body
         try:
             text = body.decode("utf-8", "surrogatepass")
             members = [*top_level_members(text)]

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,6 +13,10 @@ from claude_proxy.anthropic.request_view import MAX_DEPTH, RequestView, view
 from claude_proxy.asgi import Headers
 from claude_proxy.providers.model_names import is_name, served_name
 from claude_proxy.upstream.headers import Client, session_of
+
+
+def _nothing() -> None:
+    """A body that was counted already."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,8 @@ class Request:
     user: str = ""
     # Whether the client asks how many tokens its request has, and for no response of a model.
     counts_tokens: bool = False
+    # Called before the body is parsed: takes the memory for it, or raises ``Refused``.
+    weigh: Callable[[], None] = _nothing
 
     @property
     def model(self) -> str:
@@ -46,7 +52,8 @@ class Request:
 
     @cached_property
     def body(self) -> Mapping[str, Any]:
-        """The body's values; read only where the view does not do."""
+        """The body's values; read only where the view does not do. Raises ``Refused`` where there is no memory for them."""
+        self.weigh()
         return parse_body(self.raw)
 
     @cached_property
@@ -55,11 +62,12 @@ class Request:
         return session_of(self.client, self.view.user_id)
 
 
-def read_view(raw: bytes) -> RequestView:
+def read_view(raw: bytes, weigh: Callable[[], None] = _nothing) -> RequestView:
     """Return the view of a body; raise ``Refused`` for one that is not a JSON object with a model and a conversation."""
     found = view(raw)
     if found is not None and is_name(found.model):
         return found
+    weigh()
     body = parse_body(raw)
     metadata = body.get("metadata")
     user_id = metadata.get("user_id") if isinstance(metadata, dict) else None

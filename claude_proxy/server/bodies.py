@@ -14,7 +14,7 @@ from typing import Self
 
 from claude_proxy.anthropic.errors import Refused
 from claude_proxy.asgi import Receive
-from claude_proxy.proxy.offload import offloaded
+from claude_proxy.proxy.offload import LARGE, offloaded
 
 # Anthropic itself takes 32 MB; a little more lets it be the one that refuses, in words that Claude Code knows.
 MAX_BODY_BYTES = 40 * 1024 * 1024
@@ -101,7 +101,8 @@ class HeldBody:
 async def read_body(receive: Receive, held: HeldBody, limit: int = MAX_BODY_BYTES) -> bytes:
     """Return a body once it is whole; raise ``Refused`` for one that is too large, too slow or over the budget.
 
-    Raises ``ConnectionAbortedError`` when the client leaves before.
+    A small one counts as its bytes until somebody parses it, and calls ``weigh`` before. Raises ``ConnectionAbortedError``
+    when the client leaves before.
     """
     body = bytearray()
     try:
@@ -121,8 +122,15 @@ async def read_body(receive: Receive, held: HeldBody, limit: int = MAX_BODY_BYTE
         words = f"The request's body did not arrive within {BODY_SECONDS:.0f} seconds."
         raise Refused(408, words, [("connection", "close")]) from None
     raw = bytes(body)
-    held.becomes(await offloaded(len(raw), memory_of, raw), len(raw))
+    if len(raw) >= LARGE:
+        held.becomes(await offloaded(len(raw), memory_of, raw), len(raw))
     return raw
+
+
+def weigh(held: HeldBody, raw: bytes) -> None:
+    """Count a small body as what it becomes when it is parsed; raise ``Refused`` as above. A large one is counted already."""
+    if len(raw) < LARGE:
+        held.becomes(memory_of(raw), len(raw))
 
 
 def memory_of(raw: bytes) -> int:

@@ -5,6 +5,7 @@ Nothing reaches LiteLLM that it must not see: it gets a reduced copy of headers 
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
 import time
@@ -43,7 +44,8 @@ from claude_proxy.proxy.outcome import Outcome
 from claude_proxy.proxy.request import Request, read_view
 from claude_proxy.proxy.response import ClientResponse
 from claude_proxy.proxy.serving import Serving
-from claude_proxy.server.bodies import BodyBudget, memory_for_bodies, read_body
+from claude_proxy.secret import Secret
+from claude_proxy.server.bodies import BodyBudget, HeldBody, memory_for_bodies, read_body, weigh
 from claude_proxy.upstream import headers as header_policy
 from claude_proxy.usage.record import Record
 
@@ -122,23 +124,24 @@ class Gateway:
             caller = await self._caller(client, method, route, query)
             self._check_browser(caller, method, route, sent)
             check_mode(client.mode)
-            body = await self._read(caller, method, route, query, receive, held)
+            memory = held.enter_context(self._bodies.open(caller.name))
             is_model = (method, route) in MODEL_ROUTES and method == "POST"
-            view = await offloaded(len(body), read_view, body) if is_model else RequestView("", streams=False)
+            body = await (read_body(receive, memory) if is_model else self._read(method, route, query, receive, memory))
+            weigh_body = functools.partial(weigh, memory, body)
+            view = await offloaded(len(body), read_view, body, weigh_body) if is_model else RequestView("", streams=False)
         except Refused as refused:
             wrong_token = refused.status == 401 and bool(client.tokens)
             await self._refuse(refused, scope, receive, send, wrong_token=wrong_token)
             return
         except ConnectionAbortedError:
             return
-        inner["headers"] = encoded(header_policy.for_litellm(sent, caller.token))
-        request = Request(client, sent, body, view, query, caller.name, counts_tokens=route.endswith("/count_tokens"))
-        journal = Journal()
-        outlet = ClientResponse(send, request, self._redactor, journal)
+        counts_tokens = route.endswith("/count_tokens")
+        request = Request(client, sent, body, view, query, caller.name, counts_tokens=counts_tokens, weigh=weigh_body)
+        outlet = ClientResponse(send, request, self._redactor, Journal())
         if is_model:
-            await self._model_request(inner, request, caller, receive, outlet, journal)
+            await self._model_request(inner, caller, receive, outlet)
         else:
-            await self._other_request(inner, request, receive, outlet, journal)
+            await self._other_request(inner, caller.token, receive, outlet)
 
     async def _refuse(self, refused: Refused, scope: Scope, receive: Receive, send: Send, *, wrong_token: bool) -> None:
         """Answer with an error; log it where the operator wants to see it, and let who keeps sending wrong tokens wait."""
@@ -153,23 +156,21 @@ class Gateway:
             response = later
         await send_refusal(send, response)
 
-    async def _read(
-        self, caller: Caller, method: str, route: str, query: str, receive: Receive, held: contextlib.ExitStack
-    ) -> bytes:
-        """Return the body of a request for a model, or that of one for administration, checked; empty where none is read."""
-        if (method, route) in STATUS_ROUTES or ((method, route) in MODEL_ROUTES and method != "POST"):
+    async def _read(self, method: str, route: str, query: str, receive: Receive, memory: HeldBody) -> bytes:
+        """Return the body of a request for administration, checked; empty where none is read."""
+        if (method, route) in STATUS_ROUTES or (method, route) in MODEL_ROUTES:
             return b""
-        memory = held.enter_context(self._bodies.open(caller.name))
-        if (method, route) in MODEL_ROUTES:
-            return await read_body(receive, memory)
         administration.check_address(route, query)
-        return administration.checked_body(await read_body(receive, memory, administration.MAX_BODY_BYTES))
+        body = await read_body(receive, memory, administration.MAX_BODY_BYTES)
+        weigh(memory, body)
+        return administration.checked_body(body)
 
     async def _public(self, scope: Scope, receive: Receive, send: Send, held: contextlib.ExitStack) -> None:
         """Pass on a request that needs no token, with a body that is bounded."""
         try:
             memory = held.enter_context(self._bodies.open(NOBODY_NAME))
             body = await read_body(receive, memory, administration.MAX_BODY_BYTES)
+            weigh(memory, body)
         except Refused as refused:
             await send_refusal(send, own_refusal(refused.status, str(refused), refused.headers))
             return
@@ -178,11 +179,11 @@ class Gateway:
         scope["headers"] += [(b"content-length", str(len(body)).encode())] if body else []
         await self._app(scope, _body_first(body, receive), send)
 
-    async def _other_request(
-        self, scope: Scope, request: Request, receive: Receive, outlet: ClientResponse, journal: Journal
-    ) -> None:
+    async def _other_request(self, scope: Scope, token: Secret | None, receive: Receive, outlet: ClientResponse) -> None:
         """Ask LiteLLM for what is no model's response: administration, lists, and the proxy's own pages behind it."""
-        answer = LitellmResponse(outlet, journal, streams=False, only_success=False)
+        request = outlet.request
+        scope["headers"] = encoded(header_policy.for_litellm(request.headers, token))
+        answer = LitellmResponse(outlet, outlet.journal, streams=False, only_success=False)
         send: Send = answer
         administrates = (scope["method"], scope["path"]) not in {*STATUS_ROUTES, *MODEL_ROUTES}
         if administrates:
@@ -193,68 +194,47 @@ class Gateway:
                 scope["headers"] += [(b"content-type", b"application/json"), length]
             receive = _body_first(request.raw, receive)
             send = administration.redacted(answer, self._redactor.text)
-        token = current.set(Entrance(request, outlet, journal))
+        previous = current.set(Entrance(request, outlet, outlet.journal))
         try:
             await self._app(scope, receive, send)
         finally:
-            current.reset(token)
+            current.reset(previous)
         if (refusal := answer.outcome().refusal) is not None:
             await outlet.refuse(refusal)
 
-    async def _model_request(
-        self, scope: Scope, request: Request, caller: Caller, receive: Receive, outlet: ClientResponse, journal: Journal
-    ) -> None:
+    async def _model_request(self, scope: Scope, caller: Caller, receive: Receive, outlet: ClientResponse) -> None:
         """Serve a request for a model until it is done; end it when the client leaves, or its user is removed."""
         arrived = time.time()
-        task = asyncio.current_task()
-        entrance: Entrance | None = None
-
-        async def ask_litellm(model: str, *, planned: bool) -> Outcome:
-            nonlocal entrance
-            entrance = Entrance(request, outlet, journal, planned=planned)
-            return await self._ask_litellm(scope, entrance, model if planned or caller.role is Role.KEY else request.model)
-
-        def end(*, ended: bool) -> None:
-            if ended and task is not None and not (entrance and entrance.interrupt()):
-                task.cancel()
-
-        async def watch() -> None:
-            while (await receive())["type"] != "http.disconnect":
-                pass
-            end(ended=outlet.leave())
-
-        watcher = asyncio.ensure_future(watch())
+        under_way = UnderWay(outlet)
+        watcher = asyncio.ensure_future(under_way.watch(receive))
+        ask_litellm = functools.partial(self._ask_litellm, under_way, scope, caller)
+        enters_litellm = caller.role is Role.KEY or self._needs_litellm()
         try:
-            with self._revocation.watched(caller, lambda: end(ended=outlet.revoke())):
-                await self._serving.serve(
-                    request,
-                    outlet,
-                    journal,
-                    ask_litellm,
-                    enters_litellm=caller.role is Role.KEY or self._needs_litellm(),
-                )
+            with self._revocation.watched(caller, under_way.revoke):
+                await self._serving.serve(outlet.request, outlet, outlet.journal, ask_litellm, enters_litellm=enters_litellm)
         except Refused as refused:
             await outlet.refuse(own_refusal(refused.status, str(refused), refused.headers))
         except asyncio.CancelledError:
-            if task is None or not outlet.left:
-                raise
-            task.uncancel()
+            under_way.accept_end()
         finally:
             watcher.cancel()
-            if entrance is not None:
-                await entrance.close()
+            await under_way.close()
             await outlet.conclude()
             if self._remember is not None:
                 self._remember(outlet.record(arrived))
 
-    async def _ask_litellm(self, scope: Scope, entrance: Entrance, model: str) -> Outcome:
+    async def _ask_litellm(self, under_way: "UnderWay", scope: Scope, caller: Caller, model: str, *, planned: bool) -> Outcome:
         """Call LiteLLM's app with a reduced body, in a context in which its hooks find the request."""
-        request = entrance.request
-        reduced = await offloaded(len(request.raw), body_for_litellm, request, model)
+        outlet, request = under_way.outlet, under_way.outlet.request
+        entrance = under_way.entrance = Entrance(request, outlet, outlet.journal, planned=planned, model=model)
+        # LiteLLM checks a virtual key's models by the name in config.yaml.
+        name = model if caller.role is Role.KEY else request.model
+        reduced = await offloaded(len(request.raw), body_for_litellm, request, name)
         length = (b"content-length", str(len(reduced)).encode())
-        headers = dict([*scope["headers"], length, (b"content-type", b"application/json")])
-        inner = dict(scope) | {"headers": [*headers.items()], "query_string": b""}
-        answer = LitellmResponse(entrance.outlet, entrance.journal, streams=request.streams, only_success=True)
+        headers = encoded(header_policy.for_litellm(request.headers, caller.token))
+        headers = [*dict([*headers, length, (b"content-type", b"application/json")]).items()]
+        inner = dict(scope) | {"headers": headers, "query_string": b""}
+        answer = LitellmResponse(outlet, outlet.journal, streams=request.streams, only_success=True)
         token = current.set(entrance)
         try:
             await self._app(inner, _body_alone(reduced), answer)
@@ -277,6 +257,44 @@ class Gateway:
         """Raise ``Refused`` for what a web page may have sent to an open proxy."""
         if caller.role is Role.OPEN:
             check_browser(method, route, sent, {self._settings.host.lower(), self._settings.domain.lower()})
+
+
+class UnderWay:
+    """A request for a model under way, and what ends it before its time."""
+
+    def __init__(self, outlet: ClientResponse) -> None:
+        self.outlet = outlet
+        # The call of LiteLLM's app, if there is one.
+        self.entrance: Entrance | None = None
+        self._task = asyncio.current_task()
+
+    async def watch(self, receive: Receive) -> None:
+        """End the request when the client leaves."""
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        if self.outlet.leave():
+            self._end()
+
+    def revoke(self) -> None:
+        """End the request because its user was removed."""
+        if self.outlet.revoke():
+            self._end()
+
+    def accept_end(self) -> None:
+        """Take the current cancellation for the end that was asked for; raise it again when it was somebody else's."""
+        if self._task is None or not self.outlet.left:
+            raise  # noqa: PLE0704 - called where it is handled
+        self._task.uncancel()
+
+    async def close(self) -> None:
+        """Close what LiteLLM has left open."""
+        if self.entrance is not None:
+            await self.entrance.close()
+
+    def _end(self) -> None:
+        """Cancel a lane's attempt inside LiteLLM alone, so that LiteLLM can record what there is; else all of it."""
+        if self._task is not None and not (self.entrance and self.entrance.interrupt()):
+            self._task.cancel()
 
 
 def _body_alone(body: bytes) -> Receive:

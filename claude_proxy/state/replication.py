@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
-from claude_proxy.state.rows import Row
-from claude_proxy.state.store import Store, StoreUnavailable, generation, read_salt
+from claude_proxy.state.rows import Row, read_salt
+from claude_proxy.state.store import Store, StoreUnavailable, generation
 
 logger = logging.getLogger(__name__)
 

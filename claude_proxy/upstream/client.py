@@ -2,11 +2,14 @@
 
 1. Headers go out in their order, and what comes back is not changed; a body is decoded here, within ``Bounds``.
 2. No redirection is followed, no cookie kept, no header added but ``host`` and ``content-length``.
-3. A kept connection that turns out to be closed, before a byte of the response, costs one more try on a new one.
+3. A kept connection that turns out to be closed costs one more try on a new one, unless a response has begun. A reset in the
+   middle of a head cannot be told from one before it.
 4. The environment's proxies and CA files are trusted, as they were at the start.
 """
 
 import asyncio
+import functools
+import re
 import socket
 import urllib.request
 from collections.abc import AsyncIterator
@@ -16,6 +19,7 @@ from typing import Any
 
 import aiohttp
 import httpx
+from aiohttp import http_writer
 from yarl import URL
 
 from claude_proxy.asgi import Headers
@@ -30,6 +34,10 @@ IDLE_SECONDS = 30.0
 PART_BYTES = 256 * 1024
 # Longer header lines than any provider sends.
 MAX_LINE_BYTES = 64 * 1024
+MAX_HEADERS = 1000
+# Where aiohttp writes UTF-8, these characters stand for the bytes 0x80 to 0xFF as they are.
+_RAW = 0xF700
+_RAW_BYTES = re.compile(rb"\xef[\x9e\x9f][\x80-\xbf]")
 
 
 class UpstreamError(Exception):
@@ -90,23 +98,15 @@ class StreamedResponse:
     async def chunks(self, *, endless: bool = True, cut_at: int | None = None) -> AsyncIterator[bytes]:
         """Yield the decoded body as it arrives. Raises ``UpstreamError``; a stream that is ``endless`` has no bound in all.
 
-        With ``cut_at`` the body ends after so many bytes, and where it cannot be decoded.
+        With ``cut_at`` the body ends after so many bytes.
         """
         codings = named_codings(self.header("content-encoding"))
         if unreadable(codings):
-            return
-        bounds = Bounds(codings[0] if codings else "", cut_at=cut_at, lenient=cut_at is not None)
+            raise UnreadableError("answered in a coding that nobody asked for")
+        bounds = Bounds(codings[0] if codings else "", cut_at=cut_at)
         bounds.endless = endless
-        content = self._raw.content
         try:
-            while raw := await content.readany():
-                for step, piece in enumerate(bounds.feed(raw)):
-                    if step:
-                        await asyncio.sleep(0)
-                    yield piece
-                if bounds.full:
-                    return
-            for piece in bounds.finish():
+            async for piece in self._decoded(bounds):
                 yield piece
         except ResponseTooLarge as error:
             raise UnreadableError(str(error)) from None
@@ -116,6 +116,17 @@ class StreamedResponse:
             raise TimedOutError(_kind(error)) from None
         except (aiohttp.ClientError, OSError) as error:
             raise BrokenOffError(_kind(error)) from None
+
+    async def _decoded(self, bounds: Bounds) -> AsyncIterator[bytes]:
+        while raw := await self._raw.content.readany():
+            for step, piece in enumerate(bounds.feed(raw)):
+                if step:
+                    await asyncio.sleep(0)  # many steps in one chunk: other requests have their turn between them
+                yield piece
+            if bounds.full:
+                return
+        for piece in bounds.finish():
+            yield piece
 
     async def read(self, *, cut_at: int | None = None) -> bytes:
         """Return the whole decoded body, or its beginning. Raises ``UpstreamError``."""
@@ -130,6 +141,7 @@ class UpstreamClient:
     """The connections of one process to all upstreams. Used from one event loop."""
 
     def __init__(self, ssl: SSLContext | None = None) -> None:
+        keep_bytes_of_headers()
         self._ssl = ssl or _ssl_context()
         self._proxies = urllib.request.getproxies()
         self._by_origin: dict[tuple[str, str | None], dict[str, Any]] = {}
@@ -142,7 +154,7 @@ class UpstreamClient:
             self._kept, self._new = self._session(force_close=False), self._session(force_close=True)
         sent = _Sent()
         target = URL(url, encoded=True)
-        named = [(name, _as_utf8(value)) for name, value in headers]
+        named = [(name, _raw(value)) for name, value in headers]
         if len(body) > PART_BYTES:
             named.append(("content-length", str(len(body))))
         limit = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=read_seconds)
@@ -185,6 +197,7 @@ class UpstreamClient:
             skip_auto_headers=("user-agent", "accept", "accept-encoding", "content-type"),
             max_line_size=MAX_LINE_BYTES,
             max_field_size=MAX_LINE_BYTES,
+            max_headers=MAX_HEADERS,
             trace_configs=[trace],
         )
 
@@ -199,9 +212,7 @@ class UpstreamClient:
         named = self._proxies.get(url.scheme) or self._proxies.get("all")
         if not named or urllib.request.proxy_bypass(url.host or ""):
             return {}
-        proxy = URL(named if "://" in named else f"http://{named}")
-        auth = aiohttp.BasicAuth(proxy.user, proxy.password or "") if proxy.user else None
-        return {"proxy": proxy.with_user(None), "proxy_auth": auth}
+        return {"proxy": URL(named if "://" in named else f"http://{named}")}  # with its user, whom aiohttp names to the proxy
 
 
 async def _note_reuse(_: aiohttp.ClientSession, context: Any, __: Any) -> None:
@@ -220,14 +231,20 @@ def _is_unanswered(error: Exception) -> bool:
     return not isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error.__cause__, socket.gaierror)
 
 
-def _as_utf8(value: str) -> str:
-    """Return a header's value so that UTF-8 makes the client's bytes of it, which were read as Latin-1."""
-    if value.isascii():
-        return value
-    try:
-        return value.encode("latin-1").decode()
-    except UnicodeError:
-        return value
+@functools.cache
+def keep_bytes_of_headers() -> None:
+    """Let a header's value leave aiohttp (3.14.5) in the bytes that the client sent: it writes every text as UTF-8."""
+    serialize = http_writer._serialize_headers  # noqa: SLF001 - no other seam before the bytes
+
+    def serialized(status_line: str, headers: Any) -> bytes:
+        return _RAW_BYTES.sub(lambda found: bytes([ord(found[0].decode()) & 0xFF]), serialize(status_line, headers))
+
+    http_writer._serialize_headers = serialized  # noqa: SLF001
+
+
+def _raw(value: str) -> str:
+    """Return a header's value, read as Latin-1, in the characters that become its bytes again."""
+    return value if value.isascii() else "".join(one if one.isascii() else chr(_RAW + (ord(one) & 0xFF)) for one in value)
 
 
 def _ssl_context() -> SSLContext:

@@ -22,6 +22,7 @@ import secrets
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 
 from claude_proxy.config.users import folded
 from claude_proxy.state.rows import Row
@@ -324,8 +325,17 @@ def _later(stamp: float, now: float) -> float:
     return max(now, math.nextafter(stamp, math.inf))
 
 
+# Of days as Unix time counts them, which has no leap seconds.
+DAY_SECONDS = 86_400
+
+
 def _day(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
+    return _day_of(int(at // DAY_SECONDS))
+
+
+@lru_cache(maxsize=16)
+def _day_of(number: int) -> str:
+    return datetime.fromtimestamp(number * DAY_SECONDS, UTC).strftime("%Y-%m-%d")
 
 
 def _day_key(day: str, writer: str) -> str:

@@ -12,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from claude_proxy.credentials.expiry import age_of
-from claude_proxy.credentials.pool import Snapshot
+from claude_proxy.credentials.rate_limits import Snapshot
 from claude_proxy.usage.ledger import Book
 from claude_proxy.usage.ledger_page import BUCKETS, FIRST_BYTE, MOVED, OTHER, TOTAL, Names, Taken
 from claude_proxy.usage.report import STATES, StoreStatus, Viewer, headroom_of_pool, is_resting, state_name, windows

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from claude_proxy.credentials.credential import Kind
 from claude_proxy.credentials.expiry import age_of
-from claude_proxy.credentials.pool import ALL_MODELS, Rest, Snapshot, Window
+from claude_proxy.credentials.rate_limits import ALL_MODELS, Rest, Snapshot, Window
 from claude_proxy.usage.ledger import Book
 from claude_proxy.usage.ledger_page import Names, Taken
 

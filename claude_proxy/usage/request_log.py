@@ -1,9 +1,11 @@
 """What the process writes into its log: this project's decisions, LiteLLM's errors in one line each, and no secret."""
 
+import asyncio
 import json
 import logging
 import re
 import sys
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -22,6 +24,42 @@ requests = logging.getLogger("claude_proxy.requests")
 _BARE = re.compile(r"[A-Za-z0-9_.,:/@+*-]+")
 # How long a text and a name may be where they are kept or shown.
 MAX_TEXT = 200
+# How long a line may wait for others, in seconds.
+FLUSH_SECONDS = 0.05
+
+
+class BatchingHandler(logging.StreamHandler[Any]):
+    """Writes the lines of one moment together: a write for each would cost a busy process more than the line.
+
+    A line waits ``FLUSH_SECONDS`` at most; a warning, and a line outside of an event loop, leaves at once with all before it.
+    """
+
+    def __init__(self, stream: Any, redactor: Redactor) -> None:
+        super().__init__(stream)
+        self._redactor = redactor
+        self._lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a line; see to it that it leaves."""
+        try:
+            self._lines.append(self.format(record))
+            loop = asyncio.get_running_loop() if record.levelno < logging.WARNING else None
+        except RuntimeError:
+            loop = None
+        except Exception:  # noqa: BLE001 - as the base class: a line that cannot be made must not break who writes it
+            self.handleError(record)
+            return
+        if loop is None:
+            self.flush()
+        elif len(self._lines) == 1:
+            loop.call_later(FLUSH_SECONDS, self.flush)
+
+    def flush(self) -> None:
+        """Write what is kept."""
+        lines, self._lines = self._lines, []
+        if lines:
+            self.stream.write(self._redactor.text(self.terminator.join([*lines, ""])))
+        super().flush()
 
 
 class OneLineFilter(logging.Filter):
@@ -31,6 +69,21 @@ class OneLineFilter(logging.Filter):
         record.msg, record.args = printable((record.getMessage().splitlines() or [""])[0]), ()
         record.exc_info = record.exc_text = None
         return True
+
+
+class TextFormatter(logging.Formatter):
+    """A line of text for each record; the second of its time is made once for all lines of it."""
+
+    def __init__(self) -> None:
+        super().__init__(FORMAT)
+        self._second, self._shown = 0, ""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802 - as the base class
+        """Return the local time with milliseconds, as ``logging`` shows it."""
+        second = int(record.created)
+        if second != self._second:
+            self._second, self._shown = second, time.strftime(self.default_time_format, time.localtime(second))
+        return f"{self._shown},{int(record.msecs):03d}"
 
 
 class JsonFormatter(logging.Formatter):
@@ -96,13 +149,14 @@ def configure(redactor: Redactor, *, verbose: bool, as_json: bool = False) -> No
     """Give this project's logger a handler, and every handler there is the redaction; unless verbose, make LiteLLM brief."""
     own = logging.getLogger("claude_proxy")
     if not own.handlers:
-        stream = logging.StreamHandler(sys.stderr)
-        stream.setFormatter(JsonFormatter(redactor) if as_json else logging.Formatter(FORMAT))
+        stream = BatchingHandler(sys.stderr, redactor)
+        stream.setFormatter(JsonFormatter(redactor) if as_json else TextFormatter())
         own.addHandler(stream)
         own.setLevel(logging.INFO)
         own.propagate = False
     for name in (None, "claude_proxy", *LITELLM_LOGGERS, *OTHER_LOGGERS):
         for handler in logging.getLogger(name).handlers:
-            handler.addFilter(RedactingFilter(redactor))
+            if not isinstance(handler, BatchingHandler):  # which redacts what it writes, tracebacks included
+                handler.addFilter(RedactingFilter(redactor))
             if name in LITELLM_LOGGERS and not verbose:
                 handler.addFilter(OneLineFilter())

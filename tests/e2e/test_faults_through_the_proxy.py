@@ -54,25 +54,22 @@ router_settings:
     - claude-helped: [kimi]
   disable_cooldowns: true
 litellm_settings:
-  callbacks: [request_transformer.proxy_handler_instance, watch.instance]
+  callbacks: [request_transformer.proxy_handler_instance]
   drop_params: true
 general_settings:
   custom_auth: custom_auth.user_api_key_auth
   master_key: os.environ/LITELLM_MASTER_KEY
 """
-# A callback of the test's own: on a signal it tells what the process is at.
+# What Python runs when it starts: on a signal the process tells what it is at.
 WATCH = """
 import asyncio, json, os, signal, socket
-from litellm.integrations.custom_logger import CustomLogger
 
-def tell():
-    names = sorted(task.get_coro().__qualname__ for task in asyncio.all_tasks(loop))
+def tell(*_):
+    names = sorted(task.get_coro().__qualname__ for task in asyncio.all_tasks(asyncio.get_running_loop()))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
         out.sendto(json.dumps(names).encode(), ("127.0.0.1", int(os.environ["WATCH_PORT"])))
 
-loop = asyncio.get_running_loop()
-loop.add_signal_handler(signal.SIGUSR1, tell)
-instance = CustomLogger()
+signal.signal(signal.SIGUSR1, tell)
 """
 
 
@@ -169,7 +166,7 @@ def faulty() -> Iterator[FaultUpstream]:
 
 def started(faulty: FaultUpstream, home: Path, **variables: str) -> Iterator[Watched]:
     home.mkdir(exist_ok=True)
-    (home / "watch.py").write_text(WATCH)
+    (home / "sitecustomize.py").write_text(WATCH)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ear:
         ear.bind(("127.0.0.1", 0))
         ear.settimeout(BOUND)
@@ -177,6 +174,7 @@ def started(faulty: FaultUpstream, home: Path, **variables: str) -> Iterator[Wat
             "ANTHROPIC_API_BASE": faulty.url,
             "CLAUDE_OAUTH_TOKENS": ",".join(f"{label}={token}" for label, token in TOKENS.items()),
             "WATCH_PORT": str(ear.getsockname()[1]),
+            "PYTHONPATH": str(home),
             **KEYS,
             **variables,
         }
@@ -266,11 +264,6 @@ def cut(came: Came) -> None:
         assert came.events[0]["type"] == "message_start"
 
 
-def nothing(came: Came) -> None:
-    """A status, and nothing of an answer that cannot be read."""
-    assert (came.status, came.whole, came.body) == (200, False, b""), came
-
-
 def error(*statuses: int) -> Check:
     """An error in Anthropic's shape, in words for people, and short."""
 
@@ -347,6 +340,10 @@ NO_MESSAGE = {
 }  # fmt: skip
 ODD_CODINGS = {"br-lying", "unknown-coding"}
 LYING = {"gzip-lying", "deflate-lying"}
+# Malformed in the bytes that may come with the head: aiohttp then has no response at all.
+MALFORMED = {"bad-chunk-size", "bad-chunk-size-later", "length-too-short"}
+# The connection ends before a byte. A kept one is taken for stale, and the request asked once more on a new one.
+TAKEN_FOR_STALE = {"closed-before-headers", "half-closed-before-headers", "reset-before-headers"}
 # Of these every credential would get the same or another one serves: a case of the pool's.
 ANOTHER_SERVES = {"401", "403", "429", "page-403", "429-with-a-time"}
 STATUS_OF = dict(zip(ERROR_TYPES, (400, 401, 402, 403, 404, 413, 429, 500, 504, 529, 500), strict=True))
@@ -356,12 +353,12 @@ def claude_sees(stream: bool, fault: str) -> Check:  # noqa: FBT001
     """Claude's answers are the client's as they came; what cannot be an answer is an error of the proxy's own."""
     if fault in HARMLESS | ANOTHER_SERVES:
         return good
-    if fault in NO_ANSWER | ODD_CODINGS | {"error-lying-gzip"}:
+    if fault in NO_ANSWER | ODD_CODINGS | LYING | {"error-lying-gzip"}:
         return error(502)
     if fault in {"no-headers", "half-the-headers"}:
         return error(504)
-    if fault in LYING:
-        return nothing
+    if fault in MALFORMED:
+        return either(error(502), as_said if fault == "length-too-short" else cut)
     return cut if fault in SILENT | BROKEN_AT_ONCE | BROKEN else as_said
 
 
@@ -370,9 +367,11 @@ def kimi_sees(stream: bool, fault: str) -> Check:  # noqa: FBT001, PLR0911 - a t
     if fault in HARMLESS or (stream and fault in {"invalid-utf-8", "invalid-json", "no-object"}):
         return good
     if fault in {"no-headers", "half-the-headers"} or (fault in SILENT and not stream):
-        return error(408)
+        return error(504)
     if fault in NO_ANSWER | BROKEN_AT_ONCE | ODD_CODINGS | LYING | NO_MESSAGE | {"no-body", "stalled-at-once"}:
         return error(500, 502)
+    if stream and fault in MALFORMED:
+        return either(error(502), passed_without_end if fault == "length-too-short" else cut)
     if fault in SILENT | BROKEN:
         return cut if stream else error(502)
     if fault in {"length-too-short", "gzip-truncated", "no-end", "invalid-utf-8"}:
@@ -381,7 +380,7 @@ def kimi_sees(stream: bool, fault: str) -> Check:  # noqa: FBT001, PLR0911 - a t
         return good
     if fault.startswith("later-"):
         return error_at_the_end
-    return error(*_statuses_of(fault, {413: 400, 529: 500}))
+    return error(*_statuses_of(fault, {}))
 
 
 def gpt_sees(stream: bool, fault: str) -> Check:  # noqa: FBT001, PLR0911 - a table with a row for each return
@@ -458,7 +457,9 @@ def test_a_fault(tried, each):
     came = tried[each].result(BOUND)
     SEES[each.kind](each.stream, each.fault)(came)
     turns = came.case.turns
-    assert len(turns) == (2 if each.kind == "claude" and each.fault in ANOTHER_SERVES else 1)
+    again = each.kind != "gpt" and each.fault in TAKEN_FOR_STALE
+    expected = 2 if each.kind == "claude" and each.fault in ANOTHER_SERVES else 1
+    assert expected <= len(turns) <= expected + again
     if each.fault in SILENT:
         assert came.case.left.wait(BOUND), "the upstream's connection is closed"
     assert not any(secret.encode() in came.body for secret in SECRETS)

@@ -18,7 +18,7 @@ import upstream as up
 from conftest import API_KEY, CLIENT_TOKEN, PROVIDER_KEYS, TOKENS, by_provider, module_proxy
 from processes import MASTER_KEY, ROOT, STATIC_TOKEN, Proxy, answer_text, question
 
-from claude_proxy.anthropic.messages import FOR_LITELLM
+from claude_proxy.anthropic.messages import FOR_PROVIDERS
 
 CLAUDE, GLM, GPT = "claude-sonnet-5", "glm", "gpt"
 MODELS = {CLAUDE: "from claude", GLM: "from glm", GPT: "from gpt"}
@@ -106,7 +106,7 @@ def parameters() -> list[str]:
         "_is_async", "batch_models", "models", "enforced_params", "policies", "disable_fallbacks", "proxies", "transport",
         "endpoint", "url",
     }  # fmt: skip
-    return sorted({*section.split(), *more} - FOR_LITELLM - {"self"})
+    return sorted({*section.split(), *more} - FOR_PROVIDERS - {"self"})
 
 
 def bait(attacker: up.Upstream) -> list[Any]:

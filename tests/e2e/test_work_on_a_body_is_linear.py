@@ -17,7 +17,7 @@ from processes import Proxy, question
 from test_dialects_through_the_proxy import TOKEN, service_account
 
 from claude_proxy.providers import bounds
-from claude_proxy.providers.compatibility import NOT_FETCHED
+from claude_proxy.providers.history import NOT_FETCHED
 from fuzz.shapes import SHAPES
 
 MEMORY = 6 << 30

@@ -57,20 +57,20 @@ class ClaudeLane:
         try:
             judged = await rotation.ask(self._hosts, url, content, send, deployment.extra_headers)
         except NobodyUsable:
-            return failed(429, self._nobody(family))
+            return failed(429, self._nobody(family), of_pool=True)
         except UpstreamError as error:
             return _unreachable(error)
-        response = judged.response
+        if judged.response.status >= 400:
+            return _refused(judged, pooled=source.pooled)
         try:
-            if response.status >= 400:
-                return _refused(judged, pooled=source.pooled)
-            if reason := response.rejection_reason:
-                return failed(502, own_refusal(502, f"Anthropic {reason}.", []))
-            if response.media_type == STREAM:
-                return await self._stream(attempt, response)
-            return await self._whole(attempt, response)
+            return await self._passed(attempt, judged.response)
         finally:
-            response.close()
+            judged.response.close()
+
+    async def _passed(self, attempt: Attempt, response: StreamedResponse) -> Outcome:
+        if reason := response.rejection_reason:
+            return failed(502, own_refusal(502, f"Anthropic {reason}.", []))
+        return await (self._stream if response.media_type == STREAM else self._whole)(attempt, response)
 
     async def _stream(self, attempt: Attempt, response: StreamedResponse) -> Outcome:
         outlet, headers = attempt.outlet, _headers(response)
@@ -78,7 +78,7 @@ class ClaudeLane:
         def failure(error: FailedStream | UpstreamError) -> Outcome:
             if isinstance(error, FailedStream):
                 return failed_stream(error, headers, response.status)
-            return _broken_off(response)
+            return _broken(response, error)
 
         return await relay(
             attempt,
@@ -92,10 +92,8 @@ class ClaudeLane:
         outlet = attempt.outlet
         try:
             content = await response.read()
-        except UnreadableError as error:
-            return failed(502, own_refusal(502, f"Anthropic {error}.", []))
-        except UpstreamError:
-            return _broken_off(response)
+        except UpstreamError as error:
+            return _broken(response, error)
         attempt.journal.usage = usage_of(content)
         if attempt.heard is not None:
             attempt.heard.feed(content)
@@ -132,10 +130,11 @@ class ClaudeLane:
 
 @functools.lru_cache(maxsize=1000)
 def renamed(asked: str, sent: str) -> tuple[bytes, re.Pattern[bytes]]:
-    """Return the name to put into a response, and the pattern of those that it takes the place of."""
+    """Return the name to put into a response, and the pattern of those that it replaces: dated forms, and ``sent``."""
     name = json.dumps(sent, ensure_ascii=False).encode("utf-8", "surrogatepass")[1:-1]
     replacement = json.dumps(asked, ensure_ascii=False).encode("utf-8", "surrogatepass")
-    return replacement, re.compile(rb'"' + re.escape(name) + rb'(?:-\d{8})?"')
+    date = rb"-\d{8}" if asked == sent else rb"(?:-\d{8})?"
+    return replacement, re.compile(rb'"' + re.escape(name) + date + rb'"')
 
 
 def exhausted_pool(seconds: float, now: float, claim: str) -> Refusal:
@@ -166,7 +165,10 @@ def _headers(response: StreamedResponse) -> list[tuple[str, str]]:
     return [pair for pair in response.headers if pair[0] not in NOT_REPLAYED]
 
 
-def _broken_off(response: StreamedResponse) -> Outcome:
+def _broken(response: StreamedResponse, error: UpstreamError) -> Outcome:
+    """Return the outcome of a response that is not there to its end: the client's ends where Anthropic's did."""
+    if isinstance(error, UnreadableError):
+        return failed(502, own_refusal(502, f"Anthropic {error}.", []))
     return failed(502, Refusal(response.status, _headers(response), b"", whole=False))
 
 

@@ -12,7 +12,7 @@ from claude_proxy.anthropic.sse import error_kind, events, json_object
 from claude_proxy.anthropic.usage import usage_of
 from claude_proxy.asgi import Headers
 from claude_proxy.credentials.credential import is_claude_credential
-from claude_proxy.providers import compatibility
+from claude_proxy.providers import compatibility, request_fields, returned
 from claude_proxy.providers.bounds import TooLarge
 from claude_proxy.providers.fetching import NO_HOSTS
 from claude_proxy.providers.thinking import ThinkingFilter
@@ -52,7 +52,7 @@ class MessagesLane:
         try:
             body = await offloaded(len(attempt.request.raw), fitted_body, attempt)
         except TooLarge as error:
-            return failed(400, own_refusal(400, str(error)))
+            return failed(400, own_refusal(400, str(error)), final=True)
         url = base if base.endswith("/v1/messages") else f"{base}/v1/messages"
         try:
             response = await self._client.send(url, _headers(attempt, key), body, read_seconds=attempt.read_seconds)
@@ -83,7 +83,7 @@ class MessagesLane:
             if isinstance(error, FailedStream):
                 said = b"\n".join(events(error.body))[:MAX_ERROR_BYTES]
                 return _provider_error(STATUS_OF_ERRORS.get(error.kind, 500), said)
-            return _broken(host, error)
+            return _broken(host, error, late=502)
 
         return await relay(
             attempt,
@@ -109,7 +109,7 @@ class MessagesLane:
         if attempt.heard is not None:  # LiteLLM sends it, after whatever looks at its responses
             attempt.heard.feed(content)
             return DONE
-        clean = compatibility.returned_response(said, attempt.deployment.row)
+        clean = returned.returned_response(said, attempt.deployment.row)
         message = clean | {"model": attempt.request.model, "id": clean.get("id") or f"msg_{uuid.uuid4().hex}"}
         body = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
         await attempt.outlet.begin(200, [("content-type", "application/json"), ("content-length", str(len(body)))])
@@ -124,9 +124,9 @@ def fitted_body(attempt: Attempt) -> bytes:
     """
     request, deployment = attempt.request, attempt.deployment
     sent = for_provider(request.body) if attempt.fields is None else attempt.fields
-    fields: dict[str, Any] = {name: value for name, value in sent.items() if name not in compatibility.FIELDS}
+    fields: dict[str, Any] = {name: value for name, value in sent.items() if name not in request_fields.FIELDS}
     fields |= {"model": deployment.model}
-    fields |= compatibility.translated(sent, deployment.row, relayed=True, hosts=NO_HOSTS)
+    fields |= request_fields.translated(sent, deployment.row, relayed=True, hosts=NO_HOSTS)
     fields |= {name: value for name, value in (deployment.defaults or {}).items() if name not in fields}
     fields |= deployment.thinking or {}
     return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
@@ -163,8 +163,8 @@ def _provider_error(status: int, body: bytes, headers: Headers = ()) -> Outcome:
     return failed(status, own_refusal(status, error_message(body, status), kept))
 
 
-def _broken(host: str, error: UpstreamError) -> Outcome:
+def _broken(host: str, error: UpstreamError, late: int = 504) -> Outcome:
     if isinstance(error, TimedOutError):
-        return failed(504, own_refusal(504, f"{host} did not answer in time.", []))
+        return failed(late, own_refusal(late, f"{host} did not answer in time.", []))
     words = f"{host} {error}" if isinstance(error, UnreadableError) else f"{host} broke off ({error})"
     return failed(502, own_refusal(502, words, []))

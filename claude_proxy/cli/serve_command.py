@@ -1,0 +1,201 @@
+"""``claude-proxy serve``: prepare what is missing, check the settings, start LiteLLM with this project's callbacks in it."""
+
+import argparse
+import contextlib
+import errno
+import os
+import resource
+import socket
+import stat
+import sys
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+from claude_proxy.access.routes import is_open
+from claude_proxy.cli import check_command
+from claude_proxy.cli.project import ROOT, checked, config_path, generated_token, load_environment, prepare, state_folder
+from claude_proxy.cli.settings_command import settings_block
+from claude_proxy.config import backup
+from claude_proxy.config import models as config
+from claude_proxy.config.settings import OWN_REDIS, Settings, SettingsError
+from claude_proxy.litellm import database
+from claude_proxy.server.options import FORCED_ENVIRONMENT, LITELLM_ENVIRONMENT, MANY_FILES, SERVER
+
+# Variables of Claude Code's or of the Anthropic SDK's that LiteLLM reads too: whoever starts the proxy from a shell that is
+# set up for Claude Code would send it in circles, or its own key to everybody's requests.
+CLIENT_VARIABLES = ("ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_CUSTOM_HEADERS", "ANTHROPIC_MODEL")
+# What may be wrong with the address to listen on, by what the system says of it.
+ADDRESS_MISTAKES: Mapping[int, str] = {
+    errno.EADDRINUSE: "PORT: {port} is in use: stop the other program, or set PORT",
+    errno.EACCES: "PORT: {port} is not for this user: set PORT to one from 1024",
+    errno.EADDRNOTAVAIL: "HOST: {host} is not an address of this machine",
+}
+
+
+def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command to the command line."""
+    commands.add_parser("serve", help="prepare what is missing and start the proxy")
+
+
+def serve(project: Path, data: Path | None) -> None:
+    """Start the proxy and stay until it is stopped."""
+    written = prepare(project, data)
+    load_environment(project, data)
+    keep_to_the_owner(state_folder(project, data))
+    edited = config_path(project, data)
+    copy = (data or project / ".state") / backup.NAME
+    path, broken = backup.choose(edited, copy)
+    loaded, settings = checked(path)
+    require_port(settings.host, settings.port)
+    found = check_command.at_start(path, project, data)
+    start_plan(settings, path, edited=project / "config.yaml", copy=copy, state=state_folder(project, data)).export(os.environ)
+    if settings.database_url:
+        database.prepare(os.environ)
+    sys.path.insert(0, str(ROOT))
+    announce(settings, written, loaded, sys.stdout, [*told_of_copy(broken, copy), *found])
+    allow_many_connections()
+
+    import uvicorn  # noqa: PLC0415 - late: a mistake in the settings is told before it
+
+    uvicorn.run(
+        "claude_proxy.litellm.app:app",
+        host=settings.host,
+        port=settings.port,
+        workers=settings.workers,
+        **SERVER,
+    )
+
+
+@dataclass(frozen=True)
+class StartPlan:
+    """What the environment of the served process, and of its workers, is beside what it was."""
+
+    variables: Mapping[str, str]
+    # What applies unless the operator has set it.
+    defaults: Mapping[str, str]
+    removed: frozenset[str]
+
+    def export(self, environ: MutableMapping[str, str]) -> None:
+        """Change the environment, once."""
+        for name in self.removed:
+            environ.pop(name, None)
+        for name, value in self.defaults.items():
+            environ.setdefault(name, value)
+        environ.update(self.variables)
+        environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), environ.get("PYTHONPATH", ""))))
+
+
+def start_plan(settings: Settings, path: Path, *, edited: Path, copy: Path, state: Path) -> StartPlan:
+    """Return how to start with the configuration at ``path``; ``edited`` is watched, ``copy`` is its backup."""
+    master = settings.master_key.reveal() if settings.master_key else generated_token()
+    variables = {
+        # LiteLLM does not start without one, and reads these variables by itself; so does Prisma the database's.
+        "LITELLM_MASTER_KEY": master,
+        "CONFIG_FILE_PATH": str(path),
+        backup.WATCHED: str(edited),
+        backup.VARIABLE: str(copy),
+        **FORCED_ENVIRONMENT,
+    }
+    removed = {*CLIENT_VARIABLES, "LITELLM_MASTER_KEY_FILE"}
+    if settings.redis_url:
+        variables[OWN_REDIS] = settings.redis_url.reveal()
+        removed |= {"REDIS_URL", "REDIS_URL_FILE"}
+    if settings.database_url:
+        variables["DATABASE_URL"] = settings.database_url.reveal()
+        removed |= {"DATABASE_URL_FILE"}
+    defaults = {**LITELLM_ENVIRONMENT, "CLAUDE_POOL_STATE_FILE": str(state / "pool.sqlite3")}
+    return StartPlan(variables, defaults, frozenset(removed))
+
+
+def keep_to_the_owner(folder: Path) -> None:
+    """Take the right to write in the proxy's own folder from everybody else; a folder of another owner stays as it is.
+
+    Earlier versions made it as the umask said, and who may write there may add users.
+    """
+    with contextlib.suppress(OSError):
+        found = folder.stat()
+        if found.st_uid == os.geteuid() and found.st_mode & 0o022:
+            folder.chmod(stat.S_IMODE(found.st_mode) & ~0o022)
+
+
+def allow_many_connections() -> None:
+    """Let this process and its workers open as many files as the system lets it, and no fewer than before.
+
+    A stream takes two. Many systems begin at 1024, macOS at 256; at its limit a server refuses everybody.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MANY_FILES if hard == resource.RLIM_INFINITY else min(hard, MANY_FILES)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    # What the kernel itself allows, macOS does not tell.
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def require_port(host: str, port: int) -> None:
+    """Raise ``SettingsError`` when nothing can listen there: said before the banner, and not by a traceback after it.
+
+    Of a name's several addresses one is enough, as it is for the server, but none may be in use.
+    """
+    try:
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise SettingsError((f"HOST: {host} is not known here ({error.strerror}); it should hold an address",)) from error
+    errors = [found for family, _, _, _, address in addresses if (found := bind_error(family, address))]
+    if errno.EADDRINUSE in errors or len(errors) == len(addresses):
+        number = errno.EADDRINUSE if errno.EADDRINUSE in errors else errors[0]
+        mistake = ADDRESS_MISTAKES.get(number, "HOST: nothing can listen at {host}")
+        raise SettingsError((mistake.format(host=host, port=port),))
+
+
+def bind_error(family: int, address: tuple[Any, ...]) -> int:
+    """Return the number of the system's error for listening at an address; 0 when that is possible."""
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            # As the server does: connections that have just ended do not count.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            probe.bind(address)
+    except OSError as error:
+        return error.errno or errno.EINVAL
+    return 0
+
+
+def told_of_copy(broken: Sequence[str], copy: Path) -> list[str]:
+    """Return what to say when config.yaml is broken and its last good copy serves in its place."""
+    if not broken:
+        return []
+    since = datetime.fromtimestamp(copy.stat().st_mtime, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    going_on = f"The proxy goes on with {copy}, which served last ({since}). Mend config.yaml: it is then taken up."
+    return [f"ERROR: {mistake}" for mistake in broken] + [f"ERROR: {going_on}"]
+
+
+def announce(
+    settings: Settings, written: Sequence[Path], loaded: Mapping[str, Any], out: TextIO, more: Sequence[str] = ()
+) -> None:
+    """Say what was made, what is open and what to paste. The token itself is shown to a person's terminal only."""
+    lines = [*more, *(f"Wrote {path}." for path in written)]
+    if people_there := settings.users.everybody():
+        lines.append(f"People with a token of their own: {len(people_there)}.")
+    if is_open(settings):
+        lines.append(
+            "WARNING: PROXY_STATIC_TOKEN is not set: everybody who reaches this port can use the proxy and its credentials."
+        )
+    if settings.claude_base.startswith("http://"):
+        lines.append(f"WARNING: ANTHROPIC_API_BASE is {settings.claude_base}: Claude credentials go there unencrypted.")
+    count = len(settings.credentials)
+    lines.append(f"Claude credentials in the pool: {count} ({settings.mode.value}).")
+    for name, unset in config.unset_variables(loaded, os.environ).items():
+        lines.append(f"Model {name} is not ready: {', '.join(unset)} not set.")
+    person = out.isatty()
+    lines.append("For Claude Code's settings.json (~/.claude/settings.json):")
+    lines.append(settings_block(settings, loaded, show_token=person))
+    if not person and settings.static_token:
+        lines.append(
+            "The token is not written into logs: `claude-proxy settings` (or `make settings`) prints this block with it."
+        )
+    print("\n".join(lines), file=out, flush=True)

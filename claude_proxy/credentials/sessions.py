@@ -1,0 +1,96 @@
+"""Which credential each session stays on, and how many active sessions live on each. No I/O; time is an argument."""
+
+from collections import OrderedDict
+from collections.abc import ItemsView
+from dataclasses import dataclass
+
+from claude_proxy.credentials.rate_limits import CredentialState
+
+# Sessions that are remembered, and for how long without a request, in seconds; the most silent one is forgotten first.
+MAX_SESSIONS = 10_000
+SESSION_IDLE = 6 * 3600.0
+# For how long after its last request a session counts as one that uses up its credential, in seconds.
+SESSION_ACTIVE = 3600.0
+# How often a session's use is told to the other processes, in seconds.
+SESSION_TOLD = 300.0
+
+
+@dataclass
+class Binding:
+    """A session's credential, when it was used and when that was last told, in Unix seconds."""
+
+    label: str
+    used: float
+    told: float = 0.0
+
+
+class Sessions:
+    """The sessions of one pool. A session that was idle for ``SESSION_IDLE`` is bound to no credential any more."""
+
+    def __init__(self) -> None:
+        # In both the most silent session stands first.
+        self._bindings: OrderedDict[str, Binding] = OrderedDict()
+        self._active: OrderedDict[str, tuple[CredentialState, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._bindings)
+
+    def items(self) -> ItemsView[str, Binding]:
+        """Return every session that is remembered, with its binding."""
+        return self._bindings.items()
+
+    def bound(self, session: str, now: float) -> str | None:
+        """Return the label of the session's credential; None for a session that is not known or was idle."""
+        binding = self._bindings.get(session)
+        return None if binding is None or binding.used < now - SESSION_IDLE else binding.label
+
+    def bind(self, session: str, state: CredentialState, now: float) -> Binding | None:
+        """Bind a session to the credential that serves it now; return the binding when it is time to tell other processes."""
+        binding = self._bindings.get(session)
+        if binding is None or binding.label != state.credential.label:
+            binding = self._bindings[session] = Binding(state.credential.label, now)
+        binding.used = now
+        self._bindings.move_to_end(session)
+        self._count(session, state, now)
+        if now - binding.told < SESSION_TOLD:
+            return None
+        binding.told = now
+        return binding
+
+    def merge(self, session: str, state: CredentialState, used: float, now: float) -> None:
+        """Take in what another process knows of a session; its latest use wins, and one that was idle binds nothing."""
+        ours = self._bindings.get(session)
+        if used > now - SESSION_IDLE and (ours is None or ours.used < used):
+            self._bindings[session] = Binding(state.credential.label, used, used)
+            self._count(session, state, used)
+
+    def forget_surplus(self) -> list[str]:
+        """Forget the most silent sessions beyond ``MAX_SESSIONS``; return those."""
+        forgotten = []
+        while len(self._bindings) > MAX_SESSIONS:
+            session, _ = self._bindings.popitem(last=False)
+            self._uncount(session)
+            forgotten.append(session)
+        return forgotten
+
+    def discard_inactive(self, now: float) -> None:
+        """Count no longer those that were silent for ``SESSION_ACTIVE``."""
+        while self._active:
+            session, (_, used) = next(iter(self._active.items()))
+            if used > now - SESSION_ACTIVE:
+                return
+            self._uncount(session)
+
+    def _count(self, session: str, state: CredentialState, used: float) -> None:
+        """Count a session at its credential, and no longer at the one before."""
+        before = self._active.get(session)
+        if before is None or before[0] is not state:
+            self._uncount(session)
+            state.count(1)
+        self._active[session] = state, used
+        self._active.move_to_end(session)
+
+    def _uncount(self, session: str) -> None:
+        counted = self._active.pop(session, None)
+        if counted is not None:
+            counted[0].count(-1)

@@ -1,0 +1,45 @@
+"""The ids of tool calls, as each provider takes them: two calls never get one id, and each original can be read back."""
+
+import base64
+import binascii
+import re
+import uuid
+
+from claude_proxy.anthropic.messages import ID_PREFIX, short_id
+from claude_proxy.providers.compatibility import Dialect
+
+# Claude takes no other ids than these, and Claude Code sends on what another provider made ("functions.Read:0").
+_PLAIN_ID = re.compile(r"[A-Za-z0-9_-]+")
+# Between a call's id and Gemini's thought signature, for which Claude Code has no other place.
+THOUGHT = "__thought__"
+
+
+def new_id() -> str:
+    """Return an id for a call that came without one."""
+    return f"toolu_{uuid.uuid4().hex}"
+
+
+def safe_id(call: str) -> str:
+    """Return an id of a call that every provider takes: the same one where it is plain, else the whole of it, spelled so."""
+    if _PLAIN_ID.fullmatch(call) and not call.startswith(ID_PREFIX):
+        return call
+    return ID_PREFIX + base64.urlsafe_b64encode(call.encode("utf-8", "surrogatepass")).decode().rstrip("=")
+
+
+def original_id(call: str) -> str:
+    """Return the id that ``safe_id`` spelled; any other one as it is."""
+    if not call.startswith(ID_PREFIX):
+        return call
+    encoded = call.removeprefix(ID_PREFIX)
+    try:
+        found = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode("utf-8", "surrogatepass")
+    except (binascii.Error, ValueError):
+        return call
+    return found if safe_id(found) == call else call
+
+
+def fitted_id(call: str, row: Dialect) -> str:
+    """Return an id as the provider takes it: spelled plainly, whole where it fits, else a digest. Two stay two."""
+    if row.signs_calls and call.startswith(ID_PREFIX):
+        return original_id(call).partition(THOUGHT)[0]
+    return short_id(call if _PLAIN_ID.fullmatch(call) else safe_id(call))

@@ -1,0 +1,148 @@
+"""The fields of a request made to fit a provider: its history, system prompt, tools and thinking. Plain values, no I/O.
+
+Fields that the provider does not know are left out, among them everything that names a person. The history is made by
+``history.py``; where LiteLLM makes the provider's request, references in tools' schemas are replaced within bounds
+(``schemas.py``).
+
+Nothing is modified in place; where there is nothing to change, the very same object comes back.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from claude_proxy.anthropic.messages import THINKING_TYPES, Messages
+from claude_proxy.providers import bounds, schemas
+from claude_proxy.providers.blocks import blocks_of, results_of, text_block, with_cache_mark
+from claude_proxy.providers.bounds import TooLarge
+from claude_proxy.providers.compatibility import Dialect, Thinking
+from claude_proxy.providers.fetching import NO_HOSTS, FetchHosts
+from claude_proxy.providers.history import fitted_messages
+
+# The fields of the Messages API that are made to fit. A request's other fields are the same everywhere.
+FIELDS = frozenset(
+    {
+        "system", "messages", "tools", "tool_choice", "metadata", "thinking", "output_config", "context_management",
+        "container", "mcp_servers",
+    }
+)  # fmt: skip
+# Changes with every conversation and every version; in front of the prompt it would cost others their prompt cache.
+BILLING = "x-anthropic-billing-header:"
+SMALLEST_BUDGET = 1024
+TOOL_FIELDS = ("name", "description", "input_schema", "type")
+
+
+def translated(
+    request: Mapping[str, Any], row: Dialect, *, relayed: bool = False, hosts: FetchHosts = NO_HOSTS
+) -> dict[str, Any]:
+    """Return the fields of a Messages request as the provider understands them; those that it does not know are not there.
+
+    ``relayed`` says that LiteLLM sends on what it gets, ``hosts`` what it may fetch where it does not. Raises ``TooLarge``
+    for a request that is over a bound.
+    """
+    bounds.check(request)
+    messages = request.get("messages")
+    history = fitted_messages(messages, row, relayed=relayed, hosts=hosts) if isinstance(messages, list) else messages
+    made: dict[str, Any] = {"messages": history}
+    system = fitted_system(request.get("system"), row)
+    if system:
+        made["system"] = system
+    tools = fitted_tools(request.get("tools"), row, relayed=relayed)
+    if tools:
+        made["tools"] = tools
+        choice = request.get("tool_choice")
+        if isinstance(choice, dict) and (choice.get("type") != "tool" or choice.get("name") in _names(tools)):
+            made["tool_choice"] = choice
+    bounds.check(made)  # once more: turns of one role have become one
+    return made | thinking_parameters(request, history, row)
+
+
+def fitted_system(system: object, row: Dialect) -> Any:
+    """Return the system prompt without Anthropic's billing line; None when nothing of it is left."""
+    if isinstance(system, str):
+        return "" if system.startswith(BILLING) and "\n" not in system else system
+    if not isinstance(system, list):
+        return None
+    made = [
+        with_cache_mark(text_block(block["text"]), block, row)
+        for block in system
+        if isinstance(block, dict) and isinstance(block.get("text"), str) and block["text"].strip()
+        if not block["text"].startswith(BILLING)
+    ]
+    return system if made == system else made
+
+
+def fitted_tools(tools: object, row: Dialect, *, relayed: bool = False) -> list[dict[str, Any]]:
+    """Return the tools that the provider can offer: the client's own, and server tools that it runs itself.
+
+    Raises ``TooLarge`` for a schema that has to be expanded and becomes too large by that.
+    """
+    if not isinstance(tools, list):
+        return []
+    budget = None if relayed or row.references else schemas.Budget()
+    made = [fitted for tool in tools if isinstance(tool, dict) and (fitted := _fitted_tool(tool, row, budget)) is not None]
+    return tools if made == tools else made
+
+
+def _fitted_tool(tool: dict[str, Any], row: Dialect, budget: schemas.Budget | None) -> dict[str, Any] | None:
+    kind = tool.get("type") or "custom"
+    if kind in row.server_tools:
+        return {name: value for name, value in tool.items() if name != "cache_control"}
+    if kind != "custom" or "name" not in tool:
+        return None
+    made = {name: tool[name] for name in TOOL_FIELDS if name in tool}
+    if budget is not None and isinstance(tool.get("input_schema"), dict):
+        try:
+            made["input_schema"] = schemas.expanded(tool["input_schema"], budget)
+        except TooLarge as error:
+            raise TooLarge(f"tools: {str(tool['name'])[:100]}: {error}") from None
+    return with_cache_mark(made, tool, row)
+
+
+def _names(tools: list[dict[str, Any]]) -> list[Any]:
+    return [tool.get("name") for tool in tools]
+
+
+def thinking_parameters(request: Mapping[str, Any], history: object, row: Dialect) -> dict[str, Any]:
+    """Return the parameters about thinking and effort that fit the provider and the history that it gets."""
+    asked = request.get("thinking")
+    asked = asked if isinstance(asked, dict) else None
+    made: dict[str, Any] = {}
+    match row.thinking:
+        case Thinking.NONE:
+            return made
+        case Thinking.OWN_OR_OFF if not all(map(_thought, _calling(history))):
+            return {"thinking": {"type": "disabled"}}
+        case Thinking.CLAUDE if not all(map(_thought, _calling(_loop(history)))):
+            return made  # inside a tool loop Claude answers 400 to thinking that begins in its middle
+    if asked is not None:
+        made["thinking"] = asked if row.thinking is Thinking.CLAUDE else _with_budget(asked, request.get("max_tokens"))
+    config = request.get("output_config")
+    if row.effort and isinstance(config, dict) and isinstance(config.get("effort"), str):
+        made["output_config"] = {"effort": config["effort"]}
+    return made
+
+
+def _with_budget(asked: dict[str, Any], max_tokens: object) -> dict[str, Any]:
+    """Return ``adaptive``, which only Claude has, as ``enabled`` with the budget that Claude Code gives: all but one."""
+    if asked.get("type") != "adaptive" or not isinstance(max_tokens, int) or max_tokens <= SMALLEST_BUDGET:
+        return asked
+    return {"type": "enabled", "budget_tokens": max_tokens - 1}
+
+
+def _calling(history: object) -> list[dict[str, Any]]:
+    """Return the assistant's turns that call tools."""
+    turns = history if isinstance(history, list) else []
+    return [turn for turn in turns if turn["role"] == "assistant" and any(b["type"] == "tool_use" for b in blocks_of(turn))]
+
+
+def _loop(history: object) -> Messages:
+    """Return the turns since the user spoke last, which are the current tool loop."""
+    turns = history if isinstance(history, list) else []
+    begin = max(
+        (place for place, turn in enumerate(turns) if turn["role"] == "user" and not results_of(blocks_of(turn))), default=0
+    )
+    return turns[begin:]
+
+
+def _thought(turn: Mapping[str, Any]) -> bool:
+    return any(block["type"] in THINKING_TYPES for block in blocks_of(turn))

@@ -1,0 +1,63 @@
+"""What the client gets of another provider's response: its blocks, with their thinking and ids, and its stop reason."""
+
+from typing import Any
+
+from claude_proxy.anthropic.messages import THINKING_TYPES, mark
+from claude_proxy.providers.blocks import Block
+from claude_proxy.providers.call_ids import THOUGHT, new_id, safe_id
+from claude_proxy.providers.compatibility import Dialect, Thinking
+
+STOP_REASONS = (
+    "end_turn", "max_tokens", "stop_sequence", "tool_use", "pause_turn", "refusal", "model_context_window_exceeded",
+)  # fmt: skip
+# With calls in the answer these say that it was cut or refused, so the calls are not to be run.
+CUT_SHORT = ("max_tokens", "refusal", "model_context_window_exceeded")
+
+
+def returned_block(block: Block, row: Dialect) -> Block | None:
+    """Return a block of an answer as the client may have it; None for thinking that nobody could use again.
+
+    The provider's own thinking is signed with its name, so that Claude Code keeps it for this model and drops it for
+    others. A call without an id gets one, and one that not every provider takes is spelled so that it is.
+    """
+    kind = block.get("type")
+    if kind in THINKING_TYPES:
+        if row.thinking in (Thinking.NONE, Thinking.CLAUDE):
+            return block if row.thinking is Thinking.CLAUDE else None
+        field = "signature" if kind == "thinking" else "data"
+        return block | {field: mark(row.name, str(block.get(field) or ""))}
+    if kind == "tool_use":
+        return _returned_call(block, row)
+    return block
+
+
+def _returned_call(block: Block, row: Dialect) -> Block:
+    given = block.get("id")
+    call = given if isinstance(given, str) and given else new_id()
+    extra = block.get("provider_specific_fields")
+    signature = extra.get("signature") if isinstance(extra, dict) else None
+    if row.signs_calls and isinstance(signature, str):
+        call = f"{call}{THOUGHT}{signature}"
+    made = {name: value for name, value in block.items() if name != "provider_specific_fields"} | {"id": safe_id(call)}
+    return block if made == block else made
+
+
+def stop_reason(reason: object, *, calls: bool) -> str:
+    """Return the reason as Anthropic names it: LiteLLM tells ``end_turn`` or nothing of some answers that call a tool."""
+    known = reason if isinstance(reason, str) and reason in STOP_REASONS else "end_turn"
+    if calls:
+        return known if known in CUT_SHORT else "tool_use"
+    return "end_turn" if known == "tool_use" else known
+
+
+def returned_response(response: dict[str, Any], row: Dialect) -> dict[str, Any]:
+    """Return a whole answer as the client may have it; the same object when there was nothing to change."""
+    content = response.get("content")
+    if not isinstance(content, list):
+        return response
+    blocks = [
+        made for block in content if (made := returned_block(block, row) if isinstance(block, dict) else block) is not None
+    ]
+    calls = any(isinstance(block, dict) and block.get("type") == "tool_use" for block in blocks)
+    made = response | {"content": blocks, "stop_reason": stop_reason(response.get("stop_reason"), calls=calls)}
+    return response if made == response else made

@@ -1,0 +1,201 @@
+"""A store in an SQLite file, for the processes of one machine."""
+
+import asyncio
+import fcntl
+import logging
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+from claude_proxy.state.rows import Row, read_row, to_bytes
+from claude_proxy.state.store import StoreUnavailable, generation, make_cursor, new_generation, sequence
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+# How long SQLite waits for another process's transaction.
+BUSY_SECONDS = 2.0
+# Marks a file as one of this module, in this shape: "CLP" and a number. A file with another mark is not read.
+VERSION = 0x434C5001
+_BROKEN_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+# Keys and values are bytes, because SQLite's texts cannot hold half a surrogate pair.
+_TABLES = (
+    "CREATE TABLE rows (key BLOB PRIMARY KEY, stamp REAL NOT NULL, value BLOB NOT NULL, seq INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE INDEX rows_by_seq ON rows (seq)",
+    "CREATE TABLE counter (generation INTEGER NOT NULL, seq INTEGER NOT NULL)",
+)
+_PUSH = """
+    INSERT INTO rows (key, stamp, value, seq) VALUES (?, ?, ?, ?)
+    ON CONFLICT (key) DO UPDATE SET stamp = excluded.stamp, value = excluded.value, seq = excluded.seq
+    WHERE excluded.stamp > rows.stamp
+"""
+_PULL = "SELECT key, stamp, value FROM rows WHERE seq > ? ORDER BY seq"
+_PRUNE = """
+    DELETE FROM rows WHERE key >= :first AND key < :end AND (stamp < :older_than OR key NOT IN (
+        SELECT key FROM rows WHERE key >= :first AND key < :end ORDER BY stamp DESC, key DESC LIMIT :keep
+    ))
+"""
+
+
+class _Broken(sqlite3.DatabaseError):
+    """The file is none that this module can use, and will not become one."""
+
+
+class SqliteStore:
+    """Rows in a file, for the processes of one machine.
+
+    Nothing is opened before the first call. A file that is corrupt, or that something else has written, is moved aside
+    to ``….broken``, with a warning; a file that was moved or deleted under a running process is made again. Files are
+    opened and moved under a lock beside them, so that of several processes that find it corrupt only one moves it.
+
+    All work is done in one thread of this store: a slow disk holds up neither the event loop nor anybody's executor.
+    """
+
+    kind = "SQLite"
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+        self._thread = ThreadPoolExecutor(1, "claude-proxy-store")
+        self._closed = False
+        # These two belong to the thread.
+        self._connection: sqlite3.Connection | None = None
+        self._opened: tuple[int, int] | None = None
+
+    async def push(self, rows: Sequence[Row]) -> None:
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute("BEGIN IMMEDIATE")
+            (last,) = connection.execute("SELECT seq FROM counter").fetchone()
+            connection.executemany(
+                _PUSH,
+                [(to_bytes(row.key), row.stamp, to_bytes(row.value), seq) for seq, row in enumerate(rows, last + 1)],
+            )
+            connection.execute("UPDATE counter SET seq = ?", (last + len(rows),))
+
+        if rows:
+            await self._call(work)
+
+    async def pull(self, cursor: int) -> tuple[list[Row], int]:
+        def work(connection: sqlite3.Connection) -> tuple[list[Row], int]:
+            connection.execute("BEGIN")
+            current, last = connection.execute("SELECT generation, seq FROM counter").fetchone()
+            since = sequence(cursor) if generation(cursor) == current else 0
+            found = connection.execute(_PULL, (since,))
+            return [row for parts in found if (row := read_row(*parts))], make_cursor(current, last)
+
+        return await self._call(work)
+
+    async def prune(self, prefix: str, older_than: float, keep: int) -> None:
+        # No text's bytes hold 0xFF, so this is above every key with the prefix.
+        first, end = to_bytes(prefix), to_bytes(prefix) + b"\xff"
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(_PRUNE, {"first": first, "end": end, "older_than": older_than, "keep": keep})
+
+        await self._call(work)
+
+    async def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
+            self._thread.shutdown(wait=False)
+
+    async def _call(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Do some work in a transaction, in the thread, and translate what SQLite and the file system raise."""
+        if self._closed:
+            raise StoreUnavailable(self.kind, "closed")
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._mend, work)
+        except (sqlite3.Error, OSError, UnicodeError) as error:
+            raise StoreUnavailable(self.kind, f"{self._path}: {error}") from None
+
+    def _mend(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Do some work, once more with a new file when this one is broken."""
+        try:
+            return self._transact(work)
+        except _Broken as broken:
+            self._move_aside(broken)
+        return self._transact(work)
+
+    def _transact(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        try:
+            with self._connected() as connection:
+                return work(connection)
+        except sqlite3.Error as error:
+            # Whatever it was, the next call does not build on what is left of it.
+            self._disconnect()
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN_CODES:
+                raise _Broken(str(error)) from None
+            raise
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._connection is not None and _identity(self._path) == self._opened:
+            return self._connection
+        self._disconnect()
+        with self._locked():
+            # Never opened when it exists: closing it again would drop the locks of another connection of this process.
+            with suppress(FileExistsError):
+                os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            self._opened = _identity(self._path)
+            self._connection = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None)
+            self._connection.text_factory = bytes  # a text in a row of somebody else's need not be UTF-8
+            _prepare(self._connection)
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            with suppress(sqlite3.Error):
+                self._connection.close()
+            self._connection = None
+
+    def _move_aside(self, broken: _Broken) -> None:
+        with self._locked():
+            if _identity(self._path) != self._opened:
+                return  # another process was first
+            for suffix in ("", "-wal", "-shm"):
+                with suppress(FileNotFoundError):
+                    Path(f"{self._path}{suffix}").replace(f"{self._path}.broken{suffix}")
+        logger.warning("state file %s: %s; moved to %s.broken, starting with an empty one", self._path, broken, self._path)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the lock beside the file; it ends with the process at the latest."""
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(f"{self._path}.lock", os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    """Make the tables in an empty file; raise ``_Broken`` for a file that something else has written."""
+    connection.execute("PRAGMA synchronous = NORMAL")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if (version, tables) == (0, 0):
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            for statement in _TABLES:
+                connection.execute(statement)
+            connection.execute("INSERT INTO counter VALUES (?, 0)", (new_generation(),))
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+    elif version != VERSION:
+        raise _Broken(f"its schema is {version}, not {VERSION}")
+    # Only after the check: it changes the file.
+    connection.execute("PRAGMA journal_mode = WAL")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from another one that takes its name later; None when there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino

@@ -1,0 +1,82 @@
+"""A clone's folder, commands run in it and what they print, for the tests of the command line."""
+
+import os
+import socket
+import stat
+import sys
+
+import pytest
+
+from claude_proxy.cli import main
+from claude_proxy.cli import project as project_folder
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A fresh clone's folder: nothing of one's own in it."""
+    (tmp_path / "project").mkdir()
+    return tmp_path / "project"
+
+
+@pytest.fixture
+def data(tmp_path):
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
+
+
+def mode_of(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def stopped(capsys, *arguments):
+    """Run a command that has to fail, and return the sentences that it printed."""
+    with pytest.raises(SystemExit) as caught:
+        main.main(arguments)
+    assert caught.value.code == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    first, *mistakes = printed.err.splitlines()
+    assert first == "The proxy does not start:"
+    assert all(mistake.startswith("- ") for mistake in mistakes)
+    return [mistake.removeprefix("- ") for mistake in mistakes]
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """What the server would have been started with."""
+    import uvicorn  # noqa: PLC0415 - as the code under test does
+
+    calls = []
+    with socket.socket() as probe:  # another program of this machine's may be at the default port
+        probe.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("PORT", str(probe.getsockname()[1]))
+    monkeypatch.setattr(uvicorn, "run", lambda app, **options: calls.append((app, options, dict(os.environ))))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return calls
+
+
+@pytest.fixture
+def peopled(project):
+    """A project that is set up, with nobody in it yet."""
+    project_folder.prepare(project, None)
+    return project
+
+
+def run(project, *arguments):
+    main.main(["--project", str(project), *arguments])
+
+
+def refused(capsys, project, *arguments):
+    """Run a command that cannot be done, and return the sentences that it printed."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        run(project, *arguments)
+    printed = capsys.readouterr()
+    assert (caught.value.code, printed.out) == (1, "")
+    first, *mistakes = printed.err.splitlines()
+    assert first == "This was not done:"
+    return mistakes

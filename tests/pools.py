@@ -1,0 +1,97 @@
+"""Credentials, a clock and a pool for the tests of the pool and of what it consists of."""
+
+import answers
+from answers import HOUR, LIMIT
+
+from claude_proxy.credentials.credential import Credential, Kind
+from claude_proxy.credentials.pool import Affinity, Pool, Wanted
+from claude_proxy.credentials.response_rules import Action, UpstreamResponse, Verdict, judge
+from claude_proxy.secret import Secret
+
+START = 1_800_000_000.0
+QUARANTINE = 900.0
+COOLDOWN = 60.0
+SALT = "made-up-salt"
+
+
+class Clock:
+    now = START
+
+    def __call__(self):
+        return self.now
+
+
+def credential(label, kind=Kind.OAUTH):
+    return Credential(label, kind, Secret(f"sk-ant-made-up-{label * 20}"))
+
+
+A, B, C = credential("a"), credential("b"), credential("c")
+K, L = credential("k", Kind.API_KEY), credential("l", Kind.API_KEY)
+BY_LABEL = {each.label: each for each in (A, B, C, K, L)}
+OUT = Verdict(Action.NEXT, "refused", out=True)
+DONE = Verdict(Action.DONE, "answered")
+TRY_ONE_OTHER = Verdict(Action.TRY_ONE_OTHER, "a 429 that names no limit")
+NOTHING = UpstreamResponse(200, {})
+
+
+def new_pool(*credentials, affinity=Affinity.SESSION, **options):
+    return Pool(credentials, affinity=affinity, quarantine=QUARANTINE, cooldown=COOLDOWN, **options)
+
+
+def rest(pool, each, seconds, family="", reason="limit reached"):
+    """Let a credential rest, for all models or for a family."""
+    until = pool._clock() + seconds
+    verdict = Verdict(Action.NEXT, reason, None, family, until) if family else Verdict(Action.NEXT, reason, until)
+    pool.note(each, verdict, NOTHING)
+
+
+def tell(pool, each, status=200, family="", organisation=None, **unified):
+    """Give the pool an answer with these limit headers, with the verdict that it gets."""
+    headers = answers.given(429, LIMIT, **unified).headers
+    headers |= {"anthropic-organization-id": organisation} if organisation else {}
+    answer = UpstreamResponse(status, headers, b"", family, pool._clock())
+    pool.note(each, judge(answer, COOLDOWN), answer)
+
+
+def fill(pool, each, utilization, seconds=HOUR, window="5h", family=""):
+    """Let the pool learn how full a window is."""
+    reset = pool._clock() + seconds
+    tell(pool, each, family=family, **{f"{window}__utilization": utilization, f"{window}__reset": reset})
+
+
+def chosen(pool, times, session=None, family=""):
+    found = (pool.choose(Wanted(session, family)) for _ in range(times))
+    return "".join(each.label if each else "-" for each in found)
+
+
+def walk(pool, session=None, family=""):
+    """Return the labels that one request meets when every credential fails it."""
+    tried = []
+    while (found := pool.choose(Wanted(session, family), tried)) is not None:
+        tried.append(found.label)
+    return "".join(tried)
+
+
+def known(pool):
+    """What two pools of one store should agree on."""
+    states = {
+        label: (
+            {family: (rest.until, rest.reason, rest.out) for family, rest in state.rests.items()},
+            {place: (window.utilization, window.reset, window.seen) for place, window in state.windows.items()},
+            (state.back_at, state.family_back_at, state.load, state.family_load),
+        )
+        for label, state in pool._states.items()
+    }
+    return states, {session: (binding.label, binding.used) for session, binding in pool._sessions.items()}
+
+
+def busy(pool):
+    """Let a pool know something of every kind."""
+    rest(pool, A, 60)
+    rest(pool, B, 600, "opus")
+    pool.note(K, OUT, NOTHING)
+    fill(pool, B, 0.4)
+    fill(pool, B, 0.6, window="7d_opus", family="opus")
+    chosen(pool, 1, "s")
+    chosen(pool, 2)
+    return pool

@@ -1,0 +1,20 @@
+"""providers/call_ids.py: ids of calls that every provider takes, and back."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from claude_proxy.providers.call_ids import original_id, safe_id
+
+
+@given(st.text())
+def test_a_spelled_id_can_be_read_back(name):
+    """What is spelled plainly holds the whole id; a plain one stays as it is."""
+    assert original_id(safe_id(name)) == name
+    assert safe_id(safe_id(name)) in (safe_id(name), safe_id(safe_id(name)))
+
+
+@pytest.mark.parametrize("odd", ["cpx_!", "cpx_a", "cpx_/w", "cpx_dG9vbHVfMQ"])
+def test_an_id_that_only_looks_spelled(odd):
+    """An id that the proxy did not spell is nobody's spelling."""
+    assert original_id(odd) == odd

@@ -1,0 +1,195 @@
+"""cli/project.py: what is written when it is missing, and what is read."""
+
+import os
+
+import pytest
+from command_line import files, mode_of, stopped
+
+from claude_proxy.cli import project as project_folder
+from claude_proxy.config.models import ConfigError, load
+from claude_proxy.config.settings import VARIABLES, SettingsError
+
+TOKEN = "sk-made-up-token"
+
+
+# What is written
+
+
+def test_a_fresh_clone(project):
+    """``.env`` and ``config.yaml`` are made from the examples, with random tokens that nobody else can read."""
+    assert project_folder.prepare(project, None) == [project / ".env", project / "config.yaml"]
+    values = project_folder.known_values(project / ".env")
+    assert mode_of(project / ".env") == 0o600
+    assert set(VARIABLES) <= set(values)
+    tokens = [values["PROXY_STATIC_TOKEN"], values["LITELLM_MASTER_KEY"]]
+    assert all(token.startswith("sk-") and len(token) > 60 for token in tokens)
+    assert tokens[0] != tokens[1]
+    assert files(project) == [".env", "config.yaml"]
+    assert load(project / "config.yaml")
+
+
+def test_what_was_written_is_accepted(project):
+    """The generated ``.env`` and ``config.yaml`` are settings with which the proxy starts."""
+    project_folder.prepare(project, None)
+    project_folder.load_environment(project, None)
+    _, settings = project_folder.checked(project_folder.config_path(project, None))
+    assert settings.static_token
+    assert settings.master_key
+
+
+def test_two_clones_have_different_tokens(project, data):
+    """No two clones share a token."""
+    project_folder.prepare(project, None)
+    project_folder.prepare(data, None)
+    one, other = (project_folder.known_values(folder / ".env") for folder in (project, data))
+    assert one["PROXY_STATIC_TOKEN"] != other["PROXY_STATIC_TOKEN"]
+    assert one["LITELLM_MASTER_KEY"] != other["LITELLM_MASTER_KEY"]
+
+
+def test_nothing_is_overwritten(project):
+    """What is there stays as it is, at the second start and at every later one."""
+    project_folder.prepare(project, None)
+    (project / ".env").write_text("PROXY_STATIC_TOKEN=mine\n")
+    (project / "config.yaml").write_text("mine")
+    assert project_folder.prepare(project, None) == []
+    assert (project / ".env").read_text() == "PROXY_STATIC_TOKEN=mine\n"
+    assert (project / "config.yaml").read_text() == "mine"
+
+
+def test_an_empty_env_is_a_decision(project):
+    """An empty ``.env`` is not filled: whoever made it wants an open proxy."""
+    (project / ".env").write_text("")
+    assert project_folder.prepare(project, None) == [project / "config.yaml"]
+    assert (project / ".env").read_text() == ""
+
+
+def test_with_a_data_folder_nothing_is_written_into_the_project(project, data):
+    """In a container the project's folder is not touched; tokens and config go to the data folder."""
+    assert project_folder.prepare(project, data) == [data / ".env"]
+    assert files(project) == []
+    assert mode_of(data / ".env") == 0o600
+    assert load(project_folder.config_path(project, data))
+
+
+def test_the_tokens_of_a_data_folder_stay(project, data):
+    """The second start of a container has the tokens of the first."""
+    project_folder.prepare(project, data)
+    before = (data / ".env").read_text()
+    assert project_folder.prepare(project, data) == []
+    assert (data / ".env").read_text() == before
+
+
+def test_the_projects_own_files_come_first(project, data):
+    """A project that has its files needs nothing in the data folder."""
+    (project / ".env").write_text(f"PROXY_STATIC_TOKEN={TOKEN}\n")
+    (project / "config.yaml").write_text("mine")
+    assert project_folder.prepare(project, data) == []
+    assert files(data) == []
+    assert project_folder.config_path(project, data) == project / "config.yaml"
+
+
+def test_a_secret_from_a_file_is_not_generated(project, monkeypatch):
+    """A token that comes from a file is not generated beside it: that would be a mistake of the start's own making."""
+    monkeypatch.setenv("PROXY_STATIC_TOKEN_FILE", "somewhere")
+    project_folder.prepare(project, None)
+    values = project_folder.known_values(project / ".env")
+    assert values["PROXY_STATIC_TOKEN"] == ""
+    assert values["LITELLM_MASTER_KEY"]
+
+
+@pytest.mark.parametrize("name", [".env", "config.yaml"])
+def test_a_folder_in_place_of_a_file(project, name, capsys):
+    """A folder where a file belongs, as Docker makes one for a missing mount, is said to be one."""
+    (project / name).mkdir()
+    (mistake,) = stopped(capsys, "--project", str(project), "serve")
+    assert str(project / name) in mistake
+    assert "is a folder and should be a file" in mistake
+
+
+def test_a_folder_that_cannot_be_written(project, tmp_path, capsys):
+    """A data folder that cannot be written is one sentence, not a traceback."""
+    (mistake,) = stopped(capsys, "--project", str(project), "--data", str(tmp_path / "none"), "serve")
+    assert "cannot be written" in mistake
+
+
+def test_a_private_file_is_private_and_whole(tmp_path):
+    """A private file appears whole and for its owner only, and nothing is left beside it."""
+    project_folder.write_private(tmp_path / ".env", "all of it\n")
+    assert files(tmp_path) == [".env"]
+    assert ((tmp_path / ".env").read_text(), mode_of(tmp_path / ".env")) == ("all of it\n", 0o600)
+
+
+def test_of_two_private_files_the_first_stays(tmp_path):
+    """Two replicas that start on one volume at once go on with the tokens of the first one."""
+    for text in ("the first\n", "the second\n"):
+        project_folder.write_private(tmp_path / ".env", text)
+    assert files(tmp_path) == [".env"]
+    assert ((tmp_path / ".env").read_text(), mode_of(tmp_path / ".env")) == ("the first\n", 0o600)
+
+
+# What is read
+
+
+def test_the_environment_wins_over_env(project, monkeypatch):
+    """What is set already stays, and what is set to nothing counts as not set."""
+    (project / ".env").write_text("PORT=1\nHOST=::1\n")
+    monkeypatch.setenv("PORT", "2")
+    monkeypatch.setenv("HOST", "")
+    project_folder.load_environment(project, None)
+    assert (os.environ["PORT"], os.environ["HOST"]) == ("2", "::1")
+
+
+def test_adding_an_env_opens_nothing(project, data):
+    """Generated tokens stay in force beside a ``.env`` of the project's that leaves them empty."""
+    project_folder.prepare(project, data)
+    (project / ".env").write_text("PROXY_STATIC_TOKEN=\nCLAUDE_TOKEN_MODE=passthrough\n")
+    project_folder.load_environment(project, data)
+    assert os.environ["PROXY_STATIC_TOKEN"] == project_folder.known_values(data / ".env")["PROXY_STATIC_TOKEN"]
+    assert os.environ["CLAUDE_TOKEN_MODE"] == "passthrough"
+
+
+def test_a_secret_from_a_file_beats_env(project, monkeypatch):
+    """A secret that has a file is not taken from ``.env``, where its line may still stand."""
+    (project / ".env").write_text(f"PROXY_STATIC_TOKEN={TOKEN}\n")
+    monkeypatch.setenv("PROXY_STATIC_TOKEN_FILE", "somewhere")
+    project_folder.load_environment(project, None)
+    assert "PROXY_STATIC_TOKEN" not in os.environ
+
+
+def test_provider_keys_from_files(tmp_path):
+    """A provider's key may stand in a file; a key that is set stays; the project's own secrets are left to the settings."""
+    (tmp_path / "key").write_text(" made-up-key\n")
+    path = str(tmp_path / "key")
+    environ = {"ZAI_API_KEY_FILE": path, "KIMI_API_KEY": "set", "KIMI_API_KEY_FILE": path, "CLAUDE_API_KEYS_FILE": path}
+    project_folder.read_secret_files(environ, {"ZAI_API_KEY", "KIMI_API_KEY", "CLAUDE_API_KEYS", "OPENAI_API_KEY"})
+    assert (environ["ZAI_API_KEY"], environ["KIMI_API_KEY"]) == ("made-up-key", "set")
+    assert not {"CLAUDE_API_KEYS", "OPENAI_API_KEY"} & set(environ)
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe made-up"], ids=["missing", "not-text"])
+def test_provider_keys_from_files_that_cannot_be_read(tmp_path, content):
+    """Every provider's key file that cannot be read is a mistake of its own, and shows nothing of what it holds."""
+    path = tmp_path / "made-up-path"
+    if content is not None:
+        path.write_bytes(content)
+    environ = {"ZAI_API_KEY_FILE": str(path), "KIMI_API_KEY_FILE": str(path)}
+    with pytest.raises(SettingsError) as caught:
+        project_folder.read_secret_files(environ, {"ZAI_API_KEY", "KIMI_API_KEY"})
+    assert [mistake.split(":")[0] for mistake in caught.value.mistakes] == ["KIMI_API_KEY_FILE", "ZAI_API_KEY_FILE"]
+    assert "made-up" not in str(caught.value)
+
+
+def test_a_config_that_cannot_be_read(project, monkeypatch):
+    """A ``config.yaml`` that belongs to somebody else is said to be so, with what to do."""
+    (project / "config.yaml").write_text("mine")
+    monkeypatch.setattr(os, "access", lambda path, _: path != project / "config.yaml")
+    with pytest.raises(ConfigError, match="cannot read it; `chmod a"):
+        project_folder.config_path(project, None)
+
+
+def test_people_of_the_variable_beside_a_file(project):
+    """PROXY_USER_TOKENS is read from ``.env`` although PROXY_USER_TOKENS_FILE is set: these two are for different people."""
+    (project / ".env").write_text("PROXY_USER_TOKENS_FILE=somewhere\nPROXY_USER_TOKENS=anna=made-up-and-long-enough\n")
+    project_folder.load_environment(project, None)
+    assert os.environ["PROXY_USER_TOKENS"] == "anna=made-up-and-long-enough"
+    assert os.environ["PROXY_USER_TOKENS_FILE"] == "somewhere"

@@ -1,0 +1,136 @@
+"""providers/request_fields.py: the system prompt, the tools and the thinking that a provider is asked for."""
+
+import copy
+
+import pytest
+from conversations import (
+    BEDROCK,
+    KIMI,
+    LONG_MARK,
+    LOOP,
+    OPENAI,
+    OWN,
+    PLAIN_MARK,
+    ROW,
+    SIGNED,
+    TEXT,
+    USER,
+    ZAI,
+    call,
+    result,
+    text,
+    turn,
+    user,
+)
+
+from claude_proxy.providers.compatibility import STRICT
+from claude_proxy.providers.request_fields import fitted_system, fitted_tools, translated
+
+
+@pytest.mark.parametrize(
+    ("row", "given", "wanted"),
+    [
+        (STRICT, "words", "words"),
+        (STRICT, None, None),
+        (STRICT, [text("x-anthropic-billing-header: cc_version=2;")], []),
+        (STRICT, "x-anthropic-billing-header: cc_version=2;", ""),
+        (ZAI, [text("x-anthropic-billing-header: a"), TEXT | LONG_MARK], [TEXT | PLAIN_MARK]),
+        (STRICT, [TEXT | LONG_MARK, text(""), {"type": "odd"}, 1], [TEXT]),
+        (ZAI, [TEXT | PLAIN_MARK], [TEXT | PLAIN_MARK]),
+    ],
+)
+def test_a_system_prompt(row, given, wanted):
+    """The billing line leaves the system prompt, marks become plain or go, and the same object stays where nothing does."""
+    made = fitted_system(given, row)
+    assert made == wanted
+    assert made is given or made != given
+
+
+READ = {"name": "Read", "description": "d", "input_schema": {"type": "object"}}
+WEB_SEARCH = {"type": "web_search_20250305", "name": "web_search", "max_uses": 8}
+EXTRAS = {"defer_loading": True, "eager_input_streaming": True, "strict": True, "allowed_callers": []}
+
+
+@pytest.mark.parametrize(
+    ("row", "given", "wanted"),
+    [
+        (STRICT, [READ], [READ]),
+        (STRICT, [READ | EXTRAS | LONG_MARK], [READ]),
+        (ZAI, [READ | EXTRAS | LONG_MARK], [READ | PLAIN_MARK]),
+        (STRICT, [WEB_SEARCH, READ], [READ]),
+        (ROW["vertex"], [WEB_SEARCH, READ], [WEB_SEARCH, READ]),
+        (BEDROCK, [WEB_SEARCH], []),
+        (STRICT, [READ | {"type": "custom"}], [READ | {"type": "custom"}]),
+        (STRICT, ["odd", {}, {"type": []}], []),
+        (STRICT, None, []),
+    ],
+)
+def test_tools(row, given, wanted):
+    """The client's own tools stay with the fields that everybody knows; server tools only where the provider runs them."""
+    before = copy.deepcopy(given)
+    assert fitted_tools(given, row) == wanted
+    assert given == before
+
+
+@pytest.mark.parametrize(
+    ("row", "tools", "choice", "kept"),
+    [
+        (STRICT, [READ], {"type": "tool", "name": "Read"}, True),
+        (STRICT, [READ, WEB_SEARCH], {"type": "tool", "name": "web_search"}, False),
+        (STRICT, [WEB_SEARCH], {"type": "any"}, False),
+        (STRICT, [READ], {"type": "any"}, True),
+        (ROW["vertex"], [WEB_SEARCH], {"type": "tool", "name": "web_search"}, True),
+        (STRICT, [READ], "odd", False),
+    ],
+)
+def test_a_choice_of_a_tool(row, tools, choice, kept):
+    """A choice goes with the tool that it names."""
+    made = translated({"messages": [USER], "tools": tools, "tool_choice": choice}, row)
+    assert ("tool_choice" in made) == kept
+
+
+ASKING = {
+    "messages": [USER], "thinking": {"type": "adaptive"}, "output_config": {"effort": "high", "format": {}},
+    "max_tokens": 32000, "context_management": {"edits": []}, "metadata": {"user_id": "x"}, "container": "c",
+    "mcp_servers": [], "system": "s",
+}  # fmt: skip
+ENABLED, DISABLED = {"type": "enabled", "budget_tokens": 31999}, {"type": "disabled"}
+OWN_LOOP = [USER, turn(OWN, call()), user(result())]
+MIXED = [*OWN_LOOP, turn(call("toolu_2")), user(result("toolu_2"))]
+
+
+@pytest.mark.parametrize(
+    ("row", "more", "wanted"),
+    [
+        (STRICT, {}, {}),
+        (ZAI, {}, {}),
+        (OPENAI, {"thinking": DISABLED}, {}),
+        (KIMI, {}, {"thinking": ENABLED}),
+        (KIMI, {"thinking": ENABLED}, {"thinking": ENABLED}),
+        (KIMI, {"thinking": DISABLED}, {"thinking": DISABLED}),
+        (KIMI, {"thinking": None}, {}),
+        (KIMI, {"max_tokens": 100}, {"thinking": {"type": "adaptive"}}),
+        (KIMI, {"messages": OWN_LOOP}, {"thinking": ENABLED}),
+        (KIMI, {"messages": LOOP}, {"thinking": DISABLED}),
+        (KIMI, {"messages": MIXED}, {"thinking": DISABLED}),
+        (KIMI, {"messages": [USER, turn(SIGNED, call()), user(result())]}, {"thinking": DISABLED}),
+        (KIMI, {"messages": LOOP, "thinking": None}, {"thinking": DISABLED}),
+        (ROW["minimax"], {"messages": LOOP}, {"thinking": ENABLED}),
+        (BEDROCK, {}, {"thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}}),
+        (BEDROCK, {"messages": LOOP}, {}),
+        (BEDROCK, {"messages": [USER, turn(SIGNED, call()), user(result())]},
+         {"thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}}),
+        (BEDROCK, {"messages": [*LOOP, turn(TEXT), USER]},
+         {"thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}}),
+    ],
+)  # fmt: skip
+def test_parameters(row, more, wanted):
+    """Thinking is asked for where it can be kept, and where the history allows it; nothing else of Claude's own goes."""
+    made = translated(ASKING | more, row)
+    assert {name: made[name] for name in set(made) - {"messages", "system"}} == wanted
+
+
+def test_a_request_without_anything():
+    """Odd values raise nothing and go nowhere."""
+    assert translated({}, STRICT) == {"messages": None}
+    assert translated({"messages": "odd", "system": 1, "tools": 1, "thinking": 1}, KIMI) == {"messages": "odd"}

@@ -1,0 +1,170 @@
+"""credentials/sessions.py: which credential a session stays on, here and in other processes."""
+
+import json
+from functools import partial
+
+import pytest
+from answers import DAY
+from pools import (
+    SALT,
+    START,
+    A,
+    B,
+    C,
+    Clock,
+    chosen,
+    fill,
+    known,
+    new_pool,
+    rest,
+    walk,
+)
+
+from claude_proxy.credentials import sessions as sessions_module
+from claude_proxy.credentials.pool import Affinity, Wanted
+from claude_proxy.credentials.sessions import MAX_SESSIONS, SESSION_IDLE, SESSION_TOLD
+from claude_proxy.state.rows import Row
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def make(clock):
+    return partial(new_pool, clock=clock)
+
+
+@pytest.fixture
+def shared(make):
+    """Return pools with one salt, as those of one store have it."""
+
+    def shared(*credentials, **options):
+        pool = make(*credentials, **options)
+        pool.set_salt(SALT)
+        return pool
+
+    return shared
+
+
+def test_a_session_stays(make):
+    """A session keeps the credential of its first request, whatever others do in between."""
+    pool = make(A, B, C)
+    assert chosen(pool, 3, "s") == "aaa"
+    assert chosen(pool, 2, "t") == "bb"
+    assert chosen(pool, 2) == "cc", "nobody else lives on c"
+    assert chosen(pool, 2, "s") == "aa"
+
+
+def test_a_session_stays_on_a_credential_that_fills_up(make):
+    """Headroom and the soft limit are for new sessions: a session moves only when its credential rests."""
+    pool = make(A, B)
+    assert chosen(pool, 1, "s") == "a"
+    fill(pool, A, 0.999)
+    assert chosen(pool, 3, "s") == "aaa"
+
+
+def test_a_session_moves_when_it_must_and_stays_there(make, clock):
+    """A session whose credential rests moves on, and does not move back: its cache is with the new one."""
+    pool = make(A, B)
+    assert chosen(pool, 1, "s") == "a"
+    rest(pool, A, 60)
+    assert walk(pool, "s") == "b"
+    clock.now += 60
+    assert chosen(pool, 3, "s") == "bbb"
+
+
+def test_a_session_moves_within_a_request(make):
+    """A request that failed on its session's credential goes on with another one, and the session stays there."""
+    pool = make(A, B, C)
+    assert chosen(pool, 1, "s") == "a"
+    assert pool.choose(Wanted("s"), {"a"}) == B
+    assert chosen(pool, 2, "s") == "bb"
+
+
+def test_without_affinity(make):
+    """With affinity ``none`` a session is like any other request."""
+    assert chosen(make(A, B, affinity=Affinity.NONE), 4, "s") == "abab"
+
+
+@pytest.mark.parametrize("session", [None, ""], ids=["none", "empty"])
+def test_no_session_is_not_a_session(make, session):
+    """Requests that name no session do not share one."""
+    pool = make(A, B)
+    assert chosen(pool, 4, session) == "abab"
+    assert not pool._sessions
+
+
+def test_a_session_that_was_idle_is_a_new_one(make, clock):
+    """After six hours without a request nothing is left of a session's cache, so it takes what is best now."""
+    pool = make(A, B)
+    assert (chosen(pool, 1, "s"), chosen(pool, 1, "t")) == ("a", "b")
+    fill(pool, A, 0.5, DAY, "7d")
+    clock.now += SESSION_IDLE
+    assert chosen(pool, 1, "s") == "a"
+    clock.now += SESSION_IDLE + 1
+    assert chosen(pool, 2, "s") == "bb"
+
+
+def test_silent_sessions_are_forgotten(make, monkeypatch):
+    """No more sessions are remembered than the limit, and the one that was silent for longest goes first."""
+    monkeypatch.setattr(sessions_module, "MAX_SESSIONS", 2)
+    pool = make(A, B, C)
+    assert [chosen(pool, 1, session) for session in ("s", "t", "s", "u")] == ["a", "b", "a", "c"]
+    assert len(pool._sessions) == 2
+    assert (chosen(pool, 1, "s"), chosen(pool, 1, "u")) == ("a", "c")
+    assert chosen(pool, 1, "t") == "b", "a new session again, so where nobody lives"
+
+
+def test_nothing_grows_without_a_bound(make):
+    """However many sessions there are, what is remembered of them and what is waiting to be told stays bounded."""
+    pool = make(A, B)
+    for number in range(MAX_SESSIONS + 500):
+        pool.choose(Wanted(f"s:{number}"))
+    assert len(pool._sessions) == MAX_SESSIONS
+    assert len(pool.changed()) <= MAX_SESSIONS + 1
+    assert len(pool.everything()) <= MAX_SESSIONS + 1
+
+
+def test_a_sessions_use_is_told_now_and_then(shared, clock):
+    """A session in use is told again after a while, so that it is not idle to the others, but not at each request."""
+    pool = shared(A)
+
+    def told():
+        chosen(pool, 1, "s")
+        return [row.stamp for row in pool.changed() if row.key == "session:s"]
+
+    assert told() == [START]
+    clock.now += SESSION_TOLD - 1
+    assert told() == []
+    clock.now += 1
+    assert told() == [START + SESSION_TOLD]
+
+
+def test_the_later_use_of_a_session_wins(shared, clock):
+    """A session that two processes serve ends up on the credential of its latest use, in both of them."""
+    first, second = shared(A, B), shared(B, A)
+    assert (chosen(first, 1, "s"), chosen(second, 1, "s")) == ("a", "b")
+    clock.now += 10
+    chosen(second, 1, "s")
+    first.merge(second.everything())
+    second.merge(first.everything())
+    assert (chosen(first, 1, "s"), chosen(second, 1, "s")) == ("b", "b")
+
+
+def test_a_session_that_is_idle_elsewhere_is_not_taken_over(shared, clock):
+    """A session's row that is older than six hours binds nothing."""
+    first, second = shared(A, B), shared(A, B)
+    chosen(first, 1, "s")
+    clock.now += SESSION_IDLE + 1
+    second.merge(first.everything())
+    assert known(second)[1] == {}
+
+
+def test_sessions_of_others_are_bounded(shared, monkeypatch):
+    """What comes from a store fills no memory either."""
+    monkeypatch.setattr(sessions_module, "MAX_SESSIONS", 3)
+    pool = shared(A)
+    pool.merge([Row(f"session:{number}", START, json.dumps(pool.state("a").key)) for number in range(10)])
+    assert len(pool._sessions) == 3

@@ -1,0 +1,49 @@
+"""cli/user_command.py: who gets a token, and who loses one."""
+
+import io
+import json
+import os
+import sys
+
+from command_line import mode_of, run
+
+from claude_proxy.config.settings import Settings
+
+
+def test_user_add(peopled, capsys):
+    """``user add`` prints a block with a new token, this once: the file, the list and later blocks hold none."""
+    run(peopled, "user", "add", "anna", "--url", "https://proxy.example.org")
+    printed = capsys.readouterr()
+    block = json.loads(printed.out)["env"]
+    token = block["ANTHROPIC_AUTH_TOKEN"]
+    assert block["ANTHROPIC_BASE_URL"] == "https://proxy.example.org"
+    assert "shown this once" in printed.err
+    users = peopled / ".state" / "users"
+    assert mode_of(users) == 0o600
+    run(peopled, "user", "list")
+    run(peopled, "settings", "--user", "anna")
+    later = capsys.readouterr()
+    assert "anna  20" in later.out
+    assert json.loads(later.out[later.out.index("{") :])["env"]["ANTHROPIC_AUTH_TOKEN"] == "the-token-of-anna"
+    assert "cannot be shown again" in later.err
+    assert token not in f"{printed.err}{later}{users.read_text()}"
+    book = Settings.parse(os.environ).users
+    assert [user.name for user in book.everybody()] == ["anna"]
+
+
+def test_user_add_from_standard_input(peopled, capsys, monkeypatch):
+    """A token of one's own need not stand in the list of processes."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO("made-up-and-long-enough\n"))
+    run(peopled, "user", "add", "anna", "--token", "-")
+    assert json.loads(capsys.readouterr().out)["env"]["ANTHROPIC_AUTH_TOKEN"] == "made-up-and-long-enough"
+
+
+def test_user_remove_works_with_broken_settings(peopled, capsys):
+    """Taking somebody out needs nothing else to be right."""
+    run(peopled, "user", "add", "anna")
+    (peopled / ".env").write_text("PORT=http\n")
+    (peopled / "config.yaml").write_text("model_list: []\n")
+    run(peopled, "user", "remove", "anna")
+    capsys.readouterr()
+    run(peopled, "user", "list")
+    assert capsys.readouterr().out == ""
