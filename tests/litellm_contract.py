@@ -28,7 +28,7 @@ from pydantic import BaseModel
 
 from claude_proxy.access.routes import MODEL_ROUTES, PUBLIC_ROUTES
 from claude_proxy.litellm.callback import ClaudeProxy
-from claude_proxy.litellm.clients import AttemptRefused, PlainClient
+from claude_proxy.litellm.lane_client import AttemptRefused, PlainClient
 from claude_proxy.litellm.router import UPDATED
 from claude_proxy.usage.request_log import LITELLM_LOGGERS
 
@@ -114,9 +114,9 @@ NAMES = {
     "litellm.proxy.proxy_server:app": "bootstrap.py puts the gateway around it",
     "litellm.proxy.proxy_server:app.middleware_stack": "app.py, bootstrap.py: where the gateway goes",
     "litellm.proxy.proxy_server:app.build_middleware_stack": "bootstrap.py, when callbacks are loaded before the first request",
-    "litellm.proxy.proxy_server:llm_router": "callback.py finds who serves a model; watcher.py changes it",
+    "litellm.proxy.proxy_server:llm_router": "router.py finds who serves a model, and changes it",
     "litellm.proxy.proxy_server:llm_model_list": "router.py, for LiteLLM's own lists",
-    "litellm.proxy.proxy_server:user_config_file_path": "callback.py reads the same config.yaml",
+    "litellm.proxy.proxy_server:user_config_file_path": "bootstrap.py reads the same config.yaml",
     "litellm.proxy.proxy_server:prisma_client": "custom_auth.py looks a session up",
     "litellm.proxy.proxy_server:user_api_key_cache": "custom_auth.py looks a session up",
     "litellm.proxy._types:UI_TEAM_ID": "custom_auth.py tells a session of the pages from a key",
@@ -124,18 +124,16 @@ NAMES = {
     "litellm:request_timeout": "router.py, when a timeout is taken out of config.yaml",
     "litellm:fallbacks": "router.py, beside those of config.yaml",
     "litellm:default_fallbacks": "router.py, beside those of config.yaml",
-    "litellm:use_chat_completions_url_for_anthropic_messages": "bootstrap.py, callback.py keep openai/ on chat completions",
+    "litellm:use_chat_completions_url_for_anthropic_messages": "bootstrap.py keeps openai/ on chat completions",
     "litellm:expose_router_debug_in_errors": "bootstrap.py keeps the router's inside out of errors",
     "litellm:anthropic_sse_ping_interval_seconds": "bootstrap.py leaves keep-alives to the hook for streams",
     "litellm:aclient_session": "bootstrap.py: the HTTP client for chat completions",
-    "litellm.proxy.proxy_server:app.exception_handlers": "bootstrap.py, model_app: what becomes of LiteLLM's errors",
     "litellm:require_auth_for_metrics_endpoint": "bootstrap.py leaves /metrics to the gateway",
     "litellm.types.utils:CallTypes.anthropic_messages": "callback.py tells the two calls of the deployment hook apart",
     "litellm.router_utils.pattern_match_deployments:PatternMatchRouter": "router.py replaces the patterns",
     "litellm.llms.anthropic.pass_through.adapters.streaming_iterator:_CombinedChunkSplitter._split_by_payload_kind": (
         "patches.py gives each call of a chunk a chunk of its own"
     ),
-    "openai.resources.chat.completions.completions:async_maybe_transform": "patches.py sends chats as LiteLLM made them",
     "aiohttp.client_proto:ResponseHandler": "patches.py ends an answer whose rest is no HTTP",
     "httpx:AsyncClient._transport_for_url": "patches.py guards the responses of every client of httpx",
     "httpx:Client._transport_for_url": "patches.py, for requests that block their thread",
@@ -144,22 +142,16 @@ NAMES = {
     "requests.sessions:SessionRedirectMixin.get_redirect_target": "patches.py follows no redirection with requests",
     "litellm.litellm_core_utils.streaming_handler:CustomStreamWrapper": "patches.py bounds what is kept of a stream's chunks",
     "litellm:post_call_rules": "patches.py keeps a stream's text where they read it",
-    "litellm:stream_chunk_builder": "patches.py keeps whole answers from being built that nobody reads",
-    "litellm.litellm_core_utils.litellm_logging:Logging.dispatch_success_handlers": "patches.py ends the account of a stream",
 }
 PARAMETERS = {
     "litellm.llms.custom_httpx.http_handler:AsyncHTTPHandler.post": (
         {"url", "data", "headers", "timeout", "stream"},
-        "clients.py",
+        "lane_client.py",
     ),
-    "litellm.llms.base_llm.chat.transformation:BaseLLMException": ({"status_code", "message", "headers"}, "clients.py"),
-    "litellm.exceptions:BadRequestError": ({"message", "model", "llm_provider"}, "clients.py, AttemptRefused"),
-    "litellm.exceptions:Timeout": ({"message", "model", "llm_provider"}, "clients.py"),
+    "litellm.llms.base_llm.chat.transformation:BaseLLMException": ({"status_code", "message", "headers"}, "lane_client.py"),
+    "litellm.exceptions:BadRequestError": ({"message", "model", "llm_provider"}, "lane_client.py, AttemptRefused"),
+    "litellm.exceptions:Timeout": ({"message", "model", "llm_provider"}, "lane_client.py"),
     "litellm.proxy._types:ProxyException": ({"message", "type", "param", "code", "headers"}, "custom_auth.py"),
-    "litellm.proxy.anthropic_endpoints.endpoints:anthropic_response": (
-        {"fastapi_response", "request", "user_api_key_dict"},
-        "bootstrap.py, model_app",
-    ),
     "litellm.proxy._types:hash_token": ({"token"}, "custom_auth.py"),
     "litellm.proxy.auth.auth_checks:_can_object_call_model": (
         {"model", "llm_router", "models", "object_type"},
@@ -174,8 +166,8 @@ PARAMETERS = {
         "custom_auth.py",
     ),
     "litellm.proxy.types_utils.utils:get_instance_fn": ({"value", "config_file_path"}, "config.yaml's entry files"),
-    "litellm.utils:token_counter": ({"model", "text"}, "callback.py, count_tokens"),
-    "litellm.router:Router.get_model_list": ({"model_name"}, "callback.py, served_by"),
+    "litellm.utils:token_counter": ({"model", "text"}, "bootstrap.py, count_tokens"),
+    "litellm.router:Router.get_model_list": ({"model_name"}, "router.py, deployments_of"),
     "litellm.router:Router.get_deployment": ({"model_id"}, "callback.py, a deployment's own parameters"),
     "litellm.router:Router.set_model_list": ({"model_list"}, "router.py"),
     "litellm.router:Router.validate_fallbacks": ({"fallback_param"}, "router.py"),
@@ -394,10 +386,12 @@ class Ran:
     paths: list[str] = field(default_factory=list)
 
 
-def ask(model: str = "m", path: str = "/v1/messages", models: tuple[str, ...] = ("m",), **body: Any) -> Ran:
-    """Send one request through LiteLLM's app, with a recorder as its only callback."""
+def ask(
+    model: str = "m", path: str = "/v1/messages", models: tuple[str, ...] = ("m",), settings: Any = None, **body: Any
+) -> Ran:
+    """Send one request through LiteLLM's app, with a recorder as its only callback, and with such settings of its router."""
     recorder = Recorder()
-    made = router(*models, num_retries=2, retry_policy={"BadRequestErrorRetries": 0})
+    made = router(*models, num_retries=2, retry_policy={"BadRequestErrorRetries": 0}, **(settings or {}))
 
     async def authenticate(request: Any, api_key: str) -> UserAPIKeyAuth:
         return UserAPIKeyAuth(api_key="made-up", **{Recorder.allowed_routes: ["/v1/messages"]})
@@ -454,7 +448,7 @@ def adds_header() -> str:
     return unless(sent and "made-up-beta" in sent[0], "provider_specific_header does not reach the provider")
 
 
-GIVEN = {"model", "messages", "max_tokens", "api_base", "custom_llm_provider", "model_info", "litellm_metadata"}
+GIVEN = {"model", "messages", "max_tokens", "api_base", "api_key", "custom_llm_provider", "model_info"}
 
 
 def gives() -> str:
@@ -462,8 +456,7 @@ def gives() -> str:
     gone = sorted(GIVEN - set(given))
     if gone:
         return f"async_pre_call_deployment_hook gets no {', '.join(gone)}"
-    known = given["litellm_metadata"].get("model_group") == "m" and "id" in given["model_info"]
-    return unless(known, "litellm_metadata.model_group or model_info.id is not what it was")
+    return unless("id" in given["model_info"], "model_info has no id")
 
 
 def leaves_out() -> str:
@@ -483,6 +476,22 @@ def falls_back() -> str:
         patch.setattr(Recorder, "changes", Recorder.changes or {"fallbacks": ["m"], "num_retries": 0})
         ran = ask("overloaded", models=("overloaded", "m"))
     return unless(ran.status == 200, f"fallbacks from async_pre_call_hook are not asked ({ran.status})")
+
+
+def falls_back_to_nobody() -> str:
+    rule = {"fallbacks": [{"overloaded": ["m"]}]}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Recorder, "changes", Recorder.changes or {"fallbacks": [], "num_retries": 0})
+        ran = ask("overloaded", models=("overloaded", "m"), settings=rule)
+    told = f"an empty list of fallbacks from async_pre_call_hook does not take the place of the router's ({ran.status})"
+    return unless(ran.status != 200 and len(ran.paths) == 1, told)
+
+
+def renames() -> str:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Recorder, "changes", Recorder.changes or {"model": "m"})
+        ran = ask("nobody", models=("m",))
+    return unless(ran.status == 200, f"the model from async_pre_call_hook is not the one that is asked for ({ran.status})")
 
 
 def refusal_ends() -> str:
@@ -540,7 +549,7 @@ def ran_facts() -> Iterator[Fact]:
         "a stream is the hook's", "callback.py", look, streamed,
         lambda patch: patch.delattr(Recorder, "async_post_call_streaming_iterator_hook"),
     )  # fmt: skip
-    yield Fact("client is used for the request", "callback.py, clients.py", anthropic, uses_client, hides("client"))
+    yield Fact("client is used for the request", "callback.py, lane_client.py", anthropic, uses_client, hides("client"))
     yield Fact("its headers are added for one provider", "callback.py, _beta_header", anthropic, adds_header, hides("header"))
     yield Fact("an attempt has these parameters", "callback.py", "litellm.router:Router", gives, constant("GIVEN", {"made_up"}))
     yield Fact(
@@ -554,13 +563,21 @@ def ran_facts() -> Iterator[Fact]:
         "fallbacks of a request count", "callback.py", "litellm.router:Router", falls_back, hides("changes", {"num_retries": 0})
     )
     yield Fact(
-        "a BadRequestError of the hook is not repeated", "clients.py, AttemptRefused", "litellm.router:Router", refusal_ends,
-        hides("refuses", staticmethod(partial(litellm.InternalServerError, model="", llm_provider=""))),
+        "an empty list of fallbacks is none", "callback.py", "litellm.router:Router", falls_back_to_nobody,
+        hides("changes", {"num_retries": 0}),
     )  # fmt: skip
     yield Fact(
-        "a BaseLLMException is not answered with a request without thinking", "clients.py, post",
+        "the model of the hook is asked for", "callback.py, a step of a plan", "litellm.router:Router", renames,
+        hides("changes", {"num_retries": 0}),
+    )  # fmt: skip
+    yield Fact(
+        "a BadRequestError of the hook is not repeated", "lane_client.py, AttemptRefused", "litellm.router:Router",
+        refusal_ends, hides("refuses", staticmethod(partial(litellm.InternalServerError, model="", llm_provider=""))),
+    )  # fmt: skip
+    yield Fact(
+        "a BaseLLMException is not answered with a request without thinking", "lane_client.py, post",
         "litellm.llms.custom_httpx.llm_http_handler", sends_once,
-        lambda patch: patch.setattr("claude_proxy.litellm.clients.BaseLLMException", as_status_error),
+        lambda patch: patch.setattr("claude_proxy.litellm.lane_client.BaseLLMException", as_status_error),
     )  # fmt: skip
     yield Fact(
         "allowed_routes closes the others", "custom_auth.py", "litellm.proxy.auth.route_checks", closes, hides("allowed_routes")

@@ -27,7 +27,7 @@ from claude_proxy.check import installation, names
 from claude_proxy.check.watcher import ROUTER_SETTINGS, NotTakenUp, change
 from claude_proxy.config import models
 from claude_proxy.litellm.callback import ClaudeProxy
-from claude_proxy.litellm.clients import PlainClient
+from claude_proxy.litellm.lane_client import LaneClient, PlainClient
 from claude_proxy.litellm.patches import give_each_call_a_chunk, one_call_each
 from claude_proxy.litellm.router import UPDATED, put_in_force
 from claude_proxy.server.options import LITELLM_ENVIRONMENT
@@ -79,12 +79,12 @@ def test_the_hooks_stand_in_the_callback_classs_own_body():
     assert "async_post_call_streaming_iterator_hook" in HOOKS
 
 
-def test_the_client_has_what_the_base_classs_constructor_would_set():
+@pytest.mark.parametrize("client", [PlainClient(http=None), LaneClient(None, None, None)], ids=["plain", "lane"])
+def test_the_client_has_what_the_base_classs_constructor_would_set(client):
     """The constructor that is left out sets nothing that ``post`` and ``client`` of the base class read and ours lacks."""
     read = {
         name for name in ("_client", "_owns_client", "timeout", "event_hooks") if name in inspect.getsource(AsyncHTTPHandler)
     }
-    client = PlainClient(http=None)
     assert read <= set(vars(client))
     assert isinstance(client, AsyncHTTPHandler)
 
@@ -114,7 +114,7 @@ def test_entry_files_load_as_litellm_loads_them(name):
         f"instance = get_instance_fn({name!r}, {str(ROOT / 'config.yaml')!r})\n"
         f"again = get_instance_fn({models.CALLBACK!r}, {str(ROOT / 'config.yaml')!r})\n"
         "from claude_proxy.litellm.callback import ClaudeProxy\n"
-        "print(callable(instance) or isinstance(instance, ClaudeProxy), again.settings.static_token is not None)\n"
+        "print(callable(instance) or isinstance(instance, ClaudeProxy), again.app.settings.static_token is not None)\n"
     )
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {"PROXY_STATIC_TOKEN": "sk-made-up-static", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}

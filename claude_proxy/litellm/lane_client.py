@@ -43,6 +43,7 @@ class LaneClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is 
         self._entrance = entrance
         self._deployment = deployment
         self._fields = fields
+        self._client = None  # the base class's end asks for it
         self._owns_client = False
         self.timeout = None
         self.event_hooks = None
