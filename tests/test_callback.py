@@ -1,57 +1,32 @@
-"""The hooks, called directly with no network."""
+"""litellm/callback.py: the hooks, called directly with no network."""
 
 import asyncio
-import logging
+import json
 
 import pytest
+from lanes import Received, Response, Upstream
 from litellm.proxy import proxy_server
+from litellm.types.router import Deployment as LitellmDeployment
 from litellm.types.utils import CallTypes
 
+from claude_proxy.anthropic.errors import own_refusal
+from claude_proxy.config.deployments import Lane
+from claude_proxy.config.models import ActiveConfig
 from claude_proxy.config.settings import Settings
-from claude_proxy.credentials.response_rules import Action, UpstreamResponse, Verdict
+from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.litellm import callback as module
 from claude_proxy.litellm.callback import ClaudeProxy, as_chat_completions
-from claude_proxy.litellm.clients import AttemptRefused, ClaudeClient
+from claude_proxy.litellm.lane_client import AttemptRefused, BetasInBody, LaneClient
+from claude_proxy.providers.compatibility import dialect
 from claude_proxy.providers.endpoints import Provider
-from claude_proxy.proxy.exchange import Exchange, current
-from claude_proxy.state.memory import MemoryStore
-from claude_proxy.upstream.headers import read, session_of
-from claude_proxy.usage.record import Record
+from claude_proxy.proxy.entrance import Entrance, current
+from claude_proxy.proxy.outcome import failed
+from claude_proxy.server.application import App
 
+# Pydantic warns of LiteLLM's own types.
+pytestmark = pytest.mark.filterwarnings("ignore:.* using the `ReadOnly` qualifier:UserWarning")
 POOL = "sk-ant-oat01-made-up-pool"
 OWN = "sk-ant-oat01-made-up-own"
-DEPLOYMENT = "sk-ant-api03-made-up-deployment"
-
-
-@pytest.fixture(autouse=True)
-def _no_configuration(monkeypatch):
-    """No config.yaml and no router, as before LiteLLM has started."""
-    monkeypatch.setattr(proxy_server, "user_config_file_path", None)
-    monkeypatch.setattr(proxy_server, "llm_router", None)
-    module.active_config.cache_clear()
-    yield
-    module.active_config.cache_clear()
-
-
-def exchange_of(body=None, **headers):
-    sent = [(name.replace("_", "-"), value) for name, value in headers.items()]
-    whole = {"model": "claude-x", "messages": [{"role": "user", "content": "hi"}]} | (body or {})
-    return Exchange(read(sent), sent, b"{}", whole)
-
-
-def deploy(kwargs, exchange, call_type=CallTypes.anthropic_messages, **variables):
-    proxy = ClaudeProxy(Settings.parse(variables), clock=lambda: 0.0)
-
-    async def run():
-        token = current.set(exchange)
-        try:
-            return await proxy.async_pre_call_deployment_hook(kwargs, call_type)
-        finally:
-            current.reset(token)
-
-    return asyncio.run(run())
-
-
 CLAUDE = {"model": "anthropic/claude-x", "custom_llm_provider": "anthropic", "messages": []}
 OTHER = {
     "model": "anthropic/glm",
@@ -59,213 +34,325 @@ OTHER = {
     "api_base": "https://api.z.ai/api/anthropic",
     "messages": [],
 }
+GROQ = {"model": "groq/x", "custom_llm_provider": "groq", "messages": []}
+DEMO = {"model": "anthropic/demo", "custom_llm_provider": "anthropic", "api_base": "http://demo.invalid", "messages": []}
+HELLO = [{"role": "user", "content": "hi"}]
 
 
-def credential_of(prepared):
-    return prepared["client"]._rotation._source.choose(frozenset())
+@pytest.fixture(autouse=True)
+def _no_router(monkeypatch):
+    """As before LiteLLM has started."""
+    monkeypatch.setattr(proxy_server, "llm_router", None)
+
+
+def entrance_of(body=None, *, planned=False, model="", user="", **headers):
+    sent = [(name.replace("_", "-"), value) for name, value in headers.items()]
+    raw = json.dumps({"model": "claude-x", "messages": HELLO} | (body or {})).encode()
+    client = Received(raw, sent, user=user)
+    return Entrance(client.request, client.outlet, client.journal, planned, model)
+
+
+def proxy_of(loaded=None, models=None, environ=None, **variables):
+    """Return the callback of a process with such a configuration, router and pool."""
+    config = ActiveConfig(loaded or {}, environ or {}, lookup=lambda name: (models or {}).get(name, ()))
+    return ClaudeProxy(App(Settings.parse(variables), config, Redactor([]), clock=lambda: 0.0))
+
+
+def call(hook, entrance):
+    """Await a hook as LiteLLM does, in the context of a request."""
+
+    async def run():
+        token = current.set(entrance)
+        try:
+            return await hook
+        finally:
+            current.reset(token)
+
+    return asyncio.run(run())
+
+
+def deploy(kwargs, entrance, call_type=CallTypes.anthropic_messages, proxy=None):
+    return call((proxy or proxy_of()).async_pre_call_deployment_hook(kwargs, call_type), entrance)
+
+
+# --- before a deployment is chosen -------------------------------------------------------------------------------------------
+
+ENTRIES = [
+    {"model_name": name, "litellm_params": {"model": f"openai/{name}", "api_key": f"os.environ/{name.upper()}_KEY"}}
+    for name in ("one", "two")
+]
+FALLBACKS = {"fallbacks": [{"claude-*": ["one", "two", "nobody"]}]}
+
+
+def pre_call(data, entrance, *, ready=(), loaded=None, proxy=None):
+    keys = {f"{name.upper()}_KEY": "made-up" for name in ready}
+    models = {"claude-x": [{"model": "anthropic/claude-x"}], "glm": [OTHER]}
+    models |= {name: [{"model": f"openai/{name}", "api_key": "made-up" if name in ready else None}] for name in ("one", "two")}
+    proxy = proxy or proxy_of({"model_list": ENTRIES} | (loaded or {}), models, keys)
+    return call(proxy.async_pre_call_hook(None, None, data, "anthropic_messages"), entrance)
 
 
 @pytest.mark.parametrize(
-    ("headers", "kwargs", "variables", "value"),
-    [
-        ({}, {}, {"CLAUDE_OAUTH_TOKENS": POOL}, POOL),
-        ({"authorization": f"Bearer {OWN}"}, {}, {"CLAUDE_OAUTH_TOKENS": POOL}, POOL),
-        ({"authorization": f"Bearer {OWN}"}, {}, {}, OWN),
-        ({"authorization": f"Bearer {OWN}"}, {}, {"CLAUDE_OAUTH_TOKENS": POOL, "CLAUDE_TOKEN_MODE": "passthrough"}, OWN),
-        ({"authorization": f"Bearer {OWN}", "x_claude_token_mode": "passthrough"}, {}, {"CLAUDE_OAUTH_TOKENS": POOL}, OWN),
-        (
-            {"authorization": f"Bearer {OWN}", "x_claude_token_mode": "rotate"},
-            {},
-            {"CLAUDE_OAUTH_TOKENS": POOL, "CLAUDE_TOKEN_MODE": "passthrough"},
-            POOL,
-        ),
-        ({}, {"api_key": DEPLOYMENT}, {}, DEPLOYMENT),
-        ({}, {"api_key": DEPLOYMENT}, {"CLAUDE_OAUTH_TOKENS": POOL}, POOL),
-    ],
-    ids=[
-        "pool",
-        "pool-before-own",
-        "empty-pool",
-        "passthrough",
-        "header-passthrough",
-        "header-rotate",
-        "key",
-        "pool-before-key",
-    ],
+    ("ready", "fallbacks", "retries"),
+    [(("one", "two"), ["one", "two"], None), (("two",), ["two"], None), ((), [], 0)],
 )
-def test_whose_credential_goes_to_claude(headers, kwargs, variables, value):
-    """The mode, the pool, the client's credential and the deployment's key decide, in this order."""
-    prepared = deploy(CLAUDE | kwargs, exchange_of(**headers), **variables)
-    assert credential_of(prepared).secret.reveal() == value
+def test_only_fallbacks_that_could_answer_are_named(ready, fallbacks, retries):
+    """A fallback without its key is left out; with none left LiteLLM looks for no other and does not repeat either."""
+    data = pre_call({"model": "claude-x"}, entrance_of(), ready=ready, loaded={"router_settings": FALLBACKS})
+    assert (data["fallbacks"], data.get("num_retries")) == (fallbacks, retries)
+
+
+def test_without_rules_nothing_is_said_of_fallbacks():
+    """LiteLLM finds none of its own then; what is not Claude is repeated as config.yaml has it."""
+    assert pre_call({"model": "glm"}, entrance_of()) == {"model": "glm"}
+    assert pre_call({"model": "claude-x"}, entrance_of()) == {"model": "claude-x", "num_retries": 0}
+
+
+def test_a_model_without_a_rule_has_no_fallback():
+    """An empty list says so; without it LiteLLM would look for some of its own."""
+    assert pre_call({"model": "glm"}, entrance_of(), loaded={"router_settings": FALLBACKS})["fallbacks"] == []
+
+
+@pytest.mark.parametrize("model", ["claude-proxy/glm", "claude-proxy/claude-proxy/glm"])
+def test_a_name_of_the_list_is_that_of_the_configuration(model):
+    """LiteLLM looks for the name of config.yaml, also where there is no request of a client's."""
+    assert pre_call({"model": model}, entrance_of())["model"] == "glm"
+    assert pre_call({"model": model}, None) == {"model": "glm"}
+
+
+def test_a_step_of_the_proxys_plan():
+    """LiteLLM gets the plan's model, whatever the body names, and no fallback, whatever config.yaml has."""
+    entrance = entrance_of(planned=True, model="one")
+    data = pre_call({"model": "claude-x"}, entrance, ready=("one", "two"), loaded={"router_settings": FALLBACKS})
+    assert data == {"model": "one", "fallbacks": []}
+
+
+@pytest.mark.parametrize(
+    ("body", "user", "status", "words"),
+    [
+        ({"model": "nobody"}, "anna", 404, "model: nobody is not served by this proxy"),
+        ({"model": "one"}, "anna", 400, "one is not ready: set ONE_KEY on the proxy (.env) and restart it."),
+        ({"model": "claude-x"}, "ben", 403, "claude-x"),
+        (
+            {"model": "glm", "tools": [{"type": "advisor_20260301", "name": "advisor", "model": "claude-x"}]},
+            "ben",
+            403,
+            "claude-x",
+        ),
+    ],
+    ids=["unknown", "without-key", "forbidden", "forbidden-for-a-tool"],
+)
+def test_what_is_refused_before_an_attempt(body, user, status, words):
+    """LiteLLM would look for a model for nine seconds; the refusal stands with the request, and no attempt is made."""
+    entrance = entrance_of(body, user=user)
+    users = {"claude_proxy": {"users": {"ben": {"models": ["glm"]}}}}
+    with pytest.raises(AttemptRefused):
+        pre_call({"model": body["model"]}, entrance, loaded=users)
+    assert entrance.refusal.status == status
+    assert words in json.loads(entrance.refusal.body)["error"]["message"]
+    assert entrance.outcome(failed(500, own_refusal(500, "LiteLLM's"))).refusal is entrance.refusal
+
+
+def test_deployments_without_their_key_are_left_out():
+    """Of several with one name those that are ready stay; where none is, all do, and LiteLLM says what it says."""
+    proxy = proxy_of({"model_list": ENTRIES})
+    ready, lacking = ({"model_name": "one", "litellm_params": {"api_key": key}} for key in ("made-up", None))
+    assert call(proxy.async_filter_deployments("one", [ready, lacking], None), None) == [ready]
+    assert call(proxy.async_filter_deployments("one", [lacking], None), None) == [lacking]
+
+
+# --- an attempt --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "lane", "fields"),
+    [
+        (CLAUDE, Lane.CLAUDE, None),
+        (OTHER, Lane.MESSAGES, {"model": "anthropic/glm", "messages": []}),
+        (DEMO, Lane.DEMO, {"model": "anthropic/demo", "messages": []}),
+    ],
+    ids=["claude", "anthropic-format", "demo"],
+)
+def test_an_attempt_that_a_lane_makes(kwargs, lane, fields):
+    """LiteLLM is handed the lane in the place of a client, and no credential; what it has of the request is for others."""
+    entrance = entrance_of()
+    prepared = deploy(kwargs, entrance, proxy=proxy_of(CLAUDE_OAUTH_TOKENS=POOL))
+    client = prepared["client"]
+    assert isinstance(client, LaneClient)
     assert prepared["api_key"] == module.PLACEHOLDER_KEY
-    assert isinstance(prepared["client"], ClaudeClient)
+    assert client._deployment.lane is lane
+    assert client._fields == fields
+    assert entrance.row == client._deployment.row
+    assert POOL not in str(prepared)
+    assert entrance.journal.attempts == 0, "the lane's own beginning counts"
 
 
-@pytest.mark.parametrize(
-    ("headers", "body", "model", "wanted"),
-    [
-        ({}, {}, "anthropic/claude-opus-4-8", (None, "opus")),
-        ({"x_claude_code_session_id": "s"}, {}, "anthropic/claude-sonnet-5", ("s", "sonnet")),
-        ({}, {"metadata": {"user_id": '{"session_id": "b"}'}}, "anthropic/claude-fable-5-1", ("b", "fable")),
-        # A subagent's own id is not its session.
-        (
-            {"x_claude_code_session_id": "s", "x_claude_code_agent_id": "a"},
-            {},
-            "anthropic/claude-haiku-4-5",
-            ("s", "haiku"),
-        ),
-    ],
-    ids=["none", "header", "body", "subagent"],
-)
-def test_what_a_request_wants_of_the_pool(headers, body, model, wanted):
-    """The session is the client's and the family is the deployment's model's; a subagent stays with its session."""
-    exchange = exchange_of({"model": "an-alias"} | body, **headers)
-    variables = {"CLAUDE_OAUTH_TOKENS": POOL, "CLAUDE_POOL_MAX_WAIT_SECONDS": "7"}
-    rotation = deploy(CLAUDE | {"model": model}, exchange, **variables)["client"]._rotation
-    session, family = wanted
-    named = session_of(read([("x-claude-code-session-id", session)]), {}) if session else None
-    assert (rotation._source._wanted, rotation._source._wait_left, rotation._family) == ((named, family), 7, family)
+def test_what_litellm_changed_of_a_request_goes_to_a_provider():
+    """Of a request that LiteLLM has looked at only the fields of the Messages API are taken, as they are there."""
+    changed = OTHER | {"messages": HELLO, "system": "by a guardrail", "max_tokens": 7, "litellm_metadata": {}, "num_retries": 1}
+    assert deploy(changed, entrance_of())["client"]._fields == {
+        "model": "anthropic/glm", "messages": HELLO, "system": "by a guardrail", "max_tokens": 7,
+    }  # fmt: skip
 
 
-NOW = 1_800_000_000.0
+class FakeRouter:
+    """A router that knows one deployment."""
+
+    def __init__(self, **params):
+        self._params = params
+
+    def get_deployment(self, model_id):
+        return LitellmDeployment(model_name="m", litellm_params=self._params, model_info={"id": model_id})
 
 
-def proxy_of(store=None, **variables):
-    return ClaudeProxy(Settings.parse({"CLAUDE_OAUTH_TOKENS": f"a={POOL},b={POOL}2"} | variables), store, clock=lambda: NOW)
+def test_a_deployments_own_parameters_reach_its_lane(monkeypatch):
+    """Headers, times and defaults are those of config.yaml; which deployment it is, LiteLLM has chosen."""
+    router = FakeRouter(
+        model="anthropic/glm",
+        api_base="https://elsewhere.invalid",
+        rpm=10,
+        timeout=7,
+        extra_headers={"x-team": "a"},
+        max_tokens=9,
+    )
+    monkeypatch.setattr(proxy_server, "llm_router", router)
+    one = deploy(OTHER | {"model_info": {"id": "1"}, "api_key": "made-up-zai"}, entrance_of())["client"]._deployment
+    assert (one.lane, one.timeout, one.extra_headers, one.defaults) == (
+        Lane.MESSAGES, 7.0, (("x-team", "a"),), {"max_tokens": 9},
+    )  # fmt: skip
+    assert (one.api_base, one.api_key.reveal()) == (OTHER["api_base"], "made-up-zai")
 
 
-def limit(proxy, label, verdict):
-    credential = proxy.pool.state(label).credential
-    proxy.pool.note(credential, verdict, UpstreamResponse(429, {}))
-
-
-OUT = Verdict(Action.NEXT, "refused", out=True)
-
-
-def test_a_pool_that_rests_is_a_429_with_its_return():
-    """When every credential rests the client is told when the first one is back, and by which of its limits."""
-    proxy = proxy_of()
-    limit(proxy, "a", Verdict(Action.NEXT, "limit", NOW + 7200))
-    limit(proxy, "b", Verdict(Action.NEXT, "limit", None, "opus", NOW + 86400))
-    assert proxy._nobody("opus").status == 429
-    headers = dict(proxy._nobody("opus").headers)
-    assert 7200 <= int(headers["retry-after"]) <= 7211
-    assert int(headers["anthropic-ratelimit-unified-reset"]) == NOW + int(headers["retry-after"])
-    assert headers["anthropic-ratelimit-unified-representative-claim"] == "five_hour"
-    limit(proxy, "a", Verdict(Action.NEXT, "limit", NOW + 3 * 86400))
-    assert dict(proxy._nobody("opus").headers)["anthropic-ratelimit-unified-representative-claim"] == "seven_day"
-
-
-def test_a_pool_that_is_out_is_a_503():
-    """When it is refusals that keep every credential away, the operator has to act; one limit among them makes it a 429."""
-    proxy = proxy_of()
-    limit(proxy, "a", OUT)
-    limit(proxy, "b", OUT)
-    refusal = proxy._nobody("opus")
-    assert (refusal.status, int(dict(refusal.headers)["retry-after"]) >= 900) == (503, True)
-    limit(proxy, "b", Verdict(Action.NEXT, "limit", NOW + 3600))
-    assert proxy._nobody("opus").status == 429
-
-
-class SlowStore(MemoryStore):
-    """A store that answers when it is told to."""
-
-    def __init__(self):
-        super().__init__()
-        self.ready = asyncio.Event()
-
-    async def pull(self, cursor):
-        await self.ready.wait()
-        return await super().pull(cursor)
-
-
-def test_what_others_know_is_there_at_the_first_request():
-    """A rest that another process told holds from the very first request on."""
-
-    async def run():
-        store = MemoryStore()
-        first, second = proxy_of(store), proxy_of(store)
-        await first.learn_from_others()
-        limit(first, "a", Verdict(Action.NEXT, "limit", NOW + 3600))
-        await first._sync.exchange()
-        await second.learn_from_others()
-        assert second.pool.resting("") == {"a"}
-        for proxy in (first, second):
-            proxy._running.cancel()
-
-    asyncio.run(run())
-
-
-def test_all_of_the_first_requests_wait_for_what_others_know():
-    """After a restart many clients come at once, and none of them is served before the state is there."""
-
-    async def run():
-        store = SlowStore()
-        proxy = proxy_of(store)
-        requests = [asyncio.ensure_future(proxy.learn_from_others()) for _ in range(3)]
-        for _ in range(5):
-            await asyncio.sleep(0)
-        assert not any(request.done() for request in requests)
-        store.ready.set()
-        await asyncio.gather(*requests)
-        await proxy.learn_from_others()
-        proxy._running.cancel()
-
-    asyncio.run(run())
-
-
-def test_a_store_that_does_not_answer_holds_nobody_up(monkeypatch):
-    """A request waits for the store for so long and no longer."""
-    monkeypatch.setattr(module, "LOAD_SECONDS", 0.001)
-
-    async def run():
-        proxy = proxy_of(SlowStore())
-        async with asyncio.timeout(5):
-            await proxy.learn_from_others()
-        assert not proxy._syncing.done()
-        proxy._syncing.cancel()
-
-    asyncio.run(run())
+def test_a_provider_of_another_name_gets_no_claude_credential():
+    """Z.AI under the prefix anthropic/ keeps its own key, whatever the pool and the client hold."""
+    entrance = entrance_of(authorization=f"Bearer {OWN}")
+    proxy = proxy_of(CLAUDE_OAUTH_TOKENS=POOL)
+    proxy.app.serving._lanes[Lane.MESSAGES]._client = upstream = Upstream(Response(json={"type": "message", "content": []}))
+    client = deploy(OTHER | {"messages": HELLO, "api_key": "made-up-zai"}, entrance, proxy=proxy)["client"]
+    call(client.post("https://api.z.ai/api/anthropic/v1/messages"), entrance)
+    assert entrance.journal.provider is Provider.ANTHROPIC_FORMAT
+    (sent,) = upstream.sent
+    assert (sent.header("x-api-key"), sent.header("authorization")) == ("made-up-zai", "Bearer made-up-zai")
+    assert "made-up-pool" not in str(sent.headers)
+    assert "made-up-own" not in str(sent.headers)
 
 
 def test_no_credential_is_a_401_that_no_fallback_replaces():
-    """With no credential anywhere the attempt is refused, the client's answer stands, and no other attempt is made."""
-    exchange = exchange_of()
+    """With no credential anywhere the lane refuses, the client's error stands, and no other attempt is made."""
+    entrance, proxy = entrance_of(), proxy_of()
+    client = deploy(CLAUDE, entrance, proxy=proxy)["client"]
+    with pytest.raises(Exception, match="No Claude credential"):
+        call(client.post("https://api.anthropic.com/v1/messages"), entrance)
+    assert entrance.last.status == 401
+    for kwargs in (CLAUDE, OTHER, GROQ):
+        with pytest.raises(AttemptRefused):
+            deploy(kwargs, entrance, proxy=proxy)
+    assert entrance.outcome(failed(400, own_refusal(400, "LiteLLM's"))) is entrance.last
+
+
+def begun(entrance):
+    asyncio.run(entrance.outlet.begin(200, []))
+
+
+def refused(entrance):
+    entrance.refusal = own_refusal(400, "made up")
+
+
+def final(entrance):
+    entrance.last = failed(400, own_refusal(400, "made up"), final=True)
+
+
+@pytest.mark.parametrize("happen", [begun, refused, final])
+@pytest.mark.parametrize("kwargs", [CLAUDE, OTHER, GROQ], ids=["claude", "anthropic-format", "translated"])
+def test_what_is_the_clients_is_not_replaced(happen, kwargs):
+    """Once a response has begun, or there is an error that is about the request, no other attempt is made."""
+    entrance = entrance_of()
+    happen(entrance)
     with pytest.raises(AttemptRefused):
-        deploy(CLAUDE, exchange)
-    assert exchange.refusal.status == 401
-    with pytest.raises(AttemptRefused):
-        deploy(OTHER, exchange)
+        deploy(kwargs, entrance)
+    assert entrance.journal.attempts == 0
+
+
+def test_an_error_that_another_model_may_spare_the_client():
+    """After one, LiteLLM's next attempt is made, and what comes of it is the client's unless Claude was the first choice."""
+    for first, kept in ((Provider.CLAUDE, True), (Provider.ANTHROPIC_FORMAT, False)):
+        entrance = entrance_of()
+        entrance.journal.begin(first, "first")
+        entrance.last = failed(500, own_refusal(500, "the first's"))
+        deploy(GROQ, entrance)
+        assert (entrance.last is not None) is kept
 
 
 @pytest.mark.parametrize(
-    ("exchange", "call_type"), [(None, CallTypes.anthropic_messages), (exchange_of(), CallTypes.acompletion)]
+    ("entrance", "call_type"), [(None, CallTypes.anthropic_messages), (entrance_of(), CallTypes.acompletion)]
 )
-def test_claude_is_asked_only_for_a_client(exchange, call_type):
+def test_claude_is_asked_only_for_a_client(entrance, call_type):
     """No health check and no other route of LiteLLM's sends a request to Claude."""
     with pytest.raises(AttemptRefused):
-        deploy(CLAUDE, exchange, call_type, CLAUDE_OAUTH_TOKENS=POOL)
+        deploy(CLAUDE, entrance, call_type, proxy_of(CLAUDE_OAUTH_TOKENS=POOL))
+
+
+@pytest.mark.parametrize(
+    ("entrance", "call_type"), [(None, CallTypes.anthropic_messages), (entrance_of(), CallTypes.acompletion)]
+)
+def test_others_are_left_as_litellm_has_them_without_a_client(entrance, call_type):
+    """LiteLLM calls the hook a second time where it translates, and for requests of its own."""
+    assert deploy(GROQ, entrance, call_type) is GROQ
+
+
+# --- a provider that LiteLLM translates for ----------------------------------------------------------------------------------
 
 
 def test_nothing_is_changed_in_place():
     """LiteLLM hands the same messages to the next attempt, so the hook builds new values."""
     thought, words = {"type": "thinking", "thinking": "t", "signature": "s"}, {"type": "text", "text": "x"}
     history = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": [thought, words]}]
-    kwargs = OTHER | {"messages": history, "thinking": {"type": "adaptive"}}
-    prepared = deploy(kwargs, exchange_of())
+    kwargs = GROQ | {"messages": history, "thinking": {"type": "adaptive"}}
+    prepared = deploy(kwargs, entrance_of())
     assert prepared["messages"] == [history[0], {"role": "assistant", "content": [words]}]
     assert "thinking" not in prepared
     assert kwargs["thinking"] == {"type": "adaptive"}
     assert history[1]["content"] == [thought, words]
 
 
-def test_a_provider_of_another_name_gets_no_claude_client():
-    """Z.AI under the prefix anthropic/ keeps its own key, whatever the pool and the client hold."""
-    exchange = exchange_of(authorization=f"Bearer {OWN}")
-    prepared = deploy(OTHER | {"api_key": "made-up-zai"}, exchange, CLAUDE_OAUTH_TOKENS=POOL)
-    assert exchange.provider is Provider.ANTHROPIC_FORMAT
-    assert prepared["api_key"] == "made-up-zai"
-    assert not isinstance(prepared["client"], ClaudeClient)
+def test_a_translated_attempt_is_in_the_journal():
+    """It is counted where it begins, in LiteLLM's words, and its row is that of its provider."""
+    entrance = entrance_of()
+    deploy(GROQ | {"model": "x"}, entrance)
+    assert (entrance.journal.attempts, entrance.journal.served, entrance.journal.provider) == (1, "groq/x", Provider.OTHER)
+    assert entrance.row == dialect("x", "groq", None)
+
+
+@pytest.mark.parametrize(("before", "status"), [(0, 400), (1, None)])
+def test_a_request_that_is_too_large_for_a_provider(monkeypatch, before, status):
+    """Of the model that was asked for it is the client's error; of a fallback the attempt is not made."""
+
+    def translated(*_, **__):
+        raise module.TooLarge("made up")
+
+    monkeypatch.setattr(module.request_fields, "translated", translated)
+    entrance = entrance_of()
+    for _ in range(before):
+        entrance.journal.begin(Provider.ANTHROPIC_FORMAT, "first")
+    with pytest.raises(AttemptRefused):
+        deploy(GROQ, entrance)
+    assert (entrance.refusal and entrance.refusal.status) == status
+
+
+def test_thinking_that_a_deployment_asks_for(monkeypatch):
+    """The client's goes nowhere, the deployment's own does."""
+    monkeypatch.setattr(
+        proxy_server, "llm_router", FakeRouter(model="groq/x", thinking={"type": "enabled", "budget_tokens": 1024})
+    )
+    prepared = deploy(GROQ | {"model_info": {"id": "1"}, "thinking": {"type": "adaptive"}}, entrance_of())
+    assert prepared["thinking"] == {"type": "enabled", "budget_tokens": 1024}
+
+
+def test_vertex_reads_betas_from_the_body():
+    """Its client puts them there; others go LiteLLM's own way."""
+    vertex = {"model": "vertex_ai/claude-x", "custom_llm_provider": "vertex_ai", "messages": []}
+    assert isinstance(deploy(vertex, entrance_of())["client"], BetasInBody)
+    assert "client" not in deploy(GROQ, entrance_of())
 
 
 BETA = "context-1m-2025-08-07"
@@ -274,20 +361,19 @@ BETA = "context-1m-2025-08-07"
 @pytest.mark.parametrize(
     ("kwargs", "header"),
     [
-        (OTHER, None),
-        ({"model": "groq/x", "custom_llm_provider": "groq"}, None),
+        (GROQ, None),
         (
             {"model": "bedrock/us.anthropic.claude-x", "custom_llm_provider": "bedrock"},
             {"custom_llm_provider": "bedrock", "extra_headers": {"anthropic-beta": BETA}},
         ),
     ],
-    ids=["anthropic-format", "translated", "bedrock"],
+    ids=["translated", "bedrock"],
 )
 def test_betas_of_the_client(kwargs, header):
     """Of the client's betas LiteLLM is left with those that the provider's row allows."""
-    exchange = exchange_of(anthropic_beta=f"claude-code-20250219,{BETA}")
+    entrance = entrance_of(anthropic_beta=f"claude-code-20250219,{BETA}")
     theirs = {"custom_llm_provider": "anthropic,bedrock", "extra_headers": {"anthropic-beta": "claude-code-20250219"}}
-    prepared = deploy(kwargs | {"messages": [], "provider_specific_header": theirs}, exchange)
+    prepared = deploy(kwargs | {"messages": [], "provider_specific_header": theirs}, entrance)
     assert prepared["provider_specific_header"] == header
 
 
@@ -303,9 +389,10 @@ def test_betas_of_the_client(kwargs, header):
 )
 def test_a_prompt_cache_key(kwargs, has_key):
     """Where the format has a key for the prompt cache it is a digest of the session; who is asking goes nowhere."""
-    exchange = exchange_of({"metadata": {"user_id": '{"session_id": "made-up"}'}})
-    prepared = deploy(kwargs | {"messages": [], "metadata": exchange.body["metadata"]}, exchange)
-    assert prepared.get("prompt_cache_key") == (session_of(exchange.client, exchange.body) if has_key else None)
+    entrance = entrance_of({"metadata": {"user_id": '{"session_id": "made-up"}'}})
+    prepared = deploy(kwargs | {"messages": [], "metadata": entrance.request.body["metadata"]}, entrance)
+    assert entrance.request.session
+    assert prepared.get("prompt_cache_key") == (entrance.request.session if has_key else None)
     assert "metadata" not in prepared
 
 
@@ -332,76 +419,109 @@ def test_the_chat_completions_path(kwargs, changed):
     assert ("custom_llm_provider" in result) == (kwargs["api_base"] is not None and "openai.com" not in kwargs["api_base"])
 
 
-def test_a_request_that_is_over_is_counted_and_logged(caplog):
-    """What the gateway hands out after an answer is in the book of usage, and the end of a setup token is told."""
-    tokens = "anna@2000-01-01=sk-ant-oat01-made-up-anna"
-    callback = ClaudeProxy(Settings.parse({"CLAUDE_OAUTH_TOKENS": tokens}))
-    record = Record(0.0, "ben", "nobody-serves-this", "", "", 404, 0.1, 0.1, error="not_found_error")
-    with caplog.at_level(logging.INFO):
-        callback.remember(record)
-        callback.remember(record)
-    (names,) = callback.book.taken()
-    assert (names.user, names.model, callback.book.taken()[names].errors) == ("ben", "other", 2)
-    assert [message for message in caplog.messages if "its year was over" in message] == [
-        "credential anna: its year was over on 2000-12-31; make a new one with `claude setup-token`"
-    ]
-    assert sum("status=404" in message for message in caplog.messages) == 2
+# --- what comes back ---------------------------------------------------------------------------------------------------------
+
+THOUGHT = {"type": "thinking", "thinking": "t", "signature": "s"}
+WORDS = {"type": "text", "text": "x"}
 
 
-class FakeRouter:
-    """A router that serves what it is given."""
-
-    def __init__(self, models, fallbacks):
-        self.models, self.fallbacks = models, fallbacks
-
-    def get_model_list(self, model_name):
-        return [{"litellm_params": params} for name, params in self.models if name == model_name]
+def served_by(provider, kwargs=GROQ):
+    entrance = entrance_of({"model": "asked"})
+    entrance.journal.begin(provider, "made/up")
+    entrance.row = dialect(kwargs["model"], kwargs["custom_llm_provider"], None)
+    return entrance
 
 
 @pytest.mark.parametrize(
-    ("ready", "fallbacks", "retries"),
+    ("provider", "is_changed"),
     [
-        ({"ONE_KEY": "made-up", "TWO_KEY": "made-up"}, ["one", "two"], None),
-        ({"TWO_KEY": "made-up"}, ["two"], None),
-        ({}, [], 0),
+        (Provider.OTHER, True),
+        (Provider.OPENAI, True),
+        (Provider.ANTHROPIC_FORMAT, True),
+        (Provider.CLAUDE, False),
+        (Provider.DEMO, False),
     ],
 )
-def test_only_fallbacks_that_could_answer_are_named(monkeypatch, ready, fallbacks, retries):
-    """A fallback without its key is left out; with none left LiteLLM looks for no other and does not repeat either."""
-    entries = [
-        {"model_name": name, "litellm_params": {"model": f"openai/{name}", "api_key": f"os.environ/{name.upper()}_KEY"}}
-        for name in ("one", "two")
-    ]
-    for name in ("ONE_KEY", "TWO_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in ready.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(module, "load_config", lambda: {"model_list": entries})
-    models = [("claude-x", {"model": "anthropic/claude-x"})]
-    models += [(name, {"model": f"openai/{name}", "api_key": ready.get(f"{name.upper()}_KEY")}) for name in ("one", "two")]
-    monkeypatch.setattr(proxy_server, "llm_router", FakeRouter(models, [{"claude-*": ["one", "two", "nobody"]}]))
-
-    async def run():
-        token = current.set(exchange_of())
-        try:
-            return await ClaudeProxy(Settings.parse({})).async_pre_call_hook(None, None, {"model": "claude-x"}, "")
-        finally:
-            current.reset(token)
-
-    data = asyncio.run(run())
-    assert (data["fallbacks"], data.get("num_retries")) == (fallbacks, retries)
+def test_a_whole_response(provider, is_changed):
+    """Another provider's loses its thinking and names the model that was asked for; Claude's stays the same object."""
+    response = {"type": "message", "model": "made-up", "content": [THOUGHT, WORDS]}
+    got = call(proxy_of().async_post_call_success_hook({}, None, response), served_by(provider))
+    if not is_changed:
+        assert got is response
+        return
+    assert (got["model"], got["content"]) == ("asked", [WORDS])
+    assert got["id"].startswith("msg_")
+    assert response["content"] == [THOUGHT, WORDS]
 
 
-def test_an_outlined_conversation_is_whole_again_for_others():
-    """Who is not Claude gets what the client said, also where LiteLLM had only an outline of it."""
-    said = {"messages": [{"role": "user", "content": "hi"}], "system": "be brief", "tools": [{"name": "Read"}]}
-    exchange = exchange_of({"model": "glm"} | said)
-    exchange.booked = False
-    outlined = OTHER | {"messages": [{"role": "user", "content": "."}]}
-    prepared = deploy(outlined, exchange)
-    assert prepared["messages"] == said["messages"]
-    assert [tool["name"] for tool in prepared["tools"]] == ["Read"]
-    assert "be brief" in str(prepared["system"])
+@pytest.mark.parametrize("response", ["text", None, []])
+def test_a_response_of_another_kind(response):
+    """What is no message, and what belongs to no request of a client's, passes as it is."""
+    proxy = proxy_of()
+    assert call(proxy.async_post_call_success_hook({}, None, response), served_by(Provider.OTHER)) is response
+    message = {"content": [THOUGHT]}
+    assert call(proxy.async_post_call_success_hook({}, None, message), None) is message
+
+
+EVENTS = [
+    {"type": "message_start", "message": {"id": "msg_1", "model": "made-up", "content": [], "usage": {"input_tokens": 1}}},
+    {"type": "content_block_start", "index": 0, "content_block": {"type": "thinking", "thinking": "", "signature": ""}},
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "secretly"}},
+    {"type": "content_block_stop", "index": 0},
+    {"type": "content_block_start", "index": 1, "content_block": {"type": "text", "text": ""}},
+    {"type": "content_block_delta", "index": 1, "delta": {"type": "text_delta", "text": "hello"}},
+    {"type": "content_block_stop", "index": 1},
+    {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 1}},
+    {"type": "message_stop"},
+]
+CHUNKS = [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in EVENTS]
+
+
+def stream(chunks, entrance):
+    async def given():
+        for chunk in chunks:
+            yield chunk
+
+    async def read():
+        return [chunk async for chunk in proxy_of().async_post_call_streaming_iterator_hook(None, given(), {})]
+
+    return call(read(), entrance)
+
+
+def test_a_stream_of_another_provider():
+    """It loses its thinking and names the model that was asked for."""
+    got = b"".join(stream(CHUNKS, served_by(Provider.OTHER)))
+    assert b"secretly" not in got
+    assert b"hello" in got
+    assert b'"asked"' in got
+    assert b"made-up" not in got
+
+
+@pytest.mark.parametrize("entrance", [None, served_by(Provider.CLAUDE), served_by(Provider.DEMO), entrance_of()])
+def test_a_stream_that_is_not_another_providers(entrance):
+    """The copy of a lane's response, and what belongs to no client, pass as they are."""
+    assert stream(CHUNKS, entrance) == CHUNKS
+
+
+@pytest.mark.parametrize("entrance", [None, served_by(Provider.OTHER)])
+def test_an_empty_stream_stays_one(entrance):
+    """LiteLLM has told the client already what became of it."""
+    assert stream([], entrance) == []
+
+
+def test_who_serves_a_stream_is_known_at_its_first_chunk():
+    """Before, LiteLLM may still fall back to another provider."""
+    entrance = served_by(Provider.CLAUDE)
+
+    async def given():
+        entrance.journal.begin(Provider.OTHER, "groq/x")
+        for chunk in CHUNKS:
+            yield chunk
+
+    async def read():
+        return [chunk async for chunk in proxy_of().async_post_call_streaming_iterator_hook(None, given(), {})]
+
+    assert b"secretly" not in b"".join(call(read(), entrance))
 
 
 def test_a_client_that_leaves_before_the_first_event_closes_the_stream():
@@ -421,7 +541,7 @@ def test_a_client_that_leaves_before_the_first_event_closes_the_stream():
             closed.append(True)
 
     async def run():
-        hook = ClaudeProxy(Settings.parse({})).async_post_call_streaming_iterator_hook(None, Silent(), {})
+        hook = proxy_of().async_post_call_streaming_iterator_hook(None, Silent(), {})
         reading = asyncio.ensure_future(anext(hook))
         await asyncio.sleep(0)
         await asyncio.sleep(0)

@@ -12,13 +12,14 @@ from claude_proxy.config.deployments import Deployment, Lane
 from claude_proxy.config.settings import Settings
 from claude_proxy.credentials.pool import Affinity, Pool
 from claude_proxy.credentials.response_rules import Action, UpstreamResponse, Verdict
-from claude_proxy.providers.endpoints import Hosts, Provider
+from claude_proxy.providers.endpoints import Hosts, Provider, model_family
 from claude_proxy.proxy.lanes.attempt import Attempt
 from claude_proxy.proxy.lanes.claude_lane import NO_CREDENTIAL, ClaudeLane, exhausted_pool, refused_pool
 from claude_proxy.proxy.outcome import DONE
 from claude_proxy.proxy.relay import Heard
 from claude_proxy.secret import Secret
 from claude_proxy.upstream.client import READ_SECONDS, TimedOutError, UnreachableError, UnreadableError
+from claude_proxy.upstream.headers import read, session_of
 
 pytestmark = pytest.mark.anyio
 
@@ -177,8 +178,9 @@ def test_a_refused_pool():
         (False, {}, CLIENTS_OWN, "sk-ant-api03-made-up-key", OWN),
         (False, {}, [], "sk-ant-api03-made-up-key", "sk-ant-api03-made-up-key"),
         (True, {"CLAUDE_TOKEN_MODE": "passthrough"}, [], "sk-ant-oat01-made-up-key", "sk-ant-oat01-made-up-key"),
+        (True, {}, [], "sk-ant-api03-made-up-key", POOLED),
     ],
-    ids=["pool", "asked-for", "set", "asked-back", "no-pool", "deployments", "deployments-oauth"],
+    ids=["pool", "asked-for", "set", "asked-back", "no-pool", "deployments", "deployments-oauth", "pool-before-deployments"],
 )
 async def test_whose_credential(pooled, variables, sent, key, used):
     """The pool's in its mode, else the client's own, else the deployment's; the request's own word on the mode goes first."""
@@ -194,6 +196,59 @@ async def test_without_any_credential():
     lanes = Lanes(pooled=False)
     outcome = await lanes.attempt(Received())
     assert (outcome.refusal, outcome.status, outcome.final, lanes.upstream.sent) == (NO_CREDENTIAL, 401, True, [])
+
+
+@pytest.mark.parametrize(
+    ("sent", "user_id", "model", "wanted"),
+    [
+        ([], None, "claude-opus-4-8", (None, "opus")),
+        ([("x-claude-code-session-id", "s")], None, "claude-sonnet-5", ("s", "sonnet")),
+        ([], '{"session_id": "b"}', "claude-fable-5-1", ("b", "fable")),
+        # A subagent's own id is not its session.
+        ([("x-claude-code-session-id", "s"), ("x-claude-code-agent-id", "a")], None, "claude-haiku-4-5", ("s", "haiku")),
+    ],
+    ids=["none", "header", "body", "subagent"],
+)
+def test_what_a_request_wants_of_the_pool(sent, user_id, model, wanted):
+    """The session is the client's and the family is the deployment's model's; a subagent stays with its session."""
+    lanes = Lanes(CLAUDE_POOL_MAX_WAIT_SECONDS="7")
+    raw = json.dumps(json.loads(CLAUDE_BODY) | {"model": "an-alias"} | ({"metadata": {"user_id": user_id}} if user_id else {}))
+    received = Received(raw=raw.encode(), sent=sent)
+    family = model_family(model)
+    source = lanes.lane._source(Attempt(received.request, claude(), received.outlet, received.journal), family)
+    session = session_of(read([("x-claude-code-session-id", wanted[0])]), None) if wanted[0] else None
+    assert (source._wanted, source._wait_left, family) == ((session, wanted[1]), 7, wanted[1])
+
+
+LIMIT = Verdict(Action.NEXT, "limit", NOW + 3600)
+OUT = Verdict(Action.NEXT, "refused", out=True)
+
+
+def nobody(*verdicts):
+    """Return what the client is told of a pool in which each credential has met with one of these."""
+    lanes = Lanes(CLAUDE_OAUTH_TOKENS=",".join(f"c{place}={POOLED}{place}" for place in range(len(verdicts))))
+    for place, verdict in enumerate(verdicts):
+        lanes.pool.note(lanes.pool.state(f"c{place}").credential, verdict, UpstreamResponse(429, {}))
+    refusal = lanes.lane._nobody("opus")
+    return refusal.status, dict(refusal.headers)
+
+
+def test_a_pool_that_rests_is_a_429_with_its_return():
+    """When every credential rests the client is told when the first one is back, and by which of its limits."""
+    of_opus = Verdict(Action.NEXT, "limit", None, "opus", NOW + 86400)
+    status, headers = nobody(Verdict(Action.NEXT, "limit", NOW + 7200), of_opus)
+    assert (status, 7200 <= int(headers["retry-after"]) <= 7211) == (429, True)
+    assert int(headers["anthropic-ratelimit-unified-reset"]) == NOW + int(headers["retry-after"])
+    assert headers["anthropic-ratelimit-unified-representative-claim"] == "five_hour"
+    _, headers = nobody(Verdict(Action.NEXT, "limit", NOW + 3 * 86400), of_opus)
+    assert headers["anthropic-ratelimit-unified-representative-claim"] == "seven_day"
+
+
+def test_a_pool_that_is_out_is_a_503():
+    """When it is refusals that keep every credential away, the operator has to act; one limit among them makes it a 429."""
+    status, headers = nobody(OUT, OUT)
+    assert (status, int(headers["retry-after"]) >= 900) == (503, True)
+    assert nobody(OUT, LIMIT)[0] == 429
 
 
 @pytest.mark.parametrize(

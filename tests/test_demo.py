@@ -2,7 +2,6 @@
 
 import json
 
-import httpx
 import pytest
 
 from claude_proxy.providers import demo
@@ -10,14 +9,13 @@ from claude_proxy.providers import demo
 ANSWER = demo.text(["demo", "glm"], {"glm": ("ZAI_API_KEY",)}, 0)
 
 
-def respond(**body):
-    request = httpx.Request("POST", "http://demo.invalid/v1/messages", json={"model": "demo", "messages": []} | body)
-    return demo.respond(request, ANSWER)
+def whole(model="demo"):
+    return json.loads(demo.response(model, 100, ANSWER, streams=False))
 
 
-def events(response):
+def events(body):
     """Return an SSE body's events as pairs of name and data."""
-    parts = [part.split("\n") for part in response.text.removesuffix("\n\n").split("\n\n")]
+    parts = [part.split("\n") for part in body.decode().removesuffix("\n\n").split("\n\n")]
     return [(name.removeprefix("event: "), json.loads(data.removeprefix("data: "))) for name, data in parts]
 
 
@@ -40,19 +38,24 @@ def test_text(missing, size, says, says_not):
 
 
 def test_whole():
-    """Without ``stream`` the answer is a whole message that names the model that was asked for."""
-    message = respond(model="demo").json()
+    """Without ``streams`` the answer is a whole message that names the model that was asked for."""
+    message = whole("claude-proxy/demo")
     assert message["content"] == [{"type": "text", "text": ANSWER}]
-    assert (message["type"], message["role"], message["model"]) == ("message", "assistant", "demo")
+    assert (message["type"], message["role"], message["model"]) == ("message", "assistant", "claude-proxy/demo")
     assert (message["stop_reason"], message["stop_sequence"]) == ("end_turn", None)
     assert min(message["usage"]["input_tokens"], message["usage"]["output_tokens"]) > 0
 
 
+@pytest.mark.parametrize("size", [0, 4, 4000])
+def test_usage_follows_the_sizes(size):
+    """A token is counted for four bytes, and never none."""
+    message = json.loads(demo.response("demo", size, ANSWER, streams=False))
+    assert message["usage"] == {"input_tokens": max(1, size // 4), "output_tokens": len(ANSWER) // 4}
+
+
 def test_streaming():
-    """With ``stream`` the same text comes as the events that Claude Code needs, in their order."""
-    response = respond(stream=True)
-    assert response.headers["content-type"] == "text/event-stream"
-    found = events(response)
+    """With ``streams`` the same text comes as the events that Claude Code needs, in their order."""
+    found = events(demo.response("demo", 100, ANSWER, streams=True))
     assert all(name == data["type"] for name, data in found)
     names = [name for name, _ in found]
     assert names == ["message_start", "content_block_start", *["content_block_delta"] * (len(names) - 5), *names[-3:]]
@@ -65,12 +68,10 @@ def test_streaming():
 
 def test_ids_are_unique():
     """Every message has an id of its own: Claude Code merges turns that share one."""
-    assert respond().json()["id"] != respond().json()["id"]
+    assert whole()["id"] != whole()["id"]
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streaming"])
-def test_tools_are_untouched(stream):
-    """With tools in the request the answer is still text, and no tool is used."""
-    response = respond(stream=stream, tools=[{"name": "Read", "input_schema": {}}])
-    assert response.status_code == 200
-    assert "tool_use" not in response.text
+@pytest.mark.parametrize("streams", [False, True], ids=["whole", "streaming"])
+def test_no_tool_is_used(streams):
+    """Whatever is asked, the answer is text."""
+    assert b"tool_use" not in demo.response("demo", 100, ANSWER, streams=streams)

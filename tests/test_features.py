@@ -1,4 +1,4 @@
-"""Who reads what LiteLLM writes down."""
+"""config/features.py: which settings send requests through LiteLLM."""
 
 import copy
 
@@ -25,32 +25,50 @@ def with_value(config, path, value):
     return changed
 
 
-def test_nothing_reads_them_as_shipped(silent):
-    """The configuration that everybody starts with has no reader."""
-    assert not features.are_kept(silent)
+def test_nothing_needs_litellm_as_shipped(silent):
+    """With the configuration that everybody starts with no setting sends requests through LiteLLM."""
+    assert features.reasons(silent) == ()
 
 
 @pytest.mark.parametrize(
-    ("path", "value"),
+    ("path", "value", "reason"),
     [
-        (("litellm_settings", "callbacks"), ["request_transformer.proxy_handler_instance", "prometheus"]),
-        (("litellm_settings", "success_callback"), ["langfuse"]),
-        (("litellm_settings", "cache"), True),
-        (("router_settings", "disable_cooldowns"), False),
-        (("router_settings", "routing_strategy"), "usage-based-routing-v2"),
-        (("router_settings", "provider_budget_config"), {}),
-        (("router_settings", "enable_pre_call_checks"), True),
-        (("general_settings", "store_prompts_in_spend_logs"), True),
-        (("guardrails",), []),
-        (("model_list", 0, "litellm_params", "rpm"), 10),
-        (("model_list", 0, "litellm_params", "max_parallel_requests"), 1),
-        (("a_section_of_tomorrow",), {}),
-        (("litellm_settings",), "not a mapping"),
+        (
+            ("litellm_settings", "callbacks"),
+            ["request_transformer.proxy_handler_instance", "prometheus"],
+            "litellm_settings: callbacks beside the proxy's own",
+        ),
+        (("litellm_settings", "success_callback"), ["langfuse"], "litellm_settings: success_callback"),
+        (("litellm_settings", "cache"), True, "litellm_settings: cache"),
+        (
+            ("router_settings", "routing_strategy"),
+            "usage-based-routing-v2",
+            "router_settings: routing_strategy usage-based-routing-v2",
+        ),
+        (("router_settings", "provider_budget_config"), {}, "router_settings: provider_budget_config"),
+        (("router_settings", "enable_pre_call_checks"), True, "router_settings: enable_pre_call_checks"),
+        (("general_settings", "store_prompts_in_spend_logs"), True, "general_settings: store_prompts_in_spend_logs"),
+        (("guardrails",), [], "guardrails"),
+        (("a_section_of_tomorrow",), {}, "a_section_of_tomorrow"),
+        (("litellm_settings",), "not a mapping", "litellm_settings"),
+        (("router_settings",), ["not a mapping"], "router_settings"),
+        # Values that LiteLLM alone reads.
+        (("router_settings", "timeout"), "os.environ/SECONDS", "router_settings: timeout"),
+        (("router_settings", "num_retries"), {}, "router_settings: num_retries"),
+        (("litellm_settings", "request_timeout"), "soon", "litellm_settings: request_timeout"),
+        (("router_settings", "fallbacks"), [{"claude-*": [{"model": "glm"}]}], "router_settings: fallbacks"),
+        (("litellm_settings", "context_window_fallbacks"), ["glm"], "litellm_settings: context_window_fallbacks"),
     ],
 )
-def test_whatever_may_read_them_gets_them(silent, path, value):
-    """A callback, a cache, a limit, and every key that this version does not know: LiteLLM gets each answer to the end."""
-    assert features.are_kept(with_value(silent, path, value))
+def test_whatever_may_need_litellm_is_a_reason(silent, path, value, reason):
+    """A callback, a cache, a limit, and every key and kind of value that this version does not know are a reason, in words."""
+    assert features.reasons(with_value(silent, path, value)) == (reason,)
+
+
+def test_every_reason_is_told(silent):
+    """Several settings are several reasons."""
+    config = with_value(with_value(silent, ("guardrails",), []), ("litellm_settings", "cache"), {})
+    assert features.reasons(config) == ("guardrails", "litellm_settings: cache")
 
 
 @pytest.mark.parametrize(
@@ -58,11 +76,26 @@ def test_whatever_may_read_them_gets_them(silent, path, value):
     [
         (("litellm_settings", "callbacks"), "request_transformer.proxy_handler_instance"),
         (("router_settings", "timeout"), 60),
+        (("router_settings", "timeout"), "60"),
+        (("router_settings", "timeout"), None),
+        (("router_settings", "routing_strategy"), "simple-shuffle"),
+        (("router_settings", "routing_strategy"), None),
+        # Cooldowns belong to deployments that LiteLLM chooses.
+        (("router_settings", "disable_cooldowns"), False),
         (("claude_proxy", "users"), {"anna": {"models": ["glm"]}}),
-        (("model_list", 0, "litellm_params", "timeout"), 60),
         (("litellm_settings", "drop_params"), False),
+        (("router_settings", "default_fallbacks"), ["glm"]),
+        (("general_settings",), None),
+        # What a model's own parameters ask for is the deployment's matter.
+        (("model_list", 0, "litellm_params", "timeout"), 60),
+        (("model_list", 0, "litellm_params", "rpm"), 10),
     ],
 )
-def test_what_reads_nothing_changes_nothing(silent, path, value):
-    """Settings about the way to a provider are no readers."""
-    assert not features.are_kept(with_value(silent, path, value))
+def test_what_the_lanes_do_themselves_is_no_reason(silent, path, value):
+    """Settings about the way to a provider, and those of one model, send no request of another's through LiteLLM."""
+    assert features.reasons(with_value(silent, path, value)) == ()
+
+
+def test_an_empty_configuration_has_no_reason():
+    """Without any section nothing needs LiteLLM."""
+    assert features.reasons({}) == ()

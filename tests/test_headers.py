@@ -12,6 +12,7 @@ from claude_proxy.upstream.headers import (
     for_claude,
     for_litellm,
     has_two_lengths,
+    may_be_added,
     meant_headers,
     read,
     session_of,
@@ -233,43 +234,50 @@ USER_ID = json.dumps({"device_id": "d", "account_uuid": "", "session_id": "s-bod
 
 
 @pytest.mark.parametrize(
-    ("headers", "metadata", "session"),
+    ("headers", "user_id", "session"),
     [
-        ([("X-Claude-Code-Session-Id", "s-header")], {"user_id": USER_ID}, "s-header"),
-        ([], {"user_id": USER_ID}, "s-body"),
-        ([("X-Claude-Code-Session-Id", " ")], {"user_id": USER_ID}, "s-body"),
+        ([("X-Claude-Code-Session-Id", "s-header")], USER_ID, "s-header"),
+        ([], USER_ID, "s-body"),
+        ([("X-Claude-Code-Session-Id", " ")], USER_ID, "s-body"),
         ([], None, None),
-        ([], {}, None),
-        ([], "text", None),
-        ([], {"user_id": None}, None),
-        ([], {"user_id": {"session_id": "s"}}, None),
-        ([], {"user_id": "user_made-up_session_s"}, None),
-        ([], {"user_id": '["session_id"]'}, None),
-        ([], {"user_id": '{"session_id": 1}'}, None),
-        ([], {"user_id": '{"session_id": ""}'}, None),
-        ([], {"user_id": "[" * 100_000}, None),
+        ([], "", None),
+        ([], "user_made-up_session_s", None),
+        ([], '["session_id"]', None),
+        ([], '{"session_id": 1}', None),
+        ([], '{"session_id": ""}', None),
+        ([], "[" * 100_000, None),
     ],
     ids=[
-        "header-first", "body", "blank-header", "no-metadata", "empty-metadata", "metadata-is-text", "null",
-        "object-not-in-a-string",
-        "not-json", "array", "number", "empty", "nested-too-deep",
+        "header-first", "body", "blank-header", "none", "empty-text", "not-json", "array", "number", "empty", "nested-too-deep",
     ],
 )  # fmt: skip
-def test_session_of(headers, metadata, session):
+def test_session_of(headers, user_id, session):
     """A session is named by the header, else inside ``metadata.user_id``, and garbage there is no session."""
-    named = session_of(read([("x-claude-code-session-id", session)]), {}) if session else None
-    assert session_of(read(headers), {"metadata": metadata}) == named
+    named = session_of(read([("x-claude-code-session-id", session)]), None) if session else None
+    assert session_of(read(headers), user_id) == named
 
 
 @pytest.mark.parametrize("name", ["s", "a:b", "x" * 100_000, "sk-ant-oat01-made-up-in-the-wrong-place", "\ud83d"])
 def test_a_session_is_remembered_by_a_digest(name):
     """Whatever a client calls its session, what is kept of it is short, tells nothing, and is the same from both places."""
-    in_body = {"metadata": {"user_id": json.dumps({"session_id": name})}}
-    by_header, by_body = session_of(read([("x-claude-code-session-id", name)]), {}), session_of(read([]), in_body)
+    in_body = json.dumps({"session_id": name})
+    by_header, by_body = session_of(read([("x-claude-code-session-id", name)]), None), session_of(read([]), in_body)
     assert by_header == by_body
     assert len(by_header) == 32
     assert by_header.isalnum()
-    assert by_header != session_of(read([("x-claude-code-session-id", f"{name}2")]), {})
+    assert by_header != session_of(read([("x-claude-code-session-id", f"{name}2")]), None)
+
+
+@pytest.mark.parametrize(
+    ("name", "may"),
+    [
+        ("x-team", True), ("Anthropic-Beta", True), ("Authorization", False), ("x-api-key", False), ("Host", False),
+        ("content-length", False), ("Transfer-Encoding", False), ("connection", False),
+    ],
+)  # fmt: skip
+def test_headers_that_a_deployment_may_add(name, may):
+    """A deployment's own headers are neither a credential nor about the connection, however they are spelled."""
+    assert may_be_added(name) is may
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,14 @@
-"""anthropic/messages.py: what LiteLLM may see of a body, and thinking blocks out of histories and responses."""
+"""anthropic/messages.py: what other providers may see of a body, and thinking blocks out of histories and responses."""
 
 import copy
 import functools
-import json
 
 import pytest
 
 from claude_proxy.anthropic.messages import (
     LONGEST_ID,
-    for_litellm,
+    for_provider,
     is_deeper_than,
-    large,
-    outline,
     repaired,
     response_without_thinking,
     short_id,
@@ -36,7 +33,7 @@ def turn(*blocks, **more):
     return {"role": "assistant", "content": list(blocks)} | more
 
 
-# What the Messages API has and LiteLLM needs to choose a deployment and to translate.
+# What the Messages API has and another provider, or LiteLLM, needs.
 KNOWN = {
     "model": "glm", "messages": [USER], "system": "s", "tools": [{"name": "Read"}], "tool_choice": {"type": "auto"},
     "max_tokens": 1, "temperature": 0.5, "top_p": 1, "top_k": 1, "stop_sequences": ["x"], "stream": True,
@@ -58,15 +55,15 @@ SWITCHES = {
 }  # fmt: skip
 
 
-def test_for_litellm_is_an_allow_list():
+def test_for_provider_is_an_allow_list():
     """LiteLLM sees the Messages API's fields and none of its own switches that a client's body may hold."""
-    assert for_litellm(KNOWN | SWITCHES) == KNOWN
+    assert for_provider(KNOWN | SWITCHES) == KNOWN
 
 
 @pytest.mark.parametrize("name", SWITCHES)
 def test_a_switch_does_nothing(name):
     """No switch of LiteLLM's gets through, each on its own."""
-    assert for_litellm({"model": "glm", name: SWITCHES[name]}) == {"model": "glm"}
+    assert for_provider({"model": "glm", name: SWITCHES[name]}) == {"model": "glm"}
 
 
 @pytest.mark.parametrize(
@@ -83,20 +80,20 @@ def test_a_switch_does_nothing(name):
 )
 def test_of_metadata_only_the_user_id(metadata, seen):
     """``metadata`` is LiteLLM's own name for its switches, so only Anthropic's one field of it gets through."""
-    assert for_litellm({"model": "m", "metadata": metadata}) == {"model": "m"} | seen
+    assert for_provider({"model": "m", "metadata": metadata}) == {"model": "m"} | seen
 
 
 def test_tools_that_litellm_would_run_itself():
     """A tool of type ``mcp`` goes, because LiteLLM would call the server that the client names; all other tools stay."""
     custom, server_side = {"name": "Read", "input_schema": {}}, {"type": "web_search_20250305", "name": "web_search"}
     mcp = {"type": "mcp", "server_url": "http://evil.tld"}
-    assert for_litellm({"tools": [custom, mcp, server_side]}) == {"tools": [custom, server_side]}
+    assert for_provider({"tools": [custom, mcp, server_side]}) == {"tools": [custom, server_side]}
 
 
 @pytest.mark.parametrize("tools", [None, "text", {"type": "mcp"}], ids=["null", "text", "object"])
 def test_tools_that_are_no_list(tools):
     """A ``tools`` of another shape is passed on for LiteLLM to refuse."""
-    assert for_litellm({"tools": tools}) == {"tools": tools}
+    assert for_provider({"tools": tools}) == {"tools": tools}
 
 
 @pytest.mark.parametrize(
@@ -224,20 +221,6 @@ def test_a_response_without_content():
     assert response_without_thinking(error) is error
 
 
-def test_an_outline_and_what_it_leaves_out_are_the_whole():
-    """Nothing of a conversation is lost between the two."""
-    body = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "hi"}], "system": "s", "tools": [], "x": 1}
-    seen = for_litellm(body)
-    assert outline(seen) | large(body, b"") == seen
-    assert not {"system", "tools"} & outline(seen).keys()
-
-
-@pytest.mark.parametrize("body", [{"model": "m"}, {"model": "m", "messages": "hi"}, {"model": "m", "messages": None}])
-def test_what_is_no_conversation_is_not_outlined(body):
-    """A mistake in a request stays in it, for LiteLLM to tell."""
-    assert outline(dict(body)) == body
-
-
 @pytest.mark.parametrize("depth", [0, 1, 2, 50])
 @pytest.mark.parametrize("wrap", [lambda inner: [1, inner], lambda inner: {"a": 1, "b": inner}], ids=["lists", "objects"])
 def test_is_deeper_than(wrap, depth):
@@ -257,25 +240,9 @@ def test_is_deeper_than_needs_no_stack():
 
 def test_what_is_no_tool_is_not_shown():
     """LiteLLM takes every tool for an object, and breaks on another one."""
-    assert for_litellm({"model": "m", "tools": [None, 1, "x", [], {"name": "n"}]})["tools"] == [{"name": "n"}]
+    assert for_provider({"model": "m", "tools": [None, 1, "x", [], {"name": "n"}]})["tools"] == [{"name": "n"}]
 
 
 def test_half_a_character_in_a_long_id():
     """A long id is shortened whatever is in it."""
     assert len(short_id("cpx_" + "\ud83d" * 50)) <= LONGEST_ID
-
-
-@pytest.mark.parametrize(
-    ("raw", "text"),
-    [
-        (b'"\\ud800"', "?"),
-        (b'"\xed\xa0\x80"', "?"),
-        (b'"\\uD83D\\uDE00"', "\U0001f600"),
-        ('"\U0001f600"'.encode(), "\U0001f600"),
-        (b'"plain"', "plain"),
-    ],
-)
-def test_half_a_character_is_not_sent(raw, text):
-    """LiteLLM could not encode it; a whole one stays."""
-    assert large({"system": json.loads(raw)}, raw)["system"] == text
-    large({"system": json.loads(raw)}, raw)["system"].encode()

@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from claude_proxy.config.deployments import Lane
 from claude_proxy.config.models import (
     CALLBACK,
     CUSTOM_AUTH,
+    MAX_NAMES,
+    ActiveConfig,
     ConfigError,
     load,
     model_names,
@@ -15,6 +18,7 @@ from claude_proxy.config.models import (
     unset_variables,
     variables,
 )
+from claude_proxy.providers.endpoints import Hosts
 
 EXAMPLE = Path(__file__).parent.parent / "config.yaml.example"
 MODEL = {"model_name": "glm", "litellm_params": {"model": "anthropic/glm", "api_key": "os.environ/ZAI_API_KEY"}}
@@ -196,3 +200,102 @@ def test_yaml_that_breaks_its_library(written, content):
     """What the YAML library lets through as another error is a broken file like any other, and is not quoted."""
     (mistake,) = mistakes_of(written(content))
     assert mistake.startswith("is not YAML: a date or number that is none")
+
+
+# --- the configuration that is active ----------------------------------------------------------------------------------------
+
+GLM = {"model": "anthropic/glm", "api_base": "https://api.z.ai/api/anthropic", "api_key": "made-up"}
+TWO = {
+    "model_list": [
+        {"model_name": "glm", "litellm_params": {"model": "anthropic/glm", "api_key": "os.environ/ONE_KEY"}},
+        {"model_name": "glm", "litellm_params": {"model": "anthropic/glm", "api_key": "os.environ/TWO_KEY"}},
+        {"model_name": "claude-*", "litellm_params": {"model": "anthropic/claude-*"}},
+    ]
+}
+
+
+def active(loaded, environ=(), lookup=lambda _: ()):
+    return ActiveConfig(loaded, dict(environ), lookup=lookup)
+
+
+def test_what_follows_from_a_configuration():
+    """Limits, hosts, features, routing and the list of models are there at once, and those of a new one in their place."""
+    config = active(TWO | {"router_settings": {"num_retries": 1, "model_group_alias": {"g": "glm"}}, "guardrails": []})
+    assert (config.features, config.routing.num_retries, "g" in config.listed) == (("guardrails",), 1, True)
+    assert config.unset == {"glm": ("TWO_KEY",)}
+    config.replace({"claude_proxy": {"users": {"anna": {"models": ["kimi"]}}}})
+    assert (config.features, config.routing.num_retries, config.listed, config.unset) == ((), 2, frozenset(), {})
+    assert config.limits.patterns
+
+
+def test_deployments_are_those_that_litellms_router_finds():
+    """Each becomes a value; Claude's own address is known as such; an unknown name has none."""
+    found = {
+        "claude-x": [{"model": "anthropic/claude-x", "api_base": "https://claude.example"}],
+        "glm": [GLM, GLM | {"rpm": 1}],
+    }
+    config = ActiveConfig({}, {}, hosts=Hosts("https://claude.example"), lookup=lambda name: found.get(name, ()))
+    assert [one.lane for one in config.deployments("claude-x")] == [Lane.CLAUDE]
+    assert [one.lane for one in config.deployments("glm")] == [Lane.MESSAGES, Lane.LITELLM]
+    assert (config.deployments("nobody"), config.is_ready("nobody"), config.missing("nobody")) == ((), False, ())
+
+
+def entries(*keys):
+    return [GLM | {"api_key": key} for key in keys]
+
+
+@pytest.mark.parametrize(
+    ("keys", "asked", "is_ready", "missing"),
+    [
+        (("one", "two"), ["one", "two"], True, ()),
+        ((None, "two"), ["two"], True, ()),
+        (("", "two"), ["two"], True, ()),
+        ((None, ""), [None, None], False, ("TWO_KEY",)),
+    ],
+    ids=["both", "one", "one-empty", "none"],
+)
+def test_deployments_without_their_key(keys, asked, is_ready, missing):
+    """Of several deployments those that lack no key are asked; where each lacks one, what would heal it is named."""
+    environ = {name: key for name, key in zip(("ONE_KEY", "TWO_KEY"), keys, strict=True) if key}
+    config = active(TWO, environ, lambda _: entries(*keys))
+    assert [one.api_key and one.api_key.reveal() for one in config.deployments("glm")] == asked
+    assert (config.is_ready("glm"), config.missing("glm")) == (is_ready, missing)
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "lacks"),
+    [
+        ("glm", {"api_key": None}, True),
+        ("glm", {"api_key": ""}, True),
+        ("glm", {}, True),
+        ("glm", {"api_key": "made-up"}, False),
+        ("claude-x", {"api_key": None}, False),
+        ("claude-*", {}, False),
+    ],
+)
+def test_what_lacks_a_key(name, params, lacks):
+    """A parameter that config.yaml takes from the environment is empty, and its variable is not set."""
+    assert active(TWO).lacks_key(params, name) is lacks
+
+
+def test_a_key_that_is_not_from_the_environment_is_not_missed():
+    """Claude's deployments have none: the pool has them."""
+    config = active(TWO, lookup=lambda _: [{"model": "anthropic/claude-x"}])
+    assert (config.is_ready("claude-x"), config.missing("claude-x")) == (True, ())
+
+
+def test_names_are_looked_up_once():
+    """What was found stays until there is another configuration, and not more than so many names, which clients choose."""
+    asked = []
+    config = active({}, lookup=lambda name: asked.append(name) or [GLM])
+    for _ in range(3):
+        config.deployments("a"), config.is_ready("a"), config.missing("a")
+    assert asked == ["a"]
+    config.replace({})
+    config.deployments("a")
+    assert asked == ["a", "a"]
+    for number in range(MAX_NAMES):
+        config.deployments(str(number))
+    config.deployments("a")
+    assert asked.count("a") == 3
+    assert len(config._names) <= MAX_NAMES

@@ -88,6 +88,6 @@ def _needs_mending(turn: _Turn) -> bool:
         elif block.type == "redacted_thinking":
             if is_assistant and (block.data or "").startswith(MARK):
                 return True
-        elif (block.id or block.tool_use_id or "").startswith(ID_PREFIX):
+        elif (block.id or "").startswith(ID_PREFIX) or (block.tool_use_id or "").startswith(ID_PREFIX):
             return True
     return False

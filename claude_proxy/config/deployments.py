@@ -6,6 +6,7 @@ from enum import Enum
 from typing import Any
 
 from claude_proxy.anthropic.messages import THINKING_PARAMETERS
+from claude_proxy.config.routing import number
 from claude_proxy.providers.compatibility import STRICT, Dialect, dialect
 from claude_proxy.providers.endpoints import Hosts, Provider
 from claude_proxy.secret import Secret
@@ -51,7 +52,8 @@ class Deployment:
     timeout: float | None = None
     stream_timeout: float | None = None
     num_retries: int | None = None
-    weight: float = 1.0
+    # One without a weight is not asked first where another has one.
+    weight: float = 0.0
     defaults: Mapping[str, Any] | None = None
     thinking: Mapping[str, Any] | None = None
     # Why LiteLLM serves it, in words; empty where a lane does.
@@ -67,7 +69,7 @@ def deployment(params: Mapping[str, Any], hosts: Hosts, *, chosen_by_litellm: bo
     model, provider_name, base = str(named.get("model", "")), named.get("custom_llm_provider"), named.get("api_base")
     provider = hosts.provider(model, provider_name, base)
     reason = "" if chosen_by_litellm and provider in LANES else _reason(named, provider)
-    seconds = {name: _seconds(named.get(name)) for name in ("timeout", "stream_timeout")}
+    extra, retries = named.get("extra_headers"), str(named.get("num_retries"))
     return Deployment(
         lane=Lane.LITELLM if reason else LANES[provider],
         provider=provider,
@@ -76,11 +78,11 @@ def deployment(params: Mapping[str, Any], hosts: Hosts, *, chosen_by_litellm: bo
         api_base=base.rstrip("/") if isinstance(base, str) else None,
         api_key=Secret(str(named["api_key"])) if named.get("api_key") else None,
         row=dialect(model, provider_name, base),
-        extra_headers=tuple((str(name), str(value)) for name, value in (named.get("extra_headers") or {}).items()),
-        timeout=seconds["timeout"],
-        stream_timeout=seconds["stream_timeout"],
-        num_retries=named.get("num_retries") if isinstance(named.get("num_retries"), int) else None,
-        weight=float(named.get("weight", 1)),
+        extra_headers=tuple((str(name), str(value)) for name, value in extra.items()) if isinstance(extra, dict) else (),
+        timeout=number(named.get("timeout")),
+        stream_timeout=number(named.get("stream_timeout")),
+        num_retries=int(retries) if retries.isdecimal() else None,
+        weight=number(named.get("weight")) or 0.0,
         defaults={name: named[name] for name in DEFAULTS if name in named},
         thinking={name: named[name] for name in THINKING_PARAMETERS if name in named},
         reason=reason,
@@ -95,16 +97,5 @@ def _reason(named: Mapping[str, Any], provider: Provider) -> str:
         return f"litellm_params: {', '.join(unknown)}"
     if not isinstance(named.get("extra_headers", {}), dict):
         return "litellm_params: extra_headers"
-    odd = [name for name in ("timeout", "stream_timeout", "weight") if not _is_number(named.get(name, 1))]
+    odd = [name for name in ("timeout", "stream_timeout", "weight") if number(named.get(name, 0)) is None]
     return f"litellm_params: {', '.join(odd)}" if odd else ""
-
-
-def _is_number(value: object) -> bool:
-    try:
-        return float(value) >= 0  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return False
-
-
-def _seconds(value: object) -> float | None:
-    return float(value) if value is not None and _is_number(value) else None  # type: ignore[arg-type]

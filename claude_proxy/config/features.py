@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from claude_proxy.config.routing import is_entry, number
+
 # What the lanes do as LiteLLM does, and what asks for nothing. A key that is not here may count, limit, log or change
 # requests, so it sends them through LiteLLM.
 UNDERSTOOD: Mapping[str, frozenset[str]] = {
@@ -25,6 +27,9 @@ UNDERSTOOD: Mapping[str, frozenset[str]] = {
     ),
     "general_settings": frozenset({"custom_auth", "master_key"}),
 }  # fmt: skip
+# Known settings whose value may be of a kind that LiteLLM alone reads.
+NUMBERS = ("num_retries", "request_timeout", "retry_after", "stream_timeout", "timeout")
+FALLBACKS = ("content_policy_fallbacks", "context_window_fallbacks", "fallbacks")
 SIMPLE_SHUFFLE = "simple-shuffle"
 
 
@@ -34,15 +39,23 @@ def reasons(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _reasons(config: Mapping[str, Any]) -> Iterator[str]:
+    sections: dict[str, Mapping[str, Any]] = {}
     for name, known in UNDERSTOOD.items():
         section = config if name == "" else config.get(name) or {}
         if not isinstance(section, dict):
             yield name
             continue
+        sections[name] = section
         yield from (f"{name}: {key}" if name else str(key) for key in section if key not in known)
-    callbacks = (config.get("litellm_settings") or {}).get("callbacks")
+        yield from (f"{name}: {key}" for key in NUMBERS if section.get(key) is not None and number(section[key]) is None)
+        yield from (f"{name}: {key}" for key in FALLBACKS if not _are_entries(section.get(key)))
+    callbacks = sections.get("litellm_settings", {}).get("callbacks")
     if isinstance(callbacks, list) and len(callbacks) > 1:
         yield "litellm_settings: callbacks beside the proxy's own"
-    strategy = (config.get("router_settings") or {}).get("routing_strategy")
+    strategy = sections.get("router_settings", {}).get("routing_strategy")
     if strategy not in (None, SIMPLE_SHUFFLE):
         yield f"router_settings: routing_strategy {strategy}"
+
+
+def _are_entries(value: object) -> bool:
+    return value is None or (isinstance(value, list) and all(map(is_entry, value)))

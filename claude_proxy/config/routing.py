@@ -1,7 +1,8 @@
 """The rules of ``router_settings`` by which retries and fallbacks are chosen: frozen values, LiteLLM's semantics, no I/O."""
 
+import math
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,11 +11,12 @@ from claude_proxy.providers.endpoints import fallback_models
 # As LiteLLM has them (1.106.2), which takes them over from the package openai.
 NUM_RETRIES = 2
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.5, 8.0
-# Of ``retry_policy``: which of its keys an error belongs to. Other errors are repeated by ``num_retries``.
+# Of ``retry_policy``: which of its keys an error belongs to. Other client errors are bad requests; what has no key, or one that
+# is not set, is repeated by its ``DefaultRetries``.
 RETRY_POLICY = {
-    400: "BadRequestErrorRetries", 401: "AuthenticationErrorRetries", 403: "AuthenticationErrorRetries",
-    404: "NotFoundErrorRetries", 408: "TimeoutErrorRetries", 429: "RateLimitErrorRetries",
-    503: "ServiceUnavailableErrorRetries", 504: "TimeoutErrorRetries",
+    401: "AuthenticationErrorRetries", 403: "", 404: "NotFoundErrorRetries", 408: "TimeoutErrorRetries",
+    429: "RateLimitErrorRetries", 500: "InternalServerErrorRetries", 503: "ServiceUnavailableErrorRetries",
+    504: "TimeoutErrorRetries", 529: "InternalServerErrorRetries",
 }  # fmt: skip
 # Client errors that LiteLLM repeats (its ``should_retry``).
 REPEATED = frozenset({408, 409, 429})
@@ -36,27 +38,26 @@ class Routing:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Routing":
-        """Read a configuration that its check has nothing against. ``router_settings`` go before ``litellm_settings``."""
-        router, general = config.get("router_settings") or {}, config.get("litellm_settings") or {}
+        """Read config.yaml. ``router_settings`` go before ``litellm_settings``; what is not as it should be is left out."""
+        router, general = _mapping(config.get("router_settings")), _mapping(config.get("litellm_settings"))
 
-        def setting(name: str) -> Any:
-            value = router.get(name)
-            return general.get(name) if value is None else value
+        def listed(name: str) -> tuple[Mapping[str, list[str]], ...]:
+            return _entries(router.get(name) or general.get(name))
 
-        default = setting("default_fallbacks")
-        retries, timeout = setting("num_retries"), router.get("timeout") or general.get("request_timeout")
+        default = router.get("default_fallbacks") or general.get("default_fallbacks")
+        retries = (_whole(each.get("num_retries")) for each in (router, general))
         return cls(
-            fallbacks=(*_entries(setting("fallbacks")), *([{"*": list(default)}] if default else [])),
-            context_window_fallbacks=_optional(setting("context_window_fallbacks")),
-            content_policy_fallbacks=_optional(setting("content_policy_fallbacks")),
-            num_retries=NUM_RETRIES if retries is None else int(retries),
-            retry_after=float(router.get("retry_after") or 0),
+            fallbacks=(*listed("fallbacks"), *([{"*": list(default)}] if isinstance(default, list) else [])),
+            context_window_fallbacks=listed("context_window_fallbacks") or None,
+            content_policy_fallbacks=listed("content_policy_fallbacks") or None,
+            num_retries=next((found for found in retries if found is not None), NUM_RETRIES),
+            retry_after=number(router.get("retry_after")) or 0.0,
             retry_policy=_policy(router.get("retry_policy")),
             model_group_retry_policy={
-                str(name): _policy(policy) for name, policy in (router.get("model_group_retry_policy") or {}).items()
+                str(name): _policy(policy) for name, policy in _mapping(router.get("model_group_retry_policy")).items()
             },
-            timeout=float(timeout) if timeout else None,
-            stream_timeout=float(router["stream_timeout"]) if router.get("stream_timeout") else None,
+            timeout=number(router.get("timeout")) or number(general.get("request_timeout")) or None,
+            stream_timeout=number(router.get("stream_timeout")) or None,
         )
 
     def fallbacks_of(self, model: str) -> list[str]:
@@ -74,9 +75,9 @@ class Routing:
     def retries(self, model: str, status: int, requested: int | None) -> int:
         """Return how often a model's failed attempt is repeated in all; ``requested`` is the deployment's own number."""
         policy = self.model_group_retry_policy.get(model, self.retry_policy)
-        key = RETRY_POLICY.get(status, "InternalServerErrorRetries" if status >= 500 else "BadRequestErrorRetries")
-        if policy and (number := policy.get(key, policy.get("DefaultRetries"))) is not None:
-            return number
+        key = RETRY_POLICY.get(status, "" if status >= 500 else "BadRequestErrorRetries")
+        if policy and (repeats := policy.get(key, policy.get("DefaultRetries"))) is not None:
+            return repeats
         if status < 500 and status not in REPEATED:
             return 0
         return self.num_retries if requested is None else requested
@@ -88,14 +89,36 @@ def pause(attempt: int, least: float) -> float:
     return grown * (1 + 0.25 * random.random())  # noqa: S311 - spreads load
 
 
-def _entries(value: object) -> Iterable[Mapping[str, list[str]]]:
-    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+def number(value: object) -> float | None:
+    """Return a number, which may stand in a text; None for what is no finite number, or a negative one."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        found = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return found if math.isfinite(found) and found >= 0 else None
 
 
-def _optional(value: object) -> tuple[Mapping[str, list[str]], ...] | None:
-    return tuple(_entries(value)) if isinstance(value, list) and value else None
+def is_entry(value: object) -> bool:
+    """Whether this is an entry of a list of fallbacks: patterns, each with the names of models."""
+    return isinstance(value, dict) and all(
+        isinstance(models, list) and all(isinstance(model, str) for model in models) for models in value.values()
+    )
+
+
+def _whole(value: object) -> int | None:
+    return int(value) if not isinstance(value, bool) and isinstance(value, int | str) and str(value).isdecimal() else None
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _entries(value: object) -> tuple[Mapping[str, list[str]], ...]:
+    return tuple(entry for entry in value if is_entry(entry)) if isinstance(value, list) else ()
 
 
 def _policy(value: object) -> Mapping[str, int]:
-    found = value.items() if isinstance(value, dict) else ()
-    return {str(name): number for name, number in found if isinstance(number, int)}
+    numbers = {str(name): _whole(repeats) for name, repeats in _mapping(value).items()}
+    return {name: repeats for name, repeats in numbers.items() if repeats is not None}

@@ -92,7 +92,7 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
             if provider is Provider.CLAUDE:
                 raise AttemptRefused("Claude is asked only on behalf of a client, through /v1/messages")
             return kwargs
-        if entrance.outlet.begun or (entrance.last is not None and entrance.last.final):
+        if entrance.outlet.begun or entrance.refusal is not None or (entrance.last is not None and entrance.last.final):
             raise AttemptRefused("the response that there is belongs to the client")
         own = _deployment_parameters(kwargs)
         if provider in LANES:

@@ -1,0 +1,256 @@
+"""server/application.py: the parts of one process, and what they know of other processes."""
+
+import asyncio
+import json
+import logging
+
+import pytest
+from lanes import Received
+
+from claude_proxy.config.models import ActiveConfig
+from claude_proxy.config.settings import Settings
+from claude_proxy.credentials.redaction import Redactor
+from claude_proxy.credentials.response_rules import Action, UpstreamResponse, Verdict
+from claude_proxy.server import application
+from claude_proxy.server.application import App
+from claude_proxy.state.memory import MemoryStore
+from claude_proxy.state.store import StoreUnavailable
+from claude_proxy.usage.record import Record
+
+pytestmark = pytest.mark.anyio
+
+POOL = "sk-ant-oat01-made-up-pool"
+NOW = 1_800_000_000.0
+DEMO = {"model": "anthropic/demo", "api_base": "http://demo.invalid"}
+GLM = {"model": "anthropic/glm", "api_base": "https://api.z.ai/api/anthropic", "api_key": "os.environ/ZAI_API_KEY"}
+CONFIG = {
+    "model_list": [{"model_name": "demo", "litellm_params": DEMO}, {"model_name": "glm", "litellm_params": GLM}],
+}
+
+
+def app_of(store=None, *, loaded=CONFIG, clock=lambda: NOW, **variables):
+    settings = Settings.parse({"CLAUDE_OAUTH_TOKENS": f"a={POOL},b={POOL}2"} | variables)
+    found = {model["model_name"]: [model["litellm_params"]] for model in loaded["model_list"]}
+    config = ActiveConfig(loaded, {}, lookup=lambda name: found.get(name, ()))
+    return App(settings, config, Redactor([]), store=store, clock=clock)
+
+
+@pytest.fixture
+async def new_app():
+    """Make applications that are closed after the test."""
+    made = []
+
+    def new_app(store=None, **more):
+        made.append(app_of(store, **more))
+        return made[-1]
+
+    yield new_app
+    for app in made:
+        await app.close()
+
+
+def limit(app, label, verdict=None):
+    verdict = verdict or Verdict(Action.NEXT, "limit", NOW + 3600)
+    app.pool.note(app.pool.state(label).credential, verdict, UpstreamResponse(429, {}))
+
+
+# --- what other processes know -----------------------------------------------------------------------------------------------
+
+
+class SlowStore(MemoryStore):
+    """A store that answers when it is told to."""
+
+    def __init__(self):
+        super().__init__()
+        self.ready = asyncio.Event()
+
+    async def pull(self, cursor):
+        await self.ready.wait()
+        return await super().pull(cursor)
+
+
+class PushedStore(MemoryStore):
+    """A store that says when it was pushed to."""
+
+    def __init__(self):
+        super().__init__()
+        self.pushed = asyncio.Event()
+
+    async def push(self, rows):
+        await super().push(rows)
+        self.pushed.set()
+
+
+class AbsentStore(MemoryStore):
+    """A store that is away."""
+
+    async def pull(self, cursor):
+        raise StoreUnavailable("made up")
+
+    push = pull
+
+
+async def test_what_others_know_is_there_at_the_first_request(new_app):
+    """A rest that another process told holds from the very first request on."""
+    store = MemoryStore()
+    first, second = new_app(store), new_app(store)
+    await first.learn_from_others()
+    limit(first, "a")
+    await first._sync.exchange()
+    await second.learn_from_others()
+    assert second.pool.resting("") == {"a"}
+
+
+async def test_a_process_tells_the_others_by_itself(new_app):
+    """A rest wakes the synchronisation, which does not wait for its interval."""
+    store = PushedStore()
+    first, second = new_app(store), new_app(store)
+    first._sync._interval = first._sync._pause = 3600
+    await first.learn_from_others()
+    store.pushed.clear()
+    limit(first, "a")
+    async with asyncio.timeout(5):
+        await store.pushed.wait()
+    await second.learn_from_others()
+    assert second.pool.resting("") == {"a"}
+
+
+async def test_a_request_waits_for_what_others_know(new_app):
+    """Serving begins with it, so that nobody asks a credential of which another process knows that it rests."""
+    store = SlowStore()
+    app, client = new_app(store), Received(b'{"model":"demo","messages":[{"role":"user","content":"hi"}]}')
+    serving = asyncio.ensure_future(
+        app.serving.serve(client.request, client.outlet, client.journal, None, enters_litellm=False)
+    )
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert client.begun is None
+    store.ready.set()
+    await serving
+    assert client.begun[0] == 200
+
+
+async def test_all_of_the_first_requests_wait_for_what_others_know(new_app):
+    """After a restart many clients come at once, and none of them is served before the state is there."""
+    store = SlowStore()
+    app = new_app(store)
+    requests = [asyncio.ensure_future(app.learn_from_others()) for _ in range(3)]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not any(request.done() for request in requests)
+    store.ready.set()
+    await asyncio.gather(*requests)
+    await app.learn_from_others()
+
+
+async def test_a_store_that_does_not_answer_holds_nobody_up(monkeypatch):
+    """A request waits for the store for so long and no longer."""
+    monkeypatch.setattr(application, "LOAD_SECONDS", 0.001)
+    app = app_of(SlowStore())
+    async with asyncio.timeout(5):
+        await app.learn_from_others()
+    assert not app._syncing.done()
+    app._syncing.cancel()
+    await app.client.close()
+
+
+async def test_without_a_store_nothing_is_waited_for(new_app):
+    """There is nobody to learn from, and a limit has nobody to be told to."""
+    app = new_app()
+    await app.learn_from_others()
+    limit(app, "a")
+    assert (app.pool.resting(""), app._syncing) == ({"a"}, None)
+
+
+async def test_the_last_news_are_pushed_at_the_end():
+    """What changed since the last exchange, requests in the book included, is in the store once the process is closed."""
+    store = MemoryStore()
+    app = app_of(store)
+    await app.learn_from_others()
+    before = {row.key for row in (await store.pull(0))[0]}
+    app.record(Record(0.0, "ben", "glm", "", "", 200, 0.1, 0.1))
+    app.watching = asyncio.ensure_future(asyncio.Event().wait())
+    await app.close()
+    assert {row.key for row in (await store.pull(0))[0]} > before
+    await asyncio.wait({app.watching})
+    assert app.watching.cancelled()
+
+
+async def test_a_process_that_served_nobody_is_closed():
+    """Nothing has begun, so that there is nothing to end."""
+    await app_of(MemoryStore()).close()
+    await app_of().close()
+
+
+# --- the status routes, the demo, the record ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("store", "kind", "away"), [(None, None, False), (MemoryStore, "memory", False), (AbsentStore, "memory", True)]
+)
+async def test_what_the_status_routes_know(new_app, store, kind, away):
+    """Where state is shared, whether that is away, and since when the process runs; a look takes in what others know."""
+    app = new_app(store() if store else None)
+    await app._learn_now()
+    status = app._store_status()
+    assert (status.shared, status.away, status.since) == (kind, away, NOW)
+
+
+async def test_a_look_at_the_status_knows_what_others_did_a_moment_ago(new_app):
+    """Counts of other processes are there without a request in between."""
+    store = MemoryStore()
+    first, second = new_app(store), new_app(store)
+    await second._learn_now()
+    first.record(Record(0.0, "ben", "glm", "", "", 200, 0.1, 0.1))
+    await first._learn_now()
+    await second._learn_now()
+    assert [(names.user, names.model) for names in second.book.taken()] == [("ben", "glm")]
+
+
+async def test_the_panel_has_the_status_routes(new_app):
+    """They are handed to whoever has an app to put them into."""
+    assert {route.path for route in new_app().panel().routes()} == {"/pool", "/metrics", "/usage.csv"}
+
+
+async def test_the_demo_names_what_is_served_now(new_app):
+    """A model that lacks its key, the size of the pool, and a configuration that was taken up under way."""
+    app = new_app()
+    client = Received(b'{"model":"demo","messages":[{"role":"user","content":"hi"}]}')
+    await app.serving.serve(client.request, client.outlet, client.journal, None, enters_litellm=False)
+    (block,) = json.loads(client.body)["content"]
+    assert "glm: not ready, set ZAI_API_KEY" in block["text"]
+    assert "2 credentials in the pool" in block["text"]
+    app.config.replace({"model_list": CONFIG["model_list"][:1]})
+    assert "glm" not in app._demo_text()
+
+
+def test_a_request_that_is_over_is_counted_and_logged(caplog):
+    """What the gateway hands out after an answer is in the book of usage, and the end of a setup token is told."""
+    app = app_of(CLAUDE_OAUTH_TOKENS="anna@2000-01-01=sk-ant-oat01-made-up-anna")
+    record = Record(0.0, "ben", "nobody-serves-this", "", "", 404, 0.1, 0.1, error="not_found_error")
+    with caplog.at_level(logging.INFO):
+        app.record(record)
+        app.record(record)
+    (names,) = app.book.taken()
+    assert (names.user, names.model, app.book.taken()[names].errors) == ("ben", "other", 2)
+    assert [message for message in caplog.messages if "its year was over" in message] == [
+        "credential anna: its year was over on 2000-12-31; make a new one with `claude setup-token`"
+    ]
+    assert sum("status=404" in message for message in caplog.messages) == 2
+
+
+def test_a_model_is_counted_by_its_name_while_it_is_listed():
+    """The list is that of the configuration that is active."""
+    app = app_of()
+    record = Record(0.0, "ben", "glm", "", "", 200, 0.1, 0.1)
+    app.record(record)
+    app.config.replace({"model_list": CONFIG["model_list"][:1]})
+    app.record(record)
+    assert sorted(names.model for names in app.book.taken()) == ["glm", "other"]
+
+
+def test_the_settings_reach_the_pool_and_the_hosts():
+    """Who is Claude, and how the pool behaves, is what the environment says."""
+    app = app_of(ANTHROPIC_API_BASE="https://claude.example", CLAUDE_TOKEN_SOFT_LIMIT="0.5")
+    assert app.hosts.is_claude("https://claude.example/v1/messages")
+    assert (len(app.pool), app.settings.soft_limit) == (2, 0.5)

@@ -1,0 +1,156 @@
+"""config/deployments.py: whose a deployment is, how it is asked, and what about it needs LiteLLM."""
+
+import dataclasses
+
+import pytest
+
+from claude_proxy.config.deployments import DEFAULTS, UNDERSTOOD, Deployment, Lane, deployment
+from claude_proxy.providers.compatibility import STRICT, dialect
+from claude_proxy.providers.endpoints import Hosts, Provider
+from claude_proxy.secret import Secret
+
+ZAI = "https://api.z.ai/api/anthropic"
+CLAUDE = {"model": "anthropic/claude-opus-4-8"}
+GLM = {"model": "anthropic/glm-5", "api_base": ZAI, "api_key": "made-up"}
+GPT = {"model": "openai/gpt", "api_key": "made-up"}
+
+
+def of(params, **more):
+    return deployment(params, Hosts("https://claude.example"), **more)
+
+
+@pytest.mark.parametrize(
+    ("params", "lane", "provider"),
+    [
+        (CLAUDE, Lane.CLAUDE, Provider.CLAUDE),
+        (CLAUDE | {"api_base": "https://claude.example"}, Lane.CLAUDE, Provider.CLAUDE),
+        ({"model": "claude-x", "custom_llm_provider": "anthropic"}, Lane.CLAUDE, Provider.CLAUDE),
+        (GLM, Lane.MESSAGES, Provider.ANTHROPIC_FORMAT),
+        ({"model": "anthropic/demo", "api_base": "http://demo.invalid"}, Lane.DEMO, Provider.DEMO),
+        (GPT, Lane.LITELLM, Provider.OPENAI),
+        ({"model": "groq/x"}, Lane.LITELLM, Provider.OTHER),
+        ({"model": "bedrock/anthropic.claude-x"}, Lane.LITELLM, Provider.OTHER),
+        ({"model": "vertex_ai/claude-x"}, Lane.LITELLM, Provider.OTHER),
+        ({}, Lane.LITELLM, Provider.OTHER),
+    ],
+)
+def test_lanes(params, lane, provider):
+    """Claude, a provider of its format and the demo have a lane; whoever speaks another format is LiteLLM's."""
+    one = of(params)
+    assert (one.lane, one.provider) == (lane, provider)
+    assert one.reason == ("LiteLLM knows this provider's format" if lane is Lane.LITELLM else "")
+
+
+@pytest.mark.parametrize(
+    ("params", "served", "model"),
+    [
+        (CLAUDE, "anthropic/claude-opus-4-8", "claude-opus-4-8"),
+        ({"model": "claude-x", "custom_llm_provider": "anthropic"}, "anthropic/claude-x", "claude-x"),
+        ({"model": "anthropic/claude-x", "custom_llm_provider": "anthropic"}, "anthropic/claude-x", "claude-x"),
+        ({"model": "anthropic/z-ai/glm", "api_base": ZAI}, "anthropic/z-ai/glm", "z-ai/glm"),
+        ({"model": "groq/x", "custom_llm_provider": None}, "groq/x", "groq/x"),
+    ],
+)
+def test_names(params, served, model):
+    """LiteLLM's words for the record, and the name without its prefix for the wire."""
+    one = of(params)
+    assert (one.served, one.model) == (served, model)
+
+
+def test_what_a_deployment_says():
+    """Address, key, headers, times and defaults are taken as they stand; the rest is as LiteLLM has it."""
+    one = of(
+        GLM
+        | {
+            "api_base": f"{ZAI}/", "extra_headers": {"x-team": "a", "x-number": 7}, "timeout": "60", "stream_timeout": 10,
+            "num_retries": 3, "weight": 2, "max_tokens": 9, "top_k": 0, "thinking": {"type": "enabled"}, "drop_params": True,
+        }
+    )  # fmt: skip
+    assert (one.api_base, one.api_key.reveal(), one.lane) == (ZAI, "made-up", Lane.MESSAGES)
+    assert one.extra_headers == (("x-team", "a"), ("x-number", "7"))
+    assert (one.timeout, one.stream_timeout, one.num_retries, one.weight) == (60.0, 10.0, 3, 2.0)
+    assert (one.defaults, one.thinking) == ({"max_tokens": 9, "top_k": 0}, {"thinking": {"type": "enabled"}})
+    assert one.row == dialect("anthropic/glm-5", None, f"{ZAI}/") != STRICT
+
+
+def test_what_a_deployment_does_not_say():
+    """Times, retries, weight and address are left to the configuration, and there is no key."""
+    one = of(CLAUDE | {"api_base": None, "api_key": "", "timeout": None, "weight": None, "max_tokens": None})
+    assert one == Deployment(
+        Lane.CLAUDE, Provider.CLAUDE, "anthropic/claude-opus-4-8", "claude-opus-4-8", row=one.row, defaults={}, thinking={}
+    )
+    assert (one.api_base, one.api_key, one.timeout, one.stream_timeout, one.num_retries, one.weight) == (*[None] * 5, 0.0)
+
+
+def test_a_key_hides_itself():
+    """A deployment may stand in a log."""
+    assert isinstance(of(GLM).api_key, Secret)
+    assert "made-up" not in repr(of(GLM))
+
+
+def test_a_deployment_does_not_change():
+    """It is kept for many requests."""
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        of(CLAUDE).model = "other"
+
+
+@pytest.mark.parametrize("retries", [("3", 3), (0, 0), ("x", None), (-1, None), (True, None), (None, None), (2.5, None)])
+def test_retries_are_read_as_litellm_reads_them(retries):
+    """A whole number, or its digits in a text."""
+    value, read = retries
+    assert of(CLAUDE | {"num_retries": value}).num_retries == read
+
+
+# --- what needs LiteLLM ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"rpm": 10}, "litellm_params: rpm"),
+        ({"tpm": 10, "rpm": 10}, "litellm_params: rpm, tpm"),
+        ({"max_parallel_requests": 1}, "litellm_params: max_parallel_requests"),
+        ({"max_budget": 1.0, "budget_duration": "1d"}, "litellm_params: budget_duration, max_budget"),
+        ({"guardrails": ["x"]}, "litellm_params: guardrails"),
+        ({"tags": ["x"]}, "litellm_params: tags"),
+        ({"extra_body": {}}, "litellm_params: extra_body"),
+        ({"a_parameter_of_tomorrow": 0}, "litellm_params: a_parameter_of_tomorrow"),
+        ({"extra_headers": ["x"]}, "litellm_params: extra_headers"),
+        ({"timeout": "soon"}, "litellm_params: timeout"),
+        ({"timeout": -1, "weight": "heavy"}, "litellm_params: timeout, weight"),
+        ({"weight": float("nan")}, "litellm_params: weight"),
+        ({"weight": float("inf")}, "litellm_params: weight"),
+        ({"stream_timeout": {"read": 1}}, "litellm_params: stream_timeout"),
+    ],
+)
+@pytest.mark.parametrize("params", [CLAUDE, GLM])
+def test_what_sends_a_deployment_through_litellm(params, more, reason):
+    """A limit, a budget, and whatever this version does not know or cannot read is LiteLLM's, and is said."""
+    one = of(params | more)
+    assert (one.lane, one.reason) == (Lane.LITELLM, reason)
+    assert one.provider is of(params).provider
+
+
+@pytest.mark.parametrize("value", [None, False])
+def test_a_parameter_without_a_value_asks_for_nothing(value):
+    """LiteLLM's router fills in some of its own so."""
+    assert of(CLAUDE | {"rpm": value, "use_in_pass_through": value}) == of(CLAUDE)
+
+
+@pytest.mark.parametrize("name", sorted(UNDERSTOOD - {"model", "api_base", "custom_llm_provider"}))
+def test_what_is_understood_needs_no_litellm(name):
+    """Each of these is done on the lane, or says nothing to it."""
+    assert of(GLM | {name: {} if name == "extra_headers" else 1}).lane is Lane.MESSAGES
+
+
+def test_one_that_litellm_has_chosen():
+    """It is asked on its lane, whatever LiteLLM was needed for; a provider without a lane has none then either."""
+    odd = {"rpm": 10, "weight": "heavy", "extra_headers": ["x"]}
+    one = of(GLM | odd, chosen_by_litellm=True)
+    assert (one.lane, one.reason, one.weight, one.extra_headers) == (Lane.MESSAGES, "", 0.0, ())
+    assert of(GPT, chosen_by_litellm=True).lane is Lane.LITELLM
+
+
+def test_defaults_are_fields_of_a_request():
+    """What a deployment may give a value for is understood."""
+    assert set(DEFAULTS) < UNDERSTOOD
