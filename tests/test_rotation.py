@@ -1,20 +1,22 @@
-"""proxy/rotation.py: one client call over several credentials, on a real ``httpx.AsyncClient``."""
+"""proxy/rotation.py: one attempt over several credentials, against an upstream that responds in order."""
 
+import functools
 import json
 import logging
 
+import aiohttp
 import anyio
-import httpx
 import pytest
-import respx
 from answers import KINDS
+from lanes import Response, Upstream
 
 from claude_proxy.anthropic.errors import error_body
 from claude_proxy.credentials.credential import Credential, Kind
 from claude_proxy.credentials.pool import Affinity, Pool, Wanted
 from claude_proxy.credentials.response_rules import UNIFIED, Action, UpstreamResponse, Verdict
 from claude_proxy.providers.endpoints import Hosts
-from claude_proxy.proxy.exchange import Exchange
+from claude_proxy.proxy.journal import Journal
+from claude_proxy.proxy.request import Request, read_view
 from claude_proxy.proxy.rotation import (
     MAX_JUDGED_BYTES,
     EgressRefused,
@@ -22,9 +24,10 @@ from claude_proxy.proxy.rotation import (
     PoolSource,
     Rotation,
     SingleSource,
-    outgoing,
+    body_for_claude,
 )
 from claude_proxy.secret import Secret
+from claude_proxy.upstream.client import BrokenOffError, UnreachableError
 from claude_proxy.upstream.headers import read
 
 pytestmark = pytest.mark.anyio
@@ -59,34 +62,12 @@ UNHEALED = error_body("invalid_request_error", "Expected `thinking` or `redacted
 
 
 def refused(status, message="x", headers=None):
-    return httpx.Response(status, headers=headers, json=error_body(KINDS.get(status, "api_error"), message))
+    return Response(status, headers=headers, json=error_body(KINDS.get(status, "api_error"), message))
 
 
 def thinking_body(*blocks, **more):
     messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": list(blocks)}]
     return {"messages": messages, "model": "claude-sonnet-5"} | more
-
-
-class Upstream:
-    """Answers in order, and remembers the requests as they left."""
-
-    def __init__(self, *answers, url=URL):
-        self.router = respx.Router()
-        self.router.post(url=url).mock(side_effect=list(answers))
-        self.requests = []
-
-    def client(self):
-        return httpx.AsyncClient(transport=httpx.MockTransport(self.answer))
-
-    async def answer(self, request):
-        # A copy: the flow sets the next credential on the same request.
-        self.requests.append(httpx.Request(request.method, request.url, headers=request.headers.raw, content=request.content))
-        return await self.router.async_handler(request)
-
-    @property
-    def credentials(self):
-        """Who was asked, by the last letter of what was sent."""
-        return "".join((each.headers.get("authorization") or each.headers["x-api-key"])[-1] for each in self.requests)
 
 
 class Clock:
@@ -108,86 +89,76 @@ class Call:
     """One client request on its way to Claude."""
 
     def __init__(
-        self, *credentials, source=None, body=BODY, headers=SENT, query="", session=None, base="https://api.anthropic.com",
+        self, *credentials, source=None, body=BODY, headers=SENT, session=None, base="https://api.anthropic.com",
         family="sonnet", max_wait=0.0, pool=None, clock=None, caller="anna",
     ):  # fmt: skip
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.clock = clock or Clock()
-        self.exchange = Exchange(read(headers), headers, raw, json.loads(raw), query)
+        self.request = Request(read(headers), headers, raw, read_view(raw))
+        self.journal = Journal()
+        self.hosts = Hosts(base)
         self.pool = pool or Pool(credentials, affinity=Affinity.SESSION, quarantine=900, clock=self.clock)
         self.rotation = Rotation(
             source or PoolSource(self.pool, Wanted(session, family), caller=caller, max_wait=max_wait, sleep=self.clock.sleep),
-            Hosts(base),
-            self.exchange,
+            self.request,
+            self.journal,
             family=family,
             cooldown=60,
             clock=self.clock,
         )
 
-    async def send(self, upstream, *, url=URL, model="claude-sonnet-5", stream=False):
-        async with upstream.client() as client:
-            request = outgoing(client.build_request("POST", url, content=b"what LiteLLM made of it"), self.exchange, model)
-            response = await client.send(request, auth=self.rotation, stream=stream)
-            await response.aread()
-            return response
+    async def send(self, upstream, *, url=URL, model="claude-sonnet-5", extra=()):
+        content = body_for_claude(self.request, model)
+        return await self.rotation.ask(self.hosts, url, content, functools.partial(upstream.send, url), extra)
 
 
-class Stream(httpx.AsyncByteStream):
-    """A body that says when somebody reads it."""
-
-    def __init__(self):
-        self.read = False
-
-    async def __aiter__(self):
-        self.read = True
-        yield b"data: {}\n\n"
-
-
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streaming"])
-async def test_429_then_401_then_200(stream):
-    """One client call, three requests in the pool's order with their own credential each, one 200."""
-    upstream = Upstream(refused(429, headers=LIMITED), refused(401), httpx.Response(200, json={"ok": True}))
+async def test_429_then_401_then_200():
+    """One attempt, three requests in the pool's order with their own credential each, one 200."""
+    upstream = Upstream(refused(429, headers=LIMITED), refused(401), Response(200, json={"ok": True}))
     call = Call(A, B, C)
-    response = await call.send(upstream, stream=stream)
-    assert (response.status_code, response.json()) == (200, {"ok": True})
+    judged = await call.send(upstream)
+    assert (judged.response.status, await judged.response.read()) == (200, b'{"ok": true}')
     assert upstream.credentials == "abc"
-    assert call.exchange.labels == ["a", "b", "c"]
-    assert [left.split(":")[0] for left in call.exchange.failovers] == ["a", "b"]
-    assert call.exchange.failovers[1].endswith("(HTTP 401)")
-    assert [request.content for request in upstream.requests] == [BODY] * 3
-    assert call.rotation.verdict.action is Action.DONE
+    assert call.journal.labels == ["a", "b", "c"]
+    assert [left.split(":")[0] for left in call.journal.failovers] == ["a", "b"]
+    assert call.journal.failovers[1].endswith("(HTTP 401)")
+    assert [request.body for request in upstream.sent] == [BODY] * 3
+    assert judged.verdict.action is Action.DONE
     assert [call.pool.state(label).back_at for label in "abc"] == [NOW + 3600, NOW + 900, 0]
     assert call.pool.choose(Wanted()) == C
 
 
 async def test_the_request_that_leaves():
-    """Claude gets the client's headers in its own words, this connection's own, and one credential; nothing of the proxy's."""
-    upstream = Upstream(refused(429, headers=MINUTE), httpx.Response(200))
+    """Claude gets the client's headers in its own words and order, and one credential; nothing of the proxy's."""
+    upstream = Upstream(refused(429, headers=MINUTE), Response(200))
     await Call(A, K).send(upstream)
-    shared = [
-        ("Host", "api.anthropic.com"),
-        ("Content-Length", str(len(BODY))),
-        ("User-Agent", "claude-cli/2.1.197 (external, sdk-cli)"),
-    ]
+    shared = ("User-Agent", "claude-cli/2.1.197 (external, sdk-cli)")
     rest = [("anthropic-version", "2023-06-01"), ("x-app", "cli")]
-    end = [("accept-encoding", "gzip, deflate")]
+    end = ("accept-encoding", "gzip, deflate")
     beta = "interleaved-thinking-2025-05-14"
     oauth = [("anthropic-beta", f"{beta},oauth-2025-04-20"), *rest, ("authorization", "Bearer sk-ant-oat01-made-up-a")]
     key = [("anthropic-beta", beta), *rest, ("x-api-key", "sk-ant-api03-made-up-k")]
-    left = [[(name.decode(), value.decode()) for name, value in request.headers.raw] for request in upstream.requests]
-    expected = [[*shared, *oauth, *end], [*shared, *key, *end]]
-    assert [[(name.lower(), value) for name, value in each] for each in left] == [
-        [(name.lower(), value) for name, value in each] for each in expected
-    ]
+    assert [request.headers for request in upstream.sent] == [[shared, *oauth, end], [shared, *key, end]]
+
+
+async def test_headers_of_the_deployment():
+    """``extra_headers`` take the place of the client's own, and carry neither a credential nor what is a connection's."""
+    upstream = Upstream(refused(429, headers=MINUTE), Response(200))
+    extra = [("X-App", "gateway"), ("X-Api-Key", "sk-ant-api03-made-up-z"), ("Authorization", "made-up"), ("Host", "evil.tld")]
+    await Call(A, B).send(upstream, extra=extra)
+    for request, credential in zip(upstream.sent, "ab", strict=True):
+        assert [pair for pair in request.headers if pair[0].lower() in ("x-app", "x-api-key", "authorization", "host")] == [
+            ("authorization", f"Bearer sk-ant-oat01-made-up-{credential}"),
+            ("X-App", "gateway"),
+        ]
 
 
 async def test_a_header_that_is_not_ascii():
-    """A header's bytes beyond ASCII reach Claude as they came, on the first try and on the repaired one."""
-    upstream = Upstream(httpx.Response(400, json=UNHEALED), httpx.Response(200))
+    """A header's bytes beyond ASCII, read as Latin-1, go out as they came, on the first try and on the repaired one."""
+    upstream = Upstream(Response(400, json=UNHEALED), Response(200))
     headers = [("x-project", "M\u00c3\u00bcller")]
     await Call(A, headers=headers, body=thinking_body(SIGNED, TEXT)).send(upstream)
-    for request in upstream.requests:
-        assert dict(request.headers.raw)[b"x-project"] == "Müller".encode()
+    assert [request.header("x-project") for request in upstream.sent] == ["M\u00c3\u00bcller"] * 2
 
 
 async def test_all_are_at_fault():
@@ -196,27 +167,27 @@ async def test_all_are_at_fault():
     call = Call(A, B, C)
     with pytest.raises(NobodyUsable):
         await call.send(upstream)
-    assert (upstream.credentials, call.exchange.labels) == ("abc", ["a", "b", "c"])
+    assert (upstream.credentials, call.journal.labels) == ("abc", ["a", "b", "c"])
     assert call.clock.slept == []
 
 
 async def test_when_all_rest_nobody_is_asked():
     """A pool of which every credential rests sends nothing at all."""
-    upstream = Upstream(httpx.Response(200))
+    upstream = Upstream(Response(200))
     call = Call(A, B)
     for each in (A, B):
         call.pool.note(each, Verdict(Action.NEXT, "limit reached", NOW + 300), UpstreamResponse(429, {}))
     with pytest.raises(NobodyUsable):
         await call.send(upstream)
-    assert (upstream.credentials, call.exchange.labels, call.rotation.verdict) == ("", [], None)
+    assert (upstream.credentials, call.journal.labels) == ("", [])
 
 
 async def test_a_family_that_rests():
     """A limit of one family moves its requests on and leaves the credential to the other families."""
     limits = {f"{UNIFIED}7d_opus-status": "rejected", f"{UNIFIED}7d_opus-reset": str(int(NOW) + 3600)}
-    upstream = Upstream(refused(429, headers=limits), httpx.Response(200))
+    upstream = Upstream(refused(429, headers=limits), Response(200))
     call = Call(A, B, family="opus")
-    assert (await call.send(upstream)).status_code == 200
+    assert (await call.send(upstream)).response.status == 200
     assert upstream.credentials == "ab"
     assert (call.pool.resting("opus"), call.pool.resting("sonnet")) == ({"a"}, frozenset())
 
@@ -237,39 +208,45 @@ async def test_answers_that_another_credential_does_not_cure(answer, then):
     """What is not the credential's fault is asked once, and leaves the pool as it was."""
     upstream = Upstream(answer)
     call = Call(A, B)
-    response = await call.send(upstream)
-    assert (response.status_code, response.content) == (answer.status_code, answer.content)
-    assert (upstream.credentials, call.rotation.verdict.action) == ("a", then)
+    judged = await call.send(upstream)
+    assert (judged.response.status, judged.body) == (answer.status, answer.body)
+    assert (upstream.credentials, judged.verdict.action) == ("a", then)
     assert (call.pool.state("a").rests, call.pool.state("a").deprioritized_until) == ({}, 0)
 
 
 async def test_a_success_is_not_read_before_it_reaches_the_client():
-    """The flow looks at a success's headers only: no byte of a stream waits for it."""
-    body = Stream()
-    upstream = Upstream(refused(429, headers=MINUTE), httpx.Response(200, stream=body))
-    call = Call(A, B)
-    async with upstream.client() as client:
-        request = outgoing(client.build_request("POST", URL), call.exchange, "claude-sonnet-5")
-        response = await client.send(request, auth=call.rotation, stream=True)
-        assert (call.rotation.verdict.action, body.read) == (Action.DONE, False)
-        assert await response.aread() == b"data: {}\n\n"
+    """A success is judged by its headers only: no byte of a stream waits for it."""
+    upstream = Upstream(refused(429, headers=MINUTE), Response(200, body=b"data: {}\n\n"))
+    judged = await Call(A, B).send(upstream)
+    raw = upstream.sent[-1].response
+    assert (judged.verdict.action, judged.body, raw.was_read, raw.was_closed) == (Action.DONE, b"", False, False)
+    assert await judged.response.read() == b"data: {}\n\n"
 
 
-async def test_an_error_that_is_very_long():
-    """Of an error's body only the beginning is looked at, and the client gets all of it."""
+async def test_an_error_is_read_and_closed():
+    """The connection of each error is free before the next credential is asked, one that breaks off included."""
+    upstream = Upstream(refused(429, headers=MINUTE), refused(401), Response(500, chunks=[b"{", aiohttp.ClientPayloadError()]))
+    with pytest.raises(BrokenOffError):
+        await Call(A, B, C).send(upstream)
+    assert [request.response.was_closed for request in upstream.sent] == [True] * 3
+
+
+async def test_an_error_that_is_very_long(monkeypatch):
+    """Of an error's body only the beginning is looked at, and the client gets all of it, up to a bound."""
     long = b" " * MAX_JUDGED_BYTES + json.dumps(error_body("some_error", "Error")).encode()
-    call = Call(A, B)
-    response = await call.send(Upstream(httpx.Response(429, content=long), httpx.Response(429, content=long)))
-    assert call.rotation.verdict.action is Action.TRY_ONE_OTHER, "taken for a 429 without any wording"
-    assert (response.status_code, response.content) == (429, long)
+    judged = await Call(A, B).send(Upstream(Response(429, body=long), Response(429, body=long)))
+    assert judged.verdict.action is Action.TRY_ONE_OTHER, "taken for a 429 without any wording"
+    assert (judged.response.status, judged.body) == (429, long)
+    monkeypatch.setattr("claude_proxy.proxy.rotation.MAX_CLAUDE_ERROR_BYTES", len(long) - 1)
+    assert (await Call(A).send(Upstream(Response(429, body=long)))).body == long[:-1]
 
 
 async def test_a_connection_that_fails():
-    """No answer says nothing about a credential: the error is LiteLLM's to handle."""
+    """No response says nothing about a credential: the error is the lane's to handle, and nobody else is asked."""
     call = Call(A, B)
-    with pytest.raises(httpx.ConnectError):
-        await call.send(Upstream(httpx.ConnectError("refused")))
-    assert (call.exchange.labels, call.pool.state("a").back_at) == (["a"], 0)
+    with pytest.raises(UnreachableError):
+        await call.send(Upstream(UnreachableError("refused"), Response(200)))
+    assert (call.journal.labels, call.pool.state("a").back_at) == (["a"], 0)
 
 
 @pytest.mark.parametrize(
@@ -294,29 +271,28 @@ async def test_a_connection_that_fails():
 @pytest.mark.parametrize("source", [None, SingleSource(A)], ids=["pool", "single"])
 async def test_a_credential_goes_to_anthropic_only(url, source):
     """A request to any other origin is refused before a credential is chosen, and nothing leaves."""
-    upstream = Upstream(httpx.Response(200), url=url)
+    upstream = Upstream(Response(200))
     call = Call(A, source=source)
     with pytest.raises(EgressRefused) as caught:
         await call.send(upstream, url=url)
-    assert upstream.requests == []
-    assert call.exchange.labels == []
+    assert upstream.sent == []
+    assert call.journal.labels == []
     assert "made-up" not in str(caught.value)
 
 
 async def test_a_base_of_the_operators():
     """``ANTHROPIC_API_BASE`` is asked with the pool's credentials like Anthropic itself."""
     url = "http://127.0.0.1:9100/prefix/v1/messages"
-    upstream = Upstream(httpx.Response(200), url=url)
+    upstream = Upstream(Response(200))
     await Call(A, base="http://127.0.0.1:9100/prefix").send(upstream, url=url)
-    assert upstream.credentials == "a"
-    assert upstream.requests[0].headers["host"] == "127.0.0.1:9100"
+    assert (upstream.credentials, upstream.sent[0].url) == ("a", url)
 
 
 async def test_no_redirect_is_followed():
-    """A redirect is the client's answer: a credential does not travel to where it points."""
-    upstream = Upstream(httpx.Response(302, headers={"location": "https://evil.tld/v1/messages"}))
-    response = await Call(A, B).send(upstream)
-    assert (response.status_code, upstream.credentials) == (302, "a")
+    """A redirection is the last response: a credential does not travel to where it points."""
+    upstream = Upstream(Response(302, headers={"location": "https://evil.tld/v1/messages"}))
+    judged = await Call(A, B).send(upstream)
+    assert (judged.response.status, upstream.credentials) == (302, "a")
 
 
 @pytest.mark.parametrize(
@@ -334,80 +310,61 @@ async def test_passthrough(name, value, kind):
     assert credential.kind is kind
     upstream = Upstream(refused(429, headers=LIMITED))
     call = Call(A, source=SingleSource(credential), headers=headers)
-    response = await call.send(upstream)
-    (request,) = upstream.requests
-    assert [each for each in request.headers.multi_items() if "made-up" in each[1]] == [(name.lower(), value)]
-    assert response.headers["anthropic-ratelimit-unified-status"] == "rejected"
-    assert (call.rotation.pooled, call.pool.state("a").back_at) == (False, 0)
+    judged = await call.send(upstream)
+    (request,) = upstream.sent
+    assert [each for each in request.headers if "made-up" in each[1]] == [(name.lower(), value)]
+    assert judged.response.header("anthropic-ratelimit-unified-status") == "rejected"
+    assert call.pool.state("a").back_at == 0
 
 
 # What is sent
 
 
-async def left(**options):
-    """Return the body of the request that leaves, for a call that is answered."""
-    upstream = Upstream(httpx.Response(200))
-    model = options.pop("model", "claude-sonnet-5")
-    await Call(A, **options).send(upstream, model=model)
-    return upstream.requests[0].content
+def left(body=BODY, model="claude-sonnet-5"):
+    """Return the body that Claude gets for a client's."""
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return body_for_claude(Request(read([]), [], raw, read_view(raw)), model)
 
 
-async def test_the_body_keeps_its_bytes():
+def test_the_body_keeps_its_bytes():
     """When nothing has to change, Claude gets the client's bytes: spaces, escapes and unknown fields included."""
-    assert await left() == BODY
+    assert left() is BODY
 
 
-async def test_signed_thinking_keeps_its_bytes():
+def test_signed_thinking_keeps_its_bytes():
     """A history of Claude's own thinking is not touched."""
     body = json.dumps(thinking_body(SIGNED, {"type": "redacted_thinking", "data": "x"}, TEXT), indent=2).encode()
-    assert await left(body=body) == body
+    assert left(body) is body
 
 
-async def test_another_model_keeps_values_and_their_order():
+def test_another_model_keeps_values_and_their_order():
     """When the deployment's model has another name, it alone changes, in its place."""
-    sent = json.loads(await left(model="claude-haiku-4-5"))
+    sent = json.loads(left(model="claude-haiku-4-5"))
     assert list(sent.items()) == [*(json.loads(BODY) | {"model": "claude-haiku-4-5"}).items()]
 
 
-async def test_foreign_thinking_leaves():
+@pytest.mark.parametrize("model", ["claude-sonnet-5", "claude-haiku-4-5"], ids=["same-model", "other-model"])
+def test_foreign_thinking_leaves(model):
     """Thinking without a signature leaves the history, and everything else keeps its value and order."""
     body = thinking_body(UNSIGNED, TEXT, system="s", thinking={"type": "adaptive"}, stream=True)
-    sent = json.loads(await left(body=body))
-    wanted = thinking_body(TEXT, system="s", thinking={"type": "adaptive"}, stream=True)
-    assert list(sent.items()) == list(wanted.items())
+    wanted = thinking_body(TEXT, system="s", thinking={"type": "adaptive"}, stream=True) | {"model": model}
+    assert list(json.loads(left(body, model)).items()) == list(wanted.items())
 
 
-async def test_a_changed_body_keeps_its_characters():
+def test_a_changed_body_keeps_its_characters():
     """A body that is written anew is valid UTF-8 with the same text in it, half an emoji included."""
-    body = b'{"model":"x","messages":[],"a":"\xc3\xa9","half":"\\ud83d"}'
-    sent = await left(body=body)
+    body = b'{"model":"x","messages":[{"role":"user","content":"hi"}],"a":"\xc3\xa9","half":"\\ud83d"}'
+    sent = left(body)
     assert json.loads(sent.decode("utf-8")) == json.loads(body) | {"model": "claude-sonnet-5"}
 
 
-@pytest.mark.parametrize("messages", [None, "text", {}, [None, "text", {"role": "assistant"}]], ids=repr)
-async def test_messages_of_another_shape(messages):
-    """A body that is no good reaches Claude as it is: Anthropic says what is wrong with it."""
-    body = json.dumps({"model": "claude-sonnet-5", "messages": messages}).encode()
-    assert await left(body=body) == body
-
-
 @pytest.mark.parametrize(
-    ("query", "url"),
-    [("", URL), ("beta=true", f"{URL}?beta=true"), ("beta=true&x=a%20b", f"{URL}?beta=true&x=a%20b")],
-    ids=["none", "beta", "more"],
+    "messages", [[None, "text", {"role": "assistant"}], ["text"], [{"role": "user", "content": 1}]], ids=repr
 )
-async def test_the_query_goes_along(query, url):
-    """The client's query reaches Claude as it came."""
-    upstream = Upstream(httpx.Response(200), url=url)
-    await Call(A, query=query).send(upstream)
-    assert str(upstream.requests[0].url) == url
-
-
-async def test_a_query_cannot_move_the_request():
-    """Whatever a query holds, the request goes to the host that was checked."""
-    upstream = Upstream(httpx.Response(200), url=httpx.URL(URL).copy_with(query=b"@evil.tld/"))
-    await Call(A, query="@evil.tld/").send(upstream)
-    assert upstream.requests[0].url.host == "api.anthropic.com"
+def test_messages_of_another_shape(messages):
+    """A body whose history is no good reaches Claude as it is: Anthropic says what is wrong with it."""
+    body = json.dumps({"model": "claude-sonnet-5", "messages": messages}).encode()
+    assert left(body) is body
 
 
 # Repair
@@ -415,39 +372,37 @@ async def test_a_query_cannot_move_the_request():
 
 async def test_a_repair():
     """A 400 about thinking that nobody heals is asked once more on the same credential, without thinking."""
-    upstream = Upstream(httpx.Response(400, json=UNHEALED), httpx.Response(200), url=f"{URL}?beta=true")
-    call = Call(A, B, body=thinking_body(SIGNED, TEXT, thinking={"type": "adaptive"}, system="s"), query="beta=true")
-    response = await call.send(upstream)
-    first, second = upstream.requests
-    assert (response.status_code, upstream.credentials) == (200, "aa")
-    assert list(json.loads(second.content).items()) == list(thinking_body(TEXT, system="s").items())
-    assert str(second.url) == f"{URL}?beta=true"
-    assert second.headers["content-length"] == str(len(second.content))
-    assert {**first.headers, "content-length": ""} == {**second.headers, "content-length": ""}
+    upstream = Upstream(Response(400, json=UNHEALED), Response(200))
+    call = Call(A, B, body=thinking_body(SIGNED, TEXT, thinking={"type": "adaptive"}, system="s"))
+    judged = await call.send(upstream, url=f"{URL}?beta=true")
+    first, second = upstream.sent
+    assert (judged.response.status, upstream.credentials) == (200, "aa")
+    assert list(json.loads(second.body).items()) == list(thinking_body(TEXT, system="s").items())
+    assert (second.url, second.headers) == (f"{URL}?beta=true", first.headers)
     assert call.pool.state("a").back_at == 0
 
 
 async def test_a_repair_is_tried_once():
     """When the repaired request is refused too, the client gets that answer."""
-    upstream = Upstream(httpx.Response(400, json=UNHEALED), httpx.Response(400, json=UNHEALED))
-    response = await Call(A, B, body=thinking_body(SIGNED, TEXT)).send(upstream)
-    assert (response.status_code, upstream.credentials) == (400, "aa")
+    upstream = Upstream(Response(400, json=UNHEALED), Response(400, json=UNHEALED))
+    judged = await Call(A, B, body=thinking_body(SIGNED, TEXT)).send(upstream)
+    assert (judged.response.status, upstream.credentials) == (400, "aa")
 
 
 async def test_nothing_to_repair():
     """Without thinking in the history a second request would be the same, so there is none."""
-    upstream = Upstream(httpx.Response(400, json=UNHEALED))
-    response = await Call(A, B).send(upstream)
-    assert (response.status_code, upstream.credentials) == (400, "a")
+    upstream = Upstream(Response(400, json=UNHEALED))
+    judged = await Call(A, B).send(upstream)
+    assert (judged.response.status, upstream.credentials) == (400, "a")
 
 
 async def test_a_repaired_request_goes_on_to_the_next():
     """A repaired request that meets a limit goes on repaired, with the next credential."""
-    upstream = Upstream(httpx.Response(400, json=UNHEALED), refused(429, headers=MINUTE), httpx.Response(200))
-    response = await Call(A, B, body=thinking_body(SIGNED, TEXT)).send(upstream)
-    assert (response.status_code, upstream.credentials) == (200, "aab")
-    assert json.loads(upstream.requests[2].content) == thinking_body(TEXT)
-    assert [request.headers["authorization"][-1] for request in upstream.requests] == ["a", "a", "b"]
+    upstream = Upstream(Response(400, json=UNHEALED), refused(429, headers=MINUTE), Response(200))
+    judged = await Call(A, B, body=thinking_body(SIGNED, TEXT)).send(upstream)
+    assert (judged.response.status, upstream.credentials) == (200, "aab")
+    assert json.loads(upstream.sent[2].body) == thinking_body(TEXT)
+    assert [request.header("authorization")[-1] for request in upstream.sent] == ["a", "a", "b"]
 
 
 # Sessions, and what the operator reads
@@ -455,7 +410,7 @@ async def test_a_repaired_request_goes_on_to_the_next():
 
 async def test_a_session_stays_with_the_one_that_answered():
     """A session whose request had to move stays on the credential that answered it."""
-    upstream = Upstream(refused(429, headers=MINUTE), httpx.Response(200))
+    upstream = Upstream(refused(429, headers=MINUTE), Response(200))
     call = Call(A, B, C, session="s")
     await call.send(upstream)
     assert [call.pool.choose(Wanted("s")).label for _ in range(3)] == ["b", "b", "b"]
@@ -479,7 +434,7 @@ def lines():
 async def test_the_log_names_labels(lines):
     """Each decision about a credential is one warning with its label, and no line holds a secret."""
     limits = LIMITED | {f"{UNIFIED}representative-claim": "five_hour"}
-    await Call(A, B, C).send(Upstream(refused(429, headers=limits), refused(401), httpx.Response(200)))
+    await Call(A, B, C).send(Upstream(refused(429, headers=limits), refused(401), Response(200)))
     assert [level for level, _ in lines] == ["WARNING", "WARNING"]
     assert lines[0][1].startswith("credential a: limit reached")
     assert "five_hour" in lines[0][1]
@@ -497,7 +452,7 @@ async def test_the_log_names_labels(lines):
         (refused(429), "WARNING", "names no limit"),
         (refused(400, "prompt is too long: 210000 tokens > 200000 maximum"), None, ""),
         (refused(529, "Overloaded"), None, ""),
-        (httpx.Response(200), None, ""),
+        (Response(200), None, ""),
     ],
     ids=["disguised", "extra-usage", "other-client", "x-api-key", "no-beta", "windowless", "long", "overloaded", "answered"],
 )
@@ -519,9 +474,9 @@ async def test_a_users_own_limits_are_no_warning(lines):
 
 async def test_a_windowless_429_is_one_hop():
     """A 429 that names no limit is tried on one other credential; nobody rests, and the next request starts elsewhere."""
-    upstream = Upstream(refused(429), httpx.Response(200))
+    upstream = Upstream(refused(429), Response(200))
     call = Call(A, B, C)
-    assert (await call.send(upstream)).status_code == 200
+    assert (await call.send(upstream)).response.status == 200
     assert (upstream.credentials, call.pool.resting("sonnet")) == ("ab", frozenset())
     assert [call.pool.choose(Wanted()).label for _ in range(4)] == ["c", "b", "c", "b"]
 
@@ -530,8 +485,8 @@ async def test_a_second_windowless_429_is_the_clients():
     """When the other one says the same, its answer is the client's, and no third is asked."""
     upstream = Upstream(refused(429), refused(429, "the second"))
     call = Call(A, B, C)
-    response = await call.send(upstream)
-    assert (response.status_code, response.json()["error"]["message"]) == (429, "the second")
+    judged = await call.send(upstream)
+    assert (judged.response.status, json.loads(judged.body)["error"]["message"]) == (429, "the second")
     assert (upstream.credentials, call.pool.resting("sonnet"), call.clock.slept) == ("ab", frozenset(), [])
 
 
@@ -539,23 +494,23 @@ async def test_a_hop_with_nobody_to_hop_to():
     """With no other credential the first answer is the client's, and nothing is waited for: nobody rests."""
     upstream = Upstream(refused(429, "the only one"))
     call = Call(A, max_wait=100)
-    response = await call.send(upstream)
-    assert (response.json()["error"]["message"], upstream.credentials, call.clock.slept) == ("the only one", "a", [])
+    judged = await call.send(upstream)
+    assert (json.loads(judged.body)["error"]["message"], upstream.credentials, call.clock.slept) == ("the only one", "a", [])
 
 
 async def test_a_hop_does_not_wait_for_those_that_rest():
     """A request that failed without a reason is not kept for another credential's rest to end."""
     call = Call(A, B, max_wait=100)
     call.pool.note(B, Verdict(Action.NEXT, "limit reached", NOW + 10), UpstreamResponse(429, {}))
-    response = await call.send(Upstream(refused(429)))
-    assert (response.status_code, call.exchange.labels, call.clock.slept) == (429, ["a"], [])
+    judged = await call.send(Upstream(refused(429)))
+    assert (judged.response.status, call.journal.labels, call.clock.slept) == (429, ["a"], [])
 
 
 @pytest.mark.parametrize(
     ("answers", "asked", "status"),
     [
-        ([refused(429, headers=MINUTE), refused(429), httpx.Response(200)], "abc", 200),
-        ([refused(429), refused(429, headers=MINUTE), httpx.Response(200)], "abc", 200),
+        ([refused(429, headers=MINUTE), refused(429), Response(200)], "abc", 200),
+        ([refused(429), refused(429, headers=MINUTE), Response(200)], "abc", 200),
         ([refused(429), refused(401), refused(429)], "abc", 429),
         ([refused(429), refused(400)], "ab", 400),
         ([refused(429), refused(529)], "ab", 529),
@@ -565,7 +520,7 @@ async def test_a_hop_does_not_wait_for_those_that_rest():
 async def test_a_hop_among_other_answers(answers, asked, status):
     """The one hop is counted for itself: limits and refusals go on to the next credential before and after it."""
     upstream = Upstream(*answers)
-    assert (await Call(A, B, C).send(upstream)).status_code == status
+    assert (await Call(A, B, C).send(upstream)).response.status == status
     assert upstream.credentials == asked
 
 
@@ -574,7 +529,7 @@ async def test_a_hop_among_other_answers(answers, asked, status):
 
 DISABLED = "This organization has been disabled."
 NO_CREDIT = "Your credit balance is too low to access the Anthropic API."
-OK = httpx.Response(200)
+OK = Response(200)
 
 
 def out(pool):
@@ -607,16 +562,16 @@ async def test_a_400_that_refuses_the_account(answers, asked, status, out_after)
     """It puts one credential out when another answers the same request, and none when another gives the same refusal."""
     upstream = Upstream(*answers)
     call = Call(A, B, C)
-    assert (await call.send(upstream)).status_code == status
+    assert (await call.send(upstream)).response.status == status
     assert (upstream.credentials, out(call.pool)) == (asked, out_after)
 
 
 async def test_the_answer_to_a_request_that_is_at_fault():
     """The client gets the second credential's refusal as it came, and no fallback replaces it."""
     call = Call(A, B, C)
-    response = await call.send(Upstream(refused(400, DISABLED), refused(400, DISABLED, {"request-id": "second"})))
-    assert (response.headers["request-id"], response.json()["error"]["message"]) == ("second", DISABLED)
-    assert call.rotation.verdict.action is Action.CLIENT
+    judged = await call.send(Upstream(refused(400, DISABLED), refused(400, DISABLED, {"request-id": "second"})))
+    assert (judged.response.header("request-id"), json.loads(judged.body)["error"]["message"]) == ("second", DISABLED)
+    assert judged.verdict.action is Action.CLIENT
 
 
 async def test_the_only_credential_is_suspected():
@@ -624,8 +579,8 @@ async def test_the_only_credential_is_suspected():
     call = Call(A)
     for _ in range(3):
         call = Call(pool=call.pool, clock=call.clock)
-        assert (await call.send(Upstream(refused(400, DISABLED)))).status_code == 400
-        assert (call.rotation.verdict.action, out(call.pool)) == (Action.ROUTER, "")
+        judged = await call.send(Upstream(refused(400, DISABLED)))
+        assert (judged.response.status, judged.verdict.action, out(call.pool)) == (400, Action.ROUTER, "")
 
 
 async def test_another_caller_confirms_a_suspicion():
@@ -644,15 +599,15 @@ async def test_another_caller_confirms_one_credential_a_request():
     call = Call(A, B, caller="anna")
     await call.send(Upstream(refused(400, DISABLED), refused(400, DISABLED)))
     again = Call(pool=call.pool, clock=call.clock, caller="ben")
-    response = await again.send(Upstream(refused(400, DISABLED), refused(400, DISABLED)))
-    assert (response.status_code, len(out(call.pool))) == (400, 1)
+    judged = await again.send(Upstream(refused(400, DISABLED), refused(400, DISABLED)))
+    assert (judged.response.status, len(out(call.pool))) == (400, 1)
 
 
 async def test_an_answer_clears_a_suspicion():
     """A credential that has answered somebody since is suspected no longer."""
     call = Call(A, caller="anna")
     await call.send(Upstream(refused(400, DISABLED)))
-    await Call(pool=call.pool, clock=call.clock, caller="carl").send(Upstream(httpx.Response(200)))
+    await Call(pool=call.pool, clock=call.clock, caller="carl").send(Upstream(Response(200)))
     await Call(pool=call.pool, clock=call.clock, caller="ben").send(Upstream(refused(400, DISABLED)))
     assert out(call.pool) == ""
 
@@ -662,14 +617,10 @@ async def test_accounts_of_one_organisation():
     pool, clock = Call(A, B, C).pool, Clock()
 
     def answer(request):
-        gone = request.headers["authorization"][-1] in "ab"
-        return refused(400, DISABLED) if gone else httpx.Response(200)
+        return refused(400, DISABLED) if request.header("authorization")[-1] in "ab" else Response(200)
 
     async def status(session=None):
-        call = Call(pool=pool, clock=clock, session=session)
-        async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
-            request = outgoing(client.build_request("POST", URL), call.exchange, "claude-sonnet-5")
-            return (await client.send(request, auth=call.rotation)).status_code
+        return (await Call(pool=pool, clock=clock, session=session).send(Upstream(answer))).response.status
 
     assert [await status("s"), await status(), await status()] == [400, 200, 200]
     assert out(pool) == ""
@@ -681,15 +632,15 @@ async def test_a_refusal_waits_for_a_rest_that_ends_soon():
     """A refused request waits for the other credential's rest, as any other request does."""
     call = Call(A, B, max_wait=60)
     call.pool.note(B, Verdict(Action.NEXT, "limit reached", NOW + 10), UpstreamResponse(429, {}))
-    upstream = Upstream(refused(400, DISABLED), httpx.Response(200))
-    assert (await call.send(upstream)).status_code == 200
+    upstream = Upstream(refused(400, DISABLED), Response(200))
+    assert (await call.send(upstream)).response.status == 200
     assert (upstream.credentials, out(call.pool)) == ("ab", "a")
 
 
 async def test_a_users_own_account():
     """In passthrough a refusal of the account is the user's, as it came."""
     call = Call(source=SingleSource(A))
-    assert (await call.send(Upstream(refused(400, DISABLED)))).status_code == 400
+    assert (await call.send(Upstream(refused(400, DISABLED)))).response.status == 400
     assert SingleSource(A).suspect(A, DISABLED) is False
     assert SingleSource(A).put_out(A, "x") is None
 
@@ -697,7 +648,7 @@ async def test_a_users_own_account():
 async def test_what_the_operator_reads_of_a_refusal(lines):
     """The log says of a refusal that it was met, what confirmed it, and when the request was taken to be the cause."""
     call = Call(A, B)
-    await call.send(Upstream(refused(400, DISABLED), httpx.Response(200)))
+    await call.send(Upstream(refused(400, DISABLED), Response(200)))
     assert [line for _, line in lines] == [
         "credential a: the account was refused (HTTP 400); the next credential is asked",
         "credential a is out: the account was refused, and another credential answered the same request",
@@ -712,21 +663,21 @@ async def test_what_the_operator_reads_of_a_refusal(lines):
 
 async def test_waiting_for_a_rest_that_ends_soon():
     """A request for which nobody is usable waits for the soonest, when that is within the operator's limit."""
-    upstream = Upstream(refused(429, headers={"retry-after": "30"}), refused(429, headers=MINUTE), httpx.Response(200))
+    upstream = Upstream(refused(429, headers={"retry-after": "30"}), refused(429, headers=MINUTE), Response(200))
     call = Call(A, B, max_wait=40)
-    response = await call.send(upstream)
-    assert (response.status_code, upstream.credentials) == (200, "aba")
+    judged = await call.send(upstream)
+    assert (judged.response.status, upstream.credentials) == (200, "aba")
     assert call.clock.slept == [pytest.approx(30.05)]
-    assert call.exchange.labels == ["a", "b", "a"]
+    assert call.journal.labels == ["a", "b", "a"]
 
 
 async def test_waiting_before_anybody_is_asked():
     """A request that finds every credential resting waits before it asks."""
-    upstream = Upstream(httpx.Response(200))
+    upstream = Upstream(Response(200))
     call = Call(A, B, max_wait=40)
     for each, seconds in ((A, 300), (B, 20)):
         call.pool.note(each, Verdict(Action.NEXT, "limit reached", NOW + seconds), UpstreamResponse(429, {}))
-    assert (await call.send(upstream)).status_code == 200
+    assert (await call.send(upstream)).response.status == 200
     assert (upstream.credentials, call.clock.slept) == ("b", [pytest.approx(20.05)])
 
 
@@ -738,9 +689,9 @@ async def test_a_wait_that_is_too_long_is_not_begun(max_wait, slept):
     call = Call(A, B, max_wait=max_wait)
     for each, seconds in ((A, 300), (B, 30)):
         call.pool.note(each, Verdict(Action.NEXT, "limit reached", NOW + seconds), UpstreamResponse(429, {}))
-    upstream = Upstream(httpx.Response(200))
+    upstream = Upstream(Response(200))
     if slept:
-        assert (await call.send(upstream)).status_code == 200
+        assert (await call.send(upstream)).response.status == 200
     else:
         with pytest.raises(NobodyUsable):
             await call.send(upstream)
@@ -776,24 +727,24 @@ async def test_nobody_is_asked_in_a_circle(answer, asked):
 
 async def test_a_rest_is_waited_for_beside_one_that_was_of_no_use():
     """A credential that could not serve the request and does not rest is no reason not to wait for another one."""
-    upstream = Upstream(refused(403, "Request not allowed"), refused(429, headers={"retry-after": "2"}), httpx.Response(200))
+    upstream = Upstream(refused(403, "Request not allowed"), refused(429, headers={"retry-after": "2"}), Response(200))
     call = Call(A, B, max_wait=5)
-    assert (await call.send(upstream)).status_code == 200
+    assert (await call.send(upstream)).response.status == 200
     assert (upstream.credentials, call.clock.slept) == ("abb", [pytest.approx(2.05)])
 
 
 async def test_waiting_for_a_family():
     """What a request waits for is the end of its own family's rest."""
     limits = {f"{UNIFIED}7d_opus-status": "rejected", f"{UNIFIED}7d_opus-reset": str(int(NOW) + 20)}
-    upstream = Upstream(refused(429, headers=limits), httpx.Response(200))
+    upstream = Upstream(refused(429, headers=limits), Response(200))
     call = Call(A, family="opus", max_wait=30)
-    assert (await call.send(upstream)).status_code == 200
+    assert (await call.send(upstream)).response.status == 200
     assert call.clock.slept == [pytest.approx(20.05)]
 
 
 async def test_several_that_wait_come_back_one_after_the_other():
     """Requests that wait for one credential do not come back at the same moment, and each is served."""
-    clock, upstream = Clock(), Upstream(*[httpx.Response(200)] * 4)
+    clock, upstream = Clock(), Upstream(*[Response(200)] * 4)
     pool = Pool([A], affinity=Affinity.SESSION, quarantine=900, clock=clock)
     pool.note(A, Verdict(Action.NEXT, "limit reached", NOW + 10), UpstreamResponse(429, {}))
     together = anyio.Event()
@@ -810,7 +761,7 @@ async def test_several_that_wait_come_back_one_after_the_other():
 
     async def one():
         call = Call(pool=pool, clock=clock, source=PoolSource(pool, Wanted(), max_wait=60, sleep=sleep))
-        answers.append((await call.send(upstream)).status_code)
+        answers.append((await call.send(upstream)).response.status)
 
     async with anyio.create_task_group() as tasks:
         for _ in range(4):
@@ -825,8 +776,8 @@ async def test_a_rest_that_ends_while_the_pool_is_asked_refuses_nobody():
     noted_and_chosen = iter([NOW, NOW + 9.9])
     pool = Pool([A], affinity=Affinity.SESSION, quarantine=900, clock=lambda: next(noted_and_chosen, NOW + 10.1))
     pool.note(A, Verdict(Action.NEXT, "limit reached", NOW + 10), UpstreamResponse(429, {}))
-    upstream = Upstream(httpx.Response(200))
-    assert (await Call(pool=pool).send(upstream)).status_code == 200
+    upstream = Upstream(Response(200))
+    assert (await Call(pool=pool).send(upstream)).response.status == 200
     assert upstream.credentials == "a"
 
 
@@ -852,6 +803,6 @@ async def test_who_gives_up_waiting_is_not_waited_for():
 async def test_a_users_own_credential_is_not_waited_for():
     """In passthrough the user's own 429 is the user's at once."""
     call = Call(source=SingleSource(A))
-    response = await call.send(Upstream(refused(429, "mine", LIMITED)))
-    assert (response.status_code, response.json()["error"]["message"]) == (429, "mine")
+    judged = await call.send(Upstream(refused(429, "mine", LIMITED)))
+    assert (judged.response.status, json.loads(judged.body)["error"]["message"]) == (429, "mine")
     assert await SingleSource(A).wait(frozenset()) is None

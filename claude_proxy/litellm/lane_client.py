@@ -60,7 +60,8 @@ class LaneClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is 
             if outcome.status == 504:
                 raise litellm.Timeout(message=f"{deployment.served} did not answer in time", model="", llm_provider="")
             text = outcome.refusal.body[:MAX_ERROR_BYTES].decode("utf-8", "replace")
-            raise BaseLLMException(outcome.status, text, dict(outcome.refusal.headers))
+            # Without the pool's headers: LiteLLM's retries would wait for ``retry-after`` and then ask the same pool again.
+            raise BaseLLMException(outcome.status, text, {} if outcome.of_pool else dict(outcome.refusal.headers))
         if outcome is not None and error:
             raise BaseLLMException(STATUS_OF_ERRORS.get(error, 502), f"the response ended with {error}")
         kind = "text/event-stream" if entrance.request.streams else "application/json"

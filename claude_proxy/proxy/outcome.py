@@ -14,6 +14,8 @@ class Outcome:
     refusal: Refusal | None = None
     # Whether no other target may answer: the error is about the request, and the client heals it by itself.
     final: bool = True
+    # Whether nobody was asked last: the refusal is the pool's, and who waits for its end asks the same pool again.
+    of_pool: bool = False
 
     @property
     def done(self) -> bool:
@@ -24,6 +26,6 @@ class Outcome:
 DONE = Outcome()
 
 
-def failed(status: int, refusal: Refusal, *, final: bool = False) -> Outcome:
+def failed(status: int, refusal: Refusal, *, final: bool = False, of_pool: bool = False) -> Outcome:
     """Return the outcome of an attempt that has sent nothing."""
-    return Outcome(status, refusal, final)
+    return Outcome(status, refusal, final, of_pool)

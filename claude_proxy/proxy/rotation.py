@@ -16,7 +16,7 @@ from claude_proxy.asgi import Headers
 from claude_proxy.credentials.credential import Credential
 from claude_proxy.credentials.pool import Pool, Wanted
 from claude_proxy.credentials.response_rules import UNIFIED, Action, UpstreamResponse, Verdict, judge
-from claude_proxy.providers.endpoints import Hosts
+from claude_proxy.providers.endpoints import Hosts, Origin
 from claude_proxy.proxy.journal import Journal
 from claude_proxy.proxy.request import Request
 from claude_proxy.upstream import headers as header_policy
@@ -212,7 +212,8 @@ class Rotation:
         refused; ``EgressRefused`` for a host that is not Anthropic's; what ``send`` raises.
         """
         if not hosts.is_claude(url):
-            raise EgressRefused(f"{url} is not at Anthropic's host")
+            origin = Origin.of(url)
+            raise EgressRefused(f"{origin.host if origin else 'the URL'} is not Anthropic's host")
         tried: frozenset[str] = frozenset()
         credential = self._source.choose(tried)
         refusals = Refusals(self._source)

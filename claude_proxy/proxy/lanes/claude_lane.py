@@ -57,7 +57,7 @@ class ClaudeLane:
         try:
             judged = await rotation.ask(self._hosts, url, content, send, deployment.extra_headers)
         except NobodyUsable:
-            return failed(429, self._nobody(family))
+            return failed(429, self._nobody(family), of_pool=True)
         except UpstreamError as error:
             return _unreachable(error)
         response = judged.response

@@ -1,0 +1,442 @@
+"""proxy/lanes/claude_lane.py: one attempt at Claude, from the client's bytes to the client's response."""
+
+import asyncio
+import json
+
+import aiohttp
+import pytest
+from answers import KINDS
+from lanes import CLAUDE_BODY, Received, Response, Upstream
+
+from claude_proxy.config.deployments import Deployment, Lane
+from claude_proxy.config.settings import Settings
+from claude_proxy.credentials.pool import Affinity, Pool
+from claude_proxy.credentials.response_rules import Action, UpstreamResponse, Verdict
+from claude_proxy.providers.endpoints import Hosts, Provider
+from claude_proxy.proxy.lanes.attempt import Attempt
+from claude_proxy.proxy.lanes.claude_lane import NO_CREDENTIAL, ClaudeLane, exhausted_pool, refused_pool
+from claude_proxy.proxy.outcome import DONE
+from claude_proxy.proxy.relay import Heard
+from claude_proxy.secret import Secret
+from claude_proxy.upstream.client import READ_SECONDS, TimedOutError, UnreachableError, UnreadableError
+
+pytestmark = pytest.mark.anyio
+
+POOLED, OWN = "sk-ant-oat01-made-up-pool", "sk-ant-oat01-made-up-own"
+URL = "https://api.anthropic.com/v1/messages"
+NOW = 1_800_000_000.0
+CLIENTS_OWN = [("authorization", f"Bearer {OWN}"), ("x-litellm-api-key", "made-up")]
+RESET = aiohttp.ClientPayloadError("reset")
+
+
+def refused(status, words, **headers):
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Response(status, json={"type": "error", "error": {"type": KINDS[status], "message": words}}, headers=named)
+
+
+def claude(**named):
+    return Deployment(Lane.CLAUDE, Provider.CLAUDE, "anthropic/claude-x", "claude-x", **named)
+
+
+class Lanes:
+    """Claude's lane over an upstream, with one credential in its pool or with none."""
+
+    def __init__(self, *responses, pooled=True, **variables):
+        self.upstream = Upstream(*responses)
+        settings = Settings.parse(({"CLAUDE_OAUTH_TOKENS": f"one={POOLED}"} if pooled else {}) | variables)
+        self.pool = Pool(settings.credentials, affinity=Affinity.SESSION, quarantine=900, clock=lambda: NOW)
+        self.lane = ClaudeLane(settings, Hosts(settings.claude_base), self.pool, self.upstream, lambda: NOW)
+
+    async def attempt(self, received, deployment=None, *, heard=None, read_seconds=READ_SECONDS):
+        attempt = Attempt(
+            received.request, deployment or claude(), received.outlet, received.journal, read_seconds=read_seconds, heard=heard
+        )
+        return await self.lane.attempt(attempt)
+
+
+LIMITED = {"retry_after": "60"}
+
+
+@pytest.mark.parametrize(
+    ("pooled", "answer", "final"),
+    [
+        # About the request: another model of the fallbacks would hide it from Claude Code, which acts on it.
+        (True, refused(400, "prompt is too long"), True),
+        (True, refused(404, "model: claude-none"), True),
+        (True, refused(429, "Error"), True),
+        (True, refused(429, "Extra usage is required for long context requests."), True),
+        (True, refused(400, "Third-party apps now draw from your extra usage"), True),
+        (True, refused(400, "each thinking block must contain thinking"), True),
+        # About Anthropic, and a 429 that names no limit: the fallbacks may answer.
+        (True, refused(529, "Overloaded"), False),
+        (True, refused(500, "Internal server error"), False),
+        (True, refused(429, "x"), False),
+        # About the account or about the request: no second credential is there to tell.
+        (True, refused(400, "Your credit balance is too low"), False),
+        # The user's own credential.
+        (False, refused(401, "OAuth access token is invalid."), True),
+        (False, refused(401, "invalid x-api-key"), True),
+        (False, refused(403, "OAuth token has been revoked."), True),
+        (False, refused(403, "Request not allowed"), True),
+        (False, refused(400, "Your credit balance is too low"), True),
+        (False, refused(429, "limit", **LIMITED), False),
+        (False, refused(529, "Overloaded"), False),
+    ],
+)
+async def test_what_the_client_is_to_see(pooled, answer, final):
+    """Anthropic's error is kept as it came, and no fallback replaces one that is about the request or the user's login."""
+    about_the_connection = {"server": "upstream", "set-cookie": "c", "content-length": str(len(answer.body))}
+    response = Response(
+        answer.status, body=answer.body, headers=dict(answer.headers) | {"request-id": "r"} | about_the_connection
+    )
+    received = Received(sent=CLIENTS_OWN)
+    outcome = await Lanes(response, pooled=pooled).attempt(received)
+    headers = dict(outcome.refusal.headers)
+    assert (outcome.final, outcome.refusal.status, outcome.status) == (final, answer.status, answer.status)
+    assert (outcome.refusal.body, outcome.refusal.whole, headers["request-id"]) == (answer.body, True, "r")
+    assert not {"server", "set-cookie", "content-length"} & set(headers)
+    assert received.begun is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        refused(401, "invalid x-api-key"),
+        refused(401, "OAuth authentication is currently not supported."),
+        refused(403, "This credential is only authorized for use with Claude Code"),
+    ],
+)
+async def test_a_pooled_refusal_is_not_the_clients(answer):
+    """A 401 or 403 of a pooled credential would make Claude Code drop the user's own login, so it is a 503 that says why."""
+    outcome = await Lanes(answer).attempt(Received())
+    body = json.loads(outcome.refusal.body)
+    assert (outcome.refusal.status, body["type"], outcome.final) == (503, "error", False)
+    assert "operator" in body["error"]["message"]
+    assert dict(outcome.refusal.headers)["x-should-retry"] == "false"
+    assert b"made-up" not in outcome.refusal.body
+
+
+@pytest.mark.parametrize("is_out", [False, True], ids=["exhausted", "refused"])
+async def test_nobody_usable_is_what_the_pool_says(is_out):
+    """With nobody to ask nothing is sent, the client gets what the pool says, and to retries and fallbacks it is a 429."""
+    lanes, received = Lanes(), Received()
+    (one,) = [each.credential for each in lanes.pool.snapshot()]
+    if is_out:
+        lanes.pool.put_out(one, "x")
+    else:
+        lanes.pool.note(one, Verdict(Action.NEXT, "limit reached", NOW + 90), UpstreamResponse(429, {}))
+    outcome = await lanes.attempt(received)
+    seconds = lanes.pool.retry_after("x")
+    wanted = refused_pool(seconds) if is_out else exhausted_pool(seconds, NOW, lanes.pool.claim("x"))
+    assert (outcome.refusal, outcome.status, outcome.final) == (wanted, 429, False)
+    assert (received.journal.labels, lanes.upstream.sent) == ([], [])
+
+
+async def test_nobody_usable_after_an_answer():
+    """A response that puts the pool's last credential out is not shown: the pool says what there is to say."""
+    lanes, received = Lanes(refused(401, "OAuth access token is invalid.")), Received()
+    outcome = await lanes.attempt(received)
+    assert outcome.refusal == refused_pool(lanes.pool.retry_after("x"))
+    assert (outcome.status, received.journal.labels) == (429, ["one"])
+
+
+def test_an_exhausted_pool_in_anthropics_words():
+    """A pool that rests is a 429 with the headers by which Claude Code tells its user when to come back, rounded up."""
+    refusal = exhausted_pool(89.2, NOW + 0.5, "seven_day")
+    assert refusal.status == 429
+    assert dict(refusal.headers) == {
+        "content-type": "application/json",
+        "retry-after": "90",
+        "anthropic-ratelimit-unified-status": "rejected",
+        "anthropic-ratelimit-unified-reset": str(int(NOW) + 90),
+        "anthropic-ratelimit-unified-representative-claim": "seven_day",
+    }
+    error = json.loads(refusal.body)["error"]
+    assert error["type"] == "rate_limit_error"
+    assert error["message"] == "This request would exceed your account's rate limit. Please try again later."
+
+
+def test_a_refused_pool():
+    """A pool that is out is a 503 that is not repeated, says who has to act, and when the next try is."""
+    refusal = refused_pool(900.1)
+    headers = dict(refusal.headers)
+    assert (refusal.status, headers["retry-after"], headers["x-should-retry"]) == (503, "901", "false")
+    assert json.loads(refusal.body)["error"]["type"] == "overloaded_error"
+
+
+# Whose credential, and where to
+
+
+@pytest.mark.parametrize(
+    ("pooled", "variables", "sent", "key", "used"),
+    [
+        (True, {}, CLIENTS_OWN, None, POOLED),
+        (True, {}, [*CLIENTS_OWN, ("x-claude-token-mode", "passthrough")], None, OWN),
+        (True, {"CLAUDE_TOKEN_MODE": "passthrough"}, CLIENTS_OWN, None, OWN),
+        (True, {"CLAUDE_TOKEN_MODE": "passthrough"}, [*CLIENTS_OWN, ("x-claude-token-mode", "rotate")], None, POOLED),
+        (False, {}, CLIENTS_OWN, "sk-ant-api03-made-up-key", OWN),
+        (False, {}, [], "sk-ant-api03-made-up-key", "sk-ant-api03-made-up-key"),
+        (True, {"CLAUDE_TOKEN_MODE": "passthrough"}, [], "sk-ant-oat01-made-up-key", "sk-ant-oat01-made-up-key"),
+    ],
+    ids=["pool", "asked-for", "set", "asked-back", "no-pool", "deployments", "deployments-oauth"],
+)
+async def test_whose_credential(pooled, variables, sent, key, used):
+    """The pool's in its mode, else the client's own, else the deployment's; the request's own word on the mode goes first."""
+    lanes = Lanes(Response(200), pooled=pooled, **variables)
+    assert await lanes.attempt(Received(sent=sent), claude(api_key=Secret(key) if key else None)) == DONE
+    (request,) = lanes.upstream.sent
+    name, value = ("x-api-key", used) if "api03" in used else ("authorization", f"Bearer {used}")
+    assert [pair for pair in request.headers if "made-up" in pair[1]] == [(name, value)]
+
+
+async def test_without_any_credential():
+    """With neither pool nor key nor login nothing is sent, and the client reads what would help; no fallback hides it."""
+    lanes = Lanes(pooled=False)
+    outcome = await lanes.attempt(Received())
+    assert (outcome.refusal, outcome.status, outcome.final, lanes.upstream.sent) == (NO_CREDENTIAL, 401, True, [])
+
+
+@pytest.mark.parametrize(
+    ("callers", "is_out"),
+    [
+        ((("anna", "s"), ("anna", "t")), False),
+        ((("anna", None), ("ben", None)), True),
+        ((("static", "s"), ("static", "t")), True),
+        ((("static", "s"), ("static", "s")), False),
+    ],
+    ids=["one-user", "two-users", "shared-name", "shared-session"],
+)
+async def test_who_counts_as_another_caller(callers, is_out):
+    """A refusal is confirmed by another user, or by another session of those who share a name."""
+    lanes = Lanes(*[refused(400, "This organization has been disabled.")] * 2)
+    for user, session in callers:
+        sent = [("x-claude-code-session-id", session)] if session else []
+        await lanes.attempt(Received(sent=sent, user=user))
+    assert lanes.pool.resting("x") == ({"one"} if is_out else set())
+
+
+@pytest.mark.parametrize(
+    ("query", "counts", "base", "url"),
+    [
+        ("", False, None, URL),
+        ("beta=true", False, None, f"{URL}?beta=true"),
+        ("beta=true&x=a%20b", False, None, f"{URL}?beta=true&x=a%20b"),
+        ("beta=true", True, None, f"{URL}/count_tokens?beta=true"),
+        ("", False, "https://api.anthropic.com/v1/messages", URL),
+        ("", True, "https://api.anthropic.com/v1/messages", f"{URL}/count_tokens"),
+        ("@evil.tld/", False, None, f"{URL}?@evil.tld/"),
+    ],
+    ids=["none", "beta", "more", "count", "whole-address", "count-at-whole-address", "trick"],
+)
+async def test_where_a_request_goes(query, counts, base, url):
+    """The client's query reaches Claude as it came, and moves the request nowhere; a count has its own path."""
+    lanes = Lanes(Response(200))
+    await lanes.attempt(Received(query=query, counts_tokens=counts), claude(api_base=base))
+    assert [request.url for request in lanes.upstream.sent] == [url]
+
+
+async def test_a_base_of_the_operators():
+    """``ANTHROPIC_API_BASE`` is asked in the place of Anthropic's own address."""
+    lanes = Lanes(Response(200), ANTHROPIC_API_BASE="http://127.0.0.1:9100/prefix")
+    await lanes.attempt(Received())
+    assert lanes.upstream.sent[0].url == "http://127.0.0.1:9100/prefix/v1/messages"
+
+
+async def test_what_is_sent():
+    """Claude gets the client's body with the deployment's model, the deployment's headers, and the attempt's patience."""
+    lanes = Lanes(Response(200))
+    deployment = Deployment(
+        Lane.CLAUDE,
+        Provider.CLAUDE,
+        "anthropic/claude-y",
+        "claude-y",
+        extra_headers=(("x-extra", "1"), ("x-api-key", "made-up")),
+    )
+    await lanes.attempt(Received(), deployment, read_seconds=7.0)
+    (request,) = lanes.upstream.sent
+    assert json.loads(request.body) == json.loads(CLAUDE_BODY) | {"model": "claude-y"}
+    assert (request.header("x-extra"), request.header("x-api-key"), request.read_seconds) == ("1", None, 7.0)
+
+
+# Streams
+
+
+START = b'event: message_start\ndata: {"type":"message_start","message":{"model":"claude-x"}}\n\n'
+THOUGHT = b'event: content_block_start\ndata: {"type":"content_block_start","index":0,"content_block":{"type":"thinking"}}\n\n'
+STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+ERROR = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}\n\n'
+CLAUDES_HEADERS = {
+    "request-id": "r", "anthropic-ratelimit-unified-status": "allowed", "retry-after": "7", "x-new": "1", "set-cookie": "c",
+    "server": "s", "strict-transport-security": "max-age=1", "alt-svc": "h3", "content-type": "text/event-stream",
+}  # fmt: skip
+
+
+def streaming(*chunks):
+    return Response(200, headers=CLAUDES_HEADERS, chunks=chunks)
+
+
+async def test_claudes_stream_goes_to_the_client():
+    """The client gets Claude's bytes and headers, without what is about the connection; LiteLLM gets a copy of all of it."""
+    lanes, received, heard = Lanes(streaming(START, THOUGHT, STOP)), Received(), Heard(copies=True)
+    assert await lanes.attempt(received, heard=heard) == DONE
+    assert received.begun == (
+        200,
+        {
+            name: value
+            for name, value in CLAUDES_HEADERS.items()
+            if name in ("request-id", "retry-after", "x-new", "content-type", "anthropic-ratelimit-unified-status")
+        },
+    )
+    assert (received.body, received.ended, received.journal.error) == (START + THOUGHT + STOP, True, "")
+    assert heard.copy == received.body
+    assert lanes.upstream.sent[0].response.was_closed
+
+
+async def test_a_stream_names_the_model_that_was_asked_for():
+    """The client reads the name that it asked for; the copy for LiteLLM has Claude's."""
+    received, heard = Received(raw=CLAUDE_BODY.replace(b"claude-x", b"alias")), Heard(copies=True)
+    await Lanes(streaming(START, STOP)).attempt(received, heard=heard)
+    assert (received.body, heard.copy) == (START.replace(b"claude-x", b"alias") + STOP, START + STOP)
+
+
+async def test_a_stream_that_ends_with_an_error_is_a_failure():
+    """The client has the error event already; the record counts a failure, and nobody else may answer."""
+    received = Received()
+    assert await Lanes(streaming(START, ERROR)).attempt(received) == DONE
+    assert (received.body, received.ended, received.journal.error) == (START + ERROR, True, "overloaded_error")
+
+
+async def test_a_stream_that_breaks_off_is_a_failure(caplog):
+    """What was dropped stays without an end, is logged with the model's name, and is not tried again."""
+    received, lanes = Received(), Lanes(streaming(START, RESET))
+    assert await lanes.attempt(received) == DONE
+    assert (received.body, received.ended, received.journal.error) == (START, False, "interrupted")
+    assert "anthropic/claude-x broke its answer off" in caplog.text
+    assert lanes.upstream.sent[0].response.was_closed
+
+
+async def test_a_stream_that_breaks_off_at_once():
+    """Nothing has left: another target may answer; else the client's connection closes as the upstream's did."""
+    received = Received()
+    outcome = await Lanes(streaming(RESET)).attempt(received)
+    assert (received.begun, outcome.final, outcome.status) == (None, False, 502)
+    assert (outcome.refusal.status, outcome.refusal.body, outcome.refusal.whole) == (200, b"", False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "final"),
+    [
+        ("overloaded_error", 529, False),
+        ("api_error", 500, False),
+        ("error_of_tomorrow", 500, False),
+        ("invalid_request_error", 400, True),
+        ("request_too_large", 413, True),
+    ],
+)
+async def test_a_stream_that_begins_with_an_error(kind, status, final):
+    """Nothing has left: as with a status, retries and fallbacks follow one that is not about the request itself.
+
+    In the end the client gets the stream as it came.
+    """
+    event = ERROR.replace(b"overloaded_error", kind.encode())
+    received = Received()
+    outcome = await Lanes(streaming(event)).attempt(received)
+    assert (received.begun, outcome.final, outcome.status) == (None, final, status)
+    refusal = outcome.refusal
+    assert (refusal.status, refusal.body, dict(refusal.headers)["request-id"]) == (200, event, "r")
+
+
+async def test_a_client_that_leaves_ends_the_stream(caplog):
+    """The upstream is let go, and what had come until then is there, for the record and for LiteLLM's books."""
+    caplog.set_level("INFO")
+    lanes, received, heard = Lanes(streaming(START, STOP)), Received(), Heard(copies=True)
+    task = asyncio.ensure_future(lanes.attempt(received, heard=heard))
+
+    def leave():
+        received.outlet.leave()
+        task.cancel()
+
+    received.at_body = leave
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (received.body, heard.copy, received.journal.usage) == (START, START, heard.summary.usage)
+    assert "the client left during an answer of anthropic/claude-x" in caplog.text
+    assert lanes.upstream.sent[0].response.was_closed
+
+
+# Whole responses
+
+
+WHOLE = {"content-type": "application/json", "request-id": "r"}
+
+
+async def test_claudes_whole_answer_goes_to_the_client():
+    """A whole response has its length and the name that was asked for; LiteLLM's copy has Claude's."""
+    body = b'{"type":"message", "model":"claude-x" ,"content":[],"usage":{"input_tokens":3,"output_tokens":4}}'
+    lanes, heard = Lanes(Response(200, headers=WHOLE, body=body)), Heard(copies=True)
+    received = Received(raw=CLAUDE_BODY.replace(b"claude-x", b"alias"))
+    assert await lanes.attempt(received, heard=heard) == DONE
+    seen = body.replace(b"claude-x", b"alias")
+    assert (received.body, received.ended) == (seen, True)
+    assert received.begun == (200, WHOLE | {"content-length": str(len(seen))})
+    assert heard.copy == body
+    assert (received.journal.usage.input, received.journal.usage.output) == (3, 4)
+    assert lanes.upstream.sent[0].response.was_closed
+
+
+async def test_a_whole_answer_that_breaks_off():
+    """The client has seen nothing: another target may answer; else its connection closes as the upstream's did."""
+    received = Received()
+    outcome = await Lanes(Response(200, headers=WHOLE, chunks=[b'{"type"', RESET])).attempt(received)
+    assert (received.begun, outcome.status, outcome.final, outcome.refusal.whole) == (None, 502, False, False)
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        Response(302, headers={"location": "https://evil.invalid"}),
+        Response(200, headers={"content-encoding": "br"}),
+        Response(200, headers=WHOLE | {"content-encoding": "gzip"}, body=b"no gzip"),
+        Response(200, headers=CLAUDES_HEADERS | {"content-encoding": "gzip"}, body=b"no gzip"),
+    ],
+    ids=["moved", "coding", "whole-lying", "stream-lying"],
+)
+async def test_what_is_no_answer(response):
+    """A redirection, and what cannot be decoded, is an error of the proxy's own words; the client does not see where to."""
+    lanes, received = Lanes(response), Received()
+    outcome = await lanes.attempt(received)
+    assert (received.begun, outcome.status, outcome.refusal.status, outcome.final) == (None, 502, 502, False)
+    assert json.loads(outcome.refusal.body)["error"]["message"].startswith("Anthropic ")
+    assert b"evil" not in outcome.refusal.body
+    assert "x-should-retry" not in dict(outcome.refusal.headers)
+    assert lanes.upstream.sent[0].response.was_closed
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [
+        (UnreachableError("refused"), 502, "The proxy cannot reach Anthropic"),
+        (TimedOutError("late"), 504, "Anthropic did not answer the proxy in time"),
+        (UnreadableError("sent what cannot be decoded"), 502, "The proxy cannot read what Anthropic answered"),
+        (
+            Response(400, headers={"content-encoding": "gzip"}, body=b"no gzip"),
+            502,
+            "The proxy cannot read what Anthropic answered",
+        ),
+        (Response(400, headers={"content-encoding": "br"}, body=b"x"), 502, "The proxy cannot read what Anthropic answered"),
+        (Response(500, chunks=[b"{", RESET]), 502, "The proxy cannot reach Anthropic"),
+    ],
+    ids=["unreachable", "late", "unreadable", "error-lying", "error-in-a-coding", "error-broken-off"],
+)
+async def test_who_cannot_be_reached_is_named_in_plain_words(error, status, words):
+    """When Anthropic does not answer at all, the client reads so in words of the proxy's own, and may try again."""
+    outcome = await Lanes(error).attempt(Received())
+    body = json.loads(outcome.refusal.body)
+    assert (outcome.status, outcome.refusal.status, outcome.final, body["error"]["type"]) == (
+        status,
+        status,
+        False,
+        "api_error",
+    )
+    assert body["error"]["message"].startswith(words)
+    assert "x-should-retry" not in dict(outcome.refusal.headers)
