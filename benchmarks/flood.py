@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from benchmarks.crowd import MODELS, Crowd
 from benchmarks.measure import MEGABYTE
 from benchmarks.stage import TOKEN, Stage
-from claude_proxy.upstream.connections import IDLE_SECONDS
+from claude_proxy.upstream.client import IDLE_SECONDS
 
 HALF = b'POST /v1/messages HTTP/1.1\r\nhost: proxy\r\nx-litellm-api-key: %s\r\ncontent-length: 100000\r\n\r\n{"model": '
 # After how many looks, that far apart in seconds, no idle connection is kept any more.
