@@ -9,6 +9,7 @@ import functools
 import json
 import logging
 import time
+import traceback
 from collections.abc import Callable
 
 from claude_proxy.access import administration
@@ -245,10 +246,13 @@ class Gateway:
                 )
         except Refused as refused:
             await outlet.refuse(own_refusal(refused.status, str(refused), refused.headers))
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as ended:
             if task is None or not outlet.left:
                 raise
             task.uncancel()
+            # LiteLLM's frames hold futures (1.106.2), these the exception, and that the frames: now, and not at the next
+            # search for garbage, they let go of what they hold.
+            traceback.clear_frames(ended.__traceback__)
         finally:
             watcher.cancel()
             if entrance is not None:
