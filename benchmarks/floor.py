@@ -24,7 +24,9 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
         body += message.get("body", b"")
         more = message.get("more_body", False)
     headers = [(name.decode(), value.decode()) for name, value in scope["headers"] if name not in SKIPPED]
-    async with _session[0].request(scope["method"], os.environ["UPSTREAM"] + scope["path"], data=bytes(body), headers=headers) as sent:
+    async with _session[0].request(
+        scope["method"], os.environ["UPSTREAM"] + scope["path"], data=bytes(body), headers=headers
+    ) as sent:
         kept = [(name.lower(), value) for name, value in sent.raw_headers if name.lower() not in SKIPPED]
         await send({"type": "http.response.start", "status": sent.status, "headers": kept})
         async for chunk in sent.content.iter_any():

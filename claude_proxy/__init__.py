@@ -2,6 +2,6 @@
 
 from claude_proxy import guard
 
-__version__ = "0.1.1"
+__version__ = "0.2.0"
 
 guard.refuse()

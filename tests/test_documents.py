@@ -331,7 +331,7 @@ def test_architecture_names_every_source_file():
     named = {SPAN.findall(folder)[0].rstrip("/"): sorted(SPAN.findall(files)) for folder, files in rows}
     there = {
         str(folder.relative_to(ROOT)): sorted(path.name for path in folder.glob("[!_]*.py"))
-        for folder in (package, *(path.parent for path in package.glob("*/__init__.py")))
+        for folder in (path.parent for path in package.rglob("__init__.py"))
     }
     assert named == there
 

@@ -4,34 +4,25 @@ import asyncio
 import gzip
 import json
 import weakref
-import zlib
 
 import httpx
 import litellm
 import pytest
+from lanes import Received
 from litellm.llms.openai.common_utils import BaseOpenAILLM
 
 from claude_proxy.litellm.transport import (
-    BOUNDS,
-    MAX_CLAUDE_ERROR_BYTES,
     MAX_ERROR_BYTES,
-    OWN_REQUEST,
-    STEP_BYTES,
-    STEP_LINES,
     AsyncGuard,
-    Bounds,
     ChatTransport,
     Guard,
-    ResponseTooLarge,
     chat_http,
     discard,
     rejection_reason,
     shared_http,
-    without_end,
 )
-from claude_proxy.proxy.exchange import Exchange, current
-from claude_proxy.upstream.connections import Connections
-from claude_proxy.upstream.headers import read
+from claude_proxy.proxy.entrance import Entrance, current
+from claude_proxy.upstream.response_bounds import STEP_BYTES
 
 pytestmark = pytest.mark.anyio
 
@@ -47,19 +38,9 @@ def test_what_is_no_answer(status, coding, fits):
     assert (rejection_reason(response, "gzip, deflate") is None) is fits
 
 
-def test_many_credentials_are_no_circle():
-    """A rotation may go through as many credentials as there are; httpx would stop after twenty."""
-    assert shared_http().max_redirects > 10_000
+def test_no_redirection_is_followed():
+    """A redirection would take a key to another host."""
     assert not shared_http().follow_redirects
-
-
-@pytest.mark.parametrize("proxied", [True, False])
-def test_proxies_of_the_environment_are_used(monkeypatch, proxied):
-    """With a transport of ours httpx would not look for them."""
-    monkeypatch.setattr("urllib.request.getproxies", lambda: {"https": "http://proxy.invalid:1"} if proxied else {})
-    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.invalid:1" if proxied else "")
-    http = shared_http.__wrapped__()
-    assert isinstance(http._transport_for_url(httpx.URL("https://claude.invalid")), Connections) is not proxied
 
 
 async def test_a_response_that_is_let_go_needs_no_search_for_garbage(no_garbage_search):
@@ -131,7 +112,8 @@ def test_a_stream_without_an_event_breaks_off(chunks):
 
 def test_what_litellm_drops_is_closed():
     """An answer that was not heard to its end is closed with the request."""
-    exchange = Exchange(read([]), [], b"{}", {})
+    received = Received()
+    entrance = Entrance(received.request, received.outlet, received.journal)
     closed = []
 
     class Stream(httpx.AsyncByteStream):
@@ -144,17 +126,17 @@ def test_what_litellm_drops_is_closed():
     answer = httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=Stream())
 
     async def run():
-        token = current.set(exchange)
+        token = current.set(entrance)
         try:
             transport = ChatTransport(httpx.MockTransport(lambda _: answer))
             await transport.handle_async_request(httpx.Request("POST", "https://gpt.invalid/", content=b"{}"))
         finally:
             current.reset(token)
         assert closed == []
-        await exchange.close()
+        await entrance.close()
 
     asyncio.run(run())
-    assert (closed, exchange.opened) == ([True], [])
+    assert (closed, entrance.opened) == ([True], [])
 
 
 def test_litellm_takes_the_client_for_chat_completions():
@@ -168,83 +150,20 @@ def test_litellm_takes_the_client_for_chat_completions():
         litellm.aclient_session = before
 
 
-# Bounds
-
-TEXT = b"".join(b"%d, " % number for number in range(200_000))
+# Everybody else's clients
 
 
-def raw_deflate(text):
-    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-    return packer.compress(text) + packer.flush()
-
-
-CODED = {"": bytes, "gzip": gzip.compress, "deflate": zlib.compress, "deflate, raw": raw_deflate}
-
-
-@pytest.mark.parametrize("size", [1, 1000, 10_000_000])
-@pytest.mark.parametrize("coding", CODED)
-def test_what_is_decoded_does_not_depend_on_how_it_was_cut(coding, size):
-    """However a coded body arrives, it is decoded whole, and never in steps that are larger than one step."""
-    text = TEXT[:2000] if size == 1 else TEXT
-    coded, bounds = CODED[coding](text), Bounds(coding.split(",")[0])
-    pieces = [piece for at in range(0, len(coded), size) for piece in bounds.feed(coded[at : at + size])] + [*bounds.finish()]
-    assert b"".join(pieces) == text
-    assert not coding or max(map(len, pieces)) <= STEP_BYTES
-
-
-def test_a_bomb_is_not_decoded_beyond_the_bound(monkeypatch):
-    """Of a chunk that holds a thousand times its size no more is decoded than a response may have."""
-    monkeypatch.setattr("claude_proxy.litellm.transport.MAX_RESPONSE_BYTES", 3 * STEP_BYTES)
-    pieces = Bounds("gzip").feed(gzip.compress(bytes(100 * STEP_BYTES)))
-    assert sum(len(next(pieces)) for _ in range(3)) == 3 * STEP_BYTES
-    with pytest.raises(ResponseTooLarge):
-        next(pieces)
-
-
-@pytest.mark.parametrize("end", [b"\n\n", b"\r\r", b"\r\n\r\n", b"\n\r\n"])
-@pytest.mark.parametrize("size", [1, 3, 1000])
-def test_events_are_bounded_and_streams_are_not(monkeypatch, end, size):
-    """A relayed stream goes on for ever, each of its events has a bound, and it is told where one ends however it is cut."""
-    monkeypatch.setattr("claude_proxy.litellm.transport.MAX_RESPONSE_BYTES", 10)
-    monkeypatch.setattr("claude_proxy.litellm.transport.MAX_EVENT_SIZE", 100)
-    bounds = Bounds()
-    bounds.endless = True
-    stream = (b"data: x\ndata: " + b"x" * 50 + end) * 20
-    for at in range(0, len(stream), size):
-        assert b"".join(bounds.feed(stream[at : at + size])) or size == 1
-    with pytest.raises(ResponseTooLarge, match="event"):
-        [*bounds.feed(b"data: x\n" * 20)]
-
-
-def test_many_lines_have_steps_and_a_bound(monkeypatch):
-    """What is read line by line arrives in steps of few lines; a response and an event have a bound of lines."""
-    lines = b'{"a": 1}\n' * 5000
-    pieces = [*Bounds().feed(lines)]
-    assert b"".join(pieces) == lines
-    assert max(piece.count(b"\n") for piece in pieces) <= STEP_LINES + 1
-    with pytest.raises(ResponseTooLarge, match="event"):
-        [*Bounds(events=True).feed(b"data: x\n" * 5000)]
-    assert b"".join(Bounds(events=True).feed(b"data: x\n\n" * 5000)) == b"data: x\n\n" * 5000
-    monkeypatch.setattr("claude_proxy.litellm.transport.MAX_RESPONSE_LINES", 4999)
-    with pytest.raises(ResponseTooLarge, match="lines"):
-        [*Bounds().feed(lines)]
-
-
-def guarded(answer, *, blocks=False, stream=False, own=False):
-    """Ask by a guarded transport; return the response, read to the end or streamed."""
+def guarded(answer, *, blocks=False):
+    """Ask by a guarded transport; return the response, read to the end."""
     inner = httpx.MockTransport(lambda _: answer)
-    request = httpx.Request("POST", "https://gpt.invalid/v1", content=b"{}", extensions={OWN_REQUEST: True} if own else {})
+    request = httpx.Request("POST", "https://gpt.invalid/v1", content=b"{}")
     if blocks:
         with httpx.Client(transport=Guard(inner), follow_redirects=True) as http:
             return http.send(request)
 
     async def run():
         async with httpx.AsyncClient(transport=AsyncGuard(inner), follow_redirects=True) as http:
-            response = await http.send(request, stream=stream)
-            if stream:
-                without_end(response)
-                response.parts = [part async for part in response.aiter_bytes()]
-            return response
+            return await http.send(request)
 
     return asyncio.run(run())
 
@@ -261,15 +180,12 @@ def test_a_guarded_redirection_is_an_error(blocks):
 
 @pytest.mark.parametrize("blocks", [True, False])
 def test_a_response_that_is_too_large_is_an_error(monkeypatch, blocks):
-    """Whoever reads it as a whole, LiteLLM or its packages, sees a 502 in words; the project's own client an exception."""
-    monkeypatch.setattr("claude_proxy.litellm.transport.MAX_RESPONSE_BYTES", 1000)
+    """Whoever reads it as a whole, LiteLLM or its packages, sees a 502 in words."""
+    monkeypatch.setattr("claude_proxy.upstream.response_bounds.MAX_RESPONSE_BYTES", 1000)
     bomb = gzip.compress(bytes(10_000))
     coded = {"content-encoding": "gzip"}
     got = guarded(httpx.Response(200, headers=coded, stream=httpx.ByteStream(bomb)), blocks=blocks)
     assert (got.status_code, "more than" in got.json()["error"]["message"]) == (502, True)
-    if not blocks:
-        with pytest.raises(ResponseTooLarge):
-            guarded(httpx.Response(200, headers=coded, stream=httpx.ByteStream(bomb)), own=True)
     fits = guarded(httpx.Response(200, headers=coded, stream=httpx.ByteStream(gzip.compress(b"{}"))), blocks=blocks)
     assert (fits.json(), "content-encoding" in fits.headers) == ({}, False)
 
@@ -282,29 +198,16 @@ def test_a_response_of_too_many_parts_is_an_error(monkeypatch):
     assert guarded(httpx.Response(200, text=json.dumps([0] * 900))).status_code == 200
 
 
-def test_a_stream_goes_on_in_its_own_bytes():
-    """A relayed stream is not read as a whole, and keeps its chunks."""
-    got = guarded(streaming(b"data: 1\n\n", b"data: 2\n\n"), stream=True)
-    assert got.parts == [b"data: 1\n\n", b"data: 2\n\n"]
-    assert got.extensions[BOUNDS].endless
-
-
-@pytest.mark.parametrize(("own", "size"), [(False, MAX_ERROR_BYTES), (True, MAX_CLAUDE_ERROR_BYTES)])
-def test_errors_end_early(own, size):
-    """An error keeps its status, its body ends at a bound, and what cannot be decoded is left out, or told of Claude's."""
-    text = b"x" * (size + STEP_BYTES)
+def test_errors_end_early():
+    """An error keeps its status, its body ends at a bound, and what cannot be decoded is left out."""
+    text = b"x" * (MAX_ERROR_BYTES + STEP_BYTES)
     coded = {"content-encoding": "gzip"}
     for answer in (
         httpx.Response(400, content=text),
         httpx.Response(400, headers=coded, stream=httpx.ByteStream(gzip.compress(text))),
     ):
-        got = guarded(answer, own=own)
-        assert (got.status_code, len(got.content)) == (400, size)
-    lying = httpx.Response(400, headers=coded, stream=httpx.ByteStream(b"no gzip"))
-    if own:
-        with pytest.raises(httpx.DecodingError):
-            guarded(lying, own=True)
-    else:
-        assert guarded(lying).content == b""
+        got = guarded(answer)
+        assert (got.status_code, len(got.content)) == (400, MAX_ERROR_BYTES)
+    assert guarded(httpx.Response(400, headers=coded, stream=httpx.ByteStream(b"no gzip"))).content == b""
     twice = {"content-encoding": "gzip, gzip"}
-    assert guarded(httpx.Response(400, headers=twice, stream=httpx.ByteStream(text)), own=own).content == b""
+    assert guarded(httpx.Response(400, headers=twice, stream=httpx.ByteStream(text))).content == b""

@@ -12,6 +12,7 @@ from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, info, warning
 from claude_proxy.config import models
 from claude_proxy.config.settings import OWN_SECRETS, VARIABLES
+from claude_proxy.config.ways import ways
 from claude_proxy.credentials.redaction import NO_KEY, SECRET_PARAMETER
 from claude_proxy.providers.endpoints import Hosts, Origin, Provider, matches
 
@@ -119,6 +120,14 @@ def _references(value: object, path: tuple[str | int, ...]) -> Iterator[tuple[tu
     elif isinstance(value, list):
         for place, inner in enumerate(value):
             yield from _references(inner, (*path, place))
+
+
+def ways_of_requests(facts: Facts) -> Iterator[Finding]:
+    """Which requests go through LiteLLM, and which setting asks for that: each of them takes ten times as long."""
+    settings = facts.settings
+    hosts = Hosts(settings.claude_base) if settings else Hosts()
+    for sentence in ways(facts.config, hosts, database=bool(settings and settings.database_url)):
+        yield info("", sentence)
 
 
 def fallbacks(facts: Facts) -> Iterator[Finding]:

@@ -59,6 +59,7 @@ CHECKS: tuple[Check, ...] = (
     Check("Claude Code's variables are as it reads them", client.client_variables),
     Check("LiteLLM is the release that was tested", installation.litellm_version),
     Check("nothing unknown runs when Python starts", installation.startup_files),
+    Check("it is clear which way requests go", models.ways_of_requests, When.COMMAND, Needs.MODELS),
     Check("every host can be reached", hosts.hosts, When.ONLINE, Needs.MODELS),
     Check("the clock is right", hosts.clock, When.ONLINE),
 )

@@ -8,7 +8,8 @@ import resource
 import socket
 import stat
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
@@ -21,7 +22,7 @@ from claude_proxy.config import backup
 from claude_proxy.config import models as config
 from claude_proxy.config.settings import OWN_REDIS, Settings, SettingsError
 from claude_proxy.litellm import database
-from claude_proxy.server.options import LITELLM_ENVIRONMENT, MANY_FILES, SERVER
+from claude_proxy.server.options import FORCED_ENVIRONMENT, LITELLM_ENVIRONMENT, MANY_FILES, SERVER
 
 # Variables of Claude Code's or of the Anthropic SDK's that LiteLLM reads too: whoever starts the proxy from a shell that is
 # set up for Claude Code would send it in circles, or its own key to everybody's requests.
@@ -50,28 +51,10 @@ def serve(project: Path, data: Path | None) -> None:
     loaded, settings = checked(path)
     require_port(settings.host, settings.port)
     found = check_command.at_start(path, project, data)
-    for name in CLIENT_VARIABLES:
-        os.environ.pop(name, None)
-    for name, value in LITELLM_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    # LiteLLM does not start without one, and reads the variable by itself.
-    os.environ["LITELLM_MASTER_KEY"] = settings.master_key.reveal() if settings.master_key else generated_token()
-    os.environ.pop("LITELLM_MASTER_KEY_FILE", None)
-    if settings.redis_url:
-        os.environ[OWN_REDIS] = settings.redis_url.reveal()
-        for name in ("REDIS_URL", "REDIS_URL_FILE"):
-            os.environ.pop(name, None)
+    start_plan(settings, path, edited=project / "config.yaml", copy=copy, state=state_folder(project, data)).export(os.environ)
     if settings.database_url:
-        # LiteLLM reads the variable by itself, and so does Prisma.
-        os.environ["DATABASE_URL"] = settings.database_url.reveal()
-        os.environ.pop("DATABASE_URL_FILE", None)
         database.prepare(os.environ)
-    os.environ["CONFIG_FILE_PATH"] = str(path)
-    os.environ[backup.WATCHED], os.environ[backup.VARIABLE] = str(project / "config.yaml"), str(copy)
-    os.environ.setdefault("CLAUDE_POOL_STATE_FILE", str(state_folder(project, data) / "pool.sqlite3"))
-    # For this process and for the workers that it starts.
     sys.path.insert(0, str(ROOT))
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
     announce(settings, written, loaded, sys.stdout, [*told_of_copy(broken, copy), *found])
     allow_many_connections()
 
@@ -84,6 +67,47 @@ def serve(project: Path, data: Path | None) -> None:
         workers=settings.workers,
         **SERVER,
     )
+
+
+@dataclass(frozen=True)
+class StartPlan:
+    """What the environment of the served process, and of its workers, is beside what it was."""
+
+    variables: Mapping[str, str]
+    # What applies unless the operator has set it.
+    defaults: Mapping[str, str]
+    removed: frozenset[str]
+
+    def export(self, environ: MutableMapping[str, str]) -> None:
+        """Change the environment, once."""
+        for name in self.removed:
+            environ.pop(name, None)
+        for name, value in self.defaults.items():
+            environ.setdefault(name, value)
+        environ.update(self.variables)
+        environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), environ.get("PYTHONPATH", ""))))
+
+
+def start_plan(settings: Settings, path: Path, *, edited: Path, copy: Path, state: Path) -> StartPlan:
+    """Return how to start with the configuration at ``path``; ``edited`` is watched, ``copy`` is its backup."""
+    master = settings.master_key.reveal() if settings.master_key else generated_token()
+    variables = {
+        # LiteLLM does not start without one, and reads these variables by itself; so does Prisma the database's.
+        "LITELLM_MASTER_KEY": master,
+        "CONFIG_FILE_PATH": str(path),
+        backup.WATCHED: str(edited),
+        backup.VARIABLE: str(copy),
+        **FORCED_ENVIRONMENT,
+    }
+    removed = {*CLIENT_VARIABLES, "LITELLM_MASTER_KEY_FILE"}
+    if settings.redis_url:
+        variables[OWN_REDIS] = settings.redis_url.reveal()
+        removed |= {"REDIS_URL", "REDIS_URL_FILE"}
+    if settings.database_url:
+        variables["DATABASE_URL"] = settings.database_url.reveal()
+        removed |= {"DATABASE_URL_FILE"}
+    defaults = {**LITELLM_ENVIRONMENT, "CLAUDE_POOL_STATE_FILE": str(state / "pool.sqlite3")}
+    return StartPlan(variables, defaults, frozenset(removed))
 
 
 def keep_to_the_owner(folder: Path) -> None:

@@ -6,7 +6,7 @@ from enum import Enum
 from typing import Any
 
 from claude_proxy.anthropic.messages import THINKING_PARAMETERS
-from claude_proxy.providers.compatibility import Dialect, dialect
+from claude_proxy.providers.compatibility import STRICT, Dialect, dialect
 from claude_proxy.providers.endpoints import Hosts, Provider
 from claude_proxy.secret import Secret
 
@@ -45,7 +45,7 @@ class Deployment:
     model: str
     api_base: str | None = None
     api_key: Secret | None = None
-    row: Dialect = dialect("", None, None)
+    row: Dialect = STRICT
     extra_headers: tuple[tuple[str, str], ...] = ()
     # Seconds of one silence: while a whole response is awaited, and in a stream; None for the configuration's.
     timeout: float | None = None

@@ -9,18 +9,18 @@ UNDERSTOOD: Mapping[str, frozenset[str]] = {
     "": frozenset({"claude_proxy", "general_settings", "litellm_settings", "model_list", "router_settings"}),
     "litellm_settings": frozenset(
         {
-            "callbacks", "content_policy_fallbacks", "context_window_fallbacks", "default_fallbacks", "drop_params", "fallbacks",
-            "json_logs", "modify_params", "num_retries", "request_timeout", "set_verbose", "ssl_verify", "telemetry",
-            "turn_off_message_logging", "use_chat_completions_url_for_anthropic_messages",
+            "callbacks", "content_policy_fallbacks", "context_window_fallbacks", "default_fallbacks", "drop_params",
+            "fallbacks", "json_logs", "modify_params", "num_retries", "request_timeout", "set_verbose", "ssl_verify",
+            "telemetry", "turn_off_message_logging", "use_chat_completions_url_for_anthropic_messages",
         }
     ),
     # Cooldowns belong to deployments that LiteLLM chooses; a lane asks each of them anew.
     "router_settings": frozenset(
         {
             "allowed_fails", "allowed_fails_policy", "content_policy_fallbacks", "context_window_fallbacks", "cooldown_time",
-            "default_fallbacks", "disable_cooldowns", "fallbacks", "model_group_alias", "model_group_retry_policy", "num_retries",
-            "redis_host", "redis_password", "redis_port", "redis_url", "retry_after", "retry_policy", "routing_strategy",
-            "stream_timeout", "timeout",
+            "default_fallbacks", "disable_cooldowns", "fallbacks", "model_group_alias", "model_group_retry_policy",
+            "num_retries", "redis_host", "redis_password", "redis_port", "redis_url", "retry_after", "retry_policy",
+            "routing_strategy", "stream_timeout", "timeout",
         }
     ),
     "general_settings": frozenset({"custom_auth", "master_key"}),

@@ -13,8 +13,8 @@ FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.5, 8.0
 # Of ``retry_policy``: which of its keys an error belongs to. Other errors are repeated by ``num_retries``.
 RETRY_POLICY = {
     400: "BadRequestErrorRetries", 401: "AuthenticationErrorRetries", 403: "AuthenticationErrorRetries",
-    404: "NotFoundErrorRetries", 408: "TimeoutErrorRetries", 429: "RateLimitErrorRetries", 503: "ServiceUnavailableErrorRetries",
-    504: "TimeoutErrorRetries",
+    404: "NotFoundErrorRetries", 408: "TimeoutErrorRetries", 429: "RateLimitErrorRetries",
+    503: "ServiceUnavailableErrorRetries", 504: "TimeoutErrorRetries",
 }  # fmt: skip
 # Client errors that LiteLLM repeats (its ``should_retry``).
 REPEATED = frozenset({408, 409, 429})

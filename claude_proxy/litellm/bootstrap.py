@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from claude_proxy.check import watcher
 from claude_proxy.config import models as config
 from claude_proxy.config.models import ActiveConfig
 from claude_proxy.config.settings import LogFormat, Settings, environment
+from claude_proxy.config.ways import ways
 from claude_proxy.credentials.redaction import Redactor, secrets_in_config, secrets_of
 from claude_proxy.litellm.callback import ClaudeProxy
 from claude_proxy.litellm.custom_auth import is_session, key_allows
@@ -39,10 +41,13 @@ from claude_proxy.proxy.entrance import current
 from claude_proxy.proxy.plan import plan
 from claude_proxy.server.application import App
 from claude_proxy.server.gateway import Gateway
+from claude_proxy.server.options import FORCED_ENVIRONMENT
 from claude_proxy.state.redis import RedisStore
 from claude_proxy.state.sqlite import SqliteStore
 from claude_proxy.state.store import Store
 from claude_proxy.usage import request_log
+
+logger = logging.getLogger(__name__)
 
 
 @functools.cache
@@ -106,7 +111,8 @@ def install(app: App) -> None:
 
 
 def _settle_litellm() -> None:
-    """Set what LiteLLM has as globals, whatever config.yaml says of them."""
+    """Set what LiteLLM has as globals, whatever config.yaml and the environment say of them."""
+    os.environ.update(FORCED_ENVIRONMENT)
     litellm.use_chat_completions_url_for_anthropic_messages = True
     litellm.expose_router_debug_in_errors = False
     # The hook for streams keeps clients alive; LiteLLM would run a task for each chunk to do so.
@@ -148,6 +154,8 @@ def watch_config() -> None:
         return
     _settle_litellm()  # LiteLLM has read its settings after the callbacks
     app = start().app
+    for sentence in ways(app.config.loaded, app.hosts, database=app.settings.database_url is not None):
+        logger.info("%s", sentence)
     found = watcher.watcher(app.config, _take_up, environment())
     if found is not None:
         app.watching = asyncio.ensure_future(found.run())

@@ -71,12 +71,11 @@ class LaneClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is 
 class PlainClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is untyped
     """Sends what LiteLLM has made; LiteLLM uses ``post`` and nothing else of it on ``/v1/messages``."""
 
-    def __init__(self, http: httpx.AsyncClient, auth: httpx.Auth | None = None) -> None:
+    def __init__(self, http: httpx.AsyncClient) -> None:
         self._client = http
         self._owns_client = False
         self.timeout = None
         self.event_hooks = None
-        self._auth = auth
 
     async def post(
         self,
@@ -119,7 +118,7 @@ class PlainClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is
         await discard(response)
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
-        return await self._client.send(request, stream=True, auth=self._auth, follow_redirects=False)
+        return await self._client.send(request, stream=True, follow_redirects=False)
 
 
 class BetasInBody(PlainClient):

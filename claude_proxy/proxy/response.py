@@ -68,9 +68,9 @@ class ClientResponse:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = send
-        self._request = request
+        self.request = request
         self._redactor = redactor
-        self._journal = journal
+        self.journal = journal
         self._clock = clock
         self._arrived = clock()
         self._first_byte: float | None = None
@@ -142,20 +142,20 @@ class ClientResponse:
             self.status = refusal.status
             await send_refusal(self._client, refusal)
             return
-        self._journal.error = self._error_kind
+        self.journal.error = self._error_kind
         event = refusal.body if b"event: error" in refusal.body else error_event(b" ".join(refusal.body.split(b"\n")))
         await self._send_body(event, more=False)
 
     def patience(self) -> float | None:
         """Return after how many seconds of silence ``reassure`` is due; None where it never is."""
-        if not self._request.streams or self.begun:
+        if not self.request.streams or self.begun:
             return None
         early = self.state is State.EARLY
         return KEEPALIVE_SECONDS if early else max(0.0, self._arrived + EARLY_SECONDS - self._clock()) or KEEPALIVE_SECONDS
 
     async def reassure(self) -> None:
         """Let the client know that its request is alive. Claude speaks for itself."""
-        if self.patience() is None or self._journal.provider in (None, Provider.CLAUDE):
+        if self.patience() is None or self.journal.provider in (None, Provider.CLAUDE):
             return
         if self.state is State.WAITING:
             self.state = State.EARLY
@@ -181,16 +181,16 @@ class ClientResponse:
         """
         if not self._revoked:
             return
-        self._journal.error = error_type(REVOKED.status)
+        self.journal.error = error_type(REVOKED.status)
         if not self.status:
             self.status = REVOKED.status
             await send_refusal(self._client, REVOKED)
-        elif self._request.streams and (not self._tail or self._tail == EVENT_END):
+        elif self.request.streams and (not self._tail or self._tail == EVENT_END):
             await self._send_body(error_event(REVOKED.body), more=False)
 
     def record(self, at: float) -> Record:
         """Return the record of the request; ``at`` is when it arrived, in Unix seconds."""
-        journal, request = self._journal, self._request
+        journal, request = self.journal, self.request
         now = self._clock()
         claude = journal.provider is Provider.CLAUDE
         return Record(
@@ -230,7 +230,7 @@ class ClientResponse:
         return encoded(headers)
 
     def _secrets_of_client(self) -> list[Secret]:
-        client = self._request.client
+        client = self.request.client
         return [*client.tokens, *([client.credential.secret] if client.credential else [])]
 
 

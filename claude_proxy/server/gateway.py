@@ -138,12 +138,11 @@ class Gateway:
             return
         counts_tokens = route.endswith("/count_tokens")
         request = Request(client, sent, body, view, query, caller.name, counts_tokens=counts_tokens, weigh=weigh_body)
-        journal = Journal()
-        outlet = ClientResponse(send, request, self._redactor, journal)
+        outlet = ClientResponse(send, request, self._redactor, Journal())
         if is_model:
-            await self._model_request(inner, request, caller, receive, outlet, journal)
+            await self._model_request(inner, caller, receive, outlet)
         else:
-            await self._other_request(inner, request, caller.token, receive, outlet, journal)
+            await self._other_request(inner, caller.token, receive, outlet)
 
     async def _refuse(self, refused: Refused, scope: Scope, receive: Receive, send: Send, *, wrong_token: bool) -> None:
         """Answer with an error; log it where the operator wants to see it, and let who keeps sending wrong tokens wait."""
@@ -181,18 +180,11 @@ class Gateway:
         scope["headers"] += [(b"content-length", str(len(body)).encode())] if body else []
         await self._app(scope, _body_first(body, receive), send)
 
-    async def _other_request(
-        self,
-        scope: Scope,
-        request: Request,
-        token: Secret | None,
-        receive: Receive,
-        outlet: ClientResponse,
-        journal: Journal,
-    ) -> None:
+    async def _other_request(self, scope: Scope, token: Secret | None, receive: Receive, outlet: ClientResponse) -> None:
         """Ask LiteLLM for what is no model's response: administration, lists, and the proxy's own pages behind it."""
+        request = outlet.request
         scope["headers"] = encoded(header_policy.for_litellm(request.headers, token))
-        answer = LitellmResponse(outlet, journal, streams=False, only_success=False)
+        answer = LitellmResponse(outlet, outlet.journal, streams=False, only_success=False)
         send: Send = answer
         administrates = (scope["method"], scope["path"]) not in {*STATUS_ROUTES, *MODEL_ROUTES}
         if administrates:
@@ -203,7 +195,7 @@ class Gateway:
                 scope["headers"] += [(b"content-type", b"application/json"), length]
             receive = _body_first(request.raw, receive)
             send = administration.redacted(answer, self._redactor.text)
-        previous = current.set(Entrance(request, outlet, journal))
+        previous = current.set(Entrance(request, outlet, outlet.journal))
         try:
             await self._app(scope, receive, send)
         finally:
@@ -211,64 +203,39 @@ class Gateway:
         if (refusal := answer.outcome().refusal) is not None:
             await outlet.refuse(refusal)
 
-    async def _model_request(
-        self, scope: Scope, request: Request, caller: Caller, receive: Receive, outlet: ClientResponse, journal: Journal
-    ) -> None:
+    async def _model_request(self, scope: Scope, caller: Caller, receive: Receive, outlet: ClientResponse) -> None:
         """Serve a request for a model until it is done; end it when the client leaves, or its user is removed."""
         arrived = time.time()
-        task = asyncio.current_task()
-        entrance: Entrance | None = None
-
-        async def ask_litellm(model: str, *, planned: bool) -> Outcome:
-            nonlocal entrance
-            entrance = Entrance(request, outlet, journal, planned=planned, model=model)
-            scope["headers"] = encoded(header_policy.for_litellm(request.headers, caller.token))
-            return await self._ask_litellm(scope, entrance, model if caller.role is Role.KEY else request.model)
-
-        def end(*, ended: bool) -> None:
-            if ended and task is not None and not (entrance and entrance.interrupt()):
-                task.cancel()
-
-        async def watch() -> None:
-            while (await receive())["type"] != "http.disconnect":
-                pass
-            end(ended=outlet.leave())
-
-        watcher = asyncio.ensure_future(watch())
+        under_way = UnderWay(outlet)
+        watcher = asyncio.ensure_future(under_way.watch(receive))
+        ask_litellm = functools.partial(self._ask_litellm, under_way, scope, caller)
+        enters_litellm = caller.role is Role.KEY or self._needs_litellm()
         try:
-            with self._revocation.watched(caller, lambda: end(ended=outlet.revoke())):
-                await self._serving.serve(
-                    request,
-                    outlet,
-                    journal,
-                    ask_litellm,
-                    enters_litellm=caller.role is Role.KEY or self._needs_litellm(),
-                )
+            with self._revocation.watched(caller, under_way.revoke):
+                await self._serving.serve(outlet.request, outlet, outlet.journal, ask_litellm, enters_litellm=enters_litellm)
         except Refused as refused:
             await outlet.refuse(own_refusal(refused.status, str(refused), refused.headers))
         except asyncio.CancelledError as ended:
-            if task is None or not outlet.left:
-                raise
-            task.uncancel()
-            # LiteLLM's frames hold futures (1.106.2), these the exception, and that the frames: now, and not at the next
-            # search for garbage, they let go of what they hold.
-            traceback.clear_frames(ended.__traceback__)
+            under_way.accept_end(ended)
         finally:
             watcher.cancel()
-            if entrance is not None:
-                await entrance.close()
+            await under_way.close()
             await outlet.conclude()
             if self._remember is not None:
                 self._remember(outlet.record(arrived))
 
-    async def _ask_litellm(self, scope: Scope, entrance: Entrance, model: str) -> Outcome:
+    async def _ask_litellm(self, under_way: "UnderWay", scope: Scope, caller: Caller, model: str, *, planned: bool) -> Outcome:
         """Call LiteLLM's app with a reduced body, in a context in which its hooks find the request."""
-        request = entrance.request
-        reduced = await offloaded(len(request.raw), body_for_litellm, request, model)
+        outlet, request = under_way.outlet, under_way.outlet.request
+        entrance = under_way.entrance = Entrance(request, outlet, outlet.journal, planned=planned, model=model)
+        # LiteLLM checks a virtual key's models by the name in config.yaml.
+        name = model if caller.role is Role.KEY else request.model
+        reduced = await offloaded(len(request.raw), body_for_litellm, request, name)
         length = (b"content-length", str(len(reduced)).encode())
-        headers = dict([*scope["headers"], length, (b"content-type", b"application/json")])
-        inner = dict(scope) | {"headers": [*headers.items()], "query_string": b""}
-        answer = LitellmResponse(entrance.outlet, entrance.journal, streams=request.streams, only_success=True)
+        headers = encoded(header_policy.for_litellm(request.headers, caller.token))
+        headers = [*dict([*headers, length, (b"content-type", b"application/json")]).items()]
+        inner = dict(scope) | {"headers": headers, "query_string": b""}
+        answer = LitellmResponse(outlet, outlet.journal, streams=request.streams, only_success=True)
         token = current.set(entrance)
         try:
             await self._app(inner, _body_alone(reduced), answer)
@@ -291,6 +258,47 @@ class Gateway:
         """Raise ``Refused`` for what a web page may have sent to an open proxy."""
         if caller.role is Role.OPEN:
             check_browser(method, route, sent, {self._settings.host.lower(), self._settings.domain.lower()})
+
+
+class UnderWay:
+    """A request for a model under way, and what ends it before its time."""
+
+    def __init__(self, outlet: ClientResponse) -> None:
+        self.outlet = outlet
+        # The call of LiteLLM's app, if there is one.
+        self.entrance: Entrance | None = None
+        self._task = asyncio.current_task()
+
+    async def watch(self, receive: Receive) -> None:
+        """End the request when the client leaves."""
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        if self.outlet.leave():
+            self._end()
+
+    def revoke(self) -> None:
+        """End the request because its user was removed."""
+        if self.outlet.revoke():
+            self._end()
+
+    def accept_end(self, ended: asyncio.CancelledError) -> None:
+        """Take a cancellation for the end that was asked for; raise it again when it was somebody else's."""
+        if self._task is None or not self.outlet.left:
+            raise ended
+        self._task.uncancel()
+        # LiteLLM's frames hold futures (1.106.2), these the exception, and that the frames: now, and not at the next search
+        # for garbage, they let go of what they hold.
+        traceback.clear_frames(ended.__traceback__)
+
+    async def close(self) -> None:
+        """Close what LiteLLM has left open."""
+        if self.entrance is not None:
+            await self.entrance.close()
+
+    def _end(self) -> None:
+        """Cancel a lane's attempt inside LiteLLM alone, so that LiteLLM can record what there is; else all of it."""
+        if self._task is not None and not (self.entrance and self.entrance.interrupt()):
+            self._task.cancel()
 
 
 def _body_alone(body: bytes) -> Receive:

@@ -12,6 +12,9 @@ LITELLM_ENVIRONMENT: Mapping[str, str] = {
     "LITELLM_DONT_SHOW_FEEDBACK_BOX": "True",
     "LITELLM_LOG": "ERROR",
 }
+# What LiteLLM reads while it serves, whatever the operator has set. Its code in Rust would send requests past the client that
+# the deployment hook hands over: Claude would get a placeholder for a key (1.106.2).
+FORCED_ENVIRONMENT: Mapping[str, str] = {"LITELLM_RUST": "false"}
 # Files that a process may open where the system has no limit of its own, or a higher one; macOS allows 10240.
 MANY_FILES = 10_240
 # What uvicorn is started with beside an app, an address and a number of workers.

@@ -2,7 +2,8 @@
 
 1. Headers go out in their order, and what comes back is not changed; a body is decoded here, within ``Bounds``.
 2. No redirection is followed, no cookie kept, no header added but ``host`` and ``content-length``.
-3. A kept connection that turns out to be closed, before a byte of the response, costs one more try on a new one.
+3. A kept connection that turns out to be closed costs one more try on a new one, unless a response has begun. A reset in the
+   middle of a head cannot be told from one before it.
 4. The environment's proxies and CA files are trusted, as they were at the start.
 """
 
@@ -104,16 +105,8 @@ class StreamedResponse:
             raise UnreadableError("answered in a coding that nobody asked for")
         bounds = Bounds(codings[0] if codings else "", cut_at=cut_at)
         bounds.endless = endless
-        content = self._raw.content
         try:
-            while raw := await content.readany():
-                for step, piece in enumerate(bounds.feed(raw)):
-                    if step:
-                        await asyncio.sleep(0)
-                    yield piece
-                if bounds.full:
-                    return
-            for piece in bounds.finish():
+            async for piece in self._decoded(bounds):
                 yield piece
         except ResponseTooLarge as error:
             raise UnreadableError(str(error)) from None
@@ -123,6 +116,17 @@ class StreamedResponse:
             raise TimedOutError(_kind(error)) from None
         except (aiohttp.ClientError, OSError) as error:
             raise BrokenOffError(_kind(error)) from None
+
+    async def _decoded(self, bounds: Bounds) -> AsyncIterator[bytes]:
+        while raw := await self._raw.content.readany():
+            for step, piece in enumerate(bounds.feed(raw)):
+                if step:
+                    await asyncio.sleep(0)  # many steps in one chunk: other requests have their turn between them
+                yield piece
+            if bounds.full:
+                return
+        for piece in bounds.finish():
+            yield piece
 
     async def read(self, *, cut_at: int | None = None) -> bytes:
         """Return the whole decoded body, or its beginning. Raises ``UpstreamError``."""
@@ -208,9 +212,7 @@ class UpstreamClient:
         named = self._proxies.get(url.scheme) or self._proxies.get("all")
         if not named or urllib.request.proxy_bypass(url.host or ""):
             return {}
-        proxy = URL(named if "://" in named else f"http://{named}")
-        auth = aiohttp.BasicAuth(proxy.user, proxy.password or "") if proxy.user else None
-        return {"proxy": proxy.with_user(None), "proxy_auth": auth}
+        return {"proxy": URL(named if "://" in named else f"http://{named}")}  # with its user, whom aiohttp names to the proxy
 
 
 async def _note_reuse(_: aiohttp.ClientSession, context: Any, __: Any) -> None:

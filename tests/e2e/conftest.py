@@ -100,6 +100,14 @@ def by_credential(**replies: Callable[[up.Seen], up.Reply]) -> Callable[[up.Seen
     return by_provider(claude=answer)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def entrance(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let every proxy of a module that says so take its requests through LiteLLM."""
+    Proxy.through_litellm = getattr(request.module, "THROUGH_LITELLM", False)
+    yield
+    Proxy.through_litellm = False
+
+
 @pytest.fixture(scope="session")
 def shared_upstream() -> Iterator[up.Upstream]:
     server = up.Upstream(by_provider())

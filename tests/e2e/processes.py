@@ -33,11 +33,17 @@ def clean_environment(home: Path, **variables: str) -> dict[str, str]:
 class Proxy:
     """Start it, ask it, stop it. ``output`` is all that it has written so far."""
 
+    # Whether every request enters LiteLLM, by a setting that asks LiteLLM to do something with requests, and changes nothing.
+    through_litellm = False
+
     def __init__(self, home: Path, config: str | None, arguments: tuple[str, ...] = (), **variables: str) -> None:
         self.home = home
         self.static_token = STATIC_TOKEN
         home.mkdir(exist_ok=True)
         if config is not None:
+            if self.through_litellm:
+                assert "\nlitellm_settings:\n" in config
+                config = config.replace("\nlitellm_settings:\n", "\nlitellm_settings:\n  cache: false\n")
             (home / "config.yaml").write_text(config, encoding="utf-8")
         if not (home / ".env").exists():
             (home / ".env").write_text("", encoding="utf-8")
@@ -45,16 +51,21 @@ class Proxy:
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = home / "proxy.log"
         defaults = {"PROXY_STATIC_TOKEN": STATIC_TOKEN, "LITELLM_MASTER_KEY": MASTER_KEY, "PORT": str(self.port)}
-        command = [sys.executable, "-m", "claude_proxy", "--project", str(home), *arguments, "serve"]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                command,
-                cwd=ROOT,
+                self.command(arguments),
+                cwd=self.folder(),
                 env=clean_environment(home, **(defaults | variables)),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    def command(self, arguments: tuple[str, ...]) -> list[str]:
+        return [sys.executable, "-m", "claude_proxy", "--project", str(self.home), *arguments, "serve"]
+
+    def folder(self) -> Path:
+        return ROOT
 
     @property
     def output(self) -> str:

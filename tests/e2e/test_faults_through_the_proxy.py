@@ -54,25 +54,22 @@ router_settings:
     - claude-helped: [kimi]
   disable_cooldowns: true
 litellm_settings:
-  callbacks: [request_transformer.proxy_handler_instance, watch.instance]
+  callbacks: [request_transformer.proxy_handler_instance]
   drop_params: true
 general_settings:
   custom_auth: custom_auth.user_api_key_auth
   master_key: os.environ/LITELLM_MASTER_KEY
 """
-# A callback of the test's own: on a signal it tells what the process is at.
+# What Python runs when it starts: on a signal the process tells what it is at.
 WATCH = """
 import asyncio, json, os, signal, socket
-from litellm.integrations.custom_logger import CustomLogger
 
-def tell():
-    names = sorted(task.get_coro().__qualname__ for task in asyncio.all_tasks(loop))
+def tell(*_):
+    names = sorted(task.get_coro().__qualname__ for task in asyncio.all_tasks(asyncio.get_running_loop()))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
         out.sendto(json.dumps(names).encode(), ("127.0.0.1", int(os.environ["WATCH_PORT"])))
 
-loop = asyncio.get_running_loop()
-loop.add_signal_handler(signal.SIGUSR1, tell)
-instance = CustomLogger()
+signal.signal(signal.SIGUSR1, tell)
 """
 
 
@@ -169,7 +166,7 @@ def faulty() -> Iterator[FaultUpstream]:
 
 def started(faulty: FaultUpstream, home: Path, **variables: str) -> Iterator[Watched]:
     home.mkdir(exist_ok=True)
-    (home / "watch.py").write_text(WATCH)
+    (home / "sitecustomize.py").write_text(WATCH)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ear:
         ear.bind(("127.0.0.1", 0))
         ear.settimeout(BOUND)
@@ -177,6 +174,7 @@ def started(faulty: FaultUpstream, home: Path, **variables: str) -> Iterator[Wat
             "ANTHROPIC_API_BASE": faulty.url,
             "CLAUDE_OAUTH_TOKENS": ",".join(f"{label}={token}" for label, token in TOKENS.items()),
             "WATCH_PORT": str(ear.getsockname()[1]),
+            "PYTHONPATH": str(home),
             **KEYS,
             **variables,
         }
@@ -264,6 +262,13 @@ def cut(came: Came) -> None:
         assert came.said.startswith(came.body)
     if came.turn.streams and b"\n\n" in came.said:
         assert came.events[0]["type"] == "message_start"
+
+
+def cut_early(came: Came) -> None:
+    """The same, without what came in one piece with the fault."""
+    assert (came.status, came.whole) == (200, False), came
+    if came.turn.line.is_claude:
+        assert came.said.startswith(came.body)
 
 
 def error(*statuses: int) -> Check:
@@ -360,7 +365,7 @@ def claude_sees(stream: bool, fault: str) -> Check:  # noqa: FBT001
     if fault in {"no-headers", "half-the-headers"}:
         return error(504)
     if fault in MALFORMED:
-        return either(error(502), as_said if fault == "length-too-short" else cut)
+        return either(error(502), as_said if fault == "length-too-short" else cut_early)
     return cut if fault in SILENT | BROKEN_AT_ONCE | BROKEN else as_said
 
 
@@ -373,7 +378,7 @@ def kimi_sees(stream: bool, fault: str) -> Check:  # noqa: FBT001, PLR0911 - a t
     if fault in NO_ANSWER | BROKEN_AT_ONCE | ODD_CODINGS | LYING | NO_MESSAGE | {"no-body", "stalled-at-once"}:
         return error(500, 502)
     if stream and fault in MALFORMED:
-        return either(error(502), passed_without_end if fault == "length-too-short" else cut)
+        return either(error(502), passed_without_end if fault == "length-too-short" else cut_early)
     if fault in SILENT | BROKEN:
         return cut if stream else error(502)
     if fault in {"length-too-short", "gzip-truncated", "no-end", "invalid-utf-8"}:

@@ -33,8 +33,8 @@ READ_SECONDS = 600.0
 class Attempt:
     """One attempt at one deployment.
 
-    Of an attempt that LiteLLM has begun, ``heard`` keeps a copy of the response for it, and ``fields`` is the request as LiteLLM
-    has it, for a provider that is not Claude.
+    Of an attempt that LiteLLM has begun, ``heard`` keeps a copy of the response for it, and ``fields`` is the request as
+    LiteLLM has it, for a provider that is not Claude.
     """
 
     request: Request

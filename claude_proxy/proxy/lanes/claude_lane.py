@@ -60,17 +60,17 @@ class ClaudeLane:
             return failed(429, self._nobody(family), of_pool=True)
         except UpstreamError as error:
             return _unreachable(error)
-        response = judged.response
+        if judged.response.status >= 400:
+            return _refused(judged, pooled=source.pooled)
         try:
-            if response.status >= 400:
-                return _refused(judged, pooled=source.pooled)
-            if reason := response.rejection_reason:
-                return failed(502, own_refusal(502, f"Anthropic {reason}.", []))
-            if response.media_type == STREAM:
-                return await self._stream(attempt, response)
-            return await self._whole(attempt, response)
+            return await self._passed(attempt, judged.response)
         finally:
-            response.close()
+            judged.response.close()
+
+    async def _passed(self, attempt: Attempt, response: StreamedResponse) -> Outcome:
+        if reason := response.rejection_reason:
+            return failed(502, own_refusal(502, f"Anthropic {reason}.", []))
+        return await (self._stream if response.media_type == STREAM else self._whole)(attempt, response)
 
     async def _stream(self, attempt: Attempt, response: StreamedResponse) -> Outcome:
         outlet, headers = attempt.outlet, _headers(response)
@@ -130,7 +130,7 @@ class ClaudeLane:
 
 @functools.lru_cache(maxsize=1000)
 def renamed(asked: str, sent: str) -> tuple[bytes, re.Pattern[bytes]]:
-    """Return the name to put into a response, and the pattern of those that it takes the place of: dated forms, and ``sent``."""
+    """Return the name to put into a response, and the pattern of those that it replaces: dated forms, and ``sent``."""
     name = json.dumps(sent, ensure_ascii=False).encode("utf-8", "surrogatepass")[1:-1]
     replacement = json.dumps(asked, ensure_ascii=False).encode("utf-8", "surrogatepass")
     date = rb"-\d{8}" if asked == sent else rb"(?:-\d{8})?"

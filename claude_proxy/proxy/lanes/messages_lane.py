@@ -52,7 +52,7 @@ class MessagesLane:
         try:
             body = await offloaded(len(attempt.request.raw), fitted_body, attempt)
         except TooLarge as error:
-            return failed(400, own_refusal(400, str(error)))
+            return failed(400, own_refusal(400, str(error)), final=True)
         url = base if base.endswith("/v1/messages") else f"{base}/v1/messages"
         try:
             response = await self._client.send(url, _headers(attempt, key), body, read_seconds=attempt.read_seconds)

@@ -1,0 +1,28 @@
+"""Which way requests go, in words: for the log at the start, and for ``check``."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from claude_proxy.config.deployments import LANES, deployment
+from claude_proxy.config.features import reasons
+from claude_proxy.providers.endpoints import Hosts
+
+
+def ways(config: Mapping[str, Any], hosts: Hosts, *, database: bool = False) -> Iterator[str]:
+    """Yield a sentence for each setting that sends requests through LiteLLM, and one for the models that it serves anyway."""
+    found = [*reasons(config), *(["DATABASE_URL"] if database else [])]
+    if found:
+        yield f"every request goes through LiteLLM, because of {'; '.join(found)}"
+        return
+    because: dict[str, list[str]] = {}
+    others: list[str] = []
+    for model in config.get("model_list") or ():
+        one = deployment(model["litellm_params"], hosts)
+        if one.provider not in LANES:
+            others.append(model["model_name"])
+        elif one.reason:
+            because.setdefault(one.reason, []).append(model["model_name"])
+    for reason, names in because.items():
+        yield f"{', '.join(dict.fromkeys(names))}: requests go through LiteLLM, because of {reason}"
+    if others:
+        yield f"{', '.join(dict.fromkeys(others))}: LiteLLM translates the requests for these providers"
