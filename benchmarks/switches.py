@@ -23,24 +23,8 @@ OFF: Mapping[str, str] = {
     "uvloop": SERVER.format('"loop": "asyncio"'),
     "no access log": SERVER.format('"access_log": True, "log_level": "info"'),
     "rare searches for garbage": "import gc; gc.freeze = gc.set_threshold = lambda *_: None",
-    "no books that nobody reads, with the next two": (
-        "import claude_proxy.config.features as books; books.are_kept = lambda _: True"
-    ),
-    "an app of two routes": (
-        "from claude_proxy.server.gateway import Gateway; init = Gateway.__init__; "
-        "Gateway.__init__ = lambda self, *args, **more: init(self, *args, **(more | {'model_app': None}))"
-    ),
-    "an outline instead of the conversation": (
-        "import claude_proxy.anthropic.messages as messages; messages.outline = lambda seen: seen"
-    ),
-    "a connection looked at, not all": (
-        "import httpx, claude_proxy.litellm.transport as transport; limits = httpx.Limits(max_keepalive_connections=100); "
-        "transport.Connections = lambda make: httpx.AsyncHTTPTransport(limits=limits)"
-    ),
-    "no translated answer built that nobody reads": (
-        "import claude_proxy.litellm.patches as patches; "
-        "patches.build_nothing_unread = patches.keep_no_records = lambda *_: None"
-    ),
+    "no LiteLLM where a lane serves": 'import claude_proxy.config.features as features; features.reasons = lambda _: ("all",)',
+    "the bytes of a body, with a view of it": ("import claude_proxy.proxy.request as request; request.view = lambda _: None"),
 }
 
 

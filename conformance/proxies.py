@@ -65,8 +65,11 @@ class Process:
                 self._process.wait()
 
 
-def ours(home: Path, upstream: Upstream) -> Process:
-    """Start this project's proxy: the example's configuration, with models at the upstream, and no pool."""
+def ours(home: Path, upstream: Upstream, *, through_litellm: bool = False) -> Process:
+    """Start this project's proxy: the example's configuration, with models at the upstream, and no pool.
+
+    With ``through_litellm`` a setting sends every request through LiteLLM, which hands its attempts to the same lanes.
+    """
     config: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml.example").read_text(encoding="utf-8"))
     claude = [
         entry for entry in config["model_list"] if entry["litellm_params"]["model"].startswith("anthropic/") and _wild(entry)
@@ -74,6 +77,9 @@ def ours(home: Path, upstream: Upstream) -> Process:
     config["model_list"] = [*claude, *_other_models(upstream)]
     # A fallback would answer in Claude's place, and hide how an error comes back.
     del config["router_settings"]["fallbacks"]
+    if through_litellm:
+        # Not known to ask for nothing, and so it sends every request through LiteLLM; it changes none.
+        config["litellm_settings"]["cache"] = False
     port = _prepared(home, config)
     variables = {
         "PORT": str(port),

@@ -4,6 +4,7 @@ With an address of a running proxy it checks that one and writes nothing.
 """
 
 import argparse
+import functools
 import os
 import sys
 import tempfile
@@ -78,11 +79,22 @@ def check_url(url: str, token: str, upstream_port: int | None) -> Results:
 
 
 def compare() -> tuple[Results, Results]:
-    """Start both proxies and check them at the same time, each before an upstream of its own."""
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
-        pairs = [("ours", proxies.ours), ("bare", proxies.bare)]
-        ours, bare = pool.map(lambda pair: check_started(pair[1], Path(folder) / pair[0]), pairs)
-    return ours, bare
+    """Start the proxies and check them at the same time, each before an upstream of its own.
+
+    A row of this project's proxy is met when it is met through both entrances.
+    """
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(3) as pool:
+        entered = functools.partial(proxies.ours, through_litellm=True)
+        pairs = [("ours", proxies.ours), ("entered", entered), ("bare", proxies.bare)]
+        ours, through, bare = pool.map(lambda pair: check_started(pair[1], Path(folder) / pair[0]), pairs)
+    return {row: _both(ours[row], through[row]) for row in ours}, bare
+
+
+def _both(direct: Result, through: Result) -> Result:
+    """Return the result of a row through both entrances."""
+    if direct.met and not through.met:
+        return Result(through.met, f"through LiteLLM: {through.seen}")
+    return direct
 
 
 def check_started(start: Callable[[Path, Upstream], proxies.Process], home: Path, rows: Iterable[Row] = ROWS) -> Results:
@@ -153,7 +165,9 @@ def document(ours: Results, bare: Results) -> str:
         "`anthropic/*`, `claude-*`, a model of OpenAI's format, one of Anthropic's format with an address of its own, a master",
         "key, `forward_client_headers_to_llm_api` for clients with their own Claude login. It also has the option that asks",
         "`openai/` models at `/v1/chat/completions`, and no cooldowns, so that each row stands for itself. This proxy runs",
-        "with the routes and settings of `config.yaml.example`, without a pool and without fallbacks. Behind both stands a",
+        "with the routes and settings of `config.yaml.example`, without a pool and without fallbacks,",
+        "once as it is and once with a setting that sends every request through LiteLLM; a row is met when it is met both",
+        "times. Behind both stands a",
         "scripted upstream on loopback; the client's requests have the shape of Claude Code's. No provider was asked.",
         "",
         f"Sources: [Anthropic's gateway protocol]({PROTOCOL_PAGE});",

@@ -18,9 +18,11 @@ from claude_proxy.credentials.credential import Credential, Kind
 from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.providers import compatibility, request_fields
 from claude_proxy.providers.bounds import TooLarge
+from claude_proxy.proxy.request import Request, parse_body, read_view
+from claude_proxy.proxy.rotation import body_for_claude
 from claude_proxy.secret import Secret
 from claude_proxy.server.bodies import memory_of
-from claude_proxy.server.gateway import Gateway, parse_body
+from claude_proxy.server.gateway import Gateway
 from claude_proxy.upstream import headers
 from fuzz.shapes import SHAPES
 
@@ -180,9 +182,13 @@ def random_body(choice: random.Random) -> tuple[str, Callable[[int], bytes]]:
 def worked(raw: bytes) -> None:
     """Do all that is done to a body on its way to Claude and to each kind of provider."""
     memory_of(raw)
+    seen = read_view(raw)
     body = parse_body(raw)
-    messages.large(body, raw)
+    request = Request(headers.read([]), [], raw, seen)
+    for model in (seen.model, "other"):
+        body_for_claude(request, model)
     messages.without_foreign_thinking(body["messages"])
+    messages.for_provider(body)
     messages.repaired(body)
     for row in (*compatibility.ROWS, compatibility.STRICT):
         with contextlib.suppress(TooLarge):

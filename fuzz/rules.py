@@ -16,6 +16,7 @@ from claude_proxy.access.routes import Caller, Role, check_route
 from claude_proxy.anthropic import messages, token_estimate
 from claude_proxy.anthropic.errors import Refused, error_body, error_message
 from claude_proxy.anthropic.sse import error_of
+from claude_proxy.anthropic.usage import usage_of
 from claude_proxy.asgi import encoded
 from claude_proxy.config.model_access import Limits
 from claude_proxy.config.settings import SECRET_NAMES, Settings, SettingsError
@@ -25,15 +26,15 @@ from claude_proxy.credentials.redaction import MARK, Redactor
 from claude_proxy.credentials.response_rules import Action, UpstreamResponse, Verdict, judge
 from claude_proxy.providers import request_fields, returned
 from claude_proxy.providers.compatibility import ROWS, STRICT, Thinking, allowed_betas
-from claude_proxy.providers.endpoints import ANTHROPIC_API, Hosts
+from claude_proxy.providers.endpoints import Hosts
 from claude_proxy.providers.model_names import served_name
 from claude_proxy.providers.thinking import ThinkingFilter
-from claude_proxy.proxy.exchange import Exchange
+from claude_proxy.proxy.lanes.claude_lane import renamed
 from claude_proxy.proxy.relay import Mender, Renaming
-from claude_proxy.proxy.response import usage_of
-from claude_proxy.proxy.rotation import outgoing
+from claude_proxy.proxy.request import Request, parse_body, read_view
+from claude_proxy.proxy.rotation import body_for_claude
 from claude_proxy.secret import Secret
-from claude_proxy.server.gateway import body_for_litellm, canonical_route, parse_body
+from claude_proxy.server.gateway import body_for_litellm, canonical_route
 from claude_proxy.upstream import headers
 from claude_proxy.usage import request_log
 from claude_proxy.usage.record import Record
@@ -54,12 +55,12 @@ def stream(data: bytes, sizes: Sequence[int] = (1,)) -> None:
     with mock.patch.object(returned, "new_id", return_value="toolu_new"):  # the same one each time, so that outputs compare
         for row in (STRICT, OWN):
             assert _mended(ThinkingFilter("m", row), data, sizes) == _mended(ThinkingFilter("m", row), data, (len(data) or 1,))
-    assert _mended(Renaming(MODEL, MODEL), data, sizes) == data
-    renamed = _mended(Renaming("other", MODEL), data, sizes)
-    assert renamed == _mended(Renaming("other", MODEL), data, (len(data) or 1,))
-    assert renamed == data or renamed.replace(b'"other"', b"") != renamed
-    Renaming("other", MODEL).whole(data)
-    assert Renaming(MODEL, MODEL).whole(data) == data
+    assert _mended(Renaming(*renamed(MODEL, MODEL)), data, sizes) == data
+    changed = _mended(Renaming(*renamed("other", MODEL)), data, sizes)
+    assert changed == _mended(Renaming(*renamed("other", MODEL)), data, (len(data) or 1,))
+    assert changed == data or changed.replace(b'"other"', b"") != changed
+    Renaming(*renamed("other", MODEL)).whole(data)
+    assert Renaming(*renamed(MODEL, MODEL)).whole(data) == data
     assert usage_of(data).output >= 0
     assert isinstance(error_of(data), str)
     assert error_message(data, 500)
@@ -102,7 +103,7 @@ def client_headers(sent: list[tuple[str, str]]) -> None:
         assert [pair for pair in out if pair not in ours] == [pair for pair in sent if pair in out and pair not in ours]
     for row in ROWS:
         assert {*allowed_betas(",".join(value for _, value in sent), row)} <= row.betas
-    session = headers.session_of(client, {})
+    session = headers.session_of(client, None)
     assert session is None or re.fullmatch(r"[0-9a-f]{32}", session)
     assert sent == before
 
@@ -215,29 +216,40 @@ LIMITED = Limits.of({"claude_proxy": {"users": {"anna": {"models": ["glm"]}}}})
 
 
 def request_body(raw: bytes) -> None:
-    """A body is understood or refused; LiteLLM and each provider get no field but the known, and Claude gets what was sent."""
+    """A body is understood or refused; LiteLLM and each provider get no field but the known, and Claude gets what was sent.
+
+    The view of a body says what all of it says.
+    """
+    try:
+        seen = read_view(raw)
+    except Refused as refused:
+        assert refused.status == 400  # noqa: PT017 - whether it is raised is the input's choice
+        seen = None
     try:
         body = parse_body(raw)
     except Refused as refused:
         assert refused.status == 400  # noqa: PT017 - whether it is raised is the input's choice
         return
-    exchange = Exchange(headers.read([]), [], raw, body, "", "anna")
-    _for_litellm(exchange)
-    _for_claude(exchange)
-    _for_the_log(exchange)
-    allowed = LIMITED.forbidden("anna", exchange.name, raw) is None
+    assert seen is not None, "the view refuses what can be served"
+    assert (seen.model, seen.streams) == (body["model"], body.get("stream") is True)
+    request = Request(headers.read([]), [], raw, seen, "", "anna")
+    _for_litellm(request)
+    _for_claude(request)
+    _for_the_log(request)
+    allowed = LIMITED.forbidden("anna", request.name, raw) is None
     if allowed:
         assert {served_name(name) for name in _models_that_a_parser_may_read(raw)} == {"glm"}
-    headers.session_of(exchange.client, body)
+    metadata = body.get("metadata")
+    user_id = metadata.get("user_id") if isinstance(metadata, dict) else None
+    assert request.session == headers.session_of(request.client, user_id if isinstance(user_id, str) else None)
     assert token_estimate.input_tokens(body, len) >= 1
 
 
-def _for_litellm(exchange: Exchange) -> None:
-    for role in Role:
-        reduced = body_for_litellm(exchange, Caller(role, None, "anyone"))
-        assert {*reduced} <= messages.FOR_LITELLM | {"metadata"}
-        assert {*reduced.get("metadata", {})} <= {"user_id"}
-        assert json.loads(json.dumps(reduced), parse_constant=str) is not None
+def _for_litellm(request: Request) -> None:
+    reduced = json.loads(body_for_litellm(request, "named"), parse_constant=_no_constant)
+    assert reduced["model"] == "named"
+    assert {*reduced} <= messages.FOR_PROVIDERS | {"metadata"}
+    assert {*reduced.get("metadata", {})} <= {"user_id"}
     tools = reduced.get("tools")
     assert (
         not [tool for tool in tools if isinstance(tool, dict) and tool.get("type") == "mcp"]
@@ -250,20 +262,26 @@ def _for_litellm(exchange: Exchange) -> None:
         messages.to_json(translated)
 
 
-def _for_claude(exchange: Exchange) -> None:
-    request = httpx.Request("POST", f"{ANTHROPIC_API}/v1/messages")
-    same = outgoing(request, exchange, exchange.model)
-    history = exchange.body.get("messages")
+def _no_constant(name: str) -> None:
+    raise AssertionError(f"{name} is not JSON")
+
+
+def _for_claude(request: Request) -> None:
+    same = body_for_claude(request, request.model)
+    history = request.body.get("messages")
     if not isinstance(history, list) or messages.without_foreign_thinking(history) is history:
-        assert same.content == exchange.raw_body
-    other = json.loads(outgoing(request, exchange, "other").content)
+        assert same == request.raw
+    else:
+        assert request.view.needs_mending
+        assert json.loads(same)["messages"] != history
+    other = json.loads(body_for_claude(request, "other"))
     assert other["model"] == "other"
-    assert {*other} == {*exchange.body}
-    messages.repaired(exchange.body)
+    assert {*other} == {*request.body}
+    messages.repaired(request.body)
 
 
-def _for_the_log(exchange: Exchange) -> None:
-    record = Record(0.0, "anna", exchange.name, exchange.model, "a", 200, 0.0, 0.0, error=exchange.model)
+def _for_the_log(request: Request) -> None:
+    record = Record(0.0, "anna", request.name, request.model, "a", 200, 0.0, 0.0, error=request.model)
     fields = request_log.request_fields(record)
     assert not [value for value in fields.values() if len(str(value)) > request_log.MAX_TEXT]
     line = " ".join(f"{name}={request_log._shown(value)}" for name, value in fields.items())

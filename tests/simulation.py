@@ -6,21 +6,23 @@ is under way, so that other requests are chosen for in between, as in a running 
 
 import heapq
 import itertools
+import json
 import random
+import types
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-
-import httpx
 
 from claude_proxy.anthropic.errors import error_body
 from claude_proxy.credentials.credential import Credential, Kind
 from claude_proxy.credentials.pool import Affinity, Pool, Wanted
 from claude_proxy.credentials.response_rules import UNIFIED
 from claude_proxy.providers.endpoints import ANTHROPIC_API, Hosts
-from claude_proxy.proxy.exchange import Exchange
+from claude_proxy.proxy.journal import Journal
+from claude_proxy.proxy.request import Request as ClientRequest
+from claude_proxy.proxy.request import read_view
 from claude_proxy.proxy.rotation import NobodyUsable, PoolSource, Rotation
 from claude_proxy.secret import Secret
 from claude_proxy.upstream.headers import read
@@ -28,12 +30,14 @@ from claude_proxy.upstream.headers import read
 HOUR, DAY = 3600.0, 86400.0
 WEEK = 7 * DAY
 MONDAY = 1_799_625_600.0  # 2027-01-11, 00:00 UTC
-URL = httpx.URL(f"{ANTHROPIC_API}/v1/messages")
+URL = f"{ANTHROPIC_API}/v1/messages"
 HOSTS = Hosts()
 HEADERS = (("user-agent", "claude-cli/2.1.197 (external, cli)"), ("anthropic-version", "2023-06-01"))
-CLIENT = read(HEADERS)
-BODY = b'{"model":"claude-opus-5"}'
+BODY = b'{"model":"claude-opus-5","messages":[{"role":"user","content":"hi"}]}'
+REQUEST = ClientRequest(read(HEADERS), HEADERS, BODY, read_view(BODY))
 FAMILY = "opus"
+# What the flow yields when its request is under way.
+SENT = object()
 
 LABELS = "abcdefgh"
 SEATS, LOAD = 50, 0.9
@@ -48,6 +52,21 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+class Response:
+    """Anthropic's response as ``Rotation`` looks at it: it is there as a whole."""
+
+    def __init__(self, status: int, headers: dict[str, str], body: bytes = b"") -> None:
+        self.status = status
+        self.headers = [*headers.items()]
+        self._body = body
+
+    async def read(self, *, cut_at: int | None = None) -> bytes:
+        return self._body[:cut_at]
+
+    def close(self) -> None:
+        """There is no connection."""
 
 
 # --- Anthropic -----------------------------------------------------------------------------------------------------------
@@ -104,7 +123,7 @@ class Anthropic:
     def is_spent(self, label: str, now: float) -> bool:
         return any(quota.is_spent(now) for quota in self.quotas[label].values())
 
-    def answer(self, label: str, now: float) -> httpx.Response:
+    def answer(self, label: str, now: float) -> Response:
         quotas = self.quotas[label].values()
         spent = [quota for quota in quotas if quota.is_spent(now)]
         if not spent:
@@ -117,9 +136,10 @@ class Anthropic:
             f"{UNIFIED}representative-claim": CLAIMS[last.name],
         }
         if not spent:
-            return httpx.Response(200, headers=headers)
+            return Response(200, headers)
         headers["retry-after"] = f"{last.reset - now:.0f}"
-        return httpx.Response(429, headers=headers, json=error_body("rate_limit_error", "This request would exceed a limit."))
+        error = error_body("rate_limit_error", "This request would exceed a limit.")
+        return Response(429, headers, json.dumps(error).encode())
 
     def charge(self, label: str, cost: float) -> None:
         for quota in self.quotas[label].values():
@@ -264,43 +284,46 @@ class Simulation:
         heapq.heappush(self._events, (moment, next(self._number), what, arguments))
 
     def _begin(self, request: Request) -> None:
-        exchange = Exchange(CLIENT, HEADERS, BODY, {})
+        journal = Journal()
         source = PoolSource(self.pool, Wanted(request.session, FAMILY))
-        rotation = Rotation(source, HOSTS, exchange, family=FAMILY, cooldown=60.0, clock=self.clock)
-        flow = rotation.async_auth_flow(httpx.Request("POST", URL, content=BODY))
-        self._go_on(request, flow, exchange, None)
+        rotation = Rotation(source, REQUEST, journal, family=FAMILY, cooldown=60.0, clock=self.clock)
+        self._go_on(request, rotation.ask(HOSTS, URL, BODY, self._send), journal, None)
 
-    def _go_on(self, request: Request, flow: Any, exchange: Exchange, response: httpx.Response | None) -> None:
+    @types.coroutine
+    def _send(self, *_: object) -> Generator[object, Response, Response]:
+        """Leave the flow standing until the response is there."""
+        return (yield SENT)
+
+    def _go_on(self, request: Request, flow: Any, journal: Journal, response: Response | None) -> None:
         """Let the flow go on until it sends, ends or gives up."""
         now = self.clock.now
         try:
-            flow.asend(response).send(None)
-        except StopIteration:  # what a coroutine raises when it returns: here, the request that the flow has yielded
-            label = exchange.labels[-1]
-            self.trace.sent.append(Sent(now, label, self._rests[label]))
-            self._at(now + self.rng.uniform(0.05, 0.15), self._arrive, request, flow, exchange, label)
-        except StopAsyncIteration:
-            pass
+            waits_for = flow.send(response)
+        except StopIteration:  # what a coroutine raises when it returns
+            return
         except NobodyUsable:
             self.trace.refused.append(Refused(now, request.session, self._able()))
             self._at(now + self.pool.retry_after(FAMILY), self._begin, request)
-        else:
-            raise AssertionError("the flow waits for something that there is none of here")
+            return
+        assert waits_for is SENT, "the flow waits for something that there is none of here"
+        label = journal.labels[-1]
+        self.trace.sent.append(Sent(now, label, self._rests[label]))
+        self._at(now + self.rng.uniform(0.05, 0.15), self._arrive, request, flow, journal, label)
 
-    def _arrive(self, request: Request, flow: Any, exchange: Exchange, label: str) -> None:
+    def _arrive(self, request: Request, flow: Any, journal: Journal, label: str) -> None:
         """Anthropic decides when a request arrives; its headers come a little later, and the cost is counted at the end."""
         now = self.clock.now
         response = self.anthropic.answer(label, now)
-        if response.is_success:
-            self._at(now + self.rng.uniform(1, 3), self._go_on, request, flow, exchange, response)
+        if response.status == 200:
+            self._at(now + self.rng.uniform(1, 3), self._go_on, request, flow, journal, response)
             self._serve(request, label)
         else:
-            self._at(now + 0.1, self._rejected, request, flow, exchange, response)
+            self._at(now + 0.1, self._rejected, request, flow, journal, response)
 
-    def _rejected(self, request: Request, flow: Any, exchange: Exchange, response: httpx.Response) -> None:
-        label = exchange.labels[-1]
-        self._rests[label] = max(self._rests[label], float(response.headers[f"{UNIFIED}reset"]))
-        self._go_on(request, flow, exchange, response)
+    def _rejected(self, request: Request, flow: Any, journal: Journal, response: Response) -> None:
+        label = journal.labels[-1]
+        self._rests[label] = max(self._rests[label], float(dict(response.headers)[f"{UNIFIED}reset"]))
+        self._go_on(request, flow, journal, response)
 
     def _serve(self, request: Request, label: str) -> None:
         self.trace.served.append(Served(self.clock.now, request.session, label))

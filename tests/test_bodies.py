@@ -1,5 +1,6 @@
 """server/bodies.py: how much memory bodies under way may take, in all and per caller."""
 
+import asyncio
 import json
 import tracemalloc
 
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from claude_proxy.anthropic.errors import Refused
+from claude_proxy.server import bodies
 from claude_proxy.server.bodies import (
     ANY_SHAPE_BYTES,
     LEAST_BYTES,
@@ -16,6 +18,8 @@ from claude_proxy.server.bodies import (
     BodyBudget,
     memory_for_bodies,
     memory_of,
+    read_body,
+    weigh,
 )
 
 SHAPES = [
@@ -112,6 +116,53 @@ def test_a_body_counts_as_what_it_becomes():
         body.add(len(raw))
         body.becomes(memory_of(raw), len(raw))
         assert budget.held == memory_of(raw)
+
+
+def read_whole(raw, body):
+    """Read a body that comes in two parts."""
+    parts = [{"body": raw[:9], "more_body": True}, {"body": raw[9:]}]
+
+    async def receive():
+        return {"type": "http.request", **parts.pop(0)}
+
+    assert asyncio.run(read_body(receive, body)) == raw
+
+
+def test_a_small_body_counts_as_its_bytes_until_it_is_parsed():
+    """A body that nobody parses takes no memory for its values; it is weighed before they are made, and once."""
+    raw = json.dumps({"a": [1] * 1000}).encode()
+    budget = BodyBudget(10 * memory_of(raw))
+    with budget.open("anna") as body:
+        read_whole(raw, body)
+        assert budget.held == len(raw)
+        weigh(body, raw)
+        weigh(body, raw)
+        assert budget.held == memory_of(raw)
+    assert budget.held == 0
+
+
+def test_a_large_body_is_weighed_when_it_is_whole(monkeypatch):
+    """A body that is searched in a thread counts as its estimate from the beginning, and is not searched again."""
+    raw = json.dumps({"a": [1] * 1000}).encode()
+    monkeypatch.setattr(bodies, "LARGE", len(raw))
+    budget = BodyBudget(10 * memory_of(raw))
+    with budget.open("anna") as body:
+        read_whole(raw, body)
+        assert budget.held == memory_of(raw)
+        monkeypatch.setattr(bodies, "memory_of", None)
+        weigh(body, raw)
+        assert budget.held == memory_of(raw)
+
+
+def test_what_is_weighed_may_be_refused():
+    """A small body whose values the budget does not have is refused before they are made."""
+    raw = json.dumps({"a": [1] * 1000}).encode()
+    budget = BodyBudget(2 * (memory_of(raw) - 1))
+    with budget.open("anna") as body:
+        read_whole(raw, body)
+        with pytest.raises(Refused) as refused:
+            weigh(body, raw)
+    assert (refused.value.status, budget.held) == (429, 0)
 
 
 def test_a_large_body_out_of_proportion_is_refused():

@@ -1,7 +1,6 @@
-"""server/gateway.py: what LiteLLM's app sees of a request, and what the client sees of its answer."""
+"""server/gateway.py: what LiteLLM's app and the lanes see of a request, and what the client sees of the response."""
 
 import asyncio
-import copy
 import json
 import weakref
 
@@ -12,10 +11,15 @@ import pytest
 from claude_proxy.access import revocation
 from claude_proxy.anthropic.errors import Refusal
 from claude_proxy.anthropic.sse import KEEPALIVE
+from claude_proxy.config.deployments import Lane
+from claude_proxy.config.models import ActiveConfig
 from claude_proxy.config.settings import Settings
 from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.providers.endpoints import Provider
-from claude_proxy.proxy.exchange import Exchange, current
+from claude_proxy.proxy.entrance import Entrance, current
+from claude_proxy.proxy.outcome import DONE, failed
+from claude_proxy.proxy.request import Request
+from claude_proxy.proxy.serving import Serving
 from claude_proxy.server import bodies
 from claude_proxy.server import gateway as gateway_module
 from claude_proxy.server.gateway import Gateway, canonical_route
@@ -40,20 +44,21 @@ class Inner:
         self.answer = answer
         self.during = during
         self.scope = None
-        self.exchange: Exchange | None = None
+        self.entrance: Entrance | None = None
+        self.request: Request | None = None
         self.body = b""
 
     async def __call__(self, scope, receive, send):
         self.scope = scope
-        exchange = current.get()
-        self.exchange = copy.copy(exchange)  # as it is now: afterwards the gateway lets go of what is in it
+        self.entrance = current.get()
+        self.request = self.entrance and self.entrance.request
         more = True
         while more:
             message = await receive()
             self.body += message.get("body", b"")
             more = message.get("more_body", False)
         if self.during:
-            self.during(exchange)
+            self.during(self.entrance)
         status, headers, parts = self.answer
         await send({"type": "http.response.start", "status": status, "headers": headers})
         for part in parts:
@@ -70,6 +75,33 @@ class Inner:
         return f"{self.scope} {self.body!r}"
 
 
+class OneLane:
+    """Every lane: makes attempts by a function."""
+
+    def __init__(self, work):
+        self.work = work
+        self.attempts = []
+
+    async def attempt(self, attempt):
+        self.attempts.append(attempt)
+        return await self.work(attempt)
+
+
+async def answers(attempt):
+    """Answer an attempt with a success."""
+    await attempt.outlet.begin(200, [("content-type", "application/json")])
+    await attempt.outlet.end(b'{"lane":true}')
+    return DONE
+
+
+def on_a_lane(work=answers):
+    """Return the parameters of a gateway whose requests for ``glm`` go to a lane."""
+    params = [{"model": "anthropic/glm", "api_base": "https://glm.example"}]
+    config = ActiveConfig({}, {}, lookup=lambda name: params if name == "glm" else ())
+    lane = OneLane(work)
+    return {"serving": Serving(dict.fromkeys(Lane, lane), config, count=len), "needs_litellm": lambda: False}, lane
+
+
 async def ask(inner, method="POST", path="/v1/messages", *, settings=SETTINGS, headers=WITH_TOKEN, body=BODY, **more):
     """Send a request through the gateway. ``headers`` is a mapping or a list; ``body`` is JSON unless it is bytes or None."""
     app = Gateway(inner, settings, Redactor([*(each.secret for each in settings.credentials)]), **more)
@@ -78,12 +110,17 @@ async def ask(inner, method="POST", path="/v1/messages", *, settings=SETTINGS, h
         return await client.request(method, path, headers=headers, content=None if method in ("GET", "HEAD") else content)
 
 
-async def drive(app, scope, *messages):
-    """Call an ASGI app with these messages to receive, and return what it sent."""
+async def drive(app, scope, *messages, leaves_at=None):
+    """Call an ASGI app with these messages to receive, and return what it sent; with an event the client leaves at it."""
     pending, sent = list(messages), []
 
     async def receive():
-        return pending.pop(0) if pending else await anyio.sleep_forever()
+        if pending:
+            return pending.pop(0)
+        if leaves_at is None:
+            return await anyio.sleep_forever()
+        await leaves_at.wait()
+        return {"type": "http.disconnect"}
 
     async def send(message):
         sent.append(message)
@@ -183,7 +220,7 @@ async def test_no_switch_in_a_body_arrives(path, name):
     inner = Inner()
     await ask(inner, path=path, body=BODY | {name: "switch", "metadata": {"user_id": "u", name: "switch"}})
     assert json.loads(inner.body) == BODY | {"metadata": {"user_id": "u"}}
-    assert inner.exchange.body[name] == "switch"
+    assert inner.request.body[name] == "switch"
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES[:2])
@@ -192,17 +229,17 @@ async def test_no_switch_in_a_query_arrives(method, path):
     inner = Inner()
     await ask(inner, method, f"{path}?beta=true&api_base=switch")
     assert inner.scope["query_string"] == b""
-    assert inner.exchange.query == "beta=true&api_base=switch"
+    assert inner.request.query == "beta=true&api_base=switch"
 
 
-async def test_the_exchange_holds_what_the_client_sent():
-    """The hooks find the client's own headers, bytes and credential in the exchange, and nowhere when the request is over."""
+async def test_the_request_holds_what_the_client_sent():
+    """The hooks find the client's own headers, bytes and credential in the entrance, and nowhere when the request is over."""
     inner, raw = Inner(), b'{ "model":"glm", "messages":[1], "unknown":"\\u00e9" }'
     await ask(inner, headers=[("x-litellm-api-key", TOKEN), ("Authorization", f"Bearer {OAUTH}"), ("X-App", "cli")], body=raw)
-    exchange = inner.exchange
-    assert (exchange.raw_body, exchange.model) == (raw, "glm")
-    assert exchange.client.credential.secret.reveal() == OAUTH
-    assert {name.lower(): value for name, value in exchange.headers}["x-app"] == "cli"
+    request = inner.request
+    assert (request.raw, request.model) == (raw, "glm")
+    assert request.client.credential.secret.reveal() == OAUTH
+    assert {name.lower(): value for name, value in request.headers}["x-app"] == "cli"
     assert current.get() is None
 
 
@@ -211,7 +248,7 @@ async def test_commas_in_the_token_header():
     inner = Inner()
     headers = {"x-litellm-api-key": f"{TOKEN}, x-claude-token-mode: passthrough", "authorization": f"Bearer {OAUTH}"}
     response = await ask(inner, headers=headers)
-    assert (response.status_code, inner.exchange.client.mode) == (200, "passthrough")
+    assert (response.status_code, inner.request.client.mode) == (200, "passthrough")
     assert dict(inner.headers)["x-litellm-api-key"] == TOKEN
 
 
@@ -293,34 +330,6 @@ async def test_refusals(method, path, headers, body, expected):
     assert refusal(response) == (*expected, "false")
     assert inner.scope is None
     assert "made-up" not in response.text
-
-
-HISTORY = b'"messages":[{"role":"user","content":"hi"}]'
-
-
-@pytest.mark.parametrize(
-    ("raw", "says"),
-    [
-        (b'{"model":"claude-x\\nglm",%s}' % HISTORY, "model: Not a name"),
-        (b'{"model":"claude-\\u2028",%s}' % HISTORY, "model: Not a name"),
-        (b'{"model":"claude-\\ud800",%s}' % HISTORY, "model: Not a name"),
-        (b'{"model":"%s",%s}' % (b"x" * 257, HISTORY), "model: Not a name"),
-        (b'{"model":"glm","temperature":NaN,%s}' % HISTORY, "not JSON"),
-        (b'{"model":"glm","temperature":-Infinity,%s}' % HISTORY, "not JSON"),
-        (b'{"model":"glm","temperature":1e999,%s}' % HISTORY, "not JSON"),
-        (b'{"model":"glm","x":%s,%s}' % (b"[" * 400 + b"]" * 400, HISTORY), "more than 400"),
-        (b'{"model":"glm"}', "messages: Field required"),
-        (b'{"model":"glm","messages":{}}', "messages: Input should be a valid list"),
-        (b'{"model":"glm","messages":[]}', "messages: at least one message is required"),
-    ],
-)
-async def test_what_litellm_would_break_on(raw, says):
-    """A body that LiteLLM answers with 500, or reads in another way than the client wrote it, is the client's fault at once."""
-    inner = Inner()
-    response = await ask(inner, headers=WITH_TOKEN, body=raw)
-    assert refusal(response) == (400, "invalid_request_error", "false")
-    assert says in response.json()["error"]["message"]
-    assert inner.scope is None
 
 
 @pytest.mark.parametrize("path", ["/", "/health/readiness", "/v1/messages", "/key/generate"])
@@ -491,19 +500,94 @@ async def test_a_client_that_leaves_while_it_sends():
     assert current.get() is None
 
 
-async def test_litellm_hears_of_a_client_that_leaves():
-    """While LiteLLM answers it receives what really comes, so that it can stop for a client that has left."""
-    heard = []
+async def test_litellm_ends_with_a_client_that_leaves():
+    """While LiteLLM answers it is not asked to look for the client: it has its body once, and is cancelled when it leaves."""
+    heard, ended = [], []
 
     async def inner(_scope, receive, send):
         heard.append(await receive())
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        heard.append(await receive())
+        try:
+            heard.append(await receive())
+        finally:
+            ended.append(True)
 
     body = {"type": "http.request", "body": json.dumps(BODY).encode(), "more_body": False}
     await drive(Gateway(inner, SETTINGS, Redactor([])), scope(), body, {"type": "http.disconnect"})
-    assert [message["type"] for message in heard] == ["http.request", "http.disconnect"]
+    assert [message["type"] for message in heard] == ["http.request"]
     assert json.loads(heard[0]["body"]) == BODY
+    assert ended == [True]
+
+
+async def test_an_attempt_on_a_lane_ends_with_its_client():
+    """A client that leaves ends what is under way for it upstream, and the request is recorded as one that was left."""
+    ended, records, begun = [], [], asyncio.Event()
+
+    async def work(attempt):
+        await attempt.outlet.begin(200, [])
+        begun.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.append(True)
+
+    more, _ = on_a_lane(work)
+    body = {"type": "http.request", "body": json.dumps(BODY).encode(), "more_body": False}
+    app = Gateway(Inner(), SETTINGS, Redactor([]), records.append, **more)
+    await drive(app, scope(), body, leaves_at=begun)
+    assert (ended, [record.status for record in records]) == ([True], [499])
+
+
+async def test_litellm_books_what_a_client_heard_that_left():
+    """An attempt that LiteLLM has begun ends with the client; LiteLLM goes on to its end, so that it can book the request."""
+    order, begun = [], asyncio.Event()
+
+    async def inner(_scope, _receive, _send):
+        entrance = current.get()
+
+        async def work():
+            await entrance.outlet.begin(200, [])
+            begun.set()
+            try:
+                await anyio.sleep_forever()
+            finally:
+                order.append("attempt")
+
+        assert await entrance.run(work()) is None
+        await asyncio.sleep(0)
+        order.append("books")
+
+    body = {"type": "http.request", "body": json.dumps(BODY).encode(), "more_body": False}
+    await drive(Gateway(inner, SETTINGS, Redactor([])), scope(), body, leaves_at=begun)
+    assert order == ["attempt", "books"]
+
+
+async def test_the_end_of_the_process_is_no_client_that_leaves():
+    """A request that the server cancels is cancelled."""
+    begun = asyncio.Event()
+
+    async def work(_):
+        begun.set()
+        await anyio.sleep_forever()
+
+    more, _ = on_a_lane(work)
+    body = {"type": "http.request", "body": json.dumps(BODY).encode(), "more_body": False}
+    request = asyncio.ensure_future(drive(Gateway(Inner(), SETTINGS, Redactor([]), **more), scope(), body))
+    await begun.wait()
+    request.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+
+
+async def test_what_litellm_opened_is_closed():
+    """What LiteLLM was given and dropped is closed at the request's end."""
+    closed = []
+
+    async def close():
+        closed.append(True)
+
+    await ask(Inner(during=lambda entrance: entrance.opened.append(close)))
+    assert closed == [True]
 
 
 async def test_a_client_that_leaves_before_its_answer_ends_the_request():
@@ -540,7 +624,7 @@ async def test_a_silent_provider_is_bridged(monkeypatch):
     sent, twice = [], anyio.Event()
 
     async def inner(scope, receive, send):
-        current.get().begin(Provider.OPENAI, "openai/x")
+        current.get().journal.begin(Provider.OPENAI, "openai/x")
         await twice.wait()
         await Inner((200, [(b"content-type", b"text/event-stream")], [b"data: 1\n\n"]))(scope, receive, send)
 
@@ -593,9 +677,9 @@ async def test_an_error_of_claudes_is_replayed():
     raw = b'{ "type":"error", "error":{"type":"rate_limit_error","message":"Slow \\u00e9"} }'
     kept = [("content-type", "application/json"), ("retry-after", "7"), ("anthropic-ratelimit-unified-status", "rejected")]
 
-    def during(exchange):
-        exchange.begin(Provider.CLAUDE, "anthropic/claude-x")
-        exchange.refusal = Refusal(429, kept, raw)
+    def during(entrance):
+        entrance.journal.begin(Provider.CLAUDE, "anthropic/claude-x")
+        entrance.last = failed(429, Refusal(429, kept, raw))
 
     response = await ask(Inner((500, [(b"x-litellm-x", b"y")], [b'{"error":', b'"litellm"}']), during))
     assert (response.status_code, response.content) == (429, raw)
@@ -605,10 +689,10 @@ async def test_an_error_of_claudes_is_replayed():
 async def test_a_refusal_does_not_replace_an_answer():
     """When a fallback has answered in the end, the error before it is forgotten."""
 
-    def during(exchange):
-        exchange.begin(Provider.CLAUDE, "anthropic/claude-x")
-        exchange.refusal = Refusal(429, [], b"{}")
-        exchange.begin(Provider.OPENAI, "openai/x")
+    def during(entrance):
+        entrance.journal.begin(Provider.CLAUDE, "anthropic/claude-x")
+        entrance.last = failed(429, Refusal(429, [], b"{}"))
+        entrance.journal.begin(Provider.OPENAI, "openai/x")
 
     assert (await ask(Inner(during=during))).json() == {"ok": True}
 
@@ -654,39 +738,21 @@ async def test_no_secret_leaves_in_an_error_of_litellms():
 async def test_no_secret_leaves_in_an_error_of_anthropics():
     """An error of Anthropic's that quotes secrets leaves without them, and otherwise in its own bytes."""
 
-    def during(exchange):
-        exchange.begin(Provider.CLAUDE, "anthropic/claude-x")
-        exchange.refusal = Refusal(400, [], b"\xff " + " ".join(SECRETS).encode() + b" \xc3\xa9")
+    def during(entrance):
+        entrance.journal.begin(Provider.CLAUDE, "anthropic/claude-x")
+        entrance.last = failed(400, Refusal(400, [], b"\xff " + " ".join(SECRETS).encode() + b" \xc3\xa9"))
 
     response = await ask(Inner((400, [], []), during), headers=WITH_TOKEN | {"authorization": f"Bearer {OAUTH}"})
     assert response.content == b"\xff *** *** *** \xc3\xa9"
 
 
-@pytest.mark.parametrize(
-    ("providers", "replayed"),
-    [([Provider.CLAUDE], True), ([], True), ([Provider.CLAUDE, Provider.OPENAI], True),
-     ([Provider.OPENAI, Provider.CLAUDE], False)],
-    ids=["claude", "before-any-attempt", "fallback-failed-too", "claude-was-the-fallback"],
-)  # fmt: skip
-async def test_whose_error_the_client_gets(providers, replayed):
-    """The client gets the error of the model that it asked for: Claude's, unless Claude was only a fallback."""
-
-    def during(exchange):
-        for provider in providers:
-            exchange.begin(provider, provider.name)
-        exchange.refusal = Refusal(429, [], b"Claude's")
-
-    response = await ask(Inner((500, [], [b'{"error":{"message":"the last one"}}']), during))
-    assert (response.content == b"Claude's") is replayed
-
-
 async def test_requests_at_the_same_time_do_not_mix():
-    """Each of two requests that are under way together finds its own exchange, before and after it waited."""
+    """Each of two requests that are under way together finds its own entrance, before and after it waited."""
     both, found = anyio.Event(), []
 
     async def inner(scope, receive, send):
         before = current.get()
-        found.append(before.model)
+        found.append(before.request.model)
         if len(found) == 2:
             both.set()
         await both.wait()
@@ -702,17 +768,17 @@ async def test_requests_at_the_same_time_do_not_mix():
 # --- with a database -------------------------------------------------------------------------------------------------------
 
 WITH_KEYS = Settings.parse({"PROXY_STATIC_TOKEN": TOKEN, "LITELLM_MASTER_KEY": MASTER, "DATABASE_URL": "postgresql://made-up"})
-KEY = {"authorization": "Bearer sk-made-up-virtual"}
+VIRTUAL = {"authorization": "Bearer sk-made-up-virtual"}
 
 
 async def test_a_virtual_key_reaches_litellm_s_own_check():
     """LiteLLM gets the key in the one header for it, and the model by the name that the key's list has."""
     inner = Inner()
-    answer = await ask(inner, settings=WITH_KEYS, headers=KEY, body=BODY | {"model": "claude-proxy/glm"})
+    answer = await ask(inner, settings=WITH_KEYS, headers=VIRTUAL, body=BODY | {"model": "claude-proxy/glm"})
     assert answer.status_code == 200
     assert ("x-litellm-api-key", "sk-made-up-virtual") in inner.headers
     assert json.loads(inner.body)["model"] == "glm"
-    assert inner.exchange.model == "claude-proxy/glm"
+    assert (inner.request.model, inner.entrance.model) == ("claude-proxy/glm", "glm")
 
 
 @pytest.mark.parametrize("signed_in", [True, False])
@@ -723,7 +789,7 @@ async def test_of_virtual_keys_a_session_s_alone_administrates(signed_in):
         return signed_in and token.reveal() == "sk-made-up-virtual"
 
     inner = Inner()
-    answer = await ask(inner, "GET", "/key/list", settings=WITH_KEYS, headers=KEY, is_session=is_session)
+    answer = await ask(inner, "GET", "/key/list", settings=WITH_KEYS, headers=VIRTUAL, is_session=is_session)
     assert (answer.status_code, inner.scope is not None) == ((200, True) if signed_in else (403, False))
 
 
@@ -739,77 +805,136 @@ async def test_a_refused_key_leaves_no_trace_in_the_words():
     said = "Authentication Error, Invalid proxy server token passed. Received API Key = sk-...tual, Key Hash (Token) =0123abcd"
     body = json.dumps({"error": {"message": said}}).encode()
     inner = Inner((401, [(b"content-type", b"application/json")], [body]))
-    answer = await ask(inner, settings=WITH_KEYS, headers=KEY)
+    answer = await ask(inner, settings=WITH_KEYS, headers=VIRTUAL)
     assert answer.json()["error"]["message"] == "Authentication Error, Invalid proxy server token passed."
     assert answer.headers["x-should-retry"] == "false"
 
 
-# LiteLLM without its books
+# What a lane serves
 
 
-async def test_litellm_gets_an_outline_where_it_keeps_no_books():
-    """The app for that case is asked, without the conversation; the exchange has it whole."""
-    full, short = Inner(), Inner()
-    body = BODY | {"system": "be brief", "tools": [{"name": "Read"}], "temperature": 1}
-    await ask(full, body=body, model_app=short, keeps_books=lambda: False)
-    assert full.scope is None
-    assert json.loads(short.body) == {
-        "model": "glm", "max_tokens": 1, "temperature": 1, "messages": [{"role": "user", "content": "."}],
-    }  # fmt: skip
-    assert (short.exchange.body, short.exchange.booked) == (body, False)
+async def test_a_lane_serves_without_litellm():
+    """Where no setting needs LiteLLM, a request goes to the lane in the client's bytes, and LiteLLM does not hear of it."""
+    more, lane = on_a_lane()
+    inner, records, raw = Inner(), [], b'{ "model":"claude-proxy/glm", "messages":[{"role":"user","content":"hi"}] }'
+    response = await ask(inner, path="/v1/messages?beta=true", body=raw, remember=records.append, **more)
+    assert (response.status_code, response.json(), inner.scope) == (200, {"lane": True}, None)
+    (attempt,) = lane.attempts
+    assert (attempt.request.raw, attempt.request.query, attempt.deployment.model) == (raw, "beta=true", "glm")
+    assert [(record.asked, record.served, record.status) for record in records] == [("glm", "anthropic/glm", 200)]
+    assert current.get() is None
 
 
-async def test_litellm_gets_everything_where_it_keeps_books():
-    """Its own app is asked, with the conversation."""
-    full, short = Inner(), Inner()
-    await ask(full, model_app=short, keeps_books=lambda: True)
-    assert short.scope is None
-    assert (json.loads(full.body), full.exchange.booked) == (BODY, True)
+async def test_a_setting_sends_requests_through_litellm():
+    """Where a setting needs LiteLLM it gets the conversation, under the name that the client asked for."""
+    more, lane = on_a_lane()
+    inner, body = Inner(), BODY | {"model": "claude-proxy/glm"}
+    await ask(inner, body=body, **more | {"needs_litellm": lambda: True})
+    assert (json.loads(inner.body), lane.attempts) == (body, [])
+    assert (inner.entrance.planned, inner.entrance.model) == (False, "glm")
 
 
-async def test_an_answer_is_over_when_litellm_ends_its_work():
-    """That LiteLLM's work ends early, as it does when the client has its answer, is no error."""
+async def test_a_virtual_key_is_for_litellm_to_check():
+    """Whoever comes with a virtual key enters LiteLLM, whatever the settings need."""
+    more, lane = on_a_lane()
+    inner = Inner()
+    await ask(inner, settings=WITH_KEYS, headers=VIRTUAL, **more)
+    assert (inner.scope is None, lane.attempts) == (False, [])
 
-    async def served(scope, receive, send):
-        outlet = current.get().outlet
-        await outlet.begin(200, [("content-type", "application/json")])
-        await outlet.write(b"{}")
-        await outlet.end()
-        raise asyncio.CancelledError
+
+async def test_a_step_of_the_plan_in_litellm():
+    """A target that LiteLLM has to ask is asked under its own name; the body keeps the client's, with which it is stamped."""
+    models = {"glm": {"model": "anthropic/glm", "api_base": "https://glm.example"}, "gpt": {"model": "openai/gpt"}}
+    router = {"router_settings": {"fallbacks": [{"glm": ["gpt"]}], "num_retries": 0}}
+    config = ActiveConfig(router, {}, lookup=lambda name: [models[name]])
+
+    async def fails(_):
+        return failed(500, Refusal(500, [], b"{}"))
+
+    inner = Inner()
+    serving = Serving(dict.fromkeys(Lane, OneLane(fails)), config, count=len)
+    answer = await ask(inner, serving=serving, needs_litellm=lambda: False)
+    assert answer.json() == {"ok": True}
+    assert (inner.entrance.planned, inner.entrance.model, json.loads(inner.body)["model"]) == (True, "gpt", "glm")
+    assert inner.entrance.journal.first_provider is Provider.ANTHROPIC_FORMAT
+
+
+async def test_a_lane_s_error_is_the_client_s():
+    """An attempt that failed is answered with its error, and recorded."""
+
+    async def fails(_):
+        return failed(429, Refusal(429, [("retry-after", "7")], b'{"error":{"type":"rate_limit_error"}}'), final=True)
 
     records = []
-    answer = await ask(Inner(), model_app=served, keeps_books=lambda: False, remember=records.append)
-    assert (answer.status_code, answer.content) == (200, b"{}")
-    assert [record.status for record in records] == [200]
+    more, _ = on_a_lane(fails)
+    answer = await ask(Inner(), remember=records.append, **more)
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "7")
+    assert [(record.status, record.error) for record in records] == [(429, "rate_limit_error")]
+
+
+async def test_a_model_that_nobody_serves_is_refused():
+    """What the plan refuses is the client's error, and recorded like any other."""
+    records = []
+    more, _ = on_a_lane()
+    answer = await ask(Inner(), body=BODY | {"model": "none"}, remember=records.append, **more)
+    assert refusal(answer) == (404, "not_found_error", "false")
+    assert [(record.asked, record.status, record.error) for record in records] == [("none", 404, "not_found_error")]
+
+
+@pytest.mark.parametrize("parses", [False, True])
+async def test_a_small_body_is_weighed_where_it_is_parsed(monkeypatch, parses):
+    """The memory of a body's values is counted before they are made; a lane that passes bytes on makes none."""
+    monkeypatch.setattr(bodies, "ANY_SHAPE_BYTES", 0)
+    monkeypatch.setattr(bodies, "MAX_RATIO", 0)
+
+    async def work(attempt):
+        if parses:
+            assert attempt.request.body
+        return await answers(attempt)
+
+    more, _ = on_a_lane(work)
+    assert (await ask(Inner(), **more)).status_code == (413 if parses else 200)
 
 
 async def test_what_a_request_held_is_let_go():
     """LiteLLM's tasks may keep a request's context: neither the body nor the client stays in it."""
-    held = []
-    await ask(Inner(during=held.append))
-    assert (held[0].raw_body, held[0].body, held[0].outlet) == (b"", {}, None)
+    over, found, tasks = asyncio.Event(), [], []
+
+    async def stays():
+        found.append(current.get() is not None)
+        await over.wait()
+        found.append(current.get() is not None)
+
+    async def inner(scope, receive, send):
+        tasks.append(asyncio.ensure_future(stays()))
+        await asyncio.sleep(0)
+        await Inner()(scope, receive, send)
+
+    await ask(inner)
+    over.set()
+    await tasks[0]
+    assert found == [True, False]
 
 
-async def test_what_a_cancelled_request_held_needs_no_search_for_garbage(no_garbage_search):
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.usefixtures("no_garbage_search")
+async def test_what_a_cancelled_request_held_needs_no_search_for_garbage(stream):
     """LiteLLM's frames, futures and the exception refer to each other in a ring; a request's end breaks it."""
 
     class Held:
         """Something large."""
 
-    held = []
-
-    async def ended():
-        raise asyncio.CancelledError
+    held, begun = [], asyncio.Event()
 
     async def app(*_):
         large = Held()
         held.append(weakref.ref(large))
-        await current.get().outlet.begin(200, [])
-        await current.get().outlet.end()
-        both = asyncio.gather(ended())
+        begun.set()
+        both = asyncio.gather(asyncio.sleep(60))
         await both
 
-    await ask(Inner(), model_app=app, keeps_books=lambda: False)
+    body = {"type": "http.request", "body": json.dumps(BODY | {"stream": stream}).encode(), "more_body": False}
+    await drive(Gateway(app, SETTINGS, Redactor([])), scope(), body, leaves_at=begun)
     assert [reference() for reference in held] == [None]
 
 
@@ -856,7 +981,7 @@ async def test_a_removed_user_whose_answer_has_not_begun_gets_a_refusal(removabl
 STREAM = (200, [(b"content-type", b"text/event-stream")])
 
 
-@pytest.mark.parametrize("way", ["relayed", "litellm"])
+@pytest.mark.parametrize("way", ["lane", "relayed", "litellm"])
 @pytest.mark.parametrize(
     ("last", "ends"), [(b"data: 1\n\n", True), (b"data: 1\n", False)], ids=["between-events", "within-one"]
 )
@@ -864,32 +989,37 @@ async def test_a_removed_users_stream_ends(removable, way, last, ends):
     """The upstream is cancelled; the stream ends with an error event, or with its connection where it stands in an event."""
     cancelled = []
 
+    async def work(outlet):
+        await outlet.begin(200, [("content-type", "text/event-stream")])
+        await outlet.write(last)
+        removable[1]()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            cancelled.append(True)
+
     async def relaying(_scope, _receive, _send):
-        outlet = current.get().outlet
-
-        async def work():
-            await outlet.begin(200, [("content-type", "text/event-stream")])
-            await outlet.write(last)
-            removable[1]()
-            try:
-                await anyio.sleep_forever()
-            finally:
-                cancelled.append(True)
-
-        assert not await outlet.while_client_stays(work())
-        await outlet.write(b"data: too late\n\n")
+        entrance = current.get()
+        assert await entrance.run(work(entrance.outlet)) is None
+        await entrance.outlet.write(b"data: too late\n\n")
 
     async def litellm(_scope, receive, send):
         await receive()
         await send({"type": "http.response.start", "status": 200, "headers": STREAM[1]})
         await send({"type": "http.response.body", "body": last, "more_body": True})
         removable[1]()
-        assert (await receive())["type"] == "http.disconnect"
-        cancelled.append(True)
-        await send({"type": "http.response.body", "body": b"data: too late\n\n", "more_body": False})
+        try:
+            await receive()
+        finally:
+            cancelled.append(True)
+            await send({"type": "http.response.body", "body": b"data: too late\n\n", "more_body": False})
 
-    inner = {"relayed": relaying, "litellm": litellm}[way]
-    sent, (record,) = await revoked(removable, inner, BODY | {"stream": True})
+    inner, more = {
+        "lane": (Inner(), on_a_lane(lambda attempt: work(attempt.outlet))[0]),
+        "relayed": (relaying, {}),
+        "litellm": (litellm, {}),
+    }[way]
+    sent, (record,) = await revoked(removable, inner, BODY | {"stream": True}, **more)
     bodies = [message["body"] for message in sent[1:]]
     assert (cancelled, bodies[0]) == ([True], last)
     assert (record.status, record.error) == (200, "authentication_error")
@@ -908,7 +1038,7 @@ async def test_the_others_go_on(removable):
     both = anyio.Event()
 
     async def inner(scope, receive, send):
-        if current.get().user == "anna":
+        if current.get().request.user == "anna":
             await anyio.sleep_forever()
         remove()
         await both.wait()

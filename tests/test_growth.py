@@ -16,6 +16,7 @@ import pytest
 
 from claude_proxy.anthropic import messages, token_estimate
 from claude_proxy.anthropic.sse import error_of
+from claude_proxy.anthropic.usage import usage_of
 from claude_proxy.config.model_access import Limits
 from claude_proxy.litellm.patches import one_call_each
 from claude_proxy.providers import bounds, compatibility, request_fields
@@ -23,9 +24,11 @@ from claude_proxy.providers.compatibility import ROWS, STRICT
 from claude_proxy.providers.history import fitted_messages
 from claude_proxy.providers.returned import returned_response
 from claude_proxy.providers.thinking import ThinkingFilter
+from claude_proxy.proxy.lanes.claude_lane import renamed
 from claude_proxy.proxy.relay import Renaming
-from claude_proxy.proxy.response import usage_of
-from claude_proxy.server.gateway import parse_body
+from claude_proxy.proxy.request import Request, parse_body, read_view
+from claude_proxy.proxy.rotation import body_for_claude
+from claude_proxy.server.gateway import body_for_litellm
 from claude_proxy.upstream.headers import read, session_of
 from fuzz.shapes import SHAPES
 
@@ -70,13 +73,15 @@ def known_work() -> None:
 
 
 def on_the_way_in(body: dict[str, Any], raw: bytes) -> None:
-    """All that the proxy does with a request's body before LiteLLM or Claude gets it, for any lane."""
+    """All that the proxy does with a request's body before LiteLLM or an upstream gets it, for any lane."""
+    request = Request(NOBODY, [], raw, read_view(raw))
     parsed = parse_body(raw)
-    messages.outline(messages.for_litellm(parsed))
-    messages.large(parsed, raw)
+    body_for_litellm(request, "m")
+    for model in ("m", "other"):
+        body_for_claude(request, model)
     messages.without_foreign_thinking(body["messages"])
     messages.repaired(body)
-    session_of(NOBODY, parsed)
+    session_of(NOBODY, request.view.user_id)
     LIMITS.forbidden("anna", "m", raw)
     token_estimate.input_tokens(parsed, len)
     with contextlib.suppress(bounds.TooLarge):
@@ -140,7 +145,7 @@ def test_a_whole_answer(block):
         whole = json.loads(raw)
 
         def on_the_way_out() -> None:
-            assert b'"model": "asked"' in Renaming("asked", "sent").whole(raw)
+            assert b'"model": "asked"' in Renaming(*renamed("asked", "sent")).whole(raw)
             usage_of(raw)
             error_of(raw)
             for row in (STRICT, *ROWS):
@@ -172,7 +177,11 @@ def test_a_stream(first, piece):
 
     def work(size: int) -> Callable[[], object]:
         def pass_on() -> None:
-            for mender in (ThinkingFilter("m", compatibility.ROWS[-1]), ThinkingFilter("m"), Renaming("asked", "sent")):
+            for mender in (
+                ThinkingFilter("m", compatibility.ROWS[-1]),
+                ThinkingFilter("m"),
+                Renaming(*renamed("asked", "sent")),
+            ):
                 for chunk in (first, *[piece] * size):
                     mender.feed(chunk)
                 mender.finish()

@@ -26,7 +26,7 @@ from claude_proxy.credentials.response_rules import (
     WRONG_HEADER,
 )
 from claude_proxy.providers.thinking import ThinkingFilter
-from claude_proxy.server.gateway import parse_body
+from claude_proxy.proxy.request import parse_body, read_view
 from fuzz import rules
 from fuzz.targets import TARGETS
 
@@ -389,8 +389,11 @@ def test_bodies_that_are_no_text(given):
 def test_a_number_of_a_million_digits():
     """What Python does not turn into a number is a body that is not JSON."""
     TRIED["bodies"] += 1
-    with pytest.raises(Exception, match="not JSON"):
-        parse_body(b'{"model":"glm","max_tokens":' + b"9" * 1_000_000 + b"}")
+    for max_tokens in (b"9" * 1_000_000, b"9" * 4301):
+        body = b'{"model":"glm","messages":["x"],"max_tokens":' + max_tokens + b"}"
+        for read in (parse_body, read_view):
+            with pytest.raises(Exception, match="not JSON"):
+                read(body)
 
 
 def test_a_field_that_is_there_twice_is_limited_twice():

@@ -1,4 +1,4 @@
-"""What passes a stream on: to the byte past LiteLLM, or through the thinking filter."""
+"""proxy/relay.py: what passes a stream on, to the byte or through the thinking filter."""
 
 import asyncio
 import json
@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import pytest
 
 from claude_proxy.anthropic.sse import KEEPALIVE, error_of
-from claude_proxy.anthropic.usage import Usage
+from claude_proxy.anthropic.usage import Usage, usage_of
 from claude_proxy.providers.thinking import ThinkingFilter
+from claude_proxy.proxy.lanes.claude_lane import renamed
 from claude_proxy.proxy.relay import MAX_FIRST_EVENT, FailedStream, Heard, Renaming, close_stream, filtered, relayed, timed
-from claude_proxy.proxy.response import usage_of
 
 THOUGHT = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta"}}\n\n'
 STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
@@ -114,7 +114,7 @@ def test_streams_inside_streams_are_closed():
     assert closed == ["outer", "inner"]
 
 
-# Past LiteLLM
+# To the client
 
 
 class Out:
@@ -155,7 +155,7 @@ async def relay(chunks, mender=None, keepalive=None, *, needs_event=False):
 
     begin = partial(out.begin, 200, [])
     try:
-        mender = mender or Renaming("m", "m")
+        mender = mender or Renaming(*renamed("m", "m"))
         await relayed(upstream(), out, mender, heard, begin=begin, keepalive=keepalive, needs_event=needs_event)
     finally:
         out.heard, out.copy = heard, heard.copy
@@ -196,7 +196,7 @@ def test_the_first_event_leaves_before_the_second_comes():
             yield STOP
 
         begin = partial(out.begin, 200, [])
-        await relayed(upstream(), out, Renaming("m", "m"), Heard(), begin=begin)
+        await relayed(upstream(), out, Renaming(*renamed("m", "m")), Heard(), begin=begin)
         return seen
 
     assert asyncio.run(run()) == [[message_start("m")]]
@@ -228,7 +228,7 @@ def test_a_stream_that_breaks_off_is_not_ended():
             raise broke
 
         with pytest.raises(ConnectionResetError):
-            await relayed(upstream(), out, Renaming("m", "m"), Heard(), begin=partial(out.begin, 200, []))
+            await relayed(upstream(), out, Renaming(*renamed("m", "m")), Heard(), begin=partial(out.begin, 200, []))
         return out
 
     out = asyncio.run(run())
@@ -250,7 +250,7 @@ def test_headers_do_not_wait_for_ever(monkeypatch):
             await begun.wait()
             yield message_start("m")
 
-        await relayed(upstream(), out, Renaming("m", "m"), Heard(), begin=begin)
+        await relayed(upstream(), out, Renaming(*renamed("m", "m")), Heard(), begin=begin)
         return out
 
     assert asyncio.run(run()).written == [message_start("m")]
@@ -291,7 +291,7 @@ RENAMED = [
 def test_a_stream_names_the_model_that_was_asked_for(asked, sent, answered, seen, size):
     """The name that the proxy sent upstream, dated or not, is the client's again; any other one stays as it is."""
     stream = message_start(answered) + b'event: x\ndata: {"model":"claude-x"}\n\n'
-    renaming = Renaming(asked, sent)
+    renaming = Renaming(*renamed(asked, sent))
     got = b"".join(renaming.feed(stream[i : i + size]) for i in range(0, len(stream), size)) + renaming.finish()
     first, second, _ = got.split(b"\n\n")
     assert json.loads(first.split(b"data: ")[1])["message"]["model"] == seen
@@ -303,7 +303,7 @@ def test_a_whole_message_names_the_model_that_was_asked_for(asked, sent, answere
     """The same for a whole message, of which every other byte stays: a tool's input may look like it."""
     before = b'{ "content": [{"type":"tool_use","input":{"model":"claude-x"}}],\n "type":"message", "model" : '
     body = before + json.dumps(answered).encode() + b', "x": 1.0}'
-    whole = Renaming(asked, sent).whole(body)
+    whole = Renaming(*renamed(asked, sent)).whole(body)
     assert json.loads(whole)["model"] == seen
     assert whole.startswith(before)
     assert whole.endswith(b', "x": 1.0}')
@@ -312,7 +312,7 @@ def test_a_whole_message_names_the_model_that_was_asked_for(asked, sent, answere
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"model":"claude-x","input_tokens":1}', b"[" * 100_000])
 def test_what_is_no_message_is_not_renamed(body):
     """Anything that is no message passes to the byte."""
-    assert Renaming("alias", "claude-x").whole(body) == body
+    assert Renaming(*renamed("alias", "claude-x")).whole(body) == body
 
 
 @pytest.mark.parametrize("chunks", [[], [b"<html>"], [b"event: x\ndata: {}\n"]])

@@ -9,7 +9,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from claude_proxy.anthropic.sse import KEEPALIVE
-from claude_proxy.anthropic.usage import StreamSummary, Usage
 from claude_proxy.providers import compatibility, returned
 from claude_proxy.providers import thinking as stream
 from claude_proxy.providers.call_ids import safe_id
@@ -537,36 +536,3 @@ def test_a_keepalive_is_an_event_of_its_own():
     """What goes out while thinking is swallowed is one whole event of a kind that is no content."""
     assert KEEPALIVE.endswith(b"\n\n")
     assert skeleton(KEEPALIVE) == ["gateway_keepalive"]
-
-
-# What outlasts a stream
-
-COUNTED = (
-    b'data: {"type":"message_start","message":{"usage":{"input_tokens":10,"output_tokens":1}}}\r\n\r\n'
-    b': "usage"\n\nevent: ping\ndata: {"type":"ping"}\n\n'
-    b'data: {"type":"message_delta","usage":{"output_tokens":55,"cache_read_input_tokens":7}}\r\r'
-    b'data: {"type":"error","error":{"type":"overloaded_error"}}\n\ndata: {"type":"error","error":{"type":"api_error"}}\n\n'
-    b'data: {"usage":{"input_tokens":11}}'
-)
-
-
-@pytest.mark.parametrize("size", [1, 2, 7, 64, 10_000])
-def test_a_summary_does_not_depend_on_how_a_stream_is_cut(size):
-    """Tokens, the first error and the size are those of the stream, however it arrives, its last event cut off or not."""
-    summary = StreamSummary()
-    for at in range(0, len(COUNTED), size):
-        summary.feed(COUNTED[at : at + size])
-    summary.finish()
-    assert (summary.usage, summary.error, summary.size) == (Usage(11, 55, 7), "overloaded_error", len(COUNTED))
-
-
-def test_a_summary_holds_one_event(monkeypatch):
-    """An event that is too large to be read is left out, what follows it is read, and no more than one is held."""
-    monkeypatch.setattr("claude_proxy.anthropic.usage.MAX_READ_EVENT", 100)
-    summary = StreamSummary()
-    for _ in range(100):
-        summary.feed(b'data: {"usage":{"input_tokens":1}, "text": "' + b"x" * 50)
-        assert len(summary._held) <= 200
-    summary.feed(b'"}\n\ndata: {"usage":{"output_tokens":2}}\n\n')
-    summary.finish()
-    assert summary.usage == Usage(0, 2)

@@ -36,7 +36,8 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             await send_refusal(send, own_refusal(503, "The proxy is not ready: its callbacks are not loaded."))
         return
-    await litellm_app(scope, receive, send)
+    scope["app"] = litellm_app
+    await litellm_app.middleware_stack(scope, receive, send)
 
 
 def keep_what_is_there() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,5 +82,29 @@ class Entrance:
         return of_litellm
 
 
-# Set by the gateway around each call of LiteLLM's app; LiteLLM's hooks run in the same context.
-current: ContextVar[Entrance | None] = ContextVar("entrance", default=None)
+class Current:
+    """The entrance of the call of LiteLLM's app within which this is asked; its hooks run in the same context.
+
+    LiteLLM's tasks may keep that context long after the call, so it refers to the entrance no longer than the call lasts.
+    """
+
+    def __init__(self) -> None:
+        self._slot: ContextVar[list[Entrance]] = ContextVar("entrance")
+
+    def get(self) -> Entrance | None:
+        """Return the entrance; None outside of a call, and after it."""
+        slot = self._slot.get(None)
+        return slot[0] if slot else None
+
+    def set(self, entrance: Entrance) -> Token[list[Entrance]]:
+        """Begin a call; return what ends it."""
+        return self._slot.set([entrance])
+
+    def reset(self, token: Token[list[Entrance]]) -> None:
+        """End a call, in this context and in those that were copied from it."""
+        self._slot.get().clear()
+        self._slot.reset(token)
+
+
+# Set by the gateway around each call of LiteLLM's app.
+current = Current()

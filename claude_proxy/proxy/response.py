@@ -2,18 +2,20 @@
 
 The states and what leads from one to another; what is not in the table sends nothing.
 
-| in      | on              | becomes  | sends                                                                        |
-| ------- | --------------- | -------- | ---------------------------------------------------------------------------- |
-| WAITING | ``begin``       | PASSING  | status and headers                                                           |
-| WAITING | ``reassure``    | EARLY    | the status of a stream, and a keep-alive                                     |
-| WAITING | ``refuse``      | ENDED    | an error response; of one that its upstream broke off the status, and no end |
-| EARLY   | ``reassure``    | EARLY    | a keep-alive                                                                 |
-| EARLY   | ``begin``       | PASSING  | nothing: the status has left                                                 |
-| EARLY   | ``refuse``      | ENDED    | an error event                                                               |
-| PASSING | ``write``       | PASSING  | a part of the body                                                           |
-| PASSING | ``end``         | ENDED    | the end                                                                      |
-| not ENDED | ``leave``     | LEFT     | nothing: the client is gone                                                  |
-| not ENDED | ``revoke``    | LEFT     | ``conclude`` sends an error, where one still can be sent                     |
+| in        | on                       | becomes | sends                                                    |
+| --------- | ------------------------ | ------- | -------------------------------------------------------- |
+| WAITING   | ``begin``                | PASSING | status and headers                                       |
+| WAITING   | ``reassure``             | EARLY   | the status of a stream, and a keep-alive                 |
+| WAITING   | ``refuse``               | ENDED   | an error response                                        |
+| WAITING   | ``refuse``, not whole    | PASSING | the status of what its upstream broke off, and no end    |
+| EARLY     | ``reassure``             | EARLY   | a keep-alive                                             |
+| EARLY     | ``begin``                | PASSING | nothing: the status has left                             |
+| EARLY     | ``refuse``               | ENDED   | an error event                                           |
+| EARLY     | ``refuse``, not whole    | PASSING | nothing                                                  |
+| PASSING   | ``write``                | PASSING | a part of the body                                       |
+| PASSING   | ``end``                  | ENDED   | the end                                                  |
+| not ENDED | ``leave``                | LEFT    | nothing: the client is gone                              |
+| not ENDED | ``revoke``               | LEFT    | ``conclude`` sends an error, where one still can be sent |
 
 A response that is not ended closes the client's connection, as its upstream's was closed.
 """

@@ -1,6 +1,7 @@
 """Serves one request by its plan: attempts, retries, fallbacks, and the one error that the client gets when all have failed."""
 
 import asyncio
+import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Protocol
 
@@ -187,6 +188,18 @@ class Serving:
             if not task.done():
                 task.cancel()
                 await asyncio.wait({task})
+                _forget_frames(task)
+
+
+def _forget_frames(task: asyncio.Future[Outcome]) -> None:
+    """Let what a cancelled attempt held go now, and not at the next search for garbage: see the gateway."""
+    if not task.cancelled():
+        return
+    try:
+        task.result()
+    except asyncio.CancelledError as ended:
+        traceback.clear_frames(ended.__traceback__)
+        ended.__traceback__ = None
 
 
 def _fallbacks(planned: Plan, outcome: Outcome) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import functools
 import json
 import logging
 import time
+import traceback
 from collections.abc import Callable
 
 from claude_proxy.access import administration
@@ -214,8 +215,8 @@ class Gateway:
                 await self._serving.serve(outlet.request, outlet, outlet.journal, ask_litellm, enters_litellm=enters_litellm)
         except Refused as refused:
             await outlet.refuse(own_refusal(refused.status, str(refused), refused.headers))
-        except asyncio.CancelledError:
-            under_way.accept_end()
+        except asyncio.CancelledError as ended:
+            under_way.accept_end(ended)
         finally:
             watcher.cancel()
             await under_way.close()
@@ -280,11 +281,14 @@ class UnderWay:
         if self.outlet.revoke():
             self._end()
 
-    def accept_end(self) -> None:
-        """Take the current cancellation for the end that was asked for; raise it again when it was somebody else's."""
+    def accept_end(self, ended: asyncio.CancelledError) -> None:
+        """Take a cancellation for the end that was asked for; raise it again when it was somebody else's."""
         if self._task is None or not self.outlet.left:
-            raise  # noqa: PLE0704 - called where it is handled
+            raise ended
         self._task.uncancel()
+        # LiteLLM's frames hold futures (1.106.2), these the exception, and that the frames: now, and not at the next search
+        # for garbage, they let go of what they hold.
+        traceback.clear_frames(ended.__traceback__)
 
     async def close(self) -> None:
         """Close what LiteLLM has left open."""

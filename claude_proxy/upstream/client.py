@@ -13,9 +13,11 @@ import re
 import socket
 import urllib.request
 from collections.abc import AsyncIterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from ssl import SSLContext
 from typing import Any
+from weakref import WeakSet
 
 import aiohttp
 import httpx
@@ -63,6 +65,25 @@ class UnreadableError(UpstreamError):
 @dataclass(slots=True)
 class _Sent:
     reused: bool = False
+
+
+# The request that this task sends; set for the connector, which aiohttp calls in the same task.
+_sending: ContextVar[_Sent] = ContextVar("sending")
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Notes whether a request got a kept connection. aiohttp's traces say so too, and cost more than the rest of it."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._known: WeakSet[Any] = WeakSet()
+
+    async def connect(self, req: Any, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:  # noqa: ASYNC109 - aiohttp's
+        """Return a connection, new or kept."""
+        connection = await super().connect(req, traces, timeout)
+        _sending.get().reused = connection.protocol in self._known
+        self._known.add(connection.protocol)
+        return connection
 
 
 class StreamedResponse:
@@ -153,6 +174,7 @@ class UpstreamClient:
         if self._kept is None or self._new is None:
             self._kept, self._new = self._session(force_close=False), self._session(force_close=True)
         sent = _Sent()
+        _sending.set(sent)
         target = URL(url, encoded=True)
         named = [(name, _raw(value)) for name, value in headers]
         if len(body) > PART_BYTES:
@@ -165,9 +187,7 @@ class UpstreamClient:
                 for session in (self._kept, self._new):
                     try:
                         content = _parts(body) if len(body) > PART_BYTES else body
-                        raw = await session.post(
-                            target, data=content, headers=named, timeout=limit, trace_request_ctx=sent, **options
-                        )
+                        raw = await session.post(target, data=content, headers=named, timeout=limit, **options)
                         return StreamedResponse(raw)
                     except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
                         if session is self._new or not sent.reused or not _is_unanswered(error):
@@ -186,10 +206,8 @@ class UpstreamClient:
         self._kept = self._new = None
 
     def _session(self, *, force_close: bool) -> aiohttp.ClientSession:
-        trace = aiohttp.TraceConfig()
-        trace.on_connection_reuseconn.append(_note_reuse)
         more: dict[str, Any] = {"force_close": True} if force_close else {"keepalive_timeout": IDLE_SECONDS}
-        connector = aiohttp.TCPConnector(limit=0, ssl=self._ssl, **more)
+        connector = _Connector(limit=0, ssl=self._ssl, **more)
         return aiohttp.ClientSession(
             connector=connector,
             auto_decompress=False,
@@ -198,7 +216,6 @@ class UpstreamClient:
             max_line_size=MAX_LINE_BYTES,
             max_field_size=MAX_LINE_BYTES,
             max_headers=MAX_HEADERS,
-            trace_configs=[trace],
         )
 
     def _options(self, url: URL) -> dict[str, Any]:
@@ -213,10 +230,6 @@ class UpstreamClient:
         if not named or urllib.request.proxy_bypass(url.host or ""):
             return {}
         return {"proxy": URL(named if "://" in named else f"http://{named}")}  # with its user, whom aiohttp names to the proxy
-
-
-async def _note_reuse(_: aiohttp.ClientSession, context: Any, __: Any) -> None:
-    context.trace_request_ctx.reused = True
 
 
 async def _parts(body: bytes) -> AsyncIterator[bytes]:

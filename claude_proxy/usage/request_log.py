@@ -114,7 +114,13 @@ class JsonFormatter(logging.Formatter):
 def write_request(record: Record) -> None:
     """Write the line of a request: who, what, on which credential, how it ended, how long it took. Never a part of a body."""
     fields = request_fields(record)
-    requests.info("%s", " ".join(f"{name}={_shown(value)}" for name, value in fields.items()), extra={"request": fields})
+    if not requests.isEnabledFor(logging.INFO):
+        return
+    text = " ".join([f"{name}={_shown(value)}" for name, value in fields.items()])
+    # Made here: the logger would look through the stack for who calls it.
+    line = logging.LogRecord(requests.name, logging.INFO, __file__, 0, text, None, None)
+    line.request = fields
+    requests.handle(line)
 
 
 def request_fields(record: Record) -> Mapping[str, Any]:

@@ -1,5 +1,6 @@
 """What Claude Code expects of a gateway: this proxy meets every row, and a gateway that loses things does not."""
 
+import functools
 import threading
 import urllib.error
 import urllib.request
@@ -13,14 +14,15 @@ from conformance.target import Target
 from conformance.upstream import Upstream
 
 
-@pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> run.Results:
-    return run.check_started(proxies.ours, tmp_path_factory.mktemp("conformance"))
+@pytest.fixture(scope="module", params=[False, True], ids=["direct", "through-litellm"])
+def ours(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> run.Results:
+    start = functools.partial(proxies.ours, through_litellm=request.param)
+    return run.check_started(start, tmp_path_factory.mktemp("conformance"))
 
 
 @pytest.mark.parametrize("row", rows.ROWS, ids=lambda row: row.id)
 def test_this_proxy_meets_every_row(ours, row):
-    """Each expectation is met by the real proxy before the scripted upstream."""
+    """Each expectation is met by the real proxy before the scripted upstream, through both entrances."""
     assert ours[row.id] == run.Result(met=True)
 
 

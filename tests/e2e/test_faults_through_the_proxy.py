@@ -264,6 +264,13 @@ def cut(came: Came) -> None:
         assert came.events[0]["type"] == "message_start"
 
 
+def cut_early(came: Came) -> None:
+    """The same, without what came in one piece with the fault."""
+    assert (came.status, came.whole) == (200, False), came
+    if came.turn.line.is_claude:
+        assert came.said.startswith(came.body)
+
+
 def error(*statuses: int) -> Check:
     """An error in Anthropic's shape, in words for people, and short."""
 
@@ -358,7 +365,7 @@ def claude_sees(stream: bool, fault: str) -> Check:  # noqa: FBT001
     if fault in {"no-headers", "half-the-headers"}:
         return error(504)
     if fault in MALFORMED:
-        return either(error(502), as_said if fault == "length-too-short" else cut)
+        return either(error(502), as_said if fault == "length-too-short" else cut_early)
     return cut if fault in SILENT | BROKEN_AT_ONCE | BROKEN else as_said
 
 
@@ -371,7 +378,7 @@ def kimi_sees(stream: bool, fault: str) -> Check:  # noqa: FBT001, PLR0911 - a t
     if fault in NO_ANSWER | BROKEN_AT_ONCE | ODD_CODINGS | LYING | NO_MESSAGE | {"no-body", "stalled-at-once"}:
         return error(500, 502)
     if stream and fault in MALFORMED:
-        return either(error(502), passed_without_end if fault == "length-too-short" else cut)
+        return either(error(502), passed_without_end if fault == "length-too-short" else cut_early)
     if fault in SILENT | BROKEN:
         return cut if stream else error(502)
     if fault in {"length-too-short", "gzip-truncated", "no-end", "invalid-utf-8"}:

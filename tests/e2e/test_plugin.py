@@ -1,4 +1,4 @@
-"""LiteLLM's own command, with the two entry files beside its config.yaml: the bundle does what it does as a proxy of its own."""
+"""LiteLLM's own command, with the entry files beside its config.yaml: the bundle does what it does as a proxy of its own."""
 
 import sys
 from collections.abc import Iterator

@@ -1,0 +1,38 @@
+"""proxy/journal.py: what was tried for a request, in order."""
+
+from claude_proxy.anthropic.usage import Usage
+from claude_proxy.providers.endpoints import Provider
+from claude_proxy.proxy.journal import Journal
+
+
+def test_a_request_that_nobody_was_asked_for():
+    """Before the first attempt nobody is named and nothing was counted."""
+    journal = Journal()
+    assert (journal.provider, journal.first_provider, journal.served, journal.attempts) == (None, None, "", 0)
+    assert (journal.usage, journal.error, journal.failovers, journal.labels) == (None, "", [], [])
+
+
+def test_attempts_are_noted_in_order():
+    """A failover names what was left and for what, or that the same was asked again; who was first stays first."""
+    journal = Journal()
+    for provider, served in (
+        (Provider.CLAUDE, "anthropic/claude-x"),
+        (Provider.CLAUDE, "anthropic/claude-x"),
+        (Provider.ANTHROPIC_FORMAT, "anthropic/glm"),
+        (Provider.OPENAI, "openai/x"),
+    ):
+        journal.begin(provider, served)
+    assert journal.failovers == [
+        "anthropic/claude-x: asked again",
+        "anthropic/claude-x: left for anthropic/glm",
+        "anthropic/glm: left for openai/x",
+    ]
+    assert (journal.provider, journal.first_provider, journal.served) == (Provider.OPENAI, Provider.CLAUDE, "openai/x")
+    assert journal.attempts == 4
+
+
+def test_only_the_attempt_that_answered_is_counted():
+    """What an attempt said that was left for another one is neither the response's usage nor its error."""
+    journal = Journal(usage=Usage(1, 1), error="interrupted", labels=["one"])
+    journal.begin(Provider.OPENAI, "openai/x")
+    assert (journal.usage, journal.error, journal.labels) == (None, "", ["one"])

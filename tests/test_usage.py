@@ -1,0 +1,83 @@
+"""anthropic/usage.py: the tokens of a response, whole or as events."""
+
+import json
+
+import pytest
+
+from claude_proxy.anthropic.usage import StreamSummary, Usage, usage_of
+
+STREAM = (
+    b'event: message_start\ndata: {"type":"message_start","message":{"usage":{"input_tokens":10,"cache_read_input_tokens":7,'
+    b'"cache_creation_input_tokens":2,"output_tokens":1}}}\n\n'
+    b'event: content_block_delta\ndata: {"type":"content_block_delta","delta":{"text":"\\"usage\\""}}\n\n'
+    b'event: message_delta\ndata: {"type":"message_delta","usage":{"output_tokens":55}}\n\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "usage"),
+    [
+        (STREAM, Usage(10, 55, 7, 2)),
+        (STREAM.replace(b"\n", b"\r\n"), Usage(10, 55, 7, 2)),
+        (STREAM[:-70], Usage(10, 1, 7, 2)),
+        (b' {"usage":{"input_tokens":1,"output_tokens":2,"cache_read_input_tokens":null}}', Usage(1, 2)),
+        (
+            b'{"usage":{"input_tokens":1,"output_tokens":2,"cache_read_input_tokens":3,"cache_creation_input_tokens":4}}',
+            Usage(1, 2, 3, 4),
+        ),
+        (b'{"usage":{"input_tokens":1,"output_tokens":-2}}', Usage(1)),
+        (b'{"usage":{"input_tokens":-1,"output_tokens":true,"x":"y"}}', Usage()),
+        (b'{"usage":[]}', Usage()),
+        (b"[1]", Usage()),
+        (b"{", Usage()),
+        (b"", Usage()),
+    ],
+)
+def test_tokens_are_read_from_the_answer(answer, usage):
+    """The counts are those that the answer says last, in either form; what is no count counts as none."""
+    assert usage_of(answer) == usage
+
+
+def test_a_large_answer_is_not_parsed(monkeypatch):
+    """Of an answer that is too large to be parsed beside other requests the usage at its end is read."""
+    monkeypatch.setattr("claude_proxy.anthropic.usage.MAX_READ_ANSWER", 100)
+    said = {
+        "content": [{"text": '"usage": {"input_tokens": 1}'}] * 10,
+        "usage": {"input_tokens": 3, "output_tokens": 4},
+        "x": 1,
+    }
+    assert usage_of(json.dumps(said).encode()) == Usage(3, 4)
+    assert usage_of(b"{" + b" " * 100 + b'"usage": [}') == usage_of(b"{" + b" " * 100) == Usage()
+
+
+# What outlasts a stream
+
+COUNTED = (
+    b'data: {"type":"message_start","message":{"usage":{"input_tokens":10,"output_tokens":1}}}\r\n\r\n'
+    b': "usage"\n\nevent: ping\ndata: {"type":"ping"}\n\n'
+    b'data: {"type":"message_delta","usage":{"output_tokens":55,"cache_read_input_tokens":7}}\r\r'
+    b'data: {"type":"error","error":{"type":"overloaded_error"}}\n\ndata: {"type":"error","error":{"type":"api_error"}}\n\n'
+    b'data: {"usage":{"input_tokens":11}}'
+)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 64, 10_000])
+def test_a_summary_does_not_depend_on_how_a_stream_is_cut(size):
+    """Tokens, the first error and the size are those of the stream, however it arrives, its last event cut off or not."""
+    summary = StreamSummary()
+    for at in range(0, len(COUNTED), size):
+        summary.feed(COUNTED[at : at + size])
+    summary.finish()
+    assert (summary.usage, summary.error, summary.size) == (Usage(11, 55, 7), "overloaded_error", len(COUNTED))
+
+
+def test_a_summary_holds_one_event(monkeypatch):
+    """An event that is too large to be read is left out, what follows it is read, and no more than one is held."""
+    monkeypatch.setattr("claude_proxy.anthropic.usage.MAX_READ_EVENT", 100)
+    summary = StreamSummary()
+    for _ in range(100):
+        summary.feed(b'data: {"usage":{"input_tokens":1}, "text": "' + b"x" * 50)
+        assert len(summary._held) <= 200
+    summary.feed(b'"}\n\ndata: {"usage":{"output_tokens":2}}\n\n')
+    summary.finish()
+    assert summary.usage == Usage(0, 2)
