@@ -29,7 +29,7 @@ from claude_proxy.config import models
 from claude_proxy.litellm.callback import ClaudeProxy
 from claude_proxy.litellm.lane_client import LaneClient, PlainClient
 from claude_proxy.litellm.patches import give_each_call_a_chunk, one_call_each
-from claude_proxy.litellm.router import UPDATED, put_in_force
+from claude_proxy.litellm.router import UPDATED, deployments_of, put_in_force
 from claude_proxy.server.options import LITELLM_ENVIRONMENT
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -234,6 +234,17 @@ def test_a_new_configuration_takes_the_old_ones_place(router, monkeypatch):
     assert (router.num_retries, router.retry_policy) == (5, None)
     assert [model["model_name"] for model in proxy_server.llm_model_list] == ["kimi", "new-*"]
     assert yaml.safe_dump(new) == before
+
+
+def test_a_names_deployments_are_the_routers(router, monkeypatch):
+    """Those of a name and of a pattern, with what stands in for its star; none before LiteLLM has started."""
+    monkeypatch.setattr(proxy_server, "llm_router", router)
+    (one,), (two,) = deployments_of("glm"), deployments_of("old-x")
+    assert (one["model"], one["api_base"], one["api_key"]) == ("anthropic/glm", "https://host/a", "x")
+    assert two["model"] == "anthropic/x"
+    assert deployments_of("nobody") == []
+    monkeypatch.setattr(proxy_server, "llm_router", None)
+    assert deployments_of("glm") == []
 
 
 def test_a_model_that_litellm_leaves_out_is_named(router):

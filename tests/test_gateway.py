@@ -7,6 +7,7 @@ import weakref
 import anyio
 import httpx
 import pytest
+from lanes import Received
 
 from claude_proxy.access import revocation
 from claude_proxy.anthropic.errors import Refusal
@@ -22,7 +23,7 @@ from claude_proxy.proxy.request import Request
 from claude_proxy.proxy.serving import Serving
 from claude_proxy.server import bodies
 from claude_proxy.server import gateway as gateway_module
-from claude_proxy.server.gateway import Gateway, canonical_route
+from claude_proxy.server.gateway import Gateway, body_for_litellm, canonical_route
 
 pytestmark = pytest.mark.anyio
 
@@ -230,6 +231,22 @@ async def test_no_switch_in_a_query_arrives(method, path):
     await ask(inner, method, f"{path}?beta=true&api_base=switch")
     assert inner.scope["query_string"] == b""
     assert inner.request.query == "beta=true&api_base=switch"
+
+
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        (b'"\\ud800"', "?"),
+        (b'"\\uD83D\\uDE00"', "\U0001f600"),
+        ('"\U0001f600"'.encode(), "\U0001f600"),
+        (b'"plain"', "plain"),
+    ],
+)
+def test_half_a_character_does_not_arrive(written, text):
+    """LiteLLM would refuse a request for it; a whole one stays, in any spelling."""
+    raw = b'{"model":"asked","messages":[{"role":"user","content":%s}]}' % written
+    reduced = json.loads(body_for_litellm(Received(raw).request, "served"))
+    assert reduced == {"model": "served", "messages": [{"role": "user", "content": text}]}
 
 
 async def test_the_request_holds_what_the_client_sent():
