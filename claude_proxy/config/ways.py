@@ -16,7 +16,7 @@ def ways(config: Mapping[str, Any], hosts: Hosts, *, database: bool = False) -> 
         return
     because: dict[str, list[str]] = {}
     others: list[str] = []
-    for model in config.get("model_list") or ():
+    for model in filter(_is_readable, config.get("model_list") or ()):
         one = deployment(model["litellm_params"], hosts)
         if one.provider not in LANES:
             others.append(model["model_name"])
@@ -26,3 +26,12 @@ def ways(config: Mapping[str, Any], hosts: Hosts, *, database: bool = False) -> 
         yield f"{', '.join(dict.fromkeys(names))}: requests go through LiteLLM, because of {reason}"
     if others:
         yield f"{', '.join(dict.fromkeys(others))}: LiteLLM translates the requests for these providers"
+
+
+def _is_readable(model: object) -> bool:
+    """Whether an entry says whose model it is; one that does not is a mistake, which is told elsewhere."""
+    params = model.get("litellm_params") if isinstance(model, dict) else None
+    if not isinstance(params, dict) or not isinstance(model, dict) or not isinstance(model.get("model_name"), str):
+        return False
+    optional = (params.get(name) for name in ("api_base", "custom_llm_provider"))
+    return isinstance(params.get("model"), str) and all(value is None or isinstance(value, str) for value in optional)

@@ -1,0 +1,53 @@
+"""config/ways.py: which way requests go, in words."""
+
+import pytest
+
+from claude_proxy.config.ways import ways
+from claude_proxy.providers.endpoints import Hosts
+
+CLAUDE = {"model_name": "claude-*", "litellm_params": {"model": "anthropic/claude-*"}}
+COUNTED = {"model_name": "counted", "litellm_params": {"model": "anthropic/claude-x", "rpm": 5}}
+GPT = {"model_name": "gpt", "litellm_params": {"model": "openai/gpt-x"}}
+
+
+def said(**config):
+    return [*ways(config, Hosts())]
+
+
+def test_a_plain_configuration_has_nothing_to_say():
+    """Claude's requests go the direct way, and nobody has to know."""
+    assert said(model_list=[CLAUDE]) == []
+
+
+def test_a_setting_that_needs_litellm_is_named():
+    """One sentence names every setting that sends all requests through LiteLLM."""
+    config = {"model_list": [CLAUDE, GPT], "litellm_settings": {"cache": True}, "router_settings": {"routing_strategy": "x"}}
+    assert said(**config) == [
+        "every request goes through LiteLLM, because of litellm_settings: cache; router_settings: routing_strategy x"
+    ]
+    assert [*ways({"model_list": [CLAUDE]}, Hosts(), database=True)] == [
+        "every request goes through LiteLLM, because of DATABASE_URL"
+    ]
+
+
+def test_a_model_that_needs_litellm_is_named():
+    """A parameter that no lane knows concerns its model alone; a provider that LiteLLM translates for is said apart."""
+    assert said(model_list=[CLAUDE, COUNTED, GPT]) == [
+        "counted: requests go through LiteLLM, because of litellm_params: rpm",
+        "gpt: LiteLLM translates the requests for these providers",
+    ]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        None,
+        {},
+        {"model_name": "x"},
+        {"model_name": "x", "litellm_params": {"model": None}},
+        {"model_name": "x", "litellm_params": {"model": "anthropic/x", "api_base": [None]}},
+    ],
+)
+def test_an_entry_that_says_nothing_is_passed_over(entry):
+    """What is no entry is a mistake that is told elsewhere."""
+    assert said(model_list=[entry]) == []
