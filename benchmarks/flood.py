@@ -7,18 +7,15 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from benchmarks.crowd import MODELS, Crowd
+from benchmarks.crowd import Crowd
 from benchmarks.measure import MEGABYTE
 from benchmarks.stage import TOKEN, Stage
 from claude_proxy.upstream.client import IDLE_SECONDS
 
 HALF = b'POST /v1/messages HTTP/1.1\r\nhost: proxy\r\nx-litellm-api-key: %s\r\ncontent-length: 100000\r\n\r\n{"model": '
-# After how many looks, that far apart in seconds, no idle connection is kept any more.
+# Seconds between two looks, and how many looks there are: more than an idle connection is kept.
 PAUSE = 0.5
-LETTING_GO = int(IDLE_SECONDS / PAUSE) + 4
-SETTLE_TRIES = 2 * LETTING_GO + 20
-# Connections to Claude that may be held afterwards: one for each of the requests that let go of the idle ones.
-KEPT = len(MODELS)
+SETTLE_TRIES = int(2 * IDLE_SECONDS / PAUSE) + 20
 AT_ONCE = 40
 
 
@@ -43,7 +40,7 @@ async def connections(stage: Stage, crowd: Crowd, count: int) -> Flood:
         asked = len(crowd.outcomes)
         await crowd.burst()
         answered = len(crowd.outcomes) - asked
-    held = await settled(stage, crowd)
+    held = await settled(stage)
     return Flood(
         f"{count:,} connections that say nothing, or half a request",
         count,
@@ -63,7 +60,7 @@ async def burst(stage: Stage, crowd: Crowd) -> Flood:
         await asyncio.wait({work}, timeout=0.2)
         most = max(most, stage.sample(), key=lambda sample: sample.files)
     work.result()
-    held = await settled(stage, crowd)
+    held = await settled(stage)
     return Flood(
         f"{crowd.clients:,} requests in one moment",
         crowd.clients,
@@ -98,7 +95,7 @@ async def sessions(stage: Stage, crowd: Crowd, count: int, name: str) -> Flood:
             for _ in range(AT_ONCE):
                 group.create_task(one_after_another())
         during = stage.sample()
-    held = await settled(stage, crowd)
+    held = await settled(stage)
     return Flood(
         f"{count:,} new sessions ({name})",
         count,
@@ -109,18 +106,16 @@ async def sessions(stage: Stage, crowd: Crowd, count: int, name: str) -> Flood:
     )
 
 
-async def settled(stage: Stage, crowd: Crowd) -> tuple[int, int, int]:
-    """Wait for a while until the proxy holds no client's connection and few of Claude's; return what it holds, by peer.
+async def settled(stage: Stage) -> tuple[int, int, int]:
+    """Wait for a while until the proxy holds no connection with clients and with Claude; return what it holds, by peer.
 
-    Idle connections to Claude are let go when the next request looks for one, so there has to be one now and then.
+    Idle connections to Claude are kept for ``IDLE_SECONDS``.
     """
     held = stage.connections()
-    for tried in range(SETTLE_TRIES):
-        if held[0] == 0 and held[1] <= KEPT:
+    for _ in range(SETTLE_TRIES):
+        if held[:2] == (0, 0):
             break
         await asyncio.sleep(PAUSE)
-        if tried % LETTING_GO == LETTING_GO - 1:
-            await crowd.one_of_each()
         held = stage.connections()
     return held
 

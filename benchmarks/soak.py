@@ -125,7 +125,7 @@ async def soak(
     await crowd.run(lambda: time.monotonic() < begin + seconds)
     watching.cancel()
     _tell("the end of its connections")
-    held = await flood.settled(running, quick)
+    held = await flood.settled(running)
     after = running.sample()
     found = await asyncio.to_thread(running.pool)
     known = sum(credential["sessions"] for credential in found["credentials"])
@@ -202,7 +202,7 @@ def faults(run: Run) -> list[str]:
         found.append(f"memory grows by {run.left_by_a_request:.0f} bytes with each request, at least")
     found += [sentence for latency in run.latencies for sentence in _drifts(latency)]
     for name, held in (("the run", run.held), *((one.name, one.held) for one in run.floods)):
-        if held[0] or held[1] > flood.KEPT:
+        if held[0] or held[1]:
             found.append(f"after {name} {held[0]} connections with clients and {held[1]} with Claude are held")
     if run.still_open:
         found.append(f"{run.still_open} answers are still under way at the upstream")

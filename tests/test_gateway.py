@@ -571,12 +571,23 @@ async def test_litellm_books_what_a_client_heard_that_left():
                 order.append("attempt")
 
         assert await entrance.run(work()) is None
+        assert asyncio.current_task().cancelling() == 0
         await asyncio.sleep(0)
         order.append("books")
 
     body = {"type": "http.request", "body": json.dumps(BODY).encode(), "more_body": False}
     await drive(Gateway(inner, SETTINGS, Redactor([])), scope(), body, leaves_at=begun)
     assert order == ["attempt", "books"]
+
+
+async def test_nobody_watches_a_client_whose_request_is_over():
+    """Nothing of a request runs on when it has been answered."""
+    before = asyncio.all_tasks()
+    body = {"type": "http.request", "body": json.dumps(BODY | {"stream": True}).encode(), "more_body": False}
+    await drive(Gateway(Inner(), SETTINGS, Redactor([])), scope(), body)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() <= before
 
 
 async def test_the_end_of_the_process_is_no_client_that_leaves():
