@@ -12,35 +12,17 @@ from typing import NamedTuple
 import uvloop
 
 from benchmarks import load, report, servers
-from benchmarks.load import Seen
+from benchmarks.load import LARGE, SMALL, Seen
 from benchmarks.run import in_turn
 from benchmarks.servers import OURS, Server
 
-SERVER = "import claude_proxy.server.options as serving; serving.SERVER = {{**serving.SERVER, {}}}"
+SERVER = "import claude_proxy.server.options as options; options.SERVER = {{**options.SERVER, {}}}"
 # What turns each of them off: Python that is run before anything else.
 OFF: Mapping[str, str] = {
     "httptools instead of h11": SERVER.format('"http": "h11"'),
     "uvloop": SERVER.format('"loop": "asyncio"'),
     "no access log": SERVER.format('"access_log": True, "log_level": "info"'),
     "rare searches for garbage": "import gc; gc.freeze = gc.set_threshold = lambda *_: None",
-    "no books that nobody reads, with the next two": (
-        "import claude_proxy.config.features as books; books.are_kept = lambda _: True"
-    ),
-    "an app of two routes": (
-        "from claude_proxy.server.gateway import Gateway; init = Gateway.__init__; "
-        "Gateway.__init__ = lambda self, *args, **more: init(self, *args, **(more | {'model_app': None}))"
-    ),
-    "an outline instead of the conversation": (
-        "import claude_proxy.anthropic.messages as messages; messages.outline = lambda seen: seen"
-    ),
-    "a connection looked at, not all": (
-        "import httpx, claude_proxy.litellm.transport as transport; limits = httpx.Limits(max_keepalive_connections=100); "
-        "transport.Connections = lambda make: httpx.AsyncHTTPTransport(limits=limits)"
-    ),
-    "no translated answer built that nobody reads": (
-        "import claude_proxy.litellm.patches as patches; "
-        "patches.build_nothing_unread = patches.keep_no_records = lambda *_: None"
-    ),
 }
 
 
@@ -48,18 +30,18 @@ class Kind(NamedTuple):
     """One column: a kind of request, and how many at a time."""
 
     provider: str
-    large: bool
+    size: str
     stream: bool
     concurrency: int = 4
 
 
 KINDS = {
-    "small, whole": Kind("claude", large=False, stream=False),
-    "small, streamed": Kind("claude", large=False, stream=True),
-    "small, streamed, 64 at a time": Kind("claude", large=False, stream=True, concurrency=64),
-    "large, whole": Kind("claude", large=True, stream=False),
-    "large, streamed": Kind("claude", large=True, stream=True),
-    "OpenAI format, small, streamed": Kind("openai", large=False, stream=True),
+    "small, whole": Kind("claude", size=SMALL, stream=False),
+    "small, streamed": Kind("claude", size=SMALL, stream=True),
+    "small, streamed, 64 at a time": Kind("claude", size=SMALL, stream=True, concurrency=64),
+    "large, whole": Kind("claude", size=LARGE, stream=False),
+    "large, streamed": Kind("claude", size=LARGE, stream=True),
+    "OpenAI format, small, streamed": Kind("openai", size=SMALL, stream=True),
 }
 ROUNDS = 5
 
@@ -69,9 +51,9 @@ async def measure(every: Sequence[Server]) -> dict[str, dict[str, list[Seen]]]:
     results: dict[str, dict[str, list[Seen]]] = {}
     for name, kind in KINDS.items():
         seen = results[name] = {server.name: [] for server in every}
-        requests = 60 if kind.large or kind.provider == "openai" else 150
+        requests = 60 if kind.size == LARGE or kind.provider == "openai" else 150
         for server, counts in in_turn(every, ROUNDS):
-            body = load.body(server.models[kind.provider], large=kind.large, stream=kind.stream)
+            body = load.body(server.models[kind.provider], kind.size, stream=kind.stream)
             run = await load.run(server, [body] * requests, kind.concurrency, stream=kind.stream)
             if counts:
                 seen[server.name].append(run)
@@ -99,7 +81,7 @@ def main() -> int:
         for number, (name, before) in enumerate({OURS: "", **OFF}.items()):
             place = Path(folder) / str(number)
             place.mkdir()
-            every.append(servers.start_claude_proxy(place, upstream.url, name, before))
+            every.append(servers.start_claude_proxy(place, upstream, name=name, before=before))
             stack.callback(every[-1].stop)
         os.sched_setaffinity(0, servers.CLIENT_CPUS)
         results = uvloop.run(measure(every))
