@@ -68,7 +68,7 @@ def body(model: str, size: str, *, stream: bool, order: str = "") -> bytes:
             "model": model,
             "max_tokens": 32000,
             "stream": stream,
-            "system": [{"type": "text", "text": "You are a helpful assistant. " * 20, "cache_control": {"type": "ephemeral"}}],
+            "system": [{"type": "text", "text": "You are a helpful assistant. " * 45, "cache_control": {"type": "ephemeral"}}],
             "messages": turns,
             "tools": [{"name": "Read", "description": "Read a file. " * 10, "input_schema": schema}],
             "metadata": {"user_id": "user_made_up_account__session_made-up"},

@@ -29,7 +29,7 @@ a round. Figures are medians of the rounds; behind a ratio stand the lowest and 
 - **{floor}**: an ASGI function that forwards bytes, with aiohttp, served by uvicorn with httptools and uvloop.
 - **{same}**: LiteLLM {litellm} without this project, with the server and the settings that this project gives it.
 - **{defaults}**: LiteLLM {litellm} without this project, started by its own command.
-- **{ours}**: this proxy, with `config.yaml` as it is shipped in all that matters here, and {pool} credentials.
+- **{ours}**: this proxy with a plain `config.yaml` (models, a fallback, the callback, keys) and {pool} credentials.
 - **{through}**: the same with `litellm_settings: {more}`, a setting that sends every request through LiteLLM.
 """
 Runs = Mapping[str, Sequence[Seen]]
@@ -144,7 +144,8 @@ def _secure(cells: Mapping["Cell", Runs]) -> str:
             columns[f"{name}, times the {FLOOR}'s ms"] = _times(cpu, name, FLOOR)
             columns[f"{name}, added ms to the end, p50 / p99"] = _added(name, "end")
     words = (
-        "The upstream has a certificate of its own making, and connections are kept. Between clients and servers is no TLS:\n"
+        "Only the way to the upstream is over TLS; clients that ask the upstream directly use TLS too. Its certificate is "
+        "self-made and trusted through `SSL_CERT_FILE`, and connections are kept:\n"
     )
     return f"## Over TLS to the upstream\n\n{words}\n{_cell_table(cells, columns)}"
 
@@ -152,7 +153,7 @@ def _secure(cells: Mapping["Cell", Runs]) -> str:
 def _rates(cells: Mapping["Cell", Runs]) -> str:
     columns = {name: _median(name, rate, 0) for name in _names(cells)}
     columns |= {f"{OURS} over {other}": _times(rate, OURS, other) for other in (DEFAULTS, SAME)}
-    words = "Events that are apart take their time, so that few at a time are as many of any server:\n"
+    words = "Where events are apart, their pace bounds the rate of every server:\n"
     return f"## Requests per second of one worker\n\n{words}\n{_cell_table(cells, columns)}"
 
 

@@ -27,8 +27,10 @@ CONCURRENCY = (1, 4, 16, 64)
 # At how many at a time everything is measured; the other numbers with small bodies for Claude.
 USUAL = 16
 ROUNDS = 5
-# How long one measurement lasts, with at least so many requests for each that is under way at a time.
-SECONDS, LEAST = 0.5, 2
+# How long one measurement lasts, and a part of that to warm up; each client sends at least so many requests.
+SECONDS, WARMING, LEAST = 0.4, 0.25, 2
+# Requests of each kind with which every server is warmed up before anything is measured.
+WARM_UP = 40
 # At how many streams at once events are timed.
 PACED = 16
 FAILOVERS = 30
@@ -94,14 +96,23 @@ async def measure(every: Sequence[Server], each: Iterator[Cell], rounds: int, sc
         seen = results.cells[cell] = {server.name: [] for server in chosen}
         for server, counts in in_turn(chosen, rounds):
             body = load.body(server.models[cell.provider], cell.size, stream=answer.stream, order=answer.order)
-            least = cell.concurrency * (LEAST if scale >= 1 else 1)
-            requests = load.repeated(body, least, SECONDS * scale)
+            # A long stream has its own time, and what only warms up or tries the benchmark out may be short.
+            least = cell.concurrency * (LEAST if counts and scale >= 1 and not answer.order else 1)
+            requests = load.repeated(body, least, SECONDS * scale * (1 if counts else WARMING))
             run = await load.run(server, requests, cell.concurrency, stream=answer.stream, pieces=answer.pieces)
             if not cell.tls:
                 results.memory.setdefault(server.name, []).append(server.memory_mb())
             if counts:
                 seen[server.name].append(run)
         sys.stderr.write(f"{report.line(cell, seen)}\n")
+
+
+async def warm_up(every: Sequence[Server]) -> None:
+    """Ask each server for both kinds of responses, so that what a first request loads is loaded."""
+    for server in every:
+        for model in server.models.values():
+            for stream in (False, True):
+                await load.run(server, [load.body(model, SMALL, stream=stream)] * WARM_UP, 4, stream=stream)
 
 
 async def measure_events(every: Sequence[Server], rounds: int, results: Results) -> None:
@@ -186,12 +197,14 @@ def measured(options: argparse.Namespace, folder: Path) -> tuple[Results, list[s
             others, absent = stack.enter_context(peers_running(folder, every[0]))
             every += others
         results.memory.update({server.name: [server.memory_mb()] for server in every})
+        uvloop.run(warm_up(every))
         uvloop.run(measure(every, cells(options.concurrency), options.rounds, options.scale, results))
         uvloop.run(measure_events(every, options.rounds, results))
         for server in every:
             results.memory[server.name].append(server.memory_mb())
     upstream = servers.start_upstream(folder, certificate.make(folder))
     with running(folder, upstream, (servers.start_floor, servers.start_claude_proxy)) as every:
+        uvloop.run(warm_up(every))
         uvloop.run(measure(every, tls_cells(), options.rounds, options.scale, results))
     moving = (servers.start_litellm, servers.start_litellm_same, servers.start_claude_proxy)
     starts = [functools.partial(start, keys=FAILOVER_KEYS) for start in moving]
