@@ -1,4 +1,4 @@
-"""What each switch of the server gains: ``make bench SWITCHES=1`` measures this proxy beside itself with one of them turned off."""
+"""What each switch of the server gains: ``make bench SWITCHES=1`` measures the proxy beside itself with one of them off."""
 
 import os
 import statistics
