@@ -84,7 +84,7 @@ lint: dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: install  ## this proxy beside LiteLLM alone: docs/BENCHMARKS.md; PEERS=1 with others from npm; SWITCHES=1: what each switch gains
+bench: install  ## this proxy beside LiteLLM alone and a floor: docs/BENCHMARKS.md; PEERS=1 with others from npm; SWITCHES=1: what each switch of the server gains
 	@$(BIN)/python -m $(if $(SWITCHES),benchmarks.switches,benchmarks.run --output docs/BENCHMARKS.md $(if $(PEERS),--peers) $(BENCH_ARGS))
 
 # Two cores are enough; what else runs on them shows in the latencies.

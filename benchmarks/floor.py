@@ -1,34 +1,42 @@
-"""The floor: what a request costs in this language with nothing but a server and a client. It passes bytes on, and knows nothing.
+"""The floor: what a request costs in Python with only a server and a client. It forwards bytes and knows nothing of them.
 
-Served by uvicorn with httptools and uvloop, as the proxy is. ``UPSTREAM`` names where requests go.
+``servers.start_floor`` serves it with uvicorn, httptools and uvloop, as the proxy is served. ``UPSTREAM`` names where requests
+go, ``SSL_CERT_FILE`` the certificates that are trusted there.
 """
 
+import functools
 import os
-from typing import Any
+import ssl
 
 import aiohttp
 
+from claude_proxy.asgi import Receive, Scope, Send
+
+# Of one connection, or written anew by the server and the client.
 SKIPPED = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection"})
-_session: list[aiohttp.ClientSession] = []
 
 
-async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Send a request on, and its response back."""
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Forward a request once its body is there, and the response as it arrives."""
     if scope["type"] != "http":
         return
-    if not _session:
-        _session.append(aiohttp.ClientSession(auto_decompress=False, connector=aiohttp.TCPConnector(limit=0)))
     body, more = bytearray(), True
     while more:
         message = await receive()
         body += message.get("body", b"")
         more = message.get("more_body", False)
+    url = f"{os.environ['UPSTREAM']}{scope['path']}"
     headers = [(name.decode(), value.decode()) for name, value in scope["headers"] if name not in SKIPPED]
-    async with _session[0].request(
-        scope["method"], os.environ["UPSTREAM"] + scope["path"], data=bytes(body), headers=headers
-    ) as sent:
-        kept = [(name.lower(), value) for name, value in sent.raw_headers if name.lower() not in SKIPPED]
-        await send({"type": "http.response.start", "status": sent.status, "headers": kept})
-        async for chunk in sent.content.iter_any():
+    async with _session().request(scope["method"], url, data=bytes(body), headers=headers) as response:
+        kept = [(name.lower(), value) for name, value in response.raw_headers if name.lower() not in SKIPPED]
+        await send({"type": "http.response.start", "status": response.status, "headers": kept})
+        async for chunk in response.content.iter_any():
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
+
+
+@functools.cache
+def _session() -> aiohttp.ClientSession:
+    """Return the process's one client, made inside the event loop."""
+    connector = aiohttp.TCPConnector(limit=0, ssl=ssl.create_default_context())
+    return aiohttp.ClientSession(auto_decompress=False, connector=connector)

@@ -5,8 +5,9 @@ import itertools
 import json
 import random
 import re
+import ssl
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -16,6 +17,11 @@ from benchmarks.upstream import PIECES, STAMP
 
 # Between two pieces of a paced stream, in seconds.
 PACE = 0.02
+# Bodies by their size, and how many calls of a tool each has in its history: the largest has some 100,000 tokens.
+SMALL, MIDDLE, LARGE = "2 kB", "100 kB", "440 kB"
+CALLS: Mapping[str, int] = {SMALL: 0, MIDDLE: 14, LARGE: 60}
+# A stamp may be cut by the end of what arrives at once: so many bytes are looked at again.
+LONGEST_STAMP = 60
 _STAMP = re.compile(STAMP.encode() + rb"([\d.]+) ")
 _numbers = itertools.count()
 
@@ -36,16 +42,16 @@ class Seen:
         return len(self.end) / self.seconds
 
     @property
-    def cpu_per_thousand(self) -> float:
-        """The server's processor time for 1,000 requests, in seconds."""
+    def cpu_ms(self) -> float:
+        """The server's processor time for a request, in milliseconds."""
         return self.cpu / len(self.end) * 1000
 
 
-def body(model: str, *, large: bool, stream: bool, order: str = "") -> bytes:
-    """Return a Messages request as Claude Code makes them: about 2 kB, or about 100,000 tokens of history."""
+def body(model: str, size: str, *, stream: bool, order: str = "") -> bytes:
+    """Return a Messages request as Claude Code makes them, of a ``size`` of ``CALLS``; ``order`` is for the upstream."""
     source = random.Random(1)  # noqa: S311 - words, not secrets
     turns = [{"role": "user", "content": [{"type": "text", "text": "Look at the files of this project."}]}]
-    for number in range(60 if large else 0):
+    for number in range(CALLS[size]):
         call = f"toolu_made_up_{number:04}"
         words = " ".join(source.choice(("def", "return", "value", "self", "list", "(x)", "=", "#")) for _ in range(1600))
         turns += [
@@ -62,12 +68,21 @@ def body(model: str, *, large: bool, stream: bool, order: str = "") -> bytes:
             "model": model,
             "max_tokens": 32000,
             "stream": stream,
-            "system": [{"type": "text", "text": "You are a helpful assistant. " * 20, "cache_control": {"type": "ephemeral"}}],
+            "system": [{"type": "text", "text": "You are a helpful assistant. " * 45, "cache_control": {"type": "ephemeral"}}],
             "messages": turns,
             "tools": [{"name": "Read", "description": "Read a file. " * 10, "input_schema": schema}],
             "metadata": {"user_id": "user_made_up_account__session_made-up"},
         }
     ).encode()
+
+
+def repeated(content: bytes, least: int, seconds: float) -> Iterator[bytes]:
+    """Yield ``content`` until ``seconds`` have passed since the first one was taken, and ``least`` times whatever passes."""
+    until = time.monotonic() + seconds
+    for number in itertools.count():
+        if number >= least and time.monotonic() >= until:
+            return
+        yield content
 
 
 async def ask(http: aiohttp.ClientSession, server: Server, content: bytes, seen: Seen, *, stream: bool) -> None:
@@ -78,11 +93,13 @@ async def ask(http: aiohttp.ClientSession, server: Server, content: bytes, seen:
         **server.headers,
     }  # fmt: skip
     async with http.post(f"{server.url}/v1/messages", data=content, headers=headers) as response:
-        first, tail = 0.0, b""
+        first, tail, unread = 0.0, b"", b""
         async for data in response.content.iter_any():
             now = time.monotonic()
             first = first or now
-            seen.lags += [now - float(stamp) for stamp in _STAMP.findall(data)]
+            unread += data
+            seen.lags += [now - float(stamp) for stamp in _STAMP.findall(unread)]
+            unread = _STAMP.split(unread)[-1][-LONGEST_STAMP:]
             tail = (tail + data)[-600:]
         if response.status != 200 or (b"message_stop" if stream else b'"end_turn"') not in tail:
             raise RuntimeError(f"{server.name} answered {response.status}: {tail.decode(errors='replace')}")
@@ -90,10 +107,11 @@ async def ask(http: aiohttp.ClientSession, server: Server, content: bytes, seen:
     seen.end.append(time.monotonic() - began)
 
 
-async def run(server: Server, contents: Iterable[bytes], concurrency: int, *, stream: bool) -> Seen:
-    """Send all the requests, so many at a time."""
+async def run(server: Server, contents: Iterable[bytes], concurrency: int, *, stream: bool, pieces: int = PIECES) -> Seen:
+    """Send all the requests, so many at a time; ``pieces`` is how many a paced stream has."""
     seen, pending = Seen(), iter(contents)
-    connector = aiohttp.TCPConnector(limit=0)
+    trusted = ssl.create_default_context(cafile=server.trusted) if server.trusted else True
+    connector = aiohttp.TCPConnector(limit=0, ssl=trusted)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=120)) as http:
 
         async def client() -> None:
@@ -104,5 +122,5 @@ async def run(server: Server, contents: Iterable[bytes], concurrency: int, *, st
         await asyncio.gather(*(client() for _ in range(concurrency)))
         seen.seconds, seen.cpu = time.monotonic() - began, server.cpu_seconds() - cpu
     if stream and seen.lags:
-        assert len(seen.lags) == len(seen.end) * PIECES, "a stream lacks pieces"  # noqa: S101
+        assert len(seen.lags) == len(seen.end) * pieces, "a stream lacks pieces"  # noqa: S101
     return seen

@@ -1,16 +1,17 @@
 """The page of ``make bench``: tables of what was measured, and ratios with their spread. No figure is written by hand."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from benchmarks.load import PACE, Seen
-from benchmarks.servers import DEFAULTS, OURS, SAME, UPSTREAM
+from benchmarks.servers import ALL_THROUGH_LITELLM, DEFAULTS, FLOOR, OURS, POOL, SAME, THROUGH, UPSTREAM
 
 if TYPE_CHECKING:
     from benchmarks.run import Cell, Results
 
-COMMANDS = """make bench            # this proxy, LiteLLM and the upstream, in some fifteen minutes
+COMMANDS = """make bench            # this proxy, LiteLLM, the floor and the upstream, in less than fifteen minutes
 make bench PEERS=1    # and two others from npm"""
 HEAD = """# Benchmarks
 
@@ -20,14 +21,18 @@ This page is what `make bench` wrote; [performance](performance.md) says what th
 {commands}
 ```
 
-Machine: {machine}. Each server is one process on one processor; the clients and the loopback upstream have the
-rest. The upstream answers at once with {pieces} pieces of text. A large body has some 100,000 tokens (440 kB), a small one
-2 kB. All servers run at the same time and are measured in turn, in {rounds} rounds after one for warming up. A ratio is taken
-within a round; behind its median stand the lowest and the highest of the rounds.
+Machine: {machine}. Each server is one process on one processor; the clients and the loopback upstream have the rest, and
+where a server needs less time than they do, its requests per second are theirs. A body of 440 kB has some 100,000 tokens.
+All servers run at the same time and are measured in turn, in {rounds} rounds after one for warming up. A ratio is taken within
+a round. Figures are medians of the rounds; behind a ratio stand the lowest and the highest.
 
-- **{same}**: LiteLLM 1.106.2 without this project, with the server and the settings that this project gives it.
-- **{defaults}**: LiteLLM 1.106.2 without this project, started by its own command.
+- **{floor}**: an ASGI function that forwards bytes, with aiohttp, served by uvicorn with httptools and uvloop.
+- **{same}**: LiteLLM {litellm} without this project, with the server and the settings that this project gives it.
+- **{defaults}**: LiteLLM {litellm} without this project, started by its own command.
+- **{ours}**: this proxy with a plain `config.yaml` (models, a fallback, the callback, keys) and {pool} credentials.
+- **{through}**: the same with `litellm_settings: {more}`, a setting that sends every request through LiteLLM.
 """
+Runs = Mapping[str, Sequence[Seen]]
 
 
 def percentile(values: Sequence[float], part: float) -> float:
@@ -41,32 +46,47 @@ def spread(ratios: Sequence[float]) -> str:
     return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
-def ratios(seen: Mapping[str, Sequence[Seen]], over: str, under: str) -> list[float]:
-    """Return in each round how many times the requests per second of ``under`` those of ``over`` are."""
-    return [high.requests_per_second / low.requests_per_second for high, low in zip(seen[over], seen[under], strict=True)]
+def rate(run: Seen) -> float:
+    """Return the requests per second of a run."""
+    return run.requests_per_second
 
 
-def line(cell: "Cell", seen: Mapping[str, Sequence[Seen]]) -> str:
+def cpu(run: Seen) -> float:
+    """Return the server's processor time for a request of a run, in milliseconds."""
+    return run.cpu_ms
+
+
+def ratios(seen: Runs, what: Callable[[Seen], float], over: str, under: str) -> list[float]:
+    """Return in each round how many times ``what`` of ``under`` that of ``over`` is."""
+    return [what(high) / what(low) for high, low in zip(seen[over], seen[under], strict=True)]
+
+
+def line(cell: "Cell", seen: Runs) -> str:
     """Return what is told while it runs."""
-    rates = ", ".join(
-        f"{name}: {statistics.median(run.requests_per_second for run in runs):.0f}/s" for name, runs in seen.items()
+    told = ", ".join(
+        f"{name}: {statistics.median(map(rate, runs)):.0f}/s {statistics.median(map(cpu, runs)):.2f} ms"
+        for name, runs in seen.items()
     )
-    return f"{title(cell)}, {cell.concurrency} at a time: {rates}"
+    return f"{title(cell)}, {cell.concurrency} at a time: {told}"
 
 
 def title(cell: "Cell") -> str:
     """Return what a cell's requests are, in words."""
     format_ = {"claude": "Claude", "openai": "OpenAI format"}[cell.provider]
-    return f"{format_}, {'large' if cell.large else 'small'} body, {'streamed' if cell.stream else 'whole'} answer"
+    return f"{format_}{' over TLS' if cell.tls else ''}, {cell.size}, {cell.answer}"
 
 
 def page(results: "Results", machine: str, rounds: int, absent: Sequence[str], choosing: str) -> str:
     """Return the whole page as Markdown."""
-    from benchmarks.upstream import PIECES  # noqa: PLC0415 - uvloop is needed where it runs
-
-    head = HEAD.format(commands=COMMANDS, machine=machine, pieces=PIECES, rounds=rounds, same=SAME, defaults=DEFAULTS)
-    parts = [head, *absent, _summary(results), _throughput(results), _times(results), _events(results), _failovers(results)]
-    parts += [_memory(results), f"## Choosing a credential\n\n```text\n{choosing}\n```\n"]
+    head = HEAD.format(
+        commands=COMMANDS, machine=machine, rounds=rounds, litellm=version("litellm"), pool=POOL, more=ALL_THROUGH_LITELLM,
+        floor=FLOOR, same=SAME, defaults=DEFAULTS, ours=OURS, through=THROUGH,
+    )  # fmt: skip
+    plain = {cell: seen for cell, seen in results.cells.items() if not cell.tls}
+    secure = {cell: seen for cell, seen in results.cells.items() if cell.tls}
+    parts = [head, *absent, _floors(plain), _milliseconds(plain), _secure(secure), _rates(plain), _added_times(plain)]
+    parts += [_events(results), _failovers(results), _memory(results)]
+    parts.append(f"## Choosing a credential\n\n```text\n{choosing}\n```\n")
     return "\n".join(part for part in parts if part)
 
 
@@ -76,69 +96,85 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(each)} |" for each in lines) + "\n"
 
 
-def _summary(results: "Results") -> str:
+def _cell_table(cells: Mapping["Cell", Runs], columns: Mapping[str, Callable[[Runs], str]]) -> str:
+    """Return a row for each cell. A column that a cell's servers do not have is empty there."""
     rows = []
-    for provider in ("claude", "openai"):
-        for large in (False, True):
-            for stream in (False, True):
-                chosen = [
-                    cell for cell in results.cells if (cell.provider, cell.large, cell.stream) == (provider, large, stream)
-                ]
-                if not chosen:
-                    continue
-                against = [
-                    spread([ratio for cell in chosen for ratio in ratios(results.cells[cell], OURS, other)])
-                    for other in (DEFAULTS, SAME)
-                ]
-                rows.append([title(chosen[0]), *against])
-    words = "How many times the requests per second of LiteLLM alone this proxy serves, over every concurrency and round:\n"
-    return f"## In short\n\n{words}\n" + table(["", "against its defaults", "against our settings"], rows)
+    for cell, seen in cells.items():
+        values = []
+        for column in columns.values():
+            try:
+                values.append(column(seen))
+            except KeyError:  # OpenAI's format is not asked of all servers
+                values.append("")
+        rows.append([title(cell), str(cell.concurrency), *values])
+    return table(["", "at a time", *columns], rows)
 
 
-def _throughput(results: "Results") -> str:
-    parts = ["## Requests per second of one worker, and processor seconds for 1,000 requests\n"]
-    for cells in _groups(results):
-        names = list(results.cells[cells[0]])
-        rows = []
-        for cell in cells:
-            seen = results.cells[cell]
-            rates = [
-                f"{statistics.median(run.requests_per_second for run in seen[name]):.0f}/s, "
-                f"{statistics.median(run.cpu_per_thousand for run in seen[name]):.1f} s"
-                for name in names
-            ]
-            rows.append([str(cell.concurrency), *rates, *(spread(ratios(seen, OURS, other)) for other in (DEFAULTS, SAME))])
-        head = ["at a time", *names, f"{OURS} over {DEFAULTS}", f"{OURS} over {SAME}"]
-        parts.append(f"### {title(cells[0])}\n\n{table(head, rows)}")
-    return "\n".join(parts)
+def _names(cells: Mapping["Cell", Runs], *but: str) -> list[str]:
+    return [name for name in dict.fromkeys(name for seen in cells.values() for name in seen) if name not in but]
 
 
-def _times(results: "Results") -> str:
+def _median(name: str, what: Callable[[Seen], float], digits: int) -> Callable[[Runs], str]:
+    return lambda seen: f"{statistics.median(map(what, seen[name])):.{digits}f}"
+
+
+def _times(what: Callable[[Seen], float], over: str, under: str) -> Callable[[Runs], str]:
+    return lambda seen: spread(ratios(seen, what, over, under))
+
+
+def _floors(cells: Mapping["Cell", Runs]) -> str:
+    cells = {cell: seen for cell, seen in cells.items() if FLOOR in seen}
+    columns = {f"{FLOOR}, ms": _median(FLOOR, cpu, 2)}
+    columns |= {name: _times(cpu, name, FLOOR) for name in _names(cells, UPSTREAM, FLOOR)}
+    return f"## Processor time of a request, in times of the floor\n\n{_cell_table(cells, columns)}"
+
+
+def _milliseconds(cells: Mapping["Cell", Runs]) -> str:
+    columns = {name: _median(name, cpu, 2) for name in _names(cells)}
+    return f"## Processor time of a request, in milliseconds\n\n{_cell_table(cells, columns)}"
+
+
+def _secure(cells: Mapping["Cell", Runs]) -> str:
+    if not cells:
+        return ""
+    columns: dict[str, Callable[[Runs], str]] = {}
+    for name in _names(cells):
+        columns |= {f"{name}, ms": _median(name, cpu, 2), f"{name}, requests/s": _median(name, rate, 0)}
+        if name not in {UPSTREAM, FLOOR}:
+            columns[f"{name}, times the {FLOOR}'s ms"] = _times(cpu, name, FLOOR)
+            columns[f"{name}, added ms to the end, p50 / p99"] = _added(name, "end")
     words = (
-        "## Added time\n\nMilliseconds beyond the upstream itself, as p50 / p99 of all rounds: to the first byte, and to the "
-        "end. For the OpenAI format, for which nobody asks the upstream directly, the whole time.\n"
+        "Only the way to the upstream is over TLS; clients that ask the upstream directly use TLS too. Its certificate is "
+        "self-made and trusted through `SSL_CERT_FILE`, and connections are kept:\n"
     )
-    parts = [words]
-    for cells in _groups(results):
-        names = [name for name in results.cells[cells[0]] if name != UPSTREAM]
-        rows = []
-        for cell in cells:
-            seen = results.cells[cell]
-            rows.append([str(cell.concurrency), *(_added(seen, name) for name in names)])
-        parts.append(f"### {title(cells[0])}: first byte; end\n\n{table(['at a time', *names], rows)}")
+    return f"## Over TLS to the upstream\n\n{words}\n{_cell_table(cells, columns)}"
+
+
+def _rates(cells: Mapping["Cell", Runs]) -> str:
+    columns = {name: _median(name, rate, 0) for name in _names(cells)}
+    columns |= {f"{OURS} over {other}": _times(rate, OURS, other) for other in (DEFAULTS, SAME)}
+    words = "Where events are apart, their pace bounds the rate of every server:\n"
+    return f"## Requests per second of one worker\n\n{words}\n{_cell_table(cells, columns)}"
+
+
+def _added_times(cells: Mapping["Cell", Runs]) -> str:
+    cells = {cell: seen for cell, seen in cells.items() if UPSTREAM in seen}
+    parts = ["## Added time\n\nMilliseconds beyond the upstream itself, as p50 / p99 of all rounds.\n"]
+    for what, words in (("first", "To the first byte"), ("end", "To the end")):
+        columns = {name: _added(name, what) for name in _names(cells, UPSTREAM)}
+        parts.append(f"### {words}\n\n{_cell_table(cells, columns)}")
     return "\n".join(parts)
 
 
-def _added(seen: Mapping[str, Sequence[Seen]], name: str) -> str:
-    def of(server: str, what: str, part: float) -> float:
-        values = [value for run in seen.get(server, ()) for value in getattr(run, what)]
-        return percentile(values, part) * 1000
+def _added(name: str, what: str) -> Callable[[Runs], str]:
+    def values(runs: Iterable[Seen]) -> list[float]:
+        return [value for run in runs for value in getattr(run, what)]
 
-    told = [
-        " / ".join(f"{of(name, what, part) - of(UPSTREAM, what, part):.1f}" for part in (0.5, 0.99))
-        for what in ("first", "end")
-    ]
-    return "; ".join(told)
+    def told(seen: Runs) -> str:
+        own, upstream = values(seen[name]), values(seen[UPSTREAM])
+        return " / ".join(f"{(percentile(own, part) - percentile(upstream, part)) * 1000:.1f}" for part in (0.5, 0.99))
+
+    return told
 
 
 def _events(results: "Results") -> str:
@@ -168,10 +204,3 @@ def _failovers(results: "Results") -> str:
 def _memory(results: "Results") -> str:
     rows = [[name, *(f"{value:.0f}" for value in (seen[0], max(seen), seen[-1]))] for name, seen in results.memory.items()]
     return "## Memory\n\nMB resident:\n\n" + table(["", "at the start", "at most", "at the end"], rows)
-
-
-def _groups(results: "Results") -> list[list["Cell"]]:
-    groups: dict[tuple[str, bool, bool], list[Cell]] = {}
-    for cell in results.cells:
-        groups.setdefault((cell.provider, cell.large, cell.stream), []).append(cell)
-    return list(groups.values())

@@ -1,41 +1,69 @@
-"""``make bench``: this proxy beside the upstream directly, LiteLLM alone and, with PEERS=1, others; into docs/BENCHMARKS.md.
+"""``make bench``: this proxy beside the upstream, the floor, LiteLLM alone and, with PEERS=1, others; into docs/BENCHMARKS.md.
 
 All servers run at the same time and are measured in turn, in another order each round, so that whatever else the machine does
 meets all of them; what is compared is compared within a round.
 """
 
 import argparse
+import functools
 import os
 import platform
 import random
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import uvloop
 
-from benchmarks import choose, load, peers, report, servers
-from benchmarks.load import Seen
+from benchmarks import certificate, choose, load, peers, report, servers
+from benchmarks.load import SMALL, Seen
 from benchmarks.servers import Server
+from benchmarks.upstream import PIECES
 
 CONCURRENCY = (1, 4, 16, 64)
-# Requests of one measurement: enough for a second or so of LiteLLM's.
-REQUESTS = {False: 60, True: 24}
+# At how many at a time everything is measured; the other numbers with small bodies for Claude.
+USUAL = 16
+ROUNDS = 5
+# How long one measurement lasts, and a part of that to warm up; each client sends at least so many requests.
+SECONDS, WARMING, LEAST = 0.4, 0.25, 2
+# Requests of each kind with which every server is warmed up before anything is measured.
+WARM_UP = 40
 # At how many streams at once events are timed.
 PACED = 16
 FAILOVERS = 30
+# Where failovers are measured: more keys than are limited there.
+FAILOVER_KEYS = FAILOVERS + 10
+# Between two pieces of the long stream, in seconds: each of them is an event of its own for whoever forwards it.
+SEPARATE = 0.002
+
+
+class Answer(NamedTuple):
+    """A kind of response: what the upstream is told of it, and how many pieces of text it has."""
+
+    stream: bool
+    order: str = ""
+    pieces: int = PIECES
+
+
+WHOLE, STREAMED, SEPARATELY = "whole", f"streamed, {PIECES} events", f"streamed, 300 events {SEPARATE * 1000:.0f} ms apart"
+ANSWERS = {
+    WHOLE: Answer(stream=False),
+    STREAMED: Answer(stream=True),
+    SEPARATELY: Answer(stream=True, order=f"[[pieces 300]] [[pace {SEPARATE}]]", pieces=300),
+}
 
 
 class Cell(NamedTuple):
     """One line of the tables."""
 
     provider: str
-    large: bool
-    stream: bool
+    size: str
+    answer: str
     concurrency: int
+    tls: bool = False
 
 
 class Results(NamedTuple):
@@ -47,46 +75,53 @@ class Results(NamedTuple):
     memory: dict[str, list[float]]
 
 
-def cells(providers: Sequence[str], concurrencies: Sequence[int]) -> Iterator[Cell]:
-    """Yield every combination."""
-    for provider in providers:
-        for large in (False, True):
-            for stream in (False, True):
-                for concurrency in concurrencies:
-                    yield Cell(provider, large, stream, concurrency)
+def cells(concurrencies: Sequence[int]) -> Iterator[Cell]:
+    """Yield what is measured over plain HTTP, in the order of the tables."""
+    for size in load.CALLS:
+        for answer in ANSWERS:
+            yield from (Cell("claude", size, answer, number) for number in (concurrencies if size == SMALL else [USUAL]))
+    yield from (Cell("openai", size, answer, USUAL) for size in (SMALL, load.LARGE) for answer in (WHOLE, STREAMED))
 
 
-def serves(server: Server, provider: str) -> bool:
-    """Whether a server is measured with a provider; the upstream and the peers with Claude alone."""
-    return provider in server.models
+def tls_cells() -> Iterator[Cell]:
+    """Yield what is measured over TLS."""
+    yield from (Cell("claude", SMALL, answer, USUAL, tls=True) for answer in ANSWERS)
 
 
-async def measure(every: Sequence[Server], rounds: int, concurrencies: Sequence[int], scale: float) -> Results:
-    """Measure all servers in all cells, then single events, then failovers."""
-    results = Results({}, {}, {}, {server.name: [server.memory_mb()] for server in every})
-    for cell in cells(("claude", "openai"), concurrencies):
-        requests = max(cell.concurrency * 2, int(REQUESTS[cell.large] * scale))
-        chosen = [server for server in every if serves(server, cell.provider)]
+async def measure(every: Sequence[Server], each: Iterator[Cell], rounds: int, scale: float, results: Results) -> None:
+    """Measure each cell with all the servers that serve its provider: the upstream, the floor and the peers only Claude."""
+    for cell in each:
+        answer = ANSWERS[cell.answer]
+        chosen = [server for server in every if cell.provider in server.models]
         seen = results.cells[cell] = {server.name: [] for server in chosen}
         for server, counts in in_turn(chosen, rounds):
-            body = load.body(server.models[cell.provider], large=cell.large, stream=cell.stream)
-            run = await load.run(server, [body] * requests, cell.concurrency, stream=cell.stream)
-            results.memory[server.name].append(server.memory_mb())
+            body = load.body(server.models[cell.provider], cell.size, stream=answer.stream, order=answer.order)
+            # A long stream has its own time, and what only warms up or tries the benchmark out may be short.
+            least = cell.concurrency * (LEAST if counts and scale >= 1 and not answer.order else 1)
+            requests = load.repeated(body, least, SECONDS * scale * (1 if counts else WARMING))
+            run = await load.run(server, requests, cell.concurrency, stream=answer.stream, pieces=answer.pieces)
+            if not cell.tls:
+                results.memory.setdefault(server.name, []).append(server.memory_mb())
             if counts:
                 seen[server.name].append(run)
         sys.stderr.write(f"{report.line(cell, seen)}\n")
-    claude = [server for server in every if serves(server, "claude")]
-    for server, counts in in_turn(claude, rounds):
-        body = load.body(server.models["claude"], large=False, stream=True, order=f"[[pace {load.PACE}]]")
+
+
+async def warm_up(every: Sequence[Server]) -> None:
+    """Ask each server for both kinds of responses, so that what a first request loads is loaded."""
+    for server in every:
+        for model in server.models.values():
+            for stream in (False, True):
+                await load.run(server, [load.body(model, SMALL, stream=stream)] * WARM_UP, 4, stream=stream)
+
+
+async def measure_events(every: Sequence[Server], rounds: int, results: Results) -> None:
+    """Time single events of Claude's, at the pace at which it writes."""
+    for server, counts in in_turn([server for server in every if "claude" in server.models], rounds):
+        body = load.body(server.models["claude"], SMALL, stream=True, order=f"[[pace {load.PACE}]]")
         run = await load.run(server, [body] * PACED * 2, PACED, stream=True)
         if counts:
             results.paced.setdefault(server.name, []).append(run)
-    for server in claude:
-        if server.failover_model:
-            results.failovers[server.name] = await failovers(server)
-    for server in every:
-        results.memory[server.name].append(server.memory_mb())
-    return results
 
 
 def in_turn(chosen: Sequence[Server], rounds: int) -> Iterator[tuple[Server, bool]]:
@@ -97,63 +132,103 @@ def in_turn(chosen: Sequence[Server], rounds: int) -> Iterator[tuple[Server, boo
             yield server, number > 0
 
 
-async def failovers(server: Server) -> tuple[Seen, Seen]:
-    """Return requests one after the other: plain ones, and ones whose first credential is limited."""
-    plain, moved = Seen(), Seen()
-    for number in range(FAILOVERS):
-        for seen, order in ((plain, ""), (moved, f"[[once {abs(hash(server.name))}-{number}]]")):
-            body = load.body(server.failover_model, large=False, stream=True, order=order)
-            run = await load.run(server, [body], 1, stream=True)
-            seen.first += run.first
-            seen.end += run.end
-    return plain, moved
+async def measure_failovers(every: Sequence[Server], results: Results) -> None:
+    """Ask one after the other: plain requests, and ones whose first credential is limited."""
+    for place, server in enumerate(every):
+        plain, moved = results.failovers[server.name] = Seen(), Seen()
+        for number in range(FAILOVERS):
+            for seen, order in ((plain, ""), (moved, f"[[once {place}-{number}]]")):
+                body = load.body(server.models["claude"], SMALL, stream=True, order=order)
+                run = await load.run(server, [body], 1, stream=True)
+                seen.first += run.first
+                seen.end += run.end
 
 
-def started(folder: Path, stack: ExitStack, *, with_peers: bool) -> tuple[list[Server], list[str]]:
-    """Start everything; return the servers, and a sentence for each peer that does not run here."""
+@contextmanager
+def running(folder: Path, upstream: Server, starts: Sequence[Callable[[Path, Server], Server]]) -> Iterator[list[Server]]:
+    """Start servers in front of ``upstream``, each in a folder of its own, and stop all of them and it at the end."""
+    with ExitStack() as stack:
+        stack.callback(upstream.stop)
+        every = [upstream]
+        for start in starts:
+            place = Path(tempfile.mkdtemp(dir=folder))
+            every.append(start(place, upstream))
+            stack.callback(every[-1].stop)
+        yield every
+
+
+@contextmanager
+def peers_running(folder: Path, upstream: Server) -> Iterator[tuple[list[Server], list[str]]]:
+    """Start the peers; yield those that run, and a sentence for each that does not run here."""
+    if not peers.installed():
+        peers.install()
+    every: list[Server] = []
     absent: list[str] = []
-
-    def place(name: str) -> Path:
-        (folder / name).mkdir()
-        return folder / name
-
-    upstream = servers.start_upstream(place("upstream"))
-    stack.callback(upstream.stop)
-    every = [upstream]
-    for start in (servers.start_litellm, servers.start_litellm_same, servers.start_claude_proxy):
-        every.append(start(place(start.__name__), upstream.url))
-        stack.callback(every[-1].stop)
-    if with_peers:
-        if not peers.installed():
-            peers.install()
-        for begin in (peers.start_better_ccflare, peers.start_portkey):
+    with ExitStack() as stack:
+        for start in (peers.start_better_ccflare, peers.start_portkey):
+            home = folder / start.__name__
+            home.mkdir()
             try:
-                peer = begin(place(begin.__name__), upstream.url, "made-up-key", servers.free_port(), servers.SERVER_CPUS)
+                peer = start(home, upstream.url, "made-up-key", servers.free_port(), servers.SERVER_CPUS)
             except RuntimeError as error:
-                absent.append(f"{begin.__name__.removeprefix('start_')} did not start: {str(error).splitlines()[0]}")
+                absent.append(f"{start.__name__.removeprefix('start_')} did not start: {str(error).splitlines()[0]}")
                 continue
             stack.callback(peer.stop)
-            every.append(Server(peer.name, peer.url, peer.headers, peer.process, folder / peer.name, {"claude": peer.model}))
-    return every, absent
+            every.append(Server(peer.name, peer.url, peer.headers, peer.process, home, {"claude": peer.model}))
+        yield every, absent
+
+
+STARTS = (
+    servers.start_floor,
+    servers.start_litellm,
+    servers.start_litellm_same,
+    servers.start_claude_proxy,
+    servers.start_all_through_litellm,
+)
+
+
+def measured(options: argparse.Namespace, folder: Path) -> tuple[Results, list[str]]:
+    """Start the servers of each part, one part after the other, and measure them; return also what is absent."""
+    results = Results({}, {}, {}, {})
+    absent: list[str] = []
+    with ExitStack() as stack:
+        every = stack.enter_context(running(folder, servers.start_upstream(folder), STARTS))
+        if options.peers:
+            others, absent = stack.enter_context(peers_running(folder, every[0]))
+            every += others
+        results.memory.update({server.name: [server.memory_mb()] for server in every})
+        uvloop.run(warm_up(every))
+        uvloop.run(measure(every, cells(options.concurrency), options.rounds, options.scale, results))
+        uvloop.run(measure_events(every, options.rounds, results))
+        for server in every:
+            results.memory[server.name].append(server.memory_mb())
+    upstream = servers.start_upstream(folder, certificate.make(folder))
+    with running(folder, upstream, (servers.start_floor, servers.start_claude_proxy)) as every:
+        uvloop.run(warm_up(every))
+        uvloop.run(measure(every, tls_cells(), options.rounds, options.scale, results))
+    moving = (servers.start_litellm, servers.start_litellm_same, servers.start_claude_proxy)
+    starts = [functools.partial(start, keys=FAILOVER_KEYS) for start in moving]
+    with running(folder, servers.start_upstream(folder), starts) as every:
+        uvloop.run(measure_failovers(every[1:], results))
+    return results, absent
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run everything and write the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="how often each number is measured")
-    parser.add_argument("--scale", type=float, default=1.0, help="how many requests, in times the usual number")
-    parser.add_argument("--concurrency", type=int, nargs="+", default=list(CONCURRENCY))
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each number is measured")
+    parser.add_argument("--scale", type=float, default=1.0, help="how long a measurement lasts, in times the usual")
+    parser.add_argument("--concurrency", type=int, nargs="+", default=list(CONCURRENCY), help="with small bodies")
     parser.add_argument("--peers", action="store_true")
     parser.add_argument("--output", type=Path, help="the page to write; without it the page is printed")
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        every, absent = started(Path(folder), stack, with_peers=options.peers)
-        here = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, servers.CLIENT_CPUS)
-        try:
-            results = uvloop.run(measure(every, options.rounds, options.concurrency, options.scale))
-        finally:
-            os.sched_setaffinity(0, here)
+    here = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, servers.CLIENT_CPUS)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            results, absent = measured(options, Path(folder))
+    finally:
+        os.sched_setaffinity(0, here)
     machine = f"{os.cpu_count()} processors, {platform.system()} on {platform.machine()}, Python {platform.python_version()}"
     page = report.page(results, machine, options.rounds, absent, "\n".join(choose.table(choose.CHOICES)))
     if options.output:

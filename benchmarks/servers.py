@@ -1,9 +1,10 @@
-"""What is measured: the upstream itself, LiteLLM alone, and this proxy, each in a process of its own."""
+"""What is measured: the upstream itself, the floor, LiteLLM alone, and this proxy, each in a process of its own."""
 
 import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -20,11 +21,15 @@ ROOT = Path(__file__).resolve().parents[1]
 TASKSET = shutil.which("taskset") or "taskset"
 TOKEN = "sk-made-up-for-benchmarks-0123456789"  # noqa: S105 - opens nothing
 READY_SECONDS = 90
-UPSTREAM, DEFAULTS, SAME, OURS = "upstream", "LiteLLM, its defaults", "LiteLLM, our settings", "claude-proxy"
-# How many credentials the pool has, and LiteLLM deployments of one model: enough for a failover in each of so many requests.
-POOL = 120
-CLAUDE, OPENAI, POOLED = "claude-sonnet-4-5", "gpt", "pooled"
+READINESS = "/health/readiness"
+UPSTREAM, FLOOR, DEFAULTS, SAME = "upstream", "floor", "LiteLLM, its defaults", "LiteLLM, our settings"
+OURS, THROUGH = "claude-proxy", "claude-proxy, all through LiteLLM"
+# How many credentials the proxy has.
+POOL = 5
+CLAUDE, OPENAI = "claude-sonnet-4-5", "gpt"
 BOTH = {"claude": CLAUDE, "openai": OPENAI}
+# A setting that the lanes do not know, so that every request enters LiteLLM; it asks for nothing.
+ALL_THROUGH_LITELLM = "cache: false"
 # The server measured has one processor, the upstream and the clients the others.
 SERVER_CPUS, CLIENT_CPUS = {0}, set(range(1, os.cpu_count() or 1)) or {0}
 
@@ -40,13 +45,13 @@ class Server:
     log: Path
     # The names to ask for, by provider.
     models: Mapping[str, str]
-    # A model behind which there are many credentials; empty where there is none.
-    failover_model: str = ""
+    # The certificate that a client has to trust; None over plain HTTP.
+    trusted: Path | None = None
 
     def cpu_seconds(self) -> float:
-        """Return the processor time that the process has used."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Return the processor time that the process has used, all its threads together."""
+        # Linux's number of the clock of a process (clock_getcpuclockid(3)): /proc counts in hundredths, which are too coarse.
+        return time.clock_gettime(~self.process.pid << 3 | 2)
 
     def memory_mb(self) -> float:
         """Return the resident memory in MB."""
@@ -70,43 +75,62 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start_upstream(folder: Path) -> Server:
-    """Start the upstream that all others ask."""
+def start_upstream(folder: Path, certificate: tuple[Path, Path] | None = None) -> Server:
+    """Start the upstream that all others ask; over TLS with the files of a ``certificate`` and its key."""
     port = free_port()
-    command = [sys.executable, "-m", "benchmarks.upstream", str(port)]
-    return _started(UPSTREAM, folder, command, port, {}, {"claude": CLAUDE}, cpus=CLIENT_CPUS)
+    command = [sys.executable, "-m", "benchmarks.upstream", str(port), *map(str, certificate or ())]
+    trusted = certificate[0] if certificate else None
+    return _started(UPSTREAM, folder, command, port, {}, {"claude": CLAUDE}, cpus=CLIENT_CPUS, trusted=trusted)
 
 
-def start_litellm(folder: Path, upstream: str) -> Server:
-    """Start LiteLLM alone, with its own command and its defaults."""
-    config, port = _litellm_config(folder, upstream), free_port()
+def start_floor(folder: Path, upstream: Server) -> Server:
+    """Start the floor, served by uvicorn alone with the parser and the event loop of the proxy."""
+    port = free_port()
+    command = [
+        sys.executable, "-m", "uvicorn", "benchmarks.floor:app", "--host", "127.0.0.1", "--port", str(port),
+        "--http", "httptools", "--loop", "uvloop", "--lifespan", "off", "--no-access-log", "--no-server-header",
+        "--log-level", "warning",
+    ]  # fmt: skip
+    return _started(FLOOR, folder, command, port, {"UPSTREAM": upstream.url, **_trusts(upstream)}, {"claude": CLAUDE})
+
+
+def start_litellm(folder: Path, upstream: Server, keys: int = 1) -> Server:
+    """Start LiteLLM alone, with its own command and its defaults; with several ``keys`` Claude is so many deployments."""
+    config, port = _litellm_config(folder, upstream.url, keys), free_port()
     program = Path(sys.executable).with_name("litellm")
     command = [str(program), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
-    return _started(DEFAULTS, folder, command, port, {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}, BOTH, POOLED)
+    return _started(DEFAULTS, folder, command, port, {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}, BOTH, READINESS)
 
 
-def start_litellm_same(folder: Path, upstream: str) -> Server:
+def start_litellm_same(folder: Path, upstream: Server, keys: int = 1) -> Server:
     """Start LiteLLM alone with every setting that this proxy gives to it and to the server."""
-    config, port = _litellm_config(folder, upstream), free_port()
+    config, port = _litellm_config(folder, upstream.url, keys), free_port()
     arguments = {"app": "litellm.proxy.proxy_server:app", "host": "127.0.0.1", "port": port, **SERVER}
     command = [sys.executable, "-c", f"import uvicorn; uvicorn.run(**{arguments!r})"]
     variables = {**LITELLM_ENVIRONMENT, "CONFIG_FILE_PATH": str(config)}
-    return _started(SAME, folder, command, port, variables, BOTH, POOLED)
+    return _started(SAME, folder, command, port, variables, BOTH, READINESS)
 
 
-def start_claude_proxy(folder: Path, upstream: str, name: str = OURS, before: str = "") -> Server:
-    """Start this proxy as its users do; ``before`` is Python that is run first, by which a switch is turned off."""
+def start_claude_proxy(
+    folder: Path, upstream: Server, keys: int = POOL, *, name: str = OURS, before: str = "", more: str = ""
+) -> Server:
+    """Start this proxy as its users do, with a plain configuration and so many ``keys``.
+
+    ``before`` is Python that is run first, by which a switch is turned off; ``more`` is a line of ``litellm_settings``.
+    """
     port = free_port()
     (folder / "config.yaml").write_text(
         f"""
 model_list:
   - {{model_name: claude-*, litellm_params: {{model: anthropic/claude-*}}}}
-  - {{model_name: {OPENAI}, litellm_params: {{model: openai/made-up, api_base: "{upstream}/v1", api_key: made-up}}}}
-router_settings: {{disable_cooldowns: true}}
+  - {{model_name: {OPENAI}, litellm_params: {{model: openai/made-up, api_base: "{upstream.url}/v1", api_key: made-up}}}}
+  # The upstream has no such path: what Claude does not answer ends the benchmark.
+  - {{model_name: spare, litellm_params: {{model: anthropic/spare, api_base: "{upstream.url}/none", api_key: made-up}}}}
+router_settings:
+  fallbacks: [{{claude-*: [spare]}}]
 litellm_settings:
   callbacks: [request_transformer.proxy_handler_instance]
-  drop_params: true
-  use_chat_completions_url_for_anthropic_messages: true
+  {more}
 general_settings:
   custom_auth: custom_auth.user_api_key_auth
   master_key: os.environ/LITELLM_MASTER_KEY
@@ -114,10 +138,10 @@ general_settings:
         encoding="utf-8",
     )
     (folder / ".env").write_text("", encoding="utf-8")
-    tokens = ",".join(f"sk-ant-api03-made-up-{number:04}" for number in range(POOL))
+    credentials = ",".join(f"sk-ant-api03-made-up-{number:04}" for number in range(keys))
     variables = {
         "PROXY_STATIC_TOKEN": TOKEN, "LITELLM_MASTER_KEY": f"{TOKEN}-master", "PORT": str(port), "HOST": "127.0.0.1",
-        "CLAUDE_API_KEYS": tokens, "ANTHROPIC_API_BASE": upstream,
+        "CLAUDE_API_KEYS": credentials, "ANTHROPIC_API_BASE": upstream.url, **_trusts(upstream),
     }  # fmt: skip
     command = [sys.executable, "-m", "claude_proxy", "--project", str(folder), "serve"]
     if before:
@@ -125,20 +149,32 @@ general_settings:
         variables |= LITELLM_ENVIRONMENT
         arguments = ["--project", str(folder), "serve"]
         command = [sys.executable, "-c", f"{before}\nfrom claude_proxy.cli.main import main; main({arguments!r})"]
-    return _started(name, folder, command, port, variables, BOTH, CLAUDE)
+    return _started(name, folder, command, port, variables, BOTH, READINESS)
 
 
-def _litellm_config(folder: Path, upstream: str) -> Path:
-    anthropic = f'model: anthropic/{CLAUDE}, api_base: "{upstream}"'
-    pool = "\n".join(
-        f"  - {{model_name: {POOLED}, litellm_params: {{{anthropic}, api_key: made-up-{number}}}}}" for number in range(POOL)
+def start_all_through_litellm(folder: Path, upstream: Server) -> Server:
+    """Start this proxy with a setting that sends every request through LiteLLM."""
+    return start_claude_proxy(folder, upstream, name=THROUGH, more=ALL_THROUGH_LITELLM)
+
+
+def _trusts(upstream: Server) -> dict[str, str]:
+    """Return what makes a server trust the certificate of ``upstream``."""
+    return {"SSL_CERT_FILE": str(upstream.trusted)} if upstream.trusted else {}
+
+
+def _litellm_config(folder: Path, upstream: str, keys: int) -> Path:
+    # A pattern, as this proxy has it; several deployments are those of a plain name, as LiteLLM's guides have them.
+    name = CLAUDE if keys > 1 else "claude-*"
+    claude = "\n".join(
+        f"  - {{model_name: {name}, litellm_params: "
+        f'{{model: anthropic/{name}, api_base: "{upstream}", api_key: made-up-{number}}}}}'
+        for number in range(keys)
     )
     path = folder / "litellm.yaml"
     path.write_text(
         f"""
 model_list:
-  - {{model_name: claude-*, litellm_params: {{model: anthropic/claude-*, api_base: "{upstream}", api_key: made-up}}}}
-{pool}
+{claude}
   - {{model_name: {OPENAI}, litellm_params: {{model: openai/made-up, api_base: "{upstream}/v1", api_key: made-up}}}}
 litellm_settings:
   drop_params: true
@@ -158,9 +194,10 @@ def _started(  # noqa: PLR0917 - one call for each server, above
     port: int,
     variables: Mapping[str, str],
     models: Mapping[str, str],
-    failover_model: str = "",
+    ready: str = "/",
     *,
     cpus: set[int] = SERVER_CPUS,
+    trusted: Path | None = None,
 ) -> Server:
     log = folder / f"{port}.log"
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(ROOT), **variables}
@@ -168,26 +205,21 @@ def _started(  # noqa: PLR0917 - one call for each server, above
         process = subprocess.Popen(  # noqa: S603 - the commands are this file's
             [TASKSET, "-c", ",".join(map(str, cpus)), *command], cwd=folder, env=environment, stdout=output, stderr=output
         )
-    server = Server(
-        name,
-        f"http://127.0.0.1:{port}",
-        {"x-api-key": TOKEN, "authorization": f"Bearer {TOKEN}"},
-        process,
-        log,
-        models,
-        failover_model,
-    )
-    _wait_until_it_answers(server, "/health/readiness" if failover_model else "/")
+    url = f"{'https' if trusted else 'http'}://127.0.0.1:{port}"
+    headers = {"x-api-key": TOKEN, "authorization": f"Bearer {TOKEN}"}
+    server = Server(name, url, headers, process, log, models, trusted)
+    _wait_until_it_answers(server, ready)
     return server
 
 
 def _wait_until_it_answers(server: Server, path: str) -> None:
     pause, until = threading.Event(), time.monotonic() + READY_SECONDS
+    trusted = ssl.create_default_context(cafile=server.trusted) if server.trusted else True
     while time.monotonic() < until:
         if server.process.poll() is not None:
             break
         try:
-            httpx.get(f"{server.url}{path}", trust_env=False)
+            httpx.get(f"{server.url}{path}", trust_env=False, verify=trusted)
         except httpx.TransportError:
             pause.wait(0.1)
         else:

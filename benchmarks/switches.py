@@ -1,4 +1,4 @@
-"""What each switch gains: ``make bench SWITCHES=1`` measures this proxy beside itself with one of them turned off."""
+"""What each switch of the server gains: ``make bench SWITCHES=1`` measures the proxy beside itself with one of them off."""
 
 import os
 import statistics
@@ -12,19 +12,17 @@ from typing import NamedTuple
 import uvloop
 
 from benchmarks import load, report, servers
-from benchmarks.load import Seen
+from benchmarks.load import LARGE, SMALL, Seen
 from benchmarks.run import in_turn
 from benchmarks.servers import OURS, Server
 
-SERVER = "import claude_proxy.server.options as serving; serving.SERVER = {{**serving.SERVER, {}}}"
+SERVER = "import claude_proxy.server.options as options; options.SERVER = {{**options.SERVER, {}}}"
 # What turns each of them off: Python that is run before anything else.
 OFF: Mapping[str, str] = {
     "httptools instead of h11": SERVER.format('"http": "h11"'),
     "uvloop": SERVER.format('"loop": "asyncio"'),
     "no access log": SERVER.format('"access_log": True, "log_level": "info"'),
     "rare searches for garbage": "import gc; gc.freeze = gc.set_threshold = lambda *_: None",
-    "no LiteLLM where a lane serves": 'import claude_proxy.config.features as features; features.reasons = lambda _: ("all",)',
-    "the bytes of a body, with a view of it": ("import claude_proxy.proxy.request as request; request.view = lambda _: None"),
 }
 
 
@@ -32,18 +30,18 @@ class Kind(NamedTuple):
     """One column: a kind of request, and how many at a time."""
 
     provider: str
-    large: bool
+    size: str
     stream: bool
     concurrency: int = 4
 
 
 KINDS = {
-    "small, whole": Kind("claude", large=False, stream=False),
-    "small, streamed": Kind("claude", large=False, stream=True),
-    "small, streamed, 64 at a time": Kind("claude", large=False, stream=True, concurrency=64),
-    "large, whole": Kind("claude", large=True, stream=False),
-    "large, streamed": Kind("claude", large=True, stream=True),
-    "OpenAI format, small, streamed": Kind("openai", large=False, stream=True),
+    "small, whole": Kind("claude", size=SMALL, stream=False),
+    "small, streamed": Kind("claude", size=SMALL, stream=True),
+    "small, streamed, 64 at a time": Kind("claude", size=SMALL, stream=True, concurrency=64),
+    "large, whole": Kind("claude", size=LARGE, stream=False),
+    "large, streamed": Kind("claude", size=LARGE, stream=True),
+    "OpenAI format, small, streamed": Kind("openai", size=SMALL, stream=True),
 }
 ROUNDS = 5
 
@@ -53,9 +51,9 @@ async def measure(every: Sequence[Server]) -> dict[str, dict[str, list[Seen]]]:
     results: dict[str, dict[str, list[Seen]]] = {}
     for name, kind in KINDS.items():
         seen = results[name] = {server.name: [] for server in every}
-        requests = 60 if kind.large or kind.provider == "openai" else 150
+        requests = 60 if kind.size == LARGE or kind.provider == "openai" else 150
         for server, counts in in_turn(every, ROUNDS):
-            body = load.body(server.models[kind.provider], large=kind.large, stream=kind.stream)
+            body = load.body(server.models[kind.provider], kind.size, stream=kind.stream)
             run = await load.run(server, [body] * requests, kind.concurrency, stream=kind.stream)
             if counts:
                 seen[server.name].append(run)
@@ -83,7 +81,7 @@ def main() -> int:
         for number, (name, before) in enumerate({OURS: "", **OFF}.items()):
             place = Path(folder) / str(number)
             place.mkdir()
-            every.append(servers.start_claude_proxy(place, upstream.url, name, before))
+            every.append(servers.start_claude_proxy(place, upstream, name=name, before=before))
             stack.callback(every[-1].stop)
         os.sched_setaffinity(0, servers.CLIENT_CPUS)
         results = uvloop.run(measure(every))

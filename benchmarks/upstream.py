@@ -1,16 +1,19 @@
 """The loopback upstream of the benchmarks: a bare asyncio protocol, so that little of what is measured is its own work.
 
-It answers Anthropic's and OpenAI's format at once with 30 pieces of text, each in a packet of its own. A request with the
-words ``[[pace SECONDS]]`` gets them at that distance, each with the time at which it left; one with ``[[once NAME]]`` gets a
-429 the first time that NAME is seen. Run as ``python -m benchmarks.upstream PORT``.
+It answers Anthropic's and OpenAI's format at once with 30 pieces of text, each written on its own. A request with the words
+``[[pace SECONDS]]`` gets them at that distance, each with the time at which it left; with ``[[pieces NUMBER]]`` a stream has so
+many; with ``[[once NAME]]`` the response is a 429 the first time that NAME is seen. Run it as
+``python -m benchmarks.upstream PORT``, or over TLS as ``python -m benchmarks.upstream PORT CERTIFICATE KEY``.
 """
 
 import asyncio
 import json
 import re
+import ssl
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import uvloop
 
@@ -18,7 +21,7 @@ PIECES = 30
 WORDS = "the quick brown fox jumps over the lazy dog"
 # What a client finds in a paced piece: the upstream's monotonic clock, which all processes of a machine share.
 STAMP = "sent at "
-_ORDER = re.compile(rb"\[\[(pace|once) ([\w.-]+)\]\]")
+_ORDER = re.compile(rb"\[\[(pace|pieces|once) ([\w.-]+)\]\]")
 
 
 def _event(data: dict[str, object], *, named: bool) -> bytes:
@@ -43,7 +46,7 @@ def _openai_chunk(delta: dict[str, str], finish: str | None) -> bytes:
 
 
 _USAGE = {"input_tokens": 10, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": PIECES}
-_MESSAGE = {
+_MESSAGE: dict[str, Any] = {
     "id": "msg_made_up", "type": "message", "role": "assistant", "model": "claude-sonnet-4-5", "content": [],
     "stop_reason": None, "stop_sequence": None, "usage": _USAGE,
 }  # fmt: skip
@@ -78,7 +81,7 @@ _STREAMS = {
     b"/v1/messages": (_ANTHROPIC_HEAD, _anthropic_piece, _ANTHROPIC_TAIL),
     b"/v1/chat/completions": (_openai_chunk({"role": "assistant", "content": ""}, None), _openai_piece, _OPENAI_TAIL),
 }
-_WHOLE = {
+_WHOLE: dict[bytes, dict[str, Any]] = {
     b"/v1/messages": {
         **_MESSAGE, "content": [{"type": "text", "text": " ".join([WORDS] * PIECES)}], "stop_reason": "end_turn",
     },
@@ -92,7 +95,7 @@ _WHOLE = {
 _REFUSAL = {"type": "error", "error": {"type": "rate_limit_error", "message": "This request would exceed your rate limit."}}
 
 
-def _answer(status: bytes, body: dict[str, object], headers: bytes = b"") -> bytes:
+def _answer(status: bytes, body: Mapping[str, object], headers: bytes = b"") -> bytes:
     content = json.dumps(body).encode()
     head = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\n%scontent-length: %d\r\n\r\n" % (status, headers, len(content))
     return head + content
@@ -151,10 +154,9 @@ class Connection(asyncio.Protocol):
             self._write(_NOT_FOUND)
         elif b'"stream":true' in body or b'"stream": true' in body:
             head, piece, tail = _STREAMS[path]
-            pace = orders.get(b"pace")
-            whole = [piece(f" {WORDS}")] * PIECES
+            pace, pieces = orders.get(b"pace"), int(orders.get(b"pieces", PIECES))
             texts: Sequence[bytes | Callable[[], bytes]] = (
-                [*whole] if pace is None else [lambda: piece(f"{STAMP}{time.monotonic()} ")] * PIECES
+                [piece(f" {WORDS}")] * pieces if pace is None else [lambda: piece(f"{STAMP}{time.monotonic()} ")] * pieces
             )
             self._write(_STREAM + _chunk(head))
             self._next([*texts, tail], 0, float(pace) if pace else 0.0)
@@ -176,11 +178,15 @@ class Connection(asyncio.Protocol):
             self._transport.write(data)
 
 
-async def serve(port: int) -> None:
-    """Listen on loopback until the process is ended."""
-    server = await asyncio.get_running_loop().create_server(Connection, "127.0.0.1", port, backlog=1024)
+async def serve(port: int, *certificate: str) -> None:
+    """Listen on loopback until the process is ended; over TLS with the files of a ``certificate`` and its key."""
+    context = None
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+    server = await asyncio.get_running_loop().create_server(Connection, "127.0.0.1", port, backlog=1024, ssl=context)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(int(sys.argv[1])))
+    uvloop.run(serve(int(sys.argv[1]), *sys.argv[2:]))

@@ -1,15 +1,38 @@
 """benchmarks/run.py and what it is made of: the upstream answers as told, and the page says what was seen."""
 
 import asyncio
+import importlib
+import itertools
+import os
 import re
+import subprocess
+import sys
+import time
 
 import pytest
 
-from benchmarks import load, report, switches
-from benchmarks.load import Seen
-from benchmarks.run import Cell, Results, cells, in_turn
-from benchmarks.servers import CLAUDE, DEFAULTS, OURS, SAME, UPSTREAM, Server, start_upstream
+from benchmarks import certificate, load, report, servers, switches
+from benchmarks.load import LARGE, MIDDLE, SMALL, Seen
+from benchmarks.run import (
+    ANSWERS,
+    FAILOVER_KEYS,
+    FAILOVERS,
+    SEPARATELY,
+    STREAMED,
+    USUAL,
+    WHOLE,
+    Cell,
+    Results,
+    cells,
+    in_turn,
+    measure,
+    running,
+    tls_cells,
+)
+from benchmarks.servers import CLAUDE, DEFAULTS, FLOOR, OURS, SAME, THROUGH, UPSTREAM, Server, start_floor, start_upstream
 from benchmarks.upstream import PIECES
+from claude_proxy.config import features
+from claude_proxy.server.options import SERVER
 
 
 @pytest.fixture(scope="module")
@@ -19,16 +42,25 @@ def upstream(tmp_path_factory):
     server.stop()
 
 
-def run(server: Server, concurrency=2, *, stream, large=False, orders=("",) * 4) -> Seen:
-    bodies = [load.body(CLAUDE, large=large, stream=stream, order=order) for order in orders]
-    return asyncio.run(load.run(server, bodies, concurrency, stream=stream))
+@pytest.fixture(scope="module")
+def secure(tmp_path_factory):
+    """The upstream over TLS."""
+    folder = tmp_path_factory.mktemp("secure")
+    server = start_upstream(folder, certificate.make(folder))
+    yield server
+    server.stop()
 
 
-@pytest.mark.parametrize("large", [False, True])
+def run(server: Server, concurrency=2, *, stream, size=SMALL, orders=("",) * 4, pieces=PIECES) -> Seen:
+    bodies = [load.body(CLAUDE, size, stream=stream, order=order) for order in orders]
+    return asyncio.run(load.run(server, bodies, concurrency, stream=stream, pieces=pieces))
+
+
+@pytest.mark.parametrize("size", load.CALLS)
 @pytest.mark.parametrize("stream", [False, True])
-def test_every_request_is_answered_and_timed(upstream, large, stream):
+def test_every_request_is_answered_and_timed(upstream, size, stream):
     """Each request has the time of its first byte and of its end."""
-    seen = run(upstream, stream=stream, large=large)
+    seen = run(upstream, stream=stream, size=size)
     assert (len(seen.first), len(seen.end), seen.lags) == (4, 4, [])
     assert all(0 < first <= end for first, end in zip(sorted(seen.first), sorted(seen.end), strict=True))
     assert seen.requests_per_second > 0
@@ -41,6 +73,40 @@ def test_paced_events_tell_when_they_left(upstream):
     assert all(lag > 0 for lag in seen.lags)
 
 
+@pytest.mark.parametrize("concurrency", [1, 16])
+def test_a_long_stream_has_as_many_pieces_as_it_was_asked_for(upstream, concurrency):
+    """Each of the separate events is seen once, however the bytes of many streams were cut."""
+    orders = [ANSWERS[SEPARATELY].order.replace("pace 0.002", "pace 0.0001")] * concurrency
+    seen = run(upstream, concurrency, stream=True, orders=orders, pieces=300)
+    assert len(seen.lags) == 300 * concurrency
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_the_floor_forwards_what_the_upstream_answers(upstream, tmp_path, answer):
+    """Whole and streamed, a response comes back with its events, so that the floor is measured with the same work."""
+    floor = start_floor(tmp_path, upstream)
+    try:
+        kind = ANSWERS[answer]
+        seen = run(floor, stream=kind.stream, orders=[kind.order] * 2, pieces=kind.pieces)
+    finally:
+        floor.stop()
+    assert len(seen.end) == 2
+    assert floor.process.poll() is not None
+
+
+def test_over_tls_the_floor_trusts_the_upstream_s_certificate(secure, tmp_path):
+    """The same requests go over TLS, from a client and from the floor, and nobody leaves out to verify the certificate."""
+    floor = start_floor(tmp_path, secure)
+    try:
+        assert len(run(floor, stream=True).end) == len(run(secure, stream=True).end) == 4
+    finally:
+        floor.stop()
+    assert secure.url.startswith("https://")
+    stranger = Server(UPSTREAM, secure.url, {}, secure.process, secure.log, {})
+    with pytest.raises(Exception, match="certificate verify failed"):
+        run(stranger, stream=True)
+
+
 def test_an_answer_that_is_no_success_ends_the_benchmark(upstream):
     """A refused request is not counted as a fast one; the next one with the same name is answered."""
     with pytest.raises(RuntimeError, match="answered 429"):
@@ -48,10 +114,63 @@ def test_an_answer_that_is_no_success_ends_the_benchmark(upstream):
     assert len(run(upstream, stream=False, orders=["[[once a]]"]).end) == 1
 
 
-def test_a_large_body_has_a_hundred_thousand_tokens():
-    """Four characters a token; and a small one is small."""
-    assert 380_000 < len(load.body(CLAUDE, large=True, stream=True)) < 500_000
-    assert len(load.body(CLAUDE, large=False, stream=True)) < 3_000
+@pytest.mark.parametrize(
+    ("size", "least", "most"), [(SMALL, 1_500, 3_000), (MIDDLE, 90_000, 120_000), (LARGE, 400_000, 480_000)]
+)
+def test_a_body_is_as_large_as_its_name_says(size, least, most):
+    """The largest one has a hundred thousand tokens, at four characters each."""
+    assert least < len(load.body(CLAUDE, size, stream=True)) < most
+
+
+def test_requests_are_repeated_for_a_time_and_so_many_times_at_least():
+    """A fast server gets more requests than a slow one in the same time, and each client's first ones are always sent."""
+    assert list(load.repeated(b"body", 3, 0.0)) == [b"body"] * 3
+    assert len(list(itertools.islice(load.repeated(b"body", 1, 60.0), 100))) == 100
+
+
+def test_processor_time_is_that_of_the_process(upstream):
+    """Time that a process has used counts, finer than a hundredth of a second, and waiting does not."""
+    command = [sys.executable, "-c", "import sys; sum(range(3_000_000)); print(flush=True); sys.stdin.read()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        server = Server("busy", "", {}, process, upstream.log, {})
+        used = server.cpu_seconds()
+        assert 0 < used < time.monotonic()
+        assert used * os.sysconf("SC_CLK_TCK") % 1 != 0
+        process.stdin.close()
+
+
+def test_every_size_and_answer_is_measured_at_the_usual_concurrency():
+    """Other numbers at a time are for small bodies of Claude's, so that a run ends in time; TLS is for small bodies."""
+    rows = list(cells((1, 16)))
+    claude = [(cell.size, cell.answer) for cell in rows if cell.provider == "claude" and cell.concurrency == USUAL]
+    assert claude == list(itertools.product(load.CALLS, ANSWERS))
+    assert {cell.size for cell in rows if cell.concurrency != USUAL} == {SMALL}
+    assert [(cell.size, cell.answer) for cell in tls_cells()] == [(SMALL, answer) for answer in ANSWERS]
+
+
+def test_no_failover_is_without_a_credential():
+    """Each moved request limits one more credential, so there are more of them than such requests."""
+    assert FAILOVER_KEYS > FAILOVERS
+
+
+def test_a_setting_sends_everything_through_litellm():
+    """The row "all through LiteLLM" is what it says: its one more setting is none that the lanes know."""
+    name = servers.ALL_THROUGH_LITELLM.partition(":")[0]
+    assert features.reasons({"litellm_settings": {name: False}}) == (f"litellm_settings: {name}",)
+
+
+def test_the_servers_of_a_part_are_measured_and_stopped(tmp_path):
+    """Each cell has each round of each server that serves its provider, and nothing is left running."""
+    results = Results({}, {}, {}, {})
+    with running(tmp_path, start_upstream(tmp_path), [start_floor]) as every:
+        rows = iter([Cell("claude", SMALL, STREAMED, 2), Cell("openai", SMALL, WHOLE, 2)])
+        asyncio.run(measure(every, rows, 2, 0.0, results))
+    claude, openai = results.cells.values()
+    assert {name: len(runs) for name, runs in claude.items()} == {UPSTREAM: 2, FLOOR: 2}
+    assert openai == {}
+    assert all(value > 0 for values in results.memory.values() for value in values)
+    assert [server.process.poll() is None for server in every] == [False, False]
 
 
 def test_the_servers_take_turns():
@@ -63,16 +182,23 @@ def test_the_servers_take_turns():
     assert [counts for _, counts in turns] == [False] * 3 + [True] * 12
 
 
-def seen_at(rate: float) -> Seen:
-    return Seen(first=[1 / rate] * 10, end=[2 / rate] * 10, lags=[0.001], seconds=10 / rate, cpu=0.1)
+def seen_at(rate: float, cpu=0.1) -> Seen:
+    return Seen(first=[1 / rate] * 10, end=[2 / rate] * 10, lags=[0.001], seconds=10 / rate, cpu=cpu)
 
 
 def made_up_results() -> Results:
-    rates = {UPSTREAM: 1000.0, DEFAULTS: 50.0, SAME: 60.0, OURS: 150.0}
+    rates = {UPSTREAM: 1000.0, FLOOR: 800.0, DEFAULTS: 50.0, SAME: 60.0, OURS: 150.0, THROUGH: 75.0}
+    costs = {UPSTREAM: 0.001, FLOOR: 0.01, DEFAULTS: 0.2, SAME: 0.1, OURS: 0.025, THROUGH: 0.05}
     measured = {}
-    for cell in cells(("claude", "openai"), (1, 16)):
-        names = [name for name in rates if cell.provider == "claude" or name != UPSTREAM]
-        measured[cell] = {name: [seen_at(rates[name]), seen_at(rates[name] * 2)] for name in names}
+    for cell in (*cells((1, 16)), *tls_cells()):
+        names = (
+            [UPSTREAM, FLOOR, OURS]
+            if cell.tls
+            else [name for name in rates if cell.provider == "claude" or name not in list(rates)[:2]]
+        )
+        measured[cell] = {
+            name: [seen_at(rates[name], costs[name]), seen_at(rates[name] * 2, costs[name] * 2)] for name in names
+        }
     return Results(
         measured,
         {name: [seen_at(rate)] for name, rate in rates.items()},
@@ -81,21 +207,55 @@ def made_up_results() -> Results:
     )
 
 
+def section(page: str, heading: str) -> str:
+    return page.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def row(text: str, start: str) -> list[str]:
+    (found,) = [line for line in text.splitlines() if line.startswith(f"| {start} |")]
+    return [cell.strip() for cell in found.strip("|").split("|")][1:]
+
+
 def test_the_page_says_what_was_seen():
     """Ratios within a round, times beyond the upstream's, failovers and memory stand in it as they were measured."""
     page = report.page(made_up_results(), "a machine", 2, ["one did not start"], "choosing")
-    assert "3.00 (3.00 to 3.00) | 2.50 (2.50 to 2.50)" in page
+    rates = section(page, "Requests per second of one worker")
+    assert row(rates, f"Claude, 2 kB, {WHOLE} | 16") == [
+        "16", "1500", "1200", "75", "90", "225", "112", "3.00 (3.00 to 3.00)", "2.50 (2.50 to 2.50)",
+    ]  # fmt: skip
+    assert row(rates, f"OpenAI format, 440 kB, {STREAMED} | 16")[:4] == ["16", "", "", "75"]
+    end = section(page, "Added time").split("### To the end")[1]
+    assert row(end, f"Claude, 440 kB, {STREAMED} | 16")[4] == "11.3 / 11.3"
     assert "| claude-proxy | 10.0 | 20.0 | 10.0 |" in page
     assert "| claude-proxy | 100 | 300 | 200 |" in page
     assert "one did not start" in page
-    assert re.search(r"^\| 16 \| .* \| 225/s, 10\.0 s \|", page, re.MULTILINE)
+
+
+def test_processor_time_is_told_in_times_of_the_floor():
+    """Each server but the upstream is compared with the floor of the same round; what the floor has none of is left out."""
+    page = report.page(made_up_results(), "a machine", 2, [], "choosing")
+    floors = section(page, "Processor time of a request, in times of the floor")
+    twenty, ten, two, five = (f"{ratio:.2f} ({ratio:.2f} to {ratio:.2f})" for ratio in (20, 10, 2.5, 5))
+    assert row(floors, f"Claude, 2 kB, {SEPARATELY} | 16") == ["16", "1.50", twenty, ten, two, five]
+    assert "OpenAI" not in floors
+    assert "TLS" not in floors
+    milliseconds = section(page, "Processor time of a request, in milliseconds")
+    assert row(milliseconds, f"Claude, 100 kB, {WHOLE} | 16") == ["16", "0.15", "1.50", "30.00", "15.00", "3.75", "7.50"]
+
+
+def test_tls_has_a_table_of_its_own():
+    """It has the processor time, in times of the floor too, the rate and the added time of each kind of answer."""
+    secure = section(report.page(made_up_results(), "a machine", 2, [], "choosing"), "Over TLS to the upstream")
+    assert row(secure, f"Claude over TLS, 2 kB, {WHOLE} | 16") == [
+        "16", "0.15", "1500", "1.50", "1200", "3.75", "225", "2.50 (2.50 to 2.50)", "11.3 / 11.3",
+    ]  # fmt: skip
 
 
 def test_a_line_for_who_waits():
-    """What is told while it runs names the kind of request and each server's rate."""
-    cell = Cell("claude", large=True, stream=False, concurrency=4)
+    """What is told while it runs names the kind of request and each server's rate and processor time."""
+    cell = Cell("claude", LARGE, WHOLE, concurrency=4)
     line = report.line(cell, {OURS: [seen_at(10)]})
-    assert line == "Claude, large body, whole answer, 4 at a time: claude-proxy: 10/s"
+    assert line == "Claude, 440 kB, whole, 4 at a time: claude-proxy: 10/s 10.00 ms"
 
 
 def test_a_switch_is_compared_within_a_round():
@@ -108,8 +268,8 @@ def test_a_switch_is_compared_within_a_round():
 @pytest.mark.parametrize("before", switches.OFF.values(), ids=list(switches.OFF))
 def test_what_turns_a_switch_off_is_there(before):
     """Each of them changes a name that exists: nothing is compared with itself."""
-    found = re.findall(r"import (claude_proxy(?:\.\w+)+) as \w+; \w+\.(\w+) =", before)
-    assert found or before.startswith("import gc")
-    for module, name in found:
-        assert hasattr(__import__(module, fromlist=[name]), name)
+    for module, name in re.findall(r"import ([\w.]+)(?: as \w+)?; \w+\.(\w+) =", before):
+        assert hasattr(importlib.import_module(module), name)
     compile(before, "before", "exec")
+    for name in re.findall(r'"(\w+)": ', before):
+        assert name in SERVER
