@@ -18,6 +18,8 @@ ERROR_TYPES = {
 # Client errors that a repetition may cure; every other one says `x-should-retry: false`, or Claude Code repeats a bare 401
 # ten times over three minutes.
 RETRYABLE = frozenset({408, 409, 429})
+# Headers of an error that say when, and whether, to ask again.
+RETRY_HEADERS = ("retry-after", "x-should-retry")
 # LiteLLM's 401 goes on with the end of the key that came, its hash and the name of a table.
 KEY_DETAILS = " Received API Key"
 TRACEBACK = "Traceback (most recent call last)"
@@ -54,6 +56,14 @@ def own_refusal(status: int, message: str, headers: list[tuple[str, str]] | None
     extra = [("x-should-retry", "false")] if headers is None else headers
     body = json.dumps(error_body(error_type(status), message)).encode()
     return Refusal(status, [("content-type", "application/json"), *extra], body)
+
+
+def refusal_of(status: int, body: bytes, headers: Headers) -> Refusal:
+    """Return another provider's error in Anthropic's shape: its words, and when or whether to ask again if it says so."""
+    kept = [(name.lower(), value) for name, value in headers if name.lower() in RETRY_HEADERS]
+    if status < 500 and status not in RETRYABLE and "x-should-retry" not in dict(kept):
+        kept.append(("x-should-retry", "false"))
+    return own_refusal(status, error_message(body, status), kept)
 
 
 def error_type(status: int) -> str:

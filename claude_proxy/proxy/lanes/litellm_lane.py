@@ -1,6 +1,6 @@
 """What LiteLLM's app says about a request: a response goes to the client as it arrives, an error becomes an outcome."""
 
-from claude_proxy.anthropic.errors import RETRYABLE, error_message, own_refusal, without_tracebacks
+from claude_proxy.anthropic.errors import refusal_of, without_tracebacks
 from claude_proxy.anthropic.usage import StreamSummary, usage_of
 from claude_proxy.asgi import Message
 from claude_proxy.proxy.journal import Journal
@@ -9,7 +9,6 @@ from claude_proxy.proxy.response import ClientResponse
 
 # LiteLLM's own headers, which name api_base and the like, and its copies of the upstream's.
 HIDDEN_HEADERS = ("x-litellm-", "llm_provider-")
-RETRY_HEADERS = ("retry-after", "x-should-retry")
 
 
 class LitellmResponse:
@@ -42,11 +41,8 @@ class LitellmResponse:
         if self._error is None or self._outlet.begun:
             return DONE
         status = int(self._error["status"])
-        named = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in self._error["headers"]]
-        headers = [pair for pair in named if pair[0] in RETRY_HEADERS]
-        if status < 500 and status not in RETRYABLE and "x-should-retry" not in dict(headers):
-            headers.append(("x-should-retry", "false"))
-        return failed(status, own_refusal(status, error_message(bytes(self._held), status), headers))
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self._error["headers"]]
+        return failed(status, refusal_of(status, bytes(self._held), headers))
 
     async def _start(self, message: Message) -> None:
         status = int(message["status"])

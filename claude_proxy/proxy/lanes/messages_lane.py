@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from claude_proxy import __version__
-from claude_proxy.anthropic.errors import RETRYABLE, STATUS_OF_ERRORS, error_message, own_refusal
+from claude_proxy.anthropic.errors import STATUS_OF_ERRORS, own_refusal, refusal_of
 from claude_proxy.anthropic.messages import for_provider
 from claude_proxy.anthropic.sse import error_kind, events, json_object
 from claude_proxy.anthropic.usage import usage_of
@@ -31,8 +31,6 @@ MAX_ERROR_BYTES = 8 * 1024
 STREAM = "text/event-stream"
 # Instead of a stream these are no response; some providers say nothing of what they send.
 NO_STREAMS = ("application/json", "text/html")
-# Headers of an error that say when, and whether, to ask again.
-RETRY_HEADERS = ("retry-after", "x-should-retry")
 
 
 class MessagesLane:
@@ -156,11 +154,7 @@ def _headers(attempt: Attempt, key: str) -> Headers:
 
 
 def _provider_error(status: int, body: bytes, headers: Headers = ()) -> Outcome:
-    """Return the outcome of a provider's error: its words in Anthropic's shape, and when to ask again if it says so."""
-    kept = [pair for pair in headers if pair[0] in RETRY_HEADERS]
-    if status < 500 and status not in RETRYABLE and "x-should-retry" not in dict(kept):
-        kept.append(("x-should-retry", "false"))
-    return failed(status, own_refusal(status, error_message(body, status), kept))
+    return failed(status, refusal_of(status, body, headers))
 
 
 def _broken(host: str, error: UpstreamError, late: int = 504) -> Outcome:
