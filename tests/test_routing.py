@@ -197,3 +197,10 @@ def test_pauses_grow_as_litellms(monkeypatch, attempt, least):
     spread = pause(attempt, least)
     monkeypatch.setattr("random.random", lambda: 1.0)
     assert pause(attempt, least) == 1.25 * spread
+
+
+@pytest.mark.parametrize(("asked", "waited"), [(7.0, 7.0), (60.0, 60.0), (61.0, 0.5), (0.0, 0.5), (None, 0.5)])
+def test_a_provider_s_own_time_goes_first(monkeypatch, asked, waited):
+    """An error's ``retry-after`` is waited for up to a minute, as LiteLLM does; any other one is none."""
+    monkeypatch.setattr("random.random", lambda: 0.0)
+    assert pause(0, 0.0, asked) == waited

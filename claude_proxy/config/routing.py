@@ -18,6 +18,8 @@ RETRY_POLICY = {
     429: "RateLimitErrorRetries", 500: "InternalServerErrorRetries", 503: "ServiceUnavailableErrorRetries",
     504: "TimeoutErrorRetries", 529: "InternalServerErrorRetries",
 }  # fmt: skip
+# In seconds; what is longer is not waited for.
+LONGEST_RETRY_AFTER = 60.0
 # Client errors that LiteLLM repeats (its ``should_retry``).
 REPEATED = frozenset({408, 409, 429})
 
@@ -83,8 +85,13 @@ class Routing:
         return self.num_retries if requested is None else requested
 
 
-def pause(attempt: int, least: float) -> float:
-    """Return how many seconds to wait before a model's one deployment is asked again; ``attempt`` counts from 0."""
+def pause(attempt: int, least: float, asked: float | None = None) -> float:
+    """Return how many seconds to wait before a model's one deployment is asked again; ``attempt`` counts from 0.
+
+    ``asked`` is the error's ``retry-after``, which goes first where it is not unreasonable.
+    """
+    if asked is not None and 0 < asked <= LONGEST_RETRY_AFTER:
+        return asked
     grown = min(max(FIRST_RETRY_SECONDS * 2.0**attempt, least), LONGEST_RETRY_SECONDS)
     return grown * (1 + 0.25 * random.random())  # noqa: S311 - spreads load
 

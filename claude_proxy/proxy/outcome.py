@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from claude_proxy.anthropic.errors import Refusal
 
 
+# A longer number of seconds is no time to wait for.
+MAX_DIGITS = 9
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """``status`` is what retries and fallbacks are decided by; 200 when the client has its response, as far as it came."""
@@ -21,6 +25,14 @@ class Outcome:
     def done(self) -> bool:
         """Whether the response has left for the client."""
         return self.refusal is None
+
+    @property
+    def retry_after(self) -> float | None:
+        """After how many seconds the provider wants to be asked again; None where it does not say so."""
+        if self.refusal is None or self.of_pool:
+            return None
+        value = next((value for name, value in self.refusal.headers if name.lower() == "retry-after"), "")
+        return float(value) if value.isascii() and value.isdigit() and len(value) < MAX_DIGITS else None
 
 
 DONE = Outcome()

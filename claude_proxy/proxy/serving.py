@@ -170,7 +170,7 @@ class Serving:
             if made >= max(again, len(order) - 1):
                 return outcome
             if len(order) == 1:
-                await self._sleep(pause(made, routing.retry_after))
+                await self._sleep(pause(made, routing.retry_after, outcome.retry_after))
             made += 1
 
     async def _reassured(self, outlet: ClientResponse, work: Coroutine[Any, Any, Outcome]) -> Outcome:
