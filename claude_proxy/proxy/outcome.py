@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from claude_proxy.anthropic.errors import Refusal
 
-
 # A longer number of seconds is no time to wait for.
 MAX_DIGITS = 9
 
