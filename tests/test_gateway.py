@@ -635,14 +635,23 @@ async def test_a_client_that_leaves_before_its_answer_ends_the_request():
 
 
 async def test_what_broke_inside_is_not_hidden():
-    """An exception of the app's reaches the server, which logs it."""
+    """An exception of the app's reaches the server, which logs it; the client gets an error in Anthropic's shape."""
+    sent = []
 
     async def inner(_scope, _receive, _send):
         raise LookupError("broken")
 
-    body = {"type": "http.request", "body": json.dumps(BODY).encode(), "more_body": False}
+    async def receive():
+        return {"type": "http.request", "body": json.dumps(BODY).encode(), "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
     with pytest.raises(LookupError):
-        await drive(Gateway(inner, SETTINGS, Redactor([])), scope(), body)
+        await Gateway(inner, SETTINGS, Redactor([]))(scope(), receive, send)
+    assert sent[0]["status"] == 500
+    assert json.loads(sent[1]["body"])["error"]["type"] == "api_error"
+    assert b"broken" not in sent[1]["body"]
 
 
 async def test_a_silent_provider_is_bridged(monkeypatch):

@@ -58,7 +58,7 @@ class Entrance:
 
     def _is_shown(self) -> bool:
         """Whether the current attempt's error may be the client's: of a request whose first choice was Claude only Claude's."""
-        return Provider.CLAUDE in (self.journal.provider, None) or self.journal.first_provider is not Provider.CLAUDE
+        return self.journal.provider is Provider.CLAUDE or self.journal.first_provider is not Provider.CLAUDE
 
     def interrupt(self) -> bool:
         """End the lane's attempt; return whether there was one."""

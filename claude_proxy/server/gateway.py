@@ -217,6 +217,10 @@ class Gateway:
             await outlet.refuse(own_refusal(refused.status, str(refused), refused.headers))
         except asyncio.CancelledError as ended:
             under_way.accept_end(ended)
+        except Exception:
+            # The server logs it; the client gets an error in Anthropic's shape.
+            await outlet.refuse(own_refusal(500, "The proxy made a mistake; its operator finds it in the log.", []))
+            raise
         finally:
             watcher.cancel()
             await under_way.close()
