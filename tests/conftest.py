@@ -46,7 +46,9 @@ def clean_environment():
         if is_settings_of_somebody(name):
             del os.environ[name]
     yield
-    os.environ.clear()
+    # Never empty in between: a test file's own threads may be starting processes.
+    for name in {*os.environ} - {*before}:
+        del os.environ[name]
     os.environ.update(before)
 
 

@@ -28,6 +28,7 @@ URL = "https://api.anthropic.com/v1/messages"
 NOW = 1_800_000_000.0
 CLIENTS_OWN = [("authorization", f"Bearer {OWN}"), ("x-litellm-api-key", "made-up")]
 RESET = aiohttp.ClientPayloadError("reset")
+STREAMED = b'{"stream":true,' + CLAUDE_BODY.strip().removeprefix(b"{")
 
 
 def refused(status, words, **headers):
@@ -332,7 +333,7 @@ def streaming(*chunks):
 
 async def test_claudes_stream_goes_to_the_client():
     """The client gets Claude's bytes and headers, without what is about the connection; LiteLLM gets a copy of all of it."""
-    lanes, received, heard = Lanes(streaming(START, THOUGHT, STOP)), Received(), Heard(copies=True)
+    lanes, received, heard = Lanes(streaming(START, THOUGHT, STOP)), Received(raw=STREAMED), Heard(copies=True)
     assert await lanes.attempt(received, heard=heard) == DONE
     assert received.begun == (
         200,
@@ -349,21 +350,21 @@ async def test_claudes_stream_goes_to_the_client():
 
 async def test_a_stream_names_the_model_that_was_asked_for():
     """The client reads the name that it asked for; the copy for LiteLLM has Claude's."""
-    received, heard = Received(raw=CLAUDE_BODY.replace(b"claude-x", b"alias")), Heard(copies=True)
+    received, heard = Received(raw=STREAMED.replace(b"claude-x", b"alias")), Heard(copies=True)
     await Lanes(streaming(START, STOP)).attempt(received, heard=heard)
     assert (received.body, heard.copy) == (START.replace(b"claude-x", b"alias") + STOP, START + STOP)
 
 
 async def test_a_stream_that_ends_with_an_error_is_a_failure():
     """The client has the error event already; the record counts a failure, and nobody else may answer."""
-    received = Received()
+    received = Received(raw=STREAMED)
     assert await Lanes(streaming(START, ERROR)).attempt(received) == DONE
     assert (received.body, received.ended, received.journal.error) == (START + ERROR, True, "overloaded_error")
 
 
 async def test_a_stream_that_breaks_off_is_a_failure(caplog):
     """What was dropped stays without an end, is logged with the model's name, and is not tried again."""
-    received, lanes = Received(), Lanes(streaming(START, RESET))
+    received, lanes = Received(raw=STREAMED), Lanes(streaming(START, RESET))
     assert await lanes.attempt(received) == DONE
     assert (received.body, received.ended, received.journal.error) == (START, False, "interrupted")
     assert "anthropic/claude-x broke its answer off" in caplog.text
@@ -372,7 +373,7 @@ async def test_a_stream_that_breaks_off_is_a_failure(caplog):
 
 async def test_a_stream_that_breaks_off_at_once():
     """Nothing has left: another target may answer; else the client's connection closes as the upstream's did."""
-    received = Received()
+    received = Received(raw=STREAMED)
     outcome = await Lanes(streaming(RESET)).attempt(received)
     assert (received.begun, outcome.final, outcome.status) == (None, False, 502)
     assert (outcome.refusal.status, outcome.refusal.body, outcome.refusal.whole) == (200, b"", False)
@@ -394,7 +395,7 @@ async def test_a_stream_that_begins_with_an_error(kind, status, final):
     In the end the client gets the stream as it came.
     """
     event = ERROR.replace(b"overloaded_error", kind.encode())
-    received = Received()
+    received = Received(raw=STREAMED)
     outcome = await Lanes(streaming(event)).attempt(received)
     assert (received.begun, outcome.final, outcome.status) == (None, final, status)
     refusal = outcome.refusal
@@ -404,7 +405,7 @@ async def test_a_stream_that_begins_with_an_error(kind, status, final):
 async def test_a_client_that_leaves_ends_the_stream(caplog):
     """The upstream is let go, and what had come until then is there, for the record and for LiteLLM's books."""
     caplog.set_level("INFO")
-    lanes, received, heard = Lanes(streaming(START, STOP)), Received(), Heard(copies=True)
+    lanes, received, heard = Lanes(streaming(START, STOP)), Received(raw=STREAMED), Heard(copies=True)
     task = asyncio.ensure_future(lanes.attempt(received, heard=heard))
 
     def leave():
@@ -495,3 +496,10 @@ async def test_who_cannot_be_reached_is_named_in_plain_words(error, status, word
     )
     assert body["error"]["message"].startswith(words)
     assert "x-should-retry" not in dict(outcome.refusal.headers)
+
+
+async def test_a_stream_that_nobody_asked_for_is_read_whole():
+    """A client that asked for a whole response gets it within the bounds of one, whatever Claude calls it."""
+    received = Received()
+    assert await Lanes(streaming(START, STOP)).attempt(received) == DONE
+    assert (received.body, received.begun[1]["content-length"]) == (START + STOP, str(len(START + STOP)))

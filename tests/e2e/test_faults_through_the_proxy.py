@@ -27,6 +27,8 @@ AT_ONCE = 12
 SHORT_SECONDS = 2
 # What any one step may take, in seconds: more than a proxy's longest time-out.
 BOUND = 60.0
+# All tries are under way at the same time, and wait for their turn.
+BOUND_OF_ALL = 10 * BOUND
 TOKENS = {f"t{number:02}": f"sk-ant-oat01-made-up-faults-{number:02}" for number in range(24)}
 LABELS = {token: label for label, token in TOKENS.items()}
 KEYS = {"KIMI_API_KEY": "made-up-kimi-key-0123", "OPENAI_API_KEY": "made-up-openai-key-0123"}
@@ -461,7 +463,7 @@ def tried(watched, faulty, request) -> Iterator[dict[Try, Future[Came]]]:
 @pytest.mark.parametrize("each", TRIES, ids=str)
 def test_a_fault(tried, each):
     """The client sees what the upstream's answer was worth, in time; a credential is left for its own faults only."""
-    came = tried[each].result(BOUND)
+    came = tried[each].result(BOUND_OF_ALL)
     SEES[each.kind](each.stream, each.fault)(came)
     turns = came.case.turns
     again = each.kind != "gpt" and each.fault in TAKEN_FOR_STALE
@@ -637,7 +639,7 @@ def test_a_client_that_leaves_while_it_waits(watched, patient, faulty):
 
 def test_nothing_is_left(watched, faulty, tried, before, limited, capsys):
     """After all of it: no request, connection, descriptor or task of the proxy's, and every credential as it deserves."""
-    lost = [each for each, future in tried.items() if future.exception(BOUND)]
+    lost = [each for each, future in tried.items() if future.exception(BOUND_OF_ALL)]
     came = {each: future.result() for each, future in tried.items() if each not in lost}
     warm(watched.proxy, faulty)  # a client closes what has broken when it asks for the next connection
     assert until(lambda: not faulty.serving)

@@ -70,7 +70,8 @@ class ClaudeLane:
     async def _passed(self, attempt: Attempt, response: StreamedResponse) -> Outcome:
         if reason := response.rejection_reason:
             return failed(502, own_refusal(502, f"Anthropic {reason}.", []))
-        return await (self._stream if response.media_type == STREAM else self._whole)(attempt, response)
+        streams = attempt.request.streams and response.media_type == STREAM
+        return await (self._stream if streams else self._whole)(attempt, response)
 
     async def _stream(self, attempt: Attempt, response: StreamedResponse) -> Outcome:
         outlet, headers = attempt.outlet, _headers(response)

@@ -29,7 +29,7 @@ VERSION = "2023-06-01"
 # Of an error's body so much is read.
 MAX_ERROR_BYTES = 8 * 1024
 STREAM = "text/event-stream"
-# Instead of a stream these are no response; some providers say nothing of what they send.
+# Instead of a stream these are no response.
 NO_STREAMS = ("application/json", "text/html")
 
 
@@ -70,7 +70,8 @@ class MessagesLane:
             return _provider_error(response.status, body, response.headers)
         if reason := response.rejection_reason:
             return failed(502, own_refusal(502, f"{host} {reason}", []))
-        streams = response.media_type == STREAM or (attempt.request.streams and response.media_type not in NO_STREAMS)
+        # Some providers do not say that what they send is a stream.
+        streams = attempt.request.streams and response.media_type not in NO_STREAMS
         return await (self._stream if streams else self._whole)(attempt, host, response)
 
     async def _stream(self, attempt: Attempt, host: str, response: StreamedResponse) -> Outcome:
