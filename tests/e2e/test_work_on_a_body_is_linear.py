@@ -23,6 +23,8 @@ from fuzz.shapes import SHAPES
 MEMORY = 6 << 30
 KEYS = {"api_key": "made-up-key-of-a-provider"}
 LANES = ("claude-x", "glm", "gpt", "gemini", "gemini-vertex", "bedrock", "vertex", "nova", "ollama")
+# Of LiteLLM's code two lanes run the same as another one: Gemini on Vertex AI as Gemini, Claude on Vertex AI as on Bedrock.
+MEASURED = tuple(model for model in LANES if model not in ("gemini-vertex", "vertex"))
 # What LiteLLM does not make by itself: there a body passes as it is.
 RELAYED = ("claude-x", "glm")
 
@@ -146,7 +148,7 @@ AT_MOST = 8
 LEAST = 0.06
 
 
-@pytest.mark.parametrize("model", LANES)
+@pytest.mark.parametrize("model", MEASURED)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_work_grows_with_the_body(proxy, upstream, shape, model):
     """A body of four times the size costs the proxy about four times the processor time, whatever is large in it."""
