@@ -102,8 +102,8 @@ def by_credential(**replies: Callable[[up.Seen], up.Reply]) -> Callable[[up.Seen
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Try what LiteLLM translates once: its requests go through LiteLLM at either entrance."""
-    twice = [item for item in items if getattr(item.module, "THROUGH_LITELLM", False) and _kind_of(item) == "gpt"]
-    config.hook.pytest_deselected(items=twice)
+    twice = {item for item in items if getattr(item.module, "THROUGH_LITELLM", False) and _kind_of(item) == "gpt"}
+    config.hook.pytest_deselected(items=[*twice])
     items[:] = [item for item in items if item not in twice]
 
 
