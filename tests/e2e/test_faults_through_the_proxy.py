@@ -453,7 +453,8 @@ def tried(watched, faulty, request) -> Iterator[dict[Try, Future[Came]]]:
         model = (SHORT if tried.fault in SILENT else MODELS)[tried.kind]
         return ask(watched.proxy, faulty.case(script_of(tried)), model, stream=tried.stream)
 
-    wanted = [item.callspec.params["each"] for item in request.session.items if "each" in getattr(item, "fixturenames", ())]
+    ours = [item for item in request.session.items if getattr(item, "module", None) is request.module]
+    wanted = [item.callspec.params["each"] for item in ours if "each" in getattr(item, "fixturenames", ())]
     # Those that wait for a time-out wait beside all others.
     wanted.sort(key=lambda each: each.fault not in SILENT)
     with ThreadPoolExecutor(AT_ONCE) as pool:
