@@ -23,6 +23,8 @@ from faults import ERROR_TYPES, FAULTS, REDIRECTS, STATUSES, is_only_for_streams
 from processes import MASTER_KEY, STATIC_TOKEN, Proxy, question
 
 AT_ONCE = 12
+# A task that LiteLLM starts once, some time after the first response that it records.
+OF_LITELLM = "LoggingWorker._worker_loop"
 # Of the deployments whose upstream falls silent; every other one has the time that a busy machine needs.
 SHORT_SECONDS = 2
 # What any one step may take, in seconds: more than a proxy's longest time-out.
@@ -134,7 +136,7 @@ class Watched:
 
     def tasks(self) -> Counter[str]:
         self.proxy.process.send_signal(signal.SIGUSR1)
-        return Counter(json.loads(self.ear.recv(1 << 20)))
+        return Counter(name for name in json.loads(self.ear.recv(1 << 20)) if name != OF_LITELLM)
 
     def descriptors(self) -> Counter[str]:
         """What is open, by name; a connection's name is its peer's port and its state, as the kernel numbers it."""
