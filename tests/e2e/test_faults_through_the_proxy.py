@@ -313,6 +313,13 @@ def good_or_error_at_the_end(came: Came) -> None:
     (good if came.events[-1]["type"] == "message_stop" else error_at_the_end)(came)
 
 
+def ended_somehow(came: Came) -> None:
+    """An end, be it an error's or a message's: whether what is beyond the length is seen depends on when it arrives."""
+    assert (came.status, came.whole) == (200, True), came
+    assert came.events[-1]["type"] in ("error", "message_stop")
+    assert_presentable(came)
+
+
 def passed_without_end(came: Came) -> None:
     """What there is of a stream that its upstream ends before the message's end, which the client notices by that."""
     assert (came.status, came.whole) == (200, True), came
@@ -414,7 +421,7 @@ def gpt_sees(stream: bool, fault: str) -> Check:  # noqa: FBT001, PLR0911 - a ta
         return error_at_the_end
     if fault in STATUSES or fault.startswith("page-") or "error" in fault.split("-"):
         return error(*_statuses_of(fault, {422: 400}))
-    begun = good_or_error_at_the_end if fault == "no-last-chunk" else error_at_the_end
+    begun = {"no-last-chunk": good_or_error_at_the_end, "length-too-short": ended_somehow}.get(fault, error_at_the_end)
     return either(error(400, 429, 500, 502), begun) if stream else error(429, 500, 502)
 
 
