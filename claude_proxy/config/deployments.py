@@ -60,6 +60,11 @@ class Deployment:
     reason: str = ""
 
 
+def served_as(model: str, provider: str | None) -> str:
+    """Return a deployment's provider and model in LiteLLM's words, the provider once."""
+    return model if not provider or model.startswith(f"{provider}/") else f"{provider}/{model}"
+
+
 def deployment(params: Mapping[str, Any], hosts: Hosts, *, chosen_by_litellm: bool = False) -> Deployment:
     """Return a deployment from its ``litellm_params``, as LiteLLM's router has them for one name.
 
@@ -73,7 +78,7 @@ def deployment(params: Mapping[str, Any], hosts: Hosts, *, chosen_by_litellm: bo
     return Deployment(
         lane=Lane.LITELLM if reason else LANES[provider],
         provider=provider,
-        served=model if not provider_name or model.startswith(f"{provider_name}/") else f"{provider_name}/{model}",
+        served=served_as(model, provider_name),
         model=model.removeprefix("anthropic/"),
         api_base=base.rstrip("/") if isinstance(base, str) else None,
         api_key=Secret(str(named["api_key"])) if named.get("api_key") else None,

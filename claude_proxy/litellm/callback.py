@@ -14,7 +14,7 @@ from litellm.types.utils import CallTypes
 
 from claude_proxy.anthropic.errors import Refused, own_refusal
 from claude_proxy.anthropic.messages import FOR_PROVIDERS, THINKING_PARAMETERS
-from claude_proxy.config.deployments import LANES, deployment
+from claude_proxy.config.deployments import LANES, deployment, served_as
 from claude_proxy.litellm.lane_client import AttemptRefused, BetasInBody, LaneClient
 from claude_proxy.litellm.transport import shared_http
 from claude_proxy.providers import compatibility, request_fields, returned
@@ -101,7 +101,7 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
             fields = None if provider is Provider.CLAUDE else {name: kwargs[name] for name in FOR_PROVIDERS if name in kwargs}
             entrance.row = one.row
             return kwargs | {"api_key": PLACEHOLDER_KEY, "client": LaneClient(self.app.serving, entrance, one, fields)}
-        entrance.journal.begin(provider, _served(kwargs))
+        entrance.journal.begin(provider, served_as(str(kwargs["model"]), kwargs.get("custom_llm_provider")))
         entrance.leave_lanes()
         return await self._for_others(kwargs, own, entrance, provider)
 
@@ -202,12 +202,6 @@ def as_chat_completions(kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
 def _is_translated(entrance: Entrance) -> bool:
     return entrance.journal.provider not in (None, Provider.CLAUDE, Provider.DEMO)
-
-
-def _served(kwargs: Mapping[str, Any]) -> str:
-    """Return a deployment's provider and model, in LiteLLM's words."""
-    model, provider = str(kwargs.get("model", "")), kwargs.get("custom_llm_provider")
-    return model if not provider or model.startswith(f"{provider}/") else f"{provider}/{model}"
 
 
 def _deployment_parameters(kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 from claude_proxy.anthropic.errors import STATUS_OF_ERRORS
 from claude_proxy.anthropic.messages import to_json
 from claude_proxy.config.deployments import Deployment
-from claude_proxy.litellm.transport import DEFAULT_TIMEOUT, MAX_ERROR_BYTES, beginning, discard, rejection_reason
+from claude_proxy.litellm.transport import DEFAULT_TIMEOUT, beginning, discard, rejection_reason
 from claude_proxy.proxy.entrance import Entrance
+from claude_proxy.proxy.lanes.attempt import MAX_ERROR_BYTES, STREAM
 from claude_proxy.proxy.relay import Heard
 from claude_proxy.proxy.serving import Serving
 from claude_proxy.upstream.response_bounds import CODINGS, ResponseTooLarge
@@ -65,7 +66,7 @@ class LaneClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is 
             raise BaseLLMException(outcome.status, text, {} if outcome.of_pool else dict(outcome.refusal.headers))
         if outcome is not None and error:
             raise BaseLLMException(STATUS_OF_ERRORS.get(error, 502), f"the response ended with {error}")
-        kind = "text/event-stream" if entrance.request.streams else "application/json"
+        kind = STREAM if entrance.request.streams else "application/json"
         return httpx.Response(200, headers={"content-type": kind}, content=heard.copy, request=httpx.Request("POST", url))
 
 

@@ -14,7 +14,7 @@ from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler, get_ssl_con
 
 from claude_proxy.anthropic.sse import first_event_end
 from claude_proxy.proxy.entrance import current
-from claude_proxy.proxy.lanes.attempt import NOT_REPLAYED
+from claude_proxy.proxy.lanes.attempt import MAX_ERROR_BYTES, NO_STREAMS, NOT_REPLAYED, STREAM
 from claude_proxy.proxy.relay import MAX_FIRST_EVENT
 from claude_proxy.upstream.response_bounds import (
     CODINGS,
@@ -28,12 +28,6 @@ from claude_proxy.upstream.response_bounds import (
 
 # How long one silence of an upstream may last, in seconds, when LiteLLM does not say.
 DEFAULT_TIMEOUT = httpx.Timeout(600.0, connect=10.0)
-
-# Of an error's body LiteLLM gets so much. 1.106.2 looks for secrets in it over and over, in the event loop: a body of 10 MB
-# stops the whole process for minutes.
-MAX_ERROR_BYTES = 8 * 1024
-# Instead of a stream these are no answer.
-NO_STREAMS = ("application/json", "text/html")
 
 
 class BoundedResponse(httpx.Response):
@@ -130,7 +124,7 @@ def bounded(
         cut_at = 0 if codings and not decodes else MAX_ERROR_BYTES
     bounds = Bounds(
         codings[0] if decodes else "",
-        events=events or (response.is_success and media_type(response) == "text/event-stream"),
+        events=events or (response.is_success and media_type(response) == STREAM),
         cut_at=cut_at,
         lenient=response.is_error,
     )
@@ -204,7 +198,7 @@ class ChatTransport(httpx.AsyncBaseTransport):
             await discard(response)
             return refused(request, misfit)
         kind = media_type(response)
-        streams = response.is_success and (kind == "text/event-stream" or _wants_stream(request))
+        streams = response.is_success and (kind == STREAM or _wants_stream(request))
         # The package ``openai`` looks for an event's end in all that it has of one, again and again.
         response = bounded(request, response, events=streams and kind not in NO_STREAMS)
         wants_stream = streams and kind in NO_STREAMS
@@ -212,7 +206,7 @@ class ChatTransport(httpx.AsyncBaseTransport):
             entrance = current.get()
             if entrance is not None:
                 entrance.opened.append(functools.partial(discard, response))
-            if media_type(response) == "text/event-stream":
+            if media_type(response) == STREAM:
                 response.stream = _WithEvents(response.stream)
             return response
         body = await beginning(response)

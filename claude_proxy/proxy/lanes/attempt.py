@@ -25,6 +25,12 @@ NOT_REPLAYED = frozenset(
         "set-cookie", "strict-transport-security", "trailer", "transfer-encoding", "upgrade",
     }
 )  # fmt: skip
+STREAM = "text/event-stream"
+# Instead of a stream these are no response.
+NO_STREAMS = ("application/json", "text/html")
+# Of another provider's error so much is read. LiteLLM 1.106.2 looks for secrets in it over and over, in the event loop: a body
+# of 10 MB stops the whole process for minutes.
+MAX_ERROR_BYTES = 8 * 1024
 # How long one silence of an upstream may last, in seconds, when neither the deployment nor the configuration says.
 READ_SECONDS = 600.0
 
@@ -87,6 +93,11 @@ async def relay(
     if journal.error:
         logger.warning("%s ended its answer with %s", served, journal.error)
     return DONE
+
+
+def messages_url(base: str) -> str:
+    """Return the address of the Messages API below a deployment's base, which may name it already."""
+    return base if base.endswith("/v1/messages") else f"{base}/v1/messages"
 
 
 def failed_stream(error: FailedStream, headers: Headers, status: int) -> Outcome:

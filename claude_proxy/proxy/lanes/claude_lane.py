@@ -14,7 +14,7 @@ from claude_proxy.credentials.credential import Credential
 from claude_proxy.credentials.pool import Pool, Wanted
 from claude_proxy.credentials.response_rules import UNIFIED, Action
 from claude_proxy.providers.endpoints import Hosts, model_family
-from claude_proxy.proxy.lanes.attempt import NOT_REPLAYED, Attempt, failed_stream, relay
+from claude_proxy.proxy.lanes.attempt import NOT_REPLAYED, STREAM, Attempt, failed_stream, messages_url, relay
 from claude_proxy.proxy.offload import offloaded
 from claude_proxy.proxy.outcome import DONE, Outcome, failed
 from claude_proxy.proxy.relay import FailedStream, Renaming
@@ -26,7 +26,6 @@ NO_CREDENTIAL = own_refusal(
     "No Claude credential: the proxy's pool is empty and the request has none of its own. Set CLAUDE_OAUTH_TOKENS "
     "or CLAUDE_API_KEYS on the proxy, or log in with Claude Code and send the proxy's token in x-litellm-api-key.",
 )
-STREAM = "text/event-stream"
 
 
 class ClaudeLane:
@@ -104,8 +103,7 @@ class ClaudeLane:
         return DONE
 
     def _url(self, attempt: Attempt) -> str:
-        base = attempt.deployment.api_base or self._settings.claude_base
-        path = base if base.endswith("/v1/messages") else f"{base}/v1/messages"
+        path = messages_url(attempt.deployment.api_base or self._settings.claude_base)
         path += "/count_tokens" if attempt.request.counts_tokens else ""
         return f"{path}?{attempt.request.query}" if attempt.request.query else path
 

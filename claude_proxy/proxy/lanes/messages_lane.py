@@ -16,7 +16,7 @@ from claude_proxy.providers import compatibility, request_fields, returned
 from claude_proxy.providers.bounds import TooLarge
 from claude_proxy.providers.fetching import NO_HOSTS
 from claude_proxy.providers.thinking import ThinkingFilter
-from claude_proxy.proxy.lanes.attempt import Attempt, relay
+from claude_proxy.proxy.lanes.attempt import MAX_ERROR_BYTES, NO_STREAMS, STREAM, Attempt, messages_url, relay
 from claude_proxy.proxy.offload import offloaded
 from claude_proxy.proxy.outcome import DONE, Outcome, failed
 from claude_proxy.proxy.relay import FailedStream
@@ -26,11 +26,6 @@ from claude_proxy.upstream.response_bounds import CODINGS
 
 # What Anthropic's API wants of a client that says nothing.
 VERSION = "2023-06-01"
-# Of an error's body so much is read.
-MAX_ERROR_BYTES = 8 * 1024
-STREAM = "text/event-stream"
-# Instead of a stream these are no response.
-NO_STREAMS = ("application/json", "text/html")
 
 
 class MessagesLane:
@@ -51,9 +46,10 @@ class MessagesLane:
             body = await offloaded(len(attempt.request.raw), fitted_body, attempt)
         except TooLarge as error:
             return failed(400, own_refusal(400, str(error)), final=True)
-        url = base if base.endswith("/v1/messages") else f"{base}/v1/messages"
         try:
-            response = await self._client.send(url, _headers(attempt, key), body, read_seconds=attempt.read_seconds)
+            response = await self._client.send(
+                messages_url(base), _headers(attempt, key), body, read_seconds=attempt.read_seconds
+            )
         except UpstreamError as error:
             return _broken(host, error)
         try:
