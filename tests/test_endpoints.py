@@ -10,7 +10,6 @@ from claude_proxy.providers.endpoints import (
     fallback_models,
     is_openai_itself,
     model_family,
-    wildcard_model,
 )
 
 GATEWAY = "http://127.0.0.1:9100"
@@ -182,21 +181,6 @@ def test_bare_model(model, bare):
 def test_model_family(model, family):
     """The family is the first word of letters after ``claude``; a name of another pattern is a family of its own."""
     assert model_family(model) == family
-
-
-@pytest.mark.parametrize(
-    ("model", "asked", "filled"),
-    [
-        ("anthropic/claude-sonnet-5", "claude", "anthropic/claude-sonnet-5"),
-        ("anthropic/*", "anthropic/claude-sonnet-5", "anthropic/claude-sonnet-5"),
-        ("anthropic/claude-*", "claude-sonnet-5", "anthropic/claude-sonnet-5"),
-        ("anthropic/*", "claude-sonnet-5", "anthropic/claude-sonnet-5"),
-    ],
-    ids=["no-star", "everything", "claude", "without-prefix"],
-)
-def test_wildcard_model(model, asked, filled):
-    """The star of a deployment's model stands for what the star of its name matched."""
-    assert wildcard_model(model, asked) == filled
 
 
 @pytest.mark.parametrize(

@@ -91,14 +91,6 @@ def model_family(model: str) -> str:
     return next((part for part in parts[1:] if part.isalpha()), model) if parts[0] == "claude" else model
 
 
-def wildcard_model(model: str, asked: str) -> str:
-    """Return a deployment's model with the ``*`` of ``anthropic/claude-*`` filled in from the name that was asked for."""
-    if "*" not in model:
-        return model
-    bare = bare_model(asked)
-    return model.split("*", 1)[0] + bare.removeprefix(bare_model(model).split("*", 1)[0])
-
-
 def fallback_models(model: str, fallbacks: Iterable[Mapping[str, list[str]]]) -> list[str] | None:
     """Return the fallbacks of the most specific pattern that the model matches; None when there is none.
 
