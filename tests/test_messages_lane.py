@@ -23,6 +23,7 @@ pytestmark = pytest.mark.anyio
 BASE = "https://api.z.ai/api/anthropic"
 OWN = "sk-ant-oat01-made-up-own"
 ASKED = b'{"model":"glm","messages":[{"role":"user","content":"hi"}]}'
+STOPPED = b'\n\ndata: {"type":"message_stop"}\n\n'
 STREAMS = ASKED[:-1] + b',"stream":true}'
 RESET = aiohttp.ClientPayloadError("reset")
 
@@ -303,6 +304,12 @@ async def test_another_providers_whole_answer_is_litellms():
         (b'{"made":"up"}', "application/json", 502),
         (MESSAGE, "application/json", None),
         (MESSAGE, "text/plain", None),
+        (
+            b"data: " + json.dumps({"type": "message_start", "message": json.loads(MESSAGE)}).encode() + STOPPED,
+            "text/event-stream",
+            None,
+        ),
+        (b"data: {}" + STOPPED, "text/event-stream", 502),
     ],
 )
 async def test_another_providers_good_status_is_no_proof(body, kind, status):

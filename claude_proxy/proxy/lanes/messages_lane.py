@@ -9,6 +9,7 @@ from claude_proxy import __version__
 from claude_proxy.anthropic.errors import STATUS_OF_ERRORS, own_refusal, refusal_of
 from claude_proxy.anthropic.messages import for_provider
 from claude_proxy.anthropic.sse import error_kind, events, json_object
+from claude_proxy.anthropic.stream_message import body_of
 from claude_proxy.anthropic.usage import usage_of
 from claude_proxy.asgi import Headers
 from claude_proxy.credentials.credential import is_claude_credential
@@ -95,6 +96,8 @@ class MessagesLane:
             content = await response.read()
         except UpstreamError as error:
             return _broken(host, error)
+        if response.media_type == STREAM:  # a provider may stream what was asked for as a whole
+            content = await offloaded(len(content), body_of, content)
         said = await offloaded(len(content), json_object, content) or {}
         if kind := error_kind(said):
             return _provider_error(STATUS_OF_ERRORS.get(kind, 500), content[:MAX_ERROR_BYTES])

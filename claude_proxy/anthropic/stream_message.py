@@ -1,0 +1,84 @@
+"""The message that a whole stream told: what a client gets that asked for no stream and whose provider sent one. No I/O."""
+
+import json
+from typing import Any
+
+from claude_proxy.anthropic.sse import events, json_object
+
+# The field of a block that each kind of delta continues.
+_TEXTS = {"text_delta": "text", "thinking_delta": "thinking", "signature_delta": "signature"}
+
+
+def message_of(stream: bytes) -> dict[str, Any] | None:
+    """Return a stream's message, or the first error event of it; None for what is no stream, or one without its end.
+
+    The events and what they add up to: https://docs.claude.com/en/docs/build-with-claude/streaming.
+    """
+    message: dict[str, Any] | None = None
+    blocks: dict[int, _Block] = {}
+    for data in filter(None, map(json_object, events(stream))):
+        match data.get("type"):
+            case "error":
+                return data
+            case "message_start":
+                message = _fields(data.get("message"))
+            case "message_delta" if message is not None:
+                usage = _fields(message.get("usage")) | _fields(data.get("usage"))
+                message = message | _fields(data.get("delta")) | {"usage": usage}
+            case "message_stop" if message is not None:
+                return message | {"content": [block.whole() for _, block in sorted(blocks.items())]}
+            case "content_block_start" | "content_block_delta":
+                _continue(blocks, data)
+    return None
+
+
+def body_of(stream: bytes) -> bytes:
+    """Return the message that a stream told as the body of a response; the stream itself when it told none."""
+    message = message_of(stream)
+    return stream if message is None else json.dumps(message, ensure_ascii=False).encode("utf-8", "replace")
+
+
+def _continue(blocks: dict[int, "_Block"], data: dict[str, Any]) -> None:
+    index = data.get("index")
+    if not isinstance(index, int):
+        return
+    if data["type"] == "content_block_start":
+        blocks[index] = _Block(_fields(data.get("content_block")))
+    elif index in blocks:
+        blocks[index].add(_fields(data.get("delta")))
+
+
+class _Block:
+    """A content block whose parts are joined once, at its end."""
+
+    def __init__(self, begun: dict[str, Any]) -> None:
+        self._begun = begun
+        self._parts: dict[str, list[str]] = {}
+        self._citations: list[Any] = []
+
+    def add(self, delta: dict[str, Any]) -> None:
+        kind = str(delta.get("type"))
+        field = _TEXTS.get(kind) or ("partial_json" if kind == "input_json_delta" else "")
+        if field:
+            self._parts.setdefault(field, []).append(str(delta.get(field) or ""))
+        elif kind == "citations_delta":
+            self._citations.append(delta.get("citation"))
+
+    def whole(self) -> dict[str, Any]:
+        block = dict(self._begun)
+        for field, parts in self._parts.items():
+            said = "".join(parts)
+            if field == "partial_json":
+                block["input"] = (json_object(said.encode("utf-8", "replace")) or {}) if said else _fields(block.get("input"))
+            elif field == "signature":
+                block[field] = parts[-1]  # each replaces the one before
+            else:
+                block[field] = str(block.get(field) or "") + said
+        if self._citations:
+            begun = block.get("citations")
+            block["citations"] = [*(begun if isinstance(begun, list) else []), *self._citations]
+        return block
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
