@@ -8,6 +8,9 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = Sequence[tuple[str, str]]
+# Under this name a scope has a function that takes what is to be called, once, when the client is gone; None takes it back.
+WHEN_GONE = "claude_proxy.when_gone"
+WhenGone = Callable[[Callable[[], None] | None], None]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 

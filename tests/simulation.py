@@ -59,7 +59,7 @@ class Response:
 
     def __init__(self, status: int, headers: dict[str, str], body: bytes = b"") -> None:
         self.status = status
-        self.headers = [*headers.items()]
+        self.headers, self.first_headers = [*headers.items()], headers
         self._body = body
 
     async def read(self, *, cut_at: int | None = None) -> bytes:

@@ -224,13 +224,14 @@ async def test_the_demo_names_what_is_served_now(new_app):
     assert "glm" not in app._demo_text()
 
 
-def test_a_request_that_is_over_is_counted_and_logged(caplog):
+async def test_a_request_that_is_over_is_counted_and_logged(caplog):
     """What the gateway hands out after an answer is in the book of usage, and the end of a setup token is told."""
     app = app_of(CLAUDE_OAUTH_TOKENS="anna@2000-01-01=sk-ant-oat01-made-up-anna")
     record = Record(0.0, "ben", "nobody-serves-this", "", "", 404, 0.1, 0.1, error="not_found_error")
     with caplog.at_level(logging.INFO):
         app.record(record)
         app.record(record)
+        app.write_records()
     (names,) = app.book.taken()
     assert (names.user, names.model, app.book.taken()[names].errors) == ("ben", "other", 2)
     assert [message for message in caplog.messages if "its year was over" in message] == [
@@ -239,13 +240,15 @@ def test_a_request_that_is_over_is_counted_and_logged(caplog):
     assert sum("status=404" in message for message in caplog.messages) == 2
 
 
-def test_a_model_is_counted_by_its_name_while_it_is_listed():
+async def test_a_model_is_counted_by_its_name_while_it_is_listed():
     """The list is that of the configuration that is active."""
     app = app_of()
     record = Record(0.0, "ben", "glm", "", "", 200, 0.1, 0.1)
     app.record(record)
+    app.write_records()
     app.config.replace({"model_list": CONFIG["model_list"][:1]})
     app.record(record)
+    app.write_records()
     assert sorted(names.model for names in app.book.taken()) == ["glm", "other"]
 
 

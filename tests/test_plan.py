@@ -6,7 +6,7 @@ import pytest
 
 from claude_proxy.anthropic.errors import Refused
 from claude_proxy.config.deployments import Deployment, Lane
-from claude_proxy.config.models import ActiveConfig
+from claude_proxy.config.models import ActiveConfig, Fallbacks
 from claude_proxy.providers.endpoints import Provider
 from claude_proxy.proxy.plan import Plan, Target, plan
 
@@ -36,22 +36,22 @@ def target(*weights, lane=Lane.MESSAGES, provider=Provider.ANTHROPIC_FORMAT):
 def test_a_model_without_rules():
     """Its own deployments, and nothing after them."""
     active = config()
-    assert plan("glm", active) == Plan(Target("glm", active.deployments("glm")), (), None, None)
+    assert plan("glm", active) == Plan(Target("glm", active.deployments("glm")), Fallbacks((), None, None))
 
 
 def test_only_fallbacks_that_could_answer_are_in_it():
     """A fallback that nobody serves, or that lacks a key, is left out; the others keep their order."""
-    assert plan("claude-x", config(fallbacks=RULES)).fallbacks == ("glm", "gpt")
-    assert plan("claude-x", config(fallbacks=[{"claude-*": ["unready", "nobody"]}])).fallbacks == ()
+    assert plan("claude-x", config(fallbacks=RULES)).fallbacks.general == ("glm", "gpt")
+    assert plan("claude-x", config(fallbacks=[{"claude-*": ["unready", "nobody"]}])).fallbacks.general == ()
 
 
 def test_special_fallbacks():
     """Where there are rules for them they are a list, even an empty one; without rules the ordinary ones apply."""
     rules = {"context_window_fallbacks": RULES, "content_policy_fallbacks": RULES}
     found = plan("claude-x", config(**rules))
-    assert (found.fallbacks, found.context_window_fallbacks, found.content_policy_fallbacks) == ((), *[("glm", "gpt")] * 2)
+    assert found.fallbacks == ((), *[("glm", "gpt")] * 2)
     found = plan("glm", config(**rules))
-    assert (found.context_window_fallbacks, found.content_policy_fallbacks) == ((), ())
+    assert found.fallbacks == ((), (), ())
 
 
 def test_a_model_that_nobody_serves():

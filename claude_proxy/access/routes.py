@@ -4,8 +4,8 @@ Which routes of administration there are stands in ``access/administration.py``.
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from claude_proxy.access import administration
 from claude_proxy.anthropic.errors import Refused
@@ -52,8 +52,7 @@ class Role(Enum):
     OPEN = "open"
 
 
-@dataclass(frozen=True)
-class Caller:
+class Caller(NamedTuple):
     """Who asks, and the token of the request's that said so. ``name`` may be shown: a person's, or what stands for none."""
 
     role: Role

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import yaml
@@ -135,6 +135,17 @@ Lookup = Callable[[str], Sequence[Mapping[str, Any]]]
 MAX_NAMES = 1000
 
 
+class Fallbacks(NamedTuple):
+    """The models that may answer in a name's place, in order: in general, and after two kinds of errors.
+
+    None of a kind where no rule of its own is set for the name.
+    """
+
+    general: tuple[str, ...]
+    context_window: tuple[str, ...] | None
+    content_policy: tuple[str, ...] | None
+
+
 class ActiveConfig:
     """The configuration that the process serves with, and what follows from it; it changes when a new one is taken up."""
 
@@ -162,6 +173,7 @@ class ActiveConfig:
         self.routing = Routing.of(loaded)
         self.listed = listed_names((*model_names(loaded), *_aliases(loaded)))
         self._names: dict[str, tuple[tuple[Deployment, ...], tuple[str, ...]]] = {}
+        self._fallbacks: dict[str, Fallbacks] = {}
 
     def deployments(self, name: str) -> tuple[Deployment, ...]:
         """Return the deployments of a name: of several those that lack no key, if there is one. Empty for an unknown name."""
@@ -175,6 +187,24 @@ class ActiveConfig:
     def missing(self, name: str) -> tuple[str, ...]:
         """Return the variables that keep every deployment of a name from being asked."""
         return self._resolved(name)[1]
+
+    def fallbacks(self, name: str) -> Fallbacks:
+        """Return the models that may answer in a name's place, without those that nothing can serve."""
+        found = self._fallbacks.get(name)
+        if found is None:
+            routing = self.routing
+            found = Fallbacks(
+                self._ready(routing.fallbacks_of(name)) or (),
+                self._ready(routing.context_window_fallbacks_of(name)),
+                self._ready(routing.content_policy_fallbacks_of(name)),
+            )
+            if len(self._fallbacks) >= MAX_NAMES:
+                self._fallbacks.clear()
+            self._fallbacks[name] = found
+        return found
+
+    def _ready(self, names: list[str] | None) -> tuple[str, ...] | None:
+        return None if names is None else tuple(name for name in names if self.is_ready(name))
 
     def _resolved(self, name: str) -> tuple[tuple[Deployment, ...], tuple[str, ...]]:
         found = self._names.get(name)

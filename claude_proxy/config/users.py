@@ -220,7 +220,7 @@ class UserBook:
         """Return the user whose token is among these, and that token. Every entry is compared, each in constant time."""
         found = None
         users = self.everybody()
-        for token in tokens:
+        for token in tokens if users else ():
             digest = digest_of(token)
             for user in users:
                 if hmac.compare_digest(user.digest, digest):
@@ -246,7 +246,7 @@ class UserBook:
         if self.path is None:
             return
         try:
-            if self._absent and not self.path.exists():
+            if self._absent and not os.access(self.path, os.F_OK):
                 return
             if self._settled and _stamp(self.path.stat()) == self._stamp and self._folders == _modes(self._folders):
                 return

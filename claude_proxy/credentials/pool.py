@@ -87,6 +87,7 @@ class Pool:
         self._on_rest = on_rest
         self._sessions = Sessions()
         self._cursor = 0
+        self._cursor_moved = False
         self._waiting = 0
         self._refused = 0
         self._changed: dict[str, Row] = {}
@@ -232,6 +233,9 @@ class Pool:
     def changed(self) -> list[Row]:
         """Return what has changed here since the last call."""
         rows, self._changed = [*self._changed.values()], {}
+        if self._cursor_moved:
+            self._cursor_moved = False
+            rows.append(pool_rows.cursor_row(self._cursor, self._clock()))
         return rows
 
     def everything(self) -> list[Row]:
@@ -316,7 +320,7 @@ class Pool:
                 best, least, place = state, rank, step
         if best is not None:
             self._cursor = (start + place + 1) % count
-            self._note_change(pool_rows.cursor_row(self._cursor, now))
+            self._cursor_moved = True
         return best
 
     def _bind(self, session: str, state: CredentialState, now: float) -> None:
@@ -333,6 +337,7 @@ class Pool:
     # --- What is learned -----------------------------------------------------------------------------------------------------
 
     def _learn(self, state: CredentialState, answer: UpstreamResponse, now: float) -> None:
+        learned = False
         for seen in known_windows(answer):
             if seen.utilization is None or seen.reset is None:
                 continue
@@ -340,11 +345,13 @@ class Pool:
             window = Window(min(seen.utilization, MAX_UTILIZATION), seen.reset, now)
             if state.put_window((family, seen.name), window, now):
                 self._note_change(pool_rows.window_row(state, family, seen.name, window))
+                learned = True
         organisation = answer.headers.get(ORGANISATION)
         if organisation and organisation != state.organisation:
             state.organisation = organisation
             self._say_shared(state)
-        state.derive(now)
+        if learned:
+            state.derive(now)
 
     def _rest(self, states: Iterable[CredentialState], family: str, rest: Rest, now: float) -> None:
         for state in states:

@@ -90,7 +90,7 @@ class ErrorEventRedactor:
         if self._redactor is not None:
             return self._redactor.feed(data)
         window = self._tail + data
-        error = _ERROR_EVENT.search(window)
+        error = _ERROR_EVENT.search(window) if b"error" in window else None
         if error is None:
             self._tail = window[-_LONGEST_EVENT_START:]
             return data

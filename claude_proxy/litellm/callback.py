@@ -64,9 +64,9 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         except Refused as refused:
             entrance.refusal = own_refusal(refused.status, str(refused), refused.headers)
             raise AttemptRefused(str(refused)) from None
-        if "fallbacks" not in data and (planned.fallbacks or self.app.config.routing.fallbacks):
-            data["fallbacks"] = [*planned.fallbacks]
-        if planned.first.is_claude and not planned.fallbacks:
+        if "fallbacks" not in data and (planned.fallbacks.general or self.app.config.routing.fallbacks):
+            data["fallbacks"] = [*planned.fallbacks.general]
+        if planned.first.is_claude and not planned.fallbacks.general:
             data["num_retries"] = 0
         return data
 
@@ -153,8 +153,8 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
             raise AttemptRefused(str(error)) from None
         prepared |= {name: own[name] for name in THINKING_PARAMETERS if own.get(name) is not None}
         prepared["provider_specific_header"] = _beta_header(entrance, row)
-        if row.prompt_cache_key and request.session:
-            prepared.setdefault("prompt_cache_key", request.session)
+        if row.prompt_cache_key and (session := request.session):
+            prepared.setdefault("prompt_cache_key", session)
         if provider is Provider.OPENAI:
             return prepared | as_chat_completions(prepared)
         if row.name == "vertex":

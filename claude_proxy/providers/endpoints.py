@@ -24,7 +24,7 @@ class Origin(NamedTuple):
     @classmethod
     def of(cls, url: str) -> "Origin | None":
         """Parse a URL; None for one without a host or with a user in front of it, which nobody needs and tricks use."""
-        return _origin(url)
+        return _origin(url.partition("?")[0])
 
 
 @lru_cache(maxsize=1000)
@@ -82,6 +82,7 @@ def bare_model(model: str) -> str:
     return model.removeprefix("anthropic/")
 
 
+@lru_cache(maxsize=1000)
 def model_family(model: str) -> str:
     """Return the family of a Claude model, by the pattern of its names: ``opus`` for ``claude-opus-4-8`` and ``claude-3-opus``.
 

@@ -1,17 +1,16 @@
 """Where a request goes: the model's deployments, then those of its fallbacks. Plain values, no I/O."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from random import choices
+from typing import NamedTuple
 
 from claude_proxy.anthropic.errors import Refused
 from claude_proxy.config.deployments import Deployment, Lane
-from claude_proxy.config.models import ActiveConfig
+from claude_proxy.config.models import ActiveConfig, Fallbacks
 from claude_proxy.providers.endpoints import Provider
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """One model of config.yaml, with its deployments."""
 
     name: str
@@ -40,14 +39,11 @@ class Target:
         return order
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """The targets of one request, in order. The first is the model that was asked for."""
 
     first: Target
-    fallbacks: tuple[str, ...]
-    context_window_fallbacks: tuple[str, ...] | None
-    content_policy_fallbacks: tuple[str, ...] | None
+    fallbacks: Fallbacks
 
 
 def plan(name: str, config: ActiveConfig) -> Plan:
@@ -58,14 +54,4 @@ def plan(name: str, config: ActiveConfig) -> Plan:
     missing = config.missing(name)
     if missing:
         raise Refused(400, f"{name} is not ready: set {' and '.join(missing)} on the proxy (.env) and restart it.")
-    routing = config.routing
-
-    def others(found: list[str] | None) -> tuple[str, ...] | None:
-        return None if found is None else tuple(one for one in found if config.is_ready(one))
-
-    return Plan(
-        Target(name, deployments),
-        others(routing.fallbacks_of(name)) or (),
-        others(routing.context_window_fallbacks_of(name)),
-        others(routing.content_policy_fallbacks_of(name)),
-    )
+    return Plan(Target(name, deployments), config.fallbacks(name))

@@ -56,7 +56,7 @@ class Request:
         self.weigh()
         return parse_body(self.raw)
 
-    @cached_property
+    @property
     def session(self) -> str | None:
         """A digest of the session that the request names; None without one."""
         return session_of(self.client, self.view.user_id)

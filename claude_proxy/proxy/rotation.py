@@ -8,8 +8,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from claude_proxy.anthropic.messages import repaired, to_json, without_foreign_thinking
 from claude_proxy.asgi import Headers
@@ -176,8 +175,7 @@ class Refusals:
         logger.warning("credential %s is out: %s, and %s", credential.label, verdict.reason, evidence)
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(NamedTuple):
     """A response and what it says about the credential; ``body`` is there for an error only, whole."""
 
     response: StreamedResponse
@@ -268,8 +266,7 @@ class Rotation:
                 body = await response.read(cut_at=MAX_CLAUDE_ERROR_BYTES)
             finally:
                 response.close()
-        headers = dict(reversed(response.headers))
-        answer = UpstreamResponse(response.status, headers, body[:MAX_JUDGED_BYTES], self._family, self._clock())
+        answer = UpstreamResponse(response.status, response.first_headers, body[:MAX_JUDGED_BYTES], self._family, self._clock())
         verdict = judge(answer, self._cooldown)
         self._source.note(credential, verdict, answer)
         if verdict.unconfirmed and self._source.pooled:

@@ -122,7 +122,9 @@ class Serving:
         self, request: Request, planned: Plan, outlet: ClientResponse, journal: Journal, ask_litellm: AskLitellm
     ) -> Outcome:
         first = planned.first
-        outcome = shown = await self._target(request, first, outlet, journal, ask_litellm, repeats=bool(planned.fallbacks))
+        outcome = shown = await self._target(
+            request, first, outlet, journal, ask_litellm, repeats=bool(planned.fallbacks.general)
+        )
         for name in _fallbacks(planned, outcome):
             target = Target(name, self._config.deployments(name))
             outcome = await self._target(request, target, outlet, journal, ask_litellm)
@@ -206,8 +208,9 @@ def _fallbacks(planned: Plan, outcome: Outcome) -> tuple[str, ...]:
     """Return the models that may answer after this outcome, in order."""
     if outcome.done or outcome.refusal is None:
         return ()
-    if planned.context_window_fallbacks is not None and is_context_window(outcome.refusal.body):
-        return planned.context_window_fallbacks
-    if planned.content_policy_fallbacks is not None and is_content_policy(outcome.refusal.body):
-        return planned.content_policy_fallbacks
-    return () if outcome.final else planned.fallbacks
+    fallbacks = planned.fallbacks
+    if fallbacks.context_window is not None and is_context_window(outcome.refusal.body):
+        return fallbacks.context_window
+    if fallbacks.content_policy is not None and is_content_policy(outcome.refusal.body):
+        return fallbacks.content_policy
+    return () if outcome.final else fallbacks.general

@@ -104,27 +104,37 @@ async def read_body(receive: Receive, held: HeldBody, limit: int = MAX_BODY_BYTE
     A small one counts as its bytes until somebody parses it, and calls ``weigh`` before. Raises ``ConnectionAbortedError``
     when the client leaves before.
     """
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ConnectionAbortedError
-                part = message.get("body", b"")
-                held.add(len(part))
-                body += part
-                if len(body) > limit:
-                    raise Refused(413, TOO_LARGE)
-                if not message.get("more_body", False):
-                    break
-    except TimeoutError:
-        words = f"The request's body did not arrive within {BODY_SECONDS:.0f} seconds."
-        raise Refused(408, words, [("connection", "close")]) from None
-    raw = bytes(body)
+    raw, more = await _part(receive, held)
+    if more:
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                raw = await _whole(raw, receive, held, limit)
+        except TimeoutError:
+            words = f"The request's body did not arrive within {BODY_SECONDS:.0f} seconds."
+            raise Refused(408, words, [("connection", "close")]) from None
+    if len(raw) > limit:
+        raise Refused(413, TOO_LARGE)
     if len(raw) >= LARGE:
         held.becomes(await offloaded(len(raw), memory_of, raw), len(raw))
     return raw
+
+
+async def _whole(first: bytes, receive: Receive, held: HeldBody, limit: int) -> bytes:
+    body, more = bytearray(first), True
+    while more and len(body) <= limit:
+        part, more = await _part(receive, held)
+        body += part
+    return bytes(body)
+
+
+async def _part(receive: Receive, held: HeldBody) -> tuple[bytes, bool]:
+    """Return what has arrived of a body, and whether more is to come. The server bounds how long the client may be silent."""
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ConnectionAbortedError
+    part = message.get("body", b"")
+    held.add(len(part))
+    return part, message.get("more_body", False)
 
 
 def weigh(held: HeldBody, raw: bytes) -> None:

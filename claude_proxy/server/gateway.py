@@ -4,13 +4,13 @@ Nothing reaches LiteLLM that it must not see: it gets a reduced copy of headers 
 """
 
 import asyncio
-import contextlib
 import functools
 import json
 import logging
 import time
 import traceback
 from collections.abc import Callable
+from typing import NamedTuple
 
 from claude_proxy.access import administration
 from claude_proxy.access.browsers import check_browser
@@ -33,7 +33,7 @@ from claude_proxy.access.routes import (
 from claude_proxy.anthropic import messages
 from claude_proxy.anthropic.errors import Refusal, Refused, own_refusal, send_refusal
 from claude_proxy.anthropic.request_view import RequestView
-from claude_proxy.asgi import App, Headers, Message, Receive, Scope, Send, encoded
+from claude_proxy.asgi import WHEN_GONE, App, Headers, Message, Receive, Scope, Send, WhenGone, encoded
 from claude_proxy.config.models import ActiveConfig
 from claude_proxy.config.settings import Settings, TokenMode
 from claude_proxy.credentials.redaction import Redactor
@@ -101,12 +101,11 @@ class Gateway:
             words = f"The header {name} is longer than {header_policy.MAX_TOKEN_HEADER_BYTES} bytes."
             await send_refusal(send, own_refusal(431, words))
         elif scope["type"] == "http":
-            with contextlib.ExitStack() as held:
-                await self._http(scope, receive, send, held)
+            await self._http(scope, receive, send)
         else:  # no route of this proxy is a WebSocket
             await send({"type": "websocket.close", "code": 1008})
 
-    async def _http(self, scope: Scope, receive: Receive, send: Send, held: contextlib.ExitStack) -> None:
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, route = scope["method"], canonical_route(scope["path"])
         if route == "/":
             await send_refusal(send, Refusal(200, [("content-type", "text/plain")], b"claude-proxy\n"), head=method == "HEAD")
@@ -117,22 +116,31 @@ class Gateway:
             inner["headers"] = encoded(header_policy.for_litellm(sent, None))
             if is_page(route):
                 inner["path"] = scope["path"]  # a page's folder ends with a slash
-            await self._public(inner, receive, send, held)
+            await self._public(inner, receive, send)
             return
+        client = header_policy.read(sent)
         try:
-            client = header_policy.read(sent)
-            query = scope["query_string"].decode("latin-1")
-            caller = await self._caller(client, method, route, query)
+            caller = await self._caller(client, method, route, scope["query_string"].decode("latin-1"))
             self._check_browser(caller, method, route, sent)
             check_mode(client.mode)
-            memory = held.enter_context(self._bodies.open(caller.name))
-            is_model = (method, route) in MODEL_ROUTES and method == "POST"
+        except Refused as refused:
+            wrong_token = refused.status == 401 and bool(client.tokens)
+            await self._refuse(refused, scope, receive, send, wrong_token=wrong_token)
+            return
+        with self._bodies.open(caller.name) as memory:
+            await self._authenticated(inner, _Head(client, sent, caller), memory, receive, send)
+
+    async def _authenticated(self, scope: Scope, head: "_Head", memory: HeldBody, receive: Receive, send: Send) -> None:
+        """Read the body of a request whose sender may make it, and serve it."""
+        client, sent, caller = head
+        method, route, query = scope["method"], scope["path"], scope["query_string"].decode("latin-1")
+        is_model = (method, route) in MODEL_ROUTES and method == "POST"
+        try:
             body = await (read_body(receive, memory) if is_model else self._read(method, route, query, receive, memory))
             weigh_body = functools.partial(weigh, memory, body)
             view = await offloaded(len(body), read_view, body, weigh_body) if is_model else RequestView("", streams=False)
         except Refused as refused:
-            wrong_token = refused.status == 401 and bool(client.tokens)
-            await self._refuse(refused, scope, receive, send, wrong_token=wrong_token)
+            await self._refuse(refused, scope, receive, send)
             return
         except ConnectionAbortedError:
             return
@@ -140,11 +148,11 @@ class Gateway:
         request = Request(client, sent, body, view, query, caller.name, counts_tokens=counts_tokens, weigh=weigh_body)
         outlet = ClientResponse(send, request, self._redactor, Journal())
         if is_model:
-            await self._model_request(inner, caller, receive, outlet)
+            await self._model_request(scope, caller, receive, outlet)
         else:
-            await self._other_request(inner, caller.token, receive, outlet)
+            await self._other_request(scope, caller.token, receive, outlet)
 
-    async def _refuse(self, refused: Refused, scope: Scope, receive: Receive, send: Send, *, wrong_token: bool) -> None:
+    async def _refuse(self, refused: Refused, scope: Scope, receive: Receive, send: Send, *, wrong_token: bool = False) -> None:
         """Answer with an error; log it where the operator wants to see it, and let who keeps sending wrong tokens wait."""
         response = own_refusal(refused.status, str(refused), refused.headers)
         if refused.status in LOGGED:
@@ -166,19 +174,19 @@ class Gateway:
         weigh(memory, body)
         return administration.checked_body(body)
 
-    async def _public(self, scope: Scope, receive: Receive, send: Send, held: contextlib.ExitStack) -> None:
+    async def _public(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on a request that needs no token, with a body that is bounded."""
-        try:
-            memory = held.enter_context(self._bodies.open(NOBODY_NAME))
-            body = await read_body(receive, memory, administration.MAX_BODY_BYTES)
-            weigh(memory, body)
-        except Refused as refused:
-            await send_refusal(send, own_refusal(refused.status, str(refused), refused.headers))
-            return
-        except ConnectionAbortedError:
-            return
-        scope["headers"] += [(b"content-length", str(len(body)).encode())] if body else []
-        await self._app(scope, _body_first(body, receive), send)
+        with self._bodies.open(NOBODY_NAME) as memory:
+            try:
+                body = await read_body(receive, memory, administration.MAX_BODY_BYTES)
+                weigh(memory, body)
+            except Refused as refused:
+                await send_refusal(send, own_refusal(refused.status, str(refused), refused.headers))
+                return
+            except ConnectionAbortedError:
+                return
+            scope["headers"] += [(b"content-length", str(len(body)).encode())] if body else []
+            await self._app(scope, _body_first(body, receive), send)
 
     async def _other_request(self, scope: Scope, token: Secret | None, receive: Receive, outlet: ClientResponse) -> None:
         """Ask LiteLLM for what is no model's response: administration, lists, and the proxy's own pages behind it."""
@@ -207,7 +215,7 @@ class Gateway:
         """Serve a request for a model until it is done; end it when the client leaves, or its user is removed."""
         arrived = time.time()
         under_way = UnderWay(outlet)
-        watcher = asyncio.ensure_future(under_way.watch(receive))
+        watched = _watch(scope, receive, under_way.leave)
         ask_litellm = functools.partial(self._ask_litellm, under_way, scope, caller)
         enters_litellm = caller.role is Role.KEY or self._needs_litellm()
         try:
@@ -222,7 +230,7 @@ class Gateway:
             await outlet.refuse(own_refusal(500, "The proxy made a mistake; its operator finds it in the log.", []))
             raise
         finally:
-            watcher.cancel()
+            watched()
             await under_way.close()
             await outlet.conclude()
             if self._remember is not None:
@@ -264,6 +272,14 @@ class Gateway:
             check_browser(method, route, sent, {self._settings.host.lower(), self._settings.domain.lower()})
 
 
+class _Head(NamedTuple):
+    """What is known of a request before its body is read."""
+
+    client: header_policy.Client
+    headers: Headers
+    caller: Caller
+
+
 class UnderWay:
     """A request for a model under way, and what ends it before its time."""
 
@@ -273,10 +289,8 @@ class UnderWay:
         self.entrance: Entrance | None = None
         self._task = asyncio.current_task()
 
-    async def watch(self, receive: Receive) -> None:
-        """End the request when the client leaves."""
-        while (await receive())["type"] != "http.disconnect":
-            pass
+    def leave(self) -> None:
+        """End the request because the client has left."""
         if self.outlet.leave():
             self._end()
 
@@ -303,6 +317,21 @@ class UnderWay:
         """Cancel a lane's attempt inside LiteLLM alone, so that LiteLLM can record what there is; else all of it."""
         if self._task is not None and not (self.entrance and self.entrance.interrupt()):
             self._task.cancel()
+
+
+def _watch(scope: Scope, receive: Receive, leave: Callable[[], None]) -> Callable[[], object]:
+    """Call ``leave`` when the client is gone; return what ends that. Without this project's server it takes a task."""
+    when_gone: WhenGone | None = scope.get(WHEN_GONE)
+    if when_gone is not None:
+        when_gone(leave)
+        return functools.partial(when_gone, None)
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        leave()
+
+    return asyncio.ensure_future(watch()).cancel
 
 
 def _body_alone(body: bytes) -> Receive:
@@ -351,6 +380,8 @@ def accepted(headers: Headers) -> str:
 
 def check_mode(mode: str | None) -> None:
     """Raise ``Refused`` with 400 for an ``x-claude-token-mode`` that is not one of the two."""
+    if mode is None:
+        return
     options = [option.value for option in TokenMode]
-    if mode is not None and mode not in options:
+    if mode not in options:
         raise Refused(400, f"{header_policy.TOKEN_MODE} should hold {' or '.join(options)}.")

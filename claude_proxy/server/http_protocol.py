@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -9,7 +10,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from claude_proxy.anthropic.errors import own_refusal, send_refusal
-from claude_proxy.asgi import Receive, Scope, Send
+from claude_proxy.asgi import WHEN_GONE, Receive, Scope, Send
 from claude_proxy.server.client_connections import ClientConnections, Limits
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,8 @@ class BoundedProtocol(HttpToolsProtocol):
     more; then uvloop (0.23) accepts every further one and closes it at once.
     """
 
+    _is_lost = False
+    _when_gone: Callable[[], None] | None = None
     _in_head = True
     _same_head = False
     _head = 0
@@ -63,6 +66,15 @@ class BoundedProtocol(HttpToolsProtocol):
         self._timer.cancel()
         self._clients.is_gone(self)
         super().connection_lost(exc)
+        self._is_lost = True
+        if self._when_gone is not None:
+            self._when_gone()
+
+    def when_gone(self, call: Callable[[], None] | None) -> None:
+        """Keep what is to be called when the client is gone; call it at once where it is."""
+        self._when_gone = call
+        if call is not None and self._is_lost:
+            call()
 
     def data_received(self, data: bytes) -> None:
         """Take what has arrived; answer 400 and close when a head has become too long."""
@@ -76,6 +88,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A head begins; the next one of a connection is counted anew."""
         super().on_message_begin()
+        self.scope[WHEN_GONE] = self.when_gone  # type: ignore[literal-required]
         self._begin_head()
         self._awaited_since = self.loop.time()
 

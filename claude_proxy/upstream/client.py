@@ -12,12 +12,11 @@ import functools
 import re
 import socket
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from ssl import SSLContext
 from typing import Any
-from weakref import WeakSet
 
 import aiohttp
 import httpx
@@ -34,6 +33,8 @@ READ_SECONDS = 600.0
 IDLE_SECONDS = 30.0
 # A larger body is sent in parts of this size, so that other requests have their turn.
 PART_BYTES = 256 * 1024
+# A body of this size leaves at once, whether it is read or not: aiohttp waits for the upstream beyond 64 KiB.
+UNREAD_BYTES = 32 * 1024
 # Longer header lines than any provider sends.
 MAX_LINE_BYTES = 64 * 1024
 MAX_HEADERS = 1000
@@ -74,31 +75,30 @@ _sending: ContextVar[_Sent] = ContextVar("sending")
 class _Connector(aiohttp.TCPConnector):
     """Notes whether a request got a kept connection. aiohttp's traces say so too, and cost more than the rest of it."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._known: WeakSet[Any] = WeakSet()
-
     async def connect(self, req: Any, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:  # noqa: ASYNC109 - aiohttp's
         """Return a connection, new or kept."""
         connection = await super().connect(req, traces, timeout)
-        _sending.get().reused = connection.protocol in self._known
-        self._known.add(connection.protocol)
+        protocol: Any = connection.protocol
+        _sending.get().reused = getattr(protocol, "was_used", False)
+        protocol.was_used = True
         return connection
 
 
 class StreamedResponse:
     """A response whose status and headers are there. Read it once, by ``chunks`` or ``read``, then ``close`` it."""
 
-    __slots__ = ("_raw", "headers", "status")
+    __slots__ = ("_raw", "first_headers", "headers", "status")
 
     def __init__(self, raw: aiohttp.ClientResponse) -> None:
         self._raw = raw
         self.status = raw.status
         self.headers: Headers = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in raw.raw_headers]
+        # The first value of each, by its name in small letters.
+        self.first_headers = dict(reversed(self.headers))
 
     def header(self, name: str) -> str:
         """Return the first value of a header, by its name in small letters; empty without one."""
-        return next((value for each, value in self.headers if each == name), "")
+        return self.first_headers.get(name, "")
 
     @property
     def media_type(self) -> str:
@@ -124,7 +124,7 @@ class StreamedResponse:
         codings = named_codings(self.header("content-encoding"))
         if unreadable(codings):
             raise UnreadableError("answered in a coding that nobody asked for")
-        bounds = Bounds(codings[0] if codings else "", cut_at=cut_at)
+        bounds = Bounds(codings[0] if codings else "", by_line=False, cut_at=cut_at)
         bounds.endless = endless
         try:
             async for piece in self._decoded(bounds):
@@ -173,29 +173,40 @@ class UpstreamClient:
         """Send a POST and return the response once its headers are there. Raises ``UnreachableError``, ``TimedOutError``."""
         if self._kept is None or self._new is None:
             self._kept, self._new = self._session(force_close=False), self._session(force_close=True)
-        sent = _Sent()
-        _sending.set(sent)
-        target = URL(url, encoded=True)
-        named = [(name, _raw(value)) for name, value in headers]
+        named = [pair if pair[1].isascii() else (pair[0], _raw(pair[1])) for pair in headers]
         if len(body) > PART_BYTES:
             named.append(("content-length", str(len(body))))
-        limit = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=read_seconds)
-        options = self._options(target)
+        sending = self._asked((self._kept, self._new), URL(url, encoded=True), named, body, _limits(read_seconds))
         try:
-            # The client's own timer begins when the body is sent; this one ends a request whose body nobody reads.
+            if len(body) <= UNREAD_BYTES:
+                return await sending
+            # aiohttp's own timer begins when the body is sent; this one ends a request whose body nobody reads.
             async with asyncio.timeout(CONNECT_SECONDS + 2 * read_seconds):
-                for session in (self._kept, self._new):
-                    try:
-                        content = _parts(body) if len(body) > PART_BYTES else body
-                        raw = await session.post(target, data=content, headers=named, timeout=limit, **options)
-                        return StreamedResponse(raw)
-                    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-                        if session is self._new or not sent.reused or not _is_unanswered(error):
-                            raise
+                return await sending
         except TimeoutError as error:
             raise TimedOutError(_kind(error)) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise UnreachableError(_kind(error)) from None
+
+    async def _asked(
+        self,
+        sessions: Sequence[aiohttp.ClientSession],
+        url: URL,
+        headers: list[tuple[str, str]],
+        body: bytes,
+        limits: aiohttp.ClientTimeout,
+    ) -> StreamedResponse:
+        """Ask on a kept connection, and where that turns out to be closed on a new one."""
+        sent = _Sent()
+        _sending.set(sent)
+        options = self._options(url)
+        for session in sessions:
+            content = _parts(body) if len(body) > PART_BYTES else body
+            try:
+                return StreamedResponse(await session.post(url, data=content, headers=headers, timeout=limits, **options))
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+                if session is sessions[-1] or not sent.reused or not _is_unanswered(error):
+                    raise
         raise AssertionError("unreachable")
 
     async def close(self) -> None:
@@ -232,6 +243,11 @@ class UpstreamClient:
         return {"proxy": URL(named if "://" in named else f"http://{named}")}  # with its user, whom aiohttp names to the proxy
 
 
+@functools.lru_cache(maxsize=100)
+def _limits(read_seconds: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=read_seconds)
+
+
 async def _parts(body: bytes) -> AsyncIterator[bytes]:
     for start in range(0, len(body), PART_BYTES):
         yield body[start : start + PART_BYTES]
@@ -250,14 +266,17 @@ def keep_bytes_of_headers() -> None:
     serialize = http_writer._serialize_headers  # noqa: SLF001 - no other seam before the bytes
 
     def serialized(status_line: str, headers: Any) -> bytes:
-        return _RAW_BYTES.sub(lambda found: bytes([ord(found[0].decode()) & 0xFF]), serialize(status_line, headers))
+        written = serialize(status_line, headers)
+        if written.isascii():
+            return written
+        return _RAW_BYTES.sub(lambda found: bytes([ord(found[0].decode()) & 0xFF]), written)
 
     http_writer._serialize_headers = serialized  # noqa: SLF001
 
 
 def _raw(value: str) -> str:
     """Return a header's value, read as Latin-1, in the characters that become its bytes again."""
-    return value if value.isascii() else "".join(one if one.isascii() else chr(_RAW + (ord(one) & 0xFF)) for one in value)
+    return "".join(one if one.isascii() else chr(_RAW + (ord(one) & 0xFF)) for one in value)
 
 
 def _ssl_context() -> SSLContext:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from claude_proxy.asgi import Headers
 from claude_proxy.credentials.credential import CLAUDE_PREFIX, Credential, Kind, is_claude_credential
@@ -24,7 +24,8 @@ TOKEN_HEADERS = (PROXY_TOKEN, "authorization", "x-api-key", "api-key", "x-goog-a
 # The header that a client's own credential came in is the one it goes on in.
 CLIENT_CREDENTIAL_KINDS = {"authorization": Kind.OAUTH, "x-api-key": Kind.API_KEY}
 # Headers that are read before the token is checked. A token of any provider has some hundred characters.
-BOUNDED_HEADERS = frozenset(name.encode() for name in (*TOKEN_HEADERS, TOKEN_MODE, SESSION))
+READ_HEADERS = frozenset((*TOKEN_HEADERS, TOKEN_MODE, SESSION))
+BOUNDED_HEADERS = frozenset(name.encode() for name in READ_HEADERS)
 MAX_TOKEN_HEADER_BYTES = 4096
 _HEADER_NAME = re.compile(r"x-[a-z0-9-]+", re.IGNORECASE)
 OAUTH_BETA = "oauth-2025-04-20"
@@ -44,8 +45,7 @@ NOT_FOR_CLAUDE = HOP_BY_HOP | frozenset({*TOKEN_HEADERS, TOKEN_MODE})
 NOT_FOR_CLAUDE_PREFIXES = ("x-litellm-", "x-forwarded-")
 
 
-@dataclass(frozen=True)
-class Client:
+class Client(NamedTuple):
     """What a request's headers say: the tokens for the proxy, the client's own Claude credential, and its wishes."""
 
     tokens: tuple[Secret, ...]
@@ -56,7 +56,7 @@ class Client:
 
 def read(headers: Iterable[tuple[str, str]]) -> Client:
     """Understand a request's headers. Names are compared without case; a repeated header counts once, by its first value."""
-    meant = meant_headers(headers)
+    meant = meant_headers(pair for pair in headers if pair[0].lower() in READ_HEADERS)
     tokens: list[Secret] = []
     credential: Credential | None = None
     for name in TOKEN_HEADERS:
@@ -141,9 +141,7 @@ def for_claude(headers: Headers, credential: Credential) -> list[tuple[str, str]
     """
     dropped = NOT_FOR_CLAUDE | _named_by_connection(headers)
     kept = [
-        (name, value)
-        for name, value in headers
-        if name.lower() not in dropped and not name.lower().startswith(NOT_FOR_CLAUDE_PREFIXES)
+        pair for pair in headers if (lower := pair[0].lower()) not in dropped and not lower.startswith(NOT_FOR_CLAUDE_PREFIXES)
     ]
     name, value = credential.header()
     kept.append((name, value))

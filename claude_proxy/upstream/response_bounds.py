@@ -44,10 +44,20 @@ class Bounds:
     3. One event has at most ``MAX_EVENT_SIZE`` where events are told apart: in a relayed stream and in ``text/event-stream``;
        and ``MAX_EVENT_LINES`` where it is not relayed.
     4. With ``cut_at`` the body ends there instead; with ``lenient`` also where it cannot be decoded.
+    5. Only who reads ``by_line`` has a bound on lines, and gets few of them in a step.
     """
 
-    def __init__(self, coding: str = "", *, events: bool = False, cut_at: int | None = None, lenient: bool = False) -> None:
+    def __init__(
+        self,
+        coding: str = "",
+        *,
+        events: bool = False,
+        by_line: bool = True,
+        cut_at: int | None = None,
+        lenient: bool = False,
+    ) -> None:
         self.endless = False
+        self._by_line = by_line
         self.full = False
         self._events = events
         self._cut_at = cut_at
@@ -105,6 +115,7 @@ class Bounds:
         self._check(self._decoded)
         if self.endless:
             self._count_event(piece)
+        if self.endless or not self._by_line:
             yield piece
             return
         size = self._step(piece)

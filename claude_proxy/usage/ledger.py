@@ -19,7 +19,6 @@ import json
 import logging
 import math
 import secrets
-from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
@@ -28,7 +27,6 @@ from claude_proxy.config.users import folded
 from claude_proxy.state.rows import Row
 from claude_proxy.text import clean
 from claude_proxy.usage.ledger_page import (
-    BUCKETS,
     FIRST_BYTE,
     MAX_AHEAD,
     MAX_FAILOVERS,
@@ -107,8 +105,8 @@ class Book:
         counted = (usage.input, usage.output, usage.cache_read, usage.cache_write)
         tokens = [min(max(0, tokens), MAX_NUMBER) for tokens in counted]
         page.add((TAKEN, *names), (1, int(is_error(record)), *tokens, len(record.failovers)), made_up=made_up)
-        page.add((FIRST_BYTE, model), _classed(record.first_byte_seconds), made_up=made_up)
-        page.add((TOTAL, model), _classed(record.seconds), made_up=made_up)
+        page.add_time((FIRST_BYTE, model), record.first_byte_seconds, made_up=made_up)
+        page.add_time((TOTAL, model), record.seconds, made_up=made_up)
         for text in record.failovers:
             left = clean(text.partition(": ")[0])
             page.add((MOVED, OTHER if (made_up or model == OTHER) and is_of_model(text) else left), (1,))
@@ -310,14 +308,6 @@ def is_of_model(failover: str) -> bool:
 
 def _no_formula(text: str) -> str:
     return f"'{text}" if text.startswith(FORMULA) else text
-
-
-def _classed(seconds: float) -> list[float]:
-    """Return one time as its class and its sum, in the form in which times are added."""
-    numbers = [0.0] * (len(BUCKETS) + 1)
-    numbers[bisect_left(BUCKETS, seconds)] = 1
-    numbers[-1] = max(0.0, seconds)
-    return numbers
 
 
 def _later(stamp: float, now: float) -> float:

@@ -11,6 +11,7 @@ Four rules:
 
 import json
 import math
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -105,6 +106,12 @@ class Page:
         there = self.entries.setdefault(entry, [0] * len(numbers))
         for place, number in enumerate(numbers):
             there[place] += number
+
+    def add_time(self, entry: Entry, seconds: float, *, made_up: bool = False) -> None:
+        """Add a time to its class and to the sum, which is the last number of an entry."""
+        there = self.entries.setdefault(self._fitting(entry, made_up=made_up), [0] * (len(BUCKETS) + 1))
+        there[bisect_left(BUCKETS, seconds)] += 1
+        there[-1] += max(0.0, seconds)
 
     def _fitting(self, entry: Entry, *, made_up: bool) -> Entry:
         """Return the entry under names for which the page has room."""

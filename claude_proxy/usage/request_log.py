@@ -19,6 +19,9 @@ LITELLM_LOGGERS = ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router")
 OTHER_LOGGERS = ("uvicorn", "uvicorn.access", "uvicorn.error")
 
 
+# Of a record only what ``FORMAT`` and the JSON lines show: the rest is looked up anew for each.
+logging.logThreads = logging.logProcesses = logging.logMultiprocessing = logging.logAsyncioTasks = False  # type: ignore[attr-defined]
+
 # One line for each request; of a text what needs no quotes.
 requests = logging.getLogger("claude_proxy.requests")
 _BARE = re.compile(r"[A-Za-z0-9_.,:/@+*-]+")
@@ -113,9 +116,9 @@ class JsonFormatter(logging.Formatter):
 
 def write_request(record: Record) -> None:
     """Write the line of a request: who, what, on which credential, how it ended, how long it took. Never a part of a body."""
-    fields = request_fields(record)
     if not requests.isEnabledFor(logging.INFO):
         return
+    fields = request_fields(record)
     text = " ".join([f"{name}={_shown(value)}" for name, value in fields.items()])
     # Made here: the logger would look through the stack for who calls it.
     line = logging.LogRecord(requests.name, logging.INFO, __file__, 0, text, None, None)

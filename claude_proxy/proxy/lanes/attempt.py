@@ -3,8 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from claude_proxy.anthropic.errors import STATUS_OF_ERRORS, Refusal
 from claude_proxy.asgi import Headers
@@ -35,8 +34,7 @@ MAX_ERROR_BYTES = 8 * 1024
 READ_SECONDS = 600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One attempt at one deployment.
 
     Of an attempt that LiteLLM has begun, ``heard`` keeps a copy of the response for it, and ``fields`` is the request as
