@@ -136,7 +136,7 @@ class UpstreamResponse:
         families: dict[str, str | None] = {}
         lengths: dict[str, float] = {}
         for name, value in self.headers.items():
-            if match := _WINDOW.fullmatch(name):
+            if name.startswith(UNIFIED) and (match := _WINDOW.fullmatch(name)):
                 found.setdefault(match["window"], {})[match["what"]] = value.strip()
                 families[match["window"]] = match["family"]
                 lengths[match["window"]] = (int(match["count"]) + 1) * _UNIT_SECONDS[match["unit"]]

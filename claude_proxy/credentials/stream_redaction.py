@@ -1,6 +1,7 @@
 """Take secrets out of a response while it passes. Bytes in, bytes out, no I/O."""
 
 import re
+from collections.abc import Callable
 
 from claude_proxy.credentials.credential import CLAUDE_PREFIX
 from claude_proxy.credentials.redaction import CLAUDE_CREDENTIAL
@@ -79,7 +80,7 @@ class StreamRedactor:
 class ErrorEventRedactor:
     """Passes a stream's events as they are, and takes secrets out of an error event, which is the last one."""
 
-    def __init__(self, secrets: list[bytes]) -> None:
+    def __init__(self, secrets: Callable[[], list[bytes]]) -> None:
         self._secrets = secrets
         # Of a stream without an error event there is none.
         self._redactor: StreamRedactor | None = None
@@ -94,7 +95,7 @@ class ErrorEventRedactor:
         if error is None:
             self._tail = window[-_LONGEST_EVENT_START:]
             return data
-        self._redactor = StreamRedactor(self._secrets)
+        self._redactor = StreamRedactor(self._secrets())
         begin = max(0, error.start() - len(self._tail))
         return data[:begin] + self._redactor.feed(data[begin:])
 

@@ -62,9 +62,10 @@ def guard_other_clients() -> None:
     read = aiohttp.StreamReader.read
 
     async def sent(session: aiohttp.ClientSession, *args: Any, **more: Any) -> aiohttp.ClientResponse:
-        judged_by_caller = more.get("allow_redirects") is False
+        if more.get("allow_redirects") is False:  # the caller judges the response
+            return await send(session, *args, **more)
         response = await send(session, *args, **more | {"allow_redirects": False})
-        if 300 <= response.status < 400 and not judged_by_caller:
+        if 300 <= response.status < 400:
             response.close()
             raise aiohttp.ClientResponseError(
                 response.request_info, (), status=502, message=f"HTTP {response.status}, which the proxy does not follow"

@@ -40,7 +40,7 @@ class Request:
         """The name that the client asked for, which the response carries."""
         return self.view.model
 
-    @cached_property
+    @property
     def name(self) -> str:
         """The same model's name in config.yaml."""
         return served_name(self.view.model)

@@ -99,7 +99,7 @@ class ClientResponse:
         early, self.state = self.state is State.EARLY, State.PASSING
         if of_claude:
             # Claude's own message passes as it came.
-            self._cleaner = ErrorEventRedactor(self._redactor.forms(self._secrets_of_client()))
+            self._cleaner = ErrorEventRedactor(self._forms_of_secrets)
         if not early:
             await self._start(status, self._clean_headers(headers))
 
@@ -110,7 +110,7 @@ class ClientResponse:
         if self._first_byte is None:
             self._first_byte = self._clock()
         if self._cleaner is None:
-            self._cleaner = StreamRedactor(self._redactor.forms(self._secrets_of_client()))
+            self._cleaner = StreamRedactor(self._forms_of_secrets())
         ready = self._cleaner.feed(data)
         if ready:
             await self._send_body(ready, more=True)
@@ -228,6 +228,9 @@ class ClientResponse:
         if self._redactor.text(together, secrets) != together:
             headers = [(name, self._redactor.text(value, secrets)) for name, value in headers]
         return encoded(headers)
+
+    def _forms_of_secrets(self) -> list[bytes]:
+        return self._redactor.forms(self._secrets_of_client())
 
     def _secrets_of_client(self) -> list[Secret]:
         client = self.request.client

@@ -111,7 +111,7 @@ class Gateway:
             await send_refusal(send, Refusal(200, [("content-type", "text/plain")], b"claude-proxy\n"), head=method == "HEAD")
             return
         sent = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
-        inner = dict(scope) | {"path": route, "raw_path": route.encode()}
+        inner = {**scope, "path": route, "raw_path": route.encode()}
         if is_public(method, route, self._settings) or wants_page(method, route, accepted(sent)):
             inner["headers"] = encoded(header_policy.for_litellm(sent, None))
             if is_page(route):

@@ -21,10 +21,11 @@ from typing import Any
 import aiohttp
 import httpx
 from aiohttp import http_writer
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from claude_proxy.asgi import Headers
-from claude_proxy.upstream.response_bounds import CODINGS, Bounds, ResponseTooLarge, named_codings, unreadable
+from claude_proxy.upstream.response_bounds import Bounds, ResponseTooLarge, named_codings, unreadable
 
 CONNECT_SECONDS = 10.0
 # How long one silence of an upstream may last, in seconds, when the configuration does not say.
@@ -65,23 +66,41 @@ class UnreadableError(UpstreamError):
 
 @dataclass(slots=True)
 class _Sent:
-    reused: bool = False
+    reused: bool = True
 
 
 # The request that this task sends; set for the connector, which aiohttp calls in the same task.
 _sending: ContextVar[_Sent] = ContextVar("sending")
 
 
+class _Connection(ResponseHandler):
+    """Waits with one timer for a response. aiohttp (3.14.5) would cancel it, and set another, at each piece that arrives."""
+
+    _heard = 0.0
+
+    def _reschedule_timeout(self) -> None:
+        self._heard = self._loop.time()
+        if self._read_timeout_handle is None and self._read_timeout:
+            self._read_timeout_handle = self._loop.call_later(self._read_timeout, self._look)
+
+    def _look(self) -> None:
+        left = self._heard + (self._read_timeout or 0.0) - self._loop.time()
+        if left > 0:
+            self._read_timeout_handle = self._loop.call_later(left, self._look)
+        else:
+            self._on_read_timeout()
+
+
 class _Connector(aiohttp.TCPConnector):
     """Notes whether a request got a kept connection. aiohttp's traces say so too, and cost more than the rest of it."""
 
-    async def connect(self, req: Any, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:  # noqa: ASYNC109 - aiohttp's
-        """Return a connection, new or kept."""
-        connection = await super().connect(req, traces, timeout)
-        protocol: Any = connection.protocol
-        _sending.get().reused = getattr(protocol, "was_used", False)
-        protocol.was_used = True
-        return connection
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._factory = functools.partial(_Connection, loop=self._loop)  # type: ignore[assignment]
+
+    async def _create_connection(self, req: Any, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:  # noqa: ASYNC109 - aiohttp's
+        _sending.get().reused = False
+        return await super()._create_connection(req, traces, timeout)
 
 
 class StreamedResponse:
@@ -112,46 +131,50 @@ class StreamedResponse:
             return None
         if not 200 <= self.status < 300:
             return f"answered with HTTP {self.status}, which the proxy does not follow"
-        if unreadable(named_codings(self.header("content-encoding")), CODINGS):
-            return "answered in a coding that nobody asked for"
+        try:
+            self._coding()
+        except UnreadableError as error:
+            return str(error)
         return None
 
-    async def chunks(self, *, endless: bool = True, cut_at: int | None = None) -> AsyncIterator[bytes]:
-        """Yield the decoded body as it arrives. Raises ``UpstreamError``; a stream that is ``endless`` has no bound in all.
-
-        With ``cut_at`` the body ends after so many bytes.
-        """
-        codings = named_codings(self.header("content-encoding"))
-        if unreadable(codings):
-            raise UnreadableError("answered in a coding that nobody asked for")
-        bounds = Bounds(codings[0] if codings else "", by_line=False, cut_at=cut_at)
-        bounds.endless = endless
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the decoded body as it arrives, however long it is. Raises ``UpstreamError``."""
+        bounds = Bounds(self._coding(), by_line=False)
+        bounds.endless = True
         try:
-            async for piece in self._decoded(bounds):
+            while raw := await self._raw.content.readany():
+                for step, piece in enumerate(bounds.feed(raw)):
+                    if step:
+                        await asyncio.sleep(0)  # many steps in one chunk: other requests have their turn between them
+                    yield piece
+            for piece in bounds.finish():
                 yield piece
-        except ResponseTooLarge as error:
-            raise UnreadableError(str(error)) from None
-        except httpx.DecodingError as error:
-            raise UnreadableError(f"sent what cannot be decoded ({error})") from None
-        except TimeoutError as error:
-            raise TimedOutError(_kind(error)) from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise BrokenOffError(_kind(error)) from None
-
-    async def _decoded(self, bounds: Bounds) -> AsyncIterator[bytes]:
-        while raw := await self._raw.content.readany():
-            for step, piece in enumerate(bounds.feed(raw)):
-                if step:
-                    await asyncio.sleep(0)  # many steps in one chunk: other requests have their turn between them
-                yield piece
-            if bounds.full:
-                return
-        for piece in bounds.finish():
-            yield piece
+        except READ_ERRORS as error:
+            raise _read_error(error) from None
 
     async def read(self, *, cut_at: int | None = None) -> bytes:
-        """Return the whole decoded body, or its beginning. Raises ``UpstreamError``."""
-        return b"".join([piece async for piece in self.chunks(endless=False, cut_at=cut_at)])
+        """Return the whole decoded body, or so many bytes of its beginning. Raises ``UpstreamError``."""
+        bounds, pieces = Bounds(self._coding(), by_line=False, cut_at=cut_at), []
+        try:
+            while not bounds.full and (raw := await self._raw.content.readany()):
+                for step, piece in enumerate(bounds.feed(raw)):
+                    if step:
+                        await asyncio.sleep(0)
+                    pieces.append(piece)
+            pieces += bounds.finish()
+        except READ_ERRORS as error:
+            raise _read_error(error) from None
+        return b"".join(pieces)
+
+    def _coding(self) -> str:
+        """Return the one coding of the body; empty without one. Raises ``UnreadableError``."""
+        coded = self.header("content-encoding")
+        if not coded:
+            return ""
+        codings = named_codings(coded)
+        if unreadable(codings):
+            raise UnreadableError("answered in a coding that nobody asked for")
+        return codings[0] if codings else ""
 
     def close(self) -> None:
         """Give the connection back when the body was read to its end; else end it, and the upstream's work with it."""
@@ -251,6 +274,18 @@ def _limits(read_seconds: float) -> aiohttp.ClientTimeout:
 async def _parts(body: bytes) -> AsyncIterator[bytes]:
     for start in range(0, len(body), PART_BYTES):
         yield body[start : start + PART_BYTES]
+
+
+# What reading a body raises.
+READ_ERRORS = (httpx.DecodingError, aiohttp.ClientError, OSError)
+
+
+def _read_error(error: Exception) -> UpstreamError:
+    if isinstance(error, ResponseTooLarge):
+        return UnreadableError(str(error))
+    if isinstance(error, httpx.DecodingError):
+        return UnreadableError(f"sent what cannot be decoded ({error})")
+    return TimedOutError(_kind(error)) if isinstance(error, TimeoutError) else BrokenOffError(_kind(error))
 
 
 def _is_unanswered(error: Exception) -> bool:

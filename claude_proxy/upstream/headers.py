@@ -56,12 +56,11 @@ class Client(NamedTuple):
 
 def read(headers: Iterable[tuple[str, str]]) -> Client:
     """Understand a request's headers. Names are compared without case; a repeated header counts once, by its first value."""
-    meant = meant_headers(pair for pair in headers if pair[0].lower() in READ_HEADERS)
+    meant = meant_headers([pair for pair in headers if pair[0].lower() in READ_HEADERS])
     tokens: list[Secret] = []
     credential: Credential | None = None
     for name in TOKEN_HEADERS:
-        value = _without_bearer(meant.get(name, ""))
-        if not value:
+        if not (said := meant.get(name)) or not (value := _without_bearer(said)):
             continue
         if not is_claude_credential(value):
             tokens.append(Secret(value))
@@ -139,7 +138,8 @@ def for_claude(headers: Headers, credential: Credential) -> list[tuple[str, str]
 
     ``anthropic-beta`` is verbatim; an OAuth token needs one capability in it, which is added at the end when it is missing.
     """
-    dropped = NOT_FOR_CLAUDE | _named_by_connection(headers)
+    named = _named_by_connection(headers)
+    dropped = NOT_FOR_CLAUDE | named if named else NOT_FOR_CLAUDE
     kept = [
         pair for pair in headers if (lower := pair[0].lower()) not in dropped and not lower.startswith(NOT_FOR_CLAUDE_PREFIXES)
     ]
@@ -162,7 +162,7 @@ def session_of(client: Client, user_id: str | None) -> str | None:
     """
     if client.session:
         return _digest(client.session)
-    if not user_id:
+    if not user_id or user_id.lstrip()[:1] != "{":
         return None
     try:
         named = json.loads(user_id)
@@ -200,6 +200,5 @@ def _with_oauth_beta(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def _named_by_connection(headers: Headers) -> frozenset[str]:
-    return frozenset(
-        word.strip().lower() for name, value in headers if name.lower() == "connection" for word in value.split(",")
-    )
+    values = [value for name, value in headers if name.lower() == "connection"]
+    return frozenset(word.strip().lower() for value in values for word in value.split(","))

@@ -119,7 +119,7 @@ def write_request(record: Record) -> None:
     if not requests.isEnabledFor(logging.INFO):
         return
     fields = request_fields(record)
-    text = " ".join([f"{name}={_shown(value)}" for name, value in fields.items()])
+    text = " ".join([f"{name}={value if type(value) is int else _shown(value)}" for name, value in fields.items()])
     # Made here: the logger would look through the stack for who calls it.
     line = logging.LogRecord(requests.name, logging.INFO, __file__, 0, text, None, None)
     line.request = fields
