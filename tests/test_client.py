@@ -296,7 +296,7 @@ async def test_a_body_comes_as_it_arrives():
     """A chunk is there before the next one is sent."""
     async with between([CHUNKED + b"2\r\nok\r\n", WAIT]) as (client, server):
         response = await client.send(server.url, (), b"{}")
-        assert await anext(response.chunks()) == b"ok"
+        assert await response.piece() == b"ok"
         response.close()
         await server.left.wait()
 
@@ -309,10 +309,9 @@ async def test_an_upstream_that_is_silent():
             with pytest.raises(TimedOutError):
                 await client.send(server.url, (), b"{}", read_seconds=SHORTLY)
         response = await client.send(server.url, (), b"{}", read_seconds=SHORTLY)
-        chunks = response.chunks()
-        assert await anext(chunks) == b"ok"
+        assert await response.piece() == b"ok"
         with pytest.raises(TimedOutError):
-            await anext(chunks)
+            await response.piece()
         response.close()
 
 
@@ -361,6 +360,14 @@ async def test_what_is_no_http(head):
 # Codings
 
 
+async def pieces_of(response):
+    """Return the pieces of a body as they come."""
+    pieces = []
+    while piece := await response.piece():
+        pieces.append(piece)
+    return pieces
+
+
 def whole(body, coding, status=200):
     return b"HTTP/1.1 %d X\r\ncontent-encoding: %s\r\ncontent-length: %d\r\n\r\n" % (status, coding, len(body)) + body
 
@@ -373,7 +380,7 @@ async def test_a_coded_body_is_decoded(coding, pack):
     text = b"event: ping\n\n" * 50_000
     async with between([whole(pack(text), coding)]) as (client, server):
         response = await client.send(server.url, (), b"{}")
-        pieces = [piece async for piece in response.chunks()]
+        pieces = await pieces_of(response)
         response.close()
     assert b"".join(pieces) == text
     assert max(map(len, pieces)) <= STEP_BYTES
@@ -414,7 +421,7 @@ async def test_a_body_that_is_too_large(monkeypatch):
             await response.read()
         response.close()
         response = await client.send(server.url, (), b"{}")
-        assert len(b"".join([piece async for piece in response.chunks()])) == 10_000
+        assert len(b"".join(await pieces_of(response))) == 10_000
         response.close()
         response = await client.send(server.url, (), b"{}")
         assert await response.read(cut_at=500) == bytes(500)

@@ -144,6 +144,20 @@ ERROR = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error"
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 
 
+def reading(chunks):
+    """Return a reader of chunks that loses nothing when it is cancelled."""
+    pending = []
+
+    async def read():
+        if not pending:
+            pending.append(asyncio.ensure_future(anext(chunks, b"")))
+        chunk = await asyncio.shield(pending[0])
+        pending.clear()
+        return chunk
+
+    return read
+
+
 async def relay(chunks, mender=None, keepalive=None, *, needs_event=False):
     out, heard = Out(), Heard(copies=True)
 
@@ -156,7 +170,7 @@ async def relay(chunks, mender=None, keepalive=None, *, needs_event=False):
     begin = partial(out.begin, 200, [])
     try:
         mender = mender or Renaming(*renamed("m", "m"))
-        await relayed(upstream(), out, mender, heard, begin=begin, keepalive=keepalive, needs_event=needs_event)
+        await relayed(reading(upstream()), out, mender, heard, begin=begin, keepalive=keepalive, needs_event=needs_event)
     finally:
         out.heard, out.copy = heard, heard.copy
     return out
@@ -196,7 +210,7 @@ def test_the_first_event_leaves_before_the_second_comes():
             yield STOP
 
         begin = partial(out.begin, 200, [])
-        await relayed(upstream(), out, Renaming(*renamed("m", "m")), Heard(), begin=begin)
+        await relayed(reading(upstream()), out, Renaming(*renamed("m", "m")), Heard(), begin=begin)
         return seen
 
     assert asyncio.run(run()) == [[message_start("m")]]
@@ -228,7 +242,7 @@ def test_a_stream_that_breaks_off_is_not_ended():
             raise broke
 
         with pytest.raises(ConnectionResetError):
-            await relayed(upstream(), out, Renaming(*renamed("m", "m")), Heard(), begin=partial(out.begin, 200, []))
+            await relayed(reading(upstream()), out, Renaming(*renamed("m", "m")), Heard(), begin=partial(out.begin, 200, []))
         return out
 
     out = asyncio.run(run())
@@ -250,7 +264,7 @@ def test_headers_do_not_wait_for_ever(monkeypatch):
             await begun.wait()
             yield message_start("m")
 
-        await relayed(upstream(), out, Renaming(*renamed("m", "m")), Heard(), begin=begin)
+        await relayed(reading(upstream()), out, Renaming(*renamed("m", "m")), Heard(), begin=begin)
         return out
 
     assert asyncio.run(run()).written == [message_start("m")]

@@ -23,6 +23,16 @@ def first_event_end(stream: bytes | bytearray, searched: int = 0) -> int:
     return end.end() if end else 0
 
 
+def last_event_end(stream: bytes) -> int:
+    """Return where the last whole event of a stream ends; 0 while there is none."""
+    if b"\r" not in stream:
+        return stream.rfind(b"\n\n") + 2 if b"\n\n" in stream else 0
+    end = 0
+    for found in EVENT_END.finditer(stream):
+        end = found.end()
+    return end
+
+
 def events(stream: bytes) -> Iterator[bytes]:
     """Yield the data of each event of a stream that is at hand as a whole, its last one even when it was cut off."""
     return map(event_data, whole_events(stream))
@@ -31,6 +41,12 @@ def events(stream: bytes) -> Iterator[bytes]:
 def whole_events(stream: bytes) -> Iterator[bytes]:
     """Yield each event of a stream that is at hand as a whole, its last one even when it was cut off."""
     start = 0
+    if b"\r" not in stream:
+        *whole, rest = stream.split(b"\n\n")
+        yield from (raw + b"\n\n" for raw in whole)
+        if rest:
+            yield rest
+        return
     for end in EVENT_END.finditer(stream):
         yield stream[start : end.end()]
         start = end.end()
@@ -55,7 +71,8 @@ def error_kind(said: dict[str, Any] | None) -> str:
 
 def event_data(raw: bytes) -> bytes:
     """Return the data of an event; empty for a comment."""
-    return b"\n".join(line[5:].removeprefix(b" ") for line in LINE_END.split(raw) if line.startswith(b"data:"))
+    lines = LINE_END.split(raw) if b"\r" in raw else raw.split(b"\n")
+    return b"\n".join([line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:")])
 
 
 def event_object(raw: bytes) -> dict[str, Any] | None:

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 import msgspec
 
 from claude_proxy.anthropic.sse import (
-    EVENT_END,
     LONGEST_END,
     error_of,
     event_object,
+    last_event_end,
+    whole_events,
 )
 
 
@@ -57,8 +58,7 @@ class StreamSummary:
         self.size = 0
         self.error = ""
         self._counts: dict[str, int] = {}
-        self._held = bytearray()
-        self._searched = 0
+        self._held = b""
         self._skips = False
 
     @property
@@ -67,30 +67,35 @@ class StreamSummary:
 
     def feed(self, chunk: bytes) -> None:
         self.size += len(chunk)
-        self._held += chunk
-        start = 0
-        for end in EVENT_END.finditer(self._held, self._searched):
-            if not self._skips:
-                self._read(self._held, start, end.end())
-            start, self._skips = end.end(), False
-        del self._held[:start]
-        if len(self._held) > MAX_READ_EVENT:
-            del self._held[:-LONGEST_END]
+        held = self._held + chunk
+        end = last_event_end(held)
+        if end:
+            for raw in whole_events(held[:end]) if _is_told(held) else ():
+                if not self._skips:
+                    self._read(raw)
+                self._skips = False
+            self._skips = False
+            held = held[end:]
+        if len(held) > MAX_READ_EVENT:
+            held = held[-LONGEST_END:]
             self._skips = True
-        self._searched = max(0, len(self._held) - LONGEST_END)
+        self._held = held
 
     def finish(self) -> None:
         """Read the last event, even when it was cut off."""
         if not self._skips:
-            self._read(self._held, 0, len(self._held))
-        self._held.clear()
+            self._read(self._held)
+        self._held = b""
 
-    def _read(self, stream: bytearray, start: int, end: int) -> None:
-        if stream.find(b'"usage"', start, end) < 0 and stream.find(b'"error"', start, end) < 0:
-            return
-        raw = bytes(stream[start:end])
-        self._counts |= token_counts(event_object(raw))
-        self.error = self.error or error_of(raw)
+    def _read(self, raw: bytes) -> None:
+        if _is_told(raw):
+            self._counts |= token_counts(event_object(raw))
+            self.error = self.error or error_of(raw)
+
+
+def _is_told(stream: bytes) -> bool:
+    """Whether there may be a count or an error."""
+    return b'"usage"' in stream or b'"error"' in stream
 
 
 def token_counts(said: object) -> dict[str, int]:

@@ -90,8 +90,11 @@ class ErrorEventRedactor:
         """Return what is safe to send now: all of it, until an error event begins."""
         if self._redactor is not None:
             return self._redactor.feed(data)
+        if len(data) >= _LONGEST_EVENT_START and b"error" not in data and self._tail.endswith(b"\n"):
+            self._tail = data[-_LONGEST_EVENT_START:]
+            return data
         window = self._tail + data
-        error = _ERROR_EVENT.search(window) if b"error" in window else None
+        error = _ERROR_EVENT.search(window)
         if error is None:
             self._tail = window[-_LONGEST_EVENT_START:]
             return data

@@ -174,8 +174,12 @@ def _after_space(text: str, position: int) -> int:
     return found.end() if found else position
 
 
+# Returns what has arrived next of a stream, and nothing at its end. To cancel it loses nothing.
+Read = Callable[[], Awaitable[bytes]]
+
+
 async def relayed(
-    chunks: AsyncIterator[bytes],
+    read: Read,
     outlet: ClientResponse,
     mender: Mender,
     heard: Heard,
@@ -193,22 +197,21 @@ async def relayed(
     """
     pulse = _Pulse(FIRST_EVENT_SECONDS)
     begun, beginning = False, bytearray()
-    async with aclosing(timed(chunks, pulse.left)) as arriving:
-        async for chunk in arriving:
-            ready = b""
-            if chunk is not None:
-                heard.feed(chunk)
-                ready = mender.feed(chunk)
-            if not begun:
-                beginning += chunk or b""
-                if chunk is not None and not _begins_well(beginning, len(beginning) - len(chunk)):
-                    continue
-                begun = True
-                await begin()
-                pulse.restart(keepalive)
-            if ready or pulse.is_due():
-                await outlet.write(ready or KEEPALIVE)
-                pulse.beat()
+    while (chunk := await _within(pulse.left(), read)) != b"":
+        ready = b""
+        if chunk is not None:
+            heard.feed(chunk)
+            ready = mender.feed(chunk)
+        if not begun:
+            beginning += chunk or b""
+            if chunk is not None and not _begins_well(beginning, len(beginning) - len(chunk)):
+                continue
+            begun = True
+            await begin()
+            pulse.restart(keepalive)
+        if ready or pulse.is_due():
+            await outlet.write(ready or KEEPALIVE)
+            pulse.beat()
     heard.summary.finish()
     if not begun:
         if needs_event and not first_event_end(beginning):
@@ -236,6 +239,17 @@ async def filtered(
             yield rest
     finally:
         await close_stream(chunks)
+
+
+async def _within(seconds: float | None, read: Read) -> bytes | None:
+    """Return what arrives within so many seconds, None for as long as it takes; None when nothing does."""
+    if seconds is None:
+        return await read()
+    try:
+        async with asyncio.timeout(seconds):
+            return await read()
+    except TimeoutError:
+        return None
 
 
 class _Pulse:

@@ -12,7 +12,7 @@ import functools
 import re
 import socket
 import urllib.request
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from ssl import SSLContext
@@ -104,12 +104,15 @@ class _Connector(aiohttp.TCPConnector):
 
 
 class StreamedResponse:
-    """A response whose status and headers are there. Read it once, by ``chunks`` or ``read``, then ``close`` it."""
+    """A response whose status and headers are there. Read it once, by ``piece`` or ``read``, then ``close`` it."""
 
-    __slots__ = ("_raw", "first_headers", "headers", "status")
+    __slots__ = ("_bounds", "_raw", "_steps", "first_headers", "headers", "status")
 
     def __init__(self, raw: aiohttp.ClientResponse) -> None:
         self._raw = raw
+        self._bounds: Bounds | None = None
+        # What the last chunk still decodes to.
+        self._steps: Iterator[bytes] = iter(())
         self.status = raw.status
         self.headers: Headers = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in raw.raw_headers]
         # The first value of each, by its name in small letters.
@@ -137,18 +140,23 @@ class StreamedResponse:
             return str(error)
         return None
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the decoded body as it arrives, however long it is. Raises ``UpstreamError``."""
-        bounds = Bounds(self._coding(), by_line=False)
-        bounds.endless = True
+    async def piece(self) -> bytes:
+        """Return what has arrived next of the decoded body, however long that is in all; nothing at its end.
+
+        Nothing is lost when the wait for it is cancelled. Raises ``UpstreamError``.
+        """
+        if self._bounds is None:
+            self._bounds = Bounds(self._coding(), by_line=False)
+            self._bounds.endless = True
         try:
+            if piece := next(self._steps, b""):
+                await asyncio.sleep(0)  # many steps in one chunk: other requests have their turn between them
+                return piece
             while raw := await self._raw.content.readany():
-                for step, piece in enumerate(bounds.feed(raw)):
-                    if step:
-                        await asyncio.sleep(0)  # many steps in one chunk: other requests have their turn between them
-                    yield piece
-            for piece in bounds.finish():
-                yield piece
+                self._steps = self._bounds.feed(raw)
+                if piece := next(self._steps, b""):
+                    return piece
+            return b"".join(self._bounds.finish())
         except READ_ERRORS as error:
             raise _read_error(error) from None
 

@@ -139,6 +139,9 @@ class Bounds:
 
     def _count_event(self, piece: bytes) -> None:
         """Count the bytes since the last empty line, which ends an event."""
+        if self.endless and piece.endswith(b"\n\n") and self._event + len(piece) <= MAX_EVENT_SIZE:
+            self._tail, self._event = b"\n\n", 0
+            return
         seen = self._tail + piece
         self._tail = seen[-2:]
         end = max(seen.rfind(b"\n\n"), seen.rfind(b"\n\r"), seen.rfind(b"\r\r"))

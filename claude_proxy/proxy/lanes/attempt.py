@@ -74,7 +74,7 @@ async def relay(
     heard = attempt.heard or Heard()
     served = attempt.deployment.served
     try:
-        await relayed(response.chunks(), outlet, mender, heard, begin=begin, keepalive=keepalive, needs_event=needs_event)
+        await relayed(response.piece, outlet, mender, heard, begin=begin, keepalive=keepalive, needs_event=needs_event)
     except (FailedStream, UpstreamError) as error:
         if not outlet.begun:
             return failure(error)
