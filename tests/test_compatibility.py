@@ -39,7 +39,10 @@ EVERY_ROW = pytest.mark.parametrize("row", [STRICT, *ROWS], ids=lambda row: row.
         ("openai/qwen3-coder", None, "http://127.0.0.1:11434/v1", "openai-compatible"),
         ("azure/my-deployment", None, "https://x.openai.azure.com", "azure"),
         ("openrouter/qwen/qwen3", None, None, "openrouter-chat"),
-        ("groq/openai/gpt-oss-120b", None, None, "unknown"),
+        ("groq/openai/gpt-oss-120b", None, None, "groq"),
+        ("openai/gpt-oss-120b", None, "https://api.groq.com/openai/v1", "groq"),
+        ("openai/kimi-k2", None, "https://api.moonshot.ai.evil.tld/v1", "openai-compatible"),
+        ("hosted_vllm/qwen3", None, "http://127.0.0.1:8000/v1", "vllm"),
         ("tomorrow/claude-opus-4-8", None, None, "unknown"),
     ],
 )

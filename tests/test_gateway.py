@@ -17,6 +17,7 @@ from claude_proxy.config.models import ActiveConfig
 from claude_proxy.config.settings import Settings
 from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.providers.endpoints import Provider
+from claude_proxy.providers.meter import Meter
 from claude_proxy.proxy.entrance import Entrance, current
 from claude_proxy.proxy.outcome import DONE, failed
 from claude_proxy.proxy.request import Request
@@ -100,7 +101,7 @@ def on_a_lane(work=answers):
     params = [{"model": "anthropic/glm", "api_base": "https://glm.example"}]
     config = ActiveConfig({}, {}, lookup=lambda name: params if name == "glm" else ())
     lane = OneLane(work)
-    return {"serving": Serving(dict.fromkeys(Lane, lane), config, count=len), "needs_litellm": lambda: False}, lane
+    return {"serving": Serving(dict.fromkeys(Lane, lane), config, meter=Meter(len)), "needs_litellm": lambda: False}, lane
 
 
 async def ask(inner, method="POST", path="/v1/messages", *, settings=SETTINGS, headers=WITH_TOKEN, body=BODY, **more):
@@ -889,7 +890,7 @@ async def test_a_step_of_the_plan_in_litellm():
         return failed(500, Refusal(500, [], b"{}"))
 
     inner = Inner()
-    serving = Serving(dict.fromkeys(Lane, OneLane(fails)), config, count=len)
+    serving = Serving(dict.fromkeys(Lane, OneLane(fails)), config, meter=Meter(len))
     answer = await ask(inner, serving=serving, needs_litellm=lambda: False)
     assert answer.json() == {"ok": True}
     assert (inner.entrance.planned, inner.entrance.model, json.loads(inner.body)["model"]) == (True, "gpt", "glm")

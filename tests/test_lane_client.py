@@ -17,6 +17,7 @@ from claude_proxy.credentials.pool import Affinity, Pool
 from claude_proxy.litellm.lane_client import BetasInBody, LaneClient, PlainClient
 from claude_proxy.litellm.transport import MAX_ERROR_BYTES
 from claude_proxy.providers.endpoints import Hosts, Provider
+from claude_proxy.providers.meter import Meter
 from claude_proxy.proxy.entrance import Entrance
 from claude_proxy.proxy.lanes.claude_lane import ClaudeLane
 from claude_proxy.proxy.lanes.messages_lane import MessagesLane
@@ -147,7 +148,7 @@ class Begun:
         lanes = {Lane.CLAUDE: claude, Lane.MESSAGES: MessagesLane(self.upstream)}
         self.received = Received(raw=raw)
         self.entrance = Entrance(self.received.request, self.received.outlet, self.received.journal)
-        self.client = LaneClient(Serving(lanes, ActiveConfig({}, {}), count=len), self.entrance, deployment, fields)
+        self.client = LaneClient(Serving(lanes, ActiveConfig({}, {}), meter=Meter(len)), self.entrance, deployment, fields)
 
     def post(self):
         """Return what LiteLLM gets, or the error that it gets."""

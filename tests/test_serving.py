@@ -11,6 +11,7 @@ from claude_proxy.anthropic.errors import Refused, own_refusal
 from claude_proxy.anthropic.sse import KEEPALIVE
 from claude_proxy.config.deployments import Lane
 from claude_proxy.config.models import ActiveConfig
+from claude_proxy.providers.meter import Meter
 from claude_proxy.proxy import plan as planning
 from claude_proxy.proxy.lanes.attempt import READ_SECONDS
 from claude_proxy.proxy.outcome import DONE, failed
@@ -46,7 +47,7 @@ class World:
         self.config = ActiveConfig(config, environ or {}, lookup=lambda name: deployments.get(name, []))
         self.outcomes = {name: list(found) if isinstance(found, tuple) else [found] for name, found in outcomes.items()}
         self.asked, self.attempts, self.slept, self.planned = [], [], [], []
-        self.serving = Serving(dict.fromkeys(Lane, self), self.config, count=len, sleep=self.sleep)
+        self.serving = Serving(dict.fromkeys(Lane, self), self.config, meter=Meter(len), sleep=self.sleep)
 
     async def sleep(self, seconds):
         self.slept.append(seconds)

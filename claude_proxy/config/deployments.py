@@ -1,9 +1,9 @@
 """A deployment of ``model_list`` as a frozen value: whose it is, how it is asked, and what about it needs LiteLLM."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from claude_proxy.anthropic.messages import THINKING_PARAMETERS
 from claude_proxy.config.routing import number
@@ -18,13 +18,20 @@ class Lane(Enum):
     CLAUDE = "Claude's own API, on the pool's credentials"
     MESSAGES = "a provider of Anthropic's format"
     DEMO = "made inside the proxy"
+    CHAT = "a provider of chat completions"
     LITELLM = "LiteLLM"
 
 
 LANES = {Provider.CLAUDE: Lane.CLAUDE, Provider.ANTHROPIC_FORMAT: Lane.MESSAGES, Provider.DEMO: Lane.DEMO}
+# Parameters of a deployment that go into a chat-completions request as they are.
+CHAT_EXTRAS = (
+    "reasoning_effort", "max_completion_tokens", "frequency_penalty", "presence_penalty", "seed", "parallel_tool_calls",
+    "service_tier", "verbosity", "response_format", "prompt_cache_key",
+)  # fmt: skip
 # Fields of a request that a deployment may give a value for; the client's own goes first, but for thinking.
 DEFAULTS = ("max_tokens", "temperature", "top_p", "top_k", "stop_sequences")
 # What a lane does as LiteLLM does, or what says nothing to it. Any other parameter that has a value needs LiteLLM.
+CHAT_UNDERSTOOD = frozenset({*CHAT_EXTRAS, "api_version", "extra_body"})
 UNDERSTOOD = frozenset(
     {
         "model", "api_key", "api_base", "custom_llm_provider", "timeout", "stream_timeout", "num_retries", "max_retries",
@@ -32,6 +39,26 @@ UNDERSTOOD = frozenset(
         "cache_creation_input_token_cost", "cache_read_input_token_cost", *DEFAULTS, *THINKING_PARAMETERS,
     }
 )  # fmt: skip
+
+
+class Wire(NamedTuple):
+    """Where a provider's chat completions are asked, by LiteLLM's tables: base, key, and the header that the key goes in."""
+
+    base: str
+    key: str | None = None
+    key_header: str = "authorization"
+    version: str | None = None
+    # The name on the wire.
+    model: str = ""
+
+
+# Returns the wire of a deployment, by its ``litellm_params``; None for one that LiteLLM alone can ask.
+Wires = Callable[[Mapping[str, Any]], Wire | None]
+
+
+def no_wires(_: Mapping[str, Any]) -> Wire | None:
+    """Without LiteLLM's tables nobody's wire is known."""
+    return None
 
 
 @dataclass(frozen=True)
@@ -56,6 +83,10 @@ class Deployment:
     weight: float = 0.0
     defaults: Mapping[str, Any] | None = None
     thinking: Mapping[str, Any] | None = None
+    # What goes into a chat-completions request beside the client's own, and how the provider is asked for it.
+    extra: Mapping[str, Any] | None = None
+    api_version: str | None = None
+    key_header: str = "authorization"
     # Why LiteLLM serves it, in words; empty where a lane does.
     reason: str = ""
 
@@ -65,7 +96,9 @@ def served_as(model: str, provider: str | None) -> str:
     return model if not provider or model.startswith(f"{provider}/") else f"{provider}/{model}"
 
 
-def deployment(params: Mapping[str, Any], hosts: Hosts, *, chosen_by_litellm: bool = False) -> Deployment:
+def deployment(
+    params: Mapping[str, Any], hosts: Hosts, *, wires: Wires = no_wires, chosen_by_litellm: bool = False
+) -> Deployment:
     """Return a deployment from its ``litellm_params``, as LiteLLM's router has them for one name.
 
     One that LiteLLM has chosen already is asked on its lane whatever else stands there.
@@ -73,15 +106,17 @@ def deployment(params: Mapping[str, Any], hosts: Hosts, *, chosen_by_litellm: bo
     named = {name: value for name, value in params.items() if value is not None and value is not False}
     model, provider_name, base = str(named.get("model", "")), named.get("custom_llm_provider"), named.get("api_base")
     provider = hosts.provider(model, provider_name, base)
-    reason = "" if chosen_by_litellm and provider in LANES else _reason(named, provider)
+    wire = None if provider in LANES else wires(named)
+    known = provider in LANES or wire is not None
+    reason = "" if chosen_by_litellm and known else _reason(named, provider, wire)
     extra, retries = named.get("extra_headers"), str(named.get("num_retries"))
     return Deployment(
-        lane=Lane.LITELLM if reason else LANES[provider],
+        lane=Lane.LITELLM if reason else Lane.CHAT if wire else LANES[provider],
         provider=provider,
         served=served_as(model, provider_name),
-        model=model.removeprefix("anthropic/"),
-        api_base=base.rstrip("/") if isinstance(base, str) else None,
-        api_key=Secret(str(named["api_key"])) if named.get("api_key") else None,
+        model=wire.model if wire else model.removeprefix("anthropic/"),
+        api_base=wire.base if wire else base.rstrip("/") if isinstance(base, str) else None,
+        api_key=Secret(str(key)) if (key := wire.key if wire else named.get("api_key")) else None,
         row=dialect(model, provider_name, base),
         extra_headers=tuple((str(name), str(value)) for name, value in extra.items()) if isinstance(extra, dict) else (),
         timeout=number(named.get("timeout")),
@@ -90,14 +125,25 @@ def deployment(params: Mapping[str, Any], hosts: Hosts, *, chosen_by_litellm: bo
         weight=number(named.get("weight")) or 0.0,
         defaults={name: named[name] for name in DEFAULTS if name in named},
         thinking={name: named[name] for name in THINKING_PARAMETERS if name in named},
+        extra=_chat_extra(named) if wire else None,
+        api_version=wire.version if wire else None,
+        key_header=wire.key_header if wire else "authorization",
         reason=reason,
     )
 
 
-def _reason(named: Mapping[str, Any], provider: Provider) -> str:
-    if provider not in LANES:
+def _chat_extra(named: Mapping[str, Any]) -> dict[str, Any]:
+    body = named.get("extra_body")
+    return {name: named[name] for name in (*CHAT_EXTRAS, "thinking") if name in named} | (
+        body if isinstance(body, dict) else {}
+    )
+
+
+def _reason(named: Mapping[str, Any], provider: Provider, wire: Wire | None) -> str:
+    if provider not in LANES and wire is None:
         return "LiteLLM knows this provider's format"
-    unknown = sorted(name for name in named if name not in UNDERSTOOD)
+    understood = UNDERSTOOD | CHAT_UNDERSTOOD if wire else UNDERSTOOD
+    unknown = sorted(name for name in named if name not in understood)
     if unknown:
         return f"litellm_params: {', '.join(unknown)}"
     if not isinstance(named.get("extra_headers", {}), dict):

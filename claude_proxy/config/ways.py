@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from claude_proxy.config.deployments import LANES, deployment
+from claude_proxy.config.deployments import LANES, Lane, Wires, deployment, no_wires
 from claude_proxy.config.features import reasons
 from claude_proxy.providers.endpoints import Hosts
 
 
-def ways(config: Mapping[str, Any], hosts: Hosts, *, database: bool = False) -> Iterator[str]:
+def ways(config: Mapping[str, Any], hosts: Hosts, *, wires: Wires = no_wires, database: bool = False) -> Iterator[str]:
     """Yield a sentence for each setting that sends requests through LiteLLM, and one for the models that it serves anyway."""
     found = [*reasons(config), *(["DATABASE_URL"] if database else [])]
     if found:
@@ -17,8 +17,8 @@ def ways(config: Mapping[str, Any], hosts: Hosts, *, database: bool = False) -> 
     because: dict[str, list[str]] = {}
     others: list[str] = []
     for model in filter(_is_readable, config.get("model_list") or ()):
-        one = deployment(model["litellm_params"], hosts)
-        if one.provider not in LANES:
+        one = deployment(model["litellm_params"], hosts, wires=wires)
+        if one.lane is Lane.LITELLM and one.provider not in LANES and wires(model["litellm_params"]) is None:
             others.append(model["model_name"])
         elif one.reason:
             because.setdefault(one.reason, []).append(model["model_name"])

@@ -35,6 +35,7 @@ from claude_proxy.litellm.patches import (
 )
 from claude_proxy.litellm.router import deployments_of, put_in_force
 from claude_proxy.litellm.transport import chat_http
+from claude_proxy.litellm.wires import wire_of
 from claude_proxy.providers.endpoints import Hosts
 from claude_proxy.providers.model_names import listing
 from claude_proxy.proxy.entrance import current
@@ -56,7 +57,11 @@ def start() -> ClaudeProxy:
     settings = Settings.parse(environment())
     path = proxy_server.user_config_file_path
     active = ActiveConfig(
-        config.load(Path(path)) if path else {}, os.environ, hosts=Hosts(settings.claude_base), lookup=deployments_of
+        config.load(Path(path)) if path else {},
+        os.environ,
+        hosts=Hosts(settings.claude_base),
+        lookup=deployments_of,
+        wires=wire_of,
     )
     app = App(settings, active, redactor_of(settings, active), store=shared_store(settings, active.loaded), count=_tokens)
     install(app)
@@ -154,7 +159,7 @@ def watch_config() -> None:
         return
     _settle_litellm()  # LiteLLM has read its settings after the callbacks
     app = start().app
-    for sentence in ways(app.config.loaded, app.hosts, database=app.settings.database_url is not None):
+    for sentence in ways(app.config.loaded, app.hosts, wires=wire_of, database=app.settings.database_url is not None):
         logger.info("%s", sentence)
     found = watcher.watcher(app.config, _take_up, environment())
     if found is not None:

@@ -14,7 +14,7 @@ from litellm.types.utils import CallTypes
 
 from claude_proxy.anthropic.errors import Refused, own_refusal
 from claude_proxy.anthropic.messages import FOR_PROVIDERS, THINKING_PARAMETERS
-from claude_proxy.config.deployments import LANES, deployment, served_as
+from claude_proxy.config.deployments import Lane, deployment, served_as
 from claude_proxy.litellm.lane_client import AttemptRefused, BetasInBody, LaneClient
 from claude_proxy.litellm.transport import shared_http
 from claude_proxy.providers import compatibility, request_fields, returned
@@ -95,12 +95,15 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         if entrance.outlet.begun or entrance.refusal is not None or (entrance.last is not None and entrance.last.final):
             raise AttemptRefused("the response that there is belongs to the client")
         own = _deployment_parameters(kwargs)
-        if provider in LANES:
-            chosen = {name: kwargs.get(name) for name in ("model", "custom_llm_provider", "api_base", "api_key")}
-            one = deployment({**own, **chosen}, hosts, chosen_by_litellm=True)
+        chosen = {**own, **{name: kwargs.get(name) for name in ("model", "custom_llm_provider", "api_base", "api_key")}}
+        one = deployment(chosen, hosts, wires=self.app.config.wires, chosen_by_litellm=True)
+        if one.lane is not Lane.LITELLM:
             fields = None if provider is Provider.CLAUDE else {name: kwargs[name] for name in FOR_PROVIDERS if name in kwargs}
             entrance.row = one.row
-            return kwargs | {"api_key": PLACEHOLDER_KEY, "client": LaneClient(self.app.serving, entrance, one, fields)}
+            # LiteLLM's adapter has nothing to translate: what comes back speaks Anthropic's format.
+            speaks = {"model": f"anthropic/{one.model}", "custom_llm_provider": "anthropic"} if one.lane is Lane.CHAT else {}
+            client = LaneClient(self.app.serving, entrance, one, fields)
+            return kwargs | speaks | {"api_key": PLACEHOLDER_KEY, "client": client}
         entrance.journal.begin(provider, served_as(str(kwargs["model"]), kwargs.get("custom_llm_provider")))
         entrance.leave_lanes()
         return await self._for_others(kwargs, own, entrance, provider)

@@ -14,6 +14,19 @@ _PLAIN_ID = re.compile(r"[A-Za-z0-9_-]+")
 THOUGHT = "__thought__"
 
 
+def calls_in(messages: object) -> frozenset[str]:
+    """Return the ids of the calls in a conversation."""
+    turns = messages if isinstance(messages, list) else []
+    blocks = [
+        block
+        for turn in turns
+        if isinstance(turn, dict) and isinstance(turn.get("content"), list)
+        for block in turn["content"]
+        if isinstance(block, dict) and block.get("type") == "tool_use"
+    ]
+    return frozenset(block["id"] for block in blocks if isinstance(block.get("id"), str))
+
+
 def new_id() -> str:
     """Return an id for a call that came without one."""
     return f"toolu_{uuid.uuid4().hex}"

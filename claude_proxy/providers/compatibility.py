@@ -47,6 +47,19 @@ class Dialect:
     addresses: bool = False
     # LiteLLM passes the references in a tool's schema on as they are.
     references: bool = False
+    # Hosts of a chat-completions endpoint under LiteLLM's prefix "openai" with an api_base.
+    chat_hosts: tuple[str, ...] = ()
+    # Of chat completions: the field that bounds a response, how many stop sequences and tools there may be (0 for any), and
+    # whether the provider reads `top_k`, PDFs as a part `file`, `stream_options` and `response_format: json_schema`.
+    max_tokens: str = "max_tokens"
+    stops: int = 4
+    tools: int = 0
+    top_k: bool = False
+    files: bool = False
+    stream_options: bool = True
+    json_schema: bool = True
+    # The provider wants its calls numbered through the conversation: `functions.NAME:N`.
+    numbered_calls: bool = False
 
 
 STRICT = Dialect("unknown")
@@ -67,14 +80,61 @@ ROWS = (
         server_tools=("web_search_20250305",),
     ),
     # Both take no `user` of more than 64 characters.
-    Dialect("openai", prefix="openai", hosts=("api.openai.com",), prompt_cache_key=True, addresses=True, references=True),
-    Dialect("azure", prefix="azure", prompt_cache_key=True, addresses=True, references=True),
-    Dialect("openai-compatible", prefix="openai", addresses=True, references=True),
+    # `max_tokens` is deprecated, and refused by models that think; so is a 129th tool.
+    Dialect(
+        "openai", prefix="openai", hosts=("api.openai.com",), prompt_cache_key=True, addresses=True, references=True,
+        max_tokens="max_completion_tokens", files=True, tools=128,
+    ),
+    Dialect(
+        "azure", prefix="azure", prompt_cache_key=True, addresses=True, references=True,
+        max_tokens="max_completion_tokens", files=True, tools=128,
+    ),
+    # Providers of chat completions, by LiteLLM's prefix or by their host below `openai/`.
+    Dialect(
+        "groq", prefix="groq", chat_hosts=("api.groq.com",), references=True, addresses=True, tools=128,
+        max_tokens="max_completion_tokens",
+    ),
+    Dialect("together", prefix="together_ai", chat_hosts=("api.together.xyz",), references=True, addresses=True, top_k=True),
+    # Wants `reasoning_content` back within a tool loop, and takes no pictures.
+    Dialect(
+        "deepseek-chat", prefix="deepseek", chat_hosts=("api.deepseek.com",), references=True, images=False,
+        thinking=Thinking.OWN,
+    ),
+    # Kimi K2 was trained on calls that are numbered through the conversation; its pages say to keep to that.
+    Dialect(
+        "moonshot", prefix="moonshot", chat_hosts=("api.moonshot.ai", "api.moonshot.cn"), references=True, addresses=True,
+        thinking=Thinking.OWN, numbered_calls=True,
+    ),
+    Dialect(
+        "zai-chat", prefix="zai", chat_hosts=("api.z.ai", "open.bigmodel.cn"), references=True, addresses=True, stops=1,
+        thinking=Thinking.OWN, json_schema=False,
+    ),
+    Dialect("minimax-chat", prefix="minimax", chat_hosts=("api.minimax.io",), references=True, thinking=Thinking.OWN),
+    Dialect(
+        "dashscope", prefix="dashscope", references=True, addresses=True, top_k=True,
+        chat_hosts=("dashscope.aliyuncs.com", "dashscope-intl.aliyuncs.com"),
+    ),
+    Dialect("xai", prefix="xai", chat_hosts=("api.x.ai",), references=True, addresses=True),
+    # Answers 422 to a field that it does not know; it counts in every stream without being asked.
+    Dialect("mistral", prefix="mistral", chat_hosts=("api.mistral.ai",), references=True, addresses=True, stream_options=False),
+    Dialect(
+        "fireworks", prefix="fireworks_ai", chat_hosts=("api.fireworks.ai",), references=True, addresses=True, top_k=True
+    ),
+    Dialect("cerebras", prefix="cerebras", chat_hosts=("api.cerebras.ai",), references=True, images=False),
+    Dialect("nvidia", prefix="nvidia_nim", chat_hosts=("integrate.api.nvidia.com",), references=True, addresses=True),
+    # Servers of one's own that read more than OpenAI's fields.
+    Dialect("vllm", prefix="hosted_vllm", references=True, addresses=True, top_k=True, stops=0),
+    Dialect("lm-studio", prefix="lm_studio", references=True, addresses=True, top_k=True, stops=0),
+    Dialect("llamafile", prefix="llamafile", references=True, top_k=True, stops=0),
+    Dialect("openai-compatible", prefix="openai", addresses=True, references=True, stops=0),
     # Works better with its thought signatures; where one is missing, LiteLLM puts a word there that makes up for it.
     Dialect("gemini", prefix="gemini", signs_calls=True),
     Dialect("gemini-on-vertex", prefix="vertex_ai", signs_calls=True),
     # The chat-completions endpoint and the Anthropic-format one understand cache marks.
-    Dialect("openrouter-chat", prefix="openrouter", cache_control=True, addresses=True, references=True),
+    Dialect(
+        "openrouter-chat", prefix="openrouter", chat_hosts=("openrouter.ai",), cache_control=True, addresses=True,
+        references=True, files=True, top_k=True,
+    ),
     Dialect("openrouter", hosts=("openrouter.ai",), cache_control=True),
     # Answers 400 to a `metadata.user_id` of more than 128 characters.
     Dialect("zai", hosts=("api.z.ai", "open.bigmodel.cn"), cache_control=True),
@@ -96,6 +156,10 @@ def dialect(model: str, custom_llm_provider: str | None, api_base: str | None) -
     prefix = custom_llm_provider or model.split("/", 1)[0]
     origin = Origin.of(api_base) if api_base else None
     host = origin.host if origin else ""
+    if prefix in ("openai", "custom_openai") and host:
+        prefix = "openai"
+        if named := next((row for row in ROWS if host in row.chat_hosts), None):
+            return named
     for row in ROWS:
         if row.prefix and row.prefix != prefix:
             continue

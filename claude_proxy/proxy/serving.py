@@ -5,13 +5,13 @@ import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Protocol
 
-from claude_proxy.anthropic import token_estimate
 from claude_proxy.anthropic.error_kinds import is_content_policy, is_context_window
 from claude_proxy.anthropic.errors import Refused
 from claude_proxy.config.deployments import Deployment, Lane
 from claude_proxy.config.models import ActiveConfig
 from claude_proxy.config.routing import pause
 from claude_proxy.providers.endpoints import Provider
+from claude_proxy.providers.meter import Meter
 from claude_proxy.proxy.journal import Journal
 from claude_proxy.proxy.lanes.attempt import READ_SECONDS, Attempt, LaneOf
 from claude_proxy.proxy.offload import offloaded
@@ -31,7 +31,7 @@ class AskLitellm(Protocol):
 
 
 class Serving:
-    """One for the process. ``count`` returns the tokens of a text, for an estimate where Claude does not count.
+    """One for the process. ``meter`` estimates a request's tokens where Claude does not count.
 
     ``ready`` is awaited before each request: it returns once the pool knows what other processes know.
     """
@@ -41,13 +41,13 @@ class Serving:
         lanes: Mapping[Lane, LaneOf],
         config: ActiveConfig,
         *,
-        count: Callable[[str], int],
+        meter: Meter,
         ready: Callable[[], Awaitable[None]] | None = None,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._lanes = lanes
         self._config = config
-        self._count = count
+        self._meter = meter
         self._ready = ready
         self._sleep = sleep
 
@@ -94,7 +94,7 @@ class Serving:
                 return outcome
         else:
             journal.begin(one.provider, one.served)
-        tokens = await offloaded(len(request.raw), token_estimate.input_tokens, request.body, self._count)
+        tokens = await offloaded(len(request.raw), self._meter.tokens, one.served, request.raw, lambda: request.body)
         body = b'{"input_tokens":%d}' % tokens
         await outlet.begin(200, [("content-type", "application/json"), ("content-length", str(len(body)))])
         await outlet.end(body)

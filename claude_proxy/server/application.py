@@ -12,6 +12,8 @@ from claude_proxy.credentials.pool import Pool
 from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.providers import demo
 from claude_proxy.providers.endpoints import Hosts
+from claude_proxy.providers.meter import Meter
+from claude_proxy.proxy.lanes.chat_lane import ChatLane
 from claude_proxy.proxy.lanes.claude_lane import ClaudeLane
 from claude_proxy.proxy.lanes.demo_lane import DemoLane
 from claude_proxy.proxy.lanes.messages_lane import MessagesLane
@@ -59,14 +61,16 @@ class App:
         )
         self.book = Book(clock=clock, listed=lambda model: model in config.listed)
         self.client = UpstreamClient()
+        meter = Meter(count)
         self.serving = Serving(
             {
                 Lane.CLAUDE: ClaudeLane(settings, self.hosts, self.pool, self.client, clock),
                 Lane.MESSAGES: MessagesLane(self.client),
+                Lane.CHAT: ChatLane(self.client, meter, lambda: config.fetch_hosts),
                 Lane.DEMO: DemoLane(self._demo_text),
             },
             config,
-            count=count,
+            meter=meter,
             ready=self.learn_from_others,
         )
         self._records: list[Record] = []

@@ -37,6 +37,7 @@ from claude_proxy.asgi import WHEN_GONE, App, Headers, Message, Receive, Scope, 
 from claude_proxy.config.models import ActiveConfig
 from claude_proxy.config.settings import Settings, TokenMode
 from claude_proxy.credentials.redaction import Redactor
+from claude_proxy.providers.meter import Meter
 from claude_proxy.proxy.entrance import Entrance, current
 from claude_proxy.proxy.journal import Journal
 from claude_proxy.proxy.lanes.litellm_lane import LitellmResponse
@@ -82,7 +83,7 @@ class Gateway:
     ) -> None:
         """``needs_litellm`` says whether a setting sends every request for a model through LiteLLM."""
         self._app = app
-        self._serving = serving or Serving({}, ActiveConfig({}, {}), count=len)
+        self._serving = serving or Serving({}, ActiveConfig({}, {}), meter=Meter(len))
         self._needs_litellm = needs_litellm
         self._is_session = is_session
         self._settings = settings

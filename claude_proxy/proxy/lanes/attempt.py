@@ -10,7 +10,7 @@ from claude_proxy.asgi import Headers
 from claude_proxy.config.deployments import Deployment
 from claude_proxy.proxy.journal import Journal
 from claude_proxy.proxy.outcome import DONE, Outcome, failed
-from claude_proxy.proxy.relay import FailedStream, Heard, Mender, relayed
+from claude_proxy.proxy.relay import FailedStream, Heard, Mender, Read, relayed
 from claude_proxy.proxy.request import Request
 from claude_proxy.proxy.response import ClientResponse
 from claude_proxy.upstream.client import StreamedResponse, UnreadableError, UpstreamError
@@ -50,6 +50,16 @@ class Attempt(NamedTuple):
     fields: Mapping[str, Any] | None = None
 
 
+class Translator(Protocol):
+    """Makes a Messages stream of another one: ``feed`` every chunk, then ``finish`` once; ``fail`` ends it with an error."""
+
+    def feed(self, chunk: bytes) -> bytes: ...
+
+    def finish(self) -> bytes: ...
+
+    def fail(self, message: str) -> bytes: ...
+
+
 class LaneOf(Protocol):
     """A lane: makes one attempt and returns what became of it."""
 
@@ -68,13 +78,18 @@ async def relay(
     begin: Callable[[], Awaitable[None]],
     keepalive: float | None = None,
     needs_event: bool = False,
+    translator: Translator | None = None,
 ) -> Outcome:
-    """Send a stream to the client while it arrives. ``failure`` makes an outcome of one that fails before it has begun."""
+    """Send a stream to the client while it arrives. ``failure`` makes an outcome of one that fails before it has begun.
+
+    With a ``translator`` the client gets what it makes of the stream, and an error event where the stream breaks off.
+    """
     outlet, journal = attempt.outlet, attempt.journal
     heard = attempt.heard or Heard()
     served = attempt.deployment.served
     try:
-        await relayed(response.piece, outlet, mender, heard, begin=begin, keepalive=keepalive, needs_event=needs_event)
+        read = response.piece if translator is None else translated(response.piece, outlet, translator)
+        await relayed(read, outlet, mender, heard, begin=begin, keepalive=keepalive, needs_event=needs_event)
     except (FailedStream, UpstreamError) as error:
         if not outlet.begun:
             return failure(error)
@@ -91,6 +106,29 @@ async def relay(
     if journal.error:
         logger.warning("%s ended its answer with %s", served, journal.error)
     return DONE
+
+
+def translated(read: Read, outlet: ClientResponse, translator: Translator) -> Read:
+    """Return a reader of what a translator makes of a stream."""
+    ended = False
+
+    async def translation() -> bytes:
+        nonlocal ended
+        out = b""
+        while not out and not ended:
+            try:
+                chunk = await read()
+            except UpstreamError as error:
+                if not outlet.begun:
+                    raise
+                ended = True
+                logger.warning("a provider broke its answer off (%s)", words_of(error))
+                return translator.fail("the provider's answer broke off before its end")
+            ended = not chunk
+            out = translator.finish() if ended else translator.feed(chunk)
+        return out
+
+    return translation
 
 
 def messages_url(base: str) -> str:

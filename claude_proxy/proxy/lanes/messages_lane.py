@@ -52,7 +52,7 @@ class MessagesLane:
                 messages_url(base), _headers(attempt, key), body, read_seconds=attempt.read_seconds
             )
         except UpstreamError as error:
-            return _broken(host, error)
+            return broken(host, error)
         try:
             return await self._passed(attempt, host, response)
         finally:
@@ -79,7 +79,7 @@ class MessagesLane:
             if isinstance(error, FailedStream):
                 said = b"\n".join(events(error.body))[:MAX_ERROR_BYTES]
                 return _provider_error(STATUS_OF_ERRORS.get(error.kind, 500), said)
-            return _broken(host, error, late=502)
+            return broken(host, error, late=502)
 
         return await relay(
             attempt,
@@ -95,7 +95,7 @@ class MessagesLane:
         try:
             content = await response.read()
         except UpstreamError as error:
-            return _broken(host, error)
+            return broken(host, error)
         if response.media_type == STREAM:  # a provider may stream what was asked for as a whole
             content = await offloaded(len(content), body_of, content)
         said = await offloaded(len(content), json_object, content) or {}
@@ -157,7 +157,8 @@ def _provider_error(status: int, body: bytes, headers: Headers = ()) -> Outcome:
     return failed(status, refusal_of(status, body, headers))
 
 
-def _broken(host: str, error: UpstreamError, late: int = 504) -> Outcome:
+def broken(host: str, error: UpstreamError, late: int = 504) -> Outcome:
+    """Return the outcome of a response that did not come, or not to its end; ``late`` is the status of a silence."""
     if isinstance(error, TimedOutError):
         return failed(late, own_refusal(late, f"{host} did not answer in time.", []))
     words = f"{host} {error}" if isinstance(error, UnreadableError) else f"{host} broke off ({error})"

@@ -1,0 +1,96 @@
+"""Writes a Messages stream: the events in Anthropic's order, one block open at a time. Values in, bytes out, no I/O.
+
+The order: https://docs.claude.com/en/docs/build-with-claude/streaming. Who calls out of order has made a mistake.
+"""
+
+import uuid
+from typing import Any
+
+from claude_proxy.anthropic.errors import error_body, error_event
+from claude_proxy.anthropic.messages import to_json
+from claude_proxy.anthropic.usage import Usage
+
+# What a delta of each kind of block is called, and the field that it continues.
+DELTAS = {
+    "text": (b"text_delta", b"text"),
+    "thinking": (b"thinking_delta", b"thinking"),
+    "tool_use": (b"input_json_delta", b"partial_json"),
+}
+
+
+class StreamWriter:
+    """One for a response. ``model`` is the name that the client asked for."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._index = -1
+        self._kind = ""
+        self.started = False
+        self.ended = False
+
+    def start(self, input_tokens: int) -> bytes:
+        """Begin the message; ``input_tokens`` is what is known of them now."""
+        self.started = True
+        message = empty_message(self._model, Usage(input=input_tokens))
+        return _event(b"message_start", b'"message":' + to_json(message))
+
+    def open(self, block: dict[str, Any]) -> bytes:
+        """Begin a block, without what follows in deltas."""
+        self._index += 1
+        self._kind = block["type"]
+        return _event(b"content_block_start", b'"index":%d,"content_block":%b' % (self._index, to_json(block)))
+
+    def delta(self, text: str) -> bytes:
+        """Continue the open block."""
+        kind, field = DELTAS[self._kind]
+        said = b'"index":%d,"delta":{"type":"%b","%b":%b}' % (self._index, kind, field, to_json(text))
+        return _event(b"content_block_delta", said)
+
+    def close(self, signature: str = "") -> bytes:
+        """End the open block; one of thinking with its signature."""
+        out = b""
+        if signature:
+            said = b'"index":%d,"delta":{"type":"signature_delta","signature":%b}' % (self._index, to_json(signature))
+            out = _event(b"content_block_delta", said)
+        self._kind = ""
+        return out + _event(b"content_block_stop", b'"index":%d' % self._index)
+
+    def end(self, stop_reason: str, stop_sequence: str | None, usage: Usage) -> bytes:
+        """End the message, with all of its counts."""
+        self.ended = True
+        delta = to_json({"stop_reason": stop_reason, "stop_sequence": stop_sequence})
+        said = b'"delta":%b,"usage":%b' % (delta, to_json(counts(usage)))
+        return _event(b"message_delta", said) + _event(b"message_stop", b"")
+
+    def fail(self, kind: str, message: str) -> bytes:
+        """End the stream with an error, wherever it stands."""
+        self.ended = True
+        return error_event(to_json(error_body(kind, message)))
+
+
+def empty_message(model: str, usage: Usage) -> dict[str, Any]:
+    """Return a message before its content."""
+    return {
+        "id": f"msg_{uuid.uuid4().hex}",
+        "type": "message",
+        "role": "assistant",
+        "model": model,
+        "content": [],
+        "stop_reason": None,
+        "stop_sequence": None,
+        "usage": counts(usage),
+    }
+
+
+def counts(usage: Usage) -> dict[str, int]:
+    """Return a response's tokens in Anthropic's words."""
+    return {
+        "input_tokens": usage.input,
+        "cache_creation_input_tokens": usage.cache_write,
+        "cache_read_input_tokens": usage.cache_read,
+        "output_tokens": usage.output,
+    }
+
+
+def _event(kind: bytes, said: bytes) -> bytes:
+    return b'event: %b\ndata: {"type":"%b"%b%b}\n\n' % (kind, kind, b"," if said else b"", said)

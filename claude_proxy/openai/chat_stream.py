@@ -1,0 +1,229 @@
+"""A chat-completions stream as a Messages stream: a state machine over bytes, without I/O.
+
+Seven rules:
+  1. the output depends on the bytes, never on how they were cut;
+  2. a message begins with the first piece of its content, or with its end: an error before that is the stream's first event;
+  3. blocks follow ``open_blocks.py``: one is open, none is split, nothing is held back beyond that;
+  4. the stream ends with a stop reason where the provider said why it ended, or ended it with ``[DONE]``; anything else is an
+     error event, for half an answer is none;
+  5. the arguments of every call are a JSON object when the message ends, unless it was cut by its length;
+  6. each call has an id that the conversation does not have yet;
+  7. the counts are the provider's, from wherever they stand; where there are none, an estimate.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from claude_proxy.anthropic.errors import error_type
+from claude_proxy.anthropic.messages import mark
+from claude_proxy.anthropic.sse import event_data, last_event_end, whole_events
+from claude_proxy.anthropic.stream_writer import StreamWriter
+from claude_proxy.anthropic.usage import Usage
+from claude_proxy.openai.finish_reasons import CUT_SHORT, Ending, ending
+from claude_proxy.openai.open_blocks import BEGIN, MORE, Block, Blocks, Step
+from claude_proxy.openai.parts import CALL, TEXT, THINKING, Part, parts
+from claude_proxy.openai.think_tags import ThinkTags
+from claude_proxy.openai.token_counts import usage_in
+from claude_proxy.providers.call_ids import THOUGHT, new_id, safe_id
+from claude_proxy.providers.compatibility import Dialect, Thinking
+
+DONE = b"[DONE]"
+# About so many characters make a token, where the provider does not count.
+CHARACTERS_PER_TOKEN = 4
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is known of the request when its response is translated."""
+
+    # The name that the client asked for.
+    model: str
+    row: Dialect
+    # About how many tokens the request has, should the provider not say; counted only then.
+    input_tokens: Callable[[], int]
+    # The ids of calls that the conversation has, and the tools' names by what the provider was sent.
+    ids: frozenset[str] = frozenset()
+    names: Mapping[str, str] = field(default_factory=dict)
+
+
+class ChatStream:
+    """``feed`` every chunk, then ``finish`` once."""
+
+    def __init__(self, told: Told) -> None:
+        self._told = told
+        self._writer = StreamWriter(told.model)
+        self._blocks = Blocks()
+        self._ids = CallIds(told)
+        self._tags = ThinkTags()
+        self._held = b""
+        self._usage: Usage | None = None
+        self._reason: object = None
+        self._matched: object = None
+        self._done = False
+        self._said = 0
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Return the events that are certain."""
+        held = self._held + chunk
+        end = last_event_end(held)
+        self._held = held[end:]
+        if not end:
+            return b""
+        return b"".join([self._event(event_data(raw)) for raw in whole_events(held[:end])])
+
+    def finish(self) -> bytes:
+        """Return what ends the stream, now that the provider's has ended."""
+        held, self._held = self._held, b""
+        out = self._event(event_data(held)) if held else b""
+        return out + self._end()
+
+    def _event(self, data: bytes) -> bytes:
+        if self._writer.ended or not data:
+            return b""
+        if data.strip() == DONE:
+            self._done = True
+            return self._end()
+        said = decoded(data)
+        if said is None:
+            return b""
+        if error := said.get("error"):
+            return self._fail(*error_in(error))
+        self._usage = usage_in(said) or self._usage
+        choices = said.get("choices")
+        choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+        if error := choice.get("error"):
+            return self._fail(*error_in(error))
+        delta = choice.get("delta") or choice.get("message")
+        out = b"".join([self._part(part) for part in parts(delta)]) if isinstance(delta, dict) else b""
+        if choice.get("finish_reason") is not None and self._reason is None:
+            self._reason, self._matched = choice["finish_reason"], choice.get("stop_reason") or choice.get("matched_stop")
+        return out
+
+    def _part(self, part: Part) -> bytes:
+        self._said += len(part.text)
+        if part.kind == TEXT:
+            found = [Part(kind, text) for kind, text in self._tags.feed(part.text)]
+        elif part.kind == CALL:
+            found = [*(Part(kind, text) for kind, text in self._tags.finish()), part]
+        else:
+            found = [part]
+        return b"".join([self._steps(self._blocks.add(one)) for one in found if one.kind != THINKING or self._keeps_thinking])
+
+    @property
+    def _keeps_thinking(self) -> bool:
+        return self._told.row.thinking is not Thinking.NONE
+
+    def _steps(self, steps: Iterator[Step]) -> bytes:
+        out = b""
+        for step in steps:
+            if step.what == BEGIN:
+                if not self._writer.started:
+                    out += self._writer.start(self._told.input_tokens())
+                out += self._writer.open(self._begun(step.block))
+            elif step.what == MORE:
+                out += self._writer.delta(step.text)
+            else:
+                out += self._writer.close(mark(self._told.row.name, "") if step.block.kind == THINKING else "")
+        return out
+
+    def _begun(self, block: Block) -> dict[str, Any]:
+        if block.kind == TEXT:
+            return {"type": "text", "text": ""}
+        if block.kind == THINKING:
+            return {"type": "thinking", "thinking": "", "signature": ""}
+        name = self._told.names.get(block.name, block.name)
+        return {"type": "tool_use", "id": self._ids.of(block), "name": name, "input": {}}
+
+    def _end(self) -> bytes:
+        if self._writer.ended:
+            return b""
+        rest = [Part(kind, text) for kind, text in self._tags.finish()]
+        out = b"".join([self._steps(self._blocks.add(one)) for one in rest if one.kind != THINKING or self._keeps_thinking])
+        if self._reason is None and not self._done:
+            return out + self._fail("api_error", "the provider's answer broke off before its end")
+        out += self._steps(self._blocks.finish())
+        ended = self._ending()
+        if ended.problem:
+            return out + self._fail("api_error", ended.problem)
+        if not self._writer.started:
+            out += self._writer.start(self._told.input_tokens())
+        return out + self._writer.end(ended.stop_reason, ended.stop_sequence, self.usage)
+
+    def _ending(self) -> Ending:
+        reason = "stop" if self._reason is None else self._reason
+        found = ending(reason, self._matched, calls=self._blocks.has_calls)
+        if found.problem or found.stop_reason in CUT_SHORT:
+            return found
+        broken = next((call for call in self._blocks.calls if call.is_open and not is_object("".join(call.told))), None)
+        return (
+            found if broken is None else Ending(problem=f"the arguments of a call of {broken.name[:100]} are not a JSON object")
+        )
+
+    def fail(self, message: str) -> bytes:
+        """End the stream with an error, for its upstream broke it off."""
+        return b"" if self._writer.ended else self._fail("api_error", message)
+
+    def _fail(self, kind: str, message: str) -> bytes:
+        return self._writer.fail(kind, message)
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens of the response as far as they are known."""
+        return self._usage or Usage(self._told.input_tokens(), max(1, self._said // CHARACTERS_PER_TOKEN))
+
+    @property
+    def counted(self) -> Usage | None:
+        """The provider's own counts; None where it gave none."""
+        return self._usage
+
+
+class CallIds:
+    """The ids that the calls of one response get: the provider's own, unless the conversation has it already (rule 6)."""
+
+    def __init__(self, told: Told) -> None:
+        self._taken = set(told.ids)
+        self._signs = told.row.signs_calls
+
+    def of(self, block: Block) -> str:
+        """Return the id of a call; of a signed one, the signature is in it."""
+        given = block.id if block.id and safe_id(block.id) not in self._taken else new_id()
+        call = safe_id(given)
+        if self._signs and block.signature:
+            call = safe_id(f"{given}{THOUGHT}{block.signature}")
+        self._taken |= {call, safe_id(given)}
+        return call
+
+
+def decoded(data: bytes) -> dict[str, Any] | None:
+    """Return a JSON object; None for everything else."""
+    try:
+        said = msgspec.json.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        try:  # half a character, which JSON may have and the decoder refuses
+            said = json.loads(data)
+        except (ValueError, RecursionError):
+            return None
+    return said if isinstance(said, dict) else None
+
+
+def is_object(text: str) -> bool:
+    """Whether a text is a JSON object, or nothing, which stands for an empty one."""
+    return not text.strip() or decoded(text.encode("utf-8", "surrogatepass")) is not None
+
+
+def error_in(error: object) -> tuple[str, str]:
+    """Return Anthropic's type and the words of an error inside a good response (OpenRouter's reference has its shape)."""
+    if not isinstance(error, dict):
+        return "api_error", str(error)[:1000]
+    code = error.get("code", error.get("status"))
+    status = (
+        code if isinstance(code, int) else int(code) if isinstance(code, str) and code.isdecimal() and len(code) < 4 else 500
+    )
+    message = error.get("message")
+    return error_type(status) if 400 <= status < 600 else "api_error", message if isinstance(
+        message, str
+    ) else "no reason given"

@@ -1,0 +1,282 @@
+"""A provider of chat completions: the request translated for it, and its response back into a message."""
+
+import json
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from claude_proxy import __version__
+from claude_proxy.anthropic.errors import STATUS_OF_ERRORS, error_message, own_refusal, refusal_of
+from claude_proxy.anthropic.messages import for_provider, to_json
+from claude_proxy.anthropic.stream_writer import StreamWriter, counts, empty_message
+from claude_proxy.anthropic.usage import Usage
+from claude_proxy.asgi import Headers
+from claude_proxy.config.deployments import Deployment
+from claude_proxy.credentials.credential import is_claude_credential
+from claude_proxy.openai.chat_request import chat_body
+from claude_proxy.openai.chat_response import NoMessage, message_of
+from claude_proxy.openai.chat_stream import ChatStream, Told, decoded
+from claude_proxy.openai.tool_names import names_by_sent
+from claude_proxy.providers import request_fields
+from claude_proxy.providers.bounds import TooLarge
+from claude_proxy.providers.call_ids import calls_in
+from claude_proxy.providers.fetching import FetchHosts
+from claude_proxy.providers.meter import Meter
+from claude_proxy.providers.overflow import has_no_room, overflow_in
+from claude_proxy.proxy.lanes.attempt import MAX_ERROR_BYTES, NO_STREAMS, STREAM, Attempt, relay
+from claude_proxy.proxy.lanes.messages_lane import broken
+from claude_proxy.proxy.offload import offloaded
+from claude_proxy.proxy.outcome import DONE, Outcome, failed
+from claude_proxy.proxy.relay import FailedStream
+from claude_proxy.proxy.response import KEEPALIVE_SECONDS
+from claude_proxy.upstream.client import StreamedResponse, UpstreamClient, UpstreamError
+from claude_proxy.upstream.response_bounds import CODINGS
+
+logger = logging.getLogger(__name__)
+
+PATH = "/chat/completions"
+# Windows that are remembered, by deployment; a refused request says how long a conversation may be.
+MAX_WINDOWS = 1000
+# What is left free of a learned window, for what an estimate is wrong by; and the least that a response may have.
+SPARE = 0.05
+LEAST_OUTPUT = 256
+
+
+class ChatLane:
+    """One for the process."""
+
+    def __init__(self, client: UpstreamClient, meter: Meter, hosts: Callable[[], FetchHosts]) -> None:
+        self._client = client
+        self._meter = meter
+        self._hosts = hosts
+        self._windows: OrderedDict[str, int] = OrderedDict()
+
+    async def attempt(self, attempt: Attempt) -> Outcome:
+        """Ask the provider once."""
+        deployment, request = attempt.deployment, attempt.request
+        key = deployment.api_key.reveal() if deployment.api_key else ""
+        if is_claude_credential(key):
+            return failed(400, own_refusal(400, "A Claude credential does not go to a provider that is not Anthropic."))
+        try:
+            body, told = await offloaded(len(request.raw), self._translated, attempt)
+        except TooLarge as error:
+            return failed(400, own_refusal(400, str(error)), final=True)
+        call = _Call(self, attempt, told, body)
+        try:
+            response = await self._client.send(
+                address(deployment), _headers(attempt, key), to_json(body), read_seconds=attempt.read_seconds
+            )
+        except UpstreamError as error:
+            return broken(call.host, error)
+        try:
+            return await call.passed(response)
+        finally:
+            response.close()
+
+    def _translated(self, attempt: Attempt) -> tuple[dict[str, Any], Told]:
+        """Return the provider's request, and what its response is translated with. Raises ``TooLarge``."""
+        request, deployment = attempt.request, attempt.deployment
+        sent: Mapping[str, Any] = for_provider(request.body) if attempt.fields is None else attempt.fields
+        row = deployment.row
+        fitted = request_fields.translated(sent, row, hosts=self._hosts())
+        body = chat_body({**(deployment.defaults or {}), **sent}, fitted, row, deployment.model)
+        body |= {name: value for name, value in (deployment.extra or {}).items() if value is not None}
+        if row.prompt_cache_key and request.session:
+            body.setdefault("prompt_cache_key", request.session)
+        tools = fitted.get("tools") or ()
+        told = Told(
+            request.model,
+            row,
+            lambda: self.input_tokens(attempt),
+            calls_in(sent.get("messages")),
+            names_by_sent([str(tool.get("name")) for tool in tools]),
+        )
+        self._fit(attempt, body)
+        return body, told
+
+    def _fit(self, attempt: Attempt, body: dict[str, Any]) -> None:
+        """Lower a request's ``max_tokens`` where the provider has said how long a conversation may be."""
+        served, field = attempt.deployment.served, attempt.deployment.row.max_tokens
+        window, asked = self._windows.get(served), body.get(field)
+        if window is None or not isinstance(asked, int):
+            return
+        room = window - round((1 + SPARE) * self.input_tokens(attempt))
+        if LEAST_OUTPUT <= room < asked:
+            body[field] = room
+            logger.info("%s takes %d tokens in all: asked for %d of output instead of %d", served, window, room, asked)
+
+    def input_tokens(self, attempt: Attempt) -> int:
+        """Return about how many tokens a request has at its provider."""
+        return self._meter.tokens(attempt.deployment.served, attempt.request.raw, lambda: attempt.request.body)
+
+    def learn(self, attempt: Attempt, counted: Usage | None) -> None:
+        """Take in what a provider counted."""
+        if counted is not None:
+            tokens = counted.input + counted.cache_read + counted.cache_write
+            self._meter.learn(attempt.deployment.served, attempt.request.raw, tokens)
+
+    def learn_window(self, served: str, window: int) -> None:
+        """Remember how long a conversation may be."""
+        self._windows.pop(served, None)
+        self._windows[served] = window
+        if len(self._windows) > MAX_WINDOWS:
+            self._windows.popitem(last=False)
+
+
+class _Call:
+    """One request under way: what it was made of, and what becomes of its response."""
+
+    def __init__(self, lane: ChatLane, attempt: Attempt, told: Told, body: Mapping[str, Any]) -> None:
+        self._lane = lane
+        self._attempt = attempt
+        self._told = told
+        self._max_tokens = body.get(attempt.deployment.row.max_tokens)
+        self.host = (attempt.deployment.api_base or "").partition("://")[2].partition("/")[0]
+
+    async def passed(self, response: StreamedResponse) -> Outcome:
+        """Give the client what the provider answered."""
+        if response.status >= 400:
+            try:
+                body = await response.read(cut_at=MAX_ERROR_BYTES)
+            except UpstreamError:
+                body = b""
+            return await self._refused(response.status, body, response.headers)
+        if reason := response.rejection_reason:
+            return failed(502, own_refusal(502, f"{self.host} {reason}", []))
+        streams = self._attempt.request.streams and response.media_type not in NO_STREAMS
+        return await (self._stream if streams else self._whole)(response)
+
+    async def _stream(self, response: StreamedResponse) -> Outcome:
+        attempt, outlet = self._attempt, self._attempt.outlet
+        stream = ChatStream(self._told)
+
+        def failure(error: FailedStream | UpstreamError) -> Outcome:
+            if isinstance(error, FailedStream):
+                said = _data_of(error.body)
+                status = STATUS_OF_ERRORS.get(error.kind, 502)
+                return failed(status, refusal_of(status, said, response.headers))
+            return broken(self.host, error, late=502)
+
+        outcome = await relay(
+            attempt,
+            response,
+            _Passing(),
+            failure,
+            begin=lambda: outlet.begin(200, [("content-type", f"{STREAM}; charset=utf-8")]),
+            keepalive=KEEPALIVE_SECONDS,
+            translator=stream,
+        )
+        self._lane.learn(attempt, stream.counted)
+        return outcome
+
+    async def _whole(self, response: StreamedResponse) -> Outcome:
+        attempt = self._attempt
+        try:
+            content = await response.read()
+        except UpstreamError as error:
+            return broken(self.host, error)
+        if attempt.request.streams or response.media_type == STREAM:
+            return failed(502, own_refusal(502, f"{self.host} answered with what is no message", []))
+        said = await offloaded(len(content), decoded, content) or {}
+        try:
+            message, counted = await offloaded(len(content), message_of, said, self._told)
+        except NoMessage as error:
+            status = STATUS_OF_ERRORS.get(error.kind, 502)
+            return failed(status, own_refusal(status, f"{self.host}: {error}", _retry_headers(response)))
+        self._lane.learn(attempt, counted)
+        return await self._send(message)
+
+    async def _send(self, message: dict[str, Any]) -> Outcome:
+        attempt, outlet = self._attempt, self._attempt.outlet
+        usage = message["usage"]
+        attempt.journal.usage = Usage(
+            usage["input_tokens"],
+            usage["output_tokens"],
+            usage["cache_read_input_tokens"],
+            usage["cache_creation_input_tokens"],
+        )
+        body = to_json(message)
+        if attempt.heard is not None:
+            attempt.heard.feed(body)
+            return DONE
+        await outlet.begin(200, [("content-type", "application/json"), ("content-length", str(len(body)))])
+        await outlet.end(body)
+        return DONE
+
+    async def _refused(self, status: int, body: bytes, headers: Headers) -> Outcome:
+        """Return the outcome of a provider's error, in the words by which Claude Code helps itself where there are some."""
+        attempt = self._attempt
+        words = error_message(body, status)
+        text = f"{words}\n{_code_of(body)}"
+        if status in (400, 413, 422, 500) and has_no_room(text):
+            return await self._cut_short()
+        if status in (400, 413, 422, 500) and (found := overflow_in(text)) is not None:
+            if found.window is not None:
+                self._lane.learn_window(attempt.deployment.served, found.window)
+            sentence = found.sentence(lambda: self._lane.input_tokens(attempt), self._max_tokens)
+            return failed(400, own_refusal(400, sentence))
+        return failed(400 if status == 422 else status, refusal_of(400 if status == 422 else status, body, headers))
+
+    async def _cut_short(self) -> Outcome:
+        """Answer as Anthropic does where a model's limit was over before its first word: with a message that was cut."""
+        attempt, outlet = self._attempt, self._attempt.outlet
+        usage = Usage(self._told.input_tokens(), 1)
+        if not attempt.request.streams:
+            message = empty_message(self._told.model, usage) | {"stop_reason": "max_tokens", "usage": counts(usage)}
+            return await self._send(message)
+        writer = StreamWriter(self._told.model)
+        events = writer.start(usage.input) + writer.end("max_tokens", None, usage)
+        if attempt.heard is not None:
+            attempt.heard.feed(events)
+        await outlet.begin(200, [("content-type", f"{STREAM}; charset=utf-8")])
+        await outlet.end(events)
+        attempt.journal.usage = usage
+        return DONE
+
+
+class _Passing:
+    """Changes nothing: the translator has written what the client gets."""
+
+    def feed(self, chunk: bytes) -> bytes:
+        return chunk
+
+    def finish(self) -> bytes:
+        return b""
+
+
+def address(deployment: Deployment) -> str:
+    """Return where a deployment's chat completions are asked for."""
+    base = (deployment.api_base or "").rstrip("/")
+    path = base if base.endswith(PATH) else f"{base}{PATH}"
+    return f"{path}?api-version={deployment.api_version}" if deployment.api_version else path
+
+
+def _headers(attempt: Attempt, key: str) -> Headers:
+    """Return the headers for the provider: nothing of the client's, and the key in the one that it reads."""
+    deployment = attempt.deployment
+    headers = {
+        "accept": STREAM if attempt.request.streams else "application/json",
+        "content-type": "application/json",
+        "user-agent": f"claude-proxy/{__version__}",
+        "accept-encoding": CODINGS,
+    }
+    if key:
+        headers |= {"api-key": key} if deployment.key_header == "api-key" else {"authorization": f"Bearer {key}"}
+    headers |= {name.lower(): value for name, value in deployment.extra_headers}
+    return [*headers.items()]
+
+
+def _code_of(body: bytes) -> str:
+    """Return the code and type of an error, which some providers say more with than with its words."""
+    said = decoded(body) or {}
+    inner = said.get("error", said)
+    return " ".join(str(inner.get(name) or "") for name in ("code", "type")) if isinstance(inner, dict) else ""
+
+
+def _retry_headers(response: StreamedResponse) -> list[tuple[str, str]]:
+    return [pair for pair in response.headers if pair[0] == "retry-after"]
+
+
+def _data_of(event: bytes) -> bytes:
+    return json.dumps(decoded(event.partition(b"data: ")[2].strip()) or {}).encode()

@@ -1,0 +1,353 @@
+"""openai/chat_stream.py: a chat-completions stream as a Messages stream, by its rules; tests/stream_validator.py reads what comes."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from stream_validator import read_events, read_message
+
+from claude_proxy.anthropic.messages import mark
+from claude_proxy.openai.chat_stream import ChatStream, Told
+from claude_proxy.providers.compatibility import ROWS, STRICT
+
+KIMI = next(row for row in ROWS if row.name == "moonshot")
+GEMINI = next(row for row in ROWS if row.name == "gemini")
+
+
+def told(row=STRICT, *, ids=(), names=None, tokens=77):
+    return Told("glm", row, lambda: tokens, frozenset(ids), names or {})
+
+
+def chunk(delta=None, finish=None, **more):
+    choice = {"index": 0, "delta": delta or {}, "finish_reason": finish}
+    return {"id": "x", "object": "chat.completion.chunk", "choices": [choice]} | more
+
+
+def call(index=None, arguments=None, *, id=None, name=None, **more):
+    function = {key: value for key, value in (("name", name), ("arguments", arguments)) if value is not None}
+    made = {"function": function} | more
+    made |= {} if index is None else {"index": index}
+    return made | ({} if id is None else {"id": id, "type": "function"})
+
+
+def calls(*each):
+    return chunk({"tool_calls": list(each)})
+
+
+def sse(*chunks, done=True):
+    lines = [one if isinstance(one, bytes) else b"data: " + json.dumps(one).encode() + b"\n\n" for one in chunks]
+    return b"".join(lines) + (b"data: [DONE]\n\n" if done else b"")
+
+
+def translated(raw, known=None, *, cuts=()):
+    """Return what a stream becomes when it comes in these pieces."""
+    stream, out, start = ChatStream(known or told()), b"", 0
+    for cut in (*sorted(cuts), len(raw)):
+        if cut > start:
+            out += stream.feed(raw[start:cut])
+            start = cut
+    return out + stream.finish()
+
+
+def message(*chunks, known=None, done=True):
+    return read_message(translated(sse(*chunks, done=done), known))
+
+
+USAGE = chunk(usage={"prompt_tokens": 100, "completion_tokens": 7}, choices=[])
+STOP, CALLED = chunk(finish="stop"), chunk(finish="tool_calls")
+A, B = '{"path": "/a"}', '{"path": "/b \\"{[\\\\"}'
+
+
+def test_words():
+    """Text becomes one block, with the name that was asked for, the stop reason and the provider's counts."""
+    found = message(chunk({"role": "assistant", "content": "one "}), chunk({"content": "two"}), STOP, USAGE)
+    assert found["content"] == [{"type": "text", "text": "one two"}]
+    assert (found["model"], found["stop_reason"]) == ("glm", "end_turn")
+    assert (found["usage"]["input_tokens"], found["usage"]["output_tokens"]) == (100, 7)
+
+
+SIDE_BY_SIDE = {
+    "one-after-the-other": [
+        calls(call(0, "", id="c1", name="Read")), calls(call(0, A)), calls(call(1, "", id="c2", name="Look")), calls(call(1, B)),
+    ],
+    "both-open": [
+        calls(call(0, "", id="c1", name="Read")), calls(call(1, "", id="c2", name="Look")), calls(call(0, A)), calls(call(1, B)),
+    ],
+    "in-one-chunk": [calls(call(0, "", id="c1", name="Read"), call(1, "", id="c2", name="Look")), calls(call(0, A), call(1, B))],
+    "whole-in-one-chunk": [calls(call(0, A, id="c1", name="Read"), call(1, B, id="c2", name="Look"))],
+    "interleaved": [
+        calls(call(0, "", id="c1", name="Read")), calls(call(1, "", id="c2", name="Look")),
+        *(calls(call(0, a), call(1, b)) for a, b in zip([A[:3], A[3:]], [B[:9], B[9:]], strict=True)),
+    ],
+    "later-one-first": [
+        calls(call(0, "", id="c1", name="Read")), calls(call(1, B, id="c2", name="Look")), calls(call(0, A[:5])), calls(call(0, A[5:])),
+    ],
+    "name-and-id-repeated": [
+        calls(call(0, A[:4], id="c1", name="Read")), calls(call(0, A[4:], id="c1", name="Read")),
+        calls(call(1, B[:4], id="c2", name="Look")), calls(call(1, B[4:], id="c2", name="Look")),
+    ],
+    "a-line-between": [
+        calls(call(0, A[:4], id="c1", name="Read")), chunk({"content": "\n"}), calls(call(0, A[4:])), calls(call(1, B, id="c2", name="Look")),
+    ],
+    "a-thought-between": [
+        calls(call(0, A[:4], id="c1", name="Read")), chunk({"reasoning_content": "hm"}), calls(call(0, A[4:])),
+        calls(call(1, B, id="c2", name="Look")),
+    ],
+    "one-index-for-all": [calls(call(0, A, id="c1", name="Read")), calls(call(0, B, id="c2", name="Look"))],
+    "no-index": [calls(call(None, A[:4], id="c1", name="Read")), calls(call(None, A[4:])), calls(call(None, B, id="c2", name="Look"))],
+    "no-index-ids-alone": [
+        calls(call(None, A[:4], id="c1", name="Read")), calls(call(None, B[:4], id="c2", name="Look")),
+        calls(call(None, A[4:], id="c1")), calls(call(None, B[4:], id="c2")),
+    ],
+    "names-alone": [calls(call(None, A, name="Read")), calls(call(None, B, name="Look"))],
+    "an-object-and-no-text": [
+        calls({"index": 0, "id": "c1", "function": {"name": "Read", "arguments": json.loads(A)}}),
+        calls({"index": 1, "id": "c2", "function": {"name": "Look", "arguments": json.loads(B)}}),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("chunks", SIDE_BY_SIDE.values(), ids=SIDE_BY_SIDE)
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_calls_side_by_side(chunks, size):
+    """Each call has its own arguments, in the order in which the calls began, however the stream is cut."""
+    raw = sse(*chunks, CALLED, USAGE)
+    found = read_message(translated(raw, cuts=range(size, len(raw), size)))
+    assert [(one["name"], one["input"]) for one in found["content"]] == [("Read", json.loads(A)), ("Look", json.loads(B))]
+    assert {one["id"] for one in found["content"]} == {"c1", "c2"} or "id" not in str(chunks[0]["choices"][0]["delta"])
+    assert found["stop_reason"] == "tool_use"
+
+
+def test_a_second_call_streams_once_the_first_is_whole():
+    """What does not have to wait leaves at once."""
+    stream = ChatStream(told())
+    stream.feed(sse(calls(call(0, A, id="c1", name="Read")), calls(call(1, "", id="c2", name="Look")), done=False))
+    out = stream.feed(sse(calls(call(1, '{"x"')), done=False))
+    assert [event["delta"]["partial_json"] for event in read_events(out)] == ['{"x"']
+
+
+@pytest.mark.parametrize("given", ["call_0", "functions.Bash:0", "", "toolu_1"])
+def test_an_id_that_the_conversation_has(given):
+    """A call gets another id then, as one without an id does."""
+    known = told(
+        ids=["call_0", "toolu_1", message(calls(call(0, "{}", id="functions.Bash:0", name="Bash")), CALLED)["content"][0]["id"]]
+    )
+    found = message(calls(call(0, "{}", id=given, name="Bash")), CALLED, known=known)
+    assert found["content"][0]["id"] not in known.ids
+    assert found["content"][0]["id"]
+
+
+def test_a_signed_call():
+    """A thought signature travels in the call's id, for providers that want it back."""
+    signed = {"extra_content": {"google": {"thought_signature": "EqSigned=="}}}
+    found = message(calls(call(0, "{}", id="c1", name="Bash", **signed)), CALLED, known=told(GEMINI))
+    assert found["content"][0]["id"].startswith("cpx_")
+
+
+def test_a_name_that_was_spelled_for_the_provider():
+    """It is read back."""
+    known = told(names={"mcp__x_1a2b": "mcp__x.with a dot"})
+    assert (
+        message(calls(call(0, "{}", id="c", name="mcp__x_1a2b")), CALLED, known=known)["content"][0]["name"]
+        == "mcp__x.with a dot"
+    )
+
+
+@pytest.mark.parametrize(
+    ("reason", "stop"),
+    [
+        ("stop", "end_turn"), ("eos", "end_turn"), ("length", "max_tokens"), ("content_filter", "refusal"), ("sensitive", "refusal"),
+        ("model_context_window_exceeded", "model_context_window_exceeded"), ("tool_calls", "end_turn"), ("STOP", "end_turn"),
+    ],
+)  # fmt: skip
+def test_why_it_ended(reason, stop):
+    """A known word is a stop reason of Anthropic's."""
+    assert message(chunk({"content": "x"}), chunk(finish=reason))["stop_reason"] == stop
+
+
+@pytest.mark.parametrize(
+    "reason", ["network_error", "abort", "insufficient_system_resource", "error", "MALFORMED_FUNCTION_CALL", 7]
+)
+def test_an_end_that_is_a_failure(reason):
+    """Any other word is an error: half an answer is not told as a whole one."""
+    assert message(chunk({"content": "I will now wri"}), chunk(finish=reason))["type"] == "error"
+
+
+def test_a_stop_sequence():
+    """Where the provider says which one it was."""
+    last = chunk({}, "stop")
+    last["choices"][0]["stop_reason"] = "END"
+    events = read_events(translated(sse(chunk({"content": "x"}), last)))
+    assert events[-2]["delta"] == {"stop_reason": "stop_sequence", "stop_sequence": "END"}
+
+
+@pytest.mark.parametrize("part", [chunk({"content": "I will now wri"}), calls(call(0, '{"pa', id="c", name="Read"))])
+def test_a_stream_without_an_end(part):
+    """Neither a reason nor [DONE]: an error, in a stream that has begun as in one that has not."""
+    assert message(part, done=False)["type"] == "error"
+    assert message(done=False)["type"] == "error"
+
+
+def test_done_without_a_reason():
+    """Some servers end so."""
+    assert message(chunk({"content": "x"}))["stop_reason"] == "end_turn"
+
+
+@pytest.mark.parametrize("arguments", ['{"a": 1', '{"a": 1}}', "[1]", "null", '{"a": b}'])
+def test_arguments_that_are_no_object(arguments):
+    """An error ends the stream; after a cut by the length the client knows by the stop reason."""
+    assert message(calls(call(0, arguments, id="c", name="Read")), CALLED)["type"] == "error"
+    raw = sse(calls(call(0, '{"a": 1', id="c", name="Read")), chunk(finish="length"))
+    assert read_message(translated(raw))["stop_reason"] == "max_tokens"
+
+
+ERRORS = [
+    ({"error": {"message": "made up", "code": 429}}, "rate_limit_error"),
+    (chunk({"content": ""}, "error", error={"code": "502", "message": "made up"}), "api_error"),
+    ({"error": "made up"}, "api_error"),
+    ({"choices": [{"index": 0, "delta": {}, "finish_reason": "error", "error": {"code": 400, "message": "made up"}}]}, "invalid_request_error"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("error", "kind"), ERRORS)
+def test_an_error_inside_a_good_stream(error, kind):
+    """It is the stream's first event where nothing was said, and its last one where something was."""
+    for before in ([], [chunk({"role": "assistant", "content": ""})], [chunk({"content": "one"})]):
+        events = read_events(translated(sse(*before, error, STOP)))
+        assert events[-1] == {"type": "error", "error": {"type": kind, "message": "made up"}}
+        assert len(events) == 1 or before[-1]["choices"][0]["delta"]["content"]
+
+
+COUNTED = {"prompt_tokens": 100, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 80}}
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [STOP, chunk(choices=[], usage=COUNTED)],
+        [chunk(finish="stop", usage=COUNTED)],
+        [{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "usage": COUNTED}]}],
+        [STOP, {"choices": [], "x_groq": {"usage": COUNTED}}],
+        [STOP, chunk(choices=[], usage={"prompt_tokens": 100, "completion_tokens": 7, "prompt_cache_hit_tokens": 80})],
+        [STOP, chunk(choices=[], usage={"prompt_tokens": 100, "completion_tokens": 7, "cached_tokens": 80})],
+        [STOP, chunk(choices=[], usage=COUNTED), chunk(choices=[], usage={"prompt_tokens": 0, "completion_tokens": 0})],
+    ],
+)
+def test_the_counts(chunks):
+    """They are the provider's, from wherever they stand; what was cached stands beside the input."""
+    usage = message(chunk({"content": "x"}), *chunks)["usage"]
+    assert (usage["input_tokens"], usage["cache_read_input_tokens"], usage["output_tokens"]) == (20, 80, 7)
+
+
+def test_without_counts():
+    """An estimate stands there, in the first event and in the last."""
+    events = read_events(translated(sse(chunk({"content": "x" * 40}), STOP)))
+    assert events[0]["message"]["usage"]["input_tokens"] == 77
+    assert events[-2]["usage"] == {
+        "input_tokens": 77, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 10,
+    }  # fmt: skip
+
+
+THOUGHTS = [
+    [chunk({"reasoning_content": "hm"}), chunk({"reasoning_content": "m"}), chunk({"content": "one"})],
+    [chunk({"reasoning": "hmm", "content": "one"})],
+    [chunk({"content": "<think>hmm</think>\n\none"})],
+    [chunk({"content": "\n<th"}), chunk({"content": "ink>hm"}), chunk({"content": "m</thi"}), chunk({"content": "nk>one"})],
+]
+
+
+@pytest.mark.parametrize("chunks", THOUGHTS)
+def test_thinking(chunks):
+    """It leaves the response, but for a provider that wants its own back; then it is marked as its."""
+    assert message(*chunks, STOP)["content"] == [{"type": "text", "text": "one"}]
+    thought, text = message(*chunks, STOP, known=told(KIMI))["content"]
+    assert thought == {"type": "thinking", "thinking": "hmm", "signature": mark("moonshot", "")}
+    assert text == {"type": "text", "text": "one"}
+
+
+@pytest.mark.parametrize("words", ["<", "<thi", "a <think>b</think>", "</think>x", "<think", "< think>"])
+def test_what_is_no_thinking(words):
+    """Tags count at the beginning alone, and whole."""
+    assert message(chunk({"content": words}), STOP)["content"] == [{"type": "text", "text": words}]
+
+
+def test_an_answer_of_nothing():
+    """It stays a valid message."""
+    assert message(chunk({"reasoning_content": "hm"}), STOP)["content"] == []
+    assert message(chunk({"content": "\n\n"}), STOP)["content"] == []
+
+
+def test_half_characters():
+    """Halves of a pair, in two deltas, arrive as they came."""
+    raw = b'data: {"choices":[{"delta":{"content":"a\\ud83d"}}]}\n\ndata: {"choices":[{"delta":{"content":"\\ude00b"},"finish_reason":"stop"}]}\n\n'
+    assert read_message(translated(raw))["content"][0]["text"] == "a\ud83d\ude00b"
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\r", "\n"])
+def test_lines_of_any_end(end):
+    """And comments, and what is no JSON."""
+    raw = sse(
+        b": OPENROUTER PROCESSING\n\n", chunk({"content": "x"}), b"data: nothing\n\n", b"event: x\ndata: []\n\n", STOP, USAGE
+    )
+    assert read_message(translated(raw.replace(b"\n", end.encode())))["content"] == [{"type": "text", "text": "x"}]
+
+
+TEXTS = st.sampled_from(["", " ", "\n", "one", "<think>", "</think>", "tw o", "é", "\ud83d"])
+PIECES = st.sampled_from(["", "{", "}", '"a"', ":", "1", "{}", A, B, A[:5], A[5:], "null", "\\"])
+DELTAS = st.one_of(
+    st.builds(lambda text: chunk({"content": text}), TEXTS),
+    st.builds(lambda text: chunk({"reasoning_content": text, "content": None}), TEXTS),
+    st.builds(
+        lambda each: calls(*each),
+        st.lists(
+            st.builds(
+                lambda index, piece, given, name: call(index, piece, id=given, name=name),
+                st.sampled_from([None, 0, 0, 1, 2]),
+                PIECES,
+                st.sampled_from([None, "c1", "c2", "c 3", ""]),
+                st.sampled_from([None, "Read", "Look", ""]),
+            ),
+            max_size=3,
+        ),
+    ),
+    st.sampled_from([STOP, CALLED, USAGE, chunk(finish="length"), chunk(finish="odd"), {"choices": None}, {"choices": [3]}]),
+    st.sampled_from(
+        [b": comment\n\n", b"data: [DONE]\n\n", b"data: {\n\n", b"\n\n", b"event: x\n", {"error": {"message": "m"}}]
+    ),
+)
+
+
+@given(st.lists(DELTAS, max_size=12), st.booleans(), st.sets(st.integers(0, 2000), max_size=6), st.booleans())
+def test_every_stream_is_a_valid_one(chunks, done, cuts, keeps):
+    """Whatever a provider sends, what comes out is a message or ends with an error, and is the same for every cut."""
+    raw = sse(*chunks, done=done)
+    known = told(KIMI if keeps else STRICT, ids=["c1"])
+    whole, cut = translated(raw, known), translated(raw, known, cuts=[place for place in cuts if place < len(raw)])
+    read_message(whole)
+    assert read_message(cut) is not None
+    assert [_without_ids(one) for one in _joined(read_events(whole))] == [
+        _without_ids(one) for one in _joined(read_events(cut))
+    ]
+
+
+def _joined(events):
+    """Neighbouring deltas of one block as one: how they were cut may show in nothing else."""
+    made = []
+    for event in events:
+        if event["type"] == "content_block_delta" and made and made[-1]["type"] == "content_block_delta":
+            kind = next(name for name in event["delta"] if name != "type")
+            if event["delta"]["type"] == made[-1]["delta"]["type"]:
+                made[-1]["delta"][kind] += event["delta"][kind]
+                continue
+        made.append(event)
+    return made
+
+
+def _without_ids(event):
+    event = json.loads(json.dumps(event))
+    if event["type"] == "message_start":
+        event["message"]["id"] = ""
+    if event.get("content_block", {}).get("type") == "tool_use":
+        event["content_block"]["id"] = ""
+    return event
