@@ -145,7 +145,7 @@ class Begun:
         settings = Settings.parse({"CLAUDE_OAUTH_TOKENS": f"one={POOLED}"})
         self.pool = Pool(settings.credentials, affinity=Affinity.SESSION, quarantine=900, clock=lambda: 0.0)
         claude = ClaudeLane(settings, Hosts(), self.pool, self.upstream, lambda: 0.0)
-        lanes = {Lane.CLAUDE: claude, Lane.MESSAGES: MessagesLane(self.upstream)}
+        lanes = {Lane.CLAUDE: claude, Lane.MESSAGES: MessagesLane(self.upstream, Meter(len))}
         self.received = Received(raw=raw)
         self.entrance = Entrance(self.received.request, self.received.outlet, self.received.journal)
         self.client = LaneClient(Serving(lanes, ActiveConfig({}, {}), meter=Meter(len)), self.entrance, deployment, fields)

@@ -11,6 +11,7 @@ from claude_proxy import __version__
 from claude_proxy.config.deployments import Deployment, Lane
 from claude_proxy.providers import compatibility
 from claude_proxy.providers.endpoints import Provider
+from claude_proxy.providers.meter import Meter
 from claude_proxy.proxy.lanes.attempt import Attempt
 from claude_proxy.proxy.lanes.messages_lane import MAX_ERROR_BYTES, MessagesLane, fitted_body
 from claude_proxy.proxy.outcome import DONE
@@ -43,7 +44,7 @@ async def ask(received, *responses, deployment=None, heard=None, fields=None, re
     attempt = Attempt(
         received.request, deployment, received.outlet, received.journal, read_seconds=read_seconds, heard=heard, fields=fields
     )
-    return await MessagesLane(upstream).attempt(attempt), upstream
+    return await MessagesLane(upstream, Meter(len)).attempt(attempt), upstream
 
 
 def error_of(outcome):
@@ -245,7 +246,7 @@ async def test_a_client_that_leaves_ends_the_stream(caplog):
         Upstream(Response(200, headers=EVENTS, chunks=[START] * 3)),
     )
     attempt = Attempt(received.request, kimi(), received.outlet, received.journal, heard=heard)
-    task = asyncio.ensure_future(MessagesLane(upstream).attempt(attempt))
+    task = asyncio.ensure_future(MessagesLane(upstream, Meter(len)).attempt(attempt))
 
     def leave():
         received.outlet.leave()

@@ -19,6 +19,7 @@ from claude_proxy.litellm.lane_client import AttemptRefused, BetasInBody, LaneCl
 from claude_proxy.litellm.transport import shared_http
 from claude_proxy.providers import compatibility, request_fields, returned
 from claude_proxy.providers.bounds import TooLarge
+from claude_proxy.providers.call_ids import calls_in
 from claude_proxy.providers.endpoints import Provider, is_openai_itself
 from claude_proxy.providers.model_names import served_name
 from claude_proxy.providers.thinking import ThinkingFilter
@@ -113,7 +114,7 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         entrance = current.get()
         if entrance is None or not isinstance(response, dict) or not _is_translated(entrance):
             return response
-        clean = returned.returned_response(response, entrance.row)
+        clean = returned.returned_response(response, entrance.row, calls_in(entrance.request.body.get("messages")))
         return clean | {"model": entrance.request.model, "id": clean.get("id") or f"msg_{uuid.uuid4().hex}"}
 
     async def async_post_call_streaming_iterator_hook(
@@ -135,7 +136,8 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
             async for chunk in chunks:
                 yield chunk
             return
-        async for ready in filtered(first, chunks, ThinkingFilter(entrance.request.model, entrance.row), KEEPALIVE_SECONDS):
+        thinking = ThinkingFilter(entrance.request.model, entrance.row, calls_in(entrance.request.body.get("messages")))
+        async for ready in filtered(first, chunks, thinking, KEEPALIVE_SECONDS):
             yield ready
 
     async def _for_others(

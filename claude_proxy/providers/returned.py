@@ -1,5 +1,6 @@
 """What the client gets of another provider's response: its blocks, with their thinking and ids, and its stop reason."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from claude_proxy.anthropic.messages import THINKING_TYPES, mark
@@ -14,11 +15,12 @@ STOP_REASONS = (
 CUT_SHORT = ("max_tokens", "refusal", "model_context_window_exceeded")
 
 
-def returned_block(block: Block, row: Dialect) -> Block | None:
+def returned_block(block: Block, row: Dialect, taken: set[str] | None = None) -> Block | None:
     """Return a block of an answer as the client may have it; None for thinking that nobody could use again.
 
     The provider's own thinking is signed with its name, so that Claude Code keeps it for this model and drops it for
-    others. A call without an id gets one, and one that not every provider takes is spelled so that it is.
+    others. A call without an id gets one, and one that not every provider takes is spelled so that it is. An id that is
+    ``taken`` is replaced: some servers number their calls anew in each answer, and Claude Code loses every later result then.
     """
     kind = block.get("type")
     if kind in THINKING_TYPES:
@@ -27,13 +29,14 @@ def returned_block(block: Block, row: Dialect) -> Block | None:
         field = "signature" if kind == "thinking" else "data"
         return block | {field: mark(row.name, str(block.get(field) or ""))}
     if kind == "tool_use":
-        return _returned_call(block, row)
+        return _returned_call(block, row, set() if taken is None else taken)
     return block
 
 
-def _returned_call(block: Block, row: Dialect) -> Block:
+def _returned_call(block: Block, row: Dialect, taken: set[str]) -> Block:
     given = block.get("id")
-    call = given if isinstance(given, str) and given else new_id()
+    call = given if isinstance(given, str) and given and safe_id(given) not in taken else new_id()
+    taken.add(safe_id(call))
     extra = block.get("provider_specific_fields")
     signature = extra.get("signature") if isinstance(extra, dict) else None
     if row.signs_calls and isinstance(signature, str):
@@ -50,14 +53,17 @@ def stop_reason(reason: object, *, calls: bool) -> str:
     return "end_turn" if known == "tool_use" else known
 
 
-def returned_response(response: dict[str, Any], row: Dialect) -> dict[str, Any]:
-    """Return a whole answer as the client may have it; the same object when there was nothing to change."""
+def returned_response(response: dict[str, Any], row: Dialect, ids: Iterable[str] = ()) -> dict[str, Any]:
+    """Return a whole answer as the client may have it; the same object when there was nothing to change.
+
+    ``ids`` are those of the calls that the conversation has.
+    """
     content = response.get("content")
     if not isinstance(content, list):
         return response
-    blocks = [
-        made for block in content if (made := returned_block(block, row) if isinstance(block, dict) else block) is not None
-    ]
+    taken = {*ids}
+    returned = (returned_block(block, row, taken) if isinstance(block, dict) else block for block in content)
+    blocks = [made for made in returned if made is not None]
     calls = any(isinstance(block, dict) and block.get("type") == "tool_use" for block in blocks)
     made = response | {"content": blocks, "stop_reason": stop_reason(response.get("stop_reason"), calls=calls)}
     return response if made == response else made

@@ -1,5 +1,6 @@
 """Take the thinking blocks out of an Anthropic SSE stream, or mark those that are kept. Bytes in, bytes out, no I/O."""
 
+from collections.abc import Iterable
 from typing import Any, TypeGuard
 
 from claude_proxy.anthropic.messages import mark, response_without_thinking, to_json
@@ -22,14 +23,15 @@ class ThinkingFilter:
     """One per response: ``feed`` every chunk, then ``finish`` once.
 
     ``model`` is the name that the client asked for: it replaces another one in ``message_start``, because Claude Code
-    drops the signed thinking of a message that names another model than the next request. ``row`` says whether the
-    provider's thinking is taken out, passes, or is kept under the proxy's mark: then a block's whole signature is one delta
-    in front of its end, because in Claude Code each replaces the one before.
+    drops the signed thinking of a message that names another model than the next request. ``ids`` are those of the calls that
+    the conversation has. ``row`` says whether the provider's thinking is taken out, passes, or is kept under the proxy's mark:
+    then a block's whole signature is one delta in front of its end, because in Claude Code each replaces the one before.
     """
 
-    def __init__(self, model: str | None = None, row: Dialect = STRICT) -> None:
+    def __init__(self, model: str | None = None, row: Dialect = STRICT, ids: Iterable[str] = ()) -> None:
         self._model = model
         self._row = row
+        self._taken = {*ids}
         self._signatures: dict[int, list[str]] = {}
         self._calls = False
         self._held = bytearray()
@@ -99,7 +101,7 @@ class ThinkingFilter:
         index, block = data.get("index"), data.get("content_block")
         if not _is_index(index):
             return raw
-        returned = returned_block(block, self._row) if isinstance(block, dict) else block
+        returned = returned_block(block, self._row, self._taken) if isinstance(block, dict) else block
         if returned is None:
             self._places[index] = None
             self._removed_any = True

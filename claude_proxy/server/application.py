@@ -65,7 +65,7 @@ class App:
         self.serving = Serving(
             {
                 Lane.CLAUDE: ClaudeLane(settings, self.hosts, self.pool, self.client, clock),
-                Lane.MESSAGES: MessagesLane(self.client),
+                Lane.MESSAGES: MessagesLane(self.client, meter),
                 Lane.CHAT: ChatLane(self.client, meter, lambda: config.fetch_hosts),
                 Lane.DEMO: DemoLane(self._demo_text),
             },

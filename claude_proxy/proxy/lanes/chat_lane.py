@@ -1,5 +1,6 @@
 """A provider of chat completions: the request translated for it, and its response back into a message."""
 
+import functools
 import json
 import logging
 from collections import OrderedDict
@@ -23,11 +24,12 @@ from claude_proxy.providers.bounds import TooLarge
 from claude_proxy.providers.call_ids import calls_in
 from claude_proxy.providers.fetching import FetchHosts
 from claude_proxy.providers.meter import Meter
-from claude_proxy.providers.overflow import has_no_room, overflow_in
+from claude_proxy.providers.overflow import has_no_room
 from claude_proxy.proxy.lanes.attempt import MAX_ERROR_BYTES, NO_STREAMS, STREAM, Attempt, relay
 from claude_proxy.proxy.lanes.messages_lane import broken
 from claude_proxy.proxy.offload import offloaded
 from claude_proxy.proxy.outcome import DONE, Outcome, failed
+from claude_proxy.proxy.provider_errors import TOO_LONG, overflow_of, provider_error
 from claude_proxy.proxy.relay import FailedStream
 from claude_proxy.proxy.response import KEEPALIVE_SECONDS
 from claude_proxy.upstream.client import StreamedResponse, UpstreamClient, UpstreamError
@@ -205,18 +207,15 @@ class _Call:
         return DONE
 
     async def _refused(self, status: int, body: bytes, headers: Headers) -> Outcome:
-        """Return the outcome of a provider's error, in the words by which Claude Code helps itself where there are some."""
+        """Return the outcome of a provider's error; remember how long a conversation may be."""
         attempt = self._attempt
-        words = error_message(body, status)
-        text = f"{words}\n{_code_of(body)}"
-        if status in (400, 413, 422, 500) and has_no_room(text):
+        if status in TOO_LONG and has_no_room(error_message(body, status)):
             return await self._cut_short()
-        if status in (400, 413, 422, 500) and (found := overflow_in(text)) is not None:
-            if found.window is not None:
-                self._lane.learn_window(attempt.deployment.served, found.window)
-            sentence = found.sentence(lambda: self._lane.input_tokens(attempt), self._max_tokens)
-            return failed(400, own_refusal(400, sentence))
-        return failed(400 if status == 422 else status, refusal_of(400 if status == 422 else status, body, headers))
+        found = overflow_of(status, body)
+        if found is not None and found.window is not None:
+            self._lane.learn_window(attempt.deployment.served, found.window)
+        estimate = functools.partial(self._lane.input_tokens, attempt)
+        return provider_error(status, body, headers, estimate=estimate, asked=self._max_tokens)
 
     async def _cut_short(self) -> Outcome:
         """Answer as Anthropic does where a model's limit was over before its first word: with a message that was cut."""
@@ -265,13 +264,6 @@ def _headers(attempt: Attempt, key: str) -> Headers:
         headers |= {"api-key": key} if deployment.key_header == "api-key" else {"authorization": f"Bearer {key}"}
     headers |= {name.lower(): value for name, value in deployment.extra_headers}
     return [*headers.items()]
-
-
-def _code_of(body: bytes) -> str:
-    """Return the code and type of an error, which some providers say more with than with its words."""
-    said = decoded(body) or {}
-    inner = said.get("error", said)
-    return " ".join(str(inner.get(name) or "") for name in ("code", "type")) if isinstance(inner, dict) else ""
 
 
 def _retry_headers(response: StreamedResponse) -> list[tuple[str, str]]:

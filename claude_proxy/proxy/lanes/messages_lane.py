@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from claude_proxy import __version__
-from claude_proxy.anthropic.errors import STATUS_OF_ERRORS, own_refusal, refusal_of
+from claude_proxy.anthropic.errors import STATUS_OF_ERRORS, own_refusal
 from claude_proxy.anthropic.messages import for_provider
 from claude_proxy.anthropic.sse import error_kind, events, json_object
 from claude_proxy.anthropic.stream_message import body_of
@@ -15,11 +15,14 @@ from claude_proxy.asgi import Headers
 from claude_proxy.credentials.credential import is_claude_credential
 from claude_proxy.providers import compatibility, request_fields, returned
 from claude_proxy.providers.bounds import TooLarge
+from claude_proxy.providers.call_ids import calls_in
 from claude_proxy.providers.fetching import NO_HOSTS
+from claude_proxy.providers.meter import Meter
 from claude_proxy.providers.thinking import ThinkingFilter
 from claude_proxy.proxy.lanes.attempt import MAX_ERROR_BYTES, NO_STREAMS, STREAM, Attempt, messages_url, relay
 from claude_proxy.proxy.offload import offloaded
 from claude_proxy.proxy.outcome import DONE, Outcome, failed
+from claude_proxy.proxy.provider_errors import provider_error
 from claude_proxy.proxy.relay import FailedStream
 from claude_proxy.proxy.response import KEEPALIVE_SECONDS
 from claude_proxy.upstream.client import StreamedResponse, TimedOutError, UnreadableError, UpstreamClient, UpstreamError
@@ -32,8 +35,9 @@ VERSION = "2023-06-01"
 class MessagesLane:
     """One for the process."""
 
-    def __init__(self, client: UpstreamClient) -> None:
+    def __init__(self, client: UpstreamClient, meter: Meter) -> None:
         self._client = client
+        self._meter = meter
 
     async def attempt(self, attempt: Attempt) -> Outcome:
         """Ask the provider once."""
@@ -64,7 +68,7 @@ class MessagesLane:
                 body = await response.read(cut_at=MAX_ERROR_BYTES)
             except UpstreamError:
                 body = b""
-            return _provider_error(response.status, body, response.headers)
+            return self._refused(attempt, response.status, body, response.headers)
         if reason := response.rejection_reason:
             return failed(502, own_refusal(502, f"{host} {reason}", []))
         # Some providers do not say that what they send is a stream.
@@ -78,18 +82,27 @@ class MessagesLane:
         def failure(error: FailedStream | UpstreamError) -> Outcome:
             if isinstance(error, FailedStream):
                 said = b"\n".join(events(error.body))[:MAX_ERROR_BYTES]
-                return _provider_error(STATUS_OF_ERRORS.get(error.kind, 500), said)
+                return self._refused(attempt, STATUS_OF_ERRORS.get(error.kind, 500), said, response.headers)
             return broken(host, error, late=502)
 
         return await relay(
             attempt,
             response,
-            ThinkingFilter(attempt.request.model, attempt.deployment.row),
+            ThinkingFilter(attempt.request.model, attempt.deployment.row, calls_of(attempt)),
             failure,
             begin=lambda: outlet.begin(response.status, [("content-type", kind)]),
             keepalive=KEEPALIVE_SECONDS,
             needs_event=True,
         )
+
+    def _refused(self, attempt: Attempt, status: int, body: bytes, headers: Headers) -> Outcome:
+        request, served = attempt.request, attempt.deployment.served
+        asked = request.body.get("max_tokens")
+
+        def estimate() -> int:
+            return self._meter.tokens(served, request.raw, lambda: request.body)
+
+        return provider_error(status, body, headers, estimate=estimate, asked=asked if isinstance(asked, int) else None)
 
     async def _whole(self, attempt: Attempt, host: str, response: StreamedResponse) -> Outcome:
         try:
@@ -100,19 +113,25 @@ class MessagesLane:
             content = await offloaded(len(content), body_of, content)
         said = await offloaded(len(content), json_object, content) or {}
         if kind := error_kind(said):
-            return _provider_error(STATUS_OF_ERRORS.get(kind, 500), content[:MAX_ERROR_BYTES])
+            return self._refused(attempt, STATUS_OF_ERRORS.get(kind, 500), content[:MAX_ERROR_BYTES], response.headers)
         if attempt.request.streams or "content" not in said:
             return failed(502, own_refusal(502, f"{host} answered with what is no message", []))
         attempt.journal.usage = usage_of(content)
         if attempt.heard is not None:  # LiteLLM sends it, after whatever looks at its responses
             attempt.heard.feed(content)
             return DONE
-        clean = returned.returned_response(said, attempt.deployment.row)
+        clean = returned.returned_response(said, attempt.deployment.row, calls_of(attempt))
         message = clean | {"model": attempt.request.model, "id": clean.get("id") or f"msg_{uuid.uuid4().hex}"}
         body = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
         await attempt.outlet.begin(200, [("content-type", "application/json"), ("content-length", str(len(body)))])
         await attempt.outlet.end(body)
         return DONE
+
+
+def calls_of(attempt: Attempt) -> frozenset[str]:
+    """Return the ids of the calls that the conversation of an attempt has."""
+    fields = attempt.request.body if attempt.fields is None else attempt.fields
+    return calls_in(fields.get("messages"))
 
 
 def fitted_body(attempt: Attempt) -> bytes:
@@ -151,10 +170,6 @@ def _headers(attempt: Attempt, key: str) -> Headers:
         headers |= {"x-api-key": key, "authorization": f"Bearer {key}"}
     headers |= {name.lower(): value for name, value in attempt.deployment.extra_headers}
     return [*headers.items()]
-
-
-def _provider_error(status: int, body: bytes, headers: Headers = ()) -> Outcome:
-    return failed(status, refusal_of(status, body, headers))
 
 
 def broken(host: str, error: UpstreamError, late: int = 504) -> Outcome:

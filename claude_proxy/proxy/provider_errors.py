@@ -1,0 +1,37 @@
+"""Another provider's error as an outcome: in Anthropic's shape, and in the words by which Claude Code helps itself."""
+
+from collections.abc import Callable
+
+from claude_proxy.anthropic.errors import error_message, own_refusal, refusal_of
+from claude_proxy.anthropic.sse import json_object
+from claude_proxy.asgi import Headers
+from claude_proxy.providers.overflow import Overflow, overflow_in
+from claude_proxy.proxy.outcome import Outcome, failed
+
+# With these a provider says that a request is too long; OpenAI-compatible servers use 422, some gateways 500.
+TOO_LONG = (400, 413, 422, 500)
+UNPROCESSABLE = 422
+
+
+def words_of(status: int, body: bytes) -> str:
+    """Return what an error says: its words, then its code and type, which some providers say more with."""
+    said = json_object(body) or {}
+    inner = said.get("error", said)
+    codes = [str(inner.get(name) or "") for name in ("code", "type")] if isinstance(inner, dict) else []
+    return "\n".join([error_message(body, status), " ".join(codes)])
+
+
+def overflow_of(status: int, body: bytes) -> Overflow | None:
+    """Return how a request was too long; None for another error."""
+    return overflow_in(words_of(status, body)) if status in TOO_LONG else None
+
+
+def provider_error(
+    status: int, body: bytes, headers: Headers = (), *, estimate: Callable[[], int], asked: int | None = None
+) -> Outcome:
+    """Return the outcome of an error. ``estimate`` counts the input where the provider did not, ``asked`` is ``max_tokens``."""
+    if (found := overflow_of(status, body)) is not None:
+        return failed(400, own_refusal(400, found.sentence(estimate, asked)))
+    # A 422 is about the request, as a 400 is; Claude Code and LiteLLM know no 422.
+    status = 400 if status == UNPROCESSABLE else status
+    return failed(status, refusal_of(status, body, headers))
