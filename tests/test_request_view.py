@@ -220,3 +220,9 @@ def test_what_is_changed_at_random_does_not_raise(whole, spelling, data):
     except ValueError:
         return  # an upstream says so: nothing of it is read here
     assert (found.model, found.streams, found.user_id) == said
+
+
+@pytest.mark.parametrize(("more", "asks"), [({}, False), ({"safeguards": {"a": [1]}}, True), ({"safeguards": None}, True)])
+def test_safeguards(more, asks):
+    """Whether the client asks for its calls to be checked is seen, whatever stands there."""
+    assert view(dumped(body(**more))).safeguards is asks

@@ -86,3 +86,11 @@ def test_a_whole_response():
     assert returned_response(response, STRICT) == response | {"content": [TEXT, call()], "stop_reason": "tool_use"}
     for same in ({"content": [TEXT], "stop_reason": "end_turn"}, {"content": "words"}, {"type": "error", "error": {}}):
         assert returned_response(same, STRICT) is same
+
+
+def test_an_id_that_the_conversation_has():
+    """Some servers number their calls anew in each answer: a call gets another id then, and so does a second one of an answer."""
+    said = {"content": [call("call_0"), call("call_0"), call("call_1")], "stop_reason": "tool_use"}
+    ids = [block["id"] for block in returned_response(said, STRICT, ["call_0"])["content"]]
+    assert len({*ids, "call_0"}) == 4
+    assert ids[2] == "call_1"

@@ -576,3 +576,23 @@ async def test_what_an_attempt_raises_reaches_the_gateway():
     world.come_to = come_to
     with pytest.raises(LookupError):
         await world.serve("glm", stream=True)
+
+
+# Auto mode
+
+
+async def test_who_cannot_check_calls_says_so():
+    """A request for Claude's safeguards gets the 400 that makes the client check by itself, and nobody else is asked."""
+    world = World()
+    client = await world.serve("glm", safeguards={"made": "up"})
+    assert (world.asked, client.begun[0]) == ([], 400)
+    assert message(client).startswith("safeguards: ")
+    world = World({"fallbacks": [{"claude-x": ["glm"]}], "num_retries": 0}, claude_x=error(429))
+    client = await world.serve(safeguards={"made": "up"})
+    assert (world.asked, client.begun[0]) == (["claude-x"], 400)
+
+
+async def test_claude_checks_calls():
+    """It gets such a request as it came."""
+    world = World()
+    assert (await world.serve(safeguards={})).body == b"claude-x"

@@ -24,6 +24,8 @@ class RequestView(msgspec.Struct, frozen=True):
     user_id: str | None = None
     # Whether there may be thinking that Claude did not make, or an id that the proxy has spelled.
     needs_mending: bool = True
+    # Whether the client asks for its calls to be checked, which Claude alone does (auto mode, Claude Code 2.1.332).
+    safeguards: bool = False
 
 
 class _Block(msgspec.Struct):
@@ -48,6 +50,7 @@ class _Body(msgspec.Struct):
     messages: list[_Turn]
     stream: bool = False
     metadata: _Metadata | None = None
+    safeguards: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     # Only so that a number beyond what JSON can be written with again is found.
     temperature: float | None = None
     top_p: float | None = None
@@ -74,7 +77,8 @@ def view(raw: bytes) -> RequestView | None:
     if not body.model or not body.messages:
         return None
     user_id = body.metadata.user_id if body.metadata else None
-    return RequestView(body.model, body.stream, user_id, any(map(_needs_mending, body.messages)))
+    safeguards = body.safeguards is not msgspec.UNSET
+    return RequestView(body.model, body.stream, user_id, any(map(_needs_mending, body.messages)), safeguards)
 
 
 def _needs_mending(turn: _Turn) -> bool:

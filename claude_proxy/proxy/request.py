@@ -71,7 +71,8 @@ def read_view(raw: bytes, weigh: Callable[[], None] = _nothing) -> RequestView:
     body = parse_body(raw)
     metadata = body.get("metadata")
     user_id = metadata.get("user_id") if isinstance(metadata, dict) else None
-    return RequestView(body["model"], body.get("stream") is True, user_id if isinstance(user_id, str) else None)
+    user_id = user_id if isinstance(user_id, str) else None
+    return RequestView(body["model"], body.get("stream") is True, user_id, safeguards="safeguards" in body)
 
 
 def parse_body(raw: bytes) -> dict[str, Any]:

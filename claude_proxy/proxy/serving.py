@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Protocol
 
 from claude_proxy.anthropic.error_kinds import is_content_policy, is_context_window
-from claude_proxy.anthropic.errors import Refused
+from claude_proxy.anthropic.errors import Refused, own_refusal
 from claude_proxy.config.deployments import Deployment, Lane
 from claude_proxy.config.models import ActiveConfig
 from claude_proxy.config.routing import pause
@@ -15,13 +15,19 @@ from claude_proxy.providers.meter import Meter
 from claude_proxy.proxy.journal import Journal
 from claude_proxy.proxy.lanes.attempt import READ_SECONDS, Attempt, LaneOf
 from claude_proxy.proxy.offload import offloaded
-from claude_proxy.proxy.outcome import Outcome
+from claude_proxy.proxy.outcome import Outcome, failed
 from claude_proxy.proxy.plan import Plan, Target, plan
 from claude_proxy.proxy.relay import Heard
 from claude_proxy.proxy.request import Request
 from claude_proxy.proxy.response import ClientResponse
 
 Sleep = Callable[[float], Awaitable[None]]
+
+
+# By this Claude Code (2.1.332) learns that it has to check calls itself, and asks again.
+NO_SAFEGUARDS = own_refusal(
+    400, "safeguards: Extra inputs are not permitted: the model that answers cannot check calls, the client has to."
+)
 
 
 class AskLitellm(Protocol):
@@ -122,11 +128,15 @@ class Serving:
         self, request: Request, planned: Plan, outlet: ClientResponse, journal: Journal, ask_litellm: AskLitellm
     ) -> Outcome:
         first = planned.first
+        if request.view.safeguards and not first.is_claude:
+            return failed(400, NO_SAFEGUARDS, final=True)
         outcome = shown = await self._target(
             request, first, outlet, journal, ask_litellm, repeats=bool(planned.fallbacks.general)
         )
         for name in _fallbacks(planned, outcome):
             target = Target(name, self._config.deployments(name))
+            if request.view.safeguards and not target.is_claude:
+                return failed(400, NO_SAFEGUARDS, final=True)
             outcome = await self._target(request, target, outlet, journal, ask_litellm)
             if outcome.done:
                 return outcome
