@@ -89,7 +89,7 @@ def test_a_whole_response():
 
 
 def test_an_id_that_the_conversation_has():
-    """Some servers number their calls anew in each answer: a call gets another id then, and so does a second one of an answer."""
+    """Some servers number their calls anew in each answer: a call gets another id then, as a second one of an answer does."""
     said = {"content": [call("call_0"), call("call_0"), call("call_1")], "stop_reason": "tool_use"}
     ids = [block["id"] for block in returned_response(said, STRICT, ["call_0"])["content"]]
     assert len({*ids, "call_0"}) == 4
