@@ -52,12 +52,24 @@ async def test_a_success_passes():
 
 
 async def test_a_part_is_sent_before_the_next_one_comes():
-    """Nothing of a response is held back until its end."""
+    """Nothing of a response is held back until its end; the status of a stream waits for its first part."""
     client = Client()
     await client.litellm(start(200, EVENTS))
-    assert client.begun is not None
+    assert client.begun is None
     await client.litellm(part(b"one"))
-    assert (client.body, client.ended) == (b"one", False)
+    assert (client.begun[0], client.body, client.ended) == (200, b"one", False)
+    whole = Client(streams=False)
+    await whole.litellm(start(200))
+    assert whole.begun is not None
+
+
+async def test_a_stream_that_begins_with_an_error_is_not_begun():
+    """LiteLLM begins some streams before it has asked; the error has a status then, and something else may answer."""
+    client = Client()
+    error = {"type": "error", "error": {"type": "rate_limit_error", "message": "made up"}}
+    outcome = await client.hears(start(200, EVENTS), part(b"event: error\ndata: " + json.dumps(error).encode() + b"\n\n"), LAST)
+    assert (client.begun, outcome.status) == (None, 429)
+    assert json.loads(outcome.refusal.body)["error"]["message"] == "made up"
 
 
 async def test_what_a_lane_has_sent_stays():
@@ -137,7 +149,7 @@ async def test_no_traceback_leaves_in_a_stream():
     """LiteLLM's error event with a traceback leaves without it."""
     client = Client()
     error = {"error": {"message": "no luck Traceback (most recent call last): secret", "type": "x"}}
-    await client.hears(start(200, EVENTS), part(b"data: " + json.dumps(error).encode() + b"\n\n"), LAST)
+    await client.hears(start(200, EVENTS), part(b"one\n\n"), part(b"data: " + json.dumps(error).encode() + b"\n\n"), LAST)
     assert b"Traceback" not in client.body
     assert json.loads(client.body.split(b"data: ")[1])["error"]["type"] == "x"
 

@@ -114,6 +114,9 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         entrance = current.get()
         if entrance is None or not isinstance(response, dict) or not _is_translated(entrance):
             return response
+        if problem := entrance.end_problem():
+            entrance.refusal = own_refusal(502, problem, [])
+            raise AttemptRefused(problem)
         clean = returned.returned_response(response, entrance.row, calls_in(entrance.request.body.get("messages")))
         return clean | {"model": entrance.request.model, "id": clean.get("id") or f"msg_{uuid.uuid4().hex}"}
 
@@ -136,7 +139,8 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
             async for chunk in chunks:
                 yield chunk
             return
-        thinking = ThinkingFilter(entrance.request.model, entrance.row, calls_in(entrance.request.body.get("messages")))
+        ids = calls_in(entrance.request.body.get("messages"))
+        thinking = ThinkingFilter(entrance.request.model, entrance.row, ids, entrance.end_problem)
         async for ready in filtered(first, chunks, thinking, KEEPALIVE_SECONDS):
             yield ready
 

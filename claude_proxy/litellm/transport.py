@@ -6,6 +6,7 @@ It knows LiteLLM's shapes (1.106.2), as ``litellm/clients.py`` does; ``tests/tes
 import asyncio
 import functools
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ import httpx
 from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler, get_ssl_configuration
 
 from claude_proxy.anthropic.sse import first_event_end
-from claude_proxy.proxy.entrance import current
+from claude_proxy.proxy.entrance import Entrance, current
 from claude_proxy.proxy.lanes.attempt import MAX_ERROR_BYTES, NO_STREAMS, NOT_REPLAYED, STREAM
 from claude_proxy.proxy.relay import MAX_FIRST_EVENT
 from claude_proxy.upstream.response_bounds import (
@@ -26,6 +27,9 @@ from claude_proxy.upstream.response_bounds import (
     unreadable,
 )
 
+# Why a response of Gemini's ends, as it stands in its JSON.
+_FINISH = re.compile(rb'"finishReason"\s{0,8}:\s{0,8}"([A-Z_]{1,40})"')
+LONGEST_FINISH = 80
 # How long one silence of an upstream may last, in seconds, when LiteLLM does not say.
 DEFAULT_TIMEOUT = httpx.Timeout(600.0, connect=10.0)
 
@@ -152,10 +156,47 @@ class AsyncGuard(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         response = await self._inner.handle_async_request(request)
+        note_what_is_lost(response)
         if misfit := rejection_reason(response, CODINGS):
             await response.aclose()
             return refused(request, misfit)
-        return bounded(request, response)
+        return _watched(bounded(request, response))
+
+
+def note_what_is_lost(response: httpx.Response) -> None:
+    """Keep when to come back: LiteLLM (1.106.2) has no place for it."""
+    entrance = current.get()
+    if entrance is not None:
+        entrance.retry_after = response.headers.get("retry-after") if response.is_error else None
+
+
+def _watched(response: httpx.Response) -> httpx.Response:
+    """Return a response of Gemini's that is watched for why it ends, on behalf of a client's request."""
+    entrance = current.get()
+    if entrance is not None and entrance.row.signs_calls and response.is_success:
+        entrance.native_end = ""
+        response.stream = _Watched(response.stream, entrance)
+    return response
+
+
+class _Watched(httpx.AsyncByteStream):
+    """A body in which the last reason of an end is found, wherever the chunks are cut."""
+
+    def __init__(self, stream: Any, entrance: Entrance) -> None:
+        self._stream = stream
+        self._entrance = entrance
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        tail = b""
+        async for chunk in self._stream:
+            seen = tail + chunk
+            if found := _FINISH.findall(seen):
+                self._entrance.native_end = found[-1].decode()
+            tail = seen[-LONGEST_FINISH:]
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 class Guard(httpx.BaseTransport):
@@ -193,6 +234,7 @@ class ChatTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         response = await self._inner.handle_async_request(request)
+        note_what_is_lost(response)
         misfit = rejection_reason(response, CODINGS)
         if misfit:
             await discard(response)

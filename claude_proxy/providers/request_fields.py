@@ -53,7 +53,17 @@ def translated(
         if isinstance(choice, dict) and (choice.get("type") != "tool" or choice.get("name") in _names(tools)):
             made["tool_choice"] = choice
     bounds.check(made)  # once more: turns of one role have become one
-    return made | thinking_parameters(request, history, row)
+    made |= thinking_parameters(request, history, row)
+    if not relayed and row.json_schema and (wanted := _format(request)):
+        made["output_config"] = made.get("output_config", {}) | {"format": wanted}
+    return made
+
+
+def _format(request: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the form that the client wants its answer in; None without one."""
+    config = request.get("output_config")
+    wanted = config.get("format") if isinstance(config, dict) else None
+    return wanted if isinstance(wanted, dict) and isinstance(wanted.get("schema"), dict) else None
 
 
 def fitted_system(system: object, row: Dialect) -> Any:

@@ -1,8 +1,9 @@
 """Take the thinking blocks out of an Anthropic SSE stream, or mark those that are kept. Bytes in, bytes out, no I/O."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeGuard
 
+from claude_proxy.anthropic.errors import error_body, error_event
 from claude_proxy.anthropic.messages import mark, response_without_thinking, to_json
 from claude_proxy.anthropic.sse import EVENT_END, LINE_END, LONGEST_END, MAX_EVENT_SIZE, event_object
 from claude_proxy.providers.compatibility import STRICT, Dialect, Thinking
@@ -22,16 +23,21 @@ THINKING_DELTAS = ("thinking_delta", "signature_delta")
 class ThinkingFilter:
     """One per response: ``feed`` every chunk, then ``finish`` once.
 
-    ``model`` is the name that the client asked for: it replaces another one in ``message_start``, because Claude Code
-    drops the signed thinking of a message that names another model than the next request. ``ids`` are those of the calls that
-    the conversation has. ``row`` says whether the provider's thinking is taken out, passes, or is kept under the proxy's mark:
-    then a block's whole signature is one delta in front of its end, because in Claude Code each replaces the one before.
+    ``model`` is the name that the client asked for: it replaces another one in ``message_start``, because Claude Code drops the
+    signed thinking of a message that names another model than the next request. ``ids`` are those of the calls that the
+    conversation has, ``problem`` says what is wrong with an end, once it is told. ``row`` says whether the provider's thinking
+    is taken out, passes, or is kept under the proxy's mark: then a block's whole signature is one delta in front of its end,
+    because in Claude Code each replaces the one before.
     """
 
-    def __init__(self, model: str | None = None, row: Dialect = STRICT, ids: Iterable[str] = ()) -> None:
+    def __init__(
+        self, model: str | None = None, row: Dialect = STRICT, ids: Iterable[str] = (), problem: Callable[[], str] = str
+    ) -> None:
         self._model = model
         self._row = row
         self._taken = {*ids}
+        self._problem = problem
+        self._failed = False
         self._signatures: dict[int, list[str]] = {}
         self._calls = False
         self._held = bytearray()
@@ -75,8 +81,8 @@ class ThinkingFilter:
 
     def _event(self, raw: bytes) -> bytes:
         data = event_object(raw)
-        if data is None:
-            return raw
+        if data is None or self._failed:
+            return b"" if self._failed else raw
         match data.get("type"):
             case "message_start":
                 return self._message_start(raw, data)
@@ -142,6 +148,9 @@ class ThinkingFilter:
         delta = data.get("delta")
         if not isinstance(delta, dict) or "stop_reason" not in delta:
             return raw
+        if problem := self._problem():
+            self._failed = True
+            return error_event(to_json(error_body("api_error", problem)))
         reason = stop_reason(delta["stop_reason"], calls=self._calls)
         return raw if reason == delta["stop_reason"] else _rewritten(raw, data | {"delta": delta | {"stop_reason": reason}})
 

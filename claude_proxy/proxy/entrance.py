@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar, Token
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from claude_proxy.anthropic.errors import Refusal
@@ -13,6 +13,14 @@ from claude_proxy.proxy.journal import Journal
 from claude_proxy.proxy.outcome import Outcome
 from claude_proxy.proxy.request import Request
 from claude_proxy.proxy.response import ClientResponse
+
+# Ends of Gemini's that LiteLLM has stop reasons for; the others are failures (its reference, "FinishReason").
+GEMINI_ENDS = frozenset(
+    {
+        "STOP", "MAX_TOKENS", "SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY",
+        "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION",
+    }
+)  # fmt: skip
 
 
 @dataclass
@@ -31,6 +39,9 @@ class Entrance:
     # What the last attempt on a lane came to, and what a hook refuses the request with.
     last: Outcome | None = None
     refusal: Refusal | None = None
+    # What LiteLLM loses of the last response: when to come back, and why one of Gemini's ended; None where that is not known.
+    retry_after: str | None = None
+    native_end: str | None = None
     # What closes the responses that LiteLLM was given and may have dropped without a word when the client left.
     opened: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     _work: asyncio.Future[Outcome] | None = None
@@ -79,7 +90,19 @@ class Entrance:
             return Outcome(self.refusal.status, self.refusal, final=True)
         if self.last is not None and not self.last.done:
             return self.last
-        return of_litellm
+        refusal = of_litellm.refusal
+        if refusal is None or self.retry_after is None or any(name.lower() == "retry-after" for name, _ in refusal.headers):
+            return of_litellm
+        return replace(of_litellm, refusal=replace(refusal, headers=[*refusal.headers, ("retry-after", self.retry_after)]))
+
+    def end_problem(self) -> str:
+        """Return what is wrong with the end of a response, in words; empty for a good one.
+
+        LiteLLM (1.106.2) makes ``stop`` of an end that it does not know, and of none.
+        """
+        if self.native_end is None or self.native_end in GEMINI_ENDS:
+            return ""
+        return f"the provider ended its answer with {self.native_end or 'no reason'}"
 
 
 class Current:

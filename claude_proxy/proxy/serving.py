@@ -3,6 +3,7 @@
 import asyncio
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 from claude_proxy.anthropic.error_kinds import is_content_policy, is_context_window
@@ -17,6 +18,7 @@ from claude_proxy.proxy.lanes.attempt import READ_SECONDS, Attempt, LaneOf
 from claude_proxy.proxy.offload import offloaded
 from claude_proxy.proxy.outcome import Outcome, failed
 from claude_proxy.proxy.plan import Plan, Target, plan
+from claude_proxy.proxy.provider_errors import overflow_of
 from claude_proxy.proxy.relay import Heard
 from claude_proxy.proxy.request import Request
 from claude_proxy.proxy.response import ClientResponse
@@ -162,9 +164,19 @@ class Serving:
         itself, ten times.
         """
         if target.enters_litellm:
-            return await self._reassured(outlet, ask_litellm(target.name, planned=True))
+            return self._in_words(request, target, await self._reassured(outlet, ask_litellm(target.name, planned=True)))
         work = self._attempts(request, target, outlet, journal, repeats=repeats)
         return await (work if target.is_claude else self._reassured(outlet, work))
+
+    def _in_words(self, request: Request, target: Target, outcome: Outcome) -> Outcome:
+        """Return an outcome of LiteLLM's in the words by which Claude Code helps itself, where the provider meant the same."""
+        if outcome.refusal is None or (found := overflow_of(outcome.status, outcome.refusal.body)) is None:
+            return outcome
+        asked, served = request.body.get("max_tokens"), target.deployments[0].served
+        sentence = found.sentence(
+            lambda: self._meter.tokens(served, request.raw, lambda: request.body), asked if isinstance(asked, int) else None
+        )
+        return replace(outcome, status=400, refusal=own_refusal(400, sentence))
 
     async def _attempts(
         self, request: Request, target: Target, outlet: ClientResponse, journal: Journal, *, repeats: bool

@@ -1,6 +1,9 @@
 """What LiteLLM's app says about a request: a response goes to the client as it arrives, an error becomes an outcome."""
 
-from claude_proxy.anthropic.errors import refusal_of, without_tracebacks
+from typing import Any
+
+from claude_proxy.anthropic.errors import STATUS_OF_ERRORS, refusal_of, without_tracebacks
+from claude_proxy.anthropic.sse import error_of, events
 from claude_proxy.anthropic.usage import StreamSummary, usage_of
 from claude_proxy.asgi import Message
 from claude_proxy.proxy.journal import Journal
@@ -21,6 +24,8 @@ class LitellmResponse:
         self._streams = streams
         self._only_success = only_success
         self._error: Message | None = None
+        # The beginning of a stream whose first event has not come yet.
+        self._begin: dict[str, Any] | None = None
         self._held = bytearray()
         self._passes = False
         # A stream's counts, or a whole response.
@@ -53,10 +58,26 @@ class LitellmResponse:
             self._error = dict(message) | {"status": 502}
         elif not self._outlet.begun:
             self._passes = True
+            self._begin = dict(message)
+            if not self._streams:
+                await self._begun()
+
+    async def _begun(self) -> None:
+        """Send the status, once the first event has shown that it is none of an error's."""
+        message, self._begin = self._begin, None
+        if message is not None:
             named = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in message["headers"]]
-            await self._outlet.begin(status, [pair for pair in named if not pair[0].lower().startswith(HIDDEN_HEADERS)])
+            shown = [pair for pair in named if not pair[0].lower().startswith(HIDDEN_HEADERS)]
+            await self._outlet.begin(int(message["status"]), shown)
 
     async def _body(self, data: bytes, *, last: bool) -> None:
+        if self._begin is not None and (kind := error_of(data)):
+            # LiteLLM 1.106.2 begins some streams before it has asked, and tells an error in them.
+            self._error = self._begin | {"status": STATUS_OF_ERRORS.get(kind, 502)}
+            self._held += b"\n".join(events(data))
+            return
+        if data or last:
+            await self._begun()
         if not self._streams:
             self._whole += data
         elif b'"usage"' in data:  # each message is one event or several, whole
