@@ -3,7 +3,7 @@
 from typing import Any
 
 from claude_proxy.anthropic.errors import STATUS_OF_ERRORS, refusal_of, without_tracebacks
-from claude_proxy.anthropic.sse import error_of, events
+from claude_proxy.anthropic.sse import error_of, events, json_object
 from claude_proxy.anthropic.usage import StreamSummary, usage_of
 from claude_proxy.asgi import Message
 from claude_proxy.proxy.journal import Journal
@@ -24,8 +24,9 @@ class LitellmResponse:
         self._streams = streams
         self._only_success = only_success
         self._error: Message | None = None
-        # The beginning of a stream whose first event has not come yet.
+        # The beginning of a stream of which nothing has come that says something, and what has come.
         self._begin: dict[str, Any] | None = None
+        self._early = b""
         self._held = bytearray()
         self._passes = False
         # A stream's counts, or a whole response.
@@ -71,12 +72,15 @@ class LitellmResponse:
             await self._outlet.begin(int(message["status"]), shown)
 
     async def _body(self, data: bytes, *, last: bool) -> None:
-        if self._begin is not None and (kind := error_of(data)):
-            # LiteLLM 1.106.2 begins some streams before it has asked, and tells an error in them.
-            self._error = self._begin | {"status": STATUS_OF_ERRORS.get(kind, 502)}
-            self._held += b"\n".join(events(data))
-            return
-        if data or last:
+        if self._begin is not None:
+            data = self._early = self._early + data
+            if kind := error_of(data):
+                # LiteLLM 1.106.2 begins some streams before it has asked, and tells an error in them.
+                self._error = self._begin | {"status": STATUS_OF_ERRORS.get(kind, 502)}
+                self._held += [*events(data)][-1]
+                return
+            if not last and all(map(_says_nothing, events(data))):
+                return
             await self._begun()
         if not self._streams:
             self._whole += data
@@ -87,3 +91,8 @@ class LitellmResponse:
             self._summary.finish()
             self._journal.usage = usage_of(bytes(self._whole)) if self._whole else self._summary.usage
             await self._outlet.end()
+
+
+def _says_nothing(data: bytes) -> bool:
+    """Whether an event comes before it is known whether there is an answer."""
+    return (json_object(data) or {}).get("type") in ("message_start", "ping")
