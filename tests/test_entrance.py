@@ -167,3 +167,25 @@ async def test_what_is_open_is_closed_at_the_end():
     await one.close()
     await one.close()
     assert closed == [True, True]
+
+
+# What LiteLLM loses
+
+
+@pytest.mark.parametrize(
+    ("end", "problem"), [(None, False), ("STOP", False), ("SAFETY", False), ("", True), ("MALFORMED_FUNCTION_CALL", True)]
+)
+def test_an_end_that_litellm_takes_for_a_good_one(end, problem):
+    """Of a response of Gemini's it is known why it ended; no reason, and a failure's, are no good end."""
+    one = entrance()
+    one.native_end = end
+    assert bool(one.end_problem()) is problem
+
+
+def test_when_to_come_back():
+    """The provider's own word joins LiteLLM's error, unless that has one."""
+    one = entrance()
+    one.retry_after = "20"
+    assert ("retry-after", "20") in one.outcome(OF_LITELLM).refusal.headers
+    said = failed(429, own_refusal(429, "no", [("retry-after", "7")]))
+    assert one.outcome(said) is said

@@ -3,7 +3,7 @@
 import copy
 
 import pytest
-from conversations import (
+from conversations import GEMINI, (
     BEDROCK,
     KIMI,
     LONG_MARK,
@@ -134,3 +134,11 @@ def test_a_request_without_anything():
     """Odd values raise nothing and go nowhere."""
     assert translated({}, STRICT) == {"messages": None}
     assert translated({"messages": "odd", "system": 1, "tools": 1, "thinking": 1}, KIMI) == {"messages": "odd"}
+
+
+def test_the_form_of_an_answer():
+    """A schema that the client wants its answer in stays where LiteLLM translates it, whatever else goes."""
+    wanted = {"type": "json_schema", "schema": {"type": "object"}}
+    request = {"messages": [USER], "output_config": {"effort": "high", "format": wanted}}
+    assert translated(request, GEMINI)["output_config"] == {"format": wanted}
+    assert "output_config" not in translated(request, GEMINI, relayed=True)

@@ -536,3 +536,13 @@ def test_a_keepalive_is_an_event_of_its_own():
     """What goes out while thinking is swallowed is one whole event of a kind that is no content."""
     assert KEEPALIVE.endswith(b"\n\n")
     assert skeleton(KEEPALIVE) == ["gateway_keepalive"]
+
+
+def test_an_end_that_is_none():
+    """Where the provider's own end is a failure, an error event stands in its place, and nothing follows."""
+    end = b'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"end_turn"}}\n\n'
+    end += b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+    thinking = ThinkingFilter("m", problem=lambda: "it failed")
+    out = thinking.feed(end) + thinking.finish()
+    assert out.count(b"event: ") == 1
+    assert b'"message":"it failed"' in out.replace(b": ", b":")
