@@ -1,4 +1,4 @@
-"""A strict reader of a Messages stream: the order of its events, its indices, its blocks and its end, as Anthropic documents them."""
+"""A strict reader of a Messages stream: order of events, indices, blocks and the end, as Anthropic documents them."""
 
 import json
 
@@ -27,62 +27,93 @@ def read_events(stream):
 
 def read_message(stream):
     """Return the message of a stream, or its error; raise for whatever is out of order."""
-    message, blocks, current, ended, reason = None, [], None, False, None
+    reader = Reader()
     for event in read_events(stream):
+        reader.read(event)
+    return reader.result()
+
+
+class Reader:
+    """``read`` each event, then ``result`` once."""
+
+    def __init__(self):
+        self.message = self.current = self.reason = self.error = None
+        self.blocks = []
+        self.ended = False
+
+    def read(self, event):
         kind = event["type"]
-        assert not ended, f"{kind} after the end"
-        if kind == "error":
-            assert event["error"]["type"], event
-            assert isinstance(event["error"]["message"], str)
-            return event
-        if kind == "message_start":
-            assert message is None
-            message = event["message"]
-            assert (message["type"], message["role"], message["content"]) == ("message", "assistant", [])
-            assert message["usage"]["input_tokens"] >= 0
-            continue
-        assert message is not None, f"{kind} before message_start"
-        if kind == "content_block_start":
-            assert current is None, "a block inside of a block"
-            assert event["index"] == len(blocks)
-            current = {**event["content_block"], "told": "", "signature": ""}
-            blocks.append(current)
-        elif kind == "content_block_delta":
-            of, field = DELTAS[event["delta"]["type"]]
-            assert current is not None
-            assert (event["index"], current["type"]) == (len(blocks) - 1, of)
-            if field == "signature":
-                current["signature"] = event["delta"][field]
-            else:
-                current["told"] += event["delta"][field]
-        elif kind == "content_block_stop":
-            assert current is not None
-            assert event["index"] == len(blocks) - 1
-            current = None
-        elif kind == "message_delta":
-            assert current is None, "the end inside of a block"
-            assert reason is None, "two ends"
-            reason = event["delta"]["stop_reason"]
-            assert reason in STOPS
-            message["usage"] |= event["usage"]
-        elif kind == "message_stop":
-            assert reason is not None
-            ended = True
-    assert ended, "no end"
-    ids = [block["id"] for block in blocks if block["type"] == "tool_use"]
-    assert len(ids) == len(set(ids)), "two calls of one id"
-    for block in blocks:
-        told = block.pop("told")
-        signature = block.pop("signature")
-        if block["type"] == "tool_use":
-            block["input"] = parsed(told, reason)
-        elif block["type"] == "text":
-            block["text"] = told
-            assert told.strip(), "a block of nothing"
-        else:
-            block |= {"thinking": told, "signature": signature}
-    assert (reason == "tool_use") == (bool(ids) and reason not in CUT)
-    return message | {"content": blocks, "stop_reason": reason}
+        assert not self.ended, f"{kind} after the end"
+        assert self.error is None, f"{kind} after an error"
+        assert self.message is not None or kind in ("error", "message_start"), f"{kind} before message_start"
+        known = self.KINDS.get(kind)
+        assert known is not None, f"an event {kind}"
+        known(self, event)
+
+    def read_error(self, event):
+        assert event["error"]["type"], event
+        assert isinstance(event["error"]["message"], str)
+        self.error = event
+
+    def start(self, event):
+        assert self.message is None
+        self.message = event["message"]
+        assert (self.message["type"], self.message["role"], self.message["content"]) == ("message", "assistant", [])
+        assert self.message["usage"]["input_tokens"] >= 0
+
+    def begin_block(self, event):
+        assert self.reason is None, "a block after the stop reason"
+        assert self.current is None, "a block inside of a block"
+        assert event["index"] == len(self.blocks)
+        self.current = {**event["content_block"], "told": "", "signature": ""}
+        self.blocks.append(self.current)
+
+    def continue_block(self, event):
+        of, field = DELTAS[event["delta"]["type"]]
+        assert self.current is not None
+        assert (event["index"], self.current["type"]) == (len(self.blocks) - 1, of)
+        self.current["signature" if field == "signature" else "told"] += event["delta"][field]
+
+    def end_block(self, event):
+        assert self.current is not None
+        assert event["index"] == len(self.blocks) - 1
+        self.current = None
+
+    def end(self, event):
+        assert self.current is None, "the end inside of a block"
+        assert self.reason is None, "two ends"
+        self.reason = event["delta"]["stop_reason"]
+        assert self.reason in STOPS
+        self.message["usage"] |= event["usage"]
+
+    def stop(self, _):
+        assert self.reason is not None
+        self.ended = True
+
+    KINDS = {  # noqa: RUF012 - nobody changes it
+        "error": read_error, "message_start": start, "content_block_start": begin_block, "content_block_delta": continue_block,
+        "content_block_stop": end_block, "message_delta": end, "message_stop": stop,
+    }  # fmt: skip
+
+    def result(self):
+        if self.error is not None:
+            return self.error
+        assert self.ended, "no end"
+        ids = [block["id"] for block in self.blocks if block["type"] == "tool_use"]
+        assert len(ids) == len(set(ids)), "two calls of one id"
+        assert (self.reason == "tool_use") == (bool(ids) and self.reason not in CUT)
+        return self.message | {"content": [whole(block, self.reason) for block in self.blocks], "stop_reason": self.reason}
+
+
+def whole(block, reason):
+    """Return a block with what its deltas told."""
+    told, signature = block.pop("told"), block.pop("signature")
+    if block["type"] == "tool_use":
+        return block | {"input": parsed(told, reason)}
+    if block["type"] == "text":
+        assert told.strip(), "a block of nothing"
+        return block | {"text": told}
+    return block | {"thinking": told, "signature": signature}
 
 
 def parsed(told, reason):

@@ -10,13 +10,14 @@ from litellm.types.router import Deployment as LitellmDeployment
 from litellm.types.utils import CallTypes
 
 from claude_proxy.anthropic.errors import own_refusal
-from claude_proxy.config.deployments import Lane
+from claude_proxy.config.deployments import Lane, Wire
 from claude_proxy.config.models import ActiveConfig
 from claude_proxy.config.settings import Settings
 from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.litellm import callback as module
 from claude_proxy.litellm.callback import ClaudeProxy, as_chat_completions
 from claude_proxy.litellm.lane_client import AttemptRefused, BetasInBody, LaneClient
+from claude_proxy.providers.call_ids import safe_id
 from claude_proxy.providers.compatibility import dialect
 from claude_proxy.providers.endpoints import Provider
 from claude_proxy.proxy.entrance import Entrance, current
@@ -52,9 +53,9 @@ def entrance_of(body=None, *, planned=False, model="", user="", **headers):
     return Entrance(client.request, client.outlet, client.journal, planned, model)
 
 
-def proxy_of(loaded=None, models=None, environ=None, **variables):
-    """Return the callback of a process with such a configuration, router and pool."""
-    config = ActiveConfig(loaded or {}, environ or {}, lookup=lambda name: (models or {}).get(name, ()))
+def proxy_of(loaded=None, models=None, environ=None, wire=None, **variables):
+    """Return the callback of a process with such a configuration, router and pool, and a wire for whoever needs one."""
+    config = ActiveConfig(loaded or {}, environ or {}, lookup=lambda name: (models or {}).get(name, ()), wires=lambda _: wire)
     return ClaudeProxy(App(Settings.parse(variables), config, Redactor([]), clock=lambda: 0.0))
 
 
@@ -193,6 +194,40 @@ def test_what_litellm_changed_of_a_request_goes_to_a_provider():
     assert deploy(changed, entrance_of())["client"]._fields == {
         "model": "anthropic/glm", "messages": HELLO, "system": "by a guardrail", "max_tokens": 7,
     }  # fmt: skip
+
+
+WIRE = Wire("https://api.groq.com/openai/v1", "made-up-groq", model="x")
+CALL = {"id": "functions.Read:0", "function": {"name": "Read", "arguments": "{}"}}
+
+
+def test_an_attempt_at_chat_completions():
+    """LiteLLM is handed the lane, and takes what comes back for Anthropic's format, which it is."""
+    entrance = entrance_of()
+    prepared = deploy(GROQ | {"api_base": None, "max_tokens": 7}, entrance, proxy=proxy_of(wire=WIRE))
+    assert (prepared["model"], prepared["custom_llm_provider"]) == ("anthropic/x", "anthropic")
+    assert prepared["api_key"] == module.PLACEHOLDER_KEY
+    client = prepared["client"]
+    assert isinstance(client, LaneClient)
+    assert (client._deployment.lane, client._deployment.served) == (Lane.CHAT, "groq/x")
+    assert client._deployment.api_key.reveal() == "made-up-groq"
+    assert client._fields == {"model": "groq/x", "messages": [], "max_tokens": 7}
+    assert entrance.row == dialect("groq/x", None, None)
+    assert "made-up-groq" not in str(prepared)
+
+
+def test_what_a_chat_lane_made_of_a_response_stays():
+    """Its ids and its thinking are spelled for the client already; of another attempt that follows they are not."""
+    entrance, proxy = entrance_of(), proxy_of(wire=WIRE)
+    said = {"choices": [{"message": {"content": "one", "tool_calls": [CALL]}, "finish_reason": "tool_calls"}]}
+    proxy.app.serving._lanes[Lane.CHAT]._client = upstream = Upstream(Response(json=said))
+    client = deploy(GROQ | {"messages": HELLO}, entrance, proxy=proxy)["client"]
+    response = call(client.post("https://api.groq.com"), entrance).json()
+    assert call(proxy.async_post_call_success_hook({}, None, response), entrance) is response
+    assert response["content"][1]["id"] == safe_id("functions.Read:0")
+    assert upstream.sent[0].header("authorization") == "Bearer made-up-groq"
+    entrance.last = None  # as if nothing had come of it
+    deploy(GROQ, entrance)
+    assert call(proxy.async_post_call_success_hook({}, None, response), entrance) is not response
 
 
 class FakeRouter:

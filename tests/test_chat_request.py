@@ -160,7 +160,8 @@ def test_structured_outputs():
 def test_calls_are_numbered_for_kimi():
     """Through the whole conversation, results with them."""
     history = [*HELLO,
-               {"role": "assistant", "content": [use("a"), use("b", "Look")]}, {"role": "user", "content": [result("1", "a"), result("2", "b")]},
+               {"role": "assistant", "content": [use("a"), use("b", "Look")]},
+               {"role": "user", "content": [result("1", "a"), result("2", "b")]},
                {"role": "assistant", "content": [use("c")]}, {"role": "user", "content": [result("3", "c")]}]  # fmt: skip
     made = body(KIMI, messages=history)["messages"]
     calls = [one["id"] for turn in made for one in turn.get("tool_calls", ())]

@@ -1,4 +1,4 @@
-"""openai/chat_stream.py: a chat-completions stream as a Messages stream, by its rules; tests/stream_validator.py reads what comes."""
+"""openai/chat_stream.py: a chat-completions stream as a Messages stream, by its rules, as stream_validator.py reads it."""
 
 import json
 
@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from stream_validator import read_events, read_message
+from test_growth import assert_linear
 
 from claude_proxy.anthropic.messages import mark
 from claude_proxy.openai.chat_stream import ChatStream, Told
@@ -24,11 +25,11 @@ def chunk(delta=None, finish=None, **more):
     return {"id": "x", "object": "chat.completion.chunk", "choices": [choice]} | more
 
 
-def call(index=None, arguments=None, *, id=None, name=None, **more):
+def call(index=None, arguments=None, *, given=None, name=None, **more):
     function = {key: value for key, value in (("name", name), ("arguments", arguments)) if value is not None}
     made = {"function": function} | more
     made |= {} if index is None else {"index": index}
-    return made | ({} if id is None else {"id": id, "type": "function"})
+    return made | ({} if given is None else {"id": given, "type": "function"})
 
 
 def calls(*each):
@@ -69,36 +70,45 @@ def test_words():
 
 SIDE_BY_SIDE = {
     "one-after-the-other": [
-        calls(call(0, "", id="c1", name="Read")), calls(call(0, A)), calls(call(1, "", id="c2", name="Look")), calls(call(1, B)),
+        calls(call(0, "", given="c1", name="Read")), calls(call(0, A)), calls(call(1, "", given="c2", name="Look")),
+        calls(call(1, B)),
     ],
     "both-open": [
-        calls(call(0, "", id="c1", name="Read")), calls(call(1, "", id="c2", name="Look")), calls(call(0, A)), calls(call(1, B)),
+        calls(call(0, "", given="c1", name="Read")), calls(call(1, "", given="c2", name="Look")), calls(call(0, A)),
+        calls(call(1, B)),
     ],
-    "in-one-chunk": [calls(call(0, "", id="c1", name="Read"), call(1, "", id="c2", name="Look")), calls(call(0, A), call(1, B))],
-    "whole-in-one-chunk": [calls(call(0, A, id="c1", name="Read"), call(1, B, id="c2", name="Look"))],
+    "in-one-chunk": [
+        calls(call(0, "", given="c1", name="Read"), call(1, "", given="c2", name="Look")), calls(call(0, A), call(1, B)),
+    ],
+    "whole-in-one-chunk": [calls(call(0, A, given="c1", name="Read"), call(1, B, given="c2", name="Look"))],
     "interleaved": [
-        calls(call(0, "", id="c1", name="Read")), calls(call(1, "", id="c2", name="Look")),
+        calls(call(0, "", given="c1", name="Read")), calls(call(1, "", given="c2", name="Look")),
         *(calls(call(0, a), call(1, b)) for a, b in zip([A[:3], A[3:]], [B[:9], B[9:]], strict=True)),
     ],
     "later-one-first": [
-        calls(call(0, "", id="c1", name="Read")), calls(call(1, B, id="c2", name="Look")), calls(call(0, A[:5])), calls(call(0, A[5:])),
+        calls(call(0, "", given="c1", name="Read")), calls(call(1, B, given="c2", name="Look")), calls(call(0, A[:5])),
+        calls(call(0, A[5:])),
     ],
     "name-and-id-repeated": [
-        calls(call(0, A[:4], id="c1", name="Read")), calls(call(0, A[4:], id="c1", name="Read")),
-        calls(call(1, B[:4], id="c2", name="Look")), calls(call(1, B[4:], id="c2", name="Look")),
+        calls(call(0, A[:4], given="c1", name="Read")), calls(call(0, A[4:], given="c1", name="Read")),
+        calls(call(1, B[:4], given="c2", name="Look")), calls(call(1, B[4:], given="c2", name="Look")),
     ],
     "a-line-between": [
-        calls(call(0, A[:4], id="c1", name="Read")), chunk({"content": "\n"}), calls(call(0, A[4:])), calls(call(1, B, id="c2", name="Look")),
+        calls(call(0, A[:4], given="c1", name="Read")), chunk({"content": "\n"}), calls(call(0, A[4:])),
+        calls(call(1, B, given="c2", name="Look")),
     ],
     "a-thought-between": [
-        calls(call(0, A[:4], id="c1", name="Read")), chunk({"reasoning_content": "hm"}), calls(call(0, A[4:])),
-        calls(call(1, B, id="c2", name="Look")),
+        calls(call(0, A[:4], given="c1", name="Read")), chunk({"reasoning_content": "hm"}), calls(call(0, A[4:])),
+        calls(call(1, B, given="c2", name="Look")),
     ],
-    "one-index-for-all": [calls(call(0, A, id="c1", name="Read")), calls(call(0, B, id="c2", name="Look"))],
-    "no-index": [calls(call(None, A[:4], id="c1", name="Read")), calls(call(None, A[4:])), calls(call(None, B, id="c2", name="Look"))],
+    "one-index-for-all": [calls(call(0, A, given="c1", name="Read")), calls(call(0, B, given="c2", name="Look"))],
+    "no-index": [
+        calls(call(None, A[:4], given="c1", name="Read")), calls(call(None, A[4:])),
+        calls(call(None, B, given="c2", name="Look")),
+    ],
     "no-index-ids-alone": [
-        calls(call(None, A[:4], id="c1", name="Read")), calls(call(None, B[:4], id="c2", name="Look")),
-        calls(call(None, A[4:], id="c1")), calls(call(None, B[4:], id="c2")),
+        calls(call(None, A[:4], given="c1", name="Read")), calls(call(None, B[:4], given="c2", name="Look")),
+        calls(call(None, A[4:], given="c1")), calls(call(None, B[4:], given="c2")),
     ],
     "names-alone": [calls(call(None, A, name="Read")), calls(call(None, B, name="Look"))],
     "an-object-and-no-text": [
@@ -122,7 +132,7 @@ def test_calls_side_by_side(chunks, size):
 def test_a_second_call_streams_once_the_first_is_whole():
     """What does not have to wait leaves at once."""
     stream = ChatStream(told())
-    stream.feed(sse(calls(call(0, A, id="c1", name="Read")), calls(call(1, "", id="c2", name="Look")), done=False))
+    stream.feed(sse(calls(call(0, A, given="c1", name="Read")), calls(call(1, "", given="c2", name="Look")), done=False))
     out = stream.feed(sse(calls(call(1, '{"x"')), done=False))
     assert [event["delta"]["partial_json"] for event in read_events(out)] == ['{"x"']
 
@@ -130,10 +140,9 @@ def test_a_second_call_streams_once_the_first_is_whole():
 @pytest.mark.parametrize("given", ["call_0", "functions.Bash:0", "", "toolu_1"])
 def test_an_id_that_the_conversation_has(given):
     """A call gets another id then, as one without an id does."""
-    known = told(
-        ids=["call_0", "toolu_1", message(calls(call(0, "{}", id="functions.Bash:0", name="Bash")), CALLED)["content"][0]["id"]]
-    )
-    found = message(calls(call(0, "{}", id=given, name="Bash")), CALLED, known=known)
+    before = message(calls(call(0, "{}", given="functions.Bash:0", name="Bash")), CALLED)["content"][0]["id"]
+    known = told(ids=["call_0", "toolu_1", before])
+    found = message(calls(call(0, "{}", given=given, name="Bash")), CALLED, known=known)
     assert found["content"][0]["id"] not in known.ids
     assert found["content"][0]["id"]
 
@@ -141,7 +150,7 @@ def test_an_id_that_the_conversation_has(given):
 def test_a_signed_call():
     """A thought signature travels in the call's id, for providers that want it back."""
     signed = {"extra_content": {"google": {"thought_signature": "EqSigned=="}}}
-    found = message(calls(call(0, "{}", id="c1", name="Bash", **signed)), CALLED, known=told(GEMINI))
+    found = message(calls(call(0, "{}", given="c1", name="Bash", **signed)), CALLED, known=told(GEMINI))
     assert found["content"][0]["id"].startswith("cpx_")
 
 
@@ -149,7 +158,7 @@ def test_a_name_that_was_spelled_for_the_provider():
     """It is read back."""
     known = told(names={"mcp__x_1a2b": "mcp__x.with a dot"})
     assert (
-        message(calls(call(0, "{}", id="c", name="mcp__x_1a2b")), CALLED, known=known)["content"][0]["name"]
+        message(calls(call(0, "{}", given="c", name="mcp__x_1a2b")), CALLED, known=known)["content"][0]["name"]
         == "mcp__x.with a dot"
     )
 
@@ -157,7 +166,8 @@ def test_a_name_that_was_spelled_for_the_provider():
 @pytest.mark.parametrize(
     ("reason", "stop"),
     [
-        ("stop", "end_turn"), ("eos", "end_turn"), ("length", "max_tokens"), ("content_filter", "refusal"), ("sensitive", "refusal"),
+        ("stop", "end_turn"), ("eos", "end_turn"), ("length", "max_tokens"), ("content_filter", "refusal"),
+        ("sensitive", "refusal"),
         ("model_context_window_exceeded", "model_context_window_exceeded"), ("tool_calls", "end_turn"), ("STOP", "end_turn"),
     ],
 )  # fmt: skip
@@ -182,7 +192,7 @@ def test_a_stop_sequence():
     assert events[-2]["delta"] == {"stop_reason": "stop_sequence", "stop_sequence": "END"}
 
 
-@pytest.mark.parametrize("part", [chunk({"content": "I will now wri"}), calls(call(0, '{"pa', id="c", name="Read"))])
+@pytest.mark.parametrize("part", [chunk({"content": "I will now wri"}), calls(call(0, '{"pa', given="c", name="Read"))])
 def test_a_stream_without_an_end(part):
     """Neither a reason nor [DONE]: an error, in a stream that has begun as in one that has not."""
     assert message(part, done=False)["type"] == "error"
@@ -197,17 +207,18 @@ def test_done_without_a_reason():
 @pytest.mark.parametrize("arguments", ['{"a": 1', '{"a": 1}}', "[1]", "null", '{"a": b}'])
 def test_arguments_that_are_no_object(arguments):
     """An error ends the stream; after a cut by the length the client knows by the stop reason."""
-    assert message(calls(call(0, arguments, id="c", name="Read")), CALLED)["type"] == "error"
-    raw = sse(calls(call(0, '{"a": 1', id="c", name="Read")), chunk(finish="length"))
+    assert message(calls(call(0, arguments, given="c", name="Read")), CALLED)["type"] == "error"
+    raw = sse(calls(call(0, '{"a": 1', given="c", name="Read")), chunk(finish="length"))
     assert read_message(translated(raw))["stop_reason"] == "max_tokens"
 
 
+IN_A_CHOICE = {"index": 0, "delta": {}, "finish_reason": "error", "error": {"code": 400, "message": "made up"}}
 ERRORS = [
     ({"error": {"message": "made up", "code": 429}}, "rate_limit_error"),
     (chunk({"content": ""}, "error", error={"code": "502", "message": "made up"}), "api_error"),
     ({"error": "made up"}, "api_error"),
-    ({"choices": [{"index": 0, "delta": {}, "finish_reason": "error", "error": {"code": 400, "message": "made up"}}]}, "invalid_request_error"),
-]  # fmt: skip
+    ({"choices": [IN_A_CHOICE]}, "invalid_request_error"),
+]
 
 
 @pytest.mark.parametrize(("error", "kind"), ERRORS)
@@ -280,8 +291,8 @@ def test_an_answer_of_nothing():
 
 def test_half_characters():
     """Halves of a pair, in two deltas, arrive as they came."""
-    raw = b'data: {"choices":[{"delta":{"content":"a\\ud83d"}}]}\n\ndata: {"choices":[{"delta":{"content":"\\ude00b"},"finish_reason":"stop"}]}\n\n'
-    assert read_message(translated(raw))["content"][0]["text"] == "a\ud83d\ude00b"
+    halves = (b'data: {"choices":[{"delta":{"content":"%b"}}]}\n\n' % half for half in (b"a\\ud83d", b"\\ude00b"))
+    assert read_message(translated(sse(*halves, STOP)))["content"][0]["text"] == "a\ud83d\ude00b"
 
 
 @pytest.mark.parametrize("end", ["\r\n", "\r", "\n"])
@@ -293,6 +304,35 @@ def test_lines_of_any_end(end):
     assert read_message(translated(raw.replace(b"\n", end.encode())))["content"] == [{"type": "text", "text": "x"}]
 
 
+@pytest.mark.parametrize("end", ["\r\n", "\r", "\n"])
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_lines_that_are_cut(end, size):
+    """An end of a line may come in two pieces."""
+    raw = sse(b": wait\n\n", chunk({"content": "x"}), STOP, USAGE).replace(b"\n", end.encode())
+    assert read_message(translated(raw, cuts=range(size, len(raw), size)))["content"] == [{"type": "text", "text": "x"}]
+
+
+@pytest.mark.parametrize(
+    ("first", "piece"),
+    [
+        (b"data: ", b"x" * 64),
+        (b"", b"data: x\n"),
+        (b"", b":\n"),
+        (b"", sse(chunk({"content": "x"}), done=False)),
+        (b"x", b"\r"),
+    ],
+    ids=["one-line", "lines-of-one-event", "comments", "words", "returns"],
+)
+def test_a_long_stream(first, piece):
+    """Many pieces cost as much as they are long, however long one event is."""
+    assert_linear(lambda count: lambda: translated_in([first, *[piece] * count]), 4000)
+
+
+def translated_in(pieces):
+    stream = ChatStream(told())
+    return b"".join([*(stream.feed(piece) for piece in pieces), stream.finish()])
+
+
 TEXTS = st.sampled_from(["", " ", "\n", "one", "<think>", "</think>", "tw o", "é", "\ud83d"])
 PIECES = st.sampled_from(["", "{", "}", '"a"', ":", "1", "{}", A, B, A[:5], A[5:], "null", "\\"])
 DELTAS = st.one_of(
@@ -302,7 +342,7 @@ DELTAS = st.one_of(
         lambda each: calls(*each),
         st.lists(
             st.builds(
-                lambda index, piece, given, name: call(index, piece, id=given, name=name),
+                lambda index, piece, given, name: call(index, piece, given=given, name=name),
                 st.sampled_from([None, 0, 0, 1, 2]),
                 PIECES,
                 st.sampled_from([None, "c1", "c2", "c 3", ""]),

@@ -4,7 +4,16 @@ import dataclasses
 
 import pytest
 
-from claude_proxy.config.deployments import DEFAULTS, UNDERSTOOD, Deployment, Lane, deployment
+from claude_proxy.config.deployments import (
+    CHAT_EXTRAS,
+    CHAT_UNDERSTOOD,
+    DEFAULTS,
+    UNDERSTOOD,
+    Deployment,
+    Lane,
+    Wire,
+    deployment,
+)
 from claude_proxy.providers.compatibility import STRICT, dialect
 from claude_proxy.providers.endpoints import Hosts, Provider
 from claude_proxy.secret import Secret
@@ -154,3 +163,82 @@ def test_one_that_litellm_has_chosen():
 def test_defaults_are_fields_of_a_request():
     """What a deployment may give a value for is understood."""
     assert set(DEFAULTS) < UNDERSTOOD
+
+
+# --- a provider of chat completions ------------------------------------------------------------------------------------------
+
+WIRE = Wire("https://gpt.invalid/v1", "made-up-env", "api-key", "2025-01-01", "gpt-on-the-wire")
+
+
+def chat(params, wire=WIRE, **more):
+    return of(params, wires=lambda _: wire, **more)
+
+
+def test_one_of_chat_completions():
+    """Address, key, its header, version and name are the wire's; everything else is config.yaml's."""
+    one = chat(GPT | {"timeout": 60, "weight": 2, "max_tokens": 9, "extra_headers": {"x-team": "a"}})
+    assert (one.lane, one.provider, one.served, one.reason) == (Lane.CHAT, Provider.OPENAI, "openai/gpt", "")
+    assert (one.api_base, one.api_key.reveal(), one.key_header) == (WIRE.base, "made-up-env", "api-key")
+    assert (one.api_version, one.model) == ("2025-01-01", "gpt-on-the-wire")
+    assert (one.timeout, one.weight, one.defaults, one.extra_headers) == (60.0, 2.0, {"max_tokens": 9}, (("x-team", "a"),))
+    assert chat(GPT, WIRE._replace(key=None)).api_key is None
+
+
+@pytest.mark.parametrize(
+    ("params", "base", "row"),
+    [
+        (GPT, "https://api.openai.com/v1", "openai"),
+        (GPT, "http://127.0.0.1:8000/v1", "openai-compatible"),
+        (GPT, "https://api.groq.com/openai/v1", "groq"),
+        ({"model": "x", "custom_llm_provider": "groq"}, "https://own.invalid", "groq"),
+    ],
+)
+def test_its_row_is_that_of_its_address(params, base, row):
+    """Also where the address comes from a variable."""
+    assert chat(params, WIRE._replace(base=base)).row.name == row
+
+
+def test_what_goes_into_its_requests():
+    """Parameters of the format, thinking, and ``extra_body``, which goes before them; nothing that is off."""
+    extra = {"reasoning_effort": "low", "seed": 7, "verbosity": None, "thinking": {"type": "enabled"}}
+    one = chat(GPT | extra | {"drop_params": True, "extra_body": {"seed": 8, "chat_template_kwargs": {"a": 1}}})
+    assert one.extra == {
+        "reasoning_effort": "low", "seed": 8, "thinking": {"type": "enabled"}, "chat_template_kwargs": {"a": 1},
+    }  # fmt: skip
+    assert of(GLM).extra is None
+
+
+@pytest.mark.parametrize("params", [CLAUDE, GLM, {"model": "anthropic/demo", "api_base": "http://demo.invalid"}])
+def test_who_has_a_lane_needs_no_wire(params):
+    """Nobody looks for the wire of a deployment below ``anthropic/``."""
+    asked = []
+    assert of(params, wires=asked.append).lane is of(params).lane
+    assert asked == []
+
+
+@pytest.mark.parametrize("name", sorted(CHAT_UNDERSTOOD | UNDERSTOOD - {"model", "api_base", "custom_llm_provider"}))
+def test_what_is_understood_of_chat_completions(name):
+    """Each of these is done on the lane, or says nothing to it."""
+    assert chat(GPT | {name: {} if name in ("extra_headers", "extra_body") else 1}).lane is Lane.CHAT
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"rpm": 10}, "litellm_params: rpm"),
+        ({"a_parameter_of_tomorrow": 0}, "litellm_params: a_parameter_of_tomorrow"),
+        ({"extra_headers": ["x"]}, "litellm_params: extra_headers"),
+        ({"timeout": "soon"}, "litellm_params: timeout"),
+    ],
+)
+def test_what_sends_one_of_chat_completions_through_litellm(more, reason):
+    """What this version does not know or cannot read; one that LiteLLM has chosen is asked on the lane all the same."""
+    one = chat(GPT | more)
+    assert (one.lane, one.reason) == (Lane.LITELLM, reason)
+    assert chat(GPT | more, chosen_by_litellm=True).lane is Lane.CHAT
+    assert chat(GPT | more, None, chosen_by_litellm=True).lane is Lane.LITELLM
+
+
+def test_extras_are_for_chat_completions_alone():
+    """A provider of Anthropic's format would not know them."""
+    assert not set(CHAT_EXTRAS) & UNDERSTOOD

@@ -6,6 +6,14 @@ from claude_proxy.providers.overflow import Overflow, has_no_room, overflow_in
 
 EXCEED = "input length and `max_tokens` exceed context limit: {} + {} > {}, decrease input length or `max_tokens` and try again"
 LONG = "prompt is too long: {} tokens > {} maximum"
+REQUESTED = (
+    "This model's maximum context length is 40960 tokens. However, you requested 44345 tokens (12345 in the messages, "
+    "32000 in the completion). Please reduce the length of the messages or completion."
+)
+ABOUT = (
+    "This endpoint's maximum context length is 131072 tokens. However, you requested about 150000 tokens "
+    "(100000 of text input, 18000 of tool input, 32000 in the output)."
+)
 
 
 @pytest.mark.parametrize(
@@ -13,20 +21,21 @@ LONG = "prompt is too long: {} tokens > {} maximum"
     [
         ("This model's maximum context length is 40960 tokens and your request has 12345 input tokens (32000 > 40960 - 12345).",
          EXCEED.format(12345, 32000, 40960)),
-        ("This model's maximum context length is 40960 tokens. However, you requested 44345 tokens (12345 in the messages, 32000 in "
-         "the completion). Please reduce the length of the messages or completion.", EXCEED.format(12345, 32000, 40960)),
+        (REQUESTED, EXCEED.format(12345, 32000, 40960)),
         ("This model's maximum context length is 128000 tokens. However, your messages resulted in 140000 tokens.",
          LONG.format(140000, 128000)),
-        ("request (24071 tokens) exceeds the available context size (8192 tokens), try increasing it", LONG.format(24071, 8192)),
+        ("request (24071 tokens) exceeds the available context size (8192 tokens), try increasing it",
+         LONG.format(24071, 8192)),
         ("prompt token count of 74490 exceeds the limit of 72000", LONG.format(74490, 72000)),
-        ("The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).", LONG.format(1200000, 1048576)),
+        ("The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
+         LONG.format(1200000, 1048576)),
         ("Prompt contains 40000 tokens and 0 draft tokens, too large for model with 32768 maximum context length",
          LONG.format(40000, 32768)),
         ("This model's maximum prompt length is 131072 but the request contains 537812 tokens.", LONG.format(537812, 131072)),
-        ("This endpoint's maximum context length is 131072 tokens. However, you requested about 150000 tokens (100000 of text input, "
-         "18000 of tool input, 32000 in the output).", EXCEED.format(99073, 32000, 131072)),
+        (ABOUT, EXCEED.format(99073, 32000, 131072)),
         ("prompt is too long: 210000 tokens > 200000 maximum", LONG.format(210000, 200000)),
-        ("input length and `max_tokens` exceed context limit: 12345 + 32000 > 40960, decrease", EXCEED.format(12345, 32000, 40960)),
+        ("input length and `max_tokens` exceed context limit: 12345 + 32000 > 40960, decrease",
+         EXCEED.format(12345, 32000, 40960)),
         ("Your input exceeds the context window of this model.", LONG.format(5000, 4999)),
         ("x\ncontext_length_exceeded invalid_request_error", LONG.format(5000, 4999)),
         ("Input is too long for requested model.", LONG.format(5000, 4999)),

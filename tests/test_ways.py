@@ -2,6 +2,7 @@
 
 import pytest
 
+from claude_proxy.config.deployments import Wire
 from claude_proxy.config.ways import ways
 from claude_proxy.providers.endpoints import Hosts
 
@@ -35,6 +36,21 @@ def test_a_model_that_needs_litellm_is_named():
     assert said(model_list=[CLAUDE, COUNTED, GPT]) == [
         "counted: requests go through LiteLLM, because of litellm_params: rpm",
         "gpt: LiteLLM translates the requests for these providers",
+    ]
+
+
+def test_a_provider_of_chat_completions_has_nothing_to_say():
+    """Its requests go the direct way; a parameter that no lane knows is named, and others are LiteLLM's as before."""
+
+    def wires(params):
+        return Wire("https://gpt.invalid/v1") if params["model"].startswith("openai/") else None
+
+    counted = {"model_name": "counted-gpt", "litellm_params": {"model": "openai/gpt-x", "rpm": 5}}
+    bedrock = {"model_name": "bedrock", "litellm_params": {"model": "bedrock/x"}}
+    assert [*ways({"model_list": [CLAUDE, GPT]}, Hosts(), wires=wires)] == []
+    assert [*ways({"model_list": [GPT, counted, bedrock]}, Hosts(), wires=wires)] == [
+        "counted-gpt: requests go through LiteLLM, because of litellm_params: rpm",
+        "bedrock: LiteLLM translates the requests for these providers",
     ]
 
 

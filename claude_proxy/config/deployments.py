@@ -117,7 +117,7 @@ def deployment(
         model=wire.model if wire else model.removeprefix("anthropic/"),
         api_base=wire.base if wire else base.rstrip("/") if isinstance(base, str) else None,
         api_key=Secret(str(key)) if (key := wire.key if wire else named.get("api_key")) else None,
-        row=dialect(model, provider_name, base),
+        row=dialect(model, provider_name, wire.base if wire else base),
         extra_headers=tuple((str(name), str(value)) for name, value in extra.items()) if isinstance(extra, dict) else (),
         timeout=number(named.get("timeout")),
         stream_timeout=number(named.get("stream_timeout")),

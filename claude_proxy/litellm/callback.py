@@ -101,6 +101,7 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         if one.lane is not Lane.LITELLM:
             fields = None if provider is Provider.CLAUDE else {name: kwargs[name] for name in FOR_PROVIDERS if name in kwargs}
             entrance.row = one.row
+            entrance.is_clean = one.lane is Lane.CHAT
             # LiteLLM's adapter has nothing to translate: what comes back speaks Anthropic's format.
             speaks = {"model": f"anthropic/{one.model}", "custom_llm_provider": "anthropic"} if one.lane is Lane.CHAT else {}
             client = LaneClient(self.app.serving, entrance, one, fields)
@@ -210,7 +211,7 @@ def as_chat_completions(kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_translated(entrance: Entrance) -> bool:
-    return entrance.journal.provider not in (None, Provider.CLAUDE, Provider.DEMO)
+    return entrance.journal.provider not in (None, Provider.CLAUDE, Provider.DEMO) and not entrance.is_clean
 
 
 def _deployment_parameters(kwargs: Mapping[str, Any]) -> dict[str, Any]:

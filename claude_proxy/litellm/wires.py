@@ -37,7 +37,8 @@ AZURE_PATH = "/openai/deployments/"
 def wire_of(params: Mapping[str, Any]) -> Wire | None:
     """Return how a deployment is asked, by its ``litellm_params``; None for one that LiteLLM alone can ask."""
     given, named = params.get("model"), params.get("custom_llm_provider")
-    if not isinstance(given, str) or given.split("/", 1)[0] not in PLAIN | {"azure"} | ({named} if named else set()):
+    asked = named or str(given).split("/", 1)[0]
+    if not isinstance(given, str) or asked not in PLAIN | {"azure"}:
         return None
     base, key = params.get("api_base"), params.get("api_key")
     try:
@@ -48,11 +49,13 @@ def wire_of(params: Mapping[str, Any]) -> Wire | None:
         return None
     if provider == "azure":
         return _azure(model, base, key, params)
-    if provider not in PLAIN:
+    if provider not in PLAIN or asked == "azure":  # some of Azure's models are others'
         return None
     base = base or found_base or _variable(BASE_VARIABLES.get(provider, ())) or BASES.get(provider)
     key = key or (found_key if found_key != NO_KEY else None) or os.environ.get(KEY_VARIABLES.get(provider, ""))
-    if not base or (provider == "openai" and is_openai_itself(base) and has_responses_alone(model)):
+    # Of a compatible server below `openai/` the price list knows nothing.
+    known = "" if provider != "openai" else model if is_openai_itself(base) else None
+    if not base or (known is not None and has_responses_alone(known or f"{provider}/{model}")):
         return None
     return Wire(base.rstrip("/"), key, model=model)
 

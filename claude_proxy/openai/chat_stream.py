@@ -20,7 +20,7 @@ import msgspec
 
 from claude_proxy.anthropic.errors import error_type
 from claude_proxy.anthropic.messages import mark
-from claude_proxy.anthropic.sse import event_data, last_event_end, whole_events
+from claude_proxy.anthropic.sse import event_data, first_event_end, last_event_end, whole_events
 from claude_proxy.anthropic.stream_writer import StreamWriter
 from claude_proxy.anthropic.usage import Usage
 from claude_proxy.openai.finish_reasons import CUT_SHORT, Ending, ending
@@ -59,7 +59,9 @@ class ChatStream:
         self._blocks = Blocks()
         self._ids = CallIds(told)
         self._tags = ThinkTags()
-        self._held = b""
+        # The beginning of an event, and how much of it is known to hold no end.
+        self._held = bytearray()
+        self._searched = 0
         self._usage: Usage | None = None
         self._reason: object = None
         self._matched: object = None
@@ -68,16 +70,19 @@ class ChatStream:
 
     def feed(self, chunk: bytes) -> bytes:
         """Return the events that are certain."""
-        held = self._held + chunk
-        end = last_event_end(held)
-        self._held = held[end:]
-        if not end:
-            return b""
-        return b"".join([self._event(event_data(raw)) for raw in whole_events(held[:end])])
+        if self._held:
+            self._held += chunk
+            if not first_event_end(self._held, self._searched):
+                self._searched = len(self._held)
+                return b""
+            chunk = bytes(self._held)
+        end = last_event_end(chunk)
+        self._held, self._searched = bytearray(chunk[end:]), len(chunk) - end
+        return b"".join([self._event(event_data(raw)) for raw in whole_events(chunk[:end])])
 
     def finish(self) -> bytes:
         """Return what ends the stream, now that the provider's has ended."""
-        held, self._held = self._held, b""
+        held, self._held = bytes(self._held), bytearray()
         out = self._event(event_data(held)) if held else b""
         return out + self._end()
 

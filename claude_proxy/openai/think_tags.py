@@ -11,40 +11,46 @@ class ThinkTags:
 
     def __init__(self) -> None:
         self._held = ""
-        # Where the text stands: before anything was said, inside the tags, or behind them.
+        # The space before anything else, in pieces.
+        self._space: list[str] = []
+        # Where the text stands: before anything was said, inside the tags, behind them, or in what follows.
         self._state = "begin"
 
     def feed(self, text: str) -> Iterator[tuple[str, str]]:
         """Yield what is certain."""
-        if self._state == "end":
-            yield TEXT, text
-            return
-        self._held += text
         if self._state == "begin":
-            begun = self._held.lstrip()
-            if BEGIN.startswith(begun) and begun != BEGIN:  # nothing but space is a beginning, too
-                return
-            if not begun.startswith(BEGIN):
-                yield from self._rest(TEXT, "end")
-                return
-            self._state, self._held = "inside", begun.removeprefix(BEGIN)
-        inside, tag, after = self._held.partition(END)
-        if tag:
-            self._held = after.lstrip()
-            if inside:
-                yield THINKING, inside
-            yield from self._rest(TEXT, "end")
-            return
-        keep = next((size for size in range(len(END) - 1, 0, -1) if inside.endswith(END[:size])), 0)
-        self._held = inside[len(inside) - keep :]
-        if len(inside) > keep:
-            yield THINKING, inside[: len(inside) - keep]
+            yield from self._begun(text)
+        elif self._state == "inside":
+            yield from self._thought(text)
+        elif text := text.lstrip() if self._state == "behind" else text:
+            self._state = "end"
+            yield TEXT, text
 
     def finish(self) -> Iterator[tuple[str, str]]:
         """Yield what was held back."""
-        yield from self._rest(THINKING if self._state == "inside" else TEXT, "end")
-
-    def _rest(self, kind: str, state: str) -> Iterator[tuple[str, str]]:
-        held, self._held, self._state = self._held, "", state
+        held, self._held, self._space = "".join([*self._space, self._held]), "", []
+        kind, self._state = THINKING if self._state == "inside" else TEXT, "end"
         if held:
             yield kind, held
+
+    def _begun(self, text: str) -> Iterator[tuple[str, str]]:
+        if not self._held:
+            space = text[: len(text) - len(text.lstrip())]
+            self._space.append(space)
+            text = text.removeprefix(space)
+        self._held += text
+        if self._held.startswith(BEGIN):
+            after, self._held, self._space, self._state = self._held.removeprefix(BEGIN), "", [], "inside"
+            yield from self._thought(after)
+        elif not BEGIN.startswith(self._held):
+            yield from self.finish()
+
+    def _thought(self, text: str) -> Iterator[tuple[str, str]]:
+        inside, tag, after = (self._held + text).partition(END)
+        keep = 0 if tag else next((size for size in range(len(END) - 1, 0, -1) if inside.endswith(END[:size])), 0)
+        self._held = inside[len(inside) - keep :]
+        if len(inside) > keep:
+            yield THINKING, inside[: len(inside) - keep]
+        if tag:
+            self._state = "behind"
+            yield from self.feed(after)

@@ -36,6 +36,8 @@ class Entrance:
     model: str = ""
     # What the provider of the last attempt understands.
     row: Dialect = STRICT
+    # Whether the last attempt's lane has made of the response what the client gets.
+    is_clean: bool = False
     # What the last attempt on a lane came to, and what a hook refuses the request with.
     last: Outcome | None = None
     refusal: Refusal | None = None
@@ -64,6 +66,7 @@ class Entrance:
 
     def leave_lanes(self) -> None:
         """Note that the next attempt is LiteLLM's own."""
+        self.is_clean = False
         if self._is_shown():
             self.last = None
 

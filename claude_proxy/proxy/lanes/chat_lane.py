@@ -62,12 +62,13 @@ class ChatLane:
             return failed(400, own_refusal(400, "A Claude credential does not go to a provider that is not Anthropic."))
         try:
             body, told = await offloaded(len(request.raw), self._translated, attempt)
+            raw = await offloaded(len(request.raw), _encoded, body)
         except TooLarge as error:
             return failed(400, own_refusal(400, str(error)), final=True)
         call = _Call(self, attempt, told, body)
         try:
             response = await self._client.send(
-                address(deployment), _headers(attempt, key), to_json(body), read_seconds=attempt.read_seconds
+                address(deployment), _headers(attempt, key), raw, read_seconds=attempt.read_seconds
             )
         except UpstreamError as error:
             return broken(call.host, error)
@@ -249,6 +250,11 @@ def address(deployment: Deployment) -> str:
     base = (deployment.api_base or "").rstrip("/")
     path = base if base.endswith(PATH) else f"{base}{PATH}"
     return f"{path}?api-version={deployment.api_version}" if deployment.api_version else path
+
+
+def _encoded(body: Mapping[str, Any]) -> bytes:
+    """Return the body as it is sent. Half a character becomes a question mark: most providers refuse it."""
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def _headers(attempt: Attempt, key: str) -> Headers:

@@ -1,0 +1,47 @@
+"""openai/finish_reasons.py: why a chat completion ended, in Anthropic's words."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from stream_validator import CUT, STOPS
+
+from claude_proxy.openai.finish_reasons import CUT_SHORT, STOP_REASONS, Ending, ending
+
+
+@pytest.mark.parametrize("word", STOP_REASONS)
+@pytest.mark.parametrize("calls", [False, True])
+def test_known_words(word, calls):
+    """With calls it is a call, unless it was cut or refused; without any it is none. Letters' size says nothing."""
+    found = ending(word.upper(), None, calls=calls)
+    assert found == ending(word, None, calls=calls)
+    assert found.stop_reason in STOPS
+    assert (found.stop_reason == "tool_use") == (calls and found.stop_reason not in CUT)
+
+
+def test_what_cuts_a_response_short():
+    """The words after which a call may be half of one are the same for all."""
+    assert set(CUT_SHORT) == CUT
+
+
+@pytest.mark.parametrize(
+    ("word", "matched", "expected"),
+    [
+        ("stop", "END", Ending("stop_sequence", "END")),
+        ("stop_sequence", None, Ending("stop_sequence")),
+        ("stop", "", Ending("end_turn")),
+        ("stop", 151645, Ending("end_turn")),
+        ("length", "END", Ending("max_tokens")),
+    ],
+)
+def test_a_stop_sequence(word, matched, expected):
+    """It is named where the provider names a text; a token's number is none."""
+    assert ending(word, matched, calls=False) == expected
+
+
+@given(st.none() | st.integers() | st.lists(st.none()) | st.text(max_size=300))
+def test_other_words(word):
+    """They are a failure, told in bounded words."""
+    found = ending(word, None, calls=True)
+    if not isinstance(word, str) or word.lower() not in STOP_REASONS:
+        assert found.stop_reason == ""
+        assert 0 < len(found.problem) < 1200

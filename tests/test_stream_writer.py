@@ -1,0 +1,55 @@
+"""anthropic/stream_writer.py: the events of a Messages stream, as stream_validator.py reads them."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from stream_validator import read_events, read_message
+
+from claude_proxy.anthropic.stream_writer import StreamWriter, counts, empty_message
+from claude_proxy.anthropic.usage import StreamSummary, Usage
+
+USAGE = Usage(3, 4, 5, 6)
+TEXTS = st.text(min_size=1).filter(str.strip)
+CALL = {"type": "tool_use", "id": "c1", "name": "Read", "input": {}}
+
+
+@given(TEXTS, TEXTS, st.sampled_from(["end_turn", "max_tokens"]))
+def test_a_message(thought, words, reason):
+    """Every kind of block, with any characters, is a valid stream; the counts are those of its end."""
+    writer = StreamWriter("asked")
+    out = writer.start(7)
+    out += writer.open({"type": "thinking", "thinking": "", "signature": ""}) + writer.delta(thought) + writer.close("signed")
+    out += writer.open({"type": "text", "text": ""}) + writer.delta(words) + writer.close()
+    out += writer.end(reason, None, USAGE)
+    message = read_message(out)
+    assert message["content"] == [
+        {"type": "thinking", "thinking": thought, "signature": "signed"}, {"type": "text", "text": words},
+    ]  # fmt: skip
+    assert (message["model"], message["stop_reason"], message["usage"]) == ("asked", reason, counts(USAGE))
+    assert (writer.started, writer.ended) == (True, True)
+    summary = StreamSummary()
+    summary.feed(out)
+    assert summary.usage == USAGE
+
+
+def test_a_call_and_half_a_character():
+    """Arguments are the text of their deltas; half a character is an escape."""
+    writer = StreamWriter("asked")
+    out = writer.start(7) + writer.open(CALL) + writer.delta('{"a": "') + writer.delta("\ud83d") + writer.delta('"}')
+    out += writer.close() + writer.end("tool_use", None, USAGE)
+    assert read_message(out)["content"] == [CALL | {"input": {"a": "\ud83d"}}]
+
+
+def test_a_failure():
+    """It ends the stream wherever it stands, also before its beginning."""
+    for begin in (lambda writer: b"", lambda writer: writer.start(7) + writer.open(CALL) + writer.delta("{")):
+        writer = StreamWriter("asked")
+        out = begin(writer) + writer.fail("api_error", "made\nup")
+        assert read_message(out) == {"type": "error", "error": {"type": "api_error", "message": "made\nup"}}
+        assert (read_events(out)[-1]["type"], writer.ended) == ("error", True)
+
+
+def test_two_messages_are_two():
+    """Each has an id of its own."""
+    one, other = empty_message("asked", USAGE), empty_message("asked", USAGE)
+    assert one["id"] != other["id"]
+    assert one | {"id": ""} == other | {"id": ""}

@@ -1,0 +1,147 @@
+"""litellm/wires.py: where a provider's chat completions are asked, by the tables of the LiteLLM that is installed."""
+
+import litellm
+import pytest
+
+from claude_proxy.config.deployments import Wire
+from claude_proxy.litellm.wires import PLAIN, has_responses_alone, wire_of
+
+OWN = "https://own.invalid/v1"
+# Servers of one's own, whose address stands nowhere but in config.yaml or in a variable.
+NEED_A_BASE = {"custom_openai", "hosted_vllm", "lm_studio"}
+AZURE = {"model": "azure/mine", "api_base": "https://x.openai.azure.com/", "api_key": "made-up"}
+
+
+@pytest.mark.parametrize("provider", sorted(PLAIN))
+def test_a_providers_address(provider):
+    """LiteLLM knows where it is; of a server of one's own config.yaml says it."""
+    wire = wire_of({"model": f"{provider}/org/m", "api_key": "made-up"})
+    if provider in NEED_A_BASE:
+        assert wire is None
+        return
+    assert wire.base.startswith(("https://", "http://127.0.0.1"))
+    assert not wire.base.endswith("/")
+    assert (wire.key, wire.key_header, wire.version, wire.model) == ("made-up", "authorization", None, "org/m")
+
+
+@pytest.mark.parametrize("provider", sorted(PLAIN))
+def test_a_deployments_own_address_goes_first(provider, monkeypatch):
+    """Before LiteLLM's table and before every variable, with its own key."""
+    monkeypatch.setenv(f"{provider.upper()}_API_BASE", "https://other.invalid")
+    monkeypatch.setenv(f"{provider.upper()}_API_KEY", "made-up-other")
+    wire = wire_of({"model": f"{provider}/m", "api_base": f"{OWN}/", "api_key": "made-up"})
+    assert wire == Wire(OWN, "made-up", model="m")
+
+
+@pytest.mark.parametrize("provider", ["groq", "openai", "openrouter", "minimax", "mistral", "zai", "hosted_vllm", "moonshot"])
+def test_a_provider_that_is_named_apart(provider):
+    """``custom_llm_provider`` says whose a name without a prefix is, and a prefix says no more."""
+    named = {"custom_llm_provider": provider, "api_base": OWN, "api_key": "made-up"}
+    wire = Wire(OWN, "made-up", model="org/m")
+    assert wire_of({"model": "org/m"} | named) == wire_of({"model": f"{provider}/org/m"} | named) == wire
+    assert wire_of({"model": "org/m"} | named | {"custom_llm_provider": "bedrock"}) is None
+
+
+KEYS = {
+    "openai": "OPENAI_API_KEY", "openrouter": "OPENROUTER_API_KEY", "minimax": "MINIMAX_API_KEY", "groq": "GROQ_API_KEY",
+    "deepseek": "DEEPSEEK_API_KEY", "moonshot": "MOONSHOT_API_KEY", "mistral": "MISTRAL_API_KEY", "zai": "ZAI_API_KEY",
+    "xai": "XAI_API_KEY", "together_ai": "TOGETHER_API_KEY", "fireworks_ai": "FIREWORKS_API_KEY",
+    "hosted_vllm": "HOSTED_VLLM_API_KEY", "cerebras": "CEREBRAS_API_KEY", "nvidia_nim": "NVIDIA_NIM_API_KEY",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("provider", "variable"), KEYS.items(), ids=KEYS)
+def test_a_key_of_the_environment(provider, variable, monkeypatch):
+    """It is taken where the deployment has none; without both there is no key, and no stand-in of LiteLLM's for one."""
+    params = {"model": f"{provider}/m"} | ({"api_base": OWN} if provider in NEED_A_BASE else {})
+    assert wire_of(params).key is None
+    monkeypatch.setenv(variable, "made-up-env")
+    assert wire_of(params).key == "made-up-env"
+    assert wire_of(params | {"api_key": "made-up"}).key == "made-up"
+
+
+@pytest.mark.parametrize(
+    ("provider", "variable"),
+    [
+        ("openai", "OPENAI_BASE_URL"), ("openai", "OPENAI_API_BASE"), ("openrouter", "OPENROUTER_API_BASE"),
+        ("hosted_vllm", "HOSTED_VLLM_API_BASE"), ("lm_studio", "LM_STUDIO_API_BASE"),
+    ],
+)  # fmt: skip
+def test_an_address_of_the_environment(provider, variable, monkeypatch):
+    """It is taken where the deployment has none."""
+    monkeypatch.setenv(variable, f"{OWN}/")
+    assert wire_of({"model": f"{provider}/m"}).base == OWN
+
+
+# Azure
+
+
+@pytest.mark.parametrize(
+    ("more", "base", "version"),
+    [
+        ({}, "https://x.openai.azure.com/openai/deployments/mine", litellm.AZURE_DEFAULT_API_VERSION),
+        ({"api_version": "2025-01-01"}, "https://x.openai.azure.com/openai/deployments/mine", "2025-01-01"),
+        (
+            {"api_base": "https://x.openai.azure.com/openai/deployments/other"},
+            "https://x.openai.azure.com/openai/deployments/other",
+            litellm.AZURE_DEFAULT_API_VERSION,
+        ),
+        ({"api_base": "https://x.openai.azure.com/openai/v1/"}, "https://x.openai.azure.com/openai/v1", None),
+    ],
+    ids=["deployment", "version", "whole-address", "newer-form"],
+)
+def test_azures_addresses(more, base, version):
+    """The older form has the deployment's name in the path and a version; the newer one has neither."""
+    assert wire_of(AZURE | more) == Wire(base, "made-up", "api-key", version, "mine")
+
+
+def test_azures_variables(monkeypatch):
+    """Address, key and version may come from the environment; without an address or a key LiteLLM finds another way in."""
+    assert wire_of({"model": "azure/mine"}) is None
+    monkeypatch.setenv("AZURE_API_BASE", "https://x.openai.azure.com")
+    assert wire_of({"model": "azure/mine"}) is None
+    monkeypatch.setenv("AZURE_API_KEY", "made-up")
+    monkeypatch.setenv("AZURE_API_VERSION", "2025-01-01")
+    assert wire_of({"model": "azure/mine"}) == wire_of(AZURE | {"api_version": "2025-01-01"})
+
+
+# What LiteLLM alone can ask
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "openai/gpt-5-codex", "azure/gpt-5-codex", "azure/responses/mine", "azure/codex-mini", "xai/grok-4.20-multi-agent",
+    ],
+)  # fmt: skip
+def test_a_model_of_the_responses_api(model):
+    """Its provider refuses it on chat completions, by LiteLLM's price list."""
+    assert wire_of(AZURE | {"model": model, "api_base": None if model.startswith(("openai", "xai")) else OWN}) is None
+
+
+def test_a_name_of_openais_at_a_compatible_server():
+    """It says nothing there."""
+    assert has_responses_alone("gpt-5-codex")
+    assert wire_of({"model": "openai/gpt-5-codex", "api_base": OWN}).model == "gpt-5-codex"
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "gemini/x", "bedrock/x", "vertex_ai/x", "ollama_chat/x", "ollama/x", "anthropic/x", "nobody/x", "gpt-5", "x", "",
+        "azure/mistral-large-latest", None, 7,
+    ],
+)  # fmt: skip
+def test_other_formats(model):
+    """Their providers' wire is another one, or nobody knows them."""
+    assert wire_of({"model": model, "api_base": OWN, "api_key": "made-up"}) is None
+
+
+def test_what_litellm_refuses(monkeypatch):
+    """LiteLLM's error is LiteLLM's to tell."""
+
+    def refuse(**_):
+        raise litellm.BadRequestError("made up", "m", "groq")
+
+    monkeypatch.setattr(litellm, "get_llm_provider", refuse)
+    assert wire_of({"model": "groq/m"}) is None
