@@ -3,8 +3,9 @@
 import copy
 
 import pytest
-from conversations import GEMINI, (
+from conversations import (
     BEDROCK,
+    GEMINI,
     KIMI,
     LONG_MARK,
     LOOP,
