@@ -295,11 +295,31 @@ async def test_a_good_status_is_no_proof(body, kind, streams):
 
 
 async def test_a_whole_answer_is_no_stream():
-    """Where one was asked for and the other came."""
-    for streams, response in ((True, WHOLE), (False, stream_of(*WORDS))):
+    """Where a stream was asked for and the other came."""
+    client = received(stream=True)
+    outcome, _ = await ask(client, WHOLE)
+    assert (client.begun, outcome.status) == (None, 502)
+
+
+async def test_a_stream_that_nobody_asked_for():
+    """Its message is the answer, and its error the error."""
+    client = received(stream=False)
+    assert (await ask(client, stream_of(*WORDS)))[0] == DONE
+    assert json.loads(client.body)["type"] == "message"
+    client = received(stream=False)
+    outcome, _ = await ask(client, stream_of(ERROR))
+    assert (client.begun, outcome.status) == (None, 529)
+
+
+@pytest.mark.parametrize("streams", [True, False])
+async def test_an_error_with_a_good_status(streams):
+    """It keeps its words and its kind; one about the length is said in the words that Claude Code knows."""
+    long = {"error": {"code": 400, "message": "request (24071 tokens) exceeds the available context size (8192 tokens)"}}
+    for response in (Response(200, json=long), stream_of(chunk(choices=[], **long))):
         client = received(stream=streams)
         outcome, _ = await ask(client, response)
-        assert (client.begun, outcome.status) == (None, 502)
+        assert (client.begun, outcome.status) == (None, 400)
+        assert json.loads(outcome.refusal.body)["error"]["message"] == "prompt is too long: 24071 tokens > 8192 maximum"
 
 
 async def test_an_error_in_a_whole_answer():

@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from claude_proxy import __version__
-from claude_proxy.anthropic.errors import STATUS_OF_ERRORS, error_message, own_refusal, refusal_of
+from claude_proxy.anthropic.errors import STATUS_OF_ERRORS, error_body, error_message, own_refusal
 from claude_proxy.anthropic.messages import for_provider, to_json
+from claude_proxy.anthropic.sse import error_kind
+from claude_proxy.anthropic.stream_message import message_of as stream_message
 from claude_proxy.anthropic.stream_writer import StreamWriter, counts, empty_message
 from claude_proxy.anthropic.usage import Usage
 from claude_proxy.asgi import Headers
@@ -156,9 +158,7 @@ class _Call:
 
         def failure(error: FailedStream | UpstreamError) -> Outcome:
             if isinstance(error, FailedStream):
-                said = _data_of(error.body)
-                status = STATUS_OF_ERRORS.get(error.kind, 502)
-                return failed(status, refusal_of(status, said, response.headers))
+                return self._error(STATUS_OF_ERRORS.get(error.kind, 502), _data_of(error.body), response.headers)
             return broken(self.host, error, late=502)
 
         outcome = await relay(
@@ -179,16 +179,28 @@ class _Call:
             content = await response.read()
         except UpstreamError as error:
             return broken(self.host, error)
-        if attempt.request.streams or response.media_type == STREAM:
-            return failed(502, own_refusal(502, f"{self.host} answered with what is no message", []))
+        if response.media_type == STREAM:  # a provider may stream what was asked for as a whole
+            return await self._unasked(content, response.headers)
         said = await offloaded(len(content), decoded, content) or {}
         try:
             message, counted = await offloaded(len(content), message_of, said, self._told)
         except NoMessage as error:
             status = STATUS_OF_ERRORS.get(error.kind, 502)
-            return failed(status, own_refusal(status, f"{self.host}: {error}", _retry_headers(response)))
+            body = to_json(error_body(error.kind, f"{self.host}: {error}"))
+            return self._error(status, body, response.headers)
+        if attempt.request.streams:
+            return failed(502, own_refusal(502, f"{self.host} answered with what is no stream", []))
         self._lane.learn(attempt, counted)
         return await self._send(message)
+
+    async def _unasked(self, content: bytes, headers: Headers) -> Outcome:
+        """Answer with the message that a stream told."""
+        stream = ChatStream(self._told)
+        said = await offloaded(len(content), lambda: stream_message(stream.feed(content) + stream.finish())) or {}
+        if kind := error_kind(said):
+            return self._error(STATUS_OF_ERRORS.get(kind, 502), to_json(said), headers)
+        self._lane.learn(self._attempt, stream.counted)
+        return await self._send(said)
 
     async def _send(self, message: dict[str, Any]) -> Outcome:
         attempt, outlet = self._attempt, self._attempt.outlet
@@ -208,10 +220,14 @@ class _Call:
         return DONE
 
     async def _refused(self, status: int, body: bytes, headers: Headers) -> Outcome:
-        """Return the outcome of a provider's error; remember how long a conversation may be."""
-        attempt = self._attempt
+        """Return the outcome of a provider's error, or the answer that Anthropic would have given."""
         if status in TOO_LONG and has_no_room(error_message(body, status)):
             return await self._cut_short()
+        return self._error(status, body, headers)
+
+    def _error(self, status: int, body: bytes, headers: Headers) -> Outcome:
+        """Return the outcome of an error, wherever it stood; remember how long a conversation may be."""
+        attempt = self._attempt
         found = overflow_of(status, body)
         if found is not None and found.window is not None:
             self._lane.learn_window(attempt.deployment.served, found.window)
@@ -270,10 +286,6 @@ def _headers(attempt: Attempt, key: str) -> Headers:
         headers |= {"api-key": key} if deployment.key_header == "api-key" else {"authorization": f"Bearer {key}"}
     headers |= {name.lower(): value for name, value in deployment.extra_headers}
     return [*headers.items()]
-
-
-def _retry_headers(response: StreamedResponse) -> list[tuple[str, str]]:
-    return [pair for pair in response.headers if pair[0] == "retry-after"]
 
 
 def _data_of(event: bytes) -> bytes:
