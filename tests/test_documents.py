@@ -18,7 +18,7 @@ from claude_proxy.cli import main, onboarding
 from claude_proxy.config import model_access
 from claude_proxy.config import models as config
 from claude_proxy.config.settings import SECRET_NAMES, VARIABLES
-from claude_proxy.providers import demo, fetching
+from claude_proxy.providers import demo, fetching, summary
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -474,3 +474,8 @@ def test_there_are_promises():
 
 # Rows of the threat model that deny nothing: whoever has these has everything.
 OPEN_ROWS = 3
+
+
+def test_the_table_of_providers_is_that_of_the_rows():
+    """What docs/models.md says that each provider is sent is made of the rows; paste ``summary.table()`` where they differ."""
+    assert summary.table() in PAGES["docs/models.md"]
