@@ -64,6 +64,13 @@ def test_without_counts():
     assert (made["usage"]["input_tokens"], counted) == (77, None)
 
 
+def test_no_reason():
+    """A whole answer is one, also where nobody says why it ended."""
+    assert message_of(completion({"content": "one"}, None), told())[0]["stop_reason"] == "end_turn"
+    calls = {"tool_calls": [call("c1", "Read", "{}")]}
+    assert message_of(completion(calls, None), told())[0]["stop_reason"] == "tool_use"
+
+
 def test_a_refusal_and_parts():
     """A refusal is text with a stop reason of its own; a list of parts is read as one text."""
     made, _ = message_of(completion({"content": None, "refusal": "I cannot"}, "content_filter"), told())
@@ -79,7 +86,6 @@ def test_a_refusal_and_parts():
         ({"choices": []}, "api_error"),
         ({"error": {"message": "made up", "code": 429}}, "rate_limit_error"),
         (completion({"content": "half"}, "network_error"), "api_error"),
-        (completion({"content": "half"}, None), "api_error"),
         (completion({"tool_calls": [call("c1", "Read", '{"a')]}, "tool_calls"), "api_error"),
     ],
 )

@@ -22,6 +22,8 @@ from claude_proxy.providers.history import NO_IMAGE
 FAILED = "The tool reported an error:\n"
 NO_FILE = "(A document stood here. This model cannot read it.)"
 IN_RESULT = "(This belongs to the result of the tool call above.)"
+# Many servers refuse a result of nothing.
+NO_TEXT = "(no text)"
 CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 PDF = "application/pdf"
 RESPONSE_NAME = "response"
@@ -180,7 +182,7 @@ def _result(block: Block) -> tuple[str, list[Block]]:
     content = block.get("content")
     parts = [text_block(content)] if isinstance(content, str) else content if isinstance(content, list) else []
     texts = [str(part["text"]) for part in parts if part.get("type") == "text"]
-    said = "\n\n".join(texts)
+    said = "\n\n".join(texts) or NO_TEXT
     return (FAILED if block.get("is_error") is True else "") + said, [part for part in parts if part.get("type") != "text"]
 
 

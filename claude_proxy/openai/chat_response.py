@@ -34,7 +34,8 @@ def message_of(said: Mapping[str, Any], told: Told) -> tuple[dict[str, Any], Usa
         raise NoMessage("api_error", "the provider answered with what is no message")
     content = _content(answer, told)
     calls = any(block["type"] == CALL for block in content)
-    ended = ending(choice.get("finish_reason"), choice.get("stop_reason") or choice.get("matched_stop"), calls=calls)
+    # A whole answer is one, also where nobody says why it ended.
+    ended = ending(choice.get("finish_reason") or "stop", choice.get("stop_reason") or choice.get("matched_stop"), calls=calls)
     if ended.problem:
         raise NoMessage("api_error", ended.problem)
     if ended.stop_reason not in CUT_SHORT and (

@@ -586,20 +586,18 @@ WORDS, CALLS = {"content": "hello"}, {"tool_calls": [call(), call()]}
         (WORDS, "function_call", "end_turn"),
         (WORDS, "tool_calls", "end_turn"),
         (WORDS, None, "end_turn"),
-        (WORDS, "made_up", "end_turn"),
         (CALLS, "tool_calls", "tool_use"),
         (CALLS, "stop", "tool_use"),
         (CALLS, "function_call", "tool_use"),
         (CALLS, None, "tool_use"),
-        (CALLS, "made_up", "tool_use"),
         (CALLS, "length", "max_tokens"),
         (WORDS | CALLS, "stop", "tool_use"),
         ({"content": ""}, "stop", "end_turn"),
         ({"reasoning_content": "hm"}, "stop", "end_turn"),
     ],
     ids=[
-        "stop", "length", "content-filter", "function-call", "tool-calls-without-one", "null", "unknown", "calls",
-        "calls-and-stop", "calls-and-function-call", "calls-and-null", "calls-and-unknown", "calls-and-length",
+        "stop", "length", "content-filter", "function-call", "tool-calls-without-one", "null", "calls",
+        "calls-and-stop", "calls-and-function-call", "calls-and-null", "calls-and-length",
         "words-calls-and-stop", "empty", "only-thinking",
     ],
 )  # fmt: skip
@@ -613,6 +611,20 @@ def test_any_end_of_an_answer_is_a_valid_message(translator, upstream, provider,
     assert stopped in ((reason,) if isinstance(reason, str) else reason)
     wanted = ["text"] * bool(message.get("content")) + ["tool_use"] * len(message.get("tool_calls", ()))
     assert [block["type"] for block in content if block.get("text") != ""] == wanted
+
+
+@CHAT_PROVIDERS
+@STREAMS
+@pytest.mark.parametrize("message", [WORDS, CALLS], ids=["words", "calls"])
+@pytest.mark.parametrize("finish", ["made_up", "network_error", "abort", "insufficient_system_resource", "error"])
+def test_an_end_that_nobody_knows_is_an_error(translator, upstream, provider, stream, message, finish):
+    """Half an answer is not told as a whole one: the client gets an error, and can ask again."""
+    upstream.answer = replying(story, chat_answer(message, finish))
+    answer = ask(translator, Conversation(translator, stream=stream).request(MODELS[provider]))
+    if stream:
+        assert json.loads(answer.text.rsplit("data: ", 1)[1])["type"] == "error"
+    else:
+        assert (answer.status_code, answer.json()["error"]["type"]) == (502, "api_error")
 
 
 @CHAT_PROVIDERS
