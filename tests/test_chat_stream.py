@@ -391,3 +391,12 @@ def _without_ids(event):
     if event.get("content_block", {}).get("type") == "tool_use":
         event["content_block"]["id"] = ""
     return event
+
+
+def test_calls_are_bounded(monkeypatch):
+    """An endless call ends with an error; an endless text goes on, for nothing of it is kept."""
+    monkeypatch.setattr("claude_proxy.openai.chat_stream.MAX_KEPT", 1000)
+    begun, more = calls(call(0, '{"a": "', given="c", name="Read")), calls(call(0, "x" * 200))
+    assert message(begun, *[more] * 6)["error"]["message"] == "the provider's calls are too large"
+    assert message(begun, *[chunk({"content": "x" * 200})] * 6)["type"] == "error"
+    assert len(message(*[chunk({"content": "x" * 200})] * 6, STOP)["content"][0]["text"]) == 1200

@@ -32,6 +32,8 @@ from claude_proxy.providers.call_ids import THOUGHT, new_id, safe_id
 from claude_proxy.providers.compatibility import Dialect, Thinking
 
 DONE = b"[DONE]"
+# Of a response's calls, and of what waits behind one, so many characters are kept.
+MAX_KEPT = 16 * 1024 * 1024
 # About so many characters make a token, where the provider does not count.
 CHARACTERS_PER_TOKEN = 4
 
@@ -109,6 +111,8 @@ class ChatStream:
         return out
 
     def _part(self, part: Part) -> bytes:
+        if self._writer.ended:
+            return b""
         self._said += len(part.text)
         if part.kind == TEXT:
             found = [Part(kind, text) for kind, text in self._tags.feed(part.text)]
@@ -116,7 +120,8 @@ class ChatStream:
             found = [*(Part(kind, text) for kind, text in self._tags.finish()), part]
         else:
             found = [part]
-        return b"".join([self._steps(self._blocks.add(one)) for one in found if one.kind != THINKING or self._keeps_thinking])
+        out = b"".join([self._steps(self._blocks.add(one)) for one in found if one.kind != THINKING or self._keeps_thinking])
+        return out if self._blocks.kept <= MAX_KEPT else out + self._fail("api_error", "the provider's calls are too large")
 
     @property
     def _keeps_thinking(self) -> bool:

@@ -96,10 +96,14 @@ class Blocks:
         self._last_call: Block | None = None
         # Every call so far.
         self.calls: list[Block] = []
+        # How many characters are kept: of calls, and of what came behind one.
+        self.kept = 0
 
     def add(self, part: Part) -> Iterator[Step]:
         """Take in a part."""
         block = self._call_of(part) if part.kind == CALL else self._text_of(part)
+        if self._queue[:1] and self._queue[0].kind == CALL:
+            self.kept += len(part.text)
         if part.text and not (block.kind == CALL and block.arguments.is_whole and not part.text.strip()):
             block.waiting.append(part.text)
             if block.kind == CALL:

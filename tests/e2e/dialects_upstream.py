@@ -217,7 +217,7 @@ VERTEX = (
 )  # fmt: skip
 CHAT_FIELDS = {
     "model", "messages", "max_tokens", "max_completion_tokens", "tools", "tool_choice", "stream", "stream_options",
-    "temperature", "top_p", "stop", "parallel_tool_calls",
+    "temperature", "top_p", "stop", "parallel_tool_calls", "response_format",
 }  # fmt: skip
 
 

@@ -23,7 +23,7 @@ GROWTH_MB = 300
 ADDRESS_SPACE = 6 * 1024 * MB
 # Far beyond every bound, so that a proxy that reads on does not end before its address space does.
 ENDLESS_BYTES = 40 * 1024 * MB
-RELAYED = ("claude-sonnet-5", "glm")
+RELAYED = ("claude-sonnet-5", "glm", "gpt", "deepseek-chat")
 TRANSLATED = {
     "gpt": "openai/gpt-x",
     "groq": "groq/made-up",
@@ -36,7 +36,7 @@ TRANSLATED = {
     "claude-bedrock": "bedrock/us.anthropic.claude-sonnet-5-v1:0",
     "aiohttp": "aiohttp_openai/made-up",
 }
-MODELS = (*RELAYED, *TRANSLATED)
+MODELS = tuple(dict.fromkeys((*RELAYED, *TRANSLATED)))
 
 
 # --- what a hostile provider sends -------------------------------------------------------------------------------------------
@@ -207,7 +207,7 @@ ENOUGH = 100 * MB
 
 
 # LiteLLM takes ten seconds and more to translate what it may read of an endless stream: one model for each of its ways.
-LONG = ("gpt", "ollama-chat", "deepseek-chat", "claude-bedrock")
+LONG = ("ollama-chat", "claude-bedrock")
 SHOWN = [
     pytest.param(attack, model, id=f"{attack}-{model}")
     for attack in ATTACKS
