@@ -400,3 +400,9 @@ def test_calls_are_bounded(monkeypatch):
     assert message(begun, *[more] * 6)["error"]["message"] == "the provider's calls are too large"
     assert message(begun, *[chunk({"content": "x" * 200})] * 6)["type"] == "error"
     assert len(message(*[chunk({"content": "x" * 200})] * 6, STOP)["content"][0]["text"]) == 1200
+
+
+@pytest.mark.parametrize("data", [b"{", b'{"choices": [', b'{"choices": "\xff"}'])
+def test_half_an_event(data):
+    """Of one that cannot be read nobody knows what is lost: an error."""
+    assert message(chunk({"content": "x"}), b"data: " + data + b"\n\n", STOP)["type"] == "error"

@@ -95,8 +95,8 @@ class ChatStream:
             self._done = True
             return self._end()
         said = decoded(data)
-        if said is None:
-            return b""
+        if said is None:  # what is no object says nothing, but of half an object nobody knows what is lost
+            return self._fail("api_error", "the provider sent an event that cannot be read") if data.startswith(b"{") else b""
         if error := said.get("error"):
             return self._fail(*error_in(error))
         self._usage = usage_in(said) or self._usage
