@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import chat_streams
 import dialects_upstream as strict
 import httpx
 import pytest
@@ -17,6 +18,7 @@ from conftest import CLIENT_TOKEN, TOKENS
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from processes import ROOT, STATIC_TOKEN, Proxy, streamed
+from stream_validator import read_message
 
 from claude_proxy.anthropic.messages import MARK
 
@@ -611,6 +613,69 @@ def test_any_end_of_an_answer_is_a_valid_message(translator, upstream, provider,
     assert stopped in ((reason,) if isinstance(reason, str) else reason)
     wanted = ["text"] * bool(message.get("content")) + ["tool_use"] * len(message.get("tool_calls", ()))
     assert [block["type"] for block in content if block.get("text") != ""] == wanted
+
+
+def chat_stream(*chunks: Any, done: bool = True) -> Callable[[strict.Sent], up.Reply]:
+    """A chat-completions stream of these chunks, each sent by itself."""
+    pieces = [chat_streams.sse(one, done=False) for one in chunks] + ([b"data: [DONE]\n\n"] if done else [])
+    return lambda _: up.Reply(headers={"content-type": "text/event-stream"}, chunks=pieces)
+
+
+CHAT_LANE = pytest.mark.parametrize("provider", ["azure", "gpt", "groq", "together", "vllm", "ollama"])
+
+
+@CHAT_LANE
+@pytest.mark.parametrize("chunks", chat_streams.SIDE_BY_SIDE.values(), ids=chat_streams.SIDE_BY_SIDE)
+def test_calls_side_by_side(translator, upstream, provider, chunks):
+    """Each call has its own arguments, however the provider tells calls that come together."""
+    upstream.answer = replying(story, chat_stream(*chunks, chat_streams.CALLED, chat_streams.USAGE))
+    found = read_message(ask(translator, Conversation(translator, stream=True).request(MODELS[provider])).content)
+    told = [(block["name"], block["input"]) for block in found["content"]]
+    assert told == [("Read", json.loads(chat_streams.A)), ("Look", json.loads(chat_streams.B))]
+    assert (found["stop_reason"], found["usage"]["input_tokens"]) == ("tool_use", 100)
+
+
+@CHAT_LANE
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [chat_streams.chunk({"content": "I will now wri"})],
+        [chat_streams.calls(chat_streams.call(0, '{"pa', given="c", name="Read"))],
+        [chat_streams.chunk({"content": "one"}), {"error": {"message": "made up", "code": 502}}],
+        [chat_streams.chunk({"content": "one"}), chat_streams.chunk({"content": ""}, "error", error={"message": "made up"})],
+    ],
+    ids=["words", "half-a-call", "an-error", "an-error-beside-its-end"],
+)
+def test_half_a_stream_is_an_error(translator, upstream, provider, chunks):
+    """A stream without an end, and one that ends with an error, ends with one."""
+    upstream.answer = replying(story, chat_stream(*chunks, done=False))
+    found = read_message(ask(translator, Conversation(translator, stream=True).request(MODELS[provider])).content)
+    assert found["type"] == "error"
+
+
+@CHAT_LANE
+@pytest.mark.parametrize(
+    ("said", "status", "kind"),
+    [
+        ({"error": {"message": "made up", "code": 429}}, 429, "rate_limit_error"),
+        (chat_streams.chunk({"content": ""}, "error", error={"message": "made up", "code": 400}), 400, "invalid_request_error"),
+    ],
+)
+def test_an_error_at_once_has_a_status(translator, upstream, provider, said, status, kind):
+    """The client sees an error as one, and something else may answer."""
+    upstream.answer = replying(story, chat_stream(said))
+    answer = ask(translator, Conversation(translator, stream=True).request(MODELS[provider]))
+    assert (answer.status_code, answer.json()["error"]["type"]) == (status, kind)
+
+
+@CHAT_LANE
+@STREAMS
+def test_when_to_come_back(translator, upstream, provider, stream):
+    """The provider's own word on it reaches the client with the status."""
+    limited = up.Reply(429, {"content-type": "application/json", "retry-after": "287441"}, b'{"error":{"message":"made up"}}')
+    upstream.answer = replying(story, lambda _: limited)
+    answer = ask(translator, Conversation(translator, stream=stream).request(MODELS[provider]))
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "287441")
 
 
 @CHAT_PROVIDERS

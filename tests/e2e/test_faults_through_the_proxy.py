@@ -398,7 +398,7 @@ def kimi_sees(stream: bool, fault: str) -> Check:  # noqa: FBT001, PLR0911 - a t
         return good
     if fault.startswith("later-"):
         return error_at_the_end
-    return error(*_statuses_of(fault, {}))
+    return error(*_statuses_of(fault, {422: 400}))
 
 
 def gpt_sees(stream: bool, fault: str) -> Check:  # noqa: FBT001, PLR0911 - a table with a row for each return
