@@ -145,3 +145,19 @@ def test_what_litellm_refuses(monkeypatch):
 
     monkeypatch.setattr(litellm, "get_llm_provider", refuse)
     assert wire_of({"model": "groq/m"}) is None
+
+
+@pytest.mark.parametrize(
+    ("base", "key"),
+    [
+        (None, "made-up-openai"),
+        ("https://api.openai.com/v1", "made-up-openai"),
+        ("http://127.0.0.1:8000/v1", None),
+        ("https://api.openai.com.evil.tld/v1", None),
+    ],
+)
+def test_openais_key_stays_at_openai(monkeypatch, base, key):
+    """A server whose address the deployment names, and which has no key of its own, gets none."""
+    monkeypatch.setenv("OPENAI_API_KEY", "made-up-openai")
+    found = wire_of({"model": "openai/made-up"} | ({} if base is None else {"api_base": base}))
+    assert found.key == key

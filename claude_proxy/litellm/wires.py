@@ -52,7 +52,10 @@ def wire_of(params: Mapping[str, Any]) -> Wire | None:
     if provider not in PLAIN or asked == "azure":  # some of Azure's models are others'
         return None
     base = base or found_base or _variable(BASE_VARIABLES.get(provider, ())) or BASES.get(provider)
-    key = key or (found_key if found_key != NO_KEY else None) or os.environ.get(KEY_VARIABLES.get(provider, ""))
+    key = key or (found_key if found_key != NO_KEY else None)
+    # OpenAI's key is not for a server whose address the deployment names.
+    if not key and (provider != "openai" or not params.get("api_base") or is_openai_itself(base)):
+        key = os.environ.get(KEY_VARIABLES.get(provider, ""))
     # Of a compatible server below `openai/` the price list knows nothing.
     known = "" if provider != "openai" else model if is_openai_itself(base) else None
     if not base or (known is not None and has_responses_alone(known or f"{provider}/{model}")):
