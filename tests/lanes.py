@@ -4,11 +4,13 @@ import asyncio
 import json as json_module
 from dataclasses import dataclass, field
 
+import aiohttp
+
 from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.proxy.journal import Journal
 from claude_proxy.proxy.request import Request, read_view
 from claude_proxy.proxy.response import ClientResponse
-from claude_proxy.upstream.client import READ_SECONDS, StreamedResponse
+from claude_proxy.upstream.client import READ_SECONDS, StreamedResponse, TimedOutError, UnreachableError, UnreadableError
 from claude_proxy.upstream.headers import read
 
 CLAUDE_BODY = b'{"model":"claude-x","messages":[{"role":"user","content":"hi"}]}'
@@ -127,3 +129,16 @@ class Received:
     @property
     def ended(self):
         return len(self.messages) > 1 and not self.messages[-1].get("more_body", False)
+
+
+# What is no answer of a provider's, and the status that the client gets.
+NO_ANSWERS = {
+    "moved": (Response(307, headers={"location": "https://evil.invalid"}), 502),
+    "coding": (Response(200, headers={"content-encoding": "br"}), 502),
+    "lying": (Response(200, headers={"content-encoding": "gzip"}, body=b"no gzip"), 502),
+    "broken-off": (Response(200, chunks=[b"{", aiohttp.ClientPayloadError("reset")]), 502),
+    "silent": (Response(200, chunks=[b"{", TimeoutError()]), 504),
+    "unreachable": (UnreachableError("ClientConnectorError"), 502),
+    "unreadable": (UnreadableError("sent what cannot be decoded"), 502),
+    "late": (TimedOutError("late"), 504),
+}

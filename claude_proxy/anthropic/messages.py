@@ -131,6 +131,11 @@ def to_json(value: object) -> bytes:
         return json.dumps(value, separators=(",", ":")).encode()
 
 
+def readable_json(value: object) -> bytes:
+    """Return compact JSON in UTF-8; half a character becomes a question mark, because most providers refuse it."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
 def _filtered(messages: Messages, unwanted: Any) -> Messages:
     kept: Messages = []
     changed = False

@@ -1,8 +1,8 @@
 """The message that a whole stream told: what a client gets that asked for no stream and whose provider sent one. No I/O."""
 
-import json
 from typing import Any
 
+from claude_proxy.anthropic.messages import readable_json
 from claude_proxy.anthropic.sse import events, json_object
 
 # The field of a block that each kind of delta continues.
@@ -35,7 +35,7 @@ def message_of(stream: bytes) -> dict[str, Any] | None:
 def body_of(stream: bytes) -> bytes:
     """Return the message that a stream told as the body of a response; the stream itself when it told none."""
     message = message_of(stream)
-    return stream if message is None else json.dumps(message, ensure_ascii=False).encode("utf-8", "replace")
+    return stream if message is None else readable_json(message)
 
 
 def _continue(blocks: dict[int, "_Block"], data: dict[str, Any]) -> None:

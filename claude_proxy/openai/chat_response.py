@@ -4,15 +4,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from claude_proxy.anthropic.messages import mark
-from claude_proxy.anthropic.stream_writer import counts, empty_message
+from claude_proxy.anthropic.stream_writer import empty_message
 from claude_proxy.anthropic.usage import Usage
 from claude_proxy.openai.chat_stream import CHARACTERS_PER_TOKEN, CallIds, Told, decoded, error_in
-from claude_proxy.openai.finish_reasons import CUT_SHORT, ending
+from claude_proxy.openai.finish_reasons import ending
 from claude_proxy.openai.open_blocks import Block
 from claude_proxy.openai.parts import CALL, TEXT, THINKING, Part, parts
 from claude_proxy.openai.think_tags import ThinkTags
 from claude_proxy.openai.token_counts import usage_in
 from claude_proxy.providers.compatibility import Thinking
+from claude_proxy.providers.returned import CUT_SHORT
 
 
 class NoMessage(Exception):
@@ -46,7 +47,7 @@ def message_of(said: Mapping[str, Any], told: Told) -> tuple[dict[str, Any], Usa
     counted = usage_in(said)
     length = sum(len(str(block)) for block in content)
     usage = counted or Usage(told.input_tokens(), max(1, length // CHARACTERS_PER_TOKEN))
-    made = {"content": content, "stop_reason": ended.stop_reason, "stop_sequence": ended.stop_sequence, "usage": counts(usage)}
+    made = {"content": content, "stop_reason": ended.stop_reason, "stop_sequence": ended.stop_sequence}
     return empty_message(told.model, usage) | made, counted
 
 

@@ -23,13 +23,14 @@ from claude_proxy.anthropic.messages import mark
 from claude_proxy.anthropic.sse import event_data, first_event_end, last_event_end, whole_events
 from claude_proxy.anthropic.stream_writer import StreamWriter
 from claude_proxy.anthropic.usage import Usage
-from claude_proxy.openai.finish_reasons import CUT_SHORT, Ending, ending
+from claude_proxy.openai.finish_reasons import Ending, ending
 from claude_proxy.openai.open_blocks import BEGIN, MORE, Block, Blocks, Step
 from claude_proxy.openai.parts import CALL, TEXT, THINKING, Part, parts
 from claude_proxy.openai.think_tags import ThinkTags
 from claude_proxy.openai.token_counts import usage_in
 from claude_proxy.providers.call_ids import THOUGHT, new_id, safe_id
 from claude_proxy.providers.compatibility import Dialect, Thinking
+from claude_proxy.providers.returned import CUT_SHORT
 
 DONE = b"[DONE]"
 # Of a response's calls, and of what waits behind one, so many characters are kept.

@@ -5,6 +5,8 @@ A word that is not in the table is no success: half an answer that is told as a 
 
 from typing import NamedTuple
 
+from claude_proxy.providers.returned import CUT_SHORT
+
 # OpenAI's reference: stop, length, tool_calls, function_call, content_filter. The others: Together and Hugging Face (eos,
 # eos_token, stop_sequence), Z.AI (sensitive, model_context_window_exceeded), Mistral (model_length), Gemini's and Anthropic's
 # own words, which gateways pass on.
@@ -16,8 +18,6 @@ STOP_REASONS = {
     "tool_calls": "tool_use", "tool_use": "tool_use", "function_call": "tool_use", "tool_call": "tool_use",
     "content_filter": "refusal", "refusal": "refusal", "sensitive": "refusal", "safety": "refusal", "recitation": "refusal",
 }  # fmt: skip
-# With calls in a response these say that it was cut or refused, so that the calls are not to be run.
-CUT_SHORT = ("max_tokens", "refusal", "model_context_window_exceeded")
 
 
 class Ending(NamedTuple):

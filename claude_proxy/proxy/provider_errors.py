@@ -5,12 +5,20 @@ from collections.abc import Callable
 from claude_proxy.anthropic.errors import error_message, own_refusal, refusal_of
 from claude_proxy.anthropic.sse import json_object
 from claude_proxy.asgi import Headers
+from claude_proxy.config.deployments import Deployment
+from claude_proxy.providers.meter import Meter
 from claude_proxy.providers.overflow import Overflow, overflow_in
 from claude_proxy.proxy.outcome import Outcome, failed
+from claude_proxy.proxy.request import Request
 
 # With these a provider says that a request is too long; OpenAI-compatible servers use 422, some gateways 500.
 TOO_LONG = (400, 413, 422, 500)
 UNPROCESSABLE = 422
+
+
+def input_tokens(meter: Meter, request: Request, one: Deployment) -> int:
+    """Return about how many tokens a request has at a deployment."""
+    return meter.tokens(one.served, request.raw, lambda: request.body)
 
 
 def words_of(status: int, body: bytes) -> str:

@@ -57,6 +57,12 @@ class Request:
         return parse_body(self.raw)
 
     @property
+    def max_tokens(self) -> int | None:
+        """How long the response may be; None where the client does not say."""
+        asked = self.body.get("max_tokens")
+        return asked if isinstance(asked, int) else None
+
+    @property
     def session(self) -> str | None:
         """A digest of the session that the request names; None without one."""
         return session_of(self.client, self.view.user_id)

@@ -4,6 +4,7 @@ import asyncio
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 from claude_proxy.anthropic.error_kinds import is_content_policy, is_context_window
@@ -18,7 +19,7 @@ from claude_proxy.proxy.lanes.attempt import READ_SECONDS, Attempt, LaneOf
 from claude_proxy.proxy.offload import offloaded
 from claude_proxy.proxy.outcome import Outcome, failed
 from claude_proxy.proxy.plan import Plan, Target, plan
-from claude_proxy.proxy.provider_errors import overflow_of
+from claude_proxy.proxy.provider_errors import input_tokens, overflow_of
 from claude_proxy.proxy.relay import Heard
 from claude_proxy.proxy.request import Request
 from claude_proxy.proxy.response import ClientResponse
@@ -102,7 +103,7 @@ class Serving:
                 return outcome
         else:
             journal.begin(one.provider, one.served)
-        tokens = await offloaded(len(request.raw), self._meter.tokens, one.served, request.raw, lambda: request.body)
+        tokens = await offloaded(len(request.raw), input_tokens, self._meter, request, one)
         body = b'{"input_tokens":%d}' % tokens
         await outlet.begin(200, [("content-type", "application/json"), ("content-length", str(len(body)))])
         await outlet.end(body)
@@ -172,10 +173,8 @@ class Serving:
         """Return an outcome of LiteLLM's in the words by which Claude Code helps itself, where the provider meant the same."""
         if outcome.refusal is None or (found := overflow_of(outcome.status, outcome.refusal.body)) is None:
             return outcome
-        asked, served = request.body.get("max_tokens"), target.deployments[0].served
-        sentence = found.sentence(
-            lambda: self._meter.tokens(served, request.raw, lambda: request.body), asked if isinstance(asked, int) else None
-        )
+        estimate = partial(input_tokens, self._meter, request, target.deployments[0])
+        sentence = found.sentence(estimate, request.max_tokens)
         return replace(outcome, status=400, refusal=own_refusal(400, sentence))
 
     async def _attempts(

@@ -1,7 +1,6 @@
 """A provider of chat completions: the request translated for it, and its response back into a message."""
 
 import functools
-import json
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -9,11 +8,11 @@ from typing import Any
 
 from claude_proxy import __version__
 from claude_proxy.anthropic.errors import STATUS_OF_ERRORS, error_body, error_message, own_refusal
-from claude_proxy.anthropic.messages import for_provider, to_json
-from claude_proxy.anthropic.sse import error_kind
+from claude_proxy.anthropic.messages import for_provider, readable_json, to_json
+from claude_proxy.anthropic.sse import error_kind, event_data
 from claude_proxy.anthropic.stream_message import message_of as stream_message
-from claude_proxy.anthropic.stream_writer import StreamWriter, counts, empty_message
-from claude_proxy.anthropic.usage import Usage
+from claude_proxy.anthropic.stream_writer import StreamWriter, empty_message
+from claude_proxy.anthropic.usage import Usage, usage_from
 from claude_proxy.asgi import Headers
 from claude_proxy.config.deployments import Deployment
 from claude_proxy.credentials.credential import is_claude_credential
@@ -31,7 +30,7 @@ from claude_proxy.proxy.lanes.attempt import MAX_ERROR_BYTES, NO_STREAMS, STREAM
 from claude_proxy.proxy.lanes.messages_lane import broken
 from claude_proxy.proxy.offload import offloaded
 from claude_proxy.proxy.outcome import DONE, Outcome, failed
-from claude_proxy.proxy.provider_errors import TOO_LONG, overflow_of, provider_error
+from claude_proxy.proxy.provider_errors import TOO_LONG, input_tokens, overflow_of, provider_error
 from claude_proxy.proxy.relay import FailedStream
 from claude_proxy.proxy.response import KEEPALIVE_SECONDS
 from claude_proxy.upstream.client import StreamedResponse, UpstreamClient, UpstreamError
@@ -64,7 +63,7 @@ class ChatLane:
             return failed(400, own_refusal(400, "A Claude credential does not go to a provider that is not Anthropic."))
         try:
             body, told = await offloaded(len(request.raw), self._translated, attempt)
-            raw = await offloaded(len(request.raw), _encoded, body)
+            raw = await offloaded(len(request.raw), readable_json, body)
         except TooLarge as error:
             return failed(400, own_refusal(400, str(error)), final=True)
         call = _Call(self, attempt, told, body)
@@ -113,7 +112,7 @@ class ChatLane:
 
     def input_tokens(self, attempt: Attempt) -> int:
         """Return about how many tokens a request has at its provider."""
-        return self._meter.tokens(attempt.deployment.served, attempt.request.raw, lambda: attempt.request.body)
+        return input_tokens(self._meter, attempt.request, attempt.deployment)
 
     def learn(self, attempt: Attempt, counted: Usage | None) -> None:
         """Take in what a provider counted."""
@@ -158,7 +157,7 @@ class _Call:
 
         def failure(error: FailedStream | UpstreamError) -> Outcome:
             if isinstance(error, FailedStream):
-                return self._error(STATUS_OF_ERRORS.get(error.kind, 502), _data_of(error.body), response.headers)
+                return self._error(STATUS_OF_ERRORS.get(error.kind, 502), event_data(error.body), response.headers)
             return broken(self.host, error, late=502)
 
         outcome = await relay(
@@ -204,13 +203,7 @@ class _Call:
 
     async def _send(self, message: dict[str, Any]) -> Outcome:
         attempt, outlet = self._attempt, self._attempt.outlet
-        usage = message["usage"]
-        attempt.journal.usage = Usage(
-            usage["input_tokens"],
-            usage["output_tokens"],
-            usage["cache_read_input_tokens"],
-            usage["cache_creation_input_tokens"],
-        )
+        attempt.journal.usage = usage_from(message["usage"])
         body = to_json(message)
         if attempt.heard is not None:
             attempt.heard.feed(body)
@@ -239,7 +232,7 @@ class _Call:
         attempt, outlet = self._attempt, self._attempt.outlet
         usage = Usage(self._told.input_tokens(), 1)
         if not attempt.request.streams:
-            message = empty_message(self._told.model, usage) | {"stop_reason": "max_tokens", "usage": counts(usage)}
+            message = empty_message(self._told.model, usage) | {"stop_reason": "max_tokens"}
             return await self._send(message)
         writer = StreamWriter(self._told.model)
         events = writer.start(usage.input) + writer.end("max_tokens", None, usage)
@@ -268,11 +261,6 @@ def address(deployment: Deployment) -> str:
     return f"{path}?api-version={deployment.api_version}" if deployment.api_version else path
 
 
-def _encoded(body: Mapping[str, Any]) -> bytes:
-    """Return the body as it is sent. Half a character becomes a question mark: most providers refuse it."""
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-
-
 def _headers(attempt: Attempt, key: str) -> Headers:
     """Return the headers for the provider: nothing of the client's, and the key in the one that it reads."""
     deployment = attempt.deployment
@@ -286,7 +274,3 @@ def _headers(attempt: Attempt, key: str) -> Headers:
         headers |= {"api-key": key} if deployment.key_header == "api-key" else {"authorization": f"Bearer {key}"}
     headers |= {name.lower(): value for name, value in deployment.extra_headers}
     return [*headers.items()]
-
-
-def _data_of(event: bytes) -> bytes:
-    return json.dumps(decoded(event.partition(b"data: ")[2].strip()) or {}).encode()

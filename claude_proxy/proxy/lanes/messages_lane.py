@@ -1,13 +1,13 @@
 """A provider of Anthropic's format that is not Anthropic: the request made to fit, the response without foreign thinking."""
 
-import json
+import functools
 import uuid
 from collections.abc import Mapping
 from typing import Any
 
 from claude_proxy import __version__
 from claude_proxy.anthropic.errors import STATUS_OF_ERRORS, own_refusal
-from claude_proxy.anthropic.messages import for_provider
+from claude_proxy.anthropic.messages import for_provider, readable_json
 from claude_proxy.anthropic.sse import error_kind, events, json_object
 from claude_proxy.anthropic.stream_message import body_of
 from claude_proxy.anthropic.usage import usage_of
@@ -22,7 +22,7 @@ from claude_proxy.providers.thinking import ThinkingFilter
 from claude_proxy.proxy.lanes.attempt import MAX_ERROR_BYTES, NO_STREAMS, STREAM, Attempt, messages_url, relay
 from claude_proxy.proxy.offload import offloaded
 from claude_proxy.proxy.outcome import DONE, Outcome, failed
-from claude_proxy.proxy.provider_errors import provider_error
+from claude_proxy.proxy.provider_errors import input_tokens, provider_error
 from claude_proxy.proxy.relay import FailedStream
 from claude_proxy.proxy.response import KEEPALIVE_SECONDS
 from claude_proxy.upstream.client import StreamedResponse, TimedOutError, UnreadableError, UpstreamClient, UpstreamError
@@ -96,13 +96,8 @@ class MessagesLane:
         )
 
     def _refused(self, attempt: Attempt, status: int, body: bytes, headers: Headers) -> Outcome:
-        request, served = attempt.request, attempt.deployment.served
-        asked = request.body.get("max_tokens")
-
-        def estimate() -> int:
-            return self._meter.tokens(served, request.raw, lambda: request.body)
-
-        return provider_error(status, body, headers, estimate=estimate, asked=asked if isinstance(asked, int) else None)
+        estimate = functools.partial(input_tokens, self._meter, attempt.request, attempt.deployment)
+        return provider_error(status, body, headers, estimate=estimate, asked=attempt.request.max_tokens)
 
     async def _whole(self, attempt: Attempt, host: str, response: StreamedResponse) -> Outcome:
         try:
@@ -122,7 +117,7 @@ class MessagesLane:
             return DONE
         clean = returned.returned_response(said, attempt.deployment.row, calls_of(attempt))
         message = clean | {"model": attempt.request.model, "id": clean.get("id") or f"msg_{uuid.uuid4().hex}"}
-        body = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+        body = readable_json(message)
         await attempt.outlet.begin(200, [("content-type", "application/json"), ("content-length", str(len(body)))])
         await attempt.outlet.end(body)
         return DONE
@@ -146,7 +141,7 @@ def fitted_body(attempt: Attempt) -> bytes:
     fields |= request_fields.translated(sent, deployment.row, relayed=True, hosts=NO_HOSTS)
     fields |= {name: value for name, value in (deployment.defaults or {}).items() if name not in fields}
     fields |= deployment.thinking or {}
-    return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return readable_json(fields)
 
 
 def _headers(attempt: Attempt, key: str) -> Headers:
