@@ -124,16 +124,15 @@ NAMES = {
     "litellm:request_timeout": "router.py, when a timeout is taken out of config.yaml",
     "litellm:fallbacks": "router.py, beside those of config.yaml",
     "litellm:default_fallbacks": "router.py, beside those of config.yaml",
-    "litellm:use_chat_completions_url_for_anthropic_messages": "bootstrap.py keeps openai/ on chat completions",
+    "litellm.utils:register_model": "prices.py",
+    "litellm:model_cost": "prices.py",
+    "litellm.exceptions:MidStreamFallbackError": "completions.py looks for what it stands for",
     "litellm:expose_router_debug_in_errors": "bootstrap.py keeps the router's inside out of errors",
     "litellm:anthropic_sse_ping_interval_seconds": "bootstrap.py leaves keep-alives to the hook for streams",
     "litellm:aclient_session": "bootstrap.py: the HTTP client for chat completions",
     "litellm:require_auth_for_metrics_endpoint": "bootstrap.py leaves /metrics to the gateway",
     "litellm.types.utils:CallTypes.anthropic_messages": "callback.py tells the two calls of the deployment hook apart",
     "litellm.router_utils.pattern_match_deployments:PatternMatchRouter": "router.py replaces the patterns",
-    "litellm.llms.anthropic.pass_through.adapters.streaming_iterator:_CombinedChunkSplitter._split_by_payload_kind": (
-        "patches.py gives each call of a chunk a chunk of its own"
-    ),
     "aiohttp.client_proto:ResponseHandler": "patches.py ends an answer whose rest is no HTTP",
     "httpx:AsyncClient._transport_for_url": "patches.py guards the responses of every client of httpx",
     "httpx:Client._transport_for_url": "patches.py, for requests that block their thread",
@@ -307,7 +306,6 @@ COMPLETION = {
 }  # fmt: skip
 # What LiteLLM strips thinking for and sends the request again by itself, unless the error is a BaseLLMException.
 SIGNATURE = "messages.1.content.0: Invalid `signature` in `thinking` block"
-CHAT = "/chat/completions"
 STATUS = {"overloaded": 529, "invalid": 400}
 
 
@@ -511,14 +509,6 @@ def closes() -> str:
     return unless(status == 403, f"allowed_routes leaves /model/info open ({status})")
 
 
-def chat(model: str) -> str:
-    ran = ask(models=(model,))
-    told = (
-        f"{model.partition('/')[0]}/ is asked on {', '.join(ran.paths) or 'nothing'} ({ran.status}) and not on chat completions"
-    )
-    return unless(ran.paths == [CHAT], told)
-
-
 def twice() -> str:
     types = ask(models=("openai/m",)).recorder.types
     told = f"the deployment hook of a translated request is called with {types}"
@@ -582,15 +572,6 @@ def ran_facts() -> Iterator[Fact]:
     yield Fact(
         "allowed_routes closes the others", "custom_auth.py", "litellm.proxy.auth.route_checks", closes, hides("allowed_routes")
     )
-    for model in ("openai/m", "custom_openai/m"):
-        adapters = "litellm.llms.anthropic.pass_through.adapters.handler"
-        yield Fact(
-            f"{model} is asked on chat completions",
-            "callback.py, as_chat_completions",
-            adapters,
-            partial(chat, model),
-            constant("CHAT", "/made-up"),
-        )
     yield Fact(
         "its second call is no anthropic_messages",
         "callback.py",

@@ -3,6 +3,7 @@
 import asyncio
 import json
 
+import litellm
 import pytest
 from lanes import Received, Response, Upstream
 from litellm.proxy import proxy_server
@@ -15,12 +16,13 @@ from claude_proxy.config.models import ActiveConfig
 from claude_proxy.config.settings import Settings
 from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.litellm import callback as module
-from claude_proxy.litellm.callback import ClaudeProxy, as_chat_completions
+from claude_proxy.litellm.callback import ClaudeProxy
 from claude_proxy.litellm.lane_client import AttemptRefused, BetasInBody, LaneClient
 from claude_proxy.providers.call_ids import safe_id
 from claude_proxy.providers.compatibility import dialect
 from claude_proxy.providers.endpoints import Provider
 from claude_proxy.proxy.entrance import Entrance, current
+from claude_proxy.proxy.lanes.chat_lane import HttpEndpoint
 from claude_proxy.proxy.outcome import failed
 from claude_proxy.server.application import App
 
@@ -36,6 +38,7 @@ OTHER = {
     "messages": [],
 }
 GROQ = {"model": "groq/x", "custom_llm_provider": "groq", "messages": []}
+CLOUD = {"model": "bedrock/us.anthropic.claude-x", "custom_llm_provider": "bedrock", "messages": []}
 DEMO = {"model": "anthropic/demo", "custom_llm_provider": "anthropic", "api_base": "http://demo.invalid", "messages": []}
 HELLO = [{"role": "user", "content": "hi"}]
 
@@ -215,18 +218,34 @@ def test_an_attempt_at_chat_completions():
     assert "made-up-groq" not in str(prepared)
 
 
+def test_an_attempt_at_a_provider_whose_format_litellm_knows(monkeypatch):
+    """It is a lane's, too, which asks LiteLLM with the deployment's own parameters; a price is found under the new name."""
+    monkeypatch.setattr(litellm, "model_cost", {"gemini-x": {"input_cost_per_token": 7.0, "litellm_provider": "gemini"}})
+    monkeypatch.setattr(
+        proxy_server, "llm_router", FakeRouter(model="gemini/gemini-x", api_key="made-up-gemini", rpm=10, seed=7)
+    )
+    entrance = entrance_of()
+    kwargs = {"model": "gemini/gemini-x", "custom_llm_provider": "gemini", "messages": HELLO, "model_info": {"id": "1"}}
+    prepared = deploy(kwargs | {"api_key": "made-up-gemini"}, entrance)
+    client = prepared["client"]
+    assert (client._deployment.lane, client._deployment.params["seed"], entrance.is_clean) == (Lane.COMPLETION, 7, True)
+    assert (prepared["custom_llm_provider"], prepared["api_key"]) == ("anthropic", module.PLACEHOLDER_KEY)
+    assert litellm.model_cost[prepared["model"]]["input_cost_per_token"] == 7.0
+
+
 def test_what_a_chat_lane_made_of_a_response_stays():
     """Its ids and its thinking are spelled for the client already; of another attempt that follows they are not."""
     entrance, proxy = entrance_of(), proxy_of(wire=WIRE)
     said = {"choices": [{"message": {"content": "one", "tool_calls": [CALL]}, "finish_reason": "tool_calls"}]}
-    proxy.app.serving._lanes[Lane.CHAT]._client = upstream = Upstream(Response(json=said))
+    upstream = Upstream(Response(json=said))
+    proxy.app.serving._lanes[Lane.CHAT]._endpoint = HttpEndpoint(upstream)
     client = deploy(GROQ | {"messages": HELLO}, entrance, proxy=proxy)["client"]
     response = call(client.post("https://api.groq.com"), entrance).json()
     assert call(proxy.async_post_call_success_hook({}, None, response), entrance) is response
     assert response["content"][1]["id"] == safe_id("functions.Read:0")
     assert upstream.sent[0].header("authorization") == "Bearer made-up-groq"
     entrance.last = None  # as if nothing had come of it
-    deploy(GROQ, entrance)
+    deploy(CLOUD, entrance)
     assert call(proxy.async_post_call_success_hook({}, None, response), entrance) is not response
 
 
@@ -314,7 +333,7 @@ def test_an_error_that_another_model_may_spare_the_client():
         entrance = entrance_of()
         entrance.journal.begin(first, "first")
         entrance.last = failed(500, own_refusal(500, "the first's"))
-        deploy(GROQ, entrance)
+        deploy(CLOUD, entrance)
         assert (entrance.last is not None) is kept
 
 
@@ -335,27 +354,28 @@ def test_others_are_left_as_litellm_has_them_without_a_client(entrance, call_typ
     assert deploy(GROQ, entrance, call_type) is GROQ
 
 
-# --- a provider that LiteLLM translates for ----------------------------------------------------------------------------------
+# --- Claude on a cloud, which LiteLLM asks in its own format -----------------------------------------------------------------
 
 
 def test_nothing_is_changed_in_place():
     """LiteLLM hands the same messages to the next attempt, so the hook builds new values."""
-    thought, words = {"type": "thinking", "thinking": "t", "signature": "s"}, {"type": "text", "text": "x"}
+    thought, words = {"type": "thinking", "thinking": "t", "signature": ""}, {"type": "text", "text": "x"}
     history = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": [thought, words]}]
-    kwargs = GROQ | {"messages": history, "thinking": {"type": "adaptive"}}
+    kwargs = CLOUD | {"messages": history, "context_management": {"edits": []}}
     prepared = deploy(kwargs, entrance_of())
     assert prepared["messages"] == [history[0], {"role": "assistant", "content": [words]}]
-    assert "thinking" not in prepared
-    assert kwargs["thinking"] == {"type": "adaptive"}
+    assert "context_management" not in prepared
+    assert kwargs["context_management"] == {"edits": []}
     assert history[1]["content"] == [thought, words]
 
 
-def test_a_translated_attempt_is_in_the_journal():
+def test_an_attempt_of_litellms_is_in_the_journal():
     """It is counted where it begins, in LiteLLM's words, and its row is that of its provider."""
     entrance = entrance_of()
-    deploy(GROQ | {"model": "x"}, entrance)
-    assert (entrance.journal.attempts, entrance.journal.served, entrance.journal.provider) == (1, "groq/x", Provider.OTHER)
-    assert entrance.row == dialect("x", "groq", None)
+    deploy(CLOUD | {"model": "us.anthropic.claude-x"}, entrance)
+    served = "bedrock/us.anthropic.claude-x"
+    assert (entrance.journal.attempts, entrance.journal.served, entrance.journal.provider) == (1, served, Provider.OTHER)
+    assert entrance.row == dialect("us.anthropic.claude-x", "bedrock", None)
 
 
 @pytest.mark.parametrize(("before", "status"), [(0, 400), (1, None)])
@@ -370,16 +390,16 @@ def test_a_request_that_is_too_large_for_a_provider(monkeypatch, before, status)
     for _ in range(before):
         entrance.journal.begin(Provider.ANTHROPIC_FORMAT, "first")
     with pytest.raises(AttemptRefused):
-        deploy(GROQ, entrance)
+        deploy(CLOUD, entrance)
     assert (entrance.refusal and entrance.refusal.status) == status
 
 
 def test_thinking_that_a_deployment_asks_for(monkeypatch):
-    """The client's goes nowhere, the deployment's own does."""
+    """The deployment's own goes before the client's."""
     monkeypatch.setattr(
-        proxy_server, "llm_router", FakeRouter(model="groq/x", thinking={"type": "enabled", "budget_tokens": 1024})
+        proxy_server, "llm_router", FakeRouter(model=CLOUD["model"], thinking={"type": "enabled", "budget_tokens": 1024})
     )
-    prepared = deploy(GROQ | {"model_info": {"id": "1"}, "thinking": {"type": "adaptive"}}, entrance_of())
+    prepared = deploy(CLOUD | {"model_info": {"id": "1"}, "thinking": {"type": "adaptive"}}, entrance_of())
     assert prepared["thinking"] == {"type": "enabled", "budget_tokens": 1024}
 
 
@@ -387,7 +407,7 @@ def test_vertex_reads_betas_from_the_body():
     """Its client puts them there; others go LiteLLM's own way."""
     vertex = {"model": "vertex_ai/claude-x", "custom_llm_provider": "vertex_ai", "messages": []}
     assert isinstance(deploy(vertex, entrance_of())["client"], BetasInBody)
-    assert "client" not in deploy(GROQ, entrance_of())
+    assert "client" not in deploy(CLOUD, entrance_of())
 
 
 BETA = "context-1m-2025-08-07"
@@ -396,13 +416,16 @@ BETA = "context-1m-2025-08-07"
 @pytest.mark.parametrize(
     ("kwargs", "header"),
     [
-        (GROQ, None),
+        (
+            {"model": "vertex_ai/claude-x", "custom_llm_provider": "vertex_ai"},
+            {"custom_llm_provider": "vertex_ai", "extra_headers": {"anthropic-beta": BETA}},
+        ),
         (
             {"model": "bedrock/us.anthropic.claude-x", "custom_llm_provider": "bedrock"},
             {"custom_llm_provider": "bedrock", "extra_headers": {"anthropic-beta": BETA}},
         ),
     ],
-    ids=["translated", "bedrock"],
+    ids=["vertex", "bedrock"],
 )
 def test_betas_of_the_client(kwargs, header):
     """Of the client's betas LiteLLM is left with those that the provider's row allows."""
@@ -412,46 +435,10 @@ def test_betas_of_the_client(kwargs, header):
     assert prepared["provider_specific_header"] == header
 
 
-@pytest.mark.parametrize(
-    ("kwargs", "has_key"),
-    [
-        ({"model": "azure/x", "custom_llm_provider": "azure"}, True),
-        ({"model": "openai/x", "custom_llm_provider": "openai"}, True),
-        ({"model": "openai/x", "custom_llm_provider": "openai", "api_base": "http://127.0.0.1:8000/v1"}, False),
-        ({"model": "groq/x", "custom_llm_provider": "groq"}, False),
-    ],
-    ids=["azure", "openai", "compatible", "groq"],
-)
-def test_a_prompt_cache_key(kwargs, has_key):
-    """Where the format has a key for the prompt cache it is a digest of the session; who is asking goes nowhere."""
+def test_who_is_asking_goes_nowhere():
+    """Metadata names a person, and LiteLLM's own is not the client's."""
     entrance = entrance_of({"metadata": {"user_id": '{"session_id": "made-up"}'}})
-    prepared = deploy(kwargs | {"messages": [], "metadata": entrance.request.body["metadata"]}, entrance)
-    assert entrance.request.session
-    assert prepared.get("prompt_cache_key") == (entrance.request.session if has_key else None)
-    assert "metadata" not in prepared
-
-
-@pytest.mark.parametrize(
-    ("kwargs", "changed"),
-    [
-        ({"model": "openai/gpt", "api_base": None}, {"thinking": None}),
-        ({"model": "openai/gpt", "api_base": "https://api.openai.com/v1", "reasoning_effort": "low"}, {"thinking": None}),
-        (
-            {"model": "openai/m", "api_base": "http://127.0.0.1:8000/v1"},
-            {"thinking": None, "model": "custom_openai/m", "custom_llm_provider": "custom_openai"},
-        ),
-        (
-            {"model": "openai/m", "api_base": "http://127.0.0.1:8000/v1", "reasoning_effort": "low", "extra_body": {"a": 1}},
-            {"reasoning_effort": None, "extra_body": {"a": 1, "reasoning_effort": "low"}},
-        ),
-    ],
-    ids=["openai", "openai-by-url", "compatible", "compatible-effort"],
-)
-def test_the_chat_completions_path(kwargs, changed):
-    """OpenAI's own models stay with LiteLLM's knowledge of them, a compatible endpoint always gets chat completions."""
-    result = as_chat_completions(kwargs)
-    assert {name: result[name] for name in changed} == changed
-    assert ("custom_llm_provider" in result) == (kwargs["api_base"] is not None and "openai.com" not in kwargs["api_base"])
+    assert "metadata" not in deploy(CLOUD | {"metadata": entrance.request.body["metadata"]}, entrance)
 
 
 # --- what comes back ---------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from claude_proxy.providers.fetching import NO_HOSTS
 from claude_proxy.providers.meter import Meter
 from claude_proxy.proxy.lanes import chat_lane
 from claude_proxy.proxy.lanes.attempt import MAX_ERROR_BYTES, Attempt
-from claude_proxy.proxy.lanes.chat_lane import ChatLane
+from claude_proxy.proxy.lanes.chat_lane import ChatLane, HttpEndpoint
 from claude_proxy.proxy.outcome import DONE
 from claude_proxy.proxy.relay import Heard
 from claude_proxy.secret import Secret
@@ -50,7 +50,7 @@ def received(*, stream=False, sent=(), **more):
 def chat_lane_of(*responses):
     """Return a lane and the upstream that it asks; a word is a token."""
     upstream = Upstream(*responses)
-    return ChatLane(upstream, Meter(lambda text: len(text.split())), lambda: NO_HOSTS), upstream
+    return ChatLane(HttpEndpoint(upstream), Meter(lambda text: len(text.split())), lambda: NO_HOSTS), upstream
 
 
 async def ask(client, *responses, lane=None, deployment=None, heard=None, fields=None, read_seconds=READ_SECONDS):

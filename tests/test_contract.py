@@ -15,12 +15,10 @@ import litellm_names
 import pytest
 import yaml
 from litellm.integrations.custom_logger import CustomLogger
-from litellm.llms.anthropic.pass_through.adapters.streaming_iterator import AnthropicStreamWrapper
 from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 from litellm.proxy import proxy_server
 from litellm.proxy.types_utils.utils import get_instance_fn
 from litellm.router import Router
-from litellm.types.utils import Delta, ModelResponseStream, StreamingChoices
 from starlette.applications import Starlette
 
 from claude_proxy.check import installation, names
@@ -28,7 +26,6 @@ from claude_proxy.check.watcher import ROUTER_SETTINGS, NotTakenUp, change
 from claude_proxy.config import models
 from claude_proxy.litellm.callback import ClaudeProxy
 from claude_proxy.litellm.lane_client import LaneClient, PlainClient
-from claude_proxy.litellm.patches import give_each_call_a_chunk, one_call_each
 from claude_proxy.litellm.router import UPDATED, deployments_of, put_in_force
 from claude_proxy.server.options import LITELLM_ENVIRONMENT
 
@@ -135,38 +132,6 @@ def test_entry_files_bind_and_define_nothing():
         assert "class " not in source
         assert "from __future__" not in source
         assert source.count("def ") <= 1
-
-
-# What pydantic says of LiteLLM's own types when they are used for the first time.
-BUILDING = pytest.mark.filterwarnings("ignore:.* using the `ReadOnly` qualifier:UserWarning")
-
-
-def chunk(*names):
-    calls = [
-        {"index": place, "id": name, "type": "function", "function": {"name": name, "arguments": "{}"}}
-        for place, name in enumerate(names)
-    ]
-    return ModelResponseStream(choices=[StreamingChoices(index=0, delta=Delta(content="words", tool_calls=calls or None))])
-
-
-@BUILDING
-def test_calls_of_one_chunk_are_as_many_blocks():
-    """Between the provider and its own translation LiteLLM sees one call in a chunk, words before it included."""
-    give_each_call_a_chunk()
-    events = list(AnthropicStreamWrapper(iter([chunk("a", "b", "c")]), model="m"))
-    blocks = [event["content_block"] for event in events if event["type"] == "content_block_start"]
-    assert [block.get("name") for block in blocks] == [None, "a", "b", "c"]
-    inputs = [event["delta"].get("partial_json") for event in events if event["type"] == "content_block_delta"]
-    assert inputs[1:] == ["{}", "{}", "{}"]
-
-
-@BUILDING
-@pytest.mark.parametrize("names", [(), ("a",)])
-def test_a_chunk_of_one_call_is_left_alone(names):
-    """Only a chunk of several calls is taken apart."""
-    whole = chunk(*names)
-    assert one_call_each(whole) == (whole,)
-    assert one_call_each(whole)[0] is whole
 
 
 def test_the_names_that_the_checks_know_are_litellms():

@@ -8,6 +8,7 @@ from claude_proxy.config.deployments import (
     CHAT_EXTRAS,
     CHAT_UNDERSTOOD,
     DEFAULTS,
+    OF_ROUTER,
     UNDERSTOOD,
     Deployment,
     Lane,
@@ -36,15 +37,17 @@ def of(params, **more):
         ({"model": "claude-x", "custom_llm_provider": "anthropic"}, Lane.CLAUDE, Provider.CLAUDE),
         (GLM, Lane.MESSAGES, Provider.ANTHROPIC_FORMAT),
         ({"model": "anthropic/demo", "api_base": "http://demo.invalid"}, Lane.DEMO, Provider.DEMO),
-        (GPT, Lane.LITELLM, Provider.OPENAI),
-        ({"model": "groq/x"}, Lane.LITELLM, Provider.OTHER),
+        (GPT, Lane.COMPLETION, Provider.OPENAI),
+        ({"model": "gemini/x"}, Lane.COMPLETION, Provider.OTHER),
+        ({"model": "vertex_ai/gemini-x"}, Lane.COMPLETION, Provider.OTHER),
+        ({"model": "bedrock/amazon.nova-x"}, Lane.COMPLETION, Provider.OTHER),
         ({"model": "bedrock/anthropic.claude-x"}, Lane.LITELLM, Provider.OTHER),
         ({"model": "vertex_ai/claude-x"}, Lane.LITELLM, Provider.OTHER),
-        ({}, Lane.LITELLM, Provider.OTHER),
+        ({}, Lane.COMPLETION, Provider.OTHER),
     ],
 )
 def test_lanes(params, lane, provider):
-    """Claude, a provider of its format and the demo have a lane; whoever speaks another format is LiteLLM's."""
+    """Claude on a cloud is LiteLLM's; whoever speaks another format is asked by a lane, alone or through LiteLLM."""
     one = of(params)
     assert (one.lane, one.provider) == (lane, provider)
     assert one.reason == ("LiteLLM knows this provider's format" if lane is Lane.LITELLM else "")
@@ -153,11 +156,12 @@ def test_what_is_understood_needs_no_litellm(name):
 
 
 def test_one_that_litellm_has_chosen():
-    """It is asked on its lane, whatever LiteLLM was needed for; a provider without a lane has none then either."""
+    """It is asked on its lane, whatever LiteLLM was needed for; Claude on a cloud has none then either."""
     odd = {"rpm": 10, "weight": "heavy", "extra_headers": ["x"]}
     one = of(GLM | odd, chosen_by_litellm=True)
     assert (one.lane, one.reason, one.weight, one.extra_headers) == (Lane.MESSAGES, "", 0.0, ())
-    assert of(GPT, chosen_by_litellm=True).lane is Lane.LITELLM
+    assert of({"model": "gemini/x"} | odd, chosen_by_litellm=True).lane is Lane.COMPLETION
+    assert of({"model": "bedrock/anthropic.claude-x"}, chosen_by_litellm=True).lane is Lane.LITELLM
 
 
 def test_defaults_are_fields_of_a_request():
@@ -236,9 +240,30 @@ def test_what_sends_one_of_chat_completions_through_litellm(more, reason):
     one = chat(GPT | more)
     assert (one.lane, one.reason) == (Lane.LITELLM, reason)
     assert chat(GPT | more, chosen_by_litellm=True).lane is Lane.CHAT
-    assert chat(GPT | more, None, chosen_by_litellm=True).lane is Lane.LITELLM
 
 
 def test_extras_are_for_chat_completions_alone():
     """A provider of Anthropic's format would not know them."""
     assert not set(CHAT_EXTRAS) & UNDERSTOOD
+
+
+# --- a provider whose format LiteLLM alone knows -----------------------------------------------------------------------------
+
+GEMINI = {"model": "gemini/gemini-x", "api_key": "made-up-gemini"}
+
+
+def test_what_litellm_is_asked_with():
+    """The whole entry, for its parameters are the provider's; nothing of it is shown."""
+    one = of(GEMINI | {"vertex_project": "p", "drop_params": False, "rpm": None})
+    assert (one.lane, one.params) == (Lane.COMPLETION, GEMINI | {"vertex_project": "p", "drop_params": False})
+    assert "made-up-gemini" not in repr(one)
+    assert of(GLM).params is None
+    assert chat(GPT).params is None
+
+
+@pytest.mark.parametrize("name", sorted(OF_ROUTER))
+def test_what_litellm_chooses_by(name):
+    """Where LiteLLM's router counts or chooses, the request is the router's."""
+    one = of(GEMINI | {name: 1})
+    assert (one.lane, one.reason) == (Lane.LITELLM, f"litellm_params: {name}")
+    assert of(GEMINI | {name: 1}, chosen_by_litellm=True).lane is Lane.COMPLETION

@@ -173,12 +173,16 @@ async def test_what_is_open_is_closed_at_the_end():
 
 
 @pytest.mark.parametrize(
-    ("end", "problem"), [(None, False), ("STOP", False), ("SAFETY", False), ("", True), ("MALFORMED_FUNCTION_CALL", True)]
-)
-def test_an_end_that_litellm_takes_for_a_good_one(end, problem):
-    """Of a response of Gemini's it is known why it ended; no reason, and a failure's, are no good end."""
+    ("end", "good", "problem"),
+    [
+        (None, {"STOP"}, False), ("STOP", {"STOP"}, False), ("", {"STOP"}, True), ("MALFORMED_FUNCTION_CALL", {"STOP"}, True),
+        ("", (), True), ("done", (), False),
+    ],
+)  # fmt: skip
+def test_an_end_that_litellm_takes_for_a_good_one(end, good, problem):
+    """Where it is known why a response ended, no reason is no good end, nor is one that its format has for failures."""
     one = entrance()
-    one.native_end = end
+    one.native_end, one.good_ends = end, frozenset(good)
     assert bool(one.end_problem()) is problem
 
 

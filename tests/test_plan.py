@@ -12,12 +12,12 @@ from claude_proxy.proxy.plan import Plan, Target, plan
 
 CLAUDE = {"model": "anthropic/claude-x"}
 GLM = {"model": "anthropic/glm", "api_base": "https://api.z.ai/api/anthropic"}
-GPT = {"model": "openai/gpt"}
-MODELS = {"claude-x": [CLAUDE], "glm": [GLM], "gpt": [GPT], "both": [GLM, GPT], "unready": [GLM]}
+CLOUD = {"model": "bedrock/anthropic.claude-x"}
+MODELS = {"claude-x": [CLAUDE], "glm": [GLM], "cloud": [CLOUD], "both": [GLM, CLOUD], "unready": [GLM]}
 ENTRIES = [
     {"model_name": "unready", "litellm_params": {"model": "anthropic/glm", "b": "os.environ/B_KEY", "a": "os.environ/A_KEY"}}
 ]
-RULES = [{"claude-*": ["glm", "unready", "nobody", "gpt"]}]
+RULES = [{"claude-*": ["glm", "unready", "nobody", "cloud"]}]
 
 
 def config(models=MODELS, **settings):
@@ -41,7 +41,7 @@ def test_a_model_without_rules():
 
 def test_only_fallbacks_that_could_answer_are_in_it():
     """A fallback that nobody serves, or that lacks a key, is left out; the others keep their order."""
-    assert plan("claude-x", config(fallbacks=RULES)).fallbacks.general == ("glm", "gpt")
+    assert plan("claude-x", config(fallbacks=RULES)).fallbacks.general == ("glm", "cloud")
     assert plan("claude-x", config(fallbacks=[{"claude-*": ["unready", "nobody"]}])).fallbacks.general == ()
 
 
@@ -49,7 +49,7 @@ def test_special_fallbacks():
     """Where there are rules for them they are a list, even an empty one; without rules the ordinary ones apply."""
     rules = {"context_window_fallbacks": RULES, "content_policy_fallbacks": RULES}
     found = plan("claude-x", config(**rules))
-    assert found.fallbacks == ((), *[("glm", "gpt")] * 2)
+    assert found.fallbacks == ((), *[("glm", "cloud")] * 2)
     found = plan("glm", config(**rules))
     assert found.fallbacks == ((), (), ())
 
@@ -75,7 +75,7 @@ def test_a_model_that_lacks_its_key():
 
 @pytest.mark.parametrize(
     ("name", "enters", "is_claude"),
-    [("claude-x", False, True), ("glm", False, False), ("gpt", True, False), ("both", True, False)],
+    [("claude-x", False, True), ("glm", False, False), ("cloud", True, False), ("both", True, False)],
 )
 def test_who_asks_a_target(name, enters, is_claude):
     """LiteLLM asks one of which a lane cannot ask every deployment."""

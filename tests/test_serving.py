@@ -23,8 +23,8 @@ CLAUDE = {"model": "anthropic/claude-x"}
 SONNET = {"model": "anthropic/claude-y"}
 GLM = {"model": "anthropic/glm", "api_base": "https://glm.example"}
 KIMI = {"model": "anthropic/kimi", "api_base": "https://kimi.example"}
-GPT = {"model": "openai/gpt"}
-MODELS = {"claude-x": CLAUDE, "claude-y": SONNET, "glm": GLM, "kimi": KIMI, "gpt": GPT}
+CLOUD = {"model": "bedrock/anthropic.claude-z"}
+MODELS = {"claude-x": CLAUDE, "claude-y": SONNET, "glm": GLM, "kimi": KIMI, "cloud": CLOUD}
 
 
 def error(status, message="no luck", *, final=False):
@@ -147,18 +147,18 @@ async def test_a_fallback_s_error_about_the_request_ends_the_plan():
         ("claude-x", [], "claude-x"),
         ("claude-x", ["glm"], "claude-x"),
         ("claude-x", ["glm", "kimi"], "claude-x"),
-        ("claude-x", ["gpt"], "claude-x"),
+        ("claude-x", ["cloud"], "claude-x"),
         ("claude-x", ["claude-y"], "claude-y"),
         ("claude-x", ["claude-y", "glm"], "claude-y"),
         ("glm", ["kimi"], "kimi"),
         ("glm", ["claude-x"], "claude-x"),
         ("glm", ["claude-x", "kimi"], "kimi"),
-        ("glm", ["gpt"], "litellm:gpt"),
+        ("glm", ["cloud"], "litellm:cloud"),
     ],
 )
 async def test_whose_error_the_client_gets(model, fallbacks, shown):
     """Of a request for Claude it is Claude's own last error, by which Claude Code knows what to do; else the last one."""
-    everybody = ["claude-x", "claude-y", "glm", "kimi", "litellm:gpt"]
+    everybody = ["claude-x", "claude-y", "glm", "kimi", "litellm:cloud"]
     outcomes = {name.replace("-", "_"): error(429, name) for name in everybody}
     client = await World({"fallbacks": [{model: fallbacks}], "num_retries": 0}, **outcomes).serve(model)
     assert (client.begun[0], message(client)) == (429, shown)
@@ -336,14 +336,14 @@ async def test_a_rule_for_another_model():
 
 async def test_a_target_of_litellms_is_asked_through_it():
     """A deployment that no lane can ask is LiteLLM's, as a step of the plan: it has no fallbacks of its own for it."""
-    world = World({"fallbacks": [{"claude-x": ["gpt", "glm"]}]}, claude_x=error(529), **{"litellm:gpt": error(500)})
+    world = World({"fallbacks": [{"claude-x": ["cloud", "glm"]}]}, claude_x=error(529), **{"litellm:cloud": error(500)})
     client = await world.serve()
-    assert (world.asked[-2:], world.planned, client.body) == (["litellm:gpt", "glm"], [True], b"glm")
+    assert (world.asked[-2:], world.planned, client.body) == (["litellm:cloud", "glm"], [True], b"glm")
 
 
 async def test_a_model_with_one_deployment_of_litellms_is_litellms():
     """LiteLLM chooses among a model's deployments when one of them is its own."""
-    world = World(deployments={"glm": [GLM, GPT]})
+    world = World(deployments={"glm": [GLM, CLOUD]})
     await world.serve("glm")
     assert world.asked == ["litellm:glm"]
 
@@ -449,7 +449,7 @@ async def test_claude_counts():
 
 
 @pytest.mark.parametrize(
-    ("model", "asked"), [("glm", []), ("gpt", []), ("claude-x", ["claude-x"])], ids=["format", "litellm", "claude-busy"]
+    ("model", "asked"), [("glm", []), ("cloud", []), ("claude-x", ["claude-x"])], ids=["format", "litellm", "claude-busy"]
 )
 async def test_else_the_count_is_an_estimate(model, asked):
     """Who cannot count, and Claude when it is busy, costs the client no billed request: it gets an estimate."""
@@ -532,7 +532,7 @@ async def test_a_failure_after_keep_alives_is_an_event():
 
 
 @pytest.mark.usefixtures("no_patience")
-@pytest.mark.parametrize(("model", "enters"), [("gpt", False), ("claude-x", True)], ids=["planned", "alone"])
+@pytest.mark.parametrize(("model", "enters"), [("cloud", False), ("claude-x", True)], ids=["planned", "alone"])
 async def test_litellm_is_bridged_too(model, enters):
     """So it is while LiteLLM's app says nothing, once another provider than Claude is asked."""
     world = Silent(1)

@@ -8,7 +8,6 @@ import weakref
 import httpx
 import litellm
 import pytest
-from conversations import GEMINI
 from lanes import Received
 from litellm.llms.openai.common_utils import BaseOpenAILLM
 
@@ -22,7 +21,6 @@ from claude_proxy.litellm.transport import (
     rejection_reason,
     shared_http,
 )
-from claude_proxy.providers.compatibility import STRICT
 from claude_proxy.proxy.entrance import Entrance, current
 from claude_proxy.upstream.response_bounds import STEP_BYTES
 
@@ -218,15 +216,15 @@ def test_errors_end_early():
 # What LiteLLM loses
 
 
-async def gemini(*chunks, status=200, row=GEMINI, **headers):
+async def answered(*chunks, status=200, **headers):
     """Send a request of a client's, and return its entrance once the answer was read."""
     client = Received()
-    entrance = Entrance(client.request, client.outlet, client.journal, row=row)
+    entrance = Entrance(client.request, client.outlet, client.journal)
     token = current.set(entrance)
     try:
         inner = httpx.MockTransport(lambda _: httpx.Response(status, headers=headers, content=streamed(*chunks)))
         async with httpx.AsyncClient(transport=AsyncGuard(inner)) as http:
-            response = await http.post("https://gemini.invalid/")
+            response = await http.post("https://provider.invalid/")
             assert response.content == b"".join(chunks)
     finally:
         current.reset(token)
@@ -238,23 +236,8 @@ async def streamed(*chunks):
         yield chunk
 
 
-@pytest.mark.parametrize(
-    ("chunks", "end"),
-    [
-        ([b'{"finishReason": "STOP"}'], "STOP"),
-        ([b'{"finishRea', b'son" : "MALFORMED_FUNCTION_CALL"}'], "MALFORMED_FUNCTION_CALL"),
-        ([b'{"finishReason":"STOP"}', b'{"finishReason":"SAFETY"}'], "SAFETY"),
-        ([b"{}"], ""),
-    ],
-)
-async def test_why_gemini_ended(chunks, end):
-    """It is seen on the way, wherever the answer is cut; of no other provider's."""
-    assert (await gemini(*chunks)).native_end == end
-    assert (await gemini(*chunks, row=STRICT)).native_end is None
-
-
 async def test_an_error_says_when_to_come_back():
     """That is kept until the next answer."""
-    found = await gemini(b"{}", status=429, **{"retry-after": "20"})
+    found = await answered(b"{}", status=429, **{"retry-after": "20"})
     assert (found.retry_after, found.native_end) == ("20", None)
-    assert (await gemini(b"{}", **{"retry-after": "20"})).retry_after is None
+    assert (await answered(b"{}", **{"retry-after": "20"})).retry_after is None

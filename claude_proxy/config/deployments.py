@@ -1,13 +1,13 @@
 """A deployment of ``model_list`` as a frozen value: whose it is, how it is asked, and what about it needs LiteLLM."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
 
 from claude_proxy.anthropic.messages import THINKING_PARAMETERS
 from claude_proxy.config.routing import number
-from claude_proxy.providers.compatibility import STRICT, Dialect, dialect
+from claude_proxy.providers.compatibility import STRICT, Dialect, Thinking, dialect
 from claude_proxy.providers.endpoints import Hosts, Provider
 from claude_proxy.secret import Secret
 
@@ -19,10 +19,13 @@ class Lane(Enum):
     MESSAGES = "a provider of Anthropic's format"
     DEMO = "made inside the proxy"
     CHAT = "a provider of chat completions"
-    LITELLM = "LiteLLM"
+    COMPLETION = "a provider whose format LiteLLM alone knows, asked for chat completions through it"
+    LITELLM = "LiteLLM, which chooses the deployment"
 
 
 LANES = {Provider.CLAUDE: Lane.CLAUDE, Provider.ANTHROPIC_FORMAT: Lane.MESSAGES, Provider.DEMO: Lane.DEMO}
+# Why Claude on a cloud is LiteLLM's.
+LITELLMS_FORMAT = "LiteLLM knows this provider's format"
 # Parameters of a deployment that go into a chat-completions request as they are.
 CHAT_EXTRAS = (
     "reasoning_effort", "max_completion_tokens", "frequency_penalty", "presence_penalty", "seed", "parallel_tool_calls",
@@ -37,6 +40,13 @@ UNDERSTOOD = frozenset(
         "model", "api_key", "api_base", "custom_llm_provider", "timeout", "stream_timeout", "num_retries", "max_retries",
         "weight", "extra_headers", "drop_params", "input_cost_per_token", "output_cost_per_token",
         "cache_creation_input_token_cost", "cache_read_input_token_cost", *DEFAULTS, *THINKING_PARAMETERS,
+    }
+)  # fmt: skip
+# By these LiteLLM's router chooses among deployments, or holds requests back.
+OF_ROUTER = frozenset(
+    {
+        "allowed_fails_policy", "budget_duration", "cooldown_time", "max_budget", "max_parallel_requests", "order", "rpm",
+        "silent_model", "tags", "tpm",
     }
 )  # fmt: skip
 
@@ -87,6 +97,8 @@ class Deployment:
     extra: Mapping[str, Any] | None = None
     api_version: str | None = None
     key_header: str = "authorization"
+    # The whole entry, of a deployment that LiteLLM is asked for a completion of. There are secrets in it.
+    params: Mapping[str, Any] | None = field(default=None, repr=False)
     # Why LiteLLM serves it, in words; empty where a lane does.
     reason: str = ""
 
@@ -107,17 +119,19 @@ def deployment(
     model, provider_name, base = str(named.get("model", "")), named.get("custom_llm_provider"), named.get("api_base")
     provider = hosts.provider(model, provider_name, base)
     wire = None if provider in LANES else wires(named)
-    known = provider in LANES or wire is not None
-    reason = "" if chosen_by_litellm and known else _reason(named, provider, wire)
+    row = dialect(model, provider_name, wire.base if wire else base)
+    # Claude on a cloud keeps its own format, which LiteLLM relays.
+    lane = LANES.get(provider) or (Lane.CHAT if wire else Lane.LITELLM if row.thinking is Thinking.CLAUDE else Lane.COMPLETION)
+    reason = "" if chosen_by_litellm and lane is not Lane.LITELLM else _reason(named, lane)
     extra, retries = named.get("extra_headers"), str(named.get("num_retries"))
     return Deployment(
-        lane=Lane.LITELLM if reason else Lane.CHAT if wire else LANES[provider],
+        lane=Lane.LITELLM if reason else lane,
         provider=provider,
         served=served_as(model, provider_name),
         model=wire.model if wire else model.removeprefix("anthropic/"),
         api_base=wire.base if wire else base.rstrip("/") if isinstance(base, str) else None,
         api_key=Secret(str(key)) if (key := wire.key if wire else named.get("api_key")) else None,
-        row=dialect(model, provider_name, wire.base if wire else base),
+        row=row,
         extra_headers=tuple((str(name), str(value)) for name, value in extra.items()) if isinstance(extra, dict) else (),
         timeout=number(named.get("timeout")),
         stream_timeout=number(named.get("stream_timeout")),
@@ -128,6 +142,7 @@ def deployment(
         extra=_chat_extra(named) if wire else None,
         api_version=wire.version if wire else None,
         key_header=wire.key_header if wire else "authorization",
+        params={name: value for name, value in params.items() if value is not None} if lane is Lane.COMPLETION else None,
         reason=reason,
     )
 
@@ -139,11 +154,14 @@ def _chat_extra(named: Mapping[str, Any]) -> dict[str, Any]:
     )
 
 
-def _reason(named: Mapping[str, Any], provider: Provider, wire: Wire | None) -> str:
-    if provider not in LANES and wire is None:
-        return "LiteLLM knows this provider's format"
-    understood = UNDERSTOOD | CHAT_UNDERSTOOD if wire else UNDERSTOOD
-    unknown = sorted(name for name in named if name not in understood)
+def _reason(named: Mapping[str, Any], lane: Lane) -> str:
+    if lane is Lane.LITELLM:
+        return LITELLMS_FORMAT
+    if lane is Lane.COMPLETION:  # the others are for the provider
+        unknown = sorted(name for name in named if name in OF_ROUTER)
+    else:
+        understood = UNDERSTOOD | CHAT_UNDERSTOOD if lane is Lane.CHAT else UNDERSTOOD
+        unknown = sorted(name for name in named if name not in understood)
     if unknown:
         return f"litellm_params: {', '.join(unknown)}"
     if not isinstance(named.get("extra_headers", {}), dict):

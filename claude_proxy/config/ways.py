@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from claude_proxy.config.deployments import LANES, Lane, Wires, deployment, no_wires
+from claude_proxy.config.deployments import LITELLMS_FORMAT, Lane, Wires, deployment, no_wires
 from claude_proxy.config.features import reasons
 from claude_proxy.providers.endpoints import Hosts
 
@@ -18,7 +18,7 @@ def ways(config: Mapping[str, Any], hosts: Hosts, *, wires: Wires = no_wires, da
     others: list[str] = []
     for model in filter(_is_readable, config.get("model_list") or ()):
         one = deployment(model["litellm_params"], hosts, wires=wires)
-        if one.lane is Lane.LITELLM and one.provider not in LANES and wires(model["litellm_params"]) is None:
+        if one.lane is Lane.COMPLETION or one.reason == LITELLMS_FORMAT:
             others.append(model["model_name"])
         elif one.reason:
             because.setdefault(one.reason, []).append(model["model_name"])

@@ -24,11 +24,11 @@ from claude_proxy.config.settings import LogFormat, Settings, environment
 from claude_proxy.config.ways import ways
 from claude_proxy.credentials.redaction import Redactor, secrets_in_config, secrets_of
 from claude_proxy.litellm.callback import ClaudeProxy
+from claude_proxy.litellm.completions import Completions
 from claude_proxy.litellm.custom_auth import is_session, key_allows
 from claude_proxy.litellm.lane_client import AttemptRefused
 from claude_proxy.litellm.patches import (
     end_what_cannot_be_understood,
-    give_each_call_a_chunk,
     guard_every_request,
     guard_other_clients,
     keep_the_latest_chunks,
@@ -63,7 +63,14 @@ def start() -> ClaudeProxy:
         lookup=deployments_of,
         wires=wire_of,
     )
-    app = App(settings, active, redactor_of(settings, active), store=shared_store(settings, active.loaded), count=_tokens)
+    app = App(
+        settings,
+        active,
+        redactor_of(settings, active),
+        store=shared_store(settings, active.loaded),
+        count=_tokens,
+        completions=Completions(),
+    )
     install(app)
     return ClaudeProxy(app)
 
@@ -90,7 +97,6 @@ def install(app: App) -> None:
     """Put the gateway around LiteLLM's app and the redaction under its logs."""
     inner, settings = proxy_server.app, app.settings
     _settle_litellm()
-    give_each_call_a_chunk()
     end_what_cannot_be_understood()
     guard_every_request()
     guard_other_clients()
@@ -118,7 +124,6 @@ def install(app: App) -> None:
 def _settle_litellm() -> None:
     """Set what LiteLLM has as globals, whatever config.yaml and the environment say of them."""
     os.environ.update(FORCED_ENVIRONMENT)
-    litellm.use_chat_completions_url_for_anthropic_messages = True
     litellm.expose_router_debug_in_errors = False
     # The hook for streams keeps clients alive; LiteLLM would run a task for each chunk to do so.
     litellm.anthropic_sse_ping_interval_seconds = 0

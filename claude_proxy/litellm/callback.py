@@ -1,7 +1,6 @@
 """LiteLLM's callback: the hooks in the order in which a request meets them, each a few lines over the core."""
 
 import asyncio
-import os
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
@@ -16,11 +15,12 @@ from claude_proxy.anthropic.errors import Refused, own_refusal
 from claude_proxy.anthropic.messages import FOR_PROVIDERS, THINKING_PARAMETERS
 from claude_proxy.config.deployments import Lane, deployment, served_as
 from claude_proxy.litellm.lane_client import AttemptRefused, BetasInBody, LaneClient
+from claude_proxy.litellm.prices import priced_as
 from claude_proxy.litellm.transport import shared_http
 from claude_proxy.providers import compatibility, request_fields, returned
 from claude_proxy.providers.bounds import TooLarge
 from claude_proxy.providers.call_ids import calls_in
-from claude_proxy.providers.endpoints import Provider, is_openai_itself
+from claude_proxy.providers.endpoints import Provider
 from claude_proxy.providers.model_names import served_name
 from claude_proxy.providers.thinking import ThinkingFilter
 from claude_proxy.proxy.entrance import Entrance, current
@@ -101,14 +101,18 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         if one.lane is not Lane.LITELLM:
             fields = None if provider is Provider.CLAUDE else {name: kwargs[name] for name in FOR_PROVIDERS if name in kwargs}
             entrance.row = one.row
-            entrance.is_clean = one.lane is Lane.CHAT
+            entrance.is_clean = one.lane in (Lane.CHAT, Lane.COMPLETION)
             # LiteLLM's adapter has nothing to translate: what comes back speaks Anthropic's format.
-            speaks = {"model": f"anthropic/{one.model}", "custom_llm_provider": "anthropic"} if one.lane is Lane.CHAT else {}
+            speaks: dict[str, Any] = {}
+            if entrance.is_clean:
+                base_model = str((kwargs.get("model_info") or {}).get("base_model") or "")
+                speaks = {"model": priced_as(f"anthropic/{one.model}", base_model, one.served)}
+                speaks["custom_llm_provider"] = "anthropic"
             client = LaneClient(self.app.serving, entrance, one, fields)
             return kwargs | speaks | {"api_key": PLACEHOLDER_KEY, "client": client}
         entrance.journal.begin(provider, served_as(str(kwargs["model"]), kwargs.get("custom_llm_provider")))
         entrance.leave_lanes()
-        return await self._for_others(kwargs, own, entrance, provider)
+        return await self._for_cloud(kwargs, own, entrance)
 
     async def async_post_call_success_hook(self, data: dict[str, Any], user_api_key_dict: UserAPIKeyAuth, response: Any) -> Any:
         """Take thinking out of a whole response of another provider's, and name the model that was asked for."""
@@ -145,11 +149,10 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         async for ready in filtered(first, chunks, thinking, KEEPALIVE_SECONDS):
             yield ready
 
-    async def _for_others(
-        self, kwargs: dict[str, Any], own: Mapping[str, Any], entrance: Entrance, provider: Provider
-    ) -> dict[str, Any]:
+    async def _for_cloud(self, kwargs: dict[str, Any], own: Mapping[str, Any], entrance: Entrance) -> dict[str, Any]:
+        """Prepare an attempt at Claude on a cloud, whose format LiteLLM relays."""
         row = entrance.row = compatibility.dialect(
-            str(kwargs["model"]), kwargs.get("custom_llm_provider"), _api_base(kwargs, provider)
+            str(kwargs["model"]), kwargs.get("custom_llm_provider"), kwargs.get("api_base")
         )
         prepared = {name: value for name, value in kwargs.items() if name not in request_fields.FIELDS}
         request = entrance.request
@@ -163,10 +166,6 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
             raise AttemptRefused(str(error)) from None
         prepared |= {name: own[name] for name in THINKING_PARAMETERS if own.get(name) is not None}
         prepared["provider_specific_header"] = _beta_header(entrance, row)
-        if row.prompt_cache_key and (session := request.session):
-            prepared.setdefault("prompt_cache_key", session)
-        if provider is Provider.OPENAI:
-            return prepared | as_chat_completions(prepared)
         if row.name == "vertex":
             prepared["client"] = BetasInBody(shared_http())
         return prepared
@@ -177,37 +176,6 @@ def _beta_header(entrance: Entrance, row: compatibility.Dialect) -> dict[str, An
     sent = ",".join(value for name, value in entrance.request.headers if name.lower() == "anthropic-beta")
     betas = compatibility.allowed_betas(sent, row)
     return {"custom_llm_provider": row.prefix, "extra_headers": {"anthropic-beta": ",".join(betas)}} if betas else None
-
-
-def _api_base(kwargs: Mapping[str, Any], provider: Provider) -> str | None:
-    """Return the endpoint of a deployment; for ``openai/`` it may come from the environment, as LiteLLM has it."""
-    base = kwargs.get("api_base")
-    if base or provider is not Provider.OPENAI:
-        return base
-    return os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_BASE")
-
-
-def as_chat_completions(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters that keep an ``openai/`` deployment on ``/v1/chat/completions``.
-
-    LiteLLM 1.106.2 has four ways off it: its flag, ``thinking`` of type enabled, a price list that names some models as
-    Responses-only, and ``reasoning_effort`` for others. At OpenAI itself the last two are right, for it refuses those
-    models on chat completions. For a compatible endpoint nothing of the kind is known, and LiteLLM's provider for those,
-    ``custom_openai``, never leaves the path; what it does not know of parameters goes into ``extra_body``.
-    """
-    changed: dict[str, Any] = {"thinking": None}
-    base = _api_base(kwargs, Provider.OPENAI)
-    if is_openai_itself(base):
-        return changed
-    changed |= {
-        "api_base": base,
-        "model": f"custom_openai/{str(kwargs['model']).removeprefix('openai/')}",
-        "custom_llm_provider": "custom_openai",
-    }
-    effort = kwargs.get("reasoning_effort")
-    if effort is not None:
-        changed |= {"reasoning_effort": None, "extra_body": (kwargs.get("extra_body") or {}) | {"reasoning_effort": effort}}
-    return changed
 
 
 def _is_translated(entrance: Entrance) -> bool:

@@ -1,7 +1,6 @@
 """What is changed in LiteLLM (1.106.2) and in what it sends with, each where there is no hook. The contract tests guard it."""
 
 import asyncio
-import copy
 import functools
 import logging
 from collections.abc import Iterable
@@ -15,7 +14,6 @@ from aiohttp import ClientPayloadError
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
-from litellm.llms.anthropic.pass_through.adapters.streaming_iterator import _CombinedChunkSplitter
 
 from claude_proxy.litellm.transport import AsyncGuard, ChatTransport, Guard
 from claude_proxy.proxy.entrance import current
@@ -138,28 +136,6 @@ def keep_the_latest_chunks() -> None:
 
     CustomStreamWrapper.chunks = property(chunks, keep_chunks)
     CustomStreamWrapper.response_uptil_now = property(text, keep_text)
-
-
-@functools.cache
-def give_each_call_a_chunk() -> None:
-    """Let LiteLLM see one call in a chunk: 1.106.2 makes one block of the calls that Gemini and Groq send in one."""
-    by_kind = _CombinedChunkSplitter._split_by_payload_kind  # noqa: SLF001 - no other seam before the translation
-
-    def split(chunk: Any) -> tuple[Any, ...]:
-        return tuple(piece for part in by_kind(chunk) for piece in one_call_each(part))
-
-    _CombinedChunkSplitter._split_by_payload_kind = staticmethod(split)  # noqa: SLF001
-
-
-def one_call_each(chunk: Any) -> tuple[Any, ...]:
-    """Return a chunk as chunks with one call each; the same one when it has no more."""
-    calls = getattr(chunk.choices[0].delta, "tool_calls", None) if len(chunk.choices) == 1 else None
-    if not calls or len(calls) == 1:
-        return (chunk,)
-    pieces = tuple(copy.deepcopy(chunk, {id(calls): []}) for _ in calls)  # without a copy of all calls in each
-    for piece, call in zip(pieces, calls, strict=True):
-        piece.choices[0].delta.tool_calls = [call]
-    return pieces
 
 
 @functools.cache

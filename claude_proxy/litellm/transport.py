@@ -6,7 +6,6 @@ It knows LiteLLM's shapes (1.106.2), as ``litellm/clients.py`` does; ``tests/tes
 import asyncio
 import functools
 import json
-import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -14,7 +13,8 @@ import httpx
 from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler, get_ssl_configuration
 
 from claude_proxy.anthropic.sse import first_event_end
-from claude_proxy.proxy.entrance import Entrance, current
+from claude_proxy.litellm.native_ends import watched
+from claude_proxy.proxy.entrance import current
 from claude_proxy.proxy.lanes.attempt import MAX_ERROR_BYTES, NO_STREAMS, NOT_REPLAYED, STREAM
 from claude_proxy.proxy.relay import MAX_FIRST_EVENT
 from claude_proxy.upstream.response_bounds import (
@@ -27,9 +27,6 @@ from claude_proxy.upstream.response_bounds import (
     unreadable,
 )
 
-# Why a response of Gemini's ends, as it stands in its JSON.
-_FINISH = re.compile(rb'"finishReason"\s{0,8}:\s{0,8}"([A-Z_]{1,40})"')
-LONGEST_FINISH = 80
 # How long one silence of an upstream may last, in seconds, when LiteLLM does not say.
 DEFAULT_TIMEOUT = httpx.Timeout(600.0, connect=10.0)
 
@@ -160,7 +157,7 @@ class AsyncGuard(httpx.AsyncBaseTransport):
         if misfit := rejection_reason(response, CODINGS):
             await response.aclose()
             return refused(request, misfit)
-        return _watched(bounded(request, response))
+        return watched(bounded(request, response))
 
 
 def note_what_is_lost(response: httpx.Response) -> None:
@@ -168,35 +165,6 @@ def note_what_is_lost(response: httpx.Response) -> None:
     entrance = current.get()
     if entrance is not None:
         entrance.retry_after = response.headers.get("retry-after") if response.is_error else None
-
-
-def _watched(response: httpx.Response) -> httpx.Response:
-    """Return a response of Gemini's that is watched for why it ends, on behalf of a client's request."""
-    entrance = current.get()
-    if entrance is not None and entrance.row.signs_calls and response.is_success:
-        entrance.native_end = ""
-        response.stream = _Watched(response.stream, entrance)
-    return response
-
-
-class _Watched(httpx.AsyncByteStream):
-    """A body in which the last reason of an end is found, wherever the chunks are cut."""
-
-    def __init__(self, stream: Any, entrance: Entrance) -> None:
-        self._stream = stream
-        self._entrance = entrance
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        tail = b""
-        async for chunk in self._stream:
-            seen = tail + chunk
-            if found := _FINISH.findall(seen):
-                self._entrance.native_end = found[-1].decode()
-            tail = seen[-LONGEST_FINISH:]
-            yield chunk
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
 
 
 class Guard(httpx.BaseTransport):
@@ -250,7 +218,7 @@ class ChatTransport(httpx.AsyncBaseTransport):
                 entrance.opened.append(functools.partial(discard, response))
             if media_type(response) == STREAM:
                 response.stream = _WithEvents(response.stream)
-            return response
+            return watched(response)
         body = await beginning(response)
         status = 502 if wants_stream else 400 if response.status_code == 422 else response.status_code
         headers = [pair for pair in response.headers.multi_items() if pair[0].lower() not in NOT_REPLAYED]

@@ -220,6 +220,8 @@ def _document(block: Block, source: Mapping[str, Any], row: Dialect) -> Iterator
     elif row.files and source.get("type") == "base64" and source.get("media_type") == PDF:
         name = title if title.lower().endswith(".pdf") else f"{title}.pdf"
         yield {"type": "file", "file": {"filename": name, "file_data": f"data:{PDF};base64,{source.get('data')}"}}
+    elif row.fetches and source.get("type") == "url":  # which the operator has allowed
+        yield {"type": "file", "file": {"file_id": str(source.get("url"))}}
     else:
         yield _words(NO_FILE)
 

@@ -201,10 +201,12 @@ class CallIds:
 
     def of(self, block: Block) -> str:
         """Return the id of a call; of a signed one, the signature is in it."""
-        given = block.id if block.id and safe_id(block.id) not in self._taken else new_id()
+        # LiteLLM puts the signature behind the id by itself.
+        said, _, signature = block.id.partition(THOUGHT) if self._signs else (block.id, "", "")
+        given = said if said and safe_id(said) not in self._taken else new_id()
         call = safe_id(given)
-        if self._signs and block.signature:
-            call = safe_id(f"{given}{THOUGHT}{block.signature}")
+        if self._signs and (signature := block.signature or signature):
+            call = safe_id(f"{given}{THOUGHT}{signature}")
         self._taken |= {call, safe_id(given)}
         return call
 

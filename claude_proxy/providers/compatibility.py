@@ -43,8 +43,10 @@ class Dialect:
     prompt_cache_key: bool = False
     # The provider signs its calls, and wants the signature back; it travels in the call's id.
     signs_calls: bool = False
-    # The provider fetches an image's address itself, and LiteLLM passes it on as it is.
+    # The provider fetches an image's address itself, and whoever asks it passes it on as it is.
     addresses: bool = False
+    # LiteLLM fetches a document for the provider, or passes its address on.
+    fetches: bool = False
     # LiteLLM passes the references in a tool's schema on as they are.
     references: bool = False
     # Hosts of a chat-completions endpoint under LiteLLM's prefix "openai" with an api_base.
@@ -128,8 +130,14 @@ ROWS = (
     Dialect("llamafile", prefix="llamafile", references=True, top_k=True, stops=0),
     Dialect("openai-compatible", prefix="openai", addresses=True, references=True, stops=0),
     # Works better with its thought signatures; where one is missing, LiteLLM puts a word there that makes up for it.
-    Dialect("gemini", prefix="gemini", signs_calls=True),
-    Dialect("gemini-on-vertex", prefix="vertex_ai", signs_calls=True),
+    Dialect("gemini", prefix="gemini", signs_calls=True, files=True, fetches=True, top_k=True),
+    Dialect("gemini-on-vertex", prefix="vertex_ai", signs_calls=True, files=True, fetches=True, top_k=True),
+    # Converse takes documents of every model that reads them; what else a model takes differs.
+    Dialect("bedrock-converse", prefix="bedrock", files=True, fetches=True),
+    # Ollama's own API, whose `options` have a place for most things.
+    Dialect("ollama-chat", prefix="ollama_chat", top_k=True, stops=0),
+    Dialect("ollama", prefix="ollama", top_k=True, stops=0),
+    Dialect("copilot", prefix="github_copilot", references=True, tools=128),
     # The chat-completions endpoint and the Anthropic-format one understand cache marks.
     Dialect(
         "openrouter-chat", prefix="openrouter", chat_hosts=("openrouter.ai",), cache_control=True, addresses=True,

@@ -48,7 +48,7 @@ def _name(row: Dialect) -> str:
 def _pdfs(row: Dialect) -> str:
     if not row.images:
         return "a sentence"
-    return "as a file" if row.files else "as the format has them" if row.prefix not in CHAT else "a sentence"
+    return "as a file" if row.files else "a sentence" if _asked_for_chat(row) else "as the format has them"
 
 
 def _besides(row: Dialect) -> Iterator[str]:
@@ -60,8 +60,13 @@ def _besides(row: Dialect) -> Iterator[str]:
         yield "its signatures of calls come back to it"
     if row.numbered_calls:
         yield "calls numbered through the conversation"
-    if row.prefix in CHAT:
+    if _asked_for_chat(row):
         yield from _of_chat(row)
+
+
+def _asked_for_chat(row: Dialect) -> bool:
+    """Whether a provider gets a chat completion's request; Claude on a cloud gets one of Anthropic's format."""
+    return bool(row.prefix) and row.thinking is not Thinking.CLAUDE
 
 
 def _of_chat(row: Dialect) -> Iterator[str]:
@@ -74,7 +79,3 @@ def _of_chat(row: Dialect) -> Iterator[str]:
         yield f"{row.tools} tools"
     if not row.json_schema:
         yield "no schema for the answer"
-
-
-# LiteLLM's prefixes of those that are asked for chat completions.
-CHAT = frozenset(row.prefix for row in ROWS if row.prefix) - {"bedrock", "vertex_ai", "gemini"}

@@ -14,14 +14,6 @@ from claude_proxy.proxy.outcome import Outcome
 from claude_proxy.proxy.request import Request
 from claude_proxy.proxy.response import ClientResponse
 
-# Ends of Gemini's that LiteLLM has stop reasons for; the others are failures (its reference, "FinishReason").
-GEMINI_ENDS = frozenset(
-    {
-        "STOP", "MAX_TOKENS", "SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY",
-        "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION",
-    }
-)  # fmt: skip
-
 
 @dataclass
 class Entrance:
@@ -41,9 +33,11 @@ class Entrance:
     # What the last attempt on a lane came to, and what a hook refuses the request with.
     last: Outcome | None = None
     refusal: Refusal | None = None
-    # What LiteLLM loses of the last response: when to come back, and why one of Gemini's ended; None where that is not known.
+    # What LiteLLM loses of the last response: when to come back, and why it ended; None where that is not known.
     retry_after: str | None = None
     native_end: str | None = None
+    # The ends of its provider's that are good ones; all of them where it is empty.
+    good_ends: frozenset[str] = frozenset()
     # What closes the responses that LiteLLM was given and may have dropped without a word when the client left.
     opened: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     _work: asyncio.Future[Outcome] | None = None
@@ -103,7 +97,7 @@ class Entrance:
 
         LiteLLM (1.106.2) makes ``stop`` of an end that it does not know, and of none.
         """
-        if self.native_end is None or self.native_end in GEMINI_ENDS:
+        if self.native_end is None or (self.native_end and (not self.good_ends or self.native_end in self.good_ends)):
             return ""
         return f"the provider ended its answer with {self.native_end or 'no reason'}"
 

@@ -13,7 +13,7 @@ from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.providers import demo
 from claude_proxy.providers.endpoints import Hosts
 from claude_proxy.providers.meter import Meter
-from claude_proxy.proxy.lanes.chat_lane import ChatLane
+from claude_proxy.proxy.lanes.chat_lane import ChatLane, Endpoint, HttpEndpoint
 from claude_proxy.proxy.lanes.claude_lane import ClaudeLane
 from claude_proxy.proxy.lanes.demo_lane import DemoLane
 from claude_proxy.proxy.lanes.messages_lane import MessagesLane
@@ -34,7 +34,10 @@ RECORD_SECONDS = 0.05
 
 
 class App:
-    """One for the process. ``count`` returns the tokens of a text. Used from one event loop."""
+    """One for the process. Used from one event loop.
+
+    ``count`` returns the tokens of a text, ``completions`` is where providers are asked whose format LiteLLM alone knows.
+    """
 
     def __init__(
         self,
@@ -44,6 +47,7 @@ class App:
         *,
         store: Store | None = None,
         count: Callable[[str], int] = len,
+        completions: Endpoint | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings
@@ -62,12 +66,17 @@ class App:
         self.book = Book(clock=clock, listed=lambda model: model in config.listed)
         self.client = UpstreamClient()
         meter = Meter(count)
+
+        def chat(endpoint: Endpoint) -> ChatLane:
+            return ChatLane(endpoint, meter, lambda: config.fetch_hosts)
+
         self.serving = Serving(
             {
                 Lane.CLAUDE: ClaudeLane(settings, self.hosts, self.pool, self.client, clock),
                 Lane.MESSAGES: MessagesLane(self.client, meter),
-                Lane.CHAT: ChatLane(self.client, meter, lambda: config.fetch_hosts),
+                Lane.CHAT: chat(HttpEndpoint(self.client)),
                 Lane.DEMO: DemoLane(self._demo_text),
+                **({Lane.COMPLETION: chat(completions)} if completions else {}),
             },
             config,
             meter=meter,

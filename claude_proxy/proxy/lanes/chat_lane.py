@@ -4,7 +4,7 @@ import functools
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from claude_proxy import __version__
 from claude_proxy.anthropic.errors import STATUS_OF_ERRORS, error_body, error_message, own_refusal
@@ -46,31 +46,44 @@ SPARE = 0.05
 LEAST_OUTPUT = 256
 
 
-class ChatLane:
-    """One for the process."""
+class Endpoint(Protocol):
+    """Where an attempt's chat completion is asked for. ``send`` raises ``UpstreamError``."""
 
-    def __init__(self, client: UpstreamClient, meter: Meter, hosts: Callable[[], FetchHosts]) -> None:
+    async def send(self, attempt: Attempt, body: Mapping[str, Any]) -> StreamedResponse: ...
+
+
+class HttpEndpoint:
+    """The deployment's own address, asked with the proxy's client."""
+
+    def __init__(self, client: UpstreamClient) -> None:
         self._client = client
+
+    async def send(self, attempt: Attempt, body: Mapping[str, Any]) -> StreamedResponse:
+        raw = await offloaded(len(attempt.request.raw), readable_json, body)
+        url, headers = address(attempt.deployment), _headers(attempt, _key(attempt.deployment))
+        return await self._client.send(url, headers, raw, read_seconds=attempt.read_seconds)
+
+
+class ChatLane:
+    """One for the process and a kind of endpoint."""
+
+    def __init__(self, endpoint: Endpoint, meter: Meter, hosts: Callable[[], FetchHosts]) -> None:
+        self._endpoint = endpoint
         self._meter = meter
         self._hosts = hosts
         self._windows: OrderedDict[str, int] = OrderedDict()
 
     async def attempt(self, attempt: Attempt) -> Outcome:
         """Ask the provider once."""
-        deployment, request = attempt.deployment, attempt.request
-        key = deployment.api_key.reveal() if deployment.api_key else ""
-        if is_claude_credential(key):
+        if is_claude_credential(_key(attempt.deployment)):
             return failed(400, own_refusal(400, "A Claude credential does not go to a provider that is not Anthropic."))
         try:
-            body, told = await offloaded(len(request.raw), self._translated, attempt)
-            raw = await offloaded(len(request.raw), readable_json, body)
+            body, told = await offloaded(len(attempt.request.raw), self._translated, attempt)
         except TooLarge as error:
             return failed(400, own_refusal(400, str(error)), final=True)
         call = _Call(self, attempt, told, body)
         try:
-            response = await self._client.send(
-                address(deployment), _headers(attempt, key), raw, read_seconds=attempt.read_seconds
-            )
+            response = await self._endpoint.send(attempt, body)
         except UpstreamError as error:
             return broken(call.host, error)
         try:
@@ -136,7 +149,7 @@ class _Call:
         self._attempt = attempt
         self._told = told
         self._max_tokens = body.get(attempt.deployment.row.max_tokens)
-        self.host = (attempt.deployment.api_base or "").partition("://")[2].partition("/")[0]
+        self.host = host_of(attempt.deployment)
 
     async def passed(self, response: StreamedResponse) -> Outcome:
         """Give the client what the provider answered."""
@@ -252,6 +265,15 @@ class _Passing:
 
     def finish(self) -> bytes:
         return b""
+
+
+def host_of(deployment: Deployment) -> str:
+    """Return what a deployment's other end is called in errors: its host, or its provider where LiteLLM knows the address."""
+    return (deployment.api_base or "").partition("://")[2].partition("/")[0] or deployment.served.partition("/")[0]
+
+
+def _key(deployment: Deployment) -> str:
+    return deployment.api_key.reveal() if deployment.api_key else ""
 
 
 def address(deployment: Deployment) -> str:

@@ -1,0 +1,89 @@
+"""Why a provider ended its response, seen on the way to LiteLLM. The format is told by the path that was asked.
+
+LiteLLM (1.106.2) makes a good end of one that it does not know, and of none.
+"""
+
+import re
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
+
+import httpx
+
+from claude_proxy.proxy.entrance import Entrance, current
+
+
+class NativeEnds(NamedTuple):
+    """How a format says why a response ended; ``good`` has the reasons that LiteLLM knows, and is empty where it knows all."""
+
+    # The end of the paths.
+    at: str
+    says: re.Pattern[bytes]
+    good: frozenset[str] = frozenset()
+
+
+# A quote that stands in a text has a backslash before it, so no text is taken for an end.
+_GEMINI = re.compile(rb'"finishReason"\s{0,8}:\s{0,8}"([A-Z_]{1,40})"')
+_CHAT = re.compile(rb'"finish_reason"\s{0,8}:\s{0,8}"([A-Za-z_]{1,40})"|^data:\s{0,8}\[(DONE)\]', re.MULTILINE)
+# Google's reference, "FinishReason".
+_GEMINI_ENDS = frozenset(
+    {
+        "STOP", "MAX_TOKENS", "SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY",
+        "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION",
+    }
+)  # fmt: skip
+# AWS's reference, "StopReason"; the others are malformed responses.
+_BEDROCK_ENDS = frozenset(
+    {
+        "end_turn", "tool_use", "max_tokens", "stop_sequence", "guardrail_intervened", "content_filtered",
+        "model_context_window_exceeded",
+    }
+)  # fmt: skip
+_BEDROCK = re.compile(rb'"stopReason"\s{0,8}:\s{0,8}"([a-z_]{1,40})"')
+FORMATS = (
+    NativeEnds(":generateContent", _GEMINI, _GEMINI_ENDS),
+    NativeEnds(":streamGenerateContent", _GEMINI, _GEMINI_ENDS),
+    NativeEnds("/converse", _BEDROCK, _BEDROCK_ENDS),
+    NativeEnds("/converse-stream", _BEDROCK, _BEDROCK_ENDS),
+    NativeEnds("/api/chat", re.compile(rb'"(done)"\s{0,8}:\s{0,8}true')),
+    NativeEnds("/chat/completions", _CHAT),
+    NativeEnds("/responses", re.compile(rb'"type"\s{0,8}:\s{0,8}"response\.(completed|incomplete|failed)"')),
+)
+# A response that is no stream is whole where it is JSON; only these say more about its end.
+WHOLE = (":generateContent", "/converse")
+# No end is longer.
+LONGEST = 80
+
+
+def watched(response: httpx.Response) -> httpx.Response:
+    """Return a response that is watched for why it ends, on behalf of a client's request."""
+    entrance = current.get()
+    if entrance is None or not response.is_success:
+        return response
+    path, streams = response.request.url.path, entrance.request.streams
+    found = next((one for one in FORMATS if path.endswith(one.at) and (streams or one.at in WHOLE)), None)
+    if found is not None:
+        entrance.native_end, entrance.good_ends = "", found.good
+        response.stream = _Watched(response.stream, entrance, found.says)
+    return response
+
+
+class _Watched(httpx.AsyncByteStream):
+    """A body in which the last reason of an end is found, wherever the chunks are cut."""
+
+    def __init__(self, stream: Any, entrance: Entrance, says: re.Pattern[bytes]) -> None:
+        self._stream = stream
+        self._entrance = entrance
+        self._says = says
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        tail = b""
+        async for chunk in self._stream:
+            seen = tail + chunk
+            if found := self._says.findall(seen):
+                last = found[-1]
+                self._entrance.native_end = (last if isinstance(last, bytes) else b"".join(last)).decode()
+            tail = seen[-LONGEST:]
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
