@@ -1,0 +1,5 @@
+"""The same about providers whose format LiteLLM alone knows, with every request entering LiteLLM, which asks the lanes."""
+
+from test_completions_through_the_proxy import *  # noqa: F403 - its tests and fixtures are collected here once more
+
+THROUGH_LITELLM = True
