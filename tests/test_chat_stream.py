@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from stream_validator import read_events, read_message
 from test_growth import assert_linear
 
-from claude_proxy.anthropic.messages import mark
+from claude_proxy.anthropic.messages import LONGEST_ID, mark, without_foreign_thinking
 from claude_proxy.openai.chat_stream import ChatStream, Told
+from claude_proxy.providers.call_ids import THOUGHT, original_id
 from claude_proxy.providers.compatibility import ROWS, STRICT
+from claude_proxy.providers.history import fitted_messages
 
 KIMI = next(row for row in ROWS if row.name == "moonshot")
 GEMINI = next(row for row in ROWS if row.name == "gemini")
@@ -70,6 +72,34 @@ def test_an_id_that_the_conversation_has(given):
     found = message(calls(call(0, "{}", given=given, name="Bash")), CALLED, known=known)
     assert found["content"][0]["id"] not in known.ids
     assert found["content"][0]["id"]
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_geminis_signature_goes_there_and_back(apart):
+    """A call's thought signature is in its id, wherever it came, and an id that has become long is short for Claude."""
+    signature = "s+/=" * 40
+    fields = {"provider_specific_fields": {"thought_signature": signature}} if apart else {}
+    # LiteLLM puts it behind the id, and says it apart as well, or not.
+    given = f"c1{THOUGHT}{signature}"
+    found = message(calls(call(0, "{}", given=given, name="Bash", **fields)), CALLED, known=told(GEMINI))["content"][0]
+    result = {"type": "tool_result", "tool_use_id": found["id"], "content": "done"}
+    history = [
+        {"role": "user", "content": "look"}, {"role": "assistant", "content": [found]}, {"role": "user", "content": [result]}
+    ]  # fmt: skip
+    back = fitted_messages(history, GEMINI)
+    assert (back[1]["content"][0]["id"], back[2]["content"][0]["tool_use_id"]) == ("c1", "c1")
+    assert back[1]["content"][0]["provider_specific_fields"] == {"signature": signature}
+    for made in (fitted_messages(history, STRICT), without_foreign_thinking(history)):
+        assert len(made[1]["content"][0]["id"]) <= LONGEST_ID
+        assert made[1]["content"][0]["id"] == made[2]["content"][0]["tool_use_id"]
+
+
+def test_an_id_that_is_taken_keeps_its_signature():
+    """The id is another one then; what the signature is for does not depend on it."""
+    known = told(GEMINI, ids=("c1",))
+    found = message(calls(call(0, "{}", given=f"c1{THOUGHT}EqSigned", name="Bash")), CALLED, known=known)["content"][0]
+    said, _, signature = original_id(found["id"]).partition(THOUGHT)
+    assert (said != "c1", signature) == (True, "EqSigned")
 
 
 def test_a_signed_call():

@@ -18,7 +18,6 @@ from claude_proxy.anthropic import messages, token_estimate
 from claude_proxy.anthropic.sse import error_of
 from claude_proxy.anthropic.usage import usage_of
 from claude_proxy.config.model_access import Limits
-from claude_proxy.litellm.patches import one_call_each
 from claude_proxy.providers import bounds, compatibility, request_fields
 from claude_proxy.providers.compatibility import ROWS, STRICT
 from claude_proxy.providers.history import fitted_messages
@@ -189,25 +188,3 @@ def test_a_stream(first, piece):
         return pass_on
 
     assert_linear(work, 3000)
-
-
-def test_a_chunk_with_many_calls():
-    """A chunk of LiteLLM's that holds many calls becomes chunks of one call each, without a copy of all for each."""
-
-    class Copied:
-        def __init__(self, count: int) -> None:
-            self.choices = [Choice(count)]
-
-    class Choice:
-        def __init__(self, count: int) -> None:
-            self.delta = Delta(count)
-
-    class Delta:
-        def __init__(self, count: int) -> None:
-            self.tool_calls = [{"index": place} for place in range(count)]
-
-    def work(size: int) -> Callable[[], object]:
-        chunk = Copied(size)
-        return lambda: one_call_each(chunk)
-
-    assert_linear(work, 100)

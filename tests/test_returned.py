@@ -3,9 +3,9 @@
 import copy
 
 import pytest
-from conversations import BEDROCK, GEMINI, KIMI, REDACTED, ROW, SIGNED, TEXT, USER, ZAI, call, result, turn, user
+from conversations import BEDROCK, KIMI, REDACTED, ROW, SIGNED, TEXT, USER, ZAI, call, turn
 
-from claude_proxy.anthropic.messages import LONGEST_ID, MARK, without_foreign_thinking
+from claude_proxy.anthropic.messages import MARK, without_foreign_thinking
 from claude_proxy.providers import returned
 from claude_proxy.providers.call_ids import safe_id
 from claude_proxy.providers.compatibility import ROWS, STRICT
@@ -28,7 +28,6 @@ from claude_proxy.providers.returned import returned_block, returned_response, s
         (STRICT, call(""), call("toolu_new")),
         (STRICT, call(None), call("toolu_new")),
         (STRICT, call(provider_specific_fields={"signature": "s"}), call()),
-        (GEMINI, call(provider_specific_fields={"signature": "s+/="}), call(safe_id("toolu_1__thought__s+/="))),
         (STRICT, {"type": ["odd"]}, {"type": ["odd"]}),
     ],
 )
@@ -52,17 +51,6 @@ def test_kept_thinking_is_its_makers_alone(row, block):
     for other in (STRICT, *ROWS):
         assert other is row or fitted_messages(history, other) == [USER, turn(TEXT), USER]
     assert without_foreign_thinking(history) == [USER, turn(TEXT), USER]
-
-
-def test_geminis_signature_goes_there_and_back():
-    """A call's thought signature is in its id, for Gemini alone, and an id that has become long is short for Claude."""
-    back = returned_block(call(provider_specific_fields={"signature": "s+/=" * 40}), GEMINI)
-    history = [USER, turn(back), user(result(back["id"]))]
-    signed = call(provider_specific_fields={"signature": "s+/=" * 40})
-    assert fitted_messages(history, GEMINI) == [USER, turn(signed), user(result())]
-    for made in (fitted_messages(history, STRICT), without_foreign_thinking(history)):
-        assert len(made[1]["content"][0]["id"]) <= LONGEST_ID
-        assert made[1]["content"][0]["id"] == made[2]["content"][0]["tool_use_id"]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any
 
 from claude_proxy.anthropic.messages import THINKING_TYPES, mark
 from claude_proxy.providers.blocks import Block
-from claude_proxy.providers.call_ids import THOUGHT, new_id, safe_id
+from claude_proxy.providers.call_ids import new_id, safe_id
 from claude_proxy.providers.compatibility import Dialect, Thinking
 
 STOP_REASONS = (
@@ -29,18 +29,14 @@ def returned_block(block: Block, row: Dialect, taken: set[str] | None = None) ->
         field = "signature" if kind == "thinking" else "data"
         return block | {field: mark(row.name, str(block.get(field) or ""))}
     if kind == "tool_use":
-        return _returned_call(block, row, set() if taken is None else taken)
+        return _returned_call(block, set() if taken is None else taken)
     return block
 
 
-def _returned_call(block: Block, row: Dialect, taken: set[str]) -> Block:
+def _returned_call(block: Block, taken: set[str]) -> Block:
     given = block.get("id")
     call = given if isinstance(given, str) and given and safe_id(given) not in taken else new_id()
     taken.add(safe_id(call))
-    extra = block.get("provider_specific_fields")
-    signature = extra.get("signature") if isinstance(extra, dict) else None
-    if row.signs_calls and isinstance(signature, str):
-        call = f"{call}{THOUGHT}{signature}"
     made = {name: value for name, value in block.items() if name != "provider_specific_fields"} | {"id": safe_id(call)}
     return block if made == block else made
 

@@ -163,9 +163,11 @@ def proxy_environment(upstream: up.Upstream) -> dict[str, str]:
     }
 
 
-def module_proxy(upstream: up.Upstream, home: Path, **variables: str) -> Iterator[Proxy]:
+def module_proxy(upstream: up.Upstream, home: Path, *, models: str = "", **variables: str) -> Iterator[Proxy]:
+    """Start a proxy with the configuration of all, and with these models beside its own."""
     environment = proxy_environment(upstream) | variables
-    running = Proxy(home, CONFIG.format(url=upstream.other_url), **environment).wait_ready()
+    config = CONFIG.replace("\nrouter_settings:", f"{models}\nrouter_settings:").format(url=upstream.other_url)
+    running = Proxy(home, config, **environment).wait_ready()
     yield running
     running.stop()
 

@@ -1,6 +1,8 @@
 """What comes back from providers whose format LiteLLM alone knows, and what they are sent, through the real proxy."""
 
+import itertools
 import json
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 import upstream as up
 from conftest import CONFIG, proxy_environment
 from native_upstream import CACHED, FORMATS, INPUT, OUTPUT, Native
-from processes import Proxy, question
+from processes import STATIC_TOKEN, Proxy, question
 from stream_validator import read_message
 
 EVERYBODY = pytest.mark.parametrize("native", [*FORMATS.values()], ids=[*FORMATS])
@@ -176,6 +178,27 @@ def test_pictures_and_files(proxy, upstream, native, stream):
     sent = upstream.asked[-1].everything
     assert (sent.count(PNG["data"]), sent.count(PDF["data"])) == (2, 2 if native.files else 0)
     assert sent.count("cannot read it") == (0 if native.files else 2)
+
+
+@EVERYBODY
+def test_a_client_that_leaves(proxy, upstream, native):
+    """The provider's work on a stream ends with its client."""
+    ended = threading.Event()
+
+    def endless(seen: up.Seen) -> Iterator[bytes]:
+        begun = native.reply(seen, up.text("word "), end=None).chunks
+        try:
+            yield from itertools.chain(begun or (), itertools.repeat([*(begun or ())][-1]))
+        finally:
+            ended.set()
+
+    upstream.answer = answering(lambda seen, _: up.Reply(headers=native.events, chunks=endless(seen)))
+    headers = {"x-litellm-api-key": STATIC_TOKEN}
+    with httpx.Client(trust_env=False, timeout=60) as client:
+        asked = client.stream("POST", f"{proxy.url}/v1/messages", json=question(native.name, stream=True), headers=headers)
+        with asked as answer:
+            assert next(answer.iter_bytes())
+    assert ended.wait(60)
 
 
 @EVERYBODY

@@ -9,8 +9,15 @@ import pytest
 import upstream as up
 from conftest import API_KEY, CLIENT_TOKEN, PROVIDER_KEYS, TOKENS, by_credential, by_provider, module_proxy
 from database import Postgres, client, in_time
+from native_upstream import FORMATS
 from processes import MASTER_KEY, STATIC_TOKEN, Proxy, answer_text, question
 
+# Of lanes whose response LiteLLM takes for Anthropic's.
+PRICED = """
+  - model_name: gpt-priced
+    litellm_params: {{model: openai/gpt-4o, api_base: "{url}/openai/v1", api_key: made-up}}
+  - model_name: gemini-priced
+    litellm_params: {{model: gemini/gemini-2.5-pro, api_base: "{url}/gemini", api_key: made-up}}"""
 PROMPT = "made-up words that only the model may read"
 
 
@@ -30,7 +37,7 @@ def proxy(postgres: Postgres, shared_upstream: up.Upstream, tmp_path_factory: py
         "DISABLE_SCHEMA_UPDATE": "true",
         "CLAUDE_API_KEYS": API_KEY,
     }
-    yield from module_proxy(shared_upstream, tmp_path_factory.mktemp("database"), **variables)
+    yield from module_proxy(shared_upstream, tmp_path_factory.mktemp("database"), models=PRICED, **variables)
 
 
 def administrate(proxy: Proxy, path: str, token: str = MASTER_KEY, **body: object) -> httpx.Response:
@@ -84,9 +91,12 @@ def test_a_key_sees_the_models_on_its_list(proxy):
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-def test_a_spent_budget_refuses(proxy, upstream, stream):
+@pytest.mark.parametrize("model", ["claude-sonnet-4-5", "gpt-priced", "gemini-priced"])
+def test_a_spent_budget_refuses(proxy, upstream, model, stream):
     """What an answer cost counts against its key's budget, and a key without budget left is refused before anybody is asked."""
-    model, key = "claude-sonnet-4-5", new_key(proxy, max_budget=0.00001)
+    key, others = new_key(proxy, max_budget=0.00001), upstream.answer
+    gemini = FORMATS["gemini"]
+    upstream.answer = lambda seen: gemini.reply(seen, up.text("x")) if seen.path.startswith("/gemini") else others(seen)
     assert proxy.ask(question(model, stream=stream), token=key).status_code == 200
     assert in_time(lambda: proxy.ask(question(model, stream=stream), token=key).status_code == 422)
     upstream.seen.clear()
