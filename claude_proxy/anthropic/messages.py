@@ -30,6 +30,9 @@ LONGEST_ID = 40
 ID_FIELDS = {"tool_use": "id", "tool_result": "tool_use_id"}
 # Parameters about thinking, which no other provider is sent unless its deployment in config.yaml asks for it.
 THINKING_PARAMETERS = ("thinking", "output_config", "context_management")
+# ``json.dumps`` makes an encoder for each call.
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_ascii = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def for_provider(body: Body) -> dict[str, Any]:
@@ -126,14 +129,14 @@ def response_without_thinking(response: dict[str, Any]) -> dict[str, Any]:
 def to_json(value: object) -> bytes:
     """Return compact JSON in UTF-8; where a lone surrogate forbids that (half an emoji), in ASCII with escapes."""
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+        return _compact(value).encode()
     except UnicodeEncodeError:
-        return json.dumps(value, separators=(",", ":")).encode()
+        return _ascii(value).encode()
 
 
 def readable_json(value: object) -> bytes:
     """Return compact JSON in UTF-8; half a character becomes a question mark, because most providers refuse it."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return _compact(value).encode("utf-8", "replace")
 
 
 def _filtered(messages: Messages, unwanted: Any) -> Messages:

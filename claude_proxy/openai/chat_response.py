@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from claude_proxy.anthropic.messages import mark
+from claude_proxy.anthropic.sse import json_object
 from claude_proxy.anthropic.stream_writer import empty_message
 from claude_proxy.anthropic.usage import Usage
-from claude_proxy.openai.chat_stream import CHARACTERS_PER_TOKEN, CallIds, Told, decoded, error_in
+from claude_proxy.openai.chat_stream import CHARACTERS_PER_TOKEN, CallIds, Told, error_in
 from claude_proxy.openai.finish_reasons import ending
 from claude_proxy.openai.open_blocks import Block
 from claude_proxy.openai.parts import CALL, TEXT, THINKING, Part, parts
@@ -60,7 +61,7 @@ def _content(answer: Mapping[str, Any], told: Told) -> list[dict[str, Any]]:
         elif part.kind == THINKING and told.row.thinking is not Thinking.NONE:
             content.append({"type": "thinking", "thinking": part.text, "signature": mark(told.row.name, "")})
         elif part.kind == CALL and part.name:
-            made: Any = decoded(part.text.encode("utf-8", "surrogatepass")) if part.text.strip() else {}
+            made: Any = json_object(part.text.encode("utf-8", "surrogatepass")) if part.text.strip() else {}
             call = ids.of(Block(CALL, id=part.id, signature=part.signature))
             content.append({"type": CALL, "id": call, "name": told.names.get(part.name, part.name), "input": made})
     return content

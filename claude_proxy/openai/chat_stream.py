@@ -11,16 +11,13 @@ Seven rules:
   7. the counts are the provider's, from wherever they stand; where there are none, an estimate.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
 from claude_proxy.anthropic.errors import error_type
 from claude_proxy.anthropic.messages import mark
-from claude_proxy.anthropic.sse import event_data, first_event_end, last_event_end, whole_events
+from claude_proxy.anthropic.sse import event_data, first_event_end, json_object, last_event_end, whole_events
 from claude_proxy.anthropic.stream_writer import StreamWriter
 from claude_proxy.anthropic.usage import Usage
 from claude_proxy.openai.finish_reasons import Ending, ending
@@ -95,12 +92,13 @@ class ChatStream:
         if data.strip() == DONE:
             self._done = True
             return self._end()
-        said = decoded(data)
+        said = json_object(data)
         if said is None:  # what is no object says nothing, but of half an object nobody knows what is lost
             return self._fail("api_error", "the provider sent an event that cannot be read") if data.startswith(b"{") else b""
         if error := said.get("error"):
             return self._fail(*error_in(error))
-        self._usage = usage_in(said) or self._usage
+        if b"usage" in data:
+            self._usage = usage_in(said) or self._usage
         choices = said.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
         if error := choice.get("error"):
@@ -115,6 +113,8 @@ class ChatStream:
         if self._writer.ended:
             return b""
         self._said += len(part.text)
+        if part.kind == TEXT and self._tags.passes and self._blocks.continues(TEXT):
+            return self._writer.delta(part.text)  # nearly every piece of a response
         if part.kind == TEXT:
             found = [Part(kind, text) for kind, text in self._tags.feed(part.text)]
         elif part.kind == CALL:
@@ -209,21 +209,9 @@ class CallIds:
         return call
 
 
-def decoded(data: bytes) -> dict[str, Any] | None:
-    """Return a JSON object; None for everything else."""
-    try:
-        said = msgspec.json.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        try:  # half a character, which JSON may have and the decoder refuses
-            said = json.loads(data)
-        except (ValueError, RecursionError):
-            return None
-    return said if isinstance(said, dict) else None
-
-
 def is_object(text: str) -> bool:
     """Whether a text is a JSON object, or nothing, which stands for an empty one."""
-    return not text.strip() or decoded(text.encode("utf-8", "surrogatepass")) is not None
+    return not text.strip() or json_object(text.encode("utf-8", "surrogatepass")) is not None
 
 
 def error_in(error: object) -> tuple[str, str]:

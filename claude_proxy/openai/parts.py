@@ -20,11 +20,13 @@ class Part(NamedTuple):
 
 def parts(said: Mapping[str, Any]) -> Iterator[Part]:
     """Yield the parts of a delta, or of a whole message: thinking, then text, then a refusal, then calls."""
-    if thought := _thought(said):
+    # DeepSeek, Moonshot, Z.AI and older vLLM say ``reasoning_content``; OpenRouter, Groq, Together and vLLM ``reasoning``.
+    if thought := _text(said.get("reasoning_content")) or _text(said.get("reasoning")):
         yield Part(THINKING, thought)
-    for text in (_text(said.get("content")), _text(said.get("refusal"))):
-        if text:
-            yield Part(TEXT, text)
+    if text := _text(said.get("content")):
+        yield Part(TEXT, text)
+    if refusal := _text(said.get("refusal")):
+        yield Part(TEXT, refusal)
     calls = said.get("tool_calls")
     for call in calls if isinstance(calls, list) else ():
         if isinstance(call, dict):
@@ -32,11 +34,6 @@ def parts(said: Mapping[str, Any]) -> Iterator[Part]:
     # The older form of a call, of which there is one.
     if isinstance(function := said.get("function_call"), dict):
         yield _call({"index": 0, "function": function})
-
-
-def _thought(said: Mapping[str, Any]) -> str:
-    """DeepSeek, Moonshot, Z.AI and older vLLM say ``reasoning_content``; OpenRouter, Groq, Together and vLLM ``reasoning``."""
-    return next((text for name in ("reasoning_content", "reasoning") if (text := _text(said.get(name)))), "")
 
 
 def _text(content: object) -> str:

@@ -153,6 +153,8 @@ class StreamedResponse:
                 await asyncio.sleep(0)  # many steps in one chunk: other requests have their turn between them
                 return piece
             while raw := await self._raw.content.readany():
+                if self._bounds.passes(raw):
+                    return raw
                 self._steps = self._bounds.feed(raw)
                 if piece := next(self._steps, b""):
                     return piece

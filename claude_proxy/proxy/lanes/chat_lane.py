@@ -9,7 +9,7 @@ from typing import Any
 from claude_proxy import __version__
 from claude_proxy.anthropic.errors import STATUS_OF_ERRORS, error_body, error_message, own_refusal
 from claude_proxy.anthropic.messages import for_provider, readable_json, to_json
-from claude_proxy.anthropic.sse import error_kind, event_data
+from claude_proxy.anthropic.sse import error_kind, event_data, json_object
 from claude_proxy.anthropic.stream_message import message_of as stream_message
 from claude_proxy.anthropic.stream_writer import StreamWriter, empty_message
 from claude_proxy.anthropic.usage import Usage, usage_from
@@ -18,7 +18,7 @@ from claude_proxy.config.deployments import Deployment
 from claude_proxy.credentials.credential import is_claude_credential
 from claude_proxy.openai.chat_request import chat_body
 from claude_proxy.openai.chat_response import NoMessage, message_of
-from claude_proxy.openai.chat_stream import ChatStream, Told, decoded
+from claude_proxy.openai.chat_stream import ChatStream, Told
 from claude_proxy.openai.tool_names import names_by_sent
 from claude_proxy.providers import request_fields
 from claude_proxy.providers.bounds import TooLarge
@@ -180,7 +180,7 @@ class _Call:
             return broken(self.host, error)
         if response.media_type == STREAM:  # a provider may stream what was asked for as a whole
             return await self._unasked(content, response.headers)
-        said = await offloaded(len(content), decoded, content) or {}
+        said = await offloaded(len(content), json_object, content) or {}
         try:
             message, counted = await offloaded(len(content), message_of, said, self._told)
         except NoMessage as error:
