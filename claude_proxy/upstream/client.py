@@ -49,7 +49,7 @@ class UpstreamError(Exception):
 
 
 class UnreachableError(UpstreamError):
-    """There is no connection to the upstream, or it ended before a response began."""
+    """There is no connection to the upstream, or it ended before a response began. The text says why, in words."""
 
 
 class TimedOutError(UpstreamError):
@@ -209,8 +209,8 @@ class UpstreamClient:
         named = [pair if pair[1].isascii() else (pair[0], _raw(pair[1])) for pair in headers]
         if len(body) > PART_BYTES:
             named.append(("content-length", str(len(body))))
-        sending = self._asked((self._kept, self._new), URL(url, encoded=True), named, body, _limits(read_seconds))
         try:
+            sending = self._asked((self._kept, self._new), URL(url, encoded=True), named, body, _limits(read_seconds))
             if len(body) <= UNREAD_BYTES:
                 return await sending
             # aiohttp's own timer begins when the body is sent; this one ends a request whose body nobody reads.
@@ -219,7 +219,7 @@ class UpstreamClient:
         except TimeoutError as error:
             raise TimedOutError(_kind(error)) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise UnreachableError(_kind(error)) from None
+            raise UnreachableError(_why_unreachable(error)) from None
 
     async def _asked(
         self,
@@ -296,6 +296,24 @@ def _read_error(error: Exception) -> UpstreamError:
     if isinstance(error, httpx.DecodingError):
         return UnreadableError(f"sent what cannot be decoded ({error})")
     return TimedOutError(_kind(error)) if isinstance(error, TimeoutError) else BrokenOffError(_kind(error))
+
+
+# Why there is no response, from the narrowest of aiohttp's errors to the widest.
+_UNREACHABLE = (
+    (aiohttp.ClientConnectorCertificateError, "its certificate is not trusted"),
+    (aiohttp.ClientConnectorSSLError, "TLS failed"),
+    (aiohttp.ClientConnectorDNSError, "its name cannot be resolved"),
+    ((aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError), "the HTTP proxy of the environment failed"),
+    (aiohttp.ClientConnectorError, "no connection"),
+    ((aiohttp.ServerDisconnectedError, aiohttp.ClientOSError), "it closed the connection without a response"),
+    (ValueError, "its address is not valid"),
+)
+
+
+def _why_unreachable(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ConnectionRefusedError):
+        return "connection refused"
+    return next((words for kind, words in _UNREACHABLE if isinstance(error, kind)), _kind(error))
 
 
 def _is_unanswered(error: Exception) -> bool:

@@ -25,7 +25,14 @@ from claude_proxy.proxy.outcome import DONE, Outcome, failed
 from claude_proxy.proxy.provider_errors import input_tokens, provider_error
 from claude_proxy.proxy.relay import FailedStream
 from claude_proxy.proxy.response import KEEPALIVE_SECONDS
-from claude_proxy.upstream.client import StreamedResponse, TimedOutError, UnreadableError, UpstreamClient, UpstreamError
+from claude_proxy.upstream.client import (
+    StreamedResponse,
+    TimedOutError,
+    UnreachableError,
+    UnreadableError,
+    UpstreamClient,
+    UpstreamError,
+)
 from claude_proxy.upstream.response_bounds import CODINGS
 
 # What Anthropic's API wants of a client that says nothing.
@@ -171,5 +178,7 @@ def broken(host: str, error: UpstreamError, late: int = 504) -> Outcome:
     """Return the outcome of a response that did not come, or not to its end; ``late`` is the status of a silence."""
     if isinstance(error, TimedOutError):
         return failed(late, own_refusal(late, f"{host} did not answer in time.", []))
-    words = f"{host} {error}" if isinstance(error, UnreadableError) else f"{host} broke off ({error})"
+    if isinstance(error, UnreachableError):
+        return failed(502, own_refusal(502, f"{host} cannot be reached: {error}.", []))
+    words = f"{host} {error}" if isinstance(error, UnreadableError) else f"{host} broke its response off ({error})"
     return failed(502, own_refusal(502, words, []))
