@@ -402,6 +402,30 @@ async def test_a_coded_body_is_decoded(coding, pack):
     assert response.rejection_reason is None
 
 
+@pytest.mark.parametrize("coding", [b"gzip", b"identity"])
+async def test_a_wait_that_is_cancelled_loses_nothing(coding):
+    """Who cancels a wait for the next piece, in whatever moment, gets that piece with the next one."""
+    text = b"".join(b"data: %d\n\n" % number for number in range(200_000))
+    async with between([whole(gzip.compress(text) if coding == b"gzip" else text, coding)]) as (client, server):
+        response = await client.send(server.url, (), b"{}")
+        pieces, cancelled = [], 0
+        for turn in range(1_000_000):
+            waiting = asyncio.ensure_future(response.piece())
+            for _ in range(turn % 3):
+                await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.wait({waiting})
+            if waiting.cancelled():
+                cancelled += 1
+            elif piece := waiting.result():
+                pieces.append(piece)
+            else:
+                break
+        response.close()
+    assert b"".join(pieces) == text
+    assert cancelled
+
+
 @pytest.mark.parametrize("coding", [b"br", b"zstd", b"gzip, gzip", b"gzip, br", b"made-up"])
 async def test_a_coding_that_nobody_asked_for(coding):
     """A success in it is none to pass on, and none of it is read; an error's status is there all the same."""

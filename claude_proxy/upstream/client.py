@@ -112,7 +112,7 @@ class StreamedResponse:
         self._raw = raw
         self._bounds: Bounds | None = None
         # What the last chunk still decodes to.
-        self._steps: Iterator[bytes] = iter(())
+        self._steps: Iterator[bytes] | None = None
         self.status = raw.status
         self.headers: Headers = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in raw.raw_headers]
         # The first value of each, by its name in small letters.
@@ -149,15 +149,18 @@ class StreamedResponse:
             self._bounds = Bounds(self._coding(), by_line=False)
             self._bounds.endless = True
         try:
-            if piece := next(self._steps, b""):
+            if self._steps is not None:
                 await asyncio.sleep(0)  # many steps in one chunk: other requests have their turn between them
-                return piece
+                if piece := next(self._steps, b""):
+                    return piece
+                self._steps = None
             while raw := await self._raw.content.readany():
                 if self._bounds.passes(raw):
                     return raw
                 self._steps = self._bounds.feed(raw)
                 if piece := next(self._steps, b""):
                     return piece
+                self._steps = None
             return b"".join(self._bounds.finish())
         except READ_ERRORS as error:
             raise _read_error(error) from None
