@@ -7,8 +7,9 @@ from claude_proxy.anthropic.messages import mark
 from claude_proxy.anthropic.sse import json_object
 from claude_proxy.anthropic.stream_writer import empty_message
 from claude_proxy.anthropic.usage import Usage
-from claude_proxy.openai.chat_stream import CHARACTERS_PER_TOKEN, CallIds, Told, error_in
+from claude_proxy.openai.chat_stream import CHARACTERS_PER_TOKEN, CallIds, Told
 from claude_proxy.openai.finish_reasons import ending
+from claude_proxy.openai.inner_errors import inner_error
 from claude_proxy.openai.open_blocks import Block
 from claude_proxy.openai.parts import CALL, TEXT, THINKING, Part, parts
 from claude_proxy.openai.think_tags import ThinkTags
@@ -29,8 +30,8 @@ def message_of(said: Mapping[str, Any], told: Told) -> tuple[dict[str, Any], Usa
     """Return the message of a chat completion, and the provider's own counts if it gave some. Raises ``NoMessage``."""
     choices = said.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
-    if error := said.get("error") or choice.get("error"):
-        raise NoMessage(*error_in(error))
+    if error := inner_error(said, choice):
+        raise NoMessage(*error)
     answer = choice.get("message")
     if not isinstance(answer, dict):
         raise NoMessage("api_error", "the provider answered with what is no message")
