@@ -118,7 +118,7 @@ class ChatLane:
         """Take in what a provider counted."""
         if counted is not None:
             tokens = counted.input + counted.cache_read + counted.cache_write
-            self._meter.learn(attempt.deployment.served, attempt.request.raw, tokens)
+            self._meter.learn(attempt.deployment.served, attempt.request.sent(attempt.deployment.row), tokens)
 
     def learn_window(self, served: str, window: int) -> None:
         """Remember how long a conversation may be."""
