@@ -88,6 +88,8 @@ class Shape:
     error: object = field(default_factory=lambda: OPENAI_ERROR)
     cached: int = CACHED
     between: bytes = b""
+    # What the provider names as its sources, as they stand behind the text.
+    sources: str = ""
 
     def chunk(self, delta, finish=None, **more):
         choice = {"index": 0, "delta": delta, "finish_reason": finish} | self.in_choice
@@ -175,10 +177,20 @@ def whole_again(said):
 
 
 SOURCES = [{"title": "A title", "url": "https://one.example/a", "date": "2026-01-02", "last_updated": None, "snippet": "words"}]
+LISTED, LISTED_BARE = "\n\nSources:\n1. A title: https://one.example/a", "\n\nSources:\n1. https://one.example/a"
+
+
+def annotated(**more):
+    """An annotation as OpenAI's reference has it."""
+    cited = {"url": SOURCES[0]["url"], "title": "A title", "start_index": 0, "end_index": 3}
+    return {"annotations": [{"type": "url_citation", "url_citation": cited | more}]}
+
+
 SHAPES = {
     "openai": Shape(
         "openai", beside={"system_fingerprint": "fp_1", "service_tier": "default", "usage": None, "obfuscation": "xY"},
-        in_choice={"logprobs": None}, role={"role": "assistant", "content": "", "refusal": None},
+        in_choice={"logprobs": None}, role={"role": "assistant", "content": "", "refusal": None}, last_delta=annotated(),
+        sources=LISTED,
     ),
     "azure": Shape(
         "azure", beside={"system_fingerprint": "fp_1"},
@@ -194,7 +206,8 @@ SHAPES = {
     "openrouter": Shape(
         "openrouter-chat", beside={"provider": "Made Up"}, in_choice={"native_finish_reason": None, "logprobs": None},
         before=(b": OPENROUTER PROCESSING\n\n",) * 2, thought=of_openrouter,
-        text=field_named("content", role="assistant"), between=b": OPENROUTER PROCESSING\n\n",
+        text=field_named("content", role="assistant"), between=b": OPENROUTER PROCESSING\n\n", sources=LISTED,
+        last_delta={"role": "assistant", "content": ""} | annotated(content="words"),
         usage=OPENAI_COUNTS | {"cost": 0.001, "is_byok": False},
         error={
             "id": ID, "object": "chat.completion.chunk", "created": 1, "model": MODEL, "provider": "Made Up",
@@ -246,7 +259,8 @@ SHAPES = {
     ),
     "xai": Shape(
         "xai", beside={"system_fingerprint": "fp_1"}, thought=field_named("reasoning_content", role="assistant"), call=at_once,
-        text=field_named("content", role="assistant"), usage=OPENAI_COUNTS | {"num_sources_used": 0},
+        text=field_named("content", role="assistant"), usage=OPENAI_COUNTS | {"num_sources_used": 1},
+        beside_last={"citations": [SOURCES[0]["url"]]}, sources=LISTED_BARE,
     ),
     "mistral": Shape(
         "mistral", thought=of_mistral, call=without_a_type, counted="end", id_of=lambda number, _: f"a1b2c3d4{number}",
@@ -305,6 +319,6 @@ SHAPES = {
     "perplexity": Shape(
         "openai-compatible", beside={"citations": [SOURCES[0]["url"]], "search_results": SOURCES}, call=None, role=None,
         in_choice={"message": {"role": "assistant", "content": "one two"}}, text=field_named("content", role="assistant"),
-        thought=None, counted="every", usage=counts(search_context_size="low"), cached=0,
+        thought=None, counted="every", usage=counts(search_context_size="low"), cached=0, sources=LISTED,
     ),
 }  # fmt: skip

@@ -22,7 +22,8 @@ def skeleton(shape, kind):
     """Return what a stream is to become, a line for each block."""
     keeps = shape.thought is not None and ROW[shape.row].thinking is not Thinking.NONE
     lines = [f"thinking {''.join(THOUGHT)}"] if keeps and kind in ("thought", "call", "calls") else []
-    lines += [] if kind == "call" else [f"text {''.join(TEXT)}"]
+    sources = shape.sources if kind in ("text", "thought") else ""
+    lines += [] if kind == "call" else [f"text {''.join(TEXT)}{sources}"]
     called = {"call": (READ,), "calls": (READ, LOOK)}.get(kind, ())
     return [*lines, *(f"tool_use {name} {json.loads(arguments)}" for name, arguments in called)]
 

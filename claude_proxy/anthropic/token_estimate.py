@@ -20,8 +20,8 @@ def input_tokens(body: Mapping[str, Any], count: Callable[[str], int]) -> int:
 
 
 def tokens_of(texts: list[str], count: Callable[[str], int]) -> int:
-    """Return about how many tokens these texts are in a request; at least one."""
-    return max(1, count("\n".join(texts)) + FRAME_TOKENS * len(texts))
+    """Return about how many tokens these texts are in a request."""
+    return count("\n".join(texts)) + FRAME_TOKENS * len(texts)
 
 
 def texts_of(whole: Any, left_out: Collection[str] = ()) -> tuple[list[str], int]:

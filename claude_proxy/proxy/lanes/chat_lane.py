@@ -95,6 +95,7 @@ class ChatLane:
             lambda: self.input_tokens(attempt),
             calls_in(sent.get("messages")),
             names_by_sent([str(tool.get("name")) for tool in tools]),
+            lists_sources="response_format" not in body,
         )
         self._fit(attempt, body)
         return body, told
