@@ -118,6 +118,17 @@ def test_the_choice_of_a_tool(choice, made):
     assert {name: found[name] for name in found if name in ("tool_choice", "parallel_tool_calls")} == made
 
 
+@pytest.mark.parametrize("name", ["llama-cpp", "llamafile", "lm-studio", "ollama"])
+def test_a_choice_that_may_not_name_a_tool(name):
+    """The tool is offered alone and a call is required; one that is not offered changes nothing else."""
+    named = {"tools": [TOOL, TOOL | {"name": "Look"}], "tool_choice": {"type": "tool", "name": "Look"}}
+    found = body(ROW[name], **named)
+    assert found["tool_choice"] == "required"
+    assert [tool["function"]["name"] for tool in found["tools"]] == ["Look"]
+    assert "tool_choice" not in body(ROW[name], **named | {"tool_choice": {"type": "tool", "name": "Other"}})
+    assert len(body(ROW[name], **named | {"tool_choice": {"type": "any"}})["tools"]) == 2
+
+
 def test_a_tool():
     """Its schema is one that every provider reads: an object, without `$schema` and bare `true`."""
     odd = {"$schema": "x", "properties": {"a": True, "b": False, "c": {"items": True, "anyOf": [True, {"const": 1}]}},

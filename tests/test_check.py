@@ -342,6 +342,23 @@ def test_right_endpoints(params):
 
 
 @pytest.mark.parametrize(
+    ("info", "says"),
+    [
+        (None, []),
+        ({"mode": "chat"}, []),
+        ({"chat_server": "sglang"}, []),
+        ({"chat_server": "sgland"}, ["error", "line 5", "chat_server of m", "sglang"]),
+        ({"chat_server": ["sglang"]}, ["error", "chat_server of m"]),
+    ],
+)
+def test_chat_servers(info, says):
+    """A server that is named is one of the table's."""
+    config = {"model_list": [{"model_name": "m", "litellm_params": {"model": "openai/x"}, "model_info": info}]}
+    found = models.chat_servers(facts(config))
+    only(found, *says) if says else said(found) == []
+
+
+@pytest.mark.parametrize(
     ("value", "says"),
     [
         ("made-up-clear-text", ["warning", "line 3", "api_key stands there in clear text"]),

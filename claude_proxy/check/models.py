@@ -11,9 +11,11 @@ from claude_proxy.check import names
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, info, warning
 from claude_proxy.config import models
+from claude_proxy.config.deployments import CHAT_SERVER
 from claude_proxy.config.settings import OWN_SECRETS, VARIABLES
 from claude_proxy.config.ways import ways
 from claude_proxy.credentials.redaction import NO_KEY, SECRET_PARAMETER
+from claude_proxy.providers.compatibility import SERVERS
 from claude_proxy.providers.endpoints import Hosts, Origin, Provider, matches
 
 # What Claude Code's own names stand for (2.1.197), and the variable that puts another model in its place.
@@ -84,6 +86,19 @@ def _path(at: str, name: str, provider: Provider, path: str) -> Iterator[Finding
         yield error(at, f"the api_base of {name} ends in /chat/completions, which LiteLLM adds by itself", "take it away")
     elif provider is Provider.OPENAI and not path:
         yield warning(at, f"the api_base of {name} has no path", "most OpenAI-compatible endpoints want /v1 at its end")
+
+
+def chat_servers(facts: Facts) -> Iterator[Finding]:
+    """Which server of chat completions is at an address: a name that is none says nothing."""
+    for place, entry in facts.models:
+        info = entry.get("model_info")
+        server = info.get(CHAT_SERVER) if isinstance(info, dict) else None
+        if server is not None and server not in (*SERVERS,):
+            known = ", ".join(sorted(SERVERS))
+            at = facts.at("model_list", place, "model_info", CHAT_SERVER)
+            yield error(
+                at, f"{CHAT_SERVER} of {entry['model_name']} is no server that is known", f"it should be one of {known}"
+            )
 
 
 def clear_text_keys(facts: Facts) -> Iterator[Finding]:

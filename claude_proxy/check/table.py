@@ -53,6 +53,7 @@ CHECKS: tuple[Check, ...] = (
     Check("every model has its key", models.unset_variables, When.COMMAND, Needs.MODELS),
     Check("LiteLLM knows every model's provider", models.providers, needs=Needs.MODELS),
     Check("every api_base fits its format", models.endpoints, needs=Needs.MODELS),
+    Check("every chat_server is one that is known", models.chat_servers, needs=Needs.MODELS),
     Check("every fallback is a model that is served", models.fallbacks, needs=Needs.MODELS),
     Check("what Claude Code asks for is served", models.claude_code_names, needs=Needs.MODELS),
     Check("no model only sounds like Claude", models.claude_names_elsewhere, When.COMMAND, Needs.MODELS),

@@ -15,14 +15,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from claude_proxy.anthropic.errors import error_type
 from claude_proxy.anthropic.messages import mark
 from claude_proxy.anthropic.sse import event_data, first_event_end, json_object, last_event_end, whole_events
 from claude_proxy.anthropic.stream_writer import StreamWriter
 from claude_proxy.anthropic.usage import Usage
 from claude_proxy.openai.finish_reasons import Ending, ending
+from claude_proxy.openai.inner_errors import inner_error
 from claude_proxy.openai.open_blocks import BEGIN, MORE, Block, Blocks, Step
 from claude_proxy.openai.parts import CALL, TEXT, THINKING, Part, parts
+from claude_proxy.openai.sources import Sources
 from claude_proxy.openai.think_tags import ThinkTags
 from claude_proxy.openai.token_counts import usage_in
 from claude_proxy.providers.call_ids import THOUGHT, new_id, safe_id
@@ -34,6 +35,8 @@ DONE = b"[DONE]"
 MAX_KEPT = 16 * 1024 * 1024
 # About so many characters make a token, where the provider does not count.
 CHARACTERS_PER_TOKEN = 4
+# How an answer ends that is whole.
+BY_ITSELF = ("end_turn", "stop_sequence")
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class Told:
     # The ids of calls that the conversation has, and the tools' names by what the provider was sent.
     ids: frozenset[str] = frozenset()
     names: Mapping[str, str] = field(default_factory=dict)
+    # Whether the sources that the provider names may follow its text.
+    lists_sources: bool = True
 
 
 class ChatStream:
@@ -59,6 +64,7 @@ class ChatStream:
         self._blocks = Blocks()
         self._ids = CallIds(told)
         self._tags = ThinkTags()
+        self._sources = Sources()
         # The beginning of an event, and how much of it is known to hold no end.
         self._held = bytearray()
         self._searched = 0
@@ -67,6 +73,7 @@ class ChatStream:
         self._matched: object = None
         self._done = False
         self._said = 0
+        self._begun_telling = False
 
     def feed(self, chunk: bytes) -> bytes:
         """Return the events that are certain."""
@@ -95,15 +102,15 @@ class ChatStream:
         said = json_object(data)
         if said is None:  # what is no object says nothing, but of half an object nobody knows what is lost
             return self._fail("api_error", "the provider sent an event that cannot be read") if data.startswith(b"{") else b""
-        if error := said.get("error"):
-            return self._fail(*error_in(error))
-        if b"usage" in data:
-            self._usage = usage_in(said) or self._usage
         choices = said.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
-        if error := choice.get("error"):
-            return self._fail(*error_in(error))
-        delta = choice.get("delta") or choice.get("message")
+        if error := inner_error(said, choice):
+            return self._fail(*error)
+        if b"usage" in data:
+            self._usage = usage_in(said) or self._usage
+        # A message says at once what deltas say in pieces; behind them it repeats it (MiniMax, Perplexity).
+        self._sources.take(said, choice.get("delta") or choice.get("message"))
+        delta = choice.get("delta") or (None if self._begun_telling else choice.get("message"))
         out = b"".join([self._part(part) for part in parts(delta)]) if isinstance(delta, dict) else b""
         if choice.get("finish_reason") is not None and self._reason is None:
             self._reason, self._matched = choice["finish_reason"], choice.get("stop_reason") or choice.get("matched_stop")
@@ -112,6 +119,7 @@ class ChatStream:
     def _part(self, part: Part) -> bytes:
         if self._writer.ended:
             return b""
+        self._begun_telling = True
         self._said += len(part.text)
         if part.kind == TEXT and self._tags.passes and self._blocks.continues(TEXT):
             return self._writer.delta(part.text)  # nearly every piece of a response
@@ -156,6 +164,8 @@ class ChatStream:
         out = b"".join([self._steps(self._blocks.add(one)) for one in rest if one.kind != THINKING or self._keeps_thinking])
         if self._reason is None and not self._done:
             return out + self._fail("api_error", "the provider's answer broke off before its end")
+        if self._lists_sources:
+            out += self._steps(self._blocks.add(Part(TEXT, self._sources.text)))
         out += self._steps(self._blocks.finish())
         ended = self._ending()
         if ended.problem:
@@ -163,6 +173,11 @@ class ChatStream:
         if not self._writer.started:
             out += self._writer.start(self._told.input_tokens())
         return out + self._writer.end(ended.stop_reason, ended.stop_sequence, self.usage)
+
+    @property
+    def _lists_sources(self) -> bool:
+        whole = not self._blocks.calls and self._ending().stop_reason in BY_ITSELF
+        return whole and self._told.lists_sources and self._blocks.continues(TEXT)
 
     def _ending(self) -> Ending:
         reason = "stop" if self._reason is None else self._reason
@@ -212,17 +227,3 @@ class CallIds:
 def is_object(text: str) -> bool:
     """Whether a text is a JSON object, or nothing, which stands for an empty one."""
     return not text.strip() or json_object(text.encode("utf-8", "surrogatepass")) is not None
-
-
-def error_in(error: object) -> tuple[str, str]:
-    """Return Anthropic's type and the words of an error inside a good response (OpenRouter's reference has its shape)."""
-    if not isinstance(error, dict):
-        return "api_error", str(error)[:1000]
-    code = error.get("code", error.get("status"))
-    status = (
-        code if isinstance(code, int) else int(code) if isinstance(code, str) and code.isdecimal() and len(code) < 4 else 500
-    )
-    message = error.get("message")
-    return error_type(status) if 400 <= status < 600 else "api_error", message if isinstance(
-        message, str
-    ) else "no reason given"

@@ -20,8 +20,7 @@ class Part(NamedTuple):
 
 def parts(said: Mapping[str, Any]) -> Iterator[Part]:
     """Yield the parts of a delta, or of a whole message: thinking, then text, then a refusal, then calls."""
-    # DeepSeek, Moonshot, Z.AI and older vLLM say ``reasoning_content``; OpenRouter, Groq, Together and vLLM ``reasoning``.
-    if thought := _text(said.get("reasoning_content")) or _text(said.get("reasoning")):
+    if thought := _thought(said):
         yield Part(THINKING, thought)
     if text := _text(said.get("content")):
         yield Part(TEXT, text)
@@ -34,6 +33,19 @@ def parts(said: Mapping[str, Any]) -> Iterator[Part]:
     # The older form of a call, of which there is one.
     if isinstance(function := said.get("function_call"), dict):
         yield _call({"index": 0, "function": function})
+
+
+def _thought(said: Mapping[str, Any]) -> str:
+    """DeepSeek, Moonshot, Z.AI and older vLLM say ``reasoning_content``; OpenRouter, Groq, Together and vLLM ``reasoning``.
+
+    Mistral's stands among the parts of the content.
+    """
+    if text := _text(said.get("reasoning_content")) or _text(said.get("reasoning")):
+        return text
+    content = said.get("content")
+    if not isinstance(content, list):
+        return ""
+    return "".join(_text(part.get("thinking")) for part in content if isinstance(part, dict))
 
 
 def _text(content: object) -> str:

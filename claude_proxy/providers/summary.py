@@ -38,6 +38,9 @@ def _name(row: Dialect) -> str:
     if row is STRICT:
         return "everybody else"
     hosts = " or ".join(f"`{host}`" for host in row.hosts)
+    said = f"`openai/` with `chat_server: {row.server}`" if row.server else ""
+    if said:
+        return f"`{row.prefix}/`, and {said}" if row.prefix else said
     if not row.prefix:
         return f"`anthropic/` at {hosts}"
     below = " or ".join(f"`{host}`" for host in row.chat_hosts)
@@ -48,7 +51,7 @@ def _name(row: Dialect) -> str:
 def _pdfs(row: Dialect) -> str:
     if not row.images:
         return "a sentence"
-    return "as a file" if row.files else "as the format has them" if row.prefix not in CHAT else "a sentence"
+    return "as a file" if row.files else "as the format has them" if not _is_chat(row) else "a sentence"
 
 
 def _besides(row: Dialect) -> Iterator[str]:
@@ -60,8 +63,12 @@ def _besides(row: Dialect) -> Iterator[str]:
         yield "its signatures of calls come back to it"
     if row.numbered_calls:
         yield "calls numbered through the conversation"
-    if row.prefix in CHAT:
+    if _is_chat(row):
         yield from _of_chat(row)
+
+
+def _is_chat(row: Dialect) -> bool:
+    return bool(row.server) or row.prefix in CHAT
 
 
 def _of_chat(row: Dialect) -> Iterator[str]:
@@ -74,6 +81,8 @@ def _of_chat(row: Dialect) -> Iterator[str]:
         yield f"{row.tools} tools"
     if not row.json_schema:
         yield "no schema for the answer"
+    if not row.named_choice:
+        yield "of a tool that is chosen by its name, that tool alone"
 
 
 # LiteLLM's prefixes of those that are asked for chat completions.

@@ -14,7 +14,7 @@ import upstream as up
 
 Block = dict[str, Any]
 HOSTS = {"api.z.ai": "zai", "api.kimi.com": "kimi", "api.deepseek.com": "deepseek", "openrouter.ai": "openrouter"}
-CHAT_PROVIDERS = ("azure", "gpt", "groq", "together", "vllm", "ollama")
+CHAT_PROVIDERS = ("azure", "gpt", "groq", "together", "hugging-face", "vllm", "ollama")
 CLAUDE_SIGNATURE = "EqMadeUpClaude"
 
 

@@ -95,6 +95,7 @@ class ChatLane:
             lambda: self.input_tokens(attempt),
             calls_in(sent.get("messages")),
             names_by_sent([str(tool.get("name")) for tool in tools]),
+            lists_sources="response_format" not in body,
         )
         self._fit(attempt, body)
         return body, told
@@ -118,7 +119,7 @@ class ChatLane:
         """Take in what a provider counted."""
         if counted is not None:
             tokens = counted.input + counted.cache_read + counted.cache_write
-            self._meter.learn(attempt.deployment.served, attempt.request.raw, tokens)
+            self._meter.learn(attempt.deployment.served, attempt.request.sent(attempt.deployment.row), tokens)
 
     def learn_window(self, served: str, window: int) -> None:
         """Remember how long a conversation may be."""
