@@ -21,7 +21,7 @@ MODEL_VARIABLES = (
     "ANTHROPIC_MODEL", "ANTHROPIC_DEFAULT_OPUS_MODEL", "ANTHROPIC_DEFAULT_SONNET_MODEL", "ANTHROPIC_DEFAULT_HAIKU_MODEL",
     "ANTHROPIC_DEFAULT_FABLE_MODEL", "CLAUDE_CODE_SUBAGENT_MODEL",
 )  # fmt: skip
-# Claude Code 2.1.329 takes a model that it does not know for one of a million tokens, and would compact far too late.
+# Claude Code 2.1.332 takes a model that it does not know for one of a million tokens, and would compact far too late.
 CONTEXT_VARIABLE = "CLAUDE_CODE_MAX_CONTEXT_TOKENS"
 USUAL_CONTEXT, LONG_CONTEXT = 200_000, 1_000_000
 # Claude Code's own mark for the context of a million tokens, which it takes off.

@@ -5,7 +5,6 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import httpx
 import pytest
@@ -218,7 +217,9 @@ def test_claude_code_with_the_printed_command(peopled, tmp_path, upstream, capsy
     other = {"ANTHROPIC_BASE_URL": "http://127.0.0.1:9", "ANTHROPIC_AUTH_TOKEN": "made-up", "ANTHROPIC_MODEL": "other"}
     (user.home / ".claude" / "settings.json").write_text(json.dumps({"env": other}))
     environment = clean_environment(user.home, DISABLE_AUTOUPDATER="1", ANTHROPIC_API_KEY="sk-made-up-key-of-the-shell")
-    environment["PATH"] = os.pathsep.join([str(Path(user.binary).parent), environment["PATH"]])
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "claude").symlink_to(user.binary)
+    environment["PATH"] = os.pathsep.join([str(tmp_path / "bin"), environment["PATH"]])
     command = f"{functions}\nclaude-glm -p Hello --output-format stream-json --verbose"
     run = Run(
         subprocess.run(
