@@ -50,6 +50,8 @@ def translated(
         made["system"] = system
     searches = any(kind.startswith(tool_changes.SERVER_SEARCH) for kind in row.server_tools)
     offered = tool_changes.offered_tools(request.get("tools"), messages, searches=searches)
+    if offered is not request.get("tools"):
+        bounds.check({"tools": offered})  # turns may define more of them
     tools = fitted_tools(offered, row, relayed=relayed)
     if tools:
         made["tools"] = tools
