@@ -38,6 +38,9 @@ from claude_proxy.providers.call_ids import safe_id
 from claude_proxy.providers.compatibility import ROWS, STRICT, Dialect
 from claude_proxy.providers.history import NO_BEGINNING, NO_IMAGE, fitted_messages
 
+ONCE = {"clear_at": "next_user_message"}
+CHANGE = {"type": "tool_removal", "tool": {"type": "tool_reference", "name": "Read"}}
+
 
 @pytest.mark.parametrize(
     ("row", "given", "wanted"),
@@ -66,6 +69,12 @@ from claude_proxy.providers.history import NO_BEGINNING, NO_IMAGE, fitted_messag
             [USER, turn(call()), user(result(), reminder("s"), TEXT)],
         ),
         (STRICT, [USER, system("")], [USER]),
+        (STRICT, [USER, system([]) | {"output_config": {"effort": "low"}}], [USER]),
+        (STRICT, [USER, {"role": "system", "output_config": {"effort": "low"}}], [USER]),
+        (STRICT, [USER, system("s") | ONCE], [user(text("hi"), reminder("s"))]),
+        (STRICT, [USER, system("s") | ONCE, turn(TEXT), USER], [USER, turn(TEXT), USER]),
+        (STRICT, [USER, system([CHANGE, text("s")])], [user(text("hi"), reminder("s"))]),
+        (STRICT, [USER, system([CHANGE])], [USER]),
         # server tools
         (STRICT, [USER, turn(SEARCH, FOUND, TEXT)],
          [USER, turn(text('[web_search: {"query": "q"}]\n'), text("- T: http://x.invalid\n"), TEXT)]),

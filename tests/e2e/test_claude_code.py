@@ -7,15 +7,17 @@ from typing import Any
 
 import pytest
 import upstream as up
-from claude_code import ClaudeCode
+from claude_code import NEWEST, OLDER, ClaudeCode
 from conftest import TOKENS, by_credential, by_provider
 from processes import Proxy, free_port
 
+BOTH_RELEASES = pytest.mark.parametrize("user", [NEWEST, OLDER], indirect=True)
+
 
 @pytest.fixture
-def user(tmp_path: Path, pooled: Proxy) -> ClaudeCode:
-    """A user of the proxy with a pool."""
-    return ClaudeCode(tmp_path, pooled.url)
+def user(request: pytest.FixtureRequest, tmp_path: Path, pooled: Proxy) -> ClaudeCode:
+    """A user of the proxy with a pool, and with the newest Claude Code where a test asks for no other."""
+    return ClaudeCode(tmp_path, pooled.url, package=getattr(request, "param", NEWEST))
 
 
 def results_so_far(seen: up.Seen) -> list[str]:
@@ -45,6 +47,7 @@ def worker(project: Path, seen: up.Seen) -> list[dict[str, object]]:
     return [up.text(f"the file says: {done[2]}")]
 
 
+@BOTH_RELEASES
 def test_a_task_and_its_continuation_on_other_providers(user, upstream):
     """A task that reads, edits and runs a command ends well on both formats, and goes on on Claude with no 400."""
 
@@ -216,6 +219,7 @@ class Strict:
         return up.anthropic_error(400, "invalid_request_error", words)
 
 
+@BOTH_RELEASES
 def test_a_session_goes_from_provider_to_provider_in_the_middle_of_tool_loops(user, upstream):
     """Nobody gets thinking that is not its own or half a tool loop, and Claude gets its signed blocks back as they were."""
     strict = Strict()
