@@ -66,7 +66,7 @@ class App:
             {
                 Lane.CLAUDE: ClaudeLane(settings, self.hosts, self.pool, self.client, clock),
                 Lane.MESSAGES: MessagesLane(self.client, meter),
-                Lane.CHAT: ChatLane(self.client, meter, lambda: config.fetch_hosts),
+                Lane.CHAT: ChatLane(self.client, meter, lambda: config.fetch_hosts, lambda: config.web_search),
                 Lane.DEMO: DemoLane(self._demo_text),
             },
             config,
