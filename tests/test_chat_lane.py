@@ -21,6 +21,7 @@ from claude_proxy.proxy.outcome import DONE
 from claude_proxy.proxy.relay import Heard
 from claude_proxy.secret import Secret
 from claude_proxy.upstream.client import READ_SECONDS
+from claude_proxy.upstream.search_client import SearchClient
 
 pytestmark = pytest.mark.anyio
 
@@ -517,7 +518,9 @@ def answers(streams, second=None):
 
 def searching_lane(respond, endpoint=SEARXNG):
     upstream = Upstream(respond)
-    return ChatLane(upstream, Meter(lambda text: len(text.split())), lambda: NO_HOSTS, lambda: endpoint), upstream
+    return ChatLane(
+        upstream, Meter(lambda text: len(text.split())), lambda: NO_HOSTS, SearchClient(upstream, lambda: endpoint)
+    ), upstream
 
 
 @pytest.mark.parametrize("streams", [False, True])
@@ -567,9 +570,9 @@ async def test_a_request_without_a_search():
 @pytest.mark.parametrize("streams", [False, True])
 async def test_an_endpoint_that_is_gone(streams):
     """A search that can be made no more is one that failed."""
-    lane, upstream = searching_lane(answers(streams))
     endpoints = [SEARXNG]
-    lane._web_search = lambda: endpoints.pop() if endpoints else None
+    lane, upstream = searching_lane(answers(streams))
+    lane._web = SearchClient(upstream, lambda: endpoints.pop() if endpoints else None)
     client = received(stream=streams, **ASKED)
     await ask(client, lane=(lane, upstream))
     message = read_message(client.body) if streams else json.loads(client.body)

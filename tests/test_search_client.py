@@ -13,7 +13,7 @@ from claude_proxy.providers.search_tool import SearchTool
 from claude_proxy.secret import Secret
 from claude_proxy.upstream import search_client
 from claude_proxy.upstream.client import TimedOutError, UnreachableError
-from claude_proxy.upstream.search_client import search
+from claude_proxy.upstream.search_client import SearchClient
 
 pytestmark = pytest.mark.anyio
 
@@ -25,7 +25,7 @@ LARGE = Response(200, chunks=[b" " * search_client.MAX_BYTES, b" {}"])
 
 async def ask(response, query=QUERY, endpoint=BRAVE, tool=SearchTool()):  # noqa: B008 - it is frozen
     upstream = Upstream(response)
-    return await search(upstream, endpoint, query, tool), upstream
+    return await SearchClient(upstream, lambda: endpoint).search(query, tool), upstream
 
 
 async def test_a_search():
@@ -96,3 +96,11 @@ async def test_an_endpoint_of_ones_own():
     own = WebSearch("searxng", "http://searxng:8080/search")
     found, upstream = await ask(Response(json={"results": []}), "x" * 401, own)
     assert (found, upstream.sent[0].header("authorization")) == ([], None)
+
+
+async def test_no_endpoint():
+    """``config.yaml`` may have lost it meanwhile: then the search is one that failed."""
+    upstream = Upstream(FOUND)
+    assert SearchClient(upstream, lambda: BRAVE).is_ready
+    gone = SearchClient(upstream, lambda: None)
+    assert (gone.is_ready, await gone.search(QUERY, SearchTool()), upstream.sent) == (False, "unavailable", [])

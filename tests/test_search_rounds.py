@@ -1,6 +1,7 @@
 """proxy/lanes/search_rounds.py: what waits between the rounds of a response."""
 
 import asyncio
+from types import SimpleNamespace
 
 import aiohttp
 import pytest
@@ -10,11 +11,13 @@ from stream_validator import read_message
 
 from claude_proxy.anthropic.errors import own_refusal
 from claude_proxy.anthropic.search_blocks import Page
+from claude_proxy.anthropic.stream_writer import StreamWriter
+from claude_proxy.openai.chat_round import ChatRound
 from claude_proxy.openai.chat_stream import Told
-from claude_proxy.openai.search_stream import SearchStream
 from claude_proxy.providers.compatibility import STRICT
+from claude_proxy.providers.search_stream import SearchStream
 from claude_proxy.providers.search_tool import SearchTool
-from claude_proxy.proxy.lanes.search_rounds import Asking, RoundRefused, SearchRounds
+from claude_proxy.proxy.lanes.search_rounds import Asking, Passing, RoundRefused, SearchRounds
 from claude_proxy.proxy.outcome import failed
 from claude_proxy.upstream.client import BrokenOffError, StreamedResponse, TimedOutError
 
@@ -35,13 +38,10 @@ class Rounds:
         self.raws, self.asked, self.waits, self.searched = [], [], asyncio.Event(), asyncio.Event()
         self.waits.set()
         self.left = [*rounds]
-        self.rounds = SearchRounds(
-            SearchStream(TOLD, SearchTool()),
-            self._response(),
-            Asking(self._again, self._search),
-            streams=streams,
-            begun=lambda: begun,
-        )
+        self.writer = StreamWriter("asked")
+        stream = SearchStream(self.writer, SearchTool(), ChatRound(TOLD, self.writer))
+        asking, outlet = Asking(self._again, self._search), SimpleNamespace(begun=begun)
+        self.rounds = SearchRounds(stream, self._response(), asking, outlet, streams=streams)
 
     def _response(self):
         one = self.left.pop(0)
@@ -52,7 +52,7 @@ class Rounds:
 
     async def _again(self, turns):
         self.asked.append([*turns])
-        return self._response(), TOLD
+        return self._response(), ChatRound(TOLD, self.writer)
 
     async def _search(self, query):
         self.asked.append(query)
@@ -167,3 +167,16 @@ async def test_a_provider_that_keeps_its_connection_open():
     """Behind ``[DONE]`` nothing is waited for."""
     one = Rounds(Response(200, headers=EVENTS, chunks=[SEARCHING, RESET]), ANSWER)
     assert read_message(await one.read())["content"][-1]["text"] == "pears"
+
+
+async def test_the_message_as_a_whole():
+    """It is what its stream told, or the error that ended it."""
+    message = await Rounds(SEARCHING, ANSWER, streams=False).rounds.collected()
+    assert [block["type"] for block in message["content"]] == ["server_tool_use", "web_search_tool_result", "text"]
+    assert message["content"][0]["input"] == {"query": "a"}
+    assert (await Rounds(sse(chunk({"content": "half"}), done=False), streams=False).rounds.collected())["type"] == "error"
+
+
+def test_nothing_is_changed_on_the_way():
+    """What the rounds have written is for the client as it is."""
+    assert (Passing().feed(b"x"), Passing().finish()) == (b"x", b"")

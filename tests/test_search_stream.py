@@ -1,4 +1,4 @@
-"""openai/search_stream.py: one message over several chat completions, with searches between them."""
+"""providers/search_stream.py: one message over several responses, here chat completions, with searches between them."""
 
 import json
 import random
@@ -8,9 +8,11 @@ from chat_streams import CALLED, STOP, USAGE, call, calls, chunk, sse
 from stream_validator import read_message
 
 from claude_proxy.anthropic.search_blocks import Page, excerpt_of
+from claude_proxy.anthropic.stream_writer import StreamWriter
+from claude_proxy.openai.chat_round import ChatRound
 from claude_proxy.openai.chat_stream import Told
-from claude_proxy.openai.search_stream import ERRORS, FOUND, NOTHING, SearchStream, State
 from claude_proxy.providers.compatibility import ROWS, STRICT
+from claude_proxy.providers.search_stream import ERRORS, FOUND, NOTHING, SearchStream, State
 from claude_proxy.providers.search_tool import SearchTool
 
 KEEPS = next(row for row in ROWS if row.name == "deepseek-chat")
@@ -31,12 +33,17 @@ def searching(*queries, index=0, words=""):
     return sse(*([chunk({"content": words})] if words else []), calls(*made), CALLED, USAGE)
 
 
+def stream_of(row=STRICT, tool=None):
+    writer = StreamWriter("asked")
+    return SearchStream(writer, tool or SearchTool(3), ChatRound(told(row), writer))
+
+
 class Run:
     """Everything that a client gets of rounds that are given as streams, or as whole completions."""
 
     def __init__(self, *rounds, tool=None, row=STRICT, find=lambda _: PAGES, size=None):
         self.rounds, self.find, self.size, self.row = [*rounds], find, size, row
-        self.stream = SearchStream(told(row), tool or SearchTool(3))
+        self.stream = stream_of(row, tool)
         self.queries, self.out, self.left = [], b"", []
 
     def message(self):
@@ -48,7 +55,7 @@ class Run:
                     self.search()
                 case State.ASKING:
                     ids = frozenset(block["id"] for turn in self.stream.turns for block in turn["content"] if "id" in block)
-                    self.stream.begin_round(told(self.row, ids, tokens=60))
+                    self.stream.begin_round(ChatRound(told(self.row, ids, tokens=60), self.stream.writer))
         return read_message(self.out)
 
     def tell(self, one):
@@ -234,7 +241,7 @@ def test_an_error_from_outside():
     """It ends the message once, wherever the message stands."""
     body = b'{"type":"error","error":{"type":"overloaded_error","message":"busy"}}'
     for end, kind in ((lambda one: one.refuse(body), "overloaded_error"), (lambda one: one.fail("gone"), "api_error")):
-        stream = SearchStream(told(), SearchTool())
+        stream = stream_of()
         out = stream.feed(searching("a")) + stream.begin_search() + stream.found(PAGES) + end(stream)
         assert read_message(out)["error"]["type"] == kind
         assert (stream.state, end(stream), stream.feed(ANSWER), stream.finish()) == (State.ENDED, b"", b"", b"")

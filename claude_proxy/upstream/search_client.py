@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from claude_proxy import __version__
 from claude_proxy.anthropic.search_blocks import TOO_LONG, TOO_MANY_REQUESTS, UNAVAILABLE, Page
@@ -20,24 +21,39 @@ MAX_BYTES = 2 * 1024 * 1024
 LIMITED = 429
 
 
-async def search(client: UpstreamClient, endpoint: WebSearch, query: str, tool: SearchTool) -> list[Page] | str:
-    """Return what a query finds. The key goes to the endpoint's host alone: no redirection is followed.
+class SearchClient:
+    """One for the process. ``endpoint`` returns where the web is searched as ``config.yaml`` has it now; None without one."""
 
-    A failure is logged by the host and its reason, without query and key.
-    """
-    if not FORMATS[endpoint.provider].takes(query):
-        return TOO_LONG
-    try:
-        async with asyncio.timeout(SEARCH_SECONDS):
-            found = await _asked(client, endpoint, query, tool)
-    except TimeoutError:
-        found = f"no answer within {SEARCH_SECONDS:.0f} s"
-    except UpstreamError as error:
-        found = f"no answer: {error}"
-    if not isinstance(found, str):
-        return found
-    logger.warning("the web search at %s failed: %s", endpoint.host, found)
-    return TOO_MANY_REQUESTS if found == f"HTTP {LIMITED}" else UNAVAILABLE
+    def __init__(self, client: UpstreamClient, endpoint: Callable[[], WebSearch | None]) -> None:
+        self._client = client
+        self._endpoint = endpoint
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the web can be searched."""
+        return self._endpoint() is not None
+
+    async def search(self, query: str, tool: SearchTool) -> list[Page] | str:
+        """Return what a query finds, or an error's code. The key goes to the endpoint's host: no redirection is followed.
+
+        A failure is logged by the host and its reason, without query and key.
+        """
+        endpoint = self._endpoint()
+        if endpoint is None:
+            return UNAVAILABLE
+        if not FORMATS[endpoint.provider].takes(query):
+            return TOO_LONG
+        try:
+            async with asyncio.timeout(SEARCH_SECONDS):
+                found = await _asked(self._client, endpoint, query, tool)
+        except TimeoutError:
+            found = f"no answer within {SEARCH_SECONDS:.0f} s"
+        except UpstreamError as error:
+            found = f"no answer: {error}"
+        if not isinstance(found, str):
+            return found
+        logger.warning("the web search at %s failed: %s", endpoint.host, found)
+        return TOO_MANY_REQUESTS if found == f"HTTP {LIMITED}" else UNAVAILABLE
 
 
 async def _asked(client: UpstreamClient, endpoint: WebSearch, query: str, tool: SearchTool) -> list[Page] | str:

@@ -55,13 +55,25 @@ def results(provider: str, *found: dict[str, Any]) -> up.Reply:
     return up.Reply(headers={"content-type": "application/json"}, body=json.dumps(body).encode())
 
 
-def model(*queries: str, beside: tuple[dict[str, Any], ...] = ()) -> Callable[[up.Seen], list[dict[str, Any]]]:
+def results_read(seen: up.Seen) -> list[str]:
+    """The results of tools that a model has in its conversation, in either format."""
+    turns = seen.json["messages"]
+    read = [str(turn["content"]) for turn in turns if turn["role"] == "tool"]
+    blocks = [block for turn in turns if isinstance(turn["content"], list) for block in turn["content"]]
+    return read + [str(block["content"]) for block in blocks if block["type"] == "tool_result"]
+
+
+def tools_offered(seen: up.Seen) -> set[str]:
+    """The names of the tools that a model may call, in either format."""
+    return {tool.get("name") or tool["function"]["name"] for tool in seen.json.get("tools", ())}
+
+
+def model(*queries: Any, beside: tuple[dict[str, Any], ...] = ()) -> Callable[[up.Seen], list[dict[str, Any]]]:
     """A model that searches for each of these, one after the other, and then says what it has read."""
 
     def answer(seen: up.Seen) -> list[dict[str, Any]]:
-        read = [str(turn["content"]) for turn in seen.json["messages"] if turn["role"] == "tool"]
-        offered = [tool["function"]["name"] for tool in seen.json.get("tools", ())]
-        if len(read) < len(queries) and "web_search" in offered:
+        read = results_read(seen)
+        if len(read) < len(queries) and "web_search" in tools_offered(seen):
             return [up.text("looking"), up.tool("web_search", {"query": queries[len(read)]}), *beside]
         return [up.text(f"read: {read}" if read else "nothing read")]
 

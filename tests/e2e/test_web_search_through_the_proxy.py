@@ -1,7 +1,7 @@
 """A search of the web for a model that cannot, through the real proxy, at endpoints of three formats."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -15,6 +15,7 @@ from stream_validator import read_message
 
 from claude_proxy.anthropic.search_blocks import excerpt_of
 
+MODELS = pytest.mark.parametrize("model", ["gpt", "glm"])
 STREAMS = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 SEARCH = {"type": "web_search_20250305", "name": "web_search", "max_uses": 8}
 READ = {"name": "Read", "description": "reads", "input_schema": {"type": "object", "properties": {"file_path": {}}}}
@@ -72,19 +73,23 @@ def searching(running: Searching, upstream: up.Upstream) -> Searching:
     """The proxy, with a model that searches once, and an endpoint that finds one page."""
     running.seen.clear()
     running.server.answer = lambda _: engine.results(running.provider, engine.PEARS)
-    upstream.answer = openai(engine.model("ripe pears"))
+    upstream.answer = answering(engine.model("ripe pears"))
     return running
 
 
-def openai(model: Any) -> Any:
-    return by_provider(gpt=lambda seen: up.openai_reply(seen, *model(seen)))
+def answering(model: Callable[[up.Seen], list[dict[str, Any]]]) -> Callable[[up.Seen], up.Reply]:
+    """Let a model answer in the format in which it is asked."""
+    return by_provider(
+        gpt=lambda seen: up.openai_reply(seen, *model(seen)), glm=lambda seen: up.anthropic_reply(seen, *model(seen))
+    )
 
 
+@MODELS
 @STREAMS
-def test_a_search(searching, upstream, stream):
+def test_a_search(searching, upstream, model, stream):
     """The client gets one message with the search and what it found; the model has read it, and the endpoint got its key."""
-    message = searching.ask(stream)
-    assert (kinds(message), message["stop_reason"]) == ([*SEARCHED, "text"], "end_turn")
+    message = searching.ask(stream, model)
+    assert (kinds(message), message["stop_reason"], message["model"]) == ([*SEARCHED, "text"], "end_turn", model)
     _, search, result, text = message["content"]
     assert search["input"] == {"query": "ripe pears"}
     (page,) = result["content"]
@@ -96,39 +101,43 @@ def test_a_search(searching, upstream, stream):
     assert searching.queries == ["ripe pears"]
     assert [engine.key(searching.provider, seen) for seen in searching.seen] == [engine.KEY]
     assert all(engine.KEY not in seen.everything for seen in upstream.seen)
-    assert all("made-up-openai-key" not in seen.everything for seen in searching.seen)
+    keys = ("made-up-openai-key", "made-up-zai-key", "sk-")
+    assert not any(key in seen.everything for key in keys for seen in searching.seen)
     assert len(upstream.seen) == 2
 
 
+@MODELS
 @STREAMS
-def test_claude_codes_own_request(searching, upstream, stream):
+def test_claude_codes_own_request(searching, upstream, model, stream):
     """What its tool sends is answered with its search, although it demands the call: the second round is free."""
     if not FIXTURE.exists():
         pytest.skip("the captures of real requests are not on this machine")
     body = json.loads(FIXTURE.read_text(encoding="utf-8"))["body"]
-    message = message_of(searching.proxy.ask(body | {"model": "gpt", "stream": stream}))
+    message = message_of(searching.proxy.ask(body | {"model": model, "stream": stream}))
     assert kinds(message) == [*SEARCHED, "text"]
-    first, second = (seen.json for seen in upstream.seen)
-    assert first["tool_choice"] == {"type": "function", "function": {"name": "web_search"}}
-    assert second["tool_choice"] == "auto"
+    first, second = (seen.json["tool_choice"] for seen in upstream.seen)
+    assert "web_search" in str(first)
+    assert second == ("auto" if model == "gpt" else {"type": "auto"})
 
 
+@MODELS
 @STREAMS
-def test_several_searches_and_their_bound(searching, upstream, stream):
+def test_several_searches_and_their_bound(searching, upstream, model, stream):
     """Each is told in its place; beyond ``max_uses`` the model reads that there is none left."""
-    upstream.answer = openai(engine.model("one", "two", "three"))
-    message = searching.ask(stream, tools=[SEARCH | {"max_uses": 2}])
+    upstream.answer = answering(engine.model("one", "two", "three"))
+    message = searching.ask(stream, model, tools=[SEARCH | {"max_uses": 2}])
     assert kinds(message) == [*SEARCHED * 3, "text"]
     assert message["content"][8]["content"]["error_code"] == "max_uses_exceeded"
     assert (searching.queries, message["usage"]["server_tool_use"]) == (["one", "two"], {"web_search_requests": 2})
     assert "No search is left" in message["content"][-1]["text"]
 
 
+@MODELS
 @STREAMS
-def test_a_tool_of_the_clients_beside(searching, upstream, stream):
+def test_a_tool_of_the_clients_beside(searching, upstream, model, stream):
     """Its call ends the response, as ever."""
-    upstream.answer = openai(engine.model("ripe pears", beside=(up.tool("Read", {"file_path": "/a"}),)))
-    message = searching.ask(stream, tools=[SEARCH, READ])
+    upstream.answer = answering(engine.model("ripe pears", beside=(up.tool("Read", {"file_path": "/a"}),)))
+    message = searching.ask(stream, model, tools=[SEARCH, READ])
     assert (sorted(kinds(message)), message["stop_reason"]) == (sorted([*SEARCHED, "tool_use"]), "tool_use")
     (call,) = [block for block in message["content"] if block["type"] == "tool_use"]
     assert (call["name"], call["input"], len(upstream.seen)) == ("Read", {"file_path": "/a"}, 1)
@@ -198,7 +207,7 @@ def test_what_somebody_wrote(searching, stream):
 @pytest.mark.parametrize("query", ["", " ", 7, None, {"a": 1}, "x " * 3000])
 def test_a_query_that_is_none(searching, upstream, query):
     """The endpoint is not asked, and the model is told what is wrong."""
-    upstream.answer = openai(engine.model(query))
+    upstream.answer = answering(engine.model(query))
     code = searching.ask()["content"][2]["content"]["error_code"]
     assert (code, searching.seen) == (
         "query_too_long" if isinstance(query, str) and query.strip() else "invalid_tool_input",
@@ -226,23 +235,25 @@ def test_the_conversation_goes_on(searching, upstream):
         assert not any(word in seen.everything for word in ("srvtoolu", "web_search_tool_result", "encrypted_content"))
 
 
-def test_a_second_round_that_fails(searching, upstream):
+@MODELS
+def test_a_second_round_that_fails(searching, upstream, model):
     """A stream ends with the provider's error; of a whole answer the client gets that error and nothing else."""
 
     def busy(seen: up.Seen) -> up.Reply:
-        if any(turn["role"] == "tool" for turn in seen.json["messages"]):
+        if engine.results_read(seen):
             return up.Reply(418, {"content-type": "application/json"}, b'{"error":{"message":"short and stout"}}')
-        return up.openai_reply(seen, up.tool("web_search", {"query": "ripe pears"}))
+        make = up.openai_reply if model == "gpt" else up.anthropic_reply
+        return make(seen, up.tool("web_search", {"query": "ripe pears"}))
 
-    upstream.answer = by_provider(gpt=busy)
-    answer = searching.proxy.ask(question("gpt", stream=True, tools=[SEARCH]))
+    upstream.answer = by_provider(gpt=busy, glm=busy)
+    answer = searching.proxy.ask(question(model, stream=True, tools=[SEARCH]))
     assert message_of(answer)["error"]["message"] == "short and stout"
-    answer = searching.proxy.ask(question("gpt", tools=[SEARCH]))
+    answer = searching.proxy.ask(question(model, tools=[SEARCH]))
     assert (answer.status_code, answer.json()["error"]["message"]) == (418, "short and stout")
 
 
 @STREAMS
-@pytest.mark.parametrize("model", ["gpt", "glm"])
+@MODELS
 def test_without_an_endpoint(poolless, upstream, model, stream):
     """The model is offered no search and reads that there is none; Claude gets the tool as the client sent it."""
     body = question(model, stream=stream, tools=[SEARCH], tool_choice={"type": "tool", "name": "web_search"}, system="made up")
@@ -256,23 +267,23 @@ def test_without_an_endpoint(poolless, upstream, model, stream):
     assert upstream.seen[0].body == raw
 
 
-def test_claude_codes_web_search(searching, upstream, tmp_path):
+@MODELS
+def test_claude_codes_web_search(searching, upstream, tmp_path, model):
     """The real client's tool finds the pages and the words of another model, and does not repeat a request."""
     if searching.provider != "searxng":
         pytest.skip("the client sees no difference")
 
-    def model(seen: up.Seen) -> list[dict[str, Any]]:
-        found = [str(turn["content"]) for turn in seen.json["messages"] if turn["role"] == "tool"]
-        offered = {tool["function"]["name"] for tool in seen.json.get("tools", ())}
+    def answer(seen: up.Seen) -> list[dict[str, Any]]:
+        found, offered = engine.results_read(seen), engine.tools_offered(seen)
         if "web_search" in offered:  # the client's request for the search alone
             return [up.text("pears are ripe")] if found else [up.tool("web_search", {"query": "ripe pears"})]
         if "WebSearch" not in offered:
             return [up.text("a title")]
         return [up.text(f"found: {found}")] if found else [up.tool("WebSearch", {"query": "are pears ripe"})]
 
-    upstream.answer = openai(model)
-    tool_search = {"ENABLE_TOOL_SEARCH": "false"}  # or the client loads its tools one by one
-    run = ClaudeCode(tmp_path, searching.proxy.url).run("Search", "--allowedTools", "WebSearch", model="gpt", **tool_search)
+    upstream.answer = answering(answer)
+    variables = {"ENABLE_TOOL_SEARCH": "false"}  # or the client loads its tools one by one
+    run = ClaudeCode(tmp_path, searching.proxy.url).run("Search", "--allowedTools", "WebSearch", model=model, **variables)
     assert (run.code, run.retries) == (0, 0), run.errors
     assert all(words in run.result for words in (engine.PEARS["title"], engine.PEARS["url"], "pears are ripe"))
     assert searching.queries == ["ripe pears"]
@@ -284,7 +295,7 @@ def test_an_endpoint_that_nobody_runs(start_proxy, upstream):
     """It costs no answer: the model is told that the search is out of order."""
     config = CONFIG.format(url=upstream.other_url) + engine.config("searxng", f"http://127.0.0.1:{free_port()}")
     proxy = start_proxy(config=config, MADE_UP_SEARCH_KEY=engine.KEY)
-    upstream.answer = openai(engine.model("ripe pears"))
+    upstream.answer = answering(engine.model("ripe pears"))
     message = message_of(proxy.ask(question("gpt", tools=[SEARCH])))
     assert message["content"][2]["content"]["error_code"] == "unavailable"
     assert "out of order" in message["content"][3]["text"]

@@ -16,12 +16,11 @@ from claude_proxy.anthropic.stream_writer import StreamWriter, empty_message
 from claude_proxy.anthropic.usage import Usage, usage_from
 from claude_proxy.asgi import Headers
 from claude_proxy.config.deployments import Deployment
-from claude_proxy.config.web_search import WebSearch
 from claude_proxy.credentials.credential import is_claude_credential
 from claude_proxy.openai.chat_request import chat_body
 from claude_proxy.openai.chat_response import NoMessage, message_of
+from claude_proxy.openai.chat_round import ChatRound
 from claude_proxy.openai.chat_stream import CHARACTERS_PER_TOKEN, ChatStream, Told
-from claude_proxy.openai.search_stream import SearchStream
 from claude_proxy.openai.tool_names import names_by_sent
 from claude_proxy.providers import request_fields
 from claude_proxy.providers.bounds import TooLarge
@@ -29,10 +28,11 @@ from claude_proxy.providers.call_ids import calls_in
 from claude_proxy.providers.fetching import FetchHosts
 from claude_proxy.providers.meter import Meter
 from claude_proxy.providers.overflow import has_no_room
+from claude_proxy.providers.search_stream import Round, SearchStream
 from claude_proxy.providers.search_tool import SearchTool, going_on, offered
 from claude_proxy.proxy.lanes.attempt import MAX_ERROR_BYTES, NO_STREAMS, STREAM, Attempt, relay
 from claude_proxy.proxy.lanes.messages_lane import broken
-from claude_proxy.proxy.lanes.search_rounds import Asking, RoundRefused, SearchRounds
+from claude_proxy.proxy.lanes.search_rounds import Asking, Passing, RoundRefused, SearchRounds
 from claude_proxy.proxy.offload import offloaded
 from claude_proxy.proxy.outcome import DONE, Outcome, failed
 from claude_proxy.proxy.provider_errors import TOO_LONG, input_tokens, overflow_of, provider_error
@@ -40,7 +40,7 @@ from claude_proxy.proxy.relay import FailedStream
 from claude_proxy.proxy.response import KEEPALIVE_SECONDS
 from claude_proxy.upstream.client import StreamedResponse, UpstreamClient, UpstreamError
 from claude_proxy.upstream.response_bounds import CODINGS
-from claude_proxy.upstream.search_client import search
+from claude_proxy.upstream.search_client import SearchClient
 
 logger = logging.getLogger(__name__)
 
@@ -54,19 +54,15 @@ Turns = Sequence[dict[str, Any]]
 
 
 class ChatLane:
-    """One for the process. ``web_search`` returns where the web is searched for models that cannot; None without it."""
+    """One for the process. ``web`` is searched for models that cannot."""
 
     def __init__(
-        self,
-        client: UpstreamClient,
-        meter: Meter,
-        hosts: Callable[[], FetchHosts],
-        web_search: Callable[[], WebSearch | None] = lambda: None,
+        self, client: UpstreamClient, meter: Meter, hosts: Callable[[], FetchHosts], web: SearchClient | None = None
     ) -> None:
         self._client = client
         self._meter = meter
         self._hosts = hosts
-        self._web_search = web_search
+        self._web = web
         self._windows: OrderedDict[str, int] = OrderedDict()
 
     async def attempt(self, attempt: Attempt) -> Outcome:
@@ -95,8 +91,7 @@ class ChatLane:
 
     async def search(self, query: str, tool: SearchTool) -> list[Page] | str:
         """Return what is found on the web, or an error's code."""
-        endpoint = self._web_search()
-        return UNAVAILABLE if endpoint is None else await search(self._client, endpoint, query, tool)
+        return UNAVAILABLE if self._web is None else await self._web.search(query, tool)
 
     async def translated(self, attempt: Attempt, turns: Turns = ()) -> tuple[bytes, Told, int | None]:
         """Return the provider's request, what its response is translated with, and how long that may be.
@@ -111,7 +106,7 @@ class ChatLane:
         request, deployment = attempt.request, attempt.deployment
         sent: Mapping[str, Any] = for_provider(request.body) if attempt.fields is None else attempt.fields
         row = deployment.row
-        offer = offered(sent, row) if self._web_search() is not None or turns else None
+        offer = offered(sent, row) if turns or (self._web is not None and self._web.is_ready) else None
         if offer is not None:
             sent = going_on(offer[0], turns)
         fitted = request_fields.translated(sent, row, hosts=self._hosts())
@@ -194,7 +189,7 @@ class _Call:
             outcome = await relay(
                 attempt,
                 cast("StreamedResponse", rounds) if rounds else response,  # of which only ``piece`` is called
-                _Passing(),
+                Passing(),
                 failure,
                 begin=lambda: outlet.begin(200, [("content-type", f"{STREAM}; charset=utf-8")]),
                 keepalive=KEEPALIVE_SECONDS,
@@ -211,9 +206,15 @@ class _Call:
         told, attempt = self._told, self._attempt
         if (tool := told.search) is None:
             return None
-        asking = Asking(self._again, lambda query: self._lane.search(query, tool))
-        begun = lambda: attempt.outlet.begun  # noqa: E731
-        return SearchRounds(SearchStream(told, tool), response, asking, streams=attempt.request.streams, begun=begun)
+        writer = StreamWriter(told.model)
+
+        async def again(turns: Turns) -> tuple[StreamedResponse, Round]:
+            following, told = await self._again(turns)
+            return following, ChatRound(told, writer)
+
+        stream = SearchStream(writer, tool, ChatRound(told, writer))
+        asking = Asking(again, lambda query: self._lane.search(query, tool))
+        return SearchRounds(stream, response, asking, attempt.outlet, streams=attempt.request.streams)
 
     async def _again(self, turns: Turns) -> tuple[StreamedResponse, Told]:
         """Ask the provider with more turns. Raises ``RoundRefused`` and ``UpstreamError``."""
@@ -256,19 +257,15 @@ class _Call:
 
     async def _collected(self, rounds: SearchRounds, headers: Headers) -> Outcome:
         """Answer with the message of several rounds, once it is whole."""
-        parts: list[bytes] = []
         try:
-            while part := await rounds.piece():
-                parts.append(part)
+            said = await rounds.collected()
         except UpstreamError as error:
             return broken(self.host, error)
         except RoundRefused as refused:
             return refused.outcome
         finally:
             await rounds.close()
-        stream = b"".join(parts)
-        said = await offloaded(len(stream), stream_message, stream)
-        return await self._of_stream(said or {}, rounds.stream.counted, headers)
+        return await self._of_stream(said, rounds.stream.counted, headers)
 
     async def _unasked(self, content: bytes, headers: Headers) -> Outcome:
         """Answer with the message that a stream told."""
@@ -323,16 +320,6 @@ class _Call:
         await outlet.end(events)
         attempt.journal.usage = usage
         return DONE
-
-
-class _Passing:
-    """Changes nothing: the translator has written what the client gets."""
-
-    def feed(self, chunk: bytes) -> bytes:
-        return chunk
-
-    def finish(self) -> bytes:
-        return b""
 
 
 def _key(deployment: Deployment) -> str:

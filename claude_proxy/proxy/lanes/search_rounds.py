@@ -1,6 +1,6 @@
 """A response of several rounds as one stream of pieces: asks the model, searches, asks again.
 
-``openai/search_stream.py`` decides; here is what waits.
+``providers/search_stream.py`` decides; here is what waits.
 """
 
 import asyncio
@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 from claude_proxy.anthropic.search_blocks import Page
 from claude_proxy.anthropic.sse import json_object
-from claude_proxy.openai.chat_stream import Told
-from claude_proxy.openai.search_stream import SearchStream, State
+from claude_proxy.anthropic.stream_message import message_of
+from claude_proxy.providers.search_stream import Round, SearchStream, State
 from claude_proxy.proxy.lanes.attempt import NO_STREAMS, STREAM, words_of
 from claude_proxy.proxy.offload import offloaded
 from claude_proxy.proxy.outcome import Outcome
+from claude_proxy.proxy.response import ClientResponse
 from claude_proxy.upstream.client import StreamedResponse, UpstreamError
 
 logger = logging.getLogger(__name__)
@@ -36,22 +37,32 @@ class Asking(NamedTuple):
     ``again`` asks the provider with more turns; it raises ``RoundRefused`` and ``UpstreamError``. ``search`` never fails.
     """
 
-    again: Callable[[Sequence[dict[str, Any]]], Awaitable[tuple[StreamedResponse, Told]]]
+    again: Callable[[Sequence[dict[str, Any]]], Awaitable[tuple[StreamedResponse, Round]]]
     search: Callable[[str], Awaitable[Sequence[Page] | str]]
+
+
+class Passing:
+    """A ``Mender`` that changes nothing: what comes is written for the client already."""
+
+    def feed(self, chunk: bytes) -> bytes:
+        return chunk
+
+    def finish(self) -> bytes:
+        return b""
 
 
 class SearchRounds:
     """Read it by ``piece`` until there is nothing, then ``close`` it."""
 
     def __init__(
-        self, stream: SearchStream, response: StreamedResponse, asking: Asking, *, streams: bool, begun: Callable[[], bool]
+        self, stream: SearchStream, response: StreamedResponse, asking: Asking, outlet: ClientResponse, *, streams: bool
     ) -> None:
-        """``begun`` says whether the client has a part of the response: what breaks is then told in it, and else raised."""
+        """What breaks is told in a response of which the client has a part, and else raised."""
         self.stream = stream
         self._response: StreamedResponse | None = response
         self._asking = asking
         self._streams = streams
-        self._begun = begun
+        self._outlet = outlet
         # The work on the next piece; it outlasts whoever waits for it.
         self._work: asyncio.Future[bytes] | None = None
 
@@ -62,6 +73,15 @@ class SearchRounds:
         made = await asyncio.shield(self._work)
         self._work = None
         return made
+
+    async def collected(self) -> dict[str, Any]:
+        """Return the message as a whole, or its error; nothing of one without its end."""
+        parts: list[bytes] = []
+        while part := await self.piece():
+            parts.append(part)
+        stream = b"".join(parts)
+        said = await offloaded(len(stream), message_of, stream)
+        return said or {}
 
     async def close(self) -> None:
         """End what is under way."""
@@ -87,7 +107,7 @@ class SearchRounds:
                     raise
                 out = self.stream.refuse(refused.outcome.refusal.body)
             except UpstreamError as error:
-                if not self._begun():
+                if not self._outlet.begun:
                     raise
                 logger.warning("a provider broke its answer off (%s)", words_of(error))
                 out = self.stream.fail(BROKEN)
@@ -105,8 +125,8 @@ class SearchRounds:
                 return stream.begin_search()
             query = stream.query
             return stream.found(stream.problem if query is None else await self._asking.search(query))
-        self._response, told = await self._asking.again(stream.turns)
-        stream.begin_round(told)
+        self._response, following = await self._asking.again(stream.turns)
+        stream.begin_round(following)
         return b""
 
     async def _told(self, response: StreamedResponse) -> bytes:
