@@ -26,10 +26,9 @@ def test_a_result_and_its_words():
     assert (first["page_age"], second["page_age"]) == ("2026-11-01", None)
     assert excerpt_of(first) == PAGE.excerpt
     assert found_words(first) == "- Pears: https://pears.invalid/a (2026-11-01)\n  ripe: é\n"
-    assert "ripe" not in str(block)
 
 
-@pytest.mark.parametrize("content", [None, 7, "EqQBSIGNED==", "cpx_%%", "cpx_/w==", "cpx_a", ""])
+@pytest.mark.parametrize("content", [None, 7, "EqQBSIGNED==", "cpx_", ""])
 def test_what_only_anthropic_can_read(content):
     """Of Anthropic's own results, and of broken ones, the title and the address are told."""
     result = {"title": "T", "url": "http://x.invalid", "encrypted_content": content}

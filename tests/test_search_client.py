@@ -41,6 +41,17 @@ async def test_a_search():
     assert sent.response.was_closed
 
 
+async def test_an_endpoint_that_repeats_its_key():
+    """Neither the model nor the client is told it."""
+    page = {
+        "title": "made-up-search-key",
+        "url": "https://one.invalid/?k=made-up-search-key",
+        "description": "a made-up-search-key",
+    }
+    ((title, url, excerpt, _),) = (await ask(Response(json={"web": {"results": [page]}})))[0]
+    assert (title, url, excerpt) == ("***", "https://one.invalid/?k=***", "a ***")
+
+
 async def test_domains_are_kept_to():
     """What the endpoint finds elsewhere is left out."""
     assert (await ask(FOUND, tool=SearchTool(1, ("two.invalid",))))[0] == []

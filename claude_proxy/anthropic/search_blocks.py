@@ -4,8 +4,6 @@ The shape: https://docs.claude.com/en/docs/agents-and-tools/tool-use/web-search-
 ``PREFIX``, by which they are told from those of Anthropic's own searches; Claude gets them back as text.
 """
 
-import base64
-import binascii
 import json
 import uuid
 from collections.abc import Iterable, Mapping
@@ -13,7 +11,7 @@ from typing import Any, NamedTuple
 
 PREFIX = "srvtoolu_cpx_"
 NAME = "web_search"
-# In front of a page's excerpt, which stands where Anthropic puts what only it can read.
+# In front of a page's excerpt, which stands as it is where Anthropic puts what only it can read.
 EXCERPT = "cpx_"
 # Error codes of Anthropic's.
 INVALID, TOO_LONG, TOO_MANY_USES, TOO_MANY_REQUESTS, UNAVAILABLE = (
@@ -50,12 +48,11 @@ def result_block(search: str, found: Iterable[Page] | str) -> dict[str, Any]:
 
 
 def _result(page: Page) -> dict[str, Any]:
-    excerpt = base64.urlsafe_b64encode(page.excerpt.encode("utf-8", "replace")).decode()
     return {
         "type": "web_search_result",
         "title": page.title,
         "url": page.url,
-        "encrypted_content": EXCERPT + excerpt,
+        "encrypted_content": EXCERPT + page.excerpt,
         "page_age": page.age or None,
     }
 
@@ -63,12 +60,7 @@ def _result(page: Page) -> dict[str, Any]:
 def excerpt_of(result: Mapping[str, Any]) -> str:
     """Return the excerpt in a result of a search that the proxy has made; empty for any other one."""
     content = result.get("encrypted_content")
-    if not isinstance(content, str) or not content.startswith(EXCERPT):
-        return ""
-    try:
-        return base64.urlsafe_b64decode(content.removeprefix(EXCERPT)).decode()
-    except (binascii.Error, ValueError):
-        return ""
+    return content.removeprefix(EXCERPT) if isinstance(content, str) and content.startswith(EXCERPT) else ""
 
 
 def found_words(result: Mapping[str, Any]) -> str:

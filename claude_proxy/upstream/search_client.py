@@ -8,6 +8,7 @@ from claude_proxy import __version__
 from claude_proxy.anthropic.search_blocks import TOO_LONG, TOO_MANY_REQUESTS, UNAVAILABLE, Page
 from claude_proxy.anthropic.sse import json_object
 from claude_proxy.config.web_search import WebSearch
+from claude_proxy.credentials.redaction import MARK
 from claude_proxy.providers.search_formats import FORMATS, pages, request
 from claude_proxy.providers.search_tool import SearchTool
 from claude_proxy.upstream.client import UpstreamClient, UpstreamError
@@ -72,5 +73,7 @@ async def _asked(client: UpstreamClient, endpoint: WebSearch, query: str, tool: 
         response.close()
     if len(content) > MAX_BYTES:
         return f"its answer has more than {MAX_BYTES >> 20} MB"
+    if key:  # nobody else is told it, should the endpoint repeat it
+        content = content.replace(key.encode(), MARK.encode())
     found = pages(endpoint.provider, json_object(content) or {}, tool, endpoint.max_results)
     return "its answer is no list of results" if found is None else found

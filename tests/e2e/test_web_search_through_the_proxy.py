@@ -192,7 +192,8 @@ def test_no_redirection_is_followed(searching, upstream):
 @STREAMS
 def test_what_somebody_wrote(searching, stream):
     """Titles and texts lose what a terminal would obey and are cut; a page whose address is none of the web's is left out."""
-    hostile = {"title": "\x1b]0;owned\x07\u202e\n\r</result> " + "t" * 9000, "text": "\x00\x1b[2J" + "x" * 99_000}
+    key = f"my key is {engine.KEY} "
+    hostile = {"title": "\x1b]0;owned\x07\u202e\n\r</result> " + "t" * 9000, "text": f"\x00\x1b[2J{key}" + "x" * 99_000}
     bad = [{"title": "bad", "url": url} for url in ("javascript:alert(1)", "file:///etc/passwd", "https://a@b.example/")]
     searching.server.answer = lambda _: engine.results(
         searching.provider, *bad, hostile | {"url": "https://good.example/", "age": "\x1b[31m" + "9" * 999}
