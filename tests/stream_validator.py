@@ -1,6 +1,7 @@
 """A strict reader of what answers a Messages request, streamed or whole: events, indices, blocks and the end, as documented."""
 
 import json
+import re
 
 STOPS = {
     "end_turn", "max_tokens", "stop_sequence", "tool_use", "pause_turn", "refusal", "model_context_window_exceeded",
@@ -171,12 +172,49 @@ class Reader:
             return self.error
         assert self.ended, "no end"
         check_calls(self.blocks, self.reason)
+        check_searches(self.blocks, self.message["usage"])
         return self.message | {"content": [whole(block, self.reason) for block in self.blocks], "stop_reason": self.reason}
+
+
+def check_searches(blocks, usage):
+    """Each search has its result right behind it, in Anthropic's shape, and those that found are counted."""
+    found = 0
+    for place, block in enumerate(blocks):
+        before = blocks[place - 1] if place else {}
+        if block["type"] == "web_search_tool_result":
+            assert before["type"] == "server_tool_use", "a result without its search"
+            assert block["tool_use_id"] == before["id"]
+            found += isinstance(block["content"], list)
+            check_result(block["content"])
+        else:
+            assert before.get("type") != "server_tool_use", "a search without its result"
+        if block["type"] == "server_tool_use":
+            assert re.fullmatch(r"srvtoolu_\w+", block["id"])
+            assert block["name"] == "web_search"
+    searches = [block["id"] for block in blocks if block["type"] == "server_tool_use"]
+    assert len(searches) == len(set(searches)), "two searches of one id"
+    assert not blocks or blocks[-1]["type"] != "server_tool_use", "a search without its result"
+    if searches or "server_tool_use" in usage:
+        assert usage["server_tool_use"] == {"web_search_requests": found}
+
+
+def check_result(content):
+    if isinstance(content, dict):
+        assert content["type"] == "web_search_tool_result_error"
+        assert re.fullmatch(r"\w{1,64}", content["error_code"])
+        return
+    for page in content:
+        assert page.keys() == {"type", "title", "url", "encrypted_content", "page_age"}
+        assert page["type"] == "web_search_result"
+        assert page["title"]
+        assert page["url"].startswith(("http://", "https://"))
 
 
 def whole(block, reason):
     """Return a block with what its deltas told."""
     told, signature = block.pop("told"), block.pop("signature")
+    if block["type"] == "web_search_tool_result":
+        return block
     if block["type"] == "tool_use" or block["type"] in SERVER_CALLS:
         return block | {"input": parsed(told, reason)}
     if block["type"] == "text":

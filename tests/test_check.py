@@ -18,7 +18,21 @@ import pytest
 import yaml
 from hypothesis import strategies as st
 
-from claude_proxy.check import client, files, hosts, installation, listing, live, models, names, people, report, table, tokens
+from claude_proxy.check import (
+    client,
+    files,
+    hosts,
+    installation,
+    listing,
+    live,
+    models,
+    names,
+    people,
+    report,
+    table,
+    tokens,
+    web_search,
+)
 from claude_proxy.check.facts import (
     DotEnv,
     Facts,
@@ -390,6 +404,51 @@ def test_the_proxy_s_own_secrets_are_not_for_litellm(name):
 def test_no_key_in_clear_text(value):
     """A reference, and a word that stands for no key, are right."""
     assert said(models.clear_text_keys(facts({"model_list": [entry(api_key=value)]}))) == []
+
+
+def searching(**section):
+    """A configuration that searches the web."""
+    return yaml.safe_load(EXAMPLE) | {"claude_proxy": {"web_search": section}}
+
+
+BRAVE = {"provider": "brave", "api_key": "os.environ/MADE_UP_KEY"}
+OWN = {"provider": "searxng", "api_base": "http://searxng:8080"}
+
+
+@pytest.mark.parametrize(
+    ("section", "environ", "says"),
+    [
+        (BRAVE, {}, ["warning", "web_search", "lacks MADE_UP_KEY; no model can search the web", "set MADE_UP_KEY in .env"]),
+        (BRAVE, {"MADE_UP_KEY": OAUTH}, ["warning", "has a Claude credential as its key"]),
+        (BRAVE | {"api_base": "http://search.example.org"}, {"MADE_UP_KEY": "made-up-key"},
+         ["warning", "the key of web_search goes to search.example.org unencrypted", "use https://"]),
+    ],
+)  # fmt: skip
+def test_a_web_search(section, environ, says):
+    """It is said why no model can search, and where the key goes in the clear; never what the key is."""
+    found = facts(searching(**section), **environ)
+    only(web_search.web_search(found), *says)
+    assert "made-up" not in "".join(said(table.of_config(found)))
+
+
+@pytest.mark.parametrize(
+    ("section", "environ"),
+    [
+        (BRAVE, {"MADE_UP_KEY": "made-up-key"}), (OWN, {}), (OWN | {"api_key": "none"}, {}),
+        ({"provider": "bing"}, {}),  # a mistake, which stops the start and is told there
+    ],
+)  # fmt: skip
+def test_a_right_web_search(section, environ):
+    """Nothing is said of one that is ready, nor of none."""
+    assert said(web_search.web_search(facts(searching(**section), **environ))) == []
+    assert said(web_search.web_search(facts())) == []
+
+
+def test_the_key_of_a_web_search():
+    """It may stand in clear text as little as another key, and its host is looked at as a provider's."""
+    found = facts(searching(provider="brave", api_key="made-up-key-0123", api_base=f"http://127.0.0.1:{closed_port()}"))
+    only(models.clear_text_keys(found), "warning", "api_key stands there in clear text")
+    assert any("web_search" in one and "takes no connection" in one for one in said(hosts.hosts(found)))
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from conversations import (
 from claude_proxy.providers.bounds import TOOLS, TooLarge
 from claude_proxy.providers.compatibility import STRICT
 from claude_proxy.providers.request_fields import fitted_system, fitted_tools, translated
+from claude_proxy.providers.search_tool import NO_SEARCH
 
 
 @pytest.mark.parametrize(
@@ -89,6 +90,22 @@ def test_a_choice_of_a_tool(row, tools, choice, kept):
     """A choice goes with the tool that it names."""
     made = translated({"messages": [USER], "tools": tools, "tool_choice": choice}, row)
     assert ("tool_choice" in made) == kept
+
+
+@pytest.mark.parametrize(
+    ("row", "tools", "system", "wanted"),
+    [
+        (STRICT, [WEB_SEARCH, READ], "s", f"s\n\n{NO_SEARCH}"),
+        (STRICT, [WEB_SEARCH], None, NO_SEARCH),
+        (STRICT, [WEB_SEARCH], [TEXT], [TEXT, {"type": "text", "text": NO_SEARCH}]),
+        (STRICT, [READ], "s", "s"),
+        (ROW["vertex"], [WEB_SEARCH], "s", "s"),
+        (STRICT, [{"type": "web_fetch_20250910", "name": "web_fetch"}], "s", "s"),
+    ],
+)
+def test_a_search_that_is_left_out(row, tools, system, wanted):
+    """The model is told so in a sentence behind the system prompt, which stays as it is otherwise."""
+    assert translated({"messages": [USER], "tools": tools, "system": system}, row)["system"] == wanted
 
 
 ASKING = {

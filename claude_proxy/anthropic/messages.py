@@ -5,8 +5,10 @@ Values in, values out. Nothing is modified in place; where there is nothing to c
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from claude_proxy.anthropic import search_blocks
 
 Body = Mapping[str, Any]
 Messages = list[dict[str, Any]]
@@ -71,9 +73,9 @@ def without_foreign_thinking(messages: Messages) -> Messages:
     """Take out the thinking that Claude did not make: it has no signature or a mark, and Claude answers 400 to it.
 
     Signed blocks stay as they are, empty text included, and so does ``redacted_thinking``: Claude needs them inside a
-    tool loop and for the cached prefix.
+    tool loop and for the cached prefix. What the proxy has searched for another model becomes text.
     """
-    return _with_short_ids(_filtered(messages, _is_foreign))
+    return _each_block(_filtered(messages, _is_foreign), _of_proxy)
 
 
 def short_id(call: str) -> str:
@@ -167,10 +169,9 @@ def _is_foreign(block: Mapping[str, Any]) -> bool:
     return False
 
 
-def _with_short_ids(messages: Messages) -> Messages:
-    """Shorten the long ids that the proxy itself has spelled, in calls and in results."""
+def _each_block(messages: Messages, changed: Callable[[Any], Any]) -> Messages:
     made = [
-        message | {"content": [_with_short_id(block) for block in message["content"]]}
+        message | {"content": [changed(block) for block in message["content"]]}
         if isinstance(message, dict) and isinstance(message.get("content"), list)
         else message
         for message in messages
@@ -178,7 +179,10 @@ def _with_short_ids(messages: Messages) -> Messages:
     return messages if made == messages else made
 
 
-def _with_short_id(block: Any) -> Any:
+def _of_proxy(block: Any) -> Any:
+    """Return a block that the proxy has made or spelled as Claude takes it: a search as text, a long id of a call shortened."""
+    if isinstance(block, dict) and search_blocks.is_own(block):
+        return search_blocks.as_text(block)
     field = ID_FIELDS.get(str(block.get("type"))) if isinstance(block, dict) else None
     call = block.get(field) if field else None
     return block | {field: short_id(call)} if isinstance(call, str) and call.startswith(ID_PREFIX) else block

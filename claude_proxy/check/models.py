@@ -10,13 +10,13 @@ from urllib.parse import urlsplit
 from claude_proxy.check import names
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, info, warning
-from claude_proxy.config import models
+from claude_proxy.config import models, web_search
 from claude_proxy.config.deployments import CHAT_SERVER
 from claude_proxy.config.settings import OWN_SECRETS, VARIABLES
 from claude_proxy.config.ways import ways
 from claude_proxy.credentials.redaction import NO_KEY, SECRET_PARAMETER
 from claude_proxy.providers.compatibility import SERVERS
-from claude_proxy.providers.endpoints import Hosts, Origin, Provider, matches
+from claude_proxy.providers.endpoints import BLOCK, Hosts, Origin, Provider, matches
 
 # What Claude Code's own names stand for (2.1.197), and the variable that puts another model in its place.
 CLAUDE_CODE_NAMES = {
@@ -103,8 +103,12 @@ def chat_servers(facts: Facts) -> Iterator[Finding]:
 
 def clear_text_keys(facts: Facts) -> Iterator[Finding]:
     """A key in config.yaml is in every copy and backup of it; a reference that is not quite one is sent as the key."""
-    places = [(("model_list", place, "litellm_params"), entry["litellm_params"]) for place, entry in facts.models]
-    for path, values in [*places, (("general_settings",), facts.section("general_settings"))]:
+    places: list[tuple[tuple[str | int, ...], dict[str, Any]]] = [
+        (("model_list", place, "litellm_params"), entry["litellm_params"]) for place, entry in facts.models
+    ]
+    places += [(("general_settings",), facts.section("general_settings"))]
+    places += [((BLOCK, web_search.KEY), dict(web_search.section(facts.config) or {}))]
+    for path, values in places:
         for key, value in values.items():
             if not isinstance(value, str) or REFERENCE.fullmatch(value):
                 continue

@@ -29,6 +29,7 @@ from claude_proxy.openai.token_counts import usage_in
 from claude_proxy.providers.call_ids import THOUGHT, new_id, safe_id
 from claude_proxy.providers.compatibility import Dialect, Thinking
 from claude_proxy.providers.returned import CUT_SHORT
+from claude_proxy.providers.search_tool import SearchTool
 
 DONE = b"[DONE]"
 # Of a response's calls, and of what waits behind one, so many characters are kept.
@@ -53,14 +54,16 @@ class Told:
     names: Mapping[str, str] = field(default_factory=dict)
     # Whether the sources that the provider names may follow its text.
     lists_sources: bool = True
+    # The search of the web that the proxy makes where the model calls it.
+    search: SearchTool | None = None
 
 
 class ChatStream:
-    """``feed`` every chunk, then ``finish`` once."""
+    """``feed`` every chunk, then ``finish`` once. With a ``writer`` it goes on with a message that another stream has begun."""
 
-    def __init__(self, told: Told) -> None:
+    def __init__(self, told: Told, writer: StreamWriter | None = None) -> None:
         self._told = told
-        self._writer = StreamWriter(told.model)
+        self._writer = writer or StreamWriter(told.model)
         self._blocks = Blocks()
         self._ids = CallIds(told)
         self._tags = ThinkTags()
@@ -93,8 +96,13 @@ class ChatStream:
         out = self._event(event_data(held)) if held else b""
         return out + self._end()
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more is read of the stream."""
+        return self._writer.ended
+
     def _event(self, data: bytes) -> bytes:
-        if self._writer.ended or not data:
+        if self.ended or not data:
             return b""
         if data.strip() == DONE:
             self._done = True
@@ -102,11 +110,14 @@ class ChatStream:
         said = json_object(data)
         if said is None:  # what is no object says nothing, but of half an object nobody knows what is lost
             return self._fail("api_error", "the provider sent an event that cannot be read") if data.startswith(b"{") else b""
+        return self._object(said, counts=b"usage" in data)
+
+    def _object(self, said: Mapping[str, Any], *, counts: bool) -> bytes:
         choices = said.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
         if error := inner_error(said, choice):
             return self._fail(*error)
-        if b"usage" in data:
+        if counts:
             self._usage = usage_in(said) or self._usage
         # A message says at once what deltas say in pieces; behind them it repeats it (MiniMax, Perplexity).
         self._sources.take(said, choice.get("delta") or choice.get("message"))
@@ -117,12 +128,12 @@ class ChatStream:
         return out
 
     def _part(self, part: Part) -> bytes:
-        if self._writer.ended:
+        if self.ended:
             return b""
         self._begun_telling = True
         self._said += len(part.text)
         if part.kind == TEXT and self._tags.passes and self._blocks.continues(TEXT):
-            return self._writer.delta(part.text)  # nearly every piece of a response
+            return self._continued(part.text)  # nearly every piece of a response
         if part.kind == TEXT:
             found = [Part(kind, text) for kind, text in self._tags.feed(part.text)]
         elif part.kind == CALL:
@@ -136,18 +147,21 @@ class ChatStream:
     def _keeps_thinking(self) -> bool:
         return self._told.row.thinking is not Thinking.NONE
 
+    def _continued(self, text: str) -> bytes:
+        return self._writer.delta(text)
+
     def _steps(self, steps: Iterator[Step]) -> bytes:
-        out = b""
-        for step in steps:
-            if step.what == BEGIN:
-                if not self._writer.started:
-                    out += self._writer.start(self._told.input_tokens())
-                out += self._writer.open(self._begun(step.block))
-            elif step.what == MORE:
-                out += self._writer.delta(step.text)
-            else:
-                out += self._writer.close(mark(self._told.row.name, "") if step.block.kind == THINKING else "")
-        return out
+        return b"".join([self._written(step) for step in steps])
+
+    def _written(self, step: Step) -> bytes:
+        if step.what == BEGIN:
+            return self._start() + self._writer.open(self._begun(step.block))
+        if step.what == MORE:
+            return self._writer.delta(step.text)
+        return self._writer.close(mark(self._told.row.name, "") if step.block.kind == THINKING else "")
+
+    def _start(self) -> bytes:
+        return b"" if self._writer.started else self._writer.start(self._told.input_tokens())
 
     def _begun(self, block: Block) -> dict[str, Any]:
         if block.kind == TEXT:
@@ -158,7 +172,7 @@ class ChatStream:
         return {"type": "tool_use", "id": self._ids.of(block), "name": name, "input": {}}
 
     def _end(self) -> bytes:
-        if self._writer.ended:
+        if self.ended:
             return b""
         rest = [Part(kind, text) for kind, text in self._tags.finish()]
         out = b"".join([self._steps(self._blocks.add(one)) for one in rest if one.kind != THINKING or self._keeps_thinking])
@@ -168,11 +182,14 @@ class ChatStream:
             out += self._steps(self._blocks.add(Part(TEXT, self._sources.text)))
         out += self._steps(self._blocks.finish())
         ended = self._ending()
-        if ended.problem:
-            return out + self._fail("api_error", ended.problem)
-        if not self._writer.started:
-            out += self._writer.start(self._told.input_tokens())
-        return out + self._writer.end(ended.stop_reason, ended.stop_sequence, self.usage)
+        return out + (self._fail("api_error", ended.problem) if ended.problem else self._finished(ended))
+
+    def _finished(self, ended: Ending) -> bytes:
+        return self._start() + self._writer.end(ended.stop_reason, ended.stop_sequence, self.usage)
+
+    def _must_parse(self, call: Block) -> bool:
+        """Whether broken arguments of a call break the response."""
+        return call.is_open
 
     @property
     def _lists_sources(self) -> bool:
@@ -184,14 +201,15 @@ class ChatStream:
         found = ending(reason, self._matched, calls=self._blocks.has_calls)
         if found.problem or found.stop_reason in CUT_SHORT:
             return found
-        broken = next((call for call in self._blocks.calls if call.is_open and not is_object("".join(call.told))), None)
+        calls = filter(self._must_parse, self._blocks.calls)
+        broken = next((call for call in calls if not is_object("".join(call.told))), None)
         return (
             found if broken is None else Ending(problem=f"the arguments of a call of {broken.name[:100]} are not a JSON object")
         )
 
     def fail(self, message: str) -> bytes:
         """End the stream with an error, for its upstream broke it off."""
-        return b"" if self._writer.ended else self._fail("api_error", message)
+        return b"" if self.ended else self._fail("api_error", message)
 
     def _fail(self, kind: str, message: str) -> bytes:
         return self._writer.fail(kind, message)

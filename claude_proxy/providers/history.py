@@ -21,6 +21,7 @@ from operator import itemgetter
 from typing import Any
 
 from claude_proxy.anthropic.messages import THINKING_TYPES, Messages, original_mark
+from claude_proxy.anthropic.search_blocks import found_words
 from claude_proxy.providers import fetching
 from claude_proxy.providers.blocks import Block, blocks_of, plain_text, public_json, results_of, text_block, with_cache_mark
 from claude_proxy.providers.call_ids import THOUGHT, fitted_id, original_id
@@ -190,7 +191,7 @@ def _server_words(block: Block, pairs: frozenset[str]) -> str:
 
 def _found(part: Block) -> str:
     if part.get("url"):
-        return f"- {part.get('title') or part['url']}: {part['url']}"
+        return found_words(part)
     return plain_text([part]) or public_json(part)
 
 

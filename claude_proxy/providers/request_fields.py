@@ -17,6 +17,7 @@ from claude_proxy.providers.bounds import TooLarge
 from claude_proxy.providers.compatibility import Dialect, Thinking
 from claude_proxy.providers.fetching import NO_HOSTS, FetchHosts
 from claude_proxy.providers.history import fitted_messages
+from claude_proxy.providers.search_tool import NO_SEARCH, lacks_search
 
 # The fields of the Messages API that are made to fit. A request's other fields are the same everywhere.
 FIELDS = frozenset(
@@ -46,6 +47,10 @@ def translated(
     history = fitted_messages(messages, row, relayed=relayed, hosts=hosts) if isinstance(messages, list) else messages
     made: dict[str, Any] = {"messages": history}
     system = fitted_system(request.get("system"), row)
+    if lacks_search(request.get("tools"), row):
+        system = (
+            [*system, text_block(NO_SEARCH)] if isinstance(system, list) else "\n\n".join(filter(None, (system, NO_SEARCH)))
+        )
     if system:
         made["system"] = system
     searches = any(kind.startswith(tool_changes.SERVER_SEARCH) for kind in row.server_tools)

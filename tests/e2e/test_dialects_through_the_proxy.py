@@ -484,7 +484,7 @@ def test_where_a_documented_block_goes(translator, upstream, provider, stream):
 @PROVIDERS
 @STREAMS
 def test_a_web_search_that_the_provider_cannot_make(translator, upstream, provider, stream):
-    """Claude Code's request for a search alone is answered in words, and no tool is asked for that is not there."""
+    """Claude Code's request for a search alone is answered in words: the model is told that there is none."""
     upstream.answer = replying(lambda _: [up.text("from memory")])
     body = {
         "model": MODELS[provider],
@@ -500,6 +500,8 @@ def test_a_web_search_that_the_provider_cannot_make(translator, upstream, provid
     answer = ask(translator, body)
     assert answer.status_code == 200, answer.text
     assert read(answer) == ([up.text("from memory")], "end_turn")
+    told = "There is no web search in this conversation" in upstream.asked[-1].everything
+    assert told == (provider != "claude-vertex")  # which has one
 
 
 FIXTURES = ROOT.parent / "shared" / "fixtures"
