@@ -268,11 +268,10 @@ def test_without_an_endpoint(poolless, upstream, model, stream):
     assert upstream.seen[0].body == raw
 
 
+@pytest.mark.parametrize("running", ["searxng"], indirect=True)  # the client sees no difference
 @MODELS
 def test_claude_codes_web_search(searching, upstream, tmp_path, model):
     """The real client's tool finds the pages and the words of another model, and does not repeat a request."""
-    if searching.provider != "searxng":
-        pytest.skip("the client sees no difference")
 
     def answer(seen: up.Seen) -> list[dict[str, Any]]:
         found, offered = engine.results_read(seen), engine.tools_offered(seen)
