@@ -95,6 +95,15 @@ def _properties_of_a_tool(size: int) -> Fields:
     return {"messages": [USER], "tools": [_tool(0) | {"input_schema": {"type": "object", "properties": properties}}]}
 
 
+def _changes_of_tools(size: int) -> Fields:
+    changes = [
+        {"role": "system", "content": [{"type": kind, "tool": {"type": "tool_definition", "definition": _tool(place % 1000)}}]}
+        for place in range(size)
+        for kind in ("tool_addition", "tool_removal")
+    ]
+    return {"messages": [USER, *changes], "tools": [_tool(0) | {"defer_loading": True}]}
+
+
 def _system_blocks(size: int) -> Fields:
     return {"messages": [USER], "system": [_text("x") for _ in range(size)]}
 
@@ -163,7 +172,8 @@ SHAPES: dict[str, Callable[[int], Fields]] = {
     for made in (
         _turns_of_one_role, _turns_of_one_assistant, _alternating_turns, _system_turns, _blocks_in_one_turn, _marked_blocks,
         _images, _calls_in_one_turn, _calls_without_results, _results_without_calls, _turns_with_calls, _parts_of_a_result,
-        _thinking_blocks, _server_tool_pairs, _tools, _tools_with_long_names, _properties_of_a_tool, _system_blocks,
+        _thinking_blocks, _server_tool_pairs, _tools, _tools_with_long_names, _properties_of_a_tool, _changes_of_tools,
+        _system_blocks,
         _stop_sequences, _metadata, _nested_lists, _wide_input, _references, _a_long_text, _a_long_line, _a_long_input,
     )
 }  # fmt: skip

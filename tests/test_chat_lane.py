@@ -9,6 +9,7 @@ from stream_validator import read_events, read_message
 
 from claude_proxy import __version__
 from claude_proxy.config.deployments import Deployment, Lane
+from claude_proxy.config.web_search import WebSearch
 from claude_proxy.providers import compatibility
 from claude_proxy.providers.endpoints import Provider
 from claude_proxy.providers.fetching import NO_HOSTS
@@ -20,6 +21,7 @@ from claude_proxy.proxy.outcome import DONE
 from claude_proxy.proxy.relay import Heard
 from claude_proxy.secret import Secret
 from claude_proxy.upstream.client import READ_SECONDS
+from claude_proxy.upstream.search_client import SearchClient
 
 pytestmark = pytest.mark.anyio
 
@@ -481,6 +483,156 @@ async def test_counts_are_learned(streams):
     message = read_message(client.body) if streams else json.loads(client.body)
     assert message["usage"]["input_tokens"] == pytest.approx(4000, rel=0.01)
     assert client.journal.usage.input == pytest.approx(4000, rel=0.01)
+
+
+# Searches of the web
+
+
+SEARCH = {"type": "web_search_20250305", "name": "web_search", "max_uses": 8, "allowed_domains": ["pears.invalid"]}
+ASKED = {"tools": [SEARCH], "tool_choice": {"type": "tool", "name": "web_search"}}
+PEARS = Response(json={"results": [{"title": "Pears", "url": "https://pears.invalid/", "content": "ripe"}]})
+CALLS_SEARCH = {
+    "index": 0, "id": "c1", "type": "function", "function": {"name": "web_search", "arguments": '{"query": "ripe pears"}'},
+}  # fmt: skip
+SEARXNG = WebSearch("searxng", "http://searxng:8080/search")
+FAILED = Response(429, headers={"retry-after": "7"}, json={"error": {"message": "slow"}})
+
+
+def answers(streams, second=None):
+    """A provider that searches once and answers, and a search endpoint."""
+    if streams:
+        delta = {"index": 0, "delta": {"tool_calls": [CALLS_SEARCH]}, "finish_reason": "tool_calls"}
+        models = [stream_of(chunk(choices=[delta]), USAGE, END), stream_of(*WORDS)]
+    else:
+        models = [
+            Response(json=completion("tool_calls", tool_calls=[CALLS_SEARCH])),
+            Response(json=completion(content="one two")),
+        ]
+    models[1:] = [second] if second else models[1:]
+
+    def respond(sent):
+        return PEARS if sent.url.startswith("http://searxng") else models.pop(0)
+
+    return respond
+
+
+def searching_lane(respond, endpoint=SEARXNG):
+    upstream = Upstream(respond)
+    return ChatLane(
+        HttpEndpoint(upstream),
+        Meter(lambda text: len(text.split())),
+        lambda: NO_HOSTS,
+        SearchClient(upstream, lambda: endpoint),
+    ), upstream
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_a_search_of_the_web(streams):
+    """The model is offered the search, and asked again with what was found; the client gets one message."""
+    client = received(stream=streams, **ASKED)
+    outcome, upstream = await ask(client, lane=searching_lane(answers(streams)))
+    first, search, second = upstream.sent
+    message = read_message(client.body) if streams else json.loads(client.body)
+    assert (outcome, client.ended, client.journal.error) == (DONE, True, "")
+    assert [block["type"] for block in message["content"]] == ["server_tool_use", "web_search_tool_result", "text"]
+    assert message["content"][0]["input"] == {"query": "ripe pears"}
+    assert message["usage"]["server_tool_use"] == {"web_search_requests": 1}
+    assert (message["usage"]["input_tokens"], client.journal.usage.input, client.journal.usage.output) == (200, 200, 14)
+    assert (message["stop_reason"], message["model"]) == ("end_turn", "asked")
+    sent = json.loads(first.body)
+    assert [tool["function"]["name"] for tool in sent["tools"]] == ["web_search"]
+    assert sent["tool_choice"] == {"type": "function", "function": {"name": "web_search"}}
+    assert (search.url, b"site%3Apears.invalid" in search.body) == (SEARXNG.url, True)
+    again = json.loads(second.body)
+    assert again["tool_choice"] == "auto"
+    called, result = again["messages"][-2:]
+    assert called["tool_calls"][0]["function"] == CALLS_SEARCH["function"]
+    assert (result["role"], result["tool_call_id"]) == ("tool", called["tool_calls"][0]["id"])
+    assert "- Pears: https://pears.invalid/\n  ripe" in result["content"]
+    assert (sent.get("stream"), again.get("stream")) == ((True, True) if streams else (None, None))
+    assert all(each.response.was_closed for each in upstream.sent)
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_a_search_without_an_endpoint(streams):
+    """The tool is not offered, nobody is searched at, and the model is told in a sentence."""
+    client = received(stream=streams, system="You search.", **ASKED)
+    _, upstream = await ask(client, stream_of(*WORDS) if streams else WHOLE)
+    (sent,) = [json.loads(each.body) for each in upstream.sent]
+    assert not {"tools", "tool_choice"} & {*sent}
+    assert sent["messages"][0]["content"].startswith("You search.\n\nThere is no web search")
+
+
+async def test_a_request_without_a_search():
+    """It is what it is without an endpoint."""
+    lane, upstream = searching_lane(lambda _: WHOLE)
+    await ask(received(), lane=(lane, upstream))
+    assert json.loads(upstream.sent[0].body) == await body_of(received())
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_an_endpoint_that_is_gone(streams):
+    """A search that can be made no more is one that failed."""
+    endpoints = [SEARXNG]
+    lane, upstream = searching_lane(answers(streams))
+    lane._web = SearchClient(upstream, lambda: endpoints.pop() if endpoints else None)
+    client = received(stream=streams, **ASKED)
+    await ask(client, lane=(lane, upstream))
+    message = read_message(client.body) if streams else json.loads(client.body)
+    assert message["content"][1]["content"]["error_code"] == "unavailable"
+    assert len(upstream.sent) == 2
+
+
+async def test_a_second_round_that_is_refused():
+    """A stream ends with the provider's error; a whole answer is that error, and another target may answer."""
+    client = received(stream=True, **ASKED)
+    outcome, _ = await ask(client, lane=searching_lane(answers(streams=True, second=FAILED)))
+    assert (outcome, client.journal.error) == (DONE, "rate_limit_error")
+    assert read_message(client.body)["error"] == {"type": "rate_limit_error", "message": "slow"}
+    client = received(**ASKED)
+    outcome, upstream = await ask(client, lane=searching_lane(answers(streams=False, second=FAILED)))
+    assert (client.begun, outcome.status, outcome.retry_after, outcome.final) == (None, 429, 7.0, False)
+    assert all(each.response.was_closed for each in upstream.sent)
+
+
+@pytest.mark.parametrize(("second", "status"), NO_ANSWERS.values(), ids=NO_ANSWERS)
+async def test_a_second_round_that_is_no_answer(second, status):
+    """It is told as the first one's would be, as far as something can still be told."""
+    client = received(**ASKED)
+    outcome, _ = await ask(client, lane=searching_lane(answers(streams=False, second=second)))
+    assert (client.begun, outcome.status) == (None, status)
+    client = received(stream=True, **ASKED)
+    await ask(client, lane=searching_lane(answers(streams=True, second=second)))
+    assert (client.ended, read_message(client.body)["type"]) == (True, "error")
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_a_first_round_that_is_an_error(streams):
+    """It is the attempt's, as without a search."""
+    for response in (stream_of(ERROR), Response(json={"error": {"message": "made up", "code": 503}})):
+        client = received(stream=streams, **ASKED)
+        outcome, _ = await ask(client, lane=searching_lane(lambda _, response=response: response))
+        assert (client.begun, outcome.status) == (None, 529)
+    client = received(stream=streams, **ASKED)
+    outcome, _ = await ask(client, lane=searching_lane(lambda _: Response(200, chunks=[RESET])))
+    assert (client.begun, outcome.status) == (None, 502)
+
+
+async def test_a_conversation_that_grows_over_a_bound(monkeypatch):
+    """What is found may make a request too large; then it is not sent."""
+    monkeypatch.setattr("claude_proxy.providers.bounds.TURNS", 2)
+    outcome, upstream = await ask(received(**ASKED), lane=searching_lane(answers(streams=False)))
+    assert (outcome.status, outcome.final, len(upstream.sent)) == (400, True, 2)
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_a_search_that_litellm_has_begun(streams):
+    """LiteLLM has a copy of the one message."""
+    client, heard = received(stream=streams, **ASKED), Heard(copies=True)
+    fields = BODY | ASKED | ({"stream": True} if streams else {})
+    outcome, _ = await ask(client, lane=searching_lane(answers(streams)), heard=heard, fields=fields)
+    message = read_message(heard.copy) if streams else json.loads(heard.copy)
+    assert (outcome, message["content"][-1]) == (DONE, {"type": "text", "text": "one two"})
 
 
 # An attempt that LiteLLM has begun

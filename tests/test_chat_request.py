@@ -51,6 +51,30 @@ def test_a_conversation():
     ]  # fmt: skip
 
 
+def test_tools_that_the_conversation_changes():
+    """The tools are those at the end of the conversation: loaded and added ones are offered, waiting and removed ones not."""
+    tools = [{"name": name, "input_schema": {"type": "object"}} for name in ("Read", "ToolSearch", "WebFetch", "WebSearch")]
+    tools[2] |= {"defer_loading": True}
+    tools[3] |= {"defer_loading": True}
+    definition = {"type": "tool_definition", "definition": {"name": "Late", "input_schema": {"type": "object"}}}
+    history = [
+        *HELLO,
+        {"role": "assistant", "content": [use(name="ToolSearch")]},
+        {"role": "user", "content": [result([{"type": "tool_reference", "tool_name": "WebFetch"}])]},
+        {"role": "system", "output_config": {"effort": "low"}, "content": [
+            {"type": "tool_removal", "tool": {"type": "tool_reference", "name": "Read"}},
+            {"type": "tool_addition", "tool": definition},
+            {"type": "text", "text": "as you know"},
+        ]},
+    ]  # fmt: skip
+    made = body(OPENAI, messages=history, tools=tools)
+    assert [tool["function"]["name"] for tool in made["tools"]] == ["ToolSearch", "WebFetch", "Late"]
+    assert [message["role"] for message in made["messages"]] == ["user", "assistant", "tool", "user"]
+    assert made["messages"][2]["content"] == "The tool WebFetch is loaded."
+    assert made["messages"][3]["content"] == "<system-reminder>\nas you know\n</system-reminder>"
+    assert not {"output_config", "reasoning_effort"} & set(made)
+
+
 def test_results():
     """The texts of a result stay apart, an error is said in words, and pictures follow as the user's."""
     two = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
@@ -116,6 +140,17 @@ def test_the_choice_of_a_tool(choice, made):
     """Each kind has its word, and one call at a time is a field of its own."""
     found = body(OPENAI, tools=[TOOL], tool_choice=choice)
     assert {name: found[name] for name in found if name in ("tool_choice", "parallel_tool_calls")} == made
+
+
+@pytest.mark.parametrize("name", ["llama-cpp", "llamafile", "lm-studio", "ollama"])
+def test_a_choice_that_may_not_name_a_tool(name):
+    """The tool is offered alone and a call is required; one that is not offered changes nothing else."""
+    named = {"tools": [TOOL, TOOL | {"name": "Look"}], "tool_choice": {"type": "tool", "name": "Look"}}
+    found = body(ROW[name], **named)
+    assert found["tool_choice"] == "required"
+    assert [tool["function"]["name"] for tool in found["tools"]] == ["Look"]
+    assert "tool_choice" not in body(ROW[name], **named | {"tool_choice": {"type": "tool", "name": "Other"}})
+    assert len(body(ROW[name], **named | {"tool_choice": {"type": "any"}})["tools"]) == 2
 
 
 def test_a_tool():

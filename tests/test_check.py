@@ -18,7 +18,21 @@ import pytest
 import yaml
 from hypothesis import strategies as st
 
-from claude_proxy.check import client, files, hosts, installation, listing, live, models, names, people, report, table, tokens
+from claude_proxy.check import (
+    client,
+    files,
+    hosts,
+    installation,
+    listing,
+    live,
+    models,
+    names,
+    people,
+    report,
+    table,
+    tokens,
+    web_search,
+)
 from claude_proxy.check.facts import (
     DotEnv,
     Facts,
@@ -342,6 +356,23 @@ def test_right_endpoints(params):
 
 
 @pytest.mark.parametrize(
+    ("info", "says"),
+    [
+        (None, []),
+        ({"mode": "chat"}, []),
+        ({"chat_server": "sglang"}, []),
+        ({"chat_server": "sgland"}, ["error", "line 5", "chat_server of m", "sglang"]),
+        ({"chat_server": ["sglang"]}, ["error", "chat_server of m"]),
+    ],
+)
+def test_chat_servers(info, says):
+    """A server that is named is one of the table's."""
+    config = {"model_list": [{"model_name": "m", "litellm_params": {"model": "openai/x"}, "model_info": info}]}
+    found = models.chat_servers(facts(config))
+    only(found, *says) if says else said(found) == []
+
+
+@pytest.mark.parametrize(
     ("value", "says"),
     [
         ("made-up-clear-text", ["warning", "line 3", "api_key stands there in clear text"]),
@@ -373,6 +404,51 @@ def test_the_proxy_s_own_secrets_are_not_for_litellm(name):
 def test_no_key_in_clear_text(value):
     """A reference, and a word that stands for no key, are right."""
     assert said(models.clear_text_keys(facts({"model_list": [entry(api_key=value)]}))) == []
+
+
+def searching(**section):
+    """A configuration that searches the web."""
+    return yaml.safe_load(EXAMPLE) | {"claude_proxy": {"web_search": section}}
+
+
+BRAVE = {"provider": "brave", "api_key": "os.environ/MADE_UP_KEY"}
+OWN = {"provider": "searxng", "api_base": "http://searxng:8080"}
+
+
+@pytest.mark.parametrize(
+    ("section", "environ", "says"),
+    [
+        (BRAVE, {}, ["warning", "web_search", "lacks MADE_UP_KEY; no model can search the web", "set MADE_UP_KEY in .env"]),
+        (BRAVE, {"MADE_UP_KEY": OAUTH}, ["warning", "has a Claude credential as its key"]),
+        (BRAVE | {"api_base": "http://search.example.org"}, {"MADE_UP_KEY": "made-up-key"},
+         ["warning", "the key of web_search goes to search.example.org unencrypted", "use https://"]),
+    ],
+)  # fmt: skip
+def test_a_web_search(section, environ, says):
+    """It is said why no model can search, and where the key goes in the clear; never what the key is."""
+    found = facts(searching(**section), **environ)
+    only(web_search.web_search(found), *says)
+    assert "made-up" not in "".join(said(table.of_config(found)))
+
+
+@pytest.mark.parametrize(
+    ("section", "environ"),
+    [
+        (BRAVE, {"MADE_UP_KEY": "made-up-key"}), (OWN, {}), (OWN | {"api_key": "none"}, {}),
+        ({"provider": "bing"}, {}),  # a mistake, which stops the start and is told there
+    ],
+)  # fmt: skip
+def test_a_right_web_search(section, environ):
+    """Nothing is said of one that is ready, nor of none."""
+    assert said(web_search.web_search(facts(searching(**section), **environ))) == []
+    assert said(web_search.web_search(facts())) == []
+
+
+def test_the_key_of_a_web_search():
+    """It may stand in clear text as little as another key, and its host is looked at as a provider's."""
+    found = facts(searching(provider="brave", api_key="made-up-key-0123", api_base=f"http://127.0.0.1:{closed_port()}"))
+    only(models.clear_text_keys(found), "warning", "api_key stands there in clear text")
+    assert any("web_search" in one and "takes no connection" in one for one in said(hosts.hosts(found)))
 
 
 @pytest.mark.parametrize(
@@ -408,9 +484,9 @@ def test_right_fallbacks(settings):
 
 def test_the_names_that_claude_code_asks_for():
     """Each of Claude Code's own names that nobody serves is found, unless a variable puts another in its place."""
-    config = {"model_list": [entry("glm"), entry("claude-opus-4-8")]}
+    config = {"model_list": [entry("glm"), entry("claude-opus-5-5")]}
     found = said(models.claude_code_names(facts(config, "ANTHROPIC_DEFAULT_HAIKU_MODEL=glm")))
-    assert "by itself: claude-sonnet-5 (sonnet), claude-fable-5 (fable);" in found[0]
+    assert "by itself: claude-sonnet-5-5 (sonnet), claude-fable-5-2 (fable);" in found[0]
     assert len(found) == 1
     assert said(models.claude_code_names(facts())) == []
 
@@ -821,8 +897,8 @@ def test_a_secret_is_in_no_report():
 # --- the command -------------------------------------------------------------------------------------------------------------
 
 PLANTED_CONFIG = """model_list:
-  - model_name: claude-opus-4-8
-    litellm_params: {model: anthropic/claude-opus-4-8}
+  - model_name: claude-opus-5-5
+    litellm_params: {model: anthropic/claude-opus-5-5}
   - model_name: glm
     litellm_params: {model: anthropic/glm-5.3, api_base: "https://api.z.ai/api/anthropic/v1", api_key: os.environ/ZAI_API_KEY}
   - model_name: kimi
@@ -850,7 +926,7 @@ PLANTED = {
     "a path that is doubled": "✗ config.yaml line 5: the api_base of glm ends in /v1",
     "a key in clear text": "! config.yaml line 7: api_key stands there in clear text",
     "a fallback to nobody": "✗ config.yaml line 10: the fallback of claude-* is gml, which nobody serves; did you mean glm?",
-    "a model that nobody serves": "! config.yaml: nobody serves what Claude Code asks for by itself: claude-sonnet-5",
+    "a model that nobody serves": "! config.yaml: nobody serves what Claude Code asks for by itself: claude-sonnet-5-5",
     "an example's secret": "✗ .env line 1: PROXY_STATIC_TOKEN: is an example's value",
     "a credential twice": "! .env line 3: CLAUDE_OAUTH_TOKENS, ben: is the same value as anna",
     "a wrong separator": "✗ .env line 4: ANTHROPIC_CUSTOM_HEADERS: has ; between two headers",

@@ -334,8 +334,23 @@ async def test_an_upstream_that_reads_nothing(monkeypatch):
             writer.close()
 
 
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://made-up.invalid/v1/messages", "its name cannot be resolved"),
+        ("http://[/v1/messages", "its address is not valid"),
+    ],
+)
+async def test_an_address_that_leads_nowhere(url, words):
+    """A mistake in an address is said in words."""
+    client = UpstreamClient(ANY_CERTIFICATES)
+    with pytest.raises(UnreachableError, match=words):
+        await client.send(url, (), b"{}")
+    await client.close()
+
+
 async def test_nobody_listens():
-    """Without a connection there is an error that names its kind, and neither address nor request."""
+    """Without a connection there is an error that says why, and neither address nor request."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1/messages"
@@ -343,7 +358,7 @@ async def test_nobody_listens():
         with pytest.raises(UnreachableError) as error:
             await client.send(url, [("x-api-key", "made-up")], b"{}")
         await client.close()
-    assert str(error.value) == "ClientConnectorError"
+    assert str(error.value) == "connection refused"
 
 
 @pytest.mark.parametrize(
@@ -385,6 +400,30 @@ async def test_a_coded_body_is_decoded(coding, pack):
     assert b"".join(pieces) == text
     assert max(map(len, pieces)) <= STEP_BYTES
     assert response.rejection_reason is None
+
+
+@pytest.mark.parametrize("coding", [b"gzip", b"identity"])
+async def test_a_wait_that_is_cancelled_loses_nothing(coding):
+    """Who cancels a wait for the next piece, in whatever moment, gets that piece with the next one."""
+    text = b"".join(b"data: %d\n\n" % number for number in range(200_000))
+    async with between([whole(gzip.compress(text) if coding == b"gzip" else text, coding)]) as (client, server):
+        response = await client.send(server.url, (), b"{}")
+        pieces, cancelled = [], 0
+        for turn in range(1_000_000):
+            waiting = asyncio.ensure_future(response.piece())
+            for _ in range(turn % 3):
+                await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.wait({waiting})
+            if waiting.cancelled():
+                cancelled += 1
+            elif piece := waiting.result():
+                pieces.append(piece)
+            else:
+                break
+        response.close()
+    assert b"".join(pieces) == text
+    assert cancelled
 
 
 @pytest.mark.parametrize("coding", [b"br", b"zstd", b"gzip, gzip", b"gzip, br", b"made-up"])
@@ -505,7 +544,7 @@ async def test_a_kept_connection_that_the_upstream_has_closed_meanwhile():
 async def test_a_new_connection_that_is_closed(end):
     """A connection that never served anybody is not stale: the upstream has refused, and is not asked twice."""
     async with between([end], [OK]) as (client, server):
-        with pytest.raises(UnreachableError):
+        with pytest.raises(UnreachableError, match="it closed the connection without a response"):
             await asked(client, server)
     assert len(server.seen) == 1
 
@@ -614,7 +653,7 @@ async def test_a_tunnel_of_the_environment(monkeypatch):
     """An encrypted request asks the proxy for a tunnel, with the proxy's password; the proxy sees nothing else of it."""
     refused = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n"
     async with Server([refused]).listening() as server:
-        with pytest.raises(UnreachableError):
+        with pytest.raises(UnreachableError, match="the HTTP proxy of the environment failed"):
             await via(server, "https://claude.invalid/v1/messages", monkeypatch, https_proxy="http://anna:word@127.0.0.1:{}")
     (seen,) = server.seen
     assert seen.head.startswith(b"CONNECT claude.invalid:443 HTTP/1.1\r\n")
@@ -654,6 +693,6 @@ async def test_a_certificate_of_the_environment(monkeypatch, certificate, truste
         if trusted:
             assert await asked(client, server) == (200, b"ok")
         else:
-            with pytest.raises(UnreachableError):
+            with pytest.raises(UnreachableError, match="its certificate is not trusted"):
                 await asked(client, server)
     assert len(server.seen) == trusted

@@ -51,12 +51,41 @@ def test_which_row_a_deployment_has(model, provider, base, name):
     assert dialect(model, provider, base).name == name
 
 
+OWN = "http://127.0.0.1:8000/v1"
+
+
+@pytest.mark.parametrize(
+    ("model", "provider", "base", "server", "name"),
+    [
+        ("openai/qwen3", None, OWN, "sglang", "sglang"),
+        ("openai/qwen3", None, OWN, "llama.cpp", "llama-cpp"),
+        ("openai/qwen3", None, OWN, "vllm", "vllm"),
+        ("openai/qwen3", None, OWN, "lm-studio", "lm-studio"),
+        ("openai/qwen3", None, OWN, "ollama", "ollama"),
+        ("qwen3", "custom_openai", OWN, "sglang", "sglang"),
+        ("openai/qwen3", None, OWN, "tomorrow", "openai-compatible"),
+        ("openai/qwen3", None, OWN, ["sglang"], "openai-compatible"),
+        ("openai/qwen3", None, "https://api.openai.com/v1", "sglang", "openai"),
+        ("openai/qwen3", None, "https://api.groq.com/openai/v1", "sglang", "groq"),
+        ("anthropic/qwen3", None, OWN, "sglang", "unknown"),
+        ("anthropic/qwen3", None, None, "sglang", "unknown"),
+        ("huggingface/org/m", None, None, None, "hugging-face"),
+        ("openai/org/m", None, "https://router.huggingface.co/v1", None, "hugging-face"),
+        ("github_copilot/gpt-5.2", None, None, None, "github-copilot"),
+        ("llamafile/m", None, OWN, None, "llamafile"),
+    ],
+)
+def test_which_server_is_at_an_address(model, provider, base, server, name):
+    """The deployment says it, for one of chat completions at an address that is nobody's in the table."""
+    assert dialect(model, provider, base, server).name == name
+
+
 @EVERY_ROW
 def test_the_default_is_the_strictest(row):
     """No row understands less than the one for unknown providers."""
     assert (STRICT.cache_control, STRICT.thinking, STRICT.effort) == (False, Thinking.NONE, False)
     assert (STRICT.betas, STRICT.server_tools) == (frozenset(), ())
-    assert row.name == STRICT.name or row.prefix or row.hosts
+    assert row.name == STRICT.name or row.prefix or row.hosts or row.server
 
 
 @pytest.mark.parametrize(

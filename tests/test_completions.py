@@ -228,7 +228,7 @@ async def test_no_more_is_read_than_the_client_takes(monkeypatch):
     monkeypatch.setattr(litellm, "acompletion", Litellm(stream))
     client = Received(json.dumps({"model": "m", "messages": [1], "stream": True}).encode())
     one = Deployment(Lane.COMPLETION, Provider.OTHER, "gemini/x", "gemini/x", params=GEMINI)
-    response = await Completions().send(Attempt(client.request, one, client.outlet, client.journal), {"stream": True})
+    response = await Completions().send(Attempt(client.request, one, client.outlet, client.journal), b'{"stream": true}')
     for _ in range(10 * MAX_WAITING):
         await asyncio.sleep(0)
     assert len(stream.left) >= MAX_WAITING

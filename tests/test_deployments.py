@@ -14,6 +14,7 @@ from claude_proxy.config.deployments import (
     Lane,
     Wire,
     deployment,
+    parameters,
 )
 from claude_proxy.providers.compatibility import STRICT, dialect
 from claude_proxy.providers.endpoints import Hosts, Provider
@@ -92,6 +93,17 @@ def test_what_a_deployment_does_not_say():
         Lane.CLAUDE, Provider.CLAUDE, "anthropic/claude-opus-4-8", "claude-opus-4-8", row=one.row, defaults={}, thinking={}
     )
     assert (one.api_base, one.api_key, one.timeout, one.stream_timeout, one.num_retries, one.weight) == (*[None] * 5, 0.0)
+
+
+def test_which_server_is_there():
+    """``model_info`` says it, and the deployment has that server's row where it is asked for chat completions."""
+    own = {"model": "openai/m", "api_base": "http://127.0.0.1:8000/v1"}
+    said = parameters(own, {"chat_server": "sglang", "mode": "chat"})
+    one = of(said, wires=lambda _: Wire("http://127.0.0.1:8000/v1", model="m"))
+    assert (one.row.name, one.lane, one.extra) == ("sglang", Lane.CHAT, {})
+    assert of(parameters(GLM, {"chat_server": "sglang"}), wires=lambda _: None).row == of(GLM).row
+    for info in (None, {}, {"mode": "chat"}, "sglang"):
+        assert parameters(own, info) is own
 
 
 def test_a_key_hides_itself():

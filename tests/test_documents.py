@@ -15,7 +15,7 @@ import yaml
 
 from claude_proxy import __version__
 from claude_proxy.cli import main, onboarding
-from claude_proxy.config import model_access
+from claude_proxy.config import model_access, web_search
 from claude_proxy.config import models as config
 from claude_proxy.config.settings import SECRET_NAMES, VARIABLES
 from claude_proxy.providers import demo, fetching, summary
@@ -206,7 +206,7 @@ def test_limits_in_the_documents_are_accepted():
     models[0]["model_info"] = {"access_groups": ["cheap"]}
     for block in (shown, yaml.safe_load(re.sub(r"^# ", "", commented, flags=re.MULTILINE))):
         assert list(model_access.mistakes(block | {"model_list": models})) == []
-        assert list(fetching.mistakes(block)) == []
+        assert list(fetching.mistakes(block)) == list(web_search.mistakes(block)) == []
         assert model_access.Limits.of(block).allows("anna", "claude-opus-4-8")
 
 

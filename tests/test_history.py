@@ -1,6 +1,7 @@
 """providers/history.py: conversations made to fit each provider."""
 
 import copy
+import json
 import re
 
 import pytest
@@ -34,9 +35,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_proxy.anthropic.messages import LONGEST_ID
+from claude_proxy.anthropic.search_blocks import PREFIX, Page, call_block, result_block
 from claude_proxy.providers.call_ids import safe_id
 from claude_proxy.providers.compatibility import ROWS, STRICT, Dialect
 from claude_proxy.providers.history import NO_BEGINNING, NO_IMAGE, fitted_messages
+
+ONCE = {"clear_at": "next_user_message"}
+CHANGE = {"type": "tool_removal", "tool": {"type": "tool_reference", "name": "Read"}}
+# A search that the proxy has made.
+OWN_SEARCH = call_block(f"{PREFIX}1") | {"input": {"query": "q"}}
+OWN_FOUND = result_block(f"{PREFIX}1", [Page("T", "http://x.invalid", "ripe", "today")])
+OWN_FAILED = result_block(f"{PREFIX}1", "unavailable")
 
 
 @pytest.mark.parametrize(
@@ -66,9 +75,19 @@ from claude_proxy.providers.history import NO_BEGINNING, NO_IMAGE, fitted_messag
             [USER, turn(call()), user(result(), reminder("s"), TEXT)],
         ),
         (STRICT, [USER, system("")], [USER]),
+        (STRICT, [USER, system([]) | {"output_config": {"effort": "low"}}], [USER]),
+        (STRICT, [USER, {"role": "system", "output_config": {"effort": "low"}}], [USER]),
+        (STRICT, [USER, system("s") | ONCE], [user(text("hi"), reminder("s"))]),
+        (STRICT, [USER, system("s") | ONCE, turn(TEXT), USER], [USER, turn(TEXT), USER]),
+        (STRICT, [USER, system([CHANGE, text("s")])], [user(text("hi"), reminder("s"))]),
+        (STRICT, [USER, system([CHANGE])], [USER]),
         # server tools
         (STRICT, [USER, turn(SEARCH, FOUND, TEXT)],
          [USER, turn(text('[web_search: {"query": "q"}]\n'), text("- T: http://x.invalid\n"), TEXT)]),
+        (STRICT, [USER, turn(OWN_SEARCH, OWN_FOUND, TEXT)],
+         [USER, turn(text('[web_search: {"query": "q"}]\n'), text("- T: http://x.invalid (today)\n  ripe\n"), TEXT)]),
+        (STRICT, [USER, turn(OWN_SEARCH, OWN_FAILED, TEXT)],
+         [USER, turn(text('[web_search: {"query": "q"}]\n'), text(f"{json.dumps(OWN_FAILED['content'])}\n"), TEXT)]),
         (STRICT, [USER, turn(SEARCH, TEXT)], [USER, turn(TEXT)]),
         (STRICT, [USER, turn(FOUND, TEXT)], [USER, turn(TEXT)]),
         # results that say which tool was found, and images

@@ -308,11 +308,13 @@ FIELDS = [
     "model", "messages", "system", "tools", "content", "type", "role", "id", "tool_use_id", "name", "input", "text", "thinking",
     "signature", "data", "source", "cache_control", "ttl", "metadata", "user_id", "fallbacks", "stream", "max_tokens",
     "context_management", "edits", "output_config", "input_schema", "is_error", "budget_tokens", "api_base", "tool_choice",
+    "tool", "definition", "tool_name", "defer_loading", "clear_at", "effort", "display",
 ]  # fmt: skip
 WORDS = [
     "glm", "gpt", "claude-sonnet-5", "user", "assistant", "system", "text", "thinking", "redacted_thinking", "tool_use",
     "tool_result", "image", "document", "base64", "server_tool_use", "web_search_tool_result", "mcp", "advisor", "enabled",
-    "ephemeral", "cpx_" + "\ud83d" * 50, "clear_thinking_20251015", "claude-proxy:glm:s", "{}", "",
+    "tool_addition", "tool_removal", "tool_reference", "tool_definition", "next_user_message", "ephemeral",
+    "cpx_" + "\ud83d" * 50, "clear_thinking_20251015", "claude-proxy:glm:s", "{}", "",
 ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from claude_proxy.anthropic.messages import (
     without_foreign_thinking,
     without_thinking,
 )
+from claude_proxy.anthropic.search_blocks import PREFIX, Page, call_block, result_block
 
 TEXT = {"type": "text", "text": "hello"}
 TOOL = {"type": "tool_use", "id": "t", "name": "Read", "input": {}}
@@ -126,6 +127,23 @@ def test_thinking_in_a_history(blocks, for_claude, for_others):
         assert changed == [USER, USER] if kept is None else [USER, turn(*kept), USER]
         assert (changed is history) == (kept == blocks), "the very same object where there is nothing to change"
     assert history == before
+
+
+def test_a_search_that_the_proxy_made_for_another_model():
+    """Claude gets it as text, for nothing in it is sealed by Anthropic; Claude's own searches stay as they are."""
+    own = [
+        call_block(f"{PREFIX}1") | {"input": {"query": "q"}},
+        result_block(f"{PREFIX}1", [Page("T", "http://x.invalid", "ripe")]),
+    ]
+    theirs = [call_block("srvtoolu_1"), result_block("srvtoolu_1", [])]
+    texts = [
+        {"type": "text", "text": '[web_search: {"query": "q"}]'},
+        {"type": "text", "text": "- T: http://x.invalid\n  ripe"},
+    ]
+    history = [USER, turn(*own, *theirs, TEXT), USER]
+    assert without_foreign_thinking(history) == [USER, turn(*texts, *theirs, TEXT), USER]
+    history = [USER, turn(*theirs, TEXT)]
+    assert without_foreign_thinking(history) is history
 
 
 @pytest.mark.parametrize(

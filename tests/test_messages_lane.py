@@ -4,11 +4,14 @@ import asyncio
 import json
 
 import aiohttp
+import messages_streams
 import pytest
 from lanes import NO_ANSWERS, Received, Response, Upstream
+from stream_validator import read_message
 
 from claude_proxy import __version__
 from claude_proxy.config.deployments import Deployment, Lane
+from claude_proxy.config.web_search import WebSearch
 from claude_proxy.providers import compatibility
 from claude_proxy.providers.endpoints import Provider
 from claude_proxy.providers.meter import Meter
@@ -18,6 +21,7 @@ from claude_proxy.proxy.outcome import DONE
 from claude_proxy.proxy.relay import Heard
 from claude_proxy.secret import Secret
 from claude_proxy.upstream.client import READ_SECONDS
+from claude_proxy.upstream.search_client import SearchClient
 
 pytestmark = pytest.mark.anyio
 
@@ -361,3 +365,121 @@ async def test_who_did_not_answer_is_named_in_plain_words(response, status):
     assert (received.begun, outcome.status, outcome.refusal.status, outcome.final) == (None, status, status, False)
     assert error_of(outcome)["message"].startswith("api.z.ai ")
     assert b"evil" not in outcome.refusal.body
+
+
+# Searches of the web
+
+
+SEARCH = {"type": "web_search_20250305", "name": "web_search", "max_uses": 8}
+PEARS = Response(json={"results": [{"title": "Pears", "url": "https://pears.invalid/", "content": "ripe"}]})
+CALLS_SEARCH = {"type": "tool_use", "id": "toolu_s", "name": "web_search", "input": {"query": "ripe pears"}}
+SEARXNG = WebSearch("searxng", "http://searxng:8080/search")
+EVENTS = {"content-type": "text/event-stream"}
+SLOW = Response(429, headers={"retry-after": "7"}, json={"error": {"type": "rate_limit_error", "message": "slow"}})
+
+
+def searching(*, stream):
+    choice = {"type": "tool", "name": "web_search"}
+    return Received(raw=json.dumps(json.loads(ASKED) | {"tools": [SEARCH], "tool_choice": choice, "stream": stream}).encode())
+
+
+def said(stream, *blocks):
+    """A response with these blocks, in the form that was asked for."""
+    if stream:
+        return Response(200, headers=EVENTS, chunks=[messages_streams.stream(*blocks)])
+    return Response(json=messages_streams.whole(*blocks))
+
+
+async def search(received, *responses, endpoint=SEARXNG, **more):
+    """Make one attempt with a search endpoint; return its outcome and what was sent."""
+    models = [*responses]
+    upstream = Upstream(lambda sent: PEARS if sent.url.startswith("http://searxng") else models.pop(0))
+    attempt = Attempt(received.request, kimi(), received.outlet, received.journal, **more)
+    lane = MessagesLane(upstream, Meter(len), SearchClient(upstream, lambda: endpoint))
+    return await lane.attempt(attempt), upstream
+
+
+def message_in(received):
+    return read_message(received.body) if received.request.streams else json.loads(received.body)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_search_of_the_web(stream):
+    """The model is offered the search, and asked again with what was found; the client gets one message."""
+    received = searching(stream=stream)
+    outcome, upstream = await search(received, said(stream, CALLS_SEARCH), said(stream, {"type": "text", "text": "pears"}))
+    message = message_in(received)
+    assert (outcome, received.ended, received.journal.error) == (DONE, True, "")
+    assert [block["type"] for block in message["content"]] == ["server_tool_use", "web_search_tool_result", "text"]
+    assert (message["model"], message["stop_reason"]) == ("glm", "end_turn")
+    assert message["usage"]["server_tool_use"] == {"web_search_requests": 1}
+    assert (received.journal.usage.input, received.journal.usage.output) == (200, 14)
+    first, _, second = (sent for sent in upstream.sent)
+    sent, again = json.loads(first.body), json.loads(second.body)
+    assert ([tool["name"] for tool in sent["tools"]], sent["tool_choice"]["name"]) == (["web_search"], "web_search")
+    assert again["tool_choice"] == {"type": "auto"}
+    called, result = again["messages"][-2:]
+    assert called == {"role": "assistant", "content": [CALLS_SEARCH]}
+    assert result["content"][0]["tool_use_id"] == "toolu_s"
+    assert "- Pears: https://pears.invalid/" in result["content"][0]["content"]
+    assert all(sent.response.was_closed for sent in upstream.sent)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_search_without_an_endpoint(stream):
+    """The tool is not offered, and the model is told in a sentence."""
+    received = searching(stream=stream)
+    _, upstream = await search(received, said(stream, {"type": "text", "text": "none"}), endpoint=None)
+    (sent,) = [json.loads(each.body) for each in upstream.sent]
+    assert not {"tools", "tool_choice"} & {*sent}
+    assert sent["system"].startswith("There is no web search")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("responses", [[SLOW], [Response(200, json={"type": "error", "error": {"type": "rate_limit_error"}})]])
+async def test_a_first_round_that_is_refused(stream, responses):
+    """It is an error of the attempt's, as without a search."""
+    received = searching(stream=stream)
+    outcome, _ = await search(received, *responses)
+    assert (received.begun, outcome.status) == (None, 429)
+
+
+async def test_a_second_round_that_is_refused():
+    """A stream ends with the provider's error; a whole answer is that error."""
+    received = searching(stream=True)
+    outcome, _ = await search(received, said(1, CALLS_SEARCH), SLOW)
+    assert (outcome, message_in(received)["error"]["message"]) == (DONE, "slow")
+    received = searching(stream=False)
+    outcome, upstream = await search(received, said(0, CALLS_SEARCH), SLOW)
+    assert (received.begun, outcome.status, outcome.retry_after) == (None, 429, 7.0)
+    assert all(sent.response.was_closed for sent in upstream.sent)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("response", "status"), NO_ANSWERS.values(), ids=NO_ANSWERS)
+async def test_a_search_of_who_does_not_answer(response, status, stream):
+    """The client reads which host it was, and nothing has left."""
+    received = searching(stream=stream)
+    outcome, _ = await search(received, response)
+    assert (received.begun, outcome.refusal.status in (status, 502)) == (None, True)
+    assert b"evil" not in outcome.refusal.body
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_search_that_litellm_has_begun(stream):
+    """LiteLLM has a copy of the one message."""
+    received, heard = searching(stream=stream), Heard(copies=True)
+    fields = json.loads(received.raw)
+    outcome, _ = await search(
+        received, said(stream, CALLS_SEARCH), said(stream, {"type": "text", "text": "pears"}), heard=heard, fields=fields
+    )
+    message = read_message(heard.copy) if stream else json.loads(heard.copy)
+    assert (outcome, message["content"][-1]) == (DONE, {"type": "text", "text": "pears"})
+
+
+async def test_a_search_in_a_request_that_is_too_large(monkeypatch):
+    """What is over a bound is not sent, in whichever round."""
+    for turns, sent in ((0, 0), (2, 2)):
+        monkeypatch.setattr("claude_proxy.providers.bounds.TURNS", turns)
+        outcome, upstream = await search(searching(stream=False), said(0, CALLS_SEARCH))
+        assert (outcome.status, outcome.final, len(upstream.sent)) == (400, True, sent)

@@ -8,6 +8,8 @@ import subprocess
 import pytest
 
 from claude_proxy.cli.onboarding import (
+    CHECK_MODEL_VARIABLE,
+    CHECK_VARIABLE,
     CONTEXT_VARIABLE,
     FORMATS,
     MODEL_VARIABLES,
@@ -147,6 +149,14 @@ def test_claude_keeps_its_own_small_models():
     """With one of Claude's models only the main one is named, and with none nothing is."""
     assert [name for name in MODEL_VARIABLES if name in environment(model="claude-opus-4-8[1m]")] == ["ANTHROPIC_MODEL"]
     assert [name for name in MODEL_VARIABLES if name in environment()] == []
+
+
+@pytest.mark.parametrize("name", ["glm", "claude-posing", "glm[1m]", "claude-opus-4-8", None])
+def test_who_checks_calls_in_auto_mode(name):
+    """With a model that is not Claude, Claude Code checks calls itself and asks that model; with Claude nothing is said."""
+    said = {variable: environment(model=name).get(variable) for variable in (CHECK_VARIABLE, CHECK_MODEL_VARIABLE)}
+    is_other = name not in ("claude-opus-4-8", None)
+    assert said == {CHECK_VARIABLE: "0" if is_other else None, CHECK_MODEL_VARIABLE: name if is_other else None}
 
 
 SIZED = model("sized", "openai/x", api_base="https://z.example")

@@ -190,7 +190,6 @@ def test_a_large_stream_has_no_copy(monkeypatch):
     start = b'data: {"type":"message_start","message":{"usage":{"input_tokens":7,"output_tokens":1}}}\n\n'
     delta = b'data: {"type":"message_delta","usage":{"output_tokens":9}}\n\n'
     heard = asyncio.run(relay([start, *[PING] * 100, delta, STOP])).heard
-    assert heard.is_cut
     assert heard.copy.startswith(start)
     assert len(heard.copy) < 500
     assert (usage_of(heard.copy), heard.summary.usage) == (Usage(7, 9), Usage(7, 9))
@@ -282,6 +281,83 @@ def test_a_filtered_relay_is_kept_alive():
     out = asyncio.run(relay([message_start("m"), THOUGHT, STOP], ThinkingFilter("m"), keepalive=0.0))
     assert [data for data in out.written if data != KEEPALIVE] == [message_start("m"), STOP]
     assert KEEPALIVE in out.written
+
+
+def test_a_silence_ends_no_write_and_loses_no_chunk():
+    """Only a wait for the next chunk is interrupted: a client that takes its time gets every byte, in order."""
+    chunks = [message_start("m"), *(b"data: %d\n\n" % number for number in range(20))]
+
+    class Slow(Out):
+        async def write(self, data):
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            await super().write(data)
+
+    async def upstream():
+        for chunk in chunks:
+            await asyncio.sleep(0)
+            yield chunk
+
+    async def run():
+        out = Slow()
+        begin = partial(out.begin, 200, [])
+        await relayed(reading(upstream()), out, Renaming(*renamed("m", "m")), Heard(), begin=begin, keepalive=0.0)
+        return out
+
+    out = asyncio.run(run())
+    assert [data for data in out.written if data != KEEPALIVE] == chunks
+    assert out.ended
+
+
+def test_a_client_that_leaves_in_a_silence_ends_the_relay():
+    """A task that is cancelled by somebody else ends, also when its silence runs out in the same moment."""
+
+    async def run():
+        out, waits = Out(), asyncio.Event()
+
+        async def silent():
+            if out.begun is None:
+                return message_start("m")
+            waits.set()
+            return await asyncio.Event().wait()
+
+        async def ends():
+            begin = partial(out.begin, 200, [])
+            await relayed(silent, out, Renaming(*renamed("m", "m")), Heard(), begin=begin, keepalive=0.0)
+
+        task = asyncio.ensure_future(ends())
+        await waits.wait()
+        task.cancel()
+        return (await asyncio.wait({task}, timeout=30))[1], task.cancelled()
+
+    assert asyncio.run(run()) == (set(), True)
+
+
+def test_a_stream_has_one_timer():
+    """A lively stream sets a timer for its first event and one for its silences, and leaves none behind."""
+    set_at = []
+
+    async def run():
+        loop = asyncio.get_running_loop()
+        call_at = loop.call_at
+
+        def counted(when, *arguments, **more):
+            set_at.append(call_at(when, *arguments, **more))
+            return set_at[-1]
+
+        loop.call_at = counted
+        out = Out()
+        chunks = [message_start("m"), *[PING] * 100]
+
+        async def read():
+            await asyncio.sleep(0)
+            return chunks.pop(0) if chunks else b""
+
+        begin = partial(out.begin, 200, [])
+        await relayed(read, out, Renaming(*renamed("m", "m")), Heard(), begin=begin, keepalive=60.0)
+
+    asyncio.run(run())
+    assert [handle.cancelled() for handle in set_at] == [True, True]
 
 
 # The model's name

@@ -24,8 +24,10 @@ from conversations import (
     user,
 )
 
+from claude_proxy.providers.bounds import TOOLS, TooLarge
 from claude_proxy.providers.compatibility import STRICT
 from claude_proxy.providers.request_fields import fitted_system, fitted_tools, translated
+from claude_proxy.providers.search_tool import NO_SEARCH
 
 
 @pytest.mark.parametrize(
@@ -90,11 +92,28 @@ def test_a_choice_of_a_tool(row, tools, choice, kept):
     assert ("tool_choice" in made) == kept
 
 
+@pytest.mark.parametrize(
+    ("row", "tools", "system", "wanted"),
+    [
+        (STRICT, [WEB_SEARCH, READ], "s", f"s\n\n{NO_SEARCH}"),
+        (STRICT, [WEB_SEARCH], None, NO_SEARCH),
+        (STRICT, [WEB_SEARCH], [TEXT], [TEXT, {"type": "text", "text": NO_SEARCH}]),
+        (STRICT, [READ], "s", "s"),
+        (ROW["vertex"], [WEB_SEARCH], "s", "s"),
+        (STRICT, [{"type": "web_fetch_20250910", "name": "web_fetch"}], "s", "s"),
+    ],
+)
+def test_a_search_that_is_left_out(row, tools, system, wanted):
+    """The model is told so in a sentence behind the system prompt, which stays as it is otherwise."""
+    assert translated({"messages": [USER], "tools": tools, "system": system}, row)["system"] == wanted
+
+
 ASKING = {
     "messages": [USER], "thinking": {"type": "adaptive"}, "output_config": {"effort": "high", "format": {}},
     "max_tokens": 32000, "context_management": {"edits": []}, "metadata": {"user_id": "x"}, "container": "c",
     "mcp_servers": [], "system": "s",
 }  # fmt: skip
+SHOWN, LOWER = {"type": "adaptive"}, {"role": "system", "content": [], "output_config": {"effort": "low"}}
 ENABLED, DISABLED = {"type": "enabled", "budget_tokens": 31999}, {"type": "disabled"}
 OWN_LOOP = [USER, turn(OWN, call()), user(result())]
 MIXED = [*OWN_LOOP, turn(call("toolu_2")), user(result("toolu_2"))]
@@ -111,6 +130,8 @@ MIXED = [*OWN_LOOP, turn(call("toolu_2")), user(result("toolu_2"))]
         (KIMI, {"thinking": DISABLED}, {"thinking": DISABLED}),
         (KIMI, {"thinking": None}, {}),
         (KIMI, {"max_tokens": 100}, {"thinking": {"type": "adaptive"}}),
+        (KIMI, {"thinking": SHOWN | {"display": "updates"}}, {"thinking": ENABLED}),
+        (KIMI, {"thinking": ENABLED | {"display": "omitted"}}, {"thinking": ENABLED}),
         (KIMI, {"messages": OWN_LOOP}, {"thinking": ENABLED}),
         (KIMI, {"messages": LOOP}, {"thinking": DISABLED}),
         (KIMI, {"messages": MIXED}, {"thinking": DISABLED}),
@@ -119,6 +140,13 @@ MIXED = [*OWN_LOOP, turn(call("toolu_2")), user(result("toolu_2"))]
         (ROW["minimax"], {"messages": LOOP}, {"thinking": ENABLED}),
         (BEDROCK, {}, {"thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}}),
         (BEDROCK, {"messages": LOOP}, {}),
+        (BEDROCK, {"thinking": SHOWN | {"display": "updates"}}, {"thinking": SHOWN, "output_config": {"effort": "high"}}),
+        (BEDROCK, {"thinking": SHOWN | {"display": "omitted"}},
+         {"thinking": SHOWN | {"display": "omitted"}, "output_config": {"effort": "high"}}),
+        (BEDROCK, {"messages": [USER, LOWER]}, {"thinking": SHOWN, "output_config": {"effort": "low"}}),
+        (BEDROCK, {"messages": [USER, LOWER], "output_config": None},
+         {"thinking": SHOWN, "output_config": {"effort": "low"}}),
+        (ZAI, {"messages": [USER, LOWER]}, {}),
         (BEDROCK, {"messages": [USER, turn(SIGNED, call()), user(result())]},
          {"thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}}),
         (BEDROCK, {"messages": [*LOOP, turn(TEXT), USER]},
@@ -129,6 +157,31 @@ def test_parameters(row, more, wanted):
     """Thinking is asked for where it can be kept, and where the history allows it; nothing else of Claude's own goes."""
     made = translated(ASKING | more, row)
     assert {name: made[name] for name in set(made) - {"messages", "system"}} == wanted
+
+
+def test_tools_that_the_conversation_changes():
+    """A deferred tool goes once it is loaded, an added one with the others, a removed one not, and no choice of it."""
+    deferred = READ | {"name": "WebFetch", "defer_loading": True}
+    added = {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": READ | EXTRAS | {"name": "Late"}}}
+    removed = {"type": "tool_removal", "tool": {"type": "tool_reference", "name": "Read"}}
+    asked = {"messages": [USER], "tools": [READ, deferred], "tool_choice": {"type": "tool", "name": "Read"}}
+    assert translated(asked, STRICT)["tools"] == [READ]
+    loaded = user(result(content=[{"type": "tool_reference", "tool_name": "WebFetch"}]))
+    changed = asked | {"messages": [USER, turn(call()), loaded, {"role": "system", "content": [added, removed]}]}
+    made = translated(changed, STRICT)
+    assert made["tools"] == [READ | {"name": "WebFetch"}, READ | {"name": "Late"}]
+    assert "tool_choice" not in made
+    assert not [message for message in made["messages"] if "tool_addition" in str(message) or "tool_removal" in str(message)]
+
+
+def test_tools_that_the_conversation_defines_are_bounded():
+    """Tools that turns define count as those of the request do."""
+    many = [
+        {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": {"name": f"t{number}"}}}
+        for number in range(TOOLS)
+    ]
+    with pytest.raises(TooLarge, match="tools: 2001 entries"):
+        translated({"messages": [USER, {"role": "system", "content": many}], "tools": [READ]}, STRICT)
 
 
 def test_a_request_without_anything():

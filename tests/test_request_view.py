@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from claude_proxy.anthropic.messages import ID_PREFIX, MARK, without_foreign_thinking
 from claude_proxy.anthropic.request_view import MAX_DEPTH, SMALL_BYTES, RequestView, view
+from claude_proxy.anthropic.search_blocks import PREFIX
 
 MANY = settings(max_examples=300)
 HELLO = '"messages":[{"role":"user","content":"hi"}]'
@@ -118,6 +119,9 @@ def test_what_needs_no_mending_is_not_changed(whole):
         ("user", {"type": "redacted_thinking", "data": f"{MARK}glm:s"}, False),
         ("assistant", {"type": "tool_use", "id": "toolu_1", "name": "n", "input": {}}, False),
         ("assistant", {"type": "tool_use", "id": f"{ID_PREFIX}1", "name": "n", "input": {}}, True),
+        ("assistant", {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}}, False),
+        ("assistant", {"type": "server_tool_use", "id": f"{PREFIX}1", "name": "web_search", "input": {}}, True),
+        ("assistant", {"type": "web_search_tool_result", "tool_use_id": f"{PREFIX}1", "content": []}, True),
         ("user", {"type": "tool_result", "tool_use_id": f"{ID_PREFIX}1"}, True),
     ],
 )

@@ -1,5 +1,6 @@
 """anthropic/stream_writer.py: the events of a Messages stream, as stream_validator.py reads them."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from stream_validator import read_events, read_message
@@ -37,6 +38,14 @@ def test_a_call_and_half_a_character():
     out = writer.start(7) + writer.open(CALL) + writer.delta('{"a": "') + writer.delta("\ud83d") + writer.delta('"}')
     out += writer.close() + writer.end("tool_use", None, USAGE)
     assert read_message(out)["content"] == [CALL | {"input": {"a": "\ud83d"}}]
+
+
+@pytest.mark.parametrize("searches", [0, 2])
+def test_searches_are_counted(searches):
+    """Where there may be some, their number stands beside the tokens."""
+    writer = StreamWriter("asked")
+    (ended, _) = read_events(writer.start(7) + writer.end("end_turn", None, USAGE, searches))[1:]
+    assert ended["usage"] == counts(USAGE) | {"server_tool_use": {"web_search_requests": searches}}
 
 
 def test_a_failure():

@@ -1,6 +1,7 @@
 """anthropic/usage.py: the tokens of a response, whole or as events."""
 
 import json
+import random
 
 import pytest
 
@@ -51,6 +52,39 @@ def test_a_large_answer_is_not_parsed(monkeypatch):
 
 
 # What outlasts a stream
+
+EVENTS = [
+    b'data: {"usage":{"input_tokens":%d}}',
+    b'event: x\ndata: {"text":"\\"usage\\": %d"}',
+    b'data: {"type":"error","error":{"type":"e%d"}}',
+    b'data: {"error":1,"usage":{"output_tokens":%d}}',
+    b": comment %d",
+    b'\ndata: {"usage":{"cache_read_input_tokens":%d},"usage ":1}',
+    b'data: {"usage":%d',
+]
+
+
+@pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n", b"\r\r"])
+@pytest.mark.parametrize("seed", range(20))
+def test_a_summary_reads_each_event_that_tells_something(seed, end):
+    """Counts and errors are found wherever they stand in a chunk, as if each event were read alone."""
+    drawn = random.Random(seed)
+    stream = [drawn.choice(EVENTS) % number + end for number in range(drawn.randrange(1, 30))]
+    together, alone = StreamSummary(), StreamSummary()
+    together.feed(b"".join(stream))
+    together.finish()
+    for event in stream:
+        alone.feed(event)
+    alone.finish()
+    expected = Usage()
+    for event in stream:
+        found = usage_of(b"data: {}\n\n" + event)
+        expected = Usage(
+            found.input or expected.input, found.output or expected.output, found.cache_read or expected.cache_read
+        )
+    assert (together.usage, together.error) == (alone.usage, alone.error)
+    assert together.usage == expected
+
 
 COUNTED = (
     b'data: {"type":"message_start","message":{"usage":{"input_tokens":10,"output_tokens":1}}}\r\n\r\n'

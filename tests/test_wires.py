@@ -105,6 +105,41 @@ def test_azures_variables(monkeypatch):
     assert wire_of({"model": "azure/mine"}) == wire_of(AZURE | {"api_version": "2025-01-01"})
 
 
+# Hugging Face
+
+
+@pytest.mark.parametrize(
+    ("model", "base", "asked", "name"),
+    [
+        ("org/m", None, "https://router.huggingface.co/v1", "org/m"),
+        ("together/org/m", None, "https://router.huggingface.co/v1", "org/m:together"),
+        ("fireworks-ai/org/m", None, "https://router.huggingface.co/v1", "org/m:fireworks-ai"),
+        ("org/m:cheapest", None, "https://router.huggingface.co/v1", "org/m:cheapest"),
+        ("tgi", "https://own.invalid", "https://own.invalid/v1", "tgi"),
+        ("tgi", "https://own.invalid/v1/", "https://own.invalid/v1", "tgi"),
+        ("a/b/c", OWN, OWN, "a/b/c"),
+    ],
+)
+def test_hugging_faces_addresses(model, base, asked, name):
+    """The router is told a provider behind the model's name; an endpoint of one's own has its own address."""
+    params = {"model": f"huggingface/{model}", "api_key": "made-up"} | ({"api_base": base} if base else {})
+    assert wire_of(params) == Wire(asked, "made-up", model=name)
+
+
+def test_hugging_faces_variables(monkeypatch):
+    """Two hold the key; an address that is a whole one is LiteLLM's to ask, and so is one in the model's place."""
+    params = {"model": "huggingface/org/m"}
+    assert wire_of(params).key is None
+    monkeypatch.setenv("HUGGINGFACE_API_KEY", "made-up-older")
+    assert wire_of(params).key == "made-up-older"
+    monkeypatch.setenv("HF_TOKEN", "made-up")
+    assert wire_of(params).key == "made-up"
+    assert wire_of({"model": "huggingface/https://own.invalid"}) is None
+    monkeypatch.setenv("HF_API_BASE", "https://own.invalid/v1/chat/completions")
+    assert wire_of(params) is None
+    assert wire_of(params | {"api_base": OWN}).base == OWN
+
+
 # What LiteLLM alone can ask
 
 

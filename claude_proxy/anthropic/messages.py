@@ -5,8 +5,10 @@ Values in, values out. Nothing is modified in place; where there is nothing to c
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from claude_proxy.anthropic import search_blocks
 
 Body = Mapping[str, Any]
 Messages = list[dict[str, Any]]
@@ -30,6 +32,9 @@ LONGEST_ID = 40
 ID_FIELDS = {"tool_use": "id", "tool_result": "tool_use_id"}
 # Parameters about thinking, which no other provider is sent unless its deployment in config.yaml asks for it.
 THINKING_PARAMETERS = ("thinking", "output_config", "context_management")
+# ``json.dumps`` makes an encoder for each call.
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_ascii = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def for_provider(body: Body) -> dict[str, Any]:
@@ -68,9 +73,9 @@ def without_foreign_thinking(messages: Messages) -> Messages:
     """Take out the thinking that Claude did not make: it has no signature or a mark, and Claude answers 400 to it.
 
     Signed blocks stay as they are, empty text included, and so does ``redacted_thinking``: Claude needs them inside a
-    tool loop and for the cached prefix.
+    tool loop and for the cached prefix. What the proxy has searched for another model becomes text.
     """
-    return _with_short_ids(_filtered(messages, _is_foreign))
+    return _each_block(_filtered(messages, _is_foreign), _of_proxy)
 
 
 def short_id(call: str) -> str:
@@ -126,14 +131,14 @@ def response_without_thinking(response: dict[str, Any]) -> dict[str, Any]:
 def to_json(value: object) -> bytes:
     """Return compact JSON in UTF-8; where a lone surrogate forbids that (half an emoji), in ASCII with escapes."""
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+        return _compact(value).encode()
     except UnicodeEncodeError:
-        return json.dumps(value, separators=(",", ":")).encode()
+        return _ascii(value).encode()
 
 
 def readable_json(value: object) -> bytes:
     """Return compact JSON in UTF-8; half a character becomes a question mark, because most providers refuse it."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return _compact(value).encode("utf-8", "replace")
 
 
 def _filtered(messages: Messages, unwanted: Any) -> Messages:
@@ -164,10 +169,9 @@ def _is_foreign(block: Mapping[str, Any]) -> bool:
     return False
 
 
-def _with_short_ids(messages: Messages) -> Messages:
-    """Shorten the long ids that the proxy itself has spelled, in calls and in results."""
+def _each_block(messages: Messages, changed: Callable[[Any], Any]) -> Messages:
     made = [
-        message | {"content": [_with_short_id(block) for block in message["content"]]}
+        message | {"content": [changed(block) for block in message["content"]]}
         if isinstance(message, dict) and isinstance(message.get("content"), list)
         else message
         for message in messages
@@ -175,7 +179,10 @@ def _with_short_ids(messages: Messages) -> Messages:
     return messages if made == messages else made
 
 
-def _with_short_id(block: Any) -> Any:
+def _of_proxy(block: Any) -> Any:
+    """Return a block that the proxy has made or spelled as Claude takes it: a search as text, a long id of a call shortened."""
+    if isinstance(block, dict) and search_blocks.is_own(block):
+        return search_blocks.as_text(block)
     field = ID_FIELDS.get(str(block.get("type"))) if isinstance(block, dict) else None
     call = block.get(field) if field else None
     return block | {field: short_id(call)} if isinstance(call, str) and call.startswith(ID_PREFIX) else block

@@ -7,11 +7,14 @@ at 2 kB 2, 3 and 9 µs.
 import msgspec
 
 from claude_proxy.anthropic.messages import ID_PREFIX, MARK
+from claude_proxy.anthropic.search_blocks import PREFIX
 
 # The deepest body that is taken. Half of what Python can read: what writes the body again is less far from its own end.
 MAX_DEPTH = 400
 # A larger body is not searched for its depth here: what reads it has an end of its own, at about 1,000.
 SMALL_BYTES = 64 * 1024
+# Ids of calls that the proxy has spelled, and of searches that it has made, begin so.
+_OWN_IDS = (ID_PREFIX, PREFIX)
 # Python reads no number of more than 4,300 digits; a run of so many has a whole block of this size in it.
 _DIGITS = 2048
 
@@ -22,7 +25,7 @@ class RequestView(msgspec.Struct, frozen=True):
     model: str
     streams: bool
     user_id: str | None = None
-    # Whether there may be thinking that Claude did not make, or an id that the proxy has spelled.
+    # Whether there may be thinking that Claude did not make, or an id that the proxy has spelled or made.
     needs_mending: bool = True
     # Whether the client asks for its calls to be checked, which Claude alone does (auto mode, Claude Code 2.1.332).
     safeguards: bool = False
@@ -92,6 +95,6 @@ def _needs_mending(turn: _Turn) -> bool:
         elif block.type == "redacted_thinking":
             if is_assistant and (block.data or "").startswith(MARK):
                 return True
-        elif (block.id or "").startswith(ID_PREFIX) or (block.tool_use_id or "").startswith(ID_PREFIX):
+        elif (block.id or "").startswith(_OWN_IDS) or (block.tool_use_id or "").startswith(_OWN_IDS):
             return True
     return False

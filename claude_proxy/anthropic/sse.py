@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
+
 MAX_EVENT_SIZE = 16 * 1024 * 1024
 # An event of this kind is ignored by Claude Code 2.1.197 and resets its 300 s timer; pings and comments do not reset it.
 KEEPALIVE = b'event: message\ndata: {"type":"gateway_keepalive"}\n\n'
@@ -19,7 +21,11 @@ def first_event_end(stream: bytes | bytearray, searched: int = 0) -> int:
 
     The end is not looked for again in the first ``searched`` bytes, but for the part of one at their end.
     """
-    end = EVENT_END.search(stream, max(0, searched - LONGEST_END))
+    begin = max(0, searched - LONGEST_END)
+    place = stream.find(b"\n\n", begin)
+    if stream.find(b"\r", begin, place if place >= 0 else len(stream)) < 0:
+        return place + 2 if place >= 0 else 0
+    end = EVENT_END.search(stream, begin)
     return end.end() if end else 0
 
 
@@ -71,6 +77,8 @@ def error_kind(said: dict[str, Any] | None) -> str:
 
 def event_data(raw: bytes) -> bytes:
     """Return the data of an event; empty for a comment."""
+    if raw.startswith(b"data: ") and raw.endswith(b"\n\n") and b"\n" not in raw[6:-2] and b"\r" not in raw:
+        return raw[6:-2]  # one line, as nearly every event of chat completions
     lines = LINE_END.split(raw) if b"\r" in raw else raw.split(b"\n")
     return b"\n".join([line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:")])
 
@@ -85,7 +93,10 @@ def json_object(text: bytes) -> dict[str, Any] | None:
     if not text:
         return None
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
+        data = msgspec.json.decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        try:  # half a character, which JSON may have and the faster decoder refuses
+            data = json.loads(text)
+        except (ValueError, RecursionError):
+            return None
     return data if isinstance(data, dict) else None

@@ -15,6 +15,7 @@ DELTAS = {
     "text": (b"text_delta", b"text"),
     "thinking": (b"thinking_delta", b"thinking"),
     "tool_use": (b"input_json_delta", b"partial_json"),
+    "server_tool_use": (b"input_json_delta", b"partial_json"),
 }
 
 
@@ -55,11 +56,12 @@ class StreamWriter:
         self._kind = ""
         return out + _event(b"content_block_stop", b'"index":%d' % self._index)
 
-    def end(self, stop_reason: str, stop_sequence: str | None, usage: Usage) -> bytes:
-        """End the message, with all of its counts."""
+    def end(self, stop_reason: str, stop_sequence: str | None, usage: Usage, searches: int | None = None) -> bytes:
+        """End the message, with all of its counts; ``searches`` is how many of the web there were."""
         self.ended = True
         delta = to_json({"stop_reason": stop_reason, "stop_sequence": stop_sequence})
-        said = b'"delta":%b,"usage":%b' % (delta, to_json(counts(usage)))
+        counted = counts(usage) if searches is None else {**counts(usage), "server_tool_use": {"web_search_requests": searches}}
+        said = b'"delta":%b,"usage":%b' % (delta, to_json(counted))
         return _event(b"message_delta", said) + _event(b"message_stop", b"")
 
     def fail(self, kind: str, message: str) -> bytes:

@@ -1,7 +1,7 @@
 """Token counts of a response in the Messages format."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -9,8 +9,9 @@ import msgspec
 
 from claude_proxy.anthropic.sse import (
     LONGEST_END,
-    error_of,
+    error_kind,
     event_object,
+    first_event_end,
     last_event_end,
     whole_events,
 )
@@ -67,13 +68,14 @@ class StreamSummary:
 
     def feed(self, chunk: bytes) -> None:
         self.size += len(chunk)
+        if not (self._held or self._skips or _tells(chunk)) and chunk.endswith(b"\n\n"):
+            return  # whole events without a count
         held = self._held + chunk
         end = last_event_end(held)
         if end:
-            for raw in whole_events(held[:end]) if _is_told(held) else ():
-                if not self._skips:
-                    self._read(raw)
-                self._skips = False
+            begin = first_event_end(held) if self._skips else 0
+            for raw in _telling(held, begin, end):
+                self._read(raw)
             self._skips = False
             held = held[end:]
         if len(held) > MAX_READ_EVENT:
@@ -88,14 +90,31 @@ class StreamSummary:
         self._held = b""
 
     def _read(self, raw: bytes) -> None:
-        if _is_told(raw):
-            self._counts |= token_counts(event_object(raw))
-            self.error = self.error or error_of(raw)
+        if _tells(raw):
+            said = event_object(raw)
+            self._counts |= token_counts(said)
+            self.error = self.error or error_kind(said)
 
 
-def _is_told(stream: bytes) -> bool:
+def _tells(stream: bytes) -> bool:
     """Whether there may be a count or an error."""
     return b'"usage"' in stream or b'"error"' in stream
+
+
+def _telling(stream: bytes, begin: int, end: int) -> Iterator[bytes]:
+    """Yield the events between two places, where events begin, that may hold a count or an error."""
+    if b"\r" in stream:
+        yield from filter(_tells, whole_events(stream[begin:end]))
+        return
+    ends = {}
+    for word in (b'"usage"', b'"error"'):
+        after = begin
+        while (place := stream.find(word, after, end)) >= 0:
+            before = stream.rfind(b"\n\n", after, place)
+            start = after if before < 0 else before + 2
+            after = ends[start] = stream.find(b"\n\n", place, end) + 2
+    for start in sorted(ends):
+        yield stream[start : ends[start]]
 
 
 def token_counts(said: object) -> dict[str, int]:

@@ -15,8 +15,9 @@ import httpx
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, warning
 from claude_proxy.check.models import claude_hosts, provider_of, resolved, unready
+from claude_proxy.config import web_search
 from claude_proxy.config.settings import TokenMode
-from claude_proxy.providers.endpoints import DEMO_HOST, Origin, Provider
+from claude_proxy.providers.endpoints import BLOCK, DEMO_HOST, Origin, Provider
 
 TIMEOUT = 3.0
 # More than this between two clocks, and the resets that Anthropic names are misread. In seconds.
@@ -77,6 +78,9 @@ def targets(facts: Facts) -> list[Target]:
         if base:
             ready = entry["model_name"] not in lacking
             add(base, str(entry["model_name"]), facts.at("model_list", place, "litellm_params", "api_base"), ready=ready)
+    search = web_search.web_search(facts.config, facts.environ) if not facts.mistakes else None
+    if search:
+        add(search.url, web_search.KEY, facts.at(BLOCK, web_search.KEY), ready=True)
     return list(found.values())
 
 

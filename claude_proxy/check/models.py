@@ -10,18 +10,20 @@ from urllib.parse import urlsplit
 from claude_proxy.check import names
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, info, warning
-from claude_proxy.config import models
+from claude_proxy.config import models, web_search
+from claude_proxy.config.deployments import CHAT_SERVER
 from claude_proxy.config.settings import OWN_SECRETS, VARIABLES
 from claude_proxy.config.ways import ways
 from claude_proxy.credentials.redaction import NO_KEY, SECRET_PARAMETER
-from claude_proxy.providers.endpoints import Hosts, Origin, Provider, matches
+from claude_proxy.providers.compatibility import SERVERS
+from claude_proxy.providers.endpoints import BLOCK, Hosts, Origin, Provider, matches
 
-# What Claude Code's own names stand for (2.1.197), and the variable that puts another model in its place.
+# What Claude Code's own names stand for (2.1.332), and the variable that puts another model in its place.
 CLAUDE_CODE_NAMES = {
-    "opus": ("claude-opus-4-8", "ANTHROPIC_DEFAULT_OPUS_MODEL"),
-    "sonnet": ("claude-sonnet-5", "ANTHROPIC_DEFAULT_SONNET_MODEL"),
-    "haiku": ("claude-haiku-4-5-20251001", "ANTHROPIC_DEFAULT_HAIKU_MODEL"),
-    "fable": ("claude-fable-5", "ANTHROPIC_DEFAULT_FABLE_MODEL"),
+    "opus": ("claude-opus-5-5", "ANTHROPIC_DEFAULT_OPUS_MODEL"),
+    "sonnet": ("claude-sonnet-5-5", "ANTHROPIC_DEFAULT_SONNET_MODEL"),
+    "haiku": ("claude-haiku-5-5", "ANTHROPIC_DEFAULT_HAIKU_MODEL"),
+    "fable": ("claude-fable-5-2", "ANTHROPIC_DEFAULT_FABLE_MODEL"),
 }
 MODEL_VARIABLES = (
     "ANTHROPIC_MODEL", "ANTHROPIC_SMALL_FAST_MODEL", "CLAUDE_CODE_SUBAGENT_MODEL",
@@ -86,10 +88,27 @@ def _path(at: str, name: str, provider: Provider, path: str) -> Iterator[Finding
         yield warning(at, f"the api_base of {name} has no path", "most OpenAI-compatible endpoints want /v1 at its end")
 
 
+def chat_servers(facts: Facts) -> Iterator[Finding]:
+    """Which server of chat completions is at an address: a name that is none says nothing."""
+    for place, entry in facts.models:
+        info = entry.get("model_info")
+        server = info.get(CHAT_SERVER) if isinstance(info, dict) else None
+        if server is not None and server not in (*SERVERS,):
+            known = ", ".join(sorted(SERVERS))
+            at = facts.at("model_list", place, "model_info", CHAT_SERVER)
+            yield error(
+                at, f"{CHAT_SERVER} of {entry['model_name']} is no server that is known", f"it should be one of {known}"
+            )
+
+
 def clear_text_keys(facts: Facts) -> Iterator[Finding]:
     """A key in config.yaml is in every copy and backup of it; a reference that is not quite one is sent as the key."""
-    places = [(("model_list", place, "litellm_params"), entry["litellm_params"]) for place, entry in facts.models]
-    for path, values in [*places, (("general_settings",), facts.section("general_settings"))]:
+    places: list[tuple[tuple[str | int, ...], dict[str, Any]]] = [
+        (("model_list", place, "litellm_params"), entry["litellm_params"]) for place, entry in facts.models
+    ]
+    places += [(("general_settings",), facts.section("general_settings"))]
+    places += [((BLOCK, web_search.KEY), dict(web_search.section(facts.config) or {}))]
+    for path, values in places:
         for key, value in values.items():
             if not isinstance(value, str) or REFERENCE.fullmatch(value):
                 continue

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from claude_proxy.check import client, files, hosts, installation, models, people, tokens
+from claude_proxy.check import client, files, hosts, installation, models, people, tokens, web_search
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error
 
@@ -53,6 +53,8 @@ CHECKS: tuple[Check, ...] = (
     Check("every model has its key", models.unset_variables, When.COMMAND, Needs.MODELS),
     Check("LiteLLM knows every model's provider", models.providers, needs=Needs.MODELS),
     Check("every api_base fits its format", models.endpoints, needs=Needs.MODELS),
+    Check("every chat_server is one that is known", models.chat_servers, needs=Needs.MODELS),
+    Check("the search of the web is ready, if there is one", web_search.web_search, needs=Needs.CONFIG),
     Check("every fallback is a model that is served", models.fallbacks, needs=Needs.MODELS),
     Check("what Claude Code asks for is served", models.claude_code_names, needs=Needs.MODELS),
     Check("no model only sounds like Claude", models.claude_names_elsewhere, When.COMMAND, Needs.MODELS),
@@ -96,5 +98,6 @@ OF_CONFIG = (
     models.own_secrets,
     models.providers,
     models.endpoints,
+    web_search.web_search,
     models.fallbacks,
 )

@@ -21,9 +21,12 @@ MODEL_VARIABLES = (
     "ANTHROPIC_MODEL", "ANTHROPIC_DEFAULT_OPUS_MODEL", "ANTHROPIC_DEFAULT_SONNET_MODEL", "ANTHROPIC_DEFAULT_HAIKU_MODEL",
     "ANTHROPIC_DEFAULT_FABLE_MODEL", "CLAUDE_CODE_SUBAGENT_MODEL",
 )  # fmt: skip
-# Claude Code 2.1.329 takes a model that it does not know for one of a million tokens, and would compact far too late.
+# Claude Code 2.1.332 takes a model that it does not know for one of a million tokens, and would compact far too late.
 CONTEXT_VARIABLE = "CLAUDE_CODE_MAX_CONTEXT_TOKENS"
 USUAL_CONTEXT, LONG_CONTEXT = 200_000, 1_000_000
+# In auto mode Claude Code 2.1.332 has Anthropic's server check each call, and no other server can: behind another model it
+# refuses every call that needs a check. With the first one off it checks by itself, and asks the model that the second names.
+CHECK_VARIABLE, CHECK_MODEL_VARIABLE = "CLAUDE_CODE_AUTO_MODE_SERVER", "CLAUDE_CODE_AUTO_MODE_MODEL"
 # Claude Code's own mark for the context of a million tokens, which it takes off.
 LONG_MARK = "[1m]"
 
@@ -55,10 +58,16 @@ class Setup:
             "ANTHROPIC_BASE_URL": self.url,
             "ANTHROPIC_AUTH_TOKEN": self.token,
             **{name: str(self.model) for name in names},
-            **({} if self.is_claude or self.model is None else {CONTEXT_VARIABLE: str(self.context)}),
+            **self._of_another_model(),
             "API_TIMEOUT_MS": "3000000",
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         }
+
+    def _of_another_model(self) -> dict[str, str]:
+        """Return what Claude Code has to be told of a model that is not Claude."""
+        if self.is_claude or self.model is None:
+            return {}
+        return {CONTEXT_VARIABLE: str(self.context), CHECK_VARIABLE: "0", CHECK_MODEL_VARIABLE: self.model}
 
     @property
     def command(self) -> str:

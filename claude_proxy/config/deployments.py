@@ -33,8 +33,10 @@ CHAT_EXTRAS = (
 )  # fmt: skip
 # Fields of a request that a deployment may give a value for; the client's own goes first, but for thinking.
 DEFAULTS = ("max_tokens", "temperature", "top_p", "top_k", "stop_sequences")
+# Of a deployment's `model_info`: which server of chat completions is at its address.
+CHAT_SERVER = "chat_server"
 # What a lane does as LiteLLM does, or what says nothing to it. Any other parameter that has a value needs LiteLLM.
-CHAT_UNDERSTOOD = frozenset({*CHAT_EXTRAS, "api_version", "extra_body"})
+CHAT_UNDERSTOOD = frozenset({*CHAT_EXTRAS, CHAT_SERVER, "api_version", "extra_body"})
 UNDERSTOOD = frozenset(
     {
         "model", "api_key", "api_base", "custom_llm_provider", "timeout", "stream_timeout", "num_retries", "max_retries",
@@ -103,6 +105,12 @@ class Deployment:
     reason: str = ""
 
 
+def parameters(params: Mapping[str, Any], info: object) -> Mapping[str, Any]:
+    """Return a deployment's ``litellm_params`` with what its ``model_info`` says of the server."""
+    server = info.get(CHAT_SERVER) if isinstance(info, Mapping) else None
+    return {**params, CHAT_SERVER: server} if server else params
+
+
 def served_as(model: str, provider: str | None) -> str:
     """Return a deployment's provider and model in LiteLLM's words, the provider once."""
     return model if not provider or model.startswith(f"{provider}/") else f"{provider}/{model}"
@@ -119,7 +127,7 @@ def deployment(
     model, provider_name, base = str(named.get("model", "")), named.get("custom_llm_provider"), named.get("api_base")
     provider = hosts.provider(model, provider_name, base)
     wire = None if provider in LANES else wires(named)
-    row = dialect(model, provider_name, wire.base if wire else base)
+    row = dialect(model, provider_name, wire.base if wire else base, named.get(CHAT_SERVER) if wire else None)
     # Claude on a cloud keeps its own format, which LiteLLM relays.
     lane = LANES.get(provider) or (Lane.CHAT if wire else Lane.LITELLM if row.thinking is Thinking.CLAUDE else Lane.COMPLETION)
     reason = "" if chosen_by_litellm and lane is not Lane.LITELLM else _reason(named, lane)

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import yaml
 
-from claude_proxy.config import features, model_access
+from claude_proxy.config import features, model_access, web_search
 from claude_proxy.config.deployments import Deployment, Wires, deployment, no_wires
 from claude_proxy.config.routing import Routing
 from claude_proxy.providers import fetching
@@ -72,6 +72,7 @@ def _mistakes(config: object) -> Iterator[str]:
         yield f"general_settings: custom_auth should be {CUSTOM_AUTH}; without it the static token is not checked"
     yield from model_access.mistakes(config)
     yield from fetching.mistakes(config)
+    yield from web_search.mistakes(config)
 
 
 def variables(config: object) -> set[str]:
@@ -171,6 +172,7 @@ class ActiveConfig:
         self.referring = referring_parameters(loaded)
         self.limits = model_access.Limits.of(loaded)
         self.fetch_hosts = fetching.FetchHosts.of(loaded)
+        self.web_search = web_search.web_search(loaded, self._environ)
         self.features = features.reasons(loaded)
         self.routing = Routing.of(loaded)
         self.listed = listed_names((*model_names(loaded), *_aliases(loaded)))

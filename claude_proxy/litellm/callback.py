@@ -13,7 +13,7 @@ from litellm.types.utils import CallTypes
 
 from claude_proxy.anthropic.errors import Refused, own_refusal
 from claude_proxy.anthropic.messages import FOR_PROVIDERS, THINKING_PARAMETERS
-from claude_proxy.config.deployments import Lane, deployment, served_as
+from claude_proxy.config.deployments import Lane, deployment, parameters, served_as
 from claude_proxy.litellm.lane_client import AttemptRefused, BetasInBody, LaneClient
 from claude_proxy.litellm.prices import priced_as
 from claude_proxy.litellm.transport import shared_http
@@ -186,4 +186,4 @@ def _deployment_parameters(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the deployment's own ``litellm_params``; what the client sent is not among them."""
     info, router = kwargs.get("model_info"), proxy_server.llm_router
     deployment = router.get_deployment(model_id=info["id"]) if router and isinstance(info, dict) and "id" in info else None
-    return deployment.litellm_params.model_dump(exclude_none=True) if deployment else {}
+    return {**parameters(deployment.litellm_params.model_dump(exclude_none=True), info)} if deployment else {}

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError
 
 from claude_proxy.anthropic.errors import TRACEBACK
-from claude_proxy.anthropic.messages import readable_json, to_json
+from claude_proxy.anthropic.messages import to_json
 from claude_proxy.asgi import Headers
 from claude_proxy.config.deployments import DEFAULTS, OF_ROUTER
 from claude_proxy.proxy.entrance import Entrance, current
@@ -31,8 +31,6 @@ LEFT_OUT = frozenset({*DEFAULTS, *OF_ROUTER, "max_retries", "num_retries", "stre
 MAX_WAITING = 64
 # What LiteLLM puts in front of a provider's words, as often as it likes.
 _PREFIX = re.compile(r"^(?:(?:litellm\.)?[A-Za-z_]{1,40}(?:Error|Exception)(?::| -) *)+")
-# What may be half of a character, which LiteLLM cannot send.
-_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 _DECODER = json.JSONDecoder()
 # Whose account at a cloud is asked is the operator's business.
 _ACCOUNT = re.compile(r"arn:aws[\w-]*:[^\s'\"]+|\bprojects/[\w:.-]+")
@@ -49,11 +47,9 @@ class Failed(NamedTuple):
 class Completions:
     """One for the process: the endpoint of ``Lane.COMPLETION``."""
 
-    async def send(self, attempt: Attempt, body: Mapping[str, Any]) -> StreamedResponse:
+    async def send(self, attempt: Attempt, raw: bytes) -> StreamedResponse:
         """Ask for a completion; return its response once there is a part of it. Raises ``TimedOutError``."""
-        raw = attempt.request.raw
-        if _HALF.search(raw):
-            body = await offloaded(len(raw), _readable, body)
+        body = await offloaded(len(raw), json.loads, raw)
         entrance = Entrance(attempt.request, attempt.outlet, attempt.journal, planned=True, row=attempt.deployment.row)
         response = CompletionResponse(entrance, parameters(attempt, body))
         try:
@@ -161,10 +157,6 @@ class CompletionResponse(StreamedResponse):
                 await self._waiting.put(Failed(502, error_of(problem)))
                 return
             await self._waiting.put(event(json_of(chunk)))
-
-
-def _readable(body: Mapping[str, Any]) -> dict[str, Any]:
-    return json.loads(readable_json(body))  # type: ignore[no-any-return]  # a mapping, as it was
 
 
 def event(data: bytes) -> bytes:

@@ -11,6 +11,7 @@ from litellm.types.router import RetryPolicy
 
 from claude_proxy.check.watcher import Change, NotTakenUp
 from claude_proxy.config import models
+from claude_proxy.config.deployments import parameters
 
 # What LiteLLM's own update takes, with the value of a setting that is taken out of the file.
 UPDATED: Mapping[str, Any] = {
@@ -23,7 +24,7 @@ def deployments_of(name: str) -> list[Mapping[str, Any]]:
     """Return the ``litellm_params`` of every deployment that a name leads to, as LiteLLM's router finds them."""
     router = proxy_server.llm_router
     found = router.get_model_list(model_name=name) if router else None
-    return [one["litellm_params"] for one in found or ()]
+    return [parameters(one["litellm_params"], one.get("model_info")) for one in found or ()]
 
 
 def put_in_force(router: Any, old: Mapping[str, Any], new: Mapping[str, Any], found: Change) -> Iterator[str]:

@@ -64,13 +64,21 @@ def _tools(fitted: Mapping[str, Any], row: Dialect) -> dict[str, Any]:
     made: dict[str, Any] = {"tools": offered}
     choice = fitted.get("tool_choice")
     if isinstance(choice, dict):
-        if choice.get("type") == "tool":
-            made["tool_choice"] = {"type": "function", "function": {"name": sent_name(str(choice.get("name")))}}
-        elif known := CHOICES.get(str(choice.get("type"))):
-            made["tool_choice"] = known
+        made |= _choice(choice, offered, row)
         if choice.get("disable_parallel_tool_use") is True:
             made["parallel_tool_calls"] = False
     return made
+
+
+def _choice(choice: Mapping[str, Any], offered: list[dict[str, Any]], row: Dialect) -> dict[str, Any]:
+    if choice.get("type") != "tool":
+        known = CHOICES.get(str(choice.get("type")))
+        return {"tool_choice": known} if known else {}
+    name = sent_name(str(choice.get("name")))
+    if row.named_choice:
+        return {"tool_choice": {"type": "function", "function": {"name": name}}}
+    alone = [tool for tool in offered if tool["function"]["name"] == name]
+    return {"tool_choice": "required"} | ({"tools": alone} if alone else {})
 
 
 def chosen_tools(tools: list[dict[str, Any]], history: Iterable[Mapping[str, Any]], most: int) -> list[dict[str, Any]]:

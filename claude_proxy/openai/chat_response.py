@@ -4,12 +4,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from claude_proxy.anthropic.messages import mark
+from claude_proxy.anthropic.sse import json_object
 from claude_proxy.anthropic.stream_writer import empty_message
 from claude_proxy.anthropic.usage import Usage
-from claude_proxy.openai.chat_stream import CHARACTERS_PER_TOKEN, CallIds, Told, decoded, error_in
+from claude_proxy.openai.chat_stream import BY_ITSELF, CHARACTERS_PER_TOKEN, CallIds, Told
 from claude_proxy.openai.finish_reasons import ending
+from claude_proxy.openai.inner_errors import inner_error
 from claude_proxy.openai.open_blocks import Block
 from claude_proxy.openai.parts import CALL, TEXT, THINKING, Part, parts
+from claude_proxy.openai.sources import Sources
 from claude_proxy.openai.think_tags import ThinkTags
 from claude_proxy.openai.token_counts import usage_in
 from claude_proxy.providers.compatibility import Thinking
@@ -28,8 +31,8 @@ def message_of(said: Mapping[str, Any], told: Told) -> tuple[dict[str, Any], Usa
     """Return the message of a chat completion, and the provider's own counts if it gave some. Raises ``NoMessage``."""
     choices = said.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
-    if error := said.get("error") or choice.get("error"):
-        raise NoMessage(*error_in(error))
+    if error := inner_error(said, choice):
+        raise NoMessage(*error)
     answer = choice.get("message")
     if not isinstance(answer, dict):
         raise NoMessage("api_error", "the provider answered with what is no message")
@@ -44,6 +47,10 @@ def message_of(said: Mapping[str, Any], told: Told) -> tuple[dict[str, Any], Usa
     ):
         raise NoMessage("api_error", f"the arguments of a call of {broken[0]['name'][:100]} are not a JSON object")
     content = [one for one in content if one.get("input", {}) is not None]
+    if told.lists_sources and not calls and ended.stop_reason in BY_ITSELF and content and content[-1]["type"] == TEXT:
+        sources = Sources()
+        sources.take(said, answer)
+        content[-1]["text"] += sources.text
     counted = usage_in(said)
     length = sum(len(str(block)) for block in content)
     usage = counted or Usage(told.input_tokens(), max(1, length // CHARACTERS_PER_TOKEN))
@@ -60,7 +67,7 @@ def _content(answer: Mapping[str, Any], told: Told) -> list[dict[str, Any]]:
         elif part.kind == THINKING and told.row.thinking is not Thinking.NONE:
             content.append({"type": "thinking", "thinking": part.text, "signature": mark(told.row.name, "")})
         elif part.kind == CALL and part.name:
-            made: Any = decoded(part.text.encode("utf-8", "surrogatepass")) if part.text.strip() else {}
+            made: Any = json_object(part.text.encode("utf-8", "surrogatepass")) if part.text.strip() else {}
             call = ids.of(Block(CALL, id=part.id, signature=part.signature))
             content.append({"type": CALL, "id": call, "name": told.names.get(part.name, part.name), "input": made})
     return content

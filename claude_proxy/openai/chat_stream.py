@@ -11,32 +11,33 @@ Seven rules:
   7. the counts are the provider's, from wherever they stand; where there are none, an estimate.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
-from claude_proxy.anthropic.errors import error_type
 from claude_proxy.anthropic.messages import mark
-from claude_proxy.anthropic.sse import event_data, first_event_end, last_event_end, whole_events
+from claude_proxy.anthropic.sse import event_data, first_event_end, json_object, last_event_end, whole_events
 from claude_proxy.anthropic.stream_writer import StreamWriter
 from claude_proxy.anthropic.usage import Usage
 from claude_proxy.openai.finish_reasons import Ending, ending
+from claude_proxy.openai.inner_errors import inner_error
 from claude_proxy.openai.open_blocks import BEGIN, MORE, Block, Blocks, Step
 from claude_proxy.openai.parts import CALL, TEXT, THINKING, Part, parts
+from claude_proxy.openai.sources import Sources
 from claude_proxy.openai.think_tags import ThinkTags
 from claude_proxy.openai.token_counts import usage_in
 from claude_proxy.providers.call_ids import THOUGHT, new_id, safe_id
 from claude_proxy.providers.compatibility import Dialect, Thinking
 from claude_proxy.providers.returned import CUT_SHORT
+from claude_proxy.providers.search_tool import SearchTool
 
 DONE = b"[DONE]"
 # Of a response's calls, and of what waits behind one, so many characters are kept.
 MAX_KEPT = 16 * 1024 * 1024
 # About so many characters make a token, where the provider does not count.
 CHARACTERS_PER_TOKEN = 4
+# How an answer ends that is whole.
+BY_ITSELF = ("end_turn", "stop_sequence")
 
 
 @dataclass(frozen=True)
@@ -51,17 +52,22 @@ class Told:
     # The ids of calls that the conversation has, and the tools' names by what the provider was sent.
     ids: frozenset[str] = frozenset()
     names: Mapping[str, str] = field(default_factory=dict)
+    # Whether the sources that the provider names may follow its text.
+    lists_sources: bool = True
+    # The search of the web that the proxy makes where the model calls it.
+    search: SearchTool | None = None
 
 
 class ChatStream:
-    """``feed`` every chunk, then ``finish`` once."""
+    """``feed`` every chunk, then ``finish`` once. With a ``writer`` it goes on with a message that another stream has begun."""
 
-    def __init__(self, told: Told) -> None:
+    def __init__(self, told: Told, writer: StreamWriter | None = None) -> None:
         self._told = told
-        self._writer = StreamWriter(told.model)
+        self._writer = writer or StreamWriter(told.model)
         self._blocks = Blocks()
         self._ids = CallIds(told)
         self._tags = ThinkTags()
+        self._sources = Sources()
         # The beginning of an event, and how much of it is known to hold no end.
         self._held = bytearray()
         self._searched = 0
@@ -70,6 +76,7 @@ class ChatStream:
         self._matched: object = None
         self._done = False
         self._said = 0
+        self._begun_telling = False
 
     def feed(self, chunk: bytes) -> bytes:
         """Return the events that are certain."""
@@ -89,32 +96,44 @@ class ChatStream:
         out = self._event(event_data(held)) if held else b""
         return out + self._end()
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more is read of the stream."""
+        return self._writer.ended
+
     def _event(self, data: bytes) -> bytes:
-        if self._writer.ended or not data:
+        if self.ended or not data:
             return b""
         if data.strip() == DONE:
             self._done = True
             return self._end()
-        said = decoded(data)
+        said = json_object(data)
         if said is None:  # what is no object says nothing, but of half an object nobody knows what is lost
             return self._fail("api_error", "the provider sent an event that cannot be read") if data.startswith(b"{") else b""
-        if error := said.get("error"):
-            return self._fail(*error_in(error))
-        self._usage = usage_in(said) or self._usage
+        return self._object(said, counts=b"usage" in data)
+
+    def _object(self, said: Mapping[str, Any], *, counts: bool) -> bytes:
         choices = said.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
-        if error := choice.get("error"):
-            return self._fail(*error_in(error))
-        delta = choice.get("delta") or choice.get("message")
+        if error := inner_error(said, choice):
+            return self._fail(*error)
+        if counts:
+            self._usage = usage_in(said) or self._usage
+        # A message says at once what deltas say in pieces; behind them it repeats it (MiniMax, Perplexity).
+        self._sources.take(said, choice.get("delta") or choice.get("message"))
+        delta = choice.get("delta") or (None if self._begun_telling else choice.get("message"))
         out = b"".join([self._part(part) for part in parts(delta)]) if isinstance(delta, dict) else b""
         if choice.get("finish_reason") is not None and self._reason is None:
             self._reason, self._matched = choice["finish_reason"], choice.get("stop_reason") or choice.get("matched_stop")
         return out
 
     def _part(self, part: Part) -> bytes:
-        if self._writer.ended:
+        if self.ended:
             return b""
+        self._begun_telling = True
         self._said += len(part.text)
+        if part.kind == TEXT and self._tags.passes and self._blocks.continues(TEXT):
+            return self._continued(part.text)  # nearly every piece of a response
         if part.kind == TEXT:
             found = [Part(kind, text) for kind, text in self._tags.feed(part.text)]
         elif part.kind == CALL:
@@ -128,18 +147,21 @@ class ChatStream:
     def _keeps_thinking(self) -> bool:
         return self._told.row.thinking is not Thinking.NONE
 
+    def _continued(self, text: str) -> bytes:
+        return self._writer.delta(text)
+
     def _steps(self, steps: Iterator[Step]) -> bytes:
-        out = b""
-        for step in steps:
-            if step.what == BEGIN:
-                if not self._writer.started:
-                    out += self._writer.start(self._told.input_tokens())
-                out += self._writer.open(self._begun(step.block))
-            elif step.what == MORE:
-                out += self._writer.delta(step.text)
-            else:
-                out += self._writer.close(mark(self._told.row.name, "") if step.block.kind == THINKING else "")
-        return out
+        return b"".join([self._written(step) for step in steps])
+
+    def _written(self, step: Step) -> bytes:
+        if step.what == BEGIN:
+            return self._start() + self._writer.open(self._begun(step.block))
+        if step.what == MORE:
+            return self._writer.delta(step.text)
+        return self._writer.close(mark(self._told.row.name, "") if step.block.kind == THINKING else "")
+
+    def _start(self) -> bytes:
+        return b"" if self._writer.started else self._writer.start(self._told.input_tokens())
 
     def _begun(self, block: Block) -> dict[str, Any]:
         if block.kind == TEXT:
@@ -150,33 +172,44 @@ class ChatStream:
         return {"type": "tool_use", "id": self._ids.of(block), "name": name, "input": {}}
 
     def _end(self) -> bytes:
-        if self._writer.ended:
+        if self.ended:
             return b""
         rest = [Part(kind, text) for kind, text in self._tags.finish()]
         out = b"".join([self._steps(self._blocks.add(one)) for one in rest if one.kind != THINKING or self._keeps_thinking])
         if self._reason is None and not self._done:
             return out + self._fail("api_error", "the provider's answer broke off before its end")
+        if self._lists_sources:
+            out += self._steps(self._blocks.add(Part(TEXT, self._sources.text)))
         out += self._steps(self._blocks.finish())
         ended = self._ending()
-        if ended.problem:
-            return out + self._fail("api_error", ended.problem)
-        if not self._writer.started:
-            out += self._writer.start(self._told.input_tokens())
-        return out + self._writer.end(ended.stop_reason, ended.stop_sequence, self.usage)
+        return out + (self._fail("api_error", ended.problem) if ended.problem else self._finished(ended))
+
+    def _finished(self, ended: Ending) -> bytes:
+        return self._start() + self._writer.end(ended.stop_reason, ended.stop_sequence, self.usage)
+
+    def _must_parse(self, call: Block) -> bool:
+        """Whether broken arguments of a call break the response."""
+        return call.is_open
+
+    @property
+    def _lists_sources(self) -> bool:
+        whole = not self._blocks.calls and self._ending().stop_reason in BY_ITSELF
+        return whole and self._told.lists_sources and self._blocks.continues(TEXT)
 
     def _ending(self) -> Ending:
         reason = "stop" if self._reason is None else self._reason
         found = ending(reason, self._matched, calls=self._blocks.has_calls)
         if found.problem or found.stop_reason in CUT_SHORT:
             return found
-        broken = next((call for call in self._blocks.calls if call.is_open and not is_object("".join(call.told))), None)
+        calls = filter(self._must_parse, self._blocks.calls)
+        broken = next((call for call in calls if not is_object("".join(call.told))), None)
         return (
             found if broken is None else Ending(problem=f"the arguments of a call of {broken.name[:100]} are not a JSON object")
         )
 
     def fail(self, message: str) -> bytes:
         """End the stream with an error, for its upstream broke it off."""
-        return b"" if self._writer.ended else self._fail("api_error", message)
+        return b"" if self.ended else self._fail("api_error", message)
 
     def _fail(self, kind: str, message: str) -> bytes:
         return self._writer.fail(kind, message)
@@ -211,32 +244,6 @@ class CallIds:
         return call
 
 
-def decoded(data: bytes) -> dict[str, Any] | None:
-    """Return a JSON object; None for everything else."""
-    try:
-        said = msgspec.json.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        try:  # half a character, which JSON may have and the decoder refuses
-            said = json.loads(data)
-        except (ValueError, RecursionError):
-            return None
-    return said if isinstance(said, dict) else None
-
-
 def is_object(text: str) -> bool:
     """Whether a text is a JSON object, or nothing, which stands for an empty one."""
-    return not text.strip() or decoded(text.encode("utf-8", "surrogatepass")) is not None
-
-
-def error_in(error: object) -> tuple[str, str]:
-    """Return Anthropic's type and the words of an error inside a good response (OpenRouter's reference has its shape)."""
-    if not isinstance(error, dict):
-        return "api_error", str(error)[:1000]
-    code = error.get("code", error.get("status"))
-    status = (
-        code if isinstance(code, int) else int(code) if isinstance(code, str) and code.isdecimal() and len(code) < 4 else 500
-    )
-    message = error.get("message")
-    return error_type(status) if 400 <= status < 600 else "api_error", message if isinstance(
-        message, str
-    ) else "no reason given"
+    return not text.strip() or json_object(text.encode("utf-8", "surrogatepass")) is not None

@@ -115,6 +115,11 @@ class Blocks:
         """End what is there."""
         yield from self._advance(last=True)
 
+    def continues(self, kind: str) -> bool:
+        """Whether a part of this kind continues the open block, and nothing waits before it."""
+        queue = self._queue
+        return len(queue) == 1 and queue[0].kind == kind and queue[0].is_open and not queue[0].waiting
+
     @property
     def has_calls(self) -> bool:
         """Whether a call has begun."""

@@ -22,9 +22,10 @@ def parts(said: Mapping[str, Any]) -> Iterator[Part]:
     """Yield the parts of a delta, or of a whole message: thinking, then text, then a refusal, then calls."""
     if thought := _thought(said):
         yield Part(THINKING, thought)
-    for text in (_text(said.get("content")), _text(said.get("refusal"))):
-        if text:
-            yield Part(TEXT, text)
+    if text := _text(said.get("content")):
+        yield Part(TEXT, text)
+    if refusal := _text(said.get("refusal")):
+        yield Part(TEXT, refusal)
     calls = said.get("tool_calls")
     for call in calls if isinstance(calls, list) else ():
         if isinstance(call, dict):
@@ -35,8 +36,16 @@ def parts(said: Mapping[str, Any]) -> Iterator[Part]:
 
 
 def _thought(said: Mapping[str, Any]) -> str:
-    """DeepSeek, Moonshot, Z.AI and older vLLM say ``reasoning_content``; OpenRouter, Groq, Together and vLLM ``reasoning``."""
-    return next((text for name in ("reasoning_content", "reasoning") if (text := _text(said.get(name)))), "")
+    """DeepSeek, Moonshot, Z.AI and older vLLM say ``reasoning_content``; OpenRouter, Groq, Together and vLLM ``reasoning``.
+
+    Mistral's stands among the parts of the content.
+    """
+    if text := _text(said.get("reasoning_content")) or _text(said.get("reasoning")):
+        return text
+    content = said.get("content")
+    if not isinstance(content, list):
+        return ""
+    return "".join(_text(part.get("thinking")) for part in content if isinstance(part, dict))
 
 
 def _text(content: object) -> str:

@@ -16,6 +16,11 @@ class ThinkTags:
         # Where the text stands: before anything was said, inside the tags, behind them, or in what follows.
         self._state = "begin"
 
+    @property
+    def passes(self) -> bool:
+        """Whether what follows is text as it comes."""
+        return self._state == "end"
+
     def feed(self, text: str) -> Iterator[tuple[str, str]]:
         """Yield what is certain."""
         if self._state == "begin":

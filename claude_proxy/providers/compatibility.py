@@ -49,8 +49,10 @@ class Dialect:
     fetches: bool = False
     # LiteLLM passes the references in a tool's schema on as they are.
     references: bool = False
-    # Hosts of a chat-completions endpoint under LiteLLM's prefix "openai" with an api_base.
+    # Hosts of a chat-completions endpoint under LiteLLM's prefix "openai" with an api_base, and the name by which
+    # `model_info: chat_server` says that a server of one's own is there, which no host tells.
     chat_hosts: tuple[str, ...] = ()
+    server: str = ""
     # Of chat completions: the field that bounds a response, how many stop sequences and tools there may be (0 for any), and
     # whether the provider reads `top_k`, PDFs as a part `file`, `stream_options` and `response_format: json_schema`.
     max_tokens: str = "max_tokens"
@@ -60,6 +62,8 @@ class Dialect:
     files: bool = False
     stream_options: bool = True
     json_schema: bool = True
+    # A choice may name a tool; where it may not, that tool alone is offered, and some call is required.
+    named_choice: bool = True
     # The provider wants its calls numbered through the conversation: `functions.NAME:N`.
     numbered_calls: bool = False
 
@@ -124,10 +128,31 @@ ROWS = (
     ),
     Dialect("cerebras", prefix="cerebras", chat_hosts=("api.cerebras.ai",), references=True, images=False),
     Dialect("nvidia", prefix="nvidia_nim", chat_hosts=("integrate.api.nvidia.com",), references=True, addresses=True),
+    # Its router asks one of many providers; what all of them take is what its reference lists.
+    Dialect(
+        "hugging-face", prefix="huggingface", chat_hosts=("router.huggingface.co",), references=True, addresses=True
+    ),
+    # LiteLLM signs in. Refuses a 129th tool, and reads no address of an image.
+    Dialect("github-copilot", prefix="github_copilot", references=True, tools=128),
     # Servers of one's own that read more than OpenAI's fields.
-    Dialect("vllm", prefix="hosted_vllm", references=True, addresses=True, top_k=True, stops=0),
-    Dialect("lm-studio", prefix="lm_studio", references=True, addresses=True, top_k=True, stops=0),
-    Dialect("llamafile", prefix="llamafile", references=True, top_k=True, stops=0),
+    Dialect("vllm", prefix="hosted_vllm", server="vllm", references=True, addresses=True, top_k=True, stops=0),
+    # Its messages have `reasoning_content`, which the templates of models that think between calls read.
+    Dialect(
+        "sglang", server="sglang", references=True, addresses=True, top_k=True, stops=0, thinking=Thinking.OWN,
+    ),
+    # The same, and takes a `tool_choice` that is no text for "auto". Llamafile is this server with a model in it.
+    Dialect(
+        "llama-cpp", server="llama.cpp", references=True, addresses=True, top_k=True, stops=0, named_choice=False,
+        thinking=Thinking.OWN,
+    ),
+    Dialect("llamafile", prefix="llamafile", references=True, top_k=True, stops=0, named_choice=False),
+    # Answers 400 to a `tool_choice` that is no text.
+    Dialect(
+        "lm-studio", prefix="lm_studio", server="lm-studio", references=True, addresses=True, top_k=True, stops=0,
+        named_choice=False,
+    ),
+    # Its reference has neither `tool_choice` nor `top_k`, and no address of an image.
+    Dialect("ollama", server="ollama", references=True, stops=0, named_choice=False),
     Dialect("openai-compatible", prefix="openai", addresses=True, references=True, stops=0),
     # Works better with its thought signatures; where one is missing, LiteLLM puts a word there that makes up for it.
     Dialect("gemini", prefix="gemini", signs_calls=True, files=True, fetches=True, top_k=True),
@@ -136,8 +161,7 @@ ROWS = (
     Dialect("bedrock-converse", prefix="bedrock", files=True, fetches=True),
     # Ollama's own API, whose `options` have a place for most things.
     Dialect("ollama-chat", prefix="ollama_chat", top_k=True, stops=0),
-    Dialect("ollama", prefix="ollama", top_k=True, stops=0),
-    Dialect("copilot", prefix="github_copilot", references=True, tools=128),
+    Dialect("ollama-generate", prefix="ollama", top_k=True, stops=0),
     # The chat-completions endpoint and the Anthropic-format one understand cache marks.
     Dialect(
         "openrouter-chat", prefix="openrouter", chat_hosts=("openrouter.ai",), cache_control=True, addresses=True,
@@ -159,8 +183,15 @@ ROWS = (
 )  # fmt: skip
 
 
-def dialect(model: str, custom_llm_provider: str | None, api_base: str | None) -> Dialect:
-    """Return the row of a deployment, told by LiteLLM's provider, the parsed host and, for clouds, the model's vendor."""
+# By `model_info: chat_server`.
+SERVERS = {row.server: row for row in ROWS if row.server}
+
+
+def dialect(model: str, custom_llm_provider: str | None, api_base: str | None, server: object = None) -> Dialect:
+    """Return the row of a deployment, told by LiteLLM's provider, the parsed host and, for clouds, the model's vendor.
+
+    ``server`` is what the deployment says of a server of chat completions at an address of its own.
+    """
     prefix = custom_llm_provider or model.split("/", 1)[0]
     origin = Origin.of(api_base) if api_base else None
     host = origin.host if origin else ""
@@ -168,7 +199,11 @@ def dialect(model: str, custom_llm_provider: str | None, api_base: str | None) -
         prefix = "openai"
         if named := next((row for row in ROWS if host in row.chat_hosts), None):
             return named
+        if isinstance(server, str) and host != "api.openai.com" and server in SERVERS:
+            return SERVERS[server]
     for row in ROWS:
+        if not row.prefix and not row.hosts:
+            continue
         if row.prefix and row.prefix != prefix:
             continue
         if row.hosts and host not in row.hosts and not (row.prefix and api_base is None):

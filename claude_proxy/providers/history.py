@@ -2,8 +2,8 @@
 
 What is done for it, in this order:
 
-  1. a system turn inside the history becomes a reminder of the user's, results come before other words, neighbours of one
-     role become one turn, and empty ones go;
+  1. a system turn inside the history becomes a reminder of the user's, unless it was for a turn that is over; results come
+     before other words, neighbours of one role become one turn, and empty ones go;
   2. thinking stays only where it is the provider's own (see ``Thinking``);
   3. blocks of tools that Anthropic runs become text, in pairs; what is unknown goes;
   4. every call has one result in the next turn, and every result has its call; ids stay 1:1;
@@ -21,6 +21,7 @@ from operator import itemgetter
 from typing import Any
 
 from claude_proxy.anthropic.messages import THINKING_TYPES, Messages, original_mark
+from claude_proxy.anthropic.search_blocks import found_words
 from claude_proxy.providers import fetching
 from claude_proxy.providers.blocks import Block, blocks_of, plain_text, public_json, results_of, text_block, with_cache_mark
 from claude_proxy.providers.call_ids import THOUGHT, fitted_id, original_id
@@ -64,11 +65,22 @@ class _Fit:
 def fitted_messages(messages: Messages, row: Dialect, *, relayed: bool = False, hosts: FetchHosts = NO_HOSTS) -> Messages:
     """Return the history as the provider understands it; the same object when it was all right."""
     fit = _Fit(row, relayed, hosts, _server_pairs(messages))
-    turns = [turn for message in messages if (turn := _fitted_turn(message, fit)) is not None]
+    turns = [turn for message in _in_force(messages) if (turn := _fitted_turn(message, fit)) is not None]
     paired = _joined(_paired(_joined(turns)))
     if messages and (not paired or paired[0]["role"] == "assistant"):
         paired.insert(0, {"role": "user", "content": NO_BEGINNING})
     return messages if paired == messages else paired
+
+
+def _in_force(messages: Messages) -> Iterator[object]:
+    """Yield the turns without the system turns that were for one turn of the user's alone (``clear_at``), which is over."""
+    last = max(
+        (place for place, turn in enumerate(messages) if isinstance(turn, dict) and turn.get("role") == "user"), default=0
+    )
+    for place, turn in enumerate(messages):
+        is_past = place < last and isinstance(turn, dict) and turn.get("clear_at") == "next_user_message"
+        if not (is_past and turn.get("role") == "system"):
+            yield turn
 
 
 def _fitted_turn(message: object, fit: _Fit) -> dict[str, Any] | None:
@@ -179,7 +191,7 @@ def _server_words(block: Block, pairs: frozenset[str]) -> str:
 
 def _found(part: Block) -> str:
     if part.get("url"):
-        return f"- {part.get('title') or part['url']}: {part['url']}"
+        return found_words(part)
     return plain_text([part]) or public_json(part)
 
 

@@ -83,7 +83,8 @@ SENTENCES = (
     "model_max_prompt_tokens_exceeded", "input is too long for requested model", "reduce the length of the messages",
     "is longer than the model's context length", "input tokens exceed the configured limit",
     "exceeds the available context size",
-    "exceeds the maximum number of tokens allowed", "maximum context length", "prompt too long", "too many input tokens",
+    "exceeds the maximum number of tokens allowed", "maximum context length", "maximum context limit",
+    "prompt too long", "too many input tokens",
     "prompt is too long", "exceed context limit", "context window exceeded", "context length exceeded",
 )  # fmt: skip
 # OpenAI's models that think, when max_tokens is over before the first word: a message that was cut, as Anthropic has it.

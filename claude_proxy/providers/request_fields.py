@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from claude_proxy.anthropic.messages import THINKING_TYPES, Messages
-from claude_proxy.providers import bounds, schemas
+from claude_proxy.providers import bounds, schemas, tool_changes
 from claude_proxy.providers.blocks import blocks_of, results_of, text_block, with_cache_mark
 from claude_proxy.providers.bounds import TooLarge
 from claude_proxy.providers.compatibility import Dialect, Thinking
 from claude_proxy.providers.fetching import NO_HOSTS, FetchHosts
 from claude_proxy.providers.history import fitted_messages
+from claude_proxy.providers.search_tool import NO_SEARCH, lacks_search
 
 # The fields of the Messages API that are made to fit. A request's other fields are the same everywhere.
 FIELDS = frozenset(
@@ -28,6 +29,8 @@ FIELDS = frozenset(
 # Changes with every conversation and every version; in front of the prompt it would cost others their prompt cache.
 BILLING = "x-anthropic-billing-header:"
 SMALLEST_BUDGET = 1024
+# What Claude shows of its thinking on every platform. Claude Code 2.1.332 also asks for "updates", which takes a beta.
+DISPLAYS = ("summarized", "omitted")
 TOOL_FIELDS = ("name", "description", "input_schema", "type")
 
 
@@ -44,9 +47,17 @@ def translated(
     history = fitted_messages(messages, row, relayed=relayed, hosts=hosts) if isinstance(messages, list) else messages
     made: dict[str, Any] = {"messages": history}
     system = fitted_system(request.get("system"), row)
+    if lacks_search(request.get("tools"), row):
+        system = (
+            [*system, text_block(NO_SEARCH)] if isinstance(system, list) else "\n\n".join(filter(None, (system, NO_SEARCH)))
+        )
     if system:
         made["system"] = system
-    tools = fitted_tools(request.get("tools"), row, relayed=relayed)
+    searches = any(kind.startswith(tool_changes.SERVER_SEARCH) for kind in row.server_tools)
+    offered = tool_changes.offered_tools(request.get("tools"), messages, searches=searches)
+    if offered is not request.get("tools"):
+        bounds.check({"tools": offered})  # turns may define more of them
+    tools = fitted_tools(offered, row, relayed=relayed)
     if tools:
         made["tools"] = tools
         choice = request.get("tool_choice")
@@ -96,7 +107,7 @@ def fitted_tools(tools: object, row: Dialect, *, relayed: bool = False) -> list[
 def _fitted_tool(tool: dict[str, Any], row: Dialect, budget: schemas.Budget | None) -> dict[str, Any] | None:
     kind = tool.get("type") or "custom"
     if kind in row.server_tools:
-        return {name: value for name, value in tool.items() if name != "cache_control"}
+        return {name: value for name, value in tool.items() if name not in ("cache_control", "defer_loading")}
     if kind != "custom" or "name" not in tool:
         return None
     made = {name: tool[name] for name in TOOL_FIELDS if name in tool}
@@ -125,11 +136,19 @@ def thinking_parameters(request: Mapping[str, Any], history: object, row: Dialec
         case Thinking.CLAUDE if not all(map(_thought, _calling(_loop(history)))):
             return made  # inside a tool loop Claude answers 400 to thinking that begins in its middle
     if asked is not None:
-        made["thinking"] = asked if row.thinking is Thinking.CLAUDE else _with_budget(asked, request.get("max_tokens"))
+        shown = _shown(asked, row)
+        made["thinking"] = shown if row.thinking is Thinking.CLAUDE else _with_budget(shown, request.get("max_tokens"))
     config = request.get("output_config")
-    if row.effort and isinstance(config, dict) and isinstance(config.get("effort"), str):
-        made["output_config"] = {"effort": config["effort"]}
+    effort = config.get("effort") if isinstance(config, dict) else None
+    if row.effort and isinstance(effort := tool_changes.last_effort(request.get("messages"), effort), str):
+        made["output_config"] = {"effort": effort}
     return made
+
+
+def _shown(asked: dict[str, Any], row: Dialect) -> dict[str, Any]:
+    """Return the parameter without a form of thinking that the provider does not know; Claude's own have a beta besides."""
+    known = DISPLAYS if row.thinking is Thinking.CLAUDE else ()
+    return asked if asked.get("display") in (None, *known) else {name: asked[name] for name in asked if name != "display"}
 
 
 def _with_budget(asked: dict[str, Any], max_tokens: object) -> dict[str, Any]:

@@ -38,6 +38,9 @@ def _name(row: Dialect) -> str:
     if row is STRICT:
         return "everybody else"
     hosts = " or ".join(f"`{host}`" for host in row.hosts)
+    said = f"`openai/` with `chat_server: {row.server}`" if row.server else ""
+    if said:
+        return f"`{row.prefix}/`, and {said}" if row.prefix else said
     if not row.prefix:
         return f"`anthropic/` at {hosts}"
     below = " or ".join(f"`{host}`" for host in row.chat_hosts)
@@ -48,7 +51,7 @@ def _name(row: Dialect) -> str:
 def _pdfs(row: Dialect) -> str:
     if not row.images:
         return "a sentence"
-    return "as a file" if row.files else "a sentence" if _asked_for_chat(row) else "as the format has them"
+    return "as a file" if row.files else "a sentence" if _is_chat(row) else "as the format has them"
 
 
 def _besides(row: Dialect) -> Iterator[str]:
@@ -60,13 +63,13 @@ def _besides(row: Dialect) -> Iterator[str]:
         yield "its signatures of calls come back to it"
     if row.numbered_calls:
         yield "calls numbered through the conversation"
-    if _asked_for_chat(row):
+    if _is_chat(row):
         yield from _of_chat(row)
 
 
-def _asked_for_chat(row: Dialect) -> bool:
+def _is_chat(row: Dialect) -> bool:
     """Whether a provider gets a chat completion's request; Claude on a cloud gets one of Anthropic's format."""
-    return bool(row.prefix) and row.thinking is not Thinking.CLAUDE
+    return bool(row.server or row.prefix) and row.thinking is not Thinking.CLAUDE
 
 
 def _of_chat(row: Dialect) -> Iterator[str]:
@@ -79,3 +82,5 @@ def _of_chat(row: Dialect) -> Iterator[str]:
         yield f"{row.tools} tools"
     if not row.json_schema:
         yield "no schema for the answer"
+    if not row.named_choice:
+        yield "of a tool that is chosen by its name, that tool alone"

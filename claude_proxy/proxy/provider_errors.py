@@ -18,7 +18,7 @@ UNPROCESSABLE = 422
 
 def input_tokens(meter: Meter, request: Request, one: Deployment) -> int:
     """Return about how many tokens a request has at a deployment."""
-    return meter.tokens(one.served, request.raw, lambda: request.body)
+    return meter.tokens(one.served, request.sent(one.row))
 
 
 def words_of(status: int, body: bytes) -> str:

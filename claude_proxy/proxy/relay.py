@@ -70,11 +70,6 @@ class Heard:
         """The stream as LiteLLM's books need it: a copy, or of a larger one its first event, its counts and its end."""
         return bytes(self._copy) if self._copy is not None else self._first + _ending(self.summary.usage)
 
-    @property
-    def is_cut(self) -> bool:
-        """Whether there is no whole copy."""
-        return self._copy is None
-
 
 def _ending(usage: Usage) -> bytes:
     counts = {"input_tokens": usage.input, "output_tokens": usage.output}
@@ -195,23 +190,26 @@ async def relayed(
     With ``keepalive`` there is one whenever nothing was sent for so many seconds. With ``needs_event`` a stream that ends
     without a whole event is a failed one, too.
     """
-    pulse = _Pulse(FIRST_EVENT_SECONDS)
+    silence = _Silence(FIRST_EVENT_SECONDS)
     begun, beginning = False, bytearray()
-    while (chunk := await _within(pulse.left(), read)) != b"":
-        ready = b""
-        if chunk is not None:
-            heard.feed(chunk)
-            ready = mender.feed(chunk)
-        if not begun:
-            beginning += chunk or b""
-            if chunk is not None and not _begins_well(beginning, len(beginning) - len(chunk)):
-                continue
-            begun = True
-            await begin()
-            pulse.restart(keepalive)
-        if ready or pulse.is_due():
-            await outlet.write(ready or KEEPALIVE)
-            pulse.beat()
+    try:
+        while (chunk := await silence.ends(read)) != b"":
+            ready = b""
+            if chunk is not None:
+                heard.feed(chunk)
+                ready = mender.feed(chunk)
+            if not begun:
+                beginning += chunk or b""
+                if chunk is not None and not _begins_well(beginning, len(beginning) - len(chunk)):
+                    continue
+                begun = True
+                await begin()
+                silence.restart(keepalive)
+            if ready or silence.is_due():
+                await outlet.write(ready or KEEPALIVE)
+                silence.beat()
+    finally:
+        silence.close()
     heard.summary.finish()
     if not begun:
         if needs_event and not first_event_end(beginning):
@@ -241,17 +239,6 @@ async def filtered(
         await close_stream(chunks)
 
 
-async def _within(seconds: float | None, read: Read) -> bytes | None:
-    """Return what arrives within so many seconds, None for as long as it takes; None when nothing does."""
-    if seconds is None:
-        return await read()
-    try:
-        async with asyncio.timeout(seconds):
-            return await read()
-    except TimeoutError:
-        return None
-
-
 class _Pulse:
     """How long a silence may last yet, in seconds; None for as long as it likes."""
 
@@ -271,6 +258,56 @@ class _Pulse:
 
     def is_due(self) -> bool:
         return self.left() == 0.0
+
+
+class _Silence(_Pulse):
+    """Waits for a stream's chunks, and no longer than a silence may last. One timer a stream, not one a chunk.
+
+    1. The timer runs while ``ends`` waits for the first time after it has run out; a beat does not move it.
+    2. When it runs out too early it is set again for the rest. When it runs out in time it cancels the wait, and only that.
+    3. A task that somebody else has cancelled, too, ends.
+    """
+
+    def __init__(self, limit: float | None) -> None:
+        self._task = asyncio.current_task()
+        self._timer: asyncio.TimerHandle | None = None
+        self._waits = False
+        self._interrupted = False
+        super().__init__(limit)
+
+    async def ends(self, read: Read) -> bytes | None:
+        """Return what arrives next; None when nothing has within the limit."""
+        if self._limit is None:
+            return await read()
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._last + self._limit, self._run_out)
+        self._waits = True
+        try:
+            return await read()
+        except asyncio.CancelledError:
+            if not self._interrupted or self._task is None or self._task.uncancel():
+                raise
+            return None
+        finally:
+            self._waits = self._interrupted = False
+
+    def restart(self, limit: float | None) -> None:
+        super().restart(limit)
+        self.close()
+
+    def close(self) -> None:
+        """Let nothing be interrupted any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _run_out(self) -> None:
+        self._timer = None
+        left = self.left()
+        if left:
+            self._timer = self._loop.call_later(left, self._run_out)
+        elif left is not None and self._waits and self._task is not None:
+            self._interrupted = self._task.cancel()
 
 
 def _begins_well(stream: bytearray, searched: int) -> bool:

@@ -11,6 +11,8 @@ from claude_proxy.anthropic.errors import Refused
 from claude_proxy.anthropic.messages import is_deeper_than
 from claude_proxy.anthropic.request_view import MAX_DEPTH, RequestView, view
 from claude_proxy.asgi import Headers
+from claude_proxy.providers.compatibility import Dialect
+from claude_proxy.providers.meter import Sent
 from claude_proxy.providers.model_names import is_name, served_name
 from claude_proxy.upstream.headers import Client, session_of
 
@@ -55,6 +57,14 @@ class Request:
         """The body's values; read only where the view does not do. Raises ``Refused`` where there is no memory for them."""
         self.weigh()
         return parse_body(self.raw)
+
+    def sent(self, row: Dialect) -> Sent:
+        """What of the request a provider counts, measured once for each row."""
+        return self._sent.setdefault(row.name, Sent(self.body, row))
+
+    @cached_property
+    def _sent(self) -> dict[str, Sent]:
+        return {}
 
     @property
     def max_tokens(self) -> int | None:

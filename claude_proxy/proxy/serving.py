@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
-from claude_proxy.anthropic.error_kinds import is_content_policy, is_context_window
+from claude_proxy.anthropic.error_kinds import is_content_policy
 from claude_proxy.anthropic.errors import Refused, own_refusal
 from claude_proxy.config.deployments import Deployment, Lane
 from claude_proxy.config.models import ActiveConfig
@@ -230,7 +230,7 @@ def _fallbacks(planned: Plan, outcome: Outcome) -> tuple[str, ...]:
     if outcome.done or outcome.refusal is None:
         return ()
     fallbacks = planned.fallbacks
-    if fallbacks.context_window is not None and is_context_window(outcome.refusal.body):
+    if fallbacks.context_window is not None and overflow_of(outcome.status, outcome.refusal.body) is not None:
         return fallbacks.context_window
     if fallbacks.content_policy is not None and is_content_policy(outcome.refusal.body):
         return fallbacks.content_policy

@@ -22,6 +22,7 @@ from claude_proxy.server.status_routes import Panel
 from claude_proxy.state.replication import Synchroniser, Together
 from claude_proxy.state.store import Store
 from claude_proxy.upstream.client import UpstreamClient
+from claude_proxy.upstream.search_client import SearchClient
 from claude_proxy.usage import request_log
 from claude_proxy.usage.ledger import Book
 from claude_proxy.usage.record import Record
@@ -66,14 +67,15 @@ class App:
         self.book = Book(clock=clock, listed=lambda model: model in config.listed)
         self.client = UpstreamClient()
         meter = Meter(count)
+        web = SearchClient(self.client, lambda: config.web_search)
 
         def chat(endpoint: Endpoint) -> ChatLane:
-            return ChatLane(endpoint, meter, lambda: config.fetch_hosts)
+            return ChatLane(endpoint, meter, lambda: config.fetch_hosts, web)
 
         self.serving = Serving(
             {
                 Lane.CLAUDE: ClaudeLane(settings, self.hosts, self.pool, self.client, clock),
-                Lane.MESSAGES: MessagesLane(self.client, meter),
+                Lane.MESSAGES: MessagesLane(self.client, meter, web),
                 Lane.CHAT: chat(HttpEndpoint(self.client)),
                 Lane.DEMO: DemoLane(self._demo_text),
                 **({Lane.COMPLETION: chat(completions)} if completions else {}),

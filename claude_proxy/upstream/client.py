@@ -49,7 +49,7 @@ class UpstreamError(Exception):
 
 
 class UnreachableError(UpstreamError):
-    """There is no connection to the upstream, or it ended before a response began."""
+    """There is no connection to the upstream, or it ended before a response began. The text says why, in words."""
 
 
 class TimedOutError(UpstreamError):
@@ -112,7 +112,7 @@ class StreamedResponse:
         self._raw = raw
         self._bounds: Bounds | None = None
         # What the last chunk still decodes to.
-        self._steps: Iterator[bytes] = iter(())
+        self._steps: Iterator[bytes] | None = None
         self.status = raw.status
         self.headers: Headers = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in raw.raw_headers]
         # The first value of each, by its name in small letters.
@@ -149,13 +149,18 @@ class StreamedResponse:
             self._bounds = Bounds(self._coding(), by_line=False)
             self._bounds.endless = True
         try:
-            if piece := next(self._steps, b""):
+            if self._steps is not None:
                 await asyncio.sleep(0)  # many steps in one chunk: other requests have their turn between them
-                return piece
+                if piece := next(self._steps, b""):
+                    return piece
+                self._steps = None
             while raw := await self._raw.content.readany():
+                if self._bounds.passes(raw):
+                    return raw
                 self._steps = self._bounds.feed(raw)
                 if piece := next(self._steps, b""):
                     return piece
+                self._steps = None
             return b"".join(self._bounds.finish())
         except READ_ERRORS as error:
             raise _read_error(error) from None
@@ -207,8 +212,8 @@ class UpstreamClient:
         named = [pair if pair[1].isascii() else (pair[0], _raw(pair[1])) for pair in headers]
         if len(body) > PART_BYTES:
             named.append(("content-length", str(len(body))))
-        sending = self._asked((self._kept, self._new), URL(url, encoded=True), named, body, _limits(read_seconds))
         try:
+            sending = self._asked((self._kept, self._new), URL(url, encoded=True), named, body, _limits(read_seconds))
             if len(body) <= UNREAD_BYTES:
                 return await sending
             # aiohttp's own timer begins when the body is sent; this one ends a request whose body nobody reads.
@@ -217,7 +222,7 @@ class UpstreamClient:
         except TimeoutError as error:
             raise TimedOutError(_kind(error)) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise UnreachableError(_kind(error)) from None
+            raise UnreachableError(_why_unreachable(error)) from None
 
     async def _asked(
         self,
@@ -294,6 +299,24 @@ def _read_error(error: Exception) -> UpstreamError:
     if isinstance(error, httpx.DecodingError):
         return UnreadableError(f"sent what cannot be decoded ({error})")
     return TimedOutError(_kind(error)) if isinstance(error, TimeoutError) else BrokenOffError(_kind(error))
+
+
+# Why there is no response, from the narrowest of aiohttp's errors to the widest.
+_UNREACHABLE = (
+    (aiohttp.ClientConnectorCertificateError, "its certificate is not trusted"),
+    (aiohttp.ClientConnectorSSLError, "TLS failed"),
+    (aiohttp.ClientConnectorDNSError, "its name cannot be resolved"),
+    ((aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError), "the HTTP proxy of the environment failed"),
+    (aiohttp.ClientConnectorError, "no connection"),
+    ((aiohttp.ServerDisconnectedError, aiohttp.ClientOSError), "it closed the connection without a response"),
+    (ValueError, "its address is not valid"),
+)
+
+
+def _why_unreachable(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ConnectionRefusedError):
+        return "connection refused"
+    return next((words for kind, words in _UNREACHABLE if isinstance(error, kind)), _kind(error))
 
 
 def _is_unanswered(error: Exception) -> bool:

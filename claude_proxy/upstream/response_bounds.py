@@ -73,6 +73,13 @@ class Bounds:
         self._event_lines = 0
         self._tail = b""
 
+    def passes(self, raw: bytes) -> bool:
+        """Whether a chunk of a relayed stream needs no decoding; it is counted then."""
+        if self._inflater is not None or not self.endless:
+            return False
+        self._count_event(raw)
+        return True
+
     def feed(self, raw: bytes) -> Iterator[bytes]:
         """Yield what a chunk decodes to, step by step."""
         self._received += len(raw)

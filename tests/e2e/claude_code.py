@@ -10,26 +10,39 @@ import pytest
 from processes import STATIC_TOKEN, clean_environment
 
 CLIENT = Path(__file__).parent / "client"
-BINARY = CLIENT / "node_modules" / ".bin" / "claude"
+MODULES = CLIENT / "node_modules"
+NEWEST, OLDER = "@anthropic-ai/claude-code", "claude-code-2.1.197"
 
 
-def require() -> Path:
-    """Return the CLI's path, installed from its lock; skip, with the reason, on a machine that cannot have it."""
+def require(package: str = NEWEST) -> Path:
+    """Return the CLI's path, installed from its lock; skip, with the reason, on a machine that cannot have it.
+
+    Each release is found by its package: both want to be ``.bin/claude``.
+    """
     npm = shutil.which("npm")
-    if not BINARY.exists():
+    binary = MODULES / package / "bin" / "claude.exe"
+    if not binary.exists() or not _is_pinned(package):
         if npm is None:
             pytest.skip("Node and npm are not installed, so Claude Code cannot be")
         installed = subprocess.run([npm, "ci", "--silent"], cwd=CLIENT, capture_output=True, text=True, check=False)
-        if installed.returncode != 0 or not BINARY.exists():
+        if installed.returncode != 0 or not binary.exists():
             pytest.skip(f"npm could not install Claude Code: {installed.stderr[-300:]}")
-    return BINARY
+    return binary
+
+
+def _is_pinned(package: str) -> bool:
+    """Whether what is installed is the release that the lock has."""
+    place = f"node_modules/{package}"
+    locked = json.loads((CLIENT / "package-lock.json").read_text(encoding="utf-8"))["packages"][place]
+    installed = json.loads((CLIENT / place / "package.json").read_text(encoding="utf-8"))
+    return bool(installed["version"] == locked["version"])
 
 
 class ClaudeCode:
     """One user: a HOME, a project folder, and the settings that point at the proxy."""
 
-    def __init__(self, folder: Path, base_url: str, token: str = STATIC_TOKEN) -> None:
-        self.binary = require()
+    def __init__(self, folder: Path, base_url: str, token: str = STATIC_TOKEN, package: str = NEWEST) -> None:
+        self.binary = require(package)
         self.home, self.project = folder / "home", folder / "project"
         self.home.mkdir()
         self.project.mkdir()

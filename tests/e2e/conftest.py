@@ -172,15 +172,39 @@ def module_proxy(upstream: up.Upstream, home: Path, *, models: str = "", **varia
     running.stop()
 
 
-@pytest.fixture(scope="module")
-def poolless(shared_upstream: up.Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    """A module's proxy without a pool: Claude is asked on the client's own credential."""
-    yield from module_proxy(shared_upstream, tmp_path_factory.mktemp("poolless"), CLAUDE_OAUTH_TOKENS="")
+@pytest.fixture(scope="session")
+def shared_proxies(shared_upstream: up.Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Proxy]]:
+    """Return a getter of proxies that modules share, one for each entrance: for tests that leave a proxy's state alone."""
+    running: dict[tuple[str, bool], Proxy] = {}
+
+    def get(name: str, **variables: str) -> Proxy:
+        key = name, Proxy.through_litellm
+        if key not in running:
+            config = CONFIG.format(url=shared_upstream.other_url)
+            environment = proxy_environment(shared_upstream) | variables
+            running[key] = Proxy(tmp_path_factory.mktemp(name), config, **environment).wait_ready()
+        return running[key]
+
+    yield get
+    for proxy in running.values():
+        proxy.stop()
 
 
 @pytest.fixture(scope="module")
-def pooled(shared_upstream: up.Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    """A module's proxy with a pool, for tests that leave its state alone."""
+def poolless(shared_proxies: Callable[..., Proxy]) -> Proxy:
+    """A shared proxy without a pool: Claude is asked on the client's own credential."""
+    return shared_proxies("poolless", CLAUDE_OAUTH_TOKENS="")
+
+
+@pytest.fixture(scope="module")
+def pooled(shared_proxies: Callable[..., Proxy]) -> Proxy:
+    """A shared proxy with a pool."""
+    return shared_proxies("pooled")
+
+
+@pytest.fixture(scope="module")
+def own_pooled(shared_upstream: up.Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    """A module's own proxy with a pool, for tests that count what it logs or change how it treats their address."""
     yield from module_proxy(shared_upstream, tmp_path_factory.mktemp("pooled"))
 
 

@@ -14,7 +14,7 @@ import upstream as up
 
 Block = dict[str, Any]
 HOSTS = {"api.z.ai": "zai", "api.kimi.com": "kimi", "api.deepseek.com": "deepseek", "openrouter.ai": "openrouter"}
-CHAT_PROVIDERS = ("azure", "gpt", "groq", "together", "vllm", "ollama")
+CHAT_PROVIDERS = ("azure", "gpt", "groq", "together", "hugging-face", "vllm", "ollama")
 CLAUDE_SIGNATURE = "EqMadeUpClaude"
 
 
@@ -172,6 +172,13 @@ FOREIGN = (
         not b.get("signature", "").startswith(s.provider) for b in blocks(s) if b["type"] == "thinking"
     ), "each verifies its own signatures, or should"),
 )  # fmt: skip
+# An endpoint of Anthropic's format that reads documents too, such as a gateway of somebody's.
+GATEWAY = (
+    *(refusal for refusal in FOREIGN if refusal.words != "unknown variant of content"),
+    Refusal("unknown variant of content", lambda s: not {b["type"] for b in parts(s)} <= {
+        "text", "image", "document", "tool_use", "tool_result"
+    }, ANTHROPIC),
+)  # fmt: skip
 MISSING_THINKING = Refusal(
     "thinking is enabled but reasoning_content is missing in assistant tool call message", unthought_calls,
     "QuantumNous/new-api 3121, OEvortex/aether 31",
@@ -313,6 +320,7 @@ REFUSALS: dict[str, tuple[Refusal, ...]] = {
     "claude": CLAUDE,
     "zai": (*FOREIGN, NO_THINKING, NO_USER_ID),
     "openrouter": (*FOREIGN, NO_THINKING),
+    "messages": (*GATEWAY, NO_THINKING, NO_USER_ID),
     "kimi": (*FOREIGN, MISSING_THINKING),
     "deepseek": (*FOREIGN, MISSING_THINKING, NO_IMAGES),
     "claude-bedrock": BEDROCK,

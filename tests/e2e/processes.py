@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from stream_validator import read_message, read_sse, read_whole
 
 ROOT = Path(__file__).resolve().parents[2]
 STATIC_TOKEN = "sk-made-up-static-token-0123456789"
@@ -103,15 +104,33 @@ class Proxy:
             raise
 
     def ask(
-        self, body: Mapping[str, Any] | bytes, path: str = "/v1/messages", token: str | None = STATIC_TOKEN, **headers: str
+        self,
+        body: Mapping[str, Any] | bytes,
+        path: str = "/v1/messages",
+        token: str | None = STATIC_TOKEN,
+        *,
+        relayed: bool = False,
+        **headers: str,
     ) -> httpx.Response:
-        """Send a request as a client would and read its whole answer."""
+        """Send a request as a client would and read its whole answer, which is valid, or is what the upstream sent."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         if token is not None:
             named = {"x-litellm-api-key": token} | named
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         with httpx.Client(trust_env=False, timeout=60) as client:
-            return client.post(f"{self.url}{path}", content=content, headers={"content-type": "application/json"} | named)
+            answer = client.post(f"{self.url}{path}", content=content, headers={"content-type": "application/json"} | named)
+        return answer if relayed else validated(answer)
+
+
+def validated(response: httpx.Response) -> httpx.Response:
+    """Return a response; raise for a message in it, streamed or whole, that is not as Anthropic documents them."""
+    response.read()
+    if response.status_code == 200 and response.url.path == "/v1/messages":
+        if response.headers["content-type"].startswith("text/event-stream"):
+            read_message(response.content, read_sse)
+        else:
+            read_whole(response.json())
+    return response
 
 
 def question(model: str, words: str = "hello", **more: Any) -> dict[str, Any]:

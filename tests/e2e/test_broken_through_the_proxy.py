@@ -12,29 +12,29 @@ from processes import STATIC_TOKEN, Proxy, free_port, question, streamed
 OWN = {"authorization": f"Bearer {CLIENT_TOKEN}"}
 
 
-def test_overload_is_not_the_credentials_fault(pooled, upstream):
+def test_overload_is_not_the_credentials_fault(own_pooled, upstream):
     """A 529 reaches the client at once as Anthropic's own, for Claude Code repeats it by itself, and rests nobody."""
     upstream.answer = by_provider(claude=lambda _: up.anthropic_error(529, "overloaded_error", "Overloaded"))
-    answer = pooled.ask(question("claude-sonnet-5"))
+    answer = own_pooled.ask(question("claude-sonnet-5"))
     assert (answer.status_code, answer.json()["error"]) == (529, {"type": "overloaded_error", "message": "Overloaded"})
     assert len(upstream.seen) == 1
     upstream.answer = by_provider()
-    assert pooled.ask(question("claude-sonnet-5")).status_code == 200
-    assert "rests" not in pooled.output
+    assert own_pooled.ask(question("claude-sonnet-5")).status_code == 200
+    assert "rests" not in own_pooled.output
 
 
-def test_a_fallback_that_lacks_its_key_is_none(pooled, upstream):
+def test_a_fallback_that_lacks_its_key_is_none(own_pooled, upstream):
     """Where the fallback could not answer, Claude's error comes at once, and no failover is told of that did not happen."""
     upstream.answer = by_provider(claude=lambda _: up.anthropic_error(529, "overloaded_error", "Overloaded"))
-    assert pooled.ask(question("claude-unready-x")).status_code == 529
+    assert own_pooled.ask(question("claude-unready-x")).status_code == 529
     assert len(upstream.seen) == 1
-    assert "failovers" not in pooled.logged("model=claude-unready-x")[0]
+    assert "failovers" not in own_pooled.logged("model=claude-unready-x")[0]
 
 
-def test_overload_is_repeated_before_a_fallback_answers(pooled, upstream):
+def test_overload_is_repeated_before_a_fallback_answers(own_pooled, upstream):
     """Where a fallback is ready LiteLLM asks Claude twice more first: another model is a change that the user notices."""
     upstream.answer = by_provider(claude=lambda _: up.anthropic_error(529, "overloaded_error", "Overloaded"))
-    answer = pooled.ask(question("claude-fallback-x"))
+    answer = own_pooled.ask(question("claude-fallback-x"))
     assert (answer.status_code, answer.json()["content"][0]["text"]) == (200, "from glm")
     assert [seen.is_claude for seen in upstream.seen] == [True, True, True, False]
 

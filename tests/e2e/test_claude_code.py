@@ -7,15 +7,20 @@ from typing import Any
 
 import pytest
 import upstream as up
-from claude_code import ClaudeCode
+from claude_code import NEWEST, OLDER, ClaudeCode
 from conftest import TOKENS, by_credential, by_provider
 from processes import Proxy, free_port
 
+from claude_proxy.check.models import CLAUDE_CODE_NAMES
+from claude_proxy.providers.model_names import CLAUDE_CODE_MODELS
+
+BOTH_RELEASES = pytest.mark.parametrize("user", [NEWEST, OLDER], indirect=True)
+
 
 @pytest.fixture
-def user(tmp_path: Path, pooled: Proxy) -> ClaudeCode:
-    """A user of the proxy with a pool."""
-    return ClaudeCode(tmp_path, pooled.url)
+def user(request: pytest.FixtureRequest, tmp_path: Path, pooled: Proxy) -> ClaudeCode:
+    """A user of the proxy with a pool, and with the newest Claude Code where a test asks for no other."""
+    return ClaudeCode(tmp_path, pooled.url, package=getattr(request, "param", NEWEST))
 
 
 def results_so_far(seen: up.Seen) -> list[str]:
@@ -45,6 +50,7 @@ def worker(project: Path, seen: up.Seen) -> list[dict[str, object]]:
     return [up.text(f"the file says: {done[2]}")]
 
 
+@BOTH_RELEASES
 def test_a_task_and_its_continuation_on_other_providers(user, upstream):
     """A task that reads, edits and runs a command ends well on both formats, and goes on on Claude with no 400."""
 
@@ -216,6 +222,7 @@ class Strict:
         return up.anthropic_error(400, "invalid_request_error", words)
 
 
+@BOTH_RELEASES
 def test_a_session_goes_from_provider_to_provider_in_the_middle_of_tool_loops(user, upstream):
     """Nobody gets thinking that is not its own or half a tool loop, and Claude gets its signed blocks back as they were."""
     strict = Strict()
@@ -348,6 +355,15 @@ def test_the_context_is_counted(user, upstream, model):
     assert "Tokens" in run.result
     paths = {seen.path for seen in upstream.seen if seen.method == "POST"}
     assert paths == ({"/v1/messages/count_tokens"} if model == "claude-sonnet-5" else set())
+
+
+@pytest.mark.parametrize("alias", CLAUDE_CODE_NAMES)
+def test_the_names_that_claude_code_asks_for(user, upstream, alias):
+    """Its own names stand for the models that ``check`` looks for and the list of models holds."""
+    assert user.run("Hello", model=alias).code == 0
+    (seen,) = upstream.asked
+    assert seen.json["model"] == CLAUDE_CODE_NAMES[alias][0]
+    assert seen.json["model"] in CLAUDE_CODE_MODELS
 
 
 def test_the_million_tokens_are_asked_of_claude(user, upstream):

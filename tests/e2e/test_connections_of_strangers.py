@@ -230,14 +230,14 @@ def test_requests_beyond_the_file_limit_are_refused_one_by_one(proxy, upstream):
     assert len(proxy.logged("refusing requests with HTTP 503")) == 1
 
 
-def test_a_flood_of_wrong_tokens(pooled):
+def test_a_flood_of_wrong_tokens(own_pooled):
     """Wrong tokens are refused, each at once or after a bounded wait; the log has one line, and a right token is served."""
     with ThreadPoolExecutor(60) as threads:
-        refused = [threads.submit(pooled.ask, question("glm"), token=f"sk-made-up-{number}") for number in range(60)]
-        assert {pooled.ask(question("glm")).status_code for _ in range(5)} == {200}
+        refused = [threads.submit(own_pooled.ask, question("glm"), token=f"sk-made-up-{number}") for number in range(60)]
+        assert {own_pooled.ask(question("glm")).status_code for _ in range(5)} == {200}
         answers = [each.result() for each in refused]
     statuses = [answer.status_code for answer in answers]
     assert set(statuses) == {401, 429}
     assert statuses.count(401) >= FREE_ATTEMPTS
     assert all("retry-after" in answer.headers for answer in answers if answer.status_code == 429)
-    assert len(pooled.logged("refused POST '/v1/messages' from 127.0.0.1: HTTP 401")) == 1
+    assert len(own_pooled.logged("refused POST '/v1/messages' from 127.0.0.1: HTTP 401")) == 1

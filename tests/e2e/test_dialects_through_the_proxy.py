@@ -29,7 +29,7 @@ NOT_HERE = ("copilot",)
 MODELS = {
     "zai": "glm", "kimi": "kimi", "deepseek": "deepseek", "openrouter": "openrouter", "claude-bedrock": "claude-bedrock",
     "claude-vertex": "claude-vertex", "gemini": "gemini", "azure": "azure-gpt", "gpt": "gpt", "groq": "groq",
-    "together": "together", "vllm": "vllm", "ollama": "ollama",
+    "together": "together", "hugging-face": "hugging-face", "vllm": "vllm", "ollama": "ollama",
 }  # fmt: skip
 CLAUDE_ELSEWHERE = ("claude-bedrock", "claude-vertex")
 KEEPERS = ("kimi", "deepseek")
@@ -88,7 +88,9 @@ def service_account(home: Path, url: str) -> Path:
 def providers_environment(home: Path, upstream: up.Upstream) -> dict[str, str]:
     """What every documented provider needs in the environment, with the upstream in the place of each."""
     url = upstream.other_url
-    keys = {name: f"made-up-{name.lower()}" for name in re.findall(r"os\.environ/(\w+_API_KEY|AWS_SECRET\w+)", EXAMPLE)}
+    keys = {
+        name: f"made-up-{name.lower()}" for name in re.findall(r"os\.environ/(\w+_(?:API_KEY|TOKEN)|AWS_SECRET\w+)", EXAMPLE)
+    }
     return keys | {
         "ANTHROPIC_API_BASE": upstream.url,
         "CLAUDE_OAUTH_TOKENS": f"a={TOKENS['a']}",
@@ -453,6 +455,7 @@ ADDRESSES = {
     "gpt": ("127.0.0.1", "/gpt/chat/completions", {"authorization": "Bearer made-up-openai_api_key"}),
     "groq": ("127.0.0.1", "/groq/chat/completions", {"authorization": "Bearer made-up-groq_api_key"}),
     "together": ("127.0.0.1", "/together/chat/completions", {"authorization": "Bearer made-up-togetherai_api_key"}),
+    "hugging-face": ("127.0.0.1", "/hugging-face/v1/chat/completions", {"authorization": "Bearer made-up-hf_token"}),
     "vllm": ("127.0.0.1", "/vllm/chat/completions", {"authorization": "Bearer none"}),
     "ollama": ("127.0.0.1", "/ollama/chat/completions", {"authorization": "Bearer none"}),
 }
@@ -481,7 +484,7 @@ def test_where_a_documented_block_goes(translator, upstream, provider, stream):
 @PROVIDERS
 @STREAMS
 def test_a_web_search_that_the_provider_cannot_make(translator, upstream, provider, stream):
-    """Claude Code's request for a search alone is answered in words, and no tool is asked for that is not there."""
+    """Claude Code's request for a search alone is answered in words: the model is told that there is none."""
     upstream.answer = replying(lambda _: [up.text("from memory")])
     body = {
         "model": MODELS[provider],
@@ -497,6 +500,8 @@ def test_a_web_search_that_the_provider_cannot_make(translator, upstream, provid
     answer = ask(translator, body)
     assert answer.status_code == 200, answer.text
     assert read(answer) == ([up.text("from memory")], "end_turn")
+    told = "There is no web search in this conversation" in upstream.asked[-1].everything
+    assert told == (provider != "claude-vertex")  # which has one
 
 
 FIXTURES = ROOT.parent / "shared" / "fixtures"
@@ -621,7 +626,7 @@ def chat_stream(*chunks: Any, done: bool = True) -> Callable[[strict.Sent], up.R
     return lambda _: up.Reply(headers={"content-type": "text/event-stream"}, chunks=pieces)
 
 
-CHAT_LANE = pytest.mark.parametrize("provider", ["azure", "gpt", "groq", "together", "vllm", "ollama"])
+CHAT_LANE = pytest.mark.parametrize("provider", ["azure", "gpt", "groq", "together", "hugging-face", "vllm", "ollama"])
 
 
 @CHAT_LANE

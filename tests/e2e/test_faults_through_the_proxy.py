@@ -21,6 +21,7 @@ import pytest
 from fault_upstream import ELSEWHERE, Case, FaultUpstream, Script, Turn
 from faults import ERROR_TYPES, FAULTS, REDIRECTS, STATUSES, is_only_for_streams, once, served, status
 from processes import MASTER_KEY, STATIC_TOKEN, Proxy, question
+from stream_validator import read_message, read_sse, read_whole
 
 AT_ONCE = 12
 # A task that LiteLLM starts once, some time after the first response that it records.
@@ -247,9 +248,18 @@ def good(came: Came) -> None:
     assert (came.status, came.whole) == (200, True), came
     if came.turn.line.is_claude:
         as_said(came)
+    assert_valid(came)
     assert came.text.endswith("with an é in it"), came.body[-500:]
     if came.turn.streams:
         assert [event["type"] for event in came.events].count("message_stop") == 1
+
+
+def assert_valid(came: Came) -> None:
+    """What the proxy writes itself is as Anthropic documents it; what it relays is its upstream's."""
+    if came.turn.is_openai and came.turn.streams:
+        read_message(came.body, read_sse)
+    elif came.turn.is_openai:
+        read_whole(json.loads(came.body))
 
 
 def as_said(came: Came) -> None:
@@ -296,6 +306,7 @@ def error_at_the_end(came: Came) -> None:
     kinds = [event["type"] for event in came.events]
     assert kinds[-1] == "error", came.body[-500:]
     assert "message_stop" not in kinds
+    assert_valid(came)
     assert_presentable(came)
 
 

@@ -16,7 +16,7 @@ import httpx
 import pytest
 import upstream as up
 from conftest import API_KEY, CLIENT_TOKEN, PROVIDER_KEYS, TOKENS, by_provider, module_proxy
-from processes import MASTER_KEY, ROOT, STATIC_TOKEN, Proxy, answer_text, question
+from processes import MASTER_KEY, ROOT, STATIC_TOKEN, Proxy, answer_text, question, validated
 
 from claude_proxy.anthropic.messages import FOR_PROVIDERS
 
@@ -46,7 +46,8 @@ def proxy(shared_upstream: up.Upstream, tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture
 def client(proxy: Proxy) -> Iterator[httpx.Client]:
     headers = {"x-litellm-api-key": STATIC_TOKEN, "content-type": "application/json"}
-    with httpx.Client(base_url=proxy.url, headers=headers, trust_env=False, timeout=60) as one:
+    hooks = {"response": [validated]}
+    with httpx.Client(base_url=proxy.url, headers=headers, trust_env=False, timeout=60, event_hooks=hooks) as one:
         yield one
 
 

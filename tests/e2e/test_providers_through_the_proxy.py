@@ -4,7 +4,7 @@ import json
 
 import pytest
 import upstream as up
-from conftest import CLIENT_TOKEN, by_provider
+from conftest import CLIENT_TOKEN, CONFIG, by_provider
 from processes import answer_text, question, streamed
 
 STREAMS = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
@@ -200,3 +200,24 @@ def test_a_model_that_nobody_serves_is_not_found(poolless):
     assert (answer.status_code, answer.json()["error"]["type"]) == (404, "not_found_error")
     assert "no-such-model" in answer.json()["error"]["message"]
     assert answer.headers["x-should-retry"] == "false"
+
+
+NAMED_SERVER = """
+  - model_name: local
+    litellm_params: {{model: openai/local, api_base: "{url}/openai/v1", api_key: none}}
+    model_info: {{chat_server: llama.cpp}}
+router_settings:"""
+LOOKS = {"name": "Look", "description": "looks", "input_schema": {"type": "object", "properties": {}}}
+
+
+@pytest.mark.parametrize("settings", ["", "  cache: false\n"], ids=["lanes", "litellm"])
+def test_a_server_that_a_deployment_names(start_proxy, upstream, settings):
+    """It is sent what it reads, at either entrance: llama.cpp takes no choice that names a tool, and reads `top_k`."""
+    config = CONFIG.replace("\nrouter_settings:", NAMED_SERVER).replace("litellm_settings:\n", f"litellm_settings:\n{settings}")
+    proxy = start_proxy(config=config.format(url=upstream.other_url))
+    tools = {"tools": [LOOKS, LOOKS | {"name": "Read"}], "tool_choice": {"type": "tool", "name": "Read"}}
+    assert proxy.ask(question("local", **tools, top_k=5)).status_code == 200
+    (asked,) = upstream.asked
+    assert (asked.json["tool_choice"], asked.json["top_k"]) == ("required", 5)
+    assert [tool["function"]["name"] for tool in asked.json["tools"]] == ["Read"]
+    assert "chat_server" not in asked.everything

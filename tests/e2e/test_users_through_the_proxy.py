@@ -5,7 +5,6 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import httpx
 import pytest
@@ -208,6 +207,39 @@ def test_claude_code_with_the_printed_block(peopled, tmp_path, upstream, capsys)
     assert "The token is not this proxy's" in refused.result
 
 
+def test_auto_mode_with_the_printed_block(peopled, tmp_path, upstream, capsys):
+    """With the printed block a model that is not Claude works in auto mode: Claude Code checks a call by that same model."""
+    capsys.readouterr()
+    run_cli(peopled, "user", "add", "emil", "--model", "glm", "--url", peopled.url)
+    block = json.loads(capsys.readouterr().out)
+
+    refusal = "Auto mode is unavailable"
+
+    def glm(request):
+        said = json.dumps(request.json["messages"])
+        if not request.json.get("tools"):
+            return up.anthropic_reply(request, up.text("<block>no</block>" if "<block>" in said else "?"))
+        if "forty-two" in said or refusal in said:
+            return up.anthropic_reply(request, up.text("refused" if refusal in said else "counted"))
+        count = {"command": 'python3 -c \'print("forty" + "-two")\'', "description": "Count"}
+        return up.anthropic_reply(request, up.tool("Bash", count))
+
+    upstream.answer = by_provider(glm=glm)
+    user = ClaudeCode(tmp_path, peopled.url)
+    user.environment = {"DISABLE_AUTOUPDATER": "1"}
+    (user.home / ".claude").mkdir()
+    settings = user.home / ".claude" / "settings.json"
+    settings.write_text(json.dumps(block))
+    run = user.run("Count", "--permission-mode", "auto")
+    assert (run.code, run.result, run.retries) == (0, "counted", 0), run.events
+    assert [bool(request.json.get("tools")) for request in upstream.asked] == [True, False, True]
+    assert {request.json["model"] for request in upstream.asked} == {"glm-5"}
+    # Without the two variables the call is refused, which is what they are printed for.
+    settings.write_text(json.dumps({"env": {name: value for name, value in block["env"].items() if "AUTO_MODE" not in name}}))
+    assert user.run("Count", "--permission-mode", "auto").result == "refused"
+    run_cli(peopled, "user", "remove", "emil")
+
+
 def test_claude_code_with_the_printed_command(peopled, tmp_path, upstream, capsys):
     """The shell's command wins over a settings.json that says otherwise, and over a key in the environment."""
     capsys.readouterr()
@@ -218,7 +250,9 @@ def test_claude_code_with_the_printed_command(peopled, tmp_path, upstream, capsy
     other = {"ANTHROPIC_BASE_URL": "http://127.0.0.1:9", "ANTHROPIC_AUTH_TOKEN": "made-up", "ANTHROPIC_MODEL": "other"}
     (user.home / ".claude" / "settings.json").write_text(json.dumps({"env": other}))
     environment = clean_environment(user.home, DISABLE_AUTOUPDATER="1", ANTHROPIC_API_KEY="sk-made-up-key-of-the-shell")
-    environment["PATH"] = os.pathsep.join([str(Path(user.binary).parent), environment["PATH"]])
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "claude").symlink_to(user.binary)
+    environment["PATH"] = os.pathsep.join([str(tmp_path / "bin"), environment["PATH"]])
     command = f"{functions}\nclaude-glm -p Hello --output-format stream-json --verbose"
     run = Run(
         subprocess.run(

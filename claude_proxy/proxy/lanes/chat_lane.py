@@ -3,13 +3,14 @@
 import functools
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, cast
 
 from claude_proxy import __version__
 from claude_proxy.anthropic.errors import STATUS_OF_ERRORS, error_body, error_message, own_refusal
 from claude_proxy.anthropic.messages import for_provider, readable_json, to_json
-from claude_proxy.anthropic.sse import error_kind, event_data
+from claude_proxy.anthropic.search_blocks import UNAVAILABLE, Page
+from claude_proxy.anthropic.sse import error_kind, event_data, json_object
 from claude_proxy.anthropic.stream_message import message_of as stream_message
 from claude_proxy.anthropic.stream_writer import StreamWriter, empty_message
 from claude_proxy.anthropic.usage import Usage, usage_from
@@ -18,7 +19,8 @@ from claude_proxy.config.deployments import Deployment
 from claude_proxy.credentials.credential import is_claude_credential
 from claude_proxy.openai.chat_request import chat_body
 from claude_proxy.openai.chat_response import NoMessage, message_of
-from claude_proxy.openai.chat_stream import ChatStream, Told, decoded
+from claude_proxy.openai.chat_round import ChatRound
+from claude_proxy.openai.chat_stream import CHARACTERS_PER_TOKEN, ChatStream, Told
 from claude_proxy.openai.tool_names import names_by_sent
 from claude_proxy.providers import request_fields
 from claude_proxy.providers.bounds import TooLarge
@@ -26,8 +28,11 @@ from claude_proxy.providers.call_ids import calls_in
 from claude_proxy.providers.fetching import FetchHosts
 from claude_proxy.providers.meter import Meter
 from claude_proxy.providers.overflow import has_no_room
+from claude_proxy.providers.search_stream import Round, SearchStream
+from claude_proxy.providers.search_tool import SearchTool, going_on, offered
 from claude_proxy.proxy.lanes.attempt import MAX_ERROR_BYTES, NO_STREAMS, STREAM, Attempt, relay
 from claude_proxy.proxy.lanes.messages_lane import broken
+from claude_proxy.proxy.lanes.search_rounds import Asking, Passing, RoundRefused, SearchRounds
 from claude_proxy.proxy.offload import offloaded
 from claude_proxy.proxy.outcome import DONE, Outcome, failed
 from claude_proxy.proxy.provider_errors import TOO_LONG, input_tokens, overflow_of, provider_error
@@ -35,6 +40,7 @@ from claude_proxy.proxy.relay import FailedStream
 from claude_proxy.proxy.response import KEEPALIVE_SECONDS
 from claude_proxy.upstream.client import StreamedResponse, UpstreamClient, UpstreamError
 from claude_proxy.upstream.response_bounds import CODINGS
+from claude_proxy.upstream.search_client import SearchClient
 
 logger = logging.getLogger(__name__)
 
@@ -44,12 +50,13 @@ MAX_WINDOWS = 1000
 # What is left free of a learned window, for what an estimate is wrong by; and the least that a response may have.
 SPARE = 0.05
 LEAST_OUTPUT = 256
+Turns = Sequence[dict[str, Any]]
 
 
 class Endpoint(Protocol):
     """Where an attempt's chat completion is asked for. ``send`` raises ``UpstreamError``."""
 
-    async def send(self, attempt: Attempt, body: Mapping[str, Any]) -> StreamedResponse: ...
+    async def send(self, attempt: Attempt, raw: bytes) -> StreamedResponse: ...
 
 
 class HttpEndpoint:
@@ -58,32 +65,34 @@ class HttpEndpoint:
     def __init__(self, client: UpstreamClient) -> None:
         self._client = client
 
-    async def send(self, attempt: Attempt, body: Mapping[str, Any]) -> StreamedResponse:
-        raw = await offloaded(len(attempt.request.raw), readable_json, body)
-        url, headers = address(attempt.deployment), _headers(attempt, _key(attempt.deployment))
-        return await self._client.send(url, headers, raw, read_seconds=attempt.read_seconds)
+    async def send(self, attempt: Attempt, raw: bytes) -> StreamedResponse:
+        headers = _headers(attempt, _key(attempt.deployment))
+        return await self._client.send(address(attempt.deployment), headers, raw, read_seconds=attempt.read_seconds)
 
 
 class ChatLane:
-    """One for the process and a kind of endpoint."""
+    """One for the process and a kind of endpoint. ``web`` is searched for models that cannot."""
 
-    def __init__(self, endpoint: Endpoint, meter: Meter, hosts: Callable[[], FetchHosts]) -> None:
+    def __init__(
+        self, endpoint: Endpoint, meter: Meter, hosts: Callable[[], FetchHosts], web: SearchClient | None = None
+    ) -> None:
         self._endpoint = endpoint
         self._meter = meter
         self._hosts = hosts
+        self._web = web
         self._windows: OrderedDict[str, int] = OrderedDict()
 
     async def attempt(self, attempt: Attempt) -> Outcome:
-        """Ask the provider once."""
+        """Ask the provider once, and again behind each search that it calls."""
         if is_claude_credential(_key(attempt.deployment)):
             return failed(400, own_refusal(400, "A Claude credential does not go to a provider that is not Anthropic."))
         try:
-            body, told = await offloaded(len(attempt.request.raw), self._translated, attempt)
+            raw, told, max_tokens = await self.translated(attempt)
         except TooLarge as error:
             return failed(400, own_refusal(400, str(error)), final=True)
-        call = _Call(self, attempt, told, body)
+        call = _Call(self, attempt, told, max_tokens)
         try:
-            response = await self._endpoint.send(attempt, body)
+            response = await self.send(attempt, raw)
         except UpstreamError as error:
             return broken(call.host, error)
         try:
@@ -91,34 +100,56 @@ class ChatLane:
         finally:
             response.close()
 
-    def _translated(self, attempt: Attempt) -> tuple[dict[str, Any], Told]:
-        """Return the provider's request, and what its response is translated with. Raises ``TooLarge``."""
+    async def send(self, attempt: Attempt, raw: bytes) -> StreamedResponse:
+        """Send a request to the provider. Raises ``UpstreamError``."""
+        return await self._endpoint.send(attempt, raw)
+
+    async def search(self, query: str, tool: SearchTool) -> list[Page] | str:
+        """Return what is found on the web, or an error's code."""
+        return UNAVAILABLE if self._web is None else await self._web.search(query, tool)
+
+    async def translated(self, attempt: Attempt, turns: Turns = ()) -> tuple[bytes, Told, int | None]:
+        """Return the provider's request, what its response is translated with, and how long that may be.
+
+        ``turns`` are those of the searches so far, behind the client's. Raises ``TooLarge``.
+        """
+        size = len(attempt.request.raw)
+        body, told = await offloaded(size, self._translated, attempt, turns)
+        return await offloaded(size, readable_json, body), told, body.get(attempt.deployment.row.max_tokens)
+
+    def _translated(self, attempt: Attempt, turns: Turns) -> tuple[dict[str, Any], Told]:
         request, deployment = attempt.request, attempt.deployment
         sent: Mapping[str, Any] = for_provider(request.body) if attempt.fields is None else attempt.fields
         row = deployment.row
+        offer = offered(sent, row) if turns or (self._web is not None and self._web.is_ready) else None
+        if offer is not None:
+            sent = going_on(offer[0], turns)
         fitted = request_fields.translated(sent, row, hosts=self._hosts())
         body = chat_body({**(deployment.defaults or {}), **sent}, fitted, row, deployment.model)
         body |= {name: value for name, value in (deployment.extra or {}).items() if value is not None}
         if row.prompt_cache_key and request.session:
             body.setdefault("prompt_cache_key", request.session)
         tools = fitted.get("tools") or ()
+        more = len(to_json(turns)) // CHARACTERS_PER_TOKEN if turns else 0
         told = Told(
             request.model,
             row,
-            lambda: self.input_tokens(attempt),
+            lambda: self.input_tokens(attempt) + more,
             calls_in(sent.get("messages")),
             names_by_sent([str(tool.get("name")) for tool in tools]),
+            lists_sources="response_format" not in body,
+            search=offer[1] if offer else None,
         )
-        self._fit(attempt, body)
+        self._fit(attempt, body, told.input_tokens)
         return body, told
 
-    def _fit(self, attempt: Attempt, body: dict[str, Any]) -> None:
+    def _fit(self, attempt: Attempt, body: dict[str, Any], input_tokens: Callable[[], int]) -> None:
         """Lower a request's ``max_tokens`` where the provider has said how long a conversation may be."""
         served, field = attempt.deployment.served, attempt.deployment.row.max_tokens
         window, asked = self._windows.get(served), body.get(field)
         if window is None or not isinstance(asked, int):
             return
-        room = window - round((1 + SPARE) * self.input_tokens(attempt))
+        room = window - round((1 + SPARE) * input_tokens())
         if LEAST_OUTPUT <= room < asked:
             body[field] = room
             logger.info("%s takes %d tokens in all: asked for %d of output instead of %d", served, window, room, asked)
@@ -131,7 +162,7 @@ class ChatLane:
         """Take in what a provider counted."""
         if counted is not None:
             tokens = counted.input + counted.cache_read + counted.cache_write
-            self._meter.learn(attempt.deployment.served, attempt.request.raw, tokens)
+            self._meter.learn(attempt.deployment.served, attempt.request.sent(attempt.deployment.row), tokens)
 
     def learn_window(self, served: str, window: int) -> None:
         """Remember how long a conversation may be."""
@@ -144,21 +175,17 @@ class ChatLane:
 class _Call:
     """One request under way: what it was made of, and what becomes of its response."""
 
-    def __init__(self, lane: ChatLane, attempt: Attempt, told: Told, body: Mapping[str, Any]) -> None:
+    def __init__(self, lane: ChatLane, attempt: Attempt, told: Told, max_tokens: int | None) -> None:
         self._lane = lane
         self._attempt = attempt
         self._told = told
-        self._max_tokens = body.get(attempt.deployment.row.max_tokens)
+        self._max_tokens = max_tokens
         self.host = host_of(attempt.deployment)
 
     async def passed(self, response: StreamedResponse) -> Outcome:
         """Give the client what the provider answered."""
         if response.status >= 400:
-            try:
-                body = await response.read(cut_at=MAX_ERROR_BYTES)
-            except UpstreamError:
-                body = b""
-            return await self._refused(response.status, body, response.headers)
+            return await self._refused(response.status, await _beginning(response), response.headers)
         if reason := response.rejection_reason:
             return failed(502, own_refusal(502, f"{self.host} {reason}", []))
         streams = self._attempt.request.streams and response.media_type not in NO_STREAMS
@@ -166,34 +193,73 @@ class _Call:
 
     async def _stream(self, response: StreamedResponse) -> Outcome:
         attempt, outlet = self._attempt, self._attempt.outlet
-        stream = ChatStream(self._told)
+        rounds = self._rounds(response)
+        stream = rounds.stream if rounds else ChatStream(self._told)
 
         def failure(error: FailedStream | UpstreamError) -> Outcome:
             if isinstance(error, FailedStream):
                 return self._error(STATUS_OF_ERRORS.get(error.kind, 502), event_data(error.body), response.headers)
             return broken(self.host, error, late=502)
 
-        outcome = await relay(
-            attempt,
-            response,
-            _Passing(),
-            failure,
-            begin=lambda: outlet.begin(200, [("content-type", f"{STREAM}; charset=utf-8")]),
-            keepalive=KEEPALIVE_SECONDS,
-            translator=stream,
-        )
+        try:
+            outcome = await relay(
+                attempt,
+                cast("StreamedResponse", rounds) if rounds else response,  # of which only ``piece`` is called
+                Passing(),
+                failure,
+                begin=lambda: outlet.begin(200, [("content-type", f"{STREAM}; charset=utf-8")]),
+                keepalive=KEEPALIVE_SECONDS,
+                translator=None if rounds else stream,
+            )
+        finally:
+            if rounds:
+                await rounds.close()
         self._lane.learn(attempt, stream.counted)
         return outcome
 
+    def _rounds(self, response: StreamedResponse) -> SearchRounds | None:
+        """Return the rounds of a response to a request with a search of the proxy's; None for any other one."""
+        told, attempt = self._told, self._attempt
+        if (tool := told.search) is None:
+            return None
+        writer = StreamWriter(told.model)
+
+        async def again(turns: Turns) -> tuple[StreamedResponse, Round]:
+            following, told = await self._again(turns)
+            return following, ChatRound(told, writer)
+
+        stream = SearchStream(writer, tool, ChatRound(told, writer))
+        asking = Asking(again, lambda query: self._lane.search(query, tool))
+        return SearchRounds(stream, response, asking, attempt.outlet, streams=attempt.request.streams)
+
+    async def _again(self, turns: Turns) -> tuple[StreamedResponse, Told]:
+        """Ask the provider with more turns. Raises ``RoundRefused`` and ``UpstreamError``."""
+        try:
+            raw, told, _ = await self._lane.translated(self._attempt, turns)
+        except TooLarge as error:
+            raise RoundRefused(failed(400, own_refusal(400, str(error)), final=True)) from None
+        response = await self._lane.send(self._attempt, raw)
+        problem = None
+        if response.status >= 400:
+            problem = self._error(response.status, await _beginning(response), response.headers)
+        elif reason := response.rejection_reason:
+            problem = failed(502, own_refusal(502, f"{self.host} {reason}", []))
+        if problem is not None:
+            response.close()
+            raise RoundRefused(problem)
+        return response, told
+
     async def _whole(self, response: StreamedResponse) -> Outcome:
         attempt = self._attempt
+        if not attempt.request.streams and (rounds := self._rounds(response)):
+            return await self._collected(rounds, response.headers)
         try:
             content = await response.read()
         except UpstreamError as error:
             return broken(self.host, error)
         if response.media_type == STREAM:  # a provider may stream what was asked for as a whole
             return await self._unasked(content, response.headers)
-        said = await offloaded(len(content), decoded, content) or {}
+        said = await offloaded(len(content), json_object, content) or {}
         try:
             message, counted = await offloaded(len(content), message_of, said, self._told)
         except NoMessage as error:
@@ -205,13 +271,28 @@ class _Call:
         self._lane.learn(attempt, counted)
         return await self._send(message)
 
+    async def _collected(self, rounds: SearchRounds, headers: Headers) -> Outcome:
+        """Answer with the message of several rounds, once it is whole."""
+        try:
+            said = await rounds.collected()
+        except UpstreamError as error:
+            return broken(self.host, error)
+        except RoundRefused as refused:
+            return refused.outcome
+        finally:
+            await rounds.close()
+        return await self._of_stream(said, rounds.stream.counted, headers)
+
     async def _unasked(self, content: bytes, headers: Headers) -> Outcome:
         """Answer with the message that a stream told."""
         stream = ChatStream(self._told)
         said = await offloaded(len(content), lambda: stream_message(stream.feed(content) + stream.finish())) or {}
+        return await self._of_stream(said, stream.counted, headers)
+
+    async def _of_stream(self, said: dict[str, Any], counted: Usage | None, headers: Headers) -> Outcome:
         if kind := error_kind(said):
             return self._error(STATUS_OF_ERRORS.get(kind, 502), to_json(said), headers)
-        self._lane.learn(self._attempt, stream.counted)
+        self._lane.learn(self._attempt, counted)
         return await self._send(said)
 
     async def _send(self, message: dict[str, Any]) -> Outcome:
@@ -257,23 +338,21 @@ class _Call:
         return DONE
 
 
-class _Passing:
-    """Changes nothing: the translator has written what the client gets."""
+def _key(deployment: Deployment) -> str:
+    return deployment.api_key.reveal() if deployment.api_key else ""
 
-    def feed(self, chunk: bytes) -> bytes:
-        return chunk
 
-    def finish(self) -> bytes:
+async def _beginning(response: StreamedResponse) -> bytes:
+    """Return the beginning of an error; nothing where it breaks off."""
+    try:
+        return await response.read(cut_at=MAX_ERROR_BYTES)
+    except UpstreamError:
         return b""
 
 
 def host_of(deployment: Deployment) -> str:
     """Return what a deployment's other end is called in errors: its host, or its provider where LiteLLM knows the address."""
     return (deployment.api_base or "").partition("://")[2].partition("/")[0] or deployment.served.partition("/")[0]
-
-
-def _key(deployment: Deployment) -> str:
-    return deployment.api_key.reveal() if deployment.api_key else ""
 
 
 def address(deployment: Deployment) -> str:

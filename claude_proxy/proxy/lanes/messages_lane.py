@@ -2,14 +2,15 @@
 
 import functools
 import uuid
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 from claude_proxy import __version__
 from claude_proxy.anthropic.errors import STATUS_OF_ERRORS, own_refusal
 from claude_proxy.anthropic.messages import for_provider, readable_json
 from claude_proxy.anthropic.sse import error_kind, events, json_object
 from claude_proxy.anthropic.stream_message import body_of
+from claude_proxy.anthropic.stream_writer import StreamWriter
 from claude_proxy.anthropic.usage import usage_of
 from claude_proxy.asgi import Headers
 from claude_proxy.credentials.credential import is_claude_credential
@@ -17,16 +18,28 @@ from claude_proxy.providers import compatibility, request_fields, returned
 from claude_proxy.providers.bounds import TooLarge
 from claude_proxy.providers.call_ids import calls_in
 from claude_proxy.providers.fetching import NO_HOSTS
+from claude_proxy.providers.messages_round import MessagesRound
 from claude_proxy.providers.meter import Meter
+from claude_proxy.providers.search_stream import Round, SearchStream
+from claude_proxy.providers.search_tool import SearchTool, going_on, offered
 from claude_proxy.providers.thinking import ThinkingFilter
-from claude_proxy.proxy.lanes.attempt import MAX_ERROR_BYTES, NO_STREAMS, STREAM, Attempt, messages_url, relay
+from claude_proxy.proxy.lanes.attempt import MAX_ERROR_BYTES, NO_STREAMS, STREAM, Attempt, Failure, messages_url, relay
+from claude_proxy.proxy.lanes.search_rounds import Asking, Passing, RoundRefused, SearchRounds
 from claude_proxy.proxy.offload import offloaded
 from claude_proxy.proxy.outcome import DONE, Outcome, failed
 from claude_proxy.proxy.provider_errors import input_tokens, provider_error
 from claude_proxy.proxy.relay import FailedStream
 from claude_proxy.proxy.response import KEEPALIVE_SECONDS
-from claude_proxy.upstream.client import StreamedResponse, TimedOutError, UnreadableError, UpstreamClient, UpstreamError
+from claude_proxy.upstream.client import (
+    StreamedResponse,
+    TimedOutError,
+    UnreachableError,
+    UnreadableError,
+    UpstreamClient,
+    UpstreamError,
+)
 from claude_proxy.upstream.response_bounds import CODINGS
+from claude_proxy.upstream.search_client import SearchClient
 
 # What Anthropic's API wants of a client that says nothing.
 VERSION = "2023-06-01"
@@ -35,26 +48,28 @@ VERSION = "2023-06-01"
 class MessagesLane:
     """One for the process."""
 
-    def __init__(self, client: UpstreamClient, meter: Meter) -> None:
+    def __init__(self, client: UpstreamClient, meter: Meter, web: SearchClient | None = None) -> None:
+        """``web`` is searched for models that cannot."""
         self._client = client
         self._meter = meter
+        self._web = web
 
     async def attempt(self, attempt: Attempt) -> Outcome:
-        """Ask the provider once."""
-        deployment = attempt.deployment
-        key = deployment.api_key.reveal() if deployment.api_key else ""
-        if is_claude_credential(key):
+        """Ask the provider once, and again behind each search that it calls."""
+        if is_claude_credential(_key(attempt)):
             return failed(400, own_refusal(400, "A Claude credential does not go to a provider that is not Anthropic."))
-        base = deployment.api_base or ""
-        host = base.partition("://")[2].partition("/")[0]
+        host = (attempt.deployment.api_base or "").partition("://")[2].partition("/")[0]
+        offer = None
+        if self._web is not None and self._web.is_ready:
+            offer = await offloaded(len(attempt.request.raw), lambda: offered(_sent(attempt), attempt.deployment.row))
+        if self._web is not None and offer is not None:
+            return await self._searching(attempt, host, self._web, *offer)
         try:
             body = await offloaded(len(attempt.request.raw), fitted_body, attempt)
         except TooLarge as error:
             return failed(400, own_refusal(400, str(error)), final=True)
         try:
-            response = await self._client.send(
-                messages_url(base), _headers(attempt, key), body, read_seconds=attempt.read_seconds
-            )
+            response = await self._send(attempt, body)
         except UpstreamError as error:
             return broken(host, error)
         try:
@@ -62,38 +77,110 @@ class MessagesLane:
         finally:
             response.close()
 
+    async def _send(self, attempt: Attempt, body: bytes) -> StreamedResponse:
+        url = messages_url(attempt.deployment.api_base or "")
+        return await self._client.send(url, _headers(attempt, _key(attempt)), body, read_seconds=attempt.read_seconds)
+
     async def _passed(self, attempt: Attempt, host: str, response: StreamedResponse) -> Outcome:
+        if problem := await self._problem(attempt, host, response):
+            return problem
+        # Some providers do not say that what they send is a stream.
+        streams = attempt.request.streams and response.media_type not in NO_STREAMS
+        return await (self._stream if streams else self._whole)(attempt, host, response)
+
+    async def _problem(self, attempt: Attempt, host: str, response: StreamedResponse) -> Outcome | None:
+        """Return the outcome of a response that is an error, or none to pass on."""
         if response.status >= 400:
             try:
                 body = await response.read(cut_at=MAX_ERROR_BYTES)
             except UpstreamError:
                 body = b""
             return self._refused(attempt, response.status, body, response.headers)
-        if reason := response.rejection_reason:
-            return failed(502, own_refusal(502, f"{host} {reason}", []))
-        # Some providers do not say that what they send is a stream.
-        streams = attempt.request.streams and response.media_type not in NO_STREAMS
-        return await (self._stream if streams else self._whole)(attempt, host, response)
+        reason = response.rejection_reason
+        return failed(502, own_refusal(502, f"{host} {reason}", [])) if reason else None
 
     async def _stream(self, attempt: Attempt, host: str, response: StreamedResponse) -> Outcome:
         outlet = attempt.outlet
         kind = response.header("content-type") if response.media_type == STREAM else f"{STREAM}; charset=utf-8"
-
-        def failure(error: FailedStream | UpstreamError) -> Outcome:
-            if isinstance(error, FailedStream):
-                said = b"\n".join(events(error.body))[:MAX_ERROR_BYTES]
-                return self._refused(attempt, STATUS_OF_ERRORS.get(error.kind, 500), said, response.headers)
-            return broken(host, error, late=502)
-
         return await relay(
             attempt,
             response,
             ThinkingFilter(attempt.request.model, attempt.deployment.row, calls_of(attempt)),
-            failure,
+            self._failure(attempt, host, response.headers),
             begin=lambda: outlet.begin(response.status, [("content-type", kind)]),
             keepalive=KEEPALIVE_SECONDS,
             needs_event=True,
         )
+
+    def _failure(self, attempt: Attempt, host: str, headers: Headers) -> Failure:
+        def failure(error: FailedStream | UpstreamError) -> Outcome:
+            if isinstance(error, FailedStream):
+                said = b"\n".join(events(error.body))[:MAX_ERROR_BYTES]
+                return self._refused(attempt, STATUS_OF_ERRORS.get(error.kind, 500), said, headers)
+            return broken(host, error, late=502)
+
+        return failure
+
+    async def _searching(
+        self, attempt: Attempt, host: str, web: SearchClient, fields: dict[str, Any], tool: SearchTool
+    ) -> Outcome:
+        """Ask with a tool of the proxy's in the place of the search, and again behind each call of it."""
+        request, deployment = attempt.request, attempt.deployment
+        writer = StreamWriter(request.model)
+
+        async def again(turns: Sequence[dict[str, Any]]) -> tuple[StreamedResponse, Round]:
+            sent = going_on(fields, turns)
+            try:
+                body = await offloaded(len(request.raw), fitted_body, attempt, sent)
+            except TooLarge as error:
+                raise RoundRefused(failed(400, own_refusal(400, str(error)), final=True)) from None
+            response = await self._send(attempt, body)
+            if problem := await self._problem(attempt, host, response):
+                response.close()
+                raise RoundRefused(problem)
+            estimate = functools.partial(input_tokens, self._meter, request, deployment)
+            return response, MessagesRound(writer, deployment.row, calls_in(sent.get("messages")), estimate)
+
+        try:
+            response, first = await again(())
+        except RoundRefused as refused:
+            return refused.outcome
+        except UpstreamError as error:
+            return broken(host, error)
+        asking = Asking(again, lambda query: web.search(query, tool))
+        rounds = SearchRounds(SearchStream(writer, tool, first), response, asking, attempt.outlet, streams=request.streams)
+        try:
+            return await (self._relayed if request.streams else self._collected)(attempt, host, rounds, response.headers)
+        finally:
+            await rounds.close()
+
+    async def _relayed(self, attempt: Attempt, host: str, rounds: SearchRounds, headers: Headers) -> Outcome:
+        return await relay(
+            attempt,
+            cast("StreamedResponse", rounds),  # of which only ``piece`` is called
+            Passing(),
+            self._failure(attempt, host, headers),
+            begin=lambda: attempt.outlet.begin(200, [("content-type", f"{STREAM}; charset=utf-8")]),
+            keepalive=KEEPALIVE_SECONDS,
+        )
+
+    async def _collected(self, attempt: Attempt, host: str, rounds: SearchRounds, headers: Headers) -> Outcome:
+        try:
+            said = await rounds.collected()
+        except RoundRefused as refused:
+            return refused.outcome
+        except UpstreamError as error:
+            return broken(host, error)
+        body = readable_json(said)
+        if kind := error_kind(said):
+            return self._refused(attempt, STATUS_OF_ERRORS.get(kind, 500), body[:MAX_ERROR_BYTES], headers)
+        attempt.journal.usage = usage_of(body)
+        if attempt.heard is not None:
+            attempt.heard.feed(body)
+            return DONE
+        await attempt.outlet.begin(200, [("content-type", "application/json"), ("content-length", str(len(body)))])
+        await attempt.outlet.end(body)
+        return DONE
 
     def _refused(self, attempt: Attempt, status: int, body: bytes, headers: Headers) -> Outcome:
         estimate = functools.partial(input_tokens, self._meter, attempt.request, attempt.deployment)
@@ -129,13 +216,22 @@ def calls_of(attempt: Attempt) -> frozenset[str]:
     return calls_in(fields.get("messages"))
 
 
-def fitted_body(attempt: Attempt) -> bytes:
-    """Return the body that the provider understands. Raises ``TooLarge``.
+def _key(attempt: Attempt) -> str:
+    key = attempt.deployment.api_key
+    return key.reveal() if key else ""
+
+
+def _sent(attempt: Attempt) -> Mapping[str, Any]:
+    return for_provider(attempt.request.body) if attempt.fields is None else attempt.fields
+
+
+def fitted_body(attempt: Attempt, sent: Mapping[str, Any] | None = None) -> bytes:
+    """Return the body that the provider understands, of the client's request or of ``sent``. Raises ``TooLarge``.
 
     Half a character becomes a question mark: most providers refuse it.
     """
-    request, deployment = attempt.request, attempt.deployment
-    sent = for_provider(request.body) if attempt.fields is None else attempt.fields
+    deployment = attempt.deployment
+    sent = _sent(attempt) if sent is None else sent
     fields: dict[str, Any] = {name: value for name, value in sent.items() if name not in request_fields.FIELDS}
     fields |= {"model": deployment.model}
     fields |= request_fields.translated(sent, deployment.row, relayed=True, hosts=NO_HOSTS)
@@ -171,5 +267,7 @@ def broken(host: str, error: UpstreamError, late: int = 504) -> Outcome:
     """Return the outcome of a response that did not come, or not to its end; ``late`` is the status of a silence."""
     if isinstance(error, TimedOutError):
         return failed(late, own_refusal(late, f"{host} did not answer in time.", []))
-    words = f"{host} {error}" if isinstance(error, UnreadableError) else f"{host} broke off ({error})"
+    if isinstance(error, UnreachableError):
+        return failed(502, own_refusal(502, f"{host} cannot be reached: {error}.", []))
+    words = f"{host} {error}" if isinstance(error, UnreadableError) else f"{host} broke its response off ({error})"
     return failed(502, own_refusal(502, words, []))

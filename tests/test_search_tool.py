@@ -1,0 +1,99 @@
+"""providers/search_tool.py: what a request asks of a web search, and the tool in its place."""
+
+import pytest
+
+from claude_proxy.providers.compatibility import ROWS, STRICT
+from claude_proxy.providers.search_tool import DEFAULT_USES, MOST_USES, SearchTool, going_on, lacks_search, offered
+
+VERTEX = next(row for row in ROWS if row.name == "vertex")
+SEARCH = {"type": "web_search_20250305", "name": "web_search", "max_uses": 3}
+READ = {"name": "Read", "input_schema": {"type": "object"}}
+
+
+def test_the_tool_that_is_offered():
+    """It stands in the place of Anthropic's, says which domains are meant, and leaves the other tools as they are."""
+    domains = {"allowed_domains": ["Example.com"], "blocked_domains": ["bad.example.com"]}
+    fields = {"model": "m", "tools": [SEARCH | domains, READ]}
+    made, tool = offered(fields, STRICT)
+    assert tool == SearchTool(3, ("example.com",), ("bad.example.com",))
+    assert made["tools"][0] == READ
+    (one,) = made["tools"][1:]
+    assert one.keys() == {"name", "description", "input_schema"}
+    assert one["name"] == "web_search"
+    assert "example.com" in one["description"]
+    assert "bad.example.com" in one["description"]
+    assert (fields["tools"][0], made["model"]) == (SEARCH | domains, "m")
+
+
+@pytest.mark.parametrize(
+    ("tools", "row"),
+    [
+        (None, STRICT), ([], STRICT), ([READ], STRICT), (["odd", {"type": []}], STRICT), ([SEARCH], VERTEX),
+        ([SEARCH, READ | {"name": "web_search"}], STRICT), ([{"type": "web_fetch_20250910", "name": "web_fetch"}], STRICT),
+    ],
+)  # fmt: skip
+def test_no_search_is_offered(tools, row):
+    """Where none is asked for, where the provider has one, and where the client has a tool of that name."""
+    assert offered({"tools": tools}, row) is None
+
+
+@pytest.mark.parametrize("kind", ["web_search_20250305", "web_search_20260209"])
+@pytest.mark.parametrize(
+    ("uses", "wanted"),
+    [(1, 1), (8, 8), (10_000, MOST_USES), *((odd, DEFAULT_USES) for odd in (0, -1, None, True, "3", 2.5))],
+)
+def test_how_often(kind, uses, wanted):
+    """As often as the client says, within a bound; every version of Anthropic's tool is meant."""
+    assert offered({"tools": [SEARCH | {"type": kind, "max_uses": uses}]}, STRICT)[1].uses == wanted
+
+
+@pytest.mark.parametrize(
+    ("allowed", "blocked", "url", "passes"),
+    [
+        ((), (), "https://a.example.com/", True),
+        (("example.com",), (), "https://example.com", True),
+        (("example.com",), (), "https://a.EXAMPLE.com/x", True),
+        (("example.com",), (), "https://notexample.com/", False),
+        (("example.com",), (), "https://example.com.evil.invalid/", False),
+        (("a.example.com",), (), "https://example.com/", False),
+        (("example.com/blog",), (), "https://example.com/blog/1", True),
+        (("example.com/blog",), (), "https://example.com/other", False),
+        (("https://example.com",), (), "https://example.com/", True),
+        ((), ("example.com",), "https://a.example.com/", False),
+        ((), ("example.com",), "https://other.invalid/", True),
+        (("example.com",), ("a.example.com",), "https://a.example.com/", False),
+    ],
+)
+def test_domains(allowed, blocked, url, passes):
+    """A domain stands for its subdomains, a path for what begins with it; what is blocked is so wherever else it is allowed."""
+    assert SearchTool(1, allowed, blocked).allows(url) == passes
+
+
+@pytest.mark.parametrize("value", ["example.com", [7, None, "", " ", "a b", 'a"b', "a\x1bb"], {}])
+def test_domains_that_are_none(value):
+    """What is no domain filters nothing, and stands in no description."""
+    assert offered({"tools": [SEARCH | {"allowed_domains": value}]}, STRICT)[1].allowed == ()
+
+
+def test_a_search_that_nobody_makes():
+    """A tool of a provider that has a search is none of those."""
+    assert lacks_search([READ, SEARCH], STRICT)
+    assert not lacks_search([SEARCH], VERTEX)
+    assert not lacks_search("odd", STRICT)
+
+
+@pytest.mark.parametrize(
+    ("choice", "then"),
+    [
+        ({"type": "tool", "name": "web_search"}, {"type": "auto"}),
+        ({"type": "any", "disable_parallel_tool_use": True}, {"type": "auto", "disable_parallel_tool_use": True}),
+        ({"type": "none"}, {"type": "none"}),
+        ("odd", "odd"),
+    ],
+)
+def test_a_call_is_demanded_once(choice, then):
+    """What was demanded has been called when the next round begins; before, the request stays as it is."""
+    fields = {"messages": [{"role": "user", "content": "hi"}], "tool_choice": choice}
+    turn = {"role": "assistant", "content": []}
+    assert going_on(fields, []) is fields
+    assert going_on(fields, [turn]) == {"messages": [*fields["messages"], turn], "tool_choice": then}
