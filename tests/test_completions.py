@@ -139,7 +139,9 @@ async def test_half_a_character(monkeypatch):
 
 async def test_the_request(monkeypatch):
     """The deployment's parameters and the translated request; nothing is repeated, and what nobody reads is not logged."""
-    _, _, fake = await ask(monkeypatch, Stream(*HELLO), params=GEMINI | {"max_tokens": 9, "timeout": 3, "num_retries": 4})
+    _, _, fake = await ask(
+        monkeypatch, Stream(*HELLO), params=GEMINI | {"max_tokens": 9, "timeout": 3, "num_retries": 4, "chat_server": "vllm"}
+    )
     assert fake.called == {
         "model": "gemini/gemini-x", "api_key": "made-up", "vertex_project": "p", "drop_params": True, "timeout": 7.0,
         "num_retries": 0, "max_retries": 0, "no-log": True, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 5,

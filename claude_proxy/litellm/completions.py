@@ -18,7 +18,7 @@ from pydantic_core import PydanticSerializationError
 from claude_proxy.anthropic.errors import TRACEBACK
 from claude_proxy.anthropic.messages import to_json
 from claude_proxy.asgi import Headers
-from claude_proxy.config.deployments import DEFAULTS, OF_ROUTER
+from claude_proxy.config.deployments import CHAT_SERVER, DEFAULTS, OF_ROUTER
 from claude_proxy.proxy.entrance import Entrance, current
 from claude_proxy.proxy.lanes.attempt import MAX_ERROR_BYTES, STREAM, Attempt
 from claude_proxy.proxy.offload import offloaded
@@ -26,7 +26,7 @@ from claude_proxy.proxy.relay import close_stream
 from claude_proxy.upstream.client import StreamedResponse, TimedOutError
 
 # Parameters of a deployment that say nothing to its provider, or that the lane has put into the request already.
-LEFT_OUT = frozenset({*DEFAULTS, *OF_ROUTER, "max_retries", "num_retries", "stream_timeout", "timeout", "weight"})
+LEFT_OUT = frozenset({*DEFAULTS, *OF_ROUTER, CHAT_SERVER, "max_retries", "num_retries", "stream_timeout", "timeout", "weight"})
 # Chunks of a stream that may wait for the client.
 MAX_WAITING = 64
 # What LiteLLM puts in front of a provider's words, as often as it likes.
