@@ -408,9 +408,9 @@ def test_right_fallbacks(settings):
 
 def test_the_names_that_claude_code_asks_for():
     """Each of Claude Code's own names that nobody serves is found, unless a variable puts another in its place."""
-    config = {"model_list": [entry("glm"), entry("claude-opus-4-8")]}
+    config = {"model_list": [entry("glm"), entry("claude-opus-5-5")]}
     found = said(models.claude_code_names(facts(config, "ANTHROPIC_DEFAULT_HAIKU_MODEL=glm")))
-    assert "by itself: claude-sonnet-5 (sonnet), claude-fable-5 (fable);" in found[0]
+    assert "by itself: claude-sonnet-5-5 (sonnet), claude-fable-5-2 (fable);" in found[0]
     assert len(found) == 1
     assert said(models.claude_code_names(facts())) == []
 
@@ -821,8 +821,8 @@ def test_a_secret_is_in_no_report():
 # --- the command -------------------------------------------------------------------------------------------------------------
 
 PLANTED_CONFIG = """model_list:
-  - model_name: claude-opus-4-8
-    litellm_params: {model: anthropic/claude-opus-4-8}
+  - model_name: claude-opus-5-5
+    litellm_params: {model: anthropic/claude-opus-5-5}
   - model_name: glm
     litellm_params: {model: anthropic/glm-5.3, api_base: "https://api.z.ai/api/anthropic/v1", api_key: os.environ/ZAI_API_KEY}
   - model_name: kimi
@@ -850,7 +850,7 @@ PLANTED = {
     "a path that is doubled": "✗ config.yaml line 5: the api_base of glm ends in /v1",
     "a key in clear text": "! config.yaml line 7: api_key stands there in clear text",
     "a fallback to nobody": "✗ config.yaml line 10: the fallback of claude-* is gml, which nobody serves; did you mean glm?",
-    "a model that nobody serves": "! config.yaml: nobody serves what Claude Code asks for by itself: claude-sonnet-5",
+    "a model that nobody serves": "! config.yaml: nobody serves what Claude Code asks for by itself: claude-sonnet-5-5",
     "an example's secret": "✗ .env line 1: PROXY_STATIC_TOKEN: is an example's value",
     "a credential twice": "! .env line 3: CLAUDE_OAUTH_TOKENS, ben: is the same value as anna",
     "a wrong separator": "✗ .env line 4: ANTHROPIC_CUSTOM_HEADERS: has ; between two headers",

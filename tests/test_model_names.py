@@ -17,7 +17,7 @@ def test_every_model_has_an_id_that_claude_code_keeps():
 def test_a_pattern_lists_what_claude_code_asks_for():
     """A pattern stands for the models of Claude Code's aliases that it matches; one of other names lists nothing."""
     assert [model["id"] for model in listing(["claude-*"])["data"]] == list(CLAUDE_CODE_MODELS)
-    assert [model["id"] for model in listing(["claude-opus-*", "other/*"])["data"]] == ["claude-opus-4-8"]
+    assert [model["id"] for model in listing(["claude-opus-*", "other/*"])["data"]] == ["claude-opus-5-5"]
     assert listing([])["data"] == []
 
 
@@ -29,9 +29,9 @@ def test_a_listed_id_finds_its_model(name):
 
 def test_the_list_holds_what_is_allowed():
     """What a user may not ask for is not listed, a pattern's models one by one."""
-    found = listing(["glm", "claude-*"], lambda name: name in ("claude-sonnet-5", "gpt"))
-    assert [model["id"] for model in found["data"]] == ["claude-sonnet-5"]
-    assert found["first_id"] == found["last_id"] == "claude-sonnet-5"
+    found = listing(["glm", "claude-*"], lambda name: name in ("claude-sonnet-5-5", "gpt"))
+    assert [model["id"] for model in found["data"]] == ["claude-sonnet-5-5"]
+    assert found["first_id"] == found["last_id"] == "claude-sonnet-5-5"
 
 
 @pytest.mark.parametrize("times", [1, 2, 3])

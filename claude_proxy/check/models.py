@@ -16,12 +16,12 @@ from claude_proxy.config.ways import ways
 from claude_proxy.credentials.redaction import NO_KEY, SECRET_PARAMETER
 from claude_proxy.providers.endpoints import Hosts, Origin, Provider, matches
 
-# What Claude Code's own names stand for (2.1.197), and the variable that puts another model in its place.
+# What Claude Code's own names stand for (2.1.332), and the variable that puts another model in its place.
 CLAUDE_CODE_NAMES = {
-    "opus": ("claude-opus-4-8", "ANTHROPIC_DEFAULT_OPUS_MODEL"),
-    "sonnet": ("claude-sonnet-5", "ANTHROPIC_DEFAULT_SONNET_MODEL"),
-    "haiku": ("claude-haiku-4-5-20251001", "ANTHROPIC_DEFAULT_HAIKU_MODEL"),
-    "fable": ("claude-fable-5", "ANTHROPIC_DEFAULT_FABLE_MODEL"),
+    "opus": ("claude-opus-5-5", "ANTHROPIC_DEFAULT_OPUS_MODEL"),
+    "sonnet": ("claude-sonnet-5-5", "ANTHROPIC_DEFAULT_SONNET_MODEL"),
+    "haiku": ("claude-haiku-5-5", "ANTHROPIC_DEFAULT_HAIKU_MODEL"),
+    "fable": ("claude-fable-5-2", "ANTHROPIC_DEFAULT_FABLE_MODEL"),
 }
 MODEL_VARIABLES = (
     "ANTHROPIC_MODEL", "ANTHROPIC_SMALL_FAST_MODEL", "CLAUDE_CODE_SUBAGENT_MODEL",

@@ -11,8 +11,8 @@ _KEPT = re.compile(r"(claude|anthropic)", re.IGNORECASE)
 # So any other model is listed under this prefix, and may be asked for with it.
 PREFIX = "claude-proxy/"
 LONGEST_NAME = 256
-# What Claude Code's own aliases stand for (2.1.197): of a pattern in config.yaml, these are listed.
-CLAUDE_CODE_MODELS = ("claude-opus-4-8", "claude-sonnet-5", "claude-haiku-4-5-20251001", "claude-fable-5")
+# What Claude Code's own aliases stand for (2.1.332): of a pattern in config.yaml, these are listed.
+CLAUDE_CODE_MODELS = ("claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5", "claude-fable-5-2")
 # Anthropic documents the epoch for a date that is not known.
 _UNKNOWN_DATE = "1970-01-01T00:00:00Z"
 

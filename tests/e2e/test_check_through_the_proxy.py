@@ -48,7 +48,7 @@ def test_models_and_credentials_are_asked(check, upstream):
     upstream.answer = answer
     done = check("--live")
     lines = done.stdout.splitlines()
-    for name in ("demo", "glm", "gpt", "claude-haiku-4-5-20251001"):
+    for name in ("demo", "glm", "gpt", "claude-haiku-5-5"):
         assert [line for line in lines if line.startswith(f"i {name}: answers, ")], done.stdout
     assert [line for line in lines if line.startswith("i a: taken, ")]
     assert "✗ b: refused: the credential was refused (HTTP 401); replace it" in lines
@@ -56,7 +56,7 @@ def test_models_and_credentials_are_asked(check, upstream):
     assert [line for line in lines if "model keyless is not ready; set NEVER_SET_API_KEY in .env" in line]
     assert done.returncode == 1
 
-    assert not [seen for seen in upstream.seen if seen.is_claude and seen.json["model"] != "claude-haiku-4-5-20251001"]
+    assert not [seen for seen in upstream.seen if seen.is_claude and seen.json["model"] != "claude-haiku-5-5"]
     assert not [seen for seen in upstream.seen if "claude-cli" in seen.everything or "Claude Code" in seen.everything]
     secrets = (*TOKENS.values(), STATIC_TOKEN, MASTER_KEY, CLIENT_TOKEN)
     assert not [secret for secret in secrets if secret in done.stdout + done.stderr]

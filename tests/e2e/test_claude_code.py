@@ -11,6 +11,9 @@ from claude_code import NEWEST, OLDER, ClaudeCode
 from conftest import TOKENS, by_credential, by_provider
 from processes import Proxy, free_port
 
+from claude_proxy.check.models import CLAUDE_CODE_NAMES
+from claude_proxy.providers.model_names import CLAUDE_CODE_MODELS
+
 BOTH_RELEASES = pytest.mark.parametrize("user", [NEWEST, OLDER], indirect=True)
 
 
@@ -352,6 +355,15 @@ def test_the_context_is_counted(user, upstream, model):
     assert "Tokens" in run.result
     paths = {seen.path for seen in upstream.seen if seen.method == "POST"}
     assert paths == ({"/v1/messages/count_tokens"} if model == "claude-sonnet-5" else set())
+
+
+@pytest.mark.parametrize("alias", CLAUDE_CODE_NAMES)
+def test_the_names_that_claude_code_asks_for(user, upstream, alias):
+    """Its own names stand for the models that ``check`` looks for and the list of models holds."""
+    assert user.run("Hello", model=alias).code == 0
+    (seen,) = upstream.asked
+    assert seen.json["model"] == CLAUDE_CODE_NAMES[alias][0]
+    assert seen.json["model"] in CLAUDE_CODE_MODELS
 
 
 def test_the_million_tokens_are_asked_of_claude(user, upstream):
