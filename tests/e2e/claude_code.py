@@ -1,5 +1,6 @@
 """The real Claude Code CLI, started with an empty environment and a HOME of its own."""
 
+import fcntl
 import json
 import shutil
 import subprocess
@@ -10,7 +11,6 @@ import pytest
 from processes import STATIC_TOKEN, clean_environment
 
 CLIENT = Path(__file__).parent / "client"
-MODULES = CLIENT / "node_modules"
 NEWEST, OLDER = "@anthropic-ai/claude-code", "claude-code-2.1.197"
 
 
@@ -20,18 +20,25 @@ def require(package: str = NEWEST) -> Path:
     Each release is found by its package: both want to be ``.bin/claude``.
     """
     npm = shutil.which("npm")
-    binary = MODULES / package / "bin" / "claude.exe"
-    if not binary.exists() or not _is_pinned(package):
-        if npm is None:
-            pytest.skip("Node and npm are not installed, so Claude Code cannot be")
-        installed = subprocess.run([npm, "ci", "--silent"], cwd=CLIENT, capture_output=True, text=True, check=False)
-        if installed.returncode != 0 or not binary.exists():
-            pytest.skip(f"npm could not install Claude Code: {installed.stderr[-300:]}")
-    return binary
+    with (CLIENT / "package-lock.json").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another process of the tests installs it, too
+        if not _is_pinned(package):
+            if npm is None:
+                pytest.skip("Node and npm are not installed, so Claude Code cannot be")
+            installed = subprocess.run([npm, "ci", "--silent"], cwd=CLIENT, capture_output=True, text=True, check=False)
+            if installed.returncode != 0 or not _is_pinned(package):
+                pytest.skip(f"npm could not install Claude Code: {installed.stderr[-300:]}")
+    return _binary(package)
+
+
+def _binary(package: str) -> Path:
+    return CLIENT / "node_modules" / package / "bin" / "claude.exe"
 
 
 def _is_pinned(package: str) -> bool:
     """Whether what is installed is the release that the lock has."""
+    if not _binary(package).exists():
+        return False
     place = f"node_modules/{package}"
     locked = json.loads((CLIENT / "package-lock.json").read_text(encoding="utf-8"))["packages"][place]
     installed = json.loads((CLIENT / place / "package.json").read_text(encoding="utf-8"))

@@ -185,7 +185,7 @@ def test_models_are_listed_for_discovery(poolless):
     ids = [model["id"] for model in answer.json()["data"]]
     assert answer.status_code == 200
     assert all(model.startswith("claude") for model in ids)
-    assert {"claude-demo", "claude-keyed", "claude-proxy/glm", "claude-sonnet-5"} <= set(ids)
+    assert {"claude-demo", "claude-keyed", "claude-proxy/glm", "claude-sonnet-5-5"} <= set(ids)
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -80,7 +80,7 @@ def test_a_key_opens_the_models_on_its_list(proxy, upstream):
 
 def test_a_key_sees_the_models_on_its_list(proxy):
     """The list of models holds the key's own, and the name under which another is listed opens it no more than its own."""
-    for models, names in ((["glm", "demo"], {"glm", "demo"}), (["claude-sonnet-*"], {"claude-sonnet-5"})):
+    for models, names in ((["glm", "demo"], {"glm", "demo"}), (["claude-sonnet-*"], {"claude-sonnet-5-5"})):
         key = new_key(proxy, models=models)
         assert {one["display_name"] for one in look(proxy, "/v1/models", key).json()["data"]} == names
     every_claude = new_key(proxy, models=["claude-*"])
