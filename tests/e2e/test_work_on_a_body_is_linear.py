@@ -138,7 +138,8 @@ USUAL = 6_000
 SIZES = {
     **dict.fromkeys(("turns_of_one_role", "turns_of_one_assistant", "alternating_turns", "system_turns"), 19_000),
     "calls_in_one_turn": bounds.CALLS_IN_A_TURN, "calls_without_results": bounds.CALLS_IN_A_TURN, "turns_with_calls": 3_000,
-    "tools": bounds.TOOLS, "tools_with_long_names": bounds.TOOLS, "changes_of_tools": 1_600, "system_blocks": bounds.SYSTEM_BLOCKS,
+    "tools": bounds.TOOLS, "tools_with_long_names": bounds.TOOLS, "changes_of_tools": 1_600,
+    "system_blocks": bounds.SYSTEM_BLOCKS,
     "stop_sequences": bounds.STOP_SEQUENCES, "properties_of_a_tool": 8_000, "references": 16_000, "metadata": 40_000,
     "nested_lists": 60_000, "wide_input": 20_000, "a_long_text": 400_000, "a_long_line": 2_000_000, "a_long_input": 200_000,
 }  # fmt: skip
