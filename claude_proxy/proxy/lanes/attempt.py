@@ -13,7 +13,7 @@ from claude_proxy.proxy.outcome import DONE, Outcome, failed
 from claude_proxy.proxy.relay import FailedStream, Heard, Mender, Read, relayed
 from claude_proxy.proxy.request import Request
 from claude_proxy.proxy.response import ClientResponse
-from claude_proxy.upstream.client import StreamedResponse, UnreadableError, UpstreamError
+from claude_proxy.upstream.client import UnreadableError, UpstreamError
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +60,14 @@ class Translator(Protocol):
     def fail(self, message: str) -> bytes: ...
 
 
+class Pieces(Protocol):
+    """A body that arrives in pieces."""
+
+    async def piece(self) -> bytes:
+        """Return what is next, and nothing at the end. Nothing is lost when the wait for it is cancelled."""
+        ...
+
+
 class LaneOf(Protocol):
     """A lane: makes one attempt and returns what became of it."""
 
@@ -71,7 +79,7 @@ Failure = Callable[[FailedStream | UpstreamError], Outcome]
 
 async def relay(
     attempt: Attempt,
-    response: StreamedResponse,
+    response: Pieces,
     mender: Mender,
     failure: Failure,
     *,

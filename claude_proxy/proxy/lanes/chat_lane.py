@@ -4,7 +4,7 @@ import functools
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from claude_proxy import __version__
 from claude_proxy.anthropic.errors import STATUS_OF_ERRORS, error_body, error_message, own_refusal
@@ -204,7 +204,7 @@ class _Call:
         try:
             outcome = await relay(
                 attempt,
-                cast("StreamedResponse", rounds) if rounds else response,  # of which only ``piece`` is called
+                rounds or response,
                 Passing(),
                 failure,
                 begin=lambda: outlet.begin(200, [("content-type", f"{STREAM}; charset=utf-8")]),

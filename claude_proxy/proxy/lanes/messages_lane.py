@@ -3,7 +3,7 @@
 import functools
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from claude_proxy import __version__
 from claude_proxy.anthropic.errors import STATUS_OF_ERRORS, own_refusal
@@ -157,7 +157,7 @@ class MessagesLane:
     async def _relayed(self, attempt: Attempt, host: str, rounds: SearchRounds, headers: Headers) -> Outcome:
         return await relay(
             attempt,
-            cast("StreamedResponse", rounds),  # of which only ``piece`` is called
+            rounds,
             Passing(),
             self._failure(attempt, host, headers),
             begin=lambda: attempt.outlet.begin(200, [("content-type", f"{STREAM}; charset=utf-8")]),
