@@ -75,10 +75,21 @@ def error_kind(said: dict[str, Any] | None) -> str:
     return kind if isinstance(kind, str) else "api_error"
 
 
+def only_data(stream: bytes) -> bytes:
+    """Return the data of a stream that is one whole event of one line, as most that a provider sends alone; else nothing."""
+    one = (
+        stream.startswith(b"data: ")
+        and stream.find(b"\n") == len(stream) - 2
+        and stream.endswith(b"\n")
+        and b"\r" not in stream
+    )
+    return stream[6:-2] if one else b""
+
+
 def event_data(raw: bytes) -> bytes:
     """Return the data of an event; empty for a comment."""
-    if raw.startswith(b"data: ") and raw.endswith(b"\n\n") and b"\n" not in raw[6:-2] and b"\r" not in raw:
-        return raw[6:-2]  # one line, as nearly every event of chat completions
+    if data := only_data(raw):
+        return data
     lines = LINE_END.split(raw) if b"\r" in raw else raw.split(b"\n")
     return b"\n".join([line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:")])
 

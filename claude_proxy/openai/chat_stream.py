@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from claude_proxy.anthropic.messages import mark
-from claude_proxy.anthropic.sse import event_data, first_event_end, json_object, last_event_end, whole_events
+from claude_proxy.anthropic.sse import event_data, first_event_end, json_object, last_event_end, only_data, whole_events
 from claude_proxy.anthropic.stream_writer import StreamWriter
 from claude_proxy.anthropic.usage import Usage
 from claude_proxy.openai.finish_reasons import Ending, ending
@@ -24,6 +24,7 @@ from claude_proxy.openai.inner_errors import inner_error
 from claude_proxy.openai.open_blocks import BEGIN, MORE, Block, Blocks, Step
 from claude_proxy.openai.parts import CALL, TEXT, THINKING, Part, parts
 from claude_proxy.openai.sources import Sources
+from claude_proxy.openai.text_template import TextTemplate
 from claude_proxy.openai.think_tags import ThinkTags
 from claude_proxy.openai.token_counts import usage_in
 from claude_proxy.providers.call_ids import THOUGHT, new_id, safe_id
@@ -67,6 +68,9 @@ class ChatStream:
         self._blocks = Blocks()
         self._ids = CallIds(told)
         self._tags = ThinkTags()
+        self._template = TextTemplate()
+        # The text of the last event, where that said nothing but a text.
+        self._only_text = ""
         self._sources = Sources()
         # The beginning of an event, and how much of it is known to hold no end.
         self._held = bytearray()
@@ -80,6 +84,8 @@ class ChatStream:
 
     def feed(self, chunk: bytes) -> bytes:
         """Return the events that are certain."""
+        if not self._held and (data := only_data(chunk)):
+            return self._event(data)
         if self._held:
             self._held += chunk
             if not first_event_end(self._held, self._searched):
@@ -107,10 +113,16 @@ class ChatStream:
         if data.strip() == DONE:
             self._done = True
             return self._end()
+        if (text := self._template.text_in(data)) and self._tags.passes and self._blocks.continues(TEXT):
+            self._said += len(text)
+            return self._continued(text)
         said = json_object(data)
         if said is None:  # what is no object says nothing, but of half an object nobody knows what is lost
             return self._fail("api_error", "the provider sent an event that cannot be read") if data.startswith(b"{") else b""
-        return self._object(said, counts=b"usage" in data)
+        out = self._object(said, counts=b"usage" in data)
+        if self._only_text:
+            self._template.learn(data, self._only_text)
+        return out
 
     def _object(self, said: Mapping[str, Any], *, counts: bool) -> bytes:
         choices = said.get("choices")
@@ -122,7 +134,9 @@ class ChatStream:
         # A message says at once what deltas say in pieces; behind them it repeats it (MiniMax, Perplexity).
         self._sources.take(said, choice.get("delta") or choice.get("message"))
         delta = choice.get("delta") or (None if self._begun_telling else choice.get("message"))
-        out = b"".join([self._part(part) for part in parts(delta)]) if isinstance(delta, dict) else b""
+        found = [*parts(delta)] if isinstance(delta, dict) else []
+        out = b"".join([self._part(part) for part in found])
+        self._only_text = found[0].text if len(found) == 1 and found[0].kind == TEXT else ""
         if choice.get("finish_reason") is not None and self._reason is None:
             self._reason, self._matched = choice["finish_reason"], choice.get("stop_reason") or choice.get("matched_stop")
         return out
