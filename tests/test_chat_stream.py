@@ -1,5 +1,6 @@
 """openai/chat_stream.py: a chat-completions stream as a Messages stream, by its rules, as stream_validator.py reads it."""
 
+import dataclasses
 import json
 
 import pytest
@@ -204,6 +205,13 @@ def test_the_counts(chunks):
     """They are the provider's, from wherever they stand; what was cached stands beside the input."""
     usage = message(chunk({"content": "x"}), *chunks)["usage"]
     assert (usage["input_tokens"], usage["cache_read_input_tokens"], usage["output_tokens"]) == (20, 80, 7)
+
+
+def test_the_first_event_has_a_guess():
+    """Where there is one, nothing is counted before the end, which has the provider's number or the estimate."""
+    known = dataclasses.replace(told(), guess=lambda: 5)
+    events = read_events(translated(sse(chunk({"content": "x" * 40}), STOP), known))
+    assert [events[0]["message"]["usage"]["input_tokens"], events[-2]["usage"]["input_tokens"]] == [5, 77]
 
 
 def test_without_counts():

@@ -61,6 +61,18 @@ def test_the_providers_numbers_count():
     assert 3000 < meter.tokens("a", LONG) < 4000
 
 
+def test_a_guess_counts_nothing():
+    """It is made of the size of what is sent, at the provider's rate once that is known."""
+    meter = Meter(lambda _: pytest.fail("counted"))
+    size = len("word ") * 2000
+    assert meter.guess("a", LONG) == round(size / 4)
+    assert meter.guess("a", sent(text("x"))) == 1
+    meter = Meter(words)
+    meter.learn("a", LONG, 3000)
+    assert meter.guess("a", LONG) == 3000
+    assert meter.guess("a", sent(text("word " * 2000), PICTURE)) == 3000 + IMAGE_TOKENS
+
+
 def test_little_text():
     """It is counted, and the count set right by how the provider's tokenizer differs."""
     meter, little = Meter(words), sent(text("one two three four five six"))

@@ -57,6 +57,8 @@ class Told:
     lists_sources: bool = True
     # The search of the web that the proxy makes where the model calls it.
     search: SearchTool | None = None
+    # A guess at the input's tokens that costs nothing, for the beginning of a stream: its end has a number that holds.
+    guess: Callable[[], int] | None = None
 
 
 class ChatStream:
@@ -175,7 +177,7 @@ class ChatStream:
         return self._writer.close(mark(self._told.row.name, "") if step.block.kind == THINKING else "")
 
     def _start(self) -> bytes:
-        return b"" if self._writer.started else self._writer.start(self._told.input_tokens())
+        return b"" if self._writer.started else self._writer.start((self._told.guess or self._told.input_tokens)())
 
     def _begun(self, block: Block) -> dict[str, Any]:
         if block.kind == TEXT:

@@ -22,6 +22,8 @@ MAX_NAMES = 1000
 SMALLEST = 2000
 # How much a new number counts beside those before.
 WEIGHT = 0.3
+# Tokens to a byte of text, before a provider has counted any.
+USUAL = 0.25
 # What no tokenizer makes of texts; a number beyond is a provider's mistake.
 LEAST, MOST = 0.02, 2.0
 
@@ -93,6 +95,12 @@ class Meter:
         self._rates[served] = before._replace(by_size=before.by_size + WEIGHT * (rate - before.by_size))
         if len(self._rates) > MAX_NAMES:
             self._rates.popitem(last=False)
+
+    def guess(self, served: str, sent: Sent) -> int:
+        """Return roughly how many input tokens a request has, without counting: a tokenizer takes 30 ms for 440 kB."""
+        rates = self._rates.get(served)
+        by_size = rates.by_size if rates else USUAL
+        return max(1, round(by_size * sent.size) + token_estimate.IMAGE_TOKENS * sent.pictures)
 
     def tokens(self, served: str, sent: Sent) -> int:
         """Return about how many input tokens a request has."""

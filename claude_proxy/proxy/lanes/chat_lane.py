@@ -135,8 +135,9 @@ class ChatLane:
             request.model,
             row,
             lambda: self.input_tokens(attempt) + more,
-            calls_in(sent.get("messages")),
-            names_by_sent([str(tool.get("name")) for tool in tools]),
+            guess=lambda: self._meter.guess(deployment.served, request.sent(row)) + more,
+            ids=calls_in(sent.get("messages")),
+            names=names_by_sent([str(tool.get("name")) for tool in tools]),
             lists_sources="response_format" not in body,
             search=offer[1] if offer else None,
         )
