@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+import search_upstream as engine
 import upstream as up
 from conftest import CONFIG, proxy_environment
 from native_upstream import CACHED, FORMATS, INPUT, OUTPUT, Native
@@ -38,14 +39,26 @@ RULES = "".join(f"\n    - claude-then-{name}-*: [{name}]" for name in FORMATS)
 
 
 @pytest.fixture(scope="module")
-def proxy(shared_upstream: up.Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+def search() -> Iterator[up.Upstream]:
+    """A search endpoint that finds one page."""
+    server = up.Upstream(lambda _: engine.results("searxng", engine.PEARS))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def proxy(shared_upstream: up.Upstream, search: up.Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     """The module's one proxy; the Responses API has OpenAI's own host, which is reached through a proxy of the environment."""
     url = shared_upstream.other_url
     config = CONFIG.format(url=url).replace(
         "\nrouter_settings:\n  fallbacks:", f"{ENTRIES}\nrouter_settings:\n  fallbacks:{RULES}"
     )
-    config = config.replace("URL/", f"{url}/")
-    environment = proxy_environment(shared_upstream) | {"HTTP_PROXY": url, "NO_PROXY": "127.0.0.1"}
+    config = config.replace("URL/", f"{url}/") + engine.config("searxng", search.other_url)
+    environment = proxy_environment(shared_upstream) | {
+        "HTTP_PROXY": url,
+        "NO_PROXY": "127.0.0.1",
+        "MADE_UP_SEARCH_KEY": engine.KEY,
+    }
     running = Proxy(tmp_path_factory.mktemp("natives"), config, **environment).wait_ready()
     yield running
     running.stop()
@@ -202,6 +215,26 @@ def test_a_client_that_leaves(proxy, upstream, native):
         with asked as answer:
             assert next(answer.iter_bytes())
     assert ended.wait(60)
+
+
+@EVERYBODY
+@STREAMS
+def test_a_search_of_the_web(proxy, upstream, search, native, stream):
+    """A model whose provider has no search gets the proxy's: one message with the search and what it found."""
+    read = engine.PEARS["text"]
+
+    def model(seen: up.Seen, _: Native) -> up.Reply:
+        called = up.tool("web_search", {"query": "ripe pears"})
+        return native.reply(seen, up.text("they are ripe") if read in seen.everything else called)
+
+    upstream.answer = answering(model)
+    search.seen.clear()
+    found = message_of(ask(proxy, native.name, stream=stream, tools=[{"type": "web_search_20250305", "name": "web_search"}]))
+    kinds = [block["type"] for block in found["content"]]
+    assert (kinds, found["stop_reason"]) == (["server_tool_use", "web_search_tool_result", "text"], "end_turn")
+    assert found["content"][1]["content"][0]["url"] == engine.PEARS["url"]
+    assert found["usage"]["server_tool_use"] == {"web_search_requests": 1}
+    assert [engine.query("searxng", seen) for seen in search.seen] == ["ripe pears"]
 
 
 @EVERYBODY
