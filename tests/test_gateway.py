@@ -882,7 +882,7 @@ async def test_a_virtual_key_is_for_litellm_to_check():
 
 async def test_a_step_of_the_plan_in_litellm():
     """A target that LiteLLM has to ask is asked under its own name; the body keeps the client's, with which it is stamped."""
-    models = {"glm": {"model": "anthropic/glm", "api_base": "https://glm.example"}, "gpt": {"model": "openai/gpt"}}
+    models = {"glm": {"model": "anthropic/glm", "api_base": "https://glm.example"}, "gpt": {"model": "openai/gpt", "rpm": 5}}
     router = {"router_settings": {"fallbacks": [{"glm": ["gpt"]}], "num_retries": 0}}
     config = ActiveConfig(router, {}, lookup=lambda name: [models[name]])
 

@@ -104,7 +104,7 @@ def test_a_spent_budget_refuses(proxy, upstream, model, stream):
     assert error(refused) == (422, "invalid_request_error")
     assert "Budget has been exceeded" in refused.json()["error"]["message"]
     assert refused.headers["x-should-retry"] == "false"
-    assert upstream.seen == []
+    assert upstream.asked == []
 
 
 def test_the_static_token_and_the_master_key_go_on(proxy):
@@ -123,7 +123,7 @@ def test_a_revoked_key_is_refused(proxy, upstream):
     upstream.seen.clear()
     for key in (deleted, blocked):
         assert error(proxy.ask(question("claude-sonnet-5"), token=key)) == (401, "authentication_error")
-    assert upstream.seen == []
+    assert upstream.asked == []
 
 
 @pytest.mark.parametrize("token", ["sk-made-up-unknown-key", "made-up-and-no-key", None])
@@ -134,7 +134,7 @@ def test_an_unknown_key_is_refused(proxy, upstream, token):
         assert error(refused) == (401, "authentication_error")
         assert refused.headers["x-should-retry"] == "false"
         assert "Hash" not in refused.text
-    assert upstream.seen == []
+    assert upstream.asked == []
 
 
 def test_the_pool_serves_a_key(proxy, upstream):
@@ -181,7 +181,7 @@ def test_a_key_opens_no_administration(proxy, upstream):
         assert error(look(proxy, path, key)) == (403, "permission_error"), path
     assert error(administrate(proxy, "/key/generate", key)) == (403, "permission_error")
     assert look(proxy, "/key/info", key).json()["info"]["spend"] == 0
-    assert upstream.seen == []
+    assert upstream.asked == []
 
 
 def test_the_pages_are_for_administrators(proxy):
