@@ -12,7 +12,7 @@ from litellm.types.utils import ModelResponse, ModelResponseStream
 from stream_validator import read_message
 
 from claude_proxy.config.deployments import Deployment, Lane, deployment
-from claude_proxy.litellm.completions import ACCOUNT, MAX_WAITING, Completions, failure, parameters, said_in
+from claude_proxy.litellm.completions import ACCOUNT, MAX_WAITING, Completions, Failed, error_of, failure, parameters, said_in
 from claude_proxy.providers.endpoints import Hosts, Provider
 from claude_proxy.providers.fetching import NO_HOSTS
 from claude_proxy.providers.meter import Meter
@@ -272,6 +272,16 @@ def test_the_words_of_an_error(message, words):
 def test_the_status_of_an_error(error, status):
     """It is one of an error's, whatever LiteLLM raises."""
     assert failure(error).status == status
+
+
+def test_a_host_that_cannot_be_reached():
+    """It is named with the reason, as on the other lanes, and nothing of Python's objects."""
+    words = (
+        "litellm.InternalServerError: GeminiException - Cannot connect to host generative.invalid:443 "
+        "ssl:<ssl.SSLContext object at 0x7f42> [Name or service not known]"
+    )
+    found = failure(litellm.InternalServerError(words, "p", "m"))
+    assert found == Failed(502, error_of("generative.invalid:443 cannot be reached: Name or service not known."))
 
 
 def test_a_time_out_is_ours():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from claude_proxy.config.deployments import Wire
+from claude_proxy.config.deployments import Wire, likely_wires
 from claude_proxy.config.ways import ways
 from claude_proxy.providers.endpoints import Hosts
 
@@ -51,6 +51,15 @@ def test_a_provider_of_chat_completions_has_nothing_to_say():
     assert [*ways({"model_list": [GPT, counted, bedrock]}, Hosts(), wires=wires)] == [
         "counted-gpt: requests go through LiteLLM, because of litellm_params: rpm",
         "bedrock: LiteLLM translates the requests for these providers",
+    ]
+
+
+def test_check_tells_a_provider_of_chat_completions_by_its_name():
+    """Without LiteLLM's tables its name is enough to know that it is asked directly."""
+    direct = [{"model_name": name, "litellm_params": {"model": f"{name}/x"}} for name in ("openai", "azure", "hosted_vllm")]
+    gemini = {"model_name": "gemini", "litellm_params": {"model": "gemini/x"}}
+    assert [*ways({"model_list": [*direct, gemini]}, Hosts(), wires=likely_wires)] == [
+        "gemini: LiteLLM translates the requests for these providers"
     ]
 
 

@@ -53,6 +53,16 @@ OF_ROUTER = frozenset(
 )  # fmt: skip
 
 
+# LiteLLM's providers whose wire is chat completions, below a base address with a bearer key; Azure's has its own of both.
+CHAT_PROVIDERS = frozenset(
+    {
+        "azure", "cerebras", "custom_openai", "dashscope", "deepinfra", "deepseek", "fireworks_ai", "groq", "hosted_vllm",
+        "huggingface", "hyperbolic", "llamafile", "lm_studio", "minimax", "mistral", "moonshot", "nebius", "novita",
+        "nvidia_nim", "openai", "openrouter", "sambanova", "together_ai", "vercel_ai_gateway", "volcengine", "xai", "zai",
+    }
+)  # fmt: skip
+
+
 class Wire(NamedTuple):
     """Where a provider's chat completions are asked, by LiteLLM's tables: base, key, and the header that the key goes in."""
 
@@ -71,6 +81,12 @@ Wires = Callable[[Mapping[str, Any]], Wire | None]
 def no_wires(_: Mapping[str, Any]) -> Wire | None:
     """Without LiteLLM's tables nobody's wire is known."""
     return None
+
+
+def likely_wires(params: Mapping[str, Any]) -> Wire | None:
+    """Return a wire without a key for a provider that has one, told by its name alone: for words about it, and no request."""
+    provider = params.get("custom_llm_provider") or str(params.get("model")).split("/", 1)[0]
+    return Wire(str(params.get("api_base") or "https://unknown.invalid")) if provider in CHAT_PROVIDERS else None
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,8 @@ LEFT_OUT = frozenset({*DEFAULTS, *OF_ROUTER, CHAT_SERVER, "max_retries", "num_re
 MAX_WAITING = 64
 # What LiteLLM puts in front of a provider's words, as often as it likes.
 _PREFIX = re.compile(r"^(?:(?:litellm\.)?[A-Za-z_]{1,40}(?:Error|Exception)(?::| -) *)+")
+# aiohttp's words for a host without a connection.
+_UNREACHABLE = re.compile(r"Cannot connect to host ([\w.-]{1,253}:\d{1,5}) ssl:[^\[]{0,200}\[([^\]]{1,200})\]")
 _DECODER = json.JSONDecoder()
 # Whose account at a cloud is asked is the operator's business.
 _ACCOUNT = re.compile(r"arn:aws[\w-]*:[^\s'\"]+|\bprojects/[\w:.-]+")
@@ -180,6 +182,8 @@ def failure(error: Exception) -> Failed | TimedOutError:
     status = getattr(error, "status_code", None)
     status = status if isinstance(status, int) and 400 <= status < 600 else 500
     message = getattr(error, "message", None)
+    if isinstance(message, str) and (found := _UNREACHABLE.search(message)):
+        return Failed(502, error_of(f"{found[1]} cannot be reached: {found[2]}."))
     return Failed(status, said_in(message if isinstance(message, str) else f"{type(error).__name__}: {error}"))
 
 

@@ -9,18 +9,9 @@ from typing import Any
 
 import litellm
 
-from claude_proxy.config.deployments import Wire
+from claude_proxy.config.deployments import CHAT_PROVIDERS, Wire
 from claude_proxy.providers.endpoints import is_openai_itself
 
-# LiteLLM's providers whose wire is chat completions below a base address, with a bearer key.
-PLAIN = frozenset(
-    {
-        "cerebras", "custom_openai", "dashscope", "deepinfra", "deepseek", "fireworks_ai", "groq", "hosted_vllm", "huggingface",
-        "hyperbolic",
-        "llamafile", "lm_studio", "minimax", "mistral", "moonshot", "nebius", "novita", "nvidia_nim", "openai", "openrouter",
-        "sambanova", "together_ai", "vercel_ai_gateway", "volcengine", "xai", "zai",
-    }
-)  # fmt: skip
 # What LiteLLM's table leaves to its client: base addresses, and the variables that hold another one or the key.
 BASES = {
     "openai": "https://api.openai.com/v1",
@@ -45,7 +36,7 @@ def wire_of(params: Mapping[str, Any]) -> Wire | None:
     """Return how a deployment is asked, by its ``litellm_params``; None for one that LiteLLM alone can ask."""
     given, named = params.get("model"), params.get("custom_llm_provider")
     asked = named or str(given).split("/", 1)[0]
-    if not isinstance(given, str) or asked not in PLAIN | {"azure"} or _has_whole_address(asked, given, params):
+    if not isinstance(given, str) or asked not in CHAT_PROVIDERS or _has_whole_address(asked, given, params):
         return None
     base, key = params.get("api_base"), params.get("api_key")
     try:
@@ -56,7 +47,7 @@ def wire_of(params: Mapping[str, Any]) -> Wire | None:
         return None
     if provider == "azure":
         return _azure(model, base, key, params)
-    if provider not in PLAIN or asked == "azure":  # some of Azure's models are others'
+    if provider not in CHAT_PROVIDERS or asked == "azure":  # some of Azure's models are others'
         return None
     if provider == "huggingface":
         model, base = _hugging_face(model, base)
