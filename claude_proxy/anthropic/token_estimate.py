@@ -8,6 +8,8 @@ from typing import Any
 IMAGE_TOKENS = 1600
 # Around each message, tool and system block stand a few tokens that the text does not show.
 FRAME_TOKENS = 4
+# About so many characters make a token, where nobody counts.
+CHARACTERS_PER_TOKEN = 4
 
 
 def input_tokens(body: Mapping[str, Any], count: Callable[[str], int]) -> int:

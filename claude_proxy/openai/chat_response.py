@@ -6,8 +6,9 @@ from typing import Any
 from claude_proxy.anthropic.messages import mark
 from claude_proxy.anthropic.sse import json_object
 from claude_proxy.anthropic.stream_writer import empty_message
+from claude_proxy.anthropic.token_estimate import CHARACTERS_PER_TOKEN
 from claude_proxy.anthropic.usage import Usage
-from claude_proxy.openai.chat_stream import BY_ITSELF, CHARACTERS_PER_TOKEN, CallIds, Told
+from claude_proxy.openai.chat_stream import BY_ITSELF, CallIds, Told
 from claude_proxy.openai.finish_reasons import ending
 from claude_proxy.openai.inner_errors import inner_error
 from claude_proxy.openai.open_blocks import Block

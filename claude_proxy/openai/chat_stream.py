@@ -18,6 +18,7 @@ from typing import Any
 from claude_proxy.anthropic.messages import mark
 from claude_proxy.anthropic.sse import event_data, first_event_end, json_object, last_event_end, only_data, whole_events
 from claude_proxy.anthropic.stream_writer import StreamWriter
+from claude_proxy.anthropic.token_estimate import CHARACTERS_PER_TOKEN
 from claude_proxy.anthropic.usage import Usage
 from claude_proxy.openai.finish_reasons import Ending, ending
 from claude_proxy.openai.inner_errors import inner_error
@@ -29,14 +30,12 @@ from claude_proxy.openai.think_tags import ThinkTags
 from claude_proxy.openai.token_counts import usage_in
 from claude_proxy.providers.call_ids import THOUGHT, new_id, safe_id
 from claude_proxy.providers.compatibility import Dialect, Thinking
-from claude_proxy.providers.returned import CUT_SHORT
+from claude_proxy.providers.returned import BROKEN_OFF, CUT_SHORT
 from claude_proxy.providers.search_tool import SearchTool
 
 DONE = b"[DONE]"
 # Of a response's calls, and of what waits behind one, so many characters are kept.
 MAX_KEPT = 16 * 1024 * 1024
-# About so many characters make a token, where the provider does not count.
-CHARACTERS_PER_TOKEN = 4
 # How an answer ends that is whole.
 BY_ITSELF = ("end_turn", "stop_sequence")
 
@@ -193,7 +192,7 @@ class ChatStream:
         rest = [Part(kind, text) for kind, text in self._tags.finish()]
         out = b"".join([self._steps(self._blocks.add(one)) for one in rest if one.kind != THINKING or self._keeps_thinking])
         if self._reason is None and not self._done:
-            return out + self._fail("api_error", "the provider's answer broke off before its end")
+            return out + self._fail("api_error", BROKEN_OFF)
         if self._lists_sources:
             out += self._steps(self._blocks.add(Part(TEXT, self._sources.text)))
         out += self._steps(self._blocks.finish())

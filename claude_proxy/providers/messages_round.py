@@ -12,20 +12,18 @@ from typing import Any
 from claude_proxy.anthropic.search_blocks import NAME
 from claude_proxy.anthropic.sse import error_kind, event_object, json_object, whole_events
 from claude_proxy.anthropic.stream_writer import StreamWriter
+from claude_proxy.anthropic.token_estimate import CHARACTERS_PER_TOKEN
 from claude_proxy.anthropic.usage import Usage, token_counts, usage_from
 from claude_proxy.providers.compatibility import Dialect
-from claude_proxy.providers.returned import NO_MESSAGE, STOP_REASONS, returned_response
+from claude_proxy.providers.returned import BROKEN_OFF, NO_MESSAGE, STOP_REASONS, returned_response
 from claude_proxy.providers.search_stream import Call, End
 from claude_proxy.providers.thinking import ThinkingFilter
 
-BROKEN = "the provider's answer broke off before its end"
 CALL = "tool_use"
 # The field of a delta that continues a block, and the field of the block.
 FIELDS = {
     "text_delta": ("text", "text"), "thinking_delta": ("thinking", "thinking"), "input_json_delta": ("partial_json", "input"),
 }  # fmt: skip
-# About so many characters make a token, where the provider does not count.
-CHARACTERS_PER_TOKEN = 4
 
 
 @dataclass
@@ -88,7 +86,7 @@ class MessagesRound:
         out = self._read(self._filter.finish())
         if self.ended:
             return out
-        return out + (self._finished() if self._told else self._writer.fail("api_error", BROKEN))
+        return out + (self._finished() if self._told else self._writer.fail("api_error", BROKEN_OFF))
 
     def whole(self, said: Mapping[str, Any]) -> bytes:
         if error_kind(dict(said)):

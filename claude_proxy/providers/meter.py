@@ -23,7 +23,7 @@ SMALLEST = 2000
 # How much a new number counts beside those before.
 WEIGHT = 0.3
 # Tokens to a byte of text, before a provider has counted any.
-USUAL = 0.25
+USUAL = 1 / token_estimate.CHARACTERS_PER_TOKEN
 # What no tokenizer makes of texts; a number beyond is a provider's mistake.
 LEAST, MOST = 0.02, 2.0
 

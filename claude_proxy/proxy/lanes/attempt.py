@@ -6,14 +6,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from claude_proxy.anthropic.errors import STATUS_OF_ERRORS, Refusal
+from claude_proxy.anthropic.messages import for_provider
 from claude_proxy.asgi import Headers
 from claude_proxy.config.deployments import Deployment
+from claude_proxy.providers.returned import BROKEN_OFF
 from claude_proxy.proxy.journal import Journal
 from claude_proxy.proxy.outcome import DONE, Outcome, failed
 from claude_proxy.proxy.relay import FailedStream, Heard, Mender, Read, relayed
 from claude_proxy.proxy.request import Request
 from claude_proxy.proxy.response import ClientResponse
-from claude_proxy.upstream.client import UnreadableError, UpstreamError
+from claude_proxy.upstream.client import StreamedResponse, UnreadableError, UpstreamError
 
 logger = logging.getLogger(__name__)
 
@@ -131,12 +133,35 @@ def translated(read: Read, outlet: ClientResponse, translator: Translator) -> Re
                     raise
                 ended = True
                 logger.warning("a provider broke its answer off (%s)", words_of(error))
-                return translator.fail("the provider's answer broke off before its end")
+                return translator.fail(BROKEN_OFF)
             ended = not chunk
             out = translator.finish() if ended else translator.feed(chunk)
         return out
 
     return translation
+
+
+def sent_fields(attempt: Attempt) -> Mapping[str, Any]:
+    """Return what another provider may see of a request."""
+    return for_provider(attempt.request.body) if attempt.fields is None else attempt.fields
+
+
+def key_of(deployment: Deployment) -> str:
+    """Return a deployment's key, to be sent; empty without one."""
+    return deployment.api_key.reveal() if deployment.api_key else ""
+
+
+def host_of(deployment: Deployment) -> str:
+    """Return what a deployment's other end is called in errors: its host, or its provider where LiteLLM knows the address."""
+    return (deployment.api_base or "").partition("://")[2].partition("/")[0] or deployment.served.partition("/")[0]
+
+
+async def beginning(response: StreamedResponse) -> bytes:
+    """Return the beginning of an error; nothing where it breaks off."""
+    try:
+        return await response.read(cut_at=MAX_ERROR_BYTES)
+    except UpstreamError:
+        return b""
 
 
 def messages_url(base: str) -> str:

@@ -8,11 +8,12 @@ from typing import Any, Protocol
 
 from claude_proxy import __version__
 from claude_proxy.anthropic.errors import STATUS_OF_ERRORS, error_body, error_message, own_refusal
-from claude_proxy.anthropic.messages import for_provider, readable_json, to_json
+from claude_proxy.anthropic.messages import readable_json, to_json
 from claude_proxy.anthropic.search_blocks import UNAVAILABLE, Page
 from claude_proxy.anthropic.sse import error_kind, event_data, json_object
 from claude_proxy.anthropic.stream_message import message_of as stream_message
 from claude_proxy.anthropic.stream_writer import StreamWriter, empty_message
+from claude_proxy.anthropic.token_estimate import CHARACTERS_PER_TOKEN
 from claude_proxy.anthropic.usage import Usage, usage_from
 from claude_proxy.asgi import Headers
 from claude_proxy.config.deployments import Deployment
@@ -20,7 +21,7 @@ from claude_proxy.credentials.credential import is_claude_credential
 from claude_proxy.openai.chat_request import chat_body
 from claude_proxy.openai.chat_response import NoMessage, message_of
 from claude_proxy.openai.chat_round import ChatRound
-from claude_proxy.openai.chat_stream import CHARACTERS_PER_TOKEN, ChatStream, Told
+from claude_proxy.openai.chat_stream import ChatStream, Told
 from claude_proxy.openai.tool_names import names_by_sent
 from claude_proxy.providers import request_fields
 from claude_proxy.providers.bounds import TooLarge
@@ -30,7 +31,7 @@ from claude_proxy.providers.meter import Meter
 from claude_proxy.providers.overflow import has_no_room
 from claude_proxy.providers.search_stream import Round, SearchStream
 from claude_proxy.providers.search_tool import SearchTool, going_on, offered
-from claude_proxy.proxy.lanes.attempt import MAX_ERROR_BYTES, NO_STREAMS, STREAM, Attempt, relay
+from claude_proxy.proxy.lanes.attempt import NO_STREAMS, STREAM, Attempt, beginning, host_of, key_of, relay, sent_fields
 from claude_proxy.proxy.lanes.messages_lane import broken
 from claude_proxy.proxy.lanes.search_rounds import Asking, Passing, RoundRefused, SearchRounds
 from claude_proxy.proxy.offload import offloaded
@@ -66,7 +67,7 @@ class HttpEndpoint:
         self._client = client
 
     async def send(self, attempt: Attempt, raw: bytes) -> StreamedResponse:
-        headers = _headers(attempt, _key(attempt.deployment))
+        headers = _headers(attempt, key_of(attempt.deployment))
         return await self._client.send(address(attempt.deployment), headers, raw, read_seconds=attempt.read_seconds)
 
 
@@ -84,7 +85,7 @@ class ChatLane:
 
     async def attempt(self, attempt: Attempt) -> Outcome:
         """Ask the provider once, and again behind each search that it calls."""
-        if is_claude_credential(_key(attempt.deployment)):
+        if is_claude_credential(key_of(attempt.deployment)):
             return failed(400, own_refusal(400, "A Claude credential does not go to a provider that is not Anthropic."))
         try:
             raw, told, max_tokens = await self.translated(attempt)
@@ -119,7 +120,7 @@ class ChatLane:
 
     def _translated(self, attempt: Attempt, turns: Turns) -> tuple[dict[str, Any], Told]:
         request, deployment = attempt.request, attempt.deployment
-        sent: Mapping[str, Any] = for_provider(request.body) if attempt.fields is None else attempt.fields
+        sent: Mapping[str, Any] = sent_fields(attempt)
         row = deployment.row
         offer = offered(sent, row) if turns or (self._web is not None and self._web.is_ready) else None
         if offer is not None:
@@ -186,7 +187,7 @@ class _Call:
     async def passed(self, response: StreamedResponse) -> Outcome:
         """Give the client what the provider answered."""
         if response.status >= 400:
-            return await self._refused(response.status, await _beginning(response), response.headers)
+            return await self._refused(response.status, await beginning(response), response.headers)
         if reason := response.rejection_reason:
             return failed(502, own_refusal(502, f"{self.host} {reason}", []))
         streams = self._attempt.request.streams and response.media_type not in NO_STREAMS
@@ -242,7 +243,7 @@ class _Call:
         response = await self._lane.send(self._attempt, raw)
         problem = None
         if response.status >= 400:
-            problem = self._error(response.status, await _beginning(response), response.headers)
+            problem = self._error(response.status, await beginning(response), response.headers)
         elif reason := response.rejection_reason:
             problem = failed(502, own_refusal(502, f"{self.host} {reason}", []))
         if problem is not None:
@@ -337,23 +338,6 @@ class _Call:
         await outlet.end(events)
         attempt.journal.usage = usage
         return DONE
-
-
-def _key(deployment: Deployment) -> str:
-    return deployment.api_key.reveal() if deployment.api_key else ""
-
-
-async def _beginning(response: StreamedResponse) -> bytes:
-    """Return the beginning of an error; nothing where it breaks off."""
-    try:
-        return await response.read(cut_at=MAX_ERROR_BYTES)
-    except UpstreamError:
-        return b""
-
-
-def host_of(deployment: Deployment) -> str:
-    """Return what a deployment's other end is called in errors: its host, or its provider where LiteLLM knows the address."""
-    return (deployment.api_base or "").partition("://")[2].partition("/")[0] or deployment.served.partition("/")[0]
 
 
 def address(deployment: Deployment) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from claude_proxy import __version__
 from claude_proxy.anthropic.errors import STATUS_OF_ERRORS, own_refusal
-from claude_proxy.anthropic.messages import for_provider, readable_json
+from claude_proxy.anthropic.messages import readable_json
 from claude_proxy.anthropic.sse import error_kind, events, json_object
 from claude_proxy.anthropic.stream_message import body_of
 from claude_proxy.anthropic.stream_writer import StreamWriter
@@ -23,7 +23,19 @@ from claude_proxy.providers.meter import Meter
 from claude_proxy.providers.search_stream import Round, SearchStream
 from claude_proxy.providers.search_tool import SearchTool, going_on, offered
 from claude_proxy.providers.thinking import ThinkingFilter
-from claude_proxy.proxy.lanes.attempt import MAX_ERROR_BYTES, NO_STREAMS, STREAM, Attempt, Failure, messages_url, relay
+from claude_proxy.proxy.lanes.attempt import (
+    MAX_ERROR_BYTES,
+    NO_STREAMS,
+    STREAM,
+    Attempt,
+    Failure,
+    beginning,
+    host_of,
+    key_of,
+    messages_url,
+    relay,
+    sent_fields,
+)
 from claude_proxy.proxy.lanes.search_rounds import Asking, Passing, RoundRefused, SearchRounds
 from claude_proxy.proxy.offload import offloaded
 from claude_proxy.proxy.outcome import DONE, Outcome, failed
@@ -56,12 +68,12 @@ class MessagesLane:
 
     async def attempt(self, attempt: Attempt) -> Outcome:
         """Ask the provider once, and again behind each search that it calls."""
-        if is_claude_credential(_key(attempt)):
+        if is_claude_credential(key_of(attempt.deployment)):
             return failed(400, own_refusal(400, "A Claude credential does not go to a provider that is not Anthropic."))
-        host = (attempt.deployment.api_base or "").partition("://")[2].partition("/")[0]
+        host = host_of(attempt.deployment)
         offer = None
         if self._web is not None and self._web.is_ready:
-            offer = await offloaded(len(attempt.request.raw), lambda: offered(_sent(attempt), attempt.deployment.row))
+            offer = await offloaded(len(attempt.request.raw), lambda: offered(sent_fields(attempt), attempt.deployment.row))
         if self._web is not None and offer is not None:
             return await self._searching(attempt, host, self._web, *offer)
         try:
@@ -79,7 +91,9 @@ class MessagesLane:
 
     async def _send(self, attempt: Attempt, body: bytes) -> StreamedResponse:
         url = messages_url(attempt.deployment.api_base or "")
-        return await self._client.send(url, _headers(attempt, _key(attempt)), body, read_seconds=attempt.read_seconds)
+        return await self._client.send(
+            url, _headers(attempt, key_of(attempt.deployment)), body, read_seconds=attempt.read_seconds
+        )
 
     async def _passed(self, attempt: Attempt, host: str, response: StreamedResponse) -> Outcome:
         if problem := await self._problem(attempt, host, response):
@@ -91,11 +105,7 @@ class MessagesLane:
     async def _problem(self, attempt: Attempt, host: str, response: StreamedResponse) -> Outcome | None:
         """Return the outcome of a response that is an error, or none to pass on."""
         if response.status >= 400:
-            try:
-                body = await response.read(cut_at=MAX_ERROR_BYTES)
-            except UpstreamError:
-                body = b""
-            return self._refused(attempt, response.status, body, response.headers)
+            return self._refused(attempt, response.status, await beginning(response), response.headers)
         reason = response.rejection_reason
         return failed(502, own_refusal(502, f"{host} {reason}", [])) if reason else None
 
@@ -216,22 +226,13 @@ def calls_of(attempt: Attempt) -> frozenset[str]:
     return calls_in(fields.get("messages"))
 
 
-def _key(attempt: Attempt) -> str:
-    key = attempt.deployment.api_key
-    return key.reveal() if key else ""
-
-
-def _sent(attempt: Attempt) -> Mapping[str, Any]:
-    return for_provider(attempt.request.body) if attempt.fields is None else attempt.fields
-
-
 def fitted_body(attempt: Attempt, sent: Mapping[str, Any] | None = None) -> bytes:
     """Return the body that the provider understands, of the client's request or of ``sent``. Raises ``TooLarge``.
 
     Half a character becomes a question mark: most providers refuse it.
     """
     deployment = attempt.deployment
-    sent = _sent(attempt) if sent is None else sent
+    sent = sent_fields(attempt) if sent is None else sent
     fields: dict[str, Any] = {name: value for name, value in sent.items() if name not in request_fields.FIELDS}
     fields |= {"model": deployment.model}
     fields |= request_fields.translated(sent, deployment.row, relayed=True, hosts=NO_HOSTS)

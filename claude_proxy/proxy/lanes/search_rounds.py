@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from claude_proxy.anthropic.search_blocks import Page
 from claude_proxy.anthropic.sse import json_object
 from claude_proxy.anthropic.stream_message import message_of
+from claude_proxy.providers.returned import BROKEN_OFF
 from claude_proxy.providers.search_stream import Round, SearchStream, State
 from claude_proxy.proxy.lanes.attempt import NO_STREAMS, STREAM, words_of
 from claude_proxy.proxy.offload import offloaded
@@ -19,8 +20,6 @@ from claude_proxy.proxy.response import ClientResponse
 from claude_proxy.upstream.client import StreamedResponse, UpstreamError
 
 logger = logging.getLogger(__name__)
-
-BROKEN = "the provider's answer broke off before its end"
 
 
 class RoundRefused(Exception):
@@ -110,7 +109,7 @@ class SearchRounds:
                 if not self._outlet.begun:
                     raise
                 logger.warning("a provider broke its answer off (%s)", words_of(error))
-                out = self.stream.fail(BROKEN)
+                out = self.stream.fail(BROKEN_OFF)
         return out
 
     async def _step(self) -> bytes:
