@@ -25,7 +25,7 @@ _BROKEN = re.compile(r"=== Uncaught Python exception|ERROR: libFuzzer|Traceback 
 
 # The target that libFuzzer does not run: random shapes, whose time is measured.
 GROWTH = "growth"
-GROWTH_SIZE = 30_000
+GROWTH_SIZE = 15_000
 
 
 class Result(NamedTuple):

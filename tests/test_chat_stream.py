@@ -288,7 +288,7 @@ def test_lines_that_are_cut(end, size):
 )
 def test_a_long_stream(first, piece):
     """Many pieces cost as much as they are long, however long one event is."""
-    assert_linear(lambda count: lambda: translated_in([first, *[piece] * count]), 4000)
+    assert_linear(lambda count: lambda: translated_in([first, *[piece] * count]), 2000)
 
 
 def translated_in(pieces):

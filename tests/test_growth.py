@@ -1,13 +1,7 @@
-"""Work on a body grows with its size and no faster: a body of four times the size takes about four times as long.
-
-Processor time, of the least of several runs. Quadratic work takes sixteen times as long.
-"""
+"""Work on a body grows with its size and no faster, as ``fuzz.growth`` measures it."""
 
 import contextlib
-import gc
 import json
-import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -29,46 +23,17 @@ from claude_proxy.proxy.request import Request, parse_body, read_view
 from claude_proxy.proxy.rotation import body_for_claude
 from claude_proxy.server.gateway import body_for_litellm
 from claude_proxy.upstream.headers import read, session_of
+from fuzz.growth import measured
 from fuzz.shapes import SHAPES
 
-TIMES = 4
-# Halfway between linear and quadratic.
-AT_MOST = 8
-RUNS = 3
-ATTEMPTS = 8
 NOBODY = read([])
 LIMITS = Limits.of({"claude_proxy": {"users": {"anna": {"models": ["m", *(f"glm-{place}" for place in range(20))]}}}})
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """The least processor time of several runs, without the search for garbage, which comes when it likes."""
-    found = []
-    for _ in range(RUNS):
-        gc.disable()
-        try:
-            begun = time.thread_time()
-            work()
-            found.append(time.thread_time() - begun)
-        finally:
-            gc.enable()
-    return min(found)
-
-
 def assert_linear(of_size: Callable[[int], Callable[[], object]], size: int) -> None:
-    """Fail when the work on a body of four times the size takes more than a linear one may."""
-    small, large = of_size(size), of_size(size * TIMES)
-    onces, mores = [], []
-    for _ in range(ATTEMPTS):  # a machine that is busy with something else is no fault of the code
-        onces.append(max(seconds(small), seconds(known_work)))
-        mores.append(seconds(large))
-        if min(mores) <= AT_MOST * statistics.median(onces):
-            return
-    raise AssertionError(f"{size}: {statistics.median(onces):.4f} s, {size * TIMES}: {min(mores):.4f} s")
-
-
-def known_work() -> None:
-    """What takes less than this is too short to be measured; quadratic work on these sizes takes longer."""
-    json.loads(b"[%s1]" % (b"1," * 20_000))
+    """Fail when the work on a larger body takes more than a linear one may."""
+    found = measured(lambda work: work(), of_size, size)
+    assert found.is_linear, found
 
 
 def on_the_way_in(body: dict[str, Any], raw: bytes) -> None:
@@ -92,7 +57,7 @@ def body_of(shape: str, size: int) -> tuple[dict[str, Any], bytes]:
     return body, json.dumps(body).encode()
 
 
-SIZE = 1500
+SIZE = 750
 # Rows of which no two are treated alike.
 DIFFERENT = ("bedrock", "openai", "gemini", "kimi", "deepseek")
 
@@ -187,4 +152,4 @@ def test_a_stream(first, piece):
 
         return pass_on
 
-    assert_linear(work, 3000)
+    assert_linear(work, 1500)

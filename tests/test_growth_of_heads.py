@@ -9,7 +9,7 @@ from claude_proxy.upstream import headers
 from fuzz import growth
 from fuzz.growth import NAMES, ROUTES, UNITS, asked, header, many_headers, measured, path, query
 
-SIZE = 50_000
+SIZE = 25_000
 MESSAGES = ("POST", "/v1/messages")
 
 

@@ -45,7 +45,7 @@ def test_long_arguments(piece, size):
 
         return look
 
-    assert_linear(work, 20_000)
+    assert_linear(work, 10_000)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_what_waits_behind_an_open_call(part):
 
         return tell
 
-    assert_linear(work, 5000)
+    assert_linear(work, 2500)
 
 
 def test_the_steps_of_blocks():
