@@ -13,7 +13,9 @@ from typing import NamedTuple
 
 from claude_proxy.credentials.credential import Credential, Kind
 from claude_proxy.credentials.pool import Affinity, Pool, Wanted
-from claude_proxy.credentials.response_rules import UNIFIED, UpstreamResponse, judge
+from claude_proxy.credentials.response_rules import judge
+from claude_proxy.credentials.scope import Scope
+from claude_proxy.credentials.upstream_response import UNIFIED, UpstreamResponse
 from claude_proxy.secret import Secret
 
 CREDENTIALS, SESSIONS, CHOICES = 100, 10_000, 20_000
@@ -67,13 +69,13 @@ class NaivePool:
         ranks: dict[str, tuple[bool, float, int]] = {}
         for number, label in enumerate(self.labels):
             state = self.pool.state(label)
-            rests = [rest.until for family, rest in state.rests.items() if family in ("", wanted.family)]
+            rests = [rest.until for scope, rest in state.rests.items() if scope.covers(wanted.scope)]
             if label in tried or max(rests, default=0.0) > now:
                 continue
             windows = [
                 window.utilization
                 for (family, _), window in state.windows.items()
-                if family in ("", wanted.family) and window.reset > now
+                if family in ("", wanted.scope.family) and window.reset > now
             ]
             fullest = max(windows, default=0.0)
             ranks[label] = (fullest >= SOFT_LIMIT, round(fullest, 2), (number - self.cursor) % len(self.labels))
@@ -152,11 +154,11 @@ def _answer(status: int, number: int, family: str, suffix: str = "") -> Upstream
         headers[f"{UNIFIED}{name}-utilization"] = f"{(number * 37 % CREDENTIALS) / CREDENTIALS * part:.4f}"
         headers[f"{UNIFIED}{name}-reset"] = f"{NOW + seconds + number:.0f}"
         headers[f"{UNIFIED}{name}-status"] = said if name == f"7d{suffix}" else "allowed"
-    return UpstreamResponse(status, headers, family=family, now=NOW)
+    return UpstreamResponse(status, headers, scope=Scope(family), now=NOW)
 
 
 def _wanted(number: int, kind: str = "session") -> Wanted:
-    return Wanted(f"{kind}-{number}", FAMILIES[number % len(FAMILIES)])
+    return Wanted(f"{kind}-{number}", Scope(FAMILIES[number % len(FAMILIES)]))
 
 
 def _requests(choices: int, bound_of_ten: int) -> list[Wanted]:

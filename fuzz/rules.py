@@ -23,7 +23,9 @@ from claude_proxy.config.settings import SECRET_NAMES, Settings, SettingsError
 from claude_proxy.config.users import parse_lines, parse_list, parse_users
 from claude_proxy.credentials.credential import Credential, Kind, MalformedCredentials, parse_credentials
 from claude_proxy.credentials.redaction import MARK, Redactor
-from claude_proxy.credentials.response_rules import Action, UpstreamResponse, Verdict, judge
+from claude_proxy.credentials.response_rules import Action, Verdict, judge
+from claude_proxy.credentials.scope import Scope
+from claude_proxy.credentials.upstream_response import UpstreamResponse
 from claude_proxy.providers import request_fields, returned
 from claude_proxy.providers.compatibility import ROWS, STRICT, Thinking, allowed_betas
 from claude_proxy.providers.endpoints import Hosts
@@ -328,7 +330,7 @@ def quotation(words: str) -> None:
     """A 400 that quotes a client's words is that client's: no credential rests, is out or is asked again for it."""
     for form in QUOTING:
         error = error_body("invalid_request_error", form.format(words))
-        verdict = judge(UpstreamResponse(400, {}, json.dumps(error).encode(), "sonnet", 0.0), 60.0)
+        verdict = judge(UpstreamResponse(400, {}, json.dumps(error).encode(), Scope("sonnet"), 0.0), 60.0)
         assert verdict == Verdict(Action.CLIENT, "")
 
 

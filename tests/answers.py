@@ -11,8 +11,8 @@ UNIFIED = "anthropic-ratelimit-unified-"
 
 LIMIT = "This request would exceed your account's rate limit. Please try again later."
 KINDS = {
-    400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
-    413: "request_too_large", 429: "rate_limit_error", 500: "api_error", 529: "overloaded_error",
+    400: "invalid_request_error", 401: "authentication_error", 402: "billing_error", 403: "permission_error",
+    404: "not_found_error", 413: "request_too_large", 429: "rate_limit_error", 500: "api_error", 529: "overloaded_error",
 }  # fmt: skip
 
 
@@ -117,10 +117,12 @@ NOT_ALLOWED = "OAuth authentication is currently not allowed for this organizati
 NO_CREDIT = (
     "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade or purchase credits."
 )
-REFUSED_CREDENTIAL = {
+REFUSED_TOKEN = {
     "expired": given(401, EXPIRED),
     "invalid-token": given(401, "OAuth access token is invalid."),
     "invalid-credentials": given(401, "Invalid authentication credentials"),
+}
+REFUSED_ACCOUNT = {
     "organisation-policy-401": given(401, NOT_ALLOWED),
     "organisation-policy-403": given(403, NOT_ALLOWED),
     "revoked": given(403, "OAuth token has been revoked. Please obtain a new token."),
@@ -128,6 +130,7 @@ REFUSED_CREDENTIAL = {
     "no-credit": given(400, NO_CREDIT),
     "identity": given(400, "Identity verification is required to continue."),
 }
+REFUSED_CREDENTIAL = REFUSED_TOKEN | REFUSED_ACCOUNT
 # Refusals that the request itself may have caused, as far as the status tells.
 UNCONFIRMED = {name: each for name, each in REFUSED_CREDENTIAL.items() if each.status == 400}
 # How validation errors quote the request; ``{}`` stands for the client's words.

@@ -5,7 +5,9 @@ from answers import HOUR, LIMIT
 
 from claude_proxy.credentials.credential import Credential, Kind
 from claude_proxy.credentials.pool import Affinity, Pool, Wanted
-from claude_proxy.credentials.response_rules import Action, UpstreamResponse, Verdict, judge
+from claude_proxy.credentials.response_rules import Action, Verdict, judge
+from claude_proxy.credentials.scope import Scope
+from claude_proxy.credentials.upstream_response import UpstreamResponse
 from claude_proxy.secret import Secret
 
 START = 1_800_000_000.0
@@ -29,6 +31,7 @@ A, B, C = credential("a"), credential("b"), credential("c")
 K, L = credential("k", Kind.API_KEY), credential("l", Kind.API_KEY)
 BY_LABEL = {each.label: each for each in (A, B, C, K, L)}
 OUT = Verdict(Action.NEXT, "refused", out=True)
+REFUSED = Verdict(Action.NEXT, "the credential was refused", refused=True)
 DONE = Verdict(Action.DONE, "answered")
 TRY_ONE_OTHER = Verdict(Action.TRY_ONE_OTHER, "a 429 that names no limit")
 NOTHING = UpstreamResponse(200, {})
@@ -38,18 +41,19 @@ def new_pool(*credentials, affinity=Affinity.SESSION, **options):
     return Pool(credentials, affinity=affinity, quarantine=QUARANTINE, cooldown=COOLDOWN, **options)
 
 
-def rest(pool, each, seconds, family="", reason="limit reached"):
+def rest(pool, each, seconds, family="", reason="limit reached", *, endpoint="", speed=""):
     """Let a credential rest, for all models or for a family."""
-    until = pool._clock() + seconds
-    verdict = Verdict(Action.NEXT, reason, None, family, until) if family else Verdict(Action.NEXT, reason, until)
-    pool.note(each, verdict, NOTHING)
+    scope = Scope(family, endpoint, speed)
+    pool.note(each, Verdict(Action.NEXT, reason, ((scope, pool._clock() + seconds),)), UpstreamResponse(429, {}, b"", scope))
 
 
-def tell(pool, each, status=200, family="", organisation=None, **unified):
+def tell(pool, each, http_status=200, family="", organisation=None, sent=None, **unified):
     """Give the pool an answer with these limit headers, with the verdict that it gets."""
     headers = answers.given(429, LIMIT, **unified).headers
     headers |= {"anthropic-organization-id": organisation} if organisation else {}
-    answer = UpstreamResponse(status, headers, b"", family, pool._clock())
+    answer = UpstreamResponse(
+        http_status, headers, b"", Scope(family), pool._clock(), each.kind, pool._clock() if sent is None else sent
+    )
     pool.note(each, judge(answer, COOLDOWN), answer)
 
 
@@ -60,14 +64,14 @@ def fill(pool, each, utilization, seconds=HOUR, window="5h", family=""):
 
 
 def chosen(pool, times, session=None, family=""):
-    found = (pool.choose(Wanted(session, family)) for _ in range(times))
+    found = (pool.choose(Wanted(session, Scope(family))) for _ in range(times))
     return "".join(each.label if each else "-" for each in found)
 
 
 def walk(pool, session=None, family=""):
     """Return the labels that one request meets when every credential fails it."""
     tried = []
-    while (found := pool.choose(Wanted(session, family), tried)) is not None:
+    while (found := pool.choose(Wanted(session, Scope(family)), tried)) is not None:
         tried.append(found.label)
     return "".join(tried)
 
@@ -76,9 +80,9 @@ def known(pool):
     """What two pools of one store should agree on."""
     states = {
         label: (
-            {family: (rest.until, rest.reason, rest.out) for family, rest in state.rests.items()},
+            {scope: (rest.until, rest.reason, rest.out, rest.noted, rest.windows) for scope, rest in state.rests.items()},
             {place: (window.utilization, window.reset, window.seen) for place, window in state.windows.items()},
-            (state.back_at, state.family_back_at, state.load, state.family_load),
+            (state.back_at, state.scoped, state.load, state.family_load),
         )
         for label, state in pool._states.items()
     }

@@ -18,12 +18,14 @@ from typing import Any, NamedTuple
 from claude_proxy.anthropic.errors import error_body
 from claude_proxy.credentials.credential import Credential, Kind
 from claude_proxy.credentials.pool import Affinity, Pool, Wanted
-from claude_proxy.credentials.response_rules import UNIFIED
+from claude_proxy.credentials.scope import Scope
+from claude_proxy.credentials.upstream_response import UNIFIED
 from claude_proxy.providers.endpoints import ANTHROPIC_API, Hosts
 from claude_proxy.proxy.journal import Journal
 from claude_proxy.proxy.request import Request as ClientRequest
 from claude_proxy.proxy.request import read_view
-from claude_proxy.proxy.rotation import NobodyUsable, PoolSource, Rotation
+from claude_proxy.proxy.rotation import NobodyUsable, Rotation
+from claude_proxy.proxy.sources import PoolSource
 from claude_proxy.secret import Secret
 from claude_proxy.upstream.headers import read
 
@@ -198,6 +200,8 @@ class Sent(NamedTuple):
     at: float
     label: str
     rests_until: float
+    # Whether every credential rested then, as far as answers had told.
+    all_rest: bool
 
 
 class Served(NamedTuple):
@@ -285,8 +289,8 @@ class Simulation:
 
     def _begin(self, request: Request) -> None:
         journal = Journal()
-        source = PoolSource(self.pool, Wanted(request.session, FAMILY))
-        rotation = Rotation(source, REQUEST, journal, family=FAMILY, cooldown=60.0, clock=self.clock)
+        source = PoolSource(self.pool, Wanted(request.session, Scope(FAMILY)))
+        rotation = Rotation(source, REQUEST, journal, scope=Scope(FAMILY), cooldown=60.0, clock=self.clock)
         self._go_on(request, rotation.ask(HOSTS, URL, BODY, self._send), journal, None)
 
     @types.coroutine
@@ -303,11 +307,11 @@ class Simulation:
             return
         except NobodyUsable:
             self.trace.refused.append(Refused(now, request.session, self._able()))
-            self._at(now + self.pool.retry_after(FAMILY), self._begin, request)
+            self._at(now + self.pool.retry_after(Scope(FAMILY)), self._begin, request)
             return
         assert waits_for is SENT, "the flow waits for something that there is none of here"
         label = journal.labels[-1]
-        self.trace.sent.append(Sent(now, label, self._rests[label]))
+        self.trace.sent.append(Sent(now, label, self._rests[label], all(self._rests[one] > now for one in LABELS)))
         self._at(now + self.rng.uniform(0.05, 0.15), self._arrive, request, flow, journal, label)
 
     def _arrive(self, request: Request, flow: Any, journal: Journal, label: str) -> None:

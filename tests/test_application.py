@@ -10,7 +10,9 @@ from lanes import Received
 from claude_proxy.config.models import ActiveConfig
 from claude_proxy.config.settings import Settings
 from claude_proxy.credentials.redaction import Redactor
-from claude_proxy.credentials.response_rules import Action, UpstreamResponse, Verdict
+from claude_proxy.credentials.response_rules import Action, Verdict
+from claude_proxy.credentials.scope import EVERYTHING
+from claude_proxy.credentials.upstream_response import UpstreamResponse
 from claude_proxy.server import application
 from claude_proxy.server.application import App
 from claude_proxy.state.memory import MemoryStore
@@ -50,7 +52,7 @@ async def new_app():
 
 
 def limit(app, label, verdict=None):
-    verdict = verdict or Verdict(Action.NEXT, "limit", NOW + 3600)
+    verdict = verdict or Verdict(Action.NEXT, "limit", ((EVERYTHING, NOW + 3600),))
     app.pool.note(app.pool.state(label).credential, verdict, UpstreamResponse(429, {}))
 
 
@@ -98,7 +100,7 @@ async def test_what_others_know_is_there_at_the_first_request(new_app):
     limit(first, "a")
     await first._sync.exchange()
     await second.learn_from_others()
-    assert second.pool.resting("") == {"a"}
+    assert second.pool.resting(EVERYTHING) == {"a"}
 
 
 async def test_a_process_tells_the_others_by_itself(new_app):
@@ -112,7 +114,7 @@ async def test_a_process_tells_the_others_by_itself(new_app):
     async with asyncio.timeout(5):
         await store.pushed.wait()
     await second.learn_from_others()
-    assert second.pool.resting("") == {"a"}
+    assert second.pool.resting(EVERYTHING) == {"a"}
 
 
 async def test_a_request_waits_for_what_others_know(new_app):
@@ -159,7 +161,7 @@ async def test_without_a_store_nothing_is_waited_for(new_app):
     app = new_app()
     await app.learn_from_others()
     limit(app, "a")
-    assert (app.pool.resting(""), app._syncing) == ({"a"}, None)
+    assert (app.pool.resting(EVERYTHING), app._syncing) == ({"a"}, None)
 
 
 async def test_the_last_news_are_pushed_at_the_end():

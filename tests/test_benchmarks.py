@@ -37,8 +37,8 @@ def test_both_pools_choose_by_the_same_rules(bound_of_ten):
     naive = choose.NaivePool(pool, labels, clock, dict(places))
     for wanted in choose._requests(200, bound_of_ten):
         slow, fast = naive.choose(wanted), pool.choose(wanted)
-        assert pool.state(slow.label).usable_at(wanted.family) <= clock.now
-        assert pool.state(fast.label).usable_at(wanted.family) <= clock.now
+        assert pool.state(slow.label).usable_at(wanted.scope) <= clock.now
+        assert pool.state(fast.label).usable_at(wanted.scope) <= clock.now
         if wanted.session in places:
             assert slow.label == fast.label == places[wanted.session]
 

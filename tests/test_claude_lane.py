@@ -11,10 +11,12 @@ from lanes import CLAUDE_BODY, Received, Response, Upstream
 from claude_proxy.config.deployments import Deployment, Lane
 from claude_proxy.config.settings import Settings
 from claude_proxy.credentials.pool import Affinity, Pool
-from claude_proxy.credentials.response_rules import Action, UpstreamResponse, Verdict
-from claude_proxy.providers.endpoints import Hosts, Provider, model_family
+from claude_proxy.credentials.response_rules import Action, Verdict
+from claude_proxy.credentials.scope import EVERYTHING, Scope
+from claude_proxy.credentials.upstream_response import UpstreamResponse
+from claude_proxy.providers.endpoints import Hosts, Provider
 from claude_proxy.proxy.lanes.attempt import Attempt
-from claude_proxy.proxy.lanes.claude_lane import NO_CREDENTIAL, ClaudeLane, exhausted_pool, refused_pool
+from claude_proxy.proxy.lanes.claude_lane import NO_CREDENTIAL, ClaudeLane, exhausted_pool, refused_pool, scope_of
 from claude_proxy.proxy.outcome import DONE
 from claude_proxy.proxy.relay import Heard
 from claude_proxy.secret import Secret
@@ -124,12 +126,12 @@ async def test_nobody_usable_is_what_the_pool_says(is_out):
     lanes, received = Lanes(), Received()
     (one,) = [each.credential for each in lanes.pool.snapshot()]
     if is_out:
-        lanes.pool.put_out(one, "x")
+        lanes.pool.confirm(one, OUT)
     else:
-        lanes.pool.note(one, Verdict(Action.NEXT, "limit reached", NOW + 90), UpstreamResponse(429, {}))
+        lanes.pool.note(one, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, NOW + 90),)), UpstreamResponse(429, {}))
     outcome = await lanes.attempt(received)
     seconds = lanes.pool.retry_after("x")
-    wanted = refused_pool(seconds) if is_out else exhausted_pool(seconds, NOW, lanes.pool.claim("x"))
+    wanted = refused_pool(seconds) if is_out else exhausted_pool(seconds, NOW, lanes.pool.claim(Scope("x")))
     assert (outcome.refusal, outcome.status, outcome.final) == (wanted, 429, False)
     assert (received.journal.labels, lanes.upstream.sent) == ([], [])
 
@@ -215,13 +217,13 @@ def test_what_a_request_wants_of_the_pool(sent, user_id, model, wanted):
     lanes = Lanes(CLAUDE_POOL_MAX_WAIT_SECONDS="7")
     raw = json.dumps(json.loads(CLAUDE_BODY) | {"model": "an-alias"} | ({"metadata": {"user_id": user_id}} if user_id else {}))
     received = Received(raw=raw.encode(), sent=sent)
-    family = model_family(model)
-    source = lanes.lane._source(Attempt(received.request, claude(), received.outlet, received.journal), family)
+    scope = scope_of(received.request, model)
+    source = lanes.lane._source(Attempt(received.request, claude(), received.outlet, received.journal), scope)
     session = session_of(read([("x-claude-code-session-id", wanted[0])]), None) if wanted[0] else None
-    assert (source._wanted, source._wait_left, family) == ((session, wanted[1]), 7, wanted[1])
+    assert (source._wanted, source._wait_left) == ((session, (wanted[1], "messages", "standard")), 7)
 
 
-LIMIT = Verdict(Action.NEXT, "limit", NOW + 3600)
+LIMIT = Verdict(Action.NEXT, "limit", ((EVERYTHING, NOW + 3600),))
 OUT = Verdict(Action.NEXT, "refused", out=True)
 
 
@@ -230,18 +232,18 @@ def nobody(*verdicts):
     lanes = Lanes(CLAUDE_OAUTH_TOKENS=",".join(f"c{place}={POOLED}{place}" for place in range(len(verdicts))))
     for place, verdict in enumerate(verdicts):
         lanes.pool.note(lanes.pool.state(f"c{place}").credential, verdict, UpstreamResponse(429, {}))
-    refusal = lanes.lane._nobody("opus")
+    refusal = lanes.lane._nobody(Scope("opus"))
     return refusal.status, dict(refusal.headers)
 
 
 def test_a_pool_that_rests_is_a_429_with_its_return():
     """When every credential rests the client is told when the first one is back, and by which of its limits."""
-    of_opus = Verdict(Action.NEXT, "limit", None, "opus", NOW + 86400)
-    status, headers = nobody(Verdict(Action.NEXT, "limit", NOW + 7200), of_opus)
+    of_opus = Verdict(Action.NEXT, "limit", ((Scope("opus"), NOW + 86400),))
+    status, headers = nobody(Verdict(Action.NEXT, "limit", ((EVERYTHING, NOW + 7200),)), of_opus)
     assert (status, 7200 <= int(headers["retry-after"]) <= 7211) == (429, True)
     assert int(headers["anthropic-ratelimit-unified-reset"]) == NOW + int(headers["retry-after"])
     assert headers["anthropic-ratelimit-unified-representative-claim"] == "five_hour"
-    _, headers = nobody(Verdict(Action.NEXT, "limit", NOW + 3 * 86400), of_opus)
+    _, headers = nobody(Verdict(Action.NEXT, "limit", ((EVERYTHING, NOW + 3 * 86400),)), of_opus)
     assert headers["anthropic-ratelimit-unified-representative-claim"] == "seven_day"
 
 
@@ -268,7 +270,7 @@ async def test_who_counts_as_another_caller(callers, is_out):
     for user, session in callers:
         sent = [("x-claude-code-session-id", session)] if session else []
         await lanes.attempt(Received(sent=sent, user=user))
-    assert lanes.pool.resting("x") == ({"one"} if is_out else set())
+    assert lanes.pool.resting(Scope("x")) == ({"one"} if is_out else set())
 
 
 @pytest.mark.parametrize(

@@ -18,13 +18,7 @@ from claude_proxy.config import models
 from claude_proxy.config.model_access import Limits
 from claude_proxy.config.settings import VARIABLES
 from claude_proxy.config.users import UserBook
-from claude_proxy.credentials.response_rules import (
-    EXTRA_USAGE,
-    NOT_CLAUDE_CODE,
-    REFUSED_ACCOUNT,
-    UNHEALED_THINKING,
-    WRONG_HEADER,
-)
+from claude_proxy.credentials.wordings import EXTRA_USAGE, NOT_CLAUDE_CODE, REFUSED_ACCOUNT, UNHEALED_THINKING, WRONG_HEADER
 from claude_proxy.providers.thinking import ThinkingFilter
 from claude_proxy.proxy.request import parse_body, read_view
 from fuzz import rules

@@ -1,5 +1,6 @@
 """credentials/pool.py: who is asked next, who rests, who is out; on a clock that the test turns."""
 
+import json
 import logging
 import math
 from functools import partial
@@ -28,9 +29,12 @@ from pools import (
     walk,
 )
 
-from claude_proxy.credentials.pool import SUSPICION_SECONDS, Wanted
+from claude_proxy.credentials.learning_pool import SUSPICION_SECONDS
+from claude_proxy.credentials.pool import Wanted
 from claude_proxy.credentials.rate_limits import Window
-from claude_proxy.credentials.response_rules import Action, UpstreamResponse, Verdict
+from claude_proxy.credentials.response_rules import Action, Verdict
+from claude_proxy.credentials.scope import EVERYTHING, Scope
+from claude_proxy.credentials.upstream_response import UpstreamResponse
 
 
 @pytest.fixture
@@ -94,9 +98,9 @@ def test_rests_of_several_families(make):
     pool = make(A)
     rest(pool, A, 100, "opus")
     rest(pool, A, 200, "fable")
-    assert [pool.back_at(family) - START for family in ("opus", "fable", "sonnet", "")] == [100, 200, -START, -START]
+    assert [pool.back_at(Scope(family)) - START for family in ("opus", "fable", "sonnet", "")] == [100, 200, -START, -START]
     rest(pool, A, 150)
-    assert [pool.back_at(family) - START for family in ("opus", "fable", "sonnet", "")] == [150, 200, 150, 150]
+    assert [pool.back_at(Scope(family)) - START for family in ("opus", "fable", "sonnet", "")] == [150, 200, 150, 150]
 
 
 def test_a_limit_of_all_models_beside_one_of_a_family(make, clock):
@@ -104,7 +108,7 @@ def test_a_limit_of_all_models_beside_one_of_a_family(make, clock):
     pool = make(A)
     full = {"5h__status": "rejected", "5h__reset": START + HOUR, "7d_opus__status": "rejected"}
     tell(pool, A, 429, "opus", **full, **{"7d_opus__reset": START + 5 * DAY})
-    assert (pool.back_at("sonnet"), pool.back_at("opus")) == (START + HOUR, START + 5 * DAY)
+    assert (pool.back_at(Scope("sonnet")), pool.back_at(Scope("opus"))) == (START + HOUR, START + 5 * DAY)
     clock.now += HOUR
     assert (chosen(pool, 1, family="sonnet"), chosen(pool, 1, family="opus")) == ("a", "-")
 
@@ -125,7 +129,7 @@ def test_a_longer_rest_wins(make, family):
     pool = make(A)
 
     def known():
-        return pool.back_at(family) - START, pool.state("a").rests[family].reason
+        return pool.back_at(Scope(family)) - START, pool.state("a").rests[Scope(family)].reason
 
     rest(pool, A, 3600, family, "weekly")
     rest(pool, A, 5, family, "slow down")
@@ -139,7 +143,7 @@ def test_a_quarantine_does_not_shorten_a_rest(make):
     pool = make(A)
     rest(pool, A, QUARANTINE + 1)
     pool.note(A, OUT, NOTHING)
-    assert pool.back_at("") == START + QUARANTINE + 1
+    assert pool.back_at(EVERYTHING) == START + QUARANTINE + 1
 
 
 @pytest.mark.parametrize(
@@ -154,7 +158,7 @@ def test_what_is_not_about_the_credential_changes_nothing(make, verdict):
     fill(pool, A, 0.1)
     fill(pool, B, 0.5)
     pool.note(A, verdict, UpstreamResponse(429, {}))
-    assert (pool.state("a").rests, pool.back_at("")) == ({}, 0)
+    assert (pool.state("a").rests, pool.back_at(EVERYTHING)) == ({}, 0)
     assert chosen(pool, 3) == "aaa"
 
 
@@ -336,7 +340,7 @@ def test_a_windowless_429_makes_shy(make, clock):
     pool = make(A, B)
     fill(pool, B, 0.8)
     pool.note(A, TRY_ONE_OTHER, UpstreamResponse(429, {}))
-    assert (pool.state("a").rests, pool.back_at("")) == ({}, 0)
+    assert (pool.state("a").rests, pool.back_at(EVERYTHING)) == ({}, 0)
     assert chosen(pool, 3) == "bbb"
     clock.now += COOLDOWN
     assert chosen(pool, 2) == "aa"
@@ -371,7 +375,7 @@ def test_an_unconfirmed_refusal_puts_nobody_out(make, clock):
     pool = make(A, B)
     pool.note(A, UNCONFIRMED, UpstreamResponse(400, {}))
     assert pool.suspect(A, "the sentence", "anna") is False
-    assert (pool.state("a").rests, pool.resting("")) == ({}, frozenset())
+    assert (pool.state("a").rests, pool.resting(EVERYTHING)) == ({}, frozenset())
     assert chosen(pool, 3) == "bbb"
     clock.now += SUSPICION_SECONDS
     assert chosen(pool, 2) == "ab"
@@ -396,13 +400,13 @@ def test_an_answer_ends_a_suspicion(make):
     assert {*chosen(pool, 2)} == {"a", "b"}
 
 
-def test_put_out(make, clock):
-    """A credential that is put out is not asked for the quarantine, and the other processes learn of it."""
+def test_a_confirmed_refusal(make, clock):
+    """A credential whose refusal is confirmed is not asked for the quarantine, and the other processes learn of it."""
     pool = make(A, B)
     pool.changed()
-    pool.put_out(A, "the account was refused")
+    pool.confirm(A, UNCONFIRMED)
     assert chosen(pool, 2) == "bb"
-    assert [row.stamp for row in pool.changed() if ":rest:" in row.key] == [START + QUARANTINE]
+    assert [json.loads(row.value)["until"] for row in pool.changed() if ":limit:" in row.key] == [START + QUARANTINE]
     clock.now += QUARANTINE
     assert "a" in chosen(pool, 2)
 
@@ -423,72 +427,77 @@ def test_an_empty_pool(make):
     """An empty pool has nobody to ask, and is back at no time."""
     pool = make()
     assert (chosen(pool, 1), chosen(pool, 1, "s")) == ("-", "-")
-    assert (len(pool), pool.back_at(""), pool.resting(""), pool.claim("")) == (0, 0, frozenset(), "five_hour")
+    assert (len(pool), pool.back_at(EVERYTHING), pool.resting(EVERYTHING), pool.claim(EVERYTHING)) == (
+        0,
+        0,
+        frozenset(),
+        "five_hour",
+    )
 
 
-# One organisation, one quota
+# One organisation, perhaps one quota
 
 
-def test_credentials_of_one_organisation_rest_together(make):
-    """Two OAuth tokens of one organisation share its quota: when one is limited, both rest. An API key has its own."""
+WINDOWS = {"5h__reset": START + HOUR, "5h__utilization": 0.5, "7d__reset": START + 4 * DAY, "7d__utilization": 0.5}
+FULL = WINDOWS | {"5h__status": "rejected"}
+
+
+def test_seats_that_share_their_windows_rest_together(make):
+    """Tokens of one organisation whose windows all open at the same moments have one quota: when one is full, all are."""
     pool = make(A, B, C, K)
     for each, organisation in ((A, "o1"), (B, "o1"), (C, "o2"), (K, "o1")):
-        tell(pool, each, organisation=organisation)
-    rest(pool, A, 60)
-    assert chosen(pool, 2) == "cc"
-    assert pool.resting("") == {"a", "b"}
+        tell(pool, each, organisation=organisation, **WINDOWS)
+    tell(pool, A, 429, organisation="o1", **FULL)
+    assert pool.resting(EVERYTHING) == {"a", "b"}
     assert walk(pool) == "ck"
 
 
-def test_api_keys_of_one_organisation_rest_together(make):
-    """API keys of one organisation share a quota among themselves."""
-    pool = make(K, L, A)
-    for each in (K, L, A):
-        tell(pool, each, organisation="o1")
-    rest(pool, L, 60)
-    assert pool.resting("") == {"k", "l"}
-
-
-def test_a_familys_rest_is_shared_too(make):
-    """A limit of one family is the organisation's as well."""
+@pytest.mark.parametrize(
+    "theirs",
+    [{"5h__reset": START + 2 * HOUR}, {"7d__reset": START + 5 * DAY}, {"30d__reset": START + 9 * DAY, "30d__utilization": 0.1}],
+)
+def test_seats_with_windows_of_their_own_rest_alone(make, theirs):
+    """One organisation is no shared quota: a seat whose windows open at other moments has room of its own."""
     pool = make(A, B)
+    tell(pool, A, organisation="o1", **WINDOWS)
+    tell(pool, B, organisation="o1", **WINDOWS | theirs)
+    tell(pool, A, 429, organisation="o1", **FULL)
+    assert pool.resting(EVERYTHING) == {"a"}
+
+
+def test_one_window_in_common_is_chance(make):
+    """A window that opens at the same hour is no proof; nor is an organisation of which no window is known, or a throttle."""
+    pool = make(A, B)
+    five = {name: value for name, value in WINDOWS.items() if name.startswith("5h")}
     for each in (A, B):
-        tell(pool, each, organisation="o1")
-    rest(pool, A, 60, "opus")
-    assert (chosen(pool, 1, family="opus"), pool.resting("sonnet")) == ("-", frozenset())
-
-
-def test_the_organisation_of_the_very_answer_counts(make):
-    """An answer that both names the organisation and rejects rests the others at once."""
-    pool = make(A, B)
-    tell(pool, B, organisation="o1")
-    tell(pool, A, 429, organisation="o1", **{"5h__status": "rejected", "5h__reset": START + HOUR})
-    assert pool.resting("") == {"a", "b"}
+        tell(pool, each, organisation="o1", **five)
+    tell(pool, A, 429, organisation="o1", **five | {"5h__status": "rejected"})
+    assert pool.resting(EVERYTHING) == {"a"}
+    other = make(A, B)
+    for each in (A, B):
+        tell(other, each, organisation="o1", **WINDOWS)
+    rest(other, A, 60)
+    assert other.resting(EVERYTHING) == {"a"}
 
 
 def test_a_refusal_is_not_shared(make):
     """A token that was revoked says nothing about another one of its organisation."""
     pool = make(A, B)
     for each in (A, B):
-        tell(pool, each, organisation="o1")
+        tell(pool, each, organisation="o1", **WINDOWS)
     pool.note(A, OUT, NOTHING)
-    assert pool.resting("") == {"a"}
+    assert pool.resting(EVERYTHING) == {"a"}
 
 
 def test_sharing_is_said_once(make, caplog):
-    """The operator reads once which credentials share a quota, and again only when it is another set of them."""
-    pool = make(A, B, C, K)
-    with caplog.at_level(logging.WARNING, "claude_proxy.credentials.pool"):
+    """The operator reads once which credentials share a quota, and never a secret."""
+    pool = make(A, B)
+    with caplog.at_level(logging.WARNING, "claude_proxy.credentials.learning_pool"):
         for _ in range(3):
-            tell(pool, A, organisation="o1")
-            tell(pool, B, organisation="o1")
-            tell(pool, K, organisation="o1")
-    (line,) = caplog.messages
-    assert line == "credentials a, b are of one organisation and share one quota"
-    with caplog.at_level(logging.WARNING, "claude_proxy.credentials.pool"):
-        tell(pool, C, organisation="o1")
-    assert caplog.messages[1:] == ["credentials a, b, c are of one organisation and share one quota"]
-    assert "made-up" not in caplog.text
+            for each in (A, B):
+                tell(pool, each, organisation="o1", **WINDOWS)
+            tell(pool, A, 429, organisation="o1", **FULL)
+    assert caplog.messages == ["credentials a, b are of one organisation and share their windows"]
 
 
 # When nobody is usable
@@ -497,12 +506,16 @@ def test_sharing_is_said_once(make, caplog):
 def test_back_at_is_the_soonest(make):
     """The pool is back for a family when its first credential is."""
     pool = make(A, B)
-    assert pool.back_at("") == 0
+    assert pool.back_at(EVERYTHING) == 0
     rest(pool, A, 60)
-    assert pool.back_at("") == 0
+    assert pool.back_at(EVERYTHING) == 0
     rest(pool, B, 30)
     rest(pool, B, 90, "opus")
-    assert (pool.back_at(""), pool.back_at("sonnet"), pool.back_at("opus")) == (START + 30, START + 30, START + 60)
+    assert (pool.back_at(EVERYTHING), pool.back_at(Scope("sonnet")), pool.back_at(Scope("opus"))) == (
+        START + 30,
+        START + 30,
+        START + 60,
+    )
 
 
 def test_retry_after_is_truthful_and_spread(make):
@@ -510,7 +523,7 @@ def test_retry_after_is_truthful_and_spread(make):
     pool = make(A, B)
     rest(pool, A, 60)
     rest(pool, B, 600)
-    told = [pool.retry_after("") for _ in range(40)]
+    told = [pool.retry_after(EVERYTHING) for _ in range(40)]
     assert all(60 <= seconds <= 60 + 10 for seconds in told)
     assert len(set(told)) == 20
     assert max(told.count(seconds) for seconds in told) == 2
@@ -518,15 +531,15 @@ def test_retry_after_is_truthful_and_spread(make):
 
 def test_retry_after_of_a_pool_that_is_usable(make):
     """Who was refused although somebody is usable comes back in a moment, not at once."""
-    assert 1 <= make(A).retry_after("") <= 11
+    assert 1 <= make(A).retry_after(EVERYTHING) <= 11
 
 
 def test_retry_after_counts_per_family(make):
     """What is told is about the family that was asked for."""
     pool = make(A)
     rest(pool, A, 600, "opus")
-    assert pool.retry_after("opus") >= 600
-    assert pool.retry_after("sonnet") <= 11
+    assert pool.retry_after(Scope("opus")) >= 600
+    assert pool.retry_after(Scope("sonnet")) <= 11
 
 
 def test_delay_is_spread(make):
@@ -534,27 +547,27 @@ def test_delay_is_spread(make):
     pool = make(A, B)
     rest(pool, A, 2)
     rest(pool, B, 60)
-    delays = [pool.delay("") for _ in range(5)]
+    delays = [pool.delay(EVERYTHING) for _ in range(5)]
     assert delays == pytest.approx([2.05, 2.1, 2.15, 2.2, 2.25])
     for _ in range(5):
         pool.waited()
-    assert pool.delay("") == pytest.approx(2.05)
+    assert pool.delay(EVERYTHING) == pytest.approx(2.05)
 
 
 def test_there_is_nothing_to_wait_for_when_nobody_rests(make):
     """Who is usable and was of no use to a request is of none later: only a rest's end is worth waiting for."""
     pool = make(A, B)
-    assert pool.delay("", {"a", "b"}) == math.inf
+    assert pool.delay(EVERYTHING, {"a", "b"}) == math.inf
     rest(pool, B, 2)
-    assert pool.delay("", {"a"}) == pytest.approx(2.1)
+    assert pool.delay(EVERYTHING, {"a"}) == pytest.approx(2.1)
 
 
 def test_who_came_back_meanwhile_is_not_waited_for(make):
     """A credential that was not tried and is usable can be asked at once, however many wait for others."""
     pool = make(A, B)
     rest(pool, A, 60)
-    assert [pool.delay("", {"a"}) for _ in range(3)] == [0, 0, 0]
-    assert pool.delay("", {"a", "b"}) == pytest.approx(60.2)
+    assert [pool.delay(EVERYTHING, {"a"}) for _ in range(3)] == [0, 0, 0]
+    assert pool.delay(EVERYTHING, {"a", "b"}) == pytest.approx(60.2)
 
 
 @pytest.mark.parametrize(
@@ -566,7 +579,7 @@ def test_claim(make, seconds, family, claim):
     pool = make(A, B)
     rest(pool, A, seconds, family)
     rest(pool, B, 7 * DAY, family)
-    assert pool.claim(family or "sonnet") == claim
+    assert pool.claim(Scope(family or "sonnet")) == claim
 
 
 @pytest.mark.parametrize(
@@ -589,7 +602,7 @@ def test_is_out(make, notes, is_out):
             pool.note(each, OUT, NOTHING)
         else:
             rest(pool, each, 60, "" if what == "rest" else what)
-    assert pool.is_out("opus") is is_out
+    assert pool.is_out(Scope("opus")) is is_out
 
 
 def test_a_refusal_that_is_over_does_not_count(make, clock):
@@ -599,7 +612,7 @@ def test_a_refusal_that_is_over_does_not_count(make, clock):
     clock.now += 61
     pool.note(A, OUT, NOTHING)
     pool.note(B, OUT, NOTHING)
-    assert pool.is_out("")
+    assert pool.is_out(EVERYTHING)
 
 
 # --- what is shown ---------------------------------------------------------------------------------------------------------
@@ -612,12 +625,12 @@ def test_a_snapshot_holds_what_lasts(make, clock):
     pool.note(A, OUT, NOTHING)
     pool.state("a").windows["", "5h"] = Window(0.5, START + HOUR, START)
     before, other = pool.snapshot()
-    assert (before.credential, before.sessions, [*before.rests], [*before.windows]) == (A, 1, [""], [("", "5h")])
+    assert (before.credential, before.sessions, [*before.rests], [*before.windows]) == (A, 1, [EVERYTHING], [("", "5h")])
     assert (other.rests, other.windows, other.sessions) == ({}, {}, 0)
     clock.now += 2 * HOUR
     after, _ = pool.snapshot()
     assert (after.rests, after.windows, after.sessions) == ({}, {}, 0)
-    assert [*before.rests] == [""]
+    assert [*before.rests] == [EVERYTHING]
 
 
 def test_the_first_day_of_a_credential_is_the_first_that_anybody_knows(make, clock):

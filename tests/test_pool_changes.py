@@ -10,6 +10,7 @@ from pools import DONE, NOTHING, OUT, SALT, A, B, C, Clock, K, chosen, credentia
 from claude_proxy.credentials.credential import Credential, Kind, Terms
 from claude_proxy.credentials.pool import Wanted
 from claude_proxy.credentials.response_rules import Action, Verdict
+from claude_proxy.credentials.scope import EVERYTHING, Scope
 from claude_proxy.secret import Secret
 
 PAUSED = Terms(paused=True)
@@ -135,14 +136,14 @@ def test_sessions_of_a_removed_one_move_and_others_stay(make):
 # What still arrives for one that is gone
 
 
-@pytest.mark.parametrize("verdict", [DONE, OUT, Verdict(Action.NEXT, "limit reached", 1_800_000_600.0)])
+@pytest.mark.parametrize("verdict", [DONE, OUT, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, 1_800_000_600.0),))])
 def test_responses_of_a_removed_one_teach_nothing(make, verdict):
     """A response to a credential that was removed meanwhile raises nothing, and is nobody else's."""
     pool = make(A, B)
     pool.take_up([B])
     pool.changed()
     pool.note(A, verdict, NOTHING)
-    pool.put_out(A, "refused")
+    pool.confirm(A, OUT)
     assert pool.suspect(A, "This organization has been disabled.", "anna") is False
     assert chosen(pool, 2) == "bb"
     assert [row.key for row in pool.changed()] == ["cursor"]
@@ -230,7 +231,7 @@ def test_a_renewed_login_is_the_same_credential(make, clock):
     pool.take_up([login(clock, "second")])
     assert pool.state("home").key == key
     assert pool.state("home").load == 0.3
-    assert pool.choose(Wanted("s", "opus")) is None
+    assert pool.choose(Wanted("s", Scope("opus"))) is None
     asked = pool.choose(Wanted("s"))
     assert asked is not None
     assert asked.secret.reveal().endswith("second")

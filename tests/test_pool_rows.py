@@ -30,11 +30,13 @@ from pools import (
     known,
     new_pool,
     rest,
+    tell,
     walk,
 )
 
 from claude_proxy.credentials.credential import Credential
 from claude_proxy.credentials.pool import Affinity, Pool, Wanted
+from claude_proxy.credentials.scope import EVERYTHING, Scope
 from claude_proxy.state.rows import Row
 
 
@@ -105,7 +107,7 @@ def test_a_credential_under_another_label(shared):
     renamed = Credential("renamed", A.kind, A.secret)
     first, second = busy(shared(A, B, K)), shared(B, renamed)
     second.merge(first.everything())
-    assert second.resting("") == {"renamed"}
+    assert second.resting(EVERYTHING) == {"renamed"}
 
 
 def test_another_salt(make):
@@ -114,7 +116,7 @@ def test_another_salt(make):
     first.set_salt("one")
     second.set_salt("two")
     second.merge(busy(first).everything())
-    assert second.resting("") == frozenset()
+    assert second.resting(EVERYTHING) == frozenset()
 
 
 def test_a_salt_that_comes_late(make):
@@ -173,14 +175,17 @@ def own_key(pool):
 
 GARBAGE_VALUES = [
     "", "x", "null", "[]", "{}", "7", "-1", '"text"', "Infinity", "-Infinity", "NaN", "1e999", "9" * 5000, "[" * 100_000,
-    '{"reason": 1, "out": 2}', '{"reason": null}', '{"utilization": "much", "reset": {}}', '{"utilization": NaN, "reset": 1}',
+    '{"reason": 1, "out": 2, "until": 1.8e9, "windows": []}', '{"reason": "x", "out": 2, "until": 1.8e9, "windows": [1]}',
+    '{"until": 0}', '{"until": -1}', '{"until": 1e99, "reason": "x", "out": 0, "windows": []}',
+    '{"reason": null}', '{"utilization": "much", "reset": {}}', '{"utilization": NaN, "reset": 1}',
     '{"utilization": Infinity, "reset": Infinity}', '{"utilization": 1e400, "reset": -1e400}', "\udcff", "\x00",
 ]  # fmt: skip
 GARBAGE_KEYS = [
     "", ":", "cursor", "cursor:1", "salt:x", "session", "session:", "session:s", "session:s:t", "credential", "credential:x",
-    "credential:{key}", "credential:{key}:rest", "credential:{key}:rest:", "credential:{key}:rest:opus:x",
+    "credential:{key}", "credential:{key}:limit", "credential:{key}:limit:", "credential:{key}:limit:opus:x",
     "credential:{key}:window", "credential:{key}:window::5h", "credential:{key}:window:opus:7d_opus",
-    "credential:x:rest:", "tomorrow:x", "\udcff",
+    "credential:x:limit:", "credential:{key}:limit:a/b/c/d", "credential:{key}:limit:/count_tokens", "lifted:{key}", "lifted:x",
+    "probed", "tomorrow:x", "\udcff",
 ]  # fmt: skip
 GARBAGE_STAMPS = [0.0, -1.0, START, START + HOUR, 1e300, math.inf, -math.inf, math.nan]
 
@@ -200,11 +205,11 @@ def test_garbage_is_passed_over(rows):
     pool = Pool([A, B], affinity=Affinity.SESSION, quarantine=QUARANTINE, clock=lambda: START)
     pool.merge([Row(key.replace("{key}", own_key(pool)), stamp, value) for key, stamp, value in rows])
     for family in ("", "opus"):
-        assert pool.choose(Wanted("s", family), {"a"}) == B
-        assert math.isfinite(pool.back_at(family))
-        assert math.isfinite(pool.retry_after(family))
-        assert pool.claim(family) in ("five_hour", "seven_day")
-        pool.is_out(family)
+        assert pool.choose(Wanted("s", Scope(family)), {"a"}) == B
+        assert math.isfinite(pool.back_at(Scope(family)))
+        assert math.isfinite(pool.retry_after(Scope(family)))
+        assert pool.claim(Scope(family)) in ("five_hour", "seven_day")
+        pool.is_out(Scope(family))
     assert all(json.loads(row.value) is not None and math.isfinite(row.stamp) for row in pool.everything())
 
 
@@ -228,12 +233,17 @@ def facts():
     pool = Pool([A, B], affinity=Affinity.SESSION, quarantine=QUARANTINE, clock=lambda: START)
     keys = [pool.state(label).key for label in "ab"]
     of_rest = st.builds(
-        lambda key, family, until: Row(
-            f"credential:{key}:rest:{family}", until, json.dumps({"reason": f"until {until}", "out": until % 2 == 0})
+        lambda key, scope, noted, minutes: Row(
+            f"credential:{key}:limit:{scope}",
+            noted,
+            json.dumps(
+                {"until": minutes and START + 60.0 * minutes, "reason": f"for {minutes}", "out": minutes < 0, "windows": []}
+            ),
         ),
         st.sampled_from(keys),
-        st.sampled_from(["", "opus", "sonnet"]),
-        st.integers(-5, 5).map(lambda minutes: START + 60.0 * minutes),
+        st.sampled_from(["", "opus", "sonnet/messages/fast", "/count_tokens"]),
+        st.integers(0, 40).map(lambda quarters: START - 10 + quarters / 4),
+        st.integers(-5, 5),
     )
     of_window = st.builds(
         lambda key, place, seen: Row(
@@ -256,7 +266,7 @@ def facts():
 @settings(max_examples=200)
 @given(facts(), st.randoms(use_true_random=False))
 def test_rows_in_any_order_and_number(rows, shuffler):
-    """Rows give one state in whatever order, in whatever parts and however often they come; the longer rest wins."""
+    """Rows give one state in whatever order, in whatever parts and however often they come; what was noted last wins."""
 
     def merged(parts):
         pool = Pool([A, B], affinity=Affinity.SESSION, quarantine=QUARANTINE, clock=lambda: START)
@@ -271,8 +281,10 @@ def test_rows_in_any_order_and_number(rows, shuffler):
     assert known(merged([again[:cut], again[cut:], rows[::-1]])) == known(expected)
     for label in "ab":
         key = expected.state(label).key
-        untils = [row.stamp for row in rows if row.key == f"credential:{key}:rest:"]
-        assert expected.state(label).back_at == max(untils, default=0.0)
+        told = [(row.stamp, json.loads(row.value)["until"]) for row in rows if row.key == f"credential:{key}:limit:"]
+        last = max(told, default=(0.0, 0.0))
+        ended = max((noted for noted, until in told if not until), default=0.0)
+        assert expected.state(label).back_at == (last[1] if last[1] > START and last[0] > ended else 0.0)
     told_on = merged([expected.everything()])
     assert known(told_on) == known(expected), "what a pool tells is what it was told"
 
@@ -293,11 +305,15 @@ def happens(what, pool, other, each, dice):
         case 5:
             chosen(pool, 1, f"s{dice.randint(0, 2)}", dice.choice(["opus", "sonnet"]))
         case 6:
+            tell(pool, each, family="opus", sent=pool._clock())
+        case 7:
+            pool.lift(each.label)
+        case 8:
             other.merge(pool.changed())
 
 
 @settings(max_examples=100)
-@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 6), st.integers(0, 2)), max_size=40), st.integers(0, 2**32))
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 8), st.integers(0, 2)), max_size=40), st.integers(0, 2**32))
 def test_two_pools_that_exchange_rows_agree(steps, seed):
     """Two processes that serve at the same time know the same after an exchange, whatever happened in which order."""
     clock, dice = Clock(), random.Random(seed)

@@ -8,6 +8,7 @@ import pytest
 from claude_proxy.anthropic.usage import Usage
 from claude_proxy.credentials.credential import Credential, Kind
 from claude_proxy.credentials.rate_limits import Rest, Snapshot, Window
+from claude_proxy.credentials.scope import EVERYTHING, Scope
 from claude_proxy.secret import Secret
 from claude_proxy.usage.ledger import Book
 from claude_proxy.usage.record import Record
@@ -57,31 +58,31 @@ OPUS = {("opus", "7d_opus"): Window(1.0, NOW + DAY, NOW)}
     [
         ({}, {}, "usable", "usable"),
         (
-            {"": Rest(NOW + HOUR, "limit reached: 5h")},
+            {EVERYTHING: Rest(NOW + HOUR, "limit reached: 5h")},
             {("", "5h"): Window(1.0, NOW + HOUR, NOW)},
             "rests",
             f"rests until {utc(NOW + HOUR)}: 5-hour window at 100 %",
         ),
         (
-            {"": Rest(NOW + HOUR, "limit reached: 5h, 7d")},
+            {EVERYTHING: Rest(NOW + HOUR, "limit reached: 5h, 7d")},
             {},
             "rests",
             f"rests until {utc(NOW + HOUR)}: 5-hour window, 7-day window",
         ),
         (
-            {"": Rest(NOW + HOUR, "the credential was refused", out=True)},
+            {EVERYTHING: Rest(NOW + HOUR, "the credential was refused", out=True)},
             {},
             "out",
             f"out until {utc(NOW + HOUR)}: the credential was refused",
         ),
         (
-            {"opus": Rest(NOW + DAY, "limit reached: 7d_opus")},
+            {Scope("opus"): Rest(NOW + DAY, "limit reached: 7d_opus")},
             OPUS,
             "usable in part",
             f"usable; not for Opus until {utc(NOW + DAY)}: 7-day window of Opus at 100 %",
         ),
         (
-            {"opus": Rest(NOW + DAY, "limit reached: 7d_opus"), "": Rest(NOW + 60, "slow down")},
+            {Scope("opus"): Rest(NOW + DAY, "limit reached: 7d_opus"), EVERYTHING: Rest(NOW + 60, "slow down")},
             OPUS,
             "rests",
             f"rests until {utc(NOW + 60)}: slow down; not for Opus until {utc(NOW + DAY)}: 7-day window of Opus at 100 %",
@@ -128,7 +129,7 @@ def test_headroom():
     """The room of a credential is what its fullest window for all models leaves; who rests has none; a pool's is the mean."""
     half = snapshot(windows={("", "5h"): Window(0.5, NOW + 1, NOW), ("", "7d"): Window(0.2, NOW + 1, NOW), **OPUS})
     over = snapshot(windows={("", "5h"): Window(1.5, NOW + 1, NOW)})
-    resting = snapshot(rests={"": Rest(NOW + 1, "x")})
+    resting = snapshot(rests={EVERYTHING: Rest(NOW + 1, "x")})
     assert [headroom(one) for one in (half, over, resting, snapshot())] == [0.5, 0, 0, 1]
     assert headroom_of_pool([half, resting]) == 0.25
     assert headroom_of_pool([]) is None

@@ -1,38 +1,36 @@
 """credentials/response_rules.py: what an answer says about the credential and what happens to the request, as one table."""
 
 import json
+from email.utils import formatdate
 
 import answers
 import pytest
 from answers import DAY, HOUR, LIMIT, UNIFIED
 
 from claude_proxy.anthropic.errors import error_body
-from claude_proxy.credentials.response_rules import (
+from claude_proxy.credentials.credential import Kind
+from claude_proxy.credentials.response_rules import LONG_REST, LONGEST_SPENT, SHORTEST_REST, Action, Verdict, judge
+from claude_proxy.credentials.scope import COUNT_TOKENS, EVERYTHING, FAST, MESSAGES, STANDARD, Scope
+from claude_proxy.credentials.upstream_response import LONGEST_RETRY_AFTER, UpstreamResponse
+from claude_proxy.credentials.wordings import (
     EXTRA_USAGE,
-    LONGEST_RETRY_AFTER,
     NOT_CLAUDE_CODE,
+    OUT_OF_EXTRA_USAGE,
     REFUSED_ACCOUNT,
-    SHORTEST_REST,
     UNHEALED_THINKING,
     WRONG_HEADER,
-    Action,
-    UpstreamResponse,
-    Verdict,
-    judge,
-    known_windows,
-    parse_reset,
-    retry_after,
 )
 from claude_proxy.providers.endpoints import model_family
 
 NOW = 1_800_000_000
 COOLDOWN = 60.0
-UNTOUCHED = {"rest_until": None, "family": "", "family_until": None, "out": False}
+UNTOUCHED = {"rests": (), "out": False, "refused": False}
 
 
-def of(given):
+def of(given, kind=Kind.OAUTH, endpoint="", speed=""):
     """Return what the flow would make of an answer."""
-    return UpstreamResponse(given.status, given.headers, given.body, model_family(given.model), NOW)
+    scope = Scope(model_family(given.model), endpoint, speed)
+    return UpstreamResponse(given.status, given.headers, given.body, scope, NOW, kind)
 
 
 def limited(retry_after=None, model="claude-opus-4-8", **unified):
@@ -48,18 +46,24 @@ def fields(verdict):
     return {name: getattr(verdict, name) for name in UNTOUCHED}
 
 
-def rests(seconds):
-    return UNTOUCHED | {"rest_until": NOW + seconds}
+def rests(seconds, scope=EVERYTHING):
+    return UNTOUCHED | {"rests": ((scope, NOW + seconds),)}
 
 
 def family_rests(family, seconds):
-    return UNTOUCHED | {"family": family, "family_until": NOW + seconds}
+    return rests(seconds, Scope(family))
+
+
+def both_rest(seconds, family, its_seconds):
+    return UNTOUCHED | {"rests": ((EVERYTHING, NOW + seconds), (Scope(family), NOW + its_seconds))}
 
 
 FOUND = {name: of(each) for name, each in answers.limits(NOW).items()}
 FIVE = {"5h__status": "rejected", "5h__reset": NOW + HOUR}
 WEEK = {"7d__status": "rejected", "7d__reset": NOW + 3 * DAY}
 OPUS = {"7d_opus__status": "rejected", "7d_opus__reset": NOW + 5 * DAY}
+FABLE = {"7d_oi__status": "rejected", "7d_oi__reset": NOW + 5 * DAY, "7d_oi__utilization": "1.02"}
+UNKNOWN = {"7d_xyz__status": "rejected", "7d_xyz__reset": NOW + DAY}
 
 
 @pytest.mark.parametrize(
@@ -80,10 +84,10 @@ OPUS = {"7d_opus__status": "rejected", "7d_opus__reset": NOW + 5 * DAY}
         (limited(**FIVE | WEEK), rests(3 * DAY)),
         (limited(**FIVE | {"7d__status": "allowed_warning", "7d__reset": NOW + 3 * DAY}), rests(HOUR)),
         (limited(**FIVE | {"7d__status": "allowed", "7d__reset": NOW + 3 * DAY}), rests(HOUR)),
-        (limited(**WEEK | OPUS), rests(3 * DAY) | {"family": "opus", "family_until": NOW + 5 * DAY}),
+        (limited(**WEEK | OPUS), both_rest(3 * DAY, "opus", 5 * DAY)),
         (limited(**{"7d_opus__status": "rejected", "7d_opus__reset": NOW + HOUR}, **FIVE),
-         rests(HOUR) | {"family": "opus", "family_until": NOW + HOUR}),
-        (limited(**OPUS | {"7d_xyz__status": "rejected", "7d_xyz__reset": NOW + DAY}), family_rests("opus", 5 * DAY)),
+         both_rest(HOUR, "opus", HOUR)),
+        (limited(**OPUS | UNKNOWN), family_rests("opus", 5 * DAY)),
         # Other words for a window that is closed.
         (limited(**FIVE | {"5h__status": "blocked"}), rests(HOUR)),
         (limited(**FIVE | {"5h__status": "queueing_hard"}), rests(HOUR)),
@@ -103,8 +107,15 @@ OPUS = {"7d_opus__status": "rejected", "7d_opus__reset": NOW + 5 * DAY}
         (limited(7, **{"5h__surpassed__threshold": "0.9", "5h__utilization": "0.93", "5h__reset": NOW + HOUR}), rests(7)),
         (limited(7, **{"5h__utilization": "1.2", "5h__reset": NOW + HOUR}), rests(7)),
         (limited(**{"7d__surpassed__threshold": "1.0", "7d__utilization": "1.3", "7d__reset": NOW + DAY}), rests(DAY)),
-        (limited(**{"7d_oi__surpassed__threshold": "1.0", "7d_oi__utilization": "1", "7d_oi__reset": NOW + DAY}),
-         family_rests("opus", DAY)),
+        (limited(model="claude-fable-5-1", **{"7d_oi__surpassed__threshold": "1.0", "7d_oi__utilization": "1",
+                                              "7d_oi__reset": NOW + DAY}), family_rests("fable", DAY)),
+        # The window of another family is no reason, whatever it is called; one that nobody knows is one only where it is alone.
+        (limited(**FIVE | FABLE), rests(HOUR)),
+        (limited(**FIVE | UNKNOWN), rests(HOUR)),
+        (limited(**FABLE | UNKNOWN), family_rests("opus", DAY)),
+        (limited(7, **FABLE), rests(7)),
+        (limited(7, status="rejected", reset=NOW + 5 * DAY, **FABLE), family_rests("opus", 7)),
+        (limited(status="rejected", reset=NOW + 5 * DAY, **FABLE), family_rests("opus", COOLDOWN)),
         # A reset in Unix seconds, in milliseconds, in ISO 8601.
         (limited(**FIVE | {"5h__reset": f"{NOW + HOUR}000"}), rests(HOUR)),
         (limited(**FIVE | {"5h__reset": "2027-01-15T09:00:00Z"}), rests(HOUR)),
@@ -161,7 +172,7 @@ def test_a_limit(answer, expected):
         limited(fallback="available", fallback__percentage="0.5"),
         limited(status=""),
         # A retry-after that says nothing.
-        limited("Wed, 21 Oct 2015 07:28:00 GMT"),
+        limited("Wed, 32 Oct 2015 07:28:00 GMT"),
         limited("-1"),
         limited("nan"),
         limited("inf"),
@@ -169,8 +180,8 @@ def test_a_limit(answer, expected):
         limited(h__status="rejected", h__reset=NOW + HOUR),
         limited(**{f"{'9' * 5000}d__status": "rejected"}),
         limited(weekly__status="rejected", weekly__reset=NOW + HOUR),
-        UpstreamResponse(429, {}, b"<html>slow down</html>", "opus", NOW),
-        UpstreamResponse(429, {}, b"", "opus", NOW),
+        UpstreamResponse(429, {}, b"<html>slow down</html>", Scope("opus"), NOW),
+        UpstreamResponse(429, {}, b"", Scope("opus"), NOW),
     ],
 )
 def test_a_429_that_names_no_limit(answer):
@@ -179,16 +190,148 @@ def test_a_429_that_names_no_limit(answer):
     assert (verdict.action, fields(verdict)) == (Action.TRY_ONE_OTHER, UNTOUCHED)
 
 
-@pytest.mark.parametrize("answer", [*map(of, answers.REFUSED_CREDENTIAL.values())], ids=answers.REFUSED_CREDENTIAL)
+@pytest.mark.parametrize("answer", [*map(of, answers.REFUSED_ACCOUNT.values())], ids=answers.REFUSED_ACCOUNT)
 def test_out(answer):
-    """A credential or an account that was refused is put out, and the next one is asked."""
+    """A credential whose account was refused is put out, and the next one is asked."""
     verdict = judged(answer)
     assert (verdict.action, fields(verdict)) == (Action.NEXT, UNTOUCHED | {"out": True})
 
 
-def test_a_401_without_words_is_about_the_credential():
-    """What a 401 says beside its status does not have to be known."""
-    assert judged(UpstreamResponse(401, {}, b"")).out
+@pytest.mark.parametrize("answer", [*map(of, answers.REFUSED_TOKEN.values()), UpstreamResponse(401, {}, b"")])
+def test_refused(answer):
+    """A 401 may be about the token or about trouble of Anthropic's, whatever it says: the next one is asked."""
+    verdict = judged(answer)
+    assert (verdict.action, fields(verdict)) == (Action.NEXT, UNTOUCHED | {"refused": True})
+
+
+SPENT = "You have reached your specified API usage limits. You will regain access on 2027-01-20 at 00:00 UTC."
+CAP = (
+    "You have reached your API usage limits: your organization has crossed its monthly API usage threshold, set for its tier. "
+    "You will regain access on 2027-01-20 at 00:00 UTC."
+)
+REGAINED = 1_800_403_200
+
+
+def with_code(answer, code):
+    body = json.loads(answer.body)
+    body["error"]["details"] = {"error_code": code}
+    return UpstreamResponse(answer.status, answer.headers, json.dumps(body).encode(), answer.scope, answer.now)
+
+
+@pytest.mark.parametrize(
+    ("answer", "seconds"),
+    [
+        (of(answers.given(400, SPENT)), REGAINED - NOW),
+        (of(answers.given(403, SPENT)), REGAINED - NOW),
+        (of(answers.given(429, SPENT)), REGAINED - NOW),
+        (of(answers.given(400, SPENT.replace("API usage", "workspace API usage"))), REGAINED - NOW),
+        (of(answers.given(429, CAP)), REGAINED - NOW),
+        (of(answers.given(400, SPENT.partition(" You will")[0])), LONG_REST),
+        (of(answers.given(400, SPENT.replace("01-20", "13-45"))), LONG_REST),
+        (of(answers.given(400, SPENT.replace("2027", "2026"))), SHORTEST_REST),
+        (of(answers.given(400, SPENT.replace("2027", "2097"))), LONGEST_SPENT),
+        (with_code(of(answers.given(429, "In words of tomorrow")), "enforced_spend_limit_reached"), LONG_REST),
+    ],
+)
+def test_a_spend_limit(answer, seconds):
+    """An account that has spent what it may rests until the day that is named, whatever the status; the next one is asked."""
+    verdict = judged(answer)
+    assert (verdict.action, fields(verdict), verdict.unconfirmed) == (Action.NEXT, rests(seconds), "")
+
+
+@pytest.mark.parametrize("words", ["x {}", "messages.0: {}", "'{}' does not support thinking.", "{} And more."])
+def test_words_around_a_spend_limit(words):
+    """Only the whole message is a spend limit: what has other words around it may be the client's."""
+    assert judged(of(answers.given(400, words.format(SPENT)))).rests == ()
+
+
+@pytest.mark.parametrize(
+    ("answer", "seconds", "unconfirmed"),
+    [
+        (of(answers.given(400, "You're out of extra usage. Add more at claude.ai/settings/usage and keep going.")),
+         LONG_REST, True),
+        (of(answers.given(400, "You're out of extra usage. Ask your workspace admin to add more so you can keep going.")),
+         LONG_REST, True),
+        (of(answers.given(429, "You're out of extra usage · resets 4pm", **FIVE)), HOUR, False),
+    ],
+)  # fmt: skip
+def test_out_of_extra_usage(answer, seconds, unconfirmed):
+    """An account without extra usage rests for the family until its windows open; another client's request may cause a 400."""
+    verdict = judged(answer)
+    assert (verdict.action, verdict.rests) == (Action.NEXT, ((Scope(answer.scope.family), NOW + seconds),))
+    assert bool(verdict.unconfirmed) is unconfirmed
+
+
+def test_a_billing_problem():
+    """A 402 is about the account's bills, whatever it says."""
+    for answer in (of(answers.given(402, "There is a problem with your billing information.")), UpstreamResponse(402, {})):
+        assert (judged(answer).action, fields(judged(answer))) == (Action.NEXT, UNTOUCHED | {"out": True})
+
+
+@pytest.mark.parametrize("status", [403, 429])
+def test_too_many_sessions(status):
+    """An account that too many use at once rests for a moment."""
+    assert fields(judged(of(answers.given(status, "Too many active sessions. Please wait.")))) == rests(COOLDOWN)
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({"content-type": "text/html; charset=UTF-8"}, b"<html>Just a moment...</html>"),
+        ({"content-type": "text/html", "cf-mitigated": "challenge"}, b""),
+        ({"cf-mitigated": "block"}, b"{}"),
+    ],
+)
+def test_a_block_of_the_address(headers, body):
+    """A page in front of Anthropic is about the proxy's address: nobody rests, and nobody else is asked."""
+    for status in (403, 429, 503):
+        verdict = judged(UpstreamResponse(status, headers, body, Scope("opus"), NOW))
+        assert (verdict.action, fields(verdict)) == (Action.BLOCKED, UNTOUCHED)
+
+
+PER_MINUTE = "This request would exceed your organization's rate limit of 30,000 input tokens per minute."
+SPENT_TOKENS = {"anthropic-ratelimit-input-tokens-remaining": "0", "anthropic-ratelimit-input-tokens-limit": "30000"}
+
+
+def api_limit(headers, **where):
+    answer = of(answers.given(429, PER_MINUTE, "claude-opus-4-8"), **where)
+    return UpstreamResponse(429, answer.headers | headers, answer.body, answer.scope, NOW, answer.kind)
+
+
+@pytest.mark.parametrize(
+    ("answer", "scope", "seconds"),
+    [
+        # Token counting and fast mode have limits of their own.
+        (api_limit({"retry-after": "7"}, endpoint=COUNT_TOKENS), Scope("opus", COUNT_TOKENS), 7),
+        (api_limit({"retry-after": "7"}, endpoint=MESSAGES, speed=FAST), Scope("opus", MESSAGES, FAST), 7),
+        # An API key has a limit for each model.
+        (api_limit({"retry-after": "7"}, kind=Kind.API_KEY, endpoint=MESSAGES, speed=STANDARD),
+         Scope("opus", MESSAGES, STANDARD), 7),
+        (api_limit({"retry-after": "7"} | SPENT_TOKENS, endpoint=MESSAGES, speed=STANDARD),
+         Scope("opus", MESSAGES, STANDARD), 7),
+        (api_limit({"anthropic-ratelimit-input-tokens-reset": "2027-01-15T08:01:00Z"} | SPENT_TOKENS, kind=Kind.API_KEY),
+         Scope("opus"), 60),
+        # A token is throttled as a whole.
+        (api_limit({"retry-after": "7"}, endpoint=MESSAGES, speed=STANDARD), EVERYTHING, 7),
+    ],
+)  # fmt: skip
+def test_a_limit_without_a_window(answer, scope, seconds):
+    """Such a limit is about as little as the answer proves."""
+    assert (judged(answer).action, fields(judged(answer))) == (Action.NEXT, rests(seconds, scope))
+
+
+@pytest.mark.parametrize("skew", [-7200, 3600])
+def test_clocks_that_differ(skew):
+    """A rest lasts as long as Anthropic's clock says, however far that of the proxy is from it."""
+    date = {"date": formatdate(NOW + skew, usegmt=True)}
+    for given, seconds in (
+        (limited(**{"5h__status": "rejected", "5h__reset": NOW + skew + HOUR}), HOUR),
+        (limited(status="rejected", reset=NOW + skew + HOUR), HOUR),
+        (limited(formatdate(NOW + skew + 90, usegmt=True)), 90),
+        (of(answers.given(400, SPENT)), REGAINED - NOW - skew),
+    ):
+        answer = UpstreamResponse(given.status, given.headers | date, given.body, given.scope, NOW)
+        assert fields(judged(answer)) == rests(seconds)
 
 
 @pytest.mark.parametrize(
@@ -197,13 +340,14 @@ def test_a_401_without_words_is_about_the_credential():
         # Answered, whatever the windows say.
         (UpstreamResponse(200, {f"{UNIFIED}status": "allowed"}), Action.DONE),
         (UpstreamResponse(200, {f"{UNIFIED}status": "rejected", f"{UNIFIED}5h-status": "rejected"}), Action.DONE),
-        # About the request: what every credential would answer.
-        *((of(each), Action.CLIENT) for each in answers.DISGUISED.values()),
-        *((of(each), Action.CLIENT) for each in answers.ENTITLEMENT.values()),
-        *((of(each), Action.CLIENT) for each in answers.NOT_NATIVE.values()),
-        *((of(each), Action.CLIENT) for each in answers.NOT_NATIVE_403.values()),
+        # About the request: what every OAuth token would answer.
+        *((of(each), Action.API_KEY) for each in answers.DISGUISED.values()),
+        *((of(each), Action.API_KEY) for each in answers.ENTITLEMENT.values()),
+        *((of(each), Action.API_KEY) for name, each in answers.NOT_NATIVE.items() if name != "bare-400"),
+        (of(answers.NOT_NATIVE["bare-400"]), Action.CLIENT),
+        *((of(each), Action.API_KEY) for each in answers.NOT_NATIVE_403.values()),
         # A limit beside an entitlement is not the credential's.
-        (of(answers.given(429, answers.LONG_CONTEXT, **FIVE)), Action.CLIENT),
+        (of(answers.given(429, answers.LONG_CONTEXT, **FIVE)), Action.API_KEY),
         # About the proxy.
         *((of(each), Action.CLIENT) for each in answers.OUR_FAULT.values()),
         # Other 4xx.
@@ -268,8 +412,8 @@ def test_the_deployments_family_decides_who_is_exempt():
     """Anthropic does not disguise a refusal of Haiku, so there the same words are a 429 without a limit."""
     body = answers.DISGUISED["disguised-sonnet"].body
     asked = ("haiku", "sonnet", "opus", "fable", "a-family-of-tomorrow", "")
-    verdicts = [judged(UpstreamResponse(429, {}, body, family, NOW)).action for family in asked]
-    assert verdicts == [Action.TRY_ONE_OTHER, *[Action.CLIENT] * 5]
+    verdicts = [judged(UpstreamResponse(429, {}, body, Scope(family), NOW)).action for family in asked]
+    assert verdicts == [Action.TRY_ONE_OTHER, *[Action.API_KEY] * 5]
 
 
 @pytest.mark.parametrize(
@@ -321,90 +465,16 @@ def test_bodies_that_are_not_anthropics(status, body):
     assert judged(answer) == judged(UpstreamResponse(status, {}))
 
 
-def test_windows():
-    """Windows are read by their pattern: known ones, those of a family and those of tomorrow, with what is said of each."""
-    headers = answers.windows(NOW, **{
-        "7d_oi__utilization": "1.25", "7d_oi__reset": NOW + DAY, "7d_oi__status": "rejected",
-        "7d_oi__surpassed__threshold": "1.0", "30d__utilization": "much", "30d__reset": NOW + 40 * DAY,
-    })  # fmt: skip
-    answer = UpstreamResponse(200, answers.given(429, LIMIT, **headers).headers, family="fable", now=NOW)
-    assert sorted(answer.windows(), key=lambda window: window.name) == [
-        ("30d", None, None, None, False),
-        ("5h", None, 0.31, NOW + HOUR, False),
-        ("7d", None, 0.12, NOW + 4 * DAY, False),
-        ("7d_oi", "oi", 1.25, NOW + DAY, True),
-    ]
-    assert [window.name for window in known_windows(answer)] == ["5h", "7d", "7d_oi"]
-
-
-@pytest.mark.parametrize("text", ["", "much", "nan", "inf", "-0.1", "50%"])
-def test_a_utilization_that_is_no_fraction(text):
-    """What is no fraction of a window is not learned."""
-    answer = UpstreamResponse(200, {f"{UNIFIED}5h-utilization": text, f"{UNIFIED}5h-reset": str(NOW + HOUR)}, now=NOW)
-    assert [*known_windows(answer)] == []
-
-
-@pytest.mark.parametrize(
-    ("text", "moment"),
-    [
-        (f"{NOW + 60}", NOW + 60),
-        (f"{NOW + 60}.5", NOW + 60.5),
-        (f" {NOW + 60} ", NOW + 60),
-        (f"{(NOW + 60) * 1000}", NOW + 60),
-        ("2027-01-15T08:01:00Z", NOW + 60),
-        (" 2027-01-15T08:01:00Z ", NOW + 60),
-        ("2027-01-15T09:01:00+01:00", NOW + 60),
-        ("2027-01-15T08:01:00", NOW + 60),
-        (f"{NOW + 100}", NOW + 100),
-        (f"{NOW}", None),
-        (f"{NOW - 1}", None),
-        (f"{NOW + 101}", None),
-        ("0", None),
-        ("60", None),
-        ("", None),
-        ("soon", None),
-        ("nan", None),
-        ("inf", None),
-        ("1e400", None),
-        ("9999-12-31T23:59:59Z", None),
-        ("0001-01-01T00:00:00+23:59", None),
-    ],
-)
-def test_parse_reset(text, moment, monkeypatch):
-    """A reset is read as seconds, milliseconds or ISO 8601 in UTC; one that is past or too far away is no reset."""
-    monkeypatch.setenv("TZ", "Asia/Tokyo")
-    assert parse_reset(text, NOW, longest=100) == moment
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("7", 7),
-        (" 7 ", 7),
-        ("0", 0),
-        ("1e9", LONGEST_RETRY_AFTER),
-        ("-1", None),
-        ("nan", None),
-        ("x", None),
-        ("", None),
-        (None, None),
-    ],
-)
-def test_retry_after(text, seconds):
-    """``retry-after`` is a number of seconds, bounded; a date or nonsense counts as none."""
-    assert retry_after(UpstreamResponse(429, {} if text is None else {"retry-after": text})) == seconds
-
-
 def test_a_cooldown_of_nothing_is_a_moment_all_the_same():
     """Whatever the operator sets, nobody is asked again at the very moment of a limit."""
-    assert judge(limited(status="rejected"), 0).rest_until == NOW + SHORTEST_REST
+    assert judge(limited(status="rejected"), 0).rests == ((EVERYTHING, NOW + SHORTEST_REST),)
 
 
 def test_every_answer_fits_a_rule():
     """The table has no hole: any status with any of the known headers gets one verdict."""
     for status in (*range(200, 300, 33), *range(300, 600, 7)):
         for headers in ({}, FOUND["both-windows"].headers, {"retry-after": "7"}):
-            assert isinstance(judged(UpstreamResponse(status, headers, b"", "opus", NOW)), Verdict)
+            assert isinstance(judged(UpstreamResponse(status, headers, b"", Scope("opus"), NOW)), Verdict)
 
 
 def test_error_body():
@@ -413,7 +483,9 @@ def test_error_body():
     assert json.loads(answers.DISGUISED["disguised-sonnet"].body)["error"] == error_body("rate_limit_error", "Error")["error"]
 
 
-SENTENCES = [*EXTRA_USAGE, *NOT_CLAUDE_CODE, *WRONG_HEADER, *REFUSED_ACCOUNT, *UNHEALED_THINKING, "error"]
+SENTENCES = [
+    *EXTRA_USAGE, *NOT_CLAUDE_CODE, *WRONG_HEADER, *REFUSED_ACCOUNT, *OUT_OF_EXTRA_USAGE, *UNHEALED_THINKING, "error", SPENT,
+]  # fmt: skip
 # Ways in which a client could make its own words look like the beginning of a message.
 DISGUISES = ["{}", "{}.", "{}. x", "x: {}", "x: {}. y", "{}: y", "' {}", "'. {}", "x\n{}", "messages.1.content.0: {}"]
 

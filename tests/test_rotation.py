@@ -13,7 +13,9 @@ from lanes import Response, Upstream
 from claude_proxy.anthropic.errors import error_body
 from claude_proxy.credentials.credential import Credential, Kind
 from claude_proxy.credentials.pool import Affinity, Pool, Wanted
-from claude_proxy.credentials.response_rules import UNIFIED, Action, UpstreamResponse, Verdict
+from claude_proxy.credentials.response_rules import Action, Verdict
+from claude_proxy.credentials.scope import EVERYTHING, Scope
+from claude_proxy.credentials.upstream_response import UNIFIED, UpstreamResponse
 from claude_proxy.providers.endpoints import Hosts
 from claude_proxy.proxy.journal import Journal
 from claude_proxy.proxy.request import Request, read_view
@@ -21,14 +23,13 @@ from claude_proxy.proxy.rotation import (
     MAX_JUDGED_BYTES,
     EgressRefused,
     NobodyUsable,
-    PoolSource,
     Rotation,
-    SingleSource,
     body_for_claude,
 )
+from claude_proxy.proxy.sources import PoolSource, SingleSource
 from claude_proxy.secret import Secret
 from claude_proxy.upstream.client import BrokenOffError, UnreachableError
-from claude_proxy.upstream.headers import read
+from claude_proxy.upstream.headers import read, session_of
 
 pytestmark = pytest.mark.anyio
 
@@ -98,11 +99,12 @@ class Call:
         self.journal = Journal()
         self.hosts = Hosts(base)
         self.pool = pool or Pool(credentials, affinity=Affinity.SESSION, quarantine=900, clock=self.clock)
+        wanted = Wanted(session, Scope(family))
         self.rotation = Rotation(
-            source or PoolSource(self.pool, Wanted(session, family), caller=caller, max_wait=max_wait, sleep=self.clock.sleep),
+            source or PoolSource(self.pool, wanted, caller=caller, max_wait=max_wait, sleep=self.clock.sleep),
             self.request,
             self.journal,
-            family=family,
+            scope=Scope(family),
             cooldown=60,
             clock=self.clock,
         )
@@ -124,7 +126,7 @@ async def test_429_then_401_then_200():
     assert call.journal.failovers[1].endswith("(HTTP 401)")
     assert [request.body for request in upstream.sent] == [BODY] * 3
     assert judged.verdict.action is Action.DONE
-    assert [call.pool.state(label).back_at for label in "abc"] == [NOW + 3600, NOW + 900, 0]
+    assert [call.pool.state(label).back_at for label in "abc"] == [NOW + 3600, NOW + 5, 0]
     assert call.pool.choose(Wanted()) == C
 
 
@@ -176,7 +178,7 @@ async def test_when_all_rest_nobody_is_asked():
     upstream = Upstream(Response(200))
     call = Call(A, B)
     for each in (A, B):
-        call.pool.note(each, Verdict(Action.NEXT, "limit reached", NOW + 300), UpstreamResponse(429, {}))
+        call.pool.note(each, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, NOW + 300),)), UpstreamResponse(429, {}))
     with pytest.raises(NobodyUsable):
         await call.send(upstream)
     assert (upstream.credentials, call.journal.labels) == ("", [])
@@ -189,15 +191,15 @@ async def test_a_family_that_rests():
     call = Call(A, B, family="opus")
     assert (await call.send(upstream)).response.status == 200
     assert upstream.credentials == "ab"
-    assert (call.pool.resting("opus"), call.pool.resting("sonnet")) == ({"a"}, frozenset())
+    assert (call.pool.resting(Scope("opus")), call.pool.resting(Scope("sonnet"))) == ({"a"}, frozenset())
 
 
 @pytest.mark.parametrize(
     ("answer", "then"),
     [
         (refused(400, "messages: at least one message is required"), Action.CLIENT),
-        (refused(429, "Error"), Action.CLIENT),
-        (refused(429, "Extra usage is required for long context requests."), Action.CLIENT),
+        (refused(429, "Error"), Action.API_KEY),
+        (refused(429, "Extra usage is required for long context requests."), Action.API_KEY),
         (refused(404, "model: x"), Action.CLIENT),
         (refused(500), Action.ROUTER),
         (refused(529, "Overloaded"), Action.ROUTER),
@@ -477,7 +479,7 @@ async def test_a_windowless_429_is_one_hop():
     upstream = Upstream(refused(429), Response(200))
     call = Call(A, B, C)
     assert (await call.send(upstream)).response.status == 200
-    assert (upstream.credentials, call.pool.resting("sonnet")) == ("ab", frozenset())
+    assert (upstream.credentials, call.pool.resting(Scope("sonnet"))) == ("ab", frozenset())
     assert [call.pool.choose(Wanted()).label for _ in range(4)] == ["c", "b", "c", "b"]
 
 
@@ -487,7 +489,7 @@ async def test_a_second_windowless_429_is_the_clients():
     call = Call(A, B, C)
     judged = await call.send(upstream)
     assert (judged.response.status, json.loads(judged.body)["error"]["message"]) == (429, "the second")
-    assert (upstream.credentials, call.pool.resting("sonnet"), call.clock.slept) == ("ab", frozenset(), [])
+    assert (upstream.credentials, call.pool.resting(Scope("sonnet")), call.clock.slept) == ("ab", frozenset(), [])
 
 
 async def test_a_hop_with_nobody_to_hop_to():
@@ -501,7 +503,7 @@ async def test_a_hop_with_nobody_to_hop_to():
 async def test_a_hop_does_not_wait_for_those_that_rest():
     """A request that failed without a reason is not kept for another credential's rest to end."""
     call = Call(A, B, max_wait=100)
-    call.pool.note(B, Verdict(Action.NEXT, "limit reached", NOW + 10), UpstreamResponse(429, {}))
+    call.pool.note(B, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, NOW + 10),)), UpstreamResponse(429, {}))
     judged = await call.send(Upstream(refused(429)))
     assert (judged.response.status, call.journal.labels, call.clock.slept) == (429, ["a"], [])
 
@@ -591,7 +593,7 @@ async def test_another_caller_confirms_a_suspicion():
     assert out(call.pool) == ""
     with pytest.raises(NobodyUsable):
         await Call(pool=call.pool, clock=call.clock, caller="ben").send(Upstream(refused(400, DISABLED)))
-    assert (out(call.pool), call.pool.is_out("sonnet")) == ("a", True)
+    assert (out(call.pool), call.pool.is_out(Scope("sonnet"))) == ("a", True)
 
 
 async def test_another_caller_confirms_one_credential_a_request():
@@ -631,7 +633,7 @@ async def test_accounts_of_one_organisation():
 async def test_a_refusal_waits_for_a_rest_that_ends_soon():
     """A refused request waits for the other credential's rest, as any other request does."""
     call = Call(A, B, max_wait=60)
-    call.pool.note(B, Verdict(Action.NEXT, "limit reached", NOW + 10), UpstreamResponse(429, {}))
+    call.pool.note(B, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, NOW + 10),)), UpstreamResponse(429, {}))
     upstream = Upstream(refused(400, DISABLED), Response(200))
     assert (await call.send(upstream)).response.status == 200
     assert (upstream.credentials, out(call.pool)) == ("ab", "a")
@@ -642,7 +644,7 @@ async def test_a_users_own_account():
     call = Call(source=SingleSource(A))
     assert (await call.send(Upstream(refused(400, DISABLED)))).response.status == 400
     assert SingleSource(A).suspect(A, DISABLED) is False
-    assert SingleSource(A).put_out(A, "x") is None
+    assert SingleSource(A).confirm(A, Verdict(Action.NEXT, "x", out=True)) is None
 
 
 async def test_what_the_operator_reads_of_a_refusal(lines):
@@ -676,7 +678,7 @@ async def test_waiting_before_anybody_is_asked():
     upstream = Upstream(Response(200))
     call = Call(A, B, max_wait=40)
     for each, seconds in ((A, 300), (B, 20)):
-        call.pool.note(each, Verdict(Action.NEXT, "limit reached", NOW + seconds), UpstreamResponse(429, {}))
+        call.pool.note(each, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, NOW + seconds),)), UpstreamResponse(429, {}))
     assert (await call.send(upstream)).response.status == 200
     assert (upstream.credentials, call.clock.slept) == ("b", [pytest.approx(20.05)])
 
@@ -688,7 +690,7 @@ async def test_a_wait_that_is_too_long_is_not_begun(max_wait, slept):
     """A request does not wait at all when the soonest rest ends after what it may wait."""
     call = Call(A, B, max_wait=max_wait)
     for each, seconds in ((A, 300), (B, 30)):
-        call.pool.note(each, Verdict(Action.NEXT, "limit reached", NOW + seconds), UpstreamResponse(429, {}))
+        call.pool.note(each, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, NOW + seconds),)), UpstreamResponse(429, {}))
     upstream = Upstream(Response(200))
     if slept:
         assert (await call.send(upstream)).response.status == 200
@@ -746,7 +748,7 @@ async def test_several_that_wait_come_back_one_after_the_other():
     """Requests that wait for one credential do not come back at the same moment, and each is served."""
     clock, upstream = Clock(), Upstream(*[Response(200)] * 4)
     pool = Pool([A], affinity=Affinity.SESSION, quarantine=900, clock=clock)
-    pool.note(A, Verdict(Action.NEXT, "limit reached", NOW + 10), UpstreamResponse(429, {}))
+    pool.note(A, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, NOW + 10),)), UpstreamResponse(429, {}))
     together = anyio.Event()
 
     async def sleep(seconds):
@@ -775,7 +777,7 @@ async def test_a_rest_that_ends_while_the_pool_is_asked_refuses_nobody():
     """When a credential comes back between the choice and the look at who rests, it is asked, without any waiting."""
     noted_and_chosen = iter([NOW, NOW + 9.9])
     pool = Pool([A], affinity=Affinity.SESSION, quarantine=900, clock=lambda: next(noted_and_chosen, NOW + 10.1))
-    pool.note(A, Verdict(Action.NEXT, "limit reached", NOW + 10), UpstreamResponse(429, {}))
+    pool.note(A, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, NOW + 10),)), UpstreamResponse(429, {}))
     upstream = Upstream(Response(200))
     assert (await Call(pool=pool).send(upstream)).response.status == 200
     assert upstream.credentials == "a"
@@ -785,7 +787,7 @@ async def test_who_gives_up_waiting_is_not_waited_for():
     """A client that leaves while its request waits does not put back those that come after it."""
     clock = Clock()
     pool = Pool([A], affinity=Affinity.SESSION, quarantine=900, clock=clock)
-    pool.note(A, Verdict(Action.NEXT, "limit reached", NOW + 10), UpstreamResponse(429, {}))
+    pool.note(A, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, NOW + 10),)), UpstreamResponse(429, {}))
     begun = anyio.Event()
 
     async def sleep(_):
@@ -806,3 +808,115 @@ async def test_a_users_own_credential_is_not_waited_for():
     judged = await call.send(Upstream(refused(429, "mine", LIMITED)))
     assert (judged.response.status, json.loads(judged.body)["error"]["message"]) == (429, "mine")
     assert await SingleSource(A).wait(frozenset()) is None
+
+
+# --- What another kind of credential can answer
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        refused(429, "Extra usage is required for long context requests."),
+        refused(429, "Error"),
+        refused(403, "This credential is only authorized for use with Claude Code and cannot be used for other API requests."),
+    ],
+)
+async def test_what_every_token_would_be_told_an_api_key_answers(answer):
+    """A refusal that concerns OAuth tokens alone skips the other tokens, and an API key is asked."""
+    upstream = Upstream(answer, Response(200))
+    call = Call(A, B, K)
+    assert (await call.send(upstream)).response.status == 200
+    assert (upstream.credentials, call.pool.resting(Scope("sonnet"))) == ("ak", frozenset())
+    again = Upstream(answer, answer)
+    assert (await Call(A, B, K).send(again)).body == answer.body
+    assert again.credentials == "ak"
+
+
+async def test_a_block_of_the_address():
+    """A page in front of Anthropic ends the request: the other credentials would go out from the same address."""
+    upstream = Upstream(Response(403, headers={"content-type": "text/html"}, body=b"<html>Just a moment...</html>"))
+    call = Call(A, B, K)
+    judged = await call.send(upstream)
+    assert (judged.verdict.action, upstream.credentials) == (Action.BLOCKED, "a")
+    assert call.pool.resting(Scope("sonnet")) == frozenset()
+
+
+# --- Words that no rule knows
+
+
+@pytest.mark.parametrize("status", [403, 400])
+async def test_a_refusal_in_unknown_words_that_repeats(status, caplog):
+    """What one credential refuses three times and others answer is the credential's; the log has the words, without numbers."""
+    clock = Clock()
+    pool = Pool([A, B], affinity=Affinity.SESSION, quarantine=900, clock=clock)
+
+    def answer(sent):
+        is_a = sent.header("authorization").endswith("a")
+        return refused(status, "Your made-up plan 1234 was put on hold") if is_a else Response(200)
+
+    asked = []
+    for number in range(4):
+        await Call(pool=pool, clock=clock, session=f"other {number}").send(Upstream(lambda _: Response(200)))
+        upstream, session = Upstream(answer), session_of(read([("x-claude-code-session-id", f"s{number}")]), None)
+        if not pool.resting(Scope("sonnet")):
+            pool._sessions.bind(session, pool.state("a"), clock())
+        with caplog.at_level(logging.WARNING):
+            await Call(pool=pool, clock=clock, session=session, caller=f"user {number}").send(upstream)
+        asked.append(upstream.credentials)
+        clock.now += 60
+    assert asked == (["ab", "ab", "ab", "b"] if status == 403 else ["a", "a", "ab", "b"])
+    (line,) = [line for line in caplog.messages if "words that this version does not know" in line]
+    assert line.endswith("Your made-up plan # was put on hold")
+
+
+async def test_a_request_that_is_refused_by_everybody_costs_nobody():
+    """Unknown words that every credential gives are the request's, however often it is sent."""
+    clock = Clock()
+    pool = Pool([A, B], affinity=Affinity.SESSION, quarantine=900, clock=clock)
+    pool.note(B, Verdict(Action.DONE, "answered"), UpstreamResponse(200, {}))
+    for _ in range(6):
+        await Call(pool=pool, clock=clock).send(Upstream(*[refused(400, "Something is wrong with this request")] * 2))
+    assert pool.resting(Scope("sonnet")) == frozenset()
+
+
+# --- A rest that is over before its time
+
+
+async def test_a_resting_pool_is_looked_at_once_a_minute():
+    """With nobody usable one real request a minute is sent, and its good answer brings the credential back for all."""
+    clock = Clock()
+    pool = Pool([A, B], affinity=Affinity.SESSION, quarantine=900, clock=clock)
+    for each in (A, B):
+        pool.note(each, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, NOW + 86400),)), UpstreamResponse(429, {}))
+
+    async def asked(*answers):
+        upstream = Upstream(*answers)
+        try:
+            await Call(pool=pool, clock=clock).send(upstream)
+        except NobodyUsable:
+            return upstream.credentials + "-"
+        return upstream.credentials
+
+    found = [await asked()]
+    clock.now += 60
+    found += [await asked(refused(429, headers=LIMITED)), await asked()]
+    clock.now += 60
+    found += [await asked(Response(200)), await asked(Response(200))]
+    assert found == ["-", "a-", "-", "b", "b"]
+
+
+async def test_a_request_that_is_under_way_keeps_its_credential():
+    """A credential counts as busy from the choice until the response is over, whatever happens in between."""
+    clock = Clock()
+    pool = Pool([A, B], affinity=Affinity.SESSION, quarantine=900, clock=clock)
+    call = Call(pool=pool, clock=clock)
+    await call.send(Upstream(refused(429, headers=LIMITED), Response(200)))
+    assert [pool.state(label).active for label in "ab"] == [0, 1]
+    call.rotation.release()
+    call.rotation.release()
+    assert [pool.state(label).active for label in "ab"] == [0, 0]
+    broken = Call(pool=pool, clock=clock)
+    with pytest.raises(UnreachableError):
+        await broken.send(Upstream(UnreachableError("x")))
+    broken.rotation.release()
+    assert [pool.state(label).active for label in "ab"] == [0, 0]

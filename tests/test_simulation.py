@@ -12,13 +12,16 @@ So the week is played again by two others who keep the same rules about moves: `
 
 from collections import Counter
 from functools import cache
+from itertools import pairwise
 
 import pytest
 from simulation import FAMILY, LABELS, MONDAY, Blind, Clairvoyant, Clock, Served, Simulation, Trace
 
 from claude_proxy.credentials.credential import Credential, Kind
-from claude_proxy.credentials.pool import Affinity, Pool, Wanted
-from claude_proxy.credentials.response_rules import UNIFIED, UpstreamResponse, judge
+from claude_proxy.credentials.pool import PROBE_SECONDS, Affinity, Pool, Wanted
+from claude_proxy.credentials.response_rules import judge
+from claude_proxy.credentials.scope import Scope
+from claude_proxy.credentials.upstream_response import UNIFIED, UpstreamResponse
 from claude_proxy.secret import Secret
 
 SEEDS = (1, 2, 3)
@@ -58,8 +61,10 @@ def test_nobody_is_refused_whom_a_credential_could_have_served(seed, careless):
 
 @pytest.mark.parametrize(("seed", "careless"), WEEKS)
 def test_nobody_is_asked_who_rests(seed, careless):
-    """From the answer that names a reset until that reset, the credential gets no request."""
-    assert [sent for sent in week(seed, careless).sent if sent.at < sent.rests_until] == []
+    """A credential that rests gets no request but this: one a minute of the whole pool while all of it rests."""
+    probes = [sent for sent in week(seed, careless).sent if sent.at < sent.rests_until]
+    assert [sent for sent in probes if not sent.all_rest] == []
+    assert all(after.at - before.at >= PROBE_SECONDS for before, after in pairwise(probes))
 
 
 @pytest.mark.parametrize(("seed", "careless"), WEEKS)
@@ -106,7 +111,7 @@ def answer(clock, status, fullness, reset):
         f"{UNIFIED}5h-utilization": str(fullness),
         f"{UNIFIED}5h-reset": str(int(reset)),
     }
-    return UpstreamResponse(status, headers, family=FAMILY, now=clock.now)
+    return UpstreamResponse(status, headers, scope=Scope(FAMILY), now=clock.now)
 
 
 @pytest.fixture

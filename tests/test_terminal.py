@@ -12,6 +12,7 @@ from claude_proxy.cli import terminal
 from claude_proxy.cli.terminal import Unanswered, aligned, ask, counted, render, show_status, show_usage, url_of
 from claude_proxy.config.settings import Settings
 from claude_proxy.credentials.rate_limits import Rest, Window
+from claude_proxy.credentials.scope import EVERYTHING, Scope
 from claude_proxy.secret import Secret
 from claude_proxy.usage.ledger import Book
 from claude_proxy.usage.report import report
@@ -24,8 +25,8 @@ def shown(viewer=ADMIN, width=80, *, colours=False, **record_more):
     book = Book(clock=lambda: NOW)
     book.record(record(failovers=("second: five_hour limit (HTTP 429)",), **record_more))
     pool = [
-        snapshot(windows={("", "5h"): Window(0.5, NOW + 4 * HOUR, NOW), **OPUS}, rests={"opus": Rest(NOW + DAY, "x")}),
-        snapshot("second", rests={"": Rest(NOW + HOUR, "the credential was refused", out=True)}),
+        snapshot(windows={("", "5h"): Window(0.5, NOW + 4 * HOUR, NOW), **OPUS}, rests={Scope("opus"): Rest(NOW + DAY, "x")}),
+        snapshot("second", rests={EVERYTHING: Rest(NOW + HOUR, "the credential was refused", out=True)}),
     ]
     data = report(pool, book, viewer, STORE_STATUS, NOW)
     return render(data, width, colours=colours, local=lambda at: datetime.fromtimestamp(at, UTC))

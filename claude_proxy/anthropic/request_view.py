@@ -29,6 +29,8 @@ class RequestView(msgspec.Struct, frozen=True):
     needs_mending: bool = True
     # Whether the client asks for its calls to be checked, which Claude alone does (auto mode, Claude Code 2.1.332).
     safeguards: bool = False
+    # Such as ``fast``; empty where the client does not say.
+    speed: str = ""
 
 
 class _Block(msgspec.Struct):
@@ -54,6 +56,7 @@ class _Body(msgspec.Struct):
     stream: bool = False
     metadata: _Metadata | None = None
     safeguards: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    speed: str | None = None
     # Only so that a number beyond what JSON can be written with again is found.
     temperature: float | None = None
     top_p: float | None = None
@@ -81,7 +84,7 @@ def view(raw: bytes) -> RequestView | None:
         return None
     user_id = body.metadata.user_id if body.metadata else None
     safeguards = body.safeguards is not msgspec.UNSET
-    return RequestView(body.model, body.stream, user_id, any(map(_needs_mending, body.messages)), safeguards)
+    return RequestView(body.model, body.stream, user_id, any(map(_needs_mending, body.messages)), safeguards, body.speed or "")
 
 
 def _needs_mending(turn: _Turn) -> bool:

@@ -17,8 +17,10 @@ from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, info, warning
 from claude_proxy.check.models import CLAUDE_CODE_NAMES, claude_hosts, is_served, provider_of, unready
 from claude_proxy.config.settings import Settings
-from claude_proxy.credentials.credential import Credential
-from claude_proxy.credentials.response_rules import Action, UpstreamResponse, judge
+from claude_proxy.credentials.credential import Credential, Kind
+from claude_proxy.credentials.response_rules import Action, judge
+from claude_proxy.credentials.scope import Scope
+from claude_proxy.credentials.upstream_response import UpstreamResponse
 from claude_proxy.providers.endpoints import Hosts, Provider, model_family
 from claude_proxy.upstream.headers import PROXY_TOKEN, for_claude
 
@@ -108,19 +110,18 @@ def _credential(
     headers = for_claude([JSON, VERSION], credential)
     try:
         asked = _post(client, url, _question(HAIKU), headers)
-        verdict = judge(_answer(asked, now()), settings.cooldown_seconds)
-        if verdict.action is Action.CLIENT:
+        verdict = judge(_answer(asked, now(), credential.kind), settings.cooldown_seconds)
+        if verdict.action in (Action.CLIENT, Action.API_KEY):
             # About this request and not about the credential; counting is free, and refused for the credential alone.
             asked = _post(client, f"{url}/count_tokens", _counting(HAIKU), headers)
-            verdict = judge(_answer(asked, now()), settings.cooldown_seconds)
+            verdict = judge(_answer(asked, now(), credential.kind), settings.cooldown_seconds)
     except httpx.HTTPError as problem:
         return error(credential.label, f"could not be asked ({type(problem).__name__})")
-    until = max(filter(None, (verdict.rest_until, verdict.family_until)), default=None)
-    if until is not None:
-        return warning(credential.label, f"rests until {_moment(until)}: {verdict.reason}")
+    if verdict.rest_until is not None:
+        return warning(credential.label, f"rests until {_moment(verdict.rest_until)}: {verdict.reason}")
     if verdict.action is Action.DONE:
         return info(credential.label, f"taken, {asked.took:.0f} ms")
-    if verdict.out:
+    if verdict.out or verdict.refused:
         return error(credential.label, f"refused: {verdict.reason} (HTTP {asked.status})", "replace it")
     return warning(credential.label, f"{verdict.reason or 'was not answered'} (HTTP {asked.status})")
 
@@ -134,8 +135,8 @@ def _told(name: str, asked: Asked) -> Finding:
     return error(name, f"does not answer (HTTP {asked.status}{': ' + said if said else ''})")
 
 
-def _answer(asked: Asked, now: float) -> UpstreamResponse:
-    return UpstreamResponse(asked.status, asked.headers, asked.body, model_family(HAIKU), now)
+def _answer(asked: Asked, now: float, kind: Kind = Kind.OAUTH) -> UpstreamResponse:
+    return UpstreamResponse(asked.status, asked.headers, asked.body, Scope(model_family(HAIKU)), now, kind)
 
 
 def _post(client: httpx.Client, url: str, body: dict[str, Any], headers: Sequence[tuple[str, str]]) -> Asked:

@@ -139,9 +139,9 @@ def _credential(one: Mapping[str, Any], clock: Callable[[float], str]) -> Iterat
 def states(state: Mapping[str, Any], clock: Callable[[float], str]) -> list[tuple[str, str]]:
     """Return the lines that say what a credential may be asked for, each with its colour."""
     colour = STATE_COLOURS.get(state["name"], BAD)
-    lines = [] if any(not rest["family"] for rest in state["rests"]) else [("usable", GOOD)]
+    lines = [] if any(not rest["what"] for rest in state["rests"]) else [("usable", GOOD)]
     for rest in state["rests"]:
-        what = f"not for {rest['family'].replace('_', ' ').title()}" if rest["family"] else state["name"]
+        what = f"not for {rest['what']}" if rest["what"] else state["name"]
         lines.append((f"{what} until {clock(rest['until'])}: {rest['because']}", colour))
     return lines
 

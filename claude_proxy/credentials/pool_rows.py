@@ -11,15 +11,17 @@ from typing import Any
 
 from claude_proxy.credentials.credential import Credential
 from claude_proxy.credentials.rate_limits import MAX_UTILIZATION, NO_REST, NO_WINDOW, CredentialState, Rest, Window
+from claude_proxy.credentials.scope import Scope
 from claude_proxy.state.rows import Row
 from claude_proxy.text import clean
 
-# No rest is longer than Anthropic's longest window and some slack, in seconds, and no window opens later than this.
-LONGEST_REST = 9 * 86400.0
+# No rest is longer than a month and some slack, in seconds, and no window opens later than this.
+LONGEST_REST = 33 * 86400.0
 LONGEST_WINDOW = 400 * 86400.0
 # What another process tells may lie so far ahead of this one's clock, in seconds.
 MAX_AHEAD = 2 * 86400.0
 MAX_REASON = 200
+MAX_WINDOWS = 10
 MAX_PLACE = 256
 MAX_CURSOR = 2**53
 
@@ -31,8 +33,11 @@ def key_of(credential: Credential, salt: str) -> str:
 
 def credential_rows(state: CredentialState) -> Iterator[Row]:
     """Yield all that is known of one credential."""
-    yield from (rest_row(state, family, rest) for family, rest in state.rests.items())
+    yield from (limit_row(state, scope, rest) for scope, rest in state.rests.items())
+    yield from (ended_row(state, scope, ended) for scope, ended in state.ended.items() if scope not in state.rests)
     yield from (window_row(state, *place, window) for place, window in state.windows.items())
+    if state.lifted:
+        yield lifted_row(state.key, state.lifted)
     if state.since is not None:
         yield seen_row(state, state.since)
 
@@ -57,10 +62,20 @@ def seen_row(state: CredentialState, since: float) -> Row:
     return Row(f"seen:{state.key}", 0.0, json.dumps(since))
 
 
-def rest_row(state: CredentialState, family: str, rest: Rest) -> Row:
-    """Return a rest; its stamp is the time at which it ends, so that the longer one wins."""
-    value = json.dumps({"reason": rest.reason, "out": rest.out})
-    return Row(f"credential:{state.key}:rest:{family}", rest.until, value)
+def limit_row(state: CredentialState, scope: Scope, rest: Rest) -> Row:
+    """Return a rest; its stamp is the time at which it was noted, so that what was learned last wins."""
+    value = {"until": rest.until, "reason": rest.reason, "out": rest.out, "windows": rest.windows}
+    return Row(f"credential:{state.key}:limit:{scope}", rest.noted, json.dumps(value))
+
+
+def ended_row(state: CredentialState, scope: Scope, ended: float) -> Row:
+    """Return that a rest was over at a moment, before its time."""
+    return Row(f"credential:{state.key}:limit:{scope}", ended, json.dumps({"until": 0.0}))
+
+
+def lifted_row(key: str, now: float) -> Row:
+    """Return that every rest of a credential is over, as an operator or a check of it says."""
+    return Row(f"lifted:{key}", now, "true")
 
 
 def window_row(state: CredentialState, family: str, name: str, window: Window) -> Row:
@@ -70,22 +85,41 @@ def window_row(state: CredentialState, family: str, name: str, window: Window) -
 
 
 def take_in(state: CredentialState, place: Sequence[str], stamp: float, value: Any, now: float) -> bool:
-    """Take in what a row says of a credential; return whether that was news: a longer rest, or a window seen later.
+    """Take in what a row says of a credential; return whether that was news: a later rest or its end, or a later window.
 
     A rest that ends later than any can is none: it would keep the credential out for ever.
     """
     if not all(part.isprintable() and len(part) <= MAX_PLACE for part in place):
         raise ValueError("no place of a credential's")
     match place:
-        case ["rest", family] if state.rests.get(family, NO_REST).until < stamp <= now + LONGEST_REST:
-            if not isinstance(value["reason"], str):
-                raise TypeError("no reason")
-            rest = Rest(stamp, clean(value["reason"], MAX_REASON), bool(value["out"]))
-            return state.put_rest(family, rest, now)
+        case ["limit", where] if stamp <= now + MAX_AHEAD:
+            return _take_in_limit(state, Scope.read(where), stamp, value, now)
         case ["window", family, name] if state.windows.get((family, name), NO_WINDOW).seen < stamp <= now + MAX_AHEAD:
             used, reset = number(value["utilization"], MAX_UTILIZATION), number(value["reset"], now + LONGEST_WINDOW)
             return state.put_window((family, name), Window(float(used), float(reset), stamp), now)
     return False
+
+
+def lift(state: CredentialState, ended: float) -> list[Scope]:
+    """End every rest that was noted before a moment, and all that refusals have left; return which there were."""
+    state.refusals, state.deprioritized_until, state.probed = 0, 0.0, 0.0
+    state.suspicions.clear()
+    state.lifted = max(state.lifted, ended)
+    return [scope for scope in [*state.rests] if state.end_rest(scope, ended)]
+
+
+def _take_in_limit(state: CredentialState, scope: Scope, stamp: float, value: Any, now: float) -> bool:
+    known = state.rests.get(scope, NO_REST)
+    until = number(value["until"], now + LONGEST_REST)
+    if until == 0:
+        return state.end_rest(scope, stamp)
+    if stamp <= max(state.ended.get(scope, 0.0), state.lifted) or (stamp, until) <= (known.noted, known.until):
+        return False
+    if not isinstance(value["reason"], str) or not all(isinstance(name, str) for name in value["windows"]):
+        raise TypeError("no rest")
+    windows = tuple(clean(name, MAX_REASON) for name in value["windows"][:MAX_WINDOWS])
+    rest = Rest(float(until), clean(value["reason"], MAX_REASON), bool(value["out"]), stamp, windows)
+    return state.put_rest(scope, rest, now)
 
 
 def number(value: Any, largest: float) -> float:

@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from claude_proxy.credentials.credential import Credential
+from claude_proxy.credentials.scope import EVERYTHING, Scope
 
-# The family of a rest or a window that is for all models.
+# The family of a window that is for all models.
 ALL_MODELS = ""
 # How much of a window an active session is taken to need. Without this all new sessions would go to the one credential whose
 # window has just opened, use it up together and move together: in `tests/test_simulation.py` ten times as often.
@@ -23,13 +24,23 @@ MAX_PLACES = 100
 MAX_UTILIZATION = 100.0
 
 
+# The name of the window in which extra usage is counted. While it is open the credential's answers are paid for.
+OVERAGE = "overage"
+
+
 @dataclass
 class Rest:
-    """``until`` is Unix seconds; ``out`` says that Anthropic refused the credential itself; ``reason`` is for the operator."""
+    """Why and until when a credential is not asked. ``until`` and ``noted`` are Unix seconds, ``reason`` is for the operator.
+
+    ``out`` says that Anthropic refused the credential itself; ``windows`` names the windows that were full: once an answer
+    says that none of them is, the rest is over.
+    """
 
     until: float
     reason: str
     out: bool = False
+    noted: float = 0.0
+    windows: tuple[str, ...] = ()
 
 
 NO_REST = Rest(0.0, "")
@@ -56,7 +67,7 @@ NO_WINDOW = Window(0.0, 0.0, 0.0)
 
 @dataclass(eq=False)
 class CredentialState:
-    """What the pool knows about one credential: rests by family, windows by family and name; the rest is derived."""
+    """What the pool knows about one credential: rests by scope, windows by family and name; the rest is derived."""
 
     credential: Credential
     soft_limit: float = 1.0
@@ -64,36 +75,65 @@ class CredentialState:
     organisation: str | None = None
     # Whether it is not to be asked at all: it is paused, or its login has expired.
     closed: bool = False
-    rests: dict[str, Rest] = field(default_factory=dict)
+    rests: dict[Scope, Rest] = field(default_factory=dict)
+    # When a rest was ended before its time, by scope, and when all of them were, in Unix seconds: what was noted before that
+    # counts no longer.
+    ended: dict[Scope, float] = field(default_factory=dict)
+    lifted: float = 0.0
     windows: dict[tuple[str, str], Window] = field(default_factory=dict)
+    # Refusals of the credential itself since it last answered, and when it was last asked during a rest.
+    refusals: int = 0
+    probed: float = 0.0
+    # Requests that are under way on it.
+    active: int = 0
     deprioritized_until: float = 0.0
     # Unconfirmed refusals, by Anthropic's sentence.
     suspicions: dict[str, Suspicion] = field(default_factory=dict)
+    # When a refusal in unknown words was met, by these words, in Unix seconds.
+    unknown: dict[str, list[float]] = field(default_factory=dict)
     # When a proxy of this store first had it, in Unix seconds; the year of a setup token is counted from then.
     since: float | None = None
     # How many sessions of the last hour are bound to it: they all live on the same room.
     sessions: int = 0
-    # Derived, so that a choice is a few comparisons: when the credential is usable again, for all models and for families
-    # with a rest of their own, and how full its fullest window is, likewise; the latter holds until a window opens anew.
+    # Derived, so that a choice is a few comparisons: when the credential is usable again, for all requests and for those with
+    # a rest of their own, and how full its fullest window is, likewise; the latter holds until a window opens anew.
     back_at: float = 0.0
-    family_back_at: dict[str, float] = field(default_factory=dict)
+    scoped: tuple[tuple[Scope, float], ...] = ()
+    # Until when its answers are paid for as extra usage, in Unix seconds.
+    extra_until: float = 0.0
     load: float = 0.0
     family_load: dict[str, float] = field(default_factory=dict)
     load_until: float = NEVER
     committed: int = 0
     family_committed: dict[str, int] = field(default_factory=dict)
 
-    def usable_at(self, family: str) -> float:
-        """Return when the credential may be asked for this family, in Unix seconds."""
-        return NEVER if self.closed else self.family_back_at.get(family, self.back_at)
+    def usable_at(self, asked: Scope) -> float:
+        """Return when the credential may be asked for such a request, in Unix seconds."""
+        if self.closed:
+            return NEVER
+        return max((until for scope, until in self.scoped if scope.covers(asked)), default=0.0) if self.scoped else self.back_at
 
-    def put_rest(self, family: str, rest: Rest, now: float) -> bool:
+    def resting(self, asked: Scope, now: float) -> list[Rest]:
+        """Return the rests that keep such a request away now."""
+        return [rest for scope, rest in self.rests.items() if rest.until > now and scope.covers(asked)]
+
+    def put_rest(self, scope: Scope, rest: Rest, now: float) -> bool:
         """Take a rest in; return whether there was room for it. Those that are over make room."""
-        if family not in self.rests and len(self.rests) >= MAX_PLACES:
-            self.rests = {name: one for name, one in self.rests.items() if one.until > now}
-        if family not in self.rests and len(self.rests) >= MAX_PLACES:
+        if scope not in self.rests and len(self.rests) >= MAX_PLACES:
+            self.rests = {place: one for place, one in self.rests.items() if one.until > now}
+        if scope not in self.rests and len(self.rests) >= MAX_PLACES:
             return False
-        self.rests[family] = rest
+        self.rests[scope] = rest
+        return True
+
+    def end_rest(self, scope: Scope, ended: float) -> bool:
+        """End a rest that was noted before ``ended``, in Unix seconds; return whether there was one."""
+        if len(self.ended) < MAX_PLACES or scope in self.ended:
+            self.ended[scope] = max(ended, self.ended.get(scope, 0.0))
+        rest = self.rests.get(scope)
+        if rest is None or rest.noted > ended:
+            return False
+        del self.rests[scope]
         return True
 
     def put_window(self, place: tuple[str, str], window: Window, now: float) -> bool:
@@ -107,12 +147,17 @@ class CredentialState:
 
     def derive(self, now: float) -> None:
         """Work out the derived part anew, after a change of the known part and when a window has opened."""
-        self.back_at = self.rests[ALL_MODELS].until if ALL_MODELS in self.rests else 0.0
-        self.family_back_at = {name: max(rest.until, self.back_at) for name, rest in self.rests.items() if name}
+        rests = {scope: rest.until for scope, rest in self.rests.items() if rest.until > now}
+        self.back_at = rests.get(EVERYTHING, 0.0)
+        self.scoped = tuple(sorted(rests.items())) if len(rests) > (EVERYTHING in rests) else ()
         closed = {place: window for place, window in self.windows.items() if window.reset > now}
         self.load_until = min((window.reset for window in closed.values()), default=NEVER)
         loads: dict[str, float] = {}
-        for (family, _), window in closed.items():
+        self.extra_until = 0.0
+        for (family, name), window in closed.items():
+            if name == OVERAGE:
+                self.extra_until = window.reset
+                continue
             loads[family] = max(loads.get(family, 0.0), window.utilization)
         self.load = loads.pop(ALL_MODELS, 0.0)
         self.family_load = {family: max(load, self.load) for family, load in loads.items()}
@@ -140,7 +185,9 @@ class Snapshot:
 
     credential: Credential
     since: float | None
-    rests: dict[str, Rest]
+    rests: dict[Scope, Rest]
     windows: dict[tuple[str, str], Window]
     sessions: int
+    # Until when its answers are paid for as extra usage; 0 where they are not.
+    extra_until: float = 0.0
     closed: bool = False

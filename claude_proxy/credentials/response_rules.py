@@ -1,73 +1,50 @@
 """What an answer of Anthropic's says about the credential that was asked, and what happens to the request. No I/O.
 
 One table, ``RULES``, read from top to bottom: the first rule that fits decides. Rules recognise an error by the sentence with
-which its message begins, never by words inside it: Anthropic's validation errors quote the request.
+which its message begins (``wordings.py``), never by words inside it: Anthropic's validation errors quote the request.
 """
 
-import json
-import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable
 from enum import Enum
-from functools import cached_property
 from typing import NamedTuple
 
-UNIFIED = "anthropic-ratelimit-unified-"
-LONGEST_RETRY_AFTER = 8 * 86400.0
+from claude_proxy.credentials.credential import Kind
+from claude_proxy.credentials.scope import COUNT_TOKENS, EVERYTHING, FAST, Scope
+from claude_proxy.credentials.upstream_response import (
+    ERROR_TYPES,
+    LIMITS,
+    LONGEST_RETRY_AFTER,
+    UNIFIED,
+    ReportedWindow,
+    UpstreamResponse,
+    beginning,
+    is_quotation,
+)
+from claude_proxy.credentials.wordings import (
+    EXTRA_USAGE,
+    NOT_CLAUDE_CODE,
+    OUT_OF_EXTRA_USAGE,
+    REFUSED_ACCOUNT,
+    SPENT_CODE,
+    TOO_MANY_SESSIONS,
+    UNHEALED_THINKING,
+    WRONG_HEADER,
+    is_spent,
+    regained,
+)
+
 # With no time at all between two requests on one credential the pool would be asked in a circle.
 SHORTEST_REST = 1.0
-# A window is a length of time and perhaps a family of models: 5h, 7d, 7d_opus, and what comes after these.
-_WINDOW = re.compile(
-    rf"{UNIFIED}(?P<window>(?P<count>[0-9]{{1,4}})(?P<unit>[hd])(?:_(?P<family>[a-z0-9_]+))?)-(?P<what>[a-z-]+)"
-)
-_UNIT_SECONDS = {"h": 3600.0, "d": 86400.0}
+# A limit of an account that does not say until when, and the longest that one says, in seconds.
+LONG_REST = 3600.0
+LONGEST_SPENT = 32 * 86400.0
 # `representative-claim` names the window that decided: five_hour, seven_day, seven_day_opus, overage.
 _FAMILY_CLAIM = re.compile(r"(?:five_hour|seven_day)_(?P<family>[a-z0-9_]+)")
-
-# The type of error that Anthropic's reference names for a status. A sentence below another type is not the one in the tables.
-_ERROR_TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-# Beginnings of Anthropic's messages, in lower case and without backticks, with the public reports that hold them. "CC" is the
-# issue tracker of Claude Code. More text may follow a sentence; nothing comes before it.
-EXTRA_USAGE = (
-    "extra usage is required",  # "... for long context requests.": CC #42616, #43276, #50784, #53607; CLIProxyAPI #2464
-    "usage credits are required",  # "... for fast mode."
-)
-NOT_CLAUDE_CODE = (
-    "third-party apps now draw from your extra usage",  # "..., not your plan limits. ...": CC #45048, #45911
-    "this credential is only authorized for use with claude code",  # "... and cannot be used for ...": clewdr #129
-)
-WRONG_HEADER = (
-    "oauth authentication is currently not supported",  # a bearer token without its beta: CC #28091
-    "invalid x-api-key",  # an OAuth token in the header of API keys: LiteLLM #22040
-)
-REFUSED_ACCOUNT = (
-    "this organization has been disabled",  # CC #9384, #19028
-    "your credit balance is too low",  # "... to access the Anthropic API. Please go to ...": CC #66314; alone: CC #91322
-    "identity verification is required",  # "... to continue.": CC #88505
-    "oauth authentication is currently not allowed for this organization",  # CC #6312, #6752 (401), #65714, #65044 (403)
-    "oauth token has been revoked",  # "... Please obtain a new token.": CC #5210, #9635, #29497
-)
-# Refusals of thinking blocks on which Claude Code does not act by itself (2.1.197), without the place in front of them.
-UNHEALED_THINKING = (
-    "expected thinking or redacted_thinking, but found",  # CC #20705, n8n #22550
-    "if an assistant message contains any thinking blocks, the first block must be thinking",  # CC #20705, #20691
-    "a final assistant message must start with a thinking block",
-    "when thinking is enabled, a final assistant message must start with a thinking block",
-    "the final block in an assistant message cannot be thinking",  # forgecode #2107
-    "when thinking is disabled, an assistant message in the final position cannot contain thinking",  # forgecode #1195
-    "invalid data in redacted_thinking block",  # CC #56708
-    "each thinking block must contain thinking",  # claude-code-hub's list
-    "thinking blocks are not supported",
-)
+# What is left of an API key's limits, which are counted for each model.
+_API_LIMIT = re.compile(rf"{LIMITS}(?P<name>requests|tokens|input-tokens|output-tokens)-remaining")
 # The place of a thinking block in the request, as validation errors begin with it: `messages.1.content.0.type: `.
 _PLACE = re.compile(r"messages\.[0-9a-z_.]{1,80}: ")
-# Words of validation errors beside what they quote, for those that begin with the quoted name itself.
-_VALIDATION = (
-    "input tag", "input should be", "inputs are not permitted", "field required", "does not support", "is not supported by",
-    "is not a valid", "not found", "unexpected value",
-)  # fmt: skip
 
 
 class Action(Enum):
@@ -76,97 +53,37 @@ class Action(Enum):
     DONE = "the client gets the answer"
     NEXT = "the next credential is asked"
     TRY_ONE_OTHER = "one other credential is asked, and no third"
+    API_KEY = "an API key is asked if the pool has one, else the client gets the answer unmodified"
     CLIENT = "the client gets the answer unmodified, and nobody else is asked"
-    ROUTER = "LiteLLM's retries and fallbacks decide"
+    ROUTER = "retries and fallbacks decide"
     REPAIR = "the same credential is asked once more, without thinking blocks"
-
-
-class ReportedWindow(NamedTuple):
-    """What an answer says of one window. ``utilization`` is a fraction that may exceed 1; ``reset`` is Unix seconds."""
-
-    name: str
-    family: str | None
-    utilization: float | None
-    reset: float | None
-    rejected: bool
-
-
-@dataclass(frozen=True)
-class UpstreamResponse:
-    """An upstream's answer: header names in lower case, of an error's body the first kilobytes, of a success nothing.
-
-    ``family`` is the family of the model that was asked for, such as ``opus``; ``now`` is the moment in Unix seconds.
-    """
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes = b""
-    family: str = ""
-    now: float = 0.0
-
-    @cached_property
-    def _error(self) -> tuple[str, str]:
-        """The error's type and message as they came; empty when the body is not Anthropic's."""
-        try:
-            error = json.loads(self.body).get("error")
-        except (ValueError, AttributeError, RecursionError):
-            return "", ""
-        kind, message = (error.get("type"), error.get("message")) if isinstance(error, dict) else ("", "")
-        return kind if isinstance(kind, str) else "", message if isinstance(message, str) else ""
-
-    @property
-    def kind(self) -> str:
-        """The error's type in Anthropic's words; empty when the body is not Anthropic's."""
-        return self._error[0]
-
-    @property
-    def message(self) -> str:
-        """The error's wording, in lower case and without backticks; empty when the body is not Anthropic's."""
-        return self._error[1].lower().replace("`", "")
-
-    def sentence(self, sentences: Iterable[str]) -> str:
-        """Return the one of these sentences with which the error's message begins; empty for none and for a quotation."""
-        if self.kind != _ERROR_TYPES.get(self.status) or is_quotation(self._error[1]):
-            return ""
-        return _beginning(self.message, sentences)
-
-    def windows(self) -> list[ReportedWindow]:
-        """Return what the answer says of each window, known ones and those of tomorrow."""
-        found: dict[str, dict[str, str]] = {}
-        families: dict[str, str | None] = {}
-        lengths: dict[str, float] = {}
-        for name, value in self.headers.items():
-            if name.startswith(UNIFIED) and (match := _WINDOW.fullmatch(name)):
-                found.setdefault(match["window"], {})[match["what"]] = value.strip()
-                families[match["window"]] = match["family"]
-                lengths[match["window"]] = (int(match["count"]) + 1) * _UNIT_SECONDS[match["unit"]]
-        return [
-            _window(name, families[name], said, parse_reset(said.get("reset", ""), self.now, lengths[name]))
-            for name, said in found.items()
-        ]
-
-    def has_limits(self) -> bool:
-        """Whether the answer says anything about a limit's time."""
-        return "retry-after" in self.headers or any(name.startswith(UNIFIED) for name in self.headers)
+    BLOCKED = "nobody else is asked: every credential goes out from the same address"
 
 
 class Verdict(NamedTuple):
     """What becomes of the credential and of the request.
 
-    It rests until ``rest_until`` for all models and until ``family_until`` for those of ``family``, in Unix seconds; ``out``
-    puts it out for the quarantine; ``ours`` says that the fault is the proxy's; ``reason`` is for the operator, and empty
-    where there is nothing to know. ``unconfirmed`` is the sentence of a 400 that refuses the account: the request itself may
-    have caused it, so the credential is not put out before another response confirms it.
+    It rests for each of ``rests`` until a moment in Unix seconds, because these ``windows`` are full, if any; ``out`` puts it
+    out for the quarantine; ``refused`` says that it was refused as perhaps every credential is during trouble of Anthropic's,
+    so that it is soon tried again; ``ours`` says that the fault is the proxy's; ``reason`` is for the operator, and empty where
+    there is nothing to know. ``unconfirmed`` is the sentence of a refusal that the request itself may have caused: the
+    credential loses nothing before another response confirms it. ``unknown`` says that no rule knows the words.
     """
 
     action: Action
     reason: str
-    rest_until: float | None = None
-    family: str = ""
-    family_until: float | None = None
+    rests: tuple[tuple[Scope, float], ...] = ()
     out: bool = False
+    refused: bool = False
     ours: bool = False
     unconfirmed: str = ""
+    unknown: bool = False
+    windows: tuple[str, ...] = ()
+
+    @property
+    def rest_until(self) -> float | None:
+        """When the last of the rests ends; None without one."""
+        return max((until for _, until in self.rests), default=None)
 
 
 class Rule(NamedTuple):
@@ -184,74 +101,42 @@ def judge(answer: UpstreamResponse, cooldown: float) -> Verdict:
     raise AssertionError("the last rule fits every answer")
 
 
-def parse_reset(text: str, now: float, longest: float) -> float | None:
-    """Read a reset as Unix seconds, milliseconds or ISO 8601; None for one that is past, too far away or not a time."""
-    try:
-        moment = float(text)
-    except ValueError:
-        try:
-            parsed = datetime.fromisoformat(text.strip())
-            moment = (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
-        except (ValueError, OverflowError, OSError):
-            return None
-    if moment > 1e11:  # Unix milliseconds: as seconds this is after the year 5000
-        moment /= 1000
-    return moment if now < moment <= now + longest else None
+def _fits_window(answer: UpstreamResponse) -> list[ReportedWindow]:
+    """Return the windows that are full and may be why this request was refused.
 
-
-def retry_after(answer: UpstreamResponse) -> float | None:
-    """Return ``retry-after`` in seconds, bounded; None when it is missing or not a number."""
-    try:
-        seconds = float(answer.headers.get("retry-after", ""))
-    except ValueError:
-        return None
-    return min(seconds, LONGEST_RETRY_AFTER) if math.isfinite(seconds) and seconds >= 0 else None
-
-
-def is_quotation(message: str) -> bool:
-    """Whether an error's message may quote the request, as Anthropic's validation errors do.
-
-    Such a message names the place before a colon (`messages.0.content.0: ...`, `model: ...`, or a field of the client's own),
-    begins with a quoted name, or holds words of a validation error. No sentence about an account has any of these.
+    A window of another family is known and is no reason; one of a family that nobody knows is a reason only where there is no
+    other: what it is for, the answer does not prove.
     """
-    text = " ".join(message.lower().split())
-    return text.startswith(("'", '"', "`")) or ": " in text or text.endswith(":") or any(each in text for each in _VALIDATION)
-
-
-def _window(name: str, family: str | None, said: Mapping[str, str], reset: float | None) -> ReportedWindow:
-    utilization = _fraction(said.get("utilization", ""))
-    spent = "surpassed-threshold" in said and utilization is not None and utilization >= 1
-    status = said.get("status") or "allowed"
-    # allowed and allowed_warning; other gateways have met rejected, blocked, queueing_hard and payment_required.
-    return ReportedWindow(name, family, utilization, reset, spent or not status.startswith("allowed"))
-
-
-def _fraction(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) and value >= 0 else None
+    rejected = [window for window in answer.windows() if window.rejected]
+    known = [window for window in rejected if window.family is None or window.family == answer.scope.family]
+    return known or [window for window in rejected if window.family and answer.may_concern(window.family)]
 
 
 def _is_limit(answer: UpstreamResponse) -> bool:
     status = answer.headers.get(f"{UNIFIED}status", "").strip() or "allowed"
-    return answer.status == 429 and (not status.startswith("allowed") or any(window.rejected for window in answer.windows()))
+    return answer.status == 429 and (not status.startswith("allowed") or bool(_fits_window(answer)))
 
 
 def _rest_for_window(answer: UpstreamResponse, cooldown: float) -> Verdict:
-    """Rest until the latest reset among the rejected windows: they all have to be open. A family's windows rest that family."""
-    rejected = [window for window in answer.windows() if window.rejected]
+    """Rest until the latest reset among the windows that are full: they all have to be open. A family's rest that family."""
+    rejected = _fits_window(answer)
     claim = answer.headers.get(f"{UNIFIED}representative-claim", "").strip()
+    family = Scope(answer.scope.family)
     of_family = [window for window in rejected if window.family]
     of_all = [window for window in rejected if not window.family]
-    reason = f"limit reached: {', '.join(window.name for window in rejected) or claim or 'no window named'}"
-    if of_all or not (of_family or _FAMILY_CLAIM.fullmatch(claim)):
-        until, family_until = _latest(of_all) or _otherwise(answer, cooldown), _latest(of_family)
+    named = tuple(window.name for window in rejected)
+    reason = f"limit reached: {', '.join(named) or claim or 'no window named'}"
+    rests: list[tuple[Scope, float]] = []
+    others_alone = not rejected and any(window.rejected for window in answer.windows())
+    if of_all or not (of_family or others_alone or _FAMILY_CLAIM.fullmatch(claim)):
+        rests.append((EVERYTHING, _latest(of_all) or _otherwise(answer, cooldown)))
+        if (until := _latest(of_family)) is not None:
+            rests.append((family, until))
+    elif others_alone:  # the time that the whole answer names may be that of the other family's window
+        rests.append((family, answer.now + _seconds(answer, cooldown)))
     else:
-        until, family_until = None, _latest(of_family) or _otherwise(answer, cooldown)
-    family = answer.family if family_until is not None else ""
-    return Verdict(Action.NEXT, reason, until, family, family_until)
+        rests.append((family, _latest(of_family) or _otherwise(answer, cooldown)))
+    return Verdict(Action.NEXT, reason, tuple(rests), windows=named)
 
 
 def _latest(windows: Iterable[ReportedWindow]) -> float | None:
@@ -260,24 +145,43 @@ def _latest(windows: Iterable[ReportedWindow]) -> float | None:
 
 def _otherwise(answer: UpstreamResponse, cooldown: float) -> float:
     """Return when a rest ends whose windows do not say so themselves."""
-    reset = parse_reset(answer.headers.get(f"{UNIFIED}reset", ""), answer.now, LONGEST_RETRY_AFTER)
+    reset = answer.moment(answer.headers.get(f"{UNIFIED}reset", ""), LONGEST_RETRY_AFTER)
     return answer.now + _seconds(answer, cooldown) if reset is None else reset
 
 
 def _rest_as_told(answer: UpstreamResponse, cooldown: float) -> Verdict:
-    return Verdict(Action.NEXT, "asked to slow down", answer.now + _seconds(answer, cooldown))
+    return Verdict(Action.NEXT, "asked to slow down", ((_narrowest(answer), answer.now + _seconds(answer, cooldown)),))
+
+
+def _rest_for_api_limit(answer: UpstreamResponse, _cooldown: float) -> Verdict:
+    until = max(_api_resets(answer))
+    return Verdict(Action.NEXT, "asked to slow down", ((_narrowest(answer), until),))
+
+
+def _narrowest(answer: UpstreamResponse) -> Scope:
+    """Return what a limit without a window is about: as little as the answer proves.
+
+    Token counting and fast mode have limits of their own, and an API key has one for each model.
+    """
+    per_model = answer.kind is Kind.API_KEY or any(_API_LIMIT.fullmatch(name) for name in answer.headers)
+    is_special = answer.scope.endpoint == COUNT_TOKENS or answer.scope.speed == FAST
+    return answer.scope if per_model or is_special else EVERYTHING
+
+
+def _api_resets(answer: UpstreamResponse) -> list[float]:
+    """Return when the limits of an API key that are used up begin anew, in Unix seconds."""
+    spent = [
+        match["name"]
+        for name, value in answer.headers.items()
+        if value.strip() == "0" and (match := _API_LIMIT.fullmatch(name))
+    ]
+    texts = (answer.headers.get(f"{LIMITS}{name}-reset", "") for name in spent)
+    return [moment for text in texts if (moment := answer.moment(text, LONGEST_RETRY_AFTER)) is not None]
 
 
 def _seconds(answer: UpstreamResponse, cooldown: float) -> float:
-    seconds = retry_after(answer)
+    seconds = answer.retry_after
     return max(SHORTEST_REST, cooldown if seconds is None else seconds)
-
-
-def _beginning(message: str, sentences: Iterable[str]) -> str:
-    """Return the one of these sentences with which a message begins, up to the end of a word; empty for none."""
-    text = " ".join(message.split())
-    found = (each for each in sentences if text.startswith(each) and not text[len(each) : len(each) + 1].isalnum())
-    return next(found, "")
 
 
 def _says(sentences: Iterable[str]) -> Callable[[UpstreamResponse], bool]:
@@ -293,9 +197,9 @@ def _status(*statuses: int) -> Callable[[UpstreamResponse], bool]:
 
 
 def _always(
-    action: Action, reason: str, *, out: bool = False, ours: bool = False
+    action: Action, reason: str, *, out: bool = False, refused: bool = False, ours: bool = False, unknown: bool = False
 ) -> Callable[[UpstreamResponse, float], Verdict]:
-    verdict = Verdict(action, reason, out=out, ours=ours)
+    verdict = Verdict(action, reason, out=out, refused=refused, ours=ours, unknown=unknown)
     return lambda _answer, _cooldown: verdict
 
 
@@ -304,40 +208,81 @@ def _refuse_account(answer: UpstreamResponse, _cooldown: float) -> Verdict:
     return Verdict(Action.NEXT, "the account was refused", out=True, unconfirmed=unconfirmed)
 
 
+def _is_spent(answer: UpstreamResponse) -> bool:
+    return answer.error_code == SPENT_CODE or (answer.error_kind == ERROR_TYPES.get(answer.status) and is_spent(answer.message))
+
+
+def _rest_when_spent(answer: UpstreamResponse, _cooldown: float) -> Verdict:
+    until, earliest = regained(answer.message), answer.now + SHORTEST_REST
+    until = answer.now + LONG_REST if until is None else until - answer.skew
+    until = min(max(until, earliest), answer.now + LONGEST_SPENT)
+    return Verdict(Action.NEXT, "the account has reached its spend limit", ((EVERYTHING, until),))
+
+
+def _rest_without_extra_usage(answer: UpstreamResponse, _cooldown: float) -> Verdict:
+    """Rest until the plan's full windows open anew; a request that is none of Claude Code's gets the same words."""
+    until = _latest(_fits_window(answer)) or answer.now + LONG_REST
+    sentence = answer.sentence(OUT_OF_EXTRA_USAGE) if answer.status == 400 else ""
+    scope = Scope(answer.scope.family)
+    return Verdict(Action.NEXT, "the account is out of extra usage", ((scope, until),), unconfirmed=sentence)
+
+
+def _rest_for_sessions(answer: UpstreamResponse, cooldown: float) -> Verdict:
+    return Verdict(
+        Action.NEXT, "the account has too many active sessions", ((EVERYTHING, answer.now + _seconds(answer, cooldown)),)
+    )
+
+
 def _is_disguised(answer: UpstreamResponse) -> bool:
     """Whether Anthropic refuses a request that it does not take for Claude Code's; Haiku is exempt from that."""
-    return answer.message.rstrip(".") == "error" and not answer.has_limits() and answer.family != "haiku"
+    return answer.message.rstrip(".") == "error" and not answer.has_limits and answer.scope.family != "haiku"
+
+
+def _is_blocked(answer: UpstreamResponse) -> bool:
+    """Whether the network in front of Anthropic refuses the proxy's address: a page, or Cloudflare's own header (CC #30502)."""
+    page = answer.headers.get("content-type", "").partition(";")[0].strip().lower() == "text/html"
+    return "cf-mitigated" in answer.headers or (page and not answer.error_kind)
 
 
 def _is_unhealed_thinking(answer: UpstreamResponse) -> bool:
     """Whether Claude refused thinking blocks in words on which Claude Code does not act by itself (2.1.197)."""
-    kind, message = answer.kind, answer.message
-    if answer.status != 400 or kind != _ERROR_TYPES[400]:
+    kind, message = answer.error_kind, answer.message
+    if answer.status != 400 or kind != ERROR_TYPES[400]:
         return False
     place = _PLACE.match(message)
     rest = message[place.end() :] if place else message
-    return not is_quotation(rest) and bool(_beginning(rest, UNHEALED_THINKING))
+    return not is_quotation(rest) and bool(beginning(rest, UNHEALED_THINKING))
 
 
 def _has_retry_after(answer: UpstreamResponse) -> bool:
-    return retry_after(answer) is not None
+    return answer.retry_after is not None
+
+
+def _is_unknown(answer: UpstreamResponse) -> bool:
+    """Whether a 400 is in words that are no rule's and quote nothing of the request: perhaps an account's trouble."""
+    return answer.status == 400 and answer.error_kind == ERROR_TYPES[400] and bool(answer.message) and not answer.is_quotation
 
 
 RULES: tuple[Rule, ...] = (
     Rule(lambda answer: answer.status < 300, _always(Action.DONE, "answered")),
-    # About the request: every credential would get the same answer.
+    # About the address that the proxy has.
+    Rule(
+        _all(_status(403, 429, 503), _is_blocked),
+        _always(Action.BLOCKED, "the network in front of Anthropic refuses the proxy's address (a page instead of an answer)"),
+    ),
+    # About the request: every OAuth token would get the same answer, and an API key another one.
     Rule(
         _all(_status(400, 429), _says(EXTRA_USAGE)),
-        _always(Action.CLIENT, "the request needs extra usage that the account does not have (long context, fast mode)"),
+        _always(Action.API_KEY, "the request needs extra usage that the account does not have (long context, fast mode)"),
     ),
     Rule(
         _all(_status(400, 403), _says(NOT_CLAUDE_CODE)),
-        _always(Action.CLIENT, "Anthropic does not take this request for Claude Code's own; did another client send it?"),
+        _always(Action.API_KEY, "Anthropic does not take this request for Claude Code's own; did another client send it?"),
     ),
     Rule(
         _all(_status(429), _is_disguised),
         _always(
-            Action.CLIENT,
+            Action.API_KEY,
             "Anthropic does not take this request for Claude Code's own (a 429 without any limit in it); "
             "is CLAUDE_CODE_ATTRIBUTION_HEADER=0 set on the client, or does something change the system prompt?",
         ),
@@ -347,21 +292,23 @@ RULES: tuple[Rule, ...] = (
         _all(_status(401), _says(WRONG_HEADER)),
         _always(Action.CLIENT, "the proxy sent the credential in the wrong way; please report this", ours=True),
     ),
+    # About the account: what it may spend.
+    Rule(_all(_status(400, 402, 403, 429), _is_spent), _rest_when_spent),
+    Rule(_all(_status(400, 403, 429), _says(OUT_OF_EXTRA_USAGE)), _rest_without_extra_usage),
+    Rule(_all(_status(403, 429), _says(TOO_MANY_SESSIONS)), _rest_for_sessions),
+    Rule(_status(402), _always(Action.NEXT, "the account has a billing problem", out=True)),
     # About the credential.
     Rule(_all(_status(400, 401, 403), _says(REFUSED_ACCOUNT)), _refuse_account),
-    Rule(_status(401), _always(Action.NEXT, "the credential was refused", out=True)),
-    Rule(_status(403), _always(Action.NEXT, "the credential may not do this")),
+    Rule(_status(401), _always(Action.NEXT, "the credential was refused", refused=True)),
+    Rule(_status(403), _always(Action.NEXT, "the credential may not do this", unknown=True)),
     Rule(_is_limit, _rest_for_window),
     Rule(_all(_status(429), _has_retry_after), _rest_as_told),
+    Rule(_all(_status(429), lambda answer: bool(_api_resets(answer))), _rest_for_api_limit),
     Rule(_status(429), _always(Action.TRY_ONE_OTHER, "a 429 that names no limit")),
     # About the history.
     Rule(_is_unhealed_thinking, _always(Action.REPAIR, "Claude refused the thinking blocks of the history")),
     # About Anthropic, and about everything else.
     Rule(lambda answer: answer.status >= 500 or answer.status < 400, _always(Action.ROUTER, "Anthropic could not answer")),
+    Rule(_is_unknown, _always(Action.CLIENT, "", unknown=True)),
     Rule(lambda _answer: True, _always(Action.CLIENT, "")),
 )
-
-
-def known_windows(answer: UpstreamResponse) -> Iterator[ReportedWindow]:
-    """Return the windows that say how full they are, for the pool to learn."""
-    return (window for window in answer.windows() if window.utilization is not None)

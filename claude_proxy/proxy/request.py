@@ -88,7 +88,9 @@ def read_view(raw: bytes, weigh: Callable[[], None] = _nothing) -> RequestView:
     metadata = body.get("metadata")
     user_id = metadata.get("user_id") if isinstance(metadata, dict) else None
     user_id = user_id if isinstance(user_id, str) else None
-    return RequestView(body["model"], body.get("stream") is True, user_id, safeguards="safeguards" in body)
+    speed = body.get("speed")
+    speed = speed if isinstance(speed, str) else ""
+    return RequestView(body["model"], body.get("stream") is True, user_id, safeguards="safeguards" in body, speed=speed)
 
 
 def parse_body(raw: bytes) -> dict[str, Any]:

@@ -4,27 +4,27 @@ Every response's headers are judged before one byte reaches the client, streamin
 a Claude credential on a request, and it does so only after a look at the parsed host of that request.
 """
 
-import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
+from claude_proxy.anthropic.errors import STATUS_OF_ERRORS
 from claude_proxy.anthropic.messages import repaired, to_json, without_foreign_thinking
 from claude_proxy.asgi import Headers
 from claude_proxy.credentials.credential import Credential
-from claude_proxy.credentials.pool import Pool, Wanted
-from claude_proxy.credentials.response_rules import UNIFIED, Action, UpstreamResponse, Verdict, judge
+from claude_proxy.credentials.response_rules import Action, Verdict, judge
+from claude_proxy.credentials.scope import Scope
+from claude_proxy.credentials.upstream_response import UNIFIED, UpstreamResponse
 from claude_proxy.providers.endpoints import Hosts, Origin
 from claude_proxy.proxy.journal import Journal
 from claude_proxy.proxy.request import Request
+from claude_proxy.proxy.sources import Source
 from claude_proxy.upstream import headers as header_policy
 from claude_proxy.upstream.client import StreamedResponse
 from claude_proxy.upstream.response_bounds import CODINGS
 
 logger = logging.getLogger(__name__)
-
-Sleep = Callable[[float], Awaitable[None]]
 
 # Of an error's body so much is looked at.
 MAX_JUDGED_BYTES = 16 * 1024
@@ -41,94 +41,6 @@ class EgressRefused(Exception):
 
 class NobodyUsable(Exception):
     """No credential of the pool can serve the request now; the pool knows why, and until when."""
-
-
-class Source(Protocol):
-    """Where a request's credentials come from: the pool, or one that is the client's or the deployment's own."""
-
-    pooled: bool
-
-    def choose(self, tried: frozenset[str]) -> Credential | None:
-        """Return the next credential for this request; None when there is none."""
-
-    async def wait(self, tried: frozenset[str]) -> frozenset[str] | None:
-        """Wait for a credential that rests, as long as the settings allow; None when that is not long enough.
-
-        What comes back is ``tried`` without those that have rested since: they may be asked again, and nobody else.
-        """
-
-    def note(self, credential: Credential, verdict: Verdict, answer: UpstreamResponse) -> None:
-        """Learn from an answer."""
-
-    def suspect(self, credential: Credential, refusal: str) -> bool:
-        """Record an unconfirmed refusal; return whether another caller's request met the same one on this credential."""
-
-    def put_out(self, credential: Credential, reason: str) -> None:
-        """Put a credential out."""
-
-
-class PoolSource:
-    """The pool's credentials, for one request. ``max_wait`` is in seconds; ``caller`` tells who sent the request."""
-
-    pooled = True
-
-    def __init__(
-        self, pool: Pool, wanted: Wanted, *, caller: str = "", max_wait: float = 0.0, sleep: Sleep = asyncio.sleep
-    ) -> None:
-        self._pool = pool
-        self._wanted = wanted
-        self._caller = caller
-        self._wait_left = max_wait
-        self._sleep = sleep
-
-    def choose(self, tried: frozenset[str]) -> Credential | None:
-        return self._pool.choose(self._wanted, tried)
-
-    async def wait(self, tried: frozenset[str]) -> frozenset[str] | None:
-        """Claude Code waits 300 s for the first byte of an answer, and nothing has to be sent meanwhile (2.1.197)."""
-        untried = self._pool.resting(self._wanted.family)
-        delay = self._pool.delay(self._wanted.family, tried)
-        try:
-            if delay > self._wait_left:
-                return None
-            self._wait_left -= delay
-            await self._sleep(delay)
-        finally:
-            self._pool.waited()
-        return tried - untried
-
-    def note(self, credential: Credential, verdict: Verdict, answer: UpstreamResponse) -> None:
-        self._pool.note(credential, verdict, answer)
-
-    def suspect(self, credential: Credential, refusal: str) -> bool:
-        return self._pool.suspect(credential, refusal, self._caller)
-
-    def put_out(self, credential: Credential, reason: str) -> None:
-        self._pool.put_out(credential, reason)
-
-
-class SingleSource:
-    """One credential, asked once: passthrough, and the key that a deployment has in config.yaml."""
-
-    pooled = False
-
-    def __init__(self, credential: Credential) -> None:
-        self._credential = credential
-
-    def choose(self, tried: frozenset[str]) -> Credential | None:
-        return None if self._credential.label in tried else self._credential
-
-    async def wait(self, tried: frozenset[str]) -> frozenset[str] | None:
-        """One credential is not waited for."""
-
-    def note(self, credential: Credential, verdict: Verdict, answer: UpstreamResponse) -> None:
-        """One credential has no state: it is its owner's."""
-
-    def suspect(self, credential: Credential, refusal: str) -> bool:  # noqa: ARG002 - the protocol's
-        return False
-
-    def put_out(self, credential: Credential, reason: str) -> None:
-        """One credential is never out: it is its owner's."""
 
 
 class Refusals:
@@ -158,7 +70,7 @@ class Refusals:
             reason = "gave the same refusal as the credential before; the request is taken to be the cause"
             return verdict._replace(action=Action.CLIENT, reason=reason)
         if met_by_another and not self._done:
-            self._put_out(credential, verdict, "another caller's request met the same refusal")
+            self._confirm(credential, verdict, "another caller's request met the same refusal")
             return verdict._replace(unconfirmed="")
         if self._first is None:
             self._first = credential, verdict
@@ -167,24 +79,30 @@ class Refusals:
     def answered(self) -> None:
         """Put the credential out that refused the request first, now that another one has answered it."""
         if self._first is not None and not self._done:
-            self._put_out(*self._first, "another credential answered the same request")
+            self._confirm(*self._first, "another credential answered the same request")
 
-    def _put_out(self, credential: Credential, verdict: Verdict, evidence: str) -> None:
+    def _confirm(self, credential: Credential, verdict: Verdict, evidence: str) -> None:
         self._done = True
-        self._source.put_out(credential, verdict.reason)
-        logger.warning("credential %s is out: %s, and %s", credential.label, verdict.reason, evidence)
+        self._source.confirm(credential, verdict)
+        what = "is out" if verdict.out else "rests"
+        logger.warning("credential %s %s: %s, and %s", credential.label, what, verdict.reason, evidence)
 
 
 class Judged(NamedTuple):
-    """A response and what it says about the credential; ``body`` is there for an error only, whole."""
+    """A response and what it says about the credential that was asked; ``body`` is there for an error only, whole."""
 
     response: StreamedResponse
     verdict: Verdict
     body: bytes
+    credential: Credential
+    sent: float
 
 
 class Rotation:
-    """The credentials of one attempt; the journal says which were asked, and which were left and why."""
+    """The credentials of one attempt; the journal says which were asked, and which were left and why.
+
+    Whoever has asked calls ``release`` when the response is over: until then a credential counts as busy.
+    """
 
     def __init__(
         self,
@@ -192,19 +110,26 @@ class Rotation:
         request: Request,
         journal: Journal,
         *,
-        family: str,
+        scope: Scope,
         cooldown: float,
         clock: Callable[[], float],
     ) -> None:
         self._source = source
         self._request = request
         self._journal = journal
-        self._family = family
+        self._scope = scope
         self._cooldown = cooldown
         self._clock = clock
+        self._refusals = Refusals(source)
+        self._unknown: list[tuple[Credential, UpstreamResponse]] = []
+        self._tried: frozenset[str] = frozenset()
+        # The one that is asked, and the one whose turn is next where that is known.
+        self._held: Credential | None = None
+        self._next: Credential | None = None
+        self._hopped = self._mended = False
 
     async def ask(self, hosts: Hosts, url: str, content: bytes, send: SendUpstream, extra: Headers = ()) -> Judged:
-        """Send the request until a response is the last one.
+        """Send the request until a response is the last one; after ``goes_on`` once more.
 
         Raises ``NobodyUsable`` when no credential of the pool can serve the request, be it at once or after some were
         refused; ``EgressRefused`` for a host that is not Anthropic's; what ``send`` raises.
@@ -212,34 +137,62 @@ class Rotation:
         if not hosts.is_claude(url):
             origin = Origin.of(url)
             raise EgressRefused(f"{origin.host if origin else 'the URL'} is not Anthropic's host")
-        tried: frozenset[str] = frozenset()
-        credential = self._source.choose(tried)
-        refusals = Refusals(self._source)
         judged: Judged | None = None
-        mended = hopped = False
         while True:
-            credential, tried = await self._usable(credential, tried)
+            credential = await self._usable()
             if credential is None:
                 if judged is None or not judged.verdict.unconfirmed:
                     raise NobodyUsable
                 # No credential is left to show whether the request is at fault: a fallback answers, or the client gets the 400.
-                return Judged(judged.response, judged.verdict._replace(action=Action.ROUTER), judged.body)
-            tried |= {credential.label}
+                return judged._replace(verdict=judged.verdict._replace(action=Action.ROUTER))
+            self._held = credential
+            self._tried |= {credential.label}
             self._journal.labels.append(credential.label)
-            judged = await self._judged(credential, await send(self._headers(credential, extra), content), refusals)
-            verdict = judged.verdict
-            if verdict.action is Action.REPAIR and not mended and (mend := repaired(json.loads(content))):
-                mended, content = True, to_json(mend)
-                continue
-            if verdict.action is Action.TRY_ONE_OTHER and not hopped:
-                hopped = True
-            elif verdict.action is not Action.NEXT:
+            judged = await self._asked(credential, content, send, extra)
+            if judged.verdict.action is Action.REPAIR and not self._mended and (mend := repaired(json.loads(content))):
+                self._mended, content = True, to_json(mend)
+                judged = await self._asked(credential, content, send, extra)
+            if not self.goes_on(judged):
                 return judged
-            left_for = self._source.choose(tried)
-            if left_for is None and (verdict.action is Action.TRY_ONE_OTHER or not self._source.pooled):
-                return judged
-            self._journal.failovers.append(f"{credential.label}: {verdict.reason} (HTTP {judged.response.status})")
-            credential = left_for
+
+    def goes_on(self, judged: Judged) -> bool:
+        """Whether another credential is to be asked instead of taking this response."""
+        credential, verdict = judged.credential, judged.verdict
+        if verdict.action is Action.TRY_ONE_OTHER and not self._hopped:
+            self._hopped = True
+        elif verdict.action is Action.API_KEY:
+            self._tried |= self._source.others(credential)
+        elif verdict.action is not Action.NEXT:
+            return False
+        self._next = self._source.choose(self._tried)
+        if self._next is None and (verdict.action is not Action.NEXT or not self._source.pooled):
+            return False
+        self._journal.failovers.append(f"{credential.label}: {verdict.reason} (HTTP {judged.response.status})")
+        self.release()
+        return True
+
+    def release(self) -> None:
+        """Give the credential back that was asked."""
+        if self._held is not None:
+            self._source.release(self._held)
+            self._held = None
+
+    def judged_event(self, judged: Judged, kind: str, body: bytes) -> Judged:
+        """Return the verdict on a stream whose first event is an error: it counts as the status that such an error has."""
+        status = STATUS_OF_ERRORS.get(kind, 500)
+        return self._judge(judged.credential, judged.response, status, body, judged.sent)
+
+    async def _asked(self, credential: Credential, content: bytes, send: SendUpstream, extra: Headers) -> Judged:
+        """Send the request on one credential; return the verdict on its response, from which the source has learned."""
+        sent = self._clock()
+        response = await send(self._headers(credential, extra), content)
+        body = b""
+        if response.status >= 400:
+            try:
+                body = await response.read(cut_at=MAX_CLAUDE_ERROR_BYTES)
+            finally:
+                response.close()
+        return self._judge(credential, response, response.status, body, sent)
 
     def _headers(self, credential: Credential, extra: Headers) -> Headers:
         sent = header_policy.for_claude(self._request.headers, credential)
@@ -249,32 +202,36 @@ class Rotation:
             sent = [*(pair for pair in sent if pair[0].lower() not in names), *added]
         return [*sent, ("accept-encoding", CODINGS)]
 
-    async def _usable(self, credential: Credential | None, tried: frozenset[str]) -> tuple[Credential | None, frozenset[str]]:
-        """Return the chosen credential or one that was worth waiting for, and the labels that still count as tried."""
+    async def _usable(self) -> Credential | None:
+        """Return a credential that is usable, one to see whether it is usable again, or one that was worth waiting for."""
+        credential, self._next = self._next, None
+        credential = credential or self._source.choose(self._tried) or self._source.probe(self._tried)
         while credential is None:
-            left = await self._source.wait(tried)
+            left = await self._source.wait(self._tried)
             if left is None:
                 break
-            tried, credential = left, self._source.choose(left)
-        return credential, tried
+            self._tried, credential = left, self._source.choose(left)
+        return credential
 
-    async def _judged(self, credential: Credential, response: StreamedResponse, refusals: Refusals) -> Judged:
-        """Return the verdict on a response, and let the source learn from it."""
-        body = b""
-        if response.status >= 400:
-            try:
-                body = await response.read(cut_at=MAX_CLAUDE_ERROR_BYTES)
-            finally:
-                response.close()
-        answer = UpstreamResponse(response.status, response.first_headers, body[:MAX_JUDGED_BYTES], self._family, self._clock())
+    def _judge(self, credential: Credential, response: StreamedResponse, status: int, body: bytes, sent: float) -> Judged:
+        answer = UpstreamResponse(
+            status, response.first_headers, body[:MAX_JUDGED_BYTES], self._scope, self._clock(), credential.kind, sent
+        )
         verdict = judge(answer, self._cooldown)
         self._source.note(credential, verdict, answer)
+        if verdict.unknown:
+            due = self._source.doubt(credential, answer)
+            self._unknown.append((credential, answer))
+            if due and verdict.action is Action.CLIENT:
+                verdict = verdict._replace(action=Action.TRY_ONE_OTHER, reason="refused again in words that no rule knows")
         if verdict.unconfirmed and self._source.pooled:
-            verdict = refusals.meet(credential, verdict)
+            verdict = self._refusals.meet(credential, verdict)
         elif verdict.action is Action.DONE:
-            refusals.answered()
+            self._refusals.answered()
+            for doubted, refusal in self._unknown:
+                self._source.mistrust(doubted, refusal)
         _report(credential, verdict, answer, pooled=self._source.pooled)
-        return Judged(response, verdict, body)
+        return Judged(response, verdict, body, credential, sent)
 
 
 def body_for_claude(request: Request, model: str) -> bytes:

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 
 from claude_proxy.credentials.expiry import age_of
 from claude_proxy.credentials.rate_limits import Snapshot
+from claude_proxy.credentials.scope import Scope
 from claude_proxy.usage.ledger import Book
 from claude_proxy.usage.ledger_page import BUCKETS, FIRST_BYTE, MOVED, OTHER, TOTAL, Names, Taken
 from claude_proxy.usage.report import STATES, StoreStatus, Viewer, headroom_of_pool, is_resting, state_name, windows
@@ -72,7 +73,9 @@ class _Collector(Collector):
         one, two = ("credential",), ("credential", "window")
         states = GaugeMetricFamily("claude_proxy_credential_state", "1 for the state it is in.", labels=(*one, "state"))
         sessions = GaugeMetricFamily("claude_proxy_credential_sessions", "Sessions of the last hour.", labels=one)
-        until = GaugeMetricFamily("claude_proxy_credential_rests_until_seconds", "When a rest ends.", labels=(*one, "family"))
+        until = GaugeMetricFamily(
+            "claude_proxy_credential_rests_until_seconds", "When a rest ends.", labels=(*one, *Scope._fields)
+        )
         filled = GaugeMetricFamily("claude_proxy_credential_utilization_ratio", "How full a window is.", labels=two)
         reset = GaugeMetricFamily("claude_proxy_credential_reset_seconds", "When a window opens anew.", labels=two)
         since = GaugeMetricFamily("claude_proxy_setup_token_since_seconds", "When a setup token was made or seen.", labels=one)
@@ -82,8 +85,8 @@ class _Collector(Collector):
             for state in STATES:
                 states.add_metric((label, state), float(state_name(snapshot) == state))
             sessions.add_metric((label,), snapshot.sessions)
-            for family, rest in snapshot.rests.items():
-                until.add_metric((label, family), rest.until)
+            for scope, rest in snapshot.rests.items():
+                until.add_metric((label, *scope), rest.until)
             for name, window in windows(snapshot).items():
                 filled.add_metric((label, name), window.utilization)
                 reset.add_metric((label, name), window.reset)

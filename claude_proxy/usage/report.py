@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from claude_proxy.credentials.credential import Kind
 from claude_proxy.credentials.expiry import age_of
-from claude_proxy.credentials.rate_limits import ALL_MODELS, Rest, Snapshot, Window
+from claude_proxy.credentials.rate_limits import ALL_MODELS, OVERAGE, Rest, Snapshot, Window
+from claude_proxy.credentials.scope import EVERYTHING
 from claude_proxy.usage.ledger import Book
 from claude_proxy.usage.ledger_page import Names, Taken
 
@@ -89,19 +90,24 @@ def credential(snapshot: Snapshot, now: float) -> dict[str, Any]:
 
 def state(snapshot: Snapshot) -> dict[str, Any]:
     """Return a credential's state: its name, one of ``STATES``, its rests, the longest first, and both in words (UTC)."""
-    rests = sorted(snapshot.rests.items(), key=lambda rest: (rest[0] != ALL_MODELS, -rest[1].until))
+    rests = sorted(snapshot.rests.items(), key=lambda rest: (rest[0] != EVERYTHING, -rest[1].until))
     name = state_name(snapshot)
     words = [] if is_resting(snapshot) else [USABLE]
-    for family, rest in rests:
-        what = f"not for {_title(family)}" if family else name
+    if snapshot.extra_until:
+        words.append(f"its plan is used up: paid extra usage until {_utc(snapshot.extra_until)}")
+    for scope, rest in rests:
+        what = name if scope == EVERYTHING else f"not for {scope.words}"
         words.append(f"{what} until {_utc(rest.until)}: {_because(rest, snapshot)}")
-    found = [{"family": family, "until": rest.until, "because": _because(rest, snapshot)} for family, rest in rests]
+    found = [
+        {**scope._asdict(), "what": scope.words, "until": rest.until, "because": _because(rest, snapshot)}
+        for scope, rest in rests
+    ]
     return {"name": name, "rests": found, "words": "; ".join(words)}
 
 
 def state_name(snapshot: Snapshot) -> str:
     """Return which of ``STATES`` a credential is in."""
-    everything = snapshot.rests.get(ALL_MODELS)
+    everything = snapshot.rests.get(EVERYTHING)
     if everything:
         return OUT if everything.out else RESTS
     return IN_PART if snapshot.rests else USABLE
@@ -109,14 +115,16 @@ def state_name(snapshot: Snapshot) -> str:
 
 def is_resting(snapshot: Snapshot) -> bool:
     """Whether a credential may be asked for no model at all."""
-    return ALL_MODELS in snapshot.rests
+    return EVERYTHING in snapshot.rests
 
 
 def headroom(snapshot: Snapshot) -> float:
     """Return what the fullest window of all models leaves, as a fraction; nothing while the credential rests."""
     if is_resting(snapshot):
         return 0.0
-    loads = [window.utilization for (family, _), window in snapshot.windows.items() if family == ALL_MODELS]
+    loads = [
+        window.utilization for (family, name), window in snapshot.windows.items() if family == ALL_MODELS and name != OVERAGE
+    ]
     return max(0.0, 1.0 - max(loads, default=0.0))
 
 

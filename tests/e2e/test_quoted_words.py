@@ -10,13 +10,7 @@ import upstream as up
 from conftest import API_KEY, TOKENS, by_provider, module_proxy
 from processes import STATIC_TOKEN, Proxy, answer_text, question
 
-from claude_proxy.credentials.response_rules import (
-    EXTRA_USAGE,
-    NOT_CLAUDE_CODE,
-    REFUSED_ACCOUNT,
-    UNHEALED_THINKING,
-    WRONG_HEADER,
-)
+from claude_proxy.credentials.wordings import EXTRA_USAGE, NOT_CLAUDE_CODE, REFUSED_ACCOUNT, UNHEALED_THINKING, WRONG_HEADER
 
 ANNA, BEN = "sk-made-up-token-of-anna-0123456789", "sk-made-up-token-of-ben-0123456789"
 USERS = {"PROXY_USER_TOKENS": f"anna={ANNA},ben={BEN}"}

@@ -8,23 +8,33 @@ from collections.abc import Callable
 
 from claude_proxy.access.routes import SHARED_NAMES
 from claude_proxy.anthropic.errors import Refusal, own_refusal
+from claude_proxy.anthropic.sse import event_data
 from claude_proxy.anthropic.usage import usage_of
 from claude_proxy.config.settings import Settings, TokenMode
 from claude_proxy.credentials.credential import Credential
 from claude_proxy.credentials.pool import Pool, Wanted
-from claude_proxy.credentials.response_rules import UNIFIED, Action
+from claude_proxy.credentials.response_rules import Action
+from claude_proxy.credentials.scope import COUNT_TOKENS, FAST, MESSAGES, STANDARD, Scope
+from claude_proxy.credentials.upstream_response import UNIFIED
 from claude_proxy.providers.endpoints import Hosts, model_family
 from claude_proxy.proxy.lanes.attempt import NOT_REPLAYED, STREAM, Attempt, failed_stream, messages_url, relay
 from claude_proxy.proxy.offload import offloaded
 from claude_proxy.proxy.outcome import DONE, Outcome, failed
 from claude_proxy.proxy.relay import FailedStream, Renaming
-from claude_proxy.proxy.rotation import Judged, NobodyUsable, PoolSource, Rotation, SingleSource, Source, body_for_claude
+from claude_proxy.proxy.request import Request
+from claude_proxy.proxy.rotation import Judged, NobodyUsable, Rotation, body_for_claude
+from claude_proxy.proxy.sources import PoolSource, SingleSource, Source
 from claude_proxy.upstream.client import StreamedResponse, TimedOutError, UnreadableError, UpstreamClient, UpstreamError
 
 NO_CREDENTIAL = own_refusal(
     401,
     "No Claude credential: the proxy's pool is empty and the request has none of its own. Set CLAUDE_OAUTH_TOKENS "
     "or CLAUDE_API_KEYS on the proxy, or log in with Claude Code and send the proxy's token in x-litellm-api-key.",
+)
+
+BLOCKED = (
+    "claude-proxy: the network in front of Anthropic refuses the address that this proxy has: it sent a page (Cloudflare's, "
+    "perhaps a challenge) instead of an answer. No credential is at fault: its operator has to send from another address."
 )
 
 
@@ -43,28 +53,43 @@ class ClaudeLane:
     async def attempt(self, attempt: Attempt) -> Outcome:
         """Ask Claude, on one credential after another, until a response is the client's or nobody is left."""
         request, deployment = attempt.request, attempt.deployment
-        family = model_family(deployment.model)
-        source = self._source(attempt, family)
+        scope = scope_of(request, deployment.model)
+        source = self._source(attempt, scope)
         if source is None:
             return failed(401, NO_CREDENTIAL, final=True)
         rotation = Rotation(
-            source, request, attempt.journal, family=family, cooldown=self._settings.cooldown_seconds, clock=self._clock
+            source, request, attempt.journal, scope=scope, cooldown=self._settings.cooldown_seconds, clock=self._clock
         )
         url = self._url(attempt)
         content = await offloaded(len(request.raw), body_for_claude, request, deployment.model)
         send = functools.partial(self._client.send, url, read_seconds=attempt.read_seconds)
         try:
-            judged = await rotation.ask(self._hosts, url, content, send, deployment.extra_headers)
+            while True:
+                judged = await rotation.ask(self._hosts, url, content, send, deployment.extra_headers)
+                try:
+                    outcome = await self._taken(attempt, rotation, judged, source)
+                finally:
+                    judged.response.close()
+                if outcome is not None:
+                    return outcome
         except NobodyUsable:
-            return failed(429, self._nobody(family), of_pool=True)
+            return failed(429, self._nobody(scope), of_pool=True)
         except UpstreamError as error:
             return _unreachable(error)
+        finally:
+            rotation.release()
+
+    async def _taken(self, attempt: Attempt, rotation: Rotation, judged: Judged, source: Source) -> Outcome | None:
+        """Return the outcome of a response; None where its first event says that another credential is to be asked instead."""
         if judged.response.status >= 400:
             return _refused(judged, pooled=source.pooled)
         try:
             return await self._passed(attempt, judged.response)
-        finally:
-            judged.response.close()
+        except FailedStream as error:
+            event = rotation.judged_event(judged, error.kind, event_data(error.body))
+            if event.verdict.action in (Action.CLIENT, Action.ROUTER) or not rotation.goes_on(event):
+                return failed_stream(error, _headers(judged.response), judged.response.status)
+            return None
 
     async def _passed(self, attempt: Attempt, response: StreamedResponse) -> Outcome:
         if reason := response.rejection_reason:
@@ -77,7 +102,7 @@ class ClaudeLane:
 
         def failure(error: FailedStream | UpstreamError) -> Outcome:
             if isinstance(error, FailedStream):
-                return failed_stream(error, headers, response.status)
+                raise error
             return _broken(response, error)
 
         return await relay(
@@ -107,11 +132,11 @@ class ClaudeLane:
         path += "/count_tokens" if attempt.request.counts_tokens else ""
         return f"{path}?{attempt.request.query}" if attempt.request.query else path
 
-    def _source(self, attempt: Attempt, family: str) -> Source | None:
+    def _source(self, attempt: Attempt, scope: Scope) -> Source | None:
         request, client = attempt.request, attempt.request.client
         mode = TokenMode(client.mode) if client.mode else self._settings.mode
         if mode is TokenMode.ROTATE and len(self._pool):
-            wanted = Wanted(request.session, family)
+            wanted = Wanted(request.session, scope)
             # Those who share a name are told apart by their sessions.
             caller = f"{request.user} {wanted.session}" if request.user in SHARED_NAMES else request.user
             return PoolSource(self._pool, wanted, caller=caller, max_wait=self._settings.max_wait_seconds)
@@ -120,11 +145,17 @@ class ClaudeLane:
         key = attempt.deployment.api_key
         return SingleSource(Credential.of("deployment", key.reveal())) if key else None
 
-    def _nobody(self, family: str) -> Refusal:
-        seconds = self._pool.retry_after(family)
-        if self._pool.is_out(family):
+    def _nobody(self, scope: Scope) -> Refusal:
+        seconds = self._pool.retry_after(scope)
+        if self._pool.is_out(scope):
             return refused_pool(seconds)
-        return exhausted_pool(seconds, self._clock(), self._pool.claim(family))
+        return exhausted_pool(seconds, self._clock(), self._pool.claim(scope))
+
+
+def scope_of(request: Request, model: str) -> Scope:
+    """Return where a request belongs, as Anthropic counts limits."""
+    endpoint = COUNT_TOKENS if request.counts_tokens else MESSAGES
+    return Scope(model_family(model), endpoint, FAST if request.view.speed == FAST else STANDARD)
 
 
 @functools.lru_cache(maxsize=1000)
@@ -174,10 +205,12 @@ def _broken(response: StreamedResponse, error: UpstreamError) -> Outcome:
 def _refused(judged: Judged, *, pooled: bool) -> Outcome:
     """Return the outcome of an error of Anthropic's: the client gets it as it came."""
     status, action = judged.response.status, judged.verdict.action
+    if action is Action.BLOCKED:
+        return failed(503, own_refusal(503, BLOCKED, [("x-should-retry", "false")]))
     if pooled and status in (401, 403):
         # Claude Code would take it for its own and drop the user's login.
         return failed(status, refused_pool(60))
-    final = action in (Action.CLIENT, Action.REPAIR) or (action is Action.NEXT and status != 429)
+    final = action in (Action.CLIENT, Action.API_KEY, Action.REPAIR) or (action is Action.NEXT and status != 429)
     return failed(status, Refusal(status, _headers(judged.response), judged.body), final=final)
 
 

@@ -16,7 +16,6 @@
 
   const time = (at, now) => (Math.abs(at - now) < 12 * 3600 ? clock : dated).format(new Date(at * 1000));
   const percent = (fraction) => `${Math.round(100 * fraction)} %`;
-  const family = (name) => name.replaceAll("_", " ").replace(/\b[a-z]/g, (letter) => letter.toUpperCase());
   const tokens = (sums) => sums.input + sums.output + sums.cache_read + sums.cache_write;
 
   // A description of an element: its tag, its attributes (`text`, `width` and the class among them), its children.
@@ -72,10 +71,10 @@
   function stateOf(state, now) {
     const grade = { usable: "good", "usable in part": "warn" }[state.name] || "bad";
     const lines = state.rests.map((rest) => {
-      const what = rest.family ? `not for ${family(rest.family)}` : state.name;
+      const what = rest.what ? `not for ${rest.what}` : state.name;
       return `${what} until ${time(rest.until, now)}: ${rest.because}`;
     });
-    if (!state.rests.some((rest) => !rest.family)) lines.unshift("usable");
+    if (!state.rests.some((rest) => !rest.what)) lines.unshift("usable");
     return lines.map((line, place) => el("p", { class: `state ${place === 0 && line === "usable" ? "good" : grade}`, text: line }));
   }
 

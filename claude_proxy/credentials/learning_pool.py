@@ -1,0 +1,306 @@
+"""What the pool learns from answers: rests and their ends, how full windows are, whom to doubt. Plain and synchronous."""
+
+import logging
+import re
+from collections.abc import Callable, Iterable
+
+from claude_proxy.credentials import pool_rows
+from claude_proxy.credentials.credential import Credential
+from claude_proxy.credentials.pool_changes import state_of
+from claude_proxy.credentials.rate_limits import (
+    ALL_MODELS,
+    MAX_UTILIZATION,
+    NO_REST,
+    OVERAGE,
+    CredentialState,
+    Rest,
+    Suspicion,
+    Window,
+)
+from claude_proxy.credentials.response_rules import Action, Verdict
+from claude_proxy.credentials.scope import EVERYTHING, Scope
+from claude_proxy.credentials.shared_pool import SharedPool
+from claude_proxy.credentials.upstream_response import UNIFIED, ReportedWindow, UpstreamResponse, known_windows
+from claude_proxy.text import clean
+
+logger = logging.getLogger(__name__)
+
+ORGANISATION = "anthropic-organization-id"
+# For how long a refusal that one caller's request met waits for another caller's to confirm it, in seconds.
+SUSPICION_SECONDS = 600.0
+# How often a refusal in unknown words has to be met within that time, while other credentials answer.
+UNKNOWN_TIMES = 3
+# Unknown words that are remembered of one credential, and how much of them is.
+MAX_UNKNOWN = 20
+MAX_WORDS = 200
+# How long a credential rests that was refused once, twice, and three times in a row; then it is out for the quarantine.
+REFUSED_SECONDS = (5.0, 60.0, 300.0)
+_DIGITS = re.compile(r"[0-9]+")
+
+
+class LearningPool(SharedPool):
+    """A pool that takes answers in. ``on_rest`` is called when a rest begins or ends, which others should learn at once."""
+
+    def __init__(
+        self,
+        credentials: Iterable[Credential],
+        clock: Callable[[], float],
+        *,
+        soft_limit: float,
+        quarantine: float,
+        cooldown: float,
+        on_rest: Callable[[], None],
+    ) -> None:
+        super().__init__(credentials, clock, soft_limit)
+        self._quarantine = quarantine
+        self._cooldown = cooldown
+        self._on_rest = on_rest
+        # When a credential last answered.
+        self._answered = 0.0
+        self._said: set[frozenset[str]] = set()
+
+    def note(self, credential: Credential, verdict: Verdict, answer: UpstreamResponse) -> None:
+        """Learn from an answer: rests and their ends, utilisation and organisation.
+
+        A rest that is already longer stays as it is; a good answer ends those that were noted before it was asked for. An
+        unconfirmed verdict costs nobody anything: that is for ``suspect`` and ``confirm``.
+        """
+        now = self._clock()
+        state = state_of(self._states, credential)
+        if state is None:
+            return
+        self._learn(state, answer, now)
+        if verdict.action is Action.DONE:
+            self._answered_well(state, answer, now)
+        if verdict.action is Action.TRY_ONE_OTHER:
+            state.deprioritized_until = now + self._cooldown
+        if not verdict.unconfirmed:
+            self._apply(state, verdict, now)
+
+    def confirm(self, credential: Credential, verdict: Verdict) -> None:
+        """Let a verdict count that another response has confirmed."""
+        state = state_of(self._states, credential)
+        if state is not None:
+            self._apply(state, verdict, self._clock())
+
+    def suspect(self, credential: Credential, refusal: str, caller: str) -> bool:
+        """Record an unconfirmed refusal; return whether another caller's request met the same one within ``SUSPICION_SECONDS``.
+
+        For that long, or until it answers a request, the credential is taken last, as after a 429 that names no limit.
+        """
+        now = self._clock()
+        state = state_of(self._states, credential)
+        if state is None:
+            return False
+        state.deprioritized_until = now + SUSPICION_SECONDS
+        before = state.suspicions.get(refusal)
+        if before is not None and before.until > now and before.caller != caller:
+            return True
+        state.suspicions[refusal] = Suspicion(caller, now + SUSPICION_SECONDS)
+        return False
+
+    def doubt(self, credential: Credential, answer: UpstreamResponse) -> bool:
+        """Record a refusal in words that no rule knows; return whether it is time to ask another credential the same.
+
+        That is when this one has given it ``UNKNOWN_TIMES`` within ``SUSPICION_SECONDS`` while the pool goes on answering.
+        """
+        now = self._clock()
+        state = state_of(self._states, credential)
+        if state is None:
+            return False
+        return len(_times(state, _words(answer), now)) >= UNKNOWN_TIMES and self._answered > now - SUSPICION_SECONDS
+
+    def mistrust(self, credential: Credential, answer: UpstreamResponse) -> None:
+        """Take in that another credential has answered the very request that this one refused in words that no rule knows.
+
+        The third time within ``SUSPICION_SECONDS`` the fault is the credential's, and the log has the words for a new rule.
+        """
+        now = self._clock()
+        state = state_of(self._states, credential)
+        words = _words(answer)
+        if state is None or len(state.unknown.get(words, ())) < UNKNOWN_TIMES:
+            return
+        logger.warning(
+            "credential %s refuses what others answer, in words that this version does not know: %s", credential.label, words
+        )
+        state.unknown.pop(words)
+        reason = f"refused {UNKNOWN_TIMES} times what other credentials answered"
+        self._rest([state], answer.scope, Rest(now + self._quarantine, reason, out=True, noted=now), now)
+
+    def lift(self, label: str) -> bool:
+        """End every rest of a credential, as an operator says; return whether it is in the pool."""
+        state = self._states.get(label)
+        if state is None:
+            return False
+        now = self._clock()
+        pool_rows.lift(state, now)
+        state.derive(now)
+        self._note_change(pool_rows.lifted_row(state.key, now))
+        self._on_rest()
+        return True
+
+    # --- What is learned -----------------------------------------------------------------------------------------------------
+
+    def _learn(self, state: CredentialState, answer: UpstreamResponse, now: float) -> None:
+        windows = [*known_windows(answer)]
+        learned = self._learn_overage(state, answer, now)
+        for seen in windows:
+            if seen.utilization is None or seen.reset is None:
+                continue
+            if seen.family and not answer.may_concern(seen.family):
+                family = seen.family
+            else:
+                family = answer.scope.family if seen.family else ALL_MODELS
+            learned |= self._put_window(
+                state, family, seen.name, Window(min(seen.utilization, MAX_UTILIZATION), seen.reset, now)
+            )
+        learned |= self._end_by_windows(state, answer, now)
+        organisation = answer.headers.get(ORGANISATION)
+        if organisation:
+            state.organisation = organisation
+        if learned:
+            state.derive(now)
+
+    def _learn_overage(self, state: CredentialState, answer: UpstreamResponse, now: float) -> bool:
+        """Learn whether the answer was paid for as extra usage, beyond the plan."""
+        if answer.status >= 300 or f"{UNIFIED}status" not in answer.headers:
+            return False
+        is_paid = answer.headers.get(f"{UNIFIED}overage-in-use", "").strip().lower() == "true"
+        if not is_paid:
+            ended = state.extra_until > now
+            return ended and self._put_window(state, ALL_MODELS, OVERAGE, Window(0.0, now, now))
+        full = [window.reset for window in answer.windows() if window.rejected and window.reset is not None]
+        share = answer.headers.get(f"{UNIFIED}overage-utilization", "")
+        used = float(share) if share.replace(".", "", 1).isdigit() else 0.0
+        if state.extra_until <= now:
+            logger.warning(
+                "credential %s has used up its plan: its answers are paid for as extra usage", state.credential.label
+            )
+        until = max(full, default=now + self._cooldown)
+        return self._put_window(state, ALL_MODELS, OVERAGE, Window(min(used, MAX_UTILIZATION), until, now))
+
+    def _put_window(self, state: CredentialState, family: str, name: str, window: Window) -> bool:
+        if not state.put_window((family, name), window, window.seen):
+            return False
+        self._note_change(pool_rows.window_row(state, family, name, window))
+        return True
+
+    def _end_by_windows(self, state: CredentialState, answer: UpstreamResponse, now: float) -> bool:
+        """End the rests whose windows are all open again, as an answer says that was asked for after they were noted."""
+        if not any(rest.windows for rest in state.rests.values()):
+            return False
+        is_open = {window.name for window in answer.windows() if not window.rejected and _has_room(window)}
+        over = [
+            scope
+            for scope, rest in state.rests.items()
+            if rest.windows and rest.until > now and rest.noted < answer.sent and is_open.issuperset(rest.windows)
+        ]
+        return self._end(state, over, answer.sent)
+
+    def _answered_well(self, state: CredentialState, answer: UpstreamResponse, now: float) -> None:
+        self._answered = now
+        state.refusals = 0
+        if state.suspicions:
+            state.suspicions.clear()
+            state.deprioritized_until = 0.0
+        if state.rests:
+            over = [scope for scope, rest in state.rests.items() if rest.noted < answer.sent and scope.covers(answer.scope)]
+            if self._end(state, over, answer.sent):
+                state.derive(now)
+
+    def _end(self, state: CredentialState, scopes: Iterable[Scope], ended: float) -> bool:
+        now, found = self._clock(), False
+        for scope in scopes:
+            lasted = state.rests[scope].until > now
+            if state.end_rest(scope, ended):
+                found = True
+                self._note_change(pool_rows.ended_row(state, scope, ended))
+                if lasted:
+                    logger.info("the rest of credential %s is over before its time", state.credential.label)
+        if found:
+            self._on_rest()
+        return found
+
+    def _apply(self, state: CredentialState, verdict: Verdict, now: float) -> None:
+        if verdict.out:
+            self._rest([state], EVERYTHING, Rest(now + self._quarantine, verdict.reason, out=True, noted=now), now)
+        if verdict.refused:
+            self._refuse(state, verdict.reason, now)
+        for scope, until in verdict.rests:
+            sharing = self._sharing(state, now) if verdict.windows else [state]
+            self._rest(sharing, scope, Rest(until, verdict.reason, noted=now, windows=verdict.windows), now)
+
+    def _refuse(self, state: CredentialState, reason: str, now: float) -> None:
+        """Let a refused credential rest for seconds, then for minutes, then for the quarantine.
+
+        While no other credential has answered since, it may be Anthropic's trouble: then nobody rests for more than a minute.
+        """
+        rest = state.rests.get(EVERYTHING, NO_REST)
+        if rest.out and rest.noted > now - REFUSED_SECONDS[0]:  # a request that was under way at the same time
+            return
+        steps = (*REFUSED_SECONDS, self._quarantine)
+        has_witness = self._answered > now - SUSPICION_SECONDS and any(
+            other is not state and other.refusals == 0 and not other.closed for other in self._states.values()
+        )
+        place = min(state.refusals, len(steps) - 1 if has_witness else 1)
+        state.refusals += 1
+        self._rest([state], EVERYTHING, Rest(now + min(steps[place], self._quarantine), reason, out=True, noted=now), now)
+        if len(self._states) > 1 and all(other.refusals for other in self._states.values() if not other.closed):
+            logger.warning("Anthropic refuses every credential: it may have trouble itself; each is soon asked again")
+
+    def _rest(self, states: Iterable[CredentialState], scope: Scope, rest: Rest, now: float) -> None:
+        for state in states:
+            if rest.until > state.rests.get(scope, NO_REST).until and state.put_rest(scope, rest, now):
+                state.derive(now)
+                self._note_change(pool_rows.limit_row(state, scope, rest))
+        self._on_rest()
+
+    def _sharing(self, state: CredentialState, now: float) -> list[CredentialState]:
+        """Return the credentials that share this one's windows: those of its organisation whose windows all open when its do.
+
+        Seats of one organisation have limits of their own, and at least one report saw a limit above them.
+        """
+        if state.organisation is None:
+            return [state]
+        mine = _resets(state, now)
+        others = [
+            other
+            for other in self._kinds[state.credential.kind]
+            if other is not state and other.organisation == state.organisation and mine and _resets(other, now) == mine
+        ]
+        if others and len(mine) > 1:
+            self._say_shared([state, *others])
+            return [state, *others]
+        return [state]
+
+    def _say_shared(self, states: Iterable[CredentialState]) -> None:
+        labels = frozenset(one.credential.label for one in states)
+        if labels not in self._said:
+            self._said.add(labels)
+            logger.warning("credentials %s are of one organisation and share their windows", ", ".join(sorted(labels)))
+
+
+def _has_room(window: ReportedWindow) -> bool:
+    return window.utilization is None or window.utilization < 1
+
+
+def _resets(state: CredentialState, now: float) -> dict[str, int]:
+    """Return when each window of all models opens anew, to the second."""
+    return {
+        name: round(window.reset)
+        for (family, name), window in state.windows.items()
+        if family == ALL_MODELS and name != OVERAGE and window.reset > now
+    }
+
+
+def _words(answer: UpstreamResponse) -> str:
+    """Return what tells one refusal from another, and may be logged: without the numbers that differ each time."""
+    return clean(f"HTTP {answer.status} {_DIGITS.sub('#', f'{answer.error_kind}: {answer.words}')}", MAX_WORDS)
+
+
+def _times(state: CredentialState, words: str, now: float) -> list[float]:
+    """Note that a refusal was met now, and return when it was within the last minutes."""
+    times = [one for one in state.unknown.get(words, ()) if one > now - SUSPICION_SECONDS]
+    if words in state.unknown or len(state.unknown) < MAX_UNKNOWN:
+        state.unknown[words] = times = [*times[-UNKNOWN_TIMES:], now]
+    return times

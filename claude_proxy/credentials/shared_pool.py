@@ -1,0 +1,131 @@
+"""What a process knows of the pool, and how it becomes the same in all processes of one store. Plain and synchronous.
+
+What this process learns is kept as rows until it is asked for by ``changed``; what others learn comes in by ``merge``.
+"""
+
+import json
+import logging
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from claude_proxy.credentials import pool_rows
+from claude_proxy.credentials.credential import Credential, Kind
+from claude_proxy.credentials.pool_changes import taken_up
+from claude_proxy.credentials.rate_limits import CredentialState
+from claude_proxy.credentials.sessions import Sessions
+from claude_proxy.state.rows import Row, read_salt
+
+logger = logging.getLogger(__name__)
+
+
+class SharedPool:
+    """Credentials, sessions, and where the round robin is. ``clock`` returns Unix seconds."""
+
+    def __init__(self, credentials: Iterable[Credential], clock: Callable[[], float], soft_limit: float) -> None:
+        self._clock = clock
+        self._soft_limit = soft_limit
+        self._states: dict[str, CredentialState] = {}
+        self._by_key: dict[str, CredentialState] = {}
+        self._kinds: dict[Kind, list[CredentialState]] = {}
+        self._sessions = Sessions()
+        self._cursor = 0
+        self._cursor_moved = False
+        # When one of a resting pool was last asked, in Unix seconds.
+        self._probed = 0.0
+        self._changed: dict[str, Row] = {}
+        self._salt = ""
+        self.take_up(credentials)
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def take_up(self, credentials: Iterable[Credential]) -> None:
+        """Have these from now on, with what is known of those that were here before, whatever their labels are now.
+
+        What is known of one that is gone is forgotten, and its sessions move at their next request.
+        """
+        self._states, labels = taken_up(self._states, credentials, self._soft_limit, self._clock())
+        self._kinds = {
+            kind: [state for state in self._states.values() if state.credential.kind is kind]
+            for kind in (Kind.OAUTH, Kind.API_KEY)
+        }
+        self._sessions.take_up(labels)
+        self._name_states()
+
+    def set_salt(self, salt: str) -> None:
+        """Name the credentials for the store: by a keyed hash, so that nothing in it leads to a credential."""
+        self._salt = salt
+        self._name_states()
+        if self._changed:  # under the names of before
+            self._changed = {row.key: row for row in self.everything()}
+
+    def changed(self) -> list[Row]:
+        """Return what has changed here since the last call."""
+        rows, self._changed = [*self._changed.values()], {}
+        if self._cursor_moved:
+            self._cursor_moved = False
+            rows.append(pool_rows.cursor_row(self._cursor, self._clock()))
+        return rows
+
+    def everything(self) -> list[Row]:
+        """Return all that is known here."""
+        rows = [pool_rows.cursor_row(self._cursor, self._clock())]
+        for state in self._states.values():
+            rows += pool_rows.credential_rows(state)
+        for session, binding in self._sessions.items():
+            if binding.label in self._states:
+                rows.append(pool_rows.session_row(session, binding.used, self._states[binding.label]))
+        return rows
+
+    def merge(self, rows: Iterable[Row]) -> None:
+        """Take in what others know. Rows about credentials that are not in this pool, and foreign rows, are passed over.
+
+        The row ``salt`` comes first; when it brings another salt, the credentials get other names.
+        """
+        now = self._clock()
+        touched: dict[str, CredentialState] = {}
+        for row in rows:
+            try:
+                if math.isfinite(row.stamp):
+                    self._merge_row(row, json.loads(row.value), touched, now)
+            except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+                logger.debug("a row that this version does not know was passed over: %.200r", row.key)
+        for state in touched.values():
+            state.derive(now)
+
+    def _merge_row(self, row: Row, value: Any, touched: dict[str, CredentialState], now: float) -> None:
+        match row.key.split(":"):
+            case ["cursor"] if self._cursor == 0:  # where another process, or the one before this, left off
+                self._cursor = int(pool_rows.number(value, pool_rows.MAX_CURSOR))
+            case ["salt"]:
+                self.set_salt(read_salt(row))
+            case ["seen", key] if key in self._by_key:
+                since, told = self._by_key[key].since, float(pool_rows.number(value, now + pool_rows.MAX_AHEAD))
+                self._by_key[key].since = told if since is None else min(since, told)
+            case ["probed"]:
+                self._probed = max(self._probed, min(row.stamp, now))
+            case ["lifted", key] if key in self._by_key and row.stamp <= now + pool_rows.MAX_AHEAD:
+                if row.stamp > self._by_key[key].lifted:
+                    pool_rows.lift(self._by_key[key], row.stamp)
+                    touched[key] = self._by_key[key]
+            case ["session", session] if value in self._by_key and row.stamp <= now + pool_rows.MAX_AHEAD:
+                self._sessions.merge(session, self._by_key[value], row.stamp, now)
+                self._forget_surplus()
+            case ["credential", key, *place] if key in self._by_key:
+                if pool_rows.take_in(self._by_key[key], place, row.stamp, value, now):
+                    touched[key] = self._by_key[key]
+
+    def _name_states(self) -> None:
+        for state in self._states.values():
+            state.key = pool_rows.key_of(state.credential, self._salt)
+        self._by_key = {state.key: state for state in self._states.values()}
+
+    def _note_change(self, row: Row) -> None:
+        """Keep a row until it is asked for by ``changed``; a later one takes its place."""
+        self._changed[row.key] = row
+
+    def _forget_surplus(self) -> None:
+        for session in self._sessions.forget_surplus():
+            # With no store nobody asks for what has changed, and it has to stay bounded all the same.
+            self._changed.pop(pool_rows.session_key(session), None)

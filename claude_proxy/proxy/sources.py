@@ -1,0 +1,145 @@
+"""Where a request's Claude credentials come from: the pool, or one that is the client's or the deployment's own."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from claude_proxy.credentials.credential import Credential
+from claude_proxy.credentials.pool import Pool, Wanted
+from claude_proxy.credentials.response_rules import Verdict
+from claude_proxy.credentials.upstream_response import UpstreamResponse
+
+Sleep = Callable[[float], Awaitable[None]]
+
+
+class Source(Protocol):
+    """Where a request's credentials come from: the pool, or one that is the client's or the deployment's own."""
+
+    pooled: bool
+
+    def choose(self, tried: frozenset[str]) -> Credential | None:
+        """Return the next credential for this request; None when there is none."""
+
+    def probe(self, tried: frozenset[str]) -> Credential | None:
+        """Return a credential to ask although it rests; None when it is not time for that."""
+
+    def release(self, credential: Credential) -> None:
+        """Note that the request is under way on a credential no longer."""
+
+    def others(self, credential: Credential) -> frozenset[str]:
+        """Return the labels of those that would get the same answer as this one, because they are of its kind."""
+
+    async def wait(self, tried: frozenset[str]) -> frozenset[str] | None:
+        """Wait for a credential that rests, as long as the settings allow; None when that is not long enough.
+
+        What comes back is ``tried`` without those that have rested since: they may be asked again, and nobody else.
+        """
+
+    def note(self, credential: Credential, verdict: Verdict, answer: UpstreamResponse) -> None:
+        """Learn from an answer."""
+
+    def suspect(self, credential: Credential, refusal: str) -> bool:
+        """Record an unconfirmed refusal; return whether another caller's request met the same one on this credential."""
+
+    def confirm(self, credential: Credential, verdict: Verdict) -> None:
+        """Let a verdict count that another response has confirmed."""
+
+    def doubt(self, credential: Credential, answer: UpstreamResponse) -> bool:
+        """Record a refusal in words that no rule knows; return whether it is time to ask another credential the same."""
+
+    def mistrust(self, credential: Credential, answer: UpstreamResponse) -> None:
+        """Take in that another credential has answered what this one refused in words that no rule knows."""
+
+
+class PoolSource:
+    """The pool's credentials, for one request. ``max_wait`` is in seconds; ``caller`` tells who sent the request."""
+
+    pooled = True
+
+    def __init__(
+        self, pool: Pool, wanted: Wanted, *, caller: str = "", max_wait: float = 0.0, sleep: Sleep = asyncio.sleep
+    ) -> None:
+        self._pool = pool
+        self._wanted = wanted
+        self._caller = caller
+        self._wait_left = max_wait
+        self._sleep = sleep
+
+    def choose(self, tried: frozenset[str]) -> Credential | None:
+        return self._pool.choose(self._wanted, tried)
+
+    def probe(self, tried: frozenset[str]) -> Credential | None:
+        return self._pool.probe(self._wanted, tried)
+
+    def release(self, credential: Credential) -> None:
+        self._pool.release(credential)
+
+    def others(self, credential: Credential) -> frozenset[str]:
+        return self._pool.of_kind(credential.kind)
+
+    async def wait(self, tried: frozenset[str]) -> frozenset[str] | None:
+        """Claude Code waits 300 s for the first byte of an answer, and nothing has to be sent meanwhile (2.1.197)."""
+        untried = self._pool.resting(self._wanted.scope)
+        delay = self._pool.delay(self._wanted.scope, tried)
+        try:
+            if delay > self._wait_left:
+                return None
+            self._wait_left -= delay
+            await self._sleep(delay)
+        finally:
+            self._pool.waited()
+        return tried - untried
+
+    def note(self, credential: Credential, verdict: Verdict, answer: UpstreamResponse) -> None:
+        self._pool.note(credential, verdict, answer)
+
+    def suspect(self, credential: Credential, refusal: str) -> bool:
+        return self._pool.suspect(credential, refusal, self._caller)
+
+    def confirm(self, credential: Credential, verdict: Verdict) -> None:
+        self._pool.confirm(credential, verdict)
+
+    def doubt(self, credential: Credential, answer: UpstreamResponse) -> bool:
+        return self._pool.doubt(credential, answer)
+
+    def mistrust(self, credential: Credential, answer: UpstreamResponse) -> None:
+        self._pool.mistrust(credential, answer)
+
+
+class SingleSource:
+    """One credential, asked once: passthrough, and the key that a deployment has in config.yaml."""
+
+    pooled = False
+
+    def __init__(self, credential: Credential) -> None:
+        self._credential = credential
+
+    def choose(self, tried: frozenset[str]) -> Credential | None:
+        return None if self._credential.label in tried else self._credential
+
+    def probe(self, tried: frozenset[str]) -> Credential | None:
+        """One credential does not rest."""
+
+    def release(self, credential: Credential) -> None:
+        """One credential is not counted."""
+
+    def others(self, credential: Credential) -> frozenset[str]:
+        return frozenset({credential.label})
+
+    async def wait(self, tried: frozenset[str]) -> frozenset[str] | None:
+        """One credential is not waited for."""
+
+    def note(self, credential: Credential, verdict: Verdict, answer: UpstreamResponse) -> None:
+        """One credential has no state: it is its owner's."""
+
+    def suspect(self, credential: Credential, refusal: str) -> bool:  # noqa: ARG002 - the protocol's
+        return False
+
+    def confirm(self, credential: Credential, verdict: Verdict) -> None:
+        """One credential is never out: it is its owner's."""
+
+    def doubt(self, credential: Credential, answer: UpstreamResponse) -> bool:  # noqa: ARG002 - the protocol's
+        return False
+
+    def mistrust(self, credential: Credential, answer: UpstreamResponse) -> None:
+        """One credential is not doubted: there is no other one."""
