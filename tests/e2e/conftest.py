@@ -120,6 +120,12 @@ def entrance(request: pytest.FixtureRequest) -> Iterator[None]:
     Proxy.through_litellm = False
 
 
+@pytest.fixture(scope="session", autouse=True)
+def fresh_processes(request: pytest.FixtureRequest) -> None:
+    """Let every proxy be an interpreter of its own where that is asked for."""
+    Proxy.fresh = request.config.getoption("--fresh-processes")
+
+
 @pytest.fixture(scope="session")
 def shared_upstream() -> Iterator[up.Upstream]:
     server = up.Upstream(by_provider())

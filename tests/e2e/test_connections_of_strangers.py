@@ -150,10 +150,16 @@ FILES = 128
 AUTHENTICATED = {"x-litellm-api-key": STATIC_TOKEN}
 
 
+class Slow(Proxy):
+    """One that is given its limits before it reads them: importing LiteLLM takes seconds."""
+
+    fresh = True
+
+
 @pytest.fixture
 def proxy(upstream: up.Upstream, tmp_path) -> Iterator[Proxy]:
     """A proxy that may open few files."""
-    running = Proxy(tmp_path / "proxy", CONFIG.format(url=upstream.other_url), **proxy_environment(upstream))
+    running = Slow(tmp_path / "proxy", CONFIG.format(url=upstream.other_url), **proxy_environment(upstream))
     resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE, (FILES, FILES))
     yield running.wait_ready()
     running.stop()
