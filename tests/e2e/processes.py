@@ -86,24 +86,24 @@ class Proxy:
     def wait_ready(self) -> "Proxy":
         """Wait until it serves; a process that ends before is an error with its output."""
         poll = threading.Event()
-        for _ in range(READY_SECONDS * 5):
+        for _ in range(READY_SECONDS * 20):
             if self.process.poll() is not None:
                 raise RuntimeError(f"the proxy ended with {self.process.returncode}:\n{self.output}")
             try:
                 if httpx.get(f"{self.url}/health/readiness", trust_env=False).status_code == 200:
                     return self
             except httpx.TransportError:
-                poll.wait(0.2)
+                poll.wait(0.05)
         raise RuntimeError(f"the proxy is not ready:\n{self.output}")
 
     def logged(self, words: str, times: int = 1) -> list[str]:
         """Wait for so many lines that hold the words and return them: a request's line comes after its answer has left."""
         poll = threading.Event()
-        for _ in range(200):
+        for _ in range(1000):
             found = [line for line in self.output.splitlines() if words in line]
             if len(found) >= times:
                 return found
-            poll.wait(0.1)
+            poll.wait(0.02)
         raise AssertionError(f"{len(found)} lines and not {times} hold {words}:\n{self.output}")
 
     def stop(self) -> int:
