@@ -40,13 +40,16 @@ READ_LATER = frozenset(
         "ZAI_API_KEY",
     }
 )
+# What LiteLLM reads when it is imported, for every proxy: its pauses before retries are a hundredth of what they are, and even.
+AT_IMPORT = {"INITIAL_RETRY_DELAY": "0.005", "JITTER": "0"}
 PR_SET_CHILD_SUBREAPER = 36
 
 
 def may_fork(environment: Mapping[str, str], dotenv: Path) -> bool:
     """Whether a start with these variables, and those of a ``.env``, is the same after LiteLLM's import as before it."""
-    more = {*environment, *dotenv_values(dotenv, interpolate=False)} - READ_LATER
-    return sys.platform == "linux" and more == {"PATH", "HOME"} and environment["PATH"] == template().path
+    names = {*environment, *dotenv_values(dotenv, interpolate=False)} - READ_LATER - {"HOME"}
+    same = {name: environment.get(name) for name in names}
+    return sys.platform == "linux" and same == AT_IMPORT | {"PATH": os.environ["PATH"]} and template().path == same["PATH"]
 
 
 class Template:
@@ -62,7 +65,7 @@ class Template:
                 [sys.executable, str(TEMPLATE), str(theirs.fileno())],
                 cwd=TEMPLATE.parents[2],
                 # One thread: NumPy starts one for each processor.
-                env={"PATH": self.path, "HOME": self._home.name, "OPENBLAS_NUM_THREADS": "1"},
+                env={"PATH": self.path, "HOME": self._home.name, "OPENBLAS_NUM_THREADS": "1", **AT_IMPORT},
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

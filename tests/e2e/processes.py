@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import httpx
-from forking import Forked, may_fork
+from forking import AT_IMPORT, Forked, may_fork
 from stream_validator import read_message, read_sse, read_whole
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,7 +55,7 @@ class Proxy:
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = home / "proxy.log"
         defaults = {"PROXY_STATIC_TOKEN": STATIC_TOKEN, "LITELLM_MASTER_KEY": MASTER_KEY, "PORT": str(self.port)}
-        environment = clean_environment(home, **(defaults | variables))
+        environment = clean_environment(home, **(AT_IMPORT | defaults | variables))
         with self.log.open("wb") as log:
             self.process = self.start(arguments, environment, log)
 

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 from conftest import CONFIG
-from forking import READ_LATER, Forked, may_fork, template
+from forking import AT_IMPORT, READ_LATER, Forked, may_fork, template
 from processes import Proxy
 
 # Writes down what a process finds around itself when LiteLLM loads it.
@@ -84,13 +84,15 @@ def test_a_forked_proxy_is_killed_like_any_process(start_proxy):
 
 
 def test_what_an_import_may_read_is_not_given_to_a_fork(tmp_path):
-    """A variable that is not known to be read later, be it in ``.env``, and another PATH take a new interpreter."""
+    """A variable that is not known to be read later, be it in ``.env``, and one with another value, take a new interpreter."""
     dotenv = tmp_path / ".env"
     dotenv.write_text("ZAI_API_KEY=made-up\n")
-    plain = {"PATH": template().path, "HOME": str(tmp_path)}
+    plain = {"PATH": template().path, "HOME": str(tmp_path), **AT_IMPORT}
     assert may_fork(plain | dict.fromkeys(READ_LATER, "made-up"), dotenv)
     for name in ("NUM_WORKERS", "HTTP_PROXY", "LITELLM_LOG", "DATABASE_URL", "PYTHONPATH", "MADE_UP"):
         assert not may_fork(plain | {name: "made-up"}, dotenv)
+    for name in AT_IMPORT:
+        assert not may_fork(plain | {name: "1"}, dotenv)
     assert not may_fork(plain | {"PATH": f"{tmp_path}:{plain['PATH']}"}, dotenv)
     dotenv.write_text("SERVER_ROOT_PATH=/made-up\n")
     assert not may_fork(plain, dotenv)
