@@ -106,6 +106,8 @@ def anyio_backend():
 
 def pytest_addoption(parser):
     parser.addoption("--no-skip", action="store_true", help="fail when a test was skipped: the machine should have everything")
+    fresh = "start each proxy as an interpreter of its own; without it most are forked from a process that has LiteLLM imported"
+    parser.addoption("--fresh-processes", action="store_true", help=fresh)
 
 
 def pytest_sessionfinish(session, exitstatus):

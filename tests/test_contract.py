@@ -102,21 +102,33 @@ def configured(tmp_path, monkeypatch):
     return path
 
 
-@pytest.mark.parametrize("name", [models.CALLBACK, models.CUSTOM_AUTH])
-def test_entry_files_load_as_litellm_loads_them(name):
+# Loads each name in a process of its own, forked from one that has LiteLLM's proxy, as LiteLLM has when it loads them.
+LOADS = """
+import gc, os, sys
+gc.disable()
+sys.path[:] = [entry for entry in sys.path if entry]
+import litellm.proxy.proxy_server
+from litellm.proxy.types_utils.utils import get_instance_fn
+
+config, callback, *names = sys.argv[1:]
+for name in names:
+    if os.fork() == 0:
+        instance, again = get_instance_fn(name, config), get_instance_fn(callback, config)
+        from claude_proxy.litellm.callback import ClaudeProxy
+        print(callable(instance) or isinstance(instance, ClaudeProxy), again.app.settings.static_token is not None, flush=True)
+        os._exit(0)
+    os.wait()
+"""
+
+
+def test_entry_files_load_as_litellm_loads_them():
     """LiteLLM runs an entry file by its path, in an environment without the project on the path for imports."""
-    code = (
-        "import sys; sys.path[:] = [entry for entry in sys.path if entry]\n"
-        "from litellm.proxy.types_utils.utils import get_instance_fn\n"
-        f"instance = get_instance_fn({name!r}, {str(ROOT / 'config.yaml')!r})\n"
-        f"again = get_instance_fn({models.CALLBACK!r}, {str(ROOT / 'config.yaml')!r})\n"
-        "from claude_proxy.litellm.callback import ClaudeProxy\n"
-        "print(callable(instance) or isinstance(instance, ClaudeProxy), again.app.settings.static_token is not None)\n"
-    )
+    names = (models.CALLBACK, models.CUSTOM_AUTH)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {"PROXY_STATIC_TOKEN": "sk-made-up-static", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-    done = subprocess.run([sys.executable, "-c", code], cwd="/", env=environment, capture_output=True, text=True, check=False)
-    assert done.stdout.split() == ["True", "True"], done.stderr
+    program = [sys.executable, "-c", LOADS, str(ROOT / "config.yaml"), models.CALLBACK, *names]
+    done = subprocess.run(program, cwd="/", env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["True"] * 2 * len(names), done.stderr
 
 
 @pytest.mark.usefixtures("http_clients_as_they_were")

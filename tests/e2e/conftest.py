@@ -1,8 +1,10 @@
 """One proxy and one upstream for the tests that can share them; each test sets how the upstream answers."""
 
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import upstream as up
 from processes import Proxy
@@ -118,6 +120,20 @@ def entrance(request: pytest.FixtureRequest) -> Iterator[None]:
     Proxy.through_litellm = getattr(request.module, "THROUGH_LITELLM", False)
     yield
     Proxy.through_litellm = False
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fresh_processes(request: pytest.FixtureRequest) -> None:
+    """Let every proxy be an interpreter of its own where that is asked for."""
+    Proxy.fresh = request.config.getoption("--fresh-processes")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_trust_store() -> Iterator[None]:
+    """Read the authorities' certificates once: httpx does so for each client, for 25 ms, even to ask over plain HTTP."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(httpx._transports.default, "create_ssl_context", functools.cache(httpx.create_ssl_context))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,10 @@ import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
+from forking import AT_IMPORT, Forked, may_fork
 from stream_validator import read_message, read_sse, read_whole
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,6 +37,8 @@ class Proxy:
 
     # Whether every request enters LiteLLM, by a setting that asks LiteLLM to do something with requests, and changes nothing.
     through_litellm = False
+    # Whether each is a new interpreter, which is not forked: for tests of the start itself, and of what it inherits.
+    fresh = False
 
     def __init__(self, home: Path, config: str | None, arguments: tuple[str, ...] = (), **variables: str) -> None:
         self.home = home
@@ -52,15 +55,23 @@ class Proxy:
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = home / "proxy.log"
         defaults = {"PROXY_STATIC_TOKEN": STATIC_TOKEN, "LITELLM_MASTER_KEY": MASTER_KEY, "PORT": str(self.port)}
+        environment = clean_environment(home, **(AT_IMPORT | defaults | variables))
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                self.command(arguments),
-                cwd=self.folder(),
-                env=clean_environment(home, **(defaults | variables)),
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            self.process = self.start(arguments, environment, log)
+
+    def start(self, arguments: tuple[str, ...], environment: dict[str, str], log: IO[bytes]) -> "subprocess.Popen[bytes]":
+        command, folder = self.command(arguments), self.folder()
+        ordinary = [sys.executable, "-m", "claude_proxy", "--project", str(self.home), "serve"]
+        if not self.fresh and (command, folder) == (ordinary, ROOT) and may_fork(environment, self.home / ".env"):
+            return Forked(command[3:], environment, log)
+        return subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
     def command(self, arguments: tuple[str, ...]) -> list[str]:
         return [sys.executable, "-m", "claude_proxy", "--project", str(self.home), *arguments, "serve"]
@@ -75,24 +86,24 @@ class Proxy:
     def wait_ready(self) -> "Proxy":
         """Wait until it serves; a process that ends before is an error with its output."""
         poll = threading.Event()
-        for _ in range(READY_SECONDS * 5):
+        for _ in range(READY_SECONDS * 20):
             if self.process.poll() is not None:
                 raise RuntimeError(f"the proxy ended with {self.process.returncode}:\n{self.output}")
             try:
                 if httpx.get(f"{self.url}/health/readiness", trust_env=False).status_code == 200:
                     return self
             except httpx.TransportError:
-                poll.wait(0.2)
+                poll.wait(0.05)
         raise RuntimeError(f"the proxy is not ready:\n{self.output}")
 
     def logged(self, words: str, times: int = 1) -> list[str]:
         """Wait for so many lines that hold the words and return them: a request's line comes after its answer has left."""
         poll = threading.Event()
-        for _ in range(200):
+        for _ in range(1000):
             found = [line for line in self.output.splitlines() if words in line]
             if len(found) >= times:
                 return found
-            poll.wait(0.1)
+            poll.wait(0.02)
         raise AssertionError(f"{len(found)} lines and not {times} hold {words}:\n{self.output}")
 
     def stop(self) -> int:

@@ -1,5 +1,7 @@
 """Administration with the master key: what it cannot read, and which hosts it cannot make the proxy ask."""
 
+import contextlib
+import http.client
 import json
 import os
 import re
@@ -29,8 +31,6 @@ SECRETS = {
     "LITELLM_MASTER_KEY": MASTER_KEY,
     **PROVIDER_KEYS,
 }
-# One for thousands of requests: making one takes longer than an answer. A connection may end after an error.
-ASKED = httpx.Client(trust_env=False, timeout=60, limits=httpx.Limits(max_keepalive_connections=0))
 OWN = {"CLAUDE_API_KEYS": API_KEY, "PROXY_USER_TOKENS": f"anna={PERSON_TOKEN}"}
 
 
@@ -73,7 +73,12 @@ def administrate(proxy: Proxy, method: str, path: str, body: Any = None, token: 
     """Ask as whoever holds the token; ``body`` is JSON, or bytes as they are."""
     content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
     headers = {"x-litellm-api-key": token} | ({"content-type": "application/json"} if content else {})
-    return ASKED.request(method, f"{proxy.url}{path}", content=content, headers=headers)
+    # Thousands of requests: httpx takes longer for one than the proxy. A connection may end after an error.
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=60)) as connection:
+        with contextlib.suppress(BrokenPipeError):  # it is refused before it is read
+            connection.request(method, path, content, headers)
+        response = connection.getresponse()
+        return httpx.Response(response.status, headers=response.getheaders(), content=response.read())
 
 
 def leaked(answer: httpx.Response) -> list[str]:

@@ -1,10 +1,14 @@
 """A redirection of a provider's: whoever the provider is, the request, its key and its body go nowhere else."""
 
+import itertools
 import json
+import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import upstream as up
 import yaml
@@ -120,29 +124,37 @@ SERVED = [name for name in NAMES if "demo" not in name and name != LOGIN]
 @pytest.mark.parametrize("model", SERVED)
 def test_a_redirection_is_not_followed(proxy, upstream, attacker, model, stream):
     """Another origin is never asked on a provider's word, and the client gets an error in words, without key or address."""
-    for status in STATUSES:
-        attacker.seen.clear()
-        upstream.seen.clear()
-        location = f"{attacker.url}/stolen"
+    attacker.seen.clear()
+    location = f"{attacker.url}/stolen"
+    redirected_with = set()
 
-        def answer(seen: up.Seen, status: int = status, location: str = location) -> up.Reply:
-            if seen.path == "/token":
-                body = b'{"access_token":"made-up-access","expires_in":3600,"token_type":"Bearer"}'
-                return up.Reply(headers={"content-type": "application/json"}, body=body)
-            return up.Reply(status, {"location": location, "content-type": "text/html"}, b"moved")
+    def answer(seen: up.Seen) -> up.Reply:
+        if seen.path == "/token":
+            body = b'{"access_token":"made-up-access","expires_in":3600,"token_type":"Bearer"}'
+            return up.Reply(headers={"content-type": "application/json"}, body=body)
+        asked_for = re.search(rb"status (\d+)", seen.body)
+        status = int(asked_for[1]) if asked_for else STATUSES[0]
+        redirected_with.add(status)
+        return up.Reply(status, {"location": location, "content-type": "text/html"}, b"moved")
 
-        upstream.answer = answer
-        for path in PATHS if status == STATUSES[0] else PATHS[:1]:
-            said = proxy.ask(question(model, stream=stream), path, authorization=f"Bearer {CLIENT_TOKEN}")
-            assert attacker.seen == [], (status, path)
-            assert path != PATHS[0] or said.status_code >= 500, (status, said.text)
-            everything = f"{said.headers}\n{said.text}"
-            assert "/stolen" not in everything
-            assert "location" not in said.headers
-            assert "made-up" not in said.text.replace("made-up-project", "")
-            if said.status_code >= 400:
-                assert said.json()["type"] == "error"
-        assert upstream.asked, "the provider was not asked"
+    def ask(path: str, status: int) -> httpx.Response:
+        return proxy.ask(question(model, f"status {status}", stream=stream), path, authorization=f"Bearer {CLIENT_TOKEN}")
+
+    upstream.answer = answer
+    asked = [*itertools.product(PATHS[:1], STATUSES), (PATHS[1], STATUSES[0])]
+    # All at once: some providers are asked several times, with pauses.
+    with ThreadPoolExecutor(len(asked)) as threads:
+        answers = [*threads.map(ask, *zip(*asked, strict=True))]
+    assert attacker.seen == []
+    for (path, status), said in zip(asked, answers, strict=True):
+        assert path != PATHS[0] or said.status_code >= 500, (status, said.text)
+        everything = f"{said.headers}\n{said.text}"
+        assert "/stolen" not in everything
+        assert "location" not in said.headers
+        assert "made-up" not in said.text.replace("made-up-project", "")
+        if said.status_code >= 400:
+            assert said.json()["type"] == "error"
+    assert redirected_with == {*STATUSES}, "the provider was not asked"
     assert "made-up-copilot-key" not in proxy.output
 
 

@@ -1,0 +1,113 @@
+"""Start proxies by forking a process that has imported LiteLLM already, where a proxy cannot tell it from a start of its own.
+
+Importing LiteLLM takes several seconds of a processor, and the tests start many proxies. Each process of pytest has one
+template (``template.py``), from the first start that may use it on.
+"""
+
+import atexit
+import ctypes
+import functools
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from dotenv import dotenv_values
+
+TEMPLATE = Path(__file__).with_name("template.py")
+# Variables that the imports do not read: only a start with no others is forked. The template checks that at each start.
+READ_LATER = frozenset(
+    {
+        "ANTHROPIC_API_BASE",
+        "CLAUDE_API_KEYS",
+        "CLAUDE_OAUTH_TOKENS",
+        "CLAUDE_POOL_MAX_WAIT_SECONDS",
+        "CLAUDE_TOKEN_COOLDOWN_SECONDS",
+        "CLAUDE_TOKEN_QUARANTINE_SECONDS",
+        "LITELLM_MASTER_KEY",
+        "MADE_UP_SEARCH_KEY",
+        "OPENAI_API_KEY",
+        "PORT",
+        "PROXY_STATIC_TOKEN",
+        "PROXY_USER_TOKENS",
+        "PROXY_USER_TOKENS_FILE",
+        "VERTEX_CREDENTIALS",
+        "ZAI_API_KEY",
+    }
+)
+# What LiteLLM reads when it is imported, for every proxy: its pauses before retries are a hundredth of what they are, and even.
+AT_IMPORT = {"INITIAL_RETRY_DELAY": "0.005", "JITTER": "0"}
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def may_fork(environment: Mapping[str, str], dotenv: Path) -> bool:
+    """Whether a start with these variables, and those of a ``.env``, is the same after LiteLLM's import as before it."""
+    names = {*environment, *dotenv_values(dotenv, interpolate=False)} - READ_LATER - {"HOME"}
+    same = {name: environment.get(name) for name in names}
+    return sys.platform == "linux" and same == AT_IMPORT | {"PATH": os.environ["PATH"]} and template().path == same["PATH"]
+
+
+class Template:
+    """The process that is forked. It ends with this one, which holds the other end of its socket."""
+
+    def __init__(self) -> None:
+        self.path = os.environ["PATH"]
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # Python itself reads HOME for the folder of a user's packages, of which there are none.
+        self._home = tempfile.TemporaryDirectory()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, str(TEMPLATE), str(theirs.fileno())],
+                cwd=TEMPLATE.parents[2],
+                # One thread: NumPy starts one for each processor.
+                env={"PATH": self.path, "HOME": self._home.name, "OPENBLAS_NUM_THREADS": "1", **AT_IMPORT},
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+            )
+        read = READ_LATER.intersection(json.loads(self._channel.recv(1 << 17)))
+        assert not read, f"{sorted(read)} are read while LiteLLM is imported: starts with them cannot be forked"
+
+    def fork(self, job: Mapping[str, Any], log: IO[bytes]) -> int:
+        """Return the id of a new process, a child of this one."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        # Whose parent ends becomes a child of the next process above that asks for it: this one, for as long as it takes.
+        assert libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+        try:
+            socket.send_fds(self._channel, [json.dumps(job).encode()], [log.fileno()])
+            if not (number := self._channel.recv(32)):
+                raise RuntimeError("the template has ended")
+            return int(number)
+        finally:
+            libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+    def close(self) -> None:
+        self._channel.close()
+        self._process.wait(30)
+        self._home.cleanup()
+
+
+@functools.cache
+def template() -> Template:
+    """Return this process's template."""
+    made = Template()
+    atexit.register(made.close)
+    return made
+
+
+class Forked(subprocess.Popen[bytes]):
+    """A proxy that was forked: a child of this process like any that it starts."""
+
+    def __init__(self, arguments: list[str], environment: dict[str, str], log: IO[bytes]) -> None:
+        self._job = {"arguments": arguments, "environment": environment}
+        self._log = log
+        super().__init__(["claude_proxy", *arguments])
+
+    def _execute_child(self, *_: object, **__: object) -> None:
+        self.pid = template().fork(self._job, self._log)
+        self._child_created = True

@@ -1,0 +1,98 @@
+"""A forked proxy is the same as one of an interpreter of its own."""
+
+import json
+import os
+import signal
+import subprocess
+
+import pytest
+from conftest import CONFIG
+from forking import AT_IMPORT, READ_LATER, Forked, may_fork, template
+from processes import Proxy
+
+# Writes down what a process finds around itself when LiteLLM loads it.
+SPY = """
+import gc, json, locale, logging, os, resource, signal, sys, threading, warnings
+from pathlib import Path
+from litellm.integrations.custom_logger import CustomLogger
+
+found = {
+    "arguments": sys.argv,
+    "main": sys.modules["__main__"].__file__,
+    # LiteLLM adds a folder when it is imported, and ``serve`` the project's: which comes first does not matter.
+    "path": sorted(sys.path),
+    "folder": os.getcwd(),
+    "environment": {name: value for name, value in os.environ.items() if "PORT" not in name},
+    "session": os.getsid(0) == os.getpgid(0) == os.getpid(),
+    "files": sorted(os.readlink(f"/proc/self/fd/{number}").split(":")[0] for number in (0, 1, 2)),
+    "mask": os.umask(0o77) or os.umask(0),
+    "signals": {number: str(signal.getsignal(number)).split(" at ")[0] for number in signal.valid_signals()},
+    "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
+    "limits": [resource.getrlimit(number) for number in range(8)],
+    "warnings": repr(warnings.filters),
+    "encodings": [sys.stdout.encoding, sys.stderr.encoding, sys.getfilesystemencoding(), locale.getlocale()],
+    "buffered": [sys.stdout.line_buffering, sys.stderr.line_buffering],
+    "threads": sorted(thread.name for thread in threading.enumerate()),
+    "loggers": {name: logging.getLogger(name).getEffectiveLevel() for name in ("", "LiteLLM", "LiteLLM Proxy", "uvicorn")},
+    "garbage": [gc.isenabled(), gc.get_threshold()],
+    "modules": sorted(sys.modules),
+}
+(Path(__file__).parent / "found.json").write_text(json.dumps(found, default=str))
+instance = CustomLogger()
+"""
+
+
+def test_a_forked_proxy_finds_what_one_of_its_own_start_finds(start_proxy, tmp_path, upstream, monkeypatch):
+    """The environment, arguments, signals, files, limits and modules of a forked process are those of a new interpreter."""
+    home = tmp_path / "proxy"
+    home.mkdir()
+    (home / "spy.py").write_text(SPY)
+    config = CONFIG.replace("callbacks: [", "callbacks: [spy.instance, ").format(url=upstream.other_url)
+    found = []
+    for fresh in (False, True):
+        monkeypatch.setattr(Proxy, "fresh", fresh)
+        proxy = start_proxy(config=config)
+        assert isinstance(proxy.process, Forked) is not fresh
+        assert proxy.stop() == -signal.SIGTERM
+        found.append(json.loads((home / "found.json").read_text()))
+    forked, started = found
+    assert forked == started
+    assert forked["session"]
+
+
+def test_a_forked_proxy_that_does_not_start_ends_as_one_of_its_own_start(start_proxy, monkeypatch):
+    """Wrong settings end either with the same words and the same status."""
+    ends = []
+    for fresh in (False, True):
+        monkeypatch.setattr(Proxy, "fresh", fresh)
+        with pytest.raises(RuntimeError) as failure:
+            start_proxy(config="model_list: [\n")
+        ends.append(str(failure.value))
+    assert ends[0] == ends[1]
+    assert ends[0].startswith("the proxy ended with 1:")
+
+
+def test_a_forked_proxy_is_killed_like_any_process(start_proxy):
+    """Its process group is its own, and the signal that ended it is its status."""
+    proxy = start_proxy()
+    assert isinstance(proxy.process, Forked)
+    assert proxy.process.poll() is None
+    with pytest.raises(subprocess.TimeoutExpired):
+        proxy.process.wait(0)
+    os.killpg(proxy.process.pid, signal.SIGKILL)
+    assert proxy.process.wait(10) == proxy.process.poll() == proxy.process.returncode == -signal.SIGKILL
+
+
+def test_what_an_import_may_read_is_not_given_to_a_fork(tmp_path):
+    """A variable that is not known to be read later, be it in ``.env``, and one with another value, take a new interpreter."""
+    dotenv = tmp_path / ".env"
+    dotenv.write_text("ZAI_API_KEY=made-up\n")
+    plain = {"PATH": template().path, "HOME": str(tmp_path), **AT_IMPORT}
+    assert may_fork(plain | dict.fromkeys(READ_LATER, "made-up"), dotenv)
+    for name in ("NUM_WORKERS", "HTTP_PROXY", "LITELLM_LOG", "DATABASE_URL", "PYTHONPATH", "MADE_UP"):
+        assert not may_fork(plain | {name: "made-up"}, dotenv)
+    for name in AT_IMPORT:
+        assert not may_fork(plain | {name: "1"}, dotenv)
+    assert not may_fork(plain | {"PATH": f"{tmp_path}:{plain['PATH']}"}, dotenv)
+    dotenv.write_text("SERVER_ROOT_PATH=/made-up\n")
+    assert not may_fork(plain, dotenv)
