@@ -37,6 +37,9 @@ COPY claude_proxy claude_proxy
 # hadolint ignore=DL4006
 RUN python -m claude_proxy.litellm.database > /client/schema.prisma \
     && prisma generate --schema /client/schema.prisma \
+    # The proxy reads the client from a read-only volume, in each worker anew: three seconds and 240 MB less with bytecode. It
+    # counts by what a file holds, for copies are of another time.
+    && python -m compileall -q --invalidation-mode checked-hash /client/prisma \
     && cp "$(find /client/engines -name 'query-engine-*' -type f | head -n 1)" /client/query-engine
 USER 10001:10001
 CMD ["sh", "-c", "python -m claude_proxy.litellm.database update && cp -rf /client/prisma /client/nodeenv* /client/tomlkit \

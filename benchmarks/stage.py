@@ -16,6 +16,7 @@ import yaml
 
 from benchmarks.measure import Sample, connections, sample
 from benchmarks.played import QUARANTINE_SECONDS, Arrival
+from claude_proxy.upstream.client import IDLE_SECONDS
 from conformance.proxies import ROOT, Process, free_port
 
 TOKEN = "sk-made-up-soak-0123456789"  # noqa: S105 - made up
@@ -27,7 +28,7 @@ CRASH = "Fatal Python error"
 class Stage:
     """What runs. ``other_url`` is the upstream's port for everybody who is not Claude."""
 
-    def __init__(self, home: Path, *, all_rest_every: float) -> None:
+    def __init__(self, home: Path, *, all_rest_every: float, idle_seconds: float) -> None:
         self.home = home
         command = [sys.executable, "-m", "benchmarks.soak_upstream", "--all-rest-every", str(all_rest_every)]
         self._upstream = subprocess.Popen(  # noqa: S603 - the command is this module's
@@ -47,8 +48,9 @@ class Stage:
             "CLAUDE_TOKEN_QUARANTINE_SECONDS": str(QUARANTINE_SECONDS),
             "NUM_WORKERS": "1",
         }
-        serve = [sys.executable, "-m", "claude_proxy", "--project", str(home), "serve"]
-        self.proxy = Process(home, serve, port, variables)
+        idle = f"from claude_proxy.upstream import client; client.IDLE_SECONDS = {idle_seconds!r}"
+        serve = f"from claude_proxy.cli.main import main; main({['--project', str(home), 'serve']!r})"
+        self.proxy = Process(home, [sys.executable, "-c", f"{idle}\n{serve}"], port, variables)
         self.begun = time.monotonic()
 
     def sample(self) -> Sample:
@@ -103,10 +105,10 @@ class Stage:
 
 
 @contextmanager
-def stage(*, all_rest_every: float = 90.0, home: Path | None = None) -> Iterator[Stage]:
-    """Start both, wait until the proxy serves, and end both."""
+def stage(*, all_rest_every: float = 90.0, idle_seconds: float = IDLE_SECONDS, home: Path | None = None) -> Iterator[Stage]:
+    """Start both, wait until the proxy serves, and end both. Its idle connections to Claude are kept for ``idle_seconds``."""
     with tempfile.TemporaryDirectory() as folder:
-        running = Stage(home or Path(folder), all_rest_every=all_rest_every)
+        running = Stage(home or Path(folder), all_rest_every=all_rest_every, idle_seconds=idle_seconds)
         try:
             running.proxy.wait_ready()
             running.begun = time.monotonic()

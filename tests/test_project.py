@@ -139,6 +139,16 @@ def test_the_environment_wins_over_env(project, monkeypatch):
     assert (os.environ["PORT"], os.environ["HOST"]) == ("2", "::1")
 
 
+def test_only_a_start_waits_for_a_database(project, tmp_path, monkeypatch):
+    """`settings` or `user add` beside a database of Docker's that was stopped says at once what a start waits to say."""
+    waited = []
+    monkeypatch.setenv(project_folder.PEER_DATABASE, str(tmp_path))
+    monkeypatch.setattr(project_folder.database, "comes_up", lambda folder, client, seconds: waited.append(seconds))
+    project_folder.load_environment(project, None)
+    project_folder.load_environment(project, None, starts=True)
+    assert waited == [0, project_folder.database.WAIT_SECONDS]
+
+
 def test_adding_an_env_opens_nothing(project, data):
     """Generated tokens stay in force beside a ``.env`` of the project's that leaves them empty."""
     project_folder.prepare(project, data)

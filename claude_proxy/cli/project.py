@@ -64,8 +64,10 @@ def present(path: Path) -> bool:
     return True
 
 
-def load_environment(project: Path, data: Path | None) -> None:
+def load_environment(project: Path, data: Path | None, *, starts: bool = False) -> None:
     """Fill the environment from ``.env``; what is set already stays, and what is empty counts as not set.
+
+    Only a proxy that starts waits for a database of Docker's; every other command takes it as it is.
 
     A ``.env`` that cannot be read was given by Docker's ``env_file``. Generated tokens stay in force beside a ``.env`` of the
     project's that leaves them empty: adding one opens nothing.
@@ -87,7 +89,8 @@ def load_environment(project: Path, data: Path | None) -> None:
         os.environ["REDIS_URL"] = peer
     folder = os.environ.get(PEER_DATABASE, "")
     named = os.environ.get("DATABASE_URL") or os.environ.get("DATABASE_URL_FILE")
-    if folder and not named and database.comes_up(Path(folder), os.environ.get(database.CLIENT, "")):
+    seconds = database.WAIT_SECONDS if starts else 0.0
+    if folder and not named and database.comes_up(Path(folder), os.environ.get(database.CLIENT, ""), seconds):
         os.environ["DATABASE_URL"] = database.socket_url(Path(folder))
 
 

@@ -43,7 +43,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 def serve(project: Path, data: Path | None) -> None:
     """Start the proxy and stay until it is stopped."""
     written = prepare(project, data)
-    load_environment(project, data)
+    load_environment(project, data, starts=True)
     keep_to_the_owner(state_folder(project, data))
     edited = config_path(project, data)
     copy = (data or project / ".state") / backup.NAME
