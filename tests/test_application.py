@@ -9,6 +9,8 @@ from lanes import Received
 
 from claude_proxy.config.models import ActiveConfig
 from claude_proxy.config.settings import Settings
+from claude_proxy.credentials.order import Order
+from claude_proxy.credentials.pool import ExtraUsage
 from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.credentials.response_rules import Action, Verdict
 from claude_proxy.credentials.scope import EVERYTHING
@@ -259,3 +261,10 @@ def test_the_settings_reach_the_pool_and_the_hosts():
     app = app_of(ANTHROPIC_API_BASE="https://claude.example", CLAUDE_TOKEN_SOFT_LIMIT="0.5")
     assert app.hosts.is_claude("https://claude.example/v1/messages")
     assert (len(app.pool), app.settings.soft_limit) == (2, 0.5)
+
+
+def test_the_order_of_the_settings_is_the_pools():
+    """The order that the environment names, and its word on extra usage, are those by which the process chooses."""
+    app = app_of(CLAUDE_POOL_ORDER="reset-first", CLAUDE_EXTRA_USAGE="never")
+    assert {state.order for state in app.pool._states.values()} == {Order.RESET_FIRST}
+    assert app.pool._extra_usage is ExtraUsage.NEVER

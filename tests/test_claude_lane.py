@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import aiohttp
 import pytest
@@ -10,13 +11,15 @@ from lanes import CLAUDE_BODY, Received, Response, Upstream
 
 from claude_proxy.config.deployments import Deployment, Lane
 from claude_proxy.config.settings import Settings
-from claude_proxy.credentials.pool import Affinity, Pool
+from claude_proxy.credentials.credential import Terms
+from claude_proxy.credentials.order import ANYBODY, Asker
+from claude_proxy.credentials.pool import Affinity, Pool, Wanted
 from claude_proxy.credentials.response_rules import Action, Verdict
 from claude_proxy.credentials.scope import EVERYTHING, Scope
 from claude_proxy.credentials.upstream_response import UpstreamResponse
 from claude_proxy.providers.endpoints import Hosts, Provider
 from claude_proxy.proxy.lanes.attempt import Attempt
-from claude_proxy.proxy.lanes.claude_lane import NO_CREDENTIAL, ClaudeLane, exhausted_pool, refused_pool, scope_of
+from claude_proxy.proxy.lanes.claude_lane import BUSY, NO_CREDENTIAL, ClaudeLane, exhausted_pool, refused_pool, scope_of
 from claude_proxy.proxy.outcome import DONE
 from claude_proxy.proxy.relay import Heard
 from claude_proxy.secret import Secret
@@ -218,9 +221,10 @@ def test_what_a_request_wants_of_the_pool(sent, user_id, model, wanted):
     raw = json.dumps(json.loads(CLAUDE_BODY) | {"model": "an-alias"} | ({"metadata": {"user_id": user_id}} if user_id else {}))
     received = Received(raw=raw.encode(), sent=sent)
     scope = scope_of(received.request, model)
-    source = lanes.lane._source(Attempt(received.request, claude(), received.outlet, received.journal), scope)
+    attempt, asker = Attempt(received.request, claude(), received.outlet, received.journal), Asker("anna")
+    source = lanes.lane._source(attempt, scope, asker)
     session = session_of(read([("x-claude-code-session-id", wanted[0])]), None) if wanted[0] else None
-    assert (source._wanted, source._wait_left) == ((session, (wanted[1], "messages", "standard")), 7)
+    assert (source._wanted, source._wait_left) == ((session, (wanted[1], "messages", "standard"), asker), 7)
 
 
 LIMIT = Verdict(Action.NEXT, "limit", ((EVERYTHING, NOW + 3600),))
@@ -232,8 +236,20 @@ def nobody(*verdicts):
     lanes = Lanes(CLAUDE_OAUTH_TOKENS=",".join(f"c{place}={POOLED}{place}" for place in range(len(verdicts))))
     for place, verdict in enumerate(verdicts):
         lanes.pool.note(lanes.pool.state(f"c{place}").credential, verdict, UpstreamResponse(429, {}))
-    refusal = lanes.lane._nobody(Scope("opus"))
+    refusal = lanes.lane._nobody(Scope("opus"), ANYBODY)
     return refusal.status, dict(refusal.headers)
+
+
+async def test_a_pool_that_is_busy_is_a_503_for_a_moment():
+    """When only the limit of requests at once keeps credentials away, the client is told so, and to come back in a second."""
+    lanes, received = Lanes(), Received()
+    (one,) = [each.credential for each in lanes.pool.snapshot()]
+    lanes.pool.take_up([replace(one, terms=Terms(max_concurrency=1))])
+    lanes.pool.choose(Wanted())
+    outcome = await lanes.attempt(received)
+    assert (outcome.refusal, outcome.status, outcome.final) == (BUSY, 429, False)
+    assert (BUSY.status, dict(BUSY.headers)["retry-after"]) == (503, "1")
+    assert lanes.upstream.sent == []
 
 
 def test_a_pool_that_rests_is_a_429_with_its_return():

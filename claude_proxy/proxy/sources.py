@@ -79,8 +79,9 @@ class PoolSource:
 
     async def wait(self, tried: frozenset[str]) -> frozenset[str] | None:
         """Claude Code waits 300 s for the first byte of an answer, and nothing has to be sent meanwhile (2.1.197)."""
-        untried = self._pool.resting(self._wanted.scope)
-        delay = self._pool.delay(self._wanted.scope, tried)
+        _, scope, asker = self._wanted
+        untried = self._pool.resting(scope, asker)
+        delay = self._pool.delay(scope, tried, asker)
         try:
             if delay > self._wait_left:
                 return None
