@@ -204,7 +204,8 @@ def take_signals(draining: Draining, seconds: float) -> None:
             draining.begin(functools.partial(stop, signal.SIGTERM if is_worker else number))
 
     def handle(number: int, _: object) -> None:
-        loop.call_soon_threadsafe(react, number)
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and so does the process
+            loop.call_soon_threadsafe(react, number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         of_server[number] = signal.signal(number, handle)

@@ -1,5 +1,6 @@
 """A stop from outside: real processes, real signals, and an upstream that goes on when it is told to."""
 
+import csv
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ import upstream as up
 from balancer import Balancer
 from conftest import by_provider
 from load import Asking, Load
-from processes import STATIC_TOKEN, Proxy, question
+from processes import MASTER_KEY, STATIC_TOKEN, Proxy, question
 
 HEADERS = {"x-litellm-api-key": STATIC_TOKEN}
 STREAM = {"content-type": "text/event-stream"}
@@ -131,7 +132,7 @@ def test_what_is_over_time_ends_with_an_error(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_ends_at_once(start_proxy: Callable[..., Proxy], slow: Slow, number: signal.Signals) -> None:
-    """Whichever it is, the second signal ends what is under way, in the same words, long before its time is over."""
+    """Whichever it is, the second signal ends what is under way in the same words, and what was counted is kept."""
     proxy = start_proxy(PROXY_DRAIN_SECONDS="3600")
     poll = threading.Event()
     with cut_off(proxy, slow):
@@ -140,6 +141,9 @@ def test_a_second_signal_ends_at_once(start_proxy: Callable[..., Proxy], slow: S
         while proxy.process.poll() is None and "were cut off" not in proxy.output:
             proxy.process.send_signal(number)
             poll.wait(0.2)
+    table = httpx.get(f"{start_proxy().url}/usage.csv", headers={"x-litellm-api-key": MASTER_KEY}, trust_env=False).text
+    rows = [*csv.DictReader(table.splitlines())]
+    assert [sum(int(row[column]) for row in rows) for column in ("requests", "errors")] == [2, 2]
 
 
 def test_workers_drain_and_their_parent_waits(start_proxy: Callable[..., Proxy], slow: Slow) -> None:

@@ -153,10 +153,10 @@ def test_a_rolling_update_loses_no_stream_and_no_request(scaled: tuple[Compose, 
 
 
 def test_the_grace_period_fits_the_variable(scaled: tuple[Compose, int]) -> None:
-    """The engine waits ten seconds longer than the proxy, whatever PROXY_DRAIN_SECONDS says, and takes every form of it."""
+    """The engine waits twenty seconds longer than the proxy, whatever PROXY_DRAIN_SECONDS says, and takes every form of it."""
     compose, _ = scaled
-    assert compose.inspect()["Config"]["StopTimeout"] == 130
-    for value, seconds in (("", "2m10s"), ("0", "10s"), ("0.5", "10.5s"), ("3600", "1h0m10s")):
+    assert compose.inspect()["Config"]["StopTimeout"] == 140
+    for value, seconds in (("", "2m20s"), ("0", "20s"), ("0.5", "20.5s"), ("3600", "1h0m20s")):
         command = ["docker", "compose", "config", "--format", "json"]
         environment = compose.engine | {"PROXY_DRAIN_SECONDS": value}
         done = subprocess.run(command, cwd=compose.folder, env=environment, capture_output=True, text=True, check=True)
