@@ -46,6 +46,7 @@ from claude_proxy.check.facts import (
 from claude_proxy.check.findings import error, info, warning
 from claude_proxy.check.lines import lines_of
 from claude_proxy.cli import onboarding
+from claude_proxy.config.outbound_proxies import outbound_proxies
 from claude_proxy.config.settings import Settings, SettingsError
 from claude_proxy.providers.endpoints import Hosts, Origin
 
@@ -742,6 +743,22 @@ def test_litellm_versions(version, level):
     assert [one.split()[0] for one in found] == ([level] if level else [])
 
 
+def test_proxies_of_the_environment():
+    """What cannot be read of the environment's proxies is a warning each, without a proxy's address."""
+    environ = {
+        "NO_PROXY": "::1/128,[::1,.example.com",
+        "HTTPS_PROXY": "socks5://anna:made-up@s.invalid",
+        "HTTP_PROXY": "p.invalid:1",
+    }
+    found = said(installation.outbound_proxies(facts(**environ)))
+    assert [line.split(";")[0] for line in found] == [
+        "warning HTTPS_PROXY: names a SOCKS proxy, which is not supported, so it is not used",
+        "warning NO_PROXY: '[::1' is no host, address or network",
+    ]
+    assert "made-up" not in "".join(found)
+    assert said(installation.outbound_proxies(facts(NO_PROXY="localhost, 10.0.0.0/8,[fd00::1]:80"))) == []
+
+
 @pytest.mark.parametrize(
     ("name", "content", "found"),
     [
@@ -849,6 +866,23 @@ def test_the_clock(listening, skew, found):
     told = said(hosts.clock(facts(ANTHROPIC_API_BASE=url(listening))))
     assert bool(told) is found
     assert not found or ("behind" if skew > 0 else "ahead") in told[0]
+
+
+@pytest.mark.parametrize(
+    ("exceptions", "found"), [("", True), ("[::1,::1/128,claude.invalid:80", False)], ids=["through", "past"]
+)
+def test_the_clock_behind_a_web_proxy(listening, monkeypatch, exceptions, found):
+    """Claude's host is asked for its time through the environment's proxy, unless it is excepted from that, in any form."""
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HTTP_PROXY", url(listening))
+    monkeypatch.setenv("NO_PROXY", exceptions)
+    outbound_proxies.cache_clear()
+    listening.RequestHandlerClass.skew = 3600.0
+    try:
+        assert bool(said(hosts.clock(facts(ANTHROPIC_API_BASE="http://claude.invalid")))) is found
+    finally:
+        outbound_proxies.cache_clear()
 
 
 def test_a_clock_that_nobody_tells():

@@ -43,6 +43,7 @@ def test_nothing_set():
         redis_url=None,
         database_url=None,
         workers=1,
+        drain_seconds=120,
         claude_base="https://api.anthropic.com",
         log_format=LogFormat.TEXT,
         host="127.0.0.1",
@@ -74,6 +75,7 @@ def test_everything_set():
             "REDIS_URL": REDIS,
             "DATABASE_URL": DATABASE,
             "NUM_WORKERS": "64",
+            "PROXY_DRAIN_SECONDS": "0.5",
             "ANTHROPIC_API_BASE": "http://127.0.0.1:9/prefix/",
             "PROXY_LOG_FORMAT": "json",
             "HOST": "::",
@@ -85,7 +87,7 @@ def test_everything_set():
     assert [(each.label, each.kind) for each in settings.credentials] == [("anna", Kind.OAUTH), ("api-key-1", Kind.API_KEY)]
     assert (settings.mode, settings.affinity) == (TokenMode.PASSTHROUGH, Affinity.NONE)
     assert (settings.cooldown_seconds, settings.quarantine_seconds) == (0.5, 0)
-    assert (settings.soft_limit, settings.max_wait_seconds, settings.workers) == (1, 240, 64)
+    assert (settings.soft_limit, settings.max_wait_seconds, settings.workers, settings.drain_seconds) == (1, 240, 64, 0.5)
     assert (settings.state_file, settings.redis_url.reveal()) == ("/data/pool.sqlite3", REDIS)
     assert settings.log_format is LogFormat.JSON
     assert settings.database_url.reveal() == DATABASE
@@ -116,6 +118,9 @@ def test_settings_are_frozen_and_hide_their_secrets():
         ("CLAUDE_TOKEN_SOFT_LIMIT", "nan", "'nan'"),
         ("CLAUDE_POOL_MAX_WAIT_SECONDS", "241", "'241'; it should hold a number of seconds from 0 to 240"),
         ("CLAUDE_POOL_MAX_WAIT_SECONDS", "5s", "'5s'"),
+        ("PROXY_DRAIN_SECONDS", "2m", "'2m'; it should hold a number of seconds from 0 to 3600"),
+        ("PROXY_DRAIN_SECONDS", "3601", "'3601'"),
+        ("PROXY_DRAIN_SECONDS", "-1", "'-1'"),
         ("CLAUDE_POOL_MAX_WAIT_SECONDS", "-1", "'-1'"),
         ("NUM_WORKERS", "0", "'0'; it should hold a number of processes from 1 to 64"),
         ("NUM_WORKERS", "65", "'65'"),

@@ -60,6 +60,7 @@ CHECKS: tuple[Check, ...] = (
     Check("no model only sounds like Claude", models.claude_names_elsewhere, When.COMMAND, Needs.MODELS),
     Check("Claude Code's variables are as it reads them", client.client_variables),
     Check("LiteLLM is the release that was tested", installation.litellm_version),
+    Check("the proxies of the environment are readable", installation.outbound_proxies),
     Check("nothing unknown runs when Python starts", installation.startup_files),
     Check("it is clear which way requests go", models.ways_of_requests, When.COMMAND, Needs.MODELS),
     Check("every host can be reached", hosts.hosts, When.ONLINE, Needs.MODELS),

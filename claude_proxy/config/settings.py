@@ -70,6 +70,7 @@ VARIABLES: Mapping[str, Variable] = {
     "REDIS_URL": Variable("", "a Redis that keeps what the pool knows, for several replicas", secret=True),
     "DATABASE_URL": Variable("", "a PostgreSQL for LiteLLM's own keys, budgets and admin pages", secret=True),
     "NUM_WORKERS": Variable("1", "how many processes serve"),
+    "PROXY_DRAIN_SECONDS": Variable("120", "how long a stop waits for requests under way (at most 3600)"),
     "ANTHROPIC_API_BASE": Variable("https://api.anthropic.com", "where Claude is; the only host that sees a Claude credential"),
     "PROXY_LOG_FORMAT": Variable("text", "the log's lines: `text` or `json`"),
     "HOST": Variable("127.0.0.1", "the address that `make run` listens on"),
@@ -167,6 +168,7 @@ class Settings:
     redis_url: Secret | None
     database_url: Secret | None
     workers: int
+    drain_seconds: float
     claude_base: str
     log_format: LogFormat
     host: str
@@ -231,6 +233,7 @@ class _Reader:
             redis_url=self.address("REDIS_URL", OWN_REDIS),
             database_url=self.address("DATABASE_URL"),
             workers=int(self.number("NUM_WORKERS", int, 1, 64, "a number of processes from 1 to 64")),
+            drain_seconds=self.number("PROXY_DRAIN_SECONDS", float, 0, 3600, "a number of seconds from 0 to 3600"),
             claude_base=self.url("ANTHROPIC_API_BASE"),
             log_format=self.choice("PROXY_LOG_FORMAT", LogFormat),
             host=self.value("HOST"),

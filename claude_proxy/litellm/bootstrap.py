@@ -20,6 +20,7 @@ from claude_proxy.anthropic.errors import Refused, own_refusal
 from claude_proxy.check import watcher
 from claude_proxy.config import models as config
 from claude_proxy.config.models import ActiveConfig
+from claude_proxy.config.outbound_proxies import outbound_proxies
 from claude_proxy.config.settings import LogFormat, Settings, environment
 from claude_proxy.config.ways import ways
 from claude_proxy.credentials.redaction import Redactor, secrets_in_config, secrets_of
@@ -29,6 +30,7 @@ from claude_proxy.litellm.custom_auth import is_session, key_allows
 from claude_proxy.litellm.lane_client import AttemptRefused
 from claude_proxy.litellm.patches import (
     end_what_cannot_be_understood,
+    except_from_proxies,
     guard_every_request,
     guard_other_clients,
     keep_the_latest_chunks,
@@ -70,6 +72,7 @@ def start() -> ClaudeProxy:
         store=shared_store(settings, active.loaded),
         count=_tokens,
         completions=Completions(),
+        proxies=outbound_proxies(),
     )
     install(app)
     return ClaudeProxy(app)
@@ -98,6 +101,7 @@ def install(app: App) -> None:
     inner, settings = proxy_server.app, app.settings
     _settle_litellm()
     end_what_cannot_be_understood()
+    except_from_proxies(outbound_proxies())
     guard_every_request()
     guard_other_clients()
     keep_the_latest_chunks()
@@ -169,6 +173,11 @@ def watch_config() -> None:
     found = watcher.watcher(app.config, _take_up, environment())
     if found is not None:
         app.watching = asyncio.ensure_future(found.run())
+
+
+def drain_seconds() -> float | None:
+    """Return how long a stop waits for requests under way; None where LiteLLM has not loaded the callbacks."""
+    return start().app.settings.drain_seconds if start.cache_info().currsize else None
 
 
 def _take_up(new: Mapping[str, Any], found: watcher.Change) -> Iterable[str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from claude_proxy.config.deployments import Lane
 from claude_proxy.config.models import ActiveConfig, model_names
+from claude_proxy.config.outbound_proxies import OutboundProxies
 from claude_proxy.config.settings import Settings
 from claude_proxy.credentials.expiry import AgeWarnings
 from claude_proxy.credentials.pool import Pool
@@ -37,7 +38,8 @@ RECORD_SECONDS = 0.05
 class App:
     """One for the process. Used from one event loop.
 
-    ``count`` returns the tokens of a text, ``completions`` is where providers are asked whose format LiteLLM alone knows.
+    ``count`` returns the tokens of a text, ``completions`` is where providers are asked whose format LiteLLM alone knows,
+    ``proxies`` are those of the environment that the process was started with.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class App:
         store: Store | None = None,
         count: Callable[[str], int] = len,
         completions: Endpoint | None = None,
+        proxies: OutboundProxies | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings
@@ -65,7 +68,7 @@ class App:
             on_rest=self._wake_others,
         )
         self.book = Book(clock=clock, listed=lambda model: model in config.listed)
-        self.client = UpstreamClient()
+        self.client = UpstreamClient(proxies=proxies)
         meter = Meter(count)
         web = SearchClient(self.client, lambda: config.web_search)
 

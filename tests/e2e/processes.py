@@ -55,6 +55,8 @@ class Proxy:
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = home / "proxy.log"
         defaults = {"PROXY_STATIC_TOKEN": STATIC_TOKEN, "LITELLM_MASTER_KEY": MASTER_KEY, "PORT": str(self.port)}
+        # A test that leaves a response without an end does not wait for it.
+        defaults |= {"PROXY_DRAIN_SECONDS": "5"}
         environment = clean_environment(home, **(AT_IMPORT | defaults | variables))
         with self.log.open("wb") as log:
             self.process = self.start(arguments, environment, log)
