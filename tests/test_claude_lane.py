@@ -8,6 +8,7 @@ import pytest
 from answers import KINDS
 from lanes import CLAUDE_BODY, Received, Response, Upstream
 
+from claude_proxy.anthropic.opening import opening_of
 from claude_proxy.config.deployments import Deployment, Lane
 from claude_proxy.config.settings import Settings
 from claude_proxy.credentials.pool import Affinity, Pool
@@ -204,13 +205,13 @@ async def test_without_any_credential():
 @pytest.mark.parametrize(
     ("sent", "user_id", "model", "wanted"),
     [
-        ([], None, "claude-opus-4-8", (None, "opus")),
+        ([], None, "claude-opus-4-8", ("", "opus")),
         ([("x-claude-code-session-id", "s")], None, "claude-sonnet-5", ("s", "sonnet")),
         ([], '{"session_id": "b"}', "claude-fable-5-1", ("b", "fable")),
         # A subagent's own id is not its session.
         ([("x-claude-code-session-id", "s"), ("x-claude-code-agent-id", "a")], None, "claude-haiku-4-5", ("s", "haiku")),
     ],
-    ids=["none", "header", "body", "subagent"],
+    ids=["opening", "header", "body", "subagent"],
 )
 def test_what_a_request_wants_of_the_pool(sent, user_id, model, wanted):
     """The session is the client's and the family is the deployment's model's; a subagent stays with its session."""
@@ -219,7 +220,8 @@ def test_what_a_request_wants_of_the_pool(sent, user_id, model, wanted):
     received = Received(raw=raw.encode(), sent=sent)
     scope = scope_of(received.request, model)
     source = lanes.lane._source(Attempt(received.request, claude(), received.outlet, received.journal), scope)
-    session = session_of(read([("x-claude-code-session-id", wanted[0])]), None) if wanted[0] else None
+    named = session_of(read([("x-claude-code-session-id", wanted[0])]), None)
+    session = named or opening_of(received.request.raw, received.request.user, "")
     assert (source._wanted, source._wait_left) == ((session, (wanted[1], "messages", "standard")), 7)
 
 

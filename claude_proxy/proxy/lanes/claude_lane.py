@@ -54,7 +54,7 @@ class ClaudeLane:
         """Ask Claude, on one credential after another, until a response is the client's or nobody is left."""
         request, deployment = attempt.request, attempt.deployment
         scope = scope_of(request, deployment.model)
-        source = self._source(attempt, scope)
+        source = await offloaded(len(request.raw), self._source, attempt, scope)
         if source is None:
             return failed(401, NO_CREDENTIAL, final=True)
         rotation = Rotation(
@@ -137,8 +137,8 @@ class ClaudeLane:
         mode = TokenMode(client.mode) if client.mode else self._settings.mode
         if mode is TokenMode.ROTATE and len(self._pool):
             wanted = Wanted(request.session, scope)
-            # Those who share a name are told apart by their sessions.
-            caller = f"{request.user} {wanted.session}" if request.user in SHARED_NAMES else request.user
+            # Those who share a name are told apart by the sessions that they name: a refusal may be of an opening's own making.
+            caller = f"{request.user} {request.named_session}" if request.user in SHARED_NAMES else request.user
             return PoolSource(self._pool, wanted, caller=caller, max_wait=self._settings.max_wait_seconds)
         if client.credential:
             return SingleSource(client.credential)
