@@ -124,7 +124,7 @@ async def test_the_stop_waits_for_the_last_request(stage, caplog):
     await asyncio.wait_for(stopped.wait(), 10)
     assert [client.status for client in clients] == [200, 200]
     assert [record.getMessage() for record in caplog.records] == [
-        "stopping: 2 requests under way have 3600 s to end; new ones get HTTP 503",
+        "stopping: 2 requests under way have 3600 s to end, or until a second signal; new ones get HTTP 503",
         "stopping: 0 requests were cut off, 2 ended by themselves",
     ]
 

@@ -36,6 +36,7 @@ END_SECONDS = 3.0
 LOOK_SECONDS = 0.02
 
 _HEADERS = [("retry-after", "1"), ("connection", "close")]
+UNDER_WAY = "stopping: %d requests under way have %g s to end, or until a second signal; new ones get HTTP 503"
 STOPPING = own_refusal(503, "The proxy is restarting and takes no new requests. Try again.", _HEADERS)
 STOPPING_BEHIND_BALANCER = replace(STOPPING, status=TOO_EARLY)
 CUT_OFF = own_refusal(503, "The proxy was stopped before this response ended. Try again.", _HEADERS)
@@ -146,7 +147,7 @@ class Draining:
             if not many:
                 logger.info("stopping: no request is under way")
                 return
-            logger.info("stopping: %d requests under way have %g s to end; new ones get HTTP 503", many, self.seconds)
+            logger.info(UNDER_WAY, many, self.seconds)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.seconds):
                     while self._requests and not self._at_once:

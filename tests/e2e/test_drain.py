@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -16,9 +17,11 @@ from balancer import Balancer
 from conftest import by_provider
 from load import Asking, Load
 from processes import MASTER_KEY, STATIC_TOKEN, Proxy, question
+from test_workers import workers_of
 
 HEADERS = {"x-litellm-api-key": STATIC_TOKEN}
 STREAM = {"content-type": "text/event-stream"}
+CAUGHT = re.compile(r"SigCgt:\s*([0-9a-f]+)")
 
 
 class Slow:
@@ -149,6 +152,7 @@ def test_a_second_signal_ends_at_once(start_proxy: Callable[..., Proxy], slow: S
 def test_workers_drain_and_their_parent_waits(start_proxy: Callable[..., Proxy], slow: Slow) -> None:
     """Each worker lets its requests end, none takes a new one, and a second signal to the parent ends them all."""
     proxy = start_proxy(PROXY_DRAIN_SECONDS="3600", NUM_WORKERS="2")
+    wait_started(proxy, 2)
     streams = [Asking(proxy.url).wait_begun() for _ in range(6)]
     proxy.process.send_signal(signal.SIGTERM)
     proxy.logged("stopping: ", times=2)
@@ -163,6 +167,7 @@ def test_workers_drain_and_their_parent_waits(start_proxy: Callable[..., Proxy],
 def test_a_second_ctrl_c_ends_all_workers(start_proxy: Callable[..., Proxy], slow: Slow) -> None:
     """A terminal's Ctrl-C reaches parent and workers: one drains, two end it, and each stream says so."""
     proxy = start_proxy(PROXY_DRAIN_SECONDS="3600", NUM_WORKERS="2")
+    wait_started(proxy, 2)
     streams = [Asking(proxy.url).wait_begun() for _ in range(3)]
     send_to_group(proxy, signal.SIGINT)
     proxy.logged("stopping: ", times=2)
@@ -170,6 +175,17 @@ def test_a_second_ctrl_c_ends_all_workers(start_proxy: Callable[..., Proxy], slo
     send_to_group(proxy, signal.SIGINT)
     assert {each.result().last_event["type"] for each in streams} == {"error"}
     assert proxy.process.wait(60) == 0
+
+
+def wait_started(proxy: Proxy, workers: int) -> None:
+    """Wait until so many workers have come to the end of their start, from which on they listen to their parent's SIGQUIT."""
+    poll = threading.Event()
+    for _ in range(600):
+        masks = [CAUGHT.search(Path(f"/proc/{worker}/status").read_text()) for worker in workers_of(proxy)]
+        if sum(bool(int(mask[1], 16) >> (signal.SIGQUIT - 1) & 1) for mask in masks if mask) == workers:
+            return
+        poll.wait(0.1)
+    raise AssertionError(f"not all of the {workers} workers have started:\n{proxy.output}")
 
 
 def send_to_group(proxy: Proxy, number: signal.Signals) -> None:
