@@ -28,14 +28,52 @@ def is_claude_credential(value: str) -> bool:
 
 
 @dataclass(frozen=True)
+class Terms:
+    """What the operator says of a credential: when the pool asks it, for whom, and how much of it."""
+
+    # Those with the higher number are asked first; the next number's turn comes when none of them is usable.
+    priority: int = 0
+    # How large the account is beside others: one of weight 2 is given twice the load of one of weight 1.
+    weight: float = 1.0
+    # The fraction of each window (0 to 1) that is kept free for ``owner``.
+    reserve: float = 0.0
+    # The name of the user for whom the reserve is kept; empty for nobody.
+    owner: str = ""
+    # How many requests may be under way at once; None for any number.
+    max_concurrency: int | None = None
+    # The groups it belongs to; who may use one group only gets none but its credentials.
+    groups: frozenset[str] = frozenset()
+    # Whether paid extra usage is used: ``never``, ``last`` (after every plan is full), or empty for the pool's default.
+    extra_usage: str = ""
+    # Whether it is not to be asked at all, until that is taken back.
+    paused: bool = False
+
+
+@dataclass(frozen=True)
 class Credential:
-    """A Claude credential of the pool, of a deployment or of a client. Only ``label`` may be shown."""
+    """A Claude credential of the pool, of a deployment or of a client. ``secret`` alone is not to be shown."""
 
     label: str
     kind: Kind
     secret: Secret
     # The day on which a setup token was made, where the list says so.
     made: date | None = None
+    terms: Terms = Terms()
+    # Where it is written down: a variable's name, ``credentials.yaml``, or the path of a file; empty where nobody asks.
+    source: str = ""
+    # Whether ``source`` is a file of Claude Code's, which renews the secret.
+    renewed: bool = False
+    # When the login that ``source`` holds expires, in Unix seconds.
+    expires: float | None = None
+
+    @property
+    def identity(self) -> str:
+        """What stays the same when it gets another label, or its client renews it. A secret, mostly: not to be shown."""
+        return f"claude_home:{self.source}" if self.renewed else self.secret.reveal()
+
+    def closed(self, now: float) -> bool:
+        """Whether it is not to be asked at all: it is paused, or its login has expired."""
+        return self.terms.paused or (self.expires is not None and self.expires <= now)
 
     def header(self) -> tuple[str, str]:
         """Return the one header that carries this credential to Anthropic."""

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 from claude_proxy.credentials import pool_rows
 from claude_proxy.credentials.credential import Credential, Kind
+from claude_proxy.credentials.pool_changes import state_of, taken_up
 from claude_proxy.credentials.rate_limits import (
     ALL_MODELS,
     DEPRIORITIZED,
@@ -74,12 +75,8 @@ class Pool:
         cooldown: float = 60.0,
         on_rest: Callable[[], None] = lambda: None,
     ) -> None:
-        ordered = sorted(credentials, key=lambda credential: credential.kind is Kind.API_KEY)
-        self._states = {credential.label: CredentialState(credential, soft_limit) for credential in ordered}
-        self._kinds = {
-            kind: [state for state in self._states.values() if state.credential.kind is kind]
-            for kind in (Kind.OAUTH, Kind.API_KEY)
-        }
+        self._states: dict[str, CredentialState] = {}
+        self._soft_limit = soft_limit
         self._affinity = affinity
         self._quarantine = quarantine
         self._cooldown = cooldown
@@ -93,10 +90,24 @@ class Pool:
         self._changed: dict[str, Row] = {}
         self._by_key: dict[str, CredentialState] = {}
         self._said: set[frozenset[str]] = set()
-        self.set_salt("")
+        self._salt = ""
+        self.take_up(credentials)
 
     def __len__(self) -> int:
         return len(self._states)
+
+    def take_up(self, credentials: Iterable[Credential]) -> None:
+        """Have these from now on, with what is known of those that were here before, whatever their labels are now.
+
+        What is known of one that is gone is forgotten, and its sessions move at their next request.
+        """
+        self._states, labels = taken_up(self._states, credentials, self._soft_limit, self._clock())
+        self._kinds = {
+            kind: [state for state in self._states.values() if state.credential.kind is kind]
+            for kind in (Kind.OAUTH, Kind.API_KEY)
+        }
+        self._sessions.take_up(labels)
+        self._name_states()
 
     def state(self, label: str) -> CredentialState:
         """Return what is known of a credential, for those who show it."""
@@ -113,6 +124,7 @@ class Pool:
                 {family: replace(rest) for family, rest in state.rests.items() if rest.until > now},
                 {place: replace(window) for place, window in state.windows.items() if window.reset > now},
                 state.sessions,
+                state.closed,
             )
             for state in self._states.values()
         )
@@ -142,7 +154,9 @@ class Pool:
         An unconfirmed refusal puts nobody out: that is for ``suspect`` and ``put_out``.
         """
         now = self._clock()
-        state = self._states[credential.label]
+        state = state_of(self._states, credential)
+        if state is None:
+            return
         self._learn(state, answer, now)
         if verdict.action is Action.DONE and state.suspicions:
             state.suspicions.clear()
@@ -162,7 +176,9 @@ class Pool:
         For that long, or until it answers a request, the credential is taken last, as after a 429 that names no limit.
         """
         now = self._clock()
-        state = self._states[credential.label]
+        state = state_of(self._states, credential)
+        if state is None:
+            return False
         state.deprioritized_until = now + SUSPICION_SECONDS
         before = state.suspicions.get(refusal)
         if before is not None and before.until > now and before.caller != caller:
@@ -173,7 +189,8 @@ class Pool:
     def put_out(self, credential: Credential, reason: str) -> None:
         """Put a credential out for the quarantine."""
         now = self._clock()
-        self._rest([self._states[credential.label]], ALL_MODELS, Rest(now + self._quarantine, reason, out=True), now)
+        if state := state_of(self._states, credential):
+            self._rest([state], ALL_MODELS, Rest(now + self._quarantine, reason, out=True), now)
 
     def back_at(self, family: str) -> float:
         """Return when the first credential may be asked for this family, in Unix seconds; 0 for an empty pool."""
@@ -217,16 +234,15 @@ class Pool:
     def retry_after(self, family: str) -> float:
         """Return when a refused client should come again, in seconds: not before a credential is back, and not all at once."""
         self._refused = (self._refused + 1) % 20
-        return max(1.0, self.back_at(family) - self._clock()) + 0.5 * self._refused
+        back = self.back_at(family) - self._clock()
+        return max(1.0, back if math.isfinite(back) else self._cooldown) + 0.5 * self._refused
 
     # --- What other processes know -------------------------------------------------------------------------------------------
 
     def set_salt(self, salt: str) -> None:
         """Name the credentials for the store: by a keyed hash, so that nothing in it leads to a credential."""
         self._salt = salt
-        for state in self._states.values():
-            state.key = pool_rows.key_of(state.credential, salt)
-        self._by_key = {state.key: state for state in self._states.values()}
+        self._name_states()
         if self._changed:  # under the names of before
             self._changed = {row.key: row for row in self.everything()}
 
@@ -280,6 +296,11 @@ class Pool:
                 if pool_rows.take_in(self._by_key[key], place, row.stamp, value, now):
                     touched[key] = self._by_key[key]
 
+    def _name_states(self) -> None:
+        for state in self._states.values():
+            state.key = pool_rows.key_of(state.credential, self._salt)
+        self._by_key = {state.key: state for state in self._states.values()}
+
     def _note_change(self, row: Row) -> None:
         """Keep a row until it is asked for by ``changed``; a later one takes its place."""
         self._changed[row.key] = row
@@ -292,8 +313,8 @@ class Pool:
         label = self._sessions.bound(session, now) if session else None
         if label is None or label in tried:
             return None
-        state = self._states[label]
-        return state if state.credential.kind is kind and state.usable_at(family) <= now else None
+        state = self._states.get(label)
+        return state if state and state.credential.kind is kind and state.usable_at(family) <= now else None
 
     def _best(
         self, states: Sequence[CredentialState], family: str, tried: Collection[str], now: float
@@ -305,7 +326,7 @@ class Pool:
         best, least, place = None, 0, 0
         # Bare attributes and whole numbers: with a hundred credentials this loop is what a choice costs.
         for step, state in enumerate((*states[start:], *states[:start])):
-            if state.back_at > now or (state.family_back_at and state.usable_at(family) > now):
+            if state.closed or state.back_at > now or (state.family_back_at and state.usable_at(family) > now):
                 continue
             if tried and state.credential.label in tried:
                 continue

@@ -26,7 +26,7 @@ MAX_CURSOR = 2**53
 
 def key_of(credential: Credential, salt: str) -> str:
     """Return the name of a credential in the store: a keyed hash, so that nothing in the store leads to a credential."""
-    return hmac.new(salt.encode(), credential.secret.reveal().encode(), hashlib.sha256).hexdigest()[:32]
+    return hmac.new(salt.encode(), credential.identity.encode(), hashlib.sha256).hexdigest()[:32]
 
 
 def credential_rows(state: CredentialState) -> Iterator[Row]:

@@ -62,6 +62,8 @@ class CredentialState:
     soft_limit: float = 1.0
     key: str = ""
     organisation: str | None = None
+    # Whether it is not to be asked at all: it is paused, or its login has expired.
+    closed: bool = False
     rests: dict[str, Rest] = field(default_factory=dict)
     windows: dict[tuple[str, str], Window] = field(default_factory=dict)
     deprioritized_until: float = 0.0
@@ -83,7 +85,7 @@ class CredentialState:
 
     def usable_at(self, family: str) -> float:
         """Return when the credential may be asked for this family, in Unix seconds."""
-        return self.family_back_at.get(family, self.back_at)
+        return NEVER if self.closed else self.family_back_at.get(family, self.back_at)
 
     def put_rest(self, family: str, rest: Rest, now: float) -> bool:
         """Take a rest in; return whether there was room for it. Those that are over make room."""
@@ -141,3 +143,4 @@ class Snapshot:
     rests: dict[str, Rest]
     windows: dict[tuple[str, str], Window]
     sessions: int
+    closed: bool = False

@@ -1,7 +1,7 @@
 """Which credential each session stays on, and how many active sessions live on each. No I/O; time is an argument."""
 
 from collections import OrderedDict
-from collections.abc import ItemsView
+from collections.abc import ItemsView, Mapping
 from dataclasses import dataclass
 
 from claude_proxy.credentials.rate_limits import CredentialState
@@ -63,6 +63,15 @@ class Sessions:
         if used > now - SESSION_IDLE and (ours is None or ours.used < used):
             self._bindings[session] = Binding(state.credential.label, used, used)
             self._count(session, state, used)
+
+    def take_up(self, labels: Mapping[str, str]) -> None:
+        """Keep the sessions of these credentials, each under its new label; those of others are bound to none any more."""
+        for session, binding in [*self._bindings.items()]:
+            if binding.label in labels:
+                binding.label = labels[binding.label]
+            else:
+                del self._bindings[session]
+                self._uncount(session)
 
     def forget_surplus(self) -> list[str]:
         """Forget the most silent sessions beyond ``MAX_SESSIONS``; return those."""
