@@ -18,6 +18,7 @@ from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
 
 from claude_proxy.anthropic.errors import Refused, own_refusal
 from claude_proxy.check import watcher
+from claude_proxy.config import backup
 from claude_proxy.config import models as config
 from claude_proxy.config.models import ActiveConfig
 from claude_proxy.config.settings import LogFormat, Settings, environment
@@ -54,7 +55,10 @@ logger = logging.getLogger(__name__)
 @functools.cache
 def start() -> ClaudeProxy:
     """Return the process's one callback. LiteLLM runs an entry file once for each reference to it."""
-    settings = Settings.parse(environment())
+    # Beside workers that serve, one that begins anew does with what it can read of the pool; serve itself has checked it all.
+    settings = Settings.parse(environment(), lenient=backup.VARIABLE in os.environ)
+    for problem in settings.pool_problems:
+        logger.warning("%s", problem)
     path = proxy_server.user_config_file_path
     active = ActiveConfig(
         config.load(Path(path)) if path else {},
@@ -166,6 +170,7 @@ def watch_config() -> None:
     app = start().app
     for sentence in ways(app.config.loaded, app.hosts, wires=wire_of, database=app.settings.database_url is not None):
         logger.info("%s", sentence)
+    app.watch_pool(environment())
     found = watcher.watcher(app.config, _take_up, environment())
     if found is not None:
         app.watching = asyncio.ensure_future(found.run())
