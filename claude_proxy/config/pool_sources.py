@@ -156,3 +156,10 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
     return str(error)
+
+
+def mistakes_of(entry: Entry, file: Path) -> tuple[str, ...]:
+    """Return what keeps one entry of the file from being used: that the file which it names is not there, or is none."""
+    sources = _Sources(())
+    sources.credential(entry, file)
+    return (*sources.mistakes, *sources.problems)

@@ -17,6 +17,7 @@ from claude_proxy.config.credentials_file import files_of
 from claude_proxy.config.pool_sources import Pooled
 from claude_proxy.config.settings import read_pool
 from claude_proxy.credentials.credential import Credential
+from claude_proxy.credentials.expiry import EXPIRED
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ class PoolWatcher:
         if closed != self._closed:
             self._put_in_force()
         for label in expired:
-            logger.warning("credential %s: its login has expired: start Claude Code in that home", label)
+            logger.warning("credential %s: %s", label, EXPIRED)
 
     def _put_in_force(self) -> None:
         now = self.clock()

@@ -105,6 +105,9 @@ SERVICES: Mapping[str, Service] = {
         "a PostgreSQL", ("postgresql://", "postgres://"), "postgresql://user:password@localhost:5432/litellm"
     ),
 }
+# Where credentials stand that no command can change.
+POOL_VARIABLES = ("CLAUDE_OAUTH_TOKENS", "CLAUDE_API_KEYS")
+POOL_SOURCES = frozenset({*POOL_VARIABLES, *(f"{name}_FILE" for name in POOL_VARIABLES)})
 SECRET_NAMES = tuple(name for name, variable in VARIABLES.items() if variable.secret)
 
 
@@ -310,7 +313,7 @@ class _Reader:
                 f"CLAUDE_API_KEYS: the label {twice!r} is used in CLAUDE_OAUTH_TOKENS too; give each credential its own"
             )
         found = pooled((*oauth, *keys), files_of(self.environ), before, required=required)
-        named = (secret_file(name, self.environ) for name in ("CLAUDE_OAUTH_TOKENS", "CLAUDE_API_KEYS"))
+        named = (secret_file(name, self.environ) for name in POOL_VARIABLES)
         return found._replace(paths=(*found.paths, *(Path(path) for path in named if path)))
 
     def credentials(self, name: str, kind: Kind) -> tuple[Credential, ...]:

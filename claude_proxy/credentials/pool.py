@@ -96,6 +96,11 @@ class Pool:
     def __len__(self) -> int:
         return len(self._states)
 
+    @property
+    def closed(self) -> bool:
+        """Whether no credential is to be asked at all: each is paused, or its login has expired."""
+        return all(state.closed for state in self._states.values())
+
     def take_up(self, credentials: Iterable[Credential]) -> None:
         """Have these from now on, with what is known of those that were here before, whatever their labels are now.
 

@@ -22,6 +22,7 @@ from claude_proxy.config import backup
 from claude_proxy.config import models as config
 from claude_proxy.config.models import ActiveConfig
 from claude_proxy.config.settings import LogFormat, Settings, environment
+from claude_proxy.config.stores import shared_store
 from claude_proxy.config.ways import ways
 from claude_proxy.credentials.redaction import Redactor, secrets_in_config, secrets_of
 from claude_proxy.litellm.callback import ClaudeProxy
@@ -44,9 +45,6 @@ from claude_proxy.proxy.plan import plan
 from claude_proxy.server.application import App
 from claude_proxy.server.gateway import Gateway
 from claude_proxy.server.options import FORCED_ENVIRONMENT
-from claude_proxy.state.redis import RedisStore
-from claude_proxy.state.sqlite import SqliteStore
-from claude_proxy.state.store import Store
 from claude_proxy.usage import request_log
 
 logger = logging.getLogger(__name__)
@@ -77,16 +75,6 @@ def start() -> ClaudeProxy:
     )
     install(app)
     return ClaudeProxy(app)
-
-
-def shared_store(settings: Settings, loaded: Mapping[str, Any]) -> Store | None:
-    """Return where the pool's state is shared: Redis, the state file, or nowhere."""
-    url = settings.redis_url.reveal() if settings.redis_url else config.redis_url(loaded, os.environ)
-    if url:
-        return RedisStore(url)
-    if settings.state_file in ("", "none"):
-        return None
-    return SqliteStore(Path(settings.state_file))
 
 
 def redactor_of(settings: Settings, active: ActiveConfig) -> Redactor:

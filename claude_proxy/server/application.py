@@ -158,7 +158,13 @@ class App:
     def panel(self) -> Panel:
         """Return the status routes: what this process knows, and what the others have told it a moment ago."""
         return Panel(
-            self.settings, self.pool, self.book, knowledge=self._store_status, fresh=self._learn_now, clock=self._clock
+            self.settings,
+            self.pool,
+            self.book,
+            knowledge=self._store_status,
+            fresh=self._learn_now,
+            clock=self._clock,
+            problems=self.pool_problems,
         )
 
     async def close(self) -> None:
