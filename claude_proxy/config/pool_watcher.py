@@ -53,17 +53,23 @@ class PoolWatcher:
     _refused: tuple[str, ...] = ()
     _closed: frozenset[str] = field(default_factory=frozenset)
     _had_file: bool = False
+    _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def run(self) -> None:
         """Look until cancelled."""
         while True:
             try:
                 if self.has_changed():
-                    self.apply(await asyncio.to_thread(self.read))
+                    await self.refresh()
                 self.notice_expired()
             except Exception:  # one file that breaks something unforeseen must not end the watch
                 logger.exception("the pool's files were not taken up; the pool stays as it was")
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def refresh(self) -> None:
+        """Read the files now, and put them in force; one reading at a time, or an older one would be the last."""
+        async with self._reading:
+            self.apply(await asyncio.to_thread(self.read))
 
     def has_changed(self) -> bool:
         """Whether the files are others than before, and have been the same for two looks."""

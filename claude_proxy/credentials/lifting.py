@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 from claude_proxy.credentials import pool_rows
 from claude_proxy.credentials.credential import Credential
@@ -11,6 +12,29 @@ from claude_proxy.state.store import Store, StoreUnavailable
 
 # How long the store may take, in seconds.
 PATIENCE_SECONDS = 10.0
+
+
+class Lifts:
+    """What a process has lifted itself, on its way into the store."""
+
+    def __init__(self) -> None:
+        self._rows: list[Row] = []
+
+    def add(self, row: Row) -> None:
+        """Let the other processes know of this one at the next exchange."""
+        self._rows.append(row)
+
+    def changed(self) -> list[Row]:
+        """Return what is new since the last call."""
+        rows, self._rows = self._rows, []
+        return rows
+
+    def everything(self) -> list[Row]:
+        """Return nothing: what was lifted is over."""
+        return []
+
+    def merge(self, rows: Sequence[Row], /) -> None:
+        """Learn nothing: the pool does."""
 
 
 async def lift(store: Store, credential: Credential, now: float | None = None) -> bool:

@@ -10,6 +10,7 @@ from claude_proxy.config.pool_watcher import PoolWatcher
 from claude_proxy.config.settings import Settings
 from claude_proxy.credentials.credential import Credential
 from claude_proxy.credentials.expiry import AgeWarnings
+from claude_proxy.credentials.lifting import Lifts, lifted_row
 from claude_proxy.credentials.pool import Pool
 from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.providers import demo
@@ -20,6 +21,7 @@ from claude_proxy.proxy.lanes.claude_lane import ClaudeLane
 from claude_proxy.proxy.lanes.demo_lane import DemoLane
 from claude_proxy.proxy.lanes.messages_lane import MessagesLane
 from claude_proxy.proxy.serving import Serving
+from claude_proxy.server.pool_routes import PoolRoutes
 from claude_proxy.server.status_routes import Panel
 from claude_proxy.state.replication import Synchroniser, Together
 from claude_proxy.state.store import Store
@@ -89,10 +91,11 @@ class App:
             ready=self.learn_from_others,
         )
         self._records: list[Record] = []
+        self._lifts = Lifts()
         self._ages = AgeWarnings()
         self._clock = clock
         self._started = clock()
-        self._sync = Synchroniser(store, Together(self.pool, self.book)) if store else None
+        self._sync = Synchroniser(store, Together(self.pool, self.book, self._lifts)) if store else None
         if store is None:
             self.pool.note_seen()
         self._syncing: asyncio.Task[None] | None = None
@@ -166,6 +169,17 @@ class App:
             clock=self._clock,
             problems=self.pool_problems,
         )
+
+    def pool_routes(self) -> PoolRoutes:
+        """Return the routes that change the pool."""
+        return PoolRoutes(self.settings, self.redactor, lambda: self._pool_watcher, self.lift)
+
+    def lift(self, label: str) -> None:
+        """End what a credential rests for, here and in every process that shares the store."""
+        row = lifted_row(self.pool.state(label).key, self._clock())
+        self.pool.merge([row])
+        self._lifts.add(row)
+        self._wake_others()
 
     async def close(self) -> None:
         """Push what has changed last, end the synchronisation and close the connections."""
