@@ -1230,6 +1230,41 @@ def test_a_credential_is_asked_without_a_guise():
         assert request.headers.get("anthropic-beta", "oauth-2025-04-20") == "oauth-2025-04-20"
 
 
+def test_who_is_paused_or_expired_is_not_asked(tmp_path):
+    """A paused credential and an expired login are told and not asked."""
+    (tmp_path / "login").write_text(json.dumps({"claudeAiOauth": {"accessToken": OAUTH, "expiresAt": 1}}))
+    (tmp_path / "credentials.yaml").write_text(
+        f"credentials:\n  - {{label: p, secret: {API_KEY}, paused: true}}\n  - {{label: e, claude_home: login}}\n"
+    )
+    seen = []
+    settings = facts(CLAUDE_CREDENTIALS_FILE=str(tmp_path / "credentials.yaml")).settings
+    with httpx.Client(transport=httpx.MockTransport(seen.append)) as http_client:
+        found = live.ask_credentials(http_client, settings, Hosts(), time.time)
+    assert [str(finding) for finding in found] == [
+        "p: was not asked: it is paused",
+        "e: its login has expired: start Claude Code in that home",
+    ]
+    assert seen == []
+
+
+def test_who_is_taken_rests_no_longer():
+    """A credential that answered is lifted in a running proxy, which is told; one that rests is not."""
+    lifted = []
+
+    def handle(request):
+        return httpx.Response(200, json={}) if request.headers.get("x-api-key") else CREDENTIAL_ANSWERS["limited"][0](request)
+
+    def lift(credential):
+        lifted.append(credential.label)
+        return True
+
+    settings = facts(CLAUDE_OAUTH_TOKENS=f"anna={OAUTH}", CLAUDE_API_KEYS=f"key={API_KEY}").settings
+    with httpx.Client(transport=httpx.MockTransport(handle)) as http_client:
+        found = live.ask_credentials(http_client, settings, Hosts(), lambda: 1000.0, lift)
+    assert lifted == ["key"]
+    assert str(found[1]).endswith("; a running proxy forgets what it rests for")
+
+
 def test_no_credential_goes_to_another_host():
     """A host that is not Anthropic's gets no request at all."""
     seen = []

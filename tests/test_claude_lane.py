@@ -1,6 +1,7 @@
 """proxy/lanes/claude_lane.py: one attempt at Claude, from the client's bytes to the client's response."""
 
 import asyncio
+import dataclasses
 import json
 
 import aiohttp
@@ -11,6 +12,7 @@ from lanes import CLAUDE_BODY, Received, Response, Upstream
 from claude_proxy.anthropic.opening import opening_of
 from claude_proxy.config.deployments import Deployment, Lane
 from claude_proxy.config.settings import Settings
+from claude_proxy.credentials.credential import Terms
 from claude_proxy.credentials.pool import Affinity, Pool
 from claude_proxy.credentials.response_rules import Action, Verdict
 from claude_proxy.credentials.scope import EVERYTHING, Scope
@@ -254,6 +256,17 @@ def test_a_pool_that_is_out_is_a_503():
     status, headers = nobody(OUT, OUT)
     assert (status, int(headers["retry-after"]) >= 900) == (503, True)
     assert nobody(OUT, LIMIT)[0] == 429
+
+
+def test_a_closed_pool_is_a_503():
+    """When every credential is paused, or has a login that has expired, that is said, with a number of seconds to wait."""
+    lanes = Lanes(CLAUDE_OAUTH_TOKENS=f"a={POOLED}")
+    one = lanes.pool.state("a").credential
+    for closed in (dataclasses.replace(one, terms=Terms(paused=True)), dataclasses.replace(one, expires=NOW)):
+        lanes.pool.take_up([closed])
+        refusal = lanes.lane._nobody("opus")
+        assert (refusal.status, b"paused" in refusal.body) == (503, True)
+        assert 0 < int(dict(refusal.headers)["retry-after"]) < 120
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,11 @@ class Pool(LearningPool):
         self._waiting = 0
         self._refused = 0
 
+    @property
+    def closed(self) -> bool:
+        """Whether no credential is to be asked at all: each is paused, or its login has expired."""
+        return all(state.closed for state in self._states.values())
+
     def state(self, label: str) -> CredentialState:
         """Return what is known of a credential, for those who show it."""
         return self._states[label]

@@ -12,12 +12,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from claude_proxy.access import administration
-from claude_proxy.access.browsers import check_browser
+from claude_proxy.access.browsers import check_browser, check_own_page
 from claude_proxy.access.failed_logins import FailedLogins, source_of
 from claude_proxy.access.revocation import Revocation
 from claude_proxy.access.routes import (
     ADMIN_NAME,
     MODEL_ROUTES,
+    POOL_ROUTES,
     STATUS_ROUTES,
     Caller,
     IsSession,
@@ -268,7 +269,9 @@ class Gateway:
         return caller
 
     def _check_browser(self, caller: Caller, method: str, route: str, sent: Headers) -> None:
-        """Raise ``Refused`` for what a web page may have sent to an open proxy."""
+        """Raise ``Refused`` for what a web page may have sent to an open proxy, and another site's page to change the pool."""
+        if (method, route) in POOL_ROUTES:
+            check_own_page(sent)
         if caller.role is Role.OPEN:
             check_browser(method, route, sent, {self._settings.host.lower(), self._settings.domain.lower()})
 

@@ -147,6 +147,8 @@ class ClaudeLane:
 
     def _nobody(self, scope: Scope) -> Refusal:
         seconds = self._pool.retry_after(scope)
+        if self._pool.closed:
+            return closed_pool(seconds)
         if self._pool.is_out(scope):
             return refused_pool(seconds)
         return exhausted_pool(seconds, self._clock(), self._pool.claim(scope))
@@ -187,6 +189,15 @@ def refused_pool(seconds: float) -> Refusal:
     return own_refusal(
         503,
         "Anthropic refused the proxy's Claude credentials. The proxy's operator finds in its log which ones, and why.",
+        [("retry-after", str(math.ceil(seconds))), ("x-should-retry", "false")],
+    )
+
+
+def closed_pool(seconds: float) -> Refusal:
+    """Return a 503 for a pool of which every credential is paused, or has a login that has expired."""
+    return own_refusal(
+        503,
+        "Every Claude credential of the proxy is paused, or its login has expired; the proxy's operator can change that.",
         [("retry-after", str(math.ceil(seconds))), ("x-should-retry", "false")],
     )
 
