@@ -84,7 +84,6 @@ class Pool(LearningPool):
         super().__init__(credentials, clock, soft_limit=soft_limit, quarantine=quarantine, cooldown=cooldown, on_rest=on_rest)
         self._affinity = affinity
         self._extra_usage = extra_usage
-        self._waiting = 0
         self._refused = 0
 
     @property
@@ -195,22 +194,17 @@ class Pool(LearningPool):
         return frozenset(label for label, state in self._states.items() if self._usable_at(state, scope) > now)
 
     def delay(self, scope: Scope, tried: Collection[str] = ()) -> float:
-        """Return how long a request has to wait for its turn, in seconds: those that wait come back one after the other.
+        """Return how long a request has to wait for a credential, in seconds; ``credentials/queue.py`` knows whose turn it is.
 
         It is nothing when a credential has come back since the pool had none to choose, and endless when nobody rests whom the
         request could wait for: who is usable and was of no use to it does not change by waiting.
         """
-        self._waiting += 1
         now = self._clock()
         moments = [(self._usable_at(state, scope), label in tried) for label, state in self._states.items()]
         if any(moment <= now and not was_tried for moment, was_tried in moments):
             return 0.0
         soonest = min((moment for moment, _ in moments if moment > now), default=NEVER)
-        return soonest - now + 0.05 * self._waiting
-
-    def waited(self) -> None:
-        """Note that a request waits no longer."""
-        self._waiting -= 1
+        return soonest - now
 
     def retry_after(self, scope: Scope) -> float:
         """Return when a refused client should come again, in seconds: not before a credential is back, and not all at once."""

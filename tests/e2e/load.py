@@ -7,7 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
-from processes import STATIC_TOKEN, question
+from processes import STATIC_TOKEN, new_question
 
 CLIENTS = 6
 
@@ -30,7 +30,7 @@ class Load:
                     return
                 asked = time.monotonic()
                 session = {"x-claude-code-session-id": f"session-{number}-{turn // 7}"} if number % 2 else {}
-                body = question(self.model, stream=turn % 2 == 0)
+                body = new_question(self.model, stream=turn % 2 == 0)
                 begun = False
                 try:
                     with client.stream("POST", f"{self.url}/v1/messages", json=body, headers=headers | session) as answer:
@@ -62,7 +62,7 @@ class Asking:
 
     def __init__(self, url: str, token: str = STATIC_TOKEN, *, stream: bool = True, model: str = "claude-sonnet-5") -> None:
         self._url, self._headers = f"{url}/v1/messages", {"x-litellm-api-key": token}
-        self._body = question(model, stream=stream)
+        self._body = new_question(model, stream=stream)
         self.begun = threading.Event()
         self.status = 0
         self.content = b""

@@ -14,7 +14,7 @@ import upstream as up
 from balancer import Balancer
 from conftest import CONFIG, TOKENS, by_credential, proxy_environment
 from load import Load
-from processes import Proxy, free_port, question
+from processes import Proxy, free_port, new_question
 
 
 class RedisServer:
@@ -141,7 +141,7 @@ def test_the_workers_of_one_machine_share_a_file(shared_upstream, upstream, tmp_
     try:
         again.wait_ready()
         for _ in range(6):
-            assert again.ask(question("claude-sonnet-5")).status_code == 200
+            assert again.ask(new_question("claude-sonnet-5")).status_code == 200
         assert asked == known
     finally:
         again.stop()
