@@ -62,11 +62,11 @@ class _Sources:
         """Return the credential of an entry; None for one with a mistake, which is then among them."""
         called = f"{file.name} line {entry.line}, {entry.label}"
         if entry.source == "claude_home":
-            return self.login(entry, file.parent, called)
+            return self.login(entry, file.resolve().parent, called)
         value, source = entry.value.reveal(), str(file)
         try:
             if entry.source == "secret_file":
-                path = file.parent / Path(value).expanduser()
+                path = file.resolve().parent / Path(value).expanduser()
                 self.paths.append(path)
                 value, source = read_text(path).strip(), value
             kind = check_secret(value, entry.kind)
