@@ -6,7 +6,6 @@ import getpass
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -193,5 +192,5 @@ def _row(one: Credential, states: Mapping[str, Any]) -> list[str]:
 def _terms(one: Credential) -> Iterator[str]:
     for name, value in {"made": one.made, **unusual(one.terms)}.items():
         if value is not None:
-            shown = ",".join(value) if isinstance(value, list) else value
-            yield f"{name}={shown.isoformat() if isinstance(shown, date) else shown}"
+            shown = ",".join(value) if isinstance(value, list) else str(value)  # a date's text is as it is written
+            yield f"{name}={shown.lower() if isinstance(value, bool) else shown}"

@@ -124,8 +124,10 @@ def pooled(
     sources = _Sources(before)
     path = next((one for one in files if one.exists()), None)
     found: list[Credential] = []
+    lines: dict[str, int] = {}
     if path is not None:
         for entry in sources.entries(path):
+            lines[entry.label] = entry.line
             credential = sources.credential(entry, path)
             if credential is not None and not _has(found, credential):
                 found.append(credential)
@@ -134,11 +136,10 @@ def pooled(
     for credential in fixed:
         if _has(found, credential):
             continue
-        twin = next((one for one in found if one.label == credential.label), None)
-        if twin is not None and path is not None:
-            sources.mistakes.append(
-                f"{path.name}, {twin.label}: has the label of a credential in {credential.source}; give each its own"
-            )
+        label = credential.label
+        if path is not None and any(one.label == label for one in found):
+            problem = f"has the label of a credential in {credential.source}; give each its own"
+            sources.mistakes.append(f"{path.name} line {lines[label]}, {label}: {problem}")
         found.append(credential)
     paths = dict.fromkeys([*files, *sources.paths])
     return Pooled(tuple(found), tuple(sources.mistakes), tuple(sources.problems), tuple(paths))
