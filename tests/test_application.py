@@ -90,6 +90,17 @@ async def test_what_others_know_of_a_new_credential_is_looked_at_again(new_app):
     assert second.pool.resting(Scope("opus")) == {"c"}
 
 
+async def test_what_is_lifted_is_told_to_the_others(new_app):
+    """A credential whose rests end by hand has a row in the store, under the key that every process knows it by."""
+    store = MemoryStore()
+    app = new_app(store)
+    await app.learn_from_others()
+    app.lift("a")
+    await app._sync.exchange()
+    rows = {row.key: row.stamp for row in (await store.pull(0))[0]}
+    assert rows[f"lifted:{app.pool.state('a').key}"] == NOW
+
+
 async def test_the_pool_is_watched(new_app, tmp_path, monkeypatch):
     """From the start of the watch a change of credentials.yaml is in the pool by itself."""
     app, taken = new_app(), asyncio.Event()

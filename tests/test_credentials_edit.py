@@ -1,5 +1,6 @@
 """config/credentials_edit.py: one entry changes, everything else stays, and no change makes a mistake."""
 
+import itertools
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
@@ -202,3 +203,23 @@ def test_no_change_is_lost(path):
     with ThreadPoolExecutor(8) as threads:
         [*threads.map(lambda number: add(path, f"a{number}", f"{A}{number}"), range(20))]
     assert {entry["label"] for entry in entries(path)} == {f"a{number}" for number in range(20)}
+
+
+def test_no_form_loses_anything(path):
+    """Entries of many forms keep what they say through a change of any of them."""
+    forms = [
+        f"{{label: LABEL, secret: {A}}}",
+        f"label: LABEL\n  secret: {A}  # why\n  groups:\n  - a\n  - b",
+        f"secret: '{A}'\n  label: LABEL\n\n  # below\n",
+        f"secret: >-\n    {A}\n  label: LABEL",
+    ]
+    for chosen in itertools.product(forms, repeat=3):
+        texts = [form.replace("LABEL", f"l{number}").replace(A, f"{A}{number}") for number, form in enumerate(chosen)]
+        path.write_text("credentials:\n" + "".join(f"- {text}\n" for text in texts))
+        before = entries(path)
+        assert [entry["label"] for entry in before] == ["l0", "l1", "l2"]
+        for number in range(3):
+            edit.change(path, (), f"l{number}", {"priority": number + 1})
+        assert entries(path) == [entry | {"priority": number + 1} for number, entry in enumerate(before)]
+        edit.remove(path, (), "l1")
+        assert [entry["label"] for entry in entries(path)] == ["l0", "l2"]

@@ -3,7 +3,9 @@
 import os
 from datetime import date
 
+import hypothesis.strategies as st
 import pytest
+from hypothesis import example, given
 
 from claude_proxy.config.credentials_file import FILE_VARIABLE, OWN_FILES, file_in_use, files_of, parse, read_text
 from claude_proxy.credentials.credential import Kind, Terms
@@ -183,3 +185,22 @@ def test_only_small_files_of_text_are_read(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ValueError, match="not a file"):
         read_text(tmp_path / "pipe")
+
+
+PIECES = (
+    "credentials:", "\n", "  - ", "label: a", f"secret: {SECRET}", SECRET, "&x ", "*x", "<<: ", "{", "}", "[", "]", "? ", "|\n",
+    "'", '"', "\t",
+    "# c", "\x00", "\ud800", "made: ", "priority: ", "groups: ", "owner: ", "!!timestamp 2001-99-99", "!!set {a}",
+    "!!binary x", ".inf", "1e999",
+    "---\n", "null", "1:2:3", "    ", ",",
+)  # fmt: skip
+TEXTS = st.lists(st.sampled_from(PIECES), max_size=14).map("".join)
+
+
+@given(st.one_of(TEXTS, TEXTS.map(entry)))
+@example(entry("    paused: !!timestamp 2001-99-99\n"))
+@example(entry(f"    groups: {SECRET}\n"))
+@example(entry(f"    owner: {SECRET}\n"))
+def test_any_text_ends_in_entries_or_sentences(text):
+    """Whatever the text is, nothing is raised, and no secret is in what can be shown."""
+    assert "made-up" not in repr(parse(text))

@@ -114,12 +114,12 @@ def test_a_credential_of_env_is_moved(pool):
 
 def test_the_list_without_a_proxy(pool):
     """Who is there, by label, kind, source and terms; that no proxy answers is said beside it."""
-    pool("add", "anna", "priority=2", "groups=b,a", "made=2026-03-01", secret=A)
+    pool("add", "anna", "priority=2", "groups=b,a", "made=2026-03-01", "paused=true", secret=A)
     printed = pool("list", "--url", "http://127.0.0.1:9")
     lines = [line.split() for line in printed.out.splitlines()]
     assert lines == [
         ["label", "kind", "source", "terms", "state"],
-        ["anna", "oauth", "credentials.yaml", "made=2026-03-01", "priority=2", "groups=a,b", "-"],
+        ["anna", "oauth", "credentials.yaml", "made=2026-03-01", "priority=2", "groups=a,b", "paused=true", "-"],
         ["fixed", "oauth", "CLAUDE_OAUTH_TOKENS", "-"],
     ]
     assert "No proxy answers" in printed.err

@@ -67,7 +67,7 @@ def test_a_label_of_two_is_a_mistake(path):
     """A label in the file that another secret has in a variable is a mistake that names both places."""
     write(path, ("a", f"secret: {B}"))
     assert read(path, FIXED).mistakes == (
-        "credentials.yaml, a: has the label of a credential in CLAUDE_OAUTH_TOKENS; give each its own",
+        "credentials.yaml line 2, a: has the label of a credential in CLAUDE_OAUTH_TOKENS; give each its own",
     )
 
 

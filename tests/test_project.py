@@ -214,3 +214,13 @@ def test_where_the_credentials_are(project, data, monkeypatch):
         monkeypatch.setenv(FILE_VARIABLE, named)
         project_folder.load_environment(project, None)
         assert os.environ[FILE_VARIABLE] == str(path)
+
+
+def test_in_a_container_the_project_is_where_it_is_mounted(project, data, monkeypatch):
+    """The folder that Docker's compose file mounts counts, and not that of the image."""
+    monkeypatch.setenv(project_folder.MOUNTED_PROJECT, "/project")
+    project_folder.load_environment(project, data)
+    assert os.environ[OWN_FILES].split("\n") == ["/project/credentials.yaml", str(data / "credentials.yaml")]
+    monkeypatch.setenv(FILE_VARIABLE, "pool/mine.yaml")
+    project_folder.load_environment(project, data)
+    assert os.environ[FILE_VARIABLE] == "/project/pool/mine.yaml"

@@ -6,7 +6,6 @@ import getpass
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from claude_proxy.cli.project import config_path, state_folder
 from claude_proxy.config import credentials_edit, models
 from claude_proxy.config.credentials_edit import NotEdited
 from claude_proxy.config.credentials_file import FILE_VARIABLE, KINDS, file_in_use, files_of
-from claude_proxy.config.settings import POOL_SOURCES, Settings, SettingsError, read_pool
+from claude_proxy.config.settings import Settings, SettingsError, read_pool
 from claude_proxy.config.stores import shared_store
 from claude_proxy.credentials.credential import Credential
 from claude_proxy.credentials.lifting import lift
@@ -79,10 +78,10 @@ def pause(options: argparse.Namespace) -> None:
 
 
 def resume(options: argparse.Namespace) -> None:
-    """Let a credential be asked again, whatever it rests for; one of a variable can be rested, and so resumed, too."""
+    """Let a credential be asked again, whatever it rests for; one that is not paused, of a variable too, may rest."""
     pool = _pool()
     one = next((one for one in pool if one.label == options.label), None)
-    if one is None or one.source not in POOL_SOURCES:
+    if one is None or one.terms.paused:
         credentials_edit.change(_path(), pool, options.label, {"paused": None})
     lifted = one is not None and lifter(options)(one)
     tell(f"Resumed {options.label}{'; what it rests for is forgotten' if lifted else ''}. {APPLIES}")
@@ -193,5 +192,5 @@ def _row(one: Credential, states: Mapping[str, Any]) -> list[str]:
 def _terms(one: Credential) -> Iterator[str]:
     for name, value in {"made": one.made, **unusual(one.terms)}.items():
         if value is not None:
-            shown = ",".join(value) if isinstance(value, list) else value
-            yield f"{name}={shown.isoformat() if isinstance(shown, date) else shown}"
+            shown = ",".join(value) if isinstance(value, list) else str(value)  # a date's text is as it is written
+            yield f"{name}={shown.lower() if isinstance(value, bool) else shown}"

@@ -26,6 +26,8 @@ GENERATED = ("PROXY_STATIC_TOKEN", "LITELLM_MASTER_KEY")
 PEER_REDIS = "CLAUDE_PROXY_PEER_REDIS"
 # And here the folder with a PostgreSQL's socket, which is there with the profile db only.
 PEER_DATABASE = "CLAUDE_PROXY_PEER_DATABASE"
+# And here where it has mounted the project's folder, of which the image has links to two files only.
+MOUNTED_PROJECT = "CLAUDE_PROXY_PROJECT"
 
 
 def users_path(project: Path, data: Path | None) -> Path:
@@ -100,6 +102,7 @@ def load_environment(project: Path, data: Path | None, *, starts: bool = False) 
 
 def place_credentials_file(project: Path, data: Path | None) -> None:
     """Say where ``credentials.yaml`` is: as it is named, from the project's folder on; else there, or among the data."""
+    project = Path(os.environ.get(MOUNTED_PROJECT) or project)
     if named := os.environ.get(CREDENTIALS_VARIABLE, "").strip():
         os.environ[CREDENTIALS_VARIABLE] = str(project.absolute() / Path(named).expanduser())
         return

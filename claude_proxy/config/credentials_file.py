@@ -132,14 +132,18 @@ def _flag(value: Any) -> bool:
 
 
 def _owner(value: Any) -> str:
-    if not isinstance(value, str) or not _USER.fullmatch(value):
+    if not isinstance(value, str) or not _USER.fullmatch(value) or CLAUDE_PREFIX in value:
         raise MalformedEntry("should be the name of a user")
     return value
 
 
+def _is_group(name: Any) -> bool:
+    return isinstance(name, str) and LABEL.fullmatch(name) is not None and CLAUDE_PREFIX not in name
+
+
 def _groups(value: Any) -> frozenset[str]:
     names = [value] if isinstance(value, str) else value
-    if not isinstance(names, list) or not all(isinstance(name, str) and LABEL.fullmatch(name) for name in names):
+    if not isinstance(names, list) or not all(map(_is_group, names)):
         raise MalformedEntry("should be a list of names: letters, digits and _ . @ -")
     return frozenset(names)
 
@@ -250,7 +254,8 @@ def _read(node: yaml.MappingNode, values: dict[str, Any]) -> Iterator[tuple[int,
                     values[key.value] = read(found)
             except MalformedEntry as error:
                 yield line, f"{key.value} {error}"
-            except (yaml.YAMLError, ValueError, TypeError, RecursionError):
+            except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
+                # The library lets these through, such as for a time that is none.
                 yield line, f"{key.value} has a value that cannot be read"
 
 

@@ -62,11 +62,11 @@ class _Sources:
         """Return the credential of an entry; None for one with a mistake, which is then among them."""
         called = f"{file.name} line {entry.line}, {entry.label}"
         if entry.source == "claude_home":
-            return self.login(entry, file.parent, called)
+            return self.login(entry, file.resolve().parent, called)
         value, source = entry.value.reveal(), str(file)
         try:
             if entry.source == "secret_file":
-                path = file.parent / Path(value).expanduser()
+                path = file.resolve().parent / Path(value).expanduser()
                 self.paths.append(path)
                 value, source = read_text(path).strip(), value
             kind = check_secret(value, entry.kind)
@@ -124,8 +124,10 @@ def pooled(
     sources = _Sources(before)
     path = next((one for one in files if one.exists()), None)
     found: list[Credential] = []
+    lines: dict[str, int] = {}
     if path is not None:
         for entry in sources.entries(path):
+            lines[entry.label] = entry.line
             credential = sources.credential(entry, path)
             if credential is not None and not _has(found, credential):
                 found.append(credential)
@@ -134,11 +136,10 @@ def pooled(
     for credential in fixed:
         if _has(found, credential):
             continue
-        twin = next((one for one in found if one.label == credential.label), None)
-        if twin is not None and path is not None:
-            sources.mistakes.append(
-                f"{path.name}, {twin.label}: has the label of a credential in {credential.source}; give each its own"
-            )
+        label = credential.label
+        if path is not None and any(one.label == label for one in found):
+            problem = f"has the label of a credential in {credential.source}; give each its own"
+            sources.mistakes.append(f"{path.name} line {lines[label]}, {label}: {problem}")
         found.append(credential)
     paths = dict.fromkeys([*files, *sources.paths])
     return Pooled(tuple(found), tuple(sources.mistakes), tuple(sources.problems), tuple(paths))

@@ -21,7 +21,7 @@ from claude_proxy.config import credentials_edit
 from claude_proxy.config.credentials_edit import NotEdited
 from claude_proxy.config.credentials_file import MalformedEntry, check_label, file_in_use
 from claude_proxy.config.pool_watcher import PoolWatcher
-from claude_proxy.config.settings import POOL_SOURCES, Settings
+from claude_proxy.config.settings import Settings
 from claude_proxy.credentials.credential import Credential
 from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.secret import Secret
@@ -91,7 +91,7 @@ def _change(path: Path, pool: tuple[Credential, ...], action: str, label: str) -
         credentials_edit.remove(path, pool, label)
     elif action == "pause":
         credentials_edit.change(path, pool, label, {"paused": True})
-    elif not any(one.label == label and one.source in POOL_SOURCES for one in pool):  # such a one can rest, too
+    elif not any(one.label == label and not one.terms.paused for one in pool):  # one that is not paused may rest
         credentials_edit.change(path, pool, label, {"paused": None})
 
 

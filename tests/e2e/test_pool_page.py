@@ -58,6 +58,11 @@ def entries(proxy: Proxy) -> list[dict[str, object]]:
     return yaml.safe_load((proxy.home / "credentials.yaml").read_text())["credentials"]
 
 
+def change(proxy: Proxy, action: str, body: dict[str, str]) -> int:
+    headers = {"x-litellm-api-key": MASTER_KEY}
+    return httpx.post(f"{proxy.url}/pool/{action}", json=body, headers=headers, trust_env=False, timeout=30).status_code
+
+
 def opened(browser: Browser, proxy: Proxy, said: list[str], token: str = MASTER_KEY, width: int = 1280) -> Page:
     page = browser.new_context(viewport={"width": width, "height": 900}).new_page()
     page.on("console", lambda message: said.append(message.text))
@@ -140,6 +145,42 @@ def test_nobody_else_changes_the_pool(proxy, headers, status):
     assert preflight.status_code >= 400
     assert not [name for name in preflight.headers if name.startswith("access-control-")]
     assert entries(proxy) == before
+
+
+def test_a_stream_of_a_removed_credential_goes_on(proxy, upstream):
+    """A stream that is under way on a credential that is removed meanwhile arrives whole."""
+    removed = threading.Event()
+
+    def held(seen: up.Seen) -> up.Reply:
+        reply = up.anthropic_reply(seen, up.text("to the end"))
+
+        def chunks() -> Iterator[bytes]:
+            first, *rest = [*(reply.chunks or ())]
+            yield first
+            assert removed.wait(60)
+            yield from rest
+
+        return up.Reply(reply.status, reply.headers, chunks=chunks())
+
+    add_and_ask = {"label": "new", "secret": NEW, "terms": "priority=5"}
+    assert change(proxy, "add", add_and_ask) == 200
+    upstream.answer = lambda seen: held(seen) if seen.credential == NEW else by_credential()(seen)
+    body = question("claude-sonnet-5", stream=True)
+    headers = {"x-litellm-api-key": STATIC_TOKEN}
+    for _ in range(12):
+        with httpx.stream(
+            "POST", f"{proxy.url}/v1/messages", json=body, headers=headers, timeout=60, trust_env=False
+        ) as answer:
+            if upstream.asked[-1].credential == NEW:
+                assert change(proxy, "remove", {"label": "new"}) == 200
+                assert "new" not in states(proxy)
+                removed.set()
+            text = answer.read().decode()
+        assert "message_stop" in text
+        if removed.is_set():
+            break
+    assert removed.is_set()
+    assert "to the end" in text
 
 
 def test_a_login_is_asked_until_it_expires_and_again_when_it_is_renewed(browser, proxy, upstream):
