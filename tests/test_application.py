@@ -10,7 +10,8 @@ from lanes import Received
 from claude_proxy.config.models import ActiveConfig
 from claude_proxy.config.settings import Settings
 from claude_proxy.credentials.credential import Credential, Kind
-from claude_proxy.credentials.pool import Wanted
+from claude_proxy.credentials.order import Order
+from claude_proxy.credentials.pool import ExtraUsage, Wanted
 from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.credentials.response_rules import Action, Verdict
 from claude_proxy.credentials.scope import EVERYTHING, Scope
@@ -95,7 +96,7 @@ async def test_what_is_lifted_is_told_to_the_others(new_app):
     store = MemoryStore()
     app = new_app(store)
     await app.learn_from_others()
-    app.lift("a")
+    app.pool.lift("a")
     await app._sync.exchange()
     rows = {row.key: row.stamp for row in (await store.pull(0))[0]}
     assert rows[f"lifted:{app.pool.state('a').key}"] == NOW
@@ -316,3 +317,10 @@ def test_the_settings_reach_the_pool_and_the_hosts():
     app = app_of(ANTHROPIC_API_BASE="https://claude.example", CLAUDE_TOKEN_SOFT_LIMIT="0.5")
     assert app.hosts.is_claude("https://claude.example/v1/messages")
     assert (len(app.pool), app.settings.soft_limit) == (2, 0.5)
+
+
+def test_the_order_of_the_settings_is_the_pools():
+    """The order that the environment names, and its word on extra usage, are those by which the process chooses."""
+    app = app_of(CLAUDE_POOL_ORDER="reset-first", CLAUDE_EXTRA_USAGE="never")
+    assert {state.order for state in app.pool._states.values()} == {Order.RESET_FIRST}
+    assert app.pool._extra_usage is ExtraUsage.NEVER

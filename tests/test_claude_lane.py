@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import json
+from dataclasses import replace
 
 import aiohttp
 import pytest
@@ -13,13 +14,14 @@ from claude_proxy.anthropic.opening import opening_of
 from claude_proxy.config.deployments import Deployment, Lane
 from claude_proxy.config.settings import Settings
 from claude_proxy.credentials.credential import Terms
-from claude_proxy.credentials.pool import Affinity, Pool
+from claude_proxy.credentials.order import ANYBODY, Asker
+from claude_proxy.credentials.pool import Affinity, Pool, Wanted
 from claude_proxy.credentials.response_rules import Action, Verdict
 from claude_proxy.credentials.scope import EVERYTHING, Scope
 from claude_proxy.credentials.upstream_response import UpstreamResponse
 from claude_proxy.providers.endpoints import Hosts, Provider
 from claude_proxy.proxy.lanes.attempt import Attempt
-from claude_proxy.proxy.lanes.claude_lane import NO_CREDENTIAL, ClaudeLane, scope_of
+from claude_proxy.proxy.lanes.claude_lane import BUSY, NO_CREDENTIAL, ClaudeLane, scope_of
 from claude_proxy.proxy.outcome import DONE
 from claude_proxy.proxy.pool_refusals import Counts, exhausted_pool, refused_pool
 from claude_proxy.proxy.relay import Heard
@@ -198,10 +200,11 @@ def test_what_a_request_wants_of_the_pool(sent, user_id, model, wanted):
     raw = json.dumps(json.loads(CLAUDE_BODY) | {"model": "an-alias"} | ({"metadata": {"user_id": user_id}} if user_id else {}))
     received = Received(raw=raw.encode(), sent=sent)
     scope = scope_of(received.request, model)
-    source = lanes.lane._source(Attempt(received.request, claude(), received.outlet, received.journal), scope)
+    attempt, asker = Attempt(received.request, claude(), received.outlet, received.journal), Asker("anna")
+    source = lanes.lane._source(attempt, scope, asker)
     named = session_of(read([("x-claude-code-session-id", wanted[0])]), None)
     session = named or opening_of(received.request.raw, received.request.user, "")
-    assert (source._wanted, source._wait_left) == ((session, (wanted[1], "messages", "standard")), 7)
+    assert (source._wanted, source._wait_left) == ((session, (wanted[1], "messages", "standard"), asker), 7)
 
 
 LIMIT = Verdict(Action.NEXT, "limit", ((EVERYTHING, NOW + 3600),))
@@ -213,8 +216,20 @@ def nobody(*verdicts):
     lanes = Lanes(CLAUDE_OAUTH_TOKENS=",".join(f"c{place}={POOLED}{place}" for place in range(len(verdicts))))
     for place, verdict in enumerate(verdicts):
         lanes.pool.note(lanes.pool.state(f"c{place}").credential, verdict, UpstreamResponse(429, {}))
-    refusal = lanes.lane._nobody(Scope("opus"))
+    refusal = lanes.lane._nobody(Scope("opus"), ANYBODY)
     return refusal.status, dict(refusal.headers), json.loads(refusal.body)["error"]["message"]
+
+
+async def test_a_pool_that_is_busy_is_a_503_for_a_moment():
+    """When only the limit of requests at once keeps credentials away, the client is told so, and to come back in a second."""
+    lanes, received = Lanes(), Received()
+    (one,) = [each.credential for each in lanes.pool.snapshot()]
+    lanes.pool.take_up([replace(one, terms=Terms(max_concurrency=1))])
+    lanes.pool.choose(Wanted())
+    outcome = await lanes.attempt(received)
+    assert (outcome.refusal, outcome.status, outcome.final) == (BUSY, 429, False)
+    assert (BUSY.status, dict(BUSY.headers)["retry-after"]) == (503, "1")
+    assert lanes.upstream.sent == []
 
 
 def test_a_pool_that_rests_is_a_429_with_its_return():
@@ -243,7 +258,7 @@ def test_a_closed_pool_is_a_503():
     one = lanes.pool.state("a").credential
     for closed in (dataclasses.replace(one, terms=Terms(paused=True)), dataclasses.replace(one, expires=NOW)):
         lanes.pool.take_up([closed])
-        refusal = lanes.lane._nobody("opus")
+        refusal = lanes.lane._nobody(Scope("opus"), ANYBODY)
         assert (refusal.status, b"paused" in refusal.body) == (503, True)
         assert 0 < int(dict(refusal.headers)["retry-after"]) < 120
 

@@ -3,11 +3,11 @@
 import pytest
 from pools import START, A
 
+from claude_proxy.credentials.order import SOFT_LIMIT_REACHED
 from claude_proxy.credentials.rate_limits import (
     ALL_MODELS,
     MAX_PLACES,
     NEVER,
-    SOFT_LIMIT_REACHED,
     CredentialState,
     Rest,
     Window,

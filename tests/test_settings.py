@@ -9,7 +9,8 @@ from claude_proxy.config import settings as module
 from claude_proxy.config.settings import SECRET_NAMES, VARIABLES, LogFormat, Settings, SettingsError, TokenMode, read_pool
 from claude_proxy.config.users import UserBook
 from claude_proxy.credentials.credential import Kind
-from claude_proxy.credentials.pool import Affinity
+from claude_proxy.credentials.order import Order
+from claude_proxy.credentials.pool import Affinity, ExtraUsage
 
 TOKEN, MASTER = "sk-made-up-token", "sk-made-up-master"
 DATABASE = "postgresql://user:made-up-password@database.example:5433/litellm"
@@ -38,6 +39,8 @@ def test_nothing_set():
         quarantine_seconds=900,
         affinity=Affinity.SESSION,
         soft_limit=0.98,
+        order=Order.HEADROOM,
+        extra_usage=ExtraUsage.LAST,
         max_wait_seconds=0,
         state_file="",
         redis_url=None,
@@ -70,6 +73,8 @@ def test_everything_set():
             "CLAUDE_TOKEN_QUARANTINE_SECONDS": "0",
             "CLAUDE_TOKEN_AFFINITY": "none",
             "CLAUDE_TOKEN_SOFT_LIMIT": "1",
+            "CLAUDE_POOL_ORDER": "reset-first",
+            "CLAUDE_EXTRA_USAGE": "never",
             "CLAUDE_POOL_MAX_WAIT_SECONDS": "240",
             "CLAUDE_POOL_STATE_FILE": " /data/pool.sqlite3 ",
             "REDIS_URL": REDIS,
@@ -89,6 +94,7 @@ def test_everything_set():
     assert (settings.cooldown_seconds, settings.quarantine_seconds) == (0.5, 0)
     assert (settings.soft_limit, settings.max_wait_seconds, settings.workers, settings.drain_seconds) == (1, 240, 64, 0.5)
     assert (settings.state_file, settings.redis_url.reveal()) == ("/data/pool.sqlite3", REDIS)
+    assert (settings.order, settings.extra_usage) == (Order.RESET_FIRST, ExtraUsage.NEVER)
     assert settings.log_format is LogFormat.JSON
     assert settings.database_url.reveal() == DATABASE
     assert (settings.claude_base, settings.host, settings.port) == ("http://127.0.0.1:9/prefix", "::", 65535)
@@ -107,6 +113,8 @@ def test_settings_are_frozen_and_hide_their_secrets():
     [
         ("CLAUDE_TOKEN_MODE", "rotating", "'rotating'; it should hold rotate or passthrough"),
         ("CLAUDE_TOKEN_AFFINITY", "yes", "'yes'; it should hold session or none"),
+        ("CLAUDE_POOL_ORDER", "priority", "'priority'; it should hold headroom or reset-first"),
+        ("CLAUDE_EXTRA_USAGE", "always", "'always'; it should hold last or never"),
         ("CLAUDE_TOKEN_COOLDOWN_SECONDS", "1m", "'1m'; it should hold a number of seconds from 0 to 604800"),
         ("CLAUDE_TOKEN_COOLDOWN_SECONDS", "-1", "'-1'"),
         ("CLAUDE_TOKEN_COOLDOWN_SECONDS", "nan", "'nan'"),

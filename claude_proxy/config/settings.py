@@ -24,7 +24,8 @@ from claude_proxy.credentials.credential import (
     parse_credentials,
     same_label,
 )
-from claude_proxy.credentials.pool import Affinity
+from claude_proxy.credentials.order import Order
+from claude_proxy.credentials.pool import Affinity, ExtraUsage
 from claude_proxy.secret import Secret
 
 E = TypeVar("E", bound=Enum)
@@ -70,6 +71,8 @@ VARIABLES: Mapping[str, Variable] = {
     "CLAUDE_TOKEN_QUARANTINE_SECONDS": Variable("900", "how long a refused credential stays out"),
     "CLAUDE_TOKEN_AFFINITY": Variable("session", "`session` keeps a session on one credential, `none` does not"),
     "CLAUDE_TOKEN_SOFT_LIMIT": Variable("0.98", "the fullness of a window from which a credential takes no new session"),
+    "CLAUDE_POOL_ORDER": Variable("headroom", "which credential a new session takes: `headroom` or `reset-first`"),
+    "CLAUDE_EXTRA_USAGE": Variable("last", "a plan's paid extra usage: `last`, when every plan is full, or `never`"),
     "CLAUDE_POOL_MAX_WAIT_SECONDS": Variable("0", "how long a request waits when every credential rests (at most 240)"),
     "CLAUDE_POOL_STATE_FILE": Variable("", "what the pool knows, in a file shared by all workers; `none` keeps it in memory"),
     "REDIS_URL": Variable("", "a Redis that keeps what the pool knows, for several replicas", secret=True),
@@ -171,6 +174,8 @@ class Settings:
     quarantine_seconds: float
     affinity: Affinity
     soft_limit: float
+    order: Order
+    extra_usage: ExtraUsage
     max_wait_seconds: float
     state_file: str
     redis_url: Secret | None
@@ -247,6 +252,8 @@ class _Reader:
             quarantine_seconds=self.seconds("CLAUDE_TOKEN_QUARANTINE_SECONDS"),
             affinity=self.choice("CLAUDE_TOKEN_AFFINITY", Affinity),
             soft_limit=self.number("CLAUDE_TOKEN_SOFT_LIMIT", float, 0, 1, "a fraction from 0 to 1"),
+            order=self.choice("CLAUDE_POOL_ORDER", Order),
+            extra_usage=self.choice("CLAUDE_EXTRA_USAGE", ExtraUsage),
             max_wait_seconds=self.number("CLAUDE_POOL_MAX_WAIT_SECONDS", float, 0, 240, "a number of seconds from 0 to 240"),
             state_file=self.value("CLAUDE_POOL_STATE_FILE"),
             redis_url=self.address("REDIS_URL", OWN_REDIS),

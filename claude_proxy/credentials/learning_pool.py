@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from claude_proxy.credentials import pool_rows
 from claude_proxy.credentials.credential import Credential
+from claude_proxy.credentials.order import Order
 from claude_proxy.credentials.pool_changes import state_of
 from claude_proxy.credentials.rate_limits import (
     ALL_MODELS,
@@ -47,11 +48,12 @@ class LearningPool(SharedPool):
         clock: Callable[[], float],
         *,
         soft_limit: float,
+        order: Order,
         quarantine: float,
         cooldown: float,
         on_rest: Callable[[], None],
     ) -> None:
-        super().__init__(credentials, clock, soft_limit)
+        super().__init__(credentials, clock, soft_limit=soft_limit, order=order)
         self._quarantine = quarantine
         self._cooldown = cooldown
         self._on_rest = on_rest

@@ -1,12 +1,14 @@
 """The pool of Claude credentials: who is asked next, who rests, who is out. Plain and synchronous; time is an argument.
 
 Seven rules:
-  1. a credential that rests for what is asked (its model's family, the endpoint, the speed) is not asked;
+  1. a credential that rests for what is asked (its model's family, the endpoint, the speed), or whose terms keep the request
+     from it, is not asked;
   2. who is paid for by the token comes last: OAuth tokens within their plan, then those whose answers are extra usage, then
      API keys;
   3. a session stays on its credential while rules 1 and 2 allow it and does not move back: a move re-reads its prompt cache;
-  4. a new session takes the credential with the most headroom: what its fullest window leaves, less a share for each session
-     that lives on it already; those at the soft limit come last, and those that have just refused a request without saying why;
+     where its credential has only too many requests under way, another one may serve that request alone;
+  4. a new session, and one that moves, takes the credential that ``order.py`` puts first; those that take over the sessions of
+     others come later than those that do not, until they have filled up slowly;
   5. among equals it goes round robin;
   6. a credential that this request has tried already is never asked again;
   7. when nobody is usable, one request a minute is sent all the same, to the most promising of those that rest: a rest is over
@@ -25,8 +27,9 @@ from typing import NamedTuple
 from claude_proxy.credentials import pool_rows
 from claude_proxy.credentials.credential import Credential, Kind
 from claude_proxy.credentials.learning_pool import LearningPool
+from claude_proxy.credentials.order import ANYBODY, DEPRIORITIZED, Asker, Order, may_use
 from claude_proxy.credentials.pool_changes import state_of
-from claude_proxy.credentials.rate_limits import DEPRIORITIZED, NEVER, CredentialState, Snapshot
+from claude_proxy.credentials.rate_limits import NEVER, CredentialState, Snapshot
 from claude_proxy.credentials.scope import EVERYTHING, Scope
 from claude_proxy.state.rows import Row
 
@@ -35,6 +38,8 @@ logger = logging.getLogger(__name__)
 LONGEST_FIVE_HOURS = 6 * 3600.0
 # How often one of a pool that rests is asked, and how long it has rested before, in seconds.
 PROBE_SECONDS = 60.0
+# How soon a request asks again for a credential that is busy, in seconds.
+BUSY_SECONDS = 0.25
 
 
 class Affinity(Enum):
@@ -60,10 +65,11 @@ class Tier(Enum):
 
 
 class Wanted(NamedTuple):
-    """What a request asks the pool for: its session, if it has one, and where it belongs."""
+    """What a request asks the pool for: its session, if it has one, where it belongs, and whose it is."""
 
     session: str | None = None
     scope: Scope = EVERYTHING
+    asker: Asker = ANYBODY
 
 
 class Pool(LearningPool):
@@ -78,10 +84,19 @@ class Pool(LearningPool):
         clock: Callable[[], float],
         soft_limit: float = 0.98,
         cooldown: float = 60.0,
+        order: Order = Order.HEADROOM,
         extra_usage: ExtraUsage = ExtraUsage.LAST,
         on_rest: Callable[[], None] = lambda: None,
     ) -> None:
-        super().__init__(credentials, clock, soft_limit=soft_limit, quarantine=quarantine, cooldown=cooldown, on_rest=on_rest)
+        super().__init__(
+            credentials,
+            clock,
+            soft_limit=soft_limit,
+            order=order,
+            quarantine=quarantine,
+            cooldown=cooldown,
+            on_rest=on_rest,
+        )
         self._affinity = affinity
         self._extra_usage = extra_usage
         self._refused = 0
@@ -126,15 +141,20 @@ class Pool(LearningPool):
         """
         now = self._clock()
         session = wanted.session if self._affinity is Affinity.SESSION else None
-        bound = self._bound(session, wanted.scope, tried, now) if session else None
+        label = self._sessions.bound(session, now) if session else None
+        bound = self._bound(label, wanted, tried, now) if label else None
+        is_guest = bound is not None and bound.is_busy
+        moves = label is not None and not is_guest
         for tier in Tier:
-            if bound is not None and self._tier(bound, now) is tier:
+            if bound is not None and not is_guest and self._tier(bound, now) is tier:
                 chosen: CredentialState | None = bound
             else:
-                chosen = self._best(tier, wanted.scope, tried, now)
+                chosen = self._best(tier, wanted, tried, now, moves=moves)
             if chosen is not None:
-                if session:
+                if session and not is_guest:
                     self._bind(session, chosen, now)
+                if moves and chosen is not bound:
+                    chosen.ramp.take(now)
                 chosen.active += 1
                 return chosen.credential
         return None
@@ -145,12 +165,13 @@ class Pool(LearningPool):
         It is the one that was left alone for longest, at least a minute, and of equals the one that is back first.
         """
         now = self._clock()
-        if self._probed > now - PROBE_SECONDS:
+        if self._probed > now - PROBE_SECONDS or self.is_busy(wanted.scope, wanted.asker):
             return None
         found = [
             (max(state.probed, *(rest.noted for rest in rests)), state.usable_at(wanted.scope), label)
             for label, state in self._states.items()
             if not state.closed and label not in tried and (rests := state.resting(wanted.scope, now))
+            if not state.is_busy and state.withheld_until(wanted.scope, wanted.asker) <= now
         ]
         seen, _, label = min(found, default=(NEVER, NEVER, ""))
         if seen > now - PROBE_SECONDS:
@@ -174,42 +195,59 @@ class Pool(LearningPool):
 
     # --- When nobody is usable -----------------------------------------------------------------------------------------------
 
-    def back_at(self, scope: Scope) -> float:
+    def back_at(self, scope: Scope, asker: Asker = ANYBODY) -> float:
         """Return when the first credential may be asked for this, in Unix seconds; 0 for an empty pool."""
-        return min((self._usable_at(state, scope) for state in self._states.values()), default=0.0)
+        return min((self._usable_at(state, scope, asker) for state in self._states.values()), default=0.0)
 
-    def is_out(self, scope: Scope) -> bool:
+    def is_out(self, scope: Scope, asker: Asker = ANYBODY) -> bool:
         """Whether it is refusals and not limits that keep every credential from being asked."""
         now = self._clock()
-        return all(rest.out for state in self._states.values() for rest in state.resting(scope, now))
+        found = [state for state in self._states.values() if may_use(state.credential.terms, asker)]
+        reserved = any(not state.resting(scope, now) and state.withheld_until(scope, asker) > now for state in found)
+        return not reserved and all(rest.out for state in found for rest in state.resting(scope, now))
 
-    def claim(self, scope: Scope) -> str:
+    def is_busy(self, scope: Scope, asker: Asker = ANYBODY) -> bool:
+        """Whether a credential could be asked for this if it had not as many requests under way as it may."""
+        now = self._clock()
+        return any(state.is_busy and self._usable_at(state, scope, asker) <= now for state in self._with_terms)
+
+    def has_any(self, asker: Asker) -> bool:
+        """Whether there is a credential that somebody may use, be it usable now or not."""
+        return any(may_use(state.credential.terms, asker) for state in self._states.values())
+
+    def claim(self, scope: Scope, asker: Asker = ANYBODY) -> str:
         """Return, in Anthropic's words, which window keeps the credential that is back first from being asked."""
-        reset = self.back_at(scope) - self._clock()
+        reset = self.back_at(scope, asker) - self._clock()
         return "five_hour" if reset <= LONGEST_FIVE_HOURS else "seven_day"
 
-    def resting(self, scope: Scope) -> frozenset[str]:
+    def resting(self, scope: Scope, asker: Asker = ANYBODY) -> frozenset[str]:
         """Return the labels of those that rest now; after their rest a request that has asked them may ask them again."""
         now = self._clock()
-        return frozenset(label for label, state in self._states.items() if self._usable_at(state, scope) > now)
+        return frozenset(label for label, state in self._states.items() if self._usable_at(state, scope, asker) > now)
 
-    def delay(self, scope: Scope, tried: Collection[str] = ()) -> float:
+    def delay(self, scope: Scope, tried: Collection[str] = (), asker: Asker = ANYBODY) -> float:
         """Return how long a request has to wait for a credential, in seconds; ``credentials/queue.py`` knows whose turn it is.
 
         It is nothing when a credential has come back since the pool had none to choose, and endless when nobody rests whom the
-        request could wait for: who is usable and was of no use to it does not change by waiting.
+        request could wait for: who is usable and was of no use to it does not change by waiting. For one that is busy it is
+        ``BUSY_SECONDS``.
         """
         now = self._clock()
-        moments = [(self._usable_at(state, scope), label in tried) for label, state in self._states.items()]
-        if any(moment <= now and not was_tried for moment, was_tried in moments):
-            return 0.0
-        soonest = min((moment for moment, _ in moments if moment > now), default=NEVER)
+        soonest = NEVER
+        for label, state in self._states.items():
+            moment = self._usable_at(state, scope, asker)
+            if moment <= now and label not in tried:
+                if not state.is_busy:
+                    return 0.0
+                moment = now + BUSY_SECONDS
+            if moment > now:
+                soonest = min(soonest, moment)
         return soonest - now
 
-    def retry_after(self, scope: Scope) -> float:
+    def retry_after(self, scope: Scope, asker: Asker = ANYBODY) -> float:
         """Return when a refused client should come again, in seconds: not before a credential is back, and not all at once."""
         self._refused = (self._refused + 1) % 20
-        back = self.back_at(scope) - self._clock()
+        back = self.back_at(scope, asker) - self._clock()
         return max(1.0, back if math.isfinite(back) else self._cooldown) + 0.5 * self._refused
 
     # --- The choice ----------------------------------------------------------------------------------------------------------
@@ -224,21 +262,26 @@ class Pool(LearningPool):
         """Whether a credential may be asked for what is paid for as extra usage."""
         return (state.credential.terms.extra_usage or self._extra_usage.value) != ExtraUsage.NEVER.value
 
-    def _usable_at(self, state: CredentialState, scope: Scope) -> float:
-        """Return when a credential may be asked for this: after its rests, and after extra usage where that is not wanted."""
-        return max(state.usable_at(scope), 0.0 if self._may_cost(state) else state.extra_until)
+    def _usable_at(self, state: CredentialState, scope: Scope, asker: Asker) -> float:
+        """Return when a credential may be asked for this: after its rests, and after what its terms and its price forbid."""
+        at = max(state.usable_at(scope), 0.0 if self._may_cost(state) else state.extra_until)
+        return max(at, state.withheld_until(scope, asker)) if asker.groups or state in self._with_terms else at
 
-    def _bound(self, session: str, scope: Scope, tried: Collection[str], now: float) -> CredentialState | None:
-        label = self._sessions.bound(session, now)
-        if label is None or label in tried:
-            return None
-        state = self._states.get(label)
-        return state if state and self._usable_at(state, scope) <= now else None
+    def _bound(self, label: str, wanted: Wanted, tried: Collection[str], now: float) -> CredentialState | None:
+        state = None if label in tried else self._states.get(label)
+        return state if state and self._usable_at(state, wanted.scope, wanted.asker) <= now else None
 
-    def _best(self, tier: Tier, scope: Scope, tried: Collection[str], now: float) -> CredentialState | None:
-        """Return the usable credential with the most headroom; of equals the first one at or after the cursor."""
+    def _withheld(self, wanted: Wanted, now: float) -> set[CredentialState]:
+        """Return those whose terms keep the request from them now. In a pool without terms that is not looked for."""
+        states = self._states.values() if wanted.asker.groups else self._with_terms
+        return {state for state in states if state.is_busy or state.withheld_until(wanted.scope, wanted.asker) > now}
+
+    def _best(self, tier: Tier, wanted: Wanted, tried: Collection[str], now: float, *, moves: bool) -> CredentialState | None:
+        """Return the usable credential that comes first; of equals the first one at or after the cursor."""
         states = self._kinds[Kind.API_KEY if tier is Tier.API_KEY else Kind.OAUTH]
-        is_extra = tier is Tier.EXTRA_USAGE
+        is_extra, scope = tier is Tier.EXTRA_USAGE, wanted.scope
+        withheld = self._withheld(wanted, now) if self._with_terms or wanted.asker.groups else ()
+        filling = {state for state in states if state.ramp.is_full(now)} if moves else ()
         self._sessions.discard_inactive(now)
         count = len(states)
         start = self._cursor % count if count else 0
@@ -249,14 +292,14 @@ class Pool(LearningPool):
                 continue
             if (state.extra_until > now) is not is_extra or (is_extra and not self._may_cost(state)):
                 continue
-            if tried and state.credential.label in tried:
+            if (tried and state.credential.label in tried) or (withheld and state in withheld):
                 continue
             if state.load_until <= now:
                 state.derive(now)
             rank = state.committed
             if state.family_committed:
                 rank = state.family_committed.get(scope.family, rank)
-            if state.deprioritized_until > now:
+            if state.deprioritized_until > now or (filling and state in filling):
                 rank += DEPRIORITIZED
             if best is None or rank < least:
                 best, least, place = state, rank, step

@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Mapping
 
 from claude_proxy.credentials.credential import Credential, Kind
+from claude_proxy.credentials.order import Order
 from claude_proxy.credentials.rate_limits import CredentialState
 
 
 def taken_up(
-    states: Mapping[str, CredentialState], credentials: Iterable[Credential], soft_limit: float, now: float
+    states: Mapping[str, CredentialState], credentials: Iterable[Credential], soft_limit: float, order: Order, now: float
 ) -> tuple[dict[str, CredentialState], dict[str, str]]:
     """Return the states of these credentials, API keys last, and the new label of each label that was here before.
 
@@ -19,7 +20,7 @@ def taken_up(
     for credential in sorted(credentials, key=lambda credential: credential.kind is Kind.API_KEY):
         state = before.get(credential.identity)
         if state is None:
-            state = CredentialState(credential, soft_limit)
+            state = CredentialState(credential, soft_limit, order)
         else:
             labels[state.credential.label] = credential.label
         _replace(state, credential, now)

@@ -4,19 +4,21 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from claude_proxy.credentials.credential import Credential
+from claude_proxy.credentials.order import (
+    NO_WINDOWS,
+    Asker,
+    Filled,
+    Order,
+    Ramp,
+    Standing,
+    is_owner,
+    is_reserved,
+    may_use,
+)
 from claude_proxy.credentials.scope import EVERYTHING, Scope
 
 # The family of a window that is for all models.
 ALL_MODELS = ""
-# How much of a window an active session is taken to need. Without this all new sessions would go to the one credential whose
-# window has just opened, use it up together and move together: in `tests/test_simulation.py` ten times as often.
-SESSION_SHARE = 0.1
-# Utilisations that differ by less count as equal.
-UTILIZATION_STEP = 0.01
-ROUNDING = 1e-6  # 0.57 is 56.99999999999999 steps
-# What comes on top of the committed steps, so that such a credential is taken last.
-DEPRIORITIZED = 10**6
-SOFT_LIMIT_REACHED = 10**7
 NEVER = float("inf")
 # Rests and windows that are kept of one credential. Anthropic has a handful of families and windows.
 MAX_PLACES = 100
@@ -26,6 +28,9 @@ MAX_UTILIZATION = 100.0
 
 # The name of the window in which extra usage is counted. While it is open the credential's answers are paid for.
 OVERAGE = "overage"
+OVERAGE_PLACE = (ALL_MODELS, OVERAGE)
+# How often the place of a credential that has windows is worked out anew where it depends on the time, in seconds.
+STANDING_SECONDS = 60.0
 
 
 @dataclass
@@ -71,6 +76,7 @@ class CredentialState:
 
     credential: Credential
     soft_limit: float = 1.0
+    order: Order = Order.HEADROOM
     key: str = ""
     organisation: str | None = None
     # Whether it is not to be asked at all: it is paused, or its login has expired.
@@ -84,8 +90,9 @@ class CredentialState:
     # Refusals of the credential itself since it last answered, and when it was last asked during a rest.
     refusals: int = 0
     probed: float = 0.0
-    # Requests that are under way on it.
+    # Requests that are under way on it, and how quickly it takes over the sessions of others.
     active: int = 0
+    ramp: Ramp = field(default_factory=Ramp)
     deprioritized_until: float = 0.0
     # Unconfirmed refusals, by Anthropic's sentence.
     suspicions: dict[str, Suspicion] = field(default_factory=dict)
@@ -96,13 +103,15 @@ class CredentialState:
     # How many sessions of the last hour are bound to it: they all live on the same room.
     sessions: int = 0
     # Derived, so that a choice is a few comparisons: when the credential is usable again, for all requests and for those with
-    # a rest of their own, and how full its fullest window is, likewise; the latter holds until a window opens anew.
+    # a rest of their own, and where its windows put it, likewise; the latter holds until a window opens anew.
     back_at: float = 0.0
     scoped: tuple[tuple[Scope, float], ...] = ()
     # Until when its answers are paid for as extra usage, in Unix seconds.
     extra_until: float = 0.0
-    load: float = 0.0
-    family_load: dict[str, float] = field(default_factory=dict)
+    standing: Standing = NO_WINDOWS
+    family_standing: dict[str, Standing] = field(default_factory=dict)
+    # Until when windows are as full as the reserve allows, for everybody but its owner.
+    reserved: dict[str, float] = field(default_factory=dict)
     load_until: float = NEVER
     committed: int = 0
     family_committed: dict[str, int] = field(default_factory=dict)
@@ -152,16 +161,52 @@ class CredentialState:
         self.scoped = tuple(sorted(rests.items())) if len(rests) > (EVERYTHING in rests) else ()
         closed = {place: window for place, window in self.windows.items() if window.reset > now}
         self.load_until = min((window.reset for window in closed.values()), default=NEVER)
-        loads: dict[str, float] = {}
-        self.extra_until = 0.0
+        self.extra_until = closed[OVERAGE_PLACE].reset if OVERAGE_PLACE in closed else 0.0
+        filled: dict[str, list[Filled]] = {ALL_MODELS: []}
+        self.reserved = {}
         for (family, name), window in closed.items():
             if name == OVERAGE:
-                self.extra_until = window.reset
                 continue
-            loads[family] = max(loads.get(family, 0.0), window.utilization)
-        self.load = loads.pop(ALL_MODELS, 0.0)
-        self.family_load = {family: max(load, self.load) for family, load in loads.items()}
+            filled.setdefault(family, []).append(Filled(name, window.utilization, window.reset - now))
+            if is_reserved(self.credential.terms, window.utilization):
+                self.reserved[family] = max(window.reset, self.reserved.get(family, 0.0))
+        everything = filled.pop(ALL_MODELS)
+        self.standing = Standing.of(everything)
+        self.family_standing = {family: Standing.of([*everything, *own]) for family, own in filled.items()}
+        if self.order is Order.RESET_FIRST and closed:
+            self.load_until = min(self.load_until, now + STANDING_SECONDS)
         self._reckon()
+
+    def withheld_until(self, asked: Scope, asker: Asker) -> float:
+        """Return until when the terms of the credential keep somebody from it, in Unix seconds."""
+        terms = self.credential.terms
+        if not may_use(terms, asker):
+            return NEVER
+        if not self.reserved or is_owner(terms, asker):
+            return 0.0
+        return max(self.reserved.get(ALL_MODELS, 0.0), self.reserved.get(asked.family, 0.0))
+
+    @property
+    def load(self) -> float:
+        """How full the fullest window of all models is."""
+        return self.standing.load
+
+    @property
+    def family_load(self) -> dict[str, float]:
+        """How full the fullest window is for each family that has its own."""
+        return {family: standing.load for family, standing in self.family_standing.items()}
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether as many requests are under way on it as may be at once."""
+        most = self.credential.terms.max_concurrency
+        return most is not None and self.active >= most
+
+    @property
+    def has_terms(self) -> bool:
+        """Whether its terms keep some requests from it."""
+        terms = self.credential.terms
+        return bool(terms.groups) or terms.reserve > 0 or terms.max_concurrency is not None
 
     def count(self, sessions: int) -> None:
         """Count so many sessions more, or less."""
@@ -169,14 +214,10 @@ class CredentialState:
         self._reckon()
 
     def _reckon(self) -> None:
-        """Work out how much is committed, in steps: what is used, a share for each session, and much at the soft limit."""
-        shares = SESSION_SHARE * self.sessions / UTILIZATION_STEP + ROUNDING
-
-        def committed(load: float) -> int:
-            return int(load / UTILIZATION_STEP + shares) + (SOFT_LIMIT_REACHED if load >= self.soft_limit else 0)
-
-        self.committed = committed(self.load)
-        self.family_committed = {family: committed(load) for family, load in self.family_load.items()}
+        """Work out its place in the order anew."""
+        rest = self.order, self.sessions, self.credential.terms, self.soft_limit
+        self.committed = self.standing.place(*rest)
+        self.family_committed = {family: standing.place(*rest) for family, standing in self.family_standing.items()}
 
 
 @dataclass(frozen=True)

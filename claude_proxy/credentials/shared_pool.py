@@ -11,6 +11,7 @@ from typing import Any
 
 from claude_proxy.credentials import pool_rows
 from claude_proxy.credentials.credential import Credential, Kind
+from claude_proxy.credentials.order import Order
 from claude_proxy.credentials.pool_changes import taken_up
 from claude_proxy.credentials.rate_limits import CredentialState
 from claude_proxy.credentials.sessions import Sessions
@@ -22,12 +23,17 @@ logger = logging.getLogger(__name__)
 class SharedPool:
     """Credentials, sessions, and where the round robin is. ``clock`` returns Unix seconds."""
 
-    def __init__(self, credentials: Iterable[Credential], clock: Callable[[], float], soft_limit: float) -> None:
+    def __init__(
+        self, credentials: Iterable[Credential], clock: Callable[[], float], *, soft_limit: float, order: Order
+    ) -> None:
         self._clock = clock
         self._soft_limit = soft_limit
+        self._order = order
         self._states: dict[str, CredentialState] = {}
         self._by_key: dict[str, CredentialState] = {}
         self._kinds: dict[Kind, list[CredentialState]] = {}
+        # Those whose terms keep some requests from them.
+        self._with_terms: frozenset[CredentialState] = frozenset()
         self._sessions = Sessions()
         self._cursor = 0
         self._cursor_moved = False
@@ -45,11 +51,12 @@ class SharedPool:
 
         What is known of one that is gone is forgotten, and its sessions move at their next request.
         """
-        self._states, labels = taken_up(self._states, credentials, self._soft_limit, self._clock())
+        self._states, labels = taken_up(self._states, credentials, self._soft_limit, self._order, self._clock())
         self._kinds = {
             kind: [state for state in self._states.values() if state.credential.kind is kind]
             for kind in (Kind.OAUTH, Kind.API_KEY)
         }
+        self._with_terms = frozenset(state for state in self._states.values() if state.has_terms)
         self._sessions.take_up(labels)
         self._name_states()
 

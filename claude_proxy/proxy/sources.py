@@ -4,14 +4,12 @@ import functools
 from typing import Protocol
 
 from claude_proxy.credentials.credential import Credential
-from claude_proxy.credentials.pool import Pool, Wanted
+from claude_proxy.credentials.pool import BUSY_SECONDS, Pool, Wanted
 from claude_proxy.credentials.queue import Place
 from claude_proxy.credentials.response_rules import Action, Verdict
+from claude_proxy.credentials.scope import Scope
 from claude_proxy.credentials.upstream_response import UpstreamResponse
 from claude_proxy.proxy.waiting import WaitingLines
-
-# How long a request does without asking again that found every credential busy.
-BUSY_SECONDS = 0.25
 
 
 class Source(Protocol):
@@ -77,7 +75,7 @@ class PoolSource:
         return None if self._is_held_up(tried) else self._pool.choose(self._wanted, tried)
 
     def probe(self, tried: frozenset[str]) -> Credential | None:
-        if self._is_held_up(tried) and not self._pool.delay(self._wanted.scope, tried):
+        if self._is_held_up(tried) and not self._pool.delay(self._wanted.scope, tried, self._wanted.asker):
             return None
         return self._pool.probe(self._wanted, tried)
 
@@ -89,7 +87,8 @@ class PoolSource:
 
     async def wait(self, tried: frozenset[str]) -> frozenset[str] | None:
         """Claude Code waits 300 s for the first byte of an answer, and nothing has to be sent meanwhile (2.1.197)."""
-        scope, left = self._wanted.scope, tried - self._pool.resting(self._wanted.scope)
+        _, scope, asker = self._wanted
+        left = tried - self._pool.resting(scope, asker)
         begun, again = self._lines.clock(), self._arrival > 0
         # One that was let go and found nobody, because others were faster, does not ask in a circle.
         delay = functools.partial(self._delay, left, begun + (BUSY_SECONDS if self._was_let_go else 0.0))
@@ -97,26 +96,31 @@ class PoolSource:
         if seconds and seconds >= self._wait_left:
             return None
         self._arrival = self._arrival or self._lines.arrival()
-        if not seconds and not again and not self._lines.hold_up(scope):
+        if not seconds and not again and not self._lines.hold_up(self._line):
             self._was_let_go = True
             return left
         place = Place(self._caller, begun + self._wait_left, delay, self._arrival, is_picky=bool(left))
-        self._was_let_go = await self._lines.turn(scope, place, again=again)
+        self._was_let_go = await self._lines.turn(self._line, place, again=again)
         self._wait_left -= self._lines.clock() - begun
         return left if self._was_let_go else None
 
+    @property
+    def _line(self) -> tuple[Scope, tuple[frozenset[str], ...]]:
+        """What it waits for: who may use other credentials waits for something else."""
+        return self._wanted.scope, self._wanted.asker.groups
+
     def _delay(self, tried: frozenset[str], not_before: float) -> float:
-        return self._pool.delay(self._wanted.scope, tried) or max(0.0, not_before - self._lines.clock())
+        return self._pool.delay(self._wanted.scope, tried, self._wanted.asker) or max(0.0, not_before - self._lines.clock())
 
     def _is_held_up(self, tried: frozenset[str]) -> bool:
         """Whether others came before: a request that has begun to ask, or had its turn, goes on."""
-        return not tried and not self._arrival and self._wait_left > 0 and self._lines.hold_up(self._wanted.scope)
+        return not tried and not self._arrival and self._wait_left > 0 and self._lines.hold_up(self._line)
 
     def note(self, credential: Credential, verdict: Verdict, answer: UpstreamResponse) -> None:
         self._pool.note(credential, verdict, answer)
         if self._was_let_go:
             self._was_let_go = False
-            self._lines.heard(self._wanted.scope, good=verdict.action is Action.DONE)
+            self._lines.heard(self._line, good=verdict.action is Action.DONE)
 
     def suspect(self, credential: Credential, refusal: str) -> bool:
         return self._pool.suspect(credential, refusal, self._caller)

@@ -69,6 +69,8 @@ class App:
             quarantine=settings.quarantine_seconds,
             cooldown=settings.cooldown_seconds,
             soft_limit=settings.soft_limit,
+            order=settings.order,
+            extra_usage=settings.extra_usage,
             clock=clock,
             on_rest=self._wake_others,
         )

@@ -10,7 +10,9 @@ from claude_proxy.anthropic.errors import Refusal, own_refusal
 from claude_proxy.anthropic.sse import event_data
 from claude_proxy.anthropic.usage import usage_of
 from claude_proxy.config.settings import Settings, TokenMode
+from claude_proxy.config.users import folded
 from claude_proxy.credentials.credential import Credential
+from claude_proxy.credentials.order import Asker, may_use
 from claude_proxy.credentials.pool import Pool, Wanted
 from claude_proxy.credentials.response_rules import Action
 from claude_proxy.credentials.scope import COUNT_TOKENS, FAST, MESSAGES, STANDARD, Scope
@@ -37,6 +39,13 @@ BLOCKED = (
     "perhaps a challenge) instead of an answer. No credential is at fault: its operator has to send from another address."
 )
 
+BUSY = own_refusal(
+    503,
+    "claude-proxy: every Claude credential that is usable now has as many requests under way as its operator lets it have at "
+    "once (max_concurrency). Please try again in a moment.",
+    [("retry-after", "1")],
+)
+
 
 class ClaudeLane:
     """One for the process."""
@@ -54,8 +63,8 @@ class ClaudeLane:
     async def attempt(self, attempt: Attempt) -> Outcome:
         """Ask Claude, on one credential after another, until a response is the client's or nobody is left."""
         request, deployment = attempt.request, attempt.deployment
-        scope = scope_of(request, deployment.model)
-        source = await offloaded(len(request.raw), self._source, attempt, scope)
+        scope, asker = scope_of(request, deployment.model), Asker(folded(request.user))
+        source = await offloaded(len(request.raw), self._source, attempt, scope, asker)
         if source is None:
             return failed(401, NO_CREDENTIAL, final=True)
         rotation = Rotation(
@@ -74,7 +83,7 @@ class ClaudeLane:
                 if outcome is not None:
                     return outcome
         except NobodyUsable:
-            return failed(429, self._nobody(scope), of_pool=True)
+            return failed(429, self._nobody(scope, asker), of_pool=True)
         except UpstreamError as error:
             return _unreachable(error)
         finally:
@@ -133,11 +142,11 @@ class ClaudeLane:
         path += "/count_tokens" if attempt.request.counts_tokens else ""
         return f"{path}?{attempt.request.query}" if attempt.request.query else path
 
-    def _source(self, attempt: Attempt, scope: Scope) -> Source | None:
+    def _source(self, attempt: Attempt, scope: Scope, asker: Asker) -> Source | None:
         request, client = attempt.request, attempt.request.client
         mode = TokenMode(client.mode) if client.mode else self._settings.mode
         if mode is TokenMode.ROTATE and len(self._pool):
-            wanted = Wanted(request.session, scope)
+            wanted = Wanted(request.session, scope, asker)
             # Those who share a name are told apart by the sessions that they name: a refusal may be of an opening's own making.
             caller = f"{request.user} {request.named_session}" if request.user in SHARED_NAMES else request.user
             return PoolSource(self._pool, wanted, caller=caller, max_wait=self._settings.max_wait_seconds, lines=self._lines)
@@ -146,13 +155,16 @@ class ClaudeLane:
         key = attempt.deployment.api_key
         return SingleSource(Credential.of("deployment", key.reveal())) if key else None
 
-    def _nobody(self, scope: Scope) -> Refusal:
-        seconds = self._pool.retry_after(scope)
+    def _nobody(self, scope: Scope, asker: Asker) -> Refusal:
+        if self._pool.is_busy(scope, asker):
+            return BUSY
+        seconds = self._pool.retry_after(scope, asker)
         if self._pool.closed:
             return closed_pool(seconds)
-        if self._pool.is_out(scope):
+        if self._pool.is_out(scope, asker):
             return refused_pool(seconds)
-        return exhausted_pool(seconds, self._clock(), self._pool.claim(scope), Counts.of(self._pool.snapshot()))
+        counts = Counts.of(one for one in self._pool.snapshot() if may_use(one.credential.terms, asker))
+        return exhausted_pool(seconds, self._clock(), self._pool.claim(scope, asker), counts)
 
 
 def scope_of(request: Request, model: str) -> Scope:
