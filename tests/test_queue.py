@@ -186,6 +186,7 @@ def test_an_early_end():
     """A rest that ends before its time is seen within a second."""
     world = World(back=50)
     world.join("a")
+    assert world.look() <= LOOK_SECONDS
     world.run(5.2)
     world.back = 0
     world.run(50)

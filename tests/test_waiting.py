@@ -66,6 +66,14 @@ def test_nobody_waits_longer_than_its_time():
     assert all(moment <= 5.01 for _, _, moment in world.came), "as soon as it is known"
 
 
+def test_who_has_less_time_than_the_one_that_looks():
+    """Whose time ends before the next look is told that it waits in vain, and nobody looks late."""
+    world = World()
+    run_virtually(world.all(world.request("a"), world.request("b", 0.5, after=0.1)))
+    assert world.came[0] == ("b", False, pytest.approx(0.1, abs=0.01))
+    assert world.names == "a"
+
+
 def test_lines_are_apart():
     """Who waits for one family holds up nobody who waits for another, and each line is tried by its own first request."""
     world = World()
