@@ -305,7 +305,7 @@ class Pool(LearningPool):
                 best, least, place = state, rank, step
         if best is not None:
             self._cursor = (start + place + 1) % count
-            self._cursor_moved = True
+            self._cursor_moved = self._has_chosen = True
         return best
 
     def _bind(self, session: str, state: CredentialState, now: float) -> None:
