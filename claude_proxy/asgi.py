@@ -1,7 +1,7 @@
 """ASGI: the shapes of its messages, and of headers."""
 
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -11,6 +11,17 @@ Headers = Sequence[tuple[str, str]]
 # Under this name a scope has a function that takes what is to be called, once, when the client is gone; None takes it back.
 WHEN_GONE = "claude_proxy.when_gone"
 WhenGone = Callable[[Callable[[], None] | None], None]
+# Under this name a function that takes what ends the request when the server stops before its response has ended.
+WHEN_CUT = "claude_proxy.when_cut"
+
+
+class Cut(Protocol):
+    """Ends a request, by force wherever its response stands; returns whether it ends."""
+
+    def __call__(self, *, force: bool) -> bool: ...
+
+
+WhenCut = Callable[[Cut], None]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 

@@ -194,6 +194,7 @@ def worked(raw: bytes) -> None:
     seen = read_view(raw)
     body = parse_body(raw)
     request = Request(headers.read([]), [], raw, seen)
+    assert request.session is None or len(request.session) < BYTES_OF_AN_ELEMENT
     for model in (seen.model, "other"):
         body_for_claude(request, model)
     messages.without_foreign_thinking(body["messages"])

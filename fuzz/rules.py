@@ -243,7 +243,8 @@ def request_body(raw: bytes) -> None:
         assert {served_name(name) for name in _models_that_a_parser_may_read(raw)} == {"glm"}
     metadata = body.get("metadata")
     user_id = metadata.get("user_id") if isinstance(metadata, dict) else None
-    assert request.session == headers.session_of(request.client, user_id if isinstance(user_id, str) else None)
+    assert request.named_session == headers.session_of(request.client, user_id if isinstance(user_id, str) else None)
+    assert request.session is None or re.fullmatch(r"(content-)?[0-9a-f]{32}", request.session)
     assert token_estimate.input_tokens(body, len) >= 1
 
 

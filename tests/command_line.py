@@ -48,13 +48,13 @@ def stopped(capsys, *arguments):
 @pytest.fixture
 def started(monkeypatch):
     """What the server would have been started with."""
-    import uvicorn  # noqa: PLC0415 - as the code under test does
+    from claude_proxy.server import supervisor  # noqa: PLC0415 - as the code under test does
 
     calls = []
     with socket.socket() as probe:  # another program of this machine's may be at the default port
         probe.bind(("127.0.0.1", 0))
         monkeypatch.setenv("PORT", str(probe.getsockname()[1]))
-    monkeypatch.setattr(uvicorn, "run", lambda app, **options: calls.append((app, options, dict(os.environ))))
+    monkeypatch.setattr(supervisor, "run", lambda app, **options: calls.append((app, options, dict(os.environ))))
     monkeypatch.setattr(sys, "path", list(sys.path))
     return calls
 

@@ -79,10 +79,13 @@ def is_loopback(host: str) -> bool:
 
 @pytest.fixture
 def http_clients_as_they_were(monkeypatch):
-    """Put httpx, aiohttp and requests back as they were: the entry files guard every client of their process."""
+    """Put every HTTP client back as it was: the entry files guard those of their process."""
+    from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport  # noqa: PLC0415 - it takes seconds
+
     for client, name in (
         (httpx.AsyncClient, "_transport_for_url"),
         (httpx.Client, "_transport_for_url"),
+        (LiteLLMAiohttpTransport, "_proxy_from_env"),
         (aiohttp.ClientSession, "_request"),
         (aiohttp.StreamReader, "read"),
         (requests.Session, "get_redirect_target"),

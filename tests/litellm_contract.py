@@ -139,6 +139,7 @@ NAMES = {
     "aiohttp:StreamReader.readany": "patches.py bounds what aiohttp reads as a whole",
     "requests.sessions:SessionRedirectMixin.get_redirect_target": "patches.py follows no redirection with requests",
     "litellm.litellm_core_utils.streaming_handler:CustomStreamWrapper": "patches.py bounds what is kept of a stream's chunks",
+    "litellm.llms.custom_httpx.aiohttp_transport:LiteLLMAiohttpTransport._proxy_from_env": "patches.py, for NO_PROXY",
     "litellm:post_call_rules": "patches.py keeps a stream's text where they read it",
 }
 PARAMETERS = {

@@ -64,8 +64,29 @@ def test_the_last_changes_are_told_before_the_stop_is_complete(monkeypatch):
 
     monkeypatch.setattr(module, "litellm_app", Inner())
     monkeypatch.setattr(module, "close", close)
+    monkeypatch.setattr(module, "drain_seconds", lambda: None)
     asyncio.run(module.app({"type": "lifespan"}, None, send))
     assert order == ["lifespan.startup.complete", "told", "lifespan.shutdown.complete"]
+
+
+@pytest.mark.parametrize("seconds", [None, 1.5], ids=["not-loaded", "loaded"])
+def test_signals_are_taken_once_the_start_is_complete(monkeypatch, seconds):
+    """From the end of the start on a signal drains, unless the callbacks are not there: then there is nothing to drain."""
+    order = []
+
+    class Inner(InnerApp):
+        async def __call__(self, scope, receive, send):
+            await send({"type": "lifespan.startup.complete"})
+
+    async def send(message):
+        order.append(message["type"])
+
+    monkeypatch.setattr(module, "litellm_app", Inner())
+    monkeypatch.setattr(module, "keep_what_is_there", lambda: None)
+    monkeypatch.setattr(module, "drain_seconds", lambda: seconds)
+    monkeypatch.setattr(module, "take_signals", lambda app, seconds: order.append((app, seconds)))
+    asyncio.run(module.app({"type": "lifespan"}, None, send))
+    assert order == [*([(module.app, seconds)] if seconds else []), "lifespan.startup.complete"]
 
 
 def test_what_is_there_after_the_start_is_not_searched_for_garbage():

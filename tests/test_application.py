@@ -9,12 +9,14 @@ from lanes import Received
 
 from claude_proxy.config.models import ActiveConfig
 from claude_proxy.config.settings import Settings
+from claude_proxy.credentials.credential import Credential, Kind
 from claude_proxy.credentials.order import Order
-from claude_proxy.credentials.pool import ExtraUsage
+from claude_proxy.credentials.pool import ExtraUsage, Wanted
 from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.credentials.response_rules import Action, Verdict
-from claude_proxy.credentials.scope import EVERYTHING
+from claude_proxy.credentials.scope import EVERYTHING, Scope
 from claude_proxy.credentials.upstream_response import UpstreamResponse
+from claude_proxy.secret import Secret
 from claude_proxy.server import application
 from claude_proxy.server.application import App
 from claude_proxy.state.memory import MemoryStore
@@ -56,6 +58,60 @@ async def new_app():
 def limit(app, label, verdict=None):
     verdict = verdict or Verdict(Action.NEXT, "limit", ((EVERYTHING, NOW + 3600),))
     app.pool.note(app.pool.state(label).credential, verdict, UpstreamResponse(429, {}))
+
+
+# --- other credentials -------------------------------------------------------------------------------------------------------
+
+
+OTHER = Credential("c", Kind.OAUTH, Secret("sk-made-up-of-another-form"))
+
+
+async def test_a_new_credential_is_known_to_the_redaction_first(new_app):
+    """What leaves the process loses the secret of a new credential, and the pool has it, with the day on which it was seen."""
+    app = new_app()
+    app.take_up([OTHER])
+    assert app.redactor.text("sk-made-up-of-another-form") == "***"
+    assert [(one.credential.label, one.since) for one in app.pool.snapshot()] == [("c", NOW)]
+
+
+async def test_what_others_know_of_a_new_credential_is_looked_at_again(new_app):
+    """What another process has told of a credential before this one had it is taken in, its sessions included."""
+    store = MemoryStore()
+    first, second = new_app(store), new_app(store)
+    for app in (first, second):
+        await app.learn_from_others()
+    first.take_up([OTHER])
+    first.pool.choose(Wanted("s"))
+    limit(first, "c", Verdict(Action.NEXT, "limit", ((Scope("opus"), NOW + 3600),)))
+    await first._sync.exchange()
+    await second._sync.exchange()
+    second.take_up([*second.settings.credentials, OTHER])
+    await second._sync.exchange()
+    assert second.pool.choose(Wanted("s")).label == "c"
+    assert second.pool.resting(Scope("opus")) == {"c"}
+
+
+async def test_what_is_lifted_is_told_to_the_others(new_app):
+    """A credential whose rests end by hand has a row in the store, under the key that every process knows it by."""
+    store = MemoryStore()
+    app = new_app(store)
+    await app.learn_from_others()
+    app.pool.lift("a")
+    await app._sync.exchange()
+    rows = {row.key: row.stamp for row in (await store.pull(0))[0]}
+    assert rows[f"lifted:{app.pool.state('a').key}"] == NOW
+
+
+async def test_the_pool_is_watched(new_app, tmp_path, monkeypatch):
+    """From the start of the watch a change of credentials.yaml is in the pool by itself."""
+    app, taken = new_app(), asyncio.Event()
+    (tmp_path / "credentials.yaml").write_text("credentials:\n  - {label: c, secret: sk-ant-oat01-made-up-c}\n")
+    monkeypatch.setattr(app.pool, "note_seen", taken.set)
+    app.watch_pool({"CLAUDE_CREDENTIALS_FILE": str(tmp_path / "credentials.yaml")})
+    async with asyncio.timeout(20):
+        await taken.wait()
+    assert [one.credential.label for one in app.pool.snapshot()] == ["c"]
+    assert app.pool_problems() == ()
 
 
 # --- what other processes know -----------------------------------------------------------------------------------------------

@@ -14,32 +14,12 @@ from claude_proxy.config.models import ActiveConfig
 from claude_proxy.config.settings import Settings
 from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.litellm import bootstrap
-from claude_proxy.litellm.bootstrap import redactor_of, shared_store
+from claude_proxy.litellm.bootstrap import redactor_of
 from claude_proxy.litellm.lane_client import AttemptRefused
 from claude_proxy.proxy.entrance import Entrance, current
 from claude_proxy.server.application import App
-from claude_proxy.state.redis import RedisStore
-from claude_proxy.state.sqlite import SqliteStore
 
 GLM = {"model": "anthropic/glm", "api_base": "https://api.z.ai/api/anthropic", "api_key": "made-up"}
-
-
-@pytest.mark.parametrize(
-    ("variables", "router", "kind"),
-    [
-        ({}, {}, None),
-        ({"CLAUDE_POOL_STATE_FILE": "none"}, {}, None),
-        ({"CLAUDE_POOL_STATE_FILE": "/data/pool.sqlite3"}, {}, SqliteStore),
-        ({"CLAUDE_POOL_STATE_FILE": "/data/pool.sqlite3", "REDIS_URL": "redis://localhost"}, {}, RedisStore),
-        ({"CLAUDE_POOL_STATE_FILE": "/data/pool.sqlite3"}, {"redis_host": "localhost"}, RedisStore),
-        ({"CLAUDE_POOL_STATE_FILE": "none", "REDIS_URL": "redis://localhost"}, {}, RedisStore),
-    ],
-    ids=["nothing", "none", "file", "redis-first", "litellms-redis", "redis-without-a-file"],
-)
-def test_where_state_is_shared(variables, router, kind):
-    """A Redis of the proxy's or of LiteLLM's comes before the file, and without either the state is this process's."""
-    store = shared_store(Settings.parse(variables), {"router_settings": router})
-    assert type(store) is (kind or type(None))
 
 
 def test_every_secret_is_known_to_the_redactor(monkeypatch):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from claude_proxy.access.browsers import check_browser
+from claude_proxy.access.browsers import check_browser, check_own_page
 from claude_proxy.anthropic.errors import Refused
 
 MESSAGES = ("POST", "/v1/messages")
@@ -83,3 +83,27 @@ def test_a_request_without_any_header():
     assert status(("GET", "/pool")) is None
     assert status(MESSAGES) == 415
     assert status(MESSAGES, JSON) is None
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        ({}, None),
+        ({"origin": "https://proxy.example", "host": "proxy.example"}, None),
+        ({"origin": "https://proxy.example", "host": "inside:4000", "sec-fetch-site": "same-origin"}, None),
+        ({"origin": "https://proxy.example", "host": "inside:4000"}, 403),
+        ({"origin": "https://evil.example", "host": "proxy.example", "sec-fetch-site": "cross-site"}, 403),
+        ({"host": "proxy.example", "sec-fetch-site": "same-site"}, 403),
+        ({"origin": "null", "host": "proxy.example"}, 403),
+        ({"content-type": "text/plain"}, 415),
+    ],
+)
+def test_what_changes_the_pool_comes_from_our_page(sent, expected):
+    """A change is sent as JSON, by the proxy's own page or by no page at all."""
+    headers = [*(dict([JSON]) | sent).items()]
+    if expected is None:
+        check_own_page(headers)
+        return
+    with pytest.raises(Refused) as caught:
+        check_own_page(headers)
+    assert caught.value.status == expected

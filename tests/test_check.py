@@ -46,6 +46,7 @@ from claude_proxy.check.facts import (
 from claude_proxy.check.findings import error, info, warning
 from claude_proxy.check.lines import lines_of
 from claude_proxy.cli import onboarding
+from claude_proxy.config.outbound_proxies import outbound_proxies
 from claude_proxy.config.settings import Settings, SettingsError
 from claude_proxy.providers.endpoints import Hosts, Origin
 
@@ -742,6 +743,22 @@ def test_litellm_versions(version, level):
     assert [one.split()[0] for one in found] == ([level] if level else [])
 
 
+def test_proxies_of_the_environment():
+    """What cannot be read of the environment's proxies is a warning each, without a proxy's address."""
+    environ = {
+        "NO_PROXY": "::1/128,[::1,.example.com",
+        "HTTPS_PROXY": "socks5://anna:made-up@s.invalid",
+        "HTTP_PROXY": "p.invalid:1",
+    }
+    found = said(installation.outbound_proxies(facts(**environ)))
+    assert [line.split(";")[0] for line in found] == [
+        "warning HTTPS_PROXY: names a SOCKS proxy, which is not supported, so it is not used",
+        "warning NO_PROXY: '[::1' is no host, address or network",
+    ]
+    assert "made-up" not in "".join(found)
+    assert said(installation.outbound_proxies(facts(NO_PROXY="localhost, 10.0.0.0/8,[fd00::1]:80"))) == []
+
+
 @pytest.mark.parametrize(
     ("name", "content", "found"),
     [
@@ -849,6 +866,23 @@ def test_the_clock(listening, skew, found):
     told = said(hosts.clock(facts(ANTHROPIC_API_BASE=url(listening))))
     assert bool(told) is found
     assert not found or ("behind" if skew > 0 else "ahead") in told[0]
+
+
+@pytest.mark.parametrize(
+    ("exceptions", "found"), [("", True), ("[::1,::1/128,claude.invalid:80", False)], ids=["through", "past"]
+)
+def test_the_clock_behind_a_web_proxy(listening, monkeypatch, exceptions, found):
+    """Claude's host is asked for its time through the environment's proxy, unless it is excepted from that, in any form."""
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HTTP_PROXY", url(listening))
+    monkeypatch.setenv("NO_PROXY", exceptions)
+    outbound_proxies.cache_clear()
+    listening.RequestHandlerClass.skew = 3600.0
+    try:
+        assert bool(said(hosts.clock(facts(ANTHROPIC_API_BASE="http://claude.invalid")))) is found
+    finally:
+        outbound_proxies.cache_clear()
 
 
 def test_a_clock_that_nobody_tells():
@@ -1194,6 +1228,41 @@ def test_a_credential_is_asked_without_a_guise():
         assert "claude-cli" not in str(request.headers)
         assert "x-app" not in request.headers
         assert request.headers.get("anthropic-beta", "oauth-2025-04-20") == "oauth-2025-04-20"
+
+
+def test_who_is_paused_or_expired_is_not_asked(tmp_path):
+    """A paused credential and an expired login are told and not asked."""
+    (tmp_path / "login").write_text(json.dumps({"claudeAiOauth": {"accessToken": OAUTH, "expiresAt": 1}}))
+    (tmp_path / "credentials.yaml").write_text(
+        f"credentials:\n  - {{label: p, secret: {API_KEY}, paused: true}}\n  - {{label: e, claude_home: login}}\n"
+    )
+    seen = []
+    settings = facts(CLAUDE_CREDENTIALS_FILE=str(tmp_path / "credentials.yaml")).settings
+    with httpx.Client(transport=httpx.MockTransport(seen.append)) as http_client:
+        found = live.ask_credentials(http_client, settings, Hosts(), time.time)
+    assert [str(finding) for finding in found] == [
+        "p: was not asked: it is paused",
+        "e: its login has expired: start Claude Code in that home",
+    ]
+    assert seen == []
+
+
+def test_who_is_taken_rests_no_longer():
+    """A credential that answered is lifted in a running proxy, which is told; one that rests is not."""
+    lifted = []
+
+    def handle(request):
+        return httpx.Response(200, json={}) if request.headers.get("x-api-key") else CREDENTIAL_ANSWERS["limited"][0](request)
+
+    def lift(credential):
+        lifted.append(credential.label)
+        return True
+
+    settings = facts(CLAUDE_OAUTH_TOKENS=f"anna={OAUTH}", CLAUDE_API_KEYS=f"key={API_KEY}").settings
+    with httpx.Client(transport=httpx.MockTransport(handle)) as http_client:
+        found = live.ask_credentials(http_client, settings, Hosts(), lambda: 1000.0, lift)
+    assert lifted == ["key"]
+    assert str(found[1]).endswith("; a running proxy forgets what it rests for")
 
 
 def test_no_credential_goes_to_another_host():

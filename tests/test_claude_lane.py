@@ -1,6 +1,7 @@
 """proxy/lanes/claude_lane.py: one attempt at Claude, from the client's bytes to the client's response."""
 
 import asyncio
+import dataclasses
 import json
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import pytest
 from answers import KINDS
 from lanes import CLAUDE_BODY, Received, Response, Upstream
 
+from claude_proxy.anthropic.opening import opening_of
 from claude_proxy.config.deployments import Deployment, Lane
 from claude_proxy.config.settings import Settings
 from claude_proxy.credentials.credential import Terms
@@ -19,8 +21,9 @@ from claude_proxy.credentials.scope import EVERYTHING, Scope
 from claude_proxy.credentials.upstream_response import UpstreamResponse
 from claude_proxy.providers.endpoints import Hosts, Provider
 from claude_proxy.proxy.lanes.attempt import Attempt
-from claude_proxy.proxy.lanes.claude_lane import BUSY, NO_CREDENTIAL, ClaudeLane, exhausted_pool, refused_pool, scope_of
+from claude_proxy.proxy.lanes.claude_lane import BUSY, NO_CREDENTIAL, ClaudeLane, scope_of
 from claude_proxy.proxy.outcome import DONE
+from claude_proxy.proxy.pool_refusals import Counts, exhausted_pool, refused_pool
 from claude_proxy.proxy.relay import Heard
 from claude_proxy.secret import Secret
 from claude_proxy.upstream.client import READ_SECONDS, TimedOutError, UnreachableError, UnreadableError
@@ -134,7 +137,7 @@ async def test_nobody_usable_is_what_the_pool_says(is_out):
         lanes.pool.note(one, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, NOW + 90),)), UpstreamResponse(429, {}))
     outcome = await lanes.attempt(received)
     seconds = lanes.pool.retry_after("x")
-    wanted = refused_pool(seconds) if is_out else exhausted_pool(seconds, NOW, lanes.pool.claim(Scope("x")))
+    wanted = refused_pool(seconds) if is_out else exhausted_pool(seconds, NOW, lanes.pool.claim(Scope("x")), Counts(1, 0))
     assert (outcome.refusal, outcome.status, outcome.final) == (wanted, 429, False)
     assert (received.journal.labels, lanes.upstream.sent) == ([], [])
 
@@ -145,30 +148,6 @@ async def test_nobody_usable_after_an_answer():
     outcome = await lanes.attempt(received)
     assert outcome.refusal == refused_pool(lanes.pool.retry_after("x"))
     assert (outcome.status, received.journal.labels) == (429, ["one"])
-
-
-def test_an_exhausted_pool_in_anthropics_words():
-    """A pool that rests is a 429 with the headers by which Claude Code tells its user when to come back, rounded up."""
-    refusal = exhausted_pool(89.2, NOW + 0.5, "seven_day")
-    assert refusal.status == 429
-    assert dict(refusal.headers) == {
-        "content-type": "application/json",
-        "retry-after": "90",
-        "anthropic-ratelimit-unified-status": "rejected",
-        "anthropic-ratelimit-unified-reset": str(int(NOW) + 90),
-        "anthropic-ratelimit-unified-representative-claim": "seven_day",
-    }
-    error = json.loads(refusal.body)["error"]
-    assert error["type"] == "rate_limit_error"
-    assert error["message"] == "This request would exceed your account's rate limit. Please try again later."
-
-
-def test_a_refused_pool():
-    """A pool that is out is a 503 that is not repeated, says who has to act, and when the next try is."""
-    refusal = refused_pool(900.1)
-    headers = dict(refusal.headers)
-    assert (refusal.status, headers["retry-after"], headers["x-should-retry"]) == (503, "901", "false")
-    assert json.loads(refusal.body)["error"]["type"] == "overloaded_error"
 
 
 # Whose credential, and where to
@@ -207,13 +186,13 @@ async def test_without_any_credential():
 @pytest.mark.parametrize(
     ("sent", "user_id", "model", "wanted"),
     [
-        ([], None, "claude-opus-4-8", (None, "opus")),
+        ([], None, "claude-opus-4-8", ("", "opus")),
         ([("x-claude-code-session-id", "s")], None, "claude-sonnet-5", ("s", "sonnet")),
         ([], '{"session_id": "b"}', "claude-fable-5-1", ("b", "fable")),
         # A subagent's own id is not its session.
         ([("x-claude-code-session-id", "s"), ("x-claude-code-agent-id", "a")], None, "claude-haiku-4-5", ("s", "haiku")),
     ],
-    ids=["none", "header", "body", "subagent"],
+    ids=["opening", "header", "body", "subagent"],
 )
 def test_what_a_request_wants_of_the_pool(sent, user_id, model, wanted):
     """The session is the client's and the family is the deployment's model's; a subagent stays with its session."""
@@ -223,7 +202,8 @@ def test_what_a_request_wants_of_the_pool(sent, user_id, model, wanted):
     scope = scope_of(received.request, model)
     attempt, asker = Attempt(received.request, claude(), received.outlet, received.journal), Asker("anna")
     source = lanes.lane._source(attempt, scope, asker)
-    session = session_of(read([("x-claude-code-session-id", wanted[0])]), None) if wanted[0] else None
+    named = session_of(read([("x-claude-code-session-id", wanted[0])]), None)
+    session = named or opening_of(received.request.raw, received.request.user, "")
     assert (source._wanted, source._wait_left) == ((session, (wanted[1], "messages", "standard"), asker), 7)
 
 
@@ -232,12 +212,12 @@ OUT = Verdict(Action.NEXT, "refused", out=True)
 
 
 def nobody(*verdicts):
-    """Return what the client is told of a pool in which each credential has met with one of these."""
+    """Return status, headers and words of what a client is told when each credential has met with one of these."""
     lanes = Lanes(CLAUDE_OAUTH_TOKENS=",".join(f"c{place}={POOLED}{place}" for place in range(len(verdicts))))
     for place, verdict in enumerate(verdicts):
         lanes.pool.note(lanes.pool.state(f"c{place}").credential, verdict, UpstreamResponse(429, {}))
     refusal = lanes.lane._nobody(Scope("opus"), ANYBODY)
-    return refusal.status, dict(refusal.headers)
+    return refusal.status, dict(refusal.headers), json.loads(refusal.body)["error"]["message"]
 
 
 async def test_a_pool_that_is_busy_is_a_503_for_a_moment():
@@ -255,19 +235,32 @@ async def test_a_pool_that_is_busy_is_a_503_for_a_moment():
 def test_a_pool_that_rests_is_a_429_with_its_return():
     """When every credential rests the client is told when the first one is back, and by which of its limits."""
     of_opus = Verdict(Action.NEXT, "limit", ((Scope("opus"), NOW + 86400),))
-    status, headers = nobody(Verdict(Action.NEXT, "limit", ((EVERYTHING, NOW + 7200),)), of_opus)
+    status, headers, words = nobody(Verdict(Action.NEXT, "limit", ((EVERYTHING, NOW + 7200),)), of_opus)
+    assert words.startswith("claude-proxy: all 2 Claude credentials of this proxy are at their rate limits; the first is back ")
     assert (status, 7200 <= int(headers["retry-after"]) <= 7211) == (429, True)
     assert int(headers["anthropic-ratelimit-unified-reset"]) == NOW + int(headers["retry-after"])
     assert headers["anthropic-ratelimit-unified-representative-claim"] == "five_hour"
-    _, headers = nobody(Verdict(Action.NEXT, "limit", ((EVERYTHING, NOW + 3 * 86400),)), of_opus)
+    _, headers, _ = nobody(Verdict(Action.NEXT, "limit", ((EVERYTHING, NOW + 3 * 86400),)), of_opus)
     assert headers["anthropic-ratelimit-unified-representative-claim"] == "seven_day"
 
 
 def test_a_pool_that_is_out_is_a_503():
     """When it is refusals that keep every credential away, the operator has to act; one limit among them makes it a 429."""
-    status, headers = nobody(OUT, OUT)
+    status, headers, _ = nobody(OUT, OUT)
     assert (status, int(headers["retry-after"]) >= 900) == (503, True)
-    assert nobody(OUT, LIMIT)[0] == 429
+    status, _, words = nobody(OUT, LIMIT, OUT)
+    assert (status, "of the 3 Claude credentials" in words, "refuses 2" in words) == (429, True, True)
+
+
+def test_a_closed_pool_is_a_503():
+    """When every credential is paused, or has a login that has expired, that is said, with a number of seconds to wait."""
+    lanes = Lanes(CLAUDE_OAUTH_TOKENS=f"a={POOLED}")
+    one = lanes.pool.state("a").credential
+    for closed in (dataclasses.replace(one, terms=Terms(paused=True)), dataclasses.replace(one, expires=NOW)):
+        lanes.pool.take_up([closed])
+        refusal = lanes.lane._nobody(Scope("opus"), ANYBODY)
+        assert (refusal.status, b"paused" in refusal.body) == (503, True)
+        assert 0 < int(dict(refusal.headers)["retry-after"]) < 120
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from claude_proxy.cli.main import parser
+from claude_proxy.config.settings import Settings
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 SERVICE, AGENT = DEPLOY / "claude-proxy.service", DEPLOY / "org.claude-proxy.plist"
@@ -67,6 +69,15 @@ def test_the_agent_starts_the_proxy(tmp_path):
     assert agent["WorkingDirectory"] == str(tmp_path)
     assert agent["Umask"] == 0o077
     assert agent["StandardOutPath"].startswith(str(tmp_path / ".state"))
+
+
+def test_a_stop_may_take_as_long_as_requests_have(tmp_path):
+    """Neither systemd nor launchd ends a proxy that drains, and for what comes after that it has as long as in Docker."""
+    drains = Settings.parse({}).drain_seconds
+    agent = plistlib.loads(filled(AGENT, tmp_path).encode())
+    assert (int(service_lines(tmp_path)["TimeoutStopSec"]), agent["ExitTimeOut"]) == (drains + 20, drains + 20)
+    compose = yaml.safe_load((DEPLOY.parent / "docker-compose.yml").read_text(encoding="utf-8"))
+    assert compose["services"]["proxy"]["stop_grace_period"] == f"${{PROXY_DRAIN_SECONDS:-{drains:g}}}s20s"
 
 
 @pytest.mark.parametrize("path", [SERVICE, AGENT], ids=["service", "agent"])

@@ -7,7 +7,7 @@ from datetime import date
 import pytest
 
 from claude_proxy.credentials.credential import Credential, Kind
-from claude_proxy.credentials.expiry import DAY, YEAR, AgeWarnings, age_of
+from claude_proxy.credentials.expiry import DAY, YEAR, AgeWarnings, Login, age_of, login_of
 from claude_proxy.credentials.rate_limits import Snapshot
 from claude_proxy.secret import Secret
 
@@ -30,6 +30,16 @@ def test_the_year_is_counted_from_the_given_date_else_from_the_first_day():
 def test_the_warning_is_the_smallest_threshold_that_is_passed(left, warning):
     """Somebody is warned 30, 7 and 1 days before the end, and after it."""
     assert age_of(SNAPSHOT).warning(NOW + YEAR - left * DAY) == warning
+
+
+def test_a_login_has_an_expiry_and_no_year():
+    """The login of a home says when it expires, and what to do once it has."""
+    login = replace(SNAPSHOT, credential=replace(SNAPSHOT.credential, renewed=True, expires=NOW))
+    assert age_of(login) is None
+    assert login_of(SNAPSHOT) is None
+    assert login_of(login).words(NOW - 1) == "its login expires at 2026-11-18 11:06 UTC, unless Claude Code renews it"
+    assert login_of(login).words(NOW) == "its login has expired: start Claude Code in that home"
+    assert Login(None).words(NOW) == "its login has no expiry"
 
 
 def test_the_words_say_when_and_what_to_do():

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from claude_proxy.anthropic import messages, token_estimate
+from claude_proxy.anthropic.opening import opening_of
 from claude_proxy.anthropic.sse import error_of
 from claude_proxy.anthropic.usage import usage_of
 from claude_proxy.config.model_access import Limits
@@ -46,6 +47,7 @@ def on_the_way_in(body: dict[str, Any], raw: bytes) -> None:
     messages.without_foreign_thinking(body["messages"])
     messages.repaired(body)
     session_of(NOBODY, request.view.user_id)
+    assert opening_of(raw, "anna")
     LIMITS.forbidden("anna", "m", raw)
     token_estimate.input_tokens(parsed, len)
     with contextlib.suppress(bounds.TooLarge):

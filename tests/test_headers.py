@@ -241,14 +241,21 @@ USER_ID = json.dumps({"device_id": "d", "account_uuid": "", "session_id": "s-bod
         ([("X-Claude-Code-Session-Id", " ")], USER_ID, "s-body"),
         ([], None, None),
         ([], "", None),
+        ([], f"user_{'4f' * 32}_account_5b1d-0a_session_9a7b-6c", "9a7b-6c"),
+        ([], f"user_{'4f' * 32}_account__session_9a7b-6c", "9a7b-6c"),
+        ([("X-Claude-Code-Session-Id", "s-header")], "user_4f_account__session_9a7b-6c", "s-header"),
         ([], "user_made-up_session_s", None),
+        ([], "user_4f_account_a_session_", None),
+        ([], "user_4f_account__session_9a7b-6c and more", None),
+        ([], "user_" + "4f" * 100_000, None),
         ([], '["session_id"]', None),
         ([], '{"session_id": 1}', None),
         ([], '{"session_id": ""}', None),
         ([], "[" * 100_000, None),
     ],
     ids=[
-        "header-first", "body", "blank-header", "none", "empty-text", "not-json", "array", "number", "empty", "nested-too-deep",
+        "header-first", "body", "blank-header", "none", "empty-text", "older", "older-without-a-login", "header-before-older",
+        "not-json", "older-without-a-session", "more-than-older", "long", "array", "number", "empty", "nested-too-deep",
     ],
 )  # fmt: skip
 def test_session_of(headers, user_id, session):

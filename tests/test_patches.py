@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from unittest.mock import Mock
 
 import aiohttp
@@ -16,6 +17,7 @@ from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
 from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler, HTTPHandler
 from openai import AsyncOpenAI
 
+from claude_proxy.config.outbound_proxies import OutboundProxies
 from claude_proxy.litellm import patches
 from claude_proxy.proxy.entrance import Entrance, current
 
@@ -113,6 +115,59 @@ async def test_no_client_of_the_process_follows_a_redirection(redirecting, name)
     url, asked = redirecting
     status = await ASKING[name](url)
     assert (status // 100 if name == "requests" else status, asked) == (3 if name == "requests" else 502, ["/asked"])
+
+
+@pytest.fixture
+async def behind_a_dead_proxy(http_clients_as_they_were, monkeypatch):
+    """Return what starts with a NO_PROXY beside a proxy that nobody answers at; it yields a server's address."""
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+
+    def start(exceptions):
+        monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+        monkeypatch.setenv("NO_PROXY", exceptions.format(port=port))
+        found = OutboundProxies.of(os.environ)
+        found.simplify(os.environ)
+        patches.except_from_proxies.__wrapped__(found)
+        return f"http://127.0.0.1:{port}/"
+
+    yield start
+    server.close()
+
+
+EXCEPTED = ["127.0.0.0/8,::1/128", "[::1],127.0.0.1", "127.0.0.1:{port}", "fd00::/8,*"]
+
+
+@pytest.mark.parametrize("exceptions", EXCEPTED)
+async def test_a_host_of_no_proxy_is_asked_directly(behind_a_dead_proxy, exceptions):
+    """Whatever form the host has in NO_PROXY, httpx and LiteLLM's clients ask it themselves."""
+    url = behind_a_dead_proxy(exceptions)
+    async with httpx.AsyncClient() as client:
+        assert (await client.post(url)).text == "ok"
+    blocking = await asyncio.to_thread(lambda: httpx.Client().post(url).text)
+    assert blocking == "ok"
+    assert (await AsyncHTTPHandler().post(url)).text == "ok"
+
+
+async def test_another_host_is_asked_through_the_proxy(behind_a_dead_proxy):
+    """A host that is not excepted is not asked past the proxy."""
+    url = behind_a_dead_proxy("128.0.0.0/8,::1/128")
+    async with httpx.AsyncClient() as client:
+        with pytest.raises(httpx.ConnectError):
+            await client.post(url)
+    with pytest.raises(httpx.ConnectError):
+        await asyncio.to_thread(httpx.Client().post, url)
+    with pytest.raises(Exception, match=r"127\.0\.0\.1"):
+        await AsyncHTTPHandler().post(url)
 
 
 async def by_httpx(url):

@@ -332,3 +332,16 @@ def test_two_pools_that_exchange_rows_agree(steps, seed):
             state.derive(clock.now)
     assert known(pools[0]) == known(pools[1])
     assert [chosen(pools[0], 1, f"s{n}") for n in range(3)] == [chosen(pools[1], 1, f"s{n}") for n in range(3)]
+
+
+def test_a_round_robin_that_has_come_round_goes_on(shared):
+    """What the store says of the round robin counts at a start alone, and not when it is at its beginning again."""
+    pool = shared(A, B, C)
+    assert chosen(pool, 2) == "ab"
+    told = pool.changed()
+    assert chosen(pool, 1) == "c"
+    pool.merge(told)
+    assert chosen(pool, 1) == "a"
+    fresh = shared(A, B, C)
+    fresh.merge(told)
+    assert chosen(fresh, 1) == "c"

@@ -6,6 +6,7 @@ import pytest
 from command_line import files, mode_of, stopped
 
 from claude_proxy.cli import project as project_folder
+from claude_proxy.config.credentials_file import FILE_VARIABLE, OWN_FILES
 from claude_proxy.config.models import ConfigError, load
 from claude_proxy.config.settings import VARIABLES, SettingsError
 
@@ -203,3 +204,23 @@ def test_people_of_the_variable_beside_a_file(project):
     project_folder.load_environment(project, None)
     assert os.environ["PROXY_USER_TOKENS"] == "anna=made-up-and-long-enough"
     assert os.environ["PROXY_USER_TOKENS_FILE"] == "somewhere"
+
+
+def test_where_the_credentials_are(project, data, monkeypatch):
+    """A file that is named counts from the project's folder; else it is there, or in the data folder."""
+    project_folder.load_environment(project, data)
+    assert os.environ[OWN_FILES].split("\n") == [str(project / "credentials.yaml"), str(data / "credentials.yaml")]
+    for named, path in (("pool/mine.yaml", project / "pool/mine.yaml"), (str(data / "mine.yaml"), data / "mine.yaml")):
+        monkeypatch.setenv(FILE_VARIABLE, named)
+        project_folder.load_environment(project, None)
+        assert os.environ[FILE_VARIABLE] == str(path)
+
+
+def test_in_a_container_the_project_is_where_it_is_mounted(project, data, monkeypatch):
+    """The folder that Docker's compose file mounts counts, and not that of the image."""
+    monkeypatch.setenv(project_folder.MOUNTED_PROJECT, "/project")
+    project_folder.load_environment(project, data)
+    assert os.environ[OWN_FILES].split("\n") == ["/project/credentials.yaml", str(data / "credentials.yaml")]
+    monkeypatch.setenv(FILE_VARIABLE, "pool/mine.yaml")
+    project_folder.load_environment(project, data)
+    assert os.environ[FILE_VARIABLE] == "/project/pool/mine.yaml"

@@ -209,6 +209,21 @@ async def test_a_wake_during_an_exchange_is_kept(process, store, monkeypatch):
     assert store.keys() == {"a", "b"}
 
 
+async def test_what_was_passed_over_is_looked_at_again(process, store):
+    """Rows under these prefixes come once more, however old, and once the store is there; others do not."""
+    await MemoryStore.push(store, [Row("session:s", NOW, "1"), Row("usage:d", NOW, "1")])
+    state, sync = process()
+    await sync.exchange()
+    state.merges.clear()
+    sync.look_again("session:", "seen:")
+    store.away = True
+    await sync.exchange()
+    store.away = False
+    await sync.exchange()
+    await sync.exchange()
+    assert state.merges == [["session:s"]]
+
+
 async def test_the_interval_brings_what_changed_there(process):
     """Without any change here, what changes there arrives with the interval."""
     (here, sync_here), (there, sync_there) = process(), process(interval=0.001)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from claude_proxy.anthropic.usage import Usage
-from claude_proxy.credentials.credential import Credential, Kind
+from claude_proxy.credentials.credential import Credential, Kind, Terms
 from claude_proxy.credentials.rate_limits import Rest, Snapshot, Window
 from claude_proxy.credentials.scope import EVERYTHING, Scope
 from claude_proxy.secret import Secret
@@ -35,6 +35,13 @@ def snapshot(label="first", rests=None, windows=None, sessions=2):
     return Snapshot(
         Credential(label, Kind.OAUTH, Secret(f"sk-ant-oat01-made-up-{label}")), NOW, rests or {}, windows or {}, sessions
     )
+
+
+def closed(label="closed", expires=None, rests=None, **terms):
+    """A credential that is paused, or whose login expires then."""
+    secret = Secret(f"sk-ant-oat01-made-up-{label}")
+    one = Credential(label, Kind.OAUTH, secret, terms=Terms(**terms), source="home", renewed=True, expires=expires)
+    return Snapshot(one, NOW, rests or {}, {}, 0, closed=one.closed(NOW))
 
 
 def utc(at):
@@ -156,7 +163,7 @@ def test_the_report_sums_by_credential_user_and_model(book):
     assert [one["today"]["requests"] for one in data["credentials"]] == [3, 0]
     assert {row["name"]: row["week"]["requests"] for row in data["users"]} == {"anna": 2, "ben": 1}
     assert {row["name"]: row["today"]["output"] for row in data["models"]} == {"m": 4, "n": 2}
-    assert data["pool"] == {"credentials": 2, "usable": 2, "headroom": 1.0}
+    assert data["pool"] == {"credentials": 2, "usable": 2, "headroom": 1.0, "problems": []}
     assert json.loads(json.dumps(data)) == data
 
 
@@ -183,3 +190,55 @@ def test_the_last_error_stands_at_its_credential(book):
 def test_no_secret_is_in_the_report(book):
     """A report can be shown: it holds labels and no credential."""
     assert "made-up" not in json.dumps(report([snapshot()], book, ADMIN, STORE_STATUS, NOW))
+
+
+# --- Who is not asked at all, and what is written of a credential ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("one", "name", "words"),
+    [
+        (closed(paused=True), "paused", "paused"),
+        (closed(paused=True, expires=NOW), "paused", "paused"),
+        (closed(expires=NOW), "expired", "its login has expired: start Claude Code in that home"),
+        (closed(paused=True, rests={EVERYTHING: Rest(NOW + HOUR, "x")}), "paused", f"paused; rests until {utc(NOW + HOUR)}: x"),
+    ],
+)
+def test_who_is_paused_or_expired_is_not_usable(one, name, words):
+    """A paused credential and an expired login say so, with their rests, and are not among the usable ones."""
+    assert (state_name(one), state(one)["words"]) == (name, words)
+    assert headroom(one) == 0
+
+
+def test_the_paused_have_no_part_in_the_room(book):
+    """What the operator has paused is counted, is not usable, and lowers no room; an expired login does."""
+    pool = [snapshot(), closed("p", paused=True)]
+    assert report(pool, book, ADMIN, STORE_STATUS, NOW)["pool"] == {
+        "credentials": 2, "usable": 1, "headroom": 1.0, "problems": [],
+    }  # fmt: skip
+    assert headroom_of_pool([snapshot(), closed(expires=NOW)]) == 0.5
+    assert headroom_of_pool([closed(paused=True)]) is None
+
+
+def test_the_login_of_a_home(book):
+    """A login has an expiry of its own, and no year."""
+    (one,) = report([closed(expires=NOW + HOUR)], book, ANNA, STORE_STATUS, NOW)["credentials"]
+    assert one["age"] is None
+    assert one["login"]["expires"] == NOW + HOUR
+    assert one["login"]["words"].startswith(f"its login expires at {utc(NOW + HOUR)}")
+
+
+def test_what_is_written_down_is_for_the_master_key(book):
+    """Terms, sources and what is wrong with the files are shown to who sees everybody, and to nobody else."""
+    fixed = Credential("fixed", Kind.API_KEY, Secret("sk-ant-api03-made-up"), source="CLAUDE_API_KEYS_FILE")
+    pool = [closed(groups=frozenset({"b", "a"}), owner="anna", reserve=0.2), Snapshot(fixed, NOW, {}, {}, 0)]
+    found = report(pool, book, ADMIN, STORE_STATUS, NOW, problems=("line 3",))
+    assert found["pool"]["problems"] == ["line 3"]
+    first, second = found["credentials"]
+    assert (first["source"], first["editable"]) == ("home", True)
+    assert first["terms"] == {"groups": ["a", "b"], "owner": "anna", "reserve": 0.2}
+    assert (second["source"], second["editable"], second["terms"]) == ("CLAUDE_API_KEYS_FILE", False, {})
+    hidden = report(pool, book, ANNA, STORE_STATUS, NOW, problems=("line 3",))
+    assert hidden["pool"]["problems"] == []
+    assert not {"source", "editable", "terms"} & {*hidden["credentials"][0]}
+    assert "made-up" not in json.dumps([found, hidden])

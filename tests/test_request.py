@@ -5,6 +5,7 @@ import json
 import pytest
 
 from claude_proxy.anthropic.errors import Refused
+from claude_proxy.anthropic.opening import opening_of
 from claude_proxy.anthropic.request_view import RequestView
 from claude_proxy.proxy.request import Request, parse_body, read_view
 from claude_proxy.upstream.headers import read, session_of
@@ -120,10 +121,27 @@ def test_the_session(sent):
     """The session is the header's, else the one that ``metadata.user_id`` names; a digest of it is what is kept."""
     body = {"model": "glm", "messages": [{"role": "user", "content": "hi"}], "metadata": {"user_id": '{"session_id":"t"}'}}
     one = request(json.dumps(body).encode(), sent)
-    assert one.session == session_of(read(sent), '{"session_id":"t"}')
+    assert one.session == one.named_session == session_of(read(sent), '{"session_id":"t"}')
     assert one.session not in (None, "s", "t")
 
 
+@pytest.mark.parametrize("user_id", [None, "made-up-opaque-id", '{"device_id":"d"}'], ids=["none", "opaque", "another-json"])
+def test_the_session_of_a_request_that_names_none(user_id):
+    """Without a name it is the opening's: the caller's, and that of the user whom the client means."""
+    metadata = b"" if user_id is None else b'"metadata":{"user_id":%s},' % json.dumps(user_id).encode()
+    raw = b'{"model":"glm",%s%s}' % (metadata, HISTORY)
+    one = request(raw, user="anna")
+    assert one.named_session is None
+    assert one.session == opening_of(raw, "anna", user_id or "")
+    assert one.session not in (None, request(raw, user="ben").session)
+
+
 def test_no_session():
-    """A request that names no session has none."""
-    assert request(b'{"model":"glm",%s}' % HISTORY).session is None
+    """A request without an opening has no session."""
+    assert request(b'{"model":"glm","messages":["odd"]}').session is None
+
+
+def test_a_named_session_costs_nothing(monkeypatch):
+    """The body of a request that names its session is not looked into once more."""
+    monkeypatch.setattr("claude_proxy.proxy.request.opening_of", lambda *_: pytest.fail("looked"))
+    assert request(b'{"model":"glm",%s}' % HISTORY, [("x-claude-code-session-id", "s")]).session

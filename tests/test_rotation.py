@@ -9,6 +9,7 @@ import anyio
 import pytest
 from answers import KINDS
 from lanes import Response, Upstream
+from virtual_time import now, run_virtually
 
 from claude_proxy.anthropic.errors import error_body
 from claude_proxy.credentials.credential import Credential, Kind
@@ -27,6 +28,7 @@ from claude_proxy.proxy.rotation import (
     body_for_claude,
 )
 from claude_proxy.proxy.sources import PoolSource, SingleSource
+from claude_proxy.proxy.waiting import WaitingLines
 from claude_proxy.secret import Secret
 from claude_proxy.upstream.client import BrokenOffError, UnreachableError
 from claude_proxy.upstream.headers import read, session_of
@@ -72,17 +74,17 @@ def thinking_body(*blocks, **more):
 
 
 class Clock:
-    """A clock that goes on when somebody sleeps, and remembers for how long."""
+    """A clock that goes on when somebody waits, and remembers for how long."""
 
     def __init__(self):
         self.now = NOW
-        self.slept = []
+        self.waited = 0.0
 
     def __call__(self):
         return self.now
 
-    async def sleep(self, seconds):
-        self.slept.append(seconds)
+    async def pause(self, _, seconds):
+        self.waited += seconds
         self.now += seconds
 
 
@@ -91,7 +93,7 @@ class Call:
 
     def __init__(
         self, *credentials, source=None, body=BODY, headers=SENT, session=None, base="https://api.anthropic.com",
-        family="sonnet", max_wait=0.0, pool=None, clock=None, caller="anna",
+        family="sonnet", max_wait=0.0, pool=None, clock=None, caller="anna", lines=None,
     ):  # fmt: skip
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.clock = clock or Clock()
@@ -100,8 +102,9 @@ class Call:
         self.hosts = Hosts(base)
         self.pool = pool or Pool(credentials, affinity=Affinity.SESSION, quarantine=900, clock=self.clock)
         wanted = Wanted(session, Scope(family))
+        lines = lines or WaitingLines(self.clock, self.clock.pause)
         self.rotation = Rotation(
-            source or PoolSource(self.pool, wanted, caller=caller, max_wait=max_wait, sleep=self.clock.sleep),
+            source or PoolSource(self.pool, wanted, caller=caller, max_wait=max_wait, lines=lines),
             self.request,
             self.journal,
             scope=Scope(family),
@@ -170,7 +173,7 @@ async def test_all_are_at_fault():
     with pytest.raises(NobodyUsable):
         await call.send(upstream)
     assert (upstream.credentials, call.journal.labels) == ("abc", ["a", "b", "c"])
-    assert call.clock.slept == []
+    assert call.clock.waited == 0
 
 
 async def test_when_all_rest_nobody_is_asked():
@@ -489,7 +492,7 @@ async def test_a_second_windowless_429_is_the_clients():
     call = Call(A, B, C)
     judged = await call.send(upstream)
     assert (judged.response.status, json.loads(judged.body)["error"]["message"]) == (429, "the second")
-    assert (upstream.credentials, call.pool.resting(Scope("sonnet")), call.clock.slept) == ("ab", frozenset(), [])
+    assert (upstream.credentials, call.pool.resting(Scope("sonnet")), call.clock.waited) == ("ab", frozenset(), 0)
 
 
 async def test_a_hop_with_nobody_to_hop_to():
@@ -497,7 +500,7 @@ async def test_a_hop_with_nobody_to_hop_to():
     upstream = Upstream(refused(429, "the only one"))
     call = Call(A, max_wait=100)
     judged = await call.send(upstream)
-    assert (json.loads(judged.body)["error"]["message"], upstream.credentials, call.clock.slept) == ("the only one", "a", [])
+    assert (json.loads(judged.body)["error"]["message"], upstream.credentials, call.clock.waited) == ("the only one", "a", 0)
 
 
 async def test_a_hop_does_not_wait_for_those_that_rest():
@@ -505,7 +508,7 @@ async def test_a_hop_does_not_wait_for_those_that_rest():
     call = Call(A, B, max_wait=100)
     call.pool.note(B, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, NOW + 10),)), UpstreamResponse(429, {}))
     judged = await call.send(Upstream(refused(429)))
-    assert (judged.response.status, call.journal.labels, call.clock.slept) == (429, ["a"], [])
+    assert (judged.response.status, call.journal.labels, call.clock.waited) == (429, ["a"], 0)
 
 
 @pytest.mark.parametrize(
@@ -669,7 +672,7 @@ async def test_waiting_for_a_rest_that_ends_soon():
     call = Call(A, B, max_wait=40)
     judged = await call.send(upstream)
     assert (judged.response.status, upstream.credentials) == (200, "aba")
-    assert call.clock.slept == [pytest.approx(30.05)]
+    assert call.clock.waited == pytest.approx(30)
     assert call.journal.labels == ["a", "b", "a"]
 
 
@@ -680,24 +683,24 @@ async def test_waiting_before_anybody_is_asked():
     for each, seconds in ((A, 300), (B, 20)):
         call.pool.note(each, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, NOW + seconds),)), UpstreamResponse(429, {}))
     assert (await call.send(upstream)).response.status == 200
-    assert (upstream.credentials, call.clock.slept) == ("b", [pytest.approx(20.05)])
+    assert (upstream.credentials, call.clock.waited) == ("b", pytest.approx(20))
 
 
 @pytest.mark.parametrize(
-    ("max_wait", "slept"), [(0, []), (29.9, []), (30, []), (30.1, [30.05])], ids=["none", "less", "equal", "more"]
+    ("max_wait", "waited"), [(0, 0), (29.9, 0), (30, 0), (30.1, 30)], ids=["none", "less", "equal", "more"]
 )
-async def test_a_wait_that_is_too_long_is_not_begun(max_wait, slept):
+async def test_a_wait_that_is_too_long_is_not_begun(max_wait, waited):
     """A request does not wait at all when the soonest rest ends after what it may wait."""
     call = Call(A, B, max_wait=max_wait)
     for each, seconds in ((A, 300), (B, 30)):
         call.pool.note(each, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, NOW + seconds),)), UpstreamResponse(429, {}))
     upstream = Upstream(Response(200))
-    if slept:
+    if waited:
         assert (await call.send(upstream)).response.status == 200
     else:
         with pytest.raises(NobodyUsable):
             await call.send(upstream)
-    assert call.clock.slept == pytest.approx(slept)
+    assert call.clock.waited == pytest.approx(waited)
 
 
 async def test_all_waits_of_a_request_together():
@@ -706,7 +709,7 @@ async def test_all_waits_of_a_request_together():
     call = Call(A, max_wait=10)
     with pytest.raises(NobodyUsable):
         await call.send(upstream)
-    assert (upstream.credentials, call.clock.slept) == ("aaaa", pytest.approx([3.05] * 3))
+    assert (upstream.credentials, call.clock.waited) == ("aaaa", pytest.approx(9, abs=0.01))
 
 
 @pytest.mark.parametrize(
@@ -732,7 +735,7 @@ async def test_a_rest_is_waited_for_beside_one_that_was_of_no_use():
     upstream = Upstream(refused(403, "Request not allowed"), refused(429, headers={"retry-after": "2"}), Response(200))
     call = Call(A, B, max_wait=5)
     assert (await call.send(upstream)).response.status == 200
-    assert (upstream.credentials, call.clock.slept) == ("abb", [pytest.approx(2.05)])
+    assert (upstream.credentials, call.clock.waited) == ("abb", pytest.approx(2, abs=0.01))
 
 
 async def test_waiting_for_a_family():
@@ -741,36 +744,76 @@ async def test_waiting_for_a_family():
     upstream = Upstream(refused(429, headers=limits), Response(200))
     call = Call(A, family="opus", max_wait=30)
     assert (await call.send(upstream)).response.status == 200
-    assert call.clock.slept == [pytest.approx(20.05)]
+    assert call.clock.waited == pytest.approx(20, abs=0.01)
 
 
-async def test_several_that_wait_come_back_one_after_the_other():
-    """Requests that wait for one credential do not come back at the same moment, and each is served."""
-    clock, upstream = Clock(), Upstream(*[Response(200)] * 4)
-    pool = Pool([A], affinity=Affinity.SESSION, quarantine=900, clock=clock)
-    pool.note(A, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, NOW + 10),)), UpstreamResponse(429, {}))
-    together = anyio.Event()
+def waiting(*answers, rest=10):
+    """Return a function that makes calls to one pool, whose only credential rests for so long, and what they ask."""
+    lines, upstream = WaitingLines(now), Upstream(*answers)
+    pool = Pool([A], affinity=Affinity.SESSION, quarantine=900, clock=now)
+    pool.note(A, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, rest),)), UpstreamResponse(429, {}))
+    return functools.partial(Call, pool=pool, clock=now, max_wait=60, lines=lines), upstream
 
-    async def sleep(seconds):
-        """Let everybody begin to wait before anybody's time is over."""
-        clock.slept.append(seconds)
-        if len(clock.slept) == 4:
-            clock.now += 11
-            together.set()
-        await together.wait()
 
-    answers = []
+def test_several_that_wait_come_back_one_after_the_other():
+    """Requests that wait for one credential come back behind the first one that it serves, and each is served."""
+    came = []
 
-    async def one():
-        call = Call(pool=pool, clock=clock, source=PoolSource(pool, Wanted(), max_wait=60, sleep=sleep))
-        answers.append((await call.send(upstream)).response.status)
+    async def one(call, upstream):
+        came.append(((await call.send(upstream)).response.status, now()))
 
-    async with anyio.create_task_group() as tasks:
-        for _ in range(4):
-            tasks.start_soon(one)
-    assert (answers, upstream.credentials) == ([200] * 4, "aaaa")
-    assert clock.slept == pytest.approx([10.05, 10.1, 10.15, 10.2])
-    assert pool.delay("", {"a"}) == float("inf"), "nobody rests any more"
+    async def all_of_them():
+        call, upstream = waiting(*[Response(200)] * 4)
+        async with anyio.create_task_group() as tasks:
+            for place in range(4):
+                tasks.start_soon(one, call(caller=f"u{place}"), upstream)
+        return upstream.credentials
+
+    assert run_virtually(all_of_them()) == "aaaa"
+    assert [status for status, _ in came] == [200] * 4
+    assert all(10 <= moment < 11 for _, moment in came)
+
+
+def test_the_first_one_finds_out():
+    """When the credential is limited still, the first request alone meets that, and all of them are refused at once."""
+    refusals = []
+
+    async def one(call, upstream):
+        try:
+            await call.send(upstream)
+        except NobodyUsable:
+            refusals.append(now())
+
+    async def all_of_them():
+        call, upstream = waiting(refused(429, headers={"retry-after": "3600"}))
+        async with anyio.create_task_group() as tasks:
+            for place in range(100):
+                tasks.start_soon(one, call(caller=f"u{place % 7}"), upstream)
+        return upstream.credentials
+
+    assert run_virtually(all_of_them()) == "a"
+    assert len(refusals) == 100
+    assert all(10 <= moment < 11 for moment in refusals)
+
+
+def test_who_comes_while_others_wait_stands_behind_them():
+    """A request that finds the credential back and others in line waits for its turn."""
+    order = []
+
+    async def one(name, call, upstream, after=0.0):
+        await anyio.sleep(after)
+        await call.send(upstream)
+        order.append(name)
+
+    async def all_of_them():
+        call, upstream = waiting(*[Response(200)] * 12)
+        async with anyio.create_task_group() as tasks:
+            for place in range(10):
+                tasks.start_soon(one, place, call(caller=f"u{place}"), upstream)
+            tasks.start_soon(one, "new", call(caller="new"), upstream, 10.01)
+
+    run_virtually(all_of_them())
+    assert order == [*range(10), "new"]
 
 
 async def test_a_rest_that_ends_while_the_pool_is_asked_refuses_nobody():
@@ -783,23 +826,21 @@ async def test_a_rest_that_ends_while_the_pool_is_asked_refuses_nobody():
     assert upstream.credentials == "a"
 
 
-async def test_who_gives_up_waiting_is_not_waited_for():
-    """A client that leaves while its request waits does not put back those that come after it."""
-    clock = Clock()
-    pool = Pool([A], affinity=Affinity.SESSION, quarantine=900, clock=clock)
-    pool.note(A, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, NOW + 10),)), UpstreamResponse(429, {}))
-    begun = anyio.Event()
+def test_who_gives_up_waiting_is_not_waited_for():
+    """A client that leaves while its request waits, or when it is its turn, does not put back those that come after it."""
 
-    async def sleep(_):
-        begun.set()
-        await anyio.sleep_forever()
+    async def all_of_them():
+        call, upstream = waiting(Response(200))
+        async with anyio.create_task_group() as gone:
+            for _ in range(3):
+                gone.start_soon(call(caller="gone").send, upstream)
+            await anyio.sleep(5)
+            gone.cancel_scope.cancel()
+        return (await call().send(upstream)).response.status, now(), upstream.credentials
 
-    async with anyio.create_task_group() as tasks:
-        call = Call(pool=pool, clock=clock, source=PoolSource(pool, Wanted(), max_wait=60, sleep=sleep))
-        tasks.start_soon(call.send, Upstream())
-        await begun.wait()
-        tasks.cancel_scope.cancel()
-    assert pool.delay("") == pytest.approx(10.05)
+    status, moment, credentials = run_virtually(all_of_them())
+    assert (status, credentials) == (200, "a")
+    assert moment == pytest.approx(10, abs=0.1)
 
 
 async def test_a_users_own_credential_is_not_waited_for():

@@ -232,6 +232,15 @@ def test_quota_and_usage_are_shown_to_all_who_may_use_the_models(route):
     assert [status_of(caller, "GET", route) for caller in (USER, ANYBODY, ADMIN)] == [200, 200, 200]
 
 
+@pytest.mark.parametrize("action", routes.POOL_ACTIONS)
+def test_the_pool_is_changed_by_the_master_key_alone(action):
+    """What changes the pool is for the master key, on an open proxy too, and for POST."""
+    key = Caller(Role.KEY, None, "key")
+    assert [status_of(one, "POST", f"/pool/{action}") for one in (USER, ANYBODY, key, ADMIN)] == [403, 403, 403, 200]
+    assert status_of(ADMIN, "GET", f"/pool/{action}") == 404
+    assert status_of(ADMIN, "POST", f"/pool/{action}/x") == 404
+
+
 @pytest.mark.parametrize(
     ("method", "route", "accept", "page"),
     [
@@ -252,7 +261,9 @@ def test_only_the_page_is_shown_to_everybody(method, route, accept, page):
 
 def test_no_route_of_a_model_is_administration():
     """The lists do not overlap."""
-    assert not [one for one in MODEL_ROUTES | routes.STATUS_ROUTES if administration.is_served(*one, database=True)]
+    assert not [
+        one for one in MODEL_ROUTES | routes.STATUS_ROUTES | routes.POOL_ROUTES if administration.is_served(*one, database=True)
+    ]
 
 
 @pytest.mark.parametrize("settings", [WITH_KEYS, Settings.parse(DATABASE)], ids=["token", "no-token"])

@@ -20,6 +20,7 @@ from pools import (
     walk,
 )
 
+from claude_proxy.anthropic.opening import MARK
 from claude_proxy.credentials import sessions as sessions_module
 from claude_proxy.credentials.pool import Affinity, Wanted
 from claude_proxy.credentials.sessions import MAX_SESSIONS, SESSION_IDLE, SESSION_TOLD
@@ -168,3 +169,40 @@ def test_sessions_of_others_are_bounded(shared, monkeypatch):
     pool = shared(A)
     pool.merge([Row(f"session:{number}", START, json.dumps(pool.state("a").key)) for number in range(10)])
     assert len(pool._sessions) == 3
+
+
+def test_sessions_without_a_name_go_first(make, monkeypatch):
+    """Single questions of a client that names no session push no named session out, and have the half of the room at most."""
+    monkeypatch.setattr(sessions_module, "MAX_SESSIONS", 6)
+    pool = make(A, B)
+    for session in ("s", "t", "u"):
+        chosen(pool, 1, session)
+    for number in range(50):
+        chosen(pool, 1, f"{MARK}{number}")
+    assert [*known(pool)[1]] == ["s", "t", "u", *(f"{MARK}{number}" for number in (47, 48, 49))]
+    for number in range(3):
+        chosen(pool, 1, f"v{number}")
+    assert [*known(pool)[1]] == [f"{MARK}{number}" for number in (47, 48, 49)] + ["v0", "v1", "v2"]
+    assert sum(snapshot.sessions for snapshot in pool.snapshot()) == 6
+
+
+def test_a_session_without_a_name_goes_with_its_credential(make, monkeypatch):
+    """With a credential that leaves the pool its sessions without a name are forgotten whole."""
+    monkeypatch.setattr(sessions_module, "MAX_SESSIONS", 4)
+    pool = make(A, B)
+    for number in range(4):
+        chosen(pool, 1, f"{MARK}{number}")
+    pool.take_up([B])
+    for number in range(4, 10):
+        chosen(pool, 1, f"{MARK}{number}")
+    assert [*known(pool)[1]] == [f"{MARK}{number}" for number in (6, 7, 8, 9)]
+    assert pool.state("b").sessions == 4
+
+
+def test_a_session_without_a_name_is_known_elsewhere(shared):
+    """A conversation without a name counts and stays as one with a name does, in other processes too."""
+    first, second = shared(A, B), shared(B, A)
+    assert chosen(first, 2, f"{MARK}0") == "aa"
+    second.merge(first.everything())
+    assert chosen(second, 2, f"{MARK}0") == "aa"
+    assert [snapshot.sessions for snapshot in second.snapshot()] == [0, 1]

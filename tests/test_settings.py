@@ -6,7 +6,7 @@ import os
 import pytest
 
 from claude_proxy.config import settings as module
-from claude_proxy.config.settings import SECRET_NAMES, VARIABLES, LogFormat, Settings, SettingsError, TokenMode
+from claude_proxy.config.settings import SECRET_NAMES, VARIABLES, LogFormat, Settings, SettingsError, TokenMode, read_pool
 from claude_proxy.config.users import UserBook
 from claude_proxy.credentials.credential import Kind
 from claude_proxy.credentials.order import Order
@@ -46,6 +46,7 @@ def test_nothing_set():
         redis_url=None,
         database_url=None,
         workers=1,
+        drain_seconds=120,
         claude_base="https://api.anthropic.com",
         log_format=LogFormat.TEXT,
         host="127.0.0.1",
@@ -79,6 +80,7 @@ def test_everything_set():
             "REDIS_URL": REDIS,
             "DATABASE_URL": DATABASE,
             "NUM_WORKERS": "64",
+            "PROXY_DRAIN_SECONDS": "0.5",
             "ANTHROPIC_API_BASE": "http://127.0.0.1:9/prefix/",
             "PROXY_LOG_FORMAT": "json",
             "HOST": "::",
@@ -90,7 +92,7 @@ def test_everything_set():
     assert [(each.label, each.kind) for each in settings.credentials] == [("anna", Kind.OAUTH), ("api-key-1", Kind.API_KEY)]
     assert (settings.mode, settings.affinity) == (TokenMode.PASSTHROUGH, Affinity.NONE)
     assert (settings.cooldown_seconds, settings.quarantine_seconds) == (0.5, 0)
-    assert (settings.soft_limit, settings.max_wait_seconds, settings.workers) == (1, 240, 64)
+    assert (settings.soft_limit, settings.max_wait_seconds, settings.workers, settings.drain_seconds) == (1, 240, 64, 0.5)
     assert (settings.state_file, settings.redis_url.reveal()) == ("/data/pool.sqlite3", REDIS)
     assert (settings.order, settings.extra_usage) == (Order.RESET_FIRST, ExtraUsage.NEVER)
     assert settings.log_format is LogFormat.JSON
@@ -124,6 +126,9 @@ def test_settings_are_frozen_and_hide_their_secrets():
         ("CLAUDE_TOKEN_SOFT_LIMIT", "nan", "'nan'"),
         ("CLAUDE_POOL_MAX_WAIT_SECONDS", "241", "'241'; it should hold a number of seconds from 0 to 240"),
         ("CLAUDE_POOL_MAX_WAIT_SECONDS", "5s", "'5s'"),
+        ("PROXY_DRAIN_SECONDS", "2m", "'2m'; it should hold a number of seconds from 0 to 3600"),
+        ("PROXY_DRAIN_SECONDS", "3601", "'3601'"),
+        ("PROXY_DRAIN_SECONDS", "-1", "'-1'"),
         ("CLAUDE_POOL_MAX_WAIT_SECONDS", "-1", "'-1'"),
         ("NUM_WORKERS", "0", "'0'; it should hold a number of processes from 1 to 64"),
         ("NUM_WORKERS", "65", "'65'"),
@@ -284,3 +289,43 @@ def test_a_secret_that_comes_back_is_taken_again(fresh_process):
 def test_every_secret_of_the_table_is_taken_or_litellms():
     """A new secret variable leaves the environment unless LiteLLM itself reads it."""
     assert set(module.SECRET_NAMES) - module.OWN_SECRETS == {"DATABASE_URL", "LITELLM_MASTER_KEY"}
+
+
+# The pool
+
+
+def test_the_file_and_the_variables_are_one_pool(tmp_path):
+    """Credentials of ``credentials.yaml`` stand beside those of the variables, each with where it is from."""
+    path = tmp_path / "credentials.yaml"
+    path.write_text(f"credentials:\n  - {{label: a, secret: {OAUTH}, priority: 2}}\n")
+    settings = Settings.parse({"CLAUDE_CREDENTIALS_FILE": str(path), "CLAUDE_API_KEYS": f"k={KEY}"})
+    assert [(one.label, one.kind, one.source) for one in settings.credentials] == [
+        ("a", Kind.OAUTH, str(path)),
+        ("k", Kind.API_KEY, "CLAUDE_API_KEYS"),
+    ]
+    assert Settings.parse({"CLAUDE_CREDENTIALS_FILE": str(tmp_path / "none.yaml")}).credentials == ()
+
+
+def test_a_file_with_mistakes_ends_the_start(tmp_path):
+    """Mistakes of the file stand beside those of the variables; a worker beside others goes on with what can be read."""
+    path = tmp_path / "credentials.yaml"
+    path.write_text(f"credentials:\n  - {{label: a, secret: {OAUTH}}}\n  - {{label: b, secret: {KEY}, weight: 0}}\n")
+    environ = {"CLAUDE_CREDENTIALS_FILE": str(path), "CLAUDE_API_KEYS": OAUTH}
+    says = "credentials.yaml line 3, b: weight should be a number from 0.01 to 1000"
+    found = mistakes_of(**environ)
+    assert [mistake.split(":")[0] for mistake in found] == ["CLAUDE_API_KEYS", "credentials.yaml line 3, b"]
+    settings = Settings.parse(environ, lenient=True)
+    assert [one.label for one in settings.credentials] == ["a"]
+    assert settings.pool_problems[-1] == says
+    assert len(mistakes_of(**environ, PORT="x")) == 3
+
+
+def test_every_path_of_the_pool_is_named(tmp_path):
+    """What is to be watched are the file, what it names, and the files of the variables."""
+    path, tokens = tmp_path / "credentials.yaml", tmp_path / "tokens"
+    tokens.write_text(OAUTH)
+    path.write_text("credentials:\n  - {label: a, secret_file: a}\n")
+    found = read_pool({"CLAUDE_CREDENTIALS_FILE": str(path), "CLAUDE_OAUTH_TOKENS_FILE": str(tokens)})
+    assert {*found.paths} == {path, tmp_path / "a", tokens}
+    assert [one.source for one in found.credentials] == ["CLAUDE_OAUTH_TOKENS_FILE"]
+    assert len(found.mistakes) == 1

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 import respx
-from test_report import ADMIN, ANNA, DAY, HOUR, NOW, OPUS, STORE_STATUS, record, snapshot
+from test_report import ADMIN, ANNA, DAY, HOUR, NOW, OPUS, STORE_STATUS, closed, record, snapshot
 
 from claude_proxy.cli import terminal
 from claude_proxy.cli.terminal import Unanswered, aligned, ask, counted, render, show_status, show_usage, url_of
@@ -46,6 +46,20 @@ def test_everything_is_said():
     assert "People" in lines
     assert "You" in shown(ANNA)
     assert lines[-1] == "What is known is shared through SQLite. Process running since 2026-11-17 11:06."
+
+
+def test_who_is_not_asked_and_what_is_wrong_is_said():
+    """What is wrong in the pool's files stands below the first; the paused and the expired say why they are not asked."""
+    rests = {EVERYTHING: Rest(NOW + HOUR, "limit reached: 5h")}
+    pool = [closed("p", paused=True, rests=rests), closed("e", expires=NOW), closed("l", expires=NOW + HOUR)]
+    data = report(pool, Book(clock=lambda: NOW), ADMIN, STORE_STATUS, NOW, problems=("credentials.yaml line 3, a: x",))
+    lines = render(data, 120, colours=False, local=lambda at: datetime.fromtimestamp(at, UTC)).splitlines()
+    assert lines[1] == "credentials.yaml line 3, a: x"
+    assert "  paused" in lines
+    assert "  rests until 12:06: 5-hour window" in lines
+    assert lines.count("  its login has expired: start Claude Code in that home") == 1
+    assert "usable" not in [line.strip() for line in lines[: lines.index("l (OAuth token)")]]
+    assert any(line.startswith("  its login expires at 2026-11-18") for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What a web page may do with an open proxy: nothing. A page sends no token, and where none is asked for, that proves nothing.
 
-Only an open proxy needs this: elsewhere a page would have to know a token, and to ask the browser's leave to send it.
+Elsewhere a page would have to know a token, and to ask the browser's leave to send it. What changes the pool is for the proxy's
+own page all the same.
 """
 
 import ipaddress
@@ -35,6 +36,18 @@ def check_browser(method: str, route: str, headers: Headers, own_names: Collecti
         raise Refused(403, f"This proxy is open to everybody, and answers no web page of another site. {CURE}")
     media = sent.get("content-type", "").split(";")[0].strip().lower()
     if method == "POST" and (method, route) in MODEL_ROUTES and media != JSON:
+        raise Refused(415, f"content-type: should be {JSON}")
+
+
+def check_own_page(headers: Headers) -> None:
+    """Raise ``Refused`` for a request that changes something and was made by a page of another site, or is not sent as JSON."""
+    sent = {name.lower(): value.strip() for name, value in reversed(headers)}
+    site, origin = sent.get("sec-fetch-site", "").lower(), sent.get("origin", "").lower()
+    # A browser that sends the first knows better than a proxy in between that may have replaced the host.
+    foreign = site in OTHER_SITES if site else bool(origin) and urlsplit(origin).netloc != sent.get("host", "").lower()
+    if foreign:
+        raise Refused(403, "Only the proxy's own page may change the pool.")
+    if sent.get("content-type", "").split(";")[0].strip().lower() != JSON:
         raise Refused(415, f"content-type: should be {JSON}")
 
 

@@ -19,6 +19,9 @@ MODEL_ROUTES = frozenset(
 )
 # What shows quota and usage: to everybody who may use the models.
 STATUS_ROUTES = frozenset({("GET", "/pool"), ("GET", "/metrics")})
+# What changes the pool: for the master key alone, from the proxy's own page or from no page.
+POOL_ACTIONS = ("add", "pause", "resume", "remove")
+POOL_ROUTES = frozenset(("POST", f"/pool/{action}") for action in POOL_ACTIONS)
 # Claude Code asks HEAD / at every start, without any token; the others are for load balancers and Docker.
 PUBLIC_ROUTES = frozenset({"/", "/health/liveliness", "/health/liveness", "/health/readiness"})
 # Every virtual key of LiteLLM's begins so, unless somebody chose another one by hand.
@@ -118,7 +121,9 @@ def check_route(caller: Caller, method: str, route: str, query: str = "", *, dat
         if caller.role is Role.KEY:  # LiteLLM checks a virtual key on its own routes; this one is not
             raise Refused(403, f"{method} {route} is not for virtual keys; /key/info shows what yours may do and has used.")
         return
-    if not administration.is_served(method, route, database=database):
+    if (method, route) in POOL_ROUTES and caller.role is Role.ADMIN:
+        return
+    if (method, route) not in POOL_ROUTES and not administration.is_served(method, route, database=database):
         reason = administration.why_closed(route) if caller.role is Role.ADMIN else ""
         raise Refused(404, f"{method} {route} is not served by this proxy.{f' Closed: {reason}.' if reason else ''}")
     if caller.role is Role.KEY and (method, route, query) in OWN_KEY_REQUESTS:

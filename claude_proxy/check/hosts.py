@@ -16,6 +16,7 @@ from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, warning
 from claude_proxy.check.models import claude_hosts, provider_of, resolved, unready
 from claude_proxy.config import web_search
+from claude_proxy.config.outbound_proxies import outbound_proxies
 from claude_proxy.config.settings import TokenMode
 from claude_proxy.providers.endpoints import BLOCK, DEMO_HOST, Origin, Provider
 
@@ -113,8 +114,11 @@ def clock(facts: Facts, now: Callable[[], float] = time.time) -> Iterator[Findin
 def server_time(base: str) -> float | None:
     """Return a server's time in Unix seconds, from the header of any answer; None when it cannot be had."""
     try:
-        with httpx.Client(timeout=TIMEOUT, follow_redirects=False) as client:
+        url = httpx.URL(base)
+        proxy = outbound_proxies().proxy_for(url.scheme, url.host, url.port)
+        verify = httpx.create_ssl_context()
+        with httpx.Client(timeout=TIMEOUT, follow_redirects=False, trust_env=False, proxy=proxy, verify=verify) as client:
             date = client.head(base).headers.get("date", "")
         return email.utils.parsedate_to_datetime(date).timestamp()
-    except (httpx.HTTPError, ValueError):
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError):
         return None

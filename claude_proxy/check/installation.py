@@ -1,4 +1,4 @@
-"""Checks of what is installed: LiteLLM's version, and files that run code at every start of the interpreter."""
+"""Checks of where the proxy runs: LiteLLM's version, the proxies of the environment, and files that run at every start."""
 
 import csv
 from collections.abc import Iterator
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, warning
+from claude_proxy.config.outbound_proxies import EXAMPLES_OF_EXCEPTIONS, EXCEPTIONS, OutboundProxies
 from claude_proxy.guard import COMPROMISED
 
 PINNED = "1.106.2"
@@ -26,6 +27,13 @@ def litellm_version(facts: Facts) -> Iterator[Finding]:
         yield error("LiteLLM", f"{version} is a compromised release, which steals credentials", remedy)
     elif version != PINNED:
         yield warning("LiteLLM", f"is {version}, and the rules of this proxy were tested on {PINNED}", "`make install`")
+
+
+def outbound_proxies(facts: Facts) -> Iterator[Finding]:
+    """What of the environment's proxies and their exceptions is read, and what is left out."""
+    for variable, mistake in OutboundProxies.of(facts.environ).mistakes:
+        remedy = f"it should hold such as {EXAMPLES_OF_EXCEPTIONS}" if variable.upper() == EXCEPTIONS else ""
+        yield warning(variable, mistake, remedy)
 
 
 def startup_files(facts: Facts) -> Iterator[Finding]:

@@ -14,10 +14,11 @@ from typing import Any
 import httpx
 
 from claude_proxy.check.facts import Facts
-from claude_proxy.check.findings import Finding, error, info, warning
+from claude_proxy.check.findings import Finding, Level, error, info, warning
 from claude_proxy.check.models import CLAUDE_CODE_NAMES, claude_hosts, is_served, provider_of, unready
 from claude_proxy.config.settings import Settings
 from claude_proxy.credentials.credential import Credential, Kind
+from claude_proxy.credentials.expiry import EXPIRED
 from claude_proxy.credentials.response_rules import Action, judge
 from claude_proxy.credentials.scope import Scope
 from claude_proxy.credentials.upstream_response import UpstreamResponse
@@ -34,6 +35,11 @@ EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - looked up, 
 Results = list[tuple[str, list[Finding]]]
 
 
+def no_lift(_: Credential) -> bool:
+    """No proxy is told anything."""
+    return False
+
+
 @dataclass(frozen=True)
 class Asked:
     """An answer, and how long it took in milliseconds."""
@@ -44,15 +50,18 @@ class Asked:
     took: float
 
 
-def ask_all(facts: Facts, now: Callable[[], float] = time.time) -> Results:
-    """Ask every model and every credential, one after the other: a limit that is met early is not run into by all."""
+def ask_all(facts: Facts, now: Callable[[], float] = time.time, *, lift: Callable[[Credential], bool] = no_lift) -> Results:
+    """Ask every model and every credential, one after the other: a limit that is met early is not run into by all.
+
+    ``lift`` lets a running proxy forget what a credential rests for, and returns whether it could.
+    """
     if facts.settings is None:
         return []
     # No redirect is followed, and no HTTP_PROXY is asked: what is sent goes where it is meant to, or nowhere.
     with httpx.Client(timeout=TIMEOUT, follow_redirects=False, trust_env=False) as client:
         return [
             ("every model answers", ask_models(client, facts, facts.settings)),
-            ("every Claude credential is taken", ask_credentials(client, facts.settings, claude_hosts(facts), now)),
+            ("every Claude credential is taken", ask_credentials(client, facts.settings, claude_hosts(facts), now, lift)),
         ]
 
 
@@ -96,9 +105,25 @@ def asked_models(facts: Facts) -> list[str]:
     return [*dict.fromkeys(others), *([HAIKU] if usable and is_served(HAIKU, facts.names) else [])]
 
 
-def ask_credentials(client: httpx.Client, settings: Settings, hosts: Hosts, now: Callable[[], float]) -> list[Finding]:
-    """Ask Claude with each credential of the pool."""
-    return [_credential(client, credential, settings, hosts, now) for credential in settings.credentials]
+def ask_credentials(
+    client: httpx.Client,
+    settings: Settings,
+    hosts: Hosts,
+    now: Callable[[], float],
+    lift: Callable[[Credential], bool] = no_lift,
+) -> list[Finding]:
+    """Ask Claude with each credential of the pool; one that is taken rests no longer."""
+    found = []
+    for credential in settings.credentials:
+        if credential.closed(now()):
+            paused = credential.terms.paused
+            found.append(info(credential.label, "was not asked: it is paused") if paused else error(credential.label, EXPIRED))
+            continue
+        finding = _credential(client, credential, settings, hosts, now)
+        if finding.level is Level.INFO and lift(credential):
+            finding = info(finding.place, f"{finding.problem}; a running proxy forgets what it rests for")
+        found.append(finding)
+    return found
 
 
 def _credential(

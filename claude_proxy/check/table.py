@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from claude_proxy.check import client, files, hosts, installation, models, people, tokens, web_search
+from claude_proxy.check import client, files, hosts, installation, models, people, pool, tokens, web_search
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error
 
@@ -47,6 +47,9 @@ CHECKS: tuple[Check, ...] = (
     Check("whoever has limits is somebody", people.limited_people, needs=Needs.CONFIG),
     Check("the proxy's own tokens are hard to guess", tokens.weak_tokens),
     Check("the Claude credentials are well-formed", tokens.credentials),
+    Check("the pool's file is there and nobody else can read it", pool.files),
+    Check("every credential of the pool's file can be asked", pool.credentials),
+    Check("the terms of the pool are meant for somebody", pool.terms),
     Check("the providers' keys are well-formed", tokens.provider_keys),
     Check("no key stands in config.yaml in clear text", models.clear_text_keys, needs=Needs.CONFIG),
     Check("no model asks for a secret of the proxy's own", models.own_secrets, needs=Needs.CONFIG),
@@ -60,6 +63,7 @@ CHECKS: tuple[Check, ...] = (
     Check("no model only sounds like Claude", models.claude_names_elsewhere, When.COMMAND, Needs.MODELS),
     Check("Claude Code's variables are as it reads them", client.client_variables),
     Check("LiteLLM is the release that was tested", installation.litellm_version),
+    Check("the proxies of the environment are readable", installation.outbound_proxies),
     Check("nothing unknown runs when Python starts", installation.startup_files),
     Check("it is clear which way requests go", models.ways_of_requests, When.COMMAND, Needs.MODELS),
     Check("every host can be reached", hosts.hosts, When.ONLINE, Needs.MODELS),

@@ -10,6 +10,7 @@ from claude_proxy.check import listing, live, report, table
 from claude_proxy.check.facts import Facts, Unreadable, gather, read_config
 from claude_proxy.check.findings import Finding, Level, error
 from claude_proxy.cli import project as project_folder
+from claude_proxy.cli.pool_command import lifter
 from claude_proxy.config import backup
 from claude_proxy.config import models as config
 from claude_proxy.config.settings import SettingsError
@@ -42,7 +43,7 @@ def check(options: argparse.Namespace, out: TextIO) -> int:
     whens = [table.When.START, table.When.COMMAND, *([] if options.offline else [table.When.ONLINE])]
     results += [(one.title, findings) for one, findings in table.run(facts, *whens)]
     if options.live and not options.offline:
-        results += live.ask_all(facts)
+        results += live.ask_all(facts, lift=lifter(options))
     print(report.as_json(results) if options.json else report.text(results), file=out, flush=True)
     return int(report.failed(report.flat(results)))
 

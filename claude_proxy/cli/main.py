@@ -9,6 +9,7 @@ from claude_proxy.access import users_file
 from claude_proxy.cli import (
     check_command,
     onboarding,
+    pool_command,
     serve_command,
     settings_command,
     status_command,
@@ -18,6 +19,7 @@ from claude_proxy.cli import (
 from claude_proxy.cli.console import stop
 from claude_proxy.cli.project import ROOT, load_environment
 from claude_proxy.config import models as config
+from claude_proxy.config.credentials_edit import NotEdited
 from claude_proxy.config.settings import SettingsError
 
 # Commands that need the environment as a start has it, by their name and that of their action.
@@ -26,6 +28,12 @@ COMMANDS: Mapping[tuple[str, str | None], Callable[[argparse.Namespace], None]] 
     ("user", "add"): user_command.add_user,
     ("user", "remove"): user_command.remove_user,
     ("user", "list"): user_command.list_users,
+    ("pool", "list"): pool_command.show_list,
+    ("pool", "add"): pool_command.add_credential,
+    ("pool", "pause"): pool_command.pause,
+    ("pool", "resume"): pool_command.resume,
+    ("pool", "remove"): pool_command.remove,
+    ("pool", "set"): pool_command.change_terms,
     ("status", None): status_command.show_status,
     ("usage", None): status_command.show_usage,
 }
@@ -44,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             COMMANDS[options.command, vars(options).get("action")](options)
     except (SettingsError, config.ConfigError) as error:
         stop("The proxy does not start:", error.mistakes)
-    except (users_file.PeopleError, onboarding.OnboardingError) as error:
+    except (users_file.PeopleError, onboarding.OnboardingError, NotEdited) as error:
         stop("This was not done:", error.mistakes)
     except terminal.Unanswered as error:
         stop("The proxy was not asked:", (str(error),))
@@ -58,6 +66,6 @@ def parser() -> argparse.ArgumentParser:
         "--data", type=Path, help="a writable folder for what is generated when the project's is not to be written"
     )
     commands = whole.add_subparsers(dest="command", required=True)
-    for command in (serve_command, settings_command, user_command, status_command, check_command):
+    for command in (serve_command, settings_command, user_command, pool_command, status_command, check_command):
         command.add_to(commands)
     return whole

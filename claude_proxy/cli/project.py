@@ -12,6 +12,9 @@ from urllib.parse import urlsplit
 from dotenv import dotenv_values
 
 from claude_proxy.config import models
+from claude_proxy.config.credentials_file import FILE_VARIABLE as CREDENTIALS_VARIABLE
+from claude_proxy.config.credentials_file import NAME as CREDENTIALS_NAME
+from claude_proxy.config.credentials_file import OWN_FILES
 from claude_proxy.config.settings import OWN_USERS_FILE, SECRET_NAMES, Settings, SettingsError, read_secret_file, secret_file
 from claude_proxy.config.users import FILE_VARIABLE
 from claude_proxy.litellm import database
@@ -23,6 +26,8 @@ GENERATED = ("PROXY_STATIC_TOKEN", "LITELLM_MASTER_KEY")
 PEER_REDIS = "CLAUDE_PROXY_PEER_REDIS"
 # And here the folder with a PostgreSQL's socket, which is there with the profile db only.
 PEER_DATABASE = "CLAUDE_PROXY_PEER_DATABASE"
+# And here where it has mounted the project's folder, of which the image has links to two files only.
+MOUNTED_PROJECT = "CLAUDE_PROXY_PROJECT"
 
 
 def users_path(project: Path, data: Path | None) -> Path:
@@ -83,6 +88,7 @@ def load_environment(project: Path, data: Path | None, *, starts: bool = False) 
     users = users_path(project, data)
     # Named, the file keeps the proxy closed whatever becomes of it; while there is none, it is only looked for.
     os.environ[FILE_VARIABLE if present(users) else OWN_USERS_FILE] = str(users)
+    place_credentials_file(project, data)
     peer = os.environ.get(PEER_REDIS, "")
     named = os.environ.get("REDIS_URL") or os.environ.get("REDIS_URL_FILE")
     if peer and not named and resolves(urlsplit(peer).hostname or ""):
@@ -92,6 +98,16 @@ def load_environment(project: Path, data: Path | None, *, starts: bool = False) 
     seconds = database.WAIT_SECONDS if starts else 0.0
     if folder and not named and database.comes_up(Path(folder), os.environ.get(database.CLIENT, ""), seconds):
         os.environ["DATABASE_URL"] = database.socket_url(Path(folder))
+
+
+def place_credentials_file(project: Path, data: Path | None) -> None:
+    """Say where ``credentials.yaml`` is: as it is named, from the project's folder on; else there, or among the data."""
+    project = Path(os.environ.get(MOUNTED_PROJECT) or project)
+    if named := os.environ.get(CREDENTIALS_VARIABLE, "").strip():
+        os.environ[CREDENTIALS_VARIABLE] = str(project.absolute() / Path(named).expanduser())
+        return
+    found = [folder.absolute() / CREDENTIALS_NAME for folder in (project, data) if folder]
+    os.environ[OWN_FILES] = "\n".join(map(str, found))
 
 
 def resolves(host: str) -> bool:

@@ -58,9 +58,9 @@ def serve(project: Path, data: Path | None) -> None:
     announce(settings, written, loaded, sys.stdout, [*told_of_copy(broken, copy), *found])
     allow_many_connections()
 
-    import uvicorn  # noqa: PLC0415 - late: a mistake in the settings is told before it
+    from claude_proxy.server.supervisor import run  # noqa: PLC0415 - late: a mistake in the settings is told before it
 
-    uvicorn.run(
+    run(
         "claude_proxy.litellm.app:app",
         host=settings.host,
         port=settings.port,

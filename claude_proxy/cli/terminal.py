@@ -21,7 +21,9 @@ NARROWEST, WIDEST = 40, 120
 BAR = 20
 FAILOVERS = 5
 GOOD, WARN, BAD, SOFT, BOLD = "32", "33", "31", "2", "1"
-STATE_COLOURS = {"usable": GOOD, "usable in part": WARN}
+STATE_COLOURS = {"usable": GOOD, "usable in part": WARN, "paused": WARN}
+# What is said of a state beside its rests.
+STATE_WORDS = {"paused": "paused", "expired": "its login has expired: start Claude Code in that home"}
 CLEAR = "\x1b[H\x1b[2J"
 
 
@@ -108,6 +110,7 @@ def _lines(data: Mapping[str, Any], clock: Callable[[float], str], since: str) -
     pool, knowledge = data["pool"], data["knowledge"]
     room = "" if pool["headroom"] is None else f", {pool['headroom']:.0%} room left"
     yield Line(f"{pool['usable']} of {counted(pool['credentials'], 'credential')} usable{room}", BOLD)
+    yield from (Line(problem, BAD) for problem in pool["problems"])
     for one in data["credentials"]:
         yield from _credential(one, clock)
     for title, rows in (("People" if data["viewer"]["sees_everybody"] else "You", data["users"]), ("Models", data["models"])):
@@ -132,6 +135,8 @@ def _credential(one: Mapping[str, Any], clock: Callable[[float], str]) -> Iterat
     yield Line(f"{counted(one['sessions'], 'session')}; today {sums(one['today'])}; 7 days {sums(one['week'])}", "", 2)
     if one["last_error"]:
         yield Line(f"last limit or error {clock(one['last_error']['at'])}: {one['last_error']['text']}", SOFT, 2)
+    if one["login"] and one["state"]["name"] != "expired":
+        yield Line(one["login"]["words"], SOFT, 2)
     if one["age"]:
         yield Line(f"setup token: {one['age']['words']}", WARN if one["age"]["warning"] else SOFT, 2)
 
@@ -139,9 +144,12 @@ def _credential(one: Mapping[str, Any], clock: Callable[[float], str]) -> Iterat
 def states(state: Mapping[str, Any], clock: Callable[[float], str]) -> list[tuple[str, str]]:
     """Return the lines that say what a credential may be asked for, each with its colour."""
     colour = STATE_COLOURS.get(state["name"], BAD)
-    lines = [] if any(not rest["what"] for rest in state["rests"]) else [("usable", GOOD)]
+    closed = STATE_WORDS.get(state["name"])
+    lines = [] if closed or any(not rest["what"] for rest in state["rests"]) else [("usable", GOOD)]
+    lines += [(closed, colour)] if closed else []
     for rest in state["rests"]:
-        what = f"not for {rest['what']}" if rest["what"] else state["name"]
+        name = "rests" if closed else state["name"]
+        what = f"not for {rest['what']}" if rest["what"] else name
         lines.append((f"{what} until {clock(rest['until'])}: {rest['because']}", colour))
     return lines
 

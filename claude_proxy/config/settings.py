@@ -3,8 +3,8 @@
 import functools
 import os
 from collections import ChainMap
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from claude_proxy.config.credentials_file import files_of
+from claude_proxy.config.pool_sources import Pooled, pooled
 from claude_proxy.config.users import FILE_VARIABLE, UserBook, digest_of, parse_list, parse_users
 from claude_proxy.credentials.credential import (
     CLAUDE_PREFIX,
@@ -61,6 +63,9 @@ VARIABLES: Mapping[str, Variable] = {
     "LITELLM_MASTER_KEY": Variable("", "the key for administration; empty makes a random one at each start", secret=True),
     "CLAUDE_OAUTH_TOKENS": Variable("", "the pool's Claude OAuth tokens", secret=True),
     "CLAUDE_API_KEYS": Variable("", "the pool's Anthropic API keys, used when no OAuth token is usable", secret=True),
+    "CLAUDE_CREDENTIALS_FILE": Variable(
+        "", "more of the pool, with priorities and other terms; a change applies without a restart"
+    ),
     "CLAUDE_TOKEN_MODE": Variable("rotate", "whose credential goes to Claude: `rotate` or `passthrough`"),
     "CLAUDE_TOKEN_COOLDOWN_SECONDS": Variable("60", "rest after a 429 that does not say how long"),
     "CLAUDE_TOKEN_QUARANTINE_SECONDS": Variable("900", "how long a refused credential stays out"),
@@ -73,6 +78,7 @@ VARIABLES: Mapping[str, Variable] = {
     "REDIS_URL": Variable("", "a Redis that keeps what the pool knows, for several replicas", secret=True),
     "DATABASE_URL": Variable("", "a PostgreSQL for LiteLLM's own keys, budgets and admin pages", secret=True),
     "NUM_WORKERS": Variable("1", "how many processes serve"),
+    "PROXY_DRAIN_SECONDS": Variable("120", "how long a stop waits for requests under way (at most 3600)"),
     "ANTHROPIC_API_BASE": Variable("https://api.anthropic.com", "where Claude is; the only host that sees a Claude credential"),
     "PROXY_LOG_FORMAT": Variable("text", "the log's lines: `text` or `json`"),
     "HOST": Variable("127.0.0.1", "the address that `make run` listens on"),
@@ -103,6 +109,9 @@ SERVICES: Mapping[str, Service] = {
         "a PostgreSQL", ("postgresql://", "postgres://"), "postgresql://user:password@localhost:5432/litellm"
     ),
 }
+# Where credentials stand that no command can change.
+POOL_VARIABLES = ("CLAUDE_OAUTH_TOKENS", "CLAUDE_API_KEYS")
+POOL_SOURCES = frozenset({*POOL_VARIABLES, *(f"{name}_FILE" for name in POOL_VARIABLES)})
 SECRET_NAMES = tuple(name for name, variable in VARIABLES.items() if variable.secret)
 
 
@@ -172,16 +181,29 @@ class Settings:
     redis_url: Secret | None
     database_url: Secret | None
     workers: int
+    drain_seconds: float
     claude_base: str
     log_format: LogFormat
     host: str
     port: int
     domain: str
+    # What keeps single credentials from being asked, in words.
+    pool_problems: tuple[str, ...] = ()
 
     @classmethod
-    def parse(cls, environ: Mapping[str, str]) -> "Settings":
-        """Read every variable; raise ``SettingsError`` with all mistakes at once."""
-        return _Reader(environ).settings()
+    def parse(cls, environ: Mapping[str, str], *, lenient: bool = False) -> "Settings":
+        """Read every variable; raise ``SettingsError`` with all mistakes at once.
+
+        ``lenient`` lets mistakes of the pool be problems: a worker that begins beside others does with what it can read.
+        """
+        return _Reader(environ).settings(lenient=lenient)
+
+
+def read_pool(environ: Mapping[str, str], before: Iterable[Credential] = (), *, required: bool = False) -> Pooled:
+    """Return the pool as the variables and files have it now; ``before`` and ``required`` are as in ``pooled``."""
+    reader = _Reader(environ)
+    found = reader.pool(before, required=required)
+    return found._replace(mistakes=(*reader.mistakes, *found.mistakes))
 
 
 def read_secret_file(name: str, path: str) -> str:
@@ -207,14 +229,12 @@ class _Reader:
         self.environ = environ
         self.mistakes: list[str] = []
 
-    def settings(self) -> Settings:
-        oauth = self.credentials("CLAUDE_OAUTH_TOKENS", Kind.OAUTH)
-        keys = self.credentials("CLAUDE_API_KEYS", Kind.API_KEY)
-        twice = same_label((*oauth, *keys))
-        if twice is not None:
-            self.mistakes.append(
-                f"CLAUDE_API_KEYS: the label {twice!r} is used in CLAUDE_OAUTH_TOKENS too; give each credential its own"
-            )
+    def settings(self, *, lenient: bool) -> Settings:
+        found = self.pool()
+        self.mistakes += found.mistakes
+        problems = (*found.problems, *(self.mistakes if lenient else ()))
+        if lenient:
+            self.mistakes.clear()
         static_token, master_key = self.secret("PROXY_STATIC_TOKEN"), self.secret("LITELLM_MASTER_KEY")
         if static_token and master_key and static_token.matches(master_key):
             self.mistakes.append(
@@ -225,7 +245,8 @@ class _Reader:
             static_token=static_token,
             users=self.users(static_token, master_key),
             master_key=master_key,
-            credentials=(*oauth, *keys),
+            credentials=found.credentials,
+            pool_problems=problems,
             mode=self.choice("CLAUDE_TOKEN_MODE", TokenMode),
             cooldown_seconds=self.seconds("CLAUDE_TOKEN_COOLDOWN_SECONDS"),
             quarantine_seconds=self.seconds("CLAUDE_TOKEN_QUARANTINE_SECONDS"),
@@ -238,6 +259,7 @@ class _Reader:
             redis_url=self.address("REDIS_URL", OWN_REDIS),
             database_url=self.address("DATABASE_URL"),
             workers=int(self.number("NUM_WORKERS", int, 1, 64, "a number of processes from 1 to 64")),
+            drain_seconds=self.number("PROXY_DRAIN_SECONDS", float, 0, 3600, "a number of seconds from 0 to 3600"),
             claude_base=self.url("ANTHROPIC_API_BASE"),
             log_format=self.choice("PROXY_LOG_FORMAT", LogFormat),
             host=self.value("HOST"),
@@ -291,9 +313,23 @@ class _Reader:
         own = path or self.environ.get(OWN_USERS_FILE, "")
         return UserBook(fixed, Path(own) if own else None, named=bool(path), forbidden=forbidden)
 
+    def pool(self, before: Iterable[Credential] = (), *, required: bool = False) -> Pooled:
+        """Read what the variables hold, which has its mistakes among this reader's, and add what the file holds."""
+        oauth = self.credentials("CLAUDE_OAUTH_TOKENS", Kind.OAUTH)
+        keys = self.credentials("CLAUDE_API_KEYS", Kind.API_KEY)
+        twice = same_label((*oauth, *keys))
+        if twice is not None:
+            self.mistakes.append(
+                f"CLAUDE_API_KEYS: the label {twice!r} is used in CLAUDE_OAUTH_TOKENS too; give each credential its own"
+            )
+        found = pooled((*oauth, *keys), files_of(self.environ), before, required=required)
+        named = (secret_file(name, self.environ) for name in POOL_VARIABLES)
+        return found._replace(paths=(*found.paths, *(Path(path) for path in named if path)))
+
     def credentials(self, name: str, kind: Kind) -> tuple[Credential, ...]:
+        source = f"{name}_FILE" if secret_file(name, self.environ) else name
         try:
-            return parse_credentials(self.text(name), kind)
+            return tuple(replace(one, source=source) for one in parse_credentials(self.text(name), kind))
         except MalformedCredentials as error:
             self.mistakes.append(f"{name}: {error}; it should hold `value` or `label=value`, separated by commas")
             return ()

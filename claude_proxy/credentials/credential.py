@@ -49,6 +49,9 @@ class Terms:
     paused: bool = False
 
 
+NO_TERMS = Terms()
+
+
 @dataclass(frozen=True)
 class Credential:
     """A Claude credential of the pool, of a deployment or of a client. ``secret`` alone is not to be shown."""
@@ -58,7 +61,7 @@ class Credential:
     secret: Secret
     # The day on which a setup token was made, where the list says so.
     made: date | None = None
-    terms: Terms = Terms()
+    terms: Terms = NO_TERMS
     # Where it is written down: a variable's name, ``credentials.yaml``, or the path of a file; empty where nobody asks.
     source: str = ""
     # Whether ``source`` is a file of Claude Code's, which renews the secret.
@@ -92,7 +95,8 @@ class MalformedCredentials(ValueError):
     """A list of credentials that cannot be used; the message says which entry and why, never its value."""
 
 
-_LABEL = re.compile(r"(?P<label>[A-Za-z0-9][A-Za-z0-9_.@-]{0,63})=(?P<value>.*)")
+LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
+_LABELLED = re.compile(rf"(?P<label>{LABEL.pattern})=(?P<value>.*)")
 # `anna@2026-03-01`: the label, and the day on which its token was made.
 _DATED = re.compile(r"(?P<label>.+)@(?P<day>[0-9]{4}-[0-9]{2}-[0-9]{2})")
 _WRONG_PREFIX = {Kind.OAUTH: API_KEY_PREFIX, Kind.API_KEY: OAUTH_PREFIX}
@@ -113,7 +117,7 @@ def parse_credentials(text: str, kind: Kind) -> tuple[Credential, ...]:
     entries = [entry for entry in re.split(r"[,\s]+", re.sub(r"\s*=\s*", "=", text)) if entry]
     found: list[Credential] = []
     for place, entry in enumerate(entries, start=1):
-        match = None if entry.startswith(CLAUDE_PREFIX) else _LABEL.fullmatch(entry)
+        match = None if entry.startswith(CLAUDE_PREFIX) else _LABELLED.fullmatch(entry)
         value = match["value"] if match else entry
         label = match["label"] if match else f"{kind.value.replace('_', '-')}-{place}"
         label, made = _dated(label, kind, place)

@@ -1,4 +1,4 @@
-"""How old a setup token is: Anthropic lets it live for a year. Plain values and one object that says each warning once."""
+"""How old a setup token is, which lives for a year, and when a login expires. Plain values, and an object that warns once."""
 
 import logging
 from collections.abc import Iterable
@@ -14,6 +14,7 @@ DAY = 86400.0
 YEAR = 365 * DAY
 # So many days before a token's year is over somebody is warned.
 THRESHOLDS = (30, 7, 1)
+EXPIRED = "its login has expired: start Claude Code in that home"
 
 
 class Age(NamedTuple):
@@ -37,10 +38,31 @@ class Age(NamedTuple):
         return f"its year ends on {by}{'' if self.known else ' at the latest'}, in {int(left // DAY)} days"
 
 
+class Login(NamedTuple):
+    """When the login that Claude Code keeps in a home expires, in Unix seconds; None where its file does not say."""
+
+    expires: float | None
+
+    def words(self, now: float) -> str:
+        """Return in words when it expires, or what to do now that it has."""
+        if self.expires is None:
+            return "its login has no expiry"
+        if self.expires <= now:
+            return EXPIRED
+        return (
+            f"its login expires at {datetime.fromtimestamp(self.expires, UTC):%Y-%m-%d %H:%M} UTC, unless Claude Code renews it"
+        )
+
+
+def login_of(snapshot: Snapshot) -> Login | None:
+    """Return the login of a home; None for every other credential."""
+    return Login(snapshot.credential.expires) if snapshot.credential.renewed else None
+
+
 def age_of(snapshot: Snapshot) -> Age | None:
-    """Return the age of an OAuth token; None for API keys, which do not age, and for what nobody has seen yet."""
+    """Return the age of a setup token; None for API keys and logins, which have no year, and for what nobody has seen yet."""
     credential = snapshot.credential
-    if credential.kind is not Kind.OAUTH:
+    if credential.kind is not Kind.OAUTH or credential.renewed:
         return None
     if credential.made is not None:
         made = datetime(credential.made.year, credential.made.month, credential.made.day, tzinfo=UTC).timestamp()

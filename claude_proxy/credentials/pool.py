@@ -99,8 +99,12 @@ class Pool(LearningPool):
         )
         self._affinity = affinity
         self._extra_usage = extra_usage
-        self._waiting = 0
         self._refused = 0
+
+    @property
+    def closed(self) -> bool:
+        """Whether no credential is to be asked at all: each is paused, or its login has expired."""
+        return all(state.closed for state in self._states.values())
 
     def state(self, label: str) -> CredentialState:
         """Return what is known of a credential, for those who show it."""
@@ -222,13 +226,12 @@ class Pool(LearningPool):
         return frozenset(label for label, state in self._states.items() if self._usable_at(state, scope, asker) > now)
 
     def delay(self, scope: Scope, tried: Collection[str] = (), asker: Asker = ANYBODY) -> float:
-        """Return how long a request has to wait for its turn, in seconds: those that wait come back one after the other.
+        """Return how long a request has to wait for a credential, in seconds; ``credentials/queue.py`` knows whose turn it is.
 
         It is nothing when a credential has come back since the pool had none to choose, and endless when nobody rests whom the
         request could wait for: who is usable and was of no use to it does not change by waiting. For one that is busy it is
         ``BUSY_SECONDS``.
         """
-        self._waiting += 1
         now = self._clock()
         soonest = NEVER
         for label, state in self._states.items():
@@ -239,11 +242,7 @@ class Pool(LearningPool):
                 moment = now + BUSY_SECONDS
             if moment > now:
                 soonest = min(soonest, moment)
-        return soonest - now + 0.05 * self._waiting
-
-    def waited(self) -> None:
-        """Note that a request waits no longer."""
-        self._waiting -= 1
+        return soonest - now
 
     def retry_after(self, scope: Scope, asker: Asker = ANYBODY) -> float:
         """Return when a refused client should come again, in seconds: not before a credential is back, and not all at once."""
@@ -306,7 +305,7 @@ class Pool(LearningPool):
                 best, least, place = state, rank, step
         if best is not None:
             self._cursor = (start + place + 1) % count
-            self._cursor_moved = True
+            self._cursor_moved = self._has_chosen = True
         return best
 
     def _bind(self, session: str, state: CredentialState, now: float) -> None:

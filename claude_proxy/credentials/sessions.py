@@ -4,11 +4,14 @@ from collections import OrderedDict
 from collections.abc import ItemsView, Mapping
 from dataclasses import dataclass
 
+from claude_proxy.anthropic.opening import MARK
 from claude_proxy.credentials.rate_limits import CredentialState
 
 # Sessions that are remembered, and for how long without a request, in seconds; the most silent one is forgotten first.
 MAX_SESSIONS = 10_000
 SESSION_IDLE = 6 * 3600.0
+# The share of them from which those that no client has named are forgotten first: each single question looks like one of them.
+UNNAMED_SHARE = 0.5
 # For how long after its last request a session counts as one that uses up its credential, in seconds.
 SESSION_ACTIVE = 3600.0
 # How often a session's use is told to the other processes, in seconds.
@@ -28,8 +31,9 @@ class Sessions:
     """The sessions of one pool. A session that was idle for ``SESSION_IDLE`` is bound to no credential any more."""
 
     def __init__(self) -> None:
-        # In both the most silent session stands first.
+        # In all three the most silent session stands first.
         self._bindings: OrderedDict[str, Binding] = OrderedDict()
+        self._unnamed: OrderedDict[str, None] = OrderedDict()
         self._active: OrderedDict[str, tuple[CredentialState, float]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -50,7 +54,7 @@ class Sessions:
         if binding is None or binding.label != state.credential.label:
             binding = self._bindings[session] = Binding(state.credential.label, now)
         binding.used = now
-        self._bindings.move_to_end(session)
+        self._touch(session)
         self._count(session, state, now)
         if now - binding.told < SESSION_TOLD:
             return None
@@ -62,6 +66,7 @@ class Sessions:
         ours = self._bindings.get(session)
         if used > now - SESSION_IDLE and (ours is None or ours.used < used):
             self._bindings[session] = Binding(state.credential.label, used, used)
+            self._touch(session)
             self._count(session, state, used)
 
     def take_up(self, labels: Mapping[str, str]) -> None:
@@ -70,15 +75,15 @@ class Sessions:
             if binding.label in labels:
                 binding.label = labels[binding.label]
             else:
-                del self._bindings[session]
-                self._uncount(session)
+                self._forget(session)
 
     def forget_surplus(self) -> list[str]:
         """Forget the most silent sessions beyond ``MAX_SESSIONS``; return those."""
         forgotten = []
         while len(self._bindings) > MAX_SESSIONS:
-            session, _ = self._bindings.popitem(last=False)
-            self._uncount(session)
+            many = len(self._unnamed) > UNNAMED_SHARE * MAX_SESSIONS
+            session = next(iter(self._unnamed if many else self._bindings))
+            self._forget(session)
             forgotten.append(session)
         return forgotten
 
@@ -89,6 +94,17 @@ class Sessions:
             if used > now - SESSION_ACTIVE:
                 return
             self._uncount(session)
+
+    def _touch(self, session: str) -> None:
+        self._bindings.move_to_end(session)
+        if session.startswith(MARK):
+            self._unnamed[session] = None
+            self._unnamed.move_to_end(session)
+
+    def _forget(self, session: str) -> None:
+        del self._bindings[session]
+        self._unnamed.pop(session, None)
+        self._uncount(session)
 
     def _count(self, session: str, state: CredentialState, used: float) -> None:
         """Count a session at its credential, and no longer at the one before."""

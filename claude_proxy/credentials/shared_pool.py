@@ -37,6 +37,8 @@ class SharedPool:
         self._sessions = Sessions()
         self._cursor = 0
         self._cursor_moved = False
+        # Whether this process has chosen already: from then on its own round robin counts.
+        self._has_chosen = False
         # When one of a resting pool was last asked, in Unix seconds.
         self._probed = 0.0
         self._changed: dict[str, Row] = {}
@@ -103,7 +105,7 @@ class SharedPool:
 
     def _merge_row(self, row: Row, value: Any, touched: dict[str, CredentialState], now: float) -> None:
         match row.key.split(":"):
-            case ["cursor"] if self._cursor == 0:  # where another process, or the one before this, left off
+            case ["cursor"] if not self._has_chosen:  # where another process, or the one before this, left off
                 self._cursor = int(pool_rows.number(value, pool_rows.MAX_CURSOR))
             case ["salt"]:
                 self.set_salt(read_salt(row))

@@ -3,18 +3,21 @@
 import faulthandler
 import gc
 
+from claude_proxy.config.outbound_proxies import outbound_proxies
 from claude_proxy.config.settings import environment
 
 # Of what an import makes hardly anything is garbage, and to search it takes a fifth of the start.
 gc.disable()
-# Before LiteLLM is imported: neither its modules nor what it starts see the proxy's own secrets.
+# Before LiteLLM is imported: neither its modules nor what it starts see the proxy's own secrets, or a NO_PROXY that ends it.
 environment()
+outbound_proxies()
 
 from litellm.proxy.proxy_server import app as litellm_app
 
 from claude_proxy.anthropic.errors import own_refusal, send_refusal
 from claude_proxy.asgi import Message, Receive, Scope, Send
-from claude_proxy.litellm.bootstrap import close, watch_config
+from claude_proxy.litellm.bootstrap import close, drain_seconds, watch_config
+from claude_proxy.server.draining import Draining, take_signals
 from claude_proxy.server.gateway import Gateway
 
 # How many more objects than have gone there may be before the youngest are searched, and how many such searches come before
@@ -25,7 +28,7 @@ GARBAGE_THRESHOLDS = 10_000, 3, 3
 faulthandler.enable()
 
 
-async def app(scope: Scope, receive: Receive, send: Send) -> None:
+async def serve(scope: Scope, receive: Receive, send: Send) -> None:
     """Pass a request on; answer 503 while the gateway is not there, whatever kept LiteLLM from loading the callbacks.
 
     LiteLLM 1.106.2 starts without a word, and without any rule, for example with a configuration whose name does not end
@@ -40,6 +43,9 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         return
     scope["app"] = litellm_app
     await litellm_app.middleware_stack(scope, receive, send)
+
+
+app = Draining(serve)
 
 
 def keep_what_is_there() -> None:
@@ -65,6 +71,8 @@ def _around(send: Send) -> Send:
         if message["type"] == "lifespan.startup.complete":
             watch_config()
             keep_what_is_there()
+            if (seconds := drain_seconds()) is not None:
+                take_signals(app, seconds)
         if message["type"] == "lifespan.shutdown.complete":
             await close()
         await send(message)

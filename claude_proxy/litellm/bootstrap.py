@@ -18,9 +18,12 @@ from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
 
 from claude_proxy.anthropic.errors import Refused, own_refusal
 from claude_proxy.check import watcher
+from claude_proxy.config import backup
 from claude_proxy.config import models as config
 from claude_proxy.config.models import ActiveConfig
+from claude_proxy.config.outbound_proxies import outbound_proxies
 from claude_proxy.config.settings import LogFormat, Settings, environment
+from claude_proxy.config.stores import shared_store
 from claude_proxy.config.ways import ways
 from claude_proxy.credentials.redaction import Redactor, secrets_in_config, secrets_of
 from claude_proxy.litellm.callback import ClaudeProxy
@@ -29,6 +32,7 @@ from claude_proxy.litellm.custom_auth import is_session, key_allows
 from claude_proxy.litellm.lane_client import AttemptRefused
 from claude_proxy.litellm.patches import (
     end_what_cannot_be_understood,
+    except_from_proxies,
     guard_every_request,
     guard_other_clients,
     keep_the_latest_chunks,
@@ -43,9 +47,6 @@ from claude_proxy.proxy.plan import plan
 from claude_proxy.server.application import App
 from claude_proxy.server.gateway import Gateway
 from claude_proxy.server.options import FORCED_ENVIRONMENT
-from claude_proxy.state.redis import RedisStore
-from claude_proxy.state.sqlite import SqliteStore
-from claude_proxy.state.store import Store
 from claude_proxy.usage import request_log
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,10 @@ logger = logging.getLogger(__name__)
 @functools.cache
 def start() -> ClaudeProxy:
     """Return the process's one callback. LiteLLM runs an entry file once for each reference to it."""
-    settings = Settings.parse(environment())
+    # Beside workers that serve, one that begins anew does with what it can read of the pool; serve itself has checked it all.
+    settings = Settings.parse(environment(), lenient=backup.VARIABLE in os.environ)
+    for problem in settings.pool_problems:
+        logger.warning("%s", problem)
     path = proxy_server.user_config_file_path
     active = ActiveConfig(
         config.load(Path(path)) if path else {},
@@ -70,19 +74,10 @@ def start() -> ClaudeProxy:
         store=shared_store(settings, active.loaded),
         count=_tokens,
         completions=Completions(),
+        proxies=outbound_proxies(),
     )
     install(app)
     return ClaudeProxy(app)
-
-
-def shared_store(settings: Settings, loaded: Mapping[str, Any]) -> Store | None:
-    """Return where the pool's state is shared: Redis, the state file, or nowhere."""
-    url = settings.redis_url.reveal() if settings.redis_url else config.redis_url(loaded, os.environ)
-    if url:
-        return RedisStore(url)
-    if settings.state_file in ("", "none"):
-        return None
-    return SqliteStore(Path(settings.state_file))
 
 
 def redactor_of(settings: Settings, active: ActiveConfig) -> Redactor:
@@ -98,6 +93,7 @@ def install(app: App) -> None:
     inner, settings = proxy_server.app, app.settings
     _settle_litellm()
     end_what_cannot_be_understood()
+    except_from_proxies(outbound_proxies())
     guard_every_request()
     guard_other_clients()
     keep_the_latest_chunks()
@@ -106,6 +102,7 @@ def install(app: App) -> None:
         APIRoute("/v1/messages/count_tokens", count_tokens, methods=["POST"]),
         *(APIRoute(path, models, methods=["GET"]) for path in ("/v1/models", "/models")),
         *app.panel().routes(),
+        *app.pool_routes().routes(),
     ]
     # Middleware cannot be added once the app has started, and callbacks are loaded while it starts.
     inner.middleware_stack = Gateway(
@@ -166,9 +163,15 @@ def watch_config() -> None:
     app = start().app
     for sentence in ways(app.config.loaded, app.hosts, wires=wire_of, database=app.settings.database_url is not None):
         logger.info("%s", sentence)
+    app.watch_pool(environment())
     found = watcher.watcher(app.config, _take_up, environment())
     if found is not None:
         app.watching = asyncio.ensure_future(found.run())
+
+
+def drain_seconds() -> float | None:
+    """Return how long a stop waits for requests under way; None where LiteLLM has not loaded the callbacks."""
+    return start().app.settings.drain_seconds if start.cache_info().currsize else None
 
 
 def _take_up(new: Mapping[str, Any], found: watcher.Change) -> Iterable[str]:

@@ -14,7 +14,9 @@ from aiohttp import ClientPayloadError
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
+from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
 
+from claude_proxy.config.outbound_proxies import OutboundProxies
 from claude_proxy.litellm.transport import AsyncGuard, ChatTransport, Guard
 from claude_proxy.proxy.entrance import current
 from claude_proxy.upstream.response_bounds import MAX_RESPONSE_BYTES
@@ -48,6 +50,32 @@ def guard_every_request() -> None:
 
     httpx.AsyncClient._transport_for_url = guarded_async  # type: ignore[method-assign,assignment]  # noqa: SLF001
     httpx.Client._transport_for_url = guarded  # type: ignore[method-assign,assignment]  # noqa: SLF001
+
+
+@functools.cache
+def except_from_proxies(proxies: OutboundProxies) -> None:
+    """Ask a host of NO_PROXY directly, in whatever form it stands there.
+
+    httpx (0.28) raises an error over a network or a bracket in it, so the environment that LiteLLM sees has neither. And it
+    knows no network, as LiteLLM's transport over aiohttp does not.
+    """
+    choose_async, choose = httpx.AsyncClient._transport_for_url, httpx.Client._transport_for_url  # noqa: SLF001
+    found = LiteLLMAiohttpTransport._proxy_from_env  # noqa: SLF001
+
+    def direct_async(client: httpx.AsyncClient, url: httpx.URL) -> httpx.AsyncBaseTransport:
+        is_direct = proxies.goes_directly(url.scheme, url.host, url.port)
+        return client._transport if is_direct else choose_async(client, url)  # noqa: SLF001
+
+    def direct(client: httpx.Client, url: httpx.URL) -> httpx.BaseTransport:
+        is_direct = proxies.goes_directly(url.scheme, url.host, url.port)
+        return client._transport if is_direct else choose(client, url)  # noqa: SLF001
+
+    def proxy_of(transport: LiteLLMAiohttpTransport, url: httpx.URL) -> str | None:
+        return None if proxies.goes_directly(url.scheme, url.host, url.port) else found(transport, url)
+
+    httpx.AsyncClient._transport_for_url = direct_async  # type: ignore[method-assign,assignment]  # noqa: SLF001
+    httpx.Client._transport_for_url = direct  # type: ignore[method-assign,assignment]  # noqa: SLF001
+    LiteLLMAiohttpTransport._proxy_from_env = proxy_of  # noqa: SLF001
 
 
 @functools.cache

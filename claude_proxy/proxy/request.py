@@ -9,6 +9,7 @@ from typing import Any
 
 from claude_proxy.anthropic.errors import Refused
 from claude_proxy.anthropic.messages import is_deeper_than
+from claude_proxy.anthropic.opening import opening_of
 from claude_proxy.anthropic.request_view import MAX_DEPTH, RequestView, view
 from claude_proxy.asgi import Headers
 from claude_proxy.providers.compatibility import Dialect
@@ -73,9 +74,17 @@ class Request:
         return asked if isinstance(asked, int) else None
 
     @property
-    def session(self) -> str | None:
+    def named_session(self) -> str | None:
         """A digest of the session that the request names; None without one."""
         return session_of(self.client, self.view.user_id)
+
+    @cached_property
+    def session(self) -> str | None:
+        """The session that the request names, else a digest of its opening; None where neither is found.
+
+        Many begin with the same words: an opening is the caller's own and, where there is an opaque ``user_id``, that user's.
+        """
+        return self.named_session or opening_of(self.raw, self.user, self.view.user_id or "")
 
 
 def read_view(raw: bytes, weigh: Callable[[], None] = _nothing) -> RequestView:

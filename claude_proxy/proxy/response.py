@@ -15,7 +15,7 @@ The states and what leads from one to another; what is not in the table sends no
 | PASSING   | ``write``                | PASSING | a part of the body                                       |
 | PASSING   | ``end``                  | ENDED   | the end                                                  |
 | not ENDED | ``leave``                | LEFT    | nothing: the client is gone                              |
-| not ENDED | ``revoke``               | LEFT    | ``conclude`` sends an error, where one still can be sent |
+| not ENDED | ``revoke``, ``cut``      | LEFT    | ``conclude`` sends an error, where one still can be sent |
 
 A response that is not ended closes the client's connection, as its upstream's was closed.
 """
@@ -77,7 +77,8 @@ class ClientResponse:
         self.state = State.WAITING
         self.status = 0
         self._error_kind = ""
-        self._revoked = False
+        # Why the response ends before its end, although the client is there.
+        self._cut: Refusal | None = None
         # The last bytes that were sent: an event of the proxy's own may follow a whole event only.
         self._tail = b""
         self._cleaner: StreamRedactor | ErrorEventRedactor | None = None
@@ -171,22 +172,34 @@ class ClientResponse:
 
     def revoke(self) -> bool:
         """Note that the client's user was removed: what follows is not sent. Return the same as ``leave``."""
-        self._revoked = self.leave()
-        return self._revoked
+        return self.cut(REVOKED)
+
+    def cut(self, why: Refusal) -> bool:
+        """Note why the response ends here: what follows is not sent. Return the same as ``leave``."""
+        is_cut = self.leave()
+        self._cut = why if is_cut else None
+        return is_cut
+
+    @property
+    def has_room(self) -> bool:
+        """Whether an error can be sent now: nothing has left, or a stream stands between two events."""
+        return not self.status or (self.request.streams and (not self._tail or self._tail == EVENT_END))
 
     async def conclude(self) -> None:
-        """Say why a removed user's response ends here.
+        """Say why a response that was cut off ends here.
 
         A stream that stands within an event, and a response that is whole or none, ends with its connection.
         """
-        if not self._revoked:
+        if self._cut is None:
             return
-        self.journal.error = error_type(REVOKED.status)
+        self.journal.error = error_type(self._cut.status)
+        if not self.has_room:
+            return
         if not self.status:
-            self.status = REVOKED.status
-            await send_refusal(self._client, REVOKED)
-        elif self.request.streams and (not self._tail or self._tail == EVENT_END):
-            await self._send_body(error_event(REVOKED.body), more=False)
+            self.status = self._cut.status
+            await send_refusal(self._client, self._cut)
+        else:
+            await self._send_body(error_event(self._cut.body), more=False)
 
     def record(self, at: float) -> Record:
         """Return the record of the request; ``at`` is when it arrived, in Unix seconds."""
@@ -199,7 +212,7 @@ class ClientResponse:
             asked=request.name,
             served="" if self._error_kind else journal.served,
             credential=journal.labels[-1] if claude and journal.labels else "",
-            status=CLIENT_LEFT if self.left and not self._revoked else self.status,
+            status=CLIENT_LEFT if self.left and self._cut is None else self.status,
             first_byte_seconds=(self._first_byte or now) - self._arrived,
             seconds=now - self._arrived,
             usage=journal.usage or Usage(),

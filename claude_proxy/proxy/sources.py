@@ -1,15 +1,15 @@
 """Where a request's Claude credentials come from: the pool, or one that is the client's or the deployment's own."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
+import functools
 from typing import Protocol
 
 from claude_proxy.credentials.credential import Credential
-from claude_proxy.credentials.pool import Pool, Wanted
-from claude_proxy.credentials.response_rules import Verdict
+from claude_proxy.credentials.pool import BUSY_SECONDS, Pool, Wanted
+from claude_proxy.credentials.queue import Place
+from claude_proxy.credentials.response_rules import Action, Verdict
+from claude_proxy.credentials.scope import Scope
 from claude_proxy.credentials.upstream_response import UpstreamResponse
-
-Sleep = Callable[[float], Awaitable[None]]
+from claude_proxy.proxy.waiting import WaitingLines
 
 
 class Source(Protocol):
@@ -52,23 +52,31 @@ class Source(Protocol):
 
 
 class PoolSource:
-    """The pool's credentials, for one request. ``max_wait`` is in seconds; ``caller`` tells who sent the request."""
+    """The pool's credentials, for one request. ``max_wait`` is in seconds; ``caller`` tells who sent the request.
+
+    ``lines`` are those of the process: a request that finds others waiting for the same waits for its turn, too.
+    """
 
     pooled = True
 
     def __init__(
-        self, pool: Pool, wanted: Wanted, *, caller: str = "", max_wait: float = 0.0, sleep: Sleep = asyncio.sleep
+        self, pool: Pool, wanted: Wanted, *, caller: str = "", max_wait: float = 0.0, lines: WaitingLines | None = None
     ) -> None:
         self._pool = pool
         self._wanted = wanted
         self._caller = caller
         self._wait_left = max_wait
-        self._sleep = sleep
+        self._lines = lines or WaitingLines()
+        # Where it stands in the order of arrival, once it has waited, and whether it was let go to see who is usable.
+        self._arrival = 0
+        self._was_let_go = False
 
     def choose(self, tried: frozenset[str]) -> Credential | None:
-        return self._pool.choose(self._wanted, tried)
+        return None if self._is_held_up(tried) else self._pool.choose(self._wanted, tried)
 
     def probe(self, tried: frozenset[str]) -> Credential | None:
+        if self._is_held_up(tried) and not self._pool.delay(self._wanted.scope, tried, self._wanted.asker):
+            return None
         return self._pool.probe(self._wanted, tried)
 
     def release(self, credential: Credential) -> None:
@@ -80,19 +88,39 @@ class PoolSource:
     async def wait(self, tried: frozenset[str]) -> frozenset[str] | None:
         """Claude Code waits 300 s for the first byte of an answer, and nothing has to be sent meanwhile (2.1.197)."""
         _, scope, asker = self._wanted
-        untried = self._pool.resting(scope, asker)
-        delay = self._pool.delay(scope, tried, asker)
-        try:
-            if delay > self._wait_left:
-                return None
-            self._wait_left -= delay
-            await self._sleep(delay)
-        finally:
-            self._pool.waited()
-        return tried - untried
+        left = tried - self._pool.resting(scope, asker)
+        begun, again = self._lines.clock(), self._arrival > 0
+        # One that was let go and found nobody, because others were faster, does not ask in a circle.
+        delay = functools.partial(self._delay, left, begun + (BUSY_SECONDS if self._was_let_go else 0.0))
+        seconds = delay()
+        if seconds and seconds >= self._wait_left:
+            return None
+        self._arrival = self._arrival or self._lines.arrival()
+        if not seconds and not again and not self._lines.hold_up(self._line):
+            self._was_let_go = True
+            return left
+        place = Place(self._caller, begun + self._wait_left, delay, self._arrival, is_picky=bool(left))
+        self._was_let_go = await self._lines.turn(self._line, place, again=again)
+        self._wait_left -= self._lines.clock() - begun
+        return left if self._was_let_go else None
+
+    @property
+    def _line(self) -> tuple[Scope, tuple[frozenset[str], ...]]:
+        """What it waits for: who may use other credentials waits for something else."""
+        return self._wanted.scope, self._wanted.asker.groups
+
+    def _delay(self, tried: frozenset[str], not_before: float) -> float:
+        return self._pool.delay(self._wanted.scope, tried, self._wanted.asker) or max(0.0, not_before - self._lines.clock())
+
+    def _is_held_up(self, tried: frozenset[str]) -> bool:
+        """Whether others came before: a request that has begun to ask, or had its turn, goes on."""
+        return not tried and not self._arrival and self._wait_left > 0 and self._lines.hold_up(self._line)
 
     def note(self, credential: Credential, verdict: Verdict, answer: UpstreamResponse) -> None:
         self._pool.note(credential, verdict, answer)
+        if self._was_let_go:
+            self._was_let_go = False
+            self._lines.heard(self._line, good=verdict.action is Action.DONE)
 
     def suspect(self, credential: Credential, refusal: str) -> bool:
         return self._pool.suspect(credential, refusal, self._caller)

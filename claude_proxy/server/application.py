@@ -2,11 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from claude_proxy.config.deployments import Lane
 from claude_proxy.config.models import ActiveConfig, model_names
+from claude_proxy.config.outbound_proxies import OutboundProxies
+from claude_proxy.config.pool_watcher import PoolWatcher
 from claude_proxy.config.settings import Settings
+from claude_proxy.credentials.credential import Credential
 from claude_proxy.credentials.expiry import AgeWarnings
 from claude_proxy.credentials.pool import Pool
 from claude_proxy.credentials.redaction import Redactor
@@ -18,6 +21,7 @@ from claude_proxy.proxy.lanes.claude_lane import ClaudeLane
 from claude_proxy.proxy.lanes.demo_lane import DemoLane
 from claude_proxy.proxy.lanes.messages_lane import MessagesLane
 from claude_proxy.proxy.serving import Serving
+from claude_proxy.server.pool_routes import PoolRoutes
 from claude_proxy.server.status_routes import Panel
 from claude_proxy.state.replication import Synchroniser, Together
 from claude_proxy.state.store import Store
@@ -32,12 +36,15 @@ from claude_proxy.usage.report import StoreStatus
 LOAD_SECONDS = 3.0
 # How long the record of a request may wait for others, in seconds.
 RECORD_SECONDS = 0.05
+# What the store knows of credentials and their sessions, by how its keys begin.
+POOL_ROWS = ("credential:", "lifted:", "seen:", "session:")
 
 
 class App:
     """One for the process. Used from one event loop.
 
-    ``count`` returns the tokens of a text, ``completions`` is where providers are asked whose format LiteLLM alone knows.
+    ``count`` returns the tokens of a text, ``completions`` is where providers are asked whose format LiteLLM alone knows,
+    ``proxies`` are those of the environment that the process was started with.
     """
 
     def __init__(
@@ -49,6 +56,7 @@ class App:
         store: Store | None = None,
         count: Callable[[str], int] = len,
         completions: Endpoint | None = None,
+        proxies: OutboundProxies | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings
@@ -67,7 +75,7 @@ class App:
             on_rest=self._wake_others,
         )
         self.book = Book(clock=clock, listed=lambda model: model in config.listed)
-        self.client = UpstreamClient()
+        self.client = UpstreamClient(proxies=proxies)
         meter = Meter(count)
         web = SearchClient(self.client, lambda: config.web_search)
 
@@ -95,6 +103,8 @@ class App:
             self.pool.note_seen()
         self._syncing: asyncio.Task[None] | None = None
         self.watching: asyncio.Task[None] | None = None
+        self._pool_watcher: PoolWatcher | None = None
+        self._watching_pool: asyncio.Task[None] | None = None
 
     async def learn_from_others(self) -> None:
         """Before the first requests, take in what the last process and the other workers know; from then on keep it up."""
@@ -110,6 +120,27 @@ class App:
         await sync.load()
         self.pool.note_seen()
         self._running = asyncio.ensure_future(sync.run())
+
+    def watch_pool(self, environ: Mapping[str, str]) -> None:
+        """From now on take up what changes in the pool's files."""
+        settings = self.settings
+        self._pool_watcher = PoolWatcher(
+            environ, settings.credentials, self.take_up, problems=settings.pool_problems, clock=self._clock
+        )
+        self._watching_pool = asyncio.ensure_future(self._pool_watcher.run())
+
+    def take_up(self, credentials: Sequence[Credential]) -> None:
+        """Let the pool have these credentials from now on; what leaves the process loses their secrets before they are used."""
+        for credential in credentials:
+            self.redactor.learn(credential.secret)
+        self.pool.take_up(credentials)
+        self.pool.note_seen()
+        if self._sync is not None:
+            self._sync.look_again(*POOL_ROWS)
+
+    def pool_problems(self) -> tuple[str, ...]:
+        """Return what is wrong with the pool's files now, in words."""
+        return self._pool_watcher.problems if self._pool_watcher else self.settings.pool_problems
 
     def record(self, record: Record) -> None:
         """Take the record of a request that is over; within ``RECORD_SECONDS`` it is counted and in the log.
@@ -133,15 +164,26 @@ class App:
     def panel(self) -> Panel:
         """Return the status routes: what this process knows, and what the others have told it a moment ago."""
         return Panel(
-            self.settings, self.pool, self.book, knowledge=self._store_status, fresh=self._learn_now, clock=self._clock
+            self.settings,
+            self.pool,
+            self.book,
+            knowledge=self._store_status,
+            fresh=self._learn_now,
+            clock=self._clock,
+            problems=self.pool_problems,
         )
+
+    def pool_routes(self) -> PoolRoutes:
+        """Return the routes that change the pool."""
+        return PoolRoutes(self.settings, self.redactor, lambda: self._pool_watcher, self.pool.lift)
 
     async def close(self) -> None:
         """Push what has changed last, end the synchronisation and close the connections."""
         self.write_records()
         self.book.flush_next()
-        if self.watching is not None:
-            self.watching.cancel()
+        for task in (self.watching, self._watching_pool):
+            if task is not None:
+                task.cancel()
         if self._sync is not None and self._syncing is not None:
             await self._sync.close()
         await self.client.close()

@@ -8,17 +8,17 @@ import functools
 import json
 import logging
 import time
-import traceback
 from collections.abc import Callable
 from typing import NamedTuple
 
 from claude_proxy.access import administration
-from claude_proxy.access.browsers import check_browser
+from claude_proxy.access.browsers import check_browser, check_own_page
 from claude_proxy.access.failed_logins import FailedLogins, source_of
 from claude_proxy.access.revocation import Revocation
 from claude_proxy.access.routes import (
     ADMIN_NAME,
     MODEL_ROUTES,
+    POOL_ROUTES,
     STATUS_ROUTES,
     Caller,
     IsSession,
@@ -33,7 +33,7 @@ from claude_proxy.access.routes import (
 from claude_proxy.anthropic import messages
 from claude_proxy.anthropic.errors import Refusal, Refused, own_refusal, send_refusal
 from claude_proxy.anthropic.request_view import RequestView
-from claude_proxy.asgi import WHEN_GONE, App, Headers, Message, Receive, Scope, Send, WhenGone, encoded
+from claude_proxy.asgi import App, Headers, Message, Receive, Scope, Send, encoded
 from claude_proxy.config.models import ActiveConfig
 from claude_proxy.config.settings import Settings, TokenMode
 from claude_proxy.credentials.redaction import Redactor
@@ -48,6 +48,7 @@ from claude_proxy.proxy.response import ClientResponse
 from claude_proxy.proxy.serving import Serving
 from claude_proxy.secret import Secret
 from claude_proxy.server.bodies import BodyBudget, HeldBody, memory_for_bodies, read_body, weigh
+from claude_proxy.server.under_way import UnderWay
 from claude_proxy.upstream import headers as header_policy
 from claude_proxy.usage.record import Record
 
@@ -216,7 +217,7 @@ class Gateway:
         """Serve a request for a model until it is done; end it when the client leaves, or its user is removed."""
         arrived = time.time()
         under_way = UnderWay(outlet)
-        watched = _watch(scope, receive, under_way.leave)
+        watched = under_way.watch(scope, receive)
         ask_litellm = functools.partial(self._ask_litellm, under_way, scope, caller)
         enters_litellm = caller.role is Role.KEY or self._needs_litellm()
         try:
@@ -237,7 +238,7 @@ class Gateway:
             if self._remember is not None:
                 self._remember(outlet.record(arrived))
 
-    async def _ask_litellm(self, under_way: "UnderWay", scope: Scope, caller: Caller, model: str, *, planned: bool) -> Outcome:
+    async def _ask_litellm(self, under_way: UnderWay, scope: Scope, caller: Caller, model: str, *, planned: bool) -> Outcome:
         """Call LiteLLM's app with a reduced body, in a context in which its hooks find the request."""
         outlet, request = under_way.outlet, under_way.outlet.request
         entrance = under_way.entrance = Entrance(request, outlet, outlet.journal, planned=planned, model=model)
@@ -268,7 +269,9 @@ class Gateway:
         return caller
 
     def _check_browser(self, caller: Caller, method: str, route: str, sent: Headers) -> None:
-        """Raise ``Refused`` for what a web page may have sent to an open proxy."""
+        """Raise ``Refused`` for what a web page may have sent to an open proxy, and another site's page to change the pool."""
+        if (method, route) in POOL_ROUTES:
+            check_own_page(sent)
         if caller.role is Role.OPEN:
             check_browser(method, route, sent, {self._settings.host.lower(), self._settings.domain.lower()})
 
@@ -279,60 +282,6 @@ class _Head(NamedTuple):
     client: header_policy.Client
     headers: Headers
     caller: Caller
-
-
-class UnderWay:
-    """A request for a model under way, and what ends it before its time."""
-
-    def __init__(self, outlet: ClientResponse) -> None:
-        self.outlet = outlet
-        # The call of LiteLLM's app, if there is one.
-        self.entrance: Entrance | None = None
-        self._task = asyncio.current_task()
-
-    def leave(self) -> None:
-        """End the request because the client has left."""
-        if self.outlet.leave():
-            self._end()
-
-    def revoke(self) -> None:
-        """End the request because its user was removed."""
-        if self.outlet.revoke():
-            self._end()
-
-    def accept_end(self, ended: asyncio.CancelledError) -> None:
-        """Take a cancellation for the end that was asked for; raise it again when it was somebody else's."""
-        if self._task is None or not self.outlet.left:
-            raise ended
-        self._task.uncancel()
-        # LiteLLM's frames hold futures (1.106.2), these the exception, and that the frames: now, and not at the next search
-        # for garbage, they let go of what they hold.
-        traceback.clear_frames(ended.__traceback__)
-
-    async def close(self) -> None:
-        """Close what LiteLLM has left open."""
-        if self.entrance is not None:
-            await self.entrance.close()
-
-    def _end(self) -> None:
-        """Cancel a lane's attempt inside LiteLLM alone, so that LiteLLM can record what there is; else all of it."""
-        if self._task is not None and not (self.entrance and self.entrance.interrupt()):
-            self._task.cancel()
-
-
-def _watch(scope: Scope, receive: Receive, leave: Callable[[], None]) -> Callable[[], object]:
-    """Call ``leave`` when the client is gone; return what ends that. Without this project's server it takes a task."""
-    when_gone: WhenGone | None = scope.get(WHEN_GONE)
-    if when_gone is not None:
-        when_gone(leave)
-        return functools.partial(when_gone, None)
-
-    async def watch() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        leave()
-
-    return asyncio.ensure_future(watch()).cancel
 
 
 def _body_alone(body: bytes) -> Receive:

@@ -29,6 +29,6 @@ SERVER: Mapping[str, Any] = {
     "server_header": False,
     # How long a worker may be silent before it is replaced, in seconds: importing LiteLLM takes several at each start.
     "timeout_worker_healthcheck": 60,
-    # How long a stop waits for answers that are under way, in seconds.
+    # How long a stop waits, in seconds, once requests have ended or were cut off (draining.py): for what is still to be sent.
     "timeout_graceful_shutdown": 5,
 }

@@ -7,7 +7,7 @@ data: it asks for a token and fetches the data with it.
 import base64
 import functools
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from starlette.requests import Request
@@ -40,6 +40,7 @@ class Panel:
         knowledge: Callable[[], StoreStatus],
         fresh: Callable[[], Awaitable[None]],
         clock: Callable[[], float],
+        problems: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._settings = settings
         self._pool = pool
@@ -47,6 +48,7 @@ class Panel:
         self._knowledge = knowledge
         self._fresh = fresh
         self._clock = clock
+        self._problems = problems
 
     def routes(self) -> list[Route]:
         """Return the routes, to be put before LiteLLM's."""
@@ -61,7 +63,8 @@ class Panel:
             return page(needs_token=not is_open(self._settings))
 
         def data(viewer: Viewer) -> Response:
-            found = report.report(self._pool.snapshot(), self._book, viewer, self._knowledge(), self._clock())
+            pool, problems = self._pool.snapshot(), self._problems()
+            found = report.report(pool, self._book, viewer, self._knowledge(), self._clock(), problems=problems)
             return JSONResponse(found, headers=DATA_HEADERS)
 
         return await self._answer(request, "/pool", data)

@@ -97,6 +97,7 @@ class Synchroniser:
         self._cursor = 0
         self._salt: str | None = None
         self._all_unpushed = False
+        self._again: tuple[str, ...] = ()
         self._away = False
         self._pause = interval
         self._prune_at = 0.0
@@ -134,6 +135,11 @@ class Synchroniser:
     def wake(self) -> None:
         """Push what has changed now and not only at the next interval."""
         self._woken.set()
+
+    def look_again(self, *prefixes: str) -> None:
+        """Take in once more what the store holds under these prefixes of the key: something is here now that was not."""
+        self._again = prefixes
+        self.wake()
 
     async def run(self) -> None:
         """Exchange rows with the store until ``close``."""
@@ -185,6 +191,7 @@ class Synchroniser:
             await self._pull()  # first, so that everything is pushed under the keys of the store's salt
         await self._push()
         await self._pull()
+        await self._pull_again()
         await self._prune()
 
     async def _push(self) -> None:
@@ -209,6 +216,17 @@ class Synchroniser:
             self.wake()
         if rows:
             self._shared.merge(sorted(rows, key=lambda row: row.key != SALT))
+
+    async def _pull_again(self) -> None:
+        prefixes, self._again = self._again, ()
+        if not prefixes:
+            return
+        try:
+            rows, _ = await self._store.pull(0)
+        except BaseException:  # a cut by the time limit, too: it is still to be done
+            self._again = prefixes
+            raise
+        self._shared.merge([row for row in rows if row.key.startswith(prefixes)])
 
     async def _prune(self) -> None:
         now = self._clock()

@@ -9,9 +9,9 @@
 
 import asyncio
 import functools
+import os
 import re
 import socket
-import urllib.request
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from claude_proxy.asgi import Headers
+from claude_proxy.config.outbound_proxies import OutboundProxies
 from claude_proxy.upstream.response_bounds import Bounds, ResponseTooLarge, named_codings, unreadable
 
 CONNECT_SECONDS = 10.0
@@ -197,11 +198,11 @@ class StreamedResponse:
 class UpstreamClient:
     """The connections of one process to all upstreams. Used from one event loop."""
 
-    def __init__(self, ssl: SSLContext | None = None) -> None:
+    def __init__(self, ssl: SSLContext | None = None, proxies: OutboundProxies | None = None) -> None:
         keep_bytes_of_headers()
         self._ssl = ssl or _ssl_context()
-        self._proxies = urllib.request.getproxies()
-        self._by_origin: dict[tuple[str, str | None], dict[str, Any]] = {}
+        self._proxies = proxies or OutboundProxies.of(os.environ)
+        self._by_origin: dict[tuple[str, str | None, int | None], dict[str, Any]] = {}
         self._kept: aiohttp.ClientSession | None = None
         self._new: aiohttp.ClientSession | None = None
 
@@ -267,16 +268,14 @@ class UpstreamClient:
 
     def _options(self, url: URL) -> dict[str, Any]:
         """Return what is the same for each request to an origin: no redirection, and the environment's proxy."""
-        origin = url.scheme, url.host
+        origin = url.scheme, url.host, url.port
         if origin not in self._by_origin:
             self._by_origin[origin] = {"allow_redirects": False} | self._proxy(url)
         return self._by_origin[origin]
 
     def _proxy(self, url: URL) -> dict[str, Any]:
-        named = self._proxies.get(url.scheme) or self._proxies.get("all")
-        if not named or urllib.request.proxy_bypass(url.host or ""):
-            return {}
-        return {"proxy": URL(named if "://" in named else f"http://{named}")}  # with its user, whom aiohttp names to the proxy
+        named = self._proxies.proxy_for(url.scheme, url.host or "", url.port)
+        return {"proxy": URL(named)} if named else {}  # with its user, whom aiohttp names to the proxy
 
 
 @functools.lru_cache(maxsize=100)

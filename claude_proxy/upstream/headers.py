@@ -28,6 +28,8 @@ READ_HEADERS = frozenset((*TOKEN_HEADERS, TOKEN_MODE, SESSION))
 BOUNDED_HEADERS = frozenset(name.encode() for name in READ_HEADERS)
 MAX_TOKEN_HEADER_BYTES = 4096
 _HEADER_NAME = re.compile(r"x-[a-z0-9-]+", re.IGNORECASE)
+# What ``metadata.user_id`` was before Claude Code wrote JSON into it; without a login the account is empty.
+_OLDER_USER_ID = re.compile(r"user_[0-9a-f]+_account_[0-9a-f-]*_session_([0-9a-f-]+)", re.IGNORECASE)
 OAUTH_BETA = "oauth-2025-04-20"
 
 FOR_LITELLM = frozenset(
@@ -158,11 +160,16 @@ def may_be_added(name: str) -> bool:
 def session_of(client: Client, user_id: str | None) -> str | None:
     """Return a digest of the session that a request names, in the header or inside ``metadata.user_id``; None without either.
 
-    ``metadata.user_id`` is a JSON object in a string (Claude Code 2.1.197); anything else there is no session.
+    ``metadata.user_id`` is a JSON object in a string (Claude Code 2.1.197) or, before, parts between underscores; anything else
+    there is no session.
     """
     if client.session:
         return _digest(client.session)
-    if not user_id or user_id.lstrip()[:1] != "{":
+    if not user_id:
+        return None
+    if older := _OLDER_USER_ID.fullmatch(user_id):
+        return _digest(older[1])
+    if user_id.lstrip()[:1] != "{":
         return None
     try:
         named = json.loads(user_id)

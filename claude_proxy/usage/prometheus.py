@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from claude_proxy.credentials.expiry import age_of
+from claude_proxy.credentials.expiry import age_of, login_of
 from claude_proxy.credentials.rate_limits import Snapshot
 from claude_proxy.credentials.scope import Scope
 from claude_proxy.usage.ledger import Book
@@ -80,6 +80,7 @@ class _Collector(Collector):
         reset = GaugeMetricFamily("claude_proxy_credential_reset_seconds", "When a window opens anew.", labels=two)
         since = GaugeMetricFamily("claude_proxy_setup_token_since_seconds", "When a setup token was made or seen.", labels=one)
         ends = GaugeMetricFamily("claude_proxy_setup_token_ends_seconds", "When its year is over.", labels=one)
+        login = GaugeMetricFamily("claude_proxy_login_expires_seconds", "When a home's login expires.", labels=one)
         for snapshot in self._snapshots:
             label = snapshot.credential.label
             for state in STATES:
@@ -93,7 +94,9 @@ class _Collector(Collector):
             if age := age_of(snapshot):
                 since.add_metric((label,), age.since)
                 ends.add_metric((label,), age.ends)
-        yield from (states, sessions, until, filled, reset, since, ends)
+            if (found := login_of(snapshot)) and found.expires is not None:
+                login.add_metric((label,), found.expires)
+        yield from (states, sessions, until, filled, reset, since, ends, login)
 
     def _pool(self) -> Iterator[Metric]:
         pool = self._snapshots

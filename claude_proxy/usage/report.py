@@ -5,12 +5,14 @@ sees only itself.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from claude_proxy.credentials.credential import Kind
-from claude_proxy.credentials.expiry import age_of
+from claude_proxy.config.settings import POOL_SOURCES
+from claude_proxy.credentials.credential import NO_TERMS, Kind, Terms
+from claude_proxy.credentials.expiry import EXPIRED as LOGIN_EXPIRED
+from claude_proxy.credentials.expiry import age_of, login_of
 from claude_proxy.credentials.rate_limits import ALL_MODELS, OVERAGE, Rest, Snapshot, Window
 from claude_proxy.credentials.scope import EVERYTHING
 from claude_proxy.usage.ledger import Book
@@ -21,8 +23,8 @@ WEEK_DAYS = 7
 _WINDOW_NAME = re.compile(r"(?P<count>[0-9]{1,4})(?P<unit>[hd])(?:_(?P<family>.+))?")
 _UNITS = {"h": ("hour", 3600.0), "d": ("day", 86400.0)}
 LIMIT_REACHED = "limit reached: "
-USABLE, IN_PART, RESTS, OUT = "usable", "usable in part", "rests", "out"
-STATES = (USABLE, IN_PART, RESTS, OUT)
+USABLE, IN_PART, RESTS, OUT, PAUSED, EXPIRED = "usable", "usable in part", "rests", "out", "paused", "expired"
+STATES = (USABLE, IN_PART, RESTS, OUT, PAUSED, EXPIRED)
 
 
 class Viewer(NamedTuple):
@@ -40,8 +42,16 @@ class StoreStatus(NamedTuple):
     since: float
 
 
-def report(snapshots: Iterable[Snapshot], book: Book, viewer: Viewer, knowledge: StoreStatus, now: float) -> dict[str, Any]:
-    """Return all that a viewer may see."""
+def report(
+    snapshots: Iterable[Snapshot],
+    book: Book,
+    viewer: Viewer,
+    knowledge: StoreStatus,
+    now: float,
+    *,
+    problems: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return all that a viewer may see; ``problems`` is what is wrong with the pool's files."""
     pool = [*snapshots]
     week = book.last_days(WEEK_DAYS)
     periods = {"today": book.taken({book.today()}), "week": book.taken(week)}
@@ -59,9 +69,11 @@ def report(snapshots: Iterable[Snapshot], book: Book, viewer: Viewer, knowledge:
             "credentials": len(pool),
             "usable": sum(not is_resting(one) for one in pool),
             "headroom": headroom_of_pool(pool),
+            "problems": [*problems] if viewer.everybody else [],
         },
         "credentials": [
             credential(one, now)
+            | (_written(one) if viewer.everybody else {})
             | _row(by_credential, one.credential.label)
             | {"last_error": errors[label]._asdict() if (label := one.credential.label) in errors else None}
             for one in pool
@@ -77,15 +89,28 @@ def report(snapshots: Iterable[Snapshot], book: Book, viewer: Viewer, knowledge:
 
 def credential(snapshot: Snapshot, now: float) -> dict[str, Any]:
     """Return what is known of one credential itself."""
-    age = age_of(snapshot)
+    age, login = age_of(snapshot), login_of(snapshot)
     return {
         "label": snapshot.credential.label,
         "kind": KINDS[snapshot.credential.kind],
         "state": state(snapshot),
         "windows": [_window(name, window, now) for name, window in windows(snapshot).items()],
         "sessions": snapshot.sessions,
+        "login": {"expires": login.expires, "words": login.words(now)} if login else None,
         "age": {**age._asdict(), "warning": age.warning(now), "words": age.words(now)} if age else None,
     }
+
+
+def _written(snapshot: Snapshot) -> dict[str, Any]:
+    """Return where a credential is written down, whether a command can change that, and its unusual terms."""
+    one = snapshot.credential
+    return {"source": one.source, "editable": one.source not in POOL_SOURCES, "terms": unusual(one.terms)}
+
+
+def unusual(terms: Terms) -> dict[str, Any]:
+    """Return the terms that are others than without a word; groups as a sorted list."""
+    found = {name: value for name, value in vars(terms).items() if value != getattr(NO_TERMS, name)}
+    return {name: sorted(value) if isinstance(value, frozenset) else value for name, value in found.items()}
 
 
 def state(snapshot: Snapshot) -> dict[str, Any]:
@@ -93,10 +118,12 @@ def state(snapshot: Snapshot) -> dict[str, Any]:
     rests = sorted(snapshot.rests.items(), key=lambda rest: (rest[0] != EVERYTHING, -rest[1].until))
     name = state_name(snapshot)
     words = [] if is_resting(snapshot) else [USABLE]
+    if snapshot.closed:
+        words.append(PAUSED if name == PAUSED else LOGIN_EXPIRED)
     if snapshot.extra_until:
         words.append(f"its plan is used up: paid extra usage until {_utc(snapshot.extra_until)}")
     for scope, rest in rests:
-        what = name if scope == EVERYTHING else f"not for {scope.words}"
+        what = f"not for {scope.words}" if scope != EVERYTHING else OUT if rest.out else RESTS
         words.append(f"{what} until {_utc(rest.until)}: {_because(rest, snapshot)}")
     found = [
         {**scope._asdict(), "what": scope.words, "until": rest.until, "because": _because(rest, snapshot)}
@@ -107,6 +134,8 @@ def state(snapshot: Snapshot) -> dict[str, Any]:
 
 def state_name(snapshot: Snapshot) -> str:
     """Return which of ``STATES`` a credential is in."""
+    if snapshot.closed:
+        return PAUSED if snapshot.credential.terms.paused else EXPIRED
     everything = snapshot.rests.get(EVERYTHING)
     if everything:
         return OUT if everything.out else RESTS
@@ -115,7 +144,7 @@ def state_name(snapshot: Snapshot) -> str:
 
 def is_resting(snapshot: Snapshot) -> bool:
     """Whether a credential may be asked for no model at all."""
-    return EVERYTHING in snapshot.rests
+    return snapshot.closed or EVERYTHING in snapshot.rests
 
 
 def headroom(snapshot: Snapshot) -> float:
@@ -129,8 +158,8 @@ def headroom(snapshot: Snapshot) -> float:
 
 
 def headroom_of_pool(pool: Iterable[Snapshot]) -> float | None:
-    """Return the mean headroom of the credentials; None for an empty pool."""
-    found = [headroom(one) for one in pool]
+    """Return the mean headroom of the credentials that are not paused; None without any."""
+    found = [headroom(one) for one in pool if not one.credential.terms.paused]
     return sum(found) / len(found) if found else None
 
 

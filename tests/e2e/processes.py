@@ -1,5 +1,6 @@
 """The real proxy in a process of its own, on a free port, with nothing of this process's environment."""
 
+import itertools
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STATIC_TOKEN = "sk-made-up-static-token-0123456789"
 MASTER_KEY = "sk-made-up-master-key-0123456789"
 READY_SECONDS = 90
+conversations = itertools.count(1)
 
 
 def free_port() -> int:
@@ -55,6 +57,8 @@ class Proxy:
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = home / "proxy.log"
         defaults = {"PROXY_STATIC_TOKEN": STATIC_TOKEN, "LITELLM_MASTER_KEY": MASTER_KEY, "PORT": str(self.port)}
+        # A test that leaves a response without an end does not wait for it.
+        defaults |= {"PROXY_DRAIN_SECONDS": "5"}
         environment = clean_environment(home, **(AT_IMPORT | defaults | variables))
         with self.log.open("wb") as log:
             self.process = self.start(arguments, environment, log)
@@ -147,6 +151,11 @@ def validated(response: httpx.Response) -> httpx.Response:
 def question(model: str, words: str = "hello", **more: Any) -> dict[str, Any]:
     """A minimal Messages request."""
     return {"model": model, "max_tokens": 100, "messages": [{"role": "user", "content": words}], **more}
+
+
+def new_question(model: str, **more: Any) -> dict[str, Any]:
+    """A minimal Messages request that begins a conversation of its own: one with the same words goes on with another's."""
+    return question(model, f"hello for the {next(conversations)}. time", **more)
 
 
 def streamed(response: httpx.Response) -> list[dict[str, Any]]:

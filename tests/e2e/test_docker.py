@@ -96,6 +96,7 @@ def equipped(engine: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
     folder = compose.folder
     example = (folder / ".env.example").read_text(encoding="utf-8")
     own = {"PROXY_STATIC_TOKEN": OWN_TOKEN, "CLAUDE_API_KEYS": f"sk-ant-api03-{CANARY}", "HOST": "127.0.0.1"}
+    own |= {"PROXY_DRAIN_SECONDS": "2"}
     (folder / ".env").touch(mode=0o600)
     (folder / ".env").write_text(
         "\n".join(f"{name}={own[name]}" if (name := line.partition("=")[0]) in own else line for line in example.splitlines()),
@@ -333,7 +334,7 @@ def test_an_edited_config_is_taken_up_by_a_restart(equipped):
 
 
 def test_an_open_stream_does_not_hold_up_a_stop(equipped):
-    """The container ends by itself within its grace period while an answer is still under way."""
+    """The container ends by itself within its grace period while an answer is under way that does not end."""
     equipped.up()
     body = QUESTION | {"model": "endless", "stream": True}
     headers = {"authorization": f"Bearer {OWN_TOKEN}"}

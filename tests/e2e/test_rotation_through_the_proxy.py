@@ -5,7 +5,7 @@ import time
 import pytest
 import upstream as up
 from conftest import API_KEY, CLIENT_TOKEN, TOKENS, by_credential, by_provider
-from processes import answer_text, question
+from processes import answer_text, new_question, question
 
 
 def limited(_: up.Seen) -> up.Reply:
@@ -30,11 +30,11 @@ def test_one_request_goes_on_until_a_credential_answers(start_proxy, upstream, s
     assert not any(token in proxy.output for token in TOKENS.values())
 
 
-def test_requests_without_a_session_take_turns_and_a_session_stays(start_proxy, upstream):
-    """Round robin for requests without a session; a session stays on its credential; OAuth tokens come before API keys."""
+def test_new_conversations_take_turns_and_a_session_stays(start_proxy, upstream):
+    """Round robin for new conversations; a session stays on its credential; OAuth tokens come before API keys."""
     proxy = start_proxy(CLAUDE_API_KEYS=f"key={API_KEY}")
     for _ in range(4):
-        proxy.ask(question("claude-sonnet-5"))
+        proxy.ask(new_question("claude-sonnet-5"))
     assert [seen.credential for seen in upstream.asked] == [TOKENS[label] for label in "abca"]
     upstream.seen.clear()
     for session in ("one", "two", "one", "two", "one"):

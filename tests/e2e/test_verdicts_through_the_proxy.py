@@ -15,7 +15,7 @@ import pytest
 import upstream as up
 from claude_code import ClaudeCode
 from conftest import CLIENT_TOKEN, TOKENS, by_credential, module_proxy
-from processes import Proxy, answer_text, question, streamed
+from processes import Proxy, answer_text, new_question, streamed
 
 MANY = {f"t{number:02}": f"sk-ant-oat01-made-up-one-of-many-{number:02}" for number in range(64)}
 LABELS = {token: label for label, token in MANY.items()}
@@ -53,7 +53,7 @@ def many(shared_upstream, tmp_path_factory):
         shared_upstream.seen.clear()
         shared_upstream.answer = rather_full
         for _ in MANY:
-            proxy.ask(question("claude-sonnet-5"))
+            proxy.ask(new_question("claude-sonnet-5"))
         assert {seen.credential for seen in shared_upstream.seen} == set(LABELS)
         yield proxy
         assert not any(token in proxy.output for token in MANY.values())
@@ -75,7 +75,7 @@ class Case:
         self.session = f"session-{time.monotonic_ns()}"
         self.said_before = len(self.proxy.output)
         self.upstream.answer = lambda seen: filled(seen, 0.0)
-        begun = self.proxy.ask(question(self.given.model), x_claude_code_session_id=self.session)
+        begun = self.proxy.ask(new_question(self.given.model), x_claude_code_session_id=self.session)
         assert begun.status_code == 200
         self.token = [seen for seen in self.upstream.seen if seen.is_claude][-1].credential
 
@@ -84,7 +84,7 @@ class Case:
         headers = {"x_claude_code_session_id": self.session} if in_session else {}
         self.upstream.seen.clear()
         self.upstream.answer = lambda seen: reply(self.given) if seen.credential == self.token else rather_full(seen)
-        answer = self.proxy.ask(question(self.given.model, stream=stream), **headers)
+        answer = self.proxy.ask(new_question(self.given.model, stream=stream), **headers)
         return answer, [self.name(seen) for seen in self.upstream.seen if seen.is_claude]
 
     def name(self, seen: up.Seen) -> str:
@@ -95,7 +95,7 @@ class Case:
         self.upstream.seen.clear()
         self.upstream.answer = rather_full
         headers = {"x_claude_code_session_id": self.session} if in_session else {}
-        assert self.proxy.ask(question(model or self.given.model), **headers).status_code == 200
+        assert self.proxy.ask(new_question(model or self.given.model), **headers).status_code == 200
         (seen,) = [seen for seen in self.upstream.seen if seen.is_claude]
         return self.name(seen)
 
@@ -193,7 +193,7 @@ def test_a_windowless_429_is_one_hop(case, name, stream):
 def test_a_windowless_429_of_everybody_is_the_clients(many, upstream, stream):
     """When the second credential says the same its answer is the client's, and no third is asked."""
     upstream.answer = lambda _: reply(answers.WINDOWLESS["windowless"])
-    answer = many.ask(question("claude-sonnet-5", stream=stream))
+    answer = many.ask(new_question("claude-sonnet-5", stream=stream))
     assert_as_it_came(answer, answers.WINDOWLESS["windowless"])
     assert len({seen.credential for seen in upstream.seen}) == len(upstream.seen) == 2
 
@@ -253,7 +253,7 @@ def test_overload_in_the_middle_of_a_stream(case, upstream):
     upstream.seen.clear()
     events = up.sse(*up.events_of(up.message(up.text("one two")))[:3], error)
     upstream.answer = lambda _: up.Reply(headers={"content-type": "text/event-stream"}, chunks=events)
-    answer = meeting.proxy.ask(question(meeting.given.model, stream=True))
+    answer = meeting.proxy.ask(new_question(meeting.given.model, stream=True))
     assert (answer.status_code, streamed(answer)[-1], len(upstream.seen)) == (200, error, 1)
     assert (meeting.next_one(), meeting.next_one(in_session=True)) == ("same", "same")
 
@@ -275,7 +275,7 @@ CONFIRMED = [name for name in answers.REFUSED_CREDENTIAL if name not in answers.
 def test_a_refusal_of_everybody_is_never_shown(two, upstream, name, stream):
     """When the whole pool is refused, each credential is asked once, and the client reads who has to act: no 401, no 403."""
     upstream.answer = lambda _: reply(answers.REFUSED_CREDENTIAL[name])
-    answer = two.ask(question("claude-sonnet-5", stream=stream))
+    answer = two.ask(new_question("claude-sonnet-5", stream=stream))
     assert (answer.status_code, answer.json()["type"], answer.headers["x-should-retry"]) == (503, "error", "false")
     assert "operator" in answer.json()["error"]["message"]
     assert int(answer.headers["retry-after"]) > 0
@@ -287,7 +287,7 @@ def test_a_refusal_of_everybody_is_never_shown(two, upstream, name, stream):
 def test_a_400_of_two_credentials_is_the_clients(two, upstream, name, stream):
     """When two credentials refuse the same request with the same 400, the client gets it as it came."""
     upstream.answer = lambda _: reply(answers.REFUSED_CREDENTIAL[name])
-    answer = two.ask(question("claude-sonnet-5", stream=stream))
+    answer = two.ask(new_question("claude-sonnet-5", stream=stream))
     assert_as_it_came(answer, answers.REFUSED_CREDENTIAL[name])
     assert Counter(seen.credential for seen in upstream.asked) == {TOKENS["a"]: 1, TOKENS["b"]: 1}
 
@@ -301,7 +301,7 @@ def test_a_users_own_credential_has_the_users_own_answers(two, upstream, name, s
     """In passthrough every answer is the client's, as it came, after one request on the client's own credential."""
     upstream.answer = lambda _: reply(PASSED[name])
     own = {"authorization": f"Bearer {CLIENT_TOKEN}", "x_claude_token_mode": "passthrough"}
-    answer = two.ask(question(PASSED[name].model, stream=stream), **own)
+    answer = two.ask(new_question(PASSED[name].model, stream=stream), **own)
     assert_as_it_came(answer, PASSED[name])
     assert [seen.credential for seen in upstream.seen] == [CLIENT_TOKEN]
 
@@ -324,7 +324,7 @@ def test_requests_wait_for_a_rest_that_ends_soon(start_proxy, upstream):
     found = {}
 
     def ask(stream: bool) -> None:  # noqa: FBT001
-        found[stream] = proxy.ask(question("claude-sonnet-5", stream=stream))
+        found[stream] = proxy.ask(new_question("claude-sonnet-5", stream=stream))
 
     clients = [threading.Thread(target=ask, args=(stream,)) for stream in (False, True)]
     for client in clients:
@@ -338,7 +338,7 @@ def test_requests_wait_for_a_rest_that_ends_soon(start_proxy, upstream):
     assert {seen.credential for seen in upstream.asked} == {TOKENS["a"]}
     assert sum(moment >= begun[0] + 0.9 for moment in begun) == 2, "each was asked once after the rest"
     assert len(begun) <= 4, "and once before it at most"
-    assert proxy.ask(question("claude-sonnet-5")).elapsed.total_seconds() < 1, "nobody waits when somebody is usable"
+    assert proxy.ask(new_question("claude-sonnet-5")).elapsed.total_seconds() < 1, "nobody waits when somebody is usable"
 
 
 def test_a_wait_that_would_be_too_long(start_proxy, upstream):
@@ -346,7 +346,7 @@ def test_a_wait_that_would_be_too_long(start_proxy, upstream):
     upstream.answer = by_credential(a=lambda _: up.anthropic_error(429, "rate_limit_error", "limit", retry_after="50"))
     proxy = start_proxy(CLAUDE_OAUTH_TOKENS=f"a={TOKENS['a']}", CLAUDE_POOL_MAX_WAIT_SECONDS="5")
     for _ in range(2):
-        answer = proxy.ask(question("claude-sonnet-5"))
+        answer = proxy.ask(new_question("claude-sonnet-5"))
         assert (answer.status_code, answer.headers["anthropic-ratelimit-unified-status"]) == (429, "rejected")
         assert answer.elapsed.total_seconds() < 3
     assert len(upstream.seen) == 1
@@ -358,16 +358,16 @@ def test_a_rest_outlives_a_restart(start_proxy, upstream):
     upstream.answer = by_credential(a=lambda _: reply(limit), b=lambda _: reply(answers.REFUSED_CREDENTIAL["revoked"]))
     session = {"x_claude_code_session_id": "00000000-0000-4000-8000-000000000001"}
     first = start_proxy()
-    assert answer_text(first.ask(question("claude-sonnet-5"), **session)) == "from c"
+    assert answer_text(first.ask(new_question("claude-sonnet-5"), **session)) == "from c"
     assert [seen.credential for seen in upstream.asked] == [TOKENS["a"], TOKENS["b"], TOKENS["c"]]
     first.stop()
     for path in (first.home / ".state").iterdir():
         held = path.read_bytes()
         assert not any(token.encode() in held or token[14:].encode() in held for token in TOKENS.values())
     second = start_proxy()
-    assert answer_text(second.ask(question("claude-sonnet-5"), **session)) == "from c"
+    assert answer_text(second.ask(new_question("claude-sonnet-5"), **session)) == "from c"
     for _ in range(3):
-        assert answer_text(second.ask(question("claude-opus-4-8"))) == "from c"
+        assert answer_text(second.ask(new_question("claude-opus-4-8"))) == "from c"
     assert {seen.credential for seen in upstream.asked} == {TOKENS["c"]}
 
 
@@ -389,4 +389,6 @@ def test_claude_code_says_when_to_come_back(start_proxy, tmp_path, upstream):
         assert len(upstream.seen) == asked
     with_a_token = user.run("Hello", model="claude-sonnet-5", ANTHROPIC_AUTH_TOKEN=proxy.static_token)
     assert (with_a_token.code, with_a_token.retries, upstream.seen) == (1, 0, [])
-    assert "rate limit" in with_a_token.result
+    words = "claude-proxy: the only Claude credential of this proxy is at its rate limit; it is back "
+    assert words in with_a_token.result
+    assert " UTC (in " in with_a_token.result

@@ -7,17 +7,14 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import httpx
 import pytest
 import upstream as up
 from balancer import Balancer
 from conftest import CONFIG, TOKENS, by_credential, proxy_environment
-from processes import STATIC_TOKEN, Proxy, free_port, question
-
-CLIENTS = 6
+from load import Load
+from processes import Proxy, free_port, new_question
 
 
 class RedisServer:
@@ -36,51 +33,6 @@ class RedisServer:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
-
-
-class Load:
-    """Clients that ask one after the other until they are told to stop; every answer is kept, with the time of its asking."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.answers: list[tuple[float, int | str]] = []
-        self._stop = threading.Event()
-        self._pool = ThreadPoolExecutor(CLIENTS)
-        self._done = [self._pool.submit(self._client, number) for number in range(CLIENTS)]
-
-    def _client(self, number: int) -> None:
-        headers = {"x-litellm-api-key": STATIC_TOKEN, "content-type": "application/json"}
-        with httpx.Client(trust_env=False, timeout=60) as client:
-            for turn in range(2000):
-                if self._stop.is_set():
-                    return
-                asked = time.monotonic()
-                session = {"x-claude-code-session-id": f"session-{number}-{turn // 7}"} if number % 2 else {}
-                body = question("claude-sonnet-5", stream=turn % 2 == 0)
-                begun = False
-                try:
-                    with client.stream("POST", f"{self.url}/v1/messages", json=body, headers=headers | session) as answer:
-                        begun = True
-                        answer.read()
-                        self.answers.append((asked, answer.status_code))
-                except httpx.TransportError as error:
-                    self.answers.append((asked, "cut off in its stream" if begun else repr(error)))
-
-    def wait_for(self, more: int) -> None:
-        """Wait until so many more requests have been answered."""
-        poll, target = threading.Event(), len(self.answers) + more
-        for _ in range(1200):
-            if len(self.answers) >= target:
-                return
-            poll.wait(0.1)
-        raise AssertionError(f"only {len(self.answers)} answers")
-
-    def stop(self) -> list[int | str]:
-        self._stop.set()
-        self._pool.shutdown()
-        for done in self._done:
-            done.result()
-        return [status for _, status in self.answers]
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +141,7 @@ def test_the_workers_of_one_machine_share_a_file(shared_upstream, upstream, tmp_
     try:
         again.wait_ready()
         for _ in range(6):
-            assert again.ask(question("claude-sonnet-5")).status_code == 200
+            assert again.ask(new_question("claude-sonnet-5")).status_code == 200
         assert asked == known
     finally:
         again.stop()

@@ -128,8 +128,8 @@ class ChatLane:
         fitted = request_fields.translated(sent, row, hosts=self._hosts())
         body = chat_body({**(deployment.defaults or {}), **sent}, fitted, row, deployment.model)
         body |= {name: value for name, value in (deployment.extra or {}).items() if value is not None}
-        if row.prompt_cache_key and request.session:
-            body.setdefault("prompt_cache_key", request.session)
+        if row.prompt_cache_key and (session := request.named_session):
+            body.setdefault("prompt_cache_key", session)
         tools = fitted.get("tools") or ()
         more = len(to_json(turns)) // CHARACTERS_PER_TOKEN if turns else 0
         told = Told(

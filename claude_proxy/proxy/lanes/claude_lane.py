@@ -2,7 +2,6 @@
 
 import functools
 import json
-import math
 import re
 from collections.abc import Callable
 
@@ -13,19 +12,20 @@ from claude_proxy.anthropic.usage import usage_of
 from claude_proxy.config.settings import Settings, TokenMode
 from claude_proxy.config.users import folded
 from claude_proxy.credentials.credential import Credential
-from claude_proxy.credentials.order import Asker
+from claude_proxy.credentials.order import Asker, may_use
 from claude_proxy.credentials.pool import Pool, Wanted
 from claude_proxy.credentials.response_rules import Action
 from claude_proxy.credentials.scope import COUNT_TOKENS, FAST, MESSAGES, STANDARD, Scope
-from claude_proxy.credentials.upstream_response import UNIFIED
 from claude_proxy.providers.endpoints import Hosts, model_family
 from claude_proxy.proxy.lanes.attempt import NOT_REPLAYED, STREAM, Attempt, failed_stream, messages_url, relay
 from claude_proxy.proxy.offload import offloaded
 from claude_proxy.proxy.outcome import DONE, Outcome, failed
+from claude_proxy.proxy.pool_refusals import Counts, closed_pool, exhausted_pool, refused_pool
 from claude_proxy.proxy.relay import FailedStream, Renaming
 from claude_proxy.proxy.request import Request
 from claude_proxy.proxy.rotation import Judged, NobodyUsable, Rotation, body_for_claude
 from claude_proxy.proxy.sources import PoolSource, SingleSource, Source
+from claude_proxy.proxy.waiting import WaitingLines
 from claude_proxy.upstream.client import StreamedResponse, TimedOutError, UnreadableError, UpstreamClient, UpstreamError
 
 NO_CREDENTIAL = own_refusal(
@@ -58,12 +58,13 @@ class ClaudeLane:
         self._pool = pool
         self._client = client
         self._clock = clock
+        self._lines = WaitingLines()
 
     async def attempt(self, attempt: Attempt) -> Outcome:
         """Ask Claude, on one credential after another, until a response is the client's or nobody is left."""
         request, deployment = attempt.request, attempt.deployment
         scope, asker = scope_of(request, deployment.model), Asker(folded(request.user))
-        source = self._source(attempt, scope, asker)
+        source = await offloaded(len(request.raw), self._source, attempt, scope, asker)
         if source is None:
             return failed(401, NO_CREDENTIAL, final=True)
         rotation = Rotation(
@@ -146,9 +147,9 @@ class ClaudeLane:
         mode = TokenMode(client.mode) if client.mode else self._settings.mode
         if mode is TokenMode.ROTATE and len(self._pool):
             wanted = Wanted(request.session, scope, asker)
-            # Those who share a name are told apart by their sessions.
-            caller = f"{request.user} {wanted.session}" if request.user in SHARED_NAMES else request.user
-            return PoolSource(self._pool, wanted, caller=caller, max_wait=self._settings.max_wait_seconds)
+            # Those who share a name are told apart by the sessions that they name: a refusal may be of an opening's own making.
+            caller = f"{request.user} {request.named_session}" if request.user in SHARED_NAMES else request.user
+            return PoolSource(self._pool, wanted, caller=caller, max_wait=self._settings.max_wait_seconds, lines=self._lines)
         if client.credential:
             return SingleSource(client.credential)
         key = attempt.deployment.api_key
@@ -158,9 +159,12 @@ class ClaudeLane:
         if self._pool.is_busy(scope, asker):
             return BUSY
         seconds = self._pool.retry_after(scope, asker)
+        if self._pool.closed:
+            return closed_pool(seconds)
         if self._pool.is_out(scope, asker):
             return refused_pool(seconds)
-        return exhausted_pool(seconds, self._clock(), self._pool.claim(scope, asker))
+        counts = Counts.of(one for one in self._pool.snapshot() if may_use(one.credential.terms, asker))
+        return exhausted_pool(seconds, self._clock(), self._pool.claim(scope, asker), counts)
 
 
 def scope_of(request: Request, model: str) -> Scope:
@@ -176,30 +180,6 @@ def renamed(asked: str, sent: str) -> tuple[bytes, re.Pattern[bytes]]:
     replacement = json.dumps(asked, ensure_ascii=False).encode("utf-8", "surrogatepass")
     date = rb"-\d{8}" if asked == sent else rb"(?:-\d{8})?"
     return replacement, re.compile(rb'"' + re.escape(name) + date + rb'"')
-
-
-def exhausted_pool(seconds: float, now: float, claim: str) -> Refusal:
-    """Return a 429 as Anthropic words it, for a pool of which every credential is rate-limited: it covers the whole pool.
-
-    By these headers Claude Code tells its user when to come back instead of asking again and again (2.1.197).
-    """
-    headers = [
-        ("retry-after", str(math.ceil(seconds))),
-        (f"{UNIFIED}status", "rejected"),
-        (f"{UNIFIED}reset", str(math.ceil(now + seconds))),
-        (f"{UNIFIED}representative-claim", claim),
-    ]
-    # Anthropic's own words, so that the user reads what a direct request would show.
-    return own_refusal(429, "This request would exceed your account's rate limit. Please try again later.", headers)
-
-
-def refused_pool(seconds: float) -> Refusal:
-    """Return a 503 for a pool of which every credential was refused: not for the client to heal, but for the operator."""
-    return own_refusal(
-        503,
-        "Anthropic refused the proxy's Claude credentials. The proxy's operator finds in its log which ones, and why.",
-        [("retry-after", str(math.ceil(seconds))), ("x-should-retry", "false")],
-    )
 
 
 def _headers(response: StreamedResponse) -> list[tuple[str, str]]:

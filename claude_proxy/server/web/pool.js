@@ -13,6 +13,9 @@
   const dayOnly = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", year: "numeric" });
   let timer = 0;
   let answeredAt = 0;
+  let shown = null;
+  // The label of the credential that the next click removes.
+  let removing = "";
 
   const time = (at, now) => (Math.abs(at - now) < 12 * 3600 ? clock : dated).format(new Date(at * 1000));
   const percent = (fraction) => `${Math.round(100 * fraction)} %`;
@@ -69,12 +72,14 @@
   }
 
   function stateOf(state, now) {
-    const grade = { usable: "good", "usable in part": "warn" }[state.name] || "bad";
+    const grade = { usable: "good", "usable in part": "warn", paused: "soft" }[state.name] || "bad";
+    const closed = { paused: "paused", expired: "its login has expired: start Claude Code in that home" }[state.name];
     const lines = state.rests.map((rest) => {
-      const what = rest.what ? `not for ${rest.what}` : state.name;
+      const what = rest.what ? `not for ${rest.what}` : closed ? "rests" : state.name;
       return `${what} until ${time(rest.until, now)}: ${rest.because}`;
     });
-    if (!state.rests.some((rest) => !rest.what)) lines.unshift("usable");
+    if (closed) lines.unshift(closed);
+    else if (!state.rests.some((rest) => !rest.what)) lines.unshift("usable");
     return lines.map((line, place) => el("p", { class: `state ${place === 0 && line === "usable" ? "good" : grade}`, text: line }));
   }
 
@@ -82,6 +87,24 @@
     const end = dayOnly.format(new Date(age.ends * 1000));
     const text = age.warning === null ? `setup token lasts until ${end}${age.known ? "" : " at the latest"}` : `setup token: ${age.words}`;
     return el("p", { class: `small ${age.warning === null ? "soft" : age.warning <= 7 ? "bad" : "warn"}`, text });
+  }
+
+  // What the operator may do with it; one of a variable can only be made to rest no longer.
+  function actionsOf(one) {
+    const paused = one.state.name === "paused";
+    const button = (action, text, extra = {}) => el("button", { type: "button", "data-action": action, "data-label": one.label, text, ...extra });
+    const sure = removing === one.label;
+    const buttons = [
+      one.editable && !paused && button("pause", "Pause"),
+      (paused || one.state.rests.length > 0) && button("resume", "Resume"),
+      one.editable && button("remove", sure ? "Remove now" : "Remove", { "aria-label": `${sure ? "Remove now" : "Remove"}: ${one.label}` }),
+    ].filter(Boolean);
+    return buttons.length > 0 && el("p", { class: "line" }, ...buttons);
+  }
+
+  function termsOf(terms) {
+    const said = Object.entries(terms).filter(([name]) => name !== "paused").map(([name, value]) => `${name.replaceAll("_", " ")} ${[value].flat().join(", ")}`);
+    return said.length > 0 && el("p", { class: "small soft", text: said.join("; ") });
   }
 
   function credential(one, now) {
@@ -101,7 +124,10 @@
       one.windows.length === 0 && el("p", { class: "soft", text: "no window known yet" }),
       facts,
       one.last_error && el("p", { class: "soft", text: `last limit or error ${time(one.last_error.at, now)}: ${one.last_error.text}` }),
-      one.age && ageOf(one.age));
+      one.login && one.state.name !== "expired" && el("p", { class: "small soft", text: one.login.words }),
+      one.age && ageOf(one.age),
+      one.terms && termsOf(one.terms),
+      "editable" in one && actionsOf(one));
   }
 
   function table(what, rows) {
@@ -151,8 +177,11 @@
       ? knowledge.away ? `${knowledge.shared} is away: this is what one process knows, running since ${started}` : `Shared by all workers through ${knowledge.shared}`
       : `Not shared: this is what one process knows, running since ${started}`;
     byId("knowledge").textContent = `${shared}. ${knowledge.usage_since ? `Usage is counted since ${knowledge.usage_since} (days are UTC).` : "No usage yet."}`;
-    byId("problem").hidden = !knowledge.away;
-    byId("problem").textContent = knowledge.away ? `${knowledge.shared} is away; other workers may know more.` : "";
+    const problems = [...pool.problems, ...(knowledge.away ? [`${knowledge.shared} is away; other workers may know more.`] : [])];
+    byId("problem").hidden = problems.length === 0;
+    byId("problem").textContent = problems.join(" ");
+    byId("add").hidden = !data.viewer.sees_everybody;
+    shown = data;
   }
 
   function freshness(text) {
@@ -191,6 +220,39 @@
     timer = setTimeout(refresh, REFRESH_MS);
   }
 
+  async function change(action, body) {
+    const headers = { accept: "application/json", "content-type": "application/json", [HEADER]: sessionStorage.getItem(TOKEN) || "" };
+    byId("outcome").className = "bad";
+    try {
+      const answer = await fetch(`${location.pathname.replace(/\/+$/, "")}/${action}`, {
+        method: "POST", headers, body: JSON.stringify(body), cache: "no-store", credentials: "omit",
+      });
+      const said = await answer.json();
+      if (answer.ok) byId("outcome").className = "good";
+      byId("outcome").textContent = answer.ok ? `${said.label} was ${said.done}.` : said.error.message;
+      refresh();
+      return answer.ok;
+    } catch (error) {
+      byId("outcome").textContent = `The proxy did not do it (${error.message}).`;
+      return false;
+    }
+  }
+
+  byId("credentials").addEventListener("click", (event) => {
+    const button = event.target.closest("button[data-action]");
+    if (!button) return;
+    const { action, label } = button.dataset;
+    const sure = action !== "remove" || removing === label;
+    removing = sure ? "" : label;
+    if (sure) change(action, { label });
+    else show(shown);
+  });
+  byId("add").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const body = { label: byId("new-label").value.trim(), secret: byId("new-secret").value.trim(), terms: byId("new-terms").value.trim() };
+    byId("new-secret").value = "";
+    if (await change("add", body)) byId("add").reset();
+  });
   byId("ask").addEventListener("submit", (event) => {
     event.preventDefault();
     sessionStorage.setItem(TOKEN, byId("token").value.trim());

@@ -1,0 +1,64 @@
+"""Checks of the pool's files. What ends a start is told by the settings; this is what works and not as it may be meant."""
+
+import os
+import stat
+import time
+from collections.abc import Iterator
+
+from claude_proxy.check import names
+from claude_proxy.check.facts import Facts
+from claude_proxy.check.findings import Finding, error, warning
+from claude_proxy.check.tokens import EXAMPLE_CREDENTIAL, QUOTES, SHORTEST_CREDENTIAL
+from claude_proxy.config.credentials_file import FILE_VARIABLE, PREFIXES, files_of
+from claude_proxy.config.settings import POOL_SOURCES
+from claude_proxy.config.users import folded
+from claude_proxy.credentials.expiry import EXPIRED
+
+
+def files(facts: Facts) -> Iterator[Finding]:
+    """A named file that is not there, one that others can read, and one that another one hides."""
+    there = [path for path in files_of(facts.environ) if path.exists()]
+    if facts.environ.get(FILE_VARIABLE) and not there:
+        yield warning(
+            facts.dotenv.place(FILE_VARIABLE), "names a file that is not there", "`claude-proxy pool add LABEL` makes it"
+        )
+    for hidden in there[1:]:
+        yield warning(str(hidden), f"is not read: {there[0]} is", "keep one of them")
+    for path in there[:1]:
+        found = path.stat()
+        # In a container the file may be a user's of the host, and has to be readable for the container's.
+        if found.st_uid == os.geteuid() and found.st_mode & (stat.S_IRGRP | stat.S_IROTH):
+            yield warning(str(path), "can be read by others on this machine", f"`chmod 600 {path}`")
+
+
+def credentials(facts: Facts) -> Iterator[Finding]:
+    """Credentials that no request can go out with."""
+    if facts.settings is None:
+        return
+    for problem in facts.settings.pool_problems:
+        yield error("", problem)
+    for one in facts.settings.credentials:
+        place, value = f"credential {one.label}", one.secret.reveal()
+        if value and one.expires is not None and one.expires <= time.time():
+            yield error(place, EXPIRED)
+        if one.source in POOL_SOURCES or one.renewed:
+            continue  # the variables have a check of their own, and a login is Claude Code's
+        if EXAMPLE_CREDENTIAL.fullmatch(value):
+            yield error(place, "is an example's value", "put a real one there")
+        elif any(quote in value for quote in QUOTES):
+            yield error(place, "has quotes in it", "take them away")
+        elif value.startswith(tuple(PREFIXES)) and len(value) < SHORTEST_CREDENTIAL:
+            yield warning(place, f"has {len(value)} characters, and Anthropic's have 108", "was its end cut off?")
+
+
+def terms(facts: Facts) -> Iterator[Finding]:
+    """Owners who are nobody, and a pool of which nobody may use anything."""
+    pool = facts.settings.credentials if facts.settings else ()
+    there = {folded(name) for name in facts.people.names}
+    for one in pool:
+        if one.terms.owner and facts.people.complete and folded(one.terms.owner) not in there:
+            meant = names.meant(one.terms.owner, facts.people.names)
+            remedy = f"did you mean {meant}?" if meant else "`claude-proxy user list` shows who there is"
+            yield warning(f"credential {one.label}", f"has the owner {one.terms.owner}, who is nobody", remedy)
+    if pool and all(one.terms.paused for one in pool):
+        yield warning("", "every Claude credential is paused", "`claude-proxy pool resume LABEL`")

@@ -1,0 +1,289 @@
+"""``credentials.yaml``: the pool's credentials and their terms. Text in, entries and mistakes out; no other file is read.
+
+A mistake names the file, the line and the label, and never a value: any of them may be a secret that stands in a wrong place.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from math import isfinite
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from claude_proxy.credentials.credential import API_KEY_PREFIX, CLAUDE_PREFIX, LABEL, NO_TERMS, OAUTH_PREFIX, Kind, Terms
+from claude_proxy.secret import Secret
+
+FILE_VARIABLE = "CLAUDE_CREDENTIALS_FILE"
+# Under this name the launcher says where the file may be when nobody has named one; the first that is there counts.
+OWN_FILES = "CLAUDE_PROXY_CREDENTIALS_FILES"
+NAME = "credentials.yaml"
+SECTION = "credentials"
+# What says where the secret is: in the file itself, in a file of its own, or in what Claude Code keeps.
+SOURCES = ("secret", "secret_file", "claude_home")
+KINDS = {"oauth": Kind.OAUTH, "api_key": Kind.API_KEY}
+PREFIXES = {OAUTH_PREFIX: Kind.OAUTH, API_KEY_PREFIX: Kind.API_KEY}
+LARGEST = 1_000_000
+_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
+_USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+
+
+class MalformedEntry(ValueError):
+    """A value that cannot be used; the message follows the name of its key, or of the entry, and holds no value."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One credential as the file has it. ``value`` is the secret, or the path of the file that holds it, by ``source``."""
+
+    label: str
+    line: int
+    source: str
+    value: Secret
+    kind: Kind | None = None
+    made: date | None = None
+    terms: Terms = NO_TERMS
+
+
+class Parsed(NamedTuple):
+    """The entries that can be used, and a sentence for each mistake."""
+
+    entries: tuple[Entry, ...] = ()
+    mistakes: tuple[str, ...] = ()
+
+
+def files_of(environ: Mapping[str, str]) -> tuple[Path, ...]:
+    """Return where the file may be, the first place first; nothing where neither the operator nor the launcher says so."""
+    named = environ.get(FILE_VARIABLE, "").strip()
+    own = environ.get(OWN_FILES, "").split("\n")
+    return (Path(named),) if named else tuple(Path(one) for one in own if one)
+
+
+def file_in_use(environ: Mapping[str, str]) -> Path | None:
+    """Return the file that counts; with none there the place in which a new one is made."""
+    found = files_of(environ)
+    return next((path for path in found if path.exists()), found[-1] if found else None)
+
+
+def read_text(path: Path) -> str:
+    """Return what a small file holds; raise ``OSError`` for one that cannot be read, and ``ValueError`` for no such file."""
+    # Not blocking: somebody may have named a pipe.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        if not path.is_file():
+            raise ValueError("it is not a file")
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise ValueError("it is too large")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8 text") from None
+
+
+def check_label(label: str) -> str:
+    """Return a label; raise ``MalformedEntry`` for one that no credential may have."""
+    if not LABEL.fullmatch(label) or label.startswith(CLAUDE_PREFIX):
+        raise MalformedEntry("should be 1 to 64 letters, digits and _ . @ -, the first a letter or a digit")
+    return label
+
+
+def check_secret(value: str, kind: Kind | None) -> Kind:
+    """Return the kind of a secret, by what it is said to be or by its prefix; raise ``MalformedEntry``."""
+    if not value or not value.isascii() or not value.isprintable() or re.search(r"[\s,]", value):
+        raise MalformedEntry("is empty, or has a space, a comma or a character that no HTTP header can carry")
+    if value.rfind(CLAUDE_PREFIX) > 0:
+        raise MalformedEntry("is not one credential alone")
+    known = next((found for prefix, found in PREFIXES.items() if value.startswith(prefix)), None)
+    if kind is None and known is None:
+        raise MalformedEntry(f"begins neither with {OAUTH_PREFIX} nor with {API_KEY_PREFIX}; copy it again, or give its kind")
+    if kind is not None and known is not None and kind is not known:
+        raise MalformedEntry(f"is an {'API key' if known is Kind.API_KEY else 'OAuth token'}, which is not its kind")
+    return kind or known or Kind.OAUTH
+
+
+# --- Values ------------------------------------------------------------------------------------------------------------------
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise MalformedEntry("should be a text")
+    return value.strip()
+
+
+def _number(low: float, high: float, meant: str, *, whole: bool) -> Callable[[Any], Any]:
+    def read(value: Any) -> Any:
+        right = isinstance(value, int) or (not whole and isinstance(value, float))
+        if isinstance(value, bool) or not right or not isfinite(value) or not low <= value <= high:
+            raise MalformedEntry(f"should be {meant}")
+        return value if whole else float(value)
+
+    return read
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise MalformedEntry("should be true or false")
+    return value
+
+
+def _owner(value: Any) -> str:
+    if not isinstance(value, str) or not _USER.fullmatch(value) or CLAUDE_PREFIX in value:
+        raise MalformedEntry("should be the name of a user")
+    return value
+
+
+def _is_group(name: Any) -> bool:
+    return isinstance(name, str) and LABEL.fullmatch(name) is not None and CLAUDE_PREFIX not in name
+
+
+def _groups(value: Any) -> frozenset[str]:
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(map(_is_group, names)):
+        raise MalformedEntry("should be a list of names: letters, digits and _ . @ -")
+    return frozenset(names)
+
+
+def _one_of(*options: str) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        if value not in options:
+            raise MalformedEntry(f"should be {' or '.join(options)}")
+        return str(value)
+
+    return read
+
+
+def _day(value: Any) -> date:
+    try:
+        return value if type(value) is date else date.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise MalformedEntry("should be the day on which the setup token was made, such as 2026-03-01") from None
+
+
+# Each key of an entry, and what reads its value.
+TERMS: Mapping[str, Callable[[Any], Any]] = {
+    "priority": _number(-1000, 1000, "a whole number from -1000 to 1000", whole=True),
+    "weight": _number(0.01, 1000, "a number from 0.01 to 1000", whole=False),
+    "reserve": _number(0, 1, "a fraction from 0 to 1", whole=False),
+    "owner": _owner,
+    "max_concurrency": _number(1, 100_000, "a whole number from 1", whole=True),
+    "groups": _groups,
+    "extra_usage": _one_of("never", "last"),
+    "paused": _flag,
+}
+READERS: Mapping[str, Callable[[Any], Any]] = {
+    "label": lambda value: check_label(_text(value)),
+    **dict.fromkeys(SOURCES, _text),
+    "kind": lambda value: KINDS[_one_of(*KINDS)(value)],
+    "made": _day,
+    **TERMS,
+}
+
+
+# --- The file ----------------------------------------------------------------------------------------------------------------
+
+
+def parse(text: str, name: str = NAME) -> Parsed:
+    """Read the file's text. ``name`` is how the mistakes call the file."""
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        # Not the error's own text: it shows the line, and there may be a secret in it.
+        line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        return Parsed((), (f"{name}{line}: is not YAML; look at the indentation, colons and quotes there",))
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return Parsed((), (f"{name}: is not YAML",))
+    if root is None:
+        return Parsed()
+    if not isinstance(root, yaml.MappingNode):
+        return Parsed((), (f"{name}: should be a mapping with the key {SECTION}",))
+    mistakes: list[str] = []
+    entries: list[Entry] = []
+    for key, node in root.value:
+        line = key.start_mark.line + 1
+        if key.value != SECTION:
+            mistakes.append(f"{name} line {line}: {_unknown(key, (SECTION,))}")
+        elif isinstance(node, yaml.SequenceNode):
+            for place, one in enumerate(node.value, start=1):
+                _add(one, f"entry {place}", name, entries, mistakes)
+        elif node.tag != "tag:yaml.org,2002:null":
+            mistakes.append(f"{name} line {line}: {SECTION} should be a list, each entry with a label and a secret")
+    return Parsed(tuple(entries), tuple(mistakes))
+
+
+def _add(node: yaml.Node, called: str, name: str, entries: list[Entry], mistakes: list[str]) -> None:
+    """Read one entry; put it to the others, or what is wrong with it to the mistakes."""
+    line = node.start_mark.line + 1
+    if not isinstance(node, yaml.MappingNode):
+        mistakes.append(f"{name} line {line}, {called}: should be a mapping with a label and a secret")
+        return
+    values: dict[str, Any] = {}
+    wrong = [*_read(node, values)]
+    label = values.get("label")
+    if label:
+        called = label
+        if any(other.label == label for other in entries):
+            wrong.append((line, "has a label that an earlier entry has"))
+    given = [source for source in SOURCES if source in values]
+    if not wrong:
+        wrong += [(line, sentence) for sentence in _contradictions(values, given)]
+    mistakes += [f"{name} line {at}, {called}: {sentence}" for at, sentence in wrong]
+    if not wrong:
+        terms = Terms(**{key: value for key, value in values.items() if key in TERMS})
+        secret = Secret(values[given[0]])
+        entries.append(Entry(values["label"], line, given[0], secret, values.get("kind"), values.get("made"), terms))
+
+
+def _read(node: yaml.MappingNode, values: dict[str, Any]) -> Iterator[tuple[int, str]]:
+    """Fill ``values``; yield the line and a sentence for each value that cannot be used."""
+    for key, value in node.value:
+        line = key.start_mark.line + 1
+        read = READERS.get(key.value) if isinstance(key, yaml.ScalarNode) else None
+        if read is None:
+            yield line, _unknown(key, READERS)
+        elif key.value in values:
+            yield line, f"{key.value} stands there twice; keep one"
+        else:
+            try:
+                found = yaml.constructor.SafeConstructor().construct_document(value)
+                if found is not None:  # an empty value is one that is not there
+                    values[key.value] = read(found)
+            except MalformedEntry as error:
+                yield line, f"{key.value} {error}"
+            except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
+                # The library lets these through, such as for a time that is none.
+                yield line, f"{key.value} has a value that cannot be read"
+
+
+def _contradictions(values: Mapping[str, Any], given: list[str]) -> Iterator[str]:
+    """Yield a sentence for each thing that is missing or does not go together."""
+    if "label" not in values:
+        yield "has no label"
+    if len(given) != 1:
+        yield f"should have one of {', '.join(SOURCES)}" + (f", and has {' and '.join(given)}" if given else "")
+        return
+    kind, home = values.get("kind"), given == ["claude_home"]
+    if given != ["secret"] and CLAUDE_PREFIX in values[given[0]]:
+        yield f"{given[0]} holds a credential, and should hold a path"
+    if given == ["secret"]:
+        try:
+            kind = check_secret(values["secret"], kind)
+        except MalformedEntry as error:
+            yield f"secret {error}"
+    if home and kind is Kind.API_KEY:
+        yield "kind should be oauth: claude_home holds a login"
+    if "made" in values and (home or kind is Kind.API_KEY):
+        yield "made is for setup tokens: only those end after a year"
+
+
+def _unknown(key: yaml.Node, known: Iterator[str] | Mapping[str, Any] | tuple[str, ...]) -> str:
+    """Return what to say of a key that nobody knows; one that does not look like a key may be a secret, and is not shown."""
+    name = key.value if isinstance(key, yaml.ScalarNode) else ""
+    if not _KEY.fullmatch(name) or CLAUDE_PREFIX in name:
+        return "has a key that is none"
+    found = difflib.get_close_matches(name.lower(), [*known], 1, 0.6)
+    return f"{name} is not known; " + (f"did you mean {found[0]}?" if found else f"the keys are {', '.join(known)}")

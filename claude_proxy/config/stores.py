@@ -1,0 +1,23 @@
+"""Where what the processes of a proxy know is shared, by the settings."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from claude_proxy.config import models
+from claude_proxy.config.settings import Settings
+from claude_proxy.state.redis import RedisStore
+from claude_proxy.state.sqlite import SqliteStore
+from claude_proxy.state.store import Store
+
+
+def shared_store(settings: Settings, loaded: Mapping[str, Any], usual: Path | None = None) -> Store | None:
+    """Return Redis, the state file, or None for nowhere; ``usual`` is the file where the settings name none."""
+    url = settings.redis_url.reveal() if settings.redis_url else models.redis_url(loaded, os.environ)
+    if url:
+        return RedisStore(url)
+    if settings.state_file == "none":
+        return None
+    path = Path(settings.state_file) if settings.state_file else usual
+    return SqliteStore(path) if path else None
