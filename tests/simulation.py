@@ -245,7 +245,7 @@ class Simulation(Events):
         return self.trace
 
     def _begin(self, request: Request) -> None:
-        Flow(self, self.pool, Wanted(request.session, Scope(FAMILY)), self._handlers, request).go_on()
+        Flow(self, self.pool, Wanted(request.session, Scope(FAMILY)), self._handlers, request)
 
     def _ended(self, flow: Flow, status: int) -> None:
         """A served request costs at its end, which ``_serve`` has seen to."""

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 from pools import DONE, NOTHING, A, B, new_pool, rest
-from virtual_time import now, run_virtually
 
+from benchmarks.virtual_time import now, run_virtually
 from claude_proxy.credentials.pool import Wanted
 from claude_proxy.credentials.queue import PROOF_SECONDS
 from claude_proxy.credentials.response_rules import Action, Verdict

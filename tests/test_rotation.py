@@ -9,8 +9,8 @@ import anyio
 import pytest
 from answers import KINDS
 from lanes import Response, Upstream
-from virtual_time import now, run_virtually
 
+from benchmarks.virtual_time import now, run_virtually
 from claude_proxy.anthropic.errors import error_body
 from claude_proxy.credentials.credential import Credential, Kind
 from claude_proxy.credentials.pool import Affinity, Pool, Wanted

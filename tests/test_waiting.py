@@ -6,8 +6,8 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from virtual_time import now, run_virtually
 
+from benchmarks.virtual_time import now, run_virtually
 from claude_proxy.credentials import queue as queue_module
 from claude_proxy.credentials.queue import PROOF_SECONDS, Place
 from claude_proxy.proxy.waiting import WaitingLines

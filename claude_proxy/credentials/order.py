@@ -43,6 +43,8 @@ LEAST_LEFT_SECONDS = 3600.0
 # From here on the five-hour window of a credential with its sessions counts as nearly full.
 NEARLY_FULL = 0.9
 NEARLY_FULL_STEPS = 10**5
+# A window that is used up counts as this much, so that nothing is divided by nothing.
+LEAST_ROOM = 0.05
 
 
 class Order(Enum):
@@ -126,7 +128,9 @@ class Standing(NamedTuple):
         return min(steps, DEPRIORITIZED - 1) + behind - terms.priority * PRIORITY_STEP
 
     def _by_haste(self, sessions: int, terms: Terms, share: float) -> int:
-        steps = int(100 * (sessions + 1) / (terms.weight * max(self.haste, 0.01)))
+        """Sessions are spread by what is to be used of the week, and by what the five hours leave of it."""
+        room = max(self.haste, LEAST_ROOM) * max(1 - self.short_load, LEAST_ROOM)
+        steps = int(100 * (sessions + 1) / (terms.weight * room))
         return steps + (NEARLY_FULL_STEPS if self.short_load + share >= NEARLY_FULL else 0)
 
 
