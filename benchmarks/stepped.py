@@ -1,21 +1,17 @@
-"""The proxy's own flow on a made clock: events in the order of their moments, and ``Rotation`` stepped by hand.
+"""The proxy's own flow on a made clock: what happens at which moment, and ``Rotation`` with its waiting, in virtual time."""
 
-Nothing here waits or asks for the time. A flow is left standing while its request is under way, so that other requests are
-chosen for in between, as in a running proxy.
-"""
-
-import heapq
-import itertools
-import types
-from collections.abc import Callable, Generator
+import asyncio
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from benchmarks.virtual_time import VirtualLoop
 from claude_proxy.credentials.pool import Pool, Wanted
 from claude_proxy.providers.endpoints import ANTHROPIC_API, Hosts
 from claude_proxy.proxy.journal import Journal
 from claude_proxy.proxy.request import Request, read_view
 from claude_proxy.proxy.rotation import NobodyUsable, Rotation
 from claude_proxy.proxy.sources import PoolSource
+from claude_proxy.proxy.waiting import WaitingLines
 from claude_proxy.upstream.headers import read
 
 MONDAY = 1_799_625_600.0  # 2027-01-11, 00:00 UTC
@@ -25,8 +21,8 @@ HEADERS = (("user-agent", "claude-cli/2.1.197 (external, cli)"), ("anthropic-ver
 BODY = b'{"model":"claude-opus-5","messages":[{"role":"user","content":"hi"}]}'
 REQUEST = Request(read(HEADERS), HEADERS, BODY, read_view(BODY))
 COOLDOWN = 60.0
-# What the flow yields when its request is under way; when it waits, it yields the seconds.
-SENT = object()
+# Long after the last request has come to its end, in seconds from the beginning.
+END = 40 * 86400.0
 
 
 class Clock:
@@ -55,23 +51,34 @@ class Response:
         """There is no connection."""
 
 
+class LoopClock(Clock):
+    """Unix seconds, as a loop's time goes on."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    @property
+    def now(self) -> float:  # type: ignore[override]
+        """Seconds since the epoch."""
+        return MONDAY + self._loop.time()
+
+
 class Events:
     """What happens, one after the other; each may add what happens later."""
 
     def __init__(self) -> None:
-        self.clock = Clock()
-        self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
-        self._number = itertools.count()
+        self.loop = VirtualLoop()
+        self.clock = LoopClock(self.loop)
+        self.lines = WaitingLines(self.loop.time)
 
     def at(self, moment: float, what: Callable[..., None], *arguments: Any) -> None:
         """Let something happen at a moment."""
-        heapq.heappush(self._events, (moment, next(self._number), what, arguments))
+        self.loop.call_at(moment - MONDAY, what, *arguments)
 
     def run_all(self) -> None:
         """Let everything happen."""
-        while self._events:
-            self.clock.now, _, what, arguments = heapq.heappop(self._events)
-            what(*arguments)
+        with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
+            runner.run(asyncio.sleep(END))
 
 
 class Handlers(NamedTuple):
@@ -83,45 +90,46 @@ class Handlers(NamedTuple):
 
 
 class Flow:
-    """One request through ``Rotation`` and a pool. ``what`` is the request, for those who look."""
+    """One request through ``Rotation`` and a pool. ``what`` is the request, for those who look; ``user`` is whose it is."""
 
     def __init__(
-        self, events: Events, pool: Pool, wanted: Wanted, handlers: Handlers, what: Any, *, max_wait: float = 0.0
+        self,
+        events: Events,
+        pool: Pool,
+        wanted: Wanted,
+        handlers: Handlers,
+        what: Any,
+        *,
+        user: str = "",
+        max_wait: float = 0.0,
     ) -> None:
         self.what = what
         self.journal = Journal()
         self._events = events
         self._handlers = handlers
-        source = PoolSource(pool, wanted, max_wait=max_wait, sleep=_sleep)
-        clock = events.clock
-        self._rotation = Rotation(source, REQUEST, self.journal, scope=wanted.scope, cooldown=COOLDOWN, clock=clock)
-        self._coroutine: Any = self._rotation.ask(HOSTS, URL, BODY, self._send)
+        source = PoolSource(pool, wanted, caller=user, max_wait=max_wait, lines=events.lines)
+        self._rotation = Rotation(source, REQUEST, self.journal, scope=wanted.scope, cooldown=COOLDOWN, clock=events.clock)
+        self._answer: asyncio.Future[Response] = events.loop.create_future()
+        self._task = events.loop.create_task(self._run())
 
-    def go_on(self, response: Response | None = None) -> None:
-        """Let the flow go on until it sends, waits, ends or gives up."""
-        try:
-            waits_for = self._coroutine.send(response)
-        except StopIteration as end:  # what a coroutine raises when it returns
-            self._handlers.ended(self, end.value.response.status)
-        except NobodyUsable:
-            self._rotation.release()
-            self._handlers.nobody(self)
-        else:
-            if waits_for is SENT:
-                self._handlers.sent(self, self.journal.labels[-1])
-            else:
-                self._events.at(self._events.clock.now + waits_for, self.go_on)
+    def go_on(self, response: Response) -> None:
+        """Let the response to what was sent arrive."""
+        self._answer.set_result(response)
 
     def release(self) -> None:
         """End the request that is under way."""
         self._rotation.release()
 
-    @types.coroutine
-    def _send(self, *_: object) -> Generator[object, Response, Response]:
-        """Leave the flow standing until the response is there."""
-        return (yield SENT)
+    async def _run(self) -> None:
+        try:
+            judged = await self._rotation.ask(HOSTS, URL, BODY, self._send)
+        except NobodyUsable:
+            self._rotation.release()
+            self._handlers.nobody(self)
+        else:
+            self._handlers.ended(self, judged.response.status)
 
-
-@types.coroutine
-def _sleep(seconds: float) -> Generator[float, None, None]:
-    yield seconds
+    async def _send(self, *_: object) -> Any:
+        self._answer = self._events.loop.create_future()
+        self._handlers.sent(self, self.journal.labels[-1])
+        return await self._answer

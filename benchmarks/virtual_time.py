@@ -14,7 +14,8 @@ class _Selector(selectors.DefaultSelector):
     def select(self, timeout: float | None = None) -> Any:
         if ready := super().select(0):
             return ready
-        assert timeout is not None, "everybody waits, and nothing will happen any more"
+        if timeout is None:
+            raise RuntimeError("everybody waits, and nothing will happen any more")
         self.passed += max(0.0, timeout)
         return []
 
@@ -27,6 +28,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         super().__init__(self._virtual)
 
     def time(self) -> float:
+        """Return what has passed."""
         return self._virtual.passed
 
 

@@ -158,7 +158,8 @@ class OurWeek(Week):
 
     def begin(self, asked: Asked) -> None:
         """Let a request go through the flow."""
-        Flow(self, self.pool, Wanted(asked.session, _scope(asked)), self._handlers, asked, max_wait=MAX_WAIT).go_on()
+        wanted, user = Wanted(asked.session, _scope(asked)), f"user-{asked.user}"
+        Flow(self, self.pool, wanted, self._handlers, asked, user=user, max_wait=MAX_WAIT)
 
     def _sent(self, flow: Flow, label: str) -> None:
         self.figures.attempts += 1

@@ -76,3 +76,17 @@ def test_a_home_without_a_login(path):
     """A login that cannot be read is told in the words of the start."""
     (says,) = found(pool.credentials, path, "label: a, claude_home: login")
     assert says.endswith("(No such file or directory): start Claude Code in that home")
+
+
+def test_a_group_that_no_credential_is_in(path):
+    """A group of config.yaml that no credential has is an error at its line, with the name that may be meant."""
+    path.write_text(f"credentials:\n  - {{label: a, secret: {A}, groups: [team-a]}}\n")
+    path.chmod(0o600)
+    users = "  users:\n    anna: {groups: [team-a]}\n    ben: {groups: [teama]}\n"
+    text = f"claude_proxy:\n{users}  models:\n    x: {{groups: [other]}}\n"
+    said = [str(finding) for finding in pool.groups(facts(text, CLAUDE_CREDENTIALS_FILE=str(path)))]
+    nothing = "no credential is in the group {}, so this may use none of it; {}"
+    assert said == [
+        "config.yaml line 4: " + nothing.format("teama", "did you mean team-a?"),
+        "config.yaml line 6: " + nothing.format("other", "`claude-proxy pool set LABEL groups=NAME` puts a credential into it"),
+    ]

@@ -12,6 +12,7 @@ from lanes import CLAUDE_BODY, Received, Response, Upstream
 
 from claude_proxy.anthropic.opening import opening_of
 from claude_proxy.config.deployments import Deployment, Lane
+from claude_proxy.config.pool_groups import PoolGroups
 from claude_proxy.config.settings import Settings
 from claude_proxy.credentials.credential import Terms
 from claude_proxy.credentials.order import ANYBODY, Asker
@@ -21,7 +22,7 @@ from claude_proxy.credentials.scope import EVERYTHING, Scope
 from claude_proxy.credentials.upstream_response import UpstreamResponse
 from claude_proxy.providers.endpoints import Hosts, Provider
 from claude_proxy.proxy.lanes.attempt import Attempt
-from claude_proxy.proxy.lanes.claude_lane import BUSY, NO_CREDENTIAL, ClaudeLane, scope_of
+from claude_proxy.proxy.lanes.claude_lane import BUSY, NO_CREDENTIAL, NOBODY_OF_GROUP, ClaudeLane, scope_of
 from claude_proxy.proxy.outcome import DONE
 from claude_proxy.proxy.pool_refusals import Counts, exhausted_pool, refused_pool
 from claude_proxy.proxy.relay import Heard
@@ -230,6 +231,17 @@ async def test_a_pool_that_is_busy_is_a_503_for_a_moment():
     assert (outcome.refusal, outcome.status, outcome.final) == (BUSY, 429, False)
     assert (BUSY.status, dict(BUSY.headers)["retry-after"]) == (503, "1")
     assert lanes.upstream.sent == []
+
+
+async def test_a_request_of_a_group_without_a_credential():
+    """Whose groups have no credential gets none of others: a 403 that says why; in the group it is served."""
+    lanes, received = Lanes(Response(200, json={})), Received(user="Anna")
+    (one,) = [each.credential for each in lanes.pool.snapshot()]
+    lanes.pool.take_up([replace(one, terms=Terms(groups=frozenset({"red"})))])
+    assert (await lanes.attempt(received)).refusal == NOBODY_OF_GROUP
+    assert (NOBODY_OF_GROUP.status, lanes.upstream.sent) == (403, [])
+    lanes.lane._groups = lambda: PoolGroups({"anna": frozenset({"red"})}, {})
+    assert await lanes.attempt(Received(user="Anna")) == DONE
 
 
 def test_a_pool_that_rests_is_a_429_with_its_return():

@@ -242,3 +242,10 @@ def test_what_is_written_down_is_for_the_master_key(book):
     assert hidden["pool"]["problems"] == []
     assert not {"source", "editable", "terms"} & {*hidden["credentials"][0]}
     assert "made-up" not in json.dumps([found, hidden])
+
+
+def test_a_failover_from_a_credential_of_others_is_not_shown(book):
+    """What names a credential that the viewer may not use is left out, and what names another one stays."""
+    book.record(record(failovers=("first: limit (HTTP 429)", "second: limit (HTTP 429)")))
+    shown = report([], book, Viewer("anna", everybody=False, hidden=frozenset({"first"})), STORE_STATUS, NOW)
+    assert [one["text"] for one in shown["failovers"]] == ["second: limit (HTTP 429)"]

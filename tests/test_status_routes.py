@@ -5,6 +5,7 @@ import io
 import json
 import math
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import hypothesis.strategies as st
@@ -16,7 +17,9 @@ from starlette.testclient import TestClient
 from test_report import NOW, STORE_STATUS, record
 
 from claude_proxy.cli.terminal import aligned, render
+from claude_proxy.config.pool_groups import NO_GROUPS, PoolGroups
 from claude_proxy.config.settings import Settings
+from claude_proxy.credentials.credential import NO_TERMS, Terms
 from claude_proxy.credentials.pool import Pool, Wanted
 from claude_proxy.server.status_routes import Panel
 from claude_proxy.state.rows import Row
@@ -29,7 +32,7 @@ CREDENTIAL = "sk-ant-oat01-made-up-first"
 ENVIRONMENT = {"PROXY_STATIC_TOKEN": TOKEN, "LITELLM_MASTER_KEY": MASTER, "CLAUDE_OAUTH_TOKENS": f"first={CREDENTIAL}"}
 
 
-def client(refreshed=None, **environ):
+def client(refreshed=None, *, groups=NO_GROUPS, terms=NO_TERMS, **environ):
     settings = Settings.parse(ENVIRONMENT | environ)
     book = Book(clock=lambda: NOW)
     book.record(record("static"))
@@ -39,8 +42,9 @@ def client(refreshed=None, **environ):
         if refreshed is not None:
             refreshed.append(1)
 
-    pool = Pool(settings.credentials, affinity=settings.affinity, quarantine=1, clock=lambda: NOW)
-    panel = Panel(settings, pool, book, knowledge=lambda: STORE_STATUS, fresh=fresh, clock=lambda: NOW)
+    credentials = [replace(one, terms=terms) for one in settings.credentials]
+    pool = Pool(credentials, affinity=settings.affinity, quarantine=1, clock=lambda: NOW)
+    panel = Panel(settings, pool, book, knowledge=lambda: STORE_STATUS, fresh=fresh, clock=lambda: NOW, groups=lambda: groups)
     return TestClient(Starlette(routes=panel.routes()))
 
 
@@ -69,6 +73,17 @@ def test_who_sees_whom():
     all_people = asked.get("/pool", headers={"x-litellm-api-key": MASTER}).json()
     assert [row["name"] for row in mine["users"]] == ["static"]
     assert sorted(row["name"] for row in all_people["users"]) == ["somebody", "static"]
+
+
+def test_a_credential_that_is_for_others_is_not_shown():
+    """Who may not use a credential finds it nowhere: not among the credentials, in the sums, the failovers or the metrics."""
+    groups = PoolGroups.of({"claude_proxy": {"users": {"somebody": {"groups": ["theirs"]}}}})
+    asked = client(groups=groups, terms=Terms(groups=frozenset({"theirs"})))
+    for token, seen in ((TOKEN, False), (MASTER, True)):
+        shown = asked.get("/pool", headers={"x-litellm-api-key": token}).json()
+        metrics = asked.get("/metrics", headers={"x-litellm-api-key": token}).text
+        assert (len(shown["credentials"]), shown["pool"]["credentials"]) == (seen, seen)
+        assert ('"first"' in json.dumps(shown)) is ('"first"' in metrics) is seen
 
 
 @pytest.mark.parametrize(("static", "needed"), [(TOKEN, "yes"), ("", "no")])

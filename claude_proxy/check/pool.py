@@ -9,6 +9,7 @@ from claude_proxy.check import names
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, warning
 from claude_proxy.check.tokens import EXAMPLE_CREDENTIAL, QUOTES, SHORTEST_CREDENTIAL
+from claude_proxy.config import pool_groups
 from claude_proxy.config.credentials_file import FILE_VARIABLE, PREFIXES, files_of
 from claude_proxy.config.settings import POOL_SOURCES
 from claude_proxy.config.users import folded
@@ -62,3 +63,14 @@ def terms(facts: Facts) -> Iterator[Finding]:
             yield warning(f"credential {one.label}", f"has the owner {one.terms.owner}, who is nobody", remedy)
     if pool and all(one.terms.paused for one in pool):
         yield warning("", "every Claude credential is paused", "`claude-proxy pool resume LABEL`")
+
+
+def groups(facts: Facts) -> Iterator[Finding]:
+    """Whoever is bound to a group that no credential is in may ask Claude nothing."""
+    if facts.settings is None:
+        return
+    there = {group for one in facts.settings.credentials for group in one.terms.groups}
+    for place, group in pool_groups.unknown(facts.config, there):
+        meant = names.meant(group, there)
+        remedy = f"did you mean {meant}?" if meant else "`claude-proxy pool set LABEL groups=NAME` puts a credential into it"
+        yield error(facts.at(*place), f"no credential is in the group {group}, so this may use none of it", remedy)

@@ -95,22 +95,26 @@ def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
     if not isinstance(users, dict):
         yield f"{BLOCK}: should hold users, and under each name what the person may use: users: {{anna: {{models: [glm]}}}}"
         return
+    yield from _spelt_twice(users)
     names = [model["model_name"] for model in _entries(config)]
     groups = access_groups({"model_list": _entries(config)})
-    yield from _spelt_twice(users)
     for user, entry in users.items():
-        models = entry.get("models") if isinstance(entry, dict) else None
-        if not isinstance(user, str) or not isinstance(entry, dict) or set(entry) != {"models"}:
-            yield f"{BLOCK}: users: {user}: should hold models, a list, and nothing else"
+        if not isinstance(user, str) or not isinstance(entry, dict) or not entry or not {"models", "groups"}.issuperset(entry):
+            yield f"{BLOCK}: users: {user}: should hold models, groups or both, each a list, and nothing else"
         elif folded(user) == "admin":
             yield f"{BLOCK}: users: admin: is the master key, which has no limits"
-        elif not isinstance(models, list) or not models or not all(isinstance(model, str) and model for model in models):
-            yield f"{BLOCK}: users: {user}: models should be a list of names of models, patterns or groups"
-        else:
-            # Without a model every name would be wrong; that there is none is told by itself.
-            for model in models if names else ():
-                if "*" not in model and model not in groups and not any(matches(name, model) for name in names):
-                    yield f"{BLOCK}: users: {user}: {model} is neither a model of model_list nor a group of access_groups"
+        elif "models" in entry:
+            yield from (f"{BLOCK}: users: {user}: {mistake}" for mistake in _mistakes_of_models(entry["models"], names, groups))
+
+
+def _mistakes_of_models(models: object, names: list[str], groups: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
+    if not isinstance(models, list) or not models or not all(isinstance(model, str) and model for model in models):
+        yield "models should be a list of names of models, patterns or groups"
+        return
+    # Without a model every name would be wrong; that there is none is told by itself.
+    for model in models if names else ():
+        if "*" not in model and model not in groups and not any(matches(name, model) for name in names):
+            yield f"{model} is neither a model of model_list nor a group of access_groups"
 
 
 def _spelt_twice(users: Mapping[Any, Any]) -> Iterator[str]:

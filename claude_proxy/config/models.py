@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import yaml
 
-from claude_proxy.config import features, model_access, web_search
+from claude_proxy.config import features, model_access, pool_groups, web_search
 from claude_proxy.config.deployments import Deployment, Wires, deployment, no_wires
 from claude_proxy.config.routing import Routing
 from claude_proxy.providers import fetching
@@ -71,6 +71,7 @@ def _mistakes(config: object) -> Iterator[str]:
     if not isinstance(general, dict) or general.get("custom_auth") != CUSTOM_AUTH:
         yield f"general_settings: custom_auth should be {CUSTOM_AUTH}; without it the static token is not checked"
     yield from model_access.mistakes(config)
+    yield from pool_groups.mistakes(config)
     yield from fetching.mistakes(config)
     yield from web_search.mistakes(config)
 
@@ -171,6 +172,7 @@ class ActiveConfig:
         self.unset = unset_variables(loaded, self._environ)
         self.referring = referring_parameters(loaded)
         self.limits = model_access.Limits.of(loaded)
+        self.pool_groups = pool_groups.PoolGroups.of(loaded)
         self.fetch_hosts = fetching.FetchHosts.of(loaded)
         self.web_search = web_search.web_search(loaded, self._environ)
         self.features = features.reasons(loaded)

@@ -84,7 +84,7 @@ class App:
 
         self.serving = Serving(
             {
-                Lane.CLAUDE: ClaudeLane(settings, self.hosts, self.pool, self.client, clock),
+                Lane.CLAUDE: ClaudeLane(settings, self.hosts, self.pool, self.client, clock, groups=lambda: config.pool_groups),
                 Lane.MESSAGES: MessagesLane(self.client, meter, web),
                 Lane.CHAT: chat(HttpEndpoint(self.client)),
                 Lane.DEMO: DemoLane(self._demo_text),
@@ -171,6 +171,7 @@ class App:
             fresh=self._learn_now,
             clock=self._clock,
             problems=self.pool_problems,
+            groups=lambda: self.config.pool_groups,
         )
 
     def pool_routes(self) -> PoolRoutes:

@@ -16,8 +16,10 @@ from starlette.routing import Route
 
 from claude_proxy.access.routes import Caller, Role, check_route, identify, is_open, wants_page
 from claude_proxy.anthropic.errors import Refused
+from claude_proxy.config.pool_groups import NO_GROUPS, PoolGroups
 from claude_proxy.config.settings import Settings
 from claude_proxy.config.users import folded
+from claude_proxy.credentials.order import may_use
 from claude_proxy.credentials.pool import Pool
 from claude_proxy.upstream import headers as header_policy
 from claude_proxy.usage import prometheus, report
@@ -41,6 +43,7 @@ class Panel:
         fresh: Callable[[], Awaitable[None]],
         clock: Callable[[], float],
         problems: Callable[[], Sequence[str]] = tuple,
+        groups: Callable[[], PoolGroups] = lambda: NO_GROUPS,
     ) -> None:
         self._settings = settings
         self._pool = pool
@@ -49,6 +52,7 @@ class Panel:
         self._fresh = fresh
         self._clock = clock
         self._problems = problems
+        self._groups = groups
 
     def routes(self) -> list[Route]:
         """Return the routes, to be put before LiteLLM's."""
@@ -89,7 +93,17 @@ class Panel:
         except Refused as refused:
             return JSONResponse({"error": {"message": str(refused)}}, refused.status)
         await self._fresh()
-        return data(viewer_of(caller))
+        return data(self._viewer(caller))
+
+    def _viewer(self, caller: Caller) -> Viewer:
+        """Return who looks: whoever does not see everybody sees only the credentials that it may use, by whatever model."""
+        viewer = viewer_of(caller)
+        if viewer.everybody:
+            return viewer
+        askers = self._groups().viewer(viewer.name)
+        pool = [one.credential for one in self._pool.snapshot()]
+        hidden = [one.label for one in pool if not any(may_use(one.terms, asker) for asker in askers)]
+        return viewer._replace(hidden=frozenset(hidden))
 
 
 def viewer_of(caller: Caller) -> Viewer:

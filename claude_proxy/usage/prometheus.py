@@ -25,7 +25,7 @@ LABELS = Names._fields
 
 class _Collector(Collector):
     def __init__(self, snapshots: Iterable[Snapshot], book: Book, viewer: Viewer, knowledge: StoreStatus) -> None:
-        self._snapshots = [*snapshots]
+        self._snapshots = [one for one in snapshots if one.credential.label not in viewer.hidden]
         self._book = book
         self._viewer = viewer
         self._knowledge = knowledge
@@ -45,15 +45,23 @@ class _Collector(Collector):
         for names, taken in self._book.taken().items():
             hidden = not self._viewer.everybody and names.user != self._viewer.name
             shown = names._replace(user=OTHER) if hidden else names
+            shown = shown._replace(credential=OTHER) if names.credential in self._viewer.hidden else shown
             sums[shown] = sums.get(shown, Taken()) + taken
         for names, taken in sums.items():
             requests.add_metric(names, taken.requests)
             errors.add_metric(names, taken.errors)
             for kind in TOKENS:
                 tokens.add_metric((*names, kind), getattr(taken, kind))
-        for (left,), (count,) in self._book.sums(MOVED).items():
+        for left, count in self._moved().items():
             moved.add_metric((left,), count)
         yield from (requests, errors, tokens, moved)
+
+    def _moved(self) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for (left,), (count,) in self._book.sums(MOVED).items():
+            shown = OTHER if left in self._viewer.hidden else left
+            found[shown] = found.get(shown, 0.0) + count
+        return found
 
     def _times(self) -> Iterator[Metric]:
         for kind, name, text in (
@@ -111,7 +119,10 @@ class _Collector(Collector):
 
 
 def exposition(snapshots: Iterable[Snapshot], book: Book, viewer: Viewer, knowledge: StoreStatus) -> bytes:
-    """Return the metrics in Prometheus' text format; who does not see everybody finds other people summed as ``other``."""
+    """Return the metrics in Prometheus' text format.
+
+    Who does not see everybody finds other people summed as ``other``, and so the credentials that are for others.
+    """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(snapshots, book, viewer, knowledge))
     return generate_latest(registry)

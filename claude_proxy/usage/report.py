@@ -28,10 +28,11 @@ STATES = (USABLE, IN_PART, RESTS, OUT, PAUSED, EXPIRED)
 
 
 class Viewer(NamedTuple):
-    """Who looks: ``everybody`` says that it may see other people's usage."""
+    """Who looks: ``everybody`` says that it may see other people's usage; ``hidden`` are credentials that are for others."""
 
     name: str
     everybody: bool
+    hidden: frozenset[str] = frozenset()
 
 
 class StoreStatus(NamedTuple):
@@ -52,7 +53,7 @@ def report(
     problems: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return all that a viewer may see; ``problems`` is what is wrong with the pool's files."""
-    pool = [*snapshots]
+    pool = [one for one in snapshots if one.credential.label not in viewer.hidden]
     week = book.last_days(WEEK_DAYS)
     periods = {"today": book.taken({book.today()}), "week": book.taken(week)}
     own = {
@@ -83,6 +84,7 @@ def report(
         "failovers": [
             one._asdict() | {"user": one.user if viewer.everybody or one.user == viewer.name else ""}
             for one in book.failovers()
+            if one.text.partition(": ")[0] not in viewer.hidden
         ],
     }
 

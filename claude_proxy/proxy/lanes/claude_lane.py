@@ -9,8 +9,8 @@ from claude_proxy.access.routes import SHARED_NAMES
 from claude_proxy.anthropic.errors import Refusal, own_refusal
 from claude_proxy.anthropic.sse import event_data
 from claude_proxy.anthropic.usage import usage_of
+from claude_proxy.config.pool_groups import NO_GROUPS, PoolGroups
 from claude_proxy.config.settings import Settings, TokenMode
-from claude_proxy.config.users import folded
 from claude_proxy.credentials.credential import Credential
 from claude_proxy.credentials.order import Asker, may_use
 from claude_proxy.credentials.pool import Pool, Wanted
@@ -46,24 +46,39 @@ BUSY = own_refusal(
     [("retry-after", "1")],
 )
 
+NOBODY_OF_GROUP = own_refusal(
+    403,
+    "claude-proxy: this proxy has no Claude credential that you may use for this model: its operator keeps them for groups "
+    "(credentials.yaml, and groups under claude_proxy in config.yaml).",
+)
+
 
 class ClaudeLane:
     """One for the process."""
 
     def __init__(
-        self, settings: Settings, hosts: Hosts, pool: Pool, client: UpstreamClient, clock: Callable[[], float]
+        self,
+        settings: Settings,
+        hosts: Hosts,
+        pool: Pool,
+        client: UpstreamClient,
+        clock: Callable[[], float],
+        *,
+        groups: Callable[[], PoolGroups] = lambda: NO_GROUPS,
     ) -> None:
         self._settings = settings
         self._hosts = hosts
         self._pool = pool
         self._client = client
         self._clock = clock
+        self._groups = groups
         self._lines = WaitingLines()
 
     async def attempt(self, attempt: Attempt) -> Outcome:
         """Ask Claude, on one credential after another, until a response is the client's or nobody is left."""
         request, deployment = attempt.request, attempt.deployment
-        scope, asker = scope_of(request, deployment.model), Asker(folded(request.user))
+        scope = scope_of(request, deployment.model)
+        asker = self._groups().asker(request.user, deployment.model, request.name)
         source = await offloaded(len(request.raw), self._source, attempt, scope, asker)
         if source is None:
             return failed(401, NO_CREDENTIAL, final=True)
@@ -156,6 +171,8 @@ class ClaudeLane:
         return SingleSource(Credential.of("deployment", key.reveal())) if key else None
 
     def _nobody(self, scope: Scope, asker: Asker) -> Refusal:
+        if not self._pool.has_any(asker):
+            return NOBODY_OF_GROUP
         if self._pool.is_busy(scope, asker):
             return BUSY
         seconds = self._pool.retry_after(scope, asker)

@@ -1,0 +1,84 @@
+"""config/pool_groups.py: which groups of credentials a user and a model may use, as config.yaml says it."""
+
+import pytest
+
+from claude_proxy.config.models import ActiveConfig
+from claude_proxy.config.pool_groups import NO_GROUPS, PoolGroups, mistakes, unknown
+from claude_proxy.credentials.order import Asker
+
+A, B, AB = frozenset({"a"}), frozenset({"b"}), frozenset({"a", "b"})
+BLOCK = {
+    "users": {"Anna": {"groups": ["a"]}, "ben": {"models": ["glm"], "groups": ["a", "b"]}, "carl": {"models": ["glm"]}},
+    "models": {"claude-opus-4-8": {"groups": ["a"]}, "claude-opus-*": {"groups": ["b"]}},
+}
+CONFIG = {"claude_proxy": BLOCK}
+
+
+@pytest.mark.parametrize(
+    ("user", "models", "groups"),
+    [
+        ("anna", ["claude-sonnet-5"], (A,)),
+        ("ANNA", ["claude-sonnet-5"], (A,)),
+        ("ben", ["claude-sonnet-5"], (AB,)),
+        ("carl", ["claude-sonnet-5"], ()),
+        ("nobody", ["claude-sonnet-5"], ()),
+        # Both restrict; of several patterns the first one, under whichever name of the model.
+        ("carl", ["claude-opus-5"], (B,)),
+        ("carl", ["claude-opus-4-8"], (A,)),
+        ("anna", ["claude-opus-5"], (A, B)),
+        ("carl", ["my-alias", "claude-opus-5"], (B,)),
+    ],
+)
+def test_whose_a_request_is(user, models, groups):
+    """The groups of the user and those of the model are restrictions of their own; who has neither has none."""
+    assert PoolGroups.of(CONFIG).asker(user, *models) == Asker(user.casefold(), groups)
+
+
+def test_a_viewer_sees_what_any_of_the_models_may_use():
+    """What a user may look at is what it may ask, by whatever model."""
+    groups = PoolGroups.of(CONFIG)
+    assert groups.viewer("anna") == (Asker("anna", (A,)), Asker("anna", (A, A)), Asker("anna", (A, B)))
+    assert groups.viewer("carl") == (Asker("carl"), Asker("carl", (A,)), Asker("carl", (B,)))
+    assert NO_GROUPS.viewer("Carl") == (Asker("carl"),)
+
+
+@pytest.mark.parametrize("given", [{}, {"claude_proxy": None}, {"claude_proxy": {}}, {"claude_proxy": ["x"]}, CONFIG])
+def test_what_is_right_or_another_checks_matter(given):
+    """Without groups, and with right ones, there is nothing to say."""
+    assert list(mistakes(given)) == []
+
+
+@pytest.mark.parametrize(
+    ("block", "says"),
+    [
+        ({"users": {"anna": {"groups": "a"}}}, "users: anna: groups should be a list"),
+        ({"users": {"anna": {"groups": []}}}, "users: anna: groups should be a list"),
+        ({"users": {"anna": {"groups": [1]}}}, "users: anna: groups should be a list"),
+        ({"models": ["x"]}, "models: should hold names"),
+        ({"models": {"x": None}}, "models: x: should hold groups"),
+        ({"models": {"x": {"group": ["a"]}}}, "models: x: should hold groups"),
+        ({"models": {"x": {"groups": ["a"], "weight": 2}}}, "models: x: should hold groups"),
+        ({"models": {1: {"groups": ["a"]}}}, "models: 1: should hold groups"),
+        ({"models": {"x": {"groups": {}}}}, "models: x: groups should be a list"),
+    ],
+)
+def test_a_mistake_about_groups(block, says):
+    """What is not a list of groups under a name is a sentence: a restriction that means nothing would open every credential."""
+    (mistake,) = mistakes({"claude_proxy": block})
+    assert says in mistake
+
+
+def test_a_group_that_no_credential_has():
+    """It is told with its place, for a user and for a model."""
+    assert list(unknown(CONFIG, ["a", "other"])) == [
+        (("claude_proxy", "users", "ben"), "b"),
+        (("claude_proxy", "models", "claude-opus-*"), "b"),
+    ]
+
+
+def test_a_changed_config_changes_the_groups():
+    """The groups are those of the configuration that is in force."""
+    active = ActiveConfig({"model_list": [], **CONFIG}, {})
+    assert active.pool_groups.asker("anna").groups == (A,)
+    active.replace({"model_list": []})
+    assert active.pool_groups == NO_GROUPS
