@@ -23,7 +23,12 @@ SEEDS = (1, 2, 3, 4)
 USUAL, OVERLOADED = 1.1, 1.3
 OURS, BEFORE, OMNISCIENT = "headroom", "before", "omniscient"
 RESET_FIRST = "reset-first"
-ORDERS: Mapping[str, Callable[[World], Week]] = {OURS: OurWeek, BEFORE: BeforeWeek, OMNISCIENT: OmniscientWeek}
+ORDERS: Mapping[str, Callable[[World], Week]] = {
+    OURS: OurWeek,
+    RESET_FIRST: reset_first,
+    BEFORE: BeforeWeek,
+    OMNISCIENT: OmniscientWeek,
+}
 OF_OVERLOAD: Mapping[str, Callable[[World], Week]] = {OURS: OurWeek, RESET_FIRST: reset_first}
 
 HEAD = """# Simulation

@@ -134,6 +134,13 @@ def test_a_reserve_of_a_familys_window(make):
     assert [asked(pool, BEN), pool.choose(Wanted(None, OPUS, BEN))] == ["a", None]
 
 
+def test_a_reserve_of_everything(make):
+    """A credential that is reserved whole is asked for its owner alone, before anything is known of its windows, too."""
+    pool = make(on(A, reserve=1.0, owner="anna"))
+    assert [asked(pool, who) for who in (ANNA, BEN)] == ["a", None]
+    assert 1 <= pool.retry_after(EVERYTHING, BEN) < 120
+
+
 def test_others_come_to_a_reserve_later(make):
     """What is kept free is no room for a new session."""
     pool = make(A, on(B, reserve=0.3, owner="anna"))

@@ -63,4 +63,4 @@ def test_the_page_has_a_line_for_each_order(monkeypatch, capsys, tmp_path):
     assert simulate.main(["--write", "--seeds", "1"]) == 0
     text = (tmp_path / "SIMULATION.md").read_text(encoding="utf-8")
     assert capsys.readouterr().out == text
-    assert text.count("| 5 | ") == text.count("| 20 | ") == 5
+    assert text.count("| 5 | ") == text.count("| 20 | ") == 6

@@ -29,8 +29,8 @@ DEPRIORITIZED = 10**6
 SOFT_LIMIT_REACHED = 10**7
 PRIORITY_STEP = 10**8
 
-# For so long a credential that takes over sessions fills up slowly, in seconds: FIRST_MOVED of them in the first STEP_SECONDS,
-# and as many again as it has taken so far in each of the next. After so long without any it begins anew.
+# For so long a credential that takes over sessions fills up slowly, in seconds: it takes FIRST_MOVED of them in the first step,
+# and by the end of each further step twice as many as by the end of the one before. After so long without any it begins anew.
 RAMP_SECONDS = 60.0
 RAMP_STEP_SECONDS = 10.0
 FIRST_MOVED = 2
@@ -137,7 +137,7 @@ class Standing(NamedTuple):
 NO_WINDOWS = Standing()
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1000)
 def length(name: str) -> float:
     """Return how long a window is, in seconds; 0 when its name does not say."""
     match = _WINDOW_NAME.match(name)

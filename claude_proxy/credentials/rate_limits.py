@@ -182,8 +182,10 @@ class CredentialState:
         terms = self.credential.terms
         if not may_use(terms, asker):
             return NEVER
-        if not self.reserved or is_owner(terms, asker):
+        if terms.reserve == 0 or is_owner(terms, asker):
             return 0.0
+        if terms.reserve >= 1:
+            return NEVER
         return max(self.reserved.get(ALL_MODELS, 0.0), self.reserved.get(asked.family, 0.0))
 
     @property
