@@ -11,7 +11,7 @@ COMPILE := $(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11
 LOCK := $(if $(LITELLM),$(VENV).lock,requirements.lock)
 DEV_LOCK := $(if $(LITELLM),$(VENV).lock,requirements-dev.lock)
 
-.PHONY: install dev database run settings check-config user-add user-remove user-list test lint bench conformance soak fuzz sbom \
+.PHONY: install dev database run settings check-config user-add user-remove user-list test lint bench conformance soak simulate fuzz sbom \
 	scan lock clean
 .DEFAULT_GOAL := run
 
@@ -90,6 +90,9 @@ bench: install  ## this proxy beside LiteLLM alone and a floor: docs/BENCHMARKS.
 # Two cores are enough; what else runs on them shows in the latencies.
 soak: install  ## make soak MINUTES=10 STREAMS=200: streams through one worker for a long time, then floods: docs/LOAD.md
 	@$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),10) --streams $(or $(STREAMS),200) --write
+
+simulate: install  ## a week of forty users on 5 and on 20 accounts, by several orders: docs/SIMULATION.md
+	@$(BIN)/python -m benchmarks.simulate --write
 
 # TOKEN given to make is in the environment, and so on no command line.
 conformance: install  ## what Claude Code expects of a gateway, beside LiteLLM alone: docs/CONFORMANCE.md; or URL=... TOKEN=...

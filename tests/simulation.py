@@ -1,45 +1,30 @@
 """A week of a team's work on a made clock: sessions that come and go, a fake Anthropic with quotas, the real pool and flow.
 
-Nothing here waits or asks for the time. The flow is ``Rotation`` itself, stepped by hand: it is left standing while its request
-is under way, so that other requests are chosen for in between, as in a running proxy.
+The flow is that of ``benchmarks/stepped.py``; ``make simulate`` plays a richer week on it.
 """
 
-import heapq
 import itertools
 import json
 import random
-import types
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from benchmarks.stepped import MONDAY, Clock, Events, Flow, Handlers, Response
 from claude_proxy.anthropic.errors import error_body
 from claude_proxy.credentials.credential import Credential, Kind
 from claude_proxy.credentials.pool import Affinity, Pool, Wanted
 from claude_proxy.credentials.scope import Scope
 from claude_proxy.credentials.upstream_response import UNIFIED
-from claude_proxy.providers.endpoints import ANTHROPIC_API, Hosts
-from claude_proxy.proxy.journal import Journal
-from claude_proxy.proxy.request import Request as ClientRequest
-from claude_proxy.proxy.request import read_view
-from claude_proxy.proxy.rotation import NobodyUsable, Rotation
-from claude_proxy.proxy.sources import PoolSource
 from claude_proxy.secret import Secret
-from claude_proxy.upstream.headers import read
+
+__all__ = ["FAMILY", "LABELS", "MONDAY", "Blind", "Clairvoyant", "Clock", "Served", "Simulation", "Trace"]
 
 HOUR, DAY = 3600.0, 86400.0
 WEEK = 7 * DAY
-MONDAY = 1_799_625_600.0  # 2027-01-11, 00:00 UTC
-URL = f"{ANTHROPIC_API}/v1/messages"
-HOSTS = Hosts()
-HEADERS = (("user-agent", "claude-cli/2.1.197 (external, cli)"), ("anthropic-version", "2023-06-01"))
-BODY = b'{"model":"claude-opus-5","messages":[{"role":"user","content":"hi"}]}'
-REQUEST = ClientRequest(read(HEADERS), HEADERS, BODY, read_view(BODY))
 FAMILY = "opus"
-# What the flow yields when its request is under way.
-SENT = object()
 
 LABELS = "abcdefgh"
 SEATS, LOAD = 50, 0.9
@@ -47,28 +32,6 @@ SEATS, LOAD = 50, 0.9
 BUDGETS = {"5h": 1.0, "7d": 10.0}
 LENGTHS = {"5h": 5 * HOUR, "7d": WEEK}
 CLAIMS = {"5h": "five_hour", "7d": "seven_day"}
-
-
-class Clock:
-    now = MONDAY
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Response:
-    """Anthropic's response as ``Rotation`` looks at it: it is there as a whole."""
-
-    def __init__(self, status: int, headers: dict[str, str], body: bytes = b"") -> None:
-        self.status = status
-        self.headers, self.first_headers = [*headers.items()], headers
-        self._body = body
-
-    async def read(self, *, cut_at: int | None = None) -> bytes:
-        return self._body[:cut_at]
-
-    def close(self) -> None:
-        """There is no connection."""
 
 
 # --- Anthropic -----------------------------------------------------------------------------------------------------------
@@ -261,77 +224,58 @@ class Trace:
 # --- The run -------------------------------------------------------------------------------------------------------------
 
 
-class Simulation:
+class Simulation(Events):
     """``week_of_work`` through ``Rotation`` and a pool. A client that is refused comes back when it is told to."""
 
     def __init__(self, seed: int, *, careless: bool = False) -> None:
+        super().__init__()
         self.rng = random.Random(seed)
-        self.clock = Clock()
         self.requests = week_of_work(self.rng)
         self.anthropic = Anthropic(self.rng, careless=careless)
         credentials = [Credential(label, Kind.OAUTH, Secret(f"sk-ant-oat01-made-up-{label}")) for label in LABELS]
         self.pool = Pool(credentials, affinity=Affinity.SESSION, quarantine=900.0, clock=self.clock)
         self.trace = Trace()
         self._rests: dict[str, float] = defaultdict(float)
-        self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
-        self._number = itertools.count()
+        self._handlers = Handlers(self._sent, self._ended, self._nobody)
 
     def run(self) -> Trace:
         for request in self.requests:
-            self._at(request.at, self._begin, request)
-        while self._events:
-            self.clock.now, _, what, arguments = heapq.heappop(self._events)
-            what(*arguments)
+            self.at(request.at, self._begin, request)
+        self.run_all()
         return self.trace
 
-    def _at(self, moment: float, what: Callable[..., None], *arguments: Any) -> None:
-        heapq.heappush(self._events, (moment, next(self._number), what, arguments))
-
     def _begin(self, request: Request) -> None:
-        journal = Journal()
-        source = PoolSource(self.pool, Wanted(request.session, Scope(FAMILY)))
-        rotation = Rotation(source, REQUEST, journal, scope=Scope(FAMILY), cooldown=60.0, clock=self.clock)
-        self._go_on(request, rotation.ask(HOSTS, URL, BODY, self._send), journal, None)
+        Flow(self, self.pool, Wanted(request.session, Scope(FAMILY)), self._handlers, request).go_on()
 
-    @types.coroutine
-    def _send(self, *_: object) -> Generator[object, Response, Response]:
-        """Leave the flow standing until the response is there."""
-        return (yield SENT)
+    def _ended(self, flow: Flow, status: int) -> None:
+        """A served request costs at its end, which ``_serve`` has seen to."""
 
-    def _go_on(self, request: Request, flow: Any, journal: Journal, response: Response | None) -> None:
-        """Let the flow go on until it sends, ends or gives up."""
+    def _nobody(self, flow: Flow) -> None:
+        self.trace.refused.append(Refused(self.clock.now, flow.what.session, self._able()))
+        self.at(self.clock.now + self.pool.retry_after(Scope(FAMILY)), self._begin, flow.what)
+
+    def _sent(self, flow: Flow, label: str) -> None:
         now = self.clock.now
-        try:
-            waits_for = flow.send(response)
-        except StopIteration:  # what a coroutine raises when it returns
-            return
-        except NobodyUsable:
-            self.trace.refused.append(Refused(now, request.session, self._able()))
-            self._at(now + self.pool.retry_after(Scope(FAMILY)), self._begin, request)
-            return
-        assert waits_for is SENT, "the flow waits for something that there is none of here"
-        label = journal.labels[-1]
         self.trace.sent.append(Sent(now, label, self._rests[label], all(self._rests[one] > now for one in LABELS)))
-        self._at(now + self.rng.uniform(0.05, 0.15), self._arrive, request, flow, journal, label)
+        self.at(now + self.rng.uniform(0.05, 0.15), self._arrive, flow, label)
 
-    def _arrive(self, request: Request, flow: Any, journal: Journal, label: str) -> None:
+    def _arrive(self, flow: Flow, label: str) -> None:
         """Anthropic decides when a request arrives; its headers come a little later, and the cost is counted at the end."""
         now = self.clock.now
         response = self.anthropic.answer(label, now)
         if response.status == 200:
-            self._at(now + self.rng.uniform(1, 3), self._go_on, request, flow, journal, response)
-            self._serve(request, label)
+            self.at(now + self.rng.uniform(1, 3), flow.go_on, response)
+            self._serve(flow.what, label)
         else:
-            self._at(now + 0.1, self._rejected, request, flow, journal, response)
+            self.at(now + 0.1, self._rejected, flow, label, response)
 
-    def _rejected(self, request: Request, flow: Any, journal: Journal, response: Response) -> None:
-        label = journal.labels[-1]
+    def _rejected(self, flow: Flow, label: str, response: Response) -> None:
         self._rests[label] = max(self._rests[label], float(dict(response.headers)[f"{UNIFIED}reset"]))
-        self._go_on(request, flow, journal, response)
+        flow.go_on(response)
 
     def _serve(self, request: Request, label: str) -> None:
         self.trace.served.append(Served(self.clock.now, request.session, label))
-        self._at(self.clock.now + self.rng.uniform(5, 60), self._end, request, label)
+        self.at(self.clock.now + self.rng.uniform(5, 60), self._end, request, label)
 
     def _able(self) -> tuple[str, ...]:
         return tuple(label for label in LABELS if not self.anthropic.is_spent(label, self.clock.now))
@@ -361,7 +305,7 @@ class Yardstick(Simulation):
         if not able:
             resets = [[one.reset for one in quotas.values() if one.is_spent(now)] for quotas in self.anthropic.quotas.values()]
             self.trace.refused.append(Refused(now, session, able))
-            self._at(min(map(max, resets)), self._begin, request)
+            self.at(min(map(max, resets)), self._begin, request)
             return
         if self._places.get(session) not in able:
             self._places[session] = min(able, key=lambda label: self.cost(label, session))

@@ -1,0 +1,172 @@
+"""Who else chooses, for comparison: the project's order before scopes, probes and terms, and one that knows everything."""
+
+from bisect import bisect_left
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from benchmarks.accounts import BUDGETS, LENGTHS, OUTPUT, READ, WRITTEN, Account
+from benchmarks.demand import HOUR, Asked
+from benchmarks.stepped import COOLDOWN, Response
+from benchmarks.week import MAX_WAIT, QUARANTINE, RETRIES, RETRY_SECONDS, Week, World, answer_of
+from claude_proxy.credentials.upstream_response import UNIFIED
+
+SOFT_LIMIT, SESSION_SHARE = 0.98, 0.1
+IDLE, ACTIVE = 6 * HOUR, HOUR
+# How long an order waits that is told nothing: it looks again.
+LOOK_SECONDS = 1.0
+
+
+@dataclass
+class Known:
+    """What the order of before knows of an account: rests and windows, by family; the empty one is for all models."""
+
+    account: Account
+    rests: dict[str, float] = field(default_factory=dict)
+    windows: dict[str, tuple[str, float, float]] = field(default_factory=dict)
+    sessions: dict[str, float] = field(default_factory=dict)
+
+    def usable_at(self, family: str) -> float:
+        """Return when it may be asked for a family."""
+        return max(self.rests.get("", 0.0), self.rests.get(family, 0.0))
+
+    def committed(self, family: str, now: float) -> tuple[bool, int]:
+        """Return whether it is at the soft limit, and how much of it is committed, in hundredths."""
+        self.sessions = {name: used for name, used in self.sessions.items() if used > now - ACTIVE}
+        fullest = max((used for of, used, reset in self.windows.values() if of in ("", family) and reset > now), default=0.0)
+        return fullest >= SOFT_LIMIT, int(100 * fullest + 100 * SESSION_SHARE * len(self.sessions) + 1e-4)
+
+
+class BeforeWeek(Week):
+    """The rule of git revision 4b4496c: the most headroom, and rests that are as long as they were announced.
+
+    1. a 429 rests the account for all models, or for the family whose window alone is full, until the time that it names;
+       one that only says when to come back, as that of token counting, rests it for all models;
+    2. a 401 puts the account out for the quarantine; nothing ends a rest before its time, and nobody who rests is asked;
+    3. a session stays where it is while that is usable; else the account with the most headroom takes it, in turn of equals.
+    """
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self._known = [Known(account) for account in self.anthropic.accounts.values()]
+        self._places: dict[str, tuple[Known, float]] = {}
+        self._cursor = 0
+        self._overloads: dict[Asked, int] = {}
+
+    def begin(self, asked: Asked) -> None:
+        """Let a request ask for the first time, or after it was refused."""
+        self._ask(asked, (), self.clock.now + MAX_WAIT)
+
+    def _ask(self, asked: Asked, tried: tuple[Known, ...], until: float) -> None:
+        now = self.clock.now
+        usable = [one for one in self._known if one.usable_at(asked.family) <= now and one not in tried]
+        if usable:
+            chosen = self._choose(asked, usable)
+            self.at(now + self.rng.uniform(0.05, 0.15), self._arrive, asked, chosen, (*tried, chosen), until)
+            return
+        back = min(one.usable_at(asked.family) for one in self._known)
+        if now < back <= until:
+            self.at(back, self._ask, asked, (), until)
+        else:
+            self.refuse(asked, max(1.0, back - now))
+
+    def _choose(self, asked: Asked, usable: list[Known]) -> Known:
+        now = self.clock.now
+        bound, last = self._places.get(asked.session, (None, 0.0))
+        if bound is None or bound not in usable or last < now - IDLE:
+            count = len(self._known)
+            chosen = min(
+                usable,
+                key=lambda one: (one.committed(asked.family, now), (self._known.index(one) - self._cursor) % count),
+            )
+            self._cursor = (self._known.index(chosen) + 1) % count
+            if bound is not None:
+                bound.sessions.pop(asked.session, None)
+            bound = chosen
+        self._places[asked.session] = bound, now
+        bound.sessions[asked.session] = now
+        return bound
+
+    def _arrive(self, asked: Asked, known: Known, tried: tuple[Known, ...], until: float) -> None:
+        response = answer_of(self, asked, known.account)
+        self._learn(asked, known, response)
+        if response.status == 200:
+            self.serve(asked, known.account)
+        elif response.status == 529:
+            overloads = self._overloads[asked] = self._overloads.get(asked, 0) + 1
+            if overloads <= RETRIES:
+                self.at(self.clock.now + RETRY_SECONDS, self.begin, asked)
+            else:
+                self.refuse(asked, RETRY_SECONDS * overloads, overloaded=True)
+        else:
+            self.at(self.clock.now + 0.1, self._ask, asked, tried, until)
+
+    def _learn(self, asked: Asked, known: Known, response: Response) -> None:
+        now, headers = self.clock.now, response.first_headers
+        full: dict[str, float] = {}
+        for name in BUDGETS:
+            if f"{UNIFIED}{name}-reset" not in headers:
+                continue
+            family = asked.family if "_" in name else ""
+            reset = float(headers[f"{UNIFIED}{name}-reset"])
+            known.windows[name] = family, float(headers[f"{UNIFIED}{name}-utilization"]), reset
+            if headers[f"{UNIFIED}{name}-status"] == "rejected":
+                full[family] = max(full.get(family, 0.0), reset)
+        if response.status == 401:
+            full = {"": now + QUARANTINE}
+        elif response.status == 429 and not full:
+            full = {"": now + float(headers.get("retry-after", COOLDOWN))}
+        for family, end in full.items() if response.status in (401, 429) else ():
+            known.rests[family] = max(end, known.rests.get(family, 0.0))
+
+
+class OmniscientWeek(Week):
+    """Knows who can serve, and what every session will ask for.
+
+    A session moves only when it must, to the account that will be the least full when its windows end.
+    """
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self._places: dict[str, Account] = {}
+        # When each session asks, and what it has cost before each of these moments.
+        self._when: dict[str, list[float]] = defaultdict(list)
+        self._costs: dict[str, list[float]] = defaultdict(lambda: [0.0])
+        for asked in world.requests:
+            if not asked.counts:
+                cost = asked.context * READ + asked.fresh * WRITTEN + asked.output * OUTPUT
+                self._when[asked.session].append(asked.at)
+                self._costs[asked.session].append(self._costs[asked.session][-1] + cost / world.unit)
+
+    def begin(self, asked: Asked) -> None:
+        """Let a request ask for the first time, or after it was refused."""
+        self._ask(asked, self.clock.now + MAX_WAIT)
+
+    def _ask(self, asked: Asked, until: float) -> None:
+        able = self.could_serve(asked)
+        if not able:
+            if self.clock.now + LOOK_SECONDS <= until:
+                self.at(self.clock.now + LOOK_SECONDS, self._ask, asked, until)
+            else:
+                self.refuse(asked, MAX_WAIT)
+            return
+        account = self._places.get(asked.session)
+        if account is None or account not in able:
+            account = min(able, key=lambda one: self._fullness(one, asked.session))
+            if not asked.counts:
+                self._places[asked.session] = account
+        if answer_of(self, asked, account).status == 200:
+            self.serve(asked, account)
+
+    def _fullness(self, account: Account, session: str) -> float:
+        now = self.clock.now
+        there = {one for one, place in self._places.items() if place is account and self._when[one][-1] > now} | {session}
+        fullest = 0.0
+        for name in ("5h", "7d"):
+            quota = account.quotas[name]
+            end, used = (quota.reset, quota.used) if quota.is_open(now) else (now + LENGTHS[name], 0.0)
+            fullest = max(fullest, (used + sum(self._future(one, now, end) for one in there)) / BUDGETS[name])
+        return fullest
+
+    def _future(self, session: str, now: float, end: float) -> float:
+        when, costs = self._when[session], self._costs[session]
+        return costs[bisect_left(when, end)] - costs[bisect_left(when, now)]

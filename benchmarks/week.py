@@ -1,0 +1,198 @@
+"""A week of the demand on the made accounts, and what it leaves behind; subclasses say who chooses the account."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from benchmarks.accounts import BUDGETS, OUTPUT, READ, WRITTEN, Account, Anthropic
+from benchmarks.demand import HOUR, Asked, dice, week_of_work
+from benchmarks.stepped import COOLDOWN, Events, Flow, Handlers, Response
+from claude_proxy.credentials.credential import Credential, Kind
+from claude_proxy.credentials.order import Order
+from claude_proxy.credentials.pool import Affinity, Pool, Wanted
+from claude_proxy.credentials.scope import STANDARD, Scope
+from claude_proxy.secret import Secret
+
+# CLAUDE_POOL_MAX_WAIT_SECONDS and CLAUDE_TOKEN_QUARANTINE_SECONDS, the same for everybody.
+MAX_WAIT, QUARANTINE = 120.0, 900.0
+# A client that is refused comes back when it is told to, where that is soon, and so often.
+SOON, TRIES = 600.0, 5
+# How often the proxy asks again after a 529, and after how many seconds.
+RETRIES, RETRY_SECONDS = 2, 2.0
+
+
+class World:
+    """What is the same for everybody who chooses: requests, accounts, and what is left of them on Monday."""
+
+    def __init__(self, seed: int, accounts: int, load: float, *, days: int = 7, calm: bool = False) -> None:
+        self.seed, self.count, self.load, self.calm = seed, accounts, load, calm
+        self.requests = week_of_work(dice(seed), days)
+        total = sum(asked.context * READ + asked.fresh * WRITTEN + asked.output * OUTPUT for asked in self.requests)
+        # Tokens of a full five-hour window: the demand is ``load`` times what the accounts give in as many days.
+        self.unit = total / (load * accounts * BUDGETS["7d"] * days / 7)
+
+    def anthropic(self) -> Anthropic:
+        """Return the accounts as they are on Monday."""
+        return Anthropic(dice(self.seed + 1000), self.count, min(self.load, 1.0), calm=self.calm)
+
+
+@dataclass
+class Figures:
+    """What a week of so many requests came to.
+
+    ``lost`` are refusals of what some account would have served, as far as answers had told.
+    """
+
+    asked: int = 0
+    served: int = 0
+    cost: float = 0.0
+    lost: int = 0
+    # Refusals of what only accounts would have served that were reset early or are refused no longer, which no answer had told;
+    # those for which no account was able to; and the requests that came to nothing in the end.
+    untold: int = 0
+    unable: int = 0
+    given_up: int = 0
+    switches: int = 0
+    sessions: int = 0
+    reread: int = 0
+    attempts: int = 0
+
+
+class Week(Events):
+    """One week; ``begin`` lets a request begin, for the first time or again."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+        self.rng = dice(world.seed + 2000)
+        self.anthropic = world.anthropic()
+        self.figures = Figures(len(world.requests))
+        self._last: dict[str, Account] = {}
+        self._tries: dict[Asked, int] = {}
+
+    def run(self) -> Figures:
+        """Run the week; return its figures."""
+        for asked in self.world.requests:
+            self.at(asked.at, self.begin, asked)
+        if not self.world.calm:
+            for moment, accounts, hours in self.anthropic.events(dice(self.world.seed + 3000)):
+                self.at(moment, self._happen, accounts, hours)
+        self.run_all()
+        self.figures.sessions = len(self._last)
+        return self.figures
+
+    def begin(self, asked: Asked) -> None:
+        """Let a request ask for an account."""
+        raise NotImplementedError
+
+    def could_serve(self, asked: Asked) -> list[Account]:
+        """Return the accounts that would serve a request now."""
+        now = self.clock.now
+        return [one for one in self.anthropic.accounts.values() if self.anthropic.could_serve(one, asked, now)]
+
+    def serve(self, asked: Asked, account: Account, done: Callable[[], None] = lambda: None) -> None:
+        """Let an account serve a request, which costs when it ends; then ``done`` is called."""
+        self.figures.served += 1
+        before = self._last.get(asked.session)
+        if not asked.counts:
+            self._last[asked.session] = account
+            if before is not None and before is not account:
+                self.figures.switches += 1
+                if asked.context and self.anthropic.is_warm(before, asked, self.clock.now):
+                    self.figures.reread += asked.context
+        self.at(self.clock.now + self.rng.uniform(5, 60), self._end, asked, account, done)
+
+    def refuse(self, asked: Asked, seconds: float, *, overloaded: bool = False) -> None:
+        """Refuse a request, whose client is told to come back after so many seconds; ``overloaded`` says that Anthropic did."""
+        able = [] if overloaded else self.could_serve(asked)
+        if not able:
+            self.figures.unable += 1
+        elif all(account.is_secret for account in able):
+            self.figures.untold += 1
+        else:
+            self.figures.lost += 1
+        tries = self._tries[asked] = self._tries.get(asked, 0) + 1
+        if seconds <= SOON and tries < TRIES:
+            self.at(self.clock.now + seconds, self.begin, asked)
+        else:
+            self.figures.given_up += 1
+
+    def _end(self, asked: Asked, account: Account, done: Callable[[], None]) -> None:
+        cost = self.anthropic.cost(account, asked, self.clock.now) / self.world.unit
+        self.figures.cost += cost
+        for quota in account.concerned(asked.family) if cost else ():
+            quota.used += cost
+        done()
+
+    def _happen(self, accounts: list[Account], hours: float) -> None:
+        for account in accounts:
+            if hours:
+                account.refuses_until = self.clock.now + hours * HOUR
+                self.at(account.refuses_until, self._recover, account)
+            else:
+                self.anthropic.reset(account)
+
+    def _recover(self, account: Account) -> None:
+        """Let an account answer again; no header tells."""
+        account.is_secret = True
+
+
+class OurWeek(Week):
+    """The project's own flow and pool choose."""
+
+    def __init__(self, world: World, order: Order = Order.HEADROOM) -> None:
+        super().__init__(world)
+        credentials = [
+            Credential(label, Kind.OAUTH, Secret(f"sk-ant-oat01-made-up-{label}")) for label in self.anthropic.accounts
+        ]
+        self.pool = Pool(
+            credentials,
+            affinity=Affinity.SESSION,
+            quarantine=QUARANTINE,
+            cooldown=COOLDOWN,
+            clock=self.clock,
+            order=order,
+        )
+        self._handlers = Handlers(self._sent, self._ended, self._nobody)
+        self._overloads: dict[Asked, int] = {}
+
+    def begin(self, asked: Asked) -> None:
+        """Let a request go through the flow."""
+        Flow(self, self.pool, Wanted(asked.session, _scope(asked)), self._handlers, asked, max_wait=MAX_WAIT).go_on()
+
+    def _sent(self, flow: Flow, label: str) -> None:
+        self.figures.attempts += 1
+        self.at(self.clock.now + self.rng.uniform(0.05, 0.15), self._arrive, flow, self.anthropic.accounts[label])
+
+    def _arrive(self, flow: Flow, account: Account) -> None:
+        response = self.anthropic.answer(account, flow.what, self.clock.now)
+        if response.status == 200:
+            self.serve(flow.what, account, flow.release)
+        self.at(self.clock.now + 0.1, flow.go_on, response)
+
+    def _ended(self, flow: Flow, status: int) -> None:
+        if status == 200:
+            return
+        flow.release()
+        asked: Asked = flow.what
+        overloads = self._overloads[asked] = self._overloads.get(asked, 0) + 1
+        if overloads <= RETRIES:
+            self.at(self.clock.now + RETRY_SECONDS, self.begin, asked)
+        else:
+            self.refuse(asked, RETRY_SECONDS * overloads, overloaded=True)
+
+    def _nobody(self, flow: Flow) -> None:
+        self.refuse(flow.what, self.pool.retry_after(_scope(flow.what)))
+
+
+reset_first = partial(OurWeek, order=Order.RESET_FIRST)
+
+
+def answer_of(week: Week, asked: Asked, account: Account) -> Response:
+    """Return what an account answers now, counted as an attempt."""
+    week.figures.attempts += 1
+    return week.anthropic.answer(account, asked, week.clock.now)
+
+
+def _scope(asked: Asked) -> Scope:
+    return Scope(asked.family, asked.endpoint, STANDARD)
