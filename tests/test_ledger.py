@@ -233,7 +233,7 @@ def test_a_clock_that_goes_back_loses_nothing():
         Row("usage:2026-11-18:x", math.nan, "[]"),
         Row("month:2026-99", 1.0, "[]"),
         Row("events:x", 1.0, '{"failovers": [[1]], "errors": {}}'),
-        Row("credential:x:rest:", 1.0, "{}"),
+        Row("credential:x:limit:", 1.0, "{}"),
         Row("salt", 0.0, '"x"'),
     ],
 )

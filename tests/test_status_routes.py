@@ -140,7 +140,14 @@ EVENTS = st.fixed_dictionaries(
         "errors": st.dictionaries(st.sampled_from(["first", NASTY]), st.tuples(VALUES, VALUES) | VALUES, max_size=2) | VALUES,
     }
 )
-RESTS = st.fixed_dictionaries({"reason": VALUES, "out": VALUES})
+RESTS = st.fixed_dictionaries(
+    {
+        "until": VALUES | st.just(NOW + HOUR) | st.just(0),
+        "reason": VALUES,
+        "out": VALUES,
+        "windows": VALUES | st.lists(st.sampled_from(["5h", NASTY, "x" * 5000]), max_size=20),
+    }
+)
 WINDOWS = st.fixed_dictionaries({"utilization": VALUES, "reset": VALUES | st.just(NOW + HOUR)})
 DAYS = ["2026-11-18", "2026-01-05", "99999-01-01", "9999-12-31", "0001-01-01", "20261118", "2026-W47-3", "no-day", NASTY]
 PLACES = ["", "opus", NASTY, "x" * 5000, "9" * 5000 + "h", "9" * 400 + "d_opus", "5h", "7d_opus"]
@@ -162,7 +169,7 @@ def rows():
         | of(days.map(lambda day: f"month:{day[:7]}"), PAGES)
         | of(st.sampled_from(["events:w", f"events:{NASTY}", "events:" + "x" * 5000]), EVENTS)
         | of(st.sampled_from(["cursor", "salt", "seen:{key}", "session:s", f"session:{NASTY}"]), VALUES | st.just("{key}"))
-        | of(places.map("credential:{{key}}:rest:{}".format), RESTS)
+        | of(places.map("credential:{{key}}:limit:{}".format), RESTS)
         | of(st.tuples(places, places).map(lambda two: f"credential:{{key}}:window:{two[0]}:{two[1]}"), WINDOWS),
         max_size=12,
     )

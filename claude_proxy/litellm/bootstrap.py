@@ -57,8 +57,6 @@ def start() -> ClaudeProxy:
     """Return the process's one callback. LiteLLM runs an entry file once for each reference to it."""
     # Beside workers that serve, one that begins anew does with what it can read of the pool; serve itself has checked it all.
     settings = Settings.parse(environment(), lenient=backup.VARIABLE in os.environ)
-    for problem in settings.pool_problems:
-        logger.warning("%s", problem)
     path = proxy_server.user_config_file_path
     active = ActiveConfig(
         config.load(Path(path)) if path else {},
@@ -77,6 +75,8 @@ def start() -> ClaudeProxy:
         proxies=outbound_proxies(),
     )
     install(app)
+    for problem in settings.pool_problems:
+        logger.warning("%s", problem)
     return ClaudeProxy(app)
 
 

@@ -2,8 +2,10 @@
 
 import itertools
 import json
+import os
 import random
 import shutil
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +16,7 @@ import pytest
 import upstream as up
 from conftest import CONFIG, TOKENS, by_credential, proxy_environment
 from processes import MASTER_KEY, STATIC_TOKEN, Proxy, question
-from test_workers import RedisServer
+from test_workers import RedisServer, workers_of
 
 from claude_proxy.config import credentials_edit
 from claude_proxy.credentials.credential import Credential, Kind
@@ -154,6 +156,23 @@ class Editor:
             credentials_edit.change(self.path, self.fixed, label, {"priority": number % 5, "groups": [f"g{number}"]})
 
 
+def survives_a_broken_file(proxy: Proxy, path: Path) -> None:
+    """With a broken file a worker that ends is replaced by one that serves, and all say what is wrong."""
+    taken_up, mistake = "the pool has changed: new: ", "credentials.yaml line 1: credentials should be a list"
+    good, times = path.read_text(), proxy.output.count(taken_up)
+    path.write_text("credentials: 3\n")
+    until(lambda: proxy.output.count(mistake) == 2)
+    before = workers_of(proxy)
+    os.kill(before[0], signal.SIGKILL)
+    # A new worker learns of the broken file when it starts, and of the mended one by itself.
+    until(lambda: proxy.output.count(mistake) == 3)
+    assert proxy.ask(question("claude-sonnet-5")).status_code == 200
+    path.write_text(good)
+    until(lambda: proxy.output.count(taken_up) == times + 1)
+    assert len({*workers_of(proxy)} - {*before}) == 1
+    assert [proxy.ask(question("claude-sonnet-5")).status_code for _ in range(20)] == [200] * 20
+
+
 @pytest.fixture
 def redis() -> Iterator[RedisServer]:
     if shutil.which("redis-server") is None:
@@ -207,6 +226,8 @@ def test_fifty_edits_under_load(shared, request, upstream, tmp_path):
             assert "the pool has changed: " in proxy.output
             assert "the pool stays as it was" not in proxy.output
             assert not [token for token in (TOKENS | EDITED).values() if token in proxy.output]
+        if shared == "workers":
+            survives_a_broken_file(proxies[0], editor.path)
     finally:
         for proxy in proxies:
             proxy.stop()

@@ -40,7 +40,7 @@ def claude(seen: up.Seen) -> up.Reply:
     """Anna and Ben answer, Ben not for Opus; Carla is refused."""
     label = next((label for label, token in LABELS.items() if token == seen.credential), "")
     if label == "carla":
-        return up.anthropic_error(401, "authentication_error", "invalid bearer token")
+        return up.anthropic_error(403, "permission_error", "OAuth token has been revoked. Please obtain a new token.")
     if label == "ben" and "opus" in seen.json["model"]:
         limited = {
             f"{UNIFIED}status": "rejected",
@@ -136,7 +136,7 @@ def test_the_status_is_that_of_all_workers(proxy, asked):
     for label, used in USED.items():
         assert tuple(window["utilization"] for window in by_label[label]["windows"][:2]) == used
     assert by_label["carla"]["state"]["name"] == "out"
-    assert by_label["carla"]["last_error"]["text"] == "the credential was refused (HTTP 401)"
+    assert by_label["carla"]["last_error"]["text"] == "the account was refused (HTTP 403)"
     assert "ben: limit reached: 7d_opus (HTTP 429)" in [one["text"] for one in data["failovers"]]
     assert by_label["anna"]["age"]["warning"] == 1
     assert data["knowledge"]["shared"] == "SQLite"
@@ -183,7 +183,7 @@ def test_each_request_is_a_line_in_the_log(proxy, asked):
     requests = [line for line in lines if line["logger"] == "claude_proxy.requests"]
     opus = next(line for line in requests if line["model"] == "claude-opus-4-8")
     assert (opus["user"], opus["status"], opus["served"]) == ("static", 200, "anthropic/claude-opus-4-8")
-    assert any("carla: the credential was refused (HTTP 401)" in line.get("failovers", ()) for line in requests)
+    assert any("carla: the account was refused (HTTP 403)" in line.get("failovers", ()) for line in requests)
     assert next(line for line in requests if line["model"] == SCRIPT)["status"] == 404
     assert [line["message"] for line in lines if "its year was over" in line["message"]]
 
@@ -267,7 +267,7 @@ def test_the_page_shows_the_data(browser, proxy, width, scheme, asked):
     week = ["requests, 7 days", "tokens, 7 days", "errors, 7 days"]
     assert [head.text_content() for head in heads] == ["model", *today, *week]
     assert broken_words(page) == []
-    expect(page.locator("#failovers")).to_contain_text("carla: the credential was refused (HTTP 401)")
+    expect(page.locator("#failovers")).to_contain_text("carla: the account was refused (HTTP 403)")
     assert page.evaluate("document.documentElement.scrollWidth") == width
     assert contrasts(page) == []
     assert said == []

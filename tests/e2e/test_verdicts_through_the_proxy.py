@@ -29,10 +29,14 @@ def reply(given: answers.Given) -> up.Reply:
     return up.Reply(given.status, given.headers, given.body)
 
 
+def fullness(utilization: float) -> dict[str, str]:
+    """Headers that say how full the credential's window is."""
+    return {UTILIZATION: str(utilization), f"{answers.UNIFIED}5h-reset": str(NOW + answers.HOUR)}
+
+
 def filled(seen: up.Seen, utilization: float) -> up.Reply:
     """Answer well, and say how full the credential's window is."""
-    headers = {UTILIZATION: str(utilization), f"{answers.UNIFIED}5h-reset": str(NOW + answers.HOUR)}
-    return up.anthropic_reply(seen, up.text("served"), headers=headers)
+    return up.anthropic_reply(seen, up.text("served"), headers=fullness(utilization))
 
 
 # How full the others are: so full that the shares of the sessions that the cases leave behind do not outweigh it.
@@ -69,6 +73,8 @@ class Case:
     token: str = ""
     session: str = ""
     said_before: int = 0
+    # Whether the answer says that the credential is rather full: one that rests for seconds is then no other case's.
+    fills: bool = False
 
     def begin(self) -> None:
         """Choose the credential that will be asked next, and bind a session to it."""
@@ -83,7 +89,8 @@ class Case:
         """Send a request that meets the answer; return the client's answer and who was asked."""
         headers = {"x_claude_code_session_id": self.session} if in_session else {}
         self.upstream.seen.clear()
-        self.upstream.answer = lambda seen: reply(self.given) if seen.credential == self.token else rather_full(seen)
+        told = up.Reply(self.given.status, self.given.headers | (fullness(OTHERS) if self.fills else {}), self.given.body)
+        self.upstream.answer = lambda seen: told if seen.credential == self.token else rather_full(seen)
         answer = self.proxy.ask(new_question(self.given.model, stream=stream), **headers)
         return answer, [self.name(seen) for seen in self.upstream.seen if seen.is_claude]
 
@@ -168,6 +175,7 @@ def test_a_familys_limit_rests_the_credential_for_the_family(case, name, stream)
 def test_a_refusal_puts_the_credential_out(case, name, stream):
     """A refused credential is not the client's business: another one serves, and the refused one is asked no more."""
     meeting = case(answers.REFUSED_CREDENTIAL[name])
+    meeting.fills = True
     answer, asked = meeting.meet(stream=stream)
     assert_served(answer)
     assert asked == ["same", "other"]
