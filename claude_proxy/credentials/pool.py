@@ -271,17 +271,18 @@ class Pool(LearningPool):
         state = None if label in tried else self._states.get(label)
         return state if state and self._usable_at(state, wanted.scope, wanted.asker) <= now else None
 
-    def _withheld(self, wanted: Wanted, now: float) -> set[CredentialState]:
-        """Return those whose terms keep the request from them now. In a pool without terms that is not looked for."""
-        states = self._states.values() if wanted.asker.groups else self._with_terms
-        return {state for state in states if state.is_busy or state.withheld_until(wanted.scope, wanted.asker) > now}
+    def _passed_over(self, wanted: Wanted, tried: Collection[str], now: float) -> set[CredentialState]:
+        """Return those that the request has tried, and those whose terms keep it from them now."""
+        found = {self._states[label] for label in tried if label in self._states}
+        having = self._states.values() if wanted.asker.groups else self._with_terms
+        return found | {one for one in having if one.is_busy or one.withheld_until(wanted.scope, wanted.asker) > now}
 
     def _best(self, tier: Tier, wanted: Wanted, tried: Collection[str], now: float, *, moves: bool) -> CredentialState | None:
         """Return the usable credential that comes first; of equals the first one at or after the cursor."""
         states = self._kinds[Kind.API_KEY if tier is Tier.API_KEY else Kind.OAUTH]
         is_extra, scope = tier is Tier.EXTRA_USAGE, wanted.scope
-        withheld = self._withheld(wanted, now) if self._with_terms or wanted.asker.groups else ()
-        filling = {state for state in states if state.ramp.is_full(now)} if moves else ()
+        passed_over = self._passed_over(wanted, tried, now) if tried or self._with_terms or wanted.asker.groups else None
+        filling = {state for state in states if state.ramp.is_full(now)} if moves else None
         self._sessions.discard_inactive(now)
         count = len(states)
         start = self._cursor % count if count else 0
@@ -292,7 +293,7 @@ class Pool(LearningPool):
                 continue
             if (state.extra_until > now) is not is_extra or (is_extra and not self._may_cost(state)):
                 continue
-            if (tried and state.credential.label in tried) or (withheld and state in withheld):
+            if passed_over and state in passed_over:
                 continue
             if state.load_until <= now:
                 state.derive(now)
