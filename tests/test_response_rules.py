@@ -284,7 +284,7 @@ def test_too_many_sessions(status):
 )
 def test_a_block_of_the_address(headers, body):
     """A page in front of Anthropic is about the proxy's address: nobody rests, and nobody else is asked."""
-    for status in (403, 429, 503):
+    for status in (403, 429):
         verdict = judged(UpstreamResponse(status, headers, body, Scope("opus"), NOW))
         assert (verdict.action, fields(verdict)) == (Action.BLOCKED, UNTOUCHED)
 

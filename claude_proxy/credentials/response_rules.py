@@ -239,9 +239,12 @@ def _is_disguised(answer: UpstreamResponse) -> bool:
 
 
 def _is_blocked(answer: UpstreamResponse) -> bool:
-    """Whether the network in front of Anthropic refuses the proxy's address: a page, or Cloudflare's own header (CC #30502)."""
+    """Whether the network in front of Anthropic refuses the proxy's address: a page, or Cloudflare's own header (CC #30502).
+
+    A page with another status, such as 503, is some trouble of that network's.
+    """
     page = answer.headers.get("content-type", "").partition(";")[0].strip().lower() == "text/html"
-    return "cf-mitigated" in answer.headers or (page and not answer.error_kind)
+    return "cf-mitigated" in answer.headers or (answer.status in (403, 429) and page and not answer.error_kind)
 
 
 def _is_unhealed_thinking(answer: UpstreamResponse) -> bool:
@@ -267,7 +270,7 @@ RULES: tuple[Rule, ...] = (
     Rule(lambda answer: answer.status < 300, _always(Action.DONE, "answered")),
     # About the address that the proxy has.
     Rule(
-        _all(_status(403, 429, 503), _is_blocked),
+        _is_blocked,
         _always(Action.BLOCKED, "the network in front of Anthropic refuses the proxy's address (a page instead of an answer)"),
     ),
     # About the request: every OAuth token would get the same answer, and an API key another one.

@@ -177,10 +177,16 @@ class Rotation:
             self._source.release(self._held)
             self._held = None
 
-    def judged_event(self, judged: Judged, kind: str, body: bytes) -> Judged:
-        """Return the verdict on a stream whose first event is an error: it counts as the status that such an error has."""
+    def goes_on_after(self, judged: Judged, kind: str, body: bytes) -> bool:
+        """Whether another credential is to be asked after a stream whose first event is an error.
+
+        It is for a limit alone, which counts as a response with the status that such an error has; the source learns from it.
+        """
         status = STATUS_OF_ERRORS.get(kind, 500)
-        return self._judge(judged.credential, judged.response, status, body, judged.sent)
+        verdict = judge(self._answer(judged.credential, judged.response, status, body, judged.sent), self._cooldown)
+        if not verdict.rests and verdict.action is not Action.TRY_ONE_OTHER:
+            return False
+        return self.goes_on(self._judge(judged.credential, judged.response, status, body, judged.sent))
 
     async def _asked(self, credential: Credential, content: bytes, send: SendUpstream, extra: Headers) -> Judged:
         """Send the request on one credential; return the verdict on its response, from which the source has learned."""
@@ -213,10 +219,14 @@ class Rotation:
             self._tried, credential = left, self._source.choose(left)
         return credential
 
+    def _answer(
+        self, credential: Credential, response: StreamedResponse, status: int, body: bytes, sent: float
+    ) -> UpstreamResponse:
+        headers, now = response.first_headers, self._clock()
+        return UpstreamResponse(status, headers, body[:MAX_JUDGED_BYTES], self._scope, now, credential.kind, sent)
+
     def _judge(self, credential: Credential, response: StreamedResponse, status: int, body: bytes, sent: float) -> Judged:
-        answer = UpstreamResponse(
-            status, response.first_headers, body[:MAX_JUDGED_BYTES], self._scope, self._clock(), credential.kind, sent
-        )
+        answer = self._answer(credential, response, status, body, sent)
         verdict = judge(answer, self._cooldown)
         self._source.note(credential, verdict, answer)
         if verdict.unknown:

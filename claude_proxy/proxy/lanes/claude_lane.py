@@ -111,10 +111,9 @@ class ClaudeLane:
         try:
             return await self._passed(attempt, judged.response)
         except FailedStream as error:
-            event = rotation.judged_event(judged, error.kind, event_data(error.body))
-            if event.verdict.action in (Action.CLIENT, Action.ROUTER) or not rotation.goes_on(event):
-                return failed_stream(error, _headers(judged.response), judged.response.status)
-            return None
+            if rotation.goes_on_after(judged, error.kind, event_data(error.body)):
+                return None
+            return failed_stream(error, _headers(judged.response), judged.response.status)
 
     async def _passed(self, attempt: Attempt, response: StreamedResponse) -> Outcome:
         if reason := response.rejection_reason:
