@@ -117,7 +117,7 @@ class Played:
     def _limited(self, state: _Credential, scope: str, family: str, now: float) -> tuple[Answered, float, str]:
         until, kind = state.rests[scope], state.told[scope]
         if kind == "refused":
-            answered = Answered(REFUSED, 401, {}, "authentication_error", "OAuth access token is invalid.")
+            answered = Answered(REFUSED, 403, {}, "permission_error", "OAuth token has been revoked.")
             return answered, until, scope
         left = until - now
         headers = {"retry-after": str(max(1, math.ceil(left)))}
