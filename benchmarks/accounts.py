@@ -28,13 +28,15 @@ class Quota:
     """One window of one account: it opens with the first request that is served after the last one's end."""
 
     name: str
+    # How much there is of it.
+    budget: float
     used: float = 0.0
     reset: float = 0.0
 
     @property
     def fullness(self) -> float:
         """How full it is, as a fraction."""
-        return self.used / BUDGETS[self.name]
+        return self.used / self.budget
 
     def is_open(self, now: float) -> bool:
         """Whether it has begun and not ended."""
@@ -65,7 +67,7 @@ class Account:
     """One account: its windows, its minute of token counts, until when it refuses its token, and what it has cached."""
 
     label: str
-    quotas: dict[str, Quota] = field(default_factory=lambda: {name: Quota(name) for name in BUDGETS})
+    quotas: dict[str, Quota] = field(default_factory=lambda: {name: Quota(name, budget) for name, budget in BUDGETS.items()})
     refuses_until: float = 0.0
     minute: float = 0.0
     counted: int = 0

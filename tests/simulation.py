@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from benchmarks.accounts import LENGTHS, Quota
 from benchmarks.stepped import MONDAY, Clock, Events, Flow, Handlers, Response
 from claude_proxy.anthropic.errors import error_body
 from claude_proxy.credentials.credential import Credential, Kind
@@ -30,43 +31,10 @@ LABELS = "abcdefgh"
 SEATS, LOAD = 50, 0.9
 # Budgets, in full 5-hour windows: five working days of two windows use up a week, so that 90 % is near both limits.
 BUDGETS = {"5h": 1.0, "7d": 10.0}
-LENGTHS = {"5h": 5 * HOUR, "7d": WEEK}
 CLAIMS = {"5h": "five_hour", "7d": "seven_day"}
 
 
 # --- Anthropic -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Quota:
-    """One window of one credential: it opens with the first request that is served after the last one's end."""
-
-    name: str
-    used: float = 0.0
-    reset: float = 0.0
-
-    @property
-    def fullness(self) -> float:
-        return self.used / BUDGETS[self.name]
-
-    def is_open(self, now: float) -> bool:
-        return now < self.reset
-
-    def is_spent(self, now: float) -> bool:
-        return self.is_open(now) and self.fullness >= 1
-
-    def open(self, now: float) -> None:
-        if not self.is_open(now):
-            self.used, self.reset = 0.0, float(int(now) + int(LENGTHS[self.name]))
-
-    def headers(self, now: float) -> dict[str, str]:
-        if not self.is_open(now):
-            return {}
-        return {
-            f"{UNIFIED}{self.name}-status": "rejected" if self.is_spent(now) else "allowed",
-            f"{UNIFIED}{self.name}-utilization": f"{self.fullness:.4f}",
-            f"{UNIFIED}{self.name}-reset": f"{self.reset:.0f}",
-        }
 
 
 class Anthropic:
@@ -77,7 +45,7 @@ class Anthropic:
     """
 
     def __init__(self, rng: random.Random, *, careless: bool) -> None:
-        self.quotas = {label: {name: Quota(name) for name in BUDGETS} for label in LABELS}
+        self.quotas = {label: {name: Quota(name, budget) for name, budget in BUDGETS.items()} for label in LABELS}
         for place, quotas in enumerate(self.quotas.values()):
             day = 7 * (place + rng.random()) / len(self.quotas)
             working_days_so_far = max(0.0, 5 - day)
