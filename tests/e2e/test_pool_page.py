@@ -11,7 +11,7 @@ import upstream as up
 import yaml
 from conftest import TOKENS, by_credential, module_proxy
 from playwright.sync_api import Browser, Page, expect
-from processes import MASTER_KEY, STATIC_TOKEN, Proxy, question
+from processes import MASTER_KEY, STATIC_TOKEN, Proxy, new_question, question
 from test_status_through_the_proxy import browser, contrasts
 
 __all__ = ["browser"]  # a fixture
@@ -190,7 +190,7 @@ def test_a_login_is_asked_until_it_expires_and_again_when_it_is_renewed(browser,
     def asked() -> set[str | None]:
         upstream.seen.clear()
         for _ in range(8):
-            assert proxy.ask(question("claude-sonnet-5")).status_code == 200
+            assert proxy.ask(new_question("claude-sonnet-5")).status_code == 200
         return {seen.credential for seen in upstream.asked} - {*TOKENS.values()}
 
     assert asked() == {FIRST}
