@@ -144,11 +144,12 @@ def shared_upstream() -> Iterator[up.Upstream]:
 
 
 @pytest.fixture
-def upstream(shared_upstream: up.Upstream) -> up.Upstream:
-    """The upstream, with nothing seen and every provider answering well."""
+def upstream(shared_upstream: up.Upstream) -> Iterator[up.Upstream]:
+    """The upstream, with nothing seen and every provider answering well, as it does again after the test."""
     shared_upstream.seen.clear()
     shared_upstream.answer = by_provider()
-    return shared_upstream
+    yield shared_upstream
+    shared_upstream.answer = by_provider()
 
 
 @pytest.fixture

@@ -163,7 +163,7 @@ def test_count_tokens(pooled, upstream):
     body = {"model": "claude-sonnet-5", "messages": [{"role": "user", "content": "hello " * 50}], "tools": []}
     counted = pooled.ask(body, path="/v1/messages/count_tokens?beta=true", anthropic_beta="token-counting-2024-11-01")
     assert (counted.status_code, counted.json()) == (200, {"input_tokens": 4711})
-    (seen,) = upstream.seen
+    (seen,) = upstream.asked
     assert (seen.path, seen.query, seen.json) == ("/v1/messages/count_tokens", "beta=true", body)
     assert seen.credential in TOKENS.values()
     assert seen.header("anthropic-beta") == "token-counting-2024-11-01,oauth-2025-04-20"
