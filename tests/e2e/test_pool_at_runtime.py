@@ -23,7 +23,7 @@ from claude_proxy.credentials.credential import Credential, Kind
 from claude_proxy.secret import Secret
 
 SESSIONS = 100
-CLIENTS = 12
+CLIENTS = 100
 EDITS = 50
 # Of the file; those of the variable are touched by no edit.
 EDITED = {label: f"sk-ant-oat01-made-up-{label * 12}" for label in "defghi"}
@@ -89,7 +89,7 @@ class Streams:
         def client(seed: int) -> None:
             chance = random.Random(seed)
             with httpx.Client(trust_env=False, timeout=60) as client:
-                for _ in range(2000):
+                for _ in range(400):
                     if self._stop.is_set():
                         return
                     self.ask(client, chance.randrange(SESSIONS))
