@@ -205,7 +205,7 @@ def test_what_a_request_wants_of_the_pool(sent, user_id, model, wanted):
     source = lanes.lane._source(attempt, scope, asker)
     named = session_of(read([("x-claude-code-session-id", wanted[0])]), None)
     session = named or opening_of(received.request.raw, received.request.user, "")
-    assert (source._wanted, source._wait_left) == ((session, (wanted[1], "messages", "standard"), asker), 7)
+    assert (source._wanted, source._wait_left) == ((session, (wanted[1], "messages", "standard"), asker, named is None), 7)
 
 
 LIMIT = Verdict(Action.NEXT, "limit", ((EVERYTHING, NOW + 3600),))

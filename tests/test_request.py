@@ -50,20 +50,20 @@ def test_a_body_that_is_refused(raw, says, reads):
 @pytest.mark.parametrize(
     ("raw", "seen"),
     [
-        (b'{"model":"glm",%s}' % HISTORY, RequestView("glm", streams=False, needs_mending=False)),
-        (b'{"model":"glm","stream":true,%s}' % HISTORY, RequestView("glm", streams=True, needs_mending=False)),
+        (b'{"model":"glm",%s}' % HISTORY, RequestView("glm", turns=1, streams=False, needs_mending=False)),
+        (b'{"model":"glm","stream":true,%s}' % HISTORY, RequestView("glm", turns=1, streams=True, needs_mending=False)),
         (
             b'{"model":"glm","metadata":{"user_id":"u"},%s}' % HISTORY,
-            RequestView("glm", streams=False, user_id="u", needs_mending=False),
+            RequestView("glm", turns=1, streams=False, user_id="u", needs_mending=False),
         ),
         # What the view has nothing to say about is parsed as a whole.
-        (b'{"model":"glm","messages":["odd"]}', RequestView("glm", streams=False)),
-        (b'{"model":"glm","stream":1,%s}' % HISTORY, RequestView("glm", streams=False)),
-        (b'{"model":"glm","stream":true,"temperature":"hot",%s}' % HISTORY, RequestView("glm", streams=True)),
-        (b'{"model":"glm","metadata":{"user_id":["u"]},%s}' % HISTORY, RequestView("glm", streams=False)),
-        (b'{"model":"glm","metadata":"u",%s}' % HISTORY, RequestView("glm", streams=False)),
-        (b'{"model":"glm","x":%s,%s}' % (b"[" * 398 + b"]" * 398, HISTORY), RequestView("glm", streams=False)),
-        ('{"model":"glm","stream":true,"messages":["ü"]}'.encode("utf-16"), RequestView("glm", streams=True)),
+        (b'{"model":"glm","messages":["odd"]}', RequestView("glm", turns=1, streams=False)),
+        (b'{"model":"glm","stream":1,%s}' % HISTORY, RequestView("glm", turns=1, streams=False)),
+        (b'{"model":"glm","stream":true,"temperature":"hot",%s}' % HISTORY, RequestView("glm", turns=1, streams=True)),
+        (b'{"model":"glm","metadata":{"user_id":["u"]},%s}' % HISTORY, RequestView("glm", turns=1, streams=False)),
+        (b'{"model":"glm","metadata":"u",%s}' % HISTORY, RequestView("glm", turns=1, streams=False)),
+        (b'{"model":"glm","x":%s,%s}' % (b"[" * 398 + b"]" * 398, HISTORY), RequestView("glm", turns=1, streams=False)),
+        ('{"model":"glm","stream":true,"messages":["ü"]}'.encode("utf-16"), RequestView("glm", turns=1, streams=True)),
     ],
     ids=[
         "plain", "streams", "user", "odd-turn", "odd-stream", "odd-temperature", "odd-user", "odd-metadata", "deep", "utf-16",

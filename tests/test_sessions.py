@@ -206,3 +206,11 @@ def test_a_session_without_a_name_is_known_elsewhere(shared):
     second.merge(first.everything())
     assert chosen(second, 2, f"{MARK}0") == "aa"
     assert [snapshot.sessions for snapshot in second.snapshot()] == [0, 1]
+
+
+def test_a_conversation_that_begins_has_no_credential_yet(clock):
+    """Several that begin with the same words are spread; each goes on where the last one of them began."""
+    pool = new_pool(A, B, clock=clock)
+    begun = [pool.choose(Wanted("content-x", begins=True)).label for _ in range(3)]
+    assert begun == ["a", "b", "a"]
+    assert [pool.choose(Wanted("content-x")).label for _ in range(3)] == ["a", "a", "a"]

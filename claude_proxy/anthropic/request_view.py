@@ -31,6 +31,8 @@ class RequestView(msgspec.Struct, frozen=True):
     safeguards: bool = False
     # Such as ``fast``; empty where the client does not say.
     speed: str = ""
+    # How many messages the conversation has.
+    turns: int = 0
 
 
 class _Block(msgspec.Struct):
@@ -84,7 +86,15 @@ def view(raw: bytes) -> RequestView | None:
         return None
     user_id = body.metadata.user_id if body.metadata else None
     safeguards = body.safeguards is not msgspec.UNSET
-    return RequestView(body.model, body.stream, user_id, any(map(_needs_mending, body.messages)), safeguards, body.speed or "")
+    return RequestView(
+        body.model,
+        body.stream,
+        user_id,
+        any(map(_needs_mending, body.messages)),
+        safeguards,
+        body.speed or "",
+        len(body.messages),
+    )
 
 
 def _needs_mending(turn: _Turn) -> bool:

@@ -70,6 +70,8 @@ class Wanted(NamedTuple):
     session: str | None = None
     scope: Scope = EVERYTHING
     asker: Asker = ANYBODY
+    # Whether the session begins with it, so that it has no credential yet.
+    begins: bool = False
 
 
 class Pool(LearningPool):
@@ -141,7 +143,7 @@ class Pool(LearningPool):
         """
         now = self._clock()
         session = wanted.session if self._affinity is Affinity.SESSION else None
-        label = self._sessions.bound(session, now) if session else None
+        label = self._sessions.bound(session, now) if session and not wanted.begins else None
         bound = self._bound(label, wanted, tried, now) if label else None
         is_guest = bound is not None and bound.is_busy
         moves = label is not None and not is_guest

@@ -44,6 +44,11 @@ class Request:
         return self.view.model
 
     @property
+    def begins(self) -> bool:
+        """Whether it is the first of a conversation that has no name: others may have begun with the same words."""
+        return self.view.turns == 1 and self.named_session is None
+
+    @property
     def name(self) -> str:
         """The same model's name in config.yaml."""
         return served_name(self.view.model)
@@ -99,7 +104,14 @@ def read_view(raw: bytes, weigh: Callable[[], None] = _nothing) -> RequestView:
     user_id = user_id if isinstance(user_id, str) else None
     speed = body.get("speed")
     speed = speed if isinstance(speed, str) else ""
-    return RequestView(body["model"], body.get("stream") is True, user_id, safeguards="safeguards" in body, speed=speed)
+    return RequestView(
+        body["model"],
+        body.get("stream") is True,
+        user_id,
+        safeguards="safeguards" in body,
+        speed=speed,
+        turns=len(body["messages"]),
+    )
 
 
 def parse_body(raw: bytes) -> dict[str, Any]:

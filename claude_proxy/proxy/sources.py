@@ -87,7 +87,7 @@ class PoolSource:
 
     async def wait(self, tried: frozenset[str]) -> frozenset[str] | None:
         """Claude Code waits 300 s for the first byte of an answer, and nothing has to be sent meanwhile (2.1.197)."""
-        _, scope, asker = self._wanted
+        scope, asker = self._wanted.scope, self._wanted.asker
         left = tried - self._pool.resting(scope, asker)
         begun, again = self._lines.clock(), self._arrival > 0
         # One that was let go and found nobody, because others were faster, does not ask in a circle.

@@ -160,7 +160,7 @@ class ClaudeLane:
         request, client = attempt.request, attempt.request.client
         mode = TokenMode(client.mode) if client.mode else self._settings.mode
         if mode is TokenMode.ROTATE and len(self._pool):
-            wanted = Wanted(request.session, scope, asker)
+            wanted = Wanted(request.session, scope, asker, request.begins)
             # Those who share a name are told apart by the sessions that they name: a refusal may be of an opening's own making.
             caller = f"{request.user} {request.named_session}" if request.user in SHARED_NAMES else request.user
             return PoolSource(self._pool, wanted, caller=caller, max_wait=self._settings.max_wait_seconds, lines=self._lines)
