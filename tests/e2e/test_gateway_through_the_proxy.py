@@ -153,7 +153,7 @@ def test_litellms_own_parameters_do_nothing(poolless, upstream, model):
     plain = poolless.ask(question(model))
     switched = poolless.ask(question(model, **LITELLM_PARAMETERS), **LITELLM_HEADERS)
     assert (switched.status_code, answer_text(switched)) == (200, answer_text(plain))
-    first, second = upstream.seen
+    first, second = upstream.asked
     assert (second.path, second.json, second.credential) == (first.path, first.json, first.credential)
     assert "evil" not in second.everything
 

@@ -114,21 +114,21 @@ def test_an_answer_about_the_request_is_the_clients(pooled, upstream, status, ki
     answer = pooled.ask(question("anthropic/claude-sonnet-5"))
     assert (answer.status_code, answer.json()["error"]) == (status, {"type": kind, "message": words})
     assert answer.headers["request-id"] == "req_x"
-    assert len(upstream.seen) == 1
+    assert len(upstream.asked) == 1
 
 
 def test_passthrough_sends_the_clients_own_credential(poolless, upstream):
     """An empty pool falls back to the client's own credential, as it came; with none there is a clear 401 at once."""
     assert poolless.ask(question("claude-sonnet-5"), authorization=f"Bearer {CLIENT_TOKEN}").status_code == 200
     assert poolless.ask(question("claude-sonnet-5"), x_api_key=API_KEY).status_code == 200
-    first, second = upstream.seen
+    first, second = upstream.asked
     assert (first.header("authorization"), first.header("x-api-key")) == (f"Bearer {CLIENT_TOKEN}", None)
     assert "oauth-2025-04-20" in first.header("anthropic-beta")
     assert (second.header("authorization"), second.header("x-api-key")) == (None, API_KEY)
     refusal = poolless.ask(question("anthropic/claude-sonnet-5"))
     assert (refusal.status_code, refusal.headers["x-should-retry"]) == (401, "false")
     assert "No Claude credential" in refusal.json()["error"]["message"]
-    assert len(upstream.seen) == 2
+    assert len(upstream.asked) == 2
 
 
 def test_a_deployments_own_key_is_the_last_resort(poolless, upstream):
@@ -144,10 +144,10 @@ def test_the_mode_can_be_set_for_one_request(pooled, upstream):
     comma = "sk-made-up-static-token-0123456789, x-claude-token-mode: passthrough"
     assert pooled.ask(question("claude-sonnet-5"), token=comma, **own).status_code == 200
     pooled.ask(question("claude-sonnet-5"), **own)
-    assert [seen.credential for seen in upstream.seen] == [CLIENT_TOKEN, CLIENT_TOKEN, upstream.seen[2].credential]
-    assert upstream.seen[2].credential in TOKENS.values()
+    assert [seen.credential for seen in upstream.asked] == [CLIENT_TOKEN, CLIENT_TOKEN, upstream.asked[2].credential]
+    assert upstream.asked[2].credential in TOKENS.values()
     wrong = pooled.ask(question("claude-sonnet-5"), x_claude_token_mode="borrow", **own)
-    assert (wrong.status_code, len(upstream.seen)) == (400, 3)
+    assert (wrong.status_code, len(upstream.asked)) == (400, 3)
     assert "rotate or passthrough" in wrong.json()["error"]["message"]
 
 
@@ -156,4 +156,4 @@ def test_a_clients_own_401_stays_the_clients(poolless, upstream):
     upstream.answer = by_provider(claude=refused)
     answer = poolless.ask(question("anthropic/claude-sonnet-5"), authorization=f"Bearer {CLIENT_TOKEN}")
     assert (answer.status_code, answer.json()["error"]["message"]) == (401, "Invalid authentication credentials")
-    assert len(upstream.seen) == 1
+    assert len(upstream.asked) == 1

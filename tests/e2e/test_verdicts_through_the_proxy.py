@@ -83,7 +83,7 @@ class Case:
         self.upstream.answer = lambda seen: filled(seen, 0.0)
         begun = self.proxy.ask(new_question(self.given.model), x_claude_code_session_id=self.session)
         assert begun.status_code == 200
-        self.token = [seen for seen in self.upstream.seen if seen.is_claude][-1].credential
+        self.token = [seen for seen in self.upstream.asked if seen.is_claude][-1].credential
 
     def meet(self, *, stream: bool, in_session: bool = False) -> tuple[httpx.Response, list[str]]:
         """Send a request that meets the answer; return the client's answer and who was asked."""
@@ -92,7 +92,7 @@ class Case:
         told = up.Reply(self.given.status, self.given.headers | (fullness(OTHERS) if self.fills else {}), self.given.body)
         self.upstream.answer = lambda seen: told if seen.credential == self.token else rather_full(seen)
         answer = self.proxy.ask(new_question(self.given.model, stream=stream), **headers)
-        return answer, [self.name(seen) for seen in self.upstream.seen if seen.is_claude]
+        return answer, [self.name(seen) for seen in self.upstream.asked if seen.is_claude]
 
     def name(self, seen: up.Seen) -> str:
         return "same" if seen.credential == self.token else "other" if seen.credential in LABELS else "nobody"
@@ -103,7 +103,7 @@ class Case:
         self.upstream.answer = rather_full
         headers = {"x_claude_code_session_id": self.session} if in_session else {}
         assert self.proxy.ask(new_question(model or self.given.model), **headers).status_code == 200
-        (seen,) = [seen for seen in self.upstream.seen if seen.is_claude]
+        (seen,) = [seen for seen in self.upstream.asked if seen.is_claude]
         return self.name(seen)
 
     @property
@@ -203,7 +203,7 @@ def test_a_windowless_429_of_everybody_is_the_clients(many, upstream, stream):
     upstream.answer = lambda _: reply(answers.WINDOWLESS["windowless"])
     answer = many.ask(new_question("claude-sonnet-5", stream=stream))
     assert_as_it_came(answer, answers.WINDOWLESS["windowless"])
-    assert len({seen.credential for seen in upstream.seen}) == len(upstream.seen) == 2
+    assert len({seen.credential for seen in upstream.asked}) == len(upstream.asked) == 2
 
 
 REQUESTS = answers.DISGUISED | answers.ENTITLEMENT | answers.NOT_NATIVE
@@ -262,7 +262,7 @@ def test_overload_in_the_middle_of_a_stream(case, upstream):
     events = up.sse(*up.events_of(up.message(up.text("one two")))[:3], error)
     upstream.answer = lambda _: up.Reply(headers={"content-type": "text/event-stream"}, chunks=events)
     answer = meeting.proxy.ask(new_question(meeting.given.model, stream=True))
-    assert (answer.status_code, streamed(answer)[-1], len(upstream.seen)) == (200, error, 1)
+    assert (answer.status_code, streamed(answer)[-1], len(upstream.asked)) == (200, error, 1)
     assert (meeting.next_one(), meeting.next_one(in_session=True)) == ("same", "same")
 
 
@@ -311,7 +311,7 @@ def test_a_users_own_credential_has_the_users_own_answers(two, upstream, name, s
     own = {"authorization": f"Bearer {CLIENT_TOKEN}", "x_claude_token_mode": "passthrough"}
     answer = two.ask(new_question(PASSED[name].model, stream=stream), **own)
     assert_as_it_came(answer, PASSED[name])
-    assert [seen.credential for seen in upstream.seen] == [CLIENT_TOKEN]
+    assert [seen.credential for seen in upstream.asked] == [CLIENT_TOKEN]
 
 
 # Waiting, restarting, and the real client
@@ -357,7 +357,7 @@ def test_a_wait_that_would_be_too_long(start_proxy, upstream):
         answer = proxy.ask(new_question("claude-sonnet-5"))
         assert (answer.status_code, answer.headers["anthropic-ratelimit-unified-status"]) == (429, "rejected")
         assert answer.elapsed.total_seconds() < 3
-    assert len(upstream.seen) == 1
+    assert len(upstream.asked) == 1
 
 
 def test_a_rest_outlives_a_restart(start_proxy, upstream):
@@ -394,7 +394,7 @@ def test_claude_code_says_when_to_come_back(start_proxy, tmp_path, upstream):
         run = user.run("Hello", model="claude-sonnet-5", **logged_in)
         assert (run.code, run.retries) == (1, 0), run.result
         assert "You've hit your 5-hour limit · resets" in run.result
-        assert len(upstream.seen) == asked
+        assert len(upstream.asked) == asked
     with_a_token = user.run("Hello", model="claude-sonnet-5", ANTHROPIC_AUTH_TOKEN=proxy.static_token)
     assert (with_a_token.code, with_a_token.retries, upstream.seen) == (1, 0, [])
     words = "claude-proxy: the only Claude credential of this proxy is at its rate limit; it is back "
