@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -60,6 +60,23 @@ class Quota:
             f"{UNIFIED}{self.name}-utilization": f"{self.fullness:.4f}",
             f"{UNIFIED}{self.name}-reset": f"{self.reset:.0f}",
         }
+
+
+def metered(quotas: Collection[Quota], now: float) -> Response:
+    """Return Anthropic's answer to a request that these windows count: one that serves it opens those that are not open."""
+    spent = [quota for quota in quotas if quota.is_spent(now)]
+    if not spent:
+        for quota in quotas:
+            quota.open(now)
+    last = max(spent or quotas, key=lambda quota: quota.reset)
+    headers = {name: text for quota in quotas for name, text in quota.headers(now).items()} | {
+        f"{UNIFIED}status": "rejected" if spent else "allowed",
+        f"{UNIFIED}reset": f"{last.reset:.0f}",
+        f"{UNIFIED}representative-claim": CLAIMS[last.name],
+    }
+    if not spent:
+        return Response(200, headers)
+    return _error(429, "rate_limit_error", "This request would exceed a limit.", headers | _after(last.reset - now))
 
 
 @dataclass
@@ -150,17 +167,7 @@ class Anthropic:
             return self._counted(account, now)
         if not spent:
             account.is_secret = False
-            for quota in quotas:
-                quota.open(now)
-        last = max(spent or quotas, key=lambda quota: quota.reset)
-        headers = {name: text for quota in quotas for name, text in quota.headers(now).items()} | {
-            f"{UNIFIED}status": "rejected" if spent else "allowed",
-            f"{UNIFIED}reset": f"{last.reset:.0f}",
-            f"{UNIFIED}representative-claim": CLAIMS[last.name],
-        }
-        if not spent:
-            return Response(200, headers)
-        return _error(429, "rate_limit_error", "This request would exceed a limit.", headers | _after(last.reset - now))
+        return metered(quotas, now)
 
     def cost(self, account: Account, asked: Asked, now: float) -> float:
         """Return what a request costs that ends now, in tokens of input; its context is in the account's cache from now on."""

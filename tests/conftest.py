@@ -12,7 +12,7 @@ import pytest
 import requests
 
 # Fixtures that several files share.
-pytest_plugins = ("command_line", "stores")
+pytest_plugins = ("command_line", "pools", "stores")
 
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("no-deadline", deadline=None)

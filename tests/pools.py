@@ -1,6 +1,9 @@
 """Credentials, a clock and a pool for the tests of the pool and of what it consists of."""
 
+from functools import partial
+
 import answers
+import pytest
 from answers import HOUR, LIMIT
 
 from claude_proxy.credentials.credential import Credential, Kind
@@ -14,6 +17,16 @@ START = 1_800_000_000.0
 QUARANTINE = 900.0
 COOLDOWN = 60.0
 SALT = "made-up-salt"
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def make(clock):
+    return partial(new_pool, clock=clock)
 
 
 class Clock:

@@ -4,7 +4,6 @@ The flow is that of ``benchmarks/stepped.py``; ``make simulate`` plays a richer 
 """
 
 import itertools
-import json
 import random
 from bisect import bisect_left
 from collections import Counter, defaultdict
@@ -12,9 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from benchmarks.accounts import LENGTHS, Quota
+from benchmarks.accounts import LENGTHS, Quota, metered
 from benchmarks.stepped import MONDAY, Clock, Events, Flow, Handlers, Response
-from claude_proxy.anthropic.errors import error_body
 from claude_proxy.credentials.credential import Credential, Kind
 from claude_proxy.credentials.pool import Affinity, Pool, Wanted
 from claude_proxy.credentials.scope import Scope
@@ -31,7 +29,6 @@ LABELS = "abcdefgh"
 SEATS, LOAD = 50, 0.9
 # Budgets, in full 5-hour windows: five working days of two windows use up a week, so that 90 % is near both limits.
 BUDGETS = {"5h": 1.0, "7d": 10.0}
-CLAIMS = {"5h": "five_hour", "7d": "seven_day"}
 
 
 # --- Anthropic -----------------------------------------------------------------------------------------------------------
@@ -57,22 +54,7 @@ class Anthropic:
         return any(quota.is_spent(now) for quota in self.quotas[label].values())
 
     def answer(self, label: str, now: float) -> Response:
-        quotas = self.quotas[label].values()
-        spent = [quota for quota in quotas if quota.is_spent(now)]
-        if not spent:
-            for quota in quotas:
-                quota.open(now)
-        last = max(spent or quotas, key=lambda quota: quota.reset)
-        headers = {name: text for quota in quotas for name, text in quota.headers(now).items()} | {
-            f"{UNIFIED}status": "rejected" if spent else "allowed",
-            f"{UNIFIED}reset": f"{last.reset:.0f}",
-            f"{UNIFIED}representative-claim": CLAIMS[last.name],
-        }
-        if not spent:
-            return Response(200, headers)
-        headers["retry-after"] = f"{last.reset - now:.0f}"
-        error = error_body("rate_limit_error", "This request would exceed a limit.")
-        return Response(429, headers, json.dumps(error).encode())
+        return metered(self.quotas[label].values(), now)
 
     def charge(self, label: str, cost: float) -> None:
         for quota in self.quotas[label].values():

@@ -1,10 +1,8 @@
 """credentials/learning_pool.py: what a pool learns from answers, and when it takes it back; on a clock that the test turns."""
 
-from functools import partial
-
 import pytest
 from answers import DAY, HOUR
-from pools import DONE, QUARANTINE, REFUSED, START, A, B, C, Clock, K, chosen, fill, new_pool, rest, tell
+from pools import DONE, QUARANTINE, REFUSED, START, A, B, C, K, chosen, fill, rest, tell
 
 from claude_proxy.credentials.learning_pool import REFUSED_SECONDS
 from claude_proxy.credentials.pool import PROBE_SECONDS, ExtraUsage, Wanted
@@ -13,16 +11,6 @@ from claude_proxy.credentials.scope import COUNT_TOKENS, EVERYTHING, FAST, MESSA
 from claude_proxy.credentials.upstream_response import UpstreamResponse
 
 OPUS = Scope("opus", MESSAGES, STANDARD)
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def make(clock):
-    return partial(new_pool, clock=clock)
 
 
 def answered(pool, each, scope=OPUS, sent=None, **headers):

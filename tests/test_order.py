@@ -2,7 +2,6 @@
 
 from collections import Counter
 from dataclasses import replace
-from functools import partial
 from math import inf
 
 import pytest
@@ -15,7 +14,6 @@ from pools import (
     A,
     B,
     C,
-    Clock,
     K,
     chosen,
     fill,
@@ -44,16 +42,6 @@ from claude_proxy.credentials.scope import EVERYTHING, Scope
 
 ANNA, BEN = Asker("anna"), Asker("ben")
 OPUS = Scope("opus")
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def make(clock):
-    return partial(new_pool, clock=clock)
 
 
 def on(credential, **terms):

@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-from functools import partial
 
 import pytest
 from answers import DAY, HOUR
@@ -18,12 +17,10 @@ from pools import (
     A,
     B,
     C,
-    Clock,
     K,
     L,
     chosen,
     fill,
-    new_pool,
     rest,
     tell,
     walk,
@@ -35,17 +32,6 @@ from claude_proxy.credentials.rate_limits import Window
 from claude_proxy.credentials.response_rules import Action, Verdict
 from claude_proxy.credentials.scope import EVERYTHING, Scope
 from claude_proxy.credentials.upstream_response import UpstreamResponse
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def make(clock):
-    return partial(new_pool, clock=clock)
-
 
 # Rule 1: who rests is not asked
 

@@ -1,11 +1,10 @@
 """credentials/pool_changes.py, by way of the pool: other credentials come while it is used; on a clock that the test turns."""
 
 from dataclasses import replace
-from functools import partial
 
 import pytest
 from answers import HOUR
-from pools import DONE, NOTHING, OUT, SALT, A, B, C, Clock, K, chosen, credential, fill, known, new_pool, rest, walk
+from pools import DONE, NOTHING, OUT, SALT, A, B, C, K, chosen, credential, fill, known, rest, walk
 
 from claude_proxy.credentials.credential import Credential, Kind, Terms
 from claude_proxy.credentials.pool import Wanted
@@ -14,16 +13,6 @@ from claude_proxy.credentials.scope import EVERYTHING, Scope
 from claude_proxy.secret import Secret
 
 PAUSED = Terms(paused=True)
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def make(clock):
-    return partial(new_pool, clock=clock)
 
 
 def paused(each: Credential) -> Credential:

@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 import random
-from functools import partial
 
 import pytest
 from answers import HOUR
@@ -28,7 +27,6 @@ from pools import (
     chosen,
     fill,
     known,
-    new_pool,
     rest,
     tell,
     walk,
@@ -38,16 +36,6 @@ from claude_proxy.credentials.credential import Credential
 from claude_proxy.credentials.pool import Affinity, Pool, Wanted
 from claude_proxy.credentials.scope import EVERYTHING, Scope
 from claude_proxy.state.rows import Row
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def make(clock):
-    return partial(new_pool, clock=clock)
 
 
 @pytest.fixture

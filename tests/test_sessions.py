@@ -1,7 +1,6 @@
 """credentials/sessions.py: which credential a session stays on, here and in other processes."""
 
 import json
-from functools import partial
 
 import pytest
 from answers import DAY
@@ -11,7 +10,6 @@ from pools import (
     A,
     B,
     C,
-    Clock,
     chosen,
     fill,
     known,
@@ -25,16 +23,6 @@ from claude_proxy.credentials import sessions as sessions_module
 from claude_proxy.credentials.pool import Affinity, Wanted
 from claude_proxy.credentials.sessions import MAX_SESSIONS, SESSION_IDLE, SESSION_TOLD
 from claude_proxy.state.rows import Row
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def make(clock):
-    return partial(new_pool, clock=clock)
 
 
 @pytest.fixture

@@ -144,9 +144,8 @@ class LearningPool(SharedPool):
     # --- What is learned -----------------------------------------------------------------------------------------------------
 
     def _learn(self, state: CredentialState, answer: UpstreamResponse, now: float) -> None:
-        windows = [*known_windows(answer)]
         learned = self._learn_overage(state, answer, now)
-        for seen in windows:
+        for seen in known_windows(answer):
             if seen.utilization is None or seen.reset is None:
                 continue
             if seen.family and not answer.may_concern(seen.family):
@@ -197,7 +196,7 @@ class LearningPool(SharedPool):
             for scope, rest in state.rests.items()
             if rest.windows and rest.until > now and rest.noted < answer.sent and is_open.issuperset(rest.windows)
         ]
-        return self._end(state, over, answer.sent)
+        return self._end(state, over, answer.sent, now)
 
     def _answered_well(self, state: CredentialState, answer: UpstreamResponse, now: float) -> None:
         self._answered = now
@@ -207,11 +206,12 @@ class LearningPool(SharedPool):
             state.deprioritized_until = 0.0
         if state.rests:
             over = [scope for scope, rest in state.rests.items() if rest.noted < answer.sent and scope.covers(answer.scope)]
-            if self._end(state, over, answer.sent):
+            if self._end(state, over, answer.sent, now):
                 state.derive(now)
 
-    def _end(self, state: CredentialState, scopes: Iterable[Scope], ended: float) -> bool:
-        now, found = self._clock(), False
+    def _end(self, state: CredentialState, scopes: Iterable[Scope], ended: float, now: float) -> bool:
+        """End these rests as of a moment; return whether there was one."""
+        found = False
         for scope in scopes:
             lasted = state.rests[scope].until > now
             if state.end_rest(scope, ended):
@@ -265,15 +265,16 @@ class LearningPool(SharedPool):
         if state.organisation is None:
             return [state]
         mine = _resets(state, now)
-        others = [
+        if len(mine) < 2:  # one window that opens at the same moment may be chance
+            return [state]
+        sharing = [
             other
             for other in self._kinds[state.credential.kind]
-            if other is not state and other.organisation == state.organisation and mine and _resets(other, now) == mine
+            if other.organisation == state.organisation and _resets(other, now) == mine
         ]
-        if others and len(mine) > 1:
-            self._say_shared([state, *others])
-            return [state, *others]
-        return [state]
+        if len(sharing) > 1:
+            self._say_shared(sharing)
+        return sharing
 
     def _say_shared(self, states: Iterable[CredentialState]) -> None:
         labels = frozenset(one.credential.label for one in states)

@@ -100,12 +100,13 @@ def take_in(state: CredentialState, place: Sequence[str], stamp: float, value: A
     return False
 
 
-def lift(state: CredentialState, ended: float) -> list[Scope]:
-    """End every rest that was noted before a moment, and all that refusals have left; return which there were."""
+def lift(state: CredentialState, ended: float) -> None:
+    """End every rest that was noted before a moment, and all that refusals have left."""
     state.refusals, state.deprioritized_until, state.probed = 0, 0.0, 0.0
     state.suspicions.clear()
     state.lifted = max(state.lifted, ended)
-    return [scope for scope in [*state.rests] if state.end_rest(scope, ended)]
+    for scope in [*state.rests]:
+        state.end_rest(scope, ended)
 
 
 def _take_in_limit(state: CredentialState, scope: Scope, stamp: float, value: Any, now: float) -> bool:

@@ -24,8 +24,6 @@ NEVER = float("inf")
 MAX_PLACES = 100
 # How full a window can be said to be, as a fraction; credentials have been seen at 1.3.
 MAX_UTILIZATION = 100.0
-
-
 # The name of the window in which extra usage is counted. While it is open the credential's answers are paid for.
 OVERAGE = "overage"
 OVERAGE_PLACE = (ALL_MODELS, OVERAGE)

@@ -78,7 +78,7 @@ class Request:
         asked = self.body.get("max_tokens")
         return asked if isinstance(asked, int) else None
 
-    @property
+    @cached_property
     def named_session(self) -> str | None:
         """A digest of the session that the request names; None without one."""
         return session_of(self.client, self.view.user_id)
