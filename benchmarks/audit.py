@@ -26,7 +26,7 @@ FAILED = frozenset({LIMITED, REFUSED, OVERLOADED, DROPPED, CUT, NAMELESS})
 
 
 @dataclass(frozen=True)
-class Rest:
+class Cooldown:
     """A credential's rest: ``told`` when the upstream said so, ``known`` when the proxy has certainly heard it.
 
     At the upstream it ends ``until``, and at the proxy ``at_latest``.
@@ -48,11 +48,11 @@ class Audit:
     outcomes: Counter[str]
     errors: Counter[str]
     lost: tuple[str, ...]
-    asked_resting: tuple[str, ...]
+    asked_cooling_down: tuple[str, ...]
     attempts: Counter[str]
     failovers: int
-    rests: int
-    all_rested: int
+    cooldowns: int
+    all_rate_limited: int
 
 
 def audit(outcomes: Sequence[Outcome], ledger: Sequence[Arrival], credentials: Collection[str]) -> Audit:
@@ -62,8 +62,10 @@ def audit(outcomes: Sequence[Outcome], ledger: Sequence[Arrival], credentials: C
         if arrival.credential:  # the others are the ends of answers
             by_number.setdefault(arrival.number, []).append(arrival)
     ends = {outcome.number: outcome.ended for outcome in outcomes}
-    rests = list(_rests(by_number, ends))
-    judged = {outcome.number: _judged(outcome, by_number.get(outcome.number, []), rests, credentials) for outcome in outcomes}
+    cooldowns = list(_cooldowns(by_number, ends))
+    judged = {
+        outcome.number: _judged(outcome, by_number.get(outcome.number, []), cooldowns, credentials) for outcome in outcomes
+    }
     failed = [outcome for outcome in outcomes if outcome.kind in (ERROR, BROKEN) and judged[outcome.number]]
     return Audit(
         len(outcomes),
@@ -75,11 +77,11 @@ def audit(outcomes: Sequence[Outcome], ledger: Sequence[Arrival], credentials: C
             for outcome in outcomes
             if not judged[outcome.number]
         ),
-        tuple(_asked_resting(ledger, rests)),
+        tuple(_asked_cooling_down(ledger, cooldowns)),
         Counter(arrival.outcome for arrival in ledger if arrival.credential),
         sum(_failed_over(outcome, by_number.get(outcome.number, [])) for outcome in outcomes),
-        len({(rest.credential, rest.scope, round(rest.until)) for rest in rests}),
-        len(_moments_of_none(rests, credentials)),
+        len({(cooldown.credential, cooldown.scope, round(cooldown.until)) for cooldown in cooldowns}),
+        len(_moments_of_none(cooldowns, credentials)),
     )
 
 
@@ -87,7 +89,7 @@ def _failed_over(outcome: Outcome, arrivals: Sequence[Arrival]) -> bool:
     return outcome.kind == ANSWERED and any(arrival.outcome in FAILED for arrival in arrivals[:-1])
 
 
-def _judged(outcome: Outcome, arrivals: Sequence[Arrival], rests: Sequence[Rest], credentials: Collection[str]) -> str:
+def _judged(outcome: Outcome, arrivals: Sequence[Arrival], cooldowns: Sequence[Cooldown], credentials: Collection[str]) -> str:
     """Return why the outcome is in order, in words; empty for a request that was lost."""
     last = arrivals[-1].outcome if arrivals else ""
     match outcome.kind:
@@ -99,34 +101,35 @@ def _judged(outcome: Outcome, arrivals: Sequence[Arrival], rests: Sequence[Rest]
             if (outcome.status, last) in HONEST:
                 return f"HTTP {outcome.status}: {last}"
             tried = {arrival.credential for arrival in arrivals}
-            if outcome.status == 429 and outcome.retry_after > 0 and _nobody_left(outcome, tried, rests, credentials):
+            if outcome.status == 429 and outcome.retry_after > 0 and _nobody_left(outcome, tried, cooldowns, credentials):
                 return "HTTP 429: the whole pool rests"
     return ""
 
 
-def _nobody_left(outcome: Outcome, tried: Collection[str], rests: Sequence[Rest], credentials: Collection[str]) -> bool:
+def _nobody_left(outcome: Outcome, tried: Collection[str], cooldowns: Sequence[Cooldown], credentials: Collection[str]) -> bool:
     """Whether in some moment of a request every credential rested, or had been tried for it."""
-    ours = [rest for rest in rests if rest.told <= outcome.ended and rest.at_latest >= outcome.sent]
-    moments = [outcome.sent, *(rest.told for rest in ours if rest.told > outcome.sent)]
+    ours = [cooldown for cooldown in cooldowns if cooldown.told <= outcome.ended and cooldown.at_latest >= outcome.sent]
+    moments = [outcome.sent, *(cooldown.told for cooldown in ours if cooldown.told > outcome.sent)]
     return any(
-        {rest.credential for rest in ours if rest.told <= moment < rest.at_latest} | set(tried) >= set(credentials)
+        {cooldown.credential for cooldown in ours if cooldown.told <= moment < cooldown.at_latest} | set(tried)
+        >= set(credentials)
         for moment in moments
     )
 
 
-def _moments_of_none(rests: Sequence[Rest], credentials: Collection[str]) -> list[float]:
+def _moments_of_none(cooldowns: Sequence[Cooldown], credentials: Collection[str]) -> list[float]:
     """Return the moments from which on every credential rested for all models."""
     found: list[float] = []
-    whole = [rest for rest in rests if rest.scope == ALL]
-    for begins in sorted({rest.told for rest in whole}):
+    whole = [cooldown for cooldown in cooldowns if cooldown.scope == ALL]
+    for begins in sorted({cooldown.told for cooldown in whole}):
         if found and begins < found[-1] + 5:  # the same one
             continue
-        if {rest.credential for rest in whole if rest.told <= begins < rest.until} >= set(credentials):
+        if {cooldown.credential for cooldown in whole if cooldown.told <= begins < cooldown.until} >= set(credentials):
             found.append(begins)
     return found
 
 
-def _rests(by_number: dict[int, list[Arrival]], ends: dict[int, float]) -> Iterator[Rest]:
+def _cooldowns(by_number: dict[int, list[Arrival]], ends: dict[int, float]) -> Iterator[Cooldown]:
     """Return the rests. The proxy has heard of one when it asks somebody else for the same request, or has answered that.
 
     It may count what it was told from that moment: the whole of ``retry-after``, and the whole quarantine again for each
@@ -139,16 +142,20 @@ def _rests(by_number: dict[int, list[Arrival]], ends: dict[int, float]) -> Itera
                 left = arrival.until - arrival.at
                 at_most = QUARANTINE_SECONDS if arrival.outcome == REFUSED else max(1.0, math.ceil(left))
                 at_latest = max(arrival.at, after) + at_most
-                yield Rest(arrival.credential, arrival.scope, arrival.at, after, arrival.until, at_latest)
+                yield Cooldown(arrival.credential, arrival.scope, arrival.at, after, arrival.until, at_latest)
 
 
-def _asked_resting(ledger: Sequence[Arrival], rests: Sequence[Rest]) -> Iterator[str]:
+def _asked_cooling_down(ledger: Sequence[Arrival], cooldowns: Sequence[Cooldown]) -> Iterator[str]:
     """Return the requests that their clients sent after the proxy knew of a rest, and that went to who rested."""
-    by_credential: dict[str, list[Rest]] = {}
-    for rest in rests:
-        by_credential.setdefault(rest.credential, []).append(rest)
+    by_credential: dict[str, list[Cooldown]] = {}
+    for cooldown in cooldowns:
+        by_credential.setdefault(cooldown.credential, []).append(cooldown)
     for arrival in ledger:
-        for rest in by_credential.get(arrival.credential, ()) if arrival.outcome != WHOLE else ():
-            if rest.scope in (ALL, arrival.family) and arrival.sent > rest.known and rest.known <= arrival.at < rest.until:
-                yield f"{arrival.number} asked {arrival.credential} {rest.until - arrival.at:.2f} s before its rest ended"
+        for cooldown in by_credential.get(arrival.credential, ()) if arrival.outcome != WHOLE else ():
+            if (
+                cooldown.scope in (ALL, arrival.family)
+                and arrival.sent > cooldown.known
+                and cooldown.known <= arrival.at < cooldown.until
+            ):
+                yield f"{arrival.number} asked {arrival.credential} {cooldown.until - arrival.at:.2f} s before its rest ended"
                 break

@@ -23,7 +23,7 @@ SOFT_LIMIT = 0.98
 NOW = 1_800_000_000.0
 FAMILIES = ("opus", "sonnet", "haiku")
 # One credential in so many rests, and one more does for one family only.
-RESTING = 10
+COOLING_DOWN = 10
 # Between two requests, in seconds, so that what is done now and then is done here too.
 STEP = 0.05
 
@@ -69,8 +69,8 @@ class NaivePool:
         ranks: dict[str, tuple[bool, float, int]] = {}
         for number, label in enumerate(self.labels):
             state = self.pool.state(label)
-            rests = [rest.until for scope, rest in state.rests.items() if scope.covers(wanted.scope)]
-            if label in tried or max(rests, default=0.0) > now:
+            cooldowns = [cooldown.until for scope, cooldown in state.cooldowns.items() if scope.covers(wanted.scope)]
+            if label in tried or max(cooldowns, default=0.0) > now:
                 continue
             windows = [
                 window.utilization
@@ -135,9 +135,9 @@ def _pool(clock: Clock) -> tuple[Pool, list[str], dict[str, str]]:
         pool.choose(_wanted(number))
     for number, credential in enumerate(credentials):
         answers = [_answer(200, number, FAMILIES[0])]
-        if number % RESTING == 0:
+        if number % COOLING_DOWN == 0:
             answers.append(_answer(429, number, FAMILIES[0]))
-        if number % RESTING == 1:
+        if number % COOLING_DOWN == 1:
             answers.append(_answer(429, number, FAMILIES[0], "_opus"))
         for answer in answers:
             pool.note(credential, judge(answer, 60.0), answer)

@@ -17,8 +17,8 @@ from benchmarks.script import Plan
 
 UNIFIED = "anthropic-ratelimit-unified-"
 BUDGET = 30
-REST_SECONDS = 6.0
-ALL_REST_SECONDS = 3.0
+COOLDOWN_SECONDS = 6.0
+ALL_RATE_LIMITED_SECONDS = 3.0
 # What the proxy is told to keep a refused credential out for.
 QUARANTINE_SECONDS = 12.0
 ALL = ""
@@ -56,7 +56,7 @@ class Answered(NamedTuple):
 @dataclass
 class _Credential:
     served: int = 0
-    rests: dict[str, float] = field(default_factory=dict)
+    cooldowns: dict[str, float] = field(default_factory=dict)
     # How it says that it is at its limit, by scope.
     told: dict[str, str] = field(default_factory=dict)
 
@@ -66,12 +66,12 @@ class Played:
 
     kinds = ("window", "slow down", "family", "refused")
 
-    def __init__(self, clock: Callable[[], float], wall: Callable[[], float], all_rest_every: float) -> None:
+    def __init__(self, clock: Callable[[], float], wall: Callable[[], float], all_rate_limited_every: float) -> None:
         self._clock = clock
         self._wall = wall
-        self._every = all_rest_every
-        self._all_rest_at = clock() + all_rest_every / 2
-        self._all_rest_until = 0.0
+        self._every = all_rate_limited_every
+        self._all_rate_limited_at = clock() + all_rate_limited_every / 2
+        self._all_rate_limited_until = 0.0
         self._turn = 0
         self._credentials: dict[str, _Credential] = {}
         self.ledger: list[Arrival] = []
@@ -93,13 +93,13 @@ class Played:
 
     def _decided(self, plan: Plan, credential: str, family: str, now: float, *, first: bool) -> tuple[Answered, float, str]:
         state = self._credentials.setdefault(credential, _Credential())
-        if now >= self._all_rest_at:
-            self._all_rest_at = now + self._every
-            self._all_rest_until = now + ALL_REST_SECONDS
-        if now < self._all_rest_until and state.rests.get(ALL, 0.0) <= now:
-            state.rests[ALL], state.told[ALL] = self._whole_second(self._all_rest_until, now), "window"
+        if now >= self._all_rate_limited_at:
+            self._all_rate_limited_at = now + self._every
+            self._all_rate_limited_until = now + ALL_RATE_LIMITED_SECONDS
+        if now < self._all_rate_limited_until and state.cooldowns.get(ALL, 0.0) <= now:
+            state.cooldowns[ALL], state.told[ALL] = self._whole_second(self._all_rate_limited_until, now), "window"
         for scope in (ALL, family):
-            if state.rests.get(scope, 0.0) > now:
+            if state.cooldowns.get(scope, 0.0) > now:
                 return self._limited(state, scope, family, now)
         if first and (mishap := next((name for name, (of, which) in MISHAPS.items() if plan.number % of == which), None)):
             return MISHAP_ANSWERS[mishap], 0.0, ALL
@@ -108,14 +108,14 @@ class Played:
             state.served = 0
             kind, self._turn = self.kinds[self._turn % len(self.kinds)], self._turn + 1
             scope = family if kind == "family" else ALL
-            until = now + (QUARANTINE_SECONDS if kind == "refused" else REST_SECONDS)
-            state.rests[scope] = self._whole_second(until, now) if kind in ("window", "family") else until
+            until = now + (QUARANTINE_SECONDS if kind == "refused" else COOLDOWN_SECONDS)
+            state.cooldowns[scope] = self._whole_second(until, now) if kind in ("window", "family") else until
             state.told[scope] = kind
             return self._limited(state, scope, family, now)
         return Answered(SERVED, headers=self._utilization(state)), 0.0, ALL
 
     def _limited(self, state: _Credential, scope: str, family: str, now: float) -> tuple[Answered, float, str]:
-        until, kind = state.rests[scope], state.told[scope]
+        until, kind = state.cooldowns[scope], state.told[scope]
         if kind == "refused":
             answered = Answered(REFUSED, 403, {}, "permission_error", "OAuth token has been revoked.")
             return answered, until, scope
@@ -147,7 +147,7 @@ class Played:
             f"{UNIFIED}status": "allowed",
             f"{UNIFIED}5h-status": "allowed",
             f"{UNIFIED}5h-utilization": f"{state.served / BUDGET:.2f}",
-            f"{UNIFIED}5h-reset": str(math.ceil(self._wall() + REST_SECONDS)),
+            f"{UNIFIED}5h-reset": str(math.ceil(self._wall() + COOLDOWN_SECONDS)),
         }
 
 

@@ -21,13 +21,13 @@ class Known:
     """What the order of before knows of an account: rests and windows, by family; the empty one is for all models."""
 
     account: Account
-    rests: dict[str, float] = field(default_factory=dict)
+    cooldowns: dict[str, float] = field(default_factory=dict)
     windows: dict[str, tuple[str, float, float]] = field(default_factory=dict)
     sessions: dict[str, float] = field(default_factory=dict)
 
     def usable_at(self, family: str) -> float:
         """Return when it may be asked for a family."""
-        return max(self.rests.get("", 0.0), self.rests.get(family, 0.0))
+        return max(self.cooldowns.get("", 0.0), self.cooldowns.get(family, 0.0))
 
     def committed(self, family: str, now: float) -> tuple[bool, int]:
         """Return whether it is at the soft limit, and how much of it is committed, in hundredths."""
@@ -116,7 +116,7 @@ class BeforeWeek(Week):
         elif response.status == 429 and not full:
             full = {"": now + float(headers.get("retry-after", COOLDOWN))}
         for family, end in full.items() if response.status in (401, 429) else ():
-            known.rests[family] = max(end, known.rests.get(family, 0.0))
+            known.cooldowns[family] = max(end, known.cooldowns.get(family, 0.0))
 
 
 class OmniscientWeek(Week):

@@ -192,7 +192,7 @@ def _latencies(crowd: Crowd, begin: float, seconds: float) -> Iterator[Latency]:
 def faults(run: Run) -> list[str]:
     """Return what is wrong, a sentence each."""
     found = [f"lost: {lost}" for lost in run.audit.lost]
-    found += [f"a resting credential was asked: {asked}" for asked in run.audit.asked_resting]
+    found += [f"a resting credential was asked: {asked}" for asked in run.audit.asked_cooling_down]
     found += [f"{one.name}: {one.lost} lost" for one in run.floods if one.lost]
     if run.crash:
         found.append(f"the proxy crashed:\n{run.crash}")

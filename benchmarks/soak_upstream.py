@@ -140,9 +140,9 @@ class Upstream:
         return web.json_response({"open": self._open, "arrivals": self._played.ledger, "cpu": time.process_time()})
 
 
-async def serve(all_rest_every: float) -> None:
+async def serve(all_rate_limited_every: float) -> None:
     """Serve until the standard input ends."""
-    upstream = Upstream(Played(time.monotonic, time.time, all_rest_every))
+    upstream = Upstream(Played(time.monotonic, time.time, all_rate_limited_every))
     runner = web.AppRunner(upstream.app(), access_log=None)
     await runner.setup()
     sites = [web.TCPSite(runner, "127.0.0.1", 0, backlog=4096) for _ in range(2)]
@@ -160,4 +160,4 @@ async def serve(all_rest_every: float) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="The soak's upstream.")
     parser.add_argument("--all-rest-every", type=float, default=90.0)
-    uvloop.run(serve(parser.parse_args().all_rest_every))
+    uvloop.run(serve(parser.parse_args().all_rate_limited_every))

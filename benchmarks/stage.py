@@ -28,9 +28,9 @@ CRASH = "Fatal Python error"
 class Stage:
     """What runs. ``other_url`` is the upstream's port for everybody who is not Claude."""
 
-    def __init__(self, home: Path, *, all_rest_every: float, idle_seconds: float) -> None:
+    def __init__(self, home: Path, *, all_rate_limited_every: float, idle_seconds: float) -> None:
         self.home = home
-        command = [sys.executable, "-m", "benchmarks.soak_upstream", "--all-rest-every", str(all_rest_every)]
+        command = [sys.executable, "-m", "benchmarks.soak_upstream", "--all-rest-every", str(all_rate_limited_every)]
         self._upstream = subprocess.Popen(  # noqa: S603 - the command is this module's
             command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -105,10 +105,12 @@ class Stage:
 
 
 @contextmanager
-def stage(*, all_rest_every: float = 90.0, idle_seconds: float = IDLE_SECONDS, home: Path | None = None) -> Iterator[Stage]:
+def stage(
+    *, all_rate_limited_every: float = 90.0, idle_seconds: float = IDLE_SECONDS, home: Path | None = None
+) -> Iterator[Stage]:
     """Start both, wait until the proxy serves, and end both. Its idle connections to Claude are kept for ``idle_seconds``."""
     with tempfile.TemporaryDirectory() as folder:
-        running = Stage(home or Path(folder), all_rest_every=all_rest_every, idle_seconds=idle_seconds)
+        running = Stage(home or Path(folder), all_rate_limited_every=all_rate_limited_every, idle_seconds=idle_seconds)
         try:
             running.proxy.wait_ready()
             running.begun = time.monotonic()

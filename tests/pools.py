@@ -43,7 +43,7 @@ def credential(label, kind=Kind.OAUTH):
 A, B, C = credential("a"), credential("b"), credential("c")
 K, L = credential("k", Kind.API_KEY), credential("l", Kind.API_KEY)
 BY_LABEL = {each.label: each for each in (A, B, C, K, L)}
-OUT = Verdict(Action.NEXT, "refused", out=True)
+REJECTED = Verdict(Action.NEXT, "refused", rejected=True)
 REFUSED = Verdict(Action.NEXT, "the credential was refused", refused=True)
 DONE = Verdict(Action.DONE, "answered")
 TRY_ONE_OTHER = Verdict(Action.TRY_ONE_OTHER, "a 429 that names no limit")
@@ -54,7 +54,7 @@ def new_pool(*credentials, affinity=Affinity.SESSION, **options):
     return Pool(credentials, affinity=affinity, quarantine=QUARANTINE, cooldown=COOLDOWN, **options)
 
 
-def rest(pool, each, seconds, family="", reason="limit reached", *, endpoint="", speed=""):
+def cooldown(pool, each, seconds, family="", reason="limit reached", *, endpoint="", speed=""):
     """Let a credential rest, for all models or for a family."""
     scope = Scope(family, endpoint, speed)
     pool.note(each, Verdict(Action.NEXT, reason, ((scope, pool._clock() + seconds),)), UpstreamResponse(429, {}, b"", scope))
@@ -93,7 +93,10 @@ def known(pool):
     """What two pools of one store should agree on."""
     states = {
         label: (
-            {scope: (rest.until, rest.reason, rest.out, rest.noted, rest.windows) for scope, rest in state.rests.items()},
+            {
+                scope: (cooldown.until, cooldown.reason, cooldown.rejected, cooldown.noted, cooldown.windows)
+                for scope, cooldown in state.cooldowns.items()
+            },
             {place: (window.utilization, window.reset, window.seen) for place, window in state.windows.items()},
             (state.back_at, state.scoped, state.load, state.family_load),
         )
@@ -104,9 +107,9 @@ def known(pool):
 
 def busy(pool):
     """Let a pool know something of every kind."""
-    rest(pool, A, 60)
-    rest(pool, B, 600, "opus")
-    pool.note(K, OUT, NOTHING)
+    cooldown(pool, A, 60)
+    cooldown(pool, B, 600, "opus")
+    pool.note(K, REJECTED, NOTHING)
     fill(pool, B, 0.4)
     fill(pool, B, 0.6, window="7d_opus", family="opus")
     chosen(pool, 1, "s")

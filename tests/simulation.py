@@ -114,7 +114,7 @@ class Sent(NamedTuple):
     label: str
     rests_until: float
     # Whether every credential rested then, as far as answers had told.
-    all_rest: bool
+    all_rate_limited: bool
 
 
 class Served(NamedTuple):
@@ -185,7 +185,7 @@ class Simulation(Events):
         credentials = [Credential(label, Kind.OAUTH, Secret(f"sk-ant-oat01-made-up-{label}")) for label in LABELS]
         self.pool = Pool(credentials, affinity=Affinity.SESSION, quarantine=900.0, clock=self.clock)
         self.trace = Trace()
-        self._rests: dict[str, float] = defaultdict(float)
+        self._cooldowns: dict[str, float] = defaultdict(float)
         self._handlers = Handlers(self._sent, self._ended, self._nobody)
 
     def run(self) -> Trace:
@@ -206,7 +206,7 @@ class Simulation(Events):
 
     def _sent(self, flow: Flow, label: str) -> None:
         now = self.clock.now
-        self.trace.sent.append(Sent(now, label, self._rests[label], all(self._rests[one] > now for one in LABELS)))
+        self.trace.sent.append(Sent(now, label, self._cooldowns[label], all(self._cooldowns[one] > now for one in LABELS)))
         self.at(now + self.rng.uniform(0.05, 0.15), self._arrive, flow, label)
 
     def _arrive(self, flow: Flow, label: str) -> None:
@@ -220,7 +220,7 @@ class Simulation(Events):
             self.at(now + 0.1, self._rejected, flow, label, response)
 
     def _rejected(self, flow: Flow, label: str, response: Response) -> None:
-        self._rests[label] = max(self._rests[label], float(dict(response.headers)[f"{UNIFIED}reset"]))
+        self._cooldowns[label] = max(self._cooldowns[label], float(dict(response.headers)[f"{UNIFIED}reset"]))
         flow.go_on(response)
 
     def _serve(self, request: Request, label: str) -> None:

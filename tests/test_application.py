@@ -88,7 +88,7 @@ async def test_what_others_know_of_a_new_credential_is_looked_at_again(new_app):
     second.take_up([*second.settings.credentials, OTHER])
     await second._sync.exchange()
     assert second.pool.choose(Wanted("s")).label == "c"
-    assert second.pool.resting(Scope("opus")) == {"c"}
+    assert second.pool.cooling_down(Scope("opus")) == {"c"}
 
 
 async def test_what_is_lifted_is_told_to_the_others(new_app):
@@ -158,7 +158,7 @@ async def test_what_others_know_is_there_at_the_first_request(new_app):
     limit(first, "a")
     await first._sync.exchange()
     await second.learn_from_others()
-    assert second.pool.resting(EVERYTHING) == {"a"}
+    assert second.pool.cooling_down(EVERYTHING) == {"a"}
 
 
 async def test_a_process_tells_the_others_by_itself(new_app):
@@ -172,7 +172,7 @@ async def test_a_process_tells_the_others_by_itself(new_app):
     async with asyncio.timeout(5):
         await store.pushed.wait()
     await second.learn_from_others()
-    assert second.pool.resting(EVERYTHING) == {"a"}
+    assert second.pool.cooling_down(EVERYTHING) == {"a"}
 
 
 async def test_a_request_waits_for_what_others_know(new_app):
@@ -219,7 +219,7 @@ async def test_without_a_store_nothing_is_waited_for(new_app):
     app = new_app()
     await app.learn_from_others()
     limit(app, "a")
-    assert (app.pool.resting(EVERYTHING), app._syncing) == ({"a"}, None)
+    assert (app.pool.cooling_down(EVERYTHING), app._syncing) == ({"a"}, None)
 
 
 async def test_the_last_news_are_pushed_at_the_end():

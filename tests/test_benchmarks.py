@@ -147,14 +147,14 @@ def test_asking_one_who_rests_is_found():
     known = [outcome(), outcome(2, sent=0.7, ended=2.0), outcome(3, sent=0.55, ended=2.0), outcome(4, sent=9.1, ended=9.5)]
     late, on_its_way = arrival(number=2, sent=0.7, at=0.9), arrival(number=3, sent=0.55, at=0.9)
     afterwards = arrival(number=4, sent=9.1, at=9.2)
-    assert len(audit(known, [*first, late], POOL).asked_resting) == 1
-    assert audit(known, [*first, on_its_way, afterwards], POOL).asked_resting == ()
+    assert len(audit(known, [*first, late], POOL).asked_cooling_down) == 1
+    assert audit(known, [*first, on_its_way, afterwards], POOL).asked_cooling_down == ()
 
 
 def test_a_credential_that_is_limited_stays_so_for_as_long_as_it_said():
     """The upstream that is played means what it says: nobody is served before the rest is over, and then somebody is."""
     clock = [100.0]
-    limits = played.Played(lambda: clock[0], lambda: 1_800_000_000.3 + clock[0], all_rest_every=1e9)
+    limits = played.Played(lambda: clock[0], lambda: 1_800_000_000.3 + clock[0], all_rate_limited_every=1e9)
     seen = [limits.answer(PLAN._replace(number=101 * n), "a", "sonnet", first=False) for n in range(played.BUDGET + 1)]
     assert [one.outcome for one in seen] == [SERVED] * played.BUDGET + [LIMITED]
     until = limits.ledger[-1].until

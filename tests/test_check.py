@@ -1166,7 +1166,7 @@ CREDENTIAL_ANSWERS = {
     "limited": (
         lambda _: anthropics_error(429, "rate_limit_error", "limit", **LIMITED, anthropic_ratelimit_unified_5h_reset="5000"),
         "warning",
-        "anna: rests until 1970-01-01 01:23 UTC: limit reached: 5h",
+        "anna: rate-limited until 1970-01-01 01:23 UTC: limit reached: 5h",
     ),
     "refused": (
         lambda _: anthropics_error(401, "authentication_error", "OAuth access token is invalid."),

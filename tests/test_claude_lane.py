@@ -133,7 +133,7 @@ async def test_nobody_usable_is_what_the_pool_says(is_out):
     lanes, received = Lanes(), Received()
     (one,) = [each.credential for each in lanes.pool.snapshot()]
     if is_out:
-        lanes.pool.confirm(one, OUT)
+        lanes.pool.confirm(one, REJECTED)
     else:
         lanes.pool.note(one, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, NOW + 90),)), UpstreamResponse(429, {}))
     outcome = await lanes.attempt(received)
@@ -209,7 +209,7 @@ def test_what_a_request_wants_of_the_pool(sent, user_id, model, wanted):
 
 
 LIMIT = Verdict(Action.NEXT, "limit", ((EVERYTHING, NOW + 3600),))
-OUT = Verdict(Action.NEXT, "refused", out=True)
+REJECTED = Verdict(Action.NEXT, "refused", rejected=True)
 
 
 def nobody(*verdicts):
@@ -258,9 +258,9 @@ def test_a_pool_that_rests_is_a_429_with_its_return():
 
 def test_a_pool_that_is_out_is_a_503():
     """When it is refusals that keep every credential away, the operator has to act; one limit among them makes it a 429."""
-    status, headers, _ = nobody(OUT, OUT)
+    status, headers, _ = nobody(REJECTED, REJECTED)
     assert (status, int(headers["retry-after"]) >= 900) == (503, True)
-    status, _, words = nobody(OUT, LIMIT, OUT)
+    status, _, words = nobody(REJECTED, LIMIT, REJECTED)
     assert (status, "of the 3 Claude credentials" in words, "refuses 2" in words) == (429, True, True)
 
 
@@ -291,7 +291,7 @@ async def test_who_counts_as_another_caller(callers, is_out):
     for user, session in callers:
         sent = [("x-claude-code-session-id", session)] if session else []
         await lanes.attempt(Received(sent=sent, user=user))
-    assert lanes.pool.resting(Scope("x")) == ({"one"} if is_out else set())
+    assert lanes.pool.cooling_down(Scope("x")) == ({"one"} if is_out else set())
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 from answers import DAY, HOUR
-from pools import DONE, QUARANTINE, REFUSED, START, A, B, C, K, chosen, fill, rest, tell
+from pools import DONE, QUARANTINE, REFUSED, START, A, B, C, K, chosen, cooldown, fill, tell
 
 from claude_proxy.credentials.learning_pool import REFUSED_SECONDS
 from claude_proxy.credentials.pool import PROBE_SECONDS, ExtraUsage, Wanted
@@ -34,7 +34,7 @@ def answered(pool, each, scope=OPUS, sent=None, **headers):
 def test_a_limit_rests_what_it_is_about(make, limited, others):
     """A limit of one endpoint, speed or model leaves the credential to everything else."""
     pool = make(A)
-    rest(pool, A, HOUR, limited.family, endpoint=limited.endpoint, speed=limited.speed)
+    cooldown(pool, A, HOUR, limited.family, endpoint=limited.endpoint, speed=limited.speed)
     assert pool.choose(Wanted(None, limited)) is None
     assert [pool.choose(Wanted(None, other)) for other in others] == [A] * len(others)
 
@@ -45,8 +45,8 @@ def test_a_limit_rests_what_it_is_about(make, limited, others):
 def test_a_good_answer_ends_a_rest(make, clock):
     """What was asked for after a rest was noted, and is answered, shows that the rest is over: for what it covers."""
     pool = make(A)
-    rest(pool, A, DAY)
-    rest(pool, A, DAY, "fable")
+    cooldown(pool, A, DAY)
+    cooldown(pool, A, DAY, "fable")
     clock.now += 1
     answered(pool, A)
     assert (chosen(pool, 1, family="opus"), chosen(pool, 1, family="fable")) == ("a", "-")
@@ -56,7 +56,7 @@ def test_an_answer_to_an_earlier_request_ends_nothing(make, clock):
     """A request that was under way when a limit was met says nothing about it."""
     pool = make(A)
     clock.now += 10
-    rest(pool, A, DAY)
+    cooldown(pool, A, DAY)
     answered(pool, A, sent=START)
     assert chosen(pool, 1) == "-"
 
@@ -66,7 +66,7 @@ def test_a_fresh_window_ends_its_rests(make, clock):
     pool = make(A)
     week = {"7d_opus__status": "rejected", "7d_opus__reset": START + 5 * DAY, "7d_opus__utilization": 1.0}
     tell(pool, A, 429, "opus", **week)
-    rest(pool, A, DAY, "fable")
+    cooldown(pool, A, DAY, "fable")
     clock.now += HOUR
     tell(pool, A, 200, "sonnet", **week)
     assert chosen(pool, 1, family="opus") == "-"
@@ -81,34 +81,34 @@ def test_what_an_operator_lifts(make, clock):
     pool, other = make(A, B), make(A, B)
     for one in (pool, other):
         one.set_salt("x")
-    rest(pool, A, DAY)
-    rest(pool, A, DAY, "opus")
+    cooldown(pool, A, DAY)
+    cooldown(pool, A, DAY, "opus")
     other.merge(pool.changed())
     clock.now += 1
     assert (pool.lift("a"), pool.lift("nobody")) == (True, False)
     other.merge(pool.changed())
-    assert pool.resting(EVERYTHING) == other.resting(EVERYTHING) == frozenset()
+    assert pool.cooling_down(EVERYTHING) == other.cooling_down(EVERYTHING) == frozenset()
     fresh = make(A, B)
     fresh.set_salt("x")
     fresh.merge(reversed(pool.everything()))
-    assert fresh.resting(Scope("opus")) == frozenset()
+    assert fresh.cooling_down(Scope("opus")) == frozenset()
     clock.now += 1
-    rest(pool, A, DAY)
+    cooldown(pool, A, DAY)
     other.merge(pool.changed())
-    assert other.resting(EVERYTHING) == {"a"}
+    assert other.cooling_down(EVERYTHING) == {"a"}
 
 
 def test_an_end_reaches_other_processes(make, clock):
     """A rest that a good answer has ended here is over there too, and is not brought back by an old row."""
     pool, other = make(A), make(A)
-    rest(pool, A, DAY)
+    cooldown(pool, A, DAY)
     before = pool.changed()
     other.merge(before)
     clock.now += 1
     answered(pool, A)
     other.merge(pool.changed())
     other.merge(before)
-    assert other.resting(EVERYTHING) == frozenset()
+    assert other.cooling_down(EVERYTHING) == frozenset()
 
 
 # Refusals, which may be Anthropic's own trouble
@@ -178,9 +178,9 @@ def test_extra_usage_comes_after_every_plan_and_before_api_keys(make, clock):
     assert chosen(pool, 1, "s") == "a"
     pay(pool, A)
     assert (chosen(pool, 2, "s"), chosen(pool, 2)) == ("bb", "bb")
-    rest(pool, B, 2 * HOUR)
+    cooldown(pool, B, 2 * HOUR)
     assert (chosen(pool, 2, "s"), chosen(pool, 1)) == ("aa", "a")
-    rest(pool, A, 60)
+    cooldown(pool, A, 60)
     assert chosen(pool, 1) == "k"
     clock.now += HOUR
     assert pool.snapshot()[0].extra_until == 0
@@ -202,7 +202,7 @@ def test_extra_usage_never(make, clock):
     assert chosen(pool, 1) == "k"
     alone = make(A, extra_usage=ExtraUsage.NEVER)
     pay(alone, A)
-    assert (chosen(alone, 1), alone.resting(EVERYTHING), alone.back_at(EVERYTHING)) == ("-", {"a"}, START + HOUR)
+    assert (chosen(alone, 1), alone.cooling_down(EVERYTHING), alone.back_at(EVERYTHING)) == ("-", {"a"}, START + HOUR)
     clock.now += HOUR
     assert chosen(alone, 1) == "a"
 
@@ -236,7 +236,7 @@ def test_the_most_promising_is_asked_once_a_minute(make, clock):
     """It is the one that was left alone for longest, and of equals the one that is back first; nobody before a minute."""
     pool = make(A, B, C)
     for each, seconds in ((A, 3 * DAY), (B, 2 * DAY), (C, DAY)):
-        rest(pool, each, seconds)
+        cooldown(pool, each, seconds)
     asked = []
     for _ in range(6):
         asked.append([pool.probe(Wanted()) for _ in range(2)])
@@ -248,7 +248,7 @@ def test_other_processes_count(make, clock):
     """All processes of one store ask once a minute together."""
     pool, other = make(A), make(A)
     for one in (pool, other):
-        rest(one, A, DAY)
+        cooldown(one, A, DAY)
         one.changed()
     clock.now += PROBE_SECONDS
     assert pool.probe(Wanted()) == A
@@ -262,8 +262,8 @@ def test_other_processes_count(make, clock):
 def test_who_is_asked_so(make, clock, tried):
     """Not who was tried by this request, and not who does not rest for what is asked."""
     pool = make(A, B)
-    rest(pool, A, DAY, "opus")
-    rest(pool, B, DAY)
+    cooldown(pool, A, DAY, "opus")
+    cooldown(pool, B, DAY)
     clock.now += PROBE_SECONDS
     assert pool.probe(Wanted(None, Scope("sonnet")), tried) == B
     clock.now += PROBE_SECONDS
@@ -278,7 +278,7 @@ def test_an_unknown_credential_teaches_nothing(make):
     for act in (pool.mistrust, pool.note, pool.confirm):
         act(
             B,
-            *([Verdict(Action.NEXT, "x", out=True)] if act != pool.mistrust else []),
+            *([Verdict(Action.NEXT, "x", rejected=True)] if act != pool.mistrust else []),
             *([answer] if act != pool.confirm else []),
         )
     pool.release(B)

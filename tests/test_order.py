@@ -16,9 +16,9 @@ from pools import (
     C,
     K,
     chosen,
+    cooldown,
     fill,
     new_pool,
-    rest,
     tell,
     walk,
 )
@@ -66,7 +66,7 @@ def test_the_higher_priority_is_asked_first(make):
     pool = make(A, on(B, priority=1), on(C, priority=-1))
     fill(pool, B, 0.995)
     assert walk(pool) == "bac"
-    rest(pool, B, HOUR)
+    cooldown(pool, B, HOUR)
     assert chosen(pool, 2) == "aa"
 
 
@@ -80,7 +80,7 @@ def test_a_priority_does_not_lift_what_is_paid_for(make):
 def test_a_session_stays_where_a_priority_is_lower(make, clock):
     """A session that had to take a lower priority stays there, as after every move."""
     pool = make(A, on(B, priority=1))
-    rest(pool, B, 60)
+    cooldown(pool, B, 60)
     assert chosen(pool, 1, "s") == "a"
     clock.now += 60
     assert (chosen(pool, 2, "s"), chosen(pool, 1, "t")) == ("aa", "b")
@@ -107,7 +107,7 @@ def test_a_reserve_is_its_owners(make, clock):
     assert asked(pool, BEN, "ben") == "b"
     fill(pool, B, 0.8, seconds=2 * HOUR)
     assert [asked(pool, who, who.user) for who in (ANNA, BEN)] == ["b", "a"]
-    rest(pool, A, DAY)
+    cooldown(pool, A, DAY)
     assert [asked(pool, who) for who in (ANNA, BEN)] == ["b", None]
     assert [pool.back_at(EVERYTHING, who) for who in (ANNA, BEN)] == [0, START + 2 * HOUR]
     assert not pool.is_out(EVERYTHING, BEN)
@@ -161,7 +161,7 @@ def test_a_session_is_elsewhere_for_one_request_and_comes_back(make):
 def test_a_request_waits_for_one_that_is_busy(make):
     """With nobody else to ask it looks again after a moment, and nobody who rests is asked instead."""
     pool = make(on(A, max_concurrency=1), B)
-    rest(pool, B, HOUR)
+    cooldown(pool, B, HOUR)
     pool._probed = -inf
     assert (chosen(pool, 2, "s"), pool.is_busy(EVERYTHING)) == ("a-", True)
     assert pool.probe(Wanted("s")) is None
@@ -199,9 +199,9 @@ def test_a_group_that_rests_is_not_helped_out(make):
     """When a group's credentials rest, nobody else serves it, and it is told of its own."""
     pool = make(A, on(B, groups=frozenset({"red"})))
     red = Asker("anna", (frozenset({"red"}),))
-    rest(pool, B, HOUR)
+    cooldown(pool, B, HOUR)
     assert (asked(pool, red), pool.back_at(EVERYTHING, red)) == (None, START + HOUR)
-    assert (pool.delay(EVERYTHING, (), red), pool.resting(EVERYTHING, red)) == (pytest.approx(HOUR), {"a", "b"})
+    assert (pool.delay(EVERYTHING, (), red), pool.cooling_down(EVERYTHING, red)) == (pytest.approx(HOUR), {"a", "b"})
     assert not pool.is_out(EVERYTHING, red)
     assert pool.retry_after(EVERYTHING, red) >= HOUR
 
@@ -217,10 +217,10 @@ def herd(make, clock, *others):
     """Return a pool of which A has thirty sessions and rests."""
     pool = make(A, *others)
     for each in others:
-        rest(pool, each, 1)
+        cooldown(pool, each, 1)
     sessions(pool, 30)
     clock.now += 1
-    rest(pool, A, HOUR)
+    cooldown(pool, A, HOUR)
     return pool
 
 

@@ -10,8 +10,8 @@ from pools import (
     COOLDOWN,
     DONE,
     NOTHING,
-    OUT,
     QUARANTINE,
+    REJECTED,
     START,
     TRY_ONE_OTHER,
     A,
@@ -20,8 +20,8 @@ from pools import (
     K,
     L,
     chosen,
+    cooldown,
     fill,
-    rest,
     tell,
     walk,
 )
@@ -39,7 +39,7 @@ from claude_proxy.credentials.upstream_response import UpstreamResponse
 def test_who_rests_is_passed_over(make, clock):
     """A credential that rests is not asked, and is back at the very second that it was told."""
     pool = make(A, B, C)
-    rest(pool, B, 60)
+    cooldown(pool, B, 60)
     assert chosen(pool, 4) == "acac"
     clock.now += 59.9
     assert "b" not in chosen(pool, 4)
@@ -52,7 +52,7 @@ def test_when_all_rest_nobody_is_asked(make, clock):
     pool = make(A, B, K)
     assert chosen(pool, 1, "s") == "a"
     for each, seconds in ((A, 300), (B, 200), (K, 100)):
-        rest(pool, each, seconds)
+        cooldown(pool, each, seconds)
     assert (chosen(pool, 2), chosen(pool, 2, "s")) == ("--", "--")
     clock.now += 100
     assert (chosen(pool, 2), chosen(pool, 1, "s")) == ("kk", "k")
@@ -61,7 +61,7 @@ def test_when_all_rest_nobody_is_asked(make, clock):
 def test_who_is_out_stays_out_for_the_quarantine(make, clock):
     """A refused credential is not asked for the operator's quarantine."""
     pool = make(A, B)
-    pool.note(A, OUT, NOTHING)
+    pool.note(A, REJECTED, NOTHING)
     clock.now += QUARANTINE - 1
     assert chosen(pool, 3) == "bbb"
     clock.now += 1
@@ -71,7 +71,7 @@ def test_who_is_out_stays_out_for_the_quarantine(make, clock):
 def test_a_family_rests_alone(make, clock):
     """A rest for one family of models leaves the credential to all the others."""
     pool = make(A, B)
-    rest(pool, A, HOUR, "opus")
+    cooldown(pool, A, HOUR, "opus")
     assert chosen(pool, 3, family="opus") == "bbb"
     assert set(chosen(pool, 4, family="sonnet")) == set("ab")
     assert set(chosen(pool, 4)) == set("ab")
@@ -82,10 +82,10 @@ def test_a_family_rests_alone(make, clock):
 def test_rests_of_several_families(make):
     """Each family has a rest of its own, and a rest for all models is one for each family."""
     pool = make(A)
-    rest(pool, A, 100, "opus")
-    rest(pool, A, 200, "fable")
+    cooldown(pool, A, 100, "opus")
+    cooldown(pool, A, 200, "fable")
     assert [pool.back_at(Scope(family)) - START for family in ("opus", "fable", "sonnet", "")] == [100, 200, -START, -START]
-    rest(pool, A, 150)
+    cooldown(pool, A, 150)
     assert [pool.back_at(Scope(family)) - START for family in ("opus", "fable", "sonnet", "")] == [150, 200, 150, 150]
 
 
@@ -103,7 +103,7 @@ def test_a_session_moves_for_the_family_that_rests(make):
     """A session whose credential rests for the family it asks for moves as a whole: its cache is built anew anyway."""
     pool = make(A, B)
     assert chosen(pool, 1, "s", "opus") == "a"
-    rest(pool, A, HOUR, "opus")
+    cooldown(pool, A, HOUR, "opus")
     assert chosen(pool, 1, "s", "haiku") == "a"
     assert chosen(pool, 1, "s", "opus") == "b"
     assert chosen(pool, 1, "s", "haiku") == "b"
@@ -115,20 +115,20 @@ def test_a_longer_rest_wins(make, family):
     pool = make(A)
 
     def known():
-        return pool.back_at(Scope(family)) - START, pool.state("a").rests[Scope(family)].reason
+        return pool.back_at(Scope(family)) - START, pool.state("a").cooldowns[Scope(family)].reason
 
-    rest(pool, A, 3600, family, "weekly")
-    rest(pool, A, 5, family, "slow down")
+    cooldown(pool, A, 3600, family, "weekly")
+    cooldown(pool, A, 5, family, "slow down")
     assert known() == (3600, "weekly")
-    rest(pool, A, 7200, family, "longer")
+    cooldown(pool, A, 7200, family, "longer")
     assert known() == (7200, "longer")
 
 
 def test_a_quarantine_does_not_shorten_a_rest(make):
     """A credential that was refused while it rests for longer stays away for the rest."""
     pool = make(A)
-    rest(pool, A, QUARANTINE + 1)
-    pool.note(A, OUT, NOTHING)
+    cooldown(pool, A, QUARANTINE + 1)
+    pool.note(A, REJECTED, NOTHING)
     assert pool.back_at(EVERYTHING) == START + QUARANTINE + 1
 
 
@@ -144,7 +144,7 @@ def test_what_is_not_about_the_credential_changes_nothing(make, verdict):
     fill(pool, A, 0.1)
     fill(pool, B, 0.5)
     pool.note(A, verdict, UpstreamResponse(429, {}))
-    assert (pool.state("a").rests, pool.back_at(EVERYTHING)) == ({}, 0)
+    assert (pool.state("a").cooldowns, pool.back_at(EVERYTHING)) == ({}, 0)
     assert chosen(pool, 3) == "aaa"
 
 
@@ -163,7 +163,7 @@ def test_oauth_tokens_before_api_keys(make):
 def test_api_keys_when_no_token_is_usable(make, clock):
     """When every OAuth token rests, API keys take turns, and when a token is back it goes first again."""
     pool = make(A, K, L)
-    rest(pool, A, 60)
+    cooldown(pool, A, 60)
     assert chosen(pool, 3) == "klk"
     clock.now += 60
     assert chosen(pool, 2) == "aa"
@@ -172,14 +172,14 @@ def test_api_keys_when_no_token_is_usable(make, clock):
 def test_api_keys_for_the_family_that_no_token_serves(make):
     """A family for which every OAuth token rests is served by an API key, the others are not."""
     pool = make(A, K)
-    rest(pool, A, 60, "opus")
+    cooldown(pool, A, 60, "opus")
     assert (chosen(pool, 2, family="opus"), chosen(pool, 2, family="sonnet")) == ("kk", "aa")
 
 
 def test_a_session_leaves_an_api_key(make, clock):
     """A session that had to take an API key goes back to an OAuth token as soon as one is usable: API keys cost money."""
     pool = make(A, K)
-    rest(pool, A, 60)
+    cooldown(pool, A, 60)
     assert chosen(pool, 2, "s") == "kk"
     clock.now += 60
     assert chosen(pool, 2, "s") == "aa"
@@ -314,9 +314,9 @@ def test_the_next_request_starts_after_the_one_that_answered(make):
     """After 429 on the first and 401 on the second, the next request starts with the third."""
     pool = make(A, B, C)
     assert pool.choose(Wanted()) == A
-    rest(pool, A, 60)
+    cooldown(pool, A, 60)
     assert pool.choose(Wanted(), {"a"}) == B
-    pool.note(B, OUT, NOTHING)
+    pool.note(B, REJECTED, NOTHING)
     assert pool.choose(Wanted(), {"a", "b"}) == C
     assert chosen(pool, 2) == "cc"
 
@@ -326,7 +326,7 @@ def test_a_windowless_429_makes_shy(make, clock):
     pool = make(A, B)
     fill(pool, B, 0.8)
     pool.note(A, TRY_ONE_OTHER, UpstreamResponse(429, {}))
-    assert (pool.state("a").rests, pool.back_at(EVERYTHING)) == ({}, 0)
+    assert (pool.state("a").cooldowns, pool.back_at(EVERYTHING)) == ({}, 0)
     assert chosen(pool, 3) == "bbb"
     clock.now += COOLDOWN
     assert chosen(pool, 2) == "aa"
@@ -338,7 +338,7 @@ def test_a_shy_credential_serves_its_sessions_and_when_it_is_the_last(make):
     assert chosen(pool, 1, "s") == "a"
     pool.note(A, TRY_ONE_OTHER, NOTHING)
     assert chosen(pool, 2, "s") == "aa"
-    rest(pool, B, 60)
+    cooldown(pool, B, 60)
     assert chosen(pool, 2) == "aa"
 
 
@@ -353,7 +353,7 @@ def test_when_all_are_shy(make):
 # Unconfirmed refusals
 
 
-UNCONFIRMED = OUT._replace(unconfirmed="the sentence")
+UNCONFIRMED = REJECTED._replace(unconfirmed="the sentence")
 
 
 def test_an_unconfirmed_refusal_puts_nobody_out(make, clock):
@@ -361,7 +361,7 @@ def test_an_unconfirmed_refusal_puts_nobody_out(make, clock):
     pool = make(A, B)
     pool.note(A, UNCONFIRMED, UpstreamResponse(400, {}))
     assert pool.suspect(A, "the sentence", "anna") is False
-    assert (pool.state("a").rests, pool.resting(EVERYTHING)) == ({}, frozenset())
+    assert (pool.state("a").cooldowns, pool.cooling_down(EVERYTHING)) == ({}, frozenset())
     assert chosen(pool, 3) == "bbb"
     clock.now += SUSPICION_SECONDS
     assert chosen(pool, 2) == "ab"
@@ -413,7 +413,7 @@ def test_an_empty_pool(make):
     """An empty pool has nobody to ask, and is back at no time."""
     pool = make()
     assert (chosen(pool, 1), chosen(pool, 1, "s")) == ("-", "-")
-    assert (len(pool), pool.back_at(EVERYTHING), pool.resting(EVERYTHING), pool.claim(EVERYTHING)) == (
+    assert (len(pool), pool.back_at(EVERYTHING), pool.cooling_down(EVERYTHING), pool.claim(EVERYTHING)) == (
         0,
         0,
         frozenset(),
@@ -434,7 +434,7 @@ def test_seats_that_share_their_windows_rest_together(make):
     for each, organisation in ((A, "o1"), (B, "o1"), (C, "o2"), (K, "o1")):
         tell(pool, each, organisation=organisation, **WINDOWS)
     tell(pool, A, 429, organisation="o1", **FULL)
-    assert pool.resting(EVERYTHING) == {"a", "b"}
+    assert pool.cooling_down(EVERYTHING) == {"a", "b"}
     assert walk(pool) == "ck"
 
 
@@ -448,7 +448,7 @@ def test_seats_with_windows_of_their_own_rest_alone(make, theirs):
     tell(pool, A, organisation="o1", **WINDOWS)
     tell(pool, B, organisation="o1", **WINDOWS | theirs)
     tell(pool, A, 429, organisation="o1", **FULL)
-    assert pool.resting(EVERYTHING) == {"a"}
+    assert pool.cooling_down(EVERYTHING) == {"a"}
 
 
 def test_one_window_in_common_is_chance(make):
@@ -458,12 +458,12 @@ def test_one_window_in_common_is_chance(make):
     for each in (A, B):
         tell(pool, each, organisation="o1", **five)
     tell(pool, A, 429, organisation="o1", **five | {"5h__status": "rejected"})
-    assert pool.resting(EVERYTHING) == {"a"}
+    assert pool.cooling_down(EVERYTHING) == {"a"}
     other = make(A, B)
     for each in (A, B):
         tell(other, each, organisation="o1", **WINDOWS)
-    rest(other, A, 60)
-    assert other.resting(EVERYTHING) == {"a"}
+    cooldown(other, A, 60)
+    assert other.cooling_down(EVERYTHING) == {"a"}
 
 
 def test_a_refusal_is_not_shared(make):
@@ -471,8 +471,8 @@ def test_a_refusal_is_not_shared(make):
     pool = make(A, B)
     for each in (A, B):
         tell(pool, each, organisation="o1", **WINDOWS)
-    pool.note(A, OUT, NOTHING)
-    assert pool.resting(EVERYTHING) == {"a"}
+    pool.note(A, REJECTED, NOTHING)
+    assert pool.cooling_down(EVERYTHING) == {"a"}
 
 
 def test_sharing_is_said_once(make, caplog):
@@ -493,10 +493,10 @@ def test_back_at_is_the_soonest(make):
     """The pool is back for a family when its first credential is."""
     pool = make(A, B)
     assert pool.back_at(EVERYTHING) == 0
-    rest(pool, A, 60)
+    cooldown(pool, A, 60)
     assert pool.back_at(EVERYTHING) == 0
-    rest(pool, B, 30)
-    rest(pool, B, 90, "opus")
+    cooldown(pool, B, 30)
+    cooldown(pool, B, 90, "opus")
     assert (pool.back_at(EVERYTHING), pool.back_at(Scope("sonnet")), pool.back_at(Scope("opus"))) == (
         START + 30,
         START + 30,
@@ -507,8 +507,8 @@ def test_back_at_is_the_soonest(make):
 def test_retry_after_is_truthful_and_spread(make):
     """A client is never told to come back before somebody is usable, and clients are told different times."""
     pool = make(A, B)
-    rest(pool, A, 60)
-    rest(pool, B, 600)
+    cooldown(pool, A, 60)
+    cooldown(pool, B, 600)
     told = [pool.retry_after(EVERYTHING) for _ in range(40)]
     assert all(60 <= seconds <= 60 + 10 for seconds in told)
     assert len(set(told)) == 20
@@ -523,7 +523,7 @@ def test_retry_after_of_a_pool_that_is_usable(make):
 def test_retry_after_counts_per_family(make):
     """What is told is about the family that was asked for."""
     pool = make(A)
-    rest(pool, A, 600, "opus")
+    cooldown(pool, A, 600, "opus")
     assert pool.retry_after(Scope("opus")) >= 600
     assert pool.retry_after(Scope("sonnet")) <= 11
 
@@ -531,8 +531,8 @@ def test_retry_after_counts_per_family(make):
 def test_delay(make):
     """The first credential that is back ends a wait; asking for that changes nothing."""
     pool = make(A, B)
-    rest(pool, A, 2)
-    rest(pool, B, 60)
+    cooldown(pool, A, 2)
+    cooldown(pool, B, 60)
     assert [pool.delay(EVERYTHING) for _ in range(5)] == pytest.approx([2] * 5)
 
 
@@ -540,14 +540,14 @@ def test_there_is_nothing_to_wait_for_when_nobody_rests(make):
     """Who is usable and was of no use to a request is of none later: only a rest's end is worth waiting for."""
     pool = make(A, B)
     assert pool.delay(EVERYTHING, {"a", "b"}) == math.inf
-    rest(pool, B, 2)
+    cooldown(pool, B, 2)
     assert pool.delay(EVERYTHING, {"a"}) == pytest.approx(2)
 
 
 def test_who_came_back_meanwhile_is_not_waited_for(make):
     """A credential that was not tried and is usable can be asked at once, however many wait for others."""
     pool = make(A, B)
-    rest(pool, A, 60)
+    cooldown(pool, A, 60)
     assert [pool.delay(EVERYTHING, {"a"}) for _ in range(3)] == [0, 0, 0]
     assert pool.delay(EVERYTHING, {"a", "b"}) == pytest.approx(60)
 
@@ -559,8 +559,8 @@ def test_who_came_back_meanwhile_is_not_waited_for(make):
 def test_claim(make, seconds, family, claim):
     """The claim is in Anthropic's words: a rest of hours is the session's limit, a longer one the week's."""
     pool = make(A, B)
-    rest(pool, A, seconds, family)
-    rest(pool, B, 7 * DAY, family)
+    cooldown(pool, A, seconds, family)
+    cooldown(pool, B, 7 * DAY, family)
     assert pool.claim(Scope(family or "sonnet")) == claim
 
 
@@ -581,19 +581,19 @@ def test_is_out(make, notes, is_out):
     pool = make(A, B)
     for each, what in notes:
         if what == "out":
-            pool.note(each, OUT, NOTHING)
+            pool.note(each, REJECTED, NOTHING)
         else:
-            rest(pool, each, 60, "" if what == "rest" else what)
+            cooldown(pool, each, 60, "" if what == "rest" else what)
     assert pool.is_out(Scope("opus")) is is_out
 
 
 def test_a_refusal_that_is_over_does_not_count(make, clock):
     """What kept a credential away once is not what keeps it away now."""
     pool = make(A, B)
-    rest(pool, A, 60)
+    cooldown(pool, A, 60)
     clock.now += 61
-    pool.note(A, OUT, NOTHING)
-    pool.note(B, OUT, NOTHING)
+    pool.note(A, REJECTED, NOTHING)
+    pool.note(B, REJECTED, NOTHING)
     assert pool.is_out(EVERYTHING)
 
 
@@ -604,15 +604,15 @@ def test_a_snapshot_holds_what_lasts(make, clock):
     """A snapshot has the rests that last and the windows that are open, and does not change with the pool."""
     pool = make(A, B)
     pool.choose(Wanted("s"))
-    pool.note(A, OUT, NOTHING)
+    pool.note(A, REJECTED, NOTHING)
     pool.state("a").windows["", "5h"] = Window(0.5, START + HOUR, START)
     before, other = pool.snapshot()
-    assert (before.credential, before.sessions, [*before.rests], [*before.windows]) == (A, 1, [EVERYTHING], [("", "5h")])
-    assert (other.rests, other.windows, other.sessions) == ({}, {}, 0)
+    assert (before.credential, before.sessions, [*before.cooldowns], [*before.windows]) == (A, 1, [EVERYTHING], [("", "5h")])
+    assert (other.cooldowns, other.windows, other.sessions) == ({}, {}, 0)
     clock.now += 2 * HOUR
     after, _ = pool.snapshot()
-    assert (after.rests, after.windows, after.sessions) == ({}, {}, 0)
-    assert [*before.rests] == [EVERYTHING]
+    assert (after.cooldowns, after.windows, after.sessions) == ({}, {}, 0)
+    assert [*before.cooldowns] == [EVERYTHING]
 
 
 def test_the_first_day_of_a_credential_is_the_first_that_anybody_knows(make, clock):

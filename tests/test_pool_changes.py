@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from answers import HOUR
-from pools import DONE, NOTHING, OUT, SALT, A, B, C, K, chosen, credential, fill, known, rest, walk
+from pools import DONE, NOTHING, REJECTED, SALT, A, B, C, K, chosen, cooldown, credential, fill, known, walk
 
 from claude_proxy.credentials.credential import Credential, Kind, Terms
 from claude_proxy.credentials.pool import Wanted
@@ -61,7 +61,7 @@ def test_an_empty_pool_fills_and_empties(make):
 def test_who_stays_keeps_rests_windows_and_sessions(make):
     """Another credential's coming and going changes nothing of those that stay."""
     pool = make(A, B)
-    rest(pool, A, 600, "opus")
+    cooldown(pool, A, 600, "opus")
     fill(pool, B, 0.4)
     chosen(pool, 1, "s")
     before = known(pool)
@@ -76,7 +76,7 @@ def test_a_new_label_keeps_all_that_is_known(make):
     bound = chosen(pool, 1, "s")
     each = {"a": A, "b": B}[bound]
     fill(pool, each, 0.4)
-    rest(pool, each, 600, "opus")
+    cooldown(pool, each, 600, "opus")
     renamed = replace(each, label="anna")
     pool.take_up([renamed, C])
     assert chosen(pool, 3, "s") == "annaannaanna"
@@ -88,7 +88,7 @@ def test_a_new_label_keeps_all_that_is_known(make):
 def test_two_labels_may_change_places(make):
     """Two credentials that swap their labels swap what is known of the labels, and no session moves."""
     pool = make(A, B)
-    rest(pool, A, 600)
+    cooldown(pool, A, 600)
     assert chosen(pool, 1, "s") == "b"
     pool.take_up([replace(A, label="b"), replace(B, label="a")])
     assert chosen(pool, 2, "s") == "aa"
@@ -98,13 +98,13 @@ def test_two_labels_may_change_places(make):
 def test_another_secret_under_a_label_is_another_credential(make):
     """A label that stands for another secret now begins with nothing known, and its sessions choose anew."""
     pool = make(A)
-    rest(pool, A, 600)
+    cooldown(pool, A, 600)
     other = replace(A, secret=Secret("sk-ant-made-up-another"))
     pool.take_up([other])
-    assert pool.state("a").rests == {}
+    assert pool.state("a").cooldowns == {}
     assert chosen(pool, 1, "s") == "a"
     pool.take_up([A, B])
-    assert pool.state("a").rests == {}
+    assert pool.state("a").cooldowns == {}
     assert [one.sessions for one in pool.snapshot()] == [0, 0]
 
 
@@ -125,14 +125,14 @@ def test_sessions_of_a_removed_one_move_and_others_stay(make):
 # What still arrives for one that is gone
 
 
-@pytest.mark.parametrize("verdict", [DONE, OUT, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, 1_800_000_600.0),))])
+@pytest.mark.parametrize("verdict", [DONE, REJECTED, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, 1_800_000_600.0),))])
 def test_responses_of_a_removed_one_teach_nothing(make, verdict):
     """A response to a credential that was removed meanwhile raises nothing, and is nobody else's."""
     pool = make(A, B)
     pool.take_up([B])
     pool.changed()
     pool.note(A, verdict, NOTHING)
-    pool.confirm(A, OUT)
+    pool.confirm(A, REJECTED)
     assert pool.suspect(A, "This organization has been disabled.", "anna") is False
     assert chosen(pool, 2) == "bb"
     assert [row.key for row in pool.changed()] == ["cursor"]
@@ -142,7 +142,7 @@ def test_a_response_under_the_old_label_is_learned_under_the_new_one(make):
     """A response of before a change of the label counts for the same secret."""
     pool = make(A, B)
     pool.take_up([replace(A, label="anna"), B])
-    rest(pool, A, 600)
+    cooldown(pool, A, 600)
     assert chosen(pool, 2) == "bb"
     pool.take_up([replace(A, label="b"), replace(B, label="a")])
     assert chosen(pool, 2) == "aa"
@@ -154,7 +154,7 @@ def test_what_others_know_of_a_removed_one_is_passed_over(make, clock):
     for pool in (ours, others):
         pool.set_salt(SALT)
     chosen(others, 1, "s")
-    rest(others, A, 600)
+    cooldown(others, A, 600)
     ours.take_up([B])
     ours.merge(others.everything())
     assert chosen(ours, 1, "s") == "b"
@@ -166,7 +166,7 @@ def test_a_credential_has_one_name_in_the_store(make):
     ours, others = make(A), make(A, B)
     for pool in (ours, others):
         pool.set_salt(SALT)
-    rest(others, B, 600)
+    cooldown(others, B, 600)
     ours.take_up([A, B])
     ours.merge(others.everything())
     assert "b" not in chosen(ours, 3)
@@ -180,7 +180,7 @@ def test_a_paused_one_is_not_asked_and_forgets_nothing(make):
     pool = make(A, B)
     session = next(f"s{n}" for n in range(4) if chosen(pool, 1, f"s{n}") == "a")
     fill(pool, A, 0.3)
-    rest(pool, A, 600, "opus")
+    cooldown(pool, A, 600, "opus")
     pool.take_up([paused(A), B])
     assert chosen(pool, 3) == "bbb"
     assert walk(pool, session) == "b"
@@ -215,7 +215,7 @@ def test_a_renewed_login_is_the_same_credential(make, clock):
     pool = make(login(clock))
     pool.choose(Wanted("s"))
     fill(pool, login(clock), 0.3)
-    rest(pool, login(clock), 600, "opus")
+    cooldown(pool, login(clock), 600, "opus")
     key = pool.state("home").key
     pool.take_up([login(clock, "second")])
     assert pool.state("home").key == key
@@ -230,18 +230,18 @@ def test_a_renewed_login_is_the_same_credential(make, clock):
 def test_a_refusal_ends_with_what_was_refused(make, clock):
     """A login that Anthropic refused is asked again once it is renewed, and late refusals of the old one do not count."""
     pool = make(login(clock))
-    pool.note(login(clock), OUT, NOTHING)
+    pool.note(login(clock), REJECTED, NOTHING)
     assert chosen(pool, 1) == "-"
     pool.take_up([login(clock, "second")])
     assert chosen(pool, 1) == "home"
-    pool.note(login(clock), OUT, NOTHING)
+    pool.note(login(clock), REJECTED, NOTHING)
     assert chosen(pool, 1) == "home"
 
 
 def test_other_terms_change_nothing_that_is_known(make):
     """A change of the terms keeps all that is known."""
     pool = make(A, B)
-    rest(pool, A, 600)
+    cooldown(pool, A, 600)
     chosen(pool, 1, "s")
     before = known(pool)
     pool.take_up([replace(A, terms=Terms(priority=2)), B])

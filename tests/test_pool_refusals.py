@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from pools import OUT, A, B, C, Clock, new_pool, rest
+from pools import REJECTED, A, B, C, Clock, cooldown, new_pool
 
 from claude_proxy.proxy.pool_refusals import Counts, exhausted_pool, moment, refused_pool
 
@@ -49,10 +49,10 @@ def test_how_many(counts, words):
 def test_the_counts_of_a_pool():
     """A credential that Anthropic refuses counts as refused, whatever limit it has besides."""
     pool = new_pool(A, B, C, clock=Clock())
-    rest(pool, A, 60)
-    rest(pool, B, 60, "opus")
-    rest(pool, C, 60)
-    pool.confirm(C, OUT)
+    cooldown(pool, A, 60)
+    cooldown(pool, B, 60, "opus")
+    cooldown(pool, C, 60)
+    pool.confirm(C, REJECTED)
     assert Counts.of(pool.snapshot()) == Counts(2, 1)
 
 

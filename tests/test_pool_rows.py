@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pools import (
     COOLDOWN,
     NOTHING,
-    OUT,
     QUARANTINE,
+    REJECTED,
     SALT,
     START,
     TRY_ONE_OTHER,
@@ -25,9 +25,9 @@ from pools import (
     L,
     busy,
     chosen,
+    cooldown,
     fill,
     known,
-    rest,
     tell,
     walk,
 )
@@ -71,12 +71,12 @@ def test_changes_reach_another_pool(shared):
 def test_a_rest_is_told_at_once(make):
     """A rest calls for an exchange of rows right away; an ordinary answer and a shy credential do not."""
     calls = []
-    pool = make(A, on_rest=lambda: calls.append(1))
+    pool = make(A, on_cooldown=lambda: calls.append(1))
     fill(pool, A, 0.5)
     pool.note(A, TRY_ONE_OTHER, NOTHING)
     assert calls == []
-    rest(pool, A, 60)
-    pool.note(A, OUT, NOTHING)
+    cooldown(pool, A, 60)
+    pool.note(A, REJECTED, NOTHING)
     assert len(calls) == 2
 
 
@@ -95,7 +95,7 @@ def test_a_credential_under_another_label(shared):
     renamed = Credential("renamed", A.kind, A.secret)
     first, second = busy(shared(A, B, K)), shared(B, renamed)
     second.merge(first.everything())
-    assert second.resting(EVERYTHING) == {"renamed"}
+    assert second.cooling_down(EVERYTHING) == {"renamed"}
 
 
 def test_another_salt(make):
@@ -104,7 +104,7 @@ def test_another_salt(make):
     first.set_salt("one")
     second.set_salt("two")
     second.merge(busy(first).everything())
-    assert second.resting(EVERYTHING) == frozenset()
+    assert second.cooling_down(EVERYTHING) == frozenset()
 
 
 def test_a_salt_that_comes_late(make):
@@ -163,8 +163,9 @@ def own_key(pool):
 
 GARBAGE_VALUES = [
     "", "x", "null", "[]", "{}", "7", "-1", '"text"', "Infinity", "-Infinity", "NaN", "1e999", "9" * 5000, "[" * 100_000,
-    '{"reason": 1, "out": 2, "until": 1.8e9, "windows": []}', '{"reason": "x", "out": 2, "until": 1.8e9, "windows": [1]}',
-    '{"until": 0}', '{"until": -1}', '{"until": 1e99, "reason": "x", "out": 0, "windows": []}',
+    '{"reason": 1, "rejected": 2, "until": 1.8e9, "windows": []}',
+    '{"reason": "x", "rejected": 2, "until": 1.8e9, "windows": [1]}',
+    '{"until": 0}', '{"until": -1}', '{"until": 1e99, "reason": "x", "rejected": 0, "windows": []}',
     '{"reason": null}', '{"utilization": "much", "reset": {}}', '{"utilization": NaN, "reset": 1}',
     '{"utilization": Infinity, "reset": Infinity}', '{"utilization": 1e400, "reset": -1e400}', "\udcff", "\x00",
 ]  # fmt: skip
@@ -220,12 +221,17 @@ def facts():
     """Rows as several processes tell them of two credentials: a key and a stamp stand for one fact, told by anybody."""
     pool = Pool([A, B], affinity=Affinity.SESSION, quarantine=QUARANTINE, clock=lambda: START)
     keys = [pool.state(label).key for label in "ab"]
-    of_rest = st.builds(
+    of_cooldown = st.builds(
         lambda key, scope, noted, minutes: Row(
             f"credential:{key}:limit:{scope}",
             noted,
             json.dumps(
-                {"until": minutes and START + 60.0 * minutes, "reason": f"for {minutes}", "out": minutes < 0, "windows": []}
+                {
+                    "until": minutes and START + 60.0 * minutes,
+                    "reason": f"for {minutes}",
+                    "rejected": minutes < 0,
+                    "windows": [],
+                }
             ),
         ),
         st.sampled_from(keys),
@@ -244,11 +250,14 @@ def facts():
         st.integers(0, 40).map(lambda quarters: START - 10 + quarters / 4),
     )
     of_session = st.builds(
-        lambda session, used: Row(f"session:{session}", used, json.dumps(keys[int(used) % 2])),
+        lambda session, used, age: Row(
+            f"session:{session}", used, json.dumps({"credential": keys[int(used + age) % 2], "bound": used - age})
+        ),
         st.sampled_from(["s", "t"]),
         st.integers(0, 40).map(lambda minutes: START - 7 * HOUR + 600 * minutes),
+        st.integers(0, 3).map(lambda steps: 601.0 * steps),
     )
-    return st.lists(of_rest | of_window | of_session, max_size=30)
+    return st.lists(of_cooldown | of_window | of_session, max_size=30)
 
 
 @settings(max_examples=200)
@@ -281,11 +290,11 @@ def happens(what, pool, other, each, dice):
     """One of the things that happen to a pool; the last one is that another pool takes in what has changed."""
     match what:
         case 0:
-            rest(pool, each, dice.randint(1, 30))
+            cooldown(pool, each, dice.randint(1, 30))
         case 1:
-            rest(pool, each, dice.randint(1, 30), "opus")
+            cooldown(pool, each, dice.randint(1, 30), "opus")
         case 2:
-            pool.note(each, OUT, NOTHING)
+            pool.note(each, REJECTED, NOTHING)
         case 3:
             fill(pool, each, dice.random())
         case 4:
@@ -319,7 +328,9 @@ def test_two_pools_that_exchange_rows_agree(steps, seed):
         for state in pool._states.values():
             state.derive(clock.now)
     assert known(pools[0]) == known(pools[1])
-    assert [chosen(pools[0], 1, f"s{n}") for n in range(3)] == [chosen(pools[1], 1, f"s{n}") for n in range(3)]
+    # A new session is placed by each process's own round robin.
+    bound = known(pools[0])[1]
+    assert [chosen(pools[0], 1, session) for session in bound] == [chosen(pools[1], 1, session) for session in bound]
 
 
 def test_a_round_robin_that_has_come_round_goes_on(shared):

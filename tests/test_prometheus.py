@@ -12,7 +12,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from test_report import ADMIN, ANNA, DAY, HOUR, NOW, OPUS, STORE_STATUS, record, snapshot
 
-from claude_proxy.credentials.rate_limits import Rest, Window
+from claude_proxy.credentials.rate_limits import Cooldown, Window
 from claude_proxy.credentials.scope import EVERYTHING, Scope
 from claude_proxy.usage.ledger import Book
 from claude_proxy.usage.prometheus import exposition
@@ -30,8 +30,8 @@ def book():
 
 
 POOL = [
-    snapshot(windows={("", "5h"): Window(0.6, NOW + HOUR, NOW), **OPUS}, rests={Scope("opus"): Rest(NOW + DAY, "x")}),
-    snapshot("second", rests={EVERYTHING: Rest(NOW + HOUR, "x", out=True)}),
+    snapshot(windows={("", "5h"): Window(0.6, NOW + HOUR, NOW), **OPUS}, cooldowns={Scope("opus"): Cooldown(NOW + DAY, "x")}),
+    snapshot("second", cooldowns={EVERYTHING: Cooldown(NOW + HOUR, "x", rejected=True)}),
 ]
 
 
@@ -61,11 +61,11 @@ def test_the_numbers_are_the_books_and_the_pools(book):
     assert value(found, "claude_proxy_credential_utilization_ratio", credential="first", window="5h") == 0.6
     assert value(found, "claude_proxy_credential_reset_seconds", credential="first", window="5h") == NOW + HOUR
     assert (
-        value(found, "claude_proxy_credential_rests_until_seconds", credential="first", family="opus", endpoint="", speed="")
+        value(found, "claude_proxy_credential_cooldown_until_seconds", credential="first", family="opus", endpoint="", speed="")
         == NOW + DAY
     )
-    assert value(found, "claude_proxy_credential_state", credential="second", state="out") == 1
-    assert value(found, "claude_proxy_credential_state", credential="first", state="out") == 0
+    assert value(found, "claude_proxy_credential_state", credential="second", state="rejected") == 1
+    assert value(found, "claude_proxy_credential_state", credential="first", state="rejected") == 0
     assert value(found, "claude_proxy_setup_token_ends_seconds", credential="first") == NOW + 365 * DAY
     assert value(found, "claude_proxy_pool_usable_ratio") == 0.5
     assert value(found, "claude_proxy_pool_headroom_ratio") == pytest.approx(0.2)

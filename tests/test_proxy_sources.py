@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from pools import DONE, NOTHING, A, B, new_pool, rest
+from pools import DONE, NOTHING, A, B, cooldown, new_pool
 
 from benchmarks.virtual_time import now, run_virtually
 from claude_proxy.credentials.pool import Wanted
@@ -32,11 +32,11 @@ def test_who_comes_while_others_wait():
 
     async def comes():
         world = World(A, B)
-        rest(world.pool, A, 10)
-        rest(world.pool, B, 10)
+        cooldown(world.pool, A, 10)
+        cooldown(world.pool, B, 10)
         waits = asyncio.ensure_future(world.source().wait(NOBODY))
         await asyncio.sleep(9)
-        rest(world.pool, B, 50)
+        cooldown(world.pool, B, 50)
         world.pool._clock = lambda: now() + 1.5  # A is back, and nobody has looked yet
         new = world.source("ben")
         assert (new.choose(NOBODY), new.probe(NOBODY)) == (None, None)
@@ -66,7 +66,7 @@ def test_who_finds_everybody_busy_does_not_ask_in_a_circle():
 
 async def let_go(world, names):
     """Let these wait while A rests; return their sources, and the list of those that had their turn, as it grows."""
-    rest(world.pool, A, 10)
+    cooldown(world.pool, A, 10)
     sources, went = {name: world.source(name) for name in names}, []
 
     async def wait(name):
@@ -101,7 +101,7 @@ def test_who_finds_the_limit_keeps_its_turn():
     async def limited_again():
         world = World(A)
         sources, went, wait, tasks = await let_go(world, "abc")
-        rest(world.pool, A, 10)
+        cooldown(world.pool, A, 10)
         sources["a"].note(A, OF_ITS_OWN, NOTHING)
         tasks.append(asyncio.ensure_future(wait("a")))
         await asyncio.gather(*tasks)

@@ -8,8 +8,8 @@ from claude_proxy.credentials.rate_limits import (
     ALL_MODELS,
     MAX_PLACES,
     NEVER,
+    Cooldown,
     CredentialState,
-    Rest,
     Window,
 )
 from claude_proxy.credentials.scope import EVERYTHING, Scope
@@ -22,9 +22,9 @@ def state():
 
 def test_a_family_is_usable_when_all_models_and_itself_are(state):
     """The later of two rests counts for a family, and the one of all models for every other family."""
-    state.put_rest(EVERYTHING, Rest(START + 60, "limit"), START)
-    state.put_rest(Scope("opus"), Rest(START + 90, "limit"), START)
-    state.put_rest(Scope("sonnet"), Rest(START + 30, "limit"), START)
+    state.put_cooldown(EVERYTHING, Cooldown(START + 60, "limit"), START)
+    state.put_cooldown(Scope("opus"), Cooldown(START + 90, "limit"), START)
+    state.put_cooldown(Scope("sonnet"), Cooldown(START + 30, "limit"), START)
     state.derive(START)
     assert [state.usable_at(Scope(family)) for family in ("opus", "sonnet", "haiku")] == [START + 90, START + 60, START + 60]
 
@@ -58,11 +58,11 @@ def test_what_is_committed(state):
 def test_rests_and_windows_are_bounded(state):
     """No more than ``MAX_PLACES`` rests and windows are kept; those that are over make room, and one that is there changes."""
     for number in range(MAX_PLACES):
-        assert state.put_rest(Scope(f"family-{number}"), Rest(START + 1 + number, "limit"), START)
+        assert state.put_cooldown(Scope(f"family-{number}"), Cooldown(START + 1 + number, "limit"), START)
         assert state.put_window(("", f"window-{number}"), Window(0.5, START + 1 + number, START), START)
-    assert not state.put_rest("more", Rest(START + 60, "limit"), START)
+    assert not state.put_cooldown("more", Cooldown(START + 60, "limit"), START)
     assert not state.put_window(("", "more"), Window(0.5, START + 60, START), START)
-    assert state.put_rest(Scope("family-0"), Rest(START + 5, "longer"), START)
-    assert state.put_rest("more", Rest(START + 60, "limit"), START + 5)
+    assert state.put_cooldown(Scope("family-0"), Cooldown(START + 5, "longer"), START)
+    assert state.put_cooldown("more", Cooldown(START + 60, "limit"), START + 5)
     assert state.put_window(("", "more"), Window(0.5, START + 60, START), START + 5)
-    assert len(state.rests) == len(state.windows) == MAX_PLACES + 1 - 5
+    assert len(state.cooldowns) == len(state.windows) == MAX_PLACES + 1 - 5

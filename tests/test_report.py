@@ -7,7 +7,7 @@ import pytest
 
 from claude_proxy.anthropic.usage import Usage
 from claude_proxy.credentials.credential import Credential, Kind, Terms
-from claude_proxy.credentials.rate_limits import Rest, Snapshot, Window
+from claude_proxy.credentials.rate_limits import Cooldown, Snapshot, Window
 from claude_proxy.credentials.scope import EVERYTHING, Scope
 from claude_proxy.secret import Secret
 from claude_proxy.usage.ledger import Book
@@ -31,17 +31,17 @@ ADMIN, ANNA = Viewer("admin", everybody=True), Viewer("anna", everybody=False)
 STORE_STATUS = StoreStatus("SQLite", away=False, since=NOW - DAY)
 
 
-def snapshot(label="first", rests=None, windows=None, sessions=2):
+def snapshot(label="first", cooldowns=None, windows=None, sessions=2):
     return Snapshot(
-        Credential(label, Kind.OAUTH, Secret(f"sk-ant-oat01-made-up-{label}")), NOW, rests or {}, windows or {}, sessions
+        Credential(label, Kind.OAUTH, Secret(f"sk-ant-oat01-made-up-{label}")), NOW, cooldowns or {}, windows or {}, sessions
     )
 
 
-def closed(label="closed", expires=None, rests=None, **terms):
+def closed(label="closed", expires=None, cooldowns=None, **terms):
     """A credential that is paused, or whose login expires then."""
     secret = Secret(f"sk-ant-oat01-made-up-{label}")
     one = Credential(label, Kind.OAUTH, secret, terms=Terms(**terms), source="home", renewed=True, expires=expires)
-    return Snapshot(one, NOW, rests or {}, {}, 0, closed=one.closed(NOW))
+    return Snapshot(one, NOW, cooldowns or {}, {}, 0, closed=one.closed(NOW))
 
 
 def utc(at):
@@ -61,45 +61,48 @@ OPUS = {("opus", "7d_opus"): Window(1.0, NOW + DAY, NOW)}
 
 
 @pytest.mark.parametrize(
-    ("rests", "seen", "name", "words"),
+    ("cooldowns", "seen", "name", "words"),
     [
         ({}, {}, "usable", "usable"),
         (
-            {EVERYTHING: Rest(NOW + HOUR, "limit reached: 5h")},
+            {EVERYTHING: Cooldown(NOW + HOUR, "limit reached: 5h")},
             {("", "5h"): Window(1.0, NOW + HOUR, NOW)},
-            "rests",
-            f"rests until {utc(NOW + HOUR)}: 5-hour window at 100 %",
+            "rate-limited",
+            f"rate-limited until {utc(NOW + HOUR)}: 5-hour window at 100 %",
         ),
         (
-            {EVERYTHING: Rest(NOW + HOUR, "limit reached: 5h, 7d")},
+            {EVERYTHING: Cooldown(NOW + HOUR, "limit reached: 5h, 7d")},
             {},
-            "rests",
-            f"rests until {utc(NOW + HOUR)}: 5-hour window, 7-day window",
+            "rate-limited",
+            f"rate-limited until {utc(NOW + HOUR)}: 5-hour window, 7-day window",
         ),
         (
-            {EVERYTHING: Rest(NOW + HOUR, "the credential was refused", out=True)},
+            {EVERYTHING: Cooldown(NOW + HOUR, "the credential was refused", rejected=True)},
             {},
-            "out",
-            f"out until {utc(NOW + HOUR)}: the credential was refused",
+            "rejected",
+            f"rejected until {utc(NOW + HOUR)}: the credential was refused",
         ),
         (
-            {Scope("opus"): Rest(NOW + DAY, "limit reached: 7d_opus")},
+            {Scope("opus"): Cooldown(NOW + DAY, "limit reached: 7d_opus")},
             OPUS,
-            "usable in part",
-            f"usable; not for Opus until {utc(NOW + DAY)}: 7-day window of Opus at 100 %",
+            "partly rate-limited",
+            f"usable; rate-limited for Opus until {utc(NOW + DAY)}: 7-day window of Opus at 100 %",
         ),
         (
-            {Scope("opus"): Rest(NOW + DAY, "limit reached: 7d_opus"), EVERYTHING: Rest(NOW + 60, "slow down")},
+            {Scope("opus"): Cooldown(NOW + DAY, "limit reached: 7d_opus"), EVERYTHING: Cooldown(NOW + 60, "slow down")},
             OPUS,
-            "rests",
-            f"rests until {utc(NOW + 60)}: slow down; not for Opus until {utc(NOW + DAY)}: 7-day window of Opus at 100 %",
+            "rate-limited",
+            (
+                f"rate-limited until {utc(NOW + 60)}: slow down; "
+                f"rate-limited for Opus until {utc(NOW + DAY)}: 7-day window of Opus at 100 %"
+            ),
         ),
     ],
     ids=["usable", "limit", "limits-unseen", "refused", "family", "both"],
 )
-def test_the_state_in_words(rests, seen, name, words):
+def test_the_state_in_words(cooldowns, seen, name, words):
     """A state says what may be asked, until when not, and which window is the reason."""
-    one = snapshot(rests=rests, windows=seen)
+    one = snapshot(cooldowns=cooldowns, windows=seen)
     assert (state_name(one), state(one)["words"]) == (name, words)
 
 
@@ -136,9 +139,9 @@ def test_headroom():
     """The room of a credential is what its fullest window for all models leaves; who rests has none; a pool's is the mean."""
     half = snapshot(windows={("", "5h"): Window(0.5, NOW + 1, NOW), ("", "7d"): Window(0.2, NOW + 1, NOW), **OPUS})
     over = snapshot(windows={("", "5h"): Window(1.5, NOW + 1, NOW)})
-    resting = snapshot(rests={EVERYTHING: Rest(NOW + 1, "x")})
-    assert [headroom(one) for one in (half, over, resting, snapshot())] == [0.5, 0, 0, 1]
-    assert headroom_of_pool([half, resting]) == 0.25
+    cooling_down = snapshot(cooldowns={EVERYTHING: Cooldown(NOW + 1, "x")})
+    assert [headroom(one) for one in (half, over, cooling_down, snapshot())] == [0.5, 0, 0, 1]
+    assert headroom_of_pool([half, cooling_down]) == 0.25
     assert headroom_of_pool([]) is None
 
 
@@ -201,7 +204,11 @@ def test_no_secret_is_in_the_report(book):
         (closed(paused=True), "paused", "paused"),
         (closed(paused=True, expires=NOW), "paused", "paused"),
         (closed(expires=NOW), "expired", "its login has expired: start Claude Code in that home"),
-        (closed(paused=True, rests={EVERYTHING: Rest(NOW + HOUR, "x")}), "paused", f"paused; rests until {utc(NOW + HOUR)}: x"),
+        (
+            closed(paused=True, cooldowns={EVERYTHING: Cooldown(NOW + HOUR, "x")}),
+            "paused",
+            f"paused; rate-limited until {utc(NOW + HOUR)}: x",
+        ),
     ],
 )
 def test_who_is_paused_or_expired_is_not_usable(one, name, words):

@@ -9,7 +9,7 @@ from answers import DAY, HOUR, LIMIT, UNIFIED
 
 from claude_proxy.anthropic.errors import error_body
 from claude_proxy.credentials.credential import Kind
-from claude_proxy.credentials.response_rules import LONG_REST, LONGEST_SPENT, SHORTEST_REST, Action, Verdict, judge
+from claude_proxy.credentials.response_rules import LONG_COOLDOWN, LONGEST_SPENT, SHORTEST_COOLDOWN, Action, Verdict, judge
 from claude_proxy.credentials.scope import COUNT_TOKENS, EVERYTHING, FAST, MESSAGES, STANDARD, Scope
 from claude_proxy.credentials.upstream_response import LONGEST_RETRY_AFTER, UpstreamResponse
 from claude_proxy.credentials.wordings import (
@@ -24,7 +24,7 @@ from claude_proxy.providers.endpoints import model_family
 
 NOW = 1_800_000_000
 COOLDOWN = 60.0
-UNTOUCHED = {"rests": (), "out": False, "refused": False}
+UNTOUCHED = {"cooldowns": (), "rejected": False, "refused": False}
 
 
 def of(given, kind=Kind.OAUTH, endpoint="", speed=""):
@@ -46,16 +46,16 @@ def fields(verdict):
     return {name: getattr(verdict, name) for name in UNTOUCHED}
 
 
-def rests(seconds, scope=EVERYTHING):
-    return UNTOUCHED | {"rests": ((scope, NOW + seconds),)}
+def cooldowns(seconds, scope=EVERYTHING):
+    return UNTOUCHED | {"cooldowns": ((scope, NOW + seconds),)}
 
 
-def family_rests(family, seconds):
-    return rests(seconds, Scope(family))
+def family_cooldowns(family, seconds):
+    return cooldowns(seconds, Scope(family))
 
 
-def both_rest(seconds, family, its_seconds):
-    return UNTOUCHED | {"rests": ((EVERYTHING, NOW + seconds), (Scope(family), NOW + its_seconds))}
+def both_rate_limited(seconds, family, its_seconds):
+    return UNTOUCHED | {"cooldowns": ((EVERYTHING, NOW + seconds), (Scope(family), NOW + its_seconds))}
 
 
 FOUND = {name: of(each) for name, each in answers.limits(NOW).items()}
@@ -70,89 +70,89 @@ UNKNOWN = {"7d_xyz__status": "rejected", "7d_xyz__reset": NOW + DAY}
     ("answer", "expected"),
     [
         # As they were met: a window, a family, a throttle.
-        (FOUND["five-hours"], rests(HOUR)),
-        (FOUND["week"], rests(4 * DAY)),
-        (FOUND["both-windows"], rests(4 * DAY)),
-        (FOUND["no-aggregate-status"], rests(HOUR)),
-        (FOUND["threshold-surpassed"], rests(HOUR)),
-        (FOUND["family-opus"], family_rests("opus", 2 * DAY)),
-        (FOUND["family-fable"], family_rests("fable", 2 * DAY)),
-        (FOUND["family-of-tomorrow"], family_rests("sonnet", 2 * DAY)),
-        (FOUND["family-by-claim"], family_rests("opus", 2 * DAY)),
-        (FOUND["throttle"], rests(30)),
+        (FOUND["five-hours"], cooldowns(HOUR)),
+        (FOUND["week"], cooldowns(4 * DAY)),
+        (FOUND["both-windows"], cooldowns(4 * DAY)),
+        (FOUND["no-aggregate-status"], cooldowns(HOUR)),
+        (FOUND["threshold-surpassed"], cooldowns(HOUR)),
+        (FOUND["family-opus"], family_cooldowns("opus", 2 * DAY)),
+        (FOUND["family-fable"], family_cooldowns("fable", 2 * DAY)),
+        (FOUND["family-of-tomorrow"], family_cooldowns("sonnet", 2 * DAY)),
+        (FOUND["family-by-claim"], family_cooldowns("opus", 2 * DAY)),
+        (FOUND["throttle"], cooldowns(30)),
         # Several rejected windows: the latest, and a window that is open does not count.
-        (limited(**FIVE | WEEK), rests(3 * DAY)),
-        (limited(**FIVE | {"7d__status": "allowed_warning", "7d__reset": NOW + 3 * DAY}), rests(HOUR)),
-        (limited(**FIVE | {"7d__status": "allowed", "7d__reset": NOW + 3 * DAY}), rests(HOUR)),
-        (limited(**WEEK | OPUS), both_rest(3 * DAY, "opus", 5 * DAY)),
+        (limited(**FIVE | WEEK), cooldowns(3 * DAY)),
+        (limited(**FIVE | {"7d__status": "allowed_warning", "7d__reset": NOW + 3 * DAY}), cooldowns(HOUR)),
+        (limited(**FIVE | {"7d__status": "allowed", "7d__reset": NOW + 3 * DAY}), cooldowns(HOUR)),
+        (limited(**WEEK | OPUS), both_rate_limited(3 * DAY, "opus", 5 * DAY)),
         (limited(**{"7d_opus__status": "rejected", "7d_opus__reset": NOW + HOUR}, **FIVE),
-         both_rest(HOUR, "opus", HOUR)),
-        (limited(**OPUS | UNKNOWN), family_rests("opus", 5 * DAY)),
+         both_rate_limited(HOUR, "opus", HOUR)),
+        (limited(**OPUS | UNKNOWN), family_cooldowns("opus", 5 * DAY)),
         # Other words for a window that is closed.
-        (limited(**FIVE | {"5h__status": "blocked"}), rests(HOUR)),
-        (limited(**FIVE | {"5h__status": "queueing_hard"}), rests(HOUR)),
-        (limited(**FIVE | {"5h__status": "payment_required"}), rests(HOUR)),
-        (limited(**FIVE | {"5h__status": " rejected "}), rests(HOUR)),
+        (limited(**FIVE | {"5h__status": "blocked"}), cooldowns(HOUR)),
+        (limited(**FIVE | {"5h__status": "queueing_hard"}), cooldowns(HOUR)),
+        (limited(**FIVE | {"5h__status": "payment_required"}), cooldowns(HOUR)),
+        (limited(**FIVE | {"5h__status": " rejected "}), cooldowns(HOUR)),
         # Only the aggregate says so.
-        (limited(status="rejected", reset=NOW + HOUR), rests(HOUR)),
-        (limited(status=" rejected ", reset=NOW + HOUR), rests(HOUR)),
-        (limited(status="rejected", reset=NOW + HOUR, representative__claim="five_hour"), rests(HOUR)),
-        (limited(status="rejected", reset=NOW + HOUR, representative__claim="seven_day"), rests(HOUR)),
-        (limited(status="rejected", reset=NOW + HOUR, representative__claim="overage"), rests(HOUR)),
-        (limited(status="rejected", reset=NOW + HOUR, representative__claim="seven_day_opus"), family_rests("opus", HOUR)),
-        (limited(status="rejected", reset=NOW + HOUR, representative__claim="five_hour_xyz"), family_rests("opus", HOUR)),
+        (limited(status="rejected", reset=NOW + HOUR), cooldowns(HOUR)),
+        (limited(status=" rejected ", reset=NOW + HOUR), cooldowns(HOUR)),
+        (limited(status="rejected", reset=NOW + HOUR, representative__claim="five_hour"), cooldowns(HOUR)),
+        (limited(status="rejected", reset=NOW + HOUR, representative__claim="seven_day"), cooldowns(HOUR)),
+        (limited(status="rejected", reset=NOW + HOUR, representative__claim="overage"), cooldowns(HOUR)),
+        (limited(status="rejected", reset=NOW + HOUR, representative__claim="seven_day_opus"), family_cooldowns("opus", HOUR)),
+        (limited(status="rejected", reset=NOW + HOUR, representative__claim="five_hour_xyz"), family_cooldowns("opus", HOUR)),
         # A window that is rejected outranks the claim.
-        (limited(**FIVE, representative__claim="seven_day_opus"), rests(HOUR)),
+        (limited(**FIVE, representative__claim="seven_day_opus"), cooldowns(HOUR)),
         # A threshold counts with what it is a threshold of.
-        (limited(7, **{"5h__surpassed__threshold": "0.9", "5h__utilization": "0.93", "5h__reset": NOW + HOUR}), rests(7)),
-        (limited(7, **{"5h__utilization": "1.2", "5h__reset": NOW + HOUR}), rests(7)),
-        (limited(**{"7d__surpassed__threshold": "1.0", "7d__utilization": "1.3", "7d__reset": NOW + DAY}), rests(DAY)),
+        (limited(7, **{"5h__surpassed__threshold": "0.9", "5h__utilization": "0.93", "5h__reset": NOW + HOUR}), cooldowns(7)),
+        (limited(7, **{"5h__utilization": "1.2", "5h__reset": NOW + HOUR}), cooldowns(7)),
+        (limited(**{"7d__surpassed__threshold": "1.0", "7d__utilization": "1.3", "7d__reset": NOW + DAY}), cooldowns(DAY)),
         (limited(model="claude-fable-5-1", **{"7d_oi__surpassed__threshold": "1.0", "7d_oi__utilization": "1",
-                                              "7d_oi__reset": NOW + DAY}), family_rests("fable", DAY)),
+                                              "7d_oi__reset": NOW + DAY}), family_cooldowns("fable", DAY)),
         # The window of another family is no reason, whatever it is called; one that nobody knows is one only where it is alone.
-        (limited(**FIVE | FABLE), rests(HOUR)),
-        (limited(**FIVE | UNKNOWN), rests(HOUR)),
-        (limited(**FABLE | UNKNOWN), family_rests("opus", DAY)),
-        (limited(7, **FABLE), rests(7)),
-        (limited(7, status="rejected", reset=NOW + 5 * DAY, **FABLE), family_rests("opus", 7)),
-        (limited(status="rejected", reset=NOW + 5 * DAY, **FABLE), family_rests("opus", COOLDOWN)),
+        (limited(**FIVE | FABLE), cooldowns(HOUR)),
+        (limited(**FIVE | UNKNOWN), cooldowns(HOUR)),
+        (limited(**FABLE | UNKNOWN), family_cooldowns("opus", DAY)),
+        (limited(7, **FABLE), cooldowns(7)),
+        (limited(7, status="rejected", reset=NOW + 5 * DAY, **FABLE), family_cooldowns("opus", 7)),
+        (limited(status="rejected", reset=NOW + 5 * DAY, **FABLE), family_cooldowns("opus", COOLDOWN)),
         # A reset in Unix seconds, in milliseconds, in ISO 8601.
-        (limited(**FIVE | {"5h__reset": f"{NOW + HOUR}000"}), rests(HOUR)),
-        (limited(**FIVE | {"5h__reset": "2027-01-15T09:00:00Z"}), rests(HOUR)),
-        (limited(**FIVE | {"5h__reset": "2027-01-15T09:00:00.000+00:00"}), rests(HOUR)),
+        (limited(**FIVE | {"5h__reset": f"{NOW + HOUR}000"}), cooldowns(HOUR)),
+        (limited(**FIVE | {"5h__reset": "2027-01-15T09:00:00Z"}), cooldowns(HOUR)),
+        (limited(**FIVE | {"5h__reset": "2027-01-15T09:00:00.000+00:00"}), cooldowns(HOUR)),
         # A reset that is past or beyond its window is no reset; a window's length is in its name.
-        (limited(7, **FIVE | {"5h__reset": NOW - 1}), rests(7)),
-        (limited(7, **FIVE | {"5h__reset": NOW}), rests(7)),
-        (limited(7, **FIVE | {"5h__reset": NOW + 6 * HOUR}), rests(6 * HOUR)),
-        (limited(7, **FIVE | {"5h__reset": NOW + 6 * HOUR + 1}), rests(7)),
-        (limited(7, **WEEK | {"7d__reset": NOW + 8 * DAY}), rests(8 * DAY)),
-        (limited(7, **WEEK | {"7d__reset": NOW + 8 * DAY + 1}), rests(7)),
-        (limited(7, **OPUS | {"7d_opus__reset": NOW + 8 * DAY + 1}), family_rests("opus", 7)),
-        (limited(7, **{"24h__status": "rejected", "24h__reset": NOW + 25 * HOUR}), rests(25 * HOUR)),
-        (limited(7, **{"24h__status": "rejected", "24h__reset": NOW + 25 * HOUR + 1}), rests(7)),
-        (limited(7, **{"30d__status": "rejected", "30d__reset": NOW + 31 * DAY}), rests(31 * DAY)),
-        (limited(7, **{"30d__status": "rejected", "30d__reset": NOW + 31 * DAY + 1}), rests(7)),
-        (limited(7, **{"30d_opus__status": "rejected", "30d_opus__reset": NOW + 9 * DAY}), family_rests("opus", 9 * DAY)),
-        (limited(**FIVE | WEEK | {"7d__reset": NOW - 1}), rests(HOUR)),
-        (limited(**FIVE | {"5h__reset": NOW + 7 * HOUR}, reset=NOW + 2 * HOUR), rests(2 * HOUR)),
-        (limited(status="rejected", reset=NOW - 1, retry_after=7), rests(7)),
-        (limited(status="rejected", reset=NOW + 9 * DAY), rests(COOLDOWN)),
-        (limited(status="rejected", reset="soon"), rests(COOLDOWN)),
-        (limited(status="rejected"), rests(COOLDOWN)),
-        (limited(**{"5h__status": "rejected"}), rests(COOLDOWN)),
-        (limited(**{"7d_opus__status": "rejected"}), family_rests("opus", COOLDOWN)),
+        (limited(7, **FIVE | {"5h__reset": NOW - 1}), cooldowns(7)),
+        (limited(7, **FIVE | {"5h__reset": NOW}), cooldowns(7)),
+        (limited(7, **FIVE | {"5h__reset": NOW + 6 * HOUR}), cooldowns(6 * HOUR)),
+        (limited(7, **FIVE | {"5h__reset": NOW + 6 * HOUR + 1}), cooldowns(7)),
+        (limited(7, **WEEK | {"7d__reset": NOW + 8 * DAY}), cooldowns(8 * DAY)),
+        (limited(7, **WEEK | {"7d__reset": NOW + 8 * DAY + 1}), cooldowns(7)),
+        (limited(7, **OPUS | {"7d_opus__reset": NOW + 8 * DAY + 1}), family_cooldowns("opus", 7)),
+        (limited(7, **{"24h__status": "rejected", "24h__reset": NOW + 25 * HOUR}), cooldowns(25 * HOUR)),
+        (limited(7, **{"24h__status": "rejected", "24h__reset": NOW + 25 * HOUR + 1}), cooldowns(7)),
+        (limited(7, **{"30d__status": "rejected", "30d__reset": NOW + 31 * DAY}), cooldowns(31 * DAY)),
+        (limited(7, **{"30d__status": "rejected", "30d__reset": NOW + 31 * DAY + 1}), cooldowns(7)),
+        (limited(7, **{"30d_opus__status": "rejected", "30d_opus__reset": NOW + 9 * DAY}), family_cooldowns("opus", 9 * DAY)),
+        (limited(**FIVE | WEEK | {"7d__reset": NOW - 1}), cooldowns(HOUR)),
+        (limited(**FIVE | {"5h__reset": NOW + 7 * HOUR}, reset=NOW + 2 * HOUR), cooldowns(2 * HOUR)),
+        (limited(status="rejected", reset=NOW - 1, retry_after=7), cooldowns(7)),
+        (limited(status="rejected", reset=NOW + 9 * DAY), cooldowns(COOLDOWN)),
+        (limited(status="rejected", reset="soon"), cooldowns(COOLDOWN)),
+        (limited(status="rejected"), cooldowns(COOLDOWN)),
+        (limited(**{"5h__status": "rejected"}), cooldowns(COOLDOWN)),
+        (limited(**{"7d_opus__status": "rejected"}), family_cooldowns("opus", COOLDOWN)),
         # No window is rejected, and there is a retry-after.
-        (limited(7), rests(7)),
-        (limited("0.5"), rests(SHORTEST_REST)),
-        (limited(0), rests(SHORTEST_REST)),
-        (limited(7999), rests(7999)),
-        (limited(10 * DAY), rests(LONGEST_RETRY_AFTER)),
-        (limited(7, status="allowed", overage__status="rejected", reset=NOW + HOUR), rests(7)),
-        (limited(7, **{"5h__status": ""}), rests(7)),
+        (limited(7), cooldowns(7)),
+        (limited("0.5"), cooldowns(SHORTEST_COOLDOWN)),
+        (limited(0), cooldowns(SHORTEST_COOLDOWN)),
+        (limited(7999), cooldowns(7999)),
+        (limited(10 * DAY), cooldowns(LONGEST_RETRY_AFTER)),
+        (limited(7, status="allowed", overage__status="rejected", reset=NOW + HOUR), cooldowns(7)),
+        (limited(7, **{"5h__status": ""}), cooldowns(7)),
         # "Error" with a limit in it is a limit.
-        (of(answers.given(429, "Error", retry_after=7)), rests(7)),
-        (of(answers.given(429, "Error", **FIVE)), rests(HOUR)),
-        (of(answers.given(429, "Error", status="rejected", reset=NOW + HOUR)), rests(HOUR)),
+        (of(answers.given(429, "Error", retry_after=7)), cooldowns(7)),
+        (of(answers.given(429, "Error", **FIVE)), cooldowns(HOUR)),
+        (of(answers.given(429, "Error", status="rejected", reset=NOW + HOUR)), cooldowns(HOUR)),
     ],
 )  # fmt: skip
 def test_a_limit(answer, expected):
@@ -194,7 +194,7 @@ def test_a_429_that_names_no_limit(answer):
 def test_out(answer):
     """A credential whose account was refused is put out, and the next one is asked."""
     verdict = judged(answer)
-    assert (verdict.action, fields(verdict)) == (Action.NEXT, UNTOUCHED | {"out": True})
+    assert (verdict.action, fields(verdict)) == (Action.NEXT, UNTOUCHED | {"rejected": True})
 
 
 @pytest.mark.parametrize("answer", [*map(of, answers.REFUSED_TOKEN.values()), UpstreamResponse(401, {}, b"")])
@@ -226,52 +226,52 @@ def with_code(answer, code):
         (of(answers.given(429, SPENT)), REGAINED - NOW),
         (of(answers.given(400, SPENT.replace("API usage", "workspace API usage"))), REGAINED - NOW),
         (of(answers.given(429, CAP)), REGAINED - NOW),
-        (of(answers.given(400, SPENT.partition(" You will")[0])), LONG_REST),
-        (of(answers.given(400, SPENT.replace("01-20", "13-45"))), LONG_REST),
-        (of(answers.given(400, SPENT.replace("2027", "2026"))), SHORTEST_REST),
+        (of(answers.given(400, SPENT.partition(" You will")[0])), LONG_COOLDOWN),
+        (of(answers.given(400, SPENT.replace("01-20", "13-45"))), LONG_COOLDOWN),
+        (of(answers.given(400, SPENT.replace("2027", "2026"))), SHORTEST_COOLDOWN),
         (of(answers.given(400, SPENT.replace("2027", "2097"))), LONGEST_SPENT),
-        (with_code(of(answers.given(429, "In words of tomorrow")), "enforced_spend_limit_reached"), LONG_REST),
+        (with_code(of(answers.given(429, "In words of tomorrow")), "enforced_spend_limit_reached"), LONG_COOLDOWN),
     ],
 )
 def test_a_spend_limit(answer, seconds):
     """An account that has spent what it may rests until the day that is named, whatever the status; the next one is asked."""
     verdict = judged(answer)
-    assert (verdict.action, fields(verdict), verdict.unconfirmed) == (Action.NEXT, rests(seconds), "")
+    assert (verdict.action, fields(verdict), verdict.unconfirmed) == (Action.NEXT, cooldowns(seconds), "")
 
 
 @pytest.mark.parametrize("words", ["x {}", "messages.0: {}", "'{}' does not support thinking.", "{} And more."])
 def test_words_around_a_spend_limit(words):
     """Only the whole message is a spend limit: what has other words around it may be the client's."""
-    assert judged(of(answers.given(400, words.format(SPENT)))).rests == ()
+    assert judged(of(answers.given(400, words.format(SPENT)))).cooldowns == ()
 
 
 @pytest.mark.parametrize(
     ("answer", "seconds", "unconfirmed"),
     [
         (of(answers.given(400, "You're out of extra usage. Add more at claude.ai/settings/usage and keep going.")),
-         LONG_REST, True),
+         LONG_COOLDOWN, True),
         (of(answers.given(400, "You're out of extra usage. Ask your workspace admin to add more so you can keep going.")),
-         LONG_REST, True),
+         LONG_COOLDOWN, True),
         (of(answers.given(429, "You're out of extra usage · resets 4pm", **FIVE)), HOUR, False),
     ],
 )  # fmt: skip
 def test_out_of_extra_usage(answer, seconds, unconfirmed):
     """An account without extra usage rests for the family until its windows open; another client's request may cause a 400."""
     verdict = judged(answer)
-    assert (verdict.action, verdict.rests) == (Action.NEXT, ((Scope(answer.scope.family), NOW + seconds),))
+    assert (verdict.action, verdict.cooldowns) == (Action.NEXT, ((Scope(answer.scope.family), NOW + seconds),))
     assert bool(verdict.unconfirmed) is unconfirmed
 
 
 def test_a_billing_problem():
     """A 402 is about the account's bills, whatever it says."""
     for answer in (of(answers.given(402, "There is a problem with your billing information.")), UpstreamResponse(402, {})):
-        assert (judged(answer).action, fields(judged(answer))) == (Action.NEXT, UNTOUCHED | {"out": True})
+        assert (judged(answer).action, fields(judged(answer))) == (Action.NEXT, UNTOUCHED | {"rejected": True})
 
 
 @pytest.mark.parametrize("status", [403, 429])
 def test_too_many_sessions(status):
     """An account that too many use at once rests for a moment."""
-    assert fields(judged(of(answers.given(status, "Too many active sessions. Please wait.")))) == rests(COOLDOWN)
+    assert fields(judged(of(answers.given(status, "Too many active sessions. Please wait.")))) == cooldowns(COOLDOWN)
 
 
 @pytest.mark.parametrize(
@@ -317,7 +317,7 @@ def api_limit(headers, **where):
 )  # fmt: skip
 def test_a_limit_without_a_window(answer, scope, seconds):
     """Such a limit is about as little as the answer proves."""
-    assert (judged(answer).action, fields(judged(answer))) == (Action.NEXT, rests(seconds, scope))
+    assert (judged(answer).action, fields(judged(answer))) == (Action.NEXT, cooldowns(seconds, scope))
 
 
 @pytest.mark.parametrize("skew", [-7200, 3600])
@@ -331,7 +331,7 @@ def test_clocks_that_differ(skew):
         (of(answers.given(400, SPENT)), REGAINED - NOW - skew),
     ):
         answer = UpstreamResponse(given.status, given.headers | date, given.body, given.scope, NOW)
-        assert fields(judged(answer)) == rests(seconds)
+        assert fields(judged(answer)) == cooldowns(seconds)
 
 
 @pytest.mark.parametrize(
@@ -467,7 +467,7 @@ def test_bodies_that_are_not_anthropics(status, body):
 
 def test_a_cooldown_of_nothing_is_a_moment_all_the_same():
     """Whatever the operator sets, nobody is asked again at the very moment of a limit."""
-    assert judge(limited(status="rejected"), 0).rests == ((EVERYTHING, NOW + SHORTEST_REST),)
+    assert judge(limited(status="rejected"), 0).cooldowns == ((EVERYTHING, NOW + SHORTEST_COOLDOWN),)
 
 
 def test_every_answer_fits_a_rule():
@@ -507,7 +507,7 @@ def test_the_forms_of_a_sentence(sentence, form):
     first, second, *others = sentence.split()
     for words in (sentence, sentence.capitalize(), sentence.upper(), "  ".join([first, f"`{second}`", *others])):
         verdict = judged(of(answers.given(400, form.format(words))))
-        assert (verdict.action, verdict.out, verdict.unconfirmed) == (Action.NEXT, True, sentence)
+        assert (verdict.action, verdict.rejected, verdict.unconfirmed) == (Action.NEXT, True, sentence)
 
 
 @pytest.mark.parametrize("sentence", REFUSED_ACCOUNT)
@@ -522,7 +522,7 @@ def test_a_sentence_under_another_type(status):
     """A sentence is Anthropic's under the type of error that belongs to its status alone."""
     for kind in ("api_error", "x", "", None, 7):
         body = json.dumps({"error": {"type": kind, "message": "This organization has been disabled."}}).encode()
-        assert not judged(UpstreamResponse(status, {}, body)).out
+        assert not judged(UpstreamResponse(status, {}, body)).rejected
 
 
 def test_what_has_to_be_confirmed():

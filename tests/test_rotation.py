@@ -138,11 +138,11 @@ async def test_the_request_that_leaves():
     upstream = Upstream(refused(429, headers=MINUTE), Response(200))
     await Call(A, K).send(upstream)
     shared = ("User-Agent", "claude-cli/2.1.197 (external, sdk-cli)")
-    rest = [("anthropic-version", "2023-06-01"), ("x-app", "cli")]
+    cooldown = [("anthropic-version", "2023-06-01"), ("x-app", "cli")]
     end = ("accept-encoding", "gzip, deflate")
     beta = "interleaved-thinking-2025-05-14"
-    oauth = [("anthropic-beta", f"{beta},oauth-2025-04-20"), *rest, ("authorization", "Bearer sk-ant-oat01-made-up-a")]
-    key = [("anthropic-beta", beta), *rest, ("x-api-key", "sk-ant-api03-made-up-k")]
+    oauth = [("anthropic-beta", f"{beta},oauth-2025-04-20"), *cooldown, ("authorization", "Bearer sk-ant-oat01-made-up-a")]
+    key = [("anthropic-beta", beta), *cooldown, ("x-api-key", "sk-ant-api03-made-up-k")]
     assert [request.headers for request in upstream.sent] == [[shared, *oauth, end], [shared, *key, end]]
 
 
@@ -194,7 +194,7 @@ async def test_a_family_that_rests():
     call = Call(A, B, family="opus")
     assert (await call.send(upstream)).response.status == 200
     assert upstream.credentials == "ab"
-    assert (call.pool.resting(Scope("opus")), call.pool.resting(Scope("sonnet"))) == ({"a"}, frozenset())
+    assert (call.pool.cooling_down(Scope("opus")), call.pool.cooling_down(Scope("sonnet"))) == ({"a"}, frozenset())
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ async def test_answers_that_another_credential_does_not_cure(answer, then):
     judged = await call.send(upstream)
     assert (judged.response.status, judged.body) == (answer.status, answer.body)
     assert (upstream.credentials, judged.verdict.action) == ("a", then)
-    assert (call.pool.state("a").rests, call.pool.state("a").deprioritized_until) == ({}, 0)
+    assert (call.pool.state("a").cooldowns, call.pool.state("a").deprioritized_until) == ({}, 0)
 
 
 async def test_a_success_is_not_read_before_it_reaches_the_client():
@@ -482,7 +482,7 @@ async def test_a_windowless_429_is_one_hop():
     upstream = Upstream(refused(429), Response(200))
     call = Call(A, B, C)
     assert (await call.send(upstream)).response.status == 200
-    assert (upstream.credentials, call.pool.resting(Scope("sonnet"))) == ("ab", frozenset())
+    assert (upstream.credentials, call.pool.cooling_down(Scope("sonnet"))) == ("ab", frozenset())
     assert [call.pool.choose(Wanted()).label for _ in range(4)] == ["c", "b", "c", "b"]
 
 
@@ -492,7 +492,7 @@ async def test_a_second_windowless_429_is_the_clients():
     call = Call(A, B, C)
     judged = await call.send(upstream)
     assert (judged.response.status, json.loads(judged.body)["error"]["message"]) == (429, "the second")
-    assert (upstream.credentials, call.pool.resting(Scope("sonnet")), call.clock.waited) == ("ab", frozenset(), 0)
+    assert (upstream.credentials, call.pool.cooling_down(Scope("sonnet")), call.clock.waited) == ("ab", frozenset(), 0)
 
 
 async def test_a_hop_with_nobody_to_hop_to():
@@ -539,7 +539,9 @@ OK = Response(200)
 
 def out(pool):
     """The labels of those that are out."""
-    return "".join(one.credential.label for one in pool.snapshot() if any(rest.out for rest in one.rests.values()))
+    return "".join(
+        one.credential.label for one in pool.snapshot() if any(cooldown.rejected for cooldown in one.cooldowns.values())
+    )
 
 
 @pytest.mark.parametrize(
@@ -647,7 +649,7 @@ async def test_a_users_own_account():
     call = Call(source=SingleSource(A))
     assert (await call.send(Upstream(refused(400, DISABLED)))).response.status == 400
     assert SingleSource(A).suspect(A, DISABLED) is False
-    assert SingleSource(A).confirm(A, Verdict(Action.NEXT, "x", out=True)) is None
+    assert SingleSource(A).confirm(A, Verdict(Action.NEXT, "x", rejected=True)) is None
 
 
 async def test_what_the_operator_reads_of_a_refusal(lines):
@@ -656,7 +658,7 @@ async def test_what_the_operator_reads_of_a_refusal(lines):
     await call.send(Upstream(refused(400, DISABLED), Response(200)))
     assert [line for _, line in lines] == [
         "credential a: the account was refused (HTTP 400); the next credential is asked",
-        "credential a is out: the account was refused, and another credential answered the same request",
+        "credential a is rejected: the account was refused, and another credential answered the same request",
     ]
     lines.clear()
     await Call(A, B).send(Upstream(refused(400, DISABLED), refused(400, DISABLED)))
@@ -747,11 +749,11 @@ async def test_waiting_for_a_family():
     assert call.clock.waited == pytest.approx(20, abs=0.01)
 
 
-def waiting(*answers, rest=10):
+def waiting(*answers, cooldown=10):
     """Return a function that makes calls to one pool, whose only credential rests for so long, and what they ask."""
     lines, upstream = WaitingLines(now), Upstream(*answers)
     pool = Pool([A], affinity=Affinity.SESSION, quarantine=900, clock=now)
-    pool.note(A, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, rest),)), UpstreamResponse(429, {}))
+    pool.note(A, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, cooldown),)), UpstreamResponse(429, {}))
     return functools.partial(Call, pool=pool, clock=now, max_wait=60, lines=lines), upstream
 
 
@@ -867,7 +869,7 @@ async def test_what_every_token_would_be_told_an_api_key_answers(answer):
     upstream = Upstream(answer, Response(200))
     call = Call(A, B, K)
     assert (await call.send(upstream)).response.status == 200
-    assert (upstream.credentials, call.pool.resting(Scope("sonnet"))) == ("ak", frozenset())
+    assert (upstream.credentials, call.pool.cooling_down(Scope("sonnet"))) == ("ak", frozenset())
     again = Upstream(answer, answer)
     assert (await Call(A, B, K).send(again)).body == answer.body
     assert again.credentials == "ak"
@@ -879,7 +881,7 @@ async def test_a_block_of_the_address():
     call = Call(A, B, K)
     judged = await call.send(upstream)
     assert (judged.verdict.action, upstream.credentials) == (Action.BLOCKED, "a")
-    assert call.pool.resting(Scope("sonnet")) == frozenset()
+    assert call.pool.cooling_down(Scope("sonnet")) == frozenset()
 
 
 # --- Words that no rule knows
@@ -899,7 +901,7 @@ async def test_a_refusal_in_unknown_words_that_repeats(status, caplog):
     for number in range(4):
         await Call(pool=pool, clock=clock, session=f"other {number}").send(Upstream(lambda _: Response(200)))
         upstream, session = Upstream(answer), session_of(read([("x-claude-code-session-id", f"s{number}")]), None)
-        if not pool.resting(Scope("sonnet")):
+        if not pool.cooling_down(Scope("sonnet")):
             pool._sessions.bind(session, pool.state("a"), clock())
         with caplog.at_level(logging.WARNING):
             await Call(pool=pool, clock=clock, session=session, caller=f"user {number}").send(upstream)
@@ -917,7 +919,7 @@ async def test_a_request_that_is_refused_by_everybody_costs_nobody():
     pool.note(B, Verdict(Action.DONE, "answered"), UpstreamResponse(200, {}))
     for _ in range(6):
         await Call(pool=pool, clock=clock).send(Upstream(*[refused(400, "Something is wrong with this request")] * 2))
-    assert pool.resting(Scope("sonnet")) == frozenset()
+    assert pool.cooling_down(Scope("sonnet")) == frozenset()
 
 
 # --- A rest that is over before its time

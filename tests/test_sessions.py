@@ -11,17 +11,17 @@ from pools import (
     B,
     C,
     chosen,
+    cooldown,
     fill,
     known,
     new_pool,
-    rest,
     walk,
 )
 
 from claude_proxy.anthropic.opening import MARK
 from claude_proxy.credentials import sessions as sessions_module
 from claude_proxy.credentials.pool import Affinity, Wanted
-from claude_proxy.credentials.sessions import MAX_SESSIONS, SESSION_IDLE, SESSION_TOLD
+from claude_proxy.credentials.sessions import MAX_SESSIONS, SESSION_IDLE, SESSION_SHARED
 from claude_proxy.state.rows import Row
 
 
@@ -58,7 +58,7 @@ def test_a_session_moves_when_it_must_and_stays_there(make, clock):
     """A session whose credential rests moves on, and does not move back: its cache is with the new one."""
     pool = make(A, B)
     assert chosen(pool, 1, "s") == "a"
-    rest(pool, A, 60)
+    cooldown(pool, A, 60)
     assert walk(pool, "s") == "b"
     clock.now += 60
     assert chosen(pool, 3, "s") == "bbb"
@@ -120,26 +120,52 @@ def test_a_sessions_use_is_told_now_and_then(shared, clock):
     """A session in use is told again after a while, so that it is not idle to the others, but not at each request."""
     pool = shared(A)
 
-    def told():
+    def shared_rows():
         chosen(pool, 1, "s")
         return [row.stamp for row in pool.changed() if row.key == "session:s"]
 
-    assert told() == [START]
-    clock.now += SESSION_TOLD - 1
-    assert told() == []
+    assert shared_rows() == [START]
+    clock.now += SESSION_SHARED - 1
+    assert shared_rows() == []
     clock.now += 1
-    assert told() == [START + SESSION_TOLD]
+    assert shared_rows() == [START + SESSION_SHARED]
 
 
-def test_the_later_use_of_a_session_wins(shared, clock):
-    """A session that two processes serve ends up on the credential of its latest use, in both of them."""
+def test_the_later_binding_of_a_session_wins(shared, clock):
+    """Two processes that bind one session agree on the later binding, even when the earlier one was used last."""
     first, second = shared(A, B), shared(B, A)
-    assert (chosen(first, 1, "s"), chosen(second, 1, "s")) == ("a", "b")
-    clock.now += 10
-    chosen(second, 1, "s")
+    assert chosen(first, 1, "s") == "a"
+    clock.now += 1
+    assert chosen(second, 1, "s") == "b"
+    clock.now += 1
+    chosen(first, 1, "s")
     first.merge(second.everything())
     second.merge(first.everything())
     assert (chosen(first, 1, "s"), chosen(second, 1, "s")) == ("b", "b")
+
+
+def test_a_later_binding_is_shared_again(shared, clock):
+    """When the store keeps the earlier binding because it was used last, the process with the later one shares it again."""
+    first, second = shared(A, B), shared(B, A)
+    chosen(first, 1, "s")
+    clock.now += 1
+    chosen(second, 1, "s")
+    second.changed()
+    clock.now += SESSION_SHARED
+    chosen(first, 1, "s")
+    earlier = [row for row in first.changed() if row.key == "session:s"]
+    second.merge(earlier)
+    (later,) = [row for row in second.changed() if row.key == "session:s"]
+    assert later.stamp > earlier[0].stamp
+    first.merge([later])
+    assert (chosen(first, 1, "s"), chosen(second, 1, "s")) == ("b", "b")
+
+
+def test_a_binding_that_never_was_is_passed_over(shared, clock):
+    """A session's row that was bound after its last use is not possible, and binds nothing."""
+    pool = shared(A)
+    pool.merge([Row("session:s", START, json.dumps({"credential": pool.state("a").key, "bound": START + 1}))])
+    assert known(pool)[1] == {}
 
 
 def test_a_session_that_is_idle_elsewhere_is_not_taken_over(shared, clock):
@@ -155,7 +181,12 @@ def test_sessions_of_others_are_bounded(shared, monkeypatch):
     """What comes from a store fills no memory either."""
     monkeypatch.setattr(sessions_module, "MAX_SESSIONS", 3)
     pool = shared(A)
-    pool.merge([Row(f"session:{number}", START, json.dumps(pool.state("a").key)) for number in range(10)])
+    pool.merge(
+        [
+            Row(f"session:{number}", START, json.dumps({"credential": pool.state("a").key, "bound": START}))
+            for number in range(10)
+        ]
+    )
     assert len(pool._sessions) == 3
 
 

@@ -63,7 +63,7 @@ def test_nobody_is_refused_whom_a_credential_could_have_served(seed, careless):
 def test_nobody_is_asked_who_rests(seed, careless):
     """A credential that rests gets no request but this: one a minute of the whole pool while all of it rests."""
     probes = [sent for sent in week(seed, careless).sent if sent.at < sent.rests_until]
-    assert [sent for sent in probes if not sent.all_rest] == []
+    assert [sent for sent in probes if not sent.all_rate_limited] == []
     assert all(after.at - before.at >= PROBE_SECONDS for before, after in pairwise(probes))
 
 

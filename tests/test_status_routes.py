@@ -140,11 +140,11 @@ EVENTS = st.fixed_dictionaries(
         "errors": st.dictionaries(st.sampled_from(["first", NASTY]), st.tuples(VALUES, VALUES) | VALUES, max_size=2) | VALUES,
     }
 )
-RESTS = st.fixed_dictionaries(
+RATE_LIMITED = st.fixed_dictionaries(
     {
         "until": VALUES | st.just(NOW + HOUR) | st.just(0),
         "reason": VALUES,
-        "out": VALUES,
+        "rejected": VALUES,
         "windows": VALUES | st.lists(st.sampled_from(["5h", NASTY, "x" * 5000]), max_size=20),
     }
 )
@@ -169,7 +169,7 @@ def rows():
         | of(days.map(lambda day: f"month:{day[:7]}"), PAGES)
         | of(st.sampled_from(["events:w", f"events:{NASTY}", "events:" + "x" * 5000]), EVENTS)
         | of(st.sampled_from(["cursor", "salt", "seen:{key}", "session:s", f"session:{NASTY}"]), VALUES | st.just("{key}"))
-        | of(places.map("credential:{{key}}:limit:{}".format), RESTS)
+        | of(places.map("credential:{{key}}:limit:{}".format), RATE_LIMITED)
         | of(st.tuples(places, places).map(lambda two: f"credential:{{key}}:window:{two[0]}:{two[1]}"), WINDOWS),
         max_size=12,
     )

@@ -11,7 +11,7 @@ from test_report import ADMIN, ANNA, DAY, HOUR, NOW, OPUS, STORE_STATUS, closed,
 from claude_proxy.cli import terminal
 from claude_proxy.cli.terminal import Unanswered, aligned, ask, counted, render, show_status, show_usage, url_of
 from claude_proxy.config.settings import Settings
-from claude_proxy.credentials.rate_limits import Rest, Window
+from claude_proxy.credentials.rate_limits import Cooldown, Window
 from claude_proxy.credentials.scope import EVERYTHING, Scope
 from claude_proxy.secret import Secret
 from claude_proxy.usage.ledger import Book
@@ -25,8 +25,10 @@ def shown(viewer=ADMIN, width=80, *, colours=False, **record_more):
     book = Book(clock=lambda: NOW)
     book.record(record(failovers=("second: five_hour limit (HTTP 429)",), **record_more))
     pool = [
-        snapshot(windows={("", "5h"): Window(0.5, NOW + 4 * HOUR, NOW), **OPUS}, rests={Scope("opus"): Rest(NOW + DAY, "x")}),
-        snapshot("second", rests={EVERYTHING: Rest(NOW + HOUR, "the credential was refused", out=True)}),
+        snapshot(
+            windows={("", "5h"): Window(0.5, NOW + 4 * HOUR, NOW), **OPUS}, cooldowns={Scope("opus"): Cooldown(NOW + DAY, "x")}
+        ),
+        snapshot("second", cooldowns={EVERYTHING: Cooldown(NOW + HOUR, "the credential was refused", rejected=True)}),
     ]
     data = report(pool, book, viewer, STORE_STATUS, NOW)
     return render(data, width, colours=colours, local=lambda at: datetime.fromtimestamp(at, UTC))
@@ -38,7 +40,7 @@ def test_everything_is_said():
     assert lines[0] == "1 of 2 credentials usable, 25% room left"
     assert "2 sessions; today 0 requests, 0 tokens; 7 days 0 requests, 0 tokens" in lines
     assert "##########.......... 50% 5-hour window, full about 12:06, opens anew 15:06" in " ".join(lines).replace("  ", " ")
-    assert any(line.startswith("not for Opus until ") for line in lines)
+    assert any(line.startswith("rate-limited for Opus until ") for line in lines)
     assert any(line.startswith("out until 12:06: the credential was refused") for line in lines)
     assert "last limit or error 11:06: five_hour limit (HTTP 429)" in lines
     assert "11:06 second: five_hour limit (HTTP 429)" in lines
@@ -50,13 +52,13 @@ def test_everything_is_said():
 
 def test_who_is_not_asked_and_what_is_wrong_is_said():
     """What is wrong in the pool's files stands below the first; the paused and the expired say why they are not asked."""
-    rests = {EVERYTHING: Rest(NOW + HOUR, "limit reached: 5h")}
-    pool = [closed("p", paused=True, rests=rests), closed("e", expires=NOW), closed("l", expires=NOW + HOUR)]
+    cooldowns = {EVERYTHING: Cooldown(NOW + HOUR, "limit reached: 5h")}
+    pool = [closed("p", paused=True, cooldowns=cooldowns), closed("e", expires=NOW), closed("l", expires=NOW + HOUR)]
     data = report(pool, Book(clock=lambda: NOW), ADMIN, STORE_STATUS, NOW, problems=("credentials.yaml line 3, a: x",))
     lines = render(data, 120, colours=False, local=lambda at: datetime.fromtimestamp(at, UTC)).splitlines()
     assert lines[1] == "credentials.yaml line 3, a: x"
     assert "  paused" in lines
-    assert "  rests until 12:06: 5-hour window" in lines
+    assert "  rate-limited until 12:06: 5-hour window" in lines
     assert lines.count("  its login has expired: start Claude Code in that home") == 1
     assert "usable" not in [line.strip() for line in lines[: lines.index("l (OAuth token)")]]
     assert any(line.startswith("  its login expires at 2026-11-18") for line in lines)
@@ -80,7 +82,7 @@ def test_colours_are_for_terminals_and_nothing_else_steers_them():
     """Colours are there only when they are asked for, and no name from outside brings its own control characters."""
     assert "\x1b" not in shown(model="a\x1b[2Jb")
     coloured = shown(colours=True, model="a\x1b[2Jb")
-    assert "\x1b[31mout until" in coloured.replace("  ", "")
+    assert "\x1b[31mrejected until" in coloured.replace("  ", "")
     assert "\x1b[2J" not in coloured
 
 

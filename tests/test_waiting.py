@@ -167,11 +167,11 @@ def test_a_full_line(monkeypatch):
     st.lists(st.tuples(st.integers(0, 24), st.floats(0, 40)), max_size=5),
 )
 @settings(max_examples=40)
-def test_whatever_happens(requests, rests, leaves):
+def test_whatever_happens(requests, cooldowns, leaves):
     """Each request has its turn, waits in vain for its time at most, or was cancelled; and nothing is left behind."""
     world = World(back=5)
 
-    async def rest(after, seconds):
+    async def cooldown(after, seconds):
         await asyncio.sleep(after)
         world.back = max(world.back, now() + seconds)
 
@@ -185,7 +185,7 @@ def test_whatever_happens(requests, rests, leaves):
             for place, (name, after, wait, takes, good) in enumerate(requests)
         ]
         gone = [(tasks[place], after) for place, after in leaves if place < len(tasks)]
-        await world.all(*tasks, *(rest(*one) for one in rests), *(leave(*one) for one in gone))
+        await world.all(*tasks, *(cooldown(*one) for one in cooldowns), *(leave(*one) for one in gone))
         return sum(task.cancelled() for task in tasks)
 
     cancelled = run_virtually(all_of_it())

@@ -142,11 +142,11 @@ def _credential(
             verdict = judge(_answer(asked, now(), credential.kind), settings.cooldown_seconds)
     except httpx.HTTPError as problem:
         return error(credential.label, f"could not be asked ({type(problem).__name__})")
-    if verdict.rest_until is not None:
-        return warning(credential.label, f"rests until {_moment(verdict.rest_until)}: {verdict.reason}")
+    if verdict.cooldown_until is not None:
+        return warning(credential.label, f"rate-limited until {_moment(verdict.cooldown_until)}: {verdict.reason}")
     if verdict.action is Action.DONE:
         return info(credential.label, f"taken, {asked.took:.0f} ms")
-    if verdict.out or verdict.refused:
+    if verdict.rejected or verdict.refused:
         return error(credential.label, f"refused: {verdict.reason} (HTTP {asked.status})", "replace it")
     return warning(credential.label, f"{verdict.reason or 'was not answered'} (HTTP {asked.status})")
 

@@ -21,7 +21,7 @@ NARROWEST, WIDEST = 40, 120
 BAR = 20
 FAILOVERS = 5
 GOOD, WARN, BAD, SOFT, BOLD = "32", "33", "31", "2", "1"
-STATE_COLOURS = {"usable": GOOD, "usable in part": WARN, "paused": WARN}
+STATE_COLOURS = {"usable": GOOD, "partly rate-limited": WARN, "paused": WARN}
 # What is said of a state beside its rests.
 STATE_WORDS = {"paused": "paused", "expired": "its login has expired: start Claude Code in that home"}
 CLEAR = "\x1b[H\x1b[2J"
@@ -145,12 +145,12 @@ def states(state: Mapping[str, Any], clock: Callable[[float], str]) -> list[tupl
     """Return the lines that say what a credential may be asked for, each with its colour."""
     colour = STATE_COLOURS.get(state["name"], BAD)
     closed = STATE_WORDS.get(state["name"])
-    lines = [] if closed or any(not rest["what"] for rest in state["rests"]) else [("usable", GOOD)]
+    lines = [] if closed or any(not cooldown["what"] for cooldown in state["cooldowns"]) else [("usable", GOOD)]
     lines += [(closed, colour)] if closed else []
-    for rest in state["rests"]:
-        name = "rests" if closed else state["name"]
-        what = f"not for {rest['what']}" if rest["what"] else name
-        lines.append((f"{what} until {clock(rest['until'])}: {rest['because']}", colour))
+    for cooldown in state["cooldowns"]:
+        name = "rate-limited" if closed else state["name"]
+        what = f"rate-limited for {cooldown['what']}" if cooldown["what"] else name
+        lines.append((f"{what} until {clock(cooldown['until'])}: {cooldown['because']}", colour))
     return lines
 
 

@@ -11,10 +11,10 @@ from claude_proxy.credentials.pool_changes import state_of
 from claude_proxy.credentials.rate_limits import (
     ALL_MODELS,
     MAX_UTILIZATION,
-    NO_REST,
+    NO_COOLDOWN,
     OVERAGE,
+    Cooldown,
     CredentialState,
-    Rest,
     Suspicion,
     Window,
 )
@@ -51,12 +51,12 @@ class LearningPool(SharedPool):
         order: Order,
         quarantine: float,
         cooldown: float,
-        on_rest: Callable[[], None],
+        on_cooldown: Callable[[], None],
     ) -> None:
         super().__init__(credentials, clock, soft_limit=soft_limit, order=order)
         self._quarantine = quarantine
         self._cooldown = cooldown
-        self._on_rest = on_rest
+        self._on_cooldown = on_cooldown
         # When a credential last answered.
         self._answered = 0.0
         self._said: set[frozenset[str]] = set()
@@ -127,7 +127,7 @@ class LearningPool(SharedPool):
         )
         state.unknown.pop(words)
         reason = f"refused {UNKNOWN_TIMES} times what other credentials answered"
-        self._rest([state], answer.scope, Rest(now + self._quarantine, reason, out=True, noted=now), now)
+        self._cool_down([state], answer.scope, Cooldown(now + self._quarantine, reason, rejected=True, noted=now), now)
 
     def lift(self, label: str) -> bool:
         """End every rest of a credential, as an operator says; return whether it is in the pool."""
@@ -138,7 +138,7 @@ class LearningPool(SharedPool):
         pool_rows.lift(state, now)
         state.derive(now)
         self._note_change(pool_rows.lifted_row(state.key, now))
-        self._on_rest()
+        self._on_cooldown()
         return True
 
     # --- What is learned -----------------------------------------------------------------------------------------------------
@@ -188,13 +188,16 @@ class LearningPool(SharedPool):
 
     def _end_by_windows(self, state: CredentialState, answer: UpstreamResponse, now: float) -> bool:
         """End the rests whose windows are all open again, as an answer says that was asked for after they were noted."""
-        if not any(rest.windows for rest in state.rests.values()):
+        if not any(cooldown.windows for cooldown in state.cooldowns.values()):
             return False
         is_open = {window.name for window in answer.windows() if not window.rejected and _has_room(window)}
         over = [
             scope
-            for scope, rest in state.rests.items()
-            if rest.windows and rest.until > now and rest.noted < answer.sent and is_open.issuperset(rest.windows)
+            for scope, cooldown in state.cooldowns.items()
+            if cooldown.windows
+            and cooldown.until > now
+            and cooldown.noted < answer.sent
+            and is_open.issuperset(cooldown.windows)
         ]
         return self._end(state, over, answer.sent, now)
 
@@ -204,8 +207,12 @@ class LearningPool(SharedPool):
         if state.suspicions:
             state.suspicions.clear()
             state.deprioritized_until = 0.0
-        if state.rests:
-            over = [scope for scope, rest in state.rests.items() if rest.noted < answer.sent and scope.covers(answer.scope)]
+        if state.cooldowns:
+            over = [
+                scope
+                for scope, cooldown in state.cooldowns.items()
+                if cooldown.noted < answer.sent and scope.covers(answer.scope)
+            ]
             if self._end(state, over, answer.sent, now):
                 state.derive(now)
 
@@ -213,32 +220,34 @@ class LearningPool(SharedPool):
         """End these rests as of a moment; return whether there was one."""
         found = False
         for scope in scopes:
-            lasted = state.rests[scope].until > now
-            if state.end_rest(scope, ended):
+            lasted = state.cooldowns[scope].until > now
+            if state.end_cooldown(scope, ended):
                 found = True
                 self._note_change(pool_rows.ended_row(state, scope, ended))
                 if lasted:
                     logger.info("the rest of credential %s is over before its time", state.credential.label)
         if found:
-            self._on_rest()
+            self._on_cooldown()
         return found
 
     def _apply(self, state: CredentialState, verdict: Verdict, now: float) -> None:
-        if verdict.out:
-            self._rest([state], EVERYTHING, Rest(now + self._quarantine, verdict.reason, out=True, noted=now), now)
+        if verdict.rejected:
+            self._cool_down(
+                [state], EVERYTHING, Cooldown(now + self._quarantine, verdict.reason, rejected=True, noted=now), now
+            )
         if verdict.refused:
             self._refuse(state, verdict.reason, now)
-        for scope, until in verdict.rests:
+        for scope, until in verdict.cooldowns:
             sharing = self._sharing(state, now) if verdict.windows else [state]
-            self._rest(sharing, scope, Rest(until, verdict.reason, noted=now, windows=verdict.windows), now)
+            self._cool_down(sharing, scope, Cooldown(until, verdict.reason, noted=now, windows=verdict.windows), now)
 
     def _refuse(self, state: CredentialState, reason: str, now: float) -> None:
         """Let a refused credential rest for seconds, then for minutes, then for the quarantine.
 
         While no other credential has answered since, it may be Anthropic's trouble: then nobody rests for more than a minute.
         """
-        rest = state.rests.get(EVERYTHING, NO_REST)
-        if rest.out and rest.noted > now - REFUSED_SECONDS[0]:  # a request that was under way at the same time
+        cooldown = state.cooldowns.get(EVERYTHING, NO_COOLDOWN)
+        if cooldown.rejected and cooldown.noted > now - REFUSED_SECONDS[0]:  # a request that was under way at the same time
             return
         steps = (*REFUSED_SECONDS, self._quarantine)
         has_witness = self._answered > now - SUSPICION_SECONDS and any(
@@ -246,16 +255,18 @@ class LearningPool(SharedPool):
         )
         place = min(state.refusals, len(steps) - 1 if has_witness else 1)
         state.refusals += 1
-        self._rest([state], EVERYTHING, Rest(now + min(steps[place], self._quarantine), reason, out=True, noted=now), now)
+        self._cool_down(
+            [state], EVERYTHING, Cooldown(now + min(steps[place], self._quarantine), reason, rejected=True, noted=now), now
+        )
         if len(self._states) > 1 and all(other.refusals for other in self._states.values() if not other.closed):
             logger.warning("Anthropic refuses every credential: it may have trouble itself; each is soon asked again")
 
-    def _rest(self, states: Iterable[CredentialState], scope: Scope, rest: Rest, now: float) -> None:
+    def _cool_down(self, states: Iterable[CredentialState], scope: Scope, cooldown: Cooldown, now: float) -> None:
         for state in states:
-            if rest.until > state.rests.get(scope, NO_REST).until and state.put_rest(scope, rest, now):
+            if cooldown.until > state.cooldowns.get(scope, NO_COOLDOWN).until and state.put_cooldown(scope, cooldown, now):
                 state.derive(now)
-                self._note_change(pool_rows.limit_row(state, scope, rest))
-        self._on_rest()
+                self._note_change(pool_rows.limit_row(state, scope, cooldown))
+        self._on_cooldown()
 
     def _sharing(self, state: CredentialState, now: float) -> list[CredentialState]:
         """Return the credentials that share this one's windows: those of its organisation whose windows all open when its do.

@@ -88,7 +88,7 @@ class Pool(LearningPool):
         cooldown: float = 60.0,
         order: Order = Order.HEADROOM,
         extra_usage: ExtraUsage = ExtraUsage.LAST,
-        on_rest: Callable[[], None] = lambda: None,
+        on_cooldown: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(
             credentials,
@@ -97,7 +97,7 @@ class Pool(LearningPool):
             order=order,
             quarantine=quarantine,
             cooldown=cooldown,
-            on_rest=on_rest,
+            on_cooldown=on_cooldown,
         )
         self._affinity = affinity
         self._extra_usage = extra_usage
@@ -120,7 +120,7 @@ class Pool(LearningPool):
             Snapshot(
                 state.credential,
                 state.since,
-                {scope: replace(rest) for scope, rest in state.rests.items() if rest.until > now},
+                {scope: replace(cooldown) for scope, cooldown in state.cooldowns.items() if cooldown.until > now},
                 {place: replace(window) for place, window in state.windows.items() if window.reset > now},
                 state.sessions,
                 state.extra_until if state.extra_until > now else 0.0,
@@ -170,9 +170,9 @@ class Pool(LearningPool):
         if self._probed > now - PROBE_SECONDS or self.is_busy(wanted.scope, wanted.asker):
             return None
         found = [
-            (max(state.probed, *(rest.noted for rest in rests)), state.usable_at(wanted.scope), label)
+            (max(state.probed, *(cooldown.noted for cooldown in cooldowns)), state.usable_at(wanted.scope), label)
             for label, state in self._states.items()
-            if not state.closed and label not in tried and (rests := state.resting(wanted.scope, now))
+            if not state.closed and label not in tried and (cooldowns := state.cooling_down(wanted.scope, now))
             if not state.is_busy and state.withheld_until(wanted.scope, wanted.asker) <= now
         ]
         seen, _, label = min(found, default=(NEVER, NEVER, ""))
@@ -205,8 +205,8 @@ class Pool(LearningPool):
         """Whether it is refusals and not limits that keep every credential from being asked."""
         now = self._clock()
         found = [state for state in self._states.values() if may_use(state.credential.terms, asker)]
-        reserved = any(not state.resting(scope, now) and state.withheld_until(scope, asker) > now for state in found)
-        return not reserved and all(rest.out for state in found for rest in state.resting(scope, now))
+        reserved = any(not state.cooling_down(scope, now) and state.withheld_until(scope, asker) > now for state in found)
+        return not reserved and all(cooldown.rejected for state in found for cooldown in state.cooling_down(scope, now))
 
     def is_busy(self, scope: Scope, asker: Asker = ANYBODY) -> bool:
         """Whether a credential could be asked for this if it had not as many requests under way as it may."""
@@ -222,7 +222,7 @@ class Pool(LearningPool):
         reset = self.back_at(scope, asker) - self._clock()
         return "five_hour" if reset <= LONGEST_FIVE_HOURS else "seven_day"
 
-    def resting(self, scope: Scope, asker: Asker = ANYBODY) -> frozenset[str]:
+    def cooling_down(self, scope: Scope, asker: Asker = ANYBODY) -> frozenset[str]:
         """Return the labels of those that rest now; after their rest a request that has asked them may ask them again."""
         now = self._clock()
         return frozenset(label for label, state in self._states.items() if self._usable_at(state, scope, asker) > now)
@@ -315,4 +315,4 @@ class Pool(LearningPool):
         binding = self._sessions.bind(session, state, now)
         self._forget_surplus()
         if binding is not None:
-            self._note_change(pool_rows.session_row(session, binding.used, state))
+            self._note_change(pool_rows.session_row(session, binding, state))

@@ -31,7 +31,7 @@ def taken_up(
 def _replace(state: CredentialState, credential: Credential, now: float) -> None:
     """Let a state be that of the same credential with another label, other terms or a renewed login."""
     if not credential.secret.matches(state.credential.secret):  # what was refused is not what will be asked
-        state.rests = {family: rest for family, rest in state.rests.items() if not rest.out}
+        state.cooldowns = {family: cooldown for family, cooldown in state.cooldowns.items() if not cooldown.rejected}
         state.suspicions.clear()
     state.credential, state.closed = credential, credential.closed(now)
     state.derive(now)

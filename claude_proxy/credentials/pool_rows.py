@@ -10,13 +10,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from claude_proxy.credentials.credential import Credential
-from claude_proxy.credentials.rate_limits import MAX_UTILIZATION, NO_REST, NO_WINDOW, CredentialState, Rest, Window
+from claude_proxy.credentials.rate_limits import MAX_UTILIZATION, NO_COOLDOWN, NO_WINDOW, Cooldown, CredentialState, Window
 from claude_proxy.credentials.scope import Scope
+from claude_proxy.credentials.sessions import Binding
 from claude_proxy.state.rows import Row
 from claude_proxy.text import clean
 
 # No rest is longer than a month and some slack, in seconds, and no window opens later than this.
-LONGEST_REST = 33 * 86400.0
+LONGEST_COOLDOWN = 33 * 86400.0
 LONGEST_WINDOW = 400 * 86400.0
 # What another process tells may lie so far ahead of this one's clock, in seconds.
 MAX_AHEAD = 2 * 86400.0
@@ -33,8 +34,8 @@ def key_of(credential: Credential, salt: str) -> str:
 
 def credential_rows(state: CredentialState) -> Iterator[Row]:
     """Yield all that is known of one credential."""
-    yield from (limit_row(state, scope, rest) for scope, rest in state.rests.items())
-    yield from (ended_row(state, scope, ended) for scope, ended in state.ended.items() if scope not in state.rests)
+    yield from (limit_row(state, scope, cooldown) for scope, cooldown in state.cooldowns.items())
+    yield from (ended_row(state, scope, ended) for scope, ended in state.ended.items() if scope not in state.cooldowns)
     yield from (window_row(state, *place, window) for place, window in state.windows.items())
     if state.lifted:
         yield lifted_row(state.key, state.lifted)
@@ -47,9 +48,9 @@ def cursor_row(cursor: int, now: float) -> Row:
     return Row("cursor", now, json.dumps(cursor))
 
 
-def session_row(session: str, used: float, state: CredentialState) -> Row:
-    """Return which credential a session is on, and when it was used last."""
-    return Row(session_key(session), used, json.dumps(state.key))
+def session_row(session: str, binding: Binding, state: CredentialState) -> Row:
+    """Return which credential a session is bound to and since when; the stamp is its last use."""
+    return Row(session_key(session), binding.used, json.dumps({"credential": state.key, "bound": binding.bound}))
 
 
 def session_key(session: str) -> str:
@@ -62,10 +63,10 @@ def seen_row(state: CredentialState, since: float) -> Row:
     return Row(f"seen:{state.key}", 0.0, json.dumps(since))
 
 
-def limit_row(state: CredentialState, scope: Scope, rest: Rest) -> Row:
+def limit_row(state: CredentialState, scope: Scope, cooldown: Cooldown) -> Row:
     """Return a rest; its stamp is the time at which it was noted, so that what was learned last wins."""
-    value = {"until": rest.until, "reason": rest.reason, "out": rest.out, "windows": rest.windows}
-    return Row(f"credential:{state.key}:limit:{scope}", rest.noted, json.dumps(value))
+    value = {"until": cooldown.until, "reason": cooldown.reason, "rejected": cooldown.rejected, "windows": cooldown.windows}
+    return Row(f"credential:{state.key}:limit:{scope}", cooldown.noted, json.dumps(value))
 
 
 def ended_row(state: CredentialState, scope: Scope, ended: float) -> Row:
@@ -105,22 +106,22 @@ def lift(state: CredentialState, ended: float) -> None:
     state.refusals, state.deprioritized_until, state.probed = 0, 0.0, 0.0
     state.suspicions.clear()
     state.lifted = max(state.lifted, ended)
-    for scope in [*state.rests]:
-        state.end_rest(scope, ended)
+    for scope in [*state.cooldowns]:
+        state.end_cooldown(scope, ended)
 
 
 def _take_in_limit(state: CredentialState, scope: Scope, stamp: float, value: Any, now: float) -> bool:
-    known = state.rests.get(scope, NO_REST)
-    until = number(value["until"], now + LONGEST_REST)
+    known = state.cooldowns.get(scope, NO_COOLDOWN)
+    until = number(value["until"], now + LONGEST_COOLDOWN)
     if until == 0:
-        return state.end_rest(scope, stamp)
+        return state.end_cooldown(scope, stamp)
     if stamp <= max(state.ended.get(scope, 0.0), state.lifted) or (stamp, until) <= (known.noted, known.until):
         return False
     if not isinstance(value["reason"], str) or not all(isinstance(name, str) for name in value["windows"]):
         raise TypeError("no rest")
     windows = tuple(clean(name, MAX_REASON) for name in value["windows"][:MAX_WINDOWS])
-    rest = Rest(float(until), clean(value["reason"], MAX_REASON), bool(value["out"]), stamp, windows)
-    return state.put_rest(scope, rest, now)
+    cooldown = Cooldown(float(until), clean(value["reason"], MAX_REASON), bool(value["rejected"]), stamp, windows)
+    return state.put_cooldown(scope, cooldown, now)
 
 
 def number(value: Any, largest: float) -> float:

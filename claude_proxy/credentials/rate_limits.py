@@ -32,7 +32,7 @@ STANDING_SECONDS = 60.0
 
 
 @dataclass
-class Rest:
+class Cooldown:
     """Why and until when a credential is not asked. ``until`` and ``noted`` are Unix seconds, ``reason`` is for the operator.
 
     ``out`` says that Anthropic refused the credential itself; ``windows`` names the windows that were full: once an answer
@@ -41,12 +41,12 @@ class Rest:
 
     until: float
     reason: str
-    out: bool = False
+    rejected: bool = False
     noted: float = 0.0
     windows: tuple[str, ...] = ()
 
 
-NO_REST = Rest(0.0, "")
+NO_COOLDOWN = Cooldown(0.0, "")
 
 
 class Suspicion(NamedTuple):
@@ -79,7 +79,7 @@ class CredentialState:
     organisation: str | None = None
     # Whether it is not to be asked at all: it is paused, or its login has expired.
     closed: bool = False
-    rests: dict[Scope, Rest] = field(default_factory=dict)
+    cooldowns: dict[Scope, Cooldown] = field(default_factory=dict)
     # When a rest was ended before its time, by scope, and when all of them were, in Unix seconds: what was noted before that
     # counts no longer.
     ended: dict[Scope, float] = field(default_factory=dict)
@@ -120,27 +120,27 @@ class CredentialState:
             return NEVER
         return max((until for scope, until in self.scoped if scope.covers(asked)), default=0.0) if self.scoped else self.back_at
 
-    def resting(self, asked: Scope, now: float) -> list[Rest]:
+    def cooling_down(self, asked: Scope, now: float) -> list[Cooldown]:
         """Return the rests that keep such a request away now."""
-        return [rest for scope, rest in self.rests.items() if rest.until > now and scope.covers(asked)]
+        return [cooldown for scope, cooldown in self.cooldowns.items() if cooldown.until > now and scope.covers(asked)]
 
-    def put_rest(self, scope: Scope, rest: Rest, now: float) -> bool:
+    def put_cooldown(self, scope: Scope, cooldown: Cooldown, now: float) -> bool:
         """Take a rest in; return whether there was room for it. Those that are over make room."""
-        if scope not in self.rests and len(self.rests) >= MAX_PLACES:
-            self.rests = {place: one for place, one in self.rests.items() if one.until > now}
-        if scope not in self.rests and len(self.rests) >= MAX_PLACES:
+        if scope not in self.cooldowns and len(self.cooldowns) >= MAX_PLACES:
+            self.cooldowns = {place: one for place, one in self.cooldowns.items() if one.until > now}
+        if scope not in self.cooldowns and len(self.cooldowns) >= MAX_PLACES:
             return False
-        self.rests[scope] = rest
+        self.cooldowns[scope] = cooldown
         return True
 
-    def end_rest(self, scope: Scope, ended: float) -> bool:
+    def end_cooldown(self, scope: Scope, ended: float) -> bool:
         """End a rest that was noted before ``ended``, in Unix seconds; return whether there was one."""
         if len(self.ended) < MAX_PLACES or scope in self.ended:
             self.ended[scope] = max(ended, self.ended.get(scope, 0.0))
-        rest = self.rests.get(scope)
-        if rest is None or rest.noted > ended:
+        cooldown = self.cooldowns.get(scope)
+        if cooldown is None or cooldown.noted > ended:
             return False
-        del self.rests[scope]
+        del self.cooldowns[scope]
         return True
 
     def put_window(self, place: tuple[str, str], window: Window, now: float) -> bool:
@@ -154,9 +154,9 @@ class CredentialState:
 
     def derive(self, now: float) -> None:
         """Work out the derived part anew, after a change of the known part and when a window has opened."""
-        rests = {scope: rest.until for scope, rest in self.rests.items() if rest.until > now}
-        self.back_at = rests.get(EVERYTHING, 0.0)
-        self.scoped = tuple(sorted(rests.items())) if len(rests) > (EVERYTHING in rests) else ()
+        cooldowns = {scope: cooldown.until for scope, cooldown in self.cooldowns.items() if cooldown.until > now}
+        self.back_at = cooldowns.get(EVERYTHING, 0.0)
+        self.scoped = tuple(sorted(cooldowns.items())) if len(cooldowns) > (EVERYTHING in cooldowns) else ()
         closed = {place: window for place, window in self.windows.items() if window.reset > now}
         self.load_until = min((window.reset for window in closed.values()), default=NEVER)
         self.extra_until = closed[OVERAGE_PLACE].reset if OVERAGE_PLACE in closed else 0.0
@@ -215,9 +215,9 @@ class CredentialState:
 
     def _reckon(self) -> None:
         """Work out its place in the order anew."""
-        rest = self.order, self.sessions, self.credential.terms, self.soft_limit
-        self.committed = self.standing.place(*rest)
-        self.family_committed = {family: standing.place(*rest) for family, standing in self.family_standing.items()}
+        cooldown = self.order, self.sessions, self.credential.terms, self.soft_limit
+        self.committed = self.standing.place(*cooldown)
+        self.family_committed = {family: standing.place(*cooldown) for family, standing in self.family_standing.items()}
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ class Snapshot:
 
     credential: Credential
     since: float | None
-    rests: dict[Scope, Rest]
+    cooldowns: dict[Scope, Cooldown]
     windows: dict[tuple[str, str], Window]
     sessions: int
     # Until when its answers are paid for as extra usage; 0 where they are not.

@@ -35,9 +35,9 @@ from claude_proxy.credentials.wordings import (
 )
 
 # With no time at all between two requests on one credential the pool would be asked in a circle.
-SHORTEST_REST = 1.0
+SHORTEST_COOLDOWN = 1.0
 # A limit of an account that does not say until when, and the longest that one says, in seconds.
-LONG_REST = 3600.0
+LONG_COOLDOWN = 3600.0
 LONGEST_SPENT = 32 * 86400.0
 # `representative-claim` names the window that decided: five_hour, seven_day, seven_day_opus, overage.
 _FAMILY_CLAIM = re.compile(r"(?:five_hour|seven_day)_(?P<family>[a-z0-9_]+)")
@@ -72,8 +72,8 @@ class Verdict(NamedTuple):
 
     action: Action
     reason: str
-    rests: tuple[tuple[Scope, float], ...] = ()
-    out: bool = False
+    cooldowns: tuple[tuple[Scope, float], ...] = ()
+    rejected: bool = False
     refused: bool = False
     ours: bool = False
     unconfirmed: str = ""
@@ -81,9 +81,9 @@ class Verdict(NamedTuple):
     windows: tuple[str, ...] = ()
 
     @property
-    def rest_until(self) -> float | None:
+    def cooldown_until(self) -> float | None:
         """When the last of the rests ends; None without one."""
-        return max((until for _, until in self.rests), default=None)
+        return max((until for _, until in self.cooldowns), default=None)
 
 
 class Rule(NamedTuple):
@@ -117,7 +117,7 @@ def _is_limit(answer: UpstreamResponse) -> bool:
     return answer.status == 429 and (not status.startswith("allowed") or bool(_fits_window(answer)))
 
 
-def _rest_for_window(answer: UpstreamResponse, cooldown: float) -> Verdict:
+def _cooldown_for_window(answer: UpstreamResponse, cooldown: float) -> Verdict:
     """Rest until the latest reset among the windows that are full: they all have to be open. A family's rest that family."""
     rejected = _fits_window(answer)
     claim = answer.headers.get(f"{UNIFIED}representative-claim", "").strip()
@@ -126,17 +126,17 @@ def _rest_for_window(answer: UpstreamResponse, cooldown: float) -> Verdict:
     of_all = [window for window in rejected if not window.family]
     named = tuple(window.name for window in rejected)
     reason = f"limit reached: {', '.join(named) or claim or 'no window named'}"
-    rests: list[tuple[Scope, float]] = []
+    cooldowns: list[tuple[Scope, float]] = []
     others_alone = not rejected and any(window.rejected for window in answer.windows())
     if of_all or not (of_family or others_alone or _FAMILY_CLAIM.fullmatch(claim)):
-        rests.append((EVERYTHING, _latest(of_all) or _otherwise(answer, cooldown)))
+        cooldowns.append((EVERYTHING, _latest(of_all) or _otherwise(answer, cooldown)))
         if (until := _latest(of_family)) is not None:
-            rests.append((family, until))
+            cooldowns.append((family, until))
     elif others_alone:  # the time that the whole answer names may be that of the other family's window
-        rests.append((family, answer.now + _seconds(answer, cooldown)))
+        cooldowns.append((family, answer.now + _seconds(answer, cooldown)))
     else:
-        rests.append((family, _latest(of_family) or _otherwise(answer, cooldown)))
-    return Verdict(Action.NEXT, reason, tuple(rests), windows=named)
+        cooldowns.append((family, _latest(of_family) or _otherwise(answer, cooldown)))
+    return Verdict(Action.NEXT, reason, tuple(cooldowns), windows=named)
 
 
 def _latest(windows: Iterable[ReportedWindow]) -> float | None:
@@ -149,11 +149,11 @@ def _otherwise(answer: UpstreamResponse, cooldown: float) -> float:
     return answer.now + _seconds(answer, cooldown) if reset is None else reset
 
 
-def _rest_as_told(answer: UpstreamResponse, cooldown: float) -> Verdict:
+def _cooldown_as_told(answer: UpstreamResponse, cooldown: float) -> Verdict:
     return Verdict(Action.NEXT, "asked to slow down", ((_narrowest(answer), answer.now + _seconds(answer, cooldown)),))
 
 
-def _rest_for_api_limit(answer: UpstreamResponse, _cooldown: float) -> Verdict:
+def _cooldown_for_api_limit(answer: UpstreamResponse, _cooldown: float) -> Verdict:
     until = max(_api_resets(answer))
     return Verdict(Action.NEXT, "asked to slow down", ((_narrowest(answer), until),))
 
@@ -181,7 +181,7 @@ def _api_resets(answer: UpstreamResponse) -> list[float]:
 
 def _seconds(answer: UpstreamResponse, cooldown: float) -> float:
     seconds = answer.retry_after
-    return max(SHORTEST_REST, cooldown if seconds is None else seconds)
+    return max(SHORTEST_COOLDOWN, cooldown if seconds is None else seconds)
 
 
 def _says(sentences: Iterable[str]) -> Callable[[UpstreamResponse], bool]:
@@ -197,37 +197,37 @@ def _status(*statuses: int) -> Callable[[UpstreamResponse], bool]:
 
 
 def _always(
-    action: Action, reason: str, *, out: bool = False, refused: bool = False, ours: bool = False, unknown: bool = False
+    action: Action, reason: str, *, rejected: bool = False, refused: bool = False, ours: bool = False, unknown: bool = False
 ) -> Callable[[UpstreamResponse, float], Verdict]:
-    verdict = Verdict(action, reason, out=out, refused=refused, ours=ours, unknown=unknown)
+    verdict = Verdict(action, reason, rejected=rejected, refused=refused, ours=ours, unknown=unknown)
     return lambda _answer, _cooldown: verdict
 
 
 def _refuse_account(answer: UpstreamResponse, _cooldown: float) -> Verdict:
     unconfirmed = answer.sentence(REFUSED_ACCOUNT) if answer.status == 400 else ""
-    return Verdict(Action.NEXT, "the account was refused", out=True, unconfirmed=unconfirmed)
+    return Verdict(Action.NEXT, "the account was refused", rejected=True, unconfirmed=unconfirmed)
 
 
 def _is_spent(answer: UpstreamResponse) -> bool:
     return answer.error_code == SPENT_CODE or (answer.error_kind == ERROR_TYPES.get(answer.status) and is_spent(answer.message))
 
 
-def _rest_when_spent(answer: UpstreamResponse, _cooldown: float) -> Verdict:
-    until, earliest = regained(answer.message), answer.now + SHORTEST_REST
-    until = answer.now + LONG_REST if until is None else until - answer.skew
+def _cooldown_when_spent(answer: UpstreamResponse, _cooldown: float) -> Verdict:
+    until, earliest = regained(answer.message), answer.now + SHORTEST_COOLDOWN
+    until = answer.now + LONG_COOLDOWN if until is None else until - answer.skew
     until = min(max(until, earliest), answer.now + LONGEST_SPENT)
     return Verdict(Action.NEXT, "the account has reached its spend limit", ((EVERYTHING, until),))
 
 
-def _rest_without_extra_usage(answer: UpstreamResponse, _cooldown: float) -> Verdict:
+def _cooldown_without_extra_usage(answer: UpstreamResponse, _cooldown: float) -> Verdict:
     """Rest until the plan's full windows open anew; a request that is none of Claude Code's gets the same words."""
-    until = _latest(_fits_window(answer)) or answer.now + LONG_REST
+    until = _latest(_fits_window(answer)) or answer.now + LONG_COOLDOWN
     sentence = answer.sentence(OUT_OF_EXTRA_USAGE) if answer.status == 400 else ""
     scope = Scope(answer.scope.family)
     return Verdict(Action.NEXT, "the account is out of extra usage", ((scope, until),), unconfirmed=sentence)
 
 
-def _rest_for_sessions(answer: UpstreamResponse, cooldown: float) -> Verdict:
+def _cooldown_for_sessions(answer: UpstreamResponse, cooldown: float) -> Verdict:
     return Verdict(
         Action.NEXT, "the account has too many active sessions", ((EVERYTHING, answer.now + _seconds(answer, cooldown)),)
     )
@@ -253,8 +253,8 @@ def _is_unhealed_thinking(answer: UpstreamResponse) -> bool:
     if answer.status != 400 or kind != ERROR_TYPES[400]:
         return False
     place = _PLACE.match(message)
-    rest = message[place.end() :] if place else message
-    return not is_quotation(rest) and bool(beginning(rest, UNHEALED_THINKING))
+    cooldown = message[place.end() :] if place else message
+    return not is_quotation(cooldown) and bool(beginning(cooldown, UNHEALED_THINKING))
 
 
 def _has_retry_after(answer: UpstreamResponse) -> bool:
@@ -296,17 +296,17 @@ RULES: tuple[Rule, ...] = (
         _always(Action.CLIENT, "the proxy sent the credential in the wrong way; please report this", ours=True),
     ),
     # About the account: what it may spend.
-    Rule(_all(_status(400, 402, 403, 429), _is_spent), _rest_when_spent),
-    Rule(_all(_status(400, 403, 429), _says(OUT_OF_EXTRA_USAGE)), _rest_without_extra_usage),
-    Rule(_all(_status(403, 429), _says(TOO_MANY_SESSIONS)), _rest_for_sessions),
-    Rule(_status(402), _always(Action.NEXT, "the account has a billing problem", out=True)),
+    Rule(_all(_status(400, 402, 403, 429), _is_spent), _cooldown_when_spent),
+    Rule(_all(_status(400, 403, 429), _says(OUT_OF_EXTRA_USAGE)), _cooldown_without_extra_usage),
+    Rule(_all(_status(403, 429), _says(TOO_MANY_SESSIONS)), _cooldown_for_sessions),
+    Rule(_status(402), _always(Action.NEXT, "the account has a billing problem", rejected=True)),
     # About the credential.
     Rule(_all(_status(400, 401, 403), _says(REFUSED_ACCOUNT)), _refuse_account),
     Rule(_status(401), _always(Action.NEXT, "the credential was refused", refused=True)),
     Rule(_status(403), _always(Action.NEXT, "the credential may not do this", unknown=True)),
-    Rule(_is_limit, _rest_for_window),
-    Rule(_all(_status(429), _has_retry_after), _rest_as_told),
-    Rule(_all(_status(429), lambda answer: bool(_api_resets(answer))), _rest_for_api_limit),
+    Rule(_is_limit, _cooldown_for_window),
+    Rule(_all(_status(429), _has_retry_after), _cooldown_as_told),
+    Rule(_all(_status(429), lambda answer: bool(_api_resets(answer))), _cooldown_for_api_limit),
     Rule(_status(429), _always(Action.TRY_ONE_OTHER, "a 429 that names no limit")),
     # About the history.
     Rule(_is_unhealed_thinking, _always(Action.REPAIR, "Claude refused the thinking blocks of the history")),

@@ -14,17 +14,18 @@ SESSION_IDLE = 6 * 3600.0
 UNNAMED_SHARE = 0.5
 # For how long after its last request a session counts as one that uses up its credential, in seconds.
 SESSION_ACTIVE = 3600.0
-# How often a session's use is told to the other processes, in seconds.
-SESSION_TOLD = 300.0
+# How often a session's use is shared with the other processes, in seconds.
+SESSION_SHARED = 300.0
 
 
 @dataclass
 class Binding:
-    """A session's credential, when it was used and when that was last told, in Unix seconds."""
+    """A session's credential; when it was bound to it, last used, and last shared with other processes, in Unix seconds."""
 
     label: str
+    bound: float
     used: float
-    told: float = 0.0
+    shared: float = 0.0
 
 
 class Sessions:
@@ -49,25 +50,38 @@ class Sessions:
         return None if binding is None or binding.used < now - SESSION_IDLE else binding.label
 
     def bind(self, session: str, state: CredentialState, now: float) -> Binding | None:
-        """Bind a session to the credential that serves it now; return the binding when it is time to tell other processes."""
+        """Bind a session to the credential that serves it now; return the binding when other processes must learn of it."""
         binding = self._bindings.get(session)
         if binding is None or binding.label != state.credential.label:
-            binding = self._bindings[session] = Binding(state.credential.label, now)
+            binding = self._bindings[session] = Binding(state.credential.label, now, now)
         binding.used = now
         self._touch(session)
         self._count(session, state, now)
-        if now - binding.told < SESSION_TOLD:
+        if now - binding.shared < SESSION_SHARED:
             return None
-        binding.told = now
+        binding.shared = now
         return binding
 
-    def merge(self, session: str, state: CredentialState, used: float, now: float) -> None:
-        """Take in what another process knows of a session; its latest use wins, and one that was idle binds nothing."""
-        ours = self._bindings.get(session)
-        if used > now - SESSION_IDLE and (ours is None or ours.used < used):
-            self._bindings[session] = Binding(state.credential.label, used, used)
-            self._touch(session)
-            self._count(session, state, used)
+    def merge(self, session: str, state: CredentialState, bound: float, used: float, now: float) -> Binding | None:
+        """Apply another process's binding of a session; an idle session is not bound.
+
+        Of two bindings the one that was made later wins, however recently the other was used: processes that serve the same
+        session must agree. Returns this process's binding when it wins, so that the other process learns of it.
+        """
+        if used <= now - SESSION_IDLE:
+            return None
+        label, ours = state.credential.label, self._bindings.get(session)
+        if ours is None or ours.used <= now - SESSION_IDLE:
+            self._bindings[session] = Binding(label, bound, used, used)
+        elif ours.label != label and (ours.bound, ours.label) > (bound, label):
+            ours.used = max(ours.used, used)
+            return ours
+        else:
+            latest = max(ours.used, used)
+            self._bindings[session] = Binding(label, max(bound, ours.bound), latest, max(ours.shared, used))
+        self._touch(session)
+        self._count(session, state, self._bindings[session].used)
+        return None
 
     def take_up(self, labels: Mapping[str, str]) -> None:
         """Keep the sessions of these credentials, each under its new label; those of others are bound to none any more."""

@@ -7,6 +7,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from claude_proxy.credentials import pool_rows
@@ -84,7 +85,7 @@ class SharedPool:
             rows += pool_rows.credential_rows(state)
         for session, binding in self._sessions.items():
             if binding.label in self._states:
-                rows.append(pool_rows.session_row(session, binding.used, self._states[binding.label]))
+                rows.append(pool_rows.session_row(session, binding, self._states[binding.label]))
         return rows
 
     def merge(self, rows: Iterable[Row]) -> None:
@@ -118,12 +119,20 @@ class SharedPool:
                 if row.stamp > self._by_key[key].lifted:
                     pool_rows.lift(self._by_key[key], row.stamp)
                     touched[key] = self._by_key[key]
-            case ["session", session] if value in self._by_key and row.stamp <= now + pool_rows.MAX_AHEAD:
-                self._sessions.merge(session, self._by_key[value], row.stamp, now)
-                self._forget_surplus()
+            case ["session", session] if value["credential"] in self._by_key and row.stamp <= now + pool_rows.MAX_AHEAD:
+                self._merge_session(session, self._by_key[value["credential"]], row, value, now)
             case ["credential", key, *place] if key in self._by_key:
                 if pool_rows.take_in(self._by_key[key], place, row.stamp, value, now):
                     touched[key] = self._by_key[key]
+
+    def _merge_session(self, session: str, state: CredentialState, row: Row, value: Any, now: float) -> None:
+        bound = float(pool_rows.number(value["bound"], row.stamp))
+        ours = self._sessions.merge(session, state, bound, row.stamp, now)
+        if ours is not None:
+            # A store ignores a row with the stamp that it already has.
+            later = replace(ours, used=math.nextafter(ours.used, math.inf))
+            self._note_change(pool_rows.session_row(session, later, self._states[ours.label]))
+        self._forget_surplus()
 
     def _name_states(self) -> None:
         for state in self._states.values():

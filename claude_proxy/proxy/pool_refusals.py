@@ -22,7 +22,9 @@ class Counts(NamedTuple):
     @classmethod
     def of(cls, pool: Iterable[Snapshot]) -> "Counts":
         """Count the credentials of a pool of which none is usable, without those that its operator has taken out."""
-        refused = [any(rest.out for rest in snapshot.rests.values()) for snapshot in pool if not snapshot.closed]
+        refused = [
+            any(cooldown.rejected for cooldown in snapshot.cooldowns.values()) for snapshot in pool if not snapshot.closed
+        ]
         return cls(len(refused) - sum(refused), sum(refused))
 
     @property

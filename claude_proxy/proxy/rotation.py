@@ -84,7 +84,7 @@ class Refusals:
     def _confirm(self, credential: Credential, verdict: Verdict, evidence: str) -> None:
         self._done = True
         self._source.confirm(credential, verdict)
-        what = "is out" if verdict.out else "rests"
+        what = "is rejected" if verdict.rejected else "is rate-limited"
         logger.warning("credential %s %s: %s, and %s", credential.label, what, verdict.reason, evidence)
 
 
@@ -184,7 +184,7 @@ class Rotation:
         """
         status = STATUS_OF_ERRORS.get(kind, 500)
         verdict = judge(self._answer(judged.credential, judged.response, status, body, judged.sent), self._cooldown)
-        if not verdict.rests and verdict.action is not Action.TRY_ONE_OTHER:
+        if not verdict.cooldowns and verdict.action is not Action.TRY_ONE_OTHER:
             return False
         return self.goes_on(self._judge(judged.credential, judged.response, status, body, judged.sent))
 

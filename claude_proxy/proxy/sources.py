@@ -88,7 +88,7 @@ class PoolSource:
     async def wait(self, tried: frozenset[str]) -> frozenset[str] | None:
         """Claude Code waits 300 s for the first byte of an answer, and nothing has to be sent meanwhile (2.1.197)."""
         scope, asker = self._wanted.scope, self._wanted.asker
-        left = tried - self._pool.resting(scope, asker)
+        left = tried - self._pool.cooling_down(scope, asker)
         begun, again = self._lines.clock(), self._arrival > 0
         # One that was let go and found nobody, because others were faster, does not ask in a circle.
         delay = functools.partial(self._delay, left, begun + (BUSY_SECONDS if self._was_let_go else 0.0))

@@ -72,7 +72,7 @@ class App:
             order=settings.order,
             extra_usage=settings.extra_usage,
             clock=clock,
-            on_rest=self._wake_others,
+            on_cooldown=self._wake_others,
         )
         self.book = Book(clock=clock, listed=lambda model: model in config.listed)
         self.client = UpstreamClient(proxies=proxies)

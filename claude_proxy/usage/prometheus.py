@@ -16,7 +16,7 @@ from claude_proxy.credentials.rate_limits import Snapshot
 from claude_proxy.credentials.scope import Scope
 from claude_proxy.usage.ledger import Book
 from claude_proxy.usage.ledger_page import BUCKETS, FIRST_BYTE, MOVED, OTHER, TOTAL, Names, Taken
-from claude_proxy.usage.report import STATES, StoreStatus, Viewer, headroom_of_pool, is_resting, state_name, windows
+from claude_proxy.usage.report import STATES, StoreStatus, Viewer, headroom_of_pool, is_cooling_down, state_name, windows
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 TOKENS = ("input", "output", "cache_read", "cache_write")
@@ -82,7 +82,7 @@ class _Collector(Collector):
         states = GaugeMetricFamily("claude_proxy_credential_state", "1 for the state it is in.", labels=(*one, "state"))
         sessions = GaugeMetricFamily("claude_proxy_credential_sessions", "Sessions of the last hour.", labels=one)
         until = GaugeMetricFamily(
-            "claude_proxy_credential_rests_until_seconds", "When a rest ends.", labels=(*one, *Scope._fields)
+            "claude_proxy_credential_cooldown_until_seconds", "When a rest ends.", labels=(*one, *Scope._fields)
         )
         filled = GaugeMetricFamily("claude_proxy_credential_utilization_ratio", "How full a window is.", labels=two)
         reset = GaugeMetricFamily("claude_proxy_credential_reset_seconds", "When a window opens anew.", labels=two)
@@ -94,8 +94,8 @@ class _Collector(Collector):
             for state in STATES:
                 states.add_metric((label, state), float(state_name(snapshot) == state))
             sessions.add_metric((label,), snapshot.sessions)
-            for scope, rest in snapshot.rests.items():
-                until.add_metric((label, *scope), rest.until)
+            for scope, cooldown in snapshot.cooldowns.items():
+                until.add_metric((label, *scope), cooldown.until)
             for name, window in windows(snapshot).items():
                 filled.add_metric((label, name), window.utilization)
                 reset.add_metric((label, name), window.reset)
@@ -111,7 +111,7 @@ class _Collector(Collector):
         yield GaugeMetricFamily("claude_proxy_pool_credentials", "Credentials in the pool.", value=len(pool))
         room = headroom_of_pool(pool)
         if room is not None:
-            usable = sum(not is_resting(one) for one in pool) / len(pool)
+            usable = sum(not is_cooling_down(one) for one in pool) / len(pool)
             yield GaugeMetricFamily("claude_proxy_pool_usable_ratio", "Share of credentials that may be asked.", value=usable)
             yield GaugeMetricFamily("claude_proxy_pool_headroom_ratio", "Mean room of their fullest windows.", value=room)
         shared = bool(self._knowledge.shared) and not self._knowledge.away

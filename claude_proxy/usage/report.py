@@ -13,7 +13,7 @@ from claude_proxy.config.settings import POOL_SOURCES
 from claude_proxy.credentials.credential import NO_TERMS, Kind, Terms
 from claude_proxy.credentials.expiry import EXPIRED as LOGIN_EXPIRED
 from claude_proxy.credentials.expiry import age_of, login_of
-from claude_proxy.credentials.rate_limits import ALL_MODELS, OVERAGE, Rest, Snapshot, Window
+from claude_proxy.credentials.rate_limits import ALL_MODELS, OVERAGE, Cooldown, Snapshot, Window
 from claude_proxy.credentials.scope import EVERYTHING
 from claude_proxy.usage.ledger import Book
 from claude_proxy.usage.ledger_page import Names, Taken
@@ -23,8 +23,9 @@ WEEK_DAYS = 7
 _WINDOW_NAME = re.compile(r"(?P<count>[0-9]{1,4})(?P<unit>[hd])(?:_(?P<family>.+))?")
 _UNITS = {"h": ("hour", 3600.0), "d": ("day", 86400.0)}
 LIMIT_REACHED = "limit reached: "
-USABLE, IN_PART, RESTS, OUT, PAUSED, EXPIRED = "usable", "usable in part", "rests", "out", "paused", "expired"
-STATES = (USABLE, IN_PART, RESTS, OUT, PAUSED, EXPIRED)
+USABLE, PARTLY_LIMITED, RATE_LIMITED = "usable", "partly rate-limited", "rate-limited"
+REJECTED, PAUSED, EXPIRED = "rejected", "paused", "expired"
+STATES = (USABLE, PARTLY_LIMITED, RATE_LIMITED, REJECTED, PAUSED, EXPIRED)
 
 
 class Viewer(NamedTuple):
@@ -68,7 +69,7 @@ def report(
         "knowledge": {**knowledge._asdict(), "usage_since": book.since()},
         "pool": {
             "credentials": len(pool),
-            "usable": sum(not is_resting(one) for one in pool),
+            "usable": sum(not is_cooling_down(one) for one in pool),
             "headroom": headroom_of_pool(pool),
             "problems": [*problems] if viewer.everybody else [],
         },
@@ -117,41 +118,41 @@ def unusual(terms: Terms) -> dict[str, Any]:
 
 def state(snapshot: Snapshot) -> dict[str, Any]:
     """Return a credential's state: its name, one of ``STATES``, its rests, the longest first, and both in words (UTC)."""
-    rests = sorted(snapshot.rests.items(), key=lambda rest: (rest[0] != EVERYTHING, -rest[1].until))
+    cooldowns = sorted(snapshot.cooldowns.items(), key=lambda cooldown: (cooldown[0] != EVERYTHING, -cooldown[1].until))
     name = state_name(snapshot)
-    words = [] if is_resting(snapshot) else [USABLE]
+    words = [] if is_cooling_down(snapshot) else [USABLE]
     if snapshot.closed:
         words.append(PAUSED if name == PAUSED else LOGIN_EXPIRED)
     if snapshot.extra_until:
         words.append(f"its plan is used up: paid extra usage until {_utc(snapshot.extra_until)}")
-    for scope, rest in rests:
-        what = f"not for {scope.words}" if scope != EVERYTHING else OUT if rest.out else RESTS
-        words.append(f"{what} until {_utc(rest.until)}: {_because(rest, snapshot)}")
+    for scope, cooldown in cooldowns:
+        what = f"rate-limited for {scope.words}" if scope != EVERYTHING else REJECTED if cooldown.rejected else RATE_LIMITED
+        words.append(f"{what} until {_utc(cooldown.until)}: {_because(cooldown, snapshot)}")
     found = [
-        {**scope._asdict(), "what": scope.words, "until": rest.until, "because": _because(rest, snapshot)}
-        for scope, rest in rests
+        {**scope._asdict(), "what": scope.words, "until": cooldown.until, "because": _because(cooldown, snapshot)}
+        for scope, cooldown in cooldowns
     ]
-    return {"name": name, "rests": found, "words": "; ".join(words)}
+    return {"name": name, "cooldowns": found, "words": "; ".join(words)}
 
 
 def state_name(snapshot: Snapshot) -> str:
     """Return which of ``STATES`` a credential is in."""
     if snapshot.closed:
         return PAUSED if snapshot.credential.terms.paused else EXPIRED
-    everything = snapshot.rests.get(EVERYTHING)
+    everything = snapshot.cooldowns.get(EVERYTHING)
     if everything:
-        return OUT if everything.out else RESTS
-    return IN_PART if snapshot.rests else USABLE
+        return REJECTED if everything.rejected else RATE_LIMITED
+    return PARTLY_LIMITED if snapshot.cooldowns else USABLE
 
 
-def is_resting(snapshot: Snapshot) -> bool:
+def is_cooling_down(snapshot: Snapshot) -> bool:
     """Whether a credential may be asked for no model at all."""
-    return snapshot.closed or EVERYTHING in snapshot.rests
+    return snapshot.closed or EVERYTHING in snapshot.cooldowns
 
 
 def headroom(snapshot: Snapshot) -> float:
     """Return what the fullest window of all models leaves, as a fraction; nothing while the credential rests."""
-    if is_resting(snapshot):
+    if is_cooling_down(snapshot):
         return 0.0
     loads = [
         window.utilization for (family, name), window in snapshot.windows.items() if family == ALL_MODELS and name != OVERAGE
@@ -212,11 +213,11 @@ def _window(name: str, window: Window, now: float) -> dict[str, Any]:
     }
 
 
-def _because(rest: Rest, snapshot: Snapshot) -> str:
-    if not rest.reason.startswith(LIMIT_REACHED):
-        return rest.reason
+def _because(cooldown: Cooldown, snapshot: Snapshot) -> str:
+    if not cooldown.reason.startswith(LIMIT_REACHED):
+        return cooldown.reason
     loads = {name: window.utilization for name, window in windows(snapshot).items()}
-    names = rest.reason.removeprefix(LIMIT_REACHED).split(", ")
+    names = cooldown.reason.removeprefix(LIMIT_REACHED).split(", ")
     return ", ".join(
         window_title(name) + (f" at {loads[name]:.0%}".replace("%", " %") if name in loads else "") for name in names
     )

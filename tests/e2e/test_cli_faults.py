@@ -101,7 +101,7 @@ class Row:
     script: Script
     modes: tuple[str, ...] = ("pool",)
     model: str = "claude-sonnet-5"
-    rests: bool = False
+    cooldowns: bool = False
 
 
 # Whose token the client sends, and whose credential goes to Claude.
@@ -168,8 +168,8 @@ TABLE: Mapping[str, Row] = {
     "nothing-at-all": Row(always(up.Reply(200, {"content-type": "application/json"}, b""))),
     "html": Row(to_streams(up.Reply(200, {"content-type": "text/html"}, b"<html>Hello</html>"))),
     # These rest the only credential of the pool, which answers for itself meanwhile.
-    "429-retry-after-rests": Row(once(limited(retry_after="1")), rests=True),
-    "429-rejected-rests": Row(always(rejected(3600)), ("pool", "login"), rests=True),
+    "429-retry-after-rests": Row(once(limited(retry_after="1")), cooldowns=True),
+    "429-rejected-rests": Row(always(rejected(3600)), ("pool", "login"), cooldowns=True),
 }  # fmt: skip
 
 
@@ -290,9 +290,9 @@ def pairs(
             wait(before)
             return scripted.run(folder / f"{name}-{mode}-{side}", urls[side], TABLE[name], mode)
 
-        for name, mode in sorted(wanted, key=lambda case: TABLE[case[0]].rests):
+        for name, mode in sorted(wanted, key=lambda case: TABLE[case[0]].cooldowns):
             for side in urls:
-                last = TABLE[name].rests and side == "proxied"
+                last = TABLE[name].cooldowns and side == "proxied"
                 runner, before = (one_by_one, [*runs.values()]) if last else (together, [])
                 runs[name, mode, side] = runner.submit(run, name, mode, side, before)
         yield lambda name, mode: (runs[name, mode, "direct"].result(), runs[name, mode, "proxied"].result())
@@ -304,10 +304,10 @@ def test_the_client_does_what_it_does_without_the_proxy(pairs, name, mode):
     direct, proxied = pairs(name, mode)
     print(direct, proxied, sep="\n")
     own_words = [text for text in proxied.shown if "claude-proxy: the only Claude credential of this proxy" in text]
-    if TABLE[name].rests and own_words:  # with the proxy's token alone the client shows the words, which are the proxy's
+    if TABLE[name].cooldowns and own_words:  # with the proxy's token alone the client shows the words, which are the proxy's
         proxied, direct = proxied._replace(shown=[]), direct._replace(shown=[])
     assert proxied._replace(asked=[]) == direct._replace(asked=[])
-    if TABLE[name].rests:
+    if TABLE[name].cooldowns:
         assert len(proxied.asked) <= len(direct.asked)
     else:
         assert proxied.asked == direct.asked

@@ -14,7 +14,7 @@ from benchmarks.stage import CREDENTIALS, TOKEN, Stage, stage
 
 STREAMS = 200
 # Shorter answers than the soak's, so that each client asks several times; and all credentials rest together early.
-SECONDS, ALL_REST_EVERY = 35.0, 24.0
+SECONDS, ALL_RATE_LIMITED_EVERY = 35.0, 24.0
 # An idle connection to Claude is let go sooner than the proxy does by itself, which is waited for three times.
 IDLE_SECONDS = 2.0
 # What 200 streams may take, of memory, beyond the proxy that has answered one request of each kind, as a part of that.
@@ -23,7 +23,7 @@ GROWTH = 1.0
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Stage]:
-    with stage(all_rest_every=ALL_REST_EVERY, idle_seconds=IDLE_SECONDS) as found:
+    with stage(all_rate_limited_every=ALL_RATE_LIMITED_EVERY, idle_seconds=IDLE_SECONDS) as found:
         yield found
 
 
@@ -50,7 +50,7 @@ def test_credentials_fail_over_and_those_that_rest_are_left_alone(run):
     """Requests are answered by another credential than the one that was limited or refused, and none asks one that rests."""
     assert run.audit.attempts[LIMITED] + run.audit.attempts[REFUSED] > 0
     assert run.audit.failovers > 0
-    assert run.audit.asked_resting == ()
+    assert run.audit.asked_cooling_down == ()
 
 
 def test_what_the_streams_took_is_given_back(run):

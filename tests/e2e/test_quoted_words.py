@@ -165,7 +165,7 @@ def test_a_genuine_refusal(start_proxy, upstream):
         assert answer_text(proxy.ask(question(MODEL), token=ANNA)) == "served"
     assert {label for label, words in states(proxy).items() if words.startswith("out")} == {"a"}
     assert [seen.credential for seen in upstream.asked].count(TOKENS["a"]) == 1
-    assert len(proxy.logged("credential a is out")) == 1
+    assert len(proxy.logged("credential a is rejected")) == 1
 
 
 def session(number: int, token: str = STATIC_TOKEN) -> dict[str, str]:

@@ -135,7 +135,7 @@ def test_the_status_is_that_of_all_workers(proxy, asked):
     by_label = {one["label"]: one for one in data["credentials"]}
     for label, used in USED.items():
         assert tuple(window["utilization"] for window in by_label[label]["windows"][:2]) == used
-    assert by_label["carla"]["state"]["name"] == "out"
+    assert by_label["carla"]["state"]["name"] == "rejected"
     assert by_label["carla"]["last_error"]["text"] == "the account was refused (HTTP 403)"
     assert "ben: limit reached: 7d_opus (HTTP 429)" in [one["text"] for one in data["failovers"]]
     assert by_label["anna"]["age"]["warning"] == 1
@@ -173,7 +173,7 @@ def test_the_metrics_and_the_csv_say_the_same_as_the_status(proxy, asked):
     rows = [*csv.DictReader(io.StringIO(get(proxy, "/usage.csv").text))]
     assert total == sum(int(row["requests"]) for row in rows) == sum(requests_in(data).values())
     assert 'claude_proxy_credential_utilization_ratio{credential="anna",window="5h"} 0.62' in lines
-    assert 'claude_proxy_credential_state{credential="carla",state="out"} 1.0' in lines
+    assert 'claude_proxy_credential_state{credential="carla",state="rejected"} 1.0' in lines
 
 
 def test_each_request_is_a_line_in_the_log(proxy, asked):
@@ -256,10 +256,10 @@ def test_the_page_shows_the_data(browser, proxy, width, scheme, asked):
         ]
         widths = card.locator(".fill").evaluate_all("bars => bars.map(bar => parseFloat(bar.style.width))")
         assert widths == [pytest.approx(min(100, 100 * window["utilization"])) for window in one["windows"]]
-    expect(page.locator("article[data-label=carla]")).to_contain_text("out until")
+    expect(page.locator("article[data-label=carla]")).to_contain_text("rejected until")
     expect(page.locator("article[data-label=ben]")).to_contain_text("7-day window of Opus at 100 %")
-    until_hour = time.strftime("%H:", time.gmtime(data["credentials"][2]["state"]["rests"][0]["until"] + 9 * 3600))
-    expect(page.locator("article[data-label=carla]")).to_contain_text(f"out until {until_hour}")
+    until_hour = time.strftime("%H:", time.gmtime(data["credentials"][2]["state"]["cooldowns"][0]["until"] + 9 * 3600))
+    expect(page.locator("article[data-label=carla]")).to_contain_text(f"rejected until {until_hour}")
     expect(page.locator("article[data-label=carla]")).to_contain_text("last limit or error")
     expect(page.locator("#models")).to_contain_text("claude-opus-4-8")
     heads = [head for head in page.locator("#models thead th").all() if head.is_visible()]

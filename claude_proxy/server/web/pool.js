@@ -72,14 +72,14 @@
   }
 
   function stateOf(state, now) {
-    const grade = { usable: "good", "usable in part": "warn", paused: "soft" }[state.name] || "bad";
+    const grade = { usable: "good", "partly rate-limited": "warn", paused: "soft" }[state.name] || "bad";
     const closed = { paused: "paused", expired: "its login has expired: start Claude Code in that home" }[state.name];
-    const lines = state.rests.map((rest) => {
-      const what = rest.what ? `not for ${rest.what}` : closed ? "rests" : state.name;
-      return `${what} until ${time(rest.until, now)}: ${rest.because}`;
+    const lines = state.cooldowns.map((cooldown) => {
+      const what = cooldown.what ? `rate-limited for ${cooldown.what}` : closed ? "rate-limited" : state.name;
+      return `${what} until ${time(cooldown.until, now)}: ${cooldown.because}`;
     });
     if (closed) lines.unshift(closed);
-    else if (!state.rests.some((rest) => !rest.what)) lines.unshift("usable");
+    else if (!state.cooldowns.some((cooldown) => !cooldown.what)) lines.unshift("usable");
     return lines.map((line, place) => el("p", { class: `state ${place === 0 && line === "usable" ? "good" : grade}`, text: line }));
   }
 
@@ -96,7 +96,7 @@
     const sure = removing === one.label;
     const buttons = [
       one.editable && !paused && button("pause", "Pause"),
-      (paused || one.state.rests.length > 0) && button("resume", "Resume"),
+      (paused || one.state.cooldowns.length > 0) && button("resume", "Resume"),
       one.editable && button("remove", sure ? "Remove now" : "Remove", { "aria-label": `${sure ? "Remove now" : "Remove"}: ${one.label}` }),
     ].filter(Boolean);
     return buttons.length > 0 && el("p", { class: "line" }, ...buttons);
@@ -108,7 +108,7 @@
   }
 
   function credential(one, now) {
-    const kind = { usable: "", "usable in part": "in-part" }[one.state.name] ?? one.state.name;
+    const kind = { usable: "", "partly rate-limited": "in-part" }[one.state.name] ?? one.state.name;
     const fact = (title, text) => el("div", {}, el("dt", { text: title }), el("dd", { text }));
     const facts = el("dl", { class: "facts" },
       fact("sessions", whole.format(one.sessions)),
