@@ -20,7 +20,7 @@ def test_overload_is_not_the_credentials_fault(own_pooled, upstream):
     assert len(upstream.seen) == 1
     upstream.answer = by_provider()
     assert own_pooled.ask(question("claude-sonnet-5")).status_code == 200
-    assert "cooldowns" not in own_pooled.output
+    assert "rate-limited" not in own_pooled.output
 
 
 def test_a_fallback_that_lacks_its_key_is_none(own_pooled, upstream):

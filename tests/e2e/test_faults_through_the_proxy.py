@@ -676,11 +676,11 @@ def test_nothing_is_left(watched, faulty, tried, before, limited, capsys):
     for each, one in came.items():
         label = LABELS.get(one.case.turns[0].seen.credential or "")
         if label and each.fault in {"402", "429-with-a-time"}:
-            expected[label] = "out" if each.fault == "402" else "cooldowns"
+            expected[label] = "rejected" if each.fault == "402" else "rate-limited"
         elif label and each.fault == "401" and label not in limited:  # it is out for seconds
-            assert states[label] in ("usable", "out")
+            assert states[label] in ("usable", "rejected")
             expected[label] = states[label]
-    expected |= dict.fromkeys(limited, "cooldowns")
+    expected |= dict.fromkeys(limited, "rate-limited")
     assert states == expected
     asked = sum(len(case.turns) for case in faulty.cases.values())
     with capsys.disabled():

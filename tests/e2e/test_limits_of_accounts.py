@@ -119,7 +119,7 @@ def test_a_limit_in_the_first_event_of_a_stream(pool):
     assert [one[0] for one in found] == [200] * 4
     assert answer_text(tokens.last) == "served"
     assert "".join(asked for _, asked in found).count("a") == 1
-    assert tokens.of("a")["state"]["name"] == "cooldowns"
+    assert tokens.of("a")["state"]["name"] == "rate-limited"
 
 
 def test_an_overload_in_the_first_event_is_not_a_limit(pool):
@@ -265,7 +265,7 @@ def test_seats_of_one_organisation_have_limits_of_their_own(pool):
     full.headers["anthropic-organization-id"] = "made-up-organisation"
     some.answer = lambda label, seen: full if label == "a" else seat(label, seen)
     assert [some.ask()[0] for _ in range(4)] == [200] * 4
-    assert [some.of(label)["state"]["name"] for label in "ab"] == ["cooldowns", "usable"]
+    assert [some.of(label)["state"]["name"] for label in "ab"] == ["rate-limited", "usable"]
 
 
 def test_no_secret_is_told(pool):
