@@ -5,10 +5,12 @@ import socket
 import stat
 import sys
 
+import click
 import pytest
 
 from claude_proxy.cli import main
 from claude_proxy.cli import project as project_folder
+from claude_proxy.cli.parsing import Options
 
 
 @pytest.fixture
@@ -64,6 +66,17 @@ def peopled(project):
     """A project that is set up, with nobody in it yet."""
     project_folder.prepare(project, None)
     return project
+
+
+def parsed(arguments):
+    """The options that the command line understands, with the names of ``command``; nothing is run."""
+    context = main.commands().make_context("claude-proxy", list(arguments))
+    names = []
+    while isinstance(context.command, click.Group):
+        name, command, rest = context.command.resolve_command(context, [*context._protected_args, *context.args])
+        context = command.make_context(name, rest, parent=context)
+        names.append(name)
+    return Options(**vars(Options.of(context)), command=" ".join(names))
 
 
 def run(project, *arguments):

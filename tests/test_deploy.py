@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from command_line import parsed
 
-from claude_proxy.cli.main import parser
 from claude_proxy.config.settings import Settings
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
@@ -25,7 +25,7 @@ def arguments(command: list[str]) -> object:
     """What our own parser understands of a unit's command."""
     assert command[0].endswith("/.venv/bin/python")
     assert command[1:3] == ["-m", "claude_proxy"]
-    return parser().parse_args(command[3:])
+    return parsed(command[3:])
 
 
 def service_lines(folder: Path) -> dict[str, str]:

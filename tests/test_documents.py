@@ -10,11 +10,13 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
+from command_line import parsed
 
 from claude_proxy import __version__
-from claude_proxy.cli import main, onboarding
+from claude_proxy.cli import onboarding
 from claude_proxy.config import model_access, web_search
 from claude_proxy.config import models as config
 from claude_proxy.config.settings import SECRET_NAMES, VARIABLES
@@ -232,8 +234,8 @@ def compose() -> dict[str, Any]:
 def is_command(arguments: list[str]) -> bool:
     """Whether the command line takes these arguments."""
     try:
-        main.parser().parse_args(arguments)
-    except SystemExit:
+        parsed(arguments)
+    except click.ClickException:
         return False
     return True
 
@@ -370,9 +372,9 @@ def test_metrics_in_the_documents_exist():
 def test_the_settings_options_in_the_documents_exist():
     """Every option and format that docs/claude-code.md names for ``settings`` is one of the command's."""
     text = PAGES["docs/claude-code.md"].split("## Blocks and commands to paste\n", 1)[1].split("\n## ", 1)[0]
-    assert {
-        f"--{name}" for name in vars(main.parser().parse_args(["settings"])) if name in ("model", "url", "user", "format")
-    } == set(re.findall(r"^- `(--[a-z]+)", text, re.MULTILINE))
+    assert {f"--{name}" for name in vars(parsed(["settings"])) if name in ("model", "url", "user", "format")} == set(
+        re.findall(r"^- `(--[a-z]+)", text, re.MULTILINE)
+    )
     assert set(re.findall(r"`([a-z]+)`", text.split("- `--format`:", 1)[1].split("such as", 1)[0])) == set(onboarding.FORMATS)
 
 

@@ -38,7 +38,7 @@ def test_no_command(capsys):
     with pytest.raises(SystemExit) as caught:
         main.main([])
     assert caught.value.code == 2
-    assert "usage: claude-proxy" in capsys.readouterr().err
+    assert "Usage: claude-proxy" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_everything_is_said():
     assert "2 sessions; today 0 requests, 0 tokens; 7 days 0 requests, 0 tokens" in lines
     assert "##########.......... 50% 5-hour window, full about 12:06, opens anew 15:06" in " ".join(lines).replace("  ", " ")
     assert any(line.startswith("rate-limited for Opus until ") for line in lines)
-    assert any(line.startswith("out until 12:06: the credential was refused") for line in lines)
+    assert any(line.startswith("rejected until 12:06: the credential was refused") for line in lines)
     assert "last limit or error 11:06: five_hour limit (HTTP 429)" in lines
     assert "11:06 second: five_hour limit (HTTP 429)" in lines
     assert any(line.startswith("anna: today 1 request, 10 tokens") for line in lines)

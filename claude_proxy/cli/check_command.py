@@ -1,37 +1,25 @@
 """The commands ``check`` and ``models``, and what of the checks is said at a start."""
 
-import argparse
 import os
-from collections.abc import Callable
+import sys
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
+
+import click
 
 from claude_proxy.check import listing, live, report, table
 from claude_proxy.check.facts import Facts, Unreadable, gather, read_config
 from claude_proxy.check.findings import Finding, Level, error
 from claude_proxy.cli import project as project_folder
+from claude_proxy.cli.command import command
+from claude_proxy.cli.parsing import Options
 from claude_proxy.cli.pool_command import lifter
 from claude_proxy.config import backup
 from claude_proxy.config import models as config
 from claude_proxy.config.settings import SettingsError
 
 
-def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the two commands to the command line."""
-    check = commands.add_parser(
-        "check", help="say what is wrong with .env, config.yaml and the environment; 1 when there are errors"
-    )
-    check.add_argument("--offline", action="store_true", help="reach for no host")
-    check.add_argument(
-        "--live", action="store_true", help="send one small request to each model and with each Claude credential"
-    )
-    check.add_argument("--client-settings", type=Path, metavar="FILE", help="check a settings.json of Claude Code's as well")
-    check.add_argument("--json", action="store_true", help="print JSON")
-    models = commands.add_parser("models", help="list what the proxy serves, and where each model goes")
-    models.add_argument("--json", action="store_true", help="print JSON")
-
-
-def check(options: argparse.Namespace, out: TextIO) -> int:
+def check(options: Options, out: TextIO) -> int:
     """Run the checks; return 1 when there are errors."""
     try:
         facts = read_facts(options.project, options.data, options.client_settings)
@@ -48,7 +36,7 @@ def check(options: argparse.Namespace, out: TextIO) -> int:
     return int(report.failed(report.flat(results)))
 
 
-def models(options: argparse.Namespace, out: TextIO) -> int:
+def models(options: Options, out: TextIO) -> int:
     """List the models; return 1 when config.yaml cannot be read."""
     facts = read_facts(options.project, options.data)
     rows = listing.rows(facts)
@@ -56,7 +44,27 @@ def models(options: argparse.Namespace, out: TextIO) -> int:
     return int(not rows)
 
 
-COMMANDS: dict[str, Callable[[Any, TextIO], int]] = {"check": check, "models": models}
+CHECK = command(
+    "check",
+    lambda options: check(options, sys.stdout),
+    [
+        click.Option(["--offline"], is_flag=True, help="Connect to no host."),
+        click.Option(["--live"], is_flag=True, help="Send a small request to each model and with each Claude credential."),
+        click.Option(
+            ["--client-settings"], type=click.Path(path_type=Path), metavar="FILE", help="Check a settings.json of Claude Code."
+        ),
+        click.Option(["--json"], is_flag=True, help="Print JSON."),
+    ],
+    about="Find errors in .env, config.yaml and the environment. The exit code is 1 when there are errors.",
+    loads=False,
+)
+MODELS = command(
+    "models",
+    lambda options: models(options, sys.stdout),
+    [click.Option(["--json"], is_flag=True, help="Print JSON.")],
+    about="List the models of config.yaml and where each one goes.",
+    loads=False,
+)
 
 
 def read_facts(project: Path, data: Path | None, client_settings: Path | None = None) -> Facts:

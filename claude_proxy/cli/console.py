@@ -2,9 +2,10 @@
 
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 
-def stop(heading: str, mistakes: Sequence[str]) -> None:
+def stop(heading: str, mistakes: Sequence[str]) -> NoReturn:
     """Say what is wrong and exit with 1."""
     tell("\n".join([heading, *(f"- {mistake}" for mistake in mistakes)]))
     sys.exit(1)

@@ -1,71 +1,74 @@
-"""The command line: which commands there are, and how one that fails ends. Each command has a file of its own."""
+"""The command line: which commands there are, and how one is found. Each command has a file, which is imported when it runs."""
 
-import argparse
+import importlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from claude_proxy.access import users_file
-from claude_proxy.cli import (
-    check_command,
-    onboarding,
-    pool_command,
-    serve_command,
-    settings_command,
-    status_command,
-    terminal,
-    user_command,
-)
-from claude_proxy.cli.console import stop
-from claude_proxy.cli.project import ROOT, load_environment
-from claude_proxy.config import models as config
-from claude_proxy.config.credentials_edit import NotEdited
-from claude_proxy.config.settings import SettingsError
+import click
 
-# Commands that need the environment as a start has it, by their name and that of their action.
-COMMANDS: Mapping[tuple[str, str | None], Callable[[argparse.Namespace], None]] = {
-    ("settings", None): settings_command.show_settings,
-    ("user", "add"): user_command.add_user,
-    ("user", "remove"): user_command.remove_user,
-    ("user", "list"): user_command.list_users,
-    ("pool", "list"): pool_command.show_list,
-    ("pool", "add"): pool_command.add_credential,
-    ("pool", "pause"): pool_command.pause,
-    ("pool", "resume"): pool_command.resume,
-    ("pool", "remove"): pool_command.remove,
-    ("pool", "set"): pool_command.change_terms,
-    ("status", None): status_command.show_status,
-    ("usage", None): status_command.show_usage,
+from claude_proxy.cli.parsing import folders
+
+ABOUT = "One proxy between Claude Code and Claude or any other model, for a team of users."
+
+
+class Place(NamedTuple):
+    """Where a command is declared, and what it does, in a line."""
+
+    module: str
+    name: str
+    about: str
+
+
+COMMANDS: Mapping[str, Place] = {
+    "serve": Place("serve_command", "SERVE", "Start the proxy."),
+    "settings": Place("settings_command", "SETTINGS", "Print the settings for Claude Code, with the token."),
+    "user": Place("user_command", "USER", "Add, remove and list users. Each user has a token."),
+    "pool": Place("pool_command", "POOL", "Add, change and list the Claude credentials of the pool."),
+    "status": Place("status_command", "STATUS", "Show rate limits and usage of the running proxy."),
+    "usage": Place("status_command", "USAGE", "Show the usage of each user, by day."),
+    "check": Place("check_command", "CHECK", "Find errors in .env, config.yaml and the environment."),
+    "models": Place("check_command", "MODELS", "List the models of config.yaml and where each one goes."),
 }
 
 
+class Commands(click.Group):
+    """The commands of ``COMMANDS``. A command's file is imported when the command is named, which keeps the help fast."""
+
+    def get_command(self, _: click.Context, name: str) -> click.Command | None:
+        """Return a command, or None for a name that is not one."""
+        place = COMMANDS.get(name)
+        if place is None:
+            return None
+        found: click.Command = getattr(importlib.import_module(f"claude_proxy.cli.{place.module}"), place.name)
+        return found
+
+    def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands, and import none of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, place.about) for name, place in COMMANDS.items()])
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; exit with 1 and a list of sentences when the settings are wrong, or when it cannot be done."""
-    options = parser().parse_args(arguments)
+    """Run a command; exit with 1 when it fails, and with 2 for a command line that is wrong."""
     try:
-        if options.command == "serve":
-            serve_command.serve(options.project, options.data)
-        elif options.command in check_command.COMMANDS:
-            sys.exit(check_command.COMMANDS[options.command](options, sys.stdout))
-        else:
-            load_environment(options.project, options.data)
-            COMMANDS[options.command, vars(options).get("action")](options)
-    except (SettingsError, config.ConfigError) as error:
-        stop("The proxy does not start:", error.mistakes)
-    except (users_file.PeopleError, onboarding.OnboardingError, NotEdited) as error:
-        stop("This was not done:", error.mistakes)
-    except terminal.Unanswered as error:
-        stop("The proxy was not asked:", (str(error),))
+        code = commands().main(arguments, prog_name="claude-proxy", standalone_mode=False)
+    except click.Abort:  # Ctrl-C
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    if code:
+        sys.exit(code)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return what reads the command line."""
-    whole = argparse.ArgumentParser(prog="claude-proxy", description="One LiteLLM proxy for a team of Claude Code users.")
-    whole.add_argument("--project", type=Path, default=ROOT, help="the folder with .env and config.yaml")
-    whole.add_argument(
-        "--data", type=Path, help="a writable folder for what is generated when the project's is not to be written"
+def commands() -> Commands:
+    """Return all commands."""
+    return Commands(
+        "claude-proxy",
+        # Of each one its name alone, for a suggestion: ``get_command`` finds the rest.
+        commands={name: click.Command(name) for name in COMMANDS},
+        params=folders(),
+        help=ABOUT,
+        no_args_is_help=True,
     )
-    commands = whole.add_subparsers(dest="command", required=True)
-    for command in (serve_command, settings_command, user_command, pool_command, status_command, check_command):
-        command.add_to(commands)
-    return whole

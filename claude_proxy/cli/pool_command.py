@@ -1,6 +1,5 @@
 """``claude-proxy pool``: the Claude credentials of ``credentials.yaml``, and what a running proxy knows of all of them."""
 
-import argparse
 import asyncio
 import getpass
 import os
@@ -9,8 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import click
+
 from claude_proxy.cli import terminal
+from claude_proxy.cli.command import command, group
 from claude_proxy.cli.console import stop, tell
+from claude_proxy.cli.parsing import Options
 from claude_proxy.cli.project import config_path, state_folder
 from claude_proxy.config import credentials_edit, models
 from claude_proxy.config.credentials_edit import NotEdited
@@ -26,29 +29,7 @@ from claude_proxy.usage.report import unusual
 APPLIES = "A running proxy takes it up within seconds."
 
 
-def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command and its actions to the command line."""
-    pool = commands.add_parser("pool", help="the Claude credentials of the pool: list, add, pause, resume, remove, set")
-    actions = pool.add_subparsers(dest="action", required=True)
-    listing = actions.add_parser("list", help="which credentials there are, on which terms, and their state if a proxy runs")
-    listing.add_argument("--url", help="where the proxy is, instead of HOST and PORT")
-    new = actions.add_parser("add", help="add one; its secret is read from the terminal or the standard input")
-    new.add_argument("label", metavar="LABEL")
-    new.add_argument("--secret-file", type=Path, metavar="FILE", help="a file that holds the secret, instead")
-    new.add_argument("--claude-home", type=Path, metavar="FOLDER", help="the folder of Claude Code's login, instead")
-    new.add_argument("terms", nargs="*", metavar="NAME=VALUE", help=f"one of {', '.join(credentials_edit.SETTABLE[1:])}")
-    for action, words in (
-        ("pause", "ask it no more, and keep what is known of it"),
-        ("resume", "ask it again, and forget what it rests for"),
-        ("remove", "take it out of the pool"),
-    ):
-        actions.add_parser(action, help=words).add_argument("label", metavar="LABEL")
-    terms = actions.add_parser("set", help="change its terms: priority=2 groups=team-a,team-b; an empty value takes one away")
-    terms.add_argument("label", metavar="LABEL")
-    terms.add_argument("terms", nargs="+", metavar="NAME=VALUE", help=f"one of {', '.join(credentials_edit.SETTABLE)}")
-
-
-def add_credential(options: argparse.Namespace) -> None:
+def add_credential(options: Options) -> None:
     """Write an entry with a secret that no list of processes has shown."""
     path, pool = _path(), _pool()
     terms = credentials_edit.assignments(options.terms)
@@ -65,19 +46,19 @@ def add_credential(options: argparse.Namespace) -> None:
         tell(f"It was in {before.source} as {before.label}; take it out there: what {path.name} says of it counts.")
 
 
-def change_terms(options: argparse.Namespace) -> None:
+def change_terms(options: Options) -> None:
     """Change what the file says of a credential."""
     credentials_edit.change(_path(), _pool(), options.label, credentials_edit.assignments(options.terms))
     tell(f"Changed {options.label}. {APPLIES}")
 
 
-def pause(options: argparse.Namespace) -> None:
+def pause(options: Options) -> None:
     """Let a credential be asked no more."""
     credentials_edit.change(_path(), _pool(), options.label, {"paused": True})
     tell(f"Paused {options.label}; what is known of it stays. {APPLIES}")
 
 
-def resume(options: argparse.Namespace) -> None:
+def resume(options: Options) -> None:
     """Let a credential be asked again, whatever it rests for; one that is not paused, of a variable too, may rest."""
     pool = _pool()
     one = next((one for one in pool if one.label == options.label), None)
@@ -87,13 +68,13 @@ def resume(options: argparse.Namespace) -> None:
     tell(f"Resumed {options.label}{'; what it rests for is forgotten' if lifted else ''}. {APPLIES}")
 
 
-def remove(options: argparse.Namespace) -> None:
+def remove(options: Options) -> None:
     """Take a credential out."""
     credentials_edit.remove(_path(), _pool(), options.label)
     tell(f"Removed {options.label}; its sessions move at their next request. {APPLIES}")
 
 
-def show_list(options: argparse.Namespace) -> None:
+def show_list(options: Options) -> None:
     """Print every credential with where it is from, its terms and its state; no secret."""
     found = read_pool(os.environ)
     states = _states(options.url)
@@ -107,7 +88,7 @@ def show_list(options: argparse.Namespace) -> None:
         stop("The pool's files have mistakes:", found.mistakes)
 
 
-def lifter(options: argparse.Namespace) -> Callable[[Credential], bool]:
+def lifter(options: Options) -> Callable[[Credential], bool]:
     """Return what ends a credential's rests in the running proxy, and says whether there was one to tell.
 
     Without a store the proxy shares nothing, and nothing can be told to it.
@@ -194,3 +175,49 @@ def _terms(one: Credential) -> Iterator[str]:
         if value is not None:
             shown = ",".join(value) if isinstance(value, list) else str(value)  # a date's text is as it is written
             yield f"{name}={shown.lower() if isinstance(value, bool) else shown}"
+
+
+def _label() -> click.Argument:
+    return click.Argument(["label"], metavar="LABEL")
+
+
+def _path_option(name: str, metavar: str, about: str) -> click.Option:
+    return click.Option([name], type=click.Path(path_type=Path), metavar=metavar, help=about)
+
+
+POOL = group(
+    "pool",
+    [
+        command(
+            "list",
+            show_list,
+            [click.Option(["--url"], help="The address of the proxy. Default: HOST and PORT of .env.")],
+            about="List the credentials, their terms, and their state if the proxy is running.",
+        ),
+        command(
+            "add",
+            add_credential,
+            [
+                _label(),
+                click.Argument(["terms"], nargs=-1, metavar="[NAME=VALUE]..."),
+                _path_option("--secret-file", "FILE", "A file that holds the secret."),
+                _path_option("--claude-home", "FOLDER", "The home folder of a Claude Code that is logged in."),
+            ],
+            about="Add a credential. Its secret is read from the terminal or the standard input. "
+            f"NAME is one of {', '.join(credentials_edit.SETTABLE[1:])}.",
+            examples=("claude-proxy pool add anna priority=2", "claude-proxy pool add ben --claude-home ~ben/.claude"),
+        ),
+        command("pause", pause, [_label()], about="Stop using a credential. Its rate limits stay known."),
+        command("resume", resume, [_label()], about="Use a credential again, and end its cooldowns."),
+        command("remove", remove, [_label()], about="Remove a credential from the pool."),
+        command(
+            "set",
+            change_terms,
+            [_label(), click.Argument(["terms"], nargs=-1, required=True, metavar="NAME=VALUE...")],
+            about=f"Change the terms of a credential. NAME is one of {', '.join(credentials_edit.SETTABLE)}. "
+            "An empty value removes the term.",
+            examples=("claude-proxy pool set anna priority=2 groups=team-a,team-b", "claude-proxy pool set anna groups="),
+        ),
+    ],
+    about="Add, change and list the Claude credentials of the pool.",
+)

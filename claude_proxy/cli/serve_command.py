@@ -1,6 +1,5 @@
 """``claude-proxy serve``: prepare what is missing, check the settings, start LiteLLM with this project's callbacks in it."""
 
-import argparse
 import contextlib
 import errno
 import os
@@ -16,6 +15,7 @@ from typing import Any, TextIO
 
 from claude_proxy.access.routes import is_open
 from claude_proxy.cli import check_command
+from claude_proxy.cli.command import command
 from claude_proxy.cli.project import ROOT, checked, config_path, generated_token, load_environment, prepare, state_folder
 from claude_proxy.cli.settings_command import settings_block
 from claude_proxy.config import backup
@@ -33,11 +33,6 @@ ADDRESS_MISTAKES: Mapping[int, str] = {
     errno.EACCES: "PORT: {port} is not for this user: set PORT to one from 1024",
     errno.EADDRNOTAVAIL: "HOST: {host} is not an address of this machine",
 }
-
-
-def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command to the command line."""
-    commands.add_parser("serve", help="prepare what is missing and start the proxy")
 
 
 def serve(project: Path, data: Path | None) -> None:
@@ -199,3 +194,11 @@ def announce(
             "The token is not written into logs: `claude-proxy settings` (or `make settings`) prints this block with it."
         )
     print("\n".join(lines), file=out, flush=True)
+
+
+SERVE = command(
+    "serve",
+    lambda options: serve(options.project, options.data),
+    about="Create .env and config.yaml if they are missing, and start the proxy.",
+    loads=False,
+)

@@ -1,37 +1,32 @@
 """``claude-proxy settings``: print the block for a client, with its token where that is known."""
 
-import argparse
 import os
 from collections.abc import Mapping
 from typing import Any
 
+import click
+
 from claude_proxy.access import users_file
 from claude_proxy.access.routes import STATIC_NAME
 from claude_proxy.cli import onboarding
+from claude_proxy.cli.command import command
 from claude_proxy.cli.console import tell
+from claude_proxy.cli.parsing import Options
 from claude_proxy.cli.project import checked, config_path
 from claude_proxy.config.settings import Settings
 from claude_proxy.secret import Secret
 
-
-def block_options() -> argparse.ArgumentParser:
-    """Return the options of every command that prints a block, as a parent of its parser."""
-    shown = argparse.ArgumentParser(add_help=False)
-    shown.add_argument("--model", help="the model to use; left out, Claude, or the first that is ready")
-    shown.add_argument("--url", help="the proxy's address for clients, such as https://proxy.example.org")
-    shown.add_argument("--format", choices=list(onboarding.FORMATS), default="settings", help="what it is for")
-    return shown
-
-
-def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command to the command line."""
-    block = commands.add_parser(
-        "settings", parents=[block_options()], help="print the block for Claude Code's settings.json, with the token"
-    )
-    block.add_argument("--user", help="the person whom it is for")
+# The options of every command that prints a block.
+BLOCK_OPTIONS: tuple[click.Parameter, ...] = (
+    click.Option(["--model"], help="The model to use. Default: Claude, or the first model that is ready."),
+    click.Option(["--url"], help="The address of the proxy for clients, such as https://proxy.example.org."),
+    click.Option(
+        ["--format"], type=click.Choice(list(onboarding.FORMATS)), default="settings", help="The program that reads the block."
+    ),
+)
 
 
-def show_settings(options: argparse.Namespace) -> None:
+def show_settings(options: Options) -> None:
     """Print what a client needs, with the token where it is known."""
     loaded, settings = checked(config_path(options.project, options.data))
     token = users_file.find(settings.users, options.user).token if options.user else settings.static_token
@@ -44,7 +39,7 @@ def show_settings(options: argparse.Namespace) -> None:
         )
 
 
-def tell_where(settings: Settings, options: argparse.Namespace) -> None:
+def tell_where(settings: Settings, options: Options) -> None:
     """Say where the printed block goes, and when only this machine can use it."""
     tell(f"For {onboarding.FORMATS[options.format].where}.")
     url = onboarding.proxy_url(settings, options.url, os.environ)
@@ -54,10 +49,10 @@ def tell_where(settings: Settings, options: argparse.Namespace) -> None:
 
 def settings_block(settings: Settings, loaded: Mapping[str, Any], *, show_token: bool) -> str:
     """Return the block for Claude Code's settings.json. A program that collects output gets a placeholder for the token."""
-    return blocks(settings, loaded, argparse.Namespace(), settings.static_token if show_token else None)
+    return blocks(settings, loaded, Options(), settings.static_token if show_token else None)
 
 
-def blocks(settings: Settings, loaded: Mapping[str, Any], options: argparse.Namespace, token: Secret | None) -> str:
+def blocks(settings: Settings, loaded: Mapping[str, Any], options: Options, token: Secret | None) -> str:
     """Return what the options ask for, with the token or a placeholder; raise ``OnboardingError``."""
     chosen: dict[str, str | None] = vars(options)
     user, model = chosen.get("user") or STATIC_NAME, chosen.get("model")
@@ -68,3 +63,16 @@ def blocks(settings: Settings, loaded: Mapping[str, Any], options: argparse.Name
     url = onboarding.proxy_url(settings, chosen.get("url"), os.environ)
     shown = token.reveal() if token else onboarding.placeholder(settings, chosen.get("user"))
     return form.render([onboarding.setup(loaded, settings, url=url, token=shown, model=one, user=user) for one in models])
+
+
+SETTINGS = command(
+    "settings",
+    show_settings,
+    [*BLOCK_OPTIONS, click.Option(["--user"], help="The user that the block is for.")],
+    about="Print the settings for Claude Code, with the token.",
+    examples=(
+        "claude-proxy settings                                  for ~/.claude/settings.json",
+        "claude-proxy settings --url https://proxy.example.org  for another machine",
+        "claude-proxy settings --format shell --model glm       a shell command",
+    ),
+)

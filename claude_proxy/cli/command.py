@@ -1,0 +1,52 @@
+"""How a command is declared and run, and how an error ends it."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from claude_proxy.access.users_file import PeopleError
+from claude_proxy.cli.console import stop
+from claude_proxy.cli.onboarding import OnboardingError
+from claude_proxy.cli.parsing import Command, Options, folders
+from claude_proxy.cli.project import ROOT, load_environment
+from claude_proxy.cli.terminal import Unanswered
+from claude_proxy.config.credentials_edit import NotEdited
+from claude_proxy.config.models import ConfigError
+from claude_proxy.config.settings import SettingsError
+
+
+def command(
+    name: str,
+    function: Callable[[Options], int | None],
+    params: Sequence[click.Parameter] = (),
+    *,
+    about: str,
+    examples: Sequence[str] = (),
+    loads: bool = True,
+) -> Command:
+    """Return a command that calls a function; ``loads`` fills the environment first, as a start does.
+
+    What the function returns is the exit code; None is 0.
+    """
+
+    def run(**_: Any) -> int | None:
+        options = Options.of(click.get_current_context())
+        options.project = options.project or ROOT
+        try:
+            if loads:
+                load_environment(options.project, options.data)
+            return function(options)
+        except (SettingsError, ConfigError) as error:
+            stop("The proxy does not start:", error.mistakes)
+        except (PeopleError, OnboardingError, NotEdited) as error:
+            stop("This was not done:", error.mistakes)
+        except Unanswered as error:
+            stop("The proxy was not asked:", (str(error),))
+
+    return Command(name, callback=run, params=[*params, *folders()], help=about, examples=examples)
+
+
+def group(name: str, actions: Sequence[click.Command], *, about: str) -> click.Group:
+    """Return a command that has actions."""
+    return click.Group(name, commands=actions, params=folders(), help=about, no_args_is_help=True)

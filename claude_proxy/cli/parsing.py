@@ -1,0 +1,56 @@
+"""What reads the command line, kept free of everything that takes long to import: options, help and examples."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import click
+
+FOLDERS = ("project", "data")
+
+
+class Options(SimpleNamespace):
+    """The options of a command by their names; ``project`` and ``data`` are paths or None."""
+
+    @classmethod
+    def of(cls, context: click.Context) -> "Options":
+        """Return the options of a command. Those of ``FOLDERS`` stand before the command or after it; the last one applies."""
+        given = dict(context.params)
+        for name in FOLDERS:
+            above: click.Context | None = context
+            while given.get(name) is None and above is not None:
+                given[name], above = above.params.get(name), above.parent
+        return cls(**given)
+
+
+def folders() -> list[click.Parameter]:
+    """Return the options that every command has."""
+    return [
+        click.Option(["--project"], type=click.Path(path_type=Path), help="The folder with .env and config.yaml."),
+        click.Option(
+            ["--data"],
+            type=click.Path(path_type=Path),
+            help="A writable folder for generated files, if the project's folder is read-only.",
+        ),
+    ]
+
+
+class Command(click.Command):
+    """A command with examples at the end of its help."""
+
+    def __init__(self, *arguments: Any, examples: Sequence[str] = (), **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.examples = examples
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
+        """Write the examples as they are."""
+        write_examples(self.examples, formatter)
+
+
+def write_examples(examples: Sequence[str], formatter: click.HelpFormatter) -> None:
+    """Write examples below a help, a line each."""
+    if examples:
+        with formatter.section("Examples"):
+            for example in examples:
+                formatter.write(f"{'':{formatter.current_indent}}{example}\n")
