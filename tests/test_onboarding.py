@@ -1,9 +1,7 @@
 """cli/onboarding.py: what a client needs, for every model and in every form, as the programs that read it see it."""
 
 import json
-import os
-import shutil
-import subprocess
+import re
 
 import pytest
 
@@ -15,6 +13,7 @@ from claude_proxy.cli.onboarding import (
     MODEL_VARIABLES,
     OnboardingError,
     Setup,
+    context_of,
     default_model,
     is_claude,
     is_for_this_machine_only,
@@ -26,8 +25,6 @@ from claude_proxy.cli.onboarding import (
 from claude_proxy.config.settings import Settings
 
 TOKEN, OAUTH = "sk-made-up-token", "sk-ant-oat01-made-up-a"
-# What a shell could stumble over, in a place where it may really stand: the path of an address, or somebody's own token.
-ODD = "a'b\"c$d`e\\f%g!h;i&j|k#l~m{n}o*p"
 
 
 def model(name, target, **params):
@@ -60,14 +57,24 @@ def limited(*models):
         ({"HOST": "0.0.0.0", "PROXY_DOMAIN": "localhost"}, None, "http://127.0.0.1:4000"),
         ({"HOST": "localhost", "PROXY_DOMAIN": "proxy.example.com"}, None, "http://localhost:4000"),
         ({"HOST": "::", "PROXY_DOMAIN": "proxy.example.com"}, "https://other.example.org", "https://other.example.org"),
+        ({"HOST": "0.0.0.0", "CLAUDE_PROXY_PUBLISHED_HOST": "0.0.0.0"}, None, "http://127.0.0.1:4000"),
+        ({"HOST": "0.0.0.0", "CLAUDE_PROXY_PUBLISHED_HOST": "10.0.0.5"}, None, "http://10.0.0.5:4000"),
+        ({"HOST": "0.0.0.0", "CLAUDE_PROXY_PUBLISHED_HOST": "[::1]"}, None, "http://[::1]:4000"),
+        ({"HOST": "0.0.0.0", "CLAUDE_PROXY_PUBLISHED_PORT": "4080"}, None, "http://127.0.0.1:4080"),
+        (
+            {"HOST": "0.0.0.0", "CLAUDE_PROXY_PUBLISHED_PORT": "4080", "PROXY_DOMAIN": "proxy.example.com"},
+            None,
+            "https://proxy.example.com",
+        ),
         ({}, "https://proxy.example.org/", "https://proxy.example.org"),
         ({}, " https://proxy.example.org/anthropic", "https://proxy.example.org/anthropic"),
     ],
     ids=["default", "all", "all-ipv6", "name", "ipv6", "domain", "domain-port", "no-domain", "domain-for-nobody",
-         "domain-given", "given", "given-with-a-path"],
+         "domain-given", "docker", "docker-at-one-address", "docker-at-ipv6", "docker-scaled", "docker-scaled-domain", "given",
+         "given-with-a-path"],
 )  # fmt: skip
 def test_the_address(environ, given, url):
-    """The address is the given one, or the domain's where others reach the proxy, or one that this machine can use."""
+    """The address is the given one, or the domain's where others reach the proxy, or the published one of this machine."""
     assert proxy_url(Settings.parse(environ), given, environ) == url
 
 
@@ -84,7 +91,9 @@ def test_the_address(environ, given, url):
 )
 def test_an_address_for_this_machine_only(host, url, expected):
     """An address of this machine's own is one that misleads only where other machines reach the proxy."""
-    assert is_for_this_machine_only(Settings.parse({"HOST": host}), url) is expected
+    assert is_for_this_machine_only(Settings.parse({"HOST": host}), url, {}) is expected
+    published = {"CLAUDE_PROXY_PUBLISHED_HOST": host}
+    assert is_for_this_machine_only(Settings.parse({"HOST": "0.0.0.0"}), url, published) is expected
 
 
 @pytest.mark.parametrize(
@@ -155,8 +164,14 @@ def test_claude_keeps_its_own_small_models():
 def test_who_checks_calls_in_auto_mode(name):
     """With a model that is not Claude, Claude Code checks calls itself and asks that model; with Claude nothing is said."""
     said = {variable: environment(model=name).get(variable) for variable in (CHECK_VARIABLE, CHECK_MODEL_VARIABLE)}
-    is_other = name not in ("claude-opus-4-8", None)
-    assert said == {CHECK_VARIABLE: "0" if is_other else None, CHECK_MODEL_VARIABLE: name if is_other else None}
+    other = None if name in ("claude-opus-4-8", None) else name.removesuffix("[1m]")
+    assert said == {CHECK_VARIABLE: other and "0", CHECK_MODEL_VARIABLE: other}
+
+
+@pytest.mark.parametrize("name", ["glm", "glm[1m]"])
+def test_the_mark_of_the_long_context_is_claude_s(name):
+    """The mark would win over the window that the block says, so a model that is not Claude is named without it."""
+    assert {environment(model=name)[variable] for variable in MODEL_VARIABLES} == {"glm"}
 
 
 SIZED = model("sized", "openai/x", api_base="https://z.example")
@@ -178,7 +193,7 @@ SIZED = model("sized", "openai/x", api_base="https://z.example")
     ],
 )
 def test_how_much_a_model_takes(name, sizes, expected):
-    """Claude Code is told what a model that is not Claude takes: what config.yaml says of it, or a size that most have."""
+    """Every block says how much a model takes that is not Claude: by config.yaml, or a size that most models have."""
     entries = [SIZED | ({"model_info": {"max_input_tokens": size}} if size is not None else {}) for size in sizes]
     loaded = {"model_list": [CLAUDE, *entries]}
     one = setup(loaded, Settings.parse({}), url="http://x", token=TOKEN, model=name)
@@ -223,57 +238,117 @@ def test_vscode():
 @pytest.mark.parametrize(
     ("name", "command"),
     [("glm", "claude-glm"), ("claude-opus-4-8[1m]", "claude-opus-4-8-1m"), ("Open/Router:free", "claude-open-router-free"),
-     (None, "claude-proxy")],
+     (None, "claude-via-proxy"), ("proxy", "claude-proxy-model"), ("Claude-Proxy", "claude-proxy-model"),
+     ("claude", "claude-claude"), ("模型", "claude-model")],
 )  # fmt: skip
 def test_the_name_of_the_command(name, command):
-    """A command is called after its model, in characters that every shell takes."""
+    """A command is called after its model, in characters that every shell takes, and never like a command that exists."""
     assert Setup("http://x", TOKEN, name, is_claude=False).command == command
 
 
-SHELLS = {
-    "bash": ("shell", ["bash", "-c"], "{text}\nclaude-odd -p 'two words' ''"),
-    "zsh": ("shell", ["zsh", "-f", "-c"], "{text}\nclaude-odd -p 'two words' ''"),
-    "fish": ("fish", ["fish", "--no-config", "-c"], "{text}\nclaude-odd -p 'two words' ''"),
-    "pwsh": ("powershell", ["pwsh", "-NoProfile", "-Command"], "{text}\nclaude-odd -p 'two words'; exit $LASTEXITCODE"),
-}
+@pytest.mark.parametrize("form", ["shell", "fish", "powershell"])
+def test_no_function_replaces_another(form):
+    """Two models whose names become the same command get two commands."""
+    setups = [Setup("http://x", TOKEN, name, is_claude=False) for name in ("GLM 5", "glm-5", None, "glm/5")]
+    text = FORMATS[form].render(setups)
+    assert re.findall(r"^(?:function )?(claude-[\w-]+)(?=\(\) \(| \{|$)", text, re.MULTILINE) == [
+        "claude-glm-5", "claude-glm-5-2", "claude-via-proxy", "claude-glm-5-3",
+    ]  # fmt: skip
 
 
-@pytest.mark.parametrize("shell", [name for name in SHELLS if name != "pwsh" or shutil.which(name)])
-def test_the_command_of_each_shell(shell, tmp_path):
-    """In every shell the command hands claude a private file with the very values, passes arguments and code on, cleans up."""
-    form, start, script = SHELLS[shell]
-    if shutil.which(start[0]) is None:
-        pytest.skip(f"{start[0]} is not installed")
-    stub, temporary = tmp_path / "bin" / "claude", tmp_path / "temporary"
-    places = {"OUT": str(tmp_path), "TMPDIR": str(temporary), "HOME": str(tmp_path)}
-    stub.parent.mkdir()
-    temporary.mkdir()
-    stub.write_text(
-        '#!/bin/sh\n[ "$1" = --settings ] && shift && cp -p "$1" "$OUT/settings" && shift\n'
-        'printf "%s\\n" "$@" > "$OUT/arguments"\nexit 7\n'
+def test_form_b():
+    """Form B has the proxy's token in a header of its own, for ANTHROPIC_AUTH_TOKEN would keep the login from being sent."""
+    one = setup(LOADED, Settings.parse({}), url="http://x", token=TOKEN, model=None, form="b")
+    said = one.environment()
+    assert said["ANTHROPIC_CUSTOM_HEADERS"] == f"x-litellm-api-key: {TOKEN}\nx-claude-token-mode: passthrough"
+    assert "ANTHROPIC_AUTH_TOKEN" not in said
+    assert "claudeCode.disableLoginPrompt" not in json.loads(FORMATS["vscode"].render([one]))
+    assert one.alone()["env"] == said | {"ANTHROPIC_AUTH_TOKEN": ""}
+    assert PLAIN.alone()["env"] == PLAIN.environment() | {"ANTHROPIC_API_KEY": ""}
+
+
+def test_in_form_b_claude_needs_no_pool():
+    """The user's own login goes to Claude, so Claude Code chooses among Claude's models without a pool, too."""
+    assert default_model(LOADED, Settings.parse({}), ZAI, form="b") is None
+    assert default_model(limited("glm"), Settings.parse({}), ZAI, "anna", form="b") == "glm"
+
+
+def test_other_models_for_small_work():
+    """A haiku and a subagent model replace that one variable, beside Claude and beside any other model."""
+    others = {"ANTHROPIC_DEFAULT_HAIKU_MODEL": "claude-posing", "CLAUDE_CODE_SUBAGENT_MODEL": "demo"}
+    said = environment(model="glm", others=others)
+    assert {name: said[name] for name in others} == others
+    assert {said[name] for name in {*MODEL_VARIABLES} - {*others}} == {"glm"}
+    assert {name: value for name, value in environment(others=others).items() if name in MODEL_VARIABLES} == others
+    with pytest.raises(OnboardingError, match=r"^--haiku-model: nobody is not served"):
+        environment(model="glm", others={"ANTHROPIC_DEFAULT_HAIKU_MODEL": "nobody"})
+
+
+def test_tool_search():
+    """A model that is not Claude gets every tool from the start while they are few; Claude Code decides for Claude."""
+    assert environment(model="glm")["ENABLE_TOOL_SEARCH"] == "auto"
+    assert "ENABLE_TOOL_SEARCH" not in environment()
+
+
+def sized(name, size, target="openai/x"):
+    return model(name, target, api_base="https://z.example") | {"model_info": {"max_input_tokens": size}}
+
+
+SEVERAL = {
+    "model_list": [
+        CLAUDE, model("opus-of-ours", "anthropic/claude-opus-4-8"), sized("small", 32_000), sized("middle", 128_000),
+        sized("usual", 200_000), sized("large", 400_000), sized("huge", 1_100_000),
+    ]
+}  # fmt: skip
+SONNET, OPUS = "claude-sonnet-4-6", "claude-opus-4-8"
+
+
+@pytest.mark.parametrize(
+    ("name", "context", "rows"),
+    [
+        ("usual", "200000", {"usual": SONNET, "large": SONNET, "huge": OPUS}),
+        ("middle", "128000", {"middle": None, "usual": SONNET, "large": SONNET, "huge": OPUS}),
+        ("large", "400000", {"large": None, "usual": SONNET, "huge": OPUS}),
+        ("huge", "1100000", {"huge": None, "usual": SONNET, "large": SONNET}),
+        ("small", "32000", {"small": None, "middle": None, "usual": SONNET, "large": SONNET, "huge": OPUS}),
+        (None, "32000", {"small": None, "middle": None, "usual": SONNET, "large": SONNET, "huge": OPUS}),
+    ],
+)
+def test_the_models_for_the_picker(name, context, rows):
+    """Each model in /model has a window that is not larger than its own; one that would get a larger one is left out."""
+    settings = Settings.parse({"CLAUDE_OAUTH_TOKENS": OAUTH})
+    listed = ready_models(SEVERAL, {})
+    one = setup(SEVERAL, settings, url="http://x", token=TOKEN, model=name, listed=listed)
+    picker = json.loads(FORMATS["settings"].render([one]))["modelPicker"]
+    assert {row["model"]: row.get("behavesAs") for row in picker["options"]} == rows | {"opus-of-ours": OPUS}
+    assert next(iter(picker["options"]))["model"] == name or name is None
+    assert one.environment()[CONTEXT_VARIABLE] == context
+    assert picker.get("replaceBuiltInOptions", False) is (name is not None)
+
+
+def test_claude_alone_needs_no_picker():
+    """Without a model that Claude Code does not know, the block is the variables and nothing else."""
+    one = setup(
+        {"model_list": [CLAUDE]}, Settings.parse({}), url="http://x", token=TOKEN, model=None, listed=["claude-opus-4-8"]
     )
-    stub.chmod(0o755)
-    odd = Setup(f"http://x/{ODD}", f"{TOKEN}{ODD}", "odd", is_claude=False)
-    other = Setup("http://y", TOKEN, "other", is_claude=True)
-    text = FORMATS[form].render([other, odd])
-    done = subprocess.run(
-        [*start, script.replace("{text}", text)],
-        env=places | {"PATH": f"{stub.parent}:{os.environ['PATH']}"},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert (done.returncode, done.stdout, done.stderr) == (7, "", "")
-    assert json.loads((tmp_path / "settings").read_text()) == {"env": odd.environment() | {"ANTHROPIC_API_KEY": ""}}
-    assert (tmp_path / "settings").stat().st_mode & 0o077 == 0
-    arguments = (tmp_path / "arguments").read_text()
-    assert arguments == ("-p\ntwo words\n" if shell == "pwsh" else "-p\ntwo words\n\n")
-    assert list(temporary.iterdir()) == []
+    assert json.loads(FORMATS["settings"].render([one])) == {"env": one.environment()}
+    assert CONTEXT_VARIABLE not in one.environment()
 
 
-def test_powershell_quotes():
-    """In PowerShell's single quotes only a single quote means something, and it is doubled."""
-    text = FORMATS["powershell"].render([Setup("http://x", "it's", None, is_claude=True)])
-    assert '"ANTHROPIC_AUTH_TOKEN": "it\'\'s"' in text
-    assert text.isascii()
+def test_litellm_s_list_says_how_much_a_model_takes():
+    """Where config.yaml says nothing, the size is that of LiteLLM's list, and config.yaml wins."""
+    entry = model("deepseek", "anthropic/deepseek-chat", api_base="https://z.example")
+    assert context_of({"model_list": [entry]}, "deepseek") == 131_072
+    assert context_of({"model_list": [entry | {"model_info": {"max_input_tokens": 64_000}}]}, "deepseek") == 64_000
+
+
+@pytest.mark.parametrize("form", ["a", "b"])
+@pytest.mark.parametrize("block", [name for name, one in FORMATS.items() if not one.has_token])
+def test_code_holds_no_token(block, form):
+    """What is committed with a project reads the token where it runs."""
+    text = FORMATS[block].render([Setup("http://x", TOKEN, "glm", is_claude=False, form=form)])
+    assert TOKEN not in text
+    assert "CLAUDE_PROXY_TOKEN" in text
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -4,7 +4,7 @@ import json
 import os
 
 import pytest
-from command_line import run
+from command_line import refused, run
 
 from claude_proxy.cli import project as project_folder
 
@@ -45,3 +45,41 @@ def test_a_token_that_is_known_is_shown(peopled, capsys):
     os.environ["PROXY_USER_TOKENS"] = "anna=made-up-and-long-enough"
     run(peopled, "settings", "--user", "anna", "--format", "vscode")
     assert "made-up-and-long-enough" in capsys.readouterr().out
+
+
+def test_the_published_port_is_the_balancer_s(peopled, capsys):
+    """With Docker's profile scale, which has a Redis, the address is the load balancer's, whatever Redis is used."""
+    os.environ |= {"HOST": "0.0.0.0", "SCALE_PORT": "4999", "CLAUDE_PROXY_PUBLISHED_HOST": "127.0.0.1"}
+    for peer, own, port in (("127.0.0.1", "", 4999), ("127.0.0.1", "redis://127.0.0.1:9/0", 4999), ("redis.invalid", "", 4000)):
+        os.environ |= {"CLAUDE_PROXY_PEER_REDIS": f"redis://{peer}:6379/0", "REDIS_URL": own}
+        os.environ.pop("CLAUDE_PROXY_PUBLISHED_PORT", None)
+        run(peopled, "settings")
+        printed = capsys.readouterr()
+        assert json.loads(printed.out)["env"]["ANTHROPIC_BASE_URL"] == f"http://127.0.0.1:{port}"
+        assert NOTE not in printed.err
+
+
+def test_form_b_is_printed(peopled, capsys):
+    """``--form b`` prints the block for users with a login of their own, and says so."""
+    run(peopled, "settings", "--form", "b")
+    printed = capsys.readouterr()
+    assert "x-claude-token-mode: passthrough" in json.loads(printed.out)["env"]["ANTHROPIC_CUSTOM_HEADERS"]
+    assert "a login of their own" in printed.err
+
+
+def test_where_the_token_of_code_belongs(peopled, capsys):
+    """A format without the token says where it is read from."""
+    run(peopled, "settings", "--format", "github")
+    printed = capsys.readouterr()
+    assert project_folder.known_values(peopled / ".env")["PROXY_STATIC_TOKEN"] not in printed.out
+    assert "it is read from CLAUDE_PROXY_TOKEN" in printed.err
+
+
+def test_the_models_for_small_work_are_options(peopled, capsys):
+    """``--haiku-model`` and ``--subagent-model`` name a model each, and one that is not served is an error."""
+    run(peopled, "settings", "--haiku-model", "demo", "--subagent-model", "claude-demo")
+    said = json.loads(capsys.readouterr().out)["env"]
+    assert (said["ANTHROPIC_DEFAULT_HAIKU_MODEL"], said["CLAUDE_CODE_SUBAGENT_MODEL"]) == ("demo", "claude-demo")
+    assert refused(capsys, peopled, "settings", "--haiku-model", "nobody")[0].startswith(
+        "- --haiku-model: nobody is not served"
+    )

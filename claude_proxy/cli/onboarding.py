@@ -1,34 +1,55 @@
-"""What a person puts where so that Claude Code uses the proxy: settings.json, VS Code, and a command for each shell. No I/O."""
+"""What a user puts where so that Claude Code uses the proxy: settings, functions for shells, code. Prints nothing."""
 
 import ipaddress
 import json
 import re
-import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
+from claude_proxy.cli import code_snippets, shell_functions
+from claude_proxy.cli.project import PUBLISHED_PORT
 from claude_proxy.config import models
 from claude_proxy.config.model_access import Limits
 from claude_proxy.config.settings import VARIABLES, Settings
+from claude_proxy.litellm.windows import listed_window
 from claude_proxy.providers.endpoints import Hosts, Provider, matches
 
 DEMO_MODELS = ("demo", "claude-demo")
-# Whatever Claude Code asks for by itself (titles, subagents, the names opus, sonnet, haiku and fable) is then this one model.
-# CLAUDE_CODE_SUBAGENT_MODEL is its own matter: without it subagents may ask for an alias all the same.
+# The models that Claude Code requests of its own accord (titles, subagents, the names opus, sonnet, haiku and fable).
+# Without CLAUDE_CODE_SUBAGENT_MODEL a subagent may still request an alias.
+HAIKU_VARIABLE, SUBAGENT_VARIABLE = "ANTHROPIC_DEFAULT_HAIKU_MODEL", "CLAUDE_CODE_SUBAGENT_MODEL"
 MODEL_VARIABLES = (
-    "ANTHROPIC_MODEL", "ANTHROPIC_DEFAULT_OPUS_MODEL", "ANTHROPIC_DEFAULT_SONNET_MODEL", "ANTHROPIC_DEFAULT_HAIKU_MODEL",
-    "ANTHROPIC_DEFAULT_FABLE_MODEL", "CLAUDE_CODE_SUBAGENT_MODEL",
+    "ANTHROPIC_MODEL", "ANTHROPIC_DEFAULT_OPUS_MODEL", "ANTHROPIC_DEFAULT_SONNET_MODEL", HAIKU_VARIABLE,
+    "ANTHROPIC_DEFAULT_FABLE_MODEL", SUBAGENT_VARIABLE,
 )  # fmt: skip
-# Claude Code 2.1.332 takes a model that it does not know for one of a million tokens, and would compact far too late.
+# Claude Code 2.1.332 assumes a million tokens for a model that it does not know, and would compact far too late. It reads this
+# variable for such a model only, and not where the name ends with LONG_MARK.
 CONTEXT_VARIABLE = "CLAUDE_CODE_MAX_CONTEXT_TOKENS"
 USUAL_CONTEXT, LONG_CONTEXT = 200_000, 1_000_000
+# With `behavesAs` in a row of modelPicker, Claude Code treats a model as a Claude model that it knows: the same window and the
+# same effort levels. The largest window first. A row has no field for the window itself.
+KNOWN_MODELS = {LONG_CONTEXT: "claude-opus-4-8", USUAL_CONTEXT: "claude-sonnet-4-6"}
 # In auto mode Claude Code 2.1.332 has Anthropic's server check each call, and no other server can: behind another model it
-# refuses every call that needs a check. With the first one off it checks by itself, and asks the model that the second names.
+# refuses every call that needs a check. With the first one off it checks by itself, with requests to the model of the second.
 CHECK_VARIABLE, CHECK_MODEL_VARIABLE = "CLAUDE_CODE_AUTO_MODE_SERVER", "CLAUDE_CODE_AUTO_MODE_MODEL"
+# Claude Code finds most tools by a search, and each find changes the start of the request, which the provider has cached.
+# "auto" sends every tool from the start as long as they take less than a tenth of the window.
+SEARCH_VARIABLE, SEARCH = "ENABLE_TOOL_SEARCH", "auto"
 # Claude Code's own mark for the context of a million tokens, which it takes off.
 LONG_MARK = "[1m]"
+# Names of commands that a printed function must not replace.
+TAKEN_COMMANDS = frozenset({"claude", "claude-proxy"})
+# What a function for Claude itself is called: no model is named there.
+CLAUDE_COMMAND = "claude-via-proxy"
+TOKEN_HEADER, MODE_HEADER = "x-litellm-api-key", "x-claude-token-mode"
+# Docker's compose file names the address here that it publishes the proxy's port on.
+PUBLISHED_HOST = "CLAUDE_PROXY_PUBLISHED_HOST"
+# What stands for every address of a machine.
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
+# How a user logs in: with the proxy's token alone, or with a login of their own beside it.
+FORMS = ("a", "b")
 
 
 class OnboardingError(ValueError):
@@ -40,6 +61,21 @@ class OnboardingError(ValueError):
 
 
 @dataclass(frozen=True)
+class Row:
+    """A model in Claude Code's ``/model``, with the window that it has."""
+
+    model: str
+    context: int
+    # The Claude model that Claude Code treats it as. Without one the window is that of ``CONTEXT_VARIABLE``.
+    behaves_as: str | None
+
+    def fields(self) -> dict[str, str]:
+        """Return the row as settings.json has it."""
+        shown = {"model": self.model, "label": self.model, "description": f"Through claude-proxy, {self.context:,} tokens"}
+        return shown | ({"behavesAs": self.behaves_as} if self.behaves_as else {})
+
+
+@dataclass(frozen=True)
 class Setup:
     """One way to use the proxy. ``model`` is None where Claude Code chooses among Claude's models by itself."""
 
@@ -48,45 +84,77 @@ class Setup:
     token: str
     model: str | None
     is_claude: bool
-    # How many tokens the model takes. Said of a model that is not Claude; Claude's own sizes Claude Code knows.
-    context: int = USUAL_CONTEXT
+    # How many tokens a model takes that Claude Code does not know: any but Claude's own. None: the setup has no such model.
+    context: int | None = USUAL_CONTEXT
+    form: str = FORMS[0]
+    # Models by variable that are other than ``model``: HAIKU_VARIABLE and SUBAGENT_VARIABLE.
+    others: Mapping[str, str] = field(default_factory=dict)
+    rows: tuple[Row, ...] = ()
 
     def environment(self) -> dict[str, str]:
         """Return the variables of Claude Code's; with a model that is not Claude, all of its models are that one."""
         names = () if self.model is None else MODEL_VARIABLES[:1] if self.is_claude else MODEL_VARIABLES
         return {
             "ANTHROPIC_BASE_URL": self.url,
-            "ANTHROPIC_AUTH_TOKEN": self.token,
+            **self._token(),
             **{name: str(self.model) for name in names},
+            **self.others,
             **self._of_another_model(),
             "API_TIMEOUT_MS": "3000000",
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         }
 
+    def _token(self) -> dict[str, str]:
+        """Return the proxy's token. Claude Code sends no login where ANTHROPIC_AUTH_TOKEN is set, so form B has a header."""
+        if self.form == "a":
+            return {"ANTHROPIC_AUTH_TOKEN": self.token}
+        return {"ANTHROPIC_CUSTOM_HEADERS": f"{TOKEN_HEADER}: {self.token}\n{MODE_HEADER}: passthrough"}
+
     def _of_another_model(self) -> dict[str, str]:
-        """Return what Claude Code has to be told of a model that is not Claude."""
+        """Return what Claude Code needs for a model that is not Claude."""
+        window = {CONTEXT_VARIABLE: str(self.context)} if self.context else {}
         if self.is_claude or self.model is None:
-            return {}
-        return {CONTEXT_VARIABLE: str(self.context), CHECK_VARIABLE: "0", CHECK_MODEL_VARIABLE: self.model}
+            return window if any(row.behaves_as is None for row in self.rows) else {}
+        return window | {CHECK_VARIABLE: "0", CHECK_MODEL_VARIABLE: self.model, SEARCH_VARIABLE: SEARCH}
+
+    def settings(self) -> dict[str, Any]:
+        """Return Claude Code's settings: the variables, and the rows for ``/model``."""
+        if not self.rows:
+            return {"env": self.environment()}
+        # With another model, each name of the built-in rows (opus, sonnet, haiku) is that same model.
+        replaced = {} if self.is_claude or self.model is None else {"replaceBuiltInOptions": True}
+        return {"env": self.environment(), "modelPicker": {"options": [row.fields() for row in self.rows], **replaced}}
+
+    def alone(self) -> dict[str, Any]:
+        """Return the settings that win over a user's own: another token or key of the user's is taken away."""
+        settings = self.settings()
+        # Claude Code would send this one beside the proxy's token, or instead of the login.
+        removed = "ANTHROPIC_API_KEY" if self.form == "a" else "ANTHROPIC_AUTH_TOKEN"
+        return settings | {"env": settings["env"] | {removed: ""}}
 
     @property
     def command(self) -> str:
-        """The name of the shell command: ``claude-glm``."""
-        words = re.sub(r"[^A-Za-z0-9_-]+", "-", self.model or "proxy").strip("-").lower()
-        return words if words.startswith("claude-") else f"claude-{words}"
+        """The name of the shell function: ``claude-glm``; never that of a command which is there already."""
+        if self.model is None:
+            return CLAUDE_COMMAND
+        words = re.sub(r"[^A-Za-z0-9_-]+", "-", self.model).strip("-").lower() or "model"
+        name = words if words.startswith("claude-") else f"claude-{words}"
+        return f"{name}-model" if name in TAKEN_COMMANDS else name
 
 
 def proxy_url(settings: Settings, given: str | None, environ: Mapping[str, str]) -> str:
     """Return the address for clients; raise ``OnboardingError`` for one that cannot be used.
 
-    It is the given one; else, where other machines reach the proxy, that of its domain; else that of this machine.
+    It is the given one; else, where other machines reach the proxy, that of its domain; else that of this machine. In Docker
+    that is the published one: the load balancer's, where there is one.
     """
     if given is None:
         domain, port = (environ.get(name, "").strip() or VARIABLES[name].default for name in ("PROXY_DOMAIN", "HTTPS_PORT"))
         if domain != VARIABLES["PROXY_DOMAIN"].default and not is_loopback(settings.host):
             return f"https://{domain}" if port == VARIABLES["HTTPS_PORT"].default else f"https://{domain}:{port}"
-        host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104 - compared, not bound
-        return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+        host = _listening_at(settings, environ)
+        host = "127.0.0.1" if host in EVERYWHERE else host
+        return f"http://{f'[{host}]' if ':' in host else host}:{environ.get(PUBLISHED_PORT) or settings.port}"
     url = given.strip().rstrip("/")
     try:
         parts = urlsplit(url)
@@ -100,9 +168,14 @@ def proxy_url(settings: Settings, given: str | None, environ: Mapping[str, str])
     return url
 
 
-def is_for_this_machine_only(settings: Settings, url: str) -> bool:
+def is_for_this_machine_only(settings: Settings, url: str, environ: Mapping[str, str]) -> bool:
     """Whether an address leads other machines nowhere although they reach the proxy by another one."""
-    return not is_loopback(settings.host) and is_loopback(urlsplit(url).hostname or "")
+    return not is_loopback(_listening_at(settings, environ)) and is_loopback(urlsplit(url).hostname or "")
+
+
+def _listening_at(settings: Settings, environ: Mapping[str, str]) -> str:
+    """Return the address at which users reach the proxy. Inside a container HOST is not that."""
+    return environ.get(PUBLISHED_HOST, "").strip().strip("[]") or settings.host
 
 
 def is_loopback(host: str) -> bool:
@@ -129,11 +202,50 @@ def deployments(loaded: Mapping[str, Any], model: str) -> list[dict[str, Any]]:
 
 
 def context_of(loaded: Mapping[str, Any], model: str) -> int:
-    """Return how many tokens a model takes: what ``model_info`` says, the least of several; else the usual."""
-    infos = [entry.get("model_info") for entry in deployments(loaded, model.removesuffix(LONG_MARK))]
-    found = [info.get("max_input_tokens") for info in infos if isinstance(info, dict)]
-    sizes = [size for size in found if type(size) is int and size > 0]  # true is no size
-    return min(sizes, default=LONG_CONTEXT if model.endswith(LONG_MARK) else USUAL_CONTEXT)
+    """Return how many tokens a model takes: by ``model_info``, else LiteLLM's list, else the usual; the least of several."""
+    found = [_context_of(entry) for entry in deployments(loaded, model.removesuffix(LONG_MARK))]
+    return min(filter(None, found), default=LONG_CONTEXT if model.endswith(LONG_MARK) else USUAL_CONTEXT)
+
+
+def _context_of(deployment: Mapping[str, Any]) -> int | None:
+    info = deployment.get("model_info")
+    size = info.get("max_input_tokens") if isinstance(info, dict) else None
+    if type(size) is int and size > 0:  # true is no size
+        return size
+    return listed_window(str(deployment["litellm_params"]["model"]))
+
+
+def row_of(loaded: Mapping[str, Any], settings: Settings, model: str) -> Row:
+    """Return a model's row for ``/model``. A Claude model under a name of the operator's behaves as what it is."""
+    size = context_of(loaded, model)
+    if is_claude(loaded, settings, model):
+        return Row(model, size, str(deployments(loaded, model)[0]["litellm_params"]["model"]).rpartition("/")[2])
+    return Row(model, size, next((known for window, known in KNOWN_MODELS.items() if window <= size), None))
+
+
+def rows_of(
+    loaded: Mapping[str, Any], settings: Settings, setup: Setup, names: Sequence[str]
+) -> tuple[tuple[Row, ...], int | None]:
+    """Return the rows of a block for ``/model``, its own model first, and the window of its ``CONTEXT_VARIABLE``.
+
+    That variable is one for all models without ``behavesAs``: the window of the block's own model, else the smallest of the
+    rows. A model that takes less is left out, or Claude Code would send it more than it takes. A window that no known model
+    has is exact by the variable only, so the block's own model has no ``behavesAs`` then.
+    """
+    found = {
+        name: row_of(loaded, settings, name)
+        for name in names
+        if not name.startswith("claude-") or not is_claude(loaded, settings, name)
+    }
+    if setup.model is None or setup.is_claude:
+        sizes = [row.context for row in found.values() if row.behaves_as is None]
+        own = (row_of(loaded, settings, setup.model),) if setup.model in found else ()
+        context = min(sizes, default=None)
+    else:
+        context = setup.context or USUAL_CONTEXT
+        own = (Row(setup.model, context, KNOWN_MODELS.get(context)),)
+    others = [row for row in found.values() if row.model != setup.model and (row.behaves_as or row.context >= (context or 0))]
+    return (*own, *others), context
 
 
 def ready_models(loaded: Mapping[str, Any], environ: Mapping[str, str], user: str = "") -> list[str]:
@@ -144,11 +256,13 @@ def ready_models(loaded: Mapping[str, Any], environ: Mapping[str, str], user: st
     return [name for name in ready if name not in DEMO_MODELS] or ready[:1]
 
 
-def default_model(loaded: Mapping[str, Any], settings: Settings, environ: Mapping[str, str], user: str = "") -> str | None:
-    """Return the model to name: none where the pool serves Claude to this user, or where none is ready; else the first one."""
+def default_model(
+    loaded: Mapping[str, Any], settings: Settings, environ: Mapping[str, str], user: str = "", *, form: str = FORMS[0]
+) -> str | None:
+    """Return the model to name: none where the pool, or in form B a login, serves Claude; else the first that is ready."""
     limits = Limits.of(loaded)
     claude = [name for name in models.model_names(loaded) if name.startswith("claude-") and is_claude(loaded, settings, name)]
-    if settings.credentials and any(limits.allows(user, name) for name in claude):
+    if (settings.credentials or form == "b") and any(limits.allows(user, name) for name in claude):
         return None
     return next(iter(ready_models(loaded, environ, user)), None)
 
@@ -162,88 +276,76 @@ def placeholder(settings: Settings, user: str | None) -> str:
     return "the-token-that-user-add-showed" if settings.users.closed else "none-is-needed"
 
 
-def setup(loaded: Mapping[str, Any], settings: Settings, *, url: str, token: str, model: str | None, user: str = "") -> Setup:
-    """Return the way to use the proxy with a model; raise ``OnboardingError`` for one that this user cannot ask for."""
-    if model is None:
-        return Setup(url, token, None, is_claude=True)
-    bare = model.removesuffix(LONG_MARK)
+def setup(
+    loaded: Mapping[str, Any],
+    settings: Settings,
+    *,
+    url: str,
+    token: str,
+    model: str | None,
+    user: str = "",
+    form: str = FORMS[0],
+    others: Mapping[str, str] | None = None,
+    listed: Sequence[str] = (),
+) -> Setup:
+    """Return the way to use the proxy with a model; raise ``OnboardingError`` for one that this user cannot use.
+
+    ``others`` holds models by variable, ``listed`` the models that ``/model`` shows beside the block's own.
+    """
+    for option, name in [("--model", model), *((OPTIONS[variable], name) for variable, name in (others or {}).items())]:
+        if name is not None:
+            _require(loaded, user, option, name.removesuffix(LONG_MARK))
+    known = model is None or is_claude(loaded, settings, model.removesuffix(LONG_MARK))
+    # For another model the variable says the window, and the mark would win over it.
+    named = model if model is None or known else model.removesuffix(LONG_MARK)
+    context = None if model is None or known else context_of(loaded, model)
+    one = Setup(url, token, named, is_claude=known, context=context, form=form, others=others or {})
+    rows, context = rows_of(loaded, settings, one, listed)
+    return replace(one, rows=rows, context=context)
+
+
+# The option of a command that names a model for a variable.
+OPTIONS = {HAIKU_VARIABLE: "--haiku-model", SUBAGENT_VARIABLE: "--subagent-model"}
+SMALL_WORK = {"--haiku-model": "small work, such as titles", "--subagent-model": "every subagent"}
+
+
+def _require(loaded: Mapping[str, Any], user: str, option: str, model: str) -> None:
     limits = Limits.of(loaded)
-    if not deployments(loaded, bare):
+    if not deployments(loaded, model):
         named = ", ".join(models.model_names(loaded))
-        raise OnboardingError(f"--model: {bare} is not served by this proxy; config.yaml has {named}")
-    if not limits.allows(user, bare):
-        raise OnboardingError(f"--model: {limits.refusal(user, bare).removeprefix('model: ')}")
-    return Setup(url, token, model, is_claude(loaded, settings, bare), context_of(loaded, model))
+        raise OnboardingError(f"{option}: {model} is not served by this proxy; config.yaml has {named}")
+    if not limits.allows(user, model):
+        raise OnboardingError(f"{option}: {limits.refusal(user, model).removeprefix('model: ')}")
 
 
 def settings_json(setups: Sequence[Setup]) -> str:
-    """Return the block for Claude Code's own settings.json: form A of README."""
-    return json.dumps({"env": setups[0].environment()}, indent=2)
+    """Return the block for Claude Code's own settings.json."""
+    return json.dumps(setups[0].settings(), indent=2)
 
 
 def vscode_json(setups: Sequence[Setup]) -> str:
     """Return the block for VS Code's settings.json; the extension looks for a login before it reads Claude Code's own."""
     variables = [{"name": name, "value": value} for name, value in setups[0].environment().items()]
-    return json.dumps({"claudeCode.disableLoginPrompt": True, "claudeCode.environmentVariables": variables}, indent=2)
+    prompt = {"claudeCode.disableLoginPrompt": True} if setups[0].form == "a" else {}
+    return json.dumps({**prompt, "claudeCode.environmentVariables": variables}, indent=2)
 
 
-# `env` in settings.json wins over the shell's variables, and `--settings` wins over both. It takes a file or JSON (2.1.197: no
-# pipe); as JSON the token would stand in the list of processes. The empty ANTHROPIC_API_KEY takes one away that Claude Code
-# would send along.
-def _inline(setup: Setup) -> str:
-    return json.dumps({"env": setup.environment() | {"ANTHROPIC_API_KEY": ""}})
-
-
-def shell_functions(setups: Sequence[Setup]) -> str:
-    """Return functions for bash and zsh. Each is a subshell, so that its file goes however it ends."""
-    lines = ["# For ~/.bashrc or ~/.zshrc (Linux, macOS)."]
+def functions(setups: Sequence[Setup]) -> dict[str, str]:
+    """Return the settings of each setup, as JSON, by the name of its shell function; each name once."""
+    found: dict[str, str] = {}
     for one in setups:
-        lines += [
-            f"{one.command}() (",
-            "  settings=$(mktemp) || exit",
-            "  trap 'rm -f \"$settings\"' EXIT",
-            f'  printf %s {shlex.quote(_inline(one))} >"$settings" || exit',
-            '  claude --settings "$settings" "$@"',
-            ")",
-        ]
-    return "\n".join(lines)
+        same = sum(re.fullmatch(rf"{re.escape(one.command)}(-\d+)?", name) is not None for name in found)
+        found[f"{one.command}-{same + 1}" if one.command in found else one.command] = json.dumps(one.alone())
+    return found
 
 
-def fish_functions(setups: Sequence[Setup]) -> str:
-    """Return functions for fish."""
-    lines = ["# For ~/.config/fish/config.fish."]
-    for one in setups:
-        text = _inline(one).replace("\\", "\\\\").replace("'", "\\'")
-        lines += [
-            f"function {one.command}",
-            "    set -l settings (mktemp); or return",
-            f"    printf %s '{text}' >$settings",
-            "    claude --settings $settings $argv",
-            "    set -l code $status",
-            "    rm -f $settings",
-            "    return $code",
-            "end",
-        ]
-    return "\n".join(lines)
+def _code(write: Callable[[Mapping[str, str], str], str]) -> Callable[[Sequence[Setup]], str]:
+    return lambda setups: write(setups[0].alone()["env"], setups[0].token)
 
 
-def powershell_functions(setups: Sequence[Setup]) -> str:
-    """Return functions for PowerShell. From a file: Windows PowerShell takes the quotes out of JSON in an argument."""
-    lines = ["# For the file that $PROFILE names (Windows, and PowerShell elsewhere)."]
-    for one in setups:
-        text = _inline(one).replace("'", "''")
-        lines += [
-            f"function {one.command} {{",
-            "    $settings = [System.IO.Path]::GetTempFileName()",
-            "    try {",
-            f"        [System.IO.File]::WriteAllText($settings, '{text}')",
-            "        claude --settings $settings @args",
-            "    } finally {",
-            "        Remove-Item -Force $settings",
-            "    }",
-            "}",
-        ]
-    return "\n".join(lines)
+def github_actions(setups: Sequence[Setup]) -> str:
+    """Return a step for a workflow of GitHub Actions."""
+    return code_snippets.github_actions(setups[0].environment(), setups[0].token, login=setups[0].form == "b")
 
 
 @dataclass(frozen=True)
@@ -253,18 +355,28 @@ class Format:
     render: Callable[[Sequence[Setup]], str]
     where: str
     several: bool = False
+    # Whether the block has rows for /model, and whether the token is in it.
+    lists: bool = False
+    has_token: bool = True
 
 
 FORMATS: Mapping[str, Format] = {
     "settings": Format(
-        settings_json, "~/.claude/settings.json (Linux, macOS), %USERPROFILE%\\.claude\\settings.json (Windows)"
+        settings_json,
+        "~/.claude/settings.json (Linux, macOS), %USERPROFILE%\\.claude\\settings.json (Windows)",
+        lists=True,
     ),
     "vscode": Format(
         vscode_json,
         "VS Code's user settings (JSON): ~/.config/Code/User/settings.json (Linux), "
         "~/Library/Application Support/Code/User/settings.json (macOS), %APPDATA%\\Code\\User\\settings.json (Windows)",
     ),
-    "shell": Format(shell_functions, "~/.bashrc or ~/.zshrc", several=True),
-    "fish": Format(fish_functions, "~/.config/fish/config.fish", several=True),
-    "powershell": Format(powershell_functions, "the file that $PROFILE names", several=True),
+    "shell": Format(lambda setups: shell_functions.posix(functions(setups)), "~/.bashrc or ~/.zshrc", several=True),
+    "fish": Format(lambda setups: shell_functions.fish(functions(setups)), "~/.config/fish/config.fish", several=True),
+    "powershell": Format(
+        lambda setups: shell_functions.powershell(functions(setups)), "the file that $PROFILE names", several=True
+    ),
+    "python": Format(_code(code_snippets.python), "a program with the Agent SDK for Python", has_token=False),
+    "typescript": Format(_code(code_snippets.typescript), "a program with the Agent SDK for TypeScript", has_token=False),
+    "github": Format(github_actions, "a job in .github/workflows", has_token=False),
 }

@@ -15,7 +15,15 @@ from claude_proxy.config import models
 from claude_proxy.config.credentials_file import FILE_VARIABLE as CREDENTIALS_VARIABLE
 from claude_proxy.config.credentials_file import NAME as CREDENTIALS_NAME
 from claude_proxy.config.credentials_file import OWN_FILES
-from claude_proxy.config.settings import OWN_USERS_FILE, SECRET_NAMES, Settings, SettingsError, read_secret_file, secret_file
+from claude_proxy.config.settings import (
+    OWN_USERS_FILE,
+    SECRET_NAMES,
+    VARIABLES,
+    Settings,
+    SettingsError,
+    read_secret_file,
+    secret_file,
+)
 from claude_proxy.config.users import FILE_VARIABLE
 from claude_proxy.litellm import database
 
@@ -24,6 +32,8 @@ ROOT = Path(__file__).resolve().parents[2]
 GENERATED = ("PROXY_STATIC_TOKEN", "LITELLM_MASTER_KEY")
 # Docker's compose file names a Redis here that is there with the profile scale only.
 PEER_REDIS = "CLAUDE_PROXY_PEER_REDIS"
+# The port that users reach: the load balancer's, which is there with the same profile.
+PUBLISHED_PORT = "CLAUDE_PROXY_PUBLISHED_PORT"
 # And here the folder with a PostgreSQL's socket, which is there with the profile db only.
 PEER_DATABASE = "CLAUDE_PROXY_PEER_DATABASE"
 # And here where it has mounted the project's folder, of which the image has links to two files only.
@@ -91,8 +101,10 @@ def load_environment(project: Path, data: Path | None, *, starts: bool = False) 
     place_credentials_file(project, data)
     peer = os.environ.get(PEER_REDIS, "")
     named = os.environ.get("REDIS_URL") or os.environ.get("REDIS_URL_FILE")
-    if peer and not named and resolves(urlsplit(peer).hostname or ""):
-        os.environ["REDIS_URL"] = peer
+    if peer and resolves(urlsplit(peer).hostname or ""):
+        os.environ[PUBLISHED_PORT] = os.environ.get("SCALE_PORT") or VARIABLES["SCALE_PORT"].default
+        if not named:
+            os.environ["REDIS_URL"] = peer
     folder = os.environ.get(PEER_DATABASE, "")
     named = os.environ.get("DATABASE_URL") or os.environ.get("DATABASE_URL_FILE")
     seconds = database.WAIT_SECONDS if starts else 0.0

@@ -9,6 +9,7 @@ import click
 from claude_proxy.access import users_file
 from claude_proxy.access.routes import STATIC_NAME
 from claude_proxy.cli import onboarding
+from claude_proxy.cli.code_snippets import TOKEN_VARIABLE
 from claude_proxy.cli.command import command
 from claude_proxy.cli.console import tell
 from claude_proxy.cli.parsing import Options
@@ -23,6 +24,13 @@ BLOCK_OPTIONS: tuple[click.Parameter, ...] = (
     click.Option(
         ["--format"], type=click.Choice(list(onboarding.FORMATS)), default="settings", help="The program that reads the block."
     ),
+    click.Option(
+        ["--form"],
+        type=click.Choice(onboarding.FORMS),
+        default="a",
+        help="a: the token of the proxy alone. b: the token of the proxy beside a login of the user.",
+    ),
+    *(click.Option([option], metavar="MODEL", help=f"The model for {work}.") for option, work in onboarding.SMALL_WORK.items()),
 )
 
 
@@ -40,10 +48,15 @@ def show_settings(options: Options) -> None:
 
 
 def tell_where(settings: Settings, options: Options) -> None:
-    """Say where the printed block goes, and when only this machine can use it."""
-    tell(f"For {onboarding.FORMATS[options.format].where}.")
+    """Print to stderr where the printed block goes, and when only this machine can use it."""
+    block = onboarding.FORMATS[options.format]
+    tell(f"For {block.where}.")
+    if not block.has_token:
+        tell(f"The token is not in it: it is read from {TOKEN_VARIABLE}. `claude-proxy settings` shows the token.")
+    if options.form == "b":
+        tell("Form B is for users with a login of their own: /login, CLAUDE_CODE_OAUTH_TOKEN or ANTHROPIC_API_KEY.")
     url = onboarding.proxy_url(settings, options.url, os.environ)
-    if options.url is None and onboarding.is_for_this_machine_only(settings, url):
+    if options.url is None and onboarding.is_for_this_machine_only(settings, url, os.environ):
         tell(f"{url}: this address works on this machine only; --url https://... gives the one for others.")
 
 
@@ -56,13 +69,25 @@ def blocks(settings: Settings, loaded: Mapping[str, Any], options: Options, toke
     """Return what the options ask for, with the token or a placeholder; raise ``OnboardingError``."""
     chosen: dict[str, str | None] = vars(options)
     user, model = chosen.get("user") or STATIC_NAME, chosen.get("model")
-    form = onboarding.FORMATS[chosen.get("format") or "settings"]
-    models = [model or onboarding.default_model(loaded, settings, os.environ, user)]
-    if form.several and model is None:
-        models = list(dict.fromkeys([*models, *onboarding.ready_models(loaded, os.environ, user)]))
-    url = onboarding.proxy_url(settings, chosen.get("url"), os.environ)
+    block = onboarding.FORMATS[chosen.get("format") or "settings"]
+    ready = onboarding.ready_models(loaded, os.environ, user)
+    models = [model or onboarding.default_model(loaded, settings, os.environ, user, form=chosen.get("form") or "a")]
+    if block.several and model is None:
+        models = list(dict.fromkeys([*models, *ready]))
+    named = {
+        variable: chosen.get(option.removeprefix("--").replace("-", "_")) for variable, option in onboarding.OPTIONS.items()
+    }
     shown = token.reveal() if token else onboarding.placeholder(settings, chosen.get("user"))
-    return form.render([onboarding.setup(loaded, settings, url=url, token=shown, model=one, user=user) for one in models])
+    return block.render([
+        onboarding.setup(
+            loaded, settings,
+            url=onboarding.proxy_url(settings, chosen.get("url"), os.environ),
+            token=shown, model=one, user=user, form=chosen.get("form") or "a",
+            others={variable: name for variable, name in named.items() if name},
+            listed=ready if block.lists else (),
+        )
+        for one in models
+    ])  # fmt: skip
 
 
 SETTINGS = command(
@@ -74,5 +99,6 @@ SETTINGS = command(
         "claude-proxy settings                                  for ~/.claude/settings.json",
         "claude-proxy settings --url https://proxy.example.org  for another machine",
         "claude-proxy settings --format shell --model glm       a shell command",
+        "claude-proxy settings --format github --form b         a step for GitHub Actions",
     ),
 )

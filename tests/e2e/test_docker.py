@@ -444,6 +444,7 @@ def test_two_replicas_share_a_redis_behind_a_balancer(engine: dict[str, str], tm
         url, token = f"http://127.0.0.1:{compose.scale_port}", compose.token
         second = json.loads(compose("exec", "-T", "proxy-2", "claude-proxy", "settings").stdout)
         assert second["env"]["ANTHROPIC_AUTH_TOKEN"] == token
+        assert [one["env"]["ANTHROPIC_BASE_URL"] for one in (compose.settings(), second)] == [url, url]
         with httpx.Client(base_url=url, headers={"authorization": f"Bearer {token}"}, trust_env=False, timeout=60) as client:
 
             def ask() -> int:
