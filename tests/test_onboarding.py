@@ -284,6 +284,18 @@ def test_other_models_for_small_work():
         environment(model="glm", others={"ANTHROPIC_DEFAULT_HAIKU_MODEL": "nobody"})
 
 
+@pytest.mark.parametrize(
+    ("name", "others", "forced"),
+    [("glm", (), True), (None, (), False), ("glm", ("haiku",), False), (None, ("haiku",), False), (None, ("subagent",), True),
+     ("glm", ("haiku", "subagent"), True)],
+)  # fmt: skip
+def test_which_model_every_subagent_has(name, others, forced):
+    """With another model, or a model for subagents, no agent's file leads to a Claude model; a haiku model keeps its own."""
+    variables = {"haiku": "ANTHROPIC_DEFAULT_HAIKU_MODEL", "subagent": "CLAUDE_CODE_SUBAGENT_MODEL"}
+    said = environment(model=name, others={variables[one]: "demo" for one in others})
+    assert said.get("CLAUDE_CODE_SUBAGENT_MODEL_FORCE") == ("1" if forced else None)
+
+
 def test_tool_search():
     """A model that is not Claude gets every tool from the start while they are few; Claude Code decides for Claude."""
     assert environment(model="glm")["ENABLE_TOOL_SEARCH"] == "auto"

@@ -18,12 +18,13 @@ from claude_proxy.providers.endpoints import Hosts, Provider, matches
 
 DEMO_MODELS = ("demo", "claude-demo")
 # The models that Claude Code requests of its own accord (titles, subagents, the names opus, sonnet, haiku and fable).
-# Without CLAUDE_CODE_SUBAGENT_MODEL a subagent may still request an alias.
 HAIKU_VARIABLE, SUBAGENT_VARIABLE = "ANTHROPIC_DEFAULT_HAIKU_MODEL", "CLAUDE_CODE_SUBAGENT_MODEL"
 MODEL_VARIABLES = (
     "ANTHROPIC_MODEL", "ANTHROPIC_DEFAULT_OPUS_MODEL", "ANTHROPIC_DEFAULT_SONNET_MODEL", HAIKU_VARIABLE,
     "ANTHROPIC_DEFAULT_FABLE_MODEL", SUBAGENT_VARIABLE,
 )  # fmt: skip
+# Without this one, a subagent takes the model that its own file names, and some of Claude Code's own take the session's.
+FORCE_VARIABLE = "CLAUDE_CODE_SUBAGENT_MODEL_FORCE"
 # Claude Code 2.1.332 assumes a million tokens for a model that it does not know, and would compact far too late. It reads this
 # variable for such a model only, and not where the name ends with LONG_MARK.
 CONTEXT_VARIABLE = "CLAUDE_CODE_MAX_CONTEXT_TOKENS"
@@ -99,6 +100,7 @@ class Setup:
             **self._token(),
             **{name: str(self.model) for name in names},
             **self.others,
+            **self._forced(),
             **self._of_another_model(),
             "API_TIMEOUT_MS": "3000000",
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
@@ -109,6 +111,11 @@ class Setup:
         if self.form == "a":
             return {"ANTHROPIC_AUTH_TOKEN": self.token}
         return {"ANTHROPIC_CUSTOM_HEADERS": f"{TOKEN_HEADER}: {self.token}\n{MODE_HEADER}: passthrough"}
+
+    def _forced(self) -> dict[str, str]:
+        """Return what gives every subagent the named model. With a haiku model alone, ``haiku`` stays that one."""
+        is_other = self.model is not None and not self.is_claude and HAIKU_VARIABLE not in self.others
+        return {FORCE_VARIABLE: "1"} if is_other or SUBAGENT_VARIABLE in self.others else {}
 
     def _of_another_model(self) -> dict[str, str]:
         """Return what Claude Code needs for a model that is not Claude."""
