@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import pytest
 from command_line import refused, run
@@ -67,12 +68,15 @@ def test_form_b_is_printed(peopled, capsys):
     assert "a login of their own" in printed.err
 
 
-def test_where_the_token_of_code_belongs(peopled, capsys):
-    """A format without the token says where it is read from."""
-    run(peopled, "settings", "--format", "github")
+@pytest.mark.parametrize("command", [("settings",), ("user", "add", "anna")], ids=["settings", "user-add"])
+@pytest.mark.parametrize("form", ["python", "typescript", "github"])
+def test_where_the_token_of_code_belongs(peopled, capsys, command, form):
+    """A format without the token says which variable holds it, and shows the token beside the block."""
+    run(peopled, *command, "--format", form)
     printed = capsys.readouterr()
-    assert project_folder.known_values(peopled / ".env")["PROXY_STATIC_TOKEN"] not in printed.out
-    assert "it is read from CLAUDE_PROXY_TOKEN" in printed.err
+    (token,) = re.findall(r"Set CLAUDE_PROXY_TOKEN to (\S+)$", printed.err, re.MULTILINE)
+    assert len(token) > 40
+    assert token not in printed.out
 
 
 def test_the_models_for_small_work_are_options(peopled, capsys):

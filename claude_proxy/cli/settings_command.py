@@ -39,7 +39,7 @@ def show_settings(options: Options) -> None:
     loaded, settings = checked(config_path(options.project, options.data))
     token = users_file.find(settings.users, options.user).token if options.user else settings.static_token
     print(blocks(settings, loaded, options, token))  # noqa: T201 - what the command is for
-    tell_where(settings, options)
+    tell_where(settings, options, token)
     if options.user and token is None:
         tell(
             f"The token of {options.user} cannot be shown again: only its hash is kept. To make a new one: "
@@ -47,12 +47,13 @@ def show_settings(options: Options) -> None:
         )
 
 
-def tell_where(settings: Settings, options: Options) -> None:
+def tell_where(settings: Settings, options: Options, token: Secret | None) -> None:
     """Print to stderr where the printed block goes, and when only this machine can use it."""
     block = onboarding.FORMATS[options.format]
     tell(f"For {block.where}.")
     if not block.has_token:
-        tell(f"The token is not in it: it is read from {TOKEN_VARIABLE}. `claude-proxy settings` shows the token.")
+        shown = token.reveal() if token else onboarding.placeholder(settings, options.user)
+        tell(f"The token is not in it: the code reads it from the environment. Set {TOKEN_VARIABLE} to {shown}")
     if options.form == "b":
         tell("Form B is for users with a login of their own: /login, CLAUDE_CODE_OAUTH_TOKEN or ANTHROPIC_API_KEY.")
     url = onboarding.proxy_url(settings, options.url, os.environ)

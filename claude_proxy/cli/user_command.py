@@ -23,7 +23,7 @@ def add_user(options: Options) -> None:
     path = users_path(options.project, options.data)
     token = users_file.add(path, settings.users, options.user, given, today())
     print(blocks(settings, loaded, options, token))  # noqa: T201 - what the command is for
-    tell_where(settings, options)
+    tell_where(settings, options, token)
     tell(f"Added {options.user}; it counts at once. The token above is shown this once: only its hash is kept.")
 
 
