@@ -248,7 +248,7 @@ def test_a_pool_that_rests_is_a_429_with_its_return():
     """When every credential rests the client is told when the first one is back, and by which of its limits."""
     of_opus = Verdict(Action.NEXT, "limit", ((Scope("opus"), NOW + 86400),))
     status, headers, words = nobody(Verdict(Action.NEXT, "limit", ((EVERYTHING, NOW + 7200),)), of_opus)
-    assert words.startswith("claude-proxy: all 2 Claude credentials of this proxy are at their rate limits; the first is back ")
+    assert words.startswith("claude-proxy: all 2 Claude credentials are rate-limited until ")
     assert (status, 7200 <= int(headers["retry-after"]) <= 7211) == (429, True)
     assert int(headers["anthropic-ratelimit-unified-reset"]) == NOW + int(headers["retry-after"])
     assert headers["anthropic-ratelimit-unified-representative-claim"] == "five_hour"
@@ -261,7 +261,7 @@ def test_a_pool_that_is_out_is_a_503():
     status, headers, _ = nobody(REJECTED, REJECTED)
     assert (status, int(headers["retry-after"]) >= 900) == (503, True)
     status, _, words = nobody(REJECTED, LIMIT, REJECTED)
-    assert (status, "of the 3 Claude credentials" in words, "refuses 2" in words) == (429, True, True)
+    assert (status, "1 of 3 Claude credentials is rate-limited" in words, "rejected the other 2" in words) == (429, True, True)
 
 
 def test_a_closed_pool_is_a_503():

@@ -26,22 +26,28 @@ def test_an_exhausted_pool():
     error = json.loads(refusal.body)["error"]
     assert error["type"] == "rate_limit_error"
     assert error["message"] == (
-        "claude-proxy: all 5 Claude credentials of this proxy are at their rate limits; "
-        "the first is back at 08:01 UTC (in 90 seconds)."
+        "claude-proxy: all 5 Claude credentials are rate-limited until 08:01 UTC (in 90 seconds). "
+        "Try again then, or use another model."
     )
 
 
 @pytest.mark.parametrize(
     ("counts", "words"),
     [
-        (Counts(1, 0), "the only Claude credential of this proxy is at its rate limit; it is back "),
-        (Counts(2, 0), "all 2 Claude credentials of this proxy are at their rate limits; the first is back "),
-        (Counts(1, 1), "of the 2 Claude credentials of this proxy 1 is at its rate limit and Anthropic refuses 1; the first"),
-        (Counts(3, 2), "of the 5 Claude credentials of this proxy 3 are at their rate limits and Anthropic refuses 2; "),
+        (Counts(1, 0), "the only Claude credential is rate-limited until 08:01 UTC (in 60 seconds)."),
+        (Counts(2, 0), "all 2 Claude credentials are rate-limited until 08:01 UTC (in 60 seconds)."),
+        (
+            Counts(1, 1),
+            "1 of 2 Claude credentials is rate-limited until 08:01 UTC (in 60 seconds), and Anthropic rejected the other.",
+        ),
+        (
+            Counts(3, 2),
+            "3 of 5 Claude credentials are rate-limited until 08:01 UTC (in 60 seconds), and Anthropic rejected the other 2.",
+        ),
     ],
 )
 def test_how_many(counts, words):
-    """The words name the proxy, and say how many credentials are limited and how many are refused."""
+    """The words name the proxy, and say how many credentials are rate-limited and how many are rejected."""
     body = json.loads(exhausted_pool(60, NOW, "five_hour", counts).body)
     assert body["error"]["message"].startswith(f"claude-proxy: {words}")
 
@@ -59,13 +65,13 @@ def test_the_counts_of_a_pool():
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [
-        (0.2, "at 08:00 UTC (in 1 second)"),
-        (119, "at 08:01 UTC (in 119 seconds)"),
-        (12 * 60, "at 08:12 UTC (in 12 minutes)"),
-        (119 * 60, "at 09:59 UTC (in 119 minutes)"),
-        (5 * HOUR, "at 13:00 UTC (in 5 hours)"),
-        (20 * HOUR, "on 16 Jan at 04:00 UTC (in 20 hours)"),
-        (3 * DAY, "on 18 Jan at 08:00 UTC (in 3 days)"),
+        (0.2, "08:00 UTC (in 1 second)"),
+        (119, "08:01 UTC (in 119 seconds)"),
+        (12 * 60, "08:12 UTC (in 12 minutes)"),
+        (119 * 60, "09:59 UTC (in 119 minutes)"),
+        (5 * HOUR, "13:00 UTC (in 5 hours)"),
+        (20 * HOUR, "16 Jan, 04:00 UTC (in 20 hours)"),
+        (3 * DAY, "18 Jan, 08:00 UTC (in 3 days)"),
     ],
 )
 def test_a_moment(seconds, words):

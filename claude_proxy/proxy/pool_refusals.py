@@ -27,16 +27,17 @@ class Counts(NamedTuple):
         ]
         return cls(len(refused) - sum(refused), sum(refused))
 
-    @property
-    def words(self) -> str:
-        """What there is to say of the credentials."""
+    def sentence(self, until: str) -> str:
+        """Return what there is to say of the credentials, of which the first is usable again at a moment."""
         total = self.limited + self.refused
         if total == 1:
-            return "the only Claude credential of this proxy is at its rate limit"
+            return f"the only Claude credential is rate-limited until {until}"
         if not self.refused:
-            return f"all {total} Claude credentials of this proxy are at their rate limits"
-        at_limit = "1 is at its rate limit" if self.limited == 1 else f"{self.limited} are at their rate limits"
-        return f"of the {total} Claude credentials of this proxy {at_limit} and Anthropic refuses {self.refused}"
+            return f"all {total} Claude credentials are rate-limited until {until}"
+        limited = (
+            f"{self.limited} of {total} Claude credentials {'is' if self.limited == 1 else 'are'} rate-limited until {until}"
+        )
+        return f"{limited}, and Anthropic rejected the other{f' {self.refused}' if self.refused > 1 else ''}"
 
 
 def exhausted_pool(seconds: float, now: float, claim: str, counts: Counts) -> Refusal:
@@ -51,26 +52,27 @@ def exhausted_pool(seconds: float, now: float, claim: str, counts: Counts) -> Re
         (f"{UNIFIED}reset", str(math.ceil(now + seconds))),
         (f"{UNIFIED}representative-claim", claim),
     ]
-    first = "it" if counts.limited + counts.refused == 1 else "the first"
-    return own_refusal(429, f"claude-proxy: {counts.words}; {first} is back {moment(now + seconds, now)}.", headers)
+    sentence = counts.sentence(moment(now + seconds, now))
+    return own_refusal(429, f"claude-proxy: {sentence}. Try again then, or use another model.", headers)
 
 
 def refused_pool(seconds: float) -> Refusal:
-    """Return a 503 for a pool of which every credential was refused: not for the client to heal, but for the operator."""
+    """Return a 503 for a pool of which every credential was rejected: not for the client to heal, but for the operator."""
     return own_refusal(
         503,
-        "Anthropic refused the proxy's Claude credentials. The proxy's operator finds in its log which ones, and why.",
+        "claude-proxy: Anthropic rejected every Claude credential of this proxy. The operator finds the reasons in the log of "
+        "the proxy and on its page /pool.",
         [("retry-after", str(math.ceil(seconds))), ("x-should-retry", "false")],
     )
 
 
 def moment(when: float, now: float) -> str:
-    """Return a moment to come in words, such as ``at 14:30 UTC (in 12 minutes)``; with its day where that is another one."""
+    """Return a moment to come in words, such as ``14:30 UTC (in 12 minutes)``; with its day where that is another one."""
     at, today = datetime.fromtimestamp(when, UTC), datetime.fromtimestamp(now, UTC)
     seconds = max(1, math.ceil(when - now))
     size, unit = next((one for one in UNITS if seconds >= 2 * one[0]), UNITS[-1])
     count = round(seconds / size)
-    clock = f"at {at:%H:%M} UTC" if at.date() == today.date() else f"on {at:%d %b} at {at:%H:%M} UTC"
+    clock = f"{at:%H:%M} UTC" if at.date() == today.date() else f"{at:%d %b, %H:%M} UTC"
     return f"{clock} (in {count} {unit if count != 1 else unit[:-1]})"
 
 
@@ -78,6 +80,7 @@ def closed_pool(seconds: float) -> Refusal:
     """Return a 503 for a pool of which every credential is paused, or has a login that has expired."""
     return own_refusal(
         503,
-        "Every Claude credential of the proxy is paused, or its login has expired; the proxy's operator can change that.",
+        "claude-proxy: every Claude credential of this proxy is paused, or its login has expired. The operator finds which "
+        "with `claude-proxy pool list` and on the page /pool.",
         [("retry-after", str(math.ceil(seconds))), ("x-should-retry", "false")],
     )

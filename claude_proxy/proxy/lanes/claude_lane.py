@@ -30,25 +30,25 @@ from claude_proxy.upstream.client import StreamedResponse, TimedOutError, Unread
 
 NO_CREDENTIAL = own_refusal(
     401,
-    "No Claude credential: the proxy's pool is empty and the request has none of its own. Set CLAUDE_OAUTH_TOKENS "
-    "or CLAUDE_API_KEYS on the proxy, or log in with Claude Code and send the proxy's token in x-litellm-api-key.",
+    "No Claude credential: the pool of this proxy is empty, and the request has none of its own. The operator adds one with "
+    "`claude-proxy pool add LABEL`; a user with a login of their own sends the proxy's token in the header x-litellm-api-key.",
 )
 
 BLOCKED = (
-    "claude-proxy: the network in front of Anthropic refuses the address that this proxy has: it sent a page (Cloudflare's, "
-    "perhaps a challenge) instead of an answer. No credential is at fault: its operator has to send from another address."
+    "claude-proxy: the network in front of Anthropic blocks the address of this proxy: it sent a page (Cloudflare's, perhaps a "
+    "challenge) and no response of the API. No credential is at fault. The operator has to send from another address."
 )
 
 BUSY = own_refusal(
     503,
-    "claude-proxy: every Claude credential that is usable now has as many requests under way as its operator lets it have at "
-    "once (max_concurrency). Please try again in a moment.",
+    "claude-proxy: every Claude credential that is not rate-limited has as many requests under way as its operator allows "
+    "(max_concurrency). Try again in a moment.",
     [("retry-after", "1")],
 )
 
 NOBODY_OF_GROUP = own_refusal(
     403,
-    "claude-proxy: this proxy has no Claude credential that you may use for this model: its operator keeps them for groups "
+    "claude-proxy: you may not use any Claude credential of this proxy for this model. The operator keeps them for groups "
     "(credentials.yaml, and groups under claude_proxy in config.yaml).",
 )
 
