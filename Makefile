@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 INSTALL := -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps
 PIP := $(BIN)/python $(INSTALL)
 TOOLS := .venv-tools
+DEPLOY := .venv-deploy
 COMPILE := $(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links
 # With LITELLM=1.106.1 both locks are one, made for that release.
@@ -12,7 +13,7 @@ LOCK := $(if $(LITELLM),$(VENV).lock,requirements.lock)
 DEV_LOCK := $(if $(LITELLM),$(VENV).lock,requirements-dev.lock)
 
 .PHONY: install dev database run settings check-config user-add user-remove user-list test lint bench conformance soak simulate fuzz sbom \
-	scan lock clean
+	scan lock clean lint-deploy manifest
 .DEFAULT_GOAL := run
 
 install: $(VENV)/installed $(BIN)/claude-proxy  ## .venv from the lock and the command claude-proxy in it, and nothing else
@@ -37,12 +38,12 @@ $(VENV)/installed-dev: $(DEV_LOCK) $(VENV)/installed
 	$(PIP) -r $(DEV_LOCK)
 	@touch $@
 
-# Tools of their own environment, which the proxy never sees.
-$(TOOLS)/installed: requirements-tools.lock requirements-installer.lock
-	@test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
-	$(TOOLS)/bin/python $(INSTALL) -r requirements-installer.lock
-	@$(TOOLS)/bin/python -m pip --quiet --quiet uninstall --yes setuptools
-	$(TOOLS)/bin/python $(INSTALL) -r requirements-tools.lock
+# Tools in environments of their own, which the proxy never sees.
+$(TOOLS)/installed $(DEPLOY)/installed: .venv-%/installed: requirements-%.lock requirements-installer.lock
+	@test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python $(INSTALL) -r requirements-installer.lock
+	@.venv-$*/bin/python -m pip --quiet --quiet uninstall --yes setuptools
+	.venv-$*/bin/python $(INSTALL) -r requirements-$*.lock
 	@touch $@
 
 # What the pinned release does not need another version of stays as it is locked. WITH replaces a requirement that cannot be had.
@@ -84,6 +85,19 @@ lint: dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Nothing of this asks another machine, and no cluster is needed.
+lint-deploy: $(DEPLOY)/installed  ## check the Helm chart, the manifest, the workflows and the compose file
+	$(DEPLOY)/bin/yamllint --strict --config-file deploy/yamllint.yaml .github docker-compose.yml deploy/kubernetes \
+		deploy/helm/claude-proxy/Chart.yaml deploy/helm/claude-proxy/values.yaml deploy/helm/claude-proxy/ci \
+		deploy/prometheus-rules.yml deploy/yamllint.yaml
+	$(DEPLOY)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(DEPLOY)/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(DEPLOY)/bin/zizmor --offline --no-progress --persona auditor .github/workflows
+	$(DEPLOY)/bin/python deploy/manifests.py check
+
+manifest: $(DEPLOY)/installed  ## deploy/kubernetes/claude-proxy.yaml, made of the chart; IMAGE=NAME for another image
+	@$(DEPLOY)/bin/python deploy/manifests.py write $(if $(IMAGE),--image '$(IMAGE)')
+
 bench: install  ## this proxy beside LiteLLM alone and a floor: docs/BENCHMARKS.md; PEERS=1 with others from npm; SWITCHES=1: what each switch of the server gains
 	@$(BIN)/python -m $(if $(SWITCHES),benchmarks.switches,benchmarks.run --output docs/BENCHMARKS.md $(if $(PEERS),--peers) $(BENCH_ARGS))
 
@@ -121,7 +135,8 @@ lock: $(TOOLS)/installed
 	$(COMPILE) --group dev --constraint requirements.lock --output-file requirements-dev.lock
 	$(COMPILE) --group database --no-deps --output-file requirements-database.lock
 	$(COMPILE) --group tools --output-file requirements-tools.lock
+	$(COMPILE) --group deploy --output-file requirements-deploy.lock
 	$(COMPILE) --group installer --output-file requirements-installer.lock
 
 clean:
-	rm -rf .venv .venv-litellm-* .venv-tools sbom.json .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-litellm-* .venv-tools .venv-deploy sbom.json .pytest_cache .mypy_cache .ruff_cache

@@ -35,6 +35,7 @@ LOCKS = (
     "requirements-dev.lock",
     "requirements-database.lock",
     "requirements-tools.lock",
+    "requirements-deploy.lock",
     "requirements-installer.lock",
 )
 LITELLM = "1.106.2"
@@ -414,7 +415,7 @@ def test_every_installation_checks_hashes():
     ]
     assert makefile.count("$(INSTALL)") == 3
     uses = re.findall(r"^.*\$\((?:PIP|INSTALL)\).*$", makefile, re.MULTILINE)[1:]
-    assert all(re.search(r" -r (?:\$\((?:DEV_)?LOCK\)|requirements[a-z-]*\.lock)$", line) for line in uses), uses
+    assert all(re.search(r" -r (?:\$\((?:DEV_)?LOCK\)|requirements(?:[a-z-]*|-\$\*)\.lock)$", line) for line in uses), uses
     dockerfile = re.sub(r"\\\n", " ", (ROOT / "Dockerfile").read_text(encoding="utf-8"))
     steps = re.findall(r"pip --python \S+ install [^&\n]*", dockerfile)
     assert len(steps) == dockerfile.count(" install --require-hashes") == 3

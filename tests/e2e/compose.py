@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from claude_proxy import __version__
 from claude_proxy.config.settings import VARIABLES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -129,6 +130,7 @@ class Compose:
     https_port: int = field(default_factory=free_port)
     http_port: int = field(default_factory=free_port)
     profiles: tuple[str, ...] = ()
+    variables: dict[str, str] = field(default_factory=dict)
     name: str = field(default_factory=lambda: f"claude-proxy-test-{os.getpid()}-{next(_numbers)}")
 
     def __post_init__(self) -> None:
@@ -142,6 +144,11 @@ class Compose:
         return f"http://127.0.0.1:{self.port}"
 
     @property
+    def image(self) -> str:
+        """The proxy's image, which no other project uses and no registry but this machine's is asked for."""
+        return f"localhost/{self.name}:{__version__}"
+
+    @property
     def token(self) -> str:
         """The token, as somebody gets it who starts with Docker."""
         return str(self.settings()["env"]["ANTHROPIC_AUTH_TOKEN"])
@@ -152,6 +159,7 @@ class Compose:
     def docker(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         ports = {"PORT": self.port, "SCALE_PORT": self.scale_port, "HTTPS_PORT": self.https_port, "HTTP_PORT": self.http_port}
         environment = self.engine | {name: str(port) for name, port in ports.items()} | {"PROXY_BIND": "127.0.0.1"}
+        environment |= {"CLAUDE_PROXY_IMAGE": self.image.rpartition(":")[0]} | self.variables
         # What compose reads by itself, and what makes the starts short.
         names = ("docker-compose.yml", "docker-compose.override.yml", OFTEN)
         environment["COMPOSE_FILE"] = ":".join(name for name in names if (self.folder / name).exists())
@@ -173,6 +181,7 @@ class Compose:
 
     def down(self) -> None:
         self("down", "--volumes", "--remove-orphans", "--rmi", "local", "--timeout", "1")
+        self.docker("image", "rm", "--force", self.image)
 
     def inspect(self) -> dict:
         container = self("ps", "--all", "--quiet", "proxy").stdout.strip()

@@ -1,0 +1,209 @@
+"""The pod of deploy/kubernetes/claude-proxy.yaml, run by Docker as a cluster would: user, volumes, variables and probes.
+
+What only a cluster does is not tried here: scheduling, the Service, the NetworkPolicy.
+"""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+from compose import ROOT, Compose, api_version, engine_environment
+
+from claude_proxy.config.users import HASH_PREFIX, digest_of
+from claude_proxy.secret import Secret
+
+pytestmark = pytest.mark.timeout(900)  # the first build downloads every package
+
+TOKEN = "made-up-token-of-a-team-77aa"
+ANNAS_TOKEN = "made-up-token-of-anna-31bb"
+QUESTION = {"model": "demo", "max_tokens": 100, "messages": [{"role": "user", "content": "Are you there?"}]}
+# The first Docker that mounts a folder of a volume, as `subPath` does.
+SUBPATH_FROM = (1, 45)
+
+
+def pod() -> dict:
+    documents = yaml.safe_load_all((ROOT / "deploy/kubernetes/claude-proxy.yaml").read_text(encoding="utf-8"))
+    return next(document for document in documents if document["kind"] == "Deployment")["spec"]["template"]["spec"]
+
+
+def projected(folder: Path, files: dict[str, str], mode: int) -> Path:
+    """Fill a folder as a cluster fills the volume of a ConfigMap or Secret; called again, replace all files at one moment."""
+    folder.mkdir(exist_ok=True)
+    folder.chmod(mode)
+    version = folder / f"..{len(list(folder.iterdir()))}"
+    version.mkdir(mode=0o755)
+    for name, text in files.items():
+        (version / name).write_text(text, encoding="utf-8")
+        (version / name).chmod(0o644)
+        if not (folder / name).is_symlink():
+            (folder / name).symlink_to(f"..data/{name}")
+    (folder / "..data_tmp").symlink_to(version.name)
+    (folder / "..data_tmp").rename(folder / "..data")
+    return folder
+
+
+class Pod:
+    """A container that is made anew from the manifest; its volume stays."""
+
+    def __init__(self, compose: Compose, config: Path, users: Path) -> None:
+        self._compose, self.config, self.users = compose, config, users
+        self.volume, self.container = f"{compose.name}-data", ""
+
+    def docker(self, *arguments: str, check: bool = True) -> str:
+        done = self._compose.docker(*arguments, check=check)
+        return done.stdout.strip()
+
+    def confined(self, container: dict) -> list[str]:
+        """Docker's options for what the manifest says of a container."""
+        outer, inner = pod()["securityContext"], container["securityContext"]
+        options = ["--user", f"{outer['runAsUser']}:{outer['runAsGroup']}", "--group-add", str(outer["fsGroup"])]
+        options += [f"--read-only={str(inner['readOnlyRootFilesystem']).lower()}"]
+        options += [f"--security-opt=no-new-privileges={str(not inner['allowPrivilegeEscalation']).lower()}"]
+        return options + [f"--cap-drop={name}" for name in inner["capabilities"]["drop"]]
+
+    def make_volume(self) -> None:
+        """A new volume belongs to root, and its group is the pod's; so every user of the pod may write into it."""
+        group = pod()["securityContext"]["fsGroup"]
+        self.docker("volume", "create", self.volume)
+        for_root = ["--user", "0", "--entrypoint", "sh", "--volume", f"{self.volume}:/volume", self._compose.image]
+        self.docker("run", "--rm", *for_root, "-c", f"chown 0:{group} /volume && chmod 2777 /volume")
+
+    def start(self, **secret: str) -> None:
+        """Run the init container, then the proxy, and wait until its startup probe is content."""
+        (first,) = pod()["initContainers"]
+        program, *arguments = first["command"]
+        mounted = ["--volume", f"{self.volume}:{first['volumeMounts'][0]['mountPath']}", "--entrypoint", program]
+        self.docker("run", "--rm", *self.confined(first), *mounted, self._compose.image, *arguments)
+        (proxy,) = pod()["containers"]
+        options = [f"--env={name}={value}" for name, value in secret.items()]  # envFrom, which env goes before
+        options += [f"--env={entry['name']}={entry['value']}" for entry in proxy["env"]]
+        for mount in proxy["volumeMounts"]:
+            options += ["--mount", self.mounted(mount)]
+        options += ["--mount", f"type=bind,source={self.users},target=/users,readonly"]
+        port = proxy["ports"][0]["containerPort"]
+        run = ["run", "--detach", *self.confined(proxy), *options, "--publish", f"127.0.0.1::{port}", self._compose.image]
+        self.container = self.docker(*run)
+        self.url = f"http://{self.docker('port', self.container, f'{port}/tcp').splitlines()[0]}"
+        waiting = 'until [ "$(docker inspect --format {{.State.Health.Status}} "$0")" = healthy ]; do sleep 0.5; done'
+        subprocess.run(["timeout", "120", "sh", "-c", waiting, self.container], env=self._compose.engine, check=True)
+
+    def mounted(self, mount: dict) -> str:
+        source = {
+            "data": f"type=volume,source={self.volume},volume-subpath={mount.get('subPath')}",
+            "tmp": "type=tmpfs,tmpfs-size=67108864",
+            "config": f"type=bind,source={self.config},readonly",
+        }[mount["name"]]
+        return f"{source},target={mount['mountPath']}"
+
+    def stop(self) -> int:
+        """Stop the container as a cluster does, and return its exit code."""
+        self.docker("stop", "--time", str(pod()["terminationGracePeriodSeconds"]), self.container)
+        code = int(self.docker("inspect", "--format", "{{.State.ExitCode}}", self.container))
+        self.docker("rm", self.container)
+        return code
+
+    def probe(self, name: str) -> int:
+        (proxy,) = pod()["containers"]
+        return httpx.get(f"{self.url}{proxy[f'{name}Probe']['httpGet']['path']}", trust_env=False).status_code
+
+    def ask(self, token: str, model: str = "demo") -> int:
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        body = QUESTION | {"model": model}
+        return httpx.post(f"{self.url}/v1/messages", json=body, headers=headers, trust_env=False, timeout=30).status_code
+
+    def run(self, *command: str, check: bool = True) -> str:
+        return self.docker("exec", self.container, *command, check=check)
+
+    def logs(self) -> str:
+        done = self._compose.docker("logs", self.container)
+        return done.stdout + done.stderr
+
+
+def config(*models: str) -> dict[str, str]:
+    loaded = yaml.safe_load((ROOT / "config.yaml.example").read_text(encoding="utf-8"))
+    demo = {"model": "anthropic/demo", "api_base": "http://demo.invalid"}
+    loaded["model_list"] += [{"model_name": name, "litellm_params": demo} for name in models]
+    return {"config.yaml": yaml.safe_dump(loaded)}
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod]:
+    """A pod with a ConfigMap and no Secret, as after `kubectl apply`."""
+    engine = engine_environment()
+    if api_version(engine) < SUBPATH_FROM:
+        pytest.skip("Docker before 26 mounts no folder of a volume")
+    folder = tmp_path_factory.mktemp("pod")
+    folder.chmod(0o755)
+    compose = Compose(tmp_path_factory.mktemp("clone"), engine)
+    anna = f"anna={HASH_PREFIX}{digest_of(Secret(ANNAS_TOKEN))}\n"
+    made = Pod(compose, projected(folder / "config", config(), 0o777), projected(folder / "users", {"users": anna}, 0o1777))
+    try:
+        compose("build", "proxy")
+        made.make_volume()
+        made.start()
+        yield made
+    finally:
+        made.docker("rm", "--force", made.container, check=False)
+        made.docker("volume", "rm", "--force", made.volume, check=False)
+        compose.down()
+
+
+def test_a_pod_without_a_secret_is_closed_and_answers_with_its_own_token(started: Pod) -> None:
+    """Without the Secret nothing is open: the token is a random one, which `claude-proxy settings` prints."""
+    token = json.loads(started.run("claude-proxy", "settings"))["env"]["ANTHROPIC_AUTH_TOKEN"]
+    assert [started.ask(""), started.ask("wrong"), started.ask(token)] == [401, 401, 200]
+
+
+def test_the_probes_are_content(started: Pod) -> None:
+    """Each probe of the manifest is a route of the proxy that needs no token, and the pre-stop command is in the image."""
+    assert {started.probe(name) for name in ("startup", "liveness", "readiness")} == {200}
+    program = pod()["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][0]
+    assert started.run(program, "--version")
+
+
+def test_the_state_is_private_whatever_the_volume_is(started: Pod) -> None:
+    """The proxy's folder in the volume is its own alone, so that its users file is accepted."""
+    assert started.run("stat", "--format", "%a %u", "/data") == "700 10001"
+    assert started.run("sh", "-c", "touch /x 2>&1 || true").endswith("Read-only file system")
+
+
+def test_another_pod_has_the_users_and_the_token_of_the_first(started: Pod) -> None:
+    """What is in the volume stays when the pod is replaced; the pod stops by itself, without an init process in it."""
+    ben = started.run("sh", "-c", "claude-proxy user add ben 2>/dev/null")
+    token = json.loads(ben)["env"]["ANTHROPIC_AUTH_TOKEN"]
+    assert started.ask(token) == 200
+    assert started.stop() in {0, 143}
+    started.start()
+    assert started.ask(token) == 200
+
+
+def test_a_changed_config_map_applies_without_a_restart(started: Pod) -> None:
+    """A cluster replaces the folder behind a link, and the proxy takes the new file up."""
+    token = json.loads(started.run("claude-proxy", "settings"))["env"]["ANTHROPIC_AUTH_TOKEN"]
+    assert started.ask(token, "added") != 200
+    projected(started.config, config("added"), 0o777)
+    waiting = "import sys; sys.exit(not any('config.yaml' in line and 'added' in line for line in sys.stdin))"
+    logs = subprocess.Popen(
+        ["docker", "logs", "--follow", started.container],
+        env=started._compose.engine, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    with logs:
+        try:
+            subprocess.run(["timeout", "60", "python3", "-c", waiting], stdin=logs.stdout, check=True)
+        finally:
+            logs.terminate()
+    assert started.ask(token, "added") == 200
+
+
+def test_the_secret_goes_before_what_the_volume_holds(started: Pod) -> None:
+    """The token of the Secret applies, a users file in a Secret is accepted, and a copied `.env` does not move the port."""
+    started.stop()
+    started.start(PROXY_STATIC_TOKEN=TOKEN, HOST="127.0.0.1", PORT="4321", PROXY_USER_TOKENS_FILE="/users/users")
+    assert [started.ask(""), started.ask(TOKEN), started.ask(ANNAS_TOKEN)] == [401, 200, 200]
+    logs = started.logs()
+    assert "may write" not in logs
+    assert TOKEN not in logs
