@@ -248,7 +248,9 @@ def test_a_pool_that_rests_is_a_429_with_its_return():
     """When every credential rests the client is told when the first one is back, and by which of its limits."""
     of_opus = Verdict(Action.NEXT, "limit", ((Scope("opus"), NOW + 86400),))
     status, headers, words = nobody(Verdict(Action.NEXT, "limit", ((EVERYTHING, NOW + 7200),)), of_opus)
-    assert words.startswith("claude-proxy: all 2 Claude credentials of this proxy are at their rate limits; the first is back ")
+    assert words.startswith(
+        "claude-proxy: all 2 Claude credentials of this proxy are rate-limited; the first is available again "
+    )
     assert (status, 7200 <= int(headers["retry-after"]) <= 7211) == (429, True)
     assert int(headers["anthropic-ratelimit-unified-reset"]) == NOW + int(headers["retry-after"])
     assert headers["anthropic-ratelimit-unified-representative-claim"] == "five_hour"
@@ -261,7 +263,7 @@ def test_a_pool_that_is_out_is_a_503():
     status, headers, _ = nobody(REJECTED, REJECTED)
     assert (status, int(headers["retry-after"]) >= 900) == (503, True)
     status, _, words = nobody(REJECTED, LIMIT, REJECTED)
-    assert (status, "of the 3 Claude credentials" in words, "refuses 2" in words) == (429, True, True)
+    assert (status, "of the 3 Claude credentials" in words, "2 are rejected by Anthropic" in words) == (429, True, True)
 
 
 def test_a_closed_pool_is_a_503():
@@ -390,7 +392,7 @@ async def test_a_stream_that_breaks_off_is_a_failure(caplog):
     received, lanes = Received(raw=STREAMED), Lanes(streaming(START, RESET))
     assert await lanes.attempt(received) == DONE
     assert (received.body, received.ended, received.journal.error) == (START, False, "interrupted")
-    assert "anthropic/claude-x broke its answer off" in caplog.text
+    assert "anthropic/claude-x broke off its response" in caplog.text
     assert lanes.upstream.sent[0].response.was_closed
 
 
@@ -439,7 +441,7 @@ async def test_a_client_that_leaves_ends_the_stream(caplog):
     with pytest.raises(asyncio.CancelledError):
         await task
     assert (received.body, heard.copy, received.journal.usage) == (START, START, heard.summary.usage)
-    assert "the client left during an answer of anthropic/claude-x" in caplog.text
+    assert "the client disconnected during a response of anthropic/claude-x" in caplog.text
     assert lanes.upstream.sent[0].response.was_closed
 
 
@@ -495,14 +497,14 @@ async def test_what_is_no_answer(response):
     ("error", "status", "words"),
     [
         (UnreachableError("refused"), 502, "The proxy cannot reach Anthropic"),
-        (TimedOutError("late"), 504, "Anthropic did not answer the proxy in time"),
-        (UnreadableError("sent what cannot be decoded"), 502, "The proxy cannot read what Anthropic answered"),
+        (TimedOutError("late"), 504, "Anthropic did not respond to the proxy in time"),
+        (UnreadableError("sent what cannot be decoded"), 502, "The proxy cannot read Anthropic's response"),
         (
             Response(400, headers={"content-encoding": "gzip"}, body=b"no gzip"),
             502,
-            "The proxy cannot read what Anthropic answered",
+            "The proxy cannot read Anthropic's response",
         ),
-        (Response(400, headers={"content-encoding": "br"}, body=b"x"), 502, "The proxy cannot read what Anthropic answered"),
+        (Response(400, headers={"content-encoding": "br"}, body=b"x"), 502, "The proxy cannot read Anthropic's response"),
         (Response(500, chunks=[b"{", RESET]), 502, "The proxy cannot reach Anthropic"),
     ],
     ids=["unreachable", "late", "unreadable", "error-lying", "error-in-a-coding", "error-broken-off"],

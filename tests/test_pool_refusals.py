@@ -26,18 +26,21 @@ def test_an_exhausted_pool():
     error = json.loads(refusal.body)["error"]
     assert error["type"] == "rate_limit_error"
     assert error["message"] == (
-        "claude-proxy: all 5 Claude credentials of this proxy are at their rate limits; "
-        "the first is back at 08:01 UTC (in 90 seconds)."
+        "claude-proxy: all 5 Claude credentials of this proxy are rate-limited; "
+        "the first is available again at 08:01 UTC (in 90 seconds)."
     )
 
 
 @pytest.mark.parametrize(
     ("counts", "words"),
     [
-        (Counts(1, 0), "the only Claude credential of this proxy is at its rate limit; it is back "),
-        (Counts(2, 0), "all 2 Claude credentials of this proxy are at their rate limits; the first is back "),
-        (Counts(1, 1), "of the 2 Claude credentials of this proxy 1 is at its rate limit and Anthropic refuses 1; the first"),
-        (Counts(3, 2), "of the 5 Claude credentials of this proxy 3 are at their rate limits and Anthropic refuses 2; "),
+        (Counts(1, 0), "the only Claude credential of this proxy is rate-limited; it is available again "),
+        (Counts(2, 0), "all 2 Claude credentials of this proxy are rate-limited; the first is available again "),
+        (
+            Counts(1, 1),
+            "of the 2 Claude credentials of this proxy, 1 is rate-limited and 1 is rejected by Anthropic; the first",
+        ),
+        (Counts(3, 2), "of the 5 Claude credentials of this proxy, 3 are rate-limited and 2 are rejected by Anthropic; "),
     ],
 )
 def test_how_many(counts, words):

@@ -658,11 +658,11 @@ async def test_what_the_operator_reads_of_a_refusal(lines):
     await call.send(Upstream(refused(400, DISABLED), Response(200)))
     assert [line for _, line in lines] == [
         "credential a: the account was rejected (HTTP 400); the next credential is used",
-        "credential a is rejected: the account was rejected, and another credential answered the same request",
+        "credential a is rejected: the account was rejected, and another credential served the same request",
     ]
     lines.clear()
     await Call(A, B).send(Upstream(refused(400, DISABLED), refused(400, DISABLED)))
-    assert "the request is taken to be the cause (HTTP 400)" in lines[1][1]
+    assert "the request is the likely cause (HTTP 400)" in lines[1][1]
 
 
 # Waiting

@@ -397,6 +397,6 @@ def test_claude_code_says_when_to_come_back(start_proxy, tmp_path, upstream):
         assert len(upstream.asked) == asked
     with_a_token = user.run("Hello", model="claude-sonnet-5", ANTHROPIC_AUTH_TOKEN=proxy.static_token)
     assert (with_a_token.code, with_a_token.retries, upstream.seen) == (1, 0, [])
-    words = "claude-proxy: the only Claude credential of this proxy is at its rate limit; it is back "
+    words = "claude-proxy: the only Claude credential of this proxy is rate-limited; it is available again "
     assert words in with_a_token.result
     assert " UTC (in " in with_a_token.result
