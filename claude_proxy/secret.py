@@ -1,10 +1,10 @@
-"""A secret that hides itself."""
+"""A secret value that is never printed, logged or pickled by accident."""
 
 import hmac
 
 
 class Secret:
-    """A value that cannot be printed, logged or pickled by accident; ``reveal`` is the one way to it."""
+    """A secret value. Only ``reveal`` returns it."""
 
     __slots__ = ("_value",)
 
@@ -24,4 +24,4 @@ class Secret:
     __str__ = __repr__
 
     def __reduce__(self) -> str:
-        raise TypeError("a secret is not pickled")
+        raise TypeError("a secret cannot be pickled")

@@ -44,7 +44,7 @@ A, B, C = credential("a"), credential("b"), credential("c")
 K, L = credential("k", Kind.API_KEY), credential("l", Kind.API_KEY)
 BY_LABEL = {each.label: each for each in (A, B, C, K, L)}
 REJECTED = Verdict(Action.NEXT, "refused", rejected=True)
-REFUSED = Verdict(Action.NEXT, "the credential was refused", refused=True)
+REFUSED = Verdict(Action.NEXT, "the credential was rejected", refused=True)
 DONE = Verdict(Action.DONE, "answered")
 TRY_ONE_OTHER = Verdict(Action.TRY_ONE_OTHER, "a 429 that names no limit")
 NOTHING = UpstreamResponse(200, {})

@@ -294,8 +294,8 @@ async def test_a_request_that_is_over_is_counted_and_logged(caplog):
         app.write_records()
     (names,) = app.book.taken()
     assert (names.user, names.model, app.book.taken()[names].errors) == ("ben", "other", 2)
-    assert [message for message in caplog.messages if "its year was over" in message] == [
-        "credential anna: its year was over on 2000-12-31; make a new one with `claude setup-token`"
+    assert [message for message in caplog.messages if "its token expired" in message] == [
+        "credential anna: its token expired on 2000-12-31; create a new one with `claude setup-token`"
     ]
     assert sum("status=404" in message for message in caplog.messages) == 2
 

@@ -79,7 +79,7 @@ async def test_a_stream_that_breaks_off(caplog):
     assert (one.client.journal.usage, one.client.journal.error) == (Usage(7, 1), "interrupted")
     (line,) = caplog.records
     assert line.levelno == logging.WARNING
-    assert line.getMessage() == f"anthropic/claude-x broke its answer off after {len(START)} bytes (OSError)"
+    assert line.getMessage() == f"anthropic/claude-x broke off its response after {len(START)} bytes (OSError)"
 
 
 async def test_a_stream_that_ends_with_an_error(caplog):
@@ -88,7 +88,9 @@ async def test_a_stream_that_ends_with_an_error(caplog):
     assert await one.run() is DONE
     assert (one.client.body, one.client.ended) == (START + ERROR, True)
     assert one.client.journal.error == "overloaded_error"
-    assert [line.getMessage() for line in caplog.records] == ["anthropic/claude-x ended its answer with overloaded_error"]
+    assert [line.getMessage() for line in caplog.records] == [
+        "anthropic/claude-x ended its response with an error: overloaded_error"
+    ]
 
 
 async def test_a_client_that_leaves(caplog):
@@ -113,7 +115,7 @@ async def test_a_client_that_leaves(caplog):
         await running
     assert one.client.journal.usage == Usage(7, 1)
     assert [line.getMessage() for line in caplog.records] == [
-        f"the client left during an answer of anthropic/claude-x, after {len(START)} bytes"
+        f"the client disconnected during a response of anthropic/claude-x, after {len(START)} bytes"
     ]
 
 

@@ -428,7 +428,7 @@ async def test_a_learned_window(caplog):
     _, upstream = await ask(received(), lane=lane)
     lowered = json.loads(upstream.sent[1].body)["max_completion_tokens"]
     assert 20000 < lowered < 20960
-    assert f"groq/m takes 20960 tokens in all: asked for {lowered} of output instead of 32000" in caplog.text
+    assert f"groq/m has a context window of 20960 tokens: lowered max_tokens from 32000 to {lowered}" in caplog.text
     await ask(received(max_tokens=100), lane=lane)
     assert json.loads(upstream.sent[2].body)["max_completion_tokens"] == 100
 

@@ -1171,12 +1171,12 @@ CREDENTIAL_ANSWERS = {
     "refused": (
         lambda _: anthropics_error(401, "authentication_error", "OAuth access token is invalid."),
         "error",
-        "anna: refused: the credential was refused (HTTP 401); replace it",
+        "anna: refused: the credential was rejected (HTTP 401); replace it",
     ),
     "busy": (
         lambda _: anthropics_error(529, "overloaded_error", "Overloaded"),
         "warning",
-        "anna: Anthropic could not answer (HTTP 529)",
+        "anna: Anthropic failed to respond (HTTP 529)",
     ),
     "not-for-this-client": (
         lambda request: (

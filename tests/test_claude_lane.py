@@ -390,7 +390,7 @@ async def test_a_stream_that_breaks_off_is_a_failure(caplog):
     received, lanes = Received(raw=STREAMED), Lanes(streaming(START, RESET))
     assert await lanes.attempt(received) == DONE
     assert (received.body, received.ended, received.journal.error) == (START, False, "interrupted")
-    assert "anthropic/claude-x broke its answer off" in caplog.text
+    assert "anthropic/claude-x broke off its response" in caplog.text
     assert lanes.upstream.sent[0].response.was_closed
 
 
@@ -439,7 +439,7 @@ async def test_a_client_that_leaves_ends_the_stream(caplog):
     with pytest.raises(asyncio.CancelledError):
         await task
     assert (received.body, heard.copy, received.journal.usage) == (START, START, heard.summary.usage)
-    assert "the client left during an answer of anthropic/claude-x" in caplog.text
+    assert "the client disconnected during a response of anthropic/claude-x" in caplog.text
     assert lanes.upstream.sent[0].response.was_closed
 
 
@@ -495,14 +495,14 @@ async def test_what_is_no_answer(response):
     ("error", "status", "words"),
     [
         (UnreachableError("refused"), 502, "The proxy cannot reach Anthropic"),
-        (TimedOutError("late"), 504, "Anthropic did not answer the proxy in time"),
-        (UnreadableError("sent what cannot be decoded"), 502, "The proxy cannot read what Anthropic answered"),
+        (TimedOutError("late"), 504, "Anthropic did not respond to the proxy in time"),
+        (UnreadableError("sent what cannot be decoded"), 502, "The proxy cannot read Anthropic's response"),
         (
             Response(400, headers={"content-encoding": "gzip"}, body=b"no gzip"),
             502,
-            "The proxy cannot read what Anthropic answered",
+            "The proxy cannot read Anthropic's response",
         ),
-        (Response(400, headers={"content-encoding": "br"}, body=b"x"), 502, "The proxy cannot read what Anthropic answered"),
+        (Response(400, headers={"content-encoding": "br"}, body=b"x"), 502, "The proxy cannot read Anthropic's response"),
         (Response(500, chunks=[b"{", RESET]), 502, "The proxy cannot reach Anthropic"),
     ],
     ids=["unreachable", "late", "unreadable", "error-lying", "error-in-a-coding", "error-broken-off"],

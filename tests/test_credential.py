@@ -137,8 +137,8 @@ def test_api_keys_are_named_after_their_kind():
 @pytest.mark.parametrize(
     ("text", "kind", "says"),
     [
-        (f"{A},{KEY}", Kind.OAUTH, "entry 2 is an API key: it belongs into CLAUDE_API_KEYS"),
-        (f"anna={A}", Kind.API_KEY, "entry 1 is an OAuth token: it belongs into CLAUDE_OAUTH_TOKENS"),
+        (f"{A},{KEY}", Kind.OAUTH, "entry 2 is an API key; move it to CLAUDE_API_KEYS"),
+        (f"anna={A}", Kind.API_KEY, "entry 1 is an OAuth token; move it to CLAUDE_OAUTH_TOKENS"),
         (f"anna={A},anna={B}", Kind.OAUTH, "'anna'"),
         (f"oauth-2={A},{B}", Kind.OAUTH, "'oauth-2'"),
         (f"{A}é", Kind.OAUTH, "entry 1 holds a character"),
@@ -181,7 +181,7 @@ def test_a_date_behind_the_label_is_the_day_a_token_was_made():
 @pytest.mark.parametrize(
     ("text", "kind", "says"),
     [
-        (f"anna@2026-02-30={A}", Kind.OAUTH, "2026-02-30, which is no day"),
+        (f"anna@2026-02-30={A}", Kind.OAUTH, "2026-02-30, which does not exist"),
         (f"anna@2026-03-01={KEY}", Kind.API_KEY, "entry 1 has a date"),
         (f"anna@2026-03-01={A},anna={B}", Kind.OAUTH, "label 'anna'"),
     ],

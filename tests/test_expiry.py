@@ -39,13 +39,13 @@ def test_a_login_has_an_expiry_and_no_year():
     assert login_of(SNAPSHOT) is None
     assert login_of(login).words(NOW - 1) == "its login expires at 2026-11-18 11:06 UTC, unless Claude Code renews it"
     assert login_of(login).words(NOW) == "its login has expired: start Claude Code in that home"
-    assert Login(None).words(NOW) == "its login has no expiry"
+    assert Login(None).words(NOW) == "its login has no expiry date"
 
 
 def test_the_words_say_when_and_what_to_do():
     """The words name the day, admit that the token may be older than its first day here, and say what to do at the end."""
     age = age_of(SNAPSHOT)
-    assert age.words(NOW) == "its year ends on 2027-11-18 at the latest, in 365 days"
+    assert age.words(NOW) == "its token expires on 2027-11-18 at the latest, in 365 days"
     assert "claude setup-token" in age.words(NOW + YEAR)
 
 

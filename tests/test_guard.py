@@ -81,7 +81,7 @@ def test_a_startup_file_is_found(tmp_path):
     (tmp_path / "litellm_init.pth").write_text("# made up\n")
     done = run(tmp_path, "-m", "claude_proxy", "--project", str(tmp_path), "user", "list")
     assert done.returncode == 1
-    assert f"{tmp_path / 'litellm_init.pth'} is there" in done.stderr
+    assert f"{tmp_path / 'litellm_init.pth'} exists" in done.stderr
 
 
 @pytest.mark.parametrize("version", ["1.106.2", "1.82.6", "1.108.0"])

@@ -151,7 +151,7 @@ def test_trouble_of_anthropics_takes_no_pool_away(make, clock, credentials, capl
             pool.note(each, REFUSED, UpstreamResponse(401, {}))
         assert pool.back_at(EVERYTHING) - clock.now <= REFUSED_SECONDS[1]
         clock.now = pool.back_at(EVERYTHING)
-    assert ("it may have trouble itself" in caplog.text) is (len(credentials) > 1)
+    assert ("may have an outage" in caplog.text) is (len(credentials) > 1)
 
 
 def test_refusals_at_the_same_time_are_one(make, clock):

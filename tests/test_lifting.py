@@ -44,5 +44,5 @@ async def test_a_store_that_cannot_be_used(monkeypatch):
         await lift(broken, A)
     monkeypatch.setattr(lifting, "PATIENCE_SECONDS", 0.01)
     monkeypatch.setattr(broken, "pull", lambda _: asyncio.Event().wait())
-    with pytest.raises(StoreUnavailable, match="no answer within"):
+    with pytest.raises(StoreUnavailable, match="no response within"):
         await lift(broken, A)

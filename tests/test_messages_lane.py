@@ -235,7 +235,7 @@ async def test_a_stream_that_breaks_off_is_a_failure(caplog, break_):
     received = Received(raw=STREAMS)
     outcome, _ = await ask(received, Response(200, headers=EVENTS, chunks=[START, STOP, break_]))
     assert (outcome, received.ended, received.journal.error) == (DONE, False, "interrupted")
-    assert "anthropic/glm-5 broke its answer off" in caplog.text
+    assert "anthropic/glm-5 broke off its response" in caplog.text
     received = Received(raw=STREAMS)
     outcome, _ = await ask(received, Response(200, headers=EVENTS, chunks=[break_]))
     assert (received.begun, outcome.status, outcome.final) == (None, 502, False)
@@ -260,7 +260,7 @@ async def test_a_client_that_leaves_ends_the_stream(caplog):
     with pytest.raises(asyncio.CancelledError):
         await task
     assert (heard.copy, upstream.sent[0].response.was_closed) == (START, True)
-    assert "the client left during an answer of anthropic/glm-5" in caplog.text
+    assert "the client disconnected during a response of anthropic/glm-5" in caplog.text
 
 
 # Whole responses

@@ -483,7 +483,7 @@ def test_sharing_is_said_once(make, caplog):
             for each in (A, B):
                 tell(pool, each, organisation="o1", **WINDOWS)
             tell(pool, A, 429, organisation="o1", **FULL)
-    assert caplog.messages == ["credentials a, b are of one organisation and share their windows"]
+    assert caplog.messages == ["credentials a, b belong to one organization and share their windows"]
 
 
 # When nobody is usable

@@ -77,10 +77,10 @@ OPUS = {("opus", "7d_opus"): Window(1.0, NOW + DAY, NOW)}
             f"rate-limited until {utc(NOW + HOUR)}: 5-hour window, 7-day window",
         ),
         (
-            {EVERYTHING: Cooldown(NOW + HOUR, "the credential was refused", rejected=True)},
+            {EVERYTHING: Cooldown(NOW + HOUR, "the credential was rejected", rejected=True)},
             {},
             "rejected",
-            f"rejected until {utc(NOW + HOUR)}: the credential was refused",
+            f"rejected until {utc(NOW + HOUR)}: the credential was rejected",
         ),
         (
             {Scope("opus"): Cooldown(NOW + DAY, "limit reached: 7d_opus")},

@@ -443,7 +443,7 @@ async def test_the_log_names_labels(lines):
     assert [level for level, _ in lines] == ["WARNING", "WARNING"]
     assert lines[0][1].startswith("credential a: limit reached")
     assert "five_hour" in lines[0][1]
-    assert lines[1][1].startswith("credential b: the credential was refused (HTTP 401)")
+    assert lines[1][1].startswith("credential b: the credential was rejected (HTTP 401)")
 
 
 @pytest.mark.parametrize(
@@ -657,12 +657,12 @@ async def test_what_the_operator_reads_of_a_refusal(lines):
     call = Call(A, B)
     await call.send(Upstream(refused(400, DISABLED), Response(200)))
     assert [line for _, line in lines] == [
-        "credential a: the account was refused (HTTP 400); the next credential is asked",
-        "credential a is rejected: the account was refused, and another credential answered the same request",
+        "credential a: the account was rejected (HTTP 400); the next credential is used",
+        "credential a is rejected: the account was rejected, and another credential served the same request",
     ]
     lines.clear()
     await Call(A, B).send(Upstream(refused(400, DISABLED), refused(400, DISABLED)))
-    assert "the request is taken to be the cause (HTTP 400)" in lines[1][1]
+    assert "the request is the likely cause (HTTP 400)" in lines[1][1]
 
 
 # Waiting
@@ -908,7 +908,7 @@ async def test_a_refusal_in_unknown_words_that_repeats(status, caplog):
         asked.append(upstream.credentials)
         clock.now += 60
     assert asked == (["ab", "ab", "ab", "b"] if status == 403 else ["a", "a", "ab", "b"])
-    (line,) = [line for line in caplog.messages if "words that this version does not know" in line]
+    (line,) = [line for line in caplog.messages if "its error is unknown to this version" in line]
     assert line.endswith("Your made-up plan # was put on hold")
 
 

@@ -1,1 +1,1 @@
-"""The team's Claude credentials, and what an answer says about one."""
+"""The team's Claude credentials, and how Anthropic's responses change their state."""

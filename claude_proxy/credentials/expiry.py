@@ -1,4 +1,4 @@
-"""How old a setup token is, which lives for a year, and when a login expires. Plain values, and an object that warns once."""
+"""When setup tokens (valid for a year) and logins expire, and the warnings in the log before that."""
 
 import logging
 from collections.abc import Iterable
@@ -12,41 +12,41 @@ logger = logging.getLogger(__name__)
 
 DAY = 86400.0
 YEAR = 365 * DAY
-# So many days before a token's year is over somebody is warned.
+# A warning is logged this many days before a token expires.
 THRESHOLDS = (30, 7, 1)
 EXPIRED = "its login has expired: start Claude Code in that home"
 
 
 class Age(NamedTuple):
-    """When a token was made, or first seen if ``known`` is not set, and when its year is over, in Unix seconds."""
+    """When a token was created (first seen, if ``known`` is false) and when it expires, both in Unix seconds."""
 
     since: float
     ends: float
     known: bool
 
     def warning(self, now: float) -> int | None:
-        """Return the smallest threshold that is passed, in days; None while the end is far."""
+        """Return the smallest threshold that has been reached, in days; None before the first one."""
         left = (self.ends - now) / DAY
         return next((days for days in sorted(THRESHOLDS) if left <= days), None)
 
     def words(self, now: float) -> str:
-        """Return the age in words for the operator."""
+        """Return the expiry in words for the operator."""
         left = self.ends - now
         by = f"{datetime.fromtimestamp(self.ends, UTC):%Y-%m-%d}"
         if left <= 0:
-            return f"its year was over on {by}; make a new one with `claude setup-token`"
-        return f"its year ends on {by}{'' if self.known else ' at the latest'}, in {int(left // DAY)} days"
+            return f"its token expired on {by}; create a new one with `claude setup-token`"
+        return f"its token expires on {by}{'' if self.known else ' at the latest'}, in {int(left // DAY)} days"
 
 
 class Login(NamedTuple):
-    """When the login that Claude Code keeps in a home expires, in Unix seconds; None where its file does not say."""
+    """When the login in a Claude Code home expires, in Unix seconds; None if its file does not contain that."""
 
     expires: float | None
 
     def words(self, now: float) -> str:
-        """Return in words when it expires, or what to do now that it has."""
+        """Return the expiry in words, or what to do after it."""
         if self.expires is None:
-            return "its login has no expiry"
+            return "its login has no expiry date"
         if self.expires <= now:
             return EXPIRED
         return (
@@ -55,12 +55,12 @@ class Login(NamedTuple):
 
 
 def login_of(snapshot: Snapshot) -> Login | None:
-    """Return the login of a home; None for every other credential."""
+    """Return the login of a Claude Code home; None for every other credential."""
     return Login(snapshot.credential.expires) if snapshot.credential.renewed else None
 
 
 def age_of(snapshot: Snapshot) -> Age | None:
-    """Return the age of a setup token; None for API keys and logins, which have no year, and for what nobody has seen yet."""
+    """Return the age of a setup token; None for API keys, logins, and tokens that have not been seen yet."""
     credential = snapshot.credential
     if credential.kind is not Kind.OAUTH or credential.renewed:
         return None
@@ -71,14 +71,14 @@ def age_of(snapshot: Snapshot) -> Age | None:
 
 
 class AgeWarnings:
-    """Writes a warning into the log for each token and threshold, once per process."""
+    """Logs one warning for each token and threshold in each process."""
 
     def __init__(self) -> None:
         self._said: set[tuple[str, int]] = set()
         self._look_at = 0.0
 
     def look(self, snapshots: Iterable[Snapshot], now: float) -> None:
-        """Warn about the tokens whose end is near, and about none for which that was said."""
+        """Log a warning for each token that is about to expire, unless it has been logged before."""
         for snapshot in snapshots:
             age = age_of(snapshot)
             days = age.warning(now) if age else None
@@ -88,7 +88,7 @@ class AgeWarnings:
                 logger.warning("credential %s: %s", snapshot.credential.label, age.words(now))
 
     def due(self, now: float) -> bool:
-        """Whether it is time to look: once an hour."""
+        """Return whether the next check is due; one check an hour."""
         if now < self._look_at:
             return False
         self._look_at = now + 3600.0

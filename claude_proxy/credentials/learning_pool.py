@@ -1,4 +1,4 @@
-"""What the pool learns from answers: rests and their ends, how full windows are, whom to doubt. Plain and synchronous."""
+"""Updates the pool from Anthropic's responses: cooldowns, windows, rejected credentials. Plain and synchronous."""
 
 import logging
 import re
@@ -27,20 +27,20 @@ from claude_proxy.text import clean
 logger = logging.getLogger(__name__)
 
 ORGANISATION = "anthropic-organization-id"
-# For how long a refusal that one caller's request met waits for another caller's to confirm it, in seconds.
+# How long a refusal that one caller received waits for confirmation by another caller's request, in seconds.
 SUSPICION_SECONDS = 600.0
-# How often a refusal in unknown words has to be met within that time, while other credentials answer.
+# How often a refusal with unknown wording must occur within that time, while other credentials respond well.
 UNKNOWN_TIMES = 3
-# Unknown words that are remembered of one credential, and how much of them is.
+# The number of unknown wordings kept for a credential, and the length of each.
 MAX_UNKNOWN = 20
 MAX_WORDS = 200
-# How long a credential rests that was refused once, twice, and three times in a row; then it is out for the quarantine.
+# Cooldowns after the first, second and third refusal in a row, in seconds; after that the quarantine applies.
 REFUSED_SECONDS = (5.0, 60.0, 300.0)
 _DIGITS = re.compile(r"[0-9]+")
 
 
 class LearningPool(SharedPool):
-    """A pool that takes answers in. ``on_rest`` is called when a rest begins or ends, which others should learn at once."""
+    """A pool that learns from responses. ``on_cooldown`` is called when a cooldown starts or ends, to share it immediately."""
 
     def __init__(
         self,
@@ -57,15 +57,15 @@ class LearningPool(SharedPool):
         self._quarantine = quarantine
         self._cooldown = cooldown
         self._on_cooldown = on_cooldown
-        # When a credential last answered.
+        # The time of the last good response of any credential, in Unix seconds.
         self._answered = 0.0
         self._said: set[frozenset[str]] = set()
 
     def note(self, credential: Credential, verdict: Verdict, answer: UpstreamResponse) -> None:
-        """Learn from an answer: rests and their ends, utilisation and organisation.
+        """Update cooldowns, utilization and organization from a response.
 
-        A rest that is already longer stays as it is; a good answer ends those that were noted before it was asked for. An
-        unconfirmed verdict costs nobody anything: that is for ``suspect`` and ``confirm``.
+        A cooldown that already lasts longer is not changed. A good response ends the cooldowns that were recorded before its
+        request was sent. An unconfirmed verdict changes nothing here; see ``suspect`` and ``confirm``.
         """
         now = self._clock()
         state = state_of(self._states, credential)
@@ -80,15 +80,15 @@ class LearningPool(SharedPool):
             self._apply(state, verdict, now)
 
     def confirm(self, credential: Credential, verdict: Verdict) -> None:
-        """Let a verdict count that another response has confirmed."""
+        """Apply a verdict that another response has confirmed."""
         state = state_of(self._states, credential)
         if state is not None:
             self._apply(state, verdict, self._clock())
 
     def suspect(self, credential: Credential, refusal: str, caller: str) -> bool:
-        """Record an unconfirmed refusal; return whether another caller's request met the same one within ``SUSPICION_SECONDS``.
+        """Record an unconfirmed refusal; return whether another caller received the same one within ``SUSPICION_SECONDS``.
 
-        For that long, or until it answers a request, the credential is taken last, as after a 429 that names no limit.
+        For that time, or until its next good response, the credential is used last.
         """
         now = self._clock()
         state = state_of(self._states, credential)
@@ -102,9 +102,9 @@ class LearningPool(SharedPool):
         return False
 
     def doubt(self, credential: Credential, answer: UpstreamResponse) -> bool:
-        """Record a refusal in words that no rule knows; return whether it is time to ask another credential the same.
+        """Record a refusal with unknown wording; return whether the request should be repeated with another credential.
 
-        That is when this one has given it ``UNKNOWN_TIMES`` within ``SUSPICION_SECONDS`` while the pool goes on answering.
+        True after ``UNKNOWN_TIMES`` refusals within ``SUSPICION_SECONDS`` while other requests of the pool succeed.
         """
         now = self._clock()
         state = state_of(self._states, credential)
@@ -113,9 +113,9 @@ class LearningPool(SharedPool):
         return len(_times(state, _words(answer), now)) >= UNKNOWN_TIMES and self._answered > now - SUSPICION_SECONDS
 
     def mistrust(self, credential: Credential, answer: UpstreamResponse) -> None:
-        """Take in that another credential has answered the very request that this one refused in words that no rule knows.
+        """Reject a credential: another one accepted a request that this one refused with unknown wording.
 
-        The third time within ``SUSPICION_SECONDS`` the fault is the credential's, and the log has the words for a new rule.
+        Applies at the third such refusal within ``SUSPICION_SECONDS``. The wording is logged, as a basis for a new rule.
         """
         now = self._clock()
         state = state_of(self._states, credential)
@@ -123,14 +123,16 @@ class LearningPool(SharedPool):
         if state is None or len(state.unknown.get(words, ())) < UNKNOWN_TIMES:
             return
         logger.warning(
-            "credential %s refuses what others answer, in words that this version does not know: %s", credential.label, words
+            "credential %s refuses requests that other credentials accept; its error is unknown to this version: %s",
+            credential.label,
+            words,
         )
         state.unknown.pop(words)
-        reason = f"refused {UNKNOWN_TIMES} times what other credentials answered"
+        reason = f"refused {UNKNOWN_TIMES} requests that other credentials accepted"
         self._cool_down([state], answer.scope, Cooldown(now + self._quarantine, reason, rejected=True, noted=now), now)
 
     def lift(self, label: str) -> bool:
-        """End every rest of a credential, as an operator says; return whether it is in the pool."""
+        """End every cooldown of a credential at the operator's request; return whether it is in the pool."""
         state = self._states.get(label)
         if state is None:
             return False
@@ -163,7 +165,7 @@ class LearningPool(SharedPool):
             state.derive(now)
 
     def _learn_overage(self, state: CredentialState, answer: UpstreamResponse, now: float) -> bool:
-        """Learn whether the answer was paid for as extra usage, beyond the plan."""
+        """Learn whether the response was billed as extra usage, beyond the plan."""
         if answer.status >= 300 or f"{UNIFIED}status" not in answer.headers:
             return False
         is_paid = answer.headers.get(f"{UNIFIED}overage-in-use", "").strip().lower() == "true"
@@ -175,7 +177,7 @@ class LearningPool(SharedPool):
         used = float(share) if share.replace(".", "", 1).isdigit() else 0.0
         if state.extra_until <= now:
             logger.warning(
-                "credential %s has used up its plan: its answers are paid for as extra usage", state.credential.label
+                "credential %s has used up its plan; its responses are now billed as extra usage", state.credential.label
             )
         until = max(full, default=now + self._cooldown)
         return self._put_window(state, ALL_MODELS, OVERAGE, Window(min(used, MAX_UTILIZATION), until, now))
@@ -187,7 +189,7 @@ class LearningPool(SharedPool):
         return True
 
     def _end_by_windows(self, state: CredentialState, answer: UpstreamResponse, now: float) -> bool:
-        """End the rests whose windows are all open again, as an answer says that was asked for after they were noted."""
+        """End cooldowns whose windows are all open, as a response shows whose request was sent after they were recorded."""
         if not any(cooldown.windows for cooldown in state.cooldowns.values()):
             return False
         is_open = {window.name for window in answer.windows() if not window.rejected and _has_room(window)}
@@ -217,7 +219,7 @@ class LearningPool(SharedPool):
                 state.derive(now)
 
     def _end(self, state: CredentialState, scopes: Iterable[Scope], ended: float, now: float) -> bool:
-        """End these rests as of a moment; return whether there was one."""
+        """End these cooldowns at the time ``ended``; return whether any of them existed."""
         found = False
         for scope in scopes:
             lasted = state.cooldowns[scope].until > now
@@ -225,7 +227,7 @@ class LearningPool(SharedPool):
                 found = True
                 self._note_change(pool_rows.ended_row(state, scope, ended))
                 if lasted:
-                    logger.info("the rest of credential %s is over before its time", state.credential.label)
+                    logger.info("the cooldown of credential %s has ended early", state.credential.label)
         if found:
             self._on_cooldown()
         return found
@@ -242,12 +244,12 @@ class LearningPool(SharedPool):
             self._cool_down(sharing, scope, Cooldown(until, verdict.reason, noted=now, windows=verdict.windows), now)
 
     def _refuse(self, state: CredentialState, reason: str, now: float) -> None:
-        """Let a refused credential rest for seconds, then for minutes, then for the quarantine.
+        """Apply a cooldown of seconds, then of minutes, then the quarantine.
 
-        While no other credential has answered since, it may be Anthropic's trouble: then nobody rests for more than a minute.
+        If no other credential has had a good response since, Anthropic itself may have an outage; then a minute is the maximum.
         """
         cooldown = state.cooldowns.get(EVERYTHING, NO_COOLDOWN)
-        if cooldown.rejected and cooldown.noted > now - REFUSED_SECONDS[0]:  # a request that was under way at the same time
+        if cooldown.rejected and cooldown.noted > now - REFUSED_SECONDS[0]:  # a concurrent request
             return
         steps = (*REFUSED_SECONDS, self._quarantine)
         has_witness = self._answered > now - SUSPICION_SECONDS and any(
@@ -259,7 +261,7 @@ class LearningPool(SharedPool):
             [state], EVERYTHING, Cooldown(now + min(steps[place], self._quarantine), reason, rejected=True, noted=now), now
         )
         if len(self._states) > 1 and all(other.refusals for other in self._states.values() if not other.closed):
-            logger.warning("Anthropic refuses every credential: it may have trouble itself; each is soon asked again")
+            logger.warning("Anthropic rejects every credential and may have an outage; each is tried again within a minute")
 
     def _cool_down(self, states: Iterable[CredentialState], scope: Scope, cooldown: Cooldown, now: float) -> None:
         for state in states:
@@ -269,14 +271,14 @@ class LearningPool(SharedPool):
         self._on_cooldown()
 
     def _sharing(self, state: CredentialState, now: float) -> list[CredentialState]:
-        """Return the credentials that share this one's windows: those of its organisation whose windows all open when its do.
+        """Return the credentials that share this one's windows: same organization, and every window resets at the same time.
 
-        Seats of one organisation have limits of their own, and at least one report saw a limit above them.
+        The organization alone is not enough: its seats have limits of their own, besides at least one shared limit.
         """
         if state.organisation is None:
             return [state]
         mine = _resets(state, now)
-        if len(mine) < 2:  # one window that opens at the same moment may be chance
+        if len(mine) < 2:  # one equal reset may be chance
             return [state]
         sharing = [
             other
@@ -291,7 +293,7 @@ class LearningPool(SharedPool):
         labels = frozenset(one.credential.label for one in states)
         if labels not in self._said:
             self._said.add(labels)
-            logger.warning("credentials %s are of one organisation and share their windows", ", ".join(sorted(labels)))
+            logger.warning("credentials %s belong to one organization and share their windows", ", ".join(sorted(labels)))
 
 
 def _has_room(window: ReportedWindow) -> bool:
@@ -299,7 +301,7 @@ def _has_room(window: ReportedWindow) -> bool:
 
 
 def _resets(state: CredentialState, now: float) -> dict[str, int]:
-    """Return when each window of all models opens anew, to the second."""
+    """Return the reset time of each window for all models, in whole seconds."""
     return {
         name: round(window.reset)
         for (family, name), window in state.windows.items()
@@ -308,12 +310,12 @@ def _resets(state: CredentialState, now: float) -> dict[str, int]:
 
 
 def _words(answer: UpstreamResponse) -> str:
-    """Return what tells one refusal from another, and may be logged: without the numbers that differ each time."""
+    """Return the wording of a refusal for comparing and logging, without the numbers that differ each time."""
     return clean(f"HTTP {answer.status} {_DIGITS.sub('#', f'{answer.error_kind}: {answer.words}')}", MAX_WORDS)
 
 
 def _times(state: CredentialState, words: str, now: float) -> list[float]:
-    """Note that a refusal was met now, and return when it was within the last minutes."""
+    """Record a refusal at ``now``, and return the times of the recent ones."""
     times = [one for one in state.unknown.get(words, ()) if one > now - SUSPICION_SECONDS]
     if words in state.unknown or len(state.unknown) < MAX_UNKNOWN:
         state.unknown[words] = times = [*times[-UNKNOWN_TIMES:], now]

@@ -1,4 +1,4 @@
-"""Ends the rests of one credential in every process: a row in the store that they share says that it was lifted, and when."""
+"""Ends the cooldowns of one credential in every process, with a row in the shared store."""
 
 import asyncio
 import time
@@ -9,14 +9,14 @@ from claude_proxy.state.replication import SALT
 from claude_proxy.state.rows import read_salt
 from claude_proxy.state.store import Store, StoreUnavailable
 
-# How long the store may take, in seconds.
+# The maximum time for the store, in seconds.
 PATIENCE_SECONDS = 10.0
 
 
 async def lift(store: Store, credential: Credential, now: float | None = None) -> bool:
-    """Let every process that shares the store forget the credential's rests of until now.
+    """End the credential's cooldowns that started before ``now``, in every process that shares the store.
 
-    Returns False for a store that no proxy has used: there is nothing to lift. Raises ``StoreUnavailable``.
+    Returns False for a store that no proxy has used; it contains no cooldowns. Raises ``StoreUnavailable``.
     """
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -26,7 +26,7 @@ async def lift(store: Store, credential: Credential, now: float | None = None) -
                 return False
             await store.push([pool_rows.lifted_row(pool_rows.key_of(credential, read_salt(salts[0])), now or time.time())])
     except TimeoutError:
-        raise StoreUnavailable(store.kind, f"no answer within {PATIENCE_SECONDS:g} s") from None
+        raise StoreUnavailable(store.kind, f"no response within {PATIENCE_SECONDS:g} s") from None
     except ValueError:
         raise StoreUnavailable(store.kind, "its salt cannot be read") from None
     return True

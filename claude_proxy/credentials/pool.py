@@ -1,20 +1,20 @@
-"""The pool of Claude credentials: who is asked next, who rests, who is out. Plain and synchronous; time is an argument.
+"""The pool: chooses the credential for each request. Plain and synchronous; time is an argument.
 
 Seven rules:
-  1. a credential that rests for what is asked (its model's family, the endpoint, the speed), or whose terms keep the request
-     from it, is not asked;
-  2. who is paid for by the token comes last: OAuth tokens within their plan, then those whose answers are extra usage, then
-     API keys;
-  3. a session stays on its credential while rules 1 and 2 allow it and does not move back: a move re-reads its prompt cache;
-     where its credential has only too many requests under way, another one may serve that request alone;
-  4. a new session, and one that moves, takes the credential that ``order.py`` puts first; those that take over the sessions of
-     others come later than those that do not, until they have filled up slowly;
-  5. among equals it goes round robin;
-  6. a credential that this request has tried already is never asked again;
-  7. when nobody is usable, one request a minute is sent all the same, to the most promising of those that rest: a rest is over
-     when an answer says so, and not when it was announced.
+  1. A credential is not used while it is rate-limited for the request's model family, endpoint or speed, or while its terms
+     exclude the request.
+  2. Credentials that bill by the token come last: first OAuth tokens within their plan, then those on extra usage, then API
+     keys.
+  3. A session stays on its credential while rules 1 and 2 permit, and it does not move back: a move loses its prompt cache.
+     If the credential only has too many concurrent requests, another one serves that one request.
+  4. A new session, and a session that moves, takes the credential with the best rank (``order.py``). A credential that takes
+     over many sessions is deprioritized until its ramp permits more.
+  5. Credentials of equal rank are used in turn (round robin).
+  6. A request never uses the same credential twice.
+  7. When none is available, one request a minute probes the most promising rate-limited credential: a cooldown may end before
+     the announced time.
 
-All calls come from one event loop, so there is no lock. What other processes learn comes in by ``merge``.
+All calls come from one event loop, so there is no lock. ``merge`` applies what other processes have learned.
 """
 
 import logging
@@ -36,28 +36,28 @@ from claude_proxy.state.rows import Row
 logger = logging.getLogger(__name__)
 
 LONGEST_FIVE_HOURS = 6 * 3600.0
-# How often one of a pool that rests is asked, and how long it has rested before, in seconds.
+# How often a rate-limited credential is probed, and the minimum age of its cooldown, in seconds.
 PROBE_SECONDS = 60.0
-# How soon a request asks again for a credential that is busy, in seconds.
+# How soon a request tries again when a credential is busy, in seconds.
 BUSY_SECONDS = 0.25
 
 
 class Affinity(Enum):
-    """Whether the requests of one session stay on one credential."""
+    """Whether a session stays on one credential."""
 
     SESSION = "session"
     NONE = "none"
 
 
 class ExtraUsage(Enum):
-    """Whether a plan's paid extra usage is used."""
+    """Whether paid extra usage of a plan is used."""
 
     LAST = "last"
     NEVER = "never"
 
 
 class Tier(Enum):
-    """What an answer costs, in the order in which credentials are asked."""
+    """How a response is billed, in the order in which credentials are used."""
 
     PLAN = "within a plan"
     EXTRA_USAGE = "paid for beyond a plan"
@@ -65,17 +65,17 @@ class Tier(Enum):
 
 
 class Wanted(NamedTuple):
-    """What a request asks the pool for: its session, if it has one, where it belongs, and whose it is."""
+    """A request as the pool sees it: its session (if any), scope and user."""
 
     session: str | None = None
     scope: Scope = EVERYTHING
     asker: Asker = ANYBODY
-    # Whether the session begins with it, so that it has no credential yet.
+    # Whether the request starts its session, which therefore has no credential yet.
     begins: bool = False
 
 
 class Pool(LearningPool):
-    """Credentials and their state. ``clock`` returns Unix seconds, as Anthropic's resets are given in them."""
+    """The credentials and their state. ``clock`` returns Unix seconds, the unit of Anthropic's resets."""
 
     def __init__(
         self,
@@ -105,15 +105,15 @@ class Pool(LearningPool):
 
     @property
     def closed(self) -> bool:
-        """Whether no credential is to be asked at all: each is paused, or its login has expired."""
+        """Whether every credential is paused or has an expired login."""
         return all(state.closed for state in self._states.values())
 
     def state(self, label: str) -> CredentialState:
-        """Return what is known of a credential, for those who show it."""
+        """Return the state of a credential, for status output."""
         return self._states[label]
 
     def snapshot(self) -> tuple[Snapshot, ...]:
-        """Return what is known of every credential now; nothing in it changes later."""
+        """Return an immutable snapshot of every credential."""
         now = self._clock()
         self._sessions.discard_inactive(now)
         return tuple(
@@ -130,16 +130,16 @@ class Pool(LearningPool):
         )
 
     def note_seen(self) -> None:
-        """Remember of each credential whose first day is not known that it was seen now; the earliest note counts."""
+        """Record the current time as the first use of every credential without one; the earliest record wins."""
         for state in self._states.values():
             if state.since is None:
                 state.since = self._clock()
                 self._note_change(pool_rows.seen_row(state, state.since))
 
     def choose(self, wanted: Wanted, tried: Collection[str] = ()) -> Credential | None:
-        """Return the credential to ask, by the rules; None when there is none to ask for this request now.
+        """Return the credential for a request, or None if none is available now.
 
-        It counts as asked until it is given to ``release``.
+        The request occupies the credential until ``release``.
         """
         now = self._clock()
         session = wanted.session if self._affinity is Affinity.SESSION else None
@@ -162,9 +162,9 @@ class Pool(LearningPool):
         return None
 
     def probe(self, wanted: Wanted, tried: Collection[str] = ()) -> Credential | None:
-        """Return a credential to ask although it rests, when nobody is usable and nobody was asked so for a minute.
+        """Return a rate-limited credential to probe when none is available; None if the last probe is less than a minute old.
 
-        It is the one that was left alone for longest, at least a minute, and of equals the one that is back first.
+        It is the one that has been unused for longest, at least a minute; among equals, the one with the earliest reset.
         """
         now = self._clock()
         if self._probed > now - PROBE_SECONDS or self.is_busy(wanted.scope, wanted.asker):
@@ -182,57 +182,56 @@ class Pool(LearningPool):
         state.probed = self._probed = now
         state.active += 1
         self._note_change(Row("probed", now, "null"))
-        logger.info("nobody is usable: credential %s is asked to see whether its rest is over", label)
+        logger.info("no credential is available: probing credential %s to see whether its cooldown is over", label)
         return state.credential
 
     def release(self, credential: Credential) -> None:
-        """Note that a request is under way on it no longer."""
+        """Record that a request has finished with the credential."""
         state = state_of(self._states, credential)
         if state is not None:
             state.active = max(0, state.active - 1)
 
     def of_kind(self, kind: Kind) -> frozenset[str]:
-        """Return the labels of the credentials of a kind."""
+        """Return the labels of the credentials of one kind."""
         return frozenset(state.credential.label for state in self._kinds[kind])
 
-    # --- When nobody is usable -----------------------------------------------------------------------------------------------
+    # --- When no credential is available -------------------------------------------------------------------------------------
 
     def back_at(self, scope: Scope, asker: Asker = ANYBODY) -> float:
-        """Return when the first credential may be asked for this, in Unix seconds; 0 for an empty pool."""
+        """Return when the first credential becomes available for this scope, in Unix seconds; 0 for an empty pool."""
         return min((self._usable_at(state, scope, asker) for state in self._states.values()), default=0.0)
 
     def is_out(self, scope: Scope, asker: Asker = ANYBODY) -> bool:
-        """Whether it is refusals and not limits that keep every credential from being asked."""
+        """Return whether every credential is rejected rather than rate-limited."""
         now = self._clock()
         found = [state for state in self._states.values() if may_use(state.credential.terms, asker)]
         reserved = any(not state.cooling_down(scope, now) and state.withheld_until(scope, asker) > now for state in found)
         return not reserved and all(cooldown.rejected for state in found for cooldown in state.cooling_down(scope, now))
 
     def is_busy(self, scope: Scope, asker: Asker = ANYBODY) -> bool:
-        """Whether a credential could be asked for this if it had not as many requests under way as it may."""
+        """Return whether a credential is unavailable only because of its maximum of concurrent requests."""
         now = self._clock()
         return any(state.is_busy and self._usable_at(state, scope, asker) <= now for state in self._with_terms)
 
     def has_any(self, asker: Asker) -> bool:
-        """Whether there is a credential that somebody may use, be it usable now or not."""
+        """Return whether the requester may use any credential at all, available now or not."""
         return any(may_use(state.credential.terms, asker) for state in self._states.values())
 
     def claim(self, scope: Scope, asker: Asker = ANYBODY) -> str:
-        """Return, in Anthropic's words, which window keeps the credential that is back first from being asked."""
+        """Return, in Anthropic's terms, the window that blocks the credential with the earliest reset."""
         reset = self.back_at(scope, asker) - self._clock()
         return "five_hour" if reset <= LONGEST_FIVE_HOURS else "seven_day"
 
     def cooling_down(self, scope: Scope, asker: Asker = ANYBODY) -> frozenset[str]:
-        """Return the labels of those that rest now; after their rest a request that has asked them may ask them again."""
+        """Return the labels of the rate-limited credentials; after its cooldown a request may use a credential again."""
         now = self._clock()
         return frozenset(label for label, state in self._states.items() if self._usable_at(state, scope, asker) > now)
 
     def delay(self, scope: Scope, tried: Collection[str] = (), asker: Asker = ANYBODY) -> float:
-        """Return how long a request has to wait for a credential, in seconds; ``credentials/queue.py`` knows whose turn it is.
+        """Return how long a request must wait for a credential, in seconds; ``credentials/queue.py`` decides the order.
 
-        It is nothing when a credential has come back since the pool had none to choose, and endless when nobody rests whom the
-        request could wait for: who is usable and was of no use to it does not change by waiting. For one that is busy it is
-        ``BUSY_SECONDS``.
+        0 if a credential has become available; infinity if there is no cooldown to wait for (an available credential that
+        this request has already tried does not help). ``BUSY_SECONDS`` for a busy credential.
         """
         now = self._clock()
         soonest = NEVER
@@ -247,7 +246,7 @@ class Pool(LearningPool):
         return soonest - now
 
     def retry_after(self, scope: Scope, asker: Asker = ANYBODY) -> float:
-        """Return when a refused client should come again, in seconds: not before a credential is back, and not all at once."""
+        """Return ``retry-after`` for a refused client, in seconds: after the first reset, spread over several seconds."""
         self._refused = (self._refused + 1) % 20
         back = self.back_at(scope, asker) - self._clock()
         return max(1.0, back if math.isfinite(back) else self._cooldown) + 0.5 * self._refused
@@ -255,17 +254,17 @@ class Pool(LearningPool):
     # --- The choice ----------------------------------------------------------------------------------------------------------
 
     def _tier(self, state: CredentialState, now: float) -> Tier:
-        """Return what a credential's next answer would cost."""
+        """Return how the next response of a credential is billed."""
         if state.credential.kind is Kind.API_KEY:
             return Tier.API_KEY
         return Tier.EXTRA_USAGE if state.extra_until > now else Tier.PLAN
 
     def _may_cost(self, state: CredentialState) -> bool:
-        """Whether a credential may be asked for what is paid for as extra usage."""
+        """Return whether a credential may be used for paid extra usage."""
         return (state.credential.terms.extra_usage or self._extra_usage.value) != ExtraUsage.NEVER.value
 
     def _usable_at(self, state: CredentialState, scope: Scope, asker: Asker) -> float:
-        """Return when a credential may be asked for this: after its rests, and after what its terms and its price forbid."""
+        """Return when a credential becomes available: after its cooldowns, and when its terms and its price permit."""
         at = max(state.usable_at(scope), 0.0 if self._may_cost(state) else state.extra_until)
         return max(at, state.withheld_until(scope, asker)) if asker.groups or state in self._with_terms else at
 
@@ -274,13 +273,13 @@ class Pool(LearningPool):
         return state if state and self._usable_at(state, wanted.scope, wanted.asker) <= now else None
 
     def _passed_over(self, wanted: Wanted, tried: Collection[str], now: float) -> set[CredentialState]:
-        """Return those that the request has tried, and those whose terms keep it from them now."""
+        """Return the credentials that the request has tried, and those whose terms exclude it now."""
         found = {self._states[label] for label in tried if label in self._states}
         having = self._states.values() if wanted.asker.groups else self._with_terms
         return found | {one for one in having if one.is_busy or one.withheld_until(wanted.scope, wanted.asker) > now}
 
     def _best(self, tier: Tier, wanted: Wanted, tried: Collection[str], now: float, *, moves: bool) -> CredentialState | None:
-        """Return the usable credential that comes first; of equals the first one at or after the cursor."""
+        """Return the available credential with the best rank; among equals the first one at or after the cursor."""
         states = self._kinds[Kind.API_KEY if tier is Tier.API_KEY else Kind.OAUTH]
         is_extra, scope = tier is Tier.EXTRA_USAGE, wanted.scope
         passed_over = self._passed_over(wanted, tried, now) if tried or self._with_terms or wanted.asker.groups else None
@@ -289,7 +288,7 @@ class Pool(LearningPool):
         count = len(states)
         start = self._cursor % count if count else 0
         best, least, place = None, 0, 0
-        # Bare attributes and whole numbers: with a hundred credentials this loop is what a choice costs.
+        # Plain attributes and integers: with a hundred credentials, this loop is the cost of a choice.
         for step, state in enumerate((*states[start:], *states[:start])):
             if state.closed or state.back_at > now or (state.scoped and state.usable_at(scope) > now):
                 continue

@@ -1,4 +1,4 @@
-"""Other credentials for a pool that is in use: whose state is whose, by what stays the same. No I/O; time is an argument."""
+"""Replaces the credentials of a running pool, and keeps the state of those that stay. No I/O; time is an argument."""
 
 from collections.abc import Iterable, Mapping
 
@@ -10,9 +10,9 @@ from claude_proxy.credentials.rate_limits import CredentialState
 def taken_up(
     states: Mapping[str, CredentialState], credentials: Iterable[Credential], soft_limit: float, order: Order, now: float
 ) -> tuple[dict[str, CredentialState], dict[str, str]]:
-    """Return the states of these credentials, API keys last, and the new label of each label that was here before.
+    """Return the states of the new credentials (API keys last), and a map from each old label to its new one.
 
-    A credential with the identity of before keeps its state, under whatever label; every other one begins with nothing known.
+    A credential with a known identity keeps its state, even under a new label; every other one starts with an empty state.
     """
     before = {state.credential.identity: state for state in states.values()}
     found: dict[str, CredentialState] = {}
@@ -29,8 +29,8 @@ def taken_up(
 
 
 def _replace(state: CredentialState, credential: Credential, now: float) -> None:
-    """Let a state be that of the same credential with another label, other terms or a renewed login."""
-    if not credential.secret.matches(state.credential.secret):  # what was refused is not what will be asked
+    """Assign a credential with another label, other terms or a renewed login to its existing state."""
+    if not credential.secret.matches(state.credential.secret):  # the rejected secret is no longer used
         state.cooldowns = {family: cooldown for family, cooldown in state.cooldowns.items() if not cooldown.rejected}
         state.suspicions.clear()
     state.credential, state.closed = credential, credential.closed(now)
@@ -38,7 +38,7 @@ def _replace(state: CredentialState, credential: Credential, now: float) -> None
 
 
 def state_of(states: Mapping[str, CredentialState], credential: Credential) -> CredentialState | None:
-    """Return the state of a credential that was asked; None when it was removed or renewed meanwhile."""
+    """Return the state of a credential that was used for a request; None if it has been removed or renewed since."""
     state = states.get(credential.label)
     if state is not None and state.credential.secret.matches(credential.secret):
         return state

@@ -1,6 +1,6 @@
-"""What the pool knows as rows of a store, and rows of a store as what the pool may believe. No I/O.
+"""Converts the pool's state to rows of a store and back. No I/O.
 
-A store can be written by others: each number has bounds, each text a length, and a row that breaks one is passed over.
+Others may write to the store, so every number and text is checked, and an invalid row is skipped.
 """
 
 import hashlib
@@ -16,10 +16,10 @@ from claude_proxy.credentials.sessions import Binding
 from claude_proxy.state.rows import Row
 from claude_proxy.text import clean
 
-# No rest is longer than a month and some slack, in seconds, and no window opens later than this.
+# The longest valid cooldown (a month and some slack) and the latest valid reset, in seconds from now.
 LONGEST_COOLDOWN = 33 * 86400.0
 LONGEST_WINDOW = 400 * 86400.0
-# What another process tells may lie so far ahead of this one's clock, in seconds.
+# How far another process's time stamp may be ahead of this clock, in seconds.
 MAX_AHEAD = 2 * 86400.0
 MAX_REASON = 200
 MAX_WINDOWS = 10
@@ -28,12 +28,12 @@ MAX_CURSOR = 2**53
 
 
 def key_of(credential: Credential, salt: str) -> str:
-    """Return the name of a credential in the store: a keyed hash, so that nothing in the store leads to a credential."""
+    """Return the name of a credential in the store: a keyed hash, so that the store reveals no credential."""
     return hmac.new(salt.encode(), credential.identity.encode(), hashlib.sha256).hexdigest()[:32]
 
 
 def credential_rows(state: CredentialState) -> Iterator[Row]:
-    """Yield all that is known of one credential."""
+    """Yield every row of one credential."""
     yield from (limit_row(state, scope, cooldown) for scope, cooldown in state.cooldowns.items())
     yield from (ended_row(state, scope, ended) for scope, ended in state.ended.items() if scope not in state.cooldowns)
     yield from (window_row(state, *place, window) for place, window in state.windows.items())
@@ -44,12 +44,12 @@ def credential_rows(state: CredentialState) -> Iterator[Row]:
 
 
 def cursor_row(cursor: int, now: float) -> Row:
-    """Return where the round robin is, so that another process, or the next one, goes on there."""
+    """Return the position of the round robin, so that another process continues there."""
     return Row("cursor", now, json.dumps(cursor))
 
 
 def session_row(session: str, binding: Binding, state: CredentialState) -> Row:
-    """Return which credential a session is bound to and since when; the stamp is its last use."""
+    """Return a session's credential and the time of its binding; the stamp is the session's last use."""
     return Row(session_key(session), binding.used, json.dumps({"credential": state.key, "bound": binding.bound}))
 
 
@@ -59,39 +59,39 @@ def session_key(session: str) -> str:
 
 
 def seen_row(state: CredentialState, since: float) -> Row:
-    """Return a row with stamp 0: the first writer of it wins, and no age prunes it."""
+    """Return the first-seen row. Its stamp is 0, so the first writer wins and pruning by age never removes it."""
     return Row(f"seen:{state.key}", 0.0, json.dumps(since))
 
 
 def limit_row(state: CredentialState, scope: Scope, cooldown: Cooldown) -> Row:
-    """Return a rest; its stamp is the time at which it was noted, so that what was learned last wins."""
+    """Return a cooldown; the stamp is the time at which it was recorded, so that the latest information wins."""
     value = {"until": cooldown.until, "reason": cooldown.reason, "rejected": cooldown.rejected, "windows": cooldown.windows}
     return Row(f"credential:{state.key}:limit:{scope}", cooldown.noted, json.dumps(value))
 
 
 def ended_row(state: CredentialState, scope: Scope, ended: float) -> Row:
-    """Return that a rest was over at a moment, before its time."""
+    """Return that a cooldown ended early, at ``ended``."""
     return Row(f"credential:{state.key}:limit:{scope}", ended, json.dumps({"until": 0.0}))
 
 
 def lifted_row(key: str, now: float) -> Row:
-    """Return that every rest of a credential is over, as an operator or a check of it says."""
+    """Return that every cooldown of a credential ended at ``now``, by an operator or after a check."""
     return Row(f"lifted:{key}", now, "true")
 
 
 def window_row(state: CredentialState, family: str, name: str, window: Window) -> Row:
-    """Return how full a window was; its stamp is the time at which that was seen."""
+    """Return a window's utilization; the stamp is the time at which it was seen."""
     value = json.dumps({"utilization": window.utilization, "reset": window.reset})
     return Row(f"credential:{state.key}:window:{family}:{name}", window.seen, value)
 
 
 def take_in(state: CredentialState, place: Sequence[str], stamp: float, value: Any, now: float) -> bool:
-    """Take in what a row says of a credential; return whether that was news: a later rest or its end, or a later window.
+    """Apply a row to a credential's state; return whether it was new: a later cooldown, its end, or a later window.
 
-    A rest that ends later than any can is none: it would keep the credential out for ever.
+    A cooldown longer than ``LONGEST_COOLDOWN`` is invalid; it would block the credential forever.
     """
     if not all(part.isprintable() and len(part) <= MAX_PLACE for part in place):
-        raise ValueError("no place of a credential's")
+        raise ValueError("not a place of a credential")
     match place:
         case ["limit", where] if stamp <= now + MAX_AHEAD:
             return _take_in_limit(state, Scope.read(where), stamp, value, now)
@@ -102,7 +102,7 @@ def take_in(state: CredentialState, place: Sequence[str], stamp: float, value: A
 
 
 def lift(state: CredentialState, ended: float) -> None:
-    """End every rest that was noted before a moment, and all that refusals have left."""
+    """End every cooldown that was recorded before ``ended``, and forget earlier refusals."""
     state.refusals, state.deprioritized_until, state.probed = 0, 0.0, 0.0
     state.suspicions.clear()
     state.lifted = max(state.lifted, ended)
@@ -118,14 +118,14 @@ def _take_in_limit(state: CredentialState, scope: Scope, stamp: float, value: An
     if stamp <= max(state.ended.get(scope, 0.0), state.lifted) or (stamp, until) <= (known.noted, known.until):
         return False
     if not isinstance(value["reason"], str) or not all(isinstance(name, str) for name in value["windows"]):
-        raise TypeError("no rest")
+        raise TypeError("not a cooldown")
     windows = tuple(clean(name, MAX_REASON) for name in value["windows"][:MAX_WINDOWS])
     cooldown = Cooldown(float(until), clean(value["reason"], MAX_REASON), bool(value["rejected"]), stamp, windows)
     return state.put_cooldown(scope, cooldown, now)
 
 
 def number(value: Any, largest: float) -> float:
-    """Return a number from 0 to the largest one; raise ValueError for anything else."""
+    """Return a number from 0 to ``largest``; raise ValueError for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= largest:
-        raise ValueError("no number")
+        raise ValueError("not a number in the range")
     return value

@@ -1,14 +1,16 @@
-"""Who waits for a credential, and whose turn it is when one is back. Plain: no I/O, and time is an argument.
+"""The queue of requests that wait for a credential. Plain: no I/O, and time is an argument.
 
 Six rules:
 
-1. users take turns; of one user, who came first goes first, and who was let go for nothing has the first turn again;
-2. the first one that is let go finds out whether the credential is good: the others follow after a good response, or after
-   ``PROOF_SECONDS`` in which none said otherwise;
-3. then they follow quickly, at each step one more than at the step before, until nobody is usable;
-4. who can use nothing that is usable is passed over, and keeps its place;
-5. who cannot be served within its time gives up as soon as that is known, and at its end at the latest;
-6. there are at most ``MAX_PLACES``: in a full line the user with the most of them gives its last one up to one with fewer.
+1. Users take turns; the requests of one user are served in order of arrival. A request that was admitted in vain is first
+   again.
+2. The first admitted request tests the credential. The others follow after a good response, or after ``PROOF_SECONDS``
+   without a refusal.
+3. Then they follow quickly, one more at each step, until no credential is available.
+4. A request that cannot use the available credentials is skipped and keeps its place.
+5. A request that cannot be served within its time is refused as soon as that is known, at the latest when its time ends.
+6. The queue has at most ``MAX_PLACES`` places. When it is full, the user with the most places gives up the last one to a user
+   with fewer.
 """
 
 import math
@@ -18,20 +20,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 MAX_PLACES = 1000
-# A limit is told within a fraction of this; the response itself may take minutes to begin.
+# A limit is reported within a fraction of this time; the response itself may take minutes to start.
 PROOF_SECONDS = 2.0
 STEP_SECONDS = 0.05
-# A rest can end before its time: so often somebody looks, in seconds.
+# A cooldown can end early, so the queue checks at this interval, in seconds.
 LOOK_SECONDS = 1.0
-# Less is no pause: a sum of times may come out a little early.
+# The minimum pause: a sum of times may be slightly early.
 LEAST_SECONDS = 0.001
 
 
 @dataclass(eq=False)
 class Place:
-    """One request that waits. ``delay`` returns in how many seconds a credential is usable for it, 0 for now.
+    """One waiting request. ``delay`` returns the seconds until a credential is available for it, 0 for now.
 
-    ``until`` is the end of its time; ``is_picky`` says that it cannot use every credential, and holds up nobody who can.
+    ``until`` is the end of its waiting time. ``is_picky``: it cannot use every credential, so others may overtake it.
     """
 
     user: str
@@ -39,19 +41,19 @@ class Place:
     delay: Callable[[], float]
     arrival: int = 0
     is_picky: bool = False
-    # Whether it may ask now; None while it waits, False when it waits in vain.
+    # None while it waits, True when it is admitted, False when it is refused.
     may_ask: bool | None = field(default=None, init=False)
 
 
 class Line:
-    """Those that wait for the same thing."""
+    """The requests that wait for the same pool."""
 
     def __init__(self) -> None:
-        # By user, in the order of their turns; of each user in the order of arrival.
+        # By user, in the order of their turns; per user in order of arrival.
         self._places: OrderedDict[str, list[Place]] = OrderedDict()
         self._count = 0
         self._picky = 0
-        # Whether the credential that is back has proved good, and how many may go at the next step, from when on.
+        # Whether the available credential has proved good; how many requests the next step admits, and when.
         self._is_proved = False
         self._step = 0
         self._next_at = -math.inf
@@ -65,11 +67,11 @@ class Line:
 
     @property
     def holds_up(self) -> bool:
-        """Whether one that comes now has to wait, because others wait who could use what it would use."""
+        """Whether a new request must wait, because waiting requests could use the same credentials."""
         return self._count > self._picky
 
     def join(self, place: Place, *, again: bool = False) -> list[Place]:
-        """Give a request its place; return those that have none any more, perhaps this one. ``again``: it was let go before."""
+        """Add a request; return the refused places, perhaps this one. ``again``: the request was admitted before."""
         settled = []
         if self._count >= MAX_PLACES:
             longest = max(self._places.values(), key=len)
@@ -85,7 +87,7 @@ class Line:
         return settled
 
     def leave(self, place: Place) -> None:
-        """Take back the place of a request that waits no longer; one that has none is passed over."""
+        """Remove the place of a request, if it still has one."""
         places = self._places.get(place.user, [])
         if place in places:
             places.remove(place)
@@ -95,12 +97,12 @@ class Line:
                 del self._places[place.user]
 
     def heard(self, *, good: bool) -> None:
-        """Take in what became of one that was let go: whether its response shows that the credential is good."""
+        """Record the result of an admitted request: whether its response shows that the credential is good."""
         if not self._is_proved:
             self._is_proved, self._next_at = good, -math.inf
 
     def look(self, now: float) -> tuple[list[Place], float]:
-        """Settle who may ask and who waits in vain; return those, and after how many seconds to look again at the latest."""
+        """Admit and refuse places; return those, and the maximum seconds until the next call."""
         settled = [self._settle(place, may_ask=False) for place in [*self] if place.until <= now]
         if self._ready() is None:
             in_vain, pause = self._nobody_usable(now)
@@ -112,7 +114,7 @@ class Line:
         return settled, max(LEAST_SECONDS, min(pause, *(place.until - now for place in self), LOOK_SECONDS))
 
     def _let_go(self, now: float) -> list[Place]:
-        """Let go as many as it is time for, by whose turn it is."""
+        """Admit as many requests as the current step permits, in the order of turns."""
         self._is_proved = self._is_proved or self._next_at > -math.inf
         settled = [self._settle(place, may_ask=True) for _ in range(1 + self._step) if (place := self._ready())]
         self._step += self._is_proved
@@ -120,14 +122,14 @@ class Line:
         return settled
 
     def _nobody_usable(self, now: float) -> tuple[list[Place], float]:
-        """Begin anew with the next credential that is back; settle those whose time ends before one is."""
+        """Start again with the next credential; refuse the places whose time ends before one is available."""
         self._is_proved, self._step, self._next_at = False, 0, -math.inf
         delays = [(place, place.delay()) for place in self]
         in_vain = [self._settle(place, may_ask=False) for place, delay in delays if now + delay >= place.until]
         return in_vain, min((delay for _, delay in delays), default=LOOK_SECONDS)
 
     def _ready(self) -> Place | None:
-        """Return the place whose turn it is among those for which a credential is usable now."""
+        """Return the first place for which a credential is available now."""
         return next((place for place in self if place.delay() <= 0), None)
 
     def _settle(self, place: Place, *, may_ask: bool) -> Place:

@@ -1,4 +1,4 @@
-"""What is known of one credential: when it rests, how full its windows are, and what of its room is committed. No I/O."""
+"""The state of one credential: its cooldowns, the utilization of its windows, and its rank. No I/O."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -17,26 +17,26 @@ from claude_proxy.credentials.order import (
 )
 from claude_proxy.credentials.scope import EVERYTHING, Scope
 
-# The family of a window that is for all models.
+# The family of a window that covers all models.
 ALL_MODELS = ""
 NEVER = float("inf")
-# Rests and windows that are kept of one credential. Anthropic has a handful of families and windows.
+# The maximum number of cooldowns and of windows kept for a credential. Anthropic has a handful of families and windows.
 MAX_PLACES = 100
-# How full a window can be said to be, as a fraction; credentials have been seen at 1.3.
+# The highest accepted utilization, as a fraction; values of 1.3 have been observed.
 MAX_UTILIZATION = 100.0
-# The name of the window in which extra usage is counted. While it is open the credential's answers are paid for.
+# The name of the window of extra usage. While it is open, the credential's responses are billed as extra usage.
 OVERAGE = "overage"
 OVERAGE_PLACE = (ALL_MODELS, OVERAGE)
-# How often the place of a credential that has windows is worked out anew where it depends on the time, in seconds.
+# How often a rank that depends on time is recomputed, in seconds.
 STANDING_SECONDS = 60.0
 
 
 @dataclass
 class Cooldown:
-    """Why and until when a credential is not asked. ``until`` and ``noted`` are Unix seconds, ``reason`` is for the operator.
+    """Until when a credential is not used, and why. ``until`` and ``noted`` are Unix seconds, ``reason`` is for the operator.
 
-    ``out`` says that Anthropic refused the credential itself; ``windows`` names the windows that were full: once an answer
-    says that none of them is, the rest is over.
+    ``rejected``: Anthropic rejected the credential itself. ``windows`` names the full windows; the cooldown ends when a
+    response shows that all of them are open.
     """
 
     until: float
@@ -50,7 +50,7 @@ NO_COOLDOWN = Cooldown(0.0, "")
 
 
 class Suspicion(NamedTuple):
-    """A refusal that a caller's request may have caused itself; it is forgotten at ``until``, in Unix seconds."""
+    """A refusal that may have been caused by the caller's request; it expires at ``until``, in Unix seconds."""
 
     caller: str
     until: float
@@ -58,7 +58,7 @@ class Suspicion(NamedTuple):
 
 @dataclass
 class Window:
-    """How full a window was: ``utilization`` is a fraction, ``reset`` and ``seen`` are Unix seconds."""
+    """A window's ``utilization`` as a fraction; ``reset`` and ``seen`` are Unix seconds."""
 
     utilization: float
     reset: float
@@ -70,62 +70,62 @@ NO_WINDOW = Window(0.0, 0.0, 0.0)
 
 @dataclass(eq=False)
 class CredentialState:
-    """What the pool knows about one credential: rests by scope, windows by family and name; the rest is derived."""
+    """The state of a credential: cooldowns by scope, windows by family and name, and values derived from them."""
 
     credential: Credential
     soft_limit: float = 1.0
     order: Order = Order.HEADROOM
     key: str = ""
     organisation: str | None = None
-    # Whether it is not to be asked at all: it is paused, or its login has expired.
+    # Whether it is paused or its login has expired.
     closed: bool = False
     cooldowns: dict[Scope, Cooldown] = field(default_factory=dict)
-    # When a rest was ended before its time, by scope, and when all of them were, in Unix seconds: what was noted before that
-    # counts no longer.
+    # When a cooldown was ended early, by scope, and when all of them were, in Unix seconds. Information that was recorded
+    # before that time no longer applies.
     ended: dict[Scope, float] = field(default_factory=dict)
     lifted: float = 0.0
     windows: dict[tuple[str, str], Window] = field(default_factory=dict)
-    # Refusals of the credential itself since it last answered, and when it was last asked during a rest.
+    # Refusals in a row, and the time of the last probe.
     refusals: int = 0
     probed: float = 0.0
-    # Requests that are under way on it, and how quickly it takes over the sessions of others.
+    # Requests in progress, and the ramp for sessions of other credentials.
     active: int = 0
     ramp: Ramp = field(default_factory=Ramp)
     deprioritized_until: float = 0.0
     # Unconfirmed refusals, by Anthropic's sentence.
     suspicions: dict[str, Suspicion] = field(default_factory=dict)
-    # When a refusal in unknown words was met, by these words, in Unix seconds.
+    # The times of refusals with unknown wording, by wording, in Unix seconds.
     unknown: dict[str, list[float]] = field(default_factory=dict)
-    # When a proxy of this store first had it, in Unix seconds; the year of a setup token is counted from then.
+    # When a proxy first saw it, in Unix seconds; a setup token's year is calculated from then.
     since: float | None = None
-    # How many sessions of the last hour are bound to it: they all live on the same room.
+    # The number of sessions of the last hour that are bound to it.
     sessions: int = 0
-    # Derived, so that a choice is a few comparisons: when the credential is usable again, for all requests and for those with
-    # a rest of their own, and where its windows put it, likewise; the latter holds until a window opens anew.
+    # Derived, so that a choice is a few comparisons: when the credential is available again, for every request and by scope;
+    # and its rank, likewise, which is valid until the next window resets.
     back_at: float = 0.0
     scoped: tuple[tuple[Scope, float], ...] = ()
-    # Until when its answers are paid for as extra usage, in Unix seconds.
+    # Until when its responses are billed as extra usage, in Unix seconds.
     extra_until: float = 0.0
     standing: Standing = NO_WINDOWS
     family_standing: dict[str, Standing] = field(default_factory=dict)
-    # Until when windows are as full as the reserve allows, for everybody but its owner.
+    # Until when only the owner may use the rest of a window, by family, in Unix seconds.
     reserved: dict[str, float] = field(default_factory=dict)
     load_until: float = NEVER
     committed: int = 0
     family_committed: dict[str, int] = field(default_factory=dict)
 
     def usable_at(self, asked: Scope) -> float:
-        """Return when the credential may be asked for such a request, in Unix seconds."""
+        """Return when the credential is available for such a request, in Unix seconds."""
         if self.closed:
             return NEVER
         return max((until for scope, until in self.scoped if scope.covers(asked)), default=0.0) if self.scoped else self.back_at
 
     def cooling_down(self, asked: Scope, now: float) -> list[Cooldown]:
-        """Return the rests that keep such a request away now."""
+        """Return the cooldowns that block such a request now."""
         return [cooldown for scope, cooldown in self.cooldowns.items() if cooldown.until > now and scope.covers(asked)]
 
     def put_cooldown(self, scope: Scope, cooldown: Cooldown, now: float) -> bool:
-        """Take a rest in; return whether there was room for it. Those that are over make room."""
+        """Add a cooldown; return whether there was room for it. Expired ones make room."""
         if scope not in self.cooldowns and len(self.cooldowns) >= MAX_PLACES:
             self.cooldowns = {place: one for place, one in self.cooldowns.items() if one.until > now}
         if scope not in self.cooldowns and len(self.cooldowns) >= MAX_PLACES:
@@ -134,7 +134,7 @@ class CredentialState:
         return True
 
     def end_cooldown(self, scope: Scope, ended: float) -> bool:
-        """End a rest that was noted before ``ended``, in Unix seconds; return whether there was one."""
+        """End a cooldown that was recorded before ``ended``, in Unix seconds; return whether it existed."""
         if len(self.ended) < MAX_PLACES or scope in self.ended:
             self.ended[scope] = max(ended, self.ended.get(scope, 0.0))
         cooldown = self.cooldowns.get(scope)
@@ -144,7 +144,7 @@ class CredentialState:
         return True
 
     def put_window(self, place: tuple[str, str], window: Window, now: float) -> bool:
-        """Take a window in; return whether there was room for it. Those that have opened anew make room."""
+        """Add a window; return whether there was room for it. Windows that have reset make room."""
         if place not in self.windows and len(self.windows) >= MAX_PLACES:
             self.windows = {name: one for name, one in self.windows.items() if one.reset > now}
         if place not in self.windows and len(self.windows) >= MAX_PLACES:
@@ -153,7 +153,7 @@ class CredentialState:
         return True
 
     def derive(self, now: float) -> None:
-        """Work out the derived part anew, after a change of the known part and when a window has opened."""
+        """Recompute the derived values, after a change and after the reset of a window."""
         cooldowns = {scope: cooldown.until for scope, cooldown in self.cooldowns.items() if cooldown.until > now}
         self.back_at = cooldowns.get(EVERYTHING, 0.0)
         self.scoped = tuple(sorted(cooldowns.items())) if len(cooldowns) > (EVERYTHING in cooldowns) else ()
@@ -176,7 +176,7 @@ class CredentialState:
         self._reckon()
 
     def withheld_until(self, asked: Scope, asker: Asker) -> float:
-        """Return until when the terms of the credential keep somebody from it, in Unix seconds."""
+        """Return until when the credential's terms exclude the requester, in Unix seconds."""
         terms = self.credential.terms
         if not may_use(terms, asker):
             return NEVER
@@ -188,47 +188,47 @@ class CredentialState:
 
     @property
     def load(self) -> float:
-        """How full the fullest window of all models is."""
+        """The utilization of the fullest window for all models."""
         return self.standing.load
 
     @property
     def family_load(self) -> dict[str, float]:
-        """How full the fullest window is for each family that has its own."""
+        """The utilization of the fullest window, for each family that has its own."""
         return {family: standing.load for family, standing in self.family_standing.items()}
 
     @property
     def is_busy(self) -> bool:
-        """Whether as many requests are under way on it as may be at once."""
+        """Whether it has reached its maximum of concurrent requests."""
         most = self.credential.terms.max_concurrency
         return most is not None and self.active >= most
 
     @property
     def has_terms(self) -> bool:
-        """Whether its terms keep some requests from it."""
+        """Whether its terms exclude some requests."""
         terms = self.credential.terms
         return bool(terms.groups) or terms.reserve > 0 or terms.max_concurrency is not None
 
     def count(self, sessions: int) -> None:
-        """Count so many sessions more, or less."""
+        """Add ``sessions`` to the number of sessions; it may be negative."""
         self.sessions += sessions
         self._reckon()
 
     def _reckon(self) -> None:
-        """Work out its place in the order anew."""
-        cooldown = self.order, self.sessions, self.credential.terms, self.soft_limit
-        self.committed = self.standing.place(*cooldown)
-        self.family_committed = {family: standing.place(*cooldown) for family, standing in self.family_standing.items()}
+        """Recompute the rank."""
+        rank = self.order, self.sessions, self.credential.terms, self.soft_limit
+        self.committed = self.standing.place(*rank)
+        self.family_committed = {family: standing.place(*rank) for family, standing in self.family_standing.items()}
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One credential at a moment, for those who show it: only rests that last and windows that are not over."""
+    """One credential at one moment, for status output: only active cooldowns and open windows."""
 
     credential: Credential
     since: float | None
     cooldowns: dict[Scope, Cooldown]
     windows: dict[tuple[str, str], Window]
     sessions: int
-    # Until when its answers are paid for as extra usage; 0 where they are not.
+    # Until when its responses are billed as extra usage; 0 if they are not.
     extra_until: float = 0.0
     closed: bool = False

@@ -1,4 +1,4 @@
-"""The last line of defence for secrets: texts that leave the process lose every secret value that is known."""
+"""Removes every known secret from texts that leave the process; the last line of defense."""
 
 import json
 import logging
@@ -9,28 +9,28 @@ from urllib.parse import unquote
 from claude_proxy.credentials.credential import CLAUDE_PREFIX
 from claude_proxy.secret import Secret
 
-# Shorter values would take harmless words out of every text.
+# Shorter values would match harmless words.
 MIN_LENGTH = 8
 SECRET_SUFFIXES = ("_KEY", "_TOKEN", "_TOKENS", "_KEYS", "_SECRET", "_PASSWORD", "REDIS_URL", "DATABASE_URL")
-# Parameters of config.yaml that hold a secret, and headers that do.
+# Parameters of config.yaml, and headers, that contain a secret.
 SECRET_PARAMETER = re.compile(
     r"(^|[_-])(key|token|secret|password|credentials|secret_access_key|authorization)$", re.IGNORECASE
 )
-# What stands for "no key" at an endpoint of one's own.
+# Values that stand for "no key" at a self-hosted endpoint.
 NO_KEY = re.compile(
     r"(?i)none|null|dummy|empty|fake|x+|no[-_ ]?key|not[-_ ]?needed|anything|ollama|lm-studio|sk-no-key-required"
 )
 REFERENCE = "os.environ/"
 MARK = "***"
 _PASSWORD = re.compile(r"\w+://[^:/@]*:(?P<password>[^/]+)@")
-# Claude credentials are known by their form, too: a client may put its own where nobody looks for it.
+# Claude credentials are also recognized by their form: a client may put its own anywhere.
 CLAUDE_CREDENTIAL = re.compile(rf"{CLAUDE_PREFIX}[A-Za-z0-9_-]{{8,}}")
 
 
 def secrets_of(environ: Mapping[str, str]) -> tuple[Secret, ...]:
-    """Return the environment's values whose variable sounds like a secret: the providers' keys, which LiteLLM reads itself.
+    """Return the values of variables with a secret's name, such as the providers' keys, which LiteLLM reads itself.
 
-    Of an address that is one, the password alone is one, too.
+    If such a value is a URL, its password is returned too.
     """
     values = [value for name, value in environ.items() if name.endswith(SECRET_SUFFIXES) and value]
     passwords = [_PASSWORD.match(value) for value in values]
@@ -38,7 +38,7 @@ def secrets_of(environ: Mapping[str, str]) -> tuple[Secret, ...]:
 
 
 def secrets_in_config(config: object, environ: Mapping[str, str]) -> Iterator[Secret]:
-    """Yield the values of the parameters of config.yaml that hold a secret: written there, or in a variable that they name."""
+    """Yield the secrets in config.yaml: the values of such parameters, or of the variables that they reference."""
     if isinstance(config, list):
         for value in config:
             yield from secrets_in_config(value, environ)
@@ -60,7 +60,7 @@ def _secrets_in_value(value: str) -> Iterator[Secret]:
     if scheme.lower() in ("bearer", "basic") and rest:
         yield Secret(rest.strip())
     try:
-        key = json.loads(value).get("private_key") if value.startswith("{") else None  # a service account of Google's
+        key = json.loads(value).get("private_key") if value.startswith("{") else None  # a Google service account
     except (ValueError, RecursionError):
         return
     if isinstance(key, str):
@@ -68,7 +68,7 @@ def _secrets_in_value(value: str) -> Iterator[Secret]:
 
 
 class Redactor:
-    """Takes known secret values out of texts."""
+    """Removes known secret values from texts."""
 
     def __init__(self, secrets: Iterable[Secret]) -> None:
         self._values: list[str] = []
@@ -77,24 +77,24 @@ class Redactor:
             self.learn(secret)
 
     def learn(self, secret: Secret | None) -> None:
-        """Take this one out from now on, too: a person's token is known by its hash alone until it is used."""
+        """Add a secret. A user's token is stored as a hash only, so its value is added at the first use."""
         value = secret.reveal() if secret else ""
         if len(value) >= MIN_LENGTH and value not in self._values:
             self._values = sorted([*self._values, value], key=len, reverse=True)
             self._forms = _forms(self._values)
 
     def text(self, text: str, more: Iterable[Secret] = ()) -> str:
-        """Return the text without the secrets, and without those of ``more``, which are known for one request only."""
+        """Return the text without the secrets and without those of ``more``, which belong to one request."""
         extra = self._unknown(more)
-        # The longest first, or a value that begins with another one would leave its end behind.
+        # The longest first: otherwise the end of a value that starts with another value would remain.
         for value in sorted({*self._values, *extra}, key=len, reverse=True) if extra else self._values:
             if value in text:
                 text = text.replace(value, MARK)
-        # Last: of a value with other characters in it, the form takes only the beginning.
+        # Last: this pattern matches only the first part of a value that contains other characters.
         return CLAUDE_CREDENTIAL.sub(MARK, text) if CLAUDE_PREFIX in text else text
 
     def forms(self, more: Iterable[Secret] = ()) -> list[bytes]:
-        """Return the secrets as they can stand in a response, plain and inside JSON, the longest first."""
+        """Return the secrets as they may appear in a response, plain and JSON-escaped, the longest first."""
         extra = self._unknown(more)
         return _forms([*self._values, *extra]) if extra else self._forms
 
@@ -109,7 +109,7 @@ def _forms(values: Iterable[str]) -> list[bytes]:
 
 
 class RedactingFilter(logging.Filter):
-    """Redacts a log record in place, its traceback's text included."""
+    """Redacts a log record in place, including the text of its traceback."""
 
     def __init__(self, redactor: Redactor) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class RedactingFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         try:
             message = record.getMessage()
-        except Exception:  # noqa: BLE001 - a log line with wrong arguments must not break the request that wrote it
+        except Exception:  # noqa: BLE001 - a log line with wrong arguments must not break the request
             message, record.args = f"{record.msg} {record.args}", ()
             record.msg = message
         clean = self._redactor.text(message)
@@ -131,6 +131,6 @@ class RedactingFilter(logging.Filter):
         if record.exc_text:
             clean = self._redactor.text(record.exc_text)
             if clean != record.exc_text:
-                # A formatter that formats the exception by itself, as LiteLLM's for JSON does, would bring the secret back.
+                # A formatter that formats the exception itself, such as LiteLLM's JSON formatter, would restore the secret.
                 record.exc_text, record.exc_info = clean, None
         return True

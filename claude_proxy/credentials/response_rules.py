@@ -1,7 +1,7 @@
-"""What an answer of Anthropic's says about the credential that was asked, and what happens to the request. No I/O.
+"""Decides what a response of Anthropic means for the credential and for the request. No I/O.
 
-One table, ``RULES``, read from top to bottom: the first rule that fits decides. Rules recognise an error by the sentence with
-which its message begins (``wordings.py``), never by words inside it: Anthropic's validation errors quote the request.
+The table ``RULES`` is read from top to bottom; the first rule that matches decides. Rules recognize an error by the start of
+its message (``wordings.py``), never by words inside it, because Anthropic's validation errors quote the request.
 """
 
 import re
@@ -34,40 +34,43 @@ from claude_proxy.credentials.wordings import (
     regained,
 )
 
-# With no time at all between two requests on one credential the pool would be asked in a circle.
+# Without a minimum, the pool would try the same credentials in an endless loop.
 SHORTEST_COOLDOWN = 1.0
-# A limit of an account that does not say until when, and the longest that one says, in seconds.
+# The cooldown for an account limit without an end, and the longest end that is accepted, in seconds.
 LONG_COOLDOWN = 3600.0
 LONGEST_SPENT = 32 * 86400.0
 # `representative-claim` names the window that decided: five_hour, seven_day, seven_day_opus, overage.
 _FAMILY_CLAIM = re.compile(r"(?:five_hour|seven_day)_(?P<family>[a-z0-9_]+)")
-# What is left of an API key's limits, which are counted for each model.
+# The rest of an API key's limits, which exist for each model.
 _API_LIMIT = re.compile(rf"{LIMITS}(?P<name>requests|tokens|input-tokens|output-tokens)-remaining")
-# The place of a thinking block in the request, as validation errors begin with it: `messages.1.content.0.type: `.
+# The position of a thinking block in the request, with which validation errors start: `messages.1.content.0.type: `.
 _PLACE = re.compile(r"messages\.[0-9a-z_.]{1,80}: ")
 
 
 class Action(Enum):
     """What happens to the request."""
 
-    DONE = "the client gets the answer"
-    NEXT = "the next credential is asked"
-    TRY_ONE_OTHER = "one other credential is asked, and no third"
-    API_KEY = "an API key is asked if the pool has one, else the client gets the answer unmodified"
-    CLIENT = "the client gets the answer unmodified, and nobody else is asked"
+    DONE = "the client receives the response"
+    NEXT = "the next credential is used"
+    TRY_ONE_OTHER = "one other credential is used, and no third"
+    API_KEY = "an API key is used if the pool has one, else the client receives the response unmodified"
+    CLIENT = "the client receives the response unmodified, and no other credential is used"
     ROUTER = "retries and fallbacks decide"
-    REPAIR = "the same credential is asked once more, without thinking blocks"
-    BLOCKED = "nobody else is asked: every credential goes out from the same address"
+    REPAIR = "the same credential is used once more, without thinking blocks"
+    BLOCKED = "no other credential is used: all of them use the same IP address"
 
 
 class Verdict(NamedTuple):
-    """What becomes of the credential and of the request.
+    """What happens to the credential and to the request.
 
-    It rests for each of ``rests`` until a moment in Unix seconds, because these ``windows`` are full, if any; ``out`` puts it
-    out for the quarantine; ``refused`` says that it was refused as perhaps every credential is during trouble of Anthropic's,
-    so that it is soon tried again; ``ours`` says that the fault is the proxy's; ``reason`` is for the operator, and empty where
-    there is nothing to know. ``unconfirmed`` is the sentence of a refusal that the request itself may have caused: the
-    credential loses nothing before another response confirms it. ``unknown`` says that no rule knows the words.
+    - ``cooldowns``: scopes and ends, in Unix seconds; ``windows`` names the full windows that cause them;
+    - ``rejected``: the credential is in quarantine;
+    - ``refused``: Anthropic refused the credential, possibly because of an outage, so it is tried again soon;
+    - ``ours``: the proxy is at fault;
+    - ``reason``: for the operator; empty if there is nothing to report;
+    - ``unconfirmed``: the sentence of a refusal that the request may have caused. The credential is not affected until another
+      response confirms it;
+    - ``unknown``: no rule knows the wording.
     """
 
     action: Action
@@ -82,30 +85,30 @@ class Verdict(NamedTuple):
 
     @property
     def cooldown_until(self) -> float | None:
-        """When the last of the rests ends; None without one."""
+        """When the last cooldown ends; None without a cooldown."""
         return max((until for _, until in self.cooldowns), default=None)
 
 
 class Rule(NamedTuple):
-    """One row of the table. ``verdict`` takes the answer and the cooldown for a rest of unknown length, in seconds."""
+    """One row of the table. ``verdict`` takes the response and the cooldown for a limit without an end, in seconds."""
 
     fits: Callable[[UpstreamResponse], bool]
     verdict: Callable[[UpstreamResponse, float], Verdict]
 
 
 def judge(answer: UpstreamResponse, cooldown: float) -> Verdict:
-    """Return the verdict of the first rule that fits."""
+    """Return the verdict of the first rule that matches."""
     for rule in RULES:
         if rule.fits(answer):
             return rule.verdict(answer, cooldown)
-    raise AssertionError("the last rule fits every answer")
+    raise AssertionError("the last rule matches every response")
 
 
 def _fits_window(answer: UpstreamResponse) -> list[ReportedWindow]:
-    """Return the windows that are full and may be why this request was refused.
+    """Return the full windows that may be the reason for this refusal.
 
-    A window of another family is known and is no reason; one of a family that nobody knows is a reason only where there is no
-    other: what it is for, the answer does not prove.
+    A window of another known family is no reason. A window of an unknown family is one only if there is no other reason: the
+    response does not show which models it covers.
     """
     rejected = [window for window in answer.windows() if window.rejected]
     known = [window for window in rejected if window.family is None or window.family == answer.scope.family]
@@ -118,7 +121,7 @@ def _is_limit(answer: UpstreamResponse) -> bool:
 
 
 def _cooldown_for_window(answer: UpstreamResponse, cooldown: float) -> Verdict:
-    """Rest until the latest reset among the windows that are full: they all have to be open. A family's rest that family."""
+    """Cool down until the latest reset among the full windows, because all must be open. A family's window affects only it."""
     rejected = _fits_window(answer)
     claim = answer.headers.get(f"{UNIFIED}representative-claim", "").strip()
     family = Scope(answer.scope.family)
@@ -132,7 +135,7 @@ def _cooldown_for_window(answer: UpstreamResponse, cooldown: float) -> Verdict:
         cooldowns.append((EVERYTHING, _latest(of_all) or _otherwise(answer, cooldown)))
         if (until := _latest(of_family)) is not None:
             cooldowns.append((family, until))
-    elif others_alone:  # the time that the whole answer names may be that of the other family's window
+    elif others_alone:  # the reset of the whole response may belong to the other family's window
         cooldowns.append((family, answer.now + _seconds(answer, cooldown)))
     else:
         cooldowns.append((family, _latest(of_family) or _otherwise(answer, cooldown)))
@@ -144,22 +147,22 @@ def _latest(windows: Iterable[ReportedWindow]) -> float | None:
 
 
 def _otherwise(answer: UpstreamResponse, cooldown: float) -> float:
-    """Return when a rest ends whose windows do not say so themselves."""
+    """Return the end of a cooldown whose windows have no reset of their own."""
     reset = answer.moment(answer.headers.get(f"{UNIFIED}reset", ""), LONGEST_RETRY_AFTER)
     return answer.now + _seconds(answer, cooldown) if reset is None else reset
 
 
 def _cooldown_as_told(answer: UpstreamResponse, cooldown: float) -> Verdict:
-    return Verdict(Action.NEXT, "asked to slow down", ((_narrowest(answer), answer.now + _seconds(answer, cooldown)),))
+    return Verdict(Action.NEXT, "too many requests", ((_narrowest(answer), answer.now + _seconds(answer, cooldown)),))
 
 
 def _cooldown_for_api_limit(answer: UpstreamResponse, _cooldown: float) -> Verdict:
     until = max(_api_resets(answer))
-    return Verdict(Action.NEXT, "asked to slow down", ((_narrowest(answer), until),))
+    return Verdict(Action.NEXT, "too many requests", ((_narrowest(answer), until),))
 
 
 def _narrowest(answer: UpstreamResponse) -> Scope:
-    """Return what a limit without a window is about: as little as the answer proves.
+    """Return the narrowest scope that a limit without a window can have.
 
     Token counting and fast mode have limits of their own, and an API key has one for each model.
     """
@@ -169,7 +172,7 @@ def _narrowest(answer: UpstreamResponse) -> Scope:
 
 
 def _api_resets(answer: UpstreamResponse) -> list[float]:
-    """Return when the limits of an API key that are used up begin anew, in Unix seconds."""
+    """Return when the exhausted limits of an API key reset, in Unix seconds."""
     spent = [
         match["name"]
         for name, value in answer.headers.items()
@@ -205,7 +208,7 @@ def _always(
 
 def _refuse_account(answer: UpstreamResponse, _cooldown: float) -> Verdict:
     unconfirmed = answer.sentence(REFUSED_ACCOUNT) if answer.status == 400 else ""
-    return Verdict(Action.NEXT, "the account was refused", rejected=True, unconfirmed=unconfirmed)
+    return Verdict(Action.NEXT, "the account was rejected", rejected=True, unconfirmed=unconfirmed)
 
 
 def _is_spent(answer: UpstreamResponse) -> bool:
@@ -220,7 +223,7 @@ def _cooldown_when_spent(answer: UpstreamResponse, _cooldown: float) -> Verdict:
 
 
 def _cooldown_without_extra_usage(answer: UpstreamResponse, _cooldown: float) -> Verdict:
-    """Rest until the plan's full windows open anew; a request that is none of Claude Code's gets the same words."""
+    """Cool down until the plan's full windows reset. Requests of other clients than Claude Code get the same wording."""
     until = _latest(_fits_window(answer)) or answer.now + LONG_COOLDOWN
     sentence = answer.sentence(OUT_OF_EXTRA_USAGE) if answer.status == 400 else ""
     scope = Scope(answer.scope.family)
@@ -234,27 +237,27 @@ def _cooldown_for_sessions(answer: UpstreamResponse, cooldown: float) -> Verdict
 
 
 def _is_disguised(answer: UpstreamResponse) -> bool:
-    """Whether Anthropic refuses a request that it does not take for Claude Code's; Haiku is exempt from that."""
+    """Return whether Anthropic refused the request as not coming from Claude Code; Haiku is exempt from that check."""
     return answer.message.rstrip(".") == "error" and not answer.has_limits and answer.scope.family != "haiku"
 
 
 def _is_blocked(answer: UpstreamResponse) -> bool:
-    """Whether the network in front of Anthropic refuses the proxy's address: a page, or Cloudflare's own header (CC #30502).
+    """Return whether the network in front of Anthropic blocks the proxy: an HTML page or Cloudflare's header (CC #30502).
 
-    A page with another status, such as 503, is some trouble of that network's.
+    An HTML page with another status, such as 503, is an outage of that network.
     """
     page = answer.headers.get("content-type", "").partition(";")[0].strip().lower() == "text/html"
     return "cf-mitigated" in answer.headers or (answer.status in (403, 429) and page and not answer.error_kind)
 
 
 def _is_unhealed_thinking(answer: UpstreamResponse) -> bool:
-    """Whether Claude refused thinking blocks in words on which Claude Code does not act by itself (2.1.197)."""
+    """Return whether Claude refused thinking blocks with a message that Claude Code does not handle (2.1.197)."""
     kind, message = answer.error_kind, answer.message
     if answer.status != 400 or kind != ERROR_TYPES[400]:
         return False
     place = _PLACE.match(message)
-    cooldown = message[place.end() :] if place else message
-    return not is_quotation(cooldown) and bool(beginning(cooldown, UNHEALED_THINKING))
+    rest = message[place.end() :] if place else message
+    return not is_quotation(rest) and bool(beginning(rest, UNHEALED_THINKING))
 
 
 def _has_retry_after(answer: UpstreamResponse) -> bool:
@@ -262,56 +265,56 @@ def _has_retry_after(answer: UpstreamResponse) -> bool:
 
 
 def _is_unknown(answer: UpstreamResponse) -> bool:
-    """Whether a 400 is in words that are no rule's and quote nothing of the request: perhaps an account's trouble."""
+    """Return whether a 400 has unknown wording that does not quote the request; the account may be the cause."""
     return answer.status == 400 and answer.error_kind == ERROR_TYPES[400] and bool(answer.message) and not answer.is_quotation
 
 
 RULES: tuple[Rule, ...] = (
     Rule(lambda answer: answer.status < 300, _always(Action.DONE, "answered")),
-    # About the address that the proxy has.
+    # About the proxy's IP address.
     Rule(
         _is_blocked,
-        _always(Action.BLOCKED, "the network in front of Anthropic refuses the proxy's address (a page instead of an answer)"),
+        _always(Action.BLOCKED, "the network in front of Anthropic blocks the proxy's address (an HTML page as the response)"),
     ),
-    # About the request: every OAuth token would get the same answer, and an API key another one.
+    # About the request: every OAuth token would get the same response, an API key another one.
     Rule(
         _all(_status(400, 429), _says(EXTRA_USAGE)),
-        _always(Action.API_KEY, "the request needs extra usage that the account does not have (long context, fast mode)"),
+        _always(Action.API_KEY, "the request needs extra usage, which the account does not have (long context, fast mode)"),
     ),
     Rule(
         _all(_status(400, 403), _says(NOT_CLAUDE_CODE)),
-        _always(Action.API_KEY, "Anthropic does not take this request for Claude Code's own; did another client send it?"),
+        _always(Action.API_KEY, "Anthropic did not recognize this request as Claude Code's; did another client send it?"),
     ),
     Rule(
         _all(_status(429), _is_disguised),
         _always(
             Action.API_KEY,
-            "Anthropic does not take this request for Claude Code's own (a 429 without any limit in it); "
-            "is CLAUDE_CODE_ATTRIBUTION_HEADER=0 set on the client, or does something change the system prompt?",
+            "Anthropic did not recognize this request as Claude Code's (a 429 that names no limit); "
+            "is CLAUDE_CODE_ATTRIBUTION_HEADER=0 set on the client, or does a plugin change the system prompt?",
         ),
     ),
-    # About this proxy.
+    # About the proxy itself.
     Rule(
         _all(_status(401), _says(WRONG_HEADER)),
-        _always(Action.CLIENT, "the proxy sent the credential in the wrong way; please report this", ours=True),
+        _always(Action.CLIENT, "the proxy sent the credential in the wrong header; please report this as a bug", ours=True),
     ),
-    # About the account: what it may spend.
+    # About the account's spending.
     Rule(_all(_status(400, 402, 403, 429), _is_spent), _cooldown_when_spent),
     Rule(_all(_status(400, 403, 429), _says(OUT_OF_EXTRA_USAGE)), _cooldown_without_extra_usage),
     Rule(_all(_status(403, 429), _says(TOO_MANY_SESSIONS)), _cooldown_for_sessions),
     Rule(_status(402), _always(Action.NEXT, "the account has a billing problem", rejected=True)),
     # About the credential.
     Rule(_all(_status(400, 401, 403), _says(REFUSED_ACCOUNT)), _refuse_account),
-    Rule(_status(401), _always(Action.NEXT, "the credential was refused", refused=True)),
-    Rule(_status(403), _always(Action.NEXT, "the credential may not do this", unknown=True)),
+    Rule(_status(401), _always(Action.NEXT, "the credential was rejected", refused=True)),
+    Rule(_status(403), _always(Action.NEXT, "the credential lacks the permission", unknown=True)),
     Rule(_is_limit, _cooldown_for_window),
     Rule(_all(_status(429), _has_retry_after), _cooldown_as_told),
     Rule(_all(_status(429), lambda answer: bool(_api_resets(answer))), _cooldown_for_api_limit),
     Rule(_status(429), _always(Action.TRY_ONE_OTHER, "a 429 that names no limit")),
     # About the history.
     Rule(_is_unhealed_thinking, _always(Action.REPAIR, "Claude refused the thinking blocks of the history")),
-    # About Anthropic, and about everything else.
-    Rule(lambda answer: answer.status >= 500 or answer.status < 400, _always(Action.ROUTER, "Anthropic could not answer")),
+    # About Anthropic, and everything else.
+    Rule(lambda answer: answer.status >= 500 or answer.status < 400, _always(Action.ROUTER, "Anthropic failed to respond")),
     Rule(_is_unknown, _always(Action.CLIENT, "", unknown=True)),
     Rule(lambda _answer: True, _always(Action.CLIENT, "")),
 )

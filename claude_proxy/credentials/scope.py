@@ -1,4 +1,4 @@
-"""What a limit is about: a family of models, an endpoint, a speed, or everything. No I/O."""
+"""The scope of a limit: a model family, an endpoint, a speed, or everything. No I/O."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ _WORDS = {MESSAGES: "", STANDARD: "", COUNT_TOKENS: "token counting", FAST: "fas
 
 
 class Scope(NamedTuple):
-    """Which requests a limit is for, or where one request belongs; an empty part stands for every one.
+    """The requests that a limit covers, or the scope of one request; an empty part covers everything.
 
     ``family`` is a family of models such as ``opus``, ``endpoint`` is ``MESSAGES`` or ``COUNT_TOKENS``, ``speed`` is
     ``STANDARD`` or ``FAST``. Token counting and fast mode have limits of their own (Anthropic's reference, "Token
@@ -21,19 +21,19 @@ class Scope(NamedTuple):
 
     @classmethod
     def read(cls, text: str) -> "Scope":
-        """Read what ``str`` wrote; raise ``TypeError`` for more parts than there are."""
+        """Parse the result of ``str``; raise ``TypeError`` for too many parts."""
         return cls(*text.split("/"))
 
     def __str__(self) -> str:
         return "/".join(self).rstrip("/")
 
     def covers(self, asked: "Scope") -> bool:
-        """Whether a limit with this scope is one for a request."""
+        """Return whether a limit with this scope covers such a request."""
         return all(not mine or mine == theirs for mine, theirs in zip(self, asked, strict=True))
 
     @property
     def words(self) -> str:
-        """The scope for an operator; empty for everything."""
+        """The scope in words for the operator; empty for everything."""
         return ", ".join(filter(None, (_WORDS.get(part, part.capitalize()) for part in self)))
 
 

@@ -1,4 +1,4 @@
-"""Which credential each session stays on, and how many active sessions live on each. No I/O; time is an argument."""
+"""Binds sessions to credentials, and counts the active sessions of each credential. No I/O; time is an argument."""
 
 from collections import OrderedDict
 from collections.abc import ItemsView, Mapping
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from claude_proxy.anthropic.opening import MARK
 from claude_proxy.credentials.rate_limits import CredentialState
 
-# Sessions that are remembered, and for how long without a request, in seconds; the most silent one is forgotten first.
+# The maximum number of sessions, and the idle time after which one expires, in seconds. The longest idle one is removed first.
 MAX_SESSIONS = 10_000
 SESSION_IDLE = 6 * 3600.0
-# The share of them from which those that no client has named are forgotten first: each single question looks like one of them.
+# Above this share of unnamed sessions, those are removed first: every single question looks like one.
 UNNAMED_SHARE = 0.5
-# For how long after its last request a session counts as one that uses up its credential, in seconds.
+# How long after its last request a session is active and so adds to its credential's load, in seconds.
 SESSION_ACTIVE = 3600.0
 # How often a session's use is shared with the other processes, in seconds.
 SESSION_SHARED = 300.0
@@ -20,7 +20,7 @@ SESSION_SHARED = 300.0
 
 @dataclass
 class Binding:
-    """A session's credential; when it was bound to it, last used, and last shared with other processes, in Unix seconds."""
+    """The credential of a session, and when it was bound, last used, and last shared with other processes, in Unix seconds."""
 
     label: str
     bound: float
@@ -29,10 +29,10 @@ class Binding:
 
 
 class Sessions:
-    """The sessions of one pool. A session that was idle for ``SESSION_IDLE`` is bound to no credential any more."""
+    """The sessions of one pool. A session that was idle for ``SESSION_IDLE`` is no longer bound."""
 
     def __init__(self) -> None:
-        # In all three the most silent session stands first.
+        # In each of these, the longest idle session is first.
         self._bindings: OrderedDict[str, Binding] = OrderedDict()
         self._unnamed: OrderedDict[str, None] = OrderedDict()
         self._active: OrderedDict[str, tuple[CredentialState, float]] = OrderedDict()
@@ -41,16 +41,16 @@ class Sessions:
         return len(self._bindings)
 
     def items(self) -> ItemsView[str, Binding]:
-        """Return every session that is remembered, with its binding."""
+        """Return every session with its binding."""
         return self._bindings.items()
 
     def bound(self, session: str, now: float) -> str | None:
-        """Return the label of the session's credential; None for a session that is not known or was idle."""
+        """Return the label of the session's credential; None for an unknown or idle session."""
         binding = self._bindings.get(session)
         return None if binding is None or binding.used < now - SESSION_IDLE else binding.label
 
     def bind(self, session: str, state: CredentialState, now: float) -> Binding | None:
-        """Bind a session to the credential that serves it now; return the binding when other processes must learn of it."""
+        """Bind a session to the credential that serves it; return the binding if other processes need it."""
         binding = self._bindings.get(session)
         if binding is None or binding.label != state.credential.label:
             binding = self._bindings[session] = Binding(state.credential.label, now, now)
@@ -63,10 +63,10 @@ class Sessions:
         return binding
 
     def merge(self, session: str, state: CredentialState, bound: float, used: float, now: float) -> Binding | None:
-        """Apply another process's binding of a session; an idle session is not bound.
+        """Apply another process's binding of a session; the binding of an idle session is ignored.
 
-        Of two bindings the one that was made later wins, however recently the other was used: processes that serve the same
-        session must agree. Returns this process's binding when it wins, so that the other process learns of it.
+        The later of two bindings wins, whichever was used last, so that processes that serve the same session agree. Returns
+        this process's binding if it wins, so that the other process receives it.
         """
         if used <= now - SESSION_IDLE:
             return None
@@ -84,7 +84,7 @@ class Sessions:
         return None
 
     def take_up(self, labels: Mapping[str, str]) -> None:
-        """Keep the sessions of these credentials, each under its new label; those of others are bound to none any more."""
+        """Move sessions to the new labels of their credentials; unbind the sessions of removed credentials."""
         for session, binding in [*self._bindings.items()]:
             if binding.label in labels:
                 binding.label = labels[binding.label]
@@ -92,7 +92,7 @@ class Sessions:
                 self._forget(session)
 
     def forget_surplus(self) -> list[str]:
-        """Forget the most silent sessions beyond ``MAX_SESSIONS``; return those."""
+        """Remove the longest idle sessions beyond ``MAX_SESSIONS``; return those."""
         forgotten = []
         while len(self._bindings) > MAX_SESSIONS:
             many = len(self._unnamed) > UNNAMED_SHARE * MAX_SESSIONS
@@ -102,7 +102,7 @@ class Sessions:
         return forgotten
 
     def discard_inactive(self, now: float) -> None:
-        """Count no longer those that were silent for ``SESSION_ACTIVE``."""
+        """Stop counting sessions that were idle for ``SESSION_ACTIVE``."""
         while self._active:
             session, (_, used) = next(iter(self._active.items()))
             if used > now - SESSION_ACTIVE:
@@ -121,7 +121,7 @@ class Sessions:
         self._uncount(session)
 
     def _count(self, session: str, state: CredentialState, used: float) -> None:
-        """Count a session at its credential, and no longer at the one before."""
+        """Count a session for its credential, and no longer for the previous one."""
         before = self._active.get(session)
         if before is None or before[0] is not state:
             self._uncount(session)

@@ -1,6 +1,6 @@
-"""What a process knows of the pool, and how it becomes the same in all processes of one store. Plain and synchronous.
+"""The pool's state, kept the same in all processes that share a store. Plain and synchronous.
 
-What this process learns is kept as rows until it is asked for by ``changed``; what others learn comes in by ``merge``.
+``changed`` returns what this process has learned, as rows; ``merge`` applies the rows of other processes.
 """
 
 import json
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class SharedPool:
-    """Credentials, sessions, and where the round robin is. ``clock`` returns Unix seconds."""
+    """Credentials, sessions and the position of the round robin. ``clock`` returns Unix seconds."""
 
     def __init__(
         self, credentials: Iterable[Credential], clock: Callable[[], float], *, soft_limit: float, order: Order
@@ -33,14 +33,14 @@ class SharedPool:
         self._states: dict[str, CredentialState] = {}
         self._by_key: dict[str, CredentialState] = {}
         self._kinds: dict[Kind, list[CredentialState]] = {}
-        # Those whose terms keep some requests from them.
+        # The credentials whose terms exclude some requests.
         self._with_terms: frozenset[CredentialState] = frozenset()
         self._sessions = Sessions()
         self._cursor = 0
         self._cursor_moved = False
-        # Whether this process has chosen already: from then on its own round robin counts.
+        # Whether this process has chosen a credential; from then on it ignores the round robin of others.
         self._has_chosen = False
-        # When one of a resting pool was last asked, in Unix seconds.
+        # When a rate-limited credential was last probed, in Unix seconds.
         self._probed = 0.0
         self._changed: dict[str, Row] = {}
         self._salt = ""
@@ -50,9 +50,9 @@ class SharedPool:
         return len(self._states)
 
     def take_up(self, credentials: Iterable[Credential]) -> None:
-        """Have these from now on, with what is known of those that were here before, whatever their labels are now.
+        """Replace the credentials; those that stay keep their state, even under a new label.
 
-        What is known of one that is gone is forgotten, and its sessions move at their next request.
+        The state of a removed credential is dropped, and its sessions move at their next request.
         """
         self._states, labels = taken_up(self._states, credentials, self._soft_limit, self._order, self._clock())
         self._kinds = {
@@ -64,14 +64,14 @@ class SharedPool:
         self._name_states()
 
     def set_salt(self, salt: str) -> None:
-        """Name the credentials for the store: by a keyed hash, so that nothing in it leads to a credential."""
+        """Set the salt of the keyed hash that names credentials in the store, so that the store reveals none."""
         self._salt = salt
         self._name_states()
-        if self._changed:  # under the names of before
+        if self._changed:  # their keys contain the old names
             self._changed = {row.key: row for row in self.everything()}
 
     def changed(self) -> list[Row]:
-        """Return what has changed here since the last call."""
+        """Return what has changed in this process since the last call."""
         rows, self._changed = [*self._changed.values()], {}
         if self._cursor_moved:
             self._cursor_moved = False
@@ -79,7 +79,7 @@ class SharedPool:
         return rows
 
     def everything(self) -> list[Row]:
-        """Return all that is known here."""
+        """Return the whole state as rows."""
         rows = [pool_rows.cursor_row(self._cursor, self._clock())]
         for state in self._states.values():
             rows += pool_rows.credential_rows(state)
@@ -89,9 +89,9 @@ class SharedPool:
         return rows
 
     def merge(self, rows: Iterable[Row]) -> None:
-        """Take in what others know. Rows about credentials that are not in this pool, and foreign rows, are passed over.
+        """Apply rows of other processes. Rows of unknown credentials and invalid rows are skipped.
 
-        The row ``salt`` comes first; when it brings another salt, the credentials get other names.
+        The row ``salt`` comes first; a new salt changes the names of the credentials.
         """
         now = self._clock()
         touched: dict[str, CredentialState] = {}
@@ -100,13 +100,13 @@ class SharedPool:
                 if math.isfinite(row.stamp):
                     self._merge_row(row, json.loads(row.value), touched, now)
             except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
-                logger.debug("a row that this version does not know was passed over: %.200r", row.key)
+                logger.debug("skipped a store row that this version cannot read: %.200r", row.key)
         for state in touched.values():
             state.derive(now)
 
     def _merge_row(self, row: Row, value: Any, touched: dict[str, CredentialState], now: float) -> None:
         match row.key.split(":"):
-            case ["cursor"] if not self._has_chosen:  # where another process, or the one before this, left off
+            case ["cursor"] if not self._has_chosen:  # continue where another process stopped
                 self._cursor = int(pool_rows.number(value, pool_rows.MAX_CURSOR))
             case ["salt"]:
                 self.set_salt(read_salt(row))
@@ -140,10 +140,10 @@ class SharedPool:
         self._by_key = {state.key: state for state in self._states.values()}
 
     def _note_change(self, row: Row) -> None:
-        """Keep a row until it is asked for by ``changed``; a later one takes its place."""
+        """Keep a row for ``changed``; a later row with its key replaces it."""
         self._changed[row.key] = row
 
     def _forget_surplus(self) -> None:
         for session in self._sessions.forget_surplus():
-            # With no store nobody asks for what has changed, and it has to stay bounded all the same.
+            # Without a store nothing reads the changes, and they must stay bounded.
             self._changed.pop(pool_rows.session_key(session), None)

@@ -1,4 +1,4 @@
-"""Take secrets out of a response while it passes. Bytes in, bytes out, no I/O."""
+"""Removes secrets from a response while it streams. Bytes in, bytes out, no I/O."""
 
 import re
 from collections.abc import Callable
@@ -8,19 +8,19 @@ from claude_proxy.credentials.redaction import CLAUDE_CREDENTIAL
 
 _CLAUDE_PREFIX_BYTES = CLAUDE_PREFIX.encode()
 _CLAUDE_CREDENTIAL_BYTES = re.compile(CLAUDE_CREDENTIAL.pattern.encode())
-# Anthropic's credentials have some 110 characters.
+# Anthropic's credentials have about 110 characters.
 LONGEST_CREDENTIAL = 512
 _UNFINISHED_CREDENTIAL = re.compile(rb"sk-ant-[A-Za-z0-9_-]*")
-# How an error event begins, on a line of its own. Inside of JSON a line's end is escaped, so no text can look like it.
+# The start of an error event, on its own line. JSON escapes line ends, so no text inside an event can match.
 _ERROR_EVENT = re.compile(rb'[\r\n](?:event: ?error|data: ?\{[ \t]{0,4}"(?:error"|type"[ \t]{0,4}:[ \t]{0,4}"error"))')
 _LONGEST_EVENT_START = 48
 
 
 class StreamRedactor:
-    """Takes secrets out of a response that passes in parts: ``feed`` each part, then ``finish`` once.
+    """Removes secrets from a response that arrives in parts: ``feed`` each part, then ``finish`` once.
 
-    1. Asterisks stand for a secret, as many as it has bytes: a length that was announced stays true.
-    2. Held back is only what may be the beginning of a secret, so nothing of an event that is whole.
+    1. A secret is replaced by as many asterisks as it has bytes, so an announced length stays correct.
+    2. Only a possible start of a secret is held back, so whole events are never delayed.
     """
 
     def __init__(self, secrets: list[bytes]) -> None:
@@ -37,7 +37,7 @@ class StreamRedactor:
         return self._clean(data[:end])
 
     def finish(self) -> bytes:
-        """Return what is still held back."""
+        """Return the rest of the data."""
         held, self._held = self._held, b""
         return self._clean(held) if held else b""
 
@@ -50,9 +50,9 @@ class StreamRedactor:
         return data
 
     def _safe_end(self, data: bytes) -> int:
-        """Return where what may be the beginning of a secret begins; never inside of a whole one."""
+        """Return the position at which a possible secret starts; never inside a complete secret."""
         begin = 0
-        while not data.endswith(b"\n"):  # no secret has one
+        while not data.endswith(b"\n"):  # no secret contains a line end
             place = self._beginning(data, begin)
             whole = [
                 start + len(one)
@@ -65,7 +65,7 @@ class StreamRedactor:
         return len(data)
 
     def _beginning(self, data: bytes, begin: int) -> int:
-        """Return the first place, from ``begin``, from which all of the data may be the beginning of a secret."""
+        """Return the first position, from ``begin``, whose remaining data may be the start of a secret."""
         for place in range(max(begin, len(data) - self._longest), len(data)):
             if data[place] in self._firsts and self._may_begin(data[place:]):
                 return place
@@ -78,16 +78,16 @@ class StreamRedactor:
 
 
 class ErrorEventRedactor:
-    """Passes a stream's events as they are, and takes secrets out of an error event, which is the last one."""
+    """Passes events through unchanged, and removes secrets from the error event that ends a stream."""
 
     def __init__(self, secrets: Callable[[], list[bytes]]) -> None:
         self._secrets = secrets
-        # Of a stream without an error event there is none.
+        # None until an error event starts.
         self._redactor: StreamRedactor | None = None
         self._tail = b"\n"
 
     def feed(self, data: bytes) -> bytes:
-        """Return what is safe to send now: all of it, until an error event begins."""
+        """Return what is safe to send now: everything, until an error event starts."""
         if self._redactor is not None:
             return self._redactor.feed(data)
         if len(data) >= _LONGEST_EVENT_START and b"error" not in data and self._tail.endswith(b"\n"):
@@ -103,5 +103,5 @@ class ErrorEventRedactor:
         return data[:begin] + self._redactor.feed(data[begin:])
 
     def finish(self) -> bytes:
-        """Return what is still held back."""
+        """Return the rest of the data."""
         return b"" if self._redactor is None else self._redactor.finish()

@@ -1,6 +1,6 @@
-"""An answer of Anthropic's, and what its headers and its error say about limits. No I/O.
+"""Parses a response of Anthropic: its error, and the limits in its headers. No I/O.
 
-Anthropic's moments are read by Anthropic's clock, which the header ``date`` tells, and given by the proxy's.
+Anthropic's times are converted to the proxy's clock by the header ``date``.
 """
 
 import json
@@ -19,24 +19,24 @@ from claude_proxy.credentials.scope import EVERYTHING, Scope
 LIMITS = "anthropic-ratelimit-"
 UNIFIED = f"{LIMITS}unified-"
 LONGEST_RETRY_AFTER = 8 * 86400.0
-# Clocks that differ by less are taken to agree: ``date`` counts in whole seconds.
+# A smaller difference between the clocks is ignored, because ``date`` has whole seconds.
 SKEW_SECONDS = 2.0
-# A window is a length of time and perhaps a family of models: 5h, 7d, 7d_opus, and what comes after these.
+# A window has a length and possibly a model family: 5h, 7d, 7d_opus, and future ones.
 _WINDOW = re.compile(
     rf"{UNIFIED}(?P<window>(?P<count>[0-9]{{1,4}})(?P<unit>[hd])(?:_(?P<family>[a-z0-9_]+))?)-(?P<what>[a-z-]+)"
 )
 _UNIT_SECONDS = {"h": 3600.0, "d": 86400.0}
-# Names of windows that are no family's own name: "oi" is the week of Fable (CLIProxyAPI #5915, dario #1262).
+# Window names that differ from the family's name: "oi" is the weekly window of Fable (CLIProxyAPI #5915, dario #1262).
 _FAMILIES = {"oi": "fable"}
-# Families that have windows of their own, so that one that is named on another family's answer is known to be another one's.
+# Families with windows of their own; such a window in another family's response belongs to that other family.
 _KNOWN_FAMILIES = frozenset({"opus", "sonnet", "haiku", "fable"})
 
-# The type of error that Anthropic's reference names for a status. A sentence below another type is not the one in the tables.
+# The error type for each status, by Anthropic's reference. With another type, a sentence does not match the tables.
 ERROR_TYPES = {
     400: "invalid_request_error", 401: "authentication_error", 402: "billing_error", 403: "permission_error",
     429: "rate_limit_error",
 }  # fmt: skip
-# Words of validation errors beside what they quote, for those that begin with the quoted name itself.
+# Typical words of validation errors, for messages that start with the quoted name.
 _VALIDATION = (
     "input tag", "input should be", "inputs are not permitted", "field required", "does not support", "is not supported by",
     "is not a valid", "not found", "unexpected value",
@@ -44,10 +44,10 @@ _VALIDATION = (
 
 
 class ReportedWindow(NamedTuple):
-    """What an answer says of one window. ``utilization`` is a fraction that may exceed 1; ``reset`` is Unix seconds."""
+    """A window in a response. ``utilization`` is a fraction that may exceed 1; ``reset`` is Unix seconds."""
 
     name: str
-    # The family of models that it is for; None for all of them.
+    # The model family that it covers; None for all models.
     family: str | None
     utilization: float | None
     reset: float | None
@@ -56,10 +56,10 @@ class ReportedWindow(NamedTuple):
 
 @dataclass(frozen=True)
 class UpstreamResponse:
-    """An upstream's answer: header names in lower case, of an error's body the first kilobytes, of a success nothing.
+    """An upstream's response: header names in lower case; the first kilobytes of an error's body, no body of a success.
 
-    ``scope`` is where the request belongs, ``kind`` the credential's; ``now`` and ``sent`` are the moments of the answer and
-    of the request, in Unix seconds by the proxy's clock.
+    ``scope`` is the request's, ``kind`` the credential's; ``now`` and ``sent`` are the times of the response and of the
+    request, in Unix seconds by the proxy's clock.
     """
 
     status: int
@@ -72,7 +72,7 @@ class UpstreamResponse:
 
     @cached_property
     def _error(self) -> Mapping[str, object]:
-        """The error as it came; empty when the body is not Anthropic's."""
+        """The parsed error; empty if the body is not in Anthropic's format."""
         try:
             error = json.loads(self.body).get("error")
         except (ValueError, AttributeError, RecursionError):
@@ -81,47 +81,47 @@ class UpstreamResponse:
 
     @property
     def error_kind(self) -> str:
-        """The error's type in Anthropic's words; empty when the body is not Anthropic's."""
+        """The type of the error; empty if the body is not in Anthropic's format."""
         kind = self._error.get("type")
         return kind if isinstance(kind, str) else ""
 
     @property
     def error_code(self) -> str:
-        """The code in the error's details, such as ``enforced_spend_limit_reached``; empty for none."""
+        """The code in the error's details, such as ``enforced_spend_limit_reached``; empty if there is none."""
         details = self._error.get("details")
         code = details.get("error_code") if isinstance(details, dict) else None
         return code if isinstance(code, str) else ""
 
     @property
     def words(self) -> str:
-        """The error's wording as it came; empty when the body is not Anthropic's."""
+        """The original message of the error; empty if the body is not in Anthropic's format."""
         message = self._error.get("message")
         return message if isinstance(message, str) else ""
 
     @property
     def message(self) -> str:
-        """The error's wording, in lower case and without backticks; empty when the body is not Anthropic's."""
+        """The error's message in lower case without backticks; empty if the body is not in Anthropic's format."""
         return self.words.lower().replace("`", "")
 
     @property
     def is_quotation(self) -> bool:
-        """Whether the error's wording may quote the request."""
+        """Whether the error's message may quote the request."""
         return is_quotation(self.words)
 
     def sentence(self, sentences: Iterable[str]) -> str:
-        """Return the one of these sentences with which the error's message begins; empty for none and for a quotation."""
+        """Return the sentence with which the error's message starts; empty if there is none or the message is a quotation."""
         if self.error_kind != ERROR_TYPES.get(self.status) or self.is_quotation:
             return ""
         return beginning(self.message, sentences)
 
     @cached_property
     def skew(self) -> float:
-        """How many seconds Anthropic's clock is ahead of the proxy's; nothing when it does not say or both agree."""
+        """How many seconds Anthropic's clock is ahead of the proxy's; 0 without a ``date`` or for a small difference."""
         date = _http_date(self.headers.get("date", ""))
         return 0.0 if date is None or abs(date - self.now) < SKEW_SECONDS else date - self.now
 
     def moment(self, text: str, longest: float) -> float | None:
-        """Read a moment of Anthropic's as one of the proxy's clock; None as for ``parse_reset``."""
+        """Convert a time of Anthropic to the proxy's clock; None as for ``parse_reset``."""
         found = parse_reset(text, self.now + self.skew, longest)
         return None if found is None else found - self.skew
 
@@ -139,7 +139,7 @@ class UpstreamResponse:
         return min(seconds, LONGEST_RETRY_AFTER) if math.isfinite(seconds) and seconds >= 0 else None
 
     def windows(self) -> list[ReportedWindow]:
-        """Return what the answer says of each window, known ones and those of tomorrow."""
+        """Return every window in the response, including unknown ones."""
         found: dict[str, dict[str, str]] = {}
         families: dict[str, str | None] = {}
         lengths: dict[str, float] = {}
@@ -154,22 +154,22 @@ class UpstreamResponse:
         ]
 
     def may_concern(self, family: str) -> bool:
-        """Whether a window of a family, by the name it has there, may be about this answer's model."""
+        """Return whether a window of this family may cover the model of this response."""
         return family == self.scope.family or family not in _KNOWN_FAMILIES
 
     @property
     def has_limits(self) -> bool:
-        """Whether the answer says anything about a limit's time."""
+        """Whether the response contains the time of any limit."""
         return "retry-after" in self.headers or any(name.startswith(UNIFIED) for name in self.headers)
 
 
 def known_windows(answer: UpstreamResponse) -> Iterator[ReportedWindow]:
-    """Return the windows that say how full they are, for the pool to learn."""
+    """Return the windows with a utilization, for the pool."""
     return (window for window in answer.windows() if window.utilization is not None)
 
 
 def parse_reset(text: str, now: float, longest: float) -> float | None:
-    """Read a reset as Unix seconds, milliseconds or ISO 8601; None for one that is past, too far away or not a time."""
+    """Parse a reset in Unix seconds, milliseconds or ISO 8601; None for a past, too distant or invalid time."""
     try:
         moment = float(text)
     except ValueError:
@@ -178,23 +178,23 @@ def parse_reset(text: str, now: float, longest: float) -> float | None:
             moment = (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
         except (ValueError, OverflowError, OSError):
             return None
-    if moment > 1e11:  # Unix milliseconds: as seconds this is after the year 5000
+    if moment > 1e11:  # milliseconds: as seconds this would be after the year 5000
         moment /= 1000
     return moment if now < moment <= now + longest else None
 
 
 def is_quotation(message: str) -> bool:
-    """Whether an error's message may quote the request, as Anthropic's validation errors do.
+    """Return whether an error's message may quote the request, as Anthropic's validation errors do.
 
-    Such a message names the place before a colon (`messages.0.content.0: ...`, `model: ...`, or a field of the client's own),
-    begins with a quoted name, or holds words of a validation error. No sentence about an account has any of these.
+    Such a message has a location before a colon (`messages.0.content.0: ...`, `model: ...`, or a field of the client), starts
+    with a quoted name, or contains typical words of a validation error. No sentence about an account has any of these.
     """
     text = " ".join(message.lower().split())
     return text.startswith(("'", '"', "`")) or ": " in text or text.endswith(":") or any(each in text for each in _VALIDATION)
 
 
 def beginning(message: str, sentences: Iterable[str]) -> str:
-    """Return the one of these sentences with which a message begins, up to the end of a word; empty for none."""
+    """Return the sentence with which a message starts (up to the end of a word); empty if there is none."""
     text = " ".join(message.split())
     found = (each for each in sentences if text.startswith(each) and not text[len(each) : len(each) + 1].isalnum())
     return next(found, "")
@@ -204,7 +204,7 @@ def _window(name: str, family: str | None, said: Mapping[str, str], reset: float
     utilization = _fraction(said.get("utilization", ""))
     spent = "surpassed-threshold" in said and utilization is not None and utilization >= 1
     status = said.get("status") or "allowed"
-    # allowed and allowed_warning; other gateways have met rejected, blocked, queueing_hard and payment_required.
+    # Besides allowed and allowed_warning, other gateways report rejected, blocked, queueing_hard and payment_required.
     return ReportedWindow(name, family, utilization, reset, spent or not status.startswith("allowed"))
 
 
@@ -217,7 +217,7 @@ def _fraction(text: str) -> float | None:
 
 
 def _http_date(text: str) -> float | None:
-    """Read a date of HTTP as Unix seconds; None for what is none."""
+    """Parse an HTTP date as Unix seconds; None if it is invalid."""
     try:
         return parsedate_to_datetime(text).timestamp()
     except (TypeError, ValueError, OverflowError, OSError):

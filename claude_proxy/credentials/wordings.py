@@ -1,7 +1,7 @@
-"""Anthropic's sentences by which an answer is recognised, each with the public reports that hold it. No I/O.
+"""Sentences of Anthropic by which a response is recognized, each with public reports of it. No I/O.
 
-Beginnings of its messages, in lower case and without backticks. More text may follow a sentence; nothing comes before it. "CC"
-is the issue tracker of Claude Code.
+Each is the start of a message, in lower case without backticks; more text may follow. "CC" is the issue tracker of Claude
+Code.
 """
 
 import re
@@ -16,8 +16,8 @@ NOT_CLAUDE_CODE = (
     "this credential is only authorized for use with claude code",  # "... and cannot be used for ...": clewdr #129
 )
 WRONG_HEADER = (
-    "oauth authentication is currently not supported",  # a bearer token without its beta: CC #28091
-    "invalid x-api-key",  # an OAuth token in the header of API keys: LiteLLM #22040
+    "oauth authentication is currently not supported",  # a bearer token without its beta header: CC #28091
+    "invalid x-api-key",  # an OAuth token in the API key header: LiteLLM #22040
 )
 REFUSED_ACCOUNT = (
     "this organization has been disabled",  # CC #9384, #19028
@@ -26,7 +26,7 @@ REFUSED_ACCOUNT = (
     "oauth authentication is currently not allowed for this organization",  # CC #6312, #6752 (401), #65714, #65044 (403)
     "oauth token has been revoked",  # "... Please obtain a new token.": CC #5210, #9635, #29497
 )
-# Refusals of thinking blocks on which Claude Code does not act by itself (2.1.197), without the place in front of them.
+# Refusals of thinking blocks that Claude Code does not handle itself (2.1.197), without the position in front of them.
 UNHEALED_THINKING = (
     "expected thinking or redacted_thinking, but found",  # CC #20705, n8n #22550
     "if an assistant message contains any thinking blocks, the first block must be thinking",  # CC #20705, #20691
@@ -38,15 +38,15 @@ UNHEALED_THINKING = (
     "each thinking block must contain thinking",  # claude-code-hub's list
     "thinking blocks are not supported",
 )
-# A limit of the account in words that do not say until when.
+# Limits of the account in words without a time.
 OUT_OF_EXTRA_USAGE = (
     "you're out of extra usage",  # "... Add more at ..." and "... Ask your workspace admin ...": CC #45035, #45276
     "your org is out of usage",  # "... · add funds to continue": Claude Code 2.1.332's own list
 )
 TOO_MANY_SESSIONS = ("too many active sessions",)
-# The code of a limit that the tier of an API account sets (Anthropic's reference, "Errors").
+# The code of a limit set by an API account's tier (Anthropic's reference, "Errors").
 SPENT_CODE = "enforced_spend_limit_reached"
-# Limits of what an API account may spend, as whole messages (Anthropic's reference, "Rate limits"; CC #38035).
+# Spending limits of an API account, as whole messages (Anthropic's reference, "Rate limits"; CC #38035).
 _SPENT = re.compile(
     r"you have reached your (?:specified )?(?:workspace )?api usage limits"
     r"(?:: your organization has crossed its monthly api usage threshold, set for its tier)?\."
@@ -56,12 +56,12 @@ _REGAINED = re.compile(r"you will regain access on (?P<day>\d{4}-\d\d-\d\d) at (
 
 
 def is_spent(message: str) -> bool:
-    """Whether a whole message, in lower case, says that an account has spent what it may."""
+    """Return whether a whole message, in lower case, reports that an account has reached its spending limit."""
     return _SPENT.fullmatch(" ".join(message.split())) is not None
 
 
 def regained(message: str) -> float | None:
-    """Return when such an account may be asked again, in Unix seconds; None where the message does not say so."""
+    """Return when the account may be used again, in Unix seconds; None if the message does not contain it."""
     found = _REGAINED.search(" ".join(message.split()))
     if found is None:
         return None

@@ -1,1 +1,1 @@
-"""One request on its way: the attempt, the response, the relay."""
+"""Serves one request: plan, attempts, relay and response."""

@@ -1,4 +1,4 @@
-"""A request inside LiteLLM: what its hooks find of it, and what the attempts that they hand to a lane come to."""
+"""Connects a request with the hooks that LiteLLM calls for it, and with the attempts that these hooks make on a lane."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -17,33 +17,33 @@ from claude_proxy.proxy.response import ClientResponse
 
 @dataclass
 class Entrance:
-    """One per call of LiteLLM's app. The hooks write, the gateway reads when the app is done."""
+    """One per call of LiteLLM's app. The hooks write to it; the gateway reads it after the call."""
 
     request: Request
     outlet: ClientResponse
     journal: Journal
-    # Whether the proxy's plan decides what comes after this call, so that LiteLLM has no fallback of its own.
+    # Whether the proxy's plan decides about fallbacks, so that LiteLLM must not.
     planned: bool = False
-    # The model that LiteLLM is to look for; the body names the one that the client asked for.
+    # The model for LiteLLM's router; the body still contains the client's model.
     model: str = ""
-    # What the provider of the last attempt understands.
+    # The dialect of the last attempt's provider.
     row: Dialect = STRICT
-    # Whether the last attempt's lane has made of the response what the client gets.
+    # Whether a lane has already prepared the last attempt's response for the client.
     is_clean: bool = False
-    # What the last attempt on a lane came to, and what a hook refuses the request with.
+    # The outcome of the last attempt on a lane, and the error of a hook that rejected the request.
     last: Outcome | None = None
     refusal: Refusal | None = None
-    # What LiteLLM loses of the last response: when to come back, and why it ended; None where that is not known.
+    # Values of the last response that LiteLLM drops: `retry-after` and the stop reason; None if unknown.
     retry_after: str | None = None
     native_end: str | None = None
-    # The ends of its provider's that are good ones; all of them where it is empty.
+    # The provider's stop reasons that are normal; empty if all of them are.
     good_ends: frozenset[str] = frozenset()
-    # What closes the responses that LiteLLM was given and may have dropped without a word when the client left.
+    # Functions that close responses that LiteLLM may have abandoned when the client disconnected.
     opened: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     _work: asyncio.Future[Outcome] | None = None
 
     async def run(self, work: Coroutine[Any, Any, Outcome]) -> Outcome | None:
-        """Return what a lane's attempt comes to; None when the client left before, so that LiteLLM can book what there is."""
+        """Return the outcome of a lane's attempt; None if the client disconnected: LiteLLM can then still record the usage."""
         self._work = asyncio.ensure_future(work)
         try:
             outcome = await self._work
@@ -59,28 +59,28 @@ class Entrance:
         return outcome
 
     def leave_lanes(self) -> None:
-        """Note that the next attempt is LiteLLM's own."""
+        """Record that the next attempt is LiteLLM's own."""
         self.is_clean = False
         if self._is_shown():
             self.last = None
 
     def _is_shown(self) -> bool:
-        """Whether the current attempt's error may be the client's: of a request whose first choice was Claude only Claude's."""
+        """Return whether the client may see the current attempt's error: after a first attempt at Claude, only Claude's."""
         return self.journal.provider is Provider.CLAUDE or self.journal.first_provider is not Provider.CLAUDE
 
     def interrupt(self) -> bool:
-        """End the lane's attempt; return whether there was one."""
+        """Cancel the lane's attempt; return whether there was one."""
         if self._work is None:
             return False
         return self._work.cancel()
 
     async def close(self) -> None:
-        """Close what is still open, at the request's end."""
+        """Close every open response at the end of the request."""
         while self.opened:
             await self.opened.pop()()
 
     def outcome(self, of_litellm: Outcome) -> Outcome:
-        """Return what the call came to: the error of a lane goes before LiteLLM's words for it."""
+        """Return the outcome of the call; a lane's own error takes precedence over LiteLLM's version of it."""
         if of_litellm.done or self.outlet.begun:
             return of_litellm
         if self.refusal is not None:
@@ -93,35 +93,35 @@ class Entrance:
         return replace(of_litellm, refusal=replace(refusal, headers=[*refusal.headers, ("retry-after", self.retry_after)]))
 
     def end_problem(self) -> str:
-        """Return what is wrong with the end of a response, in words; empty for a good one.
+        """Describe an abnormal stop reason of a response; empty for a normal one.
 
-        LiteLLM (1.106.2) makes ``stop`` of an end that it does not know, and of none.
+        LiteLLM (1.106.2) reports an unknown or missing stop reason as ``stop``.
         """
         if self.native_end is None or (self.native_end and (not self.good_ends or self.native_end in self.good_ends)):
             return ""
-        return f"the provider ended its answer with {self.native_end or 'no reason'}"
+        return f"the provider ended its response with {self.native_end or 'no stop reason'}"
 
 
 class Current:
-    """The entrance of the call of LiteLLM's app within which this is asked; its hooks run in the same context.
+    """The entrance of the current call of LiteLLM's app; LiteLLM's hooks run in the same context.
 
-    LiteLLM's tasks may keep that context long after the call, so it refers to the entrance no longer than the call lasts.
+    LiteLLM's tasks may keep that context long after the call, so the reference is cleared at the end of the call.
     """
 
     def __init__(self) -> None:
         self._slot: ContextVar[list[Entrance]] = ContextVar("entrance")
 
     def get(self) -> Entrance | None:
-        """Return the entrance; None outside of a call, and after it."""
+        """Return the entrance; None outside of a call and after it."""
         slot = self._slot.get(None)
         return slot[0] if slot else None
 
     def set(self, entrance: Entrance) -> Token[list[Entrance]]:
-        """Begin a call; return what ends it."""
+        """Start a call; return the token that ends it."""
         return self._slot.set([entrance])
 
     def reset(self, token: Token[list[Entrance]]) -> None:
-        """End a call, in this context and in those that were copied from it."""
+        """End a call, in this context and in its copies."""
         self._slot.get().clear()
         self._slot.reset(token)
 

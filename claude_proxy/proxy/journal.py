@@ -1,4 +1,4 @@
-"""What was tried for one request, in order, for its record. Written by who tries it, read when all is over."""
+"""The attempts of one request, in order, for its usage record."""
 
 from dataclasses import dataclass, field
 
@@ -9,29 +9,29 @@ from claude_proxy.usage.record import ASKED_AGAIN, LEFT_FOR
 
 @dataclass
 class Journal:
-    """One per request. It decides nothing: what an attempt came to is its ``Outcome``."""
+    """One per request. It only records; the result of an attempt is its ``Outcome``."""
 
     provider: Provider | None = None
     first_provider: Provider | None = None
-    # Provider and model of the last attempt, in LiteLLM's words.
+    # Provider and model of the last attempt, in LiteLLM's form.
     served: str = ""
     attempts: int = 0
-    # The credentials that Claude was asked with, by label, and what was left for something else, in words.
+    # The labels of the Claude credentials that were used, and the failovers, in words.
     labels: list[str] = field(default_factory=list)
     failovers: list[str] = field(default_factory=list)
-    # The tokens of the response, as far as it came; None while there is none.
+    # The tokens of the response so far; None before the first one.
     usage: Usage | None = None
-    # Anthropic's type of the error that ended a response whose status was a success; "interrupted" for one that broke off.
+    # Anthropic's error type of a response that failed after a success status; "interrupted" for one that broke off.
     error: str = ""
 
     def begin(self, provider: Provider, served: str) -> None:
-        """Note that an attempt at a provider begins."""
+        """Record the start of an attempt."""
         if self.served and served != self.served:
             self.failovers.append(f"{self.served}: {LEFT_FOR}{served}")
         elif self.served:
             self.failovers.append(f"{self.served}: {ASKED_AGAIN}")
         self.attempts += 1
-        # What the attempt before said is not the response.
+        # Usage and error of the previous attempt do not belong to this response.
         self.usage, self.error = None, ""
         self.provider = provider
         self.served = served

@@ -1,4 +1,4 @@
-"""Work on large bodies off the event loop, so that other requests are served meanwhile."""
+"""Runs work on large bodies in threads, so that the event loop stays responsive."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-# What is smaller takes less than 50 ms, and a thread would cost more than it saves.
+# Smaller bodies take less than 50 ms; a thread would cost more than it saves.
 LARGE = 1024 * 1024
-# Threads share the interpreter's lock with the event loop: more of them would leave it a smaller part.
+# Threads share the interpreter's lock with the event loop, so more threads would slow it down.
 _THREADS = ThreadPoolExecutor(2, thread_name_prefix="large-body")
 
 P = ParamSpec("P")
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 async def offloaded(size: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Return what a function of plain values returns; for a body of ``LARGE`` bytes and more it runs in a thread."""
+    """Return the function's result; for a body of ``LARGE`` bytes and more the function runs in a thread."""
     if size < LARGE:
         return function(*args, **kwargs)
     return await asyncio.get_running_loop().run_in_executor(_THREADS, partial(function, *args, **kwargs))

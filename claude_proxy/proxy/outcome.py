@@ -1,33 +1,33 @@
-"""What became of one attempt: the client has its response, or there is an error that another target may spare it."""
+"""The result of one attempt: a response was sent to the client, or an error that another target may avoid."""
 
 from dataclasses import dataclass
 
 from claude_proxy.anthropic.errors import Refusal
 
-# A longer number of seconds is no time to wait for.
+# More digits are not a plausible waiting time.
 MAX_DIGITS = 9
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """``status`` is what retries and fallbacks are decided by; 200 when the client has its response, as far as it came."""
+    """``status`` decides about retries and fallbacks; it is 200 if the client has its response, complete or not."""
 
     status: int = 200
-    # What the client gets unless another target answers; None when it has a response.
+    # The error for the client if no other target responds; None if it has a response.
     refusal: Refusal | None = None
-    # Whether no other target may answer: the error is about the request, and the client heals it by itself.
+    # Whether no other target may be tried: the error concerns the request itself, and the client handles it.
     final: bool = True
-    # Whether nobody was asked last: the refusal is the pool's, and who waits for its end asks the same pool again.
+    # Whether no upstream was reached: the pool refused, so waiting and trying the same pool again does not help.
     of_pool: bool = False
 
     @property
     def done(self) -> bool:
-        """Whether the response has left for the client."""
+        """Whether the response was sent to the client."""
         return self.refusal is None
 
     @property
     def retry_after(self) -> float | None:
-        """After how many seconds the provider wants to be asked again; None where it does not say so."""
+        """The provider's ``retry-after`` in seconds; None if it is missing."""
         if self.refusal is None or self.of_pool:
             return None
         value = next((value for name, value in self.refusal.headers if name.lower() == "retry-after"), "")
@@ -38,5 +38,5 @@ DONE = Outcome()
 
 
 def failed(status: int, refusal: Refusal, *, final: bool = False, of_pool: bool = False) -> Outcome:
-    """Return the outcome of an attempt that has sent nothing."""
+    """Return the outcome of an attempt that has sent nothing to the client."""
     return Outcome(status, refusal, final, of_pool)

@@ -1,4 +1,4 @@
-"""Where a request goes: the model's deployments, then those of its fallbacks. Plain values, no I/O."""
+"""Plans a request: the deployments of its model, then those of its fallbacks. Plain values, no I/O."""
 
 from collections.abc import Sequence
 from random import choices
@@ -18,16 +18,16 @@ class Target(NamedTuple):
 
     @property
     def enters_litellm(self) -> bool:
-        """Whether LiteLLM chooses and asks the deployment: a lane does only when it can ask every one of them."""
+        """Whether LiteLLM handles the model: a lane does so only if it supports every deployment."""
         return any(one.lane is Lane.LITELLM for one in self.deployments)
 
     @property
     def is_claude(self) -> bool:
-        """Whether the first choice is Claude."""
+        """Whether the first deployment is Claude's."""
         return self.deployments[0].provider is Provider.CLAUDE
 
     def in_order(self) -> Sequence[Deployment]:
-        """Return the deployments in the order of one request: spread by their weights, each once."""
+        """Return the deployments in the order for one request: weighted at random, each once."""
         left = list(self.deployments)
         if len(left) == 1:
             return left
@@ -40,14 +40,14 @@ class Target(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The targets of one request, in order. The first is the model that was asked for."""
+    """The targets of one request, in order. The first is the requested model."""
 
     first: Target
     fallbacks: Fallbacks
 
 
 def plan(name: str, config: ActiveConfig) -> Plan:
-    """Return where a request for a model goes. Raises ``Refused`` for one that is not served, or that lacks a key."""
+    """Return the plan for a model. Raises ``Refused`` for an unknown model and for one without its key."""
     deployments = config.deployments(name)
     if not deployments:
         raise Refused(404, f"model: {name} is not served by this proxy")

@@ -1,4 +1,4 @@
-"""What a client is told when no credential of the pool can serve its request: in words for its user, and in headers."""
+"""The errors for a client when no credential of the pool can serve its request."""
 
 import math
 from collections.abc import Iterable
@@ -9,26 +9,26 @@ from claude_proxy.anthropic.errors import Refusal, own_refusal
 from claude_proxy.credentials.rate_limits import Snapshot
 from claude_proxy.credentials.upstream_response import UNIFIED
 
-# From the longest unit to the shortest, in seconds; each serves from twice its length on.
+# From the longest unit to the shortest, in seconds. A unit is used from twice its length.
 UNITS = ((86400, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
 
 
 class Counts(NamedTuple):
-    """How many credentials of a pool are at a limit, and how many Anthropic refuses."""
+    """The numbers of rate-limited and of rejected credentials in a pool."""
 
     limited: int
     refused: int
 
     @classmethod
     def of(cls, pool: Iterable[Snapshot]) -> "Counts":
-        """Count the credentials of a pool of which none is usable, without those that its operator has taken out."""
+        """Count the credentials of a pool in which none is available, without paused and expired ones."""
         refused = [
             any(cooldown.rejected for cooldown in snapshot.cooldowns.values()) for snapshot in pool if not snapshot.closed
         ]
         return cls(len(refused) - sum(refused), sum(refused))
 
     def sentence(self, until: str) -> str:
-        """Return what there is to say of the credentials, of which the first is usable again at a moment."""
+        """Describe the credentials; ``until`` is when the first one is usable again."""
         total = self.limited + self.refused
         if total == 1:
             return f"the only Claude credential is rate-limited until {until}"
@@ -41,10 +41,10 @@ class Counts(NamedTuple):
 
 
 def exhausted_pool(seconds: float, now: float, claim: str, counts: Counts) -> Refusal:
-    """Return a 429 for a pool of which every credential is rate-limited: it covers the whole pool.
+    """Return a 429 for a pool in which every credential is rate-limited; ``retry-after`` covers the whole pool.
 
-    By these headers Claude Code tells its user when to come back instead of asking again and again, where the user has a
-    login (2.1.197). Where it has the proxy's token alone, it shows the words.
+    With these headers and a Claude login, Claude Code shows the reset time and does not retry (2.1.197). With only the proxy's
+    token, it shows the message.
     """
     headers = [
         ("retry-after", str(math.ceil(seconds))),
@@ -57,7 +57,7 @@ def exhausted_pool(seconds: float, now: float, claim: str, counts: Counts) -> Re
 
 
 def refused_pool(seconds: float) -> Refusal:
-    """Return a 503 for a pool of which every credential was rejected: not for the client to heal, but for the operator."""
+    """Return a 503 for a pool in which every credential is rejected: the operator must fix it, not the client."""
     return own_refusal(
         503,
         "claude-proxy: Anthropic rejected every Claude credential of this proxy. The operator finds the reasons in the log of "
@@ -67,7 +67,7 @@ def refused_pool(seconds: float) -> Refusal:
 
 
 def moment(when: float, now: float) -> str:
-    """Return a moment to come in words, such as ``14:30 UTC (in 12 minutes)``; with its day where that is another one."""
+    """Return a future time in words, such as ``14:30 UTC (in 12 minutes)``, with the date if it is not today."""
     at, today = datetime.fromtimestamp(when, UTC), datetime.fromtimestamp(now, UTC)
     seconds = max(1, math.ceil(when - now))
     size, unit = next((one for one in UNITS if seconds >= 2 * one[0]), UNITS[-1])
@@ -77,7 +77,7 @@ def moment(when: float, now: float) -> str:
 
 
 def closed_pool(seconds: float) -> Refusal:
-    """Return a 503 for a pool of which every credential is paused, or has a login that has expired."""
+    """Return a 503 for a pool in which every credential is paused or has an expired login."""
     return own_refusal(
         503,
         "claude-proxy: every Claude credential of this proxy is paused, or its login has expired. The operator finds which "

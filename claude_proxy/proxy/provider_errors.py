@@ -1,4 +1,4 @@
-"""Another provider's error as an outcome: in Anthropic's shape, and in the words by which Claude Code helps itself."""
+"""Converts another provider's error: to Anthropic's format, and to wordings that Claude Code can handle."""
 
 from collections.abc import Callable
 
@@ -11,18 +11,18 @@ from claude_proxy.providers.overflow import Overflow, overflow_in
 from claude_proxy.proxy.outcome import Outcome, failed
 from claude_proxy.proxy.request import Request
 
-# With these a provider says that a request is too long; OpenAI-compatible servers use 422, some gateways 500.
+# Statuses for a request that is too long; OpenAI-compatible servers use 422, some gateways 500.
 TOO_LONG = (400, 413, 422, 500)
 UNPROCESSABLE = 422
 
 
 def input_tokens(meter: Meter, request: Request, one: Deployment) -> int:
-    """Return about how many tokens a request has at a deployment."""
+    """Return the estimated number of input tokens of a request at a deployment."""
     return meter.tokens(one.served, request.sent(one.row))
 
 
 def words_of(status: int, body: bytes) -> str:
-    """Return what an error says: its words, then its code and type, which some providers say more with."""
+    """Return the message of an error, then its code and type, which contain the information of some providers."""
     said = json_object(body) or {}
     inner = said.get("error", said)
     codes = [str(inner.get(name) or "") for name in ("code", "type")] if isinstance(inner, dict) else []
@@ -30,16 +30,16 @@ def words_of(status: int, body: bytes) -> str:
 
 
 def overflow_of(status: int, body: bytes) -> Overflow | None:
-    """Return how a request was too long; None for another error."""
+    """Return how a request was too long; None for any other error."""
     return overflow_in(words_of(status, body)) if status in TOO_LONG else None
 
 
 def provider_error(
     status: int, body: bytes, headers: Headers = (), *, estimate: Callable[[], int], asked: int | None = None
 ) -> Outcome:
-    """Return the outcome of an error. ``estimate`` counts the input where the provider did not, ``asked`` is ``max_tokens``."""
+    """Return the outcome of an error. ``estimate`` counts the input if the provider did not; ``asked`` is ``max_tokens``."""
     if (found := overflow_of(status, body)) is not None:
         return failed(400, own_refusal(400, found.sentence(estimate, asked)))
-    # A 422 is about the request, as a 400 is; Claude Code and LiteLLM know no 422.
+    # A 422 concerns the request, like a 400; Claude Code and LiteLLM do not handle 422.
     status = 400 if status == UNPROCESSABLE else status
     return failed(status, refusal_of(status, body, headers))

@@ -1,4 +1,4 @@
-"""Pass an upstream's stream on as it arrives: Claude's to the byte, the others' without their thinking."""
+"""Relays an upstream's stream as it arrives: Claude's bytes unchanged, other providers' without thinking."""
 
 import asyncio
 import json
@@ -13,27 +13,27 @@ from claude_proxy.anthropic.usage import StreamSummary, Usage
 from claude_proxy.providers.thinking import ThinkingFilter
 from claude_proxy.proxy.response import ClientResponse
 
-# How long a stream's status waits for its first event, which may be an error that LiteLLM can still do something about.
+# How long the status waits for the first event, which may be an error that allows a retry or a fallback.
 FIRST_EVENT_SECONDS = 5.0
-# Of a text in UTF-8 that says so.
+# The optional start of a text in UTF-8.
 _BYTE_ORDER_MARK = "\ufeff"
 _DECODER = json.JSONDecoder()
 _MODEL = re.compile(rb'"model"\s*:\s*("(?:[^"\\]++|\\.)*+")')
 _SPACE = re.compile(r"[ \t\n\r]*")
-NO_EVENT = b'{"type": "error", "error": {"type": "api_error", "message": "The provider answered without any event."}}'
-# A first event that is larger is not looked into.
+NO_EVENT = b'{"type": "error", "error": {"type": "api_error", "message": "The provider sent a response without any event."}}'
+# A larger first event is not inspected.
 MAX_FIRST_EVENT = 1024 * 1024
 
-# LiteLLM gets a copy of a stream up to this size, where somebody reads its books.
+# The maximum size of the copy for LiteLLM's logging.
 MAX_COPY = 32 * 1024 * 1024
 
-# Under these names LiteLLM's streams hold the one that they read from, at most so many inside each other.
+# Attributes in which LiteLLM's streams keep the stream that they wrap, and the maximum depth.
 _INNER_STREAMS = ("_source_iterator", "_anthropic_wrapper", "completion_stream", "_stream")
 _DEEPEST_STREAM = 6
 
 
 class Mender(Protocol):
-    """Changes a stream's events on their way: ``feed`` every chunk, then ``finish`` once."""
+    """Edits the events of a stream: ``feed`` every chunk, then ``finish`` once."""
 
     def feed(self, chunk: bytes) -> bytes: ...
 
@@ -41,7 +41,7 @@ class Mender(Protocol):
 
 
 class FailedStream(Exception):
-    """A stream whose first event is an error, before the client has seen anything. ``body`` is that event."""
+    """The first event of a stream is an error, and the client has received nothing. ``body`` is that event."""
 
     def __init__(self, kind: str, body: bytes) -> None:
         super().__init__(kind)
@@ -50,7 +50,7 @@ class FailedStream(Exception):
 
 
 class Heard:
-    """What is kept of a stream that is relayed: the summary, and a bounded copy where LiteLLM keeps books."""
+    """Collects data about a relayed stream: a summary, and a bounded copy if LiteLLM's logging needs one."""
 
     def __init__(self, *, copies: bool = False) -> None:
         self.summary = StreamSummary()
@@ -67,7 +67,7 @@ class Heard:
 
     @property
     def copy(self) -> bytes:
-        """The stream as LiteLLM's books need it: a copy, or of a larger one its first event, its counts and its end."""
+        """The copy for LiteLLM's logging; of a stream beyond ``MAX_COPY`` only its first event, its usage and its end."""
         return bytes(self._copy) if self._copy is not None else self._first + _ending(self.summary.usage)
 
 
@@ -80,16 +80,15 @@ def _ending(usage: Usage) -> bytes:
 
 
 class Renaming:
-    """Puts the name that the client asked for in the place of the one that the proxy sent upstream: a ``Mender``.
+    """Replaces the model name in a response of Claude with the name that the client requested: a ``Mender``.
 
-    Claude Code drops the signed thinking of a message that names another model than its next request. A dated form of the
-    name is the same model (``claude-sonnet-4-5`` answers as ``claude-sonnet-4-5-20250929``); any other name is news, such
-    as a server-side fallback's, and stays. Every other byte of the answer stays, too; only a stream's first event is held
-    back until it is whole.
+    Claude Code drops the signed thinking of a message whose model differs from its next request. A dated form of the name is
+    the same model (``claude-sonnet-4-5`` responds as ``claude-sonnet-4-5-20250929``); any other name, such as a server-side
+    fallback's, is kept. Every other byte is unchanged; only the first event of a stream is held back until it is complete.
     """
 
     def __init__(self, replacement: bytes, names: re.Pattern[bytes]) -> None:
-        """``names`` matches what is replaced; both are JSON strings with their quotes."""
+        """``names`` matches the names to replace. Both arguments are JSON strings with their quotes."""
         self._replacement = replacement
         self._names = names
         self._held: bytearray | None = bytearray()
@@ -114,9 +113,9 @@ class Renaming:
         return held
 
     def whole(self, body: bytes) -> bytes:
-        """Return a message with the name; what is no message stays as it is.
+        """Return a message with the name replaced; any other body is returned unchanged.
 
-        A tool's input may hold the same pair, so the members of the outermost object are read one by one.
+        A tool's input may contain the same pair, so only the members of the outermost object are examined.
         """
         if self._names.search(body) is None:
             return body
@@ -138,30 +137,30 @@ class Renaming:
 
 
 def top_level_members(text: str) -> Iterator[tuple[str, Any, tuple[int, int]]]:
-    """Yield name, value and the value's place of each member of a JSON object, in one pass over the text.
+    """Yield name, value and position of the value for each member of a JSON object, in one pass over the text.
 
-    Raises ``ValueError`` when the text is not one JSON object; a name may come more than once.
+    Raises ``ValueError`` if the text is not exactly one JSON object; a name may occur more than once.
     """
     position = _after_space(text, 1 if text.startswith(_BYTE_ORDER_MARK) else 0)
     mark, position = text[position : position + 1], _after_space(text, position + 1)
     if mark == "{" and text[position : position + 1] == "}":
         mark, position = "}", position + 1
     elif mark != "{":
-        raise ValueError("no object")
+        raise ValueError("not an object")
     while mark != "}":
         name, position = _DECODER.raw_decode(text, position)
         position = _after_space(text, position)
         if not isinstance(name, str) or text[position : position + 1] != ":":
-            raise ValueError("no member")
+            raise ValueError("not a member")
         start = _after_space(text, position + 1)
         value, end = _DECODER.raw_decode(text, start)
         yield name, value, (start, end)
         position = _after_space(text, end)
         mark, position = text[position : position + 1], _after_space(text, position + 1)
         if mark not in (",", "}"):
-            raise ValueError("no end of a member")
+            raise ValueError("unterminated member")
     if _after_space(text, position) != len(text):
-        raise ValueError("more than an object")
+        raise ValueError("text after the object")
 
 
 def _after_space(text: str, position: int) -> int:
@@ -169,7 +168,7 @@ def _after_space(text: str, position: int) -> int:
     return found.end() if found else position
 
 
-# Returns what has arrived next of a stream, and nothing at its end. To cancel it loses nothing.
+# Returns the next data of a stream, empty at its end. Cancelling it loses no data.
 Read = Callable[[], Awaitable[bytes]]
 
 
@@ -183,12 +182,12 @@ async def relayed(
     keepalive: float | None = None,
     needs_event: bool = False,
 ) -> None:
-    """Send a stream to the client as it arrives, and feed ``heard`` with what the upstream said.
+    """Send a stream to the client as it arrives, and feed ``heard`` with the upstream's bytes.
 
-    The status, which ``begin`` sends, waits for the first event, ``FIRST_EVENT_SECONDS`` at most. Raises ``FailedStream``
-    when that event is an error; what breaks the stream later is raised as it is, and the client's answer is then not ended.
-    With ``keepalive`` there is one whenever nothing was sent for so many seconds. With ``needs_event`` a stream that ends
-    without a whole event is a failed one, too.
+    ``begin`` sends the status after the first event, or after ``FIRST_EVENT_SECONDS``. Raises ``FailedStream`` if that event is
+    an error. Later errors of the upstream are raised unchanged, and the client's response is then left without an end. With
+    ``keepalive``, a keep-alive is sent after that many seconds of silence. With ``needs_event``, a stream without a complete
+    event has failed, too.
     """
     silence = _Silence(FIRST_EVENT_SECONDS)
     begun, beginning = False, bytearray()
@@ -222,7 +221,7 @@ async def relayed(
 async def filtered(
     first: bytes, chunks: AsyncIterator[bytes], thinking: ThinkingFilter, keepalive: float
 ) -> AsyncGenerator[bytes, None]:
-    """Yield a stream without its thinking, and a keep-alive whenever nothing was yielded for ``keepalive`` seconds."""
+    """Yield a stream without its thinking, and a keep-alive after ``keepalive`` seconds of silence."""
     pulse = _Pulse(keepalive)
     try:
         if ready := thinking.feed(first):
@@ -240,7 +239,7 @@ async def filtered(
 
 
 class _Pulse:
-    """How long a silence may last yet, in seconds; None for as long as it likes."""
+    """The remaining time of a silence, in seconds; None for no limit."""
 
     def __init__(self, limit: float | None) -> None:
         self._loop = asyncio.get_running_loop()
@@ -261,11 +260,11 @@ class _Pulse:
 
 
 class _Silence(_Pulse):
-    """Waits for a stream's chunks, and no longer than a silence may last. One timer a stream, not one a chunk.
+    """Waits for a stream's chunks, at most for the limit of a silence. It uses one timer per stream, not one per chunk.
 
-    1. The timer runs while ``ends`` waits for the first time after it has run out; a beat does not move it.
-    2. When it runs out too early it is set again for the rest. When it runs out in time it cancels the wait, and only that.
-    3. A task that somebody else has cancelled, too, ends.
+    1. The timer starts at the first wait after it has expired; a beat does not move it.
+    2. When it expires before the limit, it is set again for the rest; at the limit, it cancels the wait and nothing else.
+    3. If somebody else has cancelled the task too, the task ends.
     """
 
     def __init__(self, limit: float | None) -> None:
@@ -276,7 +275,7 @@ class _Silence(_Pulse):
         super().__init__(limit)
 
     async def ends(self, read: Read) -> bytes | None:
-        """Return what arrives next; None when nothing has within the limit."""
+        """Return the next data; None if nothing arrived within the limit."""
         if self._limit is None:
             return await read()
         if self._timer is None:
@@ -296,7 +295,7 @@ class _Silence(_Pulse):
         self.close()
 
     def close(self) -> None:
-        """Let nothing be interrupted any more."""
+        """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -311,9 +310,9 @@ class _Silence(_Pulse):
 
 
 def _begins_well(stream: bytearray, searched: int) -> bool:
-    """Whether a stream's first event is there, and is none of an error's; raise ``FailedStream`` for an error.
+    """Return whether the first event is complete; raise ``FailedStream`` if it is an error.
 
-    Of the first ``searched`` bytes it is known that they hold no event's end.
+    The first ``searched`` bytes are known to contain no end of an event.
     """
     end = first_event_end(stream, searched)
     if not end:
@@ -325,7 +324,7 @@ def _begins_well(stream: bytearray, searched: int) -> bool:
 
 
 async def timed(chunks: AsyncIterator[bytes], patience: Callable[[], float | None]) -> AsyncGenerator[bytes | None, None]:
-    """Yield the chunks, and None each time that none came within ``patience`` seconds; None of patience waits for ever."""
+    """Yield the chunks, and None after each ``patience()`` seconds without one; a patience of None waits without limit."""
     pending: asyncio.Future[bytes] | None = None
     done: asyncio.Future[bytes] | None = None
     try:
@@ -333,7 +332,7 @@ async def timed(chunks: AsyncIterator[bytes], patience: Callable[[], float | Non
             limit = patience()
             try:
                 if pending is None and limit is None:
-                    yield await anext(chunks)  # no task for each chunk where no timer runs
+                    yield await anext(chunks)  # without a timer, no task is needed
                     continue
                 pending = pending or asyncio.ensure_future(anext(chunks))
                 await asyncio.wait({pending}, timeout=limit)
@@ -343,7 +342,7 @@ async def timed(chunks: AsyncIterator[bytes], patience: Callable[[], float | Non
                 done, pending = pending, None
                 yield done.result()
             except StopAsyncIteration:
-                done = None  # its exception refers to this frame
+                done = None  # its exception references this frame
                 return
     finally:
         if pending is not None:
@@ -352,7 +351,7 @@ async def timed(chunks: AsyncIterator[bytes], patience: Callable[[], float | Non
 
 
 async def close_stream(stream: Any) -> None:
-    """Close a stream and those inside it: LiteLLM 1.106.2 leaves the upstream of a translated one running without a client."""
+    """Close a stream and the streams that it wraps: LiteLLM 1.106.2 leaves a translated upstream running without a client."""
     for _ in range(_DEEPEST_STREAM):
         if stream is None:
             return

@@ -1,4 +1,4 @@
-"""One request of a client's, as it came. Nothing of it changes."""
+"""One request of a client, immutable."""
 
 import json
 import math
@@ -19,53 +19,53 @@ from claude_proxy.upstream.headers import Client, session_of
 
 
 def _nothing() -> None:
-    """A body that was counted already."""
+    """The memory for the body is already reserved."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the client sent, in its own words. Not to be logged: headers and body hold secrets and the conversation."""
+    """The client's request, unchanged. Never log it: headers and body contain secrets and the conversation."""
 
     client: Client
     headers: Headers
     raw: bytes
     view: RequestView
     query: str = ""
-    # The caller's name, by which it is logged and counted.
+    # The user's name for logs and usage.
     user: str = ""
-    # Whether the client asks how many tokens its request has, and for no response of a model.
+    # Whether the client requests a token count instead of a response.
     counts_tokens: bool = False
-    # Called before the body is parsed: takes the memory for it, or raises ``Refused``.
+    # Called before the body is parsed: reserves memory for it, or raises ``Refused``.
     weigh: Callable[[], None] = _nothing
 
     @property
     def model(self) -> str:
-        """The name that the client asked for, which the response carries."""
+        """The model name that the client requested; the response carries it, too."""
         return self.view.model
 
     @property
     def begins(self) -> bool:
-        """Whether it is the first of a conversation that has no name: others may have begun with the same words."""
+        """Whether it starts a conversation without a session name; other conversations may start with the same words."""
         return self.view.turns == 1 and self.named_session is None
 
     @property
     def name(self) -> str:
-        """The same model's name in config.yaml."""
+        """The model's name in config.yaml."""
         return served_name(self.view.model)
 
     @property
     def streams(self) -> bool:
-        """Whether the client wants events."""
+        """Whether the client requests a stream."""
         return self.view.streams
 
     @cached_property
     def body(self) -> Mapping[str, Any]:
-        """The body's values; read only where the view does not do. Raises ``Refused`` where there is no memory for them."""
+        """The parsed body, for what the view does not contain. Raises ``Refused`` if there is no memory for it."""
         self.weigh()
         return parse_body(self.raw)
 
     def sent(self, row: Dialect) -> Sent:
-        """What of the request a provider counts, measured once for each row."""
+        """The parts of the request that a provider counts as input, measured once per row."""
         return self._sent.setdefault(row.name, Sent(self.body, row))
 
     @cached_property
@@ -74,26 +74,26 @@ class Request:
 
     @property
     def max_tokens(self) -> int | None:
-        """How long the response may be; None where the client does not say."""
+        """The maximum length of the response in tokens; None if the client sets none."""
         asked = self.body.get("max_tokens")
         return asked if isinstance(asked, int) else None
 
     @cached_property
     def named_session(self) -> str | None:
-        """A digest of the session that the request names; None without one."""
+        """A digest of the session name in the request; None without one."""
         return session_of(self.client, self.view.user_id)
 
     @cached_property
     def session(self) -> str | None:
-        """The session that the request names, else a digest of its opening; None where neither is found.
+        """A digest of the session name, or else of the conversation's opening; None without both.
 
-        Many begin with the same words: an opening is the caller's own and, where there is an opaque ``user_id``, that user's.
+        Many conversations start with the same words, so an opening also includes the user and, if present, ``user_id``.
         """
         return self.named_session or opening_of(self.raw, self.user, self.view.user_id or "")
 
 
 def read_view(raw: bytes, weigh: Callable[[], None] = _nothing) -> RequestView:
-    """Return the view of a body; raise ``Refused`` for one that is not a JSON object with a model and a conversation."""
+    """Return the view of a body; raise ``Refused`` if it is not a JSON object with a model and a conversation."""
     found = view(raw)
     if found is not None and is_name(found.model):
         return found
@@ -115,7 +115,7 @@ def read_view(raw: bytes, weigh: Callable[[], None] = _nothing) -> RequestView:
 
 
 def parse_body(raw: bytes) -> dict[str, Any]:
-    """Return a Messages request; raise ``Refused`` for one that is not a JSON object with a model."""
+    """Parse a Messages request; raise ``Refused`` if it is not a JSON object with a model."""
     try:
         body = json.loads(raw, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError):
@@ -125,19 +125,19 @@ def parse_body(raw: bytes) -> dict[str, Any]:
     if not isinstance(body.get("model"), str) or not body["model"]:
         raise Refused(400, "model: Field required")
     if not is_name(body["model"]):
-        raise Refused(400, "model: Not a name: it is too long, or has a character in it that is not printable")
+        raise Refused(400, "model: Invalid name: it is too long, or it contains a character that is not printable")
     history = body.get("messages")
     if not isinstance(history, list) or not history:
-        # As Anthropic says it. LiteLLM 1.106.2 answers 500, which Claude Code would repeat.
+        # Anthropic's wording. LiteLLM 1.106.2 responds with 500, which Claude Code would retry.
         wrong = "Field required" if history is None else "Input should be a valid list"
         raise Refused(400, f"messages: {'at least one message is required' if history == [] else wrong}")
     if is_deeper_than(body, MAX_DEPTH):
-        raise Refused(400, f"The body has more than {MAX_DEPTH} lists and objects inside each other.")
+        raise Refused(400, f"The body has more than {MAX_DEPTH} nested lists and objects.")
     return body
 
 
 def _finite(text: str) -> float:
-    """Return a number; raise ``ValueError`` for one that JSON does not have, or that is too large to be written again."""
+    """Return a number; raise ``ValueError`` if JSON cannot represent it or it is too large to be written again."""
     number = float(text)
     if not math.isfinite(number):
         raise ValueError(text)

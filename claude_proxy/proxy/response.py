@@ -1,23 +1,23 @@
-"""What a client gets for one request, from the first byte to the end: a state machine over ASGI's ``send``.
+"""The response to one client, from the first byte to the end: a state machine over ASGI's ``send``.
 
-The states and what leads from one to another; what is not in the table sends nothing.
+States and transitions; a combination that is not in the table sends nothing.
 
-| in        | on                       | becomes | sends                                                    |
-| --------- | ------------------------ | ------- | -------------------------------------------------------- |
-| WAITING   | ``begin``                | PASSING | status and headers                                       |
-| WAITING   | ``reassure``             | EARLY   | the status of a stream, and a keep-alive                 |
-| WAITING   | ``refuse``               | ENDED   | an error response                                        |
-| WAITING   | ``refuse``, not whole    | PASSING | the status of what its upstream broke off, and no end    |
-| EARLY     | ``reassure``             | EARLY   | a keep-alive                                             |
-| EARLY     | ``begin``                | PASSING | nothing: the status has left                             |
-| EARLY     | ``refuse``               | ENDED   | an error event                                           |
-| EARLY     | ``refuse``, not whole    | PASSING | nothing                                                  |
-| PASSING   | ``write``                | PASSING | a part of the body                                       |
-| PASSING   | ``end``                  | ENDED   | the end                                                  |
-| not ENDED | ``leave``                | LEFT    | nothing: the client is gone                              |
-| not ENDED | ``revoke``, ``cut``      | LEFT    | ``conclude`` sends an error, where one still can be sent |
+| state     | event                    | next    | sends                                              |
+| --------- | ------------------------ | ------- | -------------------------------------------------- |
+| WAITING   | ``begin``                | PASSING | status and headers                                 |
+| WAITING   | ``reassure``             | EARLY   | the status of a stream, and a keep-alive           |
+| WAITING   | ``refuse``               | ENDED   | an error response                                  |
+| WAITING   | ``refuse``, not whole    | PASSING | the status of an incomplete response, without end  |
+| EARLY     | ``reassure``             | EARLY   | a keep-alive                                       |
+| EARLY     | ``begin``                | PASSING | nothing, the status has already been sent          |
+| EARLY     | ``refuse``               | ENDED   | an error event                                     |
+| EARLY     | ``refuse``, not whole    | PASSING | nothing                                            |
+| PASSING   | ``write``                | PASSING | a part of the body                                 |
+| PASSING   | ``end``                  | ENDED   | the end                                            |
+| not ENDED | ``leave``                | LEFT    | nothing, the client has disconnected               |
+| not ENDED | ``revoke``, ``cut``      | LEFT    | an error, by ``conclude``, if it is still possible |
 
-A response that is not ended closes the client's connection, as its upstream's was closed.
+A response without an end closes the client's connection, because the upstream's response was incomplete too.
 """
 
 import json
@@ -38,7 +38,7 @@ from claude_proxy.proxy.request import Request
 from claude_proxy.secret import Secret
 from claude_proxy.usage.record import Record
 
-# Claude Code 2.1.197 gives a request up that has no headers after 300 s, and a stream that has no event for as long.
+# Claude Code 2.1.197 gives up after 300 s without headers, and after 300 s without an event in a stream.
 EARLY_SECONDS = 60.0
 KEEPALIVE_SECONDS = 15.0
 CLIENT_LEFT = 499
@@ -47,7 +47,7 @@ EVENT_END = b"\n\n"
 
 
 class State(Enum):
-    """How far a response has come."""
+    """The progress of a response."""
 
     WAITING = auto()
     EARLY = auto()
@@ -57,7 +57,7 @@ class State(Enum):
 
 
 class ClientResponse:
-    """The outlet of one request. Whether a byte has left is known here and nowhere else."""
+    """The outlet of one request. Only this class knows whether a byte has been sent."""
 
     def __init__(
         self,
@@ -77,35 +77,35 @@ class ClientResponse:
         self.state = State.WAITING
         self.status = 0
         self._error_kind = ""
-        # Why the response ends before its end, although the client is there.
+        # The reason for a response that was cut although the client is connected.
         self._cut: Refusal | None = None
-        # The last bytes that were sent: an event of the proxy's own may follow a whole event only.
+        # The last bytes that were sent: the proxy's own event may only follow a complete event.
         self._tail = b""
         self._cleaner: StreamRedactor | ErrorEventRedactor | None = None
 
     @property
     def begun(self) -> bool:
-        """Whether a response has begun that nothing else may replace."""
+        """Whether the response has started, so that no other response may replace it."""
         return self.state not in (State.WAITING, State.EARLY)
 
     @property
     def left(self) -> bool:
-        """Whether the client is gone, or may have no more of the response."""
+        """Whether the client has disconnected or may not receive more of the response."""
         return self.state is State.LEFT
 
     async def begin(self, status: int, headers: Headers, *, of_claude: bool = False) -> None:
-        """Send the status. From here on no retry and no fallback may answer."""
+        """Send the status. From now on no retry and no fallback is possible."""
         if self.begun:
             return
         early, self.state = self.state is State.EARLY, State.PASSING
         if of_claude:
-            # Claude's own message passes as it came.
+            # A message of Claude is sent unchanged.
             self._cleaner = ErrorEventRedactor(self._forms_of_secrets)
         if not early:
             await self._start(status, self._clean_headers(headers))
 
     async def write(self, data: bytes) -> None:
-        """Send a part of the body: Claude's own message as it came, everything else without secrets."""
+        """Send a part of the body: Claude's own message unchanged, everything else without secrets."""
         if not data or self.state is not State.PASSING:
             return
         if self._first_byte is None:
@@ -117,7 +117,7 @@ class ClientResponse:
             await self._send_body(ready, more=True)
 
     async def end(self, last: bytes = b"") -> None:
-        """Send the last part, and the end."""
+        """Send the last part and the end."""
         if last:
             await self.write(last)
         if self.state is not State.PASSING:
@@ -127,7 +127,7 @@ class ClientResponse:
         await self._send_body(rest, more=False)
 
     async def refuse(self, refusal: Refusal) -> None:
-        """Send an error; where a stream has begun early it is the stream's last event."""
+        """Send an error; if the status of a stream has been sent, the error is its last event."""
         if self.begun:
             return
         refusal = self._clean(refusal)
@@ -148,14 +148,14 @@ class ClientResponse:
         await self._send_body(event, more=False)
 
     def patience(self) -> float | None:
-        """Return after how many seconds of silence ``reassure`` is due; None where it never is."""
+        """Return the seconds of silence until ``reassure`` is due; None if it is never due."""
         if not self.request.streams or self.begun:
             return None
         early = self.state is State.EARLY
         return KEEPALIVE_SECONDS if early else max(0.0, self._arrived + EARLY_SECONDS - self._clock()) or KEEPALIVE_SECONDS
 
     async def reassure(self) -> None:
-        """Let the client know that its request is alive. Claude speaks for itself."""
+        """Send a keep-alive, except in a response of Claude."""
         if self.patience() is None or self.journal.provider in (None, Provider.CLAUDE):
             return
         if self.state is State.WAITING:
@@ -164,31 +164,31 @@ class ClientResponse:
         await self._send_body(KEEPALIVE, more=True)
 
     def leave(self) -> bool:
-        """Note that the client has left; return whether that ends a response that had no end yet."""
+        """Record that the client has disconnected; return whether that ends an unfinished response."""
         if self.state is State.ENDED:
             return False
         self.state = State.LEFT
         return True
 
     def revoke(self) -> bool:
-        """Note that the client's user was removed: what follows is not sent. Return the same as ``leave``."""
+        """Stop sending, because the client's user was removed. Returns the same as ``leave``."""
         return self.cut(REVOKED)
 
     def cut(self, why: Refusal) -> bool:
-        """Note why the response ends here: what follows is not sent. Return the same as ``leave``."""
+        """Stop sending, for this reason. Returns the same as ``leave``."""
         is_cut = self.leave()
         self._cut = why if is_cut else None
         return is_cut
 
     @property
     def has_room(self) -> bool:
-        """Whether an error can be sent now: nothing has left, or a stream stands between two events."""
+        """Whether an error can be sent now: nothing has been sent, or a stream is between two events."""
         return not self.status or (self.request.streams and (not self._tail or self._tail == EVENT_END))
 
     async def conclude(self) -> None:
-        """Say why a response that was cut off ends here.
+        """Send the reason for which the response was cut.
 
-        A stream that stands within an event, and a response that is whole or none, ends with its connection.
+        A stream in the middle of an event, and a response that is not a stream, only close the connection.
         """
         if self._cut is None:
             return
@@ -202,7 +202,7 @@ class ClientResponse:
             await self._send_body(error_event(self._cut.body), more=False)
 
     def record(self, at: float) -> Record:
-        """Return the record of the request; ``at`` is when it arrived, in Unix seconds."""
+        """Return the usage record of the request; ``at`` is its arrival, in Unix seconds."""
         journal, request = self.journal, self.request
         now = self._clock()
         claude = journal.provider is Provider.CLAUDE

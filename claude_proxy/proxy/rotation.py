@@ -1,7 +1,7 @@
-"""One attempt at Claude over several credentials: put one on the request, judge the response, go on with the next one.
+"""One attempt at Claude over several credentials: use one, judge the response, continue with the next one.
 
-Every response's headers are judged before one byte reaches the client, streaming or not. This is the only place that puts
-a Claude credential on a request, and it does so only after a look at the parsed host of that request.
+The headers of every response are judged before the client receives a byte. This is the only place that puts a Claude
+credential on a request, and it first checks the parsed host of that request.
 """
 
 import json
@@ -26,33 +26,33 @@ from claude_proxy.upstream.response_bounds import CODINGS
 
 logger = logging.getLogger(__name__)
 
-# Of an error's body so much is looked at.
+# How much of an error's body is examined.
 MAX_JUDGED_BYTES = 16 * 1024
-# Claude's errors reach the client unmodified up to this size.
+# Up to this size, the client receives Claude's errors unmodified.
 MAX_CLAUDE_ERROR_BYTES = 16 * 1024 * 1024
 
-# Sends a POST with these headers and this body.
+# Sends a POST request with these headers and this body.
 SendUpstream = Callable[[Headers, bytes], Awaitable[StreamedResponse]]
 
 
 class EgressRefused(Exception):
-    """A request with a Claude credential would have gone to a host that is not Anthropic's."""
+    """A request with a Claude credential was addressed to a host that is not Anthropic's."""
 
 
 class NobodyUsable(Exception):
-    """No credential of the pool can serve the request now; the pool knows why, and until when."""
+    """No credential of the pool can serve the request now; the pool has the reason and the time."""
 
 
 class Refusals:
-    """The refusals of the account that one request met with a 400; the request itself may have caused them.
+    """Account refusals (status 400) of one request; the request itself may have caused them.
 
     Five rules:
 
-    1. the first one puts no credential out: another credential is asked;
-    2. a credential that answers the request confirms it, and the refused credential goes out;
-    3. a second credential that gives the same refusal shows that the request is at fault: the client gets that answer;
-    4. another caller's request that met the same refusal on the same credential confirms it as well;
-    5. one request puts at most one credential out.
+    1. The first refusal rejects no credential; another credential is used.
+    2. If that credential serves the request, the refusal is confirmed, and the first credential is rejected.
+    3. If a second credential gives the same refusal, the request is at fault, and the client receives the response.
+    4. The same refusal of the same credential for another caller's request also confirms it.
+    5. One request rejects at most one credential.
     """
 
     def __init__(self, source: Source) -> None:
@@ -62,24 +62,24 @@ class Refusals:
         self._done = False
 
     def meet(self, credential: Credential, verdict: Verdict) -> Verdict:
-        """Record a refusal; return the verdict on it that these rules come to."""
+        """Record a refusal; return the verdict that these rules produce."""
         repeated = verdict.unconfirmed in self._met
         self._met.add(verdict.unconfirmed)
         met_by_another = self._source.suspect(credential, verdict.unconfirmed)
         if repeated:
-            reason = "gave the same refusal as the credential before; the request is taken to be the cause"
+            reason = "gave the same refusal as the previous credential; the request is the likely cause"
             return verdict._replace(action=Action.CLIENT, reason=reason)
         if met_by_another and not self._done:
-            self._confirm(credential, verdict, "another caller's request met the same refusal")
+            self._confirm(credential, verdict, "another caller's request received the same refusal")
             return verdict._replace(unconfirmed="")
         if self._first is None:
             self._first = credential, verdict
         return verdict
 
     def answered(self) -> None:
-        """Put the credential out that refused the request first, now that another one has answered it."""
+        """Reject the credential that refused first, because another one has served the request."""
         if self._first is not None and not self._done:
-            self._confirm(*self._first, "another credential answered the same request")
+            self._confirm(*self._first, "another credential served the same request")
 
     def _confirm(self, credential: Credential, verdict: Verdict, evidence: str) -> None:
         self._done = True
@@ -89,7 +89,7 @@ class Refusals:
 
 
 class Judged(NamedTuple):
-    """A response and what it says about the credential that was asked; ``body`` is there for an error only, whole."""
+    """A response with its verdict on the credential; ``body`` is the whole body of an error, and empty otherwise."""
 
     response: StreamedResponse
     verdict: Verdict
@@ -99,9 +99,9 @@ class Judged(NamedTuple):
 
 
 class Rotation:
-    """The credentials of one attempt; the journal says which were asked, and which were left and why.
+    """The credentials of one attempt; the journal lists the used ones, and why each was abandoned.
 
-    Whoever has asked calls ``release`` when the response is over: until then a credential counts as busy.
+    The caller must call ``release`` at the end of the response; until then the credential is occupied.
     """
 
     def __init__(
@@ -123,16 +123,16 @@ class Rotation:
         self._refusals = Refusals(source)
         self._unknown: list[tuple[Credential, UpstreamResponse]] = []
         self._tried: frozenset[str] = frozenset()
-        # The one that is asked, and the one whose turn is next where that is known.
+        # The credential in use, and the next one if it is already known.
         self._held: Credential | None = None
         self._next: Credential | None = None
         self._hopped = self._mended = False
 
     async def ask(self, hosts: Hosts, url: str, content: bytes, send: SendUpstream, extra: Headers = ()) -> Judged:
-        """Send the request until a response is the last one; after ``goes_on`` once more.
+        """Send the request with one credential after another until a response is final. Also called after ``goes_on``.
 
-        Raises ``NobodyUsable`` when no credential of the pool can serve the request, be it at once or after some were
-        refused; ``EgressRefused`` for a host that is not Anthropic's; what ``send`` raises.
+        Raises ``NobodyUsable`` if no credential of the pool can serve the request, also after some refused it;
+        ``EgressRefused`` for a host that is not Anthropic's; and the errors of ``send``.
         """
         if not hosts.is_claude(url):
             origin = Origin.of(url)
@@ -143,7 +143,7 @@ class Rotation:
             if credential is None:
                 if judged is None or not judged.verdict.unconfirmed:
                     raise NobodyUsable
-                # No credential is left to show whether the request is at fault: a fallback answers, or the client gets the 400.
+                # No other credential can show whether the request is at fault: a fallback responds, or the client gets the 400.
                 return judged._replace(verdict=judged.verdict._replace(action=Action.ROUTER))
             self._held = credential
             self._tried |= {credential.label}
@@ -156,7 +156,7 @@ class Rotation:
                 return judged
 
     def goes_on(self, judged: Judged) -> bool:
-        """Whether another credential is to be asked instead of taking this response."""
+        """Return whether another credential is used instead of this response."""
         credential, verdict = judged.credential, judged.verdict
         if verdict.action is Action.TRY_ONE_OTHER and not self._hopped:
             self._hopped = True
@@ -172,15 +172,15 @@ class Rotation:
         return True
 
     def release(self) -> None:
-        """Give the credential back that was asked."""
+        """Release the credential in use."""
         if self._held is not None:
             self._source.release(self._held)
             self._held = None
 
     def goes_on_after(self, judged: Judged, kind: str, body: bytes) -> bool:
-        """Whether another credential is to be asked after a stream whose first event is an error.
+        """Return whether another credential is used after a stream whose first event is an error.
 
-        It is for a limit alone, which counts as a response with the status that such an error has; the source learns from it.
+        Only a rate limit leads to that. The error is treated as a response with the matching status, also by the source.
         """
         status = STATUS_OF_ERRORS.get(kind, 500)
         verdict = judge(self._answer(judged.credential, judged.response, status, body, judged.sent), self._cooldown)
@@ -189,7 +189,7 @@ class Rotation:
         return self.goes_on(self._judge(judged.credential, judged.response, status, body, judged.sent))
 
     async def _asked(self, credential: Credential, content: bytes, send: SendUpstream, extra: Headers) -> Judged:
-        """Send the request on one credential; return the verdict on its response, from which the source has learned."""
+        """Send the request with one credential; return its verdict, which the source has recorded."""
         sent = self._clock()
         response = await send(self._headers(credential, extra), content)
         body = b""
@@ -209,7 +209,7 @@ class Rotation:
         return [*sent, ("accept-encoding", CODINGS)]
 
     async def _usable(self) -> Credential | None:
-        """Return a credential that is usable, one to see whether it is usable again, or one that was worth waiting for."""
+        """Return an available credential, one to probe, or one that became available while waiting."""
         credential, self._next = self._next, None
         credential = credential or self._source.choose(self._tried) or self._source.probe(self._tried)
         while credential is None:
@@ -233,7 +233,7 @@ class Rotation:
             due = self._source.doubt(credential, answer)
             self._unknown.append((credential, answer))
             if due and verdict.action is Action.CLIENT:
-                verdict = verdict._replace(action=Action.TRY_ONE_OTHER, reason="refused again in words that no rule knows")
+                verdict = verdict._replace(action=Action.TRY_ONE_OTHER, reason="refused again with an unknown error")
         if verdict.unconfirmed and self._source.pooled:
             verdict = self._refusals.meet(credential, verdict)
         elif verdict.action is Action.DONE:
@@ -245,9 +245,9 @@ class Rotation:
 
 
 def body_for_claude(request: Request, model: str) -> bytes:
-    """Return the body that Claude gets: what the client sent, with the deployment's model and without foreign thinking.
+    """Return the body for Claude: the client's, with the deployment's model and without thinking of other providers.
 
-    It keeps its bytes when the model's name and the thinking blocks can stay; else its values and their order.
+    It is the same bytes if neither the model nor the thinking blocks change; otherwise values and order are kept.
     """
     view = request.view
     if view.model == model and not view.needs_mending:
@@ -261,7 +261,7 @@ def body_for_claude(request: Request, model: str) -> bytes:
 
 
 def _report(credential: Credential, verdict: Verdict, answer: UpstreamResponse, *, pooled: bool) -> None:
-    """Tell the operator what somebody may want to act on, by the credential's label."""
+    """Log what the operator may have to act on, with the credential's label."""
     if verdict.action in (Action.DONE, Action.ROUTER) or not verdict.reason:
         return
     level = logging.WARNING if pooled and verdict.action is not Action.REPAIR else logging.INFO

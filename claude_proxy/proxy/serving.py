@@ -1,4 +1,4 @@
-"""Serves one request by its plan: attempts, retries, fallbacks, and the one error that the client gets when all have failed."""
+"""Executes the plan of one request: attempts, retries, fallbacks, and one error for the client if all fail."""
 
 import asyncio
 import traceback
@@ -27,22 +27,22 @@ from claude_proxy.proxy.response import ClientResponse
 Sleep = Callable[[float], Awaitable[None]]
 
 
-# By this Claude Code (2.1.332) learns that it has to check calls itself, and asks again.
+# With this error Claude Code (2.1.332) learns to check tool calls itself, and sends the request again.
 NO_SAFEGUARDS = own_refusal(
-    400, "safeguards: Extra inputs are not permitted: the model that answers cannot check calls, the client has to."
+    400, "safeguards: Extra inputs are not permitted: this model cannot check tool calls, the client has to."
 )
 
 
 class AskLitellm(Protocol):
-    """Calls LiteLLM's app for one request. ``planned`` says that the plan decides what comes after it."""
+    """Calls LiteLLM's app for one request. ``planned``: the plan decides about fallbacks, not LiteLLM."""
 
     async def __call__(self, model: str, *, planned: bool) -> Outcome: ...
 
 
 class Serving:
-    """One for the process. ``meter`` estimates a request's tokens where Claude does not count.
+    """One per process. ``meter`` estimates a request's tokens where Claude does not count them.
 
-    ``ready`` is awaited before each request: it returns once the pool knows what other processes know.
+    ``ready`` is awaited before each request; it returns once the pool has the state of the other processes.
     """
 
     def __init__(
@@ -63,9 +63,9 @@ class Serving:
     async def serve(
         self, request: Request, outlet: ClientResponse, journal: Journal, ask_litellm: AskLitellm, *, enters_litellm: bool
     ) -> None:
-        """Send the client a response, or an error. Raises ``Refused`` where nothing is tried.
+        """Send the client a response or an error. Raises ``Refused`` if no attempt is made.
 
-        With ``enters_litellm`` LiteLLM does all of it, and hands its attempts at Claude to the lane.
+        With ``enters_litellm``, LiteLLM does everything, and makes its attempts at Claude through the lane.
         """
         if self._ready is not None:
             await self._ready()
@@ -82,7 +82,7 @@ class Serving:
             await outlet.refuse(outcome.refusal)
 
     async def check_model(self, request: Request) -> None:
-        """Raise ``Refused`` with 403 for a model, or one named for Claude to use, that the user may not have."""
+        """Raise ``Refused`` with 403 if the user may not use the model, or a model that the request configures for Claude."""
         limits = self._config.limits
         if not limits.patterns:
             return
@@ -91,10 +91,10 @@ class Serving:
             raise Refused(403, limits.refusal(request.user, forbidden))
 
     async def count_tokens(self, request: Request, target: Target, outlet: ClientResponse, journal: Journal) -> Outcome:
-        """Count the tokens of a request: Claude's own number, on a credential as any request; else an estimate.
+        """Count the tokens of a request: Claude's own count with a credential, otherwise an estimate.
 
-        Claude Code repeats a refused count as a billed request, thirteen of them at ``/context``; so where Claude is busy
-        there is an estimate, too.
+        Claude Code repeats a refused count as a billed request (thirteen times for ``/context``), so a rate-limited Claude
+        also leads to an estimate.
         """
         one = target.deployments[0]
         if one.lane is Lane.CLAUDE:
@@ -119,7 +119,7 @@ class Serving:
         heard: Heard | None = None,
         fields: Mapping[str, Any] | None = None,
     ) -> Outcome:
-        """Make one attempt at a deployment that a lane can ask; ``heard`` and ``fields`` as in ``Attempt``."""
+        """Make one attempt at a deployment, on its lane; ``heard`` and ``fields`` as in ``Attempt``."""
         journal.begin(one.provider, one.served)
         routing = self._config.routing
         seconds = one.timeout or routing.timeout or READ_SECONDS
@@ -159,10 +159,10 @@ class Serving:
         *,
         repeats: bool = True,
     ) -> Outcome:
-        """Ask a model's deployments until one answers, or as often as the configuration has it.
+        """Try a model's deployments until one responds, with the configured number of retries.
 
-        Without ``repeats``, where no fallback could follow, Claude's one deployment is asked once: Claude Code repeats by
-        itself, ten times.
+        Without ``repeats`` (no fallback could follow), a single Claude deployment is tried once, because Claude Code itself
+        retries ten times.
         """
         if target.enters_litellm:
             return self._in_words(request, target, await self._reassured(outlet, ask_litellm(target.name, planned=True)))
@@ -170,7 +170,7 @@ class Serving:
         return await (work if target.is_claude else self._reassured(outlet, work))
 
     def _in_words(self, request: Request, target: Target, outcome: Outcome) -> Outcome:
-        """Return an outcome of LiteLLM's in the words by which Claude Code helps itself, where the provider meant the same."""
+        """Rewrite LiteLLM's outcome to a wording that Claude Code handles, if the provider's error has that meaning."""
         if outcome.refusal is None or (found := overflow_of(outcome.status, outcome.refusal.body)) is None:
             return outcome
         estimate = partial(input_tokens, self._meter, request, target.deployments[0])
@@ -197,7 +197,7 @@ class Serving:
             made += 1
 
     async def _reassured(self, outlet: ClientResponse, work: Coroutine[Any, Any, Outcome]) -> Outcome:
-        """Wait for an attempt, and keep the client's connection alive while its provider says nothing."""
+        """Wait for an attempt, and send keep-alives while its provider is silent."""
         if outlet.patience() is None:
             return await work
         task = asyncio.ensure_future(work)
@@ -215,7 +215,7 @@ class Serving:
 
 
 def _forget_frames(task: asyncio.Future[Outcome]) -> None:
-    """Let what a cancelled attempt held go now, and not at the next search for garbage: see the gateway."""
+    """Release the data of a cancelled attempt now instead of at the next garbage collection; see the gateway."""
     if not task.cancelled():
         return
     try:
@@ -226,7 +226,7 @@ def _forget_frames(task: asyncio.Future[Outcome]) -> None:
 
 
 def _fallbacks(planned: Plan, outcome: Outcome) -> tuple[str, ...]:
-    """Return the models that may answer after this outcome, in order."""
+    """Return the fallback models for this outcome, in order."""
     if outcome.done or outcome.refusal is None:
         return ()
     fallbacks = planned.fallbacks

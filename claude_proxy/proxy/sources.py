@@ -1,4 +1,4 @@
-"""Where a request's Claude credentials come from: the pool, or one that is the client's or the deployment's own."""
+"""The source of a request's Claude credentials: the pool, or a single one of the client or the deployment."""
 
 import functools
 from typing import Protocol
@@ -13,48 +13,48 @@ from claude_proxy.proxy.waiting import WaitingLines
 
 
 class Source(Protocol):
-    """Where a request's credentials come from: the pool, or one that is the client's or the deployment's own."""
+    """The source of one request's credentials."""
 
     pooled: bool
 
     def choose(self, tried: frozenset[str]) -> Credential | None:
-        """Return the next credential for this request; None when there is none."""
+        """Return the next credential for this request, or None."""
 
     def probe(self, tried: frozenset[str]) -> Credential | None:
-        """Return a credential to ask although it rests; None when it is not time for that."""
+        """Return a rate-limited credential to probe; None if no probe is due."""
 
     def release(self, credential: Credential) -> None:
-        """Note that the request is under way on a credential no longer."""
+        """Record that the request has finished with a credential."""
 
     def others(self, credential: Credential) -> frozenset[str]:
-        """Return the labels of those that would get the same answer as this one, because they are of its kind."""
+        """Return the labels of the credentials of the same kind, which would give the same response."""
 
     async def wait(self, tried: frozenset[str]) -> frozenset[str] | None:
-        """Wait for a credential that rests, as long as the settings allow; None when that is not long enough.
+        """Wait for a rate-limited credential, as long as the settings allow; None if that is not long enough.
 
-        What comes back is ``tried`` without those that have rested since: they may be asked again, and nobody else.
+        Returns ``tried`` without the credentials that were rate-limited; only those may be used again.
         """
 
     def note(self, credential: Credential, verdict: Verdict, answer: UpstreamResponse) -> None:
-        """Learn from an answer."""
+        """Learn from a response."""
 
     def suspect(self, credential: Credential, refusal: str) -> bool:
-        """Record an unconfirmed refusal; return whether another caller's request met the same one on this credential."""
+        """Record an unconfirmed refusal; return whether another caller received the same one from this credential."""
 
     def confirm(self, credential: Credential, verdict: Verdict) -> None:
-        """Let a verdict count that another response has confirmed."""
+        """Apply a verdict that another response has confirmed."""
 
     def doubt(self, credential: Credential, answer: UpstreamResponse) -> bool:
-        """Record a refusal in words that no rule knows; return whether it is time to ask another credential the same."""
+        """Record a refusal with unknown wording; return whether the request should be repeated with another credential."""
 
     def mistrust(self, credential: Credential, answer: UpstreamResponse) -> None:
-        """Take in that another credential has answered what this one refused in words that no rule knows."""
+        """Record that another credential served a request that this one refused with unknown wording."""
 
 
 class PoolSource:
-    """The pool's credentials, for one request. ``max_wait`` is in seconds; ``caller`` tells who sent the request.
+    """The pool's credentials for one request. ``max_wait`` is in seconds; ``caller`` identifies the sender.
 
-    ``lines`` are those of the process: a request that finds others waiting for the same waits for its turn, too.
+    ``lines`` are the queues of the process: a request waits for its turn if others wait for the same credentials.
     """
 
     pooled = True
@@ -67,7 +67,7 @@ class PoolSource:
         self._caller = caller
         self._wait_left = max_wait
         self._lines = lines or WaitingLines()
-        # Where it stands in the order of arrival, once it has waited, and whether it was let go to see who is usable.
+        # The request's place in the order of arrival, once it has waited, and whether it was admitted to test a credential.
         self._arrival = 0
         self._was_let_go = False
 
@@ -86,11 +86,11 @@ class PoolSource:
         return self._pool.of_kind(credential.kind)
 
     async def wait(self, tried: frozenset[str]) -> frozenset[str] | None:
-        """Claude Code waits 300 s for the first byte of an answer, and nothing has to be sent meanwhile (2.1.197)."""
+        """Claude Code waits 300 s for the first byte of a response; nothing has to be sent until then (2.1.197)."""
         scope, asker = self._wanted.scope, self._wanted.asker
         left = tried - self._pool.cooling_down(scope, asker)
         begun, again = self._lines.clock(), self._arrival > 0
-        # One that was let go and found nobody, because others were faster, does not ask in a circle.
+        # A request that was admitted but came too late must not try again in a loop.
         delay = functools.partial(self._delay, left, begun + (BUSY_SECONDS if self._was_let_go else 0.0))
         seconds = delay()
         if seconds and seconds >= self._wait_left:
@@ -106,14 +106,14 @@ class PoolSource:
 
     @property
     def _line(self) -> tuple[Scope, tuple[frozenset[str], ...]]:
-        """What it waits for: who may use other credentials waits for something else."""
+        """The queue: requests that may use other credentials wait in another one."""
         return self._wanted.scope, self._wanted.asker.groups
 
     def _delay(self, tried: frozenset[str], not_before: float) -> float:
         return self._pool.delay(self._wanted.scope, tried, self._wanted.asker) or max(0.0, not_before - self._lines.clock())
 
     def _is_held_up(self, tried: frozenset[str]) -> bool:
-        """Whether others came before: a request that has begun to ask, or had its turn, goes on."""
+        """Return whether earlier requests wait; a request that has started, or had its turn, is not held up."""
         return not tried and not self._arrival and self._wait_left > 0 and self._lines.hold_up(self._line)
 
     def note(self, credential: Credential, verdict: Verdict, answer: UpstreamResponse) -> None:
@@ -136,7 +136,7 @@ class PoolSource:
 
 
 class SingleSource:
-    """One credential, asked once: passthrough, and the key that a deployment has in config.yaml."""
+    """A single credential, used once: the client's own (passthrough), or the key of a deployment in config.yaml."""
 
     pooled = False
 
@@ -147,28 +147,28 @@ class SingleSource:
         return None if self._credential.label in tried else self._credential
 
     def probe(self, tried: frozenset[str]) -> Credential | None:
-        """One credential does not rest."""
+        """A single credential has no cooldown."""
 
     def release(self, credential: Credential) -> None:
-        """One credential is not counted."""
+        """A single credential has no count of requests."""
 
     def others(self, credential: Credential) -> frozenset[str]:
         return frozenset({credential.label})
 
     async def wait(self, tried: frozenset[str]) -> frozenset[str] | None:
-        """One credential is not waited for."""
+        """A single credential is not waited for."""
 
     def note(self, credential: Credential, verdict: Verdict, answer: UpstreamResponse) -> None:
-        """One credential has no state: it is its owner's."""
+        """A single credential has no state; it belongs to its owner."""
 
     def suspect(self, credential: Credential, refusal: str) -> bool:  # noqa: ARG002 - the protocol's
         return False
 
     def confirm(self, credential: Credential, verdict: Verdict) -> None:
-        """One credential is never out: it is its owner's."""
+        """A single credential is never rejected; it belongs to its owner."""
 
     def doubt(self, credential: Credential, answer: UpstreamResponse) -> bool:  # noqa: ARG002 - the protocol's
         return False
 
     def mistrust(self, credential: Credential, answer: UpstreamResponse) -> None:
-        """One credential is not doubted: there is no other one."""
+        """A single credential cannot be compared with another one."""

@@ -1,7 +1,7 @@
-"""Requests that wait for a credential to come back, each until ``credentials/queue.py`` says that it is its turn.
+"""Requests that wait for a credential, each until ``credentials/queue.py`` admits or refuses it.
 
-Of those in one line a single one looks, at the moments that the line names, and calls the others. When it goes, the next one
-looks: no task has to be started or ended, and a request that is cancelled leaves nothing behind.
+In each queue one request polls, at the times that the queue sets, and wakes the others. When it leaves, the next one takes
+over. So no extra task is needed, and a cancelled request leaves nothing behind.
 """
 
 import asyncio
@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 
 from claude_proxy.credentials.queue import Line, Place
 
-# Waits until the event is set, or for so many seconds.
+# Waits until the event is set, or for that many seconds.
 Pause = Callable[[asyncio.Event, float], Awaitable[None]]
 
 
 async def pause(event: asyncio.Event, seconds: float) -> None:
-    """Wait until the event is set, for so many seconds at most."""
+    """Wait until the event is set, at most for ``seconds``."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
@@ -27,7 +27,7 @@ async def pause(event: asyncio.Event, seconds: float) -> None:
 
 @dataclass
 class _Kept:
-    """A line, how each place in it is called, whose request looks, and when it does so next."""
+    """A queue, the event that wakes each place, the place that polls, and when it polls next."""
 
     line: Line = field(default_factory=Line)
     calls: dict[Place, asyncio.Event] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class _Kept:
 
 
 class WaitingLines:
-    """The lines of a process, by what is waited for. ``clock`` returns seconds from any beginning."""
+    """The queues of a process, by what is waited for. ``clock`` returns seconds from any start."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, pause: Pause = pause) -> None:
         self.clock = clock
@@ -54,18 +54,18 @@ class WaitingLines:
         return next(self._arrivals)
 
     def hold_up(self, what: Hashable) -> bool:
-        """Whether a request that comes now has to wait for its turn, because others wait for the same."""
+        """Return whether a new request must wait for its turn, because others wait for the same credentials."""
         kept = self._lines.get(what)
         return kept is not None and kept.line.holds_up
 
     def heard(self, what: Hashable, *, good: bool) -> None:
-        """Take in what became of a request that was let go."""
+        """Record the result of an admitted request."""
         if kept := self._lines.get(what):
             kept.line.heard(good=good)
             kept.call([kept.looks] if kept.looks else [])
 
     async def turn(self, what: Hashable, place: Place, *, again: bool = False) -> bool:
-        """Wait for a place's turn; return whether it came. ``again`` says that it came before, and nothing came of it."""
+        """Wait for a place's turn; return whether it was admitted. ``again``: it was admitted before, in vain."""
         kept = self._lines.setdefault(what, _Kept())
         called = kept.calls[place] = asyncio.Event()
         kept.call(kept.line.join(place, again=again))
@@ -79,7 +79,7 @@ class WaitingLines:
                     await called.wait()
                 called.clear()
         except asyncio.CancelledError:
-            if place.may_ask:  # its turn was nobody's
+            if place.may_ask:  # the credential was not tested
                 self.heard(what, good=False)
             raise
         finally:

@@ -653,7 +653,7 @@ def test_a_client_that_leaves_while_it_waits(watched, patient, faulty):
         client = Leaver(patient.proxy, case, model, stream=stream)
         client.socket.sendall(client.request)
         # The second one finds the credential resting.
-        assert until(lambda: "asked to slow down" in patient.proxy.output and bool(patient.tasks() - ready))
+        assert until(lambda: "too many requests" in patient.proxy.output and bool(patient.tasks() - ready))
         client.leave()
         assert until(lambda told=told: left_lines(patient.proxy, model) == told + 1)
     assert len(case.turns) == 1

@@ -193,7 +193,7 @@ def test_words_that_no_rule_knows(pool, stream):
     found = [some.ask(stream=stream) for _ in range(9)]
     assert [one[0] for one in found] == [200] * 9
     assert "".join(asked for _, asked in found).count("a") == 3
-    (line,) = some.proxy.logged("words that this version does not know")
+    (line,) = some.proxy.logged("its error is unknown to this version")
     assert line.endswith("A made-up reason of tomorrow, number #")
 
 

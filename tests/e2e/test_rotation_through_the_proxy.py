@@ -26,7 +26,7 @@ def test_one_request_goes_on_until_a_credential_answers(start_proxy, upstream, s
     assert [seen.credential for seen in upstream.asked] == [TOKENS["a"], TOKENS["b"], TOKENS["c"]]
     assert answer_text(proxy.ask(question("claude-sonnet-5", stream=stream))) == "from c"
     assert [seen.credential for seen in upstream.asked[3:]] == [TOKENS["c"]]
-    assert "credential b: the credential was refused" in proxy.output
+    assert "credential b: the credential was rejected" in proxy.output
     assert not any(token in proxy.output for token in TOKENS.values())
 
 

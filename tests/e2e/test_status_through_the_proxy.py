@@ -136,7 +136,7 @@ def test_the_status_is_that_of_all_workers(proxy, asked):
     for label, used in USED.items():
         assert tuple(window["utilization"] for window in by_label[label]["windows"][:2]) == used
     assert by_label["carla"]["state"]["name"] == "rejected"
-    assert by_label["carla"]["last_error"]["text"] == "the account was refused (HTTP 403)"
+    assert by_label["carla"]["last_error"]["text"] == "the account was rejected (HTTP 403)"
     assert "ben: limit reached: 7d_opus (HTTP 429)" in [one["text"] for one in data["failovers"]]
     assert by_label["anna"]["age"]["warning"] == 1
     assert data["knowledge"]["shared"] == "SQLite"
@@ -183,9 +183,9 @@ def test_each_request_is_a_line_in_the_log(proxy, asked):
     requests = [line for line in lines if line["logger"] == "claude_proxy.requests"]
     opus = next(line for line in requests if line["model"] == "claude-opus-4-8")
     assert (opus["user"], opus["status"], opus["served"]) == ("static", 200, "anthropic/claude-opus-4-8")
-    assert any("carla: the account was refused (HTTP 403)" in line.get("failovers", ()) for line in requests)
+    assert any("carla: the account was rejected (HTTP 403)" in line.get("failovers", ()) for line in requests)
     assert next(line for line in requests if line["model"] == SCRIPT)["status"] == 404
-    assert [line["message"] for line in lines if "its year was over" in line["message"]]
+    assert [line["message"] for line in lines if "its token expired" in line["message"]]
 
 
 def test_the_terminal_shows_it(proxy, asked):
@@ -267,7 +267,7 @@ def test_the_page_shows_the_data(browser, proxy, width, scheme, asked):
     week = ["requests, 7 days", "tokens, 7 days", "errors, 7 days"]
     assert [head.text_content() for head in heads] == ["model", *today, *week]
     assert broken_words(page) == []
-    expect(page.locator("#failovers")).to_contain_text("carla: the account was refused (HTTP 403)")
+    expect(page.locator("#failovers")).to_contain_text("carla: the account was rejected (HTTP 403)")
     assert page.evaluate("document.documentElement.scrollWidth") == width
     assert contrasts(page) == []
     assert said == []

@@ -154,7 +154,7 @@ def test_a_limit_rests_the_credential(case, name, stream):
     assert asked == ["same", "other"]
     assert meeting.next_one(model="claude-haiku-4-5") == "other"
     assert meeting.next_one(in_session=True) == "other"
-    assert ("asked to slow down" if name == "throttle" else "limit reached") in meeting.log
+    assert ("too many requests" if name == "throttle" else "limit reached") in meeting.log
 
 
 @BOTH
@@ -181,7 +181,7 @@ def test_a_refusal_puts_the_credential_out(case, name, stream):
     assert asked == ["same", "other"]
     assert meeting.next_one(model="claude-haiku-4-5") == "other"
     assert meeting.next_one(in_session=True) == "other"
-    assert "refused" in meeting.log
+    assert "rejected" in meeting.log
 
 
 @BOTH

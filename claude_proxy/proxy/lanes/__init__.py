@@ -1,1 +1,1 @@
-"""The ways of an attempt, one file each: a lane takes a request, a deployment and an outlet, and returns an outcome."""
+"""The lanes, one file each: a lane makes one attempt, from request, deployment and outlet to an outcome."""

@@ -1,4 +1,4 @@
-"""What every lane shares: one attempt's parts, and the end of a response that is relayed."""
+"""What all lanes share: the data of one attempt, and the relay of a stream to its end."""
 
 import asyncio
 import logging
@@ -19,7 +19,7 @@ from claude_proxy.upstream.client import StreamedResponse, UnreadableError, Upst
 
 logger = logging.getLogger(__name__)
 
-# Headers that describe a connection or an encoding that the client does not see, and what is about Anthropic's host alone.
+# Headers about a connection or encoding that the client does not use, and headers that concern only Anthropic's host.
 NOT_REPLAYED = frozenset(
     {
         "alt-svc", "connection", "content-encoding", "content-length", "date", "keep-alive", "location", "refresh", "server",
@@ -27,20 +27,20 @@ NOT_REPLAYED = frozenset(
     }
 )  # fmt: skip
 STREAM = "text/event-stream"
-# Instead of a stream these are no response.
+# Media types that are not a stream.
 NO_STREAMS = ("application/json", "text/html")
-# Of another provider's error so much is read. LiteLLM 1.106.2 looks for secrets in it over and over, in the event loop: a body
-# of 10 MB stops the whole process for minutes.
+# How much of another provider's error is read. LiteLLM 1.106.2 searches it for secrets repeatedly, in the event loop: a body
+# of 10 MB would block the process for minutes.
 MAX_ERROR_BYTES = 8 * 1024
-# How long one silence of an upstream may last, in seconds, when neither the deployment nor the configuration says.
+# The maximum silence of an upstream, in seconds, if neither the deployment nor the configuration sets one.
 READ_SECONDS = 600.0
 
 
 class Attempt(NamedTuple):
     """One attempt at one deployment.
 
-    Of an attempt that LiteLLM has begun, ``heard`` keeps a copy of the response for it, and ``fields`` is the request as
-    LiteLLM has it, for a provider that is not Claude.
+    For an attempt that LiteLLM has started, ``heard`` keeps a copy of the response for LiteLLM, and ``fields`` is LiteLLM's
+    version of the request, for a provider other than Claude.
     """
 
     request: Request
@@ -53,7 +53,7 @@ class Attempt(NamedTuple):
 
 
 class Translator(Protocol):
-    """Makes a Messages stream of another one: ``feed`` every chunk, then ``finish`` once; ``fail`` ends it with an error."""
+    """Converts a stream to Messages events: ``feed`` every chunk, then ``finish`` once; ``fail`` ends it with an error."""
 
     def feed(self, chunk: bytes) -> bytes: ...
 
@@ -63,15 +63,15 @@ class Translator(Protocol):
 
 
 class Pieces(Protocol):
-    """A body that arrives in pieces."""
+    """A body that arrives in parts."""
 
     async def piece(self) -> bytes:
-        """Return what is next, and nothing at the end. Nothing is lost when the wait for it is cancelled."""
+        """Return the next part, empty at the end. Cancelling the wait loses no data."""
         ...
 
 
 class LaneOf(Protocol):
-    """A lane: makes one attempt and returns what became of it."""
+    """A lane: makes one attempt and returns its outcome."""
 
     async def attempt(self, attempt: Attempt) -> Outcome: ...
 
@@ -90,9 +90,9 @@ async def relay(
     needs_event: bool = False,
     translator: Translator | None = None,
 ) -> Outcome:
-    """Send a stream to the client while it arrives. ``failure`` makes an outcome of one that fails before it has begun.
+    """Send a stream to the client as it arrives. ``failure`` converts an error before the start to an outcome.
 
-    With a ``translator`` the client gets what it makes of the stream, and an error event where the stream breaks off.
+    With a ``translator``, the client receives its output, and an error event if the stream breaks off.
     """
     outlet, journal = attempt.outlet, attempt.journal
     heard = attempt.heard or Heard()
@@ -104,22 +104,22 @@ async def relay(
         if not outlet.begun:
             return failure(error)
         journal.error = "interrupted"
-        logger.warning("%s broke its answer off after %d bytes (%s)", served, heard.summary.size, words_of(error))
+        logger.warning("%s broke off its response after %d bytes (%s)", served, heard.summary.size, words_of(error))
         return DONE
     except asyncio.CancelledError:
         if outlet.left:
-            logger.info("the client left during an answer of %s, after %d bytes", served, heard.summary.size)
+            logger.info("the client disconnected during a response of %s, after %d bytes", served, heard.summary.size)
         raise
     finally:
         journal.usage = heard.summary.usage
     journal.error = heard.summary.error
     if journal.error:
-        logger.warning("%s ended its answer with %s", served, journal.error)
+        logger.warning("%s ended its response with an error: %s", served, journal.error)
     return DONE
 
 
 def translated(read: Read, outlet: ClientResponse, translator: Translator) -> Read:
-    """Return a reader of what a translator makes of a stream."""
+    """Return a reader of a translator's output."""
     ended = False
 
     async def translation() -> bytes:
@@ -132,7 +132,7 @@ def translated(read: Read, outlet: ClientResponse, translator: Translator) -> Re
                 if not outlet.begun:
                     raise
                 ended = True
-                logger.warning("a provider broke its answer off (%s)", words_of(error))
+                logger.warning("a provider broke off its response (%s)", words_of(error))
                 return translator.fail(BROKEN_OFF)
             ended = not chunk
             out = translator.finish() if ended else translator.feed(chunk)
@@ -142,22 +142,22 @@ def translated(read: Read, outlet: ClientResponse, translator: Translator) -> Re
 
 
 def sent_fields(attempt: Attempt) -> Mapping[str, Any]:
-    """Return what another provider may see of a request."""
+    """Return the parts of a request that another provider may receive."""
     return for_provider(attempt.request.body) if attempt.fields is None else attempt.fields
 
 
 def key_of(deployment: Deployment) -> str:
-    """Return a deployment's key, to be sent; empty without one."""
+    """Return a deployment's key for sending; empty without one."""
     return deployment.api_key.reveal() if deployment.api_key else ""
 
 
 def host_of(deployment: Deployment) -> str:
-    """Return what a deployment's other end is called in errors: its host, or its provider where LiteLLM knows the address."""
+    """Return a deployment's name in errors: its host, or its provider if only LiteLLM knows the address."""
     return (deployment.api_base or "").partition("://")[2].partition("/")[0] or deployment.served.partition("/")[0]
 
 
 async def beginning(response: StreamedResponse) -> bytes:
-    """Return the beginning of an error; nothing where it breaks off."""
+    """Return the start of an error's body; empty if it breaks off."""
     try:
         return await response.read(cut_at=MAX_ERROR_BYTES)
     except UpstreamError:
@@ -165,16 +165,16 @@ async def beginning(response: StreamedResponse) -> bytes:
 
 
 def messages_url(base: str) -> str:
-    """Return the address of the Messages API below a deployment's base, which may name it already."""
+    """Return the URL of the Messages API for a deployment's base, which may contain the path already."""
     return base if base.endswith("/v1/messages") else f"{base}/v1/messages"
 
 
 def failed_stream(error: FailedStream, headers: Headers, status: int) -> Outcome:
-    """Return the outcome of a stream whose first event is an error: as with a status, one about the request is final."""
+    """Return the outcome of a stream whose first event is an error; an error about the request is final."""
     about = STATUS_OF_ERRORS.get(error.kind, 500)
     return failed(about, Refusal(status, headers, error.body), final=about in (400, 413))
 
 
 def words_of(error: Exception) -> str:
-    """Return what became of a response, in words that may stand in brackets."""
+    """Return a short description of an error, to be put in parentheses."""
     return str(error) if isinstance(error, UnreadableError | UpstreamError) else type(error).__name__

@@ -1,4 +1,4 @@
-"""A provider of chat completions: the request translated for it, and its response back into a message."""
+"""The lane to providers of chat completions: translates the request, and the response back to a message."""
 
 import functools
 import logging
@@ -46,22 +46,22 @@ from claude_proxy.upstream.search_client import SearchClient
 logger = logging.getLogger(__name__)
 
 PATH = "/chat/completions"
-# Windows that are remembered, by deployment; a refused request says how long a conversation may be.
+# The maximum number of learned context windows, by deployment; a provider's error contains the size of its window.
 MAX_WINDOWS = 1000
-# What is left free of a learned window, for what an estimate is wrong by; and the least that a response may have.
+# The share of a learned window that stays free because estimates are inexact, and the minimum for a response, in tokens.
 SPARE = 0.05
 LEAST_OUTPUT = 256
 Turns = Sequence[dict[str, Any]]
 
 
 class Endpoint(Protocol):
-    """Where an attempt's chat completion is asked for. ``send`` raises ``UpstreamError``."""
+    """Where a chat completion is requested. ``send`` raises ``UpstreamError``."""
 
     async def send(self, attempt: Attempt, raw: bytes) -> StreamedResponse: ...
 
 
 class HttpEndpoint:
-    """The deployment's own address, asked with the proxy's client."""
+    """The deployment's own URL, called with the proxy's HTTP client."""
 
     def __init__(self, client: UpstreamClient) -> None:
         self._client = client
@@ -72,7 +72,7 @@ class HttpEndpoint:
 
 
 class ChatLane:
-    """One for the process and a kind of endpoint. ``web`` is searched for models that cannot."""
+    """One per process and kind of endpoint. ``web`` searches for models without a web search of their own."""
 
     def __init__(
         self, endpoint: Endpoint, meter: Meter, hosts: Callable[[], FetchHosts], web: SearchClient | None = None
@@ -84,9 +84,9 @@ class ChatLane:
         self._windows: OrderedDict[str, int] = OrderedDict()
 
     async def attempt(self, attempt: Attempt) -> Outcome:
-        """Ask the provider once, and again behind each search that it calls."""
+        """Send one request to the provider, and another one after each search that the model requests."""
         if is_claude_credential(key_of(attempt.deployment)):
-            return failed(400, own_refusal(400, "A Claude credential does not go to a provider that is not Anthropic."))
+            return failed(400, own_refusal(400, "A Claude credential is never sent to a provider other than Anthropic."))
         try:
             raw, told, max_tokens = await self.translated(attempt)
         except TooLarge as error:
@@ -106,13 +106,13 @@ class ChatLane:
         return await self._endpoint.send(attempt, raw)
 
     async def search(self, query: str, tool: SearchTool) -> list[Page] | str:
-        """Return what is found on the web, or an error's code."""
+        """Return web search results, or an error code."""
         return UNAVAILABLE if self._web is None else await self._web.search(query, tool)
 
     async def translated(self, attempt: Attempt, turns: Turns = ()) -> tuple[bytes, Told, int | None]:
-        """Return the provider's request, what its response is translated with, and how long that may be.
+        """Return the provider's request, the data for translating its response, and the maximum length of the response.
 
-        ``turns`` are those of the searches so far, behind the client's. Raises ``TooLarge``.
+        ``turns`` are those of the searches so far, after the client's. Raises ``TooLarge``.
         """
         size = len(attempt.request.raw)
         body, told = await offloaded(size, self._translated, attempt, turns)
@@ -146,7 +146,7 @@ class ChatLane:
         return body, told
 
     def _fit(self, attempt: Attempt, body: dict[str, Any], input_tokens: Callable[[], int]) -> None:
-        """Lower a request's ``max_tokens`` where the provider has said how long a conversation may be."""
+        """Lower a request's ``max_tokens`` if the size of the model's context window is known."""
         served, field = attempt.deployment.served, attempt.deployment.row.max_tokens
         window, asked = self._windows.get(served), body.get(field)
         if window is None or not isinstance(asked, int):
@@ -154,20 +154,20 @@ class ChatLane:
         room = window - round((1 + SPARE) * input_tokens())
         if LEAST_OUTPUT <= room < asked:
             body[field] = room
-            logger.info("%s takes %d tokens in all: asked for %d of output instead of %d", served, window, room, asked)
+            logger.info("%s has a context window of %d tokens: lowered max_tokens from %d to %d", served, window, asked, room)
 
     def input_tokens(self, attempt: Attempt) -> int:
-        """Return about how many tokens a request has at its provider."""
+        """Return the estimated number of input tokens of a request at its provider."""
         return input_tokens(self._meter, attempt.request, attempt.deployment)
 
     def learn(self, attempt: Attempt, counted: Usage | None) -> None:
-        """Take in what a provider counted."""
+        """Record the provider's token count for later estimates."""
         if counted is not None:
             tokens = counted.input + counted.cache_read + counted.cache_write
             self._meter.learn(attempt.deployment.served, attempt.request.sent(attempt.deployment.row), tokens)
 
     def learn_window(self, served: str, window: int) -> None:
-        """Remember how long a conversation may be."""
+        """Record the size of a model's context window."""
         self._windows.pop(served, None)
         self._windows[served] = window
         if len(self._windows) > MAX_WINDOWS:
@@ -175,7 +175,7 @@ class ChatLane:
 
 
 class _Call:
-    """One request under way: what it was made of, and what becomes of its response."""
+    """One request in progress, and the handling of its response."""
 
     def __init__(self, lane: ChatLane, attempt: Attempt, told: Told, max_tokens: int | None) -> None:
         self._lane = lane
@@ -185,7 +185,7 @@ class _Call:
         self.host = host_of(attempt.deployment)
 
     async def passed(self, response: StreamedResponse) -> Outcome:
-        """Give the client what the provider answered."""
+        """Send the provider's response to the client."""
         if response.status >= 400:
             return await self._refused(response.status, await beginning(response), response.headers)
         if reason := response.rejection_reason:
@@ -220,7 +220,7 @@ class _Call:
         return outcome
 
     def _rounds(self, response: StreamedResponse) -> SearchRounds | None:
-        """Return the rounds of a response to a request with a search of the proxy's; None for any other one."""
+        """Return the rounds of a request with a search by the proxy; None for any other request."""
         told, attempt = self._told, self._attempt
         if (tool := told.search) is None:
             return None
@@ -235,7 +235,7 @@ class _Call:
         return SearchRounds(stream, response, asking, attempt.outlet, streams=attempt.request.streams)
 
     async def _again(self, turns: Turns) -> tuple[StreamedResponse, Told]:
-        """Ask the provider with more turns. Raises ``RoundRefused`` and ``UpstreamError``."""
+        """Send a request with more turns. Raises ``RoundRefused`` and ``UpstreamError``."""
         try:
             raw, told, _ = await self._lane.translated(self._attempt, turns)
         except TooLarge as error:
@@ -259,7 +259,7 @@ class _Call:
             content = await response.read()
         except UpstreamError as error:
             return broken(self.host, error)
-        if response.media_type == STREAM:  # a provider may stream what was asked for as a whole
+        if response.media_type == STREAM:  # some providers stream although no stream was requested
             return await self._unasked(content, response.headers)
         said = await offloaded(len(content), json_object, content) or {}
         try:
@@ -269,12 +269,12 @@ class _Call:
             body = to_json(error_body(error.kind, f"{self.host}: {error}"))
             return self._error(status, body, response.headers)
         if attempt.request.streams:
-            return failed(502, own_refusal(502, f"{self.host} answered with what is no stream", []))
+            return failed(502, own_refusal(502, f"{self.host} sent a response that is not a stream", []))
         self._lane.learn(attempt, counted)
         return await self._send(message)
 
     async def _collected(self, rounds: SearchRounds, headers: Headers) -> Outcome:
-        """Answer with the message of several rounds, once it is whole."""
+        """Respond with the message of several rounds, once it is complete."""
         try:
             said = await rounds.collected()
         except UpstreamError as error:
@@ -286,7 +286,7 @@ class _Call:
         return await self._of_stream(said, rounds.stream.counted, headers)
 
     async def _unasked(self, content: bytes, headers: Headers) -> Outcome:
-        """Answer with the message that a stream told."""
+        """Respond with the message that an unrequested stream contains."""
         stream = ChatStream(self._told)
         said = await offloaded(len(content), lambda: stream_message(stream.feed(content) + stream.finish())) or {}
         return await self._of_stream(said, stream.counted, headers)
@@ -309,13 +309,13 @@ class _Call:
         return DONE
 
     async def _refused(self, status: int, body: bytes, headers: Headers) -> Outcome:
-        """Return the outcome of a provider's error, or the answer that Anthropic would have given."""
+        """Return the outcome of a provider's error, or the response that Anthropic would have sent."""
         if status in TOO_LONG and has_no_room(error_message(body, status)):
             return await self._cut_short()
         return self._error(status, body, headers)
 
     def _error(self, status: int, body: bytes, headers: Headers) -> Outcome:
-        """Return the outcome of an error, wherever it stood; remember how long a conversation may be."""
+        """Return the outcome of an error, and learn the context window from it."""
         attempt = self._attempt
         found = overflow_of(status, body)
         if found is not None and found.window is not None:
@@ -324,7 +324,7 @@ class _Call:
         return provider_error(status, body, headers, estimate=estimate, asked=self._max_tokens)
 
     async def _cut_short(self) -> Outcome:
-        """Answer as Anthropic does where a model's limit was over before its first word: with a message that was cut."""
+        """Respond like Anthropic if no token fits into the window: with a message cut at its start."""
         attempt, outlet = self._attempt, self._attempt.outlet
         usage = Usage(self._told.input_tokens(), 1)
         if not attempt.request.streams:
@@ -341,14 +341,14 @@ class _Call:
 
 
 def address(deployment: Deployment) -> str:
-    """Return where a deployment's chat completions are asked for."""
+    """Return the URL of a deployment's chat completions."""
     base = (deployment.api_base or "").rstrip("/")
     path = base if base.endswith(PATH) else f"{base}{PATH}"
     return f"{path}?api-version={deployment.api_version}" if deployment.api_version else path
 
 
 def _headers(attempt: Attempt, key: str) -> Headers:
-    """Return the headers for the provider: nothing of the client's, and the key in the one that it reads."""
+    """Return the headers for the provider: none of the client's, and the key in the header that the provider reads."""
     deployment = attempt.deployment
     headers = {
         "accept": STREAM if attempt.request.streams else "application/json",

@@ -1,4 +1,4 @@
-"""Claude's own API: the client's bytes go out on a credential, and Claude's bytes come back."""
+"""The lane to Claude's own API: sends the client's bytes with a credential, and returns Claude's bytes."""
 
 import functools
 import json
@@ -35,14 +35,14 @@ NO_CREDENTIAL = own_refusal(
 )
 
 BLOCKED = (
-    "claude-proxy: the network in front of Anthropic blocks the address of this proxy: it sent a page (Cloudflare's, perhaps a "
-    "challenge) and no response of the API. No credential is at fault. The operator has to send from another address."
+    "claude-proxy: the network in front of Anthropic blocks the proxy's IP address: it returned an HTML page (possibly a "
+    "Cloudflare challenge). No credential is at fault; the proxy's operator must use another address."
 )
 
 BUSY = own_refusal(
     503,
-    "claude-proxy: every Claude credential that is not rate-limited has as many requests under way as its operator allows "
-    "(max_concurrency). Try again in a moment.",
+    "claude-proxy: every available Claude credential has reached its limit of concurrent requests (max_concurrency). "
+    "Please try again in a moment.",
     [("retry-after", "1")],
 )
 
@@ -54,7 +54,7 @@ NOBODY_OF_GROUP = own_refusal(
 
 
 class ClaudeLane:
-    """One for the process."""
+    """One per process."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class ClaudeLane:
         self._lines = WaitingLines()
 
     async def attempt(self, attempt: Attempt) -> Outcome:
-        """Ask Claude, on one credential after another, until a response is the client's or nobody is left."""
+        """Try one credential after another until a response is final or none is left."""
         request, deployment = attempt.request, attempt.deployment
         scope = scope_of(request, deployment.model)
         asker = self._groups().asker(request.user, deployment.model, request.name)
@@ -105,7 +105,7 @@ class ClaudeLane:
             rotation.release()
 
     async def _taken(self, attempt: Attempt, rotation: Rotation, judged: Judged, source: Source) -> Outcome | None:
-        """Return the outcome of a response; None where its first event says that another credential is to be asked instead."""
+        """Return the outcome of a response; None if its first event shows that another credential should be used."""
         if judged.response.status >= 400:
             return _refused(judged, pooled=source.pooled)
         try:
@@ -161,7 +161,7 @@ class ClaudeLane:
         mode = TokenMode(client.mode) if client.mode else self._settings.mode
         if mode is TokenMode.ROTATE and len(self._pool):
             wanted = Wanted(request.session, scope, asker, request.begins)
-            # Those who share a name are told apart by the sessions that they name: a refusal may be of an opening's own making.
+            # Users with a shared name are distinguished by session name: an opening may itself cause a refusal.
             caller = f"{request.user} {request.named_session}" if request.user in SHARED_NAMES else request.user
             return PoolSource(self._pool, wanted, caller=caller, max_wait=self._settings.max_wait_seconds, lines=self._lines)
         if client.credential:
@@ -184,14 +184,14 @@ class ClaudeLane:
 
 
 def scope_of(request: Request, model: str) -> Scope:
-    """Return where a request belongs, as Anthropic counts limits."""
+    """Return the scope of a request, by Anthropic's limits."""
     endpoint = COUNT_TOKENS if request.counts_tokens else MESSAGES
     return Scope(model_family(model), endpoint, FAST if request.view.speed == FAST else STANDARD)
 
 
 @functools.lru_cache(maxsize=1000)
 def renamed(asked: str, sent: str) -> tuple[bytes, re.Pattern[bytes]]:
-    """Return the name to put into a response, and the pattern of those that it replaces: dated forms, and ``sent``."""
+    """Return the name to write into a response, and the pattern of the names to replace: dated forms, and ``sent``."""
     name = json.dumps(sent, ensure_ascii=False).encode("utf-8", "surrogatepass")[1:-1]
     replacement = json.dumps(asked, ensure_ascii=False).encode("utf-8", "surrogatepass")
     date = rb"-\d{8}" if asked == sent else rb"(?:-\d{8})?"
@@ -203,19 +203,19 @@ def _headers(response: StreamedResponse) -> list[tuple[str, str]]:
 
 
 def _broken(response: StreamedResponse, error: UpstreamError) -> Outcome:
-    """Return the outcome of a response that is not there to its end: the client's ends where Anthropic's did."""
+    """Return the outcome of an incomplete response: the client's response ends where Anthropic's did."""
     if isinstance(error, UnreadableError):
         return failed(502, own_refusal(502, f"Anthropic {error}.", []))
     return failed(502, Refusal(response.status, _headers(response), b"", whole=False))
 
 
 def _refused(judged: Judged, *, pooled: bool) -> Outcome:
-    """Return the outcome of an error of Anthropic's: the client gets it as it came."""
+    """Return the outcome of an error of Anthropic; the client receives it unchanged."""
     status, action = judged.response.status, judged.verdict.action
     if action is Action.BLOCKED:
         return failed(503, own_refusal(503, BLOCKED, [("x-should-retry", "false")]))
     if pooled and status in (401, 403):
-        # Claude Code would take it for its own and drop the user's login.
+        # Claude Code would take it as the user's own error, and delete the user's login.
         return failed(status, refused_pool(60))
     final = action in (Action.CLIENT, Action.API_KEY, Action.REPAIR) or (action is Action.NEXT and status != 429)
     return failed(status, Refusal(status, _headers(judged.response), judged.body), final=final)
@@ -223,8 +223,8 @@ def _refused(judged: Judged, *, pooled: bool) -> Outcome:
 
 def _unreachable(error: UpstreamError) -> Outcome:
     late = isinstance(error, TimedOutError)
-    words = "Anthropic did not answer the proxy in time" if late else "The proxy cannot reach Anthropic"
+    words = "Anthropic did not respond to the proxy in time" if late else "The proxy cannot reach Anthropic"
     if isinstance(error, UnreadableError):
-        words = "The proxy cannot read what Anthropic answered"
+        words = "The proxy cannot read Anthropic's response"
     status = 504 if late else 502
     return failed(status, own_refusal(status, f"{words} ({error}).", []))

@@ -1,4 +1,4 @@
-"""The models ``demo`` and ``claude-demo``: the response is made inside the proxy, and nothing is asked."""
+"""The lane for the models ``demo`` and ``claude-demo``: the proxy itself makes the response."""
 
 from collections.abc import Callable
 
@@ -9,13 +9,13 @@ from claude_proxy.proxy.outcome import DONE, Outcome
 
 
 class DemoLane:
-    """One for the process; ``text`` returns what to say now."""
+    """One per process; ``text`` returns the current text of the response."""
 
     def __init__(self, text: Callable[[], str]) -> None:
         self._text = text
 
     async def attempt(self, attempt: Attempt) -> Outcome:
-        """Say that the proxy works, and which keys are missing."""
+        """Respond that the proxy works, and which keys are missing."""
         request = attempt.request
         body = demo.response(request.model, len(request.raw), self._text(), streams=request.streams)
         attempt.journal.usage = usage_of(body)

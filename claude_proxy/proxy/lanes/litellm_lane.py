@@ -1,4 +1,4 @@
-"""What LiteLLM's app says about a request: a response goes to the client as it arrives, an error becomes an outcome."""
+"""The lane to LiteLLM's app: relays its response as it arrives, and converts its errors to an outcome."""
 
 from typing import Any
 
@@ -10,31 +10,31 @@ from claude_proxy.proxy.journal import Journal
 from claude_proxy.proxy.outcome import DONE, Outcome, failed
 from claude_proxy.proxy.response import ClientResponse
 
-# LiteLLM's own headers, which name api_base and the like, and its copies of the upstream's.
+# LiteLLM's own headers, such as one with api_base, and its copies of the upstream's headers.
 HIDDEN_HEADERS = ("x-litellm-", "llm_provider-")
 
 
 class LitellmResponse:
-    """ASGI's ``send`` for one call of LiteLLM's app. What a lane has sent meanwhile stays; LiteLLM's copy of it is dropped."""
+    """ASGI ``send`` for one call of LiteLLM's app. If a lane has already sent the response, LiteLLM's copy is dropped."""
 
     def __init__(self, outlet: ClientResponse, journal: Journal, *, streams: bool, only_success: bool) -> None:
-        """With ``only_success`` a status between success and error is an error, too."""
+        """With ``only_success``, a status between success and error is an error, too."""
         self._outlet = outlet
         self._journal = journal
         self._streams = streams
         self._only_success = only_success
         self._error: Message | None = None
-        # The beginning of a stream of which nothing has come that says something, and what has come.
+        # The start message of a stream without content so far, and the data so far.
         self._begin: dict[str, Any] | None = None
         self._early = b""
         self._held = bytearray()
         self._passes = False
-        # A stream's counts, or a whole response.
+        # The usage of a stream, or a whole response.
         self._summary = StreamSummary()
         self._whole = bytearray()
 
     async def __call__(self, message: Message) -> None:
-        """Take one of LiteLLM's messages."""
+        """Process one of LiteLLM's messages."""
         if message["type"] == "http.response.start":
             await self._start(message)
         elif self._error is not None:
@@ -43,7 +43,7 @@ class LitellmResponse:
             await self._body(without_tracebacks(message.get("body", b"")), last=not message.get("more_body", False))
 
     def outcome(self) -> Outcome:
-        """Return what became of the request, once LiteLLM is done."""
+        """Return the outcome of the request, after LiteLLM has finished."""
         if self._error is None or self._outlet.begun:
             return DONE
         status = int(self._error["status"])
@@ -55,7 +55,7 @@ class LitellmResponse:
         if status >= 400:
             self._error = message
         elif self._only_success and not 200 <= status < 300:
-            # LiteLLM 1.106.2 answers with the status of some errors of a provider's, be it an error's or not.
+            # LiteLLM 1.106.2 passes on the status of some provider errors, even if it is not an error status.
             self._error = dict(message) | {"status": 502}
         elif not self._outlet.begun:
             self._passes = True
@@ -64,7 +64,7 @@ class LitellmResponse:
                 await self._begun()
 
     async def _begun(self) -> None:
-        """Send the status, once the first event has shown that it is none of an error's."""
+        """Send the status, after the first event has shown that it is not an error."""
         message, self._begin = self._begin, None
         if message is not None:
             named = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in message["headers"]]
@@ -75,7 +75,7 @@ class LitellmResponse:
         if self._begin is not None:
             data = self._early = self._early + data
             if kind := error_of(data):
-                # LiteLLM 1.106.2 begins some streams before it has asked, and tells an error in them.
+                # LiteLLM 1.106.2 starts some streams before it calls the provider, and puts its error in them.
                 self._error = self._begin | {"status": STATUS_OF_ERRORS.get(kind, 502)}
                 self._held += [*events(data)][-1]
                 return
@@ -84,7 +84,7 @@ class LitellmResponse:
             await self._begun()
         if not self._streams:
             self._whole += data
-        elif b'"usage"' in data:  # each message is one event or several, whole
+        elif b'"usage"' in data:  # each message contains complete events
             self._summary.feed(data)
         await self._outlet.write(data)
         if last:
@@ -94,5 +94,5 @@ class LitellmResponse:
 
 
 def _says_nothing(data: bytes) -> bool:
-    """Whether an event comes before it is known whether there is an answer."""
+    """Return whether an event contains no content yet."""
     return (json_object(data) or {}).get("type") in ("message_start", "ping")

@@ -1,4 +1,4 @@
-"""A provider of Anthropic's format that is not Anthropic: the request made to fit, the response without foreign thinking."""
+"""The lane to other providers of the Messages API: adapts the request, and removes foreign thinking from the response."""
 
 import functools
 import uuid
@@ -53,23 +53,23 @@ from claude_proxy.upstream.client import (
 from claude_proxy.upstream.response_bounds import CODINGS
 from claude_proxy.upstream.search_client import SearchClient
 
-# What Anthropic's API wants of a client that says nothing.
+# The API version for a client that sends none.
 VERSION = "2023-06-01"
 
 
 class MessagesLane:
-    """One for the process."""
+    """One per process."""
 
     def __init__(self, client: UpstreamClient, meter: Meter, web: SearchClient | None = None) -> None:
-        """``web`` is searched for models that cannot."""
+        """``web`` searches for models without a web search of their own."""
         self._client = client
         self._meter = meter
         self._web = web
 
     async def attempt(self, attempt: Attempt) -> Outcome:
-        """Ask the provider once, and again behind each search that it calls."""
+        """Send one request to the provider, and another one after each search that the model requests."""
         if is_claude_credential(key_of(attempt.deployment)):
-            return failed(400, own_refusal(400, "A Claude credential does not go to a provider that is not Anthropic."))
+            return failed(400, own_refusal(400, "A Claude credential is never sent to a provider other than Anthropic."))
         host = host_of(attempt.deployment)
         offer = None
         if self._web is not None and self._web.is_ready:
@@ -98,12 +98,12 @@ class MessagesLane:
     async def _passed(self, attempt: Attempt, host: str, response: StreamedResponse) -> Outcome:
         if problem := await self._problem(attempt, host, response):
             return problem
-        # Some providers do not say that what they send is a stream.
+        # Some providers do not mark a stream as one.
         streams = attempt.request.streams and response.media_type not in NO_STREAMS
         return await (self._stream if streams else self._whole)(attempt, host, response)
 
     async def _problem(self, attempt: Attempt, host: str, response: StreamedResponse) -> Outcome | None:
-        """Return the outcome of a response that is an error, or none to pass on."""
+        """Return the outcome of an error response, or of one that cannot be forwarded; None for a good response."""
         if response.status >= 400:
             return self._refused(attempt, response.status, await beginning(response), response.headers)
         reason = response.rejection_reason
@@ -134,7 +134,7 @@ class MessagesLane:
     async def _searching(
         self, attempt: Attempt, host: str, web: SearchClient, fields: dict[str, Any], tool: SearchTool
     ) -> Outcome:
-        """Ask with a tool of the proxy's in the place of the search, and again behind each call of it."""
+        """Offer the proxy's tool instead of a web search, and send another request after each call of it."""
         request, deployment = attempt.request, attempt.deployment
         writer = StreamWriter(request.model)
 
@@ -201,15 +201,15 @@ class MessagesLane:
             content = await response.read()
         except UpstreamError as error:
             return broken(host, error)
-        if response.media_type == STREAM:  # a provider may stream what was asked for as a whole
+        if response.media_type == STREAM:  # some providers stream although no stream was requested
             content = await offloaded(len(content), body_of, content)
         said = await offloaded(len(content), json_object, content) or {}
         if kind := error_kind(said):
             return self._refused(attempt, STATUS_OF_ERRORS.get(kind, 500), content[:MAX_ERROR_BYTES], response.headers)
         if attempt.request.streams or "content" not in said:
-            return failed(502, own_refusal(502, f"{host} answered with what is no message", []))
+            return failed(502, own_refusal(502, f"{host} sent a response that is not a message", []))
         attempt.journal.usage = usage_of(content)
-        if attempt.heard is not None:  # LiteLLM sends it, after whatever looks at its responses
+        if attempt.heard is not None:  # LiteLLM sends the response, after its callbacks
             attempt.heard.feed(content)
             return DONE
         clean = returned.returned_response(said, attempt.deployment.row, calls_of(attempt))
@@ -221,15 +221,15 @@ class MessagesLane:
 
 
 def calls_of(attempt: Attempt) -> frozenset[str]:
-    """Return the ids of the calls that the conversation of an attempt has."""
+    """Return the ids of the tool calls in the conversation."""
     fields = attempt.request.body if attempt.fields is None else attempt.fields
     return calls_in(fields.get("messages"))
 
 
 def fitted_body(attempt: Attempt, sent: Mapping[str, Any] | None = None) -> bytes:
-    """Return the body that the provider understands, of the client's request or of ``sent``. Raises ``TooLarge``.
+    """Return the body for the provider, from the client's request or from ``sent``. Raises ``TooLarge``.
 
-    Half a character becomes a question mark: most providers refuse it.
+    An unpaired surrogate becomes a question mark, because most providers reject it.
     """
     deployment = attempt.deployment
     sent = sent_fields(attempt) if sent is None else sent
@@ -242,9 +242,9 @@ def fitted_body(attempt: Attempt, sent: Mapping[str, Any] | None = None) -> byte
 
 
 def _headers(attempt: Attempt, key: str) -> Headers:
-    """Return the headers for the provider: nothing of the client's but the version and the betas that the provider knows.
+    """Return the headers for the provider; from the client only the version and the betas that the provider supports.
 
-    The key goes in both headers: Kimi reads ``x-api-key``, OpenRouter ``Authorization``.
+    The key is sent in two headers: Kimi reads ``x-api-key``, OpenRouter ``Authorization``.
     """
     sent: Mapping[str, str] = {name.lower(): value for name, value in reversed(attempt.request.headers)}
     headers = {
@@ -265,10 +265,10 @@ def _headers(attempt: Attempt, key: str) -> Headers:
 
 
 def broken(host: str, error: UpstreamError, late: int = 504) -> Outcome:
-    """Return the outcome of a response that did not come, or not to its end; ``late`` is the status of a silence."""
+    """Return the outcome of a missing or incomplete response; ``late`` is the status for a timeout."""
     if isinstance(error, TimedOutError):
-        return failed(late, own_refusal(late, f"{host} did not answer in time.", []))
+        return failed(late, own_refusal(late, f"{host} did not respond in time.", []))
     if isinstance(error, UnreachableError):
         return failed(502, own_refusal(502, f"{host} cannot be reached: {error}.", []))
-    words = f"{host} {error}" if isinstance(error, UnreadableError) else f"{host} broke its response off ({error})"
+    words = f"{host} {error}" if isinstance(error, UnreadableError) else f"{host} broke off its response ({error})"
     return failed(502, own_refusal(502, words, []))

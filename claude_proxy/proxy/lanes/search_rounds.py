@@ -1,6 +1,6 @@
-"""A response of several rounds as one stream of pieces: asks the model, searches, asks again.
+"""Performs a response of several rounds: sends a request to the model, searches, and sends the next request.
 
-``providers/search_stream.py`` decides; here is what waits.
+``providers/search_stream.py`` decides; this module does the I/O.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class RoundRefused(Exception):
-    """A round after the first was refused; ``outcome`` is that error's."""
+    """A round after the first one failed; ``outcome`` is that error's."""
 
     def __init__(self, outcome: Outcome) -> None:
         super().__init__("refused")
@@ -31,9 +31,9 @@ class RoundRefused(Exception):
 
 
 class Asking(NamedTuple):
-    """What a response of several rounds needs of others.
+    """The functions that a response of several rounds calls.
 
-    ``again`` asks the provider with more turns; it raises ``RoundRefused`` and ``UpstreamError``. ``search`` never fails.
+    ``again`` sends a request with more turns; it raises ``RoundRefused`` and ``UpstreamError``. ``search`` never fails.
     """
 
     again: Callable[[Sequence[dict[str, Any]]], Awaitable[tuple[StreamedResponse, Round]]]
@@ -41,7 +41,7 @@ class Asking(NamedTuple):
 
 
 class Passing:
-    """A ``Mender`` that changes nothing: what comes is written for the client already."""
+    """A ``Mender`` that changes nothing, because the stream is already in the client's format."""
 
     def feed(self, chunk: bytes) -> bytes:
         return chunk
@@ -51,22 +51,22 @@ class Passing:
 
 
 class SearchRounds:
-    """Read it by ``piece`` until there is nothing, then ``close`` it."""
+    """A response of several rounds: read it with ``piece`` until it is empty, then ``close`` it."""
 
     def __init__(
         self, stream: SearchStream, response: StreamedResponse, asking: Asking, outlet: ClientResponse, *, streams: bool
     ) -> None:
-        """What breaks is told in a response of which the client has a part, and else raised."""
+        """An error after the client has received a part is written into the response; an earlier one is raised."""
         self.stream = stream
         self._response: StreamedResponse | None = response
         self._asking = asking
         self._streams = streams
         self._outlet = outlet
-        # The work on the next piece; it outlasts whoever waits for it.
+        # The work on the next part; it continues if the wait for it is cancelled.
         self._work: asyncio.Future[bytes] | None = None
 
     async def piece(self) -> bytes:
-        """Return what is next for the client, and nothing at the end. Nothing is lost when the wait for it is cancelled."""
+        """Return the next part for the client, empty at the end. Cancelling the wait loses no data."""
         if self._work is None:
             self._work = asyncio.ensure_future(self._next())
         made = await asyncio.shield(self._work)
@@ -74,7 +74,7 @@ class SearchRounds:
         return made
 
     async def collected(self) -> dict[str, Any]:
-        """Return the message as a whole, or its error; nothing of one without its end."""
+        """Return the whole message or its error; empty for an incomplete one."""
         parts: list[bytes] = []
         while part := await self.piece():
             parts.append(part)
@@ -83,12 +83,12 @@ class SearchRounds:
         return said or {}
 
     async def close(self) -> None:
-        """End what is under way."""
+        """Cancel the current work."""
         if self._work is not None:
             self._work.cancel()
             await asyncio.wait({self._work})
             if not self._work.cancelled():
-                self._work.exception()  # nobody waits for it any more
+                self._work.exception()  # nothing waits for it any more
         self._close_response()
 
     def _close_response(self) -> None:
@@ -108,7 +108,7 @@ class SearchRounds:
             except UpstreamError as error:
                 if not self._outlet.begun:
                     raise
-                logger.warning("a provider broke its answer off (%s)", words_of(error))
+                logger.warning("a provider broke off its response (%s)", words_of(error))
                 out = self.stream.fail(BROKEN_OFF)
         return out
 
@@ -129,7 +129,7 @@ class SearchRounds:
         return b""
 
     async def _told(self, response: StreamedResponse) -> bytes:
-        """Return what the next part of a round is for the client. A provider may send a whole answer, or stream it, unasked."""
+        """Return the next part of a round. A provider may send a whole response or a stream, whichever was requested."""
         if response.media_type in NO_STREAMS or not (self._streams or response.media_type == STREAM):
             content = await response.read()
             said = await offloaded(len(content), json_object, content)
