@@ -6,7 +6,7 @@ from chat_streams import CALLED, STOP, USAGE, call, calls, chunk, sse
 from claude_proxy.anthropic.stream_writer import StreamWriter
 from claude_proxy.anthropic.usage import Usage
 from claude_proxy.openai.chat_round import ChatRound
-from claude_proxy.openai.chat_stream import Told
+from claude_proxy.openai.chat_stream import RequestContext
 from claude_proxy.providers.compatibility import STRICT
 from claude_proxy.providers.search_stream import Call, End
 
@@ -15,7 +15,7 @@ SEARCH = call(0, '{"query": "a"}', given="c1", name="web_search")
 
 def told(*chunks):
     """Return a round that was told a stream, and what it wrote."""
-    one = ChatRound(Told("asked", STRICT, lambda: 50), StreamWriter("asked"))
+    one = ChatRound(RequestContext("asked", STRICT, lambda: 50), StreamWriter("asked"))
     return one, one.feed(sse(*chunks)) + one.finish()
 
 

@@ -10,7 +10,7 @@ from stream_validator import read_message
 from claude_proxy.anthropic.search_blocks import Page, excerpt_of
 from claude_proxy.anthropic.stream_writer import StreamWriter
 from claude_proxy.openai.chat_round import ChatRound
-from claude_proxy.openai.chat_stream import Told
+from claude_proxy.openai.chat_stream import RequestContext
 from claude_proxy.providers.compatibility import ROWS, STRICT
 from claude_proxy.providers.search_stream import ERRORS, FOUND, NOTHING, SearchStream, State
 from claude_proxy.providers.search_tool import SearchTool
@@ -21,7 +21,7 @@ ANSWER = sse(chunk({"content": "pears"}), STOP, USAGE)
 
 
 def told(row=STRICT, ids=frozenset(), tokens=50):
-    return Told("asked", row, lambda: tokens, ids)
+    return RequestContext("asked", row, lambda: tokens, ids)
 
 
 def searching(*queries, index=0, words=""):

@@ -11,8 +11,8 @@ from claude_proxy.providers.compatibility import Dialect, Thinking
 STOP_REASONS = (
     "end_turn", "max_tokens", "stop_sequence", "tool_use", "pause_turn", "refusal", "model_context_window_exceeded",
 )  # fmt: skip
-BROKEN_OFF = "the provider's answer broke off before its end"
-NO_MESSAGE = "the provider answered with what is no message"
+BROKEN_OFF = "the provider's response broke off before its end"
+NO_MESSAGE = "the provider's response contains no message"
 # With calls in the answer these say that it was cut or refused, so the calls are not to be run.
 CUT_SHORT = ("max_tokens", "refusal", "model_context_window_exceeded")
 

@@ -21,7 +21,7 @@ from claude_proxy.credentials.credential import is_claude_credential
 from claude_proxy.openai.chat_request import chat_body
 from claude_proxy.openai.chat_response import NoMessage, message_of
 from claude_proxy.openai.chat_round import ChatRound
-from claude_proxy.openai.chat_stream import ChatStream, Told
+from claude_proxy.openai.chat_stream import ChatStream, RequestContext
 from claude_proxy.openai.tool_names import names_by_sent
 from claude_proxy.providers import request_fields
 from claude_proxy.providers.bounds import TooLarge
@@ -109,7 +109,7 @@ class ChatLane:
         """Return what is found on the web, or an error's code."""
         return UNAVAILABLE if self._web is None else await self._web.search(query, tool)
 
-    async def translated(self, attempt: Attempt, turns: Turns = ()) -> tuple[bytes, Told, int | None]:
+    async def translated(self, attempt: Attempt, turns: Turns = ()) -> tuple[bytes, RequestContext, int | None]:
         """Return the provider's request, what its response is translated with, and how long that may be.
 
         ``turns`` are those of the searches so far, behind the client's. Raises ``TooLarge``.
@@ -118,7 +118,7 @@ class ChatLane:
         body, told = await offloaded(size, self._translated, attempt, turns)
         return await offloaded(size, readable_json, body), told, body.get(attempt.deployment.row.max_tokens)
 
-    def _translated(self, attempt: Attempt, turns: Turns) -> tuple[dict[str, Any], Told]:
+    def _translated(self, attempt: Attempt, turns: Turns) -> tuple[dict[str, Any], RequestContext]:
         request, deployment = attempt.request, attempt.deployment
         sent: Mapping[str, Any] = sent_fields(attempt)
         row = deployment.row
@@ -132,7 +132,7 @@ class ChatLane:
             body.setdefault("prompt_cache_key", session)
         tools = fitted.get("tools") or ()
         more = len(to_json(turns)) // CHARACTERS_PER_TOKEN if turns else 0
-        told = Told(
+        told = RequestContext(
             request.model,
             row,
             lambda: self.input_tokens(attempt) + more,
@@ -177,7 +177,7 @@ class ChatLane:
 class _Call:
     """One request under way: what it was made of, and what becomes of its response."""
 
-    def __init__(self, lane: ChatLane, attempt: Attempt, told: Told, max_tokens: int | None) -> None:
+    def __init__(self, lane: ChatLane, attempt: Attempt, told: RequestContext, max_tokens: int | None) -> None:
         self._lane = lane
         self._attempt = attempt
         self._told = told
@@ -234,7 +234,7 @@ class _Call:
         asking = Asking(again, lambda query: self._lane.search(query, tool))
         return SearchRounds(stream, response, asking, attempt.outlet, streams=attempt.request.streams)
 
-    async def _again(self, turns: Turns) -> tuple[StreamedResponse, Told]:
+    async def _again(self, turns: Turns) -> tuple[StreamedResponse, RequestContext]:
         """Ask the provider with more turns. Raises ``RoundRefused`` and ``UpstreamError``."""
         try:
             raw, told, _ = await self._lane.translated(self._attempt, turns)
