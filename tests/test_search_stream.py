@@ -49,18 +49,18 @@ class Run:
     def message(self):
         while self.stream.state is not State.ENDED:
             match self.stream.state:
-                case State.TELLING:
+                case State.RESPONDING:
                     self.tell(self.rounds.pop(0))
                 case State.SEARCHING:
                     self.search()
-                case State.ASKING:
+                case State.REQUESTING:
                     ids = frozenset(block["id"] for turn in self.stream.turns for block in turn["content"] if "id" in block)
                     self.stream.begin_round(ChatRound(told(self.row, ids, tokens=60), self.stream.writer))
         return read_message(self.out)
 
     def tell(self, one):
         if isinstance(one, dict):
-            self.out += self.stream.whole(one)
+            self.out += self.stream.feed_whole(one)
             return
         size = self.size or len(one) or 1
         for start in range(0, len(one), size):

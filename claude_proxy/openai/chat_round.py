@@ -29,7 +29,7 @@ class ChatRound(ChatStream):
     def ended(self) -> bool:
         return self._writer.ended or self.end is not None
 
-    def whole(self, completion: Mapping[str, Any]) -> bytes:
+    def feed_whole(self, completion: Mapping[str, Any]) -> bytes:
         """Add a whole chat completion. It needs no finish reason."""
         self._done = True
         choices = completion.get("choices")
@@ -38,7 +38,7 @@ class ChatRound(ChatStream):
             return self._fail("api_error", NO_MESSAGE)
         return self._object(completion, counts=True) + self._end()
 
-    def begun(self) -> bytes:
+    def start_message(self) -> bytes:
         """Start the message if it has not started."""
         return self._start()
 
@@ -48,7 +48,7 @@ class ChatRound(ChatStream):
         return [Call(self._calls[id(block)], _input(pieces)) for block, pieces in self._content if self._is_search(block)]
 
     @property
-    def has_others(self) -> bool:
+    def has_client_calls(self) -> bool:
         """Whether the model called one of the client's tools."""
         return any(block.kind == CALL and not self._is_search(block) for block, _ in self._content)
 

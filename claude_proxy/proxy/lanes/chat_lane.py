@@ -30,7 +30,7 @@ from claude_proxy.providers.fetching import FetchHosts
 from claude_proxy.providers.meter import Meter
 from claude_proxy.providers.overflow import has_no_room
 from claude_proxy.providers.search_stream import Round, SearchStream
-from claude_proxy.providers.search_tool import SearchTool, going_on, offered
+from claude_proxy.providers.search_tool import SearchTool, with_search_tool, with_search_turns
 from claude_proxy.proxy.lanes.attempt import NO_STREAMS, STREAM, Attempt, beginning, host_of, key_of, relay, sent_fields
 from claude_proxy.proxy.lanes.messages_lane import broken
 from claude_proxy.proxy.lanes.search_rounds import Asking, Passing, RoundRefused, SearchRounds
@@ -122,9 +122,9 @@ class ChatLane:
         request, deployment = attempt.request, attempt.deployment
         sent: Mapping[str, Any] = sent_fields(attempt)
         row = deployment.row
-        offer = offered(sent, row) if turns or (self._web is not None and self._web.is_ready) else None
+        offer = with_search_tool(sent, row) if turns or (self._web is not None and self._web.is_ready) else None
         if offer is not None:
-            sent = going_on(offer[0], turns)
+            sent = with_search_turns(offer[0], turns)
         fitted = request_fields.translated(sent, row, hosts=self._hosts())
         body = chat_body({**(deployment.defaults or {}), **sent}, fitted, row, deployment.model)
         body |= {name: value for name, value in (deployment.extra or {}).items() if value is not None}
