@@ -139,6 +139,6 @@ NO_ANSWERS = {
     "broken-off": (Response(200, chunks=[b"{", aiohttp.ClientPayloadError("reset")]), 502),
     "silent": (Response(200, chunks=[b"{", TimeoutError()]), 504),
     "unreachable": (UnreachableError("ClientConnectorError"), 502),
-    "unreadable": (UnreadableError("sent what cannot be decoded"), 502),
+    "unreadable": (UnreadableError("sent a body that cannot be decoded"), 502),
     "late": (TimedOutError("late"), 504),
 }

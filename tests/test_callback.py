@@ -11,7 +11,7 @@ from litellm.types.router import Deployment as LitellmDeployment
 from litellm.types.utils import CallTypes
 
 from claude_proxy.anthropic.errors import own_refusal
-from claude_proxy.config.deployments import Lane, Wire
+from claude_proxy.config.deployments import ChatEndpoint, Lane
 from claude_proxy.config.models import ActiveConfig
 from claude_proxy.config.settings import Settings
 from claude_proxy.credentials.redaction import Redactor
@@ -56,9 +56,11 @@ def entrance_of(body=None, *, planned=False, model="", user="", **headers):
     return Entrance(client.request, client.outlet, client.journal, planned, model)
 
 
-def proxy_of(loaded=None, models=None, environ=None, wire=None, **variables):
+def proxy_of(loaded=None, models=None, environ=None, endpoint=None, **variables):
     """Return the callback of a process with such a configuration, router and pool, and a wire for whoever needs one."""
-    config = ActiveConfig(loaded or {}, environ or {}, lookup=lambda name: (models or {}).get(name, ()), wires=lambda _: wire)
+    config = ActiveConfig(
+        loaded or {}, environ or {}, lookup=lambda name: (models or {}).get(name, ()), endpoint_lookup=lambda _: endpoint
+    )
     return ClaudeProxy(App(Settings.parse(variables), config, Redactor([]), clock=lambda: 0.0))
 
 
@@ -199,14 +201,14 @@ def test_what_litellm_changed_of_a_request_goes_to_a_provider():
     }  # fmt: skip
 
 
-WIRE = Wire("https://api.groq.com/openai/v1", "made-up-groq", model="x")
+ENDPOINT = ChatEndpoint("https://api.groq.com/openai/v1", "made-up-groq", model="x")
 CALL = {"id": "functions.Read:0", "function": {"name": "Read", "arguments": "{}"}}
 
 
 def test_an_attempt_at_chat_completions():
     """LiteLLM is handed the lane, and takes what comes back for Anthropic's format, which it is."""
     entrance = entrance_of()
-    prepared = deploy(GROQ | {"api_base": None, "max_tokens": 7}, entrance, proxy=proxy_of(wire=WIRE))
+    prepared = deploy(GROQ | {"api_base": None, "max_tokens": 7}, entrance, proxy=proxy_of(endpoint=ENDPOINT))
     assert (prepared["model"], prepared["custom_llm_provider"]) == ("anthropic/x", "anthropic")
     assert prepared["api_key"] == module.PLACEHOLDER_KEY
     client = prepared["client"]
@@ -235,7 +237,7 @@ def test_an_attempt_at_a_provider_whose_format_litellm_knows(monkeypatch):
 
 def test_what_a_chat_lane_made_of_a_response_stays():
     """Its ids and its thinking are spelled for the client already; of another attempt that follows they are not."""
-    entrance, proxy = entrance_of(), proxy_of(wire=WIRE)
+    entrance, proxy = entrance_of(), proxy_of(endpoint=ENDPOINT)
     said = {"choices": [{"message": {"content": "one", "tool_calls": [CALL]}, "finish_reason": "tool_calls"}]}
     upstream = Upstream(Response(json=said))
     proxy.app.serving._lanes[Lane.CHAT]._endpoint = HttpEndpoint(upstream)

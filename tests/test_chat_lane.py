@@ -374,7 +374,7 @@ async def test_calls_of_a_conversation_that_has_some(streams):
         (Response(503, headers={"retry-after": "9"}, body=b'{"error":"busy"}'), 503, "busy", {"retry-after": "9"}),
         (Response(400, headers={"x-should-retry": "true"}, body=b'{"error":"odd"}'), 400, "odd", {"x-should-retry": "true"}),
         (Response(422, body=b'{"detail":"extra_forbidden"}'), 400, "extra_forbidden", {"x-should-retry": "false"}),
-        (Response(500, body=b"<html>"), 500, "The proxy answered with HTTP 500.", {}),
+        (Response(500, body=b"<html>"), 500, "The proxy responded with HTTP 500.", {}),
         (Response(400, body=b'"' + b"x" * MAX_ERROR_BYTES * 3), 400, "HTTP 400", {"x-should-retry": "false"}),
         (Response(503, chunks=[b"{", RESET]), 503, "HTTP 503", {}),
     ],

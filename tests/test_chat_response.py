@@ -6,14 +6,14 @@ import pytest
 
 from claude_proxy.anthropic.usage import Usage
 from claude_proxy.openai.chat_response import NoMessage, message_of
-from claude_proxy.openai.chat_stream import Told
+from claude_proxy.openai.chat_stream import RequestContext
 from claude_proxy.providers.compatibility import ROWS, STRICT
 
 KIMI = next(row for row in ROWS if row.name == "moonshot")
 
 
 def told(row=STRICT, ids=()):
-    return Told("glm", row, lambda: 77, frozenset(ids))
+    return RequestContext("glm", row, lambda: 77, frozenset(ids))
 
 
 def completion(answer, finish="stop", **more):

@@ -6,7 +6,7 @@ from chat_streams import CALLED, STOP, USAGE, call, calls, chunk, sse
 from claude_proxy.anthropic.stream_writer import StreamWriter
 from claude_proxy.anthropic.usage import Usage
 from claude_proxy.openai.chat_round import ChatRound
-from claude_proxy.openai.chat_stream import Told
+from claude_proxy.openai.chat_stream import RequestContext
 from claude_proxy.providers.compatibility import STRICT
 from claude_proxy.providers.search_stream import Call, End
 
@@ -15,7 +15,7 @@ SEARCH = call(0, '{"query": "a"}', given="c1", name="web_search")
 
 def told(*chunks):
     """Return a round that was told a stream, and what it wrote."""
-    one = ChatRound(Told("asked", STRICT, lambda: 50), StreamWriter("asked"))
+    one = ChatRound(RequestContext("asked", STRICT, lambda: 50), StreamWriter("asked"))
     return one, one.feed(sse(*chunks)) + one.finish()
 
 
@@ -23,7 +23,7 @@ def test_a_call_of_the_search():
     """It is kept back, with its id and its input, and stands in the turn."""
     one, out = told(chunk({"content": "look"}), calls(SEARCH), CALLED, USAGE)
     assert (b"web_search" in out, b"message_stop" in out) == (False, False)
-    assert (one.searches, one.has_others, one.end) == ([Call("c1", {"query": "a"})], False, End("tool_use"))
+    assert (one.searches, one.has_client_calls, one.end) == ([Call("c1", {"query": "a"})], False, End("tool_use"))
     assert one.turn() == [
         {"type": "text", "text": "look"}, {"type": "tool_use", "id": "c1", "name": "web_search", "input": {"query": "a"}},
     ]  # fmt: skip
@@ -34,8 +34,8 @@ def test_a_round_without_words():
     """The message begins when there is something to write, or when that is asked for."""
     one, out = told(calls(SEARCH), CALLED)
     assert out == b""
-    assert b"message_start" in one.begun()
-    assert one.begun() == b""
+    assert b"message_start" in one.start_message()
+    assert one.start_message() == b""
 
 
 @pytest.mark.parametrize("arguments", ["{", "[1]"])
@@ -50,5 +50,5 @@ def test_broken_arguments(arguments):
 def test_other_calls():
     """A tool of the client's is written as ever."""
     one, out = told(calls(call(0, "{}", given="c1", name="Read")), CALLED)
-    assert (one.has_others, b'"tool_use"' in out) == (True, True)
-    assert not told(chunk({"content": "x"}), STOP)[0].has_others
+    assert (one.has_client_calls, b'"tool_use"' in out) == (True, True)
+    assert not told(chunk({"content": "x"}), STOP)[0].has_client_calls

@@ -11,7 +11,7 @@ from stream_validator import read_events, read_message
 from test_growth import assert_linear
 
 from claude_proxy.anthropic.messages import LONGEST_ID, mark, without_foreign_thinking
-from claude_proxy.openai.chat_stream import ChatStream, Told
+from claude_proxy.openai.chat_stream import ChatStream, RequestContext
 from claude_proxy.providers.call_ids import THOUGHT, original_id
 from claude_proxy.providers.compatibility import ROWS, STRICT
 from claude_proxy.providers.history import fitted_messages
@@ -21,7 +21,7 @@ GEMINI = next(row for row in ROWS if row.name == "gemini")
 
 
 def told(row=STRICT, *, ids=(), names=None, tokens=77):
-    return Told("glm", row, lambda: tokens, frozenset(ids), names or {})
+    return RequestContext("glm", row, lambda: tokens, frozenset(ids), names or {})
 
 
 def translated(raw, known=None, *, cuts=()):

@@ -496,7 +496,7 @@ async def test_what_is_no_answer(response):
     [
         (UnreachableError("refused"), 502, "The proxy cannot reach Anthropic"),
         (TimedOutError("late"), 504, "Anthropic did not respond to the proxy in time"),
-        (UnreadableError("sent what cannot be decoded"), 502, "The proxy cannot read Anthropic's response"),
+        (UnreadableError("sent a body that cannot be decoded"), 502, "The proxy cannot read Anthropic's response"),
         (
             Response(400, headers={"content-encoding": "gzip"}, body=b"no gzip"),
             502,

@@ -12,7 +12,16 @@ from litellm.types.utils import ModelResponse, ModelResponseStream
 from stream_validator import read_message
 
 from claude_proxy.config.deployments import Deployment, Lane, deployment
-from claude_proxy.litellm.completions import ACCOUNT, MAX_WAITING, Completions, Failed, error_of, failure, parameters, said_in
+from claude_proxy.litellm.completions import (
+    ACCOUNT,
+    MAX_WAITING,
+    Completions,
+    Failed,
+    error_of,
+    failure,
+    parameters,
+    provider_error,
+)
 from claude_proxy.providers.endpoints import Hosts, Provider
 from claude_proxy.providers.fetching import NO_HOSTS
 from claude_proxy.providers.meter import Meter
@@ -257,7 +266,7 @@ async def test_no_more_is_read_than_the_client_takes(monkeypatch):
 )
 def test_the_words_of_an_error(message, words):
     """They are the provider's where LiteLLM quotes them; nobody's account is named."""
-    found = said_in(message)["error"]["message"]
+    found = provider_error(message)["error"]["message"]
     assert words is None or found == words
     assert "my-project" not in found
 

@@ -26,7 +26,7 @@ from claude_proxy.check.watcher import ROUTER_SETTINGS, NotTakenUp, change
 from claude_proxy.config import models
 from claude_proxy.litellm.callback import ClaudeProxy
 from claude_proxy.litellm.lane_client import LaneClient, PlainClient
-from claude_proxy.litellm.router import UPDATED, deployments_of, put_in_force
+from claude_proxy.litellm.router import UPDATED, apply_config, deployments_of
 from claude_proxy.server.options import LITELLM_ENVIRONMENT
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -189,7 +189,7 @@ def served(router, name):
 
 
 def put(router, new):
-    return list(put_in_force(router, OLD, new, change(OLD, new)))
+    return list(apply_config(router, OLD, new, change(OLD, new)))
 
 
 def test_a_new_configuration_takes_the_old_ones_place(router, monkeypatch):
@@ -227,7 +227,7 @@ def test_a_names_deployments_are_the_routers(router, monkeypatch):
 def test_a_model_that_litellm_leaves_out_is_named(router):
     """LiteLLM leaves a model of an unknown provider out; the others are served, and it is said."""
     new = OLD | {"model_list": [*OLD["model_list"], {"model_name": "m", "litellm_params": {"model": "made-up-provider/x"}}]}
-    assert put(router, new) == ["model m was left out: LiteLLM refuses it"]
+    assert put(router, new) == ["model m was left out: LiteLLM rejects it"]
     assert served(router, "glm")
 
 

@@ -22,9 +22,9 @@ def events(body):
 @pytest.mark.parametrize(
     ("missing", "size", "says", "says_not"),
     [
-        ({"glm": ("A",)}, 0, ["glm: not ready, set A in", "CLAUDE_OAUTH_TOKENS", "No key is missing for: demo."], []),
+        ({"glm": ("A",)}, 0, ["glm: not ready, set A in", "CLAUDE_OAUTH_TOKENS", "Ready: demo."], []),
         ({"glm": ("A", "B")}, 1, ["set A and B", "1 credential in the pool"], ["CLAUDE_OAUTH_TOKENS"]),
-        ({}, 3, ["3 credentials in the pool", "No key is missing for: demo, glm."], ["not ready"]),
+        ({}, 3, ["3 credentials in the pool", "Ready: demo, glm."], ["not ready"]),
         ({"glm": ("A",), "demo": ("B",)}, 0, ["demo: not ready", "No model is ready."], []),
     ],
     ids=["no-credential", "one-credential", "nothing-missing", "nothing-ready"],

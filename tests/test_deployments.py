@@ -10,9 +10,9 @@ from claude_proxy.config.deployments import (
     DEFAULTS,
     OF_ROUTER,
     UNDERSTOOD,
+    ChatEndpoint,
     Deployment,
     Lane,
-    Wire,
     deployment,
     parameters,
 )
@@ -99,9 +99,9 @@ def test_which_server_is_there():
     """``model_info`` says it, and the deployment has that server's row where it is asked for chat completions."""
     own = {"model": "openai/m", "api_base": "http://127.0.0.1:8000/v1"}
     said = parameters(own, {"chat_server": "sglang", "mode": "chat"})
-    one = of(said, wires=lambda _: Wire("http://127.0.0.1:8000/v1", model="m"))
+    one = of(said, endpoint_lookup=lambda _: ChatEndpoint("http://127.0.0.1:8000/v1", model="m"))
     assert (one.row.name, one.lane, one.extra) == ("sglang", Lane.CHAT, {})
-    assert of(parameters(GLM, {"chat_server": "sglang"}), wires=lambda _: None).row == of(GLM).row
+    assert of(parameters(GLM, {"chat_server": "sglang"}), endpoint_lookup=lambda _: None).row == of(GLM).row
     for info in (None, {}, {"mode": "chat"}, "sglang"):
         assert parameters(own, info) is own
 
@@ -183,11 +183,11 @@ def test_defaults_are_fields_of_a_request():
 
 # --- a provider of chat completions ------------------------------------------------------------------------------------------
 
-WIRE = Wire("https://gpt.invalid/v1", "made-up-env", "api-key", "2025-01-01", "gpt-on-the-wire")
+WIRE = ChatEndpoint("https://gpt.invalid/v1", "made-up-env", "api-key", "2025-01-01", "gpt-on-the-wire")
 
 
-def chat(params, wire=WIRE, **more):
-    return of(params, wires=lambda _: wire, **more)
+def chat(params, endpoint=WIRE, **more):
+    return of(params, endpoint_lookup=lambda _: endpoint, **more)
 
 
 def test_one_of_chat_completions():
@@ -228,7 +228,7 @@ def test_what_goes_into_its_requests():
 def test_who_has_a_lane_needs_no_wire(params):
     """Nobody looks for the wire of a deployment below ``anthropic/``."""
     asked = []
-    assert of(params, wires=asked.append).lane is of(params).lane
+    assert of(params, endpoint_lookup=asked.append).lane is of(params).lane
     assert asked == []
 
 

@@ -38,7 +38,7 @@ from claude_proxy.anthropic.messages import LONGEST_ID
 from claude_proxy.anthropic.search_blocks import PREFIX, Page, call_block, result_block
 from claude_proxy.providers.call_ids import safe_id
 from claude_proxy.providers.compatibility import ROWS, STRICT, Dialect
-from claude_proxy.providers.history import NO_BEGINNING, NO_IMAGE, fitted_messages
+from claude_proxy.providers.history import NO_IMAGE, NO_START, fitted_messages
 
 ONCE = {"clear_at": "next_user_message"}
 CHANGE = {"type": "tool_removal", "tool": {"type": "tool_reference", "name": "Read"}}
@@ -106,13 +106,13 @@ OWN_FAILED = result_block(f"{PREFIX}1", "unavailable")
         (STRICT, [USER, turn(call(), call()), user(result(), result(content="twice"))], LOOP),
         (STRICT, [USER, turn(call("a")), turn(call("b")), user(result("b"), result("a"))],
          [USER, turn(call("a"), call("b")), user(result("b"), result("a"))]),
-        (STRICT, [turn(call()), user(result())], [{"role": "user", "content": NO_BEGINNING}, *LOOP[1:]]),
+        (STRICT, [turn(call()), user(result())], [{"role": "user", "content": NO_START}, *LOOP[1:]]),
         # empty things and unknown ones
         (STRICT, [USER, turn(text(" ")), USER], [user(text("hi"), text("hi"))]),
         (STRICT, [user(TEXT, {"type": "container_upload", "file_id": "x"}, "odd", None)], [user(TEXT)]),
         (STRICT, [USER, {"role": "tomorrow", "content": "x"}, "odd", None, {}], [USER]),
         (STRICT, [USER, turn(TEXT | {"citations": []})], [USER, turn(TEXT)]),
-        (STRICT, [turn(SIGNED)], [{"role": "user", "content": NO_BEGINNING}]),
+        (STRICT, [turn(SIGNED)], [{"role": "user", "content": NO_START}]),
         # ids
         (STRICT, [USER, turn(call("functions.Read:0")), user(result("functions.Read:0"))],
          [USER, turn(call(safe_id("functions.Read:0"))), user(result(safe_id("functions.Read:0")))]),

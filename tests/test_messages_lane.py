@@ -335,7 +335,7 @@ async def test_another_providers_good_status_is_no_proof(body, kind, status):
         (Response(429, headers={"retry-after": "7", "x-secret": "1"}, body=b'{"error":{"message":"slow"}}'), 429, "slow",
          {"retry-after": "7"}),
         (Response(400, headers={"x-should-retry": "true"}, body=b'{"error":"odd"}'), 400, "odd", {"x-should-retry": "true"}),
-        (Response(500, body=b"<html>"), 500, "The proxy answered with HTTP 500.", {}),
+        (Response(500, body=b"<html>"), 500, "The proxy responded with HTTP 500.", {}),
         (Response(400, body=b'"' + b"x" * MAX_ERROR_BYTES * 3), 400, "HTTP 400", {"x-should-retry": "false"}),
         (Response(400, headers={"content-encoding": "gzip"}, body=b"no gzip"), 400, "HTTP 400", {"x-should-retry": "false"}),
         (Response(503, chunks=[b"{", RESET]), 503, "HTTP 503", {}),

@@ -27,12 +27,12 @@ def told(said, row=STRICT, size=None, ids=()):
     """Return a round that was told a stream or a message, and the message that it and an end would be."""
     one, writer = round_of(row, ids)
     if isinstance(said, dict):
-        out = one.whole(said)
+        out = one.feed_whole(said)
     else:
         size = size or len(said) or 1
         out = b"".join([one.feed(said[start : start + size]) for start in range(0, len(said), size)]) + one.finish()
     if one.end is not None:
-        out += one.begun() + writer.end(*one.end, one.usage)
+        out += one.start_message() + writer.end(*one.end, one.usage)
     return one, read_message(out)
 
 
@@ -46,7 +46,7 @@ def test_a_response(form):
     assert [block["type"] for block in message["content"]] == ["text", "tool_use"]
     assert (message["content"][0]["text"], message["content"][1]["input"]) == ("one two", {"a": 1})
     assert message["content"][1]["id"].startswith("cpx_")
-    assert (message["model"], one.end, one.usage, one.searches, one.has_others) == (
+    assert (message["model"], one.end, one.usage, one.searches, one.has_client_calls) == (
         "glm", End("tool_use"), Usage(100, 7), [], True,
     )  # fmt: skip
 
@@ -56,9 +56,9 @@ def test_a_call_of_the_search(form):
     """It is kept back with its input, and stands in the turn."""
     one, writer = round_of(ids=("toolu_x",))
     said = form(text("look"), SEARCH)
-    out = one.whole(said) if isinstance(said, dict) else one.feed(said) + one.finish()
+    out = one.feed_whole(said) if isinstance(said, dict) else one.feed(said) + one.finish()
     (call_,) = one.searches
-    assert (call_, one.has_others, one.end.stop_reason) == (Call("toolu_s", {"query": "é"}), False, "tool_use")
+    assert (call_, one.has_client_calls, one.end.stop_reason) == (Call("toolu_s", {"query": "é"}), False, "tool_use")
     assert (b"web_search" in out, writer.ended) == (False, False)
     assert one.turn() == [text("look"), SEARCH]
 

@@ -79,7 +79,7 @@ def test_a_recursive_schema_ends():
 )  # fmt: skip
 def test_a_schema_that_multiplies_is_refused(schema):
     """What would become too large is refused before it is made, in words that say how large it may be."""
-    with pytest.raises(TooLarge, match=r"too large with its references expanded"):
+    with pytest.raises(TooLarge, match=r"too large after its references are expanded"):
         expanded(schema, Budget())
 
 

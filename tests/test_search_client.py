@@ -64,15 +64,15 @@ async def test_domains_are_kept_to():
         (Response(403), "unavailable", "HTTP 403"),
         (Response(500, body=b"made-up-search-key"), "unavailable", "HTTP 500"),
         (Response(302, headers={"location": "https://evil.invalid/"}), "unavailable", "HTTP 302, which"),
-        (Response(200, headers={"content-encoding": "br"}), "unavailable", "in a coding that nobody asked for"),
+        (Response(200, headers={"content-encoding": "br"}), "unavailable", "content encoding that the proxy did not request"),
         (Response(200, body=b"<html>"), "unavailable", "no list of results"),
         (Response(200, json=["x"]), "unavailable", "no list of results"),
         (Response(200, body=b"[" * 100_000), "unavailable", "no list of results"),
         (Response(200, json={"web": {"results": 7}}), "unavailable", "no list of results"),
         (LARGE, "unavailable", "more than 2 MB"),
-        (Response(200, chunks=[b"{", aiohttp.ClientPayloadError("made-up-search-key")]), "unavailable", "no answer"),
-        (UnreachableError("ClientConnectorError"), "unavailable", "no answer: ClientConnectorError"),
-        (TimedOutError("TimeoutError"), "unavailable", "no answer: TimeoutError"),
+        (Response(200, chunks=[b"{", aiohttp.ClientPayloadError("made-up-search-key")]), "unavailable", "no response"),
+        (UnreachableError("ClientConnectorError"), "unavailable", "no response: ClientConnectorError"),
+        (TimedOutError("TimeoutError"), "unavailable", "no response: TimeoutError"),
     ],
 )  # fmt: skip
 async def test_a_search_that_fails(response, code, words, caplog):
@@ -92,7 +92,7 @@ async def test_a_search_that_does_not_end(monkeypatch, caplog):
     monkeypatch.setattr(search_client, "SEARCH_SECONDS", 0.0)
     found, _ = await ask(FOUND)
     assert found == "unavailable"
-    assert "no answer within" in caplog.text
+    assert "no response within" in caplog.text
 
 
 @pytest.mark.parametrize("query", ["x" * 401, "x " * 51])

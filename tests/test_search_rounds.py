@@ -13,7 +13,7 @@ from claude_proxy.anthropic.errors import own_refusal
 from claude_proxy.anthropic.search_blocks import Page
 from claude_proxy.anthropic.stream_writer import StreamWriter
 from claude_proxy.openai.chat_round import ChatRound
-from claude_proxy.openai.chat_stream import Told
+from claude_proxy.openai.chat_stream import RequestContext
 from claude_proxy.providers.compatibility import STRICT
 from claude_proxy.providers.search_stream import SearchStream
 from claude_proxy.providers.search_tool import SearchTool
@@ -23,7 +23,7 @@ from claude_proxy.upstream.client import BrokenOffError, StreamedResponse, Timed
 
 pytestmark = pytest.mark.anyio
 
-TOLD = Told("asked", STRICT, lambda: 50)
+CONTEXT = RequestContext("asked", STRICT, lambda: 50)
 EVENTS = {"content-type": "text/event-stream"}
 SEARCHING = sse(calls(call(0, '{"query": "a"}', given="c1", name="web_search")), CALLED, USAGE)
 ANSWER = sse(chunk({"content": "pears"}), STOP, USAGE)
@@ -39,7 +39,7 @@ class Rounds:
         self.waits.set()
         self.left = [*rounds]
         self.writer = StreamWriter("asked")
-        stream = SearchStream(self.writer, SearchTool(), ChatRound(TOLD, self.writer))
+        stream = SearchStream(self.writer, SearchTool(), ChatRound(CONTEXT, self.writer))
         asking, outlet = Asking(self._again, self._search), SimpleNamespace(begun=begun)
         self.rounds = SearchRounds(stream, self._response(), asking, outlet, streams=streams)
 
@@ -52,7 +52,7 @@ class Rounds:
 
     async def _again(self, turns):
         self.asked.append([*turns])
-        return self._response(), ChatRound(TOLD, self.writer)
+        return self._response(), ChatRound(CONTEXT, self.writer)
 
     async def _search(self, query):
         self.asked.append(query)

@@ -10,7 +10,7 @@ from stream_validator import read_message
 from claude_proxy.anthropic.search_blocks import Page, excerpt_of
 from claude_proxy.anthropic.stream_writer import StreamWriter
 from claude_proxy.openai.chat_round import ChatRound
-from claude_proxy.openai.chat_stream import Told
+from claude_proxy.openai.chat_stream import RequestContext
 from claude_proxy.providers.compatibility import ROWS, STRICT
 from claude_proxy.providers.search_stream import ERRORS, FOUND, NOTHING, SearchStream, State
 from claude_proxy.providers.search_tool import SearchTool
@@ -21,7 +21,7 @@ ANSWER = sse(chunk({"content": "pears"}), STOP, USAGE)
 
 
 def told(row=STRICT, ids=frozenset(), tokens=50):
-    return Told("asked", row, lambda: tokens, ids)
+    return RequestContext("asked", row, lambda: tokens, ids)
 
 
 def searching(*queries, index=0, words=""):
@@ -49,18 +49,18 @@ class Run:
     def message(self):
         while self.stream.state is not State.ENDED:
             match self.stream.state:
-                case State.TELLING:
+                case State.RESPONDING:
                     self.tell(self.rounds.pop(0))
                 case State.SEARCHING:
                     self.search()
-                case State.ASKING:
+                case State.REQUESTING:
                     ids = frozenset(block["id"] for turn in self.stream.turns for block in turn["content"] if "id" in block)
                     self.stream.begin_round(ChatRound(told(self.row, ids, tokens=60), self.stream.writer))
         return read_message(self.out)
 
     def tell(self, one):
         if isinstance(one, dict):
-            self.out += self.stream.whole(one)
+            self.out += self.stream.feed_whole(one)
             return
         size = self.size or len(one) or 1
         for start in range(0, len(one), size):

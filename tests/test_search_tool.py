@@ -3,7 +3,14 @@
 import pytest
 
 from claude_proxy.providers.compatibility import ROWS, STRICT
-from claude_proxy.providers.search_tool import DEFAULT_USES, MOST_USES, SearchTool, going_on, lacks_search, offered
+from claude_proxy.providers.search_tool import (
+    DEFAULT_USES,
+    MOST_USES,
+    SearchTool,
+    lacks_search,
+    with_search_tool,
+    with_search_turns,
+)
 
 VERTEX = next(row for row in ROWS if row.name == "vertex")
 SEARCH = {"type": "web_search_20250305", "name": "web_search", "max_uses": 3}
@@ -14,7 +21,7 @@ def test_the_tool_that_is_offered():
     """It stands in the place of Anthropic's, says which domains are meant, and leaves the other tools as they are."""
     domains = {"allowed_domains": ["Example.com"], "blocked_domains": ["bad.example.com"]}
     fields = {"model": "m", "tools": [SEARCH | domains, READ]}
-    made, tool = offered(fields, STRICT)
+    made, tool = with_search_tool(fields, STRICT)
     assert tool == SearchTool(3, ("example.com",), ("bad.example.com",))
     assert made["tools"][0] == READ
     (one,) = made["tools"][1:]
@@ -34,7 +41,7 @@ def test_the_tool_that_is_offered():
 )  # fmt: skip
 def test_no_search_is_offered(tools, row):
     """Where none is asked for, where the provider has one, and where the client has a tool of that name."""
-    assert offered({"tools": tools}, row) is None
+    assert with_search_tool({"tools": tools}, row) is None
 
 
 @pytest.mark.parametrize("kind", ["web_search_20250305", "web_search_20260209"])
@@ -44,7 +51,7 @@ def test_no_search_is_offered(tools, row):
 )
 def test_how_often(kind, uses, wanted):
     """As often as the client says, within a bound; every version of Anthropic's tool is meant."""
-    assert offered({"tools": [SEARCH | {"type": kind, "max_uses": uses}]}, STRICT)[1].uses == wanted
+    assert with_search_tool({"tools": [SEARCH | {"type": kind, "max_uses": uses}]}, STRICT)[1].uses == wanted
 
 
 @pytest.mark.parametrize(
@@ -72,7 +79,7 @@ def test_domains(allowed, blocked, url, passes):
 @pytest.mark.parametrize("value", ["example.com", [7, None, "", " ", "a b", 'a"b', "a\x1bb"], {}])
 def test_domains_that_are_none(value):
     """What is no domain filters nothing, and stands in no description."""
-    assert offered({"tools": [SEARCH | {"allowed_domains": value}]}, STRICT)[1].allowed == ()
+    assert with_search_tool({"tools": [SEARCH | {"allowed_domains": value}]}, STRICT)[1].allowed == ()
 
 
 def test_a_search_that_nobody_makes():
@@ -95,5 +102,5 @@ def test_a_call_is_demanded_once(choice, then):
     """What was demanded has been called when the next round begins; before, the request stays as it is."""
     fields = {"messages": [{"role": "user", "content": "hi"}], "tool_choice": choice}
     turn = {"role": "assistant", "content": []}
-    assert going_on(fields, []) is fields
-    assert going_on(fields, [turn]) == {"messages": [*fields["messages"], turn], "tool_choice": then}
+    assert with_search_turns(fields, []) is fields
+    assert with_search_turns(fields, [turn]) == {"messages": [*fields["messages"], turn], "tool_choice": then}

@@ -8,7 +8,7 @@ from stream_validator import read_message
 from test_chat_stream import told, translated
 
 from claude_proxy.openai.chat_response import message_of
-from claude_proxy.openai.chat_stream import Told
+from claude_proxy.openai.chat_stream import RequestContext
 from claude_proxy.openai.sources import HEADING, MAX_SOURCES, Sources
 from claude_proxy.providers.compatibility import STRICT
 
@@ -82,7 +82,7 @@ def test_no_text_and_no_end():
 
 def test_a_form_that_the_client_prescribes():
     """It stays: a list would break it."""
-    known = Told("glm", STRICT, lambda: 1, lists_sources=False)
+    known = RequestContext("glm", STRICT, lambda: 1, lists_sources=False)
     assert read_message(translated(sse(ANSWER, NAMED, STOP), known))["content"] == [{"type": "text", "text": "one [1]"}]
 
 
@@ -93,7 +93,7 @@ def test_a_whole_answer(finish, has, asked):
     answer = {"content": "one [1]", "annotations": [cited(A, "One")]}
     answer |= {"tool_calls": [call(given="c", name="Read", arguments="{}")]} if finish == "tool_calls" else {}
     said = {"choices": [{"message": answer, "finish_reason": finish}]}
-    made, _ = message_of(said, Told("glm", STRICT, lambda: 1, lists_sources=asked))
+    made, _ = message_of(said, RequestContext("glm", STRICT, lambda: 1, lists_sources=asked))
     assert made["content"][0]["text"] == "one [1]" + (LIST if has and asked else "")
 
 

@@ -7,7 +7,7 @@ import pytest
 from provider_streams import SHAPES
 
 from claude_proxy.anthropic.sse import whole_events
-from claude_proxy.openai.chat_stream import ChatStream, Told
+from claude_proxy.openai.chat_stream import ChatStream, RequestContext
 from claude_proxy.openai.text_template import MAX_LESSONS, TextTemplate
 from claude_proxy.providers.compatibility import STRICT
 
@@ -87,7 +87,7 @@ def test_a_stream_reads_the_same_with_every_event_decoded(monkeypatch, shape, si
     pieces = [stream[at : at + size] for at in range(0, len(stream), size)] if size else [*whole_events(stream)]
 
     def translated():
-        made = ChatStream(Told("m", STRICT, lambda: 1))
+        made = ChatStream(RequestContext("m", STRICT, lambda: 1))
         return b"".join(map(made.feed, pieces)) + made.finish()
 
     quick = translated()

@@ -174,7 +174,9 @@ def test_a_guarded_redirection_is_an_error(blocks):
     for status in (301, 302, 303, 304, 307, 308):
         got = guarded(httpx.Response(status, headers={"location": "https://evil.invalid"}), blocks=blocks)
         assert (got.status_code, got.history, got.next_request) == (502, [], None)
-        assert got.json() == {"error": {"message": f"gpt.invalid answered with HTTP {status}, which the proxy does not follow"}}
+        assert got.json() == {
+            "error": {"message": f"gpt.invalid responded with HTTP {status}, which the proxy does not follow"}
+        }
         assert "location" not in got.headers
 
 

@@ -41,7 +41,7 @@ def test_tokens_are_read_from_the_answer(answer, usage):
 
 def test_a_large_answer_is_not_parsed(monkeypatch):
     """Of an answer that is too large to be parsed beside other requests the usage at its end is read."""
-    monkeypatch.setattr("claude_proxy.anthropic.usage.MAX_READ_ANSWER", 100)
+    monkeypatch.setattr("claude_proxy.anthropic.usage.MAX_READ_RESPONSE", 100)
     said = {
         "content": [{"text": '"usage": {"input_tokens": 1}'}] * 10,
         "usage": {"input_tokens": 3, "output_tokens": 4},

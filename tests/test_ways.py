@@ -2,7 +2,7 @@
 
 import pytest
 
-from claude_proxy.config.deployments import Wire, likely_wires
+from claude_proxy.config.deployments import ChatEndpoint, likely_endpoint
 from claude_proxy.config.ways import ways
 from claude_proxy.providers.endpoints import Hosts
 
@@ -42,13 +42,13 @@ def test_a_model_that_needs_litellm_is_named():
 def test_a_provider_of_chat_completions_has_nothing_to_say():
     """Its requests go the direct way; a parameter that no lane knows is named, and others are LiteLLM's as before."""
 
-    def wires(params):
-        return Wire("https://gpt.invalid/v1") if params["model"].startswith("openai/") else None
+    def endpoint_lookup(params):
+        return ChatEndpoint("https://gpt.invalid/v1") if params["model"].startswith("openai/") else None
 
     counted = {"model_name": "counted-gpt", "litellm_params": {"model": "openai/gpt-x", "rpm": 5}}
     bedrock = {"model_name": "bedrock", "litellm_params": {"model": "bedrock/x"}}
-    assert [*ways({"model_list": [CLAUDE, GPT]}, Hosts(), wires=wires)] == []
-    assert [*ways({"model_list": [GPT, counted, bedrock]}, Hosts(), wires=wires)] == [
+    assert [*ways({"model_list": [CLAUDE, GPT]}, Hosts(), endpoint_lookup=endpoint_lookup)] == []
+    assert [*ways({"model_list": [GPT, counted, bedrock]}, Hosts(), endpoint_lookup=endpoint_lookup)] == [
         "counted-gpt: requests go through LiteLLM, because of litellm_params: rpm",
         "bedrock: LiteLLM translates the requests for these providers",
     ]
@@ -58,7 +58,7 @@ def test_check_tells_a_provider_of_chat_completions_by_its_name():
     """Without LiteLLM's tables its name is enough to know that it is asked directly."""
     direct = [{"model_name": name, "litellm_params": {"model": f"{name}/x"}} for name in ("openai", "azure", "hosted_vllm")]
     gemini = {"model_name": "gemini", "litellm_params": {"model": "gemini/x"}}
-    assert [*ways({"model_list": [*direct, gemini]}, Hosts(), wires=likely_wires)] == [
+    assert [*ways({"model_list": [*direct, gemini]}, Hosts(), endpoint_lookup=likely_endpoint)] == [
         "gemini: LiteLLM translates the requests for these providers"
     ]
 

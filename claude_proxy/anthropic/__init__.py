@@ -1,1 +1,1 @@
-"""The Messages API: requests, responses, errors."""
+"""The Messages API: requests, responses and errors."""

@@ -1,4 +1,4 @@
-"""Errors as the client gets them: in Anthropic's shape, and with a word on whether a repetition is of any use."""
+"""Errors in Anthropic's shape, with headers that say whether a retry is useful."""
 
 import json
 import os
@@ -15,34 +15,34 @@ ERROR_TYPES = {
     400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
     413: "request_too_large", 429: "rate_limit_error", 503: "overloaded_error", 529: "overloaded_error",
 }  # fmt: skip
-# Client errors that a repetition may cure; every other one says `x-should-retry: false`, or Claude Code repeats a bare 401
-# ten times over three minutes.
+# Client errors where a retry may help. Every other client error has `x-should-retry: false`: without it, Claude Code retries a
+# bare 401 ten times over three minutes.
 RETRYABLE = frozenset({408, 409, 429})
-# Headers of an error that say when, and whether, to ask again.
+# Headers of an error that say whether to retry, and when.
 RETRY_HEADERS = ("retry-after", "x-should-retry")
-# LiteLLM's 401 goes on with the end of the key that came, its hash and the name of a table.
+# After these words, LiteLLM's 401 contains the end of the received key, its hash and the name of a table.
 KEY_DETAILS = " Received API Key"
 TRACEBACK = "Traceback (most recent call last)"
-# Folders whose paths say how the proxy is installed.
+# Folders whose paths reveal how the proxy is installed.
 _FOLDERS = sorted({sys.prefix, sys.base_prefix, str(Path(__file__).resolve().parents[2]), str(Path.home())} - {"/"}, key=len)
 _PATH = re.compile(rf"(?:{'|'.join(map(re.escape, reversed(_FOLDERS)))})(?:{re.escape(os.sep)}[^\s'\"]*)?")
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """An error answer, ready for the client: of Anthropic's as it came, or one of the proxy's own."""
+    """An error response, ready for the client: Anthropic's own, unchanged, or one of the proxy's."""
 
     status: int
     headers: Headers
     body: bytes
-    # Whether the answer has an end. One that its upstream broke off has none, and the client's connection closes instead.
+    # False when the upstream broke off its response: the client's connection is then closed instead of completed.
     whole: bool = True
 
 
 class Refused(Exception):
-    """The request is refused. ``status`` and ``headers`` are for the response, the message is for the client.
+    """The request is refused. ``status`` and ``headers`` are for the response; the message is for the client.
 
-    Without ``headers`` the response says that a repetition is no use.
+    Without ``headers`` the response has ``x-should-retry: false``.
     """
 
     def __init__(self, status: int, message: str, headers: list[tuple[str, str]] | None = None) -> None:
@@ -52,14 +52,14 @@ class Refused(Exception):
 
 
 def own_refusal(status: int, message: str, headers: list[tuple[str, str]] | None = None) -> Refusal:
-    """Return an error of the proxy's own in Anthropic's shape; without other headers it says that a repetition is no use."""
+    """Return one of the proxy's errors in Anthropic's shape; without ``headers`` it has ``x-should-retry: false``."""
     extra = [("x-should-retry", "false")] if headers is None else headers
     body = json.dumps(error_body(error_type(status), message)).encode()
     return Refusal(status, [("content-type", "application/json"), *extra], body)
 
 
 def refusal_of(status: int, body: bytes, headers: Headers) -> Refusal:
-    """Return another provider's error in Anthropic's shape: its words, and when or whether to ask again if it says so."""
+    """Return another provider's error in Anthropic's shape, with its message and its retry headers."""
     kept = [(name.lower(), value) for name, value in headers if name.lower() in RETRY_HEADERS]
     if status < 500 and status not in RETRYABLE and "x-should-retry" not in dict(kept):
         kept.append(("x-should-retry", "false"))
@@ -67,12 +67,12 @@ def refusal_of(status: int, body: bytes, headers: Headers) -> Refusal:
 
 
 def error_type(status: int) -> str:
-    """Return Anthropic's name for the kind of an error."""
+    """Return Anthropic's error type for a status."""
     return ERROR_TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
 
 
 def error_message(body: bytes, status: int) -> str:
-    """Return the wording of an error of LiteLLM's, whatever its shape."""
+    """Return the message of an error of LiteLLM or a provider, whatever its shape."""
     try:
         error = json.loads(body)
     except (ValueError, RecursionError):
@@ -80,30 +80,30 @@ def error_message(body: bytes, status: int) -> str:
     inner = error.get("error", error.get("detail", error)) if isinstance(error, dict) else None
     message = inner.get("message") if isinstance(inner, dict) else inner
     message = without_internals(message.split(KEY_DETAILS, 1)[0]) if isinstance(message, str) else None
-    return message or f"The proxy answered with HTTP {status}."
+    return message or f"The proxy responded with HTTP {status}."
 
 
 def without_internals(message: str) -> str:
-    """Return an error's wording without LiteLLM's traceback and without paths of the proxy's files."""
-    said, traceback, _ = message.partition(TRACEBACK)
-    said = _PATH.sub("(a file of the proxy)", said).strip()
-    return f"LiteLLM cannot translate this request or its response: {said}" if traceback else said
+    """Return an error message without LiteLLM's traceback and without paths of the proxy's files."""
+    text, traceback, _ = message.partition(TRACEBACK)
+    text = _PATH.sub("(a file of the proxy)", text).strip()
+    return f"LiteLLM cannot translate this request or its response: {text}" if traceback else text
 
 
 def without_tracebacks(stream: bytes) -> bytes:
-    """Return whole events in which no error event holds a traceback; events of a message stay as they came."""
+    """Return whole events with tracebacks removed from error events; all other events keep their bytes."""
     if TRACEBACK.encode() not in stream:
         return stream
     out = bytearray()
     for raw in whole_events(stream):
         try:
-            said = json.loads(event_data(raw))
+            event = json.loads(event_data(raw))
         except (ValueError, RecursionError):
-            said = None
-        error = said.get("error") if isinstance(said, dict) else None
+            event = None
+        error = event.get("error") if isinstance(event, dict) else None
         if error and TRACEBACK.encode() in raw:
             kind = error.get("type") if isinstance(error, dict) else None
-            body = error_body(kind if isinstance(kind, str) else "api_error", error_message(json.dumps(said).encode(), 500))
+            body = error_body(kind if isinstance(kind, str) else "api_error", error_message(json.dumps(event).encode(), 500))
             out += error_event(json.dumps(body).encode())
         else:
             out += raw
@@ -111,12 +111,12 @@ def without_tracebacks(stream: bytes) -> bytes:
 
 
 def error_event(body: bytes) -> bytes:
-    """Return an error in Anthropic's shape as the event that ends a stream whose status has left already."""
+    """Return an error in Anthropic's shape as the last event of a stream whose status is already sent."""
     return b"event: error\ndata: " + body + b"\n\n"
 
 
 async def send_refusal(send: Send, refusal: Refusal, *, head: bool = False) -> None:
-    """Send a whole answer; for HEAD its headers only."""
+    """Send a whole response; for HEAD only its headers."""
     length = ("content-length", str(len(refusal.body)))
     await send({"type": "http.response.start", "status": refusal.status, "headers": encoded([*refusal.headers, length])})
     await send({"type": "http.response.body", "body": b"" if head else refusal.body})

@@ -1,6 +1,6 @@
-"""Requests and whole responses in the Anthropic Messages format: what LiteLLM may see of a body, and thinking blocks.
+"""Requests and whole responses in the Messages format: fields for other providers, thinking blocks, and JSON.
 
-Values in, values out. Nothing is modified in place; where there is nothing to change, the very same object comes back.
+Values in, values out. Inputs are not modified; a function that changes nothing returns the same object.
 """
 
 import hashlib
@@ -13,44 +13,44 @@ from claude_proxy.anthropic import search_blocks
 Body = Mapping[str, Any]
 Messages = list[dict[str, Any]]
 
-# The fields of the Messages API that may go to another provider. Everything else in a client's body would reach LiteLLM's own
-# switches (api_key, api_base, fallbacks, extra_headers, mock_response, guardrails, tags, ...), so it is an allow-list.
-# Claude gets the client's whole body all the same.
+# The fields of the Messages API that another provider may get. It is an allow-list, because other fields of a client's body
+# would reach LiteLLM's own switches (api_key, api_base, fallbacks, extra_headers, mock_response, guardrails, tags, ...).
+# Claude gets the client's whole body.
 FOR_PROVIDERS = frozenset(
     {
         "model", "messages", "system", "tools", "tool_choice", "max_tokens", "temperature", "top_p", "top_k", "stop_sequences",
         "stream", "thinking", "output_config", "context_management",
     }
 )  # fmt: skip
-# A tuple, which compares: what a client or an upstream puts into "type" need not be hashable.
+# A tuple, because a value of "type" from a client or an upstream may be unhashable.
 THINKING_TYPES = ("thinking", "redacted_thinking")
-# In front of the signature of kept thinking: whose it is. Claude's own signatures are base64 and have no colon.
+# Prefix of the signature of kept thinking, followed by its provider. Claude's own signatures are base64 and contain no colon.
 MARK = "claude-proxy:"
-# An id of a call that the proxy spelled begins so. OpenAI takes 40 characters; Claude's own ids have 30.
+# Prefix of a call id that the proxy has encoded. OpenAI accepts 40 characters; Claude's own ids have 30.
 ID_PREFIX = "cpx_"
 LONGEST_ID = 40
 ID_FIELDS = {"tool_use": "id", "tool_result": "tool_use_id"}
-# Parameters about thinking, which no other provider is sent unless its deployment in config.yaml asks for it.
+# Thinking parameters. Another provider gets them only if its deployment in config.yaml enables them.
 THINKING_PARAMETERS = ("thinking", "output_config", "context_management")
-# ``json.dumps`` makes an encoder for each call.
+# Kept encoders, because ``json.dumps`` makes a new one at each call.
 _compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _ascii = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def for_provider(body: Body) -> dict[str, Any]:
-    """Return the part of a client's body that others may see; of ``metadata`` only ``user_id``, of tools no gateway ones."""
+    """Return the fields that another provider may get, with ``metadata.user_id`` and without tools of type ``mcp``."""
     seen = {name: value for name, value in body.items() if name in FOR_PROVIDERS}
     metadata = body.get("metadata")
     if isinstance(metadata, dict) and isinstance(metadata.get("user_id"), str):
         seen["metadata"] = {"user_id": metadata["user_id"]}
     if isinstance(seen.get("tools"), list):
-        # LiteLLM runs tools of type "mcp" by itself, against any server that the client names, and breaks on what is no tool.
+        # LiteLLM itself calls tools of type "mcp" on any server that the client names, and fails on a tool that is no object.
         seen["tools"] = [tool for tool in seen["tools"] if isinstance(tool, dict) and tool.get("type") != "mcp"]
     return seen
 
 
 def is_deeper_than(value: object, limit: int) -> bool:
-    """Whether lists and objects stand inside each other more than ``limit`` times. Without recursion."""
+    """Whether lists and objects are nested more than ``limit`` levels deep. Without recursion."""
     level = [value] if isinstance(value, dict | list) else []
     for _ in range(limit):
         level = [
@@ -65,33 +65,33 @@ def is_deeper_than(value: object, limit: int) -> bool:
 
 
 def without_thinking(messages: Messages) -> Messages:
-    """Take all thinking out of a history, for a provider that is not Anthropic. A turn of only thinking goes as a whole."""
+    """Return a history without thinking, for another provider. A turn of thinking only is removed."""
     return _filtered(messages, lambda block: block.get("type") in THINKING_TYPES)
 
 
 def without_foreign_thinking(messages: Messages) -> Messages:
-    """Take out the thinking that Claude did not make: it has no signature or a mark, and Claude answers 400 to it.
+    """Return a history without the thinking that Claude did not make (unsigned or marked), which Claude rejects with 400.
 
-    Signed blocks stay as they are, empty text included, and so does ``redacted_thinking``: Claude needs them inside a
-    tool loop and for the cached prefix. What the proxy has searched for another model becomes text.
+    Signed blocks stay, even with empty text, and so does ``redacted_thinking``: Claude needs both in a tool loop and for the
+    cached prefix. Web searches that the proxy made for another model become text.
     """
     return _each_block(_filtered(messages, _is_foreign), _of_proxy)
 
 
 def short_id(call: str) -> str:
-    """Return an id of a call as it is where it is short enough, else a digest of it: two ids stay two."""
+    """Return a call id of at most ``LONGEST_ID`` characters; a longer one becomes a digest, so different ids stay different."""
     if len(call) <= LONGEST_ID:
         return call
     return f"call_{hashlib.blake2b(call.encode('utf-8', 'surrogatepass'), digest_size=16).hexdigest()}"
 
 
 def mark(provider: str, signature: str) -> str:
-    """Return a signature that says whose the thinking is, with the provider's own one in it."""
+    """Return a signature that names its provider and contains the provider's own signature."""
     return f"{MARK}{provider}:{signature}"
 
 
 def original_mark(signature: str) -> tuple[str, str] | None:
-    """Return the provider and its own signature of a marked one; None for one without a mark."""
+    """Return the provider and the provider's own signature of a marked signature; None for one without a mark."""
     if not signature.startswith(MARK):
         return None
     provider, _, original = signature.removeprefix(MARK).partition(":")
@@ -99,9 +99,10 @@ def original_mark(signature: str) -> tuple[str, str] | None:
 
 
 def repaired(body: Body) -> dict[str, Any] | None:
-    """Return the body for the second try after Claude refused its thinking blocks; None when it has none to take out.
+    """Return the body for the retry after Claude rejected its thinking blocks; None if it has no thinking to remove.
 
-    Without its blocks a tool loop may not ask for thinking either, and ``clear_thinking_*`` edits need thinking.
+    The ``thinking`` parameter goes too, because a tool loop without its thinking blocks may not enable thinking, and so do
+    ``clear_thinking_*`` edits, which need thinking.
     """
     messages = body.get("messages")
     if not isinstance(messages, list):
@@ -109,18 +110,18 @@ def repaired(body: Body) -> dict[str, Any] | None:
     plain = without_thinking(messages)
     if plain is messages:
         return None
-    mended = {name: value for name, value in body.items() if name != "thinking"} | {"messages": plain}
+    fixed = {name: value for name, value in body.items() if name != "thinking"} | {"messages": plain}
     management = body.get("context_management")
     if isinstance(management, dict) and isinstance(management.get("edits"), list):
         edits = [edit for edit in management["edits"] if not _clears_thinking(edit)]
-        mended["context_management"] = management | {"edits": edits}
+        fixed["context_management"] = management | {"edits": edits}
         if not edits:
-            del mended["context_management"]
-    return mended
+            del fixed["context_management"]
+    return fixed
 
 
 def response_without_thinking(response: dict[str, Any]) -> dict[str, Any]:
-    """Take the thinking blocks out of a whole response. One of only thinking stays a message, with no content."""
+    """Return a whole response without thinking blocks. A response of thinking only becomes a message without content."""
     content = response.get("content")
     if not isinstance(content, list):
         return response
@@ -129,7 +130,7 @@ def response_without_thinking(response: dict[str, Any]) -> dict[str, Any]:
 
 
 def to_json(value: object) -> bytes:
-    """Return compact JSON in UTF-8; where a lone surrogate forbids that (half an emoji), in ASCII with escapes."""
+    """Return compact JSON in UTF-8, or in ASCII with escapes if it contains a lone surrogate (half an emoji)."""
     try:
         return _compact(value).encode()
     except UnicodeEncodeError:
@@ -137,7 +138,7 @@ def to_json(value: object) -> bytes:
 
 
 def readable_json(value: object) -> bytes:
-    """Return compact JSON in UTF-8; half a character becomes a question mark, because most providers refuse it."""
+    """Return compact JSON in UTF-8; a lone surrogate becomes a question mark, because most providers reject it."""
     return _compact(value).encode("utf-8", "replace")
 
 
@@ -180,7 +181,7 @@ def _each_block(messages: Messages, changed: Callable[[Any], Any]) -> Messages:
 
 
 def _of_proxy(block: Any) -> Any:
-    """Return a block that the proxy has made or spelled as Claude takes it: a search as text, a long id of a call shortened."""
+    """Return a block as Claude accepts it: a search by the proxy becomes text, a long call id becomes short."""
     if isinstance(block, dict) and search_blocks.is_own(block):
         return search_blocks.as_text(block)
     field = ID_FIELDS.get(str(block.get("type"))) if isinstance(block, dict) else None

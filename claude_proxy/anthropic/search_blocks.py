@@ -1,7 +1,7 @@
-"""Blocks of the web searches that the proxy makes for a model other than Claude: in Anthropic's shape, and in words. No I/O.
+"""Content blocks for web searches that the proxy makes for another model, in Anthropic's shape and as text. No I/O.
 
-The shape: https://docs.claude.com/en/docs/agents-and-tools/tool-use/web-search-tool. The id of each such block begins with
-``PREFIX``, by which they are told from those of Anthropic's own searches; Claude gets them back as text.
+The shape: https://docs.claude.com/en/docs/agents-and-tools/tool-use/web-search-tool. Their ids start with ``PREFIX``, which
+distinguishes them from Anthropic's own searches. Claude gets them back as text.
 """
 
 import json
@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 PREFIX = "srvtoolu_cpx_"
 NAME = "web_search"
-# In front of a page's excerpt, which stands as it is where Anthropic puts what only it can read.
+# Prefix of a page's excerpt in ``encrypted_content``, where Anthropic's own results have text that only Anthropic can read.
 EXCERPT = "cpx_"
-# Error codes of Anthropic's.
+# Anthropic's error codes.
 INVALID, TOO_LONG, TOO_MANY_USES, TOO_MANY_REQUESTS, UNAVAILABLE = (
     "invalid_tool_input", "query_too_long", "max_uses_exceeded", "too_many_requests", "unavailable",
 )  # fmt: skip
@@ -21,7 +21,7 @@ BLOCKS = ("server_tool_use", "web_search_tool_result")
 
 
 class Page(NamedTuple):
-    """A page that a search has found; ``age`` is when it was made or changed, in the endpoint's own words."""
+    """A page that a search found; ``age`` is its date or age in the endpoint's words."""
 
     title: str
     url: str
@@ -30,17 +30,17 @@ class Page(NamedTuple):
 
 
 def new_id() -> str:
-    """Return an id of a search."""
+    """Return a new id for a search."""
     return f"{PREFIX}{uuid.uuid4().hex}"
 
 
 def call_block(search: str) -> dict[str, Any]:
-    """Return the block of a search, before its input."""
+    """Return the block of a search, with an empty input."""
     return {"type": "server_tool_use", "id": search, "name": NAME, "input": {}}
 
 
 def result_block(search: str, found: Iterable[Page] | str) -> dict[str, Any]:
-    """Return the block of what a search has found, or of its error's code."""
+    """Return the result block of a search; ``found`` is its pages or an error code."""
     content: Any = (
         {"type": "web_search_tool_result_error", "error_code": found} if isinstance(found, str) else [*map(_result, found)]
     )
@@ -58,25 +58,25 @@ def _result(page: Page) -> dict[str, Any]:
 
 
 def excerpt_of(result: Mapping[str, Any]) -> str:
-    """Return the excerpt in a result of a search that the proxy has made; empty for any other one."""
+    """Return the excerpt in a result of the proxy's search; empty for any other result."""
     content = result.get("encrypted_content")
     return content.removeprefix(EXCERPT) if isinstance(content, str) and content.startswith(EXCERPT) else ""
 
 
 def found_words(result: Mapping[str, Any]) -> str:
-    """Return a result of a search in words, Anthropic's own as far as it can be read."""
+    """Return a search result as text; of Anthropic's own results only the readable fields."""
     title, url, age = (str(result.get(name) or "") for name in ("title", "url", "page_age"))
     return page_words(Page(title, url, excerpt_of(result), age))
 
 
 def page_words(page: Page) -> str:
-    """Return a page in words: its title, its address, its age and what is known of its text."""
+    """Return a page as text: title, address, age and excerpt."""
     line = f"- {page.title or page.url}: {page.url}{f' ({page.age})' if page.age else ''}"
     return f"{line}\n  {page.excerpt}" if page.excerpt else line
 
 
 def is_own(block: Mapping[str, Any]) -> bool:
-    """Whether a block is one of a search that the proxy has made."""
+    """Whether a block belongs to a search that the proxy made."""
     if block.get("type") not in BLOCKS:
         return False
     search = block.get("id" if block["type"] == "server_tool_use" else "tool_use_id")
@@ -84,7 +84,7 @@ def is_own(block: Mapping[str, Any]) -> bool:
 
 
 def as_text(block: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a block of a search that the proxy has made as one of text: to Claude its excerpts are unreadable."""
+    """Return a block of the proxy's search as a text block, because Claude cannot read the proxy's excerpts."""
     if block["type"] == "server_tool_use":
         words = f"[{NAME}: {json.dumps(block.get('input'), ensure_ascii=False)}]"
     else:

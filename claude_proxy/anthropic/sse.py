@@ -1,4 +1,4 @@
-"""Server-sent events of the Messages API: where one ends, its data, and what it says of an error. Bytes in, no I/O."""
+"""Server-sent events of the Messages API: event boundaries, data and errors. Bytes in, no I/O."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 MAX_EVENT_SIZE = 16 * 1024 * 1024
-# An event of this kind is ignored by Claude Code 2.1.197 and resets its 300 s timer; pings and comments do not reset it.
+# Claude Code 2.1.197 ignores an event of this type but resets its 300 s timer; pings and comments do not reset the timer.
 KEEPALIVE = b'event: message\ndata: {"type":"gateway_keepalive"}\n\n'
 # The end of an event is an empty line. A line ends with CRLF, LF or CR and nothing else (WHATWG, "event stream").
 EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
@@ -17,9 +17,9 @@ LONGEST_END = 4
 
 
 def first_event_end(stream: bytes | bytearray, searched: int = 0) -> int:
-    """Return where the first event of a stream ends; 0 while it is not whole.
+    """Return the position after the first event of a stream; 0 while the event is incomplete.
 
-    The end is not looked for again in the first ``searched`` bytes, but for the part of one at their end.
+    The first ``searched`` bytes are skipped, except for the few that may contain the start of an event's end.
     """
     begin = max(0, searched - LONGEST_END)
     place = stream.find(b"\n\n", begin)
@@ -30,7 +30,7 @@ def first_event_end(stream: bytes | bytearray, searched: int = 0) -> int:
 
 
 def last_event_end(stream: bytes) -> int:
-    """Return where the last whole event of a stream ends; 0 while there is none."""
+    """Return the position after the last whole event of a stream; 0 while there is none."""
     if b"\r" not in stream:
         return stream.rfind(b"\n\n") + 2 if b"\n\n" in stream else 0
     end = 0
@@ -40,12 +40,12 @@ def last_event_end(stream: bytes) -> int:
 
 
 def events(stream: bytes) -> Iterator[bytes]:
-    """Yield the data of each event of a stream that is at hand as a whole, its last one even when it was cut off."""
+    """Yield the data of each event of a complete stream, including a last event that was cut off."""
     return map(event_data, whole_events(stream))
 
 
 def whole_events(stream: bytes) -> Iterator[bytes]:
-    """Yield each event of a stream that is at hand as a whole, its last one even when it was cut off."""
+    """Yield each event of a complete stream, including a last event that was cut off."""
     start = 0
     if b"\r" not in stream:
         *whole, rest = stream.split(b"\n\n")
@@ -61,22 +61,22 @@ def whole_events(stream: bytes) -> Iterator[bytes]:
 
 
 def error_of(stream: bytes) -> str:
-    """Return the type of the error with which a stream ended; empty for one without an error event."""
+    """Return the type of a stream's first error event; empty for a stream without one."""
     found = (error_kind(json_object(data)) for data in (events(stream) if b"error" in stream else ()))
     return next(filter(None, found), "")
 
 
-def error_kind(said: dict[str, Any] | None) -> str:
-    """Return the type of an error in Anthropic's shape; empty for what is none."""
-    if said is None or said.get("type") != "error":
+def error_kind(event: dict[str, Any] | None) -> str:
+    """Return the type of an error in Anthropic's shape; empty for anything else."""
+    if event is None or event.get("type") != "error":
         return ""
-    error = said.get("error")
+    error = event.get("error")
     kind = error.get("type") if isinstance(error, dict) else None
     return kind if isinstance(kind, str) else "api_error"
 
 
 def only_data(stream: bytes) -> bytes:
-    """Return the data of a stream that is one whole event of one line, as most that a provider sends alone; else nothing."""
+    """Return the data of a stream that is exactly one event with one data line (the usual chunk); else nothing."""
     one = (
         stream.startswith(b"data: ")
         and stream.find(b"\n") == len(stream) - 2
@@ -95,18 +95,18 @@ def event_data(raw: bytes) -> bytes:
 
 
 def event_object(raw: bytes) -> dict[str, Any] | None:
-    """Return an event's JSON object; None for a comment, a ping without data, ``[DONE]`` and everything else."""
+    """Return an event's JSON object; None for a comment, a ping without data, ``[DONE]`` and anything else."""
     return json_object(event_data(raw))
 
 
 def json_object(text: bytes) -> dict[str, Any] | None:
-    """Return a JSON object; None for everything else."""
+    """Return a JSON object; None for anything else."""
     if not text:
         return None
     try:
         data = msgspec.json.decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        try:  # half a character, which JSON may have and the faster decoder refuses
+        try:  # the fast decoder rejects lone surrogates, which JSON allows
             data = json.loads(text)
         except (ValueError, RecursionError):
             return None

@@ -1,4 +1,4 @@
-"""The message that a whole stream told: what a client gets that asked for no stream and whose provider sent one. No I/O."""
+"""Assembles the message of a stream, for a client that did not request a stream. No I/O."""
 
 from typing import Any
 
@@ -10,9 +10,9 @@ _TEXTS = {"text_delta": "text", "thinking_delta": "thinking", "signature_delta":
 
 
 def message_of(stream: bytes) -> dict[str, Any] | None:
-    """Return a stream's message, or the first error event of it; None for what is no stream, or one without its end.
+    """Return a stream's message, or its first error event; None for an incomplete stream and for anything else.
 
-    The events and what they add up to: https://docs.claude.com/en/docs/build-with-claude/streaming.
+    Events and their meaning: https://docs.claude.com/en/docs/build-with-claude/streaming.
     """
     message: dict[str, Any] | None = None
     blocks: dict[int, _Block] = {}
@@ -33,7 +33,7 @@ def message_of(stream: bytes) -> dict[str, Any] | None:
 
 
 def body_of(stream: bytes) -> bytes:
-    """Return the message that a stream told as the body of a response; the stream itself when it told none."""
+    """Return the stream's message as the body of a response, or the stream itself if it has no message."""
     message = message_of(stream)
     return stream if message is None else readable_json(message)
 
@@ -67,13 +67,13 @@ class _Block:
     def whole(self) -> dict[str, Any]:
         block = dict(self._begun)
         for field, parts in self._parts.items():
-            said = "".join(parts)
+            text = "".join(parts)
             if field == "partial_json":
-                block["input"] = (json_object(said.encode("utf-8", "replace")) or {}) if said else _fields(block.get("input"))
+                block["input"] = (json_object(text.encode("utf-8", "replace")) or {}) if text else _fields(block.get("input"))
             elif field == "signature":
-                block[field] = parts[-1]  # each replaces the one before
+                block[field] = parts[-1]  # each signature replaces the one before
             else:
-                block[field] = str(block.get(field) or "") + said
+                block[field] = str(block.get(field) or "") + text
         if self._citations:
             begun = block.get("citations")
             block["citations"] = [*(begun if isinstance(begun, list) else []), *self._citations]

@@ -1,6 +1,6 @@
-"""Writes a Messages stream: the events in Anthropic's order, one block open at a time. Values in, bytes out, no I/O.
+"""Writes a Messages stream: events in Anthropic's order, one open block at a time. Values in, bytes out, no I/O.
 
-The order: https://docs.claude.com/en/docs/build-with-claude/streaming. Who calls out of order has made a mistake.
+The order: https://docs.claude.com/en/docs/build-with-claude/streaming. The caller must keep this order.
 """
 
 import uuid
@@ -10,7 +10,7 @@ from claude_proxy.anthropic.errors import error_body, error_event
 from claude_proxy.anthropic.messages import to_json
 from claude_proxy.anthropic.usage import Usage
 
-# What a delta of each kind of block is called, and the field that it continues.
+# The delta type of each kind of block, and the field that the delta continues.
 DELTAS = {
     "text": (b"text_delta", b"text"),
     "thinking": (b"thinking_delta", b"thinking"),
@@ -20,7 +20,7 @@ DELTAS = {
 
 
 class StreamWriter:
-    """One for a response. ``model`` is the name that the client asked for."""
+    """One per response. ``model`` is the model name of the client's request."""
 
     def __init__(self, model: str) -> None:
         self._model = model
@@ -30,13 +30,13 @@ class StreamWriter:
         self.ended = False
 
     def start(self, input_tokens: int) -> bytes:
-        """Begin the message; ``input_tokens`` is what is known of them now."""
+        """Start the message; ``input_tokens`` is the count known at this point."""
         self.started = True
         message = empty_message(self._model, Usage(input=input_tokens))
         return _event(b"message_start", b'"message":' + to_json(message))
 
     def open(self, block: dict[str, Any]) -> bytes:
-        """Begin a block, without what follows in deltas."""
+        """Start a block; its text follows in deltas."""
         self._index += 1
         self._kind = block["type"]
         return _event(b"content_block_start", b'"index":%d,"content_block":%b' % (self._index, to_json(block)))
@@ -44,34 +44,34 @@ class StreamWriter:
     def delta(self, text: str) -> bytes:
         """Continue the open block."""
         kind, field = DELTAS[self._kind]
-        said = b'"index":%d,"delta":{"type":"%b","%b":%b}' % (self._index, kind, field, to_json(text))
-        return _event(b"content_block_delta", said)
+        payload = b'"index":%d,"delta":{"type":"%b","%b":%b}' % (self._index, kind, field, to_json(text))
+        return _event(b"content_block_delta", payload)
 
     def close(self, signature: str = "") -> bytes:
-        """End the open block; one of thinking with its signature."""
+        """End the open block; a thinking block with its signature."""
         out = b""
         if signature:
-            said = b'"index":%d,"delta":{"type":"signature_delta","signature":%b}' % (self._index, to_json(signature))
-            out = _event(b"content_block_delta", said)
+            payload = b'"index":%d,"delta":{"type":"signature_delta","signature":%b}' % (self._index, to_json(signature))
+            out = _event(b"content_block_delta", payload)
         self._kind = ""
         return out + _event(b"content_block_stop", b'"index":%d' % self._index)
 
     def end(self, stop_reason: str, stop_sequence: str | None, usage: Usage, searches: int | None = None) -> bytes:
-        """End the message, with all of its counts; ``searches`` is how many of the web there were."""
+        """End the message with its token counts; ``searches`` is the number of web searches."""
         self.ended = True
         delta = to_json({"stop_reason": stop_reason, "stop_sequence": stop_sequence})
         counted = counts(usage) if searches is None else {**counts(usage), "server_tool_use": {"web_search_requests": searches}}
-        said = b'"delta":%b,"usage":%b' % (delta, to_json(counted))
-        return _event(b"message_delta", said) + _event(b"message_stop", b"")
+        payload = b'"delta":%b,"usage":%b' % (delta, to_json(counted))
+        return _event(b"message_delta", payload) + _event(b"message_stop", b"")
 
     def fail(self, kind: str, message: str) -> bytes:
-        """End the stream with an error, wherever it stands."""
+        """End the stream with an error, at any point."""
         self.ended = True
         return error_event(to_json(error_body(kind, message)))
 
 
 def empty_message(model: str, usage: Usage) -> dict[str, Any]:
-    """Return a message before its content."""
+    """Return a message without content."""
     return {
         "id": f"msg_{uuid.uuid4().hex}",
         "type": "message",
@@ -85,7 +85,7 @@ def empty_message(model: str, usage: Usage) -> dict[str, Any]:
 
 
 def counts(usage: Usage) -> dict[str, int]:
-    """Return a response's tokens in Anthropic's words."""
+    """Return token counts under Anthropic's field names."""
     return {
         "input_tokens": usage.input,
         "cache_creation_input_tokens": usage.cache_write,
@@ -94,5 +94,5 @@ def counts(usage: Usage) -> dict[str, int]:
     }
 
 
-def _event(kind: bytes, said: bytes) -> bytes:
-    return b'event: %b\ndata: {"type":"%b"%b%b}\n\n' % (kind, kind, b"," if said else b"", said)
+def _event(kind: bytes, payload: bytes) -> bytes:
+    return b'event: %b\ndata: {"type":"%b"%b%b}\n\n' % (kind, kind, b"," if payload else b"", payload)

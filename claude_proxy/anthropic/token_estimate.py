@@ -1,19 +1,19 @@
-"""An honest guess at a request's input tokens, for providers that cannot be asked. Plain values, no I/O."""
+"""Estimates a request's input tokens, for providers without a token-count endpoint. Plain values, no I/O."""
 
 import json
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-# What an image costs at Anthropic at the size that Claude Code sends (1.15 megapixels, by its documentation on vision).
+# The cost of an image at Anthropic, at the size that Claude Code sends (1.15 megapixels; source: its documentation on vision).
 IMAGE_TOKENS = 1600
-# Around each message, tool and system block stand a few tokens that the text does not show.
+# Each message, tool and system block costs a few tokens beyond its text.
 FRAME_TOKENS = 4
-# About so many characters make a token, where nobody counts.
+# The average for a model without a tokenizer here.
 CHARACTERS_PER_TOKEN = 4
 
 
 def input_tokens(body: Mapping[str, Any], count: Callable[[str], int]) -> int:
-    """Return about how many tokens ``system``, ``tools`` and ``messages`` are; ``count`` tells it for a text."""
+    """Return the estimated tokens of ``system``, ``tools`` and ``messages``; ``count`` counts the tokens of a text."""
     system, messages = texts_of(body.get("system")), texts_of(body.get("messages"))
     tools = body.get("tools")
     described = [json.dumps(tool, ensure_ascii=False) for tool in tools] if isinstance(tools, list) else []
@@ -22,14 +22,14 @@ def input_tokens(body: Mapping[str, Any], count: Callable[[str], int]) -> int:
 
 
 def tokens_of(texts: list[str], count: Callable[[str], int]) -> int:
-    """Return about how many tokens these texts are in a request."""
+    """Return the estimated tokens of these texts in a request."""
     return count("\n".join(texts)) + FRAME_TOKENS * len(texts)
 
 
 def texts_of(whole: Any, left_out: Collection[str] = ()) -> tuple[list[str], int]:
-    """Return a content's texts, and how many pictures and files it has; base64 is not text. ``left_out`` are types of blocks.
+    """Return a content's texts, and its number of images and documents (base64 is no text), without the types ``left_out``.
 
-    Without recursion: how deep a content is nested is up to the client.
+    Without recursion, because the client decides how deep its content is nested.
     """
     texts: list[str] = []
     images = 0

@@ -19,7 +19,7 @@ from claude_proxy.anthropic.sse import (
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The tokens of an answer, as its provider counted them."""
+    """The token counts of a response, as its provider reported them."""
 
     input: int = 0
     output: int = 0
@@ -27,8 +27,8 @@ class Usage:
     cache_write: int = 0
 
 
-# Larger responses are not parsed for their usage, and their usage itself is smaller than this.
-MAX_READ_ANSWER = 4 * 1024 * 1024
+# A larger response is not parsed for its usage. The usage object itself is smaller than MAX_USAGE.
+MAX_READ_RESPONSE = 4 * 1024 * 1024
 MAX_USAGE = 64 * 1024
 
 
@@ -44,15 +44,15 @@ class _Message(msgspec.Struct):
 
 
 _COUNTS = msgspec.json.Decoder(_Message)
-# A larger event is not read for counts and errors.
+# A larger event is not searched for counts and errors.
 MAX_READ_EVENT = 1024 * 1024
 
 
 class StreamSummary:
-    """What outlasts a stream that passes: its size, its token counts and its first error. Holds one event at most.
+    """Collects a passing stream's size, token counts and first error. Holds one event at most.
 
-    ``feed`` every chunk, then ``finish`` once. What a stream says last of a count applies. An event that is larger than
-    ``MAX_READ_EVENT`` is not read; those with counts and errors are small.
+    ``feed`` every chunk, then ``finish`` once. The last value of a count applies. An event larger than ``MAX_READ_EVENT`` is
+    not read; events with counts and errors are small.
     """
 
     def __init__(self) -> None:
@@ -68,13 +68,13 @@ class StreamSummary:
 
     def feed(self, chunk: bytes) -> None:
         self.size += len(chunk)
-        if not (self._held or self._skips or _tells(chunk)) and chunk.endswith(b"\n\n"):
+        if not (self._held or self._skips or _may_matter(chunk)) and chunk.endswith(b"\n\n"):
             return  # whole events without a count
         held = self._held + chunk
         end = last_event_end(held)
         if end:
             begin = first_event_end(held) if self._skips else 0
-            for raw in _telling(held, begin, end):
+            for raw in _relevant_events(held, begin, end):
                 self._read(raw)
             self._skips = False
             held = held[end:]
@@ -84,27 +84,27 @@ class StreamSummary:
         self._held = held
 
     def finish(self) -> None:
-        """Read the last event, even when it was cut off."""
+        """Read the last event, even if it was cut off."""
         if not self._skips:
             self._read(self._held)
         self._held = b""
 
     def _read(self, raw: bytes) -> None:
-        if _tells(raw):
-            said = event_object(raw)
-            self._counts |= token_counts(said)
-            self.error = self.error or error_kind(said)
+        if _may_matter(raw):
+            event = event_object(raw)
+            self._counts |= token_counts(event)
+            self.error = self.error or error_kind(event)
 
 
-def _tells(stream: bytes) -> bool:
-    """Whether there may be a count or an error."""
+def _may_matter(stream: bytes) -> bool:
+    """Whether the bytes may contain a count or an error."""
     return b'"usage"' in stream or b'"error"' in stream
 
 
-def _telling(stream: bytes, begin: int, end: int) -> Iterator[bytes]:
-    """Yield the events between two places, where events begin, that may hold a count or an error."""
+def _relevant_events(stream: bytes, begin: int, end: int) -> Iterator[bytes]:
+    """Yield the events between two event boundaries that may contain a count or an error."""
     if b"\r" in stream:
-        yield from filter(_tells, whole_events(stream[begin:end]))
+        yield from filter(_may_matter, whole_events(stream[begin:end]))
         return
     ends = {}
     for word in (b'"usage"', b'"error"'):
@@ -117,17 +117,17 @@ def _telling(stream: bytes, begin: int, end: int) -> Iterator[bytes]:
         yield stream[start : ends[start]]
 
 
-def token_counts(said: object) -> dict[str, int]:
-    """Return the counts in ``usage``, of a message or of an event that holds one; what is no count is left out."""
+def token_counts(event: object) -> dict[str, int]:
+    """Return the counts in ``usage`` of a message or of an event with a message; invalid counts are left out."""
     counts: dict[str, int] = {}
-    for holder in (said, said.get("message")) if isinstance(said, dict) else ():
+    for holder in (event, event.get("message")) if isinstance(event, dict) else ():
         usage = holder.get("usage") if isinstance(holder, dict) else None
         counts |= {name: value for name, value in usage.items() if _is_count(value)} if isinstance(usage, dict) else {}
     return counts
 
 
 def usage_from(counts: Mapping[str, int]) -> Usage:
-    """Return a response's tokens by the names that Anthropic's format has for them."""
+    """Return token counts by Anthropic's field names as a ``Usage``."""
     return Usage(
         counts.get("input_tokens", 0),
         counts.get("output_tokens", 0),
@@ -140,29 +140,29 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def usage_of(answer: bytes) -> Usage:
-    """Return the token counts of an answer in Anthropic's format, whole or as events; what a stream says last counts."""
-    if answer.lstrip()[:1] != b"{":
+def usage_of(response: bytes) -> Usage:
+    """Return the token counts of a response, whole or as events; the last value of a count applies."""
+    if response.lstrip()[:1] != b"{":
         summary = StreamSummary()
-        summary.feed(answer)
+        summary.feed(response)
         summary.finish()
         return summary.usage
     try:
-        counts = _COUNTS.decode(answer).usage
+        counts = _COUNTS.decode(response).usage
         return Usage(
             counts.input_tokens, counts.output_tokens, counts.cache_read_input_tokens, counts.cache_creation_input_tokens
         )
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        pass  # a count that is none, or no message: what can be read of it counts
+        pass  # an invalid count, or no message: read the valid counts below
     try:
-        # Reading all of a large message would keep everybody else waiting; its usage stands at the end, after the content.
-        said = json.loads(answer) if len(answer) <= MAX_READ_ANSWER else {"usage": _last_usage(answer)}
+        # Parsing a large message would delay other requests. Its usage is at the end, after the content.
+        event = json.loads(response) if len(response) <= MAX_READ_RESPONSE else {"usage": _last_usage(response)}
     except (ValueError, RecursionError):
         return Usage()
-    return usage_from(token_counts(said))
+    return usage_from(token_counts(event))
 
 
-def _last_usage(answer: bytes) -> Any:
-    """Return the last object of the name ``usage``. In a string, such as a model's text, the quotes would be escaped."""
-    found = answer.rpartition(b'"usage"')[2][:MAX_USAGE].decode("utf-8", "replace").lstrip().removeprefix(":").lstrip()
+def _last_usage(response: bytes) -> Any:
+    """Return the last object named ``usage``. Inside a string, such as a model's text, the quotes would be escaped."""
+    found = response.rpartition(b'"usage"')[2][:MAX_USAGE].decode("utf-8", "replace").lstrip().removeprefix(":").lstrip()
     return json.JSONDecoder().raw_decode(found)[0]

@@ -11,7 +11,7 @@ from claude_proxy.check import names
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, info, warning
 from claude_proxy.config import models, web_search
-from claude_proxy.config.deployments import CHAT_SERVER, likely_wires
+from claude_proxy.config.deployments import CHAT_SERVER, likely_endpoint
 from claude_proxy.config.settings import OWN_SECRETS, VARIABLES
 from claude_proxy.config.ways import ways
 from claude_proxy.credentials.redaction import NO_KEY, SECRET_PARAMETER
@@ -145,7 +145,9 @@ def ways_of_requests(facts: Facts) -> Iterator[Finding]:
     """Which requests go through LiteLLM, and which setting asks for that: each of them takes ten times as long."""
     settings = facts.settings
     hosts = Hosts(settings.claude_base) if settings else Hosts()
-    for sentence in ways(facts.config, hosts, wires=likely_wires, database=bool(settings and settings.database_url)):
+    for sentence in ways(
+        facts.config, hosts, endpoint_lookup=likely_endpoint, database=bool(settings and settings.database_url)
+    ):
         yield info("", sentence)
 
 

@@ -63,7 +63,7 @@ CHAT_PROVIDERS = frozenset(
 )  # fmt: skip
 
 
-class Wire(NamedTuple):
+class ChatEndpoint(NamedTuple):
     """Where a provider's chat completions are asked, by LiteLLM's tables: base, key, and the header that the key goes in."""
 
     base: str
@@ -75,18 +75,18 @@ class Wire(NamedTuple):
 
 
 # Returns the wire of a deployment, by its ``litellm_params``; None for one that LiteLLM alone can ask.
-Wires = Callable[[Mapping[str, Any]], Wire | None]
+EndpointLookup = Callable[[Mapping[str, Any]], ChatEndpoint | None]
 
 
-def no_wires(_: Mapping[str, Any]) -> Wire | None:
+def no_endpoint(_: Mapping[str, Any]) -> ChatEndpoint | None:
     """Without LiteLLM's tables nobody's wire is known."""
     return None
 
 
-def likely_wires(params: Mapping[str, Any]) -> Wire | None:
+def likely_endpoint(params: Mapping[str, Any]) -> ChatEndpoint | None:
     """Return a wire without a key for a provider that has one, told by its name alone: for words about it, and no request."""
     provider = params.get("custom_llm_provider") or str(params.get("model")).split("/", 1)[0]
-    return Wire(str(params.get("api_base") or "https://unknown.invalid")) if provider in CHAT_PROVIDERS else None
+    return ChatEndpoint(str(params.get("api_base") or "https://unknown.invalid")) if provider in CHAT_PROVIDERS else None
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def served_as(model: str, provider: str | None) -> str:
 
 
 def deployment(
-    params: Mapping[str, Any], hosts: Hosts, *, wires: Wires = no_wires, chosen_by_litellm: bool = False
+    params: Mapping[str, Any], hosts: Hosts, *, endpoint_lookup: EndpointLookup = no_endpoint, chosen_by_litellm: bool = False
 ) -> Deployment:
     """Return a deployment from its ``litellm_params``, as LiteLLM's router has them for one name.
 
@@ -142,19 +142,21 @@ def deployment(
     named = {name: value for name, value in params.items() if value is not None and value is not False}
     model, provider_name, base = str(named.get("model", "")), named.get("custom_llm_provider"), named.get("api_base")
     provider = hosts.provider(model, provider_name, base)
-    wire = None if provider in LANES else wires(named)
-    row = dialect(model, provider_name, wire.base if wire else base, named.get(CHAT_SERVER) if wire else None)
+    endpoint = None if provider in LANES else endpoint_lookup(named)
+    row = dialect(model, provider_name, endpoint.base if endpoint else base, named.get(CHAT_SERVER) if endpoint else None)
     # Claude on a cloud keeps its own format, which LiteLLM relays.
-    lane = LANES.get(provider) or (Lane.CHAT if wire else Lane.LITELLM if row.thinking is Thinking.CLAUDE else Lane.COMPLETION)
+    lane = LANES.get(provider) or (
+        Lane.CHAT if endpoint else Lane.LITELLM if row.thinking is Thinking.CLAUDE else Lane.COMPLETION
+    )
     reason = "" if chosen_by_litellm and lane is not Lane.LITELLM else _reason(named, lane)
     extra, retries = named.get("extra_headers"), str(named.get("num_retries"))
     return Deployment(
         lane=Lane.LITELLM if reason else lane,
         provider=provider,
         served=served_as(model, provider_name),
-        model=wire.model if wire else model.removeprefix("anthropic/"),
-        api_base=wire.base if wire else base.rstrip("/") if isinstance(base, str) else None,
-        api_key=Secret(str(key)) if (key := wire.key if wire else named.get("api_key")) else None,
+        model=endpoint.model if endpoint else model.removeprefix("anthropic/"),
+        api_base=endpoint.base if endpoint else base.rstrip("/") if isinstance(base, str) else None,
+        api_key=Secret(str(key)) if (key := endpoint.key if endpoint else named.get("api_key")) else None,
         row=row,
         extra_headers=tuple((str(name), str(value)) for name, value in extra.items()) if isinstance(extra, dict) else (),
         timeout=number(named.get("timeout")),
@@ -163,9 +165,9 @@ def deployment(
         weight=number(named.get("weight")) or 0.0,
         defaults={name: named[name] for name in DEFAULTS if name in named},
         thinking={name: named[name] for name in THINKING_PARAMETERS if name in named},
-        extra=_chat_extra(named) if wire else None,
-        api_version=wire.version if wire else None,
-        key_header=wire.key_header if wire else "authorization",
+        extra=_chat_extra(named) if endpoint else None,
+        api_version=endpoint.version if endpoint else None,
+        key_header=endpoint.key_header if endpoint else "authorization",
         params={name: value for name, value in params.items() if value is not None} if lane is Lane.COMPLETION else None,
         reason=reason,
     )

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import yaml
 
 from claude_proxy.config import features, model_access, pool_groups, web_search
-from claude_proxy.config.deployments import Deployment, Wires, deployment, no_wires
+from claude_proxy.config.deployments import Deployment, EndpointLookup, deployment, no_endpoint
 from claude_proxy.config.routing import Routing
 from claude_proxy.providers import fetching
 from claude_proxy.providers.endpoints import Hosts
@@ -158,12 +158,12 @@ class ActiveConfig:
         *,
         hosts: Hosts | None = None,
         lookup: Lookup = lambda _: (),
-        wires: Wires = no_wires,
+        endpoint_lookup: EndpointLookup = no_endpoint,
     ) -> None:
         self._environ = environ
         self._hosts = hosts or Hosts()
         self.lookup = lookup
-        self.wires = wires
+        self.endpoint_lookup = endpoint_lookup
         self.replace(loaded)
 
     def replace(self, loaded: Mapping[str, Any]) -> None:
@@ -217,7 +217,9 @@ class ActiveConfig:
         if found is None:
             every = self.lookup(name)
             ready = [params for params in every if not self.lacks_key(params, name)]
-            deployments = tuple(deployment(params, self._hosts, wires=self.wires) for params in ready or every)
+            deployments = tuple(
+                deployment(params, self._hosts, endpoint_lookup=self.endpoint_lookup) for params in ready or every
+            )
             found = deployments, () if ready else self.unset.get(name, ())
             if len(self._names) >= MAX_NAMES:
                 self._names.clear()

@@ -3,12 +3,14 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from claude_proxy.config.deployments import LITELLMS_FORMAT, Lane, Wires, deployment, no_wires
+from claude_proxy.config.deployments import LITELLMS_FORMAT, EndpointLookup, Lane, deployment, no_endpoint
 from claude_proxy.config.features import reasons
 from claude_proxy.providers.endpoints import Hosts
 
 
-def ways(config: Mapping[str, Any], hosts: Hosts, *, wires: Wires = no_wires, database: bool = False) -> Iterator[str]:
+def ways(
+    config: Mapping[str, Any], hosts: Hosts, *, endpoint_lookup: EndpointLookup = no_endpoint, database: bool = False
+) -> Iterator[str]:
     """Yield a sentence for each setting that sends requests through LiteLLM, and one for the models that it serves anyway."""
     found = [*reasons(config), *(["DATABASE_URL"] if database else [])]
     if found:
@@ -17,7 +19,7 @@ def ways(config: Mapping[str, Any], hosts: Hosts, *, wires: Wires = no_wires, da
     because: dict[str, list[str]] = {}
     others: list[str] = []
     for model in filter(_is_readable, config.get("model_list") or ()):
-        one = deployment(model["litellm_params"], hosts, wires=wires)
+        one = deployment(model["litellm_params"], hosts, endpoint_lookup=endpoint_lookup)
         if one.lane is Lane.COMPLETION or one.reason == LITELLMS_FORMAT:
             others.append(model["model_name"])
         elif one.reason:

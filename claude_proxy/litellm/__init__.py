@@ -1,1 +1,1 @@
-"""Everything that knows LiteLLM's shapes."""
+"""All code that depends on LiteLLM's shapes."""

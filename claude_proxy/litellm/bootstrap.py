@@ -27,6 +27,7 @@ from claude_proxy.config.stores import shared_store
 from claude_proxy.config.ways import ways
 from claude_proxy.credentials.redaction import Redactor, secrets_in_config, secrets_of
 from claude_proxy.litellm.callback import ClaudeProxy
+from claude_proxy.litellm.chat_endpoints import chat_endpoint
 from claude_proxy.litellm.completions import Completions
 from claude_proxy.litellm.custom_auth import is_session, key_allows
 from claude_proxy.litellm.lane_client import AttemptRefused
@@ -37,9 +38,8 @@ from claude_proxy.litellm.patches import (
     guard_other_clients,
     keep_the_latest_chunks,
 )
-from claude_proxy.litellm.router import deployments_of, put_in_force
+from claude_proxy.litellm.router import apply_config, deployments_of
 from claude_proxy.litellm.transport import chat_http
-from claude_proxy.litellm.wires import wire_of
 from claude_proxy.providers.endpoints import Hosts
 from claude_proxy.providers.model_names import listing
 from claude_proxy.proxy.entrance import current
@@ -63,7 +63,7 @@ def start() -> ClaudeProxy:
         os.environ,
         hosts=Hosts(settings.claude_base),
         lookup=deployments_of,
-        wires=wire_of,
+        endpoint_lookup=chat_endpoint,
     )
     app = App(
         settings,
@@ -161,7 +161,9 @@ def watch_config() -> None:
         return
     _settle_litellm()  # LiteLLM has read its settings after the callbacks
     app = start().app
-    for sentence in ways(app.config.loaded, app.hosts, wires=wire_of, database=app.settings.database_url is not None):
+    for sentence in ways(
+        app.config.loaded, app.hosts, endpoint_lookup=chat_endpoint, database=app.settings.database_url is not None
+    ):
         logger.info("%s", sentence)
     app.watch_pool(environment())
     found = watcher.watcher(app.config, _take_up, environment())
@@ -178,7 +180,7 @@ def _take_up(new: Mapping[str, Any], found: watcher.Change) -> Iterable[str]:
     app = start().app
     for secret in secrets_in_config(new, os.environ):
         app.redactor.learn(secret)
-    return put_in_force(proxy_server.llm_router, app.config.loaded, new, found)
+    return apply_config(proxy_server.llm_router, app.config.loaded, new, found)
 
 
 def _tokens(text: str) -> int:

@@ -1,4 +1,4 @@
-"""LiteLLM's callback: the hooks in the order in which a request meets them, each a few lines over the core."""
+"""LiteLLM's callback: the hooks, in the order in which LiteLLM calls them for a request."""
 
 import asyncio
 import uuid
@@ -30,12 +30,12 @@ from claude_proxy.proxy.relay import close_stream, filtered
 from claude_proxy.proxy.response import KEEPALIVE_SECONDS
 from claude_proxy.server.application import App
 
-# LiteLLM refuses to call Anthropic without a key; the real credential is put on the request by the lane.
+# LiteLLM calls Anthropic only with a key; the lane sets the real credential on the request.
 PLACEHOLDER_KEY = "set-by-claude-proxy"
 
 
 class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is untyped
-    """One flat class: LiteLLM finds several hooks only in the callback class's own body."""
+    """One flat class, because LiteLLM finds several hooks only in the callback class's own body."""
 
     def __init__(self, app: App) -> None:
         super().__init__()
@@ -44,19 +44,19 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
     async def async_pre_call_hook(
         self, user_api_key_dict: UserAPIKeyAuth, cache: DualCache, data: dict[str, Any], call_type: str
     ) -> dict[str, Any]:
-        """Refuse a model that nobody serves, and give LiteLLM the fallbacks by pattern; it knows exact names only.
+        """Refuse an unknown model, and give LiteLLM the fallbacks by pattern, because LiteLLM knows exact names only.
 
-        Where no fallback could follow, LiteLLM does not repeat a request to Claude: Claude Code does that itself, ten times.
-        A call that is a step of the proxy's own plan has no fallback here.
+        Without a fallback, LiteLLM does not retry a request to Claude, because Claude Code retries it itself, ten times. A call
+        that is a step of the proxy's own plan gets no fallbacks.
         """
-        # Here and not before: LiteLLM stamps its responses with the name that it got first.
+        # Set here, because LiteLLM uses the name that it got first in its responses.
         data["model"] = served_name(str(data.get("model", "")))
         entrance = current.get()
         if entrance is None:
             return data
         if entrance.planned:
             data["model"] = entrance.model
-            # Without it LiteLLM would look for some of its own.
+            # Without this, LiteLLM would use fallbacks of its own.
             data["fallbacks"] = []
             return data
         try:
@@ -79,30 +79,30 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         request_kwargs: dict[str, Any] | None = None,
         parent_otel_span: Any = None,
     ) -> list[dict[str, Any]]:
-        """Of several deployments with one name, leave out those whose key is not set, while others are ready."""
+        """Remove deployments without their key, if others of the same name are ready."""
         lacks_key = self.app.config.lacks_key
         ready = [one for one in healthy_deployments if not lacks_key(one.get("litellm_params", {}), str(one.get("model_name")))]
         return ready or healthy_deployments
 
     async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: CallTypes | None) -> dict[str, Any]:
-        """Prepare one attempt, after the deployment is chosen. LiteLLM calls it a second time where it translates."""
+        """Prepare one attempt, after the deployment is chosen. LiteLLM calls this hook again if it translates the request."""
         hosts = self.app.hosts
         provider = hosts.provider(str(kwargs.get("model", "")), kwargs.get("custom_llm_provider"), kwargs.get("api_base"))
         entrance = current.get()
         if call_type is not CallTypes.anthropic_messages or entrance is None:
             if provider is Provider.CLAUDE:
-                raise AttemptRefused("Claude is asked only on behalf of a client, through /v1/messages")
+                raise AttemptRefused("Claude gets only requests of clients, through /v1/messages")
             return kwargs
         if entrance.outlet.begun or entrance.refusal is not None or (entrance.last is not None and entrance.last.final):
-            raise AttemptRefused("the response that there is belongs to the client")
+            raise AttemptRefused("the client already has a response")
         own = _deployment_parameters(kwargs)
         chosen = {**own, **{name: kwargs.get(name) for name in ("model", "custom_llm_provider", "api_base", "api_key")}}
-        one = deployment(chosen, hosts, wires=self.app.config.wires, chosen_by_litellm=True)
+        one = deployment(chosen, hosts, endpoint_lookup=self.app.config.endpoint_lookup, chosen_by_litellm=True)
         if one.lane is not Lane.LITELLM:
             fields = None if provider is Provider.CLAUDE else {name: kwargs[name] for name in FOR_PROVIDERS if name in kwargs}
             entrance.row = one.row
             entrance.is_clean = one.lane in (Lane.CHAT, Lane.COMPLETION)
-            # LiteLLM's adapter has nothing to translate: what comes back speaks Anthropic's format.
+            # The lane returns Anthropic's format, so LiteLLM's adapter has nothing to translate.
             speaks: dict[str, Any] = {}
             if entrance.is_clean:
                 base_model = str((kwargs.get("model_info") or {}).get("base_model") or "")
@@ -115,7 +115,7 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         return await self._for_cloud(kwargs, own, entrance)
 
     async def async_post_call_success_hook(self, data: dict[str, Any], user_api_key_dict: UserAPIKeyAuth, response: Any) -> Any:
-        """Take thinking out of a whole response of another provider's, and name the model that was asked for."""
+        """Remove the thinking from another provider's whole response, and set the requested model's name."""
         entrance = current.get()
         if entrance is None or not isinstance(response, dict) or not _is_translated(entrance):
             return response
@@ -128,13 +128,13 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
     async def async_post_call_streaming_iterator_hook(
         self, user_api_key_dict: UserAPIKeyAuth, response: AsyncIterator[Any], request_data: dict[str, Any]
     ) -> AsyncGenerator[Any, None]:
-        """Take thinking out of a stream of another provider's. Who serves it is known at the first chunk, not before."""
+        """Remove the thinking from another provider's stream. The provider is known only at the first chunk."""
         entrance = current.get()
         chunks = aiter(response)
         try:
             first = await anext(chunks, None)
         except asyncio.CancelledError:
-            # The client left before the first event, and LiteLLM would let the provider go on.
+            # The client left before the first event; without this, LiteLLM would let the provider continue.
             await close_stream(chunks)
             raise
         if first is None:
@@ -150,7 +150,7 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
             yield ready
 
     async def _for_cloud(self, kwargs: dict[str, Any], own: Mapping[str, Any], entrance: Entrance) -> dict[str, Any]:
-        """Prepare an attempt at Claude on a cloud, whose format LiteLLM relays."""
+        """Prepare an attempt at Claude on a cloud, whose format LiteLLM forwards."""
         row = entrance.row = compatibility.dialect(
             str(kwargs["model"]), kwargs.get("custom_llm_provider"), kwargs.get("api_base")
         )
@@ -172,7 +172,7 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
 
 
 def _beta_header(entrance: Entrance, row: compatibility.Dialect) -> dict[str, Any] | None:
-    """Return the betas that the provider may see, in the shape in which LiteLLM adds headers for one provider."""
+    """Return the allowed betas, in the shape in which LiteLLM adds headers for one provider."""
     sent = ",".join(value for name, value in entrance.request.headers if name.lower() == "anthropic-beta")
     betas = compatibility.allowed_betas(sent, row)
     return {"custom_llm_provider": row.prefix, "extra_headers": {"anthropic-beta": ",".join(betas)}} if betas else None
@@ -183,7 +183,7 @@ def _is_translated(entrance: Entrance) -> bool:
 
 
 def _deployment_parameters(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the deployment's own ``litellm_params``; what the client sent is not among them."""
+    """Return the deployment's own ``litellm_params``, without the client's parameters."""
     info, router = kwargs.get("model_info"), proxy_server.llm_router
     deployment = router.get_deployment(model_id=info["id"]) if router and isinstance(info, dict) and "id" in info else None
     return {**parameters(deployment.litellm_params.model_dump(exclude_none=True), info)} if deployment else {}

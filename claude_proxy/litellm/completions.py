@@ -1,7 +1,7 @@
-"""Chat completions of providers whose format LiteLLM alone knows, asked as if LiteLLM were an endpoint of OpenAI's format.
+"""Chat completions through LiteLLM, for providers whose format only LiteLLM knows. LiteLLM is used like an OpenAI endpoint.
 
-``litellm.acompletion`` is what LiteLLM's own route calls; the route itself would authenticate, log and bill the call once more
-where a request has entered LiteLLM already. Knows LiteLLM's shapes (1.106.2).
+It calls ``litellm.acompletion`` like LiteLLM's own route. The route itself would authenticate, log and bill a request a second
+time that has already entered LiteLLM. Depends on LiteLLM's shapes (1.106.2).
 """
 
 import ast
@@ -25,32 +25,32 @@ from claude_proxy.proxy.offload import offloaded
 from claude_proxy.proxy.relay import close_stream
 from claude_proxy.upstream.client import StreamedResponse, TimedOutError
 
-# Parameters of a deployment that say nothing to its provider, or that the lane has put into the request already.
+# Parameters of a deployment that are not for its provider, or that the lane has already put into the request.
 LEFT_OUT = frozenset({*DEFAULTS, *OF_ROUTER, CHAT_SERVER, "max_retries", "num_retries", "stream_timeout", "timeout", "weight"})
-# Chunks of a stream that may wait for the client.
+# The maximum number of chunks that wait for the client.
 MAX_WAITING = 64
-# What LiteLLM puts in front of a provider's words, as often as it likes.
+# Prefixes that LiteLLM adds to a provider's message, possibly several.
 _PREFIX = re.compile(r"^(?:(?:litellm\.)?[A-Za-z_]{1,40}(?:Error|Exception)(?::| -) *)+")
-# aiohttp's words for a host without a connection.
+# aiohttp's message for a host that cannot be reached.
 _UNREACHABLE = re.compile(r"Cannot connect to host ([\w.-]{1,253}:\d{1,5}) ssl:[^\[]{0,200}\[([^\]]{1,200})\]")
 _DECODER = json.JSONDecoder()
-# Whose account at a cloud is asked is the operator's business.
+# Names of cloud accounts, which clients may not see.
 _ACCOUNT = re.compile(r"arn:aws[\w-]*:[^\s'\"]+|\bprojects/[\w:.-]+")
 ACCOUNT = "(an account)"
 
 
 class Failed(NamedTuple):
-    """An error of LiteLLM's or of the provider's: its status, and its words as the provider has them."""
+    """An error of LiteLLM or of the provider: its status and its body."""
 
     status: int
-    said: dict[str, Any]
+    body: dict[str, Any]
 
 
 class Completions:
-    """One for the process: the endpoint of ``Lane.COMPLETION``."""
+    """One per process: the endpoint of ``Lane.COMPLETION``."""
 
     async def send(self, attempt: Attempt, raw: bytes) -> StreamedResponse:
-        """Ask for a completion; return its response once there is a part of it. Raises ``TimedOutError``."""
+        """Request a completion and return its response when its first part is there. Raises ``TimedOutError``."""
         body = await offloaded(len(raw), json.loads, raw)
         entrance = Entrance(attempt.request, attempt.outlet, attempt.journal, planned=True, row=attempt.deployment.row)
         response = CompletionResponse(entrance, parameters(attempt, body))
@@ -63,10 +63,10 @@ class Completions:
 
 
 def parameters(attempt: Attempt, body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what LiteLLM is called with: the deployment's own parameters, and the request over them.
+    """Return LiteLLM's arguments: the deployment's own parameters, overridden by the request.
 
-    Nothing is repeated or logged here: the plan does the one, and who has begun the attempt the other. What a provider does
-    not take is left out, for the client cannot know it.
+    LiteLLM neither retries nor logs the call: the plan retries, and the caller of the attempt logs. Parameters that a provider
+    does not accept are dropped, because the client cannot know them.
     """
     own = {name: value for name, value in (attempt.deployment.params or {}).items() if name not in LEFT_OUT}
     fixed = {"model": own["model"], "timeout": attempt.read_seconds, "num_retries": 0, "max_retries": 0, "no-log": True}
@@ -74,9 +74,9 @@ def parameters(attempt: Attempt, body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class CompletionResponse(StreamedResponse):
-    """What LiteLLM makes of a provider's response, in the bytes of a chat completion.
+    """LiteLLM's result, in the bytes of a chat completion.
 
-    A task of its own reads it: to cancel one of LiteLLM's reads would end its stream.
+    A task of its own reads it, because a cancelled read of LiteLLM would end its stream.
     """
 
     __slots__ = ("_entrance", "_first", "_over", "_params", "_task", "_waiting")
@@ -85,14 +85,14 @@ class CompletionResponse(StreamedResponse):
         self._entrance = entrance
         self._params = params
         self._waiting: asyncio.Queue[bytes | Failed | TimedOutError] = asyncio.Queue(MAX_WAITING)
-        # What came first, and whether nothing comes after it.
+        # The first part, and whether it is the only one.
         self._first: bytes | Failed | TimedOutError = b""
         self._over = False
         self._set(200, [("content-type", STREAM if params.get("stream") else "application/json")])
         self._task = asyncio.ensure_future(self._run())
 
     async def open(self) -> None:
-        """Wait for the first part: LiteLLM begins some streams before it asks. Raises ``TimedOutError``."""
+        """Wait for the first part, because LiteLLM returns some streams before it sends a request. Raises ``TimedOutError``."""
         self._first = await self._waiting.get()
         if isinstance(self._first, TimedOutError):
             raise self._first
@@ -100,21 +100,21 @@ class CompletionResponse(StreamedResponse):
             retry_after = self._entrance.retry_after
             headers = [("retry-after", retry_after)] if retry_after else []
             self._set(self._first.status, [("content-type", "application/json"), *headers])
-            self._first, self._over = to_json(self._first.said), True
+            self._first, self._over = to_json(self._first.body), True
 
     async def piece(self) -> bytes:
-        """Return the next chunk as an event, and an error as one. Raises ``TimedOutError``."""
+        """Return the next chunk, or an error, as an event. Raises ``TimedOutError``."""
         found, self._first = self._first or (b"" if self._over else await self._waiting.get()), b""
         if isinstance(found, TimedOutError):
             raise found
         if isinstance(found, Failed):
             self._over = True
-            return event(to_json({"error": {"code": found.status, "message": words_in(found.said)}}))
+            return event(to_json({"error": {"code": found.status, "message": message_in(found.body)}}))
         self._over = self._over or not found
         return found
 
     async def read(self, *, cut_at: int | None = None) -> bytes:
-        """Return the whole body, or so many bytes of its beginning. Raises ``TimedOutError``."""
+        """Return the whole body, or its first ``cut_at`` bytes. Raises ``TimedOutError``."""
         body = bytearray()
         while (cut_at is None or len(body) < cut_at) and (piece := await self.piece()):
             body += piece
@@ -122,11 +122,11 @@ class CompletionResponse(StreamedResponse):
 
     @property
     def rejection_reason(self) -> str | None:
-        """Whatever LiteLLM returns is a completion."""
+        """None, because every result of LiteLLM is a completion."""
         return None
 
     def close(self) -> None:
-        """End LiteLLM's work on it, and with it the provider's."""
+        """End LiteLLM's work on the response, and with it the provider's."""
         self._task.cancel()
 
     def _set(self, status: int, headers: Headers) -> None:
@@ -137,16 +137,16 @@ class CompletionResponse(StreamedResponse):
         # LiteLLM's transport and the hooks find the request in this task's context.
         token = current.set(entrance)
         try:
-            answer = await litellm.acompletion(**self._params)
-            if hasattr(answer, "__aiter__"):
-                stream = answer
+            completion = await litellm.acompletion(**self._params)
+            if hasattr(completion, "__aiter__"):
+                stream = completion
                 await self._pass(stream)
             elif problem := entrance.end_problem():
                 await self._waiting.put(Failed(502, error_of(problem)))
             else:
-                await self._waiting.put(event(json_of(answer)) if self._params.get("stream") else json_of(answer))
+                await self._waiting.put(event(json_of(completion)) if self._params.get("stream") else json_of(completion))
             await self._waiting.put(b"")
-        except Exception as error:  # noqa: BLE001 - whatever LiteLLM raises is its word on this attempt
+        except Exception as error:  # noqa: BLE001 - LiteLLM may raise anything, and all of it is this attempt's error
             await self._waiting.put(failure(error))
         finally:
             await close_stream(stream)
@@ -162,20 +162,20 @@ class CompletionResponse(StreamedResponse):
 
 
 def event(data: bytes) -> bytes:
-    """Return the event of a stream that has this data."""
+    """Return a stream event with this data."""
     return b"data: " + data + b"\n\n"
 
 
-def json_of(answer: BaseModel) -> bytes:
-    """Return a completion of LiteLLM's, or a chunk of one, with what is said in it."""
+def json_of(completion: BaseModel) -> bytes:
+    """Return a completion of LiteLLM, or a chunk of one, as JSON without empty fields."""
     try:
-        return answer.model_dump_json(exclude_none=True, exclude_unset=True).encode()
-    except PydanticSerializationError:  # half a character
-        return to_json(answer.model_dump(exclude_none=True, exclude_unset=True))
+        return completion.model_dump_json(exclude_none=True, exclude_unset=True).encode()
+    except PydanticSerializationError:  # a lone surrogate
+        return to_json(completion.model_dump(exclude_none=True, exclude_unset=True))
 
 
 def failure(error: Exception) -> Failed | TimedOutError:
-    """Return what an error of LiteLLM's says."""
+    """Return the status and the message of an error of LiteLLM."""
     error = getattr(error, "original_exception", None) or error
     if isinstance(error, litellm.Timeout):
         return TimedOutError("Timeout")
@@ -184,26 +184,26 @@ def failure(error: Exception) -> Failed | TimedOutError:
     message = getattr(error, "message", None)
     if isinstance(message, str) and (found := _UNREACHABLE.search(message)):
         return Failed(502, error_of(f"{found[1]} cannot be reached: {found[2]}."))
-    return Failed(status, said_in(message if isinstance(message, str) else f"{type(error).__name__}: {error}"))
+    return Failed(status, provider_error(message if isinstance(message, str) else f"{type(error).__name__}: {error}"))
 
 
-def said_in(message: str) -> dict[str, Any]:
-    """Return the provider's own error, which LiteLLM's words have in them as text; else the words."""
+def provider_error(message: str) -> dict[str, Any]:
+    """Return the provider's own error, which LiteLLM's message contains as text; else the message."""
     message = message[: 2 * MAX_ERROR_BYTES]
     words, begins, rest = message.partition("{")
     if begins and TRACEBACK not in message:
         for text in (begins + rest, _unquoted(words, begins + rest)):
             try:
-                said, _ = _DECODER.raw_decode(text)
+                decoded, _ = _DECODER.raw_decode(text)
             except (ValueError, RecursionError):
                 continue
-            if isinstance(said, dict) and words_in(said):
-                return error_of(words_in(said))
+            if isinstance(decoded, dict) and message_in(decoded):
+                return error_of(message_in(decoded))
     return error_of(_PREFIX.sub("", message))
 
 
 def _unquoted(words: str, text: str) -> str:
-    """Return the text of bytes that LiteLLM has written as Python does."""
+    """Return the text of bytes that LiteLLM has formatted as a Python literal."""
     quote = words[-1:]
     if words[-2:] not in ("b'", 'b"'):
         return ""
@@ -219,8 +219,8 @@ def error_of(words: str) -> dict[str, Any]:
     return {"error": {"message": _ACCOUNT.sub(ACCOUNT, words)}}
 
 
-def words_in(said: Mapping[str, Any]) -> str:
-    """Return the words of a provider's error; empty without any."""
-    inner = said.get("error", said)
+def message_in(decoded: Mapping[str, Any]) -> str:
+    """Return the message of a provider's error; empty without one."""
+    inner = decoded.get("error", decoded)
     found = inner.get("message") if isinstance(inner, dict) else inner
     return found if isinstance(found, str) else ""

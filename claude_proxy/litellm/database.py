@@ -1,4 +1,4 @@
-"""LiteLLM's own database, when ``DATABASE_URL`` names one: Prisma's client for Python, and the tables. At the start only."""
+"""LiteLLM's own database, if ``DATABASE_URL`` names one: Prisma's client for Python and the tables. Used only at the start."""
 
 import importlib.util
 import os
@@ -11,19 +11,19 @@ from pathlib import Path
 
 from claude_proxy.config.settings import SettingsError
 
-# A folder with Prisma's client, generated for LiteLLM's tables, where it is not installed beside LiteLLM.
+# A folder with Prisma's client, generated for LiteLLM's tables, if it is not installed beside LiteLLM.
 CLIENT = "CLAUDE_PROXY_DATABASE_CLIENT"
-# The socket that a PostgreSQL makes in the folder of its sockets.
+# The name of PostgreSQL's socket in its socket folder.
 SOCKET = ".s.PGSQL.5432"
 USER = NAME = "litellm"
-# How long a proxy that has had a database waits for it at its start.
+# How long a proxy that has used a database waits for it at its start.
 WAIT_SECONDS = 20.0
 
 
 def prepare(environ: MutableMapping[str, str]) -> None:
-    """Make Prisma's client importable, here and in the workers, and bring the tables up to date.
+    """Make Prisma's client importable, in this process and in the workers, and migrate the tables.
 
-    The latter is left out with LiteLLM's ``DISABLE_SCHEMA_UPDATE=true``. Raises ``SettingsError`` where either cannot be done.
+    LiteLLM's ``DISABLE_SCHEMA_UPDATE=true`` skips the migration. Raises ``SettingsError`` if either fails.
     """
     folder = environ.get(CLIENT, "")
     if folder:
@@ -41,7 +41,7 @@ def prepare(environ: MutableMapping[str, str]) -> None:
 
 
 def is_generated() -> bool:
-    """Whether there is a Prisma client for Python that was generated for a schema: as installed it has no ``client``."""
+    """Whether a generated Prisma client for Python is installed; before it is generated it has no ``client``."""
     package = importlib.util.find_spec("prisma")
     return package is not None and any(
         (Path(folder) / "client.py").exists() for folder in package.submodule_search_locations or ()
@@ -49,7 +49,7 @@ def is_generated() -> bool:
 
 
 def schema() -> str:
-    """Return LiteLLM's schema for Prisma, with an engine for this platform only: LiteLLM's own names five."""
+    """Return LiteLLM's Prisma schema with an engine for this platform only, instead of five."""
     package = importlib.util.find_spec("litellm")
     folder = next(iter(package.submodule_search_locations or ())) if package else ""
     text = (Path(folder) / "proxy" / "schema.prisma").read_text(encoding="utf-8")
@@ -57,19 +57,19 @@ def schema() -> str:
 
 
 def update_tables() -> None:
-    """Bring the tables up to date with this LiteLLM; raise ``SettingsError`` when that fails."""
+    """Migrate the tables to this version of LiteLLM; raise ``SettingsError`` if that fails."""
     from litellm_proxy_extras.utils import ProxyExtrasDBManager  # noqa: PLC0415 - late: only with a database
 
     try:
         done = ProxyExtrasDBManager.run_migration_job(use_migrate=True, use_v2_resolver=True)
     except RuntimeError as error:
-        raise SettingsError((f"DATABASE_URL: the tables cannot be brought up to date: {error}",)) from error
+        raise SettingsError((f"DATABASE_URL: the tables cannot be migrated: {error}",)) from error
     if not done:
-        raise SettingsError(("DATABASE_URL: the tables cannot be brought up to date; the lines above say why",))
+        raise SettingsError(("DATABASE_URL: the tables cannot be migrated; the lines above say why",))
 
 
 def listens(folder: Path) -> bool:
-    """Whether a PostgreSQL answers at the socket in this folder: one that was killed leaves its socket behind."""
+    """Whether PostgreSQL accepts connections at this folder's socket. A killed server leaves its socket behind."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(str(folder / SOCKET))
@@ -79,9 +79,9 @@ def listens(folder: Path) -> bool:
 
 
 def comes_up(folder: Path, client: str, seconds: float = WAIT_SECONDS, sleep: Callable[[float], None] = time.sleep) -> bool:
-    """Whether a PostgreSQL answers in this folder. Where Prisma's client is there, it is given time to start.
+    """Whether PostgreSQL accepts connections in this folder. If Prisma's client is there, PostgreSQL gets time to start.
 
-    After the machine itself has started, Docker starts all containers at once.
+    When the machine starts, Docker starts all containers at the same time.
     """
     tries = int(seconds) if (Path(client) / "prisma").exists() else 0
     for _ in range(tries):
@@ -92,7 +92,7 @@ def comes_up(folder: Path, client: str, seconds: float = WAIT_SECONDS, sleep: Ca
 
 
 def socket_url(folder: Path) -> str:
-    """Return the address of the PostgreSQL behind a folder's socket. There is no password: who sees the folder is let in."""
+    """Return the URL of the PostgreSQL behind a folder's socket. There is no password: access to the folder is enough."""
     return f"postgresql://{USER}@localhost/{NAME}?host={folder}"
 
 

@@ -1,6 +1,6 @@
-"""The HTTP handlers that LiteLLM is handed as ``client``: one that makes its attempt on a lane, one for Vertex AI.
+"""The HTTP handlers that LiteLLM gets as ``client``: one makes its attempt on a lane, one sends to Vertex AI.
 
-They know LiteLLM's shapes (1.106.2), as ``litellm/callback.py`` does; ``tests/test_contract.py`` guards them.
+They depend on LiteLLM's shapes (1.106.2), like ``litellm/callback.py``; ``tests/test_contract.py`` guards them.
 """
 
 import json
@@ -15,7 +15,7 @@ from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 from claude_proxy.anthropic.errors import STATUS_OF_ERRORS
 from claude_proxy.anthropic.messages import to_json
 from claude_proxy.config.deployments import Deployment
-from claude_proxy.litellm.transport import DEFAULT_TIMEOUT, beginning, discard, rejection_reason
+from claude_proxy.litellm.transport import DEFAULT_TIMEOUT, discard, error_start, rejection_reason
 from claude_proxy.proxy.entrance import Entrance
 from claude_proxy.proxy.lanes.attempt import MAX_ERROR_BYTES, STREAM
 from claude_proxy.proxy.relay import Heard
@@ -24,17 +24,17 @@ from claude_proxy.upstream.response_bounds import CODINGS, ResponseTooLarge
 
 
 class AttemptRefused(litellm.BadRequestError):  # type: ignore[misc]  # LiteLLM's class is untyped
-    """The attempt is not made: a refusal for the client stands already, or a key is missing. LiteLLM does not repeat it."""
+    """The attempt is not made: there is already an error for the client, or a key is missing. LiteLLM does not retry it."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message=message, model="", llm_provider="")
 
 
 class LaneClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is untyped
-    """Makes LiteLLM's attempt on the lane that every other request takes, and gives LiteLLM a copy for its books.
+    """Makes LiteLLM's attempt on the lane that all other requests use, and gives LiteLLM a copy for its records.
 
-    ``fields`` is the request as LiteLLM has it, for a provider that is not Claude. The base class's constructor is left out
-    on purpose: it would build an HTTP client for every request.
+    ``fields`` is the request as LiteLLM has it, for a provider other than Claude. The base class's constructor is not called,
+    because it would build an HTTP client for every request.
     """
 
     def __init__(
@@ -44,13 +44,13 @@ class LaneClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is 
         self._entrance = entrance
         self._deployment = deployment
         self._fields = fields
-        self._client = None  # the base class's end asks for it
+        self._client = None  # read by the base class's destructor
         self._owns_client = False
         self.timeout = None
         self.event_hooks = None
 
     async def post(self, url: str, **_: Any) -> httpx.Response:
-        """Return a copy of what the client got, or what LiteLLM is to send it; raise LiteLLM's errors."""
+        """Return a copy of the client's response, or of what LiteLLM sends to the client; raise LiteLLM's errors."""
         entrance, deployment = self._entrance, self._deployment
         heard = Heard(copies=True)
         work = self._serving.attempt(
@@ -60,9 +60,9 @@ class LaneClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is 
         error = entrance.journal.error
         if outcome is not None and outcome.refusal is not None:
             if outcome.status == 504:
-                raise litellm.Timeout(message=f"{deployment.served} did not answer in time", model="", llm_provider="")
+                raise litellm.Timeout(message=f"{deployment.served} did not respond in time", model="", llm_provider="")
             text = outcome.refusal.body[:MAX_ERROR_BYTES].decode("utf-8", "replace")
-            # Without the pool's headers: LiteLLM's retries would wait for ``retry-after`` and then ask the same pool again.
+            # Without the pool's headers: LiteLLM's retries would wait for ``retry-after`` and then use the same pool again.
             raise BaseLLMException(outcome.status, text, {} if outcome.of_pool else dict(outcome.refusal.headers))
         if outcome is not None and error:
             raise BaseLLMException(STATUS_OF_ERRORS.get(error, 502), f"the response ended with {error}")
@@ -71,7 +71,7 @@ class LaneClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is 
 
 
 class PlainClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is untyped
-    """Sends what LiteLLM has made; LiteLLM uses ``post`` and nothing else of it on ``/v1/messages``."""
+    """Sends LiteLLM's own request; on ``/v1/messages`` LiteLLM uses only ``post``."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._client = http
@@ -88,7 +88,7 @@ class PlainClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is
         stream: bool = False,
         **_: Any,
     ) -> httpx.Response:
-        """Send the request and return its answer, read to the end unless it streams; raise LiteLLM's errors."""
+        """Send the request and return its response, read to the end unless it streams; raise LiteLLM's errors."""
         request = self._client.build_request(
             "POST",
             url,
@@ -99,20 +99,20 @@ class PlainClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is
         host = request.url.host
         try:
             response = await self._send(request)
-            misfit = rejection_reason(response, CODINGS)
-            if misfit:
+            reason = rejection_reason(response, CODINGS)
+            if reason:
                 await discard(response)
-                raise BaseLLMException(502, f"{host} {misfit}")
+                raise BaseLLMException(502, f"{host} {reason}")
             if response.is_error:
-                # Not httpx.HTTPStatusError: on that LiteLLM strips thinking and sends the request again by itself.
-                text = (await beginning(response)).decode("utf-8", "replace")
+                # Not httpx.HTTPStatusError: on that error LiteLLM strips thinking and sends the request again.
+                text = (await error_start(response)).decode("utf-8", "replace")
                 raise BaseLLMException(response.status_code, text, dict(response.headers))
             if not stream:
                 await self._read(response)
         except httpx.TimeoutException as error:
-            raise litellm.Timeout(message=f"no answer from {host} in time", model="", llm_provider="") from error
+            raise litellm.Timeout(message=f"no response from {host} in time", model="", llm_provider="") from error
         except httpx.HTTPError as error:
-            raise BaseLLMException(502, f"{host} {_what_broke(error)}") from error
+            raise BaseLLMException(502, f"{host} {_failure_reason(error)}") from error
         return response
 
     async def _read(self, response: httpx.Response) -> None:
@@ -124,7 +124,7 @@ class PlainClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is
 
 
 class BetasInBody(PlainClient):
-    """Sends to Vertex AI, which refuses many values of the header ``anthropic-beta`` and reads them from the body."""
+    """Sends to Vertex AI, which rejects many values of the header ``anthropic-beta`` and reads them from the body."""
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
         betas = request.headers.pop("anthropic-beta", "")
@@ -137,6 +137,6 @@ class BetasInBody(PlainClient):
         return await super()._send(request)
 
 
-def _what_broke(error: httpx.HTTPError) -> str:
-    """Return what became of an answer, in words that follow a name."""
+def _failure_reason(error: httpx.HTTPError) -> str:
+    """Return how a response failed, as the rest of a sentence that starts with the host."""
     return str(error) if isinstance(error, ResponseTooLarge) else f"broke off ({type(error).__name__})"

@@ -1,6 +1,6 @@
-"""Why a provider ended its response, seen on the way to LiteLLM. The format is told by the path that was asked.
+"""Reads the provider's own stop reason from the response on its way to LiteLLM. The request's path determines the format.
 
-LiteLLM (1.106.2) makes a good end of one that it does not know, and of none.
+LiteLLM (1.106.2) reports an unknown or missing stop reason as a normal end.
 """
 
 import re
@@ -13,15 +13,15 @@ from claude_proxy.proxy.entrance import Entrance, current
 
 
 class NativeEnds(NamedTuple):
-    """How a format says why a response ended; ``good`` has the reasons that LiteLLM knows, and is empty where it knows all."""
+    """The stop reason in one format; ``good`` has the reasons that LiteLLM knows, and is empty if LiteLLM knows all."""
 
-    # The end of the paths.
+    # The end of the request's path.
     at: str
     says: re.Pattern[bytes]
     good: frozenset[str] = frozenset()
 
 
-# A quote that stands in a text has a backslash before it, so no text is taken for an end.
+# In a JSON string the quotes would be escaped, so a model's text never matches.
 _GEMINI = re.compile(rb'"finishReason"\s{0,8}:\s{0,8}"([A-Z_]{1,40})"')
 _CHAT = re.compile(rb'"finish_reason"\s{0,8}:\s{0,8}"([A-Za-z_]{1,40})"|^data:\s{0,8}\[(DONE)\]', re.MULTILINE)
 # Google's reference, "FinishReason".
@@ -31,7 +31,7 @@ _GEMINI_ENDS = frozenset(
         "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION",
     }
 )  # fmt: skip
-# AWS's reference, "StopReason"; the others are malformed responses.
+# AWS's reference, "StopReason"; its other reasons mean a malformed response.
 _BEDROCK_ENDS = frozenset(
     {
         "end_turn", "tool_use", "max_tokens", "stop_sequence", "guardrail_intervened", "content_filtered",
@@ -48,14 +48,14 @@ FORMATS = (
     NativeEnds("/chat/completions", _CHAT),
     NativeEnds("/responses", re.compile(rb'"type"\s{0,8}:\s{0,8}"response\.(completed|incomplete|failed)"')),
 )
-# A response that is no stream is whole where it is JSON; only these say more about its end.
+# A whole JSON response is complete; only these formats also report how it ended.
 WHOLE = (":generateContent", "/converse")
-# No end is longer.
+# The longest match, in bytes.
 LONGEST = 80
 
 
 def watched(response: httpx.Response) -> httpx.Response:
-    """Return a response that is watched for why it ends, on behalf of a client's request."""
+    """Return a response whose stop reason is recorded for the client's request."""
     entrance = current.get()
     if entrance is None or not response.is_success:
         return response
@@ -68,7 +68,7 @@ def watched(response: httpx.Response) -> httpx.Response:
 
 
 class _Watched(httpx.AsyncByteStream):
-    """A body in which the last reason of an end is found, wherever the chunks are cut."""
+    """A body that is searched for its last stop reason, wherever the chunks are cut."""
 
     def __init__(self, stream: Any, entrance: Entrance, says: re.Pattern[bytes]) -> None:
         self._stream = stream

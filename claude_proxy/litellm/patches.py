@@ -1,4 +1,4 @@
-"""What is changed in LiteLLM (1.106.2) and in what it sends with, each where there is no hook. The contract tests guard it."""
+"""Changes to LiteLLM (1.106.2) and to its HTTP clients where they have no hook. The contract tests guard them."""
 
 import asyncio
 import functools
@@ -23,8 +23,8 @@ from claude_proxy.upstream.response_bounds import MAX_RESPONSE_BYTES
 
 logger = logging.getLogger(__name__)
 
-# How much LiteLLM keeps of the chunks of a stream that it translates, with and without a setting that reads its records, and
-# what one takes beside its text.
+# The limit for the chunks that LiteLLM keeps of a translated stream, with and without a setting that reads them, and the size
+# of a chunk without its text.
 MAX_CHUNKS = 256 * 1024 * 1024
 MAX_UNREAD_CHUNKS = 64 * 1024 * 1024
 CHUNK_BYTES = 4096
@@ -34,10 +34,10 @@ MAX_TEXT = 1024 * 1024
 
 @functools.cache
 def guard_every_request() -> None:
-    """Bound the response, and refuse the redirection, of every request that this process sends with httpx.
+    """Limit the response size, and reject redirects, for every httpx request of this process.
 
-    LiteLLM's handlers, the package ``openai`` and the tools of both make clients of their own, most of which follow a
-    redirection with body and key, and all of which decode and read without a bound (httpx 0.28). They meet here.
+    LiteLLM's handlers, the package ``openai`` and the tools of both create their own clients. Most of them follow a redirect
+    with body and key, and all of them decode and read without a limit (httpx 0.28). All use the functions replaced here.
     """
     choose_async, choose = httpx.AsyncClient._transport_for_url, httpx.Client._transport_for_url  # noqa: SLF001
 
@@ -54,10 +54,10 @@ def guard_every_request() -> None:
 
 @functools.cache
 def except_from_proxies(proxies: OutboundProxies) -> None:
-    """Ask a host of NO_PROXY directly, in whatever form it stands there.
+    """Connect directly to the hosts of NO_PROXY, in every notation.
 
-    httpx (0.28) raises an error over a network or a bracket in it, so the environment that LiteLLM sees has neither. And it
-    knows no network, as LiteLLM's transport over aiohttp does not.
+    httpx (0.28) raises an error for a network or a bracketed host, so LiteLLM's environment contains neither. LiteLLM's
+    transport over aiohttp does not support networks either.
     """
     choose_async, choose = httpx.AsyncClient._transport_for_url, httpx.Client._transport_for_url  # noqa: SLF001
     found = LiteLLMAiohttpTransport._proxy_from_env  # noqa: SLF001
@@ -80,15 +80,15 @@ def except_from_proxies(proxies: OutboundProxies) -> None:
 
 @functools.cache
 def guard_other_clients() -> None:
-    """Let aiohttp (3.14.5) and requests (2.x) follow no redirection either, and aiohttp read no body without a bound.
+    """Stop aiohttp (3.14.5) and requests (2.x) from following redirects, and limit how much aiohttp reads.
 
-    LiteLLM sends with aiohttp itself for ``aiohttp_openai``, and with requests for some providers' logins.
+    LiteLLM uses aiohttp directly for ``aiohttp_openai``, and requests for some providers' logins.
     """
-    send = aiohttp.ClientSession._request  # noqa: SLF001 - the one way of every method
+    send = aiohttp.ClientSession._request  # noqa: SLF001 - every method calls it
     read = aiohttp.StreamReader.read
 
     async def sent(session: aiohttp.ClientSession, *args: Any, **more: Any) -> aiohttp.ClientResponse:
-        if more.get("allow_redirects") is False:  # the caller judges the response
+        if more.get("allow_redirects") is False:  # the caller checks the response itself
             return await send(session, *args, **more)
         response = await send(session, *args, **more | {"allow_redirects": False})
         if 300 <= response.status < 400:
@@ -114,7 +114,7 @@ def guard_other_clients() -> None:
 
 
 class LatestChunks(list[Any]):
-    """The latest chunks of a translated stream, as many as take less than a bound."""
+    """The latest chunks of a translated stream, as many as fit within a limit."""
 
     def __init__(self, chunks: Iterable[Any] = ()) -> None:
         super().__init__()
@@ -129,13 +129,13 @@ class LatestChunks(list[Any]):
         self._weight += weight(chunk)
         if self._weight > self._bound and len(self) > 1:
             if self._bound == MAX_CHUNKS:
-                logger.warning("LiteLLM's record of a stream is too large: its first %d chunks are left out", len(self) // 2)
+                logger.warning("LiteLLM's record of a stream is too large: its first %d chunks are removed", len(self) // 2)
             del self[: len(self) // 2]
             self._weight = sum(map(weight, self))
 
 
 def weight(chunk: Any) -> int:
-    """Return about how many bytes a chunk takes."""
+    """Return the approximate size of a chunk, in bytes."""
     delta = getattr(chunk.choices[0], "delta", None) if getattr(chunk, "choices", None) else None
     texts = (getattr(delta, name, None) for name in ("content", "reasoning_content"))
     calls = (getattr(call.function, "arguments", None) for call in getattr(delta, "tool_calls", None) or ())
@@ -144,9 +144,9 @@ def weight(chunk: Any) -> int:
 
 @functools.cache
 def keep_the_latest_chunks() -> None:
-    """Let LiteLLM keep the latest chunks of a stream that it translates, and not each of them until the stream's end.
+    """Make LiteLLM keep only the latest chunks of a translated stream, instead of all until its end.
 
-    1.106.2 keeps its text, too, and copies that at each chunk; beyond a bound only LiteLLM's own rules need it.
+    1.106.2 also keeps the text and copies it at each chunk; above a limit only LiteLLM's own rules need it.
     """
 
     def chunks(stream: CustomStreamWrapper) -> Any:
@@ -168,18 +168,18 @@ def keep_the_latest_chunks() -> None:
 
 @functools.cache
 def end_what_cannot_be_understood() -> None:
-    """Let aiohttp, LiteLLM's HTTP client, tell the reader of an answer that what follows is no HTTP.
+    """Make aiohttp, LiteLLM's HTTP client, report invalid HTTP to the reader of a response.
 
-    Its parser (3.14.5) tells the connection alone and drops the answer: who reads that waits for ever, without a time-out.
-    A reader that was woken by the same packet looks only at what there is to read, and waits again: so it is told afterwards.
+    Its parser (3.14.5) reports it only to the connection and drops the response; the reader would wait forever.
+    A reader that the same packet has woken looks only at the data and waits again, so it gets the error in the next step.
     """
     fail = ResponseHandler.set_exception
 
     def set_exception(connection: ResponseHandler, error: BaseException, *cause: BaseException) -> None:
-        answer = connection._payload  # noqa: SLF001 - no other way from the connection to its answer
+        response = connection._payload  # noqa: SLF001 - the connection has no public access to its response
         fail(connection, error, *cause)
-        if isinstance(error, HttpProcessingError) and answer is not None and not answer.is_eof():
-            told = ClientPayloadError(f"the answer cannot be understood: {error.message}")
-            asyncio.get_running_loop().call_soon(answer.set_exception, told)
+        if isinstance(error, HttpProcessingError) and response is not None and not response.is_eof():
+            reported = ClientPayloadError(f"the response is not valid HTTP: {error.message}")
+            asyncio.get_running_loop().call_soon(response.set_exception, reported)
 
     ResponseHandler.set_exception = set_exception  # type: ignore[method-assign,assignment]

@@ -1,15 +1,15 @@
-"""What a response of a lane costs, in LiteLLM's price list: LiteLLM takes its provider for Anthropic (1.106.2)."""
+"""The price of a lane's response in LiteLLM's price list, where LiteLLM sees the provider as Anthropic (1.106.2)."""
 
 import functools
 
 import litellm
 
-# Names whose price is there; a pattern in config.yaml may have many.
+# The limit for cached names; a pattern in config.yaml may match many.
 MAX_NAMES = 1000
 
 
 def priced_as(named: str, *models: str) -> str:
-    """Return the name under which LiteLLM finds the price of the first of the models that its list has, or none."""
+    """Return ``named``, after LiteLLM has its price: that of the first of the models that is in LiteLLM's price list."""
     _list_price(named, models)
     return named
 
@@ -22,6 +22,6 @@ def _list_price(named: str, models: tuple[str, ...]) -> None:
 
 
 def _names(model: str) -> list[str]:
-    """Return a model's name with all of the parts in front of it, and with ever fewer."""
+    """Return a model's name, then the name with one more of its leading parts removed each time."""
     parts = model.split("/")
     return ["/".join(parts[place:]) for place in range(len(parts)) if model]

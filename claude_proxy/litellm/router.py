@@ -1,4 +1,4 @@
-"""Puts a configuration in force on LiteLLM's router while it serves. Knows LiteLLM's shapes (1.106.2)."""
+"""Applies a changed configuration to LiteLLM's running router. Depends on LiteLLM's shapes (1.106.2)."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ from claude_proxy.check.watcher import Change, NotTakenUp
 from claude_proxy.config import models
 from claude_proxy.config.deployments import parameters
 
-# What LiteLLM's own update takes, with the value of a setting that is taken out of the file.
+# The settings that LiteLLM's own update accepts, with the value that applies when a setting is removed from the file.
 UPDATED: Mapping[str, Any] = {
     "num_retries": 2, "retry_after": 0, "retry_policy": None, "model_group_retry_policy": None, "timeout": None,
     "model_group_alias": {}, "context_window_fallbacks": [],
@@ -21,16 +21,16 @@ UPDATED: Mapping[str, Any] = {
 
 
 def deployments_of(name: str) -> list[Mapping[str, Any]]:
-    """Return the ``litellm_params`` of every deployment that a name leads to, as LiteLLM's router finds them."""
+    """Return the ``litellm_params`` of every deployment of a model name, as LiteLLM's router finds them."""
     router = proxy_server.llm_router
     found = router.get_model_list(model_name=name) if router else None
     return [parameters(one["litellm_params"], one.get("model_info")) for one in found or ()]
 
 
-def put_in_force(router: Any, old: Mapping[str, Any], new: Mapping[str, Any], found: Change) -> Iterator[str]:
-    """Replace the router's models, fallbacks and settings; return a sentence for each model that LiteLLM left out.
+def apply_config(router: Any, old: Mapping[str, Any], new: Mapping[str, Any], found: Change) -> Iterator[str]:
+    """Replace the router's models, fallbacks and settings; yield a message for each model that LiteLLM rejected.
 
-    There is no ``await`` in it, so no request sees half of it. Raises ``NotTakenUp``; then everything is as it was.
+    Without ``await``, so no request sees a partial change. Raises ``NotTakenUp`` and restores the old state on an error.
     """
     if router is None:
         raise NotTakenUp("LiteLLM has not started")
@@ -39,21 +39,21 @@ def put_in_force(router: Any, old: Mapping[str, Any], new: Mapping[str, Any], fo
         try:
             check(router, settings.get(name))
         except (ValueError, TypeError):
-            # Not the error's own text: it shows what stands there.
-            raise NotTakenUp(f"router_settings: {name} is not as LiteLLM wants it") from None
+            # Without the error's own text, which contains the value.
+            raise NotTakenUp(f"router_settings: LiteLLM does not accept the value of {name}") from None
     try:
         _set_models(router, new)
         _set_settings(router, settings, found.settings)
     except Exception as error:
         _set_models(router, old)
         _set_settings(router, old.get("router_settings") or {}, found.settings)
-        raise NotTakenUp(f"LiteLLM refuses it ({type(error).__name__})") from error
+        raise NotTakenUp(f"LiteLLM rejects it ({type(error).__name__})") from error
     taken = {model["model_name"] for model in router.model_list}
-    return (f"model {name} was left out: LiteLLM refuses it" for name in models.model_names(new) if name not in taken)
+    return (f"model {name} was left out: LiteLLM rejects it" for name in models.model_names(new) if name not in taken)
 
 
 def _set_models(router: Any, loaded: Mapping[str, Any]) -> None:
-    # LiteLLM's own replacement of the list leaves these as they were, and with them the patterns that are gone.
+    # LiteLLM's own replacement of the list would keep these, including patterns that are removed.
     router.pattern_router = PatternMatchRouter()
     router.provider_default_deployment_ids = []
     router.deployment_names = []
@@ -70,7 +70,7 @@ def _set_settings(router: Any, settings: Mapping[str, Any], changed: tuple[str, 
     for name, value in UPDATED.items():
         if name in changed:
             wanted = copy.deepcopy(settings.get(name, value))
-            if wanted is None:  # LiteLLM's update makes numbers of it
+            if wanted is None:  # LiteLLM's update converts the value to a number
                 setattr(router, name, litellm.request_timeout if name == "timeout" else None)
             else:
                 router.update_settings(**{name: wanted})
@@ -84,5 +84,5 @@ def _check_policy(_: Any, value: Any) -> None:
     RetryPolicy(**(value or {}))
 
 
-# What LiteLLM would refuse at its start, and where it would leave half a change behind.
+# Checks for settings that LiteLLM would reject at its start, and that would otherwise fail after half of the change.
 CHECKED = {"fallbacks": _check_fallbacks, "content_policy_fallbacks": _check_fallbacks, "retry_policy": _check_policy}

@@ -1,6 +1,6 @@
-"""The way to the upstreams: the process's two HTTP clients, what is taken for an answer, and how much of it.
+"""The process's two HTTP clients for LiteLLM: which responses they accept, and how much of a response they read.
 
-It knows LiteLLM's shapes (1.106.2), as ``litellm/clients.py`` does; ``tests/test_contract.py`` guards them.
+Depends on LiteLLM's shapes (1.106.2), like ``litellm/callback.py``; ``tests/test_contract.py`` guards it.
 """
 
 import asyncio
@@ -27,12 +27,12 @@ from claude_proxy.upstream.response_bounds import (
     unreadable,
 )
 
-# How long one silence of an upstream may last, in seconds, when LiteLLM does not say.
+# How long an upstream may be silent, in seconds, if LiteLLM does not say.
 DEFAULT_TIMEOUT = httpx.Timeout(600.0, connect=10.0)
 
 
 class BoundedResponse(httpx.Response):
-    """A response that becomes an error, in words, where its whole body would be too large; see ``bounded``."""
+    """A response that becomes a 502 with a message if its whole body is too large; see ``bounded``."""
 
     def read(self) -> bytes:
         try:
@@ -50,18 +50,18 @@ class BoundedResponse(httpx.Response):
 
     def _accepted(self, body: bytes) -> bytes:
         if len(body) > SMALL_RESPONSE_BYTES and sum(body.count(mark) for mark in (b"[", b"{", b",")) > MAX_RESPONSE_PARTS:
-            raise ResponseTooLarge("answered with more than the proxy can read")
+            raise ResponseTooLarge("responded with more JSON than the proxy can read")
         return body
 
     def _refused(self, error: ResponseTooLarge) -> bytes:
         self.status_code = 502
         self.headers = httpx.Headers({"content-type": "application/json"})
-        self._content = in_words(self.request, str(error))
+        self._content = error_json(self.request, str(error))
         return self._content
 
 
 class _AsyncBody(httpx.AsyncByteStream):
-    """A body within its bounds; what is beyond them closes the connection."""
+    """A body within its limits; a larger one raises an error and closes the connection."""
 
     def __init__(self, stream: Any, bounds: Bounds) -> None:
         self._stream = stream
@@ -72,7 +72,7 @@ class _AsyncBody(httpx.AsyncByteStream):
             async for raw in self._stream:
                 for step, piece in enumerate(self._bounds.feed(raw)):
                     if step:
-                        await asyncio.sleep(0)  # many steps in one chunk: other requests have their turn between them
+                        await asyncio.sleep(0)  # one chunk may have many steps: serve other requests between them
                     yield piece
                 if self._bounds.full:
                     break
@@ -115,7 +115,7 @@ def bounded(
     *,
     events: bool = False,
 ) -> httpx.Response:
-    """Return a response that a transport has just given, with its body decoded and bounded.
+    """Return a response with its body decoded and limited; the transport has just returned it.
 
     An error's body ends at ``MAX_ERROR_BYTES``.
     """
@@ -140,28 +140,28 @@ def bounded(
     )
 
 
-def in_words(request: httpx.Request, words: str) -> bytes:
-    """Return the body of an error about a provider, as LiteLLM and its packages read it."""
+def error_json(request: httpx.Request, words: str) -> bytes:
+    """Return the body of an error about a provider, in the shape that LiteLLM and its packages read."""
     return json.dumps({"error": {"message": f"{request.url.host} {words}"}}).encode()
 
 
 class AsyncGuard(httpx.AsyncBaseTransport):
-    """A transport whose responses are bounded and are no redirections: one is a 502 in words. For one request."""
+    """A transport for one request that limits its response and rejects a redirect with a 502 and a message."""
 
     def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
         self._inner = inner
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         response = await self._inner.handle_async_request(request)
-        note_what_is_lost(response)
-        if misfit := rejection_reason(response, CODINGS):
+        keep_retry_after(response)
+        if reason := rejection_reason(response, CODINGS):
             await response.aclose()
-            return refused(request, misfit)
+            return refused(request, reason)
         return watched(bounded(request, response))
 
 
-def note_what_is_lost(response: httpx.Response) -> None:
-    """Keep when to come back: LiteLLM (1.106.2) has no place for it."""
+def keep_retry_after(response: httpx.Response) -> None:
+    """Keep the header ``retry-after``, which LiteLLM (1.106.2) does not keep."""
     entrance = current.get()
     if entrance is not None:
         entrance.retry_after = response.headers.get("retry-after") if response.is_error else None
@@ -175,26 +175,28 @@ class Guard(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         response = self._inner.handle_request(request)
-        if misfit := rejection_reason(response, CODINGS):
+        if reason := rejection_reason(response, CODINGS):
             response.close()
-            return refused(request, misfit)
+            return refused(request, reason)
         return bounded(request, response, _Body)
 
 
-def refused(request: httpx.Request, misfit: str) -> httpx.Response:
-    """Return the error that stands for what is no answer."""
-    return httpx.Response(502, headers={"content-type": "application/json"}, content=in_words(request, misfit), request=request)
+def refused(request: httpx.Request, reason: str) -> httpx.Response:
+    """Return the error that replaces a response that cannot be used."""
+    return httpx.Response(
+        502, headers={"content-type": "application/json"}, content=error_json(request, reason), request=request
+    )
 
 
 class ChatTransport(httpx.AsyncBaseTransport):
-    """LiteLLM's own way to chat completions, without the answers that it does not take for what they are (1.106.2).
+    """LiteLLM's own transport for chat completions, which handles the responses that LiteLLM (1.106.2) misreads.
 
-    1. Of an error's body LiteLLM gets ``MAX_ERROR_BYTES``.
-    2. A redirection is not followed: the request, and some providers' keys, would go to another host.
-    3. A page or an error in the place of a stream, and a stream without any event, is an error; LiteLLM makes a good and
-       empty answer of it.
+    1. LiteLLM gets at most ``MAX_ERROR_BYTES`` of an error's body.
+    2. A redirect is not followed, because the request, and some providers' keys, would go to another host.
+    3. A page or an error instead of a stream, and a stream without any event, is an error; LiteLLM would report it as a
+       successful empty response.
     4. What LiteLLM drops when it is cancelled is closed at the request's end.
-    5. A 422 is a 400: LiteLLM would send such a request six times, and lose what the provider says of it.
+    5. A 422 becomes a 400: LiteLLM would send such a request six times, and lose the provider's message.
     """
 
     def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
@@ -202,14 +204,14 @@ class ChatTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         response = await self._inner.handle_async_request(request)
-        note_what_is_lost(response)
-        misfit = rejection_reason(response, CODINGS)
-        if misfit:
+        keep_retry_after(response)
+        reason = rejection_reason(response, CODINGS)
+        if reason:
             await discard(response)
-            return refused(request, misfit)
+            return refused(request, reason)
         kind = media_type(response)
         streams = response.is_success and (kind == STREAM or _wants_stream(request))
-        # The package ``openai`` looks for an event's end in all that it has of one, again and again.
+        # Until an event is complete, the package ``openai`` searches all of its data again at each chunk.
         response = bounded(request, response, events=streams and kind not in NO_STREAMS)
         wants_stream = streams and kind in NO_STREAMS
         if not response.is_error and not wants_stream:
@@ -219,7 +221,7 @@ class ChatTransport(httpx.AsyncBaseTransport):
             if media_type(response) == STREAM:
                 response.stream = _WithEvents(response.stream)
             return watched(response)
-        body = await beginning(response)
+        body = await error_start(response)
         status = 502 if wants_stream else 400 if response.status_code == 422 else response.status_code
         headers = [pair for pair in response.headers.multi_items() if pair[0].lower() not in NOT_REPLAYED]
         return httpx.Response(status, headers=headers, content=body, request=request)
@@ -229,18 +231,18 @@ class ChatTransport(httpx.AsyncBaseTransport):
 
 
 class _WithEvents(httpx.AsyncByteStream):
-    """A stream that breaks off where it would end without a whole event."""
+    """A stream that raises an error if it ends without a whole event."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        beginning = bytearray()
+        error_start = bytearray()
         found = False
         async for chunk in self._stream:
             if not found:
-                beginning += chunk
-                found = bool(first_event_end(beginning, len(beginning) - len(chunk))) or len(beginning) > MAX_FIRST_EVENT
+                error_start += chunk
+                found = bool(first_event_end(error_start, len(error_start) - len(chunk))) or len(error_start) > MAX_FIRST_EVENT
             yield chunk
         if not found:
             raise httpx.RemoteProtocolError("the stream ended without any event")
@@ -250,20 +252,20 @@ class _WithEvents(httpx.AsyncByteStream):
 
 
 def rejection_reason(response: httpx.Response, codings: str | None = None) -> str | None:
-    """Return why a response is no answer, in words that follow a name; None for an error and for an answer.
+    """Return why a response cannot be used, as the rest of a sentence after the host; None for an error and a good response.
 
-    ``codings`` are those that can be undone here, as ``accept-encoding`` has them; None says that all can.
+    ``codings`` are the supported content codings, in the form of ``accept-encoding``; None accepts all.
     """
     if response.is_error:
         return None
     if not response.is_success:
-        return f"answered with HTTP {response.status_code}, which the proxy does not follow"
+        return f"responded with HTTP {response.status_code}, which the proxy does not follow"
     is_readable = codings is None or not unreadable(named_codings(response.headers.get("content-encoding", "")), codings)
-    return None if is_readable else "answered in a coding that nobody asked for"
+    return None if is_readable else "responded with a content encoding that the proxy did not request"
 
 
-async def beginning(response: httpx.Response) -> bytes:
-    """Return the first ``MAX_ERROR_BYTES`` of an error's body, and nothing of one that cannot be decoded."""
+async def error_start(response: httpx.Response) -> bytes:
+    """Return the first ``MAX_ERROR_BYTES`` of an error's body; empty if it cannot be decoded."""
     found = bytearray()
     try:
         async for part in response.aiter_bytes():
@@ -278,9 +280,9 @@ async def beginning(response: httpx.Response) -> bytes:
 
 
 async def discard(response: httpx.Response) -> None:
-    """Close a response of which no more is to be read.
+    """Close a response whose rest is not read.
 
-    Its stream refers to it, and it to its stream (httpx 0.28): a request would stay there until the next search for garbage.
+    It and its stream refer to each other (httpx 0.28): the request would stay in memory until the garbage collector runs.
     """
     await response.aclose()
     response.stream = httpx.ByteStream(b"")
@@ -294,19 +296,19 @@ def _wants_stream(request: httpx.Request) -> bool:
 
 
 def media_type(response: httpx.Response) -> str:
-    """Return what a response is said to be, in small letters and without parameters."""
+    """Return the media type of a response, in lower case and without parameters."""
     return str(response.headers.get("content-type", "")).split(";")[0].strip().lower()
 
 
 @functools.cache
 def shared_http() -> httpx.AsyncClient:
-    """The process's one HTTP client for what LiteLLM makes and this project sends; its first use costs a second."""
+    """Return the process's HTTP client for requests that LiteLLM makes and this project sends; its first use takes a second."""
     return httpx.AsyncClient(verify=httpx.create_ssl_context(), timeout=DEFAULT_TIMEOUT, follow_redirects=False)
 
 
 @functools.cache
 def chat_http() -> httpx.AsyncClient:
-    """The process's one HTTP client for chat completions in OpenAI's format: LiteLLM's, with ``ChatTransport`` around it."""
+    """Return the process's HTTP client for chat completions: LiteLLM's, wrapped in ``ChatTransport``."""
     ssl = get_ssl_configuration()
     inner = AsyncHTTPHandler.create_async_transport(
         ssl_context=None if isinstance(ssl, bool) else ssl, ssl_verify=ssl if isinstance(ssl, bool) else None

@@ -1,1 +1,1 @@
-"""The chat-completions format, which most providers speak: requests to it, and responses from it."""
+"""The chat-completions format, which most providers use: requests and responses."""

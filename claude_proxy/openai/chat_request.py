@@ -1,12 +1,12 @@
-"""A Messages request as a chat-completions request. Values in, values out, no I/O.
+"""Translates a Messages request to a chat-completions request. Values in, values out, no I/O.
 
-What comes in was made to fit its provider already (``providers/request_fields.py``): roles alternate, every call has its
-result, thinking is the provider's own. OpenAI's reference has the shapes: https://platform.openai.com/docs/api-reference/chat/create.
+``providers/request_fields.py`` has already adapted the request to its provider: roles alternate, every call has its result, and
+thinking is the provider's own. The shapes: https://platform.openai.com/docs/api-reference/chat/create.
 
-  1. a field that the provider is not known to take is not sent (``providers/compatibility.py``);
-  2. a tool's result is one text; pictures and files in it follow as the user's words, for a result takes texts alone;
-  3. what a provider cannot read is said in words in its place;
-  4. names of tools are spelled so that the provider takes them, and read back in its response.
+  1. a field that the provider may not accept is not sent (``providers/compatibility.py``);
+  2. a tool's result is one text, because a result accepts only text; its images and files follow in a user message;
+  3. a note replaces what the provider cannot read;
+  4. tool names are encoded as the provider accepts them, and decoded in its response.
 """
 
 import json
@@ -20,9 +20,9 @@ from claude_proxy.providers.compatibility import Dialect
 from claude_proxy.providers.history import NO_IMAGE
 
 FAILED = "The tool reported an error:\n"
-NO_FILE = "(A document stood here. This model cannot read it.)"
+NO_FILE = "(A document was here. This model cannot read it.)"
 IN_RESULT = "(This belongs to the result of the tool call above.)"
-# Many servers refuse a result of nothing.
+# Many servers reject an empty result.
 NO_TEXT = "(no text)"
 CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 PDF = "application/pdf"
@@ -30,7 +30,7 @@ RESPONSE_NAME = "response"
 
 
 def chat_body(sent: Mapping[str, Any], fitted: Mapping[str, Any], row: Dialect, model: str) -> dict[str, Any]:
-    """Return the request. ``sent`` is the client's, ``fitted`` the fields of it that were made to fit."""
+    """Return the request. ``sent`` is the client's request, ``fitted`` its fields after adaptation to the provider."""
     body: dict[str, Any] = {"model": model, "messages": [*_messages(fitted, row)]}
     body |= _limits(sent, row) | _tools(fitted, row) | _format(sent, row)
     if sent.get("stream") is True:
@@ -44,7 +44,7 @@ def _limits(sent: Mapping[str, Any], row: Dialect) -> dict[str, Any]:
     made: dict[str, Any] = {}
     if isinstance(sent.get("max_tokens"), int):
         made[row.max_tokens] = sent["max_tokens"]
-    # One is what every provider takes for nothing said, and models that think take nothing else.
+    # 1 is the default of every provider, and reasoning models accept no other value.
     made |= {
         name: sent[name] for name in ("temperature", "top_p") if isinstance(sent.get(name), int | float) and sent[name] != 1
     }
@@ -82,7 +82,7 @@ def _choice(choice: Mapping[str, Any], offered: list[dict[str, Any]], row: Diale
 
 
 def chosen_tools(tools: list[dict[str, Any]], history: Iterable[Mapping[str, Any]], most: int) -> list[dict[str, Any]]:
-    """Return at most so many tools, those that the conversation has called before the others; 0 for all of them."""
+    """Return at most ``most`` tools (0: all). Tools that the conversation has called are kept first."""
     if not most or len(tools) <= most:
         return tools
     used = {block.get("name") for turn in history for block in blocks_of(turn) if block.get("type") == "tool_use"}
@@ -121,7 +121,7 @@ def _messages(fitted: Mapping[str, Any], row: Dialect) -> Iterator[dict[str, Any
 
 
 class _Ids:
-    """The ids of calls as the provider wants them: as they are, or numbered through (Kimi K2: ``functions.NAME:N``)."""
+    """The call ids as the provider expects them: unchanged, or numbered (Kimi K2: ``functions.NAME:N``)."""
 
     def __init__(self, row: Dialect) -> None:
         self._numbers = row.numbered_calls
@@ -162,14 +162,14 @@ def _call(block: Block, ids: _Ids) -> dict[str, Any]:
     made = {"id": ids.of_call(block), "type": "function", "function": function}
     extra = block.get("provider_specific_fields")
     if isinstance(extra, dict) and extra.get("signature"):
-        # Where LiteLLM (1.106.2) and Google's own chat completions look for it.
+        # The two places where LiteLLM (1.106.2) and Google's own chat completions look for it.
         function["provider_specific_fields"] = {"thought_signature": extra["signature"]}
         made["extra_content"] = {"google": {"thought_signature": extra["signature"]}}
     return made
 
 
 def _user(turn: Mapping[str, Any], row: Dialect, ids: _Ids) -> Iterator[dict[str, Any]]:
-    """Yield the results of the turn, then the user's own words, with what the results hold beside texts before them."""
+    """Yield the turn's tool results, then one user message: the results' images and files, then the user's blocks."""
     shown: list[Block] = []
     others: list[Block] = []
     for block in blocks_of(turn):
@@ -186,16 +186,16 @@ def _user(turn: Mapping[str, Any], row: Dialect, ids: _Ids) -> Iterator[dict[str
 
 
 def _result(block: Block) -> tuple[str, list[Block]]:
-    """Return the text of a result, and what in it is none."""
+    """Return the text of a result, and its parts that are not text."""
     content = block.get("content")
     parts = [text_block(content)] if isinstance(content, str) else content if isinstance(content, list) else []
     texts = [str(part["text"]) for part in parts if part.get("type") == "text"]
-    said = "\n\n".join(texts) or NO_TEXT
-    return (FAILED if block.get("is_error") is True else "") + said, [part for part in parts if part.get("type") != "text"]
+    text = "\n\n".join(texts) or NO_TEXT
+    return (FAILED if block.get("is_error") is True else "") + text, [part for part in parts if part.get("type") != "text"]
 
 
 def _content(blocks: list[Block], row: Dialect) -> str | list[dict[str, Any]]:
-    """Return the content of a message: one text where there is nothing else, for not everybody takes a list."""
+    """Return the content of a message; plain text becomes one string, because some providers accept no list."""
     made = [part for block in blocks for part in _part(block, row)]
     if all(part["type"] == "text" and "cache_control" not in part for part in made):
         return "\n\n".join(part["text"] for part in made)
@@ -210,7 +210,7 @@ def _part(block: Block, row: Dialect) -> Iterator[dict[str, Any]]:
             yield {"type": "text", "text": str(block.get("text") or "")} | mark
         case "image":
             address = _address(source)
-            yield {"type": "image_url", "image_url": {"url": address}} if address else _words(NO_IMAGE)
+            yield {"type": "image_url", "image_url": {"url": address}} if address else _text_part(NO_IMAGE)
         case "document":
             yield from _document(block, source if isinstance(source, dict) else {}, row)
 
@@ -218,7 +218,7 @@ def _part(block: Block, row: Dialect) -> Iterator[dict[str, Any]]:
 def _document(block: Block, source: Mapping[str, Any], row: Dialect) -> Iterator[dict[str, Any]]:
     title = str(block.get("title") or "document")
     if source.get("type") == "text":
-        yield _words(f"{title}:\n{source.get('data') or ''}")
+        yield _text_part(f"{title}:\n{source.get('data') or ''}")
     elif source.get("type") == "content":
         content = source.get("content")
         parts = [text_block(content)] if isinstance(content, str) else content if isinstance(content, list) else []
@@ -228,10 +228,10 @@ def _document(block: Block, source: Mapping[str, Any], row: Dialect) -> Iterator
     elif row.files and source.get("type") == "base64" and source.get("media_type") == PDF:
         name = title if title.lower().endswith(".pdf") else f"{title}.pdf"
         yield {"type": "file", "file": {"filename": name, "file_data": f"data:{PDF};base64,{source.get('data')}"}}
-    elif row.fetches and source.get("type") == "url":  # which the operator has allowed
+    elif row.fetches and source.get("type") == "url":  # the operator has allowed the provider to fetch URLs
         yield {"type": "file", "file": {"file_id": str(source.get("url"))}}
     else:
-        yield _words(NO_FILE)
+        yield _text_part(NO_FILE)
 
 
 def _address(source: object) -> str:
@@ -242,5 +242,5 @@ def _address(source: object) -> str:
     return str(source.get("url") or "")
 
 
-def _words(text: str) -> dict[str, Any]:
+def _text_part(text: str) -> dict[str, Any]:
     return {"type": "text", "text": text}

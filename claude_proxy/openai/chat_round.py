@@ -1,4 +1,4 @@
-"""One chat completion of a response that has several, with searches of the web between them. No I/O."""
+"""One chat completion of a response with web searches, which needs several. No I/O."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from claude_proxy.anthropic.messages import mark
 from claude_proxy.anthropic.search_blocks import NAME
 from claude_proxy.anthropic.sse import json_object
 from claude_proxy.anthropic.stream_writer import StreamWriter
-from claude_proxy.openai.chat_stream import ChatStream, Told
+from claude_proxy.openai.chat_stream import ChatStream, RequestContext
 from claude_proxy.openai.finish_reasons import Ending
 from claude_proxy.openai.open_blocks import BEGIN, END, MORE, Block, Step
 from claude_proxy.openai.parts import CALL, TEXT
@@ -16,11 +16,11 @@ from claude_proxy.providers.search_stream import Call, End
 
 
 class ChatRound(ChatStream):
-    """See ``Round``: a call of the search is kept back, and the message has no end here."""
+    """See ``Round``: a call of the search tool is not sent to the client, and the message stays open at the end."""
 
-    def __init__(self, told: Told, writer: StreamWriter) -> None:
-        super().__init__(told, writer)
-        # How the round ended; None before, and where it broke.
+    def __init__(self, context: RequestContext, writer: StreamWriter) -> None:
+        super().__init__(context, writer)
+        # How the round ended; None while it runs, and after an error.
         self.end: End | None = None
         self._content: list[tuple[Block, list[str]]] = []
         self._calls: dict[int, str] = {}
@@ -29,40 +29,40 @@ class ChatRound(ChatStream):
     def ended(self) -> bool:
         return self._writer.ended or self.end is not None
 
-    def whole(self, said: Mapping[str, Any]) -> bytes:
-        """Take in a whole chat completion, which is one also where nobody says why it ended."""
+    def feed_whole(self, completion: Mapping[str, Any]) -> bytes:
+        """Add a whole chat completion. It needs no finish reason."""
         self._done = True
-        choices = said.get("choices")
+        choices = completion.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
-        if not (said.get("error") or choice.get("error") or isinstance(choice.get("message"), dict)):
+        if not (completion.get("error") or choice.get("error") or isinstance(choice.get("message"), dict)):
             return self._fail("api_error", NO_MESSAGE)
-        return self._object(said, counts=True) + self._end()
+        return self._object(completion, counts=True) + self._end()
 
-    def begun(self) -> bytes:
-        """Begin the message where nothing has yet."""
+    def start_message(self) -> bytes:
+        """Start the message if it has not started."""
         return self._start()
 
     @property
     def searches(self) -> list[Call]:
-        """The calls of the search, in their order."""
-        return [Call(self._calls[id(block)], _input(told)) for block, told in self._content if self._is_search(block)]
+        """The calls of the search tool, in order."""
+        return [Call(self._calls[id(block)], _input(pieces)) for block, pieces in self._content if self._is_search(block)]
 
     @property
-    def has_others(self) -> bool:
-        """Whether a tool of the client's is called."""
+    def has_client_calls(self) -> bool:
+        """Whether the model called one of the client's tools."""
         return any(block.kind == CALL and not self._is_search(block) for block, _ in self._content)
 
     def turn(self) -> list[dict[str, Any]]:
-        """Return what the model told, as a turn of the conversation with its provider."""
-        return [self._block(block, told) for block, told in self._content]
+        """Return the model's output as a turn of the conversation with its provider."""
+        return [self._block(block, pieces) for block, pieces in self._content]
 
-    def _block(self, block: Block, told: list[str]) -> dict[str, Any]:
+    def _block(self, block: Block, pieces: list[str]) -> dict[str, Any]:
         if block.kind == CALL:
-            return {"type": CALL, "id": self._calls[id(block)], "name": block.name, "input": _input(told) or {}}
-        said = "".join(told)
+            return {"type": CALL, "id": self._calls[id(block)], "name": block.name, "input": _input(pieces) or {}}
+        text = "".join(pieces)
         if block.kind == TEXT:
-            return {"type": TEXT, "text": said}
-        return {"type": "thinking", "thinking": said, "signature": mark(self._told.row.name, "")}
+            return {"type": TEXT, "text": text}
+        return {"type": "thinking", "thinking": text, "signature": mark(self._context.row.name, "")}
 
     def _is_search(self, block: Block) -> bool:
         return block.kind == CALL and block.name == NAME
@@ -70,26 +70,26 @@ class ChatRound(ChatStream):
     def _must_parse(self, call: Block) -> bool:
         return super()._must_parse(call) and not self._is_search(call)
 
-    def _written(self, step: Step) -> bytes:
+    def _write(self, step: Step) -> bytes:
         if step.what == BEGIN:
             self._content.append((step.block, []))
         elif step.what == MORE:
             self._content[-1][1].append(step.text)
         if not self._is_search(step.block):
-            return super()._written(step)
+            return super()._write(step)
         if step.what == END:
             self._calls[id(step.block)] = self._ids.of(step.block)
         return b""
 
-    def _continued(self, text: str) -> bytes:
+    def _write_text(self, text: str) -> bytes:
         self._content[-1][1].append(text)
-        return super()._continued(text)
+        return super()._write_text(text)
 
-    def _finished(self, ended: Ending) -> bytes:
+    def _end_message(self, ended: Ending) -> bytes:
         self.end = End(ended.stop_reason, ended.stop_sequence)
         return b""
 
 
-def _input(told: list[str]) -> dict[str, Any] | None:
-    said = "".join(told)
-    return json_object(said.encode("utf-8", "surrogatepass")) if said.strip() else {}
+def _input(pieces: list[str]) -> dict[str, Any] | None:
+    text = "".join(pieces)
+    return json_object(text.encode("utf-8", "surrogatepass")) if text.strip() else {}

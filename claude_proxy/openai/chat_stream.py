@@ -1,14 +1,14 @@
-"""A chat-completions stream as a Messages stream: a state machine over bytes, without I/O.
+"""Translates a chat-completions stream to a Messages stream: a state machine over bytes, without I/O.
 
 Seven rules:
-  1. the output depends on the bytes, never on how they were cut;
-  2. a message begins with the first piece of its content, or with its end: an error before that is the stream's first event;
-  3. blocks follow ``open_blocks.py``: one is open, none is split, nothing is held back beyond that;
-  4. the stream ends with a stop reason where the provider said why it ended, or ended it with ``[DONE]``; anything else is an
-     error event, for half an answer is none;
-  5. the arguments of every call are a JSON object when the message ends, unless it was cut by its length;
-  6. each call has an id that the conversation does not have yet;
-  7. the counts are the provider's, from wherever they stand; where there are none, an estimate.
+  1. the output depends only on the bytes, not on how they are cut into chunks;
+  2. a message starts with the first piece of its content, or at its end; an error before that is the stream's first event;
+  3. blocks follow ``open_blocks.py``: one is open, none is split, and nothing else is held back;
+  4. the stream ends with a stop reason if the provider sent a finish reason or ``[DONE]``; any other end is an error event,
+     because the response is incomplete;
+  5. the arguments of every call are a JSON object when the message ends, unless the message reached its length limit;
+  6. each call has an id that is new in the conversation;
+  7. the token counts are the provider's, from any of their places; without them, an estimate.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -34,57 +34,57 @@ from claude_proxy.providers.returned import BROKEN_OFF, CUT_SHORT
 from claude_proxy.providers.search_tool import SearchTool
 
 DONE = b"[DONE]"
-# Of a response's calls, and of what waits behind one, so many characters are kept.
+# The limit, in characters, for a response's calls and for what waits behind one.
 MAX_KEPT = 16 * 1024 * 1024
-# How an answer ends that is whole.
-BY_ITSELF = ("end_turn", "stop_sequence")
+# The stop reasons of a complete response without calls.
+COMPLETE_REASONS = ("end_turn", "stop_sequence")
 
 
 @dataclass(frozen=True)
-class Told:
-    """What is known of the request when its response is translated."""
+class RequestContext:
+    """What the translation of a response needs to know about its request."""
 
-    # The name that the client asked for.
+    # The model name of the client's request.
     model: str
     row: Dialect
-    # About how many tokens the request has, should the provider not say; counted only then.
+    # Estimates the request's tokens; called only if the provider sends no counts.
     input_tokens: Callable[[], int]
-    # The ids of calls that the conversation has, and the tools' names by what the provider was sent.
+    # The call ids of the conversation, and the tools' original names by the names sent to the provider.
     ids: frozenset[str] = frozenset()
     names: Mapping[str, str] = field(default_factory=dict)
-    # Whether the sources that the provider names may follow its text.
+    # Whether a list of the provider's sources may follow the text.
     lists_sources: bool = True
-    # The search of the web that the proxy makes where the model calls it.
+    # The web search that the proxy makes when the model calls it.
     search: SearchTool | None = None
-    # A guess at the input's tokens that costs nothing, for the beginning of a stream: its end has a number that holds.
+    # A cheap estimate of the input tokens for the start of a stream; the end of the stream has the exact number.
     guess: Callable[[], int] | None = None
 
 
 class ChatStream:
-    """``feed`` every chunk, then ``finish`` once. With a ``writer`` it goes on with a message that another stream has begun."""
+    """``feed`` every chunk, then ``finish`` once. With a ``writer`` it continues a message that another stream has started."""
 
-    def __init__(self, told: Told, writer: StreamWriter | None = None) -> None:
-        self._told = told
-        self._writer = writer or StreamWriter(told.model)
+    def __init__(self, context: RequestContext, writer: StreamWriter | None = None) -> None:
+        self._context = context
+        self._writer = writer or StreamWriter(context.model)
         self._blocks = Blocks()
-        self._ids = CallIds(told)
+        self._ids = CallIds(context)
         self._tags = ThinkTags()
         self._template = TextTemplate()
-        # The text of the last event, where that said nothing but a text.
+        # The text of the last event, if the event had no other content.
         self._only_text = ""
         self._sources = Sources()
-        # The beginning of an event, and how much of it is known to hold no end.
+        # The start of an event, and how many of its bytes are known to contain no event end.
         self._held = bytearray()
         self._searched = 0
         self._usage: Usage | None = None
         self._reason: object = None
         self._matched: object = None
         self._done = False
-        self._said = 0
-        self._begun_telling = False
+        self._characters = 0
+        self._has_content = False
 
     def feed(self, chunk: bytes) -> bytes:
-        """Return the events that are certain."""
+        """Return the events that can be written now."""
         if not self._held and (data := only_data(chunk)):
             return self._event(data)
         if self._held:
@@ -98,14 +98,14 @@ class ChatStream:
         return b"".join([self._event(event_data(raw)) for raw in whole_events(chunk[:end])])
 
     def finish(self) -> bytes:
-        """Return what ends the stream, now that the provider's has ended."""
+        """Return the end of the stream, after the provider's stream has ended."""
         held, self._held = bytes(self._held), bytearray()
         out = self._event(event_data(held)) if held else b""
         return out + self._end()
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more is read of the stream."""
+        """Whether the rest of the stream is ignored."""
         return self._writer.ended
 
     def _event(self, data: bytes) -> bytes:
@@ -115,26 +115,28 @@ class ChatStream:
             self._done = True
             return self._end()
         if (text := self._template.text_in(data)) and self._tags.passes and self._blocks.continues(TEXT):
-            self._said += len(text)
-            return self._continued(text)
-        said = json_object(data)
-        if said is None:  # what is no object says nothing, but of half an object nobody knows what is lost
-            return self._fail("api_error", "the provider sent an event that cannot be read") if data.startswith(b"{") else b""
-        out = self._object(said, counts=b"usage" in data)
+            self._characters += len(text)
+            return self._write_text(text)
+        event = json_object(data)
+        if event is None:  # anything but an object is ignored, but a broken object may have lost content
+            return (
+                self._fail("api_error", "the provider sent an event that is not valid JSON") if data.startswith(b"{") else b""
+            )
+        out = self._object(event, counts=b"usage" in data)
         if self._only_text:
             self._template.learn(data, self._only_text)
         return out
 
-    def _object(self, said: Mapping[str, Any], *, counts: bool) -> bytes:
-        choices = said.get("choices")
+    def _object(self, event: Mapping[str, Any], *, counts: bool) -> bytes:
+        choices = event.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
-        if error := inner_error(said, choice):
+        if error := inner_error(event, choice):
             return self._fail(*error)
         if counts:
-            self._usage = usage_in(said) or self._usage
-        # A message says at once what deltas say in pieces; behind them it repeats it (MiniMax, Perplexity).
-        self._sources.take(said, choice.get("delta") or choice.get("message"))
-        delta = choice.get("delta") or (None if self._begun_telling else choice.get("message"))
+            self._usage = usage_in(event) or self._usage
+        # A `message` contains the whole content. After deltas it only repeats them (MiniMax, Perplexity).
+        self._sources.take(event, choice.get("delta") or choice.get("message"))
+        delta = choice.get("delta") or (None if self._has_content else choice.get("message"))
         found = [*parts(delta)] if isinstance(delta, dict) else []
         out = b"".join([self._part(part) for part in found])
         self._only_text = found[0].text if len(found) == 1 and found[0].kind == TEXT else ""
@@ -145,10 +147,10 @@ class ChatStream:
     def _part(self, part: Part) -> bytes:
         if self.ended:
             return b""
-        self._begun_telling = True
-        self._said += len(part.text)
+        self._has_content = True
+        self._characters += len(part.text)
         if part.kind == TEXT and self._tags.passes and self._blocks.continues(TEXT):
-            return self._continued(part.text)  # nearly every piece of a response
+            return self._write_text(part.text)  # the most frequent case
         if part.kind == TEXT:
             found = [Part(kind, text) for kind, text in self._tags.feed(part.text)]
         elif part.kind == CALL:
@@ -160,30 +162,30 @@ class ChatStream:
 
     @property
     def _keeps_thinking(self) -> bool:
-        return self._told.row.thinking is not Thinking.NONE
+        return self._context.row.thinking is not Thinking.NONE
 
-    def _continued(self, text: str) -> bytes:
+    def _write_text(self, text: str) -> bytes:
         return self._writer.delta(text)
 
     def _steps(self, steps: Iterator[Step]) -> bytes:
-        return b"".join([self._written(step) for step in steps])
+        return b"".join([self._write(step) for step in steps])
 
-    def _written(self, step: Step) -> bytes:
+    def _write(self, step: Step) -> bytes:
         if step.what == BEGIN:
-            return self._start() + self._writer.open(self._begun(step.block))
+            return self._start() + self._writer.open(self._block_start(step.block))
         if step.what == MORE:
             return self._writer.delta(step.text)
-        return self._writer.close(mark(self._told.row.name, "") if step.block.kind == THINKING else "")
+        return self._writer.close(mark(self._context.row.name, "") if step.block.kind == THINKING else "")
 
     def _start(self) -> bytes:
-        return b"" if self._writer.started else self._writer.start((self._told.guess or self._told.input_tokens)())
+        return b"" if self._writer.started else self._writer.start((self._context.guess or self._context.input_tokens)())
 
-    def _begun(self, block: Block) -> dict[str, Any]:
+    def _block_start(self, block: Block) -> dict[str, Any]:
         if block.kind == TEXT:
             return {"type": "text", "text": ""}
         if block.kind == THINKING:
             return {"type": "thinking", "thinking": "", "signature": ""}
-        name = self._told.names.get(block.name, block.name)
+        name = self._context.names.get(block.name, block.name)
         return {"type": "tool_use", "id": self._ids.of(block), "name": name, "input": {}}
 
     def _end(self) -> bytes:
@@ -197,19 +199,19 @@ class ChatStream:
             out += self._steps(self._blocks.add(Part(TEXT, self._sources.text)))
         out += self._steps(self._blocks.finish())
         ended = self._ending()
-        return out + (self._fail("api_error", ended.problem) if ended.problem else self._finished(ended))
+        return out + (self._fail("api_error", ended.problem) if ended.problem else self._end_message(ended))
 
-    def _finished(self, ended: Ending) -> bytes:
+    def _end_message(self, ended: Ending) -> bytes:
         return self._start() + self._writer.end(ended.stop_reason, ended.stop_sequence, self.usage)
 
     def _must_parse(self, call: Block) -> bool:
-        """Whether broken arguments of a call break the response."""
+        """Whether invalid arguments of this call make the response invalid."""
         return call.is_open
 
     @property
     def _lists_sources(self) -> bool:
-        whole = not self._blocks.calls and self._ending().stop_reason in BY_ITSELF
-        return whole and self._told.lists_sources and self._blocks.continues(TEXT)
+        whole = not self._blocks.calls and self._ending().stop_reason in COMPLETE_REASONS
+        return whole and self._context.lists_sources and self._blocks.continues(TEXT)
 
     def _ending(self) -> Ending:
         reason = "stop" if self._reason is None else self._reason
@@ -217,13 +219,13 @@ class ChatStream:
         if found.problem or found.stop_reason in CUT_SHORT:
             return found
         calls = filter(self._must_parse, self._blocks.calls)
-        broken = next((call for call in calls if not is_object("".join(call.told))), None)
+        broken = next((call for call in calls if not is_object("".join(call.pieces))), None)
         return (
             found if broken is None else Ending(problem=f"the arguments of a call of {broken.name[:100]} are not a JSON object")
         )
 
     def fail(self, message: str) -> bytes:
-        """End the stream with an error, for its upstream broke it off."""
+        """End the stream with an error, because the upstream broke it off."""
         return b"" if self.ended else self._fail("api_error", message)
 
     def _fail(self, kind: str, message: str) -> bytes:
@@ -231,27 +233,27 @@ class ChatStream:
 
     @property
     def usage(self) -> Usage:
-        """The tokens of the response as far as they are known."""
-        return self._usage or Usage(self._told.input_tokens(), max(1, self._said // CHARACTERS_PER_TOKEN))
+        """The token counts of the response so far, estimated if the provider sent none."""
+        return self._usage or Usage(self._context.input_tokens(), max(1, self._characters // CHARACTERS_PER_TOKEN))
 
     @property
     def counted(self) -> Usage | None:
-        """The provider's own counts; None where it gave none."""
+        """The provider's own counts; None if it sent none."""
         return self._usage
 
 
 class CallIds:
-    """The ids that the calls of one response get: the provider's own, unless the conversation has it already (rule 6)."""
+    """Chooses the ids of a response's calls: the provider's own, unless the conversation already has it (rule 6)."""
 
-    def __init__(self, told: Told) -> None:
-        self._taken = set(told.ids)
-        self._signs = told.row.signs_calls
+    def __init__(self, context: RequestContext) -> None:
+        self._taken = set(context.ids)
+        self._signs = context.row.signs_calls
 
     def of(self, block: Block) -> str:
-        """Return the id of a call; of a signed one, the signature is in it."""
-        # LiteLLM puts the signature behind the id by itself.
-        said, _, signature = block.id.partition(THOUGHT) if self._signs else (block.id, "", "")
-        given = said if said and safe_id(said) not in self._taken else new_id()
+        """Return the id of a call. It contains the call's signature, if there is one."""
+        # LiteLLM appends the signature to the id.
+        own, _, signature = block.id.partition(THOUGHT) if self._signs else (block.id, "", "")
+        given = own if own and safe_id(own) not in self._taken else new_id()
         call = safe_id(given)
         if self._signs and (signature := block.signature or signature):
             call = safe_id(f"{given}{THOUGHT}{signature}")
@@ -260,5 +262,5 @@ class CallIds:
 
 
 def is_object(text: str) -> bool:
-    """Whether a text is a JSON object, or nothing, which stands for an empty one."""
+    """Whether a text is a JSON object; an empty text is an empty object."""
     return not text.strip() or json_object(text.encode("utf-8", "surrogatepass")) is not None

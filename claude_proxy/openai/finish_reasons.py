@@ -1,6 +1,6 @@
-"""Why a chat completion ended, in the words of many providers, as a stop reason of Anthropic's; or that it failed.
+"""Translates a chat completion's finish reason to Anthropic's stop reason, or to an error.
 
-A word that is not in the table is no success: half an answer that is told as a whole one ends the work in silence.
+An unknown finish reason is an error: an incomplete response reported as complete would end Claude Code's work silently.
 """
 
 from typing import NamedTuple
@@ -8,8 +8,8 @@ from typing import NamedTuple
 from claude_proxy.providers.returned import CUT_SHORT
 
 # OpenAI's reference: stop, length, tool_calls, function_call, content_filter. The others: Together and Hugging Face (eos,
-# eos_token, stop_sequence), Z.AI (sensitive, model_context_window_exceeded), Mistral (model_length), Gemini's and Anthropic's
-# own words, which gateways pass on.
+# eos_token, stop_sequence), Z.AI (sensitive, model_context_window_exceeded), Mistral (model_length), and Gemini's and
+# Anthropic's own reasons, which gateways forward.
 STOP_REASONS = {
     "stop": "end_turn", "eos": "end_turn", "eos_token": "end_turn", "end_turn": "end_turn", "complete": "end_turn",
     "stop_sequence": "stop_sequence",
@@ -21,7 +21,7 @@ STOP_REASONS = {
 
 
 class Ending(NamedTuple):
-    """How a response ended: with a stop reason, or with what is wrong, in words."""
+    """How a response ended: a stop reason, or the problem in words."""
 
     stop_reason: str = ""
     stop_sequence: str | None = None
@@ -29,11 +29,11 @@ class Ending(NamedTuple):
 
 
 def ending(finish_reason: object, matched: object, *, calls: bool) -> Ending:
-    """Return how a response ended. ``matched`` is the stop sequence that vLLM and SGLang name, ``calls`` whether it calls."""
+    """Return how a response ended. ``matched`` is the stop sequence reported by vLLM and SGLang; ``calls``: it has calls."""
     word = finish_reason.lower() if isinstance(finish_reason, str) else ""
     known = STOP_REASONS.get(word)
     if known is None:
-        return Ending(problem=f"the provider ended its answer with finish_reason {str(finish_reason)[:100]!r}")
+        return Ending(problem=f"the provider ended its response with finish_reason {str(finish_reason)[:100]!r}")
     if known in CUT_SHORT:
         return Ending(known)
     if calls:

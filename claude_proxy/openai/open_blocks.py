@@ -1,12 +1,12 @@
-"""The blocks of a response in the order in which they begin; one is open, and what belongs to a later one waits. No I/O.
+"""Orders the blocks of a response: one block is open, and parts of a later block wait. No I/O.
 
 Five rules:
-  1. a piece of a call belongs to the call of its ``index``; without one, to that of its id, else to the last call. Another id
-     with a name at a known index is another call, and so is a name alone behind a call that is whole;
-  2. a call begins once its name is known;
-  3. the open block ends when another one waits behind it, and a call only when its arguments are whole;
-  4. a text of nothing but space is no block;
-  5. what is behind a call whose arguments are not whole yet waits, and keeps its order.
+  1. a piece of a call belongs to the call of its ``index``; without an index, to the call of its id, else to the last call.
+     Another id with a name at a known index is a new call, and so is a name alone after a complete call;
+  2. a call starts when its name is known;
+  3. the open block ends when another block waits behind it; a call ends only when its arguments are complete;
+  4. a text of only whitespace is no block;
+  5. parts behind a call with incomplete arguments wait and keep their order.
 """
 
 import re
@@ -20,21 +20,21 @@ _MARKS = re.compile(r'["\\{}\[\]]')
 
 
 class Arguments:
-    """Whether a JSON object, told in pieces, is whole. Linear in what is told."""
+    """Whether a JSON object that arrives in pieces is complete. Linear in the length of the pieces."""
 
     def __init__(self) -> None:
         self._depth = 0
         self._in_text = False
-        # Where in the next piece it goes on, behind what a backslash escapes.
+        # Where the scan continues in the next piece, after a character escaped by a backslash.
         self._skip = 0
         self.is_whole = False
 
     def feed(self, piece: str) -> None:
-        """Look through the next piece."""
+        """Scan the next piece."""
         for found in _MARKS.finditer(piece, self._skip):
             place = found.start()
             if place < self._skip:
-                continue  # it is escaped
+                continue  # an escaped character
             mark = found[0]
             if self._in_text:
                 self._in_text = mark != '"'
@@ -51,7 +51,7 @@ class Arguments:
 
 @dataclass(eq=False)
 class Block:
-    """One block: what was told of it, and what of that has not left yet."""
+    """One block: its parts so far, and those that are not written yet."""
 
     kind: str
     place: int | None = None
@@ -59,24 +59,24 @@ class Block:
     name: str = ""
     signature: str = ""
     waiting: list[str] = field(default_factory=list)
-    # A call's arguments so far.
-    told: list[str] = field(default_factory=list)
+    # The pieces of a call's arguments so far.
+    pieces: list[str] = field(default_factory=list)
     is_open: bool = False
     arguments: Arguments = field(default_factory=Arguments)
 
     @property
     def is_ready(self) -> bool:
-        """Whether the block may begin."""
+        """Whether the block may start."""
         return bool(self.name) if self.kind == CALL else any(text.strip() for text in self.waiting)
 
     @property
     def may_end(self) -> bool:
-        """Whether nothing more can come that belongs to it."""
+        """Whether no more parts can belong to the block."""
         return self.kind != CALL or self.arguments.is_whole
 
 
 class Step(NamedTuple):
-    """What is to be written: ``begin``, ``more`` or ``end`` of a block."""
+    """What to write: ``begin``, ``more`` or ``end`` of a block."""
 
     what: str
     block: Block
@@ -96,11 +96,11 @@ class Blocks:
         self._last_call: Block | None = None
         # Every call so far.
         self.calls: list[Block] = []
-        # How many characters are kept: of calls, and of what came behind one.
+        # How many characters are kept: of calls, and of parts behind one.
         self.kept = 0
 
     def add(self, part: Part) -> Iterator[Step]:
-        """Take in a part."""
+        """Add a part."""
         block = self._call_of(part) if part.kind == CALL else self._text_of(part)
         if self._queue[:1] and self._queue[0].kind == CALL:
             self.kept += len(part.text)
@@ -108,21 +108,21 @@ class Blocks:
             block.waiting.append(part.text)
             if block.kind == CALL:
                 block.arguments.feed(part.text)
-                block.told.append(part.text)
+                block.pieces.append(part.text)
         yield from self._advance(last=False)
 
     def finish(self) -> Iterator[Step]:
-        """End what is there."""
+        """End all blocks."""
         yield from self._advance(last=True)
 
     def continues(self, kind: str) -> bool:
-        """Whether a part of this kind continues the open block, and nothing waits before it."""
+        """Whether a part of this kind continues the open block, with nothing waiting before it."""
         queue = self._queue
         return len(queue) == 1 and queue[0].kind == kind and queue[0].is_open and not queue[0].waiting
 
     @property
     def has_calls(self) -> bool:
-        """Whether a call has begun."""
+        """Whether a call has started."""
         return any(call.is_open for call in self.calls)
 
     def _text_of(self, part: Part) -> Block:

@@ -1,4 +1,4 @@
-"""What a choice of a chat completion holds, whole or as a delta, as parts in the order in which they are told. No I/O."""
+"""Reads a choice of a chat completion, whole or a delta, as parts in their order. No I/O."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -8,7 +8,7 @@ TEXT, THINKING, CALL = "text", "thinking", "tool_use"
 
 
 class Part(NamedTuple):
-    """A piece of a text, of thinking or of a call's arguments; ``place`` says of which call, where the provider says so."""
+    """A piece of a text, of thinking or of a call's arguments; ``place`` is the provider's index of the call, if any."""
 
     kind: str
     text: str = ""
@@ -18,38 +18,39 @@ class Part(NamedTuple):
     signature: str = ""
 
 
-def parts(said: Mapping[str, Any]) -> Iterator[Part]:
-    """Yield the parts of a delta, or of a whole message: thinking, then text, then a refusal, then calls."""
-    if thought := _thought(said):
+def parts(message: Mapping[str, Any]) -> Iterator[Part]:
+    """Yield the parts of a delta or of a whole message: thinking, then text, then a refusal, then calls."""
+    if thought := _thought(message):
         yield Part(THINKING, thought)
-    if text := _text(said.get("content")):
+    if text := _text(message.get("content")):
         yield Part(TEXT, text)
-    if refusal := _text(said.get("refusal")):
+    if refusal := _text(message.get("refusal")):
         yield Part(TEXT, refusal)
-    calls = said.get("tool_calls")
+    calls = message.get("tool_calls")
     for call in calls if isinstance(calls, list) else ():
         if isinstance(call, dict):
             yield _call(call)
-    # The older form of a call, of which there is one.
-    if isinstance(function := said.get("function_call"), dict):
+    # The older form of a call; a message has at most one.
+    if isinstance(function := message.get("function_call"), dict):
         yield _call({"index": 0, "function": function})
 
 
-def _thought(said: Mapping[str, Any]) -> str:
-    """DeepSeek, Moonshot, Z.AI and older vLLM say ``reasoning_content``; OpenRouter, Groq, Together and vLLM ``reasoning``.
+def _thought(message: Mapping[str, Any]) -> str:
+    """Return the thinking of a message or delta.
 
-    Mistral's stands among the parts of the content.
+    DeepSeek, Moonshot, Z.AI and older vLLM use ``reasoning_content``; OpenRouter, Groq, Together and vLLM ``reasoning``;
+    Mistral a content part.
     """
-    if text := _text(said.get("reasoning_content")) or _text(said.get("reasoning")):
+    if text := _text(message.get("reasoning_content")) or _text(message.get("reasoning")):
         return text
-    content = said.get("content")
+    content = message.get("content")
     if not isinstance(content, list):
         return ""
     return "".join(_text(part.get("thinking")) for part in content if isinstance(part, dict))
 
 
 def _text(content: object) -> str:
-    """Return a text; of a list of content parts (Mistral's) the texts, one after the other."""
+    """Return a text; the texts of a list of content parts (Mistral) are joined."""
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
@@ -61,7 +62,7 @@ def _call(call: Mapping[str, Any]) -> Part:
     function = call.get("function")
     function = function if isinstance(function, dict) else {}
     arguments, index = function.get("arguments"), call.get("index")
-    if isinstance(arguments, dict):  # Ollama and some gateways do not write them as text
+    if isinstance(arguments, dict):  # Ollama and some gateways send an object instead of a string
         arguments = json.dumps(arguments, ensure_ascii=False)
     extra = call.get("extra_content") or function.get("extra_content")
     google = extra.get("google") if isinstance(extra, dict) else None

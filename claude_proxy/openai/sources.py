@@ -1,13 +1,13 @@
-"""The sources that a provider names beside its answer, as a list at the end of the answer. Values in, values out, no I/O.
+"""Appends the sources that a provider lists with its response to the response's text. Values in, values out, no I/O.
 
-Anthropic's own citations refer to results of its search by a text that only Anthropic can make, and refuses any other; so a
-source is words for the reader, which every model can read when they come back. Four rules:
+Anthropic's citations contain a text that only Anthropic can make, and Anthropic rejects any other. So sources become text,
+which every model can read in a later request. Four rules:
 
   1. sources are `url_citation` annotations (OpenAI, OpenRouter), and `search_results` and `citations` at the top (Perplexity,
      xAI);
-  2. each address stands there once, in the order in which the provider names them first, for its text may count them: `[2]`;
-  3. they follow the text of an answer that ended by itself and calls no tool; another one is no end to put them at;
-  4. an answer in a form that the client prescribes stays in that form.
+  2. each address is listed once, in the provider's order, because its text may refer to them by number: `[2]`;
+  3. the list follows the text of a complete response without tool calls; other responses get no list;
+  4. a response in a format that the client requested gets no list.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,16 +27,20 @@ class Sources:
     def __init__(self) -> None:
         self._titles: dict[str, str] = {}
 
-    def take(self, said: Mapping[str, Any], answer: object) -> None:
-        """Take in what a response, or a chunk of one, names; ``answer`` is its message or its delta."""
-        if "search_results" in said or "citations" in said or (isinstance(answer, dict) and "annotations" in answer):
-            for address, title in _named(said, answer if isinstance(answer, dict) else {}):
+    def take(self, completion: Mapping[str, Any], message: object) -> None:
+        """Read the sources of a response or of one chunk; ``message`` is its message or delta."""
+        if (
+            "search_results" in completion
+            or "citations" in completion
+            or (isinstance(message, dict) and "annotations" in message)
+        ):
+            for address, title in _named(completion, message if isinstance(message, dict) else {}):
                 if address in self._titles or len(self._titles) < MAX_SOURCES:
                     self._titles[address] = self._titles.get(address) or title
 
     @property
     def text(self) -> str:
-        """The list, to be put behind an answer; nothing without sources."""
+        """The list to append to a response; empty without sources."""
         lines = [
             f"{number}. {title}: {address}" if title else f"{number}. {address}"
             for number, (address, title) in enumerate(self._titles.items(), start=1)
@@ -44,8 +48,8 @@ class Sources:
         return "\n".join(["", "", HEADING, *lines]) if lines else ""
 
 
-def _named(said: Mapping[str, Any], answer: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for holder, name in ((said, "search_results"), (said, "citations"), (answer, "annotations")):
+def _named(completion: Mapping[str, Any], message: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for holder, name in ((completion, "search_results"), (completion, "citations"), (message, "annotations")):
         found = holder.get(name)
         for one in found if isinstance(found, list) else ():
             inner = one.get("url_citation", one) if isinstance(one, dict) else {"url": one}

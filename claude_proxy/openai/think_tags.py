@@ -1,4 +1,4 @@
-"""Tells thinking that stands in a text, between ``<think>`` and ``</think>`` at its beginning, from the text. No I/O."""
+"""Separates thinking from text, where a text starts with ``<think>`` and ``</think>`` ends the thinking. No I/O."""
 
 from collections.abc import Iterator
 
@@ -7,22 +7,22 @@ THINKING, TEXT = "thinking", "text"
 
 
 class ThinkTags:
-    """``feed`` each piece of a text, then ``finish`` once; both yield pieces with what they are."""
+    """``feed`` each piece of a text, then ``finish`` once; both yield pieces with their kind."""
 
     def __init__(self) -> None:
         self._held = ""
-        # The space before anything else, in pieces.
+        # The leading whitespace, in pieces.
         self._space: list[str] = []
-        # Where the text stands: before anything was said, inside the tags, behind them, or in what follows.
+        # The position in the text: at the start, inside the tags, right after them, or in the text that follows.
         self._state = "begin"
 
     @property
     def passes(self) -> bool:
-        """Whether what follows is text as it comes."""
+        """Whether all following pieces are text."""
         return self._state == "end"
 
     def feed(self, text: str) -> Iterator[tuple[str, str]]:
-        """Yield what is certain."""
+        """Yield the pieces whose kind is known."""
         if self._state == "begin":
             yield from self._begun(text)
         elif self._state == "inside":

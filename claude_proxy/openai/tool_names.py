@@ -1,4 +1,4 @@
-"""The names of tools as a provider takes them, and back: 64 letters, digits, ``_`` and ``-`` (OpenAI's reference)."""
+"""Encodes and decodes tool names for providers that accept 64 letters, digits, ``_`` and ``-`` (OpenAI's reference)."""
 
 import hashlib
 import re
@@ -11,7 +11,7 @@ _DIGEST = 8
 
 
 def sent_name(name: str) -> str:
-    """Return a name as it is sent: the same where the provider takes it, else one that no other name becomes."""
+    """Return the name sent to the provider: unchanged if it is accepted, else a unique replacement."""
     if _TAKEN.fullmatch(name):
         return name
     digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=_DIGEST // 2).hexdigest()
@@ -19,5 +19,5 @@ def sent_name(name: str) -> str:
 
 
 def names_by_sent(names: Iterable[str]) -> dict[str, str]:
-    """Return the original of each name that is sent as another one."""
+    """Return the original name of each name that was replaced."""
     return {sent: name for name in names if (sent := sent_name(name)) != name}

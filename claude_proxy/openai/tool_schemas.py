@@ -1,4 +1,4 @@
-"""Schemas of tools in the form that providers of chat completions take. Plain values, no I/O; bounded like the request."""
+"""Simplifies tool schemas for providers of chat completions. Plain values, no I/O; bounded like the request."""
 
 from typing import Any
 
@@ -7,12 +7,12 @@ EMPTY: dict[str, Any] = {"type": "object", "properties": {}}
 _ONE = frozenset({"additionalProperties", "contains", "else", "if", "items", "not", "propertyNames", "then"})
 _MANY = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})
 _NAMED = frozenset({"$defs", "definitions", "dependentSchemas", "patternProperties", "properties"})
-# Says nothing about a value, and some providers refuse it.
+# These do not affect validation, and some providers reject them.
 _DROPPED = frozenset({"$schema", "$id", "$comment"})
 
 
 def plain_schema(schema: object) -> dict[str, Any]:
-    """Return the schema of a tool's input: an object, with ``true`` and ``false`` inside as the schemas that they stand for."""
+    """Return the schema of a tool's input as an object schema; boolean schemas become their equivalent objects."""
     if not isinstance(schema, dict):
         return EMPTY
     made: dict[str, Any] = _plain(schema)
@@ -35,7 +35,7 @@ def _plain(schema: Any) -> Any:
         if name in _DROPPED:
             continue
         if name in _ONE:
-            # `additionalProperties: false` is an answer of its own, which everybody reads.
+            # `additionalProperties: false` is kept, because every provider accepts it.
             made[name] = value if name == "additionalProperties" and isinstance(value, bool) else _plain_one(value)
         elif name in _MANY and isinstance(value, list):
             made[name] = [_plain(each) for each in value]

@@ -1,1 +1,1 @@
-"""Providers that are not Claude: endpoints, names, and what each understands."""
+"""Providers other than Claude: their endpoints, their names, and what each accepts."""

@@ -1,4 +1,4 @@
-"""Content blocks of the Messages API: what a turn is made of, and the few ways to make or read one."""
+"""Content blocks of the Messages API: a few functions to make and read them."""
 
 import json
 from collections.abc import Mapping
@@ -12,28 +12,28 @@ EPHEMERAL = {"type": "ephemeral"}
 
 
 def text_block(words: str) -> Block:
-    """Return a block of text."""
+    """Return a text block."""
     return {"type": "text", "text": words}
 
 
 def with_cache_mark(made: Block, block: Block, row: Dialect) -> Block:
-    """Return a block with the cache mark of the one that it was made from, in the plain form, where the provider reads it."""
+    """Return ``made`` with the cache mark of ``block``, in its plain form, if the provider reads cache marks."""
     return made | {"cache_control": EPHEMERAL} if row.cache_control and block.get("cache_control") else made
 
 
 def blocks_of(turn: Mapping[str, Any]) -> list[Block]:
-    """Return the blocks of a turn; content that is a string is one of text."""
+    """Return the blocks of a turn; string content becomes one text block."""
     content = turn["content"]
     return [text_block(content)] if isinstance(content, str) else content
 
 
 def results_of(blocks: list[Block]) -> list[Block]:
-    """Return those blocks that are the results of tools."""
+    """Return the blocks that are tool results."""
     return [block for block in blocks if block["type"] == "tool_result"]
 
 
 def plain_text(content: object) -> str:
-    """Return the text in a string or a list of blocks, a line for each block; nothing for anything else."""
+    """Return the text of a string or of a list of blocks, one line per block; empty for anything else."""
     if isinstance(content, str):
         return content.strip()
     parts = content if isinstance(content, list) else []
@@ -41,6 +41,6 @@ def plain_text(content: object) -> str:
 
 
 def public_json(part: Block) -> str:
-    """Return a part as JSON, without what only Anthropic can read."""
+    """Return a part as JSON, without the fields that only Anthropic can read."""
     known = {name: value for name, value in part.items() if not name.startswith("encrypted") and name != "cache_control"}
     return json.dumps(known, ensure_ascii=False)

@@ -1,20 +1,20 @@
-"""How much of each thing a request to a provider other than Claude may hold. Plain values, no I/O.
+"""Limits for the size of a request to a provider other than Claude. Plain values, no I/O.
 
-LiteLLM translates such a request inside the event loop, where nobody else is served meanwhile, and some of its code is
-quadratic. The bounds keep that under about a second (LiteLLM 1.106.2, measured for each provider), and are ten times and
-more above what Claude Code sends: 28 tools, 5 blocks in a turn, a few hundred turns.
+LiteLLM translates such a request inside the event loop, where it blocks all other requests, and some of its code is quadratic.
+The limits keep that under about a second (LiteLLM 1.106.2, measured for each provider). They are at least ten times what
+Claude Code sends: 28 tools, 5 blocks in a turn, a few hundred turns.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 TURNS = 20_000
-# Of all turns together, the parts of results included. LiteLLM takes 10 µs for each.
+# Of all turns together, including the parts of tool results. LiteLLM needs 10 µs for each.
 BLOCKS = 50_000
 # LiteLLM's translation for Gemini compares each call of a turn with each result: 2,000 calls take 1 s, 4,000 take 4 s.
 CALLS_IN_A_TURN = 500
 CALLS = 6_000
-# Of all texts together, in characters; images are not counted. LiteLLM counts the tokens where a provider does not.
+# Characters of all texts together, without images. LiteLLM counts the tokens if a provider does not.
 TEXT = 10_000_000
 TOOLS = 2_000
 TOOL_NAME_LENGTH = 256
@@ -23,11 +23,11 @@ STOP_SEQUENCES = 1_000
 
 
 class TooLarge(ValueError):
-    """A request that is over a bound; its text is for the client."""
+    """A request exceeds a limit; the text is for the client."""
 
 
 def check(fields: Mapping[str, Any]) -> None:
-    """Raise ``TooLarge`` for a Messages request that holds more of something than its bound, in one pass over its blocks."""
+    """Raise ``TooLarge`` if a Messages request exceeds a limit. One pass over its blocks."""
     for name, bound in (("messages", TURNS), ("tools", TOOLS), ("system", SYSTEM_BLOCKS), ("stop_sequences", STOP_SEQUENCES)):
         _hold(name, len(_list(fields.get(name))), bound, "entries")
     blocks = calls = characters = 0
@@ -51,7 +51,7 @@ def check(fields: Mapping[str, Any]) -> None:
 
 def _hold(where: str, count: int, bound: int, what: str) -> None:
     if count > bound:
-        raise TooLarge(f"{where}: {count} {what}; the proxy passes at most {bound} on to this model")
+        raise TooLarge(f"{where}: {count} {what}; the proxy accepts at most {bound} for this model")
 
 
 def _inner(block: object) -> object:

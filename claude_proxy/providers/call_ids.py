@@ -1,4 +1,4 @@
-"""The ids of tool calls, as each provider takes them: two calls never get one id, and each original can be read back."""
+"""Encodes the ids of tool calls for each provider. Encoded ids stay unique, and the original can be decoded."""
 
 import base64
 import binascii
@@ -8,14 +8,14 @@ import uuid
 from claude_proxy.anthropic.messages import ID_PREFIX, short_id
 from claude_proxy.providers.compatibility import Dialect
 
-# Claude takes no other ids than these, and Claude Code sends on what another provider made ("functions.Read:0").
+# Claude accepts only these ids, and Claude Code sends it ids that another provider made ("functions.Read:0").
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-]+")
-# Between a call's id and Gemini's thought signature, for which Claude Code has no other place.
+# Separates a call's id and Gemini's thought signature. Claude Code keeps no other field that could hold the signature.
 THOUGHT = "__thought__"
 
 
 def calls_in(messages: object) -> frozenset[str]:
-    """Return the ids of the calls in a conversation."""
+    """Return the ids of the tool calls in a conversation."""
     turns = messages if isinstance(messages, list) else []
     blocks = [
         block
@@ -28,19 +28,19 @@ def calls_in(messages: object) -> frozenset[str]:
 
 
 def new_id() -> str:
-    """Return an id for a call that came without one."""
+    """Return an id for a call that has none."""
     return f"toolu_{uuid.uuid4().hex}"
 
 
 def safe_id(call: str) -> str:
-    """Return an id of a call that every provider takes: the same one where it is plain, else the whole of it, spelled so."""
+    """Return a call id that every provider accepts: unchanged if it is plain, else encoded."""
     if _PLAIN_ID.fullmatch(call) and not call.startswith(ID_PREFIX):
         return call
     return ID_PREFIX + base64.urlsafe_b64encode(call.encode("utf-8", "surrogatepass")).decode().rstrip("=")
 
 
 def original_id(call: str) -> str:
-    """Return the id that ``safe_id`` spelled; any other one as it is."""
+    """Return the id that ``safe_id`` encoded; any other id unchanged."""
     if not call.startswith(ID_PREFIX):
         return call
     encoded = call.removeprefix(ID_PREFIX)
@@ -52,7 +52,7 @@ def original_id(call: str) -> str:
 
 
 def fitted_id(call: str, row: Dialect) -> str:
-    """Return an id as the provider takes it: spelled plainly, whole where it fits, else a digest. Two stay two."""
+    """Return an id as the provider accepts it: encoded, or a digest if that is too long. Different ids stay different."""
     if row.signs_calls and call.startswith(ID_PREFIX):
         return original_id(call).partition(THOUGHT)[0]
     return short_id(call if _PLAIN_ID.fullmatch(call) else safe_id(call))

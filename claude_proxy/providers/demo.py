@@ -1,4 +1,4 @@
-"""The answer of the models ``demo`` and ``claude-demo``: made inside the process, in Anthropic's format, for no key at all."""
+"""Responses of the models ``demo`` and ``claude-demo``, made inside the process in Anthropic's format. They need no key."""
 
 import json
 import uuid
@@ -7,8 +7,8 @@ from typing import Any
 
 
 def text(models: Sequence[str], missing: Mapping[str, Sequence[str]], pool_size: int) -> str:
-    """Say that the proxy works and which keys are missing."""
-    lines = ["The proxy works: this answer was made inside it, and no model was asked.", ""]
+    """Return the demo's text: the proxy works, the size of the pool, and which keys are missing."""
+    lines = ["The proxy works: it made this response itself and called no model.", ""]
     if pool_size:
         lines.append(f"Claude: {pool_size} credential{'s' if pool_size > 1 else ''} in the pool.")
     else:
@@ -17,34 +17,34 @@ def text(models: Sequence[str], missing: Mapping[str, Sequence[str]], pool_size:
         )
     lines += [f"{model}: not ready, set {' and '.join(missing[model])} in .env" for model in models if model in missing]
     ready = [model for model in models if model not in missing]
-    lines.append(f"No key is missing for: {', '.join(ready)}." if ready else "No model is ready.")
+    lines.append(f"Ready: {', '.join(ready)}." if ready else "No model is ready.")
     return "\n".join(lines)
 
 
-def response(model: str, size: int, answer: str, *, streams: bool) -> bytes:
-    """Return the body of a response to a Messages request of so many bytes, as events or whole. Tools are not used."""
-    usage = {"input_tokens": max(1, size // 4), "output_tokens": max(1, len(answer) // 4)}
+def response(model: str, size: int, text: str, *, streams: bool) -> bytes:
+    """Return a response to a Messages request of ``size`` bytes, as events or whole. It calls no tools."""
+    usage = {"input_tokens": max(1, size // 4), "output_tokens": max(1, len(text) // 4)}
     message = {
         "id": f"msg_demo_{uuid.uuid4().hex}",
         "type": "message",
         "role": "assistant",
         "model": model,
-        "content": [{"type": "text", "text": answer}],
+        "content": [{"type": "text", "text": text}],
         "stop_reason": "end_turn",
         "stop_sequence": None,
         "usage": usage,
     }
-    return _events(message, answer) if streams else json.dumps(message).encode()
+    return _events(message, text) if streams else json.dumps(message).encode()
 
 
-def _events(message: dict[str, Any], answer: str) -> bytes:
+def _events(message: dict[str, Any], text: str) -> bytes:
     started = message | {"content": [], "stop_reason": None, "usage": message["usage"] | {"output_tokens": 0}}
     events: list[dict[str, Any]] = [
         {"type": "message_start", "message": started},
         {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
         *(
             {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": line}}
-            for line in answer.splitlines(keepends=True)
+            for line in text.splitlines(keepends=True)
         ),
         {"type": "content_block_stop", "index": 0},
         {"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}, "usage": message["usage"]},

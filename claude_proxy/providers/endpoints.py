@@ -1,4 +1,4 @@
-"""Which provider a deployment is, told by its parsed host and never by its model's name. Plain values, no I/O."""
+"""Identifies the provider of a deployment by its parsed host, never by its model's name. Plain values, no I/O."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from urllib.parse import urlsplit
 
 ANTHROPIC_API = "https://api.anthropic.com"
 OPENAI_HOST = "api.openai.com"
-# RFC 2606 keeps .invalid from ever resolving, so a demo request cannot leave the process even when nothing answers it.
+# RFC 2606 guarantees that .invalid never resolves, so a demo request cannot leave the process even if it is not intercepted.
 DEMO_HOST = "demo.invalid"
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class Origin(NamedTuple):
-    """Scheme, host and port: what a credential belongs to."""
+    """Scheme, host and port: the scope of a credential."""
 
     scheme: str
     host: str
@@ -23,7 +23,7 @@ class Origin(NamedTuple):
 
     @classmethod
     def of(cls, url: str) -> "Origin | None":
-        """Parse a URL; None for one without a host or with a user in front of it, which nobody needs and tricks use."""
+        """Parse a URL; None for a URL without a host or with user information, which has no use here except in attacks."""
         return _origin(url.partition("?")[0])
 
 
@@ -40,18 +40,18 @@ def _origin(url: str) -> Origin | None:
 
 
 class Provider(Enum):
-    """What the proxy has to know about the other end."""
+    """The kinds of providers that the proxy distinguishes."""
 
-    CLAUDE = "Anthropic's own API: the only one that sees a Claude credential"
-    ANTHROPIC_FORMAT = "somebody else who speaks the Anthropic format under LiteLLM's prefix anthropic/"
-    OPENAI = "LiteLLM's prefix openai/: OpenAI, or anything that is compatible with it"
-    DEMO = "the answer that is made inside the process"
-    OTHER = "any other provider of LiteLLM's"
+    CLAUDE = "Anthropic's own API: the only provider that gets a Claude credential"
+    ANTHROPIC_FORMAT = "another provider with the Anthropic format, under LiteLLM's prefix anthropic/"
+    OPENAI = "LiteLLM's prefix openai/: OpenAI or a compatible server"
+    DEMO = "the response that is made inside the process"
+    OTHER = "any other provider of LiteLLM"
 
 
 @dataclass(frozen=True)
 class Hosts:
-    """The origins that are Anthropic's: the public API, and what ``ANTHROPIC_API_BASE`` names instead."""
+    """Anthropic's origins: the public API, and ``ANTHROPIC_API_BASE`` if set."""
 
     claude_base: str = ANTHROPIC_API
 
@@ -61,7 +61,7 @@ class Hosts:
         return origin is not None and (origin == Origin.of(ANTHROPIC_API) or origin == Origin.of(self.claude_base))
 
     def provider(self, model: str, custom_llm_provider: str | None, api_base: str | None) -> Provider:
-        """Tell what a deployment is from LiteLLM's parameters: ``model`` with its prefix, the provider, its own api_base."""
+        """Return the kind of a deployment from LiteLLM's parameters: ``model`` with its prefix, provider and ``api_base``."""
         prefix = custom_llm_provider or model.split("/", 1)[0]
         if prefix == "anthropic":
             if api_base is None or self.is_claude(api_base):
@@ -72,31 +72,31 @@ class Hosts:
 
 
 def is_openai_itself(api_base: str | None) -> bool:
-    """Whether an ``openai/`` deployment goes to OpenAI's own API, which is LiteLLM's default, and not to a compatible one."""
+    """Whether an ``openai/`` deployment uses OpenAI's own API (LiteLLM's default) and not a compatible server."""
     origin = Origin.of(api_base) if api_base else None
     return api_base is None or (origin is not None and origin.host == OPENAI_HOST)
 
 
 def bare_model(model: str) -> str:
-    """Return the name that goes on the wire: without LiteLLM's prefix ``anthropic/``."""
+    """Return the model name that is sent: without LiteLLM's prefix ``anthropic/``."""
     return model.removeprefix("anthropic/")
 
 
 @lru_cache(maxsize=1000)
 def model_family(model: str) -> str:
-    """Return the family of a Claude model, by the pattern of its names: ``opus`` for ``claude-opus-4-8`` and ``claude-3-opus``.
+    """Return the family of a Claude model: ``opus`` for ``claude-opus-4-8`` and ``claude-3-opus``.
 
-    Anthropic counts some limits by family. A name of another pattern is a family of its own.
+    Anthropic has some rate limits per family. A name of another form is a family of its own.
     """
     parts = bare_model(model).split("-")
     return next((part for part in parts[1:] if part.isalpha()), model) if parts[0] == "claude" else model
 
 
 def fallback_models(model: str, fallbacks: Iterable[Mapping[str, list[str]]]) -> list[str] | None:
-    """Return the fallbacks of the most specific pattern that the model matches; None when there is none.
+    """Return the fallbacks of the most specific pattern that matches the model; None if no pattern matches.
 
-    A pattern is a name in which ``*`` stands for anything. The most specific one has the most characters beside its
-    stars; of two equal ones the first. LiteLLM 1.106.2 itself takes such a pattern for a name and never matches it.
+    In a pattern, ``*`` matches any text. The most specific pattern has the most characters besides its stars; of two equal
+    ones the first applies. LiteLLM 1.106.2 reads such a pattern as a plain name and never matches it.
     """
     best: tuple[int, list[str]] | None = None
     for entry in fallbacks:
@@ -108,7 +108,7 @@ def fallback_models(model: str, fallbacks: Iterable[Mapping[str, list[str]]]) ->
 
 
 def matches(pattern: str, model: str) -> bool:
-    """Whether a name fits a pattern in which ``*`` stands for anything, nothing included."""
+    """Whether a name matches a pattern, in which ``*`` matches any text, including none."""
     head, *rest = pattern.split("*")
     if not rest:
         return pattern == model

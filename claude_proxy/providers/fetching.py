@@ -1,6 +1,6 @@
-"""Which addresses in a request may be fetched on a client's behalf: ``claude_proxy: fetch_hosts:`` in config.yaml.
+"""Which URLs in a request may be fetched for a client: ``claude_proxy: fetch_hosts:`` in config.yaml. Plain values, no I/O.
 
-Without the list none are: whoever may ask the proxy could reach whatever the proxy's host can reach. Plain values, no I/O.
+Without the list no URL may be fetched; otherwise every client could reach whatever the proxy's host can reach.
 """
 
 import ipaddress
@@ -14,26 +14,26 @@ from claude_proxy.providers.endpoints import BLOCK
 
 KEY = "fetch_hosts"
 BUCKET = "gs://"
-# Names that no public host has.
+# Suffixes of private host names.
 PRIVATE = (".local", ".internal", ".localhost", ".lan", ".home.arpa")
 _NAME = re.compile(r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)+")
 
 
 @dataclass(frozen=True)
 class FetchHosts:
-    """The hosts and buckets of the list; an entry ``*.example.org`` stands for every host under that name."""
+    """The hosts and buckets of the list; an entry ``*.example.org`` allows every host under that name."""
 
     entries: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "FetchHosts":
-        """Read a configuration that ``mistakes`` has nothing against."""
+        """Read a configuration in which ``mistakes`` found no error."""
         return cls(frozenset((config.get(BLOCK) or {}).get(KEY) or ()))
 
     def allow(self, address: str) -> bool:
-        """Whether an address may be fetched: https at the default port of a listed host, or an object of a listed bucket.
+        """Whether a URL may be fetched: https at the default port of a listed host, or an object of a listed bucket.
 
-        Characters that two libraries may read in two ways are in no address that is allowed.
+        A URL with characters that two libraries may read differently is never allowed.
         """
         if not self.entries or not address.isascii() or not address.isprintable() or {*" \\@"} & {*address}:
             return False
@@ -53,21 +53,23 @@ NO_HOSTS = FetchHosts()
 
 
 def is_elsewhere(source: object) -> bool:
-    """Whether what an image or a document shows is not in the request, but at an address."""
+    """Whether the content of an image or a document is at a URL and not in the request."""
     return isinstance(source, dict) and source.get("type") in ("url", "file")
 
 
 def is_safe(source: object, hosts: FetchHosts, *, passes: bool) -> bool:
-    """Whether LiteLLM may be given a ``source``: one that it has nothing to fetch for, or whose address it may fetch.
+    """Whether LiteLLM may get a ``source``: the source needs no fetching, or its URL may be fetched.
 
-    With ``passes`` LiteLLM sends the address of the web on to a provider that fetches it.
+    With ``passes``, LiteLLM forwards a web URL to a provider that fetches it.
     """
     if not isinstance(source, dict):
         return False
     kind, data, address = source.get("media_type"), source.get("data"), source.get("url")
     match source.get("type"):
         case "base64" if address is None and isinstance(kind, str) and isinstance(data, str):
-            return ":" not in kind and ":" not in data  # LiteLLM 1.106.2 looks for an address anywhere in what it makes of them
+            return (
+                ":" not in kind and ":" not in data
+            )  # LiteLLM 1.106.2 looks for a URL anywhere in the data URL that it builds
         case "text" if address is None:
             return isinstance(data, str)
         case "url" if isinstance(address, str):
@@ -82,11 +84,11 @@ def _parents(host: str) -> Iterator[str]:
 
 
 def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a sentence for each mistake in the list; ``config`` is a mapping, and nothing else is known of it."""
+    """Yield one message per error in the list; ``config`` is a mapping that is not validated yet."""
     block = config.get(BLOCK)
     entries = block.get(KEY) if isinstance(block, dict) else None
     if KEY in config:
-        yield f"{KEY}: belongs under {BLOCK}; at the beginning of a line it allows nothing"
+        yield f"{KEY}: belongs under {BLOCK}; at the top level it has no effect"
     if entries is None:
         return
     if not isinstance(entries, list):
@@ -99,12 +101,12 @@ def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
         if name != entry or not _NAME.fullmatch(name) or _is_address(name) or name.endswith(PRIVATE):
             yield (
                 f"{BLOCK}: {KEY}: {str(entry)[:100]!r} should be the name of a public host in lower case, without scheme, port "
-                "or path; '*.' in front stands for every host under it, gs://NAME for a bucket"
+                "or path; '*.NAME' allows every host under NAME, 'gs://NAME' a bucket"
             )
 
 
 def _is_address(name: str) -> bool:
-    """Whether libraries may read a host as the address of a computer: 127.0.0.1, 0x7f.1."""
+    """Whether libraries may read a host as an IP address: 127.0.0.1, 0x7f.1."""
     try:
         ipaddress.ip_address(name)
     except ValueError:

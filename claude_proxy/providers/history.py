@@ -1,16 +1,16 @@
-"""A conversation made to fit a provider.
+"""Adapts a conversation's history to a provider.
 
-What is done for it, in this order:
+The steps, in this order:
 
-  1. a system turn inside the history becomes a reminder of the user's, unless it was for a turn that is over; results come
-     before other words, neighbours of one role become one turn, and empty ones go;
-  2. thinking stays only where it is the provider's own (see ``Thinking``);
-  3. blocks of tools that Anthropic runs become text, in pairs; what is unknown goes;
-  4. every call has one result in the next turn, and every result has its call; ids stay 1:1;
-  5. fields of blocks that the provider does not know go;
-  6. an address that is not to be fetched becomes a sentence (``fetching.py``).
+  1. a system turn inside the history becomes a user's reminder, unless it applied only to a past turn; tool results come
+     before other blocks, neighbouring turns of one role are joined, and empty turns are removed;
+  2. thinking is kept only if it is the provider's own (see ``Thinking``);
+  3. blocks of tools that Anthropic runs become text, call and result together; unknown blocks are removed;
+  4. every call has one result in the next turn, and every result has its call; ids stay unique;
+  5. block fields that the provider does not accept are removed;
+  6. a URL that may not be fetched becomes a note (``fetching.py``).
 
-Nothing is modified in place; where there is nothing to change, the very same object comes back.
+Inputs are not modified; a history that needs no change is returned as the same object.
 """
 
 import json
@@ -29,10 +29,10 @@ from claude_proxy.providers.compatibility import Dialect, Thinking
 from claude_proxy.providers.fetching import NO_HOSTS, FetchHosts
 
 NO_RESULT = "There is no result: the call was interrupted."
-NO_BEGINNING = "(The beginning of this conversation is not here.)"
-NO_IMAGE = "(An image or a document stood here. This model cannot see it.)"
-NOT_FETCHED = "(An image or a document stood here. Its address is not fetched by this proxy.)"
-# Fields of blocks that every provider understands; a block of another type is text, or it goes.
+NO_START = "(The start of this conversation is missing.)"
+NO_IMAGE = "(An image or a document was here. This model cannot see it.)"
+NOT_FETCHED = "(An image or a document was here. The proxy does not fetch its URL.)"
+# Block fields that every provider accepts. A block of another type becomes text or is removed.
 BLOCK_FIELDS: Mapping[str, tuple[str, ...]] = {
     "text": ("type", "text"),
     "image": ("type", "source"),
@@ -48,32 +48,32 @@ SERVER_CALLS = ("server_tool_use", "mcp_tool_use")
 
 @dataclass(frozen=True, slots=True)
 class _Fit:
-    """What the blocks of one history are made to fit."""
+    """The rules for the blocks of one history."""
 
     row: Dialect
     relayed: bool
     hosts: FetchHosts
-    # The ids of the server tools' calls that have a result.
+    # The ids of server tool calls that have a result.
     pairs: frozenset[str]
 
     def has_source(self, block: Block) -> bool:
-        """Whether an image or a document may go on with what it holds, which is not for LiteLLM to fetch."""
+        """Whether an image or a document may keep its source: LiteLLM need not fetch it, or may."""
         passes = self.row.addresses and block.get("type") == "image"
         return self.relayed or fetching.is_safe(block.get("source"), self.hosts, passes=passes)
 
 
 def fitted_messages(messages: Messages, row: Dialect, *, relayed: bool = False, hosts: FetchHosts = NO_HOSTS) -> Messages:
-    """Return the history as the provider understands it; the same object when it was all right."""
+    """Return the history as the provider accepts it; the same object if nothing changed."""
     fit = _Fit(row, relayed, hosts, _server_pairs(messages))
-    turns = [turn for message in _in_force(messages) if (turn := _fitted_turn(message, fit)) is not None]
+    turns = [turn for message in _active_turns(messages) if (turn := _fitted_turn(message, fit)) is not None]
     paired = _joined(_paired(_joined(turns)))
     if messages and (not paired or paired[0]["role"] == "assistant"):
-        paired.insert(0, {"role": "user", "content": NO_BEGINNING})
+        paired.insert(0, {"role": "user", "content": NO_START})
     return messages if paired == messages else paired
 
 
-def _in_force(messages: Messages) -> Iterator[object]:
-    """Yield the turns without the system turns that were for one turn of the user's alone (``clear_at``), which is over."""
+def _active_turns(messages: Messages) -> Iterator[object]:
+    """Yield the turns without past system turns that applied only to one user turn (``clear_at``)."""
     last = max(
         (place for place, turn in enumerate(messages) if isinstance(turn, dict) and turn.get("role") == "user"), default=0
     )
@@ -88,8 +88,8 @@ def _fitted_turn(message: object, fit: _Fit) -> dict[str, Any] | None:
         return None
     role, content = message["role"], message.get("content")
     if role == "system":
-        words = plain_text(content)
-        return {"role": "user", "content": [text_block(f"<system-reminder>\n{words}\n</system-reminder>")]} if words else None
+        text = plain_text(content)
+        return {"role": "user", "content": [text_block(f"<system-reminder>\n{text}\n</system-reminder>")]} if text else None
     if isinstance(content, str):
         return {"role": role, "content": content} if content.strip() else None
     if not isinstance(content, list):
@@ -109,9 +109,9 @@ def _fitted_block(block: Block, role: str, fit: _Fit) -> Iterator[Block]:
         is_empty = kind == "text" and not str(block.get("text") or "").strip()
         if not is_empty and ROLES.get(kind, role) == role:
             yield with_cache_mark(_fitted_fields(block, kind, fit), block, row)
-    elif words := _server_words(block, fit.pairs):
-        # A line of its own: where the format has one string for a turn, LiteLLM puts texts together as they are.
-        yield with_cache_mark(text_block(f"{words}\n"), block, row)
+    elif text := _server_text(block, fit.pairs):
+        # The line break separates it from the next text: some formats have one string per turn, where LiteLLM joins the texts.
+        yield with_cache_mark(text_block(f"{text}\n"), block, row)
 
 
 def _fitted_fields(block: Block, kind: str, fit: _Fit) -> Block:
@@ -131,7 +131,7 @@ def _fitted_fields(block: Block, kind: str, fit: _Fit) -> Block:
 
 
 def _fitted_part(part: object, fit: _Fit) -> Iterator[Block]:
-    """Yield a part of a result: text and images stay, a tool that was found becomes a sentence."""
+    """Yield a part of a tool result: text and images are kept, a tool reference becomes a sentence."""
     if not isinstance(part, dict):
         return
     match part.get("type"):
@@ -140,12 +140,12 @@ def _fitted_part(part: object, fit: _Fit) -> Iterator[Block]:
         case "text" | "image" | "document":
             yield from _fitted_block(part, "user", fit)
         case _:
-            if words := plain_text([part]) or public_json(part):
-                yield text_block(words)
+            if text := plain_text([part]) or public_json(part):
+                yield text_block(text)
 
 
 def own_thinking(block: Block, row: Dialect) -> Block | None:
-    """Return a block of thinking as the provider that made it knows it; None for one that it did not make."""
+    """Return a thinking block in the form of the provider that made it; None if another provider made it."""
     field = "signature" if block.get("type") == "thinking" else "data"
     value = block.get(field)
     value = value if isinstance(value, str) else ""
@@ -159,7 +159,7 @@ def own_thinking(block: Block, row: Dialect) -> Block | None:
 
 
 def _server_pairs(messages: Messages) -> frozenset[str]:
-    """Return the ids of the server tools' calls that have a result."""
+    """Return the ids of server tool calls that have a result."""
     blocks = [
         block
         for message in messages
@@ -177,26 +177,26 @@ def _is_server_result(block: Block) -> bool:
     return kind.endswith("_tool_result") and kind != "tool_result"
 
 
-def _server_words(block: Block, pairs: frozenset[str]) -> str:
-    """Return what a block of a tool that ran at Anthropic said, in words; nothing for half a pair and unknown blocks."""
+def _server_text(block: Block, pairs: frozenset[str]) -> str:
+    """Return a block of a tool that ran at Anthropic as text; empty for a call without a result and for unknown blocks."""
     if str(block.get("type")) in SERVER_CALLS and str(block.get("id")) in pairs:
         return f"[{block.get('name')}: {json.dumps(block.get('input'), ensure_ascii=False)}]"
     if not _is_server_result(block) or str(block.get("tool_use_id")) not in pairs:
         return ""
     content = block.get("content")
     parts = content if isinstance(content, list) else [content]
-    lines = [_found(part) for part in parts if isinstance(part, dict)]
+    lines = [_result_text(part) for part in parts if isinstance(part, dict)]
     return "\n".join(line for line in lines if line) or "(no result)"
 
 
-def _found(part: Block) -> str:
+def _result_text(part: Block) -> str:
     if part.get("url"):
         return found_words(part)
     return plain_text([part]) or public_json(part)
 
 
 def _joined(turns: Iterable[dict[str, Any]]) -> Messages:
-    """Join neighbours of one role; in a user's turn the results come first, as every endpoint wants them."""
+    """Join neighbouring turns of one role, and put the tool results first in a user turn, as every endpoint requires."""
     runs = (list(run) for _, run in groupby(turns, key=itemgetter("role")))
     joined = (run[0] if len(run) == 1 else {"role": run[0]["role"], "content": [*_all_blocks(run)]} for run in runs)
     return [_results_first(turn) for turn in joined]
@@ -214,23 +214,23 @@ def _results_first(turn: dict[str, Any]) -> dict[str, Any]:
 
 
 def _paired(turns: Messages) -> Messages:
-    """Give every call one result in the next turn, and take out results without a call."""
+    """Give every call one result in the next turn, and remove results without a call."""
     paired: Messages = []
     calls: dict[str, None] = {}
     for turn in turns:
         if turn["role"] == "user" or calls:
-            answers = turn if turn["role"] == "user" else {"role": "user", "content": []}
-            if blocks := _answered(blocks_of(answers), calls):
-                paired.append(answers if blocks == blocks_of(answers) else {"role": "user", "content": blocks})
+            results_turn = turn if turn["role"] == "user" else {"role": "user", "content": []}
+            if blocks := _with_results(blocks_of(results_turn), calls):
+                paired.append(results_turn if blocks == blocks_of(results_turn) else {"role": "user", "content": blocks})
         calls = {}
         if turn["role"] == "assistant":
             blocks = [block for block in blocks_of(turn) if block["type"] != "tool_use" or _first_of(block["id"], calls)]
             paired.append(turn if blocks == blocks_of(turn) else turn | {"content": blocks})
-    return [*paired, {"role": "user", "content": _answered([], calls)}] if calls else paired
+    return [*paired, {"role": "user", "content": _with_results([], calls)}] if calls else paired
 
 
-def _answered(blocks: list[Block], calls: Iterable[str]) -> list[Block]:
-    """Return a user's blocks with one result for each of the calls and none for others."""
+def _with_results(blocks: list[Block], calls: Iterable[str]) -> list[Block]:
+    """Return a user's blocks with exactly one result for each of the calls, and no other results."""
     results = {block["tool_use_id"]: block for block in reversed(results_of(blocks))}
     missing = [_no_result(call) for call in calls if call not in results]
     known = {id(results[call]) for call in calls if call in results}

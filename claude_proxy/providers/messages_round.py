@@ -1,7 +1,7 @@
-"""One response in Anthropic's format of a response that has several, with searches of the web between them. No I/O.
+"""One response in Anthropic's format, of several with web searches between them. No I/O.
 
-Thinking, ids and reasons are made to fit as in every other response (``thinking.py``, ``returned.py``). What is left is written
-anew, for it becomes a part of one message.
+Thinking, ids and stop reasons are adapted as in every other response (``thinking.py``, ``returned.py``). The events are written
+anew, because they become a part of one message.
 """
 
 import json
@@ -20,7 +20,7 @@ from claude_proxy.providers.search_stream import Call, End
 from claude_proxy.providers.thinking import ThinkingFilter
 
 CALL = "tool_use"
-# The field of a delta that continues a block, and the field of the block.
+# For each type of delta: its field, and the field of the block that it continues.
 FIELDS = {
     "text_delta": ("text", "text"), "thinking_delta": ("thinking", "thinking"), "input_json_delta": ("partial_json", "input"),
 }  # fmt: skip
@@ -28,39 +28,39 @@ FIELDS = {
 
 @dataclass
 class _Block:
-    """A block as it began, and what its deltas told."""
+    """A block as it started, and the pieces from its deltas."""
 
-    begun: dict[str, Any]
+    start: dict[str, Any]
     signature: str = ""
-    told: list[str] = field(default_factory=list)
+    pieces: list[str] = field(default_factory=list)
 
     @property
     def kind(self) -> str:
-        return str(self.begun.get("type"))
+        return str(self.start.get("type"))
 
     @property
     def is_search(self) -> bool:
-        return self.kind == CALL and self.begun.get("name") == NAME
+        return self.kind == CALL and self.start.get("name") == NAME
 
     @property
     def input(self) -> dict[str, Any] | None:
-        """The input of a call; None for one that is no object."""
-        said = "".join(self.told)
-        return json_object(said.encode("utf-8", "replace")) if said.strip() else {}
+        """The input of a call; None if it is not a JSON object."""
+        text = "".join(self.pieces)
+        return json_object(text.encode("utf-8", "replace")) if text.strip() else {}
 
     def whole(self) -> dict[str, Any]:
         match self.kind:
             case "tool_use":
-                return self.begun | {"input": self.input or {}}
+                return self.start | {"input": self.input or {}}
             case "text":
-                return self.begun | {"text": "".join(self.told)}
+                return self.start | {"text": "".join(self.pieces)}
             case "thinking":
-                return self.begun | {"thinking": "".join(self.told), "signature": self.signature}
-        return self.begun
+                return self.start | {"thinking": "".join(self.pieces), "signature": self.signature}
+        return self.start
 
 
 class MessagesRound:
-    """See ``Round``. ``ids`` are those of the calls that the conversation has, ``tokens`` estimates the request's."""
+    """See ``Round``. ``ids`` are the call ids of the conversation; ``tokens`` estimates the request's tokens."""
 
     def __init__(self, writer: StreamWriter, row: Dialect, ids: Iterable[str], tokens: Callable[[], int]) -> None:
         self._writer = writer
@@ -69,10 +69,10 @@ class MessagesRound:
         self._tokens = tokens
         self._filter = ThinkingFilter(None, row, self._ids)
         self._counts: dict[str, int] = {}
-        # The blocks so far, each with what its deltas told; the last one may be open.
+        # The blocks so far; the last one may be open.
         self._content: list[_Block] = []
         self._is_open = False
-        self._told: End | None = None
+        self._stop: End | None = None
         self.end: End | None = None
 
     @property
@@ -86,64 +86,64 @@ class MessagesRound:
         out = self._read(self._filter.finish())
         if self.ended:
             return out
-        return out + (self._finished() if self._told else self._writer.fail("api_error", BROKEN_OFF))
+        return out + (self._finished() if self._stop else self._writer.fail("api_error", BROKEN_OFF))
 
-    def whole(self, said: Mapping[str, Any]) -> bytes:
-        if error_kind(dict(said)):
-            return self._error(said)
-        if not isinstance(said.get("content"), list):
+    def feed_whole(self, message: Mapping[str, Any]) -> bytes:
+        if error_kind(dict(message)):
+            return self._error(message)
+        if not isinstance(message.get("content"), list):
             return self._writer.fail("api_error", NO_MESSAGE)
-        made = returned_response(dict(said), self._row, self._ids)
+        made = returned_response(dict(message), self._row, self._ids)
         self._counts |= token_counts(made)
         out = b"".join([self._begin(block) + self._close() for block in made["content"] if isinstance(block, dict)])
-        self._told = _end(made)
+        self._stop = _end(made)
         return out + self._finished()
 
-    def begun(self) -> bytes:
+    def start_message(self) -> bytes:
         if self._writer.started:
             return b""
         return self._writer.start(self._counts.get("input_tokens") or self._tokens())
 
     def _read(self, events: bytes) -> bytes:
-        return b"".join([self._event(said) for raw in whole_events(events) if (said := event_object(raw)) is not None])
+        return b"".join([self._event(event) for raw in whole_events(events) if (event := event_object(raw)) is not None])
 
-    def _event(self, said: dict[str, Any]) -> bytes:
+    def _event(self, event: dict[str, Any]) -> bytes:
         if self.ended:
             return b""
         out = b""
-        match said.get("type"):
+        match event.get("type"):
             case "error":
-                out = self._error(said)
+                out = self._error(event)
             case "message_start" | "message_delta":
-                self._counts |= token_counts(said)
-                delta = said.get("delta")
+                self._counts |= token_counts(event)
+                delta = event.get("delta")
                 if isinstance(delta, dict) and delta.get("stop_reason") is not None:
-                    self._told = _end(delta)
-            case "content_block_start" if isinstance(said.get("content_block"), dict):
-                out = self._begin(said["content_block"])
-            case "content_block_delta" if isinstance(said.get("delta"), dict):
-                out = self._delta(said["delta"])
+                    self._stop = _end(delta)
+            case "content_block_start" if isinstance(event.get("content_block"), dict):
+                out = self._begin(event["content_block"])
+            case "content_block_delta" if isinstance(event.get("delta"), dict):
+                out = self._delta(event["delta"])
             case "content_block_stop":
                 out = self._close()
-            case "message_stop" if self._told is not None:
+            case "message_stop" if self._stop is not None:
                 out = self._finished()
         return out
 
-    def _begin(self, begun: dict[str, Any]) -> bytes:
+    def _begin(self, start: dict[str, Any]) -> bytes:
         out = self._close()
-        block = _Block(begun, str(begun.get("signature") or ""))
+        block = _Block(start, str(start.get("signature") or ""))
         self._content.append(block)
         self._is_open = True
         if block.is_search:
             return out
-        out += self.begun()
+        out += self.start_message()
         if block.kind == CALL:
-            return out + self._writer.open(begun | {"input": {}})
+            return out + self._writer.open(start | {"input": {}})
         if block.kind not in ("text", "thinking"):
-            return out + self._writer.open(begun)
-        said = begun.get(block.kind)
+            return out + self._writer.open(start)
+        text = start.get(block.kind)
         out += self._writer.open({"type": block.kind, block.kind: ""} | ({"signature": ""} if block.kind == "thinking" else {}))
-        return out + (self._more(said) if isinstance(said, str) and said else b"")
+        return out + (self._more(text) if isinstance(text, str) and text else b"")
 
     def _delta(self, delta: dict[str, Any]) -> bytes:
         if not self._is_open:
@@ -153,21 +153,21 @@ class MessagesRound:
             block.signature = str(delta.get("signature") or "")
             return b""
         found = FIELDS.get(kind)
-        said = delta.get(found[0]) if found and found[1] in block.begun else None
-        return self._more(said) if isinstance(said, str) and said else b""
+        text = delta.get(found[0]) if found and found[1] in block.start else None
+        return self._more(text) if isinstance(text, str) and text else b""
 
-    def _more(self, said: str) -> bytes:
+    def _more(self, text: str) -> bytes:
         block = self._content[-1]
-        block.told.append(said)
-        return b"" if block.is_search else self._writer.delta(said)
+        block.pieces.append(text)
+        return b"" if block.is_search else self._writer.delta(text)
 
     def _close(self) -> bytes:
-        """End the open block; a call whose input stood at its beginning tells it now."""
+        """End the open block; a call whose input was in its first event writes the input now."""
         if not self._is_open:
             return b""
         block, out = self._content[-1], b""
-        if block.kind == CALL and not block.told and block.begun.get("input"):
-            out = self._more(json.dumps(block.begun["input"], ensure_ascii=False))
+        if block.kind == CALL and not block.pieces and block.start.get("input"):
+            out = self._more(json.dumps(block.start["input"], ensure_ascii=False))
         self._is_open = False
         if block.is_search:
             return out
@@ -175,20 +175,20 @@ class MessagesRound:
 
     def _finished(self) -> bytes:
         out = self._close()
-        self.end = self._told
+        self.end = self._stop
         return out
 
-    def _error(self, said: Mapping[str, Any]) -> bytes:
-        error = said.get("error")
+    def _error(self, event: Mapping[str, Any]) -> bytes:
+        error = event.get("error")
         message = error.get("message") if isinstance(error, dict) else None
-        return self._writer.fail(error_kind(dict(said)), message if isinstance(message, str) else "no reason given")
+        return self._writer.fail(error_kind(dict(event)), message if isinstance(message, str) else "no reason given")
 
     @property
     def searches(self) -> list[Call]:
-        return [Call(str(block.begun.get("id")), block.input) for block in self._content if block.is_search]
+        return [Call(str(block.start.get("id")), block.input) for block in self._content if block.is_search]
 
     @property
-    def has_others(self) -> bool:
+    def has_client_calls(self) -> bool:
         return any(block.kind == CALL and not block.is_search for block in self._content)
 
     def turn(self) -> list[dict[str, Any]]:
@@ -196,7 +196,7 @@ class MessagesRound:
 
     @property
     def usage(self) -> Usage:
-        length = sum(len(text) for block in self._content for text in block.told)
+        length = sum(len(text) for block in self._content for text in block.pieces)
         return self.counted or Usage(self._tokens(), max(1, length // CHARACTERS_PER_TOKEN))
 
     @property
@@ -204,7 +204,7 @@ class MessagesRound:
         return usage_from(self._counts) if self._counts else None
 
 
-def _end(said: Mapping[str, Any]) -> End:
-    reason, sequence = said.get("stop_reason"), said.get("stop_sequence")
+def _end(message: Mapping[str, Any]) -> End:
+    reason, sequence = message.get("stop_reason"), message.get("stop_sequence")
     known = reason if isinstance(reason, str) and reason in STOP_REASONS else "end_turn"
     return End(known, sequence if isinstance(sequence, str) else None)

@@ -1,7 +1,7 @@
-"""How many input tokens a request has at a provider that does not say: an estimate, set right by what the provider said before.
+"""Estimates a request's input tokens at a provider, corrected by the counts that the provider reported before. No I/O.
 
-The size of the texts that a provider is sent tells their tokens well once it has counted some; before that, and where there is
-so little text that its kind makes the difference, the texts are counted. No I/O.
+After the first reported count, the size of the text gives a good estimate. Before that, and for a short text, where the kind of
+text matters, a tokenizer counts the tokens.
 """
 
 from collections import OrderedDict
@@ -16,20 +16,20 @@ from claude_proxy.anthropic.messages import THINKING_TYPES, to_json
 from claude_proxy.providers.compatibility import Dialect, Thinking
 from claude_proxy.providers.request_fields import BILLING, TOOL_FIELDS
 
-# Names that are remembered; clients choose some of them.
+# The limit for kept names, because clients choose some of them.
 MAX_NAMES = 1000
-# Less text says little of how many bytes a token has.
+# A shorter text says little about the number of bytes per token.
 SMALLEST = 2000
-# How much a new number counts beside those before.
+# The weight of a new count in the running average.
 WEIGHT = 0.3
-# Tokens to a byte of text, before a provider has counted any.
+# Tokens per byte of text, before a provider has reported any count.
 USUAL = 1 / token_estimate.CHARACTERS_PER_TOKEN
-# What no tokenizer makes of texts; a number beyond is a provider's mistake.
+# The plausible range of tokens per byte; a count outside it is a provider's error.
 LEAST, MOST = 0.02, 2.0
 
 
 class Sent:
-    """What of a request a provider counts: without thinking, server tools and Anthropic's own line, if it is not sent them."""
+    """The part of a request that a provider counts: without thinking, server tools and the billing line if it gets none."""
 
     def __init__(self, body: Mapping[str, Any], row: Dialect) -> None:
         self._body = body
@@ -50,60 +50,60 @@ class Sent:
 
     @cached_property
     def size(self) -> int:
-        """Bytes of text."""
+        """The bytes of text."""
         return sum(len(text) if text.isascii() else len(text.encode("utf-8", "replace")) for text in self._measured[0])
 
     @property
     def pictures(self) -> int:
-        """Pictures and files, which have tokens that no text tells."""
+        """The number of images and files, whose tokens do not depend on text."""
         return self._measured[1]
 
     def counted(self, count: Callable[[str], int]) -> int:
-        """Return the tokens of the texts, as somebody else's tokenizer counts them."""
+        """Return the tokens of the texts, counted by another provider's tokenizer."""
         return token_estimate.tokens_of(self._measured[0], count)
 
 
 def _json(value: object) -> str:
     try:
         return msgspec.json.encode(value).decode()
-    except UnicodeEncodeError:  # half a character
+    except UnicodeEncodeError:  # a lone surrogate
         return to_json(value).decode()
 
 
 class Rates(NamedTuple):
-    """What a provider's numbers say: tokens to a byte of text, and to a token of the tokenizer that is here."""
+    """A provider's tokens per byte of text, and per token of the local tokenizer."""
 
     by_size: float
     by_count: float
 
 
 class Meter:
-    """One for the process. ``count`` returns the tokens of a text."""
+    """One per process. ``count`` returns the tokens of a text."""
 
     def __init__(self, count: Callable[[str], int]) -> None:
         self._count = count
         self._rates: OrderedDict[str, Rates] = OrderedDict()
 
     def learn(self, served: str, sent: Sent, tokens: int) -> None:
-        """Take in what a provider counted for a request."""
+        """Learn from the token count that a provider reported for a request."""
         if sent.size < SMALLEST or sent.pictures or not LEAST <= tokens / sent.size <= MOST:
             return
         rate = tokens / sent.size
         before = self._rates.pop(served, None)
-        # Counting takes time; the first number is enough to know how the two tokenizers differ.
+        # Counting is slow, and the first count is enough to know the ratio of the two tokenizers.
         before = before or Rates(rate, tokens / sent.counted(self._count))
         self._rates[served] = before._replace(by_size=before.by_size + WEIGHT * (rate - before.by_size))
         if len(self._rates) > MAX_NAMES:
             self._rates.popitem(last=False)
 
     def guess(self, served: str, sent: Sent) -> int:
-        """Return roughly how many input tokens a request has, without counting: a tokenizer takes 30 ms for 440 kB."""
+        """Return a rough estimate of a request's input tokens, without a tokenizer, which takes 30 ms for 440 kB."""
         rates = self._rates.get(served)
         by_size = rates.by_size if rates else USUAL
         return max(1, round(by_size * sent.size) + token_estimate.IMAGE_TOKENS * sent.pictures)
 
     def tokens(self, served: str, sent: Sent) -> int:
-        """Return about how many input tokens a request has."""
+        """Return an estimate of a request's input tokens."""
         rates = self._rates.get(served)
         if rates is not None and sent.size >= SMALLEST:
             texts = rates.by_size * sent.size

@@ -1,4 +1,4 @@
-"""The answer of ``GET /v1/models``: what the proxy serves, under names that Claude Code's model picker keeps."""
+"""The response to ``GET /v1/models``: the models, under names that Claude Code's model picker accepts."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -6,21 +6,21 @@ from typing import Any
 
 from claude_proxy.providers.endpoints import matches
 
-# Claude Code's discovery keeps ids of this form and drops all others (2.1.197).
+# Claude Code's model discovery keeps only ids of this form (2.1.197).
 _KEPT = re.compile(r"(claude|anthropic)", re.IGNORECASE)
-# So any other model is listed under this prefix, and may be asked for with it.
+# Any other model is listed with this prefix, and clients may request it with the prefix.
 PREFIX = "claude-proxy/"
 LONGEST_NAME = 256
-# What Claude Code's own aliases stand for (2.1.332): of a pattern in config.yaml, these are listed.
+# The models of Claude Code's own aliases (2.1.332). A pattern in config.yaml is listed as the models that match it.
 CLAUDE_CODE_MODELS = ("claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5", "claude-fable-5-2")
-# Anthropic documents the epoch for a date that is not known.
+# Anthropic documents the epoch for an unknown date.
 _UNKNOWN_DATE = "1970-01-01T00:00:00Z"
 
 
 def listing(names: Iterable[str], allows: Callable[[str], bool] = lambda _: True) -> dict[str, Any]:
-    """Return the list in Anthropic's shape, with the few fields more that make it one of OpenAI's.
+    """Return the list in Anthropic's shape, with a few more fields for OpenAI clients.
 
-    ``allows`` tells of a name whether it is to be in the list.
+    ``allows`` returns whether a name may be listed.
     """
     ids: dict[str, str] = {}
     for name in names:
@@ -46,25 +46,24 @@ def listing(names: Iterable[str], allows: Callable[[str], bool] = lambda _: True
 
 
 def listed_names(names: Iterable[str]) -> frozenset[str]:
-    """Return the models that the list holds, by their names in config.yaml."""
+    """Return the listed models, by their names in config.yaml."""
     wanted = [*names]
     plain = {name for name in wanted if "*" not in name}
     return frozenset(plain | {model for model in CLAUDE_CODE_MODELS for name in wanted if matches(name, model)})
 
 
 def is_name(model: str) -> bool:
-    """Whether a model may be called so: in printable characters, ``LONGEST_NAME`` of them at most.
+    """Whether a text may be a model name: printable, at most ``LONGEST_NAME`` characters.
 
-    LiteLLM 1.106.2 reads such a name up to its first line's end, and takes minutes for one of 100,000 characters, in which
-    nobody else is answered.
+    LiteLLM 1.106.2 needs minutes for a name of 100,000 characters and blocks all other requests meanwhile.
     """
     return model.isprintable() and len(model) <= LONGEST_NAME
 
 
 def served_name(model: str) -> str:
-    """Return the name in config.yaml of a model that a client asks for.
+    """Return the name in config.yaml of a requested model.
 
-    What comes back has no prefix left: a limit that was checked for a name holds for whatever it is read as later.
+    All prefixes are removed, so that a check of the returned name holds for any later use of it.
     """
     while model.startswith(PREFIX):
         model = model.removeprefix(PREFIX)

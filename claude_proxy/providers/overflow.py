@@ -1,7 +1,7 @@
-"""Providers' words for a conversation that is too long, and the two sentences by which Claude Code helps itself. No I/O.
+"""Recognises providers' errors for a conversation that is too long, and rewrites them for Claude Code. No I/O.
 
-Claude Code (2.1.332) asks again with less after "input length and `max_tokens` exceed context limit: A + B > C", and compacts
-after "prompt is too long: N tokens > M maximum"; other words it repeats, or ends the session.
+Claude Code (2.1.332) retries with fewer tokens after "input length and `max_tokens` exceed context limit: A + B > C", and
+compacts after "prompt is too long: N tokens > M maximum". After other messages it retries unchanged or ends the session.
 """
 
 import re
@@ -16,19 +16,19 @@ _N = r"(?P<{}>[0-9][0-9,_]{{0,12}})"
 
 @dataclass(frozen=True)
 class Overflow:
-    """How a request is too long, in tokens; None for what the provider did not say."""
+    """By how much a request is too long, in tokens; None for numbers that the provider did not report."""
 
     window: int | None = None
     input: int | None = None
     output: int | None = None
 
     def sentence(self, estimate: Callable[[], int], asked: int | None) -> str:
-        """Return Anthropic's sentence. ``estimate`` counts the input where nobody did; ``asked`` is the request's bound."""
+        """Return Anthropic's message. ``estimate`` counts the input if the provider did not; ``asked`` is ``max_tokens``."""
         given, window = self.input, self.window
         output = self.output if self.output is not None else asked
         if given is None:
             given = estimate()
-            # A number of our own must not say that the request fits.
+            # An estimate must not say that the request fits.
             if window is not None and output is not None and given + output <= window:
                 given = window - output + 1
         if window is None:
@@ -48,9 +48,9 @@ def _pattern(*parts: str) -> re.Pattern[str]:
     return re.compile(text, re.IGNORECASE)
 
 
-# From where it says most to where it says least; each with who says it. `.{0,200}` bounds the search.
+# The most informative patterns first, each with the providers that use it. `.{0,200}` bounds the search.
 PATTERNS = (
-    # Anthropic's own words, which some providers use.
+    # Anthropic's own messages, which some providers use.
     _pattern(r"exceed context limit: <input> \+ <output> > <window>"),
     _pattern(r"prompt is too long: <input> tokens > <window>"),
     # vLLM since 0.9.
@@ -77,7 +77,7 @@ PATTERNS = (
     _pattern(r"prompt too long; exceeded (?:max )?context length by <over> tokens"),
     _pattern(r"input length \(?<input>\)? .{0,40}?exceeds? .{0,60}?(?:context|maximum).{0,40}?<window>"),
 )
-# Words without a number.
+# Messages without a number.
 SENTENCES = (
     "exceeds the context window", "exceed the context window", "context_length_exceeded", "exceed_context_size_error",
     "model_max_prompt_tokens_exceeded", "input is too long for requested model", "reduce the length of the messages",
@@ -87,12 +87,12 @@ SENTENCES = (
     "prompt too long", "too many input tokens",
     "prompt is too long", "exceed context limit", "context window exceeded", "context length exceeded",
 )  # fmt: skip
-# OpenAI's models that think, when max_tokens is over before the first word: a message that was cut, as Anthropic has it.
+# OpenAI's reasoning models, if max_tokens is used up before the first word: in Anthropic's format a message that was cut off.
 NO_ROOM = "could not finish the message because max_tokens or model output limit was reached"
 
 
 def overflow_in(message: str) -> Overflow | None:
-    """Return how a request was too long, by an error's words and its code; None for another error."""
+    """Return by how much a request was too long, from an error's message and code; None for another error."""
     text = message[:MAX_MESSAGE]
     for pattern in PATTERNS:
         if found := pattern.search(text):
@@ -103,7 +103,7 @@ def overflow_in(message: str) -> Overflow | None:
 
 
 def has_no_room(message: str) -> bool:
-    """Whether a model stopped at its limit before it had said anything."""
+    """Whether a model reached its length limit before its first word."""
     return NO_ROOM in message[:MAX_MESSAGE].lower()
 
 

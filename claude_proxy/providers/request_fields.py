@@ -1,10 +1,9 @@
-"""The fields of a request made to fit a provider: its history, system prompt, tools and thinking. Plain values, no I/O.
+"""Adapts a request's fields to a provider: history, system prompt, tools and thinking. Plain values, no I/O.
 
-Fields that the provider does not know are left out, among them everything that names a person. The history is made by
-``history.py``; where LiteLLM makes the provider's request, references in tools' schemas are replaced within bounds
-(``schemas.py``).
+Fields that the provider does not accept are removed, including everything that identifies a user. ``history.py`` adapts the
+history. If LiteLLM makes the provider's request, ``schemas.py`` expands references in tools' schemas, within limits.
 
-Nothing is modified in place; where there is nothing to change, the very same object comes back.
+Inputs are not modified; what needs no change is returned as the same object.
 """
 
 from collections.abc import Mapping
@@ -19,17 +18,17 @@ from claude_proxy.providers.fetching import NO_HOSTS, FetchHosts
 from claude_proxy.providers.history import fitted_messages
 from claude_proxy.providers.search_tool import NO_SEARCH, lacks_search
 
-# The fields of the Messages API that are made to fit. A request's other fields are the same everywhere.
+# The fields of the Messages API that are adapted. A request's other fields are the same for every provider.
 FIELDS = frozenset(
     {
         "system", "messages", "tools", "tool_choice", "metadata", "thinking", "output_config", "context_management",
         "container", "mcp_servers",
     }
 )  # fmt: skip
-# Changes with every conversation and every version; in front of the prompt it would cost others their prompt cache.
+# Differs between conversations and versions; at the start of the prompt it would prevent hits in a provider's prompt cache.
 BILLING = "x-anthropic-billing-header:"
 SMALLEST_BUDGET = 1024
-# What Claude shows of its thinking on every platform. Claude Code 2.1.332 also asks for "updates", which takes a beta.
+# The values of `display` that Claude accepts on every platform. Claude Code 2.1.332 also sends "updates", which needs a beta.
 DISPLAYS = ("summarized", "omitted")
 TOOL_FIELDS = ("name", "description", "input_schema", "type")
 
@@ -37,10 +36,10 @@ TOOL_FIELDS = ("name", "description", "input_schema", "type")
 def translated(
     request: Mapping[str, Any], row: Dialect, *, relayed: bool = False, hosts: FetchHosts = NO_HOSTS
 ) -> dict[str, Any]:
-    """Return the fields of a Messages request as the provider understands them; those that it does not know are not there.
+    """Return the fields of a Messages request that the provider accepts, in the provider's form.
 
-    ``relayed`` says that LiteLLM sends on what it gets, ``hosts`` what it may fetch where it does not. Raises ``TooLarge``
-    for a request that is over a bound.
+    ``relayed`` says that LiteLLM forwards the fields unchanged; ``hosts`` are the hosts from which it may fetch otherwise.
+    Raises ``TooLarge`` for a request that exceeds a limit.
     """
     bounds.check(request)
     messages = request.get("messages")
@@ -56,14 +55,14 @@ def translated(
     searches = any(kind.startswith(tool_changes.SERVER_SEARCH) for kind in row.server_tools)
     offered = tool_changes.offered_tools(request.get("tools"), messages, searches=searches)
     if offered is not request.get("tools"):
-        bounds.check({"tools": offered})  # turns may define more of them
+        bounds.check({"tools": offered})  # turns may define more tools
     tools = fitted_tools(offered, row, relayed=relayed)
     if tools:
         made["tools"] = tools
         choice = request.get("tool_choice")
         if isinstance(choice, dict) and (choice.get("type") != "tool" or choice.get("name") in _names(tools)):
             made["tool_choice"] = choice
-    bounds.check(made)  # once more: turns of one role have become one
+    bounds.check(made)  # again, because joined turns may exceed a limit
     made |= thinking_parameters(request, history, row)
     if not relayed and row.json_schema and (wanted := _format(request)):
         made["output_config"] = made.get("output_config", {}) | {"format": wanted}
@@ -71,14 +70,14 @@ def translated(
 
 
 def _format(request: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the form that the client wants its answer in; None without one."""
+    """Return the response format that the client requests; None without one."""
     config = request.get("output_config")
     wanted = config.get("format") if isinstance(config, dict) else None
     return wanted if isinstance(wanted, dict) and isinstance(wanted.get("schema"), dict) else None
 
 
 def fitted_system(system: object, row: Dialect) -> Any:
-    """Return the system prompt without Anthropic's billing line; None when nothing of it is left."""
+    """Return the system prompt without Anthropic's billing line; None or empty if nothing is left."""
     if isinstance(system, str):
         return "" if system.startswith(BILLING) and "\n" not in system else system
     if not isinstance(system, list):
@@ -93,9 +92,9 @@ def fitted_system(system: object, row: Dialect) -> Any:
 
 
 def fitted_tools(tools: object, row: Dialect, *, relayed: bool = False) -> list[dict[str, Any]]:
-    """Return the tools that the provider can offer: the client's own, and server tools that it runs itself.
+    """Return the tools that the provider accepts: the client's own, and server tools that it runs itself.
 
-    Raises ``TooLarge`` for a schema that has to be expanded and becomes too large by that.
+    Raises ``TooLarge`` for a schema that becomes too large when it is expanded.
     """
     if not isinstance(tools, list):
         return []
@@ -124,9 +123,9 @@ def _names(tools: list[dict[str, Any]]) -> list[Any]:
 
 
 def thinking_parameters(request: Mapping[str, Any], history: object, row: Dialect) -> dict[str, Any]:
-    """Return the parameters about thinking and effort that fit the provider and the history that it gets."""
-    asked = request.get("thinking")
-    asked = asked if isinstance(asked, dict) else None
+    """Return the thinking and effort parameters that fit the provider and the adapted history."""
+    wanted = request.get("thinking")
+    wanted = wanted if isinstance(wanted, dict) else None
     made: dict[str, Any] = {}
     match row.thinking:
         case Thinking.NONE:
@@ -134,9 +133,9 @@ def thinking_parameters(request: Mapping[str, Any], history: object, row: Dialec
         case Thinking.OWN_OR_OFF if not all(map(_thought, _calling(history))):
             return {"thinking": {"type": "disabled"}}
         case Thinking.CLAUDE if not all(map(_thought, _calling(_loop(history)))):
-            return made  # inside a tool loop Claude answers 400 to thinking that begins in its middle
-    if asked is not None:
-        shown = _shown(asked, row)
+            return made  # inside a tool loop without thinking blocks, Claude responds 400 to enabled thinking
+    if wanted is not None:
+        shown = _shown(wanted, row)
         made["thinking"] = shown if row.thinking is Thinking.CLAUDE else _with_budget(shown, request.get("max_tokens"))
     config = request.get("output_config")
     effort = config.get("effort") if isinstance(config, dict) else None
@@ -145,16 +144,16 @@ def thinking_parameters(request: Mapping[str, Any], history: object, row: Dialec
     return made
 
 
-def _shown(asked: dict[str, Any], row: Dialect) -> dict[str, Any]:
-    """Return the parameter without a form of thinking that the provider does not know; Claude's own have a beta besides."""
+def _shown(wanted: dict[str, Any], row: Dialect) -> dict[str, Any]:
+    """Return the parameter without a ``display`` value that the provider does not accept."""
     known = DISPLAYS if row.thinking is Thinking.CLAUDE else ()
-    return asked if asked.get("display") in (None, *known) else {name: asked[name] for name in asked if name != "display"}
+    return wanted if wanted.get("display") in (None, *known) else {name: wanted[name] for name in wanted if name != "display"}
 
 
-def _with_budget(asked: dict[str, Any], max_tokens: object) -> dict[str, Any]:
-    """Return ``adaptive``, which only Claude has, as ``enabled`` with the budget that Claude Code gives: all but one."""
-    if asked.get("type") != "adaptive" or not isinstance(max_tokens, int) or max_tokens <= SMALLEST_BUDGET:
-        return asked
+def _with_budget(wanted: dict[str, Any], max_tokens: object) -> dict[str, Any]:
+    """Return ``adaptive``, which only Claude has, as ``enabled`` with Claude Code's budget: all tokens but one."""
+    if wanted.get("type") != "adaptive" or not isinstance(max_tokens, int) or max_tokens <= SMALLEST_BUDGET:
+        return wanted
     return {"type": "enabled", "budget_tokens": max_tokens - 1}
 
 
@@ -165,7 +164,7 @@ def _calling(history: object) -> list[dict[str, Any]]:
 
 
 def _loop(history: object) -> Messages:
-    """Return the turns since the user spoke last, which are the current tool loop."""
+    """Return the turns since the user's last message, which are the current tool loop."""
     turns = history if isinstance(history, list) else []
     begin = max(
         (place for place, turn in enumerate(turns) if turn["role"] == "user" and not results_of(blocks_of(turn))), default=0

@@ -1,4 +1,4 @@
-"""What the client gets of another provider's response: its blocks, with their thinking and ids, and its stop reason."""
+"""Adapts another provider's response for the client: thinking blocks, call ids and the stop reason."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,18 +11,18 @@ from claude_proxy.providers.compatibility import Dialect, Thinking
 STOP_REASONS = (
     "end_turn", "max_tokens", "stop_sequence", "tool_use", "pause_turn", "refusal", "model_context_window_exceeded",
 )  # fmt: skip
-BROKEN_OFF = "the provider's answer broke off before its end"
-NO_MESSAGE = "the provider answered with what is no message"
-# With calls in the answer these say that it was cut or refused, so the calls are not to be run.
+BROKEN_OFF = "the provider's response broke off before its end"
+NO_MESSAGE = "the provider's response contains no message"
+# With these stop reasons the response is incomplete or refused, so its calls must not run.
 CUT_SHORT = ("max_tokens", "refusal", "model_context_window_exceeded")
 
 
 def returned_block(block: Block, row: Dialect, taken: set[str] | None = None) -> Block | None:
-    """Return a block of an answer as the client may have it; None for thinking that nobody could use again.
+    """Return a block of a response for the client; None for thinking that no later request could use.
 
-    The provider's own thinking is signed with its name, so that Claude Code keeps it for this model and drops it for
-    others. A call without an id gets one, and one that not every provider takes is spelled so that it is. An id that is
-    ``taken`` is replaced: some servers number their calls anew in each answer, and Claude Code loses every later result then.
+    The provider's own thinking gets a signature with the provider's name, so that later requests send it to this provider only.
+    A call without an id gets one, and an id that not every provider accepts is encoded. An id in ``taken`` is replaced, because
+    some servers reuse ids in each response and Claude Code then loses every later result.
     """
     kind = block.get("type")
     if kind in THINKING_TYPES:
@@ -44,7 +44,7 @@ def _returned_call(block: Block, taken: set[str]) -> Block:
 
 
 def stop_reason(reason: object, *, calls: bool) -> str:
-    """Return the reason as Anthropic names it: LiteLLM tells ``end_turn`` or nothing of some answers that call a tool."""
+    """Return Anthropic's name of the reason. LiteLLM reports ``end_turn`` or nothing for some responses with tool calls."""
     known = reason if isinstance(reason, str) and reason in STOP_REASONS else "end_turn"
     if calls:
         return known if known in CUT_SHORT else "tool_use"
@@ -52,9 +52,9 @@ def stop_reason(reason: object, *, calls: bool) -> str:
 
 
 def returned_response(response: dict[str, Any], row: Dialect, ids: Iterable[str] = ()) -> dict[str, Any]:
-    """Return a whole answer as the client may have it; the same object when there was nothing to change.
+    """Return a whole response for the client; the same object if nothing changed.
 
-    ``ids`` are those of the calls that the conversation has.
+    ``ids`` are the call ids of the conversation.
     """
     content = response.get("content")
     if not isinstance(content, list):

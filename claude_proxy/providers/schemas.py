@@ -1,12 +1,12 @@
-"""Schemas of tools without references, for providers whose request LiteLLM makes by expanding them. Plain values, no I/O.
+"""Expands references in tools' schemas, for providers whose request LiteLLM makes. Plain values, no I/O.
 
-LiteLLM 1.106.2 replaces every ``$ref`` by a copy of what it refers to, without a bound: a schema of 5 kB can become 2 GB.
+LiteLLM 1.106.2 replaces every ``$ref`` with a copy of its target, without a limit: a schema of 5 kB can become 2 GB.
 
-  1. a reference inside the schema (a JSON pointer or an ``$anchor``) becomes a copy of its target, and what stands beside the
-     ``$ref`` goes on top of it;
-  2. a reference to a schema that it is itself a part of becomes ``{"type": "object"}``;
-  3. a reference to anything else, another document included, becomes what stands beside it; nothing is fetched;
-  4. the definitions are left out; a property may be called ``definitions`` or ``$defs``;
+  1. a reference inside the schema (a JSON pointer or an ``$anchor``) becomes a copy of its target, overridden by the keywords
+     beside the ``$ref``;
+  2. a reference to a schema that contains the reference becomes ``{"type": "object"}``;
+  3. any other reference, such as one to another document, becomes the keywords beside it; nothing is fetched;
+  4. definitions are removed, but a property may be named ``definitions`` or ``$defs``;
   5. a schema that becomes too large or too deep raises ``TooLarge``.
 """
 
@@ -15,14 +15,14 @@ from urllib.parse import unquote
 
 from claude_proxy.providers.bounds import TooLarge
 
-# Of all schemas of a request together. LiteLLM's translation for Gemini takes 7 µs for each value.
+# For all schemas of a request together. LiteLLM's translation for Gemini needs 7 µs for each value.
 MAX_VALUES = 100_000
 MAX_CHARACTERS = 4_000_000
-# Lists, objects and references inside each other. LiteLLM answers 500 to 100 levels.
+# Nested lists, objects and references. LiteLLM responds 500 to 100 levels.
 MAX_DEPTH = 80
 
 DEFINITIONS = ("$defs", "definitions")
-# Keywords whose value is an object of names that the author chose, and no schema.
+# Keywords whose value maps names chosen by the author to schemas.
 NAMED = ("properties", "patternProperties", "dependentSchemas")
 ANCHORS = ("$anchor", "$dynamicAnchor")
 
@@ -35,24 +35,24 @@ class Budget:
         self._characters = MAX_CHARACTERS
 
     def spend(self, characters: int) -> None:
-        """Take one value with so many characters from what is left; raise ``TooLarge`` when that is not enough."""
+        """Use up one value with so many characters; raise ``TooLarge`` if the budget is exceeded."""
         self._values -= 1
         self._characters -= characters
         if self._values < 0 or self._characters < 0:
             raise TooLarge(
-                f"input_schema: too large with its references expanded; the schemas of all tools may have {MAX_VALUES} values "
-                f"and {MAX_CHARACTERS} characters"
+                f"input_schema: too large after its references are expanded; the schemas of all tools may have {MAX_VALUES} "
+                f"values and {MAX_CHARACTERS} characters"
             )
 
 
 def expanded(schema: dict[str, Any], budget: Budget) -> dict[str, Any]:
-    """Return a schema with every reference replaced; raise ``TooLarge`` for one that becomes too large or too deep."""
+    """Return a schema without references; raise ``TooLarge`` if it becomes too large or too deep."""
     made = _Expansion(schema, budget).of(schema, frozenset(), 0)
     return made if isinstance(made, dict) else {}
 
 
 class _Expansion:
-    """The expansion of one schema. References are told by the object that they refer to, so every spelling is the same."""
+    """The expansion of one schema. A target is identified by its object, so different spellings of a reference are equal."""
 
     def __init__(self, root: dict[str, Any], budget: Budget) -> None:
         self._root = root
@@ -60,9 +60,9 @@ class _Expansion:
         self._anchors: dict[str, Any] | None = None
 
     def of(self, value: Any, within: frozenset[int], depth: int, *, named: bool = False) -> Any:
-        """Return a copy of a value; ``within`` holds the ids of the targets that it is a copy of a part of."""
+        """Return a copy of a value; ``within`` has the ids of the targets that are being copied around it."""
         if depth > MAX_DEPTH:
-            raise TooLarge(f"input_schema: more than {MAX_DEPTH} levels inside each other with its references expanded")
+            raise TooLarge(f"input_schema: nested more than {MAX_DEPTH} levels deep after its references are expanded")
         if isinstance(value, dict):
             if isinstance(value.get("$ref"), str):
                 return self._referenced(value, within, depth)
@@ -87,7 +87,7 @@ class _Expansion:
         return made | self.of(beside, within, depth + 1) if beside else made
 
     def _target(self, reference: str) -> Any:
-        """Return what a reference refers to; None when that is not in this schema."""
+        """Return the target of a reference; None if it is not in this schema."""
         fragment = unquote(reference[1:])
         if not reference.startswith("#"):
             return None

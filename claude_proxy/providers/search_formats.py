@@ -1,7 +1,7 @@
-"""What a search endpoint is asked and what it answers, in the format of each kind. Values in, values out, no I/O.
+"""The request and response formats of the search endpoints. Values in, values out, no I/O.
 
 Their references: https://docs.searxng.org/dev/search_api.html, https://api-dashboard.search.brave.com/api-reference/web,
-https://docs.tavily.com/documentation/api-reference/endpoint/search. All three take a POST.
+https://docs.tavily.com/documentation/api-reference/endpoint/search. All three accept a POST.
 """
 
 import html
@@ -15,14 +15,15 @@ from claude_proxy.anthropic.search_blocks import Page
 from claude_proxy.asgi import Headers
 from claude_proxy.providers.search_tool import SearchTool
 
-# Of each page so many characters go on. Claude Code takes titles of 2,000 characters and addresses of 8,192 at most.
+# The kept length of each page's fields. Claude Code accepts titles of 2,000 characters and URLs of 8,192.
 TITLE = 300
 EXCERPT = 1_500
 AGE = 40
 ADDRESS = 2_000
-# So many domains become operators of a query; beyond that, and beyond a query's length, the results alone are filtered.
+# The maximum number of domains that become operators in the query. Beyond it, and beyond the query's maximum length, only the
+# results are filtered.
 MAX_OPERATORS = 8
-# SearXNG has no bound of its own.
+# SearXNG has no limit of its own.
 LONGEST_OWN = 1_000
 JSON_TYPE = "application/json"
 FORM = "application/x-www-form-urlencoded"
@@ -32,10 +33,10 @@ FORM = "application/x-www-form-urlencoded"
 class Format:
     """One kind of endpoint."""
 
-    # What stands behind the base, and the base where ``config.yaml`` does not say; one without it is somebody's own.
+    # The path below the base URL. `base` is the default URL; a self-hosted endpoint has none.
     path: str
     body: Callable[[str, SearchTool, int], tuple[str, bytes]]
-    # Where the results stand, and the fields of one: its excerpt, its age.
+    # The path to the list of results in the response, and the fields of a result with its excerpt and its age.
     results: tuple[str, ...]
     excerpt: str
     age: str
@@ -47,7 +48,7 @@ class Format:
 
     @property
     def needs_key(self) -> bool:
-        """Whether nobody is answered without a key: what is one's own may have none."""
+        """Whether a key is required; a self-hosted endpoint may have none."""
         return bool(self.base)
 
     def takes(self, query: str) -> bool:
@@ -85,7 +86,7 @@ FORMATS: Mapping[str, Format] = {
 
 
 def address(provider: str, base: str | None) -> str:
-    """Return where searches are asked for, below a base that may name the path already."""
+    """Return the URL for searches. The base may already contain the path."""
     known = FORMATS[provider]
     found = (base or known.base).rstrip("/")
     return found if found.endswith(known.path) else f"{found}{known.path}"
@@ -99,18 +100,18 @@ def request(provider: str, key: str, query: str, tool: SearchTool, most: int) ->
     return [*headers, known.key(key)] if key else headers, body
 
 
-def pages(provider: str, said: Mapping[str, Any], tool: SearchTool, most: int) -> list[Page] | None:
-    """Return the pages that were found, without what may not be among them; None for what is no result of a search.
+def pages(provider: str, response: Mapping[str, Any], tool: SearchTool, most: int) -> list[Page] | None:
+    """Return the pages that were found and are allowed; None if the response is not a search result.
 
-    Titles, addresses and excerpts are anybody's: what a terminal would obey is taken out, what is too long is cut, and an
-    address that is none of the web's is left out with its page.
+    Titles, URLs and excerpts are untrusted: control characters are removed, long texts are cut, and a page without a valid web
+    URL is left out.
     """
     known = FORMATS[provider]
-    found: Any = said
+    found: Any = response
     for name in known.results:
         found = found.get(name) if isinstance(found, dict) else None
-    if found is None and known.results[0] != "results" and "query" in said:
-        return []  # Brave leaves out the section in which nothing was found
+    if found is None and known.results[0] != "results" and "query" in response:
+        return []  # Brave leaves out a section without results
     if not isinstance(found, list):
         return None
     made = (_page(result, known) for result in found if isinstance(result, dict))
@@ -126,7 +127,7 @@ def _page(result: Mapping[str, Any], known: Format) -> Page | None:
 
 
 def is_web(url: str) -> bool:
-    """Whether an address is one of the web, with a host and nobody's name in front of it."""
+    """Whether a URL is http or https, with a host and without user information."""
     if len(url) > ADDRESS or not url.isprintable() or {*' \\<>"'} & {*url}:
         return False
     try:
@@ -137,7 +138,7 @@ def is_web(url: str) -> bool:
 
 
 def _line(value: object, longest: int) -> str:
-    """Return a text on one line, of printable characters alone."""
+    """Return a text on one line, with printable characters only."""
     if not isinstance(value, str):
         return ""
     plain = html.unescape(value[: 4 * longest])
@@ -146,7 +147,7 @@ def _line(value: object, longest: int) -> str:
 
 
 def with_operators(provider: str, query: str, tool: SearchTool) -> str:
-    """Return a query with the domains in the operators that search engines read, as far as there is room for them."""
+    """Return a query with the tool's domains as search operators, as far as they fit."""
     allowed = [f"site:{domain}" for domain in tool.allowed]
     blocked = "".join(f" -site:{domain}" for domain in tool.blocked[:MAX_OPERATORS])
     only = f" ({' OR '.join(allowed)})" if len(allowed) > 1 else "".join(f" {one}" for one in allowed)

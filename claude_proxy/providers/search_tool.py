@@ -1,7 +1,7 @@
-"""The web search that a client asks of Anthropic's server, for a model whose provider has none. Plain values, no I/O.
+"""Anthropic's web search tool, for a model whose provider has no such tool. Plain values, no I/O.
 
-With a search endpoint in ``config.yaml`` the model is offered a tool of the same name, which the proxy answers. Without one
-the model is told in a sentence that there is no search, where the tool would be left out in silence.
+With a search endpoint in ``config.yaml`` the model gets a tool of the same name, and the proxy makes the searches. Without an
+endpoint the system prompt says that there is no search.
 """
 
 import re
@@ -15,10 +15,10 @@ from claude_proxy.providers.compatibility import Dialect
 
 KIND = re.compile(r"web_search_\d{8}")
 NO_SEARCH = (
-    "There is no web search in this conversation: the tool web_search is not available to you. Where a search is asked for, "
-    "say that you cannot search the web."
+    "There is no web search in this conversation: the tool web_search is not available to you. If a search is requested, say "
+    "that you cannot search the web."
 )
-# How many searches one response may have: where the client does not say, and at most.
+# The maximum number of searches for one response: the default, and the largest value that a client may set.
 DEFAULT_USES = 8
 MOST_USES = 20
 MAX_DOMAINS = 100
@@ -32,14 +32,14 @@ DESCRIPTION = "Searches the web. The result is a list of pages: the title, the a
 
 @dataclass(frozen=True)
 class SearchTool:
-    """The search that one request asks for: how often, and on which domains."""
+    """The search tool of one request: how many searches, and on which domains."""
 
     uses: int = DEFAULT_USES
     allowed: tuple[str, ...] = ()
     blocked: tuple[str, ...] = ()
 
     def allows(self, url: str) -> bool:
-        """Whether a page may be among the results: subdomains belong to a domain, and a path to what begins with it."""
+        """Whether a page may be in the results. A domain includes its subdomains; a path includes all paths below it."""
         parts = urlsplit(url)
         host, path = (parts.hostname or "").lower(), parts.path or "/"
         if any(_covers(domain, host, path) for domain in self.blocked):
@@ -54,14 +54,14 @@ def is_search(tool: object, row: Dialect) -> bool:
 
 
 def lacks_search(tools: object, row: Dialect) -> bool:
-    """Whether a request asks for a web search that nobody makes."""
+    """Whether a request has a web search tool that the provider does not run."""
     return isinstance(tools, list) and any(is_search(tool, row) for tool in tools)
 
 
-def offered(fields: Mapping[str, Any], row: Dialect) -> tuple[dict[str, Any], SearchTool] | None:
-    """Return a request with a tool of the proxy's in the place of the search, and what is asked of it.
+def with_search_tool(fields: Mapping[str, Any], row: Dialect) -> tuple[dict[str, Any], SearchTool] | None:
+    """Return a request with the proxy's search tool instead of Anthropic's, and the tool's settings.
 
-    None where no search is asked for, or where the client has a tool of its own of that name.
+    None if the request has no search tool, or if the client has its own tool with that name.
     """
     tools = fields.get("tools")
     if not isinstance(tools, list) or not lacks_search(tools, row):
@@ -69,20 +69,20 @@ def offered(fields: Mapping[str, Any], row: Dialect) -> tuple[dict[str, Any], Se
     others = [tool for tool in tools if not is_search(tool, row)]
     if any(isinstance(tool, dict) and tool.get("name") == NAME for tool in others):
         return None
-    asked = next(tool for tool in tools if is_search(tool, row))
-    uses = asked.get("max_uses")
+    wanted = next(tool for tool in tools if is_search(tool, row))
+    uses = wanted.get("max_uses")
     known = isinstance(uses, int) and not isinstance(uses, bool) and uses > 0
     found = SearchTool(
         min(uses, MOST_USES) if known else DEFAULT_USES,
-        _domains(asked.get("allowed_domains")),
-        _domains(asked.get("blocked_domains")),
+        _domains(wanted.get("allowed_domains")),
+        _domains(wanted.get("blocked_domains")),
     )
     tool = {"name": NAME, "description": _description(found), "input_schema": INPUT_SCHEMA}
     return {**fields, "tools": [*others, tool]}, found
 
 
-def going_on(fields: dict[str, Any], turns: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the request with the turns of its searches behind it; a call that was demanded has been made."""
+def with_search_turns(fields: dict[str, Any], turns: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the request with the turns of its searches; a forced tool choice becomes ``auto``, since the call is made."""
     if not turns:
         return fields
     messages = fields.get("messages")
@@ -94,12 +94,12 @@ def going_on(fields: dict[str, Any], turns: Sequence[dict[str, Any]]) -> dict[st
 
 
 def _description(tool: SearchTool) -> str:
-    said = DESCRIPTION
+    text = DESCRIPTION
     if tool.allowed:
-        said += f" Only pages of these domains are found: {', '.join(tool.allowed)}."
+        text += f" Only pages of these domains are found: {', '.join(tool.allowed)}."
     if tool.blocked:
-        said += f" Pages of these domains are not found: {', '.join(tool.blocked)}."
-    return said
+        text += f" Pages of these domains are not found: {', '.join(tool.blocked)}."
+    return text
 
 
 def _domains(value: object) -> tuple[str, ...]:

@@ -1,14 +1,14 @@
-"""What each provider is sent and what comes back of it, as a table for people. Made of the rows, so that it cannot be wrong."""
+"""The table of providers for the documents, generated from the rows."""
 
 from collections.abc import Iterator
 
 from claude_proxy.providers.compatibility import ROWS, STRICT, Dialect, Thinking
 
-HEADINGS = ("Provider", "Cache marks", "Thinking", "Images", "PDFs", "Server tools", "Besides")
+HEADINGS = ("Provider", "Cache marks", "Thinking", "Images", "PDFs", "Server tools", "Other")
 THINKING = {
-    Thinking.NONE: "lost",
-    Thinking.OWN: "its own comes back to it",
-    Thinking.OWN_OR_OFF: "its own; off where a turn of another model's calls tools",
+    Thinking.NONE: "removed",
+    Thinking.OWN: "the provider's own",
+    Thinking.OWN_OR_OFF: "the provider's own; disabled after another model's tool calls",
     Thinking.CLAUDE: "Claude's own",
 }
 
@@ -17,7 +17,7 @@ COMPATIBLE = "openai-compatible"
 
 
 def table() -> str:
-    """Return the table in Markdown, the strictest form last."""
+    """Return the table in Markdown, with the strictest row last."""
     lines = [HEADINGS, ("---",) * len(HEADINGS), *map(_cells, (*ROWS, STRICT))]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
@@ -25,9 +25,9 @@ def table() -> str:
 def _cells(row: Dialect) -> tuple[str, ...]:
     return (
         _name(row),
-        "kept" if row.cache_control else "lost",
+        "kept" if row.cache_control else "removed",
         THINKING[row.thinking],
-        "as they came" if row.images else "a sentence",
+        "unchanged" if row.images else "replaced by a note",
         _pdfs(row),
         ", ".join(f"`{tool}`" for tool in row.server_tools) or "as text",
         "; ".join(_besides(row)),
@@ -36,11 +36,11 @@ def _cells(row: Dialect) -> tuple[str, ...]:
 
 def _name(row: Dialect) -> str:
     if row is STRICT:
-        return "everybody else"
+        return "any other provider"
     hosts = " or ".join(f"`{host}`" for host in row.hosts)
-    said = f"`openai/` with `chat_server: {row.server}`" if row.server else ""
-    if said:
-        return f"`{row.prefix}/`, and {said}" if row.prefix else said
+    server = f"`openai/` with `chat_server: {row.server}`" if row.server else ""
+    if server:
+        return f"`{row.prefix}/`, and {server}" if row.prefix else server
     if not row.prefix:
         return f"`anthropic/` at {hosts}"
     below = " or ".join(f"`{host}`" for host in row.chat_hosts)
@@ -50,25 +50,25 @@ def _name(row: Dialect) -> str:
 
 def _pdfs(row: Dialect) -> str:
     if not row.images:
-        return "a sentence"
-    return "as a file" if row.files else "a sentence" if _is_chat(row) else "as the format has them"
+        return "replaced by a note"
+    return "as a file" if row.files else "replaced by a note" if _is_chat(row) else "unchanged"
 
 
 def _besides(row: Dialect) -> Iterator[str]:
     if row.betas:
         yield f"{len(row.betas)} betas"
     if row.prompt_cache_key:
-        yield "a key for the prompt cache"
+        yield "prompt cache key"
     if row.signs_calls:
-        yield "its signatures of calls come back to it"
+        yield "call signatures are kept"
     if row.numbered_calls:
-        yield "calls numbered through the conversation"
+        yield "numbered call ids"
     if _is_chat(row):
         yield from _of_chat(row)
 
 
 def _is_chat(row: Dialect) -> bool:
-    """Whether a provider gets a chat completion's request; Claude on a cloud gets one of Anthropic's format."""
+    """Whether the provider gets a chat-completions request. Claude on a cloud gets Anthropic's format."""
     return bool(row.server or row.prefix) and row.thinking is not Thinking.CLAUDE
 
 
@@ -81,6 +81,6 @@ def _of_chat(row: Dialect) -> Iterator[str]:
     if row.tools:
         yield f"{row.tools} tools"
     if not row.json_schema:
-        yield "no schema for the answer"
+        yield "no response schema"
     if not row.named_choice:
-        yield "of a tool that is chosen by its name, that tool alone"
+        yield "a named tool choice sends that tool only"

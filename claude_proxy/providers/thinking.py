@@ -1,4 +1,4 @@
-"""Take the thinking blocks out of an Anthropic SSE stream, or mark those that are kept. Bytes in, bytes out, no I/O."""
+"""Removes or marks the thinking blocks of an Anthropic SSE stream. Bytes in, bytes out, no I/O."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, TypeGuard
@@ -10,11 +10,11 @@ from claude_proxy.providers.compatibility import STRICT, Dialect, Thinking
 from claude_proxy.providers.returned import returned_block, stop_reason
 
 # Five rules, each with a property test:
-#   1. an event that is not rewritten leaves in the exact bytes it came in;
-#   2. the output depends on the bytes, never on how they were cut into chunks;
-#   3. blocks that stay are renumbered without gaps once a block has been taken out, and not before;
-#   4. at most MAX_EVENT_SIZE bytes and one chunk are held back; an event that is larger passes as it is;
-#   5. nothing that an upstream can send raises.
+#   1. an event that is not rewritten keeps its exact bytes;
+#   2. the output depends on the bytes, not on how they are cut into chunks;
+#   3. after a block is removed, later blocks are renumbered without gaps; before that, indices stay;
+#   4. at most MAX_EVENT_SIZE bytes and one chunk are held back; a larger event passes unchanged;
+#   5. no bytes from an upstream raise an exception.
 
 MAX_INDEX = 2**31
 THINKING_DELTAS = ("thinking_delta", "signature_delta")
@@ -23,11 +23,10 @@ THINKING_DELTAS = ("thinking_delta", "signature_delta")
 class ThinkingFilter:
     """One per response: ``feed`` every chunk, then ``finish`` once.
 
-    ``model`` is the name that the client asked for: it replaces another one in ``message_start``, because Claude Code drops the
-    signed thinking of a message that names another model than the next request. ``ids`` are those of the calls that the
-    conversation has, ``problem`` says what is wrong with an end, once it is told. ``row`` says whether the provider's thinking
-    is taken out, passes, or is kept under the proxy's mark: then a block's whole signature is one delta in front of its end,
-    because in Claude Code each replaces the one before.
+    ``model`` is the client's model name. It replaces the name in ``message_start``, because Claude Code drops the signed
+    thinking of a message whose model differs from the next request's. ``ids`` are the call ids of the conversation. ``problem``
+    returns what is wrong with the response's end, once the end is known. ``row`` says whether thinking is removed, passed
+    or marked. A marked block's whole signature is one delta before its end, because Claude Code keeps only the last one.
     """
 
     def __init__(
@@ -48,13 +47,13 @@ class ThinkingFilter:
         self._removed_any = False
 
     def feed(self, chunk: bytes) -> bytes:
-        """Return what is safe to forward now: no event, one, or several, always whole."""
+        """Return the bytes that can be forwarded now: whole events, possibly none."""
         self._held += chunk
         out = bytearray()
         start = 0
         while True:
             end = EVENT_END.search(self._held, max(self._searched, start))
-            # An end at the very end of the data may still grow: "\n\r" into "\n\r\n", and so on.
+            # A line end at the very end of the data may still grow: "\n\r" into "\n\r\n", and so on.
             if end is None or (end.end() == len(self._held) and self._held[-1:] == b"\r"):
                 break
             event = bytes(self._held[start : end.end()])
@@ -72,7 +71,7 @@ class ThinkingFilter:
         return bytes(out)
 
     def finish(self) -> bytes:
-        """Return what is still held back when the upstream ends: half an event leaves as it is, unless it is thinking."""
+        """Return what is held back when the upstream ends: an incomplete event unchanged, unless it is thinking."""
         rest = bytes(self._held)
         self._held.clear()
         if self._oversized or not rest:
@@ -98,10 +97,10 @@ class ThinkingFilter:
         message = data.get("message")
         if not isinstance(message, dict):
             return raw
-        mended = response_without_thinking(message)
-        if self._model is not None and mended.get("model") != self._model:
-            mended = mended | {"model": self._model}
-        return raw if mended is message else _rewritten(raw, data | {"message": mended})
+        changed = response_without_thinking(message)
+        if self._model is not None and changed.get("model") != self._model:
+            changed = changed | {"model": self._model}
+        return raw if changed is message else _rewritten(raw, data | {"message": changed})
 
     def _block_start(self, raw: bytes, data: dict[str, Any]) -> bytes:
         index, block = data.get("index"), data.get("content_block")
@@ -113,7 +112,7 @@ class ThinkingFilter:
             self._removed_any = True
             return b""
         if isinstance(block, dict) and block.get("type") == "thinking" and returned is not block:
-            # What a block's start says of its signature is ignored: the mark goes with the delta at the end.
+            # The signature at a block's start is ignored by clients: the mark is sent in the delta at the end.
             self._signatures[index] = [str(block.get("signature") or "")]
             returned = block
         self._calls = self._calls or (isinstance(returned, dict) and returned.get("type") == "tool_use")
@@ -160,12 +159,12 @@ class ThinkingFilter:
 
 
 def _is_index(index: object) -> TypeGuard[int]:
-    """Whether this may be a block's number; one of thousands of digits could be read and not be counted on."""
+    """Whether this may be a block's index. The bound excludes numbers that are too long for arithmetic and output."""
     return isinstance(index, int) and 0 <= index <= MAX_INDEX
 
 
 def _rewritten(raw: bytes, data: dict[str, Any]) -> bytes:
-    """Return the event with other data: every other line and every line's end stay as they came."""
+    """Return the event with other data; its other lines and its line endings are unchanged."""
     text = b"data: " + to_json(data)
     out = bytearray()
     written = False

@@ -1,17 +1,17 @@
-"""The tools and the effort that are in force at the end of a conversation, for a provider that is told once a request.
+"""The tools and the effort at the end of a conversation, for a provider that gets both as fields of the request.
 
-Anthropic lets a conversation change both on its way, so that its beginning stays the same and is found in the prompt cache
-(Claude Code 2.1.332). A provider that does not know these changes gets their outcome:
+Anthropic lets a conversation change tools and effort in its turns, so that its start is unchanged and the prompt cache works
+(Claude Code 2.1.332). Another provider gets the result of these changes:
 
   1. a tool with ``defer_loading`` is offered once the conversation has loaded it: a result or a search refers to it, a
-     system turn adds it, or the model has called it; the placeholder that keeps the feature on never is;
-  2. a tool that a system turn adds or defines is offered after the others, where it spoils the provider's cache least;
-  3. a tool that a system turn removes is not offered, until it is added again;
-  4. where the request has a search of Anthropic's, which the provider does not run, nothing could be found: every deferred
-     tool is offered;
-  5. an effort of a system turn applies from the next user turn that says something new, or to the one right before it.
+     system turn adds it, or the model has called it. The placeholder that keeps the feature enabled is never offered;
+  2. a tool that a system turn adds or defines is offered after the others, which keeps most of the provider's prompt cache;
+  3. a tool that a system turn removes is not offered until it is added again;
+  4. if the request has Anthropic's tool search and the provider does not run it, every deferred tool is offered, because the
+     model could find none;
+  5. the effort of a system turn applies from the next user turn with new content, or to the user turn directly before it.
 
-Plain values, no I/O. Nothing is modified in place; where nothing changes, the very same object comes back.
+Plain values, no I/O. Inputs are not modified; what needs no change is returned as the same object.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,12 +20,12 @@ from typing import Any, NamedTuple
 from claude_proxy.providers.blocks import Block
 
 SERVER_SEARCH = "tool_search_tool_"
-# Claude Code's own, which keeps tool search switched on while nothing is loaded; it is no tool.
+# Claude Code's own tool, which keeps tool search enabled while no tool is loaded. The model cannot call it.
 PLACEHOLDER = "DeferredToolPlaceholder"
 
 
 class _Change(NamedTuple):
-    """Something that a turn does to a tool. A tool that was removed is only offered again when it is added again."""
+    """A change that a turn makes to a tool. A removed tool is offered again only after an addition."""
 
     name: str
     is_removal: bool = False
@@ -36,7 +36,7 @@ class _Change(NamedTuple):
 def offered_tools(tools: object, messages: object, *, searches: bool = False) -> Any:
     """Return the tools that are offered at the end of the conversation.
 
-    ``searches`` says that the provider runs Anthropic's search by itself. What is no list of tools comes back as it is.
+    ``searches`` says that the provider itself runs Anthropic's tool search. Anything but a list of tools is returned unchanged.
     """
     declared = tools if isinstance(tools, list) else []
     changes = [*_changes(messages)]
@@ -64,28 +64,28 @@ def offered_tools(tools: object, messages: object, *, searches: bool = False) ->
 
 
 def last_effort(messages: object, effort: object) -> object:
-    """Return the effort that applies to the next response: the request's, or that of the last system turn that sets one."""
+    """Return the effort for the next response: the request's, or that of the last system turn that sets one."""
     waiting: object = None
-    says = False
+    has_new_text = False
     for turn in _turns(messages):
         match turn.get("role"):
             case "system":
                 config = turn.get("output_config")
-                asked = config.get("effort") if isinstance(config, dict) else None
-                if isinstance(asked, str):
-                    effort, waiting = (asked, None) if says else (effort, asked)
+                wanted = config.get("effort") if isinstance(config, dict) else None
+                if isinstance(wanted, str):
+                    effort, waiting = (wanted, None) if has_new_text else (effort, wanted)
                 continue
             case "user":
-                says = _says_something(turn)
+                has_new_text = _has_new_text(turn)
             case _:
-                says = False
-        if says and waiting is not None:
+                has_new_text = False
+        if has_new_text and waiting is not None:
             effort, waiting = waiting, None
     return effort
 
 
 def _changes(messages: object) -> Iterator[_Change]:
-    """Yield what the turns do to tools, in their order."""
+    """Yield the changes that the turns make to tools, in order."""
     for turn in _turns(messages):
         role = turn.get("role")
         for block in _blocks(turn.get("content")):
@@ -102,7 +102,7 @@ def _changes(messages: object) -> Iterator[_Change]:
 
 
 def _change(tool: object, *, is_removal: bool) -> Iterator[_Change]:
-    """Yield the change of a block; a reference to an MCP server's tool is about one that Anthropic runs."""
+    """Yield the change of a block. References to tools of an MCP server are ignored, because Anthropic runs those."""
     kind = tool.get("type") if isinstance(tool, dict) else None
     if not isinstance(tool, dict) or kind not in ("tool_reference", "tool_definition"):
         return
@@ -117,7 +117,7 @@ def _references(content: object) -> Iterator[_Change]:
             yield _Change(part["tool_name"])
 
 
-def _says_something(turn: Mapping[str, Any]) -> bool:
+def _has_new_text(turn: Mapping[str, Any]) -> bool:
     content = turn.get("content")
     return isinstance(content, str) or any(block.get("type") != "tool_result" for block in _blocks(content))
 

@@ -1,1 +1,1 @@
-"""The way to the upstreams: headers and connections."""
+"""Requests to the upstreams: headers and connections."""

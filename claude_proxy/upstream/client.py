@@ -1,10 +1,10 @@
-"""The HTTP client of the lanes: one request to an upstream, and its response as it arrives. aiohttp does the work.
+"""The HTTP client of the lanes, built on aiohttp: sends one request to an upstream and returns its response as it arrives.
 
-1. Headers go out in their order, and what comes back is not changed; a body is decoded here, within ``Bounds``.
-2. No redirection is followed, no cookie kept, no header added but ``host`` and ``content-length``.
-3. A kept connection that turns out to be closed costs one more try on a new one, unless a response has begun. A reset in the
-   middle of a head cannot be told from one before it.
-4. The environment's proxies and CA files are trusted, as they were at the start.
+1. Request headers keep their order, and response headers are not changed; a body is decoded here, within ``Bounds``.
+2. Redirects are not followed, cookies are not kept, and only the headers ``host`` and ``content-length`` are added.
+3. If a kept connection turns out to be closed, the request is sent once more on a new one, unless a response has started. A
+   reset inside a response's head looks the same as a reset before it.
+4. The environment's proxies and CA files are used, as they were at the start.
 """
 
 import asyncio
@@ -29,28 +29,28 @@ from claude_proxy.config.outbound_proxies import OutboundProxies
 from claude_proxy.upstream.response_bounds import Bounds, ResponseTooLarge, named_codings, unreadable
 
 CONNECT_SECONDS = 10.0
-# How long one silence of an upstream may last, in seconds, when the configuration does not say.
+# How long an upstream may be silent, in seconds, if the configuration does not say.
 READ_SECONDS = 600.0
-# How long a connection is kept that nobody uses. Anthropic keeps its end for minutes.
+# How long an idle connection is kept. Anthropic keeps its side open for minutes.
 IDLE_SECONDS = 30.0
-# A larger body is sent in parts of this size, so that other requests have their turn.
+# A larger body is sent in parts of this size, so that other requests are served in between.
 PART_BYTES = 256 * 1024
-# A body of this size leaves at once, whether it is read or not: aiohttp waits for the upstream beyond 64 KiB.
+# A body of this size is sent immediately; above 64 KiB aiohttp waits until the upstream reads.
 UNREAD_BYTES = 32 * 1024
-# Longer header lines than any provider sends.
+# The limit for header lines, above what any provider sends.
 MAX_LINE_BYTES = 64 * 1024
 MAX_HEADERS = 1000
-# Where aiohttp writes UTF-8, these characters stand for the bytes 0x80 to 0xFF as they are.
+# Offset of private-use characters that stand for the raw bytes 0x80 to 0xFF, because aiohttp writes headers as UTF-8.
 _RAW = 0xF700
 _RAW_BYTES = re.compile(rb"\xef[\x9e\x9f][\x80-\xbf]")
 
 
 class UpstreamError(Exception):
-    """No response, or one that ended before its end. The text names the error's kind, and never what was sent."""
+    """There is no response, or it ended early. The text names the kind of error and never contains the request."""
 
 
 class UnreachableError(UpstreamError):
-    """There is no connection to the upstream, or it ended before a response began. The text says why, in words."""
+    """The connection failed, or it closed before a response started. The text is the reason, in words."""
 
 
 class TimedOutError(UpstreamError):
@@ -58,11 +58,11 @@ class TimedOutError(UpstreamError):
 
 
 class BrokenOffError(UpstreamError):
-    """A response ended before its end."""
+    """A response ended early."""
 
 
 class UnreadableError(UpstreamError):
-    """A response that cannot be decoded, or is too large. The text follows the upstream's name."""
+    """A response cannot be decoded, or is too large. The text continues a sentence that starts with the upstream's name."""
 
 
 @dataclass(slots=True)
@@ -71,11 +71,11 @@ class _Sent:
 
 
 # The request that this task sends; set for the connector, which aiohttp calls in the same task.
-_sending: ContextVar[_Sent] = ContextVar("sending")
+_current_sent: ContextVar[_Sent] = ContextVar("sending")
 
 
 class _Connection(ResponseHandler):
-    """Waits with one timer for a response. aiohttp (3.14.5) would cancel it, and set another, at each piece that arrives."""
+    """Uses one read timer per response; aiohttp (3.14.5) would cancel and create a timer at each piece that arrives."""
 
     _heard = 0.0
 
@@ -93,48 +93,48 @@ class _Connection(ResponseHandler):
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Notes whether a request got a kept connection. aiohttp's traces say so too, and cost more than the rest of it."""
+    """Records whether a request used a kept connection. aiohttp's traces report it too, but cost more than all the rest."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._factory = functools.partial(_Connection, loop=self._loop)  # type: ignore[assignment]
 
     async def _create_connection(self, req: Any, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:  # noqa: ASYNC109 - aiohttp's
-        _sending.get().reused = False
+        _current_sent.get().reused = False
         return await super()._create_connection(req, traces, timeout)
 
 
 class StreamedResponse:
-    """A response whose status and headers are there. Read it once, by ``piece`` or ``read``, then ``close`` it."""
+    """A response with its status and headers. Read it once, with ``piece`` or ``read``, then ``close`` it."""
 
     __slots__ = ("_bounds", "_raw", "_steps", "first_headers", "headers", "status")
 
     def __init__(self, raw: aiohttp.ClientResponse) -> None:
         self._raw = raw
         self._bounds: Bounds | None = None
-        # What the last chunk still decodes to.
+        # The pieces that the last chunk still decodes to.
         self._steps: Iterator[bytes] | None = None
         self.status = raw.status
         self.headers: Headers = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in raw.raw_headers]
-        # The first value of each, by its name in small letters.
+        # The first value of each header, by lower-case name.
         self.first_headers = dict(reversed(self.headers))
 
     def header(self, name: str) -> str:
-        """Return the first value of a header, by its name in small letters; empty without one."""
+        """Return the first value of a header, by lower-case name; empty if it is missing."""
         return self.first_headers.get(name, "")
 
     @property
     def media_type(self) -> str:
-        """What the response is said to be, in small letters and without parameters."""
+        """The media type of the response, in lower case and without parameters."""
         return self.header("content-type").split(";")[0].strip().lower()
 
     @property
     def rejection_reason(self) -> str | None:
-        """Why this is no response to pass on, in words that follow a name; None for an error, and for one that is."""
+        """Why the response cannot be forwarded, as the rest of a sentence after the host; None for an error and a good one."""
         if self.status >= 400:
             return None
         if not 200 <= self.status < 300:
-            return f"answered with HTTP {self.status}, which the proxy does not follow"
+            return f"responded with HTTP {self.status}, which the proxy does not follow"
         try:
             self._coding()
         except UnreadableError as error:
@@ -142,16 +142,16 @@ class StreamedResponse:
         return None
 
     async def piece(self) -> bytes:
-        """Return what has arrived next of the decoded body, however long that is in all; nothing at its end.
+        """Return the next decoded piece of the body, without a limit on the whole; empty at its end.
 
-        Nothing is lost when the wait for it is cancelled. Raises ``UpstreamError``.
+        Cancelling the call loses no data. Raises ``UpstreamError``.
         """
         if self._bounds is None:
             self._bounds = Bounds(self._coding(), by_line=False)
             self._bounds.endless = True
         try:
             if self._steps is not None:
-                await asyncio.sleep(0)  # many steps in one chunk: other requests have their turn between them
+                await asyncio.sleep(0)  # one chunk may have many pieces: serve other requests between them
                 if piece := next(self._steps, b""):
                     return piece
                 self._steps = None
@@ -167,7 +167,7 @@ class StreamedResponse:
             raise _read_error(error) from None
 
     async def read(self, *, cut_at: int | None = None) -> bytes:
-        """Return the whole decoded body, or so many bytes of its beginning. Raises ``UpstreamError``."""
+        """Return the whole decoded body, or its first ``cut_at`` bytes. Raises ``UpstreamError``."""
         bounds, pieces = Bounds(self._coding(), by_line=False, cut_at=cut_at), []
         try:
             while not bounds.full and (raw := await self._raw.content.readany()):
@@ -181,17 +181,17 @@ class StreamedResponse:
         return b"".join(pieces)
 
     def _coding(self) -> str:
-        """Return the one coding of the body; empty without one. Raises ``UnreadableError``."""
+        """Return the content coding of the body; empty without one. Raises ``UnreadableError``."""
         coded = self.header("content-encoding")
         if not coded:
             return ""
         codings = named_codings(coded)
         if unreadable(codings):
-            raise UnreadableError("answered in a coding that nobody asked for")
+            raise UnreadableError("responded with a content encoding that the proxy did not request")
         return codings[0] if codings else ""
 
     def close(self) -> None:
-        """Give the connection back when the body was read to its end; else end it, and the upstream's work with it."""
+        """Keep the connection if the body was read to its end; else close it, which also stops the upstream's work."""
         self._raw.close() if not self._raw.content.is_eof() else self._raw.release()
 
 
@@ -207,17 +207,17 @@ class UpstreamClient:
         self._new: aiohttp.ClientSession | None = None
 
     async def send(self, url: str, headers: Headers, body: bytes, *, read_seconds: float = READ_SECONDS) -> StreamedResponse:
-        """Send a POST and return the response once its headers are there. Raises ``UnreachableError``, ``TimedOutError``."""
+        """Send a POST and return the response with its headers. Raises ``UnreachableError`` and ``TimedOutError``."""
         if self._kept is None or self._new is None:
             self._kept, self._new = self._session(force_close=False), self._session(force_close=True)
         named = [pair if pair[1].isascii() else (pair[0], _raw(pair[1])) for pair in headers]
         if len(body) > PART_BYTES:
             named.append(("content-length", str(len(body))))
         try:
-            sending = self._asked((self._kept, self._new), URL(url, encoded=True), named, body, _limits(read_seconds))
+            sending = self._send((self._kept, self._new), URL(url, encoded=True), named, body, _limits(read_seconds))
             if len(body) <= UNREAD_BYTES:
                 return await sending
-            # aiohttp's own timer begins when the body is sent; this one ends a request whose body nobody reads.
+            # aiohttp's own timer starts after the body is sent; this one ends a request whose body the upstream does not read.
             async with asyncio.timeout(CONNECT_SECONDS + 2 * read_seconds):
                 return await sending
         except TimeoutError as error:
@@ -225,7 +225,7 @@ class UpstreamClient:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise UnreachableError(_why_unreachable(error)) from None
 
-    async def _asked(
+    async def _send(
         self,
         sessions: Sequence[aiohttp.ClientSession],
         url: URL,
@@ -233,16 +233,16 @@ class UpstreamClient:
         body: bytes,
         limits: aiohttp.ClientTimeout,
     ) -> StreamedResponse:
-        """Ask on a kept connection, and where that turns out to be closed on a new one."""
+        """Send on a kept connection, and on a new one if the kept one was closed."""
         sent = _Sent()
-        _sending.set(sent)
+        _current_sent.set(sent)
         options = self._options(url)
         for session in sessions:
             content = _parts(body) if len(body) > PART_BYTES else body
             try:
                 return StreamedResponse(await session.post(url, data=content, headers=headers, timeout=limits, **options))
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-                if session is sessions[-1] or not sent.reused or not _is_unanswered(error):
+                if session is sessions[-1] or not sent.reused or not _has_no_response(error):
                     raise
         raise AssertionError("unreachable")
 
@@ -267,7 +267,7 @@ class UpstreamClient:
         )
 
     def _options(self, url: URL) -> dict[str, Any]:
-        """Return what is the same for each request to an origin: no redirection, and the environment's proxy."""
+        """Return the options that are the same for each request to an origin: no redirects, and the environment's proxy."""
         origin = url.scheme, url.host, url.port
         if origin not in self._by_origin:
             self._by_origin[origin] = {"allow_redirects": False} | self._proxy(url)
@@ -275,7 +275,7 @@ class UpstreamClient:
 
     def _proxy(self, url: URL) -> dict[str, Any]:
         named = self._proxies.proxy_for(url.scheme, url.host or "", url.port)
-        return {"proxy": URL(named)} if named else {}  # with its user, whom aiohttp names to the proxy
+        return {"proxy": URL(named)} if named else {}  # the URL may contain a user, which aiohttp sends to the proxy
 
 
 @functools.lru_cache(maxsize=100)
@@ -288,7 +288,7 @@ async def _parts(body: bytes) -> AsyncIterator[bytes]:
         yield body[start : start + PART_BYTES]
 
 
-# What reading a body raises.
+# The exceptions of reading a body.
 READ_ERRORS = (httpx.DecodingError, aiohttp.ClientError, OSError)
 
 
@@ -296,19 +296,19 @@ def _read_error(error: Exception) -> UpstreamError:
     if isinstance(error, ResponseTooLarge):
         return UnreadableError(str(error))
     if isinstance(error, httpx.DecodingError):
-        return UnreadableError(f"sent what cannot be decoded ({error})")
+        return UnreadableError(f"sent a body that cannot be decoded ({error})")
     return TimedOutError(_kind(error)) if isinstance(error, TimeoutError) else BrokenOffError(_kind(error))
 
 
-# Why there is no response, from the narrowest of aiohttp's errors to the widest.
+# Why there is no response, from aiohttp's most specific error to its most general.
 _UNREACHABLE = (
     (aiohttp.ClientConnectorCertificateError, "its certificate is not trusted"),
     (aiohttp.ClientConnectorSSLError, "TLS failed"),
-    (aiohttp.ClientConnectorDNSError, "its name cannot be resolved"),
+    (aiohttp.ClientConnectorDNSError, "host not found"),
     ((aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError), "the HTTP proxy of the environment failed"),
-    (aiohttp.ClientConnectorError, "no connection"),
-    ((aiohttp.ServerDisconnectedError, aiohttp.ClientOSError), "it closed the connection without a response"),
-    (ValueError, "its address is not valid"),
+    (aiohttp.ClientConnectorError, "connection failed"),
+    ((aiohttp.ServerDisconnectedError, aiohttp.ClientOSError), "the connection was closed before a response"),
+    (ValueError, "the URL is not valid"),
 )
 
 
@@ -318,8 +318,8 @@ def _why_unreachable(error: Exception) -> str:
     return next((words for kind, words in _UNREACHABLE if isinstance(error, kind)), _kind(error))
 
 
-def _is_unanswered(error: Exception) -> bool:
-    """Whether a connection ended before a byte of the response."""
+def _has_no_response(error: Exception) -> bool:
+    """Whether a connection ended before the first byte of the response."""
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return not isinstance(error.message, aiohttp.http.RawResponseMessage)
     return not isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error.__cause__, socket.gaierror)
@@ -327,7 +327,7 @@ def _is_unanswered(error: Exception) -> bool:
 
 @functools.cache
 def keep_bytes_of_headers() -> None:
-    """Let a header's value leave aiohttp (3.14.5) in the bytes that the client sent: it writes every text as UTF-8."""
+    """Make aiohttp (3.14.5) write header values in the bytes that the client sent; by itself it writes UTF-8."""
     serialize = http_writer._serialize_headers  # noqa: SLF001 - no other seam before the bytes
 
     def serialized(status_line: str, headers: Any) -> bytes:
@@ -340,7 +340,7 @@ def keep_bytes_of_headers() -> None:
 
 
 def _raw(value: str) -> str:
-    """Return a header's value, read as Latin-1, in the characters that become its bytes again."""
+    """Return a header value, read as Latin-1, in the characters that are later replaced by its raw bytes."""
     return "".join(one if one.isascii() else chr(_RAW + (ord(one) & 0xFF)) for one in value)
 
 

@@ -1,9 +1,9 @@
-"""The header policy: what a client said to the proxy, what LiteLLM may see, what Claude gets. Lists in, lists out.
+"""The header policy: what a client's headers mean, and which of them LiteLLM and Claude get. Lists in, lists out.
 
-1. A Claude credential of the client's is taken out before LiteLLM sees the request, on every route, so nothing that
-   LiteLLM does with a header can carry it to another provider. Only ``proxy/rotation.py`` puts it back, after its host check.
-2. LiteLLM sees an allow-list. Its own ``x-litellm-*`` switches are not on it.
-3. Claude gets every end-to-end header in the client's own words, without those that are meant for the proxy.
+1. A client's own Claude credential is removed before LiteLLM gets the request, on every route, so that LiteLLM cannot send it
+   to another provider. Only ``proxy/rotation.py`` adds it again, after its host check.
+2. LiteLLM gets an allow-list of headers, without its own ``x-litellm-*`` switches.
+3. Claude gets every end-to-end header unchanged, except the headers that are meant for the proxy.
 """
 
 import hashlib
@@ -19,23 +19,23 @@ from claude_proxy.secret import Secret
 PROXY_TOKEN = "x-litellm-api-key"  # noqa: S105 - a header's name
 TOKEN_MODE = "x-claude-token-mode"  # noqa: S105 - a header's name
 SESSION = "x-claude-code-session-id"
-# Headers that may carry a credential, in the order in which the proxy token is looked for.
+# Headers that may contain a credential, in the order in which the proxy token is searched.
 TOKEN_HEADERS = (PROXY_TOKEN, "authorization", "x-api-key", "api-key", "x-goog-api-key", "ocp-apim-subscription-key")
-# The header that a client's own credential came in is the one it goes on in.
+# A client's own credential is sent in the header in which it was received.
 CLIENT_CREDENTIAL_KINDS = {"authorization": Kind.OAUTH, "x-api-key": Kind.API_KEY}
-# Headers that are read before the token is checked. A token of any provider has some hundred characters.
+# Headers that are read before the token is checked. A provider's token has about a hundred characters.
 READ_HEADERS = frozenset((*TOKEN_HEADERS, TOKEN_MODE, SESSION))
 BOUNDED_HEADERS = frozenset(name.encode() for name in READ_HEADERS)
 MAX_TOKEN_HEADER_BYTES = 4096
 _HEADER_NAME = re.compile(r"x-[a-z0-9-]+", re.IGNORECASE)
-# What ``metadata.user_id`` was before Claude Code wrote JSON into it; without a login the account is empty.
+# The form of ``metadata.user_id`` before Claude Code wrote JSON; without a login the account is empty.
 _OLDER_USER_ID = re.compile(r"user_[0-9a-f]+_account_[0-9a-f-]*_session_([0-9a-f-]+)", re.IGNORECASE)
 OAUTH_BETA = "oauth-2025-04-20"
 
 FOR_LITELLM = frozenset(
     {"host", "user-agent", "accept", "content-type", "anthropic-version", "anthropic-beta", SESSION, PROXY_TOKEN}
 )
-# RFC 9110 section 7.6.1, and what describes the client's own connection to the proxy.
+# RFC 9110 section 7.6.1, and headers that describe the client's own connection to the proxy.
 HOP_BY_HOP = frozenset(
     {
         "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
@@ -48,7 +48,7 @@ NOT_FOR_CLAUDE_PREFIXES = ("x-litellm-", "x-forwarded-")
 
 
 class Client(NamedTuple):
-    """What a request's headers say: the tokens for the proxy, the client's own Claude credential, and its wishes."""
+    """The content of a request's headers: tokens for the proxy, the client's own Claude credential, mode and session."""
 
     tokens: tuple[Secret, ...]
     credential: Credential | None
@@ -57,12 +57,12 @@ class Client(NamedTuple):
 
 
 def read(headers: Iterable[tuple[str, str]]) -> Client:
-    """Understand a request's headers. Names are compared without case; a repeated header counts once, by its first value."""
+    """Read a request's headers. Names are case-insensitive; of a repeated header the first value applies."""
     meant = meant_headers([pair for pair in headers if pair[0].lower() in READ_HEADERS])
     tokens: list[Secret] = []
     credential: Credential | None = None
     for name in TOKEN_HEADERS:
-        if not (said := meant.get(name)) or not (value := _without_bearer(said)):
+        if not (raw := meant.get(name)) or not (value := _without_bearer(raw)):
             continue
         if not is_claude_credential(value):
             tokens.append(Secret(value))
@@ -73,21 +73,21 @@ def read(headers: Iterable[tuple[str, str]]) -> Client:
 
 
 def has_two_lengths(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether a request, with its headers as ASGI has them, says in two ways where it ends.
+    """Whether a request, with headers as in ASGI, defines its end in two ways.
 
-    What stands between the two ends would be another request to whoever reads it in the other way (RFC 9112, section 6.1).
+    Two servers could then read different requests from the same bytes (request smuggling, RFC 9112, section 6.1).
     """
     return {b"content-length", b"transfer-encoding"} <= {name for name, _ in headers}
 
 
 def oversized(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """Return the name of a token header longer than ``MAX_TOKEN_HEADER_BYTES``; None when there is none. Headers as in ASGI."""
+    """Return the name of a token header longer than ``MAX_TOKEN_HEADER_BYTES``; None if there is none. Headers as in ASGI."""
     found = (name for name, value in headers if len(value) > MAX_TOKEN_HEADER_BYTES and name in BOUNDED_HEADERS)
     return next((name.decode("latin-1") for name in found), None)
 
 
 def meant_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return the headers that the client meant, by lower-case name: several in one value, comma between, come apart."""
+    """Return the headers that the client meant, by lower-case name: several headers joined in one value are separated."""
     meant: dict[str, str] = {}
     implied: dict[str, str] = {}
     for raw_name, raw_value in headers:
@@ -101,9 +101,9 @@ def meant_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def _split(value: str) -> list[str]:
-    """Split a value in which a comma is followed by ``x-name:``; other commas stay.
+    """Split a value at each comma that is followed by ``x-name:``; other commas stay.
 
-    Many guides put several headers into one value with commas; Claude Code splits at newlines only and sends them as one.
+    Many guides join several headers in one value with commas; Claude Code splits at newlines only and sends them as one.
     """
     groups: list[list[str]] = []
     for text in value.split(","):
@@ -115,9 +115,9 @@ def _split(value: str) -> list[str]:
 
 
 def for_litellm(headers: Headers, token: Secret | None) -> list[tuple[str, str]]:
-    """Return what LiteLLM may see of a client's headers: the allow-list without the OAuth beta, and the one proxy token.
+    """Return the headers that LiteLLM may see: the allow-list without the OAuth beta, and the one proxy token.
 
-    A header with a Claude credential in its value is on no list, whatever its name.
+    A header whose value contains a Claude credential is always removed.
     """
     kept: list[tuple[str, str]] = []
     for name, value in headers:
@@ -136,9 +136,9 @@ def for_litellm(headers: Headers, token: Secret | None) -> list[tuple[str, str]]
 
 
 def for_claude(headers: Headers, credential: Credential) -> list[tuple[str, str]]:
-    """Return what goes to Claude: the client's end-to-end headers in its own words, and the one credential.
+    """Return the headers for Claude: the client's end-to-end headers, unchanged, and the one credential.
 
-    ``anthropic-beta`` is verbatim; an OAuth token needs one capability in it, which is added at the end when it is missing.
+    With an OAuth token, the required OAuth beta is appended to ``anthropic-beta`` if it is missing.
     """
     named = _named_by_connection(headers)
     dropped = NOT_FOR_CLAUDE | named if named else NOT_FOR_CLAUDE
@@ -153,15 +153,15 @@ def for_claude(headers: Headers, credential: Credential) -> list[tuple[str, str]
 
 
 def may_be_added(name: str) -> bool:
-    """Whether a deployment's ``extra_headers`` may hold a header of this name: neither a credential nor a connection's."""
+    """Whether ``extra_headers`` of a deployment may contain this name: it is no credential and not hop-by-hop."""
     return name.lower() not in NOT_FOR_CLAUDE
 
 
 def session_of(client: Client, user_id: str | None) -> str | None:
-    """Return a digest of the session that a request names, in the header or inside ``metadata.user_id``; None without either.
+    """Return a digest of the session id in the request's header or in ``metadata.user_id``; None without one.
 
-    ``metadata.user_id`` is a JSON object in a string (Claude Code 2.1.197) or, before, parts between underscores; anything else
-    there is no session.
+    ``metadata.user_id`` is a JSON object in a string (Claude Code 2.1.197) or, before, parts between underscores; any other
+    value has no session.
     """
     if client.session:
         return _digest(client.session)
@@ -180,7 +180,7 @@ def session_of(client: Client, user_id: str | None) -> str | None:
 
 
 def _digest(session: str) -> str:
-    """Return a name for a session that is short, whatever the client sent, and that nobody can read anything from."""
+    """Return a short name for a session, from which the session id cannot be read."""
     return hashlib.blake2b(session.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 

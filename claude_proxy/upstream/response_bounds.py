@@ -1,4 +1,4 @@
-"""How much of a response is read: decoded bytes, lines and events, each with a bound. Bytes in, bytes out, no I/O."""
+"""Limits for reading a response: decoded bytes, lines and events. Bytes in, bytes out, no I/O."""
 
 import zlib
 from collections.abc import Iterator
@@ -8,28 +8,28 @@ import httpx
 
 from claude_proxy.anthropic.sse import MAX_EVENT_SIZE
 
-# Of a response that is read as a whole, or that LiteLLM translates, which keeps copies of it: decoded bytes, and lists,
-# objects and what is in them. A relayed stream has no end; each of its events is bounded by ``MAX_EVENT_SIZE``.
+# For a response that is read as a whole, or that LiteLLM translates and copies: decoded bytes, and the number of JSON lists,
+# objects and members. A relayed stream has no such limit; each of its events has at most ``MAX_EVENT_SIZE``.
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 MAX_RESPONSE_PARTS = 3_000_000
-# A response that is smaller is not searched for its number of parts.
+# The parts of a smaller response are not counted.
 SMALL_RESPONSE_BYTES = 1024 * 1024
-# What one step of decoding yields at most: a small chunk of gzip may hold a thousand times its size.
+# The most that one step of decoding yields: a small chunk of gzip may expand a thousand times.
 STEP_BYTES = 256 * 1024
-# LiteLLM takes up to 0.1 ms for each line that it translates: so many in a response, and in one step, after which other
-# requests have their turn.
+# LiteLLM needs up to 0.1 ms for each line that it translates. The limits for a response and for one step, after which other
+# requests are served.
 MAX_RESPONSE_LINES = 1_000_000
 STEP_LINES = 256
-# The package ``openai`` copies what it has of an event at each of its lines.
+# The package ``openai`` copies the start of an event again at each of its lines.
 MAX_EVENT_LINES = 200
-# What ends a line for httpx, that is for ``str.splitlines``.
+# The line ends of httpx, which are those of ``str.splitlines``.
 LINE_ENDS = (b"\n", b"\r", b"\x0b", b"\x0c", b"\x1c", b"\x1d", b"\x1e", b"\xc2\x85", b"\xe2\x80\xa8", b"\xe2\x80\xa9")
-# What can be decoded here.
+# The content codings that can be decoded.
 CODINGS = "gzip, deflate"
 
 
 class ResponseTooLarge(httpx.DecodingError):
-    """A response, or one event of a stream, is larger than the proxy accepts. The words follow the name of a host.
+    """A response, or one event of a stream, is larger than the proxy accepts. The text follows the name of a host.
 
     Not a ``RemoteProtocolError`` or a ``ReadError``: after those LiteLLM 1.106.2 sends the request again, or takes the
     stream for complete.
@@ -37,14 +37,14 @@ class ResponseTooLarge(httpx.DecodingError):
 
 
 class Bounds:
-    """Decodes a response's body in steps of at most ``STEP_BYTES``, and raises ``ResponseTooLarge`` beyond its bounds.
+    """Decodes a response's body in steps of at most ``STEP_BYTES``, and raises ``ResponseTooLarge`` if it exceeds a limit.
 
-    1. A response has at most ``MAX_RESPONSE_BYTES`` decoded, and as many encoded, and ``MAX_RESPONSE_LINES``.
-    2. A stream that is relayed (``endless``) has no such bound.
-    3. One event has at most ``MAX_EVENT_SIZE`` where events are told apart: in a relayed stream and in ``text/event-stream``;
-       and ``MAX_EVENT_LINES`` where it is not relayed.
-    4. With ``cut_at`` the body ends there instead; with ``lenient`` also where it cannot be decoded.
-    5. Only who reads ``by_line`` has a bound on lines, and gets few of them in a step.
+    1. A response has at most ``MAX_RESPONSE_BYTES``, decoded and encoded, and at most ``MAX_RESPONSE_LINES``.
+    2. A relayed stream (``endless``) has no such limit.
+    3. An event of a relayed stream or of ``text/event-stream`` has at most ``MAX_EVENT_SIZE``; if not relayed, also
+       at most ``MAX_EVENT_LINES``.
+    4. With ``cut_at`` the body ends there instead; with ``lenient`` it also ends at an error of decoding.
+    5. Only a reader ``by_line`` has the limit on lines, and few lines per step.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Bounds:
         self._lenient = lenient
         self._coding = coding
         self._inflater = zlib.decompressobj(zlib.MAX_WBITS | 16 if coding == "gzip" else zlib.MAX_WBITS) if coding else None
-        # The first byte of a body that came alone; None once the coding is certain.
+        # The first byte of a body, if it arrived alone; None once the coding is known.
         self._head: bytes | None = b""
         self._received = 0
         self._decoded = 0
@@ -74,14 +74,14 @@ class Bounds:
         self._tail = b""
 
     def passes(self, raw: bytes) -> bool:
-        """Whether a chunk of a relayed stream needs no decoding; it is counted then."""
+        """Whether a chunk of a relayed stream needs no decoding; if so, it is counted."""
         if self._inflater is not None or not self.endless:
             return False
         self._count_event(raw)
         return True
 
     def feed(self, raw: bytes) -> Iterator[bytes]:
-        """Yield what a chunk decodes to, step by step."""
+        """Yield the decoded pieces of a chunk."""
         self._received += len(raw)
         self._check(self._received)
         for piece in (raw,) if self._inflater is None else self._inflated(raw):
@@ -90,7 +90,7 @@ class Bounds:
                 return
 
     def finish(self) -> Iterator[bytes]:
-        """Yield what is left at the end; a body that was cut off while encoded ends where it does."""
+        """Yield the rest at the end. An encoded body that was cut off ends where it was cut."""
         if self._inflater is not None and not self.full:
             yield from self._counted(self._inflater.flush())
 
@@ -99,7 +99,7 @@ class Bounds:
             try:
                 piece = cast("Any", self._inflater).decompress(raw, STEP_BYTES)
             except zlib.error as error:
-                if self._coding == "deflate" and self._head is not None:  # some send it without its header of two bytes
+                if self._coding == "deflate" and self._head is not None:  # some servers send it without the zlib header
                     raw, self._head, self._inflater = self._head + raw, None, zlib.decompressobj(-zlib.MAX_WBITS)
                     continue
                 if not self._lenient:
@@ -133,16 +133,16 @@ class Bounds:
             yield step
 
     def _step(self, piece: bytes) -> int:
-        """Return the size of the steps in which a piece goes to who reads it line by line."""
+        """Return the step size for a reader that reads line by line."""
         lines = sum(map(piece.count, LINE_ENDS))
         self._lines += lines
         if self._lines > MAX_RESPONSE_LINES:
-            raise ResponseTooLarge(f"answered with more than {MAX_RESPONSE_LINES} lines")
+            raise ResponseTooLarge(f"responded with more than {MAX_RESPONSE_LINES} lines")
         return max(1, len(piece) * STEP_LINES // max(lines, STEP_LINES))
 
     def _check(self, size: int) -> None:
         if size > MAX_RESPONSE_BYTES and not self.endless:
-            raise ResponseTooLarge(f"answered with more than {MAX_RESPONSE_BYTES >> 20} MB")
+            raise ResponseTooLarge(f"responded with more than {MAX_RESPONSE_BYTES >> 20} MB")
 
     def _count_event(self, piece: bytes) -> None:
         """Count the bytes since the last empty line, which ends an event."""
@@ -163,11 +163,11 @@ class Bounds:
 
 
 def unreadable(coded: list[str], codings: str = CODINGS) -> bool:
-    """Whether a body cannot be decoded: in an unknown coding, or in several, which hide how much they hold."""
+    """Whether a body cannot be decoded: its coding is unknown, or it has several, which could hide a huge size."""
     return len(coded) > 1 or not {*coded} <= {coding.strip() for coding in codings.split(",")}
 
 
 def named_codings(content_encoding: str) -> list[str]:
-    """Return the codings that a header names, in the order in which they were applied."""
+    """Return the codings in a ``content-encoding`` header, in the order in which they were applied."""
     named = (coding.strip().lower() for coding in content_encoding.split(","))
     return [coding for coding in named if coding not in ("", "identity")]

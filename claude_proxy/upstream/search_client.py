@@ -1,4 +1,4 @@
-"""Asks a search endpoint once, and returns the pages that it found or an error code of Anthropic's."""
+"""Sends a search to the search endpoint, and returns the pages or one of Anthropic's error codes."""
 
 import asyncio
 import logging
@@ -16,14 +16,14 @@ from claude_proxy.upstream.response_bounds import CODINGS
 
 logger = logging.getLogger(__name__)
 
-# How long one search may take in all, in seconds, and how large its response may be once it is decoded.
+# The time limit of one search, in seconds, and the maximum size of its decoded response.
 SEARCH_SECONDS = 20.0
 MAX_BYTES = 2 * 1024 * 1024
 LIMITED = 429
 
 
 class SearchClient:
-    """One for the process. ``endpoint`` returns where the web is searched as ``config.yaml`` has it now; None without one."""
+    """One per process. ``endpoint`` returns the current search endpoint of ``config.yaml``; None without one."""
 
     def __init__(self, client: UpstreamClient, endpoint: Callable[[], WebSearch | None]) -> None:
         self._client = client
@@ -31,13 +31,13 @@ class SearchClient:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the web can be searched."""
+        """Whether there is a search endpoint."""
         return self._endpoint() is not None
 
     async def search(self, query: str, tool: SearchTool) -> list[Page] | str:
-        """Return what a query finds, or an error's code. The key goes to the endpoint's host: no redirection is followed.
+        """Return the pages for a query, or an error code. Redirects are not followed, so only the endpoint gets its key.
 
-        A failure is logged by the host and its reason, without query and key.
+        A failure is logged with the host and the reason, without query and key.
         """
         endpoint = self._endpoint()
         if endpoint is None:
@@ -46,19 +46,19 @@ class SearchClient:
             return TOO_LONG
         try:
             async with asyncio.timeout(SEARCH_SECONDS):
-                found = await _asked(self._client, endpoint, query, tool)
+                found = await _search(self._client, endpoint, query, tool)
         except TimeoutError:
-            found = f"no answer within {SEARCH_SECONDS:.0f} s"
+            found = f"no response within {SEARCH_SECONDS:.0f} s"
         except UpstreamError as error:
-            found = f"no answer: {error}"
+            found = f"no response: {error}"
         if not isinstance(found, str):
             return found
         logger.warning("the web search at %s failed: %s", endpoint.host, found)
         return TOO_MANY_REQUESTS if found == f"HTTP {LIMITED}" else UNAVAILABLE
 
 
-async def _asked(client: UpstreamClient, endpoint: WebSearch, query: str, tool: SearchTool) -> list[Page] | str:
-    """Return the pages, or what is wrong in words."""
+async def _search(client: UpstreamClient, endpoint: WebSearch, query: str, tool: SearchTool) -> list[Page] | str:
+    """Return the pages, or the problem in words."""
     key = endpoint.api_key.reveal() if endpoint.api_key else ""
     headers, body = request(endpoint.provider, key, query, tool, endpoint.max_results)
     named = [*headers, ("user-agent", f"claude-proxy/{__version__}"), ("accept-encoding", CODINGS)]
@@ -72,8 +72,8 @@ async def _asked(client: UpstreamClient, endpoint: WebSearch, query: str, tool: 
     finally:
         response.close()
     if len(content) > MAX_BYTES:
-        return f"its answer has more than {MAX_BYTES >> 20} MB"
-    if key:  # nobody else is told it, should the endpoint repeat it
+        return f"its response has more than {MAX_BYTES >> 20} MB"
+    if key:  # an endpoint that repeats the key must not reveal it
         content = content.replace(key.encode(), MARK.encode())
     found = pages(endpoint.provider, json_object(content) or {}, tool, endpoint.max_results)
-    return "its answer is no list of results" if found is None else found
+    return "its response is no list of results" if found is None else found

@@ -129,7 +129,7 @@ def test_several_searches_and_their_bound(searching, upstream, model, stream):
     assert kinds(message) == [*SEARCHED * 3, "text"]
     assert message["content"][8]["content"]["error_code"] == "max_uses_exceeded"
     assert (searching.queries, message["usage"]["server_tool_use"]) == (["one", "two"], {"web_search_requests": 2})
-    assert "No search is left" in message["content"][-1]["text"]
+    assert "This response may make no more searches" in message["content"][-1]["text"]
 
 
 @MODELS

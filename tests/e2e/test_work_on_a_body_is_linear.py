@@ -185,7 +185,7 @@ def test_what_is_over_a_bound_is_refused(proxy, upstream, shape, model):
     refused = asked(proxy, model, SHAPES[shape](TOO_MUCH[shape] + 1))
     assert refused.status_code == 400
     assert refused.json()["error"]["type"] == "invalid_request_error"
-    assert "the proxy passes at most" in refused.json()["error"]["message"]
+    assert "the proxy accepts at most" in refused.json()["error"]["message"]
     assert refused.headers["x-should-retry"] == "false"
     assert upstream.asked == []
 

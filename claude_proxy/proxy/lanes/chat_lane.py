@@ -21,7 +21,7 @@ from claude_proxy.credentials.credential import is_claude_credential
 from claude_proxy.openai.chat_request import chat_body
 from claude_proxy.openai.chat_response import NoMessage, message_of
 from claude_proxy.openai.chat_round import ChatRound
-from claude_proxy.openai.chat_stream import ChatStream, Told
+from claude_proxy.openai.chat_stream import ChatStream, RequestContext
 from claude_proxy.openai.tool_names import names_by_sent
 from claude_proxy.providers import request_fields
 from claude_proxy.providers.bounds import TooLarge
@@ -30,7 +30,7 @@ from claude_proxy.providers.fetching import FetchHosts
 from claude_proxy.providers.meter import Meter
 from claude_proxy.providers.overflow import has_no_room
 from claude_proxy.providers.search_stream import Round, SearchStream
-from claude_proxy.providers.search_tool import SearchTool, going_on, offered
+from claude_proxy.providers.search_tool import SearchTool, with_search_tool, with_search_turns
 from claude_proxy.proxy.lanes.attempt import NO_STREAMS, STREAM, Attempt, beginning, host_of, key_of, relay, sent_fields
 from claude_proxy.proxy.lanes.messages_lane import broken
 from claude_proxy.proxy.lanes.search_rounds import Asking, Passing, RoundRefused, SearchRounds
@@ -109,7 +109,7 @@ class ChatLane:
         """Return web search results, or an error code."""
         return UNAVAILABLE if self._web is None else await self._web.search(query, tool)
 
-    async def translated(self, attempt: Attempt, turns: Turns = ()) -> tuple[bytes, Told, int | None]:
+    async def translated(self, attempt: Attempt, turns: Turns = ()) -> tuple[bytes, RequestContext, int | None]:
         """Return the provider's request, the data for translating its response, and the maximum length of the response.
 
         ``turns`` are those of the searches so far, after the client's. Raises ``TooLarge``.
@@ -118,13 +118,13 @@ class ChatLane:
         body, told = await offloaded(size, self._translated, attempt, turns)
         return await offloaded(size, readable_json, body), told, body.get(attempt.deployment.row.max_tokens)
 
-    def _translated(self, attempt: Attempt, turns: Turns) -> tuple[dict[str, Any], Told]:
+    def _translated(self, attempt: Attempt, turns: Turns) -> tuple[dict[str, Any], RequestContext]:
         request, deployment = attempt.request, attempt.deployment
         sent: Mapping[str, Any] = sent_fields(attempt)
         row = deployment.row
-        offer = offered(sent, row) if turns or (self._web is not None and self._web.is_ready) else None
+        offer = with_search_tool(sent, row) if turns or (self._web is not None and self._web.is_ready) else None
         if offer is not None:
-            sent = going_on(offer[0], turns)
+            sent = with_search_turns(offer[0], turns)
         fitted = request_fields.translated(sent, row, hosts=self._hosts())
         body = chat_body({**(deployment.defaults or {}), **sent}, fitted, row, deployment.model)
         body |= {name: value for name, value in (deployment.extra or {}).items() if value is not None}
@@ -132,7 +132,7 @@ class ChatLane:
             body.setdefault("prompt_cache_key", session)
         tools = fitted.get("tools") or ()
         more = len(to_json(turns)) // CHARACTERS_PER_TOKEN if turns else 0
-        told = Told(
+        told = RequestContext(
             request.model,
             row,
             lambda: self.input_tokens(attempt) + more,
@@ -177,7 +177,7 @@ class ChatLane:
 class _Call:
     """One request in progress, and the handling of its response."""
 
-    def __init__(self, lane: ChatLane, attempt: Attempt, told: Told, max_tokens: int | None) -> None:
+    def __init__(self, lane: ChatLane, attempt: Attempt, told: RequestContext, max_tokens: int | None) -> None:
         self._lane = lane
         self._attempt = attempt
         self._told = told
@@ -234,7 +234,7 @@ class _Call:
         asking = Asking(again, lambda query: self._lane.search(query, tool))
         return SearchRounds(stream, response, asking, attempt.outlet, streams=attempt.request.streams)
 
-    async def _again(self, turns: Turns) -> tuple[StreamedResponse, Told]:
+    async def _again(self, turns: Turns) -> tuple[StreamedResponse, RequestContext]:
         """Send a request with more turns. Raises ``RoundRefused`` and ``UpstreamError``."""
         try:
             raw, told, _ = await self._lane.translated(self._attempt, turns)

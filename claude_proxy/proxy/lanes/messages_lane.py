@@ -21,7 +21,7 @@ from claude_proxy.providers.fetching import NO_HOSTS
 from claude_proxy.providers.messages_round import MessagesRound
 from claude_proxy.providers.meter import Meter
 from claude_proxy.providers.search_stream import Round, SearchStream
-from claude_proxy.providers.search_tool import SearchTool, going_on, offered
+from claude_proxy.providers.search_tool import SearchTool, with_search_tool, with_search_turns
 from claude_proxy.providers.thinking import ThinkingFilter
 from claude_proxy.proxy.lanes.attempt import (
     MAX_ERROR_BYTES,
@@ -73,7 +73,9 @@ class MessagesLane:
         host = host_of(attempt.deployment)
         offer = None
         if self._web is not None and self._web.is_ready:
-            offer = await offloaded(len(attempt.request.raw), lambda: offered(sent_fields(attempt), attempt.deployment.row))
+            offer = await offloaded(
+                len(attempt.request.raw), lambda: with_search_tool(sent_fields(attempt), attempt.deployment.row)
+            )
         if self._web is not None and offer is not None:
             return await self._searching(attempt, host, self._web, *offer)
         try:
@@ -139,7 +141,7 @@ class MessagesLane:
         writer = StreamWriter(request.model)
 
         async def again(turns: Sequence[dict[str, Any]]) -> tuple[StreamedResponse, Round]:
-            sent = going_on(fields, turns)
+            sent = with_search_turns(fields, turns)
             try:
                 body = await offloaded(len(request.raw), fitted_body, attempt, sent)
             except TooLarge as error:

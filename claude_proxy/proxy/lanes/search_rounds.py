@@ -114,9 +114,9 @@ class SearchRounds:
 
     async def _step(self) -> bytes:
         stream = self.stream
-        if stream.state is State.TELLING and self._response is not None:
+        if stream.state is State.RESPONDING and self._response is not None:
             out = await self._told(self._response)
-            if stream.state is not State.TELLING:
+            if stream.state is not State.RESPONDING:
                 self._close_response()
             return out
         if stream.state is State.SEARCHING:
@@ -133,6 +133,6 @@ class SearchRounds:
         if response.media_type in NO_STREAMS or not (self._streams or response.media_type == STREAM):
             content = await response.read()
             said = await offloaded(len(content), json_object, content)
-            return self.stream.whole(said or {})
+            return self.stream.feed_whole(said or {})
         chunk = await response.piece()
         return self.stream.feed(chunk) if chunk else self.stream.finish()

@@ -1,10 +1,10 @@
-"""litellm/wires.py: where a provider's chat completions are asked, by the tables of the LiteLLM that is installed."""
+"""litellm/chat_endpoints.py: where a provider's chat completions are asked, by the tables of the LiteLLM that is installed."""
 
 import litellm
 import pytest
 
-from claude_proxy.config.deployments import CHAT_PROVIDERS, Wire
-from claude_proxy.litellm.wires import has_responses_alone, wire_of
+from claude_proxy.config.deployments import CHAT_PROVIDERS, ChatEndpoint
+from claude_proxy.litellm.chat_endpoints import chat_endpoint, has_responses_alone
 
 OWN = "https://own.invalid/v1"
 # Servers of one's own, whose address stands nowhere but in config.yaml or in a variable.
@@ -15,13 +15,13 @@ AZURE = {"model": "azure/mine", "api_base": "https://x.openai.azure.com/", "api_
 @pytest.mark.parametrize("provider", sorted(CHAT_PROVIDERS - {"azure"}))
 def test_a_providers_address(provider):
     """LiteLLM knows where it is; of a server of one's own config.yaml says it."""
-    wire = wire_of({"model": f"{provider}/org/m", "api_key": "made-up"})
+    endpoint = chat_endpoint({"model": f"{provider}/org/m", "api_key": "made-up"})
     if provider in NEED_A_BASE:
-        assert wire is None
+        assert endpoint is None
         return
-    assert wire.base.startswith(("https://", "http://127.0.0.1"))
-    assert not wire.base.endswith("/")
-    assert (wire.key, wire.key_header, wire.version, wire.model) == ("made-up", "authorization", None, "org/m")
+    assert endpoint.base.startswith(("https://", "http://127.0.0.1"))
+    assert not endpoint.base.endswith("/")
+    assert (endpoint.key, endpoint.key_header, endpoint.version, endpoint.model) == ("made-up", "authorization", None, "org/m")
 
 
 @pytest.mark.parametrize("provider", sorted(CHAT_PROVIDERS - {"azure"}))
@@ -29,17 +29,17 @@ def test_a_deployments_own_address_goes_first(provider, monkeypatch):
     """Before LiteLLM's table and before every variable, with its own key."""
     monkeypatch.setenv(f"{provider.upper()}_API_BASE", "https://other.invalid")
     monkeypatch.setenv(f"{provider.upper()}_API_KEY", "made-up-other")
-    wire = wire_of({"model": f"{provider}/m", "api_base": f"{OWN}/", "api_key": "made-up"})
-    assert wire == Wire(OWN, "made-up", model="m")
+    endpoint = chat_endpoint({"model": f"{provider}/m", "api_base": f"{OWN}/", "api_key": "made-up"})
+    assert endpoint == ChatEndpoint(OWN, "made-up", model="m")
 
 
 @pytest.mark.parametrize("provider", ["groq", "openai", "openrouter", "minimax", "mistral", "zai", "hosted_vllm", "moonshot"])
 def test_a_provider_that_is_named_apart(provider):
     """``custom_llm_provider`` says whose a name without a prefix is, and a prefix says no more."""
     named = {"custom_llm_provider": provider, "api_base": OWN, "api_key": "made-up"}
-    wire = Wire(OWN, "made-up", model="org/m")
-    assert wire_of({"model": "org/m"} | named) == wire_of({"model": f"{provider}/org/m"} | named) == wire
-    assert wire_of({"model": "org/m"} | named | {"custom_llm_provider": "bedrock"}) is None
+    endpoint = ChatEndpoint(OWN, "made-up", model="org/m")
+    assert chat_endpoint({"model": "org/m"} | named) == chat_endpoint({"model": f"{provider}/org/m"} | named) == endpoint
+    assert chat_endpoint({"model": "org/m"} | named | {"custom_llm_provider": "bedrock"}) is None
 
 
 KEYS = {
@@ -54,10 +54,10 @@ KEYS = {
 def test_a_key_of_the_environment(provider, variable, monkeypatch):
     """It is taken where the deployment has none; without both there is no key, and no stand-in of LiteLLM's for one."""
     params = {"model": f"{provider}/m"} | ({"api_base": OWN} if provider in NEED_A_BASE else {})
-    assert wire_of(params).key is None
+    assert chat_endpoint(params).key is None
     monkeypatch.setenv(variable, "made-up-env")
-    assert wire_of(params).key == "made-up-env"
-    assert wire_of(params | {"api_key": "made-up"}).key == "made-up"
+    assert chat_endpoint(params).key == "made-up-env"
+    assert chat_endpoint(params | {"api_key": "made-up"}).key == "made-up"
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_key_of_the_environment(provider, variable, monkeypatch):
 def test_an_address_of_the_environment(provider, variable, monkeypatch):
     """It is taken where the deployment has none."""
     monkeypatch.setenv(variable, f"{OWN}/")
-    assert wire_of({"model": f"{provider}/m"}).base == OWN
+    assert chat_endpoint({"model": f"{provider}/m"}).base == OWN
 
 
 # Azure
@@ -92,17 +92,17 @@ def test_an_address_of_the_environment(provider, variable, monkeypatch):
 )
 def test_azures_addresses(more, base, version):
     """The older form has the deployment's name in the path and a version; the newer one has neither."""
-    assert wire_of(AZURE | more) == Wire(base, "made-up", "api-key", version, "mine")
+    assert chat_endpoint(AZURE | more) == ChatEndpoint(base, "made-up", "api-key", version, "mine")
 
 
 def test_azures_variables(monkeypatch):
     """Address, key and version may come from the environment; without an address or a key LiteLLM finds another way in."""
-    assert wire_of({"model": "azure/mine"}) is None
+    assert chat_endpoint({"model": "azure/mine"}) is None
     monkeypatch.setenv("AZURE_API_BASE", "https://x.openai.azure.com")
-    assert wire_of({"model": "azure/mine"}) is None
+    assert chat_endpoint({"model": "azure/mine"}) is None
     monkeypatch.setenv("AZURE_API_KEY", "made-up")
     monkeypatch.setenv("AZURE_API_VERSION", "2025-01-01")
-    assert wire_of({"model": "azure/mine"}) == wire_of(AZURE | {"api_version": "2025-01-01"})
+    assert chat_endpoint({"model": "azure/mine"}) == chat_endpoint(AZURE | {"api_version": "2025-01-01"})
 
 
 # Hugging Face
@@ -123,21 +123,21 @@ def test_azures_variables(monkeypatch):
 def test_hugging_faces_addresses(model, base, asked, name):
     """The router is told a provider behind the model's name; an endpoint of one's own has its own address."""
     params = {"model": f"huggingface/{model}", "api_key": "made-up"} | ({"api_base": base} if base else {})
-    assert wire_of(params) == Wire(asked, "made-up", model=name)
+    assert chat_endpoint(params) == ChatEndpoint(asked, "made-up", model=name)
 
 
 def test_hugging_faces_variables(monkeypatch):
     """Two hold the key; an address that is a whole one is LiteLLM's to ask, and so is one in the model's place."""
     params = {"model": "huggingface/org/m"}
-    assert wire_of(params).key is None
+    assert chat_endpoint(params).key is None
     monkeypatch.setenv("HUGGINGFACE_API_KEY", "made-up-older")
-    assert wire_of(params).key == "made-up-older"
+    assert chat_endpoint(params).key == "made-up-older"
     monkeypatch.setenv("HF_TOKEN", "made-up")
-    assert wire_of(params).key == "made-up"
-    assert wire_of({"model": "huggingface/https://own.invalid"}) is None
+    assert chat_endpoint(params).key == "made-up"
+    assert chat_endpoint({"model": "huggingface/https://own.invalid"}) is None
     monkeypatch.setenv("HF_API_BASE", "https://own.invalid/v1/chat/completions")
-    assert wire_of(params) is None
-    assert wire_of(params | {"api_base": OWN}).base == OWN
+    assert chat_endpoint(params) is None
+    assert chat_endpoint(params | {"api_base": OWN}).base == OWN
 
 
 # What LiteLLM alone can ask
@@ -151,13 +151,13 @@ def test_hugging_faces_variables(monkeypatch):
 )  # fmt: skip
 def test_a_model_of_the_responses_api(model):
     """Its provider refuses it on chat completions, by LiteLLM's price list."""
-    assert wire_of(AZURE | {"model": model, "api_base": None if model.startswith(("openai", "xai")) else OWN}) is None
+    assert chat_endpoint(AZURE | {"model": model, "api_base": None if model.startswith(("openai", "xai")) else OWN}) is None
 
 
 def test_a_name_of_openais_at_a_compatible_server():
     """It says nothing there."""
     assert has_responses_alone("gpt-5-codex")
-    assert wire_of({"model": "openai/gpt-5-codex", "api_base": OWN}).model == "gpt-5-codex"
+    assert chat_endpoint({"model": "openai/gpt-5-codex", "api_base": OWN}).model == "gpt-5-codex"
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_a_name_of_openais_at_a_compatible_server():
 )  # fmt: skip
 def test_other_formats(model):
     """Their providers' wire is another one, or nobody knows them."""
-    assert wire_of({"model": model, "api_base": OWN, "api_key": "made-up"}) is None
+    assert chat_endpoint({"model": model, "api_base": OWN, "api_key": "made-up"}) is None
 
 
 def test_what_litellm_refuses(monkeypatch):
@@ -179,7 +179,7 @@ def test_what_litellm_refuses(monkeypatch):
         raise litellm.BadRequestError("made up", "m", "groq")
 
     monkeypatch.setattr(litellm, "get_llm_provider", refuse)
-    assert wire_of({"model": "groq/m"}) is None
+    assert chat_endpoint({"model": "groq/m"}) is None
 
 
 @pytest.mark.parametrize(
@@ -194,5 +194,5 @@ def test_what_litellm_refuses(monkeypatch):
 def test_openais_key_stays_at_openai(monkeypatch, base, key):
     """A server whose address the deployment names, and which has no key of its own, gets none."""
     monkeypatch.setenv("OPENAI_API_KEY", "made-up-openai")
-    found = wire_of({"model": "openai/made-up"} | ({} if base is None else {"api_base": base}))
+    found = chat_endpoint({"model": "openai/made-up"} | ({} if base is None else {"api_base": base}))
     assert found.key == key
