@@ -5,7 +5,6 @@ template (``template.py``), from the first start that may use it on.
 """
 
 import atexit
-import ctypes
 import functools
 import json
 import os
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from dotenv import dotenv_values
+from template import parent_of_orphans
 
 TEMPLATE = Path(__file__).with_name("template.py")
 # Variables that the imports do not read: only a start with no others is forked. The template checks that at each start.
@@ -36,19 +36,21 @@ READ_LATER = frozenset(
         "CLAUDE_TOKEN_QUARANTINE_SECONDS",
         "LITELLM_MASTER_KEY",
         "MADE_UP_SEARCH_KEY",
+        "NUM_WORKERS",
         "OPENAI_API_KEY",
         "PORT",
         "PROXY_DRAIN_SECONDS",
+        "PROXY_LOG_FORMAT",
         "PROXY_STATIC_TOKEN",
         "PROXY_USER_TOKENS",
         "PROXY_USER_TOKENS_FILE",
+        "REDIS_URL",
         "VERTEX_CREDENTIALS",
         "ZAI_API_KEY",
     }
 )
 # What LiteLLM reads when it is imported, for every proxy: its pauses before retries are a hundredth of what they are, and even.
 AT_IMPORT = {"INITIAL_RETRY_DELAY": "0.005", "JITTER": "0"}
-PR_SET_CHILD_SUBREAPER = 36
 
 
 def may_fork(environment: Mapping[str, str], dotenv: Path) -> bool:
@@ -81,16 +83,11 @@ class Template:
 
     def fork(self, job: Mapping[str, Any], log: IO[bytes]) -> int:
         """Return the id of a new process, a child of this one."""
-        libc = ctypes.CDLL(None, use_errno=True)
-        # Whose parent ends becomes a child of the next process above that asks for it: this one, for as long as it takes.
-        assert libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
-        try:
+        with parent_of_orphans():
             socket.send_fds(self._channel, [json.dumps(job).encode()], [log.fileno()])
             if not (number := self._channel.recv(32)):
                 raise RuntimeError("the template has ended")
             return int(number)
-        finally:
-            libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
     def close(self) -> None:
         self._channel.close()

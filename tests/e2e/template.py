@@ -1,17 +1,27 @@
 """A process that has imported LiteLLM and forks proxies: a program, started by ``forking.py`` with the number of a socket.
 
-A proxy imports this project's own modules itself, after its environment is in place; here they are not.
+A proxy imports this project's own modules itself, after its environment is in place; here they are not. A proxy with several
+workers has such a process of its own, a child from before it began, which forks each worker.
 """
 
+import contextlib
+import ctypes
+import fcntl
+import functools
 import gc
 import importlib
 import json
+import multiprocessing.util
 import os
 import random
+import resource
 import runpy
+import signal
 import socket
 import sys
 import threading
+import types
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,6 +33,11 @@ IMPORTED = (
     "uvicorn.protocols.http.httptools_impl", "uvicorn.protocols.websockets.auto", "yaml",
 )  # fmt: skip
 MAX_JOB = 1 << 17
+# What the command of a worker has; Python's tracker of resources, which is started beside them, does not.
+WORKER = "--multiprocessing-fork"
+MAX_DESCRIPTORS = 64
+FIRST_FREE = 1 << 9
+PR_SET_CHILD_SUBREAPER = 36
 
 
 class Recorded(type(os.environ)):
@@ -54,30 +69,80 @@ def load() -> set[str]:
     return Recorded.names
 
 
-def next_proxy(channel: socket.socket) -> dict[str, Any]:
-    """Fork a process for each job; return, in the new process, its job. The program ends with the other end of the channel."""
-    while True:
-        data, descriptors, _, _ = socket.recv_fds(channel, MAX_JOB, 1)
-        if not data:
+@contextlib.contextmanager
+def parent_of_orphans() -> Iterator[None]:
+    """Be the parent of processes further down whose own parents end."""
+    libc = ctypes.CDLL(None)
+    assert libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    try:
+        yield
+    finally:
+        libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+def orphan(settle: Callable[[], None]) -> int | None:
+    """Fork a process that settles first, and whose parent ends; return its number here, and nothing there."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        if os.fork():
             os._exit(0)
-        (log,) = descriptors
-        reader, writer = os.pipe()
-        child = os.fork()
-        if child == 0:
-            if os.fork():
-                os._exit(0)  # so that the tests' process, which asked to become it, is the parent
-            os.setsid()
-            os.dup2(log, 1)
-            os.dup2(log, 2)
-            os.write(writer, str(os.getpid()).encode())
-            for descriptor in (log, reader, writer):
-                os.close(descriptor)
-            channel.close()
-            return json.loads(data)
-        os.waitpid(child, 0)
-        channel.send(os.read(reader, 32))
-        for descriptor in (log, reader, writer):
+        os.close(reader)
+        above = fcntl.fcntl(writer, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE)
+        os.close(writer)
+        settle()
+        os.write(above, str(os.getpid()).encode())
+        os.close(above)
+        return None
+    os.close(writer)
+    os.waitpid(child, 0)
+    number = os.read(reader, 32)
+    os.close(reader)
+    return int(number)
+
+
+def next_job(channel: socket.socket, settle: Callable[[dict[str, Any], list[int]], None]) -> dict[str, Any]:
+    """Fork a process for each job; return, in the new process, its job. The program ends with the other end of the channel."""
+    started: dict[int, str] = {}
+    while True:
+        data, descriptors, _, _ = socket.recv_fds(channel, MAX_JOB, MAX_DESCRIPTORS)
+        if not data:
+            end(started)
+            os._exit(0)
+        job = json.loads(data)
+        # Once it has settled, the new process may have another descriptor under the channel's number.
+        number = orphan(lambda job=job, descriptors=descriptors: (channel.close(), settle(job, descriptors)))
+        if number is None:
+            return job
+        for descriptor in descriptors:
             os.close(descriptor)
+        started[number] = started_at(number)
+        channel.send(str(number).encode())
+
+
+def started_at(number: int) -> str:
+    """Return when a process was started, which tells it from a later one of the same number; nothing when there is none."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
+
+
+def end(started: dict[int, str]) -> None:
+    """Kill the proxies that are left when the tests' process has ended, however it did, and their workers."""
+    for number, moment in started.items():
+        if moment and started_at(number) == moment:
+            with contextlib.suppress(ProcessLookupError):  # a worker: it leads no group
+                os.killpg(number, signal.SIGKILL)
+
+
+def as_a_proxy(_: dict[str, Any], descriptors: list[int]) -> None:
+    """Lead a session, and write to the log."""
+    (log,) = descriptors
+    os.setsid()
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
 
 
 def become(job: dict[str, Any]) -> None:
@@ -90,12 +155,69 @@ def become(job: dict[str, Any]) -> None:
     random.seed()
 
 
+def fork_workers() -> str | None:
+    """Let ``multiprocessing`` fork what it would start as a new interpreter; return, in each worker, the worker's program."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if os.fork():
+        theirs.close()
+        multiprocessing.util.spawnv_passfds = functools.partial(start, ours, multiprocessing.util.spawnv_passfds)
+        return None
+    ours.close()
+    os.setpgid(0, 0)  # what is sent to the proxy's group is not for this process
+    job = next_job(theirs, as_a_worker)
+    os.environ.clear()
+    os.environ.update(job["environment"])
+    sys.argv[:] = ["-c", WORKER]
+    random.seed()
+    # LiteLLM brings a package that changes the server's class: too late for a worker's server, which imports LiteLLM.
+    server, changed = importlib.import_module("uvicorn").Server, importlib.import_module("sse_starlette.sse").AppStatus
+    server.handle_exit = changed.original_handler
+    return str(job["program"])
+
+
+def start(
+    channel: socket.socket, plain: Callable[..., int], path: bytes, arguments: Sequence[Any], descriptors: Sequence[int]
+) -> int:
+    """Start a process as ``multiprocessing.util.spawnv_passfds`` does, and return its number."""
+    if WORKER not in arguments:
+        return plain(path, arguments, descriptors)
+    numbers = sorted({*map(int, descriptors)})
+    job = {
+        "program": arguments[-2],
+        "environment": dict(os.environ),
+        "descriptors": numbers,
+        "files": resource.getrlimit(resource.RLIMIT_NOFILE),
+        "group": os.getpgid(0),
+    }
+    with parent_of_orphans():
+        socket.send_fds(channel, [json.dumps(job).encode()], numbers)
+        return int(channel.recv(32))
+
+
+def as_a_worker(job: dict[str, Any], descriptors: list[int]) -> None:
+    """Have what a worker inherits: the group, the limit to open files, and descriptors under the parent's numbers."""
+    os.setpgid(0, job["group"])
+    resource.setrlimit(resource.RLIMIT_NOFILE, tuple(job["files"]))
+    Path("/proc/self/comm").write_text("spawn_main", encoding="utf-8")
+    # Out of the way first: one may have the number that is another's.
+    above = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE) for descriptor in descriptors]
+    for descriptor in descriptors:
+        os.close(descriptor)
+    for number, descriptor in zip(job["descriptors"], above, strict=True):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+
+
 def main() -> None:
     # `python -m` in the project's folder has this one first.
     sys.path[0] = str(ROOT)
     channel = socket.socket(fileno=int(sys.argv[1]))
     channel.send(json.dumps(sorted(load())).encode())
-    become(next_proxy(channel))
+    job = next_job(channel, as_a_proxy)
+    become(job)
+    if job["environment"].get("NUM_WORKERS", "1") != "1" and (program := fork_workers()):
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        exec(program, vars(sys.modules["__main__"]))
     runpy.run_module("claude_proxy", run_name="__main__", alter_sys=True)
 
 

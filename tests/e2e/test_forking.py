@@ -2,13 +2,18 @@
 
 import json
 import os
+import select
 import signal
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from conftest import CONFIG
-from forking import AT_IMPORT, READ_LATER, Forked, may_fork, template
+from forking import AT_IMPORT, READ_LATER, TEMPLATE, Forked, may_fork, template
 from processes import Proxy
+from test_status_through_the_proxy import until
+from test_workers import workers_of
 
 # Writes down what a process finds around itself when LiteLLM loads it.
 SPY = """
@@ -18,7 +23,7 @@ from litellm.integrations.custom_logger import CustomLogger
 
 found = {
     "arguments": sys.argv,
-    "main": sys.modules["__main__"].__file__,
+    "main": getattr(sys.modules["__main__"], "__file__", None),
     # LiteLLM adds a folder when it is imported, and ``serve`` the project's: which comes first does not matter.
     "path": sorted(sys.path),
     "folder": os.getcwd(),
@@ -37,12 +42,31 @@ found = {
     "garbage": [gc.isenabled(), gc.get_threshold()],
     "modules": sorted(sys.modules),
 }
-(Path(__file__).parent / "found.json").write_text(json.dumps(found, default=str))
+(Path(__file__).parent / f"found-{os.getpid()}.json").write_text(json.dumps(found, default=str))
 instance = CustomLogger()
 """
 
 
-def test_a_forked_proxy_finds_what_one_of_its_own_start_finds(start_proxy, tmp_path, upstream, monkeypatch):
+# As a session of tests does: it starts a process that forks, has it fork one more, and waits until it is killed itself.
+SESSION = """
+import os, signal, socket
+import template
+
+ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+if os.fork() == 0:
+    ours.close()
+    template.next_job(theirs, template.as_a_proxy)
+    signal.pause()
+theirs.close()
+with open(os.devnull, "wb") as log:
+    socket.send_fds(ours, [b"{}"], [log.fileno()])
+print(int(ours.recv(32)), flush=True)
+signal.pause()
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_forked_proxy_finds_what_one_of_its_own_start_finds(start_proxy, tmp_path, upstream, monkeypatch, workers):
     """The environment, arguments, signals, files, limits and modules of a forked process are those of a new interpreter."""
     home = tmp_path / "proxy"
     home.mkdir()
@@ -51,13 +75,33 @@ def test_a_forked_proxy_finds_what_one_of_its_own_start_finds(start_proxy, tmp_p
     found = []
     for fresh in (False, True):
         monkeypatch.setattr(Proxy, "fresh", fresh)
-        proxy = start_proxy(config=config)
+        proxy = start_proxy(config=config, NUM_WORKERS=str(workers))
         assert isinstance(proxy.process, Forked) is not fresh
-        assert proxy.stop() == -signal.SIGTERM
-        found.append(json.loads((home / "found.json").read_text()))
-    forked, started = found
-    assert forked == started
-    assert forked["session"]
+        serving = {proxy.process.pid} if workers == 1 else {*workers_of(proxy)}
+        by_a_template = [number for number in serving if b"template.py" in Path(f"/proc/{number}/cmdline").read_bytes()]
+        assert len(by_a_template) == (0 if fresh else workers)
+        until(lambda: len([*home.glob("found-*.json")]) == workers)
+        assert proxy.stop() == (-signal.SIGTERM if workers == 1 else 0)
+        for number in serving:
+            file = home / f"found-{number}.json"
+            found.append(json.loads(file.read_text()))
+            file.unlink()
+    assert len(found) == 2 * workers
+    assert {
+        name: [each[name] for each in found] for name in found[0] if any(each[name] != found[0][name] for each in found)
+    } == {}
+    assert found[0]["session"] is (workers == 1)
+
+
+def test_no_forked_proxy_outlives_the_tests(tmp_path):
+    """Where the tests' process is killed, and stops nothing, the proxies that were forked for it end."""
+    session = subprocess.Popen([sys.executable, "-c", SESSION], cwd=TEMPLATE.parent, stdout=subprocess.PIPE, text=True)
+    with session:
+        forked = os.pidfd_open(int(session.stdout.readline()))
+        session.kill()
+    ended, _, _ = select.select([forked], [], [], 30)
+    os.close(forked)
+    assert ended == [forked]
 
 
 def test_a_forked_proxy_that_does_not_start_ends_as_one_of_its_own_start(start_proxy, monkeypatch):
@@ -89,7 +133,7 @@ def test_what_an_import_may_read_is_not_given_to_a_fork(tmp_path):
     dotenv.write_text("ZAI_API_KEY=made-up\n")
     plain = {"PATH": template().path, "HOME": str(tmp_path), **AT_IMPORT}
     assert may_fork(plain | dict.fromkeys(READ_LATER, "made-up"), dotenv)
-    for name in ("NUM_WORKERS", "HTTP_PROXY", "LITELLM_LOG", "DATABASE_URL", "PYTHONPATH", "MADE_UP"):
+    for name in ("HTTP_PROXY", "LITELLM_LOG", "DATABASE_URL", "PYTHONPATH", "MADE_UP"):
         assert not may_fork(plain | {name: "made-up"}, dotenv)
     for name in AT_IMPORT:
         assert not may_fork(plain | {name: "1"}, dotenv)

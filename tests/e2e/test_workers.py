@@ -64,9 +64,13 @@ def balancer(replicas: list[Proxy], tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def workers_of(proxy: Proxy) -> list[int]:
-    """The process ids of a proxy's workers: the children that serve, not Python's resource tracker."""
+    """The process ids of a proxy's workers: the children that serve, not Python's resource tracker; forked ones by a name."""
     children = Path(f"/proc/{proxy.process.pid}/task/{proxy.process.pid}/children").read_text().split()
-    return [int(child) for child in children if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text()]
+    return [
+        int(child)
+        for child in children
+        if any("spawn_main" in Path(f"/proc/{child}/{file}").read_text() for file in ("cmdline", "comm"))
+    ]
 
 
 def test_a_rest_noted_by_one_worker_holds_in_all(balancer, replicas, upstream):
