@@ -125,7 +125,8 @@ sbom: install $(TOOLS)/installed  ## sbom.json: what .venv is made of, as Cyclon
 # /app/sbom.json, lists what is known of its Debian packages; there always is something, so that is for a person to read.
 scan: $(TOOLS)/installed  ## known holes in what is installed; asks databases on the internet
 	$(TOOLS)/bin/hadolint Dockerfile
-	@for lock in requirements.lock requirements-database.lock requirements-tools.lock requirements-installer.lock; do \
+	@for lock in requirements.lock requirements-database.lock requirements-tools.lock requirements-deploy.lock \
+		requirements-installer.lock; do \
 		$(TOOLS)/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off $(AUDIT_ARGS) -r $$lock || exit 1; done
 	$(if $(SBOM),$(TOOLS)/bin/debsbom sec-scan -t cdx --db $(TOOLS)/debian.json $(if $(DEBIAN),--tracker $(DEBIAN)) --update-db $(SBOM))
 

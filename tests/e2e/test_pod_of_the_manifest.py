@@ -49,8 +49,8 @@ def projected(folder: Path, files: dict[str, str], mode: int) -> Path:
 class Pod:
     """A container that is made anew from the manifest; its volume stays."""
 
-    def __init__(self, compose: Compose, config: Path, users: Path) -> None:
-        self._compose, self.config, self.users = compose, config, users
+    def __init__(self, compose: Compose, config: Path, **secrets: Path) -> None:
+        self._compose, self.config, self.secrets = compose, config, secrets
         self.volume, self.container = f"{compose.name}-data", ""
 
     def docker(self, *arguments: str, check: bool = True) -> str:
@@ -83,7 +83,8 @@ class Pod:
         options += [f"--env={entry['name']}={entry['value']}" for entry in proxy["env"]]
         for mount in proxy["volumeMounts"]:
             options += ["--mount", self.mounted(mount)]
-        options += ["--mount", f"type=bind,source={self.users},target=/users,readonly"]
+        for name, folder in self.secrets.items():
+            options += ["--mount", f"type=bind,source={folder},target=/{name},readonly"]
         port = proxy["ports"][0]["containerPort"]
         run = ["run", "--detach", *self.confined(proxy), *options, "--publish", f"127.0.0.1::{port}", self._compose.image]
         self.container = self.docker(*run)
@@ -122,12 +123,26 @@ class Pod:
         done = self._compose.docker("logs", self.container)
         return done.stdout + done.stderr
 
+    def wait_logged(self, *words: str) -> None:
+        """Wait for a line of the log that holds all of the words."""
+        command = ["docker", "logs", "--follow", self.container]
+        with subprocess.Popen(
+            command, env=self._compose.engine, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as logs:
+            assert logs.stdout
+            assert any(all(word in line for word in words) for line in logs.stdout), f"it stopped without {words}"
+            logs.terminate()
+
 
 def config(*models: str) -> dict[str, str]:
     loaded = yaml.safe_load((ROOT / "config.yaml.example").read_text(encoding="utf-8"))
     demo = {"model": "anthropic/demo", "api_base": "http://demo.invalid"}
     loaded["model_list"] += [{"model_name": name, "litellm_params": demo} for name in models]
     return {"config.yaml": yaml.safe_dump(loaded)}
+
+
+def credentials(label: str) -> dict[str, str]:
+    return {"credentials.yaml": yaml.safe_dump({"credentials": [{"label": label, "secret": f"sk-ant-oat01-{label}"}]})}
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +155,9 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod]:
     folder.chmod(0o755)
     compose = Compose(tmp_path_factory.mktemp("clone"), engine)
     anna = f"anna={HASH_PREFIX}{digest_of(Secret(ANNAS_TOKEN))}\n"
-    made = Pod(compose, projected(folder / "config", config(), 0o777), projected(folder / "users", {"users": anna}, 0o1777))
+    secrets = {"users": {"users": anna}, "credentials": credentials("made-up-one")}
+    mounted = {name: projected(folder / name, files, 0o1777) for name, files in secrets.items()}
+    made = Pod(compose, projected(folder / "config", config(), 0o777), **mounted)
     try:
         compose("build", "proxy")
         made.make_volume()
@@ -186,24 +203,25 @@ def test_a_changed_config_map_applies_without_a_restart(started: Pod) -> None:
     token = json.loads(started.run("claude-proxy", "settings"))["env"]["ANTHROPIC_AUTH_TOKEN"]
     assert started.ask(token, "added") != 200
     projected(started.config, config("added"), 0o777)
-    waiting = "import sys; sys.exit(not any('config.yaml' in line and 'added' in line for line in sys.stdin))"
-    logs = subprocess.Popen(
-        ["docker", "logs", "--follow", started.container],
-        env=started._compose.engine, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    with logs:
-        try:
-            subprocess.run(["timeout", "60", "python3", "-c", waiting], stdin=logs.stdout, check=True)
-        finally:
-            logs.terminate()
+    started.wait_logged("config.yaml", "added")
     assert started.ask(token, "added") == 200
 
 
-def test_the_secret_goes_before_what_the_volume_holds(started: Pod) -> None:
-    """The token of the Secret applies, a users file in a Secret is accepted, and a copied `.env` does not move the port."""
+def test_secrets_go_before_what_the_volume_holds(started: Pod) -> None:
+    """Token, users and pool of the Secrets apply, and a copied `.env` does not move the port."""
     started.stop()
-    started.start(PROXY_STATIC_TOKEN=TOKEN, HOST="127.0.0.1", PORT="4321", PROXY_USER_TOKENS_FILE="/users/users")
+    files = {"PROXY_USER_TOKENS_FILE": "/users/users", "CLAUDE_CREDENTIALS_FILE": "/credentials/credentials.yaml"}
+    started.start(PROXY_STATIC_TOKEN=TOKEN, HOST="127.0.0.1", PORT="4321", **files)
     assert [started.ask(""), started.ask(TOKEN), started.ask(ANNAS_TOKEN)] == [401, 200, 200]
+    assert "made-up-one" in started.run("claude-proxy", "pool", "list")
     logs = started.logs()
-    assert "may write" not in logs
-    assert TOKEN not in logs
+    assert [words for words in ("may write", TOKEN, "sk-ant-") if words in logs] == []
+
+
+def test_a_changed_secret_of_the_pool_applies_without_a_restart(started: Pod) -> None:
+    """Another `credentials.yaml` in the Secret is the pool within seconds of its arrival, and no command changes it."""
+    projected(started.secrets["credentials"], credentials("made-up-two"), 0o1777)
+    started.wait_logged("made-up-two")
+    assert "made-up-two" in started.run("claude-proxy", "pool", "list")
+    started.run("claude-proxy", "pool", "remove", "made-up-two", check=False)
+    assert "made-up-two" in started.run("claude-proxy", "pool", "list")
