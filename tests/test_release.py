@@ -40,7 +40,8 @@ def places() -> dict[str, str]:
         "the changelog": re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)[0],
         "deploy/release.py": release.version(),
     }
-    shown |= {f"the image of {name}": compose["services"][name]["image"].rpartition(":")[2] for name in ("proxy", "proxy-2")}
+    images = {name: re.findall(r":([^:{}]+)\}$", compose["services"][name]["image"]) for name in ("proxy", "proxy-2")}
+    shown |= {f"the image of {name}": tag for name, tags in images.items() for tag in tags}
     shown |= {f"image {n} of the manifest": tag for n, tag in enumerate(re.findall(r'image: "\S+:([^:"]+)"', manifest))}
     return shown | {f"label {n}": tag for n, tag in enumerate(re.findall(r'app.kubernetes.io/version: "(.+)"', manifest))}
 

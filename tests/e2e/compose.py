@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from claude_proxy import __version__
 from claude_proxy.config.settings import VARIABLES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -145,8 +144,8 @@ class Compose:
 
     @property
     def image(self) -> str:
-        """The proxy's image, which no other project uses and no registry but this machine's is asked for."""
-        return f"localhost/{self.name}:{__version__}"
+        """The name that Compose gives to an image that it builds, unless CLAUDE_PROXY_IMAGE names one."""
+        return f"{self.name}-proxy"
 
     @property
     def token(self) -> str:
@@ -159,7 +158,7 @@ class Compose:
     def docker(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         ports = {"PORT": self.port, "SCALE_PORT": self.scale_port, "HTTPS_PORT": self.https_port, "HTTP_PORT": self.http_port}
         environment = self.engine | {name: str(port) for name, port in ports.items()} | {"PROXY_BIND": "127.0.0.1"}
-        environment |= {"CLAUDE_PROXY_IMAGE": self.image.rpartition(":")[0]} | self.variables
+        environment |= self.variables
         # What compose reads by itself, and what makes the starts short.
         names = ("docker-compose.yml", "docker-compose.override.yml", OFTEN)
         environment["COMPOSE_FILE"] = ":".join(name for name in names if (self.folder / name).exists())
@@ -181,7 +180,6 @@ class Compose:
 
     def down(self) -> None:
         self("down", "--volumes", "--remove-orphans", "--rmi", "local", "--timeout", "1")
-        self.docker("image", "rm", "--force", self.image)
 
     def inspect(self) -> dict:
         container = self("ps", "--all", "--quiet", "proxy").stdout.strip()

@@ -66,6 +66,14 @@ def test_an_image_that_cannot_be_pulled_is_built(project: Compose) -> None:
         project.docker("image", "rm", "--force", f"{name}:{__version__}")
 
 
+def test_without_a_name_nothing_is_pulled(project: Compose) -> None:
+    """Whoever sets nothing gets an image of the folder, and reads of no registry and of no variable that is not set."""
+    project.variables.clear()
+    done = project("create", "proxy")
+    assert project.inspect()["Config"]["Image"] == project.image
+    assert [word for word in ("Pulling", "Warning", "variable is not set") if word in done.stdout + done.stderr] == []
+
+
 def test_an_image_that_can_be_pulled_is_not_built(project: Compose) -> None:
     """With the name of a published image the folder's version of it is pulled; --build still builds."""
     image = f"{project.variables['CLAUDE_PROXY_IMAGE']}:{__version__}"
