@@ -138,11 +138,11 @@ def test_a_step_of_the_proxys_plan():
     [
         ({"model": "nobody"}, "anna", 404, "model: nobody is not served by this proxy"),
         ({"model": "one"}, "anna", 400, "one is not ready: set ONE_KEY on the proxy (.env) and restart it."),
-        ({"model": "claude-x"}, "ben", 403, "claude-x"),
+        ({"model": "claude-x"}, "ben", 400, "claude-x"),
         (
             {"model": "glm", "tools": [{"type": "advisor_20260301", "name": "advisor", "model": "claude-x"}]},
             "ben",
-            403,
+            400,
             "claude-x",
         ),
     ],
@@ -293,13 +293,13 @@ def test_a_provider_of_another_name_gets_no_claude_credential():
     assert "made-up-own" not in str(sent.headers)
 
 
-def test_no_credential_is_a_401_that_no_fallback_replaces():
+def test_no_credential_is_an_error_that_no_fallback_replaces():
     """With no credential anywhere the lane refuses, the client's error stands, and no other attempt is made."""
     entrance, proxy = entrance_of(), proxy_of()
     client = deploy(CLAUDE, entrance, proxy=proxy)["client"]
     with pytest.raises(Exception, match="No Claude credential"):
         call(client.post("https://api.anthropic.com/v1/messages"), entrance)
-    assert entrance.last.status == 401
+    assert entrance.last.status == 400
     for kwargs in (CLAUDE, OTHER, GROQ):
         with pytest.raises(AttemptRefused):
             deploy(kwargs, entrance, proxy=proxy)

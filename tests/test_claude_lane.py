@@ -22,7 +22,7 @@ from claude_proxy.credentials.scope import EVERYTHING, Scope
 from claude_proxy.credentials.upstream_response import UpstreamResponse
 from claude_proxy.providers.endpoints import Hosts, Provider
 from claude_proxy.proxy.lanes.attempt import Attempt
-from claude_proxy.proxy.lanes.claude_lane import BUSY, NO_CREDENTIAL, NOBODY_OF_GROUP, ClaudeLane, scope_of
+from claude_proxy.proxy.lanes.claude_lane import BUSY, NO_CREDENTIAL, NO_LOGIN, NOBODY_OF_GROUP, ClaudeLane, scope_of
 from claude_proxy.proxy.outcome import DONE
 from claude_proxy.proxy.pool_refusals import Counts, exhausted_pool, refused_pool
 from claude_proxy.proxy.relay import Heard
@@ -179,9 +179,10 @@ async def test_whose_credential(pooled, variables, sent, key, used):
 
 async def test_without_any_credential():
     """With neither pool nor key nor login nothing is sent, and the client reads what would help; no fallback hides it."""
-    lanes = Lanes(pooled=False)
-    outcome = await lanes.attempt(Received())
-    assert (outcome.refusal, outcome.status, outcome.final, lanes.upstream.sent) == (NO_CREDENTIAL, 401, True, [])
+    for mode, refusal, status in (("rotate", NO_CREDENTIAL, 400), ("passthrough", NO_LOGIN, 401)):
+        lanes = Lanes(pooled=False, CLAUDE_TOKEN_MODE=mode)
+        outcome = await lanes.attempt(Received())
+        assert (outcome.refusal, outcome.status, outcome.final, lanes.upstream.sent) == (refusal, status, True, [])
 
 
 @pytest.mark.parametrize(
@@ -234,12 +235,12 @@ async def test_a_pool_that_is_busy_is_a_503_for_a_moment():
 
 
 async def test_a_request_of_a_group_without_a_credential():
-    """Whose groups have no credential gets none of others: a 403 that says why; in the group it is served."""
+    """Whose groups have no credential gets none of others: an error that says why; in the group it is served."""
     lanes, received = Lanes(Response(200, json={})), Received(user="Anna")
     (one,) = [each.credential for each in lanes.pool.snapshot()]
     lanes.pool.take_up([replace(one, terms=Terms(groups=frozenset({"red"})))])
     assert (await lanes.attempt(received)).refusal == NOBODY_OF_GROUP
-    assert (NOBODY_OF_GROUP.status, lanes.upstream.sent) == (403, [])
+    assert (NOBODY_OF_GROUP.status, lanes.upstream.sent) == (400, [])
     lanes.lane._groups = lambda: PoolGroups({"anna": frozenset({"red"})}, {})
     assert await lanes.attempt(Received(user="Anna")) == DONE
 

@@ -101,3 +101,17 @@ def test_no_traceback_is_in_an_error_event():
         said = json.loads(event.split(b"data: ")[1])
         assert said["error"]["message"].endswith(": x")
         assert said["error"]["type"] == ("overloaded_error" if "type" in error else "api_error")
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("Key=anna (sk-...G3tg) Current cost: 50.125, Max budget: 50.0", "$50.12 of $50.00 are spent"),
+        ("Team=made-up Current cost: 1234, Max budget: 1000", "$1,234.00 of $1,000.00 are spent"),
+        ("Current cost: 1e-05, Max budget: 0.0", "$0.00001 of $0 are spent"),
+    ],
+)
+def test_a_spent_budget(said, words):
+    """A spent budget is said in dollars, with what to do, and without the end of the key that LiteLLM adds."""
+    body = json.dumps({"error": {"message": f"Budget has been exceeded! {said}"}}).encode()
+    assert error_message(body, 422) == f"Budget has been exceeded: {words}. An administrator can raise it."

@@ -391,7 +391,7 @@ async def test_a_model_that_the_user_may_not_have(model, body, named):
         return
     with pytest.raises(Refused, match=named) as refused:
         await world.serve(model, **body)
-    assert (refused.value.status, world.asked) == (403, [])
+    assert (refused.value.status, world.asked) == (400, [])
 
 
 # What an attempt is given

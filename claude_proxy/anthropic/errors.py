@@ -22,6 +22,9 @@ RETRYABLE = frozenset({408, 409, 429})
 RETRY_HEADERS = ("retry-after", "x-should-retry")
 # After these words, LiteLLM's 401 contains the end of the received key, its hash and the name of a table.
 KEY_DETAILS = " Received API Key"
+# And that for a spent budget names the key's alias and the end of the key.
+_DOLLARS = r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)"
+SPENT_BUDGET = re.compile(rf"Budget has been exceeded\b.*?Current cost: {_DOLLARS}, Max budget: {_DOLLARS}", re.DOTALL)
 TRACEBACK = "Traceback (most recent call last)"
 # Folders whose paths reveal how the proxy is installed.
 _FOLDERS = sorted({sys.prefix, sys.base_prefix, str(Path(__file__).resolve().parents[2]), str(Path.home())} - {"/"}, key=len)
@@ -84,10 +87,18 @@ def error_message(body: bytes, status: int) -> str:
 
 
 def without_internals(message: str) -> str:
-    """Return an error message without LiteLLM's traceback and without paths of the proxy's files."""
+    """Return an error message without LiteLLM's traceback, without paths of the proxy's files and without parts of a key."""
+    if spent := SPENT_BUDGET.search(message):
+        cost, budget = map(_dollars, spent.groups())
+        return f"Budget has been exceeded: {cost} of {budget} are spent. An administrator can raise it."
     text, traceback, _ = message.partition(TRACEBACK)
     text = _PATH.sub("(a file of the proxy)", text).strip()
     return f"LiteLLM cannot translate this request or its response: {text}" if traceback else text
+
+
+def _dollars(amount: str) -> str:
+    value = float(amount)
+    return f"${value:,.2f}" if value >= 0.01 else f"${value:.6f}".rstrip("0").rstrip(".")
 
 
 def without_tracebacks(stream: bytes) -> bytes:

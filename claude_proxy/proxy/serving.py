@@ -82,13 +82,16 @@ class Serving:
             await outlet.refuse(outcome.refusal)
 
     async def check_model(self, request: Request) -> None:
-        """Raise ``Refused`` with 403 if the user may not use the model, or a model that the request configures for Claude."""
+        """Raise ``Refused`` if the user may not use the model, or a model that the request configures for Claude.
+
+        The status is 400: after a 403, Claude Code tells its user to log in.
+        """
         limits = self._config.limits
         if not limits.patterns:
             return
         forbidden = await offloaded(len(request.raw), limits.forbidden, request.user, request.name, request.raw)
         if forbidden:
-            raise Refused(403, limits.refusal(request.user, forbidden))
+            raise Refused(400, limits.refusal(request.user, forbidden))
 
     async def count_tokens(self, request: Request, target: Target, outlet: ClientResponse, journal: Journal) -> Outcome:
         """Count the tokens of a request: Claude's own count with a credential, otherwise an estimate.

@@ -118,7 +118,7 @@ def test_an_answer_about_the_request_is_the_clients(pooled, upstream, status, ki
 
 
 def test_passthrough_sends_the_clients_own_credential(poolless, upstream):
-    """An empty pool falls back to the client's own credential, as it came; with none there is a clear 401 at once."""
+    """An empty pool falls back to the client's own credential, as it came; with none there is a clear error at once."""
     assert poolless.ask(question("claude-sonnet-5"), authorization=f"Bearer {CLIENT_TOKEN}").status_code == 200
     assert poolless.ask(question("claude-sonnet-5"), x_api_key=API_KEY).status_code == 200
     first, second = upstream.asked
@@ -126,7 +126,7 @@ def test_passthrough_sends_the_clients_own_credential(poolless, upstream):
     assert "oauth-2025-04-20" in first.header("anthropic-beta")
     assert (second.header("authorization"), second.header("x-api-key")) == (None, API_KEY)
     refusal = poolless.ask(question("anthropic/claude-sonnet-5"))
-    assert (refusal.status_code, refusal.headers["x-should-retry"]) == (401, "false")
+    assert (refusal.status_code, refusal.headers["x-should-retry"]) == (400, "false")
     assert "No Claude credential" in refusal.json()["error"]["message"]
     assert len(upstream.asked) == 2
 

@@ -116,12 +116,12 @@ REQUESTS = ["/v1/messages", "/v1/messages/count_tokens"]
 
 @pytest.mark.parametrize("path", REQUESTS)
 def test_a_model_that_a_person_may_not_use(peopled, added, upstream, path):
-    """Another model is a 403 that names it and what is allowed, in Anthropic's shape, and no provider is asked."""
+    """Another model is a 400 that names it and what is allowed, in Anthropic's shape, and no provider is asked."""
     token = added("ben")
     for model in ("glm", "claude-sonnet-5", "anthropic/claude-sonnet-5", "nobody-serves-this"):
         answer = peopled.ask(question(model), path=path, token=token)
-        assert (answer.status_code, answer.headers["x-should-retry"]) == (403, "false")
-        assert (answer.json()["type"], answer.json()["error"]["type"]) == ("error", "permission_error")
+        assert (answer.status_code, answer.headers["x-should-retry"]) == (400, "false")
+        assert (answer.json()["type"], answer.json()["error"]["type"]) == ("error", "invalid_request_error")
         assert f"ben may not use {model} on this proxy. Allowed: claude-fallback-*, demo, cheap." in answer.text
     assert upstream.seen == []
     for model in ("demo", "gpt", "claude-fallback-x"):
@@ -136,7 +136,7 @@ def test_litellms_other_names_open_nothing(peopled, upstream):
     for name in (f"claude-router-{b'glm'.hex()}", f"claude-router-{b'glm'.hex()}[1m]", "glm[1m]", number):
         peopled.ask(question(name), token=DORA)
     assert all(seen.is_claude for seen in upstream.seen)
-    assert peopled.ask(question(number), token=DORA).status_code == 403
+    assert peopled.ask(question(number), token=DORA).status_code == 400
 
 
 def test_the_fallback_of_an_allowed_model_is_allowed(peopled, added, upstream):
@@ -145,7 +145,7 @@ def test_the_fallback_of_an_allowed_model_is_allowed(peopled, added, upstream):
     upstream.answer = by_provider(claude=lambda _: up.anthropic_error(429, "rate_limit_error", "limit", retry_after="1"))
     answer = peopled.ask(question("claude-fallback-x"), token=token)
     assert (answer.status_code, answer_text(answer)) == (200, "from glm")
-    assert peopled.ask(question("glm"), token=token).status_code == 403
+    assert peopled.ask(question("glm"), token=token).status_code == 400
     run_cli(peopled, "user", "remove", "ben")
 
 

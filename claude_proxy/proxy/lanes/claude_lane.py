@@ -28,10 +28,17 @@ from claude_proxy.proxy.sources import PoolSource, SingleSource, Source
 from claude_proxy.proxy.waiting import WaitingLines
 from claude_proxy.upstream.client import StreamedResponse, TimedOutError, UnreadableError, UpstreamClient, UpstreamError
 
+# These are a 400 where a login would change nothing: after a 401 or a 403 Claude Code tells its user to log in.
 NO_CREDENTIAL = own_refusal(
-    401,
+    400,
     "No Claude credential: the pool of this proxy is empty, and the request has none of its own. The operator adds one with "
     "`claude-proxy pool add LABEL`; a user with a login of their own sends the proxy's token in the header x-litellm-api-key.",
+)
+
+NO_LOGIN = own_refusal(
+    401,
+    "No Claude credential: this proxy passes on the user's own login, and the request has none. Log in with Claude Code, and "
+    "send the proxy's token in the header x-litellm-api-key.",
 )
 
 BLOCKED = (
@@ -47,7 +54,7 @@ BUSY = own_refusal(
 )
 
 NOBODY_OF_GROUP = own_refusal(
-    403,
+    400,
     "claude-proxy: you may not use any Claude credential of this proxy for this model. The operator keeps them for groups "
     "(credentials.yaml, and groups under claude_proxy in config.yaml).",
 )
@@ -81,7 +88,8 @@ class ClaudeLane:
         asker = self._groups().asker(request.user, deployment.model, request.name)
         source = await offloaded(len(request.raw), self._source, attempt, scope, asker)
         if source is None:
-            return failed(401, NO_CREDENTIAL, final=True)
+            refusal = NO_CREDENTIAL if self._mode(request) is TokenMode.ROTATE else NO_LOGIN
+            return failed(refusal.status, refusal, final=True)
         rotation = Rotation(
             source, request, attempt.journal, scope=scope, cooldown=self._settings.cooldown_seconds, clock=self._clock
         )
@@ -158,8 +166,7 @@ class ClaudeLane:
 
     def _source(self, attempt: Attempt, scope: Scope, asker: Asker) -> Source | None:
         request, client = attempt.request, attempt.request.client
-        mode = TokenMode(client.mode) if client.mode else self._settings.mode
-        if mode is TokenMode.ROTATE and len(self._pool):
+        if self._mode(request) is TokenMode.ROTATE and len(self._pool):
             wanted = Wanted(request.session, scope, asker, request.begins)
             # Users with a shared name are distinguished by session name: an opening may itself cause a refusal.
             caller = f"{request.user} {request.named_session}" if request.user in SHARED_NAMES else request.user
@@ -168,6 +175,9 @@ class ClaudeLane:
             return SingleSource(client.credential)
         key = attempt.deployment.api_key
         return SingleSource(Credential.of("deployment", key.reveal())) if key else None
+
+    def _mode(self, request: Request) -> TokenMode:
+        return TokenMode(request.client.mode) if request.client.mode else self._settings.mode
 
     def _nobody(self, scope: Scope, asker: Asker) -> Refusal:
         if not self._pool.has_any(asker):

@@ -1,0 +1,265 @@
+"""Make the pictures in docs/screenshots: the page /pool, and what a user of the real Claude Code sees for each error.
+
+A program: ``make screenshots``. It starts the real proxy, with a loopback upstream in Anthropic's place; every name,
+credential and number is made up.
+"""
+
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path[:0] = [str(folder) for folder in (Path(__file__).parents[3], *Path(__file__).parents[:3])]
+
+import httpx
+import upstream as up
+from claude_code import require
+from database import Postgres, client
+from playwright.sync_api import Browser, expect, sync_playwright
+from processes import MASTER_KEY, STATIC_TOKEN, Proxy, clean_environment, question
+from terminal import Terminal, draw, install
+
+from claude_proxy.cli import onboarding
+
+PICTURES = Path(__file__).parents[3] / "docs/screenshots"
+UNIFIED = "anthropic-ratelimit-unified-"
+ANNA = "sk-made-up-token-of-anna-0123456789"
+CONFIG = """
+model_list:
+  - model_name: claude-*
+    litellm_params: {{model: anthropic/claude-*}}
+  - model_name: glm
+    litellm_params: {{model: anthropic/glm-5.3, api_base: "{url}/glm", api_key: made-up-zai-key}}
+  - model_name: kimi
+    litellm_params: {{model: anthropic/kimi-for-coding, api_base: "{url}/glm", api_key: os.environ/KIMI_API_KEY}}
+litellm_settings:
+  callbacks: [request_transformer.proxy_handler_instance]
+general_settings:
+  custom_auth: custom_auth.user_api_key_auth
+  master_key: os.environ/LITELLM_MASTER_KEY
+claude_proxy:
+  users:
+    anna: {{models: [glm, kimi]}}
+"""
+POOL = ("anna", "ben", "carla")
+# The line above Claude Code's input, with which what a picture shows ends; a hint on effort may stand above it.
+INPUT = re.compile(r"/effort$|^─{20}")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One error: what leads to it, and words of it by which it is known that it is on the screen."""
+
+    name: str
+    words: str
+    model: str = "claude-opus-5-5"
+    token: str = STATIC_TOKEN
+    answer: Callable[[up.Seen], up.Reply] = lambda seen: up.anthropic_reply(seen, up.text("hello"))
+    pool: tuple[str, ...] = POOL
+
+
+def limited(seen: up.Seen) -> up.Reply:
+    """Answer as Anthropic does when an account has used up its five hours."""
+    reply = up.anthropic_error(429, "rate_limit_error", "This request would exceed your account's rate limit.")
+    said = {"status": "rejected", "representative-claim": "five_hour", "5h-status": "rejected", "5h-utilization": "1.0"}
+    said |= {"reset": str(int(time.time()) + 42 * 60), "5h-reset": str(int(time.time()) + 42 * 60)}
+    return up.Reply(reply.status, reply.headers | {f"{UNIFIED}{name}": value for name, value in said.items()}, reply.body)
+
+
+def rejected(seen: up.Seen) -> up.Reply:
+    return up.anthropic_error(401, "authentication_error", "OAuth token has been revoked. Please obtain a new token.")
+
+
+SCENES = (
+    Scene("exhausted-pool", "Claude credentials are rate-limited until", answer=limited),
+    Scene("rejected-pool", "Anthropic rejected every Claude credential of this proxy", answer=rejected),
+    Scene("empty-pool", "claude-proxy pool add LABEL", pool=()),
+    Scene("missing-key", "kimi is not ready: set KIMI_API_KEY", model="kimi"),
+    Scene("unknown-model", "There's an issue with the selected model (gml)", model="gml"),
+    Scene("forbidden-model", "anna may not use claude-opus-5-5 on this proxy", token=ANNA),
+)
+
+
+def main() -> None:
+    install()
+    PICTURES.mkdir(exist_ok=True)
+    upstream = up.Upstream(lambda seen: up.anthropic_reply(seen, up.text("hello")))
+    try:
+        with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
+            # Under its root user, Chromium starts only without its sandbox.
+            arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=arguments)
+            wanted = set(sys.argv[1:])
+            for scene in SCENES:
+                if not wanted or scene.name in wanted:
+                    upstream.answer = answering(scene.answer)
+                    variables = {"PROXY_USER_TOKENS": f"anna={ANNA}"}
+                    with proxy(upstream, Path(folder) / scene.name, scene.pool, **variables) as running:
+                        screenshot(browser, running, Path(folder) / f"{scene.name}-user", scene)
+            if not wanted or "full-budget" in wanted:
+                full_budget(browser, upstream, Path(folder))
+            if not wanted or "pool" in wanted:
+                pool_page(browser, upstream, Path(folder))
+            browser.close()
+    finally:
+        upstream.close()
+
+
+def answering(claude: Callable[[up.Seen], up.Reply]) -> Callable[[up.Seen], up.Reply]:
+    return lambda seen: up.Reply(404) if seen.method == "GET" else claude(seen)
+
+
+@contextmanager
+def proxy(upstream: up.Upstream, home: Path, pool: tuple[str, ...], config: str = CONFIG, **variables: str) -> Iterator[Proxy]:
+    """A proxy with these labels in its pool."""
+    tokens = ",".join(f"{label}=sk-ant-oat01-made-up-{label}" for label in pool)
+    named = {"ANTHROPIC_API_BASE": upstream.url, "CLAUDE_OAUTH_TOKENS": tokens}
+    running = Proxy(home, config.format(url=upstream.other_url), **(named | variables))
+    try:
+        yield running.wait_ready()
+    finally:
+        running.stop()
+
+
+def screenshot(browser: Browser, running: Proxy, folder: Path, scene: Scene) -> None:
+    """Ask in the real Claude Code, with the block that is printed for the model; keep the picture and its text."""
+    home, project = folder / "home", folder / "home/shop"
+    (home / ".claude").mkdir(parents=True)
+    project.mkdir()
+    is_claude = scene.model.startswith("claude-")
+    settings = onboarding.Setup(running.url, scene.token, scene.model, is_claude=is_claude).settings()
+    calm = {"permissions": {"defaultMode": "default"}, "theme": "dark"}
+    (home / ".claude/settings.json").write_text(json.dumps(settings | calm))
+    trusted = {str(project): {"hasTrustDialogAccepted": True}}
+    (home / ".claude.json").write_text(json.dumps({"hasCompletedOnboarding": True, "theme": "dark", "projects": trusted}))
+    environment = clean_environment(home, DISABLE_AUTOUPDATER="1")
+    terminal = Terminal([str(require()), "Why does the test of the cart fail?"], project, environment)
+    try:
+        terminal.wait_for(scene.words)
+        text = draw(browser, terminal, PICTURES / f"{scene.name}.png", INPUT)
+    finally:
+        terminal.close()
+    (PICTURES / f"{scene.name}.txt").write_text(text, encoding="utf-8")
+
+
+def full_budget(browser: Browser, upstream: up.Upstream, folder: Path) -> None:
+    """Use up the budget of a virtual key, which needs a database."""
+    upstream.answer = answering(lambda seen: with_usage(seen, {}))
+    database = Postgres()
+    try:
+        # The tables are there; Prisma would want a program to look.
+        variables = {
+            "DATABASE_URL": database.url,
+            "CLAUDE_PROXY_DATABASE_CLIENT": str(client()),
+            "DISABLE_SCHEMA_UPDATE": "true",
+        }
+        with proxy(upstream, folder / "full-budget", POOL, **variables) as running:
+            headers = {"x-litellm-api-key": MASTER_KEY}
+            body = {"key_alias": "anna", "max_budget": 0.25, "budget_duration": "30d"}
+            made = httpx.post(f"{running.url}/key/generate", json=body, headers=headers, trust_env=False, timeout=30)
+            key = made.json()["key"]
+            for _ in range(200):
+                if running.ask(question("claude-opus-4-8"), token=key).status_code != 200:
+                    break
+                time.sleep(0.2)
+            scene = Scene("full-budget", "Budget has been exceeded", model="claude-opus-4-8", token=key)
+            screenshot(browser, running, folder / "full-budget-user", scene)
+    finally:
+        database.remove()
+
+
+# Each credential with its terms, how full its windows of five hours and of seven days are, and its state.
+CREDENTIALS = {
+    "anna": ("sk-ant-oat01-made-up-anna", {}, (0.34, 0.41), "usable"),
+    "ben": ("sk-ant-oat01-made-up-ben", {}, (0.78, 0.62), "usable"),
+    "carla": ("sk-ant-oat01-made-up-carla", {}, (1.0, 0.55), "rate-limited"),
+    "dora": ("sk-ant-oat01-made-up-dora", {"groups": ["research"]}, (0.12, 0.18), "usable"),
+    "emil": ("sk-ant-oat01-made-up-emil", {}, (0.0, 0.0), "rejected"),
+    "spare-key": ("sk-ant-api03-made-up-spare", {"priority": 2}, None, "paused"),
+}
+# How many requests of the morning each user made.
+MORNING = {"ben": 61, "carl": 38, "dora": 24, "eva": 17}
+MODELS = ("claude-opus-5-5", "claude-sonnet-5-5", "claude-opus-5-5", "claude-haiku-5-5", "claude-sonnet-5-5", "glm")
+
+
+def pool_page(browser: Browser, upstream: up.Upstream, folder: Path) -> None:
+    """Draw the page /pool, once the pool has served a morning's requests."""
+    home = folder / "pool"
+    home.mkdir()
+    entries = [{"label": label, "secret": secret} | terms for label, (secret, terms, _, _) in CREDENTIALS.items()]
+    (home / "credentials.yaml").write_text(json.dumps({"credentials": entries}))
+    upstream.answer = answering(as_its_state_says)
+    people = {name: f"sk-made-up-token-of-{name}-0123456789" for name in MORNING}
+    users = {"PROXY_USER_TOKENS": ",".join(f"{name}={token}" for name, token in people.items())}
+    config = CONFIG.replace("    anna: {{models: [glm, kimi]}}", "    dora: {{groups: [research]}}")
+    with proxy(upstream, home, (), config=config, **users) as running:
+        headers = {"x-litellm-api-key": MASTER_KEY}
+        httpx.post(
+            f"{running.url}/pool/pause", json={"label": "spare-key"}, headers=headers, trust_env=False
+        ).raise_for_status()
+        for user, requests in MORNING.items():
+            for number in range(requests):
+                session = f"{user}-{number // 6}"
+                body = question(MODELS[number % len(MODELS)], f"task of {session}")
+                running.ask(body, token=people[user], x_claude_code_session_id=session)
+        page = browser.new_page(viewport={"width": 1280, "height": 2400}, locale="en-GB", timezone_id="UTC")
+        page.goto(f"{running.url}/pool")
+        page.get_by_label("The proxy's token").fill(MASTER_KEY)
+        page.get_by_role("button", name="Show").click()
+        expect(page.locator("article")).to_have_count(len(CREDENTIALS))
+        form, foot = page.locator("#add").bounding_box(), page.locator("body").bounding_box()
+        assert form
+        assert foot
+        end = form["y"] + form["height"]
+        page.screenshot(path=PICTURES / "pool.png", clip={"x": 0, "y": 0, "width": 1280, "height": form["y"]})
+        page.screenshot(
+            path=PICTURES / "usage.png", clip={"x": 0, "y": end, "width": 1280, "height": foot["y"] + foot["height"] - end}
+        )
+        (PICTURES / "pool.txt").write_text(page.locator("body").inner_text() + "\n", encoding="utf-8")
+        page.close()
+
+
+def as_its_state_says(seen: up.Seen) -> up.Reply:
+    """Answer a request on a credential as Anthropic does for its state."""
+    found = [one for one in CREDENTIALS.values() if one[0] == seen.credential]
+    if not found:
+        return with_usage(seen, {})
+    _, _, windows, state = found[0]
+    if state == "rate-limited":
+        return limited(seen)
+    if state == "rejected":
+        return rejected(seen)
+    return with_usage(seen, full(*windows) if windows else {})
+
+
+def full(five_hours: float, seven_days: float) -> dict[str, str]:
+    """The headers of an account whose windows are so full."""
+    now = int(time.time())
+    windows = {"5h": (five_hours, now + 2 * 3600), "7d": (seven_days, now + 3 * 86400)}
+    said = {
+        f"{UNIFIED}{name}-{what}": str(value) for name, one in windows.items() for what, value in zip(WHAT, one, strict=True)
+    }
+    return said | {f"{UNIFIED}status": "allowed"}
+
+
+WHAT = ("utilization", "reset")
+
+
+def with_usage(seen: up.Seen, headers: dict[str, str]) -> up.Reply:
+    """Answer with the tokens of a turn of real work."""
+    whole = up.message(up.text("done"), model=seen.json["model"])
+    whole["usage"] = {
+        "input_tokens": 2_140, "cache_read_input_tokens": 61_300, "cache_creation_input_tokens": 3_800, "output_tokens": 1_260,
+    }  # fmt: skip
+    return up.Reply(headers={"content-type": "application/json"} | headers, body=json.dumps(whole).encode())
+
+
+if __name__ == "__main__":
+    main()
