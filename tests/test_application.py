@@ -253,7 +253,7 @@ async def test_what_the_status_routes_know(new_app, store, kind, away):
     app = new_app(store() if store else None)
     await app._learn_now()
     status = app._store_status()
-    assert (status.shared, status.away, status.since) == (kind, away, NOW)
+    assert (status.kind, status.unavailable, status.process_started) == (kind, away, NOW)
 
 
 async def test_a_look_at_the_status_knows_what_others_did_a_moment_ago(new_app):
@@ -294,8 +294,8 @@ async def test_a_request_that_is_over_is_counted_and_logged(caplog):
         app.write_records()
     (names,) = app.book.taken()
     assert (names.user, names.model, app.book.taken()[names].errors) == ("ben", "other", 2)
-    assert [message for message in caplog.messages if "its token expired" in message] == [
-        "credential anna: its token expired on 2000-12-31; create a new one with `claude setup-token`"
+    assert [message for message in caplog.messages if "setup token expired" in message] == [
+        "credential anna: setup token expired on 2000-12-31; create a new one with `claude setup-token`"
     ]
     assert sum("status=404" in message for message in caplog.messages) == 2
 

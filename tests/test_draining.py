@@ -124,8 +124,8 @@ async def test_the_stop_waits_for_the_last_request(stage, caplog):
     await asyncio.wait_for(stopped.wait(), 10)
     assert [client.status for client in clients] == [200, 200]
     assert [record.getMessage() for record in caplog.records] == [
-        "stopping: 2 requests under way have 3600 s to end, or until a second signal; new ones get HTTP 503",
-        "stopping: 0 requests were cut off, 2 ended by themselves",
+        "stopping: 2 requests in progress have 3600 s to finish, or until a second signal; new ones get HTTP 503",
+        "stopping: 0 requests were cut off, 2 finished",
     ]
 
 
@@ -136,7 +136,7 @@ async def test_nothing_under_way_stops_at_once(stage, caplog):
     app.begin(stopped.set)
     await settled()
     assert stopped.is_set()
-    assert [record.getMessage() for record in caplog.records] == ["stopping: no request is under way"]
+    assert [record.getMessage() for record in caplog.records] == ["stopping: no requests in progress"]
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ async def test_what_is_left_is_cut_off(stage, caplog, hurried):
     await asyncio.wait_for(stopped.wait(), 10)
     await client.task
     assert (client.status, json.loads(client.sent[1]["body"])["error"]["type"]) == (503, "overloaded_error")
-    assert "1 requests were cut off, 0 ended by themselves" in caplog.text
+    assert "1 requests were cut off, 0 finished" in caplog.text
 
 
 async def test_a_response_that_has_begun_only_ends(stage):

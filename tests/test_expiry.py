@@ -45,7 +45,7 @@ def test_a_login_has_an_expiry_and_no_year():
 def test_the_words_say_when_and_what_to_do():
     """The words name the day, admit that the token may be older than its first day here, and say what to do at the end."""
     age = age_of(SNAPSHOT)
-    assert age.words(NOW) == "its token expires on 2027-11-18 at the latest, in 365 days"
+    assert age.words(NOW) == "setup token expires on 2027-11-18 at the latest, in 365 days"
     assert "claude setup-token" in age.words(NOW + YEAR)
 
 

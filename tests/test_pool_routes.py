@@ -60,7 +60,7 @@ def test_from_the_first_to_the_last(world, caplog):
     assert not world.taken[-1][0].terms.paused
     assert world.ask("remove", label="new") == (200, {"done": "removed", "label": "new"})
     assert (world.entries(), world.lifted) == ([], ["new"])
-    assert "credential new was removed by the page" in caplog.text
+    assert "credential new was removed on the page /pool" in caplog.text
     assert "made-up" not in caplog.text
 
 

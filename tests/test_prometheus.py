@@ -109,7 +109,7 @@ def test_a_year_of_made_up_names_is_bounded(status):
 
 def test_an_empty_pool_has_no_room_to_tell():
     """Without a credential no room is exported, so that no alert about it fires."""
-    found = samples(exposition([], Book(clock=lambda: NOW), ADMIN, STORE_STATUS._replace(away=True)))
+    found = samples(exposition([], Book(clock=lambda: NOW), ADMIN, STORE_STATUS._replace(unavailable=True)))
     assert found == {("claude_proxy_pool_credentials",): 0, ("claude_proxy_shared",): 0}
 
 

@@ -372,7 +372,7 @@ async def test_a_store_that_hangs(process, store, caplog, monkeypatch):
     state.set("a")
     store.hangs = True
     await asyncio.wait_for(sync.exchange(), SOON)
-    assert "Flaky is not available: no answer within 0.01 s" in caplog.text
+    assert "Flaky is not available: no response within 0.01 s" in caplog.text
     store.hangs = False
     await sync.exchange()
     assert store.keys() == {"a"}

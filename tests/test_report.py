@@ -28,7 +28,7 @@ from claude_proxy.usage.report import (
 NOW = 1_795_000_000.0
 HOUR, DAY = 3600.0, 86400.0
 ADMIN, ANNA = Viewer("admin", everybody=True), Viewer("anna", everybody=False)
-STORE_STATUS = StoreStatus("SQLite", away=False, since=NOW - DAY)
+STORE_STATUS = StoreStatus("SQLite", unavailable=False, process_started=NOW - DAY)
 
 
 def snapshot(label="first", cooldowns=None, windows=None, sessions=2):

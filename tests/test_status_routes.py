@@ -44,7 +44,9 @@ def client(refreshed=None, *, groups=NO_GROUPS, terms=NO_TERMS, **environ):
 
     credentials = [replace(one, terms=terms) for one in settings.credentials]
     pool = Pool(credentials, affinity=settings.affinity, quarantine=1, clock=lambda: NOW)
-    panel = Panel(settings, pool, book, knowledge=lambda: STORE_STATUS, fresh=fresh, clock=lambda: NOW, groups=lambda: groups)
+    panel = Panel(
+        settings, pool, book, store_status=lambda: STORE_STATUS, fresh=fresh, clock=lambda: NOW, groups=lambda: groups
+    )
     return TestClient(Starlette(routes=panel.routes()))
 
 

@@ -99,7 +99,7 @@ def render(
         return f"{local(at):%H:%M}" if abs(at - data["now"]) < 12 * 3600 else f"{local(at):%a %d %b %H:%M}"
 
     lines: list[str] = []
-    for line in _lines(data, clock, f"{local(data['knowledge']['since']):%Y-%m-%d %H:%M}"):
+    for line in _lines(data, clock, f"{local(data['store']['process_started']):%Y-%m-%d %H:%M}"):
         space = " " * line.indent
         wrapped = textwrap.wrap(plain(line.text), width, initial_indent=space, subsequent_indent=space) or [""]
         lines += [f"\x1b[{line.colour}m{part}\x1b[0m" if colours and line.colour else part for part in wrapped]
@@ -107,13 +107,13 @@ def render(
 
 
 def _lines(data: Mapping[str, Any], clock: Callable[[float], str], since: str) -> Iterator[Line]:
-    pool, knowledge = data["pool"], data["knowledge"]
+    pool, store = data["pool"], data["store"]
     room = "" if pool["headroom"] is None else f", {pool['headroom']:.0%} room left"
     yield Line(f"{pool['usable']} of {counted(pool['credentials'], 'credential')} usable{room}", BOLD)
     yield from (Line(problem, BAD) for problem in pool["problems"])
     for one in data["credentials"]:
         yield from _credential(one, clock)
-    for title, rows in (("People" if data["viewer"]["sees_everybody"] else "You", data["users"]), ("Models", data["models"])):
+    for title, rows in (("People" if data["viewer"]["sees_all_users"] else "You", data["users"]), ("Models", data["models"])):
         yield from (Line(""), Line(title, BOLD))
         for row in rows:
             yield Line(f"{row['name']}: today {sums(row['today'])}; 7 days {sums(row['week'])}", "", 2)
@@ -121,7 +121,7 @@ def _lines(data: Mapping[str, Any], clock: Callable[[float], str], since: str) -
         yield from (Line(""), Line("Last failovers", BOLD))
     for one in data["failovers"][:FAILOVERS]:
         yield Line(f"{clock(one['at'])} {one['text']}", "", 2)
-    where = f"shared through {knowledge['shared']}" if knowledge["shared"] and not knowledge["away"] else "of one process alone"
+    where = f"shared through {store['kind']}" if store["kind"] and not store["unavailable"] else "of one process alone"
     yield from (Line(""), Line(f"What is known is {where}. Process running since {since}.", SOFT))
 
 
@@ -145,12 +145,12 @@ def states(state: Mapping[str, Any], clock: Callable[[float], str]) -> list[tupl
     """Return the lines that say what a credential may be asked for, each with its colour."""
     colour = STATE_COLOURS.get(state["name"], BAD)
     closed = STATE_WORDS.get(state["name"])
-    lines = [] if closed or any(not cooldown["what"] for cooldown in state["cooldowns"]) else [("usable", GOOD)]
+    lines = [] if closed or any(not cooldown["scope"] for cooldown in state["cooldowns"]) else [("usable", GOOD)]
     lines += [(closed, colour)] if closed else []
     for cooldown in state["cooldowns"]:
         name = "rate-limited" if closed else state["name"]
-        what = f"rate-limited for {cooldown['what']}" if cooldown["what"] else name
-        lines.append((f"{what} until {clock(cooldown['until'])}: {cooldown['because']}", colour))
+        what = f"rate-limited for {cooldown['scope']}" if cooldown["scope"] else name
+        lines.append((f"{what} until {clock(cooldown['until'])}: {cooldown['reason']}", colour))
     return lines
 
 

@@ -34,8 +34,8 @@ class Age(NamedTuple):
         left = self.ends - now
         by = f"{datetime.fromtimestamp(self.ends, UTC):%Y-%m-%d}"
         if left <= 0:
-            return f"its token expired on {by}; create a new one with `claude setup-token`"
-        return f"its token expires on {by}{'' if self.known else ' at the latest'}, in {int(left // DAY)} days"
+            return f"setup token expired on {by}; create a new one with `claude setup-token`"
+        return f"setup token expires on {by}{'' if self.known else ' at the latest'}, in {int(left // DAY)} days"
 
 
 class Login(NamedTuple):

@@ -1,1 +1,1 @@
-"""What stands between a client and a lane: the HTTP protocol, the gateway, the status."""
+"""The server: HTTP protocol, gateway, status routes, and the process's start and stop."""

@@ -1,4 +1,4 @@
-"""The parts of one process, made once at the edge and handed down: settings, configuration, pool, ledger, lanes."""
+"""Creates the parts of one process and connects them: settings, configuration, pool, ledger, lanes."""
 
 import asyncio
 import time
@@ -32,19 +32,19 @@ from claude_proxy.usage.ledger import Book
 from claude_proxy.usage.record import Record
 from claude_proxy.usage.report import StoreStatus
 
-# How long the first request waits for what other processes know, in seconds.
+# How long the first request waits for the state of other processes, in seconds.
 LOAD_SECONDS = 3.0
-# How long the record of a request may wait for others, in seconds.
+# How long a request's record may be buffered, in seconds.
 RECORD_SECONDS = 0.05
-# What the store knows of credentials and their sessions, by how its keys begin.
+# The key prefixes of credentials and their sessions in the store.
 POOL_ROWS = ("credential:", "lifted:", "seen:", "session:")
 
 
 class App:
-    """One for the process. Used from one event loop.
+    """One per process, used from one event loop.
 
-    ``count`` returns the tokens of a text, ``completions`` is where providers are asked whose format LiteLLM alone knows,
-    ``proxies`` are those of the environment that the process was started with.
+    ``count`` returns the number of tokens in a text. ``completions`` is the endpoint for providers whose format only LiteLLM
+    knows. ``proxies`` come from the environment at the start of the process.
     """
 
     def __init__(
@@ -107,12 +107,12 @@ class App:
         self._watching_pool: asyncio.Task[None] | None = None
 
     async def learn_from_others(self) -> None:
-        """Before the first requests, take in what the last process and the other workers know; from then on keep it up."""
+        """Before the first requests, apply the state of the last process and of the other workers; then keep it in sync."""
         if self._sync is None:
             return
         if self._syncing is None:
             self._syncing = asyncio.ensure_future(self._start_sync(self._sync))
-        if not self._syncing.done():  # after a restart many clients come at once, and none of them is to ask who rests
+        if not self._syncing.done():  # after a restart many clients arrive together; none may use a rate-limited credential
             await asyncio.wait({self._syncing}, timeout=LOAD_SECONDS)
 
     async def _start_sync(self, sync: Synchroniser) -> None:
@@ -122,7 +122,7 @@ class App:
         self._running = asyncio.ensure_future(sync.run())
 
     def watch_pool(self, environ: Mapping[str, str]) -> None:
-        """From now on take up what changes in the pool's files."""
+        """Start to apply changes of the pool's files."""
         settings = self.settings
         self._pool_watcher = PoolWatcher(
             environ, settings.credentials, self.take_up, problems=settings.pool_problems, clock=self._clock
@@ -130,7 +130,7 @@ class App:
         self._watching_pool = asyncio.ensure_future(self._pool_watcher.run())
 
     def take_up(self, credentials: Sequence[Credential]) -> None:
-        """Let the pool have these credentials from now on; what leaves the process loses their secrets before they are used."""
+        """Replace the pool's credentials. Their secrets are added to the redaction before they are used."""
         for credential in credentials:
             self.redactor.learn(credential.secret)
         self.pool.take_up(credentials)
@@ -139,20 +139,20 @@ class App:
             self._sync.look_again(*POOL_ROWS)
 
     def pool_problems(self) -> tuple[str, ...]:
-        """Return what is wrong with the pool's files now, in words."""
+        """Return the current problems of the pool's files, in words."""
         return self._pool_watcher.problems if self._pool_watcher else self.settings.pool_problems
 
     def record(self, record: Record) -> None:
-        """Take the record of a request that is over; within ``RECORD_SECONDS`` it is counted and in the log.
+        """Accept the record of a finished request; it is counted and logged within ``RECORD_SECONDS``.
 
-        A busy process does that for many at once: one by one it takes a tenth of what serving them does.
+        Records are processed together: one by one they would take a tenth of a busy process's time.
         """
         self._records.append(record)
         if len(self._records) == 1:
             asyncio.get_running_loop().call_later(RECORD_SECONDS, self.write_records)
 
     def write_records(self) -> None:
-        """Count the requests whose records are waiting, and write their lines into the log."""
+        """Count and log the buffered records."""
         records, self._records = self._records, []
         for record in records:
             self.book.record(record)
@@ -162,12 +162,12 @@ class App:
             self._ages.look(self.pool.snapshot(), now)
 
     def panel(self) -> Panel:
-        """Return the status routes: what this process knows, and what the others have told it a moment ago."""
+        """Return the status routes, which show the state of this process and the latest state of the others."""
         return Panel(
             self.settings,
             self.pool,
             self.book,
-            knowledge=self._store_status,
+            store_status=self._store_status,
             fresh=self._learn_now,
             clock=self._clock,
             problems=self.pool_problems,
@@ -179,7 +179,7 @@ class App:
         return PoolRoutes(self.settings, self.redactor, lambda: self._pool_watcher, self.pool.lift)
 
     async def close(self) -> None:
-        """Push what has changed last, end the synchronisation and close the connections."""
+        """Push the last changes, stop the synchronization and close the connections."""
         self.write_records()
         self.book.flush_next()
         for task in (self.watching, self._watching_pool):

@@ -1,9 +1,9 @@
-"""Bounds of request bodies: how large and slow one may be, and how much memory those under way may take, in all and per caller.
+"""Limits for request bodies: size, duration, and memory for all bodies together and per user.
 
 Three rules:
-  1. a body counts from its first byte until its response has ended: as bytes while it arrives, then as what it becomes;
-  2. what it becomes is estimated before it is parsed, and is never less than what Python takes for it;
-  3. a body that would become more than ``MAX_RATIO`` times its size is refused.
+  1. A body occupies memory from its first byte to the end of its response: first its bytes, then its parsed size.
+  2. The parsed size is estimated before parsing, and never lower than what Python needs.
+  3. A body whose parsed size is more than ``MAX_RATIO`` times its bytes is rejected.
 """
 
 import asyncio
@@ -16,41 +16,41 @@ from claude_proxy.anthropic.errors import Refused
 from claude_proxy.asgi import Receive
 from claude_proxy.proxy.offload import LARGE, offloaded
 
-# Anthropic itself takes 32 MB; a little more lets it be the one that refuses, in words that Claude Code knows.
+# Anthropic accepts 32 MB. The limit is higher, so that Anthropic itself rejects the body, with an error that Claude Code knows.
 MAX_BODY_BYTES = 40 * 1024 * 1024
-# How long a client may take for a whole body, in seconds: 40 MB at 2 Mbit/s.
+# The time limit for a whole body, in seconds: 40 MB at 2 Mbit/s.
 BODY_SECONDS = 180.0
 MAX_RATIO = 8
-# Below this estimate, in bytes, any shape is fine.
+# Below this estimate, in bytes, the ratio does not matter.
 ANY_SHAPE_BYTES = 32 * 1024 * 1024
-# Memory for all bodies of a process, in bytes: a quarter of the machine's or container's, within these bounds.
+# Memory for all bodies of a process, in bytes: a quarter of the machine or container, between these limits.
 LEAST_BYTES, MOST_BYTES = 256 * 1024 * 1024, 1024 * 1024 * 1024
 MEMORY_SHARE = 4
 RETRY_AFTER_SECONDS = 5
-# What CPython 3.11 takes for a list, an object, a text and any other value, with its place in what holds it.
+# The memory that CPython 3.11 needs for a list, an object, a text and any other value, including its slot in the container.
 LIST_BYTES, OBJECT_BYTES, TEXT_BYTES, VALUE_BYTES = 96, 190, 60, 40
 _TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
-# Where Linux says how much memory a container may have: cgroups, version 2 and 1.
+# Files with the memory limit of a container on Linux: cgroups, version 2 and 1.
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 TOO_LARGE = "Request exceeds the maximum size"
 
 
 class BodyBudget:
-    """The memory for bodies under way, in bytes. One for a process, used by its event loop alone."""
+    """The memory for bodies in progress, in bytes. One per process, used by its event loop only."""
 
     def __init__(self, total: int) -> None:
         self.total = total
-        # One caller alone leaves room for another.
+        # One user alone leaves room for others.
         self.per_caller = total // 2
         self._by_caller: dict[str, int] = {}
         self._held = 0
 
     def open(self, caller: str) -> "HeldBody":
-        """Return what holds the memory of one body of this caller's."""
+        """Return the holder of the memory for one body of this user."""
         return HeldBody(self, caller)
 
     def change(self, caller: str, amount: int) -> None:
-        """Take or give back memory; raise ``Refused`` with 429 when there is not enough, and then nothing is taken."""
+        """Reserve or release memory; raise ``Refused`` with 429 if there is not enough, and reserve nothing then."""
         mine, all_of_it = self._by_caller.get(caller, 0) + amount, self._held + amount
         if amount > 0 and (mine > self.per_caller or all_of_it > self.total):
             whose = "The requests of this token" if mine > self.per_caller else "The requests to this proxy"
@@ -66,12 +66,12 @@ class BodyBudget:
 
     @property
     def held(self) -> int:
-        """Bytes that are taken now."""
+        """The reserved bytes."""
         return self._held
 
 
 class HeldBody:
-    """The memory of one body, from its first byte until the end of the ``with`` block."""
+    """The memory of one body, from its first byte to the end of the ``with`` block."""
 
     def __init__(self, budget: BodyBudget, caller: str) -> None:
         self._budget = budget
@@ -79,12 +79,12 @@ class HeldBody:
         self._bytes = 0
 
     def add(self, amount: int) -> None:
-        """Count bytes that have arrived; raise ``Refused`` when the budget does not have them."""
+        """Add received bytes; raise ``Refused`` if the budget is exceeded."""
         self._budget.change(self._caller, amount)
         self._bytes += amount
 
     def becomes(self, estimate: int, size: int) -> None:
-        """Count a whole body of so many bytes as its estimate; raise ``Refused``, also for one out of proportion."""
+        """Replace the bytes of a complete body by its estimate; raise ``Refused``, also for a ratio beyond ``MAX_RATIO``."""
         if estimate > max(MAX_RATIO * size, ANY_SHAPE_BYTES):
             raise Refused(413, TOO_LARGE)
         self.add(max(0, estimate - self._bytes))
@@ -93,16 +93,16 @@ class HeldBody:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give the memory back."""
+        """Release the memory."""
         self._budget.change(self._caller, -self._bytes)
         self._bytes = 0
 
 
 async def read_body(receive: Receive, held: HeldBody, limit: int = MAX_BODY_BYTES) -> bytes:
-    """Return a body once it is whole; raise ``Refused`` for one that is too large, too slow or over the budget.
+    """Return a complete body; raise ``Refused`` if it is too large, too slow or exceeds the budget.
 
-    A small one counts as its bytes until somebody parses it, and calls ``weigh`` before. Raises ``ConnectionAbortedError``
-    when the client leaves before.
+    A small body occupies only its bytes until ``weigh`` is called before parsing. Raises ``ConnectionAbortedError`` if the
+    client disconnects.
     """
     raw, more = await _part(receive, held)
     if more:
@@ -128,7 +128,7 @@ async def _whole(first: bytes, receive: Receive, held: HeldBody, limit: int) -> 
 
 
 async def _part(receive: Receive, held: HeldBody) -> tuple[bytes, bool]:
-    """Return what has arrived of a body, and whether more is to come. The server bounds how long the client may be silent."""
+    """Return the next part of a body, and whether more follows. The server limits the client's silence."""
     message = await receive()
     if message["type"] == "http.disconnect":
         raise ConnectionAbortedError
@@ -138,18 +138,18 @@ async def _part(receive: Receive, held: HeldBody) -> tuple[bytes, bool]:
 
 
 def weigh(held: HeldBody, raw: bytes) -> None:
-    """Count a small body as what it becomes when it is parsed; raise ``Refused`` as above. A large one is counted already."""
+    """Add the parsed size of a small body; raise ``Refused`` as above. A large one has already been added."""
     if len(raw) < LARGE:
         held.becomes(memory_of(raw), len(raw))
 
 
 def memory_of(raw: bytes) -> int:
-    """Return an upper estimate of the bytes that a JSON body takes, itself and parsed."""
-    # One character beyond Latin-1 makes four bytes of each character of its text.
+    """Return an upper estimate of the memory for a JSON body and its parsed form, in bytes."""
+    # One character beyond Latin-1 makes every character of its text four bytes long.
     texts = len(raw) * (2 if raw.isascii() and b"\\u" not in raw else 5)
     structure = _structure(raw, raw.count(b'"') // 2)
     if structure > MAX_RATIO // 2 * len(raw):
-        # Brackets and commas inside of texts are no lists and no values.
+        # Brackets and commas inside texts are neither lists nor values.
         outside = _TEXT.sub(b'"', raw)
         structure = _structure(outside, outside.count(b'"'))
     return texts + structure
@@ -161,11 +161,11 @@ def _structure(raw: bytes, texts: int) -> int:
 
 
 def memory_for_bodies(workers: int, limits: tuple[str, ...] = CGROUP_LIMITS) -> int:
-    """Return how much memory one of so many processes may use for bodies, in bytes."""
+    """Return the memory for bodies in each of ``workers`` processes, in bytes."""
     known = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for path in limits:
         try:
             known.append(int(Path(path).read_text(encoding="ascii")))
-        except (OSError, ValueError):  # not there, or "max"
+        except (OSError, ValueError):  # missing, or "max"
             continue
     return min(MOST_BYTES, max(LEAST_BYTES, min(known) // MEMORY_SHARE // workers))

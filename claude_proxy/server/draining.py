@@ -1,11 +1,11 @@
-"""A stop that lets requests end: an ASGI app around another one, and the signals that begin and hasten the stop."""
+"""Graceful stop: an ASGI app that lets requests finish, and the signals that start and end the stop."""
 
 # Rules:
-#   1. from the first signal on, a new request gets HTTP 503 with `retry-after: 1`, but for the check that the process lives;
-#      behind the balancer of deploy/haproxy.cfg the status is 425, on which that one asks another replica;
-#   2. requests under way have so many seconds to end, and the stop goes on as soon as the last one has ended;
-#   3. when the time is over, or at a second signal, what is left is cut off: with an error event, or a 503;
-#   4. only then the server stops: until then it accepts connections, so that nobody's is refused without a word.
+#   1. After the first signal, a new request gets HTTP 503 with `retry-after: 1`, except for the liveness check. Behind the
+#      balancer of deploy/haproxy.cfg the status is 425, which makes it try another replica.
+#   2. Requests in progress have a limited time to finish; the stop continues as soon as the last one has finished.
+#   3. After that time, or at a second signal, the remaining requests are cut off, with an error event or a 503.
+#   4. Only then does the server stop: until then it accepts connections, so that every client gets a response.
 
 import asyncio
 import contextlib
@@ -25,39 +25,39 @@ from claude_proxy.asgi import WHEN_CUT, App, Cut, Receive, Scope, Send
 logger = logging.getLogger(__name__)
 
 LIVELINESS = frozenset({"/health/liveliness", "/health/liveness"})
-# How the balancer names itself: it repeats a request on this status, and gives its clients a 503 where it cannot.
+# The name in the balancer's `via` header. It repeats a request with this status, and converts it to 503 if it cannot.
 BALANCER = b"1.1 claude-proxy-balancer"
 TOO_EARLY = 425
-# A SIGTERM that follows the first one within so many seconds is the same: `make` passes on what its whole group has got.
+# A SIGTERM within this many seconds after the first signal is a duplicate: `make` forwards the signal of its process group.
 ECHO_SECONDS = 1.0
-# How long a stream may stand within an event before it is cut off there, and how long what is cut off may take to end.
+# How long a stream may stay inside an event before it is cut there, and how long a cut request may take to end.
 EVENT_SECONDS = 1.0
 END_SECONDS = 3.0
 LOOK_SECONDS = 0.02
 
 _HEADERS = [("retry-after", "1"), ("connection", "close")]
-UNDER_WAY = "stopping: %d requests under way have %g s to end, or until a second signal; new ones get HTTP 503"
-STOPPING = own_refusal(503, "The proxy is restarting and takes no new requests. Try again.", _HEADERS)
+UNDER_WAY = "stopping: %d requests in progress have %g s to finish, or until a second signal; new ones get HTTP 503"
+STOPPING = own_refusal(503, "The proxy is restarting and does not accept new requests. Try again.", _HEADERS)
 STOPPING_BEHIND_BALANCER = replace(STOPPING, status=TOO_EARLY)
-CUT_OFF = own_refusal(503, "The proxy was stopped before this response ended. Try again.", _HEADERS)
+CUT_OFF = own_refusal(503, "The proxy was stopped before this response was complete. Try again.", _HEADERS)
 
 
 class Step(Enum):
-    """What a signal asks for."""
+    """The effect of a signal."""
 
     DRAIN = auto()
     END = auto()
 
 
 class StopSignals:
-    """Tells the signal that begins a stop from the one that ends it at once. ``clock`` returns seconds."""
+    """Distinguishes the signal that starts a stop from the one that ends it immediately. ``clock`` returns seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._first: float | None = None
 
     def step(self, number: int) -> Step | None:
-        """Return what a SIGINT or a SIGTERM asks for; None for an echo."""
+        """Return the effect of a SIGINT or a SIGTERM; None for a duplicate."""
         now = self._clock()
         if self._first is None:
             self._first = now
@@ -66,12 +66,12 @@ class StopSignals:
 
 
 def step_of_worker(number: int) -> Step | None:
-    """Return what a signal asks for in a worker: its parent sends each step; a terminal's Ctrl-C reaches both."""
+    """Return the effect of a signal in a worker: its parent sends each step; a terminal's Ctrl-C reaches both."""
     return {int(signal.SIGTERM): Step.DRAIN, int(signal.SIGQUIT): Step.END}.get(number)
 
 
 class _Request:
-    """A request under way, and how it is cut off: in the way that its own code has named, or by cancelling its task."""
+    """A request in progress. It is cut off by a registered function, or else by cancelling its task."""
 
     def __init__(self) -> None:
         self._task = asyncio.current_task()
@@ -79,7 +79,7 @@ class _Request:
         self.is_cut = False
 
     def when_cut(self, call: Cut) -> None:
-        """Keep what cuts the request off in its own way."""
+        """Register the function that cuts the request off."""
         self._cut = call
 
     def cut(self, *, force: bool) -> None:
@@ -92,15 +92,15 @@ class _Request:
             self._task.cancel()
 
     async def accept_end(self, send: Send) -> None:
-        """Take the cancellation for the end that was asked for, and answer where nothing has been answered."""
+        """Accept the cancellation, and send an error if no response has started."""
         if self._task is not None:
             self._task.uncancel()
-        with contextlib.suppress(RuntimeError):  # the server's, where a response has begun
+        with contextlib.suppress(RuntimeError):  # raised by the server if a response has started
             await send_refusal(send, CUT_OFF)
 
 
 class Draining:
-    """The app that is served. One for the process, used from one event loop."""
+    """The served app. One per process, used from one event loop."""
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -132,12 +132,12 @@ class Draining:
                 self._changed.set()
 
     def begin(self, stop: Callable[[], object]) -> None:
-        """Drain, then call ``stop``. A second call changes nothing."""
+        """Drain, then call ``stop``. A second call has no effect."""
         if self._draining is None:
             self._draining = asyncio.ensure_future(self._drain(stop))
 
     def end(self) -> None:
-        """Give what is under way no more time."""
+        """Give the requests in progress no more time."""
         self._at_once = True
         self._changed.set()
 
@@ -145,7 +145,7 @@ class Draining:
         try:
             many = len(self._requests)
             if not many:
-                logger.info("stopping: no request is under way")
+                logger.info("stopping: no requests in progress")
                 return
             logger.info(UNDER_WAY, many, self.seconds)
             with contextlib.suppress(TimeoutError):
@@ -154,12 +154,12 @@ class Draining:
                         self._changed.clear()
                         await self._changed.wait()
             cut = await self._cut_off()
-            logger.info("stopping: %d requests were cut off, %d ended by themselves", cut, many - cut)
+            logger.info("stopping: %d requests were cut off, %d finished", cut, many - cut)
         finally:
             stop()
 
     async def _cut_off(self) -> int:
-        """End what is left: first what stands between two events, then all. Return how many that were."""
+        """Cut off the remaining requests: first those between two events, then all. Return their number."""
         left = tuple(self._requests)
         for force, seconds in ((False, EVENT_SECONDS), (True, END_SECONDS)):
             for _ in range(int(seconds / LOOK_SECONDS)):
@@ -172,9 +172,9 @@ class Draining:
 
 
 async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer a new request of a process that stops, and close its connection.
+    """Refuse a new request during a stop, and close its connection.
 
-    The body is read first: a connection that is closed with a part of it unread may be reset, and the response is lost.
+    The body is read first: closing a connection with unread data may reset it, and the response would be lost.
     """
     while (message := await receive())["type"] == "http.request" and message.get("more_body"):
         pass
@@ -185,7 +185,7 @@ async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def take_signals(draining: Draining, seconds: float) -> None:
-    """From now on drain at SIGINT or SIGTERM before the server's own handlers hear of it. For the main thread, in its loop."""
+    """Handle SIGINT and SIGTERM: drain, then call the server's own handlers. For the main thread, inside its event loop."""
     draining.seconds = seconds
     loop = asyncio.get_running_loop()
     is_worker = multiprocessing.parent_process() is not None
@@ -205,7 +205,7 @@ def take_signals(draining: Draining, seconds: float) -> None:
             draining.begin(functools.partial(stop, signal.SIGTERM if is_worker else number))
 
     def handle(number: int, _: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended, and so does the process
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and the process is about to end
             loop.call_soon_threadsafe(react, number)
 
     for number in (signal.SIGINT, signal.SIGTERM):

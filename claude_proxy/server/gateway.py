@@ -1,6 +1,6 @@
-"""The ASGI app that clients meet: route, token, mode and body, in this order; then the lanes, or LiteLLM's app.
+"""The ASGI app for clients: checks route, token, mode and body in this order, then calls the lanes or LiteLLM's app.
 
-Nothing reaches LiteLLM that it must not see: it gets a reduced copy of headers and body.
+LiteLLM receives only a reduced copy of headers and body.
 """
 
 import asyncio
@@ -54,22 +54,22 @@ from claude_proxy.usage.record import Record
 
 logger = logging.getLogger(__name__)
 
-# LiteLLM's documentation lets Claude Code point at this prefix; here it is the same as without it.
+# LiteLLM's documentation recommends this prefix for Claude Code; here it has no effect.
 ALIAS_PREFIX = "/anthropic"
-# Whose memory the bodies of requests without a token count as.
+# The name under which bodies of requests without a token are counted.
 NOBODY_NAME = "nobody"
-# Refusals that the operator wants to see: somebody tries tokens, or wonders why theirs is no longer valid.
+# Statuses that are logged for the operator: wrong tokens, and tokens that are no longer valid.
 LOGGED = frozenset({401, 403})
-# With the end of the connection: what stands behind such a request may be a part of it.
+# The connection is closed, because the data after such a request may be a part of it.
 TWO_LENGTHS = own_refusal(
     400,
-    "The request has a length and chunks; it should have one of them.",
+    "The request has both a content-length and a chunked body; it should have only one of them.",
     [("connection", "close"), ("x-should-retry", "false")],
 )
 
 
 class Gateway:
-    """Wraps LiteLLM's app. One for the process."""
+    """Wraps LiteLLM's app. One per process."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class Gateway:
         serving: Serving | None = None,
         needs_litellm: Callable[[], bool] = lambda: True,
     ) -> None:
-        """``needs_litellm`` says whether a setting sends every request for a model through LiteLLM."""
+        """``needs_litellm`` returns whether a setting sends every model request through LiteLLM."""
         self._app = app
         self._serving = serving or Serving({}, ActiveConfig({}, {}), meter=Meter(len))
         self._needs_litellm = needs_litellm
@@ -104,7 +104,7 @@ class Gateway:
             await send_refusal(send, own_refusal(431, words))
         elif scope["type"] == "http":
             await self._http(scope, receive, send)
-        else:  # no route of this proxy is a WebSocket
+        else:  # the proxy has no WebSocket routes
             await send({"type": "websocket.close", "code": 1008})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -117,7 +117,7 @@ class Gateway:
         if is_public(method, route, self._settings) or wants_page(method, route, accepted(sent)):
             inner["headers"] = encoded(header_policy.for_litellm(sent, None))
             if is_page(route):
-                inner["path"] = scope["path"]  # a page's folder ends with a slash
+                inner["path"] = scope["path"]  # the path of a page's folder ends with a slash
             await self._public(inner, receive, send)
             return
         client = header_policy.read(sent)
@@ -133,7 +133,7 @@ class Gateway:
             await self._authenticated(inner, _Head(client, sent, caller), memory, receive, send)
 
     async def _authenticated(self, scope: Scope, head: "_Head", memory: HeldBody, receive: Receive, send: Send) -> None:
-        """Read the body of a request whose sender may make it, and serve it."""
+        """Read the body of an authorized request, and serve it."""
         client, sent, caller = head
         method, route, query = scope["method"], scope["path"], scope["query_string"].decode("latin-1")
         is_model = (method, route) in MODEL_ROUTES and method == "POST"
@@ -155,10 +155,10 @@ class Gateway:
             await self._other_request(scope, caller.token, receive, outlet)
 
     async def _refuse(self, refused: Refused, scope: Scope, receive: Receive, send: Send, *, wrong_token: bool = False) -> None:
-        """Answer with an error; log it where the operator wants to see it, and let who keeps sending wrong tokens wait."""
+        """Respond with an error, log it if the operator needs it, and delay a client that keeps sending wrong tokens."""
         response = own_refusal(refused.status, str(refused), refused.headers)
         if refused.status in LOGGED:
-            # Quoted: a path may hold a line's end, and its sender chose it.
+            # Quoted, because the sender chose the path, and it may contain line ends.
             request = f"{scope['method']} {canonical_route(scope['path'])[:100]!r}"
             source = source_of(scope.get("client"))
             later = await self._failed_logins.response_to(response, source, request, receive, wrong_token=wrong_token)
@@ -168,7 +168,7 @@ class Gateway:
         await send_refusal(send, response)
 
     async def _read(self, method: str, route: str, query: str, receive: Receive, memory: HeldBody) -> bytes:
-        """Return the body of a request for administration, checked; empty where none is read."""
+        """Return the checked body of an administration request; empty if none is read."""
         if (method, route) in STATUS_ROUTES or (method, route) in MODEL_ROUTES:
             return b""
         administration.check_address(route, query)
@@ -177,7 +177,7 @@ class Gateway:
         return administration.checked_body(body)
 
     async def _public(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on a request that needs no token, with a body that is bounded."""
+        """Forward a request that needs no token, with a bounded body."""
         with self._bodies.open(NOBODY_NAME) as memory:
             try:
                 body = await read_body(receive, memory, administration.MAX_BODY_BYTES)
@@ -191,14 +191,14 @@ class Gateway:
             await self._app(scope, _body_first(body, receive), send)
 
     async def _other_request(self, scope: Scope, token: Secret | None, receive: Receive, outlet: ClientResponse) -> None:
-        """Ask LiteLLM for what is no model's response: administration, lists, and the proxy's own pages behind it."""
+        """Forward a request that is not for a model to LiteLLM's app, which also has the proxy's own routes."""
         request = outlet.request
         scope["headers"] = encoded(header_policy.for_litellm(request.headers, token))
         answer = LitellmResponse(outlet, outlet.journal, streams=False, only_success=False)
         send: Send = answer
         administrates = (scope["method"], scope["path"]) not in {*STATUS_ROUTES, *MODEL_ROUTES}
         if administrates:
-            # The body was checked; secrets leave the whole response before it goes.
+            # The body has been checked; the whole response is redacted before it is sent.
             scope["headers"] = [pair for pair in scope["headers"] if pair[0] != b"content-type"]
             if request.raw:
                 length = (b"content-length", str(len(request.raw)).encode())
@@ -214,7 +214,7 @@ class Gateway:
             await outlet.refuse(refusal)
 
     async def _model_request(self, scope: Scope, caller: Caller, receive: Receive, outlet: ClientResponse) -> None:
-        """Serve a request for a model until it is done; end it when the client leaves, or its user is removed."""
+        """Serve a model request; end it early if the client disconnects or its user is removed."""
         arrived = time.time()
         under_way = UnderWay(outlet)
         watched = under_way.watch(scope, receive)
@@ -228,8 +228,8 @@ class Gateway:
         except asyncio.CancelledError as ended:
             under_way.accept_end(ended)
         except Exception:
-            # The server logs it; the client gets an error in Anthropic's shape.
-            await outlet.refuse(own_refusal(500, "The proxy made a mistake; its operator finds it in the log.", []))
+            # The server logs the exception; the client receives an error in Anthropic's format.
+            await outlet.refuse(own_refusal(500, "Internal error of the proxy. Its operator can find it in the log.", []))
             raise
         finally:
             watched()
@@ -258,18 +258,18 @@ class Gateway:
         return entrance.outcome(answer.outcome())
 
     async def _caller(self, client: header_policy.Client, method: str, route: str, query: str) -> Caller:
-        """Tell who asks; raise ``Refused`` for one who may not."""
+        """Identify the caller; raise ``Refused`` if the request is not allowed."""
         caller = identify(client, self._settings)
         is_virtual = caller.role is Role.KEY
         if is_virtual and caller.token and (method, route) not in MODEL_ROUTES:
             caller = Caller(Role.ADMIN, caller.token, ADMIN_NAME) if await self._is_session(caller.token) else caller
         check_route(caller, method, route, query, database=self._settings.database_url is not None)
-        if not is_virtual:  # anybody can make one up
+        if not is_virtual:  # an unverified key could be any text
             self._redactor.learn(caller.token)
         return caller
 
     def _check_browser(self, caller: Caller, method: str, route: str, sent: Headers) -> None:
-        """Raise ``Refused`` for what a web page may have sent to an open proxy, and another site's page to change the pool."""
+        """Raise ``Refused`` for a request of another site's page: to an open proxy, or to change the pool."""
         if (method, route) in POOL_ROUTES:
             check_own_page(sent)
         if caller.role is Role.OPEN:
@@ -277,7 +277,7 @@ class Gateway:
 
 
 class _Head(NamedTuple):
-    """What is known of a request before its body is read."""
+    """A request before its body is read."""
 
     client: header_policy.Client
     headers: Headers
@@ -285,7 +285,7 @@ class _Head(NamedTuple):
 
 
 def _body_alone(body: bytes) -> Receive:
-    """Return a ``receive`` that gives the body once, and nothing after it: a call that is to end is cancelled."""
+    """Return a ``receive`` that returns the body once and then waits forever: the call is ended by cancelling it."""
     pending = [body]
 
     async def replay() -> Message:
@@ -297,7 +297,7 @@ def _body_alone(body: bytes) -> Receive:
 
 
 def _body_first(body: bytes, receive: Receive) -> Receive:
-    """Return a ``receive`` that gives the body once, and then what comes from the client."""
+    """Return a ``receive`` that returns the body once, and then messages from the client."""
     pending = [body]
 
     async def replay() -> Message:
@@ -309,10 +309,10 @@ def _body_first(body: bytes, receive: Receive) -> Receive:
 
 
 def body_for_litellm(request: Request, model: str) -> bytes:
-    """Return the reduced body, with the name under which LiteLLM is to look for the model.
+    """Return the reduced body, with the model name for LiteLLM's router.
 
-    LiteLLM stamps its responses with that name, and checks a virtual key's models by it. Half a character becomes a question
-    mark: LiteLLM (1.106.2) refuses it.
+    LiteLLM puts that name into its responses, and checks a virtual key's models by it. An unpaired surrogate becomes a question
+    mark, because LiteLLM (1.106.2) rejects it.
     """
     return json.dumps(messages.for_provider(request.body) | {"model": model}, ensure_ascii=False).encode("utf-8", "replace")
 
@@ -324,12 +324,12 @@ def canonical_route(path: str) -> str:
 
 
 def accepted(headers: Headers) -> str:
-    """Return the header ``accept``; empty without one."""
+    """Return the ``accept`` header; empty without one."""
     return next((value for name, value in headers if name.lower() == "accept"), "")
 
 
 def check_mode(mode: str | None) -> None:
-    """Raise ``Refused`` with 400 for an ``x-claude-token-mode`` that is not one of the two."""
+    """Raise ``Refused`` with 400 for an invalid ``x-claude-token-mode``."""
     if mode is None:
         return
     options = [option.value for option in TokenMode]

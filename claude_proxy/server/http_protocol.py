@@ -1,4 +1,4 @@
-"""The server's HTTP protocol, with limits to what it takes of a request before anybody knows who sends it."""
+"""uvicorn's HTTP protocol, with limits that apply before a client is authenticated."""
 
 import asyncio
 import logging
@@ -15,10 +15,10 @@ from claude_proxy.server.client_connections import ClientConnections, Limits
 
 logger = logging.getLogger(__name__)
 
-# Of a request's line and headers together, beside the piece in which they begin (256 KB at most).
+# The limit for request line and headers together, in addition to the first chunk of data (at most 256 KB).
 MAX_HEAD_BYTES = 64 * 1024
-# How long a client may take for a whole head, and be silent in a body, in seconds: one that is gone without a word holds no
-# connection, and what has arrived of its request, for longer.
+# The time limit for a request's head, and for silence within a body, in seconds. It ends connections of clients that have
+# vanished, and frees the data that they sent.
 PATIENCE_SECONDS = 60.0
 CLOSING = "closing idle client connections to make room: the limit of open files (ulimit -n) allows %d"
 REFUSING = "refusing requests with HTTP 503: the limit of open files (ulimit -n) allows %d at the same time"
@@ -31,10 +31,10 @@ _connections: WeakKeyDictionary[ServerState, ClientConnections["BoundedProtocol"
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol over httptools, which by itself collects headers of any size; for long ones the time is squared.
+    """uvicorn's httptools protocol (0.54) with three limits that it lacks.
 
-    And it waits for the rest of a request without an end (0.54), and accepts connections until no file can be opened any
-    more; then uvloop (0.23) accepts every further one and closes it at once.
+    It accepts headers of any size, in quadratic time. It waits for the rest of a request forever. And it accepts connections
+    until no file can be opened; from then on uvloop (0.23) closes each new connection immediately.
     """
 
     _is_lost = False
@@ -51,7 +51,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._served_by = self.app
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client is there, and a request is awaited of it; where there are too many, an idle one is closed."""
+        """A client has connected. Wait for its request; if there are too many connections, close an idle one."""
         super().connection_made(transport)
         self._awaited_since = self.loop.time()
         self._timer = self.loop.call_later(PATIENCE_SECONDS, self._close_if_silent)
@@ -59,10 +59,10 @@ class BoundedProtocol(HttpToolsProtocol):
         too_many = self._clients.to_close(self, BoundedProtocol._has_sent_all)
         if too_many is not None:
             self._log_limit(CLOSING, self._clients.limits.connections)
-            too_many._close_at_once()  # noqa: SLF001 - of the same class
+            too_many._close_at_once()  # noqa: SLF001 - same class
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone."""
+        """The client has disconnected."""
         self._timer.cancel()
         self._clients.is_gone(self)
         super().connection_lost(exc)
@@ -71,13 +71,13 @@ class BoundedProtocol(HttpToolsProtocol):
             self._when_gone()
 
     def when_gone(self, call: Callable[[], None] | None) -> None:
-        """Keep what is to be called when the client is gone; call it at once where it is."""
+        """Register a function for the client's disconnect; call it immediately if that has already happened."""
         self._when_gone = call
         if call is not None and self._is_lost:
             call()
 
     def data_received(self, data: bytes) -> None:
-        """Take what has arrived; answer 400 and close when a head has become too long."""
+        """Process received data; send 400 and close if a head is too long."""
         head, self._same_head = self._head, self._in_head
         super().data_received(data)
         if self._same_head:
@@ -86,19 +86,19 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.send_400_response("The request's headers are too large.")
 
     def on_message_begin(self) -> None:
-        """A head begins; the next one of a connection is counted anew."""
+        """A head starts; its size is counted from zero."""
         super().on_message_begin()
         self.scope[WHEN_GONE] = self.when_gone  # type: ignore[literal-required]
         self._begin_head()
         self._awaited_since = self.loop.time()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header; what comes after a body, as a trailer, is none."""
+        """Keep a header; a trailer after a body is ignored."""
         if self._in_head:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """A head is whole; where there are too many requests already, this one is answered with 503."""
+        """A head is complete; if there are too many requests, respond with 503."""
         self._in_head = self._same_head = False
         self._awaited_since = self.loop.time()
         is_admitted = self._clients.admits_request(self)
@@ -108,36 +108,36 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_response_complete(self) -> None:
-        """A response is whole; unless another request has arrived already, the connection is idle."""
+        """A response is complete; the connection is idle unless the next request has already arrived."""
         super().on_response_complete()
         if self.cycle.response_complete and self in self.connections:
             self._clients.is_idle(self)
 
     def handle_websocket_upgrade(self) -> None:
-        """Leave the connection to uvicorn's protocol for WebSockets, which counts it itself."""
+        """Leave the connection to uvicorn's WebSocket protocol, which tracks it itself."""
         self._clients.is_gone(self)
         super().handle_websocket_upgrade()
 
     def on_body(self, body: bytes) -> None:
-        """Keep a piece of a body."""
+        """Keep a part of a body."""
         self._awaited_since = self.loop.time()
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """A request is whole: what comes now is a head, or nothing."""
+        """A request is complete; the next data is a new head."""
         super().on_message_complete()
         self._begin_head()
 
     def _begin_head(self) -> None:
-        # Of the piece that has just arrived nobody knows which part belongs to the new head, so none is counted.
+        # It is unknown which part of the current data belongs to the new head, so none of it is counted.
         self._in_head, self._same_head, self._head = True, False, 0
 
     def _has_sent_all(self) -> bool:
         return self.transport.get_write_buffer_size() == 0
 
     def _close_at_once(self) -> None:
-        """Close, and give the file back even if the client never reads what was sent to it."""
-        self.connections.discard(self)  # or it counts as one with a request until the event loop's next turn
+        """Close, and free the file even if the client never reads the response."""
+        self.connections.discard(self)  # otherwise it counts as active until the event loop's next iteration
         if self._has_sent_all():
             self.transport.close()
         else:
@@ -148,23 +148,23 @@ class BoundedProtocol(HttpToolsProtocol):
             logger.warning(words, limit)
 
     def _close_if_silent(self) -> None:
-        """Close a connection whose client was awaited for too long; else look again when that could be."""
+        """Close a connection whose client was silent for too long; otherwise check again later."""
         now = self.loop.time()
         answering = self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body
-        # Between two requests uvicorn looks itself, and while reading is paused it is not the client who is awaited.
+        # Between two requests uvicorn has its own timer; while reading is paused, the proxy does not wait for the client.
         if answering or self.flow.read_paused or self.timeout_keep_alive_task is not None:
             self._awaited_since = now
         left = self._awaited_since + PATIENCE_SECONDS - now
         if left > 0:
             self._timer = self.loop.call_later(left, self._close_if_silent)
-        elif self.transport.get_protocol() is self:  # and no WebSocket's
+        elif self.transport.get_protocol() is self:  # not a WebSocket
             self.transport.close()
 
 
 async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer 503, as an ASGI app.
+    """Respond with 503, as an ASGI app.
 
-    The connection stays open: were it closed, the client could be reset before it has read the response.
+    The connection stays open: closing it could reset it before the client has read the response.
     """
     del receive
     await send_refusal(send, BUSY, head=scope["method"] == "HEAD")

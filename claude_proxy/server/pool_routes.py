@@ -1,7 +1,6 @@
-"""The routes by which the page of ``/pool`` changes the pool: add, pause, resume, remove. JSON in and out.
+"""The routes that change the pool from the page ``/pool``: add, pause, resume, remove. JSON in and out.
 
-Each identifies its caller by itself, behind the gateway's own check: they are for who holds the master key. No response and no
-line of the log has anything of a secret in it.
+Each route checks the master key again, after the gateway. No response and no log line contains a part of a secret.
 """
 
 import asyncio
@@ -33,7 +32,7 @@ DONE = {"add": "added", "pause": "paused", "resume": "resumed", "remove": "remov
 
 
 class PoolRoutes:
-    """Changes the file that ``watcher`` watches. ``lift`` ends the rests of a credential, by its label, in every process."""
+    """Changes the file that ``watcher`` watches. ``lift`` ends the cooldowns of a credential, by label, in every process."""
 
     def __init__(
         self,
@@ -48,7 +47,7 @@ class PoolRoutes:
         self._lift = lift
 
     def routes(self) -> list[Route]:
-        """Return the routes, to be put before LiteLLM's."""
+        """Return the routes, to be placed before LiteLLM's."""
         return [Route(f"/pool/{action}", functools.partial(self._answer, action), methods=["POST"]) for action in POOL_ACTIONS]
 
     async def _answer(self, action: str, request: Request) -> Response:
@@ -60,19 +59,19 @@ class PoolRoutes:
             return _error(refused.status, str(refused))
         except (NotEdited, MalformedEntry) as error:
             return _error(400, str(error))
-        logger.info("credential %s was %s by the page", label, DONE[action])
+        logger.info("credential %s was %s on the page /pool", label, DONE[action])
         return JSONResponse({"done": DONE[action], "label": label}, headers={"cache-control": "no-store"})
 
     async def _edit(self, action: str, body: dict[str, Any]) -> str:
-        """Do what the body asks for; return the credential's label."""
+        """Perform the action; return the credential's label."""
         label, secret, terms = body.get("label"), body.get("secret", ""), body.get("terms", "")
         if not isinstance(label, str) or not isinstance(secret, str) or not isinstance(terms, str):
-            raise Refused(400, "label, secret and terms should be texts.")
+            raise Refused(400, "label, secret and terms should be strings.")
         self._redactor.learn(Secret(secret.strip()))
         watcher = self._watcher()
         path = file_in_use(watcher.environ) if watcher else None
         if watcher is None or path is None:
-            raise Refused(409, "This proxy watches no file of credentials; `claude-proxy serve` does.")
+            raise Refused(409, "This proxy does not watch a credentials file. Start it with `claude-proxy serve`.")
         pool = watcher.credentials
         call = functools.partial(_change, path, pool, action, check_label(label))
         if action == "add":
@@ -91,7 +90,7 @@ def _change(path: Path, pool: tuple[Credential, ...], action: str, label: str) -
         credentials_edit.remove(path, pool, label)
     elif action == "pause":
         credentials_edit.change(path, pool, label, {"paused": True})
-    elif not any(one.label == label and not one.terms.paused for one in pool):  # one that is not paused may rest
+    elif not any(one.label == label and not one.terms.paused for one in pool):  # otherwise only its cooldown is ended
         credentials_edit.change(path, pool, label, {"paused": None})
 
 

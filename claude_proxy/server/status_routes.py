@@ -1,7 +1,7 @@
-"""The routes that show quota and usage: ``/pool``, ``/metrics`` and ``/usage.csv``. No route of LiteLLM's, no model is asked.
+"""The status routes ``/pool``, ``/metrics`` and ``/usage.csv``. They use neither LiteLLM nor a model.
 
-Each route identifies its caller by itself, behind the gateway's own check. The page under ``/pool`` is public and holds no
-data: it asks for a token and fetches the data with it.
+Each route identifies its caller again, after the gateway. The page under ``/pool`` is public and contains no data: it requests
+a token and fetches the data with it.
 """
 
 import base64
@@ -31,7 +31,7 @@ DATA_HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"
 
 
 class Panel:
-    """Answers from one process's pool and book, after ``fresh`` has taken in what the other processes know."""
+    """Serves one process's pool and ledger, after ``fresh`` has applied the state of the other processes."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Panel:
         pool: Pool,
         book: Book,
         *,
-        knowledge: Callable[[], StoreStatus],
+        store_status: Callable[[], StoreStatus],
         fresh: Callable[[], Awaitable[None]],
         clock: Callable[[], float],
         problems: Callable[[], Sequence[str]] = tuple,
@@ -48,14 +48,14 @@ class Panel:
         self._settings = settings
         self._pool = pool
         self._book = book
-        self._knowledge = knowledge
+        self._store_status = store_status
         self._fresh = fresh
         self._clock = clock
         self._problems = problems
         self._groups = groups
 
     def routes(self) -> list[Route]:
-        """Return the routes, to be put before LiteLLM's."""
+        """Return the routes, to be placed before LiteLLM's."""
         return [
             Route("/pool", self._show_pool, methods=["GET"]),
             Route("/metrics", self._show_metrics, methods=["GET"]),
@@ -68,14 +68,14 @@ class Panel:
 
         def data(viewer: Viewer) -> Response:
             pool, problems = self._pool.snapshot(), self._problems()
-            found = report.report(pool, self._book, viewer, self._knowledge(), self._clock(), problems=problems)
+            found = report.report(pool, self._book, viewer, self._store_status(), self._clock(), problems=problems)
             return JSONResponse(found, headers=DATA_HEADERS)
 
         return await self._answer(request, "/pool", data)
 
     async def _show_metrics(self, request: Request) -> Response:
         def data(viewer: Viewer) -> Response:
-            text = prometheus.exposition(self._pool.snapshot(), self._book, viewer, self._knowledge())
+            text = prometheus.exposition(self._pool.snapshot(), self._book, viewer, self._store_status())
             return Response(text, headers=DATA_HEADERS | {"content-type": prometheus.CONTENT_TYPE})
 
         return await self._answer(request, "/metrics", data)
@@ -96,7 +96,7 @@ class Panel:
         return data(self._viewer(caller))
 
     def _viewer(self, caller: Caller) -> Viewer:
-        """Return who looks: whoever does not see everybody sees only the credentials that it may use, by whatever model."""
+        """Return the viewer. Who may not see every user sees only the credentials that they may use, for any model."""
         viewer = viewer_of(caller)
         if viewer.everybody:
             return viewer
@@ -107,12 +107,12 @@ class Panel:
 
 
 def viewer_of(caller: Caller) -> Viewer:
-    """Return under which name a caller's requests are counted, and whether it sees everybody's."""
+    """Return the name under which a caller's requests are counted, and whether they may see every user."""
     return Viewer(folded(caller.name), caller.role is Role.ADMIN)
 
 
 def page(*, needs_token: bool) -> Response:
-    """Return the page. It may run and show what is in it, ask this host for data, and nothing else."""
+    """Return the page. Its policy permits only its own style and script, and requests to this host."""
     html, policy = _page_text()
     return Response(
         html.replace("{{needs_token}}", "yes" if needs_token else "no"),
@@ -123,7 +123,7 @@ def page(*, needs_token: bool) -> Response:
 
 @functools.cache
 def _page_text() -> tuple[str, str]:
-    """Return the page with its style and script in it, and the policy that allows these two by their hashes."""
+    """Return the page with its style and script, and the policy that permits these two by their hashes."""
     html, style, script = ((WEB / f"pool.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js"))
     policy = (
         f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; connect-src 'self'; img-src data:; "

@@ -1,4 +1,4 @@
-"""Several processes that serve one port: uvicorn's, with a stop that waits for each of them."""
+"""Runs several uvicorn workers on one port, with a stop that waits for each of them."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from claude_proxy.server.draining import Step, StopSignals
 
 
 class Workers(Multiprocess):
-    """The parent of the workers. At a stop uvicorn's (0.54) sends them one SIGTERM and is deaf until the last has ended."""
+    """The parent of the workers. At a stop, uvicorn (0.54) itself sends one SIGTERM and then ignores signals until the end."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -19,15 +19,15 @@ class Workers(Multiprocess):
         self._at_once = False
 
     def handle_int(self) -> None:
-        """Begin the stop, or end it at once."""
+        """Start the stop, or end it immediately."""
         self._take(signal.SIGINT)
 
     def handle_term(self) -> None:
-        """Begin the stop, or end it at once."""
+        """Start the stop, or end it immediately."""
         self._take(signal.SIGTERM)
 
     def join_all(self) -> None:
-        """Wait until each worker has drained; pass a second signal on."""
+        """Wait until each worker has drained; forward a second signal."""
         is_told = False
         for process in self.processes:
             while process.process.is_alive():

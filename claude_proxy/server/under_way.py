@@ -1,4 +1,4 @@
-"""A request for a model under way, and what ends it early: its client, the removal of its user, or the server's stop."""
+"""A model request in progress, and its early end: by the client, the removal of its user, or the server's stop."""
 
 import asyncio
 import functools
@@ -12,16 +12,16 @@ from claude_proxy.server.draining import CUT_OFF
 
 
 class UnderWay:
-    """One for a request, made in its task."""
+    """One per request, created in its task."""
 
     def __init__(self, outlet: ClientResponse) -> None:
         self.outlet = outlet
-        # The call of LiteLLM's app, if there is one.
+        # The call of LiteLLM's app, if any.
         self.entrance: Entrance | None = None
         self._task = asyncio.current_task()
 
     def leave(self) -> None:
-        """End the request because the client has left."""
+        """End the request because the client has disconnected."""
         if self.outlet.leave():
             self._end()
 
@@ -31,19 +31,19 @@ class UnderWay:
             self._end()
 
     def cut(self, *, force: bool) -> bool:
-        """End the request because the server stops, between two events unless by force; return whether it ends."""
+        """End the request because the server stops; without ``force`` only between two events. Return whether it ends."""
         if self.outlet.left or not (force or self.outlet.has_room) or not self.outlet.cut(CUT_OFF):
             return False
         self._end()
         return True
 
     def accept_end(self, ended: asyncio.CancelledError) -> None:
-        """Take a cancellation for the end that was asked for; raise it again when it was somebody else's."""
+        """Accept the cancellation that this object caused; raise any other one again."""
         if self._task is None or not self.outlet.left:
             raise ended
         self._task.uncancel()
-        # LiteLLM's frames hold futures (1.106.2), these the exception, and that the frames: now, and not at the next search
-        # for garbage, they let go of what they hold.
+        # LiteLLM's frames (1.106.2), futures and the exception reference each other. Clearing the frames frees them now, not at
+        # the next garbage collection.
         traceback.clear_frames(ended.__traceback__)
 
     async def close(self) -> None:
@@ -52,20 +52,20 @@ class UnderWay:
             await self.entrance.close()
 
     def watch(self, scope: Scope, receive: Receive) -> Callable[[], object]:
-        """End the request when the client is gone or the server stops; return what ends the watch."""
+        """Watch for the client's disconnect and the server's stop; return a function that stops watching."""
         when_cut: WhenCut | None = scope.get(WHEN_CUT)
         if when_cut is not None:
             when_cut(self.cut)
         return _watch(scope, receive, self.leave)
 
     def _end(self) -> None:
-        """Cancel a lane's attempt inside LiteLLM alone, so that LiteLLM can record what there is; else all of it."""
+        """Cancel only a lane's attempt inside LiteLLM, so that LiteLLM can record the usage; otherwise the whole request."""
         if self._task is not None and not (self.entrance and self.entrance.interrupt()):
             self._task.cancel()
 
 
 def _watch(scope: Scope, receive: Receive, leave: Callable[[], None]) -> Callable[[], object]:
-    """Call ``leave`` when the client is gone; return what ends that. Without this project's server it takes a task."""
+    """Call ``leave`` when the client disconnects; return a function that stops watching. Other servers need a task for it."""
     when_gone: WhenGone | None = scope.get(WHEN_GONE)
     if when_gone is not None:
         when_gone(leave)

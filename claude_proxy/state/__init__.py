@@ -1,1 +1,1 @@
-"""What outlives a process and is shared by several."""
+"""State that outlives a process and is shared by several."""

@@ -1,4 +1,4 @@
-"""A store in this process, which nothing outlives."""
+"""A store in the memory of one process."""
 
 from collections.abc import Sequence
 from itertools import takewhile
@@ -8,14 +8,14 @@ from claude_proxy.state.store import generation, make_cursor, new_generation, se
 
 
 class MemoryStore:
-    """Rows in this process, for pools that share one event loop."""
+    """Rows in this process, for several pools in one event loop."""
 
     kind = "memory"
 
     def __init__(self) -> None:
         self._generation = new_generation()
         self._sequence = 0
-        # In the order of their change: a row that changes moves to the end.
+        # In the order of their changes: a changed row moves to the end.
         self._rows: dict[str, tuple[int, Row]] = {}
 
     async def push(self, rows: Sequence[Row]) -> None:
@@ -42,4 +42,4 @@ class MemoryStore:
                 del self._rows[row.key]
 
     async def close(self) -> None:
-        """Other pools may still use it."""
+        """Do nothing: other pools may still use the store."""

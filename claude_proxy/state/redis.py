@@ -14,9 +14,9 @@ from claude_proxy.secret import Secret
 from claude_proxy.state.rows import Row, read_row, to_bytes
 from claude_proxy.state.store import StoreUnavailable, generation, make_cursor, new_generation, sequence
 
-# To connect, and to wait for an answer, in seconds.
+# The time limit for a connection and for a response, in seconds.
 TIMEOUT_SECONDS = 1.0
-# Rows that one script call merges: Redis does nothing else meanwhile.
+# Rows per script call; Redis is blocked during the call.
 BATCH_ROWS = 500
 _KEYS = ("claude-proxy:values", "claude-proxy:stamps", "claude-proxy:changes", "claude-proxy:meta")
 _PUSH = """
@@ -30,7 +30,7 @@ for i = 1, #ARGV, 3 do
   end
 end
 """
-# A server that was started again, or replaced by its replica, has another run_id, and may have lost its last seconds.
+# A restarted server, or a replica that replaces it, has another run_id and may have lost its last seconds.
 _PULL = """
 local server = redis.pcall('INFO', 'server')
 local run = type(server) == 'string' and string.match(server, 'run_id:(%w+)') or 'unknown'
@@ -73,9 +73,10 @@ end
 
 
 class RedisStore:
-    """Rows in Redis, for replicas on several machines. Nothing is connected before the first call.
+    """Rows in Redis, for replicas on several machines.
 
-    Each call connects by itself when it has to. Redis evicts none of these keys unless it is told to (``allkeys-*``).
+    The connection is opened by the first call, and again by any call after it was lost. Redis does not evict these keys unless
+    its policy is ``allkeys-*``.
     """
 
     kind = "Redis"
@@ -112,14 +113,14 @@ class RedisStore:
                 self._url.reveal(),
                 socket_connect_timeout=TIMEOUT_SECONDS,
                 socket_timeout=TIMEOUT_SECONDS,
-                retry=Retry(NoBackoff(), 0),  # who calls tries again, and says so
-                maint_notifications_config=MaintNotificationsConfig(enabled=False),  # else a closed connection is not noticed
+                retry=Retry(NoBackoff(), 0),  # the caller retries and logs
+                maint_notifications_config=MaintNotificationsConfig(enabled=False),  # otherwise a closed connection is missed
             )
         return await self._client.register_script(script)(keys=_KEYS, args=arguments)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """Say no more than the error's class: texts of redis-py may quote the URL. ValueError and TypeError are about it."""
+        """Translate errors to the name of their class, because texts of redis-py may contain the URL."""
         try:
             yield
         except (RedisError, OSError, ValueError, TypeError) as error:

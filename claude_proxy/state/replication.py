@@ -1,4 +1,4 @@
-"""Keep what one process knows and a store the same, away from every request. No policy: the store merges, the pool learns."""
+"""Keeps the state of a process and a store in sync, independently of requests. No policy: the store and the pool merge."""
 
 import asyncio
 import json
@@ -14,16 +14,16 @@ from claude_proxy.state.store import Store, StoreUnavailable, generation
 
 logger = logging.getLogger(__name__)
 
-# Between two exchanges with the store, in seconds, unless something urgent happens.
+# The interval between two exchanges with the store, in seconds.
 INTERVAL_SECONDS = 0.25
-# The longest pause between two tries while the store is away.
+# The longest pause between two attempts while the store is unavailable.
 LONGEST_PAUSE_SECONDS = 5.0
-# So long the store may keep a start or an end waiting, and so long an exchange in between, which nobody waits for.
+# The time limits for the store at start and stop, and for an exchange in between, in seconds.
 PATIENCE_SECONDS = 2.0
 EXCHANGE_SECONDS = 10.0
 PRUNE_EVERY_SECONDS = 600.0
 SALT = "salt"
-# What is dropped from the store: by prefix, after so many seconds without a change, and the oldest beyond a number.
+# What is removed from the store: prefix, seconds without a change, and the number of rows to keep.
 LIMITS = (
     ("session:", 6 * 3600.0, 10_000),
     ("credential:", 30 * 86400.0, 10_000),
@@ -33,24 +33,24 @@ LIMITS = (
 
 
 class Shared(Protocol):
-    """What is kept the same in several processes. All calls come from the event loop, and none of them raises."""
+    """State that is kept the same in several processes. All calls come from the event loop, and none of them raises."""
 
     def changed(self) -> list[Row]:
-        """Return what has changed here since the last call; what came by ``merge`` is no change."""
+        """Return what has changed here since the last call, without what ``merge`` has changed."""
 
     def everything(self) -> list[Row]:
-        """Return all that is known here."""
+        """Return the whole state."""
 
     def merge(self, rows: Sequence[Row], /) -> None:
-        """Take in what the store holds: its own rows too, some of them again, and others that are not for it.
+        """Apply rows of the store, which may include own rows, repeated rows, and rows of other parts.
 
-        The row ``salt`` is the first when it is among them. When its value is another one than before, the keys that
-        were made with the old one are to be made anew; after this call everything is pushed again.
+        The row ``salt`` comes first if it is included. If its value has changed, all keys must be derived from it again;
+        everything is pushed again after this call.
         """
 
 
 class Together:
-    """Several parts of a process's state that are shared through one store."""
+    """Combines several parts of a process's state for one store."""
 
     def __init__(self, *parts: Shared) -> None:
         self._parts = parts
@@ -67,17 +67,17 @@ class Together:
 
 
 class Synchroniser:
-    """Shares one process's state through a store. It never raises, and nothing waits for it but a start and an end.
+    """Shares one process's state through a store. It never raises, and only the start and the stop wait for it.
 
     Four rules:
-      1. what changes here is in the store after ``interval`` seconds at the latest, at once after ``wake``, and what
-         changes there is here as soon;
-      2. when the store is away, a warning says so, once, and a line at info says when it is back; in between the pauses
-         grow to five seconds and nothing can shorten them;
-      3. after it was away, or has lost rows, everything is pushed, not only what changed;
-      4. of several exchanges only one is under way at a time.
+      1. A change here reaches the store within ``interval`` seconds, or immediately after ``wake``; a change in the store
+         reaches this process as soon.
+      2. When the store becomes unavailable, one warning is logged, and one info line when it is back. In between, the pauses
+         grow to five seconds and cannot be shortened.
+      3. After the store was unavailable or has lost rows, the whole state is pushed.
+      4. Only one exchange runs at a time.
 
-    ``clock`` returns Unix seconds, as the stamps do.
+    ``clock`` returns Unix seconds, like the stamps.
     """
 
     def __init__(
@@ -107,37 +107,36 @@ class Synchroniser:
 
     @property
     def kind(self) -> str:
-        """What the store is: ``SQLite``, ``Redis`` or ``memory``."""
+        """The kind of store: ``SQLite``, ``Redis`` or ``memory``."""
         return self._store.kind
 
     @property
     def away(self) -> bool:
-        """Whether the store could not be had when it was last tried."""
+        """Whether the last attempt to use the store failed."""
         return self._away
 
     async def salt(self) -> str:
-        """Return the salt that all processes of this store key their hashes with; the first process makes it.
+        """Return the salt for the hashes of all processes that share the store; the first process creates it.
 
-        With the store away it is a random one, for now. Then the rows of this process have keys that no other process
-        finds, and the other way round: it shares nothing. When the store is back, the row ``salt`` reaches ``merge``
-        first of all rows, either with the salt that the others have or with this one, and everything is pushed again
-        under the new keys. Rows under the old ones are pruned in time.
+        While the store is unavailable, a random salt is used. This process and the others then do not recognize each other's
+        rows, so nothing is shared. When the store is back, ``merge`` receives the row ``salt`` first, either with the salt of
+        the others or with this one, and everything is pushed again with new keys. Rows with old keys are pruned later.
         """
         self._salt = secrets.token_hex(16)
         await self._attempt(self._agree_on_salt, self._patience)
         return self._salt
 
     async def load(self) -> None:
-        """Take in what the store knows, once, before the first request. When it cannot be had in time, go on without."""
-        if not self._away:  # else ``salt`` has just waited for it, and ``run`` comes back to it soon
+        """Apply the store's rows once, before the first request. If the store is not available in time, continue without it."""
+        if not self._away:  # otherwise ``salt`` has just waited in vain, and ``run`` will try again soon
             await self._attempt(self._pull, self._patience)
 
     def wake(self) -> None:
-        """Push what has changed now and not only at the next interval."""
+        """Push changes now instead of at the next interval."""
         self._woken.set()
 
     def look_again(self, *prefixes: str) -> None:
-        """Take in once more what the store holds under these prefixes of the key: something is here now that was not."""
+        """Apply the store's rows with these key prefixes again, because this process now has state that it lacked before."""
         self._again = prefixes
         self.wake()
 
@@ -152,11 +151,11 @@ class Synchroniser:
                 await _happens(self._woken, self._interval)
 
     async def exchange(self) -> None:
-        """Push what changed here and take in what changed there, once."""
+        """Push the changes of this process and apply those of others, once."""
         await self._attempt(self._exchange, EXCHANGE_SECONDS)
 
     async def close(self) -> None:
-        """Push what has changed last, end ``run``, and close the store."""
+        """Push the last changes, end ``run``, and close the store."""
         self._closing.set()
         self._woken.set()
         await self._attempt(self._push, self._patience)
@@ -165,17 +164,17 @@ class Synchroniser:
                 await self._store.close()
 
     async def _attempt(self, work: Callable[[], Awaitable[None]], seconds: float) -> None:
-        """Do something with the store, and remember whether it took part."""
+        """Use the store, and record whether it was available."""
         try:
             async with asyncio.timeout(seconds), self._one_at_a_time:
                 await work()
         except StoreUnavailable as error:
             self._note_away(str(error))
         except TimeoutError:
-            self._note_away(f"{self._store.kind} is not available: no answer within {seconds:g} s")
-        except Exception as error:  # one row of another version must not end the sharing of all others
+            self._note_away(f"{self._store.kind} is not available: no response within {seconds:g} s")
+        except Exception as error:  # a row of another version must not stop the sharing of all other rows
             self._note_away(f"{self._store.kind} is not usable: {type(error).__name__}")
-            logger.debug("what went wrong with the store", exc_info=True)
+            logger.debug("the error of the store", exc_info=True)
         else:
             self._note_back()
 
@@ -188,7 +187,7 @@ class Synchroniser:
 
     async def _exchange(self) -> None:
         if self._all_unpushed:
-            await self._pull()  # first, so that everything is pushed under the keys of the store's salt
+            await self._pull()  # first, so that everything is pushed with keys from the store's salt
         await self._push()
         await self._pull()
         await self._pull_again()
@@ -199,14 +198,14 @@ class Synchroniser:
         if self._all_unpushed:
             rows = [self._salt_row(), *self._shared.everything()] if self._salt else self._shared.everything()
         if rows:
-            # Until it has succeeded: these rows are not told again as changed.
+            # Set until the push succeeds, because ``changed`` does not return these rows again.
             self._all_unpushed = True
             await self._store.push(rows)
         self._all_unpushed = False
 
     async def _pull(self) -> None:
         before = self._cursor
-        # Noted before the rows are merged: what cannot be merged once is not tried for ever.
+        # The cursor is stored before the merge: rows that cannot be merged are not tried forever.
         rows, self._cursor = await self._store.pull(before)
         if not rows and self._cursor == before:
             return
@@ -223,7 +222,7 @@ class Synchroniser:
             return
         try:
             rows, _ = await self._store.pull(0)
-        except BaseException:  # a cut by the time limit, too: it is still to be done
+        except BaseException:  # including the time limit: the work is still pending
             self._again = prefixes
             raise
         self._shared.merge([row for row in rows if row.key.startswith(prefixes)])
@@ -240,11 +239,11 @@ class Synchroniser:
         return Row(SALT, 0.0, json.dumps(self._salt))
 
     def _learn_salt(self, rows: Sequence[Row]) -> bool:
-        """Take over the store's salt; return whether the one that was used until now is another."""
+        """Use the store's salt; return whether it differs from the previous one."""
         before = self._salt
         for row in rows:
             if row.key == SALT:
-                with suppress(ValueError, TypeError, RecursionError):  # a broken one is none: everything else is still shared
+                with suppress(ValueError, TypeError, RecursionError):  # an invalid salt is ignored, everything else is shared
                     self._salt = read_salt(row)
         return before is not None and before != self._salt
 
@@ -255,7 +254,7 @@ class Synchroniser:
             return
         self._away = True
         self._pause = self._interval
-        logger.warning("%s; going on with what this process knows until it is back", reason)
+        logger.warning("%s; continuing with the state of this process until it is back", reason)
 
     def _note_back(self) -> None:
         if self._away:
@@ -264,7 +263,7 @@ class Synchroniser:
 
 
 async def _happens(event: asyncio.Event, seconds: float) -> None:
-    """Wait for an event, but no longer than this."""
+    """Wait for an event, at most for ``seconds``."""
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()

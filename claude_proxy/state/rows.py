@@ -1,17 +1,17 @@
-"""What the processes of a proxy share: rows under keys, of which the one with the larger stamp wins."""
+"""Rows, the unit that processes share. Of two rows with one key, the one with the larger stamp wins."""
 
 import json
 import math
 from dataclasses import dataclass
 
-# A salt has 32 characters, and the largest page of usage some hundred kilobytes.
+# A salt has 32 characters, and the largest page of usage a few hundred kilobytes.
 MAX_SALT = 200
 MAX_VALUE_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One fact. ``stamp`` is finite, mostly Unix seconds; ``value`` is JSON text, which the store does not look into."""
+    """One fact. ``stamp`` is finite, usually Unix seconds; ``value`` is JSON text, which the store does not parse."""
 
     key: str
     stamp: float
@@ -19,15 +19,15 @@ class Row:
 
 
 def read_salt(row: Row) -> str:
-    """Return the salt that a row holds; raise ValueError for one that holds none."""
+    """Return the salt in a row; raise ValueError for an invalid one."""
     salt = json.loads(row.value)
     if not isinstance(salt, str) or not 0 < len(salt) <= MAX_SALT or not salt.isprintable():
-        raise ValueError("no salt")
+        raise ValueError("not a salt")
     return salt
 
 
 def read_row(key: object, stamp: object, value: object) -> Row | None:
-    """Return a row as it was found in a store; None for what no process can have written, which is passed over."""
+    """Return a row from a store's values; None for invalid values, which no process can have written."""
     if not isinstance(key, bytes) or not isinstance(stamp, int | float) or not isinstance(value, bytes):
         return None
     if len(value) > MAX_VALUE_BYTES or not math.isfinite(stamp):
@@ -39,10 +39,10 @@ def read_row(key: object, stamp: object, value: object) -> Row | None:
 
 
 def to_bytes(text: str) -> bytes:
-    """Return the bytes of any text, half a surrogate pair included."""
+    """Encode any text, including unpaired surrogates."""
     return text.encode("utf-8", "surrogatepass")
 
 
 def to_text(data: bytes) -> str:
-    """Return the text that ``to_bytes`` made these bytes of; raise UnicodeError for others."""
+    """Decode the result of ``to_bytes``; raise UnicodeError for other bytes."""
     return data.decode("utf-8", "surrogatepass")

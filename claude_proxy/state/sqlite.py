@@ -18,12 +18,12 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-# How long SQLite waits for another process's transaction.
+# How long SQLite waits for the transaction of another process.
 BUSY_SECONDS = 2.0
-# Marks a file as one of this module, in this shape: "CLP" and a number. A file with another mark is not read.
+# Identifies files of this module and their version: "CLP" and a number. Other files are not read.
 VERSION = 0x434C5001
 _BROKEN_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-# Keys and values are bytes, because SQLite's texts cannot hold half a surrogate pair.
+# Keys and values are bytes, because SQLite's texts cannot contain unpaired surrogates.
 _TABLES = (
     "CREATE TABLE rows (key BLOB PRIMARY KEY, stamp REAL NOT NULL, value BLOB NOT NULL, seq INTEGER NOT NULL) WITHOUT ROWID",
     "CREATE INDEX rows_by_seq ON rows (seq)",
@@ -43,17 +43,17 @@ _PRUNE = """
 
 
 class _Broken(sqlite3.DatabaseError):
-    """The file is none that this module can use, and will not become one."""
+    """The file cannot be used by this module."""
 
 
 class SqliteStore:
     """Rows in a file, for the processes of one machine.
 
-    Nothing is opened before the first call. A file that is corrupt, or that something else has written, is moved aside
-    to ``….broken``, with a warning; a file that was moved or deleted under a running process is made again. Files are
-    opened and moved under a lock beside them, so that of several processes that find it corrupt only one moves it.
+    The file is opened by the first call. A corrupt or foreign file is moved to ``….broken``, with a warning. A file that was
+    moved or deleted while the process runs is created again. Files are opened and moved while holding a lock file, so that only
+    one of several processes moves a corrupt file.
 
-    All work is done in one thread of this store: a slow disk holds up neither the event loop nor anybody's executor.
+    All work runs in a separate thread of this store, so a slow disk blocks neither the event loop nor the shared executor.
     """
 
     kind = "SQLite"
@@ -62,7 +62,7 @@ class SqliteStore:
         self._path = Path(path)
         self._thread = ThreadPoolExecutor(1, "claude-proxy-store")
         self._closed = False
-        # These two belong to the thread.
+        # Used by the thread only.
         self._connection: sqlite3.Connection | None = None
         self._opened: tuple[int, int] | None = None
 
@@ -90,7 +90,7 @@ class SqliteStore:
         return await self._call(work)
 
     async def prune(self, prefix: str, older_than: float, keep: int) -> None:
-        # No text's bytes hold 0xFF, so this is above every key with the prefix.
+        # No encoded text contains 0xFF, so this is larger than every key with the prefix.
         first, end = to_bytes(prefix), to_bytes(prefix) + b"\xff"
 
         def work(connection: sqlite3.Connection) -> None:
@@ -106,7 +106,7 @@ class SqliteStore:
             self._thread.shutdown(wait=False)
 
     async def _call(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
-        """Do some work in a transaction, in the thread, and translate what SQLite and the file system raise."""
+        """Do some work in a transaction in the thread, and translate the errors of SQLite and the file system."""
         if self._closed:
             raise StoreUnavailable(self.kind, "closed")
         try:
@@ -115,7 +115,7 @@ class SqliteStore:
             raise StoreUnavailable(self.kind, f"{self._path}: {error}") from None
 
     def _mend(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
-        """Do some work, once more with a new file when this one is broken."""
+        """Do some work; if the file is broken, do it again with a new file."""
         try:
             return self._transact(work)
         except _Broken as broken:
@@ -127,7 +127,7 @@ class SqliteStore:
             with self._connected() as connection:
                 return work(connection)
         except sqlite3.Error as error:
-            # Whatever it was, the next call does not build on what is left of it.
+            # The next call starts with a new connection, whatever the error was.
             self._disconnect()
             if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN_CODES:
                 raise _Broken(str(error)) from None
@@ -138,12 +138,12 @@ class SqliteStore:
             return self._connection
         self._disconnect()
         with self._locked():
-            # Never opened when it exists: closing it again would drop the locks of another connection of this process.
+            # Never open an existing file here: closing it would drop the locks of another connection of this process.
             with suppress(FileExistsError):
                 os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             self._opened = _identity(self._path)
             self._connection = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None)
-            self._connection.text_factory = bytes  # a text in a row of somebody else's need not be UTF-8
+            self._connection.text_factory = bytes  # texts in a foreign row may not be UTF-8
             _prepare(self._connection)
         return self._connection
 
@@ -164,7 +164,7 @@ class SqliteStore:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Hold the lock beside the file; it ends with the process at the latest."""
+        """Hold the lock file; the lock ends with the process at the latest."""
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(f"{self._path}.lock", os.O_CREAT | os.O_RDWR, 0o600)
         try:
@@ -175,7 +175,7 @@ class SqliteStore:
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
-    """Make the tables in an empty file; raise ``_Broken`` for a file that something else has written."""
+    """Create the tables in an empty file; raise ``_Broken`` for a foreign file."""
     connection.execute("PRAGMA synchronous = NORMAL")
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
@@ -187,13 +187,13 @@ def _prepare(connection: sqlite3.Connection) -> None:
             connection.execute("INSERT INTO counter VALUES (?, 0)", (new_generation(),))
             connection.execute(f"PRAGMA user_version = {VERSION}")
     elif version != VERSION:
-        raise _Broken(f"its schema is {version}, not {VERSION}")
-    # Only after the check: it changes the file.
+        raise _Broken(f"its schema version is {version}, not {VERSION}")
+    # After the check, because this changes the file.
     connection.execute("PRAGMA journal_mode = WAL")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Return what tells a file from another one that takes its name later; None when there is none."""
+    """Return the device and inode of a file, which distinguish it from a later file with the same name; None without a file."""
     try:
         found = path.stat()
     except FileNotFoundError:

@@ -1,1 +1,1 @@
-"""What was used, and how it is shown."""
+"""Usage: its records, ledger, log and metrics."""

@@ -1,16 +1,16 @@
-"""The book of usage: who asked for which model, who answered on which credential, and what it took. Plain and synchronous.
+"""The usage ledger: requests, errors and tokens by user, model and credential. Plain and synchronous.
 
 Five rules:
-  1. a page belongs to one UTC day and to one process, which alone writes on it; sums are made when the book is read, so
-     that a page which comes twice, late or in another order changes nothing;
-  2. of two versions of a page the later one wins, and every number on it only grows;
-  3. a month that ended more than ``DETAIL_DAYS`` ago is one page for all processes, in place of its days;
-  4. a model is counted under its own name when the proxy lists that name; a name that a client made up, which a pattern of
-     config.yaml lets through, is counted under its own once a request for it was answered, and a user has ``OWN_NAMES`` of
-     these in all days of detail. Everything else is counted as ``OTHER``;
-  5. pages, and every sum of them, are bounded (``usage/ledger_page.py``), and so is the number of pages.
+  1. A page belongs to one UTC day and one process, which alone writes to it. Sums are calculated when the ledger is read, so a
+     page that arrives twice, late or out of order changes nothing.
+  2. Of two versions of a page the later one wins, and every number on it only grows.
+  3. A month that ended more than ``DETAIL_DAYS`` ago has one page for all processes, which replaces its days.
+  4. A listed model is counted under its own name. A made-up name (a client chose it, and a pattern of config.yaml accepts it)
+     is counted under its own name once a request for it has succeeded, for up to ``OWN_NAMES`` names of a user in all days of
+     detail. Everything else is counted as ``OTHER``.
+  5. Pages, and every sum of them, are bounded (``usage/ledger_page.py``), and so is the number of pages.
 
-All calls come from one event loop. The book is shared like the pool's state (``state/replication.py``).
+All calls come from one event loop. The ledger is shared like the pool's state (``state/replication.py``).
 """
 
 import csv
@@ -59,22 +59,23 @@ from claude_proxy.usage.request_log import MAX_TEXT
 logger = logging.getLogger(__name__)
 
 DETAIL_DAYS = 62
-# How often a page that changes is told to the other processes, in seconds.
+# How often changes are shared with the other processes, in seconds.
 TOLD_SECONDS = 1.0
-# Processes whose last failovers are remembered.
+# The number of processes whose last failovers are kept.
 MAX_WRITERS = 100
-# Pages of days, as many as a store keeps; how far back a page may lie, in days; and how long the name of a process may be.
+# The maximum number of day pages (the store keeps as many), the maximum age of a page in days, and the maximum length of a
+# process name.
 MAX_PAGES = 20_000
 MAX_AGE_DAYS = 3660
 MAX_WRITER = 64
-# The client left by itself.
+# The status for a client that has disconnected.
 LEFT = 499
-# With these a spreadsheet begins a formula.
+# Characters that start a formula in a spreadsheet.
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 class Book:
-    """``clock`` returns Unix seconds; ``listed`` tells whether the proxy lists a model; ``writer`` names this process."""
+    """``clock`` returns Unix seconds; ``listed`` returns whether the proxy lists a model; ``writer`` names this process."""
 
     def __init__(self, *, clock: Callable[[], float], listed: Listed = lambda _: True, writer: str | None = None) -> None:
         self._clock = clock
@@ -83,13 +84,13 @@ class Book:
         self._days: dict[tuple[str, str], Page] = {}
         self._months: dict[str, Page] = {}
         self._events: dict[str, Events] = {}
-        # The made-up names of models that each user has a place for, in all days of detail.
+        # The made-up model names that are counted for each user, in all days of detail.
         self._own: dict[str, set[str]] = {}
         self._changed: set[str] = set()
         self._told = 0.0
 
     def record(self, record: Record) -> None:
-        """Count a request, on the day on which it ended. One for a count of tokens is none: there are thirty at once."""
+        """Count a request on the day of its end. Token counts are left out: a client sends thirty of them together."""
         if record.counts_tokens:
             return
         now = self._clock()
@@ -115,7 +116,7 @@ class Book:
         self._note_events(record, names, now)
 
     def _model_of(self, record: Record, user: str) -> str:
-        """Return the name that a request's model is counted under."""
+        """Return the name under which a request's model is counted."""
         name = clean(record.asked)
         if self._listed(record.asked):
             return name
@@ -144,33 +145,33 @@ class Book:
     # --- Reading -------------------------------------------------------------------------------------------------------------
 
     def today(self) -> str:
-        """Return the UTC day that it is, such as 2026-03-01."""
+        """Return the current UTC day, such as 2026-03-01."""
         return _day(self._clock())
 
     def last_days(self, count: int) -> frozenset[str]:
-        """Return so many UTC days, today the last of them."""
+        """Return the last ``count`` UTC days, including today."""
         return frozenset(_day(self._clock() - 86400 * back) for back in range(count))
 
     def since(self) -> str | None:
-        """Return the first day, or month, of which something is known."""
+        """Return the first day, or month, with data."""
         return min((*(day for day, _ in self._days), *self._months), default=None)
 
     def taken(self, days: Collection[str] | None = None) -> dict[Names, Taken]:
-        """Return what was used on some days, or in all of the time that the book knows."""
+        """Return the usage on some days, or of the whole ledger."""
         return {Names(*names): Taken(*numbers) for names, numbers in self.sums(TAKEN, days).items()}
 
     def sums(self, kind: str, days: Collection[str] | None = None) -> dict[Entry, list[float]]:
-        """Return the numbers of one sort of entries, added over all processes, under a bounded number of names."""
+        """Return the numbers of one kind of entries, summed over all processes, under a bounded number of names."""
         pages = [page for period, page in self._pages() if days is None or period in days]
         return self._sums(kind, pages)
 
     def _sums(self, kind: str, pages: Iterable[Page]) -> dict[Entry, list[float]]:
-        kinds = {kind} if kind == MOVED else {kind, TAKEN}  # which made-up names stay depends on what was taken
+        kinds = {kind} if kind == MOVED else {kind, TAKEN}  # usage decides which made-up names are kept
         entries = total_of([entry for entry in page.entries.items() if entry[0][0] in kinds] for page in pages)
         return {entry[1:]: numbers for entry, numbers in bounded(entries, self._listed).items() if entry[0] == kind}
 
     def by_period(self) -> Iterator[tuple[str, Names, Taken]]:
-        """Return what was used in each month and each day of detail, in their order."""
+        """Yield the usage of each month and each day of detail, in order."""
         periods: dict[str, list[Page]] = {}
         for period, page in self._pages():
             periods.setdefault(period, []).append(page)
@@ -179,7 +180,7 @@ class Book:
                 yield period, Names(*names), Taken(*numbers)
 
     def csv(self) -> str:
-        """Return the book as CSV, a line for each period and ``Names``. What a spreadsheet takes for a formula is quoted."""
+        """Return the ledger as CSV, a line for each period and ``Names``. Text that looks like a formula is quoted."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(("period", *Names._fields, *Taken._fields))
@@ -208,7 +209,7 @@ class Book:
     # --- Sharing -------------------------------------------------------------------------------------------------------------
 
     def changed(self) -> list[Row]:
-        """Return the pages that have changed here, but no more often than once in ``TOLD_SECONDS``."""
+        """Return the pages that have changed here, at most once in ``TOLD_SECONDS``."""
         now = self._clock()
         if not self._changed or self._told <= now < self._told + TOLD_SECONDS:
             return []
@@ -218,11 +219,11 @@ class Book:
         return [*self._rows(keys)]
 
     def flush_next(self) -> None:
-        """Let the next ``changed`` tell what there is: it may be the last one."""
+        """Let the next ``changed`` return everything, because it may be the last one."""
         self._told = 0.0
 
     def everything(self) -> list[Row]:
-        """Return all pages, those of other processes too: the store may have lost them."""
+        """Return all pages, including those of other processes: the store may have lost them."""
         return [*self._rows(None)]
 
     def _rows(self, keys: Collection[str] | None) -> Iterator[Row]:
@@ -233,12 +234,12 @@ class Book:
         yield from (events_row(key, noted) for key, noted in events.items() if keys is None or key in keys)
 
     def merge(self, rows: Iterable[Row]) -> None:
-        """Take in pages of others. Rows that are not the book's are passed over."""
+        """Apply pages of other processes. Rows that do not belong to the ledger are skipped."""
         for row in rows:
             try:
                 self._merge_row(row)
             except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
-                logger.debug("a row that this version does not know was passed over: %.200r", row.key)
+                logger.debug("skipped a store row that this version cannot read: %.200r", row.key)
 
     def _merge_row(self, row: Row) -> None:
         now = self._clock()
@@ -254,20 +255,20 @@ class Book:
                 _check_day(day, now)
                 there = self._days.get((day, writer))
                 if len(writer) > MAX_WRITER or (there is None and len(self._days) >= MAX_PAGES):
-                    raise ValueError("no place for the page")
+                    raise ValueError("no room for the page")
                 if there is None or row.stamp > there.stamp:
                     page = Page(row.stamp, read_entries(json.loads(row.value), self._listed))
                     self._days[day, writer] = page
                     self._learn_own_names([page])
             case ["events", writer] if row.stamp > self._events.get(writer, Events(-math.inf)).stamp:
                 if len(writer) > MAX_WRITER or row.stamp > now + MAX_AHEAD:
-                    raise ValueError("no place for the events")
+                    raise ValueError("no room for the events")
                 self._events[writer] = read_events(row.stamp, json.loads(row.value), now + MAX_AHEAD)
                 latest = sorted(self._events.items(), key=lambda pair: (pair[1].stamp, pair[0]))
                 self._events = dict(latest[-MAX_WRITERS:])
 
     def _learn_own_names(self, pages: Iterable[Page] | None = None) -> None:
-        """Note the made-up names that stand on some pages, or on those pages alone that there are."""
+        """Record the made-up names on some pages; without ``pages``, rebuild the record from all pages."""
         if pages is None:
             self._own, pages = {}, self._days.values()
         for page in pages:
@@ -275,9 +276,9 @@ class Book:
                 self._own.setdefault(user, set()).add(name)
 
     def _close_months(self, now: float) -> None:
-        """Put one page in the place of a month's days when the month is long over.
+        """Replace the days of a month that ended long ago by one page.
 
-        All processes come to the same page. Where one knows less than another, its page has the smaller stamp.
+        All processes produce the same page. If one has less data than another, its page has the smaller stamp.
         """
         first_kept = _day(now - DETAIL_DAYS * 86400)[:7]
         for month in sorted({day[:7] for day, _ in self._days if day[:7] < first_kept}):
@@ -291,17 +292,17 @@ class Book:
 
 
 def is_error(record: Record) -> bool:
-    """Whether a request failed; a client that leaves by itself is no failure."""
+    """Return whether a request failed; a client that disconnects is not a failure."""
     return bool(record.error or record.status >= 400) and record.status != LEFT
 
 
 def is_answered(record: Record) -> bool:
-    """Whether an upstream answered a request with a success."""
+    """Return whether an upstream responded to the request with a success."""
     return bool(record.served) and 200 <= record.status < 300 and not record.error
 
 
 def is_of_model(failover: str) -> bool:
-    """Whether a failover left a model, whose name a client may have made up, and not a credential."""
+    """Return whether a failover left a model, whose name a client may have made up, rather than a credential."""
     reason = failover.partition(": ")[2]
     return reason == ASKED_AGAIN or reason.startswith(LEFT_FOR)
 
@@ -311,11 +312,11 @@ def _no_formula(text: str) -> str:
 
 
 def _later(stamp: float, now: float) -> float:
-    """Return a stamp that is above the last one, wherever the clock was set meanwhile."""
+    """Return a stamp after the last one, even if the clock was set back."""
     return max(now, math.nextafter(stamp, math.inf))
 
 
-# Of days as Unix time counts them, which has no leap seconds.
+# A day in Unix time, which has no leap seconds.
 DAY_SECONDS = 86_400
 
 
@@ -338,8 +339,8 @@ def _end_of_month(month: str) -> float:
 
 
 def _check_day(day: str, now: float) -> None:
-    """Raise ValueError for what is no day of the calendar, one long ago or one to come."""
+    """Raise ValueError for an invalid day, one long ago or one in the future."""
     found = date.fromisoformat(day)
     today = datetime.fromtimestamp(now, UTC).date()
     if found.isoformat() != day or not timedelta(seconds=-MAX_AHEAD) <= today - found <= timedelta(MAX_AGE_DAYS):
-        raise ValueError("no day of the book's")
+        raise ValueError("not a day of the ledger")

@@ -1,12 +1,12 @@
-"""A page of usage: numbers under names. A page is bounded whatever clients ask for and whatever a store holds.
+"""A page of the usage ledger: numbers under names, bounded whatever clients request and whatever a store contains.
 
 Four rules:
-  1. a page has at most ``MAX_ENTRIES`` entries, and ``MAX_NAMES`` names in one place of a kind; the numbers of every further
-     entry are added to ``OTHER``, so that sums stay right;
-  2. names of models that a client made up (``listed`` tells them from the proxy's own) have places of their own: at most
-     ``OWN_NAMES`` a user and half of a page in all, so that they never take the place of a listed name or of another user;
-  3. what is read back from a row is checked and cleaned: numbers are finite and bounded, texts are printable and short;
-  4. a user's name is the same in upper and lower case.
+  1. A page has at most ``MAX_ENTRIES`` entries, and ``MAX_NAMES`` names in each position of a kind. The numbers of further
+     entries are added to ``OTHER``, so sums stay correct.
+  2. Made-up model names (``listed`` distinguishes them from the proxy's own) have a separate limit: ``OWN_NAMES`` for a user
+     and half a page in total. So they never displace a listed name or another user.
+  3. Data from a row is checked and cleaned: numbers are finite and bounded, texts are printable and short.
+  4. Upper and lower case of a user's name are the same.
 """
 
 import json
@@ -23,27 +23,27 @@ from claude_proxy.text import MAX_NAME, clean
 from claude_proxy.usage.request_log import MAX_TEXT
 
 OTHER = "other"
-# Different names of one sort on a page, entries in all, and names of models that one user made up.
+# The maximum numbers of names in one position, of entries, and of made-up model names of one user.
 MAX_NAMES = 200
 MAX_ENTRIES = 2000
 OWN_NAMES = 20
-# Nothing that is counted comes near this; sums of such numbers are still finite and exact enough.
+# Larger than any real count; sums of such numbers are still finite and precise enough.
 MAX_NUMBER = 1e15
 MAX_FAILOVERS = 50
-# How far the clocks of two machines may differ, in seconds, before a time is taken for wrong.
+# The maximum difference between the clocks of two machines, in seconds; a later time is invalid.
 MAX_AHEAD = 2 * 86400.0
-# The upper ends of the classes of times, in seconds; the last class has none.
+# The upper bounds of the histogram buckets, in seconds; the last one has none.
 BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, math.inf)
 
-# The sorts of entries: what a request took, by ``Names``; times, by model; moves away from a credential or model, by its name.
+# The kinds of entries: usage, by ``Names``; times, by model; failovers, by the name of the credential or model that was left.
 TAKEN, FIRST_BYTE, TOTAL, MOVED = "taken", "first_byte", "total", "moved"
 
-# Whether a model has a name that the proxy lists, and not one that a client made up.
+# Returns whether the proxy lists a model, in contrast to a name that a client made up.
 Listed = Callable[[str], bool]
 
 
 class Names(NamedTuple):
-    """What the numbers of usage are counted by; ``credential`` is empty for providers that are not Claude."""
+    """The dimensions of usage; ``credential`` is empty for providers other than Claude."""
 
     user: str
     model: str
@@ -67,7 +67,7 @@ class Taken(NamedTuple):
 
 
 class Failover(NamedTuple):
-    """A credential or model that was left for another one, and why."""
+    """A failover from a credential or model to another one, and its reason."""
 
     at: float
     user: str
@@ -76,7 +76,7 @@ class Failover(NamedTuple):
 
 
 class LastError(NamedTuple):
-    """The last thing that went wrong with a credential."""
+    """The last error of a credential."""
 
     at: float
     text: str
@@ -86,35 +86,35 @@ Entry = tuple[str, ...]
 Entries = dict[Entry, list[float]]
 _WIDTHS = {TAKEN: (len(Names._fields), len(Taken._fields)), FIRST_BYTE: (1, len(BUCKETS) + 1), TOTAL: (1, len(BUCKETS) + 1)}
 _WIDTHS |= {MOVED: (1, 1)}
-# Where an entry of a kind names a model.
+# The position of the model in an entry.
 _MODEL = {TAKEN: 2, FIRST_BYTE: 1, TOTAL: 1}
 
 
 @dataclass
 class Page:
-    """Entries and their numbers, and when they last changed."""
+    """Entries with their numbers, and the time of the last change."""
 
     stamp: float = 0.0
     entries: Entries = field(default_factory=dict)
-    # The names in each place of each kind, those of made-up models apart, and how many entries have such a name.
+    # The names in each position of each kind, made-up ones separately, and the number of entries with a made-up name.
     _seen: dict[tuple[str, bool, int], set[str]] = field(default_factory=dict)
     _made_up: Counter[str] = field(default_factory=Counter)
 
     def add(self, entry: Entry, numbers: Sequence[float], *, made_up: bool = False) -> None:
-        """Add numbers to those of an entry, or of what stands for it when there is no room; ``made_up`` is its model's name."""
+        """Add numbers to an entry, or to its substitute if there is no room; ``made_up``: its model's name is made up."""
         entry = self._fitting(entry, made_up=made_up)
         there = self.entries.setdefault(entry, [0] * len(numbers))
         for place, number in enumerate(numbers):
             there[place] += number
 
     def add_time(self, entry: Entry, seconds: float, *, made_up: bool = False) -> None:
-        """Add a time to its class and to the sum, which is the last number of an entry."""
+        """Add a time to its bucket and to the sum, which is the last number of an entry."""
         there = self.entries.setdefault(self._fitting(entry, made_up=made_up), [0] * (len(BUCKETS) + 1))
         there[bisect_left(BUCKETS, seconds)] += 1
         there[-1] += max(0.0, seconds)
 
     def _fitting(self, entry: Entry, *, made_up: bool) -> Entry:
-        """Return the entry under names for which the page has room."""
+        """Return the entry with names for which the page has room."""
         if entry in self.entries:
             return entry
         kind, *names = entry
@@ -135,7 +135,7 @@ class Page:
         return entry
 
     def _rest(self, entry: Entry) -> Entry:
-        """Return what stands for an entry on a page that is full: its user without the rest, as long as that has room."""
+        """Return the substitute for an entry on a full page: only the user is kept, while there is room for that."""
         kind, *names = entry
         rest = (kind, names[0], OTHER, "", "") if kind == TAKEN else (kind, OTHER)
         if rest in self.entries or (kind == TAKEN and len(self.entries) < MAX_ENTRIES):
@@ -143,12 +143,12 @@ class Page:
         return kind, *[OTHER] * len(names)
 
     def requests(self) -> float:
-        """Return how many requests were counted."""
+        """Return the number of requests on the page."""
         return sum(numbers[0] for entry, numbers in self.entries.items() if entry[0] == TAKEN)
 
 
 def without_model(entry: Entry) -> Entry:
-    """Return an entry with ``OTHER`` for its model, and nobody who served it."""
+    """Return an entry with ``OTHER`` as its model, and without the serving model."""
     if entry[0] == TAKEN:
         return TAKEN, entry[1], OTHER, "", entry[4]
     return entry[0], OTHER
@@ -166,7 +166,7 @@ def total_of(pages: Iterable[Iterable[tuple[Entry, Sequence[float]]]]) -> Entrie
 
 
 def bounded(entries: Mapping[Entry, Sequence[float]], listed: Listed) -> Entries:
-    """Return entries within the bounds of a page. What was used most keeps its name; equal entries give equal results."""
+    """Return entries within the bounds of a page. The most used names are kept; equal entries give equal results."""
     made_up = {name: not listed(name) for name in {_model(entry) for entry in entries} if name not in ("", OTHER)}
     kept = _kept_names(entries, made_up)
     by_anybody = frozenset(name for names in kept.values() for name in names)
@@ -182,7 +182,7 @@ def bounded(entries: Mapping[Entry, Sequence[float]], listed: Listed) -> Entries
 
 
 def _kept_names(entries: Mapping[Entry, Sequence[float]], made_up: Mapping[str, bool]) -> dict[str, frozenset[str]]:
-    """Return, for each user, the made-up names that stay: those with a success, and of them the most used ones."""
+    """Return the made-up names that are kept for each user: names with a success, the most used ones first."""
     requests: dict[str, Counter[str]] = {}
     successes: set[tuple[str, str]] = set()
     for (kind, *names), numbers in entries.items():
@@ -199,7 +199,7 @@ def _kept_names(entries: Mapping[Entry, Sequence[float]], made_up: Mapping[str, 
 
 
 def own_names(entries: Collection[Entry], listed: Listed) -> Iterable[tuple[str, str]]:
-    """Yield the users of a page's entries with the made-up names of models that they have a place for."""
+    """Yield user and model of a page's entries with a made-up model name."""
     for kind, *names in entries:
         if kind == TAKEN and names[1] not in ("", OTHER) and not listed(names[1]):
             yield names[0], names[1]
@@ -214,17 +214,17 @@ def _weight(entry: Entry, numbers: Sequence[float]) -> float:
 
 
 def page_row(key: str, page: Page) -> Row:
-    """Return a page as the store keeps it."""
+    """Return a page as a row."""
     return Row(key, page.stamp, json.dumps([[list(entry), numbers] for entry, numbers in page.entries.items()]))
 
 
 def read_entries(value: Any, listed: Listed) -> Entries:
-    """Understand a page; raise ValueError for one with an entry that is none. Sorts of another version are left out."""
+    """Parse a page; raise ValueError for an invalid entry. Kinds of another version are skipped."""
     entries = []
     for (kind, *names), numbers in value:
         if kind in _WIDTHS:
             if (len(names), len(numbers)) != _WIDTHS[kind]:
-                raise ValueError("no entry")
+                raise ValueError("not an entry")
             cleaned = [_text(name) for name in names]
             if kind == TAKEN:
                 cleaned[0] = clean(folded(names[0]))
@@ -242,12 +242,12 @@ class Events:
 
 
 def events_row(key: str, events: Events) -> Row:
-    """Return a process's last events as the store keeps them."""
+    """Return a process's last events as a row."""
     return Row(key, events.stamp, json.dumps({"failovers": events.failovers, "errors": events.errors}))
 
 
 def read_events(stamp: float, value: Mapping[str, Any], latest: float) -> Events:
-    """Understand a process's last events; raise ValueError for what is none, or lies after ``latest``."""
+    """Parse a process's last events; raise ValueError for invalid data or a time after ``latest``."""
     failovers = [
         Failover(_number(at, latest), _text(folded(user)), _text(model), _text(text, MAX_TEXT))
         for at, user, model, text in value["failovers"][-MAX_FAILOVERS:]
@@ -259,17 +259,17 @@ def read_events(stamp: float, value: Mapping[str, Any], latest: float) -> Events
 
 
 def newest(errors: Mapping[str, LastError]) -> dict[str, LastError]:
-    """Return the last errors of no more than ``MAX_NAMES`` credentials."""
+    """Return the latest errors, for at most ``MAX_NAMES`` credentials."""
     return dict(sorted(errors.items(), key=lambda pair: pair[1])[-MAX_NAMES:])
 
 
 def _number(value: Any, largest: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= largest:
-        raise ValueError("no number")
+        raise ValueError("not a number in the range")
     return value
 
 
 def _text(value: Any, longest: int = MAX_NAME) -> str:
     if not isinstance(value, str):
-        raise TypeError("no text")
+        raise TypeError("not a text")
     return clean(value, longest)

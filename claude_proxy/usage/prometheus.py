@@ -1,7 +1,7 @@
-"""The pool and the book in Prometheus' format. Every number is the whole proxy's: it comes from what the workers share.
+"""The pool and the ledger as Prometheus metrics, for the whole proxy.
 
-All times and counts are read from the book, so any worker answers a scrape, and none has counters of its own. The number of
-series is bounded, whatever clients ask for: the book's sums are (``ledger_page.py``), and the rest is of the configuration.
+All values come from shared state, so every worker can respond to a scrape, and no worker has counters of its own. The number of
+series is bounded, because the sums of the ledger and the configuration are.
 """
 
 from collections.abc import Iterable, Iterator
@@ -24,11 +24,11 @@ LABELS = Names._fields
 
 
 class _Collector(Collector):
-    def __init__(self, snapshots: Iterable[Snapshot], book: Book, viewer: Viewer, knowledge: StoreStatus) -> None:
+    def __init__(self, snapshots: Iterable[Snapshot], book: Book, viewer: Viewer, store: StoreStatus) -> None:
         self._snapshots = [one for one in snapshots if one.credential.label not in viewer.hidden]
         self._book = book
         self._viewer = viewer
-        self._knowledge = knowledge
+        self._store = store
 
     def collect(self) -> Iterator[Metric]:
         yield from self._usage()
@@ -37,10 +37,10 @@ class _Collector(Collector):
         yield from self._pool()
 
     def _usage(self) -> Iterator[Metric]:
-        requests = CounterMetricFamily("claude_proxy_requests", "Requests that were answered.", labels=LABELS)
-        errors = CounterMetricFamily("claude_proxy_errors", "Requests that failed.", labels=LABELS)
-        tokens = CounterMetricFamily("claude_proxy_tokens", "Tokens, as the provider counted them.", labels=(*LABELS, "type"))
-        moved = CounterMetricFamily("claude_proxy_failovers", "Moves away from a credential or a model.", labels=("left",))
+        requests = CounterMetricFamily("claude_proxy_requests", "Requests with a response.", labels=LABELS)
+        errors = CounterMetricFamily("claude_proxy_errors", "Failed requests.", labels=LABELS)
+        tokens = CounterMetricFamily("claude_proxy_tokens", "Tokens, as counted by the provider.", labels=(*LABELS, "type"))
+        moved = CounterMetricFamily("claude_proxy_failovers", "Failovers from a credential or a model.", labels=("left",))
         sums: dict[Names, Taken] = {}
         for names, taken in self._book.taken().items():
             hidden = not self._viewer.everybody and names.user != self._viewer.name
@@ -65,8 +65,8 @@ class _Collector(Collector):
 
     def _times(self) -> Iterator[Metric]:
         for kind, name, text in (
-            (FIRST_BYTE, "claude_proxy_first_byte_seconds", "From a request's arrival to the first byte of its answer."),
-            (TOTAL, "claude_proxy_request_seconds", "From a request's arrival to the end of its answer."),
+            (FIRST_BYTE, "claude_proxy_first_byte_seconds", "From a request's arrival to the first byte of its response."),
+            (TOTAL, "claude_proxy_request_seconds", "From a request's arrival to the end of its response."),
         ):
             family = HistogramMetricFamily(name, text, labels=("model",))
             for (model,), (*counts, total) in self._book.sums(kind).items():
@@ -79,16 +79,18 @@ class _Collector(Collector):
 
     def _credentials(self) -> Iterator[Metric]:
         one, two = ("credential",), ("credential", "window")
-        states = GaugeMetricFamily("claude_proxy_credential_state", "1 for the state it is in.", labels=(*one, "state"))
-        sessions = GaugeMetricFamily("claude_proxy_credential_sessions", "Sessions of the last hour.", labels=one)
+        states = GaugeMetricFamily("claude_proxy_credential_state", "1 for the current state.", labels=(*one, "state"))
+        sessions = GaugeMetricFamily("claude_proxy_credential_sessions", "Sessions in the last hour.", labels=one)
         until = GaugeMetricFamily(
-            "claude_proxy_credential_cooldown_until_seconds", "When a rest ends.", labels=(*one, *Scope._fields)
+            "claude_proxy_credential_cooldown_until_seconds", "End of a cooldown.", labels=(*one, *Scope._fields)
         )
-        filled = GaugeMetricFamily("claude_proxy_credential_utilization_ratio", "How full a window is.", labels=two)
-        reset = GaugeMetricFamily("claude_proxy_credential_reset_seconds", "When a window opens anew.", labels=two)
-        since = GaugeMetricFamily("claude_proxy_setup_token_since_seconds", "When a setup token was made or seen.", labels=one)
-        ends = GaugeMetricFamily("claude_proxy_setup_token_ends_seconds", "When its year is over.", labels=one)
-        login = GaugeMetricFamily("claude_proxy_login_expires_seconds", "When a home's login expires.", labels=one)
+        filled = GaugeMetricFamily("claude_proxy_credential_utilization_ratio", "Utilization of a window.", labels=two)
+        reset = GaugeMetricFamily("claude_proxy_credential_reset_seconds", "Reset of a window.", labels=two)
+        since = GaugeMetricFamily(
+            "claude_proxy_setup_token_since_seconds", "Creation or first use of a setup token.", labels=one
+        )
+        ends = GaugeMetricFamily("claude_proxy_setup_token_ends_seconds", "Expiry of a setup token.", labels=one)
+        login = GaugeMetricFamily("claude_proxy_login_expires_seconds", "Expiry of a Claude Code login.", labels=one)
         for snapshot in self._snapshots:
             label = snapshot.credential.label
             for state in STATES:
@@ -112,17 +114,17 @@ class _Collector(Collector):
         room = headroom_of_pool(pool)
         if room is not None:
             usable = sum(not is_cooling_down(one) for one in pool) / len(pool)
-            yield GaugeMetricFamily("claude_proxy_pool_usable_ratio", "Share of credentials that may be asked.", value=usable)
-            yield GaugeMetricFamily("claude_proxy_pool_headroom_ratio", "Mean room of their fullest windows.", value=room)
-        shared = bool(self._knowledge.shared) and not self._knowledge.away
-        yield GaugeMetricFamily("claude_proxy_shared", "1 while the workers share what they know.", value=float(shared))
+            yield GaugeMetricFamily("claude_proxy_pool_usable_ratio", "Share of usable credentials.", value=usable)
+            yield GaugeMetricFamily("claude_proxy_pool_headroom_ratio", "Mean headroom of the fullest windows.", value=room)
+        shared = bool(self._store.kind) and not self._store.unavailable
+        yield GaugeMetricFamily("claude_proxy_shared", "1 while the workers share their state.", value=float(shared))
 
 
-def exposition(snapshots: Iterable[Snapshot], book: Book, viewer: Viewer, knowledge: StoreStatus) -> bytes:
+def exposition(snapshots: Iterable[Snapshot], book: Book, viewer: Viewer, store: StoreStatus) -> bytes:
     """Return the metrics in Prometheus' text format.
 
-    Who does not see everybody finds other people summed as ``other``, and so the credentials that are for others.
+    A viewer who may not see every user gets other users, and credentials reserved for others, summed as ``other``.
     """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(snapshots, book, viewer, knowledge))
+    registry.register(_Collector(snapshots, book, viewer, store))
     return generate_latest(registry)

@@ -1,36 +1,36 @@
-"""What is remembered of a request after its answer has left: plain values, no body, no secret."""
+"""The usage record of a finished request: plain values, no body, no secret."""
 
 from dataclasses import dataclass, field
 
 from claude_proxy.anthropic.usage import Usage
 
-# A failover reads "what was left: why". Where it is a model that was left, the reason begins with one of these.
+# A failover has the form "what was left: why". If a model was left, the reason starts with one of these.
 LEFT_FOR, ASKED_AGAIN = "left for ", "asked again"
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One request of a client's. Its texts are labels and names, never values of tokens or parts of a body."""
+    """One request of a client. Its texts are labels and names, never token values or parts of a body."""
 
-    # Unix seconds at which the request arrived.
+    # Arrival, in Unix seconds.
     at: float
-    # The caller's name: a user's, "admin", or "anyone" on an open proxy.
+    # The user's name, "admin", or "anyone" on an open proxy.
     user: str
-    # The model that the client named, as config.yaml has it, and the provider and model that answered, such as
-    # "anthropic/claude-opus-4-8"; empty for nobody.
+    # The requested model, by its name in config.yaml; and the provider and model that responded, such as
+    # "anthropic/claude-opus-4-8", or empty if none did.
     asked: str
     served: str
-    # The label of the credential that Claude was asked with last; empty for other providers.
+    # The label of the last Claude credential; empty for other providers.
     credential: str
-    # The status that the client saw; 499 when it left before the end.
+    # The status that the client received; 499 if it disconnected before the end.
     status: int
-    # From the request's arrival to the answer's first byte, and to its end.
+    # From arrival to the first byte of the response, and to its end.
     first_byte_seconds: float
     seconds: float
     usage: Usage = field(default_factory=Usage)
-    # Each credential or model that was left for another one within the request: "anna: five_hour limit (HTTP 429)".
+    # Each credential or model that was left for another one: "anna: five_hour limit (HTTP 429)".
     failovers: tuple[str, ...] = ()
-    # Whether only a count of tokens was asked for, which no provider bills.
+    # Whether the request was only a token count, which no provider bills.
     counts_tokens: bool = False
-    # Anthropic's error type, or "interrupted" for an answer that broke off; empty for a success.
+    # Anthropic's error type, or "interrupted" for a response that broke off; empty for a success.
     error: str = ""

@@ -1,7 +1,7 @@
-"""Quota and usage at a glance: the pool and the book as one JSON value. Plain functions; times are Unix seconds.
+"""The status of pool and usage as one JSON value. Plain functions; times are Unix seconds.
 
-What a viewer may see: everybody sees the credentials' labels, states and sums; of people, who does not hold the master key
-sees only itself.
+Every viewer sees the labels, states and sums of the credentials that they may use. Only the holder of the master key sees other
+users.
 """
 
 import re
@@ -29,7 +29,7 @@ STATES = (USABLE, PARTLY_LIMITED, RATE_LIMITED, REJECTED, PAUSED, EXPIRED)
 
 
 class Viewer(NamedTuple):
-    """Who looks: ``everybody`` says that it may see other people's usage; ``hidden`` are credentials that are for others."""
+    """The user of the status page. ``everybody``: may see other users' usage; ``hidden``: credentials reserved for others."""
 
     name: str
     everybody: bool
@@ -37,23 +37,23 @@ class Viewer(NamedTuple):
 
 
 class StoreStatus(NamedTuple):
-    """Where the answer comes from: the store that is shared, if there is one, whether it is away, and the process's start."""
+    """The status of the shared store: its kind (None without one), and since when this process runs."""
 
-    shared: str | None
-    away: bool
-    since: float
+    kind: str | None
+    unavailable: bool
+    process_started: float
 
 
 def report(
     snapshots: Iterable[Snapshot],
     book: Book,
     viewer: Viewer,
-    knowledge: StoreStatus,
+    store: StoreStatus,
     now: float,
     *,
     problems: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return all that a viewer may see; ``problems`` is what is wrong with the pool's files."""
+    """Return everything that a viewer may see; ``problems`` are those of the pool's files."""
     pool = [one for one in snapshots if one.credential.label not in viewer.hidden]
     week = book.last_days(WEEK_DAYS)
     periods = {"today": book.taken({book.today()}), "week": book.taken(week)}
@@ -65,8 +65,8 @@ def report(
     by_credential = _sums(periods, "credential")
     return {
         "now": now,
-        "viewer": {"name": viewer.name, "sees_everybody": viewer.everybody},
-        "knowledge": {**knowledge._asdict(), "usage_since": book.since()},
+        "viewer": {"name": viewer.name, "sees_all_users": viewer.everybody},
+        "store": {**store._asdict(), "usage_since": book.since()},
         "pool": {
             "credentials": len(pool),
             "usable": sum(not is_cooling_down(one) for one in pool),
@@ -91,7 +91,7 @@ def report(
 
 
 def credential(snapshot: Snapshot, now: float) -> dict[str, Any]:
-    """Return what is known of one credential itself."""
+    """Return the status of one credential."""
     age, login = age_of(snapshot), login_of(snapshot)
     return {
         "label": snapshot.credential.label,
@@ -105,38 +105,38 @@ def credential(snapshot: Snapshot, now: float) -> dict[str, Any]:
 
 
 def _written(snapshot: Snapshot) -> dict[str, Any]:
-    """Return where a credential is written down, whether a command can change that, and its unusual terms."""
+    """Return where a credential is configured, whether a command can change it, and its non-default terms."""
     one = snapshot.credential
     return {"source": one.source, "editable": one.source not in POOL_SOURCES, "terms": unusual(one.terms)}
 
 
 def unusual(terms: Terms) -> dict[str, Any]:
-    """Return the terms that are others than without a word; groups as a sorted list."""
+    """Return the terms that differ from their defaults; groups as a sorted list."""
     found = {name: value for name, value in vars(terms).items() if value != getattr(NO_TERMS, name)}
     return {name: sorted(value) if isinstance(value, frozenset) else value for name, value in found.items()}
 
 
 def state(snapshot: Snapshot) -> dict[str, Any]:
-    """Return a credential's state: its name, one of ``STATES``, its rests, the longest first, and both in words (UTC)."""
+    """Return a credential's state: its name (one of ``STATES``), its cooldowns (longest first), and both in words (UTC)."""
     cooldowns = sorted(snapshot.cooldowns.items(), key=lambda cooldown: (cooldown[0] != EVERYTHING, -cooldown[1].until))
     name = state_name(snapshot)
     words = [] if is_cooling_down(snapshot) else [USABLE]
     if snapshot.closed:
         words.append(PAUSED if name == PAUSED else LOGIN_EXPIRED)
     if snapshot.extra_until:
-        words.append(f"its plan is used up: paid extra usage until {_utc(snapshot.extra_until)}")
+        words.append(f"its plan is used up; paid extra usage until {_utc(snapshot.extra_until)}")
     for scope, cooldown in cooldowns:
         what = f"rate-limited for {scope.words}" if scope != EVERYTHING else REJECTED if cooldown.rejected else RATE_LIMITED
-        words.append(f"{what} until {_utc(cooldown.until)}: {_because(cooldown, snapshot)}")
+        words.append(f"{what} until {_utc(cooldown.until)}: {_reason(cooldown, snapshot)}")
     found = [
-        {**scope._asdict(), "what": scope.words, "until": cooldown.until, "because": _because(cooldown, snapshot)}
+        {**scope._asdict(), "scope": scope.words, "until": cooldown.until, "reason": _reason(cooldown, snapshot)}
         for scope, cooldown in cooldowns
     ]
     return {"name": name, "cooldowns": found, "words": "; ".join(words)}
 
 
 def state_name(snapshot: Snapshot) -> str:
-    """Return which of ``STATES`` a credential is in."""
+    """Return which of ``STATES`` applies to a credential."""
     if snapshot.closed:
         return PAUSED if snapshot.credential.terms.paused else EXPIRED
     everything = snapshot.cooldowns.get(EVERYTHING)
@@ -146,12 +146,12 @@ def state_name(snapshot: Snapshot) -> str:
 
 
 def is_cooling_down(snapshot: Snapshot) -> bool:
-    """Whether a credential may be asked for no model at all."""
+    """Return whether a credential cannot be used for any model."""
     return snapshot.closed or EVERYTHING in snapshot.cooldowns
 
 
 def headroom(snapshot: Snapshot) -> float:
-    """Return what the fullest window of all models leaves, as a fraction; nothing while the credential rests."""
+    """Return the free fraction of the fullest window for all models; 0 during a cooldown."""
     if is_cooling_down(snapshot):
         return 0.0
     loads = [
@@ -161,13 +161,13 @@ def headroom(snapshot: Snapshot) -> float:
 
 
 def headroom_of_pool(pool: Iterable[Snapshot]) -> float | None:
-    """Return the mean headroom of the credentials that are not paused; None without any."""
+    """Return the mean headroom of the credentials that are not paused; None if there are none."""
     found = [headroom(one) for one in pool if not one.credential.terms.paused]
     return sum(found) / len(found) if found else None
 
 
 def windows(snapshot: Snapshot) -> dict[str, Window]:
-    """Return a credential's windows by name, the shorter first; of what several families heard of one the latest counts."""
+    """Return a credential's windows by name, the shortest first; if several families reported one, the latest applies."""
     latest = sorted(snapshot.windows.items(), key=lambda place: place[1].seen)
     found = {name: window for (_, name), window in latest}
     return dict(sorted(found.items(), key=lambda window: (_length(window[0]), window[0])))
@@ -182,9 +182,9 @@ def window_title(name: str) -> str:
 
 
 def full_at(name: str, window: Window) -> float | None:
-    """Return when a window is full if it goes on filling as it did since it opened; None if it opens anew before that.
+    """Return when a window is full if its rate since its start continues; None if it resets before that.
 
-    A window opens its length before its reset: that much its name says, and no other answer has to be remembered.
+    The start of a window is its reset minus its length, which is part of its name.
     """
     if window.utilization >= 1:
         return window.seen
@@ -196,7 +196,7 @@ def full_at(name: str, window: Window) -> float | None:
 
 
 def _length(name: str) -> float:
-    """Return how long a window is, in seconds; 0 when its name does not say."""
+    """Return the length of a window in seconds; 0 if its name does not contain it."""
     match = _WINDOW_NAME.fullmatch(name)
     return int(match["count"]) * _UNITS[match["unit"]][1] if match else 0.0
 
@@ -213,7 +213,7 @@ def _window(name: str, window: Window, now: float) -> dict[str, Any]:
     }
 
 
-def _because(cooldown: Cooldown, snapshot: Snapshot) -> str:
+def _reason(cooldown: Cooldown, snapshot: Snapshot) -> str:
     if not cooldown.reason.startswith(LIMIT_REACHED):
         return cooldown.reason
     loads = {name: window.utilization for name, window in windows(snapshot).items()}
@@ -224,7 +224,7 @@ def _because(cooldown: Cooldown, snapshot: Snapshot) -> str:
 
 
 def _sums(periods: Mapping[str, Mapping[Names, Taken]], by: str) -> dict[str, dict[str, Taken]]:
-    """Return the sums for each name in one place, by period."""
+    """Return the sums for each name in one dimension, by period."""
     sums: dict[str, dict[str, Taken]] = {}
     for period, found in periods.items():
         sums[period] = {}

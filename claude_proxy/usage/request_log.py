@@ -1,4 +1,4 @@
-"""What the process writes into its log: this project's decisions, LiteLLM's errors in one line each, and no secret."""
+"""The process's log: the proxy's own lines, LiteLLM's errors in one line each, and no secret."""
 
 import asyncio
 import json
@@ -19,22 +19,23 @@ LITELLM_LOGGERS = ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router")
 OTHER_LOGGERS = ("uvicorn", "uvicorn.access", "uvicorn.error")
 
 
-# Of a record only what ``FORMAT`` and the JSON lines show: the rest is looked up anew for each.
+# Only the attributes that ``FORMAT`` and the JSON lines show: the others would cost time for every record.
 logging.logThreads = logging.logProcesses = logging.logMultiprocessing = logging.logAsyncioTasks = False  # type: ignore[attr-defined]
 
-# One line for each request; of a text what needs no quotes.
+# One line for each request; values that need no quotes.
 requests = logging.getLogger("claude_proxy.requests")
 _BARE = re.compile(r"[A-Za-z0-9_.,:/@+*-]+")
-# How long a text and a name may be where they are kept or shown.
+# The maximum length of a text or name in the log and the ledger.
 MAX_TEXT = 200
-# How long a line may wait for others, in seconds.
+# How long a line may be buffered, in seconds.
 FLUSH_SECONDS = 0.05
 
 
 class BatchingHandler(logging.StreamHandler[Any]):
-    """Writes the lines of one moment together: a write for each would cost a busy process more than the line.
+    """Writes buffered lines together, because one write per line costs a busy process more than the line itself.
 
-    A line waits ``FLUSH_SECONDS`` at most; a warning, and a line outside of an event loop, leaves at once with all before it.
+    A line is buffered for at most ``FLUSH_SECONDS``. A warning, and a line outside of an event loop, is written immediately,
+    with all lines before it.
     """
 
     def __init__(self, stream: Any, redactor: Redactor) -> None:
@@ -43,13 +44,13 @@ class BatchingHandler(logging.StreamHandler[Any]):
         self._lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep a line; see to it that it leaves."""
+        """Buffer a line and schedule its output."""
         try:
             self._lines.append(self.format(record))
             loop = asyncio.get_running_loop() if record.levelno < logging.WARNING else None
         except RuntimeError:
             loop = None
-        except Exception:  # noqa: BLE001 - as the base class: a line that cannot be made must not break who writes it
+        except Exception:  # noqa: BLE001 - like the base class: a log line with an error must not break its caller
             self.handleError(record)
             return
         if loop is None:
@@ -58,7 +59,7 @@ class BatchingHandler(logging.StreamHandler[Any]):
             loop.call_later(FLUSH_SECONDS, self.flush)
 
     def flush(self) -> None:
-        """Write what is kept."""
+        """Write the buffered lines."""
         lines, self._lines = self._lines, []
         if lines:
             self.stream.write(self._redactor.text(self.terminator.join([*lines, ""])))
@@ -66,7 +67,7 @@ class BatchingHandler(logging.StreamHandler[Any]):
 
 
 class OneLineFilter(logging.Filter):
-    """Cuts a record to its first line: LiteLLM 1.106.2 writes sixty lines of traceback for every refused request."""
+    """Cuts a record to its first line: LiteLLM 1.106.2 writes sixty lines of traceback for every rejected request."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = printable((record.getMessage().splitlines() or [""])[0]), ()
@@ -75,14 +76,14 @@ class OneLineFilter(logging.Filter):
 
 
 class TextFormatter(logging.Formatter):
-    """A line of text for each record; the second of its time is made once for all lines of it."""
+    """Formats a record as one line of text; the time is formatted once per second."""
 
     def __init__(self) -> None:
         super().__init__(FORMAT)
         self._second, self._shown = 0, ""
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802 - as the base class
-        """Return the local time with milliseconds, as ``logging`` shows it."""
+        """Return the local time with milliseconds, like ``logging``."""
         second = int(record.created)
         if second != self._second:
             self._second, self._shown = second, time.strftime(self.default_time_format, time.localtime(second))
@@ -90,7 +91,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """A line of JSON for each record, with a request's fields beside its message. Texts are redacted before they are quoted."""
+    """Formats a record as one line of JSON, with a request's fields. Texts are redacted before they are quoted."""
 
     def __init__(self, redactor: Redactor) -> None:
         super().__init__()
@@ -115,19 +116,19 @@ class JsonFormatter(logging.Formatter):
 
 
 def write_request(record: Record) -> None:
-    """Write the line of a request: who, what, on which credential, how it ended, how long it took. Never a part of a body."""
+    """Log one line for a request: user, model, credential, result and duration. Never a part of a body."""
     if not requests.isEnabledFor(logging.INFO):
         return
     fields = request_fields(record)
     text = " ".join([f"{name}={value if type(value) is int else _shown(value)}" for name, value in fields.items()])
-    # Made here: the logger would look through the stack for who calls it.
+    # Created directly: the logger would search the stack for the caller.
     line = logging.LogRecord(requests.name, logging.INFO, __file__, 0, text, None, None)
     line.request = fields
     requests.handle(line)
 
 
 def request_fields(record: Record) -> Mapping[str, Any]:
-    """Return what a request's line says. Names that clients choose are cut."""
+    """Return the fields of a request's line. Names that clients choose are cut."""
     usage = record.usage
     fields: dict[str, Any] = {
         "user": record.user[:MAX_TEXT],
@@ -149,13 +150,13 @@ def request_fields(record: Record) -> Mapping[str, Any]:
 
 
 def _shown(value: Any) -> str:
-    """Return a value on one line: quoted and escaped unless it is a plain word or a number."""
+    """Return a value on one line, quoted and escaped unless it is a plain word or a number."""
     text = "; ".join(value) if isinstance(value, list) else str(value)
     return text if _BARE.fullmatch(text) else json.dumps(text)
 
 
 def configure(redactor: Redactor, *, verbose: bool, as_json: bool = False) -> None:
-    """Give this project's logger a handler, and every handler there is the redaction; unless verbose, make LiteLLM brief."""
+    """Add a handler to the project's logger, and redaction to every handler; unless verbose, shorten LiteLLM's errors."""
     own = logging.getLogger("claude_proxy")
     if not own.handlers:
         stream = BatchingHandler(sys.stderr, redactor)

@@ -76,7 +76,7 @@ def test_a_stream_outlives_the_signal_and_new_requests_are_refused(start_proxy: 
         whole = Asking(proxy.url, stream=False)
         assert slow.begun.acquire(timeout=60)
         proxy.process.send_signal(signal.SIGTERM)
-        proxy.logged("3 requests under way have 120 s to end")
+        proxy.logged("3 requests in progress have 120 s to end")
 
         assert refused(kept, "/v1/messages", "POST") == REFUSED
         with httpx.Client(base_url=proxy.url, trust_env=False, timeout=30) as new:
@@ -94,7 +94,7 @@ def test_a_stream_outlives_the_signal_and_new_requests_are_refused(start_proxy: 
         assert whole.result().status == 200
         assert json.loads(whole.content)["content"] == [{"type": "text", "text": "whole"}]
     assert proxy.process.wait(60) in {0, -signal.SIGTERM}
-    assert "0 requests were cut off, 3 ended by themselves" in proxy.output
+    assert "0 requests were cut off, 3 finished" in proxy.output
     assert sum("status=200" in line for line in proxy.output.splitlines() if "claude_proxy.requests" in line) == 3
 
 
@@ -104,7 +104,7 @@ def test_a_stop_without_requests_ends_at_once(start_proxy: Callable[..., Proxy])
     with httpx.Client(base_url=proxy.url, trust_env=False) as kept:
         assert kept.get("/health/liveliness").status_code == 200
         assert proxy.stop() in {0, -signal.SIGTERM}
-    assert "no request is under way" in proxy.output
+    assert "no requests in progress" in proxy.output
 
 
 @contextmanager
@@ -117,7 +117,7 @@ def cut_off(proxy: Proxy, slow: Slow) -> Iterator[None]:
     assert stream.last_event["error"]["type"] == "overloaded_error"
     assert (whole.result().status, json.loads(whole.content)["error"]["type"]) == (503, "overloaded_error")
     proxy.process.wait(60)
-    assert "2 requests were cut off, 0 ended by themselves" in proxy.output
+    assert "2 requests were cut off, 0 finished" in proxy.output
     logged = [line for line in proxy.output.splitlines() if "claude_proxy.requests" in line]
     assert [line.count("error=overloaded_error") for line in logged] == [1, 1]
 
@@ -140,7 +140,7 @@ def test_a_second_signal_ends_at_once(start_proxy: Callable[..., Proxy], slow: S
     poll = threading.Event()
     with cut_off(proxy, slow):
         proxy.process.send_signal(number)
-        proxy.logged("2 requests under way have 3600 s to end")
+        proxy.logged("2 requests in progress have 3600 s to end")
         while proxy.process.poll() is None and "were cut off" not in proxy.output:
             proxy.process.send_signal(number)
             poll.wait(0.2)
@@ -203,7 +203,7 @@ def test_a_replica_that_stops_costs_no_client_anything(start_proxy: Callable[...
         load = Load(balancer.url)
         load.wait_for(20)
         replicas[0].process.send_signal(signal.SIGTERM)
-        replicas[0].logged("requests under way have 120 s to end")
+        replicas[0].logged("requests in progress have 120 s to end")
         load.wait_for(300)
         slow.goes_on.set()
         assert [each.result().is_whole for each in streams] == [True] * 4

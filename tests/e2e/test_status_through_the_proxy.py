@@ -139,7 +139,7 @@ def test_the_status_is_that_of_all_workers(proxy, asked):
     assert by_label["carla"]["last_error"]["text"] == "the account was rejected (HTTP 403)"
     assert "ben: limit reached: 7d_opus (HTTP 429)" in [one["text"] for one in data["failovers"]]
     assert by_label["anna"]["age"]["warning"] == 1
-    assert data["knowledge"]["shared"] == "SQLite"
+    assert data["store"]["kind"] == "SQLite"
     tokens = sum(row["today"]["input"] + row["today"]["output"] for row in data["models"])
     assert tokens == (asked.total() - asked["other"]) * (10 + 5)
 
@@ -185,7 +185,7 @@ def test_each_request_is_a_line_in_the_log(proxy, asked):
     assert (opus["user"], opus["status"], opus["served"]) == ("static", 200, "anthropic/claude-opus-4-8")
     assert any("carla: the account was rejected (HTTP 403)" in line.get("failovers", ()) for line in requests)
     assert next(line for line in requests if line["model"] == SCRIPT)["status"] == 404
-    assert [line["message"] for line in lines if "its token expired" in line["message"]]
+    assert [line["message"] for line in lines if "setup token expired" in line["message"]]
 
 
 def test_the_terminal_shows_it(proxy, asked):

@@ -129,7 +129,7 @@ def test_malformed_rows_break_nothing_that_is_shown(start_proxy):
     assert all(char.isprintable() or char == "\n" for answer in shown.values() for char in answer.text)
     assert all(len(answer.content) < 3_000_000 for answer in shown.values())
     assert "owned" in shown["/usage.csv"].text
-    assert shown["/pool"].json()["knowledge"]["away"] is False
+    assert shown["/pool"].json()["store"]["unavailable"] is False
     environment = clean_environment(proxy.home, PORT=str(proxy.port), LITELLM_MASTER_KEY=MASTER_KEY)
     for command in (["status"], ["usage"], ["usage", "--csv"]):
         done = subprocess.run(

@@ -1,6 +1,6 @@
 "use strict";
-// Fetches the data with the token that was typed in and keeps what is on the page the same as it. Texts of the data become text
-// nodes only, never markup. What has not changed is left alone, so that nothing flickers and a screen reader stays where it is.
+// Fetches the data with the entered token and updates the page. Texts of the data become text nodes only, never markup.
+// Unchanged elements are not touched, so that nothing flickers and a screen reader keeps its position.
 (() => {
   const REFRESH_MS = 5000;
   const TOKEN = "claude-proxy-token";
@@ -12,36 +12,36 @@
   const dated = new Intl.DateTimeFormat(undefined, { weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
   const dayOnly = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", year: "numeric" });
   let timer = 0;
-  let answeredAt = 0;
+  let respondedAt = 0;
   let shown = null;
-  // The label of the credential that the next click removes.
+  // The label of the credential whose removal the user must confirm.
   let removing = "";
 
   const time = (at, now) => (Math.abs(at - now) < 12 * 3600 ? clock : dated).format(new Date(at * 1000));
   const percent = (fraction) => `${Math.round(100 * fraction)} %`;
   const tokens = (sums) => sums.input + sums.output + sums.cache_read + sums.cache_write;
 
-  // A description of an element: its tag, its attributes (`text`, `width` and the class among them), its children.
+  // Describes an element: its tag, its attributes (including `text`, `width` and `class`), and its children.
   const el = (tag, attributes = {}, ...children) => ({ tag, attributes, children: children.filter(Boolean) });
 
-  function make(wanted) {
-    const node = document.createElement(wanted.tag);
-    update(node, wanted);
+  function make(description) {
+    const node = document.createElement(description.tag);
+    update(node, description);
     return node;
   }
 
-  function update(node, wanted) {
+  function update(node, description) {
     for (const name of node.getAttributeNames()) {
-      if (!(name in wanted.attributes) && name !== "style") node.removeAttribute(name);
+      if (!(name in description.attributes) && name !== "style") node.removeAttribute(name);
     }
-    for (const [name, value] of Object.entries(wanted.attributes)) {
+    for (const [name, value] of Object.entries(description.attributes)) {
       if (name === "text") {
         if (node.textContent !== value) node.textContent = value;
       } else if (name === "width") {
         if (node.style.width !== value) node.style.width = value;
       } else if (node.getAttribute(name) !== String(value)) node.setAttribute(name, value);
     }
-    if (!("text" in wanted.attributes)) fill(node, wanted.children);
+    if (!("text" in description.attributes)) fill(node, description.children);
   }
 
   function fill(node, children) {
@@ -58,53 +58,53 @@
   function windowOf(window, now) {
     const used = window.utilization;
     const grade = used >= 0.95 ? "bad" : used >= 0.75 ? "warn" : "good";
-    let forecast = "not full before its reset";
+    let forecast = "on track";
     if (used >= 1) forecast = "full";
-    else if (window.full_at !== null) forecast = `full about ${time(window.full_at, now)}`;
-    const says = `${forecast}; opens anew ${time(window.reset, now)}`;
+    else if (window.full_at !== null) forecast = `full at about ${time(window.full_at, now)}`;
+    const text = `${forecast}; resets ${time(window.reset, now)}`;
     return el("div", { class: "window" },
       el("p", { class: "head" }, el("span", { text: window.title }), el("strong", { class: grade, text: percent(used) })),
       el("div", {
         class: "track", role: "meter", "aria-label": window.title, "aria-valuemin": 0, "aria-valuemax": 100,
-        "aria-valuenow": Math.min(100, Math.round(100 * used)), "aria-valuetext": `${percent(used)}, ${says}`,
+        "aria-valuenow": Math.min(100, Math.round(100 * used)), "aria-valuetext": `${percent(used)}, ${text}`,
       }, el("div", { class: `fill ${grade}-bar`, width: `${Math.min(100, 100 * used)}%` })),
-      el("p", { class: "soft", text: says }));
+      el("p", { class: "soft", text }));
   }
 
   function stateOf(state, now) {
     const grade = { usable: "good", "partly rate-limited": "warn", paused: "soft" }[state.name] || "bad";
     const closed = { paused: "paused", expired: "its login has expired: start Claude Code in that home" }[state.name];
     const lines = state.cooldowns.map((cooldown) => {
-      const what = cooldown.what ? `rate-limited for ${cooldown.what}` : closed ? "rate-limited" : state.name;
-      return `${what} until ${time(cooldown.until, now)}: ${cooldown.because}`;
+      const what = cooldown.scope ? `rate-limited for ${cooldown.scope}` : closed ? "rate-limited" : state.name;
+      return `${what} until ${time(cooldown.until, now)}: ${cooldown.reason}`;
     });
     if (closed) lines.unshift(closed);
-    else if (!state.cooldowns.some((cooldown) => !cooldown.what)) lines.unshift("usable");
+    else if (!state.cooldowns.some((cooldown) => !cooldown.scope)) lines.unshift("usable");
     return lines.map((line, place) => el("p", { class: `state ${place === 0 && line === "usable" ? "good" : grade}`, text: line }));
   }
 
   function ageOf(age) {
     const end = dayOnly.format(new Date(age.ends * 1000));
-    const text = age.warning === null ? `setup token lasts until ${end}${age.known ? "" : " at the latest"}` : `setup token: ${age.words}`;
+    const text = age.warning === null ? `setup token expires on ${end}${age.known ? "" : " at the latest"}` : age.words;
     return el("p", { class: `small ${age.warning === null ? "soft" : age.warning <= 7 ? "bad" : "warn"}`, text });
   }
 
-  // What the operator may do with it; one of a variable can only be made to rest no longer.
+  // The buttons for a credential. For one that is set in a variable, only its cooldowns can be ended.
   function actionsOf(one) {
     const paused = one.state.name === "paused";
     const button = (action, text, extra = {}) => el("button", { type: "button", "data-action": action, "data-label": one.label, text, ...extra });
-    const sure = removing === one.label;
+    const confirmed = removing === one.label;
     const buttons = [
       one.editable && !paused && button("pause", "Pause"),
       (paused || one.state.cooldowns.length > 0) && button("resume", "Resume"),
-      one.editable && button("remove", sure ? "Remove now" : "Remove", { "aria-label": `${sure ? "Remove now" : "Remove"}: ${one.label}` }),
+      one.editable && button("remove", confirmed ? "Remove now" : "Remove", { "aria-label": `${confirmed ? "Remove now" : "Remove"}: ${one.label}` }),
     ].filter(Boolean);
     return buttons.length > 0 && el("p", { class: "line" }, ...buttons);
   }
 
   function termsOf(terms) {
-    const said = Object.entries(terms).filter(([name]) => name !== "paused").map(([name, value]) => `${name.replaceAll("_", " ")} ${[value].flat().join(", ")}`);
-    return said.length > 0 && el("p", { class: "small soft", text: said.join("; ") });
+    const texts = Object.entries(terms).filter(([name]) => name !== "paused").map(([name, value]) => `${name.replaceAll("_", " ")} ${[value].flat().join(", ")}`);
+    return texts.length > 0 && el("p", { class: "small soft", text: texts.join("; ") });
   }
 
   function credential(one, now) {
@@ -121,7 +121,7 @@
       el("h3", {}, el("span", { text: one.label }), el("small", { text: one.kind })),
       ...stateOf(one.state, now),
       ...one.windows.map((window) => windowOf(window, now)),
-      one.windows.length === 0 && el("p", { class: "soft", text: "no window known yet" }),
+      one.windows.length === 0 && el("p", { class: "soft", text: "no window reported yet" }),
       facts,
       one.last_error && el("p", { class: "soft", text: `last limit or error ${time(one.last_error.at, now)}: ${one.last_error.text}` }),
       one.login && one.state.name !== "expired" && el("p", { class: "small soft", text: one.login.words }),
@@ -149,12 +149,12 @@
   }
 
   function show(data) {
-    const { now, pool, knowledge } = data;
+    const { now, pool, store } = data;
     const tile = (title, text, grade = "") => el("div", {}, el("dt", { text: title }), el("dd", { class: grade, text }));
     const room = pool.headroom;
     const today = data.models.reduce((sum, row) => sum + row.today.requests, 0);
     const failed = data.models.reduce((sum, row) => sum + row.today.errors, 0);
-    const mine = data.viewer.sees_everybody ? "" : "your ";
+    const mine = data.viewer.sees_all_users ? "" : "your ";
     fill(byId("summary"), [
       tile("usable credentials", `${pool.usable} of ${pool.credentials}`, pool.credentials && pool.usable === pool.credentials ? "good" : pool.usable ? "warn" : "bad"),
       tile("room left", room === null ? "–" : percent(room), room === null ? "" : room < 0.2 ? "bad" : room < 0.5 ? "warn" : "good"),
@@ -162,9 +162,9 @@
       tile(`${mine}errors today`, whole.format(failed), failed ? "bad" : ""),
     ]);
     fill(byId("credentials"), data.credentials.length ? data.credentials.map((one) => credential(one, now))
-      : [el("p", { class: "soft", text: "There is no credential in the pool." })]);
-    byId("users-title").textContent = data.viewer.sees_everybody ? "People" : "You";
-    byId("models-title").textContent = data.viewer.sees_everybody ? "Models" : "Models that you used";
+      : [el("p", { class: "soft", text: "The pool has no credentials." })]);
+    byId("users-title").textContent = data.viewer.sees_all_users ? "Users" : "You";
+    byId("models-title").textContent = data.viewer.sees_all_users ? "Models" : "Models that you used";
     fill(byId("users"), table("name", data.users));
     fill(byId("models"), table("model", data.models));
     fill(byId("failovers"), data.failovers.length ? data.failovers.map((one) => el("li", {},
@@ -172,15 +172,15 @@
       el("span", { text: one.text }),
       el("span", { class: "soft", text: [one.user, one.model].filter(Boolean).join(", ") })))
       : [el("li", { class: "soft", text: "none" })]);
-    const started = dated.format(new Date(knowledge.since * 1000));
-    const shared = knowledge.shared
-      ? knowledge.away ? `${knowledge.shared} is away: this is what one process knows, running since ${started}` : `Shared by all workers through ${knowledge.shared}`
-      : `Not shared: this is what one process knows, running since ${started}`;
-    byId("knowledge").textContent = `${shared}. ${knowledge.usage_since ? `Usage is counted since ${knowledge.usage_since} (days are UTC).` : "No usage yet."}`;
-    const problems = [...pool.problems, ...(knowledge.away ? [`${knowledge.shared} is away; other workers may know more.`] : [])];
+    const started = dated.format(new Date(store.process_started * 1000));
+    const source = !store.kind ? `Not shared: state of one process, running since ${started}`
+      : store.unavailable ? `${store.kind} is unavailable: state of one process, running since ${started}`
+        : `Shared by all workers through ${store.kind}`;
+    byId("store").textContent = `${source}. ${store.usage_since ? `Usage since ${store.usage_since} (UTC days).` : "No usage yet."}`;
+    const problems = [...pool.problems, ...(store.unavailable ? [`${store.kind} is unavailable; other workers may have newer data.`] : [])];
     byId("problem").hidden = problems.length === 0;
     byId("problem").textContent = problems.join(" ");
-    byId("add").hidden = !data.viewer.sees_everybody;
+    byId("add").hidden = !data.viewer.sees_all_users;
     shown = data;
   }
 
@@ -188,11 +188,11 @@
     if (byId("freshness").textContent !== text) byId("freshness").textContent = text;
   }
 
-  function ask(message) {
+  function showLogin(message) {
     sessionStorage.removeItem(TOKEN);
     byId("data").hidden = byId("forget").hidden = true;
-    byId("ask").hidden = false;
-    byId("refused").textContent = message;
+    byId("login").hidden = false;
+    byId("login-error").textContent = message;
     freshness("");
     byId("token").focus();
   }
@@ -200,22 +200,22 @@
   async function refresh() {
     clearTimeout(timer);
     const token = sessionStorage.getItem(TOKEN);
-    if (!token && document.body.dataset.needsToken === "yes") return ask("");
+    if (!token && document.body.dataset.needsToken === "yes") return showLogin("");
     try {
       const headers = { accept: "application/json", ...(token ? { [HEADER]: token } : {}) };
-      const answer = await fetch(location.pathname, { headers, cache: "no-store", credentials: "omit" });
-      if (sessionStorage.getItem(TOKEN) !== token) return; // it was forgotten, or is another one, and so asked again
-      if (answer.status === 401) return ask("That is not a token of this proxy.");
-      if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
-      show(await answer.json());
-      answeredAt = Date.now();
-      byId("ask").hidden = true;
+      const response = await fetch(location.pathname, { headers, cache: "no-store", credentials: "omit" });
+      if (sessionStorage.getItem(TOKEN) !== token) return; // the token was removed or replaced meanwhile
+      if (response.status === 401) return showLogin("That is not a token of this proxy.");
+      if (!response.ok) throw new Error(`HTTP ${response.status}`);
+      show(await response.json());
+      respondedAt = Date.now();
+      byId("login").hidden = true;
       byId("data").hidden = false;
       byId("forget").hidden = !token;
       freshness("live");
     } catch (error) {
-      const since = answeredAt ? `; this is from ${clock.format(new Date(answeredAt))}` : "";
-      freshness(`no answer from the proxy (${error.message})${since}`);
+      const since = respondedAt ? `; data from ${clock.format(new Date(respondedAt))}` : "";
+      freshness(`no response from the proxy (${error.message})${since}`);
     }
     timer = setTimeout(refresh, REFRESH_MS);
   }
@@ -224,16 +224,16 @@
     const headers = { accept: "application/json", "content-type": "application/json", [HEADER]: sessionStorage.getItem(TOKEN) || "" };
     byId("outcome").className = "bad";
     try {
-      const answer = await fetch(`${location.pathname.replace(/\/+$/, "")}/${action}`, {
+      const response = await fetch(`${location.pathname.replace(/\/+$/, "")}/${action}`, {
         method: "POST", headers, body: JSON.stringify(body), cache: "no-store", credentials: "omit",
       });
-      const said = await answer.json();
-      if (answer.ok) byId("outcome").className = "good";
-      byId("outcome").textContent = answer.ok ? `${said.label} was ${said.done}.` : said.error.message;
+      const result = await response.json();
+      if (response.ok) byId("outcome").className = "good";
+      byId("outcome").textContent = response.ok ? `${result.label} was ${result.done}.` : result.error.message;
       refresh();
-      return answer.ok;
+      return response.ok;
     } catch (error) {
-      byId("outcome").textContent = `The proxy did not do it (${error.message}).`;
+      byId("outcome").textContent = `The change failed (${error.message}).`;
       return false;
     }
   }
@@ -242,9 +242,9 @@
     const button = event.target.closest("button[data-action]");
     if (!button) return;
     const { action, label } = button.dataset;
-    const sure = action !== "remove" || removing === label;
-    removing = sure ? "" : label;
-    if (sure) change(action, { label });
+    const confirmed = action !== "remove" || removing === label;
+    removing = confirmed ? "" : label;
+    if (confirmed) change(action, { label });
     else show(shown);
   });
   byId("add").addEventListener("submit", async (event) => {
@@ -253,7 +253,7 @@
     byId("new-secret").value = "";
     if (await change("add", body)) byId("add").reset();
   });
-  byId("ask").addEventListener("submit", (event) => {
+  byId("login").addEventListener("submit", (event) => {
     event.preventDefault();
     sessionStorage.setItem(TOKEN, byId("token").value.trim());
     byId("token").value = "";
@@ -261,7 +261,7 @@
   });
   byId("forget").addEventListener("click", () => {
     clearTimeout(timer);
-    ask("");
+    showLogin("");
   });
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) clearTimeout(timer);
