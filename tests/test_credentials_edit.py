@@ -130,10 +130,10 @@ def test_words_of_a_command_line():
             {"priority": "x", "weight": 0},
             ("priority should be a whole number from -1000 to 1000", "weight should be a number from 0.01 to 1000"),
         ),
-        ({"prioritty": 2}, ("prioritty is not something to set; did you mean priority?",)),
-        ({"secret": A}, (f"secret is not something to set; there are {', '.join(edit.SETTABLE)}",)),
-        ({"label": None}, ("a label cannot be taken away",)),
-        ({"label": "k"}, ("credentials.yaml line 10, k: has a label that an earlier entry has",)),
+        ({"prioritty": 2}, ("prioritty is not a setting; did you mean priority?",)),
+        ({"secret": A}, (f"secret is not a setting; the settings are {', '.join(edit.SETTABLE)}",)),
+        ({"label": None}, ("a label cannot be removed",)),
+        ({"label": "k"}, ("credentials.yaml line 10, k: has the same label as an earlier entry",)),
         ({"kind": "api_key"}, ("credentials.yaml line 5, anna: secret is an OAuth token, which is not its kind",)),
     ],
 )  # fmt: skip
@@ -147,11 +147,11 @@ def test_what_would_be_a_mistake_is_not_done(path, values, says):
 def test_who_is_there_already(path):
     """A label or a secret that is there is not added again; one of a variable may be moved, with the same secret."""
     path.write_text(TEXT)
-    assert "is in" in refused(add, path, "anna", B)[0]
+    assert "already has a credential anna" in refused(add, path, "anna", B)[0]
     here = [Credential("anna", Kind.OAUTH, Secret(A), source=str(path)), FIXED]
-    assert refused(add, path, "ann", A, pool=here) == (f"anna is the same credential, and is in {path} already",)
+    assert refused(add, path, "ann", A, pool=here) == (f"anna is the same credential, and {path} already has it",)
     assert (
-        "another credential has already (CLAUDE_OAUTH_TOKENS)"
+        "another credential already has the label fixed (CLAUDE_OAUTH_TOKENS)"
         in refused(add, path, "fixed", "sk-ant-oat01-other", pool=here)[0]
     )
     add(path, "fixed", B, pool=here)
@@ -161,9 +161,9 @@ def test_who_is_there_already(path):
 def test_who_is_not_there(path):
     """A label that is not in the file is said to be so, with where it is from and how it is moved if a variable holds it."""
     path.write_text(TEXT)
-    assert "is not in" in refused(edit.remove, path, (), "nobody")[0]
+    assert "has no credential nobody" in refused(edit.remove, path, (), "nobody")[0]
     (says,) = refused(edit.change, path, [FIXED], "fixed", {"paused": True})
-    assert says.startswith("fixed stands in CLAUDE_OAUTH_TOKENS, which no command changes. To move it:")
+    assert says.startswith("fixed comes from CLAUDE_OAUTH_TOKENS, which no command changes. To move it, run ")
 
 
 @pytest.mark.parametrize(("label", "secret"), [(A, B), ("a b", B), ("a", "made-up"), ("a", f"{A} {B}"), ("a", "")])

@@ -15,8 +15,8 @@ KEY = "sk-ant-api03-made-up-secret"
 NOT_YAML = "is not YAML; look at the indentation, colons and quotes there"
 BAD_LABEL = "label should be 1 to 64 letters, digits and _ . @ -, the first a letter or a digit"
 NO_VALUE = "secret is empty, or has a space, a comma or a character that no HTTP header can carry"
-FORM = "secret begins neither with sk-ant-oat nor with sk-ant-api; copy it again, or give its kind"
-DATED = "made is for setup tokens: only those end after a year"
+FORM = "secret starts neither with sk-ant-oat nor with sk-ant-api; copy it again, or set its kind"
+DATED = "made is only for setup tokens, which expire after a year"
 SOURCES = "should have one of secret, secret_file, claude_home"
 DAY = "made should be the day on which the setup token was made, such as 2026-03-01"
 
@@ -91,17 +91,17 @@ def test_where_a_secret_may_be(line, source, kind):
         ("- a", ["credentials.yaml: should be a mapping with the key credentials"]),
         ("credentials: 3", ["line 1: credentials should be a list, each entry with a label and a secret"]),
         ("credential: []", ["line 1: credential is not known; did you mean credentials?"]),
-        (f"{SECRET}: []", ["line 1: has a key that is none"]),
+        (f"{SECRET}: []", ["line 1: has a key that is not valid"]),
         (f"credentials:\n  - {SECRET}\n", ["line 2, entry 1: should be a mapping with a label and a secret"]),
         # What is missing or too much
         (f"credentials:\n  - secret: {SECRET}\n", ["line 2, entry 1: has no label"]),
         ("credentials:\n  - label: anna\n", [f"line 2, anna: {SOURCES}"]),
         (entry("    secret_file: a\n"), [f"line 2, anna: {SOURCES}, and has secret and secret_file"]),
-        (entry() + f"  - label: anna\n    secret: {KEY}\n", ["line 4, anna: has a label that an earlier entry has"]),
-        (entry("    secret: a\n"), ["line 4, anna: secret stands there twice; keep one"]),
+        (entry() + f"  - label: anna\n    secret: {KEY}\n", ["line 4, anna: has the same label as an earlier entry"]),
+        (entry("    secret: a\n"), ["line 4, anna: secret is set twice; keep one"]),
         # Keys and values
         (entry("    prioritty: 2\n"), ["line 4, anna: prioritty is not known; did you mean priority?"]),
-        (entry(f"    {SECRET}: 2\n"), ["line 4, anna: has a key that is none"]),
+        (entry(f"    {SECRET}: 2\n"), ["line 4, anna: has a key that is not valid"]),
         (entry("    priority: high\n"), ["line 4, anna: priority should be a whole number from -1000 to 1000"]),
         (entry("    priority: true\n"), ["line 4, anna: priority should be a whole number from -1000 to 1000"]),
         (entry("    weight: 0\n"), ["line 4, anna: weight should be a number from 0.01 to 1000"]),
@@ -120,7 +120,7 @@ def test_where_a_secret_may_be(line, source, kind):
         # Secrets
         (entry(secret="made-up"), [f"line 2, anna: {FORM}"]),
         (entry(secret=f"'{SECRET} {KEY}'"), [f"line 2, anna: {NO_VALUE}"]),
-        (entry(secret=f"{SECRET}{KEY}"), ["line 2, anna: secret is not one credential alone"]),
+        (entry(secret=f"{SECRET}{KEY}"), ["line 2, anna: secret contains more than one credential"]),
         (entry("    kind: oauth\n", secret=KEY), ["line 2, anna: secret is an API key, which is not its kind"]),
         (entry("    made: 2026-03-01\n", secret=KEY), [f"line 2, anna: {DATED}"]),
         ("credentials:\n  - label: anna\n    claude_home: a\n    made: 2026-03-01\n", [f"line 2, anna: {DATED}"]),

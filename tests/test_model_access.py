@@ -144,6 +144,6 @@ def test_limits_hold_in_any_case():
 def test_two_spellings_of_a_name_are_a_mistake():
     """Of two limits for one user it is said that they are for one; which of them was meant is not known."""
     (mistake,) = mistakes(config(anna={"models": ["glm"]}, Anna={"models": ["gpt"]}))
-    assert mistake == "claude_proxy: users: Anna: is anna, who stands above: upper and lower case make no difference"
+    assert mistake == "claude_proxy: users: Anna: is the same user as anna above; upper and lower case make no difference"
     (mistake,) = mistakes(config(Admin={"models": ["glm"]}))
     assert "is the master key" in mistake

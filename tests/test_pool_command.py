@@ -94,10 +94,10 @@ def test_files_and_homes_are_named_by_paths(pool):
         (["add", "anna"], "", "no secret was given"),
         (["add", "anna", A], A, "a change is name=value"),
         (["add", A], A, "the label should be"),
-        (["add", "fixed"], A, "another credential has already (CLAUDE_OAUTH_TOKENS)"),
-        (["set", "nobody", "priority=1"], "", "nobody is not in"),
-        (["pause", "fixed"], "", "fixed stands in CLAUDE_OAUTH_TOKENS, which no command changes. To move it:"),
-        (["remove", "fixed"], "", "fixed stands in CLAUDE_OAUTH_TOKENS"),
+        (["add", "fixed"], A, "another credential already has the label fixed (CLAUDE_OAUTH_TOKENS)"),
+        (["set", "nobody", "priority=1"], "", "has no credential nobody"),
+        (["pause", "fixed"], "", "fixed comes from CLAUDE_OAUTH_TOKENS, which no command changes. To move it, run "),
+        (["remove", "fixed"], "", "fixed comes from CLAUDE_OAUTH_TOKENS"),
     ],
 )
 def test_what_is_not_done(pool, arguments, secret, says):

@@ -86,14 +86,14 @@ def test_a_secret_in_a_file_of_its_own(path):
     ("content", "more", "says"),
     [
         (None, [], "secret_file names a file that cannot be read (No such file or directory)"),
-        ("", [], "what secret_file names is empty, or has a space, a comma or a character that no HTTP header can carry"),
+        ("", [], "the value of secret_file is empty, or has a space, a comma or a character that no HTTP header can carry"),
         (
             f"{A}\n{B}",
             [],
-            "what secret_file names is empty, or has a space, a comma or a character that no HTTP header can carry",
+            "the value of secret_file is empty, or has a space, a comma or a character that no HTTP header can carry",
         ),
-        (K, ["kind: oauth"], "what secret_file names is an API key, which is not its kind"),
-        (K, ["made: 2026-03-01"], "made is for setup tokens: only those end after a year"),
+        (K, ["kind: oauth"], "the value of secret_file is an API key, which is not its kind"),
+        (K, ["made: 2026-03-01"], "made is only for setup tokens, which expire after a year"),
     ],
 )
 def test_a_file_of_a_secret_that_cannot_be_used(path, content, more, says):
@@ -172,6 +172,6 @@ def test_a_login_without_an_expiry_does_not_expire(path):
 
 def test_a_file_that_is_gone(path):
     """A file that was there and is not any more is a mistake, and one that cannot be read is, too."""
-    assert read(path, required=True).mistakes == ("credentials.yaml is gone",)
+    assert read(path, required=True).mistakes == ("credentials.yaml is missing",)
     path.mkdir()
     assert read(path).mistakes == (f"{path}: cannot be read (Is a directory)",)

@@ -39,7 +39,7 @@ class Watched:
         for _ in range(times):
             if self.watcher.has_changed():
                 self.watcher.apply(self.watcher.read())
-            self.watcher.notice_expired()
+            self.watcher.apply_expiry()
 
     def labels(self):
         return [one.label for one in self.watcher.credentials]
@@ -66,13 +66,13 @@ def test_an_edit_is_put_in_force_and_said_in_one_line(tmp_path, told):
     watched.entries(("a", f"secret: {A}"), ("b", f"secret: {B}"))
     watched.look()
     assert watched.labels() == ["a", "b"]
-    assert told() == ["INFO the pool has changed: new: a, b"]
+    assert told() == ["INFO the pool changed: new: a, b"]
     watched.entries(("anna", f"secret: {A}, paused: true"), ("k", f"secret: {K}"))
     watched.look()
-    assert told() == ["INFO the pool has changed: renamed: a to anna; paused: anna; new: k; gone: b"]
+    assert told() == ["INFO the pool changed: renamed: a to anna; paused: anna; new: k; removed: b"]
     watched.entries(("anna", f"secret: {A}"), ("k", f"secret: {K}, priority: 2"))
     watched.look()
-    assert told() == ["INFO the pool has changed: resumed: anna; changed: k"]
+    assert told() == ["INFO the pool changed: resumed: anna; changed: k"]
     assert len(watched.taken) == 3
 
 
@@ -100,12 +100,12 @@ def test_a_broken_edit_changes_nothing(tmp_path, told):
         watched.entries(("a", f"secret: {A}, {more}"), ("b", f"secret: {B}"))
         watched.look()
     says = "credentials.yaml line 2, a: prioritty is not known; did you mean priority?"
-    assert told() == [f"ERROR {says}; the pool stays as it was"]
+    assert told() == [f"ERROR {says}; the pool stays unchanged"]
     assert watched.watcher.problems == (says,)
     assert watched.labels() == ["a"]
     watched.entries(("a", f"secret: {A}"))
     watched.look()
-    assert told() == ["INFO the pool's files are in order again; nothing has changed"]
+    assert told() == ["INFO the errors in the pool's files are fixed; the pool is unchanged"]
     assert watched.watcher.problems == ()
 
 
@@ -117,7 +117,7 @@ def test_a_file_that_is_gone_changes_nothing(tmp_path, told):
     told()
     watched.path.unlink()
     watched.look()
-    assert told() == ["ERROR credentials.yaml is gone; the pool stays as it was"]
+    assert told() == ["ERROR credentials.yaml is missing; the pool stays unchanged"]
     assert watched.labels() == ["a"]
     watched.entries()
     watched.look()
@@ -133,7 +133,7 @@ def test_the_files_of_the_variables(tmp_path, told):
     watched.write(f"a={A},b={B}", "tokens")
     watched.look()
     assert watched.labels() == ["a", "b"]
-    assert told() == ["INFO the pool has changed: new: b"]
+    assert told() == ["INFO the pool changed: new: b"]
     watched.write(f"a={K}", "tokens")
     watched.look()
     tokens.unlink()
@@ -153,7 +153,7 @@ def test_a_file_that_an_entry_names(tmp_path, told):
     watched.write(B, "a")
     watched.look()
     assert watched.watcher.credentials[0].secret.reveal() == B
-    assert told()[-1] == "INFO the pool has changed: new: a; gone: a"
+    assert told()[-1] == "INFO the pool changed: new: a; removed: a"
 
 
 def test_a_login_is_taken_up_when_it_is_renewed(tmp_path, told):
@@ -175,7 +175,7 @@ def test_a_login_is_taken_up_when_it_is_renewed(tmp_path, told):
     assert len(watched.taken) == 1
     login(B, NOW + 120)
     watched.look()
-    assert told() == ["INFO the pool has changed: login renewed: anna"]
+    assert told() == ["INFO the pool changed: login renewed: anna"]
     assert [one[0].secret.reveal() for one in watched.taken] == [A, B]
 
 
@@ -206,7 +206,7 @@ async def test_the_watch_outlives_what_is_unforeseen(tmp_path, monkeypatch, told
     monkeypatch.setattr(watched.watcher, "has_changed", lambda: 1 / 0)
     with pytest.raises(KeyboardInterrupt):
         await watched.watcher.run()
-    assert told()[0].startswith("ERROR the pool's files were not taken up")
+    assert told()[0].startswith("ERROR the pool's files could not be read")
 
 
 def test_the_difference_of_another_kind():

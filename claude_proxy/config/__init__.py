@@ -1,1 +1,1 @@
-"""What is set: the environment, config.yaml, users."""
+"""The configuration: environment, config.yaml, credentials and users."""

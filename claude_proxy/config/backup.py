@@ -1,7 +1,7 @@
-"""A copy of the last ``config.yaml`` that the proxy served with, for a start at which the file itself is broken.
+"""A copy of the last ``config.yaml`` with which the proxy served, used at a start if the file itself has errors.
 
-It is only ever what was in force before: written once LiteLLM serves with it, readable for its owner alone, and checked
-again before it is used, so that a rule which the proxy insists on holds for it as well. Settings in ``.env`` have no copy.
+The copy is written only after LiteLLM serves with the configuration, and only its owner can read it. It is checked again before
+it is used, so the proxy's rules apply to it as well. Settings in ``.env`` have no copy.
 """
 
 import contextlib
@@ -12,15 +12,15 @@ from pathlib import Path
 from claude_proxy.config import models
 
 NAME = "config.last-good.yaml"
-# Where serve tells its workers to keep the copy, and which file to watch.
+# The variables by which ``serve`` tells its workers where the copy is, and which file to watch.
 VARIABLE = "CLAUDE_PROXY_LAST_GOOD"
 WATCHED = "CLAUDE_PROXY_CONFIG"
 
 
 def choose(path: Path, copy: Path) -> tuple[Path, tuple[str, ...]]:
-    """Return the file to start with, and what is wrong with ``path`` when that is the copy.
+    """Return the file to start with; if that is the copy, also the errors of ``path``.
 
-    Without a usable copy the answer is ``path``, whose mistakes then stop the start.
+    Without a usable copy it is ``path``, whose errors then stop the start.
     """
     try:
         models.load(path)
@@ -34,7 +34,7 @@ def choose(path: Path, copy: Path) -> tuple[Path, tuple[str, ...]]:
 
 
 def keep(text: str, copy: Path) -> None:
-    """Write the copy whole, so that no process reads half of it. Raises ``OSError`` where that cannot be done."""
+    """Write the copy in one step, so that no process reads a partial file. Raises ``OSError``."""
     copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     part = copy.with_name(f"{copy.name}.{os.getpid()}.{secrets.token_hex(4)}")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -1,6 +1,6 @@
-"""Changes ``credentials.yaml`` for the commands and the page: one entry at a time, everything else as it stands there.
+"""Changes ``credentials.yaml`` for the commands and the page, one entry at a time; the rest of the file is unchanged.
 
-Comments stay but for those inside an entry that is changed. A file with mistakes is not changed, and no change makes any.
+Comments are kept, except inside a changed entry. A file with errors is not changed, and no change adds an error.
 """
 
 import difflib
@@ -19,10 +19,10 @@ from claude_proxy.credentials.credential import Credential
 from claude_proxy.secret import Secret
 
 HEAD = (
-    "# The pool's Claude credentials. `claude-proxy pool` and the page write this file, and so may you; a change applies in\n"
-    "# seconds. A command keeps all comments but those in the entry that it changes. What there is to set: docs/operate.md.\n"
+    "# The pool's Claude credentials. `claude-proxy pool` and the page write this file, and you may edit it. A change applies\n"
+    "# within seconds. A command keeps all comments except those in the entry that it changes. Settings: docs/operate.md.\n"
 )
-# What can be changed of an entry that is there.
+# The keys of an entry that can be changed.
 SETTABLE = ("label", "kind", "made", *TERMS)
 _TEXTS = frozenset({"label", "kind", "made", "owner", "extra_usage"})
 
@@ -30,7 +30,7 @@ Values = dict[str, Any]
 
 
 class NotEdited(ValueError):
-    """What was asked for was not done; nothing was changed. ``mistakes`` holds a sentence each, and no secret."""
+    """The change was rejected and nothing was written. ``mistakes`` has one message per error, without secrets."""
 
     def __init__(self, *mistakes: str) -> None:
         super().__init__("\n".join(mistakes))
@@ -40,7 +40,7 @@ class NotEdited(ValueError):
 def add(
     path: Path, pool: Iterable[Credential], label: str, source: str, value: Secret, *, terms: Mapping[str, Any] | None = None
 ) -> None:
-    """Add an entry with its secret, or the path of what holds it; ``pool`` is what there is, ``terms`` as for ``change``."""
+    """Add an entry with its secret or a path to it. ``pool`` is the current pool; ``terms`` are values as for ``change``."""
     try:
         check_label(label)
     except MalformedEntry as error:
@@ -49,20 +49,20 @@ def add(
     for one in pool:
         same = source == "secret" and one.secret.matches(value)
         if same and one.source not in POOL_SOURCES:
-            raise NotEdited(f"{one.label} is the same credential, and is in {path} already")
+            raise NotEdited(f"{one.label} is the same credential, and {path} already has it")
         if one.label == label and not same:
-            raise NotEdited(f"{label} is a label that another credential has already ({one.source or 'the pool'})")
+            raise NotEdited(f"another credential already has the label {label} ({one.source or 'the pool'})")
 
     def added(entries: list[Values]) -> list[Values]:
         if any(there.get("label") == label for there in entries):
-            raise NotEdited(f"{label} is in {path} already; `claude-proxy pool set` changes it")
+            raise NotEdited(f"{path} already has a credential {label}; change it with `claude-proxy pool set`")
         return [*entries, entry]
 
     _edit(path, label, added)
 
 
 def change(path: Path, pool: Iterable[Credential], label: str, values: Mapping[str, Any]) -> None:
-    """Set these values of an entry; None takes one away."""
+    """Set these values of an entry; None removes a value."""
     checked = _checked(values)
 
     def changed(entries: list[Values]) -> list[Values]:
@@ -74,7 +74,7 @@ def change(path: Path, pool: Iterable[Credential], label: str, values: Mapping[s
 
 
 def remove(path: Path, pool: Iterable[Credential], label: str) -> None:
-    """Take an entry out."""
+    """Remove an entry."""
 
     def removed(entries: list[Values]) -> list[Values]:
         place = _place(entries, label, path, pool)
@@ -84,7 +84,7 @@ def remove(path: Path, pool: Iterable[Credential], label: str) -> None:
 
 
 def assignments(words: Iterable[str]) -> dict[str, Any]:
-    """Read ``name=value`` words of a command line; an empty value is None, lists have commas."""
+    """Read ``name=value`` arguments of a command line. An empty value becomes None; lists are separated by commas."""
     found: dict[str, Any] = {}
     for word in words:
         name, equals, text = word.partition("=")
@@ -103,14 +103,14 @@ def assignments(words: Iterable[str]) -> dict[str, Any]:
 
 
 def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values as they are written; raise ``NotEdited`` for what no entry may hold."""
+    """Return the values in the form in which they are written; raise ``NotEdited`` for invalid values."""
     mistakes: list[str] = []
     found: dict[str, Any] = {}
     for name, value in values.items():
         if name not in SETTABLE:
             meant = difflib.get_close_matches(name, SETTABLE, 1, 0.6)
-            known = f"did you mean {meant[0]}?" if meant else f"there are {', '.join(SETTABLE)}"
-            mistakes.append(f"{name[:40]} is not something to set; {known}" if name.isidentifier() else f"there are {known}")
+            known = f"did you mean {meant[0]}?" if meant else f"the settings are {', '.join(SETTABLE)}"
+            mistakes.append(f"{name[:40]} is not a setting; {known}" if name.isidentifier() else known)
         elif value is None:
             found[name] = None
         else:
@@ -120,7 +120,7 @@ def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
             except MalformedEntry as error:
                 mistakes.append(f"{name} {error}")
     if found.get("label", "") is None:
-        mistakes.append("a label cannot be taken away")
+        mistakes.append("a label cannot be removed")
     if found.get("paused") is False:
         found["paused"] = None
     if mistakes:
@@ -134,10 +134,10 @@ def _place(entries: list[Values], label: str, path: Path, pool: Iterable[Credent
         return place
     fixed = next((one for one in pool if one.label == label and one.source in POOL_SOURCES), None)
     if fixed is None:
-        raise NotEdited(f"{label} is not in {path}; `claude-proxy pool list` shows what there is")
+        raise NotEdited(f"{path} has no credential {label}; `claude-proxy pool list` shows the credentials")
     raise NotEdited(
-        f"{label} stands in {fixed.source}, which no command changes. To move it: `claude-proxy pool add {label}` with the "
-        f"same secret, then take it out of {fixed.source}"
+        f"{label} comes from {fixed.source}, which no command changes. To move it, run `claude-proxy pool add {label}` with "
+        f"the same secret, then remove it from {fixed.source}"
     )
 
 
@@ -145,15 +145,15 @@ def _place(entries: list[Values], label: str, path: Path, pool: Iterable[Credent
 
 
 def _edit(path: Path, label: str | None, change: Callable[[list[Values]], list[Values]]) -> None:
-    """Rewrite the file; ``label`` is the entry that has to be right afterwards."""
+    """Rewrite the file; ``label`` is the entry that must be valid afterwards."""
 
     def edited(content: bytes) -> bytes:
         try:
             text = content.decode("utf-8-sig")
         except UnicodeDecodeError:
-            raise NotEdited(f"{path}: is not UTF-8 text; mend it first") from None
+            raise NotEdited(f"{path}: is not UTF-8 text; fix it first") from None
         if mistakes := parse(text, path.name).mistakes:
-            raise NotEdited(*mistakes, f"mend {path} first; nothing was changed")
+            raise NotEdited(*mistakes, f"fix {path} first; nothing was changed")
         new = rewritten(text or HEAD, change)
         found = parse(new, path.name)
         wrong = [*found.mistakes]
@@ -172,7 +172,7 @@ def _edit(path: Path, label: str | None, change: Callable[[list[Values]], list[V
 
 
 def rewritten(text: str, change: Callable[[list[Values]], list[Values]]) -> str:
-    """Return the file's text with the changed entries; the text has no mistakes."""
+    """Return the file's text with the changed entries; the text must be valid."""
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     found = next((value.value for key, value in root.value if key.value == SECTION), None) if root else None
     nodes: list[yaml.Node] = found if isinstance(found, list) else []
@@ -186,7 +186,7 @@ def rewritten(text: str, change: Callable[[list[Values]], list[Values]]) -> str:
 
 
 def _spliced(text: str, nodes: list[yaml.Node], before: list[Values], after: list[Values]) -> str | None:
-    """Return the text with the changed entry's lines replaced; None where entries do not stand in lines of their own."""
+    """Return the text with the changed entry's lines replaced; None if the entries are not on lines of their own."""
     lines = text.splitlines(keepends=True)
     spans = [(node.start_mark.line, _last_line(node) + 1) for node in nodes]
     starts = [lines[first][: node.start_mark.column] for node, (first, _) in zip(nodes, spans, strict=True)]
@@ -211,7 +211,7 @@ def _spliced(text: str, nodes: list[yaml.Node], before: list[Values], after: lis
 
 
 def _last_line(node: yaml.Node) -> int:
-    """Return the line in which a node's last value ends; a block's own end is where the next thing begins."""
+    """Return the line in which a node's last value ends; the end mark of a block is where the next token starts."""
     if not isinstance(node, yaml.CollectionNode) or node.flow_style:
         return int(node.end_mark.line if node.end_mark.column else node.end_mark.line - 1)
     inner = [one for pair in node.value for one in (pair if isinstance(pair, tuple) else (pair,))]

@@ -1,6 +1,6 @@
-"""``credentials.yaml``: the pool's credentials and their terms. Text in, entries and mistakes out; no other file is read.
+"""Parses ``credentials.yaml``: the pool's credentials and their terms. Text in, entries and errors out, without other files.
 
-A mistake names the file, the line and the label, and never a value: any of them may be a secret that stands in a wrong place.
+An error names the file, the line and the label, but never a value, because any value may be a misplaced secret.
 """
 
 import difflib
@@ -19,11 +19,11 @@ from claude_proxy.credentials.credential import API_KEY_PREFIX, CLAUDE_PREFIX, L
 from claude_proxy.secret import Secret
 
 FILE_VARIABLE = "CLAUDE_CREDENTIALS_FILE"
-# Under this name the launcher says where the file may be when nobody has named one; the first that is there counts.
+# In this variable the launcher lists the possible places of the file if none is configured; the first existing file is used.
 OWN_FILES = "CLAUDE_PROXY_CREDENTIALS_FILES"
 NAME = "credentials.yaml"
 SECTION = "credentials"
-# What says where the secret is: in the file itself, in a file of its own, or in what Claude Code keeps.
+# Where the secret is: in this file, in a file of its own, or in Claude Code's login.
 SOURCES = ("secret", "secret_file", "claude_home")
 KINDS = {"oauth": Kind.OAUTH, "api_key": Kind.API_KEY}
 PREFIXES = {OAUTH_PREFIX: Kind.OAUTH, API_KEY_PREFIX: Kind.API_KEY}
@@ -33,12 +33,12 @@ _USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 
 class MalformedEntry(ValueError):
-    """A value that cannot be used; the message follows the name of its key, or of the entry, and holds no value."""
+    """A value cannot be used. The message continues a sentence that starts with the key or the entry; it has no value."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One credential as the file has it. ``value`` is the secret, or the path of the file that holds it, by ``source``."""
+    """One credential of the file. ``value`` is the secret or the path of its file, depending on ``source``."""
 
     label: str
     line: int
@@ -50,28 +50,28 @@ class Entry:
 
 
 class Parsed(NamedTuple):
-    """The entries that can be used, and a sentence for each mistake."""
+    """The valid entries, and one message per error."""
 
     entries: tuple[Entry, ...] = ()
     mistakes: tuple[str, ...] = ()
 
 
 def files_of(environ: Mapping[str, str]) -> tuple[Path, ...]:
-    """Return where the file may be, the first place first; nothing where neither the operator nor the launcher says so."""
+    """Return the possible places of the file, in order; empty if neither the operator nor the launcher sets any."""
     named = environ.get(FILE_VARIABLE, "").strip()
     own = environ.get(OWN_FILES, "").split("\n")
     return (Path(named),) if named else tuple(Path(one) for one in own if one)
 
 
 def file_in_use(environ: Mapping[str, str]) -> Path | None:
-    """Return the file that counts; with none there the place in which a new one is made."""
+    """Return the file to use: the first that exists, else the place where a new one is created."""
     found = files_of(environ)
     return next((path for path in found if path.exists()), found[-1] if found else None)
 
 
 def read_text(path: Path) -> str:
-    """Return what a small file holds; raise ``OSError`` for one that cannot be read, and ``ValueError`` for no such file."""
-    # Not blocking: somebody may have named a pipe.
+    """Return the text of a small file; raise ``OSError`` if it cannot be read, ``ValueError`` if it is no such file."""
+    # Non-blocking, because the path may be a pipe.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
         if not path.is_file():
@@ -86,21 +86,21 @@ def read_text(path: Path) -> str:
 
 
 def check_label(label: str) -> str:
-    """Return a label; raise ``MalformedEntry`` for one that no credential may have."""
+    """Return a valid label; raise ``MalformedEntry`` for any other."""
     if not LABEL.fullmatch(label) or label.startswith(CLAUDE_PREFIX):
         raise MalformedEntry("should be 1 to 64 letters, digits and _ . @ -, the first a letter or a digit")
     return label
 
 
 def check_secret(value: str, kind: Kind | None) -> Kind:
-    """Return the kind of a secret, by what it is said to be or by its prefix; raise ``MalformedEntry``."""
+    """Return the kind of a secret, given or by its prefix; raise ``MalformedEntry``."""
     if not value or not value.isascii() or not value.isprintable() or re.search(r"[\s,]", value):
         raise MalformedEntry("is empty, or has a space, a comma or a character that no HTTP header can carry")
     if value.rfind(CLAUDE_PREFIX) > 0:
-        raise MalformedEntry("is not one credential alone")
+        raise MalformedEntry("contains more than one credential")
     known = next((found for prefix, found in PREFIXES.items() if value.startswith(prefix)), None)
     if kind is None and known is None:
-        raise MalformedEntry(f"begins neither with {OAUTH_PREFIX} nor with {API_KEY_PREFIX}; copy it again, or give its kind")
+        raise MalformedEntry(f"starts neither with {OAUTH_PREFIX} nor with {API_KEY_PREFIX}; copy it again, or set its kind")
     if kind is not None and known is not None and kind is not known:
         raise MalformedEntry(f"is an {'API key' if known is Kind.API_KEY else 'OAuth token'}, which is not its kind")
     return kind or known or Kind.OAUTH
@@ -164,7 +164,7 @@ def _day(value: Any) -> date:
         raise MalformedEntry("should be the day on which the setup token was made, such as 2026-03-01") from None
 
 
-# Each key of an entry, and what reads its value.
+# The keys of an entry and the functions that read their values.
 TERMS: Mapping[str, Callable[[Any], Any]] = {
     "priority": _number(-1000, 1000, "a whole number from -1000 to 1000", whole=True),
     "weight": _number(0.01, 1000, "a number from 0.01 to 1000", whole=False),
@@ -188,11 +188,11 @@ READERS: Mapping[str, Callable[[Any], Any]] = {
 
 
 def parse(text: str, name: str = NAME) -> Parsed:
-    """Read the file's text. ``name`` is how the mistakes call the file."""
+    """Parse the file's text. ``name`` is the file's name in the errors."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
-        # Not the error's own text: it shows the line, and there may be a secret in it.
+        # Without the error's own text, which contains the line and possibly a secret.
         line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
         return Parsed((), (f"{name}{line}: is not YAML; look at the indentation, colons and quotes there",))
     except (yaml.YAMLError, ValueError, RecursionError):
@@ -216,7 +216,7 @@ def parse(text: str, name: str = NAME) -> Parsed:
 
 
 def _add(node: yaml.Node, called: str, name: str, entries: list[Entry], mistakes: list[str]) -> None:
-    """Read one entry; put it to the others, or what is wrong with it to the mistakes."""
+    """Read one entry; append it to the entries, or its errors to the mistakes."""
     line = node.start_mark.line + 1
     if not isinstance(node, yaml.MappingNode):
         mistakes.append(f"{name} line {line}, {called}: should be a mapping with a label and a secret")
@@ -227,7 +227,7 @@ def _add(node: yaml.Node, called: str, name: str, entries: list[Entry], mistakes
     if label:
         called = label
         if any(other.label == label for other in entries):
-            wrong.append((line, "has a label that an earlier entry has"))
+            wrong.append((line, "has the same label as an earlier entry"))
     given = [source for source in SOURCES if source in values]
     if not wrong:
         wrong += [(line, sentence) for sentence in _contradictions(values, given)]
@@ -239,28 +239,28 @@ def _add(node: yaml.Node, called: str, name: str, entries: list[Entry], mistakes
 
 
 def _read(node: yaml.MappingNode, values: dict[str, Any]) -> Iterator[tuple[int, str]]:
-    """Fill ``values``; yield the line and a sentence for each value that cannot be used."""
+    """Fill ``values``; yield the line and a message for each invalid value."""
     for key, value in node.value:
         line = key.start_mark.line + 1
         read = READERS.get(key.value) if isinstance(key, yaml.ScalarNode) else None
         if read is None:
             yield line, _unknown(key, READERS)
         elif key.value in values:
-            yield line, f"{key.value} stands there twice; keep one"
+            yield line, f"{key.value} is set twice; keep one"
         else:
             try:
                 found = yaml.constructor.SafeConstructor().construct_document(value)
-                if found is not None:  # an empty value is one that is not there
+                if found is not None:  # an empty value means that the key is not set
                     values[key.value] = read(found)
             except MalformedEntry as error:
                 yield line, f"{key.value} {error}"
             except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
-                # The library lets these through, such as for a time that is none.
+                # The library lets these through, for example for an invalid time.
                 yield line, f"{key.value} has a value that cannot be read"
 
 
 def _contradictions(values: Mapping[str, Any], given: list[str]) -> Iterator[str]:
-    """Yield a sentence for each thing that is missing or does not go together."""
+    """Yield a message for each missing or contradictory value."""
     if "label" not in values:
         yield "has no label"
     if len(given) != 1:
@@ -277,13 +277,13 @@ def _contradictions(values: Mapping[str, Any], given: list[str]) -> Iterator[str
     if home and kind is Kind.API_KEY:
         yield "kind should be oauth: claude_home holds a login"
     if "made" in values and (home or kind is Kind.API_KEY):
-        yield "made is for setup tokens: only those end after a year"
+        yield "made is only for setup tokens, which expire after a year"
 
 
 def _unknown(key: yaml.Node, known: Iterator[str] | Mapping[str, Any] | tuple[str, ...]) -> str:
-    """Return what to say of a key that nobody knows; one that does not look like a key may be a secret, and is not shown."""
+    """Return the message for an unknown key. A text that does not look like a key may be a secret and is not shown."""
     name = key.value if isinstance(key, yaml.ScalarNode) else ""
     if not _KEY.fullmatch(name) or CLAUDE_PREFIX in name:
-        return "has a key that is none"
+        return "has a key that is not valid"
     found = difflib.get_close_matches(name.lower(), [*known], 1, 0.6)
     return f"{name} is not known; " + (f"did you mean {found[0]}?" if found else f"the keys are {', '.join(known)}")

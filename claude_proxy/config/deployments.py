@@ -1,4 +1,4 @@
-"""A deployment of ``model_list`` as a frozen value: whose it is, how it is asked, and what about it needs LiteLLM."""
+"""A deployment of ``model_list`` as a frozen value: its provider, its endpoint, and why it may need LiteLLM."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,29 +13,29 @@ from claude_proxy.secret import Secret
 
 
 class Lane(Enum):
-    """Which way an attempt goes."""
+    """How an attempt is sent."""
 
-    CLAUDE = "Claude's own API, on the pool's credentials"
-    MESSAGES = "a provider of Anthropic's format"
+    CLAUDE = "Claude's own API, with the pool's credentials"
+    MESSAGES = "a provider with Anthropic's format"
     DEMO = "made inside the proxy"
-    CHAT = "a provider of chat completions"
-    COMPLETION = "a provider whose format LiteLLM alone knows, asked for chat completions through it"
+    CHAT = "a provider with chat completions"
+    COMPLETION = "a provider whose format only LiteLLM knows; LiteLLM translates chat completions"
     LITELLM = "LiteLLM, which chooses the deployment"
 
 
 LANES = {Provider.CLAUDE: Lane.CLAUDE, Provider.ANTHROPIC_FORMAT: Lane.MESSAGES, Provider.DEMO: Lane.DEMO}
-# Why Claude on a cloud is LiteLLM's.
+# Why LiteLLM handles Claude on a cloud.
 LITELLMS_FORMAT = "LiteLLM knows this provider's format"
-# Parameters of a deployment that go into a chat-completions request as they are.
+# Parameters of a deployment that are copied into a chat-completions request.
 CHAT_EXTRAS = (
     "reasoning_effort", "max_completion_tokens", "frequency_penalty", "presence_penalty", "seed", "parallel_tool_calls",
     "service_tier", "verbosity", "response_format", "prompt_cache_key",
 )  # fmt: skip
-# Fields of a request that a deployment may give a value for; the client's own goes first, but for thinking.
+# Request fields for which a deployment may set a default. The client's own value has priority, except for thinking.
 DEFAULTS = ("max_tokens", "temperature", "top_p", "top_k", "stop_sequences")
-# Of a deployment's `model_info`: which server of chat completions is at its address.
+# A key of a deployment's `model_info`: the chat-completions server at its URL.
 CHAT_SERVER = "chat_server"
-# What a lane does as LiteLLM does, or what says nothing to it. Any other parameter that has a value needs LiteLLM.
+# Parameters that a lane handles like LiteLLM, or that have no effect on it. Any other parameter with a value needs LiteLLM.
 CHAT_UNDERSTOOD = frozenset({*CHAT_EXTRAS, CHAT_SERVER, "api_version", "extra_body"})
 UNDERSTOOD = frozenset(
     {
@@ -44,7 +44,7 @@ UNDERSTOOD = frozenset(
         "cache_creation_input_token_cost", "cache_read_input_token_cost", *DEFAULTS, *THINKING_PARAMETERS,
     }
 )  # fmt: skip
-# By these LiteLLM's router chooses among deployments, or holds requests back.
+# Parameters by which LiteLLM's router chooses deployments or delays requests.
 OF_ROUTER = frozenset(
     {
         "allowed_fails_policy", "budget_duration", "cooldown_time", "max_budget", "max_parallel_requests", "order", "rpm",
@@ -53,7 +53,7 @@ OF_ROUTER = frozenset(
 )  # fmt: skip
 
 
-# LiteLLM's providers whose wire is chat completions, below a base address with a bearer key; Azure's has its own of both.
+# LiteLLM's providers of chat completions, with a base URL and a bearer key; Azure has its own form of both.
 CHAT_PROVIDERS = frozenset(
     {
         "azure", "cerebras", "custom_openai", "dashscope", "deepinfra", "deepseek", "fireworks_ai", "groq", "hosted_vllm",
@@ -64,71 +64,71 @@ CHAT_PROVIDERS = frozenset(
 
 
 class ChatEndpoint(NamedTuple):
-    """Where a provider's chat completions are asked, by LiteLLM's tables: base, key, and the header that the key goes in."""
+    """The endpoint of a provider's chat completions, by LiteLLM's tables: base URL, key, and the key's header."""
 
     base: str
     key: str | None = None
     key_header: str = "authorization"
     version: str | None = None
-    # The name on the wire.
+    # The model name that is sent.
     model: str = ""
 
 
-# Returns the wire of a deployment, by its ``litellm_params``; None for one that LiteLLM alone can ask.
+# Returns the endpoint of a deployment, by its ``litellm_params``; None for a deployment that only LiteLLM can call.
 EndpointLookup = Callable[[Mapping[str, Any]], ChatEndpoint | None]
 
 
 def no_endpoint(_: Mapping[str, Any]) -> ChatEndpoint | None:
-    """Without LiteLLM's tables nobody's wire is known."""
+    """Return None: without LiteLLM's tables no endpoint is known."""
     return None
 
 
 def likely_endpoint(params: Mapping[str, Any]) -> ChatEndpoint | None:
-    """Return a wire without a key for a provider that has one, told by its name alone: for words about it, and no request."""
+    """Return an endpoint without a key for a provider that has one, by its name alone: for messages, not for requests."""
     provider = params.get("custom_llm_provider") or str(params.get("model")).split("/", 1)[0]
     return ChatEndpoint(str(params.get("api_base") or "https://unknown.invalid")) if provider in CHAT_PROVIDERS else None
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """One entry of ``model_list``, with the name's wildcard filled in and variables in place."""
+    """One entry of ``model_list``, with the name's wildcard and the variables replaced."""
 
     lane: Lane
     provider: Provider
-    # LiteLLM's words for provider and model: "anthropic/claude-opus-4-8".
+    # LiteLLM's name of provider and model: "anthropic/claude-opus-4-8".
     served: str
-    # The name on the wire.
+    # The model name that is sent.
     model: str
     api_base: str | None = None
     api_key: Secret | None = None
     row: Dialect = STRICT
     extra_headers: tuple[tuple[str, str], ...] = ()
-    # Seconds of one silence: while a whole response is awaited, and in a stream; None for the configuration's.
+    # The maximum silence in seconds, before a response and in a stream; None for the configuration's.
     timeout: float | None = None
     stream_timeout: float | None = None
     num_retries: int | None = None
-    # One without a weight is not asked first where another has one.
+    # A deployment without a weight is not used first if another has one.
     weight: float = 0.0
     defaults: Mapping[str, Any] | None = None
     thinking: Mapping[str, Any] | None = None
-    # What goes into a chat-completions request beside the client's own, and how the provider is asked for it.
+    # Fields for a chat-completions request in addition to the client's, and the endpoint's version and key header.
     extra: Mapping[str, Any] | None = None
     api_version: str | None = None
     key_header: str = "authorization"
-    # The whole entry, of a deployment that LiteLLM is asked for a completion of. There are secrets in it.
+    # The whole entry, for a deployment that is called through LiteLLM. It contains secrets.
     params: Mapping[str, Any] | None = field(default=None, repr=False)
-    # Why LiteLLM serves it, in words; empty where a lane does.
+    # Why LiteLLM serves the deployment, in words; empty if a lane does.
     reason: str = ""
 
 
 def parameters(params: Mapping[str, Any], info: object) -> Mapping[str, Any]:
-    """Return a deployment's ``litellm_params`` with what its ``model_info`` says of the server."""
+    """Return a deployment's ``litellm_params``, with the server kind from its ``model_info``."""
     server = info.get(CHAT_SERVER) if isinstance(info, Mapping) else None
     return {**params, CHAT_SERVER: server} if server else params
 
 
 def served_as(model: str, provider: str | None) -> str:
-    """Return a deployment's provider and model in LiteLLM's words, the provider once."""
+    """Return a deployment's provider and model in LiteLLM's form, with the provider once."""
     return model if not provider or model.startswith(f"{provider}/") else f"{provider}/{model}"
 
 
@@ -137,14 +137,14 @@ def deployment(
 ) -> Deployment:
     """Return a deployment from its ``litellm_params``, as LiteLLM's router has them for one name.
 
-    One that LiteLLM has chosen already is asked on its lane whatever else stands there.
+    A deployment that LiteLLM has already chosen uses its lane regardless of its other parameters.
     """
     named = {name: value for name, value in params.items() if value is not None and value is not False}
     model, provider_name, base = str(named.get("model", "")), named.get("custom_llm_provider"), named.get("api_base")
     provider = hosts.provider(model, provider_name, base)
     endpoint = None if provider in LANES else endpoint_lookup(named)
     row = dialect(model, provider_name, endpoint.base if endpoint else base, named.get(CHAT_SERVER) if endpoint else None)
-    # Claude on a cloud keeps its own format, which LiteLLM relays.
+    # Claude on a cloud keeps its own format, which LiteLLM forwards.
     lane = LANES.get(provider) or (
         Lane.CHAT if endpoint else Lane.LITELLM if row.thinking is Thinking.CLAUDE else Lane.COMPLETION
     )
@@ -183,7 +183,7 @@ def _chat_extra(named: Mapping[str, Any]) -> dict[str, Any]:
 def _reason(named: Mapping[str, Any], lane: Lane) -> str:
     if lane is Lane.LITELLM:
         return LITELLMS_FORMAT
-    if lane is Lane.COMPLETION:  # the others are for the provider
+    if lane is Lane.COMPLETION:  # the other parameters are for the provider
         unknown = sorted(name for name in named if name in OF_ROUTER)
     else:
         understood = UNDERSTOOD | CHAT_UNDERSTOOD if lane is Lane.CHAT else UNDERSTOOD

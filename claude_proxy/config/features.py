@@ -1,11 +1,11 @@
-"""Which settings of config.yaml ask LiteLLM to do something with requests: those requests enter LiteLLM."""
+"""Which settings of config.yaml need LiteLLM to handle requests."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from claude_proxy.config.routing import is_entry, number
 
-# What the lanes do as LiteLLM does, and what asks for nothing. A key that is not here may count, limit, log or change
+# Settings that the lanes handle like LiteLLM, or that have no effect on requests. Any other key may count, limit, log or change
 # requests, so it sends them through LiteLLM.
 UNDERSTOOD: Mapping[str, frozenset[str]] = {
     "": frozenset({"claude_proxy", "general_settings", "litellm_settings", "model_list", "router_settings"}),
@@ -16,7 +16,7 @@ UNDERSTOOD: Mapping[str, frozenset[str]] = {
             "telemetry", "turn_off_message_logging", "use_chat_completions_url_for_anthropic_messages",
         }
     ),
-    # Cooldowns belong to deployments that LiteLLM chooses; a lane asks each of them anew.
+    # Cooldowns belong to deployments that LiteLLM chooses; a lane always tries each deployment.
     "router_settings": frozenset(
         {
             "allowed_fails", "allowed_fails_policy", "content_policy_fallbacks", "context_window_fallbacks", "cooldown_time",
@@ -27,14 +27,14 @@ UNDERSTOOD: Mapping[str, frozenset[str]] = {
     ),
     "general_settings": frozenset({"custom_auth", "master_key"}),
 }  # fmt: skip
-# Known settings whose value may be of a kind that LiteLLM alone reads.
+# Known settings whose value may have a form that only LiteLLM reads.
 NUMBERS = ("num_retries", "request_timeout", "retry_after", "stream_timeout", "timeout")
 FALLBACKS = ("content_policy_fallbacks", "context_window_fallbacks", "fallbacks")
 SIMPLE_SHUFFLE = "simple-shuffle"
 
 
 def reasons(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the settings that send every request through LiteLLM, in words; none with the configuration as it is shipped."""
+    """Return the settings that send every request through LiteLLM, in words; none with the shipped configuration."""
     return tuple(_reasons(config))
 
 

@@ -1,4 +1,4 @@
-"""Which models each person may use: the block ``claude_proxy: users:`` of config.yaml. Plain values, no I/O."""
+"""Which models each user may use: the block ``claude_proxy: users:`` of config.yaml. Plain values, no I/O."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -8,21 +8,21 @@ from typing import Any
 from claude_proxy.config.users import folded
 from claude_proxy.providers.endpoints import BLOCK, matches
 
-# Fields of a request whose entries may name further models.
+# Request fields whose entries may name more models.
 MODEL_FIELDS = ("fallbacks", "tools")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the block says. Who is not in it may use every model."""
+    """The limits in the block. A user who is not listed may use every model."""
 
-    # By user, in the case in which names are compared: what stands there, for people, and the patterns that it means.
+    # By case-folded user: the entries as written, for messages, and the patterns that they expand to.
     listed: Mapping[str, tuple[str, ...]]
     patterns: Mapping[str, tuple[str, ...]]
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Limits":
-        """Read a configuration that ``mistakes`` has nothing against."""
+        """Read a configuration in which ``mistakes`` found no error."""
         users = (config.get(BLOCK) or {}).get("users") or {}
         listed = {folded(name): tuple(entry["models"]) for name, entry in users.items() if "models" in (entry or {})}
         groups = access_groups(config)
@@ -33,14 +33,14 @@ class Limits:
         return cls(listed, patterns)
 
     def allows(self, user: str, model: str) -> bool:
-        """Whether the user may ask for the model. A ``*`` in an entry stands for anything."""
+        """Whether the user may use the model. In an entry, ``*`` matches any text."""
         patterns = self.patterns.get(folded(user))
         return patterns is None or any(matches(pattern, model) for pattern in patterns)
 
     def forbidden(self, user: str, model: str, raw: bytes) -> str | None:
-        """Return what of a request the user may not ask for: its model, or one that it names for Claude to use; else None.
+        """Return the model of a request that the user may not use, its own or one that it names for Claude; else None.
 
-        A body that names its model twice is refused as a whole: Claude may read another of the two than the proxy.
+        A body with two ``model`` fields is rejected, because Claude may read the other one.
         """
         if folded(user) not in self.patterns:
             return None
@@ -52,18 +52,18 @@ class Limits:
         return next((name for name in _further_models(body) if not self.allows(user, name)), None)
 
     def refusal(self, user: str, model: str) -> str:
-        """Return the sentence for a client that may not ask for the model."""
+        """Return the message for a client that may not use the model."""
         return f"model: {user} may not use {model} on this proxy. Allowed: {', '.join(self.listed[folded(user)])}."
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """An object of JSON with all its pairs, the same key twice included."""
+    """A JSON object as a list of its pairs, including duplicate keys."""
 
 
 def _further_models(body: _Pairs) -> Iterator[str]:
-    """Yield the models beside its own that a request may make Claude use: server-side fallbacks and tools such as advisors.
+    """Yield the models besides its own that a request may make Claude use: server-side fallbacks and advisor tools.
 
-    Of a field that is there twice both are looked at, for Claude may read either.
+    Both values of a duplicate field are searched, because Claude may read either.
     """
     for entries in (value for field, value in body if field in MODEL_FIELDS):
         for entry in entries if isinstance(entries, list) else ():
@@ -73,7 +73,7 @@ def _further_models(body: _Pairs) -> Iterator[str]:
 
 
 def access_groups(config: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """Return the models of each group that ``model_info: access_groups:`` names."""
+    """Return the models of each group in ``model_info: access_groups:``."""
     groups: dict[str, tuple[str, ...]] = {}
     for model in config.get("model_list") or []:
         info = model.get("model_info")
@@ -84,16 +84,16 @@ def access_groups(config: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
 
 
 def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a sentence for each mistake in the block; ``config`` is a mapping, and nothing else is known of it."""
+    """Yield one message per error in the block; ``config`` is a mapping that is not validated yet."""
     if "users" in config:
-        # Taken for a section that nobody reads, it would lift every limit.
-        yield f"users: belongs under {BLOCK}; at the beginning of a line it limits nobody"
+        # Ignored as an unknown section, it would lift every limit.
+        yield f"users: belongs under {BLOCK}; at the top level it limits nobody"
     block = config.get(BLOCK)
     if block is None:
         return
     users = block.get("users", {}) if isinstance(block, dict) else None
     if not isinstance(users, dict):
-        yield f"{BLOCK}: should hold users, and under each name what the person may use: users: {{anna: {{models: [glm]}}}}"
+        yield f"{BLOCK}: should hold users, and under each name what the user may use: users: {{anna: {{models: [glm]}}}}"
         return
     yield from _spelt_twice(users)
     names = [model["model_name"] for model in _entries(config)]
@@ -111,7 +111,7 @@ def _mistakes_of_models(models: object, names: list[str], groups: Mapping[str, t
     if not isinstance(models, list) or not models or not all(isinstance(model, str) and model for model in models):
         yield "models should be a list of names of models, patterns or groups"
         return
-    # Without a model every name would be wrong; that there is none is told by itself.
+    # Without any model, every name would be reported; the missing models are reported elsewhere.
     for model in models if names else ():
         if "*" not in model and model not in groups and not any(matches(name, model) for name in names):
             yield f"{model} is neither a model of model_list nor a group of access_groups"
@@ -122,7 +122,7 @@ def _spelt_twice(users: Mapping[Any, Any]) -> Iterator[str]:
     for user in users:
         above = first.setdefault(folded(user), user) if isinstance(user, str) else user
         if above != user:
-            yield f"{BLOCK}: users: {user}: is {above}, who stands above: upper and lower case make no difference"
+            yield f"{BLOCK}: users: {user}: is the same user as {above} above; upper and lower case make no difference"
 
 
 def _entries(config: Mapping[str, Any]) -> list[dict[str, Any]]:

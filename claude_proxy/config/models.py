@@ -1,4 +1,4 @@
-"""``config.yaml`` as the proxy's own parts read it. LiteLLM reads the file by itself and decides what it means."""
+"""The parts of ``config.yaml`` that the proxy itself reads. LiteLLM reads the file separately."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,13 +16,13 @@ from claude_proxy.providers.endpoints import Hosts
 from claude_proxy.providers.model_names import listed_names
 
 _VARIABLE = re.compile(r"os\.environ/([A-Za-z_][A-Za-z0-9_]*)")
-# What config.yaml has to name so that the rules of this project hold.
+# The values that config.yaml must contain so that the project's rules apply.
 CALLBACK = "request_transformer.proxy_handler_instance"
 CUSTOM_AUTH = "custom_auth.user_api_key_auth"
 
 
 class ConfigError(ValueError):
-    """A ``config.yaml`` with which the proxy does not start. ``mistakes`` holds a sentence each."""
+    """A ``config.yaml`` with errors, with which the proxy does not start. ``mistakes`` has one message per error."""
 
     def __init__(self, mistakes: tuple[str, ...]) -> None:
         super().__init__("\n".join(mistakes))
@@ -30,19 +30,19 @@ class ConfigError(ValueError):
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read and check the file; raise ``ConfigError`` with the line for bad YAML, and with a sentence for what is missing."""
+    """Read and check the file. Raises ``ConfigError`` with the line of invalid YAML, or with one message per error."""
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError((f"{path}: cannot be read ({error.strerror})",)) from error
     except yaml.MarkedYAMLError as error:
-        # Not the error's own text: it shows the line, and there may be a key in it.
+        # Without the error's own text, which contains the line and possibly a key.
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise ConfigError((f"{path}: is not YAML: {line}{error.problem}",)) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError((f"{path}: is not YAML: {' '.join(str(error).split())}",)) from error
     except (ValueError, RecursionError):
-        # Not the error's own text, as above. The library lets these two through: a 31 February, brackets without an end.
+        # Without the error's own text, as above. The library does not catch these two: a 31 February, unclosed brackets.
         raise ConfigError(
             (f"{path}: is not YAML: a date or number that is none, or too many brackets inside each other",)
         ) from None
@@ -87,7 +87,7 @@ def variables(config: object) -> set[str]:
 
 
 def unset_variables(config: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """Return, for each model name, the variables that it needs and that are not set; models that lack nothing are not in it."""
+    """Return the unset variables that each model needs, by model name; models without any are left out."""
     missing: dict[str, tuple[str, ...]] = {}
     for model in config.get("model_list") or []:
         unset = sorted(name for name in variables(model.get("litellm_params")) if not environ.get(name))
@@ -106,7 +106,7 @@ def referring_parameters(config: Mapping[str, Any]) -> dict[str, frozenset[str]]
 
 
 def redis_url(config: Mapping[str, Any], environ: Mapping[str, str]) -> str | None:
-    """Return the address of the Redis that LiteLLM is told to use, by ``router_settings`` or its variables: a secret."""
+    """Return the URL of the Redis that LiteLLM uses, by ``router_settings`` or its variables: a secret."""
 
     def setting(name: str) -> str:
         value = str((config.get("router_settings") or {}).get(f"redis_{name}") or "")
@@ -126,21 +126,21 @@ def model_names(config: Mapping[str, Any]) -> list[str]:
 
 
 def _aliases(config: Mapping[str, Any]) -> list[str]:
-    """Return the other names of models that ``router_settings`` gives."""
+    """Return the aliases of models in ``router_settings``."""
     aliases = (config.get("router_settings") or {}).get("model_group_alias")
     return [str(name) for name in aliases] if isinstance(aliases, dict) else []
 
 
-# The ``litellm_params`` of every deployment that a name leads to, wildcards filled in and variables in place.
+# Returns the ``litellm_params`` of every deployment of a model name, with wildcards and variables replaced.
 Lookup = Callable[[str], Sequence[Mapping[str, Any]]]
-# Names whose deployments are kept: clients choose them, where a pattern matches.
+# The limit for cached names: clients choose them if a pattern matches.
 MAX_NAMES = 1000
 
 
 class Fallbacks(NamedTuple):
-    """The models that may answer in a name's place, in order: in general, and after two kinds of errors.
+    """The fallback models of a name, in order: in general, and after two kinds of errors.
 
-    None of a kind where no rule of its own is set for the name.
+    None if no rule of that kind applies to the name.
     """
 
     general: tuple[str, ...]
@@ -149,7 +149,7 @@ class Fallbacks(NamedTuple):
 
 
 class ActiveConfig:
-    """The configuration that the process serves with, and what follows from it; it changes when a new one is taken up."""
+    """The configuration that applies now, and values derived from it. ``replace`` applies another one."""
 
     def __init__(
         self,
@@ -167,7 +167,7 @@ class ActiveConfig:
         self.replace(loaded)
 
     def replace(self, loaded: Mapping[str, Any]) -> None:
-        """Take another configuration in its place, whole."""
+        """Apply another configuration, all of it in one step."""
         self.loaded = loaded
         self.unset = unset_variables(loaded, self._environ)
         self.referring = referring_parameters(loaded)
@@ -182,7 +182,7 @@ class ActiveConfig:
         self._fallbacks: dict[str, Fallbacks] = {}
 
     def deployments(self, name: str) -> tuple[Deployment, ...]:
-        """Return the deployments of a name: of several those that lack no key, if there is one. Empty for an unknown name."""
+        """Return the deployments of a name, without those that lack a key if others are ready. Empty for an unknown name."""
         return self._resolved(name)[0]
 
     def is_ready(self, name: str) -> bool:
@@ -191,11 +191,11 @@ class ActiveConfig:
         return bool(deployments) and not missing
 
     def missing(self, name: str) -> tuple[str, ...]:
-        """Return the variables that keep every deployment of a name from being asked."""
+        """Return the unset variables because of which no deployment of a name is ready."""
         return self._resolved(name)[1]
 
     def fallbacks(self, name: str) -> Fallbacks:
-        """Return the models that may answer in a name's place, without those that nothing can serve."""
+        """Return the fallback models of a name, without models that are not ready."""
         found = self._fallbacks.get(name)
         if found is None:
             routing = self.routing
@@ -227,5 +227,5 @@ class ActiveConfig:
         return found
 
     def lacks_key(self, params: Mapping[str, Any], name: str) -> bool:
-        """Whether a parameter that config.yaml takes from the environment is empty here."""
+        """Whether a parameter that config.yaml reads from the environment is empty."""
         return name in self.unset and any(not params.get(each) for each in self.referring.get(name, ()))

@@ -1,9 +1,9 @@
-"""The HTTP proxies of the environment (HTTPS_PROXY and the like), and which hosts are asked without one (NO_PROXY).
+"""The HTTP proxies of the environment (HTTPS_PROXY and the like), and the hosts that need none (NO_PROXY).
 
-1. NO_PROXY is read in every form that curl or Go take: names, with or without a dot or `*.` in front, addresses and networks of
-   both versions, with or without brackets, each with or without a port; `*`; commas, blanks and empty items between them.
-2. The name in small letters goes before the one in capitals.
-3. A value that cannot be read is left out and named, and a proxy's address is never shown: it may hold a password.
+1. NO_PROXY is read in every form that curl or Go accept: names, with or without a leading dot or `*.`, IPv4 and IPv6 addresses
+   and networks, with or without brackets, each with or without a port; `*`; commas, blanks and empty items between them.
+2. A lower-case variable has priority over an upper-case one.
+3. An unreadable value is ignored and reported. A proxy's URL is never shown, because it may contain a password.
 """
 
 import functools
@@ -24,9 +24,9 @@ PORTS = {"http": 80, "https": 443}
 EXAMPLE = "http://proxy.example.com:3128"
 EXCEPTIONS = "NO_PROXY"
 EXAMPLES_OF_EXCEPTIONS = "localhost,10.0.0.0/8,.example.com"
-# More of an item than this is not shown.
+# The longest part of an item that is shown.
 SHOWN_CHARACTERS = 60
-# The longest name that DNS has.
+# The maximum length of a DNS name.
 MAX_NAME = 253
 _SEPARATORS = re.compile(r"[,\s]+")
 _BRACKETED = re.compile(r"\[([^\[\]]+)\](/\d+)?(?::(\d+))?")
@@ -38,7 +38,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 @dataclass(frozen=True)
 class Direct:
-    """One item of NO_PROXY: a network, or a name and all below it, or with neither every host; perhaps one port of it."""
+    """One item of NO_PROXY: a network, a name with its subdomains, or every host; optionally with one port or scheme."""
 
     network: Network | None = None
     name: str = ""
@@ -46,7 +46,7 @@ class Direct:
     scheme: str = ""
 
     def covers(self, scheme: str, host: str | Address, port: int | None) -> bool:
-        """Whether an origin is asked directly. ``host`` is a name as in an address, or an address."""
+        """Whether an origin is reached directly. ``host`` is a name in canonical form, or an address."""
         if self.port not in (None, port) or self.scheme not in ("", "all", scheme):
             return False
         if isinstance(host, str):
@@ -55,7 +55,7 @@ class Direct:
 
     @property
     def plain(self) -> str:
-        """The item in a form that httpx (0.28), urllib and requests read alike; empty where there is none."""
+        """The item in a form that httpx (0.28), urllib and requests all read; empty if there is none."""
         if self.port is not None or self.scheme:
             return ""
         if self.network is None:
@@ -67,17 +67,17 @@ class Direct:
 
 @dataclass(frozen=True)
 class OutboundProxies:
-    """What the environment says of proxies. ``mistakes`` has a variable and words for what cannot be read."""
+    """The proxy settings of the environment. ``mistakes`` has a variable and a message for each unreadable value."""
 
     by_scheme: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
     direct: tuple[Direct, ...] = ()
     mistakes: tuple[tuple[str, str], ...] = ()
-    # Whether the system, and not the environment, names them: macOS has exceptions of its own.
+    # Whether the settings come from the system and not from the environment: macOS has exceptions of its own.
     of_system: bool = False
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> "OutboundProxies":
-        """Read an environment, and where that names no proxy the system's settings."""
+        """Read an environment, or the system's settings if the environment names no proxy."""
         named = {name.lower(): name for name in sorted(environ) if name.lower().endswith("_proxy") and environ[name].strip()}
         named |= {name: name for name in named if environ.get(name, "").strip()}
         found = {name.removesuffix("_proxy"): (variable, environ[variable]) for name, variable in named.items()}
@@ -102,7 +102,7 @@ class OutboundProxies:
         return cls(by_scheme, tuple(read for _, read in direct if read is not None), tuple(mistakes), of_system)
 
     def proxy_for(self, scheme: str, host: str, port: int | None = None) -> str | None:
-        """Return the address of the proxy that an origin is asked through; None where it is asked directly."""
+        """Return the URL of the proxy for an origin; None if the origin is reached directly."""
         named = self.by_scheme.get(scheme) or self.by_scheme.get("all")
         if not named or self.goes_directly(scheme, host, port):
             return None
@@ -119,7 +119,7 @@ class OutboundProxies:
         return any(item.covers(scheme, meant, port) for item in self.direct)
 
     def simplify(self, environ: MutableMapping[str, str]) -> None:
-        """Leave in an environment what every library reads: httpx (0.28) raises an error over what it cannot read."""
+        """Reduce an environment to values that every library reads: httpx (0.28) raises an error for others."""
         plain = dict.fromkeys(item.plain for item in self.direct)
         exceptions = "*" if "*" in plain else ",".join(filter(None, plain))
         for name in [name for name in environ if name.lower().endswith("_proxy")]:
@@ -136,9 +136,9 @@ class OutboundProxies:
 
 @functools.cache
 def outbound_proxies() -> OutboundProxies:
-    """Return what the process was started with. From the first call on its environment holds what every library can read.
+    """Return the proxy settings of the start, and simplify the process's environment at the first call.
 
-    LiteLLM makes clients of httpx when it is imported, so the call comes before that.
+    LiteLLM creates httpx clients when it is imported, so this is called before.
     """
     found = OutboundProxies.of(os.environ)
     found.simplify(os.environ)
@@ -146,7 +146,7 @@ def outbound_proxies() -> OutboundProxies:
 
 
 def read_proxy(value: str) -> tuple[str, str]:
-    """Return a proxy's address, or a sentence on what is wrong with it."""
+    """Return a proxy's URL and an empty text, or an empty URL and what is wrong with the value."""
     text = value.strip()
     text = text if "://" in text else f"http://{text}"
     try:
@@ -156,14 +156,14 @@ def read_proxy(value: str) -> tuple[str, str]:
     except (ValueError, httpx.InvalidURL):
         scheme, usable = "", False
     if scheme.startswith("socks"):
-        return "", f"names a SOCKS proxy, which is not supported, so it is not used; it should hold one such as {EXAMPLE}"
+        return "", f"names a SOCKS proxy, which is not supported, so it is not used; use an HTTP proxy such as {EXAMPLE}"
     if not usable or scheme not in ("http", "https"):
-        return "", f"is not the address of an HTTP proxy, so it is not used; it should hold one such as {EXAMPLE}"
+        return "", f"is not the URL of an HTTP proxy, so it is not used; use one such as {EXAMPLE}"
     return text, ""
 
 
 def read_exception(item: str) -> Direct | None:
-    """Return an item of NO_PROXY, or None for one that cannot be read."""
+    """Return an item of NO_PROXY; None if it cannot be read."""
     scheme, has_scheme, rest = item.lower().rpartition("://")
     if has_scheme and scheme not in SCHEMES:
         return None
@@ -186,12 +186,12 @@ def read_exception(item: str) -> Direct | None:
 
 
 def shown(item: str) -> str:
-    """Return an item of NO_PROXY for a sentence; what may be a password in a wrong place is not shown."""
+    """Return an item of NO_PROXY for a message; an item that may contain a password is not shown."""
     return "an item with an @" if "@" in item else repr(item[:SHOWN_CHARACTERS])
 
 
 def _port(digits: str | None) -> int | None:
-    """Return a port, None without one, and 0 for what is none."""
+    """Return a port; None without one, and 0 for an invalid one."""
     if digits is None:
         return None
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 6 and int(digits) < 65536 else 0
@@ -207,19 +207,19 @@ def _network(text: str) -> Network | None:
 
 
 def _name(text: str) -> str:
-    """Return a host's name as addresses have it; empty for what is none."""
+    """Return a host name in canonical form; empty for anything else."""
     name = text.rstrip(".")
     try:
         name = name if name.isascii() else name.encode("idna").decode()
     except UnicodeError:
         return ""
-    # What ends in a number is an address to whoever resolves it.
+    # Resolvers read a name whose last part is a number as an address.
     is_number = name.rpartition(".")[2].isdigit()
     return name if len(name) <= MAX_NAME and _NAME.fullmatch(name) and not is_number else ""
 
 
 def _host(host: str) -> str | Address:
-    """Return the address that a host is, or its name as addresses have it."""
+    """Return a host as an address, or as a name in canonical form."""
     text = host.strip("[]").partition("%")[0].rstrip(".").lower()
     try:
         address = ipaddress.ip_address(text)

@@ -16,29 +16,29 @@ USERS, MODELS, GROUPS = "users", "models", "groups"
 
 @dataclass(frozen=True)
 class PoolGroups:
-    """What the block says of groups. Who is not in it, as a user and by the model, uses the credentials without groups."""
+    """The groups in the block. A user and a model without groups use the credentials without groups."""
 
-    # By user, in the case in which names are compared, and by pattern, in the order of the file.
+    # By case-folded user, and by pattern in the order of the file.
     users: Mapping[str, frozenset[str]]
     models: Mapping[str, frozenset[str]]
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "PoolGroups":
-        """Read a configuration that ``mistakes`` has nothing against."""
+        """Read a configuration in which ``mistakes`` found no error."""
         return cls(
             {folded(name): frozenset(groups) for name, groups in _named(config, USERS)},
             {pattern: frozenset(groups) for pattern, groups in _named(config, MODELS)},
         )
 
     def asker(self, user: str, *models: str) -> Asker:
-        """Return whose a request is: a user's, for a model under these names. Of several patterns that fit the first counts."""
+        """Return the asker of a request: a user and a model with these names. The first matching pattern applies."""
         user = folded(user)
         found = [self.users[user]] if user in self.users else []
         found += [groups for pattern, groups in self.models.items() if any(matches(pattern, name) for name in models)][:1]
         return Asker(user, tuple(found))
 
     def viewer(self, user: str) -> tuple[Asker, ...]:
-        """Return under whom a user may ask: with each of the models that have groups, and with one that has none."""
+        """Return a user's possible askers: one without a model's groups, and one for each model with groups."""
         own = self.asker(user)
         return (own, *(Asker(own.user, (*own.groups, groups)) for groups in self.models.values()))
 
@@ -47,7 +47,7 @@ NO_GROUPS = PoolGroups({}, {})
 
 
 def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a sentence for each mistake about groups; ``config`` is a mapping, and nothing else is known of it."""
+    """Yield one message per error about groups; ``config`` is a mapping that is not validated yet."""
     block = config.get(BLOCK)
     if not isinstance(block, dict):
         return
@@ -66,7 +66,7 @@ def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def unknown(config: Mapping[str, Any], there: Iterable[str]) -> Iterator[tuple[tuple[str, str, str], str]]:
-    """Yield each group that is used and that no credential has: the place in config.yaml, and the group."""
+    """Yield each group that no credential has: its place in config.yaml, and the group."""
     known = frozenset(there)
     for section in (USERS, MODELS):
         for name, groups in _named(config, section):
@@ -74,7 +74,7 @@ def unknown(config: Mapping[str, Any], there: Iterable[str]) -> Iterator[tuple[t
 
 
 def _named(config: Mapping[str, Any], section: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield the names of a section that have groups, with these, where they are what they should be."""
+    """Yield the names of a section with valid groups, and these groups."""
     block = config.get(BLOCK)
     entries = block.get(section) if isinstance(block, dict) else None
     for name, entry in entries.items() if isinstance(entries, dict) else ():

@@ -1,9 +1,9 @@
-"""Where the pool's credentials come from, put together: the variables, ``credentials.yaml``, and the files that it names.
+"""Combines the sources of the pool's credentials: the variables, ``credentials.yaml``, and the files that it names.
 
-1. All of them add up; the same secret twice is one credential, and what ``credentials.yaml`` says of it counts.
-2. A label that two secrets have is a mistake, and so is a file of a secret that cannot be read.
-3. The login that Claude Code keeps is read and never written. One that cannot be read now stays as it was read last; one that
-   was never read, and one that has expired, is in the pool and is not asked.
+1. All sources are added. The same secret twice is one credential, with the terms of ``credentials.yaml``.
+2. Two secrets with the same label are an error, and so is a secret file that cannot be read.
+3. Claude Code's login is read, never written. If it cannot be read now, the last value is kept; a login that was never read, or
+   that has expired, is in the pool but not used.
 """
 
 import json
@@ -23,14 +23,14 @@ from claude_proxy.credentials.credential import Credential, Kind
 from claude_proxy.secret import Secret
 
 LOGIN_FILE = ".credentials.json"
-# Below a folder that is named: the folder of Claude Code's itself, or the home that it is in.
+# Relative to a named folder, which is Claude Code's own folder or the home folder that contains it.
 LOGIN_PLACES = (LOGIN_FILE, f".claude/{LOGIN_FILE}")
 
 
 class Pooled(NamedTuple):
-    """The credentials, and a sentence for each mistake: with one the pool stays as it is. ``paths`` is all that was looked at.
+    """The credentials, and one message per error; with any error the pool stays unchanged. ``paths`` are all files involved.
 
-    ``problems`` are what keeps single credentials from being asked, and no mistakes.
+    ``problems`` keep single credentials from being used; they are not errors.
     """
 
     credentials: tuple[Credential, ...] = ()
@@ -40,7 +40,7 @@ class Pooled(NamedTuple):
 
 
 class _Sources:
-    """Collects mistakes and paths while it reads."""
+    """Collects errors and paths while it reads."""
 
     def __init__(self, before: Iterable[Credential]) -> None:
         self.before = {one.source: one for one in before if one.renewed}
@@ -59,7 +59,7 @@ class _Sources:
         return found.entries
 
     def credential(self, entry: Entry, file: Path) -> Credential | None:
-        """Return the credential of an entry; None for one with a mistake, which is then among them."""
+        """Return the credential of an entry; None for an entry with an error, which is then in ``mistakes``."""
         called = f"{file.name} line {entry.line}, {entry.label}"
         if entry.source == "claude_home":
             return self.login(entry, file.resolve().parent, called)
@@ -71,18 +71,18 @@ class _Sources:
                 value, source = read_text(path).strip(), value
             kind = check_secret(value, entry.kind)
         except MalformedEntry as error:
-            self.mistakes.append(f"{called}: what {entry.source} names {error}")
+            self.mistakes.append(f"{called}: the value of {entry.source} {error}")
             return None
         except (OSError, ValueError, RuntimeError) as error:
-            # The path is not shown: somebody may have put the secret itself in its place.
+            # The path is not shown, because it may be a misplaced secret.
             self.mistakes.append(f"{called}: secret_file names a file that cannot be read ({_reason(error)})")
             return None
         if entry.made is not None and kind is Kind.API_KEY:
-            self.mistakes.append(f"{called}: made is for setup tokens: only those end after a year")
+            self.mistakes.append(f"{called}: made is only for setup tokens, which expire after a year")
         return Credential(entry.label, kind, Secret(value), entry.made, entry.terms, source)
 
     def login(self, entry: Entry, folder: Path, called: str) -> Credential:
-        """Return the credential that Claude Code keeps in a home; one that cannot be read is as it was, or expired."""
+        """Return Claude Code's login of a home folder; if it cannot be read, the last known one, or an expired one."""
         named = entry.value.reveal()
         try:
             token, expires = self.token(folder / Path(named).expanduser())
@@ -93,11 +93,11 @@ class _Sources:
             known = self.before.get(named)
             if known is not None:
                 return replace(known, label=entry.label, terms=entry.terms)
-            token, expires = "", 0.0  # in the pool, and not asked
+            token, expires = "", 0.0  # in the pool, but not used
         return Credential(entry.label, Kind.OAUTH, Secret(token), None, entry.terms, named, renewed=True, expires=expires)
 
     def token(self, home: Path) -> tuple[str, float | None]:
-        """Return the access token of a home, and when it expires in Unix seconds; raise ``OSError`` or ``ValueError``."""
+        """Return a home folder's access token and its expiry in Unix seconds; raise ``OSError`` or ``ValueError``."""
         places = [home / place for place in LOGIN_PLACES] if home.is_dir() else [home]
         self.paths += places
         path = next((place for place in places if place.exists()), places[0])
@@ -106,20 +106,20 @@ class _Sources:
             token, expires = login["accessToken"].strip(), login.get("expiresAt")
             check_secret(token, Kind.OAUTH)
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError, RecursionError, MalformedEntry):
-            raise ValueError("there is no login in it") from None
+            raise ValueError("it contains no login") from None
         if expires is None:
             return token, None
         if isinstance(expires, bool) or not isinstance(expires, int | float) or not 0 <= expires < 1e15:
-            raise ValueError("its expiresAt is no time")
+            raise ValueError("its expiresAt is not a time")
         return token, expires / 1000
 
 
 def pooled(
     fixed: Sequence[Credential], files: Sequence[Path], before: Iterable[Credential] = (), *, required: bool = False
 ) -> Pooled:
-    """Return the pool of the variables' credentials and of the first file that is there.
+    """Return the pool of the variables' credentials and of the first file that exists.
 
-    ``before`` is the pool as it was, ``required`` says that there was a file: one that is gone is then a mistake.
+    ``before`` is the current pool. ``required`` says that a file existed before, so a missing file is an error.
     """
     sources = _Sources(before)
     path = next((one for one in files if one.exists()), None)
@@ -132,7 +132,7 @@ def pooled(
             if credential is not None and not _has(found, credential):
                 found.append(credential)
     elif required:
-        sources.mistakes.append(f"{files[0].name if files else 'the file'} is gone")
+        sources.mistakes.append(f"{files[0].name if files else 'the file'} is missing")
     for credential in fixed:
         if _has(found, credential):
             continue
@@ -146,7 +146,7 @@ def pooled(
 
 
 def _has(found: Iterable[Credential], credential: Credential) -> bool:
-    """Whether the same credential is there already; a login that cannot be read has no secret to go by."""
+    """Whether the same credential is already there; an unreadable login has no secret to compare."""
     return any(
         one.identity == credential.identity or (bool(credential.secret.reveal()) and one.secret.matches(credential.secret))
         for one in found
@@ -160,7 +160,7 @@ def _reason(error: Exception) -> str:
 
 
 def mistakes_of(entry: Entry, file: Path) -> tuple[str, ...]:
-    """Return what keeps one entry of the file from being used: that the file which it names is not there, or is none."""
+    """Return the errors and problems of one entry of the file, such as a missing file."""
     sources = _Sources(())
     sources.credential(entry, file)
     return (*sources.mistakes, *sources.problems)

@@ -1,9 +1,9 @@
-"""Takes up what changes in the pool's files while the proxy serves. One for a process; what a change does is handed in.
+"""Applies changes of the pool's files while the proxy serves. One per process; the caller provides what applies the change.
 
-1. A change is read once the files have been the same for two looks: an editor may be half-way through.
-2. With a mistake in them the pool stays as it was; each mistake is in the log once, and among ``problems`` while it lasts.
-3. A login that has expired is not asked from then on.
-4. The log says in one line what has changed, by labels alone.
+1. A change is read when the files are the same at two checks, because an editor may still be writing.
+2. With an error in the files the pool stays unchanged; each error is logged once, and is in ``problems`` while it lasts.
+3. An expired login is no longer used.
+4. One log line reports the change, by labels only.
 """
 
 import asyncio
@@ -22,14 +22,14 @@ from claude_proxy.credentials.expiry import EXPIRED
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.5
-# What changes at every look is read after so many, or a file that is edited all the time would never be.
+# Files that change at every check are read after so many checks, so that they are read at all.
 PATIENT_LOOKS = 4
 
 Signature = tuple[int, ...] | None
 
 
 def signature(path: Path) -> Signature:
-    """Return what changes with a file, be it written or replaced, through links; None when it is not there."""
+    """Return a value that changes when the file is written or replaced, also through links; None if it is missing."""
     try:
         found = path.stat()
     except OSError:
@@ -39,7 +39,7 @@ def signature(path: Path) -> Signature:
 
 @dataclass
 class PoolWatcher:
-    """Looks at the files of one process's pool. ``take_up`` puts other credentials in force."""
+    """Watches the files of one process's pool. ``take_up`` applies new credentials."""
 
     environ: Mapping[str, str]
     credentials: tuple[Credential, ...]
@@ -49,107 +49,109 @@ class PoolWatcher:
     _paths: tuple[Path, ...] = ()
     _seen: dict[Path, Signature] | None = None
     _candidate: dict[Path, Signature] | None = None
-    _restless: int = 0
+    _changing: int = 0
     _refused: tuple[str, ...] = ()
     _closed: frozenset[str] = field(default_factory=frozenset)
     _had_file: bool = False
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Check until cancelled."""
         while True:
             try:
                 if self.has_changed():
                     await self.refresh()
-                self.notice_expired()
-            except Exception:  # one file that breaks something unforeseen must not end the watch
-                logger.exception("the pool's files were not taken up; the pool stays as it was")
+                self.apply_expiry()
+            except Exception:  # an unforeseen error in one file must not end the watch
+                logger.exception("the pool's files could not be read; the pool stays unchanged")
             await asyncio.sleep(LOOK_SECONDS)
 
     async def refresh(self) -> None:
-        """Read the files now, and put them in force; one reading at a time, or an older one would be the last."""
+        """Read the files now and apply them. One read at a time, so that an older one does not overwrite a newer one."""
         async with self._reading:
             self.apply(await asyncio.to_thread(self.read))
 
     def has_changed(self) -> bool:
-        """Whether the files are others than before, and have been the same for two looks."""
+        """Whether the files differ from the last read, and are the same as at the last check."""
         found = {path: signature(path) for path in (self._paths or files_of(self.environ))}
         if found == self._seen:
-            self._candidate, self._restless = None, 0
+            self._candidate, self._changing = None, 0
             return False
-        if found != self._candidate and self._restless < PATIENT_LOOKS:
-            self._candidate, self._restless = found, self._restless + 1
+        if found != self._candidate and self._changing < PATIENT_LOOKS:
+            self._candidate, self._changing = found, self._changing + 1
             return False
-        self._seen, self._restless = found, 0
+        self._seen, self._changing = found, 0
         return True
 
     def read(self) -> Pooled:
-        """Read the files, in a thread of its own: the requests go on meanwhile."""
+        """Read the files; run in a thread, so that requests continue."""
         return read_pool(self.environ, self.credentials, required=self._had_file)
 
     def apply(self, found: Pooled) -> None:
-        """Put the pool that was read in force, unless there are mistakes."""
+        """Apply the pool that was read, unless it has errors."""
         self._paths = found.paths
-        said = (*self._refused, *self.problems)
+        reported = (*self._refused, *self.problems)
         refused, self._refused = self._refused, found.mistakes
         self.problems = (*found.mistakes, *found.problems)
         for mistake in found.mistakes:
-            if mistake not in said:
-                logger.error("%s; the pool stays as it was", mistake)
+            if mistake not in reported:
+                logger.error("%s; the pool stays unchanged", mistake)
         for problem in found.problems:
-            if problem not in said:
+            if problem not in reported:
                 logger.warning("%s", problem)
         if found.mistakes:
             return
         self._had_file = any(path.exists() for path in files_of(self.environ))
         changes = difference(self.credentials, found.credentials)
         if refused and not changes:
-            logger.info("the pool's files are in order again; nothing has changed")
+            logger.info("the errors in the pool's files are fixed; the pool is unchanged")
         if changes or [*map(facts, self.credentials)] != [*map(facts, found.credentials)]:
             self.credentials = found.credentials
-            self._put_in_force()
+            self._apply_pool()
         if changes:
-            logger.info("the pool has changed: %s", changes)
+            logger.info("the pool changed: %s", changes)
 
-    def notice_expired(self) -> None:
-        """Let the pool know of the logins that have expired since the last look."""
+    def apply_expiry(self) -> None:
+        """Apply the expiry of logins that have expired since the last check."""
         now = self.clock()
         closed = frozenset(one.label for one in self.credentials if one.closed(now))
         expired = [one.label for one in self.credentials if one.label in closed - self._closed and not one.terms.paused]
         if closed != self._closed:
-            self._put_in_force()
+            self._apply_pool()
         for label in expired:
             logger.warning("credential %s: %s", label, EXPIRED)
 
-    def _put_in_force(self) -> None:
+    def _apply_pool(self) -> None:
         now = self.clock()
         self._closed = frozenset(one.label for one in self.credentials if one.closed(now))
         self.take_up(self.credentials)
 
 
 def facts(credential: Credential) -> tuple[object, ...]:
-    """Return all that is said of a credential, for a comparison; its secret is among it."""
+    """Return all values of a credential, including its secret, for a comparison."""
     one = credential
     return one.label, one.kind, one.secret.reveal(), one.made, one.terms, one.source, one.expires
 
 
 def difference(old: Sequence[Credential], new: Sequence[Credential]) -> str:
-    """Say what is different between two pools, by labels alone; empty when nothing is."""
+    """Return the difference between two pools, by labels only; empty if they are the same."""
     before = {one.identity: one for one in old}
     after = {one.identity for one in new}
-    said: dict[str, list[str]] = {}
+    reported: dict[str, list[str]] = {}
     for one in new:
         was = before.get(one.identity)
         if was is None:
-            said.setdefault("new", []).append(one.label)
+            reported.setdefault("new", []).append(one.label)
             continue
         if one.label != was.label:
-            said.setdefault("renamed", []).append(f"{was.label} to {one.label}")
+            reported.setdefault("renamed", []).append(f"{was.label} to {one.label}")
         if one.terms.paused != was.terms.paused:
-            said.setdefault("paused" if one.terms.paused else "resumed", []).append(one.label)
+            reported.setdefault("paused" if one.terms.paused else "resumed", []).append(one.label)
         elif one.terms != was.terms or one.kind != was.kind or one.made != was.made:
-            said.setdefault("changed", []).append(one.label)
+            reported.setdefault("changed", []).append(one.label)
         if not one.secret.matches(was.secret):
-            said.setdefault("login renewed", []).append(one.label)
-    gone = [one.label for one in old if one.identity not in after]
-    return "; ".join(f"{what}: {', '.join(labels)}" for what, labels in {**said, **({"gone": gone} if gone else {})}.items())
+            reported.setdefault("login renewed", []).append(one.label)
+    removed = [one.label for one in old if one.identity not in after]
+    return "; ".join(
+        f"{what}: {', '.join(ls)}" for what, ls in {**reported, **({"removed": removed} if removed else {})}.items()
+    )

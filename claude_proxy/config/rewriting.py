@@ -1,4 +1,4 @@
-"""A file that several processes change: whole in one step, and one of them at a time."""
+"""Rewrites a file that several processes change: in one step, and one process at a time."""
 
 import contextlib
 import fcntl
@@ -9,13 +9,13 @@ from pathlib import Path
 
 
 def rewrite(path: Path, change: Callable[[bytes], bytes]) -> None:
-    """Put the changed content in the file's place, in one step, while no other process does so.
+    """Replace the file with its changed content in one step, while other processes wait.
 
-    A new file, and a new folder, is its owner's alone; a file's is the folder's, for root may run the command for a proxy that
-    runs as somebody else. A file that is there keeps its owner and its mode. Raises ``OSError``, and what ``change`` raises,
-    with nothing changed.
+    Only the owner can read a new file or folder. A new file gets its folder's owner, because root may run the command for a
+    proxy that runs as another user. An existing file keeps its owner and its mode. Raises ``OSError`` and the exceptions of
+    ``change``; the file is then unchanged.
     """
-    target = path.resolve()  # through a link, which stays one
+    target = path.resolve()  # a symbolic link stays a link
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _locked(target.with_name(f"{target.name}.lock")):
         before, status = b"", None
@@ -38,7 +38,7 @@ def rewrite(path: Path, change: Callable[[bytes], bytes]) -> None:
 
 
 def _give(descriptor: int, like: os.stat_result) -> None:
-    with contextlib.suppress(PermissionError):  # only root gives files away
+    with contextlib.suppress(PermissionError):  # only root can change the owner
         os.fchown(descriptor, like.st_uid, like.st_gid)
 
 

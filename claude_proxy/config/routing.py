@@ -1,4 +1,4 @@
-"""The rules of ``router_settings`` by which retries and fallbacks are chosen: frozen values, LiteLLM's semantics, no I/O."""
+"""The retry and fallback rules of ``router_settings``: frozen values with LiteLLM's semantics, no I/O."""
 
 import math
 import random
@@ -8,25 +8,25 @@ from typing import Any
 
 from claude_proxy.providers.endpoints import fallback_models
 
-# As LiteLLM has them (1.106.2), which takes them over from the package openai.
+# LiteLLM's values (1.106.2), which come from the package openai.
 NUM_RETRIES = 2
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.5, 8.0
-# Of ``retry_policy``: which of its keys an error belongs to. Other client errors are bad requests; what has no key, or one that
-# is not set, is repeated by its ``DefaultRetries``.
+# The key of ``retry_policy`` for each status. Other client errors are bad requests. If a status has no key, or its key is not
+# set, ``DefaultRetries`` applies.
 RETRY_POLICY = {
     401: "AuthenticationErrorRetries", 403: "", 404: "NotFoundErrorRetries", 408: "TimeoutErrorRetries",
     429: "RateLimitErrorRetries", 500: "InternalServerErrorRetries", 503: "ServiceUnavailableErrorRetries",
     504: "TimeoutErrorRetries", 529: "InternalServerErrorRetries",
 }  # fmt: skip
-# In seconds; what is longer is not waited for.
+# In seconds; a longer ``retry-after`` is ignored.
 LONGEST_RETRY_AFTER = 60.0
-# Client errors that LiteLLM repeats (its ``should_retry``).
+# Client errors that LiteLLM retries (its ``should_retry``).
 REPEATED = frozenset({408, 409, 429})
 
 
 @dataclass(frozen=True)
 class Routing:
-    """What follows a failure. Times are in seconds."""
+    """The rules for a failed attempt. Times are in seconds."""
 
     fallbacks: tuple[Mapping[str, list[str]], ...] = ()
     context_window_fallbacks: tuple[Mapping[str, list[str]], ...] | None = None
@@ -40,7 +40,7 @@ class Routing:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Routing":
-        """Read config.yaml. ``router_settings`` go before ``litellm_settings``; what is not as it should be is left out."""
+        """Read config.yaml. ``router_settings`` has priority over ``litellm_settings``; invalid values are ignored."""
         router, general = _mapping(config.get("router_settings")), _mapping(config.get("litellm_settings"))
 
         def listed(name: str) -> tuple[Mapping[str, list[str]], ...]:
@@ -63,19 +63,19 @@ class Routing:
         )
 
     def fallbacks_of(self, model: str) -> list[str]:
-        """Return the models that answer when this one does not, in order: those of the most specific pattern."""
+        """Return the fallback models of a model, in order: those of the most specific pattern."""
         return fallback_models(model, self.fallbacks) or []
 
     def context_window_fallbacks_of(self, model: str) -> list[str] | None:
-        """Return the models for a conversation that is too long for this one; None where only the other rules apply."""
+        """Return the models for a conversation that is too long for this one; None if only the other rules apply."""
         return None if self.context_window_fallbacks is None else fallback_models(model, self.context_window_fallbacks) or []
 
     def content_policy_fallbacks_of(self, model: str) -> list[str] | None:
-        """Return the models for a request that this one refuses as against its policy; None as above."""
+        """Return the models for a request that violates this model's content policy; None as above."""
         return None if self.content_policy_fallbacks is None else fallback_models(model, self.content_policy_fallbacks) or []
 
     def retries(self, model: str, status: int, requested: int | None) -> int:
-        """Return how often a model's failed attempt is repeated in all; ``requested`` is the deployment's own number."""
+        """Return how often a model's failed attempt is retried in total; ``requested`` is the deployment's own number."""
         policy = self.model_group_retry_policy.get(model, self.retry_policy)
         key = RETRY_POLICY.get(status, "" if status >= 500 else "BadRequestErrorRetries")
         if policy and (repeats := policy.get(key, policy.get("DefaultRetries"))) is not None:
@@ -86,9 +86,9 @@ class Routing:
 
 
 def pause(attempt: int, least: float, asked: float | None = None) -> float:
-    """Return how many seconds to wait before a model's one deployment is asked again; ``attempt`` counts from 0.
+    """Return the seconds to wait before a model's only deployment is tried again; ``attempt`` starts at 0.
 
-    ``asked`` is the error's ``retry-after``, which goes first where it is not unreasonable.
+    ``asked`` is the error's ``retry-after``, which has priority if it is not too long.
     """
     if asked is not None and 0 < asked <= LONGEST_RETRY_AFTER:
         return asked
@@ -97,7 +97,7 @@ def pause(attempt: int, least: float, asked: float | None = None) -> float:
 
 
 def number(value: object) -> float | None:
-    """Return a number, which may stand in a text; None for what is no finite number, or a negative one."""
+    """Return a number, possibly given as a text; None for anything else, an infinite or a negative number."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -108,7 +108,7 @@ def number(value: object) -> float | None:
 
 
 def is_entry(value: object) -> bool:
-    """Whether this is an entry of a list of fallbacks: patterns, each with the names of models."""
+    """Whether this is an entry of a fallback list: patterns, each with a list of model names."""
     return isinstance(value, dict) and all(
         isinstance(models, list) and all(isinstance(model, str) for model in models) for models in value.values()
     )

@@ -1,4 +1,4 @@
-"""Where what the processes of a proxy know is shared, by the settings."""
+"""Chooses the store that the processes of a proxy share, by the settings."""
 
 import os
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from claude_proxy.state.store import Store
 
 
 def shared_store(settings: Settings, loaded: Mapping[str, Any], usual: Path | None = None) -> Store | None:
-    """Return Redis, the state file, or None for nowhere; ``usual`` is the file where the settings name none."""
+    """Return Redis, the state file, or None for no store; ``usual`` is the file if the settings name none."""
     url = settings.redis_url.reveal() if settings.redis_url else models.redis_url(loaded, os.environ)
     if url:
         return RedisStore(url)

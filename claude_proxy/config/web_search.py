@@ -1,4 +1,4 @@
-"""The endpoint at which the proxy searches the web for models that cannot: ``claude_proxy: web_search:`` in config.yaml."""
+"""The search endpoint for models without a web search: ``claude_proxy: web_search:`` in config.yaml."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ REFERENCE = re.compile(r"os\.environ/([A-Za-z_][A-Za-z0-9_]*)")
 
 @dataclass(frozen=True)
 class WebSearch:
-    """Where searches are asked for, and with what. The key goes to that host alone."""
+    """The search endpoint and its key, which is sent only to that host."""
 
     provider: str
     url: str
@@ -28,20 +28,20 @@ class WebSearch:
 
     @property
     def host(self) -> str:
-        """The host, by which the log names the endpoint."""
+        """The host, as the endpoint's name in the log."""
         origin = Origin.of(self.url)
         return origin.host if origin else ""
 
 
 def section(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the section as it stands there; None without one."""
+    """Return the section as written; None without one."""
     block = config.get(BLOCK)
     found = block.get(KEY) if isinstance(block, dict) else None
     return found if isinstance(found, dict) else None
 
 
 def web_search(config: Mapping[str, Any], environ: Mapping[str, str]) -> WebSearch | None:
-    """Return the endpoint of a configuration that ``mistakes`` has nothing against; None without one that is ready."""
+    """Return the endpoint of a configuration in which ``mistakes`` found no error; None if there is no ready one."""
     found = section(config)
     if found is None or problem(found, environ):
         return None
@@ -55,7 +55,7 @@ def web_search(config: Mapping[str, Any], environ: Mapping[str, str]) -> WebSear
 
 
 def resolved(value: object, environ: Mapping[str, str]) -> str:
-    """Return a value, from the environment where it refers to a variable; empty when there is none."""
+    """Return a value, or the value of the variable that it refers to; empty if there is none."""
     if not isinstance(value, str):
         return ""
     reference = REFERENCE.fullmatch(value.strip())
@@ -63,7 +63,7 @@ def resolved(value: object, environ: Mapping[str, str]) -> str:
 
 
 def problem(found: Mapping[str, Any], environ: Mapping[str, str]) -> str:
-    """Return why a section without mistakes is not ready, in words that follow its name; empty when it is."""
+    """Return why a valid section is not ready, as the rest of a sentence after its name; empty if it is ready."""
     for name in ("api_base", "api_key"):
         reference = REFERENCE.fullmatch(str(found.get(name) or "").strip())
         if reference and not environ.get(reference[1], "").strip():
@@ -76,7 +76,7 @@ def problem(found: Mapping[str, Any], environ: Mapping[str, str]) -> str:
 
 
 def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a sentence for each mistake in the section; ``config`` is a mapping, and nothing else is known of it."""
+    """Yield one message per error in the section; ``config`` is a mapping that is not validated yet."""
     if KEY in config:
         yield f"{KEY}: belongs under {BLOCK}; at the beginning of a line it does nothing"
     block = config.get(BLOCK)

@@ -46,7 +46,7 @@ def test_the_environment_ends_no_start(behind: Proxy, upstream: up.Upstream) -> 
 
     said = [line for line in behind.output.splitlines() if "_proxy: " in line.lower()]
     assert sorted(line.split(";")[0] for line in said) == [
-        "WARNING: ALL_PROXY: is not the address of an HTTP proxy, so it is not used",
+        "WARNING: ALL_PROXY: is not the URL of an HTTP proxy, so it is not used",
         "WARNING: https_proxy: names a SOCKS proxy, which is not supported, so it is not used",
         "WARNING: no_proxy: '10.0.0.0/99' is no host, address or network",
         "WARNING: no_proxy: '[::1' is no host, address or network",
