@@ -71,7 +71,12 @@ def first_day(text: str, today: date) -> date:
 
 
 def summed(lines: Iterable[Line], by: Sequence[str]) -> list[Line]:
-    """Return one line for each value of ``by``: days in order, everything else with the most tokens first."""
+    """Return one line for each value of ``by``: days in order, everything else with the most tokens first.
+
+    By ``NAMES`` they are the lines of the ledger, in its order.
+    """
+    if tuple(by) == NAMES:
+        return [*lines]
     places = [NAMES.index(KEYS.get(key, key)) for key in by]
     sums: dict[tuple[str, ...], list[int]] = {}
     for line in lines:
