@@ -42,7 +42,7 @@ def stopped(capsys, *arguments):
     printed = capsys.readouterr()
     assert printed.out == ""
     first, *mistakes = printed.err.splitlines()
-    assert first == "The proxy does not start:"
+    assert first == ("The proxy does not start:" if "serve" in arguments else "The configuration has errors:")
     assert all(mistake.startswith("- ") for mistake in mistakes)
     return [mistake.removeprefix("- ") for mistake in mistakes]
 
@@ -90,6 +90,5 @@ def refused(capsys, project, *arguments):
         run(project, *arguments)
     printed = capsys.readouterr()
     assert (caught.value.code, printed.out) == (1, "")
-    first, *mistakes = printed.err.splitlines()
-    assert first == "This was not done:"
-    return mistakes
+    assert all(line.startswith("Error: ") for line in printed.err.splitlines())
+    return [line.removeprefix("Error: ") for line in printed.err.splitlines()]

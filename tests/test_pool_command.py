@@ -108,7 +108,7 @@ def test_what_is_not_done(pool, arguments, secret, says):
 
 def test_a_credential_of_env_is_moved(pool):
     """The same secret under its label moves a credential into the file, and the command says what is left to do."""
-    assert "take it out there" in pool("add", "fixed", secret=FIXED).err
+    assert "CLAUDE_OAUTH_TOKENS has it too, as fixed: remove it there" in pool("add", "fixed", secret=FIXED).err
     assert [one.source for one in Settings.parse(os.environ).credentials] == [str(pool.path)]
 
 
@@ -120,9 +120,20 @@ def test_the_list_without_a_proxy(pool):
     assert lines == [
         ["label", "kind", "source", "terms", "state"],
         ["anna", "oauth", "credentials.yaml", "made=2026-03-01", "priority=2", "groups=a,b", "paused=true", "-"],
-        ["fixed", "oauth", "CLAUDE_OAUTH_TOKENS", "-"],
+        ["fixed", "oauth", "CLAUDE_OAUTH_TOKENS", "-", "-"],
     ]
-    assert "No proxy answers" in printed.err
+    assert "No proxy responds" in printed.err
+
+
+def test_the_list_as_json(pool):
+    """``--json`` has the same as values: terms by their names, and null for a state that is not known."""
+    pool("add", "anna", "priority=2", "groups=b,a", "made=2026-03-01", secret=A)
+    anna, fixed = json.loads(pool("list", "--json", "--url", "http://127.0.0.1:9").out)
+    assert anna == {
+        "label": "anna", "kind": "oauth", "source": "credentials.yaml", "state": None,
+        "terms": {"made": "2026-03-01", "priority": 2, "groups": ["a", "b"]},
+    }  # fmt: skip
+    assert (fixed["label"], fixed["terms"]) == ("fixed", {})
 
 
 def test_the_list_beside_a_proxy(pool):
@@ -131,7 +142,7 @@ def test_the_list_beside_a_proxy(pool):
         route = mock.get("http://127.0.0.1:4000/pool").mock(
             return_value=httpx.Response(200, json={"credentials": [{"label": "fixed", "state": {"words": "usable"}}]})
         )
-        assert pool("list").out.splitlines()[1].split() == ["fixed", "oauth", "CLAUDE_OAUTH_TOKENS", "usable"]
+        assert pool("list").out.splitlines()[1].split() == ["fixed", "oauth", "CLAUDE_OAUTH_TOKENS", "-", "usable"]
     assert route.calls[0].request.headers["x-litellm-api-key"] == KEY
 
 
@@ -163,7 +174,7 @@ def test_resume_lifts_the_rests(pool):
         return {row.key for row in found if row.key.startswith("lifted:")}
 
     salt = asyncio.run(used())
-    assert "what it rests for is forgotten" in pool("resume", "anna").err
-    assert "what it rests for is forgotten" in pool("resume", "fixed").err
+    assert "Resumed anna and ended its cooldowns." in pool("resume", "anna").err
+    assert "Resumed fixed and ended its cooldowns." in pool("resume", "fixed").err
     credentials = Settings.parse(os.environ).credentials
     assert asyncio.run(rows()) == {f"lifted:{key_of(one, salt)}" for one in credentials}

@@ -84,6 +84,4 @@ def test_the_models_for_small_work_are_options(peopled, capsys):
     run(peopled, "settings", "--haiku-model", "demo", "--subagent-model", "claude-demo")
     said = json.loads(capsys.readouterr().out)["env"]
     assert (said["ANTHROPIC_DEFAULT_HAIKU_MODEL"], said["CLAUDE_CODE_SUBAGENT_MODEL"]) == ("demo", "claude-demo")
-    assert refused(capsys, peopled, "settings", "--haiku-model", "nobody")[0].startswith(
-        "- --haiku-model: nobody is not served"
-    )
+    assert refused(capsys, peopled, "settings", "--haiku-model", "nobody")[0].startswith("--haiku-model: nobody is not served")

@@ -16,7 +16,8 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from test_report import NOW, STORE_STATUS, record
 
-from claude_proxy.cli.terminal import aligned, render
+from claude_proxy.cli.tables import aligned
+from claude_proxy.cli.terminal import render
 from claude_proxy.config.pool_groups import NO_GROUPS, PoolGroups
 from claude_proxy.config.settings import Settings
 from claude_proxy.credentials.credential import NO_TERMS, Terms

@@ -1,24 +1,15 @@
-"""cli/terminal.py: quota and usage in a terminal, and what is said when the proxy does not answer."""
+"""cli/terminal.py: rate limits and usage as text."""
 
-import io
 from datetime import UTC, datetime
 
-import httpx
 import pytest
-import respx
 from test_report import ADMIN, ANNA, DAY, HOUR, NOW, OPUS, STORE_STATUS, closed, record, snapshot
 
-from claude_proxy.cli import terminal
-from claude_proxy.cli.terminal import Unanswered, aligned, ask, counted, render, show_status, show_usage, url_of
-from claude_proxy.config.settings import Settings
+from claude_proxy.cli.terminal import counted, render
 from claude_proxy.credentials.rate_limits import Cooldown, Window
 from claude_proxy.credentials.scope import EVERYTHING, Scope
-from claude_proxy.secret import Secret
 from claude_proxy.usage.ledger import Book
 from claude_proxy.usage.report import report
-
-URL = "http://127.0.0.1:4000"
-TOKEN, MASTER = "sk-made-up-token", "sk-made-up-master"
 
 
 def shown(viewer=ADMIN, width=80, *, colours=False, **record_more):
@@ -37,17 +28,20 @@ def shown(viewer=ADMIN, width=80, *, colours=False, **record_more):
 def test_everything_is_said():
     """The text holds states, windows with a bar and their times, sums, the last error and the failovers, in local time."""
     lines = [line.strip() for line in shown(width=120).splitlines()]
-    assert lines[0] == "1 of 2 credentials usable, 25% room left"
+    assert lines[0] == "1 of 2 credentials usable, 25% of the rate limits left"
     assert "2 sessions; today 0 requests, 0 tokens; 7 days 0 requests, 0 tokens" in lines
-    assert "##########.......... 50% 5-hour window, full about 12:06, opens anew 15:06" in " ".join(lines).replace("  ", " ")
+    assert "##########.......... 50% 5-hour window, full at about 12:06; resets 15:06" in " ".join(lines).replace("  ", " ")
     assert any(line.startswith("rate-limited for Opus until ") for line in lines)
     assert any(line.startswith("rejected until 12:06: the credential was refused") for line in lines)
-    assert "last limit or error 11:06: five_hour limit (HTTP 429)" in lines
+    assert "last error 11:06: five_hour limit (HTTP 429)" in lines
     assert "11:06 second: five_hour limit (HTTP 429)" in lines
-    assert any(line.startswith("anna: today 1 request, 10 tokens") for line in lines)
-    assert "People" in lines
-    assert "You" in shown(ANNA)
-    assert lines[-1] == "What is known is shared through SQLite. Process running since 2026-11-17 11:06."
+    head, anna = (lines.index(next(line for line in lines if line.startswith(word))) for word in ("Users", "anna"))
+    assert lines[head - 1].split() == ["requests", "errors", "tokens"] * 2
+    assert lines[head].split() == ["Users", *["today"] * 3, *["7", "days"] * 3]
+    assert lines[anna].split() == ["anna", "1", "0", "10", "1", "0", "10"]
+    assert "Users" not in shown(ANNA)
+    assert "\nYou " in shown(ANNA)
+    assert lines[-1] == "State shared through SQLite. Process running since 2026-11-17 11:06."
 
 
 def test_who_is_not_asked_and_what_is_wrong_is_said():
@@ -59,7 +53,7 @@ def test_who_is_not_asked_and_what_is_wrong_is_said():
     assert lines[1] == "credentials.yaml line 3, a: x"
     assert "  paused" in lines
     assert "  rate-limited until 12:06: 5-hour window" in lines
-    assert lines.count("  its login has expired: start Claude Code in that home") == 1
+    assert lines.count("  login expired: start Claude Code in its home folder") == 1
     assert "usable" not in [line.strip() for line in lines[: lines.index("l (OAuth token)")]]
     assert any(line.startswith("  its login expires at 2026-11-18") for line in lines)
 
@@ -86,85 +80,24 @@ def test_colours_are_for_terminals_and_nothing_else_steers_them():
     assert "\x1b[2J" not in coloured
 
 
-@pytest.mark.parametrize(
-    ("host", "url"),
-    [
-        ("127.0.0.1", "http://127.0.0.1:4000"), ("0.0.0.0", "http://127.0.0.1:4000"), ("::", "http://127.0.0.1:4000"),
-        ("::1", "http://[::1]:4000"), ("proxy.example", "http://proxy.example:4000"),
-    ],
-)  # fmt: skip
-def test_where_the_proxy_is(host, url):
-    """The running proxy is asked where HOST and PORT say, on this machine when it listens everywhere."""
-    assert url_of(Settings.parse({"HOST": host})) == url
+def test_a_pipe_gets_whole_lines():
+    """In a pipe no line is wrapped, no title has a space, and nothing is coloured: each line is for other programs."""
+    piped = shown(width=None, credential="first" * 20)
+    assert "\x1b" not in piped
+    assert max(len(line) for line in piped.splitlines()) > 80
+    assert "Users  requests_today  errors_today  tokens_today  requests_7_days  errors_7_days  tokens_7_days" in piped
 
 
-@pytest.mark.parametrize(("environ", "token"), [({"LITELLM_MASTER_KEY": MASTER}, MASTER), ({}, TOKEN)])
-def test_the_master_key_is_used_where_there_is_one(environ, token):
-    """The status is asked for with the master key, which sees everybody, and else with the static token."""
-    settings = Settings.parse({"PROXY_STATIC_TOKEN": TOKEN} | environ)
-    data = report([], Book(clock=lambda: NOW), ADMIN, STORE_STATUS, NOW)
-    with respx.mock(using="httpx") as mock:
-        route = mock.get(f"{URL}/pool").respond(json=data)
-        out = io.StringIO()
-        show_status(settings, None, watch=False, out=out)
-    assert route.calls.last.request.headers["x-litellm-api-key"] == token
-    assert out.getvalue().startswith("0 of 0 credentials usable")
-
-
-def test_a_watch_goes_on_until_it_is_interrupted(monkeypatch):
-    """With --watch the status is shown again and again, and an interrupt ends it without a word."""
-    naps = iter([None, KeyboardInterrupt])
-
-    def nap(_):
-        if error := next(naps):
-            raise error
-
-    monkeypatch.setattr(terminal.time, "sleep", nap)
-    data = report([], Book(clock=lambda: NOW), ADMIN, STORE_STATUS, NOW)
-    with respx.mock(using="httpx") as mock:
-        mock.get(f"{URL}/pool").respond(json=data)
-        out = io.StringIO()
-        show_status(Settings.parse({}), URL, watch=True, out=out)
-    assert out.getvalue().count("credentials usable") == 2
-
-
-def test_usage_as_csv_and_as_columns():
-    """``--csv`` passes the CSV on as it is; without it the columns stand under each other, numbers to the right."""
-    text = "period,user,requests\n2026-11-18,anna,5\n2026-11-18,b,1234\n"
-    with respx.mock(using="httpx") as mock:
-        mock.get(f"{URL}/usage.csv").respond(text=text)
-        for as_csv, expected in (
-            (True, text),
-            (False, "period      user  requests\n2026-11-18  anna         5\n2026-11-18  b         1234\n"),
-        ):
-            out = io.StringIO()
-            show_usage(Settings.parse({}), URL, as_csv=as_csv, out=out)
-            assert out.getvalue() == expected
-    assert aligned([]) == ""
-
-
-@pytest.mark.parametrize(
-    ("answer", "says"),
-    [
-        (httpx.Response(401), "does not take the token of .env (HTTP 401)"),
-        (httpx.Response(403), "does not take the token of .env (HTTP 403)"),
-        (httpx.Response(503), "answered with HTTP 503"),
-        (httpx.ConnectError("refused"), "No proxy answers at http://127.0.0.1:4000 (ConnectError)"),
-    ],
-)
-def test_a_proxy_that_does_not_answer(answer, says):
-    """What went wrong is one sentence with the address in it and no token."""
-    with respx.mock(using="httpx") as mock:
-        mock.get(f"{URL}/pool").mock(side_effect=[answer])
-        with pytest.raises(Unanswered) as caught:
-            ask(URL, "/pool", Secret(TOKEN))
-    assert says in str(caught.value)
-    assert TOKEN not in str(caught.value)
-
-
-def test_what_is_no_proxy_is_told_apart():
-    """An address where something else answers is an error and not a traceback."""
-    with respx.mock(using="httpx") as mock:
-        mock.get(f"{URL}/pool").respond(text="hello")
-        with pytest.raises(Unanswered, match="no claude-proxy"):
-            show_status(Settings.parse({}), URL, watch=False, out=io.StringIO())
+def test_several_users_have_a_total():
+    """A table of several rows ends with their sums; one row needs none."""
+    book = Book(clock=lambda: NOW)
+    for user in ("anna", "ben"):
+        book.record(record(user=user))
+    text = render(report([], book, ADMIN, STORE_STATUS, NOW), None, colours=False)
+    users, models = (part.splitlines() for part in text.split("\n\n")[1:3])
+    assert [line.split() for line in users[1:]] == [
+        ["anna", "1", "0", "10", "1", "0", "10"],
+        ["ben", "1", "0", "10", "1", "0", "10"],
+        ["Total", "2", "0", "20", "2", "0", "20"],
+    ]
+    assert [line.split()[0] for line in models] == ["Models", "m"]

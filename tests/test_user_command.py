@@ -17,13 +17,14 @@ def test_user_add(peopled, capsys):
     block = json.loads(printed.out)["env"]
     token = block["ANTHROPIC_AUTH_TOKEN"]
     assert block["ANTHROPIC_BASE_URL"] == "https://proxy.example.org"
-    assert "shown this once" in printed.err
+    assert "shown only this once" in printed.err
     users = peopled / ".state" / "users"
     assert mode_of(users) == 0o600
     run(peopled, "user", "list")
     run(peopled, "settings", "--user", "anna")
     later = capsys.readouterr()
     assert "anna  20" in later.out
+    assert later.out.startswith("user  since       place\n")
     assert json.loads(later.out[later.out.index("{") :])["env"]["ANTHROPIC_AUTH_TOKEN"] == "the-token-of-anna"
     assert "cannot be shown again" in later.err
     assert token not in f"{printed.err}{later}{users.read_text()}"
@@ -47,3 +48,16 @@ def test_user_remove_works_with_broken_settings(peopled, capsys):
     capsys.readouterr()
     run(peopled, "user", "list")
     assert capsys.readouterr().out == ""
+
+
+def test_the_list_as_json(peopled, capsys):
+    """``user list --json`` has a value for each user, and an empty list without any."""
+    run(peopled, "user", "list", "--json")
+    assert json.loads(capsys.readouterr().out) == []
+    run(peopled, "user", "add", "anna")
+    os.environ["PROXY_USER_TOKENS"] = "ben=made-up-and-long-enough"
+    capsys.readouterr()
+    run(peopled, "user", "list", "--json")
+    ben, anna = json.loads(capsys.readouterr().out)
+    assert ben == {"name": "ben", "since": None, "place": "PROXY_USER_TOKENS"}
+    assert (anna["name"], anna["place"]) == ("anna", str(peopled / ".state" / "users"))

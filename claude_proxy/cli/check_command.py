@@ -12,7 +12,7 @@ from claude_proxy.check.facts import Facts, Unreadable, gather, read_config
 from claude_proxy.check.findings import Finding, Level, error
 from claude_proxy.cli import project as project_folder
 from claude_proxy.cli.command import command
-from claude_proxy.cli.parsing import Options
+from claude_proxy.cli.parsing import Options, json_option
 from claude_proxy.cli.pool_command import lifter
 from claude_proxy.config import backup
 from claude_proxy.config import models as config
@@ -53,7 +53,7 @@ CHECK = command(
         click.Option(
             ["--client-settings"], type=click.Path(path_type=Path), metavar="FILE", help="Check a settings.json of Claude Code."
         ),
-        click.Option(["--json"], is_flag=True, help="Print JSON."),
+        json_option(),
     ],
     about="Find errors in .env, config.yaml and the environment. The exit code is 1 when there are errors.",
     loads=False,
@@ -61,7 +61,7 @@ CHECK = command(
 MODELS = command(
     "models",
     lambda options: models(options, sys.stdout),
-    [click.Option(["--json"], is_flag=True, help="Print JSON.")],
+    [json_option()],
     about="List the models of config.yaml and where each one goes.",
     loads=False,
 )

@@ -1,16 +1,17 @@
 """How a command is declared and run, and how an error ends it."""
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 
 from claude_proxy.access.users_file import PeopleError
-from claude_proxy.cli.console import stop
+from claude_proxy.cli.console import close_output, fail, stop
 from claude_proxy.cli.onboarding import OnboardingError
-from claude_proxy.cli.parsing import Command, Options, folders
+from claude_proxy.cli.parsing import CLOSED_PIPE, Command, Options, folders
 from claude_proxy.cli.project import ROOT, load_environment
-from claude_proxy.cli.terminal import Unanswered
+from claude_proxy.cli.running_proxy import ProxyUnavailable
 from claude_proxy.config.credentials_edit import NotEdited
 from claude_proxy.config.models import ConfigError
 from claude_proxy.config.settings import SettingsError
@@ -36,13 +37,20 @@ def command(
         try:
             if loads:
                 load_environment(options.project, options.data)
-            return function(options)
+            code = function(options)
+            sys.stdout.flush()
         except (SettingsError, ConfigError) as error:
-            stop("The proxy does not start:", error.mistakes)
+            stop("The proxy does not start:" if name == "serve" else "The configuration has errors:", error.mistakes)
         except (PeopleError, OnboardingError, NotEdited) as error:
-            stop("This was not done:", error.mistakes)
-        except Unanswered as error:
-            stop("The proxy was not asked:", (str(error),))
+            fail(*error.mistakes)
+        except ProxyUnavailable as error:
+            fail(str(error))
+        except BrokenPipeError:
+            close_output()
+            return CLOSED_PIPE
+        except OSError as error:
+            fail(f"{f'{error.filename}: ' if error.filename else ''}{error.strerror or error}")
+        return code
 
     return Command(name, callback=run, params=[*params, *folders()], help=about, examples=examples)
 

@@ -1,16 +1,40 @@
-"""What a command says to the person beside its output, which stays clean for other programs."""
+"""What a command prints to stderr: stdout has its output alone, for other programs."""
 
+import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 
 def stop(heading: str, mistakes: Sequence[str]) -> NoReturn:
-    """Say what is wrong and exit with 1."""
+    """Print a list of errors and exit with 1."""
     tell("\n".join([heading, *(f"- {mistake}" for mistake in mistakes)]))
     sys.exit(1)
 
 
+def fail(*errors: str) -> NoReturn:
+    """Print each error in a line of its own and exit with 1."""
+    tell("\n".join(f"Error: {error}" for error in errors))
+    sys.exit(1)
+
+
 def tell(words: str) -> None:
-    """Say something to the person that is not the command's output."""
+    """Print something that is not the command's output."""
     print(words, file=sys.stderr)  # noqa: T201 - a command line talks
+
+
+def close_output() -> None:
+    """Send what is still to be written to stdout nowhere: the program that read it has ended."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+
+
+def is_terminal(out: TextIO) -> bool:
+    """Whether a stream is a terminal that can move its cursor."""
+    return out.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def has_colours(out: TextIO) -> bool:
+    """Whether to write colours: to a terminal, unless ``NO_COLOR`` is set (https://no-color.org)."""
+    return is_terminal(out) and not os.environ.get("NO_COLOR")

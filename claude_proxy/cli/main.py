@@ -1,14 +1,23 @@
 """The command line: which commands there are, and how one is found. Each command has a file, which is imported when it runs."""
 
 import importlib
+import importlib.metadata
+import platform
 import sys
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import click
 
-from claude_proxy.cli.parsing import folders
+from claude_proxy import __version__
+from claude_proxy.cli.parsing import INTERRUPTED, folders, write_examples
 
+EXAMPLES = (
+    "claude-proxy serve           # start the proxy",
+    "claude-proxy settings        # the settings for Claude Code",
+    "claude-proxy user add anna   # a token for a user",
+    "claude-proxy COMMAND --help  # the options of a command",
+)
 ABOUT = "One proxy between Claude Code and Claude or any other model, for a team of users."
 
 
@@ -48,13 +57,17 @@ class Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, place.about) for name, place in COMMANDS.items()])
 
+    def format_epilog(self, _: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples."""
+        write_examples(EXAMPLES, formatter)
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; exit with 1 when it fails, and with 2 for a command line that is wrong."""
     try:
         code = commands().main(arguments, prog_name="claude-proxy", standalone_mode=False)
-    except click.Abort:  # Ctrl-C
-        sys.exit(130)
+    except click.Abort:
+        sys.exit(INTERRUPTED)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -68,7 +81,31 @@ def commands() -> Commands:
         "claude-proxy",
         # Of each one its name alone, for a suggestion: ``get_command`` finds the rest.
         commands={name: click.Command(name) for name in COMMANDS},
-        params=folders(),
+        params=[
+            *folders(),
+            click.Option(
+                ["--version"],
+                is_flag=True,
+                is_eager=True,
+                expose_value=False,
+                callback=_show_version,
+                help="Show the versions of the proxy, of LiteLLM and of Python, and exit.",
+            ),
+        ],
         help=ABOUT,
         no_args_is_help=True,
     )
+
+
+def _show_version(context: click.Context, _: click.Parameter, wanted: object) -> None:
+    if wanted and not context.resilient_parsing:
+        click.echo(f"claude-proxy {__version__} (LiteLLM {_version_of('litellm')}, Python {platform.python_version()})")
+        context.exit()
+
+
+def _version_of(package: str) -> str:
+    """Return the version of an installed package, without importing it."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

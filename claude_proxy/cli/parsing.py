@@ -8,6 +8,8 @@ from typing import Any
 import click
 
 FOLDERS = ("project", "data")
+# Exit codes after Ctrl-C, and after the program that reads the output has ended: 128 and the signal, as in a shell.
+INTERRUPTED, CLOSED_PIPE = 130, 141
 
 
 class Options(SimpleNamespace):
@@ -34,6 +36,16 @@ def folders() -> list[click.Parameter]:
             help="A writable folder for generated files, if the project's folder is read-only.",
         ),
     ]
+
+
+def json_option() -> click.Option:
+    """Return the option of every command that prints a list."""
+    return click.Option(["--json"], is_flag=True, help="Print JSON.")
+
+
+def url_option() -> click.Option:
+    """Return the option of every command that asks the running proxy."""
+    return click.Option(["--url"], help="The address of the proxy. Default: HOST and PORT of .env.")
 
 
 class Command(click.Command):

@@ -1,8 +1,10 @@
-"""``claude-proxy pool``: the Claude credentials of ``credentials.yaml``, and what a running proxy knows of all of them."""
+"""``claude-proxy pool``: the Claude credentials of ``credentials.yaml``, and the state of every credential."""
 
 import asyncio
 import getpass
+import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -10,11 +12,13 @@ from typing import Any
 
 import click
 
-from claude_proxy.cli import terminal
+from claude_proxy.cli import tables
 from claude_proxy.cli.command import command, group
 from claude_proxy.cli.console import stop, tell
-from claude_proxy.cli.parsing import Options
+from claude_proxy.cli.parsing import Options, json_option, url_option
 from claude_proxy.cli.project import config_path, state_folder
+from claude_proxy.cli.running_proxy import ProxyUnavailable, ask_json, unexpected, url_of
+from claude_proxy.cli.tables import Column, Style
 from claude_proxy.config import credentials_edit, models
 from claude_proxy.config.credentials_edit import NotEdited
 from claude_proxy.config.credentials_file import FILE_VARIABLE, KINDS, file_in_use, files_of
@@ -26,15 +30,16 @@ from claude_proxy.secret import Secret
 from claude_proxy.state.store import StoreUnavailable
 from claude_proxy.usage.report import unusual
 
-APPLIES = "A running proxy takes it up within seconds."
+APPLIES = "A running proxy applies this within seconds."
+COLUMNS = ("label", "kind", "source", "terms", "state")
 
 
 def add_credential(options: Options) -> None:
-    """Write an entry with a secret that no list of processes has shown."""
+    """Add an entry. Its secret is never an argument, which `ps` would show."""
     path, pool = _path(), _pool()
     terms = credentials_edit.assignments(options.terms)
     if options.secret_file and options.claude_home:
-        raise NotEdited("a credential has one of --secret-file and --claude-home")
+        raise NotEdited("a credential takes one of --secret-file and --claude-home")
     if named := options.secret_file or options.claude_home:
         source, value = "secret_file" if options.secret_file else "claude_home", Secret(str(named.absolute()))
     else:
@@ -43,55 +48,60 @@ def add_credential(options: Options) -> None:
     tell(f"Added {options.label} to {path}. {APPLIES}")
     before = next((one for one in pool if source == "secret" and one.secret.matches(value)), None)
     if before is not None:
-        tell(f"It was in {before.source} as {before.label}; take it out there: what {path.name} says of it counts.")
+        tell(f"{before.source} has it too, as {before.label}: remove it there. {path.name} takes precedence.")
 
 
 def change_terms(options: Options) -> None:
-    """Change what the file says of a credential."""
+    """Change the terms of a credential."""
     credentials_edit.change(_path(), _pool(), options.label, credentials_edit.assignments(options.terms))
     tell(f"Changed {options.label}. {APPLIES}")
 
 
 def pause(options: Options) -> None:
-    """Let a credential be asked no more."""
+    """Stop using a credential."""
     credentials_edit.change(_path(), _pool(), options.label, {"paused": True})
-    tell(f"Paused {options.label}; what is known of it stays. {APPLIES}")
+    tell(f"Paused {options.label}. Its rate limits and usage are kept. {APPLIES}")
 
 
 def resume(options: Options) -> None:
-    """Let a credential be asked again, whatever it rests for; one that is not paused, of a variable too, may rest."""
+    """Use a credential again, and end its cooldowns; also one that is not paused, or that is in a variable."""
     pool = _pool()
     one = next((one for one in pool if one.label == options.label), None)
     if one is None or one.terms.paused:
         credentials_edit.change(_path(), pool, options.label, {"paused": None})
     lifted = one is not None and lifter(options)(one)
-    tell(f"Resumed {options.label}{'; what it rests for is forgotten' if lifted else ''}. {APPLIES}")
+    tell(f"Resumed {options.label}{' and ended its cooldowns' if lifted else ''}. {APPLIES}")
 
 
 def remove(options: Options) -> None:
-    """Take a credential out."""
+    """Remove a credential."""
     credentials_edit.remove(_path(), _pool(), options.label)
-    tell(f"Removed {options.label}; its sessions move at their next request. {APPLIES}")
+    tell(f"Removed {options.label}. Its sessions move to other credentials at their next request. {APPLIES}")
 
 
 def show_list(options: Options) -> None:
-    """Print every credential with where it is from, its terms and its state; no secret."""
+    """Print every credential with its source, its terms and its state; no secret."""
     found = read_pool(os.environ)
     states = _states(options.url)
-    rows = [["label", "kind", "source", "terms", "state"], *(_row(one, states) for one in found.credentials)]
-    print(terminal.aligned(rows), end="")  # noqa: T201 - what the command is for
+    rows = [_row(one, states) for one in found.credentials]
+    if options.json:
+        print(json.dumps(rows, indent=2, default=str))  # noqa: T201 - the output
+    else:
+        style = Style.of(sys.stdout, lambda: shutil.get_terminal_size().columns)
+        shown = [[row["label"], row["kind"], row["source"], " ".join(_terms(row["terms"])), row["state"] or ""] for row in rows]
+        print(tables.text([Column(name) for name in COLUMNS], shown, style), end="")  # noqa: T201 - the output
     if not found.credentials:
-        tell("There is no credential in the pool; `claude-proxy pool add LABEL` adds one.")
+        tell("The pool has no credentials. `claude-proxy pool add LABEL` adds one.")
     for problem in found.problems:
         tell(problem)
     if found.mistakes:
-        stop("The pool's files have mistakes:", found.mistakes)
+        stop("The files of the pool have errors:", found.mistakes)
 
 
 def lifter(options: Options) -> Callable[[Credential], bool]:
-    """Return what ends a credential's rests in the running proxy, and says whether there was one to tell.
+    """Return a function that ends a credential's cooldowns in the running proxy, and returns whether it did.
 
-    Without a store the proxy shares nothing, and nothing can be told to it.
+    It writes into the proxy's store, so without a store it does nothing.
     """
 
     def lifted(credential: Credential) -> bool:
@@ -112,7 +122,7 @@ def lifter(options: Options) -> Callable[[Credential], bool]:
             try:
                 return await lift(store, credential)
             except StoreUnavailable as error:
-                tell(f"What it rests for was not forgotten: {error}.")
+                tell(f"The cooldowns of {credential.label} were not ended: {error}.")
                 return False
             finally:
                 await store.close()
@@ -130,14 +140,14 @@ def _path() -> Path:
 
 
 def _pool() -> tuple[Credential, ...]:
-    """Return what there is, whatever is wrong with some of it."""
+    """Return the credentials that are valid, whatever errors others have."""
     return read_pool(os.environ).credentials
 
 
 def _secret(label: str) -> str:
     try:
-        typed = getpass.getpass(f"The secret of {label} (it is not shown): ") if sys.stdin.isatty() else sys.stdin.readline()
-    except (EOFError, KeyboardInterrupt):
+        typed = getpass.getpass(f"Secret of {label} (not shown): ") if sys.stdin.isatty() else sys.stdin.readline()
+    except EOFError:
         typed = ""
     if not typed.strip():
         raise NotEdited("no secret was given")
@@ -145,36 +155,38 @@ def _secret(label: str) -> str:
 
 
 def _states(url: str | None) -> Mapping[str, Any]:
-    """Return what the running proxy knows of each label; nothing when none answers."""
+    """Return what the running proxy knows of each label; nothing if none responds."""
     try:
         settings = Settings.parse(os.environ, lenient=True)
-        answer = terminal.ask(url or terminal.url_of(settings), "/pool", settings.master_key or settings.static_token)
-        return {one["label"]: one["state"] for one in answer.json()["credentials"]}
-    except (terminal.Unanswered, SettingsError) as error:
+        address = url or url_of(settings)
+        found = ask_json(address, "/pool", settings.master_key or settings.static_token)
+        try:
+            return {one["label"]: one["state"] for one in found["credentials"]}
+        except (LookupError, TypeError):
+            raise unexpected(address) from None
+    except (ProxyUnavailable, SettingsError) as error:
         tell(str(error))
-    except (ValueError, LookupError, TypeError):
-        tell("What answers there is no claude-proxy of this version.")
     return {}
 
 
-def _row(one: Credential, states: Mapping[str, Any]) -> list[str]:
+def _row(one: Credential, states: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a credential by ``COLUMNS``; ``state`` is None if it is not known."""
     kind = next(name for name, kind in KINDS.items() if kind is one.kind)
     source = Path(one.source).name if Path(one.source) in files_of(os.environ) else one.source
-    state = states.get(one.label, {})
-    return [
-        one.label,
-        kind,
-        f"{source} (login)" if one.renewed else source,
-        " ".join(_terms(one)),
-        str(state.get("words", "-")),
-    ]
+    state = states.get(one.label)
+    return {
+        "label": one.label,
+        "kind": kind,
+        "source": f"{source} (login)" if one.renewed else source,
+        "terms": {name: value for name, value in {"made": one.made, **unusual(one.terms)}.items() if value is not None},
+        "state": str(state.get("words")) if isinstance(state, dict) else None,
+    }
 
 
-def _terms(one: Credential) -> Iterator[str]:
-    for name, value in {"made": one.made, **unusual(one.terms)}.items():
-        if value is not None:
-            shown = ",".join(value) if isinstance(value, list) else str(value)  # a date's text is as it is written
-            yield f"{name}={shown.lower() if isinstance(value, bool) else shown}"
+def _terms(terms: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in terms.items():
+        shown = ",".join(value) if isinstance(value, list) else str(value)  # a date's text is as it is written
+        yield f"{name}={shown.lower() if isinstance(value, bool) else shown}"
 
 
 def _label() -> click.Argument:
@@ -191,7 +203,7 @@ POOL = group(
         command(
             "list",
             show_list,
-            [click.Option(["--url"], help="The address of the proxy. Default: HOST and PORT of .env.")],
+            [json_option(), url_option()],
             about="List the credentials, their terms, and their state if the proxy is running.",
         ),
         command(

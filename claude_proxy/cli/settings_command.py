@@ -97,9 +97,9 @@ SETTINGS = command(
     [*BLOCK_OPTIONS, click.Option(["--user"], help="The user that the block is for.")],
     about="Print the settings for Claude Code, with the token.",
     examples=(
-        "claude-proxy settings                                  for ~/.claude/settings.json",
-        "claude-proxy settings --url https://proxy.example.org  for another machine",
-        "claude-proxy settings --format shell --model glm       a shell command",
-        "claude-proxy settings --format github --form b         a step for GitHub Actions",
+        "claude-proxy settings",
+        "claude-proxy settings --url https://proxy.example.org",
+        "claude-proxy settings --format shell --model glm",
+        "claude-proxy settings --format github --form b",
     ),
 )

@@ -1,40 +1,130 @@
-"""``claude-proxy status`` and ``claude-proxy usage``: their options, and the running proxy that they ask."""
+"""``claude-proxy status`` and ``claude-proxy usage``: their options, and what the running proxy responds."""
 
+import json
 import os
+import shutil
 import sys
+import time
+from datetime import UTC, date, datetime
+from typing import Any
 
 import click
 
-from claude_proxy.cli import terminal
+from claude_proxy.cli import terminal, usage_table
 from claude_proxy.cli.command import command
-from claude_proxy.cli.parsing import Options
+from claude_proxy.cli.console import has_colours, is_terminal, tell
+from claude_proxy.cli.parsing import INTERRUPTED, Options, json_option, url_option
+from claude_proxy.cli.running_proxy import ask, ask_json, unexpected, url_of
+from claude_proxy.cli.tables import Style
 from claude_proxy.config.settings import Settings
+from claude_proxy.usage.ledger import DETAIL_DAYS
+
+WATCH_SECONDS = 5.0
+CLEAR = "\x1b[H\x1b[2J"
 
 
-def show_status(options: Options) -> None:
-    """Show what the running proxy knows of quota and usage."""
-    terminal.show_status(Settings.parse(os.environ), options.url, watch=options.watch, out=sys.stdout)
+class Since(click.ParamType[date]):
+    """A first day: ``7d`` or a date."""
+
+    name = "since"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
+        """Return the day."""
+        if isinstance(value, date):
+            return value
+        try:
+            return usage_table.first_day(value, datetime.now(tz=UTC).date())
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is not a number of days such as 7d, or a date such as 2026-11-01.", param, ctx)
+
+
+def show_status(options: Options) -> int:
+    """Show rate limits and usage of the running proxy."""
+    settings = Settings.parse(os.environ)
+    url = options.url or url_of(settings)
+    try:
+        while True:
+            text = _status(ask_json(url, "/pool", settings.master_key or settings.static_token), url, options)
+            clear = CLEAR if options.watch and not options.json and is_terminal(sys.stdout) else ""
+            print(f"{clear}{text}", flush=True)  # noqa: T201 - what the command is for
+            if not options.watch:
+                return 0
+            time.sleep(WATCH_SECONDS)
+    except KeyboardInterrupt:  # how a watch ends
+        return INTERRUPTED
+
+
+def _status(data: Any, url: str, options: Options) -> str:
+    if options.json:
+        return json.dumps(data, indent=None if options.watch else 2)
+    width = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
+    try:
+        return terminal.render(data, width, colours=has_colours(sys.stdout))
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, OSError):
+        raise unexpected(url) from None
 
 
 def show_usage(options: Options) -> None:
-    """Show the running proxy's book of usage."""
-    terminal.show_usage(Settings.parse(os.environ), options.url, as_csv=options.csv, out=sys.stdout)
+    """Show the usage ledger of the running proxy."""
+    if options.csv and options.json:
+        raise click.UsageError("--csv and --json exclude each other.")
+    settings = Settings.parse(os.environ)
+    url = options.url or url_of(settings)
+    text = ask(url, "/usage.csv", settings.master_key or settings.static_token).decode(errors="replace")
+    try:
+        lines = usage_table.since(usage_table.read(text), options.since)
+    except usage_table.UnknownForm:
+        raise unexpected(url) from None
+    by = [*dict.fromkeys(options.by)] or ([*usage_table.NAMES] if options.csv or options.json else ["user"])
+    found = usage_table.summed(lines, by)
+    if options.csv:
+        out = usage_table.as_csv(found, by)
+    elif options.json:
+        out = usage_table.as_json(found, by, options.since)
+    else:
+        out = usage_table.as_table(found, by, Style.of(sys.stdout, lambda: shutil.get_terminal_size().columns))
+    sys.stdout.write(out)
+    _tell_of_month(lines, options.since)
 
 
-def url_option() -> click.Option:
-    """Return the option of every command that asks the running proxy."""
-    return click.Option(["--url"], help="The address of the proxy. Default: HOST and PORT of .env.")
+def _tell_of_month(lines: list[usage_table.Line], first: date | None) -> None:
+    """Print which month is counted whole although it starts before the first day: its days are no longer known."""
+    month = f"{first:%Y-%m}" if first and first.day > 1 else None
+    if month and any(line.period == month for line in lines):
+        tell(f"{month} is counted from its first day: the proxy knows single days of the last {DETAIL_DAYS} days at least.")
 
 
 STATUS = command(
     "status",
     show_status,
-    [click.Option(["--watch"], is_flag=True, help="Show it again every five seconds, until Ctrl-C."), url_option()],
-    about="Show rate limits and usage of the running proxy.",
+    [
+        click.Option(["--watch"], is_flag=True, help="Show it again every five seconds, until Ctrl-C."),
+        json_option(),
+        url_option(),
+    ],
+    about="Show the rate limits of each Claude credential, and the usage of each user and model.",
+    examples=("claude-proxy status", "claude-proxy status --watch", "claude-proxy status --json | jq .pool"),
 )
 USAGE = command(
     "usage",
     show_usage,
-    [click.Option(["--csv"], is_flag=True, help="Print CSV."), url_option()],
-    about="Show the usage of each user, by day.",
+    [
+        click.Option(
+            ["--by"],
+            multiple=True,
+            type=click.Choice([*usage_table.KEYS]),
+            help="Sum by this. May be repeated. Default: user; with --csv and --json everything.",
+        ),
+        click.Option(["--since"], type=Since(), metavar="DAY", help="The first day (UTC): 7d, or a date such as 2026-11-01."),
+        click.Option(["--csv"], is_flag=True, help="Print CSV."),
+        json_option(),
+        url_option(),
+    ],
+    about="Show requests, errors and tokens, with their total. Needs the master key.",
+    examples=(
+        "claude-proxy usage                       # by user",
+        "claude-proxy usage --by day --since 7d   # the last seven days",
+        "claude-proxy usage --by user --by model  # by both",
+        "claude-proxy usage --csv > usage.csv     # everything",
+    ),
 )

@@ -1,56 +1,64 @@
-"""``claude-proxy user``: a token for each person."""
+"""``claude-proxy user``: users, each with a token."""
 
+import json
 import os
+import shutil
 import sys
 from datetime import UTC, date, datetime
 
 import click
 
 from claude_proxy.access import users_file
+from claude_proxy.cli import tables
 from claude_proxy.cli.command import command, group
 from claude_proxy.cli.console import tell
-from claude_proxy.cli.parsing import Options
+from claude_proxy.cli.parsing import Options, json_option
 from claude_proxy.cli.project import checked, config_path, users_path
 from claude_proxy.cli.settings_command import BLOCK_OPTIONS, blocks, tell_where
+from claude_proxy.cli.tables import Column, Style
 from claude_proxy.config.users import UserBook, parse_list, parse_users
 
 
 def add_user(options: Options) -> None:
-    """Make a person's token and print the block with it."""
+    """Create a user's token and print the settings with it."""
     loaded, settings = checked(config_path(options.project, options.data))
-    blocks(settings, loaded, options, None)  # what is wrong with the options is told before anything is written
+    blocks(settings, loaded, options, None)  # an error in the options is found before anything is written
     given = sys.stdin.readline().strip() if options.token == "-" else options.token  # noqa: S105 - not a token
     path = users_path(options.project, options.data)
     token = users_file.add(path, settings.users, options.user, given, today())
     print(blocks(settings, loaded, options, token))  # noqa: T201 - what the command is for
     tell_where(settings, options, token)
-    tell(f"Added {options.user}; it counts at once. The token above is shown this once: only its hash is kept.")
+    tell(f"Added {options.user}. A running proxy accepts the token immediately. The token is shown only this once.")
 
 
 def remove_user(options: Options) -> None:
-    """Take a person out. Needs no settings that are right: this has to work when nothing else does."""
+    """Remove a user. Works although other settings have errors."""
     users_file.remove(users_path(options.project, options.data), users_as_they_are(options), options.user)
-    tell(f"Removed {options.user}; the next request with that token is refused.")
+    tell(f"Removed {options.user}. The proxy rejects the token from the next request on.")
 
 
 def list_users(options: Options) -> None:
-    """Print who has a token, since when, and where that stands; no token."""
+    """Print each user, the day on which it was added, and the file or variable that it is in; no token."""
     rows = users_file.everybody(users_path(options.project, options.data), users_as_they_are(options))
-    width = max((len(row.name) for row in rows), default=0)
-    for row in rows:
-        print(f"{row.name:{width}}  {row.since or '-':10}  {row.place}")  # noqa: T201 - what the command is for
+    if options.json:
+        found = [{"name": row.name, "since": row.since or None, "place": row.place} for row in rows]
+        print(json.dumps(found, indent=2))  # noqa: T201 - the output
+    elif rows:
+        style = Style.of(sys.stdout, lambda: shutil.get_terminal_size().columns)
+        columns = [Column(name) for name in ("user", "since", "place")]
+        print(tables.text(columns, [[row.name, row.since, row.place] for row in rows], style), end="")  # noqa: T201
     if not rows:
-        tell("Nobody has a token of their own; `claude-proxy user add NAME` makes one.")
+        tell("There are no users. `claude-proxy user add NAME` adds one.")
 
 
 def users_as_they_are(options: Options) -> UserBook:
-    """Return the users of the variable and of the file, whatever is wrong with the other settings."""
+    """Return the users of the variable and of the file, whatever errors other settings have."""
     fixed, _ = parse_users(parse_list(os.environ.get("PROXY_USER_TOKENS", "")))
     return UserBook(fixed, users_path(options.project, options.data))
 
 
 def today() -> date:
-    """Return the date for the file, by which nothing is decided."""
+    """Return the date for the file. No decision depends on it."""
     return datetime.now(tz=UTC).date()
 
 
@@ -74,7 +82,7 @@ USER = group(
             [click.Argument(["user"], metavar="NAME")],
             about="Remove a user. The token of the user stops working.",
         ),
-        command("list", list_users, about="List the users and the day on which each was added."),
+        command("list", list_users, [json_option()], about="List the users and the day on which each was added."),
     ],
     about="Add, remove and list users. Each user has a token.",
 )

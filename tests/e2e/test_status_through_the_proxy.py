@@ -1,9 +1,12 @@
 """Quota and usage of a run against the loopback upstream: as JSON, metrics and CSV, in a terminal, and in a real browser."""
 
 import csv
+import functools
 import io
 import json
 import os
+import pty
+import re
 import shutil
 import subprocess
 import sys
@@ -188,6 +191,14 @@ def test_each_request_is_a_line_in_the_log(proxy, asked):
     assert [line["message"] for line in lines if "setup token expired" in line["message"]]
 
 
+def read_terminal(descriptor: int) -> bytes:
+    """Return what is written next; nothing when the program has closed its terminal."""
+    try:
+        return os.read(descriptor, 65536)
+    except OSError:
+        return b""
+
+
 def test_the_terminal_shows_it(proxy, asked):
     """``claude-proxy status`` and ``usage`` ask the running proxy with the environment's token, without colours in a pipe."""
     served(proxy, asked)
@@ -197,17 +208,37 @@ def test_the_terminal_shows_it(proxy, asked):
         command = [sys.executable, "-m", "claude_proxy", "--project", str(proxy.home), *arguments]
         return subprocess.run(command, cwd=ROOT, env=environment | more, capture_output=True, text=True, check=False)
 
+    def on_a_terminal(*arguments: str, **more: str) -> str:
+        """Return what a terminal of sixty columns shows, without the colours, which are there unless they are not wanted."""
+        ours, theirs = pty.openpty()
+        command = [sys.executable, "-m", "claude_proxy", "--project", str(proxy.home), *arguments]
+        with subprocess.Popen(command, cwd=ROOT, env=environment | more, stdout=theirs, stderr=subprocess.DEVNULL) as running:
+            os.close(theirs)
+            seen = b"".join(iter(functools.partial(read_terminal, ours), b"")).decode().replace("\r", "")
+            assert running.wait() == 0
+        os.close(ours)
+        assert ("\x1b[" in seen) is not bool(more.get("NO_COLOR"))
+        bare = re.sub(r"\x1b\[\d*m", "", seen)
+        assert max(len(line) for line in bare.splitlines()) <= 60
+        return bare
+
     shown = run("status")
     assert shown.returncode == 0, shown.stderr
     assert "carla (OAuth token)" in shown.stdout
     assert " 62% 5-hour window" in shown.stdout
     assert "\x1b" not in shown.stdout
-    assert max(len(line) for line in shown.stdout.splitlines()) <= 60
+    assert "…" not in shown.stdout
+    assert json.loads(run("status", "--json").stdout)["pool"] == get(proxy, "/pool").json()["pool"]
+    assert all(" 62% 5-hour window" in on_a_terminal("status", TERM="xterm", **more) for more in ({}, {"NO_COLOR": "1"}))
+    sums = json.loads(run("usage", "--json", "--by", "user", "--by", "credential").stdout)
+    assert sums["total"]["requests"] == sum(row["requests"] for row in sums["rows"])
+    lines = [*csv.DictReader(io.StringIO(get(proxy, "/usage.csv").text))]
+    assert sums["total"]["requests"] == sum(int(line["requests"]) for line in lines) > 0
     assert run("usage", "--csv").stdout == get(proxy, "/usage.csv").text
     refused = run("status", LITELLM_MASTER_KEY="sk-made-up-wrong-key")
-    assert (refused.returncode, "does not take the token" in refused.stderr) == (1, True)
+    assert (refused.returncode, "rejects the token of .env" in refused.stderr) == (1, True)
     away = run("status", "--url", "http://127.0.0.1:1")
-    assert (away.returncode, "No proxy answers" in away.stderr) == (1, True)
+    assert (away.returncode, "No proxy responds" in away.stderr) == (1, True)
 
 
 # --- in a browser ----------------------------------------------------------------------------------------------------------

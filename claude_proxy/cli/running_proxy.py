@@ -1,0 +1,115 @@
+"""The running proxy, asked over HTTP by commands. A response is bounded, and an error is a sentence that holds no secret."""
+
+import json
+import time
+from typing import Any
+
+import httpx
+
+from claude_proxy.cli.progress import doing
+from claude_proxy.config.settings import Settings
+from claude_proxy.secret import Secret
+from claude_proxy.upstream.headers import PROXY_TOKEN
+
+# For each wait, for the whole response in seconds, and its size in bytes.
+WAIT_SECONDS = 15.0
+MAX_SECONDS = 60.0
+MAX_BYTES = 256 * 2**20
+# What the system says of a connection that fails, and what that means.
+CONNECT_ERRORS = {
+    "connection refused": "connection refused",
+    "name or service not known": "host not found",
+    "no address associated": "host not found",
+    "nodename nor servname": "host not found",
+    "temporary failure in name resolution": "host not found",
+    "ssl": "TLS error",
+}
+
+
+class ProxyUnavailable(Exception):
+    """The running proxy gave no usable response; the message is a sentence without a secret."""
+
+
+def url_of(settings: Settings) -> str:
+    """Return the address of the proxy with these settings on this machine."""
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104 - compared, not bound
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+
+
+def ask(url: str, path: str, token: Secret | None) -> bytes:
+    """Return the body of a successful response of the running proxy; raise ``ProxyUnavailable`` for any other."""
+    headers = {"accept": "application/json"} | ({PROXY_TOKEN: token.reveal()} if token else {})
+    shown = _shown(url)
+    try:
+        with (
+            doing(f"Waiting for the proxy at {shown} ..."),
+            httpx.Client(timeout=WAIT_SECONDS, trust_env=False) as client,
+            client.stream("GET", f"{url.rstrip('/')}{path}", headers=headers) as response,
+        ):
+            if problem := _problem(response.status_code, shown, path):
+                raise ProxyUnavailable(problem)
+            return _body(response, shown)
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol):
+        raise ProxyUnavailable(f"--url: {shown} is not an address such as http://127.0.0.1:4000.") from None
+    except (httpx.ConnectError, httpx.TimeoutException) as error:
+        raise ProxyUnavailable(
+            f"No proxy responds at {shown} ({_reason(error)}). "
+            "Start it with `claude-proxy serve`, or name its address with --url."
+        ) from None
+    except httpx.HTTPError as error:
+        raise _not_ours(shown, f"no complete HTTP response ({type(error).__name__})") from None
+
+
+def ask_json(url: str, path: str, token: Secret | None) -> Any:
+    """Return the JSON of a response; raise ``ProxyUnavailable`` as ``ask`` does, and for what is not JSON."""
+    try:
+        return json.loads(ask(url, path, token))
+    except (ValueError, RecursionError):
+        raise _not_ours(_shown(url), "the response is not JSON") from None
+
+
+def unexpected(url: str) -> ProxyUnavailable:
+    """Return the error for a response of another form."""
+    return _not_ours(_shown(url), "the response has another form")
+
+
+def _not_ours(shown: str, problem: str) -> ProxyUnavailable:
+    return ProxyUnavailable(f"The program at {shown} is not claude-proxy, or it has another version: {problem}.")
+
+
+def _body(response: httpx.Response, shown: str) -> bytes:
+    """Read a response within the bounds."""
+    begun, body = time.monotonic(), bytearray()
+    for chunk in response.iter_bytes():
+        body += chunk
+        if len(body) > MAX_BYTES or time.monotonic() - begun > MAX_SECONDS:
+            raise _not_ours(shown, "the response does not end")
+    return bytes(body)
+
+
+def _problem(status: int, shown: str, path: str) -> str:
+    """Return what a status means; nothing for a success."""
+    if status == 401:
+        return f"The proxy at {shown} rejects the token of .env (HTTP 401). Use the .env that the proxy was started with."
+    if status == 403:
+        return (
+            f"The proxy at {shown} does not allow {path} with this token (HTTP 403). "
+            "Set LITELLM_MASTER_KEY in .env, and restart the proxy."
+        )
+    if 300 <= status < 400:
+        return f"{shown} redirects to another address (HTTP {status}). Set that address with --url."
+    return "" if 200 <= status < 300 else f"The proxy at {shown} responded with HTTP {status}. Its log has the reason."
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, httpx.TimeoutException):
+        return f"no response within {WAIT_SECONDS:.0f} seconds"
+    said = str(error).lower()
+    return next((meaning for text, meaning in CONNECT_ERRORS.items() if text in said), type(error).__name__)
+
+
+def _shown(url: str) -> str:
+    """Return an address without the name and password that it may hold, for an error."""
+    scheme, separator, rest = url.rstrip("/").rpartition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"

@@ -1,0 +1,134 @@
+"""``claude-proxy usage``: the usage ledger of the running proxy, filtered and summed. Plain functions, no I/O."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from claude_proxy.cli import tables
+from claude_proxy.cli.tables import Column, Row, Style
+from claude_proxy.usage.ledger import FORMULA
+
+# By what usage is summed, and the column of the ledger.
+KEYS: Mapping[str, str] = {"user": "user", "model": "model", "day": "period", "credential": "credential"}
+NAMES = ("period", "user", "model", "served", "credential")
+NUMBERS = ("requests", "errors", "input", "output", "cache_read", "cache_write", "failovers")
+
+
+class UnknownForm(ValueError):
+    """The text is not the ledger of a proxy of this version."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the ledger: ``names`` in the order of ``NAMES``, ``numbers`` in that of ``NUMBERS``."""
+
+    names: tuple[str, ...]
+    numbers: tuple[int, ...]
+
+    @property
+    def period(self) -> str:
+        """A UTC day such as 2026-11-18, or a month such as 2026-09."""
+        return self.names[0]
+
+
+def read(text: str) -> list[Line]:
+    """Return the lines of ``/usage.csv``; raise ``UnknownForm`` for another text."""
+    try:
+        head, *rows = csv.reader(io.StringIO(text), strict=True)
+        places = [head.index(name) for name in (*NAMES, *NUMBERS)]
+        lines = [[row[place] for place in places] for row in rows]
+        return [
+            Line(tuple(_unquoted(name) for name in line[: len(NAMES)]), tuple(map(int, line[len(NAMES) :]))) for line in lines
+        ]
+    except (ValueError, IndexError, csv.Error) as error:
+        raise UnknownForm from error
+
+
+def _unquoted(name: str) -> str:
+    """Return a name without the quote that the proxy puts before what a spreadsheet takes for a formula."""
+    return name[1:] if name.startswith("'") and name[1:].startswith(FORMULA) else name
+
+
+def since(lines: Iterable[Line], first: date | None) -> list[Line]:
+    """Return the lines of a day and after it; a month is whole or not there, and one that holds the day is whole."""
+    if first is None:
+        return [*lines]
+    day = first.isoformat()
+    return [line for line in lines if line.period >= day[: len(line.period)]]
+
+
+def first_day(text: str, today: date) -> date:
+    """Read ``7d``, the last seven days with today, or a date; raise ValueError for another text."""
+    if match := re.fullmatch(r"([1-9][0-9]{0,3})d", text.strip()):
+        return today - timedelta(days=int(match[1]) - 1)
+    if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text.strip()):
+        raise ValueError("not a day")
+    return date.fromisoformat(text.strip())
+
+
+def summed(lines: Iterable[Line], by: Sequence[str]) -> list[Line]:
+    """Return one line for each value of ``by``: days in order, everything else with the most tokens first.
+
+    By ``NAMES`` they are the lines of the ledger, in its order.
+    """
+    if tuple(by) == NAMES:
+        return [*lines]
+    places = [NAMES.index(KEYS.get(key, key)) for key in by]
+    sums: dict[tuple[str, ...], list[int]] = {}
+    for line in lines:
+        there = sums.setdefault(tuple(line.names[place] for place in places), [0] * len(NUMBERS))
+        for place, number in enumerate(line.numbers):
+            there[place] += number
+    found = [Line(names, tuple(numbers)) for names, numbers in sums.items()]
+    days = [place for place, key in enumerate(by) if key in ("day", "period")]
+    return sorted(found, key=lambda line: ([line.names[place] for place in days], -sum(line.numbers[2:6]), line.names))
+
+
+def total(lines: Sequence[Line]) -> tuple[int, ...]:
+    """Return the sums of all lines, in the order of ``NUMBERS``."""
+    return tuple(sum(column) for column in zip(*(line.numbers for line in lines), strict=True)) or (0,) * len(NUMBERS)
+
+
+def as_table(lines: Sequence[Line], by: Sequence[str], style: Style) -> str:
+    """Return a table with its total. A credential's place is empty for providers that are not Claude."""
+    # Beside several names a terminal has no room for the last column.
+    shown = NUMBERS[:-1] if style.width is not None and len(by) > 1 else NUMBERS
+    columns = [*(Column(name) for name in by), *(Column(name.replace("_", " "), numeric=True) for name in shown)]
+    rows: list[Row] = [(*(name or "-" for name in line.names), *line.numbers[: len(shown)]) for line in lines]
+    last: Row = ("Total", *[""] * (len(by) - 1), *total(lines)[: len(shown)])
+    return tables.text(columns, rows, style, total=last)
+
+
+def as_json(lines: Sequence[Line], by: Sequence[str], first: date | None) -> str:
+    """Return the same as JSON."""
+    return (
+        json.dumps(
+            {
+                "by": [*by],
+                "since": first.isoformat() if first else None,
+                "rows": [{**dict(zip(by, line.names, strict=True)), **_named(line.numbers)} for line in lines],
+                "total": _named(total(lines)),
+            },
+            indent=2,
+        )
+        + "\n"
+    )
+
+
+def as_csv(lines: Sequence[Line], by: Sequence[str]) -> str:
+    """Return the same as CSV, without the total."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow((*by, *NUMBERS))
+    for line in lines:
+        names = (f"'{name}" if name.startswith(FORMULA) else name for name in line.names)
+        writer.writerow((*(tables.plain(name) for name in names), *line.numbers))
+    return out.getvalue()
+
+
+def _named(numbers: Sequence[int]) -> dict[str, int]:
+    return dict(zip(NUMBERS, numbers, strict=True))
