@@ -43,6 +43,19 @@ ENTRYPOINT ["start"]
 CMD ["postgres"]
 """,
 }
+# A provider beside the proxy, at http://upstream:8000.
+UPSTREAM = """
+services:
+  upstream:
+    image: python:3.13-slim-bookworm
+    init: true
+    command: [python, /upstream.py]
+    volumes: ["./tests/e2e/docker_upstream.py:/upstream.py:ro"]
+    ports: {ports}
+    healthcheck:
+      test: [CMD, python, -c, "import socket; socket.create_connection(('127.0.0.1', 8000))"]
+      interval: 1s
+"""
 _numbers = itertools.count(1)
 # While a service starts it is looked at more often, where the engine can do that (from Docker 25 on): the rest is waiting.
 OFTEN, OFTEN_FROM = "often.yml", (1, 44)
@@ -137,6 +150,21 @@ class Compose:
         clone(self.folder)
         if api_version(self.engine) >= OFTEN_FROM:
             (self.folder / OFTEN).write_text(looked_at_often(self.folder / "docker-compose.yml"), encoding="utf-8")
+
+    def add_upstream(self, *models: str, port: int | None = None) -> None:
+        """Have ``docker_upstream.py`` as a provider of these models, on this port of the host too."""
+        self.write_config(**dict.fromkeys(models, "http://upstream:8000"))
+        ports = json.dumps([f"127.0.0.1:{port}:8000"] if port else [])
+        (self.folder / "docker-compose.override.yml").write_text(UPSTREAM.format(ports=ports), encoding="utf-8")
+
+    def write_config(self, **models: str) -> None:
+        """Write a ``config.yaml``: the example, and models in Anthropic's format at these addresses."""
+        config = yaml.safe_load((self.folder / "config.yaml.example").read_text(encoding="utf-8"))
+        config["model_list"] += [
+            {"model_name": name, "litellm_params": {"model": f"anthropic/{name}", "api_base": url, "api_key": "made-up"}}
+            for name, url in models.items()
+        ]
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
 
     @property
     def base_url(self) -> str:

@@ -19,18 +19,6 @@ pytestmark = pytest.mark.timeout(900)  # the first build downloads every package
 CANARY = "made-up-canary-5f1d0c7e"
 OWN_TOKEN = "made-up-token-of-a-team-77aa"
 QUESTION = {"max_tokens": 100, "messages": [{"role": "user", "content": "Are you there?"}]}
-# A service beside the proxy that begins an answer and never goes on with it.
-UPSTREAM = """
-services:
-  upstream:
-    image: python:3.13-slim-bookworm
-    init: true
-    command: [python, /upstream.py]
-    volumes: ["./upstream.py:/upstream.py:ro"]
-    healthcheck:
-      test: [CMD, python, -c, "import socket; socket.create_connection(('127.0.0.1', 8000))"]
-      interval: 1s
-"""
 TLS_ROOT = "/data/caddy/pki/authorities/local/root.crt"
 # In the place of the service that downloads Prisma's engines: the same client, and the engine of the tests without Docker.
 DATABASE = """
@@ -45,32 +33,6 @@ services:
         ask -c 'TABLE "LiteLLM_VerificationToken"' || ask < /stand-in/tables.sql;
         cp -rf /stand-in/client/. /database/ && touch /tmp/ready && exec sleep infinity
     volumes: ["./stand-in:/stand-in:ro"]
-"""
-UPSTREAM_PROGRAM = """
-import json
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
-MESSAGE = {"id": "msg_1", "type": "message", "role": "assistant", "model": "endless", "content": [],
-           "stop_reason": None, "stop_sequence": None, "usage": {"input_tokens": 1, "output_tokens": 0}}
-EVENTS = [
-    {"type": "message_start", "message": MESSAGE},
-    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
-    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "And then"}},
-]
-
-
-class Endless(BaseHTTPRequestHandler):
-    def do_POST(self):
-        self.rfile.read(int(self.headers["content-length"]))
-        self.send_response(200)
-        self.send_header("content-type", "text/event-stream")
-        self.end_headers()
-        for event in EVENTS:
-            self.wfile.write(f"event: {event['type']}\\ndata: {json.dumps(event)}\\n\\n".encode())
-        self.rfile.read()
-
-
-ThreadingHTTPServer(("", 8000), Endless).serve_forever()
 """
 
 
@@ -102,23 +64,11 @@ def equipped(engine: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
         "\n".join(f"{name}={own[name]}" if (name := line.partition("=")[0]) in own else line for line in example.splitlines()),
         encoding="utf-8",
     )
-    write_config(compose, endless="http://upstream:8000")
-    (folder / "upstream.py").write_text(UPSTREAM_PROGRAM, encoding="utf-8")
-    (folder / "docker-compose.override.yml").write_text(UPSTREAM, encoding="utf-8")
+    compose.add_upstream("endless")
     try:
         yield compose
     finally:
         compose.down()
-
-
-def write_config(compose: Compose, **models: str) -> None:
-    """Write a ``config.yaml``: the example, and models in Anthropic's format at these addresses."""
-    config = yaml.safe_load((compose.folder / "config.yaml.example").read_text(encoding="utf-8"))
-    config["model_list"] += [
-        {"model_name": name, "litellm_params": {"model": f"anthropic/{name}", "api_base": url, "api_key": "made-up"}}
-        for name, url in models.items()
-    ]
-    (compose.folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
 
 
 def ask(compose: Compose, token: str, model: str = "demo", *, stream: bool = False) -> httpx.Response:
@@ -321,32 +271,6 @@ def search_image(compose: Compose, image: str, *texts: str) -> set[str]:
     return found
 
 
-def test_an_edited_config_is_taken_up_by_a_restart(equipped):
-    """`docker compose restart` is enough after a change of ``config.yaml``."""
-    equipped.up()
-    assert ask(equipped, OWN_TOKEN, "added").status_code != 200
-    write_config(equipped, endless="http://upstream:8000", added="http://demo.invalid")
-    equipped("restart")
-    equipped.up()
-
-    answer = ask(equipped, OWN_TOKEN, "added")
-    assert (answer.status_code, answer.json()["model"]) == (200, "added")
-
-
-def test_an_open_stream_does_not_hold_up_a_stop(equipped):
-    """The container ends by itself within its grace period while an answer is under way that does not end."""
-    equipped.up()
-    body = QUESTION | {"model": "endless", "stream": True}
-    headers = {"authorization": f"Bearer {OWN_TOKEN}"}
-    with httpx.stream("POST", f"{equipped.base_url}/v1/messages", json=body, headers=headers, trust_env=False) as answer:
-        assert any("And then" in line for line in answer.iter_lines())
-        equipped("stop", "proxy")
-        state = equipped.inspect()["State"]
-
-    assert state["ExitCode"] in {0, 143}, "137 is a kill"
-    assert state["Status"] == "exited"
-
-
 # What may be wrong with the folder, and words that the answer holds.
 def broken_yaml(folder: Path) -> None:
     (folder / "config.yaml").write_text("model_list: [", encoding="utf-8")
@@ -435,30 +359,6 @@ def test_claude_code_works_through_the_container(compose_proxy: Compose, tmp_pat
     assert run.result.startswith("The proxy works")
 
 
-def test_two_replicas_share_a_redis_behind_a_balancer(engine: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The profile ``scale`` has two replicas with one token and one Redis; one of them may die without a lost request."""
-    have_image(engine, "redis:7-alpine")
-    compose = Compose(tmp_path_factory.mktemp("scale"), engine, profiles=("scale",))
-    try:
-        compose.up()
-        url, token = f"http://127.0.0.1:{compose.scale_port}", compose.token
-        second = json.loads(compose("exec", "-T", "proxy-2", "claude-proxy", "settings").stdout)
-        assert second["env"]["ANTHROPIC_AUTH_TOKEN"] == token
-        assert [one["env"]["ANTHROPIC_BASE_URL"] for one in (compose.settings(), second)] == [url, url]
-        with httpx.Client(base_url=url, headers={"authorization": f"Bearer {token}"}, trust_env=False, timeout=60) as client:
-
-            def ask() -> int:
-                return client.post("/v1/messages", json=QUESTION | {"model": "demo"}).status_code
-
-            assert {ask() for _ in range(8)} == {200}
-            assert "claude-proxy:" in compose("exec", "-T", "redis", "redis-cli", "--scan").stdout
-            compose("kill", "proxy-2")
-            assert {ask() for _ in range(8)} == {200}
-        assert "Redis is not available" not in compose.logs()
-    finally:
-        compose.down()
-
-
 @pytest.fixture(scope="module")
 def encrypted(engine: dict[str, str], equipped: Compose) -> Iterator[httpx.Client]:
     """A client of the profile ``tls`` that trusts nobody but Caddy's own authority."""
@@ -506,6 +406,32 @@ def test_tls_sends_a_plain_request_to_https(encrypted: httpx.Client, equipped: C
     """A token is not asked for over a connection that everybody can read."""
     plain = httpx.head(f"http://localhost:{equipped.http_port}/", trust_env=False)
     assert (plain.status_code, plain.headers["location"].partition(":")[0]) == (308, "https")
+
+
+def test_an_edited_config_is_taken_up_by_a_restart(equipped):
+    """`docker compose restart` is enough after a change of ``config.yaml``."""
+    equipped.up()
+    assert ask(equipped, OWN_TOKEN, "added").status_code != 200
+    equipped.write_config(endless="http://upstream:8000", added="http://demo.invalid")
+    equipped("restart")
+    equipped.up()
+
+    answer = ask(equipped, OWN_TOKEN, "added")
+    assert (answer.status_code, answer.json()["model"]) == (200, "added")
+
+
+def test_an_open_stream_does_not_hold_up_a_stop(equipped):
+    """The container ends by itself within its grace period while an answer is under way that does not end."""
+    equipped.up()
+    body = QUESTION | {"model": "endless", "stream": True}
+    headers = {"authorization": f"Bearer {OWN_TOKEN}"}
+    with httpx.stream("POST", f"{equipped.base_url}/v1/messages", json=body, headers=headers, trust_env=False) as answer:
+        assert any("And then" in line for line in answer.iter_lines())
+        equipped("stop", "proxy")
+        state = equipped.inspect()["State"]
+
+    assert state["ExitCode"] in {0, 143}, "137 is a kill"
+    assert state["Status"] == "exited"
 
 
 def stand_in(folder: Path) -> None:

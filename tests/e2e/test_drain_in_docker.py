@@ -1,77 +1,17 @@
-"""A rolling update of the profile ``scale`` on a real engine, with the commands of docs/deploy.md, under load."""
+"""The profile ``scale`` on a real engine: a rolling update with the commands of docs/deploy.md, under load, and a death."""
 
+import json
 import subprocess
 import threading
 from collections.abc import Iterator
 
 import httpx
 import pytest
-import yaml
 from compose import Compose, engine_environment, free_port, have_image
 from load import Asking, Load
+from processes import question
 
 pytestmark = pytest.mark.timeout(900)
-
-TOKEN = "made-up-token-of-a-team-77aa"
-# Streams of the model `held` wait for the word; those of any other model do not.
-UPSTREAM = """
-services:
-  upstream:
-    image: python:3.13-slim-bookworm
-    init: true
-    command: [python, /upstream.py]
-    volumes: ["./upstream.py:/upstream.py:ro"]
-    ports: ["127.0.0.1:{port}:8000"]
-    healthcheck:
-      test: [CMD, python, -c, "import socket; socket.create_connection(('127.0.0.1', 8000))"]
-      interval: 1s
-"""
-UPSTREAM_PROGRAM = """
-import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
-MESSAGE = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [],
-           "stop_reason": None, "stop_sequence": None, "usage": {"input_tokens": 1, "output_tokens": 1}}
-EVENTS = [
-    {"type": "message_start", "message": MESSAGE},
-    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
-    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "And then"}},
-    {"type": "content_block_stop", "index": 0},
-    {"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}, "usage": {"output_tokens": 1}},
-    {"type": "message_stop"},
-]
-go_on = threading.Event()
-
-
-class Upstream(BaseHTTPRequestHandler):
-    def do_GET(self):
-        global go_on
-        go_on.set()
-        go_on = threading.Event()
-        self.send_response(204)
-        self.end_headers()
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        self.send_response(200)
-        if not body.get("stream"):
-            whole = json.dumps(MESSAGE | {"content": [{"type": "text", "text": "whole"}], "stop_reason": "end_turn"}).encode()
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(whole)))
-            self.end_headers()
-            self.wfile.write(whole)
-            return
-        self.send_header("content-type", "text/event-stream")
-        self.end_headers()
-        for number, event in enumerate(EVENTS):
-            if number == 3 and body["model"] == "held":
-                go_on.wait(300)
-            self.wfile.write(f"event: {event['type']}\\ndata: {json.dumps(event)}\\n\\n".encode())
-
-
-ThreadingHTTPServer(("", 8000), Upstream).serve_forever()
-"""
 
 
 @pytest.fixture(scope="module")
@@ -80,19 +20,7 @@ def scaled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Compose, 
     engine = engine_environment()
     have_image(engine, "redis:7-alpine")
     compose, port = Compose(tmp_path_factory.mktemp("rolling"), engine, profiles=("scale",)), free_port()
-    folder = compose.folder
-    (folder / ".env").write_text(f"PROXY_STATIC_TOKEN={TOKEN}\n", encoding="utf-8")
-    config = yaml.safe_load((folder / "config.yaml.example").read_text(encoding="utf-8"))
-    config["model_list"] += [
-        {
-            "model_name": name,
-            "litellm_params": {"model": f"anthropic/{name}", "api_base": "http://upstream:8000", "api_key": "made-up"},
-        }
-        for name in ("held", "quick")
-    ]
-    (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    (folder / "upstream.py").write_text(UPSTREAM_PROGRAM, encoding="utf-8")
-    (folder / "docker-compose.override.yml").write_text(UPSTREAM.format(port=port), encoding="utf-8")
+    compose.add_upstream("held", "quick", port=port)
     try:
         yield compose.up(), port
     finally:
@@ -134,11 +62,11 @@ class Replacing:
 def test_a_rolling_update_loses_no_stream_and_no_request(scaled: tuple[Compose, int]) -> None:
     """Each replica is made anew while streams run and others ask: all streams end whole, all requests are answered."""
     compose, port = scaled
-    url = f"http://127.0.0.1:{compose.scale_port}"
-    load = Load(url, TOKEN, "quick")
+    url, token = f"http://127.0.0.1:{compose.scale_port}", compose.token
+    load = Load(url, token, "quick")
     try:
         for service in ("proxy", "proxy-2"):
-            streams = [Asking(url, TOKEN, model="held").wait_begun() for _ in range(6)]
+            streams = [Asking(url, token, model="held").wait_begun() for _ in range(6)]
             replacing = Replacing(compose, service)
             replacing.wait_logged("requests in progress have 120 s to end")
             load.wait_for(300)
@@ -161,3 +89,22 @@ def test_the_grace_period_fits_the_variable(scaled: tuple[Compose, int]) -> None
         environment = compose.engine | {"PROXY_DRAIN_SECONDS": value}
         done = subprocess.run(command, cwd=compose.folder, env=environment, capture_output=True, text=True, check=True)
         assert f'"stop_grace_period": "{seconds}"' in done.stdout
+
+
+def test_two_replicas_share_a_redis_behind_a_balancer(scaled: tuple[Compose, int]) -> None:
+    """Both have the one token that was made, and one Redis; one of them may die without a lost request."""
+    compose, _ = scaled
+    url, token = f"http://127.0.0.1:{compose.scale_port}", compose.token
+    second = json.loads(compose("exec", "-T", "proxy-2", "claude-proxy", "settings").stdout)
+    assert second["env"]["ANTHROPIC_AUTH_TOKEN"] == token
+    assert [one["env"]["ANTHROPIC_BASE_URL"] for one in (compose.settings(), second)] == [url, url]
+    with httpx.Client(base_url=url, headers={"authorization": f"Bearer {token}"}, trust_env=False, timeout=60) as client:
+
+        def ask() -> int:
+            return client.post("/v1/messages", json=question("demo")).status_code
+
+        assert {ask() for _ in range(8)} == {200}
+        assert "claude-proxy:" in compose("exec", "-T", "redis", "redis-cli", "--scan").stdout
+        compose("kill", "proxy-2")
+        assert {ask() for _ in range(8)} == {200}
+    assert "Redis is not available" not in compose.logs()
