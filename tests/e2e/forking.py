@@ -25,6 +25,7 @@ READ_LATER = frozenset(
     {
         "ANTHROPIC_API_BASE",
         "CLAUDE_API_KEYS",
+        "CLAUDE_API_KEYS_FILE",
         "CLAUDE_CREDENTIALS_FILE",
         "CLAUDE_EXTRA_USAGE",
         "CLAUDE_OAUTH_TOKENS",
@@ -35,6 +36,7 @@ READ_LATER = frozenset(
         "CLAUDE_TOKEN_COOLDOWN_SECONDS",
         "CLAUDE_TOKEN_QUARANTINE_SECONDS",
         "LITELLM_MASTER_KEY",
+        "LITELLM_MASTER_KEY_FILE",
         "MADE_UP_SEARCH_KEY",
         "NUM_WORKERS",
         "OPENAI_API_KEY",
@@ -42,11 +44,13 @@ READ_LATER = frozenset(
         "PROXY_DRAIN_SECONDS",
         "PROXY_LOG_FORMAT",
         "PROXY_STATIC_TOKEN",
+        "PROXY_STATIC_TOKEN_FILE",
         "PROXY_USER_TOKENS",
         "PROXY_USER_TOKENS_FILE",
         "REDIS_URL",
         "VERTEX_CREDENTIALS",
         "ZAI_API_KEY",
+        "ZAI_API_KEY_FILE",
     }
 )
 # What LiteLLM reads when it is imported, for every proxy: its pauses before retries are a hundredth of what they are, and even.
@@ -104,10 +108,10 @@ def template() -> Template:
 
 
 class Forked(subprocess.Popen[bytes]):
-    """A proxy that was forked: a child of this process like any that it starts."""
+    """A proxy, or another program, that was forked: a child of this process like any that it starts."""
 
-    def __init__(self, arguments: list[str], environment: dict[str, str], log: IO[bytes]) -> None:
-        self._job = {"arguments": arguments, "environment": environment}
+    def __init__(self, arguments: list[str], environment: dict[str, str], log: IO[bytes], program: Path | None = None) -> None:
+        self._job = {"arguments": arguments, "environment": environment, "program": program and str(program)}
         self._log = log
         super().__init__(["claude_proxy", *arguments])
 

@@ -1,9 +1,10 @@
-"""Print every route of LiteLLM's app as JSON, those included that it loads when they are first asked for."""
+"""Write every route of LiteLLM's app into a file as JSON, those included that it loads when they are first asked for."""
 
 import importlib
 import json
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from litellm.proxy import _lazy_features, proxy_server
@@ -23,4 +24,4 @@ def found(routes: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
 if __name__ == "__main__":
     for feature in _lazy_features.LAZY_FEATURES:
         feature.register_fn(proxy_server.app, importlib.import_module(feature.module_path))
-    json.dump(sorted(set(found(proxy_server.app.routes))), sys.stdout)
+    Path(sys.argv[1]).write_text(json.dumps(sorted(set(found(proxy_server.app.routes)))), encoding="utf-8")

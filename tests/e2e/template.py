@@ -215,6 +215,9 @@ def main() -> None:
     channel.send(json.dumps(sorted(load())).encode())
     job = next_job(channel, as_a_proxy)
     become(job)
+    if job.get("program"):
+        runpy.run_path(job["program"], run_name="__main__")
+        return
     if job["environment"].get("NUM_WORKERS", "1") != "1" and (program := fork_workers()):
         sys.modules["__main__"] = types.ModuleType("__main__")
         exec(program, vars(sys.modules["__main__"]))

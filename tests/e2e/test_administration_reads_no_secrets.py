@@ -18,6 +18,7 @@ import pytest
 import upstream as up
 from conftest import API_KEY, CONFIG, PROVIDER_KEYS, TOKENS, module_proxy, proxy_environment
 from database import Postgres, client
+from forking import Forked
 from processes import MASTER_KEY, ROOT, STATIC_TOKEN, Proxy, answer_text, clean_environment, free_port, question
 
 PERSON_TOKEN = "sk-made-up-token-of-anna-0123"
@@ -35,12 +36,15 @@ OWN = {"CLAUDE_API_KEYS": API_KEY, "PROXY_USER_TOKENS": f"anna={PERSON_TOKEN}"}
 
 
 @pytest.fixture(scope="module")
-def routes() -> list[tuple[str, str]]:
+def routes(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
     """Every route that LiteLLM has."""
-    environment = clean_environment(Path("/tmp"), LITELLM_LOCAL_MODEL_COST_MAP="True", LITELLM_MODE="PRODUCTION")
-    program = [sys.executable, str(Path(__file__).parent / "litellm_routes.py")]
-    done = subprocess.run(program, env=environment, capture_output=True, text=True, check=True)
-    return [(method, path) for method, path in json.loads(done.stdout)]
+    folder = tmp_path_factory.mktemp("routes")
+    found = folder / "routes.json"
+    environment = clean_environment(folder, LITELLM_LOCAL_MODEL_COST_MAP="True", LITELLM_MODE="PRODUCTION")
+    with (folder / "log").open("wb") as log:
+        program = Forked([str(found)], environment, log, Path(__file__).with_name("litellm_routes.py"))
+    assert program.wait(60) == 0, (folder / "log").read_text()
+    return [(method, path) for method, path in json.loads(found.read_text())]
 
 
 @pytest.fixture(scope="module")
@@ -207,11 +211,12 @@ def test_a_body_of_administration_is_bounded(proxy, path):
 
 SPY = """
 import json, os
+from pathlib import Path
 from litellm.integrations.custom_logger import CustomLogger
 
 class Spy(CustomLogger):
     async def async_log_success_event(self, *_, **__):
-        with open(os.environ["SPY"], "a") as file:
+        with Path(__file__).with_name("seen").open("a") as file:
             file.write(json.dumps(dict(os.environ)) + "\\n")
 
 instance = Spy()
@@ -251,12 +256,10 @@ def test_the_environment_of_a_serving_process_has_no_secret_of_the_proxy_s(start
         PROXY_USER_TOKENS=OWN["PROXY_USER_TOKENS"],
         CLAUDE_API_KEYS_FILE=str(key_file),
         REDIS_URL=f"redis://:{REDIS_PASSWORD}@127.0.0.1:9/0",
-        SPY=str(tmp_path / "seen"),
-        PYTHONPATH=str(tmp_path / "proxy"),
     )
     for _ in range(4):
         assert answer_text(proxy.ask(question("claude-sonnet-5"), token=PERSON_TOKEN)) == "from claude"
-    for seen in spied(tmp_path / "seen"):
+    for seen in spied(tmp_path / "proxy" / "seen"):
         check_environment(seen)
         assert not [name for name in seen if name.endswith("_FILE") and seen[name] == str(key_file)]
 
@@ -277,7 +280,6 @@ def test_the_environment_of_a_plain_litellm_has_no_secret_of_the_proxy_s(upstrea
             "PROXY_STATIC_TOKEN": STATIC_TOKEN,
             "LITELLM_MASTER_KEY": MASTER_KEY,
             "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-            "SPY": str(tmp_path / "seen"),
         }
     )
     command = [
@@ -301,7 +303,7 @@ def test_the_environment_of_a_plain_litellm_has_no_secret_of_the_proxy_s(upstrea
     try:
         answer = ask_plain(f"http://127.0.0.1:{port}", process)
         assert answer_text(answer) == "from claude"
-        for seen in spied(tmp_path / "seen"):
+        for seen in spied(home / "seen"):
             check_environment(seen)
     finally:
         os.killpg(process.pid, signal.SIGTERM)
