@@ -1,1 +1,1 @@
-"""What parts of the proxy cost, measured: ``make bench``."""
+"""Measures what the parts of the proxy cost: ``make bench``."""

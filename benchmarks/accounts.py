@@ -1,4 +1,4 @@
-"""A made Anthropic: accounts with limits by account, by family and by endpoint, early resets, incidents, prompt caches."""
+"""A simulated Anthropic: accounts with limits per account, family and endpoint, early resets, incidents and prompt caches."""
 
 import json
 import random
@@ -11,48 +11,48 @@ from benchmarks.stepped import MONDAY, Response
 from claude_proxy.anthropic.errors import error_body
 from claude_proxy.credentials.upstream_response import UNIFIED
 
-# Budgets in full five-hour windows, of which working hours see ten in a week; Opus has a week of its own.
+# Budgets in full five-hour windows; a week's working hours contain about ten. Opus has a weekly window of its own.
 BUDGETS = {"5h": 1.0, "7d": 7.0, "7d_opus": 5.0}
 LENGTHS = {"5h": 5 * HOUR, "7d": WEEK, "7d_opus": WEEK}
 CLAIMS = {"5h": "five_hour", "7d": "seven_day", "7d_opus": "seven_day_opus"}
-# What a token costs beside one of input: read from the cache, written to it, and of output.
+# The cost of a token relative to an input token: read from the cache, written to the cache, and output.
 READ, WRITTEN, OUTPUT = 0.1, 1.25, 5.0
-# For how long a prompt cache is kept after its last use, in seconds.
+# How long a prompt cache is kept after its last use, in seconds.
 CACHE_SECONDS = 3600.0
-# Requests to count tokens that an account is served in a minute.
+# The number of token-count requests per minute that an account serves.
 COUNTS_A_MINUTE = 30
 
 
 @dataclass
 class Quota:
-    """One window of one account: it opens with the first request that is served after the last one's end."""
+    """One window of one account. It opens with the first request served after its last end."""
 
     name: str
-    # How much there is of it.
+    # The size of the window.
     budget: float
     used: float = 0.0
     reset: float = 0.0
 
     @property
     def fullness(self) -> float:
-        """How full it is, as a fraction."""
+        """How much of the window is used, as a fraction."""
         return self.used / self.budget
 
     def is_open(self, now: float) -> bool:
-        """Whether it has begun and not ended."""
+        """Whether the window has started and not ended."""
         return now < self.reset
 
     def is_spent(self, now: float) -> bool:
-        """Whether nothing of it is left."""
+        """Whether the window is used up."""
         return self.is_open(now) and self.fullness >= 1
 
     def open(self, now: float) -> None:
-        """Begin it where it is not open."""
+        """Start the window if it is not open."""
         if not self.is_open(now):
             self.used, self.reset = 0.0, float(int(now) + int(LENGTHS[self.name]))
 
     def headers(self, now: float) -> dict[str, str]:
-        """Return what an answer says of it."""
+        """Return the response headers about the window."""
         if not self.is_open(now):
             return {}
         return {
@@ -63,7 +63,7 @@ class Quota:
 
 
 def metered(quotas: Collection[Quota], now: float) -> Response:
-    """Return Anthropic's answer to a request that these windows count: one that serves it opens those that are not open."""
+    """Return Anthropic's response to a request in these windows. A served request opens the windows that are not open."""
     spent = [quota for quota in quotas if quota.is_spent(now)]
     if not spent:
         for quota in quotas:
@@ -81,7 +81,7 @@ def metered(quotas: Collection[Quota], now: float) -> Response:
 
 @dataclass
 class Account:
-    """One account: its windows, its minute of token counts, until when it refuses its token, and what it has cached."""
+    """One account: its windows, its minute of token counts, the end of its token's rejection, and its prompt caches."""
 
     label: str
     quotas: dict[str, Quota] = field(default_factory=lambda: {name: Quota(name, budget) for name, budget in BUDGETS.items()})
@@ -89,21 +89,20 @@ class Account:
     minute: float = 0.0
     counted: int = 0
     cached: dict[str, float] = field(default_factory=dict)
-    # Whether its windows were reset early, or its token is refused no longer, and nobody has been served since: no answer has
-    # told it yet.
-    is_secret: bool = False
+    # Whether its windows were reset early, or its token is accepted again, and no response has shown it yet.
+    is_unreported: bool = False
 
     def concerned(self, family: str) -> list[Quota]:
-        """Return the windows in which a request for a family of models counts."""
+        """Return the windows that apply to a request for a model family."""
         return [quota for name, quota in self.quotas.items() if name != "7d_opus" or family == "opus"]
 
     def has_counted(self, now: float) -> bool:
-        """Whether it counts no more tokens in this minute."""
+        """Whether the account's token counts of this minute are used up."""
         return now < self.minute + 60 and self.counted >= COUNTS_A_MINUTE
 
 
 class Incident(NamedTuple):
-    """From when to when every account is refused (401), or every request (529)."""
+    """A time in which every account is rejected (401), or every request (529)."""
 
     begin: float
     end: float
@@ -111,9 +110,9 @@ class Incident(NamedTuple):
 
 
 class Anthropic:
-    """The accounts. ``load`` is how full the work of the weeks before has made their windows; the same seed, the same world.
+    """The accounts. ``load`` is how full the weeks before have made their windows. The same seed gives the same accounts.
 
-    They were bought on different days, so the weeks end one after the other.
+    The accounts started on different days, so their weekly windows end one after the other.
     """
 
     def __init__(self, rng: random.Random, count: int, load: float, *, calm: bool = False) -> None:
@@ -134,20 +133,20 @@ class Anthropic:
                 self.incidents.append(Incident(at, at + rng.uniform(30, 120), 529))
 
     def events(self, rng: random.Random) -> Iterable[tuple[float, list[Account], float]]:
-        """Yield when which accounts are reset early (the hours are 0), or refuse their token for so many hours."""
+        """Yield when which accounts are reset early (0 hours), or have their token rejected for so many hours."""
         accounts = [*self.accounts.values()]
         yield MONDAY + 1.6 * DAY, [rng.choice(accounts)], 3.0
         yield MONDAY + 2.55 * DAY, accounts, 0.0
         yield MONDAY + 3.6 * DAY, [rng.choice(accounts)], 0.0
 
     def reset(self, account: Account) -> None:
-        """Reset the windows of an account before their time; no header tells."""
+        """Reset an account's windows early; no header reports it."""
         for quota in account.quotas.values():
             quota.used, quota.reset = 0.0, 0.0
-        account.is_secret = True
+        account.is_unreported = True
 
     def could_serve(self, account: Account, asked: Asked, now: float) -> bool:
-        """Whether the account would answer such a request now."""
+        """Whether the account would serve such a request now."""
         if account.refuses_until > now or any(one.begin <= now < one.end for one in self.incidents):
             return False
         if asked.counts and account.has_counted(now):
@@ -155,7 +154,7 @@ class Anthropic:
         return not any(quota.is_spent(now) for quota in account.concerned(asked.family))
 
     def answer(self, account: Account, asked: Asked, now: float) -> Response:
-        """Return the answer to a request that arrives now; what it costs is known when it ends."""
+        """Return the response to a request that arrives now; its cost is known when it ends."""
         trouble = next((one.status for one in self.incidents if one.begin <= now < one.end), 0)
         if trouble == 529:
             return _error(529, "overloaded_error", "Overloaded")
@@ -166,11 +165,11 @@ class Anthropic:
         if asked.counts and not spent:
             return self._counted(account, now)
         if not spent:
-            account.is_secret = False
+            account.is_unreported = False
         return metered(quotas, now)
 
     def cost(self, account: Account, asked: Asked, now: float) -> float:
-        """Return what a request costs that ends now, in tokens of input; its context is in the account's cache from now on."""
+        """Return the cost of a request that ends now, in input tokens, and put its context into the account's cache."""
         if asked.counts:
             return 0.0
         warm = asked.context == 0 or self.is_warm(account, asked, now)
@@ -179,7 +178,7 @@ class Anthropic:
         return asked.context * (READ if warm else WRITTEN) + asked.fresh * WRITTEN + asked.output * OUTPUT
 
     def is_warm(self, account: Account, asked: Asked, now: float) -> bool:
-        """Whether the account has the session's context in its cache."""
+        """Whether the account's cache has the session's context."""
         return account.cached.get(asked.session, -CACHE_SECONDS) > now - CACHE_SECONDS
 
     def _counted(self, account: Account, now: float) -> Response:

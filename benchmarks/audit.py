@@ -1,4 +1,4 @@
-"""Hold what the clients saw against what the upstream did: what was lost, which errors were honest, who asked whom. Plain."""
+"""Compares what the clients saw with what the upstream did: lost requests, justified errors, use during a cooldown. Pure."""
 
 import math
 from collections import Counter
@@ -20,21 +20,21 @@ from benchmarks.played import (
     Arrival,
 )
 
-# What each of the upstream's mishaps may look like to a client that nobody else could serve.
+# The errors that a client may see for the upstream's mishaps, if no other credential could serve the request.
 HONEST = {(529, OVERLOADED), (502, DROPPED), (429, NAMELESS)}
 FAILED = frozenset({LIMITED, REFUSED, OVERLOADED, DROPPED, CUT, NAMELESS})
 
 
 @dataclass(frozen=True)
 class Cooldown:
-    """A credential's rest: ``told`` when the upstream said so, ``known`` when the proxy has certainly heard it.
+    """A credential's cooldown: ``announced`` by the upstream, and ``known`` to the proxy at the latest.
 
-    At the upstream it ends ``until``, and at the proxy ``at_latest``.
+    It ends at ``until`` for the upstream, and at ``at_latest`` for the proxy.
     """
 
     credential: str
     scope: str
-    told: float
+    announced: float
     known: float
     until: float
     at_latest: float
@@ -42,7 +42,7 @@ class Cooldown:
 
 @dataclass(frozen=True)
 class Audit:
-    """What came out. ``lost`` and ``asked_resting`` hold a line for each case, and should hold none."""
+    """The result. ``lost`` and ``asked_cooling_down`` have a line for each case, and should be empty."""
 
     tried: int
     outcomes: Counter[str]
@@ -56,10 +56,10 @@ class Audit:
 
 
 def audit(outcomes: Sequence[Outcome], ledger: Sequence[Arrival], credentials: Collection[str]) -> Audit:
-    """Return what came out of a whole run, all of whose requests are over."""
+    """Return the result of a whole run, after all requests have ended."""
     by_number: dict[int, list[Arrival]] = {}
     for arrival in ledger:
-        if arrival.credential:  # the others are the ends of answers
+        if arrival.credential:  # the other entries are the ends of responses
             by_number.setdefault(arrival.number, []).append(arrival)
     ends = {outcome.number: outcome.ended for outcome in outcomes}
     cooldowns = list(_cooldowns(by_number, ends))
@@ -90,7 +90,7 @@ def _failed_over(outcome: Outcome, arrivals: Sequence[Arrival]) -> bool:
 
 
 def _judged(outcome: Outcome, arrivals: Sequence[Arrival], cooldowns: Sequence[Cooldown], credentials: Collection[str]) -> str:
-    """Return why the outcome is in order, in words; empty for a request that was lost."""
+    """Return why the outcome is correct, in words; empty for a lost request."""
     last = arrivals[-1].outcome if arrivals else ""
     match outcome.kind:
         case _ if outcome.kind in (ANSWERED, LEFT):
@@ -102,38 +102,37 @@ def _judged(outcome: Outcome, arrivals: Sequence[Arrival], cooldowns: Sequence[C
                 return f"HTTP {outcome.status}: {last}"
             tried = {arrival.credential for arrival in arrivals}
             if outcome.status == 429 and outcome.retry_after > 0 and _nobody_left(outcome, tried, cooldowns, credentials):
-                return "HTTP 429: the whole pool rests"
+                return "HTTP 429: the whole pool is rate-limited"
     return ""
 
 
 def _nobody_left(outcome: Outcome, tried: Collection[str], cooldowns: Sequence[Cooldown], credentials: Collection[str]) -> bool:
-    """Whether in some moment of a request every credential rested, or had been tried for it."""
-    ours = [cooldown for cooldown in cooldowns if cooldown.told <= outcome.ended and cooldown.at_latest >= outcome.sent]
-    moments = [outcome.sent, *(cooldown.told for cooldown in ours if cooldown.told > outcome.sent)]
+    """Whether at some moment of a request every credential was in its cooldown or already tried for it."""
+    ours = [cooldown for cooldown in cooldowns if cooldown.announced <= outcome.ended and cooldown.at_latest >= outcome.sent]
+    moments = [outcome.sent, *(cooldown.announced for cooldown in ours if cooldown.announced > outcome.sent)]
     return any(
-        {cooldown.credential for cooldown in ours if cooldown.told <= moment < cooldown.at_latest} | set(tried)
+        {cooldown.credential for cooldown in ours if cooldown.announced <= moment < cooldown.at_latest} | set(tried)
         >= set(credentials)
         for moment in moments
     )
 
 
 def _moments_of_none(cooldowns: Sequence[Cooldown], credentials: Collection[str]) -> list[float]:
-    """Return the moments from which on every credential rested for all models."""
+    """Return the moments from which every credential was in a cooldown for all models."""
     found: list[float] = []
     whole = [cooldown for cooldown in cooldowns if cooldown.scope == ALL]
-    for begins in sorted({cooldown.told for cooldown in whole}):
-        if found and begins < found[-1] + 5:  # the same one
+    for start in sorted({cooldown.announced for cooldown in whole}):
+        if found and start < found[-1] + 5:  # the same moment
             continue
-        if {cooldown.credential for cooldown in whole if cooldown.told <= begins < cooldown.until} >= set(credentials):
-            found.append(begins)
+        if {cooldown.credential for cooldown in whole if cooldown.announced <= start < cooldown.until} >= set(credentials):
+            found.append(start)
     return found
 
 
 def _cooldowns(by_number: dict[int, list[Arrival]], ends: dict[int, float]) -> Iterator[Cooldown]:
-    """Return the rests. The proxy has heard of one when it asks somebody else for the same request, or has answered that.
+    """Yield the cooldowns. The proxy knows of a cooldown when it tries another credential, or has responded to the client.
 
-    It may count what it was told from that moment: the whole of ``retry-after``, and the whole quarantine again for each
-    request that was refused.
+    From that moment it may apply the whole ``retry-after``, and the whole quarantine again for each rejected request.
     """
     for number, arrivals in by_number.items():
         for place, arrival in enumerate(arrivals):
@@ -146,7 +145,7 @@ def _cooldowns(by_number: dict[int, list[Arrival]], ends: dict[int, float]) -> I
 
 
 def _asked_cooling_down(ledger: Sequence[Arrival], cooldowns: Sequence[Cooldown]) -> Iterator[str]:
-    """Return the requests that their clients sent after the proxy knew of a rest, and that went to who rested."""
+    """Yield requests that were sent after the proxy knew of a cooldown and that used the credential in its cooldown."""
     by_credential: dict[str, list[Cooldown]] = {}
     for cooldown in cooldowns:
         by_credential.setdefault(cooldown.credential, []).append(cooldown)
@@ -157,5 +156,6 @@ def _asked_cooling_down(ledger: Sequence[Arrival], cooldowns: Sequence[Cooldown]
                 and arrival.sent > cooldown.known
                 and cooldown.known <= arrival.at < cooldown.until
             ):
-                yield f"{arrival.number} asked {arrival.credential} {cooldown.until - arrival.at:.2f} s before its rest ended"
+                left = cooldown.until - arrival.at
+                yield f"{arrival.number} used {arrival.credential} {left:.2f} s before its cooldown ended"
                 break

@@ -1,4 +1,4 @@
-"""A self-made certificate for loopback, for the upstream of the benchmarks over TLS."""
+"""Makes a self-signed certificate for loopback, for the benchmarks' upstream over TLS."""
 
 import datetime as dt
 import ipaddress
@@ -13,7 +13,7 @@ ADDRESS = "127.0.0.1"
 
 
 def make(folder: Path) -> tuple[Path, Path]:
-    """Write a certificate that signs itself and its key; return both files. It is valid for a day on either side of now."""
+    """Write a self-signed certificate and its key; return both files. It is valid for a day before and after now."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "made-up upstream")])
     now, day = dt.datetime.now(dt.UTC), dt.timedelta(days=1)
@@ -21,7 +21,7 @@ def make(folder: Path) -> tuple[Path, Path]:
         ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "crl_sign", "encipher_only",
          "decipher_only"), False,
     )  # fmt: skip
-    # What Python 3.13 asks of a certificate that stands for its own authority.
+    # The extensions that Python 3.13 requires of a self-signed certificate.
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)

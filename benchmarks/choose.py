@@ -1,6 +1,6 @@
-"""How long choosing a credential takes: 100 credentials and 10,000 sessions, beside a pool that works everything out anew.
+"""Measures how long choosing a credential takes, for 100 credentials and 10,000 sessions, compared with a naive pool.
 
-``make bench`` prints the table; an absolute time says as much about the machine as about the code, so each line has both.
+``make bench`` prints the table. Absolute times depend on the machine, so each line has both pools.
 """
 
 import argparse
@@ -22,14 +22,14 @@ CREDENTIALS, SESSIONS, CHOICES = 100, 10_000, 20_000
 SOFT_LIMIT = 0.98
 NOW = 1_800_000_000.0
 FAMILIES = ("opus", "sonnet", "haiku")
-# One credential in so many rests, and one more does for one family only.
+# One credential in ten is in a cooldown, and another one in ten for one family only.
 COOLING_DOWN = 10
-# Between two requests, in seconds, so that what is done now and then is done here too.
+# The time between two requests, in seconds, so that periodic work happens here too.
 STEP = 0.05
 
 
 class Clock:
-    """A made clock, so that nobody's rest ends by chance."""
+    """A simulated clock, so that no cooldown ends by chance."""
 
     now = NOW
 
@@ -39,7 +39,7 @@ class Clock:
 
 
 class Times(NamedTuple):
-    """Of one scenario, in microseconds."""
+    """The times of one scenario, in microseconds."""
 
     p50: float
     p99: float
@@ -55,7 +55,7 @@ class Row(NamedTuple):
 
 @dataclass
 class NaivePool:
-    """The same rules with nothing derived or kept at hand: for every request all credentials are looked at in full."""
+    """A pool with the same rules but without any index or cache: it examines all credentials for every request."""
 
     pool: Pool
     labels: list[str]
@@ -64,7 +64,7 @@ class NaivePool:
     cursor: int = 0
 
     def choose(self, wanted: Wanted, tried: Collection[str] = ()) -> Credential | None:
-        """Return the session's credential while it is usable, else that with the most headroom, in turn among equals."""
+        """Return the session's credential if it is usable, else the one with the most headroom, round robin among equals."""
         now = self.clock()
         ranks: dict[str, tuple[bool, float, int]] = {}
         for number, label in enumerate(self.labels):
@@ -114,19 +114,19 @@ def table(choices: int) -> list[str]:
 
 
 def measure(choices: int) -> Iterator[Row]:
-    """Measure each scenario, both pools on equal requests and equal knowledge."""
+    """Measure each scenario, both pools with equal requests and equal knowledge."""
     for scenario, bound_of_ten in (("of bound sessions", 10), ("of new sessions", 0), ("mixed, nine in ten bound", 9)):
         clock = Clock()
         pool, labels, places = _pool(clock)
         naive = NaivePool(pool, labels, clock, places)
-        # The naive pool first: the real one changes what both look at, and sees to it that it fits.
+        # The naive pool is first, because the real pool changes the shared state and keeps its index current.
         slow = _times(naive.choose, _requests(choices, bound_of_ten), clock, lambda: None)
         fast = _times(pool.choose, _requests(choices, bound_of_ten), clock, pool.changed)
         yield Row(scenario, fast, slow)
 
 
 def _pool(clock: Clock) -> tuple[Pool, list[str], dict[str, str]]:
-    """Return a pool that knows the windows of all its credentials and has all its sessions, and where these are."""
+    """Return a pool that knows all windows and has all sessions, and the sessions' credentials."""
     credentials = [
         Credential(f"c{number}", Kind.OAUTH, Secret(f"sk-ant-oat01-made-up-{number}")) for number in range(CREDENTIALS)
     ]
@@ -141,7 +141,7 @@ def _pool(clock: Clock) -> tuple[Pool, list[str], dict[str, str]]:
             answers.append(_answer(429, number, FAMILIES[0], "_opus"))
         for answer in answers:
             pool.note(credential, judge(answer, 60.0), answer)
-    # Sessions that have to move do so now, and not while it is measured.
+    # Sessions that must move do so now, not during the measurement.
     places = {f"session-{number}": chosen.label for number in range(SESSIONS) if (chosen := pool.choose(_wanted(number)))}
     pool.changed()
     return pool, [credential.label for credential in credentials], places
@@ -162,9 +162,9 @@ def _wanted(number: int, kind: str = "session") -> Wanted:
 
 
 def _requests(choices: int, bound_of_ten: int) -> list[Wanted]:
-    """Return the requests beforehand: ``bound_of_ten`` of ten are of sessions that are known, the others of new ones."""
-    # Of the sessions that were used last, so that the new ones push out those that are silent; and not in the order of their
-    # last use: 7919 has no divisor in common with their number.
+    """Return the requests in advance: ``bound_of_ten`` of ten belong to known sessions, the others to new ones."""
+    # Known sessions are those used last, so that new sessions push out idle ones. Their order differs from that of their last
+    # use: 7919 has no divisor in common with their number.
     at_work = SESSIONS // 2
     known = (_wanted(SESSIONS - 1 - number * 7919 % at_work) for number in cycle(range(at_work)))
     return [next(known) if number % 10 < bound_of_ten else _wanted(number, "new") for number in range(choices)]
@@ -173,7 +173,7 @@ def _requests(choices: int, bound_of_ten: int) -> list[Wanted]:
 def _times(
     choose: Callable[[Wanted], Credential | None], requests: list[Wanted], clock: Clock, tell: Callable[[], object]
 ) -> Times:
-    """Time each choice by itself; between two the clock goes on, and now and then the changes are told, as in the proxy."""
+    """Time each choice. Between two choices the clock advances, and sometimes the changes are reported, as in the proxy."""
     clock.now = NOW
     took: list[int] = []
     for number, wanted in enumerate(requests):

@@ -1,4 +1,4 @@
-"""The soak's clients: each a session of its own that asks again as soon as it is answered, and checks every answer whole."""
+"""The soak test's clients: each has its own session, sends one request after the other, and checks every response."""
 
 import asyncio
 import contextlib
@@ -13,28 +13,28 @@ import aiohttp
 from benchmarks import script
 from benchmarks.script import Plan
 
-# Longer than any answer takes; who waits for so long has lost it.
+# Longer than any response takes; a client that waits longer counts the request as lost.
 PATIENCE_SECONDS = 180.0
-# Anthropic's tokens are about four bytes each.
+# Anthropic's tokens have about four bytes each.
 BODY_BYTES, BIG_BODY_BYTES = 24_000, 400_000
 BIG_OF = 20
-# Of so many requests of a client one is of this kind.
+# One in so many of a client's requests is of this kind.
 WHOLE_OF, LEAVES_OF = 9, 23
-# A client that is told to come back later than this asks for something else meanwhile.
+# A client that should retry later than this sends another request meanwhile.
 LONGEST_PAUSE = 15.0
 
-ANSWERED, ERROR, BROKEN, WRONG, NOTHING, LEFT = "answered", "error", "broken off", "wrong", "no answer", "left by itself"
+ANSWERED, ERROR, BROKEN, WRONG, NOTHING, LEFT = "answered", "error", "broken off", "wrong", "no response", "left by itself"
 
 
 class Model(NamedTuple):
-    """What a client asks for, and whether its answer is to come to the byte."""
+    """The model of a client's requests, and whether its responses must be exact to the byte."""
 
     name: str
     to_the_byte: bool
     tool: bool
 
 
-# The clients take them in turn: seven in ten ask Claude, and one more Claude with a fallback; the others are translated.
+# The clients use them in turn: seven in ten use Claude, one more Claude with a fallback; the other models are translated.
 MODELS = (
     Model("claude-sonnet-5", to_the_byte=True, tool=False),
     Model("claude-opus-5", to_the_byte=True, tool=True),
@@ -50,7 +50,7 @@ MODELS = (
 
 
 class Outcome(NamedTuple):
-    """What became of one request. Times are of the monotonic clock, in seconds."""
+    """The result of one request. Times are those of the monotonic clock, in seconds."""
 
     number: int
     model: str
@@ -59,14 +59,14 @@ class Outcome(NamedTuple):
     sent: float
     ended: float
     detail: str = ""
-    # What the proxy took of the time until the first piece: all but the upstream's own.
+    # The time to the first piece, without the upstream's own time.
     first_byte: float = -1.0
     retry_after: float = 0.0
 
 
 @dataclass
 class Crowd:
-    """So many clients at one proxy. What they see collects in ``outcomes`` and, for each event, in ``delays``."""
+    """A number of clients at one proxy. ``outcomes`` and ``delays`` collect their results."""
 
     url: str
     token: str
@@ -75,35 +75,35 @@ class Crowd:
     seconds: tuple[float, float] = (12.0, 28.0)
     sessions: str = "soak"
     outcomes: list[Outcome] = field(default_factory=list)
-    # By model: the moment, and how long after it was sent an event arrived.
+    # By model: the moment of each event, and the time from the upstream to the client.
     delays: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: {model.name: [] for model in MODELS})
-    # The sessions that Claude has answered: the pool knows them.
+    # The sessions with a response of Claude, which the pool therefore knows.
     bound: set[str] = field(default_factory=set)
     streaming: int = 0
     most_streaming: int = 0
-    # The number of the last request; several crowds at one upstream need different ones.
+    # The number of the last request; several crowds at one upstream need different numbers.
     number: int = 0
 
     async def run(self, goes_on: Callable[[], bool]) -> None:
-        """Let every client ask while ``goes_on`` says so; return when the last one is answered."""
+        """Let every client send requests while ``goes_on()`` is true; return after the last response."""
         async with self.connected() as http, asyncio.TaskGroup() as group:
             for client in range(self.clients):
                 group.create_task(self._client(http, client, goes_on))
 
     async def burst(self) -> None:
-        """Let every client ask once, all in the same moment."""
+        """Let every client send one request, all at the same moment."""
         async with self.connected() as http, asyncio.TaskGroup() as group:
             for client in range(self.clients):
                 group.create_task(self.ask(http, client, 1))
 
     async def one_of_each(self) -> list[float]:
-        """Ask every model once, one after the other; return how long each first byte took."""
+        """Send one request to every model, one after the other; return the time to each first byte."""
         async with self.connected() as http:
             return [(await self.ask(http, client, 1)).first_byte for client in range(1, 1 + len(MODELS))]
 
     @contextlib.asynccontextmanager
     async def connected(self) -> AsyncIterator[aiohttp.ClientSession]:
-        """Give the HTTP client. It lets a connection go before the proxy does, as Claude Code's does."""
+        """Yield the HTTP client. It closes idle connections before the proxy does, like Claude Code."""
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=3)
         timeout = aiohttp.ClientTimeout(total=PATIENCE_SECONDS)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout, read_bufsize=2**18) as http:
@@ -111,7 +111,7 @@ class Crowd:
 
     async def _client(self, http: aiohttp.ClientSession, client: int, goes_on: Callable[[], bool]) -> None:
         turn = 0
-        # Not all in the same moment: two hundred people do not press Enter together.
+        # Not all at the same moment, like real users.
         await asyncio.sleep(self.seconds[0] * client / self.clients / 4)
         while goes_on():
             turn += 1
@@ -120,7 +120,7 @@ class Crowd:
                 await asyncio.sleep(min(outcome.retry_after or 0.5, LONGEST_PAUSE))
 
     async def ask(self, http: aiohttp.ClientSession, client: int, turn: int, session: str = "") -> Outcome:
-        """Send one request, read and check its answer, and keep what became of it."""
+        """Send one request, read and check its response, and keep the outcome."""
         self.number += 1
         model = MODELS[client % len(MODELS)]
         low, high = self.pieces
@@ -155,7 +155,7 @@ class Crowd:
 
 
 class _Answer:
-    """One answer, as it arrives."""
+    """One response, as it arrives."""
 
     def __init__(self, plan: Plan, model: Model, *, streams: bool, leaves_at: int, delays: list[tuple[float, float]]) -> None:
         self._plan = plan
@@ -171,7 +171,7 @@ class _Answer:
         self._retry_after = 0.0
 
     async def read(self, response: aiohttp.ClientResponse) -> None:
-        """Read it to its end, or to the place at which the client leaves."""
+        """Read the response to its end, or to the place where the client leaves."""
         self._status = response.status
         self._kind = BROKEN
         rest = b""
@@ -180,7 +180,7 @@ class _Answer:
             self._body += chunk
             if response.status != 200 or not self._streams:
                 continue
-            # A piece may come in two chunks: what follows the last whole line is looked at again.
+            # A piece may be split between two chunks: keep what follows the last whole line.
             text = rest + chunk
             rest = text[text.rfind(b"\n") + 1 :]
             if not self._took(text[: len(text) - len(rest)], moment):
@@ -194,10 +194,10 @@ class _Answer:
         self._complete(response)
 
     def _took(self, text: bytes, moment: int) -> bool:
-        """Take in the pieces of some whole lines; return whether they are this stream's, in their order."""
+        """Record the pieces of some whole lines; return whether they are this stream's, in order."""
         for number, place, sent in script.PIECE.findall(text):
             if (int(number), int(place)) != (self._plan.number, self._seen):
-                self._detail = f"{number.decode()}.{place.decode()} where {self._plan.number}.{self._seen} should be"
+                self._detail = f"{number.decode()}.{place.decode()} instead of {self._plan.number}.{self._seen}"
                 return False
             if self._seen == 0:
                 self._first_byte = (int(sent) - self._plan.sent) / 1e6
@@ -222,11 +222,11 @@ class _Answer:
         self._kind, self._detail = (WRONG, wrong) if wrong else (ANSWERED, "")
 
     def failed(self, error: Exception) -> None:
-        """Take note of a connection that ended, or an answer that could not be understood."""
+        """Record a connection that ended, or a response that could not be read."""
         self._detail = f"{type(error).__name__}: {error}"[:200]
 
     def outcome(self, moment: float) -> Outcome:
-        """Return what became of it."""
+        """Return the outcome."""
         plan = self._plan
         return Outcome(
             plan.number, self._model.name, self._kind, self._status, plan.sent / 1e6, moment, self._detail, self._first_byte,

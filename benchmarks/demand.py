@@ -1,4 +1,4 @@
-"""What forty users ask for in a week: sessions in working hours whose context grows, subagents, token counts. Made by seed."""
+"""The simulated requests of forty users in a week: sessions in working hours, subagents and token counts, by seed."""
 
 import itertools
 import random
@@ -11,15 +11,15 @@ from claude_proxy.credentials.scope import COUNT_TOKENS, MESSAGES
 HOUR, DAY = 3600.0, 86400.0
 WEEK = 7 * DAY
 USERS = 40
-# How likely a user is away on a day, from Monday on.
+# The probability that a user is away, from Monday on.
 AWAY = (0.05, 0.05, 0.05, 0.05, 0.1, 0.85, 0.95)
 FAMILIES = {"opus": 0.6, "sonnet": 0.4}
-# Tokens: what a session begins with, how much a request adds to it, and where the client makes it shorter.
+# Tokens: a session's first context, the size at which the client compacts it, and the size after that.
 FIRST_CONTEXT, LARGEST_CONTEXT, SUMMARY = 25_000, 170_000, 20_000
 
 
 class Asked(NamedTuple):
-    """A request: ``context`` tokens that the session has sent before, ``fresh`` ones that are new, and what comes out."""
+    """A request: ``context`` tokens that the session has sent before, ``fresh`` new ones, and the output."""
 
     at: float
     session: str
@@ -32,12 +32,12 @@ class Asked(NamedTuple):
 
     @property
     def counts(self) -> bool:
-        """Whether it only counts tokens."""
+        """Whether it is a token-count request."""
         return self.endpoint == COUNT_TOKENS
 
 
 def dice(seed: int) -> random.Random:
-    """Return what a made world's chances come from, the same each time."""
+    """Return the random numbers of a simulation, the same for the same seed."""
     return random.Random(seed)  # noqa: S311 - a game's dice, not a secret
 
 
@@ -71,7 +71,7 @@ def _session(rng: random.Random, person: tuple[int, float, float], name: str, no
         if context > LARGEST_CONTEXT:
             context = SUMMARY
         if rng.random() < 0.04:
-            for _ in range(rng.randint(2, 5)):  # subagents begin with a context of their own
+            for _ in range(rng.randint(2, 5)):  # subagents start with a context of their own
                 yield Asked(now + rng.uniform(5, 20), name, family, 0, 15_000, output, user=user)
         if rng.random() < 0.03:
             for place in range(rng.randint(5, 20)):

@@ -1,4 +1,4 @@
-"""Floods: what one proxy does with far more than is sensible. Each returns figures; what was lost stands in them."""
+"""Floods: what one proxy does with an unreasonable load. Each function returns its figures, including what was lost."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from benchmarks.stage import TOKEN, Stage
 from claude_proxy.upstream.client import IDLE_SECONDS
 
 HALF = b'POST /v1/messages HTTP/1.1\r\nhost: proxy\r\nx-litellm-api-key: %s\r\ncontent-length: 100000\r\n\r\n{"model": '
-# Seconds between two looks, and how many looks there are: more than an idle connection is kept.
+# Seconds between two checks, and the number of checks: longer than idle connections are kept.
 PAUSE = 0.5
 SETTLE_TRIES = int(2 * IDLE_SECONDS / PAUSE) + 20
 AT_ONCE = 40
@@ -21,19 +21,19 @@ AT_ONCE = 40
 
 @dataclass(frozen=True)
 class Flood:
-    """One flood: what was tried, how many of how many were lost, and what the proxy held before, during and after it."""
+    """One flood: the number of attempts and losses, and what the proxy held before, during and after it."""
 
     name: str
     tried: int
     lost: int
     files: tuple[int, int, int]
-    # Connections after it: with clients, with Claude, with the other providers, whose LiteLLM keeps for two minutes.
+    # Connections afterwards: with clients, with Claude, and with other providers (LiteLLM keeps those for two minutes).
     held: tuple[int, int, int]
     rss: tuple[int, int, int]
 
 
 async def connections(stage: Stage, crowd: Crowd, count: int) -> Flood:
-    """Open so many connections, half of which say nothing and half of which half a request; all clients ask meanwhile."""
+    """Open connections, half of them silent and half with half a request; meanwhile all clients send a request."""
     before = stage.sample()
     async with _silent(stage, count) as opened:
         during = await _reached(stage, before.files + opened)
@@ -42,7 +42,7 @@ async def connections(stage: Stage, crowd: Crowd, count: int) -> Flood:
         answered = len(crowd.outcomes) - asked
     held = await settled(stage)
     return Flood(
-        f"{count:,} connections that say nothing, or half a request",
+        f"{count:,} connections without a request, or with half of one",
         count,
         count - opened + crowd.clients - answered,
         (before.files, during, stage.sample().files),
@@ -52,7 +52,7 @@ async def connections(stage: Stage, crowd: Crowd, count: int) -> Flood:
 
 
 async def burst(stage: Stage, crowd: Crowd) -> Flood:
-    """Let all clients of a crowd ask in the same moment. What was lost is the audit's to say."""
+    """Let all clients of a crowd send a request at the same moment. The audit finds what was lost."""
     before = stage.sample()
     work = asyncio.ensure_future(crowd.burst())
     most = before
@@ -62,7 +62,7 @@ async def burst(stage: Stage, crowd: Crowd) -> Flood:
     work.result()
     held = await settled(stage)
     return Flood(
-        f"{crowd.clients:,} requests in one moment",
+        f"{crowd.clients:,} requests at one moment",
         crowd.clients,
         0,
         (before.files, most.files, stage.sample().files),
@@ -72,12 +72,12 @@ async def burst(stage: Stage, crowd: Crowd) -> Flood:
 
 
 async def sessions(stage: Stage, crowd: Crowd, count: int, name: str) -> Flood:
-    """Ask once in each of so many sessions that nobody has seen before, for a count of tokens, which is the cheapest."""
+    """Send one token-count request, the cheapest kind, in each of so many new sessions."""
     before = stage.sample()
     body = json.dumps({"model": "claude-sonnet-5", "messages": [{"role": "user", "content": "hello"}]}).encode()
     numbers = iter(range(count))
     good = 0
-    # While all credentials rest there is an estimate: that is how the proxy means it.
+    # While all credentials are rate-limited, the proxy responds with an estimate, as intended.
     async with crowd.connected() as http:
 
         async def one_after_another() -> None:
@@ -107,7 +107,7 @@ async def sessions(stage: Stage, crowd: Crowd, count: int, name: str) -> Flood:
 
 
 async def settled(stage: Stage) -> tuple[int, int, int]:
-    """Wait for a while until the proxy holds no connection with clients and with Claude; return what it holds, by peer.
+    """Wait until the proxy holds no connection with clients and Claude, within a limit; return what it holds, by peer.
 
     Idle connections to Claude are kept for ``IDLE_SECONDS``.
     """
@@ -122,7 +122,7 @@ async def settled(stage: Stage) -> tuple[int, int, int]:
 
 @contextlib.asynccontextmanager
 async def _silent(stage: Stage, count: int) -> AsyncIterator[int]:
-    """Hold so many connections open; give how many there are."""
+    """Hold so many connections open; yield how many were opened."""
     address = urlsplit(stage.proxy.url)
     writers: list[asyncio.StreamWriter] = []
     try:
@@ -142,7 +142,7 @@ async def _silent(stage: Stage, count: int) -> AsyncIterator[int]:
 
 
 async def _reached(stage: Stage, files: int) -> int:
-    """Wait until the proxy has accepted what was opened, for a while; return what it holds."""
+    """Wait until the proxy has accepted the connections, within a limit; return its number of open files."""
     for _ in range(SETTLE_TRIES):
         if stage.sample().files >= files:
             break

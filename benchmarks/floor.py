@@ -1,7 +1,7 @@
-"""The floor: what a request costs in Python with only a server and a client. It forwards bytes and knows nothing of them.
+"""The floor: the cost of a request in Python with only a server and a client. It forwards bytes without reading them.
 
-``servers.start_floor`` serves it with uvicorn, httptools and uvloop, as the proxy is served. ``UPSTREAM`` names where requests
-go, ``SSL_CERT_FILE`` the certificates that are trusted there.
+``servers.start_floor`` serves it with uvicorn, httptools and uvloop, like the proxy. ``UPSTREAM`` is the URL to which it
+forwards, ``SSL_CERT_FILE`` the certificates that it trusts there.
 """
 
 import functools
@@ -12,12 +12,12 @@ import aiohttp
 
 from claude_proxy.asgi import Receive, Scope, Send
 
-# Of one connection, or written anew by the server and the client.
+# Headers of one connection, which the server and the client write themselves.
 SKIPPED = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection"})
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Forward a request once its body is there, and the response as it arrives."""
+    """Forward a request after its body has arrived, and the response as it arrives."""
     if scope["type"] != "http":
         return
     body, more = bytearray(), True
@@ -37,6 +37,6 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 @functools.cache
 def _session() -> aiohttp.ClientSession:
-    """Return the process's one client, made inside the event loop."""
+    """Return the process's one client; created inside the event loop."""
     connector = aiohttp.TCPConnector(limit=0, ssl=ssl.create_default_context())
     return aiohttp.ClientSession(auto_decompress=False, connector=connector)

@@ -1,4 +1,4 @@
-"""Clients that ask a server in a loop, and what they saw: times from the request's start, in seconds."""
+"""Clients that send requests in a loop, and their times in seconds, from the start of each request."""
 
 import asyncio
 import itertools
@@ -15,12 +15,12 @@ import aiohttp
 from benchmarks.servers import Server
 from benchmarks.upstream import PIECES, STAMP
 
-# Between two pieces of a paced stream, in seconds.
+# The time between two pieces of a paced stream, in seconds.
 PACE = 0.02
-# Bodies by their size, and how many calls of a tool each has in its history: the largest has some 100,000 tokens.
+# Body sizes, and the number of tool calls in each history: the largest has about 100,000 tokens.
 SMALL, MIDDLE, LARGE = "2 kB", "100 kB", "440 kB"
 CALLS: Mapping[str, int] = {SMALL: 0, MIDDLE: 14, LARGE: 60}
-# A stamp may be cut by the end of what arrives at once: so many bytes are looked at again.
+# A stamp may be split between two chunks: keep so many bytes.
 LONGEST_STAMP = 60
 _STAMP = re.compile(STAMP.encode() + rb"([\d.]+) ")
 _numbers = itertools.count()
@@ -28,7 +28,7 @@ _numbers = itertools.count()
 
 @dataclass
 class Seen:
-    """What the clients of one run saw. ``lags`` are the ways of single events from the upstream to a client."""
+    """The results of one run. ``lags`` are the times of single events from the upstream to a client."""
 
     first: list[float] = field(default_factory=list)
     end: list[float] = field(default_factory=list)
@@ -38,17 +38,17 @@ class Seen:
 
     @property
     def requests_per_second(self) -> float:
-        """What all clients together got."""
+        """The rate of all clients together."""
         return len(self.end) / self.seconds
 
     @property
     def cpu_ms(self) -> float:
-        """The server's processor time for a request, in milliseconds."""
+        """The server's processor time per request, in milliseconds."""
         return self.cpu / len(self.end) * 1000
 
 
 def body(model: str, size: str, *, stream: bool, order: str = "") -> bytes:
-    """Return a Messages request as Claude Code makes them, of a ``size`` of ``CALLS``; ``order`` is for the upstream."""
+    """Return a request like Claude Code's, with a size from ``CALLS``; ``order`` contains commands for the upstream."""
     source = random.Random(1)  # noqa: S311 - words, not secrets
     turns = [{"role": "user", "content": [{"type": "text", "text": "Look at the files of this project."}]}]
     for number in range(CALLS[size]):
@@ -77,7 +77,7 @@ def body(model: str, size: str, *, stream: bool, order: str = "") -> bytes:
 
 
 def repeated(content: bytes, least: int, seconds: float) -> Iterator[bytes]:
-    """Yield ``content`` until ``seconds`` have passed since the first one was taken, and ``least`` times whatever passes."""
+    """Yield ``content`` for ``seconds`` from the first one, and at least ``least`` times."""
     until = time.monotonic() + seconds
     for number in itertools.count():
         if number >= least and time.monotonic() >= until:
@@ -86,7 +86,7 @@ def repeated(content: bytes, least: int, seconds: float) -> Iterator[bytes]:
 
 
 async def ask(http: aiohttp.ClientSession, server: Server, content: bytes, seen: Seen, *, stream: bool) -> None:
-    """Send one request and read its answer; an answer that is not whole ends the benchmark."""
+    """Send one request and read its response; an incomplete response ends the benchmark."""
     began = time.monotonic()
     headers = {
         "content-type": "application/json", "anthropic-version": "2023-06-01", "x-made-up-request": str(next(_numbers)),
@@ -102,13 +102,13 @@ async def ask(http: aiohttp.ClientSession, server: Server, content: bytes, seen:
             unread = _STAMP.split(unread)[-1][-LONGEST_STAMP:]
             tail = (tail + data)[-600:]
         if response.status != 200 or (b"message_stop" if stream else b'"end_turn"') not in tail:
-            raise RuntimeError(f"{server.name} answered {response.status}: {tail.decode(errors='replace')}")
+            raise RuntimeError(f"{server.name} responded with {response.status}: {tail.decode(errors='replace')}")
     seen.first.append(first - began)
     seen.end.append(time.monotonic() - began)
 
 
 async def run(server: Server, contents: Iterable[bytes], concurrency: int, *, stream: bool, pieces: int = PIECES) -> Seen:
-    """Send all the requests, so many at a time; ``pieces`` is how many a paced stream has."""
+    """Send all requests, ``concurrency`` at a time; ``pieces`` is the number of pieces of a paced stream."""
     seen, pending = Seen(), iter(contents)
     trusted = ssl.create_default_context(cafile=server.trusted) if server.trusted else True
     connector = aiohttp.TCPConnector(limit=0, ssl=trusted)
@@ -122,5 +122,5 @@ async def run(server: Server, contents: Iterable[bytes], concurrency: int, *, st
         await asyncio.gather(*(client() for _ in range(concurrency)))
         seen.seconds, seen.cpu = time.monotonic() - began, server.cpu_seconds() - cpu
     if stream and seen.lags:
-        assert len(seen.lags) == len(seen.end) * pieces, "a stream lacks pieces"  # noqa: S101
+        assert len(seen.lags) == len(seen.end) * pieces, "pieces of a stream are missing"  # noqa: S101
     return seen

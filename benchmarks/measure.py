@@ -1,4 +1,4 @@
-"""What the soak measures of a process from outside, by ``/proc``, and what it makes of the numbers. No third party's code."""
+"""Measures a process from outside, through ``/proc``, and fits lines to the results. Without third-party code."""
 
 import math
 import os
@@ -12,12 +12,12 @@ from typing import NamedTuple
 PAGE = os.sysconf("SC_PAGE_SIZE")
 TICK = os.sysconf("SC_CLK_TCK")
 MEGABYTE = 1024 * 1024
-# In the kernel's table of connections.
+# The listening state in the kernel's table of connections.
 LISTENS = "0A"
 
 
 class Sample(NamedTuple):
-    """A process at a moment: seconds since the start, bytes, seconds of CPU, and what it holds open."""
+    """A process at one moment: seconds since the start, bytes, CPU seconds, and open files."""
 
     at: float
     rss: int
@@ -25,16 +25,16 @@ class Sample(NamedTuple):
     files: int
     sockets: int
     threads: int
-    # Seconds for which it could have run and another process did: what it is late by then is not its own doing.
+    # Seconds in which it was runnable but another process ran. Delays during that time are not the process's fault.
     waited: float
     state_bytes: int
 
 
 def sample(pid: int, at: float, folder: Path | None = None) -> Sample:
-    """Look at a process, and at the files of its state in a folder."""
+    """Measure a process, and the size of the state files in a folder."""
     proc = Path(f"/proc/{pid}")
     pages = int((proc / "statm").read_text(encoding="ascii").split()[1])
-    # After the name, which may hold anything.
+    # After the process name, which may contain anything.
     fields = (proc / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     opened = _opened(pid)
     size = sum(path.stat().st_size for path in folder.glob("pool.sqlite3*")) if folder else 0
@@ -51,9 +51,9 @@ def sample(pid: int, at: float, folder: Path | None = None) -> Sample:
 
 
 def connections(pid: int, port: int) -> int:
-    """Return how many connections a process holds whose one end is this port, its own or the other side's.
+    """Return the number of a process's connections with this port at either end.
 
-    One that the other side has closed counts for as long as the process holds it; a port that is listened at is none.
+    A connection that the other side has closed counts as long as the process holds it; a listening socket does not count.
     """
     held = _opened(pid)
     lines = Path(f"/proc/{pid}/net/tcp").read_text(encoding="ascii").splitlines()[1:]
@@ -67,29 +67,29 @@ def connections(pid: int, port: int) -> int:
 def _opened(pid: int) -> list[str]:
     opened = []
     for entry in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(FileNotFoundError):  # closed meanwhile
+        with suppress(FileNotFoundError):  # closed in the meantime
             opened.append(str(entry.readlink()))
     return opened
 
 
 @dataclass(frozen=True)
 class Slope:
-    """A line through points: how much it rises in an hour, and the standard error of that."""
+    """A line through points: its rise per hour, and the standard error of the rise."""
 
     per_hour: float
     error: float
 
     @property
     def at_least(self) -> float:
-        """What it rises by with 97.5 % of certainty."""
+        """The rise that is exceeded with 97.5 % certainty."""
         return self.per_hour - 2 * self.error
 
 
 def slope(points: Sequence[tuple[float, float]]) -> Slope:
-    """Fit a line by least squares; ``points`` are (seconds, value), in their order.
+    """Fit a line by least squares; ``points`` are (seconds, value), in order.
 
-    Neighbours are alike: memory that a peak took stays for a while. So the standard error is widened by what the residuals'
-    correlation with their neighbours says (a first-order process); without that each further sample would feign certainty.
+    Neighbouring samples are correlated: memory that a peak took is kept for a while. So the standard error is widened by the
+    residuals' correlation with their neighbours (a first-order process); otherwise more samples would suggest more certainty.
     """
     count = len(points)
     if count < 4:
@@ -107,13 +107,13 @@ def slope(points: Sequence[tuple[float, float]]) -> Slope:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Return a percentile of values in any order; 0 of none."""
+    """Return a percentile of values in any order; 0 without values."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
 def in_blocks(points: Sequence[tuple[float, float]], seconds: float, share: float | None = None) -> list[tuple[float, float]]:
-    """Return a point for each stretch of so many seconds: the mean of its values, or a percentile of them."""
+    """Return one point per block of so many seconds: the mean of its values, or a percentile."""
     blocks: dict[int, list[float]] = {}
     for at, value in points:
         blocks.setdefault(int(at // seconds), []).append(value)
@@ -125,7 +125,7 @@ def in_blocks(points: Sequence[tuple[float, float]], seconds: float, share: floa
 
 @dataclass(frozen=True)
 class Drift:
-    """How a latency changes over a run: at its first third and its last, and the growth that is certain, as a fraction."""
+    """How a latency changes during a run: its first and last third, and the certain growth as a fraction."""
 
     first: float
     last: float
@@ -133,7 +133,7 @@ class Drift:
 
 
 def drift(points: Sequence[tuple[float, float]], share: float, blocks: int = 30) -> Drift:
-    """Fit a line to a percentile of each of so many stretches; its certain rise over the run counts, by the first third."""
+    """Fit a line to a percentile in each block; ``certain`` is the certain rise over the run, relative to the first third."""
     if not points:
         return Drift(0.0, 0.0, 0.0)
     begin, end = min(at for at, _ in points), max(at for at, _ in points)

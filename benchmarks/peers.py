@@ -1,13 +1,13 @@
-"""The peers that npm has, started for the benchmark: each a process of its own, on loopback, on chosen cores.
+"""Starts the peers from npm for the benchmark: each in a process of its own, on loopback, on chosen cores.
 
-``peers/package.json`` and its lock name their exact versions. One pin is not theirs: with @hono/node-server 1.14.2 and later
-Portkey's gateway answers each streamed request with a 500 (https://github.com/Portkey-AI/gateway/issues/1389).
+``peers/package.json`` and its lock file set their exact versions. One pin is not theirs: with @hono/node-server 1.14.2 and
+later Portkey's gateway responds to each streamed request with a 500 (https://github.com/Portkey-AI/gateway/issues/1389).
 
-What is set here and is not their default, each time in their favour:
+Settings that differ from their defaults, each to their advantage:
 
-- better-ccflare keeps no bodies (``STORE_PAYLOADS=false``) and fetches no prices (``CF_PRICING_OFFLINE=1``). Its log stays at
-  INFO, its default, in a file.
-- Portkey's gateway has no page of logs (``--headless``, ``NODE_ENV=production``). It logs errors and nothing else.
+- better-ccflare keeps no bodies (``STORE_PAYLOADS=false``) and fetches no prices (``CF_PRICING_OFFLINE=1``). Its log level is
+  INFO, its default, and its log is a file.
+- Portkey's gateway has no log page (``--headless``, ``NODE_ENV=production``). It logs only errors.
 """
 
 import json
@@ -28,27 +28,27 @@ MODEL = "claude-sonnet-4-5"
 INSTALL_SECONDS = 600
 READY_SECONDS = 60
 STOP_SECONDS = 10
-# Nothing listens there. better-ccflare asks one list of prices over HTTPS whatever its settings say: so it asks nobody.
+# Nothing listens there. better-ccflare fetches one price list over HTTPS regardless of its settings; this prevents it.
 NOBODY = "http://127.0.0.1:9"
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A peer that serves."""
+    """A running peer."""
 
     name: str
-    url: str  # /v1/messages is appended to it
-    headers: Mapping[str, str]  # what a client has to send beside content-type and anthropic-version
+    url: str  # /v1/messages is appended
+    headers: Mapping[str, str]  # the headers that a client sends besides content-type and anthropic-version
     model: str
     process: subprocess.Popen[bytes]
 
     @property
     def pid(self) -> int:
-        """Its only process."""
+        """The id of its only process."""
         return self.process.pid
 
     def stop(self) -> None:
-        """End it; after that it is gone."""
+        """End the process and wait for it."""
         self.process.terminate()
         try:
             self.process.wait(STOP_SECONDS)
@@ -58,16 +58,16 @@ class Peer:
 
 
 def installed(folder: Path = FOLDER) -> bool:
-    """Whether ``folder`` has the packages in the versions that its package.json names."""
+    """Whether ``folder`` has the packages in the versions of its package.json."""
     wanted = json.loads((folder / "package.json").read_text(encoding="utf-8"))["dependencies"]
     return all(_version(folder, package) == version for package, version in wanted.items())
 
 
 def install(folder: Path = FOLDER) -> None:
-    """Install what the lock in ``folder`` names, and run no script of a package. Raises RuntimeError with what npm says."""
+    """Install the lock file's packages in ``folder``, without their scripts. Raises RuntimeError with npm's output."""
     npm = shutil.which("npm")
     if npm is None:
-        raise RuntimeError("npm is not installed, so the peers cannot be")
+        raise RuntimeError("npm is not installed, so the peers cannot be installed")
     command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
     try:
         done = subprocess.run(  # noqa: S603 - the command is this function's
@@ -82,11 +82,11 @@ def install(folder: Path = FOLDER) -> None:
 def start_better_ccflare(
     home: Path, upstream_url: str, key: str, port: int, cpus: set[int], *, keys: Sequence[str] = ()
 ) -> Peer:
-    """Return it with one account for ``key`` and one for each of ``keys``, which it prefers in this order.
+    """Return the running peer with an account for ``key`` and one for each of ``keys``, in this order of priority.
 
-    Raises RuntimeError with its output where it does not come to serve.
+    Raises RuntimeError with its output if it does not start.
     """
-    # It reads .env in its working folder and in the one two above: here both are of this home, where there is none.
+    # It reads .env in its working folder and two folders above; here both belong to this home and have none.
     here = home / "work" / "here"
     here.mkdir(parents=True, exist_ok=True)
     variables = {
@@ -104,14 +104,14 @@ def start_better_ccflare(
             account = {"name": f"account-{number}", "apiKey": each, "priority": number, "customEndpoint": upstream_url}
             added = client.post(f"{peer.url}/api/accounts/anthropic-compatible", json=account)
             if not added.is_success:
-                raise RuntimeError(f"{name} does not take an account: {added.status_code} {added.text[-500:]}")
+                raise RuntimeError(f"{name} rejects an account: {added.status_code} {added.text[-500:]}")
     return peer
 
 
 def start_portkey(home: Path, upstream_url: str, key: str, port: int, cpus: set[int], *, keys: Sequence[str] = ()) -> Peer:
-    """Return it; the client's headers tell it of ``key`` and, for when this is limited, of each of ``keys`` in this order.
+    """Return the running peer. The client's headers contain ``key``, and ``keys`` as fallbacks after a 429, in this order.
 
-    Raises RuntimeError with its output where it does not come to serve.
+    Raises RuntimeError with its output if it does not start.
     """
     node = shutil.which("node")
     if node is None:
@@ -127,7 +127,7 @@ def start_portkey(home: Path, upstream_url: str, key: str, port: int, cpus: set[
 
 
 def _portkey_headers(host: str, keys: Sequence[str]) -> dict[str, str]:
-    """Return what tells it where to send a request to: one place, or several of which the next is asked after a 429."""
+    """Return the headers with its target, or with several targets, where the next one is used after a 429."""
     if len(keys) == 1:
         return {"x-portkey-provider": "anthropic", "x-portkey-custom-host": host, "x-api-key": keys[0]}
     targets = [{"provider": "anthropic", "custom_host": host, "api_key": key} for key in keys]
@@ -137,7 +137,7 @@ def _portkey_headers(host: str, keys: Sequence[str]) -> dict[str, str]:
 def _process(
     command: list[str], home: Path, here: Path, variables: Mapping[str, str], cpus: set[int]
 ) -> subprocess.Popen[bytes]:
-    """Start ``command`` in the folder ``here`` with ``variables``, HOME and nothing else of an environment."""
+    """Start ``command`` in the folder ``here``, with ``variables`` and HOME as its only environment."""
     try:
         with _on(cpus), _output(home).open("wb") as output:
             return subprocess.Popen(  # noqa: S603 - the command is this module's
@@ -154,7 +154,7 @@ def _process(
 
 @contextmanager
 def _on(cpus: set[int]) -> Iterator[None]:
-    """Put this thread on ``cpus`` meanwhile: a process that it starts then is on them, with every thread it will ever have."""
+    """Run this thread on ``cpus`` meanwhile, so that a started process and all its threads stay on them."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cpus)
     try:
@@ -165,7 +165,7 @@ def _on(cpus: set[int]) -> Iterator[None]:
 
 @contextmanager
 def _serving(peer: Peer, home: Path, path: str) -> Iterator[None]:
-    """Wait until ``peer`` answers ``path``. If it does not, or what is done with it then fails, it is stopped."""
+    """Wait until ``peer`` responds to ``path``. Stop it if it does not, or if the block raises."""
     try:
         _wait(peer, home, path)
         yield
@@ -182,7 +182,7 @@ def _wait(peer: Peer, home: Path, path: str) -> None:
         if _answers(f"{peer.url}{path}"):
             return
         poll.wait(0.1)
-    raise RuntimeError(f"{peer.name} does not serve after {READY_SECONDS} seconds:\n{_said(home)}")
+    raise RuntimeError(f"{peer.name} does not respond after {READY_SECONDS} seconds:\n{_said(home)}")
 
 
 def _answers(url: str) -> bool:
@@ -205,7 +205,7 @@ def _package(folder: Path, package: str) -> Path:
 
 
 def _version(folder: Path, package: str) -> str | None:
-    """Return the version that is installed, None without it."""
+    """Return the installed version; None if it is not installed."""
     try:
         return str(json.loads((_package(folder, package) / "package.json").read_text(encoding="utf-8"))["version"])
     except FileNotFoundError:

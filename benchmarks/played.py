@@ -1,10 +1,10 @@
-"""The limits that the soak's upstream plays, and the ledger of what it did. Plain; time is an argument, in seconds.
+"""The limits that the soak test's upstream simulates, and the ledger of its requests. Pure; time is an argument, in seconds.
 
-1. A credential that has served ``BUDGET`` requests since its last rest is at a limit: in turn the whole window, a request to
-   slow down, one family of models, or a refusal of the credential itself. It says how long, and means it.
-2. Every ``all_rest_every`` seconds all credentials are at their limit at once, for ``ALL_REST_SECONDS``.
-3. Some requests, by their number, meet an overloaded server, a connection that is dropped before any answer, one that breaks
-   off in its middle, or a 429 that names no limit.
+1. A credential that has served ``BUDGET`` requests since its last cooldown reaches a limit, in turn: the whole window, a
+   request to slow down, one model family, or a rejection of the credential. The response contains the real duration.
+2. Every ``all_rate_limited_every`` seconds all credentials reach their limit for ``ALL_RATE_LIMITED_SECONDS``.
+3. Some requests, by their number, meet an overloaded server, a connection that is dropped before the response, one that breaks
+   off in the middle, or a 429 without a limit.
 """
 
 import math
@@ -19,19 +19,19 @@ UNIFIED = "anthropic-ratelimit-unified-"
 BUDGET = 30
 COOLDOWN_SECONDS = 6.0
 ALL_RATE_LIMITED_SECONDS = 3.0
-# What the proxy is told to keep a refused credential out for.
+# The proxy's quarantine for a rejected credential in this test.
 QUARANTINE_SECONDS = 12.0
 ALL = ""
 WHOLE, LEFT = "whole", "left"
 SERVED, DROPPED, CUT, OVERLOADED, NAMELESS, LIMITED, REFUSED = (
     "served", "dropped", "cut", "overloaded", "nameless 429", "limited", "refused",
 )  # fmt: skip
-# By a request's number: of so many one. The second number is which, so that no two fall together often.
+# One request in so many, by its number. The second number is the remainder, chosen so that they rarely coincide.
 MISHAPS = {OVERLOADED: (101, 7), DROPPED: (103, 11), CUT: (107, 23), NAMELESS: (109, 31)}
 
 
 class Arrival(NamedTuple):
-    """One request as it reached the upstream. Times are of the monotonic clock, in seconds; ``until`` ends a rest."""
+    """One request at the upstream. Times are those of the monotonic clock, in seconds; ``until`` is a cooldown's end."""
 
     at: float
     number: int
@@ -43,8 +43,8 @@ class Arrival(NamedTuple):
     scope: str = ALL
 
 
-class Answered(NamedTuple):
-    """What the upstream does with a request: its status, headers and error, or one of the outcomes without any."""
+class Decision(NamedTuple):
+    """The upstream's reaction to a request: its status, headers and error, or an outcome without a response."""
 
     outcome: str
     status: int = 200
@@ -57,12 +57,12 @@ class Answered(NamedTuple):
 class _Credential:
     served: int = 0
     cooldowns: dict[str, float] = field(default_factory=dict)
-    # How it says that it is at its limit, by scope.
-    told: dict[str, str] = field(default_factory=dict)
+    # The kind of limit that it reports, by scope.
+    limit_kinds: dict[str, str] = field(default_factory=dict)
 
 
 class Played:
-    """Decides about each request. ``clock`` is the monotonic one, ``wall`` gives Unix seconds."""
+    """Decides about each request. ``clock`` is the monotonic clock, ``wall`` returns Unix seconds."""
 
     kinds = ("window", "slow down", "family", "refused")
 
@@ -76,28 +76,28 @@ class Played:
         self._credentials: dict[str, _Credential] = {}
         self.ledger: list[Arrival] = []
 
-    def answer(self, plan: Plan, credential: str, family: str, *, first: bool) -> Answered:
-        """Decide about a request to Claude and write it down; ``first`` says that this number was never seen before."""
+    def answer(self, plan: Plan, credential: str, family: str, *, first: bool) -> Decision:
+        """Decide about a request to Claude and record it; ``first`` says that its number is new."""
         now = self._clock()
-        answered, until, scope = self._decided(plan, credential, family, now, first=first)
-        self.ledger.append(Arrival(now, plan.number, credential, family, plan.sent / 1e6, answered.outcome, until, scope))
-        return answered
+        decision, until, scope = self._decided(plan, credential, family, now, first=first)
+        self.ledger.append(Arrival(now, plan.number, credential, family, plan.sent / 1e6, decision.outcome, until, scope))
+        return decision
 
     def served(self, plan: Plan, deployment: str) -> None:
-        """Write down a request to somebody who is not Claude."""
+        """Record a request to another provider."""
         self.ledger.append(Arrival(self._clock(), plan.number, deployment, ALL, plan.sent / 1e6, SERVED))
 
     def became(self, number: int, outcome: str) -> None:
-        """Write down how an answer ended."""
+        """Record how a response ended."""
         self.ledger.append(Arrival(self._clock(), number, "", ALL, 0.0, outcome))
 
-    def _decided(self, plan: Plan, credential: str, family: str, now: float, *, first: bool) -> tuple[Answered, float, str]:
+    def _decided(self, plan: Plan, credential: str, family: str, now: float, *, first: bool) -> tuple[Decision, float, str]:
         state = self._credentials.setdefault(credential, _Credential())
         if now >= self._all_rate_limited_at:
             self._all_rate_limited_at = now + self._every
             self._all_rate_limited_until = now + ALL_RATE_LIMITED_SECONDS
         if now < self._all_rate_limited_until and state.cooldowns.get(ALL, 0.0) <= now:
-            state.cooldowns[ALL], state.told[ALL] = self._whole_second(self._all_rate_limited_until, now), "window"
+            state.cooldowns[ALL], state.limit_kinds[ALL] = self._whole_second(self._all_rate_limited_until, now), "window"
         for scope in (ALL, family):
             if state.cooldowns.get(scope, 0.0) > now:
                 return self._limited(state, scope, family, now)
@@ -110,19 +110,19 @@ class Played:
             scope = family if kind == "family" else ALL
             until = now + (QUARANTINE_SECONDS if kind == "refused" else COOLDOWN_SECONDS)
             state.cooldowns[scope] = self._whole_second(until, now) if kind in ("window", "family") else until
-            state.told[scope] = kind
+            state.limit_kinds[scope] = kind
             return self._limited(state, scope, family, now)
-        return Answered(SERVED, headers=self._utilization(state)), 0.0, ALL
+        return Decision(SERVED, headers=self._utilization(state)), 0.0, ALL
 
-    def _limited(self, state: _Credential, scope: str, family: str, now: float) -> tuple[Answered, float, str]:
-        until, kind = state.cooldowns[scope], state.told[scope]
+    def _limited(self, state: _Credential, scope: str, family: str, now: float) -> tuple[Decision, float, str]:
+        until, kind = state.cooldowns[scope], state.limit_kinds[scope]
         if kind == "refused":
-            answered = Answered(REFUSED, 403, {}, "permission_error", "OAuth token has been revoked.")
-            return answered, until, scope
+            decision = Decision(REFUSED, 403, {}, "permission_error", "OAuth token has been revoked.")
+            return decision, until, scope
         left = until - now
         headers = {"retry-after": str(max(1, math.ceil(left)))}
         if kind == "slow down":
-            # What it says counts, and it says whole seconds.
+            # ``retry-after`` applies, and it is in whole seconds.
             until = now + float(headers["retry-after"])
         else:
             window, claim = (f"7d_{family}", f"seven_day_{family}") if kind == "family" else ("5h", "five_hour")
@@ -135,10 +135,10 @@ class Played:
                 f"{UNIFIED}{window}-reset": reset,
                 f"{UNIFIED}{window}-utilization": "1.0",
             }
-        return Answered(LIMITED, 429, headers, "rate_limit_error", "This request would exceed the rate limit."), until, scope
+        return Decision(LIMITED, 429, headers, "rate_limit_error", "This request would exceed the rate limit."), until, scope
 
     def _whole_second(self, until: float, now: float) -> float:
-        """Return a moment that is a whole Unix second, for the windows say so."""
+        """Return a moment at a whole Unix second, because window resets are whole seconds."""
         wall = self._wall()
         return now + math.ceil(wall + until - now) - wall
 
@@ -152,8 +152,8 @@ class Played:
 
 
 MISHAP_ANSWERS = {
-    OVERLOADED: Answered(OVERLOADED, 529, {}, "overloaded_error", "Overloaded"),
-    DROPPED: Answered(DROPPED),
-    CUT: Answered(CUT),
-    NAMELESS: Answered(NAMELESS, 429, {}, "rate_limit_error", "Slow down, please."),
+    OVERLOADED: Decision(OVERLOADED, 529, {}, "overloaded_error", "Overloaded"),
+    DROPPED: Decision(DROPPED),
+    CUT: Decision(CUT),
+    NAMELESS: Decision(NAMELESS, 429, {}, "rate_limit_error", "Slow down, please."),
 }

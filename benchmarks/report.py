@@ -1,4 +1,4 @@
-"""The page of ``make bench``: tables of what was measured, and ratios with their spread. No figure is written by hand."""
+"""Writes the page of ``make bench``: tables of the measurements, and ratios with their range. All figures are computed."""
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,37 +12,37 @@ if TYPE_CHECKING:
     from benchmarks.run import Cell, Results
 
 COMMANDS = """make bench            # this proxy, LiteLLM, the floor and the upstream, in less than fifteen minutes
-make bench PEERS=1    # and two others from npm"""
+make bench PEERS=1    # and two other proxies from npm"""
 HEAD = """# Benchmarks
 
-This page is what `make bench` wrote; [performance](performance.md) says what the figures mean and where the time goes.
+This page was written by `make bench`; [performance](performance.md) explains the figures and where the time goes.
 
 ```sh
 {commands}
 ```
 
-Machine: {machine}. Each server is one process on one processor; the clients and the loopback upstream have the rest, and
-where a server needs less time than they do, its requests per second are theirs. A body of 440 kB has some 100,000 tokens.
-All servers run at the same time and are measured in turn, in {rounds} rounds after one for warming up. A ratio is taken within
-a round. Figures are medians of the rounds; behind a ratio stand the lowest and the highest.
+Machine: {machine}. Each server is one process on one processor; the clients and the loopback upstream use the others. If a
+server needs less time than the clients, its requests per second are theirs. A body of 440 kB has about 100,000 tokens.
+All servers run at the same time and are measured in turn, in {rounds} rounds after a warm-up round. A ratio is computed within
+a round. Figures are medians of the rounds; after a ratio, its lowest and highest value follow in parentheses.
 
 - **{floor}**: an ASGI function that forwards bytes, with aiohttp, served by uvicorn with httptools and uvloop.
-- **{same}**: LiteLLM {litellm} without this project, with the server and the settings that this project gives it.
-- **{defaults}**: LiteLLM {litellm} without this project, started by its own command.
-- **{ours}**: this proxy with a plain `config.yaml` (models, a fallback, the callback, keys) and {pool} credentials.
+- **{same}**: LiteLLM {litellm} without this project, with the server and the settings that this project uses.
+- **{defaults}**: LiteLLM {litellm} without this project, started with its own command.
+- **{ours}**: this proxy with a simple `config.yaml` (models, a fallback, the callback, keys) and {pool} credentials.
 - **{through}**: the same with `litellm_settings: {more}`, a setting that sends every request through LiteLLM.
 """
 Runs = Mapping[str, Sequence[Seen]]
 
 
 def percentile(values: Sequence[float], part: float) -> float:
-    """Return the value that ``part`` of all are at most; 0 without values."""
+    """Return the percentile ``part`` (a fraction) of the values; 0 without values."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * part))] if ordered else 0.0
 
 
 def spread(ratios: Sequence[float]) -> str:
-    """Return a median with its lowest and highest."""
+    """Return a median with its lowest and highest value."""
     return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
@@ -52,26 +52,26 @@ def rate(run: Seen) -> float:
 
 
 def cpu(run: Seen) -> float:
-    """Return the server's processor time for a request of a run, in milliseconds."""
+    """Return the server's processor time per request of a run, in milliseconds."""
     return run.cpu_ms
 
 
 def ratios(seen: Runs, what: Callable[[Seen], float], over: str, under: str) -> list[float]:
-    """Return in each round how many times ``what`` of ``under`` that of ``over`` is."""
+    """Return, for each round, ``what`` of ``over`` divided by that of ``under``."""
     return [what(high) / what(low) for high, low in zip(seen[over], seen[under], strict=True)]
 
 
 def line(cell: "Cell", seen: Runs) -> str:
-    """Return what is told while it runs."""
-    told = ", ".join(
+    """Return the progress line of a cell."""
+    progress = ", ".join(
         f"{name}: {statistics.median(map(rate, runs)):.0f}/s {statistics.median(map(cpu, runs)):.2f} ms"
         for name, runs in seen.items()
     )
-    return f"{title(cell)}, {cell.concurrency} at a time: {told}"
+    return f"{title(cell)}, {cell.concurrency} at a time: {progress}"
 
 
 def title(cell: "Cell") -> str:
-    """Return what a cell's requests are, in words."""
+    """Return a cell's kind of request, in words."""
     format_ = {"claude": "Claude", "openai": "OpenAI format"}[cell.provider]
     return f"{format_}{' over TLS' if cell.tls else ''}, {cell.size}, {cell.answer}"
 
@@ -91,20 +91,20 @@ def page(results: "Results", machine: str, rounds: int, absent: Sequence[str], c
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table of Markdown."""
+    """Return a Markdown table."""
     lines = [head, ["---"] + ["--:"] * (len(head) - 1), *rows]
     return "\n".join(f"| {' | '.join(each)} |" for each in lines) + "\n"
 
 
 def _cell_table(cells: Mapping["Cell", Runs], columns: Mapping[str, Callable[[Runs], str]]) -> str:
-    """Return a row for each cell. A column that a cell's servers do not have is empty there."""
+    """Return a row for each cell. A column whose servers did not run in a cell is empty there."""
     rows = []
     for cell, seen in cells.items():
         values = []
         for column in columns.values():
             try:
                 values.append(column(seen))
-            except KeyError:  # OpenAI's format is not asked of all servers
+            except KeyError:  # not all servers are measured with OpenAI's format
                 values.append("")
         rows.append([title(cell), str(cell.concurrency), *values])
     return table(["", "at a time", *columns], rows)
@@ -126,12 +126,12 @@ def _floors(cells: Mapping["Cell", Runs]) -> str:
     cells = {cell: seen for cell, seen in cells.items() if FLOOR in seen}
     columns = {f"{FLOOR}, ms": _median(FLOOR, cpu, 2)}
     columns |= {name: _times(cpu, name, FLOOR) for name in _names(cells, UPSTREAM, FLOOR)}
-    return f"## Processor time of a request, in times of the floor\n\n{_cell_table(cells, columns)}"
+    return f"## Processor time per request, as a multiple of the floor\n\n{_cell_table(cells, columns)}"
 
 
 def _milliseconds(cells: Mapping["Cell", Runs]) -> str:
     columns = {name: _median(name, cpu, 2) for name in _names(cells)}
-    return f"## Processor time of a request, in milliseconds\n\n{_cell_table(cells, columns)}"
+    return f"## Processor time per request, in milliseconds\n\n{_cell_table(cells, columns)}"
 
 
 def _secure(cells: Mapping["Cell", Runs]) -> str:
@@ -144,8 +144,8 @@ def _secure(cells: Mapping["Cell", Runs]) -> str:
             columns[f"{name}, times the {FLOOR}'s ms"] = _times(cpu, name, FLOOR)
             columns[f"{name}, added ms to the end, p50 / p99"] = _added(name, "end")
     words = (
-        "Only the way to the upstream is over TLS; clients that ask the upstream directly use TLS too. Its certificate is "
-        "self-made and trusted through `SSL_CERT_FILE`, and connections are kept:\n"
+        "Only the connection to the upstream uses TLS; clients that measure the upstream directly also use TLS. Its "
+        "certificate is self-signed and trusted through `SSL_CERT_FILE`, and connections are kept:\n"
     )
     return f"## Over TLS to the upstream\n\n{words}\n{_cell_table(cells, columns)}"
 
@@ -153,7 +153,7 @@ def _secure(cells: Mapping["Cell", Runs]) -> str:
 def _rates(cells: Mapping["Cell", Runs]) -> str:
     columns = {name: _median(name, rate, 0) for name in _names(cells)}
     columns |= {f"{OURS} over {other}": _times(rate, OURS, other) for other in (DEFAULTS, SAME)}
-    words = "Where events are apart, their pace bounds the rate of every server:\n"
+    words = "If events are apart, their pace limits the rate of every server:\n"
     return f"## Requests per second of one worker\n\n{words}\n{_cell_table(cells, columns)}"
 
 
@@ -170,11 +170,11 @@ def _added(name: str, what: str) -> Callable[[Runs], str]:
     def values(runs: Iterable[Seen]) -> list[float]:
         return [value for run in runs for value in getattr(run, what)]
 
-    def told(seen: Runs) -> str:
+    def added(seen: Runs) -> str:
         own, upstream = values(seen[name]), values(seen[UPSTREAM])
         return " / ".join(f"{(percentile(own, part) - percentile(upstream, part)) * 1000:.1f}" for part in (0.5, 0.99))
 
-    return told
+    return added
 
 
 def _events(results: "Results") -> str:
@@ -184,7 +184,7 @@ def _events(results: "Results") -> str:
     for name in (name for name in results.memory if name in results.paced):
         lags = [lag * 1000 for run in results.paced[name] for lag in run.lags]
         rows.append([name, f"{percentile(lags, 0.5):.2f}", f"{percentile(lags, 0.99):.2f}"])
-    words = f"Milliseconds from the upstream to a client, 16 streams at once, an event every {PACE * 1000:.0f} ms:\n"
+    words = f"Milliseconds from the upstream to a client, 16 concurrent streams, an event every {PACE * 1000:.0f} ms:\n"
     return f"## Events\n\n{words}\n" + table(["", "p50", "p99"], rows)
 
 
@@ -195,10 +195,8 @@ def _failovers(results: "Results") -> str:
     for name, (plain, moved) in results.failovers.items():
         times = [percentile(seen.first, 0.5) * 1000 for seen in (plain, moved)]
         rows.append([name, *(f"{value:.1f}" for value in times), f"{times[1] - times[0]:.1f}"])
-    words = "Milliseconds to the first byte, p50, one request after the other; LiteLLM alone moves to another deployment:\n"
-    return f"## A credential that answers 429\n\n{words}\n" + table(
-        ["", "none limited", "the first one limited", "added"], rows
-    )
+    words = "Milliseconds to the first byte, p50, one request after the other; LiteLLM alone uses another deployment:\n"
+    return f"## A credential with a 429\n\n{words}\n" + table(["", "none limited", "the first one limited", "added"], rows)
 
 
 def _memory(results: "Results") -> str:

@@ -1,4 +1,4 @@
-"""Who else chooses, for comparison: the project's order before scopes, probes and terms, and one that knows everything."""
+"""Two orders for comparison: the project's order before scopes, probes and terms, and an omniscient one."""
 
 from bisect import bisect_left
 from collections import defaultdict
@@ -12,13 +12,13 @@ from claude_proxy.credentials.upstream_response import UNIFIED
 
 SOFT_LIMIT, SESSION_SHARE = 0.98, 0.1
 IDLE, ACTIVE = 6 * HOUR, HOUR
-# How long an order waits that is told nothing: it looks again.
+# How often a waiting request of these orders checks again, in seconds.
 LOOK_SECONDS = 1.0
 
 
 @dataclass
 class Known:
-    """What the order of before knows of an account: rests and windows, by family; the empty one is for all models."""
+    """What the earlier order knows of an account: cooldowns and windows, by family; the empty family is all models."""
 
     account: Account
     cooldowns: dict[str, float] = field(default_factory=dict)
@@ -26,23 +26,24 @@ class Known:
     sessions: dict[str, float] = field(default_factory=dict)
 
     def usable_at(self, family: str) -> float:
-        """Return when it may be asked for a family."""
+        """Return when the account may be used for a family."""
         return max(self.cooldowns.get("", 0.0), self.cooldowns.get(family, 0.0))
 
     def committed(self, family: str, now: float) -> tuple[bool, int]:
-        """Return whether it is at the soft limit, and how much of it is committed, in hundredths."""
+        """Return whether the account is at the soft limit, and how much of it is committed, in hundredths."""
         self.sessions = {name: used for name, used in self.sessions.items() if used > now - ACTIVE}
         fullest = max((used for of, used, reset in self.windows.values() if of in ("", family) and reset > now), default=0.0)
         return fullest >= SOFT_LIMIT, int(100 * fullest + 100 * SESSION_SHARE * len(self.sessions) + 1e-4)
 
 
 class BeforeWeek(Week):
-    """The rule of git revision 4b4496c: the most headroom, and rests that are as long as they were announced.
+    """The rules of git revision 4b4496c: the most headroom, and cooldowns that last as long as announced.
 
-    1. a 429 rests the account for all models, or for the family whose window alone is full, until the time that it names;
-       one that only says when to come back, as that of token counting, rests it for all models;
-    2. a 401 puts the account out for the quarantine; nothing ends a rest before its time, and nobody who rests is asked;
-    3. a session stays where it is while that is usable; else the account with the most headroom takes it, in turn of equals.
+    1. a 429 starts a cooldown for all models, or for the family whose window alone is full, until the time that it names; one
+       that only says when to retry, such as that of token counting, starts it for all models;
+    2. a 401 rejects the account for the quarantine; no cooldown ends early, and no account is used during its cooldown;
+    3. a session keeps its account while that is usable; else the account with the most headroom takes it, round robin among
+       equals.
     """
 
     def __init__(self, world: World) -> None:
@@ -53,7 +54,7 @@ class BeforeWeek(Week):
         self._overloads: dict[Asked, int] = {}
 
     def begin(self, asked: Asked) -> None:
-        """Let a request ask for the first time, or after it was refused."""
+        """Start a request, for the first time or again."""
         self._ask(asked, (), self.clock.now + MAX_WAIT)
 
     def _ask(self, asked: Asked, tried: tuple[Known, ...], until: float) -> None:
@@ -120,7 +121,7 @@ class BeforeWeek(Week):
 
 
 class OmniscientWeek(Week):
-    """Knows who can serve, and what every session will ask for.
+    """Knows which accounts can serve, and all future requests of every session.
 
     A session moves only when it must, to the account that will be the least full when its windows end.
     """
@@ -128,7 +129,7 @@ class OmniscientWeek(Week):
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self._places: dict[str, Account] = {}
-        # When each session asks, and what it has cost before each of these moments.
+        # The times of each session's requests, and the session's cost before each of them.
         self._when: dict[str, list[float]] = defaultdict(list)
         self._costs: dict[str, list[float]] = defaultdict(lambda: [0.0])
         for asked in world.requests:
@@ -138,7 +139,7 @@ class OmniscientWeek(Week):
                 self._costs[asked.session].append(self._costs[asked.session][-1] + cost / world.unit)
 
     def begin(self, asked: Asked) -> None:
-        """Let a request ask for the first time, or after it was refused."""
+        """Start a request, for the first time or again."""
         self._ask(asked, self.clock.now + MAX_WAIT)
 
     def _ask(self, asked: Asked, until: float) -> None:

@@ -1,7 +1,7 @@
-"""``make bench``: this proxy beside the upstream, the floor, LiteLLM alone and, with PEERS=1, others; into docs/BENCHMARKS.md.
+"""``make bench``: measures this proxy beside the upstream, the floor, LiteLLM alone and, with PEERS=1, other proxies.
 
-All servers run at the same time and are measured in turn, in another order each round, so that whatever else the machine does
-meets all of them; what is compared is compared within a round.
+All servers run at the same time and are measured in turn, in another order each round, so that other work of the machine
+affects all of them. Comparisons are made within a round. Writes docs/BENCHMARKS.md.
 """
 
 import argparse
@@ -24,24 +24,24 @@ from benchmarks.servers import Server
 from benchmarks.upstream import PIECES
 
 CONCURRENCY = (1, 4, 16, 64)
-# At how many at a time everything is measured; the other numbers with small bodies for Claude.
+# The concurrency at which everything is measured; the other values are measured with small bodies for Claude.
 USUAL = 16
 ROUNDS = 5
-# How long one measurement lasts, and a part of that to warm up; each client sends at least so many requests.
+# The length of one measurement in seconds, its part for a warm-up, and the least number of requests per client.
 SECONDS, WARMING, LEAST = 0.4, 0.25, 2
-# Requests of each kind with which every server is warmed up before anything is measured.
+# The number of warm-up requests of each kind for every server.
 WARM_UP = 40
-# At how many streams at once events are timed.
+# The number of concurrent streams for which events are timed.
 PACED = 16
 FAILOVERS = 30
-# Where failovers are measured: more keys than are limited there.
+# The number of keys for the failover measurement: more than are limited in it.
 FAILOVER_KEYS = FAILOVERS + 10
-# Between two pieces of the long stream, in seconds: each of them is an event of its own for whoever forwards it.
+# The time between two pieces of the long stream, in seconds, so that each piece is forwarded as an event of its own.
 SEPARATE = 0.002
 
 
 class Answer(NamedTuple):
-    """A kind of response: what the upstream is told of it, and how many pieces of text it has."""
+    """A kind of response: the command for the upstream, and the number of text pieces."""
 
     stream: bool
     order: str = ""
@@ -67,7 +67,7 @@ class Cell(NamedTuple):
 
 
 class Results(NamedTuple):
-    """Per server's name: what was seen in each round, and the memory in MB at the start, at most, and at the end."""
+    """By server name: the results of each round, and the memory in MB at the start, during the run, and at the end."""
 
     cells: dict[Cell, dict[str, list[Seen]]]
     paced: dict[str, list[Seen]]
@@ -76,7 +76,7 @@ class Results(NamedTuple):
 
 
 def cells(concurrencies: Sequence[int]) -> Iterator[Cell]:
-    """Yield what is measured over plain HTTP, in the order of the tables."""
+    """Yield the measurements over plain HTTP, in the order of the tables."""
     for size in load.CALLS:
         for answer in ANSWERS:
             yield from (Cell("claude", size, answer, number) for number in (concurrencies if size == SMALL else [USUAL]))
@@ -84,19 +84,19 @@ def cells(concurrencies: Sequence[int]) -> Iterator[Cell]:
 
 
 def tls_cells() -> Iterator[Cell]:
-    """Yield what is measured over TLS."""
+    """Yield the measurements over TLS."""
     yield from (Cell("claude", SMALL, answer, USUAL, tls=True) for answer in ANSWERS)
 
 
 async def measure(every: Sequence[Server], each: Iterator[Cell], rounds: int, scale: float, results: Results) -> None:
-    """Measure each cell with all the servers that serve its provider: the upstream, the floor and the peers only Claude."""
+    """Measure each cell with all servers of its provider: the upstream, the floor and the peers serve only Claude."""
     for cell in each:
         answer = ANSWERS[cell.answer]
         chosen = [server for server in every if cell.provider in server.models]
         seen = results.cells[cell] = {server.name: [] for server in chosen}
         for server, counts in in_turn(chosen, rounds):
             body = load.body(server.models[cell.provider], cell.size, stream=answer.stream, order=answer.order)
-            # A long stream has its own time, and what only warms up or tries the benchmark out may be short.
+            # A long stream has its own duration; warm-ups and trial runs may be short.
             least = cell.concurrency * (LEAST if counts and scale >= 1 and not answer.order else 1)
             requests = load.repeated(body, least, SECONDS * scale * (1 if counts else WARMING))
             run = await load.run(server, requests, cell.concurrency, stream=answer.stream, pieces=answer.pieces)
@@ -108,7 +108,7 @@ async def measure(every: Sequence[Server], each: Iterator[Cell], rounds: int, sc
 
 
 async def warm_up(every: Sequence[Server]) -> None:
-    """Ask each server for both kinds of responses, so that what a first request loads is loaded."""
+    """Send each server requests for both kinds of responses, so that everything is loaded."""
     for server in every:
         for model in server.models.values():
             for stream in (False, True):
@@ -116,7 +116,7 @@ async def warm_up(every: Sequence[Server]) -> None:
 
 
 async def measure_events(every: Sequence[Server], rounds: int, results: Results) -> None:
-    """Time single events of Claude's, at the pace at which it writes."""
+    """Time single events, at the pace at which Claude writes."""
     for server, counts in in_turn([server for server in every if "claude" in server.models], rounds):
         body = load.body(server.models["claude"], SMALL, stream=True, order=f"[[pace {load.PACE}]]")
         run = await load.run(server, [body] * PACED * 2, PACED, stream=True)
@@ -125,7 +125,7 @@ async def measure_events(every: Sequence[Server], rounds: int, results: Results)
 
 
 def in_turn(chosen: Sequence[Server], rounds: int) -> Iterator[tuple[Server, bool]]:
-    """Yield the servers round by round, each time in another order, and whether the round counts: the first warms up."""
+    """Yield the servers round by round, each time in another order, and whether the round counts; the first is a warm-up."""
     order = random.Random(1)  # noqa: S311 - an order, not a secret
     for number in range(rounds + 1):
         for server in order.sample(chosen, len(chosen)):
@@ -133,7 +133,7 @@ def in_turn(chosen: Sequence[Server], rounds: int) -> Iterator[tuple[Server, boo
 
 
 async def measure_failovers(every: Sequence[Server], results: Results) -> None:
-    """Ask one after the other: plain requests, and ones whose first credential is limited."""
+    """Send requests one after the other: plain ones, and ones whose first credential is limited."""
     for place, server in enumerate(every):
         plain, moved = results.failovers[server.name] = Seen(), Seen()
         for number in range(FAILOVERS):
@@ -146,7 +146,7 @@ async def measure_failovers(every: Sequence[Server], results: Results) -> None:
 
 @contextmanager
 def running(folder: Path, upstream: Server, starts: Sequence[Callable[[Path, Server], Server]]) -> Iterator[list[Server]]:
-    """Start servers in front of ``upstream``, each in a folder of its own, and stop all of them and it at the end."""
+    """Start servers in front of ``upstream``, each in its own folder; stop all of them and the upstream at the end."""
     with ExitStack() as stack:
         stack.callback(upstream.stop)
         every = [upstream]
@@ -159,7 +159,7 @@ def running(folder: Path, upstream: Server, starts: Sequence[Callable[[Path, Ser
 
 @contextmanager
 def peers_running(folder: Path, upstream: Server) -> Iterator[tuple[list[Server], list[str]]]:
-    """Start the peers; yield those that run, and a sentence for each that does not run here."""
+    """Start the peers; yield those that run, and a message for each that does not."""
     if not peers.installed():
         peers.install()
     every: list[Server] = []
@@ -188,7 +188,7 @@ STARTS = (
 
 
 def measured(options: argparse.Namespace, folder: Path) -> tuple[Results, list[str]]:
-    """Start the servers of each part, one part after the other, and measure them; return also what is absent."""
+    """Start the servers of each part, one part after the other, and measure them; also return what is missing."""
     results = Results({}, {}, {}, {})
     absent: list[str] = []
     with ExitStack() as stack:

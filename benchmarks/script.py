@@ -1,7 +1,7 @@
-"""What the made-up models of the soak say: both ends work it out from a request's words, so that every byte can be checked.
+"""The responses of the soak test's models. Both ends compute them from the request's text, so every byte can be checked.
 
-A request asks in its last message for what it wants to hear (``Plan``). The answer counts: each piece of it carries the
-request's number, its own place and the moment at which it was sent, which alone differs between two equal answers.
+The last message of a request contains a ``Plan``. Each piece of the response has the request's number, its own place and the
+moment at which it was sent; two equal responses differ only in these moments.
 """
 
 import json
@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-# The moment of a piece, in microseconds of the monotonic clock, which is one for all processes of a machine.
+# The moment of a piece, in microseconds of the monotonic clock, which all processes of a machine share.
 BLANK = b"@0000000000000"
 _STAMP = re.compile(rb"@\d{13}")
 PIECE = re.compile(rb"(\d+)\.(\d+)@(\d{13})")
@@ -19,7 +19,7 @@ TOOL = "Write"
 
 
 class Plan(NamedTuple):
-    """What a request wants: so many pieces over so many seconds, the last quarter as a tool's input; ``sent`` is a moment."""
+    """A request's plan: the number of pieces and seconds; with ``tool`` the last quarter is a tool's input."""
 
     number: int
     pieces: int
@@ -29,21 +29,21 @@ class Plan(NamedTuple):
 
     @property
     def texts(self) -> int:
-        """How many of the pieces are text."""
+        """The number of text pieces."""
         return self.pieces - self.pieces // 4 if self.tool else self.pieces
 
     def words(self) -> str:
-        """Return the plan as a message's text."""
+        """Return the plan as the text of a message."""
         return f"[soak {self.number} {self.pieces} {self.seconds:.2f} {int(self.tool)} {self.sent:013d}]"
 
 
 def now() -> int:
-    """Return the moment in microseconds."""
+    """Return the current moment in microseconds."""
     return time.monotonic_ns() // 1000
 
 
 def asked(body: bytes) -> Plan | None:
-    """Return what a request wants, whatever format it is in; None for one that is none of the soak's."""
+    """Return a request's plan, in any format; None if it is not a request of the soak test."""
     found = _ASKED.search(body)
     if found is None:
         return None
@@ -52,22 +52,22 @@ def asked(body: bytes) -> Plan | None:
 
 
 def stamped(template: bytes, moment: int) -> bytes:
-    """Return a part of an answer with its moment."""
+    """Return a part of a response with its moment."""
     return template.replace(BLANK, b"@%013d" % moment)
 
 
 def unstamped(answer: bytes) -> bytes:
-    """Return an answer without its moments: equal answers are equal then."""
+    """Return a response without its moments, so that equal responses are equal."""
     return _STAMP.sub(BLANK, answer)
 
 
 def piece(plan: Plan, place: int) -> str:
-    """Return a piece, with no moment yet."""
+    """Return a piece without a moment."""
     return f"{plan.number}.{place}{BLANK.decode()} "
 
 
 def claude(plan: Plan, model: str, *, thinks: bool = False) -> list[bytes]:
-    """Return a stream in Anthropic's format, in the parts in which it is sent: a piece in each."""
+    """Return a stream in Anthropic's format, in the parts in which it is sent: one piece per part."""
     message = _message(plan, model) | {"content": [], "stop_reason": None}
     start = _event({"type": "message_start", "message": message}) + _event({"type": "ping"})
     index = 0
@@ -90,7 +90,7 @@ def claude(plan: Plan, model: str, *, thinks: bool = False) -> list[bytes]:
 
 
 def whole(plan: Plan, model: str) -> dict[str, Any]:
-    """Return the same message at once."""
+    """Return the same message as a whole."""
     content: list[dict[str, Any]] = [{"type": "text", "text": "".join(piece(plan, place) for place in range(plan.texts))}]
     if plan.tool:
         said = json.loads("".join(_tool_input(plan)))
@@ -99,7 +99,7 @@ def whole(plan: Plan, model: str) -> dict[str, Any]:
 
 
 def openai(plan: Plan, model: str) -> list[bytes]:
-    """Return the stream in OpenAI's format, likewise."""
+    """Return the stream in OpenAI's format, in the same parts."""
     head = {"id": f"chatcmpl-{plan.number}", "object": "chat.completion.chunk", "created": 1, "model": model}
 
     def chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
@@ -118,7 +118,7 @@ def openai(plan: Plan, model: str) -> list[bytes]:
 
 
 def openai_whole(plan: Plan, model: str) -> dict[str, Any]:
-    """Return the same answer at once."""
+    """Return the same response as a whole."""
     answer: dict[str, Any] = {"role": "assistant", "content": "".join(piece(plan, place) for place in range(plan.texts))}
     if plan.tool:
         function = {"name": TOOL, "arguments": "".join(_tool_input(plan))}
@@ -130,9 +130,9 @@ def openai_whole(plan: Plan, model: str) -> dict[str, Any]:
 
 
 def mistake(plan: Plan, model: str, answer: bytes, *, streams: bool, to_the_byte: bool) -> str | None:
-    """Return what is wrong with a whole answer of a model that was asked for; None for nothing.
+    """Return what is wrong with a model's whole response; None if nothing is.
 
-    Claude's stream is compared byte by byte; of one that was translated everything that a client would use is.
+    Claude's stream is compared byte by byte; of a translated one everything that a client would use is compared.
     """
     if streams and to_the_byte:
         return None if unstamped(answer) == b"".join(claude(plan, model)) else "bytes differ"
@@ -141,7 +141,7 @@ def mistake(plan: Plan, model: str, answer: bytes, *, streams: bool, to_the_byte
             return _stream_mistake(plan, model, list(_events(unstamped(answer))))
         return _message_mistake(plan, model, json.loads(unstamped(answer)))
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        return f"cannot be understood: {error!r}"
+        return f"cannot be read: {error!r}"
 
 
 def _message_mistake(plan: Plan, model: str, found: dict[str, Any]) -> str | None:
@@ -153,12 +153,12 @@ def _message_mistake(plan: Plan, model: str, found: dict[str, Any]) -> str | Non
 def _stream_mistake(plan: Plan, model: str, events: list[dict[str, Any]]) -> str | None:
     kinds = [event["type"] for event in events if event["type"] != "ping"]
     if kinds[:1] != ["message_start"] or kinds[-2:] != ["message_delta", "message_stop"]:
-        return f"begins or ends wrongly: {kinds[:1]}, {kinds[-2:]}"
+        return f"wrong start or end: {kinds[:1]}, {kinds[-2:]}"
     if events[0]["message"]["model"] != model:
-        return "another model's"
+        return "wrong model"
     reason = next(event["delta"]["stop_reason"] for event in events if event["type"] == "message_delta")
     if reason != ("tool_use" if plan.tool else "end_turn"):
-        return f"stops because of {reason}"
+        return f"wrong stop reason: {reason}"
     return _content_mistake(plan, _gathered(events))
 
 
@@ -175,7 +175,7 @@ def _content_mistake(plan: Plan, found: list[dict[str, Any]]) -> str | None:
 
 
 def _gathered(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return a stream's blocks as the whole message has them."""
+    """Return a stream's blocks as they are in the whole message."""
     blocks: list[dict[str, Any]] = []
     inputs: dict[int, str] = {}
     for event in events:
@@ -196,7 +196,7 @@ def _events(stream: bytes) -> Iterator[dict[str, Any]]:
 
 
 def _tool_input(plan: Plan) -> list[str]:
-    """Return a tool's input in pieces: an object with one text, which goes on counting."""
+    """Return a tool's input in pieces: an object with one text, which contains the last pieces."""
     pieces = [piece(plan, place) for place in range(plan.texts, plan.pieces)]
     return ['{"content": "' + pieces[0], *pieces[1:-1], pieces[-1] + '"}'] if len(pieces) > 1 else []
 

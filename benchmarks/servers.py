@@ -1,4 +1,4 @@
-"""What is measured: the upstream itself, the floor, LiteLLM alone, and this proxy, each in a process of its own."""
+"""The measured servers: the upstream itself, the floor, LiteLLM alone, and this proxy, each in a process of its own."""
 
 import os
 import shutil
@@ -24,33 +24,33 @@ READY_SECONDS = 90
 READINESS = "/health/readiness"
 UPSTREAM, FLOOR, DEFAULTS, SAME = "upstream", "floor", "LiteLLM, its defaults", "LiteLLM, our settings"
 OURS, THROUGH = "claude-proxy", "claude-proxy, all through LiteLLM"
-# How many credentials the proxy has.
+# The number of the proxy's credentials.
 POOL = 5
 CLAUDE, OPENAI = "claude-sonnet-4-5", "gpt"
 BOTH = {"claude": CLAUDE, "openai": OPENAI}
-# A setting that the lanes do not know, so that every request enters LiteLLM; it asks for nothing.
+# A setting that the lanes do not know and that has no effect; it sends every request through LiteLLM.
 ALL_THROUGH_LITELLM = "cache: false"
-# The server measured has one processor, the upstream and the clients the others.
+# The measured server has one processor; the upstream and the clients have the others.
 SERVER_CPUS, CLIENT_CPUS = {0}, set(range(1, os.cpu_count() or 1)) or {0}
 
 
 @dataclass
 class Server:
-    """One process that answers ``/v1/messages``, and what a client needs to ask it."""
+    """One process that serves ``/v1/messages``, and what a client needs for it."""
 
     name: str
     url: str
     headers: Mapping[str, str]
     process: "subprocess.Popen[bytes]"
     log: Path
-    # The names to ask for, by provider.
+    # The model names, by provider.
     models: Mapping[str, str]
-    # The certificate that a client has to trust; None over plain HTTP.
+    # The certificate that a client must trust; None over plain HTTP.
     trusted: Path | None = None
 
     def cpu_seconds(self) -> float:
-        """Return the processor time that the process has used, all its threads together."""
-        # Linux's number of the clock of a process (clock_getcpuclockid(3)): /proc counts in hundredths, which are too coarse.
+        """Return the processor time of the process, with all its threads."""
+        # Linux's clock id of a process (clock_getcpuclockid(3)), because /proc counts only in hundredths of a second.
         return time.clock_gettime(~self.process.pid << 3 | 2)
 
     def memory_mb(self) -> float:
@@ -69,14 +69,14 @@ class Server:
 
 
 def free_port() -> int:
-    """Return a port on which nothing listens."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def start_upstream(folder: Path, certificate: tuple[Path, Path] | None = None) -> Server:
-    """Start the upstream that all others ask; over TLS with the files of a ``certificate`` and its key."""
+    """Start the upstream behind all other servers; over TLS with the files of a ``certificate`` and its key."""
     port = free_port()
     command = [sys.executable, "-m", "benchmarks.upstream", str(port), *map(str, certificate or ())]
     trusted = certificate[0] if certificate else None
@@ -84,7 +84,7 @@ def start_upstream(folder: Path, certificate: tuple[Path, Path] | None = None) -
 
 
 def start_floor(folder: Path, upstream: Server) -> Server:
-    """Start the floor, served by uvicorn alone with the parser and the event loop of the proxy."""
+    """Start the floor, served by uvicorn with the proxy's parser and event loop."""
     port = free_port()
     command = [
         sys.executable, "-m", "uvicorn", "benchmarks.floor:app", "--host", "127.0.0.1", "--port", str(port),
@@ -95,7 +95,7 @@ def start_floor(folder: Path, upstream: Server) -> Server:
 
 
 def start_litellm(folder: Path, upstream: Server, keys: int = 1) -> Server:
-    """Start LiteLLM alone, with its own command and its defaults; with several ``keys`` Claude is so many deployments."""
+    """Start LiteLLM alone, with its own command and defaults; with several ``keys`` Claude has as many deployments."""
     config, port = _litellm_config(folder, upstream.url, keys), free_port()
     program = Path(sys.executable).with_name("litellm")
     command = [str(program), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
@@ -103,7 +103,7 @@ def start_litellm(folder: Path, upstream: Server, keys: int = 1) -> Server:
 
 
 def start_litellm_same(folder: Path, upstream: Server, keys: int = 1) -> Server:
-    """Start LiteLLM alone with every setting that this proxy gives to it and to the server."""
+    """Start LiteLLM alone, with every setting that this proxy gives to it and to the server."""
     config, port = _litellm_config(folder, upstream.url, keys), free_port()
     arguments = {"app": "litellm.proxy.proxy_server:app", "host": "127.0.0.1", "port": port, **SERVER}
     command = [sys.executable, "-c", f"import uvicorn; uvicorn.run(**{arguments!r})"]
@@ -114,9 +114,9 @@ def start_litellm_same(folder: Path, upstream: Server, keys: int = 1) -> Server:
 def start_claude_proxy(
     folder: Path, upstream: Server, keys: int = POOL, *, name: str = OURS, before: str = "", more: str = ""
 ) -> Server:
-    """Start this proxy as its users do, with a plain configuration and so many ``keys``.
+    """Start this proxy as its users do, with a simple configuration and so many ``keys``.
 
-    ``before`` is Python that is run first, by which a switch is turned off; ``more`` is a line of ``litellm_settings``.
+    ``before`` is Python that runs first and turns a switch off; ``more`` is a line of ``litellm_settings``.
     """
     port = free_port()
     (folder / "config.yaml").write_text(
@@ -124,7 +124,7 @@ def start_claude_proxy(
 model_list:
   - {{model_name: claude-*, litellm_params: {{model: anthropic/claude-*}}}}
   - {{model_name: {OPENAI}, litellm_params: {{model: openai/made-up, api_base: "{upstream.url}/v1", api_key: made-up}}}}
-  # The upstream has no such path: what Claude does not answer ends the benchmark.
+  # The upstream has no such path, so a request that Claude does not serve ends the benchmark.
   - {{model_name: spare, litellm_params: {{model: anthropic/spare, api_base: "{upstream.url}/none", api_key: made-up}}}}
 router_settings:
   fallbacks: [{{claude-*: [spare]}}]
@@ -145,7 +145,7 @@ general_settings:
     }  # fmt: skip
     command = [sys.executable, "-m", "claude_proxy", "--project", str(folder), "serve"]
     if before:
-        # What is turned off may import LiteLLM, before the command line has told it anything.
+        # What is turned off may import LiteLLM, before the command line has set its environment.
         variables |= LITELLM_ENVIRONMENT
         arguments = ["--project", str(folder), "serve"]
         command = [sys.executable, "-c", f"{before}\nfrom claude_proxy.cli.main import main; main({arguments!r})"]
@@ -158,12 +158,12 @@ def start_all_through_litellm(folder: Path, upstream: Server) -> Server:
 
 
 def _trusts(upstream: Server) -> dict[str, str]:
-    """Return what makes a server trust the certificate of ``upstream``."""
+    """Return the variables that make a server trust the certificate of ``upstream``."""
     return {"SSL_CERT_FILE": str(upstream.trusted)} if upstream.trusted else {}
 
 
 def _litellm_config(folder: Path, upstream: str, keys: int) -> Path:
-    # A pattern, as this proxy has it; several deployments are those of a plain name, as LiteLLM's guides have them.
+    # A pattern, like this proxy's configuration; several deployments share a plain name, like in LiteLLM's guides.
     name = CLAUDE if keys > 1 else "claude-*"
     claude = "\n".join(
         f"  - {{model_name: {name}, litellm_params: "
@@ -224,4 +224,4 @@ def _wait_until_it_answers(server: Server, path: str) -> None:
             pause.wait(0.1)
         else:
             return
-    raise RuntimeError(f"{server.name} does not answer:\n{server.log.read_text(errors='replace')[-2000:]}")
+    raise RuntimeError(f"{server.name} does not respond:\n{server.log.read_text(errors='replace')[-2000:]}")

@@ -1,6 +1,6 @@
-"""``make simulate``: a week of forty users on 5 and on 20 accounts, by several orders; writes docs/SIMULATION.md.
+"""``make simulate``: a week of forty users on 5 and on 20 accounts, with several orders; writes docs/SIMULATION.md.
 
-The same seed gives the same figures on every machine: nothing is measured, everything is counted.
+The same seed gives the same figures on every machine, because nothing depends on real time.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from benchmarks.week import MAX_WAIT, Figures, OurWeek, Week, World, reset_first
 PAGE = Path(__file__).parent.parent / "docs" / "SIMULATION.md"
 ACCOUNTS = (5, 20)
 SEEDS = (1, 2, 3, 4)
-# The demand beside what the accounts give in a week: some windows run out, and more than there is.
+# The demand relative to what the accounts provide in a week: with the first, some windows run out; the second exceeds them.
 USUAL, OVERLOADED = 1.1, 1.3
 OURS, BEFORE, OMNISCIENT = "headroom", "before", "omniscient"
 RESET_FIRST = "reset-first"
@@ -33,33 +33,34 @@ OF_OVERLOAD: Mapping[str, Callable[[World], Week]] = {OURS: OurWeek, RESET_FIRST
 
 HEAD = """# Simulation
 
-This page is what `make simulate` wrote. A made Anthropic plays a week of {users} users, by seed: working hours, sessions with a
-context that grows, subagents, token counts. Each account has a five-hour window, a week of {week:g} of these, a week of Opus of
-{opus:g}, and {counts} token counts a minute; the weeks end on different days. There are incidents: every account refuses its
-token (401) for a minute, one does for three hours, Anthropic is overloaded three times. All accounts, and one alone, are reset
-before their time, which no answer announces. The proxy's own code chooses, rests and fails over, on a made clock;
+This page was written by `make simulate`. A simulated Anthropic gets the requests of {users} users for a week, by seed:
+working hours, sessions with a growing context, subagents, token counts. Each account has a five-hour window, a weekly
+window of {week:g} of these, a weekly Opus window of {opus:g}, and {counts} token counts per minute; the weeks end on
+different days. There are incidents: all accounts reject their tokens (401) for a minute, one account does for three
+hours, and Anthropic is overloaded three times. Once all accounts and once a single account are reset early, which no
+response announces. The proxy's own code chooses credentials, applies cooldowns and fails over, on a simulated clock;
 `CLAUDE_POOL_MAX_WAIT_SECONDS` is {wait:g}. Figures are sums over the seeds {seeds}.
 
-- **lost**: refusals of a request that some account would have served. Refusals that nobody could know to be needless, because
-  an account was reset or accepted its token again before any answer said so, are **untold**.
-- **switches** per session, and millions of tokens **re-read** because the cache of the account before was warm.
-- **served**: requests. A client that is refused comes back when it is told to, if that is within ten minutes.
+- **lost**: refused requests that some account would have served. **Unannounced**: refused requests that only an account would
+  have served that was reset early or accepted its token again, which no response had announced.
+- **switches** per session, and millions of tokens **re-read** although the cache of the previous account was warm.
+- **served**: requests. The client of a refused request retries as the response says, if that is within ten minutes.
 """
 USUAL_HEAD = """
 ## An ordinary week
 
-The demand is {load:g} times what the accounts give in seven days; on Monday they have more. **before** is the order of revision
-4b4496c, **omniscient** knows every account and what each session will ask for.
+The demand is {load:g} times what the accounts provide in seven days; on Monday they have more. **before** is the order of
+revision 4b4496c; **omniscient** knows every account and all future requests of each session.
 
-| Accounts | Order | Requests | Lost | Untold | Switches per session | Re-read, millions |
+| Accounts | Order | Requests | Lost | Unannounced | Switches per session | Re-read, millions |
 | --- | --- | --- | --- | --- | --- | --- |
 """
 OVERLOADED_HEAD = """
-## A week with too much to do
+## An overloaded week
 
-The demand is {load:g} times what the accounts give in seven days, without incidents and without resets before their time.
+The demand is {load:g} times what the accounts provide in seven days, without incidents and early resets.
 
-| Accounts | Order | Requests | Served | By seed | Lost | Untold | Switches per session | Re-read, millions |
+| Accounts | Order | Requests | Served | By seed | Lost | Unannounced | Switches per session | Re-read, millions |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 
@@ -67,7 +68,7 @@ The demand is {load:g} times what the accounts give in seven days, without incid
 def run(
     orders: Mapping[str, Callable[[World], Week]], accounts: int, load: float, seeds: Iterable[int], *, calm: bool = False
 ) -> dict[str, list[Figures]]:
-    """Return the figures of each order, a week for each seed; a calm one is without incidents and early resets."""
+    """Return the figures of each order, for a week per seed; ``calm`` means no incidents and no early resets."""
     found: dict[str, list[Figures]] = {name: [] for name in orders}
     for seed in seeds:
         world = World(seed, accounts, load, calm=calm)
@@ -86,25 +87,25 @@ def row_of_usual(accounts: int, order: str, figures: list[Figures]) -> str:
     """Return a line of the first table."""
     all_of_it = total(figures)
     return (
-        f"| {accounts} | {order} | {all_of_it.asked:,} | {all_of_it.lost:,} | {all_of_it.untold:,} "
+        f"| {accounts} | {order} | {all_of_it.asked:,} | {all_of_it.lost:,} | {all_of_it.unannounced:,} "
         f"| {_switches(all_of_it)} | {all_of_it.reread / 1e6:.1f} |"
     )
 
 
 def row_of_overload(accounts: int, order: str, figures: list[Figures], beside: list[Figures]) -> str:
-    """Return a line of the second table; ``beside`` is what a line is compared with."""
+    """Return a line of the second table; ``beside`` are the figures for the comparison."""
     all_of_it = total(figures)
     ratio = statistics.mean(one.served / other.served for one, other in zip(figures, beside, strict=True)) - 1
     change = f" ({ratio:+.1%})".replace("%", " %") if figures is not beside else ""
     by_seed = ", ".join(f"{one.served:,}" for one in figures)
     return (
         f"| {accounts} | {order} | {all_of_it.asked:,} | {all_of_it.served:,}{change} | {by_seed} | {all_of_it.lost:,} "
-        f"| {all_of_it.untold:,} | {_switches(all_of_it)} | {all_of_it.reread / 1e6:.1f} |"
+        f"| {all_of_it.unannounced:,} | {_switches(all_of_it)} | {all_of_it.reread / 1e6:.1f} |"
     )
 
 
 def page(accounts: Iterable[int] = ACCOUNTS, seeds: Iterable[int] = SEEDS) -> str:
-    """Run everything; return the page."""
+    """Run everything and return the page."""
     counts, seeds = [*accounts], [*seeds]
     lines = [
         HEAD.format(
@@ -131,10 +132,10 @@ def _switches(figures: Figures) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the page, and write it where that is wanted; return 0."""
-    parser = argparse.ArgumentParser(description="Play a week of a team's work on the pool, by several orders.")
+    """Print the page, and write it if requested; return 0."""
+    parser = argparse.ArgumentParser(description="Simulate a week of a team's work on the pool, with several orders.")
     parser.add_argument("--write", action="store_true", help="write docs/SIMULATION.md")
-    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many weeks each order gets")
+    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="the number of weeks for each order")
     options = parser.parse_args(arguments)
     logging.disable(logging.CRITICAL)
     text = page(seeds=range(1, options.seeds + 1))

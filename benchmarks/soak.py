@@ -1,7 +1,7 @@
-"""``make soak``: many streams through one worker for a long time, with credentials failing over in between; then floods.
+"""``make soak``: many concurrent streams through one worker for a long time, with failovers of credentials; then floods.
 
-It ends with 1 when a request was lost, a resting credential was asked, memory grows with the requests, latency drifts, or the
-proxy does not let go of what it held.
+It exits with 1 if a request was lost, a credential was used during its cooldown, memory grows with the requests, latency
+drifts, or the proxy does not release what it held.
 """
 
 import argparse
@@ -27,40 +27,40 @@ from benchmarks.stage import CRASH, CREDENTIALS, TOKEN, Stage, stage
 from conformance.proxies import ROOT
 
 DOCUMENT = ROOT / "docs" / "LOAD.md"
-# What a run is fitted without: imports that a first request brings, and memory that the allocator takes up to a full load.
+# The part at the start that is not fitted: imports at first requests, and memory that the allocator takes up to a full load.
 WARM_UP = 0.2
 BLOCK_SECONDS = 10.0
-# What a request may leave behind, in bytes, with certainty. The least that a mistake leaves is a task, a stream's copy or an
-# exchange, each of some kilobytes; what grows by less has another cause, and at a team's pace no effect in a month.
+# The certain growth per request that is allowed, in bytes. The smallest leak, such as a task, a stream's copy or a request, has
+# some kilobytes; a smaller growth has another cause, and no effect within a month at a team's pace.
 LEFT_BY_A_REQUEST = 512
-# What a latency may certainly grow by over a run, as a fraction; and what it may grow by whatever the fraction, in seconds:
-# that much the scheduler gives and takes.
+# The certain growth of a latency that is allowed over a run, as a fraction; a growth below LEAST_DRIFT seconds is always
+# allowed, because of the scheduler.
 DRIFT, LEAST_DRIFT = 0.25, 0.010
-# The ways of an answer, by the models that go them.
+# The lanes, by their models.
 WAYS = {
     "Claude": ("claude-sonnet-5", "claude-opus-5", "claude-haiku-5"),
     "Anthropic's format": ("glm",),
     "OpenAI's format": ("gpt",),
 }
 CONNECTIONS, BURST, SESSIONS = 2000, 500, 10_000
-# Numbers of the requests around the run begin here.
+# The first numbers of the requests before, after and during the floods.
 AROUND, IN_BURST = 10_000_000, 20_000_000
 
 
 class Latency(NamedTuple):
-    """A latency over a run; times are in seconds."""
+    """A latency during a run; times are in seconds."""
 
     name: str
     points: list[tuple[float, float]]
 
     def drift(self, share: float) -> Drift:
-        """Return how a percentile of it changes."""
+        """Return how a percentile of the latency changes."""
         return drift(self.points, share)
 
 
 @dataclass
 class Run:
-    """All that was measured."""
+    """All measurements."""
 
     streams: int
     seconds: float
@@ -74,31 +74,31 @@ class Run:
     upstream_cpu: float
     before: Sample
     after: Sample
-    # Connections after it: with clients, with Claude, with the other providers.
+    # Connections afterwards: with clients, with Claude, with other providers.
     held: tuple[int, int, int]
     still_open: int
-    # In /pool; those that Claude answered; those that asked it, some of which it may never have answered.
+    # Sessions: in /pool; with a response of Claude; with a request to Claude, possibly without a response.
     sessions: tuple[int, int, int]
     crash: str
     floods: list[Flood] = field(default_factory=list)
-    # When each of the run's requests ended, in seconds since its begin, and whether it was answered.
+    # When each of the run's requests ended, in seconds since its start, and whether it got a response.
     ends: list[tuple[float, bool]] = field(default_factory=list)
 
     @property
     def memory(self) -> Slope:
-        """How the memory grows, in bytes an hour, once it is warm."""
+        """How the memory grows after the warm-up, in bytes per hour."""
         warm = self.begin_warm
         points = [(sample.at, float(sample.rss)) for sample in self.loaded if sample.at >= warm]
         return slope(in_blocks(points, min(BLOCK_SECONDS, self.seconds / 20)))
 
     @property
     def begin_warm(self) -> float:
-        """From when on the run counts as warm, on the samples' clock."""
+        """The end of the warm-up, on the samples' clock."""
         return self.loaded[0].at + WARM_UP * self.seconds
 
     @property
     def left_by_a_request(self) -> float:
-        """What a request certainly leaves behind, in bytes."""
+        """The certain memory growth per request, in bytes."""
         an_hour = self.requests / self.seconds * 3600
         return self.memory.at_least / an_hour if an_hour else 0.0
 
@@ -112,7 +112,7 @@ async def soak(
     pieces: tuple[int, int] = (30, 60),
     lasting: tuple[float, float] = (12.0, 28.0),
 ) -> Run:
-    """Run it and measure. An answer is of so many pieces and lasts so many seconds, from the least to the most."""
+    """Run the test and measure. A response has ``pieces`` pieces and takes ``lasting`` seconds, from the least to the most."""
     quick = Crowd(running.proxy.url, TOKEN, len(MODELS), pieces=(8, 8), seconds=(0.2, 0.4), sessions="around", number=AROUND)
     _tell("the first requests")
     first_bytes = await quick.one_of_each()
@@ -142,7 +142,7 @@ async def soak(
             await flood.connections(running, quick, CONNECTIONS),
             await flood.burst(running, burst),
             await flood.sessions(running, quick, SESSIONS, "the first"),
-            await flood.sessions(running, quick, SESSIONS // 2, "more than are remembered"),
+            await flood.sessions(running, quick, SESSIONS // 2, "more than are kept"),
         ]
     _tell("the audit")
     ledger, still_open, upstream_cpu = await asyncio.to_thread(running.ledger)
@@ -170,13 +170,13 @@ async def soak(
 
 
 def _tell(words: str) -> None:
-    """Say what is under way, where the report does not go."""
+    """Report progress on standard error."""
     sys.stderr.write(f"soak: {words}\n")
     sys.stderr.flush()
 
 
 def _latencies(crowd: Crowd, begin: float, seconds: float) -> Iterator[Latency]:
-    """Return the latencies of the warm part of a run, while all streams ran."""
+    """Return the latencies after the warm-up, while all streams ran."""
     low, high = begin + WARM_UP * seconds, begin + seconds
     for way, models in WAYS.items():
         firsts = [
@@ -190,14 +190,14 @@ def _latencies(crowd: Crowd, begin: float, seconds: float) -> Iterator[Latency]:
 
 
 def faults(run: Run) -> list[str]:
-    """Return what is wrong, a sentence each."""
+    """Return the problems, one sentence each."""
     found = [f"lost: {lost}" for lost in run.audit.lost]
-    found += [f"a resting credential was asked: {asked}" for asked in run.audit.asked_cooling_down]
+    found += [f"a credential was used during its cooldown: {used}" for used in run.audit.asked_cooling_down]
     found += [f"{one.name}: {one.lost} lost" for one in run.floods if one.lost]
     if run.crash:
         found.append(f"the proxy crashed:\n{run.crash}")
     if not run.audit.failovers:
-        found.append("nothing failed over: this was no test of that")
+        found.append("there was no failover, so failovers were not tested")
     if run.left_by_a_request > LEFT_BY_A_REQUEST:
         found.append(f"memory grows by {run.left_by_a_request:.0f} bytes with each request, at least")
     found += [sentence for latency in run.latencies for sentence in _drifts(latency)]
@@ -205,10 +205,10 @@ def faults(run: Run) -> list[str]:
         if held[0] or held[1]:
             found.append(f"after {name} {held[0]} connections with clients and {held[1]} with Claude are held")
     if run.still_open:
-        found.append(f"{run.still_open} answers are still under way at the upstream")
+        found.append(f"{run.still_open} responses are still in progress at the upstream")
     known, answered, asking = run.sessions
     if not answered <= known <= asking:
-        found.append(f"/pool counts {known} sessions; {answered} were answered by Claude, of {asking} that asked it")
+        found.append(f"/pool has {known} sessions; Claude responded to {answered}, and {asking} sent it requests")
     return found
 
 
@@ -233,42 +233,42 @@ def _summary(run: Run, command: str) -> Iterator[str]:
     yield ""
     where = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
     yield (
-        f"`{command}`: {run.streams} clients, each a session of its own that asks again as soon as it is answered, through "
-        f"one worker for {run.seconds / 60:g} minutes; upstream and clients on the same machine ({where}). Every answer is "
-        "compared whole: Claude's to the byte, a translated one by all that it says. The upstream plays limits, and keeps a "
-        "ledger by which every error and every choice of a credential is checked."
+        f"`{command}`: {run.streams} clients, each with its own session and one request after the other, through one worker "
+        f"for {run.seconds / 60:g} minutes; upstream and clients run on the same machine ({where}). Every response is "
+        "compared: Claude's to the byte, a translated one by its whole content. The upstream simulates limits, and its ledger "
+        "is used to check every error and every choice of a credential."
     )
     yield ""
     yield "| What | Figure |"
     yield "| --- | --- |"
-    yield f"| requests, floods included | {result.tried:,} |"
+    yield f"| requests, including floods | {result.tried:,} |"
     yield f"| **lost** | **{len(result.lost)}** |"
-    yield f"| resting credentials that were asked | {len(result.asked_resting)} |"
-    yield f"| answered whole | {result.outcomes[ANSWERED]:,}, after a failover {result.failovers:,} |"
+    yield f"| requests with a credential in its cooldown | {len(result.asked_cooling_down)} |"
+    yield f"| complete responses | {result.outcomes[ANSWERED]:,}, {result.failovers:,} of them after a failover |"
     yield f"| clients that left by themselves | {result.outcomes['left by itself']:,} |"
     for words, count in sorted(result.errors.items()):
         yield f"| the upstream's own errors: {words} | {count:,} |"
     yield f"| attempts at the upstream | {_listed(result.attempts)} |"
-    yield f"| rests of credentials; times that all rested at once | {result.rests:,}; {result.all_rested} |"
-    yield f"| streams at once, at most | {run.most_streaming} |"
-    yield f"| requests a second | {run.requests / run.seconds:.1f} |"
-    yield f"| CPU of the worker, of one core | {took / span:.0%}; runnable and not running {waited / span:.0%} |"
-    yield f"| memory, begin and end of the warm part | {_mb(_warm(run)[0].rss)} and {_mb(_warm(run)[-1].rss)} |"
+    yield f"| cooldowns; times that all credentials were rate-limited | {result.cooldowns:,}; {result.all_rate_limited} |"
+    yield f"| concurrent streams, at most | {run.most_streaming} |"
+    yield f"| requests per second | {run.requests / run.seconds:.1f} |"
+    yield f"| CPU of the worker, of one core | {took / span:.0%}; runnable but not running {waited / span:.0%} |"
+    yield f"| memory at the start and the end, after the warm-up | {_mb(_warm(run)[0].rss)} and {_mb(_warm(run)[-1].rss)} |"
     yield (
-        f"| memory's slope, ± standard error | {memory.per_hour / MEGABYTE:+.1f} ± {memory.error / MEGABYTE:.1f} MB/h at "
+        f"| memory slope, ± standard error | {memory.per_hour / MEGABYTE:+.1f} ± {memory.error / MEGABYTE:.1f} MB/h at "
         f"{run.requests / run.seconds * 3600:,.0f} requests/h |"
     )
-    yield f"| of that certain, for each request | {max(0.0, run.left_by_a_request):.0f} bytes (limit {LEFT_BY_A_REQUEST}) |"
+    yield f"| certain growth per request | {max(0.0, run.left_by_a_request):.0f} bytes (limit {LEFT_BY_A_REQUEST}) |"
     yield f"| open files before, at most, after | {run.before.files}, {max(s.files for s in loaded)}, {run.after.files} |"
-    yield f"| connections after, with clients, Claude, others (LiteLLM keeps those for 2 minutes) | {_slashed(run.held)} |"
+    yield f"| connections after: clients, Claude, others (LiteLLM keeps those for 2 minutes) | {_slashed(run.held)} |"
     yield f"| threads before, at most, after | {run.before.threads}, {max(s.threads for s in loaded)}, {run.after.threads} |"
     yield f"| state file with its journal, at most | {max(s.state_bytes for s in loaded) / MEGABYTE:.1f} MB |"
-    yield f"| sessions in /pool, that Claude answered, that asked it | {_slashed(run.sessions)} |"
-    yield f"| first byte of the first requests after the start | {_ms(run.first_bytes)} ms |"
+    yield f"| sessions: in /pool, with a response of Claude, with a request to Claude | {_slashed(run.sessions)} |"
+    yield f"| time to first byte of the first requests after the start | {_ms(run.first_bytes)} ms |"
 
 
 def _by_minute(run: Run) -> Iterator[str]:
-    yield "| Minute | Requests ended | Answered | Claude's events late by p50 / p99, ms | Memory, MB | Open files | CPU |"
+    yield "| Minute | Requests ended | Responses | Delay of Claude's events, p50 / p99, ms | Memory, MB | Open files | CPU |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"
     events = next(latency for latency in run.latencies if latency.name == "Claude: event").points
     started = run.loaded[0].at
@@ -285,8 +285,8 @@ def _by_minute(run: Run) -> Iterator[str]:
 
 def _latency_table(run: Run) -> Iterator[str]:
     yield (
-        "What the proxy adds, in ms: first third of the warm part, then its last third. An event's lateness is from the moment "
-        "at which the upstream sent it; a first byte's is without the upstream's own time, with the failovers before it."
+        "What the proxy adds, in ms: in the first third after the warm-up, then in the last third. An event's delay starts "
+        "when the upstream sends it; a first byte's excludes the upstream's own time and includes failovers."
     )
     yield ""
     yield "| Latency | Count | p50 | p99 | Certain growth of p50, p99 |"
@@ -302,9 +302,9 @@ def _latency_table(run: Run) -> Iterator[str]:
 def _flood_table(run: Run) -> Iterator[str]:
     if not run.floods:
         return
-    yield "Open files and memory in MB are those before, during and after a flood; connections are those held after it."
+    yield "Open files and memory in MB are those before, during and after a flood; connections are those after it."
     yield ""
-    yield "| Flood | Tried | Lost | Open files | Connections with clients, Claude, others | Memory |"
+    yield "| Flood | Tried | Lost | Open files | Connections: clients, Claude, others | Memory |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for one in run.floods:
         yield f"| {one.name} | {one.tried:,} | {one.lost} | {_slashed(one.files)} | {_slashed(one.held)} | {megabytes(one)} |"
@@ -331,16 +331,16 @@ def _mb(count: int) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the report; return 1 when something is wrong, and say what."""
-    parser = argparse.ArgumentParser(description="Let many clients stream through one worker for a long time.")
+    """Print the report and the problems; return 1 if there are problems."""
+    parser = argparse.ArgumentParser(description="Run many clients with streams through one worker for a long time.")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--streams", type=int, default=200)
-    parser.add_argument("--no-floods", action="store_true", help="leave the floods at the end out")
-    parser.add_argument("--write", action="store_true", help=f"write {DOCUMENT.relative_to(ROOT)}, too")
+    parser.add_argument("--no-floods", action="store_true", help="skip the floods at the end")
+    parser.add_argument("--write", action="store_true", help=f"also write {DOCUMENT.relative_to(ROOT)}")
     options = parser.parse_args(arguments)
     if not 0 < options.minutes <= 24 * 60 or not 0 < options.streams <= 5000:
-        parser.error("a soak takes up to 1440 minutes and up to 5000 streams")
-    # Ended from outside, it ends what it has started, too.
+        parser.error("a soak test takes up to 1440 minutes and up to 5000 streams")
+    # On SIGTERM it also ends the processes that it has started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with stage() as running:
         run = uvloop.run(soak(running, options.streams, 60 * options.minutes, floods=not options.no_floods))

@@ -1,7 +1,7 @@
-"""The soak's upstream, a process of its own: Claude on one port, an Anthropic-format and an OpenAI-format provider on another.
+"""The soak test's upstream, in its own process: Claude on one port, two other providers on another.
 
-It prints its two ports as JSON, serves until its standard input ends, and gives what it did at ``/ledger``. It paces an
-answer as a model would.
+It prints its two ports as JSON, serves until its standard input ends, and returns its ledger at ``/ledger``. It paces a
+response like a model.
 """
 
 import argparse
@@ -26,16 +26,16 @@ MAX_BODY = 64 * 1024 * 1024
 
 
 class Upstream:
-    """Answers by what a request asks for, and by the limits that are played."""
+    """Responds by the plan in the request and by the simulated limits."""
 
     def __init__(self, played: Played) -> None:
         self._played = played
         self._numbers: set[int] = set()
-        # Answers that are under way now.
+        # The number of responses in progress.
         self._open = 0
 
     def app(self) -> web.Application:
-        """Return what both ports serve: a deployment has a path of its own."""
+        """Return the app for both ports; a deployment has its own path."""
         app = web.Application(client_max_size=MAX_BODY)
         app.router.add_post("/v1/messages", self._claude)
         app.router.add_post("/v1/messages/count_tokens", self._count)
@@ -52,14 +52,14 @@ class Upstream:
         first = plan.number not in self._numbers
         self._numbers.add(plan.number)
         credential = request.headers.get("authorization", "").removeprefix("Bearer ")
-        answered = self._played.answer(plan, credential, model_family(asked["model"]), first=first)
-        headers = dict(answered.headers) | {"request-id": f"req_{plan.number}"}
-        if answered.outcome == DROPPED:
+        decision = self._played.answer(plan, credential, model_family(asked["model"]), first=first)
+        headers = dict(decision.headers) | {"request-id": f"req_{plan.number}"}
+        if decision.outcome == DROPPED:
             return self._dropped(request)
-        if answered.status != 200:
-            error = {"type": "error", "error": {"type": answered.kind, "message": answered.words}}
-            return web.json_response(error, status=answered.status, headers=headers)
-        cut = answered.outcome == CUT
+        if decision.status != 200:
+            error = {"type": "error", "error": {"type": decision.kind, "message": decision.words}}
+            return web.json_response(error, status=decision.status, headers=headers)
+        cut = decision.outcome == CUT
         if not asked.get("stream"):
             return await self._at_once(plan, script.whole(plan, asked["model"]), headers, cut=cut, request=request)
         return await self._paced(request, plan, script.claude(plan, asked["model"]), headers, cut=cut)
@@ -113,7 +113,7 @@ class Upstream:
         self._open += 1
         try:
             await response.prepare(request)
-            # The first piece tells when the request arrived, and goes with the second one.
+            # The first piece contains the time of the request's arrival, and is sent with the second one.
             await response.write(script.stamped(parts[0], arrived) + script.stamped(parts[1], script.now()))
             for place, part in enumerate(parts[2:], start=1):
                 if cut and place == len(parts) // 2:
@@ -123,7 +123,7 @@ class Upstream:
                 await response.write(script.stamped(part, script.now()))
             await response.write_eof()
             outcome = WHOLE
-        except ConnectionError:  # the proxy left, and says so by this
+        except ConnectionError:  # the proxy closed the connection, as it does after its client left
             pass
         finally:
             self._open -= 1
@@ -158,6 +158,6 @@ async def serve(all_rate_limited_every: float) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="The soak's upstream.")
+    parser = argparse.ArgumentParser(description="The soak test's upstream.")
     parser.add_argument("--all-rest-every", type=float, default=90.0)
     uvloop.run(serve(parser.parse_args().all_rate_limited_every))

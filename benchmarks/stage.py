@@ -1,4 +1,4 @@
-"""The soak's stage: an upstream and a proxy with one worker, each in a process of its own, as a user would start them."""
+"""The soak test's processes: an upstream and a proxy with one worker, started as a user would start them."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ CRASH = "Fatal Python error"
 
 
 class Stage:
-    """What runs. ``other_url`` is the upstream's port for everybody who is not Claude."""
+    """The running processes. ``other_url`` is the upstream's port for providers other than Claude."""
 
     def __init__(self, home: Path, *, all_rate_limited_every: float, idle_seconds: float) -> None:
         self.home = home
@@ -54,38 +54,38 @@ class Stage:
         self.begun = time.monotonic()
 
     def sample(self) -> Sample:
-        """Look at the proxy's process."""
+        """Measure the proxy's process."""
         return sample(self.proxy.pid, time.monotonic() - self.begun, self.home / ".state")
 
     def connections(self) -> tuple[int, int, int]:
-        """Return how many connections the proxy holds: with clients, with Claude, with the other providers."""
+        """Return the number of the proxy's connections: with clients, with Claude, with other providers."""
         ports = (self._port, *(int(url.rpartition(":")[2]) for url in (self.claude_url, self.other_url)))
         clients, claude, others = (connections(self.proxy.pid, port) for port in ports)
         return clients, claude, others
 
     async def watch(self, samples: list[Sample]) -> None:
-        """Look at it once a second, until cancelled."""
+        """Measure the process once a second, until cancelled."""
         while True:
             samples.append(self.sample())
             await asyncio.sleep(1)
 
     def pool(self) -> dict[str, Any]:
-        """Return what ``/pool`` tells the master key."""
+        """Return what ``/pool`` returns for the master key."""
         found: dict[str, Any] = self._get(f"{self.proxy.url}/pool").json()
         return found
 
     def ledger(self) -> tuple[list[Arrival], int, float]:
-        """Return what the upstream did, how many answers are under way there, and its seconds of CPU."""
+        """Return the upstream's ledger, its number of responses in progress, and its CPU seconds."""
         found = self._get(f"{self.claude_url}/ledger").json()
         return [Arrival(*arrival) for arrival in found["arrivals"]], found["open"], found["cpu"]
 
     @property
     def log(self) -> str:
-        """All that the proxy has written."""
+        """The proxy's whole output."""
         return self.proxy.log.read_text(encoding="utf-8", errors="replace")
 
     def stop(self) -> None:
-        """End both."""
+        """End both processes."""
         self.proxy.stop()
         if self._upstream.stdin:
             self._upstream.stdin.close()
@@ -108,7 +108,7 @@ class Stage:
 def stage(
     *, all_rate_limited_every: float = 90.0, idle_seconds: float = IDLE_SECONDS, home: Path | None = None
 ) -> Iterator[Stage]:
-    """Start both, wait until the proxy serves, and end both. Its idle connections to Claude are kept for ``idle_seconds``."""
+    """Start both, wait until the proxy serves, and end both. It keeps idle connections to Claude for ``idle_seconds``."""
     with tempfile.TemporaryDirectory() as folder:
         running = Stage(home or Path(folder), all_rate_limited_every=all_rate_limited_every, idle_seconds=idle_seconds)
         try:
@@ -120,7 +120,7 @@ def stage(
 
 
 def _write_config(home: Path, url: str) -> None:
-    """Write the example's configuration with models at the upstream; one of Claude's has a fallback."""
+    """Write the example configuration with models at the upstream; one of Claude's has a fallback."""
     config: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml.example").read_text(encoding="utf-8"))
     config["model_list"] = [
         {"model_name": "claude-*", "litellm_params": {"model": "anthropic/claude-*"}},

@@ -1,4 +1,4 @@
-"""The proxy's own flow on a made clock: what happens at which moment, and ``Rotation`` with its waiting, in virtual time."""
+"""The proxy's own request flow in virtual time: events at their moments, and ``Rotation`` with its waiting."""
 
 import asyncio
 from collections.abc import Callable
@@ -21,22 +21,22 @@ HEADERS = (("user-agent", "claude-cli/2.1.197 (external, cli)"), ("anthropic-ver
 BODY = b'{"model":"claude-opus-5","messages":[{"role":"user","content":"hi"}]}'
 REQUEST = Request(read(HEADERS), HEADERS, BODY, read_view(BODY))
 COOLDOWN = 60.0
-# Long after the last request has come to its end, in seconds from the beginning.
+# Long after the last request has ended, in seconds from the start.
 END = 40 * 86400.0
 
 
 class Clock:
-    """Unix seconds, as the last event left them."""
+    """A clock in Unix seconds, set by the last event."""
 
     now = MONDAY
 
     def __call__(self) -> float:
-        """Return them."""
+        """Return the Unix seconds."""
         return self.now
 
 
 class Response:
-    """Anthropic's response as ``Rotation`` looks at it: it is there as a whole."""
+    """Anthropic's response as ``Rotation`` uses it; it is complete from the start."""
 
     def __init__(self, status: int, headers: dict[str, str], body: bytes = b"") -> None:
         self.status = status
@@ -48,11 +48,11 @@ class Response:
         return self._body[:cut_at]
 
     def close(self) -> None:
-        """There is no connection."""
+        """Do nothing, because there is no connection."""
 
 
 class LoopClock(Clock):
-    """Unix seconds, as a loop's time goes on."""
+    """A clock in Unix seconds that follows a loop's time."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -64,7 +64,7 @@ class LoopClock(Clock):
 
 
 class Events:
-    """What happens, one after the other; each may add what happens later."""
+    """Runs events one after the other; each may add later ones."""
 
     def __init__(self) -> None:
         self.loop = VirtualLoop()
@@ -72,17 +72,17 @@ class Events:
         self.lines = WaitingLines(self.loop.time)
 
     def at(self, moment: float, what: Callable[..., None], *arguments: Any) -> None:
-        """Let something happen at a moment."""
+        """Schedule a call at a moment."""
         self.loop.call_at(moment - MONDAY, what, *arguments)
 
     def run_all(self) -> None:
-        """Let everything happen."""
+        """Run all events."""
         with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
             runner.run(asyncio.sleep(END))
 
 
 class Handlers(NamedTuple):
-    """What a flow calls: when its request leaves on a credential, when it ends with a status, when nobody is usable."""
+    """A flow's callbacks: its request is sent with a credential, it ends with a status, or no credential is usable."""
 
     sent: Callable[["Flow", str], None]
     ended: Callable[["Flow", int], None]
@@ -90,7 +90,7 @@ class Handlers(NamedTuple):
 
 
 class Flow:
-    """One request through ``Rotation`` and a pool. ``what`` is the request, for those who look; ``user`` is whose it is."""
+    """One request through ``Rotation`` and a pool. ``what`` is the request, for the callbacks; ``user`` is its user."""
 
     def __init__(
         self,
@@ -113,11 +113,11 @@ class Flow:
         self._task = events.loop.create_task(self._run())
 
     def go_on(self, response: Response) -> None:
-        """Let the response to what was sent arrive."""
+        """Deliver the response to the sent request."""
         self._answer.set_result(response)
 
     def release(self) -> None:
-        """End the request that is under way."""
+        """End the request in progress."""
         self._rotation.release()
 
     async def _run(self) -> None:

@@ -1,4 +1,4 @@
-"""What each switch of the server gains: ``make bench SWITCHES=1`` measures the proxy beside itself with one of them off."""
+"""Measures the gain of each server switch: ``make bench SWITCHES=1`` compares the proxy with itself without the switch."""
 
 import os
 import statistics
@@ -17,17 +17,17 @@ from benchmarks.run import in_turn
 from benchmarks.servers import OURS, Server
 
 SERVER = "import claude_proxy.server.options as options; options.SERVER = {{**options.SERVER, {}}}"
-# What turns each of them off: Python that is run before anything else.
+# Python that turns each switch off; it runs before anything else.
 OFF: Mapping[str, str] = {
     "httptools instead of h11": SERVER.format('"http": "h11"'),
     "uvloop": SERVER.format('"loop": "asyncio"'),
     "no access log": SERVER.format('"access_log": True, "log_level": "info"'),
-    "rare searches for garbage": "import gc; gc.freeze = gc.set_threshold = lambda *_: None",
+    "rare garbage collections": "import gc; gc.freeze = gc.set_threshold = lambda *_: None",
 }
 
 
 class Kind(NamedTuple):
-    """One column: a kind of request, and how many at a time."""
+    """One column: a kind of request, and the concurrency."""
 
     provider: str
     size: str
@@ -47,7 +47,7 @@ ROUNDS = 5
 
 
 async def measure(every: Sequence[Server]) -> dict[str, dict[str, list[Seen]]]:
-    """Return what was seen, per kind of request and server."""
+    """Return the results, by kind of request and server."""
     results: dict[str, dict[str, list[Seen]]] = {}
     for name, kind in KINDS.items():
         seen = results[name] = {server.name: [] for server in every}
@@ -61,7 +61,7 @@ async def measure(every: Sequence[Server]) -> dict[str, dict[str, list[Seen]]]:
 
 
 def rows(results: Mapping[str, Mapping[str, Sequence[Seen]]]) -> list[list[str]]:
-    """Return a line for each switch: by how much each kind of request costs more processor time without it, in per cent."""
+    """Return a line for each switch: how much more processor time each kind of request needs without it, in per cent."""
     lines = []
     for name in OFF:
         cells = []

@@ -1,8 +1,8 @@
-"""The loopback upstream of the benchmarks: a bare asyncio protocol, so that little of what is measured is its own work.
+"""The loopback upstream of the benchmarks: a bare asyncio protocol, so that its own work hardly affects the results.
 
-It answers Anthropic's and OpenAI's format at once with 30 pieces of text, each written on its own. A request with the words
-``[[pace SECONDS]]`` gets them at that distance, each with the time at which it left; with ``[[pieces NUMBER]]`` a stream has so
-many; with ``[[once NAME]]`` the response is a 429 the first time that NAME is seen. Run it as
+It responds in Anthropic's and OpenAI's format, without delay, with 30 pieces of text, each written separately. With the text
+``[[pace SECONDS]]`` in the request the pieces are sent in that interval, each with its time; with ``[[pieces NUMBER]]`` a
+stream has so many; with ``[[once NAME]]`` the response is a 429 the first time that NAME is seen. Run it as
 ``python -m benchmarks.upstream PORT``, or over TLS as ``python -m benchmarks.upstream PORT CERTIFICATE KEY``.
 """
 
@@ -19,7 +19,7 @@ import uvloop
 
 PIECES = 30
 WORDS = "the quick brown fox jumps over the lazy dog"
-# What a client finds in a paced piece: the upstream's monotonic clock, which all processes of a machine share.
+# Precedes the time in a paced piece: the upstream's monotonic clock, which all processes of a machine share.
 STAMP = "sent at "
 _ORDER = re.compile(rb"\[\[(pace|pieces|once) ([\w.-]+)\]\]")
 
@@ -112,9 +112,9 @@ def _chunk(data: bytes) -> bytes:
 
 
 class Connection(asyncio.Protocol):
-    """One keep-alive connection; a request is read whole before it is answered."""
+    """One keep-alive connection. A request is read completely before the response."""
 
-    seen: set[bytes] = set()  # noqa: RUF012 - of the process, on purpose
+    seen: set[bytes] = set()  # noqa: RUF012 - shared by all connections of the process
 
     def __init__(self) -> None:
         self._transport: asyncio.WriteTransport | None = None
@@ -126,11 +126,11 @@ class Connection(asyncio.Protocol):
         self._transport = transport  # type: ignore[assignment]  # of a stream
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        """Stop what is being sent."""
+        """Stop sending."""
         self._transport = None
 
     def data_received(self, data: bytes) -> None:
-        """Answer every request that has come whole."""
+        """Respond to every complete request."""
         self._buffer += data
         while (end := self._buffer.find(b"\r\n\r\n")) >= 0:
             lines = bytes(self._buffer[:end]).split(b"\r\n")
@@ -179,7 +179,7 @@ class Connection(asyncio.Protocol):
 
 
 async def serve(port: int, *certificate: str) -> None:
-    """Listen on loopback until the process is ended; over TLS with the files of a ``certificate`` and its key."""
+    """Listen on loopback until the process ends; over TLS with the files of a ``certificate`` and its key."""
     context = None
     if certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -1,4 +1,4 @@
-"""An event loop whose time passes only while nobody has anything to do: waits of minutes take none, and none is cut short."""
+"""An event loop with virtual time, which passes only while all tasks wait. Long waits take no real time."""
 
 import asyncio
 import selectors
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class _Selector(selectors.DefaultSelector):
-    """Does not wait: what it would have waited has passed."""
+    """Does not wait, but adds the waiting time to ``passed``."""
 
     passed = 0.0
 
@@ -15,25 +15,25 @@ class _Selector(selectors.DefaultSelector):
         if ready := super().select(0):
             return ready
         if timeout is None:
-            raise RuntimeError("everybody waits, and nothing will happen any more")
+            raise RuntimeError("all tasks wait, and no event is scheduled")
         self.passed += max(0.0, timeout)
         return []
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """``time`` is in seconds since its beginning."""
+    """``time`` is in seconds since the loop was created."""
 
     def __init__(self) -> None:
         self._virtual = _Selector()
         super().__init__(self._virtual)
 
     def time(self) -> float:
-        """Return what has passed."""
+        """Return the virtual time."""
         return self._virtual.passed
 
 
 def run_virtually(work: Coroutine[Any, Any, Any]) -> Any:
-    """Run work to its end, and return what it returns."""
+    """Run a coroutine to its end and return its result."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(work)
 

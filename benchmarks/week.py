@@ -1,4 +1,4 @@
-"""A week of the demand on the made accounts, and what it leaves behind; subclasses say who chooses the account."""
+"""A week of requests on the simulated accounts, and its figures; subclasses choose the accounts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,22 +13,22 @@ from claude_proxy.credentials.pool import Affinity, Pool, Wanted
 from claude_proxy.credentials.scope import STANDARD, Scope
 from claude_proxy.secret import Secret
 
-# CLAUDE_POOL_MAX_WAIT_SECONDS and CLAUDE_TOKEN_QUARANTINE_SECONDS, the same for everybody.
+# CLAUDE_POOL_MAX_WAIT_SECONDS and CLAUDE_TOKEN_QUARANTINE_SECONDS, the same for all orders.
 MAX_WAIT, QUARANTINE = 120.0, 900.0
-# A client that is refused comes back when it is told to, where that is soon, and so often.
+# The client of a refused request retries if the wait is at most SOON seconds, up to TRIES times.
 SOON, TRIES = 600.0, 5
-# How often the proxy asks again after a 529, and after how many seconds.
+# How often the proxy retries after a 529, and after how many seconds.
 RETRIES, RETRY_SECONDS = 2, 2.0
 
 
 class World:
-    """What is the same for everybody who chooses: requests, accounts, and what is left of them on Monday."""
+    """The same for all orders: requests, accounts, and their state on Monday."""
 
     def __init__(self, seed: int, accounts: int, load: float, *, days: int = 7, calm: bool = False) -> None:
         self.seed, self.count, self.load, self.calm = seed, accounts, load, calm
         self.requests = week_of_work(dice(seed), days)
         total = sum(asked.context * READ + asked.fresh * WRITTEN + asked.output * OUTPUT for asked in self.requests)
-        # Tokens of a full five-hour window: the demand is ``load`` times what the accounts give in as many days.
+        # Tokens of a full five-hour window: the demand is ``load`` times what the accounts provide in so many days.
         self.unit = total / (load * accounts * BUDGETS["7d"] * days / 7)
 
     def anthropic(self) -> Anthropic:
@@ -38,18 +38,18 @@ class World:
 
 @dataclass
 class Figures:
-    """What a week of so many requests came to.
+    """The results of a week with so many requests.
 
-    ``lost`` are refusals of what some account would have served, as far as answers had told.
+    ``lost`` are refused requests that some account would have served, as far as responses had announced.
     """
 
     asked: int = 0
     served: int = 0
     cost: float = 0.0
     lost: int = 0
-    # Refusals of what only accounts would have served that were reset early or are refused no longer, which no answer had told;
-    # those for which no account was able to; and the requests that came to nothing in the end.
-    untold: int = 0
+    # Refused requests that only an account would have served whose reset or recovery no response had announced; those that no
+    # account could have served; and the requests that were given up.
+    unannounced: int = 0
     unable: int = 0
     given_up: int = 0
     switches: int = 0
@@ -59,7 +59,7 @@ class Figures:
 
 
 class Week(Events):
-    """One week; ``begin`` lets a request begin, for the first time or again."""
+    """One week; ``begin`` starts a request, for the first time or again."""
 
     def __init__(self, world: World) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class Week(Events):
         self._tries: dict[Asked, int] = {}
 
     def run(self) -> Figures:
-        """Run the week; return its figures."""
+        """Simulate the week; return its figures."""
         for asked in self.world.requests:
             self.at(asked.at, self.begin, asked)
         if not self.world.calm:
@@ -82,7 +82,7 @@ class Week(Events):
         return self.figures
 
     def begin(self, asked: Asked) -> None:
-        """Let a request ask for an account."""
+        """Start a request."""
         raise NotImplementedError
 
     def could_serve(self, asked: Asked) -> list[Account]:
@@ -91,7 +91,7 @@ class Week(Events):
         return [one for one in self.anthropic.accounts.values() if self.anthropic.could_serve(one, asked, now)]
 
     def serve(self, asked: Asked, account: Account, done: Callable[[], None] = lambda: None) -> None:
-        """Let an account serve a request, which costs when it ends; then ``done`` is called."""
+        """Serve a request with an account; its cost applies when it ends, and then ``done`` is called."""
         self.figures.served += 1
         before = self._last.get(asked.session)
         if not asked.counts:
@@ -103,12 +103,12 @@ class Week(Events):
         self.at(self.clock.now + self.rng.uniform(5, 60), self._end, asked, account, done)
 
     def refuse(self, asked: Asked, seconds: float, *, overloaded: bool = False) -> None:
-        """Refuse a request, whose client is told to come back after so many seconds; ``overloaded`` says that Anthropic did."""
+        """Refuse a request, with so many seconds as its ``retry-after``; ``overloaded``: because Anthropic is overloaded."""
         able = [] if overloaded else self.could_serve(asked)
         if not able:
             self.figures.unable += 1
-        elif all(account.is_secret for account in able):
-            self.figures.untold += 1
+        elif all(account.is_unreported for account in able):
+            self.figures.unannounced += 1
         else:
             self.figures.lost += 1
         tries = self._tries[asked] = self._tries.get(asked, 0) + 1
@@ -133,12 +133,12 @@ class Week(Events):
                 self.anthropic.reset(account)
 
     def _recover(self, account: Account) -> None:
-        """Let an account answer again; no header tells."""
-        account.is_secret = True
+        """Let an account accept its token again; no header announces it."""
+        account.is_unreported = True
 
 
 class OurWeek(Week):
-    """The project's own flow and pool choose."""
+    """A week with the project's own flow and pool."""
 
     def __init__(self, world: World, order: Order = Order.HEADROOM) -> None:
         super().__init__(world)
@@ -157,7 +157,7 @@ class OurWeek(Week):
         self._overloads: dict[Asked, int] = {}
 
     def begin(self, asked: Asked) -> None:
-        """Let a request go through the flow."""
+        """Start a request in the flow."""
         wanted, user = Wanted(asked.session, _scope(asked)), f"user-{asked.user}"
         Flow(self, self.pool, wanted, self._handlers, asked, user=user, max_wait=MAX_WAIT)
 
@@ -190,7 +190,7 @@ reset_first = partial(OurWeek, order=Order.RESET_FIRST)
 
 
 def answer_of(week: Week, asked: Asked, account: Account) -> Response:
-    """Return what an account answers now, counted as an attempt."""
+    """Return an account's response at this time, and count the attempt."""
     week.figures.attempts += 1
     return week.anthropic.answer(account, asked, week.clock.now)
 

@@ -109,7 +109,7 @@ def test_over_tls_the_floor_trusts_the_upstream_s_certificate(secure, tmp_path):
 
 def test_an_answer_that_is_no_success_ends_the_benchmark(upstream):
     """A refused request is not counted as a fast one; the next one with the same name is answered."""
-    with pytest.raises(RuntimeError, match="answered 429"):
+    with pytest.raises(RuntimeError, match="responded with 429"):
         run(upstream, stream=False, orders=["[[once a]]"])
     assert len(run(upstream, stream=False, orders=["[[once a]]"]).end) == 1
 
@@ -234,7 +234,7 @@ def test_the_page_says_what_was_seen():
 def test_processor_time_is_told_in_times_of_the_floor():
     """Each server but the upstream is compared with the floor of the same round; what the floor has none of is left out."""
     page = report.page(made_up_results(), "a machine", 2, [], "choosing")
-    floors = section(page, "Processor time of a request, in times of the floor")
+    floors = section(page, "Processor time per request, as a multiple of the floor")
     twenty, ten, two, five = (f"{ratio:.2f} ({ratio:.2f} to {ratio:.2f})" for ratio in (20, 10, 2.5, 5))
     assert row(floors, f"Claude, 2 kB, {SEPARATELY} | 16") == ["16", "1.50", twenty, ten, two, five]
     assert "OpenAI" not in floors

@@ -188,7 +188,7 @@ def test_a_peer_that_ends_is_an_error_with_its_output(ccflare, tmp_path, port):
 def test_a_peer_that_takes_no_account_is_stopped(ccflare, tmp_path, port):
     """What cannot be measured does not stay behind, and its key is in no message."""
     program(ccflare, STAND_IN, code=400)
-    with pytest.raises(RuntimeError, match="does not take an account: 400") as raised:
+    with pytest.raises(RuntimeError, match="rejects an account: 400") as raised:
         peers.start_better_ccflare(tmp_path / "home", UPSTREAM, KEY, port, os.sched_getaffinity(0))
     assert KEY not in str(raised.value)
     with pytest.raises(httpx.ConnectError):
