@@ -28,6 +28,11 @@ CASES = {
     "digest": {"image": {"repository": "registry.example/proxy", "digest": f"sha256:{'0' * 64}"}},
     "environment": {"env": {"HOST": "::", "PORT": 1, "NUM_WORKERS": 2}, "drainSeconds": 600, "preStopSeconds": 0},
     "config": {"config": "model_list: []\n# the end\n"},
+    "cloud": {
+        "extraVolumes": [{"name": "cloud", "secret": {"secretName": "service-account"}}],
+        "extraVolumeMounts": [{"name": "cloud", "mountPath": "/cloud", "readOnly": True}],
+        "extraEnv": [{"name": "GOOGLE_APPLICATION_CREDENTIALS", "value": "/cloud/key.json"}],
+    },
     "monitor": {"serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}}},
     "plain": {"existingSecret": "", "persistence": {"enabled": False}, "networkPolicy": {"enabled": False}},
     # What the chart refuses.
@@ -208,7 +213,7 @@ def test_the_environment(kinds):
     assert environment(kinds["environment"])["PORT"] == "4000"
     assert environment(kinds["ingress"])["PROXY_DOMAIN"] == "proxy.example.org"
     names = {name for documents in kinds.values() for name in environment(documents)}
-    assert names <= {*VARIABLES}
+    assert names <= {*VARIABLES, "GOOGLE_APPLICATION_CREDENTIALS"}
 
 
 def test_secrets_are_only_named(kinds):
@@ -281,6 +286,8 @@ def test_the_rest_of_the_values(kinds):
     rule = kinds["ingress"]["Ingress"]["spec"]["rules"][0]
     backend = rule["http"]["paths"][0]["backend"]["service"]
     assert (rule["host"], backend["name"]) == ("proxy.example.org", kinds["ingress"]["Service"]["metadata"]["name"])
+    cloud = proxy(kinds["cloud"])["volumeMounts"][-1]
+    assert pod(kinds["cloud"])["volumes"][-1] == {"name": cloud["name"], "secret": {"secretName": "service-account"}}
     target = kinds["autoscaling"]["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]
     assert (target["kind"], target["name"]) == ("Deployment", kinds["autoscaling"]["Deployment"]["metadata"]["name"])
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from compose import Compose, engine_environment, free_port
+from compose import ROOT, Compose, engine_environment, free_port
 
 from claude_proxy import __version__
 
@@ -64,6 +64,28 @@ def test_an_image_that_cannot_be_pulled_is_built(project: Compose) -> None:
         assert project.inspect()["Config"]["Image"] == f"{name}:{__version__}"
         assert project.inspect()["Config"]["Entrypoint"] == ["claude-proxy"]
         project.docker("image", "rm", "--force", f"{name}:{__version__}")
+
+
+def test_an_image_is_tried_before_it_is_published(project: Compose) -> None:
+    """deploy/try-image is content with the image of this folder, and with no image that does not respond as the proxy does."""
+    project.variables.clear()
+    project("build", "proxy")
+    stub = f"localhost/{project.name}:stub"
+    build = ["docker", "build", "--quiet", "--tag", stub, "-"]
+    subprocess.run(build, input=PUBLISHED, env=project.engine, capture_output=True, text=True, check=True)
+    try:
+        tried = {
+            image: subprocess.run(
+                [ROOT / "deploy/try-image", image], env=project.engine, capture_output=True, text=True, check=False
+            )
+            for image in (project.image, stub)
+        }
+    finally:
+        project.docker("image", "rm", "--force", stub, project.image)
+    assert tried[project.image].stdout == (
+        f"{project.image}: healthy, closed without a token, responds with it, stops by itself\n"
+    ), tried[project.image].stderr
+    assert tried[stub].returncode != 0
 
 
 def test_without_a_name_nothing_is_pulled(project: Compose) -> None:
