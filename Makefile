@@ -12,7 +12,7 @@ COMPILE := $(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11
 LOCK := $(if $(LITELLM),$(VENV).lock,requirements.lock)
 DEV_LOCK := $(if $(LITELLM),$(VENV).lock,requirements-dev.lock)
 
-.PHONY: install dev database run settings check-config user-add user-remove user-list test lint bench conformance soak simulate fuzz sbom \
+.PHONY: install dev database run settings check-config user-add user-remove user-list test lint bench conformance soak simulate screenshots fuzz sbom \
 	scan lock clean lint-deploy manifest
 .DEFAULT_GOAL := run
 
@@ -111,6 +111,10 @@ simulate: install  ## a week of forty users on 5 and on 20 accounts, by several 
 # TOKEN given to make is in the environment, and so on no command line.
 conformance: install  ## what Claude Code expects of a gateway, beside LiteLLM alone: docs/CONFORMANCE.md; or URL=... TOKEN=...
 	@$(BIN)/python -m conformance.run $(if $(URL),--url '$(URL)') $(if $(UPSTREAM_PORT),--upstream-port '$(UPSTREAM_PORT)')
+
+# Needs Chromium, Node and PostgreSQL. PICTURE=pool makes one of them.
+screenshots: dev  ## the pictures in docs/screenshots: the page /pool, and what a user of Claude Code sees for each error
+	@$(BIN)/python tests/e2e/screenshots/make.py $(PICTURE)
 
 SECONDS ?= 60
 fuzz: dev  ## look for inputs that break a rule of fuzz/rules.py: make fuzz SECONDS=60, for each target

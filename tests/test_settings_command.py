@@ -1,5 +1,6 @@
 """cli/settings_command.py: the block that is printed, and what is said beside it."""
 
+import contextlib
 import json
 import os
 import re
@@ -85,3 +86,15 @@ def test_the_models_for_small_work_are_options(peopled, capsys):
     said = json.loads(capsys.readouterr().out)["env"]
     assert (said["ANTHROPIC_DEFAULT_HAIKU_MODEL"], said["CLAUDE_CODE_SUBAGENT_MODEL"]) == ("demo", "claude-demo")
     assert refused(capsys, peopled, "settings", "--haiku-model", "nobody")[0].startswith("--haiku-model: nobody is not served")
+
+
+@pytest.mark.parametrize("arguments", [(), ("--model", "demo"), ("--form", "b"), ("--form", "b", "--model", "demo")])
+def test_check_accepts_a_printed_block(peopled, capsys, tmp_path, arguments):
+    """``claude-proxy check`` has nothing to say against settings that the proxy itself printed."""
+    run(peopled, "settings", *arguments)
+    (tmp_path / "settings.json").write_text(capsys.readouterr().out)
+    with contextlib.suppress(SystemExit):
+        run(peopled, "check", "--offline", "--client-settings", str(tmp_path / "settings.json"))
+    printed = capsys.readouterr().out
+    assert "config.yaml" in printed, "the check was read"
+    assert not [line for line in printed.splitlines() if "settings.json" in line and not line.startswith("✓")]

@@ -26,7 +26,7 @@ CLAUDE_CODE_NAMES = {
     "fable": ("claude-fable-5-2", "ANTHROPIC_DEFAULT_FABLE_MODEL"),
 }
 MODEL_VARIABLES = (
-    "ANTHROPIC_MODEL", "ANTHROPIC_SMALL_FAST_MODEL", "CLAUDE_CODE_SUBAGENT_MODEL",
+    "ANTHROPIC_MODEL", "ANTHROPIC_DEFAULT_MODEL", "ANTHROPIC_SMALL_FAST_MODEL", "CLAUDE_CODE_SUBAGENT_MODEL",
     *(variable for _, variable in CLAUDE_CODE_NAMES.values()),
 )  # fmt: skip
 # Names of Claude Code's that are no model's: it makes one of the above of them, or what is set already.

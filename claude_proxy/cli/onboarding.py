@@ -19,9 +19,10 @@ from claude_proxy.providers.endpoints import Hosts, Provider, matches
 DEMO_MODELS = ("demo", "claude-demo")
 # The models that Claude Code requests of its own accord (titles, subagents, the names opus, sonnet, haiku and fable).
 HAIKU_VARIABLE, SUBAGENT_VARIABLE = "ANTHROPIC_DEFAULT_HAIKU_MODEL", "CLAUDE_CODE_SUBAGENT_MODEL"
+# Without ANTHROPIC_DEFAULT_MODEL, "Default" in /model is the opus model with LONG_MARK.
 MODEL_VARIABLES = (
-    "ANTHROPIC_MODEL", "ANTHROPIC_DEFAULT_OPUS_MODEL", "ANTHROPIC_DEFAULT_SONNET_MODEL", HAIKU_VARIABLE,
-    "ANTHROPIC_DEFAULT_FABLE_MODEL", SUBAGENT_VARIABLE,
+    "ANTHROPIC_MODEL", "ANTHROPIC_DEFAULT_MODEL", "ANTHROPIC_DEFAULT_OPUS_MODEL", "ANTHROPIC_DEFAULT_SONNET_MODEL",
+    HAIKU_VARIABLE, "ANTHROPIC_DEFAULT_FABLE_MODEL", SUBAGENT_VARIABLE,
 )  # fmt: skip
 # Without this one, a subagent takes the model that its own file names, and some of Claude Code's own take the session's.
 FORCE_VARIABLE = "CLAUDE_CODE_SUBAGENT_MODEL_FORCE"

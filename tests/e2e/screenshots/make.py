@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -23,12 +24,13 @@ import upstream as up
 from claude_code import require
 from database import Postgres, client
 from playwright.sync_api import Browser, expect, sync_playwright
-from processes import MASTER_KEY, STATIC_TOKEN, Proxy, clean_environment, question
+from png import reduce_colours
+from processes import MASTER_KEY, ROOT, STATIC_TOKEN, Proxy, clean_environment, question
 from terminal import Terminal, draw, install
 
 from claude_proxy.cli import onboarding
 
-PICTURES = Path(__file__).parents[3] / "docs/screenshots"
+PICTURES = ROOT / "docs/screenshots"
 UNIFIED = "anthropic-ratelimit-unified-"
 ANNA = "sk-made-up-token-of-anna-0123456789"
 CONFIG = """
@@ -105,6 +107,8 @@ def main() -> None:
                         screenshot(browser, running, Path(folder) / f"{scene.name}-user", scene)
             if not wanted or "full-budget" in wanted:
                 full_budget(browser, upstream, Path(folder))
+            if not wanted or "model-picker" in wanted:
+                model_picker(browser, upstream, Path(folder))
             if not wanted or "pool" in wanted:
                 pool_page(browser, upstream, Path(folder))
             browser.close()
@@ -130,23 +134,51 @@ def proxy(upstream: up.Upstream, home: Path, pool: tuple[str, ...], config: str 
 
 def screenshot(browser: Browser, running: Proxy, folder: Path, scene: Scene) -> None:
     """Ask in the real Claude Code, with the block that is printed for the model; keep the picture and its text."""
+    is_claude = scene.model.startswith("claude-")
+    settings = onboarding.Setup(running.url, scene.token, scene.model, is_claude=is_claude).settings()
+    terminal = claude_code(folder, settings, "Why does the test of the cart fail?")
+    try:
+        terminal.wait_for(scene.words)
+        keep(browser, terminal, scene.name, INPUT)
+    finally:
+        terminal.close()
+
+
+def claude_code(folder: Path, settings: dict[str, object], *arguments: str) -> Terminal:
+    """Start Claude Code with these settings for a user who has seen its first screens, and trusts the folder."""
     home, project = folder / "home", folder / "home/shop"
     (home / ".claude").mkdir(parents=True)
     project.mkdir()
-    is_claude = scene.model.startswith("claude-")
-    settings = onboarding.Setup(running.url, scene.token, scene.model, is_claude=is_claude).settings()
     calm = {"permissions": {"defaultMode": "default"}, "theme": "dark"}
     (home / ".claude/settings.json").write_text(json.dumps(settings | calm))
     trusted = {str(project): {"hasTrustDialogAccepted": True}}
     (home / ".claude.json").write_text(json.dumps({"hasCompletedOnboarding": True, "theme": "dark", "projects": trusted}))
-    environment = clean_environment(home, DISABLE_AUTOUPDATER="1")
-    terminal = Terminal([str(require()), "Why does the test of the cart fail?"], project, environment)
-    try:
-        terminal.wait_for(scene.words)
-        text = draw(browser, terminal, PICTURES / f"{scene.name}.png", INPUT)
-    finally:
-        terminal.close()
-    (PICTURES / f"{scene.name}.txt").write_text(text, encoding="utf-8")
+    return Terminal([str(require()), *arguments], project, clean_environment(home, DISABLE_AUTOUPDATER="1"))
+
+
+def keep(browser: Browser, terminal: Terminal, name: str, until: re.Pattern[str]) -> None:
+    """Keep the picture of a terminal, and the words in it."""
+    text = draw(browser, terminal, PICTURES / f"{name}.png", until)
+    (PICTURES / f"{name}.txt").write_text(text, encoding="utf-8")
+
+
+def model_picker(browser: Browser, upstream: up.Upstream, folder: Path) -> None:
+    """Open /model with the block that the command prints."""
+    variables = {"KIMI_API_KEY": "made-up-kimi-key"}
+    with proxy(upstream, folder / "picker", POOL, **variables) as running:
+        command = [sys.executable, "-m", "claude_proxy", "--project", str(running.home), "settings", "--url", running.url]
+        environment = clean_environment(running.home, PROXY_STATIC_TOKEN=STATIC_TOKEN, **variables)
+        printed = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+        terminal = claude_code(folder / "picker-user", json.loads(printed))
+        try:
+            terminal.wait_for("/effort")
+            terminal.send("/model")
+            terminal.wait_for("/model")
+            terminal.send("\r")
+            terminal.wait_for("Through claude-proxy")
+            keep(browser, terminal, "model-picker", re.compile("(?!)"))
+        finally:
+            terminal.close()
 
 
 def full_budget(browser: Browser, upstream: up.Upstream, folder: Path) -> None:
@@ -222,6 +254,8 @@ def pool_page(browser: Browser, upstream: up.Upstream, folder: Path) -> None:
         page.screenshot(
             path=PICTURES / "usage.png", clip={"x": 0, "y": end, "width": 1280, "height": foot["y"] + foot["height"] - end}
         )
+        for name in ("pool", "usage"):
+            reduce_colours(PICTURES / f"{name}.png")
         (PICTURES / "pool.txt").write_text(page.locator("body").inner_text() + "\n", encoding="utf-8")
         page.close()
 

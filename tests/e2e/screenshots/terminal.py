@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from playwright.sync_api import Browser
+from png import reduce_colours
 
 FOLDER = Path(__file__).parent
 XTERM = FOLDER / "node_modules/@xterm/xterm"
@@ -112,4 +113,5 @@ def draw(browser: Browser, terminal: Terminal, image: Path, until: re.Pattern[st
     height = box["height"] * end / terminal.rows + 2 * MARGIN
     page.screenshot(path=image, clip={"x": 0, "y": 0, "width": box["width"] + 2 * MARGIN, "height": height})
     page.close()
+    reduce_colours(image)
     return "".join(f"{line.rstrip()}\n" for line in lines[:end])
