@@ -15,7 +15,7 @@ REBOUND = {"host": "evil.example:4000", "origin": "http://evil.example:4000", "c
 
 @pytest.fixture(scope="module")
 def opened(shared_upstream: up.Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    yield from module_proxy(shared_upstream, tmp_path_factory.mktemp("open"), PROXY_STATIC_TOKEN="")
+    yield from module_proxy(shared_upstream, tmp_path_factory.mktemp("open"), PROXY_STATIC_TOKEN="open")
 
 
 def send(proxy: Proxy, method: str, path: str, headers: dict[str, str], content: str | None = None) -> httpx.Response:
