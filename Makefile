@@ -8,7 +8,7 @@ PIP := $(BIN)/python $(INSTALL)
 # own (UV_DEFAULT_INDEX, uv.toml) and does not read pip's: where it fails, pip tries.
 UV := $(shell command -v uv 2>/dev/null)
 export UV_COMPILE_BYTECODE ?= 1
-# $(call packages,LOCK): install what a lock holds.
+# Installs what a lock holds.
 packages = @count="$$(grep -c '^[^ \#].*==' $(1)) packages"; [ "$$count" != "1 packages" ] || count=pip; \
 	if [ -n "$(UV)" ]; then \
 		echo "Installing $$count with uv ..."; \
