@@ -408,7 +408,7 @@ def test_lock_names_no_index(name):
 
 
 def test_every_installation_checks_hashes():
-    """Each pip and uv of Makefile and Dockerfile that installs something does so by a lock, with hashes, and by nothing else."""
+    """Each pip and uv of Makefile and Dockerfile installs by a lock, with hashes, and in no other way."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     by_pip, by_uv = re.findall(r"^.*\bpip\b.*\binstall\b.*$", makefile, re.MULTILINE)
     assert by_pip == "INSTALL := -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps"

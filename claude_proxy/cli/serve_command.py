@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from claude_proxy.cli import check_command, start_report
+from claude_proxy.cli import check_command, reachability, start_report
 from claude_proxy.cli.command import command
 from claude_proxy.cli.project import (
     ROOT,
@@ -62,14 +62,17 @@ def serve(project: Path, data: Path | None) -> None:
     sys.path.insert(0, str(ROOT))
     start_report.write([*told_of_copy(broken, copy), *found, *start_report.begins(settings, written)], settings.log_format, out)
     allow_many_connections()
+    unreachable = reachability.begin(settings)
 
     from claude_proxy.server.supervisor import run  # noqa: PLC0415 - late: an error in the settings is reported before it
 
+    def ready() -> None:
+        serves = start_report.serves(settings, loaded, path, container=data is not None)
+        start_report.write([*unreachable(), *serves], settings.log_format, out)
+
     run(
         "claude_proxy.litellm.app:app",
-        ready=lambda: start_report.write(
-            start_report.serves(settings, loaded, path, container=data is not None), settings.log_format, out
-        ),
+        ready=ready,
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
