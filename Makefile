@@ -4,6 +4,20 @@ VENV := $(if $(LITELLM),.venv-litellm-$(LITELLM),.venv)
 BIN := $(VENV)/bin
 INSTALL := -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps
 PIP := $(BIN)/python $(INSTALL)
+# uv installs the same packages several times faster; both check the hashes of the lock. uv has an index configuration of its
+# own (UV_DEFAULT_INDEX, uv.toml) and does not read pip's: where it fails, pip tries.
+UV := $(shell command -v uv 2>/dev/null)
+export UV_COMPILE_BYTECODE ?= 1
+# Installs what a lock holds.
+packages = @count="$$(grep -c '^[^ \#].*==' $(1)) packages"; [ "$$count" != "1 packages" ] || count=pip; \
+	if [ -n "$(UV)" ]; then \
+		echo "Installing $$count with uv ..."; \
+		"$(UV)" pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r $(1) && exit 0; \
+		echo "uv did not install them. Trying pip, which has an index configuration of its own."; \
+	fi; \
+	$(BIN)/python -m pip --version > /dev/null 2>&1 || $(BIN)/python -m ensurepip > /dev/null; \
+	echo "Installing $$count with pip$(if $(UV),, (uv would be faster)) ..."; \
+	$(PIP) -r $(1)
 TOOLS := .venv-tools
 DEPLOY := .venv-deploy
 COMPILE := $(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
@@ -21,10 +35,10 @@ install: $(VENV)/installed $(BIN)/claude-proxy  ## .venv from the lock and the c
 # pip comes with Python at a version of its own, and so may setuptools: the first is replaced by the locked one, the other goes.
 $(VENV)/installed: $(LOCK) requirements-installer.lock
 	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info[:2] <= (3, 13) else f"Python 3.11 to 3.13 is needed, this is {sys.version.split()[0]}: make PYTHON=python3.13 ...")'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) -r requirements-installer.lock
+	@test -x $(BIN)/python || { echo "Making $(VENV) with $$($(PYTHON) --version) ..."; $(PYTHON) -m venv $(if $(UV),--without-pip) $(VENV); }
+	$(call packages,requirements-installer.lock)
 	@$(BIN)/python -m pip --quiet --quiet uninstall --yes setuptools
-	$(PIP) -r $(LOCK)
+	$(call packages,$(LOCK))
 	@touch $@
 
 # Works from any folder, and through a link to it from one of PATH.
@@ -35,7 +49,7 @@ $(BIN)/claude-proxy: Makefile | $(VENV)/installed
 dev: $(VENV)/installed-dev
 
 $(VENV)/installed-dev: $(DEV_LOCK) $(VENV)/installed
-	$(PIP) -r $(DEV_LOCK)
+	$(call packages,$(DEV_LOCK))
 	@touch $@
 
 # Tools in environments of their own, which the proxy never sees.

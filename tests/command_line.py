@@ -8,7 +8,7 @@ import sys
 import click
 import pytest
 
-from claude_proxy.cli import main
+from claude_proxy.cli import main, reachability
 from claude_proxy.cli import project as project_folder
 from claude_proxy.cli.parsing import Options
 
@@ -57,6 +57,7 @@ def started(monkeypatch):
         probe.bind(("127.0.0.1", 0))
         monkeypatch.setenv("PORT", str(probe.getsockname()[1]))
     monkeypatch.setattr(supervisor, "run", lambda app, **options: calls.append((app, options, dict(os.environ))))
+    monkeypatch.setattr(reachability, "begin", lambda _: list)
     monkeypatch.setattr(sys, "path", list(sys.path))
     return calls
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 
 import httpx
 import pytest
@@ -10,6 +11,8 @@ from claude_proxy.config.settings import Settings
 from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.litellm import app as module
 from claude_proxy.server.gateway import Gateway
+
+KEY = "made-up-key-of-a-provider-0123"
 
 
 class InnerApp:
@@ -87,6 +90,32 @@ def test_signals_are_taken_once_the_start_is_complete(monkeypatch, seconds):
     monkeypatch.setattr(module, "take_signals", lambda app, seconds: order.append((app, seconds)))
     asyncio.run(module.app({"type": "lifespan"}, None, send))
     assert order == [*([(module.app, seconds)] if seconds else []), "lifespan.startup.complete"]
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_a_start_that_fails_is_one_line(monkeypatch, capsys, log_format):
+    """What LiteLLM does not start with is one line with the error at the end of its traceback, and without a secret of it."""
+    sent, logger = [], logging.getLogger("claude_proxy")
+
+    class Inner(InnerApp):
+        async def __call__(self, scope, receive, send):
+            traceback = f"Traceback (most recent call last):\n  File x\nValueError: no such thing: {KEY}\n"
+            await send({"type": "lifespan.startup.failed", "message": traceback})
+            raise ValueError
+
+    async def send(message):
+        sent.append(message)
+
+    monkeypatch.setenv("MADE_UP_API_KEY", KEY)
+    monkeypatch.setenv("PROXY_LOG_FORMAT", log_format)
+    monkeypatch.setattr(module, "litellm_app", Inner())
+    monkeypatch.setattr(logger, "handlers", [])
+    asyncio.run(module.app({"type": "lifespan"}, None, send))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "LiteLLM does not start with config.yaml: ValueError: no such thing" in line
+    assert KEY not in line
+    assert line.startswith("{") == (log_format == "json")
+    assert sent == [{"type": "lifespan.startup.failed"}]
 
 
 def test_what_is_there_after_the_start_is_not_searched_for_garbage():

@@ -625,8 +625,8 @@ def test_provider_keys(value):
 
 
 def test_an_open_proxy():
-    """A proxy without a token is found."""
-    only(tokens.open_proxy(facts(PROXY_STATIC_TOKEN="")), "warning", "PROXY_STATIC_TOKEN", "everybody")
+    """A proxy that PROXY_STATIC_TOKEN opens is found."""
+    only(tokens.open_proxy(facts(PROXY_STATIC_TOKEN="open")), "warning", "PROXY_STATIC_TOKEN", "everyone")
     assert said(tokens.open_proxy(facts())) == []
 
 

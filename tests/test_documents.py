@@ -408,14 +408,18 @@ def test_lock_names_no_index(name):
 
 
 def test_every_installation_checks_hashes():
-    """Each pip of Makefile and Dockerfile that installs something does so by a lock, with hashes, and by nothing else."""
+    """Each pip and uv of Makefile and Dockerfile installs by a lock, with hashes, and in no other way."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    assert re.findall(r"^.*\bpip\b.*\binstall\b.*$", makefile, re.MULTILINE) == [
-        "INSTALL := -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps"
-    ]
+    by_pip, by_uv = re.findall(r"^.*\bpip\b.*\binstall\b.*$", makefile, re.MULTILINE)
+    assert by_pip == "INSTALL := -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps"
+    assert by_uv.strip().startswith('"$(UV)" pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r $(1) ')
+    locks = re.findall(r"\$\(call packages,(.*)\)$", makefile, re.MULTILINE)
+    assert set(locks) == {"requirements-installer.lock", "$(LOCK)", "$(DEV_LOCK)"}
     assert makefile.count("$(INSTALL)") == 3
     uses = re.findall(r"^.*\$\((?:PIP|INSTALL)\).*$", makefile, re.MULTILINE)[1:]
-    assert all(re.search(r" -r (?:\$\((?:DEV_)?LOCK\)|requirements(?:[a-z-]*|-\$\*)\.lock)$", line) for line in uses), uses
+    assert all(re.search(r" -r (?:\$\(1\)|\$\((?:DEV_)?LOCK\)|requirements(?:[a-z-]*|-\$\*)\.lock)$", line) for line in uses), (
+        uses
+    )
     dockerfile = re.sub(r"\\\n", " ", (ROOT / "Dockerfile").read_text(encoding="utf-8"))
     steps = re.findall(r"pip --python \S+ install [^&\n]*", dockerfile)
     assert len(steps) == dockerfile.count(" install --require-hashes") == 3

@@ -58,7 +58,7 @@ def test_nothing_is_overwritten(project):
 
 
 def test_an_empty_env_is_a_decision(project):
-    """An empty ``.env`` is not filled: whoever made it wants an open proxy."""
+    """An empty ``.env`` is not filled: the generated token is kept elsewhere."""
     (project / ".env").write_text("")
     assert project_folder.prepare(project, None) == [project / "config.yaml"]
     assert (project / ".env").read_text() == ""
@@ -224,3 +224,40 @@ def test_in_a_container_the_project_is_where_it_is_mounted(project, data, monkey
     monkeypatch.setenv(FILE_VARIABLE, "pool/mine.yaml")
     project_folder.load_environment(project, data)
     assert os.environ[FILE_VARIABLE] == "/project/pool/mine.yaml"
+
+
+@pytest.mark.parametrize("with_data", [False, True])
+def test_a_token_is_generated_and_kept(project, data, with_data):
+    """Where nothing says who may use the proxy, the first start writes a token for its owner alone; the next ones use it."""
+    home, folder = (data, data) if with_data else (None, project / ".state")
+    (project / ".env").write_text("PROXY_STATIC_TOKEN=\n")
+    found = []
+    for written in ([folder / "token"], [], []):
+        os.environ.pop("PROXY_STATIC_TOKEN", None)
+        project_folder.load_environment(project, home)
+        assert project_folder.generate_token(project, home) == written
+        found.append(os.environ["PROXY_STATIC_TOKEN"])
+    assert len(set(found)) == 1
+    assert found[0].startswith("sk-")
+    assert len(found[0]) > 60
+    assert (mode_of(folder / "token"), folder.stat().st_mode & 0o077) == (0o600, 0 if not with_data else mode_of(data) & 0o077)
+
+
+def test_replicas_agree_on_a_token(project, data, monkeypatch):
+    """Of two replicas that start at the same moment both use the token that was written first."""
+    write = project_folder.write_private
+
+    def late(path, text):
+        write(path, "sk-made-up-token-of-the-other-replica\n")
+        write(path, text)
+
+    monkeypatch.setattr(project_folder, "write_private", late)
+    project_folder.generate_token(project, data)
+    assert os.environ["PROXY_STATIC_TOKEN"] == "sk-made-up-token-of-the-other-replica"
+
+
+def test_a_token_that_cannot_be_kept(project, data):
+    """Where the folder cannot be written the start ends with the cause and the remedy, and opens nothing."""
+    (project / ".state").write_text("not a folder")
+    with pytest.raises(ConfigError, match=r"no token can be kept there; make the folder writable .* or set PROXY_STATIC_TOKEN"):
+        project_folder.generate_token(project, None)

@@ -1,6 +1,5 @@
 """cli/serve_command.py: what is said at a start, and with what the server is started."""
 
-import io
 import os
 import socket
 import subprocess
@@ -12,58 +11,6 @@ from command_line import stopped
 from claude_proxy.cli import main, serve_command
 from claude_proxy.cli import project as project_folder
 from claude_proxy.config.settings import Settings
-
-TOKEN, MASTER = "sk-made-up-token", "sk-made-up-master"
-OAUTH = "sk-ant-oat01-made-up-a"
-DEMO_ONLY = {
-    "model_list": [{"model_name": name, "litellm_params": {"model": "anthropic/demo"}} for name in ("demo", "claude-*")]
-}
-GLM = {"model_name": "glm", "litellm_params": {"model": "anthropic/glm", "api_key": "os.environ/ZAI_API_KEY"}}
-WITH_GLM = {"model_list": [*DEMO_ONLY["model_list"], GLM]}
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-def announced(out, loaded=WITH_GLM, written=(), **environ):
-    serve_command.announce(Settings.parse(environ), written, loaded, out)
-    return out.getvalue()
-
-
-def test_the_token_is_announced_to_a_person_only():
-    """The token is shown on a terminal, and not where output is collected; there the command that shows it is named."""
-    secrets = {"PROXY_STATIC_TOKEN": TOKEN, "LITELLM_MASTER_KEY": MASTER, "CLAUDE_OAUTH_TOKENS": OAUTH}
-    person, program = announced(Terminal(), **secrets), announced(io.StringIO(), **secrets)
-    assert TOKEN in person
-    assert TOKEN not in program
-    assert "claude-proxy settings" in program
-    for text in (person, program):
-        assert MASTER not in text
-        assert OAUTH not in text
-
-
-def test_what_is_announced(project):
-    """The start says what was written, how large the pool is, and which model lacks which variable."""
-    text = announced(io.StringIO(), written=[project / ".env"], PROXY_STATIC_TOKEN=TOKEN, CLAUDE_OAUTH_TOKENS=OAUTH)
-    assert f"Wrote {project / '.env'}." in text
-    assert "Claude credentials in the pool: 1 (rotate)." in text
-    assert "Model glm is not ready: ZAI_API_KEY not set." in text
-    assert "WARNING" not in text
-
-
-@pytest.mark.parametrize(
-    ("environ", "says"),
-    [
-        ({}, "WARNING: PROXY_STATIC_TOKEN is not set"),
-        ({"ANTHROPIC_API_BASE": "http://127.0.0.1:9"}, "WARNING: ANTHROPIC_API_BASE is http://127.0.0.1:9"),
-    ],
-    ids=["open", "unencrypted"],
-)
-def test_dangers_are_announced(environ, says):
-    """An open proxy, and credentials that travel unencrypted, are said loudly at every start."""
-    assert says in announced(io.StringIO(), **environ)
 
 
 def test_serve(project, started, capsys):
@@ -191,14 +138,6 @@ def test_where_the_people_are(project, data, started, there, with_data):
     ((_, _, environ),) = started
     assert environ.get("PROXY_USER_TOKENS_FILE") == (str(folder / "users") if there else None)
     assert Settings.parse(environ).users.path == folder / "users"
-
-
-def test_people_are_announced():
-    """The start says how many people there are, and no longer that the proxy is open."""
-    text = announced(io.StringIO(), PROXY_USER_TOKENS="anna=made-up-and-long-enough")
-    assert "People with a token of their own: 1." in text
-    assert "WARNING" not in text
-    assert "made-up" not in text
 
 
 @pytest.mark.parametrize(

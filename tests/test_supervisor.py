@@ -1,8 +1,12 @@
 """server/supervisor.py: what the parent of several workers does with signals. tests/e2e/test_drain.py has real ones."""
 
+import contextlib
 import signal
+import socket
+import sys
 
 import pytest
+from uvicorn.config import STARTUP_FAILURE
 
 from claude_proxy.server import supervisor
 from claude_proxy.server.supervisor import Workers, run
@@ -26,7 +30,7 @@ class Process:
 def workers(monkeypatch):
     """A parent of two workers whose signals are kept in a list; nothing of this process's own is changed."""
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    parent = Workers(type("Config", (), {"workers": 2})(), [])
+    parent = Workers(type("Config", (), {"workers": 2})(), [], lambda: None)
     parent.processes = [Process(3, 101), Process(5, 102)]
     sent = []
 
@@ -60,18 +64,79 @@ def test_the_parent_passes_a_second_signal_on(workers, first):
     assert sorted(sent) == [(101, signal.SIGQUIT), (102, signal.SIGQUIT)]
 
 
-@pytest.mark.parametrize(("workers", "expected"), [(1, "one"), (3, "several")])
-def test_who_serves(monkeypatch, workers, expected):
-    """One process serves by itself; several have a parent, with the same options."""
-    served = []
-    monkeypatch.setattr(supervisor.uvicorn, "run", lambda app, **options: served.append(("one", app, options)))
+class Starting:
+    """A worker that begins: whether it serves, and with what it has ended."""
+
+    def __init__(self, *, serves=False, exitcode=None):
+        self.serves, self.exitcode = serves, exitcode
+
+    def is_ready(self, _seconds):
+        return self.serves
+
+
+def test_the_report_waits_for_each_worker(workers, monkeypatch):
+    """What is reported at the end of a start is reported once, and not before every worker serves."""
+    parent, reported = workers[0], []
+    parent._ready = lambda: reported.append("ready")
+    parent.processes = [Starting(serves=True), Starting()]
+    parent.keep_subprocess_alive()
+    assert reported == []
+    parent.processes[1].serves = True
+    parent.keep_subprocess_alive()
+    monkeypatch.setattr(supervisor.Multiprocess, "keep_subprocess_alive", lambda _: None)
+    parent.keep_subprocess_alive()
+    assert (reported, parent.has_failed) == (["ready"], False)
+
+
+def test_a_worker_that_cannot_start_ends_the_start(workers):
+    """When a worker cannot start, the parent stops, and does not try again."""
+    parent = workers[0]
+    parent.processes = [Starting(), Starting(exitcode=STARTUP_FAILURE)]
+    parent.keep_subprocess_alive()
+    assert (parent.has_failed, parent.should_exit.is_set()) == (True, True)
+
+
+async def serves(scope, receive, send):
+    while (message := await receive())["type"] != "lifespan.shutdown":
+        await send({"type": f"{message['type']}.complete"})
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+async def fails(scope, receive, send):
+    await receive()
+    await send({"type": "lifespan.startup.failed"})
+
+
+@pytest.mark.parametrize(("app", "code", "reports"), [(serves, None, 1), (fails, STARTUP_FAILURE, 0)])
+def test_one_process(monkeypatch, app, code, reports):
+    """A single process reports once it accepts connections; where it cannot start, it exits with 3 and reports nothing."""
+    found = []
+
+    def ready():
+        with socket.create_connection(("127.0.0.1", port)):
+            found.append("ready")
+        signal.raise_signal(signal.SIGINT)
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    monkeypatch.setattr(sys.modules[__name__], "app", app, raising=False)
+    exits = pytest.raises(SystemExit) if code else contextlib.nullcontext()
+    with exits as caught:
+        run(f"{__name__}:app", ready=ready, host="127.0.0.1", port=port, workers=1, log_level="critical")
+    assert (len(found), caught and caught.value.code) == (reports, code)
+
+
+def test_several_processes(monkeypatch):
+    """Several processes have a parent; the exit code says whether a worker could not start."""
+    made = []
     monkeypatch.setattr(supervisor.uvicorn.Config, "bind_socket", lambda config: config.port)
-    monkeypatch.setattr(Workers, "__init__", lambda parent, config, sockets: setattr(parent, "made", (config, sockets)))
-
-    def several(parent):
-        config, sockets = parent.made
-        served.append(("several", config.app, {"host": config.host, "port": sockets[0], "access_log": config.access_log}))
-
-    monkeypatch.setattr(Workers, "run", several)
-    run("an:app", host="127.0.0.1", port=4000, workers=workers, access_log=False)
-    assert served == [(expected, "an:app", {"host": "127.0.0.1", "port": 4000, "access_log": False})]
+    monkeypatch.setattr(
+        Workers, "__init__", lambda parent, config, sockets, ready: made.append((config.workers, sockets, ready))
+    )
+    monkeypatch.setattr(Workers, "run", lambda _: None)
+    for failed in (False, True):
+        monkeypatch.setattr(Workers, "has_failed", failed, raising=False)
+        with pytest.raises(SystemExit) if failed else contextlib.nullcontext():
+            run("an:app", ready=print, host="127.0.0.1", port=4000, workers=3, access_log=False)
+    assert made == [(3, [4000], print)] * 2

@@ -1,7 +1,9 @@
 """config/ways.py: which way requests go, in words."""
 
 import pytest
+import yaml
 
+from claude_proxy.check.lines import lines_of
 from claude_proxy.config.deployments import ChatEndpoint, likely_endpoint
 from claude_proxy.config.ways import ways
 from claude_proxy.providers.endpoints import Hosts
@@ -24,18 +26,19 @@ def test_a_setting_that_needs_litellm_is_named():
     """One sentence names every setting that sends all requests through LiteLLM."""
     config = {"model_list": [CLAUDE, GPT], "litellm_settings": {"cache": True}, "router_settings": {"routing_strategy": "x"}}
     assert said(**config) == [
-        "every request goes through LiteLLM, because of litellm_settings: cache; router_settings: routing_strategy x"
+        "All requests go through LiteLLM because of litellm_settings.cache, router_settings.routing_strategy x"
     ]
     assert [*ways({"model_list": [CLAUDE]}, Hosts(), database=True)] == [
-        "every request goes through LiteLLM, because of DATABASE_URL"
+        "All requests go through LiteLLM because of DATABASE_URL"
     ]
 
 
 def test_a_model_that_needs_litellm_is_named():
     """A parameter that no lane knows concerns its model alone; a provider that LiteLLM translates for is said apart."""
     assert said(model_list=[CLAUDE, COUNTED, GPT]) == [
-        "counted: requests go through LiteLLM, because of litellm_params: rpm",
-        "gpt: LiteLLM translates the requests for these providers",
+        "Requests for counted go through LiteLLM because of litellm_params.rpm",
+        "LiteLLM translates the requests for gpt",
+        "All other requests use the fast lanes",
     ]
 
 
@@ -49,8 +52,9 @@ def test_a_provider_of_chat_completions_has_nothing_to_say():
     bedrock = {"model_name": "bedrock", "litellm_params": {"model": "bedrock/x"}}
     assert [*ways({"model_list": [CLAUDE, GPT]}, Hosts(), endpoint_lookup=endpoint_lookup)] == []
     assert [*ways({"model_list": [GPT, counted, bedrock]}, Hosts(), endpoint_lookup=endpoint_lookup)] == [
-        "counted-gpt: requests go through LiteLLM, because of litellm_params: rpm",
-        "bedrock: LiteLLM translates the requests for these providers",
+        "Requests for counted-gpt go through LiteLLM because of litellm_params.rpm",
+        "LiteLLM translates the requests for bedrock",
+        "All other requests use the fast lanes",
     ]
 
 
@@ -59,7 +63,19 @@ def test_check_tells_a_provider_of_chat_completions_by_its_name():
     direct = [{"model_name": name, "litellm_params": {"model": f"{name}/x"}} for name in ("openai", "azure", "hosted_vllm")]
     gemini = {"model_name": "gemini", "litellm_params": {"model": "gemini/x"}}
     assert [*ways({"model_list": [*direct, gemini]}, Hosts(), endpoint_lookup=likely_endpoint)] == [
-        "gemini: LiteLLM translates the requests for these providers"
+        "LiteLLM translates the requests for gemini",
+        "All other requests use the fast lanes",
+    ]
+
+
+def test_the_line_of_a_setting_is_named():
+    """Where the file's lines are known, each setting is named with the file and its line."""
+    text = "model_list:\n- {model_name: a, litellm_params: {model: anthropic/claude-x, rpm: 5}}\n"
+    found = [*ways(yaml.safe_load(text), Hosts(), lines=lines_of(text).at)]
+    assert found[0] == "Requests for a go through LiteLLM because of litellm_params.rpm (config.yaml line 2)"
+    text += "litellm_settings:\n  drop_params: true\n  cache: true\nguardrails: []\n"
+    assert [*ways(yaml.safe_load(text), Hosts(), lines=lines_of(text).at, file="other.yaml")] == [
+        "All requests go through LiteLLM because of guardrails (other.yaml line 6), litellm_settings.cache (other.yaml line 5)"
     ]
 
 

@@ -24,6 +24,8 @@ POOL_ACTIONS = ("add", "pause", "resume", "remove")
 POOL_ROUTES = frozenset(("POST", f"/pool/{action}") for action in POOL_ACTIONS)
 # Claude Code asks HEAD / at every start, without any token; the others are for load balancers and Docker.
 PUBLIC_ROUTES = frozenset({"/", "/health/liveliness", "/health/liveness", "/health/readiness"})
+# What a browser gets a page of; another client gets text or data.
+WEB_PAGES = frozenset({"/", "/pool"})
 # Every virtual key of LiteLLM's begins so, unless somebody chose another one by hand.
 VIRTUAL_KEY_PREFIX = "sk-"
 # With a database only. The pages and what they need before somebody has signed in: without a token.
@@ -40,6 +42,13 @@ OWN_KEY_REQUESTS = frozenset({("GET", "/key/info", "")})
 # What callers without a name of their own are called: who holds the master key, the static token, a virtual key, or nothing.
 ADMIN_NAME, STATIC_NAME, KEY_NAME, ANYONE = "admin", "static", "key", "anyone"
 SHARED_NAMES = frozenset({ADMIN_NAME, STATIC_NAME, KEY_NAME, ANYONE})
+
+
+# For the log, the page and the commands.
+OPEN_NOTICE = (
+    "This proxy is open: everyone who can reach its port can use its models and credentials without a token. "
+    "Set PROXY_STATIC_TOKEN to a token to close it."
+)
 
 
 class Role(Enum):
@@ -94,8 +103,13 @@ def identify(client: Client, settings: Settings) -> Caller:
 
 
 def is_open(settings: Settings) -> bool:
-    """Whether everybody may use the models: nobody has a token, and there is no database whose keys would be asked for."""
-    return settings.database_url is None and settings.static_token is None and not settings.users.closed
+    """Whether everyone may use the models without a token: where PROXY_STATIC_TOKEN is `open`.
+
+    In a plain LiteLLM with ``custom_auth.py``, also where there is no token, no user and no database.
+    """
+    if settings.static_token is not None or settings.database_url is not None:
+        return False
+    return settings.opened or not (settings.served or settings.users.closed)
 
 
 def is_public(method: str, route: str, settings: Settings) -> bool:
@@ -133,8 +147,8 @@ def check_route(caller: Caller, method: str, route: str, query: str = "", *, dat
 
 
 def wants_page(method: str, route: str, accept: str) -> bool:
-    """Whether a browser asks for the page of ``/pool``: that holds no data, so it needs no token."""
-    return (method, route) == ("GET", "/pool") and "text/html" in accept
+    """Whether a browser requests the page ``/`` or ``/pool``: these hold no data, so they need no token."""
+    return method == "GET" and route in WEB_PAGES and "text/html" in accept
 
 
 async def nobody(_: Secret) -> bool:

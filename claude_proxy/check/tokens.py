@@ -84,10 +84,12 @@ def provider_keys(facts: Facts) -> Iterator[Finding]:
 
 
 def open_proxy(facts: Facts) -> Iterator[Finding]:
-    """Without a token everybody who reaches the port is a user."""
+    """With the word `open` in the token's place, everyone who can reach the port is a user."""
     if facts.settings and is_open(facts.settings):
-        problem = "is not set: everybody who reaches the port can use the proxy and its credentials"
-        yield warning(facts.dotenv.place("PROXY_STATIC_TOKEN"), problem, "`openssl rand -hex 32` prints a good one")
+        problem = "is `open`: everyone who can reach the port can use the models and credentials without a token"
+        yield warning(
+            facts.dotenv.place("PROXY_STATIC_TOKEN"), problem, "set a token; `openssl rand -hex 32` prints a good one"
+        )
 
 
 def secret(facts: Facts, name: str) -> str:

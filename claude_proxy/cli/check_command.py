@@ -1,5 +1,6 @@
 """The commands ``check`` and ``models``, and what of the checks is said at a start."""
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from claude_proxy.cli import project as project_folder
 from claude_proxy.cli.command import command
 from claude_proxy.cli.parsing import Options, json_option
 from claude_proxy.cli.pool_command import lifter
+from claude_proxy.cli.start_report import Line
 from claude_proxy.config import backup
 from claude_proxy.config import models as config
 from claude_proxy.config.settings import SettingsError
@@ -91,9 +93,10 @@ def read_facts(project: Path, data: Path | None, client_settings: Path | None = 
     return gather(path, dotenv, os.environ, client_settings=client_settings, mistakes=tuple(mistakes), notes=tuple(notes))
 
 
-def at_start(path: Path, project: Path, data: Path | None) -> list[str]:
+def at_start(path: Path, project: Path, data: Path | None) -> list[Line]:
     """Return a line for each thing that is found offline and that the start does not say by itself."""
     dotenv = next((home / ".env" for home in (project, data) if home and os.access(home / ".env", os.R_OK)), project / ".env")
     facts = gather(path, dotenv, os.environ)
     findings = [finding for _, found in table.run(facts, table.When.START) for finding in found]
-    return [f"{finding.level.name}: {finding}" for finding in findings if finding.level is not Level.INFO]
+    levels = {Level.WARNING: logging.WARNING, Level.ERROR: logging.ERROR}
+    return [Line(str(finding), levels[finding.level]) for finding in findings if finding.level in levels]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
+from claude_proxy.access.routes import is_open
 from claude_proxy.cli import code_snippets, shell_functions
 from claude_proxy.cli.project import PUBLISHED_PORT
 from claude_proxy.config import models
@@ -281,7 +282,7 @@ def placeholder(settings: Settings, user: str | None) -> str:
         return f"the-token-of-{user}"
     if settings.static_token:
         return "PROXY_STATIC_TOKEN-from-.env"
-    return "the-token-that-user-add-showed" if settings.users.closed else "none-is-needed"
+    return "none-is-needed" if is_open(settings) else "the-token-that-user-add-showed"
 
 
 def setup(

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
-from claude_proxy.config import models
+from claude_proxy.config import models, static_token
 from claude_proxy.config.credentials_file import FILE_VARIABLE as CREDENTIALS_VARIABLE
 from claude_proxy.config.credentials_file import NAME as CREDENTIALS_NAME
 from claude_proxy.config.credentials_file import OWN_FILES
@@ -68,6 +68,9 @@ def present(path: Path) -> bool:
         folder = stat.S_ISDIR(path.stat().st_mode)
     except FileNotFoundError:
         return False
+    except NotADirectoryError as error:
+        mistake = f"{path.parent.absolute()}: is a file and should be a folder; remove it, and the start makes the folder"
+        raise models.ConfigError((mistake,)) from error
     except PermissionError as error:
         mistake = (
             f"{path.resolve().parent}: the user that the proxy runs as cannot look into this folder; `chmod a+rx` on it "
@@ -99,6 +102,7 @@ def load_environment(project: Path, data: Path | None, *, starts: bool = False) 
     # Named, the file keeps the proxy closed whatever becomes of it; while there is none, it is only looked for.
     os.environ[FILE_VARIABLE if present(users) else OWN_USERS_FILE] = str(users)
     place_credentials_file(project, data)
+    use_generated_token(project, data)
     peer = os.environ.get(PEER_REDIS, "")
     named = os.environ.get("REDIS_URL") or os.environ.get("REDIS_URL_FILE")
     if peer and resolves(urlsplit(peer).hostname or ""):
@@ -110,6 +114,36 @@ def load_environment(project: Path, data: Path | None, *, starts: bool = False) 
     seconds = database.WAIT_SECONDS if starts else 0.0
     if folder and not named and database.comes_up(Path(folder), os.environ.get(database.CLIENT, ""), seconds):
         os.environ["DATABASE_URL"] = database.socket_url(Path(folder))
+
+
+def use_generated_token(project: Path, data: Path | None) -> None:
+    """Use the token that an earlier start generated, where no other is set. Raises ``ConfigError`` when it cannot be read."""
+    try:
+        static_token.use_generated(state_folder(project, data) / static_token.NAME, os.environ)
+    except static_token.UnusableToken as error:
+        raise models.ConfigError((str(error),)) from error
+
+
+def generate_token(project: Path, data: Path | None) -> list[Path]:
+    """Generate a token where nothing says who may use the proxy; return the file that was written.
+
+    Replicas with one volume use the same token: the first one's file stays.
+    """
+    if not static_token.is_needed(os.environ):
+        return []
+    folder = state_folder(project, data)
+    path = folder / static_token.NAME
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_private(path, f"{generated_token()}\n")
+    except OSError as error:
+        mistake = (
+            f"{folder}: cannot be written ({error.strerror}), so no token can be kept there; make the folder writable for the "
+            "user that runs the proxy, or set PROXY_STATIC_TOKEN"
+        )
+        raise models.ConfigError((mistake,)) from error
+    use_generated_token(project, data)
+    return [path]
 
 
 def place_credentials_file(project: Path, data: Path | None) -> None:

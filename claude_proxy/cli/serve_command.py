@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import logging
 import os
 import resource
 import socket
@@ -11,15 +12,22 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from claude_proxy.access.routes import is_open
-from claude_proxy.cli import check_command
+from claude_proxy.cli import check_command, reachability, start_report
 from claude_proxy.cli.command import command
-from claude_proxy.cli.project import ROOT, checked, config_path, generated_token, load_environment, prepare, state_folder
-from claude_proxy.cli.settings_command import settings_block
+from claude_proxy.cli.project import (
+    ROOT,
+    checked,
+    config_path,
+    generate_token,
+    generated_token,
+    load_environment,
+    prepare,
+    state_folder,
+)
+from claude_proxy.cli.start_report import Line
 from claude_proxy.config import backup
-from claude_proxy.config import models as config
 from claude_proxy.config.settings import OWN_REDIS, Settings, SettingsError
 from claude_proxy.litellm import database
 from claude_proxy.server.options import FORCED_ENVIRONMENT, LITELLM_ENVIRONMENT, MANY_FILES, SERVER
@@ -37,8 +45,10 @@ ADDRESS_MISTAKES: Mapping[int, str] = {
 
 def serve(project: Path, data: Path | None) -> None:
     """Start the proxy and stay until it is stopped."""
+    out = sys.stdout
     written = prepare(project, data)
     load_environment(project, data, starts=True)
+    written += generate_token(project, data)
     keep_to_the_owner(state_folder(project, data))
     edited = config_path(project, data)
     copy = (data or project / ".state") / backup.NAME
@@ -50,13 +60,19 @@ def serve(project: Path, data: Path | None) -> None:
     if settings.database_url:
         database.prepare(os.environ)
     sys.path.insert(0, str(ROOT))
-    announce(settings, written, loaded, sys.stdout, [*told_of_copy(broken, copy), *found])
+    start_report.write([*told_of_copy(broken, copy), *found, *start_report.begins(settings, written)], settings.log_format, out)
     allow_many_connections()
+    unreachable = reachability.begin(settings)
 
-    from claude_proxy.server.supervisor import run  # noqa: PLC0415 - late: a mistake in the settings is told before it
+    from claude_proxy.server.supervisor import run  # noqa: PLC0415 - late: an error in the settings is reported before it
+
+    def ready() -> None:
+        serves = start_report.serves(settings, loaded, path, container=data is not None)
+        start_report.write([*unreachable(), *serves], settings.log_format, out)
 
     run(
         "claude_proxy.litellm.app:app",
+        ready=ready,
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
@@ -160,40 +176,13 @@ def bind_error(family: int, address: tuple[Any, ...]) -> int:
     return 0
 
 
-def told_of_copy(broken: Sequence[str], copy: Path) -> list[str]:
-    """Return what to say when config.yaml is broken and its last good copy serves in its place."""
+def told_of_copy(broken: Sequence[str], copy: Path) -> list[Line]:
+    """Return what to report when config.yaml is broken and its last good copy is used in its place."""
     if not broken:
         return []
     since = datetime.fromtimestamp(copy.stat().st_mtime, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    going_on = f"The proxy goes on with {copy}, which served last ({since}). Mend config.yaml: it is then taken up."
-    return [f"ERROR: {mistake}" for mistake in broken] + [f"ERROR: {going_on}"]
-
-
-def announce(
-    settings: Settings, written: Sequence[Path], loaded: Mapping[str, Any], out: TextIO, more: Sequence[str] = ()
-) -> None:
-    """Say what was made, what is open and what to paste. The token itself is shown to a person's terminal only."""
-    lines = [*more, *(f"Wrote {path}." for path in written)]
-    if people_there := settings.users.everybody():
-        lines.append(f"People with a token of their own: {len(people_there)}.")
-    if is_open(settings):
-        lines.append(
-            "WARNING: PROXY_STATIC_TOKEN is not set: everybody who reaches this port can use the proxy and its credentials."
-        )
-    if settings.claude_base.startswith("http://"):
-        lines.append(f"WARNING: ANTHROPIC_API_BASE is {settings.claude_base}: Claude credentials go there unencrypted.")
-    count = len(settings.credentials)
-    lines.append(f"Claude credentials in the pool: {count} ({settings.mode.value}).")
-    for name, unset in config.unset_variables(loaded, os.environ).items():
-        lines.append(f"Model {name} is not ready: {', '.join(unset)} not set.")
-    person = out.isatty()
-    lines.append("For Claude Code's settings.json (~/.claude/settings.json):")
-    lines.append(settings_block(settings, loaded, show_token=person))
-    if not person and settings.static_token:
-        lines.append(
-            "The token is not written into logs: `claude-proxy settings` (or `make settings`) prints this block with it."
-        )
-    print("\n".join(lines), file=out, flush=True)
+    instead = f"The proxy uses {copy} instead, the last configuration that worked ({since}). Fix config.yaml: it then applies."
+    return [Line(sentence, logging.ERROR) for sentence in (*broken, instead)]
 
 
 SERVE = command(

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from claude_proxy.access.routes import OPEN_NOTICE
 from claude_proxy.cli import tables
 from claude_proxy.cli.tables import Column, Row, Style, plain
 
@@ -79,6 +80,8 @@ def _pool(data: Mapping[str, Any], clock: Callable[[float], str]) -> Iterator[Li
     pool = data["pool"]
     room = "" if pool["headroom"] is None else f", {pool['headroom']:.0%} of the rate limits left"
     yield Line(f"{pool['usable']} of {counted(pool['credentials'], 'credential')} usable{room}", BOLD)
+    if data.get("open"):
+        yield Line(OPEN_NOTICE, BAD)
     yield from (Line(problem, BAD) for problem in pool["problems"])
     for one in data["credentials"]:
         yield from _credential(one, clock)

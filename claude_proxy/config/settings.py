@@ -14,6 +14,9 @@ import httpx
 
 from claude_proxy.config.credentials_file import files_of
 from claude_proxy.config.pool_sources import Pooled, pooled
+from claude_proxy.config.static_token import OWN_FILE as OWN_TOKEN_FILE
+from claude_proxy.config.static_token import VARIABLE as STATIC_TOKEN
+from claude_proxy.config.static_token import opens
 from claude_proxy.config.users import FILE_VARIABLE, UserBook, digest_of, parse_list, parse_users
 from claude_proxy.credentials.credential import (
     CLAUDE_PREFIX,
@@ -56,7 +59,7 @@ class Variable(NamedTuple):
 # The one list of the variables that this project reads. Provider keys are named by config.yaml and read by LiteLLM.
 VARIABLES: Mapping[str, Variable] = {
     "PROXY_STATIC_TOKEN": Variable(
-        "", "the token that every client may send; empty, with no people, leaves the proxy open", secret=True
+        "", "the token that every client may send; empty: a generated one; `open` needs no token", secret=True
     ),
     "PROXY_USER_TOKENS": Variable("", "a token for each person: name=token with commas between", secret=True),
     "PROXY_USER_TOKENS_FILE": Variable("", "the same in a file, one a line; a change counts at once"),
@@ -123,7 +126,7 @@ def secret_file(name: str, environ: Mapping[str, str]) -> str:
 # What the serving process takes out of its environment: LiteLLM resolves references to any variable of the environment, and
 # code that reads one has no other use for these. LiteLLM itself needs DATABASE_URL, LITELLM_MASTER_KEY and providers' keys.
 OWN_SECRETS = frozenset(SECRET_NAMES) - {"DATABASE_URL", "LITELLM_MASTER_KEY"} | {OWN_REDIS}
-TAKEN_NAMES = OWN_SECRETS | {f"{name}_FILE" for name in SECRET_NAMES} | {OWN_USERS_FILE}
+TAKEN_NAMES = OWN_SECRETS | {f"{name}_FILE" for name in SECRET_NAMES} | {OWN_USERS_FILE, OWN_TOKEN_FILE}
 
 
 class Environment(ChainMap[str, str]):
@@ -187,8 +190,12 @@ class Settings:
     host: str
     port: int
     domain: str
-    # What keeps single credentials from being asked, in words.
+    # What keeps single credentials from being used, in words.
     pool_problems: tuple[str, ...] = ()
+    # Whether PROXY_STATIC_TOKEN is the word that opens the proxy to everyone.
+    opened: bool = False
+    # Whether `claude-proxy serve` started the process: then nothing but that word opens it.
+    served: bool = False
 
     @classmethod
     def parse(cls, environ: Mapping[str, str], *, lenient: bool = False) -> "Settings":
@@ -235,7 +242,10 @@ class _Reader:
         problems = (*found.problems, *(self.mistakes if lenient else ()))
         if lenient:
             self.mistakes.clear()
-        static_token, master_key = self.secret("PROXY_STATIC_TOKEN"), self.secret("LITELLM_MASTER_KEY")
+        database_url = self.address("DATABASE_URL")
+        opened, mistakes = opens(self.value(STATIC_TOKEN), database=database_url is not None)
+        self.mistakes += mistakes
+        static_token, master_key = None if opened else self.secret(STATIC_TOKEN), self.secret("LITELLM_MASTER_KEY")
         if static_token and master_key and static_token.matches(master_key):
             self.mistakes.append(
                 "LITELLM_MASTER_KEY: is the same as PROXY_STATIC_TOKEN, which would make every client an administrator; "
@@ -257,7 +267,7 @@ class _Reader:
             max_wait_seconds=self.number("CLAUDE_POOL_MAX_WAIT_SECONDS", float, 0, 240, "a number of seconds from 0 to 240"),
             state_file=self.value("CLAUDE_POOL_STATE_FILE"),
             redis_url=self.address("REDIS_URL", OWN_REDIS),
-            database_url=self.address("DATABASE_URL"),
+            database_url=database_url,
             workers=int(self.number("NUM_WORKERS", int, 1, 64, "a number of processes from 1 to 64")),
             drain_seconds=self.number("PROXY_DRAIN_SECONDS", float, 0, 3600, "a number of seconds from 0 to 3600"),
             claude_base=self.url("ANTHROPIC_API_BASE"),
@@ -265,6 +275,8 @@ class _Reader:
             host=self.value("HOST"),
             port=self.port("PORT"),
             domain=self.value("PROXY_DOMAIN"),
+            opened=opened,
+            served=OWN_TOKEN_FILE in self.environ,
         )
         if self.mistakes:
             raise SettingsError(tuple(self.mistakes))

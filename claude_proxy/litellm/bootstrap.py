@@ -16,6 +16,7 @@ from litellm.proxy import proxy_server
 from litellm.proxy._types import UserAPIKeyAuth
 from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
 
+from claude_proxy.access.routes import OPEN_NOTICE, is_open
 from claude_proxy.anthropic.errors import Refused, own_refusal
 from claude_proxy.check import watcher
 from claude_proxy.config import backup
@@ -77,6 +78,9 @@ def start() -> ClaudeProxy:
     install(app)
     for problem in settings.pool_problems:
         logger.warning("%s", problem)
+    # The launcher has its own words for it.
+    if is_open(settings) and backup.VARIABLE not in os.environ:
+        logger.warning("%s", OPEN_NOTICE)
     return ClaudeProxy(app)
 
 
@@ -161,14 +165,18 @@ def watch_config() -> None:
         return
     _settle_litellm()  # LiteLLM has read its settings after the callbacks
     app = start().app
-    for sentence in ways(
-        app.config.loaded, app.hosts, endpoint_lookup=chat_endpoint, database=app.settings.database_url is not None
-    ):
-        logger.info("%s", sentence)
+    if backup.VARIABLE not in os.environ:  # else serve reports it
+        _report_lanes(app)
     app.watch_pool(environment())
     found = watcher.watcher(app.config, _take_up, environment())
     if found is not None:
         app.watching = asyncio.ensure_future(found.run())
+
+
+def _report_lanes(app: App) -> None:
+    database = app.settings.database_url is not None
+    for sentence in ways(app.config.loaded, app.hosts, endpoint_lookup=chat_endpoint, database=database):
+        logger.info("%s", sentence)
 
 
 def drain_seconds() -> float | None:

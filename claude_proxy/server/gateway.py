@@ -48,6 +48,7 @@ from claude_proxy.proxy.response import ClientResponse
 from claude_proxy.proxy.serving import Serving
 from claude_proxy.secret import Secret
 from claude_proxy.server.bodies import BodyBudget, HeldBody, memory_for_bodies, read_body, weigh
+from claude_proxy.server.pages import page
 from claude_proxy.server.under_way import UnderWay
 from claude_proxy.upstream import headers as header_policy
 from claude_proxy.usage.record import Record
@@ -109,10 +110,13 @@ class Gateway:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, route = scope["method"], canonical_route(scope["path"])
+        sent = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
         if route == "/":
+            if wants_page(method, route, accepted(sent)):
+                await page("start", self._settings)(scope, receive, send)
+                return
             await send_refusal(send, Refusal(200, [("content-type", "text/plain")], b"claude-proxy\n"), head=method == "HEAD")
             return
-        sent = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
         inner = {**scope, "path": route, "raw_path": route.encode()}
         if is_public(method, route, self._settings) or wants_page(method, route, accepted(sent)):
             inner["headers"] = encoded(header_policy.for_litellm(sent, None))

@@ -4,11 +4,7 @@ Each route identifies its caller again, after the gateway. The page under ``/poo
 a token and fetches the data with it.
 """
 
-import base64
-import functools
-import hashlib
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -21,13 +17,11 @@ from claude_proxy.config.settings import Settings
 from claude_proxy.config.users import folded
 from claude_proxy.credentials.order import may_use
 from claude_proxy.credentials.pool import Pool
+from claude_proxy.server.pages import DATA_HEADERS, page
 from claude_proxy.upstream import headers as header_policy
 from claude_proxy.usage import prometheus, report
 from claude_proxy.usage.ledger import Book
 from claude_proxy.usage.report import StoreStatus, Viewer
-
-WEB = Path(__file__).parent / "web"
-DATA_HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff", "vary": "accept"}
 
 
 class Panel:
@@ -64,11 +58,12 @@ class Panel:
 
     async def _show_pool(self, request: Request) -> Response:
         if wants_page(request.method, "/pool", request.headers.get("accept", "")):
-            return page(needs_token=not is_open(self._settings))
+            return page("pool", self._settings)
 
         def data(viewer: Viewer) -> Response:
             pool, problems = self._pool.snapshot(), self._problems()
             found = report.report(pool, self._book, viewer, self._store_status(), self._clock(), problems=problems)
+            found["open"] = is_open(self._settings)
             return JSONResponse(found, headers=DATA_HEADERS)
 
         return await self._answer(request, "/pool", data)
@@ -109,28 +104,3 @@ class Panel:
 def viewer_of(caller: Caller) -> Viewer:
     """Return the name under which a caller's requests are counted, and whether they may see every user."""
     return Viewer(folded(caller.name), caller.role is Role.ADMIN)
-
-
-def page(*, needs_token: bool) -> Response:
-    """Return the page. Its policy permits only its own style and script, and requests to this host."""
-    html, policy = _page_text()
-    return Response(
-        html.replace("{{needs_token}}", "yes" if needs_token else "no"),
-        media_type="text/html",
-        headers=DATA_HEADERS | {"content-security-policy": policy, "referrer-policy": "no-referrer", "x-frame-options": "DENY"},
-    )
-
-
-@functools.cache
-def _page_text() -> tuple[str, str]:
-    """Return the page with its style and script, and the policy that permits these two by their hashes."""
-    html, style, script = ((WEB / f"pool.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js"))
-    policy = (
-        f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; connect-src 'self'; img-src data:; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
-    return html.replace("{{style}}", style).replace("{{script}}", script), policy
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

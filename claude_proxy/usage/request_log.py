@@ -16,6 +16,8 @@ from claude_proxy.usage.record import Record
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 LITELLM_LOGGERS = ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router")
+# LiteLLM's timer for its own jobs: it warns of one that a busy start has delayed.
+TIMER_LOGGERS = ("apscheduler.executors.default", "apscheduler.scheduler")
 OTHER_LOGGERS = ("uvicorn", "uvicorn.access", "uvicorn.error")
 
 
@@ -164,9 +166,13 @@ def configure(redactor: Redactor, *, verbose: bool, as_json: bool = False) -> No
         own.addHandler(stream)
         own.setLevel(logging.INFO)
         own.propagate = False
+    for timer in () if verbose else TIMER_LOGGERS:
+        logging.getLogger(timer).setLevel(logging.ERROR)
     for name in (None, "claude_proxy", *LITELLM_LOGGERS, *OTHER_LOGGERS):
         for handler in logging.getLogger(name).handlers:
             if not isinstance(handler, BatchingHandler):  # which redacts what it writes, tracebacks included
                 handler.addFilter(RedactingFilter(redactor))
             if name in LITELLM_LOGGERS and not verbose:
                 handler.addFilter(OneLineFilter())
+            if as_json and not isinstance(handler, BatchingHandler):
+                handler.setFormatter(JsonFormatter(redactor))

@@ -94,13 +94,13 @@ def test_administration_needs_the_master_key(poolless, upstream):
 
 
 def test_an_open_proxy_opens_models_and_nothing_else(start_proxy):
-    """With no token set every client may use the models, start-up says so, and administration stays closed."""
-    proxy = start_proxy(PROXY_STATIC_TOKEN="", LITELLM_MASTER_KEY="")
+    """With the word `open` every client may use the models, the start says so, and administration stays closed."""
+    proxy = start_proxy(PROXY_STATIC_TOKEN="open", LITELLM_MASTER_KEY="")
     assert proxy.ask(question("demo"), token=None).status_code == 200
     assert proxy.ask(question("demo"), token="whatever").status_code == 200
     for path, headers in itertools.product(ADMINISTRATION, ({}, {"x-litellm-api-key": "sk-1234"})):
         assert httpx.get(f"{proxy.url}{path}", headers=headers, trust_env=False).status_code == 403
-    assert "PROXY_STATIC_TOKEN is not set" in proxy.output
+    assert "WARNING: This proxy is open: everyone" in proxy.output
 
 
 def test_public_routes_need_no_token(poolless):

@@ -38,13 +38,20 @@ def clone(tmp_path_factory):
     return folder
 
 
-class MakeRun:
-    """``make run`` in a process group of its own."""
+def path_without_uv() -> str:
+    """Return PATH without the folders that hold uv."""
+    folders = os.environ["PATH"].split(os.pathsep)
+    return os.pathsep.join(folder for folder in folders if not (Path(folder) / "uv").exists())
 
-    def __init__(self, folder: Path, home: Path) -> None:
+
+class MakeRun:
+    """``make run`` in a process group of its own, with these folders in front of PATH."""
+
+    def __init__(self, folder: Path, home: Path, *programs: Path) -> None:
         self.port = free_port()
         environment = {name: value for name, value in os.environ.items() if name.startswith(PIP_VARIABLES)}
-        environment |= NO_BYTECODE | {"PATH": os.environ["PATH"], "HOME": str(home), "PORT": str(self.port)}
+        path = os.pathsep.join([*map(str, programs), path_without_uv()])
+        environment |= NO_BYTECODE | {"PATH": path, "HOME": str(home), "PORT": str(self.port)}
         self.log = home / f"make-{self.port}.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -89,8 +96,14 @@ def variables_of(path: Path) -> dict[str, str]:
 
 
 def test_make_run_is_enough(clone, tmp_path):
-    """``make run`` alone makes all that is missing and serves; a second start keeps it, and README's line finds the token."""
-    first = MakeRun(clone, tmp_path)
+    """``make run`` alone makes all that is missing and serves; a second start keeps it, and README's line finds the token.
+
+    It reports what it installs, and takes pip where uv does not reach its index. Its last lines are what a new user needs.
+    """
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "uv").write_text("#!/bin/sh\nexit 2\n")
+    (tmp_path / "bin" / "uv").chmod(0o755)
+    first = MakeRun(clone, tmp_path, tmp_path / "bin")
     try:
         first.wait_ready()
         made = variables_of(clone / ".env")
@@ -99,8 +112,12 @@ def test_make_run_is_enough(clone, tmp_path):
         assert len({token, made["LITELLM_MASTER_KEY"]}) == 2
         assert min(len(token), len(made["LITELLM_MASTER_KEY"])) > 60
         assert (clone / "config.yaml").read_text() == (clone / "config.yaml.example").read_text()
-        block = json.loads(first.output[first.output.index("{") : first.output.rindex("}") + 1])
-        assert block["env"]["ANTHROPIC_BASE_URL"] == f"http://127.0.0.1:{first.port}"
+        for how in ("uv", "pip"):
+            assert re.search(rf"^Installing \d\d\d packages with {how} \.\.\.$", first.output, re.MULTILINE)
+        last = first.output.splitlines()[-3:]
+        assert last[0].endswith(f" is ready: open http://127.0.0.1:{first.port}/ in a browser.")
+        assert last[1].endswith(f"http://127.0.0.1:{first.port}/pool")
+        assert last[2].endswith("`make settings`")
         assert token not in first.output
         assert "The proxy works" in answer_text(first.ask_demo(token))
         assert first.ask_demo("wrong").status_code == 401
@@ -180,6 +197,27 @@ def test_make_sbom_lists_what_is_installed(clone):
     (digest,) = (one["content"] for one in listed["pkg:pypi/litellm@1.106.2"]["hashes"])
     lock = (clone / "requirements.lock").read_text()
     assert digest in lock.split("\nlitellm==1.106.2 ", 1)[1].split("\n    #", 1)[0]
+
+
+def test_uv_installs_the_same(clone, tmp_path):
+    """Where uv is on PATH it installs what pip does, at the same versions, and pip and the command with it."""
+    uv = shutil.which("uv") or next((str(found) for found in [ROOT / ".venv-tools/bin/uv"] if found.exists()), None)
+    if uv is None:
+        pytest.skip("uv is not installed")
+    (tmp_path / "uv").symlink_to(uv)
+    environment = {name: value for name, value in os.environ.items() if name.startswith((*PIP_VARIABLES, "UV_"))}
+    path = os.pathsep.join([str(tmp_path), path_without_uv()])
+    environment |= {"PATH": path, "HOME": str(tmp_path), "UV_COMPILE_BYTECODE": "0"}
+    command = ["make", "install", f"VENV={tmp_path}/venv"]
+    done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, check=True)
+    if "uv did not install them" in done.stdout:
+        pytest.skip("uv reaches no index from here")
+    frozen = [
+        subprocess.run([folder / "bin/python", "-m", "pip", "freeze"], capture_output=True, text=True, check=True).stdout
+        for folder in (clone / ".venv", tmp_path / "venv")
+    ]
+    assert frozen[0] == frozen[1]
+    assert (tmp_path / "venv/bin/claude-proxy").exists()
 
 
 class Database(BaseHTTPRequestHandler):

@@ -7,7 +7,11 @@ import httpx
 import pytest
 import upstream as up
 from conftest import module_proxy
-from processes import Proxy, answer_text, question
+from playwright.sync_api import Browser, expect
+from processes import STATIC_TOKEN, Proxy, answer_text, question
+from test_status_through_the_proxy import browser, contrasts
+
+__all__ = ["browser"]  # a fixture
 
 EVIL = {"origin": "https://evil.example"}
 REBOUND = {"host": "evil.example:4000", "origin": "http://evil.example:4000", "content-type": "application/json"}
@@ -15,7 +19,7 @@ REBOUND = {"host": "evil.example:4000", "origin": "http://evil.example:4000", "c
 
 @pytest.fixture(scope="module")
 def opened(shared_upstream: up.Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    yield from module_proxy(shared_upstream, tmp_path_factory.mktemp("open"), PROXY_STATIC_TOKEN="")
+    yield from module_proxy(shared_upstream, tmp_path_factory.mktemp("open"), PROXY_STATIC_TOKEN="open")
 
 
 def send(proxy: Proxy, method: str, path: str, headers: dict[str, str], content: str | None = None) -> httpx.Response:
@@ -49,3 +53,39 @@ def test_an_open_proxy_serves_its_clients(opened):
     assert answer_text(opened.ask(question("glm"), token=None)) == "from glm"
     own = {"origin": opened.url, "sec-fetch-site": "same-origin", "accept": "application/json"}
     assert "credentials" in send(opened, "GET", "/pool", own).json()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("which", "width"), [("opened", 390), ("pooled", 1280)])
+def test_the_start_page_in_a_browser(browser: Browser, request, which, width, scheme):
+    """A browser at ``/`` gets a page with the address and the block to paste, and a link to ``/pool``; it says what is open."""
+    proxy, said = request.getfixturevalue(which), []
+    context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    page = context.new_page()
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(proxy.url)
+    expect(page.get_by_role("heading", level=1)).to_have_text("claude-proxy")
+    expect(page.locator("code.address")).to_have_text(proxy.url)
+    block = json.loads(page.locator("pre").text_content())["env"]
+    token = "none-is-needed" if which == "opened" else "YOUR-TOKEN"
+    assert block == {"ANTHROPIC_BASE_URL": proxy.url, "ANTHROPIC_AUTH_TOKEN": token}
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for path in ("", "/pool"):
+        expect(page.get_by_text("This proxy is open: everyone")).to_have_count(1 if which == "opened" else 0)
+        assert contrasts(page) == []
+        assert STATIC_TOKEN not in page.content()
+        if not path:
+            page.get_by_role("link", name="Open /pool").click()
+            page.wait_for_url(f"{proxy.url}/pool")
+    assert said == []
+    context.close()
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/json", None])
+def test_who_is_no_browser_gets_no_page(pooled, accept):
+    """Claude Code, curl and a load balancer get at ``/`` what they got before."""
+    headers = {"accept": accept} if accept else {}
+    for method, body in (("GET", "claude-proxy\n"), ("HEAD", "")):
+        answer = send(pooled, method, "/", headers)
+        assert (answer.status_code, answer.text, answer.headers["content-type"]) == (200, body, "text/plain")

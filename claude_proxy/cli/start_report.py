@@ -1,0 +1,135 @@
+"""What ``serve`` reports: one line when it begins, warnings before anything is served, and at the end how to use the proxy."""
+
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+from claude_proxy import __version__
+from claude_proxy.access.routes import OPEN_NOTICE, is_open
+from claude_proxy.check.lines import Lines, lines_of
+from claude_proxy.cli import onboarding
+from claude_proxy.config import models, static_token
+from claude_proxy.config.deployments import likely_endpoint
+from claude_proxy.config.settings import LogFormat, Settings, TokenMode
+from claude_proxy.config.ways import ways
+from claude_proxy.providers.endpoints import Hosts, Provider
+
+LOGGER = "claude_proxy.start"
+# How the settings block is printed: by `make` in a clone, by the image's command in a container.
+IN_A_CLONE = "`make settings`"
+IN_A_CONTAINER = "`claude-proxy settings` in the container (`docker compose exec proxy claude-proxy settings`)"
+
+
+class Line(NamedTuple):
+    """A line of the report."""
+
+    text: str
+    level: int = logging.INFO
+
+
+def write(lines: Iterable[Line], log_format: LogFormat, out: TextIO) -> None:
+    """Write lines as the log has them: text, a warning with its level in front, or JSON."""
+    for line in lines:
+        level = logging.getLevelName(line.level)
+        if log_format is LogFormat.JSON:
+            time = datetime.now(tz=UTC).isoformat(timespec="milliseconds")
+            text = json.dumps({"time": time, "level": level, "logger": LOGGER, "message": line.text})
+        else:
+            text = line.text if line.level == logging.INFO else f"{level}: {line.text}"
+        print(text, file=out)
+    out.flush()
+
+
+def begins(settings: Settings, written: Iterable[Path]) -> Iterator[Line]:
+    """Yield what is reported before the server starts."""
+    for path in written:
+        generated = path.name == static_token.NAME
+        reason = "Neither PROXY_STATIC_TOKEN nor a user is set: generated a token, written to" if generated else "Wrote"
+        yield Line(f"{reason} {path}.")
+    yield Line(f"claude-proxy {__version__} is starting with {counted(settings.workers, 'process', 'processes')} ...")
+
+
+def serves(settings: Settings, loaded: Mapping[str, Any], path: Path, *, container: bool) -> Iterator[Line]:
+    """Yield what is reported once the proxy serves: the models, their lanes, who may use it, and at the end where it is."""
+    url = onboarding.proxy_url(settings, None, os.environ)
+    yield Line(f"Claude credentials in the pool: {len(settings.credentials)} (mode {settings.mode.value}).")
+    yield from _models(settings, loaded)
+    yield from _lanes(settings, loaded, path)
+    yield from _access(settings)
+    yield from _dangers(settings)
+    yield Line(f"claude-proxy {__version__} is ready: open {url}/ in a browser.")
+    yield Line(f"Credentials, rate limits and usage: {url}/pool")
+    yield Line(f"Settings for Claude Code, with the token: {IN_A_CONTAINER if container else IN_A_CLONE}")
+
+
+def _dangers(settings: Settings) -> Iterator[Line]:
+    if is_open(settings):
+        yield Line(OPEN_NOTICE, logging.WARNING)
+    if settings.claude_base.startswith("http://"):
+        words = f"ANTHROPIC_API_BASE is {settings.claude_base}: Claude credentials are sent there unencrypted."
+        yield Line(words, logging.WARNING)
+
+
+def _access(settings: Settings) -> Iterator[Line]:
+    if is_open(settings):
+        return
+    users = len(settings.users.everybody())
+    found = [
+        *(["the static token"] if settings.static_token else []),
+        *([f"{users} with a token of their own" if users > 1 else "1 user with a token of its own"] if users else []),
+        *(["virtual keys of the database"] if settings.database_url else []),
+    ]
+    if found:
+        yield Line(f"Who can use it: {', '.join(found)}.")
+    else:
+        words = "Nobody can use the proxy yet: there is no static token and no user. `claude-proxy user add NAME` adds a user."
+        yield Line(words, logging.WARNING)
+
+
+def _models(settings: Settings, loaded: Mapping[str, Any]) -> Iterator[Line]:
+    lacking = missing(settings, loaded)
+    ready = [name for name in models.model_names(loaded) if name not in lacking]
+    yield Line(f"Models that are ready: {', '.join(ready) or 'none'}.")
+    by_need: dict[str, list[str]] = {}
+    for name, needs in lacking.items():
+        by_need.setdefault(" and ".join(needs), []).append(name)
+    for variables, names in by_need.items():
+        yield Line(f"Not ready: {', '.join(names)}: set {variables}.")
+
+
+def missing(settings: Settings, loaded: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Return, for each model that is not ready, the variables to set: its own, or the pool's where Claude has no credential."""
+    unset = models.unset_variables(loaded, os.environ)
+    hosts = Hosts(settings.claude_base)
+    no_pool = settings.mode is TokenMode.ROTATE and not settings.credentials
+    found: dict[str, tuple[str, ...]] = {}
+    ready: set[str] = set()
+    for entry in loaded.get("model_list") or ():
+        name, params = entry["model_name"], entry["litellm_params"]
+        provider = hosts.provider(str(params["model"]), params.get("custom_llm_provider"), params.get("api_base"))
+        if name in unset:
+            found.setdefault(name, unset[name])
+        elif no_pool and provider is Provider.CLAUDE and not params.get("api_key"):
+            found.setdefault(name, ("CLAUDE_OAUTH_TOKENS or CLAUDE_API_KEYS",))
+        else:
+            ready.add(name)
+    return {name: needs for name, needs in found.items() if name not in ready}
+
+
+def _lanes(settings: Settings, loaded: Mapping[str, Any], path: Path) -> Iterator[Line]:
+    try:
+        lines = lines_of(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        lines = Lines()
+    hosts, database = Hosts(settings.claude_base), settings.database_url is not None
+    found = [*ways(loaded, hosts, endpoint_lookup=likely_endpoint, database=database, lines=lines.at, file=path.name)]
+    yield from (Line(f"{sentence}.") for sentence in found or ["All requests use the fast lanes"])
+
+
+def counted(number: int, one: str, several: str) -> str:
+    """Return a number with its noun."""
+    return f"{number} {one if number == 1 else several}"

@@ -1,0 +1,56 @@
+"""server/pages.py: what a browser gets of ``/`` and ``/pool``."""
+
+import base64
+import hashlib
+import re
+
+import pytest
+
+from claude_proxy import __version__
+from claude_proxy.config.settings import Settings
+from claude_proxy.server.pages import page
+
+TOKEN = "sk-made-up-token-of-the-page"
+
+
+def text_of(response):
+    return response.body.decode()
+
+
+@pytest.mark.parametrize("name", ["start", "pool"])
+def test_what_a_page_may_do(name):
+    """A page runs its own style and script, named by their hashes, and no other; it cannot be framed and is not kept."""
+    response = page(name, Settings.parse({"PROXY_STATIC_TOKEN": TOKEN}))
+    text, policy = text_of(response), response.headers["content-security-policy"]
+    for kind in ("style", "script"):
+        (inside,) = re.findall(rf"<{kind}>(.*?)</{kind}>", text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{digest}'" in policy
+    assert re.search(r"default-src 'none'; .* frame-ancestors 'none'", policy)
+    assert (response.headers["cache-control"], response.headers["x-frame-options"]) == ("no-store", "DENY")
+    assert (response.headers["referrer-policy"], response.headers["x-content-type-options"]) == ("no-referrer", "nosniff")
+    assert "{{" not in text
+    assert not re.search(r"\son\w+=|style=", text)
+
+
+@pytest.mark.parametrize("name", ["start", "pool"])
+@pytest.mark.parametrize("static", [TOKEN, "open"])
+def test_an_open_proxy_has_a_banner(name, static):
+    """Both pages say that a proxy is open, and only then."""
+    text = text_of(page(name, Settings.parse({"PROXY_STATIC_TOKEN": static})))
+    assert ("This proxy is open: everyone" in text) == (static == "open")
+
+
+def test_what_the_start_page_holds():
+    """It links to /pool, names the version, and shows the block with a placeholder in the token's place; no secret."""
+    secrets = {
+        "PROXY_STATIC_TOKEN": TOKEN,
+        "LITELLM_MASTER_KEY": "sk-made-up-master",
+        "CLAUDE_OAUTH_TOKENS": "a=sk-ant-oat01-made-up",
+    }
+    text = text_of(page("start", Settings.parse(secrets)))
+    assert re.findall(r'href="([^"]*)"', text) == ["data:,", "/pool"]
+    assert f"version {__version__}" in text
+    assert '"ANTHROPIC_AUTH_TOKEN": "YOUR-TOKEN"' in text
+    assert "claude-proxy settings" in text
+    assert "made-up" not in text

@@ -1,0 +1,109 @@
+"""cli/start_report.py: what a start reports."""
+
+import io
+import json
+import logging
+
+import pytest
+
+from claude_proxy import __version__
+from claude_proxy.cli import start_report
+from claude_proxy.cli.start_report import Line
+from claude_proxy.config.settings import LogFormat, Settings
+
+TOKEN, MASTER, USER = "sk-made-up-token", "sk-made-up-master", "made-up-and-long-enough"
+OAUTH = "sk-ant-oat01-made-up-a"
+DEMO = {"model_name": "demo", "litellm_params": {"model": "anthropic/demo", "api_base": "http://demo.invalid"}}
+CLAUDE = {"model_name": "claude-*", "litellm_params": {"model": "anthropic/claude-*"}}
+GLM = {
+    "model_name": "glm",
+    "litellm_params": {"model": "anthropic/glm", "api_base": "https://glm.example", "api_key": "os.environ/ZAI_API_KEY"},
+}
+GEMINI = {"model_name": "gemini", "litellm_params": {"model": "gemini/x"}}
+
+
+def reported(tmp_path, *models, text="", container=False, **environ):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    loaded = {"model_list": [*(models or (DEMO, CLAUDE, GLM))]} | ({"litellm_settings": {"cache": True}} if text else {})
+    return [*start_report.serves(Settings.parse(environ), loaded, path, container=container)]
+
+
+def texts(lines):
+    return [line.text for line in lines]
+
+
+def test_the_end_of_a_start(tmp_path):
+    """The last lines are the version and the address, the pool's page, and how to get the settings; none holds a secret."""
+    secrets = {"PROXY_STATIC_TOKEN": TOKEN, "LITELLM_MASTER_KEY": MASTER, "CLAUDE_OAUTH_TOKENS": OAUTH}
+    lines = texts(reported(tmp_path, **secrets, PROXY_USER_TOKENS=f"anna={USER}", PORT="4321"))
+    assert lines == [
+        "Claude credentials in the pool: 1 (mode rotate).",
+        "Models that are ready: demo, claude-*.",
+        "Not ready: glm: set ZAI_API_KEY.",
+        "All requests use the fast lanes.",
+        "Who can use it: the static token, 1 user with a token of its own.",
+        f"claude-proxy {__version__} is ready: open http://127.0.0.1:4321/ in a browser.",
+        "Credentials, rate limits and usage: http://127.0.0.1:4321/pool",
+        "Settings for Claude Code, with the token: `make settings`",
+    ]
+    assert "docker compose exec proxy claude-proxy settings" in texts(reported(tmp_path, container=True))[-1]
+
+
+@pytest.mark.parametrize(
+    ("environ", "lines"),
+    [
+        ({}, ["Models that are ready: demo.", "Not ready: claude-*: set CLAUDE_OAUTH_TOKENS or CLAUDE_API_KEYS."]),
+        ({"CLAUDE_TOKEN_MODE": "passthrough"}, ["Models that are ready: demo, claude-*."]),
+    ],
+)
+def test_what_a_model_of_claude_lacks(tmp_path, environ, lines):
+    """A model of Claude's is not ready without a credential, unless each client brings its own."""
+    assert texts(reported(tmp_path, DEMO, CLAUDE, **environ))[1:-3][: len(lines)] == lines
+
+
+def test_the_lanes(tmp_path):
+    """The settings that send requests through LiteLLM are named with their line."""
+    found = texts(reported(tmp_path, text="\nlitellm_settings:\n  cache: true\n"))
+    assert "All requests go through LiteLLM because of litellm_settings.cache (config.yaml line 3)." in found
+    found = texts(reported(tmp_path, DEMO, GEMINI))
+    assert "LiteLLM translates the requests for gemini." in found
+    assert "All other requests use the fast lanes." in found
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"PROXY_STATIC_TOKEN": "open"}, "This proxy is open: everyone"),
+        ({"ANTHROPIC_API_BASE": "http://127.0.0.1:9"}, "ANTHROPIC_API_BASE is http://127.0.0.1:9: Claude credentials"),
+        ({"CLAUDE_PROXY_TOKEN_FILE": "/x"}, "Nobody can use the proxy yet"),
+    ],
+)
+def test_dangers_are_warnings(tmp_path, environ, words):
+    """An open proxy, a proxy that nobody can use, and credentials that are sent unencrypted are warnings at every start."""
+    (found,) = [line for line in reported(tmp_path, **{"PROXY_STATIC_TOKEN": "", **environ}) if line.text.startswith(words)]
+    assert found.level == logging.WARNING
+
+
+def test_what_is_written_is_reported(tmp_path):
+    """The first lines name each file that the start has made; for a generated token also the reason."""
+    found = texts(start_report.begins(Settings.parse({"NUM_WORKERS": "2"}), [tmp_path / ".env", tmp_path / "token"]))
+    assert found == [
+        f"Wrote {tmp_path / '.env'}.",
+        f"Neither PROXY_STATIC_TOKEN nor a user is set: generated a token, written to {tmp_path / 'token'}.",
+        f"claude-proxy {__version__} is starting with 2 processes ...",
+    ]
+
+
+@pytest.mark.parametrize("log_format", LogFormat)
+def test_the_form_of_a_line(log_format):
+    """A line is text, a warning with its level in front, or JSON as every other line of the log is."""
+    out = io.StringIO()
+    start_report.write([Line("a"), Line("b", logging.WARNING)], log_format, out)
+    lines = out.getvalue().splitlines()
+    if log_format is LogFormat.TEXT:
+        assert lines == ["a", "WARNING: b"]
+    else:
+        found = [json.loads(line) for line in lines]
+        assert [(one["level"], one["message"]) for one in found] == [("INFO", "a"), ("WARNING", "b")]
+        assert {tuple(one) for one in found} == {("time", "level", "logger", "message")}
