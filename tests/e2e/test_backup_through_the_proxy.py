@@ -59,12 +59,14 @@ def test_a_new_machine_goes_on_where_the_old_one_ended(upstream, tmp_path):
     # What the proxy has written at its end is in a backup that is made then.
     command(old, "backup", str(saved), "--force", "--passphrase-file", "-", given=f"{PASSPHRASE}\n")
     command(new, "restore", str(saved), "--passphrase-file", "-", given=f"{PASSPHRASE}\n")
-    upstream.seen.clear()
     proxy = Proxy(new, None, ANTHROPIC_API_BASE=upstream.url, **NOT_SET).wait_ready()
     try:
+        upstream.seen.clear()
         for token, status in ((anna, 200), (STATIC_TOKEN, 200), ("sk-made-up-another", 401), (None, 401)):
             assert proxy.ask(question("claude-opus-4-8"), token=token).status_code == status
-        assert {seen.header("authorization") for seen in upstream.seen} == {f"Bearer {TOKENS['a']}"}
+        assert {seen.header("authorization") for seen in upstream.seen if seen.path.startswith("/v1/messages")} == {
+            f"Bearer {TOKENS['a']}"
+        }
         proxy.logged("user=static")
         assert usage(proxy) == {("anna", "a", "2"), ("static", "a", "1")}
     finally:
