@@ -7,6 +7,7 @@ import re
 import pytest
 from command_line import refused, run
 
+from claude_proxy.cli import onboarding
 from claude_proxy.cli import project as project_folder
 
 
@@ -85,3 +86,16 @@ def test_the_models_for_small_work_are_options(peopled, capsys):
     said = json.loads(capsys.readouterr().out)["env"]
     assert (said["ANTHROPIC_DEFAULT_HAIKU_MODEL"], said["CLAUDE_CODE_SUBAGENT_MODEL"]) == ("demo", "claude-demo")
     assert refused(capsys, peopled, "settings", "--haiku-model", "nobody")[0].startswith("--haiku-model: nobody is not served")
+
+
+@pytest.mark.parametrize("command", [("settings",), ("user", "add", "anna")], ids=["settings", "user-add"])
+@pytest.mark.parametrize("form", [*onboarding.FORMATS])
+def test_the_block_as_json(peopled, capsys, command, form):
+    """``--json`` has the address, the token, where the block goes, and the block: as JSON where it is JSON, else as text."""
+    run(peopled, *command, "--format", form, "--json", "--model", "demo")
+    found = json.loads(capsys.readouterr().out)
+    assert [*found] == ["format", "where", "url", "token", "block"]
+    assert (found["format"], found["url"]) == (form, "http://127.0.0.1:4000")
+    assert found["token"].startswith("sk-")
+    assert isinstance(found["block"], dict) is (form in ("settings", "vscode"))
+    assert found["block"]
