@@ -27,10 +27,19 @@ LOCK := $(if $(LITELLM),$(VENV).lock,requirements.lock)
 DEV_LOCK := $(if $(LITELLM),$(VENV).lock,requirements-dev.lock)
 
 .PHONY: install dev database run settings check-config user-add user-remove user-list test lint bench conformance soak simulate screenshots fuzz sbom \
-	scan lock clean lint-deploy manifest
+	scan lock clean lint-deploy manifest help backup restore
 .DEFAULT_GOAL := run
 
-install: $(VENV)/installed $(BIN)/claude-proxy  ## .venv from the lock and the command claude-proxy in it, and nothing else
+# The comments behind ## in this file, in eighty columns. Needs nothing that is installed.
+help:  ## show this list
+	@awk -F '  ## ' '/^[a-z-]+:.*  ## / { \
+		split($$1, name, ":"); line = sprintf("%-13s", name[1]); n = split($$2, words, " "); \
+		for (i = 1; i <= n; i++) { \
+			if (length(line) + length(words[i]) > 78) { print line; line = sprintf("%-13s", "") } \
+			line = line " " words[i] } \
+		print line }' $(firstword $(MAKEFILE_LIST))
+
+install: $(VENV)/installed $(BIN)/claude-proxy  ## create .venv with the packages of the lock, and the command claude-proxy in it
 
 # pip comes with Python at a version of its own, and so may setuptools: the first is replaced by the locked one, the other goes.
 $(VENV)/installed: $(LOCK) requirements-installer.lock
@@ -46,7 +55,7 @@ $(BIN)/claude-proxy: Makefile | $(VENV)/installed
 	@printf '#!/bin/sh\nPYTHONPATH="%s" exec "%s" -P -m claude_proxy "$$@"\n' '$(CURDIR)' '$(CURDIR)/$(BIN)/python' > $@
 	@chmod 755 $@
 
-dev: $(VENV)/installed-dev
+dev: $(VENV)/installed-dev  ## install what the tests need
 
 $(VENV)/installed-dev: $(DEV_LOCK) $(VENV)/installed
 	$(call packages,$(DEV_LOCK))
@@ -68,33 +77,39 @@ $(TOOLS)/installed $(DEPLOY)/installed: .venv-%/installed: requirements-%.lock r
 	$(COMPILE) --override $@.override --group dev pyproject.toml --output-file $@.new > $@.log
 	@mv $@.new $@ && rm $@.override $@.log
 
-database: install  ## what DATABASE_URL needs; downloads Prisma's engines and, where there is none, Node
+database: install  ## install what DATABASE_URL needs; downloads Prisma's engines, and Node if there is none
 	$(PIP) -r requirements-database.lock
 	$(BIN)/python -m claude_proxy.litellm.database > $(VENV)/schema.prisma
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/prisma generate --schema $(VENV)/schema.prisma
 
-run: install  ## start the proxy; makes .env and config.yaml when they are missing
+run: install  ## start the proxy; creates .env and config.yaml if they are missing
 	@exec $(BIN)/python -m claude_proxy serve
 
-settings: install  ## print the block for Claude Code's settings.json, with the token in it
+settings: install  ## print the settings for Claude Code, with the token; URL=https://... for another address
 	@$(BIN)/python -m claude_proxy settings $(if $(URL),--url '$(URL)')
 
-user-add: install  ## make user-add NAME=anna URL=https://...: a token for a person, shown once; it counts at once
+user-add: install  ## add a user: make user-add NAME=anna URL=https://...; prints the token once
 	@$(BIN)/python -m claude_proxy user add "$(NAME)" $(if $(URL),--url '$(URL)')
 
-user-remove: install  ## make user-remove NAME=anna: refuse that token from now on
+user-remove: install  ## remove a user: make user-remove NAME=anna
 	@$(BIN)/python -m claude_proxy user remove "$(NAME)"
 
-user-list: install  ## who has a token
+user-list: install  ## list the users
 	@$(BIN)/python -m claude_proxy user list
 
-check-config: install  ## say what is wrong with .env and config.yaml; CHECK_ARGS=--live asks every model, --offline no host
+backup: install  ## write everything that a new machine needs into one file: make backup FILE=claude-proxy.backup
+	@$(BIN)/python -m claude_proxy backup '$(or $(FILE),claude-proxy.backup)'
+
+restore: install  ## restore a backup: make restore FILE=claude-proxy.backup
+	@$(BIN)/python -m claude_proxy restore '$(or $(FILE),claude-proxy.backup)'
+
+check-config: install  ## find errors in .env and config.yaml; CHECK_ARGS=--live sends a request to every model, CHECK_ARGS=--offline connects to no host
 	@$(BIN)/python -m claude_proxy check $(CHECK_ARGS)
 
-test: dev  ## every test; what this machine lacks is reported as skipped; LITELLM=1.106.1 tests another release of LiteLLM
+test: dev  ## run every test, and report those skipped because a program is missing; LITELLM=1.106.1 tests with another release of LiteLLM
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-lint: dev
+lint: dev  ## check the style and the types of the code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -109,21 +124,21 @@ lint-deploy: $(DEPLOY)/installed  ## check the Helm chart, the manifest, the wor
 	$(DEPLOY)/bin/zizmor --offline --no-progress --persona auditor .github/workflows
 	$(DEPLOY)/bin/python deploy/manifests.py check
 
-manifest: $(DEPLOY)/installed  ## deploy/kubernetes/claude-proxy.yaml, made of the chart; IMAGE=NAME for another image
+manifest: $(DEPLOY)/installed  ## write deploy/kubernetes/claude-proxy.yaml from the chart; IMAGE=NAME for another image
 	@$(DEPLOY)/bin/python deploy/manifests.py write $(if $(IMAGE),--image '$(IMAGE)')
 
-bench: install  ## this proxy beside LiteLLM alone and a floor: docs/BENCHMARKS.md; PEERS=1 with others from npm; SWITCHES=1: what each switch of the server gains
+bench: install  ## measure this proxy beside LiteLLM alone: docs/BENCHMARKS.md; PEERS=1 adds other proxies from npm, SWITCHES=1 measures each switch of the server
 	@$(BIN)/python -m $(if $(SWITCHES),benchmarks.switches,benchmarks.run --output docs/BENCHMARKS.md $(if $(PEERS),--peers) $(BENCH_ARGS))
 
 # Two cores are enough; what else runs on them shows in the latencies.
-soak: install  ## make soak MINUTES=10 STREAMS=200: streams through one worker for a long time, then floods: docs/LOAD.md
+soak: install  ## run streams through one worker for a long time, then floods: make soak MINUTES=10 STREAMS=200 writes docs/LOAD.md
 	@$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),10) --streams $(or $(STREAMS),200) --write
 
-simulate: install  ## a week of forty users on 5 and on 20 accounts, by several orders: docs/SIMULATION.md
+simulate: install  ## simulate a week of forty users on 5 and on 20 accounts: docs/SIMULATION.md
 	@$(BIN)/python -m benchmarks.simulate --write
 
 # TOKEN given to make is in the environment, and so on no command line.
-conformance: install  ## what Claude Code expects of a gateway, beside LiteLLM alone: docs/CONFORMANCE.md; or URL=... TOKEN=...
+conformance: install  ## test what Claude Code expects of a gateway: docs/CONFORMANCE.md; URL=... TOKEN=... test another one
 	@$(BIN)/python -m conformance.run $(if $(URL),--url '$(URL)') $(if $(UPSTREAM_PORT),--upstream-port '$(UPSTREAM_PORT)')
 
 # Needs Chromium, Node and PostgreSQL. PICTURE=pool makes one of them.
@@ -131,17 +146,17 @@ screenshots: dev  ## the pictures in docs/screenshots: the page /pool, and what 
 	@$(BIN)/python tests/e2e/screenshots/make.py $(PICTURE)
 
 SECONDS ?= 60
-fuzz: dev  ## look for inputs that break a rule of fuzz/rules.py: make fuzz SECONDS=60, for each target
+fuzz: dev  ## search for inputs that break a rule of fuzz/rules.py: make fuzz SECONDS=60, for each target
 	@$(BIN)/python -m fuzz --seconds $(SECONDS)
 
-sbom: install $(TOOLS)/installed  ## sbom.json: what .venv is made of, as CycloneDX; the image has its own, /app/sbom.json
+sbom: install $(TOOLS)/installed  ## write sbom.json, the packages in .venv as CycloneDX; the image has its own, /app/sbom.json
 	@$(PIP) --dry-run --ignore-installed --report $(VENV)/report.json -r $(LOCK)
 	@$(TOOLS)/bin/python deploy/sbom.py --python $(BIN)/python --report $(VENV)/report.json > sbom.json.new
 	@mv sbom.json.new sbom.json
 
 # pip-audit asks for the packages of every lock, and fails where there is no answer about one. SBOM=FILE, the image's
 # /app/sbom.json, lists what is known of its Debian packages; there always is something, so that is for a person to read.
-scan: $(TOOLS)/installed  ## known holes in what is installed; asks databases on the internet
+scan: $(TOOLS)/installed  ## find known vulnerabilities in what is installed; sends requests to databases on the internet
 	$(TOOLS)/bin/hadolint Dockerfile
 	@for lock in requirements.lock requirements-database.lock requirements-tools.lock requirements-deploy.lock \
 		requirements-installer.lock; do \
@@ -149,7 +164,7 @@ scan: $(TOOLS)/installed  ## known holes in what is installed; asks databases on
 	$(if $(SBOM),$(TOOLS)/bin/debsbom sec-scan -t cdx --db $(TOOLS)/debian.json $(if $(DEBIAN),--tracker $(DEBIAN)) --update-db $(SBOM))
 
 # The locks hold hashes for every platform and name no index.
-lock: $(TOOLS)/installed
+lock: $(TOOLS)/installed  ## write the lock files again from pyproject.toml
 	$(COMPILE) pyproject.toml --output-file requirements.lock
 	$(COMPILE) --group dev --constraint requirements.lock --output-file requirements-dev.lock
 	$(COMPILE) --group database --no-deps --output-file requirements-database.lock
@@ -157,5 +172,5 @@ lock: $(TOOLS)/installed
 	$(COMPILE) --group deploy --output-file requirements-deploy.lock
 	$(COMPILE) --group installer --output-file requirements-installer.lock
 
-clean:
+clean:  ## remove what was installed here
 	rm -rf .venv .venv-litellm-* .venv-tools .venv-deploy sbom.json .pytest_cache .mypy_cache .ruff_cache

@@ -8,6 +8,7 @@ import re
 import pytest
 from command_line import refused, run
 
+from claude_proxy.cli import onboarding
 from claude_proxy.cli import project as project_folder
 
 
@@ -98,3 +99,16 @@ def test_check_accepts_a_printed_block(peopled, capsys, tmp_path, arguments):
     printed = capsys.readouterr().out
     assert "config.yaml" in printed, "the check was read"
     assert not [line for line in printed.splitlines() if "settings.json" in line and not line.startswith("✓")]
+
+
+@pytest.mark.parametrize("command", [("settings",), ("user", "add", "anna")], ids=["settings", "user-add"])
+@pytest.mark.parametrize("form", [*onboarding.FORMATS])
+def test_the_block_as_json(peopled, capsys, command, form):
+    """``--json`` has the address, the token, where the block goes, and the block: as JSON where it is JSON, else as text."""
+    run(peopled, *command, "--format", form, "--json", "--model", "demo")
+    found = json.loads(capsys.readouterr().out)
+    assert [*found] == ["format", "where", "url", "token", "block"]
+    assert (found["format"], found["url"]) == (form, "http://127.0.0.1:4000")
+    assert found["token"].startswith("sk-")
+    assert isinstance(found["block"], dict) is (form in ("settings", "vscode"))
+    assert found["block"]

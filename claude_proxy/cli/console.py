@@ -6,6 +6,14 @@ from collections.abc import Sequence
 from typing import NoReturn, TextIO
 
 
+class CommandError(Exception):
+    """A command cannot do its work. ``mistakes`` holds a sentence each, and no secret."""
+
+    def __init__(self, *mistakes: str) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = mistakes
+
+
 def stop(heading: str, mistakes: Sequence[str]) -> NoReturn:
     """Print a list of errors and exit with 1."""
     tell("\n".join([heading, *(f"- {mistake}" for mistake in mistakes)]))

@@ -1,5 +1,6 @@
-"""``claude-proxy settings``: print the block for a client, with its token where that is known."""
+"""``claude-proxy settings``: the settings of a client, with its token if that is known."""
 
+import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +13,7 @@ from claude_proxy.cli import onboarding
 from claude_proxy.cli.code_snippets import TOKEN_VARIABLE
 from claude_proxy.cli.command import command
 from claude_proxy.cli.console import tell
-from claude_proxy.cli.parsing import Options
+from claude_proxy.cli.parsing import Options, json_option
 from claude_proxy.cli.project import checked, config_path
 from claude_proxy.config.settings import Settings
 from claude_proxy.secret import Secret
@@ -31,20 +32,37 @@ BLOCK_OPTIONS: tuple[click.Parameter, ...] = (
         help="a: the token of the proxy alone. b: the token of the proxy beside a login of the user.",
     ),
     *(click.Option([option], metavar="MODEL", help=f"The model for {work}.") for option, work in onboarding.SMALL_WORK.items()),
+    json_option(),
 )
 
 
 def show_settings(options: Options) -> None:
-    """Print what a client needs, with the token where it is known."""
+    """Print what a client needs, with the token if it is known."""
     loaded, settings = checked(config_path(options.project, options.data))
     token = users_file.find(settings.users, options.user).token if options.user else settings.static_token
-    print(blocks(settings, loaded, options, token))  # noqa: T201 - what the command is for
-    tell_where(settings, options, token)
+    show_block(settings, loaded, options, token)
     if options.user and token is None:
         tell(
-            f"The token of {options.user} cannot be shown again: only its hash is kept. To make a new one: "
-            f"claude-proxy user remove {options.user}, then claude-proxy user add {options.user}."
+            f"The token of {options.user} cannot be shown again: only its hash is stored. For a new one run "
+            f"`claude-proxy user remove {options.user}` and `claude-proxy user add {options.user}`."
         )
+
+
+def show_block(settings: Settings, loaded: Mapping[str, Any], options: Options, token: Secret | None) -> None:
+    """Print the block to stdout and what to do with it to stderr; with ``--json`` all of it as JSON."""
+    text = blocks(settings, loaded, options, token)
+    if options.json:
+        block = onboarding.FORMATS[options.format]
+        found = {
+            "format": options.format,
+            "where": block.where,
+            "url": onboarding.proxy_url(settings, options.url, os.environ),
+            "token": token.reveal() if token else None,
+            "block": json.loads(text) if text.startswith("{") else text,
+        }
+        text = json.dumps(found, indent=2)
+    print(text)  # noqa: T201 - what the command is for
+    tell_where(settings, options, token)
 
 
 def tell_where(settings: Settings, options: Options, token: Secret | None) -> None:

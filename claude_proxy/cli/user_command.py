@@ -14,7 +14,7 @@ from claude_proxy.cli.command import command, group
 from claude_proxy.cli.console import tell
 from claude_proxy.cli.parsing import Options, json_option
 from claude_proxy.cli.project import checked, config_path, users_path
-from claude_proxy.cli.settings_command import BLOCK_OPTIONS, blocks, tell_where
+from claude_proxy.cli.settings_command import BLOCK_OPTIONS, blocks, show_block
 from claude_proxy.cli.tables import Column, Style
 from claude_proxy.config.users import UserBook, parse_list, parse_users
 
@@ -26,8 +26,7 @@ def add_user(options: Options) -> None:
     given = sys.stdin.readline().strip() if options.token == "-" else options.token  # noqa: S105 - not a token
     path = users_path(options.project, options.data)
     token = users_file.add(path, settings.users, options.user, given, today())
-    print(blocks(settings, loaded, options, token))  # noqa: T201 - what the command is for
-    tell_where(settings, options, token)
+    show_block(settings, loaded, options, token)
     tell(f"Added {options.user}. A running proxy accepts the token immediately. The token is shown only this once.")
 
 
