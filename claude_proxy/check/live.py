@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from claude_proxy.check.client_requests import OWN_WORDS
+from claude_proxy.check.client_requests import OWN_WORDS, live_requests
 from claude_proxy.check.endpoints import host_of
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, Level, error, info, warning
@@ -62,8 +62,10 @@ def ask_all(facts: Facts, now: Callable[[], float] = time.time, *, lift: Callabl
     if facts.settings is None:
         return []
     # No redirect is followed and no HTTP_PROXY is used, so that tokens are sent to the intended address or nowhere.
+    of_client = [("the models of settings.json respond", live_requests(facts))] if facts.client else []
     with httpx.Client(timeout=TIMEOUT, follow_redirects=False, trust_env=False) as client:
         return [
+            *of_client,
             ("every model responds", ask_models(client, facts, facts.settings)),
             (
                 "Anthropic accepts every Claude credential",

@@ -34,6 +34,8 @@ def credentials(facts: Facts) -> Iterator[Finding]:
                 yield error(place, "has quotes in it, which are sent as a part of the credential", "remove them")
             elif EXAMPLE_CREDENTIAL.fullmatch(value):
                 yield error(place, "is the value of an example", f"write a real credential ({prefix}...)")
+            elif value.startswith(tuple(CREDENTIAL_PREFIXES.values())) and not value.startswith(prefix):
+                continue  # it keeps the proxy from starting, which is reported
             elif not value.startswith(prefix) and (shorter := _shorter(label, seen)):
                 problem = f"does not start with {prefix}; if it is the end of {shorter}, the line end in that splits it"
                 yield error(place, problem, "write each credential in one line")

@@ -118,15 +118,15 @@ ROWS = (
     # --- values ---
     dotenv(
         "an OAuth token among the API keys", POOL, POOL + f"CLAUDE_API_KEYS={OTHER_OAUTH}\n",
-        ".env line 4: CLAUDE_API_KEYS: entry 1 is an OAuth token: it belongs into CLAUDE_OAUTH_TOKENS",
+        ".env line 4: CLAUDE_API_KEYS: entry 1 is an OAuth token; move it to CLAUDE_OAUTH_TOKENS",
     ),
     dotenv(
         "an API key among the OAuth tokens", POOL, f"CLAUDE_OAUTH_TOKENS=ci={API_KEY}\n",
-        ".env line 3: CLAUDE_OAUTH_TOKENS: entry 1 is an API key: it belongs into CLAUDE_API_KEYS",
+        ".env line 3: CLAUDE_OAUTH_TOKENS: entry 1 is an API key; move it to CLAUDE_API_KEYS",
     ),
     dotenv(
         "a label twice", POOL, f"CLAUDE_OAUTH_TOKENS=anna={OAUTH},anna={OTHER_OAUTH}\n",
-        ".env line 3: CLAUDE_OAUTH_TOKENS: entry 2 has the label 'anna', which an earlier entry has",
+        ".env line 3: CLAUDE_OAUTH_TOKENS: entry 2 has the label 'anna', which an earlier entry already has",
     ),
     dotenv(
         "a token twice", POOL, f"CLAUDE_OAUTH_TOKENS=anna={OAUTH},ben={OAUTH}\n",
