@@ -1,19 +1,25 @@
 """`claude-proxy check` finds each planted mistake in words, with its file and line, and finds nothing in what is right."""
 
+import functools
 import itertools
 import json
 
 import pytest
 from planted_mistakes import SECRETS, Row, of_client, of_config, of_dotenv, of_models, right
 
+from claude_proxy.check import installation
 from claude_proxy.cli import main
 
 ROWS = (*of_config.ROWS, *of_models.ROWS, *of_dotenv.ROWS, *of_client.ROWS)
 
+owned_files = functools.cache(installation.owned_files)
+
 
 @pytest.fixture
-def check(tmp_path, capsys):
+def check(tmp_path, capsys, monkeypatch):
     """Write a project, run the command on it, and return its output; nothing of it is a traceback or a secret."""
+    # What is installed is the same for every project.
+    monkeypatch.setattr(installation, "owned_files", owned_files)
 
     def run(files, *arguments):
         for name, text in files.items():

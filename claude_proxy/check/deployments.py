@@ -1,6 +1,7 @@
 """Checks of single entries of model_list: whose model it is, whether another entry has its name, and its chat_server."""
 
 from collections.abc import Iterator, Mapping
+from datetime import date
 from typing import Any
 
 from claude_proxy.check import names
@@ -10,6 +11,7 @@ from claude_proxy.check.findings import Finding, error, info, warning
 from claude_proxy.check.models import claude_hosts, provider_of, resolved
 from claude_proxy.check.price_list import assumed_provider
 from claude_proxy.config.deployments import CHAT_SERVER
+from claude_proxy.config.routing import number
 from claude_proxy.credentials.credential import is_claude_credential
 from claude_proxy.credentials.redaction import NO_KEY
 from claude_proxy.providers.compatibility import SERVERS
@@ -24,6 +26,11 @@ OTHER_PREFIXES = {
     "z.ai": "zai", "z-ai": "zai", "glm": "zai", "aws": "bedrock", "copilot": "github_copilot", "local": "ollama_chat",
     "vllm-openai": "hosted_vllm", "lmstudio": "lm_studio", "openai-compatible": "openai", "openai_compatible": "openai",
 }  # fmt: skip
+# Parameters that LiteLLM (1.106.2) reads as a text, and as a number.
+TEXTS = frozenset(
+    {"api_key", "api_base", "api_version", "custom_llm_provider", "aws_access_key_id", "aws_region_name", "vertex_location"}
+)
+NUMBERS = frozenset({"rpm", "tpm", "input_cost_per_token", "output_cost_per_token"})
 # Who publishes models: the first part of a model's name at Hugging Face and on servers of one's own, and no provider.
 ORGANISATIONS = frozenset(
     {
@@ -72,6 +79,23 @@ def _without_prefix(at: str, name: str, model: str) -> Iterator[Finding]:
     else:
         problem = f"model {model} has no provider prefix, and LiteLLM does not know the name, so the start leaves {name} out"
         yield error(at, problem, f"write PROVIDER/{model}, such as openai/{model} for a server that is compatible with OpenAI")
+
+
+def parameters(facts: Facts) -> Iterator[Finding]:
+    """Parameters whose value YAML reads as another type: LiteLLM leaves such a model out at the start."""
+    for place, entry in facts.models:
+        name = entry["model_name"]
+        for key, value in entry["litellm_params"].items():
+            if key in TEXTS and value is not None and not isinstance(value, str):
+                kind = "a date" if isinstance(value, date) else "a number" if isinstance(value, int | float) else "not a text"
+                problem = f"{key} of {name} is {kind} in YAML, so the start leaves {name} out"
+                yield error(facts.at("model_list", place, "litellm_params", key), problem, f'put it into quotes: {key}: "..."')
+            elif key in NUMBERS and number(0 if value is None else value) is None:
+                problem = f"{key} of {name} is not a number, so the start leaves {name} out"
+                yield error(facts.at("model_list", place, "litellm_params", key), problem, "write a number without a unit")
+            elif key == "tags" and value is not None and not isinstance(value, list):
+                problem = f"tags of {name} is not a list, so the start leaves {name} out"
+                yield error(facts.at("model_list", place, "litellm_params", key), problem, "write tags: [NAME]")
 
 
 def foreign_models(facts: Facts) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ from typing import Any
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, warning
 from claude_proxy.check.models import is_served, nearest, overlap, served_names
+from claude_proxy.config.routing import VALIDATED_FALLBACKS
 
 FALLBACK_SETTINGS = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
 
@@ -38,10 +39,9 @@ def fallbacks(facts: Facts) -> Iterator[Finding]:
 
 
 def _shape(facts: Facts, section: str, setting: str) -> Iterator[Finding]:
-    """Yield an error for a value that is no list, where the start does not refuse it by itself."""
+    """Yield an error for a value that is not a list, where it does not keep the proxy from starting."""
     value = facts.section(section).get(setting)
-    refused = section == "router_settings" and setting != "context_window_fallbacks"
-    if value is not None and not isinstance(value, list) and not refused:
+    if value is not None and not isinstance(value, list) and setting not in VALIDATED_FALLBACKS:
         kind = "a mapping" if isinstance(value, dict) else "not a list"
         yield error(facts.at(section, setting), f"{setting} is {kind}, so none of it applies", "write `- MODEL: [FALLBACK]`")
 

@@ -2,13 +2,16 @@
 
 import stat
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from claude_proxy.check import names
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, info, warning
 from claude_proxy.check.placing import placed
+from claude_proxy.config.models import CALLBACK
 from claude_proxy.providers.endpoints import BLOCK
 
+ROOT = Path(__file__).resolve().parents[2]
 # Sections of config.yaml whose keys are checked one by one.
 SECTIONS = ("router_settings", "litellm_settings", "general_settings", "claude_proxy")
 # Names under which an editor or a file manager saves the two files, and which nothing reads.
@@ -43,6 +46,31 @@ def file_names(facts: Facts) -> Iterator[Finding]:
         if other in there:
             say = warning if right in there else error
             yield say(other, "is not read", f"its name should be {right}")
+
+
+def other_files(facts: Facts) -> Iterator[Finding]:
+    """Files and servers that config.yaml needs: without them LiteLLM does not start."""
+    folder = facts.config_path.parent
+    included = facts.config.get("include")
+    for place, name in enumerate(included if isinstance(included, list) else ()):
+        if not (folder / str(name)).exists():
+            yield error(
+                facts.at("include", place), f"include names {name}, which does not exist", "remove the entry, or add it"
+            )
+    for place, callback in enumerate(facts.listed("litellm_settings", "callbacks")):
+        module = str(callback).rpartition(".")[0].replace(".", "/")
+        is_there = not module or str(callback) == CALLBACK or any((root / f"{module}.py").exists() for root in (folder, ROOT))
+        if not is_there:
+            problem = f"callbacks names {callback}, and there is no {module}.py beside config.yaml, so LiteLLM does not start"
+            yield error(facts.at("litellm_settings", "callbacks", place), problem, "remove it, or add the file")
+    settings, params = facts.section("litellm_settings"), facts.section("litellm_settings").get("cache_params") or {}
+    of_redis = isinstance(params, dict) and str(params.get("type", "redis")).startswith("redis")
+    named = isinstance(params, dict) and any(params.get(name) for name in ("host", "url", "redis_startup_nodes"))
+    if settings.get("cache") is True and of_redis and not named and not facts.environ.get("REDIS_HOST"):
+        problem = "cache needs a Redis of LiteLLM's own, and REDIS_HOST is not set, so LiteLLM does not start"
+        yield error(
+            facts.at("litellm_settings", "cache"), problem, "set REDIS_HOST in .env, or write cache_params: {type: local}"
+        )
 
 
 def repeated_keys(facts: Facts) -> Iterator[Finding]:

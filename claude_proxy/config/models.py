@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import yaml
 
-from claude_proxy.config import features, model_access, pool_groups, routing, web_search
+from claude_proxy.config import features, model_access, pool_groups, routing, sections, web_search
 from claude_proxy.config.deployments import Deployment, EndpointLookup, deployment, no_endpoint
 from claude_proxy.config.routing import Routing
 from claude_proxy.providers import fetching
@@ -63,6 +63,7 @@ def _mistakes(config: object) -> Iterator[str]:
         yield f"litellm_settings: callbacks should name {CALLBACK}; without it no credential rotates and no rule applies"
     if not isinstance(general, dict) or general.get("custom_auth") != CUSTOM_AUTH:
         yield f"general_settings: custom_auth should be {CUSTOM_AUTH}; without it the static token is not checked"
+    yield from sections.mistakes(config)
     yield from routing.mistakes(config)
     yield from model_access.mistakes(config)
     yield from pool_groups.mistakes(config)

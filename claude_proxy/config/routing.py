@@ -93,15 +93,17 @@ class Routing:
 
 
 def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a sentence for each of the ``router_settings`` with which LiteLLM does not start; nothing else is known of them."""
+    """Yield a sentence for each rule with which LiteLLM does not start; ``config`` is a mapping, and nothing else is known."""
+    for section in ("router_settings", "litellm_settings"):
+        given = _mapping(config.get(section))
+        for name in VALIDATED_FALLBACKS:
+            yield from (f"{section}: {name}: {problem}" for problem in _fallback_mistakes(given.get(name)))
     settings = config.get("router_settings")
     if settings is None:
         return
     if not isinstance(settings, dict):
         yield "router_settings: should be a mapping of settings, such as num_retries: 2"
         return
-    for name in VALIDATED_FALLBACKS:
-        yield from (f"router_settings: {name}: {problem}" for problem in _fallback_mistakes(settings.get(name)))
     aliases = settings.get("model_group_alias")
     if aliases is not None and not isinstance(aliases, dict):
         yield "router_settings: model_group_alias: should be a mapping of another name to a model: {fast: glm-fast}"

@@ -133,6 +133,41 @@ ROWS = (
         "no callback", "  callbacks: [request_transformer.proxy_handler_instance]\n", "",
         "config.yaml line 18: litellm_settings: callbacks should name request_transformer.proxy_handler_instance",
     ),
+    config(
+        "a number as a key", "os.environ/ZAI_API_KEY", "1234567890",
+        "config.yaml line 9: api_key of glm is a number in YAML, so the start leaves glm out", "put it into quotes",
+    ),
+    config(
+        "a version that YAML reads as a date", "      api_key: os.environ/OPENAI_API_KEY\n",
+        "      api_key: os.environ/OPENAI_API_KEY\n      api_version: 2025-04-01\n",
+        "config.yaml line 14: api_version of gpt is a date in YAML, so the start leaves gpt out", "put it into quotes",
+    ),
+    config(
+        "a limit with a unit", "      api_key: os.environ/OPENAI_API_KEY\n",
+        "      api_key: os.environ/OPENAI_API_KEY\n      rpm: 60/min\n",
+        "config.yaml line 14: rpm of gpt is not a number, so the start leaves gpt out", "without a unit",
+    ),
+    config(
+        "a cache without a Redis", "  drop_params: true\n", "  cache: true\n",
+        "config.yaml line 20: cache needs a Redis of LiteLLM's own", "cache_params: {type: local}",
+    ),
+    config(
+        "a callback without its file", "[request_transformer.proxy_handler_instance]",
+        "[request_transformer.proxy_handler_instance, custom_callbacks.handler]",
+        "config.yaml line 19: callbacks names custom_callbacks.handler, and there is no custom_callbacks.py", "add the file",
+    ),
+    config(
+        "an included file that does not exist", "router_settings:\n", "include: [models.yaml]\nrouter_settings:\n",
+        "config.yaml line 14: include names models.yaml, which does not exist", "remove the entry",
+    ),
+    config(
+        "variables of config.yaml as a list", "router_settings:\n", "environment_variables: [A=b]\nrouter_settings:\n",
+        "config.yaml line 14: environment_variables: should be a mapping, such as NAME: value",
+    ),
+    config(
+        "a guardrail without parameters", "router_settings:\n", "guardrails: [{guardrail_name: pii}]\nrouter_settings:\n",
+        "config.yaml line 14: guardrails: entry 1 should have litellm_params",
+    ),
     # --- references and keys ---
     config(
         "${X} for a key", "os.environ/ZAI_API_KEY", "${ZAI_API_KEY}",
