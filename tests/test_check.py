@@ -20,6 +20,11 @@ from hypothesis import strategies as st
 
 from claude_proxy.check import (
     client,
+    client_file,
+    deployments,
+    dotenv_text,
+    endpoints,
+    fallbacks,
     files,
     hosts,
     installation,
@@ -31,19 +36,18 @@ from claude_proxy.check import (
     report,
     table,
     tokens,
+    variables,
     web_search,
 )
 from claude_proxy.check.facts import (
     DotEnv,
     Facts,
-    Unreadable,
     gather,
-    read_client_settings,
     read_dotenv,
     read_people,
     site_packages,
 )
-from claude_proxy.check.findings import error, info, warning
+from claude_proxy.check.findings import Level, error, info, warning
 from claude_proxy.check.lines import lines_of
 from claude_proxy.cli import onboarding
 from claude_proxy.config.outbound_proxies import outbound_proxies
@@ -68,7 +72,7 @@ ENVIRON = {"PROXY_STATIC_TOKEN": STATIC, "LITELLM_MASTER_KEY": MASTER}
 
 
 def facts(config=EXAMPLE, dotenv="", client_settings=None, **environ):
-    """The facts of a project that is right but for what is given; ``environ`` is what .env says, too."""
+    """The facts of a project that is right but for what is given; ``environ`` is also in .env."""
     text = config if isinstance(config, str) else yaml.safe_dump(config)
     values = ENVIRON | environ
     lines = {name: number for number, name in enumerate(values, start=1)}
@@ -83,7 +87,7 @@ def facts(config=EXAMPLE, dotenv="", client_settings=None, **environ):
         lines=lines_of(text),
         settings=settings,
         people=read_people(values, settings),
-        client_settings=client_settings or {},
+        client=client_file.ClientFile(values=client_settings) if client_settings else None,
         litellm_version=installation.PINNED,
     )
 
@@ -133,7 +137,7 @@ def test_the_ready_blocks_are_right():
     ("config", "says"),
     [
         ({"router_setings": {}}, ["error", "line 1", "router_setings is not known", "did you mean router_settings?"]),
-        ({"whatever": 1}, ["warning", "whatever is not known", "nobody reads it"]),
+        ({"whatever": 1}, ["warning", "whatever is not known", "nothing reads it"]),
         ({"router_settings": {"num_retrys": 1}}, ["error", "line 2", "num_retrys", "did you mean num_retries?"]),
         ({"litellm_settings": {"drop_param": True}}, ["error", "line 2", "in litellm_settings", "drop_params"]),
         ({"general_settings": {"master_kye": "x"}}, ["error", "in general_settings", "master_key"]),
@@ -146,7 +150,7 @@ def test_the_ready_blocks_are_right():
     ],
 )  # fmt: skip
 def test_unknown_keys(config, says):
-    """A key that nobody reads is found with its line, and a misspelling with what it was meant to be."""
+    """A key that nothing reads is found with its line, and a misspelling with what it was meant to be."""
     only(files.unknown_keys(facts(config)), *says)
 
 
@@ -184,7 +188,7 @@ router_settings:
     [
         ("{}", []),
         (CONFIG_WITH_FALLBACKS.replace("model_list", "model_lst"), ["model_lst is not known; did you mean model_list?"]),
-        (CONFIG_WITH_FALLBACKS.split("router", 1)[0] * 2, ["model_list stands there twice"]),
+        (CONFIG_WITH_FALLBACKS.split("router", 1)[0] * 2, ["model_list is there twice"]),
         (CONFIG_WITH_FALLBACKS[CONFIG_WITH_FALLBACKS.index("router") :], []),
     ],
 )
@@ -210,15 +214,15 @@ def limited(*names, **environ):
 @pytest.mark.parametrize(
     ("name", "environ", "says"),
     [
-        ("Annaa", {}, ["error", "line 3: nobody is called Annaa", "did you mean anna?"]),
+        ("Annaa", {}, ["error", "line 3: no user is called Annaa", "did you mean anna?"]),
         ("annna", {}, ["error", "did you mean anna?"]),
         ("doras", {}, ["error", "did you mean dora?"]),
-        ("removed", {}, ["error", "nobody is called removed", "`claude-proxy user list`"]),
-        ("anyone", {}, ["error", "nobody is called anyone"]),
+        ("removed", {}, ["error", "no user is called removed", "`claude-proxy user list`"]),
+        ("anyone", {}, ["error", "no user is called anyone"]),
         (
             "Annna",
             {"DATABASE_URL": "postgresql://host/name"},
-            ["warning", "a virtual key has its models in the database", "did you mean anna?"],
+            ["warning", "the models of a virtual key are set in the database", "did you mean anna?"],
         ),
     ],
 )
@@ -265,7 +269,7 @@ def test_limits_where_people_are_not_known(tmp_path):
         (f"anna={TOKEN}\nanna={TOKEN}-2\n", ["error", "users line 2: has the name 'anna', which somebody has"]),
         ("dora=made-up\n", ["error", "users line 1: has a token of less than 16 characters"]),
         (f"dora={STATIC}\n", ["error", "users line 1: has the value of PROXY_STATIC_TOKEN"]),
-        (None, ["error", "PROXY_USER_TOKENS_FILE: names a file that is not there"]),
+        (None, ["error", "PROXY_USER_TOKENS_FILE: names a file that does not exist"]),
     ],
 )
 def test_the_file_of_users(tmp_path, text, says):
@@ -288,9 +292,9 @@ def test_a_file_of_another_name(tmp_path):
     """A config.yml is not read; beside a config.yaml it is merely said."""
     (tmp_path / "config.yml").write_text("")
     alone = replace(facts(), config_path=tmp_path / "config.yaml")
-    only(files.config_name(alone), "error", "config.yml", "should be config.yaml")
+    only(files.file_names(alone), "error", "config.yml", "should be config.yaml")
     (tmp_path / "config.yaml").write_text("")
-    only(files.config_name(alone), "warning")
+    only(files.file_names(alone), "warning")
 
 
 def test_unset_variables():
@@ -303,31 +307,31 @@ def test_unset_variables():
     ("model", "says"),
     [
         ("anthropc/claude-x", ["error", "line 3", "did you mean anthropic?"]),
-        ("nobody-has-this/x", ["error", "is no provider"]),
+        ("nobody-has-this/x", ["error", "is not a provider"]),
     ],
 )
 def test_providers(model, says):
     """A prefix that LiteLLM does not know is an error."""
     config = f"model_list:\n- model_name: m\n  litellm_params: {{model: {model}}}\n"
-    only(models.providers(facts(config)), *says)
+    only(deployments.providers(facts(config)), *says)
 
 
-@pytest.mark.parametrize("model", ["gpt-5", "openrouter/a/b:free", "vertex_ai/claude", "anthropic/*", "hosted_vllm/x"])
+@pytest.mark.parametrize("model", ["openrouter/a/b:free", "vertex_ai/claude", "anthropic/*", "hosted_vllm/x"])
 def test_known_providers(model):
-    """A known prefix is right, and a model without one is LiteLLM's to guess."""
-    assert said(models.providers(facts({"model_list": [entry(model=model)]}))) == []
+    """A known prefix is right."""
+    assert said(deployments.providers(facts({"model_list": [entry(model=model)]}))) == []
 
 
 @pytest.mark.parametrize(
     ("params", "says"),
     [
-        ({"model": "anthropic/x", "api_base": "https://host/api/v1/"}, ["error", "ends in /v1", "take /v1 away"]),
-        ({"model": "anthropic/x", "api_base": "https://api.anthropic.com/v1"}, ["error", "ends in /v1"]),
+        ({"model": "anthropic/x", "api_base": "https://host/api/v1/"}, ["error", "ends with /v1", "remove /v1"]),
+        ({"model": "anthropic/x", "api_base": "https://api.anthropic.com/v1"}, ["error", "ends with /v1"]),
         ({"model": "openai/x", "api_base": "https://host/v1/v1"}, ["error", "/v1 twice"]),
-        ({"model": "openai/x", "api_base": "https://host/v1/chat/completions"}, ["error", "take it away"]),
+        ({"model": "openai/x", "api_base": "https://host/v1/chat/completions"}, ["warning", "remove /chat/completions"]),
         ({"model": "openai/x", "api_base": "https://host"}, ["warning", "has no path"]),
-        ({"model": "openai/x", "api_base": "host/v1"}, ["error", "is not a URL"]),
-        ({"model": "openai/x", "api_base": "os.environ/BASE"}, ["error", "is not a URL"]),
+        ({"model": "openai/x", "api_base": "host/v1"}, ["error", "has no scheme"]),
+        ({"model": "openai/x", "api_base": "os.environ/BASE"}, ["error", "has no scheme"]),
         (
             {"model": "openai/x", "api_base": "http://far.example.com/v1", "api_key": "os.environ/KEY"},
             ["warning", "unencrypted"],
@@ -337,7 +341,7 @@ def test_known_providers(model):
 def test_endpoints(params, says):
     """The path of an api_base fits its format, and a key goes to another network encrypted."""
     config = {"model_list": [{"model_name": "m", "litellm_params": params}]}
-    only(models.endpoints(facts(config, KEY="made-up-key", BASE="not a url")), *says)
+    only(endpoints.endpoints(facts(config, KEY="made-up-key", BASE="not a url")), *says)
 
 
 @pytest.mark.parametrize(
@@ -353,7 +357,7 @@ def test_endpoints(params, says):
 )
 def test_right_endpoints(params):
     """One's own network may be asked unencrypted, and what is not set is told elsewhere."""
-    assert said(models.endpoints(facts({"model_list": [{"model_name": "m", "litellm_params": params}]}))) == []
+    assert said(endpoints.endpoints(facts({"model_list": [{"model_name": "m", "litellm_params": params}]}))) == []
 
 
 @pytest.mark.parametrize(
@@ -369,19 +373,19 @@ def test_right_endpoints(params):
 def test_chat_servers(info, says):
     """A server that is named is one of the table's."""
     config = {"model_list": [{"model_name": "m", "litellm_params": {"model": "openai/x"}, "model_info": info}]}
-    found = models.chat_servers(facts(config))
+    found = deployments.chat_servers(facts(config))
     only(found, *says) if says else said(found) == []
 
 
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        ("made-up-clear-text", ["warning", "line 3", "api_key stands there in clear text"]),
-        ("$MY_KEY", ["error", "os.environ/NAME"]),
-        ("${MY_KEY}", ["error", "os.environ/NAME"]),
-        ("os.environ.MY_KEY", ["error", "os.environ/NAME"]),
-        ("os.environ[MY_KEY]", ["error", "os.environ/NAME"]),
-        (" os.environ/MY_KEY", ["error", "os.environ/NAME"]),
+        ("made-up-clear-text", ["warning", "line 3", "api_key is in config.yaml in clear text"]),
+        ("$MY_KEY", ["error", "write os.environ/MY_KEY"]),
+        ("${MY_KEY}", ["error", "write os.environ/MY_KEY"]),
+        ("os.environ.MY_KEY", ["error", "write os.environ/MY_KEY"]),
+        ("os.environ[MY_KEY]", ["error", "write os.environ/MY_KEY"]),
+        (" os.environ/MY_KEY", ["error", "write os.environ/MY_KEY"]),
     ],
 )
 def test_keys_in_clear_text(value, says):
@@ -422,7 +426,7 @@ OWN = {"provider": "searxng", "api_base": "http://searxng:8080"}
         (BRAVE, {}, ["warning", "web_search", "lacks MADE_UP_KEY; no model can search the web", "set MADE_UP_KEY in .env"]),
         (BRAVE, {"MADE_UP_KEY": OAUTH}, ["warning", "has a Claude credential as its key"]),
         (BRAVE | {"api_base": "http://search.example.org"}, {"MADE_UP_KEY": "made-up-key"},
-         ["warning", "the key of web_search goes to search.example.org unencrypted", "use https://"]),
+         ["warning", "the key of web_search is sent to search.example.org unencrypted", "write https://"]),
     ],
 )  # fmt: skip
 def test_a_web_search(section, environ, says):
@@ -448,27 +452,27 @@ def test_a_right_web_search(section, environ):
 def test_the_key_of_a_web_search():
     """It may stand in clear text as little as another key, and its host is looked at as a provider's."""
     found = facts(searching(provider="brave", api_key="made-up-key-0123", api_base=f"http://127.0.0.1:{closed_port()}"))
-    only(models.clear_text_keys(found), "warning", "api_key stands there in clear text")
-    assert any("web_search" in one and "takes no connection" in one for one in said(hosts.hosts(found)))
+    only(models.clear_text_keys(found), "warning", "api_key is in config.yaml in clear text")
+    assert any("web_search" in one and "accepts no connection" in one for one in said(hosts.hosts(found)))
 
 
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"fallbacks": [{"glm": ["gml-fast"]}]}, ["error", "gml-fast, which nobody serves", "did you mean glm-fast?"]),
-        ({"fallbacks": [{"gone": ["glm"]}]}, ["warning", "the fallback of gone never helps"]),
+        ({"fallbacks": [{"glm": ["gml-fast"]}]}, ["error", "gml-fast, which is not served", "did you mean glm-fast?"]),
+        ({"fallbacks": [{"gone": ["glm"]}]}, ["warning", "the fallback of gone never applies"]),
         ({"fallbacks": [{"opus-*": ["glm"]}]}, ["warning", "opus-*"]),
-        ({"context_window_fallbacks": [{"glm": ["gone"]}]}, ["error", "gone, which nobody serves"]),
+        ({"context_window_fallbacks": [{"glm": ["gone"]}]}, ["error", "gone, which is not served"]),
         ({"default_fallbacks": ["gone"]}, ["error", "default_fallbacks is gone"]),
         ({"model_group_alias": {"short": "gone"}}, ["error", "the alias short is gone"]),
-        ({"fallbacks": ["glm"]}, ["error", "is not `model: [fallback]`"]),
-        ({"fallbacks": [{"glm": "kimi"}]}, ["error", "is not `model: [fallback]`"]),
+        ({"fallbacks": ["glm"]}, ["error", "is not a model with a list of fallbacks"]),
+        ({"fallbacks": [{"glm": "kimi"}]}, ["error", "is not a model with a list of fallbacks"]),
     ],
 )
 def test_fallbacks(settings, says):
     """A fallback goes from a model that there is to a model that there is."""
     config = yaml.safe_load(EXAMPLE) | {"router_settings": settings}
-    only(models.fallbacks(facts(config)), "config.yaml line", *says)
+    only(fallbacks.fallbacks(facts(config)), "config.yaml line", *says)
 
 
 @pytest.mark.parametrize(
@@ -480,14 +484,14 @@ def test_fallbacks(settings, says):
 )
 def test_right_fallbacks(settings):
     """A pattern counts on both sides, and an alias is a name."""
-    assert said(models.fallbacks(facts(yaml.safe_load(EXAMPLE) | {"router_settings": settings}))) == []
+    assert said(fallbacks.fallbacks(facts(yaml.safe_load(EXAMPLE) | {"router_settings": settings}))) == []
 
 
 def test_the_names_that_claude_code_asks_for():
     """Each of Claude Code's own names that nobody serves is found, unless a variable puts another in its place."""
     config = {"model_list": [entry("glm"), entry("claude-opus-5-5")]}
     found = said(models.claude_code_names(facts(config, "ANTHROPIC_DEFAULT_HAIKU_MODEL=glm")))
-    assert "by itself: claude-sonnet-5-5 (sonnet), claude-fable-5-2 (fable);" in found[0]
+    assert "not served: claude-sonnet-5-5 (sonnet), claude-fable-5-2 (fable);" in found[0]
     assert len(found) == 1
     assert said(models.claude_code_names(facts())) == []
 
@@ -515,7 +519,7 @@ def test_the_names_that_variables_ask_for(variable, value, served, place):
 def test_a_model_that_only_sounds_like_claude():
     """It is allowed and said: the host decides who sees a credential."""
     config = {"model_list": [entry("claude-glm", api_base="https://api.z.ai/api/anthropic"), entry("claude-x")]}
-    only(models.claude_names_elsewhere(facts(config)), "info", "claude-glm goes to api.z.ai")
+    only(models.claude_names_elsewhere(facts(config)), "info", "claude-glm is served by api.z.ai")
 
 
 # --- .env --------------------------------------------------------------------------------------------------------------------
@@ -535,7 +539,7 @@ def dotenv(tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("# a comment\n\nPORT 4000\n", ["error", ".env line 3", "is not NAME=value"]),
+        ("# a comment\n\nPORT 4000\n", ["error", ".env line 3", "has no = behind PORT and is not read"]),
         ("PORT=4000\nHOST=\nPORT=4001\n", ["warning", ".env line 3", "PORT", "twice"]),
         ("PROXY_STATIC_TOKN=x\n", ["error", ".env line 1", "did you mean PROXY_STATIC_TOKEN?"]),
         ("\nCLAUDE_OAUTH_TOKEN=x\n", ["error", ".env line 2", "did you mean CLAUDE_OAUTH_TOKENS?"]),
@@ -544,16 +548,19 @@ def dotenv(tmp_path):
 )
 def test_lines_of_env(dotenv, text, says):
     """A line that is not read, a name that stands there twice, and a misspelt one are found."""
-    only(files.dotenv_lines(dotenv(text)), *says)
+    given = dotenv(text)
+    only([*dotenv_text.lines(given), *variables.names_in_dotenv(given)], *says)
 
 
 @pytest.mark.parametrize("text", ["XAI_API_KEY=1\nMY_OWN=2\n", "ZAI_API_KEY_FILE=/x\n", "export PORT=4000\n", "PORT=\n", ""])
 def test_right_lines_of_env(dotenv, text):
     """Other people's variables may stand there, too."""
-    assert said(files.dotenv_lines(dotenv(text))) == []
+    given = dotenv(text)
+    found = [*dotenv_text.lines(given), *variables.names_in_dotenv(given)]
+    assert not [one for one in found if one.level is not Level.INFO]
 
 
-@pytest.mark.parametrize(("mode", "who"), [(0o644, "everybody"), (0o640, "its group"), (0o600, None)])
+@pytest.mark.parametrize(("mode", "who"), [(0o644, "every user"), (0o640, "its group"), (0o600, None)])
 def test_permissions(dotenv, mode, who):
     """Nobody but its owner should read .env."""
     found = said(files.permissions(dotenv("", mode)))
@@ -567,10 +574,10 @@ def test_permissions(dotenv, mode, who):
         ("CLAUDE_OAUTH_TOKENS", f"anna={OAUTH[:40]}", ["warning", "anna", "has 40 characters"]),
         ("CLAUDE_OAUTH_TOKENS", f'anna="{OAUTH}"', ["error", "anna", "has quotes in it"]),
         ("CLAUDE_OAUTH_TOKENS", f"anna={OAUTH},ben={OAUTH}", ["warning", "ben", "is the same value as anna"]),
-        ("CLAUDE_OAUTH_TOKENS", "anna=made-up-and-not-anthropics", ["error", "anna", "does not begin with sk-ant-oat"]),
-        ("CLAUDE_OAUTH_TOKENS", "sk-ant-oat01-AAA", ["error", "entry 1", "example's value"]),
-        ("CLAUDE_OAUTH_TOKENS", "anna=sk-ant-oat01-...", ["error", "example's value"]),
-        ("CLAUDE_API_KEYS", "sk-made-up-of-openai", ["error", "entry 1", "does not begin with sk-ant-api"]),
+        ("CLAUDE_OAUTH_TOKENS", "anna=made-up-and-not-anthropics", ["error", "anna", "does not start with sk-ant-oat"]),
+        ("CLAUDE_OAUTH_TOKENS", "sk-ant-oat01-AAA", ["error", "entry 1", "the value of an example"]),
+        ("CLAUDE_OAUTH_TOKENS", "anna=sk-ant-oat01-...", ["error", "the value of an example"]),
+        ("CLAUDE_API_KEYS", "sk-made-up-of-openai", ["error", "entry 1", "does not start with sk-ant-api"]),
     ],
 )
 def test_credentials(variable, value, says):
@@ -604,7 +611,7 @@ def test_what_stops_a_start(tmp_path, variable, value):
     ("value", "level"),
     [
         ("sk-1234", "error"), ("changeme", "error"), ("YOUR_PROXY_STATIC_TOKEN", "error"), ("sk-your-key-here", "error"),
-        ("'sk-0123456789abcdef01234567'", "error"), ("sk-a1b2c3", "warning"), ("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "warning"),
+        ("sk-a1b2c3", "warning"), ("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "warning"),
         (STATIC, None),
     ],
 )  # fmt: skip
@@ -615,7 +622,7 @@ def test_weak_tokens(value, level):
     assert value not in "".join(found)
 
 
-@pytest.mark.parametrize("value", ["'made-up-key'", "\u201cmade-up-key\u201d", "your-api-key", "made-up-key ", OAUTH])
+@pytest.mark.parametrize("value", ["made-up\u00a0key", "your-api-key", "made-up-key ", OAUTH])
 def test_provider_keys(value):
     """A provider's key with quotes or spaces, an example's, and a Claude credential in its place are errors."""
     found = list(tokens.provider_keys(facts(ZAI_API_KEY=value)))
@@ -669,10 +676,10 @@ def test_right_custom_headers(value):
 @pytest.mark.parametrize(
     ("variables", "says"),
     [
-        ({"ANTHROPIC_BASE_URL": "http://server:4000/v1"}, ["error", "ends in /v1"]),
-        ({"ANTHROPIC_BASE_URL": "http://server:4000/v1/messages"}, ["error", "ends in /v1"]),
-        ({"ANTHROPIC_BASE_URL": "server:4000"}, ["error", "is not a URL"]),
-        ({"CLAUDE_CODE_ATTRIBUTION_HEADER": "0"}, ["error", "a 429 that names no limit"]),
+        ({"ANTHROPIC_BASE_URL": "http://server:4000/v1"}, ["error", "ends with /v1"]),
+        ({"ANTHROPIC_BASE_URL": "http://server:4000/v1/messages"}, ["error", "ends with /v1"]),
+        ({"ANTHROPIC_BASE_URL": "server:4000"}, ["error", "has no scheme"]),
+        ({"CLAUDE_CODE_ATTRIBUTION_HEADER": "0"}, ["error", "a 429 without a limit"]),
         ({"ANTHROPIC_AUTH_TOKEN": MASTER}, ["error", "is LITELLM_MASTER_KEY"]),
     ],
 )
@@ -697,14 +704,14 @@ def test_the_words_that_stand_for_the_token(person, environ, form):
     words = onboarding.placeholder(facts(**environ).settings, person)
     variable = form.split("{")[1].rstrip("}")
     given = facts(client_settings={variable: form.format(**{variable: words})}, **environ)
-    only(client.client_variables(given), "error", f"settings.json: {variable}: has {words} in the token's place")
+    only(client.client_variables(given), "error", f"settings.json: {variable}: has {words} in place of the token")
 
 
 def test_an_open_proxy_takes_any_word():
     """The words for no token are right where none is needed, and nowhere else."""
     given = {"ANTHROPIC_AUTH_TOKEN": onboarding.placeholder(facts(PROXY_STATIC_TOKEN="").settings, None)}
     assert said(client.client_variables(facts(client_settings=given, PROXY_STATIC_TOKEN=""))) == []
-    only(client.client_variables(facts(client_settings=given)), "error", "none-is-needed in the token's place")
+    only(client.client_variables(facts(client_settings=given)), "error", "none-is-needed in place of the token")
 
 
 def test_passthrough_needs_the_login():
@@ -718,9 +725,9 @@ def test_settings_json_that_cannot_be_read(tmp_path, text):
     """It is said why, without anything of what stands in it."""
     if text is not None:
         (tmp_path / "settings.json").write_text(text)
-    with pytest.raises(Unreadable) as caught:
-        read_client_settings(tmp_path / "settings.json")
-    assert "made-up" not in str(caught.value)
+    found = client_file.read_client_file(tmp_path / "settings.json")
+    only(found.problems, "error", "settings.json", "cannot be read" if text is None else "ends before its last }")
+    assert "made-up" not in str(found.problems)
 
 
 # --- what is installed -------------------------------------------------------------------------------------------------------
@@ -834,7 +841,7 @@ def test_hosts(listening):
             entry("away-too", "anthropic/x", api_base=closed),
         ]
     }
-    only(hosts.hosts(facts(config)), "error", "takes no connection", "away, away-too", "config.yaml line")
+    only(hosts.hosts(facts(config)), "error", "accepts no connection", "away, away-too", "config.yaml line")
     only(hosts.hosts(facts(config, HTTPS_PROXY="http://127.0.0.1:1")), "warning", "HTTPS_PROXY is set")
     config["model_list"] = [entry("away", "openai/x", api_base=f"{closed}/v1", api_key="os.environ/NOT_SET")]
     only(hosts.hosts(facts(config)), "warning", "away")
@@ -846,7 +853,7 @@ def test_claudes_host(credentials, level):
     base = f"http://127.0.0.1:{closed_port()}"
     config = {"model_list": [entry("claude-*", "anthropic/claude-*")]}
     found = facts(config, ANTHROPIC_API_BASE=base, CLAUDE_OAUTH_TOKENS=credentials)
-    only(hosts.hosts(found), level, "ANTHROPIC_API_BASE", "(Claude)")
+    only(hosts.hosts(found), level, "ANTHROPIC_API_BASE", "(needed by Claude)")
 
 
 def test_a_host_without_a_name(monkeypatch):
@@ -856,7 +863,7 @@ def test_a_host_without_a_name(monkeypatch):
         raise OSError
 
     monkeypatch.setattr(hosts.socket, "getaddrinfo", unknown)
-    assert hosts.reach(Origin("https", "gone.invalid", 443)) == "cannot be found (DNS)"
+    assert hosts.reach(Origin("https", "gone.invalid", 443)) == "is not found (DNS)"
 
 
 @pytest.mark.parametrize(("skew", "found"), [(0.0, False), (-30.0, False), (3600.0, True), (-3600.0, True)])
@@ -910,7 +917,10 @@ def test_the_report_for_a_program():
     """The same as JSON, in which a warning is no failure."""
     told = json.loads(report.as_json(RESULTS))
     assert (told["ok"], [check["ok"] for check in told["checks"]]) == (False, [True, False, True])
-    assert told["checks"][1]["findings"][0] == {"level": "error", "place": "here", "problem": "is wrong", "remedy": "do this"}
+    assert told["checks"][1]["findings"][0] == {
+        "level": "error", "file": None, "line": None, "place": "here", "problem": "is wrong", "message": "here: is wrong",
+        "remedy": "do this",
+    }  # fmt: skip
     assert not report.failed([warning("", "may be")])
 
 
@@ -957,15 +967,15 @@ PLANTED = {
     "an unknown key of a model": "✗ config.yaml line 7: api_bse is not known in litellm_params; did you mean api_base?",
     "an unknown setting": "✗ config.yaml line 11: num_retrys is not known in router_settings; did you mean num_retries?",
     "a variable that is not set": "! config.yaml line 4: model glm is not ready; set ZAI_API_KEY in .env",
-    "a path that is doubled": "✗ config.yaml line 5: the api_base of glm ends in /v1",
-    "a key in clear text": "! config.yaml line 7: api_key stands there in clear text",
-    "a fallback to nobody": "✗ config.yaml line 10: the fallback of claude-* is gml, which nobody serves; did you mean glm?",
-    "a model that nobody serves": "! config.yaml: nobody serves what Claude Code asks for by itself: claude-sonnet-5-5",
-    "an example's secret": "✗ .env line 1: PROXY_STATIC_TOKEN: is an example's value",
+    "a path that is doubled": "✗ config.yaml line 5: the api_base of glm ends with /v1",
+    "a key in clear text": "! config.yaml line 7: api_key is in config.yaml in clear text",
+    "a fallback to nobody": "✗ config.yaml line 10: the fallback of claude-* is gml, which is not served; did you mean glm?",
+    "a model that nobody serves": "! config.yaml: Claude Code requests models by itself that are not served: claude-sonnet-5-5",
+    "an example's secret": "✗ .env line 1: PROXY_STATIC_TOKEN: is the value of an example",
     "a credential twice": "! .env line 3: CLAUDE_OAUTH_TOKENS, ben: is the same value as anna",
     "a wrong separator": "✗ .env line 4: ANTHROPIC_CUSTOM_HEADERS: has ; between two headers",
-    "a switch that costs the login": "✗ .env line 5: CLAUDE_CODE_ATTRIBUTION_HEADER: takes away",
-    "a file that all can read": "! .env: can be read by everybody on this machine",
+    "a switch that costs the login": "✗ .env line 5: CLAUDE_CODE_ATTRIBUTION_HEADER: removes what",
+    "a file that all can read": "! .env: can be read by every user of this machine",
 }
 
 
@@ -1000,8 +1010,8 @@ def test_planted_bad_yaml(project):
     (project / "config.yaml").write_text("model_list:\n  - model_name: [glm\nrouter_settings: {}\n")
     (project / ".env").write_text("PROXY_STATIC_TOKEN=sk-1234\n")
     done = run(project, "check", "--offline")
-    assert "config.yaml: is not YAML: line 3" in done.stdout
-    assert "PROXY_STATIC_TOKEN: is an example's value" in done.stdout
+    assert "config.yaml line 2: is not YAML: opens a [ that is not closed" in done.stdout
+    assert "PROXY_STATIC_TOKEN: is the value of an example" in done.stdout
     assert sum(line.startswith("✗") for line in done.stdout.splitlines()) == 2
     assert not [line for line in done.stdout.splitlines() if "served" in line]
     assert done.returncode == 1
@@ -1014,7 +1024,7 @@ def test_planted_people(project):
     (project / "config.yaml").write_text(EXAMPLE + "\nclaude_proxy:\n  users:\n    Annna: {models: [glm]}\n")
     done = run(project, "check", "--offline")
     assert f"✗ {project / '.state' / 'users'} line 2: is not name=token" in done.stdout
-    assert "nobody is called Annna, so this limits nobody; did you mean anna?" in done.stdout
+    assert "no user is called Annna, so this limit has no effect; did you mean anna?" in done.stdout
     assert "made-up" not in done.stdout + done.stderr
     assert done.returncode == 1
     (project / "config.yaml").write_text(EXAMPLE + "\nusers:\n  anna: {models: [glm]}\n")
@@ -1041,7 +1051,7 @@ def test_a_client_settings_file(project):
     """A settings.json that is handed over is checked; one that cannot be read is an error."""
     (project / "settings.json").write_text(json.dumps({"env": {"ANTHROPIC_BASE_URL": "http://server:4000/v1"}}))
     done = run(project, "check", "--offline", "--client-settings", str(project / "settings.json"))
-    assert "✗ settings.json: ANTHROPIC_BASE_URL: ends in /v1" in done.stdout
+    assert "✗ settings.json line 1: ANTHROPIC_BASE_URL: ends with /v1" in done.stdout
     assert run(project, "check", "--offline", "--client-settings", str(project / "gone.json")).returncode == 1
 
 
@@ -1099,7 +1109,7 @@ def test_no_shape_of_a_config_breaks_a_check(entries, sections):
     config = {"model_list": entries, **sections}
     given_facts = replace(facts(), config=config, lines=lines_of(yaml.safe_dump(config)))
     results = table.run(given_facts, table.When.START, table.When.COMMAND)
-    assert not [finding for _, findings in results for finding in findings if "check broke" in finding.problem]
+    assert not [finding for _, findings in results for finding in findings if "check failed" in finding.problem]
     listing.text(listing.rows(given_facts))
     assert hosts.targets(given_facts) is not None
 
@@ -1114,7 +1124,7 @@ def test_a_check_that_breaks(monkeypatch):
     checks = (table.Check("this is right", broken), table.Check("that is right", files.permissions))
     monkeypatch.setattr(table, "CHECKS", checks)
     ((_, found), (_, nothing)) = table.run(facts(), table.When.START)
-    only(found, "error", "this is right: the check broke (RuntimeError)")
+    only(found, "error", "this is right: the check failed (RuntimeError)")
     assert nothing == []
 
 
@@ -1162,7 +1172,7 @@ def anthropics_error(status, kind, message, **headers):
 
 LIMITED = {"anthropic_ratelimit_unified_status": "rejected", "anthropic_ratelimit_unified_5h_status": "rejected"}
 CREDENTIAL_ANSWERS = {
-    "taken": (lambda _: httpx.Response(200, json={}), "info", "anna: taken, "),
+    "taken": (lambda _: httpx.Response(200, json={}), "info", "anna: accepted, "),
     "limited": (
         lambda _: anthropics_error(429, "rate_limit_error", "limit", **LIMITED, anthropic_ratelimit_unified_5h_reset="5000"),
         "warning",
@@ -1171,7 +1181,7 @@ CREDENTIAL_ANSWERS = {
     "refused": (
         lambda _: anthropics_error(401, "authentication_error", "OAuth access token is invalid."),
         "error",
-        "anna: refused: the credential was rejected (HTTP 401); replace it",
+        "anna: rejected by Anthropic: the credential was rejected (HTTP 401); replace it",
     ),
     "busy": (
         lambda _: anthropics_error(529, "overloaded_error", "Overloaded"),
@@ -1185,7 +1195,7 @@ CREDENTIAL_ANSWERS = {
             else anthropics_error(403, "permission_error", "This credential is only authorized for use with Claude Code")
         ),
         "info",
-        "anna: taken, ",
+        "anna: accepted, ",
     ),
 }
 
@@ -1241,7 +1251,7 @@ def test_who_is_paused_or_expired_is_not_asked(tmp_path):
     with httpx.Client(transport=httpx.MockTransport(seen.append)) as http_client:
         found = live.ask_credentials(http_client, settings, Hosts(), time.time)
     assert [str(finding) for finding in found] == [
-        "p: was not asked: it is paused",
+        "p: not checked: it is paused",
         "e: its login has expired: start Claude Code in that home",
     ]
     assert seen == []
@@ -1262,7 +1272,7 @@ def test_who_is_taken_rests_no_longer():
     with httpx.Client(transport=httpx.MockTransport(handle)) as http_client:
         found = live.ask_credentials(http_client, settings, Hosts(), lambda: 1000.0, lift)
     assert lifted == ["key"]
-    assert str(found[1]).endswith("; a running proxy forgets what it rests for")
+    assert str(found[1]).endswith("; its cooldown in the running proxy has ended")
 
 
 def test_no_credential_goes_to_another_host():
@@ -1270,7 +1280,7 @@ def test_no_credential_goes_to_another_host():
     seen = []
     settings = facts(CLAUDE_OAUTH_TOKENS=OAUTH, ANTHROPIC_API_BASE="https://elsewhere.example.com").settings
     with httpx.Client(transport=httpx.MockTransport(seen.append)) as http_client:
-        only(live.ask_credentials(http_client, settings, Hosts(), time.time), "error", "was not asked")
+        only(live.ask_credentials(http_client, settings, Hosts(), time.time), "error", "not checked")
     assert seen == []
 
 
@@ -1278,7 +1288,7 @@ def test_a_proxy_that_does_not_run():
     """Models are asked through the proxy; without one that is said once, and not for each model."""
     asked = facts(PORT=str(closed_port()))
     ((_, found), (_, credentials)) = live.ask_all(asked)
-    only(found, "error", "proxy: does not answer at http://127.0.0.1:")
+    only(found, "error", "proxy: connection refused at http://127.0.0.1:")
     assert credentials == []
 
 
@@ -1295,6 +1305,6 @@ def test_why_a_model_is_not_asked():
     with httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(500))) as http_client:
         found = said(live.ask_models(http_client, asked, asked.settings))
     assert found == [
-        "info glm: not asked: the key is not set",
-        "info claude-x: not asked: of Claude's models Haiku alone is asked",
+        "info glm: not requested: the key is not set",
+        "info claude-x: not requested: of Claude's models only Haiku is",
     ]

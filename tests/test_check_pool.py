@@ -39,15 +39,15 @@ def test_a_good_file(path):
 def test_where_the_file_is(path):
     """A named file that is not there, one that others can read, and one that is hidden by another are told."""
     assert found(pool.files, path) == [
-        "warning .env line 4: CLAUDE_CREDENTIALS_FILE: names a file that is not there; `claude-proxy pool add LABEL` makes it"
+        "warning .env line 4: CLAUDE_CREDENTIALS_FILE: names a file that does not exist; `claude-proxy pool add LABEL` makes it"
     ]
     path.write_text("")
     path.chmod(0o640)
     other = path.with_name("other.yaml")
     other.write_text("")
     assert found(pool.files, path, **{OWN_FILES: f"{path}\n{other}"}) == [
-        "warning /other.yaml: is not read: /credentials.yaml is; keep one of them",
-        "warning /credentials.yaml: can be read by others on this machine; `chmod 600 /credentials.yaml`",
+        "warning /other.yaml: is not read, because /credentials.yaml is read; keep one of them",
+        "warning /credentials.yaml: can be read by other users of this machine; `chmod 600 /credentials.yaml`",
     ]
     assert os.geteuid() == path.stat().st_uid
 
@@ -55,13 +55,19 @@ def test_where_the_file_is(path):
 @pytest.mark.parametrize(
     ("entry", "says"),
     [
-        ("label: a, secret: sk-ant-oat01-AAA", "error credential a: is an example's value; put a real one there"),
-        (f"label: a, secret: '{A}\"'", "error credential a: has quotes in it; take them away"),
+        ("label: a, secret: sk-ant-oat01-AAA", "error credential a: is the value of an example; write a real one"),
+        (
+            f"label: a, secret: '{A}\"'",
+            "error credential a: has quotes in it, which are sent as a part of the credential; remove them",
+        ),
         (
             f"label: a, secret: {A[:60]}",
-            "warning credential a: has 60 characters, and Anthropic's have 108; was its end cut off?",
+            "warning credential a: has 60 characters, and a credential of Anthropic has 108; copy it whole",
         ),
-        (f"label: a, secret: {A}, owner: ana", "warning credential a: has the owner ana, who is nobody; did you mean anna?"),
+        (
+            f"label: a, secret: {A}, owner: ana",
+            "warning credential a: has the owner ana, who is not a user; did you mean anna?",
+        ),
         (f"label: a, secret: {A}, paused: true", "warning every Claude credential is paused; `claude-proxy pool resume LABEL`"),
         ("label: a, claude_home: login", "error credential a: its login has expired: start Claude Code in that home"),
     ],
@@ -85,7 +91,7 @@ def test_a_group_that_no_credential_is_in(path):
     users = "  users:\n    anna: {groups: [team-a]}\n    ben: {groups: [teama]}\n"
     text = f"claude_proxy:\n{users}  models:\n    x: {{groups: [other]}}\n"
     said = [str(finding) for finding in pool.groups(facts(text, CLAUDE_CREDENTIALS_FILE=str(path)))]
-    nothing = "no credential is in the group {}, so this may use none of it; {}"
+    nothing = "no credential is in the group {}, so Claude cannot be used here; {}"
     assert said == [
         "config.yaml line 4: " + nothing.format("teama", "did you mean team-a?"),
         "config.yaml line 6: " + nothing.format("other", "`claude-proxy pool set LABEL groups=NAME` puts a credential into it"),

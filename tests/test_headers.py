@@ -183,7 +183,7 @@ STAYS_HERE = [
     "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer", "upgrade",
     "transfer-encoding", "expect", "host", "content-length", "accept-encoding", "cookie", "forwarded", "via", "x-real-ip",
     "x-litellm-api-key", "authorization", "x-api-key", "api-key", "x-goog-api-key", "ocp-apim-subscription-key",
-    "x-claude-token-mode", "x-litellm-tags", "x-forwarded-for", "x-forwarded-proto",
+    "x-claude-token-mode", "x-claude-proxy-fallbacks", "x-litellm-tags", "x-forwarded-for", "x-forwarded-proto",
 ]  # fmt: skip
 
 

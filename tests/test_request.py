@@ -116,6 +116,20 @@ def test_the_model_has_two_names():
     assert (one.model, one.name, one.streams) == ("claude-proxy/glm", "glm", True)
 
 
+@pytest.mark.parametrize(
+    ("headers", "wanted"),
+    [
+        ((), False),
+        ((("x-claude-proxy-fallbacks", "all"),), False),
+        ((("X-Claude-Proxy-Fallbacks", " None "),), True),
+    ],
+)
+def test_a_request_without_fallbacks(headers, wanted):
+    """A header says that no other model may respond; any other value of it says nothing."""
+    request = Request(read(headers), headers, b"{}", RequestView("glm", streams=False))
+    assert request.wants_no_fallback is wanted
+
+
 @pytest.mark.parametrize("sent", [[], [("x-claude-code-session-id", "s")]], ids=["in-the-body", "in-a-header"])
 def test_the_session(sent):
     """The session is the header's, else the one that ``metadata.user_id`` names; a digest of it is what is kept."""

@@ -1,14 +1,16 @@
 """config/routing.py: retries and fallbacks by LiteLLM's rules, some of them asked of LiteLLM itself."""
 
+import copy
+
 import litellm
 import pytest
 from litellm.litellm_core_utils.exception_mapping_utils import exception_type
 from litellm.llms.base_llm.chat.transformation import BaseLLMException
 from litellm.router_utils.get_retry_from_policy import get_num_retries_from_retry_policy
-from litellm.types.router import RetryPolicy
+from litellm.types.router import RetryPolicy, RoutingStrategy
 from litellm.utils import calculate_retry_after, should_retry
 
-from claude_proxy.config.routing import NUM_RETRIES, Routing, is_entry, number, pause
+from claude_proxy.config.routing import NUM_RETRIES, STRATEGIES, Routing, is_entry, mistakes, number, pause
 
 # A number of its own for each of LiteLLM's keys.
 POLICY = {key: count for count, key in enumerate(RetryPolicy.model_fields, start=10)}
@@ -204,3 +206,50 @@ def test_a_provider_s_own_time_goes_first(monkeypatch, asked, waited):
     """An error's ``retry-after`` is waited for up to a minute, as LiteLLM does; any other one is none."""
     monkeypatch.setattr("random.random", lambda: 0.0)
     assert pause(0, 0.0, asked) == waited
+
+
+ROUTED = [{"model_name": name, "litellm_params": {"model": f"openai/{name}", "api_key": "made-up"}} for name in "ab"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"fallbacks": {"a": ["b"]}},
+        {"fallbacks": ["b"]},
+        {"fallbacks": "b"},
+        {"fallbacks": [{"a": ["b"], "b": ["a"]}]},
+        {"content_policy_fallbacks": {"a": ["b"]}},
+        {"model_group_alias": ["a"]},
+        {"routing_strategy": "round-robin"},
+        {"retry_policy": {"RateLimitErrorRetries": "none"}},
+    ],
+    ids=str,
+)
+def test_settings_with_which_litellm_does_not_start(settings):
+    """LiteLLM's router refuses them, and there is a sentence for each that names the setting."""
+    with pytest.raises(Exception, match=r".*"):  # of five classes, one of them pydantic's
+        litellm.Router(model_list=copy.deepcopy(ROUTED), **copy.deepcopy(settings))
+    (sentence,) = mistakes({"router_settings": settings})
+    assert sentence.startswith(f"router_settings: {next(iter(settings))}")
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_strategy_that_litellm_knows(strategy):
+    """There is no sentence about a value that LiteLLM accepts."""
+    assert strategy in {one.value for one in RoutingStrategy} | {"simple-shuffle", "lar1"}
+    assert [*mistakes({"router_settings": {"routing_strategy": strategy, "fallbacks": [{"a": ["b"]}]}})] == []
+
+
+def test_all_strategies_are_known():
+    """Each strategy of LiteLLM is in the table."""
+    assert {one.value for one in RoutingStrategy} <= {*STRATEGIES}
+
+
+def test_fallbacks_of_litellm_settings():
+    """They are validated as those of the router, because LiteLLM's router takes them over."""
+    (sentence,) = mistakes({"litellm_settings": {"fallbacks": {"a": ["b"]}}})
+    assert sentence.startswith("litellm_settings: fallbacks: is a mapping")
+    assert [*mistakes({})] == []
+    assert [*mistakes({"router_settings": ["x"]})] == [
+        "router_settings: should be a mapping of settings, such as num_retries: 2"
+    ]

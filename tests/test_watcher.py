@@ -165,7 +165,7 @@ def test_what_the_checks_find_is_said(watched, told):
     watched.write("model_list:\n- {model_name: m, litellm_params: {model: anthropc/x}}\n" + yaml.safe_dump(SECTIONS))
     watched.look()
     assert "ERROR config.yaml: model m was left out" in told()
-    assert any("config.yaml line 2: anthropc is no provider" in line for line in told())
+    assert any("config.yaml line 2: anthropc is not a provider" in line for line in told())
 
 
 def test_a_file_with_include(watched, told):
@@ -222,8 +222,8 @@ def test_limits_that_are_gone(watched, told):
     watched.watcher.environ = {"PROXY_USER_TOKENS": "anna=made-up-token-of-anna"}
     watched.write(LIMITED)
     watched.look()
-    assert any("nobody is called ben" in line for line in told())
-    assert not any("nobody is called anna" in line or "are gone" in line for line in told())
+    assert any("no user is called ben" in line for line in told())
+    assert not any("no user is called anna" in line or "are gone" in line for line in told())
     watched.write(FIRST)
     watched.look()
     assert "WARNING config.yaml: limits of anna, ben are gone: every model may be asked for" in told()

@@ -1,5 +1,6 @@
-"""``claude-proxy check``: what is wrong with ``.env``, ``config.yaml`` and the environment, found before a client finds it.
+"""``claude-proxy check``: finds errors in .env, config.yaml, a client's settings.json and the environment.
 
 ``facts.py`` reads everything once; each other file holds checks of one kind, plain functions from the facts to findings;
-``table.py`` lists them; ``report.py`` prints what they found. Only ``hosts.py`` and ``live.py`` reach for the network.
+``table.py`` lists them; ``report.py`` prints the findings. Only ``hosts.py``, ``live.py`` and ``client_requests.py`` use the
+network.
 """

@@ -1,4 +1,4 @@
-"""Checks of what Claude Code is told: its variables in ``.env``, in a ``settings.json``, and in ``config.yaml``."""
+"""Checks of the variables of Claude Code: in .env, in a client's settings.json, and in config.yaml."""
 
 import json
 import re
@@ -6,29 +6,86 @@ from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
 from claude_proxy.access.routes import is_open
+from claude_proxy.check import names
 from claude_proxy.check.facts import Facts
-from claude_proxy.check.findings import Finding, error, warning
+from claude_proxy.check.findings import Finding, Level, error, warning
+from claude_proxy.check.models import is_private
 from claude_proxy.config.settings import TokenMode
+from claude_proxy.credentials.credential import is_claude_credential
+from claude_proxy.providers.endpoints import ANTHROPIC_API, Origin
 from claude_proxy.upstream.headers import PROXY_TOKEN
 
-HEADERS = "ANTHROPIC_CUSTOM_HEADERS"
+HEADERS, BASE_URL = "ANTHROPIC_CUSTOM_HEADERS", "ANTHROPIC_BASE_URL"
+AUTH_TOKEN, API_KEY = "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY"
 _NAME = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 _SECOND_HEADER = rf"\s*(?={_NAME}\s*:\s*\S)"
-# What stands between two headers that Claude Code takes for one; it splits at newlines and nowhere else.
+# What users write between two headers; Claude Code splits at line ends only and sends the rest as one header.
 SEPARATORS = {
     "a literal \\n": re.compile(rf"\\+n{_SECOND_HEADER}"),
     ";": re.compile(rf";{_SECOND_HEADER}"),
     ",": re.compile(rf",{_SECOND_HEADER}"),
 }
 _LINE = re.compile(rf"{_NAME}\s*:.*")
+# Paths that Claude Code adds by itself, or that belong to another API.
+_TAIL = re.compile(r"/v1(/messages|/chat/completions)?/?$")
 # What `claude-proxy settings` and the start print where the token is not shown.
 PLACEHOLDER = re.compile(r"PROXY_STATIC_TOKEN-from-\.env|the-token-of-\S+|the-token-that-user-add-showed|none-is-needed")
+# Variables of Claude Code that a settings.json for a proxy holds, for misspellings of them.
+KNOWN = frozenset(
+    {
+        HEADERS, BASE_URL, AUTH_TOKEN, API_KEY, "ANTHROPIC_MODEL", "ANTHROPIC_SMALL_FAST_MODEL", "ANTHROPIC_DEFAULT_OPUS_MODEL",
+        "ANTHROPIC_DEFAULT_SONNET_MODEL", "ANTHROPIC_DEFAULT_HAIKU_MODEL", "ANTHROPIC_DEFAULT_FABLE_MODEL",
+        "CLAUDE_CODE_SUBAGENT_MODEL", "CLAUDE_CODE_MAX_CONTEXT_TOKENS", "CLAUDE_CODE_MAX_OUTPUT_TOKENS",
+        "CLAUDE_CODE_ATTRIBUTION_HEADER", "CLAUDE_CODE_AUTO_MODE_SERVER", "CLAUDE_CODE_AUTO_MODE_MODEL", "API_TIMEOUT_MS",
+    }
+)  # fmt: skip
+# Names that users write for one of these, which are not like enough to be taken for a misspelling.
+OTHER_NAMES = {
+    "ANTHROPIC_API_BASE": BASE_URL, "ANTHROPIC_API_URL": BASE_URL, "ANTHROPIC_URL": BASE_URL, "ANTHROPIC_ENDPOINT": BASE_URL,
+    "ANTHROPIC_API_BASE_URL": BASE_URL, "CLAUDE_BASE_URL": BASE_URL, "ANTHROPIC_HOST": BASE_URL, "ANTHROPIC_TOKEN": AUTH_TOKEN,
+    "ANTHROPIC_KEY": AUTH_TOKEN, "PROXY_STATIC_TOKEN": AUTH_TOKEN, "CLAUDE_MODEL": "ANTHROPIC_MODEL",
+    "ANTHROPIC_HEADERS": HEADERS,
+}  # fmt: skip
+# With one of these Claude Code sends its requests to a cloud.
+CLOUDS = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY")
+# How alike two names of variables have to be.
+ALIKE = 0.85
+QUOTES = tuple("\"'`")
+OFF = ("", "0", "false", "no", "off")
+
+
+def client_file(facts: Facts) -> Iterator[Finding]:
+    """What is wrong with the client's settings.json itself, and what it lacks to reach the proxy."""
+    found = facts.client
+    if found is None:
+        return
+    yield from found.problems
+    values = found.values
+    if any(problem.level is Level.ERROR and problem.spot.line for problem in found.problems) and not values:
+        return
+    for name in values:
+        meant = OTHER_NAMES.get(name) or (None if name in KNOWN else names.meant(name, KNOWN - values.keys(), ALIKE))
+        if meant and meant not in values:
+            yield error(found.place(name), "is not a variable of Claude Code", f"did you mean {meant}?")
+    for name in CLOUDS:
+        if values.get(name, "").lower() not in OFF:
+            yield error(found.place(name), "sends the requests to a cloud and not to the proxy", "remove it")
+    if not values.get(BASE_URL):
+        remedy = f'write "{BASE_URL}": "http://your-server:4000"; `claude-proxy settings` prints the whole block'
+        yield error(found.name, f"{BASE_URL} is not set in env, so Claude Code sends its requests to Anthropic", remedy)
+    has_token = values.get(AUTH_TOKEN) or values.get(API_KEY) or PROXY_TOKEN in values.get(HEADERS, "").lower()
+    if not has_token and not found.has_helper and not (facts.settings and is_open(facts.settings)):
+        remedy = f"write {AUTH_TOKEN}; `claude-proxy settings` prints it"
+        yield error(found.name, "has no token of the proxy", remedy)
+    if values.get(AUTH_TOKEN) and values.get(API_KEY):
+        problem = f"is set beside {AUTH_TOKEN}; Claude Code sends both and asks which one to use"
+        yield warning(found.place(API_KEY), problem, f"remove {API_KEY}")
 
 
 def client_variables(facts: Facts) -> Iterator[Finding]:
-    """Variables of Claude Code's with which it does not reach the proxy, or Anthropic does not recognise it."""
+    """Variables of Claude Code with which it does not reach the proxy, or Anthropic does not recognise it."""
     places: list[tuple[str, Mapping[str, object]]] = [
-        ("settings.json", facts.client_settings),
+        ("client", facts.client_values),
         (".env", facts.dotenv.values),
         (facts.at("environment_variables"), facts.section("environment_variables")),
     ]
@@ -36,20 +93,25 @@ def client_variables(facts: Facts) -> Iterator[Finding]:
         for name, check in CHECKS.items():
             value = variables.get(name)
             if value is not None:
-                place = facts.dotenv.place(name) if where == ".env" else f"{where}: {name}"
-                yield from check(place, str(value), facts)
+                yield from check(_place(facts, where, name), str(value), facts)
+
+
+def _place(facts: Facts, where: str, name: str) -> str:
+    if where == "client" and facts.client:
+        return facts.client.place(name)
+    return facts.dotenv.place(name) if where == ".env" else f"{where}: {name}"
 
 
 def _headers(place: str, value: str, facts: Facts) -> Iterator[Finding]:
-    remedy = "one header a line: `x-litellm-api-key: TOKEN`, and in JSON \\n between two"
+    remedy = "write one header a line: `x-litellm-api-key: TOKEN`, and in JSON \\n between two"
     if _is_json(value):
         yield error(place, "holds JSON", remedy)
         return
     for separator, pattern in SEPARATORS.items():
         if pattern.search(value):
-            # The proxy takes a comma for what was meant; other gateways do not.
+            # The proxy understands a comma; other gateways do not.
             say = warning if separator == "," else error
-            yield say(place, f"has {separator} between two headers, and Claude Code splits at newlines only", remedy)
+            yield say(place, f"has {separator} between two headers, and Claude Code splits at line ends only", remedy)
             return
     for number, line in enumerate(filter(None, value.splitlines()), start=1):
         if not _LINE.fullmatch(line.strip()):
@@ -60,26 +122,45 @@ def _headers(place: str, value: str, facts: Facts) -> Iterator[Finding]:
 
 
 def _base_url(place: str, value: str, _: Facts) -> Iterator[Finding]:
-    parts = urlsplit(value.strip())
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        yield error(place, "is not a URL", "it should be one such as http://your-server:4000")
-    elif re.search(r"/v1(/messages)?/?$", parts.path):
-        yield error(place, "ends in /v1, which Claude Code adds by itself", "take /v1 away")
+    value = value.strip()
+    origin = Origin.of(value)
+    tail = _TAIL.search(urlsplit(value).path) if origin else None
+    if "://" not in value and value:
+        yield error(place, "has no scheme", "write http:// or https:// in front, such as http://your-server:4000")
+    elif origin is None:
+        yield error(place, "is not a URL", "write one such as http://your-server:4000")
+    elif origin == Origin.of(ANTHROPIC_API):
+        yield error(place, "is the address of Anthropic and not of the proxy", "write one such as http://your-server:4000")
+    elif tail:
+        ending = tail[0].rstrip("/")
+        yield error(place, f"ends with {ending}, and Claude Code adds /v1/messages by itself", f"remove {ending}")
+    elif origin.host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        yield error(
+            place, f"names {origin.host}, where a server listens and no client connects", "write 127.0.0.1 or the server's name"
+        )
+    elif origin.scheme == "http" and not is_private(origin.host):
+        yield warning(place, f"sends the token to {origin.host} unencrypted", "write https://")
 
 
 def _attribution(place: str, value: str, _: Facts) -> Iterator[Finding]:
-    if value.strip().lower() in ("0", "false", "no", "off"):
-        problem = "takes away what Anthropic recognises Claude Code by: OAuth tokens then get a 429 that names no limit"
-        yield error(place, problem, "take the line away")
+    if value.strip().lower() in OFF[1:]:
+        problem = "removes what Anthropic recognises Claude Code by: requests with OAuth tokens then get a 429 without a limit"
+        yield error(place, problem, "remove the line")
 
 
 def _auth_token(place: str, value: str, facts: Facts) -> Iterator[Finding]:
     yield from _placeholder(place, value.strip(), facts)
     settings = facts.settings
+    if value.strip().lower().startswith("bearer "):
+        yield error(place, "has Bearer in front, which Claude Code adds by itself", "write the token alone")
+    elif value != value.strip() or value[:1] in QUOTES or value[-1:] in QUOTES:
+        yield error(place, "has a space or a quote at one of its ends", "write the token alone")
+    elif is_claude_credential(value):
+        yield error(place, "is a Claude credential, and should be the token of this proxy", "`claude-proxy settings` prints it")
     if not value or settings is None:
         return
     if settings.master_key and settings.master_key.reveal() == value:
-        yield error(place, "is LITELLM_MASTER_KEY, which is for administration", "it should be PROXY_STATIC_TOKEN")
+        yield error(place, "is LITELLM_MASTER_KEY, which is for administration", "write PROXY_STATIC_TOKEN or a user's token")
     if settings.mode is TokenMode.PASSTHROUGH:
         remedy = "put the proxy's token into ANTHROPIC_CUSTOM_HEADERS instead (README, form B)"
         yield warning(place, "makes Claude Code leave out its own login, which passthrough needs", remedy)
@@ -88,8 +169,8 @@ def _auth_token(place: str, value: str, facts: Facts) -> Iterator[Finding]:
 def _placeholder(place: str, token: str, facts: Facts) -> Iterator[Finding]:
     is_enough = facts.settings is not None and is_open(facts.settings)
     if PLACEHOLDER.fullmatch(token) and not is_enough:
-        remedy = "put the token itself there; `claude-proxy settings` prints the static one, `claude-proxy user add` a new one"
-        yield error(place, f"has {token} in the token's place", remedy)
+        remedy = "write the token itself; `claude-proxy settings` prints the static one, `claude-proxy user add` a new one"
+        yield error(place, f"has {token} in place of the token", remedy)
 
 
 def _is_json(value: str) -> bool:
@@ -101,7 +182,7 @@ def _is_json(value: str) -> bool:
 
 CHECKS = {
     HEADERS: _headers,
-    "ANTHROPIC_BASE_URL": _base_url,
+    BASE_URL: _base_url,
     "CLAUDE_CODE_ATTRIBUTION_HEADER": _attribution,
-    "ANTHROPIC_AUTH_TOKEN": _auth_token,
+    AUTH_TOKEN: _auth_token,
 }

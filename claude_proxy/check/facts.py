@@ -1,8 +1,7 @@
-"""Everything that the checks look at, read once: the two files, the environment, the clock and the interpreter."""
+"""What the checks look at, read once: .env, config.yaml, the users, the client's settings and the interpreter."""
 
 import importlib.metadata
 import io
-import json
 import os
 import site
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 import yaml
 from dotenv.parser import parse_stream
 
+from claude_proxy.check.client_file import ClientFile, read_client_file
 from claude_proxy.check.lines import Lines, lines_of
 from claude_proxy.config import models as config
 from claude_proxy.config.settings import OWN_USERS_FILE, Settings, SettingsError
@@ -23,7 +23,7 @@ from claude_proxy.config.users import FILE_VARIABLE, UnsafeFile, parse_lines, pa
 
 @dataclass(frozen=True)
 class DotEnv:
-    """A ``.env``: its values, the line of each, the names that are in it twice, and the lines that are no ``NAME=value``."""
+    """A ``.env``: its values, the line of each, the names that are set twice, and the lines that are not ``NAME=value``."""
 
     path: Path
     values: Mapping[str, str] = field(default_factory=dict)
@@ -31,16 +31,17 @@ class DotEnv:
     twice: tuple[str, ...] = ()
     unreadable: tuple[int, ...] = ()
     mode: int = 0
+    text: str = ""
 
     def place(self, name: str) -> str:
-        """Return where a variable comes from, as a person looks for it."""
+        """Return where a variable is set, in the words of a finding."""
         line = self.lines.get(name)
         return f".env line {line}: {name}" if line else name
 
 
 @dataclass(frozen=True)
 class People:
-    """Who has a token of their own, and what is wrong with the file of users; ``complete`` is whether it could be read."""
+    """The users with a token of their own, and the errors of the users file; ``complete`` is whether it could be read."""
 
     names: tuple[str, ...] = ()
     mistakes: tuple[str, ...] = ()
@@ -49,24 +50,26 @@ class People:
 
 @dataclass(frozen=True)
 class Facts:
-    """What there is to check. ``config`` is empty when the file is no mapping; ``mistakes`` are what stops a start."""
+    """The input of every check. ``config`` is empty for a file that is not a mapping; ``mistakes`` prevent a start."""
 
     environ: Mapping[str, str]
     dotenv: DotEnv = field(default_factory=lambda: DotEnv(Path(".env")))
     config_path: Path = Path("config.yaml")
     config: Mapping[str, Any] = field(default_factory=dict)
+    config_text: str = ""
     lines: Lines = field(default_factory=Lines)
     mistakes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     settings: Settings | None = None
     people: People = field(default_factory=People)
-    client_settings: Mapping[str, str] = field(default_factory=dict)
+    # The settings.json of a client, where one is to be checked.
+    client: ClientFile | None = None
     packages: tuple[Path, ...] = ()
     litellm_version: str | None = None
 
     @property
     def models(self) -> list[tuple[int, dict[str, Any]]]:
-        """The entries of model_list that can be looked at, each with its place."""
+        """The entries of model_list that can be read, each with its place."""
         entries = self.config.get("model_list")
         return [
             (place, entry)
@@ -82,8 +85,13 @@ class Facts:
 
     @property
     def has_models(self) -> bool:
-        """Whether there is one model_list with something in it; without it whatever names a model would seem wrong."""
+        """Whether there is one model_list with an entry; without it every name of a model would seem wrong."""
         return bool(self.names) and all(path != ("model_list",) for path, _ in self.lines.twice)
+
+    @property
+    def client_values(self) -> Mapping[str, str]:
+        """The variables of the client's settings.json; none without one."""
+        return self.client.values if self.client else {}
 
     def section(self, name: str) -> dict[str, Any]:
         """Return a section of config.yaml; empty when it is missing or no mapping."""
@@ -100,10 +108,6 @@ class Facts:
         return " ".join(filter(None, (self.config_path.name, self.lines.at(*path))))
 
 
-class Unreadable(Exception):
-    """The settings.json of a client's that is to be checked cannot be read; the message says why."""
-
-
 def gather(
     config_path: Path,
     dotenv_path: Path,
@@ -113,7 +117,7 @@ def gather(
     mistakes: tuple[str, ...] = (),
     notes: tuple[str, ...] = (),
 ) -> Facts:
-    """Read everything; what cannot be read is among the mistakes. ``environ`` holds what ``.env`` says already."""
+    """Read everything; what cannot be read is among the mistakes. ``environ`` already holds the values of ``.env``."""
     loaded, lines, stops = read_config(config_path)
     settings, wrong = read_settings(environ)
     return Facts(
@@ -121,19 +125,20 @@ def gather(
         dotenv=read_dotenv(dotenv_path),
         config_path=config_path,
         config=loaded,
+        config_text=text_of(config_path),
         lines=lines,
         mistakes=(*mistakes, *stops, *wrong),
         notes=notes,
         settings=settings,
         people=read_people(environ, settings),
-        client_settings=read_client_settings(client_settings) if client_settings else {},
+        client=read_client_file(client_settings) if client_settings else None,
         packages=site_packages(),
         litellm_version=installed_version("litellm"),
     )
 
 
 def read_config(path: Path) -> tuple[dict[str, Any], Lines, tuple[str, ...]]:
-    """Return what the file holds, its lines, and what stops a start; what can be looked at comes back in spite of mistakes."""
+    """Return what the file holds, its lines, and what keeps the proxy from starting."""
     mistakes: tuple[str, ...] = ()
     try:
         config.load(path)
@@ -147,6 +152,14 @@ def read_config(path: Path) -> tuple[dict[str, Any], Lines, tuple[str, ...]]:
     return loaded if isinstance(loaded, dict) else {}, lines_of(text), mistakes
 
 
+def text_of(path: Path) -> str:
+    """Return a file's text with its line ends as they are; empty for one that cannot be read."""
+    try:
+        return path.read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
 def read_settings(environ: Mapping[str, str]) -> tuple[Settings | None, tuple[str, ...]]:
     """Return the settings, or None and what is wrong with them."""
     try:
@@ -156,7 +169,7 @@ def read_settings(environ: Mapping[str, str]) -> tuple[Settings | None, tuple[st
 
 
 def read_people(environ: Mapping[str, str], settings: Settings | None) -> People:
-    """Read the users of the variable and of the file, as they are now; not the book of a process, which tells its log."""
+    """Read the users of the variable and of the file. A process has its own view of them, which logs."""
     forbidden = settings.users.forbidden if settings else {}
     fixed, _ = parse_users(parse_list(environ.get("PROXY_USER_TOKENS", "")), forbidden=forbidden)
     names = tuple(user.name for user in fixed)
@@ -164,7 +177,7 @@ def read_people(environ: Mapping[str, str], settings: Settings | None) -> People
     path = Path(named or environ.get(OWN_USERS_FILE, ""))
     try:
         if path.exists() and not path.is_file():
-            # A pipe would keep whoever reads it waiting; the folder "." stands for no path at all.
+            # A pipe would block its reader; the folder "." stands for no path at all.
             return People(names, (f"{path}: is not a file",) if named else ())
         found = read_file(path)
         content = found[0] if found else b""
@@ -172,7 +185,10 @@ def read_people(environ: Mapping[str, str], settings: Settings | None) -> People
     except UnsafeFile as unsafe:
         return People(names, (f"{FILE_VARIABLE}: {unsafe}",), complete=False)
     except FileNotFoundError:
-        return People(names, (f"{FILE_VARIABLE}: names a file that is not there; nobody is in it",) if named else ())
+        return People(
+            names,
+            (f"{FILE_VARIABLE}: names a file that does not exist; `claude-proxy user add NAME` makes it",) if named else (),
+        )
     except OSError as error:
         return People(names, (f"{path}: cannot be read ({error.strerror})",), complete=False)
     filed, mistakes = parse_users(entries, fixed, forbidden)
@@ -180,16 +196,16 @@ def read_people(environ: Mapping[str, str], settings: Settings | None) -> People
 
 
 def read_dotenv(path: Path) -> DotEnv:
-    """Read a ``.env`` with its lines. One that cannot be read has nothing in it: Docker may have handed its values over."""
+    """Read a ``.env`` with its lines; an unreadable one is empty, because Docker may have passed its values."""
     try:
-        text, mode = path.read_text(encoding="utf-8"), path.stat().st_mode & 0o777
+        text, mode = path.read_bytes().decode("utf-8"), path.stat().st_mode & 0o777
     except (OSError, UnicodeDecodeError):
         return DotEnv(path)
     values: dict[str, str] = {}
     lines: dict[str, int] = {}
     twice: list[str] = []
     unreadable: list[int] = []
-    for binding in parse_stream(io.StringIO(text)):
+    for binding in parse_stream(io.StringIO(text.removeprefix("\ufeff"))):
         # The parser counts the blank lines and comments before a variable to it.
         blank = len(binding.original.string) - len(binding.original.string.lstrip())
         line = binding.original.line + binding.original.string[:blank].count("\n")
@@ -199,25 +215,11 @@ def read_dotenv(path: Path) -> DotEnv:
             if binding.key in values:
                 twice.append(binding.key)
             values[binding.key], lines[binding.key] = binding.value or "", line
-    return DotEnv(path, values, lines, tuple(dict.fromkeys(twice)), tuple(unreadable), mode)
-
-
-def read_client_settings(path: Path) -> dict[str, str]:
-    """Return the variables of a settings.json of Claude Code's."""
-    try:
-        loaded = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise Unreadable(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        # Not the error's own text: a token may be in it.
-        line = f" (line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
-        raise Unreadable(f"{path}: is not JSON{line}") from None
-    env = loaded.get("env") if isinstance(loaded, dict) else None
-    return {str(name): str(value) for name, value in env.items()} if isinstance(env, dict) else {}
+    return DotEnv(path, values, lines, tuple(dict.fromkeys(twice)), tuple(unreadable), mode, text)
 
 
 def site_packages() -> tuple[Path, ...]:
-    """Return the folders from which this interpreter runs code at its start."""
+    """Return the folders from which this interpreter runs code when it starts."""
     found = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
     if site.ENABLE_USER_SITE:
         found.append(site.getusersitepackages())

@@ -1,57 +1,97 @@
-"""Checks of the two files as files: what stops a start, keys that nobody reads, lines that are none. No network."""
+"""Checks of .env and config.yaml as files: errors of the start, their names, unknown and repeated keys. No network."""
 
 import stat
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from claude_proxy.check import names
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, info, warning
-from claude_proxy.config import models
-from claude_proxy.config.settings import VARIABLES
+from claude_proxy.check.placing import placed
+from claude_proxy.config.models import CALLBACK
 from claude_proxy.providers.endpoints import BLOCK
 
-# Sections of config.yaml whose keys are looked at one by one.
+ROOT = Path(__file__).resolve().parents[2]
+# Sections of config.yaml whose keys are checked one by one.
 SECTIONS = ("router_settings", "litellm_settings", "general_settings", "claude_proxy")
-# Variables of Claude Code's and of LiteLLM's that may stand in a .env, beside this project's and those of config.yaml.
-MORE_VARIABLES = ("ANTHROPIC_CUSTOM_HEADERS", "ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_MODEL", "LITELLM_LOG")
+# Names under which an editor or a file manager saves the two files, and which nothing reads.
+OTHER_NAMES = {
+    "config.yml": "config.yaml", "config.yaml.txt": "config.yaml", "config.yaml.yaml": "config.yaml",
+    "Config.yaml": "config.yaml", ".env.txt": ".env", "env.txt": ".env", ".env.env": ".env",
+    "credentials.yml": "credentials.yaml", "credentials.yaml.txt": "credentials.yaml",
+}  # fmt: skip
+# Keys of an entry of model_list that users write at the top of the file where the indentation is lost.
+OF_ENTRY = ("model_name", "litellm_params", "model_info")
+OF_PARAMS = ("model", "api_base", "api_key", "api_version")
+# Sections whose settings have another home in this project.
+OTHER_HOMES = {"num_workers": "NUM_WORKERS in .env", "port": "PORT in .env", "host": "HOST in .env"}
 
 
 def mistakes(facts: Facts) -> Iterator[Finding]:
-    """What stops a start, in the words of the start."""
+    """The errors that keep the proxy from starting, each with its line."""
     for mistake in facts.mistakes:
-        yield error("", mistake)
+        yield placed(mistake, facts)
     for note in facts.notes:
         yield warning("", note)
 
 
-def config_name(facts: Facts) -> Iterator[Finding]:
-    """LiteLLM passes over a file whose name does not end in .yaml."""
-    other = facts.config_path.with_suffix(".yml")
-    if other.exists():
-        say = error if not facts.config_path.exists() else warning
-        yield say(other.name, "is not read", "its name should be config.yaml")
+def file_names(facts: Facts) -> Iterator[Finding]:
+    """Files beside config.yaml and .env that were meant to be one of them: nothing reads them."""
+    folder = facts.config_path.parent if facts.config_path.name == "config.yaml" else facts.dotenv.path.parent
+    try:
+        there = {path.name for path in folder.iterdir()}
+    except OSError:
+        return
+    for other, right in OTHER_NAMES.items():
+        if other in there:
+            say = warning if right in there else error
+            yield say(other, "is not read", f"its name should be {right}")
+
+
+def other_files(facts: Facts) -> Iterator[Finding]:
+    """Files and servers that config.yaml needs: without them LiteLLM does not start."""
+    folder = facts.config_path.parent
+    included = facts.config.get("include")
+    for place, name in enumerate(included if isinstance(included, list) else ()):
+        if not (folder / str(name)).exists():
+            yield error(
+                facts.at("include", place), f"include names {name}, which does not exist", "remove the entry, or add it"
+            )
+    for place, callback in enumerate(facts.listed("litellm_settings", "callbacks")):
+        module = str(callback).rpartition(".")[0].replace(".", "/")
+        is_there = not module or str(callback) == CALLBACK or any((root / f"{module}.py").exists() for root in (folder, ROOT))
+        if not is_there:
+            problem = f"callbacks names {callback}, and there is no {module}.py beside config.yaml, so LiteLLM does not start"
+            yield error(facts.at("litellm_settings", "callbacks", place), problem, "remove it, or add the file")
+    settings, params = facts.section("litellm_settings"), facts.section("litellm_settings").get("cache_params") or {}
+    of_redis = isinstance(params, dict) and str(params.get("type", "redis")).startswith("redis")
+    named = isinstance(params, dict) and any(params.get(name) for name in ("host", "url", "redis_startup_nodes"))
+    if settings.get("cache") is True and of_redis and not named and not facts.environ.get("REDIS_HOST"):
+        problem = "cache needs a Redis of LiteLLM's own, and REDIS_HOST is not set, so LiteLLM does not start"
+        yield error(
+            facts.at("litellm_settings", "cache"), problem, "set REDIS_HOST in .env, or write cache_params: {type: local}"
+        )
 
 
 def repeated_keys(facts: Facts) -> Iterator[Finding]:
-    """YAML keeps the last of two equal keys, without a word. What is below them is not told again."""
+    """YAML keeps the last of two equal keys silently. Keys below a repeated one are not reported again."""
     doubled = {path for path, _ in facts.lines.twice}
     for path, line in facts.lines.twice:
         if any(path[:end] in doubled for end in range(1, len(path))):
             continue
         first = facts.lines.found[path]
-        yield error(
-            f"{facts.config_path.name} line {line}", f"{path[-1]} stands there twice (first in line {first})", "keep one"
-        )
+        problem = f"{path[-1]} is there twice (first in line {first}), and only the last one is read"
+        yield error(f"{facts.config_path.name} line {line}", problem, "keep one")
 
 
 def unknown_keys(facts: Facts) -> Iterator[Finding]:
-    """A key that nobody reads: a misspelling is an error, for what it was meant to say is not in force."""
+    """A key that nothing reads: a misspelling is an error, because what it should set is not set."""
     if "include" in facts.config:
-        yield warning(facts.at("include"), "the files that it names are not checked, nor taken up when they change")
+        yield warning(facts.at("include"), "the files that it names are not checked, and their changes need a restart")
     yield from _unknown(facts, "top", (), facts.config)
     for section in SECTIONS:
         yield from _unknown(facts, section, (section,), facts.section(section))
-    # Of two lists the lines would be those of the one that does not count.
+    # Of two lists the lines would be those of the one that is not read.
     for place, entry in facts.models if facts.has_models else ():
         yield from _unknown(facts, "model_list", ("model_list", place), entry)
         yield from _unknown(facts, "litellm_params", ("model_list", place, "litellm_params"), entry["litellm_params"])
@@ -61,43 +101,40 @@ def _unknown(facts: Facts, section: str, path: tuple[str | int, ...], keys: Iter
     for key in keys:
         name = str(key)
         if names.is_known(section, name) or (section == "top" and name in names.OURS[BLOCK]):
-            continue  # the latter stops a start, which says so
+            continue  # the latter keeps the proxy from starting, which is reported
+        at = facts.at(*path, name)
+        if home := _home(section, name):
+            where = "at the top of the file" if section == "top" else f"in {section}"
+            yield error(at, f"{name} is not known {where}", home)
+            continue
         inside = "" if section == "top" else f" in {section}"
         meant = names.meant(name, names.known(section))
-        home = next((one for one in SECTIONS if section == "top" and names.is_known(one, name)), None)
-        if home:
-            yield error(facts.at(*path, name), f"{name} is not known at the top of the file", f"it belongs under {home}")
-        elif meant:
-            yield error(facts.at(*path, name), f"{name} is not known{inside}", f"did you mean {meant}?")
+        if meant:
+            yield error(at, f"{name} is not known{inside}", f"did you mean {meant}?")
         elif section == "litellm_params":
-            yield info(facts.at(*path, name), f"{name} is not known to LiteLLM, which sends it to the provider as it is")
+            yield info(at, f"{name} is not known to LiteLLM, which sends it to the provider unchanged")
         else:
-            yield warning(facts.at(*path, name), f"{name} is not known{inside}", "nobody reads it")
+            yield warning(at, f"{name} is not known{inside}, and nothing reads it", "remove it, or look for its right name")
 
 
-def dotenv_lines(facts: Facts) -> Iterator[Finding]:
-    """Lines of .env that are no NAME=value, names that stand there twice, and names that are almost a known one."""
-    for line in facts.dotenv.unreadable:
-        yield error(f".env line {line}", "is not NAME=value", "nothing of it is read")
-    for name in facts.dotenv.twice:
-        yield warning(facts.dotenv.place(name), "stands there twice, and the last one counts", "keep one")
-    known = {*VARIABLES, *models.variables(dict(facts.config)), *MORE_VARIABLES}
-    known |= {f"{name}_FILE" for name in known}
-    for name in facts.dotenv.values:
-        if name not in known and not name.startswith(("ANTHROPIC_DEFAULT_", "CLAUDE_CODE_")):
-            meant = names.meant(name, {one for one in known if not facts.dotenv.values.get(one)})
-            if meant and _is_misspelling(name, meant):
-                yield error(facts.dotenv.place(name), "is not a known variable", f"did you mean {meant}?")
-
-
-def _is_misspelling(name: str, meant: str) -> bool:
-    """Whether two names differ by less than a word: OPENAI_API_KEY and ZAI_API_KEY are two names."""
-    parts, others = name.upper().split("_"), meant.split("_")
-    return len(parts) != len(others) or all(one[:1] == other[:1] for one, other in zip(parts, others, strict=True))
+def _home(section: str, name: str) -> str:
+    """Return where a key belongs that is known somewhere else; empty for one that is not."""
+    if section == "top" and name in (*OF_ENTRY, *OF_PARAMS):
+        return f"indent it below {'litellm_params' if name in OF_PARAMS else 'the dash of its entry in model_list'}"
+    if section == "model_list" and (name in OF_PARAMS or (name != "model_info" and names.is_known("litellm_params", name))):
+        return "it belongs under litellm_params, indented further than that"
+    if name in OTHER_HOMES and section in ("top", "general_settings", "router_settings", "litellm_settings"):
+        return f"write {OTHER_HOMES[name]}"
+    if section == "litellm_params" and name in OF_ENTRY:
+        return "it belongs beside litellm_params, indented as far as that"
+    elsewhere = next((one for one in SECTIONS if one != section and names.is_known(one, name)), None)
+    if elsewhere and (section == "top" or (section in SECTIONS and not names.meant(name, names.known(section)))):
+        return f"it belongs under {elsewhere}"
+    return ""
 
 
 def permissions(facts: Facts) -> Iterator[Finding]:
-    """Whoever can read .env has every secret in it."""
+    """A user who can read .env has every secret in it."""
     if facts.dotenv.mode & (stat.S_IRGRP | stat.S_IROTH):
-        everybody = "everybody" if facts.dotenv.mode & stat.S_IROTH else "its group"
-        yield warning(".env", f"can be read by {everybody} on this machine", "`chmod 600 .env`")
+        readers = "every user of this machine" if facts.dotenv.mode & stat.S_IROTH else "its group"
+        yield warning(".env", f"can be read by {readers}", "`chmod 600 .env`")

@@ -1,6 +1,6 @@
-"""Checks that reach for the network: whether each host can be reached, and whether this machine's clock is right.
+"""Checks that use the network: whether each host accepts a connection, and whether this machine's clock is right.
 
-Nothing is sent to a provider but the opening of a connection; Claude's host is asked for its time, without a credential.
+A provider gets nothing but a connection. Claude's host gets one request for its time, without a credential.
 """
 
 import email.utils
@@ -12,23 +12,24 @@ from dataclasses import dataclass
 
 import httpx
 
+from claude_proxy.check.endpoints import base_of
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, warning
-from claude_proxy.check.models import claude_hosts, provider_of, resolved, unready
+from claude_proxy.check.models import claude_hosts, provider_of, unready
 from claude_proxy.config import web_search
 from claude_proxy.config.outbound_proxies import outbound_proxies
 from claude_proxy.config.settings import TokenMode
 from claude_proxy.providers.endpoints import BLOCK, DEMO_HOST, Origin, Provider
 
 TIMEOUT = 3.0
-# More than this between two clocks, and the resets that Anthropic names are misread. In seconds.
+# With a larger difference between two clocks the resets that Anthropic names are wrong. In seconds.
 LARGEST_SKEW = 60.0
 PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy", "http_proxy", "all_proxy")
 
 
 @dataclass(frozen=True)
 class Target:
-    """A host that requests go to: who needs it, whether one of them is ready, and where that stands."""
+    """A host that requests are sent to: the models that need it, whether one of them is ready, and the place in the file."""
 
     origin: Origin
     users: tuple[str, ...]
@@ -37,7 +38,7 @@ class Target:
 
 
 def hosts(facts: Facts) -> Iterator[Finding]:
-    """Every host of a model, and Claude's, is known by name and takes a connection."""
+    """Every host of a model, and Claude's, is found and accepts a connection."""
     found = targets(facts)
     with ThreadPoolExecutor(max_workers=max(1, len(found))) as pool:
         problems = pool.map(lambda target: reach(target.origin), found)
@@ -47,11 +48,9 @@ def hosts(facts: Facts) -> Iterator[Finding]:
             behind = next((name for name in PROXY_VARIABLES if facts.environ.get(name)), None)
             say = error if target.ready and not behind else warning
             remedy = (
-                f"{behind} is set: perhaps the way out leads through it only"
-                if behind
-                else "look at the address and the network"
+                f"{behind} is set, so perhaps only that proxy reaches it" if behind else "check the address and the network"
             )
-            yield say(target.place, f"{target.origin.host} port {target.origin.port} {problem} ({users})", remedy)
+            yield say(target.place, f"{target.origin.host} port {target.origin.port} {problem} (needed by {users})", remedy)
 
 
 def targets(facts: Facts) -> list[Target]:
@@ -75,10 +74,10 @@ def targets(facts: Facts) -> list[Target]:
         used = settings is None or bool(settings.credentials) or settings.mode is TokenMode.PASSTHROUGH
         add(anthropic.claude_base, "Claude", facts.dotenv.place("ANTHROPIC_API_BASE"), ready=used)
     for place, entry in facts.models:
-        base = resolved(entry["litellm_params"].get("api_base"), facts.environ)
-        if base:
-            ready = entry["model_name"] not in lacking
-            add(base, str(entry["model_name"]), facts.at("model_list", place, "litellm_params", "api_base"), ready=ready)
+        params = entry["litellm_params"]
+        if provider_of(params, anthropic, facts.environ) is not Provider.CLAUDE and (base := base_of(params, facts)):
+            at = facts.at("model_list", place, "litellm_params", "api_base" if "api_base" in params else "model")
+            add(base, str(entry["model_name"]), at, ready=entry["model_name"] not in lacking)
     search = web_search.web_search(facts.config, facts.environ) if not facts.mistakes else None
     if search:
         add(search.url, web_search.KEY, facts.at(BLOCK, web_search.KEY), ready=True)
@@ -90,29 +89,29 @@ def reach(origin: Origin, timeout: float = TIMEOUT) -> str:
     try:
         socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
     except OSError:
-        return "cannot be found (DNS)"
+        return "is not found (DNS)"
     try:
         socket.create_connection((origin.host, origin.port), timeout).close()
     except TimeoutError:
-        return f"does not answer within {timeout:.0f} s"
+        return f"does not respond within {timeout:.0f} s"
     except OSError as problem:
-        return f"takes no connection ({problem.strerror or type(problem).__name__})"
+        return f"accepts no connection ({problem.strerror or type(problem).__name__})"
     return ""
 
 
 def clock(facts: Facts, now: Callable[[], float] = time.time) -> Iterator[Finding]:
-    """The clock of this machine beside that of Claude's host, for the times at which a credential's rest ends are absolute."""
+    """The clock of this machine against that of Claude's host: the ends of cooldowns are absolute times."""
     theirs = server_time(claude_hosts(facts).claude_base)
     if theirs is not None and abs(theirs - now()) > LARGEST_SKEW:
         skew = now() - theirs
         side = "ahead" if skew > 0 else "behind"
         yield warning(
-            "clock", f"this machine is {abs(skew):.0f} s {side} of Claude's host", "let it take its time from the network"
+            "clock", f"this machine is {abs(skew):.0f} s {side} of Claude's host", "turn on time synchronisation (NTP)"
         )
 
 
 def server_time(base: str) -> float | None:
-    """Return a server's time in Unix seconds, from the header of any answer; None when it cannot be had."""
+    """Return a server's time in Unix seconds, from the header of any response; None without one."""
     try:
         url = httpx.URL(base)
         proxy = outbound_proxies().proxy_for(url.scheme, url.host, url.port)

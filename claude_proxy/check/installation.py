@@ -1,4 +1,4 @@
-"""Checks of where the proxy runs: LiteLLM's version, the proxies of the environment, and files that run at every start."""
+"""Checks of the installation: LiteLLM's version, the HTTP proxies of the environment, and files that run at every start."""
 
 import csv
 from collections.abc import Iterator
@@ -11,40 +11,40 @@ from claude_proxy.guard import COMPROMISED
 
 PINNED = "1.106.2"
 STARTUP_MODULES = ("sitecustomize", "usercustomize")
-# The module `site` runs a line of a .pth file that begins so, and takes every other line for a folder.
+# The module `site` runs a line of a .pth file that starts like this, and reads every other line as a folder.
 _RUNS_CODE = ("import ", "import\t")
-# Written by the tool that made the environment, which no distribution owns.
+# Written by the tool that made the environment; no distribution owns it.
 HARMLESS = {"_virtualenv.pth": "import _virtualenv"}
 
 
 def litellm_version(facts: Facts) -> Iterator[Finding]:
-    """The hooks were measured on one release; three others are known to steal credentials."""
+    """The hooks were tested with one release; three others steal credentials."""
     version = facts.litellm_version
     if version is None:
         yield error("LiteLLM", "is not installed in this environment", "`make install`")
     elif version in COMPROMISED:
-        remedy = "take it out, and replace every credential that this machine has seen"
+        remedy = "remove it, and replace every credential that was on this machine"
         yield error("LiteLLM", f"{version} is a compromised release, which steals credentials", remedy)
     elif version != PINNED:
-        yield warning("LiteLLM", f"is {version}, and the rules of this proxy were tested on {PINNED}", "`make install`")
+        yield warning("LiteLLM", f"is {version}, and this proxy was tested with {PINNED}", "`make install`")
 
 
 def outbound_proxies(facts: Facts) -> Iterator[Finding]:
-    """What of the environment's proxies and their exceptions is read, and what is left out."""
+    """HTTP proxies of the environment, and exceptions from them, that cannot be read."""
     for variable, mistake in OutboundProxies.of(facts.environ).mistakes:
-        remedy = f"it should hold such as {EXAMPLES_OF_EXCEPTIONS}" if variable.upper() == EXCEPTIONS else ""
+        remedy = f"write such as {EXAMPLES_OF_EXCEPTIONS}" if variable.upper() == EXCEPTIONS else ""
         yield warning(variable, mistake, remedy)
 
 
 def startup_files(facts: Facts) -> Iterator[Finding]:
-    """Code that runs at every start and belongs to no installed distribution: so the compromised releases stayed."""
+    """Code that runs at every start and belongs to no installed distribution, as the compromised releases left behind."""
     for folder in facts.packages:
         owned = owned_files(folder)
         candidates = [path for path in sorted(folder.glob("*.pth")) if _runs_code(path)]
         candidates += [folder / f"{name}.py" for name in STARTUP_MODULES] + [folder / name for name in STARTUP_MODULES]
         for path in candidates:
             if path.exists() and path.name not in owned:
-                remedy = "look into it; if you did not put it there, replace the environment and every credential"
+                remedy = "look at it; if you did not put it there, replace the environment and every credential"
                 yield error(str(path), "runs code at every start of Python, and no installed package owns it", remedy)
 
 

@@ -1,4 +1,4 @@
-"""In which line of a YAML file each key and entry stands, and which keys stand there twice."""
+"""The line of each key and entry in a YAML file, and the keys that are there twice."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ class Lines:
     twice: tuple[tuple[Path, int], ...] = ()
 
     def at(self, *path: str | int) -> str:
-        """Return ``line 7`` for the longest known beginning of a path; empty where nothing is known."""
+        """Return ``line 7`` for the longest known start of a path; empty where nothing is known."""
         for end in range(len(path), 0, -1):
             if line := self.found.get(path[:end]):
                 return f"line {line}"
@@ -24,7 +24,7 @@ class Lines:
 
 
 def lines_of(text: str) -> Lines:
-    """Read the lines of a text that is YAML; of one that is not, nothing is known."""
+    """Read the lines of a YAML text; empty for a text that is not YAML."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError:

@@ -1,4 +1,4 @@
-"""``claude-proxy models``: what the proxy serves, and where each model goes."""
+"""``claude-proxy models``: the models that the proxy serves, and the provider of each."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,13 +10,13 @@ from claude_proxy.check.models import claude_hosts, provider_of, resolved
 from claude_proxy.config import models
 from claude_proxy.providers.endpoints import OPENAI_HOST, Hosts, Origin, Provider, fallback_models
 
-# How a provider is called in the list; every other one by LiteLLM's prefix.
+# The name of a provider in the list; for every other provider it is LiteLLM's prefix.
 PROVIDERS = {Provider.CLAUDE: "Claude", Provider.DEMO: "demo", Provider.ANTHROPIC_FORMAT: "anthropic format"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One entry of model_list. ``missing`` are the variables that it lacks; with none it is ready."""
+    """One entry of model_list. ``missing`` holds the variables that are not set; without any it is ready."""
 
     name: str
     provider: str
@@ -38,10 +38,10 @@ def rows(facts: Facts) -> list[Row]:
 
 
 def text(found: Sequence[Row]) -> str:
-    """Return a table for a person."""
+    """Return a table for a terminal."""
     head = ("MODEL", "GOES TO", "HOST", "AS", "STATE", "FALLBACKS", "ACCESS GROUPS")
     lines = [head, *(_cells(row) for row in found)]
-    # A column that nobody has anything in is left out.
+    # An empty column is left out.
     shown = [place for place in range(len(head)) if any(line[place] for line in lines[1:])]
     widths = [max(len(line[place]) for line in lines) for place in shown]
     return "\n".join(
@@ -55,7 +55,7 @@ def as_json(found: Sequence[Row]) -> str:
 
 
 def chain(name: str, fallbacks: Sequence[dict[str, list[str]]]) -> tuple[str, ...]:
-    """Return who answers when a model cannot, and when those cannot: each once, in the order in which they are asked."""
+    """Return the fallbacks of a model, and theirs: each once, in the order in which they are tried."""
     found: list[str] = []
     waiting = list(fallback_models(name, fallbacks) or ())
     while waiting:

@@ -1,8 +1,8 @@
 """``check --live``: one small request to each model, and one with each Claude credential of the pool.
 
-Models are asked through the proxy that runs, with its own token: no other way is the one that a client's request takes.
-Credentials are asked at Claude's host and nowhere else, so that each of them is asked by itself, and as what this is, a
-check: nothing about Claude Code is made up. Anthropic answers that for Haiku; where it does not, counting tokens does.
+Models are requested through the running proxy with its own token, as by a client, but without fallbacks: a response of
+another model does not show that this one works. Each credential is sent to Claude's host and to no other, in a request that
+does not pretend to be Claude Code. Anthropic accepts that for Haiku; where it does not, a count of tokens is requested.
 """
 
 import time
@@ -13,9 +13,11 @@ from typing import Any
 
 import httpx
 
+from claude_proxy.check.client_requests import OWN_WORDS, live_requests
+from claude_proxy.check.endpoints import host_of
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, Level, error, info, warning
-from claude_proxy.check.models import CLAUDE_CODE_NAMES, claude_hosts, is_served, provider_of, unready
+from claude_proxy.check.models import CLAUDE_CODE_NAMES, REFERENCE, claude_hosts, is_served, provider_of, unready
 from claude_proxy.config.settings import Settings
 from claude_proxy.credentials.credential import Credential, Kind
 from claude_proxy.credentials.expiry import EXPIRED
@@ -23,26 +25,28 @@ from claude_proxy.credentials.response_rules import Action, judge
 from claude_proxy.credentials.scope import Scope
 from claude_proxy.credentials.upstream_response import UpstreamResponse
 from claude_proxy.providers.endpoints import Hosts, Provider, model_family
-from claude_proxy.upstream.headers import PROXY_TOKEN, for_claude
+from claude_proxy.upstream.headers import FALLBACKS, NO_FALLBACKS, PROXY_TOKEN, for_claude
 
 TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 HAIKU = CLAUDE_CODE_NAMES["haiku"][0]
 VERSION = ("anthropic-version", "2023-06-01")
 JSON = ("content-type", "application/json")
-# Where a server listens that is told to listen everywhere.
+# How a provider rejects a key.
+KEY_REJECTED = (401, 403)
+# Where a server is reached that listens on every address.
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - looked up, not bound
 
 Results = list[tuple[str, list[Finding]]]
 
 
 def no_lift(_: Credential) -> bool:
-    """No proxy is told anything."""
+    """End no cooldown."""
     return False
 
 
 @dataclass(frozen=True)
 class Asked:
-    """An answer, and how long it took in milliseconds."""
+    """A response, and how long it took in milliseconds."""
 
     status: int
     headers: dict[str, str]
@@ -51,40 +55,48 @@ class Asked:
 
 
 def ask_all(facts: Facts, now: Callable[[], float] = time.time, *, lift: Callable[[Credential], bool] = no_lift) -> Results:
-    """Ask every model and every credential, one after the other: a limit that is met early is not run into by all.
+    """Request every model and use every credential, one after the other, so that a limit is not hit by all of them.
 
-    ``lift`` lets a running proxy forget what a credential rests for, and returns whether it could.
+    ``lift`` ends the cooldown of a credential in a running proxy, and returns whether it could.
     """
     if facts.settings is None:
         return []
-    # No redirect is followed, and no HTTP_PROXY is asked: what is sent goes where it is meant to, or nowhere.
+    # No redirect is followed and no HTTP_PROXY is used, so that tokens are sent to the intended address or nowhere.
+    of_client = [("the models of settings.json respond", live_requests(facts))] if facts.client else []
     with httpx.Client(timeout=TIMEOUT, follow_redirects=False, trust_env=False) as client:
         return [
-            ("every model answers", ask_models(client, facts, facts.settings)),
-            ("every Claude credential is taken", ask_credentials(client, facts.settings, claude_hosts(facts), now, lift)),
+            *of_client,
+            ("every model responds", ask_models(client, facts, facts.settings)),
+            (
+                "Anthropic accepts every Claude credential",
+                ask_credentials(client, facts.settings, claude_hosts(facts), now, lift),
+            ),
         ]
 
 
 def ask_models(client: httpx.Client, facts: Facts, settings: Settings) -> list[Finding]:
-    """Ask the running proxy for a word of each model that is ready; of Claude for Haiku alone."""
+    """Request one token of each model that is ready from the running proxy; of Claude's models only Haiku."""
     base = proxy_url(settings)
     token = settings.static_token or settings.master_key
-    headers = [JSON, VERSION, *([(PROXY_TOKEN, token.reveal())] if token else [])]
+    headers = [JSON, VERSION, (FALLBACKS, NO_FALLBACKS), *([(PROXY_TOKEN, token.reveal())] if token else [])]
     found = []
     for name in asked_models(facts):
         try:
             asked = _post(client, f"{base}/v1/messages", _question(name), headers)
         except httpx.TimeoutException:
-            found.append(error(name, "gave no answer in time"))
+            found.append(error(name, f"{name} did not respond in time"))
         except httpx.HTTPError:
-            return [error("proxy", f"does not answer at {base}", "start it, then check again")]
+            return [error("proxy", f"connection refused at {base}", "start the proxy, then check again")]
         else:
-            found.append(_told(name, asked))
+            if asked.status == 401 and OWN_WORDS in asked.body.decode(errors="replace"):
+                problem = f"the proxy at {base} rejects the token of this folder, so it runs with other settings"
+                return [error("proxy", problem, "restart it, or give its folder with --project")]
+            found.append(_result(facts, name, asked))
     left_out = [name for name in facts.names if "*" not in name and name not in asked_models(facts)]
     lacking = unready(facts)
     for reason, names in (
-        ("not asked: the key is not set", [name for name in left_out if name in lacking]),
-        ("not asked: of Claude's models Haiku alone is asked", [name for name in left_out if name not in lacking]),
+        ("not requested: the key is not set", [name for name in left_out if name in lacking]),
+        ("not requested: of Claude's models only Haiku is", [name for name in left_out if name not in lacking]),
     ):
         if names:
             found.append(info(", ".join(names), reason))
@@ -92,7 +104,7 @@ def ask_models(client: httpx.Client, facts: Facts, settings: Settings) -> list[F
 
 
 def asked_models(facts: Facts) -> list[str]:
-    """Return the names to ask for: every model with its key that is not Claude, and Haiku where somebody serves it."""
+    """Return the models to request: every model with its key that is not Claude, and Haiku where it is served."""
     hosts, lacking = claude_hosts(facts), unready(facts)
     others = [
         str(entry["model_name"])
@@ -112,16 +124,16 @@ def ask_credentials(
     now: Callable[[], float],
     lift: Callable[[Credential], bool] = no_lift,
 ) -> list[Finding]:
-    """Ask Claude with each credential of the pool; one that is taken rests no longer."""
+    """Send a request to Claude with each credential of the pool; one that is accepted is no longer in cooldown."""
     found = []
     for credential in settings.credentials:
         if credential.closed(now()):
             paused = credential.terms.paused
-            found.append(info(credential.label, "was not asked: it is paused") if paused else error(credential.label, EXPIRED))
+            found.append(info(credential.label, "not checked: it is paused") if paused else error(credential.label, EXPIRED))
             continue
         finding = _credential(client, credential, settings, hosts, now)
         if finding.level is Level.INFO and lift(credential):
-            finding = info(finding.place, f"{finding.problem}; a running proxy forgets what it rests for")
+            finding = info(finding.place, f"{finding.problem}; its cooldown in the running proxy has ended")
         found.append(finding)
     return found
 
@@ -131,36 +143,43 @@ def _credential(
 ) -> Finding:
     url = f"{settings.claude_base}/v1/messages"
     if not hosts.is_claude(url):
-        return error(credential.label, "was not asked: the address is not Anthropic's")
+        return error(credential.label, "not checked: the address is not Anthropic's")
     headers = for_claude([JSON, VERSION], credential)
     try:
         asked = _post(client, url, _question(HAIKU), headers)
-        verdict = judge(_answer(asked, now(), credential.kind), settings.cooldown_seconds)
+        verdict = judge(_response(asked, now(), credential.kind), settings.cooldown_seconds)
         if verdict.action in (Action.CLIENT, Action.API_KEY):
-            # About this request and not about the credential; counting is free, and refused for the credential alone.
+            # About this request and not about the credential. A count is free, and rejected for the credential only.
             asked = _post(client, f"{url}/count_tokens", _counting(HAIKU), headers)
-            verdict = judge(_answer(asked, now(), credential.kind), settings.cooldown_seconds)
+            verdict = judge(_response(asked, now(), credential.kind), settings.cooldown_seconds)
     except httpx.HTTPError as problem:
-        return error(credential.label, f"could not be asked ({type(problem).__name__})")
+        return error(credential.label, f"no response from Anthropic ({type(problem).__name__})")
     if verdict.cooldown_until is not None:
         return warning(credential.label, f"rate-limited until {_moment(verdict.cooldown_until)}: {verdict.reason}")
     if verdict.action is Action.DONE:
-        return info(credential.label, f"taken, {asked.took:.0f} ms")
+        return info(credential.label, f"accepted, {asked.took:.0f} ms")
     if verdict.rejected or verdict.refused:
-        return error(credential.label, f"refused: {verdict.reason} (HTTP {asked.status})", "replace it")
-    return warning(credential.label, f"{verdict.reason or 'was not answered'} (HTTP {asked.status})")
+        return error(credential.label, f"rejected by Anthropic: {verdict.reason} (HTTP {asked.status})", "replace it")
+    return warning(credential.label, f"{verdict.reason or 'no usable response'} (HTTP {asked.status})")
 
 
-def _told(name: str, asked: Asked) -> Finding:
+def _result(facts: Facts, name: str, asked: Asked) -> Finding:
     if asked.status < 400:
-        return info(name, f"answers, {asked.took:.0f} ms")
-    answer = _answer(asked, time.time())
-    # The proxy has taken every secret out of it.
-    said = " ".join(answer.message.split())[:200]
-    return error(name, f"does not answer (HTTP {asked.status}{': ' + said if said else ''})")
+        return info(name, f"responds, {asked.took:.0f} ms")
+    # The proxy has removed every secret from it.
+    words = " ".join(_response(asked, time.time()).message.split())[:200]
+    params: dict[str, Any] = next((one["litellm_params"] for _, one in facts.models if one["model_name"] == name), {})
+    host, key = host_of(params, facts) or "its provider", str(params.get("api_key", ""))
+    said = f"HTTP {asked.status}{': ' + words if words else ''}"
+    if asked.status in KEY_REJECTED and REFERENCE.fullmatch(key):
+        variable = facts.dotenv.place(key.removeprefix("os.environ/"))
+        return error(name, f"{host} rejects the key of {name} ({said})", f"replace the key: {variable}")
+    if asked.status in KEY_REJECTED:
+        return error(name, f"{host} rejects the request for {name} ({said})", "check its api_key and account")
+    return error(name, f"{host} gives no response for {name} ({said})")
 
 
-def _answer(asked: Asked, now: float, kind: Kind = Kind.OAUTH) -> UpstreamResponse:
+def _response(asked: Asked, now: float, kind: Kind = Kind.OAUTH) -> UpstreamResponse:
     return UpstreamResponse(asked.status, asked.headers, asked.body, Scope(model_family(HAIKU)), now, kind)
 
 
@@ -182,13 +201,13 @@ def _counting(model: str) -> dict[str, Any]:
 
 
 def _moment(until: float) -> str:
-    """Return a time of day, with the day where it is not today's."""
+    """Return a time of day, with the date where it is not today."""
     moment = datetime.fromtimestamp(until, UTC)
     today = datetime.now(UTC).date() == moment.date()
     return f"{moment:%H:%M} UTC" if today else f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
 def proxy_url(settings: Settings) -> str:
-    """Return where the proxy of this machine listens."""
+    """Return the address of the proxy on this machine."""
     host = EVERYWHERE.get(settings.host, f"[{settings.host}]" if ":" in settings.host else settings.host)
     return f"http://{host}:{settings.port}"

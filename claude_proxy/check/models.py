@@ -1,24 +1,22 @@
-"""Checks of the models in ``config.yaml``: keys, providers, endpoints, fallbacks, and the names that Claude Code asks for."""
+"""Checks of the models in config.yaml: their keys, and the names that Claude Code requests. Other checks use its helpers."""
 
 import ipaddress
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from claude_proxy.check import names
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, info, warning
 from claude_proxy.config import models, web_search
-from claude_proxy.config.deployments import CHAT_SERVER, likely_endpoint
+from claude_proxy.config.deployments import likely_endpoint
 from claude_proxy.config.settings import OWN_SECRETS, VARIABLES
 from claude_proxy.config.ways import ways
 from claude_proxy.credentials.redaction import NO_KEY, SECRET_PARAMETER
-from claude_proxy.providers.compatibility import SERVERS
 from claude_proxy.providers.endpoints import BLOCK, Hosts, Origin, Provider, matches
 
-# What Claude Code's own names stand for (2.1.332), and the variable that puts another model in its place.
+# The models of Claude Code's own names (2.1.332), and the variable that sets another one.
 CLAUDE_CODE_NAMES = {
     "opus": ("claude-opus-5-5", "ANTHROPIC_DEFAULT_OPUS_MODEL"),
     "sonnet": ("claude-sonnet-5-5", "ANTHROPIC_DEFAULT_SONNET_MODEL"),
@@ -29,80 +27,29 @@ MODEL_VARIABLES = (
     "ANTHROPIC_MODEL", "ANTHROPIC_DEFAULT_MODEL", "ANTHROPIC_SMALL_FAST_MODEL", "CLAUDE_CODE_SUBAGENT_MODEL",
     *(variable for _, variable in CLAUDE_CODE_NAMES.values()),
 )  # fmt: skip
-# Names of Claude Code's that are no model's: it makes one of the above of them, or what is set already.
+# Names in Claude Code that are not models: it replaces them by one of the above, or by the model that is set.
 OTHER_ALIASES = frozenset({"default", "opusplan", "best", "inherit"})
-FALLBACK_SETTINGS = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
 REFERENCE = re.compile(r"os\.environ/\w+")
-ALMOST_REFERENCE = re.compile(r"\$\{?\w+\}?|os\.env(iron)?[\[./(].*|env[:/].*|\{\{.*\}\}|%\w+%")
+ALMOST_REFERENCE = re.compile(
+    r"\$\{?(\w+)(:-[^}]*)?\}?|os\.(?:get)?env(?:iron)?[\[./(].*|env[:/].*|\{\{.*\}\}|%\w+%", re.IGNORECASE
+)
+# A reference within a longer text, which nothing resolves.
+_INNER_REFERENCE = re.compile(r"os\.environ/\w+|\$\{\w+(?::-[^}]*)?\}")
+# What is certainly a variable's name and no secret.
+_VARIABLE_NAME = re.compile(
+    r"[A-Z][A-Z0-9_]*_(?:KEY|TOKEN|SECRET|PASSWORD|BASE|URL|ID|REGION|HOST|PORT|PROJECT|LOCATION|CREDENTIALS|NAME|VERSION)\b"
+)
 
 
 def unset_variables(facts: Facts) -> Iterator[Finding]:
-    """A model whose key is not set is not ready; nothing else stops on that."""
+    """A model whose key is not set is not ready; the other models work."""
     for name, unset in models.unset_variables({"model_list": [entry for _, entry in facts.models]}, facts.environ).items():
         place = next(place for place, entry in facts.models if entry["model_name"] == name)
         yield warning(facts.at("model_list", place), f"model {name} is not ready", f"set {' and '.join(unset)} in .env")
 
 
-def providers(facts: Facts) -> Iterator[Finding]:
-    """A model without a provider that LiteLLM knows is left out at the start, with a line in LiteLLM's own log."""
-    for place, entry in facts.models:
-        params, at = entry["litellm_params"], facts.at("model_list", place, "litellm_params", "model")
-        model = str(params["model"]) if "model" in params else ""
-        prefix = str(params.get("custom_llm_provider") or model.split("/", 1)[0])
-        if ("/" not in model and "custom_llm_provider" not in params) or prefix in names.known("providers"):
-            continue
-        meant = names.meant(prefix, names.known("providers"))
-        yield error(
-            at, f"{prefix} is no provider of LiteLLM's", f"did you mean {meant}?" if meant else "see its list of providers"
-        )
-
-
-def endpoints(facts: Facts) -> Iterator[Finding]:
-    """The path of an api_base: each format adds its own, and the wrong one ends in a 404."""
-    hosts = claude_hosts(facts)
-    for place, entry in facts.models:
-        params = entry["litellm_params"]
-        base = resolved(params.get("api_base"), facts.environ)
-        if not base:
-            continue
-        at, name = facts.at("model_list", place, "litellm_params", "api_base"), entry["model_name"]
-        origin = Origin.of(base)
-        if origin is None:
-            yield error(at, f"the api_base of {name} is not a URL", "it should be one such as https://host/path")
-            continue
-        provider, path = provider_of(params, hosts, facts.environ), urlsplit(base).path.rstrip("/")
-        yield from _path(at, str(name), provider, path)
-        key = resolved(params.get("api_key"), facts.environ)
-        if origin.scheme == "http" and key and not NO_KEY.fullmatch(key) and not is_private(origin.host):
-            yield warning(at, f"the key of {name} goes to {origin.host} unencrypted", "use https://")
-
-
-def _path(at: str, name: str, provider: Provider, path: str) -> Iterator[Finding]:
-    if "/v1/v1" in path:
-        yield error(at, f"the api_base of {name} has /v1 twice", "take one away")
-    elif provider in (Provider.CLAUDE, Provider.ANTHROPIC_FORMAT) and path.endswith("/v1"):
-        yield error(at, f"the api_base of {name} ends in /v1, which the Anthropic format adds by itself", "take /v1 away")
-    elif provider is Provider.OPENAI and path.endswith("/chat/completions"):
-        yield error(at, f"the api_base of {name} ends in /chat/completions, which LiteLLM adds by itself", "take it away")
-    elif provider is Provider.OPENAI and not path:
-        yield warning(at, f"the api_base of {name} has no path", "most OpenAI-compatible endpoints want /v1 at its end")
-
-
-def chat_servers(facts: Facts) -> Iterator[Finding]:
-    """Which server of chat completions is at an address: a name that is none says nothing."""
-    for place, entry in facts.models:
-        info = entry.get("model_info")
-        server = info.get(CHAT_SERVER) if isinstance(info, dict) else None
-        if server is not None and server not in (*SERVERS,):
-            known = ", ".join(sorted(SERVERS))
-            at = facts.at("model_list", place, "model_info", CHAT_SERVER)
-            yield error(
-                at, f"{CHAT_SERVER} of {entry['model_name']} is no server that is known", f"it should be one of {known}"
-            )
-
-
 def clear_text_keys(facts: Facts) -> Iterator[Finding]:
-    """A key in config.yaml is in every copy and backup of it; a reference that is not quite one is sent as the key."""
+    """A key in config.yaml is in every copy and backup of it; a reference of a wrong form is sent as the key."""
     places: list[tuple[tuple[str | int, ...], dict[str, Any]]] = [
         (("model_list", place, "litellm_params"), entry["litellm_params"]) for place, entry in facts.models
     ]
@@ -110,23 +57,40 @@ def clear_text_keys(facts: Facts) -> Iterator[Finding]:
     places += [((BLOCK, web_search.KEY), dict(web_search.section(facts.config) or {}))]
     for path, values in places:
         for key, value in values.items():
+            if isinstance(value, dict):
+                yield from _inner_references(facts, (*path, key), value)
             if not isinstance(value, str) or REFERENCE.fullmatch(value):
                 continue
-            if ALMOST_REFERENCE.fullmatch(value.strip()) or value != value.strip():
-                yield error(facts.at(*path, key), f"{key} is meant to name a variable", "write it as os.environ/NAME")
+            at = facts.at(*path, key)
+            if ALMOST_REFERENCE.fullmatch(value.strip()) or value != value.strip() or _INNER_REFERENCE.search(value):
+                yield error(at, f"{key} does not name a variable in the form that is read", _reference(value))
+            elif SECRET_PARAMETER.search(str(key)) and _VARIABLE_NAME.fullmatch(value):
+                yield error(at, f"{key} is the name of a variable and is sent as the key", f"write os.environ/{value}")
             elif SECRET_PARAMETER.search(str(key)) and len(value) >= 8 and not NO_KEY.fullmatch(value):
-                yield warning(
-                    facts.at(*path, key), f"{key} stands there in clear text", "put it into .env, and os.environ/NAME here"
-                )
+                yield warning(at, f"{key} is in config.yaml in clear text", "put it into .env, and write os.environ/NAME here")
+
+
+def _reference(value: str) -> str:
+    """Return how to write a reference; the name is shown where it is one of a variable."""
+    found = _VARIABLE_NAME.search(value)
+    whole = "alone, as the whole value: " if found and len(found[0]) + len("os.environ/") + 2 < len(value.strip()) else ""
+    return f"write {whole}os.environ/{found[0] if found else 'NAME'}"
+
+
+def _inner_references(facts: Facts, path: tuple[str | int, ...], values: Mapping[Any, Any]) -> Iterator[Finding]:
+    """A reference below a key of litellm_params, such as in extra_headers, is sent as it is written."""
+    for key, value in values.items():
+        if isinstance(value, str) and (_INNER_REFERENCE.search(value) or ALMOST_REFERENCE.fullmatch(value.strip())):
+            problem = f"{path[-1]}: {key} names a variable, and only keys directly below litellm_params are read from variables"
+            yield error(facts.at(*path, key), problem, "use api_key for the key, or write the value itself")
 
 
 def own_secrets(facts: Facts) -> Iterator[Finding]:
     """LiteLLM does not see the proxy's own secrets, so a reference to one of them is empty."""
     for path, name in _references(facts.config, ()):
         if name in OWN_SECRETS:
-            yield error(
-                facts.at(*path), f"{name} is the proxy's own and not there for LiteLLM", "give it a variable of another name"
-            )
+            problem = f"{name} is the proxy's own secret, so the value is empty for LiteLLM"
+            yield error(facts.at(*path), problem, "set the value in a variable of another name")
 
 
 def _references(value: object, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], str]]:
@@ -142,7 +106,7 @@ def _references(value: object, path: tuple[str | int, ...]) -> Iterator[tuple[tu
 
 
 def ways_of_requests(facts: Facts) -> Iterator[Finding]:
-    """Which requests go through LiteLLM, and which setting asks for that: each of them takes ten times as long."""
+    """Which requests go through LiteLLM, and which setting causes that: each of them takes ten times as long."""
     settings = facts.settings
     hosts = Hosts(settings.claude_base) if settings else Hosts()
     for sentence in ways(
@@ -151,43 +115,9 @@ def ways_of_requests(facts: Facts) -> Iterator[Finding]:
         yield info("", sentence)
 
 
-def fallbacks(facts: Facts) -> Iterator[Finding]:
-    """A fallback to a model that nobody serves fails when it is needed; one for a model that does not exist never helps."""
-    served = served_names(facts)
-    for section in ("router_settings", "litellm_settings"):
-        settings = facts.section(section)
-        for setting in FALLBACK_SETTINGS:
-            for place, entry in enumerate(facts.listed(section, setting)):
-                at = facts.at(section, setting, place)
-                if not isinstance(entry, dict) or not all(isinstance(to, list) for to in entry.values()):
-                    yield error(at, f"an entry of {setting} is not `model: [fallback]`")
-                    continue
-                for source, targets in entry.items():
-                    yield from _fallback(at, str(source), targets, served)
-        for target in facts.listed(section, "default_fallbacks"):
-            yield from _targets(facts.at(section, "default_fallbacks"), "default_fallbacks", [target], served)
-        aliases = settings.get("model_group_alias")
-        for alias, target in aliases.items() if isinstance(aliases, dict) else ():
-            model = target.get("model") if isinstance(target, dict) else target
-            yield from _targets(facts.at(section, "model_group_alias", alias), f"the alias {alias}", [model], served)
-
-
-def _fallback(at: str, source: str, targets: Iterable[Any], served: list[str]) -> Iterator[Finding]:
-    if not any(overlap(source, name) for name in served):
-        yield warning(at, f"the fallback of {source} never helps: no model has that name", _nearest(source, served))
-    yield from _targets(at, f"the fallback of {source}", targets, served)
-
-
-def _targets(at: str, what: str, targets: Iterable[Any], served: list[str]) -> Iterator[Finding]:
-    for target in targets:
-        name = str(target.get("model") if isinstance(target, dict) else target)
-        if not is_served(name, served):
-            yield error(at, f"{what} is {name}, which nobody serves", _nearest(name, served))
-
-
 def claude_code_names(facts: Facts) -> Iterator[Finding]:
-    """The names that Claude Code asks for by itself, and those that its variables name."""
-    served, clients = served_names(facts), {**facts.dotenv.values, **facts.client_settings}
+    """The models that Claude Code requests by itself, and those that its variables name."""
+    served, clients = served_names(facts), {**facts.dotenv.values, **facts.client_values}
     missing = [
         f"{model} ({alias})"
         for alias, (model, variable) in CLAUDE_CODE_NAMES.items()
@@ -195,20 +125,20 @@ def claude_code_names(facts: Facts) -> Iterator[Finding]:
     ]
     if missing:
         remedy = "add claude-* to config.yaml, or set ANTHROPIC_MODEL and ANTHROPIC_DEFAULT_..._MODEL in Claude Code"
-        yield warning(
-            facts.config_path.name, f"nobody serves what Claude Code asks for by itself: {', '.join(missing)}", remedy
-        )
+        problem = f"Claude Code requests models by itself that are not served: {', '.join(missing)}"
+        yield warning(facts.config_path.name, problem, remedy)
     for variable in MODEL_VARIABLES:
         asked = clients.get(variable, "").strip().removesuffix("[1m]")
         if not asked or asked in OTHER_ALIASES or asked in CLAUDE_CODE_NAMES or is_served(asked, served):
             continue
-        place = "settings.json" if variable in facts.client_settings else facts.dotenv.place(variable)
-        place = f"{place}: {variable}" if variable in facts.client_settings else place
-        yield error(place, f"is {asked}, which nobody serves", _nearest(asked, served))
+        place = (
+            facts.client.place(variable) if facts.client and variable in facts.client.values else facts.dotenv.place(variable)
+        )
+        yield error(place, f"is {asked}, which is not served", nearest(asked, served))
 
 
 def claude_names_elsewhere(facts: Facts) -> Iterator[Finding]:
-    """A model that is called Claude and is none is allowed: who sees a credential is decided by the host."""
+    """A model named claude-... at another provider is allowed: the host decides whether it gets a Claude credential."""
     hosts = claude_hosts(facts)
     for place, entry in facts.models:
         name, params = str(entry["model_name"]), entry["litellm_params"]
@@ -216,7 +146,9 @@ def claude_names_elsewhere(facts: Facts) -> Iterator[Finding]:
         if name.startswith("claude") and provider is Provider.ANTHROPIC_FORMAT:
             host = Origin.of(resolved(params.get("api_base"), facts.environ))
             where = host.host if host else "another host"
-            yield info(facts.at("model_list", place), f"{name} goes to {where}, not to Claude; no Claude credential goes there")
+            yield info(
+                facts.at("model_list", place), f"{name} is served by {where} and not by Claude; it gets no Claude credential"
+            )
 
 
 def unready(facts: Facts) -> frozenset[str]:
@@ -225,7 +157,7 @@ def unready(facts: Facts) -> frozenset[str]:
 
 
 def is_served(name: str, served: Iterable[str]) -> bool:
-    """Whether an entry of config.yaml answers to the name."""
+    """Whether an entry of config.yaml has the name."""
     return any(matches(pattern, name) for pattern in served)
 
 
@@ -240,18 +172,18 @@ def overlap(pattern: str, other: str) -> bool:
 
 
 def served_names(facts: Facts) -> list[str]:
-    """Return the names that the proxy answers to, aliases among them."""
+    """Return the names of the models that the proxy serves, aliases included."""
     aliases = facts.section("router_settings").get("model_group_alias")
     return [*facts.names, *(str(alias) for alias in (aliases if isinstance(aliases, dict) else ()))]
 
 
 def claude_hosts(facts: Facts) -> Hosts:
-    """Return what counts as Anthropic's by the settings, or by default where they are wrong."""
+    """Return the hosts that are Anthropic's by the settings, or by default where they cannot be read."""
     return Hosts(facts.settings.claude_base if facts.settings else VARIABLES["ANTHROPIC_API_BASE"].default)
 
 
 def provider_of(params: Mapping[str, Any], hosts: Hosts, environ: Mapping[str, str] = os.environ) -> Provider:
-    """Tell what a deployment is, its api_base resolved."""
+    """Return which provider a deployment is, its api_base resolved."""
     provider = params.get("custom_llm_provider")
     return hosts.provider(str(params.get("model")), provider, resolved(params.get("api_base"), environ) or None)
 
@@ -265,13 +197,14 @@ def resolved(value: object, environ: Mapping[str, str]) -> str:
 
 
 def is_private(host: str) -> bool:
-    """Whether a host is in one's own network, by its address or by the form of its name."""
+    """Whether a host is in a private network, by its address or by the form of its name."""
     try:
         return not ipaddress.ip_address(host).is_global
     except ValueError:
         return "." not in host or host.endswith((".local", ".lan", ".internal", ".home.arpa", ".localhost", ".invalid"))
 
 
-def _nearest(name: str, served: list[str]) -> str:
+def nearest(name: str, served: list[str]) -> str:
+    """Return a remedy for a model that is not served: the name that is most like it, or all names."""
     meant = names.meant(name, served, names.ALIKE_MODELS)
-    return f"did you mean {meant}?" if meant else f"served are {', '.join(served)}"
+    return f"did you mean {meant}?" if meant else f"the models are {', '.join(dict.fromkeys(served))}"

@@ -1,4 +1,4 @@
-"""The names that LiteLLM and this project know in ``config.yaml``, and the known name that a wrong one was meant to be.
+"""The names that LiteLLM and this project know in config.yaml, and the known name that is most like a wrong one.
 
 LiteLLM's are a table, because importing LiteLLM takes seconds; ``tests/test_contract.py`` compares it with LiteLLM, and
 ``tests/litellm_names.py`` writes it.
@@ -11,16 +11,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 TABLE = Path(__file__).with_name("litellm_names.txt")
-# Prices: a family of names without an end.
+# Prices: an open family of names.
 PRICE = re.compile(r"_cost(_|$)|_uplift_multiplier")
-# Keys that this project reads or that providers take, and that LiteLLM hands on without knowing them.
+# Keys that this project or a provider reads, and that LiteLLM passes on without knowing them.
 OURS = {
     "top": {"claude_proxy"},
     "litellm_params": {"extra_body", "extra_headers", "top_k", "min_p", "repetition_penalty", "think", "num_ctx", "keep_alive"},
     "model_list": {"model_name", "litellm_params", "model_info"},
     "claude_proxy": {"users", "models", "fetch_hosts", "web_search"},
 }
-# How alike two names have to be for one to be taken for the other's misspelling.
+# How alike two names have to be to count one as a misspelling of the other.
 ALIKE = 0.8
 # The same for the names of models, which are few and often short.
 ALIKE_MODELS = 0.6
@@ -28,7 +28,7 @@ ALIKE_MODELS = 0.6
 
 @functools.cache
 def known(section: str) -> frozenset[str]:
-    """Return the names of a section: LiteLLM's and this project's."""
+    """Return the names of a section: those of LiteLLM and of this project."""
     return frozenset(_table().get(section, ())) | OURS.get(section, set())
 
 

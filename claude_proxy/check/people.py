@@ -1,4 +1,4 @@
-"""Checks of people: the file with their tokens, and whether whom ``config.yaml`` limits is somebody."""
+"""Checks of users: the file with their tokens, and whether the users that config.yaml limits exist."""
 
 from collections.abc import Iterator
 
@@ -6,21 +6,22 @@ from claude_proxy.access.routes import ADMIN_NAME, ANYONE, KEY_NAME, STATIC_NAME
 from claude_proxy.check import names
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, warning
+from claude_proxy.check.placing import placed
 from claude_proxy.config.users import folded
 from claude_proxy.providers.endpoints import BLOCK
 
 
 def users_file(facts: Facts) -> Iterator[Finding]:
-    """A broken line of the file is nobody's token: whoever it was meant for does not come in."""
+    """A line of the file that cannot be read: its user is rejected."""
     for mistake in facts.people.mistakes:
-        yield error("", mistake)
+        yield placed(mistake, facts)
 
 
 def limited_people(facts: Facts) -> Iterator[Finding]:
-    """A limit on a name that nobody has limits nobody, and the person who was meant may use every model.
+    """A limit for a user that does not exist has no effect, and the user who was meant may use every model.
 
-    Upper and lower case make no difference. With a database the alias of a virtual key may be meant, which is no name here: all
-    keys together are one, and each has its own list of models in the database.
+    Case makes no difference. With a database, the name may be the alias of a virtual key. Such an alias is not a user here: all
+    keys share one name, and each has its own list of models in the database.
     """
     users = facts.section(BLOCK).get("users")
     if not isinstance(users, dict) or not facts.people.complete:
@@ -30,13 +31,15 @@ def limited_people(facts: Facts) -> Iterator[Finding]:
     there = (*facts.people.names, STATIC_NAME, *([KEY_NAME] if database else []), *([ANYONE] if is_anyone else []))
     compared = {folded(name) for name in (*there, ADMIN_NAME)}
     for name in users:
-        # Why the master key's name and what is no text are mistakes is told where the block is read.
+        # The name of the master key, and names that are not text, are reported where the block is read.
         if not isinstance(name, str) or folded(name) in compared:
             continue
         meant = names.meant(name, there)
-        remedy = f"did you mean {meant}?" if meant else "`claude-proxy user list` shows who there is"
-        problem = f"nobody is called {name}, so this limits nobody"
+        remedy = f"did you mean {meant}?" if meant else "`claude-proxy user list` shows all users"
+        problem = f"no user is called {name}, so this limit has no effect"
         if database:
-            yield warning(facts.at(BLOCK, "users", name), f"{problem}; a virtual key has its models in the database", remedy)
+            yield warning(
+                facts.at(BLOCK, "users", name), f"{problem}; the models of a virtual key are set in the database", remedy
+            )
         else:
             yield error(facts.at(BLOCK, "users", name), problem, remedy)

@@ -1,4 +1,4 @@
-"""Checks of the pool's files. What ends a start is told by the settings; this is what works and not as it may be meant."""
+"""Checks of the pool's files. Errors that keep the proxy from starting are reported by the settings."""
 
 import os
 import stat
@@ -6,9 +6,11 @@ import time
 from collections.abc import Iterator
 
 from claude_proxy.check import names
+from claude_proxy.check.dotenv_text import QUOTES
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, warning
-from claude_proxy.check.tokens import EXAMPLE_CREDENTIAL, QUOTES, SHORTEST_CREDENTIAL
+from claude_proxy.check.placing import placed
+from claude_proxy.check.tokens import EXAMPLE_CREDENTIAL, SHORTEST_CREDENTIAL
 from claude_proxy.config import pool_groups
 from claude_proxy.config.credentials_file import FILE_VARIABLE, PREFIXES, files_of
 from claude_proxy.config.settings import POOL_SOURCES
@@ -17,60 +19,60 @@ from claude_proxy.credentials.expiry import EXPIRED
 
 
 def files(facts: Facts) -> Iterator[Finding]:
-    """A named file that is not there, one that others can read, and one that another one hides."""
+    """A named file that does not exist, one that other users can read, and one that is not read because of another."""
     there = [path for path in files_of(facts.environ) if path.exists()]
     if facts.environ.get(FILE_VARIABLE) and not there:
         yield warning(
-            facts.dotenv.place(FILE_VARIABLE), "names a file that is not there", "`claude-proxy pool add LABEL` makes it"
+            facts.dotenv.place(FILE_VARIABLE), "names a file that does not exist", "`claude-proxy pool add LABEL` makes it"
         )
     for hidden in there[1:]:
-        yield warning(str(hidden), f"is not read: {there[0]} is", "keep one of them")
+        yield warning(str(hidden), f"is not read, because {there[0]} is read", "keep one of them")
     for path in there[:1]:
         found = path.stat()
-        # In a container the file may be a user's of the host, and has to be readable for the container's.
+        # In a container the file may belong to a user of the host, and the container's user has to read it.
         if found.st_uid == os.geteuid() and found.st_mode & (stat.S_IRGRP | stat.S_IROTH):
-            yield warning(str(path), "can be read by others on this machine", f"`chmod 600 {path}`")
+            yield warning(str(path), "can be read by other users of this machine", f"`chmod 600 {path}`")
 
 
 def credentials(facts: Facts) -> Iterator[Finding]:
-    """Credentials that no request can go out with."""
+    """Credentials with which no request can be sent."""
     if facts.settings is None:
         return
     for problem in facts.settings.pool_problems:
-        yield error("", problem)
+        yield placed(problem, facts)
     for one in facts.settings.credentials:
         place, value = f"credential {one.label}", one.secret.reveal()
         if value and one.expires is not None and one.expires <= time.time():
             yield error(place, EXPIRED)
         if one.source in POOL_SOURCES or one.renewed:
-            continue  # the variables have a check of their own, and a login is Claude Code's
+            continue  # the variables have a check of their own, and Claude Code keeps a login valid
         if EXAMPLE_CREDENTIAL.fullmatch(value):
-            yield error(place, "is an example's value", "put a real one there")
+            yield error(place, "is the value of an example", "write a real one")
         elif any(quote in value for quote in QUOTES):
-            yield error(place, "has quotes in it", "take them away")
+            yield error(place, "has quotes in it, which are sent as a part of the credential", "remove them")
         elif value.startswith(tuple(PREFIXES)) and len(value) < SHORTEST_CREDENTIAL:
-            yield warning(place, f"has {len(value)} characters, and Anthropic's have 108", "was its end cut off?")
+            yield warning(place, f"has {len(value)} characters, and a credential of Anthropic has 108", "copy it whole")
 
 
 def terms(facts: Facts) -> Iterator[Finding]:
-    """Owners who are nobody, and a pool of which nobody may use anything."""
+    """Owners who are not users, and a pool in which every credential is paused."""
     pool = facts.settings.credentials if facts.settings else ()
     there = {folded(name) for name in facts.people.names}
     for one in pool:
         if one.terms.owner and facts.people.complete and folded(one.terms.owner) not in there:
             meant = names.meant(one.terms.owner, facts.people.names)
-            remedy = f"did you mean {meant}?" if meant else "`claude-proxy user list` shows who there is"
-            yield warning(f"credential {one.label}", f"has the owner {one.terms.owner}, who is nobody", remedy)
+            remedy = f"did you mean {meant}?" if meant else "`claude-proxy user list` shows all users"
+            yield warning(f"credential {one.label}", f"has the owner {one.terms.owner}, who is not a user", remedy)
     if pool and all(one.terms.paused for one in pool):
         yield warning("", "every Claude credential is paused", "`claude-proxy pool resume LABEL`")
 
 
 def groups(facts: Facts) -> Iterator[Finding]:
-    """Whoever is bound to a group that no credential is in may ask Claude nothing."""
+    """A user or model limited to a group without credentials cannot use Claude."""
     if facts.settings is None:
         return
     there = {group for one in facts.settings.credentials for group in one.terms.groups}
     for place, group in pool_groups.unknown(facts.config, there):
         meant = names.meant(group, there)
         remedy = f"did you mean {meant}?" if meant else "`claude-proxy pool set LABEL groups=NAME` puts a credential into it"
-        yield error(facts.at(*place), f"no credential is in the group {group}, so this may use none of it", remedy)
+        yield error(facts.at(*place), f"no credential is in the group {group}, so Claude cannot be used here", remedy)

@@ -1,4 +1,4 @@
-"""What the command prints: a line for each check, with ✓, ! or ✗, and what to do; or all of it as JSON."""
+"""The output of the command: a line for each check and finding, with ✓, !, ✗ or i; or JSON."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ Results = Sequence[tuple[str, Sequence[Finding]]]
 
 
 def text(results: Results) -> str:
-    """Return the lines for a person: what is right in one line, what was found in one line each, and a sum."""
+    """Return the lines for a terminal: one for each check that passed, one for each finding, and the totals."""
     lines = []
     for title, findings in results:
         lines += [f"{SIGNS[finding.level]} {finding}" for finding in findings]

@@ -1,4 +1,4 @@
-"""Checks of the endpoint at which the web is searched: whether it is ready, and that its key travels encrypted."""
+"""Checks of the endpoint for web searches: whether it is ready, and that its key is sent encrypted."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from claude_proxy.providers.endpoints import BLOCK, Origin
 
 
 def web_search(facts: Facts) -> Iterator[Finding]:
-    """A search that lacks its key stops no start; models are told then that there is none."""
+    """The proxy starts with a web search that lacks its key; no model can search then."""
     found = config.section(facts.config)
     if found is None or any(True for _ in config.mistakes(facts.config)):
         return
@@ -22,4 +22,4 @@ def web_search(facts: Facts) -> Iterator[Finding]:
     endpoint = config.web_search(facts.config, facts.environ)
     origin = Origin.of(endpoint.url) if endpoint else None
     if endpoint and endpoint.api_key and origin and origin.scheme == "http" and not is_private(origin.host):
-        yield warning(at, f"the key of {config.KEY} goes to {origin.host} unencrypted", "use https://")
+        yield warning(at, f"the key of {config.KEY} is sent to {origin.host} unencrypted", "write https://")

@@ -9,8 +9,8 @@ from typing import TextIO
 import click
 
 from claude_proxy.check import listing, live, report, table
-from claude_proxy.check.facts import Facts, Unreadable, gather, read_config
-from claude_proxy.check.findings import Finding, Level, error
+from claude_proxy.check.facts import Facts, gather, read_config
+from claude_proxy.check.findings import Level
 from claude_proxy.cli import project as project_folder
 from claude_proxy.cli.command import command
 from claude_proxy.cli.parsing import Options, json_option
@@ -23,15 +23,9 @@ from claude_proxy.config.settings import SettingsError
 
 def check(options: Options, out: TextIO) -> int:
     """Run the checks; return 1 when there are errors."""
-    try:
-        facts = read_facts(options.project, options.data, options.client_settings)
-    except Unreadable as unreadable:
-        facts = read_facts(options.project, options.data)
-        results: list[tuple[str, list[Finding]]] = [("settings.json can be read", [error("", str(unreadable))])]
-    else:
-        results = []
+    facts = read_facts(options.project, options.data, options.client_settings)
     whens = [table.When.START, table.When.COMMAND, *([] if options.offline else [table.When.ONLINE])]
-    results += [(one.title, findings) for one, findings in table.run(facts, *whens)]
+    results = [(one.title, findings) for one, findings in table.run(facts, *whens)]
     if options.live and not options.offline:
         results += live.ask_all(facts, lift=lifter(options))
     print(report.as_json(results) if options.json else report.text(results), file=out, flush=True)
@@ -81,10 +75,10 @@ def read_facts(project: Path, data: Path | None, client_settings: Path | None = 
         mistakes += problem.mistakes
     if not path.exists() and not mistakes:
         path = project_folder.ROOT / "config.yaml.example"
-        notes.append("there is no config.yaml: a start copies config.yaml.example, which is checked here")
+        notes.append("there is no config.yaml; the start copies config.yaml.example, which is checked here")
     copy, broken = backup.choose(path, (data or project / ".state") / backup.NAME)
     if broken:
-        notes.append(f"config.yaml is broken: until it is mended, a start uses {copy.name}, with which the proxy served last")
+        notes.append(f"config.yaml has errors; until they are fixed, a start uses {copy.name}, the last one that worked")
     try:
         project_folder.read_secret_files(os.environ, config.variables(read_config(path)[0]))
     except SettingsError as problem:
@@ -94,7 +88,7 @@ def read_facts(project: Path, data: Path | None, client_settings: Path | None = 
 
 
 def at_start(path: Path, project: Path, data: Path | None) -> list[Line]:
-    """Return a line for each thing that is found offline and that the start does not say by itself."""
+    """Return a line for each finding of the offline checks that the start does not report by itself."""
     dotenv = next((home / ".env" for home in (project, data) if home and os.access(home / ".env", os.R_OK)), project / ".env")
     facts = gather(path, dotenv, os.environ)
     findings = [finding for _, found in table.run(facts, table.When.START) for finding in found]

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import yaml
 
-from claude_proxy.config import features, model_access, pool_groups, web_search
+from claude_proxy.config import features, model_access, pool_groups, routing, sections, web_search
 from claude_proxy.config.deployments import Deployment, EndpointLookup, deployment, no_endpoint
 from claude_proxy.config.routing import Routing
 from claude_proxy.providers import fetching
@@ -56,24 +56,58 @@ def _mistakes(config: object) -> Iterator[str]:
     if not isinstance(config, dict):
         yield "should hold a mapping with the key model_list"
         return
-    models = config.get("model_list")
-    if not isinstance(models, list) or not models:
-        yield "model_list: should hold at least one model"
-    else:
-        for place, model in enumerate(models, start=1):
-            named = isinstance(model, dict) and isinstance(model.get("model_name"), str)
-            if not named or not isinstance(model.get("litellm_params"), dict) or not model["litellm_params"].get("model"):
-                yield f"model_list: entry {place} should have model_name, and litellm_params with a model"
+    yield from _model_mistakes(config.get("model_list"))
     litellm_settings, general = config.get("litellm_settings") or {}, config.get("general_settings") or {}
     callbacks = litellm_settings.get("callbacks") if isinstance(litellm_settings, dict) else None
     if CALLBACK not in (callbacks if isinstance(callbacks, list) else [callbacks]):
-        yield f"litellm_settings: callbacks should name {CALLBACK}; without it no credential rotates and no rule holds"
+        yield f"litellm_settings: callbacks should name {CALLBACK}; without it no credential rotates and no rule applies"
     if not isinstance(general, dict) or general.get("custom_auth") != CUSTOM_AUTH:
         yield f"general_settings: custom_auth should be {CUSTOM_AUTH}; without it the static token is not checked"
+    yield from sections.mistakes(config)
+    yield from routing.mistakes(config)
     yield from model_access.mistakes(config)
     yield from pool_groups.mistakes(config)
     yield from fetching.mistakes(config)
     yield from web_search.mistakes(config)
+
+
+def _model_mistakes(models: object) -> Iterator[str]:
+    if isinstance(models, dict) and models:
+        yield "model_list: should hold at least one model, each behind a dash; write `- model_name: NAME`"
+        return
+    if not isinstance(models, list) or not models:
+        yield "model_list: should hold at least one model"
+        return
+    for place, model in enumerate(models, start=1):
+        if problem := _entry_problem(model):
+            yield f"model_list: entry {place} {problem}"
+
+
+def _entry_problem(model: object) -> str:
+    """Return what keeps an entry of model_list from being a model, and what to write; empty for a model."""
+    if not isinstance(model, dict):
+        return "should have model_name, and litellm_params with a model; it is not a mapping"
+    if not isinstance(model.get("model_name"), str):
+        return "should have model_name, the name that clients request, as a text"
+    if not isinstance(model.get("litellm_params"), dict):
+        return _params_problem(model)
+    named, problem = model["litellm_params"].get("model"), ""
+    if not named:
+        problem = f"should have a model in its litellm_params{'; model is beside it, so indent it' if 'model' in model else ''}"
+    elif not isinstance(named, str):
+        problem = "should have one text as the model of its litellm_params, such as openai/gpt-5.2"
+    elif model.get("model_info") is not None and not isinstance(model["model_info"], dict):
+        problem = "should have model_info as a mapping, such as model_info: {chat_server: vllm}"
+    return problem
+
+
+def _params_problem(model: Mapping[Any, Any]) -> str:
+    """Return what is wrong with an entry whose litellm_params are not a mapping."""
+    if isinstance(model.get("litellm_params"), list):
+        return "should have litellm_params as a mapping; remove the dash in front of its keys"
+    if beside := [name for name in ("model", "api_base", "api_key") if name in model]:
+        return f"should have {', '.join(beside)} below litellm_params; indent them further than litellm_params"
+    return "should have model_name, and litellm_params with a model; write litellm_params: {model: PROVIDER/MODEL}"
 
 
 def variables(config: object) -> set[str]:

@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,13 @@ RETRY_POLICY = {
 LONGEST_RETRY_AFTER = 60.0
 # Client errors that LiteLLM retries (its ``should_retry``).
 REPEATED = frozenset({408, 409, 429})
+# Lists of fallbacks that LiteLLM validates when it starts; it does not start with any other shape.
+VALIDATED_FALLBACKS = ("fallbacks", "content_policy_fallbacks")
+# What LiteLLM accepts as ``routing_strategy``; it does not start with any other value.
+STRATEGIES = (
+    "simple-shuffle", "least-busy", "latency-based-routing", "cost-based-routing", "usage-based-routing",
+    "usage-based-routing-v2", "provider-budget-routing", "lar1",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,47 @@ class Routing:
         if status < 500 and status not in REPEATED:
             return 0
         return self.num_retries if requested is None else requested
+
+
+def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence for each rule with which LiteLLM does not start; ``config`` is a mapping, and nothing else is known."""
+    for section in ("router_settings", "litellm_settings"):
+        given = _mapping(config.get(section))
+        for name in VALIDATED_FALLBACKS:
+            yield from (f"{section}: {name}: {problem}" for problem in _fallback_mistakes(given.get(name)))
+    settings = config.get("router_settings")
+    if settings is None:
+        return
+    if not isinstance(settings, dict):
+        yield "router_settings: should be a mapping of settings, such as num_retries: 2"
+        return
+    aliases = settings.get("model_group_alias")
+    if aliases is not None and not isinstance(aliases, dict):
+        yield "router_settings: model_group_alias: should be a mapping of another name to a model: {fast: glm-fast}"
+    strategy = settings.get("routing_strategy")
+    if strategy is not None and strategy not in STRATEGIES:
+        known = ", ".join(STRATEGIES)
+        yield f"router_settings: routing_strategy: should be one of {known}; without the line it is {STRATEGIES[0]}"
+    policy = settings.get("retry_policy")
+    for name, repeats in policy.items() if isinstance(policy, dict) else ():
+        if str(name).endswith("Retries") and repeats is not None and _whole(repeats) is None:
+            yield f"router_settings: retry_policy: {name}: should be a whole number"
+
+
+def _fallback_mistakes(value: object) -> Iterator[str]:
+    if value is None:
+        return
+    if isinstance(value, dict):
+        yield "is a mapping and should be a list; write each model behind a dash: `- claude-opus-*: [glm]`"
+        return
+    if not isinstance(value, list):
+        yield "should be a list; write each model behind a dash: `- claude-opus-*: [glm]`"
+        return
+    for place, entry in enumerate(value, start=1):
+        if not isinstance(entry, dict):
+            yield f"entry {place} should be a model with its fallbacks; write `- claude-opus-*: [glm]`"
+        elif len(entry) != 1:
+            yield f"entry {place} has {len(entry)} models and should have one; write each model behind a dash of its own"
 
 
 def pause(attempt: int, least: float, asked: float | None = None) -> float:

@@ -15,7 +15,7 @@ from claude_proxy.asgi import Headers
 from claude_proxy.providers.compatibility import Dialect
 from claude_proxy.providers.meter import Sent
 from claude_proxy.providers.model_names import is_name, served_name
-from claude_proxy.upstream.headers import Client, session_of
+from claude_proxy.upstream.headers import FALLBACKS, NO_FALLBACKS, Client, session_of
 
 
 def _nothing() -> None:
@@ -52,6 +52,11 @@ class Request:
     def name(self) -> str:
         """The model's name in config.yaml."""
         return served_name(self.view.model)
+
+    @property
+    def wants_no_fallback(self) -> bool:
+        """Whether the client wants a response of this model, or its error, and of no other model."""
+        return any(name.lower() == FALLBACKS and value.strip().lower() == NO_FALLBACKS for name, value in self.headers)
 
     @property
     def streams(self) -> bool:

@@ -318,7 +318,8 @@ def body_for_litellm(request: Request, model: str) -> bytes:
     LiteLLM puts that name into its responses, and checks a virtual key's models by it. An unpaired surrogate becomes a question
     mark, because LiteLLM (1.106.2) rejects it.
     """
-    return json.dumps(messages.for_provider(request.body) | {"model": model}, ensure_ascii=False).encode("utf-8", "replace")
+    own = {"model": model} | ({"disable_fallbacks": True} if request.wants_no_fallback else {})
+    return json.dumps(messages.for_provider(request.body) | own, ensure_ascii=False).encode("utf-8", "replace")
 
 
 def canonical_route(path: str) -> str:

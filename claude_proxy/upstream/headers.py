@@ -18,6 +18,8 @@ from claude_proxy.secret import Secret
 
 PROXY_TOKEN = "x-litellm-api-key"  # noqa: S105 - a header's name
 TOKEN_MODE = "x-claude-token-mode"  # noqa: S105 - a header's name
+# With this value in it, a request gets a response of the model that it names, or an error, and of no fallback.
+FALLBACKS, NO_FALLBACKS = "x-claude-proxy-fallbacks", "none"
 SESSION = "x-claude-code-session-id"
 # Headers that may contain a credential, in the order in which the proxy token is searched.
 TOKEN_HEADERS = (PROXY_TOKEN, "authorization", "x-api-key", "api-key", "x-goog-api-key", "ocp-apim-subscription-key")
@@ -43,7 +45,7 @@ HOP_BY_HOP = frozenset(
         "x-real-ip",
     }
 )  # fmt: skip
-NOT_FOR_CLAUDE = HOP_BY_HOP | frozenset({*TOKEN_HEADERS, TOKEN_MODE})
+NOT_FOR_CLAUDE = HOP_BY_HOP | frozenset({*TOKEN_HEADERS, TOKEN_MODE, FALLBACKS})
 NOT_FOR_CLAUDE_PREFIXES = ("x-litellm-", "x-forwarded-")
 
 

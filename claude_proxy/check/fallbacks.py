@@ -1,0 +1,66 @@
+"""Checks of fallbacks and aliases: each goes from a model that is served to another one that is served."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from claude_proxy.check.facts import Facts
+from claude_proxy.check.findings import Finding, error, warning
+from claude_proxy.check.models import is_served, nearest, overlap, served_names
+from claude_proxy.config.routing import VALIDATED_FALLBACKS
+
+FALLBACK_SETTINGS = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
+
+
+def fallbacks(facts: Facts) -> Iterator[Finding]:
+    """A fallback to a model that is not served fails when it is needed; one for a model that does not exist never applies."""
+    served = served_names(facts)
+    for section in ("router_settings", "litellm_settings"):
+        settings = facts.section(section)
+        for setting in FALLBACK_SETTINGS:
+            yield from _shape(facts, section, setting)
+            for place, entry in enumerate(facts.listed(section, setting)):
+                at = facts.at(section, setting, place)
+                if not isinstance(entry, dict) or not all(isinstance(to, list) for to in entry.values()):
+                    yield error(
+                        at, f"an entry of {setting} is not a model with a list of fallbacks", "write `- MODEL: [FALLBACK]`"
+                    )
+                    continue
+                for source, targets in entry.items():
+                    yield from _fallback(facts, at, str(source), targets, served)
+        for target in facts.listed(section, "default_fallbacks"):
+            yield from _targets(facts, facts.at(section, "default_fallbacks"), "default_fallbacks", [target], served)
+        aliases = settings.get("model_group_alias")
+        for alias, target in aliases.items() if isinstance(aliases, dict) else ():
+            model = target.get("model") if isinstance(target, dict) else target
+            at = facts.at(section, "model_group_alias", alias)
+            yield from _targets(facts, at, f"the alias {alias}", [model], served)
+            if alias in facts.names:
+                yield warning(at, f"the alias {alias} is also a model_name, so the alias never applies", "remove one of them")
+
+
+def _shape(facts: Facts, section: str, setting: str) -> Iterator[Finding]:
+    """Yield an error for a value that is not a list, where it does not keep the proxy from starting."""
+    value = facts.section(section).get(setting)
+    if value is not None and not isinstance(value, list) and setting not in VALIDATED_FALLBACKS:
+        kind = "a mapping" if isinstance(value, dict) else "not a list"
+        yield error(facts.at(section, setting), f"{setting} is {kind}, so none of it applies", "write `- MODEL: [FALLBACK]`")
+
+
+def _fallback(facts: Facts, at: str, source: str, targets: Iterable[Any], served: list[str]) -> Iterator[Finding]:
+    if not any(overlap(source, name) for name in served):
+        yield warning(at, f"the fallback of {source} never applies: no model has that name", nearest(source, served))
+    for target in targets:
+        if target == source:
+            problem = f"the fallback of {source} is {source} itself, which is not tried again"
+            yield error(at, problem, "name another model, or remove the entry")
+    yield from _targets(facts, at, f"the fallback of {source}", targets, served)
+
+
+def _targets(facts: Facts, at: str, what: str, targets: Iterable[Any], served: list[str]) -> Iterator[Finding]:
+    for target in targets:
+        name = str(target.get("model") if isinstance(target, dict) else target)
+        if not is_served(name, served):
+            # Users often write LiteLLM's name of the model.
+            called = next((one["model_name"] for _, one in facts.models if one["litellm_params"].get("model") == name), None)
+            remedy = f"did you mean {called}, its model_name?" if called else nearest(name, served)
+            yield error(at, f"{what} is {name}, which is not served", remedy)

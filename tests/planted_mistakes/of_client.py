@@ -1,0 +1,132 @@
+"""Mistakes in a client's settings.json that the file itself shows; what only a request shows is in tests/e2e."""
+
+from planted_mistakes import MASTER, OAUTH, SETTINGS, STATIC, Row, settings
+
+URL = '"http://127.0.0.1:4000"'
+TOKEN = f'    "ANTHROPIC_AUTH_TOKEN": "{STATIC}",\n'
+MODEL = '    "ANTHROPIC_MODEL": "glm"\n'
+
+
+def whole(name: str, text: str | bytes, *says: str, level: str = "✗") -> Row:
+    """A row with a settings.json of its own."""
+    return Row(name, says, files={"settings.json": text}, level=level)
+
+
+ROWS = (
+    # --- JSON ---
+    settings(
+        "a comma behind the last entry", MODEL, MODEL.replace("\n", ",\n"),
+        "settings.json line 5: is not JSON: the last entry has a comma behind it", "remove the comma",
+    ),
+    settings(
+        "a comment", MODEL, "    // the model\n" + MODEL,
+        "settings.json line 5: is not JSON: there is a comment", "JSON has no comments",
+    ),
+    settings(
+        "single quotes", '"ANTHROPIC_MODEL": "glm"', "'ANTHROPIC_MODEL': 'glm'",
+        "settings.json line 5: is not JSON: a text is in single quotes", "write double quotes",
+    ),
+    settings(
+        "curly quotes in JSON", '"glm"', "\u201cglm\u201d",
+        "settings.json line 5: is not JSON: a text is in curly quotes", "straight double quotes",
+    ),
+    settings(
+        "no comma between two entries", f'{STATIC}",\n', f'{STATIC}"\n',
+        "settings.json line 4: is not JSON: a comma is missing at the end of the entry", "write the comma",
+    ),
+    settings(
+        "a name without quotes", '"ANTHROPIC_MODEL": ', "ANTHROPIC_MODEL: ",
+        "settings.json line 5: is not JSON: a name or text has no quotes", "double quotes",
+    ),
+    whole(
+        "the last bracket missing", SETTINGS.rstrip().removesuffix("}"),
+        "settings.json line 6: is not JSON: it ends before its last }", "close every {",
+    ),
+    whole("an empty file", "", "settings.json line 1: is not JSON: it is empty", "`claude-proxy settings` prints"),
+    # --- where the variables are ---
+    whole(
+        "variables outside env", f'{{\n  "ANTHROPIC_BASE_URL": {URL},\n  "ANTHROPIC_AUTH_TOKEN": "{STATIC}"\n}}\n',
+        "settings.json line 2: ANTHROPIC_BASE_URL: is outside env", 'move it into "env": {...}',
+    ),
+    settings("another name for env", '"env"', '"environment"', "settings.json line 2: environment: is not read",
+    "should be env"),
+    whole(
+        "env as a list", '{\n  "env": ["ANTHROPIC_MODEL=glm"]\n}\n',
+        "settings.json line 2: env: is a list", 'write "env": {"NAME": "value"}',
+    ),
+    # --- the address ---
+    settings(
+        "an address that ends with /v1", URL, '"http://127.0.0.1:4000/v1"',
+        "settings.json line 3: ANTHROPIC_BASE_URL: ends with /v1", "remove /v1",
+    ),
+    settings(
+        "an address that ends with /v1/messages", URL, '"http://127.0.0.1:4000/v1/messages"',
+        "settings.json line 3: ANTHROPIC_BASE_URL: ends with /v1/messages", "remove /v1/messages",
+    ),
+    settings(
+        "an address of the proxy without a scheme", URL, '"127.0.0.1:4000"',
+        "settings.json line 3: ANTHROPIC_BASE_URL: has no scheme", "write http:// or https:// in front",
+    ),
+    settings(
+        "the address of every interface", URL, '"http://0.0.0.0:4000"',
+        "settings.json line 3: ANTHROPIC_BASE_URL: names 0.0.0.0", "write 127.0.0.1",
+    ),
+    settings(
+        "Anthropic's own address", URL, '"https://api.anthropic.com"',
+        "settings.json line 3: ANTHROPIC_BASE_URL: is the address of Anthropic and not of the proxy",
+    ),
+    settings(
+        "another name for the address", '"ANTHROPIC_BASE_URL"', '"ANTHROPIC_API_BASE"',
+        "settings.json line 3: ANTHROPIC_API_BASE: is not a variable of Claude Code", "did you mean ANTHROPIC_BASE_URL?",
+    ),
+    # --- the token ---
+    settings("no token", TOKEN, "", "settings.json: has no token of the proxy", "`claude-proxy settings` prints it"),
+    settings(
+        "the master key", STATIC, MASTER,
+        "settings.json line 4: ANTHROPIC_AUTH_TOKEN: is LITELLM_MASTER_KEY, which is for administration", "PROXY_STATIC_TOKEN",
+    ),
+    settings(
+        "a Claude token for the proxy", STATIC, OAUTH,
+        "settings.json line 4: ANTHROPIC_AUTH_TOKEN: is a Claude credential", "`claude-proxy settings` prints it",
+    ),
+    settings(
+        "Bearer in front of the token", f'"{STATIC}"', f'"Bearer {STATIC}"',
+        "settings.json line 4: ANTHROPIC_AUTH_TOKEN: has Bearer in front", "write the token alone",
+    ),
+    settings(
+        "the words for the token", STATIC, "PROXY_STATIC_TOKEN-from-.env",
+        "settings.json line 4: ANTHROPIC_AUTH_TOKEN: has PROXY_STATIC_TOKEN-from-.env in place of the token",
+        "the token itself",
+    ),
+    settings(
+        "two tokens", TOKEN, TOKEN + '    "ANTHROPIC_API_KEY": "made-up-second-token",\n',
+        "settings.json line 5: ANTHROPIC_API_KEY: is set beside ANTHROPIC_AUTH_TOKEN", "remove ANTHROPIC_API_KEY", level="!",
+    ),
+    # --- headers, models and switches ---
+    settings(
+        "a comma between two headers", TOKEN,
+        f'    "ANTHROPIC_CUSTOM_HEADERS": "x-litellm-api-key: {STATIC}, x-claude-token-mode: passthrough",\n',
+        "settings.json line 4: ANTHROPIC_CUSTOM_HEADERS: has , between two headers", "one header a line", level="!",
+    ),
+    settings(
+        "a semicolon between two headers", TOKEN,
+        f'    "ANTHROPIC_CUSTOM_HEADERS": "x-litellm-api-key: {STATIC}; x-claude-token-mode: passthrough",\n',
+        "settings.json line 4: ANTHROPIC_CUSTOM_HEADERS: has ; between two headers", "one header a line",
+    ),
+    settings(
+        "headers as JSON", TOKEN, f'    "ANTHROPIC_CUSTOM_HEADERS": "{{\\"x-litellm-api-key\\": \\"{STATIC}\\"}}",\n',
+        "settings.json line 4: ANTHROPIC_CUSTOM_HEADERS: holds JSON", "one header a line",
+    ),
+    settings(
+        "a model that is not served", '"glm"', '"gml"',
+        "settings.json line 5: ANTHROPIC_MODEL: is gml, which is not served", "did you mean glm?",
+    ),
+    settings(
+        "Bedrock beside the proxy", MODEL, '    "CLAUDE_CODE_USE_BEDROCK": "1",\n' + MODEL,
+        "settings.json line 5: CLAUDE_CODE_USE_BEDROCK: sends the requests to a cloud and not to the proxy", "remove it",
+    ),
+    settings(
+        "attribution switched off", MODEL, '    "CLAUDE_CODE_ATTRIBUTION_HEADER": "0",\n' + MODEL,
+        "settings.json line 5: CLAUDE_CODE_ATTRIBUTION_HEADER: removes what Anthropic recognises Claude Code by",
+    ),
+)  # fmt: skip

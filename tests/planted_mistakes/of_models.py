@@ -1,0 +1,219 @@
+"""Mistakes in config.yaml about models: providers, addresses, names, fallbacks, users, and the web search."""
+
+from planted_mistakes import RIGHT, Row, config
+
+GLM_BASE = "      api_base: https://api.z.ai/api/anthropic\n"
+GPT = "      model: openai/gpt-5.2\n      api_key: os.environ/OPENAI_API_KEY\n"
+FALLBACKS = "  fallbacks:\n    - claude-*: [glm]\n"
+END = "general_settings:\n"
+MORE = "router_settings:\n"
+OWN = '  - model_name: own\n    litellm_params: {model: openai/qwen3, api_base: "http://127.0.0.1:8000/v1"}\n'
+SEARCH = "claude_proxy:\n  web_search:\n    provider: searxng\n    api_base: http://searxng:8080\n"
+
+
+def more(name: str, entry: str, *says: str, level: str = "✗") -> Row:
+    """A row with one more model behind the others; its first line is line 14."""
+    return config(name, MORE, entry + MORE, *says, level=level)
+
+
+ROWS = (
+    # --- the provider ---
+    config(
+        "no prefix, and LiteLLM guesses", "model: openai/gpt-5.2", "model: gpt-4o",
+        "config.yaml line 12: model gpt-4o has no provider prefix; LiteLLM assumes openai", "write openai/gpt-4o", level="!",
+    ),
+    config(
+        "no prefix, and LiteLLM does not know the model", "model: openai/gpt-5.2", "model: qwen3-coder",
+        "config.yaml line 12: model qwen3-coder has no provider prefix", "the start leaves gpt out", "openai/qwen3-coder",
+    ),
+    config(
+        "Claude without its prefix", "model: anthropic/claude-*", "model: claude-sonnet-5-5",
+        "config.yaml line 4: model claude-sonnet-5-5 has no provider prefix", "do not use the pool",
+        "write anthropic/claude-sonnet-5-5",
+    ),
+    config(
+        "a misspelt prefix", "model: anthropic/glm-5.3", "model: antropic/glm-5.3",
+        "config.yaml line 7: antropic is not a provider that LiteLLM knows", "did you mean anthropic?",
+    ),
+    config(
+        "a prefix of another name", "model: openai/gpt-5.2", "model: google/gemini-3.1-pro",
+        "config.yaml line 12: google is not a provider that LiteLLM knows", "did you mean gemini?",
+    ),
+    config(
+        "the organisation of a model as its prefix", "model: openai/gpt-5.2", "model: meta-llama/Llama-4-Maverick",
+        "config.yaml line 12: meta-llama is not a provider that LiteLLM knows", "openai/meta-llama/Llama-4-Maverick",
+    ),
+    config(
+        "another provider's model and key at Claude's host", GLM_BASE, "",
+        "config.yaml line 7: glm has no api_base, so glm-5.3 is sent to api.anthropic.com with a Claude credential",
+        "add the api_base of its provider",
+    ),
+    config(
+        "another provider's key at Claude's host", "      model: anthropic/claude-*\n",
+        "      model: anthropic/claude-*\n      api_key: os.environ/ZAI_API_KEY\n",
+        "config.yaml line 5: the api_key of claude-* is sent to Anthropic and is not a key of Anthropic's", "remove it",
+    ),
+    # --- addresses ---
+    config(
+        "/v1 behind an address of Anthropic's format", "https://api.z.ai/api/anthropic", "https://api.z.ai/api/anthropic/v1",
+        "config.yaml line 8: the api_base of glm ends with /v1, which the Anthropic format adds by itself", "remove /v1",
+    ),
+    config(
+        "/v1 twice", GPT, GPT + "      api_base: https://api.openai.com/v1/v1\n",
+        "config.yaml line 14: the api_base of gpt has /v1 twice", "remove one",
+    ),
+    config(
+        "/chat/completions behind an address", GPT, GPT + "      api_base: https://api.openai.com/v1/chat/completions\n",
+        "config.yaml line 14: the api_base of gpt ends with /chat/completions", "remove /chat/completions", level="!",
+    ),
+    config(
+        "an address of chat completions for Anthropic's format", "https://api.z.ai/api/anthropic",
+        "https://api.z.ai/api/paas/v4/chat/completions",
+        "config.yaml line 8: the api_base of glm is one of chat completions", "write model: openai/...",
+    ),
+    config(
+        "an address of Anthropic's format for chat completions", "model: anthropic/glm-5.3", "model: openai/glm-5.3",
+        "config.yaml line 8: the api_base of glm is one of Anthropic's format", "write model: anthropic/...",
+    ),
+    config(
+        "an address without a scheme", "https://api.z.ai/api/anthropic", "api.z.ai/api/anthropic",
+        "config.yaml line 8: the api_base of glm has no scheme", "write one such as https://host/path",
+    ),
+    config(
+        "an address without a path", GPT, GPT + "      api_base: http://vllm.internal:8000\n",
+        "config.yaml line 14: the api_base of gpt has no path", "need /v1 at its end", level="!",
+    ),
+    more(
+        "Ollama's own API with /v1",
+        '  - model_name: qwen\n    litellm_params: {model: ollama_chat/qwen3, api_base: "http://localhost:11434/v1"}\n',
+        "config.yaml line 15: the api_base of qwen ends with /v1, which Ollama's own API does not have", "remove /v1",
+    ),
+    config(
+        "a key in the clear over the internet", "https://api.z.ai", "http://api.z.ai",
+        "config.yaml line 8: the key of glm is sent to api.z.ai unencrypted", "write https://", level="!",
+    ),
+    # --- names ---
+    more(
+        "a name twice with equal parameters", f"  - model_name: gpt\n    litellm_params:\n{GPT}",
+        "config.yaml line 14: model_name gpt is there twice with the same litellm_params (line 10)", "remove one", level="!",
+    ),
+    more(
+        "a name twice for two models",
+        "  - model_name: gpt\n    litellm_params: {model: openai/gpt-5.2-mini, api_key: os.environ/OPENAI_API_KEY}\n",
+        "config.yaml line 14: model_name gpt is also in line 10, with another model; requests go to either at random",
+        "give each a name of its own", level="!",
+    ),
+    more(
+        "a name twice for two keys of one model",
+        "  - model_name: gpt\n    litellm_params: {model: openai/gpt-5.2, api_key: os.environ/ZAI_API_KEY}\n",
+        "config.yaml line 14: model_name gpt has 2 deployments (first in line 10); requests are spread over them", level="i",
+    ),
+    config(
+        "an alias that is a model", FALLBACKS, "  model_group_alias: {gpt: glm}\n" + FALLBACKS,
+        "config.yaml line 15: the alias gpt is also a model_name, so the alias never applies", "remove one", level="!",
+    ),
+    config(
+        "no name that Claude Code requests", "model_name: claude-*", "model_name: sonnet",
+        "config.yaml: Claude Code requests models by itself that are not served: claude-opus-5-5 (opus)", "add claude-*",
+        level="!",
+    ),
+    # --- the server ---
+    more(
+        "chat_server among the parameters", OWN.replace("{model", "{chat_server: vllm, model"),
+        "config.yaml line 15: chat_server of own is in litellm_params", "write model_info: {chat_server: NAME}", level="!",
+    ),
+    more(
+        "chat_server at a provider of its own",
+        OWN.replace("openai/", "hosted_vllm/") + "    model_info: {chat_server: vllm}\n",
+        "config.yaml line 16: chat_server of own has no effect on a model hosted_vllm/...", "write model: openai/...",
+        level="!",
+    ),
+    more(
+        "a chat_server that does not exist", OWN + "    model_info: {chat_server: vlm}\n",
+        "config.yaml line 16: chat_server of own is not a known server", "vllm",
+    ),
+    more(
+        "model_info that is a list", OWN + "    model_info: [vllm]\n",
+        "config.yaml line 14: model_list: entry 4 should have model_info as a mapping",
+    ),
+    # --- fallbacks ---
+    config(
+        "fallbacks as a mapping", FALLBACKS, "  fallbacks:\n    claude-*: [glm]\n",
+        "config.yaml line 15: router_settings: fallbacks: is a mapping and should be a list", "write each model behind a dash",
+    ),
+    config(
+        "two models in one entry", "    - claude-*: [glm]\n", "    - claude-*: [glm]\n      gpt: [glm]\n",
+        "config.yaml line 16: router_settings: fallbacks: entry 1 has 2 models and should have one", "a dash of its own",
+    ),
+    config(
+        "a fallback that is no list", "    - claude-*: [glm]\n", "    - claude-*: glm\n",
+        "config.yaml line 16: an entry of fallbacks is not a model with a list of fallbacks", "write `- MODEL: [FALLBACK]`",
+    ),
+    config(
+        "a fallback to itself", "    - claude-*: [glm]\n", "    - glm: [glm]\n",
+        "config.yaml line 16: the fallback of glm is glm itself, which is not tried again", "name another model",
+    ),
+    config(
+        "a fallback that is not served", "[glm]", "[gml]",
+        "config.yaml line 16: the fallback of claude-* is gml, which is not served", "did you mean glm?",
+    ),
+    config(
+        "a fallback of a model that does not exist", "    - claude-*: [glm]\n", "    - opus: [glm]\n",
+        "config.yaml line 16: the fallback of opus never applies: no model has that name", level="!",
+    ),
+    config(
+        "a fallback by LiteLLM's name and not by model_name", "[glm]", "[anthropic/glm-5.3]",
+        "config.yaml line 16: the fallback of claude-* is anthropic/glm-5.3, which is not served",
+        "did you mean glm, its model_name?",
+    ),
+    config(
+        "a routing strategy that does not exist", "  num_retries: 2\n", "  routing_strategy: round-robin\n",
+        "config.yaml line 17: router_settings: routing_strategy: should be one of simple-shuffle", "without the line",
+    ),
+    config(
+        "a retry policy in words", "  num_retries: 2\n", "  retry_policy: {RateLimitErrorRetries: none}\n",
+        "config.yaml line 17: router_settings: retry_policy: RateLimitErrorRetries: should be a whole number",
+    ),
+    # --- users and the web search ---
+    config(
+        "a limit for a user that does not exist", END, "claude_proxy:\n  users:\n    ana: {models: [glm]}\n" + END,
+        "config.yaml line 23: no user is called ana, so this limit has no effect", "`claude-proxy user list` shows all users",
+    ),
+    config(
+        "a limit to a model that does not exist", END, "claude_proxy:\n  users:\n    anna: {models: [glm-6]}\n" + END,
+        "config.yaml line 23: claude_proxy: users: anna: glm-6 is neither a model of model_list nor a group",
+    ),
+    config(
+        "a list of models instead of models", END, "claude_proxy:\n  users:\n    anna: [glm]\n" + END,
+        "config.yaml line 23: claude_proxy: users: anna: should hold models, groups or both",
+    ),
+    config(
+        "a search provider that does not exist", END, SEARCH.replace("searxng\n", "google\n", 1) + END,
+        "config.yaml line 23: claude_proxy: web_search: provider should be one of searxng, brave, tavily",
+    ),
+    config(
+        "too many results", END, SEARCH + "    max_results: 100\n" + END,
+        "config.yaml line 25: claude_proxy: web_search: max_results should be a number from 1 to 20",
+    ),
+    config(
+        "a search without a key", END, "claude_proxy:\n  web_search:\n    provider: brave\n" + END,
+        "config.yaml line 22: claude_proxy: web_search: brave needs an api_key",
+    ),
+    config(
+        "a search at the top of the file", END, "web_search:\n  provider: brave\n" + END,
+        "config.yaml line 21: web_search: belongs under claude_proxy",
+    ),
+    config(
+        "a misspelt key of the search", END, SEARCH.replace("api_base", "base_url") + END,
+        "config.yaml line 24: claude_proxy: web_search: base_url is not known", "the keys are provider, api_base",
+    ),
+    # --- files ---
+    Row(
+        "config.yml", ("config.yml: is not read", "its name should be config.yaml"),
+        files={"config.yaml": None, "config.yml": RIGHT["config.yaml"]},
+    ),
+    Row(
+        "config.yaml.txt of a Windows editor", ("config.yaml.txt: is not read", "its name should be config.yaml"),
+        files={"config.yaml": None, "config.yaml.txt": RIGHT["config.yaml"]},
+    ),
+)  # fmt: skip
