@@ -80,6 +80,7 @@ class Template:
                 env={"PATH": self.path, "HOME": self._home.name, "OPENBLAS_NUM_THREADS": "1", **AT_IMPORT},
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
+                start_new_session=True,  # what ends the tests, a Ctrl-C too, leaves it the time to end its proxies
                 stdout=subprocess.DEVNULL,
             )
         read = READ_LATER.intersection(json.loads(self._channel.recv(1 << 17)))
