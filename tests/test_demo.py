@@ -22,8 +22,8 @@ def events(body):
 @pytest.mark.parametrize(
     ("missing", "size", "says", "says_not"),
     [
-        ({"glm": ("A",)}, 0, ["glm: not ready, set A in", "CLAUDE_OAUTH_TOKENS", "Ready: demo."], []),
-        ({"glm": ("A", "B")}, 1, ["set A and B", "1 credential in the pool"], ["CLAUDE_OAUTH_TOKENS"]),
+        ({"glm": ("A",)}, 0, ["glm: not ready, set A in", "claude-proxy pool add", "Ready: demo."], []),
+        ({"glm": ("A", "B")}, 1, ["set A and B", "1 credential in the pool"], ["pool add"]),
         ({}, 3, ["3 credentials in the pool", "Ready: demo, glm."], ["not ready"]),
         ({"glm": ("A",), "demo": ("B",)}, 0, ["demo: not ready", "No model is ready."], []),
     ],

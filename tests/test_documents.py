@@ -64,8 +64,8 @@ def section(heading: str) -> str:
 
 
 def table() -> dict[str, list[str]]:
-    """The rows of README's tables of variables: the name, and the cells after it."""
-    rows = [(row["name"], row["cells"]) for row in TABLE_ROW.finditer(section("Variables"))]
+    """The rows of the tables of variables in docs/configuration.md: the name, and the cells after it."""
+    rows = [(row["name"], row["cells"]) for row in TABLE_ROW.finditer(PAGES["docs/configuration.md"])]
     assert len({name for name, _ in rows}) == len(rows)
     return {name: [cell.strip().strip("`") for cell in cells.split("|")] for name, cells in rows}
 
@@ -95,14 +95,14 @@ def uncommented(block: str) -> str:
 
 
 def test_every_variable_is_in_every_document():
-    """The settings and the keys in config.yaml.example are the variables of .env.example, and those of README."""
+    """The settings and the keys in config.yaml.example are the variables of .env.example, and those of docs/configuration.md."""
     known = set(VARIABLES) | provider_keys()
     assert set(env_example()) == known
     assert set(table()) == known
 
 
 def test_defaults_are_the_same_everywhere():
-    """A default in .env.example and in README is the one of the settings; a secret and a provider's key have none."""
+    """A default in .env.example and in docs/configuration.md is that of the settings; a secret and a provider's key have none."""
     defaults = {name: variable.default for name, variable in VARIABLES.items()}
     assert {name: defaults[name] for name in SECRET_NAMES} == dict.fromkeys(SECRET_NAMES, "")
     assert env_example() == defaults | dict.fromkeys(provider_keys() - set(VARIABLES), "")
@@ -355,9 +355,9 @@ def test_troubleshooting_quotes_messages():
 
 
 def test_variables_are_explained_in_one_table():
-    """A variable has its row in README and in no other page, and no page names a variable of the proxy's that is not there."""
+    """A variable has its row in docs/configuration.md only, and no page names a variable of the proxy that does not exist."""
     for page, text in PAGES.items():
-        if page != "README.md":
+        if page != "docs/configuration.md":
             assert not [row["name"] for row in TABLE_ROW.finditer(text)], page
         named = set(re.findall(r"`((?:PROXY|CLAUDE_POOL|CLAUDE_TOKEN|CLAUDE_API|CLAUDE_OAUTH)_[A-Z_]+)[=`]", text))
         assert named <= set(VARIABLES), page
@@ -374,10 +374,12 @@ def test_metrics_in_the_documents_exist():
 def test_the_settings_options_in_the_documents_exist():
     """Every option and format that docs/claude-code.md names for ``settings`` is one of the command's."""
     text = PAGES["docs/claude-code.md"].split("## Blocks and commands to paste\n", 1)[1].split("\n## ", 1)[0]
-    assert {f"--{name}" for name in vars(parsed(["settings"])) if name in ("model", "url", "user", "format")} == set(
-        re.findall(r"^- `(--[a-z]+)", text, re.MULTILINE)
-    )
-    assert set(re.findall(r"`([a-z]+)`", text.split("- `--format`:", 1)[1].split("such as", 1)[0])) == set(onboarding.FORMATS)
+    options = {
+        f"--{name.replace('_', '-')}" for name in vars(parsed(["settings"])).keys() - {"project", "data", "command", "json"}
+    }
+    assert options == set(re.findall(r"`(--[a-z-]+)", "\n".join(re.findall(r"^- .*:", text, re.MULTILINE))))
+    formats = text.split("- `--format`:", 1)[1].split("\n\n", 1)[0]
+    assert set(re.findall(r"`([a-z]+)`", formats)) == set(onboarding.FORMATS)
 
 
 def test_changelog_has_the_version():

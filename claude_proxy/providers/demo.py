@@ -12,9 +12,7 @@ def text(models: Sequence[str], missing: Mapping[str, Sequence[str]], pool_size:
     if pool_size:
         lines.append(f"Claude: {pool_size} credential{'s' if pool_size > 1 else ''} in the pool.")
     else:
-        lines.append(
-            "Claude: no credential in the pool. Set CLAUDE_OAUTH_TOKENS or CLAUDE_API_KEYS in .env, or let clients use theirs."
-        )
+        lines.append("Claude: no credential in the pool. Add one with claude-proxy pool add LABEL, or let clients use theirs.")
     lines += [f"{model}: not ready, set {' and '.join(missing[model])} in .env" for model in models if model in missing]
     ready = [model for model in models if model not in missing]
     lines.append(f"Ready: {', '.join(ready)}." if ready else "No model is ready.")
