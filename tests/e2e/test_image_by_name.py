@@ -106,5 +106,7 @@ def test_an_image_that_can_be_pulled_is_not_built(project: Compose) -> None:
     project.docker("image", "rm", image)
     project("create", "proxy")
     assert label(project, "published") == "yes"
+    pulled = project.inspect()["Image"]
     project("create", "--build", "--force-recreate", "proxy")
     assert label(project, "published") == ""
+    project.docker("image", "rm", "--force", pulled)
