@@ -91,6 +91,7 @@ VARIABLES: Mapping[str, Variable] = {
     "HTTP_PORT": Variable("80", "the port from which Docker's profile `tls` sends to HTTPS"),
     "HTTPS_PORT": Variable("443", "the port of Docker's profile `tls`"),
     "PROXY_BIND": Variable("0.0.0.0", "the address that Docker publishes the port on"),  # noqa: S104 - a team's server
+    "CLAUDE_PROXY_IMAGE": Variable("", "the name of the published image that Docker uses, without a tag; empty: built here"),
 }
 # Under this name the launcher hands ``REDIS_URL`` on: under its own name LiteLLM would use it too, and stumble when it is away.
 OWN_REDIS = "CLAUDE_PROXY_REDIS_URL"
