@@ -95,14 +95,14 @@ def uncommented(block: str) -> str:
 
 
 def test_every_variable_is_in_every_document():
-    """The settings and the keys in config.yaml.example are the variables of .env.example, and those of docs/configuration.md."""
+    """The settings and the keys in config.yaml.example are the variables of .env.example and of docs/configuration.md."""
     known = set(VARIABLES) | provider_keys()
     assert set(env_example()) == known
     assert set(table()) == known
 
 
 def test_defaults_are_the_same_everywhere():
-    """A default in .env.example and in docs/configuration.md is that of the settings; a secret and a provider's key have none."""
+    """A default in .env.example and in docs/configuration.md is that of the settings; secrets and providers' keys have none."""
     defaults = {name: variable.default for name, variable in VARIABLES.items()}
     assert {name: defaults[name] for name in SECRET_NAMES} == dict.fromkeys(SECRET_NAMES, "")
     assert env_example() == defaults | dict.fromkeys(provider_keys() - set(VARIABLES), "")
