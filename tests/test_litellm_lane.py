@@ -91,6 +91,15 @@ async def test_a_stream_follows_keep_alives():
     assert (client.begun[0], client.body, client.ended) == (200, KEEPALIVE + b"data: 1\n\n", True)
 
 
+@pytest.mark.parametrize("kind", ["key", "team", "user", "org"])
+async def test_a_model_that_a_key_may_not_use(kind):
+    """It is a 400: after a 403 Claude Code tells its user to log in, which changes nothing."""
+    body = json.dumps({"error": {"message": "key not allowed", "type": f"{kind}_model_access_denied", "code": "403"}}).encode()
+    outcome = await Client().hears(start(403), part(body), LAST)
+    assert (outcome.status, outcome.refusal.status) == (400, 400)
+    assert json.loads(outcome.refusal.body)["error"] == {"type": "invalid_request_error", "message": "key not allowed"}
+
+
 @pytest.mark.parametrize(
     ("status", "headers", "expected"),
     [

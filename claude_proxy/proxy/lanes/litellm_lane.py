@@ -10,6 +10,9 @@ from claude_proxy.proxy.journal import Journal
 from claude_proxy.proxy.outcome import DONE, Outcome, failed
 from claude_proxy.proxy.response import ClientResponse
 
+# The end of the type of LiteLLM's error for a model that a virtual key, its user or its team may not use. It has the status
+# 403, after which Claude Code tells its user to log in.
+MODEL_DENIED = "_model_access_denied"
 # LiteLLM's own headers, such as one with api_base, and its copies of the upstream's headers.
 HIDDEN_HEADERS = ("x-litellm-", "llm_provider-")
 
@@ -46,9 +49,10 @@ class LitellmResponse:
         """Return the outcome of the request, after LiteLLM has finished."""
         if self._error is None or self._outlet.begun:
             return DONE
-        status = int(self._error["status"])
+        body = bytes(self._held)
+        status = 400 if _denies_model(body) else int(self._error["status"])
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self._error["headers"]]
-        return failed(status, refusal_of(status, bytes(self._held), headers))
+        return failed(status, refusal_of(status, body, headers))
 
     async def _start(self, message: Message) -> None:
         status = int(message["status"])
@@ -96,3 +100,8 @@ class LitellmResponse:
 def _says_nothing(data: bytes) -> bool:
     """Return whether an event contains no content yet."""
     return (json_object(data) or {}).get("type") in ("message_start", "ping")
+
+
+def _denies_model(body: bytes) -> bool:
+    error = (json_object(body) or {}).get("error")
+    return isinstance(error, dict) and str(error.get("type")).endswith(MODEL_DENIED)
