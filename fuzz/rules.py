@@ -277,7 +277,7 @@ def _for_claude(request: Request) -> None:
     if not isinstance(history, list) or messages.without_foreign_thinking(history) is history:
         assert same == request.raw
     else:
-        assert request.view.needs_mending
+        assert request.view.needs_rewrite
         assert json.loads(same)["messages"] != history
     other = json.loads(body_for_claude(request, "other"))
     assert other["model"] == "other"
