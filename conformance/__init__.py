@@ -1,1 +1,1 @@
-"""What Claude Code expects of a gateway, as a table of checks against a running proxy."""
+"""Claude Code's expectations of a gateway, as a table of checks against a running proxy."""

@@ -1,4 +1,4 @@
-"""Checks of what other providers are sent, what comes back from them, and that they see no Claude credential."""
+"""Checks of requests to other providers and of their responses, and that they get no Claude credential."""
 
 import json
 from collections.abc import Callable
@@ -21,11 +21,11 @@ from conformance.upstream import OPENAI_WORDS, THIRD_WORDS, Reply, Seen, claude_
 SIGNED = {"type": "thinking", "thinking": "signed thought", "signature": "EqQBSIGNED=="}
 REDACTED = {"type": "redacted_thinking", "data": "EmREDACTED=="}
 FOREIGN = {"type": "thinking", "thinking": "foreign thought", "signature": ""}
-# Every way in which Claude Code asks for thinking, with the effort that goes with it.
+# Every way in which Claude Code requests thinking.
 THINKING = ({"type": "adaptive"}, {"type": "enabled", "budget_tokens": 4000}, {"type": "disabled"})
 REASONING_FIELDS = {"thinking", "output_config", "reasoning", "reasoning_effort", "thinking_blocks", "reasoning_content"}
 TOOL_CALL = {"type": "tool_use", "id": "toolu_made_up_1", "name": "Read", "input": {"path": "/a"}}
-# Where a client may put its login or key.
+# The headers in which a client may send its login or key.
 LOGINS: tuple[dict[str, str | None], ...] = (
     {"authorization": f"Bearer {CLIENT_TOKEN}"},
     {"authorization": f"bearer {CLIENT_TOKEN}"},
@@ -34,17 +34,17 @@ LOGINS: tuple[dict[str, str | None], ...] = (
 
 
 def chat_completions(*, stream: bool) -> Callable[[Target], None]:
-    """Return the check of the path, however thinking is asked for, and of the answer's words."""
+    """Return the check of the path, with every kind of thinking, and of the response's text."""
 
     def check(target: Target) -> None:
         for more in ({}, *({"thinking": value} for value in THINKING)):
-            answer = target.ask(question(OPENAI_MODEL, stream=stream, **more))
-            paths = {seen.path.removeprefix("/openai") for seen in target.upstream.asked(claude=False)}
-            expect(bool(paths), f"HTTP {answer.status}, and the provider was not asked")
+            response = target.ask(question(OPENAI_MODEL, stream=stream, **more))
+            paths = {seen.path.removeprefix("/openai") for seen in target.upstream.received(claude=False)}
+            expect(bool(paths), f"HTTP {response.status}, and the provider received no request")
             strays = sorted(paths - {"/v1/chat/completions"})
             kind = more["thinking"]["type"] if more else "not set"
-            expect(not strays, f"asked at {', '.join(strays)} when thinking is {kind}")
-            expect(answer.text == OPENAI_WORDS, f"HTTP {answer.status}, without the words")
+            expect(not strays, f"sent to {', '.join(strays)} if thinking is {kind}")
+            expect(response.text == OPENAI_WORDS, f"HTTP {response.status}, without the text")
 
     return check
 
@@ -61,69 +61,69 @@ def no_thinking(target: Target) -> None:
 
 
 def _keys(value: Any) -> set[str]:
-    """Return every key at every depth."""
+    """Return all keys at every depth."""
     if isinstance(value, dict):
         return set(value).union(*map(_keys, value.values()))
     return set().union(*map(_keys, value)) if isinstance(value, list) else set()
 
 
 def no_cache_control(target: Target) -> None:
-    """On system, messages and tools."""
+    """In system, messages and tools."""
     tools = [{"name": "Read", "description": "reads", "input_schema": {"type": "object", "properties": {}}, **CACHED}]
     seen = target.forwarded_elsewhere(question(OPENAI_MODEL, tools=tools))
     expect("cache_control" not in _keys(seen.json), "sent")
 
 
 def no_billing(target: Target) -> None:
-    """The attribution block goes, the rest of the system prompt stays."""
+    """The attribution block is removed, and the rest of the system prompt is kept."""
     seen = target.forwarded_elsewhere(question(OPENAI_MODEL))
     expect(BILLING not in seen.everything, "sent")
-    expect("You are Claude Code" in seen.everything, "the whole system prompt is gone")
+    expect("You are Claude Code" in seen.everything, "the whole system prompt is missing")
 
 
 def tool_pairs(target: Target) -> None:
-    """A tool's call and its result, by one id."""
+    """A tool's call and its result have the same id."""
     messages = [
         *history(TOOL_CALL)[:1],
         {"role": "assistant", "content": [TOOL_CALL]},
         {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_made_up_1", "content": "made-up result"}]},
     ]
     seen = target.forwarded_elsewhere(question(OPENAI_MODEL, messages=messages))
-    expect("made-up result" in seen.everything, "the result is gone")
-    expect(json.dumps(seen.json).count("toolu_made_up_1") == 2, "another id")
+    expect("made-up result" in seen.everything, "the result is missing")
+    expect(json.dumps(seen.json).count("toolu_made_up_1") == 2, "different id")
 
 
 def no_reasoning_back(*, stream: bool) -> Callable[[Target], None]:
-    """Return the check that the provider's reasoning becomes no thinking of Claude's."""
+    """Return the check that the provider's reasoning does not become Claude's thinking."""
 
     def check(target: Target) -> None:
-        answer = target.ask(question(OPENAI_MODEL, stream=stream))
-        expect(answer.text == OPENAI_WORDS, f"HTTP {answer.status}, without the words")
-        expect(b'"thinking"' not in answer.body, "arrives as a thinking block without a signature")
+        response = target.ask(question(OPENAI_MODEL, stream=stream))
+        expect(response.text == OPENAI_WORDS, f"HTTP {response.status}, without the text")
+        expect(b'"thinking"' not in response.body, "arrives as a thinking block without a signature")
 
     return check
 
 
 def model_name(model: str) -> Callable[[Target], None]:
-    """Return the check of an answer's model, streamed and not."""
+    """Return the check of a response's model name, streamed and not."""
 
     def check(target: Target) -> None:
         for stream in (False, True):
-            answer = target.ask(question(model, stream=stream))
-            expect(answer.status == 200, f"HTTP {answer.status}")
-            expect(answer.model == model, "another name" if answer.model else "no name")
+            response = target.ask(question(model, stream=stream))
+            expect(response.status == 200, f"HTTP {response.status}")
+            expect(response.model == model, "different name" if response.model else "no name")
 
     return check
 
 
 def third_party(target: Target) -> None:
-    """The words arrive, under the provider's own key."""
-    answer = target.ask(question(THIRD_MODEL))
-    expect(answer.text == THIRD_WORDS, f"HTTP {answer.status}, without the words")
+    """The text arrives, with the provider's own key."""
+    response = target.ask(question(THIRD_MODEL))
+    expect(response.text == THIRD_WORDS, f"HTTP {response.status}, without the text")
 
 
 def foreign_thinking(target: Target) -> None:
-    """Claude refuses what it did not sign; the client's request succeeds all the same."""
+    """Claude rejects thinking that it did not sign; the client's request succeeds nevertheless."""
 
     def picky(seen: Seen) -> Reply:
         if b"foreign thought" in seen.body:
@@ -133,32 +133,32 @@ def foreign_thinking(target: Target) -> None:
         return claude_reply(seen)
 
     target.upstream.claude = picky
-    answer = target.ask(question(messages=history(FOREIGN), thinking={"type": "adaptive"}))
-    expect(answer.status == 200, f"HTTP {answer.status}")
+    response = target.ask(question(messages=history(FOREIGN), thinking={"type": "adaptive"}))
+    expect(response.status == 200, f"HTTP {response.status}")
 
 
 def signed_thinking(target: Target) -> None:
-    """What Claude signed stays where it was."""
+    """Thinking that Claude signed keeps its place."""
     messages = history(SIGNED, REDACTED)
     got = target.forwarded(question(messages=messages, thinking={"type": "adaptive"})).json
     expect(got.get("messages") == messages, "changed")
 
 
 def no_login(model: str) -> Callable[[Target], None]:
-    """Return the check that another provider sees nothing of the client's Claude login, wherever the client puts it."""
+    """Return the check that another provider never gets the client's Claude login, in whichever header it is sent."""
 
     def check(target: Target) -> None:
         for login in LOGINS:
             for stream in (False, True):
                 target.ask(question(model, stream=stream), headers=login)
-        asked = target.upstream.asked(claude=False)
-        expect(bool(asked), "the provider was not asked")
-        expect(not any(CLIENT_TOKEN in seen.everything for seen in asked), "the login is sent to the other provider")
-        expect(not any(target.token in seen.everything for seen in asked), "the proxy's token is sent to the other provider")
+        received = target.upstream.received(claude=False)
+        expect(bool(received), "the provider received no request")
+        expect(not any(CLIENT_TOKEN in seen.everything for seen in received), "the login is sent to the other provider")
+        expect(not any(target.token in seen.everything for seen in received), "the proxy's token is sent to the other provider")
 
     return check
 
 
 def no_rekeying(target: Target) -> None:
-    """Each of LiteLLM's parameters by itself, in the body of a request for an ``openai/`` model."""
+    """Each of LiteLLM's parameters alone, in the body of a request for an ``openai/`` model."""
     requests.expect_no_effect(target, OPENAI_MODEL, target.upstream.url)

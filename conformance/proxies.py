@@ -1,4 +1,4 @@
-"""Start the two proxies that are compared: this project's and LiteLLM's own, both with the suite's upstream behind them."""
+"""Starts the compared proxies, this project's and LiteLLM's own, both with the suite's upstream."""
 
 import os
 import signal
@@ -19,12 +19,12 @@ from conformance.upstream import Upstream
 ROOT = Path(__file__).resolve().parent.parent
 TOKEN = "sk-made-up-conformance-0123456789"  # noqa: S105 - made up
 READY_SECONDS = 120
-# Nothing but loopback is asked, whatever a proxy would like to.
+# Every connection except to loopback fails.
 NO_INTERNET = {"HTTP_PROXY": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1,localhost"}
 
 
 class Process:
-    """One proxy, from its start on."""
+    """One running proxy."""
 
     def __init__(self, home: Path, command: Sequence[str], port: int, environment: Mapping[str, str]) -> None:
         self.url = f"http://127.0.0.1:{port}"
@@ -37,11 +37,11 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """The number of the process."""
+        """The process id."""
         return self._process.pid
 
     def wait_ready(self) -> None:
-        """Return when it serves; raise ``RuntimeError`` with its output when it does not."""
+        """Wait until the proxy serves; raise ``RuntimeError`` with its output if it does not."""
         pause = threading.Event()
         for _ in range(READY_SECONDS * 5):
             if self._process.poll() is not None:
@@ -55,7 +55,7 @@ class Process:
         raise RuntimeError(f"the proxy does not serve:\n{self.log.read_text(encoding='utf-8', errors='replace')[-3000:]}")
 
     def stop(self) -> None:
-        """End it, and what it has started."""
+        """End the process and all processes that it has started."""
         if self._process.poll() is None:
             self._process.terminate()
             try:
@@ -66,19 +66,19 @@ class Process:
 
 
 def ours(home: Path, upstream: Upstream, *, through_litellm: bool = False) -> Process:
-    """Start this project's proxy: the example's configuration, with models at the upstream, and no pool.
+    """Start this project's proxy with the example configuration, models at the upstream, and no pool.
 
-    With ``through_litellm`` a setting sends every request through LiteLLM, which hands its attempts to the same lanes.
+    With ``through_litellm`` a setting sends every request through LiteLLM, which uses the same lanes for its attempts.
     """
     config: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml.example").read_text(encoding="utf-8"))
     claude = [
         entry for entry in config["model_list"] if entry["litellm_params"]["model"].startswith("anthropic/") and _wild(entry)
     ]
     config["model_list"] = [*claude, *_other_models(upstream)]
-    # A fallback would answer in Claude's place, and hide how an error comes back.
+    # A fallback would hide how an error of Claude is returned.
     del config["router_settings"]["fallbacks"]
     if through_litellm:
-        # Not known to ask for nothing, and so it sends every request through LiteLLM; it changes none.
+        # An unknown setting sends every request through LiteLLM; this one changes none.
         config["litellm_settings"]["cache"] = False
     port = _prepared(home, config)
     variables = {
@@ -92,7 +92,7 @@ def ours(home: Path, upstream: Upstream, *, through_litellm: bool = False) -> Pr
 
 
 def bare(home: Path, upstream: Upstream) -> Process:
-    """Start LiteLLM's own proxy as its guides for Claude Code say, for clients with a login of their own."""
+    """Start LiteLLM's own proxy as its guides for Claude Code describe, for clients with their own login."""
     claude = [("anthropic/*", "anthropic/*"), ("claude-*", "anthropic/claude-*")]
     config = {
         "model_list": [
@@ -100,7 +100,7 @@ def bare(home: Path, upstream: Upstream) -> Process:
             *_other_models(upstream),
         ],
         "litellm_settings": {"use_chat_completions_url_for_anthropic_messages": True},
-        # Or the error of one row rests the model for the next.
+        # Otherwise the error of one row would start a cooldown for the next row.
         "router_settings": {"disable_cooldowns": True},
         "general_settings": {"master_key": TOKEN, "forward_client_headers_to_llm_api": True},
     }
@@ -114,7 +114,7 @@ def bare(home: Path, upstream: Upstream) -> Process:
         "--port",
         str(port),
     ]
-    # The first keeps it from asking the internet for its price list; the second moves its pass-through routes, too.
+    # The first keeps it from fetching its price list; the second also changes the target of its pass-through routes.
     return Process(home, command, port, {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "ANTHROPIC_API_BASE": upstream.url})
 
 
@@ -132,7 +132,7 @@ def _other_models(upstream: Upstream) -> list[dict[str, Any]]:
 
 
 def _prepared(home: Path, config: Mapping[str, Any]) -> int:
-    """Write the configuration; return a port that was free."""
+    """Write the configuration; return a free port."""
     home.mkdir(parents=True, exist_ok=True)
     (home / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     (home / ".env").write_text("", encoding="utf-8")
@@ -140,7 +140,7 @@ def _prepared(home: Path, config: Mapping[str, Any]) -> int:
 
 
 def free_port() -> int:
-    """Return a port that was free."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

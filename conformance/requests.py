@@ -1,4 +1,4 @@
-"""Checks of what Claude is sent."""
+"""Checks of the requests that Claude gets."""
 
 import json
 from collections.abc import Callable
@@ -23,7 +23,7 @@ THINKING = (
     {"type": "adaptive", "display": "summarized"},
     {"type": "of_tomorrow", "depth": [1, None]},
 )
-# Fields of a body that Claude Code sends or that Anthropic documents, each with a value that a copy by hand would lose.
+# Body fields that Claude Code sends or that Anthropic documents, each with a value that a selective copy would lose.
 FIELDS: dict[str, Any] = {
     "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}, {"type": "edit_of_tomorrow"}]},
     "output_config": {"effort": "high", "task_budget": {"type": "tokens", "total": 20000}, "of_tomorrow": 1},
@@ -47,7 +47,7 @@ TOOLS = [
     {"type": "tool_of_tomorrow_20270101", "name": "later"},
 ]  # fmt: skip
 INTRUDER = b"made up by the client"
-# What LiteLLM understands in a body, beside addresses.
+# Body fields that LiteLLM interprets, besides addresses.
 SWITCHES: dict[str, Any] = {
     "api_key": "sk-made-up-intruder",
     "extra_headers": {"authorization": "Bearer sk-made-up-intruder", "x-api-key": "sk-made-up-intruder"},
@@ -71,12 +71,12 @@ TOMORROW = {
 
 
 def ordered(raw: bytes) -> Any:
-    """Return JSON in which objects are lists of pairs, so that equality minds their order."""
+    """Return JSON in which objects are lists of pairs, so that a comparison includes their order."""
     return json.loads(raw, object_pairs_hook=lambda pairs: [("object", *pairs)])
 
 
 def same_value(target: Target) -> None:
-    """The whole body, model aside."""
+    """The whole body except the model."""
     body = question(thinking={"type": "adaptive"}, **FIELDS)
     got = target.forwarded(body).json
     changed = sorted(name for name in body.keys() | got.keys() if body.get(name, "-") != got.get(name, "-"))
@@ -88,23 +88,23 @@ def same_order(target: Target) -> None:
     raw = json.dumps(
         question(messages=history({"type": "text", "text": "b", "citations": None}), temperature=1), ensure_ascii=False
     ).encode()
-    expect(ordered(target.forwarded(raw).body) == ordered(raw), "another order")
+    expect(ordered(target.forwarded(raw).body) == ordered(raw), "different order")
 
 
 def same_bytes(target: Target) -> None:
     """White space, escapes and numbers."""
     raw = json.dumps(question(temperature=1.0), indent=1).encode().replace(b'"hello, ', b'"\\u0068ello\\/ ')
-    expect(target.forwarded(raw).body == raw, "other bytes")
+    expect(target.forwarded(raw).body == raw, "different bytes")
 
 
 def system(target: Target) -> None:
-    """The attribution block first, every text as it was."""
+    """The attribution block is first, and every text is unchanged."""
     body = question()
     expect(target.forwarded(body).json.get("system") == body["system"], "changed")
 
 
 def string_system(target: Target) -> None:
-    """A system prompt that is a string stays one."""
+    """A string as the system prompt is not changed to a list."""
     expect(target.forwarded(question(system="one string")).json.get("system") == "one string", "changed")
 
 
@@ -127,8 +127,8 @@ def thinking(target: Target) -> None:
         for more in efforts:
             target.upstream.seen.clear()
             target.ask(question(thinking=value, **more))
-            asked = target.upstream.asked(claude=True)
-            if not asked or asked[-1].json.get("thinking") != value:
+            received = target.upstream.received(claude=True)
+            if not received or received[-1].json.get("thinking") != value:
                 changed.append(str(value["type"]))
     expect(not changed, f"changed: {', '.join(dict.fromkeys(changed))}")
 
@@ -146,12 +146,12 @@ def cache_control(target: Target) -> None:
 
 
 def tools(target: Target) -> None:
-    """Fields and types of tools that nobody has heard of."""
+    """Unknown fields and types of tools."""
     expect(target.forwarded(question(tools=TOOLS)).json.get("tools") == TOOLS, "changed")
 
 
 def blocks(target: Target) -> None:
-    """Signed thinking, redacted thinking, a system message in the middle, blocks of types that nobody has heard of."""
+    """Signed thinking, redacted thinking, a system message in the middle, and unknown block types."""
     messages = [
         *history(
             {"type": "thinking", "thinking": "", "signature": "EqQBSIGNED=="},
@@ -173,14 +173,14 @@ def betas(target: Target) -> None:
 
 
 def long_context(target: Target) -> None:
-    """The beta of the million tokens, and the model without a suffix."""
+    """The beta of the million-token context, and the model without a suffix."""
     seen = target.forwarded(question(), headers={"anthropic-beta": f"{BETAS},context-1m-2025-08-07"})
     expect("context-1m-2025-08-07" in (seen.header("anthropic-beta") or ""), "dropped")
-    expect(seen.json["model"] == CLAUDE_MODEL, "another model")
+    expect(seen.json["model"] == CLAUDE_MODEL, "different model")
 
 
 def version(target: Target) -> None:
-    """A version that is nobody's default."""
+    """A version that is no proxy's default."""
     seen = target.forwarded(question(), headers={"anthropic-version": "2024-02-29"})
     expect(seen.header("anthropic-version") == "2024-02-29", "replaced")
 
@@ -205,14 +205,14 @@ def stainless(target: Target) -> None:
 
 
 def unknown_headers(target: Target) -> None:
-    """Headers that nobody has heard of."""
+    """Headers that no proxy knows."""
     seen = target.forwarded(question(), headers=TOMORROW)
     lost = [name for name, value in TOMORROW.items() if seen.header(name) != value]
     expect(not lost, f"dropped: {', '.join(lost)}")
 
 
 def hop_by_hop(target: Target) -> None:
-    """What describes the connection between client and proxy."""
+    """Headers that describe the connection between client and proxy."""
     private = {
         "connection": "keep-alive, x-made-up-hop",
         "x-made-up-hop": "1",
@@ -232,14 +232,14 @@ def switches_of_litellm(target: Target) -> None:
 
 
 def proxy_token(target: Target) -> None:
-    """In no header and no place."""
+    """The token is in no part of the request."""
     expect(target.token not in target.forwarded(question()).everything, "forwarded")
 
 
 def own_login(target: Target) -> None:
-    """The client's Claude login beside the proxy's token."""
+    """The client's Claude login, sent beside the proxy's token."""
     seen = target.forwarded(question())
-    expect(seen.header("authorization") == f"Bearer {CLIENT_TOKEN}", "another credential")
+    expect(seen.header("authorization") == f"Bearer {CLIENT_TOKEN}", "different credential")
     expect(seen.header("x-api-key") is None, "sent as x-api-key")
 
 
@@ -249,20 +249,20 @@ def query(target: Target) -> None:
 
 
 def no_rekeying(target: Target) -> None:
-    """Each of LiteLLM's parameters by itself, in the body of a request for Claude."""
+    """Each of LiteLLM's parameters alone, in the body of a request for Claude."""
     expect_no_effect(target, CLAUDE_MODEL, target.upstream.other_url)
 
 
 def expect_no_effect(target: Target, model: str, elsewhere: str) -> None:
-    """Expect that nothing in a body turns a request from its provider: ``elsewhere`` is where it would be sent instead."""
+    """Expect that no body field sends a request to another provider: ``elsewhere`` is where it would be sent."""
     addresses = dict.fromkeys(("api_base", "base_url"), f"{elsewhere}/intruder")
     effective = []
     for name, value in {**addresses, **SWITCHES}.items():
         target.upstream.reset()
-        answer = target.ask(question(model, **{name: value}))
-        asked = target.upstream.asked(claude=model == CLAUDE_MODEL)
-        strayed = target.upstream.asked(claude=model != CLAUDE_MODEL)
-        keyed = any("intruder" in str(seen.headers) for seen in asked)
-        if strayed or keyed or not asked or INTRUDER in answer.body:
+        response = target.ask(question(model, **{name: value}))
+        received = target.upstream.received(claude=model == CLAUDE_MODEL)
+        strayed = target.upstream.received(claude=model != CLAUDE_MODEL)
+        keyed = any("intruder" in str(seen.headers) for seen in received)
+        if strayed or keyed or not received or INTRUDER in response.body:
             effective.append(name)
     expect(not effective, f"takes effect: {', '.join(effective)}")

@@ -1,6 +1,6 @@
-"""``make conformance``: run the table, print it, and write ``docs/CONFORMANCE.md``.
+"""``make conformance``: checks the table, prints it, and writes ``docs/CONFORMANCE.md``.
 
-With an address of a running proxy it checks that one and writes nothing.
+With the URL of a running proxy it checks that proxy and writes no document.
 """
 
 import argparse
@@ -28,14 +28,14 @@ PROTOCOL_PAGE = "https://code.claude.com/docs/en/llm-gateway-protocol"
 
 @dataclass(frozen=True)
 class Result:
-    """How one row came out: met or not, or None when it was not checked; ``seen`` says what was there instead."""
+    """The result of a row: met, not met, or None if not checked; ``seen`` says what was found instead."""
 
     met: bool | None
     seen: str = ""
 
     @property
     def word(self) -> str:
-        """The result in a word."""
+        """The result as a word."""
         return {True: "yes", False: "NO", None: "not checked"}[self.met]
 
 
@@ -43,13 +43,13 @@ Results = Mapping[str, Result]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Return 1 when a row of the proxy under test fails."""
-    parser = argparse.ArgumentParser(description="Check a gateway against what Claude Code expects.")
-    parser.add_argument("--url", help="a running proxy; its token stands in the environment as TOKEN")
+    """Return 1 if a row of the proxy under test fails."""
+    parser = argparse.ArgumentParser(description="Check a gateway against Claude Code's expectations.")
+    parser.add_argument("--url", help="a running proxy; its token is read from the variable TOKEN")
     parser.add_argument(
         "--upstream-port",
         type=int,
-        help="the port on which the suite's upstream stands for Anthropic; the next one stands for the other providers",
+        help="the port of the suite's upstream in the role of Anthropic; the next port has the role of other providers",
     )
     options = parser.parse_args(arguments)
     if options.url:
@@ -64,12 +64,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def check_url(url: str, token: str, upstream_port: int | None) -> Results:
-    """Check a proxy that runs already; what cannot be seen from outside is not checked."""
+    """Check a running proxy; rows that need the suite's upstream are checked only if the proxy uses it."""
     upstream = Upstream(upstream_port) if upstream_port else None
     target = Target(url, token, upstream)
     try:
         if upstream is not None and not target.reaches_upstream():
-            sys.stdout.write(f"No request through {url} arrived at {upstream.url}.\n")
+            sys.stdout.write(f"{upstream.url} received no request through {url}.\n")
             target = Target(url, token)
         return run(ROWS, target)
     finally:
@@ -79,9 +79,9 @@ def check_url(url: str, token: str, upstream_port: int | None) -> Results:
 
 
 def compare() -> tuple[Results, Results]:
-    """Start the proxies and check them at the same time, each before an upstream of its own.
+    """Start the proxies and check them at the same time, each with an upstream of its own.
 
-    A row of this project's proxy is met when it is met through both entrances.
+    A row of this project's proxy is met if it is met both directly and through LiteLLM.
     """
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(3) as pool:
         entered = functools.partial(proxies.ours, through_litellm=True)
@@ -91,14 +91,14 @@ def compare() -> tuple[Results, Results]:
 
 
 def _both(direct: Result, through: Result) -> Result:
-    """Return the result of a row through both entrances."""
+    """Return the combined result of a row, directly and through LiteLLM."""
     if direct.met and not through.met:
         return Result(through.met, f"through LiteLLM: {through.seen}")
     return direct
 
 
 def check_started(start: Callable[[Path, Upstream], proxies.Process], home: Path, rows: Iterable[Row] = ROWS) -> Results:
-    """Start a proxy with an upstream, check it, stop both."""
+    """Start a proxy with an upstream, check it, and stop both."""
     upstream = Upstream()
     process = start(home, upstream)
     target = Target(process.url, proxies.TOKEN, upstream)
@@ -112,7 +112,7 @@ def check_started(start: Callable[[Path, Upstream], proxies.Process], home: Path
 
 
 def run(rows: Iterable[Row], target: Target) -> Results:
-    """Check each row, with an upstream that has seen nothing and answers well."""
+    """Check each row, each time with a reset upstream."""
     return {row.id: _result(row, target) for row in rows}
 
 
@@ -129,7 +129,7 @@ def _result(row: Row, target: Target) -> Result:
 
 
 def table(columns: Mapping[str, Results]) -> str:
-    """Return the table for a terminal: a line for each row, what was seen instead beneath it."""
+    """Return the table for a terminal: a line per row, followed by what was found instead."""
     width = max(len(row.id) for row in ROWS)
     lines = ["".join([f"{'':<{width + 2}}", *(f"{name:<16}" for name in columns)]).rstrip()]
     for heading, rows in GROUPS.items():
@@ -151,32 +151,32 @@ def counted(results: Results) -> str:
 
 
 def document(ours: Results, bare: Results) -> str:
-    """Return the document; it is the same whenever the results are."""
+    """Return the document; equal results give an equal document."""
     lines = [
         "# Conformance",
         "",
-        "What Claude Code expects of a gateway between it and Claude, checked against this proxy and against LiteLLM's own",
-        "proxy of the same version. `make conformance` makes this page; do not edit it.",
+        "Claude Code's expectations of a gateway between it and Claude, checked against this proxy and against LiteLLM's own",
+        "proxy of the same version. This page was written by `make conformance`; do not edit it.",
         "",
         f"- claude-proxy {claude_proxy.__version__}: {counted(ours)}",
         f"- LiteLLM {version('litellm')} alone: {counted(bare)}",
         "",
-        "LiteLLM runs from the same virtual environment with a plain configuration, as its guides for Claude Code have it:",
-        "`anthropic/*`, `claude-*`, a model of OpenAI's format, one of Anthropic's format with an address of its own, a master",
-        "key, `forward_client_headers_to_llm_api` for clients with their own Claude login. It also has the option that asks",
-        "`openai/` models at `/v1/chat/completions`, and no cooldowns, so that each row stands for itself. This proxy runs",
-        "with the routes and settings of `config.yaml.example`, without a pool and without fallbacks,",
-        "once as it is and once with a setting that sends every request through LiteLLM; a row is met when it is met both",
-        "times. Behind both stands a",
-        "scripted upstream on loopback; the client's requests have the shape of Claude Code's. No provider was asked.",
+        "LiteLLM runs from the same virtual environment with a simple configuration, as its guides for Claude Code",
+        "describe: `anthropic/*`, `claude-*`, a model with OpenAI's format, one with Anthropic's format and its own",
+        "address, a master key, and `forward_client_headers_to_llm_api` for clients with their own Claude login. It also",
+        "has the option that sends requests for `openai/` models to `/v1/chat/completions`, and no cooldowns, so that",
+        "rows do not affect each other. This proxy runs with the routes and settings of `config.yaml.example`, without a",
+        "pool and without fallbacks, once directly and once with a setting that sends every request through LiteLLM; a",
+        "row is met if it is met both times. Both proxies use a scripted upstream on loopback, and the client's requests",
+        "have the shape of Claude Code's. No real provider was used.",
         "",
         f"Sources: [Anthropic's gateway protocol]({PROTOCOL_PAGE});",
-        f"what Claude Code {CLAUDE_CODE} was observed to do; what this project promises beyond both.",
+        f"the observed behaviour of Claude Code {CLAUDE_CODE}; and this project's own promises.",
         "",
-        "Another proxy: `make conformance URL=http://... TOKEN=...`. What needs a look at the requests that it sends on is",
-        "then not checked, unless it asks the suite's upstream: add `UPSTREAM_PORT=9100`, let Claude be at `http://127.0.0.1:9100`",
-        "and give it the models `conformance-openai` (`http://127.0.0.1:9101/openai/v1`) and `conformance-third-party`",
-        "(`http://127.0.0.1:9101/third`), both with keys of their own.",
+        "For another proxy: `make conformance URL=http://... TOKEN=...`. Rows that need the proxy's own requests are checked",
+        "only if the proxy uses the suite's upstream: add `UPSTREAM_PORT=9100`, set Claude's address to `http://127.0.0.1:9100`,",
+        "and add the models `conformance-openai` (`http://127.0.0.1:9101/openai/v1`) and `conformance-third-party`",
+        "(`http://127.0.0.1:9101/third`), both with their own keys.",
     ]
     for heading, rows in GROUPS.items():
         lines += [

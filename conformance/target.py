@@ -1,4 +1,4 @@
-"""The proxy under test: ask it as Claude Code does, and read all of its answer."""
+"""The proxy under test: sends requests like Claude Code, and reads whole responses."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from conformance.upstream import Reply, Seen, Upstream
 
 MESSAGES = "/v1/messages?beta=true"
 COUNT_TOKENS = "/v1/messages/count_tokens?beta=true"
-# As `config.yaml` of a proxy under test should have them: the first two at Claude, the others at the upstream's second port.
+# The models that the tested proxy should have: the first two at Claude, the others at the upstream's second port.
 CLAUDE_MODEL = "claude-sonnet-5"
 CLAUDE_ALIAS = "anthropic/claude-sonnet-5"
 OPENAI_MODEL = "conformance-openai"
@@ -19,7 +19,7 @@ THIRD_MODEL = "conformance-third-party"
 CLIENT_TOKEN = "sk-ant-oat01-made-up-conformance-client"  # noqa: S105 - made up
 SESSION = "5d1f0c0e-0000-4000-8000-00000000c0de"
 BETAS = "zeta-2026-01-01,claude-code-20250219,oauth-2025-04-20,alpha-2025-01-01,capability-of-tomorrow-2027-01-01"
-# What Claude Code 2.1.197 sends with a login of its own (names in lower case), beside the proxy's token.
+# The headers of Claude Code 2.1.197 with its own login (names in lower case), besides the proxy's token.
 CLIENT_HEADERS = {
     "accept": "application/json",
     "accept-encoding": "gzip, deflate",
@@ -43,12 +43,12 @@ CLIENT_HEADERS = {
 
 
 class Differs(Exception):
-    """The expectation is not met; the message says in a few words what was seen, with nothing in it that changes."""
+    """The expectation is not met; the message says briefly what was found, without anything that varies between runs."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """An answer, decoded, read to its end; ``whole`` is False when the connection broke before."""
+class Response:
+    """A response, decoded and read to its end; ``whole`` is False if the connection broke off."""
 
     status: int
     headers: httpx.Headers
@@ -57,7 +57,7 @@ class Answer:
 
     @property
     def json(self) -> Any:
-        """What the body holds; None when it is not JSON."""
+        """The decoded body; None if it is not JSON."""
         try:
             return json.loads(self.body)
         except ValueError:
@@ -71,21 +71,21 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """The words of the answer, streamed or not."""
+        """The text of the response, streamed or not."""
         if isinstance(self.json, dict):
             return "".join(block.get("text", "") for block in self.json.get("content") or [])
         return "".join(each["delta"].get("text", "") for each in self.events if each.get("type") == "content_block_delta")
 
     @property
     def model(self) -> object:
-        """The model that the answer names."""
+        """The model name in the response."""
         if isinstance(self.json, dict):
             return self.json.get("model")
         return next((each["message"].get("model") for each in self.events if each.get("type") == "message_start"), None)
 
 
 class Target:
-    """A running proxy. Without ``upstream`` it is one that sends its requests to somewhere else."""
+    """A running proxy. Without ``upstream`` its requests cannot be seen."""
 
     def __init__(self, url: str, token: str, upstream: Upstream | None = None) -> None:
         self.url = url.rstrip("/")
@@ -95,24 +95,24 @@ class Target:
 
     @property
     def has_upstream(self) -> bool:
-        """Whether what the proxy sends on can be seen."""
+        """Whether the proxy's requests can be seen."""
         return self._upstream is not None
 
     @property
     def upstream(self) -> Upstream:
-        """The suite's upstream, which the proxy sends its requests to."""
+        """The suite's upstream, which receives the proxy's requests."""
         if self._upstream is None:
             raise RuntimeError("the row needs the suite's upstream")
         return self._upstream
 
     def close(self) -> None:
-        """Let the connections go."""
+        """Close the connections."""
         self._client.close()
 
     def reaches_upstream(self) -> bool:
         """Whether a request through the proxy arrives at the upstream."""
         self.ask(question())
-        return bool(self.upstream.asked(claude=True))
+        return bool(self.upstream.received(claude=True))
 
     def ask(
         self,
@@ -121,8 +121,8 @@ class Target:
         method: str = "POST",
         headers: Mapping[str, str | None] | None = None,
         on_bytes: Callable[[bytes], None] = lambda _: None,
-    ) -> Answer:
-        """Send a request as Claude Code would; a header of None is left out. ``on_bytes`` gets what has come so far."""
+    ) -> Response:
+        """Send a request like Claude Code. A header with None is left out. ``on_bytes`` gets all bytes received so far."""
         named = {"x-litellm-api-key": self.token, **CLIENT_HEADERS, **(headers or {})}
         sent = [(name, value) for name, value in named.items() if value is not None]
         content = (
@@ -138,36 +138,36 @@ class Target:
                         received += chunk
                         on_bytes(bytes(received))
                 except httpx.TransportError:
-                    return Answer(response.status_code, response.headers, bytes(received), whole=False)
-                return Answer(response.status_code, response.headers, bytes(received))
+                    return Response(response.status_code, response.headers, bytes(received), whole=False)
+                return Response(response.status_code, response.headers, bytes(received))
         except httpx.TransportError as error:
-            raise Differs(f"no answer ({type(error).__name__})") from error
+            raise Differs(f"no response ({type(error).__name__})") from error
         except httpx.DecodingError as error:
-            raise Differs("the answer cannot be decoded") from error
+            raise Differs("the response cannot be decoded") from error
 
     def forwarded(
         self, body: Mapping[str, Any] | bytes, headers: Mapping[str, str | None] | None = None, path: str = MESSAGES
     ) -> Seen:
-        """Send a request for Claude and return it as it arrived there."""
+        """Send a request for Claude and return it as Claude received it."""
         return self._arrived(self.ask(body, path, headers=headers), claude=True)
 
     def forwarded_elsewhere(self, body: Mapping[str, Any], headers: Mapping[str, str | None] | None = None) -> Seen:
-        """Send a request for another provider and return it as it arrived there."""
+        """Send a request for another provider and return it as the provider received it."""
         return self._arrived(self.ask(body, headers=headers), claude=False)
 
-    def answered(self, reply: Callable[[Seen], Reply], *, stream: bool, **more: Any) -> Answer:
-        """Send a request that Claude answers so."""
+    def ask_with_reply(self, reply: Callable[[Seen], Reply], *, stream: bool, **more: Any) -> Response:
+        """Send a request to which Claude responds with ``reply``."""
         self.upstream.claude = reply
         return self.ask(question(stream=stream, **more))
 
-    def _arrived(self, answer: Answer, *, claude: bool) -> Seen:
-        asked = self.upstream.asked(claude=claude)
-        expect(bool(asked), f"HTTP {answer.status}, and the provider was not asked")
-        return asked[-1]
+    def _arrived(self, response: Response, *, claude: bool) -> Seen:
+        received = self.upstream.received(claude=claude)
+        expect(bool(received), f"HTTP {response.status}, and the provider received no request")
+        return received[-1]
 
 
 def expect(met: bool, seen: str) -> None:  # noqa: FBT001 - reads as an assertion
-    """Raise ``Differs`` with what was seen unless the expectation is met."""
+    """Raise ``Differs`` with ``seen`` if the expectation is not met."""
     if not met:
         raise Differs(seen)
 
@@ -177,7 +177,7 @@ CACHED = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
 
 
 def question(model: str = CLAUDE_MODEL, *, stream: bool = False, **more: Any) -> dict[str, Any]:
-    """Return a request of Claude Code's shape."""
+    """Return a request in Claude Code's shape."""
     return {
         "model": model,
         "messages": [{"role": "user", "content": [{"type": "text", "text": "hello, wörld", **CACHED}]}],
@@ -197,7 +197,7 @@ def question(model: str = CLAUDE_MODEL, *, stream: bool = False, **more: Any) ->
 
 
 def history(*blocks: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return messages in which the assistant has answered with these blocks."""
+    """Return messages in which the assistant's turn has these blocks."""
     return [
         {"role": "user", "content": "first"},
         {"role": "assistant", "content": [*blocks, {"type": "text", "text": "answered"}]},

@@ -1,6 +1,6 @@
-"""The scripted upstream on loopback: answers by a function of what it saw, byte for byte, and keeps what it saw.
+"""The scripted upstream on loopback: responds by a function of the request, byte for byte, and records all requests.
 
-Two ports are two origins: ``url`` stands for Anthropic, ``other_url`` for every other provider.
+Its two ports are two origins: ``url`` has the role of Anthropic, ``other_url`` that of every other provider.
 """
 
 import json
@@ -20,7 +20,7 @@ THIRD_WORDS = "from the third party"
 
 @dataclass(frozen=True)
 class Seen:
-    """A request as it arrived."""
+    """A received request."""
 
     method: str
     path: str
@@ -30,24 +30,24 @@ class Seen:
     is_claude: bool
 
     def header(self, name: str) -> str | None:
-        """Return a header's value; of a repeated one all values, comma between."""
+        """Return a header's value; the values of a repeated header are joined with commas."""
         values = [value for key, value in self.headers if key.lower() == name]
         return ", ".join(values) if values else None
 
     @property
     def json(self) -> Any:
-        """What the body holds."""
+        """The decoded body."""
         return json.loads(self.body)
 
     @property
     def everything(self) -> str:
-        """All that arrived, for a search."""
+        """The whole request as text, for searches."""
         return f"{self.path}?{self.query}\n{self.headers}\n{self.body.decode('utf-8', 'replace')}"
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer to give. A body in several parts goes out chunked; ``cut`` ends it as a crashed server would."""
+    """A response to send. A body in several parts is sent chunked; ``cut`` ends it like a crashed server."""
 
     status: int = 200
     headers: Sequence[tuple[str, str]] = JSON
@@ -56,7 +56,7 @@ class Reply:
 
 
 class Upstream:
-    """Serves from its making until ``close``. ``claude`` answers Messages requests to Claude and is set by each check."""
+    """Serves from its creation until ``close``. Each check may set ``claude``, which responds to Messages requests."""
 
     def __init__(self, port: int = 0) -> None:
         self.seen: list[Seen] = []
@@ -68,17 +68,17 @@ class Upstream:
             threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
 
     def reset(self) -> None:
-        """Forget what was seen and answer everything well."""
+        """Discard the recorded requests, and respond successfully to all requests."""
         self.seen.clear()
         self.claude, self.count = claude_reply, count_reply
 
-    def asked(self, *, claude: bool) -> list[Seen]:
-        """Return the requests for an answer that one of the two origins saw."""
+    def received(self, *, claude: bool) -> list[Seen]:
+        """Return the POST requests that Claude or the other providers received."""
         return [seen for seen in self.seen if seen.is_claude is claude and seen.method == "POST"]
 
     def reply(self, seen: Seen) -> Reply:
-        """Return the answer to a request."""
-        if seen.method != "POST":  # a proxy may look for lists of models of its own accord
+        """Return the response to a request."""
+        if seen.method != "POST":  # a proxy may request lists of models by itself
             return Reply(404, body=b"{}")
         if seen.is_claude:
             return self.count(seen) if seen.path.endswith("/count_tokens") else self.claude(seen)
@@ -108,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Server
 
-    def answer(self) -> None:
+    def respond(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         parts = urlsplit(self.path)
         headers = tuple(self.headers.items())
@@ -127,7 +127,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             self.stream(reply.body, cut=reply.cut)
 
-    do_POST = do_GET = do_HEAD = answer  # noqa: N815 - the base class's names
+    do_POST = do_GET = do_HEAD = respond  # noqa: N815 - the base class's names
 
     def stream(self, chunks: Iterable[bytes], *, cut: bool) -> None:
         try:
@@ -136,12 +136,12 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.flush()
             if not cut:
                 self.wfile.write(b"0\r\n\r\n")
-        except OSError:  # the proxy has hung up
+        except OSError:  # the proxy closed the connection
             self.close_connection = True
         self.close_connection = self.close_connection or cut
 
     def log_message(self, *_: object) -> None:
-        """Say nothing: the proxies' requests are read from ``seen``."""
+        """Log nothing: the requests are in ``seen``."""
 
 
 def event(data: dict[str, Any]) -> bytes:
@@ -150,7 +150,7 @@ def event(data: dict[str, Any]) -> bytes:
 
 
 def message(model: str, words: str, identity: str = "msg_01ConformanceUpstream") -> dict[str, Any]:
-    """Return a whole answer in Anthropic's format."""
+    """Return a whole message in Anthropic's format."""
     return {
         "id": identity, "type": "message", "role": "assistant", "model": model,
         "content": [{"type": "text", "text": words}], "stop_reason": "end_turn", "stop_sequence": None,
@@ -174,7 +174,7 @@ def events(whole: dict[str, Any]) -> list[bytes]:
 
 
 def anthropic_reply(seen: Seen, words: str) -> Reply:
-    """Answer under the name of the model that was asked, streaming when the request says so."""
+    """Respond with the requested model's name, streamed if requested."""
     whole = message(seen.json["model"], words)
     if seen.json.get("stream"):
         return Reply(headers=EVENTS, body=events(whole))
@@ -182,27 +182,27 @@ def anthropic_reply(seen: Seen, words: str) -> Reply:
 
 
 def claude_reply(seen: Seen) -> Reply:
-    """Answer as Claude does when all is well."""
+    """Respond like Claude."""
     return anthropic_reply(seen, "from claude")
 
 
 def third_reply(seen: Seen) -> Reply:
-    """Answer as another provider of Anthropic's format does."""
+    """Respond like another provider with Anthropic's format."""
     return anthropic_reply(seen, THIRD_WORDS)
 
 
 def count_reply(_: Seen) -> Reply:
-    """Count."""
+    """Respond with a token count."""
     return Reply(body=json.dumps({"input_tokens": COUNT}).encode())
 
 
 def openai_reply(seen: Seen) -> Reply:
-    """Answer a chat-completions request, with reasoning before the words."""
+    """Respond to a chat-completions request, with reasoning before the text."""
     base = {"id": "chatcmpl-conformance", "created": 1, "model": seen.json["model"]}
     usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
     if not seen.json.get("stream"):
-        answer = {"role": "assistant", "content": OPENAI_WORDS, "reasoning_content": "hm"}
-        choice = {"index": 0, "message": answer, "finish_reason": "stop"}
+        made = {"role": "assistant", "content": OPENAI_WORDS, "reasoning_content": "hm"}
+        choice = {"index": 0, "message": made, "finish_reason": "stop"}
         return Reply(body=json.dumps(base | {"object": "chat.completion", "choices": [choice], "usage": usage}).encode())
     deltas: list[dict[str, Any]] = [
         {"role": "assistant", "content": ""},

@@ -1,1 +1,1 @@
-"""Fuzzing: what must hold for every input, and the inputs that a fuzzer begins with. ``make fuzz`` runs it."""
+"""Fuzzing: the rules for every input, and the inputs with which a fuzzer starts. ``make fuzz`` runs it."""

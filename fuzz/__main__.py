@@ -1,4 +1,4 @@
-"""``python -m fuzz``: run each target for a bounded time or number of inputs, and say how many were tried and what broke."""
+"""``python -m fuzz``: runs each target for a limited time or number of inputs, and prints the number of inputs and failures."""
 
 import argparse
 import functools
@@ -16,20 +16,20 @@ from typing import NamedTuple
 from fuzz import growth
 from fuzz.targets import TARGETS
 
-# libFuzzer's own: what it stops at, and how large an input may become.
+# libFuzzer's limits: time, memory and size of an input.
 LIMITS = ("-timeout=20", "-rss_limit_mb=2048", "-max_len=3000", "-print_final_stats=1")
 _EXECUTIONS = re.compile(r"stat::number_of_executed_units:\s*(\d+)")
 _COVERAGE = re.compile(r"cov: (\d+) ft: (\d+) corp: (\d+)")
 _BROKEN = re.compile(r"=== Uncaught Python exception|ERROR: libFuzzer|Traceback \(most recent call last\)")
 
 
-# The target that libFuzzer does not run: random shapes, whose time is measured.
+# The target without libFuzzer: random shapes whose time is measured.
 GROWTH = "growth"
 GROWTH_SIZE = 15_000
 
 
 class Result(NamedTuple):
-    """What came of a target. ``covered`` counts branches of ``claude_proxy``; ``output`` is libFuzzer's."""
+    """The result of a target. ``covered`` counts branches of ``claude_proxy``; ``output`` is libFuzzer's output."""
 
     target: str
     executions: int
@@ -41,13 +41,13 @@ class Result(NamedTuple):
 
 
 def fuzz(target: str, *, seconds: int = 0, runs: int = -1, finds: Path | None = None) -> Result:
-    """Run a target so long, or so often; an input that breaks a rule ends it, and is written into the folder ``finds``."""
+    """Run a target for ``seconds`` or ``runs``. An input that breaks a rule ends it and is written to the folder ``finds``."""
     with tempfile.TemporaryDirectory() as folder:
         for place, seed in enumerate(TARGETS[target].seeds):
             (Path(folder) / f"seed-{place}").write_bytes(seed)
         found = f"-artifact_prefix={finds.resolve() if finds else folder}/{target}-"
         bounds = [f"-max_total_time={seconds}", f"-runs={runs}", "-seed=1", found]
-        # A process has the peak of who started it for its own: the shell between them makes a small one.
+        # A child process inherits its parent's peak memory; the shell in between has a small one.
         shell = ["sh", "-c", '"$@"; exit $?', "sh"]
         command = [*shell, sys.executable, "-m", "fuzz.one", target, *bounds, *LIMITS, folder]
         done = subprocess.run(  # noqa: S603 - this program's own
@@ -61,7 +61,7 @@ def fuzz(target: str, *, seconds: int = 0, runs: int = -1, finds: Path | None = 
 
 
 def grow(*, seconds: float = 0, runs: int = 1_000_000_000, seed: int = 1) -> Result:
-    """Measure random shapes of a request for so long, or so often; one whose time grows faster than its size ends it."""
+    """Measure random request shapes for ``seconds`` or ``runs``; one whose time grows faster than its size ends the run."""
     choice, ends, tried = random.Random(seed), time.monotonic() + seconds if seconds else float("inf"), 0  # noqa: S311
     while tried < runs and time.monotonic() < ends:
         words, run, make, size = growth.random_shape(choice, GROWTH_SIZE)
@@ -73,7 +73,7 @@ def grow(*, seconds: float = 0, runs: int = 1_000_000_000, seed: int = 1) -> Res
 
 
 def report(results: Iterable[Result]) -> int:
-    """Print a line for each result and return how many crashed."""
+    """Print a line for each result and return the number of crashes."""
     crashes = 0
     print(f"{'target':<12}{'executions':>12}{'branches':>10}{'features':>10}{'corpus':>8}{'crashes':>9}")
     for result in results:
@@ -86,7 +86,7 @@ def report(results: Iterable[Result]) -> int:
 
 
 def main() -> None:
-    """Run the targets that are named, or all; end with 1 when a rule was broken."""
+    """Run the named targets, or all; exit with 1 if a rule was broken."""
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
     parser.add_argument("targets", nargs="*", help=f"some of {', '.join(TARGETS)}; without one, all")
     parser.add_argument("--seconds", type=int, default=60, help="for each target")
@@ -95,8 +95,8 @@ def main() -> None:
     names = options.targets or [*TARGETS, GROWTH]
     unknown = [name for name in names if name not in (*TARGETS, GROWTH)]
     if unknown:
-        parser.error(f"no target is called {' or '.join(unknown)}")
-    # What the gateway says of refused heads is no result.
+        parser.error(f"unknown target: {' or '.join(unknown)}")
+    # The gateway's log lines about rejected heads are no results.
     logging.disable()
     options.finds.mkdir(parents=True, exist_ok=True)
     run = functools.partial(fuzz, seconds=options.seconds, finds=options.finds)

@@ -1,6 +1,6 @@
-"""How processor time grows with the size of one part of a request: at most in proportion. ``make fuzz`` tries random shapes.
+"""Checks that processor time grows at most linearly with the size of each part of a request. ``make fuzz`` uses random shapes.
 
-Times are compared with each other, in one run: a size with its double, and both with a piece of work that is known.
+Times are compared within one run: a size with eight times that size, and both with a known piece of work.
 """
 
 import asyncio
@@ -27,12 +27,12 @@ from claude_proxy.server.gateway import Gateway
 from claude_proxy.upstream import headers
 from fuzz.shapes import SHAPES
 
-# A size is compared with its double, three doubles on: work in proportion takes 8 times as long there, a square 64 times. This
-# is halfway, so that a machine that is busy with something else does not fail the code.
+# A size is compared with eight times that size: linear work then takes 8 times as long, quadratic work 64 times. The limit is
+# halfway, so that a busy machine does not cause a failure.
 TIMES = 8
 AT_MOST = 8**1.5
 ATTEMPTS = 8
-# The share of heads among random shapes, and how long an element of a body about is.
+# The share of heads among random shapes, and the approximate size of a body's element.
 HEADS = 0.6
 BYTES_OF_AN_ELEMENT = 200
 REPEATS = 3
@@ -43,23 +43,23 @@ POOLED = Credential("a", Kind.OAUTH, Secret("sk-ant-oat01-made-up-alpha"))
 
 
 class Growth(NamedTuple):
-    """Seconds of processor time at a size and at ``TIMES`` that size."""
+    """Processor seconds at a size and at ``TIMES`` that size."""
 
     once: float
     more: float
 
     @property
     def is_linear(self) -> bool:
-        """Whether the larger size takes no longer than work in proportion may."""
+        """Whether the larger size takes no longer than the limit for linear work."""
         return self.more <= AT_MOST * self.once
 
 
 def measured(run: Callable[[Any], object], make: Callable[[int], Any], size: int) -> Growth:
-    """Return how the time of ``run(make(n))`` grows from ``size``; a noisy machine gets several attempts."""
+    """Return how the time of ``run(make(n))`` grows from ``size``, with several attempts because of noise."""
     small, large = make(size), make(size * TIMES)
     growth = Growth(0.0, 0.0)
     for _ in range(ATTEMPTS):
-        # What takes less than a known piece of work is too short to be measured; a square takes longer at the larger size.
+        # A time below that of a known piece of work is too short to measure; quadratic work takes longer at the larger size.
         known = _seconds(json.loads, b"[%s1]" % (b"1," * 10_000))
         growth = Growth(max(_seconds(run, small), known), _seconds(run, large))
         if growth.is_linear:
@@ -68,7 +68,7 @@ def measured(run: Callable[[Any], object], make: Callable[[int], Any], size: int
 
 
 def _seconds(run: Callable[[Any], object], value: Any) -> float:
-    """Return the least processor time of several runs, without the search for garbage, which comes when it likes."""
+    """Return the least processor time of several runs, without garbage collection."""
     times = []
     for _ in range(REPEATS):
         gc.disable()
@@ -83,7 +83,7 @@ def _seconds(run: Callable[[Any], object], value: Any) -> float:
 
 # --- The head of a request ---------------------------------------------------------------------------------------------------
 
-# What a value is made of. Each has met a pattern that was not linear, here or elsewhere.
+# The parts of which a value is made. Each has revealed a non-linear pattern, in this project or elsewhere.
 UNITS = (
     " ", "\t", ",", ", ", ",x-a:", " ,x-a : ", "x-a:", "a", "a ", "a,", "/", "//", "/.", "/../", "%2f", "%", "&", "=", "a=b&",
     ";", '"', "\\", "sk-ant-", "sk-ant-a ", "Bearer ", "claude-proxy/", "\xff", "\xa0",
@@ -100,7 +100,7 @@ ROUTES = (
 
 
 class Head(NamedTuple):
-    """A request's head: header values as text, of Latin-1."""
+    """A request's head, with header values as Latin-1 text."""
 
     method: str
     path: str
@@ -109,13 +109,13 @@ class Head(NamedTuple):
 
 
 def header(route: tuple[str, str], name: str, unit: str, token: str = TOKEN) -> Callable[[int], Head]:
-    """One header with a long value, which begins and ends with a letter so that no server strips it."""
+    """One header with a long value, which starts and ends with a letter so that no server strips it."""
     own = ((headers.PROXY_TOKEN, token),) if name != headers.PROXY_TOKEN else ()
     return lambda size: Head(*route, "", (*own, (name, f"a{unit * (size // len(unit))}b")))
 
 
 def many_headers(route: tuple[str, str], name: str, unit: str) -> Callable[[int], Head]:
-    """One header again and again."""
+    """One header, repeated many times."""
     return lambda size: Head(*route, "", ((headers.PROXY_TOKEN, TOKEN), *((name, unit),) * (size // (len(name) + len(unit)))))
 
 
@@ -136,7 +136,7 @@ async def _inner(_: Scope, receive: Receive, send: Send) -> None:
 
 
 def asked(head: Head) -> int:
-    """Send a head through the gateway and to Claude, and return the status of the answer."""
+    """Send a head through the gateway and to Claude, and return the response's status."""
     status: list[int] = []
     pending: list[Message] = [{"type": "http.request", "body": BODY, "more_body": False}]
 
@@ -155,14 +155,14 @@ def asked(head: Head) -> int:
         "headers": [(name.encode(), value.encode("latin-1")) for name, value in head.headers],
         "client": ("127.0.0.1", 1),
     }
-    # A gateway of its own: one that has met wrong tokens before lets further ones wait.
+    # A new gateway each time, because one that has received wrong tokens delays further ones.
     asyncio.run(Gateway(_inner, SETTINGS, Redactor([POOLED.secret]))(dict(scope), receive, send))
     headers.for_claude(head.headers, POOLED)
     return status[0]
 
 
 def random_head(choice: random.Random) -> tuple[str, Callable[[int], Head]]:
-    """Return a part of a head whose length is free, and words that say which."""
+    """Return a part of a head with a variable length, and its description."""
     unit = "".join(choice.choices(UNITS, k=choice.randint(1, 4)))
     route, name = choice.choice(ROUTES), choice.choice(NAMES)
     kinds: list[Callable[[int], Head]] = [
@@ -178,7 +178,7 @@ def random_head(choice: random.Random) -> tuple[str, Callable[[int], Head]]:
 
 
 def random_body(choice: random.Random) -> tuple[str, Callable[[int], bytes]]:
-    """Return one or two shapes of a body whose number of elements is free, and words that say which."""
+    """Return one or two shapes of a body with a variable number of elements, and their description."""
     names = choice.sample([*SHAPES], k=choice.randint(1, 2))
 
     def make(size: int) -> bytes:
@@ -189,7 +189,7 @@ def random_body(choice: random.Random) -> tuple[str, Callable[[int], bytes]]:
 
 
 def worked(raw: bytes) -> None:
-    """Do all that is done to a body on its way to Claude and to each kind of provider."""
+    """Do everything that is done to a body for Claude and for each kind of provider."""
     memory_of(raw)
     seen = read_view(raw)
     body = parse_body(raw)
@@ -206,7 +206,7 @@ def worked(raw: bytes) -> None:
 
 
 def random_shape(choice: random.Random, size: int) -> tuple[str, Callable[[Any], object], Callable[[int], Any], int]:
-    """Return a part of a request whose length is free: words that say which, what is measured, what makes it, and a size."""
+    """Return a part of a request with a variable length: its description, what is measured, what makes it, and a size."""
     if choice.random() < HEADS:
         words, head = random_head(choice)
         return words, asked, head, size

@@ -1,4 +1,4 @@
-"""Run one target in this process, by libFuzzer: ``python -m fuzz.one TARGET [libFuzzer's options] FOLDER``."""
+"""Runs one target in this process with libFuzzer: ``python -m fuzz.one TARGET [libFuzzer's options] FOLDER``."""
 
 import sys
 

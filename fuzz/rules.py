@@ -1,6 +1,6 @@
-"""What must hold for every input, whoever made it up. One function for each surface; a broken rule is an ``AssertionError``.
+"""Rules for every input, one function per surface; a broken rule is an ``AssertionError``.
 
-``tests/test_hostile.py`` tries them with inputs that have a shape, ``fuzz/targets.py`` with bytes that have none.
+``tests/test_hostile.py`` tries them with structured inputs, ``fuzz/targets.py`` with arbitrary bytes.
 """
 
 import json
@@ -53,13 +53,15 @@ MODEL = "claude-sonnet-5"
 
 
 def stream(data: bytes, sizes: Sequence[int] = (1,)) -> None:
-    """No bytes raise, what comes out does not depend on how they were cut, and Claude's stay as they are."""
-    with mock.patch.object(returned, "new_id", return_value="toolu_new"):  # the same one each time, so that outputs compare
+    """No bytes raise, the output does not depend on the chunks, and Claude's bytes are unchanged."""
+    with mock.patch.object(returned, "new_id", return_value="toolu_new"):  # a constant, so that outputs can be compared
         for row in (STRICT, OWN):
-            assert _mended(ThinkingFilter("m", row), data, sizes) == _mended(ThinkingFilter("m", row), data, (len(data) or 1,))
-    assert _mended(Renaming(*renamed(MODEL, MODEL)), data, sizes) == data
-    changed = _mended(Renaming(*renamed("other", MODEL)), data, sizes)
-    assert changed == _mended(Renaming(*renamed("other", MODEL)), data, (len(data) or 1,))
+            assert _filtered(ThinkingFilter("m", row), data, sizes) == _filtered(
+                ThinkingFilter("m", row), data, (len(data) or 1,)
+            )
+    assert _filtered(Renaming(*renamed(MODEL, MODEL)), data, sizes) == data
+    changed = _filtered(Renaming(*renamed("other", MODEL)), data, sizes)
+    assert changed == _filtered(Renaming(*renamed("other", MODEL)), data, (len(data) or 1,))
     assert changed == data or changed.replace(b'"other"', b"") != changed
     Renaming(*renamed("other", MODEL)).whole(data)
     assert Renaming(*renamed(MODEL, MODEL)).whole(data) == data
@@ -68,13 +70,13 @@ def stream(data: bytes, sizes: Sequence[int] = (1,)) -> None:
     assert error_message(data, 500)
 
 
-def _mended(mender: Mender, data: bytes, sizes: Sequence[int]) -> bytes:
+def _filtered(stream_filter: Mender, data: bytes, sizes: Sequence[int]) -> bytes:
     out, position = bytearray(), 0
     for size in cycle(sizes):
-        out += mender.feed(data[position : position + size])
+        out += stream_filter.feed(data[position : position + size])
         position += size
         if position >= len(data):
-            return bytes(out) + mender.finish()
+            return bytes(out) + stream_filter.finish()
     return b""
 
 
@@ -82,7 +84,7 @@ def _mended(mender: Mender, data: bytes, sizes: Sequence[int]) -> bytes:
 
 
 def client_headers(sent: list[tuple[str, str]]) -> None:
-    """Nothing of a client's but the allow-list gets to LiteLLM, and no credential; Claude gets one credential, and no token."""
+    """LiteLLM gets only headers of the allow-list and no credential; Claude gets one credential and no token."""
     before = list(sent)
     client = headers.read(sent)
     assert not any(token.reveal().startswith("sk-ant-") for token in client.tokens)
@@ -111,7 +113,7 @@ def client_headers(sent: list[tuple[str, str]]) -> None:
 
 
 def route(method: str, path: str, query: str = "") -> None:
-    """What is not a master key's gets past the gateway on the routes of the list alone, with or without a database."""
+    """Without the master key only the routes of the list pass the gateway, with or without a database."""
     canonical = canonical_route(path)
     for database in (False, True):
         for role in (Role.USER, Role.KEY, Role.OPEN):
@@ -128,7 +130,7 @@ def route(method: str, path: str, query: str = "") -> None:
 
 
 def token_list(text: str) -> None:
-    """A list of credentials is understood or refused; no label, text or error holds a credential, no value breaks a header."""
+    """A list of credentials is parsed or rejected; no label, text or error contains a credential, no value breaks a header."""
     secrets = CLAUDE_SECRET.findall(text)
     for kind in Kind:
         try:
@@ -146,7 +148,7 @@ def token_list(text: str) -> None:
 
 
 def people(content: bytes, variable: str = "") -> None:
-    """A list of people is understood line by line; names are unique, and no token is in what is said of a broken line."""
+    """A list of users is parsed line by line; names are unique, and no error about a broken line contains a token."""
     for entries in (parse_lines(content), parse_list(variable)):
         users, mistakes = parse_users(entries)
         names = [user.name for user in users]
@@ -162,11 +164,11 @@ def people(content: bytes, variable: str = "") -> None:
 
 
 def _hidden(values: Sequence[str], shown: Sequence[str], names: Sequence[str]) -> None:
-    # A value that is a word of the sentences themselves, or a part of somebody's name, says nothing.
-    said = "\n".join(shown)
+    # A value that also occurs in the error texts or in a user's name reveals nothing.
+    text = "\n".join(shown)
     wrong = parse_users([("line 1", "x"), ("line 2", f"sk-x={'x' * 16}"), ("line 3", "a=sha256:x"), ("line 4", "b=x")])[1]
     plain = "\n".join((*wrong, *names))
-    assert not [value for value in values if len(value) > 16 and value in said and value not in plain]
+    assert not [value for value in values if len(value) > 16 and value in text and value not in plain]
 
 
 def _carried(value: str) -> None:
@@ -176,7 +178,7 @@ def _carried(value: str) -> None:
 
 
 def settings(environ: Mapping[str, str]) -> None:
-    """Settings are understood or refused with sentences, and no way of showing either shows a secret."""
+    """Settings are parsed or rejected with messages, and neither text contains a secret."""
     secrets = {environ[name].strip() for name in SECRET_NAMES if len(environ.get(name, "").strip()) > 16}
     secrets |= {found for value in environ.values() for found in CLAUDE_SECRET.findall(value)}
     shown_anyway = {value for name, value in environ.items() if name not in SECRET_NAMES}
@@ -199,7 +201,7 @@ def settings(environ: Mapping[str, str]) -> None:
 
 
 def address(url: str) -> None:
-    """What counts as Anthropic's host is asked at Anthropic's host by the library that sends the request, and nowhere else."""
+    """The sending library connects to Anthropic's host for every URL that counts as Anthropic's."""
     if Hosts().is_claude(url):
         try:
             parsed = httpx.URL(url.strip())
@@ -218,9 +220,9 @@ LIMITED = Limits.of({"claude_proxy": {"users": {"anna": {"models": ["glm"]}}}})
 
 
 def request_body(raw: bytes) -> None:
-    """A body is understood or refused; LiteLLM and each provider get no field but the known, and Claude gets what was sent.
+    """A body is parsed or rejected; LiteLLM and each provider get only known fields, and Claude gets the client's bytes.
 
-    The view of a body says what all of it says.
+    The view of a body agrees with the whole body.
     """
     try:
         seen = read_view(raw)
@@ -232,7 +234,7 @@ def request_body(raw: bytes) -> None:
     except Refused as refused:
         assert refused.status == 400  # noqa: PT017 - whether it is raised is the input's choice
         return
-    assert seen is not None, "the view refuses what can be served"
+    assert seen is not None, "the view rejects a valid body"
     assert (seen.model, seen.streams) == (body["model"], body.get("stream") is True)
     request = Request(headers.read([]), [], raw, seen, "", "anna")
     _for_litellm(request)
@@ -275,7 +277,7 @@ def _for_claude(request: Request) -> None:
     if not isinstance(history, list) or messages.without_foreign_thinking(history) is history:
         assert same == request.raw
     else:
-        assert request.view.needs_mending
+        assert request.view.needs_rewrite
         assert json.loads(same)["messages"] != history
     other = json.loads(body_for_claude(request, "other"))
     assert other["model"] == "other"
@@ -292,11 +294,11 @@ def _for_the_log(request: Request) -> None:
 
 
 def _models_that_a_parser_may_read(raw: bytes) -> set[Any]:
-    """Return the models that a request names, for parsers that take the first of two equal keys, the last, or both."""
+    """Return the models in a request, for parsers that read the first of two equal keys, the last, or both."""
     top: list[tuple[str, Any]] = []
 
     def keep(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        top[:] = pairs  # the outermost object is the last that is done
+        top[:] = pairs  # the outermost object is completed last
         return {"pairs": pairs}
 
     json.loads(raw, object_pairs_hook=keep)
@@ -313,9 +315,9 @@ def _models_that_a_parser_may_read(raw: bytes) -> set[Any]:
     return {name for name in named if isinstance(name, str)}
 
 
-# --- Answers of Anthropic's ---------------------------------------------------------------------------------------------------
+# --- Anthropic's responses ---------------------------------------------------------------------------------------------------
 
-# How validation errors quote a request. The first ones begin with the client's own words.
+# How validation errors quote a request. The first ones start with the client's own words.
 QUOTING = (
     "{}: Extra inputs are not permitted",
     "'{}' does not support thinking.",
@@ -328,18 +330,18 @@ QUOTING = (
 
 
 def quotation(words: str) -> None:
-    """A 400 that quotes a client's words is that client's: no credential rests, is out or is asked again for it."""
+    """A 400 that quotes a client's words is the client's error: it starts no cooldown, rejection or retry."""
     for form in QUOTING:
         error = error_body("invalid_request_error", form.format(words))
         verdict = judge(UpstreamResponse(400, {}, json.dumps(error).encode(), Scope("sonnet"), 0.0), 60.0)
         assert verdict == Verdict(Action.CLIENT, "")
 
 
-# --- What is said ------------------------------------------------------------------------------------------------------------
+# --- Redaction ---------------------------------------------------------------------------------------------------------------
 
 
 def redacted(text: str, secrets: Sequence[str]) -> None:
-    """A text that leaves holds no known secret and nothing that looks like a Claude credential; other words stay."""
+    """A redacted text contains no known secret and nothing that looks like a Claude credential; other text is unchanged."""
     clean = Redactor([Secret(secret) for secret in secrets]).text(text)
     assert not [secret for secret in secrets if len(secret) >= 8 and secret in clean.replace(MARK, "\n")]
     assert not CLAUDE_SECRET.search(clean)

@@ -1,7 +1,7 @@
-"""Bodies that are large in one way each: for every shape a function that makes one of a given size.
+"""Request bodies that are large in one respect each: one function per shape, which makes a body of a given size.
 
-``tests/test_growth.py`` and the end-to-end tests ask that doubling a shape's size at most doubles the work. A shape holds the
-fields of a Messages request without ``model`` and ``max_tokens``; its size is the number of the elements that it repeats.
+``tests/test_growth.py`` and the end-to-end tests check that work grows at most linearly with a shape's size. A shape has the
+fields of a Messages request without ``model`` and ``max_tokens``; its size is the number of repeated elements.
 """
 
 from collections.abc import Callable
@@ -160,13 +160,13 @@ def _tool(place: int) -> Fields:
 
 
 def _called(places: Any) -> tuple[Fields, Fields]:
-    """Return a turn with a call for each of the places, and the one with their results."""
+    """Return a turn with a call for each of the places, and the turn with their results."""
     calls = [{"type": "tool_use", "id": f"toolu_{place}", "name": "tool_0", "input": {"path": "x"}} for place in places]
     results = [{"type": "tool_result", "tool_use_id": call["id"], "content": "x"} for call in calls]
     return {"role": "assistant", "content": calls}, {"role": "user", "content": results}
 
 
-# By the name of the shape, what makes it.
+# The functions by the names of their shapes.
 SHAPES: dict[str, Callable[[int], Fields]] = {
     made.__name__.removeprefix("_"): made
     for made in (

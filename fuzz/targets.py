@@ -1,4 +1,4 @@
-"""The fuzzer's targets: how bytes become an input of a rule, and seeds from which it begins. All seeds are made up."""
+"""The fuzzer's targets: how bytes become the input of a rule, and the seeds. All seeds are made up."""
 
 import json
 from collections.abc import Callable
@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 from fuzz import rules
 
-# Bytes that are no text become characters that no text has, so that every input is one.
+# Invalid UTF-8 becomes characters that no text contains, so that all bytes are valid inputs.
 _ODD = "surrogateescape"
 
 
 class Target(NamedTuple):
-    """``run`` takes any bytes and raises for a broken rule alone."""
+    """``run`` accepts any bytes and raises only for a broken rule."""
 
     run: Callable[[bytes], None]
     seeds: tuple[bytes, ...]
@@ -22,7 +22,7 @@ def _event(data: object) -> bytes:
 
 
 def sse(data: bytes) -> None:
-    """The first byte says how the rest is cut."""
+    """The first byte determines the sizes of the chunks."""
     rules.stream(data[1:], (1 + data[0] % 64, 1 + data[0] // 64) if data else (1,))
 
 
@@ -56,7 +56,7 @@ STREAMS = (
 
 
 def header_lines(data: bytes) -> None:
-    """A header a line, as a server reads them; a line with a space in it that is no header is a request's."""
+    """One header per line, as a server reads them; a line without a colon is a request line."""
     sent = []
     for line in data.decode("latin-1").splitlines():
         name, colon, value = line.partition(":")
@@ -90,7 +90,7 @@ TOKEN_LISTS = (
 
 
 def settings(data: bytes) -> None:
-    """A variable a line, or an address; what an environment cannot hold is left out."""
+    """One variable or URL per line, without values that an environment cannot hold."""
     environ = {}
     for line in data.replace(b"\x00", b"").decode("utf-8", _ODD).split("\n"):
         name, equals, value = line.partition("=")
@@ -111,7 +111,7 @@ SETTINGS = (
 
 
 def people(data: bytes) -> None:
-    """A file of people, and the same as the variable."""
+    """A users file, and the same text as the variable."""
     rules.people(data, data.decode("utf-8", _ODD))
 
 
@@ -124,7 +124,7 @@ PEOPLE = (
 
 
 def request_body(data: bytes) -> None:
-    """A body as it arrives."""
+    """A request's body."""
     rules.request_body(data)
 
 
@@ -174,7 +174,7 @@ BODIES = (
 
 
 def texts(data: bytes) -> None:
-    """The first line is a secret, the others are the text."""
+    """The first line is a secret, the other lines are the text."""
     secret, _, text = data.decode("utf-8", _ODD).partition("\n")
     rules.redacted(text, [secret] if secret else [])
 
@@ -186,7 +186,7 @@ TEXTS = (
 
 
 def quotation(data: bytes) -> None:
-    """What a client writes where an error of Anthropic's quotes it."""
+    """A client's words in an error of Anthropic that quotes them."""
     rules.quotation(data.decode("utf-8", _ODD))
 
 

@@ -239,7 +239,7 @@ def test_processor_time_is_told_in_times_of_the_floor():
     assert row(floors, f"Claude, 2 kB, {SEPARATELY} | 16") == ["16", "1.50", twenty, ten, two, five]
     assert "OpenAI" not in floors
     assert "TLS" not in floors
-    milliseconds = section(page, "Processor time of a request, in milliseconds")
+    milliseconds = section(page, "Processor time per request, in milliseconds")
     assert row(milliseconds, f"Claude, 100 kB, {WHOLE} | 16") == ["16", "0.15", "1.50", "30.00", "15.00", "3.75", "7.50"]
 
 

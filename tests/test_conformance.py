@@ -88,7 +88,7 @@ def test_a_proxy_that_is_not_there_meets_nothing(monkeypatch):
     found = run.check_url("http://127.0.0.1:9", "made-up", None)
     checked = {row.id for row in rows.ROWS if not row.needs_upstream}
     assert {name for name, result in found.items() if result.met is False} == checked
-    assert {found[name].seen for name in checked} == {"no answer (ConnectError)"}
+    assert {found[name].seen for name in checked} == {"no response (ConnectError)"}
     assert run.main(["--url", "http://127.0.0.1:9"]) == 1
 
 

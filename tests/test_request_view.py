@@ -98,7 +98,7 @@ def test_what_needs_no_mending_is_not_changed(whole):
     """Bytes stay as they are only where the whole history would; and they are parsed only for a reason."""
     found = view(dumped(whole))
     mended = without_foreign_thinking(whole["messages"])
-    if not found.needs_mending:
+    if not found.needs_rewrite:
         assert mended is whole["messages"]
     elif mended is whole["messages"]:
         # An id that the proxy has spelled, and that is short.
@@ -125,15 +125,15 @@ def test_what_needs_no_mending_is_not_changed(whole):
         ("user", {"type": "tool_result", "tool_use_id": f"{ID_PREFIX}1"}, True),
     ],
 )
-def test_what_needs_mending(role, block, needs):
+def test_what_needs_rewriting(role, block, needs):
     """Thinking of an assistant's turn that Claude did not make, and an id that the proxy has spelled, anywhere."""
     history = [{"role": "user", "content": "hi"}, {"role": role, "content": [{"type": "text", "text": "x"}, block]}]
-    assert view(dumped(body(messages=history))).needs_mending is needs
+    assert view(dumped(body(messages=history))).needs_rewrite is needs
 
 
-def test_a_view_of_nothing_known_needs_mending():
+def test_a_view_of_nothing_known_needs_rewriting():
     """Who has not looked takes the whole body apart."""
-    assert RequestView("m", streams=False).needs_mending
+    assert RequestView("m", streams=False).needs_rewrite
 
 
 # --- unusual ones ------------------------------------------------------------------------------------------------------------

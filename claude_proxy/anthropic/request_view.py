@@ -26,7 +26,7 @@ class RequestView(msgspec.Struct, frozen=True):
     streams: bool
     user_id: str | None = None
     # Whether there may be thinking that Claude did not make, or an id that the proxy has encoded or made.
-    needs_mending: bool = True
+    needs_rewrite: bool = True
     # Whether the client asks for safeguard checks of its calls, which only Claude makes (auto mode, Claude Code 2.1.332).
     safeguards: bool = False
     # Such as ``fast``; empty if the client sends none.
@@ -90,14 +90,14 @@ def view(raw: bytes) -> RequestView | None:
         body.model,
         body.stream,
         user_id,
-        any(map(_needs_mending, body.messages)),
+        any(map(_needs_rewrite, body.messages)),
         safeguards,
         body.speed or "",
         len(body.messages),
     )
 
 
-def _needs_mending(turn: _Turn) -> bool:
+def _needs_rewrite(turn: _Turn) -> bool:
     if isinstance(turn.content, str):
         return False
     is_assistant = turn.role == "assistant"

@@ -29,7 +29,7 @@ LEAST, MOST = 0.02, 2.0
 
 
 class Sent:
-    """The part of a request that a provider counts: without thinking, server tools and the billing line if it gets none."""
+    """The part of a request that a provider gets and counts, without the billing line."""
 
     def __init__(self, body: Mapping[str, Any], row: Dialect) -> None:
         self._body = body

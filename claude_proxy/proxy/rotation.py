@@ -250,7 +250,7 @@ def body_for_claude(request: Request, model: str) -> bytes:
     It is the same bytes if neither the model nor the thinking blocks change; otherwise values and order are kept.
     """
     view = request.view
-    if view.model == model and not view.needs_mending:
+    if view.model == model and not view.needs_rewrite:
         return request.raw
     body: dict[str, Any] = dict(request.body)
     history = body.get("messages")

@@ -66,23 +66,23 @@ def lossy() -> Iterator[Target]:
 
 
 LOST = ["anthropic-beta", "anthropic-version", "user-agent", "x-claude-code-session-id", "x-stainless", "own-login"]
-LOST += ["headers-of-tomorrow", "answer-headers", "stream-headers", "error-429", "error-529", "first-event"]
+LOST += ["headers-of-tomorrow", "response-headers", "stream-headers", "error-429", "error-529", "first-event"]
 KEPT = [
     "body-value",
     "body-bytes",
     "system",
     "query",
     "proxy-token",
-    "answer-bytes",
+    "response-bytes",
     "stream-bytes",
-    "healed-signature",
+    "recovery-signature",
     "ping",
 ]
 
 
 def test_the_suite_sees_what_a_gateway_loses(lossy, monkeypatch):
     """Rows about what a forwarder loses fail, and rows about what it keeps are met."""
-    monkeypatch.setattr("conformance.answers.HOLD_SECONDS", 0.5)
+    monkeypatch.setattr("conformance.responses.HOLD_SECONDS", 0.5)
     found = run.run([row for row in rows.ROWS if row.id in (*LOST, *KEPT)], lossy)
     assert {name for name, result in found.items() if result.met is False} == set(LOST)
     assert {name for name, result in found.items() if result.met} == set(KEPT)

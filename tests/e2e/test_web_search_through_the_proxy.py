@@ -292,10 +292,10 @@ def test_claude_codes_web_search(searching, upstream, tmp_path, model):
 
 
 def test_an_endpoint_that_nobody_runs(start_proxy, upstream):
-    """It costs no answer: the model is told that the search is out of order."""
+    """It costs no answer: the model is told that the search does not work."""
     config = CONFIG.format(url=upstream.other_url) + engine.config("searxng", f"http://127.0.0.1:{free_port()}")
     proxy = start_proxy(config=config, MADE_UP_SEARCH_KEY=engine.KEY)
     upstream.answer = answering(engine.model("ripe pears"))
     message = message_of(proxy.ask(question("gpt", tools=[SEARCH])))
     assert message["content"][2]["content"]["error_code"] == "unavailable"
-    assert "out of order" in message["content"][3]["text"]
+    assert "does not work at the moment" in message["content"][3]["text"]

@@ -1,14 +1,14 @@
-"""Checks of what comes back from Claude."""
+"""Checks of Claude's responses."""
 
 import gzip
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator
 
-from conformance.target import CLAUDE_ALIAS, CLAUDE_MODEL, Answer, Target, expect, history, question
+from conformance.target import CLAUDE_ALIAS, CLAUDE_MODEL, Response, Target, expect, history, question
 from conformance.upstream import EVENTS, JSON, Reply, event, events, message
 
-# How long the upstream holds the second event back for a client that has not seen the first; only a proxy that fails waits.
+# How long the upstream holds the second event back if the client has not received the first one; only a failing proxy waits.
 HOLD_SECONDS = 5.0
 
 SUCCESS_HEADERS = {
@@ -27,7 +27,7 @@ ERROR_HEADERS = {
     "anthropic-ratelimit-unified-reset": "4102444800",
     "anthropic-ratelimit-unified-representative-claim": "five_hour",
 }
-# Status: the type and the words, as Anthropic has them.
+# By status: Anthropic's error type and message.
 ERRORS = {
     400: ("invalid_request_error", "max_tokens: 32000 > 8192, which is the maximum allowed number of output tokens"),
     401: ("authentication_error", "OAuth token has expired. Please obtain a new token or refresh your existing token."),
@@ -39,8 +39,8 @@ ERRORS = {
     503: ("api_error", "Service unavailable"),
     529: ("overloaded_error", "Overloaded"),
 }
-# By these words Claude Code heals a request and sends it again.
-HEALED = {
+# Error messages after which Claude Code changes the request and sends it again.
+RECOVERABLE = {
     "signature": "messages.1.content.0: Invalid `signature` in `thinking` block",
     "signature-missing": "messages.1.content.0.thinking.signature: Field required",
     "thinking-modified": "messages.1.content.0: `thinking` or `redacted_thinking` blocks in the latest assistant message "
@@ -54,7 +54,7 @@ HEALED = {
     "decrease input length or `max_tokens` and try again",
     "prompt-too-long": "prompt is too long: 210000 tokens > 200000 maximum",
 }
-# A quirk for every way in which a copy by hand differs: white space, escapes, numbers, unknown fields, a repeated type.
+# A quirk for everything that re-encoding would change: white space, escapes, numbers, unknown fields, a repeated type.
 WHOLE = (
     b'{ "model":"claude-sonnet-5","id":"msg_01Quirk","type":"message","role":"assistant",\n "content":[{"type":"thinking",'
     b'"thinking":"","signature":"EqQBSIGNED=="},{"type":"text","text":"caf\\u00e9 \\/ \xf0\x9f\x99\x82","citations":null},'
@@ -70,7 +70,7 @@ ERROR_EVENT = (
 
 
 def _stream(identity: str = "msg_01Quirk") -> list[bytes]:
-    """Return a stream with quirks of every kind, in chunks that end in the middle of lines and of characters."""
+    """Return a stream with all kinds of quirks, in chunks that end inside lines and characters."""
     first, *rest = events(message(CLAUDE_MODEL, "caf\u00e9 \U0001f642", identity))
     signed = {"type": "content_block_start", "index": 0, "content_block": {"type": "thinking", "thinking": "", "signature": ""}}
     whole = b"".join(
@@ -100,30 +100,30 @@ def _whole_or_stream(*, stream: bool) -> bytes | list[bytes]:
 
 
 def same_body(target: Target) -> None:
-    """An answer that does not stream."""
-    answer = target.answered(lambda _: _says(WHOLE), stream=False)
-    expect(answer.status == 200, f"HTTP {answer.status}")
-    expect(answer.body == WHOLE, "other bytes, same value" if answer.json == json.loads(WHOLE) else "other content")
+    """A response that does not stream."""
+    response = target.ask_with_reply(lambda _: _says(WHOLE), stream=False)
+    expect(response.status == 200, f"HTTP {response.status}")
+    expect(response.body == WHOLE, "different bytes, same value" if response.json == json.loads(WHOLE) else "different content")
 
 
 def same_stream(target: Target) -> None:
-    """A stream with pings, comments, unknown events, cut anywhere."""
-    answer = target.answered(lambda _: _says(_stream()), stream=True)
-    expect(answer.body == b"".join(_stream()), f"HTTP {answer.status}" if answer.status != 200 else "other bytes")
+    """A stream with pings, comments and unknown events, cut anywhere."""
+    response = target.ask_with_reply(lambda _: _says(_stream()), stream=True)
+    expect(response.body == b"".join(_stream()), f"HTTP {response.status}" if response.status != 200 else "different bytes")
 
 
 def success_headers(*, stream: bool) -> Callable[[Target], None]:
-    """Return the check of a good answer's headers."""
+    """Return the check of a successful response's headers."""
 
     def check(target: Target) -> None:
-        answer = target.answered(lambda _: _says(_whole_or_stream(stream=stream), SUCCESS_HEADERS), stream=stream)
-        _expect_headers(answer, SUCCESS_HEADERS)
+        response = target.ask_with_reply(lambda _: _says(_whole_or_stream(stream=stream), SUCCESS_HEADERS), stream=stream)
+        _expect_headers(response, SUCCESS_HEADERS)
 
     return check
 
 
-def _expect_headers(answer: Answer, wanted: dict[str, str]) -> None:
-    lost = [name for name, value in wanted.items() if answer.headers.get(name) != value]
+def _expect_headers(response: Response, wanted: dict[str, str]) -> None:
+    lost = [name for name, value in wanted.items() if response.headers.get(name) != value]
     expect(not lost, "all dropped" if len(lost) == len(wanted) else f"dropped: {', '.join(lost)}")
 
 
@@ -134,30 +134,30 @@ def error(status: int) -> Callable[[Target], None]:
     headers = ERROR_HEADERS | {"x-should-retry": "true" if status in (429, 500, 503, 529) else "false"}
 
     def check(target: Target) -> None:
-        answer = target.answered(lambda _: _says(body, headers, status=status), stream=True)
-        differs = [] if answer.status == status else [f"HTTP {answer.status}"]
-        differs += [] if answer.body == body else ["another body"]
-        lost = [name for name, value in headers.items() if answer.headers.get(name) != value]
+        response = target.ask_with_reply(lambda _: _says(body, headers, status=status), stream=True)
+        differs = [] if response.status == status else [f"HTTP {response.status}"]
+        differs += [] if response.body == body else ["different body"]
+        lost = [name for name, value in headers.items() if response.headers.get(name) != value]
         differs += [f"{len(lost)} of {len(headers)} headers dropped"] if lost else []
         expect(not differs, ", ".join(differs))
 
     return check
 
 
-def healed(name: str) -> Callable[[Target], None]:
-    """Return the check of one wording: it arrives, and Claude was asked once."""
-    words = {"type": "error", "error": {"type": "invalid_request_error", "message": HEALED[name]}, "request_id": "req_x"}
+def recovery(name: str) -> Callable[[Target], None]:
+    """Return the check of one error message: it arrives, after one request to Claude."""
+    words = {"type": "error", "error": {"type": "invalid_request_error", "message": RECOVERABLE[name]}, "request_id": "req_x"}
     body = json.dumps(words).encode()
 
     def check(target: Target) -> None:
         signed = {"type": "thinking", "thinking": "thought", "signature": "EqQBSIGNED=="}
-        answer = target.answered(
+        response = target.ask_with_reply(
             lambda _: _says(body, status=400), stream=True, messages=history(signed), thinking={"type": "adaptive"}
         )
-        expect(answer.status == 400, f"HTTP {answer.status}")
-        expect(answer.body == body, "another body")
-        asked = len(target.upstream.asked(claude=True))
-        expect(asked == 1, f"Claude was asked {asked} times")
+        expect(response.status == 400, f"HTTP {response.status}")
+        expect(response.body == body, "different body")
+        received = len(target.upstream.received(claude=True))
+        expect(received == 1, f"Claude received {received} requests")
 
     return check
 
@@ -165,22 +165,22 @@ def healed(name: str) -> Callable[[Target], None]:
 def error_in_the_stream(target: Target) -> None:
     """An error event after some text."""
     sent = [*events(message(CLAUDE_MODEL, "some"))[:3], ERROR_EVENT]
-    answer = target.answered(lambda _: _says(sent), stream=True)
-    expect(answer.body == b"".join(sent), "lost" if b'"error"' not in answer.body else "other bytes")
+    response = target.ask_with_reply(lambda _: _says(sent), stream=True)
+    expect(response.body == b"".join(sent), "lost" if b'"error"' not in response.body else "different bytes")
 
 
 def drop(target: Target) -> None:
-    """A connection that breaks after some text."""
+    """A connection that breaks off after some text."""
     sent = events(message(CLAUDE_MODEL, "some"))[:3]
-    answer = target.answered(lambda _: _says(sent, cut=True), stream=True)
-    expect(b"".join(sent) in answer.body, "what came before is lost")
-    expect(b"message_stop" not in answer.body, "a message_stop is made up")
-    expect(b"message_delta" not in answer.body, "a message_delta is made up")
-    expect(not answer.whole or b'"error"' in answer.body, "a clean end")
+    response = target.ask_with_reply(lambda _: _says(sent, cut=True), stream=True)
+    expect(b"".join(sent) in response.body, "the events before the break are lost")
+    expect(b"message_stop" not in response.body, "a message_stop is added")
+    expect(b"message_delta" not in response.body, "a message_delta is added")
+    expect(not response.whole or b'"error"' in response.body, "ends like a complete response")
 
 
 def first_event(target: Target) -> None:
-    """The second event is held back until the client has the first."""
+    """The second event is held back until the client has received the first one."""
     seen, late = threading.Event(), threading.Event()
     first, *rest = events(message(CLAUDE_MODEL, "some"))
 
@@ -196,47 +196,47 @@ def first_event(target: Target) -> None:
 
     target.upstream.claude = lambda _: _says(held())
     target.ask(question(stream=True), on_bytes=look)
-    expect(not late.is_set(), "held back until more came")
+    expect(not late.is_set(), "held back until the next event")
 
 
 def pings(target: Target) -> None:
-    """A ping before and after text arrive where they were."""
+    """Pings before and after text keep their places."""
     first, *rest = events(message(CLAUDE_MODEL, "some"))
     sent = [first, PING, *rest[:2], PING, *rest[2:]]
-    answer = target.answered(lambda _: _says(sent), stream=True)
-    kinds = [each.get("type") for each in answer.events]
+    response = target.ask_with_reply(lambda _: _says(sent), stream=True)
+    kinds = [each.get("type") for each in response.events]
     wanted = [line[7:].decode() for line in b"".join(sent).splitlines() if line.startswith(b"event: ")]
     expect(kinds == wanted, "dropped" if "ping" not in kinds else "moved")
 
 
 def compressed(*, stream: bool) -> Callable[[Target], None]:
-    """Return the check of an answer that Claude has compressed."""
+    """Return the check of a response that Claude has compressed."""
 
     def check(target: Target) -> None:
         plain = b"".join(_stream()) if stream else WHOLE
         packed: bytes | list[bytes] = [gzip.compress(plain)] if stream else gzip.compress(plain)
-        answer = target.answered(lambda _: _says(packed, {"content-encoding": "gzip"}), stream=stream)
-        expect(answer.status == 200, f"HTTP {answer.status}")
-        same = answer.body == plain or (not stream and answer.json == json.loads(plain))
-        expect(same or (stream and b"msg_01Quirk" in answer.body), "cannot be read")
+        response = target.ask_with_reply(lambda _: _says(packed, {"content-encoding": "gzip"}), stream=stream)
+        expect(response.status == 200, f"HTTP {response.status}")
+        same = response.body == plain or (not stream and response.json == json.loads(plain))
+        expect(same or (stream and b"msg_01Quirk" in response.body), "cannot be read")
 
     return check
 
 
 def message_ids(target: Target) -> None:
-    """Two answers with ids of their own, streamed and not."""
+    """Two responses with different ids, streamed and not."""
     first, second = (message(CLAUDE_MODEL, "some", identity) for identity in ("msg_01First", "msg_01Second"))
-    plain = target.answered(lambda _: _says(json.dumps(first).encode()), stream=False)
-    streamed = target.answered(lambda _: _says(events(second)), stream=True)
-    expect(b"msg_01First" in plain.body and b"msg_01Second" in streamed.body, "another id")
+    plain = target.ask_with_reply(lambda _: _says(json.dumps(first).encode()), stream=False)
+    streamed = target.ask_with_reply(lambda _: _says(events(second)), stream=True)
+    expect(b"msg_01First" in plain.body and b"msg_01Second" in streamed.body, "different id")
 
 
 def model_name(*, stream: bool) -> Callable[[Target], None]:
-    """Return the check of an answer's model under a name that is the gateway's own."""
+    """Return the check of a response's model name, if the requested name is an alias of the gateway."""
 
     def check(target: Target) -> None:
-        answer = target.ask(question(CLAUDE_ALIAS, stream=stream))
-        expect(answer.status == 200, f"HTTP {answer.status}")
-        expect(answer.model == CLAUDE_ALIAS, "another name")
+        response = target.ask(question(CLAUDE_ALIAS, stream=stream))
+        expect(response.status == 200, f"HTTP {response.status}")
+        expect(response.model == CLAUDE_ALIAS, "different name")
 
     return check
