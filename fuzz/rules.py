@@ -32,7 +32,7 @@ from claude_proxy.providers.endpoints import Hosts
 from claude_proxy.providers.model_names import served_name
 from claude_proxy.providers.thinking import ThinkingFilter
 from claude_proxy.proxy.lanes.claude_lane import renamed
-from claude_proxy.proxy.relay import Mender, Renaming
+from claude_proxy.proxy.relay import Renaming, StreamEditor
 from claude_proxy.proxy.request import Request, parse_body, read_view
 from claude_proxy.proxy.rotation import body_for_claude
 from claude_proxy.secret import Secret
@@ -56,10 +56,10 @@ def stream(data: bytes, sizes: Sequence[int] = (1,)) -> None:
     """No bytes raise, what comes out does not depend on how they were cut, and Claude's stay as they are."""
     with mock.patch.object(returned, "new_id", return_value="toolu_new"):  # the same one each time, so that outputs compare
         for row in (STRICT, OWN):
-            assert _mended(ThinkingFilter("m", row), data, sizes) == _mended(ThinkingFilter("m", row), data, (len(data) or 1,))
-    assert _mended(Renaming(*renamed(MODEL, MODEL)), data, sizes) == data
-    changed = _mended(Renaming(*renamed("other", MODEL)), data, sizes)
-    assert changed == _mended(Renaming(*renamed("other", MODEL)), data, (len(data) or 1,))
+            assert _edited(ThinkingFilter("m", row), data, sizes) == _edited(ThinkingFilter("m", row), data, (len(data) or 1,))
+    assert _edited(Renaming(*renamed(MODEL, MODEL)), data, sizes) == data
+    changed = _edited(Renaming(*renamed("other", MODEL)), data, sizes)
+    assert changed == _edited(Renaming(*renamed("other", MODEL)), data, (len(data) or 1,))
     assert changed == data or changed.replace(b'"other"', b"") != changed
     Renaming(*renamed("other", MODEL)).whole(data)
     assert Renaming(*renamed(MODEL, MODEL)).whole(data) == data
@@ -68,13 +68,13 @@ def stream(data: bytes, sizes: Sequence[int] = (1,)) -> None:
     assert error_message(data, 500)
 
 
-def _mended(mender: Mender, data: bytes, sizes: Sequence[int]) -> bytes:
+def _edited(editor: StreamEditor, data: bytes, sizes: Sequence[int]) -> bytes:
     out, position = bytearray(), 0
     for size in cycle(sizes):
-        out += mender.feed(data[position : position + size])
+        out += editor.feed(data[position : position + size])
         position += size
         if position >= len(data):
-            return bytes(out) + mender.finish()
+            return bytes(out) + editor.finish()
     return b""
 
 
@@ -275,7 +275,7 @@ def _for_claude(request: Request) -> None:
     if not isinstance(history, list) or messages.without_foreign_thinking(history) is history:
         assert same == request.raw
     else:
-        assert request.view.needs_mending
+        assert request.view.needs_repair
         assert json.loads(same)["messages"] != history
     other = json.loads(body_for_claude(request, "other"))
     assert other["model"] == "other"

@@ -50,11 +50,11 @@ def test_a_body_that_is_refused(raw, says, reads):
 @pytest.mark.parametrize(
     ("raw", "seen"),
     [
-        (b'{"model":"glm",%s}' % HISTORY, RequestView("glm", turns=1, streams=False, needs_mending=False)),
-        (b'{"model":"glm","stream":true,%s}' % HISTORY, RequestView("glm", turns=1, streams=True, needs_mending=False)),
+        (b'{"model":"glm",%s}' % HISTORY, RequestView("glm", turns=1, streams=False, needs_repair=False)),
+        (b'{"model":"glm","stream":true,%s}' % HISTORY, RequestView("glm", turns=1, streams=True, needs_repair=False)),
         (
             b'{"model":"glm","metadata":{"user_id":"u"},%s}' % HISTORY,
-            RequestView("glm", turns=1, streams=False, user_id="u", needs_mending=False),
+            RequestView("glm", turns=1, streams=False, user_id="u", needs_repair=False),
         ),
         # What the view has nothing to say about is parsed as a whole.
         (b'{"model":"glm","messages":["odd"]}', RequestView("glm", turns=1, streams=False)),

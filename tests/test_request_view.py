@@ -98,7 +98,7 @@ def test_what_needs_no_mending_is_not_changed(whole):
     """Bytes stay as they are only where the whole history would; and they are parsed only for a reason."""
     found = view(dumped(whole))
     mended = without_foreign_thinking(whole["messages"])
-    if not found.needs_mending:
+    if not found.needs_repair:
         assert mended is whole["messages"]
     elif mended is whole["messages"]:
         # An id that the proxy has spelled, and that is short.
@@ -128,12 +128,12 @@ def test_what_needs_no_mending_is_not_changed(whole):
 def test_what_needs_mending(role, block, needs):
     """Thinking of an assistant's turn that Claude did not make, and an id that the proxy has spelled, anywhere."""
     history = [{"role": "user", "content": "hi"}, {"role": role, "content": [{"type": "text", "text": "x"}, block]}]
-    assert view(dumped(body(messages=history))).needs_mending is needs
+    assert view(dumped(body(messages=history))).needs_repair is needs
 
 
 def test_a_view_of_nothing_known_needs_mending():
     """Who has not looked takes the whole body apart."""
-    assert RequestView("m", streams=False).needs_mending
+    assert RequestView("m", streams=False).needs_repair
 
 
 # --- unusual ones ------------------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ class RequestView(msgspec.Struct, frozen=True):
     streams: bool
     user_id: str | None = None
     # Whether there may be thinking that Claude did not make, or an id that the proxy has encoded or made.
-    needs_mending: bool = True
+    needs_repair: bool = True
     # Whether the client asks for safeguard checks of its calls, which only Claude makes (auto mode, Claude Code 2.1.332).
     safeguards: bool = False
     # Such as ``fast``; empty if the client sends none.
