@@ -576,7 +576,7 @@ def test_claim(make, seconds, family, claim):
     ],
     ids=["refused", "one-limited", "limited", "family-limited", "another-family", "no-rest"],
 )
-def test_is_out(make, notes, all_rejected):
+def test_all_rejected(make, notes, all_rejected):
     """Refusals, and no limit, are what keeps a pool from serving a family when nobody in it rests for a limit."""
     pool = make(A, B)
     for each, what in notes:
