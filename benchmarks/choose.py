@@ -12,7 +12,7 @@ from itertools import cycle
 from typing import NamedTuple
 
 from claude_proxy.credentials.credential import Credential, Kind
-from claude_proxy.credentials.pool import Affinity, Pool, Wanted
+from claude_proxy.credentials.pool import Affinity, Pool, PoolRequest
 from claude_proxy.credentials.response_rules import judge
 from claude_proxy.credentials.scope import Scope
 from claude_proxy.credentials.upstream_response import UNIFIED, UpstreamResponse
@@ -63,7 +63,7 @@ class NaivePool:
     places: dict[str, str]
     cursor: int = 0
 
-    def choose(self, wanted: Wanted, tried: Collection[str] = ()) -> Credential | None:
+    def choose(self, wanted: PoolRequest, tried: Collection[str] = ()) -> Credential | None:
         """Return the session's credential if it is usable, else the one with the most headroom, round robin among equals."""
         now = self.clock()
         ranks: dict[str, tuple[bool, float, int]] = {}
@@ -140,7 +140,7 @@ def _pool(clock: Clock) -> tuple[Pool, list[str], dict[str, str]]:
         if number % COOLING_DOWN == 1:
             answers.append(_answer(429, number, FAMILIES[0], "_opus"))
         for answer in answers:
-            pool.note(credential, judge(answer, 60.0), answer)
+            pool.record_response(credential, judge(answer, 60.0), answer)
     # Sessions that must move do so now, not during the measurement.
     places = {f"session-{number}": chosen.label for number in range(SESSIONS) if (chosen := pool.choose(_wanted(number)))}
     pool.changed()
@@ -157,11 +157,11 @@ def _answer(status: int, number: int, family: str, suffix: str = "") -> Upstream
     return UpstreamResponse(status, headers, scope=Scope(family), now=NOW)
 
 
-def _wanted(number: int, kind: str = "session") -> Wanted:
-    return Wanted(f"{kind}-{number}", Scope(FAMILIES[number % len(FAMILIES)]))
+def _wanted(number: int, kind: str = "session") -> PoolRequest:
+    return PoolRequest(f"{kind}-{number}", Scope(FAMILIES[number % len(FAMILIES)]))
 
 
-def _requests(choices: int, bound_of_ten: int) -> list[Wanted]:
+def _requests(choices: int, bound_of_ten: int) -> list[PoolRequest]:
     """Return the requests in advance: ``bound_of_ten`` of ten belong to known sessions, the others to new ones."""
     # Known sessions are those used last, so that new sessions push out idle ones. Their order differs from that of their last
     # use: 7919 has no divisor in common with their number.
@@ -171,7 +171,7 @@ def _requests(choices: int, bound_of_ten: int) -> list[Wanted]:
 
 
 def _times(
-    choose: Callable[[Wanted], Credential | None], requests: list[Wanted], clock: Clock, tell: Callable[[], object]
+    choose: Callable[[PoolRequest], Credential | None], requests: list[PoolRequest], clock: Clock, tell: Callable[[], object]
 ) -> Times:
     """Time each choice. Between two choices the clock advances, and sometimes the changes are reported, as in the proxy."""
     clock.now = NOW

@@ -5,13 +5,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from benchmarks.virtual_time import VirtualLoop
-from claude_proxy.credentials.pool import Pool, Wanted
+from claude_proxy.credentials.pool import Pool, PoolRequest
 from claude_proxy.providers.endpoints import ANTHROPIC_API, Hosts
 from claude_proxy.proxy.journal import Journal
 from claude_proxy.proxy.request import Request, read_view
-from claude_proxy.proxy.rotation import NobodyUsable, Rotation
+from claude_proxy.proxy.rotation import NoCredentialAvailable, Rotation
 from claude_proxy.proxy.sources import PoolSource
-from claude_proxy.proxy.waiting import WaitingLines
+from claude_proxy.proxy.waiting import WaitQueues
 from claude_proxy.upstream.headers import read
 
 MONDAY = 1_799_625_600.0  # 2027-01-11, 00:00 UTC
@@ -69,7 +69,7 @@ class Events:
     def __init__(self) -> None:
         self.loop = VirtualLoop()
         self.clock = LoopClock(self.loop)
-        self.lines = WaitingLines(self.loop.time)
+        self.queues = WaitQueues(self.loop.time)
 
     def at(self, moment: float, what: Callable[..., None], *arguments: Any) -> None:
         """Schedule a call at a moment."""
@@ -96,7 +96,7 @@ class Flow:
         self,
         events: Events,
         pool: Pool,
-        wanted: Wanted,
+        wanted: PoolRequest,
         handlers: Handlers,
         what: Any,
         *,
@@ -107,7 +107,7 @@ class Flow:
         self.journal = Journal()
         self._events = events
         self._handlers = handlers
-        source = PoolSource(pool, wanted, caller=user, max_wait=max_wait, lines=events.lines)
+        source = PoolSource(pool, wanted, caller=user, max_wait=max_wait, queues=events.queues)
         self._rotation = Rotation(source, REQUEST, self.journal, scope=wanted.scope, cooldown=COOLDOWN, clock=events.clock)
         self._answer: asyncio.Future[Response] = events.loop.create_future()
         self._task = events.loop.create_task(self._run())
@@ -123,7 +123,7 @@ class Flow:
     async def _run(self) -> None:
         try:
             judged = await self._rotation.ask(HOSTS, URL, BODY, self._send)
-        except NobodyUsable:
+        except NoCredentialAvailable:
             self._rotation.release()
             self._handlers.nobody(self)
         else:

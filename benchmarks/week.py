@@ -9,7 +9,7 @@ from benchmarks.demand import HOUR, Asked, dice, week_of_work
 from benchmarks.stepped import COOLDOWN, Events, Flow, Handlers, Response
 from claude_proxy.credentials.credential import Credential, Kind
 from claude_proxy.credentials.order import Order
-from claude_proxy.credentials.pool import Affinity, Pool, Wanted
+from claude_proxy.credentials.pool import Affinity, Pool, PoolRequest
 from claude_proxy.credentials.scope import STANDARD, Scope
 from claude_proxy.secret import Secret
 
@@ -158,7 +158,7 @@ class OurWeek(Week):
 
     def begin(self, asked: Asked) -> None:
         """Start a request in the flow."""
-        wanted, user = Wanted(asked.session, _scope(asked)), f"user-{asked.user}"
+        wanted, user = PoolRequest(asked.session, _scope(asked)), f"user-{asked.user}"
         Flow(self, self.pool, wanted, self._handlers, asked, user=user, max_wait=MAX_WAIT)
 
     def _sent(self, flow: Flow, label: str) -> None:

@@ -32,7 +32,7 @@ from claude_proxy.providers.endpoints import Hosts
 from claude_proxy.providers.model_names import served_name
 from claude_proxy.providers.thinking import ThinkingFilter
 from claude_proxy.proxy.lanes.claude_lane import renamed
-from claude_proxy.proxy.relay import Mender, Renaming
+from claude_proxy.proxy.relay import Renaming, StreamEditor
 from claude_proxy.proxy.request import Request, parse_body, read_view
 from claude_proxy.proxy.rotation import body_for_claude
 from claude_proxy.secret import Secret
@@ -56,12 +56,10 @@ def stream(data: bytes, sizes: Sequence[int] = (1,)) -> None:
     """No bytes raise, the output does not depend on the chunks, and Claude's bytes are unchanged."""
     with mock.patch.object(returned, "new_id", return_value="toolu_new"):  # a constant, so that outputs can be compared
         for row in (STRICT, OWN):
-            assert _filtered(ThinkingFilter("m", row), data, sizes) == _filtered(
-                ThinkingFilter("m", row), data, (len(data) or 1,)
-            )
-    assert _filtered(Renaming(*renamed(MODEL, MODEL)), data, sizes) == data
-    changed = _filtered(Renaming(*renamed("other", MODEL)), data, sizes)
-    assert changed == _filtered(Renaming(*renamed("other", MODEL)), data, (len(data) or 1,))
+            assert _edited(ThinkingFilter("m", row), data, sizes) == _edited(ThinkingFilter("m", row), data, (len(data) or 1,))
+    assert _edited(Renaming(*renamed(MODEL, MODEL)), data, sizes) == data
+    changed = _edited(Renaming(*renamed("other", MODEL)), data, sizes)
+    assert changed == _edited(Renaming(*renamed("other", MODEL)), data, (len(data) or 1,))
     assert changed == data or changed.replace(b'"other"', b"") != changed
     Renaming(*renamed("other", MODEL)).whole(data)
     assert Renaming(*renamed(MODEL, MODEL)).whole(data) == data
@@ -70,13 +68,13 @@ def stream(data: bytes, sizes: Sequence[int] = (1,)) -> None:
     assert error_message(data, 500)
 
 
-def _filtered(stream_filter: Mender, data: bytes, sizes: Sequence[int]) -> bytes:
+def _edited(editor: StreamEditor, data: bytes, sizes: Sequence[int]) -> bytes:
     out, position = bytearray(), 0
     for size in cycle(sizes):
-        out += stream_filter.feed(data[position : position + size])
+        out += editor.feed(data[position : position + size])
         position += size
         if position >= len(data):
-            return bytes(out) + stream_filter.finish()
+            return bytes(out) + editor.finish()
     return b""
 
 

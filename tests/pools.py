@@ -7,7 +7,7 @@ import pytest
 from answers import HOUR, LIMIT
 
 from claude_proxy.credentials.credential import Credential, Kind
-from claude_proxy.credentials.pool import Affinity, Pool, Wanted
+from claude_proxy.credentials.pool import Affinity, Pool, PoolRequest
 from claude_proxy.credentials.response_rules import Action, Verdict, judge
 from claude_proxy.credentials.scope import Scope
 from claude_proxy.credentials.upstream_response import UpstreamResponse
@@ -44,7 +44,7 @@ A, B, C = credential("a"), credential("b"), credential("c")
 K, L = credential("k", Kind.API_KEY), credential("l", Kind.API_KEY)
 BY_LABEL = {each.label: each for each in (A, B, C, K, L)}
 REJECTED = Verdict(Action.NEXT, "refused", rejected=True)
-REFUSED = Verdict(Action.NEXT, "the credential was rejected", refused=True)
+REFUSED = Verdict(Action.NEXT, "the credential was rejected", unauthorized=True)
 DONE = Verdict(Action.DONE, "answered")
 TRY_ONE_OTHER = Verdict(Action.TRY_ONE_OTHER, "a 429 that names no limit")
 NOTHING = UpstreamResponse(200, {})
@@ -57,17 +57,19 @@ def new_pool(*credentials, affinity=Affinity.SESSION, **options):
 def cooldown(pool, each, seconds, family="", reason="limit reached", *, endpoint="", speed=""):
     """Let a credential rest, for all models or for a family."""
     scope = Scope(family, endpoint, speed)
-    pool.note(each, Verdict(Action.NEXT, reason, ((scope, pool._clock() + seconds),)), UpstreamResponse(429, {}, b"", scope))
+    pool.record_response(
+        each, Verdict(Action.NEXT, reason, ((scope, pool._clock() + seconds),)), UpstreamResponse(429, {}, b"", scope)
+    )
 
 
-def tell(pool, each, http_status=200, family="", organisation=None, sent=None, **unified):
+def tell(pool, each, http_status=200, family="", organization=None, sent=None, **unified):
     """Give the pool an answer with these limit headers, with the verdict that it gets."""
     headers = answers.given(429, LIMIT, **unified).headers
-    headers |= {"anthropic-organization-id": organisation} if organisation else {}
+    headers |= {"anthropic-organization-id": organization} if organization else {}
     answer = UpstreamResponse(
         http_status, headers, b"", Scope(family), pool._clock(), each.kind, pool._clock() if sent is None else sent
     )
-    pool.note(each, judge(answer, COOLDOWN), answer)
+    pool.record_response(each, judge(answer, COOLDOWN), answer)
 
 
 def fill(pool, each, utilization, seconds=HOUR, window="5h", family=""):
@@ -77,14 +79,14 @@ def fill(pool, each, utilization, seconds=HOUR, window="5h", family=""):
 
 
 def chosen(pool, times, session=None, family=""):
-    found = (pool.choose(Wanted(session, Scope(family))) for _ in range(times))
+    found = (pool.choose(PoolRequest(session, Scope(family))) for _ in range(times))
     return "".join(each.label if each else "-" for each in found)
 
 
 def walk(pool, session=None, family=""):
     """Return the labels that one request meets when every credential fails it."""
     tried = []
-    while (found := pool.choose(Wanted(session, Scope(family)), tried)) is not None:
+    while (found := pool.choose(PoolRequest(session, Scope(family)), tried)) is not None:
         tried.append(found.label)
     return "".join(tried)
 
@@ -94,7 +96,7 @@ def known(pool):
     states = {
         label: (
             {
-                scope: (cooldown.until, cooldown.reason, cooldown.rejected, cooldown.noted, cooldown.windows)
+                scope: (cooldown.until, cooldown.reason, cooldown.rejected, cooldown.recorded_at, cooldown.windows)
                 for scope, cooldown in state.cooldowns.items()
             },
             {place: (window.utilization, window.reset, window.seen) for place, window in state.windows.items()},
@@ -109,7 +111,7 @@ def busy(pool):
     """Let a pool know something of every kind."""
     cooldown(pool, A, 60)
     cooldown(pool, B, 600, "opus")
-    pool.note(K, REJECTED, NOTHING)
+    pool.record_response(K, REJECTED, NOTHING)
     fill(pool, B, 0.4)
     fill(pool, B, 0.6, window="7d_opus", family="opus")
     chosen(pool, 1, "s")

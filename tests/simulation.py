@@ -14,7 +14,7 @@ from typing import NamedTuple
 from benchmarks.accounts import LENGTHS, Quota, metered
 from benchmarks.stepped import MONDAY, Clock, Events, Flow, Handlers, Response
 from claude_proxy.credentials.credential import Credential, Kind
-from claude_proxy.credentials.pool import Affinity, Pool, Wanted
+from claude_proxy.credentials.pool import Affinity, Pool, PoolRequest
 from claude_proxy.credentials.scope import Scope
 from claude_proxy.credentials.upstream_response import UNIFIED
 from claude_proxy.secret import Secret
@@ -186,7 +186,7 @@ class Simulation(Events):
         self.pool = Pool(credentials, affinity=Affinity.SESSION, quarantine=900.0, clock=self.clock)
         self.trace = Trace()
         self._cooldowns: dict[str, float] = defaultdict(float)
-        self._handlers = Handlers(self._sent, self._ended, self._nobody)
+        self._handlers = Handlers(self._sent, self._ended, self._pool_refusal)
 
     def run(self) -> Trace:
         for request in self.requests:
@@ -195,12 +195,12 @@ class Simulation(Events):
         return self.trace
 
     def _begin(self, request: Request) -> None:
-        Flow(self, self.pool, Wanted(request.session, Scope(FAMILY)), self._handlers, request)
+        Flow(self, self.pool, PoolRequest(request.session, Scope(FAMILY)), self._handlers, request)
 
     def _ended(self, flow: Flow, status: int) -> None:
         """A served request costs at its end, which ``_serve`` has seen to."""
 
-    def _nobody(self, flow: Flow) -> None:
+    def _pool_refusal(self, flow: Flow) -> None:
         self.trace.refused.append(Refused(self.clock.now, flow.what.session, self._able()))
         self.at(self.clock.now + self.pool.retry_after(Scope(FAMILY)), self._begin, flow.what)
 

@@ -11,7 +11,7 @@ from claude_proxy.config.models import ActiveConfig
 from claude_proxy.config.settings import Settings
 from claude_proxy.credentials.credential import Credential, Kind
 from claude_proxy.credentials.order import Order
-from claude_proxy.credentials.pool import ExtraUsage, Wanted
+from claude_proxy.credentials.pool import ExtraUsage, PoolRequest
 from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.credentials.response_rules import Action, Verdict
 from claude_proxy.credentials.scope import EVERYTHING, Scope
@@ -57,7 +57,7 @@ async def new_app():
 
 def limit(app, label, verdict=None):
     verdict = verdict or Verdict(Action.NEXT, "limit", ((EVERYTHING, NOW + 3600),))
-    app.pool.note(app.pool.state(label).credential, verdict, UpstreamResponse(429, {}))
+    app.pool.record_response(app.pool.state(label).credential, verdict, UpstreamResponse(429, {}))
 
 
 # --- other credentials -------------------------------------------------------------------------------------------------------
@@ -69,7 +69,7 @@ OTHER = Credential("c", Kind.OAUTH, Secret("sk-made-up-of-another-form"))
 async def test_a_new_credential_is_known_to_the_redaction_first(new_app):
     """What leaves the process loses the secret of a new credential, and the pool has it, with the day on which it was seen."""
     app = new_app()
-    app.take_up([OTHER])
+    app.replace_credentials([OTHER])
     assert app.redactor.text("sk-made-up-of-another-form") == "***"
     assert [(one.credential.label, one.since) for one in app.pool.snapshot()] == [("c", NOW)]
 
@@ -79,15 +79,15 @@ async def test_what_others_know_of_a_new_credential_is_looked_at_again(new_app):
     store = MemoryStore()
     first, second = new_app(store), new_app(store)
     for app in (first, second):
-        await app.learn_from_others()
-    first.take_up([OTHER])
-    first.pool.choose(Wanted("s"))
+        await app.load_shared_state()
+    first.replace_credentials([OTHER])
+    first.pool.choose(PoolRequest("s"))
     limit(first, "c", Verdict(Action.NEXT, "limit", ((Scope("opus"), NOW + 3600),)))
     await first._sync.exchange()
     await second._sync.exchange()
-    second.take_up([*second.settings.credentials, OTHER])
+    second.replace_credentials([*second.settings.credentials, OTHER])
     await second._sync.exchange()
-    assert second.pool.choose(Wanted("s")).label == "c"
+    assert second.pool.choose(PoolRequest("s")).label == "c"
     assert second.pool.cooling_down(Scope("opus")) == {"c"}
 
 
@@ -95,7 +95,7 @@ async def test_what_is_lifted_is_told_to_the_others(new_app):
     """A credential whose rests end by hand has a row in the store, under the key that every process knows it by."""
     store = MemoryStore()
     app = new_app(store)
-    await app.learn_from_others()
+    await app.load_shared_state()
     app.pool.lift("a")
     await app._sync.exchange()
     rows = {row.key: row.stamp for row in (await store.pull(0))[0]}
@@ -106,7 +106,7 @@ async def test_the_pool_is_watched(new_app, tmp_path, monkeypatch):
     """From the start of the watch a change of credentials.yaml is in the pool by itself."""
     app, taken = new_app(), asyncio.Event()
     (tmp_path / "credentials.yaml").write_text("credentials:\n  - {label: c, secret: sk-ant-oat01-made-up-c}\n")
-    monkeypatch.setattr(app.pool, "note_seen", taken.set)
+    monkeypatch.setattr(app.pool, "record_first_seen", taken.set)
     app.watch_pool({"CLAUDE_CREDENTIALS_FILE": str(tmp_path / "credentials.yaml")})
     async with asyncio.timeout(20):
         await taken.wait()
@@ -154,10 +154,10 @@ async def test_what_others_know_is_there_at_the_first_request(new_app):
     """A rest that another process told holds from the very first request on."""
     store = MemoryStore()
     first, second = new_app(store), new_app(store)
-    await first.learn_from_others()
+    await first.load_shared_state()
     limit(first, "a")
     await first._sync.exchange()
-    await second.learn_from_others()
+    await second.load_shared_state()
     assert second.pool.cooling_down(EVERYTHING) == {"a"}
 
 
@@ -166,12 +166,12 @@ async def test_a_process_tells_the_others_by_itself(new_app):
     store = PushedStore()
     first, second = new_app(store), new_app(store)
     first._sync._interval = first._sync._pause = 3600
-    await first.learn_from_others()
+    await first.load_shared_state()
     store.pushed.clear()
     limit(first, "a")
     async with asyncio.timeout(5):
         await store.pushed.wait()
-    await second.learn_from_others()
+    await second.load_shared_state()
     assert second.pool.cooling_down(EVERYTHING) == {"a"}
 
 
@@ -194,13 +194,13 @@ async def test_all_of_the_first_requests_wait_for_what_others_know(new_app):
     """After a restart many clients come at once, and none of them is served before the state is there."""
     store = SlowStore()
     app = new_app(store)
-    requests = [asyncio.ensure_future(app.learn_from_others()) for _ in range(3)]
+    requests = [asyncio.ensure_future(app.load_shared_state()) for _ in range(3)]
     for _ in range(5):
         await asyncio.sleep(0)
     assert not any(request.done() for request in requests)
     store.ready.set()
     await asyncio.gather(*requests)
-    await app.learn_from_others()
+    await app.load_shared_state()
 
 
 async def test_a_store_that_does_not_answer_holds_nobody_up(monkeypatch):
@@ -208,7 +208,7 @@ async def test_a_store_that_does_not_answer_holds_nobody_up(monkeypatch):
     monkeypatch.setattr(application, "LOAD_SECONDS", 0.001)
     app = app_of(SlowStore())
     async with asyncio.timeout(5):
-        await app.learn_from_others()
+        await app.load_shared_state()
     assert not app._syncing.done()
     app._syncing.cancel()
     await app.client.close()
@@ -217,7 +217,7 @@ async def test_a_store_that_does_not_answer_holds_nobody_up(monkeypatch):
 async def test_without_a_store_nothing_is_waited_for(new_app):
     """There is nobody to learn from, and a limit has nobody to be told to."""
     app = new_app()
-    await app.learn_from_others()
+    await app.load_shared_state()
     limit(app, "a")
     assert (app.pool.cooling_down(EVERYTHING), app._syncing) == ({"a"}, None)
 
@@ -226,7 +226,7 @@ async def test_the_last_news_are_pushed_at_the_end():
     """What changed since the last exchange, requests in the book included, is in the store once the process is closed."""
     store = MemoryStore()
     app = app_of(store)
-    await app.learn_from_others()
+    await app.load_shared_state()
     before = {row.key for row in (await store.pull(0))[0]}
     app.record(Record(0.0, "ben", "glm", "", "", 200, 0.1, 0.1))
     app.watching = asyncio.ensure_future(asyncio.Event().wait())
@@ -251,7 +251,7 @@ async def test_a_process_that_served_nobody_is_closed():
 async def test_what_the_status_routes_know(new_app, store, kind, away):
     """Where state is shared, whether that is away, and since when the process runs; a look takes in what others know."""
     app = new_app(store() if store else None)
-    await app._learn_now()
+    await app._refresh_state()
     status = app._store_status()
     assert (status.kind, status.unavailable, status.process_started) == (kind, away, NOW)
 
@@ -260,16 +260,16 @@ async def test_a_look_at_the_status_knows_what_others_did_a_moment_ago(new_app):
     """Counts of other processes are there without a request in between."""
     store = MemoryStore()
     first, second = new_app(store), new_app(store)
-    await second._learn_now()
+    await second._refresh_state()
     first.record(Record(0.0, "ben", "glm", "", "", 200, 0.1, 0.1))
-    await first._learn_now()
-    await second._learn_now()
-    assert [(names.user, names.model) for names in second.book.taken()] == [("ben", "glm")]
+    await first._refresh_state()
+    await second._refresh_state()
+    assert [(names.user, names.model) for names in second.ledger.totals()] == [("ben", "glm")]
 
 
 async def test_the_panel_has_the_status_routes(new_app):
     """They are handed to whoever has an app to put them into."""
-    assert {route.path for route in new_app().panel().routes()} == {"/pool", "/metrics", "/usage.csv"}
+    assert {route.path for route in new_app().status_routes().routes()} == {"/pool", "/metrics", "/usage.csv"}
 
 
 async def test_the_demo_names_what_is_served_now(new_app):
@@ -292,8 +292,8 @@ async def test_a_request_that_is_over_is_counted_and_logged(caplog):
         app.record(record)
         app.record(record)
         app.write_records()
-    (names,) = app.book.taken()
-    assert (names.user, names.model, app.book.taken()[names].errors) == ("ben", "other", 2)
+    (names,) = app.ledger.totals()
+    assert (names.user, names.model, app.ledger.totals()[names].errors) == ("ben", "other", 2)
     assert [message for message in caplog.messages if "setup token expired" in message] == [
         "credential anna: setup token expired on 2000-12-31; create a new one with `claude setup-token`"
     ]
@@ -309,7 +309,7 @@ async def test_a_model_is_counted_by_its_name_while_it_is_listed():
     app.config.replace({"model_list": CONFIG["model_list"][:1]})
     app.record(record)
     app.write_records()
-    assert sorted(names.model for names in app.book.taken()) == ["glm", "other"]
+    assert sorted(names.model for names in app.ledger.totals()) == ["glm", "other"]
 
 
 def test_the_settings_reach_the_pool_and_the_hosts():

@@ -12,7 +12,7 @@ from claude_proxy.providers.endpoints import Hosts
 from claude_proxy.proxy.lanes.attempt import Attempt, failed_stream, relay, words_of
 from claude_proxy.proxy.lanes.claude_lane import renamed
 from claude_proxy.proxy.outcome import DONE
-from claude_proxy.proxy.relay import FailedStream, Heard, Renaming
+from claude_proxy.proxy.relay import FailedStream, Renaming, StreamCapture
 from claude_proxy.upstream.client import BrokenOffError, StreamedResponse, UnreadableError, UpstreamError
 
 pytestmark = pytest.mark.anyio
@@ -27,10 +27,10 @@ FAILED = object()
 class Relayed:
     """One stream on its way to a client, and what its attempt came to."""
 
-    def __init__(self, *chunks, heard=None):
+    def __init__(self, *chunks, capture=None):
         self.client = Received()
         self.failures = []
-        self.attempt = Attempt(self.client.request, CLAUDE, self.client.outlet, self.client.journal, heard=heard)
+        self.attempt = Attempt(self.client.request, CLAUDE, self.client.outlet, self.client.journal, capture=capture)
         self.response = StreamedResponse(Raw(Response(chunks=[*chunks])))
 
     async def run(self):
@@ -38,9 +38,9 @@ class Relayed:
             self.failures.append(error)
             return FAILED
 
-        mender = Renaming(*renamed("claude-x", "claude-x"))
+        editor = Renaming(*renamed("claude-x", "claude-x"))
         begin = lambda: self.client.outlet.begin(200, [])  # noqa: E731
-        return await relay(self.attempt, self.response, mender, failure, begin=begin)
+        return await relay(self.attempt, self.response, editor, failure, begin=begin)
 
 
 async def test_a_stream_to_its_end():
@@ -53,9 +53,9 @@ async def test_a_stream_to_its_end():
 
 async def test_litellm_hears_what_the_client_gets():
     """Of an attempt that LiteLLM has begun a copy is kept."""
-    heard = Heard(copies=True)
-    await Relayed(START, DELTA, heard=heard).run()
-    assert heard.copy == START + DELTA
+    capture = StreamCapture(copies=True)
+    await Relayed(START, DELTA, capture=capture).run()
+    assert capture.copy == START + DELTA
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from claude_proxy.proxy.lanes import chat_lane
 from claude_proxy.proxy.lanes.attempt import MAX_ERROR_BYTES, Attempt
 from claude_proxy.proxy.lanes.chat_lane import ChatLane, HttpEndpoint
 from claude_proxy.proxy.outcome import DONE
-from claude_proxy.proxy.relay import Heard
+from claude_proxy.proxy.relay import StreamCapture
 from claude_proxy.secret import Secret
 from claude_proxy.upstream.client import READ_SECONDS
 from claude_proxy.upstream.search_client import SearchClient
@@ -55,7 +55,7 @@ def chat_lane_of(*responses):
     return ChatLane(HttpEndpoint(upstream), Meter(lambda text: len(text.split())), lambda: NO_HOSTS), upstream
 
 
-async def ask(client, *responses, lane=None, deployment=None, heard=None, fields=None, read_seconds=READ_SECONDS):
+async def ask(client, *responses, lane=None, deployment=None, capture=None, fields=None, read_seconds=READ_SECONDS):
     """Make one attempt; return its outcome and the upstream."""
     lane, upstream = lane or chat_lane_of(*responses)
     attempt = Attempt(
@@ -64,7 +64,7 @@ async def ask(client, *responses, lane=None, deployment=None, heard=None, fields
         client.outlet,
         client.journal,
         read_seconds=read_seconds,
-        heard=heard,
+        capture=capture,
         fields=fields,
     )
     return await lane.attempt(attempt), upstream
@@ -450,17 +450,17 @@ async def test_learned_windows_are_bounded(monkeypatch):
     assert [*lane._windows] == ["a", "c"]
 
 
-@pytest.mark.parametrize("heard", [None, Heard(copies=True)], ids=["direct", "through-litellm"])
+@pytest.mark.parametrize("capture", [None, StreamCapture(copies=True)], ids=["direct", "through-litellm"])
 @pytest.mark.parametrize("streams", [False, True])
-async def test_no_room_for_a_word(streams, heard):
+async def test_no_room_for_a_word(streams, capture):
     """A model that stopped at its limit before its first word has answered with nothing, as Anthropic has it."""
-    client, heard = received(stream=streams), heard and Heard(copies=True)
-    outcome, _ = await ask(client, Response(400, json={"error": {"message": NO_ROOM}}), heard=heard)
-    body = heard.copy if heard else client.body
+    client, capture = received(stream=streams), capture and StreamCapture(copies=True)
+    outcome, _ = await ask(client, Response(400, json={"error": {"message": NO_ROOM}}), capture=capture)
+    body = capture.copy if capture else client.body
     message = read_message(body) if streams else json.loads(body)
     assert (outcome, message["content"], message["stop_reason"], message["model"]) == (DONE, [], "max_tokens", "asked")
     assert message["usage"]["input_tokens"] == client.journal.usage.input > 0
-    assert (client.begun is None) == (heard is not None and not streams)
+    assert (client.begun is None) == (capture is not None and not streams)
 
 
 # Token counts
@@ -628,10 +628,10 @@ async def test_a_conversation_that_grows_over_a_bound(monkeypatch):
 @pytest.mark.parametrize("streams", [False, True])
 async def test_a_search_that_litellm_has_begun(streams):
     """LiteLLM has a copy of the one message."""
-    client, heard = received(stream=streams, **ASKED), Heard(copies=True)
+    client, capture = received(stream=streams, **ASKED), StreamCapture(copies=True)
     fields = BODY | ASKED | ({"stream": True} if streams else {})
-    outcome, _ = await ask(client, lane=searching_lane(answers(streams)), heard=heard, fields=fields)
-    message = read_message(heard.copy) if streams else json.loads(heard.copy)
+    outcome, _ = await ask(client, lane=searching_lane(answers(streams)), capture=capture, fields=fields)
+    message = read_message(capture.copy) if streams else json.loads(capture.copy)
     assert (outcome, message["content"][-1]) == (DONE, {"type": "text", "text": "one two"})
 
 
@@ -640,15 +640,15 @@ async def test_a_search_that_litellm_has_begun(streams):
 
 async def test_a_whole_answer_is_litellms():
     """LiteLLM sends it, after whatever looks at its responses."""
-    client, heard = received(), Heard(copies=True)
-    outcome, _ = await ask(client, WHOLE, heard=heard)
-    assert (outcome, client.begun, json.loads(heard.copy)["content"][0]["text"]) == (DONE, None, "one")
+    client, capture = received(), StreamCapture(copies=True)
+    outcome, _ = await ask(client, WHOLE, capture=capture)
+    assert (outcome, client.begun, json.loads(capture.copy)["content"][0]["text"]) == (DONE, None, "one")
     assert client.journal.usage.input == 100
 
 
 async def test_a_stream_is_the_clients():
     """It goes straight to the client, and LiteLLM has a copy of what the client got."""
-    client, heard = received(stream=True), Heard(copies=True)
-    outcome, _ = await ask(client, stream_of(*WORDS), heard=heard)
-    assert (outcome, heard.copy) == (DONE, client.body)
-    assert read_message(heard.copy)["content"] == [{"type": "text", "text": "one two"}]
+    client, capture = received(stream=True), StreamCapture(copies=True)
+    outcome, _ = await ask(client, stream_of(*WORDS), capture=capture)
+    assert (outcome, capture.copy) == (DONE, client.body)
+    assert read_message(capture.copy)["content"] == [{"type": "text", "text": "one two"}]

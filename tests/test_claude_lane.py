@@ -15,17 +15,17 @@ from claude_proxy.config.deployments import Deployment, Lane
 from claude_proxy.config.pool_groups import PoolGroups
 from claude_proxy.config.settings import Settings
 from claude_proxy.credentials.credential import Terms
-from claude_proxy.credentials.order import ANYBODY, Asker
-from claude_proxy.credentials.pool import Affinity, Pool, Wanted
+from claude_proxy.credentials.order import ANONYMOUS, Requester
+from claude_proxy.credentials.pool import Affinity, Pool, PoolRequest
 from claude_proxy.credentials.response_rules import Action, Verdict
 from claude_proxy.credentials.scope import EVERYTHING, Scope
 from claude_proxy.credentials.upstream_response import UpstreamResponse
 from claude_proxy.providers.endpoints import Hosts, Provider
 from claude_proxy.proxy.lanes.attempt import Attempt
-from claude_proxy.proxy.lanes.claude_lane import BUSY, NO_CREDENTIAL, NO_LOGIN, NOBODY_OF_GROUP, ClaudeLane, scope_of
+from claude_proxy.proxy.lanes.claude_lane import BUSY, NO_CREDENTIAL, NO_GROUP_CREDENTIAL, NO_LOGIN, ClaudeLane, scope_of
 from claude_proxy.proxy.outcome import DONE
 from claude_proxy.proxy.pool_refusals import Counts, exhausted_pool, refused_pool
-from claude_proxy.proxy.relay import Heard
+from claude_proxy.proxy.relay import StreamCapture
 from claude_proxy.secret import Secret
 from claude_proxy.upstream.client import READ_SECONDS, TimedOutError, UnreachableError, UnreadableError
 from claude_proxy.upstream.headers import read, session_of
@@ -58,9 +58,14 @@ class Lanes:
         self.pool = Pool(settings.credentials, affinity=Affinity.SESSION, quarantine=900, clock=lambda: NOW)
         self.lane = ClaudeLane(settings, Hosts(settings.claude_base), self.pool, self.upstream, lambda: NOW)
 
-    async def attempt(self, received, deployment=None, *, heard=None, read_seconds=READ_SECONDS):
+    async def attempt(self, received, deployment=None, *, capture=None, read_seconds=READ_SECONDS):
         attempt = Attempt(
-            received.request, deployment or claude(), received.outlet, received.journal, read_seconds=read_seconds, heard=heard
+            received.request,
+            deployment or claude(),
+            received.outlet,
+            received.journal,
+            read_seconds=read_seconds,
+            capture=capture,
         )
         return await self.lane.attempt(attempt)
 
@@ -127,18 +132,20 @@ async def test_a_pooled_refusal_is_not_the_clients(answer):
     assert b"made-up" not in outcome.refusal.body
 
 
-@pytest.mark.parametrize("is_out", [False, True], ids=["exhausted", "refused"])
-async def test_nobody_usable_is_what_the_pool_says(is_out):
+@pytest.mark.parametrize("all_rejected", [False, True], ids=["exhausted", "refused"])
+async def test_nobody_usable_is_what_the_pool_says(all_rejected):
     """With nobody to ask nothing is sent, the client gets what the pool says, and to retries and fallbacks it is a 429."""
     lanes, received = Lanes(), Received()
     (one,) = [each.credential for each in lanes.pool.snapshot()]
-    if is_out:
+    if all_rejected:
         lanes.pool.confirm(one, REJECTED)
     else:
-        lanes.pool.note(one, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, NOW + 90),)), UpstreamResponse(429, {}))
+        lanes.pool.record_response(
+            one, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, NOW + 90),)), UpstreamResponse(429, {})
+        )
     outcome = await lanes.attempt(received)
     seconds = lanes.pool.retry_after("x")
-    wanted = refused_pool(seconds) if is_out else exhausted_pool(seconds, NOW, lanes.pool.claim(Scope("x")), Counts(1, 0))
+    wanted = refused_pool(seconds) if all_rejected else exhausted_pool(seconds, NOW, lanes.pool.claim(Scope("x")), Counts(1, 0))
     assert (outcome.refusal, outcome.status, outcome.final) == (wanted, 429, False)
     assert (received.journal.labels, lanes.upstream.sent) == ([], [])
 
@@ -202,11 +209,11 @@ def test_what_a_request_wants_of_the_pool(sent, user_id, model, wanted):
     raw = json.dumps(json.loads(CLAUDE_BODY) | {"model": "an-alias"} | ({"metadata": {"user_id": user_id}} if user_id else {}))
     received = Received(raw=raw.encode(), sent=sent)
     scope = scope_of(received.request, model)
-    attempt, asker = Attempt(received.request, claude(), received.outlet, received.journal), Asker("anna")
-    source = lanes.lane._source(attempt, scope, asker)
+    attempt, requester = Attempt(received.request, claude(), received.outlet, received.journal), Requester("anna")
+    source = lanes.lane._source(attempt, scope, requester)
     named = session_of(read([("x-claude-code-session-id", wanted[0])]), None)
     session = named or opening_of(received.request.raw, received.request.user, "")
-    assert (source._wanted, source._wait_left) == ((session, (wanted[1], "messages", "standard"), asker, named is None), 7)
+    assert (source._request, source._wait_left) == ((session, (wanted[1], "messages", "standard"), requester, named is None), 7)
 
 
 LIMIT = Verdict(Action.NEXT, "limit", ((EVERYTHING, NOW + 3600),))
@@ -217,8 +224,8 @@ def nobody(*verdicts):
     """Return status, headers and words of what a client is told when each credential has met with one of these."""
     lanes = Lanes(CLAUDE_OAUTH_TOKENS=",".join(f"c{place}={POOLED}{place}" for place in range(len(verdicts))))
     for place, verdict in enumerate(verdicts):
-        lanes.pool.note(lanes.pool.state(f"c{place}").credential, verdict, UpstreamResponse(429, {}))
-    refusal = lanes.lane._nobody(Scope("opus"), ANYBODY)
+        lanes.pool.record_response(lanes.pool.state(f"c{place}").credential, verdict, UpstreamResponse(429, {}))
+    refusal = lanes.lane._pool_refusal(Scope("opus"), ANONYMOUS)
     return refusal.status, dict(refusal.headers), json.loads(refusal.body)["error"]["message"]
 
 
@@ -226,8 +233,8 @@ async def test_a_pool_that_is_busy_is_a_503_for_a_moment():
     """When only the limit of requests at once keeps credentials away, the client is told so, and to come back in a second."""
     lanes, received = Lanes(), Received()
     (one,) = [each.credential for each in lanes.pool.snapshot()]
-    lanes.pool.take_up([replace(one, terms=Terms(max_concurrency=1))])
-    lanes.pool.choose(Wanted())
+    lanes.pool.replace_credentials([replace(one, terms=Terms(max_concurrency=1))])
+    lanes.pool.choose(PoolRequest())
     outcome = await lanes.attempt(received)
     assert (outcome.refusal, outcome.status, outcome.final) == (BUSY, 429, False)
     assert (BUSY.status, dict(BUSY.headers)["retry-after"]) == (503, "1")
@@ -238,9 +245,9 @@ async def test_a_request_of_a_group_without_a_credential():
     """Whose groups have no credential gets none of others: an error that says why; in the group it is served."""
     lanes, received = Lanes(Response(200, json={})), Received(user="Anna")
     (one,) = [each.credential for each in lanes.pool.snapshot()]
-    lanes.pool.take_up([replace(one, terms=Terms(groups=frozenset({"red"})))])
-    assert (await lanes.attempt(received)).refusal == NOBODY_OF_GROUP
-    assert (NOBODY_OF_GROUP.status, lanes.upstream.sent) == (400, [])
+    lanes.pool.replace_credentials([replace(one, terms=Terms(groups=frozenset({"red"})))])
+    assert (await lanes.attempt(received)).refusal == NO_GROUP_CREDENTIAL
+    assert (NO_GROUP_CREDENTIAL.status, lanes.upstream.sent) == (400, [])
     lanes.lane._groups = lambda: PoolGroups({"anna": frozenset({"red"})}, {})
     assert await lanes.attempt(Received(user="Anna")) == DONE
 
@@ -270,14 +277,14 @@ def test_a_closed_pool_is_a_503():
     lanes = Lanes(CLAUDE_OAUTH_TOKENS=f"a={POOLED}")
     one = lanes.pool.state("a").credential
     for closed in (dataclasses.replace(one, terms=Terms(paused=True)), dataclasses.replace(one, expires=NOW)):
-        lanes.pool.take_up([closed])
-        refusal = lanes.lane._nobody(Scope("opus"), ANYBODY)
+        lanes.pool.replace_credentials([closed])
+        refusal = lanes.lane._pool_refusal(Scope("opus"), ANONYMOUS)
         assert (refusal.status, b"paused" in refusal.body) == (503, True)
         assert 0 < int(dict(refusal.headers)["retry-after"]) < 120
 
 
 @pytest.mark.parametrize(
-    ("callers", "is_out"),
+    ("callers", "all_rejected"),
     [
         ((("anna", "s"), ("anna", "t")), False),
         ((("anna", None), ("ben", None)), True),
@@ -286,13 +293,13 @@ def test_a_closed_pool_is_a_503():
     ],
     ids=["one-user", "two-users", "shared-name", "shared-session"],
 )
-async def test_who_counts_as_another_caller(callers, is_out):
+async def test_who_counts_as_another_caller(callers, all_rejected):
     """A refusal is confirmed by another user, or by another session of those who share a name."""
     lanes = Lanes(*[refused(400, "This organization has been disabled.")] * 2)
     for user, session in callers:
         sent = [("x-claude-code-session-id", session)] if session else []
         await lanes.attempt(Received(sent=sent, user=user))
-    assert lanes.pool.cooling_down(Scope("x")) == ({"one"} if is_out else set())
+    assert lanes.pool.cooling_down(Scope("x")) == ({"one"} if all_rejected else set())
 
 
 @pytest.mark.parametrize(
@@ -357,8 +364,8 @@ def streaming(*chunks):
 
 async def test_claudes_stream_goes_to_the_client():
     """The client gets Claude's bytes and headers, without what is about the connection; LiteLLM gets a copy of all of it."""
-    lanes, received, heard = Lanes(streaming(START, THOUGHT, STOP)), Received(raw=STREAMED), Heard(copies=True)
-    assert await lanes.attempt(received, heard=heard) == DONE
+    lanes, received, capture = Lanes(streaming(START, THOUGHT, STOP)), Received(raw=STREAMED), StreamCapture(copies=True)
+    assert await lanes.attempt(received, capture=capture) == DONE
     assert received.begun == (
         200,
         {
@@ -368,15 +375,15 @@ async def test_claudes_stream_goes_to_the_client():
         },
     )
     assert (received.body, received.ended, received.journal.error) == (START + THOUGHT + STOP, True, "")
-    assert heard.copy == received.body
+    assert capture.copy == received.body
     assert lanes.upstream.sent[0].response.was_closed
 
 
 async def test_a_stream_names_the_model_that_was_asked_for():
     """The client reads the name that it asked for; the copy for LiteLLM has Claude's."""
-    received, heard = Received(raw=STREAMED.replace(b"claude-x", b"alias")), Heard(copies=True)
-    await Lanes(streaming(START, STOP)).attempt(received, heard=heard)
-    assert (received.body, heard.copy) == (START.replace(b"claude-x", b"alias") + STOP, START + STOP)
+    received, capture = Received(raw=STREAMED.replace(b"claude-x", b"alias")), StreamCapture(copies=True)
+    await Lanes(streaming(START, STOP)).attempt(received, capture=capture)
+    assert (received.body, capture.copy) == (START.replace(b"claude-x", b"alias") + STOP, START + STOP)
 
 
 async def test_a_stream_that_ends_with_an_error_is_a_failure():
@@ -429,8 +436,8 @@ async def test_a_stream_that_begins_with_an_error(kind, status, final):
 async def test_a_client_that_leaves_ends_the_stream(caplog):
     """The upstream is let go, and what had come until then is there, for the record and for LiteLLM's books."""
     caplog.set_level("INFO")
-    lanes, received, heard = Lanes(streaming(START, STOP)), Received(raw=STREAMED), Heard(copies=True)
-    task = asyncio.ensure_future(lanes.attempt(received, heard=heard))
+    lanes, received, capture = Lanes(streaming(START, STOP)), Received(raw=STREAMED), StreamCapture(copies=True)
+    task = asyncio.ensure_future(lanes.attempt(received, capture=capture))
 
     def leave():
         received.outlet.leave()
@@ -439,7 +446,7 @@ async def test_a_client_that_leaves_ends_the_stream(caplog):
     received.at_body = leave
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert (received.body, heard.copy, received.journal.usage) == (START, START, heard.summary.usage)
+    assert (received.body, capture.copy, received.journal.usage) == (START, START, capture.summary.usage)
     assert "the client disconnected during a response of anthropic/claude-x" in caplog.text
     assert lanes.upstream.sent[0].response.was_closed
 
@@ -453,13 +460,13 @@ WHOLE = {"content-type": "application/json", "request-id": "r"}
 async def test_claudes_whole_answer_goes_to_the_client():
     """A whole response has its length and the name that was asked for; LiteLLM's copy has Claude's."""
     body = b'{"type":"message", "model":"claude-x" ,"content":[],"usage":{"input_tokens":3,"output_tokens":4}}'
-    lanes, heard = Lanes(Response(200, headers=WHOLE, body=body)), Heard(copies=True)
+    lanes, capture = Lanes(Response(200, headers=WHOLE, body=body)), StreamCapture(copies=True)
     received = Received(raw=CLAUDE_BODY.replace(b"claude-x", b"alias"))
-    assert await lanes.attempt(received, heard=heard) == DONE
+    assert await lanes.attempt(received, capture=capture) == DONE
     seen = body.replace(b"claude-x", b"alias")
     assert (received.body, received.ended) == (seen, True)
     assert received.begun == (200, WHOLE | {"content-length": str(len(seen))})
-    assert heard.copy == body
+    assert capture.copy == body
     assert (received.journal.usage.input, received.journal.usage.output) == (3, 4)
     assert lanes.upstream.sent[0].response.was_closed
 

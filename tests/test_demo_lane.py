@@ -12,19 +12,19 @@ from claude_proxy.proxy.journal import Journal
 from claude_proxy.proxy.lanes.attempt import Attempt
 from claude_proxy.proxy.lanes.demo_lane import DemoLane
 from claude_proxy.proxy.outcome import DONE
-from claude_proxy.proxy.relay import Heard
+from claude_proxy.proxy.relay import StreamCapture
 
 pytestmark = pytest.mark.anyio
 
 DEMO = deployment({"model": "anthropic/demo", "api_base": "http://demo.invalid"}, Hosts())
 
 
-async def ask(*, stream, heard=None):
+async def ask(*, stream, capture=None):
     raw = json.dumps({"model": "claude-demo", "messages": [{"role": "user", "content": "hi"}], "stream": stream}).encode()
     client = Received(raw)
     said = ["two lines\nof text", "another time"]
     outcome = await DemoLane(lambda: said.pop(0)).attempt(
-        Attempt(client.request, DEMO, client.outlet, client.journal, heard=heard)
+        Attempt(client.request, DEMO, client.outlet, client.journal, capture=capture)
     )
     assert outcome == DONE
     assert said == ["another time"]
@@ -62,9 +62,9 @@ async def test_a_stream():
 @pytest.mark.parametrize("stream", [True, False])
 async def test_litellm_gets_a_copy(stream):
     """Of an attempt that LiteLLM has begun it hears what the client got."""
-    heard = Heard(copies=True)
-    client = await ask(stream=stream, heard=heard)
-    assert heard.copy == client.body
+    capture = StreamCapture(copies=True)
+    client = await ask(stream=stream, capture=capture)
+    assert capture.copy == client.body
 
 
 async def test_nothing_of_the_lanes_is_in_the_journal_of_another():

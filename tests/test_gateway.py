@@ -520,20 +520,20 @@ async def test_a_client_that_leaves_while_it_sends():
 
 async def test_litellm_ends_with_a_client_that_leaves():
     """While LiteLLM answers it is not asked to look for the client: it has its body once, and is cancelled when it leaves."""
-    heard, ended = [], []
+    received, ended = [], []
 
     async def inner(_scope, receive, send):
-        heard.append(await receive())
+        received.append(await receive())
         await send({"type": "http.response.start", "status": 200, "headers": []})
         try:
-            heard.append(await receive())
+            received.append(await receive())
         finally:
             ended.append(True)
 
     body = {"type": "http.request", "body": json.dumps(BODY).encode(), "more_body": False}
     await drive(Gateway(inner, SETTINGS, Redactor([])), scope(), body, {"type": "http.disconnect"})
-    assert [message["type"] for message in heard] == ["http.request"]
-    assert json.loads(heard[0]["body"]) == BODY
+    assert [message["type"] for message in received] == ["http.request"]
+    assert json.loads(received[0]["body"]) == BODY
     assert ended == [True]
 
 
@@ -688,7 +688,7 @@ async def test_every_request_is_remembered_once():
         app = Gateway(Inner(answer), SETTINGS, Redactor([]), records.append)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://proxy:4000") as client:
             await client.post(path, headers=WITH_TOKEN, json=BODY)
-    assert [(record.asked, record.status, record.error, record.counts_tokens) for record in records] == [
+    assert [(record.requested, record.status, record.error, record.counts_tokens) for record in records] == [
         ("glm", 200, "", False),
         ("glm", 500, "api_error", True),
     ]
@@ -855,11 +855,11 @@ async def test_a_lane_serves_without_litellm():
     """Where no setting needs LiteLLM, a request goes to the lane in the client's bytes, and LiteLLM does not hear of it."""
     more, lane = on_a_lane()
     inner, records, raw = Inner(), [], b'{ "model":"claude-proxy/glm", "messages":[{"role":"user","content":"hi"}] }'
-    response = await ask(inner, path="/v1/messages?beta=true", body=raw, remember=records.append, **more)
+    response = await ask(inner, path="/v1/messages?beta=true", body=raw, record=records.append, **more)
     assert (response.status_code, response.json(), inner.scope) == (200, {"lane": True}, None)
     (attempt,) = lane.attempts
     assert (attempt.request.raw, attempt.request.query, attempt.deployment.model) == (raw, "beta=true", "glm")
-    assert [(record.asked, record.served, record.status) for record in records] == [("glm", "anthropic/glm", 200)]
+    assert [(record.requested, record.served, record.status) for record in records] == [("glm", "anthropic/glm", 200)]
     assert current.get() is None
 
 
@@ -905,7 +905,7 @@ async def test_a_lane_s_error_is_the_client_s():
 
     records = []
     more, _ = on_a_lane(fails)
-    answer = await ask(Inner(), remember=records.append, **more)
+    answer = await ask(Inner(), record=records.append, **more)
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "7")
     assert [(record.status, record.error) for record in records] == [(429, "rate_limit_error")]
 
@@ -914,9 +914,9 @@ async def test_a_model_that_nobody_serves_is_refused():
     """What the plan refuses is the client's error, and recorded like any other."""
     records = []
     more, _ = on_a_lane()
-    answer = await ask(Inner(), body=BODY | {"model": "none"}, remember=records.append, **more)
+    answer = await ask(Inner(), body=BODY | {"model": "none"}, record=records.append, **more)
     assert refusal(answer) == (404, "not_found_error", "false")
-    assert [(record.asked, record.status, record.error) for record in records] == [("none", 404, "not_found_error")]
+    assert [(record.requested, record.status, record.error) for record in records] == [("none", 404, "not_found_error")]
 
 
 @pytest.mark.parametrize("parses", [False, True])

@@ -143,14 +143,14 @@ def test_a_stream(first, piece):
 
     def work(size: int) -> Callable[[], object]:
         def pass_on() -> None:
-            for mender in (
+            for editor in (
                 ThinkingFilter("m", compatibility.ROWS[-1]),
                 ThinkingFilter("m"),
                 Renaming(*renamed("asked", "sent")),
             ):
                 for chunk in (first, *[piece] * size):
-                    mender.feed(chunk)
-                mender.finish()
+                    editor.feed(chunk)
+                editor.finish()
 
         return pass_on
 

@@ -5,7 +5,7 @@ from answers import DAY, HOUR
 from pools import DONE, QUARANTINE, REFUSED, START, A, B, C, K, chosen, cooldown, fill, tell
 
 from claude_proxy.credentials.learning_pool import REFUSED_SECONDS
-from claude_proxy.credentials.pool import PROBE_SECONDS, ExtraUsage, Wanted
+from claude_proxy.credentials.pool import PROBE_SECONDS, ExtraUsage, PoolRequest
 from claude_proxy.credentials.response_rules import Action, Verdict
 from claude_proxy.credentials.scope import COUNT_TOKENS, EVERYTHING, FAST, MESSAGES, STANDARD, Scope
 from claude_proxy.credentials.upstream_response import UpstreamResponse
@@ -16,7 +16,7 @@ OPUS = Scope("opus", MESSAGES, STANDARD)
 def answered(pool, each, scope=OPUS, sent=None, **headers):
     """Give the pool a good answer to a request that was sent then, now without another word."""
     sent = pool._clock() if sent is None else sent
-    pool.note(each, DONE, UpstreamResponse(200, headers, b"", scope, pool._clock(), each.kind, sent))
+    pool.record_response(each, DONE, UpstreamResponse(200, headers, b"", scope, pool._clock(), each.kind, sent))
 
 
 # Scopes
@@ -35,8 +35,8 @@ def test_a_limit_rests_what_it_is_about(make, limited, others):
     """A limit of one endpoint, speed or model leaves the credential to everything else."""
     pool = make(A)
     cooldown(pool, A, HOUR, limited.family, endpoint=limited.endpoint, speed=limited.speed)
-    assert pool.choose(Wanted(None, limited)) is None
-    assert [pool.choose(Wanted(None, other)) for other in others] == [A] * len(others)
+    assert pool.choose(PoolRequest(None, limited)) is None
+    assert [pool.choose(PoolRequest(None, other)) for other in others] == [A] * len(others)
 
 
 # Ends of rests
@@ -118,7 +118,7 @@ def refuse(pool, each, times, clock):
     """Refuse a credential so often, each time when it is back; return how long it rested."""
     lasted = []
     for _ in range(times):
-        pool.note(each, REFUSED, UpstreamResponse(401, {}))
+        pool.record_response(each, REFUSED, UpstreamResponse(401, {}))
         lasted.append(pool.state(each.label).usable_at(EVERYTHING) - clock.now)
         clock.now += lasted[-1]
     return lasted
@@ -148,7 +148,7 @@ def test_trouble_of_anthropics_takes_no_pool_away(make, clock, credentials, capl
     pool = make(*credentials)
     for _ in range(5):
         for each in credentials:
-            pool.note(each, REFUSED, UpstreamResponse(401, {}))
+            pool.record_response(each, REFUSED, UpstreamResponse(401, {}))
         assert pool.back_at(EVERYTHING) - clock.now <= REFUSED_SECONDS[1]
         clock.now = pool.back_at(EVERYTHING)
     assert ("may have an outage" in caplog.text) is (len(credentials) > 1)
@@ -159,7 +159,7 @@ def test_refusals_at_the_same_time_are_one(make, clock):
     pool = make(A, B)
     answered(pool, B)
     for _ in range(9):
-        pool.note(A, REFUSED, UpstreamResponse(401, {}))
+        pool.record_response(A, REFUSED, UpstreamResponse(401, {}))
     assert pool.state("a").usable_at(EVERYTHING) == clock.now + REFUSED_SECONDS[0]
 
 
@@ -239,7 +239,7 @@ def test_the_most_promising_is_asked_once_a_minute(make, clock):
         cooldown(pool, each, seconds)
     asked = []
     for _ in range(6):
-        asked.append([pool.probe(Wanted()) for _ in range(2)])
+        asked.append([pool.probe(PoolRequest()) for _ in range(2)])
         clock.now += PROBE_SECONDS
     assert asked == [[None, None], [C, None], [B, None], [A, None], [C, None], [B, None]]
 
@@ -251,11 +251,11 @@ def test_other_processes_count(make, clock):
         cooldown(one, A, DAY)
         one.changed()
     clock.now += PROBE_SECONDS
-    assert pool.probe(Wanted()) == A
+    assert pool.probe(PoolRequest()) == A
     other.merge(pool.changed())
-    assert other.probe(Wanted()) is None
+    assert other.probe(PoolRequest()) is None
     clock.now += PROBE_SECONDS
-    assert other.probe(Wanted()) == A
+    assert other.probe(PoolRequest()) == A
 
 
 @pytest.mark.parametrize("tried", [frozenset(), {"a"}])
@@ -265,20 +265,20 @@ def test_who_is_asked_so(make, clock, tried):
     cooldown(pool, A, DAY, "opus")
     cooldown(pool, B, DAY)
     clock.now += PROBE_SECONDS
-    assert pool.probe(Wanted(None, Scope("sonnet")), tried) == B
+    assert pool.probe(PoolRequest(None, Scope("sonnet")), tried) == B
     clock.now += PROBE_SECONDS
-    assert pool.probe(Wanted(None, OPUS), tried) == (B if tried else A)
+    assert pool.probe(PoolRequest(None, OPUS), tried) == (B if tried else A)
 
 
 def test_an_unknown_credential_teaches_nothing(make):
     """What is said of a credential that is not in the pool any more is passed over."""
     pool = make(A)
     answer = UpstreamResponse(403, {})
-    assert pool.doubt(B, answer) is False
-    for act in (pool.mistrust, pool.note, pool.confirm):
+    assert pool.record_unknown_refusal(B, answer) is False
+    for act in (pool.confirm_unknown_refusal, pool.record_response, pool.confirm):
         act(
             B,
-            *([Verdict(Action.NEXT, "x", rejected=True)] if act != pool.mistrust else []),
+            *([Verdict(Action.NEXT, "x", rejected=True)] if act != pool.confirm_unknown_refusal else []),
             *([answer] if act != pool.confirm else []),
         )
     pool.release(B)

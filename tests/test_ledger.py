@@ -14,18 +14,18 @@ from hypothesis import given
 from claude_proxy.anthropic.usage import Usage
 from claude_proxy.state.rows import Row
 from claude_proxy.text import clean
-from claude_proxy.usage.ledger import DETAIL_DAYS, TOLD_SECONDS, Book, is_error
+from claude_proxy.usage.ledger import DETAIL_DAYS, SHARE_SECONDS, Ledger, is_error
 from claude_proxy.usage.ledger_page import (
     BUCKETS,
+    FAILOVERS,
     FIRST_BYTE,
     MAX_FAILOVERS,
     MAX_NAMES,
-    MOVED,
     OTHER,
     OWN_NAMES,
     TOTAL,
     Names,
-    Taken,
+    Totals,
 )
 from claude_proxy.usage.record import Record
 
@@ -35,7 +35,7 @@ TODAY = "2026-11-18"
 RECORD = Record(
     at=NOW,
     user="anna",
-    asked="claude-opus-4-8",
+    requested="claude-opus-4-8",
     served="anthropic/claude-opus-4-8",
     credential="first",
     status=200,
@@ -54,8 +54,8 @@ class Clock:
         return self.now
 
 
-def book(writer="w", clock=None, **more):
-    return Book(clock=clock or Clock(), writer=writer, **more)
+def ledger(writer="w", clock=None, **more):
+    return Ledger(clock=clock or Clock(), writer=writer, **more)
 
 
 # --- one process -----------------------------------------------------------------------------------------------------------
@@ -63,10 +63,10 @@ def book(writer="w", clock=None, **more):
 
 def test_a_request_is_counted_with_its_tokens():
     """A request adds one to its names' requests, and its tokens."""
-    one = book()
+    one = ledger()
     one.record(RECORD)
     one.record(RECORD)
-    assert one.taken() == {NAMES: Taken(2, 0, 20, 40, 60, 80, 0)}
+    assert one.totals() == {NAMES: Totals(2, 0, 20, 40, 60, 80, 0)}
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_what_an_error_is(status, error, counted):
 
 def test_a_count_of_tokens_is_no_request():
     """What only asks how many tokens a request has is not counted: no provider bills it."""
-    empty, counted = book(), book()
+    empty, counted = ledger(), ledger()
     counted.record(replace(RECORD, counts_tokens=True))
     assert counted.csv() == empty.csv()
 
@@ -88,51 +88,51 @@ def test_a_count_of_tokens_is_no_request():
 def test_days_are_utc_and_apart():
     """Each UTC day has numbers of its own, and the last seven of them are a week."""
     clock = Clock()
-    one = book(clock=clock)
+    one = ledger(clock=clock)
     for back in (8, 6, 0):
         clock.now = NOW - back * DAY
         one.record(RECORD)
     assert one.today() == TODAY
-    assert one.taken({TODAY})[NAMES].requests == 1
-    assert one.taken(one.last_days(7))[NAMES].requests == 2
-    assert one.taken()[NAMES].requests == 3
+    assert one.totals({TODAY})[NAMES].requests == 1
+    assert one.totals(one.last_days(7))[NAMES].requests == 2
+    assert one.totals()[NAMES].requests == 3
     assert one.since() == "2026-11-10"
 
 
 def test_a_model_that_nobody_serves_has_no_name():
     """A client's made-up model is counted as ``other``, so that clients cannot fill the book with names."""
-    one = book(listed=lambda model: model == "known")
+    one = ledger(listed=lambda model: model == "known")
     for number in range(5):
-        one.record(replace(RECORD, asked=f"made-up-{number}", served="", credential=""))
-    assert one.taken() == {Names("anna", OTHER, "", ""): Taken(5, 0, 50, 100, 150, 200)}
+        one.record(replace(RECORD, requested=f"made-up-{number}", served="", credential=""))
+    assert one.totals() == {Names("anna", OTHER, "", ""): Totals(5, 0, 50, 100, 150, 200)}
     assert set(one.sums(TOTAL)) == {(OTHER,)}
 
 
 def test_a_full_page_counts_what_comes_as_other():
     """With the names of a page used up every further one is counted under ``other``, and no number is lost."""
-    one = book()
+    one = ledger()
     for number in range(2 * MAX_NAMES):
-        one.record(replace(RECORD, asked=f"model-{number}", user=f"user-{number}", served=f"served-{number}"))
-    taken = one.taken()
-    assert len(taken) <= MAX_NAMES + 1
-    assert sum(found.requests for found in taken.values()) == 2 * MAX_NAMES
-    assert Names(OTHER, OTHER, OTHER, "first") in taken
+        one.record(replace(RECORD, requested=f"model-{number}", user=f"user-{number}", served=f"served-{number}"))
+    totals = one.totals()
+    assert len(totals) <= MAX_NAMES + 1
+    assert sum(found.requests for found in totals.values()) == 2 * MAX_NAMES
+    assert Names(OTHER, OTHER, OTHER, "first") in totals
     assert len(one.sums(FIRST_BYTE)) == MAX_NAMES + 1
 
 
 def test_an_endless_variety_stays_bounded():
     """However the names are combined, a page has at most so many entries."""
-    one = book()
+    one = ledger()
     for number in range(6000):
-        one.record(replace(RECORD, asked=f"m{number % 97}", user=f"u{number % 89}"))
+        one.record(replace(RECORD, requested=f"m{number % 97}", user=f"u{number % 89}"))
     (row,) = one.changed()
     assert len(json.loads(row.value)) <= 2000 + 4
-    assert sum(found.requests for found in one.taken().values()) == 6000
+    assert sum(found.requests for found in one.totals().values()) == 6000
 
 
 def test_times_are_classed():
     """A time is in the first class whose end is not below it; the sum of times is kept beside them."""
-    one = book()
+    one = ledger()
     for seconds in (0.05, 0.1, 0.11, 700.0):
         one.record(replace(RECORD, seconds=seconds))
     *counts, total = one.sums(TOTAL)["claude-opus-4-8",]
@@ -143,7 +143,7 @@ def test_times_are_classed():
 def test_failovers_and_last_errors_are_kept_bounded():
     """The last failovers are kept, the newest first, with the last error of each credential and its time."""
     clock = Clock()
-    one = book(clock=clock)
+    one = ledger(clock=clock)
     for number in range(MAX_FAILOVERS + 5):
         clock.now = NOW + number
         one.record(replace(RECORD, failovers=(f"second: limit {number} (HTTP 429)",)))
@@ -151,7 +151,7 @@ def test_failovers_and_last_errors_are_kept_bounded():
     assert len(found) == MAX_FAILOVERS
     assert (found[0].text, found[0].at) == (f"second: limit {MAX_FAILOVERS + 4} (HTTP 429)", clock.now)
     assert one.errors() == {"second": (clock.now, f"limit {MAX_FAILOVERS + 4} (HTTP 429)")}
-    assert one.sums(MOVED) == {("second",): [MAX_FAILOVERS + 5]}
+    assert one.sums(FAILOVERS) == {("second",): [MAX_FAILOVERS + 5]}
     one.record(replace(RECORD, status=401, error="authentication_error"))
     assert one.errors()["first"].text == "authentication_error (HTTP 401)"
 
@@ -164,11 +164,11 @@ def test_names_are_of_one_line():
 
 def test_the_csv_holds_every_line_and_no_formula():
     """The CSV has a line for each period and names; a name that a spreadsheet would run is quoted."""
-    one = book()
+    one = ledger()
     one.record(replace(RECORD, user="=cmd|x"))
     one.record(RECORD)
     header, *lines = csv.reader(io.StringIO(one.csv()))
-    assert header == ["period", *Names._fields, *Taken._fields]
+    assert header == ["period", *Names._fields, *Totals._fields]
     assert [line[:2] for line in lines] == [[TODAY, "'=cmd|x"], [TODAY, "anna"]]
     assert lines[1][5:] == ["1", "0", "10", "20", "30", "40", "0"]
 
@@ -178,15 +178,15 @@ def test_the_csv_holds_every_line_and_no_formula():
 
 def test_processes_add_up_and_survive_a_restart():
     """What several processes counted is summed, and a new process finds it all."""
-    first, second, third = (book(name) for name in "abc")
+    first, second, third = (ledger(name) for name in "abc")
     for one in (first, second):
         one.record(RECORD)
     rows = [*first.changed(), *second.changed()]
     third.record(RECORD)
     third.merge(rows)
     third.merge(rows)
-    assert third.taken()[NAMES].requests == 3
-    again = book("d")
+    assert third.totals()[NAMES].requests == 3
+    again = ledger("d")
     again.merge(third.everything())
     assert again.csv() == third.csv()
     assert again.changed() == [], "what came from others is no change"
@@ -195,12 +195,12 @@ def test_processes_add_up_and_survive_a_restart():
 def test_a_page_is_told_once_in_a_while_and_at_the_end():
     """A page that changes all the time is told once a second, and at once when the process is about to end."""
     clock = Clock()
-    one = book(clock=clock)
+    one = ledger(clock=clock)
     one.record(RECORD)
     assert len(one.changed()) == 1
     one.record(RECORD)
     assert one.changed() == []
-    clock.now += TOLD_SECONDS
+    clock.now += SHARE_SECONDS
     assert len(one.changed()) == 1
     one.record(RECORD)
     one.flush_next()
@@ -211,7 +211,7 @@ def test_a_page_is_told_once_in_a_while_and_at_the_end():
 def test_a_clock_that_goes_back_loses_nothing():
     """A page's stamp grows with each request, wherever the clock was set, so that the store takes the later version."""
     clock = Clock()
-    one = book(clock=clock)
+    one = ledger(clock=clock)
     stamps = []
     for step in (0, 0, -5, 1):
         clock.now += step
@@ -239,7 +239,7 @@ def test_a_clock_that_goes_back_loses_nothing():
 )
 def test_rows_that_are_none_of_the_books_change_nothing(row):
     """A broken row, and one of another part, is passed over."""
-    one = book()
+    one = ledger()
     one.record(RECORD)
     before = one.everything()
     one.merge([row])
@@ -248,18 +248,18 @@ def test_rows_that_are_none_of_the_books_change_nothing(row):
 
 def test_a_sort_of_entries_from_another_version_is_left_out():
     """A page with a sort of entries that this version does not know is read without it."""
-    one, other = book("a"), book("b")
+    one, other = ledger("a"), ledger("b")
     one.record(RECORD)
     (row,) = one.changed()
     other.merge([replace(row, value=json.dumps([*json.loads(row.value), [["tomorrow", "x"], [1, 2]]]))])
-    assert other.taken() == one.taken()
+    assert other.totals() == one.totals()
 
 
 RECORDS = st.builds(
     Record,
     at=st.just(NOW),
     user=st.sampled_from(["anna", "ben", "=\n"]),
-    asked=st.sampled_from(["m", "n"]),
+    requested=st.sampled_from(["m", "n"]),
     served=st.sampled_from(["p/m", ""]),
     credential=st.sampled_from(["x", "y", ""]),
     status=st.sampled_from([200, 429, 499]),
@@ -275,8 +275,8 @@ STEPS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 40), RECORDS), max_
 @given(STEPS, st.randoms(use_true_random=False))
 def test_sums_are_right_in_any_order(steps, random):
     """Whatever versions of pages arrive, in whatever order and however often, the sums are those of all records."""
-    clock, alone = Clock(), book("alone", Clock())
-    books = [book(str(number), clock) for number in range(3)]
+    clock, alone = Clock(), ledger("alone", Clock())
+    books = [ledger(str(number), clock) for number in range(3)]
     rows = []
     for number, _, record in steps:
         clock.now += 1
@@ -285,7 +285,7 @@ def test_sums_are_right_in_any_order(steps, random):
         books[number].flush_next()
         rows += books[number].changed()
     random.shuffle(rows)
-    reader, twice = book("reader", clock), book("twice", clock)
+    reader, twice = ledger("reader", clock), ledger("twice", clock)
     reader.merge(rows)
     for row in reversed(rows):
         twice.merge([row, row])
@@ -302,7 +302,7 @@ def test_sums_are_right_in_any_order(steps, random):
 def test_months_take_the_place_of_days_and_keep_the_sums(steps):
     """When days become a month no number changes, every process comes to the same page, and the days are let go."""
     clock = Clock()
-    books = [book(str(number), clock) for number in range(3)]
+    books = [ledger(str(number), clock) for number in range(3)]
     for number, days, record in steps:
         clock.now += days * DAY
         books[number].record(record)
@@ -311,28 +311,28 @@ def test_months_take_the_place_of_days_and_keep_the_sums(steps):
         for one in books:  # as a store does: no process is without the others for two months
             one.merge(rows)
     before = [row for one in books for row in one.everything()]
-    readers = [book("r", clock), book("q", clock)]
+    readers = [ledger("r", clock), ledger("q", clock)]
     readers[0].merge(before)
     readers[1].merge(before[::-1])
-    total = readers[0].taken()
+    total = readers[0].totals()
     for _ in range(4):
         clock.now += 30 * DAY
         readers[0].record(RECORD)
     readers[0].flush_next()
     after = [*readers[0].changed(), *before]
-    expected = total | {NAMES: total.get(NAMES, Taken()) + Taken(4, 0, 40, 80, 120, 160)}
-    assert readers[0].taken() == expected
+    expected = total | {NAMES: total.get(NAMES, Totals()) + Totals(4, 0, 40, 80, 120, 160)}
+    assert readers[0].totals() == expected
     readers[1].merge(after)
-    assert readers[1].taken() == expected
+    assert readers[1].totals() == expected
     oldest = clock.now - (DETAIL_DAYS + 31) * DAY
     days = [row.key.split(":")[1] for row in readers[1].everything() if row.key.startswith("usage:")]
-    assert all(day >= Book(clock=Clock(oldest)).today() for day in days)
+    assert all(day >= Ledger(clock=Clock(oldest)).today() for day in days)
 
 
 def test_the_fuller_of_two_months_wins():
     """Of two pages of one month, made by processes of which one knew less, the one with more requests stays."""
     clock = Clock()
-    first, second = book("a", clock), book("b", clock)
+    first, second = ledger("a", clock), ledger("b", clock)
     for one in (first, second):
         one.record(RECORD)
     second.merge(first.everything())
@@ -342,16 +342,16 @@ def test_the_fuller_of_two_months_wins():
     rows = [row for one in (first, second) for row in one.everything() if row.key.startswith("month:")]
     assert len(rows) == 2
     for order in (rows, rows[::-1]):
-        reader = book("c", clock)
+        reader = ledger("c", clock)
         reader.merge(order)
-        assert reader.taken()[NAMES].requests == 2
+        assert reader.totals()[NAMES].requests == 2
 
 
 # --- names that clients make up ---------------------------------------------------------------------------------------------
 
 
 def made_up(number, **more):
-    return replace(RECORD, asked=f"claude-junk-{number}", served=f"anthropic/claude-junk-{number}", **more)
+    return replace(RECORD, requested=f"claude-junk-{number}", served=f"anthropic/claude-junk-{number}", **more)
 
 
 def listed(name):
@@ -365,23 +365,23 @@ def refused(number, **more):
 @pytest.mark.parametrize("record", [made_up, refused], ids=["answered", "refused"])
 def test_a_user_cannot_take_the_names_of_others(record):
     """However many names one user makes up, another user's models are counted under their own names."""
-    one = book(listed=listed)
+    one = ledger(listed=listed)
     for number in range(5000):
         one.record(record(number))
     for name in ("claude-opus-4-8", "claude-of-ben"):
-        one.record(replace(RECORD, user="ben", asked=name))
-    taken = one.taken()
-    assert {names.model for names in taken if names.user == "ben"} == {"claude-opus-4-8", "claude-of-ben"}
-    assert len([names for names in taken if names.user == "anna"]) == (OWN_NAMES + 1 if record is made_up else 1)
-    assert sum(found.requests for found in taken.values()) == 5002
+        one.record(replace(RECORD, user="ben", requested=name))
+    totals = one.totals()
+    assert {names.model for names in totals if names.user == "ben"} == {"claude-opus-4-8", "claude-of-ben"}
+    assert len([names for names in totals if names.user == "anna"]) == (OWN_NAMES + 1 if record is made_up else 1)
+    assert sum(found.requests for found in totals.values()) == 5002
 
 
 def test_a_made_up_name_counts_once_it_was_answered():
     """A name that a pattern lets through is ``other`` until an upstream answered it; then its errors are its own, too."""
-    one = book(listed=listed)
+    one = ledger(listed=listed)
     for record in (refused(1), made_up(1, status=499), made_up(1), refused(1)):
         one.record(record)
-    found = {names.model: numbers for names, numbers in one.taken().items()}
+    found = {names.model: numbers for names, numbers in one.totals().items()}
     assert {name: (numbers.requests, numbers.errors) for name, numbers in found.items()} == {
         OTHER: (2, 1), "claude-junk-1": (2, 1)
     }  # fmt: skip
@@ -389,52 +389,52 @@ def test_a_made_up_name_counts_once_it_was_answered():
 
 def test_a_listed_name_counts_without_an_answer():
     """A model that the proxy lists is counted under its name when every request for it fails."""
-    one = book(listed=listed)
+    one = ledger(listed=listed)
     one.record(replace(RECORD, status=429, error="rate_limit_error"))
-    assert {names.model for names in one.taken()} == {"claude-opus-4-8"}
+    assert {names.model for names in one.totals()} == {"claude-opus-4-8"}
 
 
 def test_days_and_processes_share_a_users_places():
     """The places for made-up names hold for all days of detail and for all processes, and are free when the days are gone."""
     clock = Clock()
-    first, second = book("a", clock, listed=listed), book("b", clock, listed=listed)
+    first, second = ledger("a", clock, listed=listed), ledger("b", clock, listed=listed)
     for number in range(OWN_NAMES):
         first.record(made_up(number))
     second.merge(first.everything())
     for one in (first, second):
         clock.now += DAY
         one.record(made_up(100))
-        assert one.taken({one.today()}) == {Names("anna", OTHER, "", "first"): Taken(1, 0, 10, 20, 30, 40)}
+        assert one.totals({one.today()}) == {Names("anna", OTHER, "", "first"): Totals(1, 0, 10, 20, 30, 40)}
     clock.now += 120 * DAY
     for number in (100, 101):
         first.record(made_up(number))
         first.flush_next()
         first.changed()
-    assert "claude-junk-101" in {names.model for names in first.taken({first.today()})}
+    assert "claude-junk-101" in {names.model for names in first.totals({first.today()})}
 
 
 def test_a_model_that_was_left_is_counted_under_a_name_that_counts():
     """Moves away from made-up models are counted together and are no credential's error; a credential's keep its label."""
-    one = book(listed=listed)
+    one = ledger(listed=listed)
     for number in range(300):
         left = (f"anthropic/claude-junk-{number}: left for anthropic/glm-5", f"anthropic/claude-junk-{number}: asked again")
         one.record(refused(number, failovers=(*left, "second: five_hour limit (HTTP 429)")))
-    assert one.sums(MOVED) == {(OTHER,): [600], ("second",): [300]}
+    assert one.sums(FAILOVERS) == {(OTHER,): [600], ("second",): [300]}
     assert set(one.errors()) == {"second", "first"}
 
 
 def test_users_that_differ_in_case_are_one():
     """A user is counted under one name, however the name was written on the day."""
-    one = book()
+    one = ledger()
     for user in ("anna", "Anna", "ANNA"):
         one.record(replace(RECORD, user=user))
-    assert {names.user: found.requests for names, found in one.taken().items()} == {"anna": 3}
+    assert {names.user: found.requests for names, found in one.totals().items()} == {"anna": 3}
 
 
 def poisoned(days, names, clock):
     """Pages as earlier versions wrote them: made-up names, each with one request that failed or succeeded."""
     for back in range(days):
-        day = Book(clock=lambda back=back: clock.now - back * DAY).today()
+        day = Ledger(clock=lambda back=back: clock.now - back * DAY).today()
         entries = [
             [["taken", "anna", f"junk-{back}-{number}", f"p/junk-{back}-{number}", "c"], [1, number % 2, 0, 0, 0, 0, 0]]
             for number in range(names)
@@ -446,17 +446,17 @@ def poisoned(days, names, clock):
 def test_poisoned_pages_are_read_bounded():
     """Pages that are full of made-up names already are shown within the bounds, and their requests stay counted."""
     clock = Clock()
-    one = book(clock=clock, listed=listed)
+    one = ledger(clock=clock, listed=listed)
     one.merge(poisoned(60, 1000, clock))
-    assert len(one.taken()) <= OWN_NAMES + 1
-    assert len(one.sums(MOVED)) <= MAX_NAMES + 1
+    assert len(one.totals()) <= OWN_NAMES + 1
+    assert len(one.sums(FAILOVERS)) <= MAX_NAMES + 1
     assert len(one.csv().splitlines()) <= 60 * (OWN_NAMES + 1) + 1
-    assert sum(found.requests for found in one.taken().values()) == 60_000
+    assert sum(found.requests for found in one.totals().values()) == 60_000
 
 
 def test_a_spreadsheet_gets_no_formula():
     """Whatever a name begins with, a spreadsheet does not take it for a formula."""
-    one = book()
+    one = ledger()
     for start in ("=", "+", "-", "@", "\t", "\r", "\uff1d"):
         one.record(replace(RECORD, user=f"{start}1"))
     cells = [line[1] for line in csv.reader(io.StringIO(one.csv()))][1:]
@@ -466,16 +466,16 @@ def test_a_spreadsheet_gets_no_formula():
 @pytest.mark.parametrize("tokens", [10**400, 10**300])
 def test_numbers_stay_finite(tokens):
     """A count of tokens that no answer can have does not break the sums."""
-    one = book()
+    one = ledger()
     one.record(replace(RECORD, usage=Usage(tokens, 0, 0, 0)))
-    assert math.isfinite(one.taken()[NAMES].input)
+    assert math.isfinite(one.totals()[NAMES].input)
     assert one.csv()
 
 
 @pytest.mark.parametrize("day", ["99999-01-01", "2026-11-28", "20261118", "0001-01-01", "2026-W47-3"])
 def test_a_page_of_no_day_is_passed_over(day):
     """A page for a day that is not of the calendar, far ahead or long past, is not taken in."""
-    one = book()
+    one = ledger()
     page = json.dumps([[["moved", "x"], [1]]])
     one.merge([Row(f"usage:{day}:w", 1.0, page), Row(f"month:{day[:-3]}-", 1.0, page)])
     assert one.everything() == []

@@ -9,7 +9,7 @@ from pools import START, A, Clock, new_pool
 from claude_proxy.credentials import lifting
 from claude_proxy.credentials.lifting import lift
 from claude_proxy.state.memory import MemoryStore
-from claude_proxy.state.replication import Synchroniser
+from claude_proxy.state.replication import Synchronizer
 from claude_proxy.state.rows import Row
 from claude_proxy.state.store import StoreUnavailable
 
@@ -23,7 +23,7 @@ async def rows_of(store):
 async def test_the_row_is_found_by_the_pool():
     """The row is named by the credential's key in that store, holds nothing but its time, and a later one wins."""
     store, pool = MemoryStore(), new_pool(A, clock=Clock())
-    pool.set_salt(await Synchroniser(store, pool).salt())
+    pool.set_salt(await Synchronizer(store, pool).salt())
     assert await lift(store, A, START)
     assert await lift(store, A, START + 1)
     assert (await rows_of(store))[f"lifted:{pool.state('a').key}"] == Row(f"lifted:{pool.state('a').key}", START + 1, "true")

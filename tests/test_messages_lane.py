@@ -18,7 +18,7 @@ from claude_proxy.providers.meter import Meter
 from claude_proxy.proxy.lanes.attempt import Attempt
 from claude_proxy.proxy.lanes.messages_lane import MAX_ERROR_BYTES, MessagesLane, fitted_body
 from claude_proxy.proxy.outcome import DONE
-from claude_proxy.proxy.relay import Heard
+from claude_proxy.proxy.relay import StreamCapture
 from claude_proxy.secret import Secret
 from claude_proxy.upstream.client import READ_SECONDS
 from claude_proxy.upstream.search_client import SearchClient
@@ -41,12 +41,18 @@ def kimi(base=BASE, key="made-up-key", **named):
     )
 
 
-async def ask(received, *responses, deployment=None, heard=None, fields=None, read_seconds=READ_SECONDS):
+async def ask(received, *responses, deployment=None, capture=None, fields=None, read_seconds=READ_SECONDS):
     """Make one attempt; return its outcome and the upstream."""
     upstream = Upstream(*responses)
     deployment = deployment or kimi()
     attempt = Attempt(
-        received.request, deployment, received.outlet, received.journal, read_seconds=read_seconds, heard=heard, fields=fields
+        received.request,
+        deployment,
+        received.outlet,
+        received.journal,
+        read_seconds=read_seconds,
+        capture=capture,
+        fields=fields,
     )
     return await MessagesLane(upstream, Meter(len)).attempt(attempt), upstream
 
@@ -185,12 +191,12 @@ EVENTS = {"content-type": "text/event-stream", "request-id": "r", "server": "s"}
 
 async def test_another_providers_stream_loses_its_thinking():
     """Of another provider's stream the client gets the filtered events and the type, and LiteLLM all of it."""
-    received, heard = Received(raw=STREAMS), Heard(copies=True)
-    outcome, upstream = await ask(received, Response(200, headers=EVENTS, chunks=[START, THOUGHT, STOP]), heard=heard)
+    received, capture = Received(raw=STREAMS), StreamCapture(copies=True)
+    outcome, upstream = await ask(received, Response(200, headers=EVENTS, chunks=[START, THOUGHT, STOP]), capture=capture)
     assert (outcome, received.begun) == (DONE, (200, {"content-type": "text/event-stream"}))
     assert THOUGHT not in received.body
     assert b'"model":"glm"' in received.body
-    assert (received.ended, heard.copy) == (True, START + THOUGHT + STOP)
+    assert (received.ended, capture.copy) == (True, START + THOUGHT + STOP)
     assert upstream.sent[0].response.was_closed
 
 
@@ -244,12 +250,12 @@ async def test_a_stream_that_breaks_off_is_a_failure(caplog, break_):
 async def test_a_client_that_leaves_ends_the_stream(caplog):
     """The provider is let go, and LiteLLM has what had come until then, for its books."""
     caplog.set_level("INFO")
-    received, heard, upstream = (
+    received, capture, upstream = (
         Received(raw=STREAMS),
-        Heard(copies=True),
+        StreamCapture(copies=True),
         Upstream(Response(200, headers=EVENTS, chunks=[START] * 3)),
     )
-    attempt = Attempt(received.request, kimi(), received.outlet, received.journal, heard=heard)
+    attempt = Attempt(received.request, kimi(), received.outlet, received.journal, capture=capture)
     task = asyncio.ensure_future(MessagesLane(upstream, Meter(len)).attempt(attempt))
 
     def leave():
@@ -259,7 +265,7 @@ async def test_a_client_that_leaves_ends_the_stream(caplog):
     received.at_body = leave
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert (heard.copy, upstream.sent[0].response.was_closed) == (START, True)
+    assert (capture.copy, upstream.sent[0].response.was_closed) == (START, True)
     assert "the client disconnected during a response of anthropic/glm-5" in caplog.text
 
 
@@ -295,9 +301,9 @@ async def test_another_providers_id_stays():
 
 async def test_another_providers_whole_answer_is_litellms():
     """Of an attempt that LiteLLM has begun a whole message is left to its hooks, which take the thinking out."""
-    received, heard = Received(raw=ASKED), Heard(copies=True)
-    outcome, _ = await ask(received, Response(200, headers={"content-type": "application/json"}, body=MESSAGE), heard=heard)
-    assert (outcome, received.begun, heard.copy) == (DONE, None, MESSAGE)
+    received, capture = Received(raw=ASKED), StreamCapture(copies=True)
+    outcome, _ = await ask(received, Response(200, headers={"content-type": "application/json"}, body=MESSAGE), capture=capture)
+    assert (outcome, received.begun, capture.copy) == (DONE, None, MESSAGE)
 
 
 @pytest.mark.parametrize(
@@ -468,12 +474,12 @@ async def test_a_search_of_who_does_not_answer(response, status, stream):
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_search_that_litellm_has_begun(stream):
     """LiteLLM has a copy of the one message."""
-    received, heard = searching(stream=stream), Heard(copies=True)
+    received, capture = searching(stream=stream), StreamCapture(copies=True)
     fields = json.loads(received.raw)
     outcome, _ = await search(
-        received, said(stream, CALLS_SEARCH), said(stream, {"type": "text", "text": "pears"}), heard=heard, fields=fields
+        received, said(stream, CALLS_SEARCH), said(stream, {"type": "text", "text": "pears"}), capture=capture, fields=fields
     )
-    message = read_message(heard.copy) if stream else json.loads(heard.copy)
+    message = read_message(capture.copy) if stream else json.loads(capture.copy)
     assert (outcome, message["content"][-1]) == (DONE, {"type": "text", "text": "pears"})
 
 

@@ -25,22 +25,22 @@ from pools import (
 
 from claude_proxy.credentials.credential import Terms
 from claude_proxy.credentials.order import (
-    ANYBODY,
+    ANONYMOUS,
     FIRST_MOVED,
     RAMP_SECONDS,
     RAMP_STEP_SECONDS,
-    Asker,
     Filled,
     Order,
     Ramp,
-    Standing,
+    Requester,
+    WindowSummary,
     length,
     may_use,
 )
-from claude_proxy.credentials.pool import BUSY_SECONDS, Affinity, ExtraUsage, Wanted
+from claude_proxy.credentials.pool import BUSY_SECONDS, Affinity, ExtraUsage, PoolRequest
 from claude_proxy.credentials.scope import EVERYTHING, Scope
 
-ANNA, BEN = Asker("anna"), Asker("ben")
+ANNA, BEN = Requester("anna"), Requester("ben")
 OPUS = Scope("opus")
 
 
@@ -48,13 +48,13 @@ def on(credential, **terms):
     return replace(credential, terms=Terms(**terms))
 
 
-def sessions(pool, count, name="s", asker=ANYBODY):
+def sessions(pool, count, name="s", requester=ANONYMOUS):
     """Count on which credential each of so many new sessions is."""
-    return Counter(pool.choose(Wanted(f"{name}{number}", EVERYTHING, asker)).label for number in range(count))
+    return Counter(pool.choose(PoolRequest(f"{name}{number}", EVERYTHING, requester)).label for number in range(count))
 
 
-def asked(pool, asker=ANYBODY, session=None, tried=()):
-    found = pool.choose(Wanted(session, EVERYTHING, asker), tried)
+def asked(pool, requester=ANONYMOUS, session=None, tried=()):
+    found = pool.choose(PoolRequest(session, EVERYTHING, requester), tried)
     return found.label if found else None
 
 
@@ -110,7 +110,7 @@ def test_a_reserve_is_its_owners(make, clock):
     cooldown(pool, A, DAY)
     assert [asked(pool, who) for who in (ANNA, BEN)] == ["b", None]
     assert [pool.back_at(EVERYTHING, who) for who in (ANNA, BEN)] == [0, START + 2 * HOUR]
-    assert not pool.is_out(EVERYTHING, BEN)
+    assert not pool.all_rejected(EVERYTHING, BEN)
     clock.now += 2 * HOUR
     assert asked(pool, BEN) == "b"
 
@@ -119,7 +119,7 @@ def test_a_reserve_of_a_familys_window(make):
     """A family's window that is as full as the reserve allows keeps others from that family alone."""
     pool = make(on(A, reserve=0.5, owner="anna"))
     fill(pool, A, 0.6, window="7d_opus", family="opus")
-    assert [asked(pool, BEN), pool.choose(Wanted(None, OPUS, BEN))] == ["a", None]
+    assert [asked(pool, BEN), pool.choose(PoolRequest(None, OPUS, BEN))] == ["a", None]
 
 
 def test_a_reserve_of_everything(make):
@@ -164,7 +164,7 @@ def test_a_request_waits_for_one_that_is_busy(make):
     cooldown(pool, B, HOUR)
     pool._probed = -inf
     assert (chosen(pool, 2, "s"), pool.is_busy(EVERYTHING)) == ("a-", True)
-    assert pool.probe(Wanted("s")) is None
+    assert pool.probe(PoolRequest("s")) is None
     assert pool.delay(EVERYTHING) == pytest.approx(BUSY_SECONDS)
     pool.release(A)
     assert (pool.delay(EVERYTHING), pool.is_busy(EVERYTHING)) == (0, False)
@@ -179,30 +179,30 @@ def test_groups(make):
     """A credential with groups is for them alone, and who has groups uses nothing else: in each of its restrictions one."""
     pool = make(A, on(B, groups=frozenset({"red", "blue"})), on(C, groups=frozenset({"red"})))
     red, blue = frozenset({"red"}), frozenset({"blue"})
-    askers = {(): "a", (red,): "bc", (blue,): "b", (red | blue,): "bc", (red, blue): "b", (frozenset({"green"}),): ""}
-    for groups, labels in askers.items():
-        asker = Asker("anna", groups)
-        found = {state.credential.label for state in pool.snapshot() if may_use(state.credential.terms, asker)}
+    requesters = {(): "a", (red,): "bc", (blue,): "b", (red | blue,): "bc", (red, blue): "b", (frozenset({"green"}),): ""}
+    for groups, labels in requesters.items():
+        requester = Requester("anna", groups)
+        found = {state.credential.label for state in pool.snapshot() if may_use(state.credential.terms, requester)}
         assert found == set(labels)
-        assert {asked(pool, asker) for _ in range(4)} == (set(labels) or {None})
-        assert pool.has_any(asker) is bool(labels)
+        assert {asked(pool, requester) for _ in range(4)} == (set(labels) or {None})
+        assert pool.has_any(requester) is bool(labels)
 
 
 def test_a_session_leaves_a_group_that_it_is_not_in(make):
     """A session that was bound before its user got groups moves."""
     pool = make(A, on(B, groups=frozenset({"red"})))
-    assert asked(pool, ANYBODY, "s") == "a"
-    assert asked(pool, Asker("anna", (frozenset({"red"}),)), "s") == "b"
+    assert asked(pool, ANONYMOUS, "s") == "a"
+    assert asked(pool, Requester("anna", (frozenset({"red"}),)), "s") == "b"
 
 
 def test_a_group_that_rests_is_not_helped_out(make):
     """When a group's credentials rest, nobody else serves it, and it is told of its own."""
     pool = make(A, on(B, groups=frozenset({"red"})))
-    red = Asker("anna", (frozenset({"red"}),))
+    red = Requester("anna", (frozenset({"red"}),))
     cooldown(pool, B, HOUR)
     assert (asked(pool, red), pool.back_at(EVERYTHING, red)) == (None, START + HOUR)
     assert (pool.delay(EVERYTHING, (), red), pool.cooling_down(EVERYTHING, red)) == (pytest.approx(HOUR), {"a", "b"})
-    assert not pool.is_out(EVERYTHING, red)
+    assert not pool.all_rejected(EVERYTHING, red)
     assert pool.retry_after(EVERYTHING, red) >= HOUR
 
 
@@ -210,7 +210,7 @@ def test_a_group_that_rests_is_not_helped_out(make):
 
 
 def moved(pool, count, name="s"):
-    return Counter(pool.choose(Wanted(f"{name}{number}")).label for number in range(count))
+    return Counter(pool.choose(PoolRequest(f"{name}{number}")).label for number in range(count))
 
 
 def herd(make, clock, *others):
@@ -230,7 +230,7 @@ def test_a_herd_fills_a_fresh_credential_slowly(make, clock):
     fill(pool, C, 0.95)
     assert moved(pool, FIRST_MOVED + 1) == {"b": FIRST_MOVED, "c": 1}
     clock.now += RAMP_SECONDS
-    assert pool.choose(Wanted("s29")).label == "b"
+    assert pool.choose(PoolRequest("s29")).label == "b"
 
 
 def test_new_sessions_are_not_held_back(make, clock):
@@ -239,7 +239,7 @@ def test_new_sessions_are_not_held_back(make, clock):
     fill(pool, C, 0.95)
     moved(pool, 8)
     fill(pool, B, 0.0)
-    assert pool.choose(Wanted("new")).label == "b"
+    assert pool.choose(PoolRequest("new")).label == "b"
 
 
 def test_nobody_is_refused_for_a_slow_start(make, clock):
@@ -278,7 +278,7 @@ def test_what_would_be_lost_soonest_is_used_first(make):
     week(pool, B, 0.5, 1)
     week(pool, C, 0.9, 5)
     assert walk(pool) == "bac"
-    assert new_pool(A, B, clock=pool._clock).choose(Wanted()) is not None
+    assert new_pool(A, B, clock=pool._clock).choose(PoolRequest()) is not None
 
 
 def test_sessions_are_spread_by_what_would_be_lost(make):
@@ -313,7 +313,7 @@ def test_time_changes_the_order(make, clock):
 def test_who_is_not_known_counts_as_fresh():
     """Without windows a credential stands where one with an even use stands."""
     even = [Filled("7d", 0.5, 3.5 * DAY), Filled("5h", 0.0, HOUR)]
-    assert Standing.of([]).haste == Standing.of(even).haste == 1
+    assert WindowSummary.of([]).urgency == WindowSummary.of(even).urgency == 1
     assert [length(name) for name in ("5h", "7d", "7d_opus", "soon")] == [5 * HOUR, 7 * DAY, 7 * DAY, 0]
 
 
@@ -342,9 +342,9 @@ def test_terms_that_are_edited_apply(make):
     pool = make(A, B)
     fill(pool, B, 0.5)
     assert chosen(pool, 1) == "a"
-    pool.take_up([A, on(B, priority=1, reserve=0.5, owner="anna")])
+    pool.replace_credentials([A, on(B, priority=1, reserve=0.5, owner="anna")])
     assert [asked(pool, who) for who in (ANNA, BEN)] == ["b", "a"]
-    pool.take_up([A, B])
-    pool.note(B, DONE, NOTHING)
-    pool.note(A, TRY_ONE_OTHER, NOTHING)
+    pool.replace_credentials([A, B])
+    pool.record_response(B, DONE, NOTHING)
+    pool.record_response(A, TRY_ONE_OTHER, NOTHING)
     assert chosen(pool, 1) == "b"

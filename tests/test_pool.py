@@ -27,7 +27,7 @@ from pools import (
 )
 
 from claude_proxy.credentials.learning_pool import SUSPICION_SECONDS
-from claude_proxy.credentials.pool import Wanted
+from claude_proxy.credentials.pool import PoolRequest
 from claude_proxy.credentials.rate_limits import Window
 from claude_proxy.credentials.response_rules import Action, Verdict
 from claude_proxy.credentials.scope import EVERYTHING, Scope
@@ -61,7 +61,7 @@ def test_when_all_rest_nobody_is_asked(make, clock):
 def test_who_is_out_stays_out_for_the_quarantine(make, clock):
     """A refused credential is not asked for the operator's quarantine."""
     pool = make(A, B)
-    pool.note(A, REJECTED, NOTHING)
+    pool.record_response(A, REJECTED, NOTHING)
     clock.now += QUARANTINE - 1
     assert chosen(pool, 3) == "bbb"
     clock.now += 1
@@ -128,14 +128,14 @@ def test_a_quarantine_does_not_shorten_a_rest(make):
     """A credential that was refused while it rests for longer stays away for the rest."""
     pool = make(A)
     cooldown(pool, A, QUARANTINE + 1)
-    pool.note(A, REJECTED, NOTHING)
+    pool.record_response(A, REJECTED, NOTHING)
     assert pool.back_at(EVERYTHING) == START + QUARANTINE + 1
 
 
 @pytest.mark.parametrize(
     "verdict",
     [DONE, Verdict(Action.CLIENT, "about the request"), Verdict(Action.ROUTER, "overloaded"),
-     Verdict(Action.NEXT, "another 403"), Verdict(Action.REPAIR, "thinking"), Verdict(Action.CLIENT, "our fault", ours=True)],
+     Verdict(Action.NEXT, "another 403"), Verdict(Action.REPAIR, "thinking"), Verdict(Action.CLIENT, "ours", proxy_fault=True)],
     ids=lambda verdict: verdict.reason,
 )  # fmt: skip
 def test_what_is_not_about_the_credential_changes_nothing(make, verdict):
@@ -143,7 +143,7 @@ def test_what_is_not_about_the_credential_changes_nothing(make, verdict):
     pool = make(A, B)
     fill(pool, A, 0.1)
     fill(pool, B, 0.5)
-    pool.note(A, verdict, UpstreamResponse(429, {}))
+    pool.record_response(A, verdict, UpstreamResponse(429, {}))
     assert (pool.state("a").cooldowns, pool.back_at(EVERYTHING)) == ({}, 0)
     assert chosen(pool, 3) == "aaa"
 
@@ -230,7 +230,7 @@ def test_a_window_that_has_opened_anew_is_empty(make, clock):
     clock.now += HOUR
     assert chosen(pool, 2) == "aa"
     clock.now += HOUR
-    assert pool.choose(Wanted()) == A
+    assert pool.choose(PoolRequest()) == A
     assert pool.state("a").load == 0
 
 
@@ -278,7 +278,7 @@ def test_the_soft_limit_goes_before_shyness(make):
     """Who has just refused a request for no known reason is better than who is nearly spent."""
     pool = make(A, B, soft_limit=0.9)
     fill(pool, A, 0.95)
-    pool.note(B, TRY_ONE_OTHER, NOTHING)
+    pool.record_response(B, TRY_ONE_OTHER, NOTHING)
     assert chosen(pool, 3) == "bbb"
 
 
@@ -313,11 +313,11 @@ def test_round_robin_among_those_that_are_about_as_full(make):
 def test_the_next_request_starts_after_the_one_that_answered(make):
     """After 429 on the first and 401 on the second, the next request starts with the third."""
     pool = make(A, B, C)
-    assert pool.choose(Wanted()) == A
+    assert pool.choose(PoolRequest()) == A
     cooldown(pool, A, 60)
-    assert pool.choose(Wanted(), {"a"}) == B
-    pool.note(B, REJECTED, NOTHING)
-    assert pool.choose(Wanted(), {"a", "b"}) == C
+    assert pool.choose(PoolRequest(), {"a"}) == B
+    pool.record_response(B, REJECTED, NOTHING)
+    assert pool.choose(PoolRequest(), {"a", "b"}) == C
     assert chosen(pool, 2) == "cc"
 
 
@@ -325,7 +325,7 @@ def test_a_windowless_429_makes_shy(make, clock):
     """After a 429 without a reason the credential does not rest, but requests start elsewhere for the cooldown."""
     pool = make(A, B)
     fill(pool, B, 0.8)
-    pool.note(A, TRY_ONE_OTHER, UpstreamResponse(429, {}))
+    pool.record_response(A, TRY_ONE_OTHER, UpstreamResponse(429, {}))
     assert (pool.state("a").cooldowns, pool.back_at(EVERYTHING)) == ({}, 0)
     assert chosen(pool, 3) == "bbb"
     clock.now += COOLDOWN
@@ -336,7 +336,7 @@ def test_a_shy_credential_serves_its_sessions_and_when_it_is_the_last(make):
     """Shyness is no rest: a session stays, and a pool of which the others rest goes on."""
     pool = make(A, B)
     assert chosen(pool, 1, "s") == "a"
-    pool.note(A, TRY_ONE_OTHER, NOTHING)
+    pool.record_response(A, TRY_ONE_OTHER, NOTHING)
     assert chosen(pool, 2, "s") == "aa"
     cooldown(pool, B, 60)
     assert chosen(pool, 2) == "aa"
@@ -346,7 +346,7 @@ def test_when_all_are_shy(make):
     """When every credential is shy the order is the usual one."""
     pool = make(A, B)
     for each in (A, B):
-        pool.note(each, TRY_ONE_OTHER, NOTHING)
+        pool.record_response(each, TRY_ONE_OTHER, NOTHING)
     assert chosen(pool, 4) == "abab"
 
 
@@ -359,7 +359,7 @@ UNCONFIRMED = REJECTED._replace(unconfirmed="the sentence")
 def test_an_unconfirmed_refusal_puts_nobody_out(make, clock):
     """A refusal that the request may have caused rests nobody; the credential is taken last until the suspicion is over."""
     pool = make(A, B)
-    pool.note(A, UNCONFIRMED, UpstreamResponse(400, {}))
+    pool.record_response(A, UNCONFIRMED, UpstreamResponse(400, {}))
     assert pool.suspect(A, "the sentence", "anna") is False
     assert (pool.state("a").cooldowns, pool.cooling_down(EVERYTHING)) == ({}, frozenset())
     assert chosen(pool, 3) == "bbb"
@@ -380,9 +380,9 @@ def test_an_answer_ends_a_suspicion(make):
     """A credential that answers a request is suspected no longer and is taken in its turn again."""
     pool = make(A, B)
     pool.suspect(A, "x", "anna")
-    pool.note(A, DONE, NOTHING)
+    pool.record_response(A, DONE, NOTHING)
     assert pool.suspect(A, "x", "ben") is False
-    pool.note(A, DONE, NOTHING)
+    pool.record_response(A, DONE, NOTHING)
     assert {*chosen(pool, 2)} == {"a", "b"}
 
 
@@ -404,7 +404,7 @@ def test_one_request_asks_each_credential_once(make):
     """A credential that this request has tried is never taken again, and when all were tried there is none."""
     pool = make(A, B, C)
     assert walk(pool) == "abc"
-    assert pool.choose(Wanted(), {"a", "b", "c"}) is None
+    assert pool.choose(PoolRequest(), {"a", "b", "c"}) is None
     assert chosen(pool, 1, "s") == "a"
     assert walk(pool, "s") in ("abc", "acb")
 
@@ -431,9 +431,9 @@ FULL = WINDOWS | {"5h__status": "rejected"}
 def test_seats_that_share_their_windows_rest_together(make):
     """Tokens of one organisation whose windows all open at the same moments have one quota: when one is full, all are."""
     pool = make(A, B, C, K)
-    for each, organisation in ((A, "o1"), (B, "o1"), (C, "o2"), (K, "o1")):
-        tell(pool, each, organisation=organisation, **WINDOWS)
-    tell(pool, A, 429, organisation="o1", **FULL)
+    for each, organization in ((A, "o1"), (B, "o1"), (C, "o2"), (K, "o1")):
+        tell(pool, each, organization=organization, **WINDOWS)
+    tell(pool, A, 429, organization="o1", **FULL)
     assert pool.cooling_down(EVERYTHING) == {"a", "b"}
     assert walk(pool) == "ck"
 
@@ -445,9 +445,9 @@ def test_seats_that_share_their_windows_rest_together(make):
 def test_seats_with_windows_of_their_own_rest_alone(make, theirs):
     """One organisation is no shared quota: a seat whose windows open at other moments has room of its own."""
     pool = make(A, B)
-    tell(pool, A, organisation="o1", **WINDOWS)
-    tell(pool, B, organisation="o1", **WINDOWS | theirs)
-    tell(pool, A, 429, organisation="o1", **FULL)
+    tell(pool, A, organization="o1", **WINDOWS)
+    tell(pool, B, organization="o1", **WINDOWS | theirs)
+    tell(pool, A, 429, organization="o1", **FULL)
     assert pool.cooling_down(EVERYTHING) == {"a"}
 
 
@@ -456,12 +456,12 @@ def test_one_window_in_common_is_chance(make):
     pool = make(A, B)
     five = {name: value for name, value in WINDOWS.items() if name.startswith("5h")}
     for each in (A, B):
-        tell(pool, each, organisation="o1", **five)
-    tell(pool, A, 429, organisation="o1", **five | {"5h__status": "rejected"})
+        tell(pool, each, organization="o1", **five)
+    tell(pool, A, 429, organization="o1", **five | {"5h__status": "rejected"})
     assert pool.cooling_down(EVERYTHING) == {"a"}
     other = make(A, B)
     for each in (A, B):
-        tell(other, each, organisation="o1", **WINDOWS)
+        tell(other, each, organization="o1", **WINDOWS)
     cooldown(other, A, 60)
     assert other.cooling_down(EVERYTHING) == {"a"}
 
@@ -470,8 +470,8 @@ def test_a_refusal_is_not_shared(make):
     """A token that was revoked says nothing about another one of its organisation."""
     pool = make(A, B)
     for each in (A, B):
-        tell(pool, each, organisation="o1", **WINDOWS)
-    pool.note(A, REJECTED, NOTHING)
+        tell(pool, each, organization="o1", **WINDOWS)
+    pool.record_response(A, REJECTED, NOTHING)
     assert pool.cooling_down(EVERYTHING) == {"a"}
 
 
@@ -481,8 +481,8 @@ def test_sharing_is_said_once(make, caplog):
     with caplog.at_level(logging.WARNING, "claude_proxy.credentials.learning_pool"):
         for _ in range(3):
             for each in (A, B):
-                tell(pool, each, organisation="o1", **WINDOWS)
-            tell(pool, A, 429, organisation="o1", **FULL)
+                tell(pool, each, organization="o1", **WINDOWS)
+            tell(pool, A, 429, organization="o1", **FULL)
     assert caplog.messages == ["credentials a, b belong to one organization and share their windows"]
 
 
@@ -565,7 +565,7 @@ def test_claim(make, seconds, family, claim):
 
 
 @pytest.mark.parametrize(
-    ("notes", "is_out"),
+    ("notes", "all_rejected"),
     [
         ([(A, "out"), (B, "out")], True),
         ([(A, "out"), (B, "rest")], False),
@@ -576,15 +576,15 @@ def test_claim(make, seconds, family, claim):
     ],
     ids=["refused", "one-limited", "limited", "family-limited", "another-family", "no-rest"],
 )
-def test_is_out(make, notes, is_out):
+def test_all_rejected(make, notes, all_rejected):
     """Refusals, and no limit, are what keeps a pool from serving a family when nobody in it rests for a limit."""
     pool = make(A, B)
     for each, what in notes:
         if what == "out":
-            pool.note(each, REJECTED, NOTHING)
+            pool.record_response(each, REJECTED, NOTHING)
         else:
             cooldown(pool, each, 60, "" if what == "rest" else what)
-    assert pool.is_out(Scope("opus")) is is_out
+    assert pool.all_rejected(Scope("opus")) is all_rejected
 
 
 def test_a_refusal_that_is_over_does_not_count(make, clock):
@@ -592,9 +592,9 @@ def test_a_refusal_that_is_over_does_not_count(make, clock):
     pool = make(A, B)
     cooldown(pool, A, 60)
     clock.now += 61
-    pool.note(A, REJECTED, NOTHING)
-    pool.note(B, REJECTED, NOTHING)
-    assert pool.is_out(EVERYTHING)
+    pool.record_response(A, REJECTED, NOTHING)
+    pool.record_response(B, REJECTED, NOTHING)
+    assert pool.all_rejected(EVERYTHING)
 
 
 # --- what is shown ---------------------------------------------------------------------------------------------------------
@@ -603,8 +603,8 @@ def test_a_refusal_that_is_over_does_not_count(make, clock):
 def test_a_snapshot_holds_what_lasts(make, clock):
     """A snapshot has the rests that last and the windows that are open, and does not change with the pool."""
     pool = make(A, B)
-    pool.choose(Wanted("s"))
-    pool.note(A, REJECTED, NOTHING)
+    pool.choose(PoolRequest("s"))
+    pool.record_response(A, REJECTED, NOTHING)
     pool.state("a").windows["", "5h"] = Window(0.5, START + HOUR, START)
     before, other = pool.snapshot()
     assert (before.credential, before.sessions, [*before.cooldowns], [*before.windows]) == (A, 1, [EVERYTHING], [("", "5h")])
@@ -619,17 +619,17 @@ def test_the_first_day_of_a_credential_is_the_first_that_anybody_knows(make, clo
     """The first process that sees a credential writes the day down; a later one takes it over and writes none."""
     first = make(A)
     assert first.snapshot()[0].since is None
-    first.note_seen()
+    first.record_first_seen()
     (row,) = first.changed()
     assert row.stamp == 0
     clock.now += DAY
     second = make(A, B)
     second.merge([row])
-    second.note_seen()
+    second.record_first_seen()
     assert [one.since for one in second.snapshot()] == [START, START + DAY]
     assert len(second.changed()) == 1
     third = make(A)
-    third.note_seen()
+    third.record_first_seen()
     third.merge([row])
     assert third.snapshot()[0].since == START
     assert row in third.everything()

@@ -7,7 +7,7 @@ from answers import HOUR
 from pools import DONE, NOTHING, REJECTED, SALT, A, B, C, K, chosen, cooldown, credential, fill, known, walk
 
 from claude_proxy.credentials.credential import Credential, Kind, Terms
-from claude_proxy.credentials.pool import Wanted
+from claude_proxy.credentials.pool import PoolRequest
 from claude_proxy.credentials.response_rules import Action, Verdict
 from claude_proxy.credentials.scope import EVERYTHING, Scope
 from claude_proxy.secret import Secret
@@ -31,7 +31,7 @@ def login(clock, token="first", expires=HOUR, label="home"):
 def test_a_new_one_is_asked_and_one_that_is_gone_is_not(make):
     """A credential that was added takes its turn at once, and one that was removed is never asked again."""
     pool = make(A, B)
-    pool.take_up([B, C])
+    pool.replace_credentials([B, C])
     assert {*chosen(pool, 6)} == {"b", "c"}
     assert len(pool) == 2
     assert [one.credential.label for one in pool.snapshot()] == ["b", "c"]
@@ -40,7 +40,7 @@ def test_a_new_one_is_asked_and_one_that_is_gone_is_not(make):
 def test_api_keys_stay_the_last(make):
     """Whatever the order in which credentials come, API keys are asked after OAuth tokens."""
     pool = make(K)
-    pool.take_up([K, A])
+    pool.replace_credentials([K, A])
     assert walk(pool) == "ak"
 
 
@@ -48,9 +48,9 @@ def test_an_empty_pool_fills_and_empties(make):
     """A pool may become empty and get credentials again."""
     pool = make()
     assert chosen(pool, 1) == "-"
-    pool.take_up([A])
+    pool.replace_credentials([A])
     assert chosen(pool, 1) == "a"
-    pool.take_up([])
+    pool.replace_credentials([])
     assert chosen(pool, 1) == "-"
     assert pool.retry_after("") >= 1
 
@@ -65,8 +65,8 @@ def test_who_stays_keeps_rests_windows_and_sessions(make):
     fill(pool, B, 0.4)
     chosen(pool, 1, "s")
     before = known(pool)
-    pool.take_up([A, B, C])
-    pool.take_up([B, A])
+    pool.replace_credentials([A, B, C])
+    pool.replace_credentials([B, A])
     assert known(pool) == before
 
 
@@ -78,7 +78,7 @@ def test_a_new_label_keeps_all_that_is_known(make):
     fill(pool, each, 0.4)
     cooldown(pool, each, 600, "opus")
     renamed = replace(each, label="anna")
-    pool.take_up([renamed, C])
+    pool.replace_credentials([renamed, C])
     assert chosen(pool, 3, "s") == "annaannaanna"
     assert pool.state("anna").load == 0.4
     assert "anna" not in chosen(pool, 3, family="opus")
@@ -90,7 +90,7 @@ def test_two_labels_may_change_places(make):
     pool = make(A, B)
     cooldown(pool, A, 600)
     assert chosen(pool, 1, "s") == "b"
-    pool.take_up([replace(A, label="b"), replace(B, label="a")])
+    pool.replace_credentials([replace(A, label="b"), replace(B, label="a")])
     assert chosen(pool, 2, "s") == "aa"
     assert chosen(pool, 2) == "aa"
 
@@ -100,10 +100,10 @@ def test_another_secret_under_a_label_is_another_credential(make):
     pool = make(A)
     cooldown(pool, A, 600)
     other = replace(A, secret=Secret("sk-ant-made-up-another"))
-    pool.take_up([other])
+    pool.replace_credentials([other])
     assert pool.state("a").cooldowns == {}
     assert chosen(pool, 1, "s") == "a"
-    pool.take_up([A, B])
+    pool.replace_credentials([A, B])
     assert pool.state("a").cooldowns == {}
     assert [one.sessions for one in pool.snapshot()] == [0, 0]
 
@@ -113,7 +113,7 @@ def test_sessions_of_a_removed_one_move_and_others_stay(make):
     pool = make(A, B)
     before = {f"s{n}": chosen(pool, 1, f"s{n}") for n in range(6)}
     assert {*before.values()} == {"a", "b"}
-    pool.take_up([B, C])
+    pool.replace_credentials([B, C])
     after = {session: chosen(pool, 1, session) for session in before}
     assert {session for session in before if after[session] != before[session]} == {
         session for session, label in before.items() if label == "a"
@@ -129,9 +129,9 @@ def test_sessions_of_a_removed_one_move_and_others_stay(make):
 def test_responses_of_a_removed_one_teach_nothing(make, verdict):
     """A response to a credential that was removed meanwhile raises nothing, and is nobody else's."""
     pool = make(A, B)
-    pool.take_up([B])
+    pool.replace_credentials([B])
     pool.changed()
-    pool.note(A, verdict, NOTHING)
+    pool.record_response(A, verdict, NOTHING)
     pool.confirm(A, REJECTED)
     assert pool.suspect(A, "This organization has been disabled.", "anna") is False
     assert chosen(pool, 2) == "bb"
@@ -141,10 +141,10 @@ def test_responses_of_a_removed_one_teach_nothing(make, verdict):
 def test_a_response_under_the_old_label_is_learned_under_the_new_one(make):
     """A response of before a change of the label counts for the same secret."""
     pool = make(A, B)
-    pool.take_up([replace(A, label="anna"), B])
+    pool.replace_credentials([replace(A, label="anna"), B])
     cooldown(pool, A, 600)
     assert chosen(pool, 2) == "bb"
-    pool.take_up([replace(A, label="b"), replace(B, label="a")])
+    pool.replace_credentials([replace(A, label="b"), replace(B, label="a")])
     assert chosen(pool, 2) == "aa"
 
 
@@ -155,7 +155,7 @@ def test_what_others_know_of_a_removed_one_is_passed_over(make, clock):
         pool.set_salt(SALT)
     chosen(others, 1, "s")
     cooldown(others, A, 600)
-    ours.take_up([B])
+    ours.replace_credentials([B])
     ours.merge(others.everything())
     assert chosen(ours, 1, "s") == "b"
     assert not [row for row in ours.everything() if row.key.startswith("credential:")]
@@ -167,7 +167,7 @@ def test_a_credential_has_one_name_in_the_store(make):
     for pool in (ours, others):
         pool.set_salt(SALT)
     cooldown(others, B, 600)
-    ours.take_up([A, B])
+    ours.replace_credentials([A, B])
     ours.merge(others.everything())
     assert "b" not in chosen(ours, 3)
 
@@ -181,11 +181,11 @@ def test_a_paused_one_is_not_asked_and_forgets_nothing(make):
     session = next(f"s{n}" for n in range(4) if chosen(pool, 1, f"s{n}") == "a")
     fill(pool, A, 0.3)
     cooldown(pool, A, 600, "opus")
-    pool.take_up([paused(A), B])
+    pool.replace_credentials([paused(A), B])
     assert chosen(pool, 3) == "bbb"
     assert walk(pool, session) == "b"
-    assert [one.closed for one in pool.snapshot()] == [True, False]
-    pool.take_up([A, B])
+    assert [one.disabled for one in pool.snapshot()] == [True, False]
+    pool.replace_credentials([A, B])
     assert pool.state("a").load == 0.3
     assert chosen(pool, 2, family="opus") == "bb"
     assert walk(pool) == "ba"
@@ -204,24 +204,24 @@ def test_an_expired_login_is_not_asked(make, clock):
     pool = make(login(clock), B)
     assert "home" in chosen(pool, 3)
     clock.now += HOUR
-    pool.take_up([login(clock, expires=0), B])
+    pool.replace_credentials([login(clock, expires=0), B])
     assert chosen(pool, 3) == "bbb"
-    pool.take_up([login(clock, "second"), B])
+    pool.replace_credentials([login(clock, "second"), B])
     assert "home" in chosen(pool, 3)
 
 
 def test_a_renewed_login_is_the_same_credential(make, clock):
     """A login that its client has renewed keeps rests, windows, sessions and its name in the store."""
     pool = make(login(clock))
-    pool.choose(Wanted("s"))
+    pool.choose(PoolRequest("s"))
     fill(pool, login(clock), 0.3)
     cooldown(pool, login(clock), 600, "opus")
     key = pool.state("home").key
-    pool.take_up([login(clock, "second")])
+    pool.replace_credentials([login(clock, "second")])
     assert pool.state("home").key == key
     assert pool.state("home").load == 0.3
-    assert pool.choose(Wanted("s", Scope("opus"))) is None
-    asked = pool.choose(Wanted("s"))
+    assert pool.choose(PoolRequest("s", Scope("opus"))) is None
+    asked = pool.choose(PoolRequest("s"))
     assert asked is not None
     assert asked.secret.reveal().endswith("second")
     assert pool.snapshot()[0].sessions == 1
@@ -230,11 +230,11 @@ def test_a_renewed_login_is_the_same_credential(make, clock):
 def test_a_refusal_ends_with_what_was_refused(make, clock):
     """A login that Anthropic refused is asked again once it is renewed, and late refusals of the old one do not count."""
     pool = make(login(clock))
-    pool.note(login(clock), REJECTED, NOTHING)
+    pool.record_response(login(clock), REJECTED, NOTHING)
     assert chosen(pool, 1) == "-"
-    pool.take_up([login(clock, "second")])
+    pool.replace_credentials([login(clock, "second")])
     assert chosen(pool, 1) == "home"
-    pool.note(login(clock), REJECTED, NOTHING)
+    pool.record_response(login(clock), REJECTED, NOTHING)
     assert chosen(pool, 1) == "home"
 
 
@@ -244,7 +244,7 @@ def test_other_terms_change_nothing_that_is_known(make):
     cooldown(pool, A, 600)
     chosen(pool, 1, "s")
     before = known(pool)
-    pool.take_up([replace(A, terms=Terms(priority=2)), B])
+    pool.replace_credentials([replace(A, terms=Terms(priority=2)), B])
     assert known(pool) == before
     assert pool.state("a").credential.terms.priority == 2
 
@@ -254,8 +254,8 @@ def test_many_changes_under_load_keep_the_counts(make):
     pool = make(A, B)
     every = [credential(letter) for letter in "abcdef"]
     for turn in range(60):
-        pool.take_up([every[(turn + step) % 6] for step in range(3)])
+        pool.replace_credentials([every[(turn + step) % 6] for step in range(3)])
         for number in range(10):
-            pool.choose(Wanted(f"s{number}"))
+            pool.choose(PoolRequest(f"s{number}"))
     assert sum(one.sessions for one in pool.snapshot()) == 10
     assert all(one.sessions >= 0 for one in pool.snapshot())

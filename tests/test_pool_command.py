@@ -16,7 +16,7 @@ from command_line import mode_of, refused, run
 from claude_proxy.cli import pool_command
 from claude_proxy.config.settings import Settings
 from claude_proxy.credentials.pool_rows import key_of
-from claude_proxy.state.replication import Synchroniser, Together
+from claude_proxy.state.replication import CombinedState, Synchronizer
 from claude_proxy.state.sqlite import SqliteStore
 
 A, B, FIXED = "sk-ant-oat01-made-up-a", "sk-ant-oat01-made-up-b", "sk-ant-oat01-made-up-fixed"
@@ -163,7 +163,7 @@ def test_resume_lifts_the_rests(pool):
 
     async def used():
         store = SqliteStore(state)
-        salt = await Synchroniser(store, Together()).salt()
+        salt = await Synchronizer(store, CombinedState()).salt()
         await store.close()
         return salt
 

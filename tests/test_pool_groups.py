@@ -4,7 +4,7 @@ import pytest
 
 from claude_proxy.config.models import ActiveConfig
 from claude_proxy.config.pool_groups import NO_GROUPS, PoolGroups, mistakes, unknown
-from claude_proxy.credentials.order import Asker
+from claude_proxy.credentials.order import Requester
 
 A, B, AB = frozenset({"a"}), frozenset({"b"}), frozenset({"a", "b"})
 BLOCK = {
@@ -31,15 +31,15 @@ CONFIG = {"claude_proxy": BLOCK}
 )
 def test_whose_a_request_is(user, models, groups):
     """The groups of the user and those of the model are restrictions of their own; who has neither has none."""
-    assert PoolGroups.of(CONFIG).asker(user, *models) == Asker(user.casefold(), groups)
+    assert PoolGroups.of(CONFIG).requester(user, *models) == Requester(user.casefold(), groups)
 
 
 def test_a_viewer_sees_what_any_of_the_models_may_use():
     """What a user may look at is what it may ask, by whatever model."""
     groups = PoolGroups.of(CONFIG)
-    assert groups.viewer("anna") == (Asker("anna", (A,)), Asker("anna", (A, A)), Asker("anna", (A, B)))
-    assert groups.viewer("carl") == (Asker("carl"), Asker("carl", (A,)), Asker("carl", (B,)))
-    assert NO_GROUPS.viewer("Carl") == (Asker("carl"),)
+    assert groups.viewer("anna") == (Requester("anna", (A,)), Requester("anna", (A, A)), Requester("anna", (A, B)))
+    assert groups.viewer("carl") == (Requester("carl"), Requester("carl", (A,)), Requester("carl", (B,)))
+    assert NO_GROUPS.viewer("Carl") == (Requester("carl"),)
 
 
 @pytest.mark.parametrize("given", [{}, {"claude_proxy": None}, {"claude_proxy": {}}, {"claude_proxy": ["x"]}, CONFIG])
@@ -79,6 +79,6 @@ def test_a_group_that_no_credential_has():
 def test_a_changed_config_changes_the_groups():
     """The groups are those of the configuration that is in force."""
     active = ActiveConfig({"model_list": [], **CONFIG}, {})
-    assert active.pool_groups.asker("anna").groups == (A,)
+    assert active.pool_groups.requester("anna").groups == (A,)
     active.replace({"model_list": []})
     assert active.pool_groups == NO_GROUPS

@@ -33,7 +33,7 @@ from pools import (
 )
 
 from claude_proxy.credentials.credential import Credential
-from claude_proxy.credentials.pool import Affinity, Pool, Wanted
+from claude_proxy.credentials.pool import Affinity, Pool, PoolRequest
 from claude_proxy.credentials.scope import EVERYTHING, Scope
 from claude_proxy.state.rows import Row
 
@@ -73,10 +73,10 @@ def test_a_rest_is_told_at_once(make):
     calls = []
     pool = make(A, on_cooldown=lambda: calls.append(1))
     fill(pool, A, 0.5)
-    pool.note(A, TRY_ONE_OTHER, NOTHING)
+    pool.record_response(A, TRY_ONE_OTHER, NOTHING)
     assert calls == []
     cooldown(pool, A, 60)
-    pool.note(A, REJECTED, NOTHING)
+    pool.record_response(A, REJECTED, NOTHING)
     assert len(calls) == 2
 
 
@@ -194,11 +194,11 @@ def test_garbage_is_passed_over(rows):
     pool = Pool([A, B], affinity=Affinity.SESSION, quarantine=QUARANTINE, clock=lambda: START)
     pool.merge([Row(key.replace("{key}", own_key(pool)), stamp, value) for key, stamp, value in rows])
     for family in ("", "opus"):
-        assert pool.choose(Wanted("s", Scope(family)), {"a"}) == B
+        assert pool.choose(PoolRequest("s", Scope(family)), {"a"}) == B
         assert math.isfinite(pool.back_at(Scope(family)))
         assert math.isfinite(pool.retry_after(Scope(family)))
         assert pool.claim(Scope(family)) in ("five_hour", "seven_day")
-        pool.is_out(Scope(family))
+        pool.all_rejected(Scope(family))
     assert all(json.loads(row.value) is not None and math.isfinite(row.stamp) for row in pool.everything())
 
 
@@ -222,9 +222,9 @@ def facts():
     pool = Pool([A, B], affinity=Affinity.SESSION, quarantine=QUARANTINE, clock=lambda: START)
     keys = [pool.state(label).key for label in "ab"]
     of_cooldown = st.builds(
-        lambda key, scope, noted, minutes: Row(
+        lambda key, scope, recorded_at, minutes: Row(
             f"credential:{key}:limit:{scope}",
-            noted,
+            recorded_at,
             json.dumps(
                 {
                     "until": minutes and START + 60.0 * minutes,
@@ -280,7 +280,7 @@ def test_rows_in_any_order_and_number(rows, shuffler):
         key = expected.state(label).key
         told = [(row.stamp, json.loads(row.value)["until"]) for row in rows if row.key == f"credential:{key}:limit:"]
         last = max(told, default=(0.0, 0.0))
-        ended = max((noted for noted, until in told if not until), default=0.0)
+        ended = max((recorded_at for recorded_at, until in told if not until), default=0.0)
         assert expected.state(label).back_at == (last[1] if last[1] > START and last[0] > ended else 0.0)
     told_on = merged([expected.everything()])
     assert known(told_on) == known(expected), "what a pool tells is what it was told"
@@ -294,7 +294,7 @@ def happens(what, pool, other, each, dice):
         case 1:
             cooldown(pool, each, dice.randint(1, 30), "opus")
         case 2:
-            pool.note(each, REJECTED, NOTHING)
+            pool.record_response(each, REJECTED, NOTHING)
         case 3:
             fill(pool, each, dice.random())
         case 4:

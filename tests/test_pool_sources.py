@@ -150,11 +150,11 @@ def test_a_home_without_a_login(path, content):
         (home / ".credentials.json").write_text(content)
     found = read(path)
     assert labels(found) == ["anna"]
-    assert found.credentials[0].closed(0.0)
+    assert found.credentials[0].is_disabled(0.0)
     assert "start Claude Code in that home" in found.problems[0]
     again = read(path, before=before)
     assert again.problems == found.problems
-    assert (again.credentials[0].secret.reveal(), again.credentials[0].closed(0.0)) == (B, False)
+    assert (again.credentials[0].secret.reveal(), again.credentials[0].is_disabled(0.0)) == (B, False)
 
 
 def test_two_homes_without_a_login_are_two_credentials(path):

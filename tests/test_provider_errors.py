@@ -10,7 +10,7 @@ LONG = {"error": {"message": "request (24071 tokens) exceeds the available conte
 
 
 def outcome(status, said, headers=()):
-    return provider_error(status, json.dumps(said).encode(), headers, estimate=lambda: 5000, asked=100)
+    return provider_error(status, json.dumps(said).encode(), headers, estimate=lambda: 5000, max_tokens=100)
 
 
 def words(found):

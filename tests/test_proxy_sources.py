@@ -6,12 +6,12 @@ import pytest
 from pools import DONE, NOTHING, A, B, cooldown, new_pool
 
 from benchmarks.virtual_time import now, run_virtually
-from claude_proxy.credentials.pool import Wanted
+from claude_proxy.credentials.pool import PoolRequest
 from claude_proxy.credentials.queue import PROOF_SECONDS
 from claude_proxy.credentials.response_rules import Action, Verdict
 from claude_proxy.credentials.scope import EVERYTHING, Scope
 from claude_proxy.proxy.sources import BUSY_SECONDS, PoolSource
-from claude_proxy.proxy.waiting import WaitingLines
+from claude_proxy.proxy.waiting import WaitQueues
 
 NOBODY = frozenset()
 OF_ITS_OWN = Verdict(Action.ROUTER, "the service failed")
@@ -21,10 +21,10 @@ class World:
     """A pool and the lines in front of it."""
 
     def __init__(self, *credentials):
-        self.pool, self.lines = new_pool(*credentials, clock=now), WaitingLines(now)
+        self.pool, self.queues = new_pool(*credentials, clock=now), WaitQueues(now)
 
     def source(self, caller="anna", max_wait=60.0, scope=EVERYTHING):
-        return PoolSource(self.pool, Wanted(None, scope), caller=caller, max_wait=max_wait, lines=self.lines)
+        return PoolSource(self.pool, PoolRequest(None, scope), caller=caller, max_wait=max_wait, queues=self.queues)
 
 
 def test_who_comes_while_others_wait():
@@ -85,7 +85,7 @@ def test_what_shows_that_a_credential_is_good():
     async def first_one_is_told(verdict):
         world = World(A)
         sources, went, _, tasks = await let_go(world, "abcdef")
-        sources["a"].note(A, verdict, NOTHING)
+        sources["a"].record_response(A, verdict, NOTHING)
         await asyncio.sleep(PROOF_SECONDS - 0.1)
         for task in tasks:
             task.cancel()
@@ -102,7 +102,7 @@ def test_who_finds_the_limit_keeps_its_turn():
         world = World(A)
         sources, went, wait, tasks = await let_go(world, "abc")
         cooldown(world.pool, A, 10)
-        sources["a"].note(A, OF_ITS_OWN, NOTHING)
+        sources["a"].record_response(A, OF_ITS_OWN, NOTHING)
         tasks.append(asyncio.ensure_future(wait("a")))
         await asyncio.gather(*tasks)
         return "".join(went)

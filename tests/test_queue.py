@@ -8,60 +8,62 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_proxy.credentials import queue as queue_module
-from claude_proxy.credentials.queue import LOOK_SECONDS, PROOF_SECONDS, STEP_SECONDS, Line, Place
+from claude_proxy.credentials.queue import POLL_SECONDS, PROOF_SECONDS, STEP_SECONDS, Waiter, WaitQueue
 
 
 class World:
     """A line, its clock, and one credential that rests until ``back``; ``went`` has who was let go, and when."""
 
     def __init__(self, back=0.0):
-        self.line, self.now, self.back = Line(), 0.0, back
+        self.queue, self.now, self.back = WaitQueue(), 0.0, back
         self.arrivals = count()
         self.went, self.in_vain = [], []
 
     def delay(self):
         return max(0.0, self.back - self.now)
 
-    def join(self, user, seconds=60.0, delay=None, *, again=False, arrival=None, is_picky=False):
+    def join(self, user, seconds=60.0, delay=None, *, again=False, arrival=None, is_restricted=False):
         number = next(self.arrivals) if arrival is None else arrival
-        place = Place(user, self.now + seconds, delay or self.delay, number, is_picky)
-        self.take(self.line.join(place, again=again))
-        return place
+        waiter = Waiter(user, self.now + seconds, delay or self.delay, number, is_restricted)
+        self.take(self.queue.join(waiter, again=again))
+        return waiter
 
     def take(self, settled):
-        for place in settled:
-            assert place not in self.line
-            (self.went if place.may_ask else self.in_vain).append((self.now, place))
+        for waiter in settled:
+            assert waiter not in self.queue
+            (self.went if waiter.is_admitted else self.in_vain).append((self.now, waiter))
 
-    def look(self):
-        settled, seconds = self.line.look(self.now)
+    def advance(self):
+        settled, seconds = self.queue.advance(self.now)
         self.take(settled)
         assert seconds > 0
         return seconds
 
     def run(self, until):
         """Look whenever it is time to, until then."""
-        while self.now < until and len(self.line):
-            self.now = min(self.now + self.look(), until)
+        while self.now < until and len(self.queue):
+            self.now = min(self.now + self.advance(), until)
 
     @property
     def users(self):
-        return "".join(place.user for _, place in self.went)
+        return "".join(waiter.user for _, waiter in self.went)
 
 
 def test_users_take_turns():
     """One user with many requests does not put back another with few; of one user who came first goes first."""
     world = World(back=10)
-    places = [world.join(user) for user in "aaaabbc"]
+    waiters = [world.join(user) for user in "aaaabbc"]
     world.run(10)
     assert world.went == []
     world.run(11)
     assert world.users == "a"
-    world.line.heard(good=True)
+    world.queue.report(good=True)
     world.run(12)
     assert world.users == "abcabaa"
     for user in "abc":
-        assert [place for _, place in world.went if place.user == user] == [place for place in places if place.user == user]
+        assert [waiter for _, waiter in world.went if waiter.user == user] == [
+            waiter for waiter in waiters if waiter.user == user
+        ]
 
 
 def test_the_first_one_finds_out():
@@ -72,10 +74,10 @@ def test_the_first_one_finds_out():
     world.run(10 + PROOF_SECONDS - 0.01)
     assert world.users == "a"
     world.back = 40
-    world.line.heard(good=False)
+    world.queue.report(good=False)
     world.run(40.01)
     assert world.users == "ab"
-    world.line.heard(good=True)
+    world.queue.report(good=True)
     world.run(42)
     assert len(world.users) == 60
     assert world.went[-1][0] < 41, "then they follow quickly"
@@ -98,9 +100,9 @@ def test_a_request_that_failed_of_its_own_accord():
     for user in "abc":
         world.join(user)
     for seen in ("a", "ab", "abc"):
-        world.look()
+        world.advance()
         assert world.users == seen
-        world.line.heard(good=False)
+        world.queue.report(good=False)
 
 
 def test_the_steps():
@@ -108,8 +110,8 @@ def test_the_steps():
     world = World()
     for _ in range(500):
         world.join("a", seconds=600)
-    world.look()
-    world.line.heard(good=True)
+    world.advance()
+    world.queue.report(good=True)
     world.run(600)
     moments = [moment for moment, _ in world.went]
     assert [sum(moment <= STEP_SECONDS * step + 1e-6 for moment in moments) for step in range(4)] == [2, 4, 7, 11]
@@ -122,8 +124,8 @@ def test_a_limit_ends_the_steps():
     world = World()
     for _ in range(50):
         world.join("a")
-    world.look()
-    world.line.heard(good=True)
+    world.advance()
+    world.queue.report(good=True)
     world.run(0.2)
     went = len(world.went)
     assert 1 < went < 50
@@ -138,13 +140,13 @@ def test_who_was_let_go_for_nothing_is_first_again():
     """The one that found the credential limited still has its place in the order of arrival, and the first turn."""
     world = World()
     first, *_ = [world.join(user) for user in "abca"]
-    world.look()
+    world.advance()
     assert world.went == [(0, first)]
     world.back = 10
-    world.line.heard(good=False)
+    world.queue.report(good=False)
     again = world.join("a", again=True, arrival=first.arrival)
     world.run(10.01)
-    world.line.heard(good=True)
+    world.queue.report(good=True)
     world.run(11)
     assert world.users == "aabca"
     assert world.went[1][1] is again
@@ -153,17 +155,17 @@ def test_who_was_let_go_for_nothing_is_first_again():
 def test_who_can_use_nothing_is_passed_over():
     """A request that no usable credential serves keeps its place, and neither holds up the others nor new ones."""
     world = World(back=10)
-    picky = world.join("a", delay=lambda: max(0.0, 30 - world.now), is_picky=True)
-    assert not world.line.holds_up
+    picky = world.join("a", delay=lambda: max(0.0, 30 - world.now), is_restricted=True)
+    assert not world.queue.must_wait
     world.join("a")
     world.join("b")
-    assert world.line.holds_up
+    assert world.queue.must_wait
     world.run(10.01)
-    world.line.heard(good=True)
+    world.queue.report(good=True)
     world.run(11)
     assert world.users == "ab"
-    assert [*world.line] == [picky]
-    assert not world.line.holds_up
+    assert [*world.queue] == [picky]
+    assert not world.queue.must_wait
     world.run(31)
     assert (world.users, world.went[-1][0]) == ("aba", pytest.approx(30, abs=0.1))
 
@@ -175,51 +177,51 @@ def test_who_waits_in_vain_is_told_at_once():
     short, longer = world.join("b", seconds=60), world.join("c", seconds=600)
     world.run(10.01)
     world.back = 300
-    world.line.heard(good=False)
-    world.look()
-    assert [place for _, place in world.in_vain] == [short]
+    world.queue.report(good=False)
+    world.advance()
+    assert [waiter for _, waiter in world.in_vain] == [short]
     world.run(301)
-    assert [place for _, place in world.went][1:] == [longer]
+    assert [waiter for _, waiter in world.went][1:] == [longer]
 
 
 def test_an_early_end():
     """A rest that ends before its time is seen within a second."""
     world = World(back=50)
     world.join("a")
-    assert world.look() <= LOOK_SECONDS
+    assert world.advance() <= POLL_SECONDS
     world.run(5.2)
     world.back = 0
     world.run(50)
-    assert world.went[0][0] <= 5.2 + LOOK_SECONDS
+    assert world.went[0][0] <= 5.2 + POLL_SECONDS
 
 
 def test_a_place_that_is_left():
     """Who leaves is passed over, in any state of things, and counts no more."""
     world = World(back=10)
-    places = [world.join(user) for user in "aab"]
-    world.line.leave(places[0])
-    world.line.leave(places[0])
-    assert len(world.line) == 2
+    waiters = [world.join(user) for user in "aab"]
+    world.queue.leave(waiters[0])
+    world.queue.leave(waiters[0])
+    assert len(world.queue) == 2
     world.run(10.01)
-    assert [place for _, place in world.went] == [places[1]]
-    world.line.leave(places[1])
-    world.line.leave(places[2])
-    assert (len(world.line), [*world.line], world.line.holds_up) == (0, [], False)
-    assert world.line.look(11) == ([], LOOK_SECONDS)
+    assert [waiter for _, waiter in world.went] == [waiters[1]]
+    world.queue.leave(waiters[1])
+    world.queue.leave(waiters[2])
+    assert (len(world.queue), [*world.queue], world.queue.must_wait) == (0, [], False)
+    assert world.queue.advance(11) == ([], POLL_SECONDS)
 
 
 def test_a_full_line(monkeypatch):
     """A user with many places gives the last one up to a user with fewer; else there is no room."""
-    monkeypatch.setattr(queue_module, "MAX_PLACES", 4)
+    monkeypatch.setattr(queue_module, "MAX_WAITERS", 4)
     world = World(back=10)
-    places = [world.join("a") for _ in range(4)]
-    assert world.join("a").may_ask is False
+    waiters = [world.join("a") for _ in range(4)]
+    assert world.join("a").is_admitted is False
     others = [world.join(user) for user in "bb"]
-    assert [place.may_ask for place in places] == [None, None, False, False]
-    assert world.join("b").may_ask is False
+    assert [waiter.is_admitted for waiter in waiters] == [None, None, False, False]
+    assert world.join("b").is_admitted is False
     one = world.join("c")
-    assert (one.may_ask, len(world.line)) == (None, 4)
-    assert [place.may_ask for place in places[:2] + others].count(False) == 1
+    assert (one.is_admitted, len(world.queue)) == (None, 4)
+    assert [waiter.is_admitted for waiter in waiters[:2] + others].count(False) == 1
 
 
 EVENTS = st.lists(
@@ -244,47 +246,49 @@ def test_whatever_happens(events):
                 joined.append(world.join(value, seconds=more))
             case "leave" if value < len(joined):
                 left.add(joined[value])
-                world.line.leave(joined[value])
+                world.queue.leave(joined[value])
             case "rest":
                 world.back = world.now + value
             case "heard":
-                world.line.heard(good=value)
+                world.queue.report(good=value)
             case "pass":
                 _pass(world, world.now + value)
     world.run(math.inf)
-    settled = [place for _, place in world.went + world.in_vain]
+    settled = [waiter for _, waiter in world.went + world.in_vain]
     assert len(settled) == len({*settled})
     assert {*settled} | left == {*joined}
-    for moment, place in world.went + world.in_vain:
-        assert moment <= place.until + 0.01
+    for moment, waiter in world.went + world.in_vain:
+        assert moment <= waiter.until + 0.01
 
 
 def _pass(world, end):
     """Look whenever it is time to, until then, and check each time who is let go."""
-    waiting, went, vain = [*world.line], len(world.went), len(world.in_vain)
-    while world.now < end and len(world.line):
+    waiting, went, vain = [*world.queue], len(world.went), len(world.in_vain)
+    while world.now < end and len(world.queue):
         let_go = len(world.went)
-        seconds = world.look()
+        seconds = world.advance()
         assert world.delay() == 0 or len(world.went) == let_go
         world.now = min(world.now + seconds, end)
     world.now = end
-    for moment, place in world.in_vain[vain:]:
-        assert moment + max(0.0, world.back - moment) >= place.until
-    for moment, place in world.went[went:]:
-        assert moment < place.until
+    for moment, waiter in world.in_vain[vain:]:
+        assert moment + max(0.0, world.back - moment) >= waiter.until
+    for moment, waiter in world.went[went:]:
+        assert moment < waiter.until
     for user in "abcd":
-        order = [place.arrival for _, place in world.went[went:] if place.user == user]
+        order = [waiter.arrival for _, waiter in world.went[went:] if waiter.user == user]
         assert order == sorted(order)
-    _assert_turns(waiting, [place for _, place in world.went[went:]])
+    _assert_turns(waiting, [waiter for _, waiter in world.went[went:]])
 
 
 def _assert_turns(waiting, went):
     """Between two turns of a user each other one that waited all the time had one."""
     for user in "abcd":
-        places = [index for index, place in enumerate(went) if place.user == user]
-        for one, two in pairwise(places):
-            between = {place.user for place in went[one + 1 : two]}
-            still = {place.user for place in waiting if place not in went and place.may_ask is None and place.user != user}
+        waiters = [index for index, waiter in enumerate(went) if waiter.user == user]
+        for one, two in pairwise(waiters):
+            between = {waiter.user for waiter in went[one + 1 : two]}
+            still = {
+                waiter.user for waiter in waiting if waiter not in went and waiter.is_admitted is None and waiter.user != user
+            }
             assert still <= between, "somebody was passed over"
 
 
@@ -292,19 +296,19 @@ def _assert_turns(waiting, went):
 def test_no_user_starves(counts, served_at_once):
     """However many requests one user has, each user's n-th is let go before any user's next but one."""
     world = World()
-    for number, places in enumerate(counts):
-        for _ in range(places):
+    for number, waiters in enumerate(counts):
+        for _ in range(waiters):
             world.join(str(number))
     begun = 0
-    while len(world.line):
-        world.look()
-        world.line.heard(good=True)
+    while len(world.queue):
+        world.advance()
+        world.queue.report(good=True)
         if len(world.went) - begun >= served_at_once:  # the credential is limited again
             begun, world.back = len(world.went), world.now + 1
         world.now += 0.3
     taken = dict.fromkeys(map(str, range(len(counts))), 0)
-    for _, place in world.went:
+    for _, waiter in world.went:
         left = {user for user in taken if taken[user] < counts[int(user)]}
-        assert taken[place.user] == min(taken[user] for user in left), "each has its turn"
-        taken[place.user] += 1
+        assert taken[waiter.user] == min(taken[user] for user in left), "each has its turn"
+        taken[waiter.user] += 1
     assert [*taken.values()] == counts or world.in_vain

@@ -12,7 +12,16 @@ from claude_proxy.anthropic.sse import KEEPALIVE, error_of
 from claude_proxy.anthropic.usage import Usage, usage_of
 from claude_proxy.providers.thinking import ThinkingFilter
 from claude_proxy.proxy.lanes.claude_lane import renamed
-from claude_proxy.proxy.relay import MAX_FIRST_EVENT, FailedStream, Heard, Renaming, close_stream, filtered, relayed, timed
+from claude_proxy.proxy.relay import (
+    MAX_FIRST_EVENT,
+    FailedStream,
+    Renaming,
+    StreamCapture,
+    close_stream,
+    filtered,
+    relayed,
+    timed,
+)
 
 THOUGHT = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta"}}\n\n'
 STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
@@ -158,8 +167,8 @@ def reading(chunks):
     return read
 
 
-async def relay(chunks, mender=None, keepalive=None, *, needs_event=False):
-    out, heard = Out(), Heard(copies=True)
+async def relay(chunks, editor=None, keepalive=None, *, needs_event=False):
+    out, capture = Out(), StreamCapture(copies=True)
 
     async def upstream():
         for chunk in chunks:
@@ -169,10 +178,10 @@ async def relay(chunks, mender=None, keepalive=None, *, needs_event=False):
 
     begin = partial(out.begin, 200, [])
     try:
-        mender = mender or Renaming(*renamed("m", "m"))
-        await relayed(reading(upstream()), out, mender, heard, begin=begin, keepalive=keepalive, needs_event=needs_event)
+        editor = editor or Renaming(*renamed("m", "m"))
+        await relayed(reading(upstream()), out, editor, capture, begin=begin, keepalive=keepalive, needs_event=needs_event)
     finally:
-        out.heard, out.copy = heard, heard.copy
+        out.capture, out.copy = capture, capture.copy
     return out
 
 
@@ -189,11 +198,11 @@ def test_a_large_stream_has_no_copy(monkeypatch):
     monkeypatch.setattr("claude_proxy.proxy.relay.MAX_COPY", 500)
     start = b'data: {"type":"message_start","message":{"usage":{"input_tokens":7,"output_tokens":1}}}\n\n'
     delta = b'data: {"type":"message_delta","usage":{"output_tokens":9}}\n\n'
-    heard = asyncio.run(relay([start, *[PING] * 100, delta, STOP])).heard
-    assert heard.copy.startswith(start)
-    assert len(heard.copy) < 500
-    assert (usage_of(heard.copy), heard.summary.usage) == (Usage(7, 9), Usage(7, 9))
-    assert heard.copy.endswith(STOP)
+    capture = asyncio.run(relay([start, *[PING] * 100, delta, STOP])).capture
+    assert capture.copy.startswith(start)
+    assert len(capture.copy) < 500
+    assert (usage_of(capture.copy), capture.summary.usage) == (Usage(7, 9), Usage(7, 9))
+    assert capture.copy.endswith(STOP)
 
 
 def test_the_first_event_leaves_before_the_second_comes():
@@ -209,7 +218,7 @@ def test_the_first_event_leaves_before_the_second_comes():
             yield STOP
 
         begin = partial(out.begin, 200, [])
-        await relayed(reading(upstream()), out, Renaming(*renamed("m", "m")), Heard(), begin=begin)
+        await relayed(reading(upstream()), out, Renaming(*renamed("m", "m")), StreamCapture(), begin=begin)
         return seen
 
     assert asyncio.run(run()) == [[message_start("m")]]
@@ -241,7 +250,9 @@ def test_a_stream_that_breaks_off_is_not_ended():
             raise broke
 
         with pytest.raises(ConnectionResetError):
-            await relayed(reading(upstream()), out, Renaming(*renamed("m", "m")), Heard(), begin=partial(out.begin, 200, []))
+            await relayed(
+                reading(upstream()), out, Renaming(*renamed("m", "m")), StreamCapture(), begin=partial(out.begin, 200, [])
+            )
         return out
 
     out = asyncio.run(run())
@@ -263,7 +274,7 @@ def test_headers_do_not_wait_for_ever(monkeypatch):
             await begun.wait()
             yield message_start("m")
 
-        await relayed(reading(upstream()), out, Renaming(*renamed("m", "m")), Heard(), begin=begin)
+        await relayed(reading(upstream()), out, Renaming(*renamed("m", "m")), StreamCapture(), begin=begin)
         return out
 
     assert asyncio.run(run()).written == [message_start("m")]
@@ -301,7 +312,7 @@ def test_a_silence_ends_no_write_and_loses_no_chunk():
     async def run():
         out = Slow()
         begin = partial(out.begin, 200, [])
-        await relayed(reading(upstream()), out, Renaming(*renamed("m", "m")), Heard(), begin=begin, keepalive=0.0)
+        await relayed(reading(upstream()), out, Renaming(*renamed("m", "m")), StreamCapture(), begin=begin, keepalive=0.0)
         return out
 
     out = asyncio.run(run())
@@ -323,7 +334,7 @@ def test_a_client_that_leaves_in_a_silence_ends_the_relay():
 
         async def ends():
             begin = partial(out.begin, 200, [])
-            await relayed(silent, out, Renaming(*renamed("m", "m")), Heard(), begin=begin, keepalive=0.0)
+            await relayed(silent, out, Renaming(*renamed("m", "m")), StreamCapture(), begin=begin, keepalive=0.0)
 
         task = asyncio.ensure_future(ends())
         await waits.wait()
@@ -354,7 +365,7 @@ def test_a_stream_has_one_timer():
             return chunks.pop(0) if chunks else b""
 
         begin = partial(out.begin, 200, [])
-        await relayed(read, out, Renaming(*renamed("m", "m")), Heard(), begin=begin, keepalive=60.0)
+        await relayed(read, out, Renaming(*renamed("m", "m")), StreamCapture(), begin=begin, keepalive=60.0)
 
     asyncio.run(run())
     assert [handle.cancelled() for handle in set_at] == [True, True]

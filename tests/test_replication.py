@@ -10,7 +10,7 @@ import pytest
 from claude_proxy.state import replication as sync_module
 from claude_proxy.state.memory import MemoryStore
 from claude_proxy.state.redis import RedisStore
-from claude_proxy.state.replication import LONGEST_PAUSE_SECONDS, PRUNE_EVERY_SECONDS, SALT, Synchroniser, Together
+from claude_proxy.state.replication import LONGEST_PAUSE_SECONDS, PRUNE_EVERY_SECONDS, SALT, CombinedState, Synchronizer
 from claude_proxy.state.rows import Row
 from claude_proxy.state.sqlite import SqliteStore
 from claude_proxy.state.store import StoreUnavailable
@@ -68,7 +68,7 @@ class Flaky(MemoryStore):
 
     def __init__(self):
         super().__init__()
-        self.away = self.hangs = self.closed = False
+        self.unavailable = self.hangs = self.closed = False
         self.pushes = []
         self.pushed, self.asked = asyncio.Event(), asyncio.Event()
         self.inside = self.most_inside = self.calls = 0
@@ -82,7 +82,7 @@ class Flaky(MemoryStore):
             await (asyncio.Event().wait() if self.hangs else asyncio.sleep(0))
         finally:
             self.inside -= 1
-        if self.away:
+        if self.unavailable:
             raise StoreUnavailable(self.kind, "gone fishing")
 
     async def push(self, rows):
@@ -126,7 +126,7 @@ async def process(store, clock):
 
     def process(**more):
         state = State()
-        return state, Synchroniser(more.pop("store", store), state, **({"interval": NEVER, "clock": clock} | more))
+        return state, Synchronizer(more.pop("store", store), state, **({"interval": NEVER, "clock": clock} | more))
 
     return process
 
@@ -215,10 +215,10 @@ async def test_what_was_passed_over_is_looked_at_again(process, store):
     state, sync = process()
     await sync.exchange()
     state.merges.clear()
-    sync.look_again("session:", "seen:")
-    store.away = True
+    sync.reload("session:", "seen:")
+    store.unavailable = True
     await sync.exchange()
-    store.away = False
+    store.unavailable = False
     await sync.exchange()
     await sync.exchange()
     assert state.merges == [["session:s"]]
@@ -237,7 +237,7 @@ async def test_the_interval_brings_what_changed_there(process):
 async def test_two_processes_on_one_file(tmp_path):
     """Through a file, what one process is woken for is known in the other one as soon as that one looks."""
     states = [State(), State()]
-    here, there = (Synchroniser(SqliteStore(tmp_path / "state.db"), state, interval=0.01) for state in states)
+    here, there = (Synchronizer(SqliteStore(tmp_path / "state.db"), state, interval=0.01) for state in states)
     await here.load()
     await there.load()
     async with running(here) as one, running(there) as other:
@@ -265,14 +265,14 @@ async def test_away_is_said_once(process, store, caplog):
     """A store that is away makes one warning, with its kind, however often it is tried, and one line when it is back."""
     caplog.set_level(logging.INFO)
     state, sync = process()
-    store.away = True
+    store.unavailable = True
     await sync.load()
     for _ in range(3):
         state.set("a")
         await sync.exchange()
     assert levels(caplog) == ["WARNING"]
     assert "Flaky is not available: gone fishing" in caplog.text
-    store.away = False
+    store.unavailable = False
     await sync.exchange()
     await sync.exchange()
     assert levels(caplog) == ["WARNING", "INFO"]
@@ -283,7 +283,7 @@ async def test_each_outage_is_said(process, store, caplog):
     """The next outage is one of its own."""
     caplog.set_level(logging.INFO)
     _, sync = process()
-    for store.away in (True, True, False, True, False):
+    for store.unavailable in (True, True, False, True, False):
         await sync.exchange()
     assert levels(caplog) == ["WARNING", "INFO", "WARNING", "INFO"]
 
@@ -293,12 +293,12 @@ async def test_everything_is_pushed_when_it_is_back(process, store):
     state, sync = process()
     state.set("a")
     await sync.exchange()
-    store.away = True
+    store.unavailable = True
     state.set("b")
     await sync.exchange()
     store.lose_everything()
     store.pushes.clear()
-    store.away = False
+    store.unavailable = False
     await sync.exchange()
     assert store.pushes == [["a", "b"]]
     await sync.exchange()
@@ -309,9 +309,9 @@ async def test_what_changed_there_arrives_after_an_outage(process, store):
     """What others pushed while the store was away from this process is here after it."""
     (here, sync_here), (there, sync_there) = process(), process()
     here.set("a")
-    store.away = True
+    store.unavailable = True
     await sync_there.load()
-    store.away = False
+    store.unavailable = False
     await sync_here.exchange()
     await sync_there.exchange()
     assert set(there.rows) == {"a"}
@@ -354,15 +354,15 @@ async def test_pauses_grow_and_are_bounded(process, store, monkeypatch):
     async def happens(event, seconds):
         pauses.append((event is sync._woken, seconds))
         sync.wake()
-        store.away = len(pauses) not in (8, 9)
+        store.unavailable = len(pauses) not in (8, 9)
         if len(pauses) == 11:
             sync._closing.set()
 
     monkeypatch.setattr(sync_module, "_happens", happens)
-    store.away = True
+    store.unavailable = True
     await asyncio.wait_for(sync.run(), SOON)
-    away = [0.25, 0.5, 1.0, 2.0, 4.0, LONGEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS]
-    assert pauses == [*((False, pause) for pause in away), (True, 0.25), (True, 0.25), (False, 0.25)]
+    unavailable = [0.25, 0.5, 1.0, 2.0, 4.0, LONGEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS]
+    assert pauses == [*((False, pause) for pause in unavailable), (True, 0.25), (True, 0.25), (False, 0.25)]
 
 
 async def test_a_store_that_hangs(process, store, caplog, monkeypatch):
@@ -452,7 +452,7 @@ async def test_close_pushes_what_a_cancelled_loop_left(process, store):
     assert store.keys() == {"a"}
 
 
-@pytest.mark.parametrize("trouble", ["away", "hangs"])
+@pytest.mark.parametrize("trouble", ["unavailable", "hangs"])
 async def test_close_without_the_store(process, store, trouble):
     """The end waits for no store: the loop ends in its pause, and nothing is raised."""
     state, sync = process(patience=0.01)
@@ -471,7 +471,7 @@ async def test_close_without_the_store(process, store, trouble):
 async def test_close_ends_the_pause_of_an_outage(process, store):
     """A loop that pauses because the store is away ends with ``close``, and not only after the pause."""
     _, sync = process()
-    store.away = True
+    store.unavailable = True
     async with running(sync) as task:
         await soon(store.asked)
         await sync.exchange()  # which is after the loop's own
@@ -503,10 +503,10 @@ async def test_a_salt_for_now(process, store, caplog):
     salt = await process()[1].salt()
     await MemoryStore.push(store, [Row("a", NOW, "1")])
     state, sync = process()
-    store.away = True
+    store.unavailable = True
     own = await sync.salt()
     assert own != salt
-    store.away = False
+    store.unavailable = False
     state.set("mine")
     await sync.exchange()
     assert state.merges[0] == [SALT, "before", "a"]
@@ -518,9 +518,9 @@ async def test_a_salt_for_now(process, store, caplog):
 async def test_a_salt_for_now_becomes_the_salt(process, store):
     """When the store was away and comes back without a salt, a process that made one puts its own there."""
     _, sync = process()
-    store.away = True
+    store.unavailable = True
     own = await sync.salt()
-    store.away = False
+    store.unavailable = False
     await sync.exchange()
     assert await process()[1].salt() == own
 
@@ -543,9 +543,9 @@ async def test_another_salt_pushes_everything_again(process, store):
 async def test_another_process_puts_its_salt_there_first(process, store, monkeypatch):
     """A salt for now that another process's comes before gives way to that one, and everything is pushed once more."""
     state, sync = process()
-    store.away = True
+    store.unavailable = True
     await sync.salt()
-    store.away = False
+    store.unavailable = False
     push = store.push
 
     async def late(rows):
@@ -617,12 +617,12 @@ async def test_several_parts_are_shared_through_one_store():
     here, there = [State(), State()], [State(), State()]
     for number, state in enumerate(here):
         state.set(f"key-{number}")
-    first, second = Synchroniser(store, Together(*here)), Synchroniser(store, Together(*there))
+    first, second = Synchronizer(store, CombinedState(*here)), Synchronizer(store, CombinedState(*there))
     await first.exchange()
     await second.exchange()
     assert [[*state.rows] for state in there] == [["key-0", "key-1"]] * 2
-    assert sorted(row.key for row in Together(*there).everything()) == ["key-0", "key-0", "key-1", "key-1"]
-    assert (first.kind, first.away) == ("memory", False)
+    assert sorted(row.key for row in CombinedState(*there).everything()) == ["key-0", "key-0", "key-1", "key-1"]
+    assert (first.kind, first.unavailable) == ("memory", False)
 
 
 @pytest.mark.parametrize("value", ["", "[", "7", "null", '"\\ud800"', '"' + "x" * 300 + '"', "[" * 100_000])
@@ -630,7 +630,7 @@ async def test_a_broken_salt_costs_nothing_else(value):
     """A salt that is none is passed over, and what the store holds beside it still arrives."""
     store, state = MemoryStore(), State()
     await store.push([Row(SALT, 0.0, value), Row("fact", NOW, "1")])
-    sync = Synchroniser(store, state, clock=Clock())
+    sync = Synchronizer(store, state, clock=Clock())
     salt = await sync.salt()
     await sync.load()
-    assert (len(salt), sync.away, "fact" in state.rows) == (32, False, True)
+    assert (len(salt), sync.unavailable, "fact" in state.rows) == (32, False, True)

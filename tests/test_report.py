@@ -10,7 +10,7 @@ from claude_proxy.credentials.credential import Credential, Kind, Terms
 from claude_proxy.credentials.rate_limits import Cooldown, Snapshot, Window
 from claude_proxy.credentials.scope import EVERYTHING, Scope
 from claude_proxy.secret import Secret
-from claude_proxy.usage.ledger import Book
+from claude_proxy.usage.ledger import Ledger
 from claude_proxy.usage.record import Record
 from claude_proxy.usage.report import (
     StoreStatus,
@@ -27,7 +27,7 @@ from claude_proxy.usage.report import (
 
 NOW = 1_795_000_000.0
 HOUR, DAY = 3600.0, 86400.0
-ADMIN, ANNA = Viewer("admin", everybody=True), Viewer("anna", everybody=False)
+ADMIN, ANNA = Viewer("admin", sees_all_users=True), Viewer("anna", sees_all_users=False)
 STORE_STATUS = StoreStatus("SQLite", unavailable=False, process_started=NOW - DAY)
 
 
@@ -41,7 +41,7 @@ def closed(label="closed", expires=None, cooldowns=None, **terms):
     """A credential that is paused, or whose login expires then."""
     secret = Secret(f"sk-ant-oat01-made-up-{label}")
     one = Credential(label, Kind.OAUTH, secret, terms=Terms(**terms), source="home", renewed=True, expires=expires)
-    return Snapshot(one, NOW, cooldowns or {}, {}, 0, closed=one.closed(NOW))
+    return Snapshot(one, NOW, cooldowns or {}, {}, 0, disabled=one.is_disabled(NOW))
 
 
 def utc(at):
@@ -53,8 +53,8 @@ def record(user="anna", model="m", credential="first", **more):
 
 
 @pytest.fixture
-def book():
-    return Book(clock=lambda: NOW, writer="w")
+def ledger():
+    return Ledger(clock=lambda: NOW, writer="w")
 
 
 OPUS = {("opus", "7d_opus"): Window(1.0, NOW + DAY, NOW)}
@@ -158,11 +158,11 @@ def test_a_window_is_shown_once():
     assert [(name, window.utilization) for name, window in windows(one).items()] == [("5h", 0.2), ("7d", 0.1), ("7d_opus", 0.6)]
 
 
-def test_the_report_sums_by_credential_user_and_model(book):
+def test_the_report_sums_by_credential_user_and_model(ledger):
     """The same requests are counted for the credential, the user and the model, today and in seven days."""
     for user, model in (("anna", "m"), ("anna", "n"), ("ben", "m")):
-        book.record(record(user, model))
-    data = report([snapshot(), snapshot("second")], book, ADMIN, STORE_STATUS, NOW)
+        ledger.record(record(user, model))
+    data = report([snapshot(), snapshot("second")], ledger, ADMIN, STORE_STATUS, NOW)
     assert [one["today"]["requests"] for one in data["credentials"]] == [3, 0]
     assert {row["name"]: row["week"]["requests"] for row in data["users"]} == {"anna": 2, "ben": 1}
     assert {row["name"]: row["today"]["output"] for row in data["models"]} == {"m": 4, "n": 2}
@@ -170,11 +170,11 @@ def test_the_report_sums_by_credential_user_and_model(book):
     assert json.loads(json.dumps(data)) == data
 
 
-def test_a_user_sees_of_people_only_itself(book):
+def test_a_user_sees_of_people_only_itself(ledger):
     """Who does not hold the master key finds its own usage, the credentials, and failovers without other people's names."""
     for user in ("anna", "ben"):
-        book.record(record(user, f"model-of-{user}", failovers=("first: limit",)))
-    data = report([snapshot()], book, ANNA, STORE_STATUS, NOW)
+        ledger.record(record(user, f"model-of-{user}", failovers=("first: limit",)))
+    data = report([snapshot()], ledger, ANNA, STORE_STATUS, NOW)
     assert [row["name"] for row in data["users"]] == ["anna"]
     assert [row["name"] for row in data["models"]] == ["model-of-anna"]
     assert sorted(one["user"] for one in data["failovers"]) == ["", "anna"]
@@ -182,17 +182,17 @@ def test_a_user_sees_of_people_only_itself(book):
     assert data["credentials"][0]["today"]["requests"] == 2
 
 
-def test_the_last_error_stands_at_its_credential(book):
+def test_the_last_error_stands_at_its_credential(ledger):
     """A credential shows what went wrong with it last, and when; another one shows nothing."""
-    book.record(record(failovers=("second: five_hour limit (HTTP 429)",)))
-    first, second = report([snapshot(), snapshot("second")], book, ADMIN, STORE_STATUS, NOW)["credentials"]
+    ledger.record(record(failovers=("second: five_hour limit (HTTP 429)",)))
+    first, second = report([snapshot(), snapshot("second")], ledger, ADMIN, STORE_STATUS, NOW)["credentials"]
     assert first["last_error"] is None
     assert second["last_error"] == {"at": NOW, "text": "five_hour limit (HTTP 429)"}
 
 
-def test_no_secret_is_in_the_report(book):
+def test_no_secret_is_in_the_report(ledger):
     """A report can be shown: it holds labels and no credential."""
-    assert "made-up" not in json.dumps(report([snapshot()], book, ADMIN, STORE_STATUS, NOW))
+    assert "made-up" not in json.dumps(report([snapshot()], ledger, ADMIN, STORE_STATUS, NOW))
 
 
 # --- Who is not asked at all, and what is written of a credential ------------------------------------------------------------
@@ -217,42 +217,42 @@ def test_who_is_paused_or_expired_is_not_usable(one, name, words):
     assert headroom(one) == 0
 
 
-def test_the_paused_have_no_part_in_the_room(book):
+def test_the_paused_have_no_part_in_the_room(ledger):
     """What the operator has paused is counted, is not usable, and lowers no room; an expired login does."""
     pool = [snapshot(), closed("p", paused=True)]
-    assert report(pool, book, ADMIN, STORE_STATUS, NOW)["pool"] == {
+    assert report(pool, ledger, ADMIN, STORE_STATUS, NOW)["pool"] == {
         "credentials": 2, "usable": 1, "headroom": 1.0, "problems": [],
     }  # fmt: skip
     assert headroom_of_pool([snapshot(), closed(expires=NOW)]) == 0.5
     assert headroom_of_pool([closed(paused=True)]) is None
 
 
-def test_the_login_of_a_home(book):
+def test_the_login_of_a_home(ledger):
     """A login has an expiry of its own, and no year."""
-    (one,) = report([closed(expires=NOW + HOUR)], book, ANNA, STORE_STATUS, NOW)["credentials"]
-    assert one["age"] is None
+    (one,) = report([closed(expires=NOW + HOUR)], ledger, ANNA, STORE_STATUS, NOW)["credentials"]
+    assert one["setup_token"] is None
     assert one["login"]["expires"] == NOW + HOUR
     assert one["login"]["words"].startswith(f"its login expires at {utc(NOW + HOUR)}")
 
 
-def test_what_is_written_down_is_for_the_master_key(book):
+def test_what_is_written_down_is_for_the_master_key(ledger):
     """Terms, sources and what is wrong with the files are shown to who sees everybody, and to nobody else."""
     fixed = Credential("fixed", Kind.API_KEY, Secret("sk-ant-api03-made-up"), source="CLAUDE_API_KEYS_FILE")
     pool = [closed(groups=frozenset({"b", "a"}), owner="anna", reserve=0.2), Snapshot(fixed, NOW, {}, {}, 0)]
-    found = report(pool, book, ADMIN, STORE_STATUS, NOW, problems=("line 3",))
+    found = report(pool, ledger, ADMIN, STORE_STATUS, NOW, problems=("line 3",))
     assert found["pool"]["problems"] == ["line 3"]
     first, second = found["credentials"]
     assert (first["source"], first["editable"]) == ("home", True)
     assert first["terms"] == {"groups": ["a", "b"], "owner": "anna", "reserve": 0.2}
     assert (second["source"], second["editable"], second["terms"]) == ("CLAUDE_API_KEYS_FILE", False, {})
-    hidden = report(pool, book, ANNA, STORE_STATUS, NOW, problems=("line 3",))
+    hidden = report(pool, ledger, ANNA, STORE_STATUS, NOW, problems=("line 3",))
     assert hidden["pool"]["problems"] == []
     assert not {"source", "editable", "terms"} & {*hidden["credentials"][0]}
     assert "made-up" not in json.dumps([found, hidden])
 
 
-def test_a_failover_from_a_credential_of_others_is_not_shown(book):
+def test_a_failover_from_a_credential_of_others_is_not_shown(ledger):
     """What names a credential that the viewer may not use is left out, and what names another one stays."""
-    book.record(record(failovers=("first: limit (HTTP 429)", "second: limit (HTTP 429)")))
-    shown = report([], book, Viewer("anna", everybody=False, hidden=frozenset({"first"})), STORE_STATUS, NOW)
+    ledger.record(record(failovers=("first: limit (HTTP 429)", "second: limit (HTTP 429)")))
+    shown = report([], ledger, Viewer("anna", sees_all_users=False, hidden=frozenset({"first"})), STORE_STATUS, NOW)
     assert [one["text"] for one in shown["failovers"]] == ["second: limit (HTTP 429)"]

@@ -64,7 +64,7 @@ def test_the_projects_own_lines_are_written_once(litellm_log, capsys):
 RECORD = Record(
     at=0.0,
     user="anna",
-    asked="claude-opus-4-8",
+    requested="claude-opus-4-8",
     served="anthropic/claude-opus-4-8",
     credential="first",
     status=200,
@@ -111,7 +111,7 @@ def test_a_request_as_json_has_its_fields(litellm_log, capsys):
 @pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
 def test_what_clients_choose_breaks_no_line_and_shows_no_secret(litellm_log, capsys, as_json):
     """Control characters in a model's name are escaped, a long name is cut, and a secret in it is redacted."""
-    hostile = replace(RECORD, asked=f"a\n2026 ERROR \x1b[31m\u202e {SECRET} {'x' * 1000}")
+    hostile = replace(RECORD, requested=f"a\n2026 ERROR \x1b[31m\u202e {SECRET} {'x' * 1000}")
     text = written(capsys, hostile, as_json=as_json, redactor=Redactor([Secret(SECRET)]))
     assert text.count("\n") == 1
     assert len(text) < 1200

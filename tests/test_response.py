@@ -390,7 +390,7 @@ async def test_the_record():
     await client.response.end()
     client.journal.usage = Usage(3, 4)
     record = client.response.record(1_800_000_000.0)
-    assert (record.at, record.user, record.asked, record.served) == (1_800_000_000.0, "anna", "m", "some/model")
+    assert (record.at, record.user, record.requested, record.served) == (1_800_000_000.0, "anna", "m", "some/model")
     assert (record.status, record.first_byte_seconds, record.seconds, record.error) == (200, 1, 3, "")
     assert (record.credential, record.usage, record.failovers) == ("two", Usage(3, 4), ("one: limit (HTTP 429)",))
     assert record.counts_tokens is False

@@ -24,7 +24,7 @@ from claude_proxy.providers.endpoints import model_family
 
 NOW = 1_800_000_000
 COOLDOWN = 60.0
-UNTOUCHED = {"cooldowns": (), "rejected": False, "refused": False}
+UNTOUCHED = {"cooldowns": (), "rejected": False, "unauthorized": False}
 
 
 def of(given, kind=Kind.OAUTH, endpoint="", speed=""):
@@ -201,7 +201,7 @@ def test_out(answer):
 def test_refused(answer):
     """A 401 may be about the token or about trouble of Anthropic's, whatever it says: the next one is asked."""
     verdict = judged(answer)
-    assert (verdict.action, fields(verdict)) == (Action.NEXT, UNTOUCHED | {"refused": True})
+    assert (verdict.action, fields(verdict)) == (Action.NEXT, UNTOUCHED | {"unauthorized": True})
 
 
 SPENT = "You have reached your specified API usage limits. You will regain access on 2027-01-20 at 00:00 UTC."
@@ -377,9 +377,9 @@ def test_the_credential_is_untouched(answer, then):
 @pytest.mark.parametrize("answer", [*map(of, answers.OUR_FAULT.values())], ids=answers.OUR_FAULT)
 def test_our_own_fault(answer):
     """A credential that was sent in the wrong way is the proxy's fault, and no other answer is."""
-    assert judged(answer).ours
+    assert judged(answer).proxy_fault
     others = [*answers.REFUSED_CREDENTIAL.values(), *answers.DISGUISED.values(), *answers.NOT_NATIVE_403.values()]
-    assert not any(judged(of(each)).ours for each in others)
+    assert not any(judged(of(each)).proxy_fault for each in others)
 
 
 @pytest.mark.parametrize(

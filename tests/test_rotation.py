@@ -13,7 +13,7 @@ from lanes import Response, Upstream
 from benchmarks.virtual_time import now, run_virtually
 from claude_proxy.anthropic.errors import error_body
 from claude_proxy.credentials.credential import Credential, Kind
-from claude_proxy.credentials.pool import Affinity, Pool, Wanted
+from claude_proxy.credentials.pool import Affinity, Pool, PoolRequest
 from claude_proxy.credentials.response_rules import Action, Verdict
 from claude_proxy.credentials.scope import EVERYTHING, Scope
 from claude_proxy.credentials.upstream_response import UNIFIED, UpstreamResponse
@@ -23,12 +23,12 @@ from claude_proxy.proxy.request import Request, read_view
 from claude_proxy.proxy.rotation import (
     MAX_JUDGED_BYTES,
     EgressRefused,
-    NobodyUsable,
+    NoCredentialAvailable,
     Rotation,
     body_for_claude,
 )
 from claude_proxy.proxy.sources import PoolSource, SingleSource
-from claude_proxy.proxy.waiting import WaitingLines
+from claude_proxy.proxy.waiting import WaitQueues
 from claude_proxy.secret import Secret
 from claude_proxy.upstream.client import BrokenOffError, UnreachableError
 from claude_proxy.upstream.headers import read, session_of
@@ -93,7 +93,7 @@ class Call:
 
     def __init__(
         self, *credentials, source=None, body=BODY, headers=SENT, session=None, base="https://api.anthropic.com",
-        family="sonnet", max_wait=0.0, pool=None, clock=None, caller="anna", lines=None,
+        family="sonnet", max_wait=0.0, pool=None, clock=None, caller="anna", queues=None,
     ):  # fmt: skip
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.clock = clock or Clock()
@@ -101,10 +101,10 @@ class Call:
         self.journal = Journal()
         self.hosts = Hosts(base)
         self.pool = pool or Pool(credentials, affinity=Affinity.SESSION, quarantine=900, clock=self.clock)
-        wanted = Wanted(session, Scope(family))
-        lines = lines or WaitingLines(self.clock, self.clock.pause)
+        wanted = PoolRequest(session, Scope(family))
+        queues = queues or WaitQueues(self.clock, self.clock.pause)
         self.rotation = Rotation(
-            source or PoolSource(self.pool, wanted, caller=caller, max_wait=max_wait, lines=lines),
+            source or PoolSource(self.pool, wanted, caller=caller, max_wait=max_wait, queues=queues),
             self.request,
             self.journal,
             scope=Scope(family),
@@ -130,7 +130,7 @@ async def test_429_then_401_then_200():
     assert [request.body for request in upstream.sent] == [BODY] * 3
     assert judged.verdict.action is Action.DONE
     assert [call.pool.state(label).back_at for label in "abc"] == [NOW + 3600, NOW + 5, 0]
-    assert call.pool.choose(Wanted()) == C
+    assert call.pool.choose(PoolRequest()) == C
 
 
 async def test_the_request_that_leaves():
@@ -170,7 +170,7 @@ async def test_all_are_at_fault():
     """When every credential fails nobody is asked twice, and there is no answer for the client but the pool's own."""
     upstream = Upstream(refused(429, headers=MINUTE), refused(401), refused(429, headers=LIMITED))
     call = Call(A, B, C)
-    with pytest.raises(NobodyUsable):
+    with pytest.raises(NoCredentialAvailable):
         await call.send(upstream)
     assert (upstream.credentials, call.journal.labels) == ("abc", ["a", "b", "c"])
     assert call.clock.waited == 0
@@ -181,8 +181,10 @@ async def test_when_all_rest_nobody_is_asked():
     upstream = Upstream(Response(200))
     call = Call(A, B)
     for each in (A, B):
-        call.pool.note(each, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, NOW + 300),)), UpstreamResponse(429, {}))
-    with pytest.raises(NobodyUsable):
+        call.pool.record_response(
+            each, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, NOW + 300),)), UpstreamResponse(429, {})
+        )
+    with pytest.raises(NoCredentialAvailable):
         await call.send(upstream)
     assert (upstream.credentials, call.journal.labels) == ("", [])
 
@@ -418,7 +420,7 @@ async def test_a_session_stays_with_the_one_that_answered():
     upstream = Upstream(refused(429, headers=MINUTE), Response(200))
     call = Call(A, B, C, session="s")
     await call.send(upstream)
-    assert [call.pool.choose(Wanted("s")).label for _ in range(3)] == ["b", "b", "b"]
+    assert [call.pool.choose(PoolRequest("s")).label for _ in range(3)] == ["b", "b", "b"]
 
 
 @pytest.fixture
@@ -483,7 +485,7 @@ async def test_a_windowless_429_is_one_hop():
     call = Call(A, B, C)
     assert (await call.send(upstream)).response.status == 200
     assert (upstream.credentials, call.pool.cooling_down(Scope("sonnet"))) == ("ab", frozenset())
-    assert [call.pool.choose(Wanted()).label for _ in range(4)] == ["c", "b", "c", "b"]
+    assert [call.pool.choose(PoolRequest()).label for _ in range(4)] == ["c", "b", "c", "b"]
 
 
 async def test_a_second_windowless_429_is_the_clients():
@@ -506,7 +508,7 @@ async def test_a_hop_with_nobody_to_hop_to():
 async def test_a_hop_does_not_wait_for_those_that_rest():
     """A request that failed without a reason is not kept for another credential's rest to end."""
     call = Call(A, B, max_wait=100)
-    call.pool.note(B, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, NOW + 10),)), UpstreamResponse(429, {}))
+    call.pool.record_response(B, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, NOW + 10),)), UpstreamResponse(429, {}))
     judged = await call.send(Upstream(refused(429)))
     assert (judged.response.status, call.journal.labels, call.clock.waited) == (429, ["a"], 0)
 
@@ -596,9 +598,9 @@ async def test_another_caller_confirms_a_suspicion():
     await call.send(Upstream(refused(400, DISABLED)))
     await Call(pool=call.pool, clock=call.clock, caller="carl").send(Upstream(refused(400, NO_CREDIT)))
     assert out(call.pool) == ""
-    with pytest.raises(NobodyUsable):
+    with pytest.raises(NoCredentialAvailable):
         await Call(pool=call.pool, clock=call.clock, caller="ben").send(Upstream(refused(400, DISABLED)))
-    assert (out(call.pool), call.pool.is_out(Scope("sonnet"))) == ("a", True)
+    assert (out(call.pool), call.pool.all_rejected(Scope("sonnet"))) == ("a", True)
 
 
 async def test_another_caller_confirms_one_credential_a_request():
@@ -638,7 +640,7 @@ async def test_accounts_of_one_organisation():
 async def test_a_refusal_waits_for_a_rest_that_ends_soon():
     """A refused request waits for the other credential's rest, as any other request does."""
     call = Call(A, B, max_wait=60)
-    call.pool.note(B, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, NOW + 10),)), UpstreamResponse(429, {}))
+    call.pool.record_response(B, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, NOW + 10),)), UpstreamResponse(429, {}))
     upstream = Upstream(refused(400, DISABLED), Response(200))
     assert (await call.send(upstream)).response.status == 200
     assert (upstream.credentials, out(call.pool)) == ("ab", "a")
@@ -683,7 +685,9 @@ async def test_waiting_before_anybody_is_asked():
     upstream = Upstream(Response(200))
     call = Call(A, B, max_wait=40)
     for each, seconds in ((A, 300), (B, 20)):
-        call.pool.note(each, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, NOW + seconds),)), UpstreamResponse(429, {}))
+        call.pool.record_response(
+            each, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, NOW + seconds),)), UpstreamResponse(429, {})
+        )
     assert (await call.send(upstream)).response.status == 200
     assert (upstream.credentials, call.clock.waited) == ("b", pytest.approx(20))
 
@@ -695,12 +699,14 @@ async def test_a_wait_that_is_too_long_is_not_begun(max_wait, waited):
     """A request does not wait at all when the soonest rest ends after what it may wait."""
     call = Call(A, B, max_wait=max_wait)
     for each, seconds in ((A, 300), (B, 30)):
-        call.pool.note(each, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, NOW + seconds),)), UpstreamResponse(429, {}))
+        call.pool.record_response(
+            each, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, NOW + seconds),)), UpstreamResponse(429, {})
+        )
     upstream = Upstream(Response(200))
     if waited:
         assert (await call.send(upstream)).response.status == 200
     else:
-        with pytest.raises(NobodyUsable):
+        with pytest.raises(NoCredentialAvailable):
             await call.send(upstream)
     assert call.clock.waited == pytest.approx(waited)
 
@@ -709,7 +715,7 @@ async def test_all_waits_of_a_request_together():
     """What a request may wait is for all its waits together: a short rest that comes again and again ends it, too."""
     upstream = Upstream(*[refused(429, headers={"retry-after": "3"})] * 4)
     call = Call(A, max_wait=10)
-    with pytest.raises(NobodyUsable):
+    with pytest.raises(NoCredentialAvailable):
         await call.send(upstream)
     assert (upstream.credentials, call.clock.waited) == ("aaaa", pytest.approx(9, abs=0.01))
 
@@ -726,7 +732,7 @@ async def test_nobody_is_asked_in_a_circle(answer, asked):
     """While a request waits no credential is asked again that did not rest: nothing about it has changed."""
     upstream = Upstream(*[answer] * 50)
     call = Call(A, B, max_wait=2.5)
-    with pytest.raises(NobodyUsable):
+    with pytest.raises(NoCredentialAvailable):
         await call.send(upstream)
     assert upstream.credentials == asked
     assert call.clock.now - NOW <= 2.5
@@ -751,10 +757,10 @@ async def test_waiting_for_a_family():
 
 def waiting(*answers, cooldown=10):
     """Return a function that makes calls to one pool, whose only credential rests for so long, and what they ask."""
-    lines, upstream = WaitingLines(now), Upstream(*answers)
+    queues, upstream = WaitQueues(now), Upstream(*answers)
     pool = Pool([A], affinity=Affinity.SESSION, quarantine=900, clock=now)
-    pool.note(A, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, cooldown),)), UpstreamResponse(429, {}))
-    return functools.partial(Call, pool=pool, clock=now, max_wait=60, lines=lines), upstream
+    pool.record_response(A, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, cooldown),)), UpstreamResponse(429, {}))
+    return functools.partial(Call, pool=pool, clock=now, max_wait=60, queues=queues), upstream
 
 
 def test_several_that_wait_come_back_one_after_the_other():
@@ -783,7 +789,7 @@ def test_the_first_one_finds_out():
     async def one(call, upstream):
         try:
             await call.send(upstream)
-        except NobodyUsable:
+        except NoCredentialAvailable:
             refusals.append(now())
 
     async def all_of_them():
@@ -822,7 +828,7 @@ async def test_a_rest_that_ends_while_the_pool_is_asked_refuses_nobody():
     """When a credential comes back between the choice and the look at who rests, it is asked, without any waiting."""
     noted_and_chosen = iter([NOW, NOW + 9.9])
     pool = Pool([A], affinity=Affinity.SESSION, quarantine=900, clock=lambda: next(noted_and_chosen, NOW + 10.1))
-    pool.note(A, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, NOW + 10),)), UpstreamResponse(429, {}))
+    pool.record_response(A, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, NOW + 10),)), UpstreamResponse(429, {}))
     upstream = Upstream(Response(200))
     assert (await Call(pool=pool).send(upstream)).response.status == 200
     assert upstream.credentials == "a"
@@ -916,7 +922,7 @@ async def test_a_request_that_is_refused_by_everybody_costs_nobody():
     """Unknown words that every credential gives are the request's, however often it is sent."""
     clock = Clock()
     pool = Pool([A, B], affinity=Affinity.SESSION, quarantine=900, clock=clock)
-    pool.note(B, Verdict(Action.DONE, "answered"), UpstreamResponse(200, {}))
+    pool.record_response(B, Verdict(Action.DONE, "answered"), UpstreamResponse(200, {}))
     for _ in range(6):
         await Call(pool=pool, clock=clock).send(Upstream(*[refused(400, "Something is wrong with this request")] * 2))
     assert pool.cooling_down(Scope("sonnet")) == frozenset()
@@ -930,13 +936,15 @@ async def test_a_resting_pool_is_looked_at_once_a_minute():
     clock = Clock()
     pool = Pool([A, B], affinity=Affinity.SESSION, quarantine=900, clock=clock)
     for each in (A, B):
-        pool.note(each, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, NOW + 86400),)), UpstreamResponse(429, {}))
+        pool.record_response(
+            each, Verdict(Action.NEXT, "limit reached", ((EVERYTHING, NOW + 86400),)), UpstreamResponse(429, {})
+        )
 
     async def asked(*answers):
         upstream = Upstream(*answers)
         try:
             await Call(pool=pool, clock=clock).send(upstream)
-        except NobodyUsable:
+        except NoCredentialAvailable:
             return upstream.credentials + "-"
         return upstream.credentials
 

@@ -135,10 +135,10 @@ def test_the_refusal_is_one_helpful_sentence(headers, says):
     assert "made-up" not in message
 
 
-USER, ADMIN, ANYBODY = (Caller(role, None, role.value) for role in (Role.USER, Role.ADMIN, Role.OPEN))
+USER, ADMIN, ANONYMOUS = (Caller(role, None, role.value) for role in (Role.USER, Role.ADMIN, Role.OPEN))
 
 
-@pytest.mark.parametrize("caller", [USER, ADMIN, ANYBODY], ids=["user", "admin", "open"])
+@pytest.mark.parametrize("caller", [USER, ADMIN, ANONYMOUS], ids=["user", "admin", "open"])
 @pytest.mark.parametrize(("method", "route"), sorted(MODEL_ROUTES))
 def test_model_routes(caller, method, route):
     """Whoever got in may use the model routes."""
@@ -203,7 +203,7 @@ def status_of(caller, method, route):
         ("OPTIONS", "*"), ("GET", "key/list"), ("GET", ""),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("caller", [USER, ADMIN, ANYBODY], ids=["user", "admin", "open"])
+@pytest.mark.parametrize("caller", [USER, ADMIN, ANONYMOUS], ids=["user", "admin", "open"])
 def test_what_is_on_no_list_is_closed(caller, method, route):
     """A route that this project does not cover is served to nobody, not even to the master key."""
     assert status_of(caller, method, route) == 404
@@ -223,20 +223,20 @@ def test_what_is_on_no_list_is_closed(caller, method, route):
 )
 def test_administration_needs_the_master_key(route):
     """Administration, and ``/health``, which calls every model, are open to the master key alone, on an open proxy too."""
-    assert [status_of(caller, "GET", route) for caller in (USER, ANYBODY, ADMIN)] == [403, 403, 200]
+    assert [status_of(caller, "GET", route) for caller in (USER, ANONYMOUS, ADMIN)] == [403, 403, 200]
 
 
 @pytest.mark.parametrize("route", ["/pool", "/metrics"])
 def test_quota_and_usage_are_shown_to_all_who_may_use_the_models(route):
     """What shows quota and usage needs no master key; what each caller sees there is another matter."""
-    assert [status_of(caller, "GET", route) for caller in (USER, ANYBODY, ADMIN)] == [200, 200, 200]
+    assert [status_of(caller, "GET", route) for caller in (USER, ANONYMOUS, ADMIN)] == [200, 200, 200]
 
 
 @pytest.mark.parametrize("action", routes.POOL_ACTIONS)
 def test_the_pool_is_changed_by_the_master_key_alone(action):
     """What changes the pool is for the master key, on an open proxy too, and for POST."""
     key = Caller(Role.KEY, None, "key")
-    assert [status_of(one, "POST", f"/pool/{action}") for one in (USER, ANYBODY, key, ADMIN)] == [403, 403, 403, 200]
+    assert [status_of(one, "POST", f"/pool/{action}") for one in (USER, ANONYMOUS, key, ADMIN)] == [403, 403, 403, 200]
     assert status_of(ADMIN, "GET", f"/pool/{action}") == 404
     assert status_of(ADMIN, "POST", f"/pool/{action}/x") == 404
 

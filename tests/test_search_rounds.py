@@ -17,7 +17,7 @@ from claude_proxy.openai.chat_stream import RequestContext
 from claude_proxy.providers.compatibility import STRICT
 from claude_proxy.providers.search_stream import SearchStream
 from claude_proxy.providers.search_tool import SearchTool
-from claude_proxy.proxy.lanes.search_rounds import Asking, Passing, RoundRefused, SearchRounds
+from claude_proxy.proxy.lanes.search_rounds import Passing, RoundCalls, RoundRefused, SearchRounds
 from claude_proxy.proxy.outcome import failed
 from claude_proxy.upstream.client import BrokenOffError, StreamedResponse, TimedOutError
 
@@ -40,8 +40,8 @@ class Rounds:
         self.left = [*rounds]
         self.writer = StreamWriter("asked")
         stream = SearchStream(self.writer, SearchTool(), ChatRound(CONTEXT, self.writer))
-        asking, outlet = Asking(self._again, self._search), SimpleNamespace(begun=begun)
-        self.rounds = SearchRounds(stream, self._response(), asking, outlet, streams=streams)
+        calls, outlet = RoundCalls(self._again, self._search), SimpleNamespace(begun=begun)
+        self.rounds = SearchRounds(stream, self._response(), calls, outlet, streams=streams)
 
     def _response(self):
         one = self.left.pop(0)

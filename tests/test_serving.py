@@ -69,11 +69,11 @@ class World:
         raw = json.dumps({"model": model, "messages": [{"role": "user", "content": "hi"}], **body}).encode()
         client = Received(raw, counts_tokens=counts_tokens, user="anna")
 
-        async def ask_litellm(name, *, planned):
+        async def call_litellm(name, *, planned):
             self.planned.append(planned)
             return await self.come_to(f"litellm:{name}", client)
 
-        await self.serving.serve(client.request, client.outlet, client.journal, ask_litellm, enters_litellm=enters_litellm)
+        await self.serving.serve(client.request, client.outlet, client.journal, call_litellm, enters_litellm=enters_litellm)
         return client
 
 
@@ -419,10 +419,10 @@ async def test_how_long_a_silence_may_last(router, params, stream, seconds):
 
 async def test_an_attempt_of_litellms_brings_its_parts():
     """An attempt that LiteLLM has begun hands its copy and its fields on to the lane, and is noted like any other."""
-    world, client, heard = World(), Received(), object()
+    world, client, capture = World(), Received(), object()
     (one,) = world.config.deployments("glm")
-    await world.serving.attempt(client.request, one, client.outlet, client.journal, heard=heard, fields={"model": "x"})
-    assert (world.attempts[0].heard, world.attempts[0].fields) == (heard, {"model": "x"})
+    await world.serving.attempt(client.request, one, client.outlet, client.journal, capture=capture, fields={"model": "x"})
+    assert (world.attempts[0].capture, world.attempts[0].fields) == (capture, {"model": "x"})
     assert client.journal.served == "anthropic/glm"
 
 
@@ -476,14 +476,14 @@ class Silent(World):
     def __init__(self, keepalives, *, stays=False, **more):
         super().__init__(**more)
         self.stays = stays
-        self.heard = asyncio.Event()
+        self.capture = asyncio.Event()
         self.left = itertools.count(1 - keepalives)
         self.ended = False
 
     async def come_to(self, name, client):
         client.outlet._client = self.passing(client.outlet._client)
         try:
-            await self.heard.wait()
+            await self.capture.wait()
             if self.stays:
                 await asyncio.Event().wait()
         finally:
@@ -494,7 +494,7 @@ class Silent(World):
         async def sending(message):
             await send(message)
             if message.get("body") == KEEPALIVE and next(self.left) == 0:
-                self.heard.set()
+                self.capture.set()
 
         return sending
 
@@ -559,7 +559,7 @@ async def test_a_cancelled_request_ends_its_attempt():
     """When the request is cancelled, for a client that has left, the attempt behind the keep-alives ends before it does."""
     world = Silent(2, stays=True)
     serving = asyncio.ensure_future(world.serve("glm", stream=True))
-    await world.heard.wait()
+    await world.capture.wait()
     serving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await serving

@@ -20,7 +20,7 @@ from pools import (
 
 from claude_proxy.anthropic.opening import MARK
 from claude_proxy.credentials import sessions as sessions_module
-from claude_proxy.credentials.pool import Affinity, Wanted
+from claude_proxy.credentials.pool import Affinity, PoolRequest
 from claude_proxy.credentials.sessions import MAX_SESSIONS, SESSION_IDLE, SESSION_SHARED
 from claude_proxy.state.rows import Row
 
@@ -68,7 +68,7 @@ def test_a_session_moves_within_a_request(make):
     """A request that failed on its session's credential goes on with another one, and the session stays there."""
     pool = make(A, B, C)
     assert chosen(pool, 1, "s") == "a"
-    assert pool.choose(Wanted("s"), {"a"}) == B
+    assert pool.choose(PoolRequest("s"), {"a"}) == B
     assert chosen(pool, 2, "s") == "bb"
 
 
@@ -110,7 +110,7 @@ def test_nothing_grows_without_a_bound(make):
     """However many sessions there are, what is remembered of them and what is waiting to be told stays bounded."""
     pool = make(A, B)
     for number in range(MAX_SESSIONS + 500):
-        pool.choose(Wanted(f"s:{number}"))
+        pool.choose(PoolRequest(f"s:{number}"))
     assert len(pool._sessions) == MAX_SESSIONS
     assert len(pool.changed()) <= MAX_SESSIONS + 1
     assert len(pool.everything()) <= MAX_SESSIONS + 1
@@ -211,7 +211,7 @@ def test_a_session_without_a_name_goes_with_its_credential(make, monkeypatch):
     pool = make(A, B)
     for number in range(4):
         chosen(pool, 1, f"{MARK}{number}")
-    pool.take_up([B])
+    pool.replace_credentials([B])
     for number in range(4, 10):
         chosen(pool, 1, f"{MARK}{number}")
     assert [*known(pool)[1]] == [f"{MARK}{number}" for number in (6, 7, 8, 9)]
@@ -230,6 +230,6 @@ def test_a_session_without_a_name_is_known_elsewhere(shared):
 def test_a_conversation_that_begins_has_no_credential_yet(clock):
     """Several that begin with the same words are spread; each goes on where the last one of them began."""
     pool = new_pool(A, B, clock=clock)
-    begun = [pool.choose(Wanted("content-x", begins=True)).label for _ in range(3)]
+    begun = [pool.choose(PoolRequest("content-x", is_new_session=True)).label for _ in range(3)]
     assert begun == ["a", "b", "a"]
-    assert [pool.choose(Wanted("content-x")).label for _ in range(3)] == ["a", "a", "a"]
+    assert [pool.choose(PoolRequest("content-x")).label for _ in range(3)] == ["a", "a", "a"]

@@ -18,7 +18,7 @@ import pytest
 from simulation import FAMILY, LABELS, MONDAY, Blind, Clairvoyant, Clock, Served, Simulation, Trace
 
 from claude_proxy.credentials.credential import Credential, Kind
-from claude_proxy.credentials.pool import PROBE_SECONDS, Affinity, Pool, Wanted
+from claude_proxy.credentials.pool import PROBE_SECONDS, Affinity, Pool, PoolRequest
 from claude_proxy.credentials.response_rules import judge
 from claude_proxy.credentials.scope import Scope
 from claude_proxy.credentials.upstream_response import UNIFIED, UpstreamResponse
@@ -123,15 +123,15 @@ def office():
 
     def note(label, status, fullness, reset):
         said = answer(clock, status, fullness, reset)
-        pool.note(pool.state(label).credential, judge(said, COOLDOWN), said)
+        pool.record_response(pool.state(label).credential, judge(said, COOLDOWN), said)
 
     note("h", 429, 1.0, clock.now + 2.5 * 3600 + 60)
     for number in range(42):
-        label = pool.choose(Wanted(f"early-{number}", FAMILY)).label
+        label = pool.choose(PoolRequest(f"early-{number}", FAMILY)).label
         note(label, 200, 0.01, clock.now + 5 * 3600)
     clock.now += 2.5 * 3600
     for number in range(42):
-        pool.choose(Wanted(f"early-{number}", FAMILY))
+        pool.choose(PoolRequest(f"early-{number}", FAMILY))
     for place, label in enumerate("abcdefg"):
         note(label, 200, 0.5 + 0.02 * place, clock.now + 2.5 * 3600)
     return clock, pool, note
@@ -141,7 +141,7 @@ def test_new_sessions_do_not_all_go_to_the_credential_that_is_back(office):
     """Of forty sessions that begin at the moment a rest ends, the credential that is back gets the most, at most half."""
     clock, pool, _ = office
     clock.now = MONDAY + 2.5 * 3600 + 60
-    taken = Counter(pool.choose(Wanted(f"new-{number}", FAMILY)).label for number in range(40))
+    taken = Counter(pool.choose(PoolRequest(f"new-{number}", FAMILY)).label for number in range(40))
     assert taken.most_common(1)[0][0] == "h"
     assert taken["h"] <= 20
     assert set(taken) == set(LABELS)
@@ -151,12 +151,12 @@ def test_sessions_of_a_spent_credential_do_not_move_together(office):
     """When a window runs out under many sessions that ask at the same time, they spread over the others."""
     clock, pool, note = office
     bound = [f"early-{number}" for number in range(42)]
-    before = {session: pool.choose(Wanted(session, FAMILY)).label for session in bound}
+    before = {session: pool.choose(PoolRequest(session, FAMILY)).label for session in bound}
     left = [session for session, label in before.items() if label == "a"]
     for _ in left:  # all were on their way before the first was refused
         note("a", 429, 1.0, clock.now + 2.5 * 3600)
-    taken = Counter(pool.choose(Wanted(session, FAMILY), {"a"}).label for session in left)
+    taken = Counter(pool.choose(PoolRequest(session, FAMILY), {"a"}).label for session in left)
     assert len(left) >= 3
     assert max(taken.values()) <= len(left) / 2
-    stayed = {session: pool.choose(Wanted(session, FAMILY)).label for session in bound if session not in left}
+    stayed = {session: pool.choose(PoolRequest(session, FAMILY)).label for session in bound if session not in left}
     assert stayed == {session: label for session, label in before.items() if session not in left}

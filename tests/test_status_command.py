@@ -9,7 +9,7 @@ from command_line import parsed, run
 from test_report import ADMIN, NOW, STORE_STATUS, record
 
 from claude_proxy.cli import main, status_command
-from claude_proxy.usage.ledger import Book
+from claude_proxy.usage.ledger import Ledger
 from claude_proxy.usage.report import report
 
 URL = "http://127.0.0.1:4000"
@@ -28,11 +28,11 @@ def closed_port():
 @pytest.fixture
 def proxy():
     """A proxy with one user's request in its ledger, asked without a network."""
-    book = Book(clock=lambda: NOW)
-    book.record(record())
+    ledger = Ledger(clock=lambda: NOW)
+    ledger.record(record())
     with respx.mock(using="httpx", assert_all_called=False) as mock:
-        mock.get(f"{URL}/pool").respond(json=report([], book, ADMIN, STORE_STATUS, NOW))
-        mock.get(f"{URL}/usage.csv").respond(text=book.csv())
+        mock.get(f"{URL}/pool").respond(json=report([], ledger, ADMIN, STORE_STATUS, NOW))
+        mock.get(f"{URL}/usage.csv").respond(text=ledger.csv())
         yield mock
 
 

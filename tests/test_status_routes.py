@@ -21,10 +21,10 @@ from claude_proxy.cli.terminal import render
 from claude_proxy.config.pool_groups import NO_GROUPS, PoolGroups
 from claude_proxy.config.settings import Settings
 from claude_proxy.credentials.credential import NO_TERMS, Terms
-from claude_proxy.credentials.pool import Pool, Wanted
-from claude_proxy.server.status_routes import Panel
+from claude_proxy.credentials.pool import Pool, PoolRequest
+from claude_proxy.server.status_routes import StatusRoutes
 from claude_proxy.state.rows import Row
-from claude_proxy.usage.ledger import Book
+from claude_proxy.usage.ledger import Ledger
 from claude_proxy.usage.prometheus import exposition
 from claude_proxy.usage.report import Viewer, report
 
@@ -35,9 +35,9 @@ ENVIRONMENT = {"PROXY_STATIC_TOKEN": TOKEN, "LITELLM_MASTER_KEY": MASTER, "CLAUD
 
 def client(refreshed=None, *, groups=NO_GROUPS, terms=NO_TERMS, **environ):
     settings = Settings.parse(ENVIRONMENT | environ)
-    book = Book(clock=lambda: NOW)
-    book.record(record("static"))
-    book.record(record("somebody"))
+    ledger = Ledger(clock=lambda: NOW)
+    ledger.record(record("static"))
+    ledger.record(record("somebody"))
 
     async def fresh():
         if refreshed is not None:
@@ -45,10 +45,10 @@ def client(refreshed=None, *, groups=NO_GROUPS, terms=NO_TERMS, **environ):
 
     credentials = [replace(one, terms=terms) for one in settings.credentials]
     pool = Pool(credentials, affinity=settings.affinity, quarantine=1, clock=lambda: NOW)
-    panel = Panel(
-        settings, pool, book, store_status=lambda: STORE_STATUS, fresh=fresh, clock=lambda: NOW, groups=lambda: groups
+    status_routes = StatusRoutes(
+        settings, pool, ledger, store_status=lambda: STORE_STATUS, fresh=fresh, clock=lambda: NOW, groups=lambda: groups
     )
-    return TestClient(Starlette(routes=panel.routes()))
+    return TestClient(Starlette(routes=status_routes.routes()))
 
 
 @pytest.mark.parametrize(
@@ -194,24 +194,24 @@ def test_whatever_a_store_holds_everything_is_shown(found):
     """Whatever rows another process left, the status, the metrics, the CSV and the terminal show something, in plain text."""
     settings = Settings.parse(ENVIRONMENT)
     pool = Pool(settings.credentials, affinity=settings.affinity, quarantine=1, clock=lambda: NOW)
-    book = Book(clock=lambda: NOW, listed=lambda model: model == "m")
-    book.record(record("anna"))
+    ledger = Ledger(clock=lambda: NOW, listed=lambda model: model == "m")
+    ledger.record(record("anna"))
     key = pool.state("first").key
     told = [Row(row.key.replace("{key}", key), row.stamp, row.value.replace("{key}", key)) for row in found]
     pool.merge(told)
-    book.merge(told)
-    viewer = Viewer("admin", everybody=True)
-    shown = json.dumps(report(pool.snapshot(), book, viewer, STORE_STATUS, NOW), allow_nan=False)
-    metrics = exposition(pool.snapshot(), book, viewer, STORE_STATUS).decode()
+    ledger.merge(told)
+    viewer = Viewer("admin", sees_all_users=True)
+    shown = json.dumps(report(pool.snapshot(), ledger, viewer, STORE_STATUS, NOW), allow_nan=False)
+    metrics = exposition(pool.snapshot(), ledger, viewer, STORE_STATUS).decode()
     terminal = render(json.loads(shown), 80, colours=False, local=lambda at: datetime.fromtimestamp(at, UTC))
-    table = aligned([*csv.reader(io.StringIO(book.csv()))])
+    table = aligned([*csv.reader(io.StringIO(ledger.csv()))])
     assert [*text_string_to_metric_families(metrics)]
-    assert all(is_plain(text) for text in (*strings(json.loads(shown)), metrics, book.csv(), terminal, table))
+    assert all(is_plain(text) for text in (*strings(json.loads(shown)), metrics, ledger.csv(), terminal, table))
     assert max(map(len, terminal.splitlines())) <= 80
-    book.flush_next()
-    for row in (*pool.everything(), *book.everything(), *pool.changed(), *book.changed()):
+    ledger.flush_next()
+    for row in (*pool.everything(), *ledger.everything(), *pool.changed(), *ledger.changed()):
         json.loads(row.value)
-    pool.choose(Wanted("s", "opus"))
+    pool.choose(PoolRequest("s", "opus"))
 
 
 def strings(value):

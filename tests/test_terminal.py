@@ -8,20 +8,20 @@ from test_report import ADMIN, ANNA, DAY, HOUR, NOW, OPUS, STORE_STATUS, closed,
 from claude_proxy.cli.terminal import counted, render
 from claude_proxy.credentials.rate_limits import Cooldown, Window
 from claude_proxy.credentials.scope import EVERYTHING, Scope
-from claude_proxy.usage.ledger import Book
+from claude_proxy.usage.ledger import Ledger
 from claude_proxy.usage.report import report
 
 
 def shown(viewer=ADMIN, width=80, *, colours=False, **record_more):
-    book = Book(clock=lambda: NOW)
-    book.record(record(failovers=("second: five_hour limit (HTTP 429)",), **record_more))
+    ledger = Ledger(clock=lambda: NOW)
+    ledger.record(record(failovers=("second: five_hour limit (HTTP 429)",), **record_more))
     pool = [
         snapshot(
             windows={("", "5h"): Window(0.5, NOW + 4 * HOUR, NOW), **OPUS}, cooldowns={Scope("opus"): Cooldown(NOW + DAY, "x")}
         ),
         snapshot("second", cooldowns={EVERYTHING: Cooldown(NOW + HOUR, "the credential was refused", rejected=True)}),
     ]
-    data = report(pool, book, viewer, STORE_STATUS, NOW)
+    data = report(pool, ledger, viewer, STORE_STATUS, NOW)
     return render(data, width, colours=colours, local=lambda at: datetime.fromtimestamp(at, UTC))
 
 
@@ -48,7 +48,7 @@ def test_who_is_not_asked_and_what_is_wrong_is_said():
     """What is wrong in the pool's files stands below the first; the paused and the expired say why they are not asked."""
     cooldowns = {EVERYTHING: Cooldown(NOW + HOUR, "limit reached: 5h")}
     pool = [closed("p", paused=True, cooldowns=cooldowns), closed("e", expires=NOW), closed("l", expires=NOW + HOUR)]
-    data = report(pool, Book(clock=lambda: NOW), ADMIN, STORE_STATUS, NOW, problems=("credentials.yaml line 3, a: x",))
+    data = report(pool, Ledger(clock=lambda: NOW), ADMIN, STORE_STATUS, NOW, problems=("credentials.yaml line 3, a: x",))
     lines = render(data, 120, colours=False, local=lambda at: datetime.fromtimestamp(at, UTC)).splitlines()
     assert lines[1] == "credentials.yaml line 3, a: x"
     assert "  paused" in lines
@@ -90,10 +90,10 @@ def test_a_pipe_gets_whole_lines():
 
 def test_several_users_have_a_total():
     """A table of several rows ends with their sums; one row needs none."""
-    book = Book(clock=lambda: NOW)
+    ledger = Ledger(clock=lambda: NOW)
     for user in ("anna", "ben"):
-        book.record(record(user=user))
-    text = render(report([], book, ADMIN, STORE_STATUS, NOW), None, colours=False)
+        ledger.record(record(user=user))
+    text = render(report([], ledger, ADMIN, STORE_STATUS, NOW), None, colours=False)
     users, models = (part.splitlines() for part in text.split("\n\n")[1:3])
     assert [line.split() for line in users[1:]] == [
         ["anna", "1", "0", "10", "1", "0", "10"],

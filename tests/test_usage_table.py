@@ -10,7 +10,7 @@ from test_report import NOW, record
 
 from claude_proxy.cli import usage_table
 from claude_proxy.cli.tables import Style
-from claude_proxy.usage.ledger import Book
+from claude_proxy.usage.ledger import Ledger
 
 HEAD = "period,user,model,served,credential,requests,errors,input,output,cache_read,cache_write,failovers"
 LEDGER = f"""{HEAD}
@@ -87,11 +87,11 @@ def test_nothing_used_has_a_total_of_zero():
 
 def test_the_ledger_itself_is_read():
     """What the proxy writes is read back, with names that a spreadsheet would take for a formula."""
-    book = Book(clock=lambda: NOW)
-    book.record(record(user="=anna", model="'m"))
-    (line,) = usage_table.read(book.csv())
+    ledger = Ledger(clock=lambda: NOW)
+    ledger.record(record(user="=anna", model="'m"))
+    (line,) = usage_table.read(ledger.csv())
     assert line.names[1:] == ("=anna", "'m", "anthropic/'m", "first")
-    assert usage_table.as_csv([line], usage_table.NAMES) == book.csv()
+    assert usage_table.as_csv([line], usage_table.NAMES) == ledger.csv()
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 
 from benchmarks.virtual_time import now, run_virtually
 from claude_proxy.credentials import queue as queue_module
-from claude_proxy.credentials.queue import PROOF_SECONDS, Place
-from claude_proxy.proxy.waiting import WaitingLines
+from claude_proxy.credentials.queue import PROOF_SECONDS, Waiter
+from claude_proxy.proxy.waiting import WaitQueues
 
 
 class World:
     """The lines, and a credential that rests until ``back``; ``came`` has whose turn came, whose did not, and when."""
 
     def __init__(self, back=10.0):
-        self.lines, self.back = WaitingLines(now), back
+        self.queues, self.back = WaitQueues(now), back
         self.came = []
 
     def delay(self):
@@ -25,16 +25,16 @@ class World:
 
     async def request(self, name, seconds=60.0, what="opus", *, after=0.0, takes=0.0, good=True):
         await asyncio.sleep(after)
-        place = Place(name, now() + seconds, self.delay, self.lines.arrival())
-        its_turn = await self.lines.turn(what, place)
+        waiter = Waiter(name, now() + seconds, self.delay, self.queues.arrival())
+        its_turn = await self.queues.wait_for_turn(what, waiter)
         self.came.append((name, its_turn, now()))
         if its_turn:
             await asyncio.sleep(takes)
-            self.lines.heard(what, good=good)
+            self.queues.report(what, good=good)
 
     async def all(self, *requests):
         await asyncio.gather(*requests, return_exceptions=True)
-        assert self.lines._lines == {}, "nothing is left behind"
+        assert self.queues._queues == {}, "nothing is left behind"
 
     @property
     def names(self):
@@ -74,12 +74,12 @@ def test_who_has_less_time_than_the_one_that_looks():
     assert world.names == "a"
 
 
-def test_lines_are_apart():
+def test_queues_are_apart():
     """Who waits for one family holds up nobody who waits for another, and each line is tried by its own first request."""
     world = World()
     run_virtually(world.all(*[world.request("a", what=what, takes=30) for what in ("opus", "sonnet")]))
     assert [moment for _, _, moment in world.came] == pytest.approx([10, 10], abs=0.01)
-    assert not world.lines.hold_up("opus")
+    assert not world.queues.must_wait("opus")
 
 
 def test_who_comes_later_is_held_up():
@@ -88,8 +88,8 @@ def test_who_comes_later_is_held_up():
 
     async def asks():
         await asyncio.sleep(5)
-        assert world.lines.hold_up("opus")
-        assert not world.lines.hold_up("sonnet")
+        assert world.queues.must_wait("opus")
+        assert not world.queues.must_wait("sonnet")
 
     run_virtually(world.all(world.request("a"), asks()))
 
@@ -130,19 +130,19 @@ def test_a_turn_that_nobody_takes():
     world = World()
 
     async def leaves_at_its_turn():
-        picky = Place("a", now() + 100, lambda: 50.0 - now(), world.lines.arrival(), is_picky=True)
-        looks = asyncio.ensure_future(world.lines.turn("opus", picky))
+        picky = Waiter("a", now() + 100, lambda: 50.0 - now(), world.queues.arrival(), is_restricted=True)
+        poller = asyncio.ensure_future(world.queues.wait_for_turn("opus", picky))
         tasks = [asyncio.ensure_future(world.request(name)) for name in "bc"]
         await asyncio.sleep(1)
-        (kept,) = world.lines._lines.values()
-        _, second, _ = kept.line
-        assert (kept.looks, second.user) == (picky, "b")
+        (kept,) = world.queues._queues.values()
+        _, second, _ = kept.queue
+        assert (kept.poller, second.user) == (picky, "b")
         world.back = 0.0
-        kept.call([picky])
-        while second.may_ask is None:  # noqa: ASYNC110 - at once, before it goes on
+        kept.wake([picky])
+        while second.is_admitted is None:  # noqa: ASYNC110 - at once, before it goes on
             await asyncio.sleep(0)
         tasks[0].cancel()
-        await world.all(looks, *tasks)
+        await world.all(poller, *tasks)
 
     run_virtually(leaves_at_its_turn())
     assert [(name, its_turn) for name, its_turn, _ in world.came] == [("c", True)]
@@ -151,7 +151,7 @@ def test_a_turn_that_nobody_takes():
 
 def test_a_full_line(monkeypatch):
     """Who finds no room, or has to make room, waits no longer, be it the one that looks."""
-    monkeypatch.setattr(queue_module, "MAX_PLACES", 2)
+    monkeypatch.setattr(queue_module, "MAX_WAITERS", 2)
     world = World()
     run_virtually(world.all(*[world.request(name) for name in "aaabc"]))
     assert [name for name, its_turn, _ in world.came if not its_turn].count("a") >= 1
@@ -181,16 +181,16 @@ def test_whatever_happens(requests, cooldowns, leaves):
 
     async def all_of_it():
         tasks = [
-            asyncio.ensure_future(world.request(f"{name}{place}", wait, after=after, takes=takes, good=good))
-            for place, (name, after, wait, takes, good) in enumerate(requests)
+            asyncio.ensure_future(world.request(f"{name}{waiter}", wait, after=after, takes=takes, good=good))
+            for waiter, (name, after, wait, takes, good) in enumerate(requests)
         ]
-        gone = [(tasks[place], after) for place, after in leaves if place < len(tasks)]
+        gone = [(tasks[waiter], after) for waiter, after in leaves if waiter < len(tasks)]
         await world.all(*tasks, *(cooldown(*one) for one in cooldowns), *(leave(*one) for one in gone))
         return sum(task.cancelled() for task in tasks)
 
     cancelled = run_virtually(all_of_it())
     assert len({name for name, _, _ in world.came}) == len(world.came) >= len(requests) - cancelled
-    begun = {f"{name}{place}": (after, wait) for place, (name, after, wait, _, _) in enumerate(requests)}
+    begun = {f"{name}{waiter}": (after, wait) for waiter, (name, after, wait, _, _) in enumerate(requests)}
     for name, _, moment in world.came:
         after, wait = begun[name]
         assert moment <= after + wait + 0.01

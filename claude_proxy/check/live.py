@@ -127,7 +127,7 @@ def ask_credentials(
     """Send a request to Claude with each credential of the pool; one that is accepted is no longer in cooldown."""
     found = []
     for credential in settings.credentials:
-        if credential.closed(now()):
+        if credential.is_disabled(now()):
             paused = credential.terms.paused
             found.append(info(credential.label, "not checked: it is paused") if paused else error(credential.label, EXPIRED))
             continue
@@ -158,7 +158,7 @@ def _credential(
         return warning(credential.label, f"rate-limited until {_moment(verdict.cooldown_until)}: {verdict.reason}")
     if verdict.action is Action.DONE:
         return info(credential.label, f"accepted, {asked.took:.0f} ms")
-    if verdict.rejected or verdict.refused:
+    if verdict.rejected or verdict.unauthorized:
         return error(credential.label, f"rejected by Anthropic: {verdict.reason} (HTTP {asked.status})", "replace it")
     return warning(credential.label, f"{verdict.reason or 'no usable response'} (HTTP {asked.status})")
 

@@ -109,8 +109,8 @@ def _credential(one: Mapping[str, Any], clock: Callable[[float], str]) -> Iterat
         yield Line(f"last error {clock(one['last_error']['at'])}: {one['last_error']['text']}", SOFT, 2)
     if one["login"] and one["state"]["name"] != "expired":
         yield Line(one["login"]["words"], SOFT, 2)
-    if one["age"]:
-        yield Line(f"setup token: {one['age']['words']}", WARN if one["age"]["warning"] else SOFT, 2)
+    if one["setup_token"]:
+        yield Line(one["setup_token"]["words"], WARN if one["setup_token"]["warning"] else SOFT, 2)
 
 
 def states(state: Mapping[str, Any], clock: Callable[[float], str]) -> list[tuple[str, str]]:

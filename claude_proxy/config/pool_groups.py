@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from claude_proxy.config.users import folded
-from claude_proxy.credentials.order import Asker
+from claude_proxy.credentials.order import Requester
 from claude_proxy.providers.endpoints import BLOCK, matches
 
 USERS, MODELS, GROUPS = "users", "models", "groups"
@@ -30,17 +30,17 @@ class PoolGroups:
             {pattern: frozenset(groups) for pattern, groups in _named(config, MODELS)},
         )
 
-    def asker(self, user: str, *models: str) -> Asker:
+    def requester(self, user: str, *models: str) -> Requester:
         """Return the asker of a request: a user and a model with these names. The first matching pattern applies."""
         user = folded(user)
         found = [self.users[user]] if user in self.users else []
         found += [groups for pattern, groups in self.models.items() if any(matches(pattern, name) for name in models)][:1]
-        return Asker(user, tuple(found))
+        return Requester(user, tuple(found))
 
-    def viewer(self, user: str) -> tuple[Asker, ...]:
+    def viewer(self, user: str) -> tuple[Requester, ...]:
         """Return a user's possible askers: one without a model's groups, and one for each model with groups."""
-        own = self.asker(user)
-        return (own, *(Asker(own.user, (*own.groups, groups)) for groups in self.models.values()))
+        own = self.requester(user)
+        return (own, *(Requester(own.user, (*own.groups, groups)) for groups in self.models.values()))
 
 
 NO_GROUPS = PoolGroups({}, {})

@@ -114,7 +114,7 @@ class PoolWatcher:
     def apply_expiry(self) -> None:
         """Apply the expiry of logins that have expired since the last check."""
         now = self.clock()
-        closed = frozenset(one.label for one in self.credentials if one.closed(now))
+        closed = frozenset(one.label for one in self.credentials if one.is_disabled(now))
         expired = [one.label for one in self.credentials if one.label in closed - self._closed and not one.terms.paused]
         if closed != self._closed:
             self._apply_pool()
@@ -123,7 +123,7 @@ class PoolWatcher:
 
     def _apply_pool(self) -> None:
         now = self.clock()
-        self._closed = frozenset(one.label for one in self.credentials if one.closed(now))
+        self._closed = frozenset(one.label for one in self.credentials if one.is_disabled(now))
         self.take_up(self.credentials)
 
 

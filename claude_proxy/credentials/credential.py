@@ -74,7 +74,7 @@ class Credential:
         """A key that survives a new label and, for a Claude Code login, a renewal. May contain the secret: never show it."""
         return f"claude_home:{self.source}" if self.renewed else self.secret.reveal()
 
-    def closed(self, now: float) -> bool:
+    def is_disabled(self, now: float) -> bool:
         """Return whether it must not be used: it is paused, or its login has expired."""
         return self.terms.paused or (self.expires is not None and self.expires <= now)
 

@@ -17,25 +17,25 @@ THRESHOLDS = (30, 7, 1)
 EXPIRED = "its login has expired: start Claude Code in that home"
 
 
-class Age(NamedTuple):
-    """When a token was created (first seen, if ``known`` is false) and when it expires, both in Unix seconds."""
+class TokenExpiry(NamedTuple):
+    """When a token was created (first seen, if ``is_exact`` is false) and when it expires, both in Unix seconds."""
 
-    since: float
-    ends: float
-    known: bool
+    created: float
+    expires: float
+    is_exact: bool
 
     def warning(self, now: float) -> int | None:
         """Return the smallest threshold that has been reached, in days; None before the first one."""
-        left = (self.ends - now) / DAY
+        left = (self.expires - now) / DAY
         return next((days for days in sorted(THRESHOLDS) if left <= days), None)
 
     def words(self, now: float) -> str:
         """Return the expiry in words for the operator."""
-        left = self.ends - now
-        by = f"{datetime.fromtimestamp(self.ends, UTC):%Y-%m-%d}"
+        left = self.expires - now
+        by = f"{datetime.fromtimestamp(self.expires, UTC):%Y-%m-%d}"
         if left <= 0:
             return f"setup token expired on {by}; create a new one with `claude setup-token`"
-        return f"setup token expires on {by}{'' if self.known else ' at the latest'}, in {int(left // DAY)} days"
+        return f"setup token expires on {by}{'' if self.is_exact else ' at the latest'}, in {int(left // DAY)} days"
 
 
 class Login(NamedTuple):
@@ -59,37 +59,37 @@ def login_of(snapshot: Snapshot) -> Login | None:
     return Login(snapshot.credential.expires) if snapshot.credential.renewed else None
 
 
-def age_of(snapshot: Snapshot) -> Age | None:
-    """Return the age of a setup token; None for API keys, logins, and tokens that have not been seen yet."""
+def token_expiry_of(snapshot: Snapshot) -> TokenExpiry | None:
+    """Return the expiry of a setup token; None for API keys, logins, and tokens that have not been seen yet."""
     credential = snapshot.credential
     if credential.kind is not Kind.OAUTH or credential.renewed:
         return None
     if credential.made is not None:
         made = datetime(credential.made.year, credential.made.month, credential.made.day, tzinfo=UTC).timestamp()
-        return Age(made, made + YEAR, known=True)
-    return None if snapshot.since is None else Age(snapshot.since, snapshot.since + YEAR, known=False)
+        return TokenExpiry(made, made + YEAR, is_exact=True)
+    return None if snapshot.since is None else TokenExpiry(snapshot.since, snapshot.since + YEAR, is_exact=False)
 
 
-class AgeWarnings:
+class ExpiryWarnings:
     """Logs one warning for each token and threshold in each process."""
 
     def __init__(self) -> None:
-        self._said: set[tuple[str, int]] = set()
-        self._look_at = 0.0
+        self._logged: set[tuple[str, int]] = set()
+        self._next_check = 0.0
 
-    def look(self, snapshots: Iterable[Snapshot], now: float) -> None:
+    def log_due(self, snapshots: Iterable[Snapshot], now: float) -> None:
         """Log a warning for each token that is about to expire, unless it has been logged before."""
         for snapshot in snapshots:
-            age = age_of(snapshot)
-            days = age.warning(now) if age else None
-            said = snapshot.credential.label, days or 0
-            if age and days is not None and said not in self._said:
-                self._said.add(said)
-                logger.warning("credential %s: %s", snapshot.credential.label, age.words(now))
+            expiry = token_expiry_of(snapshot)
+            days = expiry.warning(now) if expiry else None
+            warned = snapshot.credential.label, days or 0
+            if expiry and days is not None and warned not in self._logged:
+                self._logged.add(warned)
+                logger.warning("credential %s: %s", snapshot.credential.label, expiry.words(now))
 
     def due(self, now: float) -> bool:
         """Return whether the next check is due; one check an hour."""
-        if now < self._look_at:
+        if now < self._next_check:
             return False
-        self._look_at = now + 3600.0
+        self._next_check = now + 3600.0
         return True

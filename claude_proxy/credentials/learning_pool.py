@@ -26,7 +26,7 @@ from claude_proxy.text import clean
 
 logger = logging.getLogger(__name__)
 
-ORGANISATION = "anthropic-organization-id"
+ORGANIZATION = "anthropic-organization-id"
 # How long a refusal that one caller received waits for confirmation by another caller's request, in seconds.
 SUSPICION_SECONDS = 600.0
 # How often a refusal with unknown wording must occur within that time, while other credentials respond well.
@@ -58,10 +58,10 @@ class LearningPool(SharedPool):
         self._cooldown = cooldown
         self._on_cooldown = on_cooldown
         # The time of the last good response of any credential, in Unix seconds.
-        self._answered = 0.0
-        self._said: set[frozenset[str]] = set()
+        self._last_success = 0.0
+        self._logged_sharing: set[frozenset[str]] = set()
 
-    def note(self, credential: Credential, verdict: Verdict, answer: UpstreamResponse) -> None:
+    def record_response(self, credential: Credential, verdict: Verdict, response: UpstreamResponse) -> None:
         """Update cooldowns, utilization and organization from a response.
 
         A cooldown that already lasts longer is not changed. A good response ends the cooldowns that were recorded before its
@@ -71,9 +71,9 @@ class LearningPool(SharedPool):
         state = state_of(self._states, credential)
         if state is None:
             return
-        self._learn(state, answer, now)
+        self._learn(state, response, now)
         if verdict.action is Action.DONE:
-            self._answered_well(state, answer, now)
+            self._record_success(state, response, now)
         if verdict.action is Action.TRY_ONE_OTHER:
             state.deprioritized_until = now + self._cooldown
         if not verdict.unconfirmed:
@@ -101,7 +101,7 @@ class LearningPool(SharedPool):
         state.suspicions[refusal] = Suspicion(caller, now + SUSPICION_SECONDS)
         return False
 
-    def doubt(self, credential: Credential, answer: UpstreamResponse) -> bool:
+    def record_unknown_refusal(self, credential: Credential, response: UpstreamResponse) -> bool:
         """Record a refusal with unknown wording; return whether the request should be repeated with another credential.
 
         True after ``UNKNOWN_TIMES`` refusals within ``SUSPICION_SECONDS`` while other requests of the pool succeed.
@@ -110,16 +110,16 @@ class LearningPool(SharedPool):
         state = state_of(self._states, credential)
         if state is None:
             return False
-        return len(_times(state, _words(answer), now)) >= UNKNOWN_TIMES and self._answered > now - SUSPICION_SECONDS
+        return len(_times(state, _words(response), now)) >= UNKNOWN_TIMES and self._last_success > now - SUSPICION_SECONDS
 
-    def mistrust(self, credential: Credential, answer: UpstreamResponse) -> None:
+    def confirm_unknown_refusal(self, credential: Credential, response: UpstreamResponse) -> None:
         """Reject a credential: another one accepted a request that this one refused with unknown wording.
 
         Applies at the third such refusal within ``SUSPICION_SECONDS``. The wording is logged, as a basis for a new rule.
         """
         now = self._clock()
         state = state_of(self._states, credential)
-        words = _words(answer)
+        words = _words(response)
         if state is None or len(state.unknown.get(words, ())) < UNKNOWN_TIMES:
             return
         logger.warning(
@@ -129,7 +129,7 @@ class LearningPool(SharedPool):
         )
         state.unknown.pop(words)
         reason = f"refused {UNKNOWN_TIMES} requests that other credentials accepted"
-        self._cool_down([state], answer.scope, Cooldown(now + self._quarantine, reason, rejected=True, noted=now), now)
+        self._cool_down([state], response.scope, Cooldown(now + self._quarantine, reason, rejected=True, recorded_at=now), now)
 
     def lift(self, label: str) -> bool:
         """End every cooldown of a credential at the operator's request; return whether it is in the pool."""
@@ -139,41 +139,41 @@ class LearningPool(SharedPool):
         now = self._clock()
         pool_rows.lift(state, now)
         state.derive(now)
-        self._note_change(pool_rows.lifted_row(state.key, now))
+        self._record_change(pool_rows.lifted_row(state.key, now))
         self._on_cooldown()
         return True
 
     # --- What is learned -----------------------------------------------------------------------------------------------------
 
-    def _learn(self, state: CredentialState, answer: UpstreamResponse, now: float) -> None:
-        learned = self._learn_overage(state, answer, now)
-        for seen in known_windows(answer):
+    def _learn(self, state: CredentialState, response: UpstreamResponse, now: float) -> None:
+        learned = self._learn_overage(state, response, now)
+        for seen in known_windows(response):
             if seen.utilization is None or seen.reset is None:
                 continue
-            if seen.family and not answer.may_concern(seen.family):
+            if seen.family and not response.may_concern(seen.family):
                 family = seen.family
             else:
-                family = answer.scope.family if seen.family else ALL_MODELS
+                family = response.scope.family if seen.family else ALL_MODELS
             learned |= self._put_window(
                 state, family, seen.name, Window(min(seen.utilization, MAX_UTILIZATION), seen.reset, now)
             )
-        learned |= self._end_by_windows(state, answer, now)
-        organisation = answer.headers.get(ORGANISATION)
-        if organisation:
-            state.organisation = organisation
+        learned |= self._end_by_windows(state, response, now)
+        organization = response.headers.get(ORGANIZATION)
+        if organization:
+            state.organization = organization
         if learned:
             state.derive(now)
 
-    def _learn_overage(self, state: CredentialState, answer: UpstreamResponse, now: float) -> bool:
+    def _learn_overage(self, state: CredentialState, response: UpstreamResponse, now: float) -> bool:
         """Learn whether the response was billed as extra usage, beyond the plan."""
-        if answer.status >= 300 or f"{UNIFIED}status" not in answer.headers:
+        if response.status >= 300 or f"{UNIFIED}status" not in response.headers:
             return False
-        is_paid = answer.headers.get(f"{UNIFIED}overage-in-use", "").strip().lower() == "true"
+        is_paid = response.headers.get(f"{UNIFIED}overage-in-use", "").strip().lower() == "true"
         if not is_paid:
             ended = state.extra_until > now
             return ended and self._put_window(state, ALL_MODELS, OVERAGE, Window(0.0, now, now))
-        full = [window.reset for window in answer.windows() if window.rejected and window.reset is not None]
-        share = answer.headers.get(f"{UNIFIED}overage-utilization", "")
+        full = [window.reset for window in response.windows() if window.rejected and window.reset is not None]
+        share = response.headers.get(f"{UNIFIED}overage-utilization", "")
         used = float(share) if share.replace(".", "", 1).isdigit() else 0.0
         if state.extra_until <= now:
             logger.warning(
@@ -185,26 +185,26 @@ class LearningPool(SharedPool):
     def _put_window(self, state: CredentialState, family: str, name: str, window: Window) -> bool:
         if not state.put_window((family, name), window, window.seen):
             return False
-        self._note_change(pool_rows.window_row(state, family, name, window))
+        self._record_change(pool_rows.window_row(state, family, name, window))
         return True
 
-    def _end_by_windows(self, state: CredentialState, answer: UpstreamResponse, now: float) -> bool:
+    def _end_by_windows(self, state: CredentialState, response: UpstreamResponse, now: float) -> bool:
         """End cooldowns whose windows are all open, as a response shows whose request was sent after they were recorded."""
         if not any(cooldown.windows for cooldown in state.cooldowns.values()):
             return False
-        is_open = {window.name for window in answer.windows() if not window.rejected and _has_room(window)}
+        is_open = {window.name for window in response.windows() if not window.rejected and _has_room(window)}
         over = [
             scope
             for scope, cooldown in state.cooldowns.items()
             if cooldown.windows
             and cooldown.until > now
-            and cooldown.noted < answer.sent
+            and cooldown.recorded_at < response.sent
             and is_open.issuperset(cooldown.windows)
         ]
-        return self._end(state, over, answer.sent, now)
+        return self._end(state, over, response.sent, now)
 
-    def _answered_well(self, state: CredentialState, answer: UpstreamResponse, now: float) -> None:
-        self._answered = now
+    def _record_success(self, state: CredentialState, response: UpstreamResponse, now: float) -> None:
+        self._last_success = now
         state.refusals = 0
         if state.suspicions:
             state.suspicions.clear()
@@ -213,9 +213,9 @@ class LearningPool(SharedPool):
             over = [
                 scope
                 for scope, cooldown in state.cooldowns.items()
-                if cooldown.noted < answer.sent and scope.covers(answer.scope)
+                if cooldown.recorded_at < response.sent and scope.covers(response.scope)
             ]
-            if self._end(state, over, answer.sent, now):
+            if self._end(state, over, response.sent, now):
                 state.derive(now)
 
     def _end(self, state: CredentialState, scopes: Iterable[Scope], ended: float, now: float) -> bool:
@@ -225,7 +225,7 @@ class LearningPool(SharedPool):
             lasted = state.cooldowns[scope].until > now
             if state.end_cooldown(scope, ended):
                 found = True
-                self._note_change(pool_rows.ended_row(state, scope, ended))
+                self._record_change(pool_rows.ended_row(state, scope, ended))
                 if lasted:
                     logger.info("the cooldown of credential %s has ended early", state.credential.label)
         if found:
@@ -235,13 +235,13 @@ class LearningPool(SharedPool):
     def _apply(self, state: CredentialState, verdict: Verdict, now: float) -> None:
         if verdict.rejected:
             self._cool_down(
-                [state], EVERYTHING, Cooldown(now + self._quarantine, verdict.reason, rejected=True, noted=now), now
+                [state], EVERYTHING, Cooldown(now + self._quarantine, verdict.reason, rejected=True, recorded_at=now), now
             )
-        if verdict.refused:
+        if verdict.unauthorized:
             self._refuse(state, verdict.reason, now)
         for scope, until in verdict.cooldowns:
             sharing = self._sharing(state, now) if verdict.windows else [state]
-            self._cool_down(sharing, scope, Cooldown(until, verdict.reason, noted=now, windows=verdict.windows), now)
+            self._cool_down(sharing, scope, Cooldown(until, verdict.reason, recorded_at=now, windows=verdict.windows), now)
 
     def _refuse(self, state: CredentialState, reason: str, now: float) -> None:
         """Apply a cooldown of seconds, then of minutes, then the quarantine.
@@ -249,25 +249,28 @@ class LearningPool(SharedPool):
         If no other credential has had a good response since, Anthropic itself may have an outage; then a minute is the maximum.
         """
         cooldown = state.cooldowns.get(EVERYTHING, NO_COOLDOWN)
-        if cooldown.rejected and cooldown.noted > now - REFUSED_SECONDS[0]:  # a concurrent request
+        if cooldown.rejected and cooldown.recorded_at > now - REFUSED_SECONDS[0]:  # a concurrent request
             return
         steps = (*REFUSED_SECONDS, self._quarantine)
-        has_witness = self._answered > now - SUSPICION_SECONDS and any(
-            other is not state and other.refusals == 0 and not other.closed for other in self._states.values()
+        others_succeed = self._last_success > now - SUSPICION_SECONDS and any(
+            other is not state and other.refusals == 0 and not other.disabled for other in self._states.values()
         )
-        place = min(state.refusals, len(steps) - 1 if has_witness else 1)
+        place = min(state.refusals, len(steps) - 1 if others_succeed else 1)
         state.refusals += 1
         self._cool_down(
-            [state], EVERYTHING, Cooldown(now + min(steps[place], self._quarantine), reason, rejected=True, noted=now), now
+            [state],
+            EVERYTHING,
+            Cooldown(now + min(steps[place], self._quarantine), reason, rejected=True, recorded_at=now),
+            now,
         )
-        if len(self._states) > 1 and all(other.refusals for other in self._states.values() if not other.closed):
+        if len(self._states) > 1 and all(other.refusals for other in self._states.values() if not other.disabled):
             logger.warning("Anthropic rejects every credential and may have an outage; each is tried again within a minute")
 
     def _cool_down(self, states: Iterable[CredentialState], scope: Scope, cooldown: Cooldown, now: float) -> None:
         for state in states:
             if cooldown.until > state.cooldowns.get(scope, NO_COOLDOWN).until and state.put_cooldown(scope, cooldown, now):
                 state.derive(now)
-                self._note_change(pool_rows.limit_row(state, scope, cooldown))
+                self._record_change(pool_rows.limit_row(state, scope, cooldown))
         self._on_cooldown()
 
     def _sharing(self, state: CredentialState, now: float) -> list[CredentialState]:
@@ -275,24 +278,24 @@ class LearningPool(SharedPool):
 
         The organization alone is not enough: its seats have limits of their own, besides at least one shared limit.
         """
-        if state.organisation is None:
+        if state.organization is None:
             return [state]
-        mine = _resets(state, now)
-        if len(mine) < 2:  # one equal reset may be chance
+        resets = _resets(state, now)
+        if len(resets) < 2:  # one equal reset may be chance
             return [state]
         sharing = [
             other
             for other in self._kinds[state.credential.kind]
-            if other.organisation == state.organisation and _resets(other, now) == mine
+            if other.organization == state.organization and _resets(other, now) == resets
         ]
         if len(sharing) > 1:
-            self._say_shared(sharing)
+            self._log_sharing(sharing)
         return sharing
 
-    def _say_shared(self, states: Iterable[CredentialState]) -> None:
+    def _log_sharing(self, states: Iterable[CredentialState]) -> None:
         labels = frozenset(one.credential.label for one in states)
-        if labels not in self._said:
-            self._said.add(labels)
+        if labels not in self._logged_sharing:
+            self._logged_sharing.add(labels)
             logger.warning("credentials %s belong to one organization and share their windows", ", ".join(sorted(labels)))
 
 
@@ -309,9 +312,9 @@ def _resets(state: CredentialState, now: float) -> dict[str, int]:
     }
 
 
-def _words(answer: UpstreamResponse) -> str:
+def _words(response: UpstreamResponse) -> str:
     """Return the wording of a refusal for comparing and logging, without the numbers that differ each time."""
-    return clean(f"HTTP {answer.status} {_DIGITS.sub('#', f'{answer.error_kind}: {answer.words}')}", MAX_WORDS)
+    return clean(f"HTTP {response.status} {_DIGITS.sub('#', f'{response.error_kind}: {response.words}')}", MAX_WORDS)
 
 
 def _times(state: CredentialState, words: str, now: float) -> list[float]:

@@ -54,7 +54,7 @@ class Order(Enum):
     RESET_FIRST = "reset-first"
 
 
-class Asker(NamedTuple):
+class Requester(NamedTuple):
     """The user of a request (name in folded case), and the groups that the request may use.
 
     Each set of groups is one restriction, by the user or by the model. Without a restriction, only credentials without groups
@@ -65,7 +65,7 @@ class Asker(NamedTuple):
     groups: tuple[frozenset[str], ...] = ()
 
 
-ANYBODY = Asker()
+ANONYMOUS = Requester()
 
 
 class Filled(NamedTuple):
@@ -76,16 +76,16 @@ class Filled(NamedTuple):
     left: float
 
 
-def may_use(terms: Terms, asker: Asker) -> bool:
+def may_use(terms: Terms, requester: Requester) -> bool:
     """Return whether a request may use a credential: a group of every restriction, or no groups if there is no restriction."""
-    if not asker.groups:
+    if not requester.groups:
         return not terms.groups
-    return not any(terms.groups.isdisjoint(groups) for groups in asker.groups)
+    return not any(terms.groups.isdisjoint(groups) for groups in requester.groups)
 
 
-def is_owner(terms: Terms, asker: Asker) -> bool:
+def is_owner(terms: Terms, requester: Requester) -> bool:
     """Return whether the credential's reserve belongs to this user."""
-    return bool(terms.owner) and terms.owner.casefold() == asker.user
+    return bool(terms.owner) and terms.owner.casefold() == requester.user
 
 
 def is_reserved(terms: Terms, utilization: float) -> bool:
@@ -93,48 +93,48 @@ def is_reserved(terms: Terms, utilization: float) -> bool:
     return terms.reserve > 0 and utilization >= 1 - terms.reserve - ROUNDING
 
 
-class Standing(NamedTuple):
+class WindowSummary(NamedTuple):
     """The windows of a credential, summarized: utilization of the fullest one and of the fullest short one.
 
-    ``haste`` is the rate at which the rest of the week must be used so that nothing expires, relative to even use (1.0).
+    ``urgency`` is the rate at which the rest of the week must be used so that nothing expires, relative to even use (1.0).
     """
 
     load: float = 0.0
     short_load: float = 0.0
-    haste: float = 1.0
+    urgency: float = 1.0
 
     @classmethod
-    def of(cls, windows: Iterable[Filled]) -> "Standing":
+    def of(cls, windows: Iterable[Filled]) -> "WindowSummary":
         """Summarize the windows that have not reset; an unknown window is treated as empty."""
         load = short_load = 0.0
-        haste = math.inf
+        urgency = math.inf
         for name, utilization, left in windows:
             load = max(load, utilization)
             seconds = length(name)
             if seconds >= LONG_SECONDS:
-                haste = min(haste, max(0.0, 1 - utilization) * seconds / max(left, LEAST_LEFT_SECONDS))
+                urgency = min(urgency, max(0.0, 1 - utilization) * seconds / max(left, LEAST_LEFT_SECONDS))
             else:
                 short_load = max(short_load, utilization)
-        return cls(load, short_load, 1.0 if haste == math.inf else haste)
+        return cls(load, short_load, 1.0 if urgency == math.inf else urgency)
 
-    def place(self, order: Order, sessions: int, terms: Terms, soft_limit: float) -> int:
+    def rank(self, order: Order, sessions: int, terms: Terms, soft_limit: float) -> int:
         """Return the rank of a credential with this number of sessions."""
         share = SESSION_SHARE * sessions / terms.weight
         if order is Order.HEADROOM:
             steps = int((self.load + terms.reserve + share) / UTILIZATION_STEP + ROUNDING)
         else:
-            steps = self._by_haste(sessions, terms, share)
+            steps = self._by_urgency(sessions, terms, share)
         behind = SOFT_LIMIT_REACHED if self.load + terms.reserve >= soft_limit else 0
         return min(steps, DEPRIORITIZED - 1) + behind - terms.priority * PRIORITY_STEP
 
-    def _by_haste(self, sessions: int, terms: Terms, share: float) -> int:
+    def _by_urgency(self, sessions: int, terms: Terms, share: float) -> int:
         """Rank by the unused part of the week and the free part of the five hours, relative to the sessions."""
-        room = max(self.haste, LEAST_ROOM) * max(1 - self.short_load, LEAST_ROOM)
+        room = max(self.urgency, LEAST_ROOM) * max(1 - self.short_load, LEAST_ROOM)
         steps = int(100 * (sessions + 1) / (terms.weight * room))
         return steps + (NEARLY_FULL_STEPS if self.short_load + share >= NEARLY_FULL else 0)
 
 
-NO_WINDOWS = Standing()
+NO_WINDOWS = WindowSummary()
 
 
 @functools.lru_cache(maxsize=1000)

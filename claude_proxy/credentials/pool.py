@@ -27,7 +27,7 @@ from typing import NamedTuple
 from claude_proxy.credentials import pool_rows
 from claude_proxy.credentials.credential import Credential, Kind
 from claude_proxy.credentials.learning_pool import LearningPool
-from claude_proxy.credentials.order import ANYBODY, DEPRIORITIZED, Asker, Order, may_use
+from claude_proxy.credentials.order import ANONYMOUS, DEPRIORITIZED, Order, Requester, may_use
 from claude_proxy.credentials.pool_changes import state_of
 from claude_proxy.credentials.rate_limits import NEVER, CredentialState, Snapshot
 from claude_proxy.credentials.scope import EVERYTHING, Scope
@@ -64,14 +64,14 @@ class Tier(Enum):
     API_KEY = "paid for by the token"
 
 
-class Wanted(NamedTuple):
+class PoolRequest(NamedTuple):
     """A request as the pool sees it: its session (if any), scope and user."""
 
     session: str | None = None
     scope: Scope = EVERYTHING
-    asker: Asker = ANYBODY
+    requester: Requester = ANONYMOUS
     # Whether the request starts its session, which therefore has no credential yet.
-    begins: bool = False
+    is_new_session: bool = False
 
 
 class Pool(LearningPool):
@@ -104,9 +104,9 @@ class Pool(LearningPool):
         self._refused = 0
 
     @property
-    def closed(self) -> bool:
+    def is_disabled(self) -> bool:
         """Whether every credential is paused or has an expired login."""
-        return all(state.closed for state in self._states.values())
+        return all(state.disabled for state in self._states.values())
 
     def state(self, label: str) -> CredentialState:
         """Return the state of a credential, for status output."""
@@ -124,34 +124,34 @@ class Pool(LearningPool):
                 {place: replace(window) for place, window in state.windows.items() if window.reset > now},
                 state.sessions,
                 state.extra_until if state.extra_until > now else 0.0,
-                state.closed,
+                state.disabled,
             )
             for state in self._states.values()
         )
 
-    def note_seen(self) -> None:
+    def record_first_seen(self) -> None:
         """Record the current time as the first use of every credential without one; the earliest record wins."""
         for state in self._states.values():
             if state.since is None:
                 state.since = self._clock()
-                self._note_change(pool_rows.seen_row(state, state.since))
+                self._record_change(pool_rows.seen_row(state, state.since))
 
-    def choose(self, wanted: Wanted, tried: Collection[str] = ()) -> Credential | None:
+    def choose(self, request: PoolRequest, tried: Collection[str] = ()) -> Credential | None:
         """Return the credential for a request, or None if none is available now.
 
         The request occupies the credential until ``release``.
         """
         now = self._clock()
-        session = wanted.session if self._affinity is Affinity.SESSION else None
-        label = self._sessions.bound(session, now) if session and not wanted.begins else None
-        bound = self._bound(label, wanted, tried, now) if label else None
+        session = request.session if self._affinity is Affinity.SESSION else None
+        label = self._sessions.bound(session, now) if session and not request.is_new_session else None
+        bound = self._bound(label, request, tried, now) if label else None
         is_guest = bound is not None and bound.is_busy
         moves = label is not None and not is_guest
         for tier in Tier:
             if bound is not None and not is_guest and self._tier(bound, now) is tier:
                 chosen: CredentialState | None = bound
             else:
-                chosen = self._best(tier, wanted, tried, now, moves=moves)
+                chosen = self._best(tier, request, tried, now, moves=moves)
             if chosen is not None:
                 if session and not is_guest:
                     self._bind(session, chosen, now)
@@ -161,19 +161,19 @@ class Pool(LearningPool):
                 return chosen.credential
         return None
 
-    def probe(self, wanted: Wanted, tried: Collection[str] = ()) -> Credential | None:
+    def probe(self, request: PoolRequest, tried: Collection[str] = ()) -> Credential | None:
         """Return a rate-limited credential to probe when none is available; None if the last probe is less than a minute old.
 
         It is the one that has been unused for longest, at least a minute; among equals, the one with the earliest reset.
         """
         now = self._clock()
-        if self._probed > now - PROBE_SECONDS or self.is_busy(wanted.scope, wanted.asker):
+        if self._probed > now - PROBE_SECONDS or self.is_busy(request.scope, request.requester):
             return None
         found = [
-            (max(state.probed, *(cooldown.noted for cooldown in cooldowns)), state.usable_at(wanted.scope), label)
+            (max(state.probed, *(cooldown.recorded_at for cooldown in cooldowns)), state.usable_at(request.scope), label)
             for label, state in self._states.items()
-            if not state.closed and label not in tried and (cooldowns := state.cooling_down(wanted.scope, now))
-            if not state.is_busy and state.withheld_until(wanted.scope, wanted.asker) <= now
+            if not state.disabled and label not in tried and (cooldowns := state.cooling_down(request.scope, now))
+            if not state.is_busy and state.withheld_until(request.scope, request.requester) <= now
         ]
         seen, _, label = min(found, default=(NEVER, NEVER, ""))
         if seen > now - PROBE_SECONDS:
@@ -181,7 +181,7 @@ class Pool(LearningPool):
         state = self._states[label]
         state.probed = self._probed = now
         state.active += 1
-        self._note_change(Row("probed", now, "null"))
+        self._record_change(Row("probed", now, "null"))
         logger.info("no credential is available: probing credential %s to see whether its cooldown is over", label)
         return state.credential
 
@@ -197,37 +197,37 @@ class Pool(LearningPool):
 
     # --- When no credential is available -------------------------------------------------------------------------------------
 
-    def back_at(self, scope: Scope, asker: Asker = ANYBODY) -> float:
+    def back_at(self, scope: Scope, requester: Requester = ANONYMOUS) -> float:
         """Return when the first credential becomes available for this scope, in Unix seconds; 0 for an empty pool."""
-        return min((self._usable_at(state, scope, asker) for state in self._states.values()), default=0.0)
+        return min((self._usable_at(state, scope, requester) for state in self._states.values()), default=0.0)
 
-    def is_out(self, scope: Scope, asker: Asker = ANYBODY) -> bool:
+    def all_rejected(self, scope: Scope, requester: Requester = ANONYMOUS) -> bool:
         """Return whether every credential is rejected rather than rate-limited."""
         now = self._clock()
-        found = [state for state in self._states.values() if may_use(state.credential.terms, asker)]
-        reserved = any(not state.cooling_down(scope, now) and state.withheld_until(scope, asker) > now for state in found)
+        found = [state for state in self._states.values() if may_use(state.credential.terms, requester)]
+        reserved = any(not state.cooling_down(scope, now) and state.withheld_until(scope, requester) > now for state in found)
         return not reserved and all(cooldown.rejected for state in found for cooldown in state.cooling_down(scope, now))
 
-    def is_busy(self, scope: Scope, asker: Asker = ANYBODY) -> bool:
+    def is_busy(self, scope: Scope, requester: Requester = ANONYMOUS) -> bool:
         """Return whether a credential is unavailable only because of its maximum of concurrent requests."""
         now = self._clock()
-        return any(state.is_busy and self._usable_at(state, scope, asker) <= now for state in self._with_terms)
+        return any(state.is_busy and self._usable_at(state, scope, requester) <= now for state in self._with_terms)
 
-    def has_any(self, asker: Asker) -> bool:
+    def has_any(self, requester: Requester) -> bool:
         """Return whether the requester may use any credential at all, available now or not."""
-        return any(may_use(state.credential.terms, asker) for state in self._states.values())
+        return any(may_use(state.credential.terms, requester) for state in self._states.values())
 
-    def claim(self, scope: Scope, asker: Asker = ANYBODY) -> str:
+    def claim(self, scope: Scope, requester: Requester = ANONYMOUS) -> str:
         """Return, in Anthropic's terms, the window that blocks the credential with the earliest reset."""
-        reset = self.back_at(scope, asker) - self._clock()
+        reset = self.back_at(scope, requester) - self._clock()
         return "five_hour" if reset <= LONGEST_FIVE_HOURS else "seven_day"
 
-    def cooling_down(self, scope: Scope, asker: Asker = ANYBODY) -> frozenset[str]:
+    def cooling_down(self, scope: Scope, requester: Requester = ANONYMOUS) -> frozenset[str]:
         """Return the labels of the rate-limited credentials; after its cooldown a request may use a credential again."""
         now = self._clock()
-        return frozenset(label for label, state in self._states.items() if self._usable_at(state, scope, asker) > now)
+        return frozenset(label for label, state in self._states.items() if self._usable_at(state, scope, requester) > now)
 
-    def delay(self, scope: Scope, tried: Collection[str] = (), asker: Asker = ANYBODY) -> float:
+    def delay(self, scope: Scope, tried: Collection[str] = (), requester: Requester = ANONYMOUS) -> float:
         """Return how long a request must wait for a credential, in seconds; ``credentials/queue.py`` decides the order.
 
         0 if a credential has become available; infinity if there is no cooldown to wait for (an available credential that
@@ -236,7 +236,7 @@ class Pool(LearningPool):
         now = self._clock()
         soonest = NEVER
         for label, state in self._states.items():
-            moment = self._usable_at(state, scope, asker)
+            moment = self._usable_at(state, scope, requester)
             if moment <= now and label not in tried:
                 if not state.is_busy:
                     return 0.0
@@ -245,10 +245,10 @@ class Pool(LearningPool):
                 soonest = min(soonest, moment)
         return soonest - now
 
-    def retry_after(self, scope: Scope, asker: Asker = ANYBODY) -> float:
+    def retry_after(self, scope: Scope, requester: Requester = ANONYMOUS) -> float:
         """Return ``retry-after`` for a refused client, in seconds: after the first reset, spread over several seconds."""
         self._refused = (self._refused + 1) % 20
-        back = self.back_at(scope, asker) - self._clock()
+        back = self.back_at(scope, requester) - self._clock()
         return max(1.0, back if math.isfinite(back) else self._cooldown) + 0.5 * self._refused
 
     # --- The choice ----------------------------------------------------------------------------------------------------------
@@ -263,26 +263,28 @@ class Pool(LearningPool):
         """Return whether a credential may be used for paid extra usage."""
         return (state.credential.terms.extra_usage or self._extra_usage.value) != ExtraUsage.NEVER.value
 
-    def _usable_at(self, state: CredentialState, scope: Scope, asker: Asker) -> float:
+    def _usable_at(self, state: CredentialState, scope: Scope, requester: Requester) -> float:
         """Return when a credential becomes available: after its cooldowns, and when its terms and its price permit."""
         at = max(state.usable_at(scope), 0.0 if self._may_cost(state) else state.extra_until)
-        return max(at, state.withheld_until(scope, asker)) if asker.groups or state in self._with_terms else at
+        return max(at, state.withheld_until(scope, requester)) if requester.groups or state in self._with_terms else at
 
-    def _bound(self, label: str, wanted: Wanted, tried: Collection[str], now: float) -> CredentialState | None:
+    def _bound(self, label: str, request: PoolRequest, tried: Collection[str], now: float) -> CredentialState | None:
         state = None if label in tried else self._states.get(label)
-        return state if state and self._usable_at(state, wanted.scope, wanted.asker) <= now else None
+        return state if state and self._usable_at(state, request.scope, request.requester) <= now else None
 
-    def _passed_over(self, wanted: Wanted, tried: Collection[str], now: float) -> set[CredentialState]:
+    def _excluded(self, request: PoolRequest, tried: Collection[str], now: float) -> set[CredentialState]:
         """Return the credentials that the request has tried, and those whose terms exclude it now."""
         found = {self._states[label] for label in tried if label in self._states}
-        having = self._states.values() if wanted.asker.groups else self._with_terms
-        return found | {one for one in having if one.is_busy or one.withheld_until(wanted.scope, wanted.asker) > now}
+        having = self._states.values() if request.requester.groups else self._with_terms
+        return found | {one for one in having if one.is_busy or one.withheld_until(request.scope, request.requester) > now}
 
-    def _best(self, tier: Tier, wanted: Wanted, tried: Collection[str], now: float, *, moves: bool) -> CredentialState | None:
+    def _best(
+        self, tier: Tier, request: PoolRequest, tried: Collection[str], now: float, *, moves: bool
+    ) -> CredentialState | None:
         """Return the available credential with the best rank; among equals the first one at or after the cursor."""
         states = self._kinds[Kind.API_KEY if tier is Tier.API_KEY else Kind.OAUTH]
-        is_extra, scope = tier is Tier.EXTRA_USAGE, wanted.scope
-        passed_over = self._passed_over(wanted, tried, now) if tried or self._with_terms or wanted.asker.groups else None
+        is_extra, scope = tier is Tier.EXTRA_USAGE, request.scope
+        excluded = self._excluded(request, tried, now) if tried or self._with_terms or request.requester.groups else None
         filling = {state for state in states if state.ramp.is_full(now)} if moves else None
         self._sessions.discard_inactive(now)
         count = len(states)
@@ -290,11 +292,11 @@ class Pool(LearningPool):
         best, least, place = None, 0, 0
         # Plain attributes and integers: with a hundred credentials, this loop is the cost of a choice.
         for step, state in enumerate((*states[start:], *states[:start])):
-            if state.closed or state.back_at > now or (state.scoped and state.usable_at(scope) > now):
+            if state.disabled or state.back_at > now or (state.scoped and state.usable_at(scope) > now):
                 continue
             if (state.extra_until > now) is not is_extra or (is_extra and not self._may_cost(state)):
                 continue
-            if passed_over and state in passed_over:
+            if excluded and state in excluded:
                 continue
             if state.load_until <= now:
                 state.derive(now)
@@ -314,4 +316,4 @@ class Pool(LearningPool):
         binding = self._sessions.bind(session, state, now)
         self._forget_surplus()
         if binding is not None:
-            self._note_change(pool_rows.session_row(session, binding, state))
+            self._record_change(pool_rows.session_row(session, binding, state))

@@ -7,7 +7,7 @@ from claude_proxy.credentials.order import Order
 from claude_proxy.credentials.rate_limits import CredentialState
 
 
-def taken_up(
+def updated_states(
     states: Mapping[str, CredentialState], credentials: Iterable[Credential], soft_limit: float, order: Order, now: float
 ) -> tuple[dict[str, CredentialState], dict[str, str]]:
     """Return the states of the new credentials (API keys last), and a map from each old label to its new one.
@@ -33,7 +33,7 @@ def _replace(state: CredentialState, credential: Credential, now: float) -> None
     if not credential.secret.matches(state.credential.secret):  # the rejected secret is no longer used
         state.cooldowns = {family: cooldown for family, cooldown in state.cooldowns.items() if not cooldown.rejected}
         state.suspicions.clear()
-    state.credential, state.closed = credential, credential.closed(now)
+    state.credential, state.disabled = credential, credential.is_disabled(now)
     state.derive(now)
 
 

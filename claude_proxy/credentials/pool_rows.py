@@ -66,7 +66,7 @@ def seen_row(state: CredentialState, since: float) -> Row:
 def limit_row(state: CredentialState, scope: Scope, cooldown: Cooldown) -> Row:
     """Return a cooldown; the stamp is the time at which it was recorded, so that the latest information wins."""
     value = {"until": cooldown.until, "reason": cooldown.reason, "rejected": cooldown.rejected, "windows": cooldown.windows}
-    return Row(f"credential:{state.key}:limit:{scope}", cooldown.noted, json.dumps(value))
+    return Row(f"credential:{state.key}:limit:{scope}", cooldown.recorded_at, json.dumps(value))
 
 
 def ended_row(state: CredentialState, scope: Scope, ended: float) -> Row:
@@ -85,7 +85,7 @@ def window_row(state: CredentialState, family: str, name: str, window: Window) -
     return Row(f"credential:{state.key}:window:{family}:{name}", window.seen, value)
 
 
-def take_in(state: CredentialState, place: Sequence[str], stamp: float, value: Any, now: float) -> bool:
+def apply_row(state: CredentialState, place: Sequence[str], stamp: float, value: Any, now: float) -> bool:
     """Apply a row to a credential's state; return whether it was new: a later cooldown, its end, or a later window.
 
     A cooldown longer than ``LONGEST_COOLDOWN`` is invalid; it would block the credential forever.
@@ -94,7 +94,7 @@ def take_in(state: CredentialState, place: Sequence[str], stamp: float, value: A
         raise ValueError("not a place of a credential")
     match place:
         case ["limit", where] if stamp <= now + MAX_AHEAD:
-            return _take_in_limit(state, Scope.read(where), stamp, value, now)
+            return _apply_limit(state, Scope.read(where), stamp, value, now)
         case ["window", family, name] if state.windows.get((family, name), NO_WINDOW).seen < stamp <= now + MAX_AHEAD:
             used, reset = number(value["utilization"], MAX_UTILIZATION), number(value["reset"], now + LONGEST_WINDOW)
             return state.put_window((family, name), Window(float(used), float(reset), stamp), now)
@@ -110,12 +110,12 @@ def lift(state: CredentialState, ended: float) -> None:
         state.end_cooldown(scope, ended)
 
 
-def _take_in_limit(state: CredentialState, scope: Scope, stamp: float, value: Any, now: float) -> bool:
+def _apply_limit(state: CredentialState, scope: Scope, stamp: float, value: Any, now: float) -> bool:
     known = state.cooldowns.get(scope, NO_COOLDOWN)
     until = number(value["until"], now + LONGEST_COOLDOWN)
     if until == 0:
         return state.end_cooldown(scope, stamp)
-    if stamp <= max(state.ended.get(scope, 0.0), state.lifted) or (stamp, until) <= (known.noted, known.until):
+    if stamp <= max(state.ended.get(scope, 0.0), state.lifted) or (stamp, until) <= (known.recorded_at, known.until):
         return False
     if not isinstance(value["reason"], str) or not all(isinstance(name, str) for name in value["windows"]):
         raise TypeError("not a cooldown")

@@ -6,11 +6,11 @@ from typing import NamedTuple
 from claude_proxy.credentials.credential import Credential
 from claude_proxy.credentials.order import (
     NO_WINDOWS,
-    Asker,
     Filled,
     Order,
     Ramp,
-    Standing,
+    Requester,
+    WindowSummary,
     is_owner,
     is_reserved,
     may_use,
@@ -28,12 +28,12 @@ MAX_UTILIZATION = 100.0
 OVERAGE = "overage"
 OVERAGE_PLACE = (ALL_MODELS, OVERAGE)
 # How often a rank that depends on time is recomputed, in seconds.
-STANDING_SECONDS = 60.0
+RANK_SECONDS = 60.0
 
 
 @dataclass
 class Cooldown:
-    """Until when a credential is not used, and why. ``until`` and ``noted`` are Unix seconds, ``reason`` is for the operator.
+    """Until when a credential is not used, and why. ``until`` and ``recorded_at`` are Unix seconds; ``reason`` is a text.
 
     ``rejected``: Anthropic rejected the credential itself. ``windows`` names the full windows; the cooldown ends when a
     response shows that all of them are open.
@@ -42,7 +42,7 @@ class Cooldown:
     until: float
     reason: str
     rejected: bool = False
-    noted: float = 0.0
+    recorded_at: float = 0.0
     windows: tuple[str, ...] = ()
 
 
@@ -76,9 +76,9 @@ class CredentialState:
     soft_limit: float = 1.0
     order: Order = Order.HEADROOM
     key: str = ""
-    organisation: str | None = None
+    organization: str | None = None
     # Whether it is paused or its login has expired.
-    closed: bool = False
+    disabled: bool = False
     cooldowns: dict[Scope, Cooldown] = field(default_factory=dict)
     # When a cooldown was ended early, by scope, and when all of them were, in Unix seconds. Information that was recorded
     # before that time no longer applies.
@@ -106,23 +106,27 @@ class CredentialState:
     scoped: tuple[tuple[Scope, float], ...] = ()
     # Until when its responses are billed as extra usage, in Unix seconds.
     extra_until: float = 0.0
-    standing: Standing = NO_WINDOWS
-    family_standing: dict[str, Standing] = field(default_factory=dict)
+    window_summary: WindowSummary = NO_WINDOWS
+    family_summaries: dict[str, WindowSummary] = field(default_factory=dict)
     # Until when only the owner may use the rest of a window, by family, in Unix seconds.
     reserved: dict[str, float] = field(default_factory=dict)
     load_until: float = NEVER
     committed: int = 0
     family_committed: dict[str, int] = field(default_factory=dict)
 
-    def usable_at(self, asked: Scope) -> float:
+    def usable_at(self, requested: Scope) -> float:
         """Return when the credential is available for such a request, in Unix seconds."""
-        if self.closed:
+        if self.disabled:
             return NEVER
-        return max((until for scope, until in self.scoped if scope.covers(asked)), default=0.0) if self.scoped else self.back_at
+        return (
+            max((until for scope, until in self.scoped if scope.covers(requested)), default=0.0)
+            if self.scoped
+            else self.back_at
+        )
 
-    def cooling_down(self, asked: Scope, now: float) -> list[Cooldown]:
+    def cooling_down(self, requested: Scope, now: float) -> list[Cooldown]:
         """Return the cooldowns that block such a request now."""
-        return [cooldown for scope, cooldown in self.cooldowns.items() if cooldown.until > now and scope.covers(asked)]
+        return [cooldown for scope, cooldown in self.cooldowns.items() if cooldown.until > now and scope.covers(requested)]
 
     def put_cooldown(self, scope: Scope, cooldown: Cooldown, now: float) -> bool:
         """Add a cooldown; return whether there was room for it. Expired ones make room."""
@@ -138,7 +142,7 @@ class CredentialState:
         if len(self.ended) < MAX_PLACES or scope in self.ended:
             self.ended[scope] = max(ended, self.ended.get(scope, 0.0))
         cooldown = self.cooldowns.get(scope)
-        if cooldown is None or cooldown.noted > ended:
+        if cooldown is None or cooldown.recorded_at > ended:
             return False
         del self.cooldowns[scope]
         return True
@@ -157,44 +161,44 @@ class CredentialState:
         cooldowns = {scope: cooldown.until for scope, cooldown in self.cooldowns.items() if cooldown.until > now}
         self.back_at = cooldowns.get(EVERYTHING, 0.0)
         self.scoped = tuple(sorted(cooldowns.items())) if len(cooldowns) > (EVERYTHING in cooldowns) else ()
-        closed = {place: window for place, window in self.windows.items() if window.reset > now}
-        self.load_until = min((window.reset for window in closed.values()), default=NEVER)
-        self.extra_until = closed[OVERAGE_PLACE].reset if OVERAGE_PLACE in closed else 0.0
+        open_windows = {place: window for place, window in self.windows.items() if window.reset > now}
+        self.load_until = min((window.reset for window in open_windows.values()), default=NEVER)
+        self.extra_until = open_windows[OVERAGE_PLACE].reset if OVERAGE_PLACE in open_windows else 0.0
         filled: dict[str, list[Filled]] = {ALL_MODELS: []}
         self.reserved = {}
-        for (family, name), window in closed.items():
+        for (family, name), window in open_windows.items():
             if name == OVERAGE:
                 continue
             filled.setdefault(family, []).append(Filled(name, window.utilization, window.reset - now))
             if is_reserved(self.credential.terms, window.utilization):
                 self.reserved[family] = max(window.reset, self.reserved.get(family, 0.0))
         everything = filled.pop(ALL_MODELS)
-        self.standing = Standing.of(everything)
-        self.family_standing = {family: Standing.of([*everything, *own]) for family, own in filled.items()}
-        if self.order is Order.RESET_FIRST and closed:
-            self.load_until = min(self.load_until, now + STANDING_SECONDS)
-        self._reckon()
+        self.window_summary = WindowSummary.of(everything)
+        self.family_summaries = {family: WindowSummary.of([*everything, *own]) for family, own in filled.items()}
+        if self.order is Order.RESET_FIRST and open_windows:
+            self.load_until = min(self.load_until, now + RANK_SECONDS)
+        self._update_rank()
 
-    def withheld_until(self, asked: Scope, asker: Asker) -> float:
+    def withheld_until(self, requested: Scope, requester: Requester) -> float:
         """Return until when the credential's terms exclude the requester, in Unix seconds."""
         terms = self.credential.terms
-        if not may_use(terms, asker):
+        if not may_use(terms, requester):
             return NEVER
-        if terms.reserve == 0 or is_owner(terms, asker):
+        if terms.reserve == 0 or is_owner(terms, requester):
             return 0.0
         if terms.reserve >= 1:
             return NEVER
-        return max(self.reserved.get(ALL_MODELS, 0.0), self.reserved.get(asked.family, 0.0))
+        return max(self.reserved.get(ALL_MODELS, 0.0), self.reserved.get(requested.family, 0.0))
 
     @property
     def load(self) -> float:
         """The utilization of the fullest window for all models."""
-        return self.standing.load
+        return self.window_summary.load
 
     @property
     def family_load(self) -> dict[str, float]:
         """The utilization of the fullest window, for each family that has its own."""
-        return {family: standing.load for family, standing in self.family_standing.items()}
+        return {family: summary.load for family, summary in self.family_summaries.items()}
 
     @property
     def is_busy(self) -> bool:
@@ -211,13 +215,13 @@ class CredentialState:
     def count(self, sessions: int) -> None:
         """Add ``sessions`` to the number of sessions; it may be negative."""
         self.sessions += sessions
-        self._reckon()
+        self._update_rank()
 
-    def _reckon(self) -> None:
+    def _update_rank(self) -> None:
         """Recompute the rank."""
         rank = self.order, self.sessions, self.credential.terms, self.soft_limit
-        self.committed = self.standing.place(*rank)
-        self.family_committed = {family: standing.place(*rank) for family, standing in self.family_standing.items()}
+        self.committed = self.window_summary.rank(*rank)
+        self.family_committed = {family: summary.rank(*rank) for family, summary in self.family_summaries.items()}
 
 
 @dataclass(frozen=True)
@@ -231,4 +235,4 @@ class Snapshot:
     sessions: int
     # Until when its responses are billed as extra usage; 0 if they are not.
     extra_until: float = 0.0
-    closed: bool = False
+    disabled: bool = False

@@ -31,7 +31,7 @@ from claude_proxy.credentials.wordings import (
     UNHEALED_THINKING,
     WRONG_HEADER,
     is_spent,
-    regained,
+    regained_at,
 )
 
 # Without a minimum, the pool would try the same credentials in an endless loop.
@@ -65,8 +65,8 @@ class Verdict(NamedTuple):
 
     - ``cooldowns``: scopes and ends, in Unix seconds; ``windows`` names the full windows that cause them;
     - ``rejected``: the credential is in quarantine;
-    - ``refused``: Anthropic refused the credential, possibly because of an outage, so it is tried again soon;
-    - ``ours``: the proxy is at fault;
+    - ``unauthorized``: Anthropic refused the credential (401), possibly because of an outage, so it is tried again soon;
+    - ``proxy_fault``: the proxy is at fault;
     - ``reason``: for the operator; empty if there is nothing to report;
     - ``unconfirmed``: the sentence of a refusal that the request may have caused. The credential is not affected until another
       response confirms it;
@@ -77,8 +77,8 @@ class Verdict(NamedTuple):
     reason: str
     cooldowns: tuple[tuple[Scope, float], ...] = ()
     rejected: bool = False
-    refused: bool = False
-    ours: bool = False
+    unauthorized: bool = False
+    proxy_fault: bool = False
     unconfirmed: str = ""
     unknown: bool = False
     windows: tuple[str, ...] = ()
@@ -92,53 +92,53 @@ class Verdict(NamedTuple):
 class Rule(NamedTuple):
     """One row of the table. ``verdict`` takes the response and the cooldown for a limit without an end, in seconds."""
 
-    fits: Callable[[UpstreamResponse], bool]
+    matches: Callable[[UpstreamResponse], bool]
     verdict: Callable[[UpstreamResponse, float], Verdict]
 
 
-def judge(answer: UpstreamResponse, cooldown: float) -> Verdict:
+def judge(response: UpstreamResponse, cooldown: float) -> Verdict:
     """Return the verdict of the first rule that matches."""
     for rule in RULES:
-        if rule.fits(answer):
-            return rule.verdict(answer, cooldown)
+        if rule.matches(response):
+            return rule.verdict(response, cooldown)
     raise AssertionError("the last rule matches every response")
 
 
-def _fits_window(answer: UpstreamResponse) -> list[ReportedWindow]:
+def _full_windows(response: UpstreamResponse) -> list[ReportedWindow]:
     """Return the full windows that may be the reason for this refusal.
 
     A window of another known family is no reason. A window of an unknown family is one only if there is no other reason: the
     response does not show which models it covers.
     """
-    rejected = [window for window in answer.windows() if window.rejected]
-    known = [window for window in rejected if window.family is None or window.family == answer.scope.family]
-    return known or [window for window in rejected if window.family and answer.may_concern(window.family)]
+    rejected = [window for window in response.windows() if window.rejected]
+    known = [window for window in rejected if window.family is None or window.family == response.scope.family]
+    return known or [window for window in rejected if window.family and response.may_concern(window.family)]
 
 
-def _is_limit(answer: UpstreamResponse) -> bool:
-    status = answer.headers.get(f"{UNIFIED}status", "").strip() or "allowed"
-    return answer.status == 429 and (not status.startswith("allowed") or bool(_fits_window(answer)))
+def _is_limit(response: UpstreamResponse) -> bool:
+    status = response.headers.get(f"{UNIFIED}status", "").strip() or "allowed"
+    return response.status == 429 and (not status.startswith("allowed") or bool(_full_windows(response)))
 
 
-def _cooldown_for_window(answer: UpstreamResponse, cooldown: float) -> Verdict:
+def _cooldown_for_window(response: UpstreamResponse, cooldown: float) -> Verdict:
     """Cool down until the latest reset among the full windows, because all must be open. A family's window affects only it."""
-    rejected = _fits_window(answer)
-    claim = answer.headers.get(f"{UNIFIED}representative-claim", "").strip()
-    family = Scope(answer.scope.family)
+    rejected = _full_windows(response)
+    claim = response.headers.get(f"{UNIFIED}representative-claim", "").strip()
+    family = Scope(response.scope.family)
     of_family = [window for window in rejected if window.family]
     of_all = [window for window in rejected if not window.family]
     named = tuple(window.name for window in rejected)
     reason = f"limit reached: {', '.join(named) or claim or 'no window named'}"
     cooldowns: list[tuple[Scope, float]] = []
-    others_alone = not rejected and any(window.rejected for window in answer.windows())
-    if of_all or not (of_family or others_alone or _FAMILY_CLAIM.fullmatch(claim)):
-        cooldowns.append((EVERYTHING, _latest(of_all) or _otherwise(answer, cooldown)))
+    only_others = not rejected and any(window.rejected for window in response.windows())
+    if of_all or not (of_family or only_others or _FAMILY_CLAIM.fullmatch(claim)):
+        cooldowns.append((EVERYTHING, _latest(of_all) or _reset_or_cooldown(response, cooldown)))
         if (until := _latest(of_family)) is not None:
             cooldowns.append((family, until))
-    elif others_alone:  # the reset of the whole response may belong to the other family's window
-        cooldowns.append((family, answer.now + _seconds(answer, cooldown)))
+    elif only_others:  # the reset of the whole response may belong to the other family's window
+        cooldowns.append((family, response.now + _seconds(response, cooldown)))
     else:
-        cooldowns.append((family, _latest(of_family) or _otherwise(answer, cooldown)))
+        cooldowns.append((family, _latest(of_family) or _reset_or_cooldown(response, cooldown)))
     return Verdict(Action.NEXT, reason, tuple(cooldowns), windows=named)
 
 
@@ -146,131 +146,144 @@ def _latest(windows: Iterable[ReportedWindow]) -> float | None:
     return max((window.reset for window in windows if window.reset is not None), default=None)
 
 
-def _otherwise(answer: UpstreamResponse, cooldown: float) -> float:
+def _reset_or_cooldown(response: UpstreamResponse, cooldown: float) -> float:
     """Return the end of a cooldown whose windows have no reset of their own."""
-    reset = answer.moment(answer.headers.get(f"{UNIFIED}reset", ""), LONGEST_RETRY_AFTER)
-    return answer.now + _seconds(answer, cooldown) if reset is None else reset
+    reset = response.moment(response.headers.get(f"{UNIFIED}reset", ""), LONGEST_RETRY_AFTER)
+    return response.now + _seconds(response, cooldown) if reset is None else reset
 
 
-def _cooldown_as_told(answer: UpstreamResponse, cooldown: float) -> Verdict:
-    return Verdict(Action.NEXT, "too many requests", ((_narrowest(answer), answer.now + _seconds(answer, cooldown)),))
+def _cooldown_from_retry_after(response: UpstreamResponse, cooldown: float) -> Verdict:
+    return Verdict(Action.NEXT, "too many requests", ((_narrowest(response), response.now + _seconds(response, cooldown)),))
 
 
-def _cooldown_for_api_limit(answer: UpstreamResponse, _cooldown: float) -> Verdict:
-    until = max(_api_resets(answer))
-    return Verdict(Action.NEXT, "too many requests", ((_narrowest(answer), until),))
+def _cooldown_for_api_limit(response: UpstreamResponse, _cooldown: float) -> Verdict:
+    until = max(_api_resets(response))
+    return Verdict(Action.NEXT, "too many requests", ((_narrowest(response), until),))
 
 
-def _narrowest(answer: UpstreamResponse) -> Scope:
+def _narrowest(response: UpstreamResponse) -> Scope:
     """Return the narrowest scope that a limit without a window can have.
 
     Token counting and fast mode have limits of their own, and an API key has one for each model.
     """
-    per_model = answer.kind is Kind.API_KEY or any(_API_LIMIT.fullmatch(name) for name in answer.headers)
-    is_special = answer.scope.endpoint == COUNT_TOKENS or answer.scope.speed == FAST
-    return answer.scope if per_model or is_special else EVERYTHING
+    per_model = response.kind is Kind.API_KEY or any(_API_LIMIT.fullmatch(name) for name in response.headers)
+    is_special = response.scope.endpoint == COUNT_TOKENS or response.scope.speed == FAST
+    return response.scope if per_model or is_special else EVERYTHING
 
 
-def _api_resets(answer: UpstreamResponse) -> list[float]:
+def _api_resets(response: UpstreamResponse) -> list[float]:
     """Return when the exhausted limits of an API key reset, in Unix seconds."""
     spent = [
         match["name"]
-        for name, value in answer.headers.items()
+        for name, value in response.headers.items()
         if value.strip() == "0" and (match := _API_LIMIT.fullmatch(name))
     ]
-    texts = (answer.headers.get(f"{LIMITS}{name}-reset", "") for name in spent)
-    return [moment for text in texts if (moment := answer.moment(text, LONGEST_RETRY_AFTER)) is not None]
+    texts = (response.headers.get(f"{LIMITS}{name}-reset", "") for name in spent)
+    return [moment for text in texts if (moment := response.moment(text, LONGEST_RETRY_AFTER)) is not None]
 
 
-def _seconds(answer: UpstreamResponse, cooldown: float) -> float:
-    seconds = answer.retry_after
+def _seconds(response: UpstreamResponse, cooldown: float) -> float:
+    seconds = response.retry_after
     return max(SHORTEST_COOLDOWN, cooldown if seconds is None else seconds)
 
 
-def _says(sentences: Iterable[str]) -> Callable[[UpstreamResponse], bool]:
-    return lambda answer: bool(answer.sentence(sentences))
+def _has_sentence(sentences: Iterable[str]) -> Callable[[UpstreamResponse], bool]:
+    return lambda response: bool(response.sentence(sentences))
 
 
 def _all(*conditions: Callable[[UpstreamResponse], bool]) -> Callable[[UpstreamResponse], bool]:
-    return lambda answer: all(condition(answer) for condition in conditions)
+    return lambda response: all(condition(response) for condition in conditions)
 
 
 def _status(*statuses: int) -> Callable[[UpstreamResponse], bool]:
-    return lambda answer: answer.status in statuses
+    return lambda response: response.status in statuses
 
 
 def _always(
-    action: Action, reason: str, *, rejected: bool = False, refused: bool = False, ours: bool = False, unknown: bool = False
+    action: Action,
+    reason: str,
+    *,
+    rejected: bool = False,
+    unauthorized: bool = False,
+    proxy_fault: bool = False,
+    unknown: bool = False,
 ) -> Callable[[UpstreamResponse, float], Verdict]:
-    verdict = Verdict(action, reason, rejected=rejected, refused=refused, ours=ours, unknown=unknown)
+    verdict = Verdict(action, reason, rejected=rejected, unauthorized=unauthorized, proxy_fault=proxy_fault, unknown=unknown)
     return lambda _answer, _cooldown: verdict
 
 
-def _refuse_account(answer: UpstreamResponse, _cooldown: float) -> Verdict:
-    unconfirmed = answer.sentence(REFUSED_ACCOUNT) if answer.status == 400 else ""
+def _reject_account(response: UpstreamResponse, _cooldown: float) -> Verdict:
+    unconfirmed = response.sentence(REFUSED_ACCOUNT) if response.status == 400 else ""
     return Verdict(Action.NEXT, "the account was rejected", rejected=True, unconfirmed=unconfirmed)
 
 
-def _is_spent(answer: UpstreamResponse) -> bool:
-    return answer.error_code == SPENT_CODE or (answer.error_kind == ERROR_TYPES.get(answer.status) and is_spent(answer.message))
-
-
-def _cooldown_when_spent(answer: UpstreamResponse, _cooldown: float) -> Verdict:
-    until, earliest = regained(answer.message), answer.now + SHORTEST_COOLDOWN
-    until = answer.now + LONG_COOLDOWN if until is None else until - answer.skew
-    until = min(max(until, earliest), answer.now + LONGEST_SPENT)
-    return Verdict(Action.NEXT, "the account has reached its spend limit", ((EVERYTHING, until),))
-
-
-def _cooldown_without_extra_usage(answer: UpstreamResponse, _cooldown: float) -> Verdict:
-    """Cool down until the plan's full windows reset. Requests of other clients than Claude Code get the same wording."""
-    until = _latest(_fits_window(answer)) or answer.now + LONG_COOLDOWN
-    sentence = answer.sentence(OUT_OF_EXTRA_USAGE) if answer.status == 400 else ""
-    scope = Scope(answer.scope.family)
-    return Verdict(Action.NEXT, "the account is out of extra usage", ((scope, until),), unconfirmed=sentence)
-
-
-def _cooldown_for_sessions(answer: UpstreamResponse, cooldown: float) -> Verdict:
-    return Verdict(
-        Action.NEXT, "the account has too many active sessions", ((EVERYTHING, answer.now + _seconds(answer, cooldown)),)
+def _is_spent(response: UpstreamResponse) -> bool:
+    return response.error_code == SPENT_CODE or (
+        response.error_kind == ERROR_TYPES.get(response.status) and is_spent(response.message)
     )
 
 
-def _is_disguised(answer: UpstreamResponse) -> bool:
+def _cooldown_when_spent(response: UpstreamResponse, _cooldown: float) -> Verdict:
+    until, earliest = regained_at(response.message), response.now + SHORTEST_COOLDOWN
+    until = response.now + LONG_COOLDOWN if until is None else until - response.skew
+    until = min(max(until, earliest), response.now + LONGEST_SPENT)
+    return Verdict(Action.NEXT, "the account has reached its spend limit", ((EVERYTHING, until),))
+
+
+def _cooldown_without_extra_usage(response: UpstreamResponse, _cooldown: float) -> Verdict:
+    """Cool down until the plan's full windows reset. Requests of other clients than Claude Code get the same wording."""
+    until = _latest(_full_windows(response)) or response.now + LONG_COOLDOWN
+    sentence = response.sentence(OUT_OF_EXTRA_USAGE) if response.status == 400 else ""
+    scope = Scope(response.scope.family)
+    return Verdict(Action.NEXT, "the account is out of extra usage", ((scope, until),), unconfirmed=sentence)
+
+
+def _cooldown_for_sessions(response: UpstreamResponse, cooldown: float) -> Verdict:
+    return Verdict(
+        Action.NEXT, "the account has too many active sessions", ((EVERYTHING, response.now + _seconds(response, cooldown)),)
+    )
+
+
+def _is_unrecognized(response: UpstreamResponse) -> bool:
     """Return whether Anthropic refused the request as not coming from Claude Code; Haiku is exempt from that check."""
-    return answer.message.rstrip(".") == "error" and not answer.has_limits and answer.scope.family != "haiku"
+    return response.message.rstrip(".") == "error" and not response.has_limits and response.scope.family != "haiku"
 
 
-def _is_blocked(answer: UpstreamResponse) -> bool:
+def _is_blocked(response: UpstreamResponse) -> bool:
     """Return whether the network in front of Anthropic blocks the proxy: an HTML page or Cloudflare's header (CC #30502).
 
     An HTML page with another status, such as 503, is an outage of that network.
     """
-    page = answer.headers.get("content-type", "").partition(";")[0].strip().lower() == "text/html"
-    return "cf-mitigated" in answer.headers or (answer.status in (403, 429) and page and not answer.error_kind)
+    page = response.headers.get("content-type", "").partition(";")[0].strip().lower() == "text/html"
+    return "cf-mitigated" in response.headers or (response.status in (403, 429) and page and not response.error_kind)
 
 
-def _is_unhealed_thinking(answer: UpstreamResponse) -> bool:
+def _is_unhealed_thinking(response: UpstreamResponse) -> bool:
     """Return whether Claude refused thinking blocks with a message that Claude Code does not handle (2.1.197)."""
-    kind, message = answer.error_kind, answer.message
-    if answer.status != 400 or kind != ERROR_TYPES[400]:
+    kind, message = response.error_kind, response.message
+    if response.status != 400 or kind != ERROR_TYPES[400]:
         return False
     place = _PLACE.match(message)
     rest = message[place.end() :] if place else message
     return not is_quotation(rest) and bool(beginning(rest, UNHEALED_THINKING))
 
 
-def _has_retry_after(answer: UpstreamResponse) -> bool:
-    return answer.retry_after is not None
+def _has_retry_after(response: UpstreamResponse) -> bool:
+    return response.retry_after is not None
 
 
-def _is_unknown(answer: UpstreamResponse) -> bool:
+def _is_unknown(response: UpstreamResponse) -> bool:
     """Return whether a 400 has unknown wording that does not quote the request; the account may be the cause."""
-    return answer.status == 400 and answer.error_kind == ERROR_TYPES[400] and bool(answer.message) and not answer.is_quotation
+    return (
+        response.status == 400
+        and response.error_kind == ERROR_TYPES[400]
+        and bool(response.message)
+        and not response.is_quotation
+    )
 
 
 RULES: tuple[Rule, ...] = (
-    Rule(lambda answer: answer.status < 300, _always(Action.DONE, "answered")),
+    Rule(lambda response: response.status < 300, _always(Action.DONE, "answered")),
     # About the proxy's IP address.
     Rule(
         _is_blocked,
@@ -278,15 +291,15 @@ RULES: tuple[Rule, ...] = (
     ),
     # About the request: every OAuth token would get the same response, an API key another one.
     Rule(
-        _all(_status(400, 429), _says(EXTRA_USAGE)),
+        _all(_status(400, 429), _has_sentence(EXTRA_USAGE)),
         _always(Action.API_KEY, "the request needs extra usage, which the account does not have (long context, fast mode)"),
     ),
     Rule(
-        _all(_status(400, 403), _says(NOT_CLAUDE_CODE)),
+        _all(_status(400, 403), _has_sentence(NOT_CLAUDE_CODE)),
         _always(Action.API_KEY, "Anthropic did not recognize this request as Claude Code's; did another client send it?"),
     ),
     Rule(
-        _all(_status(429), _is_disguised),
+        _all(_status(429), _is_unrecognized),
         _always(
             Action.API_KEY,
             "Anthropic did not recognize this request as Claude Code's (a 429 that names no limit); "
@@ -295,26 +308,30 @@ RULES: tuple[Rule, ...] = (
     ),
     # About the proxy itself.
     Rule(
-        _all(_status(401), _says(WRONG_HEADER)),
-        _always(Action.CLIENT, "the proxy sent the credential in the wrong header; please report this as a bug", ours=True),
+        _all(_status(401), _has_sentence(WRONG_HEADER)),
+        _always(
+            Action.CLIENT, "the proxy sent the credential in the wrong header; please report this as a bug", proxy_fault=True
+        ),
     ),
     # About the account's spending.
     Rule(_all(_status(400, 402, 403, 429), _is_spent), _cooldown_when_spent),
-    Rule(_all(_status(400, 403, 429), _says(OUT_OF_EXTRA_USAGE)), _cooldown_without_extra_usage),
-    Rule(_all(_status(403, 429), _says(TOO_MANY_SESSIONS)), _cooldown_for_sessions),
+    Rule(_all(_status(400, 403, 429), _has_sentence(OUT_OF_EXTRA_USAGE)), _cooldown_without_extra_usage),
+    Rule(_all(_status(403, 429), _has_sentence(TOO_MANY_SESSIONS)), _cooldown_for_sessions),
     Rule(_status(402), _always(Action.NEXT, "the account has a billing problem", rejected=True)),
     # About the credential.
-    Rule(_all(_status(400, 401, 403), _says(REFUSED_ACCOUNT)), _refuse_account),
-    Rule(_status(401), _always(Action.NEXT, "the credential was rejected", refused=True)),
+    Rule(_all(_status(400, 401, 403), _has_sentence(REFUSED_ACCOUNT)), _reject_account),
+    Rule(_status(401), _always(Action.NEXT, "the credential was rejected", unauthorized=True)),
     Rule(_status(403), _always(Action.NEXT, "the credential lacks the permission", unknown=True)),
     Rule(_is_limit, _cooldown_for_window),
-    Rule(_all(_status(429), _has_retry_after), _cooldown_as_told),
-    Rule(_all(_status(429), lambda answer: bool(_api_resets(answer))), _cooldown_for_api_limit),
+    Rule(_all(_status(429), _has_retry_after), _cooldown_from_retry_after),
+    Rule(_all(_status(429), lambda response: bool(_api_resets(response))), _cooldown_for_api_limit),
     Rule(_status(429), _always(Action.TRY_ONE_OTHER, "a 429 that names no limit")),
     # About the history.
     Rule(_is_unhealed_thinking, _always(Action.REPAIR, "Claude refused the thinking blocks of the history")),
     # About Anthropic, and everything else.
-    Rule(lambda answer: answer.status >= 500 or answer.status < 400, _always(Action.ROUTER, "Anthropic failed to respond")),
+    Rule(
+        lambda response: response.status >= 500 or response.status < 400, _always(Action.ROUTER, "Anthropic failed to respond")
+    ),
     Rule(_is_unknown, _always(Action.CLIENT, "", unknown=True)),
     Rule(lambda _answer: True, _always(Action.CLIENT, "")),
 )

@@ -27,9 +27,9 @@ class Scope(NamedTuple):
     def __str__(self) -> str:
         return "/".join(self).rstrip("/")
 
-    def covers(self, asked: "Scope") -> bool:
+    def covers(self, requested: "Scope") -> bool:
         """Return whether a limit with this scope covers such a request."""
-        return all(not mine or mine == theirs for mine, theirs in zip(self, asked, strict=True))
+        return all(not mine or mine == theirs for mine, theirs in zip(self, requested, strict=True))
 
     @property
     def words(self) -> str:

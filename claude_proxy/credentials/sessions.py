@@ -83,7 +83,7 @@ class Sessions:
         self._count(session, state, self._bindings[session].used)
         return None
 
-    def take_up(self, labels: Mapping[str, str]) -> None:
+    def relabel(self, labels: Mapping[str, str]) -> None:
         """Move sessions to the new labels of their credentials; unbind the sessions of removed credentials."""
         for session, binding in [*self._bindings.items()]:
             if binding.label in labels:

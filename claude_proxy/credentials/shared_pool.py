@@ -13,7 +13,7 @@ from typing import Any
 from claude_proxy.credentials import pool_rows
 from claude_proxy.credentials.credential import Credential, Kind
 from claude_proxy.credentials.order import Order
-from claude_proxy.credentials.pool_changes import taken_up
+from claude_proxy.credentials.pool_changes import updated_states
 from claude_proxy.credentials.rate_limits import CredentialState
 from claude_proxy.credentials.sessions import Sessions
 from claude_proxy.state.rows import Row, read_salt
@@ -44,23 +44,23 @@ class SharedPool:
         self._probed = 0.0
         self._changed: dict[str, Row] = {}
         self._salt = ""
-        self.take_up(credentials)
+        self.replace_credentials(credentials)
 
     def __len__(self) -> int:
         return len(self._states)
 
-    def take_up(self, credentials: Iterable[Credential]) -> None:
+    def replace_credentials(self, credentials: Iterable[Credential]) -> None:
         """Replace the credentials; those that stay keep their state, even under a new label.
 
         The state of a removed credential is dropped, and its sessions move at their next request.
         """
-        self._states, labels = taken_up(self._states, credentials, self._soft_limit, self._order, self._clock())
+        self._states, labels = updated_states(self._states, credentials, self._soft_limit, self._order, self._clock())
         self._kinds = {
             kind: [state for state in self._states.values() if state.credential.kind is kind]
             for kind in (Kind.OAUTH, Kind.API_KEY)
         }
         self._with_terms = frozenset(state for state in self._states.values() if state.has_terms)
-        self._sessions.take_up(labels)
+        self._sessions.relabel(labels)
         self._name_states()
 
     def set_salt(self, salt: str) -> None:
@@ -111,8 +111,8 @@ class SharedPool:
             case ["salt"]:
                 self.set_salt(read_salt(row))
             case ["seen", key] if key in self._by_key:
-                since, told = self._by_key[key].since, float(pool_rows.number(value, now + pool_rows.MAX_AHEAD))
-                self._by_key[key].since = told if since is None else min(since, told)
+                since, first_seen = self._by_key[key].since, float(pool_rows.number(value, now + pool_rows.MAX_AHEAD))
+                self._by_key[key].since = first_seen if since is None else min(since, first_seen)
             case ["probed"]:
                 self._probed = max(self._probed, min(row.stamp, now))
             case ["lifted", key] if key in self._by_key and row.stamp <= now + pool_rows.MAX_AHEAD:
@@ -122,7 +122,7 @@ class SharedPool:
             case ["session", session] if value["credential"] in self._by_key and row.stamp <= now + pool_rows.MAX_AHEAD:
                 self._merge_session(session, self._by_key[value["credential"]], row, value, now)
             case ["credential", key, *place] if key in self._by_key:
-                if pool_rows.take_in(self._by_key[key], place, row.stamp, value, now):
+                if pool_rows.apply_row(self._by_key[key], place, row.stamp, value, now):
                     touched[key] = self._by_key[key]
 
     def _merge_session(self, session: str, state: CredentialState, row: Row, value: Any, now: float) -> None:
@@ -131,7 +131,7 @@ class SharedPool:
         if ours is not None:
             # A store ignores a row with the stamp that it already has.
             later = replace(ours, used=math.nextafter(ours.used, math.inf))
-            self._note_change(pool_rows.session_row(session, later, self._states[ours.label]))
+            self._record_change(pool_rows.session_row(session, later, self._states[ours.label]))
         self._forget_surplus()
 
     def _name_states(self) -> None:
@@ -139,7 +139,7 @@ class SharedPool:
             state.key = pool_rows.key_of(state.credential, self._salt)
         self._by_key = {state.key: state for state in self._states.values()}
 
-    def _note_change(self, row: Row) -> None:
+    def _record_change(self, row: Row) -> None:
         """Keep a row for ``changed``; a later row with its key replaces it."""
         self._changed[row.key] = row
 

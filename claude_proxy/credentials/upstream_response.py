@@ -149,8 +149,8 @@ class UpstreamResponse:
                 families[match["window"]] = _FAMILIES.get(match["family"], match["family"])
                 lengths[match["window"]] = (int(match["count"]) + 1) * _UNIT_SECONDS[match["unit"]]
         return [
-            _window(name, families[name], said, self.moment(said.get("reset", ""), lengths[name]))
-            for name, said in found.items()
+            _window(name, families[name], fields, self.moment(fields.get("reset", ""), lengths[name]))
+            for name, fields in found.items()
         ]
 
     def may_concern(self, family: str) -> bool:
@@ -163,9 +163,9 @@ class UpstreamResponse:
         return "retry-after" in self.headers or any(name.startswith(UNIFIED) for name in self.headers)
 
 
-def known_windows(answer: UpstreamResponse) -> Iterator[ReportedWindow]:
+def known_windows(response: UpstreamResponse) -> Iterator[ReportedWindow]:
     """Return the windows with a utilization, for the pool."""
-    return (window for window in answer.windows() if window.utilization is not None)
+    return (window for window in response.windows() if window.utilization is not None)
 
 
 def parse_reset(text: str, now: float, longest: float) -> float | None:
@@ -200,10 +200,10 @@ def beginning(message: str, sentences: Iterable[str]) -> str:
     return next(found, "")
 
 
-def _window(name: str, family: str | None, said: Mapping[str, str], reset: float | None) -> ReportedWindow:
-    utilization = _fraction(said.get("utilization", ""))
-    spent = "surpassed-threshold" in said and utilization is not None and utilization >= 1
-    status = said.get("status") or "allowed"
+def _window(name: str, family: str | None, fields: Mapping[str, str], reset: float | None) -> ReportedWindow:
+    utilization = _fraction(fields.get("utilization", ""))
+    spent = "surpassed-threshold" in fields and utilization is not None and utilization >= 1
+    status = fields.get("status") or "allowed"
     # Besides allowed and allowed_warning, other gateways report rejected, blocked, queueing_hard and payment_required.
     return ReportedWindow(name, family, utilization, reset, spent or not status.startswith("allowed"))
 

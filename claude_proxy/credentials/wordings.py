@@ -52,7 +52,7 @@ _SPENT = re.compile(
     r"(?:: your organization has crossed its monthly api usage threshold, set for its tier)?\."
     r"(?: you will regain access on (?P<day>\d{4}-\d\d-\d\d) at (?P<time>\d\d:\d\d) utc\.)?"
 )
-_REGAINED = re.compile(r"you will regain access on (?P<day>\d{4}-\d\d-\d\d) at (?P<time>\d\d:\d\d) utc\b")
+_REGAINED_AT = re.compile(r"you will regain access on (?P<day>\d{4}-\d\d-\d\d) at (?P<time>\d\d:\d\d) utc\b")
 
 
 def is_spent(message: str) -> bool:
@@ -60,9 +60,9 @@ def is_spent(message: str) -> bool:
     return _SPENT.fullmatch(" ".join(message.split())) is not None
 
 
-def regained(message: str) -> float | None:
+def regained_at(message: str) -> float | None:
     """Return when the account may be used again, in Unix seconds; None if the message does not contain it."""
-    found = _REGAINED.search(" ".join(message.split()))
+    found = _REGAINED_AT.search(" ".join(message.split()))
     if found is None:
         return None
     try:

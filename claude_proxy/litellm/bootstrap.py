@@ -105,7 +105,7 @@ def install(app: App) -> None:
     inner.router.routes[:0] = [
         APIRoute("/v1/messages/count_tokens", count_tokens, methods=["POST"]),
         *(APIRoute(path, models, methods=["GET"]) for path in ("/v1/models", "/models")),
-        *app.panel().routes(),
+        *app.status_routes().routes(),
         *app.pool_routes().routes(),
     ]
     # Middleware cannot be added once the app has started, and callbacks are loaded while it starts.

@@ -18,7 +18,7 @@ from claude_proxy.config.deployments import Deployment
 from claude_proxy.litellm.transport import DEFAULT_TIMEOUT, discard, error_start, rejection_reason
 from claude_proxy.proxy.entrance import Entrance
 from claude_proxy.proxy.lanes.attempt import MAX_ERROR_BYTES, STREAM
-from claude_proxy.proxy.relay import Heard
+from claude_proxy.proxy.relay import StreamCapture
 from claude_proxy.proxy.serving import Serving
 from claude_proxy.upstream.response_bounds import CODINGS, ResponseTooLarge
 
@@ -52,9 +52,9 @@ class LaneClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is 
     async def post(self, url: str, **_: Any) -> httpx.Response:
         """Return a copy of the client's response, or of what LiteLLM sends to the client; raise LiteLLM's errors."""
         entrance, deployment = self._entrance, self._deployment
-        heard = Heard(copies=True)
+        capture = StreamCapture(copies=True)
         work = self._serving.attempt(
-            entrance.request, deployment, entrance.outlet, entrance.journal, heard=heard, fields=self._fields
+            entrance.request, deployment, entrance.outlet, entrance.journal, capture=capture, fields=self._fields
         )
         outcome = await entrance.run(work)
         error = entrance.journal.error
@@ -67,7 +67,7 @@ class LaneClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is 
         if outcome is not None and error:
             raise BaseLLMException(STATUS_OF_ERRORS.get(error, 502), f"the response ended with {error}")
         kind = STREAM if entrance.request.streams else "application/json"
-        return httpx.Response(200, headers={"content-type": kind}, content=heard.copy, request=httpx.Request("POST", url))
+        return httpx.Response(200, headers={"content-type": kind}, content=capture.copy, request=httpx.Request("POST", url))
 
 
 class PlainClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is untyped

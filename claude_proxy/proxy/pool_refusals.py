@@ -17,27 +17,27 @@ class Counts(NamedTuple):
     """The numbers of rate-limited and of rejected credentials in a pool."""
 
     limited: int
-    refused: int
+    rejected: int
 
     @classmethod
     def of(cls, pool: Iterable[Snapshot]) -> "Counts":
         """Count the credentials of a pool in which none is available, without paused and expired ones."""
-        refused = [
-            any(cooldown.rejected for cooldown in snapshot.cooldowns.values()) for snapshot in pool if not snapshot.closed
+        rejected = [
+            any(cooldown.rejected for cooldown in snapshot.cooldowns.values()) for snapshot in pool if not snapshot.disabled
         ]
-        return cls(len(refused) - sum(refused), sum(refused))
+        return cls(len(rejected) - sum(rejected), sum(rejected))
 
     def sentence(self, until: str) -> str:
         """Describe the credentials; ``until`` is when the first one is usable again."""
-        total = self.limited + self.refused
+        total = self.limited + self.rejected
         if total == 1:
             return f"the only Claude credential is rate-limited until {until}"
-        if not self.refused:
+        if not self.rejected:
             return f"all {total} Claude credentials are rate-limited until {until}"
         limited = (
             f"{self.limited} of {total} Claude credentials {'is' if self.limited == 1 else 'are'} rate-limited until {until}"
         )
-        return f"{limited}, and Anthropic rejected the other{f' {self.refused}' if self.refused > 1 else ''}"
+        return f"{limited}, and Anthropic rejected the other{f' {self.rejected}' if self.rejected > 1 else ''}"
 
 
 def exhausted_pool(seconds: float, now: float, claim: str, counts: Counts) -> Refusal:

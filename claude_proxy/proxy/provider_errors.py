@@ -23,8 +23,8 @@ def input_tokens(meter: Meter, request: Request, one: Deployment) -> int:
 
 def words_of(status: int, body: bytes) -> str:
     """Return the message of an error, then its code and type, which contain the information of some providers."""
-    said = json_object(body) or {}
-    inner = said.get("error", said)
+    parsed = json_object(body) or {}
+    inner = parsed.get("error", parsed)
     codes = [str(inner.get(name) or "") for name in ("code", "type")] if isinstance(inner, dict) else []
     return "\n".join([error_message(body, status), " ".join(codes)])
 
@@ -35,11 +35,11 @@ def overflow_of(status: int, body: bytes) -> Overflow | None:
 
 
 def provider_error(
-    status: int, body: bytes, headers: Headers = (), *, estimate: Callable[[], int], asked: int | None = None
+    status: int, body: bytes, headers: Headers = (), *, estimate: Callable[[], int], max_tokens: int | None = None
 ) -> Outcome:
-    """Return the outcome of an error. ``estimate`` counts the input if the provider did not; ``asked`` is ``max_tokens``."""
+    """Return the outcome of an error. ``estimate`` counts the input if the provider did not; ``max_tokens`` was requested."""
     if (found := overflow_of(status, body)) is not None:
-        return failed(400, own_refusal(400, found.sentence(estimate, asked)))
+        return failed(400, own_refusal(400, found.sentence(estimate, max_tokens)))
     # A 422 concerns the request, like a 400; Claude Code and LiteLLM do not handle 422.
     status = 400 if status == UNPROCESSABLE else status
     return failed(status, refusal_of(status, body, headers))

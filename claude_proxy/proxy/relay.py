@@ -32,7 +32,7 @@ _INNER_STREAMS = ("_source_iterator", "_anthropic_wrapper", "completion_stream",
 _DEEPEST_STREAM = 6
 
 
-class Mender(Protocol):
+class StreamEditor(Protocol):
     """Edits the events of a stream: ``feed`` every chunk, then ``finish`` once."""
 
     def feed(self, chunk: bytes) -> bytes: ...
@@ -49,7 +49,7 @@ class FailedStream(Exception):
         self.body = body
 
 
-class Heard:
+class StreamCapture:
     """Collects data about a relayed stream: a summary, and a bounded copy if LiteLLM's logging needs one."""
 
     def __init__(self, *, copies: bool = False) -> None:
@@ -80,7 +80,7 @@ def _ending(usage: Usage) -> bytes:
 
 
 class Renaming:
-    """Replaces the model name in a response of Claude with the name that the client requested: a ``Mender``.
+    """Replaces the model name in a response of Claude with the name that the client requested: a ``StreamEditor``.
 
     Claude Code drops the signed thinking of a message whose model differs from its next request. A dated form of the name is
     the same model (``claude-sonnet-4-5`` responds as ``claude-sonnet-4-5-20250929``); any other name, such as a server-side
@@ -175,14 +175,14 @@ Read = Callable[[], Awaitable[bytes]]
 async def relayed(
     read: Read,
     outlet: ClientResponse,
-    mender: Mender,
-    heard: Heard,
+    editor: StreamEditor,
+    capture: StreamCapture,
     *,
     begin: Callable[[], Awaitable[None]],
     keepalive: float | None = None,
     needs_event: bool = False,
 ) -> None:
-    """Send a stream to the client as it arrives, and feed ``heard`` with the upstream's bytes.
+    """Send a stream to the client as it arrives, and feed ``capture`` with the upstream's bytes.
 
     ``begin`` sends the status after the first event, or after ``FIRST_EVENT_SECONDS``. Raises ``FailedStream`` if that event is
     an error. Later errors of the upstream are raised unchanged, and the client's response is then left without an end. With
@@ -195,11 +195,11 @@ async def relayed(
         while (chunk := await silence.ends(read)) != b"":
             ready = b""
             if chunk is not None:
-                heard.feed(chunk)
-                ready = mender.feed(chunk)
+                capture.feed(chunk)
+                ready = editor.feed(chunk)
             if not begun:
                 beginning += chunk or b""
-                if chunk is not None and not _begins_well(beginning, len(beginning) - len(chunk)):
+                if chunk is not None and not _starts_without_error(beginning, len(beginning) - len(chunk)):
                     continue
                 begun = True
                 await begin()
@@ -209,12 +209,12 @@ async def relayed(
                 silence.beat()
     finally:
         silence.close()
-    heard.summary.finish()
+    capture.summary.finish()
     if not begun:
         if needs_event and not first_event_end(beginning):
             raise FailedStream("api_error", error_event(NO_EVENT))
         await begin()
-    await outlet.write(mender.finish())
+    await outlet.write(editor.finish())
     await outlet.end()
 
 
@@ -309,7 +309,7 @@ class _Silence(_Pulse):
             self._interrupted = self._task.cancel()
 
 
-def _begins_well(stream: bytearray, searched: int) -> bool:
+def _starts_without_error(stream: bytearray, searched: int) -> bool:
     """Return whether the first event is complete; raise ``FailedStream`` if it is an error.
 
     The first ``searched`` bytes are known to contain no end of an event.

@@ -44,7 +44,7 @@ class Request:
         return self.view.model
 
     @property
-    def begins(self) -> bool:
+    def starts_conversation(self) -> bool:
         """Whether it starts a conversation without a session name; other conversations may start with the same words."""
         return self.view.turns == 1 and self.named_session is None
 
@@ -80,8 +80,8 @@ class Request:
     @property
     def max_tokens(self) -> int | None:
         """The maximum length of the response in tokens; None if the client sets none."""
-        asked = self.body.get("max_tokens")
-        return asked if isinstance(asked, int) else None
+        requested = self.body.get("max_tokens")
+        return requested if isinstance(requested, int) else None
 
     @cached_property
     def named_session(self) -> str | None:

@@ -209,7 +209,7 @@ class ClientResponse:
         return Record(
             at=at,
             user=request.user,
-            asked=request.name,
+            requested=request.name,
             served="" if self._error_kind else journal.served,
             credential=journal.labels[-1] if claude and journal.labels else "",
             status=CLIENT_LEFT if self.left and self._cut is None else self.status,

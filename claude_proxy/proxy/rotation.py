@@ -39,7 +39,7 @@ class EgressRefused(Exception):
     """A request with a Claude credential was addressed to a host that is not Anthropic's."""
 
 
-class NobodyUsable(Exception):
+class NoCredentialAvailable(Exception):
     """No credential of the pool can serve the request now; the pool has the reason and the time."""
 
 
@@ -65,18 +65,18 @@ class Refusals:
         """Record a refusal; return the verdict that these rules produce."""
         repeated = verdict.unconfirmed in self._met
         self._met.add(verdict.unconfirmed)
-        met_by_another = self._source.suspect(credential, verdict.unconfirmed)
+        seen_by_another = self._source.suspect(credential, verdict.unconfirmed)
         if repeated:
             reason = "gave the same refusal as the previous credential; the request is the likely cause"
             return verdict._replace(action=Action.CLIENT, reason=reason)
-        if met_by_another and not self._done:
+        if seen_by_another and not self._done:
             self._confirm(credential, verdict, "another caller's request received the same refusal")
             return verdict._replace(unconfirmed="")
         if self._first is None:
             self._first = credential, verdict
         return verdict
 
-    def answered(self) -> None:
+    def served(self) -> None:
         """Reject the credential that refused first, because another one has served the request."""
         if self._first is not None and not self._done:
             self._confirm(*self._first, "another credential served the same request")
@@ -126,7 +126,7 @@ class Rotation:
         # The credential in use, and the next one if it is already known.
         self._held: Credential | None = None
         self._next: Credential | None = None
-        self._hopped = self._mended = False
+        self._tried_other = self._repaired = False
 
     async def ask(self, hosts: Hosts, url: str, content: bytes, send: SendUpstream, extra: Headers = ()) -> Judged:
         """Send the request with one credential after another until a response is final. Also called after ``goes_on``.
@@ -142,15 +142,15 @@ class Rotation:
             credential = await self._usable()
             if credential is None:
                 if judged is None or not judged.verdict.unconfirmed:
-                    raise NobodyUsable
+                    raise NoCredentialAvailable
                 # No other credential can show whether the request is at fault: a fallback responds, or the client gets the 400.
                 return judged._replace(verdict=judged.verdict._replace(action=Action.ROUTER))
             self._held = credential
             self._tried |= {credential.label}
             self._journal.labels.append(credential.label)
             judged = await self._asked(credential, content, send, extra)
-            if judged.verdict.action is Action.REPAIR and not self._mended and (mend := repaired(json.loads(content))):
-                self._mended, content = True, to_json(mend)
+            if judged.verdict.action is Action.REPAIR and not self._repaired and (fixed := repaired(json.loads(content))):
+                self._repaired, content = True, to_json(fixed)
                 judged = await self._asked(credential, content, send, extra)
             if not self.goes_on(judged):
                 return judged
@@ -158,8 +158,8 @@ class Rotation:
     def goes_on(self, judged: Judged) -> bool:
         """Return whether another credential is used instead of this response."""
         credential, verdict = judged.credential, judged.verdict
-        if verdict.action is Action.TRY_ONE_OTHER and not self._hopped:
-            self._hopped = True
+        if verdict.action is Action.TRY_ONE_OTHER and not self._tried_other:
+            self._tried_other = True
         elif verdict.action is Action.API_KEY:
             self._tried |= self._source.others(credential)
         elif verdict.action is not Action.NEXT:
@@ -183,7 +183,7 @@ class Rotation:
         Only a rate limit leads to that. The error is treated as a response with the matching status, also by the source.
         """
         status = STATUS_OF_ERRORS.get(kind, 500)
-        verdict = judge(self._answer(judged.credential, judged.response, status, body, judged.sent), self._cooldown)
+        verdict = judge(self._upstream_response(judged.credential, judged.response, status, body, judged.sent), self._cooldown)
         if not verdict.cooldowns and verdict.action is not Action.TRY_ONE_OTHER:
             return False
         return self.goes_on(self._judge(judged.credential, judged.response, status, body, judged.sent))
@@ -219,28 +219,28 @@ class Rotation:
             self._tried, credential = left, self._source.choose(left)
         return credential
 
-    def _answer(
+    def _upstream_response(
         self, credential: Credential, response: StreamedResponse, status: int, body: bytes, sent: float
     ) -> UpstreamResponse:
         headers, now = response.first_headers, self._clock()
         return UpstreamResponse(status, headers, body[:MAX_JUDGED_BYTES], self._scope, now, credential.kind, sent)
 
     def _judge(self, credential: Credential, response: StreamedResponse, status: int, body: bytes, sent: float) -> Judged:
-        answer = self._answer(credential, response, status, body, sent)
-        verdict = judge(answer, self._cooldown)
-        self._source.note(credential, verdict, answer)
+        parsed = self._upstream_response(credential, response, status, body, sent)
+        verdict = judge(parsed, self._cooldown)
+        self._source.record_response(credential, verdict, parsed)
         if verdict.unknown:
-            due = self._source.doubt(credential, answer)
-            self._unknown.append((credential, answer))
+            due = self._source.record_unknown_refusal(credential, parsed)
+            self._unknown.append((credential, parsed))
             if due and verdict.action is Action.CLIENT:
                 verdict = verdict._replace(action=Action.TRY_ONE_OTHER, reason="refused again with an unknown error")
         if verdict.unconfirmed and self._source.pooled:
             verdict = self._refusals.meet(credential, verdict)
         elif verdict.action is Action.DONE:
-            self._refusals.answered()
+            self._refusals.served()
             for doubted, refusal in self._unknown:
-                self._source.mistrust(doubted, refusal)
-        _report(credential, verdict, answer, pooled=self._source.pooled)
+                self._source.confirm_unknown_refusal(doubted, refusal)
+        _report(credential, verdict, parsed, pooled=self._source.pooled)
         return Judged(response, verdict, body, credential, sent)
 
 
@@ -254,26 +254,26 @@ def body_for_claude(request: Request, model: str) -> bytes:
         return request.raw
     body: dict[str, Any] = dict(request.body)
     history = body.get("messages")
-    mended = without_foreign_thinking(history) if isinstance(history, list) else history
-    if view.model == model and mended is history:
+    changed = without_foreign_thinking(history) if isinstance(history, list) else history
+    if view.model == model and changed is history:
         return request.raw
-    return to_json(body | {"model": model} | ({"messages": mended} if mended is not history else {}))
+    return to_json(body | {"model": model} | ({"messages": changed} if changed is not history else {}))
 
 
-def _report(credential: Credential, verdict: Verdict, answer: UpstreamResponse, *, pooled: bool) -> None:
+def _report(credential: Credential, verdict: Verdict, parsed: UpstreamResponse, *, pooled: bool) -> None:
     """Log what the operator may have to act on, with the credential's label."""
     if verdict.action in (Action.DONE, Action.ROUTER) or not verdict.reason:
         return
     level = logging.WARNING if pooled and verdict.action is not Action.REPAIR else logging.INFO
-    if verdict.ours:
+    if verdict.proxy_fault:
         level = logging.ERROR
-    claim = answer.headers.get(f"{UNIFIED}representative-claim", "")
+    claim = parsed.headers.get(f"{UNIFIED}representative-claim", "")
     logger.log(
         level,
         "credential %s: %s (HTTP %d%s); %s",
         credential.label,
         verdict.reason,
-        answer.status,
+        parsed.status,
         f", {claim}" if claim else "",
         verdict.action.value,
     )

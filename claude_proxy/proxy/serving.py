@@ -20,7 +20,7 @@ from claude_proxy.proxy.offload import offloaded
 from claude_proxy.proxy.outcome import Outcome, failed
 from claude_proxy.proxy.plan import Plan, Target, plan
 from claude_proxy.proxy.provider_errors import input_tokens, overflow_of
-from claude_proxy.proxy.relay import Heard
+from claude_proxy.proxy.relay import StreamCapture
 from claude_proxy.proxy.request import Request
 from claude_proxy.proxy.response import ClientResponse
 
@@ -33,7 +33,7 @@ NO_SAFEGUARDS = own_refusal(
 )
 
 
-class AskLitellm(Protocol):
+class CallLitellm(Protocol):
     """Calls LiteLLM's app for one request. ``planned``: the plan decides about fallbacks, not LiteLLM."""
 
     async def __call__(self, model: str, *, planned: bool) -> Outcome: ...
@@ -61,7 +61,7 @@ class Serving:
         self._sleep = sleep
 
     async def serve(
-        self, request: Request, outlet: ClientResponse, journal: Journal, ask_litellm: AskLitellm, *, enters_litellm: bool
+        self, request: Request, outlet: ClientResponse, journal: Journal, call_litellm: CallLitellm, *, enters_litellm: bool
     ) -> None:
         """Send the client a response or an error. Raises ``Refused`` if no attempt is made.
 
@@ -70,14 +70,14 @@ class Serving:
         if self._ready is not None:
             await self._ready()
         if enters_litellm:
-            outcome = await self._reassured(outlet, ask_litellm(request.name, planned=False))
+            outcome = await self._with_keepalives(outlet, call_litellm(request.name, planned=False))
         else:
             await self.check_model(request)
             planned = plan(request.name, self._config)
             if request.counts_tokens:
                 outcome = await self.count_tokens(request, planned.first, outlet, journal)
             else:
-                outcome = await self._by_plan(request, planned, outlet, journal, ask_litellm)
+                outcome = await self._by_plan(request, planned, outlet, journal, call_litellm)
         if outcome.refusal is not None:
             await outlet.refuse(outcome.refusal)
 
@@ -119,31 +119,31 @@ class Serving:
         outlet: ClientResponse,
         journal: Journal,
         *,
-        heard: Heard | None = None,
+        capture: StreamCapture | None = None,
         fields: Mapping[str, Any] | None = None,
     ) -> Outcome:
-        """Make one attempt at a deployment, on its lane; ``heard`` and ``fields`` as in ``Attempt``."""
+        """Make one attempt at a deployment, on its lane; ``capture`` and ``fields`` as in ``Attempt``."""
         journal.begin(one.provider, one.served)
         routing = self._config.routing
         seconds = one.timeout or routing.timeout or READ_SECONDS
         if request.streams:
             seconds = one.stream_timeout or routing.stream_timeout or seconds
-        return await self._lanes[one.lane].attempt(Attempt(request, one, outlet, journal, seconds, heard, fields))
+        return await self._lanes[one.lane].attempt(Attempt(request, one, outlet, journal, seconds, capture, fields))
 
     async def _by_plan(
-        self, request: Request, planned: Plan, outlet: ClientResponse, journal: Journal, ask_litellm: AskLitellm
+        self, request: Request, planned: Plan, outlet: ClientResponse, journal: Journal, call_litellm: CallLitellm
     ) -> Outcome:
         first = planned.first
         if request.view.safeguards and not first.is_claude:
             return failed(400, NO_SAFEGUARDS, final=True)
         outcome = shown = await self._target(
-            request, first, outlet, journal, ask_litellm, repeats=bool(planned.fallbacks.general)
+            request, first, outlet, journal, call_litellm, repeats=bool(planned.fallbacks.general)
         )
         for name in () if request.wants_no_fallback else _fallbacks(planned, outcome):
             target = Target(name, self._config.deployments(name))
             if request.view.safeguards and not target.is_claude:
                 return failed(400, NO_SAFEGUARDS, final=True)
-            outcome = await self._target(request, target, outlet, journal, ask_litellm)
+            outcome = await self._target(request, target, outlet, journal, call_litellm)
             if outcome.done:
                 return outcome
             if target.is_claude or not first.is_claude:
@@ -158,7 +158,7 @@ class Serving:
         target: Target,
         outlet: ClientResponse,
         journal: Journal,
-        ask_litellm: AskLitellm,
+        call_litellm: CallLitellm,
         *,
         repeats: bool = True,
     ) -> Outcome:
@@ -168,11 +168,13 @@ class Serving:
         retries ten times.
         """
         if target.enters_litellm:
-            return self._in_words(request, target, await self._reassured(outlet, ask_litellm(target.name, planned=True)))
+            return self._rewritten(
+                request, target, await self._with_keepalives(outlet, call_litellm(target.name, planned=True))
+            )
         work = self._attempts(request, target, outlet, journal, repeats=repeats)
-        return await (work if target.is_claude else self._reassured(outlet, work))
+        return await (work if target.is_claude else self._with_keepalives(outlet, work))
 
-    def _in_words(self, request: Request, target: Target, outcome: Outcome) -> Outcome:
+    def _rewritten(self, request: Request, target: Target, outcome: Outcome) -> Outcome:
         """Rewrite LiteLLM's outcome to a wording that Claude Code handles, if the provider's error has that meaning."""
         if outcome.refusal is None or (found := overflow_of(outcome.status, outcome.refusal.body)) is None:
             return outcome
@@ -199,7 +201,7 @@ class Serving:
                 await self._sleep(pause(made, routing.retry_after, outcome.retry_after))
             made += 1
 
-    async def _reassured(self, outlet: ClientResponse, work: Coroutine[Any, Any, Outcome]) -> Outcome:
+    async def _with_keepalives(self, outlet: ClientResponse, work: Coroutine[Any, Any, Outcome]) -> Outcome:
         """Wait for an attempt, and send keep-alives while its provider is silent."""
         if outlet.patience() is None:
             return await work

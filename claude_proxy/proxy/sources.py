@@ -4,12 +4,12 @@ import functools
 from typing import Protocol
 
 from claude_proxy.credentials.credential import Credential
-from claude_proxy.credentials.pool import BUSY_SECONDS, Pool, Wanted
-from claude_proxy.credentials.queue import Place
+from claude_proxy.credentials.pool import BUSY_SECONDS, Pool, PoolRequest
+from claude_proxy.credentials.queue import Waiter
 from claude_proxy.credentials.response_rules import Action, Verdict
 from claude_proxy.credentials.scope import Scope
 from claude_proxy.credentials.upstream_response import UpstreamResponse
-from claude_proxy.proxy.waiting import WaitingLines
+from claude_proxy.proxy.waiting import WaitQueues
 
 
 class Source(Protocol):
@@ -35,7 +35,7 @@ class Source(Protocol):
         Returns ``tried`` without the credentials that were rate-limited; only those may be used again.
         """
 
-    def note(self, credential: Credential, verdict: Verdict, answer: UpstreamResponse) -> None:
+    def record_response(self, credential: Credential, verdict: Verdict, response: UpstreamResponse) -> None:
         """Learn from a response."""
 
     def suspect(self, credential: Credential, refusal: str) -> bool:
@@ -44,40 +44,40 @@ class Source(Protocol):
     def confirm(self, credential: Credential, verdict: Verdict) -> None:
         """Apply a verdict that another response has confirmed."""
 
-    def doubt(self, credential: Credential, answer: UpstreamResponse) -> bool:
+    def record_unknown_refusal(self, credential: Credential, response: UpstreamResponse) -> bool:
         """Record a refusal with unknown wording; return whether the request should be repeated with another credential."""
 
-    def mistrust(self, credential: Credential, answer: UpstreamResponse) -> None:
+    def confirm_unknown_refusal(self, credential: Credential, response: UpstreamResponse) -> None:
         """Record that another credential served a request that this one refused with unknown wording."""
 
 
 class PoolSource:
     """The pool's credentials for one request. ``max_wait`` is in seconds; ``caller`` identifies the sender.
 
-    ``lines`` are the queues of the process: a request waits for its turn if others wait for the same credentials.
+    ``queues`` are those of the process: a request waits for its turn if others wait for the same credentials.
     """
 
     pooled = True
 
     def __init__(
-        self, pool: Pool, wanted: Wanted, *, caller: str = "", max_wait: float = 0.0, lines: WaitingLines | None = None
+        self, pool: Pool, request: PoolRequest, *, caller: str = "", max_wait: float = 0.0, queues: WaitQueues | None = None
     ) -> None:
         self._pool = pool
-        self._wanted = wanted
+        self._request = request
         self._caller = caller
         self._wait_left = max_wait
-        self._lines = lines or WaitingLines()
+        self._queues = queues or WaitQueues()
         # The request's place in the order of arrival, once it has waited, and whether it was admitted to test a credential.
         self._arrival = 0
-        self._was_let_go = False
+        self._was_admitted = False
 
     def choose(self, tried: frozenset[str]) -> Credential | None:
-        return None if self._is_held_up(tried) else self._pool.choose(self._wanted, tried)
+        return None if self._must_wait(tried) else self._pool.choose(self._request, tried)
 
     def probe(self, tried: frozenset[str]) -> Credential | None:
-        if self._is_held_up(tried) and not self._pool.delay(self._wanted.scope, tried, self._wanted.asker):
+        if self._must_wait(tried) and not self._pool.delay(self._request.scope, tried, self._request.requester):
             return None
-        return self._pool.probe(self._wanted, tried)
+        return self._pool.probe(self._request, tried)
 
     def release(self, credential: Credential) -> None:
         self._pool.release(credential)
@@ -87,40 +87,42 @@ class PoolSource:
 
     async def wait(self, tried: frozenset[str]) -> frozenset[str] | None:
         """Claude Code waits 300 s for the first byte of a response; nothing has to be sent until then (2.1.197)."""
-        scope, asker = self._wanted.scope, self._wanted.asker
-        left = tried - self._pool.cooling_down(scope, asker)
-        begun, again = self._lines.clock(), self._arrival > 0
+        scope, requester = self._request.scope, self._request.requester
+        left = tried - self._pool.cooling_down(scope, requester)
+        begun, again = self._queues.clock(), self._arrival > 0
         # A request that was admitted but came too late must not try again in a loop.
-        delay = functools.partial(self._delay, left, begun + (BUSY_SECONDS if self._was_let_go else 0.0))
+        delay = functools.partial(self._delay, left, begun + (BUSY_SECONDS if self._was_admitted else 0.0))
         seconds = delay()
         if seconds and seconds >= self._wait_left:
             return None
-        self._arrival = self._arrival or self._lines.arrival()
-        if not seconds and not again and not self._lines.hold_up(self._line):
-            self._was_let_go = True
+        self._arrival = self._arrival or self._queues.arrival()
+        if not seconds and not again and not self._queues.must_wait(self._queue):
+            self._was_admitted = True
             return left
-        place = Place(self._caller, begun + self._wait_left, delay, self._arrival, is_picky=bool(left))
-        self._was_let_go = await self._lines.turn(self._line, place, again=again)
-        self._wait_left -= self._lines.clock() - begun
-        return left if self._was_let_go else None
+        waiter = Waiter(self._caller, begun + self._wait_left, delay, self._arrival, is_restricted=bool(left))
+        self._was_admitted = await self._queues.wait_for_turn(self._queue, waiter, again=again)
+        self._wait_left -= self._queues.clock() - begun
+        return left if self._was_admitted else None
 
     @property
-    def _line(self) -> tuple[Scope, tuple[frozenset[str], ...]]:
+    def _queue(self) -> tuple[Scope, tuple[frozenset[str], ...]]:
         """The queue: requests that may use other credentials wait in another one."""
-        return self._wanted.scope, self._wanted.asker.groups
+        return self._request.scope, self._request.requester.groups
 
     def _delay(self, tried: frozenset[str], not_before: float) -> float:
-        return self._pool.delay(self._wanted.scope, tried, self._wanted.asker) or max(0.0, not_before - self._lines.clock())
+        return self._pool.delay(self._request.scope, tried, self._request.requester) or max(
+            0.0, not_before - self._queues.clock()
+        )
 
-    def _is_held_up(self, tried: frozenset[str]) -> bool:
+    def _must_wait(self, tried: frozenset[str]) -> bool:
         """Return whether earlier requests wait; a request that has started, or had its turn, is not held up."""
-        return not tried and not self._arrival and self._wait_left > 0 and self._lines.hold_up(self._line)
+        return not tried and not self._arrival and self._wait_left > 0 and self._queues.must_wait(self._queue)
 
-    def note(self, credential: Credential, verdict: Verdict, answer: UpstreamResponse) -> None:
-        self._pool.note(credential, verdict, answer)
-        if self._was_let_go:
-            self._was_let_go = False
-            self._lines.heard(self._line, good=verdict.action is Action.DONE)
+    def record_response(self, credential: Credential, verdict: Verdict, response: UpstreamResponse) -> None:
+        self._pool.record_response(credential, verdict, response)
+        if self._was_admitted:
+            self._was_admitted = False
+            self._queues.report(self._queue, good=verdict.action is Action.DONE)
 
     def suspect(self, credential: Credential, refusal: str) -> bool:
         return self._pool.suspect(credential, refusal, self._caller)
@@ -128,11 +130,11 @@ class PoolSource:
     def confirm(self, credential: Credential, verdict: Verdict) -> None:
         self._pool.confirm(credential, verdict)
 
-    def doubt(self, credential: Credential, answer: UpstreamResponse) -> bool:
-        return self._pool.doubt(credential, answer)
+    def record_unknown_refusal(self, credential: Credential, response: UpstreamResponse) -> bool:
+        return self._pool.record_unknown_refusal(credential, response)
 
-    def mistrust(self, credential: Credential, answer: UpstreamResponse) -> None:
-        self._pool.mistrust(credential, answer)
+    def confirm_unknown_refusal(self, credential: Credential, response: UpstreamResponse) -> None:
+        self._pool.confirm_unknown_refusal(credential, response)
 
 
 class SingleSource:
@@ -158,7 +160,7 @@ class SingleSource:
     async def wait(self, tried: frozenset[str]) -> frozenset[str] | None:
         """A single credential is not waited for."""
 
-    def note(self, credential: Credential, verdict: Verdict, answer: UpstreamResponse) -> None:
+    def record_response(self, credential: Credential, verdict: Verdict, response: UpstreamResponse) -> None:
         """A single credential has no state; it belongs to its owner."""
 
     def suspect(self, credential: Credential, refusal: str) -> bool:  # noqa: ARG002 - the protocol's
@@ -167,8 +169,8 @@ class SingleSource:
     def confirm(self, credential: Credential, verdict: Verdict) -> None:
         """A single credential is never rejected; it belongs to its owner."""
 
-    def doubt(self, credential: Credential, answer: UpstreamResponse) -> bool:  # noqa: ARG002 - the protocol's
+    def record_unknown_refusal(self, credential: Credential, response: UpstreamResponse) -> bool:  # noqa: ARG002 - the protocol's
         return False
 
-    def mistrust(self, credential: Credential, answer: UpstreamResponse) -> None:
+    def confirm_unknown_refusal(self, credential: Credential, response: UpstreamResponse) -> None:
         """A single credential cannot be compared with another one."""

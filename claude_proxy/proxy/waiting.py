@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 
-from claude_proxy.credentials.queue import Line, Place
+from claude_proxy.credentials.queue import Waiter, WaitQueue
 
 # Waits until the event is set, or for that many seconds.
 Pause = Callable[[asyncio.Event, float], Awaitable[None]]
@@ -26,79 +26,79 @@ async def pause(event: asyncio.Event, seconds: float) -> None:
 
 
 @dataclass
-class _Kept:
-    """A queue, the event that wakes each place, the place that polls, and when it polls next."""
+class _Queue:
+    """A queue, the event that wakes each waiter, the waiter that polls, and when it polls next."""
 
-    line: Line = field(default_factory=Line)
-    calls: dict[Place, asyncio.Event] = field(default_factory=dict)
-    looks: Place | None = None
-    next_look: float = -math.inf
+    queue: WaitQueue = field(default_factory=WaitQueue)
+    events: dict[Waiter, asyncio.Event] = field(default_factory=dict)
+    poller: Waiter | None = None
+    next_poll: float = -math.inf
 
-    def call(self, places: Iterable[Place]) -> None:
-        for place in places:
-            if place in self.calls:
-                self.calls[place].set()
+    def wake(self, waiters: Iterable[Waiter]) -> None:
+        for waiter in waiters:
+            if waiter in self.events:
+                self.events[waiter].set()
 
 
-class WaitingLines:
+class WaitQueues:
     """The queues of a process, by what is waited for. ``clock`` returns seconds from any start."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, pause: Pause = pause) -> None:
         self.clock = clock
         self._pause = pause
-        self._lines: dict[Hashable, _Kept] = {}
+        self._queues: dict[Hashable, _Queue] = {}
         self._arrivals = itertools.count(1)
 
     def arrival(self) -> int:
         """Return the next number in the order of arrival."""
         return next(self._arrivals)
 
-    def hold_up(self, what: Hashable) -> bool:
+    def must_wait(self, what: Hashable) -> bool:
         """Return whether a new request must wait for its turn, because others wait for the same credentials."""
-        kept = self._lines.get(what)
-        return kept is not None and kept.line.holds_up
+        entry = self._queues.get(what)
+        return entry is not None and entry.queue.must_wait
 
-    def heard(self, what: Hashable, *, good: bool) -> None:
+    def report(self, what: Hashable, *, good: bool) -> None:
         """Record the result of an admitted request."""
-        if kept := self._lines.get(what):
-            kept.line.heard(good=good)
-            kept.call([kept.looks] if kept.looks else [])
+        if entry := self._queues.get(what):
+            entry.queue.report(good=good)
+            entry.wake([entry.poller] if entry.poller else [])
 
-    async def turn(self, what: Hashable, place: Place, *, again: bool = False) -> bool:
-        """Wait for a place's turn; return whether it was admitted. ``again``: it was admitted before, in vain."""
-        kept = self._lines.setdefault(what, _Kept())
-        called = kept.calls[place] = asyncio.Event()
-        kept.call(kept.line.join(place, again=again))
-        if kept.looks and place.until < kept.next_look:
-            kept.call([kept.looks])
+    async def wait_for_turn(self, what: Hashable, waiter: Waiter, *, again: bool = False) -> bool:
+        """Wait for a waiter's turn; return whether it was admitted. ``again``: it was admitted before, in vain."""
+        entry = self._queues.setdefault(what, _Queue())
+        event = entry.events[waiter] = asyncio.Event()
+        entry.wake(entry.queue.join(waiter, again=again))
+        if entry.poller and waiter.until < entry.next_poll:
+            entry.wake([entry.poller])
         try:
-            while place.may_ask is None:
-                if kept.looks is None or kept.looks is place:
-                    await self._look(kept, place, called)
+            while waiter.is_admitted is None:
+                if entry.poller is None or entry.poller is waiter:
+                    await self._poll(entry, waiter, event)
                 else:
-                    await called.wait()
-                called.clear()
+                    await event.wait()
+                event.clear()
         except asyncio.CancelledError:
-            if place.may_ask:  # the credential was not tested
-                self.heard(what, good=False)
+            if waiter.is_admitted:  # the credential was not tested
+                self.report(what, good=False)
             raise
         finally:
-            self._leave(what, kept, place)
-        return place.may_ask
+            self._leave(what, entry, waiter)
+        return waiter.is_admitted
 
-    async def _look(self, kept: _Kept, place: Place, called: asyncio.Event) -> None:
-        kept.looks = place
-        settled, seconds = kept.line.look(self.clock())
-        kept.call(settled)
-        if place.may_ask is None:
-            kept.next_look = self.clock() + seconds
-            await self._pause(called, seconds)
+    async def _poll(self, entry: _Queue, waiter: Waiter, event: asyncio.Event) -> None:
+        entry.poller = waiter
+        settled, seconds = entry.queue.advance(self.clock())
+        entry.wake(settled)
+        if waiter.is_admitted is None:
+            entry.next_poll = self.clock() + seconds
+            await self._pause(event, seconds)
 
-    def _leave(self, what: Hashable, kept: _Kept, place: Place) -> None:
-        kept.line.leave(place)
-        del kept.calls[place]
-        if kept.looks is place:
-            kept.looks = next(iter(kept.line), None)
-            kept.call([kept.looks] if kept.looks else [])
-        if not kept.calls and self._lines.get(what) is kept:
-            del self._lines[what]
+    def _leave(self, what: Hashable, entry: _Queue, waiter: Waiter) -> None:
+        entry.queue.leave(waiter)
+        del entry.events[waiter]
+        if entry.poller is waiter:
+            entry.poller = next(iter(entry.queue), None)
+            entry.wake([entry.poller] if entry.poller else [])
+        if not entry.events and self._queues.get(what) is entry:
+            del self._queues[what]

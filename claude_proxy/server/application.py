@@ -10,7 +10,7 @@ from claude_proxy.config.outbound_proxies import OutboundProxies
 from claude_proxy.config.pool_watcher import PoolWatcher
 from claude_proxy.config.settings import Settings
 from claude_proxy.credentials.credential import Credential
-from claude_proxy.credentials.expiry import AgeWarnings
+from claude_proxy.credentials.expiry import ExpiryWarnings
 from claude_proxy.credentials.pool import Pool
 from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.providers import demo
@@ -22,13 +22,13 @@ from claude_proxy.proxy.lanes.demo_lane import DemoLane
 from claude_proxy.proxy.lanes.messages_lane import MessagesLane
 from claude_proxy.proxy.serving import Serving
 from claude_proxy.server.pool_routes import PoolRoutes
-from claude_proxy.server.status_routes import Panel
-from claude_proxy.state.replication import Synchroniser, Together
+from claude_proxy.server.status_routes import StatusRoutes
+from claude_proxy.state.replication import CombinedState, Synchronizer
 from claude_proxy.state.store import Store
 from claude_proxy.upstream.client import UpstreamClient
 from claude_proxy.upstream.search_client import SearchClient
 from claude_proxy.usage import request_log
-from claude_proxy.usage.ledger import Book
+from claude_proxy.usage.ledger import Ledger
 from claude_proxy.usage.record import Record
 from claude_proxy.usage.report import StoreStatus
 
@@ -72,9 +72,9 @@ class App:
             order=settings.order,
             extra_usage=settings.extra_usage,
             clock=clock,
-            on_cooldown=self._wake_others,
+            on_cooldown=self._push_now,
         )
-        self.book = Book(clock=clock, listed=lambda model: model in config.listed)
+        self.ledger = Ledger(clock=clock, listed=lambda model: model in config.listed)
         self.client = UpstreamClient(proxies=proxies)
         meter = Meter(count)
         web = SearchClient(self.client, lambda: config.web_search)
@@ -92,21 +92,21 @@ class App:
             },
             config,
             meter=meter,
-            ready=self.learn_from_others,
+            ready=self.load_shared_state,
         )
         self._records: list[Record] = []
-        self._ages = AgeWarnings()
+        self._expiry_warnings = ExpiryWarnings()
         self._clock = clock
         self._started = clock()
-        self._sync = Synchroniser(store, Together(self.pool, self.book)) if store else None
+        self._sync = Synchronizer(store, CombinedState(self.pool, self.ledger)) if store else None
         if store is None:
-            self.pool.note_seen()
+            self.pool.record_first_seen()
         self._syncing: asyncio.Task[None] | None = None
         self.watching: asyncio.Task[None] | None = None
         self._pool_watcher: PoolWatcher | None = None
         self._watching_pool: asyncio.Task[None] | None = None
 
-    async def learn_from_others(self) -> None:
+    async def load_shared_state(self) -> None:
         """Before the first requests, apply the state of the last process and of the other workers; then keep it in sync."""
         if self._sync is None:
             return
@@ -115,28 +115,28 @@ class App:
         if not self._syncing.done():  # after a restart many clients arrive together; none may use a rate-limited credential
             await asyncio.wait({self._syncing}, timeout=LOAD_SECONDS)
 
-    async def _start_sync(self, sync: Synchroniser) -> None:
+    async def _start_sync(self, sync: Synchronizer) -> None:
         self.pool.set_salt(await sync.salt())
         await sync.load()
-        self.pool.note_seen()
+        self.pool.record_first_seen()
         self._running = asyncio.ensure_future(sync.run())
 
     def watch_pool(self, environ: Mapping[str, str]) -> None:
         """Start to apply changes of the pool's files."""
         settings = self.settings
         self._pool_watcher = PoolWatcher(
-            environ, settings.credentials, self.take_up, problems=settings.pool_problems, clock=self._clock
+            environ, settings.credentials, self.replace_credentials, problems=settings.pool_problems, clock=self._clock
         )
         self._watching_pool = asyncio.ensure_future(self._pool_watcher.run())
 
-    def take_up(self, credentials: Sequence[Credential]) -> None:
+    def replace_credentials(self, credentials: Sequence[Credential]) -> None:
         """Replace the pool's credentials. Their secrets are added to the redaction before they are used."""
         for credential in credentials:
             self.redactor.learn(credential.secret)
-        self.pool.take_up(credentials)
-        self.pool.note_seen()
+        self.pool.replace_credentials(credentials)
+        self.pool.record_first_seen()
         if self._sync is not None:
-            self._sync.look_again(*POOL_ROWS)
+            self._sync.reload(*POOL_ROWS)
 
     def pool_problems(self) -> tuple[str, ...]:
         """Return the current problems of the pool's files, in words."""
@@ -155,20 +155,20 @@ class App:
         """Count and log the buffered records."""
         records, self._records = self._records, []
         for record in records:
-            self.book.record(record)
+            self.ledger.record(record)
             request_log.write_request(record)
         now = self._clock()
-        if self._ages.due(now):
-            self._ages.look(self.pool.snapshot(), now)
+        if self._expiry_warnings.due(now):
+            self._expiry_warnings.log_due(self.pool.snapshot(), now)
 
-    def panel(self) -> Panel:
+    def status_routes(self) -> StatusRoutes:
         """Return the status routes, which show the state of this process and the latest state of the others."""
-        return Panel(
+        return StatusRoutes(
             self.settings,
             self.pool,
-            self.book,
+            self.ledger,
             store_status=self._store_status,
-            fresh=self._learn_now,
+            fresh=self._refresh_state,
             clock=self._clock,
             problems=self.pool_problems,
             groups=lambda: self.config.pool_groups,
@@ -181,7 +181,7 @@ class App:
     async def close(self) -> None:
         """Push the last changes, stop the synchronization and close the connections."""
         self.write_records()
-        self.book.flush_next()
+        self.ledger.flush_next()
         for task in (self.watching, self._watching_pool):
             if task is not None:
                 task.cancel()
@@ -194,15 +194,15 @@ class App:
 
     def _store_status(self) -> StoreStatus:
         sync = self._sync
-        return StoreStatus(sync.kind if sync else None, bool(sync and sync.away), self._started)
+        return StoreStatus(sync.kind if sync else None, bool(sync and sync.unavailable), self._started)
 
-    async def _learn_now(self) -> None:
+    async def _refresh_state(self) -> None:
         self.write_records()
-        await self.learn_from_others()
-        if self._sync is not None and not self._sync.away:
-            self.book.flush_next()
+        await self.load_shared_state()
+        if self._sync is not None and not self._sync.unavailable:
+            self.ledger.flush_next()
             await self._sync.exchange()
 
-    def _wake_others(self) -> None:
+    def _push_now(self) -> None:
         if self._sync is not None:
             self._sync.wake()

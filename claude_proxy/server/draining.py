@@ -143,18 +143,18 @@ class Draining:
 
     async def _drain(self, stop: Callable[[], object]) -> None:
         try:
-            many = len(self._requests)
-            if not many:
+            total = len(self._requests)
+            if not total:
                 logger.info("stopping: no requests in progress")
                 return
-            logger.info(UNDER_WAY, many, self.seconds)
+            logger.info(UNDER_WAY, total, self.seconds)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.seconds):
                     while self._requests and not self._at_once:
                         self._changed.clear()
                         await self._changed.wait()
             cut = await self._cut_off()
-            logger.info("stopping: %d requests were cut off, %d finished", cut, many - cut)
+            logger.info("stopping: %d requests were cut off, %d finished", cut, total - cut)
         finally:
             stop()
 

@@ -77,7 +77,7 @@ class Gateway:
         app: App,
         settings: Settings,
         redactor: Redactor,
-        remember: Callable[[Record], None] | None = None,
+        record: Callable[[Record], None] | None = None,
         *,
         is_session: IsSession = nobody,
         serving: Serving | None = None,
@@ -90,7 +90,7 @@ class Gateway:
         self._is_session = is_session
         self._settings = settings
         self._redactor = redactor
-        self._remember = remember
+        self._record = record
         self._bodies = BodyBudget(memory_for_bodies(settings.workers))
         self._revocation = Revocation(settings.users.everybody)
         self._failed_logins = FailedLogins()
@@ -198,8 +198,8 @@ class Gateway:
         """Forward a request that is not for a model to LiteLLM's app, which also has the proxy's own routes."""
         request = outlet.request
         scope["headers"] = encoded(header_policy.for_litellm(request.headers, token))
-        answer = LitellmResponse(outlet, outlet.journal, streams=False, only_success=False)
-        send: Send = answer
+        litellm_response = LitellmResponse(outlet, outlet.journal, streams=False, only_success=False)
+        send: Send = litellm_response
         administrates = (scope["method"], scope["path"]) not in {*STATUS_ROUTES, *MODEL_ROUTES}
         if administrates:
             # The body has been checked; the whole response is redacted before it is sent.
@@ -208,13 +208,13 @@ class Gateway:
                 length = (b"content-length", str(len(request.raw)).encode())
                 scope["headers"] += [(b"content-type", b"application/json"), length]
             receive = _body_first(request.raw, receive)
-            send = administration.redacted(answer, self._redactor.text)
+            send = administration.redacted(litellm_response, self._redactor.text)
         previous = current.set(Entrance(request, outlet, outlet.journal))
         try:
             await self._app(scope, receive, send)
         finally:
             current.reset(previous)
-        if (refusal := answer.outcome().refusal) is not None:
+        if (refusal := litellm_response.outcome().refusal) is not None:
             await outlet.refuse(refusal)
 
     async def _model_request(self, scope: Scope, caller: Caller, receive: Receive, outlet: ClientResponse) -> None:
@@ -222,11 +222,11 @@ class Gateway:
         arrived = time.time()
         under_way = UnderWay(outlet)
         watched = under_way.watch(scope, receive)
-        ask_litellm = functools.partial(self._ask_litellm, under_way, scope, caller)
+        call_litellm = functools.partial(self._call_litellm, under_way, scope, caller)
         enters_litellm = caller.role is Role.KEY or self._needs_litellm()
         try:
             with self._revocation.watched(caller, under_way.revoke):
-                await self._serving.serve(outlet.request, outlet, outlet.journal, ask_litellm, enters_litellm=enters_litellm)
+                await self._serving.serve(outlet.request, outlet, outlet.journal, call_litellm, enters_litellm=enters_litellm)
         except Refused as refused:
             await outlet.refuse(own_refusal(refused.status, str(refused), refused.headers))
         except asyncio.CancelledError as ended:
@@ -239,10 +239,10 @@ class Gateway:
             watched()
             await under_way.close()
             await outlet.conclude()
-            if self._remember is not None:
-                self._remember(outlet.record(arrived))
+            if self._record is not None:
+                self._record(outlet.record(arrived))
 
-    async def _ask_litellm(self, under_way: UnderWay, scope: Scope, caller: Caller, model: str, *, planned: bool) -> Outcome:
+    async def _call_litellm(self, under_way: UnderWay, scope: Scope, caller: Caller, model: str, *, planned: bool) -> Outcome:
         """Call LiteLLM's app with a reduced body, in a context in which its hooks find the request."""
         outlet, request = under_way.outlet, under_way.outlet.request
         entrance = under_way.entrance = Entrance(request, outlet, outlet.journal, planned=planned, model=model)
@@ -253,13 +253,13 @@ class Gateway:
         headers = encoded(header_policy.for_litellm(request.headers, caller.token))
         headers = [*dict([*headers, length, (b"content-type", b"application/json")]).items()]
         inner = dict(scope) | {"headers": headers, "query_string": b""}
-        answer = LitellmResponse(outlet, outlet.journal, streams=request.streams, only_success=True)
+        litellm_response = LitellmResponse(outlet, outlet.journal, streams=request.streams, only_success=True)
         token = current.set(entrance)
         try:
-            await self._app(inner, _body_alone(reduced), answer)
+            await self._app(inner, _body_alone(reduced), litellm_response)
         finally:
             current.reset(token)
-        return entrance.outcome(answer.outcome())
+        return entrance.outcome(litellm_response.outcome())
 
     async def _caller(self, client: header_policy.Client, method: str, route: str, query: str) -> Caller:
         """Identify the caller; raise ``Refused`` if the request is not allowed."""

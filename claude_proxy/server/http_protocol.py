@@ -53,7 +53,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected. Wait for its request; if there are too many connections, close an idle one."""
         super().connection_made(transport)
-        self._awaited_since = self.loop.time()
+        self._waiting_since = self.loop.time()
         self._timer = self.loop.call_later(PATIENCE_SECONDS, self._close_if_silent)
         self._clients.is_idle(self)
         too_many = self._clients.to_close(self, BoundedProtocol._has_sent_all)
@@ -90,7 +90,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self.scope[WHEN_GONE] = self.when_gone  # type: ignore[literal-required]
         self._begin_head()
-        self._awaited_since = self.loop.time()
+        self._waiting_since = self.loop.time()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header; a trailer after a body is ignored."""
@@ -100,7 +100,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """A head is complete; if there are too many requests, respond with 503."""
         self._in_head = self._same_head = False
-        self._awaited_since = self.loop.time()
+        self._waiting_since = self.loop.time()
         is_admitted = self._clients.admits_request(self)
         if not is_admitted:
             self._log_limit(REFUSING, self._clients.limits.requests)
@@ -120,7 +120,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Keep a part of a body."""
-        self._awaited_since = self.loop.time()
+        self._waiting_since = self.loop.time()
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -150,11 +150,11 @@ class BoundedProtocol(HttpToolsProtocol):
     def _close_if_silent(self) -> None:
         """Close a connection whose client was silent for too long; otherwise check again later."""
         now = self.loop.time()
-        answering = self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body
+        responding = self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body
         # Between two requests uvicorn has its own timer; while reading is paused, the proxy does not wait for the client.
-        if answering or self.flow.read_paused or self.timeout_keep_alive_task is not None:
-            self._awaited_since = now
-        left = self._awaited_since + PATIENCE_SECONDS - now
+        if responding or self.flow.read_paused or self.timeout_keep_alive_task is not None:
+            self._waiting_since = now
+        left = self._waiting_since + PATIENCE_SECONDS - now
         if left > 0:
             self._timer = self.loop.call_later(left, self._close_if_silent)
         elif self.transport.get_protocol() is self:  # not a WebSocket

@@ -48,9 +48,9 @@ class PoolRoutes:
 
     def routes(self) -> list[Route]:
         """Return the routes, to be placed before LiteLLM's."""
-        return [Route(f"/pool/{action}", functools.partial(self._answer, action), methods=["POST"]) for action in POOL_ACTIONS]
+        return [Route(f"/pool/{action}", functools.partial(self._respond, action), methods=["POST"]) for action in POOL_ACTIONS]
 
-    async def _answer(self, action: str, request: Request) -> Response:
+    async def _respond(self, action: str, request: Request) -> Response:
         try:
             caller = identify(header_policy.read(request.headers.items()), self._settings)
             check_route(caller, request.method, f"/pool/{action}")

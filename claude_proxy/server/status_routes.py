@@ -20,18 +20,18 @@ from claude_proxy.credentials.pool import Pool
 from claude_proxy.server.pages import DATA_HEADERS, page
 from claude_proxy.upstream import headers as header_policy
 from claude_proxy.usage import prometheus, report
-from claude_proxy.usage.ledger import Book
+from claude_proxy.usage.ledger import Ledger
 from claude_proxy.usage.report import StoreStatus, Viewer
 
 
-class Panel:
+class StatusRoutes:
     """Serves one process's pool and ledger, after ``fresh`` has applied the state of the other processes."""
 
     def __init__(
         self,
         settings: Settings,
         pool: Pool,
-        book: Book,
+        ledger: Ledger,
         *,
         store_status: Callable[[], StoreStatus],
         fresh: Callable[[], Awaitable[None]],
@@ -41,7 +41,7 @@ class Panel:
     ) -> None:
         self._settings = settings
         self._pool = pool
-        self._book = book
+        self._ledger = ledger
         self._store_status = store_status
         self._fresh = fresh
         self._clock = clock
@@ -62,26 +62,26 @@ class Panel:
 
         def data(viewer: Viewer) -> Response:
             pool, problems = self._pool.snapshot(), self._problems()
-            found = report.report(pool, self._book, viewer, self._store_status(), self._clock(), problems=problems)
+            found = report.report(pool, self._ledger, viewer, self._store_status(), self._clock(), problems=problems)
             found["open"] = is_open(self._settings)
             return JSONResponse(found, headers=DATA_HEADERS)
 
-        return await self._answer(request, "/pool", data)
+        return await self._respond(request, "/pool", data)
 
     async def _show_metrics(self, request: Request) -> Response:
         def data(viewer: Viewer) -> Response:
-            text = prometheus.exposition(self._pool.snapshot(), self._book, viewer, self._store_status())
+            text = prometheus.exposition(self._pool.snapshot(), self._ledger, viewer, self._store_status())
             return Response(text, headers=DATA_HEADERS | {"content-type": prometheus.CONTENT_TYPE})
 
-        return await self._answer(request, "/metrics", data)
+        return await self._respond(request, "/metrics", data)
 
     async def _show_usage(self, request: Request) -> Response:
         def data(_: Viewer) -> Response:
-            return Response(self._book.csv(), headers=DATA_HEADERS, media_type="text/csv")
+            return Response(self._ledger.csv(), headers=DATA_HEADERS, media_type="text/csv")
 
-        return await self._answer(request, "/usage.csv", data)
+        return await self._respond(request, "/usage.csv", data)
 
-    async def _answer(self, request: Request, route: str, data: Callable[[Viewer], Response]) -> Response:
+    async def _respond(self, request: Request, route: str, data: Callable[[Viewer], Response]) -> Response:
         try:
             caller = identify(header_policy.read(request.headers.items()), self._settings)
             check_route(caller, request.method, route)
@@ -93,11 +93,11 @@ class Panel:
     def _viewer(self, caller: Caller) -> Viewer:
         """Return the viewer. Who may not see every user sees only the credentials that they may use, for any model."""
         viewer = viewer_of(caller)
-        if viewer.everybody:
+        if viewer.sees_all_users:
             return viewer
-        askers = self._groups().viewer(viewer.name)
+        requesters = self._groups().viewer(viewer.name)
         pool = [one.credential for one in self._pool.snapshot()]
-        hidden = [one.label for one in pool if not any(may_use(one.terms, asker) for asker in askers)]
+        hidden = [one.label for one in pool if not any(may_use(one.terms, requester) for requester in requesters)]
         return viewer._replace(hidden=frozenset(hidden))
 
 

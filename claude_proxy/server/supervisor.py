@@ -51,11 +51,11 @@ class Workers(Multiprocess):
 
     def join_all(self) -> None:
         """Wait until each worker has drained; forward a second signal."""
-        is_told = False
+        is_forwarded = False
         for process in self.processes:
             while process.process.is_alive():
-                if self._at_once and not is_told:
-                    is_told = True
+                if self._at_once and not is_forwarded:
+                    is_forwarded = True
                     self._end_workers()
                 process.process.join(0.1)
                 self.handle_signals()

@@ -49,7 +49,7 @@ class Shared(Protocol):
         """
 
 
-class Together:
+class CombinedState:
     """Combines several parts of a process's state for one store."""
 
     def __init__(self, *parts: Shared) -> None:
@@ -66,7 +66,7 @@ class Together:
             part.merge(rows)
 
 
-class Synchroniser:
+class Synchronizer:
     """Shares one process's state through a store. It never raises, and only the start and the stop wait for it.
 
     Four rules:
@@ -98,7 +98,7 @@ class Synchroniser:
         self._salt: str | None = None
         self._all_unpushed = False
         self._again: tuple[str, ...] = ()
-        self._away = False
+        self._unavailable = False
         self._pause = interval
         self._prune_at = 0.0
         self._one_at_a_time = asyncio.Lock()
@@ -111,9 +111,9 @@ class Synchroniser:
         return self._store.kind
 
     @property
-    def away(self) -> bool:
+    def unavailable(self) -> bool:
         """Whether the last attempt to use the store failed."""
-        return self._away
+        return self._unavailable
 
     async def salt(self) -> str:
         """Return the salt for the hashes of all processes that share the store; the first process creates it.
@@ -128,14 +128,14 @@ class Synchroniser:
 
     async def load(self) -> None:
         """Apply the store's rows once, before the first request. If the store is not available in time, continue without it."""
-        if not self._away:  # otherwise ``salt`` has just waited in vain, and ``run`` will try again soon
+        if not self._unavailable:  # otherwise ``salt`` has just waited in vain, and ``run`` will try again soon
             await self._attempt(self._pull, self._patience)
 
     def wake(self) -> None:
         """Push changes now instead of at the next interval."""
         self._woken.set()
 
-    def look_again(self, *prefixes: str) -> None:
+    def reload(self, *prefixes: str) -> None:
         """Apply the store's rows with these key prefixes again, because this process now has state that it lacked before."""
         self._again = prefixes
         self.wake()
@@ -145,7 +145,7 @@ class Synchroniser:
         while not self._closing.is_set():
             self._woken.clear()
             await self.exchange()
-            if self._away:
+            if self._unavailable:
                 await _happens(self._closing, self._pause)
             else:
                 await _happens(self._woken, self._interval)
@@ -169,14 +169,14 @@ class Synchroniser:
             async with asyncio.timeout(seconds), self._one_at_a_time:
                 await work()
         except StoreUnavailable as error:
-            self._note_away(str(error))
+            self._record_unavailable(str(error))
         except TimeoutError:
-            self._note_away(f"{self._store.kind} is not available: no response within {seconds:g} s")
+            self._record_unavailable(f"{self._store.kind} is not available: no response within {seconds:g} s")
         except Exception as error:  # a row of another version must not stop the sharing of all other rows
-            self._note_away(f"{self._store.kind} is not usable: {type(error).__name__}")
+            self._record_unavailable(f"{self._store.kind} is not usable: {type(error).__name__}")
             logger.debug("the error of the store", exc_info=True)
         else:
-            self._note_back()
+            self._record_available()
 
     async def _agree_on_salt(self) -> None:
         rows, _ = await self._store.pull(0)
@@ -190,7 +190,7 @@ class Synchroniser:
             await self._pull()  # first, so that everything is pushed with keys from the store's salt
         await self._push()
         await self._pull()
-        await self._pull_again()
+        await self._reload()
         await self._prune()
 
     async def _push(self) -> None:
@@ -216,7 +216,7 @@ class Synchroniser:
         if rows:
             self._shared.merge(sorted(rows, key=lambda row: row.key != SALT))
 
-    async def _pull_again(self) -> None:
+    async def _reload(self) -> None:
         prefixes, self._again = self._again, ()
         if not prefixes:
             return
@@ -247,18 +247,18 @@ class Synchroniser:
                     self._salt = read_salt(row)
         return before is not None and before != self._salt
 
-    def _note_away(self, reason: str) -> None:
+    def _record_unavailable(self, reason: str) -> None:
         self._all_unpushed = True
-        if self._away:
+        if self._unavailable:
             self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
             return
-        self._away = True
+        self._unavailable = True
         self._pause = self._interval
         logger.warning("%s; continuing with the state of this process until it is back", reason)
 
-    def _note_back(self) -> None:
-        if self._away:
-            self._away = False
+    def _record_available(self) -> None:
+        if self._unavailable:
+            self._unavailable = False
             logger.info("%s is back; the pool's state is shared again", self._store.kind)
 
 

@@ -27,15 +27,15 @@ from claude_proxy.config.users import folded
 from claude_proxy.state.rows import Row
 from claude_proxy.text import clean
 from claude_proxy.usage.ledger_page import (
+    FAILOVERS,
     FIRST_BYTE,
     MAX_AHEAD,
     MAX_FAILOVERS,
     MAX_NUMBER,
-    MOVED,
     OTHER,
     OWN_NAMES,
-    TAKEN,
     TOTAL,
+    USAGE,
     Entry,
     Events,
     Failover,
@@ -43,7 +43,7 @@ from claude_proxy.usage.ledger_page import (
     Listed,
     Names,
     Page,
-    Taken,
+    Totals,
     bounded,
     events_row,
     newest,
@@ -60,7 +60,7 @@ logger = logging.getLogger(__name__)
 
 DETAIL_DAYS = 62
 # How often changes are shared with the other processes, in seconds.
-TOLD_SECONDS = 1.0
+SHARE_SECONDS = 1.0
 # The number of processes whose last failovers are kept.
 MAX_WRITERS = 100
 # The maximum number of day pages (the store keeps as many), the maximum age of a page in days, and the maximum length of a
@@ -74,7 +74,7 @@ LEFT = 499
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
-class Book:
+class Ledger:
     """``clock`` returns Unix seconds; ``listed`` returns whether the proxy lists a model; ``writer`` names this process."""
 
     def __init__(self, *, clock: Callable[[], float], listed: Listed = lambda _: True, writer: str | None = None) -> None:
@@ -87,7 +87,7 @@ class Book:
         # The made-up model names that are counted for each user, in all days of detail.
         self._own: dict[str, set[str]] = {}
         self._changed: set[str] = set()
-        self._told = 0.0
+        self._shared_at = 0.0
 
     def record(self, record: Record) -> None:
         """Count a request on the day of its end. Token counts are left out: a client sends thirty of them together."""
@@ -100,25 +100,25 @@ class Book:
         page = self._days.setdefault(place, Page())
         user = clean(folded(record.user))
         model = self._model_of(record, user)
-        made_up = model != OTHER and not self._listed(record.asked)
+        made_up = model != OTHER and not self._listed(record.requested)
         names = Names(user, model, clean(record.served) if model != OTHER else "", clean(record.credential))
         usage = record.usage
         counted = (usage.input, usage.output, usage.cache_read, usage.cache_write)
         tokens = [min(max(0, tokens), MAX_NUMBER) for tokens in counted]
-        page.add((TAKEN, *names), (1, int(is_error(record)), *tokens, len(record.failovers)), made_up=made_up)
+        page.add((USAGE, *names), (1, int(is_error(record)), *tokens, len(record.failovers)), made_up=made_up)
         page.add_time((FIRST_BYTE, model), record.first_byte_seconds, made_up=made_up)
         page.add_time((TOTAL, model), record.seconds, made_up=made_up)
         for text in record.failovers:
             left = clean(text.partition(": ")[0])
-            page.add((MOVED, OTHER if (made_up or model == OTHER) and is_of_model(text) else left), (1,))
+            page.add((FAILOVERS, OTHER if (made_up or model == OTHER) and is_of_model(text) else left), (1,))
         page.stamp = _later(page.stamp, now)
         self._changed.add(_day_key(*place))
         self._note_events(record, names, now)
 
     def _model_of(self, record: Record, user: str) -> str:
         """Return the name under which a request's model is counted."""
-        name = clean(record.asked)
-        if self._listed(record.asked):
+        name = clean(record.requested)
+        if self._listed(record.requested):
             return name
         own = self._own.get(user, set())
         if name not in own:
@@ -156,9 +156,9 @@ class Book:
         """Return the first day, or month, with data."""
         return min((*(day for day, _ in self._days), *self._months), default=None)
 
-    def taken(self, days: Collection[str] | None = None) -> dict[Names, Taken]:
+    def totals(self, days: Collection[str] | None = None) -> dict[Names, Totals]:
         """Return the usage on some days, or of the whole ledger."""
-        return {Names(*names): Taken(*numbers) for names, numbers in self.sums(TAKEN, days).items()}
+        return {Names(*names): Totals(*numbers) for names, numbers in self.sums(USAGE, days).items()}
 
     def sums(self, kind: str, days: Collection[str] | None = None) -> dict[Entry, list[float]]:
         """Return the numbers of one kind of entries, summed over all processes, under a bounded number of names."""
@@ -166,24 +166,24 @@ class Book:
         return self._sums(kind, pages)
 
     def _sums(self, kind: str, pages: Iterable[Page]) -> dict[Entry, list[float]]:
-        kinds = {kind} if kind == MOVED else {kind, TAKEN}  # usage decides which made-up names are kept
+        kinds = {kind} if kind == FAILOVERS else {kind, USAGE}  # usage decides which made-up names are kept
         entries = total_of([entry for entry in page.entries.items() if entry[0][0] in kinds] for page in pages)
         return {entry[1:]: numbers for entry, numbers in bounded(entries, self._listed).items() if entry[0] == kind}
 
-    def by_period(self) -> Iterator[tuple[str, Names, Taken]]:
+    def by_period(self) -> Iterator[tuple[str, Names, Totals]]:
         """Yield the usage of each month and each day of detail, in order."""
         periods: dict[str, list[Page]] = {}
         for period, page in self._pages():
             periods.setdefault(period, []).append(page)
         for period in sorted(periods):
-            for names, numbers in sorted(self._sums(TAKEN, periods[period]).items()):
-                yield period, Names(*names), Taken(*numbers)
+            for names, numbers in sorted(self._sums(USAGE, periods[period]).items()):
+                yield period, Names(*names), Totals(*numbers)
 
     def csv(self) -> str:
         """Return the ledger as CSV, a line for each period and ``Names``. Text that looks like a formula is quoted."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(("period", *Names._fields, *Taken._fields))
+        writer.writerow(("period", *Names._fields, *Totals._fields))
         for period, names, numbers in self.by_period():
             writer.writerow((period, *(_no_formula(name) for name in names), *(int(number) for number in numbers)))
         return out.getvalue()
@@ -211,16 +211,16 @@ class Book:
     def changed(self) -> list[Row]:
         """Return the pages that have changed here, at most once in ``TOLD_SECONDS``."""
         now = self._clock()
-        if not self._changed or self._told <= now < self._told + TOLD_SECONDS:
+        if not self._changed or self._shared_at <= now < self._shared_at + SHARE_SECONDS:
             return []
-        self._told = now
+        self._shared_at = now
         self._close_months(now)
         keys, self._changed = self._changed, set()
         return [*self._rows(keys)]
 
     def flush_next(self) -> None:
         """Let the next ``changed`` return everything, because it may be the last one."""
-        self._told = 0.0
+        self._shared_at = 0.0
 
     def everything(self) -> list[Row]:
         """Return all pages, including those of other processes: the store may have lost them."""
@@ -231,7 +231,7 @@ class Book:
         pages |= {_day_key(*place): page for place, page in self._days.items()}
         events = {f"events:{writer}": events for writer, events in self._events.items()}
         yield from (page_row(key, page) for key, page in pages.items() if keys is None or key in keys)
-        yield from (events_row(key, noted) for key, noted in events.items() if keys is None or key in keys)
+        yield from (events_row(key, recorded) for key, recorded in events.items() if keys is None or key in keys)
 
     def merge(self, rows: Iterable[Row]) -> None:
         """Apply pages of other processes. Rows that do not belong to the ledger are skipped."""

@@ -36,7 +36,7 @@ MAX_AHEAD = 2 * 86400.0
 BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, math.inf)
 
 # The kinds of entries: usage, by ``Names``; times, by model; failovers, by the name of the credential or model that was left.
-TAKEN, FIRST_BYTE, TOTAL, MOVED = "taken", "first_byte", "total", "moved"
+USAGE, FIRST_BYTE, TOTAL, FAILOVERS = "taken", "first_byte", "total", "moved"
 
 # Returns whether the proxy lists a model, in contrast to a name that a client made up.
 Listed = Callable[[str], bool]
@@ -51,7 +51,7 @@ class Names(NamedTuple):
     credential: str
 
 
-class Taken(NamedTuple):
+class Totals(NamedTuple):
     """The numbers of usage."""
 
     requests: float = 0
@@ -62,8 +62,8 @@ class Taken(NamedTuple):
     cache_write: float = 0
     failovers: float = 0
 
-    def __add__(self, other: tuple[Any, ...]) -> "Taken":
-        return Taken(*(one + more for one, more in zip(self, other, strict=True)))
+    def __add__(self, other: tuple[Any, ...]) -> "Totals":
+        return Totals(*(one + more for one, more in zip(self, other, strict=True)))
 
 
 class Failover(NamedTuple):
@@ -84,10 +84,10 @@ class LastError(NamedTuple):
 
 Entry = tuple[str, ...]
 Entries = dict[Entry, list[float]]
-_WIDTHS = {TAKEN: (len(Names._fields), len(Taken._fields)), FIRST_BYTE: (1, len(BUCKETS) + 1), TOTAL: (1, len(BUCKETS) + 1)}
-_WIDTHS |= {MOVED: (1, 1)}
+_WIDTHS = {USAGE: (len(Names._fields), len(Totals._fields)), FIRST_BYTE: (1, len(BUCKETS) + 1), TOTAL: (1, len(BUCKETS) + 1)}
+_WIDTHS |= {FAILOVERS: (1, 1)}
 # The position of the model in an entry.
-_MODEL = {TAKEN: 2, FIRST_BYTE: 1, TOTAL: 1}
+_MODEL = {USAGE: 2, FIRST_BYTE: 1, TOTAL: 1}
 
 
 @dataclass
@@ -137,20 +137,20 @@ class Page:
     def _rest(self, entry: Entry) -> Entry:
         """Return the substitute for an entry on a full page: only the user is kept, while there is room for that."""
         kind, *names = entry
-        rest = (kind, names[0], OTHER, "", "") if kind == TAKEN else (kind, OTHER)
-        if rest in self.entries or (kind == TAKEN and len(self.entries) < MAX_ENTRIES):
+        rest = (kind, names[0], OTHER, "", "") if kind == USAGE else (kind, OTHER)
+        if rest in self.entries or (kind == USAGE and len(self.entries) < MAX_ENTRIES):
             return rest
         return kind, *[OTHER] * len(names)
 
     def requests(self) -> float:
         """Return the number of requests on the page."""
-        return sum(numbers[0] for entry, numbers in self.entries.items() if entry[0] == TAKEN)
+        return sum(numbers[0] for entry, numbers in self.entries.items() if entry[0] == USAGE)
 
 
 def without_model(entry: Entry) -> Entry:
     """Return an entry with ``OTHER`` as its model, and without the serving model."""
-    if entry[0] == TAKEN:
-        return TAKEN, entry[1], OTHER, "", entry[4]
+    if entry[0] == USAGE:
+        return USAGE, entry[1], OTHER, "", entry[4]
     return entry[0], OTHER
 
 
@@ -174,7 +174,7 @@ def bounded(entries: Mapping[Entry, Sequence[float]], listed: Listed) -> Entries
     for entry, numbers in sorted(entries.items(), key=lambda item: (-_weight(*item), item[0])):
         model = _model(entry)
         is_made_up = made_up.get(model, False)
-        if is_made_up and model not in (kept.get(entry[1], ()) if entry[0] == TAKEN else by_anybody):
+        if is_made_up and model not in (kept.get(entry[1], ()) if entry[0] == USAGE else by_anybody):
             page.add(without_model(entry), numbers)
         else:
             page.add(entry, numbers, made_up=is_made_up)
@@ -186,7 +186,7 @@ def _kept_names(entries: Mapping[Entry, Sequence[float]], made_up: Mapping[str, 
     requests: dict[str, Counter[str]] = {}
     successes: set[tuple[str, str]] = set()
     for (kind, *names), numbers in entries.items():
-        if kind == TAKEN and made_up.get(names[1], False):
+        if kind == USAGE and made_up.get(names[1], False):
             requests.setdefault(names[0], Counter())[names[1]] += numbers[0]  # type: ignore[assignment]  # counts are floats
             if numbers[0] > numbers[1]:
                 successes.add((names[0], names[1]))
@@ -201,7 +201,7 @@ def _kept_names(entries: Mapping[Entry, Sequence[float]], made_up: Mapping[str, 
 def own_names(entries: Collection[Entry], listed: Listed) -> Iterable[tuple[str, str]]:
     """Yield user and model of a page's entries with a made-up model name."""
     for kind, *names in entries:
-        if kind == TAKEN and names[1] not in ("", OTHER) and not listed(names[1]):
+        if kind == USAGE and names[1] not in ("", OTHER) and not listed(names[1]):
             yield names[0], names[1]
 
 
@@ -210,7 +210,7 @@ def _model(entry: Entry) -> str:
 
 
 def _weight(entry: Entry, numbers: Sequence[float]) -> float:
-    return numbers[0] if entry[0] in (TAKEN, MOVED) else sum(numbers[:-1])
+    return numbers[0] if entry[0] in (USAGE, FAILOVERS) else sum(numbers[:-1])
 
 
 def page_row(key: str, page: Page) -> Row:
@@ -226,7 +226,7 @@ def read_entries(value: Any, listed: Listed) -> Entries:
             if (len(names), len(numbers)) != _WIDTHS[kind]:
                 raise ValueError("not an entry")
             cleaned = [_text(name) for name in names]
-            if kind == TAKEN:
+            if kind == USAGE:
                 cleaned[0] = clean(folded(names[0]))
             entries.append(((kind, *cleaned), [_number(number, MAX_NUMBER) for number in numbers]))
     return bounded(total_of([entries]), listed)

@@ -11,11 +11,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from claude_proxy.credentials.expiry import age_of, login_of
+from claude_proxy.credentials.expiry import login_of, token_expiry_of
 from claude_proxy.credentials.rate_limits import Snapshot
 from claude_proxy.credentials.scope import Scope
-from claude_proxy.usage.ledger import Book
-from claude_proxy.usage.ledger_page import BUCKETS, FIRST_BYTE, MOVED, OTHER, TOTAL, Names, Taken
+from claude_proxy.usage.ledger import Ledger
+from claude_proxy.usage.ledger_page import BUCKETS, FAILOVERS, FIRST_BYTE, OTHER, TOTAL, Names, Totals
 from claude_proxy.usage.report import STATES, StoreStatus, Viewer, headroom_of_pool, is_cooling_down, state_name, windows
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -24,9 +24,9 @@ LABELS = Names._fields
 
 
 class _Collector(Collector):
-    def __init__(self, snapshots: Iterable[Snapshot], book: Book, viewer: Viewer, store: StoreStatus) -> None:
+    def __init__(self, snapshots: Iterable[Snapshot], ledger: Ledger, viewer: Viewer, store: StoreStatus) -> None:
         self._snapshots = [one for one in snapshots if one.credential.label not in viewer.hidden]
-        self._book = book
+        self._ledger = ledger
         self._viewer = viewer
         self._store = store
 
@@ -40,25 +40,25 @@ class _Collector(Collector):
         requests = CounterMetricFamily("claude_proxy_requests", "Requests with a response.", labels=LABELS)
         errors = CounterMetricFamily("claude_proxy_errors", "Failed requests.", labels=LABELS)
         tokens = CounterMetricFamily("claude_proxy_tokens", "Tokens, as counted by the provider.", labels=(*LABELS, "type"))
-        moved = CounterMetricFamily("claude_proxy_failovers", "Failovers from a credential or a model.", labels=("left",))
-        sums: dict[Names, Taken] = {}
-        for names, taken in self._book.taken().items():
-            hidden = not self._viewer.everybody and names.user != self._viewer.name
+        failovers = CounterMetricFamily("claude_proxy_failovers", "Failovers from a credential or a model.", labels=("left",))
+        sums: dict[Names, Totals] = {}
+        for names, totals in self._ledger.totals().items():
+            hidden = not self._viewer.sees_all_users and names.user != self._viewer.name
             shown = names._replace(user=OTHER) if hidden else names
             shown = shown._replace(credential=OTHER) if names.credential in self._viewer.hidden else shown
-            sums[shown] = sums.get(shown, Taken()) + taken
-        for names, taken in sums.items():
-            requests.add_metric(names, taken.requests)
-            errors.add_metric(names, taken.errors)
+            sums[shown] = sums.get(shown, Totals()) + totals
+        for names, totals in sums.items():
+            requests.add_metric(names, totals.requests)
+            errors.add_metric(names, totals.errors)
             for kind in TOKENS:
-                tokens.add_metric((*names, kind), getattr(taken, kind))
-        for left, count in self._moved().items():
-            moved.add_metric((left,), count)
-        yield from (requests, errors, tokens, moved)
+                tokens.add_metric((*names, kind), getattr(totals, kind))
+        for left, count in self._failovers().items():
+            failovers.add_metric((left,), count)
+        yield from (requests, errors, tokens, failovers)
 
-    def _moved(self) -> dict[str, float]:
+    def _failovers(self) -> dict[str, float]:
         found: dict[str, float] = {}
-        for (left,), (count,) in self._book.sums(MOVED).items():
+        for (left,), (count,) in self._ledger.sums(FAILOVERS).items():
             shown = OTHER if left in self._viewer.hidden else left
             found[shown] = found.get(shown, 0.0) + count
         return found
@@ -69,7 +69,7 @@ class _Collector(Collector):
             (TOTAL, "claude_proxy_request_seconds", "From a request's arrival to the end of its response."),
         ):
             family = HistogramMetricFamily(name, text, labels=("model",))
-            for (model,), (*counts, total) in self._book.sums(kind).items():
+            for (model,), (*counts, total) in self._ledger.sums(kind).items():
                 below, buckets = 0.0, []
                 for bucket, count in zip(BUCKETS, counts, strict=True):
                     below += count
@@ -101,9 +101,9 @@ class _Collector(Collector):
             for name, window in windows(snapshot).items():
                 filled.add_metric((label, name), window.utilization)
                 reset.add_metric((label, name), window.reset)
-            if age := age_of(snapshot):
-                since.add_metric((label,), age.since)
-                ends.add_metric((label,), age.ends)
+            if token := token_expiry_of(snapshot):
+                since.add_metric((label,), token.created)
+                ends.add_metric((label,), token.expires)
             if (found := login_of(snapshot)) and found.expires is not None:
                 login.add_metric((label,), found.expires)
         yield from (states, sessions, until, filled, reset, since, ends, login)
@@ -120,11 +120,11 @@ class _Collector(Collector):
         yield GaugeMetricFamily("claude_proxy_shared", "1 while the workers share their state.", value=float(shared))
 
 
-def exposition(snapshots: Iterable[Snapshot], book: Book, viewer: Viewer, store: StoreStatus) -> bytes:
+def exposition(snapshots: Iterable[Snapshot], ledger: Ledger, viewer: Viewer, store: StoreStatus) -> bytes:
     """Return the metrics in Prometheus' text format.
 
     A viewer who may not see every user gets other users, and credentials reserved for others, summed as ``other``.
     """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(snapshots, book, viewer, store))
+    registry.register(_Collector(snapshots, ledger, viewer, store))
     return generate_latest(registry)

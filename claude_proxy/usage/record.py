@@ -18,7 +18,7 @@ class Record:
     user: str
     # The requested model, by its name in config.yaml; and the provider and model that responded, such as
     # "anthropic/claude-opus-4-8", or empty if none did.
-    asked: str
+    requested: str
     served: str
     # The label of the last Claude credential; empty for other providers.
     credential: str

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 from claude_proxy.config.settings import POOL_SOURCES
 from claude_proxy.credentials.credential import NO_TERMS, Kind, Terms
 from claude_proxy.credentials.expiry import EXPIRED as LOGIN_EXPIRED
-from claude_proxy.credentials.expiry import age_of, login_of
+from claude_proxy.credentials.expiry import login_of, token_expiry_of
 from claude_proxy.credentials.rate_limits import ALL_MODELS, OVERAGE, Cooldown, Snapshot, Window
 from claude_proxy.credentials.scope import EVERYTHING
-from claude_proxy.usage.ledger import Book
-from claude_proxy.usage.ledger_page import Names, Taken
+from claude_proxy.usage.ledger import Ledger
+from claude_proxy.usage.ledger_page import Names, Totals
 
 KINDS = {Kind.OAUTH: "OAuth token", Kind.API_KEY: "API key"}
 WEEK_DAYS = 7
@@ -29,10 +29,10 @@ STATES = (USABLE, PARTLY_LIMITED, RATE_LIMITED, REJECTED, PAUSED, EXPIRED)
 
 
 class Viewer(NamedTuple):
-    """The user of the status page. ``everybody``: may see other users' usage; ``hidden``: credentials reserved for others."""
+    """The viewer of the status. ``sees_all_users``: including their usage; ``hidden``: credentials reserved for others."""
 
     name: str
-    everybody: bool
+    sees_all_users: bool
     hidden: frozenset[str] = frozenset()
 
 
@@ -46,7 +46,7 @@ class StoreStatus(NamedTuple):
 
 def report(
     snapshots: Iterable[Snapshot],
-    book: Book,
+    ledger: Ledger,
     viewer: Viewer,
     store: StoreStatus,
     now: float,
@@ -55,27 +55,27 @@ def report(
 ) -> dict[str, Any]:
     """Return everything that a viewer may see; ``problems`` are those of the pool's files."""
     pool = [one for one in snapshots if one.credential.label not in viewer.hidden]
-    week = book.last_days(WEEK_DAYS)
-    periods = {"today": book.taken({book.today()}), "week": book.taken(week)}
+    week = ledger.last_days(WEEK_DAYS)
+    periods = {"today": ledger.totals({ledger.today()}), "week": ledger.totals(week)}
     own = {
-        period: {names: taken for names, taken in found.items() if viewer.everybody or names.user == viewer.name}
+        period: {names: totals for names, totals in found.items() if viewer.sees_all_users or names.user == viewer.name}
         for period, found in periods.items()
     }
-    errors = book.errors()
+    errors = ledger.errors()
     by_credential = _sums(periods, "credential")
     return {
         "now": now,
-        "viewer": {"name": viewer.name, "sees_all_users": viewer.everybody},
-        "store": {**store._asdict(), "usage_since": book.since()},
+        "viewer": {"name": viewer.name, "sees_all_users": viewer.sees_all_users},
+        "store": {**store._asdict(), "usage_since": ledger.since()},
         "pool": {
             "credentials": len(pool),
             "usable": sum(not is_cooling_down(one) for one in pool),
             "headroom": headroom_of_pool(pool),
-            "problems": [*problems] if viewer.everybody else [],
+            "problems": [*problems] if viewer.sees_all_users else [],
         },
         "credentials": [
             credential(one, now)
-            | (_written(one) if viewer.everybody else {})
+            | (_written(one) if viewer.sees_all_users else {})
             | _row(by_credential, one.credential.label)
             | {"last_error": errors[label]._asdict() if (label := one.credential.label) in errors else None}
             for one in pool
@@ -83,8 +83,8 @@ def report(
         "users": _rows(own, "user"),
         "models": _rows(own, "model"),
         "failovers": [
-            one._asdict() | {"user": one.user if viewer.everybody or one.user == viewer.name else ""}
-            for one in book.failovers()
+            one._asdict() | {"user": one.user if viewer.sees_all_users or one.user == viewer.name else ""}
+            for one in ledger.failovers()
             if one.text.partition(": ")[0] not in viewer.hidden
         ],
     }
@@ -92,7 +92,7 @@ def report(
 
 def credential(snapshot: Snapshot, now: float) -> dict[str, Any]:
     """Return the status of one credential."""
-    age, login = age_of(snapshot), login_of(snapshot)
+    token, login = token_expiry_of(snapshot), login_of(snapshot)
     return {
         "label": snapshot.credential.label,
         "kind": KINDS[snapshot.credential.kind],
@@ -100,7 +100,7 @@ def credential(snapshot: Snapshot, now: float) -> dict[str, Any]:
         "windows": [_window(name, window, now) for name, window in windows(snapshot).items()],
         "sessions": snapshot.sessions,
         "login": {"expires": login.expires, "words": login.words(now)} if login else None,
-        "age": {**age._asdict(), "warning": age.warning(now), "words": age.words(now)} if age else None,
+        "setup_token": {**token._asdict(), "warning": token.warning(now), "words": token.words(now)} if token else None,
     }
 
 
@@ -121,7 +121,7 @@ def state(snapshot: Snapshot) -> dict[str, Any]:
     cooldowns = sorted(snapshot.cooldowns.items(), key=lambda cooldown: (cooldown[0] != EVERYTHING, -cooldown[1].until))
     name = state_name(snapshot)
     words = [] if is_cooling_down(snapshot) else [USABLE]
-    if snapshot.closed:
+    if snapshot.disabled:
         words.append(PAUSED if name == PAUSED else LOGIN_EXPIRED)
     if snapshot.extra_until:
         words.append(f"its plan is used up; paid extra usage until {_utc(snapshot.extra_until)}")
@@ -137,7 +137,7 @@ def state(snapshot: Snapshot) -> dict[str, Any]:
 
 def state_name(snapshot: Snapshot) -> str:
     """Return which of ``STATES`` applies to a credential."""
-    if snapshot.closed:
+    if snapshot.disabled:
         return PAUSED if snapshot.credential.terms.paused else EXPIRED
     everything = snapshot.cooldowns.get(EVERYTHING)
     if everything:
@@ -147,7 +147,7 @@ def state_name(snapshot: Snapshot) -> str:
 
 def is_cooling_down(snapshot: Snapshot) -> bool:
     """Return whether a credential cannot be used for any model."""
-    return snapshot.closed or EVERYTHING in snapshot.cooldowns
+    return snapshot.disabled or EVERYTHING in snapshot.cooldowns
 
 
 def headroom(snapshot: Snapshot) -> float:
@@ -223,23 +223,23 @@ def _reason(cooldown: Cooldown, snapshot: Snapshot) -> str:
     )
 
 
-def _sums(periods: Mapping[str, Mapping[Names, Taken]], by: str) -> dict[str, dict[str, Taken]]:
+def _sums(periods: Mapping[str, Mapping[Names, Totals]], by: str) -> dict[str, dict[str, Totals]]:
     """Return the sums for each name in one dimension, by period."""
-    sums: dict[str, dict[str, Taken]] = {}
+    sums: dict[str, dict[str, Totals]] = {}
     for period, found in periods.items():
         sums[period] = {}
-        for names, taken in found.items():
+        for names, totals in found.items():
             name = getattr(names, by)
-            sums[period][name] = sums[period].get(name, Taken()) + taken
+            sums[period][name] = sums[period].get(name, Totals()) + totals
     return sums
 
 
-def _row(sums: Mapping[str, Mapping[str, Taken]], name: str) -> dict[str, Any]:
+def _row(sums: Mapping[str, Mapping[str, Totals]], name: str) -> dict[str, Any]:
     """Return the sums for one name, by period."""
-    return {period: found.get(name, Taken())._asdict() for period, found in sums.items()}
+    return {period: found.get(name, Totals())._asdict() for period, found in sums.items()}
 
 
-def _rows(periods: Mapping[str, Mapping[Names, Taken]], by: str) -> list[dict[str, Any]]:
+def _rows(periods: Mapping[str, Mapping[Names, Totals]], by: str) -> list[dict[str, Any]]:
     """Return the sums for each name, the one with the most requests first."""
     sums = _sums(periods, by)
     rows = [{"name": name, **_row(sums, name)} for name in {name for found in sums.values() for name in found}]

@@ -134,7 +134,7 @@ def request_fields(record: Record) -> Mapping[str, Any]:
     usage = record.usage
     fields: dict[str, Any] = {
         "user": record.user[:MAX_TEXT],
-        "model": record.asked[:MAX_TEXT],
+        "model": record.requested[:MAX_TEXT],
         "only": "count_tokens" if record.counts_tokens else "",
         "served": record.served[:MAX_TEXT],
         "credential": record.credential[:MAX_TEXT],

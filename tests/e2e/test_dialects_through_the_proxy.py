@@ -251,7 +251,7 @@ def read(answer: httpx.Response) -> tuple[list[dict[str, Any]], str | None]:
             found[event["index"]] = event["content_block"] | empty
             inputs[event["index"]] = ""
         elif event["type"] == "content_block_delta":
-            take_in(found[event["index"]], event["delta"])
+            apply_delta(found[event["index"]], event["delta"])
             inputs[event["index"]] += event["delta"].get("partial_json", "")
     for index, block in found.items():
         if block["type"] == "tool_use":
@@ -259,7 +259,7 @@ def read(answer: httpx.Response) -> tuple[list[dict[str, Any]], str | None]:
     return list(found.values()), events[-2]["delta"]["stop_reason"]
 
 
-def take_in(block: dict[str, Any], delta: dict[str, Any]) -> None:
+def apply_delta(block: dict[str, Any], delta: dict[str, Any]) -> None:
     """Add a delta to its block: a signature takes the place of the one before, everything else is added to it."""
     if delta["type"] == "signature_delta":
         block["signature"] = delta["signature"]

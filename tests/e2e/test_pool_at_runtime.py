@@ -158,8 +158,8 @@ class Editor:
 
 def survives_a_broken_file(proxy: Proxy, path: Path) -> None:
     """With a broken file a worker that ends is replaced by one that serves, and all say what is wrong."""
-    taken_up, mistake = "the pool changed: new: ", "credentials.yaml line 1: credentials should be a list"
-    good, times = path.read_text(), proxy.output.count(taken_up)
+    changed, mistake = "the pool changed: new: ", "credentials.yaml line 1: credentials should be a list"
+    good, times = path.read_text(), proxy.output.count(changed)
     path.write_text("credentials: 3\n")
     until(lambda: proxy.output.count(mistake) == 2)
     before = workers_of(proxy)
@@ -168,7 +168,7 @@ def survives_a_broken_file(proxy: Proxy, path: Path) -> None:
     until(lambda: proxy.output.count(mistake) == 3)
     assert proxy.ask(question("claude-sonnet-5")).status_code == 200
     path.write_text(good)
-    until(lambda: proxy.output.count(taken_up) == times + 1)
+    until(lambda: proxy.output.count(changed) == times + 1)
     assert len({*workers_of(proxy)} - {*before}) == 1
     assert [proxy.ask(question("claude-sonnet-5")).status_code for _ in range(20)] == [200] * 20
 

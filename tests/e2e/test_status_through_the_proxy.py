@@ -141,7 +141,7 @@ def test_the_status_is_that_of_all_workers(proxy, asked):
     assert by_label["carla"]["state"]["name"] == "rejected"
     assert by_label["carla"]["last_error"]["text"] == "the account was rejected (HTTP 403)"
     assert "ben: limit reached: 7d_opus (HTTP 429)" in [one["text"] for one in data["failovers"]]
-    assert by_label["anna"]["age"]["warning"] == 1
+    assert by_label["anna"]["setup_token"]["warning"] == 1
     assert data["store"]["kind"] == "SQLite"
     tokens = sum(row["today"]["input"] + row["today"]["output"] for row in data["models"])
     assert tokens == (asked.total() - asked["other"]) * (10 + 5)

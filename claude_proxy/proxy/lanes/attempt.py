@@ -12,7 +12,7 @@ from claude_proxy.config.deployments import Deployment
 from claude_proxy.providers.returned import BROKEN_OFF
 from claude_proxy.proxy.journal import Journal
 from claude_proxy.proxy.outcome import DONE, Outcome, failed
-from claude_proxy.proxy.relay import FailedStream, Heard, Mender, Read, relayed
+from claude_proxy.proxy.relay import FailedStream, Read, StreamCapture, StreamEditor, relayed
 from claude_proxy.proxy.request import Request
 from claude_proxy.proxy.response import ClientResponse
 from claude_proxy.upstream.client import StreamedResponse, UnreadableError, UpstreamError
@@ -39,7 +39,7 @@ READ_SECONDS = 600.0
 class Attempt(NamedTuple):
     """One attempt at one deployment.
 
-    For an attempt that LiteLLM has started, ``heard`` keeps a copy of the response for LiteLLM, and ``fields`` is LiteLLM's
+    For an attempt that LiteLLM has started, ``capture`` keeps a copy of the response for LiteLLM, and ``fields`` is LiteLLM's
     version of the request, for a provider other than Claude.
     """
 
@@ -48,7 +48,7 @@ class Attempt(NamedTuple):
     outlet: ClientResponse
     journal: Journal
     read_seconds: float = READ_SECONDS
-    heard: Heard | None = None
+    capture: StreamCapture | None = None
     fields: Mapping[str, Any] | None = None
 
 
@@ -82,7 +82,7 @@ Failure = Callable[[FailedStream | UpstreamError], Outcome]
 async def relay(
     attempt: Attempt,
     response: Pieces,
-    mender: Mender,
+    editor: StreamEditor,
     failure: Failure,
     *,
     begin: Callable[[], Awaitable[None]],
@@ -95,24 +95,24 @@ async def relay(
     With a ``translator``, the client receives its output, and an error event if the stream breaks off.
     """
     outlet, journal = attempt.outlet, attempt.journal
-    heard = attempt.heard or Heard()
+    capture = attempt.capture or StreamCapture()
     served = attempt.deployment.served
     try:
         read = response.piece if translator is None else translated(response.piece, outlet, translator)
-        await relayed(read, outlet, mender, heard, begin=begin, keepalive=keepalive, needs_event=needs_event)
+        await relayed(read, outlet, editor, capture, begin=begin, keepalive=keepalive, needs_event=needs_event)
     except (FailedStream, UpstreamError) as error:
         if not outlet.begun:
             return failure(error)
         journal.error = "interrupted"
-        logger.warning("%s broke off its response after %d bytes (%s)", served, heard.summary.size, words_of(error))
+        logger.warning("%s broke off its response after %d bytes (%s)", served, capture.summary.size, words_of(error))
         return DONE
     except asyncio.CancelledError:
         if outlet.left:
-            logger.info("the client disconnected during a response of %s, after %d bytes", served, heard.summary.size)
+            logger.info("the client disconnected during a response of %s, after %d bytes", served, capture.summary.size)
         raise
     finally:
-        journal.usage = heard.summary.usage
-    journal.error = heard.summary.error
+        journal.usage = capture.summary.usage
+    journal.error = capture.summary.error
     if journal.error:
         logger.warning("%s ended its response with an error: %s", served, journal.error)
     return DONE

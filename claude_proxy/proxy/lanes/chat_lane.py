@@ -33,7 +33,7 @@ from claude_proxy.providers.search_stream import Round, SearchStream
 from claude_proxy.providers.search_tool import SearchTool, with_search_tool, with_search_turns
 from claude_proxy.proxy.lanes.attempt import NO_STREAMS, STREAM, Attempt, beginning, host_of, key_of, relay, sent_fields
 from claude_proxy.proxy.lanes.messages_lane import broken
-from claude_proxy.proxy.lanes.search_rounds import Asking, Passing, RoundRefused, SearchRounds
+from claude_proxy.proxy.lanes.search_rounds import Passing, RoundCalls, RoundRefused, SearchRounds
 from claude_proxy.proxy.offload import offloaded
 from claude_proxy.proxy.outcome import DONE, Outcome, failed
 from claude_proxy.proxy.provider_errors import TOO_LONG, input_tokens, overflow_of, provider_error
@@ -88,10 +88,10 @@ class ChatLane:
         if is_claude_credential(key_of(attempt.deployment)):
             return failed(400, own_refusal(400, "A Claude credential is never sent to a provider other than Anthropic."))
         try:
-            raw, told, max_tokens = await self.translated(attempt)
+            raw, context, max_tokens = await self.translated(attempt)
         except TooLarge as error:
             return failed(400, own_refusal(400, str(error)), final=True)
-        call = _Call(self, attempt, told, max_tokens)
+        call = _Call(self, attempt, context, max_tokens)
         try:
             response = await self.send(attempt, raw)
         except UpstreamError as error:
@@ -115,8 +115,8 @@ class ChatLane:
         ``turns`` are those of the searches so far, after the client's. Raises ``TooLarge``.
         """
         size = len(attempt.request.raw)
-        body, told = await offloaded(size, self._translated, attempt, turns)
-        return await offloaded(size, readable_json, body), told, body.get(attempt.deployment.row.max_tokens)
+        body, context = await offloaded(size, self._translated, attempt, turns)
+        return await offloaded(size, readable_json, body), context, body.get(attempt.deployment.row.max_tokens)
 
     def _translated(self, attempt: Attempt, turns: Turns) -> tuple[dict[str, Any], RequestContext]:
         request, deployment = attempt.request, attempt.deployment
@@ -132,7 +132,7 @@ class ChatLane:
             body.setdefault("prompt_cache_key", session)
         tools = fitted.get("tools") or ()
         more = len(to_json(turns)) // CHARACTERS_PER_TOKEN if turns else 0
-        told = RequestContext(
+        context = RequestContext(
             request.model,
             row,
             lambda: self.input_tokens(attempt) + more,
@@ -142,19 +142,21 @@ class ChatLane:
             lists_sources="response_format" not in body,
             search=offer[1] if offer else None,
         )
-        self._fit(attempt, body, told.input_tokens)
-        return body, told
+        self._fit(attempt, body, context.input_tokens)
+        return body, context
 
     def _fit(self, attempt: Attempt, body: dict[str, Any], input_tokens: Callable[[], int]) -> None:
         """Lower a request's ``max_tokens`` if the size of the model's context window is known."""
         served, field = attempt.deployment.served, attempt.deployment.row.max_tokens
-        window, asked = self._windows.get(served), body.get(field)
-        if window is None or not isinstance(asked, int):
+        window, requested = self._windows.get(served), body.get(field)
+        if window is None or not isinstance(requested, int):
             return
         room = window - round((1 + SPARE) * input_tokens())
-        if LEAST_OUTPUT <= room < asked:
+        if LEAST_OUTPUT <= room < requested:
             body[field] = room
-            logger.info("%s has a context window of %d tokens: lowered max_tokens from %d to %d", served, window, asked, room)
+            logger.info(
+                "%s has a context window of %d tokens: lowered max_tokens from %d to %d", served, window, requested, room
+            )
 
     def input_tokens(self, attempt: Attempt) -> int:
         """Return the estimated number of input tokens of a request at its provider."""
@@ -177,10 +179,10 @@ class ChatLane:
 class _Call:
     """One request in progress, and the handling of its response."""
 
-    def __init__(self, lane: ChatLane, attempt: Attempt, told: RequestContext, max_tokens: int | None) -> None:
+    def __init__(self, lane: ChatLane, attempt: Attempt, context: RequestContext, max_tokens: int | None) -> None:
         self._lane = lane
         self._attempt = attempt
-        self._told = told
+        self._context = context
         self._max_tokens = max_tokens
         self.host = host_of(attempt.deployment)
 
@@ -196,7 +198,7 @@ class _Call:
     async def _stream(self, response: StreamedResponse) -> Outcome:
         attempt, outlet = self._attempt, self._attempt.outlet
         rounds = self._rounds(response)
-        stream = rounds.stream if rounds else ChatStream(self._told)
+        stream = rounds.stream if rounds else ChatStream(self._context)
 
         def failure(error: FailedStream | UpstreamError) -> Outcome:
             if isinstance(error, FailedStream):
@@ -221,23 +223,23 @@ class _Call:
 
     def _rounds(self, response: StreamedResponse) -> SearchRounds | None:
         """Return the rounds of a request with a search by the proxy; None for any other request."""
-        told, attempt = self._told, self._attempt
-        if (tool := told.search) is None:
+        context, attempt = self._context, self._attempt
+        if (tool := context.search) is None:
             return None
-        writer = StreamWriter(told.model)
+        writer = StreamWriter(context.model)
 
         async def again(turns: Turns) -> tuple[StreamedResponse, Round]:
-            following, told = await self._again(turns)
-            return following, ChatRound(told, writer)
+            following, context = await self._again(turns)
+            return following, ChatRound(context, writer)
 
-        stream = SearchStream(writer, tool, ChatRound(told, writer))
-        asking = Asking(again, lambda query: self._lane.search(query, tool))
-        return SearchRounds(stream, response, asking, attempt.outlet, streams=attempt.request.streams)
+        stream = SearchStream(writer, tool, ChatRound(context, writer))
+        calls = RoundCalls(again, lambda query: self._lane.search(query, tool))
+        return SearchRounds(stream, response, calls, attempt.outlet, streams=attempt.request.streams)
 
     async def _again(self, turns: Turns) -> tuple[StreamedResponse, RequestContext]:
         """Send a request with more turns. Raises ``RoundRefused`` and ``UpstreamError``."""
         try:
-            raw, told, _ = await self._lane.translated(self._attempt, turns)
+            raw, context, _ = await self._lane.translated(self._attempt, turns)
         except TooLarge as error:
             raise RoundRefused(failed(400, own_refusal(400, str(error)), final=True)) from None
         response = await self._lane.send(self._attempt, raw)
@@ -249,7 +251,7 @@ class _Call:
         if problem is not None:
             response.close()
             raise RoundRefused(problem)
-        return response, told
+        return response, context
 
     async def _whole(self, response: StreamedResponse) -> Outcome:
         attempt = self._attempt
@@ -261,9 +263,9 @@ class _Call:
             return broken(self.host, error)
         if response.media_type == STREAM:  # some providers stream although no stream was requested
             return await self._unasked(content, response.headers)
-        said = await offloaded(len(content), json_object, content) or {}
+        parsed = await offloaded(len(content), json_object, content) or {}
         try:
-            message, counted = await offloaded(len(content), message_of, said, self._told)
+            message, counted = await offloaded(len(content), message_of, parsed, self._context)
         except NoMessage as error:
             status = STATUS_OF_ERRORS.get(error.kind, 502)
             body = to_json(error_body(error.kind, f"{self.host}: {error}"))
@@ -276,33 +278,33 @@ class _Call:
     async def _collected(self, rounds: SearchRounds, headers: Headers) -> Outcome:
         """Respond with the message of several rounds, once it is complete."""
         try:
-            said = await rounds.collected()
+            parsed = await rounds.collected()
         except UpstreamError as error:
             return broken(self.host, error)
         except RoundRefused as refused:
             return refused.outcome
         finally:
             await rounds.close()
-        return await self._of_stream(said, rounds.stream.counted, headers)
+        return await self._of_stream(parsed, rounds.stream.counted, headers)
 
     async def _unasked(self, content: bytes, headers: Headers) -> Outcome:
         """Respond with the message that an unrequested stream contains."""
-        stream = ChatStream(self._told)
-        said = await offloaded(len(content), lambda: stream_message(stream.feed(content) + stream.finish())) or {}
-        return await self._of_stream(said, stream.counted, headers)
+        stream = ChatStream(self._context)
+        parsed = await offloaded(len(content), lambda: stream_message(stream.feed(content) + stream.finish())) or {}
+        return await self._of_stream(parsed, stream.counted, headers)
 
-    async def _of_stream(self, said: dict[str, Any], counted: Usage | None, headers: Headers) -> Outcome:
-        if kind := error_kind(said):
-            return self._error(STATUS_OF_ERRORS.get(kind, 502), to_json(said), headers)
+    async def _of_stream(self, parsed: dict[str, Any], counted: Usage | None, headers: Headers) -> Outcome:
+        if kind := error_kind(parsed):
+            return self._error(STATUS_OF_ERRORS.get(kind, 502), to_json(parsed), headers)
         self._lane.learn(self._attempt, counted)
-        return await self._send(said)
+        return await self._send(parsed)
 
     async def _send(self, message: dict[str, Any]) -> Outcome:
         attempt, outlet = self._attempt, self._attempt.outlet
         attempt.journal.usage = usage_from(message["usage"])
         body = to_json(message)
-        if attempt.heard is not None:
-            attempt.heard.feed(body)
+        if attempt.capture is not None:
+            attempt.capture.feed(body)
             return DONE
         await outlet.begin(200, [("content-type", "application/json"), ("content-length", str(len(body)))])
         await outlet.end(body)
@@ -321,19 +323,19 @@ class _Call:
         if found is not None and found.window is not None:
             self._lane.learn_window(attempt.deployment.served, found.window)
         estimate = functools.partial(self._lane.input_tokens, attempt)
-        return provider_error(status, body, headers, estimate=estimate, asked=self._max_tokens)
+        return provider_error(status, body, headers, estimate=estimate, max_tokens=self._max_tokens)
 
     async def _cut_short(self) -> Outcome:
         """Respond like Anthropic if no token fits into the window: with a message cut at its start."""
         attempt, outlet = self._attempt, self._attempt.outlet
-        usage = Usage(self._told.input_tokens(), 1)
+        usage = Usage(self._context.input_tokens(), 1)
         if not attempt.request.streams:
-            message = empty_message(self._told.model, usage) | {"stop_reason": "max_tokens"}
+            message = empty_message(self._context.model, usage) | {"stop_reason": "max_tokens"}
             return await self._send(message)
-        writer = StreamWriter(self._told.model)
+        writer = StreamWriter(self._context.model)
         events = writer.start(usage.input) + writer.end("max_tokens", None, usage)
-        if attempt.heard is not None:
-            attempt.heard.feed(events)
+        if attempt.capture is not None:
+            attempt.capture.feed(events)
         await outlet.begin(200, [("content-type", f"{STREAM}; charset=utf-8")])
         await outlet.end(events)
         attempt.journal.usage = usage

@@ -12,8 +12,8 @@ from claude_proxy.anthropic.usage import usage_of
 from claude_proxy.config.pool_groups import NO_GROUPS, PoolGroups
 from claude_proxy.config.settings import Settings, TokenMode
 from claude_proxy.credentials.credential import Credential
-from claude_proxy.credentials.order import Asker, may_use
-from claude_proxy.credentials.pool import Pool, Wanted
+from claude_proxy.credentials.order import Requester, may_use
+from claude_proxy.credentials.pool import Pool, PoolRequest
 from claude_proxy.credentials.response_rules import Action
 from claude_proxy.credentials.scope import COUNT_TOKENS, FAST, MESSAGES, STANDARD, Scope
 from claude_proxy.providers.endpoints import Hosts, model_family
@@ -23,9 +23,9 @@ from claude_proxy.proxy.outcome import DONE, Outcome, failed
 from claude_proxy.proxy.pool_refusals import Counts, closed_pool, exhausted_pool, refused_pool
 from claude_proxy.proxy.relay import FailedStream, Renaming
 from claude_proxy.proxy.request import Request
-from claude_proxy.proxy.rotation import Judged, NobodyUsable, Rotation, body_for_claude
+from claude_proxy.proxy.rotation import Judged, NoCredentialAvailable, Rotation, body_for_claude
 from claude_proxy.proxy.sources import PoolSource, SingleSource, Source
-from claude_proxy.proxy.waiting import WaitingLines
+from claude_proxy.proxy.waiting import WaitQueues
 from claude_proxy.upstream.client import StreamedResponse, TimedOutError, UnreadableError, UpstreamClient, UpstreamError
 
 # These are a 400 where a login would change nothing: after a 401 or a 403 Claude Code tells its user to log in.
@@ -53,7 +53,7 @@ BUSY = own_refusal(
     [("retry-after", "1")],
 )
 
-NOBODY_OF_GROUP = own_refusal(
+NO_GROUP_CREDENTIAL = own_refusal(
     400,
     "claude-proxy: you may not use any Claude credential of this proxy for this model. The operator keeps them for groups "
     "(credentials.yaml, and groups under claude_proxy in config.yaml).",
@@ -79,14 +79,14 @@ class ClaudeLane:
         self._client = client
         self._clock = clock
         self._groups = groups
-        self._lines = WaitingLines()
+        self._queues = WaitQueues()
 
     async def attempt(self, attempt: Attempt) -> Outcome:
         """Try one credential after another until a response is final or none is left."""
         request, deployment = attempt.request, attempt.deployment
         scope = scope_of(request, deployment.model)
-        asker = self._groups().asker(request.user, deployment.model, request.name)
-        source = await offloaded(len(request.raw), self._source, attempt, scope, asker)
+        requester = self._groups().requester(request.user, deployment.model, request.name)
+        source = await offloaded(len(request.raw), self._source, attempt, scope, requester)
         if source is None:
             refusal = NO_CREDENTIAL if self._mode(request) is TokenMode.ROTATE else NO_LOGIN
             return failed(refusal.status, refusal, final=True)
@@ -105,8 +105,8 @@ class ClaudeLane:
                     judged.response.close()
                 if outcome is not None:
                     return outcome
-        except NobodyUsable:
-            return failed(429, self._nobody(scope, asker), of_pool=True)
+        except NoCredentialAvailable:
+            return failed(429, self._pool_refusal(scope, requester), of_pool=True)
         except UpstreamError as error:
             return _unreachable(error)
         finally:
@@ -152,8 +152,8 @@ class ClaudeLane:
         except UpstreamError as error:
             return _broken(response, error)
         attempt.journal.usage = usage_of(content)
-        if attempt.heard is not None:
-            attempt.heard.feed(content)
+        if attempt.capture is not None:
+            attempt.capture.feed(content)
         body = Renaming(*renamed(attempt.request.model, attempt.deployment.model)).whole(content)
         await outlet.begin(response.status, [*_headers(response), ("content-length", str(len(body)))], of_claude=True)
         await outlet.end(body)
@@ -164,13 +164,15 @@ class ClaudeLane:
         path += "/count_tokens" if attempt.request.counts_tokens else ""
         return f"{path}?{attempt.request.query}" if attempt.request.query else path
 
-    def _source(self, attempt: Attempt, scope: Scope, asker: Asker) -> Source | None:
+    def _source(self, attempt: Attempt, scope: Scope, requester: Requester) -> Source | None:
         request, client = attempt.request, attempt.request.client
         if self._mode(request) is TokenMode.ROTATE and len(self._pool):
-            wanted = Wanted(request.session, scope, asker, request.begins)
+            pool_request = PoolRequest(request.session, scope, requester, request.starts_conversation)
             # Users with a shared name are distinguished by session name: an opening may itself cause a refusal.
             caller = f"{request.user} {request.named_session}" if request.user in SHARED_NAMES else request.user
-            return PoolSource(self._pool, wanted, caller=caller, max_wait=self._settings.max_wait_seconds, lines=self._lines)
+            return PoolSource(
+                self._pool, pool_request, caller=caller, max_wait=self._settings.max_wait_seconds, queues=self._queues
+            )
         if client.credential:
             return SingleSource(client.credential)
         key = attempt.deployment.api_key
@@ -179,18 +181,18 @@ class ClaudeLane:
     def _mode(self, request: Request) -> TokenMode:
         return TokenMode(request.client.mode) if request.client.mode else self._settings.mode
 
-    def _nobody(self, scope: Scope, asker: Asker) -> Refusal:
-        if not self._pool.has_any(asker):
-            return NOBODY_OF_GROUP
-        if self._pool.is_busy(scope, asker):
+    def _pool_refusal(self, scope: Scope, requester: Requester) -> Refusal:
+        if not self._pool.has_any(requester):
+            return NO_GROUP_CREDENTIAL
+        if self._pool.is_busy(scope, requester):
             return BUSY
-        seconds = self._pool.retry_after(scope, asker)
-        if self._pool.closed:
+        seconds = self._pool.retry_after(scope, requester)
+        if self._pool.is_disabled:
             return closed_pool(seconds)
-        if self._pool.is_out(scope, asker):
+        if self._pool.all_rejected(scope, requester):
             return refused_pool(seconds)
-        counts = Counts.of(one for one in self._pool.snapshot() if may_use(one.credential.terms, asker))
-        return exhausted_pool(seconds, self._clock(), self._pool.claim(scope, asker), counts)
+        counts = Counts.of(one for one in self._pool.snapshot() if may_use(one.credential.terms, requester))
+        return exhausted_pool(seconds, self._clock(), self._pool.claim(scope, requester), counts)
 
 
 def scope_of(request: Request, model: str) -> Scope:
@@ -200,11 +202,11 @@ def scope_of(request: Request, model: str) -> Scope:
 
 
 @functools.lru_cache(maxsize=1000)
-def renamed(asked: str, sent: str) -> tuple[bytes, re.Pattern[bytes]]:
+def renamed(requested: str, sent: str) -> tuple[bytes, re.Pattern[bytes]]:
     """Return the name to write into a response, and the pattern of the names to replace: dated forms, and ``sent``."""
     name = json.dumps(sent, ensure_ascii=False).encode("utf-8", "surrogatepass")[1:-1]
-    replacement = json.dumps(asked, ensure_ascii=False).encode("utf-8", "surrogatepass")
-    date = rb"-\d{8}" if asked == sent else rb"(?:-\d{8})?"
+    replacement = json.dumps(requested, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    date = rb"-\d{8}" if requested == sent else rb"(?:-\d{8})?"
     return replacement, re.compile(rb'"' + re.escape(name) + date + rb'"')
 
 

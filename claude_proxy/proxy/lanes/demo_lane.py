@@ -19,8 +19,8 @@ class DemoLane:
         request = attempt.request
         body = demo.response(request.model, len(request.raw), self._text(), streams=request.streams)
         attempt.journal.usage = usage_of(body)
-        if attempt.heard is not None:
-            attempt.heard.feed(body)
+        if attempt.capture is not None:
+            attempt.capture.feed(body)
         kind = "text/event-stream; charset=utf-8" if request.streams else "application/json"
         length = [] if request.streams else [("content-length", str(len(body)))]
         await attempt.outlet.begin(200, [("content-type", kind), *length])

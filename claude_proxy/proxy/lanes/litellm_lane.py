@@ -83,7 +83,7 @@ class LitellmResponse:
                 self._error = self._begin | {"status": STATUS_OF_ERRORS.get(kind, 502)}
                 self._held += [*events(data)][-1]
                 return
-            if not last and all(map(_says_nothing, events(data))):
+            if not last and all(map(_has_no_content, events(data))):
                 return
             await self._begun()
         if not self._streams:
@@ -97,7 +97,7 @@ class LitellmResponse:
             await self._outlet.end()
 
 
-def _says_nothing(data: bytes) -> bool:
+def _has_no_content(data: bytes) -> bool:
     """Return whether an event contains no content yet."""
     return (json_object(data) or {}).get("type") in ("message_start", "ping")
 

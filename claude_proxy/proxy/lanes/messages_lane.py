@@ -36,7 +36,7 @@ from claude_proxy.proxy.lanes.attempt import (
     relay,
     sent_fields,
 )
-from claude_proxy.proxy.lanes.search_rounds import Asking, Passing, RoundRefused, SearchRounds
+from claude_proxy.proxy.lanes.search_rounds import Passing, RoundCalls, RoundRefused, SearchRounds
 from claude_proxy.proxy.offload import offloaded
 from claude_proxy.proxy.outcome import DONE, Outcome, failed
 from claude_proxy.proxy.provider_errors import input_tokens, provider_error
@@ -127,8 +127,8 @@ class MessagesLane:
     def _failure(self, attempt: Attempt, host: str, headers: Headers) -> Failure:
         def failure(error: FailedStream | UpstreamError) -> Outcome:
             if isinstance(error, FailedStream):
-                said = b"\n".join(events(error.body))[:MAX_ERROR_BYTES]
-                return self._refused(attempt, STATUS_OF_ERRORS.get(error.kind, 500), said, headers)
+                parsed = b"\n".join(events(error.body))[:MAX_ERROR_BYTES]
+                return self._refused(attempt, STATUS_OF_ERRORS.get(error.kind, 500), parsed, headers)
             return broken(host, error, late=502)
 
         return failure
@@ -159,8 +159,8 @@ class MessagesLane:
             return refused.outcome
         except UpstreamError as error:
             return broken(host, error)
-        asking = Asking(again, lambda query: web.search(query, tool))
-        rounds = SearchRounds(SearchStream(writer, tool, first), response, asking, attempt.outlet, streams=request.streams)
+        calls = RoundCalls(again, lambda query: web.search(query, tool))
+        rounds = SearchRounds(SearchStream(writer, tool, first), response, calls, attempt.outlet, streams=request.streams)
         try:
             return await (self._relayed if request.streams else self._collected)(attempt, host, rounds, response.headers)
         finally:
@@ -178,17 +178,17 @@ class MessagesLane:
 
     async def _collected(self, attempt: Attempt, host: str, rounds: SearchRounds, headers: Headers) -> Outcome:
         try:
-            said = await rounds.collected()
+            parsed = await rounds.collected()
         except RoundRefused as refused:
             return refused.outcome
         except UpstreamError as error:
             return broken(host, error)
-        body = readable_json(said)
-        if kind := error_kind(said):
+        body = readable_json(parsed)
+        if kind := error_kind(parsed):
             return self._refused(attempt, STATUS_OF_ERRORS.get(kind, 500), body[:MAX_ERROR_BYTES], headers)
         attempt.journal.usage = usage_of(body)
-        if attempt.heard is not None:
-            attempt.heard.feed(body)
+        if attempt.capture is not None:
+            attempt.capture.feed(body)
             return DONE
         await attempt.outlet.begin(200, [("content-type", "application/json"), ("content-length", str(len(body)))])
         await attempt.outlet.end(body)
@@ -196,7 +196,7 @@ class MessagesLane:
 
     def _refused(self, attempt: Attempt, status: int, body: bytes, headers: Headers) -> Outcome:
         estimate = functools.partial(input_tokens, self._meter, attempt.request, attempt.deployment)
-        return provider_error(status, body, headers, estimate=estimate, asked=attempt.request.max_tokens)
+        return provider_error(status, body, headers, estimate=estimate, max_tokens=attempt.request.max_tokens)
 
     async def _whole(self, attempt: Attempt, host: str, response: StreamedResponse) -> Outcome:
         try:
@@ -205,16 +205,16 @@ class MessagesLane:
             return broken(host, error)
         if response.media_type == STREAM:  # some providers stream although no stream was requested
             content = await offloaded(len(content), body_of, content)
-        said = await offloaded(len(content), json_object, content) or {}
-        if kind := error_kind(said):
+        parsed = await offloaded(len(content), json_object, content) or {}
+        if kind := error_kind(parsed):
             return self._refused(attempt, STATUS_OF_ERRORS.get(kind, 500), content[:MAX_ERROR_BYTES], response.headers)
-        if attempt.request.streams or "content" not in said:
+        if attempt.request.streams or "content" not in parsed:
             return failed(502, own_refusal(502, f"{host} sent a response that is not a message", []))
         attempt.journal.usage = usage_of(content)
-        if attempt.heard is not None:  # LiteLLM sends the response, after its callbacks
-            attempt.heard.feed(content)
+        if attempt.capture is not None:  # LiteLLM sends the response, after its callbacks
+            attempt.capture.feed(content)
             return DONE
-        clean = returned.returned_response(said, attempt.deployment.row, calls_of(attempt))
+        clean = returned.returned_response(parsed, attempt.deployment.row, calls_of(attempt))
         message = clean | {"model": attempt.request.model, "id": clean.get("id") or f"msg_{uuid.uuid4().hex}"}
         body = readable_json(message)
         await attempt.outlet.begin(200, [("content-type", "application/json"), ("content-length", str(len(body)))])

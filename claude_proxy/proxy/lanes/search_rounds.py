@@ -30,7 +30,7 @@ class RoundRefused(Exception):
         self.outcome = outcome
 
 
-class Asking(NamedTuple):
+class RoundCalls(NamedTuple):
     """The functions that a response of several rounds calls.
 
     ``again`` sends a request with more turns; it raises ``RoundRefused`` and ``UpstreamError``. ``search`` never fails.
@@ -41,7 +41,7 @@ class Asking(NamedTuple):
 
 
 class Passing:
-    """A ``Mender`` that changes nothing, because the stream is already in the client's format."""
+    """A ``StreamEditor`` that changes nothing, because the stream is already in the client's format."""
 
     def feed(self, chunk: bytes) -> bytes:
         return chunk
@@ -54,12 +54,12 @@ class SearchRounds:
     """A response of several rounds: read it with ``piece`` until it is empty, then ``close`` it."""
 
     def __init__(
-        self, stream: SearchStream, response: StreamedResponse, asking: Asking, outlet: ClientResponse, *, streams: bool
+        self, stream: SearchStream, response: StreamedResponse, calls: RoundCalls, outlet: ClientResponse, *, streams: bool
     ) -> None:
         """An error after the client has received a part is written into the response; an earlier one is raised."""
         self.stream = stream
         self._response: StreamedResponse | None = response
-        self._asking = asking
+        self._calls = calls
         self._streams = streams
         self._outlet = outlet
         # The work on the next part; it continues if the wait for it is cancelled.
@@ -79,8 +79,8 @@ class SearchRounds:
         while part := await self.piece():
             parts.append(part)
         stream = b"".join(parts)
-        said = await offloaded(len(stream), message_of, stream)
-        return said or {}
+        parsed = await offloaded(len(stream), message_of, stream)
+        return parsed or {}
 
     async def close(self) -> None:
         """Cancel the current work."""
@@ -115,7 +115,7 @@ class SearchRounds:
     async def _step(self) -> bytes:
         stream = self.stream
         if stream.state is State.RESPONDING and self._response is not None:
-            out = await self._told(self._response)
+            out = await self._next_part(self._response)
             if stream.state is not State.RESPONDING:
                 self._close_response()
             return out
@@ -123,16 +123,16 @@ class SearchRounds:
             if not stream.is_searching:
                 return stream.begin_search()
             query = stream.query
-            return stream.found(stream.problem if query is None else await self._asking.search(query))
-        self._response, following = await self._asking.again(stream.turns)
+            return stream.found(stream.problem if query is None else await self._calls.search(query))
+        self._response, following = await self._calls.again(stream.turns)
         stream.begin_round(following)
         return b""
 
-    async def _told(self, response: StreamedResponse) -> bytes:
+    async def _next_part(self, response: StreamedResponse) -> bytes:
         """Return the next part of a round. A provider may send a whole response or a stream, whichever was requested."""
         if response.media_type in NO_STREAMS or not (self._streams or response.media_type == STREAM):
             content = await response.read()
-            said = await offloaded(len(content), json_object, content)
-            return self.stream.feed_whole(said or {})
+            parsed = await offloaded(len(content), json_object, content)
+            return self.stream.feed_whole(parsed or {})
         chunk = await response.piece()
         return self.stream.feed(chunk) if chunk else self.stream.finish()

@@ -83,10 +83,10 @@
     return lines.map((line, place) => el("p", { class: `state ${place === 0 && line === "usable" ? "good" : grade}`, text: line }));
   }
 
-  function ageOf(age) {
-    const end = dayOnly.format(new Date(age.ends * 1000));
-    const text = age.warning === null ? `setup token expires on ${end}${age.known ? "" : " at the latest"}` : age.words;
-    return el("p", { class: `small ${age.warning === null ? "soft" : age.warning <= 7 ? "bad" : "warn"}`, text });
+  function setupToken(token) {
+    const end = dayOnly.format(new Date(token.expires * 1000));
+    const text = token.warning === null ? `setup token expires on ${end}${token.is_exact ? "" : " at the latest"}` : token.words;
+    return el("p", { class: `small ${token.warning === null ? "soft" : token.warning <= 7 ? "bad" : "warn"}`, text });
   }
 
   // The buttons for a credential. For one that is set in a variable, only its cooldowns can be ended.
@@ -125,7 +125,7 @@
       facts,
       one.last_error && el("p", { class: "soft", text: `last limit or error ${time(one.last_error.at, now)}: ${one.last_error.text}` }),
       one.login && one.state.name !== "expired" && el("p", { class: "small soft", text: one.login.words }),
-      one.age && ageOf(one.age),
+      one.setup_token && setupToken(one.setup_token),
       one.terms && termsOf(one.terms),
       "editable" in one && actionsOf(one));
   }
