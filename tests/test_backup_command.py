@@ -158,3 +158,12 @@ def test_a_container_is_backed_up_and_restored_folder_by_folder(peopled, data, t
         run(app, "--data", str(tmp_path / "volume"), "restore", "-", "--only", only, "--passphrase-file", "-")
         assert files({"state": tmp_path / "volume", "project": new}[only]) == there
     assert "Restored 2 of 3 files of the backup of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["backup", "restore"])
+def test_a_relative_path_in_a_container(peopled, monkeypatch, capsys, command):
+    """In a container, whose folder is not the user's, the command says how the file comes out of it or into it."""
+    monkeypatch.setenv("CLAUDE_PROXY_PROJECT", str(peopled))
+    (says,) = refused(capsys, peopled, command, "claude-proxy.backup")
+    assert f"proxy {'claude-proxy ' if command == 'backup' else ''}{command} - " in says
+    assert "docker compose " in says
