@@ -16,7 +16,7 @@ from claude_proxy.cli import project as project_folder
 from claude_proxy.cli import tables
 from claude_proxy.cli.command import command
 from claude_proxy.cli.console import tell
-from claude_proxy.cli.parsing import Options, json_option
+from claude_proxy.cli.parsing import PATH, Options, json_option
 from claude_proxy.cli.pool_command import lifter
 from claude_proxy.cli.progress import each
 from claude_proxy.cli.start_report import Line
@@ -58,9 +58,7 @@ CHECK = command(
     [
         click.Option(["--offline"], is_flag=True, help="Connect to no host."),
         click.Option(["--live"], is_flag=True, help="Send a small request to each model and with each Claude credential."),
-        click.Option(
-            ["--client-settings"], type=click.Path(path_type=Path), metavar="FILE", help="Check a settings.json of Claude Code."
-        ),
+        click.Option(["--client-settings"], type=PATH, metavar="FILE", help="Check a settings.json of Claude Code."),
         json_option(),
     ],
     about="Find errors in .env, config.yaml and the environment. The exit code is 1 when there are errors.",

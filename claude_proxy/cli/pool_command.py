@@ -15,7 +15,7 @@ import click
 from claude_proxy.cli import tables
 from claude_proxy.cli.command import command, group
 from claude_proxy.cli.console import stop, tell
-from claude_proxy.cli.parsing import Options, json_option, url_option
+from claude_proxy.cli.parsing import PATH, Options, json_option, url_option
 from claude_proxy.cli.project import config_path, state_folder
 from claude_proxy.cli.running_proxy import ProxyUnavailable, ask_json, unexpected, url_of
 from claude_proxy.cli.tables import Column, Style
@@ -194,7 +194,7 @@ def _label() -> click.Argument:
 
 
 def _path_option(name: str, metavar: str, about: str) -> click.Option:
-    return click.Option([name], type=click.Path(path_type=Path), metavar=metavar, help=about)
+    return click.Option([name], type=PATH, metavar=metavar, help=about)
 
 
 POOL = group(
