@@ -139,3 +139,31 @@ def test_a_wrong_passphrase_and_no_file(peopled, tmp_path, passphrase, capsys):
     ):
         assert refused(capsys, tmp_path / "new", "restore", *arguments) == [says]
     assert not (tmp_path / "new").exists()
+
+
+def test_a_container_is_backed_up_and_restored_folder_by_folder(peopled, data, tmp_path, monkeypatch, capsys):
+    """In a container the project is where it is mounted, and each of the two folders is restored by the user who owns it."""
+    (data / "users").write_text("anna=made-up-and-long-enough\n")
+    (data / "users").chmod(0o600)
+    monkeypatch.setenv("CLAUDE_PROXY_PROJECT", str(peopled))
+    monkeypatch.setattr(sys, "stdin", Binary(f"{PASSPHRASE}\n".encode()))
+    monkeypatch.setattr(sys, "stdout", out := Binary())
+    app = tmp_path / "app"
+    run(app, "--data", str(data), "backup", "-", "--passphrase-file", "-")
+    new = tmp_path / "new"
+    new.mkdir()
+    monkeypatch.setenv("CLAUDE_PROXY_PROJECT", str(new))
+    for only, there in (("state", ["users"]), ("project", [".env", "config.yaml"])):
+        monkeypatch.setattr(sys, "stdin", Binary(f"{PASSPHRASE}\n".encode() + out.buffer.getvalue()))
+        run(app, "--data", str(tmp_path / "volume"), "restore", "-", "--only", only, "--passphrase-file", "-")
+        assert files({"state": tmp_path / "volume", "project": new}[only]) == there
+    assert "Restored 2 of 3 files of the backup of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["backup", "restore"])
+def test_a_relative_path_in_a_container(peopled, monkeypatch, capsys, command):
+    """In a container, whose folder is not the user's, the command says how the file comes out of it or into it."""
+    monkeypatch.setenv("CLAUDE_PROXY_PROJECT", str(peopled))
+    (says,) = refused(capsys, peopled, command, "claude-proxy.backup")
+    assert f"proxy {'claude-proxy ' if command == 'backup' else ''}{command} - " in says
+    assert "docker compose " in says

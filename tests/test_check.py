@@ -266,7 +266,7 @@ def test_limits_where_people_are_not_known(tmp_path):
     ("text", "says"),
     [
         ("# people\nanna made-up-secret\n", ["error", "users line 2: is not name=token"]),
-        (f"anna={TOKEN}\nanna={TOKEN}-2\n", ["error", "users line 2: has the name 'anna', which somebody has"]),
+        (f"anna={TOKEN}\nanna={TOKEN}-2\n", ["error", "users line 2: has the name 'anna', which another user has"]),
         ("dora=made-up\n", ["error", "users line 1: has a token of less than 16 characters"]),
         (f"dora={STATIC}\n", ["error", "users line 1: has the value of PROXY_STATIC_TOKEN"]),
         (None, ["error", "PROXY_USER_TOKENS_FILE: names a file that does not exist"]),
@@ -1070,7 +1070,7 @@ def test_the_models_of_a_project(project):
     done = run(project, "models")
     lines = {line.split()[0]: line.split() for line in done.stdout.splitlines()}
     assert lines["claude-*"] == ["claude-*", "Claude", "api.anthropic.com", "claude-*", "ready", "glm"]
-    assert lines["glm"][3:] == ["api.z.ai", "glm-5.3", "lacks", "ZAI_API_KEY"]
+    assert lines["glm"][3:] == ["api.z.ai", "glm-5.3", "lacks", "ZAI_API_KEY", "-"]
     rows = {row["name"]: row for row in json.loads(run(project, "models", "--json").stdout)}
     assert rows["openrouter"]["model"] == "qwen/qwen3.6-plus:free"
     assert (rows["demo"]["ready"], rows["kimi"]["ready"]) == (True, False)
@@ -1110,7 +1110,7 @@ def test_no_shape_of_a_config_breaks_a_check(entries, sections):
     given_facts = replace(facts(), config=config, lines=lines_of(yaml.safe_dump(config)))
     results = table.run(given_facts, table.When.START, table.When.COMMAND)
     assert not [finding for _, findings in results for finding in findings if "check failed" in finding.problem]
-    listing.text(listing.rows(given_facts))
+    listing.cells(listing.rows(given_facts))
     assert hosts.targets(given_facts) is not None
 
 

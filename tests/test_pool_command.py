@@ -91,7 +91,7 @@ def test_files_and_homes_are_named_by_paths(pool):
 @pytest.mark.parametrize(
     ("arguments", "secret", "says"),
     [
-        (["add", "anna"], "", "no secret was given"),
+        (["add", "anna"], "", "No secret was given."),
         (["add", "anna", A], A, "a change is name=value"),
         (["add", A], A, "the label should be"),
         (["add", "fixed"], A, "another credential already has the label fixed (CLAUDE_OAUTH_TOKENS)"),

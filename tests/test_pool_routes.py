@@ -70,7 +70,7 @@ def test_a_credential_of_a_variable_is_resumed_only(world):
     assert world.lifted == ["fixed"]
     for action in ("pause", "remove"):
         status, said = world.ask(action, label="fixed")
-        assert (status, "stands in CLAUDE_OAUTH_TOKENS" in said["error"]["message"]) == (400, True)
+        assert (status, "comes from CLAUDE_OAUTH_TOKENS" in said["error"]["message"]) == (400, True)
     assert not world.path.exists() or world.entries() == []
 
 

@@ -63,8 +63,8 @@ def test_a_list_of_users(text, expected):
         ("Admin=made-up-secret-of-nobody", "means something else"),
         (f"other={ANNA}", "has the token of 'anna'"),
         (f"other={ANNA_HASH}", "has the token of 'anna'"),
-        (f"anna={BEN}", "has the name 'anna', which somebody has already"),
-        (f"Anna={BEN}", "has the name 'Anna', which somebody has already, as 'anna': upper and lower case make no difference"),
+        (f"anna={BEN}", "has the name 'anna', which another user has"),
+        (f"Anna={BEN}", "has the name 'Anna', which another user has, as 'anna': upper and lower case make no difference"),
         (f"other={MASTER}", "has the value of LITELLM_MASTER_KEY"),
     ],
 )

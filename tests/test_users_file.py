@@ -55,10 +55,10 @@ def test_add_with_a_token_of_ones_own(path, book):
 @pytest.mark.parametrize(
     ("name", "token", "says"),
     [
-        ("anna", None, "has the name 'anna', which somebody has already"),
-        ("carl", None, "has the name 'carl', which somebody has already"),
-        ("ANNA", None, "has the name 'ANNA', which somebody has already, as 'anna'"),
-        ("Carl", None, "has the name 'Carl', which somebody has already, as 'carl'"),
+        ("anna", None, "A user named anna already exists."),
+        ("carl", None, "A user named carl already exists."),
+        ("ANNA", None, "A user named anna already exists; upper and lower case make no difference."),
+        ("Carl", None, "A user named carl already exists; upper and lower case make no difference."),
         ("ben", CARL, "has the token of 'carl'"),
         ("ben", "sk-made-up-static", "has the value of PROXY_STATIC_TOKEN"),
         ("ben", "short", "less than 16 characters"),
@@ -88,7 +88,7 @@ def test_remove(path, book):
     assert names(book) == ["carl", "annabel", "anna"]
 
 
-@pytest.mark.parametrize(("name", "says"), [("nobody", "is not in"), ("carl", "stands in PROXY_USER_TOKENS")])
+@pytest.mark.parametrize(("name", "says"), [("nobody", "is not in"), ("carl", "is in PROXY_USER_TOKENS")])
 def test_who_cannot_be_removed(path, book, name, says):
     """Whoever is not in the file cannot be taken out of it; of the variable's people it is said where they stand."""
     with pytest.raises(PeopleError, match=says):
@@ -117,7 +117,7 @@ def test_the_list(path, book):
 def test_find(path, book):
     """A person is found by name, and one that is not there is a sentence."""
     assert users_file.find(book, "carl").token.reveal() == CARL
-    with pytest.raises(PeopleError, match="nobody has no token"):
+    with pytest.raises(PeopleError, match="There is no user named nobody"):
         users_file.find(book, "nobody")
 
 
@@ -168,7 +168,7 @@ def test_a_name_is_the_same_in_any_case(path, book, name):
     assert [(row.name, row.since) for row in users_file.everybody(path, book)][1:] == [("Anna", "2026-11-21")]
     users_file.remove(path, book, name)
     assert names(book) == ["carl"]
-    with pytest.raises(PeopleError, match="stands in PROXY_USER_TOKENS"):
+    with pytest.raises(PeopleError, match="is in PROXY_USER_TOKENS"):
         users_file.remove(path, book, "CARL")
 
 

@@ -1,9 +1,9 @@
-"""``claude-proxy user``: add, remove and list the people whose tokens stand in the file that every worker watches."""
+"""``claude-proxy user``: add, remove and list the users in the file that every worker watches."""
 
 import contextlib
 import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import NamedTuple
@@ -23,12 +23,12 @@ from claude_proxy.config.users import (
 )
 from claude_proxy.secret import Secret
 
-HEADER = "# One person a line: name=token, or name=sha256:<hash of the token>. `claude-proxy user add NAME` adds one.\n"
+HEADER = "# One user a line: name=token, or name=sha256:<hash of the token>. `claude-proxy user add NAME` adds one.\n"
 _SINCE = re.compile(r"#\s*since (\d{4}-\d{2}-\d{2})\s*$")
 
 
 class PeopleError(ValueError):
-    """What was asked for was not done; nothing was changed. ``mistakes`` holds a sentence each."""
+    """The command cannot be done; nothing was changed. ``mistakes`` holds a sentence each."""
 
     def __init__(self, *mistakes: str) -> None:
         super().__init__("\n".join(mistakes))
@@ -36,7 +36,7 @@ class PeopleError(ValueError):
 
 
 class Listed(NamedTuple):
-    """A row of the list: who, since when (empty when nobody wrote it down), and where it stands."""
+    """A row of the list: the name, the day it was added (empty if that is not recorded), and the file or variable."""
 
     name: str
     since: str
@@ -44,7 +44,7 @@ class Listed(NamedTuple):
 
 
 def add(path: Path, book: UserBook, name: str, token: str | None, today: date) -> Secret:
-    """Write a person's line, with the hash of the token, and return the token: a new one unless one is given."""
+    """Write a user's line with the hash of the token, and return the token: a new one unless one is given."""
     with _told():
         secret = check_token(token) if token is not None else Secret(f"sk-{secrets.token_hex(32)}")
         new = User(check_name(name), digest_of(secret))
@@ -52,8 +52,9 @@ def add(path: Path, book: UserBook, name: str, token: str | None, today: date) -
     def added(content: bytes) -> bytes:
         with _told():
             there = book.everybody()
-            if book.unsafe:  # who is in it is not known
+            if book.unsafe:  # its users are not known
                 raise PeopleError(f"{path}: {book.unsafe}")
+            check_free(new.name, there)
             check_unique(new, there, book.forbidden)
         before = content.rstrip(b"\r\n") + b"\n" if content.strip() else HEADER.encode()
         return before + f"{new.name}={HASH_PREFIX}{new.digest}  # since {today.isoformat()}\n".encode()
@@ -62,17 +63,25 @@ def add(path: Path, book: UserBook, name: str, token: str | None, today: date) -
     return secret
 
 
+def check_free(name: str, users: Iterable[User]) -> None:
+    """Raise ``PeopleError`` for a name that a user has."""
+    other = next((user.name for user in users if folded(user.name) == folded(name)), None)
+    if other is not None:
+        also = "" if other == name else "; upper and lower case make no difference"
+        raise PeopleError(f"A user named {other} already exists{also}.")
+
+
 def remove(path: Path, book: UserBook, name: str) -> None:
-    """Take a person's lines out of the file; every other line, a broken one too, stays as it is."""
+    """Remove a user's lines from the file; every other line, a broken one too, stays as it is."""
     wanted = folded(name)
     if any(folded(user.name) == wanted for user in book.fixed):
-        raise PeopleError(f"{name} stands in PROXY_USER_TOKENS; take the entry out there and restart the proxy")
+        raise PeopleError(f"{name} is in PROXY_USER_TOKENS. Remove the entry there, and restart the proxy.")
 
     def removed(content: bytes) -> bytes:
         lines = content.splitlines(keepends=True)
         kept = [line for line in lines if folded(name_of(line)) != wanted]
         if len(kept) == len(lines):
-            raise PeopleError(f"{name} is not in {path}; `claude-proxy user list` shows who is")
+            raise PeopleError(f"{name} is not in {path}. `claude-proxy user list` shows all users.")
         return b"".join(kept)
 
     _rewrite(path, removed)
@@ -84,7 +93,7 @@ def name_of(line: bytes) -> str:
 
 
 def everybody(path: Path, book: UserBook) -> list[Listed]:
-    """Return all people, those of the variable first, in the order in which they stand there."""
+    """Return all users, those of the variable first, each in the order of its source."""
     since: dict[str, str] = {}
     with contextlib.suppress(FileNotFoundError):
         for line in path.read_bytes().splitlines():
@@ -101,27 +110,27 @@ def everybody(path: Path, book: UserBook) -> list[Listed]:
 
 
 def find(book: UserBook, name: str) -> User:
-    """Return a person by name; raise ``PeopleError`` for a name that nobody has."""
+    """Return a user by name; raise ``PeopleError`` for an unknown name."""
     for user in book.everybody():
         if folded(user.name) == folded(name):
             return user
-    raise PeopleError(f"{name} has no token; `claude-proxy user add {name}` makes one")
+    raise PeopleError(f"There is no user named {name}. `claude-proxy user add {name}` adds one.")
 
 
 @contextlib.contextmanager
 def _told() -> Iterator[None]:
-    """Turn what is wrong with an entry into the sentence of a command."""
+    """Turn an error of an entry into the sentence of a command."""
     try:
         yield
     except MalformedUser as error:
-        raise PeopleError(f"the new user {error}") from None
+        raise PeopleError(f"The new user {error}.") from None
 
 
 def _rewrite(path: Path, change: Callable[[bytes], bytes]) -> None:
-    """Change the file; raise ``PeopleError`` where it cannot be written."""
+    """Change the file; raise ``PeopleError`` if it cannot be written."""
     try:
         rewrite(path, change)
     except OSError as error:
         raise PeopleError(
-            f"{path}: cannot be written ({error.strerror}); PROXY_USER_TOKENS_FILE may name another file"
+            f"{path}: cannot be written ({error.strerror}). PROXY_USER_TOKENS_FILE can name another file."
         ) from error

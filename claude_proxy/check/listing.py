@@ -12,6 +12,7 @@ from claude_proxy.providers.endpoints import OPENAI_HOST, Hosts, Origin, Provide
 
 # The name of a provider in the list; for every other provider it is LiteLLM's prefix.
 PROVIDERS = {Provider.CLAUDE: "Claude", Provider.DEMO: "demo", Provider.ANTHROPIC_FORMAT: "anthropic format"}
+TITLES = ("MODEL", "PROVIDER", "HOST", "SENT AS", "STATE", "FALLBACKS", "ACCESS GROUPS")
 
 
 @dataclass(frozen=True)
@@ -37,16 +38,11 @@ def rows(facts: Facts) -> list[Row]:
     return [_row(entry, facts, hosts) for _, entry in facts.models]
 
 
-def text(found: Sequence[Row]) -> str:
-    """Return a table for a terminal."""
-    head = ("MODEL", "GOES TO", "HOST", "AS", "STATE", "FALLBACKS", "ACCESS GROUPS")
-    lines = [head, *(_cells(row) for row in found)]
-    # An empty column is left out.
-    shown = [place for place in range(len(head)) if any(line[place] for line in lines[1:])]
-    widths = [max(len(line[place]) for line in lines) for place in shown]
-    return "\n".join(
-        "  ".join(line[place].ljust(width) for place, width in zip(shown, widths, strict=True)).rstrip() for line in lines
-    )
+def cells(found: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Return the titles of a table and its rows. An empty column is left out."""
+    lines = [_cells(row) for row in found]
+    shown = [place for place in range(len(TITLES)) if any(line[place] for line in lines)]
+    return [TITLES[place] for place in shown], [[line[place] for place in shown] for line in lines]
 
 
 def as_json(found: Sequence[Row]) -> str:

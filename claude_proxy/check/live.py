@@ -18,6 +18,7 @@ from claude_proxy.check.endpoints import host_of
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, Level, error, info, warning
 from claude_proxy.check.models import CLAUDE_CODE_NAMES, REFERENCE, claude_hosts, is_served, provider_of, unready
+from claude_proxy.check.steps import Steps, silently
 from claude_proxy.config.settings import Settings
 from claude_proxy.credentials.credential import Credential, Kind
 from claude_proxy.credentials.expiry import EXPIRED
@@ -54,7 +55,13 @@ class Asked:
     took: float
 
 
-def ask_all(facts: Facts, now: Callable[[], float] = time.time, *, lift: Callable[[Credential], bool] = no_lift) -> Results:
+def ask_all(
+    facts: Facts,
+    now: Callable[[], float] = time.time,
+    *,
+    lift: Callable[[Credential], bool] = no_lift,
+    steps: Steps = silently,
+) -> Results:
     """Request every model and use every credential, one after the other, so that a limit is not hit by all of them.
 
     ``lift`` ends the cooldown of a credential in a running proxy, and returns whether it could.
@@ -66,21 +73,21 @@ def ask_all(facts: Facts, now: Callable[[], float] = time.time, *, lift: Callabl
     with httpx.Client(timeout=TIMEOUT, follow_redirects=False, trust_env=False) as client:
         return [
             *of_client,
-            ("every model responds", ask_models(client, facts, facts.settings)),
+            ("every model responds", ask_models(client, facts, facts.settings, steps=steps)),
             (
                 "Anthropic accepts every Claude credential",
-                ask_credentials(client, facts.settings, claude_hosts(facts), now, lift),
+                ask_credentials(client, facts.settings, claude_hosts(facts), now, lift, steps=steps),
             ),
         ]
 
 
-def ask_models(client: httpx.Client, facts: Facts, settings: Settings) -> list[Finding]:
+def ask_models(client: httpx.Client, facts: Facts, settings: Settings, *, steps: Steps = silently) -> list[Finding]:
     """Request one token of each model that is ready from the running proxy; of Claude's models only Haiku."""
     base = proxy_url(settings)
     token = settings.static_token or settings.master_key
     headers = [JSON, VERSION, (FALLBACKS, NO_FALLBACKS), *([(PROXY_TOKEN, token.reveal())] if token else [])]
     found = []
-    for name in asked_models(facts):
+    for name in steps((f"Sending a request to the model {name} ...", name) for name in asked_models(facts)):
         try:
             asked = _post(client, f"{base}/v1/messages", _question(name), headers)
         except httpx.TimeoutException:
@@ -123,10 +130,12 @@ def ask_credentials(
     hosts: Hosts,
     now: Callable[[], float],
     lift: Callable[[Credential], bool] = no_lift,
+    *,
+    steps: Steps = silently,
 ) -> list[Finding]:
     """Send a request to Claude with each credential of the pool; one that is accepted is no longer in cooldown."""
     found = []
-    for credential in settings.credentials:
+    for credential in steps((f"Sending a request with the credential {one.label} ...", one) for one in settings.credentials):
         if credential.is_disabled(now()):
             paused = credential.terms.paused
             found.append(info(credential.label, "not checked: it is paused") if paused else error(credential.label, EXPIRED))

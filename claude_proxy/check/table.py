@@ -24,6 +24,7 @@ from claude_proxy.check import (
 )
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error
+from claude_proxy.check.steps import Steps, silently
 
 
 class When(Enum):
@@ -100,9 +101,10 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
-def run(facts: Facts, *whens: When) -> list[tuple[Check, list[Finding]]]:
+def run(facts: Facts, *whens: When, steps: Steps = silently) -> list[tuple[Check, list[Finding]]]:
     """Run the checks of these kinds and return the findings of each; one that lacks what it needs is left out."""
-    return [(check, _found(check, facts)) for check in CHECKS if check.when in whens and _has(facts, check.needs)]
+    chosen = ((f"Checking: {check.title} ...", check) for check in CHECKS if check.when in whens and _has(facts, check.needs))
+    return [(check, _found(check, facts)) for check in steps(chosen)]
 
 
 def of_config(facts: Facts) -> list[Finding]:

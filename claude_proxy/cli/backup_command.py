@@ -19,6 +19,7 @@ from claude_proxy.cli.command import command
 from claude_proxy.cli.console import CommandError, tell
 from claude_proxy.cli.parsing import Options
 from claude_proxy.cli.progress import doing
+from claude_proxy.cli.project import MOUNTED_PROJECT
 
 SHORTEST = 12
 STREAM = "-"
@@ -30,6 +31,7 @@ def back_up(options: Options) -> None:
         raise click.UsageError("--without-secrets and --passphrase-file exclude each other.")
     if options.file == STREAM and sys.stdout.isatty():
         raise CommandError("A backup is not text: send it into a file, as in `claude-proxy backup - > FILE`.")
+    _require_stream(options.file, "docker compose exec -T proxy claude-proxy backup - --passphrase-file - < PASSPHRASE > FILE")
     if options.file != STREAM and os.path.lexists(options.file) and not options.force:
         raise CommandError(f"{options.file} exists. Choose another name, or add --force to replace it.")
     with doing("Reading the files ..."):
@@ -50,6 +52,12 @@ def back_up(options: Options) -> None:
             content = encryption.encrypt(content, passphrase)
     _write(options.file, content)
     _report(backup, options.file)
+
+
+def _require_stream(file: str, instead: str) -> None:
+    """Raise ``CommandError`` for a relative path in a container, where it is not the path of the user's folder."""
+    if os.environ.get(MOUNTED_PROJECT) and file != STREAM and not Path(file).is_absolute():
+        raise CommandError(f"{file}: a container has no such folder. Use the standard streams: `{instead}`.")
 
 
 def _write(name: str, content: bytes) -> None:
@@ -86,6 +94,9 @@ def _counted(backup: Backup) -> str:
 
 def restore(options: Options) -> None:
     """Write the files of a backup."""
+    _require_stream(
+        options.file, "cat PASSPHRASE FILE | docker compose run --rm -T proxy restore - --only state --passphrase-file -"
+    )
     with contextlib.ExitStack() as stack:
         file: IO[bytes] = sys.stdin.buffer if options.file == STREAM else stack.enter_context(Path(options.file).open("rb"))
         passphrase = None

@@ -19,7 +19,7 @@ from dotenv.parser import parse_stream
 from claude_proxy.cli.archive import MAX_BYTES, PROJECT, STATE, File
 from claude_proxy.cli.console import CommandError
 from claude_proxy.cli.project import MOUNTED_PROJECT, state_folder, users_path
-from claude_proxy.config import backup
+from claude_proxy.config import backup, static_token
 from claude_proxy.config.credentials_file import file_in_use, parse
 from claude_proxy.config.settings import SECRET_NAMES, VARIABLES
 from claude_proxy.credentials.credential import CLAUDE_PREFIX
@@ -78,7 +78,12 @@ def gather(project: Path, data: Path | None, environ: Mapping[str, str], *, secr
         _add(found, folders, path, None if secrets else _without_values)
     for path in (folders.project / "config.yaml", folders.state / backup.NAME):
         _add(found, folders, path, None if secrets else _without_secrets)
-    private = [file_in_use(environ), users_path(project, data), *_tree(folders.state / LITELLM_HOME)]
+    private = [
+        file_in_use(environ),
+        users_path(project, data),
+        folders.state / static_token.NAME,
+        *_tree(folders.state / LITELLM_HOME),
+    ]
     texts = {path: text for path in [*dotenvs, folders.project / "config.yaml", private[0]] if path and (text := _text(path))}
     private += _named(folders, texts, environ)
     for path in dict.fromkeys(path for path in private if path):
@@ -88,7 +93,7 @@ def gather(project: Path, data: Path | None, environ: Mapping[str, str], *, secr
             found.missing.append(f"{path}: left out, because it holds secrets.")
     _add_state(found, folders, environ.get("CLAUDE_POOL_STATE_FILE", "").strip())
     found.missing += _logins(private[0], texts)
-    found.missing += _elsewhere(dotenvs, environ)
+    found.missing += _elsewhere([*dotenvs, folders.state / static_token.NAME], environ)
     return found
 
 
@@ -204,11 +209,14 @@ def _logins(path: Path | None, texts: Mapping[Path, str]) -> Iterator[str]:
             yield f"the login of {entry.label} ({entry.value.reveal()}). Log in with Claude Code on the new machine."
 
 
-def _elsewhere(dotenvs: Iterable[Path], environ: Mapping[str, str]) -> Iterator[str]:
+def _elsewhere(files: Iterable[Path], environ: Mapping[str, str]) -> Iterator[str]:
     """Yield what no file of the proxy's holds: secrets that the environment alone has, and the database."""
     known: set[str] = set()
-    for path in dotenvs:
-        values = dotenv_values(stream=io.StringIO(_text(path)), interpolate=False)
+    for path in files:
+        text = _text(path)
+        values = dotenv_values(
+            stream=io.StringIO(text if path.name == ".env" else f"{static_token.VARIABLE}={text}"), interpolate=False
+        )
         known |= {name for name, value in values.items() if value and value == environ.get(name)}
     for name in sorted({*SECRET_NAMES} - known):
         if environ.get(name) and name not in ("DATABASE_URL", "REDIS_URL"):

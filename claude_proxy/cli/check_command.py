@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import TextIO
@@ -12,10 +13,14 @@ from claude_proxy.check import listing, live, report, table
 from claude_proxy.check.facts import Facts, gather, read_config
 from claude_proxy.check.findings import Level
 from claude_proxy.cli import project as project_folder
+from claude_proxy.cli import tables
 from claude_proxy.cli.command import command
-from claude_proxy.cli.parsing import Options, json_option
+from claude_proxy.cli.console import tell
+from claude_proxy.cli.parsing import PATH, Options, json_option
 from claude_proxy.cli.pool_command import lifter
+from claude_proxy.cli.progress import each
 from claude_proxy.cli.start_report import Line
+from claude_proxy.cli.tables import Column, Style
 from claude_proxy.config import backup
 from claude_proxy.config import models as config
 from claude_proxy.config.settings import SettingsError
@@ -25,9 +30,9 @@ def check(options: Options, out: TextIO) -> int:
     """Run the checks; return 1 when there are errors."""
     facts = read_facts(options.project, options.data, options.client_settings)
     whens = [table.When.START, table.When.COMMAND, *([] if options.offline else [table.When.ONLINE])]
-    results = [(one.title, findings) for one, findings in table.run(facts, *whens)]
+    results = [(one.title, findings) for one, findings in table.run(facts, *whens, steps=each)]
     if options.live and not options.offline:
-        results += live.ask_all(facts, lift=lifter(options))
+        results += live.ask_all(facts, lift=lifter(options), steps=each)
     print(report.as_json(results) if options.json else report.text(results), file=out, flush=True)
     return int(report.failed(report.flat(results)))
 
@@ -36,7 +41,14 @@ def models(options: Options, out: TextIO) -> int:
     """List the models; return 1 when config.yaml cannot be read."""
     facts = read_facts(options.project, options.data)
     rows = listing.rows(facts)
-    print(listing.as_json(rows) if options.json else listing.text(rows), file=out, flush=True)
+    if options.json:
+        print(listing.as_json(rows), file=out)
+    elif rows:
+        titles, cells = listing.cells(rows)
+        style = Style.of(out, lambda: shutil.get_terminal_size().columns)
+        print(tables.text([Column(title) for title in titles], cells, style), file=out, end="")
+    else:
+        tell("config.yaml has no models that can be listed. `claude-proxy check` shows the errors.")
     return int(not rows)
 
 
@@ -46,9 +58,7 @@ CHECK = command(
     [
         click.Option(["--offline"], is_flag=True, help="Connect to no host."),
         click.Option(["--live"], is_flag=True, help="Send a small request to each model and with each Claude credential."),
-        click.Option(
-            ["--client-settings"], type=click.Path(path_type=Path), metavar="FILE", help="Check a settings.json of Claude Code."
-        ),
+        click.Option(["--client-settings"], type=PATH, metavar="FILE", help="Check a settings.json of Claude Code."),
         json_option(),
     ],
     about="Find errors in .env, config.yaml and the environment. The exit code is 1 when there are errors.",

@@ -37,9 +37,9 @@ COMMANDS: Mapping[str, Place] = {
     "status": Place("status_command", "STATUS", "Show rate limits and usage of the running proxy."),
     "usage": Place("status_command", "USAGE", "Show the usage of each user, by day."),
     "check": Place("check_command", "CHECK", "Find errors in .env, config.yaml and the environment."),
+    "models": Place("check_command", "MODELS", "List the models of config.yaml and where each one goes."),
     "backup": Place("backup_command", "BACKUP", "Write everything that a new machine needs into one file."),
     "restore": Place("backup_command", "RESTORE", "Restore the files of a backup."),
-    "models": Place("check_command", "MODELS", "List the models of config.yaml and where each one goes."),
 }
 
 

@@ -12,6 +12,10 @@ FOLDERS = ("project", "data")
 INTERRUPTED, CLOSED_PIPE = 130, 141
 
 
+# A path that exists or not, and that may be one to pass through only: the command says what is wrong with it.
+PATH = click.Path(path_type=Path, readable=False)
+
+
 class Options(SimpleNamespace):
     """The options of a command by their names; ``project`` and ``data`` are paths or None."""
 
@@ -29,10 +33,10 @@ class Options(SimpleNamespace):
 def folders() -> list[click.Parameter]:
     """Return the options that every command has."""
     return [
-        click.Option(["--project"], type=click.Path(path_type=Path), help="The folder with .env and config.yaml."),
+        click.Option(["--project"], type=PATH, help="The folder with .env and config.yaml."),
         click.Option(
             ["--data"],
-            type=click.Path(path_type=Path),
+            type=PATH,
             help="A writable folder for generated files, if the project's folder is read-only.",
         ),
     ]

@@ -15,7 +15,7 @@ import click
 from claude_proxy.cli import tables
 from claude_proxy.cli.command import command, group
 from claude_proxy.cli.console import stop, tell
-from claude_proxy.cli.parsing import Options, json_option, url_option
+from claude_proxy.cli.parsing import PATH, Options, json_option, url_option
 from claude_proxy.cli.project import config_path, state_folder
 from claude_proxy.cli.running_proxy import ProxyUnavailable, ask_json, unexpected, url_of
 from claude_proxy.cli.tables import Column, Style
@@ -39,7 +39,7 @@ def add_credential(options: Options) -> None:
     path, pool = _path(), _pool()
     terms = credentials_edit.assignments(options.terms)
     if options.secret_file and options.claude_home:
-        raise NotEdited("a credential takes one of --secret-file and --claude-home")
+        raise NotEdited("A credential takes one of --secret-file and --claude-home.")
     if named := options.secret_file or options.claude_home:
         source, value = "secret_file" if options.secret_file else "claude_home", Secret(str(named.absolute()))
     else:
@@ -135,7 +135,7 @@ def lifter(options: Options) -> Callable[[Credential], bool]:
 def _path() -> Path:
     path = file_in_use(os.environ)
     if path is None:
-        raise NotEdited(f"{FILE_VARIABLE} names no file")
+        raise NotEdited(f"{FILE_VARIABLE} names no file.")
     return path
 
 
@@ -150,7 +150,7 @@ def _secret(label: str) -> str:
     except EOFError:
         typed = ""
     if not typed.strip():
-        raise NotEdited("no secret was given")
+        raise NotEdited("No secret was given.")
     return typed.strip()
 
 
@@ -194,7 +194,7 @@ def _label() -> click.Argument:
 
 
 def _path_option(name: str, metavar: str, about: str) -> click.Option:
-    return click.Option([name], type=click.Path(path_type=Path), metavar=metavar, help=about)
+    return click.Option([name], type=PATH, metavar=metavar, help=about)
 
 
 POOL = group(

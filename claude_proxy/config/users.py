@@ -91,15 +91,15 @@ def parse_entry(text: str) -> User:
 
 
 def check_unique(user: User, others: Iterable[User], forbidden: Mapping[str, str]) -> None:
-    """Raise ``MalformedUser`` for a user whose name or token somebody has already, or whose token opens something else."""
+    """Raise ``MalformedUser`` for a user whose name or token another user has, or whose token has another use."""
     if user.digest in forbidden:
-        raise MalformedUser(f"has the value of {forbidden[user.digest]}; each person's token should be their own")
+        raise MalformedUser(f"has the value of {forbidden[user.digest]}; each user needs a token of their own")
     for other in others:
         if folded(user.name) == folded(other.name):
             also = "" if user.name == other.name else f", as {other.name!r}: upper and lower case make no difference"
-            raise MalformedUser(f"has the name {user.name!r}, which somebody has already{also}")
+            raise MalformedUser(f"has the name {user.name!r}, which another user has{also}")
         if hmac.compare_digest(user.digest, other.digest):
-            raise MalformedUser(f"has the token of {other.name!r}; each person's token should be their own")
+            raise MalformedUser(f"has the token of {other.name!r}; each user needs a token of their own")
 
 
 def parse_list(text: str) -> list[tuple[str, str]]:
