@@ -93,13 +93,14 @@ def test_signals_are_taken_once_the_start_is_complete(monkeypatch, seconds):
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
-def test_a_start_that_fails_is_one_line(monkeypatch, capsys, log_format):
+@pytest.mark.parametrize(("error", "cause"), [("ValueError", "config.yaml"), ("prisma.errors.DataError", "DATABASE_URL")])
+def test_a_start_that_fails_is_one_line(monkeypatch, capsys, log_format, error, cause):
     """What LiteLLM does not start with is one line with the error at the end of its traceback, and without a secret of it."""
     sent, logger = [], logging.getLogger("claude_proxy")
 
     class Inner(InnerApp):
         async def __call__(self, scope, receive, send):
-            traceback = f"Traceback (most recent call last):\n  File x\nValueError: no such thing: {KEY}\n"
+            traceback = f"Traceback (most recent call last):\n  File x\n{error}: no such thing: {KEY}\n"
             await send({"type": "lifespan.startup.failed", "message": traceback})
             raise ValueError
 
@@ -112,7 +113,8 @@ def test_a_start_that_fails_is_one_line(monkeypatch, capsys, log_format):
     monkeypatch.setattr(logger, "handlers", [])
     asyncio.run(module.app({"type": "lifespan"}, None, send))
     (line,) = capsys.readouterr().err.splitlines()
-    assert "LiteLLM does not start with config.yaml: ValueError: no such thing" in line
+    assert f"LiteLLM does not start with {cause}: {error}: no such thing" in line
+    assert f"correct {cause}, then start again" in line
     assert KEY not in line
     assert line.startswith("{") == (log_format == "json")
     assert sent == [{"type": "lifespan.startup.failed"}]

@@ -46,6 +46,27 @@ def test_a_client_in_a_folder_is_found_by_the_workers(path, tmp_path):
     assert named["PRISMA_QUERY_ENGINE_BINARY"] == "/own"
 
 
+def test_a_dead_database_stops_a_start(tmp_path):
+    """A database that accepts no connection is named with the cause and the remedy; its password is not in the error."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    found = database.connection_problem(f"postgresql://litellm:made-up@127.0.0.1:{port}/litellm")
+    assert found == f"no database accepts connections at 127.0.0.1:{port} (Connection refused)"
+    found = database.connection_problem(database.socket_url(tmp_path))
+    assert found == f"no database accepts connections at the socket in {tmp_path} (No such file or directory)"
+
+
+def test_a_database_that_accepts_connections(tmp_path):
+    """By an address or by a socket, a database that accepts a connection is no problem; nothing is sent to it."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / database.SOCKET))
+        server.listen()
+        assert database.connection_problem(database.socket_url(tmp_path)) == ""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert database.connection_problem(f"postgresql://u@127.0.0.1:{server.getsockname()[1]}/d") == ""
+
+
 def test_a_socket_is_a_database(tmp_path):
     """A folder counts while a PostgreSQL has its socket in it, and an address without a password reaches it."""
     assert not database.listens(tmp_path)

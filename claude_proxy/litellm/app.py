@@ -72,7 +72,8 @@ def report_failure(traceback: str) -> None:
     logging.getLogger("uvicorn.error").addFilter(ReportedOtherwise())
     request_log.configure(Redactor(secrets_of(environment())), verbose=False, as_json=as_json)
     lines = traceback.strip().splitlines() or ["no error is known"]
-    logger.error("LiteLLM does not start with config.yaml: %s; fix config.yaml, then start again", printable(lines[-1]))
+    cause = "DATABASE_URL" if lines[-1].startswith("prisma.") else "config.yaml"
+    logger.error("LiteLLM does not start with %s: %s; correct %s, then start again", cause, printable(lines[-1]), cause)
 
 
 def keep_what_is_there() -> None:

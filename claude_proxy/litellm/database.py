@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, MutableMapping
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 from claude_proxy.config.settings import SettingsError
 
@@ -18,6 +19,9 @@ SOCKET = ".s.PGSQL.5432"
 USER = NAME = "litellm"
 # How long a proxy that has used a database waits for it at its start.
 WAIT_SECONDS = 20.0
+# How long a start waits for a connection, in seconds; and PostgreSQL's port.
+CONNECT_SECONDS = 3.0
+PORT = 5432
 
 
 def prepare(environ: MutableMapping[str, str]) -> None:
@@ -36,8 +40,36 @@ def prepare(environ: MutableMapping[str, str]) -> None:
         raise SettingsError(
             ("DATABASE_URL: needs Prisma's client: `make database` installs it; in Docker it comes with the profile db",)
         )
+    if problem := connection_problem(environ.get("DATABASE_URL", "")):
+        raise SettingsError((f"DATABASE_URL: {problem}; start the database, or correct DATABASE_URL",))
     if environ.get("DISABLE_SCHEMA_UPDATE", "").lower() != "true":
         update_tables()
+
+
+def connection_problem(url: str) -> str:
+    """Return why a PostgreSQL accepts no connection, without the address's password; empty when it accepts one.
+
+    LiteLLM (1.106.2) does not start without its database, and does not name it in its error.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port or PORT
+    except ValueError:
+        return ""
+    folder = parse_qs(parts.query).get("host", [""])[0]
+    if not folder and not parts.hostname:
+        return ""
+    where = f"the socket in {folder}" if folder else f"{parts.hostname}:{port}"
+    try:
+        if folder:
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.settimeout(CONNECT_SECONDS)
+                probe.connect(str(Path(folder) / f".s.PGSQL.{port}"))
+        else:
+            socket.create_connection((str(parts.hostname), port), CONNECT_SECONDS).close()
+    except OSError as error:
+        return f"no database accepts connections at {where} ({error.strerror or type(error).__name__})"
+    return ""
 
 
 def is_generated() -> bool:
