@@ -103,8 +103,8 @@ def _by_words(lines: list[str], at: int, context: int, said: str) -> Iterator[Ca
     elif found := _FLOW.search(said):
         opened = {"}": "{", "]": "["}[found[1]]
         yield Cause(context + 1, f"opens a {opened} that is not closed, or lacks a comma", f"close it with {found[1]}")
-    elif "<stream end>" in said and (opened := _unclosed(lines)):
-        yield Cause(opened, "opens a bracket that is not closed", "close it with ] or }")
+    elif "<stream end>" in said and (bracket := _unclosed(lines)):
+        yield Cause(bracket, "opens a bracket that is not closed", "close it with ] or }")
     elif "another document" in said:
         yield Cause(at + 1, "is ---, which starts a second document that is not read", "remove the line")
     elif said.startswith(_BOUNDARY) and re.match(r"(- )?litellm_params\s*:", lines[at].strip()):
