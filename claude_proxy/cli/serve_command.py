@@ -10,7 +10,6 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from claude_proxy.cli import check_command, reachability, start_report
 from claude_proxy.cli.command import command
