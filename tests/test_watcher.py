@@ -110,14 +110,14 @@ def test_what_is_taken_up_is_in_force(watched, told):
     watched.look()
     assert watched.active_config.loaded == SECOND
     assert watched.active_config.unset == {"kimi": ("KIMI_API_KEY",)}
-    assert told()[0] == "INFO config.yaml was taken up: new: kimi"
-    assert "model kimi is not ready: KIMI_API_KEY not set; what is new in .env counts after a restart" in told()[1]
+    assert told()[0] == "INFO config.yaml is reloaded: added: kimi"
+    assert "model kimi is not ready: KIMI_API_KEY not set; changes of .env need a restart" in told()[1]
 
 
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("model_list: [", "is not YAML: line 1"),
+        ("model_list: [", "line 1: is not YAML: opens a bracket that is not closed"),
         (FIRST | {"model_list": []}, "model_list: should hold at least one model"),
         (FIRST | {"general_settings": {}}, "custom_auth should be"),
         (FIRST | {"litellm_settings": {}}, "callbacks should name"),
@@ -132,7 +132,7 @@ def test_a_broken_file_is_refused(watched, told, content, says):
     (line,) = told()
     assert line.startswith("ERROR")
     assert says in line
-    assert "goes on with what it had" in line
+    assert "the proxy keeps its current configuration" in line
     watched.write(SECOND)
     watched.look()
     assert watched.active_config.loaded == SECOND
@@ -148,7 +148,7 @@ def test_what_litellm_refuses_is_not_in_force(watched, told):
     watched.write(SECOND)
     watched.look()
     assert watched.active_config.loaded == FIRST
-    assert "not as LiteLLM wants it; it is not taken up" in told()[0]
+    assert "not as LiteLLM wants it; not applied" in told()[0]
     assert yaml.safe_load(watched.watcher.copy.read_text()) == FIRST
 
 
@@ -156,7 +156,7 @@ def test_what_needs_a_restart_is_said(watched, told):
     """A section that is read at the start only is named."""
     watched.write(SECOND | {"litellm_settings": SECTIONS["litellm_settings"] | {"drop_params": True}})
     watched.look()
-    assert "WARNING config.yaml: needs a restart to count: litellm_settings" in told()
+    assert "WARNING config.yaml: needs a restart to apply: litellm_settings" in told()
 
 
 def test_what_the_checks_find_is_said(watched, told):
@@ -173,7 +173,7 @@ def test_a_file_with_include(watched, told):
     watched.write(SECOND | {"include": ["more.yaml"]})
     watched.look()
     assert (watched.taken, watched.active_config.loaded) == ([], FIRST)
-    assert "WARNING config.yaml: with include in it, a change counts after a restart" in told()
+    assert "WARNING config.yaml: has include, so its changes need a restart" in told()
 
 
 def test_the_same_again_is_nothing_new(watched, told):
@@ -195,12 +195,12 @@ def test_a_file_that_is_mended(watched, told, broken):
     watched.look()
     watched.write("# touched\n" + yaml.safe_dump(FIRST))
     watched.look()
-    assert told()[1:] == ["INFO config.yaml is in order again; nothing has changed"]
+    assert told()[1:] == ["INFO config.yaml is valid again; nothing has changed"]
     watched.write("model_list: [")
     watched.look()
     watched.write(SECOND)
     watched.look()
-    assert sum("in order again" in line for line in told()) == 1
+    assert sum("valid again" in line for line in told()) == 1
 
 
 def test_what_litellm_refused_is_mended(watched, told):
@@ -214,7 +214,7 @@ def test_what_litellm_refused_is_mended(watched, told):
     watched.look()
     watched.write(FIRST)
     watched.look()
-    assert told()[1:] == ["INFO config.yaml is in order again; nothing has changed"]
+    assert told()[1:] == ["INFO config.yaml is valid again; nothing has changed"]
 
 
 def test_limits_that_are_gone(watched, told):
@@ -223,17 +223,17 @@ def test_limits_that_are_gone(watched, told):
     watched.write(LIMITED)
     watched.look()
     assert any("no user is called ben" in line for line in told())
-    assert not any("no user is called anna" in line or "are gone" in line for line in told())
+    assert not any("no user is called anna" in line or "are removed" in line for line in told())
     watched.write(FIRST)
     watched.look()
-    assert "WARNING config.yaml: limits of anna, ben are gone: every model may be asked for" in told()
+    assert "WARNING config.yaml: the limits of anna, ben are removed: these users may use every model" in told()
 
 
 def test_a_file_that_goes_away_and_comes_back(watched, told):
     """Without a file the proxy goes on, and says so once; the next one is read."""
     watched.path.unlink()
     watched.look(4)
-    assert told() == ["WARNING config.yaml is gone; the proxy goes on with what it had"]
+    assert told() == ["WARNING config.yaml was removed; the proxy keeps its current configuration"]
     watched.write(SECOND)
     watched.look()
     assert watched.active_config.loaded == SECOND
@@ -311,7 +311,7 @@ def test_something_unforeseen_does_not_end_the_watch(watched, told, monkeypatch)
 
     asyncio.run(asyncio.wait_for(watch(), 60))
     assert [new.get("extra") for new, _ in watched.taken] == [None, 1]
-    assert any("was not taken up" in line for line in told())
+    assert any("is not applied: an internal error" in line for line in told())
 
 
 def test_who_is_watched(tmp_path):
@@ -327,7 +327,7 @@ def test_the_example_is_read_as_it_is(watched, told):
     watched.write(EXAMPLE)
     watched.look()
     assert watched.active_config.loaded == yaml.safe_load(EXAMPLE)
-    assert all("is not ready" in line for line in told()[1:] if "restart to count" not in line)
+    assert all("is not ready" in line for line in told()[1:] if "restart to apply" not in line)
 
 
 def test_what_people_may_use_is_taken_up():

@@ -131,7 +131,7 @@ def _responded(http: httpx.Client, to: Connection, response: httpx.Response, fac
         )
     elif status in (401, 403):
         yield _rejected(to, response, facts)
-    elif status == 200 and _is_own(response):
+    elif status == 200 and is_own(response):
         return
     elif status == 200:
         yield error(to.place, "leads to a server that is not claude-proxy", "write the address of the proxy")
@@ -163,7 +163,7 @@ def _other_root(http: httpx.Client, to: Connection) -> str:
     """Return the address without its path where claude-proxy responds there; else nothing."""
     with contextlib.suppress(httpx.HTTPError):
         found = http.get(f"{to.root}{MODELS}")
-        if _is_own(found) or OWN_WORDS in found.text:
+        if is_own(found) or OWN_WORDS in found.text:
             return to.root
     return ""
 
@@ -345,7 +345,8 @@ def live_requests(facts: Facts) -> list[Finding]:
     return found
 
 
-def _is_own(response: httpx.Response) -> bool:
+def is_own(response: httpx.Response) -> bool:
+    """Whether a response is claude-proxy's list of models."""
     return any(entry.get("owned_by") == OWNER for entry in _entries(response)) or (
         response.status_code == 200 and not _entries(response) and '"has_more"' in response.text
     )

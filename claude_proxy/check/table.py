@@ -14,6 +14,7 @@ from claude_proxy.check import (
     files,
     hosts,
     installation,
+    listening,
     models,
     people,
     pool,
@@ -56,6 +57,7 @@ class Check:
 
 CHECKS: tuple[Check, ...] = (
     Check("the proxy starts with these settings and this config.yaml", files.mistakes, When.COMMAND),
+    Check("the proxy can listen at its address", listening.address, When.COMMAND),
     Check("the files have the names that are read", files.file_names),
     Check("config.yaml has ordinary spaces and quotes", yaml_text.characters, needs=Needs.CONFIG),
     Check("no key is in config.yaml twice", files.repeated_keys, needs=Needs.CONFIG),
@@ -95,6 +97,7 @@ CHECKS: tuple[Check, ...] = (
     Check("the HTTP proxies of the environment can be read", installation.outbound_proxies),
     Check("nothing unknown runs when Python starts", installation.startup_files),
     Check("the lane of every request is known", models.ways_of_requests, When.COMMAND, Needs.MODELS),
+    Check("no other program uses the port", listening.port, When.ONLINE),
     Check("every host can be reached", hosts.hosts, When.ONLINE, Needs.MODELS),
     Check("the clock is right", hosts.clock, When.ONLINE),
     Check("a client with this settings.json reaches the proxy", client_requests.client_requests, When.ONLINE, Needs.CLIENT),

@@ -9,6 +9,7 @@ from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, warning
 from claude_proxy.config import models
 from claude_proxy.config.settings import SettingsError, read_secret_file
+from claude_proxy.config.static_token import OPEN
 from claude_proxy.credentials.credential import API_KEY_PREFIX, CLAUDE_PREFIX, OAUTH_PREFIX, is_claude_credential
 
 CREDENTIAL_PREFIXES = {"CLAUDE_OAUTH_TOKENS": OAUTH_PREFIX, "CLAUDE_API_KEYS": API_KEY_PREFIX}
@@ -69,7 +70,7 @@ def weak_tokens(facts: Facts) -> Iterator[Finding]:
     good = "`openssl rand -hex 32` prints a good one"
     for name in OWN_TOKENS:
         value = secret(facts, name)
-        if not value:
+        if not value or (name == "PROXY_STATIC_TOKEN" and value == OPEN):
             continue
         if PLACEHOLDER.fullmatch(value):
             yield error(facts.dotenv.place(name), "is the value of an example", good)

@@ -1,8 +1,8 @@
-"""Takes a changed ``config.yaml`` up while the proxy serves: look, read, check, hand on. LiteLLM's shapes are not known here.
+"""Applies a changed config.yaml while the proxy serves: poll, read, check, apply. LiteLLM's shapes are not known here.
 
-1. A change is read once the file has been the same for two looks: an editor may be half-way through.
-2. A file with which the proxy would not start is refused, in words; what was in force stays in force.
-3. What a change asks for and cannot have without a restart is said.
+1. A change is read once the file was the same in two polls: an editor may still be writing.
+2. A file with which the proxy would not start is rejected with its errors; the current configuration stays.
+3. Changes that need a restart are logged.
 """
 
 import asyncio
@@ -16,8 +16,9 @@ from typing import Any
 import yaml
 
 from claude_proxy.check import names
-from claude_proxy.check.facts import Facts, read_config, read_people, read_settings
+from claude_proxy.check.facts import Facts, read_config, read_people, read_settings, text_of
 from claude_proxy.check.findings import Level
+from claude_proxy.check.placing import placed
 from claude_proxy.check.table import of_config
 from claude_proxy.config import backup, models
 from claude_proxy.config.model_access import Limits
@@ -25,9 +26,9 @@ from claude_proxy.config.model_access import Limits
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
-# Sections that are taken up; every other one is read at the start only.
+# Sections that are applied; every other section is read at the start only.
 TAKEN_UP = frozenset({"model_list", "router_settings", "claude_proxy"})
-# Of router_settings these can change under way.
+# Of router_settings these can change while the proxy serves.
 ROUTER_SETTINGS = frozenset(
     {
         "fallbacks", "default_fallbacks", "context_window_fallbacks", "content_policy_fallbacks", "model_group_alias",
@@ -39,28 +40,28 @@ Signature = tuple[int, int, int, int]
 
 
 class NotTakenUp(Exception):
-    """LiteLLM refuses the new configuration; the message says why and holds no value of it."""
+    """LiteLLM rejects the new configuration; the message says why and holds no value of it."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """What is different between two configurations, by name."""
+    """The differences between two configurations, by name."""
 
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
-    # What is the project's own and not LiteLLM's.
+    # Settings of this project, under claude_proxy.
     own: tuple[str, ...] = ()
-    # Who had limits and has none any more.
+    # Users whose limits were removed.
     unlimited: tuple[str, ...] = ()
     restart: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Say what was taken up."""
+        """Return the changes that were applied."""
         said = {
-            "new": self.added,
-            "gone": self.removed,
+            "added": self.added,
+            "removed": self.removed,
             "changed": self.changed,
             "router_settings": self.settings,
             "claude_proxy": self.own,
@@ -74,7 +75,7 @@ def change(old: Mapping[str, Any], new: Mapping[str, Any]) -> Change:
     settings, others = old.get("router_settings") or {}, new.get("router_settings") or {}
     ours, theirs = old.get("claude_proxy") or {}, new.get("claude_proxy") or {}
     different = sorted(name for name in {*settings, *others} if settings.get(name) != others.get(name))
-    # A section that nobody knows counts after a restart as little as before.
+    # A section that is not known has no effect, before a restart or after it.
     sections = sorted(
         name for name in {*old, *new} - TAKEN_UP if names.is_known("top", str(name)) and old.get(name) != new.get(name)
     )
@@ -98,7 +99,7 @@ def _entries(loaded: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 
 def signature(path: Path) -> Signature | None:
-    """Return what changes with the file, be it written or replaced, through links; None when it is not there."""
+    """Return a value that changes when the file is written or replaced, links followed; None without a file."""
     try:
         found = path.stat()
     except OSError:
@@ -108,7 +109,7 @@ def signature(path: Path) -> Signature | None:
 
 @dataclass
 class Watcher:
-    """Looks at the file of one process. ``take_up`` puts a configuration in force or raises ``NotTakenUp``."""
+    """Polls the file for one process. ``take_up`` applies a configuration or raises ``NotTakenUp``."""
 
     path: Path
     active_config: models.ActiveConfig
@@ -117,22 +118,24 @@ class Watcher:
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     _seen: Signature | None = None
     _candidate: Signature | None = None
-    # Whether the file, as it was seen last, is not what is in force.
+    # Whether the file, as it was read last, is not the current configuration.
     _refused: bool = False
 
     async def run(self) -> None:
-        """Look every second until cancelled."""
+        """Poll every second until cancelled."""
         while True:
             try:
                 if self.has_changed():
                     facts = await asyncio.to_thread(self.read)
                     self.apply(facts)
-            except Exception:  # one file that breaks something unforeseen must not end the watch
-                logger.exception("%s: was not taken up; the proxy goes on with what it had", self.path.name)
+            except Exception:  # one file with an unforeseen effect must not end the polling
+                logger.exception(
+                    "%s is not applied: an internal error; the proxy keeps its current configuration", self.path.name
+                )
             await asyncio.sleep(LOOK_SECONDS)
 
     def has_changed(self) -> bool:
-        """Whether there is another file than before, and it has been the same for two looks."""
+        """Whether the file is another one than before, and the same in two polls."""
         found = signature(self.path)
         if found == self._seen:
             self._candidate = found
@@ -143,17 +146,18 @@ class Watcher:
         self._seen = found
         if found is None:
             self._refused = True
-            logger.warning("%s is gone; the proxy goes on with what it had", self.path.name)
+            logger.warning("%s was removed; the proxy keeps its current configuration", self.path.name)
         return found is not None
 
     def read(self) -> Facts:
-        """Read and check the file, in a thread of its own: the requests go on meanwhile."""
+        """Read and check the file. Called in a thread of its own, so that requests continue."""
         loaded, lines, mistakes = read_config(self.path)
         settings, _ = read_settings(self.environ)
         return Facts(
             environ=self.environ,
             config_path=self.path,
             config=loaded,
+            config_text=text_of(self.path),
             lines=lines,
             mistakes=mistakes,
             settings=settings,
@@ -161,48 +165,48 @@ class Watcher:
         )
 
     def apply(self, facts: Facts) -> None:
-        """Put a good file in force; tell the operator what became of it."""
+        """Apply a valid file; log the result."""
         name = self.path.name
         refused, self._refused = self._refused, True
         if facts.mistakes:
             for mistake in facts.mistakes:
-                logger.error("%s; it is not taken up, and the proxy goes on with what it had", mistake)
+                logger.error("%s; not applied: the proxy keeps its current configuration", placed(mistake, facts))
             return
         if "include" in facts.config:
-            # LiteLLM put the models of the other files in at its start; they would be lost.
-            logger.warning("%s: with include in it, a change counts after a restart", name)
+            # LiteLLM read the models of the other files at its start; they would be lost.
+            logger.warning("%s: has include, so its changes need a restart", name)
             return
         old, new = self.active_config.loaded, dict(facts.config)
         if new == old:
             self._refused = False
             if refused:
-                logger.info("%s is in order again; nothing has changed", name)
+                logger.info("%s is valid again; nothing has changed", name)
             self._keep()
             return
         found = change(old, new)
         try:
             problems = list(self.take_up(new, found))
         except NotTakenUp as error:
-            logger.error("%s: %s; it is not taken up, and the proxy goes on with what it had", self.path, error)  # noqa: TRY400
+            logger.error("%s: %s; not applied: the proxy keeps its current configuration", name, error)  # noqa: TRY400
             return
         self.active_config.replace(new)
         self._refused = False
         self._keep()
-        logger.info("%s was taken up: %s", name, found)
+        logger.info("%s is reloaded: %s", name, found)
         self._report(facts, found, problems)
 
     def _report(self, facts: Facts, found: Change, problems: Sequence[str]) -> None:
         name = self.path.name
         if found.unlimited:
-            logger.warning("%s: limits of %s are gone: every model may be asked for", name, ", ".join(found.unlimited))
+            logger.warning(
+                "%s: the limits of %s are removed: these users may use every model", name, ", ".join(found.unlimited)
+            )
         if found.restart:
-            logger.warning("%s: needs a restart to count: %s", name, ", ".join(found.restart))
+            logger.warning("%s: needs a restart to apply: %s", name, ", ".join(found.restart))
         for model, unset in self.active_config.unset.items():
             if model in found.added or model in found.changed:
                 missing = " and ".join(unset)
-                logger.warning(
-                    "%s: model %s is not ready: %s not set; what is new in .env counts after a restart", name, model, missing
-                )
+                logger.warning("%s: model %s is not ready: %s not set; changes of .env need a restart", name, model, missing)
         for problem in problems:
             logger.error("%s: %s", name, problem)
         for finding in of_config(facts):
@@ -214,14 +218,14 @@ class Watcher:
             return
         try:
             text = self.path.read_text(encoding="utf-8")
-            # Of a file that has changed since it was checked there will be another look.
+            # A file that has changed since it was checked is read again.
             if yaml.safe_load(text) == self.active_config.loaded:
                 backup.keep(text, self.copy)
         except (yaml.YAMLError, UnicodeDecodeError):
             return
         except OSError as error:
             logger.warning(
-                "%s cannot be written (%s): a broken config.yaml will stop the next start", self.copy, error.strerror
+                "%s cannot be written (%s): the next start would fail with an error in config.yaml", self.copy, error.strerror
             )
             self.copy = None
 
@@ -231,6 +235,6 @@ def watcher(
     take_up: Callable[[Mapping[str, Any], Change], Iterable[str]],
     environ: Mapping[str, str],
 ) -> Watcher | None:
-    """Return the watcher of the file that ``serve`` named; None when the proxy was started in another way."""
+    """Return the watcher of the file that ``serve`` named; None for a proxy that was started in another way."""
     path, copy = environ.get(backup.WATCHED), environ.get(backup.VARIABLE)
     return Watcher(Path(path), active_config, take_up, Path(copy) if copy else None, environ) if path else None

@@ -103,11 +103,25 @@ def _by_words(lines: list[str], at: int, context: int, said: str) -> Iterator[Ca
     elif found := _FLOW.search(said):
         opened = {"}": "{", "]": "["}[found[1]]
         yield Cause(context + 1, f"opens a {opened} that is not closed, or lacks a comma", f"close it with {found[1]}")
+    elif "<stream end>" in said and (bracket := _unclosed(lines)):
+        yield Cause(bracket, "opens a bracket that is not closed", "close it with ] or }")
     elif "another document" in said:
         yield Cause(at + 1, "is ---, which starts a second document that is not read", "remove the line")
     elif said.startswith(_BOUNDARY) and re.match(r"(- )?litellm_params\s*:", lines[at].strip()):
         problem = "has litellm_params at another depth than its model_name"
         yield Cause(at + 1, problem, "indent it as far as the m of model_name")
+
+
+def _unclosed(lines: list[str]) -> int:
+    """Return the line of the last bracket that is not closed; 0 without one."""
+    opened: list[int] = []
+    for number, line in enumerate(lines, start=1):
+        for character in _bare(line):
+            if character in "[{":
+                opened.append(number)
+            elif character in "]}" and opened:
+                opened.pop()
+    return opened[-1] if opened else 0
 
 
 def _by_line_above(lines: list[str], above: int | None) -> Iterator[Cause]:

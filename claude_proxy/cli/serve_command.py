@@ -1,18 +1,15 @@
 """``claude-proxy serve``: prepare what is missing, check the settings, start LiteLLM with this project's callbacks in it."""
 
 import contextlib
-import errno
 import logging
 import os
 import resource
-import socket
 import stat
 import sys
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from claude_proxy.cli import check_command, reachability, start_report
 from claude_proxy.cli.command import command
@@ -28,6 +25,7 @@ from claude_proxy.cli.project import (
 )
 from claude_proxy.cli.start_report import Line
 from claude_proxy.config import backup
+from claude_proxy.config.listening import address_error
 from claude_proxy.config.settings import OWN_REDIS, Settings, SettingsError
 from claude_proxy.litellm import database
 from claude_proxy.server.options import FORCED_ENVIRONMENT, LITELLM_ENVIRONMENT, MANY_FILES, SERVER
@@ -35,12 +33,6 @@ from claude_proxy.server.options import FORCED_ENVIRONMENT, LITELLM_ENVIRONMENT,
 # Variables of Claude Code's or of the Anthropic SDK's that LiteLLM reads too: whoever starts the proxy from a shell that is
 # set up for Claude Code would send it in circles, or its own key to everybody's requests.
 CLIENT_VARIABLES = ("ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_CUSTOM_HEADERS", "ANTHROPIC_MODEL")
-# What may be wrong with the address to listen on, by what the system says of it.
-ADDRESS_MISTAKES: Mapping[int, str] = {
-    errno.EADDRINUSE: "PORT: {port} is in use: stop the other program, or set PORT",
-    errno.EACCES: "PORT: {port} is not for this user: set PORT to one from 1024",
-    errno.EADDRNOTAVAIL: "HOST: {host} is not an address of this machine",
-}
 
 
 def serve(project: Path, data: Path | None) -> None:
@@ -147,33 +139,10 @@ def allow_many_connections() -> None:
 
 
 def require_port(host: str, port: int) -> None:
-    """Raise ``SettingsError`` when nothing can listen there: said before the banner, and not by a traceback after it.
-
-    Of a name's several addresses one is enough, as it is for the server, but none may be in use.
-    """
-    try:
-        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise SettingsError((f"HOST: {host} is not known here ({error.strerror}); it should hold an address",)) from error
-    errors = [found for family, _, _, _, address in addresses if (found := bind_error(family, address))]
-    if errno.EADDRINUSE in errors or len(errors) == len(addresses):
-        number = errno.EADDRINUSE if errno.EADDRINUSE in errors else errors[0]
-        mistake = ADDRESS_MISTAKES.get(number, "HOST: nothing can listen at {host}")
-        raise SettingsError((mistake.format(host=host, port=port),))
-
-
-def bind_error(family: int, address: tuple[Any, ...]) -> int:
-    """Return the number of the system's error for listening at an address; 0 when that is possible."""
-    try:
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            # As the server does: connections that have just ended do not count.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            probe.bind(address)
-    except OSError as error:
-        return error.errno or errno.EINVAL
-    return 0
+    """Raise ``SettingsError`` when nothing can listen there: reported before the banner, and not by a traceback after it."""
+    _, problem = address_error(host, port)
+    if problem:
+        raise SettingsError((problem,))
 
 
 def told_of_copy(broken: Sequence[str], copy: Path) -> list[Line]:

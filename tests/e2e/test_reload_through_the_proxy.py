@@ -62,17 +62,17 @@ def test_a_change_counts_without_a_restart(start_proxy, upstream):
     under_way.join(60)
     assert status(proxy, "glm-renamed") == 200
     assert answers == ["from glm-5-fast"]
-    assert "config.yaml was taken up: new: added, glm-renamed; gone: glm-fast; router_settings: fallbacks" in proxy.output
+    assert "config.yaml is reloaded: added: added, glm-renamed; removed: glm-fast; router_settings: fallbacks" in proxy.output
 
     (proxy.home / "config.yaml").write_text(BROKEN, encoding="utf-8")
-    until(lambda: "it is not taken up" in proxy.output, proxy)
-    assert "config.yaml: is not YAML: line 3" in proxy.output
+    until(lambda: "not applied" in proxy.output, proxy)
+    assert "config.yaml line 2: is not YAML: opens a [ that is not closed" in proxy.output
     assert status(proxy, "added") == 200
 
     mended = more.replace("anthropic/added", "anthropic/added-2").replace("drop_params: true", "drop_params: false")
     replace(proxy, mended.replace("anthropic/*: [glm]", "anthropic/*: [added]"))
     until(lambda: answer_text(proxy.ask(question("added"))) == "from added-2", proxy)
-    assert "config.yaml: needs a restart to count: litellm_settings" in proxy.output
+    assert "config.yaml: needs a restart to apply: litellm_settings" in proxy.output
     upstream.answer = by_provider(
         claude=lambda _: up.anthropic_error(529, "overloaded_error", "Overloaded"),
         glm=lambda seen: up.anthropic_reply(seen, up.text(f"from {seen.json['model']}")),

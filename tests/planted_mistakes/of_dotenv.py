@@ -141,6 +141,14 @@ ROWS = (
         ".env line 1: PROXY_STATIC_TOKEN: is the value of an example", "openssl rand -hex 32",
     ),
     dotenv(
+        "an open proxy", f"={STATIC}", "=open",
+        ".env line 1: PROXY_STATIC_TOKEN: is `open`: everyone who can reach the port", "openssl rand -hex 32", level="!",
+    ),
+    dotenv(
+        "the word open in capitals", f"={STATIC}", "=OPEN",
+        ".env line 1: PROXY_STATIC_TOKEN: is 'OPEN'", "write `open` to let everyone use the proxy",
+    ),
+    dotenv(
         "one token for clients and administration", f"LITELLM_MASTER_KEY={MASTER}", f"LITELLM_MASTER_KEY={STATIC}",
         ".env line 2: LITELLM_MASTER_KEY: is the same as PROXY_STATIC_TOKEN", "a value of its own",
     ),

@@ -1,0 +1,39 @@
+"""Checks of the address that the proxy listens at: the start's own, and which program is there already."""
+
+import errno
+from collections.abc import Iterator
+
+import httpx
+
+from claude_proxy.check.client_requests import MODELS, OWN_WORDS, is_own
+from claude_proxy.check.facts import Facts
+from claude_proxy.check.findings import Finding, error, info
+from claude_proxy.check.live import proxy_url
+from claude_proxy.check.placing import placed
+from claude_proxy.config.listening import address_error
+
+
+def address(facts: Facts) -> Iterator[Finding]:
+    """An address at which nothing can listen keeps the proxy from starting; a port in use may be the proxy's own."""
+    if facts.settings is None:
+        return
+    number, problem = address_error(facts.settings.host, facts.settings.port)
+    if number and number != errno.EADDRINUSE:
+        yield placed(problem, facts)
+
+
+def port(facts: Facts) -> Iterator[Finding]:
+    """A port in use is right where the proxy of this folder runs, and an error where another program does."""
+    if facts.settings is None or address_error(facts.settings.host, facts.settings.port)[0] != errno.EADDRINUSE:
+        return
+    url, place = proxy_url(facts.settings), facts.dotenv.place("PORT")
+    try:
+        response = httpx.get(f"{url}{MODELS}", timeout=5.0, trust_env=False, follow_redirects=False)
+        runs = is_own(response) or OWN_WORDS in response.text
+    except httpx.HTTPError:
+        runs = False
+    if runs:
+        yield info(place, f"a proxy runs at {url}")
+    else:
+        problem = f"port {facts.settings.port} is in use by a program that is not claude-proxy, so the proxy does not start"
+        yield error(place, problem, "stop the other program, or set PORT in .env")
