@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -222,10 +223,12 @@ def sdk() -> Path:
         installed = subprocess.run(command, cwd=SDK, capture_output=True, text=True, check=False)
         if installed.returncode != 0:
             pytest.skip(f"npm could not install the Agent SDK: {installed.stderr[-300:]}")
-    copy = SDK / "node_modules/@anthropic-ai/claude-agent-sdk-linux-x64"
+    machine = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    name = f"@anthropic-ai/claude-agent-sdk-{sys.platform}-{machine}"
+    copy = SDK / "node_modules" / name
     if not copy.exists():
         copy.mkdir()
-        (copy / "package.json").write_text('{"name": "@anthropic-ai/claude-agent-sdk-linux-x64", "version": "0.3.332"}')
+        (copy / "package.json").write_text(json.dumps({"name": name, "version": "0.3.332"}))
         (copy / "claude").symlink_to(require())
     return SDK
 
