@@ -35,7 +35,7 @@ COMMANDS: Mapping[str, Place] = {
     "user": Place("user_command", "USER", "Add, remove and list users. Each user has a token."),
     "pool": Place("pool_command", "POOL", "Add, change and list the Claude credentials of the pool."),
     "status": Place("status_command", "STATUS", "Show rate limits and usage of the running proxy."),
-    "usage": Place("status_command", "USAGE", "Show the usage of each user, by day."),
+    "usage": Place("status_command", "USAGE", "Show requests and tokens by user, model, day or credential."),
     "check": Place("check_command", "CHECK", "Find errors in .env, config.yaml and the environment."),
     "models": Place("check_command", "MODELS", "List the models of config.yaml and where each one goes."),
     "backup": Place("backup_command", "BACKUP", "Write everything that a new machine needs into one file."),

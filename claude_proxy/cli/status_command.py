@@ -55,11 +55,10 @@ def show_status(options: Options) -> int:
 
 
 def _status(data: Any, url: str, options: Options) -> str:
-    if options.json:
-        return json.dumps(data, indent=None if options.watch else 2)
     width = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
     try:
-        return terminal.render(data, width, colours=has_colours(sys.stdout))
+        text = terminal.render(data, width, colours=has_colours(sys.stdout))
+        return json.dumps(data, indent=None if options.watch else 2) if options.json else text
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError, OSError):
         raise unexpected(url) from None
 
