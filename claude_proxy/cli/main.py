@@ -2,9 +2,12 @@
 
 import importlib
 import importlib.metadata
+import io
+import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import click
@@ -66,6 +69,7 @@ class Commands(click.Group):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; exit with 1 when it fails, and with 2 for a command line that is wrong."""
+    _prepare_output()
     try:
         code = commands().main(arguments, prog_name="claude-proxy", standalone_mode=False)
     except click.Abort:
@@ -75,6 +79,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(error.exit_code)
     if code:
         sys.exit(code)
+
+
+def _prepare_output() -> None:
+    """Let nothing that is printed be an error: a stream that is closed, or whose encoding has no ✓."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - open as long as the process
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def commands() -> Commands:
