@@ -112,7 +112,7 @@ USAGE = command(
             ["--by"],
             multiple=True,
             type=click.Choice([*usage_table.KEYS]),
-            help="Sum by this. May be repeated. Default: user; with --csv and --json everything.",
+            help="Sum by this column. Can be repeated. Default: user. With --csv or --json: every line of the ledger.",
         ),
         click.Option(["--since"], type=Since(), metavar="DAY", help="The first day (UTC): 7d, or a date such as 2026-11-01."),
         click.Option(["--csv"], is_flag=True, help="Print CSV."),
