@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from command_line import parsed, refused, run, stopped
@@ -204,5 +205,32 @@ def test_a_folder_that_cannot_be_read(project, command, capsys, monkeypatch):
     monkeypatch.undo()
     printed = capsys.readouterr()
     assert caught.value.code == 1
-    assert "cannot look into this folder" in printed.err or printed.err == "Error: /made/up: Permission denied\n"
+    assert "`chmod a+rx`" in printed.err or printed.err == "Error: /made/up: Permission denied\n"
     assert "Traceback" not in printed.err
+
+
+def test_a_full_disk_ends_a_command(project):
+    """Output that cannot be written is one line, and not a traceback."""
+    (project / ".state").mkdir()
+    (project / ".state" / "users").write_text("anna=made-up-and-long-enough\n")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "claude_proxy", "--project", str(project), "user", "list"],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False, env={"PYTHONPATH": str(ROOT)}, timeout=60,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "Error: No space left on device\n")
+
+
+def test_no_output_at_all(project):
+    """A command whose streams are closed does its work, and ends as it would."""
+    start = f"{sys.executable} -P -m claude_proxy --project {project} {{}} >&- 2>&-"
+    for command, code in (("user list", 0), ("user remove nobody", 1), ("no-such-command", 2)):
+        done = subprocess.run(["sh", "-c", start.format(command)], check=False, env={"PYTHONPATH": str(ROOT)}, timeout=60)
+        assert done.returncode == code
+
+
+def test_a_terminal_without_the_characters(project):
+    """Where the output's encoding has no ✓, it is written as an escape."""
+    done = python("-m", "claude_proxy", "--project", str(project), "check", "--offline", environ={"PYTHONIOENCODING": "ascii"})
+    assert "Traceback" not in done.stderr
+    assert "\\u2713 " in done.stdout

@@ -47,14 +47,14 @@ def test_a_proxy_that_does_not_run(project, command, capsys, closed_port):
     assert line.startswith(f"Error: No proxy responds at http://127.0.0.1:{closed_port} (connection refused). Start it with")
 
 
-@pytest.mark.parametrize("command", ["status", "usage"])
+@pytest.mark.parametrize("command", [["status"], ["usage"], ["status", "--json"], ["usage", "--csv"]], ids=" ".join)
 @pytest.mark.parametrize("body", ["hello", '{"pool": 1}', "[]", '"x"', "a,b\n1,2\n", ""])
 def test_a_program_that_is_not_the_proxy(project, command, body, capsys):
     """An address where something else responds is an error in one line."""
     with respx.mock(using="httpx") as mock:
         mock.get(url__startswith=URL).respond(text=body)
         with pytest.raises(SystemExit) as caught:
-            run(project, command)
+            run(project, *command)
     printed = capsys.readouterr()
     assert (caught.value.code, printed.out) == (1, "")
     assert printed.err.count("\n") == 1

@@ -174,7 +174,7 @@ BACKUP = command(
     back_up,
     [
         click.Argument(["file"], metavar="FILE"),
-        click.Option(["--without-secrets"], is_flag=True, help="Leave out tokens, keys and users, and do not encrypt."),
+        click.Option(["--without-secrets"], is_flag=True, help="Leave out tokens, keys and users; do not encrypt."),
         _passphrase_option(),
         click.Option(["--skip-unreadable"], is_flag=True, help="Leave out files that cannot be read, and name them."),
         click.Option(["--force"], is_flag=True, help="Replace FILE if it exists."),

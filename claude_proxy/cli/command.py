@@ -49,6 +49,7 @@ def command(
             close_output()
             return CLOSED_PIPE
         except OSError as error:
+            close_output()  # it may be what cannot be written
             fail(f"{f'{error.filename}: ' if error.filename else ''}{error.strerror or error}")
         return code
 

@@ -1,5 +1,6 @@
 """What a command prints to stderr: stdout has its output alone, for other programs."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -32,7 +33,10 @@ def tell(words: str) -> None:
 
 
 def close_output() -> None:
-    """Send what is still to be written to stdout nowhere: the program that read it has ended."""
+    """Discard what is still to be written to stdout, such as for a program that has ended, or to a disk that is full."""
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        return
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)

@@ -2,9 +2,12 @@
 
 import importlib
 import importlib.metadata
+import io
+import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import click
@@ -35,7 +38,7 @@ COMMANDS: Mapping[str, Place] = {
     "user": Place("user_command", "USER", "Add, remove and list users. Each user has a token."),
     "pool": Place("pool_command", "POOL", "Add, change and list the Claude credentials of the pool."),
     "status": Place("status_command", "STATUS", "Show rate limits and usage of the running proxy."),
-    "usage": Place("status_command", "USAGE", "Show the usage of each user, by day."),
+    "usage": Place("status_command", "USAGE", "Show requests and tokens by user, model, day or credential."),
     "check": Place("check_command", "CHECK", "Find errors in .env, config.yaml and the environment."),
     "models": Place("check_command", "MODELS", "List the models of config.yaml and where each one goes."),
     "backup": Place("backup_command", "BACKUP", "Write everything that a new machine needs into one file."),
@@ -66,6 +69,7 @@ class Commands(click.Group):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; exit with 1 when it fails, and with 2 for a command line that is wrong."""
+    _prepare_output()
     try:
         code = commands().main(arguments, prog_name="claude-proxy", standalone_mode=False)
     except click.Abort:
@@ -75,6 +79,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(error.exit_code)
     if code:
         sys.exit(code)
+
+
+def _prepare_output() -> None:
+    """Let nothing that is printed be an error: a stream that is closed, or whose encoding has no ✓."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - open as long as the process
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def commands() -> Commands:

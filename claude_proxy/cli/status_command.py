@@ -55,11 +55,10 @@ def show_status(options: Options) -> int:
 
 
 def _status(data: Any, url: str, options: Options) -> str:
-    if options.json:
-        return json.dumps(data, indent=None if options.watch else 2)
     width = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
     try:
-        return terminal.render(data, width, colours=has_colours(sys.stdout))
+        text = terminal.render(data, width, colours=has_colours(sys.stdout))
+        return json.dumps(data, indent=None if options.watch else 2) if options.json else text
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError, OSError):
         raise unexpected(url) from None
 
@@ -113,7 +112,7 @@ USAGE = command(
             ["--by"],
             multiple=True,
             type=click.Choice([*usage_table.KEYS]),
-            help="Sum by this. May be repeated. Default: user; with --csv and --json everything.",
+            help="Sum by this column. Can be repeated. Default: user. With --csv or --json: every line of the ledger.",
         ),
         click.Option(["--since"], type=Since(), metavar="DAY", help="The first day (UTC): 7d, or a date such as 2026-11-01."),
         click.Option(["--csv"], is_flag=True, help="Print CSV."),

@@ -157,7 +157,7 @@ def test_make_knows_people(clone, tmp_path):
     assert json.loads(make("user-add", "NAME=anna"))["env"]["ANTHROPIC_AUTH_TOKEN"].startswith("sk-")
     block = json.loads(make("user-add", "NAME=ben", "URL=https://proxy.example.org"))["env"]
     assert block["ANTHROPIC_BASE_URL"] == "https://proxy.example.org"
-    assert [line.split()[0] for line in make("user-list").splitlines()] == ["anna", "ben"]
+    assert [line.split()[0] for line in make("user-list").splitlines()] == ["user", "anna", "ben"]
     make("user-remove", "NAME=anna")
     command = [clone / ".venv/bin/claude-proxy", "user"]
     subprocess.run([*command, "remove", "ben"], cwd=tmp_path, env=environment, capture_output=True, check=True)
