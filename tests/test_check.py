@@ -265,10 +265,10 @@ def test_limits_where_people_are_not_known(tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("# people\nanna made-up-secret\n", ["error", "users line 2: is not name=token"]),
-        (f"anna={TOKEN}\nanna={TOKEN}-2\n", ["error", "users line 2: has the name 'anna', which another user has"]),
-        ("dora=made-up\n", ["error", "users line 1: has a token of less than 16 characters"]),
-        (f"dora={STATIC}\n", ["error", "users line 1: has the value of PROXY_STATIC_TOKEN"]),
+        ("# people\nanna made-up-secret\n", ["error", "users line 2: expected name=token"]),
+        (f"anna={TOKEN}\nanna={TOKEN}-2\n", ["error", "users line 2: a user named 'anna' already exists"]),
+        ("dora=made-up\n", ["error", "users line 1: the token has fewer than 16 characters"]),
+        (f"dora={STATIC}\n", ["error", "users line 1: the token is also PROXY_STATIC_TOKEN"]),
         (None, ["error", "PROXY_USER_TOKENS_FILE: names a file that does not exist"]),
     ],
 )
@@ -1023,7 +1023,7 @@ def test_planted_people(project):
     (project / ".state" / "users").write_text(f"anna={TOKEN}\nben made-up-secret\n")
     (project / "config.yaml").write_text(EXAMPLE + "\nclaude_proxy:\n  users:\n    Annna: {models: [glm]}\n")
     done = run(project, "check", "--offline")
-    assert f"✗ {project / '.state' / 'users'} line 2: is not name=token" in done.stdout
+    assert f"✗ {project / '.state' / 'users'} line 2: expected name=token" in done.stdout
     assert "no user is called Annna, so this limit has no effect; did you mean anna?" in done.stdout
     assert "made-up" not in done.stdout + done.stderr
     assert done.returncode == 1

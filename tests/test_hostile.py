@@ -176,13 +176,13 @@ def test_the_file_of_people_is_edited(tmp_path_factory, lines, end):
     before = end.join(space + line for space, line in lines).encode()
     path.write_bytes(before)
     book = UserBook((), path)
-    there = {user.name for user in book.everybody()}
+    there = {user.name for user in book.all_users()}
     users_file.add(path, book, "zoe", None, date(2026, 1, 2))
     assert before.rstrip(b"\r\n") in path.read_bytes() or not before.strip()
-    assert {user.name for user in UserBook((), path).everybody()} == there | {"zoe"}
+    assert {user.name for user in UserBook((), path).all_users()} == there | {"zoe"}
     for name in ("zoe", *there):
         users_file.remove(path, UserBook((), path), name)
-    assert UserBook((), path).everybody() == ()
+    assert UserBook((), path).all_users() == ()
 
 
 VALUES = pieces(

@@ -205,7 +205,7 @@ def test_a_folder_that_cannot_be_read(project, command, capsys, monkeypatch):
     monkeypatch.undo()
     printed = capsys.readouterr()
     assert caught.value.code == 1
-    assert "`chmod a+rx`" in printed.err or printed.err == "Error: /made/up: Permission denied\n"
+    assert "cannot open this folder" in printed.err or printed.err == "Error: /made/up: Permission denied\n"
     assert "Traceback" not in printed.err
 
 

@@ -194,7 +194,7 @@ def test_a_config_that_cannot_be_read(project, monkeypatch):
     """A ``config.yaml`` that belongs to somebody else is said to be so, with what to do."""
     (project / "config.yaml").write_text("mine")
     monkeypatch.setattr(os, "access", lambda path, _: path != project / "config.yaml")
-    with pytest.raises(ConfigError, match="cannot read it; `chmod a"):
+    with pytest.raises(ConfigError, match="cannot read it; run `chmod a"):
         project_folder.config_path(project, None)
 
 

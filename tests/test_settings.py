@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 
 import pytest
 
@@ -111,55 +112,55 @@ def test_settings_are_frozen_and_hide_their_secrets():
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("CLAUDE_TOKEN_MODE", "rotating", "'rotating'; it should hold rotate or passthrough"),
-        ("CLAUDE_TOKEN_AFFINITY", "yes", "'yes'; it should hold session or none"),
-        ("CLAUDE_POOL_ORDER", "priority", "'priority'; it should hold headroom or reset-first"),
-        ("CLAUDE_EXTRA_USAGE", "always", "'always'; it should hold last or never"),
-        ("CLAUDE_TOKEN_COOLDOWN_SECONDS", "1m", "'1m'; it should hold a number of seconds from 0 to 604800"),
+        ("CLAUDE_TOKEN_MODE", "rotating", "'rotating'; set it to rotate or passthrough"),
+        ("CLAUDE_TOKEN_AFFINITY", "yes", "'yes'; set it to session or none"),
+        ("CLAUDE_POOL_ORDER", "priority", "'priority'; set it to headroom or reset-first"),
+        ("CLAUDE_EXTRA_USAGE", "always", "'always'; set it to last or never"),
+        ("CLAUDE_TOKEN_COOLDOWN_SECONDS", "1m", "'1m'; set it to a number of seconds from 0 to 604800"),
         ("CLAUDE_TOKEN_COOLDOWN_SECONDS", "-1", "'-1'"),
         ("CLAUDE_TOKEN_COOLDOWN_SECONDS", "nan", "'nan'"),
         ("CLAUDE_TOKEN_QUARANTINE_SECONDS", "inf", "'inf'"),
         ("CLAUDE_TOKEN_QUARANTINE_SECONDS", "604801", "'604801'"),
-        ("CLAUDE_TOKEN_SOFT_LIMIT", "98", "'98'; it should hold a fraction from 0 to 1"),
+        ("CLAUDE_TOKEN_SOFT_LIMIT", "98", "'98'; set it to a fraction from 0 to 1"),
         ("CLAUDE_TOKEN_SOFT_LIMIT", "98%", "'98%'"),
         ("CLAUDE_TOKEN_SOFT_LIMIT", "-0.1", "'-0.1'"),
         ("CLAUDE_TOKEN_SOFT_LIMIT", "nan", "'nan'"),
-        ("CLAUDE_POOL_MAX_WAIT_SECONDS", "241", "'241'; it should hold a number of seconds from 0 to 240"),
+        ("CLAUDE_POOL_MAX_WAIT_SECONDS", "241", "'241'; set it to a number of seconds from 0 to 240"),
         ("CLAUDE_POOL_MAX_WAIT_SECONDS", "5s", "'5s'"),
-        ("PROXY_DRAIN_SECONDS", "2m", "'2m'; it should hold a number of seconds from 0 to 3600"),
+        ("PROXY_DRAIN_SECONDS", "2m", "'2m'; set it to a number of seconds from 0 to 3600"),
         ("PROXY_DRAIN_SECONDS", "3601", "'3601'"),
         ("PROXY_DRAIN_SECONDS", "-1", "'-1'"),
         ("CLAUDE_POOL_MAX_WAIT_SECONDS", "-1", "'-1'"),
-        ("NUM_WORKERS", "0", "'0'; it should hold a number of processes from 1 to 64"),
+        ("NUM_WORKERS", "0", "'0'; set it to a number of processes from 1 to 64"),
         ("NUM_WORKERS", "65", "'65'"),
         ("NUM_WORKERS", "1.5", "'1.5'"),
         ("NUM_WORKERS", "auto", "'auto'"),
-        ("REDIS_URL", "made-up.example:6379", "should hold one such as redis://localhost:6379/0"),
+        ("REDIS_URL", "made-up.example:6379", "write one such as redis://localhost:6379/0"),
         ("REDIS_URL", "http://:made-up@localhost:6379", "is not the address of a Redis"),
         (
             "DATABASE_URL",
             "mysql://:made-up@localhost",
-            "is not the address of a PostgreSQL; it should hold one such as postgresql",
+            "is not the address of a PostgreSQL; write one such as postgresql",
         ),
-        ("PORT", "http", "'http'; it should hold a port number from 1 to 65535"),
+        ("PORT", "http", "'http'; set it to a port number from 1 to 65535"),
         ("PORT", "0", "'0'"),
         ("PORT", "65536", "'65536'"),
         ("PORT", "80.5", "'80.5'"),
-        ("ANTHROPIC_API_BASE", "api.anthropic.com", "should hold one such as https://api.anthropic.com"),
-        ("ANTHROPIC_API_BASE", "ftp://api.anthropic.com", "not a URL that can be used"),
-        ("ANTHROPIC_API_BASE", "https://", "not a URL that can be used"),
-        ("ANTHROPIC_API_BASE", "https://made-up@api.anthropic.com", "not a URL that can be used"),
-        ("ANTHROPIC_API_BASE", "https://api.anthropic.com:0", "not a URL that can be used"),
-        ("ANTHROPIC_API_BASE", "https://api.anthropic.com:made-up", "not a URL that can be used"),
-        ("ANTHROPIC_API_BASE", "https://[made-up", "not a URL that can be used"),
-        ("ANTHROPIC_API_BASE", "https://api.anthropic.com\n.made-up", "not a URL that can be used"),
-        ("PORT", OAUTH, "is a Claude credential (sk-ant-...); it should hold a port number"),
-        ("CLAUDE_TOKEN_MODE", KEY, "is a Claude credential (sk-ant-...); it should hold rotate or passthrough"),
-        ("PROXY_STATIC_TOKEN", f"{TOKEN} {TOKEN}", "holds a space"),
+        ("ANTHROPIC_API_BASE", "api.anthropic.com", "write one such as https://api.anthropic.com"),
+        ("ANTHROPIC_API_BASE", "ftp://api.anthropic.com", "is not a usable URL"),
+        ("ANTHROPIC_API_BASE", "https://", "is not a usable URL"),
+        ("ANTHROPIC_API_BASE", "https://made-up@api.anthropic.com", "is not a usable URL"),
+        ("ANTHROPIC_API_BASE", "https://api.anthropic.com:0", "is not a usable URL"),
+        ("ANTHROPIC_API_BASE", "https://api.anthropic.com:made-up", "is not a usable URL"),
+        ("ANTHROPIC_API_BASE", "https://[made-up", "is not a usable URL"),
+        ("ANTHROPIC_API_BASE", "https://api.anthropic.com\n.made-up", "is not a usable URL"),
+        ("PORT", OAUTH, "is a Claude credential (sk-ant-...); set it to a port number"),
+        ("CLAUDE_TOKEN_MODE", KEY, "is a Claude credential (sk-ant-...); set it to rotate or passthrough"),
+        ("PROXY_STATIC_TOKEN", f"{TOKEN} {TOKEN}", "contains a space"),
         ("PROXY_STATIC_TOKEN", f"{TOKEN},{TOKEN}", "a comma"),
-        ("PROXY_STATIC_TOKEN", f"{TOKEN}é", "no HTTP header can carry"),
+        ("PROXY_STATIC_TOKEN", f"{TOKEN}é", "an HTTP header cannot carry"),
         ("PROXY_STATIC_TOKEN", OAUTH, "sk-ant-"),
-        ("LITELLM_MASTER_KEY", f"Bearer {MASTER}", "holds a space"),
+        ("LITELLM_MASTER_KEY", f"Bearer {MASTER}", "contains a space"),
         ("LITELLM_MASTER_KEY", KEY, "sk-ant-"),
         ("CLAUDE_OAUTH_TOKENS", f"{OAUTH},{KEY}", "entry 2 is an API key"),
         ("CLAUDE_API_KEYS", OAUTH, "entry 1 is an OAuth token"),
@@ -167,11 +168,11 @@ def test_settings_are_frozen_and_hide_their_secrets():
     ],
 )
 def test_one_mistake(name, value, says):
-    """A mistake is one sentence that begins with the variable and says what it should hold, never a secret."""
+    """A mistake is one sentence that begins with the variable and says what to write instead, never a secret."""
     (mistake,) = mistakes_of(**{name: value})
     assert mistake.startswith(f"{name}: ")
     assert says in mistake
-    assert "should hold" in mistake
+    assert re.search("; (set it|write) ", mistake)
 
 
 def test_all_mistakes_are_reported_together():

@@ -29,7 +29,7 @@ def test_user_add(peopled, capsys):
     assert "cannot be shown again" in later.err
     assert token not in f"{printed.err}{later}{users.read_text()}"
     book = Settings.parse(os.environ).users
-    assert [user.name for user in book.everybody()] == ["anna"]
+    assert [user.name for user in book.all_users()] == ["anna"]
 
 
 def test_user_add_from_standard_input(peopled, capsys, monkeypatch):

@@ -45,27 +45,27 @@ def test_a_list_of_users(text, expected):
 @pytest.mark.parametrize(
     ("entry", "says"),
     [
-        ("made-up-secret-of-nobody", "is not name=token"),
-        ("=made-up-secret-of-nobody", "has a name that is not"),
-        ("an na=made-up-secret-of-nobody", "has a name that is not"),
-        ("ännä=made-up-secret-of-nobody", "has a name that is not"),
-        ("-anna=made-up-secret-of-nobody", "has a name that is not"),
-        (f"{'a' * 65}=made-up-secret-of-nobody", "has a name that is not"),
-        ("sk-made-up-secret=anna.of.the.second.team", "has a token where the name should be"),
-        ("anna=", "less than 16 characters"),
-        ("anna=made-up", "less than 16 characters"),
-        ("anna=made-up-secret of-nobody", "has a token with a space"),
-        ("anna=made-up-secret-of-nöbody", "has a token with a space, a comma or a character"),
+        ("made-up-secret-of-nobody", "expected name=token"),
+        ("=made-up-secret-of-nobody", "the name must have 1 to 64"),
+        ("an na=made-up-secret-of-nobody", "the name must have 1 to 64"),
+        ("ännä=made-up-secret-of-nobody", "the name must have 1 to 64"),
+        ("-anna=made-up-secret-of-nobody", "the name must have 1 to 64"),
+        (f"{'a' * 65}=made-up-secret-of-nobody", "the name must have 1 to 64"),
+        ("sk-made-up-secret=anna.of.the.second.team", "there is a token in place of the name"),
+        ("anna=", "fewer than 16 characters"),
+        ("anna=made-up", "fewer than 16 characters"),
+        ("anna=made-up-secret of-nobody", "the token contains a space"),
+        ("anna=made-up-secret-of-nöbody", "the token contains a space, a comma or a character"),
         ("anna=sk-ant-oat01-made-up", "is a Claude credential"),
-        ("anna=sha256:made-up", "without the 64 hexadecimal digits"),
-        (f"anna={ANNA_HASH}0", "without the 64 hexadecimal digits"),
-        *((f"{name}=made-up-secret-of-nobody", "means something else") for name in sorted(RESERVED)),
-        ("Admin=made-up-secret-of-nobody", "means something else"),
-        (f"other={ANNA}", "has the token of 'anna'"),
-        (f"other={ANNA_HASH}", "has the token of 'anna'"),
-        (f"anna={BEN}", "has the name 'anna', which another user has"),
-        (f"Anna={BEN}", "has the name 'Anna', which another user has, as 'anna': upper and lower case make no difference"),
-        (f"other={MASTER}", "has the value of LITELLM_MASTER_KEY"),
+        ("anna=sha256:made-up", "the 64 hexadecimal digits"),
+        (f"anna={ANNA_HASH}0", "the 64 hexadecimal digits"),
+        *((f"{name}=made-up-secret-of-nobody", "is reserved") for name in sorted(RESERVED)),
+        ("Admin=made-up-secret-of-nobody", "is reserved"),
+        (f"other={ANNA}", "the token is also that of 'anna'"),
+        (f"other={ANNA_HASH}", "the token is also that of 'anna'"),
+        (f"anna={BEN}", "a user named 'anna' already exists"),
+        (f"Anna={BEN}", "a user named 'anna' already exists, and 'Anna' is the same name"),
+        (f"other={MASTER}", "the token is also LITELLM_MASTER_KEY"),
     ],
 )
 def test_a_broken_entry_is_nobodys(entry, says):
@@ -76,7 +76,7 @@ def test_a_broken_entry_is_nobodys(entry, says):
     )
     assert names(users) == ["anna", "ben"]
     (mistake,) = mistakes
-    assert mistake.startswith("line 2 ")
+    assert mistake.startswith("line 2: ")
     assert says in mistake
     assert "made-up" not in mistake
 
@@ -90,7 +90,7 @@ def test_lines_of_a_file():
     )
     users, mistakes = parse_users(parse_lines(content))
     assert names(users) == ["anna", "ben"]
-    assert [mistake.split(" has")[0] for mistake in mistakes] == ["line 5"]
+    assert [mistake.split(":")[0] for mistake in mistakes] == ["line 5"]
 
 
 def test_the_hash_shows_no_token():
@@ -104,10 +104,11 @@ def test_the_hash_shows_no_token():
 
 def test_users_of_the_variable():
     """PROXY_USER_TOKENS makes people, all of whose mistakes are told at the start, by their place and without a token."""
-    assert names(Settings.parse({"PROXY_USER_TOKENS": f"anna={ANNA}"}).users.everybody()) == ["anna"]
+    assert names(Settings.parse({"PROXY_USER_TOKENS": f"anna={ANNA}"}).users.all_users()) == ["anna"]
     with pytest.raises(SettingsError) as caught:
         Settings.parse({"PROXY_USER_TOKENS": f"anna={STATIC},made-up,admin={BEN}", "PROXY_STATIC_TOKEN": STATIC})
-    assert [mistake.split(" ")[:3] for mistake in caught.value.mistakes] == [["PROXY_USER_TOKENS:", "entry", n] for n in "123"]
+    places = [mistake.split(": ")[:2] for mistake in caught.value.mistakes]
+    assert places == [["PROXY_USER_TOKENS", f"entry {number}"] for number in (1, 2, 3)]
     assert "made-up" not in str(caught.value)
 
 
@@ -127,7 +128,7 @@ def test_when_a_proxy_with_users_is_closed(tmp_path, variables, closed):
     (tmp_path / "there").write_text("")
     paths = {name: str(tmp_path / value) if name.endswith("_FILE") else value for name, value in variables.items()}
     book = Settings.parse(paths).users
-    book.everybody()
+    book.all_users()
     assert book.closed is closed
 
 
@@ -199,12 +200,12 @@ def test_a_young_file_is_read_again(path, monkeypatch):
     book, reads, really = UserBook(path=path, clock=clock), [], os.open
     monkeypatch.setattr(os, "open", lambda *given: reads.append(given) or really(*given))
     clock.now = path.stat().st_mtime
-    book.everybody()
-    book.everybody()
+    book.all_users()
+    book.all_users()
     assert len(reads) == 2
     clock.now += SETTLED_SECONDS * 2
-    book.everybody()
-    book.everybody()
+    book.all_users()
+    book.all_users()
     assert len(reads) == 3
 
 
@@ -212,11 +213,11 @@ def test_a_deleted_file_revokes_everybody_in_it(path, caplog):
     """Without the file nobody of it comes in, those of the variable stay, the proxy stays closed, and the log says so once."""
     fixed, _ = parse_users(parse_list(f"carl={ANNA[::-1]}"))
     book = UserBook(fixed, path, clock=Clock())
-    assert names(book.everybody()) == ["carl", "anna", "ben"]
+    assert names(book.all_users()) == ["carl", "anna", "ben"]
     path.unlink()
-    assert names(book.everybody()) == names(book.everybody()) == ["carl"]
+    assert names(book.all_users()) == names(book.all_users()) == ["carl"]
     only_filed = UserBook(path=path)
-    only_filed.everybody()
+    only_filed.all_users()
     assert (book.closed, only_filed.closed) == (True, False)
     assert [record.message for record in caplog.records] == [
         "PROXY_USER_TOKENS_FILE: names a file that is gone; the users in it are refused"
@@ -225,9 +226,9 @@ def test_a_deleted_file_revokes_everybody_in_it(path, caplog):
 
 def test_a_proxy_whose_file_is_deleted_stays_closed(book, path):
     """Where there was a file once, its end does not open the proxy."""
-    book.everybody()
+    book.all_users()
     path.unlink()
-    assert book.everybody() == ()
+    assert book.all_users() == ()
     assert book.closed
 
 
@@ -235,15 +236,15 @@ def test_a_broken_line_keeps_the_others(book, path, caplog):
     """A broken line is told once by its number and without the token, and the other people stay."""
     path.write_text(f"anna={ANNA}\nsecret-made-up-only\nben={BEN}\n")
     for _ in range(3):
-        assert names(book.everybody()) == ["anna", "ben"]
+        assert names(book.all_users()) == ["anna", "ben"]
     path.write_text(f"anna={ANNA}\nsecret-made-up-only\nben={BEN}\n\n")
-    book.everybody()
-    assert [record.message for record in caplog.records] == ["PROXY_USER_TOKENS_FILE: line 2 is not name=token"]
+    book.all_users()
+    assert [record.message for record in caplog.records] == ["PROXY_USER_TOKENS_FILE: line 2: expected name=token"]
 
 
 def test_a_file_that_cannot_be_read_keeps_its_users(book, path, caplog, monkeypatch):
     """A file that has become unreadable is told once, its users stay, and it counts again when it can be read."""
-    book.everybody()
+    book.all_users()
     content, opened = path.read_text(), os.open
 
     def refused(*_):
@@ -252,18 +253,18 @@ def test_a_file_that_cannot_be_read_keeps_its_users(book, path, caplog, monkeypa
     monkeypatch.setattr(os, "open", refused)
     path.write_text(f"{content}carl={ANNA[::-1]}\n")
     for _ in range(3):
-        assert names(book.everybody()) == ["anna", "ben"]
+        assert names(book.all_users()) == ["anna", "ben"]
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "cannot be read (Permission denied)" in caplog.text
     monkeypatch.setattr(os, "open", opened)
-    assert names(book.everybody()) == ["anna", "ben", "carl"]
+    assert names(book.all_users()) == ["anna", "ben", "carl"]
 
 
 def test_what_is_not_a_file(tmp_path, caplog):
     """A folder or a pipe in the file's place opens nothing and blocks nobody."""
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "pipe"):
-        assert UserBook(path=path).everybody() == ()
+        assert UserBook(path=path).all_users() == ()
     assert len(caplog.records) == 2
 
 
@@ -272,7 +273,7 @@ def test_who_stands_in_both_places(path, caplog):
     fixed, _ = parse_users(parse_list(f"anna={ANNA[::-1]}"))
     book = UserBook(fixed, path)
     assert [who(book, token) for token in (ANNA, ANNA[::-1], BEN)] == [None, "anna", "ben"]
-    assert "line 1 has the name 'anna'" in caplog.text
+    assert "line 1: a user named 'anna' already exists" in caplog.text
 
 
 # A file that others may write

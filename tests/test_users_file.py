@@ -8,7 +8,7 @@ from datetime import date
 import pytest
 
 from claude_proxy.access import users_file
-from claude_proxy.access.users_file import PeopleError
+from claude_proxy.access.users_file import UsersError
 from claude_proxy.config.users import UserBook, digest_of, parse_list, parse_users
 from claude_proxy.secret import Secret
 
@@ -32,7 +32,7 @@ def add(path, book, name, token=None):
 
 
 def names(book):
-    return [user.name for user in book.everybody()]
+    return [user.name for user in book.all_users()]
 
 
 def test_add(path, book):
@@ -59,20 +59,20 @@ def test_add_with_a_token_of_ones_own(path, book):
         ("carl", None, "A user named carl already exists."),
         ("ANNA", None, "A user named anna already exists; upper and lower case make no difference."),
         ("Carl", None, "A user named carl already exists; upper and lower case make no difference."),
-        ("ben", CARL, "has the token of 'carl'"),
-        ("ben", "sk-made-up-static", "has the value of PROXY_STATIC_TOKEN"),
-        ("ben", "short", "less than 16 characters"),
-        ("ben", "", "less than 16 characters"),
-        ("admin", None, "means something else"),
-        ("b\nen", None, "has a name that is not"),
-        ("", None, "has a name that is not"),
+        ("ben", CARL, "he token is also that of 'carl'"),
+        ("ben", "sk-made-up-static", "he token is also PROXY_STATIC_TOKEN"),
+        ("ben", "short", "fewer than 16 characters"),
+        ("ben", "", "fewer than 16 characters"),
+        ("admin", None, "is reserved"),
+        ("b\nen", None, "he name must have 1 to 64"),
+        ("", None, "he name must have 1 to 64"),
     ],
 )
 def test_who_cannot_be_added(path, book, name, token, says):
     """A name or token that is taken or cannot be is refused in words without the token, and the file stays as it was."""
     add(path, book, "anna")
     before = path.read_bytes()
-    with pytest.raises(PeopleError, match=says) as caught:
+    with pytest.raises(UsersError, match=says) as caught:
         add(path, book, name, token)
     assert not token or token not in str(caught.value)
     assert path.read_bytes() == before
@@ -91,7 +91,7 @@ def test_remove(path, book):
 @pytest.mark.parametrize(("name", "says"), [("nobody", "is not in"), ("carl", "is in PROXY_USER_TOKENS")])
 def test_who_cannot_be_removed(path, book, name, says):
     """Whoever is not in the file cannot be taken out of it; of the variable's people it is said where they stand."""
-    with pytest.raises(PeopleError, match=says):
+    with pytest.raises(UsersError, match=says):
         users_file.remove(path, book, name)
     assert not path.exists()
 
@@ -108,7 +108,7 @@ def test_the_list(path, book):
     """The list has everybody with the day of their adding where it is known, and no token."""
     add(path, book, "anna")
     path.write_text(path.read_text() + "ben=made-up-token-of-ben\n")
-    listed = users_file.everybody(path, book)
+    listed = users_file.listed(path, book)
     assert [(row.name, row.since) for row in listed] == [("carl", ""), ("anna", "2026-11-21"), ("ben", "")]
     assert [row.place for row in listed] == ["PROXY_USER_TOKENS", str(path), str(path)]
     assert "made-up" not in str(listed).replace(str(path), "")
@@ -117,7 +117,7 @@ def test_the_list(path, book):
 def test_find(path, book):
     """A person is found by name, and one that is not there is a sentence."""
     assert users_file.find(book, "carl").token.reveal() == CARL
-    with pytest.raises(PeopleError, match="There is no user named nobody"):
+    with pytest.raises(UsersError, match="There is no user named nobody"):
         users_file.find(book, "nobody")
 
 
@@ -144,7 +144,7 @@ def test_the_owners_choices_stay(path, book):
 def test_a_place_that_cannot_be_written(tmp_path, book):
     """A folder that is none is one sentence."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(PeopleError, match="cannot be written"):
+    with pytest.raises(UsersError, match="cannot be written"):
         add(tmp_path / "file" / "users", book, "anna")
 
 
@@ -165,10 +165,10 @@ def test_a_name_is_the_same_in_any_case(path, book, name):
     """A user is found and removed in upper and lower case, and listed with the day of the file."""
     add(path, book, "Anna")
     assert users_file.find(book, name).name == "Anna"
-    assert [(row.name, row.since) for row in users_file.everybody(path, book)][1:] == [("Anna", "2026-11-21")]
+    assert [(row.name, row.since) for row in users_file.listed(path, book)][1:] == [("Anna", "2026-11-21")]
     users_file.remove(path, book, name)
     assert names(book) == ["carl"]
-    with pytest.raises(PeopleError, match="is in PROXY_USER_TOKENS"):
+    with pytest.raises(UsersError, match="is in PROXY_USER_TOKENS"):
         users_file.remove(path, book, "CARL")
 
 
@@ -176,7 +176,7 @@ def test_nobody_is_added_to_a_file_that_others_may_write(path, book):
     """Who is in such a file is not known, so nobody is added to it, in words with the remedy; removing still works."""
     add(path, book, "anna")
     path.chmod(0o666)
-    with pytest.raises(PeopleError, match="chmod go-w"):
+    with pytest.raises(UsersError, match="chmod go-w"):
         add(path, book, "ben")
     users_file.remove(path, book, "anna")
     assert "anna" not in path.read_text()

@@ -1,10 +1,10 @@
-"""LiteLLM's administration: which of its routes are served, and what a request to one may hold. No LiteLLM types.
+"""LiteLLM's administration: which of its routes are served, and what a request to one may contain. No LiteLLM types.
 
-1. A route is served only when a row of ``SERVED`` names it. Every other one is closed, the master key included.
+1. A route is served only if a row of ``SERVED`` lists it. Every other one is closed, also for the master key.
 2. A request must not make LiteLLM read a variable of the environment, a file or a secret store: LiteLLM 1.106.2 returns such
-   values in answers and sends them to hosts. References to them are refused in path, query and body.
-3. A request must not name a host, a credential or a piece of code for LiteLLM to use: ``config.yaml`` does that.
-4. LiteLLM gets the body that was checked, written anew, so it cannot read it in another way.
+   values in responses and sends them to hosts. References to them are refused in path, query and body.
+3. A request must not name a host, a credential or code for LiteLLM to use: only ``config.yaml`` does that.
+4. LiteLLM gets the checked body, serialised again, so it cannot read it in another way.
 """
 
 import json
@@ -16,17 +16,17 @@ from urllib.parse import unquote_plus
 from claude_proxy.anthropic.errors import Refused
 from claude_proxy.asgi import Message, Send
 
-# LiteLLM's pages send some kilobytes; lists of keys or members for a bulk change are the largest.
+# LiteLLM's pages send a few kilobytes; lists of keys or members for a bulk change are the largest.
 MAX_BODY_BYTES = 1024 * 1024
-# Levels of lists and objects, those of JSON inside strings included.
+# Levels of lists and objects, including those of JSON inside strings.
 MAX_DEPTH = 64
 BODILESS = frozenset({204, 304})
-# How many layers of escapes are taken off a text: one each for the URL, the form and the JSON, and some to spare.
+# How many layers of escapes are decoded: one each for the URL, the form and the JSON, and some to spare.
 MAX_LAYERS = 6
 
 
 class Served(NamedTuple):
-    """A row: what the routes are for, and the routes by method. ``{}`` stands for one part of a path."""
+    """A row: the purpose of the routes, and the routes by method. ``{}`` is any one part of a path."""
 
     purpose: str
     routes: Mapping[str, str]
@@ -40,15 +40,15 @@ _DAILY = " ".join(
 )
 
 SERVED: tuple[Served, ...] = (
-    Served("the book of usage of this proxy's own", {"GET": "/usage.csv"}),
+    Served("this proxy's own usage ledger", {"GET": "/usage.csv"}),
     Served(
-        "whether the models of config.yaml answer, each with its own key at its own host",
+        "whether the models of config.yaml respond, each with its own key at its own host",
         {"GET": "/health /health/latest /health/history /health/backlog /health/license /health/shared-status"},
     ),
     Served("the models of config.yaml, without their keys", {"GET": "/model/info /model_group/info"}),
     Served("prices and numbers of models", {"GET": "/model/deprecations /model/cost_map/source /model/settings"}),
     Served(
-        "how models did",
+        "statistics of models",
         {"GET": "/model/metrics /model/metrics/exceptions /model/metrics/slow_responses /model/streaming_metrics"},
     ),
     Served(
@@ -121,13 +121,13 @@ SERVED: tuple[Served, ...] = (
         },
     ),
     Served(
-        "what LiteLLM's pages ask about themselves",
+        "what LiteLLM's pages request about themselves",
         {
             "GET": "/get/ui_settings /get/ui_theme_settings /get/user_banner /get/internal_user_settings "
             "/get/default_team_settings /get/allowed_ips /callbacks/list"
         },
     ),
-    Served("LiteLLM's cache of answers, emptied", {"POST": "/cache/delete /cache/flushall"}),
+    Served("LiteLLM's cache of responses, emptied", {"POST": "/cache/delete /cache/flushall"}),
     Served(
         "the same for LiteLLM's pages",
         {
@@ -162,37 +162,37 @@ SERVED: tuple[Served, ...] = (
     ),
 )
 
-# Why a route of LiteLLM 1.106.2's that stands beside the served ones is closed, by how its path begins; the longest counts.
+# Why a route of LiteLLM 1.106.2 is closed, by the start of its path; the longest match applies.
 CLOSED: Mapping[str, str] = {
     "/cache": "it shows the address and the password of the cache, and connects to one that the request names",
-    "/callbacks/configs": "callbacks stand in config.yaml",
-    "/config": "it shows and changes settings that hold secrets; they stand in config.yaml",
-    "/credentials": "it keeps and shows providers' keys; they stand in .env",
+    "/callbacks/configs": "callbacks are set in config.yaml",
+    "/config": "it shows and changes settings that contain secrets; they are set in config.yaml",
+    "/credentials": "it stores and shows providers' keys; they are set in .env",
     "/get/config/callbacks": "it shows variables of the environment",
-    "/get/latest_release_info": "it asks a host that config.yaml does not name",
+    "/get/latest_release_info": "it sends a request to a host that config.yaml does not name",
     "/get/mcp_": "MCP is not served",
     "/get/sso_settings": "it shows the secret of the sign-in",
-    "/get/websearch_interception_settings": "tools stand in config.yaml",
-    "/guardrails": "it returns variables of the environment, asks hosts that a request names, and runs code",
+    "/get/websearch_interception_settings": "tools are set in config.yaml",
+    "/guardrails": "it returns variables of the environment, sends requests to hosts that a request names, and runs code",
     "/health/drain": "it stops the proxy from serving",
     "/health/readiness/details": "it shows how the proxy is built",
     "/health/services": "it sends messages to other services",
     "/health/test_connection": "it sends a key to the host that the request names",
     "/key/health": "it sends a record to the hosts that a key names",
-    "/model": "models stand in config.yaml; a new one could send a provider's key to any host",
-    "/model_group/make_public": "models stand in config.yaml",
-    "/policies": "guardrails stand in config.yaml",
-    "/router": "it shows the router's settings, the password of its Redis included",
-    "/settings": "it shows callbacks with what they hold",
+    "/model": "models are set in config.yaml; a new one could send a provider's key to any host",
+    "/model_group/make_public": "models are set in config.yaml",
+    "/policies": "guardrails are set in config.yaml",
+    "/router": "it shows the router's settings, including the password of its Redis",
+    "/settings": "it shows callbacks and their settings",
     "/spend/calculate": "it fetches what the request names",
-    "/spend/capture_rate": "it asks a host that config.yaml does not name",
+    "/spend/capture_rate": "it sends a request to a host that config.yaml does not name",
     "/sso": "sign-in is by name and password",
-    "/team": "callbacks stand in config.yaml; a team's would send its conversations, and keys, to any host",
-    "/v2/guardrails": "guardrails stand in config.yaml",
+    "/team": "callbacks are set in config.yaml; a team's could send its conversations, and keys, to any host",
+    "/v2/guardrails": "guardrails are set in config.yaml",
     "/v2/rerank": "it calls a model",
 }
 
-# Names by which LiteLLM is told of a host, a credential or a piece of code, wherever they stand in a body.
+# Names of fields that hold a host, a credential or code for LiteLLM, at any place in a body.
 _REFUSED_FIELDS = frozenset(
     {
         "api_base", "api_key", "api_url", "azure_ad_token", "aws_web_identity_token", "base_url", "callback", "callback_name",
@@ -202,7 +202,7 @@ _REFUSED_FIELDS = frozenset(
     }
 )  # fmt: skip
 _REFUSED_ENDINGS = ("_api_base", "_api_key", "_base_url", "_endpoint", "_endpoint_url", "_host", "_secret_key")
-# What LiteLLM puts a value of the environment, a file or a token in the place of: litellm/secret_managers/main.py.
+# LiteLLM replaces these with the value of a variable, a file or a token: litellm/secret_managers/main.py.
 _REFERENCE = re.compile(r"os\.environ/|oidc/(?:google|circleci|circleci_v2|github|azure|file|env|env_path)/")
 _UNICODE_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 
@@ -239,19 +239,19 @@ def _fits(wanted: str, part: str) -> bool:
 
 
 def why_closed(route: str) -> str:
-    """Return why a route is closed; empty for one that is none of LiteLLM's administration."""
+    """Return why a route is closed; empty for a route outside of LiteLLM's administration."""
     found = [prefix for prefix in CLOSED if route.startswith(prefix)]
     return CLOSED[max(found, key=len)] if found else ""
 
 
 def check_address(route: str, query: str) -> None:
-    """Raise ``Refused`` for a path or a query with a reference in it."""
+    """Raise ``Refused`` for a path or a query that contains a reference."""
     _check_text(route)
     _check_text(query)
 
 
 def checked_body(raw: bytes) -> bytes:
-    """Return the body that LiteLLM may have, as JSON; raise ``Refused`` for one that it must not have."""
+    """Return the body for LiteLLM, as JSON; raise ``Refused`` for one that LiteLLM must not get."""
     if len(raw) > MAX_BODY_BYTES:
         raise Refused(413, "Request exceeds the maximum size")
     if not raw.strip():
@@ -287,7 +287,7 @@ def _check_value(value: Any, depth: int) -> None:
 
 
 def _check_inner(text: str, depth: int) -> None:
-    """Check JSON inside a string: LiteLLM reads some fields so."""
+    """Check JSON inside a string: LiteLLM parses some fields that way."""
     try:
         inner = json.loads(text)
     except (ValueError, RecursionError):
@@ -301,7 +301,7 @@ def _is_refused(name: str) -> bool:
 
 
 def _is_empty(value: Any) -> bool:
-    """Whether a value says nothing: LiteLLM's pages send fields that nobody has filled in."""
+    """Whether a value is empty: LiteLLM's pages also send fields that were not filled in."""
     if isinstance(value, dict):
         return all(map(_is_empty, value.values()))
     if isinstance(value, list):
@@ -311,11 +311,13 @@ def _is_empty(value: Any) -> bool:
 
 def _check_text(text: str) -> None:
     if any(_REFERENCE.search(layer.lower()) for layer in _layers(text)):
-        raise Refused(403, "The request refers to a variable, a file or a token of the server; administration may not.")
+        raise Refused(
+            403, "The request refers to a variable, a file or a token of the server, which administration does not allow."
+        )
 
 
 def _layers(text: str) -> Iterator[str]:
-    """Yield a text, and what is below its escapes: those of URLs and forms, and those of JSON."""
+    """Yield a text, and what its escapes decode to: those of URLs and forms, and those of JSON."""
     for _ in range(MAX_LAYERS):
         yield text
         if "\\" not in text and "%" not in text:
@@ -328,7 +330,7 @@ def _layers(text: str) -> Iterator[str]:
 
 
 def redacted(send: Send, clean: Callable[[str], str]) -> Send:
-    """Return a ``send`` that holds an answer back until it is whole, and lets it go without the secrets that are known."""
+    """Return a ``send`` that waits for the whole response, and sends it without the known secrets."""
     begun: list[Message] = []
     body = bytearray()
 

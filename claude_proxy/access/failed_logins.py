@@ -1,12 +1,12 @@
-"""What a refused request costs: a line in the log, but not one for each, and time for who keeps sending wrong tokens."""
+"""Logs refused requests, in one line a minute for each address, and delays clients that keep sending wrong tokens."""
 
 # Rules:
-#   1. the first refusal of an address is logged at once; further ones are counted and logged as one line a minute;
-#   2. a wrong token is refused at once the first `FREE_ATTEMPTS` times, then after a delay that doubles up to `MAX_DELAY`;
-#      an address that sends none for `FORGET_SECONDS` starts anew;
-#   3. a request with a right token does not pass through here, whatever its address has sent before: behind a load balancer
-#      every client has the same one;
-#   4. at most `MAX_WAITING` requests wait at the same time, and at most `MAX_SOURCES` addresses are known; more of these
+#   1. the first refusal of an address is logged immediately; further ones are counted and logged in one line a minute;
+#   2. a wrong token is refused immediately the first `FREE_ATTEMPTS` times, then after a delay that doubles up to `MAX_DELAY`;
+#      an address that sends none for `FORGET_SECONDS` starts again at zero;
+#   3. a request with a valid token is never delayed, whatever its address has sent before: behind a load balancer all clients
+#      have the same address;
+#   4. at most `MAX_WAITING` requests wait at the same time, and at most `MAX_SOURCES` addresses are stored; further addresses
 #      share one row.
 
 import asyncio
@@ -29,7 +29,7 @@ FREE_ATTEMPTS = 10
 FIRST_DELAY = 0.25
 MAX_DELAY = 4.0
 FORGET_SECONDS = 300.0
-# A waiting request takes a place from the others. With a limit of 128 open files there are places for 24 requests.
+# A waiting request uses up a place. With a limit of 128 open files there are places for 24 requests.
 MAX_WAITING = 16
 OTHERS = "other addresses"
 UNKNOWN = "an unknown address"
@@ -38,11 +38,11 @@ Clock = Callable[[], float]
 
 
 def source_of(client: Any) -> str:
-    """Return the address of an ASGI scope's client; for IPv6 its network, since one host may have all addresses of that."""
+    """Return the address of an ASGI scope's client; for IPv6 its network, because one host may have all addresses of it."""
     try:
         address = ipaddress.ip_address(str(client[0]).partition("%")[0])
     except (TypeError, IndexError, ValueError):
-        return UNKNOWN  # none, or a text out of X-Forwarded-For
+        return UNKNOWN  # no address, or a text from X-Forwarded-For
     if isinstance(address, ipaddress.IPv6Address):
         mapped = address.ipv4_mapped
         return str(mapped or ipaddress.IPv6Network((address, 64), strict=False))
@@ -57,7 +57,7 @@ class _Logged:
 
 
 class RefusalLog:
-    """Rule 1. Returns the lines to log; the caller logs them, and asks again when the next one is due."""
+    """Rule 1. Returns the lines to log; the caller logs them, and calls again when the next one is due."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -65,7 +65,7 @@ class RefusalLog:
         self._rows: dict[str, _Logged] = {}
 
     def refused(self, source: str, request: str, status: int) -> list[str]:
-        """Return what to log about a refused request."""
+        """Return the lines to log for a refused request."""
         lines = self.due()
         row = self._rows.get(source)
         if row is None and len(self._rows) >= MAX_SOURCES:
@@ -81,7 +81,7 @@ class RefusalLog:
         return lines
 
     def due(self) -> list[str]:
-        """Return a line for each address whose minute is over and that was refused again in it, which begins another minute."""
+        """Return a line for each address that was refused again in its minute, if that is over; the next minute begins."""
         now, lines = self._clock(), []
         while self._rows:
             source, row = next(iter(self._rows.items()))
@@ -94,21 +94,21 @@ class RefusalLog:
         return lines
 
     def seconds_to_next(self) -> float | None:
-        """Return when ``due`` is to be asked again; None when nothing was refused in the last minute."""
+        """Return the seconds until ``due`` must be called again; None if nothing was refused in the last minute."""
         return next((max(0.0, row.since + LOG_SECONDS - self._clock()) for row in self._rows.values()), None)
 
 
 class LoginDelays:
-    """Rule 2 and 4. Whoever waits calls ``enter`` before and ``leave`` after."""
+    """Rules 2 and 4. A caller that waits calls ``enter`` before and ``leave`` after."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        # By source, the one that was longest without a wrong token first: how many it has sent, and when the last one came.
+        # By source, least recent first: the number of its wrong tokens, and the time of the last one.
         self._attempts: dict[str, tuple[int, float]] = {}
         self._waiting = 0
 
     def failed(self, source: str) -> float:
-        """Count a wrong token and return the delay of its refusal in seconds."""
+        """Count a wrong token and return the delay of the refusal in seconds."""
         now = self._clock()
         while self._attempts and next(iter(self._attempts.values()))[1] + FORGET_SECONDS <= now:
             del self._attempts[next(iter(self._attempts))]
@@ -117,23 +117,23 @@ class LoginDelays:
         attempts = self._attempts.pop(source, (0, now))[0] + 1
         self._attempts[source] = attempts, now
         extra = attempts - FREE_ATTEMPTS
-        # Beyond a small power the result is the same, and a large one is no float.
+        # Beyond a small power the result is the same, and a large power overflows.
         return 0.0 if extra <= 0 else min(MAX_DELAY, FIRST_DELAY * 2.0 ** min(extra - 1, 16))
 
     def enter(self) -> bool:
-        """Return whether one more may wait, and count it."""
+        """Return whether another request may wait, and count it."""
         if self._waiting >= MAX_WAITING:
             return False
         self._waiting += 1
         return True
 
     def leave(self) -> None:
-        """Note that one waits no longer."""
+        """Count one waiting request less."""
         self._waiting -= 1
 
 
 class FailedLogins:
-    """The two together, with the event loop's timers. One for a process."""
+    """Both of these, with the event loop's timers. One per process."""
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._log = RefusalLog(clock)
@@ -143,7 +143,7 @@ class FailedLogins:
     async def response_to(
         self, refusal: Refusal, source: str, request: str, receive: Receive, *, wrong_token: bool
     ) -> Refusal | None:
-        """Log a refused request and return the response when it is time for it; None when the client has left before."""
+        """Log a refused request and return the response after its delay; None if the client has disconnected before."""
         delay = self._delays.failed(source) if wrong_token else 0.0
         waits = delay > 0 and self._delays.enter()
         if delay > 0 and not waits:
@@ -169,13 +169,13 @@ class FailedLogins:
 
 
 def too_many(delay: float) -> Refusal:
-    """Return the refusal of a wrong token where too many others wait for theirs already."""
+    """Return the response to a wrong token when too many others are waiting already."""
     headers = [("retry-after", str(math.ceil(delay))), ("x-should-retry", "false")]
     return own_refusal(429, "Too many requests with a token that is not this proxy's.", headers)
 
 
 async def leaves(receive: Receive, seconds: float) -> bool:
-    """Wait, and return at once and true when the client leaves meanwhile. What it sends is dropped."""
+    """Wait; return true immediately if the client disconnects meanwhile. Drops what the client sends."""
     try:
         async with asyncio.timeout(seconds):
             while (await receive())["type"] != "http.disconnect":

@@ -1,4 +1,4 @@
-"""Ends the requests of users who were removed while their answers are under way."""
+"""Ends requests in progress of users who were removed."""
 
 import asyncio
 import contextlib
@@ -11,15 +11,15 @@ from claude_proxy.config.users import User, digest_of
 
 logger = logging.getLogger(__name__)
 
-# How often the users of running requests are looked for again, in seconds: a removed one's streams end within a minute.
+# How often the users of running requests are checked, in seconds: the streams of a removed user end within a minute.
 LOOK_SECONDS = 15.0
 
 
 class Revocation:
-    """The requests under way of users with a token of their own. ``users`` returns all users as of now.
+    """The requests in progress of users with a token of their own. ``users`` returns all current users.
 
-    While there is such a request, the users are looked up every ``LOOK_SECONDS``; a request whose user, or whose token, is no
-    longer among them is ended. While there is none, nothing runs.
+    While there are such requests, their users are checked every ``LOOK_SECONDS``. A request is ended when its user, or its
+    token, no longer exists. Without such requests nothing runs.
     """
 
     def __init__(self, users: Callable[[], Iterable[User]]) -> None:
@@ -30,7 +30,7 @@ class Revocation:
 
     @contextlib.contextmanager
     def watched(self, caller: Caller, end: Callable[[], None]) -> Iterator[None]:
-        """Call ``end``, at most once, when the caller is removed within this context."""
+        """Call ``end``, at most once, if the caller is removed within this context."""
         if caller.role is not Role.USER or caller.name == STATIC_NAME or caller.token is None:
             yield
             return
@@ -46,7 +46,7 @@ class Revocation:
                 self._timer = None
 
     def look(self) -> None:
-        """End the requests of users who are no longer there."""
+        """End the requests of users who no longer exist."""
         there = {(user.name, user.digest) for user in self._users()}
         gone = [number for number, (user, _) in self._running.items() if user not in there]
         for number in gone:

@@ -1,6 +1,6 @@
-"""Who may do what: the tokens, and the routes that the proxy has at all. Plain values, no LiteLLM types.
+"""Which tokens are valid, and which routes each caller may use. Plain values, no LiteLLM types.
 
-Which routes of administration there are stands in ``access/administration.py``.
+``access/administration.py`` has the routes of administration.
 """
 
 from collections.abc import Awaitable, Callable
@@ -13,22 +13,22 @@ from claude_proxy.config.settings import Settings
 from claude_proxy.secret import Secret
 from claude_proxy.upstream.headers import PROXY_TOKEN, Client
 
-# The only routes that call a model. A Claude credential of the client's never gets further than the gateway on any other.
+# The only routes that call a model. On all others the gateway removes a client's Claude credential.
 MODEL_ROUTES = frozenset(
     {("POST", "/v1/messages"), ("POST", "/v1/messages/count_tokens"), ("GET", "/v1/models"), ("GET", "/models")}
 )
-# What shows quota and usage: to everybody who may use the models.
+# Rate limits and usage: for every caller who may use the models.
 STATUS_ROUTES = frozenset({("GET", "/pool"), ("GET", "/metrics")})
-# What changes the pool: for the master key alone, from the proxy's own page or from no page.
+# Changes of the pool: for the master key only, from the proxy's own page or from no page.
 POOL_ACTIONS = ("add", "pause", "resume", "remove")
 POOL_ROUTES = frozenset(("POST", f"/pool/{action}") for action in POOL_ACTIONS)
-# Claude Code asks HEAD / at every start, without any token; the others are for load balancers and Docker.
+# Claude Code sends HEAD / at every start, without a token; the others are for load balancers and Docker.
 PUBLIC_ROUTES = frozenset({"/", "/health/liveliness", "/health/liveness", "/health/readiness"})
-# What a browser gets a page of; another client gets text or data.
+# A browser gets a page of these; another client gets text or data.
 WEB_PAGES = frozenset({"/", "/pool"})
-# Every virtual key of LiteLLM's begins so, unless somebody chose another one by hand.
+# Every virtual key of LiteLLM starts with this, unless it was chosen by hand.
 VIRTUAL_KEY_PREFIX = "sk-"
-# With a database only. The pages and what they need before somebody has signed in: without a token.
+# Only with a database. LiteLLM's pages, and what they need before sign-in, need no token.
 PAGES = frozenset({"ui", "litellm-asset-prefix"})
 SIGN_IN_ROUTES = frozenset(
     {
@@ -37,9 +37,9 @@ SIGN_IN_ROUTES = frozenset(
         ("GET", "/get_favicon"), ("GET", "/public/litellm_model_cost_map"),
     }
 )  # fmt: skip
-# Where a virtual key's holder sees its models, budget and spend.
+# Shows a virtual key's own models, budget and spend.
 OWN_KEY_REQUESTS = frozenset({("GET", "/key/info", "")})
-# What callers without a name of their own are called: who holds the master key, the static token, a virtual key, or nothing.
+# The names of callers without a name of their own: with the master key, the static token, a virtual key, or nothing.
 ADMIN_NAME, STATIC_NAME, KEY_NAME, ANYONE = "admin", "static", "key", "anyone"
 SHARED_NAMES = frozenset({ADMIN_NAME, STATIC_NAME, KEY_NAME, ANYONE})
 
@@ -52,10 +52,9 @@ OPEN_NOTICE = (
 
 
 class Role(Enum):
-    """Who somebody is: ADMIN holds the master key, USER the static token or one of their own.
+    """The role of a caller: ADMIN has the master key, USER the static token or a token of their own.
 
-    With a database everybody else has a KEY of LiteLLM's, or none. Without one, and with no token set, everybody else is
-    OPEN.
+    With a database other callers have a virtual KEY of LiteLLM. OPEN is every other caller of an open proxy.
     """
 
     ADMIN = "admin"
@@ -65,30 +64,30 @@ class Role(Enum):
 
 
 class Caller(NamedTuple):
-    """Who asks, and the token of the request's that said so. ``name`` may be shown: a person's, or what stands for none."""
+    """The caller of a request, and the token that identified them. ``name`` is not secret: a user's name, or a general one."""
 
     role: Role
     token: Secret | None
     name: str
 
 
-# Whether a virtual key is that of an administrator who has signed in to LiteLLM's pages. Such a key opens administration, as
-# no other does: LiteLLM 1.106.2 itself shows the holder of any key the spend of all, and the configuration.
+# Whether a virtual key is the session of an administrator who has signed in to LiteLLM's pages. Only such a key may use
+# administration: LiteLLM 1.106.2 itself shows the spend of all keys, and the configuration, to every key.
 IsSession = Callable[[Secret], Awaitable[bool]]
 
 
 def identify(client: Client, settings: Settings) -> Caller:
-    """Tell who asks. Every token is compared with every secret in constant time. Raises ``Refused`` with 401.
+    """Identify the caller. Compares every token with every secret in constant time. Raises ``Refused`` with 401.
 
-    With a database, whoever holds neither secret needs a virtual key, which LiteLLM checks.
+    With a database every other caller needs a virtual key, which LiteLLM checks.
     """
     admin = _matching(client, settings.master_key)
     static = _matching(client, settings.static_token)
-    person = settings.users.find(client.tokens)
+    found = settings.users.find(client.tokens)
     if admin:
         return Caller(Role.ADMIN, admin, ADMIN_NAME)
-    if person:
-        user, token = person
+    if found:
+        user, token = found
         return Caller(Role.USER, token, user.name)
     if static:
         return Caller(Role.USER, static, STATIC_NAME)
@@ -120,20 +119,22 @@ def is_public(method: str, route: str, settings: Settings) -> bool:
 
 
 def is_page(route: str) -> bool:
-    """Whether a route is that of LiteLLM's pages."""
+    """Whether a route belongs to LiteLLM's pages."""
     return _first_part(route) in PAGES
 
 
 def check_route(caller: Caller, method: str, route: str, query: str = "", *, database: bool = False) -> None:
-    """Raise ``Refused`` unless the caller may use the route: with 403 for administration, with 404 for all that is closed.
+    """Raise ``Refused`` unless the caller may use the route: with 403 for administration, with 404 for closed routes.
 
-    With a database more is there to administrate, and a virtual key may ask about itself, which takes no query.
+    With a database there are more routes, and a virtual key may read its own data, without a query.
     """
     if (method, route) in MODEL_ROUTES:
         return
     if (method, route) in STATUS_ROUTES:
-        if caller.role is Role.KEY:  # LiteLLM checks a virtual key on its own routes; this one is not
-            raise Refused(403, f"{method} {route} is not for virtual keys; /key/info shows what yours may do and has used.")
+        if caller.role is Role.KEY:  # LiteLLM checks virtual keys on its own routes only
+            raise Refused(
+                403, f"{method} {route} is not for virtual keys; /key/info shows the models, budget and usage of yours."
+            )
         return
     if (method, route) in POOL_ROUTES and caller.role is Role.ADMIN:
         return
@@ -152,12 +153,12 @@ def wants_page(method: str, route: str, accept: str) -> bool:
 
 
 async def nobody(_: Secret) -> bool:
-    """Without a database nobody has signed in to anything."""
+    """Without a database there are no sessions."""
     return False
 
 
 def _first_part(route: str) -> str | None:
-    # A path need not begin with a slash: that of `OPTIONS *` does not.
+    # A path may start without a slash, as in `OPTIONS *`.
     return route.split("/")[1] if route.startswith("/") else None
 
 

@@ -23,11 +23,11 @@ from claude_proxy.config.users import (
 )
 from claude_proxy.secret import Secret
 
-HEADER = "# One user a line: name=token, or name=sha256:<hash of the token>. `claude-proxy user add NAME` adds one.\n"
+HEADER = "# One user per line: name=token, or name=sha256:<hash of the token>. `claude-proxy user add NAME` adds one.\n"
 _SINCE = re.compile(r"#\s*since (\d{4}-\d{2}-\d{2})\s*$")
 
 
-class PeopleError(ValueError):
+class UsersError(ValueError):
     """The command cannot be done; nothing was changed. ``mistakes`` holds a sentence each."""
 
     def __init__(self, *mistakes: str) -> None:
@@ -45,15 +45,15 @@ class Listed(NamedTuple):
 
 def add(path: Path, book: UserBook, name: str, token: str | None, today: date) -> Secret:
     """Write a user's line with the hash of the token, and return the token: a new one unless one is given."""
-    with _told():
+    with _as_users_error():
         secret = check_token(token) if token is not None else Secret(f"sk-{secrets.token_hex(32)}")
         new = User(check_name(name), digest_of(secret))
 
     def added(content: bytes) -> bytes:
-        with _told():
-            there = book.everybody()
+        with _as_users_error():
+            there = book.all_users()
             if book.unsafe:  # its users are not known
-                raise PeopleError(f"{path}: {book.unsafe}")
+                raise UsersError(f"{path}: {book.unsafe}")
             check_free(new.name, there)
             check_unique(new, there, book.forbidden)
         before = content.rstrip(b"\r\n") + b"\n" if content.strip() else HEADER.encode()
@@ -64,24 +64,24 @@ def add(path: Path, book: UserBook, name: str, token: str | None, today: date) -
 
 
 def check_free(name: str, users: Iterable[User]) -> None:
-    """Raise ``PeopleError`` for a name that a user has."""
+    """Raise ``UsersError`` for a name that a user has."""
     other = next((user.name for user in users if folded(user.name) == folded(name)), None)
     if other is not None:
         also = "" if other == name else "; upper and lower case make no difference"
-        raise PeopleError(f"A user named {other} already exists{also}.")
+        raise UsersError(f"A user named {other} already exists{also}.")
 
 
 def remove(path: Path, book: UserBook, name: str) -> None:
     """Remove a user's lines from the file; every other line, a broken one too, stays as it is."""
     wanted = folded(name)
     if any(folded(user.name) == wanted for user in book.fixed):
-        raise PeopleError(f"{name} is in PROXY_USER_TOKENS. Remove the entry there, and restart the proxy.")
+        raise UsersError(f"{name} is in PROXY_USER_TOKENS. Remove the entry there, and restart the proxy.")
 
     def removed(content: bytes) -> bytes:
         lines = content.splitlines(keepends=True)
         kept = [line for line in lines if folded(name_of(line)) != wanted]
         if len(kept) == len(lines):
-            raise PeopleError(f"{name} is not in {path}. `claude-proxy user list` shows all users.")
+            raise UsersError(f"{name} is not in {path}. `claude-proxy user list` shows all users.")
         return b"".join(kept)
 
     _rewrite(path, removed)
@@ -92,7 +92,7 @@ def name_of(line: bytes) -> str:
     return text_of(line).partition("=")[0].strip()
 
 
-def everybody(path: Path, book: UserBook) -> list[Listed]:
+def listed(path: Path, book: UserBook) -> list[Listed]:
     """Return all users, those of the variable first, each in the order of its source."""
     since: dict[str, str] = {}
     with contextlib.suppress(FileNotFoundError):
@@ -105,32 +105,33 @@ def everybody(path: Path, book: UserBook) -> list[Listed]:
         Listed(user.name, "", "PROXY_USER_TOKENS")
         if user.name in fixed
         else Listed(user.name, since.get(folded(user.name), ""), str(path))
-        for user in book.everybody()
+        for user in book.all_users()
     ]
 
 
 def find(book: UserBook, name: str) -> User:
-    """Return a user by name; raise ``PeopleError`` for an unknown name."""
-    for user in book.everybody():
+    """Return a user by name; raise ``UsersError`` for an unknown name."""
+    for user in book.all_users():
         if folded(user.name) == folded(name):
             return user
-    raise PeopleError(f"There is no user named {name}. `claude-proxy user add {name}` adds one.")
+    raise UsersError(f"There is no user named {name}. `claude-proxy user add {name}` adds one.")
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
+def _as_users_error() -> Iterator[None]:
     """Turn an error of an entry into the sentence of a command."""
     try:
         yield
     except MalformedUser as error:
-        raise PeopleError(f"The new user {error}.") from None
+        text = str(error)
+        raise UsersError(f"{text[0].upper()}{text[1:]}.") from None
 
 
 def _rewrite(path: Path, change: Callable[[bytes], bytes]) -> None:
-    """Change the file; raise ``PeopleError`` if it cannot be written."""
+    """Change the file; raise ``UsersError`` if it cannot be written."""
     try:
         rewrite(path, change)
     except OSError as error:
-        raise PeopleError(
+        raise UsersError(
             f"{path}: cannot be written ({error.strerror}). PROXY_USER_TOKENS_FILE can name another file."
         ) from error

@@ -181,7 +181,7 @@ def read_people(environ: Mapping[str, str], settings: Settings | None) -> People
             return People(names, (f"{path}: is not a file",) if named else ())
         found = read_file(path)
         content = found[0] if found else b""
-        entries = [(f"{path} {place}:", text) for place, text in parse_lines(content)]
+        entries = [(f"{path} {place}", text) for place, text in parse_lines(content)]
     except UnsafeFile as unsafe:
         return People(names, (f"{FILE_VARIABLE}: {unsafe}",), complete=False)
     except FileNotFoundError:

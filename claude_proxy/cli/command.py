@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from claude_proxy.access.users_file import PeopleError
+from claude_proxy.access.users_file import UsersError
 from claude_proxy.cli.console import CommandError, close_output, fail, stop
 from claude_proxy.cli.onboarding import OnboardingError
 from claude_proxy.cli.parsing import CLOSED_PIPE, Command, Options, folders
@@ -41,7 +41,7 @@ def command(
             sys.stdout.flush()
         except (SettingsError, ConfigError) as error:
             stop("The proxy does not start:" if name == "serve" else "The configuration has errors:", error.mistakes)
-        except (PeopleError, OnboardingError, NotEdited, CommandError) as error:
+        except (UsersError, OnboardingError, NotEdited, CommandError) as error:
             fail(*error.mistakes)
         except ProxyUnavailable as error:
             fail(str(error))

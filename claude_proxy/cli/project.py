@@ -41,13 +41,13 @@ MOUNTED_PROJECT = "CLAUDE_PROXY_PROJECT"
 
 
 def users_path(project: Path, data: Path | None) -> Path:
-    """Return the file of the people's tokens: the one that is named, or the one beside the pool's state."""
+    """Return the path of the users file: the configured one, or the one in the state folder."""
     named = os.environ.get(FILE_VARIABLE)
     return Path(named) if named else state_folder(project, data) / "users"
 
 
 def state_folder(project: Path, data: Path | None) -> Path:
-    """Return where the proxy keeps what it writes while it runs."""
+    """Return the folder for what the proxy writes while it runs."""
     return data or project / ".state"
 
 
@@ -57,13 +57,13 @@ def config_path(project: Path, data: Path | None) -> Path:
     if not present(path):
         return (data or project) / "config.yaml"
     if not os.access(path, os.R_OK):
-        mistake = f"{path.resolve()}: the user that the proxy runs as cannot read it; `chmod a+r config.yaml` lets it"
+        mistake = f"{path.resolve()}: the user that runs the proxy cannot read it; run `chmod a+r config.yaml`"
         raise models.ConfigError((mistake,))
     return path
 
 
 def present(path: Path) -> bool:
-    """Whether the file is there. Raises ``ConfigError`` for a folder in its place, and where that cannot be known."""
+    """Whether the file exists. Raises ``ConfigError`` for a folder in its place, and if it cannot be determined."""
     try:
         folder = stat.S_ISDIR(path.stat().st_mode)
     except FileNotFoundError:
@@ -73,12 +73,14 @@ def present(path: Path) -> bool:
         raise models.ConfigError((mistake,)) from error
     except PermissionError as error:
         mistake = (
-            f"{path.resolve().parent}: the user that the proxy runs as cannot look into this folder; `chmod a+rx` on it "
-            "lets it (in Docker it is the folder with docker-compose.yml)"
+            f"{path.resolve().parent}: the user that runs the proxy cannot open this folder; run `chmod a+rx` on it "
+            "(in Docker it is the folder with docker-compose.yml)"
         )
         raise models.ConfigError((mistake,)) from error
     if folder:
-        raise models.ConfigError((f"{path.resolve()}: is a folder and should be a file; remove it, or put the file there",))
+        raise models.ConfigError(
+            (f"{path.resolve()}: is a folder and should be a file; remove it, or put the file in its place",)
+        )
     return True
 
 
@@ -228,7 +230,7 @@ def prepare(project: Path, data: Path | None) -> list[Path]:
             if data is None:
                 written.append(home / "config.yaml")
     except OSError as error:
-        mistake = f"{home}: cannot be written ({error.strerror}); the folder should belong to the user that the proxy runs as"
+        mistake = f"{home}: cannot be written ({error.strerror}); make it writable for the user that runs the proxy"
         raise models.ConfigError((mistake,)) from error
     return written
 

@@ -30,8 +30,8 @@ from claude_proxy.config.settings import OWN_REDIS, Settings, SettingsError
 from claude_proxy.litellm import database
 from claude_proxy.server.options import FORCED_ENVIRONMENT, LITELLM_ENVIRONMENT, MANY_FILES, SERVER
 
-# Variables of Claude Code's or of the Anthropic SDK's that LiteLLM reads too: whoever starts the proxy from a shell that is
-# set up for Claude Code would send it in circles, or its own key to everybody's requests.
+# Variables of Claude Code or the Anthropic SDK that LiteLLM reads too: started from a shell that is set up for Claude Code, the
+# proxy would send requests to itself, or add that shell's key to every request.
 CLIENT_VARIABLES = ("ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_CUSTOM_HEADERS", "ANTHROPIC_MODEL")
 
 
@@ -52,7 +52,9 @@ def serve(project: Path, data: Path | None) -> None:
     if settings.database_url:
         database.prepare(os.environ)
     sys.path.insert(0, str(ROOT))
-    start_report.write([*told_of_copy(broken, copy), *found, *start_report.begins(settings, written)], settings.log_format, out)
+    start_report.write(
+        [*report_of_copy(broken, copy), *found, *start_report.begins(settings, written)], settings.log_format, out
+    )
     allow_many_connections()
     unreachable = reachability.begin(settings)
 
@@ -74,10 +76,10 @@ def serve(project: Path, data: Path | None) -> None:
 
 @dataclass(frozen=True)
 class StartPlan:
-    """What the environment of the served process, and of its workers, is beside what it was."""
+    """The changes to the environment for the server and its workers."""
 
     variables: Mapping[str, str]
-    # What applies unless the operator has set it.
+    # These apply unless the operator has set them.
     defaults: Mapping[str, str]
     removed: frozenset[str]
 
@@ -92,10 +94,10 @@ class StartPlan:
 
 
 def start_plan(settings: Settings, path: Path, *, edited: Path, copy: Path, state: Path) -> StartPlan:
-    """Return how to start with the configuration at ``path``; ``edited`` is watched, ``copy`` is its backup."""
+    """Return the changes for a start with the configuration at ``path``; ``edited`` is watched, ``copy`` is its backup."""
     master = settings.master_key.reveal() if settings.master_key else generated_token()
     variables = {
-        # LiteLLM does not start without one, and reads these variables by itself; so does Prisma the database's.
+        # LiteLLM does not start without a master key, and reads these variables itself; Prisma reads the database's.
         "LITELLM_MASTER_KEY": master,
         "CONFIG_FILE_PATH": str(path),
         backup.WATCHED: str(edited),
@@ -114,9 +116,9 @@ def start_plan(settings: Settings, path: Path, *, edited: Path, copy: Path, stat
 
 
 def keep_to_the_owner(folder: Path) -> None:
-    """Take the right to write in the proxy's own folder from everybody else; a folder of another owner stays as it is.
+    """Make the proxy's own folder writable for its owner only; a folder of another owner stays as it is.
 
-    Earlier versions made it as the umask said, and who may write there may add users.
+    Earlier versions created it by the umask, and write access to the folder allows adding users.
     """
     with contextlib.suppress(OSError):
         found = folder.stat()
@@ -125,15 +127,15 @@ def keep_to_the_owner(folder: Path) -> None:
 
 
 def allow_many_connections() -> None:
-    """Let this process and its workers open as many files as the system lets it, and no fewer than before.
+    """Raise the limit of open files of this process and its workers as far as the system allows.
 
-    A stream takes two. Many systems begin at 1024, macOS at 256; at its limit a server refuses everybody.
+    A stream takes two. Many systems start with 1024, macOS with 256; at the limit a server refuses all connections.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MANY_FILES if hard == resource.RLIM_INFINITY else min(hard, MANY_FILES)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return
-    # What the kernel itself allows, macOS does not tell.
+    # macOS does not report the kernel's own limit.
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
@@ -145,7 +147,7 @@ def require_port(host: str, port: int) -> None:
         raise SettingsError((problem,))
 
 
-def told_of_copy(broken: Sequence[str], copy: Path) -> list[Line]:
+def report_of_copy(broken: Sequence[str], copy: Path) -> list[Line]:
     """Return what to report when config.yaml is broken and its last good copy is used in its place."""
     if not broken:
         return []

@@ -77,7 +77,7 @@ def _dangers(settings: Settings) -> Iterator[Line]:
 def _access(settings: Settings) -> Iterator[Line]:
     if is_open(settings):
         return
-    users = len(settings.users.everybody())
+    users = len(settings.users.all_users())
     found = [
         *(["the static token"] if settings.static_token else []),
         *([f"{users} with a token of their own" if users > 1 else "1 user with a token of its own"] if users else []),

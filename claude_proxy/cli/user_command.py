@@ -38,7 +38,7 @@ def remove_user(options: Options) -> None:
 
 def list_users(options: Options) -> None:
     """Print each user, the day on which it was added, and the file or variable that it is in; no token."""
-    rows = users_file.everybody(users_path(options.project, options.data), users_as_they_are(options))
+    rows = users_file.listed(users_path(options.project, options.data), users_as_they_are(options))
     if options.json:
         found = [{"name": row.name, "since": row.since or None, "place": row.place} for row in rows]
         print(json.dumps(found, indent=2))  # noqa: T201 - the output

@@ -1,4 +1,4 @@
-"""The proxy's settings: read once from a mapping into one frozen value, every mistake reported together."""
+"""The proxy's settings: read once from a mapping into one frozen value, with all errors reported together."""
 
 import functools
 import os
@@ -61,8 +61,8 @@ VARIABLES: Mapping[str, Variable] = {
     "PROXY_STATIC_TOKEN": Variable(
         "", "the token that every client may send; empty: a generated one; `open` needs no token", secret=True
     ),
-    "PROXY_USER_TOKENS": Variable("", "a token for each person: name=token with commas between", secret=True),
-    "PROXY_USER_TOKENS_FILE": Variable("", "the same in a file, one a line; a change counts at once"),
+    "PROXY_USER_TOKENS": Variable("", "a token for each user: name=token, separated by commas", secret=True),
+    "PROXY_USER_TOKENS_FILE": Variable("", "the same in a file, one per line; a change applies immediately"),
     "LITELLM_MASTER_KEY": Variable("", "the key for administration; empty makes a random one at each start", secret=True),
     "CLAUDE_OAUTH_TOKENS": Variable("", "the pool's Claude OAuth tokens", secret=True),
     "CLAUDE_API_KEYS": Variable("", "the pool's Anthropic API keys, used when no OAuth token is usable", secret=True),
@@ -93,14 +93,14 @@ VARIABLES: Mapping[str, Variable] = {
     "PROXY_BIND": Variable("0.0.0.0", "the address that Docker publishes the port on"),  # noqa: S104 - a team's server
     "CLAUDE_PROXY_IMAGE": Variable("", "the name of the published image that Docker uses, without a tag; empty: built here"),
 }
-# Under this name the launcher hands ``REDIS_URL`` on: under its own name LiteLLM would use it too, and stumble when it is away.
+# The launcher passes ``REDIS_URL`` on under this name: LiteLLM would use the original too, and fail when Redis is down.
 OWN_REDIS = "CLAUDE_PROXY_REDIS_URL"
-# Under this name the launcher says where the file of users would be while there is none: an open proxy stays one until then.
+# The launcher passes the path of the users file on under this name while the file does not exist.
 OWN_USERS_FILE = "CLAUDE_PROXY_USERS_FILE"
 
 
 class Service(NamedTuple):
-    """What stands at an address, how the address begins, and what one looks like."""
+    """What is at an address, the schemes of the address, and an example."""
 
     name: str
     schemes: tuple[str, ...]
@@ -113,25 +113,25 @@ SERVICES: Mapping[str, Service] = {
         "a PostgreSQL", ("postgresql://", "postgres://"), "postgresql://user:password@localhost:5432/litellm"
     ),
 }
-# Where credentials stand that no command can change.
+# The sources of credentials that no command can change.
 POOL_VARIABLES = ("CLAUDE_OAUTH_TOKENS", "CLAUDE_API_KEYS")
 POOL_SOURCES = frozenset({*POOL_VARIABLES, *(f"{name}_FILE" for name in POOL_VARIABLES)})
 SECRET_NAMES = tuple(name for name, variable in VARIABLES.items() if variable.secret)
 
 
 def secret_file(name: str, environ: Mapping[str, str]) -> str:
-    """Return the path of the file that ``NAME_FILE`` names instead of a value, where that is not a variable of its own."""
+    """Return the path that ``NAME_FILE`` holds, unless that is a variable of its own."""
     return "" if f"{name}_FILE" in VARIABLES else environ.get(f"{name}_FILE", "").strip()
 
 
-# What the serving process takes out of its environment: LiteLLM resolves references to any variable of the environment, and
-# code that reads one has no other use for these. LiteLLM itself needs DATABASE_URL, LITELLM_MASTER_KEY and providers' keys.
+# The serving process removes these from its environment: LiteLLM resolves references to any variable of the environment.
+# LiteLLM itself needs DATABASE_URL, LITELLM_MASTER_KEY and the providers' keys.
 OWN_SECRETS = frozenset(SECRET_NAMES) - {"DATABASE_URL", "LITELLM_MASTER_KEY"} | {OWN_REDIS}
 TAKEN_NAMES = OWN_SECRETS | {f"{name}_FILE" for name in SECRET_NAMES} | {OWN_USERS_FILE, OWN_TOKEN_FILE}
 
 
 class Environment(ChainMap[str, str]):
-    """The variables that the process was started with, those included that ``os.environ`` no longer has."""
+    """The variables that the process was started with, including those that ``os.environ`` no longer has."""
 
     def __repr__(self) -> str:
         """Show no value: some are secrets."""
@@ -140,15 +140,15 @@ class Environment(ChainMap[str, str]):
 
 @functools.cache
 def _taken() -> dict[str, str]:
-    """Return the variables that the process has taken out of ``os.environ``: one dict for the process."""
+    """Return the variables that the process has removed from ``os.environ``: one dict per process."""
     return {}
 
 
 def environment() -> Environment:
-    """Move the proxy's own secrets out of ``os.environ``; return all variables, those included that earlier calls moved.
+    """Move the proxy's own secrets out of ``os.environ``; return all variables, including those that earlier calls moved.
 
-    Each worker inherits the environment of the process that started it, so each calls this before it imports LiteLLM, and
-    again afterwards: in its mode for development LiteLLM reads a ``.env`` when it is imported.
+    Each worker inherits the environment of its parent, so each calls this before it imports LiteLLM, and again afterwards:
+    in its development mode LiteLLM reads a ``.env`` when it is imported.
     """
     taken = _taken()
     for name in TAKEN_NAMES & os.environ.keys():
@@ -157,7 +157,7 @@ def environment() -> Environment:
 
 
 class SettingsError(ValueError):
-    """Settings that cannot be used. ``mistakes`` holds a sentence each: the variable, what is wrong, what it should hold."""
+    """Invalid settings. ``mistakes`` holds a sentence per error: the variable, the problem, and what to write instead."""
 
     def __init__(self, mistakes: tuple[str, ...]) -> None:
         super().__init__("\n".join(mistakes))
@@ -169,7 +169,7 @@ class Settings:
     """All settings, checked. Times are in seconds."""
 
     static_token: Secret | None
-    # Reads its file by itself whenever that changes: the one part of the settings that does.
+    # The only part of the settings that changes: it reads its file again after each change.
     users: UserBook = field(compare=False)
     master_key: Secret | None
     credentials: tuple[Credential, ...]
@@ -200,38 +200,38 @@ class Settings:
 
     @classmethod
     def parse(cls, environ: Mapping[str, str], *, lenient: bool = False) -> "Settings":
-        """Read every variable; raise ``SettingsError`` with all mistakes at once.
+        """Read every variable; raise ``SettingsError`` with all errors together.
 
-        ``lenient`` lets mistakes of the pool be problems: a worker that begins beside others does with what it can read.
+        ``lenient`` turns errors of the pool into problems: a worker that starts beside others uses what it can read.
         """
         return _Reader(environ).settings(lenient=lenient)
 
 
 def read_pool(environ: Mapping[str, str], before: Iterable[Credential] = (), *, required: bool = False) -> Pooled:
-    """Return the pool as the variables and files have it now; ``before`` and ``required`` are as in ``pooled``."""
+    """Return the pool of the variables and files as they are now; ``before`` and ``required`` are as in ``pooled``."""
     reader = _Reader(environ)
     found = reader.pool(before, required=required)
     return found._replace(mistakes=(*reader.mistakes, *found.mistakes))
 
 
 def read_secret_file(name: str, path: str) -> str:
-    """Return the text of the file that ``NAME_FILE`` names; raise ``SettingsError`` for one that cannot be read."""
+    """Return the text of the file that ``NAME_FILE`` names; raise ``SettingsError`` if it cannot be read."""
     try:
         return Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        # The path is not shown: somebody may have put the secret itself in its place.
-        mistake = f"{name}_FILE: names a file that cannot be read ({reason}); it should hold a readable file's path"
+        # The path is not shown: it may be the secret itself.
+        mistake = f"{name}_FILE: the file cannot be read ({reason}); set it to the path of a readable file"
         raise SettingsError((mistake,)) from error
 
 
 def shown(value: str) -> str:
-    """Return a wrong value for a mistake's sentence, unless somebody has put a credential in its place."""
+    """Return an invalid value for an error message, unless it is a credential."""
     return "a Claude credential (sk-ant-...)" if CLAUDE_PREFIX in value else repr(value)
 
 
 class _Reader:
-    """Collects mistakes while it reads, so that one start shows all of them."""
+    """Collects errors while it reads, so that one start shows all of them."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = environ
@@ -250,7 +250,7 @@ class _Reader:
         if static_token and master_key and static_token.matches(master_key):
             self.mistakes.append(
                 "LITELLM_MASTER_KEY: is the same as PROXY_STATIC_TOKEN, which would make every client an administrator; "
-                "it should hold a value of its own"
+                "set it to a different value"
             )
         settings = Settings(
             static_token=static_token,
@@ -287,12 +287,12 @@ class _Reader:
         return self.environ.get(name, "").strip() or VARIABLES[name].default
 
     def text(self, name: str) -> str:
-        """Return a secret's text, from the variable or from the file that ``NAME_FILE`` names; empty when neither is set."""
+        """Return a secret's text, from the variable or from the file that ``NAME_FILE`` names; empty if neither is set."""
         text, path = self.environ.get(name, "").strip(), secret_file(name, self.environ)
         if not path:
             return text
         if text:
-            self.mistakes.append(f"{name}_FILE: {name} is set too; only one of them should be set")
+            self.mistakes.append(f"{name}_FILE: {name} is set too; set only one of them")
             return ""
         try:
             return read_secret_file(name, path)
@@ -306,18 +306,18 @@ class _Reader:
             return None
         if not text.isascii() or not text.isprintable() or " " in text or "," in text:
             self.mistakes.append(
-                f"{name}: holds a space, a comma or a character that no HTTP header can carry; "
-                "it should hold one word of letters and digits, such as `openssl rand -hex 32` prints"
+                f"{name}: contains a space, a comma or a character that an HTTP header cannot carry; "
+                "set it to one word of letters and digits, such as `openssl rand -hex 32` prints"
             )
             return None
         if is_claude_credential(text):
-            # The header policy would take it for the client's own credential, so nobody could ever use it.
-            self.mistakes.append(f"{name}: is a Claude credential (sk-ant-...); it should hold a value of the proxy's own")
+            # The header policy would take it for the client's own credential, so it would never be accepted.
+            self.mistakes.append(f"{name}: is a Claude credential (sk-ant-...); set it to a token of the proxy's own")
             return None
         return Secret(text)
 
     def users(self, static_token: Secret | None, master_key: Secret | None) -> UserBook:
-        """Read the users of the variable. The file's are not looked at here: a broken line there stops nobody's start."""
+        """Read the users of the variable. The users file is not read here: an error in it does not stop a start."""
         named = (("PROXY_STATIC_TOKEN", static_token), ("LITELLM_MASTER_KEY", master_key))
         forbidden = {digest_of(secret): name for name, secret in named if secret}
         fixed, mistakes = parse_users(parse_list(self.text("PROXY_USER_TOKENS")), forbidden=forbidden)
@@ -327,13 +327,13 @@ class _Reader:
         return UserBook(fixed, Path(own) if own else None, named=bool(path), forbidden=forbidden)
 
     def pool(self, before: Iterable[Credential] = (), *, required: bool = False) -> Pooled:
-        """Read what the variables hold, which has its mistakes among this reader's, and add what the file holds."""
+        """Read the variables, whose errors this reader collects, and add the credentials of the file."""
         oauth = self.credentials("CLAUDE_OAUTH_TOKENS", Kind.OAUTH)
         keys = self.credentials("CLAUDE_API_KEYS", Kind.API_KEY)
         twice = same_label((*oauth, *keys))
         if twice is not None:
             self.mistakes.append(
-                f"CLAUDE_API_KEYS: the label {twice!r} is used in CLAUDE_OAUTH_TOKENS too; give each credential its own"
+                f"CLAUDE_API_KEYS: the label {twice!r} is also used in CLAUDE_OAUTH_TOKENS; give each another label"
             )
         found = pooled((*oauth, *keys), files_of(self.environ), before, required=required)
         named = (secret_file(name, self.environ) for name in POOL_VARIABLES)
@@ -344,14 +344,14 @@ class _Reader:
         try:
             return tuple(replace(one, source=source) for one in parse_credentials(self.text(name), kind))
         except MalformedCredentials as error:
-            self.mistakes.append(f"{name}: {error}; it should hold `value` or `label=value`, separated by commas")
+            self.mistakes.append(f"{name}: {error}; write `value` or `label=value`, separated by commas")
             return ()
 
     def choice(self, name: str, choices: type[E]) -> E:
         options = {str(member.value): member for member in choices}
         value = self.value(name)
         if value not in options:
-            self.mistakes.append(f"{name}: is {shown(value)}; it should hold {' or '.join(options)}")
+            self.mistakes.append(f"{name}: is {shown(value)}; set it to {' or '.join(options)}")
             return options[VARIABLES[name].default]
         return options[value]
 
@@ -362,7 +362,7 @@ class _Reader:
         except ValueError:
             number = float("nan")
         if not low <= number <= high:
-            self.mistakes.append(f"{name}: is {shown(value)}; it should hold {meant}")
+            self.mistakes.append(f"{name}: is {shown(value)}; set it to {meant}")
             return convert(VARIABLES[name].default)
         return number
 
@@ -373,10 +373,10 @@ class _Reader:
         return int(self.number(name, int, 1, 65535, "a port number from 1 to 65535"))
 
     def address(self, name: str, other: str = "") -> Secret | None:
-        """Read the address of a service, which may hold a password: its value is never shown."""
+        """Read the address of a service. It may contain a password, so it is never shown."""
         service, text = SERVICES[name], self.text(name) or self.environ.get(other, "")
         if text and not text.startswith(service.schemes):
-            self.mistakes.append(f"{name}: is not the address of {service.name}; it should hold one such as {service.example}")
+            self.mistakes.append(f"{name}: is not the address of {service.name}; write one such as {service.example}")
             return None
         return Secret(text) if text else None
 
@@ -385,11 +385,11 @@ class _Reader:
         try:
             parts = urlsplit(value)
             usable = bool(parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and "@" not in parts.netloc)
-            # What sends the requests is more particular, and reads a line's end in an address in another way.
+            # The HTTP client accepts fewer URLs, and treats a line break in one differently.
             usable = usable and value.isascii() and value.isprintable() and bool(httpx.URL(value).host)
         except (ValueError, httpx.InvalidURL):
             usable = False
         if not usable:
-            self.mistakes.append(f"{name}: is not a URL that can be used; it should hold one such as {VARIABLES[name].default}")
+            self.mistakes.append(f"{name}: is not a usable URL; write one such as {VARIABLES[name].default}")
             return VARIABLES[name].default
         return value

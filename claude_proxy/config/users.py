@@ -1,4 +1,4 @@
-"""The people who have a token of their own: names and hashes, from a variable and from a file that may change at any time."""
+"""The users who have a token of their own: names and hashes, from a variable and from a file that may change at any time."""
 
 import hashlib
 import hmac
@@ -20,24 +20,24 @@ FILE_VARIABLE = "PROXY_USER_TOKENS_FILE"
 HASH_PREFIX = "sha256:"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _HASH = re.compile(r"[0-9a-f]{64}")
-# What a caller without a name of its own is called; a user of that name could not be told from it.
+# Names of callers who have no name of their own; a user with such a name could not be distinguished from them.
 RESERVED = frozenset({"admin", "user", "open", "client", "static", "anyone", "key"})
-# A token is kept as a plain SHA-256, which only a value that nobody can guess makes safe.
+# A token is stored as a plain SHA-256 hash, which is safe only for a value that cannot be guessed.
 MIN_LENGTH = 16
-# A comment goes from a # at the beginning, or after white space, to the end of its line.
 WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+# A comment starts with a # at the start of a line, or after white space, and goes to the end of the line.
 _COMMENT = re.compile(r"(?:^|\s)#.*")
-# File systems round the time of a change, some to a whole second: a younger file may change without its time showing it.
+# File systems round times, some to a whole second: a file that has just changed may change again at the same time.
 SETTLED_SECONDS = 2.0
 
 
 class MalformedUser(ValueError):
-    """An entry that cannot be used. The message holds neither the token nor what might be one."""
+    """An entry that cannot be used. The message contains neither the token nor a text that might be one."""
 
 
 @dataclass(frozen=True)
 class User:
-    """A person. ``token`` is there only where the operator wrote the token itself and not its hash."""
+    """A user. ``token`` is set only if the operator wrote the token itself, and not its hash."""
 
     name: str
     digest: str
@@ -45,7 +45,7 @@ class User:
 
 
 def folded(name: str) -> str:
-    """Return a user's name as names are compared and counted: `anna` and `Anna` are one user."""
+    """Return a user's name in the form in which names are compared: `anna` and `Anna` are one user."""
     return name.casefold()
 
 
@@ -55,24 +55,24 @@ def digest_of(token: Secret) -> str:
 
 
 def check_name(name: str) -> str:
-    """Return the name; raise ``MalformedUser`` for one that nobody may have."""
+    """Return the name; raise ``MalformedUser`` for one that is not allowed."""
     if not _NAME.fullmatch(name):
-        raise MalformedUser("has a name that is not 1 to 64 letters, digits and . - _ @, the first a letter or a digit")
+        raise MalformedUser("the name must have 1 to 64 letters, digits or . - _ @, and start with a letter or a digit")
     if name.startswith("sk-"):
-        raise MalformedUser("has a token where the name should be; it should hold name=token")
+        raise MalformedUser("there is a token in place of the name; write name=token")
     if folded(name) in RESERVED:
-        raise MalformedUser(f"has the name {name!r}, which means something else to the proxy; choose another one")
+        raise MalformedUser(f"the name {name!r} is reserved; choose another name")
     return name
 
 
 def check_token(token: str) -> Secret:
-    """Return a token as a secret; raise ``MalformedUser`` for one that is too short or that no HTTP header can carry."""
+    """Return a token as a secret; raise ``MalformedUser`` for one that is too short or that an HTTP header cannot carry."""
     if is_claude_credential(token):
-        raise MalformedUser("is a Claude credential (sk-ant-...); the token should be a value of the proxy's own")
+        raise MalformedUser("the token is a Claude credential (sk-ant-...); use a token of the proxy's own")
     if not token.isascii() or not token.isprintable() or re.search(r"[\s,]", token):
-        raise MalformedUser("has a token with a space, a comma or a character that no HTTP header can carry")
+        raise MalformedUser("the token contains a space, a comma or a character that an HTTP header cannot carry")
     if len(token) < MIN_LENGTH:
-        raise MalformedUser(f"has a token of less than {MIN_LENGTH} characters, which can be guessed")
+        raise MalformedUser(f"the token has fewer than {MIN_LENGTH} characters and can be guessed")
     return Secret(token)
 
 
@@ -80,52 +80,56 @@ def parse_entry(text: str) -> User:
     """Read ``name=token`` or ``name=sha256:<64 hexadecimal digits>``; raise ``MalformedUser``."""
     name, equals, value = (part.strip() for part in text.partition("="))
     if not equals:
-        raise MalformedUser("is not name=token")
+        raise MalformedUser("expected name=token")
     if value.startswith(HASH_PREFIX):
         digest = value.removeprefix(HASH_PREFIX).lower()
         if not _HASH.fullmatch(digest):
-            raise MalformedUser(f"has {HASH_PREFIX} without the 64 hexadecimal digits of a hash after it")
+            raise MalformedUser(f"after {HASH_PREFIX} the 64 hexadecimal digits of a hash are expected")
         return User(check_name(name), digest)
     token = check_token(value)
     return User(check_name(name), digest_of(token), token)
 
 
 def check_unique(user: User, others: Iterable[User], forbidden: Mapping[str, str]) -> None:
-    """Raise ``MalformedUser`` for a user whose name or token another user has, or whose token has another use."""
+    """Raise ``MalformedUser`` if the name or the token is already used."""
     if user.digest in forbidden:
-        raise MalformedUser(f"has the value of {forbidden[user.digest]}; each user needs a token of their own")
+        raise MalformedUser(f"the token is also {forbidden[user.digest]}; each user needs a token of their own")
     for other in others:
         if folded(user.name) == folded(other.name):
-            also = "" if user.name == other.name else f", as {other.name!r}: upper and lower case make no difference"
-            raise MalformedUser(f"has the name {user.name!r}, which another user has{also}")
+            case = (
+                ""
+                if user.name == other.name
+                else f", and {user.name!r} is the same name: upper and lower case are not distinguished"
+            )
+            raise MalformedUser(f"a user named {other.name!r} already exists{case}")
         if hmac.compare_digest(user.digest, other.digest):
-            raise MalformedUser(f"has the token of {other.name!r}; each user needs a token of their own")
+            raise MalformedUser(f"the token is also that of {other.name!r}; each user needs a token of their own")
 
 
 def parse_list(text: str) -> list[tuple[str, str]]:
-    """Split a variable's ``name=token,name=token`` into entries, each with the words that name its place."""
+    """Split a variable's ``name=token,name=token`` into entries, each with its place in words."""
     entries = [entry for entry in re.split(r"[,\s]+", re.sub(r"[ \t]*=[ \t]*", "=", text)) if entry]
     return [(f"entry {place}", entry) for place, entry in enumerate(entries, start=1)]
 
 
 def parse_lines(content: bytes) -> list[tuple[str, str]]:
-    """Split a file into entries, one a line, without comments and empty lines; a line that is no UTF-8 breaks no other."""
+    """Split a file into entries, one per line, without comments and empty lines. A line need not be valid UTF-8."""
     texts = ((f"line {number}", _COMMENT.sub("", text_of(line))) for number, line in enumerate(content.splitlines(), start=1))
     return [(place, text.strip()) for place, text in texts if text.strip()]
 
 
 def text_of(line: bytes) -> str:
-    """Return a line of the file as it is read: without editors' marks (U+FEFF), which stand in it where files were joined."""
+    """Return the text of a line, without the byte order marks (U+FEFF) that joined files contain."""
     return line.decode("utf-8", "replace").replace("\ufeff", "")
 
 
 def parse_users(
     entries: Iterable[tuple[str, str]], known: Iterable[User] = (), forbidden: Mapping[str, str] | None = None
 ) -> tuple[tuple[User, ...], tuple[str, ...]]:
-    """Return the users of the entries, and a sentence for each entry that is nobody's.
+    """Return the users of the entries, and an error for each entry that is not a user.
 
-    Names and tokens are each used once, those of ``known`` included. ``forbidden`` holds, by digest, the name of another
-    secret of the proxy's, which no person's token may be.
+    No name and no token may be used twice, including those of ``known``. ``forbidden`` maps the digest of each other secret of
+    the proxy to its name: a user's token must not be one of them.
     """
     others, forbidden = list(known), forbidden or {}
     found: list[User] = []
@@ -135,24 +139,24 @@ def parse_users(
             user = parse_entry(text)
             check_unique(user, (*others, *found), forbidden)
         except MalformedUser as error:
-            mistakes.append(f"{place} {error}")
+            mistakes.append(f"{place}: {error}")
         else:
             found.append(user)
     return tuple(found), tuple(mistakes)
 
 
 class UnsafeFile(Exception):
-    """A file of users that somebody else may write, or put another one in the place of. The message is for the operator."""
+    """A users file that other users of the machine may write or replace. The message is for the operator."""
 
 
 def read_file(path: Path) -> tuple[bytes, os.stat_result] | None:
-    """Return what the file of users holds and the status it was read with; None for what is not a file.
+    """Return the content of the users file and the status it was read with; None if it is not a file.
 
-    Raises ``UnsafeFile`` when others than its owner may write it or its folder: whoever does so makes users. As in SSH's
-    ``authorized_keys`` that includes the group. In a folder with the sticky bit nobody replaces another one's file. Who owns
-    the file is not looked at: in a container it is often a user of the host.
+    Raises ``UnsafeFile`` if anyone but its owner may write the file or its folder, and could add users. As for SSH's
+    ``authorized_keys``, this includes the group. In a folder with the sticky bit only its owner can replace a file. The owner
+    itself is not checked: in a container it is often a user of the host.
     """
-    # Not blocking: somebody may have named a pipe.
+    # Non-blocking: the path may be a pipe.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
@@ -168,24 +172,24 @@ def read_file(path: Path) -> tuple[bytes, os.stat_result] | None:
 
 
 def folders(path: Path) -> tuple[Path, ...]:
-    """Return the folder of a path, and that of the file which the path's link leads to, once where they are the same."""
+    """Return the folder of a path and the folder of the file that it links to; only one if they are the same."""
     return tuple(dict.fromkeys((path.parent.absolute(), path.resolve().parent)))
 
 
 def _unsafe(what: str, path: Path, status: os.stat_result) -> str:
     mode = stat.S_IMODE(status.st_mode)
-    return f"{what} that others may write ({path}, mode {mode:03o}); its users are refused until `chmod go-w {path}`"
+    return f"{what} that others may write ({path}, mode {mode:03o}); its users are refused until you run `chmod go-w {path}`"
 
 
 class UserBook:
-    """Everybody who has a token of their own, as of now. One for a process, used by its event loop alone.
+    """All users who currently have a token of their own. One per process, used only by its event loop.
 
-    1. Whoever the variable names is in it as long as the process lives.
-    2. Whoever the file names is in it as long as the line is there; a file that was deleted names nobody.
-    3. A broken line is nobody's. It, and a file that cannot be read, are told in the log once; of the latter the users
-       stay as they were read last.
-    4. Where a file is named, or was there once, a proxy without its users is not an open one.
-    5. A file that others than its owner may write names nobody until that is put right.
+    1. The users of the variable stay as long as the process runs.
+    2. The users of the file stay as long as their lines do; a deleted file has no users.
+    3. A malformed line is no user. It is logged once, and so is a file that cannot be read; the users of that file stay as they
+       were last read.
+    4. A plain LiteLLM without a token is not open if a users file is named, or once existed.
+    5. A file that anyone but its owner may write has no users until that is fixed.
     """
 
     def __init__(
@@ -206,20 +210,20 @@ class UserBook:
         self._stamp: tuple[int, ...] | None = None
         self._folders: dict[Path, int] = {}
         self._unsafe = ""
-        # Whether there was no file at the last look: then its folders do not matter.
+        # Whether there was no file when it was last checked: its folders are then irrelevant.
         self._absent = False
         self._settled = False
         self._seen = named
 
-    def everybody(self) -> tuple[User, ...]:
-        """Return the users as of now: the file is read again when it has changed."""
+    def all_users(self) -> tuple[User, ...]:
+        """Return the current users; a changed file is read again."""
         self._reload_if_changed()
         return (*self.fixed, *self._filed)
 
     def find(self, tokens: Iterable[Secret]) -> tuple[User, Secret] | None:
-        """Return the user whose token is among these, and that token. Every entry is compared, each in constant time."""
+        """Return the user with one of these tokens, and that token. Compares every entry, in constant time."""
         found = None
-        users = self.everybody()
+        users = self.all_users()
         for token in tokens if users else ():
             digest = digest_of(token)
             for user in users:
@@ -229,17 +233,17 @@ class UserBook:
 
     @property
     def closed(self) -> bool:
-        """Whether there are users, or are to be: then nobody comes in without a token."""
+        """Whether users exist, or a users file is named or once existed: then a plain LiteLLM is not open."""
         return bool(self.fixed) or self._seen
 
     @property
     def mistakes(self) -> tuple[str, ...]:
-        """A sentence for each broken line of the file as it was read last, or for the file."""
+        """An error for each malformed line of the file as it was last read, or for the file itself."""
         return self._mistakes
 
     @property
     def unsafe(self) -> str:
-        """What is wrong with a file that others may write, as of the last look; empty for a good one."""
+        """The error of a file that others may write, when it was last checked; empty if there is none."""
         return self._unsafe
 
     def _reload_if_changed(self) -> None:
@@ -253,7 +257,7 @@ class UserBook:
             modes = _modes(folders(self.path))
             found = read_file(self.path)
             if found is None:
-                self._log_once(("names something that is not a file",))
+                self._log_once(("the path is not a file",))
                 return
             content, status = found
         except UnsafeFile as error:
@@ -263,10 +267,10 @@ class UserBook:
         except FileNotFoundError:
             gone = self._stamp is not None
             self._filed, self._stamp, self._settled, self._unsafe, self._absent = (), None, False, "", True
-            self._log_once(("names a file that is gone; the users in it are refused",) if gone else ())
+            self._log_once(("the file was removed; its users are refused",) if gone else ())
         except OSError as error:
             self._settled, self._seen = False, True
-            self._log_once((f"names a file that cannot be read ({error.strerror}); its users stay as they were read last",))
+            self._log_once((f"the file cannot be read ({error.strerror}); its users stay as they were last read",))
         else:
             self._seen, self._unsafe, self._absent = True, "", False
             self._stamp, self._folders = _stamp(status), modes

@@ -1,4 +1,4 @@
-"""The ASGI app that is served: LiteLLM's, and nothing of it before the gateway stands around it."""
+"""The ASGI app that is served: LiteLLM's, once the gateway is in place."""
 
 import contextlib
 import faulthandler
@@ -11,11 +11,11 @@ from claude_proxy.config.settings import LogFormat, environment
 from claude_proxy.config.static_token import OWN_FILE
 from claude_proxy.litellm.quiet import StartOutput
 
-# Of what an import makes hardly anything is garbage, and to search it takes a fifth of the start.
+# An import creates hardly any garbage, and searching for it takes a fifth of the start.
 gc.disable()
-# Without the launcher, too, this app is open only where PROXY_STATIC_TOKEN says so.
+# Also without the launcher this app is open only if PROXY_STATIC_TOKEN is `open`.
 os.environ.setdefault(OWN_FILE, "")
-# Before LiteLLM is imported: neither its modules nor what it starts see the proxy's own secrets, or a NO_PROXY that ends it.
+# Before LiteLLM is imported: its modules must not see the proxy's own secrets, or a NO_PROXY with which it fails.
 environment()
 outbound_proxies()
 
@@ -33,19 +33,18 @@ from claude_proxy.usage import request_log
 
 logger = logging.getLogger(__name__)
 
-# How many more objects than have gone there may be before the youngest are searched, and how many such searches come before
-# one of the older ones; Python's own numbers are 700, 10 and 10. A search of all takes 0.1 s at 200 streams.
+# The thresholds of ``gc.set_threshold``; Python's own are 700, 10 and 10. A full collection takes 0.1 s at 200 streams.
 GARBAGE_THRESHOLDS = 10_000, 3, 3
 
-# Some of what LiteLLM brings is not Python; where that ends the process, the log should say what it was at.
+# Some of LiteLLM's dependencies are not Python; if one of them crashes the process, the log should show where.
 faulthandler.enable()
 
 
 async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-    """Pass a request on; answer 503 while the gateway is not there, whatever kept LiteLLM from loading the callbacks.
+    """Pass a request on; respond with 503 while the gateway is missing because LiteLLM has not loaded the callbacks.
 
-    LiteLLM 1.106.2 starts without a word, and without any rule, for example with a configuration whose name does not end
-    in ``.yaml``. A health check then fails as well.
+    LiteLLM 1.106.2 starts without them, and without an error, for example with a configuration whose name does not end in
+    ``.yaml``. Health checks fail as well then.
     """
     if scope["type"] == "lifespan":
         with contextlib.suppress(_NotStarted), StartOutput.in_place() as output:
@@ -63,7 +62,7 @@ app = Draining(serve)
 
 
 class _NotStarted(Exception):
-    """LiteLLM's start has failed, and the server knows it."""
+    """LiteLLM's start has failed, and the server has been notified."""
 
 
 def report_failure(traceback: str) -> None:
@@ -77,22 +76,22 @@ def report_failure(traceback: str) -> None:
 
 
 def keep_what_is_there() -> None:
-    """Leave what is there after the start out of every search for garbage, and search less often.
+    """Exclude all objects of the start from garbage collection, and collect less often.
 
-    LiteLLM's modules and price list are some 1.5 million objects that stay; its requests make many short-lived ones.
+    LiteLLM's modules and price list are some 1.5 million objects that stay; its requests create many short-lived ones.
     """
     gc.collect()
     gc.freeze()
-    # Or Python would put the oldest off until there is a quarter as much again as what is left out.
+    # Otherwise Python would postpone full collections until a quarter as many new objects exist.
     gc.collect()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     gc.enable()
 
 
 def _around(send: Send, output: StartOutput) -> Send:
-    """Return a ``send`` that begins what has to wait for LiteLLM's start.
+    """Return a ``send`` that starts what has to wait for LiteLLM's start.
 
-    At the end it tells the other processes the last things, before the server hears that the stop is complete.
+    At the end it writes the last changes to the store, before the server learns that the stop is complete.
     """
 
     async def sent(message: Message) -> None:

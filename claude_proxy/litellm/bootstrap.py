@@ -88,7 +88,7 @@ def redactor_of(settings: Settings, active: ActiveConfig) -> Redactor:
     """Return a redactor that knows every secret of the settings, the environment and config.yaml."""
     secrets = [credential.secret for credential in settings.credentials]
     secrets += [secret for secret in (settings.static_token, settings.master_key, settings.database_url) if secret]
-    secrets += [user.token for user in settings.users.everybody() if user.token]
+    secrets += [user.token for user in settings.users.all_users() if user.token]
     return Redactor([*secrets, *secrets_of(environment()), *secrets_in_config(active.loaded, os.environ)])
 
 

@@ -13,16 +13,16 @@ from claude_proxy.config.settings import Settings
 from claude_proxy.secret import Secret
 from claude_proxy.upstream import headers as header_policy
 
-# `allowed_routes` is what closes the rest in LiteLLM 1.106.2: without it a caller with no role still reaches /health,
-# which calls every model, and /model/info.
+# In LiteLLM 1.106.2 only `allowed_routes` closes the other routes: without it a caller without a role can use /health, which
+# calls every model, and /model/info.
 ROUTES = sorted({route for _, route in MODEL_ROUTES})
 
 
 async def authenticate(request: Request, settings: Settings) -> UserAPIKeyAuth | str:
-    """Return LiteLLM's view of the caller; raise LiteLLM's error with 401. No token is kept in it, only the caller's name.
+    """Return LiteLLM's view of the caller, with the name and no token; raise LiteLLM's error with 401.
 
-    With a database the master key and virtual keys are returned as they are: LiteLLM 1.106.2 takes a string for a key that
-    its own check shall decide about, with the key's models, budget and limits.
+    With a database the master key and virtual keys are returned unchanged: LiteLLM 1.106.2 applies its own check to a returned
+    string, with the key's models, budget and limits.
     """
     try:
         caller = identify(header_policy.read(request.headers.items()), settings)
@@ -40,7 +40,7 @@ async def authenticate(request: Request, settings: Settings) -> UserAPIKeyAuth |
 
 
 def key_allows(key: UserAPIKeyAuth, model: str, router: Any) -> bool:
-    """Whether a model is on the list of a virtual key and on that of its team; a list that is empty has them all."""
+    """Whether a virtual key and its team may use a model; an empty list allows every model."""
     try:
         for names in (key.models, key.team_models):
             _can_object_call_model(model=model, llm_router=router, models=names, object_type="key")
@@ -50,13 +50,13 @@ def key_allows(key: UserAPIKeyAuth, model: str, router: Any) -> bool:
 
 
 async def is_session(token: Secret) -> bool:
-    """Whether a virtual key is that of an administrator who has signed in to LiteLLM's pages. Fails closed."""
+    """Whether a virtual key is the session of an administrator of LiteLLM's pages. False if that cannot be determined."""
     shared = {"prisma_client": proxy_server.prisma_client, "user_api_key_cache": proxy_server.user_api_key_cache}
     try:
         key = await get_key_object(hash_token(token.reveal()), **shared)
         if key.team_id != UI_TEAM_ID or key.user_id is None:
             return False
         user = await get_user_object(user_id=key.user_id, user_id_upsert=False, **shared)
-    except Exception:  # noqa: BLE001 - a key that is not there, a database that is away: each is an error of another class
+    except Exception:  # noqa: BLE001 - a missing key and an unavailable database raise different classes
         return False
     return user is not None and user.user_role == LitellmUserRoles.PROXY_ADMIN

@@ -92,7 +92,7 @@ class Gateway:
         self._redactor = redactor
         self._record = record
         self._bodies = BodyBudget(memory_for_bodies(settings.workers))
-        self._revocation = Revocation(settings.users.everybody)
+        self._revocation = Revocation(settings.users.all_users)
         self._failed_logins = FailedLogins()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

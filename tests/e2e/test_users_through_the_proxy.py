@@ -183,7 +183,7 @@ def test_names_are_known_and_tokens_are_not(peopled, added, upstream, capsys):
         "upstream": "".join(request.everything for request in upstream.seen),
     }  # fmt: skip
     assert {(where, name) for where, text in everything.items() for name, token in tokens.items() if token in text} == set()
-    assert "line 2 is not name=token" in peopled.output
+    assert "line 2: expected name=token" in peopled.output
     assert "broken-line-made-up" not in peopled.output
     assert "anna  20" in everything["output"]
 

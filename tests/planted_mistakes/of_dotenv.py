@@ -183,11 +183,11 @@ ROWS = (
     ),
     dotenv(
         "a space in the token", f"={STATIC}", f"={STATIC} and-more",
-        ".env line 1: PROXY_STATIC_TOKEN: holds a space", "openssl rand -hex 32",
+        ".env line 1: PROXY_STATIC_TOKEN: contains a space", "openssl rand -hex 32",
     ),
     dotenv(
         "a short token for a user", PORT, "PORT=4000\nPROXY_USER_TOKENS=anna=short\n",
-        ".env line 7: PROXY_USER_TOKENS: entry 1 has a token of less than 16 characters",
+        ".env line 7: PROXY_USER_TOKENS: entry 1: the token has fewer than 16 characters",
     ),
     dotenv(
         "a secret and its file", ZAI, ZAI + "PROXY_STATIC_TOKEN_FILE=/run/secrets/token\n",
@@ -195,7 +195,7 @@ ROWS = (
     ),
     # --- the other files ---
     Row(
-        "a line of the users file", ("/.state/users line 2: is not name=token",),
+        "a line of the users file", ("/.state/users line 2: expected name=token",),
         files={".state/users": "anna=made-up-token-of-anna\nben made-up-token-of-ben\n"},
     ),
     pool_file(
