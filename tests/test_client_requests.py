@@ -114,10 +114,11 @@ def test_what_is_sent(serve):
     [
         ((404, {}, error_of("model: gml is not served")), ["error", "gml is not served by this proxy; did you mean glm?"]),
         ((403, {}, error_of("model: anna may not use gml")), ["error", "may not use gml (model: anna may not use gml)"]),
+        ((400, {}, error_of("model: anna may not use gml")), ["error", "may not use gml (model: anna may not use gml)"]),
         ((400, {}, error_of("gml is not ready: set A")), ["error", "gml cannot be used (gml is not ready: set A)"]),
         ((429, {}, error_of("busy")), ["warning", "gml could not be checked (HTTP 429: busy)"]),
     ],
-    ids=["unknown", "forbidden", "keyless", "busy"],
+    ids=["unknown", "forbidden", "forbidden-as-the-client-reads-it", "keyless", "busy"],
 )
 def test_what_a_model_s_response_means(serve, response, says):
     """A model that cannot be used is an error at the variable that names it."""

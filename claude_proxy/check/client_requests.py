@@ -29,6 +29,8 @@ VERSION = ("anthropic-version", "2023-06-01")
 OWNER = "claude-proxy"
 # Words of the proxy's own 401, by which it is known from other servers.
 OWN_WORDS = "ANTHROPIC_AUTH_TOKEN in Claude Code"
+# Words of the proxy for a model that the user may not use.
+FORBIDDEN = "may not use"
 # What servers respond over plain HTTP on a port for TLS.
 TLS_WORDS = ("HTTPS server", "HTTPS port", "SSL-enabled")
 LONGEST_WORDS = 300
@@ -307,7 +309,7 @@ def _model(http: httpx.Client, to: Connection, model: str, variable: str, ids: l
     words = to.clean(_words(response))
     if response.status_code == 404:
         return error(place, f"{model} is not served by this proxy", nearest(model, ids))
-    if response.status_code == 403:
+    if response.status_code == 403 or FORBIDDEN in words:
         return error(
             place, f"the user of this token may not use {model} ({words})", "name an allowed model, or change config.yaml"
         )
