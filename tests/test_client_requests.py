@@ -78,7 +78,7 @@ def found(url, *, has_helper=False, **values):
         ((308, {"location": "/login"}, b""), ["error", "redirects to another path"]),
         (
             (400, {}, b"Client sent an HTTP request to an HTTPS server."),
-            ["error", "says http://", "speaks TLS; write https://127.0.0.1:"],
+            ["error", "starts with http://", "speaks TLS; write https://127.0.0.1:"],
         ),
         ((200, {}, b"<html>hello</html>"), ["error", "is not claude-proxy", "write the address of the proxy"]),
         ((200, {}, b'{"data": [{"id": "gpt", "owned_by": "openai"}]}'), ["error", "is not claude-proxy"]),

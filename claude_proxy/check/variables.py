@@ -77,11 +77,13 @@ def names_in_dotenv(facts: Facts) -> Iterator[Finding]:
         place = facts.dotenv.place(name)
         meant = _meant(name, unset)
         other = OTHER_NAMES.get(name.upper())
+        other = other if other in unset else None
         if value.startswith(CLAUDE_PREFIX) and (other or not meant):
             home = "CLAUDE_API_KEYS" if value.startswith(API_KEY_PREFIX) else "CLAUDE_OAUTH_TOKENS"
             yield error(place, "holds a Claude credential and is not read", f"write {home}=...")
         elif other:
-            yield error(place, "is not a variable of this proxy and is not read", f"did you mean {other}?")
+            # Some of these names are other programs' too.
+            yield warning(place, "is not a variable of this proxy and is not read", f"did you mean {other}?")
         elif meant:
             yield error(place, "is not a known variable and is not read", f"did you mean {meant}?")
         elif facts.config and not name.startswith(OF_CLIENT_PREFIXES) and not OF_OTHERS.fullmatch(name):

@@ -113,7 +113,7 @@ ROWS = (
     ),
     dotenv(
         "another name for the port", PORT, "LITELLM_PORT=4000\n",
-        ".env line 6: LITELLM_PORT: is not a variable of this proxy and is not read", "did you mean PORT?",
+        ".env line 6: LITELLM_PORT: is not a variable of this proxy and is not read", "did you mean PORT?", level="!",
     ),
     # --- values ---
     dotenv(
