@@ -1,4 +1,4 @@
-"""check/: each kind of mistake is found, where it is and in words, and nothing is found in what is right."""
+"""check/: each kind of error is found with its place and cause, and a correct project has no finding."""
 
 import http.server
 import json
@@ -168,7 +168,7 @@ def test_known_keys(config):
 
 
 def test_repeated_keys():
-    """Of two equal keys YAML keeps the last, so the second one's line is told, at any depth."""
+    """YAML keeps the last of two equal keys, so the second one's line is reported, at any depth."""
     text = "model_list: [{a: 1}]\nrouter_settings:\n  num_retries: 1\n  num_retries: 2\nmodel_list: [{a: 1}]\n"
     found = said(files.repeated_keys(facts(text)))
     assert [part in one for part, one in zip(("line 4: num_retries", "line 5: model_list"), found, strict=True)] == [True, True]
@@ -193,7 +193,7 @@ router_settings:
     ],
 )
 def test_no_cascade(text, says):
-    """Without one model_list nothing is said of models, neither that they are wrong nor that they are right."""
+    """Without one model_list there is no finding about models, and no check of them that passes."""
     results = table.run(facts(text), *table.When)
     found = said(finding for _, findings in results for finding in findings)
     assert len(found) == len(says), found
@@ -227,7 +227,7 @@ def limited(*names, **environ):
     ],
 )
 def test_limits_of_nobody(tmp_path, name, environ, says):
-    """Whoever is limited and is no person of the variable's or the file's is found with the line and who was meant."""
+    """A limited user who is neither in the variable nor in the file is found with the line and the user that was meant."""
     (tmp_path / "users").write_text(f"dora={TOKEN}-dora\n")
     given = {"PROXY_USER_TOKENS": f"anna={TOKEN}", "CLAUDE_PROXY_USERS_FILE": str(tmp_path / "users"), **environ}
     only(people.limited_people(limited(name, **given)), *says)
@@ -235,7 +235,7 @@ def test_limits_of_nobody(tmp_path, name, environ, says):
 
 
 def test_limits_of_somebody(tmp_path):
-    """People of both places, the static token and all virtual keys may have limits, and everybody at an open proxy."""
+    """Users of the variable and of the file, the static token, all virtual keys and an open proxy may have limits."""
     (tmp_path / "users").write_text(f"dora={TOKEN}-dora\n")
     given = limited("Anna", "DORA", "static", PROXY_USER_TOKENS=f"anna={TOKEN}", PROXY_USER_TOKENS_FILE=str(tmp_path / "users"))
     assert said(people.limited_people(given)) == []
@@ -244,7 +244,7 @@ def test_limits_of_somebody(tmp_path):
 
 
 def test_a_file_of_users_that_others_may_write(tmp_path):
-    """The check names the file, its mode and the remedy, and calls none of the limited users nobody."""
+    """The finding names the file, its mode and the remedy, and no limited user is reported as unknown."""
     path = tmp_path / "users"
     path.write_text(f"anna={TOKEN}\n")
     path.chmod(0o666)
@@ -254,7 +254,7 @@ def test_a_file_of_users_that_others_may_write(tmp_path):
 
 
 def test_limits_where_people_are_not_known(tmp_path):
-    """Who is in a file that cannot be read is not known, so nobody in the limits is called nobody."""
+    """The users of an unreadable file are not known, so no limited user is reported as unknown."""
     path = tmp_path / "users" / "below-a-file"
     path.parent.write_text("")
     given = limited("anna", PROXY_USER_TOKENS_FILE=str(path))
@@ -273,7 +273,7 @@ def test_limits_where_people_are_not_known(tmp_path):
     ],
 )
 def test_the_file_of_users(tmp_path, text, says):
-    """A line that is nobody's is found with its number, and no token is shown."""
+    """A line that cannot be read is found with its number, and no token is shown."""
     if text is not None:
         (tmp_path / "users").write_text(text)
     found = list(people.users_file(facts(PROXY_USER_TOKENS_FILE=str(tmp_path / "users"))))
@@ -282,7 +282,7 @@ def test_the_file_of_users(tmp_path, text, says):
 
 
 def test_a_right_file_of_users(tmp_path):
-    """People, comments and empty lines are right, and so is a place where no file is yet."""
+    """Users, comments and empty lines are right, and so is a file that does not exist yet."""
     assert said(people.users_file(facts(CLAUDE_PROXY_USERS_FILE=str(tmp_path / "users")))) == []
     (tmp_path / "users").write_text(f"# people\n\nanna={TOKEN}  # since 2026-01-01\n")
     assert said(people.users_file(facts(CLAUDE_PROXY_USERS_FILE=str(tmp_path / "users")))) == []
@@ -356,7 +356,7 @@ def test_endpoints(params, says):
     ],
 )
 def test_right_endpoints(params):
-    """One's own network may be asked unencrypted, and what is not set is told elsewhere."""
+    """Requests to a private network may be unencrypted; a variable that is not set is reported by another check."""
     assert said(endpoints.endpoints(facts({"model_list": [{"model_name": "m", "litellm_params": params}]}))) == []
 
 
@@ -407,7 +407,7 @@ def test_the_proxy_s_own_secrets_are_not_for_litellm(name):
 
 @pytest.mark.parametrize("value", ["none", "EMPTY", "os.environ/MY_KEY", "not-needed"])
 def test_no_key_in_clear_text(value):
-    """A reference, and a word that stands for no key, are right."""
+    """A reference, and a word for no key, are right."""
     assert said(models.clear_text_keys(facts({"model_list": [entry(api_key=value)]}))) == []
 
 
@@ -430,7 +430,7 @@ OWN = {"provider": "searxng", "api_base": "http://searxng:8080"}
     ],
 )  # fmt: skip
 def test_a_web_search(section, environ, says):
-    """It is said why no model can search, and where the key goes in the clear; never what the key is."""
+    """The finding says why no model can search, or that the key is sent unencrypted; it never shows the key."""
     found = facts(searching(**section), **environ)
     only(web_search.web_search(found), *says)
     assert "made-up" not in "".join(said(table.of_config(found)))
@@ -444,7 +444,7 @@ def test_a_web_search(section, environ, says):
     ],
 )  # fmt: skip
 def test_a_right_web_search(section, environ):
-    """Nothing is said of one that is ready, nor of none."""
+    """There is no finding about a web search that is ready, or without one."""
     assert said(web_search.web_search(facts(searching(**section), **environ))) == []
     assert said(web_search.web_search(facts())) == []
 
@@ -488,7 +488,7 @@ def test_right_fallbacks(settings):
 
 
 def test_the_names_that_claude_code_asks_for():
-    """Each of Claude Code's own names that nobody serves is found, unless a variable puts another in its place."""
+    """Each of Claude Code's own models that is not served is found, unless a variable replaces it."""
     config = {"model_list": [entry("glm"), entry("claude-opus-5-5")]}
     found = said(models.claude_code_names(facts(config, "ANTHROPIC_DEFAULT_HAIKU_MODEL=glm")))
     assert "not served: claude-sonnet-5-5 (sonnet), claude-fable-5-2 (fable);" in found[0]
@@ -547,14 +547,14 @@ def dotenv(tmp_path):
     ],
 )
 def test_lines_of_env(dotenv, text, says):
-    """A line that is not read, a name that stands there twice, and a misspelt one are found."""
+    """A line that is not read, a name that is set twice, and a misspelt name are found."""
     given = dotenv(text)
     only([*dotenv_text.lines(given), *variables.names_in_dotenv(given)], *says)
 
 
 @pytest.mark.parametrize("text", ["XAI_API_KEY=1\nMY_OWN=2\n", "ZAI_API_KEY_FILE=/x\n", "export PORT=4000\n", "PORT=\n", ""])
 def test_right_lines_of_env(dotenv, text):
-    """Other people's variables may stand there, too."""
+    """Variables of other programs are allowed."""
     given = dotenv(text)
     found = [*dotenv_text.lines(given), *variables.names_in_dotenv(given)]
     assert not [one for one in found if one.level is not Level.INFO]
@@ -562,7 +562,7 @@ def test_right_lines_of_env(dotenv, text):
 
 @pytest.mark.parametrize(("mode", "who"), [(0o644, "every user"), (0o640, "its group"), (0o600, None)])
 def test_permissions(dotenv, mode, who):
-    """Nobody but its owner should read .env."""
+    """Only the owner should be able to read .env."""
     found = said(files.permissions(dotenv("", mode)))
     assert (who is None) is (found == [])
     assert who is None or who in found[0]
@@ -652,7 +652,7 @@ def test_an_open_proxy():
 )
 @pytest.mark.parametrize("place", [".env", "settings.json", "config.yaml"])
 def test_custom_headers(place, value, says):
-    """A separator that Claude Code does not know is found wherever the variable stands; the headers are not shown."""
+    """A separator that Claude Code does not know is found wherever the variable is set; the headers are not shown."""
     name = "ANTHROPIC_CUSTOM_HEADERS"
     given = {
         ".env": {"dotenv": f"{name}={value}"},
@@ -722,7 +722,7 @@ def test_passthrough_needs_the_login():
 
 @pytest.mark.parametrize("text", ["{", '{"env": {"ANTHROPIC_AUTH_TOKEN": "made-up"', None])
 def test_settings_json_that_cannot_be_read(tmp_path, text):
-    """It is said why, without anything of what stands in it."""
+    """The problem is named, without any of the content."""
     if text is not None:
         (tmp_path / "settings.json").write_text(text)
     found = client_file.read_client_file(tmp_path / "settings.json")
@@ -800,7 +800,7 @@ def test_this_environment_is_clean():
 
 @pytest.fixture
 def listening():
-    """A server that takes connections and answers one request with a time."""
+    """A server that accepts connections and responds with a time."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         skew = 0.0
@@ -849,7 +849,7 @@ def test_hosts(listening):
 
 @pytest.mark.parametrize(("credentials", "level"), [(OAUTH, "error"), ("", "warning")])
 def test_claudes_host(credentials, level):
-    """Claude's host has to be there for a pool; without one it may never be asked."""
+    """With a pool an unreachable Claude host is an error; without one it is a warning."""
     base = f"http://127.0.0.1:{closed_port()}"
     config = {"model_list": [entry("claude-*", "anthropic/claude-*")]}
     found = facts(config, ANTHROPIC_API_BASE=base, CLAUDE_OAUTH_TOKENS=credentials)
@@ -857,7 +857,7 @@ def test_claudes_host(credentials, level):
 
 
 def test_a_host_without_a_name(monkeypatch):
-    """A name that nobody knows is told from a host that does not answer."""
+    """An unknown name is reported differently from a host that does not respond."""
 
     def unknown(*_, **__):
         raise OSError
@@ -868,7 +868,7 @@ def test_a_host_without_a_name(monkeypatch):
 
 @pytest.mark.parametrize(("skew", "found"), [(0.0, False), (-30.0, False), (3600.0, True), (-3600.0, True)])
 def test_the_clock(listening, skew, found):
-    """More than a minute between this machine and Claude's host is told, with its direction."""
+    """A difference of more than a minute to Claude's host is reported, with its direction."""
     listening.RequestHandlerClass.skew = skew
     told = said(hosts.clock(facts(ANTHROPIC_API_BASE=url(listening))))
     assert bool(told) is found
@@ -879,7 +879,7 @@ def test_the_clock(listening, skew, found):
     ("exceptions", "found"), [("", True), ("[::1,::1/128,claude.invalid:80", False)], ids=["through", "past"]
 )
 def test_the_clock_behind_a_web_proxy(listening, monkeypatch, exceptions, found):
-    """Claude's host is asked for its time through the environment's proxy, unless it is excepted from that, in any form."""
+    """Claude's host gets the request for its time through the environment's HTTP proxy, unless NO_PROXY excludes it."""
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HTTP_PROXY", url(listening))
@@ -925,7 +925,7 @@ def test_the_report_for_a_program():
 
 
 def test_a_secret_is_in_no_report():
-    """Whatever is wrong with them, no value of a variable that holds a secret is told."""
+    """No finding shows the value of a variable that holds a secret."""
     secrets = {
         "PROXY_STATIC_TOKEN": "sk-1234", "LITELLM_MASTER_KEY": "canary-1", "CLAUDE_OAUTH_TOKENS": "a=canary-2,canary-2",
         "CLAUDE_API_KEYS": "'canary-3'", "ZAI_API_KEY": '"canary-4"',
@@ -994,7 +994,7 @@ def project(tmp_path):
 
 
 def test_planted_mistakes(project):
-    """Ten mistakes and two more in a fresh project are found by one run of the command, which fails and shows no secret."""
+    """Twelve errors in a project are found by one run of the command, which fails and shows no secret."""
     (project / "config.yaml").write_text(PLANTED_CONFIG)
     (project / ".env").write_text(PLANTED_ENV)
     (project / ".env").chmod(0o644)
@@ -1018,7 +1018,7 @@ def test_planted_bad_yaml(project):
 
 
 def test_planted_people(project):
-    """A broken line in the project's own file of users, and limits of nobody or in the wrong place, are found."""
+    """An unreadable line of the users file, and limits for an unknown user or in the wrong place, are found."""
     (project / ".state").mkdir()
     (project / ".state" / "users").write_text(f"anna={TOKEN}\nben made-up-secret\n")
     (project / "config.yaml").write_text(EXAMPLE + "\nclaude_proxy:\n  users:\n    Annna: {models: [glm]}\n")
@@ -1040,7 +1040,7 @@ def test_a_project_that_is_right(project):
 
 
 def test_a_project_without_files(tmp_path):
-    """On a fresh clone the example is checked, and that is said; nothing is written."""
+    """In a fresh clone the example is checked, which is reported; nothing is written."""
     done = run(tmp_path, "check", "--offline")
     assert "there is no config.yaml" in done.stdout
     assert done.returncode == 0
@@ -1056,7 +1056,7 @@ def test_a_client_settings_file(project):
 
 
 def test_a_last_good_copy_is_told_of(project):
-    """With a broken file and a copy of the last good one it is said that a start would use the copy."""
+    """With an invalid file and a copy of the last valid one, the report says that a start would use the copy."""
     (project / ".state").mkdir()
     (project / ".state" / "config.last-good.yaml").write_text(EXAMPLE)
     (project / "config.yaml").write_text("model_list: [")
@@ -1066,7 +1066,7 @@ def test_a_last_good_copy_is_told_of(project):
 
 
 def test_the_models_of_a_project(project):
-    """The list names each model, where it goes, what it lacks, and who answers in its place."""
+    """The list names each model with its provider, host, missing variables and fallbacks."""
     done = run(project, "models")
     lines = {line.split()[0]: line.split() for line in done.stdout.splitlines()}
     assert lines["claude-*"] == ["claude-*", "Claude", "api.anthropic.com", "claude-*", "ready", "glm"]
@@ -1105,7 +1105,7 @@ SHAPES = st.recursive(
     ),
 )
 def test_no_shape_of_a_config_breaks_a_check(entries, sections):
-    """Whatever stands in config.yaml, the checks and the list of models come to their end: the start runs them, too."""
+    """The checks and the list of models handle any content of config.yaml, because the start runs them as well."""
     config = {"model_list": entries, **sections}
     given_facts = replace(facts(), config=config, lines=lines_of(yaml.safe_dump(config)))
     results = table.run(given_facts, table.When.START, table.When.COMMAND)
@@ -1202,7 +1202,7 @@ CREDENTIAL_ANSWERS = {
 
 @pytest.mark.parametrize("case", CREDENTIAL_ANSWERS)
 def test_a_credential_that_is_asked(case):
-    """What Claude answers is told in the words of the verdicts, by the credential's label."""
+    """Claude's response is reported in the words of the response rules, with the credential's label."""
     answer, level, sentence = CREDENTIAL_ANSWERS[case]
     seen = []
 
@@ -1241,7 +1241,7 @@ def test_a_credential_is_asked_without_a_guise():
 
 
 def test_who_is_paused_or_expired_is_not_asked(tmp_path):
-    """A paused credential and an expired login are told and not asked."""
+    """A paused credential and an expired login are reported, and no request is sent with them."""
     (tmp_path / "login").write_text(json.dumps({"claudeAiOauth": {"accessToken": OAUTH, "expiresAt": 1}}))
     (tmp_path / "credentials.yaml").write_text(
         f"credentials:\n  - {{label: p, secret: {API_KEY}, paused: true}}\n  - {{label: e, claude_home: login}}\n"
@@ -1258,7 +1258,7 @@ def test_who_is_paused_or_expired_is_not_asked(tmp_path):
 
 
 def test_who_is_taken_rests_no_longer():
-    """A credential that answered is lifted in a running proxy, which is told; one that rests is not."""
+    """The cooldown of a credential that works ends in a running proxy, which is reported; a rate-limited one keeps it."""
     lifted = []
 
     def handle(request):
@@ -1285,7 +1285,7 @@ def test_no_credential_goes_to_another_host():
 
 
 def test_a_proxy_that_does_not_run():
-    """Models are asked through the proxy; without one that is said once, and not for each model."""
+    """Models are requested through the proxy; without one there is a single error."""
     asked = facts(PORT=str(closed_port()))
     ((_, found), (_, credentials)) = live.ask_all(asked)
     only(found, "error", "proxy: connection refused at http://127.0.0.1:")
@@ -1293,13 +1293,13 @@ def test_a_proxy_that_does_not_run():
 
 
 def test_which_models_are_asked():
-    """Every model with its key is asked for, and of Claude only Haiku, for which Anthropic takes a request like this."""
+    """Every model with its key is requested, and of Claude only Haiku, for which Anthropic accepts such a request."""
     assert live.asked_models(facts(ZAI_API_KEY="made-up-key")) == ["demo", "claude-demo", "glm", "glm-fast"]
     assert live.asked_models(facts(CLAUDE_OAUTH_TOKENS=OAUTH)) == ["demo", "claude-demo", live.HAIKU]
 
 
 def test_why_a_model_is_not_asked():
-    """A model without its key and a model of Claude's are left out for two reasons, each told by itself."""
+    """A model without its key and a Claude model are not requested, for two reasons that are reported separately."""
     config = {"model_list": [entry("glm", api_base="https://host/x", api_key="os.environ/NOT_SET"), entry("claude-x")]}
     asked = facts(config)
     with httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(500))) as http_client:

@@ -9,6 +9,9 @@ from planted_mistakes import SECRETS, Row, of_client, of_config, of_dotenv, of_m
 
 from claude_proxy.check import installation
 from claude_proxy.cli import main
+from claude_proxy.cli import project as project_folder
+from claude_proxy.config.models import ConfigError
+from claude_proxy.config.settings import SettingsError
 
 ROWS = (*of_config.ROWS, *of_models.ROWS, *of_dotenv.ROWS, *of_client.ROWS)
 
@@ -22,11 +25,7 @@ def check(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(installation, "owned_files", owned_files)
 
     def run(files, *arguments):
-        for name, text in files.items():
-            path = tmp_path / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(text if isinstance(text, bytes) else text.encode())
-            path.chmod(0o600)
+        write(tmp_path, files)
         client = ["--client-settings", str(tmp_path / "settings.json")] if "settings.json" in files else []
         code = 0
         try:
@@ -50,6 +49,34 @@ def test_a_planted_mistake_is_found(check, row: Row):
     assert found, printed
     assert found[0].startswith(f"{row.level} "), printed
     assert code == (1 if "✗" in printed else 0)
+
+
+def write(folder, files):
+    """Write the files of a project, readable for their owner alone."""
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        path.chmod(0o600)
+
+
+def start_fails(project):
+    """Whether the start rejects these files, in the order in which `serve` validates them."""
+    try:
+        project_folder.load_environment(project, None)
+        project_folder.checked(project_folder.config_path(project, None))
+    except (SettingsError, ConfigError):
+        return True
+    return False
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_what_prevents_a_start_is_an_error(check, tmp_path, row: Row):
+    """The command fails for every project with which the start fails, by the start's own validation."""
+    write(tmp_path, row.project())
+    if start_fails(tmp_path):
+        code, printed = check(row.project())
+        assert code == 1, printed
 
 
 def test_there_are_enough_mistakes():

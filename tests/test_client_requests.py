@@ -78,7 +78,7 @@ def found(url, *, has_helper=False, **values):
         ((308, {"location": "/login"}, b""), ["error", "redirects to another path"]),
         (
             (400, {}, b"Client sent an HTTP request to an HTTPS server."),
-            ["error", "says http://", "speaks TLS; write https://127.0.0.1:"],
+            ["error", "starts with http://", "speaks TLS; write https://127.0.0.1:"],
         ),
         ((200, {}, b"<html>hello</html>"), ["error", "is not claude-proxy", "write the address of the proxy"]),
         ((200, {}, b'{"data": [{"id": "gpt", "owned_by": "openai"}]}'), ["error", "is not claude-proxy"]),
@@ -114,10 +114,11 @@ def test_what_is_sent(serve):
     [
         ((404, {}, error_of("model: gml is not served")), ["error", "gml is not served by this proxy; did you mean glm?"]),
         ((403, {}, error_of("model: anna may not use gml")), ["error", "may not use gml (model: anna may not use gml)"]),
+        ((400, {}, error_of("model: anna may not use gml")), ["error", "may not use gml (model: anna may not use gml)"]),
         ((400, {}, error_of("gml is not ready: set A")), ["error", "gml cannot be used (gml is not ready: set A)"]),
         ((429, {}, error_of("busy")), ["warning", "gml could not be checked (HTTP 429: busy)"]),
     ],
-    ids=["unknown", "forbidden", "keyless", "busy"],
+    ids=["unknown", "forbidden", "forbidden-as-the-client-reads-it", "keyless", "busy"],
 )
 def test_what_a_model_s_response_means(serve, response, says):
     """A model that cannot be used is an error at the variable that names it."""

@@ -95,6 +95,38 @@ def test_what_is_missing_is_said(written, content, says):
 
 
 @pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        ("x", "entry 1 should have model_name, and litellm_params with a model; it is not a mapping"),
+        ({"litellm_params": {"model": "x"}}, "entry 1 should have model_name, the name that clients request"),
+        ({"model_name": "x", "litellm_params": [{"model": "x"}]}, "remove the dash in front of its keys"),
+        ({"model_name": "x", "litellm_params": None, "model": "x", "api_key": "k"}, "should have model, api_key below"),
+        ({"model_name": "x", "litellm_params": {"api_key": "k"}, "model": "x"}, "model is beside it, so indent it"),
+        ({"model_name": "x", "litellm_params": {"model": ["x"]}}, "should have one text as the model"),
+        ({"model_name": "x", "litellm_params": {"model": "x"}, "model_info": ["y"]}, "should have model_info as a mapping"),
+    ],
+)
+def test_an_entry_of_another_shape(written, entry, says):
+    """The sentence has the entry's number, its problem, and what to write."""
+    (mistake,) = mistakes_of(written(GOOD | {"model_list": [entry]}))
+    assert mistake.startswith("model_list: entry 1 should have ")
+    assert says in mistake
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"router_settings": {"fallbacks": {"a": ["b"]}}}, "router_settings: fallbacks: is a mapping and should be a list"),
+        ({"environment_variables": ["A=b"]}, "environment_variables: should be a mapping"),
+    ],
+)
+def test_settings_with_which_litellm_does_not_start(written, more, says):
+    """They are reported before LiteLLM is imported."""
+    (mistake,) = mistakes_of(written(GOOD | more))
+    assert mistake.startswith(says)
+
+
+@pytest.mark.parametrize(
     ("content", "says"),
     [
         (b"model_list:\n  - a: [1\n  api_key: sk-made-up\n", "line 3"),

@@ -155,7 +155,7 @@ def _auth_token(place: str, value: str, facts: Facts) -> Iterator[Finding]:
         yield error(place, "has Bearer in front, which Claude Code adds by itself", "write the token alone")
     elif value != value.strip() or value[:1] in QUOTES or value[-1:] in QUOTES:
         yield error(place, "has a space or a quote at one of its ends", "write the token alone")
-    elif is_claude_credential(value):
+    elif is_claude_credential(value) and not _is_own_credential(facts):
         yield error(place, "is a Claude credential, and should be the token of this proxy", "`claude-proxy settings` prints it")
     if not value or settings is None:
         return
@@ -164,6 +164,12 @@ def _auth_token(place: str, value: str, facts: Facts) -> Iterator[Finding]:
     if settings.mode is TokenMode.PASSTHROUGH:
         remedy = "put the proxy's token into ANTHROPIC_CUSTOM_HEADERS instead (README, form B)"
         yield warning(place, "makes Claude Code leave out its own login, which passthrough needs", remedy)
+
+
+def _is_own_credential(facts: Facts) -> bool:
+    """Whether a Claude credential may be in the token's place: the proxy gets its token in a header, or needs none."""
+    headers = str(facts.client_values.get(HEADERS, "")) + str(facts.dotenv.values.get(HEADERS, ""))
+    return PROXY_TOKEN in headers.lower() or (facts.settings is not None and is_open(facts.settings))
 
 
 def _placeholder(place: str, token: str, facts: Facts) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Sends requests as the client of a settings.json would, and says in words what keeps it from using the proxy.
+"""Sends requests as the client of a settings.json would, and reports in words what keeps it from using the proxy.
 
 They cost nothing: the list of models, and a count of tokens for each model that the file names. The token is sent to the
 address in the file and to no other; where the transport is wrong, the port is probed without it.
@@ -29,6 +29,8 @@ VERSION = ("anthropic-version", "2023-06-01")
 OWNER = "claude-proxy"
 # Words of the proxy's own 401, by which it is known from other servers.
 OWN_WORDS = "ANTHROPIC_AUTH_TOKEN in Claude Code"
+# Words of the proxy for a model that the user may not use.
+FORBIDDEN = "may not use"
 # What servers respond over plain HTTP on a port for TLS.
 TLS_WORDS = ("HTTPS server", "HTTPS port", "SSL-enabled")
 LONGEST_WORDS = 300
@@ -185,7 +187,7 @@ def _unreachable(to: Connection, problem: httpx.HTTPError, facts: Facts) -> Find
     elif isinstance(problem, httpx.ConnectTimeout):
         words, remedy = f"no connection to {host} port {port} in {TIMEOUT.connect:.0f} s", "look at the address and firewalls"
     elif to.origin.scheme == "https" and speaks_http(to.origin):
-        words = f"says https://, and the server at {host}:{port} speaks HTTP without TLS"
+        words = f"starts with https://, and the server at {host}:{port} speaks HTTP without TLS"
         remedy = f"write {_with(to, 'http')}"
     elif to.origin.scheme == "http" and speaks_tls(to.origin):
         return _needs_https(to)
@@ -201,7 +203,7 @@ def _causes(problem: BaseException | None) -> Iterator[BaseException]:
 
 
 def _needs_https(to: Connection) -> Finding:
-    problem = f"says http://, and the server at {to.origin.host}:{to.origin.port} speaks TLS"
+    problem = f"starts with http://, and the server at {to.origin.host}:{to.origin.port} speaks TLS"
     return error(to.place, problem, f"write {_with(to, 'https')}")
 
 
@@ -243,7 +245,7 @@ def _listens(host: str, port: int) -> bool:
 
 
 def speaks_tls(origin: Origin) -> bool:
-    """Whether a server answers the first message of TLS, whatever its certificate. Nothing else is sent."""
+    """Whether a server completes a TLS handshake, whatever its certificate. Nothing else is sent."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
@@ -307,7 +309,7 @@ def _model(http: httpx.Client, to: Connection, model: str, variable: str, ids: l
     words = to.clean(_words(response))
     if response.status_code == 404:
         return error(place, f"{model} is not served by this proxy", nearest(model, ids))
-    if response.status_code == 403:
+    if response.status_code == 403 or FORBIDDEN in words:
         return error(
             place, f"the user of this token may not use {model} ({words})", "name an allowed model, or change config.yaml"
         )

@@ -133,13 +133,23 @@ def duplicates(facts: Facts) -> Iterator[Finding]:
         at = facts.at("model_list", entries[1][0])
         if any(params == entries[0][1] for _, params in entries[1:]):
             yield warning(at, f"model_name {name} is there twice with the same litellm_params ({first})", "remove one")
-        elif len({str(params.get("model")).rsplit("/", 1)[-1] for _, params in entries}) > 1:
+        elif _are_different_models([params for _, params in entries]):
             problem = f"model_name {name} is also in {first}, with another model; requests go to either at random"
             yield warning(at, problem, "give each a name of its own, or name the second one in fallbacks")
         else:
             yield info(
                 at, f"model_name {name} has {len(entries)} deployments (first in {first}); requests are spread over them"
             )
+
+
+def _are_different_models(entries: list[Mapping[str, Any]]) -> bool:
+    """Whether two of them are certainly different models: another provider may have another name for the same one."""
+    seen: dict[tuple[str, str], str] = {}
+    for params in entries:
+        prefix, _, model = str(params.get("model")).partition("/")
+        if seen.setdefault((prefix, str(params.get("api_base"))), model) != model:
+            return prefix != "azure"  # there the operator chooses the name
+    return False
 
 
 def chat_servers(facts: Facts) -> Iterator[Finding]:

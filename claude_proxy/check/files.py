@@ -43,8 +43,9 @@ def file_names(facts: Facts) -> Iterator[Finding]:
     except OSError:
         return
     for other, right in OTHER_NAMES.items():
-        if other in there:
-            say = warning if right in there else error
+        meant = folder / right
+        if other in there and not (meant.exists() and meant.samefile(folder / other)):  # a disk may ignore case
+            say = warning if meant.exists() else error
             yield say(other, "is not read", f"its name should be {right}")
 
 

@@ -17,6 +17,15 @@ from claude_proxy.credentials.credential import API_KEY_PREFIX, CLAUDE_PREFIX
 # Variables of Claude Code that may be in a .env, beside those of this project and of config.yaml.
 OF_CLIENT = ("ANTHROPIC_CUSTOM_HEADERS", "ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_MODEL")
 OF_CLIENT_PREFIXES = ("ANTHROPIC_DEFAULT_", "CLAUDE_CODE_")
+# The usual names of providers' keys, for misspellings of those that config.yaml does not name.
+OF_PROVIDERS = frozenset(
+    f"{name}_API_KEY"
+    for name in (
+        "AZURE", "BRAVE", "CEREBRAS", "COHERE", "DASHSCOPE", "DEEPINFRA", "DEEPSEEK", "FIREWORKS_AI", "GEMINI", "GOOGLE",
+        "GROQ", "KIMI", "MINIMAX", "MISTRAL", "MOONSHOT", "NEBIUS", "NOVITA", "NVIDIA_NIM", "OPENAI", "OPENROUTER",
+        "PERPLEXITYAI", "SAMBANOVA", "TAVILY", "TOGETHERAI", "XAI", "ZAI",
+    )
+)  # fmt: skip
 # Names that users write for a variable of this project, which are not like enough to be taken for a misspelling.
 OTHER_NAMES = {
     "ANTHROPIC_API_KEY": "CLAUDE_API_KEYS", "ANTHROPIC_API_KEYS": "CLAUDE_API_KEYS", "ANTHROPIC_KEY": "CLAUDE_API_KEYS",
@@ -70,18 +79,20 @@ def names_in_dotenv(facts: Facts) -> Iterator[Finding]:
     used = models.variables(dict(facts.config))
     known = {*VARIABLES, *used, *OF_CLIENT}
     known |= {f"{name}_FILE" for name in known}
-    unset = {name for name in known if not facts.dotenv.values.get(name)}
+    unset = {name for name in known | OF_PROVIDERS if not facts.dotenv.values.get(name)}
     for name, value in facts.dotenv.values.items():
         if name in known or not value:
             continue
         place = facts.dotenv.place(name)
-        meant = _meant(name, unset)
+        meant = None if name in OF_PROVIDERS else _meant(name, unset)
         other = OTHER_NAMES.get(name.upper())
+        other = other if other in unset else None
         if value.startswith(CLAUDE_PREFIX) and (other or not meant):
             home = "CLAUDE_API_KEYS" if value.startswith(API_KEY_PREFIX) else "CLAUDE_OAUTH_TOKENS"
             yield error(place, "holds a Claude credential and is not read", f"write {home}=...")
         elif other:
-            yield error(place, "is not a variable of this proxy and is not read", f"did you mean {other}?")
+            # Some of these names are other programs' too.
+            yield warning(place, "is not a variable of this proxy and is not read", f"did you mean {other}?")
         elif meant:
             yield error(place, "is not a known variable and is not read", f"did you mean {meant}?")
         elif facts.config and not name.startswith(OF_CLIENT_PREFIXES) and not OF_OTHERS.fullmatch(name):

@@ -93,7 +93,7 @@ def _in_line(line: str, number: int) -> Iterator[Cause]:
 
 
 def _by_words(lines: list[str], at: int, context: int, said: str) -> Iterator[Cause]:
-    """Yield a cause that the parser's own words tell."""
+    """Yield a cause that the parser's message shows."""
     if found := re.search(r"found character '(.+)' that cannot start any token", said):
         yield Cause(at + 1, f"has a value that starts with {found[1]}", "put the value into quotes")
     elif "alias" in said or "alphabetic or numeric" in said:

@@ -1,4 +1,4 @@
-"""The commands ``check`` and ``models``, and what of the checks is said at a start."""
+"""The commands ``check`` and ``models``, and the findings that a start prints."""
 
 import logging
 import os

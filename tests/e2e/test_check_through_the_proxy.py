@@ -149,7 +149,10 @@ def test_what_a_client_is_told_of_its_address(client, running, upstream):
     assert f"ANTHROPIC_BASE_URL: connection refused: nothing listens on 127.0.0.1 port {port}; " in refused
     assert refused.endswith(f"listens on port {running.port} (PORT); write http://127.0.0.1:{running.port}")
     (secure,) = client(running.url.replace("http:", "https:"))
-    assert f"says https://, and the server at 127.0.0.1:{running.port} speaks HTTP without TLS; write {running.url}" in secure
+    assert (
+        f"starts with https://, and the server at 127.0.0.1:{running.port} speaks HTTP without TLS; write {running.url}"
+        in secure
+    )
     (path,) = client(f"{running.url}/proxy")
     assert path.endswith(f"has the path /proxy, which the proxy does not serve (HTTP 404); write {running.url}")
     (other,) = client(upstream.url)
@@ -178,7 +181,9 @@ def test_a_server_that_speaks_tls(client, tmp_path):
     try:
         port = server.server_address[1]
         (plain,) = client(f"http://127.0.0.1:{port}")
-        assert plain.endswith(f"says http://, and the server at 127.0.0.1:{port} speaks TLS; write https://127.0.0.1:{port}")
+        assert plain.endswith(
+            f"starts with http://, and the server at 127.0.0.1:{port} speaks TLS; write https://127.0.0.1:{port}"
+        )
         (untrusted,) = client(f"https://localhost:{port}")
         assert "the certificate of localhost is not trusted (" in untrusted
         assert "set NODE_EXTRA_CA_CERTS" in untrusted

@@ -104,6 +104,14 @@ ROWS = (
         ".env line 5: OPEN_AI_API_KEY: is not a known variable", "did you mean OPENAI_API_KEY?",
     ),
     dotenv(
+        "two words for one in a key that no model names", PORT, PORT + "OPEN_ROUTER_API_KEY=made-up-0123456789\n",
+        ".env line 7: OPEN_ROUTER_API_KEY: is not a known variable", "did you mean OPENROUTER_API_KEY?",
+    ),
+    dotenv(
+        "a key that no model names", PORT, PORT + "GROQ_API_KEY=gsk_made-up-0123456789\n",
+        ".env line 7: GROQ_API_KEY: is set, and neither this proxy nor config.yaml names it", level="i",
+    ),
+    dotenv(
         "Claude Code's own variable for the pool", POOL, f"CLAUDE_CODE_OAUTH_TOKEN={OAUTH}\n",
         ".env line 3: CLAUDE_CODE_OAUTH_TOKEN: holds a Claude credential and is not read", "write CLAUDE_OAUTH_TOKENS=",
     ),
@@ -113,7 +121,7 @@ ROWS = (
     ),
     dotenv(
         "another name for the port", PORT, "LITELLM_PORT=4000\n",
-        ".env line 6: LITELLM_PORT: is not a variable of this proxy and is not read", "did you mean PORT?",
+        ".env line 6: LITELLM_PORT: is not a variable of this proxy and is not read", "did you mean PORT?", level="!",
     ),
     # --- values ---
     dotenv(

@@ -143,7 +143,7 @@ SPREAD = f"""\
   - model_name: gpt
     litellm_params: {{model: openai/gpt-5.2, api_key: os.environ/OPENAI_API_KEY, weight: 2}}
   - model_name: gpt
-    litellm_params: {{model: azure/gpt-5.2, api_base: "https://made.openai.azure.com", api_key: os.environ/AZURE_API_KEY}}
+    litellm_params: {{model: azure/my-deployment, api_base: "https://made.openai.azure.com", api_key: os.environ/AZURE_API_KEY}}
 router_settings:
   routing_strategy: simple-shuffle
   redis_host: os.environ/REDIS_HOST
