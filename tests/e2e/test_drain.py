@@ -76,7 +76,7 @@ def test_a_stream_outlives_the_signal_and_new_requests_are_refused(start_proxy: 
         whole = Asking(proxy.url, stream=False)
         assert slow.begun.acquire(timeout=60)
         proxy.process.send_signal(signal.SIGTERM)
-        proxy.logged("3 requests in progress have 120 s to end")
+        proxy.logged("3 requests in progress have 120 s to finish")
 
         assert refused(kept, "/v1/messages", "POST") == REFUSED
         with httpx.Client(base_url=proxy.url, trust_env=False, timeout=30) as new:
@@ -140,7 +140,7 @@ def test_a_second_signal_ends_at_once(start_proxy: Callable[..., Proxy], slow: S
     poll = threading.Event()
     with cut_off(proxy, slow):
         proxy.process.send_signal(number)
-        proxy.logged("2 requests in progress have 3600 s to end")
+        proxy.logged("2 requests in progress have 3600 s to finish")
         while proxy.process.poll() is None and "were cut off" not in proxy.output:
             proxy.process.send_signal(number)
             poll.wait(0.2)
@@ -203,7 +203,7 @@ def test_a_replica_that_stops_costs_no_client_anything(start_proxy: Callable[...
         load = Load(balancer.url)
         load.wait_for(20)
         replicas[0].process.send_signal(signal.SIGTERM)
-        replicas[0].logged("requests in progress have 120 s to end")
+        replicas[0].logged("requests in progress have 120 s to finish")
         load.wait_for(300)
         slow.goes_on.set()
         assert [each.result().is_whole for each in streams] == [True] * 4
@@ -224,7 +224,7 @@ def test_with_no_other_replica_the_balancer_says_when_to_come_back(
         balancer.wait_ready()
         stream = Asking(balancer.url).wait_begun()
         replica.process.send_signal(signal.SIGTERM)
-        replica.logged("1 requests under way have")
+        replica.logged("1 requests in progress have")
         with httpx.Client(base_url=balancer.url, trust_env=False, timeout=30) as client:
             answer = client.post("/v1/messages", json=question("demo"), headers=HEADERS)
         assert (answer.status_code, answer.headers.get("retry-after")) == (503, "1")

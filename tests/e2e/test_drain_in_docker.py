@@ -68,7 +68,7 @@ def test_a_rolling_update_loses_no_stream_and_no_request(scaled: tuple[Compose, 
         for service in ("proxy", "proxy-2"):
             streams = [Asking(url, token, model="held").wait_begun() for _ in range(6)]
             replacing = Replacing(compose, service)
-            replacing.wait_logged("requests in progress have 120 s to end")
+            replacing.wait_logged("requests in progress have 120 s to finish")
             load.wait_for(300)
             assert [each.broken for each in streams] == [""] * 6
             httpx.get(f"http://127.0.0.1:{port}/", trust_env=False)
