@@ -122,7 +122,7 @@ class Flow:
 
     async def _run(self) -> None:
         try:
-            judged = await self._rotation.ask(HOSTS, URL, BODY, self._send)
+            judged = await self._rotation.send(HOSTS, URL, BODY, self._send)
         except NoCredentialAvailable:
             self._rotation.release()
             self._handlers.nobody(self)

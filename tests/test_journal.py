@@ -23,9 +23,9 @@ def test_attempts_are_noted_in_order():
     ):
         journal.begin(provider, served)
     assert journal.failovers == [
-        "anthropic/claude-x: asked again",
-        "anthropic/claude-x: left for anthropic/glm",
-        "anthropic/glm: left for openai/x",
+        "anthropic/claude-x: retried",
+        "anthropic/claude-x: failed over to anthropic/glm",
+        "anthropic/glm: failed over to openai/x",
     ]
     assert (journal.provider, journal.first_provider, journal.served) == (Provider.OPENAI, Provider.CLAUDE, "openai/x")
     assert journal.attempts == 4

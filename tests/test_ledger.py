@@ -417,7 +417,7 @@ def test_a_model_that_was_left_is_counted_under_a_name_that_counts():
     """Moves away from made-up models are counted together and are no credential's error; a credential's keep its label."""
     one = ledger(listed=listed)
     for number in range(300):
-        left = (f"anthropic/claude-junk-{number}: left for anthropic/glm-5", f"anthropic/claude-junk-{number}: asked again")
+        left = (f"anthropic/claude-junk-{number}: failed over to anthropic/glm-5", f"anthropic/claude-junk-{number}: retried")
         one.record(refused(number, failovers=(*left, "second: five_hour limit (HTTP 429)")))
     assert one.sums(FAILOVERS) == {(OTHER,): [600], ("second",): [300]}
     assert set(one.errors()) == {"second", "first"}

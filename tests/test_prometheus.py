@@ -96,7 +96,7 @@ def test_a_year_of_made_up_names_is_bounded(status):
         now[0] = NOW + day * DAY
         for number in range(100):
             made_up = f"claude-{day}-{number}"
-            left = (f"anthropic/{made_up}: left for anthropic/m",)
+            left = (f"anthropic/{made_up}: failed over to anthropic/m",)
             ledger.record(replace(record(model=made_up, failovers=left), status=status))
         ledger.record(record("ben"))
         ledger.changed()

@@ -114,7 +114,7 @@ class Call:
 
     async def send(self, upstream, *, url=URL, model="claude-sonnet-5", extra=()):
         content = body_for_claude(self.request, model)
-        return await self.rotation.ask(self.hosts, url, content, functools.partial(upstream.send, url), extra)
+        return await self.rotation.send(self.hosts, url, content, functools.partial(upstream.send, url), extra)
 
 
 async def test_429_then_401_then_200():

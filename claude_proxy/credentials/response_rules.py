@@ -283,7 +283,7 @@ def _is_unknown(response: UpstreamResponse) -> bool:
 
 
 RULES: tuple[Rule, ...] = (
-    Rule(lambda response: response.status < 300, _always(Action.DONE, "answered")),
+    Rule(lambda response: response.status < 300, _always(Action.DONE, "success")),
     # About the proxy's IP address.
     Rule(
         _is_blocked,

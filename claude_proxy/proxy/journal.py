@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from claude_proxy.anthropic.usage import Usage
 from claude_proxy.providers.endpoints import Provider
-from claude_proxy.usage.record import ASKED_AGAIN, LEFT_FOR
+from claude_proxy.usage.record import FAILED_OVER_TO, RETRIED
 
 
 @dataclass
@@ -27,9 +27,9 @@ class Journal:
     def begin(self, provider: Provider, served: str) -> None:
         """Record the start of an attempt."""
         if self.served and served != self.served:
-            self.failovers.append(f"{self.served}: {LEFT_FOR}{served}")
+            self.failovers.append(f"{self.served}: {FAILED_OVER_TO}{served}")
         elif self.served:
-            self.failovers.append(f"{self.served}: {ASKED_AGAIN}")
+            self.failovers.append(f"{self.served}: {RETRIED}")
         self.attempts += 1
         # Usage and error of the previous attempt do not belong to this response.
         self.usage, self.error = None, ""

@@ -128,18 +128,18 @@ class Rotation:
         self._next: Credential | None = None
         self._tried_other = self._repaired = False
 
-    async def ask(self, hosts: Hosts, url: str, content: bytes, send: SendUpstream, extra: Headers = ()) -> Judged:
+    async def send(self, hosts: Hosts, url: str, content: bytes, post: SendUpstream, extra: Headers = ()) -> Judged:
         """Send the request with one credential after another until a response is final. Also called after ``goes_on``.
 
         Raises ``NobodyUsable`` if no credential of the pool can serve the request, also after some refused it;
-        ``EgressRefused`` for a host that is not Anthropic's; and the errors of ``send``.
+        ``EgressRefused`` for a host that is not Anthropic's; and the errors of ``post``.
         """
         if not hosts.is_claude(url):
             origin = Origin.of(url)
             raise EgressRefused(f"{origin.host if origin else 'the URL'} is not Anthropic's host")
         judged: Judged | None = None
         while True:
-            credential = await self._usable()
+            credential = await self._next_credential()
             if credential is None:
                 if judged is None or not judged.verdict.unconfirmed:
                     raise NoCredentialAvailable
@@ -148,10 +148,10 @@ class Rotation:
             self._held = credential
             self._tried |= {credential.label}
             self._journal.labels.append(credential.label)
-            judged = await self._asked(credential, content, send, extra)
+            judged = await self._send_with(credential, content, post, extra)
             if judged.verdict.action is Action.REPAIR and not self._repaired and (fixed := repaired(json.loads(content))):
                 self._repaired, content = True, to_json(fixed)
-                judged = await self._asked(credential, content, send, extra)
+                judged = await self._send_with(credential, content, post, extra)
             if not self.goes_on(judged):
                 return judged
 
@@ -188,10 +188,10 @@ class Rotation:
             return False
         return self.goes_on(self._judge(judged.credential, judged.response, status, body, judged.sent))
 
-    async def _asked(self, credential: Credential, content: bytes, send: SendUpstream, extra: Headers) -> Judged:
+    async def _send_with(self, credential: Credential, content: bytes, post: SendUpstream, extra: Headers) -> Judged:
         """Send the request with one credential; return its verdict, which the source has recorded."""
         sent = self._clock()
-        response = await send(self._headers(credential, extra), content)
+        response = await post(self._headers(credential, extra), content)
         body = b""
         if response.status >= 400:
             try:
@@ -208,7 +208,7 @@ class Rotation:
             sent = [*(pair for pair in sent if pair[0].lower() not in names), *added]
         return [*sent, ("accept-encoding", CODINGS)]
 
-    async def _usable(self) -> Credential | None:
+    async def _next_credential(self) -> Credential | None:
         """Return an available credential, one to probe, or one that became available while waiting."""
         credential, self._next = self._next, None
         credential = credential or self._source.choose(self._tried) or self._source.probe(self._tried)

@@ -63,7 +63,7 @@ class Workers(Multiprocess):
     def keep_subprocess_alive(self) -> None:
         """Replace workers that have ended, as uvicorn does; call ``ready`` when each has started.
 
-        Stops when a worker cannot start. uvicorn's own look would wait a minute for an answer of one that has just ended.
+        Stops when a worker cannot start. uvicorn's own check would wait a minute for a worker that has already ended.
         """
         if self._ready is None or time.monotonic() - self._began > START_SECONDS:
             super().keep_subprocess_alive()

@@ -43,16 +43,16 @@ end
 if generation ~= ARGV[1] then
   since = '0'
 end
-local answer = {generation, meta[3] or '0'}
+local reply = {generation, meta[3] or '0'}
 for _, key in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '(' .. since, '+inf')) do
   local value, stamp = redis.call('HGET', KEYS[1], key), redis.call('ZSCORE', KEYS[2], key)
   if value and stamp then
-    answer[#answer + 1] = key
-    answer[#answer + 1] = stamp
-    answer[#answer + 1] = value
+    reply[#reply + 1] = key
+    reply[#reply + 1] = stamp
+    reply[#reply + 1] = value
   end
 end
-return answer
+return reply
 """
 _PRUNE = """
 local prefix, older_than, keep = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])

@@ -53,7 +53,7 @@ from claude_proxy.usage.ledger_page import (
     read_events,
     total_of,
 )
-from claude_proxy.usage.record import ASKED_AGAIN, LEFT_FOR, Record
+from claude_proxy.usage.record import FAILED_OVER_TO, RETRIED, Record
 from claude_proxy.usage.request_log import MAX_TEXT
 
 logger = logging.getLogger(__name__)
@@ -304,7 +304,7 @@ def is_answered(record: Record) -> bool:
 def is_of_model(failover: str) -> bool:
     """Return whether a failover left a model, whose name a client may have made up, rather than a credential."""
     reason = failover.partition(": ")[2]
-    return reason == ASKED_AGAIN or reason.startswith(LEFT_FOR)
+    return reason == RETRIED or reason.startswith(FAILED_OVER_TO)
 
 
 def _no_formula(text: str) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from claude_proxy.anthropic.usage import Usage
 
 # A failover has the form "what was left: why". If a model was left, the reason starts with one of these.
-LEFT_FOR, ASKED_AGAIN = "left for ", "asked again"
+FAILED_OVER_TO, RETRIED = "failed over to ", "retried"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Record:
     first_byte_seconds: float
     seconds: float
     usage: Usage = field(default_factory=Usage)
-    # Each credential or model that was left for another one: "anna: five_hour limit (HTTP 429)".
+    # Each failover to another credential or model: "anna: five_hour limit (HTTP 429)".
     failovers: tuple[str, ...] = ()
     # Whether the request was only a token count, which no provider bills.
     counts_tokens: bool = False

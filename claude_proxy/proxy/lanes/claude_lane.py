@@ -28,7 +28,7 @@ from claude_proxy.proxy.sources import PoolSource, SingleSource, Source
 from claude_proxy.proxy.waiting import WaitQueues
 from claude_proxy.upstream.client import StreamedResponse, TimedOutError, UnreadableError, UpstreamClient, UpstreamError
 
-# These are a 400 where a login would change nothing: after a 401 or a 403 Claude Code tells its user to log in.
+# Status 400, because a login would not help: after 401 or 403, Claude Code tells its user to log in.
 NO_CREDENTIAL = own_refusal(
     400,
     "No Claude credential: the pool of this proxy is empty, and the request has none of its own. The operator adds one with "
@@ -98,7 +98,7 @@ class ClaudeLane:
         send = functools.partial(self._client.send, url, read_seconds=attempt.read_seconds)
         try:
             while True:
-                judged = await rotation.ask(self._hosts, url, content, send, deployment.extra_headers)
+                judged = await rotation.send(self._hosts, url, content, send, deployment.extra_headers)
                 try:
                     outcome = await self._taken(attempt, rotation, judged, source)
                 finally:
