@@ -229,9 +229,9 @@ async def test_aiohttp_reads_no_more_than_a_response_may_have(every_client, monk
 @pytest.mark.parametrize("planned", [None, False, True])
 @pytest.mark.parametrize("rules", [True, False])
 async def test_litellm_keeps_the_latest_chunks(monkeypatch, caplog, planned, rules):
-    """Of a long stream LiteLLM keeps so much as fits, its end with the usage above all, and no more text than that.
+    """LiteLLM keeps as many chunks of a long stream as fit, with its end and its usage, and a limited text.
 
-    Where a setting may read its records that is more, and what is left out is logged.
+    The limit is higher if a setting may read the records, and then removed chunks are logged.
     """
     monkeypatch.setattr(patches, "MAX_UNREAD_CHUNKS" if planned else "MAX_CHUNKS", 20 * patches.CHUNK_BYTES)
     monkeypatch.setattr(patches, "MAX_TEXT", 100)
