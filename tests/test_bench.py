@@ -14,9 +14,9 @@ import pytest
 from benchmarks import certificate, load, report, servers, switches
 from benchmarks.load import LARGE, MIDDLE, SMALL, Seen
 from benchmarks.run import (
-    ANSWERS,
     FAILOVER_KEYS,
     FAILOVERS,
+    RESPONSES,
     SEPARATELY,
     STREAMED,
     USUAL,
@@ -76,17 +76,17 @@ def test_paced_events_tell_when_they_left(upstream):
 @pytest.mark.parametrize("concurrency", [1, 16])
 def test_a_long_stream_has_as_many_pieces_as_it_was_asked_for(upstream, concurrency):
     """Each of the separate events arrives once, however the bytes of many streams are cut."""
-    orders = [ANSWERS[SEPARATELY].order.replace("pace 0.002", "pace 0.0001")] * concurrency
+    orders = [RESPONSES[SEPARATELY].order.replace("pace 0.002", "pace 0.0001")] * concurrency
     seen = run(upstream, concurrency, stream=True, orders=orders, pieces=300)
     assert len(seen.lags) == 300 * concurrency
 
 
-@pytest.mark.parametrize("answer", ANSWERS)
+@pytest.mark.parametrize("answer", RESPONSES)
 def test_the_floor_forwards_what_the_upstream_answers(upstream, tmp_path, answer):
     """A response, whole or streamed, is forwarded with its events, so the floor does the same work as the others."""
     floor = start_floor(tmp_path, upstream)
     try:
-        kind = ANSWERS[answer]
+        kind = RESPONSES[answer]
         seen = run(floor, stream=kind.stream, orders=[kind.order] * 2, pieces=kind.pieces)
     finally:
         floor.stop()
@@ -143,10 +143,10 @@ def test_processor_time_is_that_of_the_process(upstream):
 def test_every_size_and_answer_is_measured_at_the_usual_concurrency():
     """Other concurrencies are for small bodies for Claude, so that a run ends in time; TLS is for small bodies."""
     rows = list(cells((1, 16)))
-    claude = [(cell.size, cell.answer) for cell in rows if cell.provider == "claude" and cell.concurrency == USUAL]
-    assert claude == list(itertools.product(load.CALLS, ANSWERS))
+    claude = [(cell.size, cell.response) for cell in rows if cell.provider == "claude" and cell.concurrency == USUAL]
+    assert claude == list(itertools.product(load.CALLS, RESPONSES))
     assert {cell.size for cell in rows if cell.concurrency != USUAL} == {SMALL}
-    assert [(cell.size, cell.answer) for cell in tls_cells()] == [(SMALL, answer) for answer in ANSWERS]
+    assert [(cell.size, cell.response) for cell in tls_cells()] == [(SMALL, answer) for answer in RESPONSES]
 
 
 def test_no_failover_is_without_a_credential():

@@ -7,10 +7,10 @@ import socket
 
 import pytest
 
-from benchmarks import choose, measure, played, script
+from benchmarks import choose, measure, script, simulated_limits
 from benchmarks.audit import audit
 from benchmarks.crowd import ANSWERED, BROKEN, ERROR, NOTHING, WRONG, Outcome
-from benchmarks.played import CUT, LIMITED, OVERLOADED, QUARANTINE_SECONDS, REFUSED, SERVED, Arrival
+from benchmarks.simulated_limits import CUT, LIMITED, OVERLOADED, QUARANTINE_SECONDS, REFUSED, SERVED, Arrival
 
 PLAN = script.Plan(7, 12, 1.0, tool=True, sent=5)
 POOL = ("a", "b")
@@ -55,7 +55,7 @@ def stream(plan=PLAN, model="claude-sonnet-5"):
 def test_a_whole_answer_is_in_order(tool):
     """Both ends of the soak test compute the same response, whatever its moments, streamed and whole."""
     plan = PLAN._replace(tool=tool)
-    assert script.asked(f'{{"x": "{plan.words()}"}}'.encode()) == plan
+    assert script.plan_in(f'{{"x": "{plan.words()}"}}'.encode()) == plan
     answer = stream(plan)
     for to_the_byte in (True, False):
         assert script.mistake(plan, "claude-sonnet-5", answer, streams=True, to_the_byte=to_the_byte) is None
@@ -154,14 +154,16 @@ def test_asking_one_who_rests_is_found():
 def test_a_credential_that_is_limited_stays_so_for_as_long_as_it_said():
     """The simulated upstream keeps its limits: no request is served before the cooldown ends, and one is served after it."""
     clock = [100.0]
-    limits = played.Played(lambda: clock[0], lambda: 1_800_000_000.3 + clock[0], all_rate_limited_every=1e9)
-    seen = [limits.answer(PLAN._replace(number=101 * n), "a", "sonnet", first=False) for n in range(played.BUDGET + 1)]
-    assert [one.outcome for one in seen] == [SERVED] * played.BUDGET + [LIMITED]
+    limits = simulated_limits.SimulatedLimits(lambda: clock[0], lambda: 1_800_000_000.3 + clock[0], all_rate_limited_every=1e9)
+    seen = [
+        limits.decide(PLAN._replace(number=101 * n), "a", "sonnet", first=False) for n in range(simulated_limits.BUDGET + 1)
+    ]
+    assert [one.outcome for one in seen] == [SERVED] * simulated_limits.BUDGET + [LIMITED]
     until = limits.ledger[-1].until
     clock[0] = until - 0.01
-    assert limits.answer(PLAN, "a", "sonnet", first=False).outcome == LIMITED
+    assert limits.decide(PLAN, "a", "sonnet", first=False).outcome == LIMITED
     clock[0] = until
-    assert limits.answer(PLAN, "a", "sonnet", first=False).outcome == SERVED
+    assert limits.decide(PLAN, "a", "sonnet", first=False).outcome == SERVED
 
 
 def points(rise, noise, seed=1):

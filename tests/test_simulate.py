@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from benchmarks import simulate
-from benchmarks.rivals import BeforeWeek, OmniscientWeek
+from benchmarks.orders import BeforeWeek, OmniscientWeek
 from benchmarks.week import Figures, OurWeek, World, reset_first
 
 ORDERS = {"headroom": OurWeek, "reset-first": reset_first, "before": BeforeWeek, "omniscient": OmniscientWeek}
