@@ -159,5 +159,5 @@ async def serve(all_rate_limited_every: float) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="The soak test's upstream.")
-    parser.add_argument("--all-rest-every", type=float, default=90.0)
+    parser.add_argument("--all-rate-limited-every", type=float, default=90.0)
     uvloop.run(serve(parser.parse_args().all_rate_limited_every))

@@ -30,7 +30,7 @@ class Stage:
 
     def __init__(self, home: Path, *, all_rate_limited_every: float, idle_seconds: float) -> None:
         self.home = home
-        command = [sys.executable, "-m", "benchmarks.soak_upstream", "--all-rest-every", str(all_rate_limited_every)]
+        command = [sys.executable, "-m", "benchmarks.soak_upstream", "--all-rate-limited-every", str(all_rate_limited_every)]
         self._upstream = subprocess.Popen(  # noqa: S603 - the command is this module's
             command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
