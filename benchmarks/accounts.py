@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from benchmarks.demand import DAY, HOUR, WEEK, Asked
+from benchmarks.demand import DAY, HOUR, WEEK, SimulatedRequest
 from benchmarks.stepped import MONDAY, Response
 from claude_proxy.anthropic.errors import error_body
 from claude_proxy.credentials.upstream_response import UNIFIED
@@ -120,8 +120,8 @@ class Anthropic:
         self.incidents: list[Incident] = []
         for place, account in enumerate(rng.sample([*self.accounts.values()], count)):
             day = 7 * (place + rng.random()) / count
-            gone = max(0.0, 5 - day) / 5
-            used = min(1.0, load * gone * rng.uniform(0.5, 1.3))
+            past = max(0.0, 5 - day) / 5
+            used = min(1.0, load * past * rng.uniform(0.5, 1.3))
             for name in ("7d", "7d_opus"):
                 account.quotas[name].reset = float(int(MONDAY + day * DAY))
                 account.quotas[name].used = BUDGETS[name] * used
@@ -145,41 +145,41 @@ class Anthropic:
             quota.used, quota.reset = 0.0, 0.0
         account.is_unreported = True
 
-    def could_serve(self, account: Account, asked: Asked, now: float) -> bool:
+    def could_serve(self, account: Account, request: SimulatedRequest, now: float) -> bool:
         """Whether the account would serve such a request now."""
         if account.refuses_until > now or any(one.begin <= now < one.end for one in self.incidents):
             return False
-        if asked.counts and account.has_counted(now):
+        if request.counts and account.has_counted(now):
             return False
-        return not any(quota.is_spent(now) for quota in account.concerned(asked.family))
+        return not any(quota.is_spent(now) for quota in account.concerned(request.family))
 
-    def answer(self, account: Account, asked: Asked, now: float) -> Response:
+    def respond(self, account: Account, request: SimulatedRequest, now: float) -> Response:
         """Return the response to a request that arrives now; its cost is known when it ends."""
         trouble = next((one.status for one in self.incidents if one.begin <= now < one.end), 0)
         if trouble == 529:
             return _error(529, "overloaded_error", "Overloaded")
         if trouble or account.refuses_until > now:
             return _error(401, "authentication_error", "Invalid authentication credentials")
-        quotas = account.concerned(asked.family)
+        quotas = account.concerned(request.family)
         spent = [quota for quota in quotas if quota.is_spent(now)]
-        if asked.counts and not spent:
+        if request.counts and not spent:
             return self._counted(account, now)
         if not spent:
             account.is_unreported = False
         return metered(quotas, now)
 
-    def cost(self, account: Account, asked: Asked, now: float) -> float:
+    def cost(self, account: Account, request: SimulatedRequest, now: float) -> float:
         """Return the cost of a request that ends now, in input tokens, and put its context into the account's cache."""
-        if asked.counts:
+        if request.counts:
             return 0.0
-        warm = asked.context == 0 or self.is_warm(account, asked, now)
-        if asked.context:
-            account.cached[asked.session] = now
-        return asked.context * (READ if warm else WRITTEN) + asked.fresh * WRITTEN + asked.output * OUTPUT
+        warm = request.context == 0 or self.is_warm(account, request, now)
+        if request.context:
+            account.cached[request.session] = now
+        return request.context * (READ if warm else WRITTEN) + request.fresh * WRITTEN + request.output * OUTPUT
 
-    def is_warm(self, account: Account, asked: Asked, now: float) -> bool:
+    def is_warm(self, account: Account, request: SimulatedRequest, now: float) -> bool:
         """Whether the account's cache has the session's context."""
-        return account.cached.get(asked.session, -CACHE_SECONDS) > now - CACHE_SECONDS
+        return account.cached.get(request.session, -CACHE_SECONDS) > now - CACHE_SECONDS
 
     def _counted(self, account: Account, now: float) -> Response:
         if now >= account.minute + 60:

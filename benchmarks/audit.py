@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from benchmarks.crowd import ANSWERED, BROKEN, ERROR, LEFT, Outcome
-from benchmarks.played import (
+from benchmarks.simulated_limits import (
     ALL,
     CUT,
     DROPPED,

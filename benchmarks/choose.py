@@ -134,26 +134,26 @@ def _pool(clock: Clock) -> tuple[Pool, list[str], dict[str, str]]:
     for number in range(SESSIONS):
         pool.choose(_wanted(number))
     for number, credential in enumerate(credentials):
-        answers = [_answer(200, number, FAMILIES[0])]
+        responses = [_response(200, number, FAMILIES[0])]
         if number % COOLING_DOWN == 0:
-            answers.append(_answer(429, number, FAMILIES[0]))
+            responses.append(_response(429, number, FAMILIES[0]))
         if number % COOLING_DOWN == 1:
-            answers.append(_answer(429, number, FAMILIES[0], "_opus"))
-        for answer in answers:
-            pool.record_response(credential, judge(answer, 60.0), answer)
+            responses.append(_response(429, number, FAMILIES[0], "_opus"))
+        for response in responses:
+            pool.record_response(credential, judge(response, 60.0), response)
     # Sessions that must move do so now, not during the measurement.
     places = {f"session-{number}": chosen.label for number in range(SESSIONS) if (chosen := pool.choose(_wanted(number)))}
     pool.changed()
     return pool, [credential.label for credential in credentials], places
 
 
-def _answer(status: int, number: int, family: str, suffix: str = "") -> UpstreamResponse:
-    said = "rejected" if status == 429 else "allowed"
-    headers = {f"{UNIFIED}status": said}
+def _response(status: int, number: int, family: str, suffix: str = "") -> UpstreamResponse:
+    status_text = "rejected" if status == 429 else "allowed"
+    headers = {f"{UNIFIED}status": status_text}
     for name, seconds, part in (("5h", 4 * 3600, 0.8), ("7d", 5 * 86400, 0.6), ("7d_opus", 5 * 86400, 0.7)):
         headers[f"{UNIFIED}{name}-utilization"] = f"{(number * 37 % CREDENTIALS) / CREDENTIALS * part:.4f}"
         headers[f"{UNIFIED}{name}-reset"] = f"{NOW + seconds + number:.0f}"
-        headers[f"{UNIFIED}{name}-status"] = said if name == f"7d{suffix}" else "allowed"
+        headers[f"{UNIFIED}{name}-status"] = status_text if name == f"7d{suffix}" else "allowed"
     return UpstreamResponse(status, headers, scope=Scope(family), now=NOW)
 
 
@@ -177,9 +177,9 @@ def _times(
     clock.now = NOW
     took: list[int] = []
     for number, wanted in enumerate(requests):
-        begun = time.perf_counter_ns()
+        started = time.perf_counter_ns()
         choose(wanted)
-        took.append(time.perf_counter_ns() - begun)
+        took.append(time.perf_counter_ns() - started)
         clock.now += STEP
         if number % 100 == 0:
             tell()

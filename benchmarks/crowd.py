@@ -137,24 +137,24 @@ class Crowd:
             "anthropic-version": "2023-06-01",
             "x-claude-code-session-id": session or f"{self.sessions}-{client}",
         }
-        answer = _Answer(plan, model, streams=streams, leaves_at=leaves_at, delays=self.delays[model.name])
+        received = _ReceivedResponse(plan, model, streams=streams, leaves_at=leaves_at, delays=self.delays[model.name])
         self.streaming += streams
         self.most_streaming = max(self.most_streaming, self.streaming)
         try:
             async with http.post(f"{self.url}/v1/messages", data=body, headers=headers) as response:
-                await answer.read(response)
+                await received.read(response)
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
-            answer.failed(error)
+            received.failed(error)
         finally:
             self.streaming -= streams
-        outcome = answer.outcome(time.monotonic())
+        outcome = received.outcome(time.monotonic())
         self.outcomes.append(outcome)
         if outcome.kind == ANSWERED and model.to_the_byte:
             self.bound.add(headers["x-claude-code-session-id"])
         return outcome
 
 
-class _Answer:
+class _ReceivedResponse:
     """One response, as it arrives."""
 
     def __init__(self, plan: Plan, model: Model, *, streams: bool, leaves_at: int, delays: list[tuple[float, float]]) -> None:
@@ -240,9 +240,11 @@ def _body(plan: Plan, model: Model, size: int, *, streams: bool) -> bytes:
         for name in (script.TOOL, "Read", "Bash")
     ]
     filler = "Some lines of a file that was read before. " * ((size - 2000) // 86)
-    said = [
+    messages = [
         {"role": "user", "content": [{"type": "text", "text": filler}]},
         {"role": "assistant", "content": [{"type": "text", "text": filler}]},
         {"role": "user", "content": plan.words()},
     ]
-    return json.dumps({"model": model.name, "max_tokens": 4000, "stream": streams, "tools": tools, "messages": said}).encode()
+    return json.dumps(
+        {"model": model.name, "max_tokens": 4000, "stream": streams, "tools": tools, "messages": messages}
+    ).encode()

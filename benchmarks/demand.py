@@ -18,7 +18,7 @@ FAMILIES = {"opus": 0.6, "sonnet": 0.4}
 FIRST_CONTEXT, LARGEST_CONTEXT, SUMMARY = 25_000, 170_000, 20_000
 
 
-class Asked(NamedTuple):
+class SimulatedRequest(NamedTuple):
     """A request: ``context`` tokens that the session has sent before, ``fresh`` new ones, and the output."""
 
     at: float
@@ -41,9 +41,9 @@ def dice(seed: int) -> random.Random:
     return random.Random(seed)  # noqa: S311 - a game's dice, not a secret
 
 
-def week_of_work(rng: random.Random, days: int = 7, users: int = USERS) -> list[Asked]:
+def week_of_work(rng: random.Random, days: int = 7, users: int = USERS) -> list[SimulatedRequest]:
     """Return the requests of a week, or of its first days, in order."""
-    found: list[Asked] = []
+    found: list[SimulatedRequest] = []
     names = (f"session-{number:05}" for number in itertools.count())
     for user in range(users):
         pace, size = rng.lognormvariate(0, 0.4), rng.lognormvariate(0, 0.4)
@@ -59,21 +59,23 @@ def week_of_work(rng: random.Random, days: int = 7, users: int = USERS) -> list[
     return sorted(found)
 
 
-def _session(rng: random.Random, person: tuple[int, float, float], name: str, now: float, until: float) -> Iterator[Asked]:
+def _session(
+    rng: random.Random, person: tuple[int, float, float], name: str, now: float, until: float
+) -> Iterator[SimulatedRequest]:
     user, pace, size = person
     per_hour = 10 * pace * rng.lognormvariate(0, 0.5)
     family = rng.choices([*FAMILIES], [*FAMILIES.values()])[0]
     context = FIRST_CONTEXT
     while now < until:
         fresh, output = int(size * rng.lognormvariate(8, 0.8)), int(size * rng.lognormvariate(6.5, 0.7))
-        yield Asked(now, name, family, context, fresh, output, user=user)
+        yield SimulatedRequest(now, name, family, context, fresh, output, user=user)
         context += fresh + output
         if context > LARGEST_CONTEXT:
             context = SUMMARY
         if rng.random() < 0.04:
             for _ in range(rng.randint(2, 5)):  # subagents start with a context of their own
-                yield Asked(now + rng.uniform(5, 20), name, family, 0, 15_000, output, user=user)
+                yield SimulatedRequest(now + rng.uniform(5, 20), name, family, 0, 15_000, output, user=user)
         if rng.random() < 0.03:
             for place in range(rng.randint(5, 20)):
-                yield Asked(now + 0.2 * place, name, family, context, 0, 0, COUNT_TOKENS, user)
+                yield SimulatedRequest(now + 0.2 * place, name, family, context, 0, 0, COUNT_TOKENS, user)
         now += 15 + rng.expovariate(per_hour / HOUR)

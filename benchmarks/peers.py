@@ -29,7 +29,7 @@ INSTALL_SECONDS = 600
 READY_SECONDS = 60
 STOP_SECONDS = 10
 # Nothing listens there. better-ccflare fetches one price list over HTTPS regardless of its settings; this prevents it.
-NOBODY = "http://127.0.0.1:9"
+CLOSED_PORT = "http://127.0.0.1:9"
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def start_better_ccflare(
         "BETTER_CCFLARE_LOG_DIR": str(home / "logs"),
         "STORE_PAYLOADS": "false",
         "CF_PRICING_OFFLINE": "1",
-        "HTTPS_PROXY": NOBODY,
+        "HTTPS_PROXY": CLOSED_PORT,
     }
     command = [str(_package(FOLDER, BETTER_CCFLARE) / "dist" / "better-ccflare"), "--serve", "--port", str(port)]
     name = f"better-ccflare {_version(FOLDER, BETTER_CCFLARE)}"
@@ -178,14 +178,14 @@ def _wait(peer: Peer, home: Path, path: str) -> None:
     poll = threading.Event()
     for _ in range(READY_SECONDS * 10):
         if peer.process.poll() is not None:
-            raise RuntimeError(f"{peer.name} ended with {peer.process.returncode}:\n{_said(home)}")
-        if _answers(f"{peer.url}{path}"):
+            raise RuntimeError(f"{peer.name} ended with {peer.process.returncode}:\n{_output_end(home)}")
+        if _responds(f"{peer.url}{path}"):
             return
         poll.wait(0.1)
-    raise RuntimeError(f"{peer.name} does not respond after {READY_SECONDS} seconds:\n{_said(home)}")
+    raise RuntimeError(f"{peer.name} does not respond after {READY_SECONDS} seconds:\n{_output_end(home)}")
 
 
-def _answers(url: str) -> bool:
+def _responds(url: str) -> bool:
     try:
         return httpx.get(url, trust_env=False).is_success
     except httpx.TransportError:
@@ -196,7 +196,7 @@ def _output(home: Path) -> Path:
     return home / "output.log"
 
 
-def _said(home: Path) -> str:
+def _output_end(home: Path) -> str:
     return _output(home).read_text(encoding="utf-8", errors="replace")[-2000:]
 
 

@@ -73,7 +73,7 @@ def line(cell: "Cell", seen: Runs) -> str:
 def title(cell: "Cell") -> str:
     """Return a cell's kind of request, in words."""
     format_ = {"claude": "Claude", "openai": "OpenAI format"}[cell.provider]
-    return f"{format_}{' over TLS' if cell.tls else ''}, {cell.size}, {cell.answer}"
+    return f"{format_}{' over TLS' if cell.tls else ''}, {cell.size}, {cell.response}"
 
 
 def page(results: "Results", machine: str, rounds: int, absent: Sequence[str], choosing: str) -> str:

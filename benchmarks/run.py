@@ -40,7 +40,7 @@ FAILOVER_KEYS = FAILOVERS + 10
 SEPARATE = 0.002
 
 
-class Answer(NamedTuple):
+class ResponseKind(NamedTuple):
     """A kind of response: the command for the upstream, and the number of text pieces."""
 
     stream: bool
@@ -49,10 +49,10 @@ class Answer(NamedTuple):
 
 
 WHOLE, STREAMED, SEPARATELY = "whole", f"streamed, {PIECES} events", f"streamed, 300 events {SEPARATE * 1000:.0f} ms apart"
-ANSWERS = {
-    WHOLE: Answer(stream=False),
-    STREAMED: Answer(stream=True),
-    SEPARATELY: Answer(stream=True, order=f"[[pieces 300]] [[pace {SEPARATE}]]", pieces=300),
+RESPONSES = {
+    WHOLE: ResponseKind(stream=False),
+    STREAMED: ResponseKind(stream=True),
+    SEPARATELY: ResponseKind(stream=True, order=f"[[pieces 300]] [[pace {SEPARATE}]]", pieces=300),
 }
 
 
@@ -61,7 +61,7 @@ class Cell(NamedTuple):
 
     provider: str
     size: str
-    answer: str
+    response: str
     concurrency: int
     tls: bool = False
 
@@ -78,28 +78,28 @@ class Results(NamedTuple):
 def cells(concurrencies: Sequence[int]) -> Iterator[Cell]:
     """Yield the measurements over plain HTTP, in the order of the tables."""
     for size in load.CALLS:
-        for answer in ANSWERS:
-            yield from (Cell("claude", size, answer, number) for number in (concurrencies if size == SMALL else [USUAL]))
-    yield from (Cell("openai", size, answer, USUAL) for size in (SMALL, load.LARGE) for answer in (WHOLE, STREAMED))
+        for response in RESPONSES:
+            yield from (Cell("claude", size, response, number) for number in (concurrencies if size == SMALL else [USUAL]))
+    yield from (Cell("openai", size, response, USUAL) for size in (SMALL, load.LARGE) for response in (WHOLE, STREAMED))
 
 
 def tls_cells() -> Iterator[Cell]:
     """Yield the measurements over TLS."""
-    yield from (Cell("claude", SMALL, answer, USUAL, tls=True) for answer in ANSWERS)
+    yield from (Cell("claude", SMALL, response, USUAL, tls=True) for response in RESPONSES)
 
 
 async def measure(every: Sequence[Server], each: Iterator[Cell], rounds: int, scale: float, results: Results) -> None:
     """Measure each cell with all servers of its provider: the upstream, the floor and the peers serve only Claude."""
     for cell in each:
-        answer = ANSWERS[cell.answer]
+        response = RESPONSES[cell.response]
         chosen = [server for server in every if cell.provider in server.models]
         seen = results.cells[cell] = {server.name: [] for server in chosen}
         for server, counts in in_turn(chosen, rounds):
-            body = load.body(server.models[cell.provider], cell.size, stream=answer.stream, order=answer.order)
+            body = load.body(server.models[cell.provider], cell.size, stream=response.stream, order=response.order)
             # A long stream has its own duration; warm-ups and trial runs may be short.
-            least = cell.concurrency * (LEAST if counts and scale >= 1 and not answer.order else 1)
+            least = cell.concurrency * (LEAST if counts and scale >= 1 and not response.order else 1)
             requests = load.repeated(body, least, SECONDS * scale * (1 if counts else WARMING))
-            run = await load.run(server, requests, cell.concurrency, stream=answer.stream, pieces=answer.pieces)
+            run = await load.run(server, requests, cell.concurrency, stream=response.stream, pieces=response.pieces)
             if not cell.tls:
                 results.memory.setdefault(server.name, []).append(server.memory_mb())
             if counts:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 BLANK = b"@0000000000000"
 _STAMP = re.compile(rb"@\d{13}")
 PIECE = re.compile(rb"(\d+)\.(\d+)@(\d{13})")
-_ASKED = re.compile(rb"\[soak (\d+) (\d+) ([\d.]+) ([01]) (\d{13})\]")
+_PLAN = re.compile(rb"\[soak (\d+) (\d+) ([\d.]+) ([01]) (\d{13})\]")
 TOOL = "Write"
 
 
@@ -42,9 +42,9 @@ def now() -> int:
     return time.monotonic_ns() // 1000
 
 
-def asked(body: bytes) -> Plan | None:
+def plan_in(body: bytes) -> Plan | None:
     """Return a request's plan, in any format; None if it is not a request of the soak test."""
-    found = _ASKED.search(body)
+    found = _PLAN.search(body)
     if found is None:
         return None
     number, pieces, seconds, tool, sent = found.groups()
@@ -56,9 +56,9 @@ def stamped(template: bytes, moment: int) -> bytes:
     return template.replace(BLANK, b"@%013d" % moment)
 
 
-def unstamped(answer: bytes) -> bytes:
+def unstamped(response: bytes) -> bytes:
     """Return a response without its moments, so that equal responses are equal."""
-    return _STAMP.sub(BLANK, answer)
+    return _STAMP.sub(BLANK, response)
 
 
 def piece(plan: Plan, place: int) -> str:
@@ -81,7 +81,7 @@ def claude(plan: Plan, model: str, *, thinks: bool = False) -> list[bytes]:
     if plan.tool:
         block = {"type": "tool_use", "id": f"toolu_{plan.number}", "name": TOOL, "input": {}}
         parts[-1] += _stop(index) + _block(index := index + 1, block)
-        parts += [_delta(index, {"type": "input_json_delta", "partial_json": said}) for said in _tool_input(plan)]
+        parts += [_delta(index, {"type": "input_json_delta", "partial_json": text}) for text in _tool_input(plan)]
     end = {"stop_reason": "tool_use" if plan.tool else "end_turn", "stop_sequence": None}
     usage = {"output_tokens": plan.pieces}
     parts[-1] += _stop(index) + _event({"type": "message_delta", "delta": end, "usage": usage})
@@ -93,8 +93,8 @@ def whole(plan: Plan, model: str) -> dict[str, Any]:
     """Return the same message as a whole."""
     content: list[dict[str, Any]] = [{"type": "text", "text": "".join(piece(plan, place) for place in range(plan.texts))}]
     if plan.tool:
-        said = json.loads("".join(_tool_input(plan)))
-        content.append({"type": "tool_use", "id": f"toolu_{plan.number}", "name": TOOL, "input": said})
+        text = json.loads("".join(_tool_input(plan)))
+        content.append({"type": "tool_use", "id": f"toolu_{plan.number}", "name": TOOL, "input": text})
     return _message(plan, model) | {"content": content, "stop_reason": "tool_use" if plan.tool else "end_turn"}
 
 
@@ -110,7 +110,7 @@ def openai(plan: Plan, model: str) -> list[bytes]:
     if plan.tool:
         call = {"index": 0, "id": f"call_{plan.number}", "type": "function", "function": {"name": TOOL, "arguments": ""}}
         parts[-1] += chunk({"tool_calls": [call]})
-        parts += [chunk({"tool_calls": [{"index": 0, "function": {"arguments": said}}]}) for said in _tool_input(plan)]
+        parts += [chunk({"tool_calls": [{"index": 0, "function": {"arguments": text}}]}) for text in _tool_input(plan)]
     usage = {"prompt_tokens": 10, "completion_tokens": plan.pieces, "total_tokens": 10 + plan.pieces}
     parts[-1] += chunk({}, "tool_calls" if plan.tool else "stop") + _data(head | {"choices": [], "usage": usage})
     parts[-1] += b"data: [DONE]\n\n"
@@ -119,27 +119,27 @@ def openai(plan: Plan, model: str) -> list[bytes]:
 
 def openai_whole(plan: Plan, model: str) -> dict[str, Any]:
     """Return the same response as a whole."""
-    answer: dict[str, Any] = {"role": "assistant", "content": "".join(piece(plan, place) for place in range(plan.texts))}
+    response: dict[str, Any] = {"role": "assistant", "content": "".join(piece(plan, place) for place in range(plan.texts))}
     if plan.tool:
         function = {"name": TOOL, "arguments": "".join(_tool_input(plan))}
-        answer["tool_calls"] = [{"id": f"call_{plan.number}", "type": "function", "function": function}]
-    choice = {"index": 0, "message": answer, "finish_reason": "tool_calls" if plan.tool else "stop"}
+        response["tool_calls"] = [{"id": f"call_{plan.number}", "type": "function", "function": function}]
+    choice = {"index": 0, "message": response, "finish_reason": "tool_calls" if plan.tool else "stop"}
     usage = {"prompt_tokens": 10, "completion_tokens": plan.pieces, "total_tokens": 10 + plan.pieces}
     head = {"id": f"chatcmpl-{plan.number}", "object": "chat.completion", "created": 1, "model": model}
     return head | {"choices": [choice], "usage": usage}
 
 
-def mistake(plan: Plan, model: str, answer: bytes, *, streams: bool, to_the_byte: bool) -> str | None:
+def mistake(plan: Plan, model: str, response: bytes, *, streams: bool, to_the_byte: bool) -> str | None:
     """Return what is wrong with a model's whole response; None if nothing is.
 
     Claude's stream is compared byte by byte; of a translated one everything that a client would use is compared.
     """
     if streams and to_the_byte:
-        return None if unstamped(answer) == b"".join(claude(plan, model)) else "bytes differ"
+        return None if unstamped(response) == b"".join(claude(plan, model)) else "bytes differ"
     try:
         if streams:
-            return _stream_mistake(plan, model, list(_events(unstamped(answer))))
-        return _message_mistake(plan, model, json.loads(unstamped(answer)))
+            return _stream_mistake(plan, model, list(_events(unstamped(response))))
+        return _message_mistake(plan, model, json.loads(unstamped(response)))
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         return f"cannot be read: {error!r}"
 

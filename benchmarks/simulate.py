@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.accounts import BUDGETS, COUNTS_A_MINUTE
 from benchmarks.demand import USERS
-from benchmarks.rivals import BeforeWeek, OmniscientWeek
+from benchmarks.orders import BeforeWeek, OmniscientWeek
 from benchmarks.week import MAX_WAIT, Figures, OurWeek, Week, World, reset_first
 
 PAGE = Path(__file__).parent.parent / "docs" / "SIMULATION.md"
@@ -87,7 +87,7 @@ def row_of_usual(accounts: int, order: str, figures: list[Figures]) -> str:
     """Return a line of the first table."""
     all_of_it = total(figures)
     return (
-        f"| {accounts} | {order} | {all_of_it.asked:,} | {all_of_it.lost:,} | {all_of_it.unannounced:,} "
+        f"| {accounts} | {order} | {all_of_it.requests:,} | {all_of_it.lost:,} | {all_of_it.unannounced:,} "
         f"| {_switches(all_of_it)} | {all_of_it.reread / 1e6:.1f} |"
     )
 
@@ -99,7 +99,7 @@ def row_of_overload(accounts: int, order: str, figures: list[Figures], beside: l
     change = f" ({ratio:+.1%})".replace("%", " %") if figures is not beside else ""
     by_seed = ", ".join(f"{one.served:,}" for one in figures)
     return (
-        f"| {accounts} | {order} | {all_of_it.asked:,} | {all_of_it.served:,}{change} | {by_seed} | {all_of_it.lost:,} "
+        f"| {accounts} | {order} | {all_of_it.requests:,} | {all_of_it.served:,}{change} | {by_seed} | {all_of_it.lost:,} "
         f"| {all_of_it.unannounced:,} | {_switches(all_of_it)} | {all_of_it.reread / 1e6:.1f} |"
     )
 

@@ -18,8 +18,8 @@ import uvloop
 from aiohttp import web
 
 from benchmarks import script
-from benchmarks.played import CUT, DROPPED, LEFT, WHOLE, Played
 from benchmarks.script import Plan
+from benchmarks.simulated_limits import CUT, DROPPED, LEFT, WHOLE, SimulatedLimits
 from claude_proxy.providers.endpoints import model_family
 
 MAX_BODY = 64 * 1024 * 1024
@@ -28,8 +28,8 @@ MAX_BODY = 64 * 1024 * 1024
 class Upstream:
     """Responds by the plan in the request and by the simulated limits."""
 
-    def __init__(self, played: Played) -> None:
-        self._played = played
+    def __init__(self, limits: SimulatedLimits) -> None:
+        self._limits = limits
         self._numbers: set[int] = set()
         # The number of responses in progress.
         self._open = 0
@@ -46,13 +46,13 @@ class Upstream:
 
     async def _claude(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        plan, asked = script.asked(body), json.loads(body)
+        plan, fields = script.plan_in(body), json.loads(body)
         if plan is None:
-            return web.json_response(script.whole(Plan(0, 1, 0.0, tool=False), asked["model"]))
+            return web.json_response(script.whole(Plan(0, 1, 0.0, tool=False), fields["model"]))
         first = plan.number not in self._numbers
         self._numbers.add(plan.number)
         credential = request.headers.get("authorization", "").removeprefix("Bearer ")
-        decision = self._played.answer(plan, credential, model_family(asked["model"]), first=first)
+        decision = self._limits.decide(plan, credential, model_family(fields["model"]), first=first)
         headers = dict(decision.headers) | {"request-id": f"req_{plan.number}"}
         if decision.outcome == DROPPED:
             return self._dropped(request)
@@ -60,9 +60,9 @@ class Upstream:
             error = {"type": "error", "error": {"type": decision.kind, "message": decision.words}}
             return web.json_response(error, status=decision.status, headers=headers)
         cut = decision.outcome == CUT
-        if not asked.get("stream"):
-            return await self._at_once(plan, script.whole(plan, asked["model"]), headers, cut=cut, request=request)
-        return await self._paced(request, plan, script.claude(plan, asked["model"]), headers, cut=cut)
+        if not fields.get("stream"):
+            return await self._at_once(plan, script.whole(plan, fields["model"]), headers, cut=cut, request=request)
+        return await self._paced(request, plan, script.claude(plan, fields["model"]), headers, cut=cut)
 
     async def _glm(self, request: web.Request) -> web.StreamResponse:
         return await self._other(request, "glm", script.whole, partial(script.claude, thinks=True))
@@ -78,13 +78,13 @@ class Upstream:
         stream: Callable[[Plan, str], list[bytes]],
     ) -> web.StreamResponse:
         body = await request.read()
-        plan, asked = script.asked(body), json.loads(body)
+        plan, fields = script.plan_in(body), json.loads(body)
         if plan is None:
             return web.json_response({}, status=400)
-        self._played.served(plan, provider)
-        if not asked.get("stream"):
-            return await self._at_once(plan, whole(plan, asked["model"]), {}, request=request)
-        return await self._paced(request, plan, stream(plan, asked["model"]), {})
+        self._limits.served(plan, provider)
+        if not fields.get("stream"):
+            return await self._at_once(plan, whole(plan, fields["model"]), {}, request=request)
+        return await self._paced(request, plan, stream(plan, fields["model"]), {})
 
     @staticmethod
     async def _count(request: web.Request) -> web.StreamResponse:
@@ -97,7 +97,7 @@ class Upstream:
         await asyncio.sleep(plan.seconds)
         body = json.dumps(message).encode()
         if not cut:
-            self._played.became(plan.number, WHOLE)
+            self._limits.became(plan.number, WHOLE)
             return web.Response(body=body, content_type="application/json", headers=headers)
         response = web.StreamResponse(headers=headers | {"content-type": "application/json", "content-length": str(len(body))})
         await response.prepare(request)
@@ -108,7 +108,7 @@ class Upstream:
         self, request: web.Request, plan: Plan, parts: list[bytes], headers: dict[str, str], *, cut: bool = False
     ) -> web.StreamResponse:
         response = web.StreamResponse(headers=headers | {"content-type": "text/event-stream", "cache-control": "no-cache"})
-        arrived, begun = script.now(), time.monotonic()
+        arrived, started = script.now(), time.monotonic()
         outcome = LEFT
         self._open += 1
         try:
@@ -119,7 +119,7 @@ class Upstream:
                 if cut and place == len(parts) // 2:
                     outcome = CUT
                     return self._dropped(request)
-                await asyncio.sleep(begun + plan.seconds * place / (len(parts) - 2) - time.monotonic())
+                await asyncio.sleep(started + plan.seconds * place / (len(parts) - 2) - time.monotonic())
                 await response.write(script.stamped(part, script.now()))
             await response.write_eof()
             outcome = WHOLE
@@ -127,7 +127,7 @@ class Upstream:
             pass
         finally:
             self._open -= 1
-            self._played.became(plan.number, outcome)
+            self._limits.became(plan.number, outcome)
         return response
 
     @staticmethod
@@ -137,12 +137,12 @@ class Upstream:
         return web.StreamResponse()
 
     async def _ledger(self, _: web.Request) -> web.Response:
-        return web.json_response({"open": self._open, "arrivals": self._played.ledger, "cpu": time.process_time()})
+        return web.json_response({"open": self._open, "arrivals": self._limits.ledger, "cpu": time.process_time()})
 
 
 async def serve(all_rate_limited_every: float) -> None:
     """Serve until the standard input ends."""
-    upstream = Upstream(Played(time.monotonic, time.time, all_rate_limited_every))
+    upstream = Upstream(SimulatedLimits(time.monotonic, time.time, all_rate_limited_every))
     runner = web.AppRunner(upstream.app(), access_log=None)
     await runner.setup()
     sites = [web.TCPSite(runner, "127.0.0.1", 0, backlog=4096) for _ in range(2)]
@@ -159,5 +159,5 @@ async def serve(all_rate_limited_every: float) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="The soak test's upstream.")
-    parser.add_argument("--all-rest-every", type=float, default=90.0)
+    parser.add_argument("--all-rate-limited-every", type=float, default=90.0)
     uvloop.run(serve(parser.parse_args().all_rate_limited_every))

@@ -15,7 +15,7 @@ import httpx
 import yaml
 
 from benchmarks.measure import Sample, connections, sample
-from benchmarks.played import QUARANTINE_SECONDS, Arrival
+from benchmarks.simulated_limits import QUARANTINE_SECONDS, Arrival
 from claude_proxy.upstream.client import IDLE_SECONDS
 from conformance.proxies import ROOT, Process, free_port
 
@@ -30,7 +30,7 @@ class Stage:
 
     def __init__(self, home: Path, *, all_rate_limited_every: float, idle_seconds: float) -> None:
         self.home = home
-        command = [sys.executable, "-m", "benchmarks.soak_upstream", "--all-rest-every", str(all_rate_limited_every)]
+        command = [sys.executable, "-m", "benchmarks.soak_upstream", "--all-rate-limited-every", str(all_rate_limited_every)]
         self._upstream = subprocess.Popen(  # noqa: S603 - the command is this module's
             command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -51,11 +51,11 @@ class Stage:
         idle = f"from claude_proxy.upstream import client; client.IDLE_SECONDS = {idle_seconds!r}"
         serve = f"from claude_proxy.cli.main import main; main({['--project', str(home), 'serve']!r})"
         self.proxy = Process(home, [sys.executable, "-c", f"{idle}\n{serve}"], port, variables)
-        self.begun = time.monotonic()
+        self.started = time.monotonic()
 
     def sample(self) -> Sample:
         """Measure the proxy's process."""
-        return sample(self.proxy.pid, time.monotonic() - self.begun, self.home / ".state")
+        return sample(self.proxy.pid, time.monotonic() - self.started, self.home / ".state")
 
     def connections(self) -> tuple[int, int, int]:
         """Return the number of the proxy's connections: with clients, with Claude, with other providers."""
@@ -113,7 +113,7 @@ def stage(
         running = Stage(home or Path(folder), all_rate_limited_every=all_rate_limited_every, idle_seconds=idle_seconds)
         try:
             running.proxy.wait_ready()
-            running.begun = time.monotonic()
+            running.started = time.monotonic()
             yield running
         finally:
             running.stop()

@@ -86,7 +86,7 @@ class Handlers(NamedTuple):
 
     sent: Callable[["Flow", str], None]
     ended: Callable[["Flow", int], None]
-    nobody: Callable[["Flow"], None]
+    no_credential: Callable[["Flow"], None]
 
 
 class Flow:
@@ -109,12 +109,12 @@ class Flow:
         self._handlers = handlers
         source = PoolSource(pool, wanted, caller=user, max_wait=max_wait, queues=events.queues)
         self._rotation = Rotation(source, REQUEST, self.journal, scope=wanted.scope, cooldown=COOLDOWN, clock=events.clock)
-        self._answer: asyncio.Future[Response] = events.loop.create_future()
+        self._response: asyncio.Future[Response] = events.loop.create_future()
         self._task = events.loop.create_task(self._run())
 
     def go_on(self, response: Response) -> None:
         """Deliver the response to the sent request."""
-        self._answer.set_result(response)
+        self._response.set_result(response)
 
     def release(self) -> None:
         """End the request in progress."""
@@ -125,11 +125,11 @@ class Flow:
             judged = await self._rotation.send(HOSTS, URL, BODY, self._send)
         except NoCredentialAvailable:
             self._rotation.release()
-            self._handlers.nobody(self)
+            self._handlers.no_credential(self)
         else:
             self._handlers.ended(self, judged.response.status)
 
     async def _send(self, *_: object) -> Any:
-        self._answer = self._events.loop.create_future()
+        self._response = self._events.loop.create_future()
         self._handlers.sent(self, self.journal.labels[-1])
-        return await self._answer
+        return await self._response

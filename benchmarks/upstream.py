@@ -95,15 +95,17 @@ _WHOLE: dict[bytes, dict[str, Any]] = {
 _REFUSAL = {"type": "error", "error": {"type": "rate_limit_error", "message": "This request would exceed your rate limit."}}
 
 
-def _answer(status: bytes, body: Mapping[str, object], headers: bytes = b"") -> bytes:
+def _response(status: bytes, body: Mapping[str, object], headers: bytes = b"") -> bytes:
     content = json.dumps(body).encode()
     head = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\n%scontent-length: %d\r\n\r\n" % (status, headers, len(content))
     return head + content
 
 
-_ANSWERS = {path: _answer(b"200 OK", body) for path, body in _WHOLE.items()}
-_LIMITED = _answer(b"429 Too Many Requests", _REFUSAL, b"retry-after: 3600\r\nanthropic-ratelimit-unified-status: rejected\r\n")
-_NOT_FOUND = _answer(b"404 Not Found", {"type": "error", "error": {"type": "not_found_error", "message": "no such path"}})
+_RESPONSES = {path: _response(b"200 OK", body) for path, body in _WHOLE.items()}
+_LIMITED = _response(
+    b"429 Too Many Requests", _REFUSAL, b"retry-after: 3600\r\nanthropic-ratelimit-unified-status: rejected\r\n"
+)
+_NOT_FOUND = _response(b"404 Not Found", {"type": "error", "error": {"type": "not_found_error", "message": "no such path"}})
 _STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
@@ -150,7 +152,7 @@ class Connection(asyncio.Protocol):
         if name is not None and name not in self.seen:
             self.seen.add(name)
             self._write(_LIMITED)
-        elif path not in _ANSWERS:
+        elif path not in _RESPONSES:
             self._write(_NOT_FOUND)
         elif b'"stream":true' in body or b'"stream": true' in body:
             head, piece, tail = _STREAMS[path]
@@ -161,7 +163,7 @@ class Connection(asyncio.Protocol):
             self._write(_STREAM + _chunk(head))
             self._next([*texts, tail], 0, float(pace) if pace else 0.0)
         else:
-            self._write(_ANSWERS[path])
+            self._write(_RESPONSES[path])
 
     def _next(self, pieces: Sequence[bytes | Callable[[], bytes]], place: int, pace: float) -> None:
         piece = pieces[place]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from benchmarks.accounts import BUDGETS, OUTPUT, READ, WRITTEN, Account, Anthropic
-from benchmarks.demand import HOUR, Asked, dice, week_of_work
+from benchmarks.demand import HOUR, SimulatedRequest, dice, week_of_work
 from benchmarks.stepped import COOLDOWN, Events, Flow, Handlers, Response
 from claude_proxy.credentials.credential import Credential, Kind
 from claude_proxy.credentials.order import Order
@@ -27,7 +27,7 @@ class World:
     def __init__(self, seed: int, accounts: int, load: float, *, days: int = 7, calm: bool = False) -> None:
         self.seed, self.count, self.load, self.calm = seed, accounts, load, calm
         self.requests = week_of_work(dice(seed), days)
-        total = sum(asked.context * READ + asked.fresh * WRITTEN + asked.output * OUTPUT for asked in self.requests)
+        total = sum(request.context * READ + request.fresh * WRITTEN + request.output * OUTPUT for request in self.requests)
         # Tokens of a full five-hour window: the demand is ``load`` times what the accounts provide in so many days.
         self.unit = total / (load * accounts * BUDGETS["7d"] * days / 7)
 
@@ -43,7 +43,7 @@ class Figures:
     ``lost`` are refused requests that some account would have served, as far as responses had announced.
     """
 
-    asked: int = 0
+    requests: int = 0
     served: int = 0
     cost: float = 0.0
     lost: int = 0
@@ -68,12 +68,12 @@ class Week(Events):
         self.anthropic = world.anthropic()
         self.figures = Figures(len(world.requests))
         self._last: dict[str, Account] = {}
-        self._tries: dict[Asked, int] = {}
+        self._tries: dict[SimulatedRequest, int] = {}
 
     def run(self) -> Figures:
         """Simulate the week; return its figures."""
-        for asked in self.world.requests:
-            self.at(asked.at, self.begin, asked)
+        for request in self.world.requests:
+            self.at(request.at, self.begin, request)
         if not self.world.calm:
             for moment, accounts, hours in self.anthropic.events(dice(self.world.seed + 3000)):
                 self.at(moment, self._happen, accounts, hours)
@@ -81,46 +81,46 @@ class Week(Events):
         self.figures.sessions = len(self._last)
         return self.figures
 
-    def begin(self, asked: Asked) -> None:
+    def begin(self, request: SimulatedRequest) -> None:
         """Start a request."""
         raise NotImplementedError
 
-    def could_serve(self, asked: Asked) -> list[Account]:
+    def could_serve(self, request: SimulatedRequest) -> list[Account]:
         """Return the accounts that would serve a request now."""
         now = self.clock.now
-        return [one for one in self.anthropic.accounts.values() if self.anthropic.could_serve(one, asked, now)]
+        return [one for one in self.anthropic.accounts.values() if self.anthropic.could_serve(one, request, now)]
 
-    def serve(self, asked: Asked, account: Account, done: Callable[[], None] = lambda: None) -> None:
+    def serve(self, request: SimulatedRequest, account: Account, done: Callable[[], None] = lambda: None) -> None:
         """Serve a request with an account; its cost applies when it ends, and then ``done`` is called."""
         self.figures.served += 1
-        before = self._last.get(asked.session)
-        if not asked.counts:
-            self._last[asked.session] = account
+        before = self._last.get(request.session)
+        if not request.counts:
+            self._last[request.session] = account
             if before is not None and before is not account:
                 self.figures.switches += 1
-                if asked.context and self.anthropic.is_warm(before, asked, self.clock.now):
-                    self.figures.reread += asked.context
-        self.at(self.clock.now + self.rng.uniform(5, 60), self._end, asked, account, done)
+                if request.context and self.anthropic.is_warm(before, request, self.clock.now):
+                    self.figures.reread += request.context
+        self.at(self.clock.now + self.rng.uniform(5, 60), self._end, request, account, done)
 
-    def refuse(self, asked: Asked, seconds: float, *, overloaded: bool = False) -> None:
+    def refuse(self, request: SimulatedRequest, seconds: float, *, overloaded: bool = False) -> None:
         """Refuse a request, with so many seconds as its ``retry-after``; ``overloaded``: because Anthropic is overloaded."""
-        able = [] if overloaded else self.could_serve(asked)
+        able = [] if overloaded else self.could_serve(request)
         if not able:
             self.figures.unable += 1
         elif all(account.is_unreported for account in able):
             self.figures.unannounced += 1
         else:
             self.figures.lost += 1
-        tries = self._tries[asked] = self._tries.get(asked, 0) + 1
+        tries = self._tries[request] = self._tries.get(request, 0) + 1
         if seconds <= SOON and tries < TRIES:
-            self.at(self.clock.now + seconds, self.begin, asked)
+            self.at(self.clock.now + seconds, self.begin, request)
         else:
             self.figures.given_up += 1
 
-    def _end(self, asked: Asked, account: Account, done: Callable[[], None]) -> None:
-        cost = self.anthropic.cost(account, asked, self.clock.now) / self.world.unit
+    def _end(self, request: SimulatedRequest, account: Account, done: Callable[[], None]) -> None:
+        cost = self.anthropic.cost(account, request, self.clock.now) / self.world.unit
         self.figures.cost += cost
-        for quota in account.concerned(asked.family) if cost else ():
+        for quota in account.concerned(request.family) if cost else ():
             quota.used += cost
         done()
 
@@ -153,20 +153,20 @@ class OurWeek(Week):
             clock=self.clock,
             order=order,
         )
-        self._handlers = Handlers(self._sent, self._ended, self._nobody)
-        self._overloads: dict[Asked, int] = {}
+        self._handlers = Handlers(self._sent, self._ended, self._no_credential)
+        self._overloads: dict[SimulatedRequest, int] = {}
 
-    def begin(self, asked: Asked) -> None:
+    def begin(self, request: SimulatedRequest) -> None:
         """Start a request in the flow."""
-        wanted, user = PoolRequest(asked.session, _scope(asked)), f"user-{asked.user}"
-        Flow(self, self.pool, wanted, self._handlers, asked, user=user, max_wait=MAX_WAIT)
+        wanted, user = PoolRequest(request.session, _scope(request)), f"user-{request.user}"
+        Flow(self, self.pool, wanted, self._handlers, request, user=user, max_wait=MAX_WAIT)
 
     def _sent(self, flow: Flow, label: str) -> None:
         self.figures.attempts += 1
         self.at(self.clock.now + self.rng.uniform(0.05, 0.15), self._arrive, flow, self.anthropic.accounts[label])
 
     def _arrive(self, flow: Flow, account: Account) -> None:
-        response = self.anthropic.answer(account, flow.what, self.clock.now)
+        response = self.anthropic.respond(account, flow.what, self.clock.now)
         if response.status == 200:
             self.serve(flow.what, account, flow.release)
         self.at(self.clock.now + 0.1, flow.go_on, response)
@@ -175,25 +175,25 @@ class OurWeek(Week):
         if status == 200:
             return
         flow.release()
-        asked: Asked = flow.what
-        overloads = self._overloads[asked] = self._overloads.get(asked, 0) + 1
+        request: SimulatedRequest = flow.what
+        overloads = self._overloads[request] = self._overloads.get(request, 0) + 1
         if overloads <= RETRIES:
-            self.at(self.clock.now + RETRY_SECONDS, self.begin, asked)
+            self.at(self.clock.now + RETRY_SECONDS, self.begin, request)
         else:
-            self.refuse(asked, RETRY_SECONDS * overloads, overloaded=True)
+            self.refuse(request, RETRY_SECONDS * overloads, overloaded=True)
 
-    def _nobody(self, flow: Flow) -> None:
+    def _no_credential(self, flow: Flow) -> None:
         self.refuse(flow.what, self.pool.retry_after(_scope(flow.what)))
 
 
 reset_first = partial(OurWeek, order=Order.RESET_FIRST)
 
 
-def answer_of(week: Week, asked: Asked, account: Account) -> Response:
+def response_of(week: Week, request: SimulatedRequest, account: Account) -> Response:
     """Return an account's response at this time, and count the attempt."""
     week.figures.attempts += 1
-    return week.anthropic.answer(account, asked, week.clock.now)
+    return week.anthropic.respond(account, request, week.clock.now)
 
 
-def _scope(asked: Asked) -> Scope:
-    return Scope(asked.family, asked.endpoint, STANDARD)
+def _scope(request: SimulatedRequest) -> Scope:
+    return Scope(request.family, request.endpoint, STANDARD)

@@ -73,9 +73,9 @@ def _seconds(run: Callable[[Any], object], value: Any) -> float:
     for _ in range(REPEATS):
         gc.disable()
         try:
-            begun = time.thread_time()
+            started = time.thread_time()
             run(value)
-            times.append(time.thread_time() - begun)
+            times.append(time.thread_time() - started)
         finally:
             gc.enable()
     return min(times)
@@ -135,7 +135,7 @@ async def _inner(_: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"{}"})
 
 
-def asked(head: Head) -> int:
+def status_of(head: Head) -> int:
     """Send a head through the gateway and to Claude, and return the response's status."""
     status: list[int] = []
     pending: list[Message] = [{"type": "http.request", "body": BODY, "more_body": False}]
@@ -209,6 +209,6 @@ def random_shape(choice: random.Random, size: int) -> tuple[str, Callable[[Any],
     """Return a part of a request with a variable length: its description, what is measured, what makes it, and a size."""
     if choice.random() < HEADS:
         words, head = random_head(choice)
-        return words, asked, head, size
+        return words, status_of, head, size
     words, body = random_body(choice)
     return words, worked, body, size // BYTES_OF_AN_ELEMENT

@@ -1,4 +1,4 @@
-"""config/backup.py: which file a start uses when config.yaml is broken."""
+"""config/backup.py: the file that a start uses if config.yaml is broken."""
 
 import pytest
 import yaml
@@ -29,7 +29,7 @@ BROKEN = "model_list: ["
     ],
 )
 def test_which_file_a_start_uses(tmp_path, edited, copy, chosen):
-    """The copy serves only while the file itself cannot, and only when it passes the same check."""
+    """The copy is used only if the file itself is broken and the copy passes the same check."""
     for name, content in (("config.yaml", edited), (backup.NAME, copy)):
         if content is not None:
             (tmp_path / name).write_text(content)
@@ -39,7 +39,7 @@ def test_which_file_a_start_uses(tmp_path, edited, copy, chosen):
 
 
 def test_a_copy_is_whole_and_private(tmp_path):
-    """It replaces the one before, is for its owner alone, and leaves nothing else behind."""
+    """The copy replaces the one before, only its owner can read it, and no other file is left."""
     copy = tmp_path / "state" / backup.NAME
     backup.keep("a", copy)
     backup.keep("b", copy)

@@ -1,4 +1,4 @@
-"""benchmarks/run.py and what it is made of: the upstream answers as told, and the page says what was seen."""
+"""benchmarks/run.py and its parts: the upstream follows its commands, and the page shows the measurements."""
 
 import asyncio
 import importlib
@@ -14,9 +14,9 @@ import pytest
 from benchmarks import certificate, load, report, servers, switches
 from benchmarks.load import LARGE, MIDDLE, SMALL, Seen
 from benchmarks.run import (
-    ANSWERS,
     FAILOVER_KEYS,
     FAILOVERS,
+    RESPONSES,
     SEPARATELY,
     STREAMED,
     USUAL,
@@ -44,7 +44,7 @@ def upstream(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def secure(tmp_path_factory):
-    """The upstream over TLS."""
+    """Start the upstream over TLS."""
     folder = tmp_path_factory.mktemp("secure")
     server = start_upstream(folder, certificate.make(folder))
     yield server
@@ -59,7 +59,7 @@ def run(server: Server, concurrency=2, *, stream, size=SMALL, orders=("",) * 4, 
 @pytest.mark.parametrize("size", load.CALLS)
 @pytest.mark.parametrize("stream", [False, True])
 def test_every_request_is_answered_and_timed(upstream, size, stream):
-    """Each request has the time of its first byte and of its end."""
+    """Each request has the times of its first byte and of its end."""
     seen = run(upstream, stream=stream, size=size)
     assert (len(seen.first), len(seen.end), seen.lags) == (4, 4, [])
     assert all(0 < first <= end for first, end in zip(sorted(seen.first), sorted(seen.end), strict=True))
@@ -67,7 +67,7 @@ def test_every_request_is_answered_and_timed(upstream, size, stream):
 
 
 def test_paced_events_tell_when_they_left(upstream):
-    """Each piece of a paced stream has its own way from the upstream to the client."""
+    """Each piece of a paced stream has its own time from the upstream to the client."""
     seen = run(upstream, stream=True, orders=["[[pace 0.001]]"] * 2)
     assert len(seen.lags) == 2 * PIECES
     assert all(lag > 0 for lag in seen.lags)
@@ -75,18 +75,18 @@ def test_paced_events_tell_when_they_left(upstream):
 
 @pytest.mark.parametrize("concurrency", [1, 16])
 def test_a_long_stream_has_as_many_pieces_as_it_was_asked_for(upstream, concurrency):
-    """Each of the separate events is seen once, however the bytes of many streams were cut."""
-    orders = [ANSWERS[SEPARATELY].order.replace("pace 0.002", "pace 0.0001")] * concurrency
+    """Each of the separate events arrives once, however the bytes of many streams are cut."""
+    orders = [RESPONSES[SEPARATELY].order.replace("pace 0.002", "pace 0.0001")] * concurrency
     seen = run(upstream, concurrency, stream=True, orders=orders, pieces=300)
     assert len(seen.lags) == 300 * concurrency
 
 
-@pytest.mark.parametrize("answer", ANSWERS)
+@pytest.mark.parametrize("answer", RESPONSES)
 def test_the_floor_forwards_what_the_upstream_answers(upstream, tmp_path, answer):
-    """Whole and streamed, a response comes back with its events, so that the floor is measured with the same work."""
+    """A response, whole or streamed, is forwarded with its events, so the floor does the same work as the others."""
     floor = start_floor(tmp_path, upstream)
     try:
-        kind = ANSWERS[answer]
+        kind = RESPONSES[answer]
         seen = run(floor, stream=kind.stream, orders=[kind.order] * 2, pieces=kind.pieces)
     finally:
         floor.stop()
@@ -95,7 +95,7 @@ def test_the_floor_forwards_what_the_upstream_answers(upstream, tmp_path, answer
 
 
 def test_over_tls_the_floor_trusts_the_upstream_s_certificate(secure, tmp_path):
-    """The same requests go over TLS, from a client and from the floor, and nobody leaves out to verify the certificate."""
+    """The same requests use TLS, from a client and from the floor, with certificate verification."""
     floor = start_floor(tmp_path, secure)
     try:
         assert len(run(floor, stream=True).end) == len(run(secure, stream=True).end) == 4
@@ -108,7 +108,7 @@ def test_over_tls_the_floor_trusts_the_upstream_s_certificate(secure, tmp_path):
 
 
 def test_an_answer_that_is_no_success_ends_the_benchmark(upstream):
-    """A refused request is not counted as a fast one; the next one with the same name is answered."""
+    """A rejected request does not count as a fast one; the next one with the same name succeeds."""
     with pytest.raises(RuntimeError, match="responded with 429"):
         run(upstream, stream=False, orders=["[[once a]]"])
     assert len(run(upstream, stream=False, orders=["[[once a]]"]).end) == 1
@@ -118,7 +118,7 @@ def test_an_answer_that_is_no_success_ends_the_benchmark(upstream):
     ("size", "least", "most"), [(SMALL, 1_500, 3_000), (MIDDLE, 90_000, 120_000), (LARGE, 400_000, 480_000)]
 )
 def test_a_body_is_as_large_as_its_name_says(size, least, most):
-    """The largest one has a hundred thousand tokens, at four characters each."""
+    """The largest body has a hundred thousand tokens, at four characters each."""
     assert least < len(load.body(CLAUDE, size, stream=True)) < most
 
 
@@ -129,7 +129,7 @@ def test_requests_are_repeated_for_a_time_and_so_many_times_at_least():
 
 
 def test_processor_time_is_that_of_the_process(upstream):
-    """Time that a process has used counts, finer than a hundredth of a second, and waiting does not."""
+    """The processor time of the process counts, finer than a hundredth of a second, and waiting does not."""
     command = [sys.executable, "-c", "import sys; sum(range(3_000_000)); print(flush=True); sys.stdin.read()"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         process.stdout.readline()
@@ -141,27 +141,27 @@ def test_processor_time_is_that_of_the_process(upstream):
 
 
 def test_every_size_and_answer_is_measured_at_the_usual_concurrency():
-    """Other numbers at a time are for small bodies of Claude's, so that a run ends in time; TLS is for small bodies."""
+    """Other concurrencies are for small bodies for Claude, so that a run ends in time; TLS is for small bodies."""
     rows = list(cells((1, 16)))
-    claude = [(cell.size, cell.answer) for cell in rows if cell.provider == "claude" and cell.concurrency == USUAL]
-    assert claude == list(itertools.product(load.CALLS, ANSWERS))
+    claude = [(cell.size, cell.response) for cell in rows if cell.provider == "claude" and cell.concurrency == USUAL]
+    assert claude == list(itertools.product(load.CALLS, RESPONSES))
     assert {cell.size for cell in rows if cell.concurrency != USUAL} == {SMALL}
-    assert [(cell.size, cell.answer) for cell in tls_cells()] == [(SMALL, answer) for answer in ANSWERS]
+    assert [(cell.size, cell.response) for cell in tls_cells()] == [(SMALL, answer) for answer in RESPONSES]
 
 
 def test_no_failover_is_without_a_credential():
-    """Each moved request limits one more credential, so there are more of them than such requests."""
+    """Each such request limits one more credential, so there are more credentials than such requests."""
     assert FAILOVER_KEYS > FAILOVERS
 
 
 def test_a_setting_sends_everything_through_litellm():
-    """The row "all through LiteLLM" is what it says: its one more setting is none that the lanes know."""
+    """The additional setting of the row "all through LiteLLM" is unknown to the lanes."""
     name = servers.ALL_THROUGH_LITELLM.partition(":")[0]
     assert features.reasons({"litellm_settings": {name: False}}) == (f"litellm_settings: {name}",)
 
 
 def test_the_servers_of_a_part_are_measured_and_stopped(tmp_path):
-    """Each cell has each round of each server that serves its provider, and nothing is left running."""
+    """Each cell has each round of each server for its provider, and all servers are stopped."""
     results = Results({}, {}, {}, {})
     with running(tmp_path, start_upstream(tmp_path), [start_floor]) as every:
         rows = iter([Cell("claude", SMALL, STREAMED, 2), Cell("openai", SMALL, WHOLE, 2)])
@@ -174,7 +174,7 @@ def test_the_servers_of_a_part_are_measured_and_stopped(tmp_path):
 
 
 def test_the_servers_take_turns():
-    """Each round asks each server once, not always in the same order, and the first round does not count."""
+    """Each round uses each server once, in varying order, and the first round does not count."""
     turns = list(in_turn("abc", 4))
     rounds = [turns[place : place + 3] for place in range(0, len(turns), 3)]
     assert [sorted(server for server, _ in each) for each in rounds] == [["a", "b", "c"]] * 5
@@ -217,7 +217,7 @@ def row(text: str, start: str) -> list[str]:
 
 
 def test_the_page_says_what_was_seen():
-    """Ratios within a round, times beyond the upstream's, failovers and memory stand in it as they were measured."""
+    """Ratios within a round, added times, failovers and memory are shown as measured."""
     page = report.page(made_up_results(), "a machine", 2, ["one did not start"], "choosing")
     rates = section(page, "Requests per second of one worker")
     assert row(rates, f"Claude, 2 kB, {WHOLE} | 16") == [
@@ -232,7 +232,7 @@ def test_the_page_says_what_was_seen():
 
 
 def test_processor_time_is_told_in_times_of_the_floor():
-    """Each server but the upstream is compared with the floor of the same round; what the floor has none of is left out."""
+    """Each server except the upstream is compared with the floor of the same round; rows without a floor are left out."""
     page = report.page(made_up_results(), "a machine", 2, [], "choosing")
     floors = section(page, "Processor time per request, as a multiple of the floor")
     twenty, ten, two, five = (f"{ratio:.2f} ({ratio:.2f} to {ratio:.2f})" for ratio in (20, 10, 2.5, 5))
@@ -244,7 +244,7 @@ def test_processor_time_is_told_in_times_of_the_floor():
 
 
 def test_tls_has_a_table_of_its_own():
-    """It has the processor time, in times of the floor too, the rate and the added time of each kind of answer."""
+    """The table has the processor time, also as a multiple of the floor, the rate and the added time of each kind."""
     secure = section(report.page(made_up_results(), "a machine", 2, [], "choosing"), "Over TLS to the upstream")
     assert row(secure, f"Claude over TLS, 2 kB, {WHOLE} | 16") == [
         "16", "0.15", "1500", "1.50", "1200", "3.75", "225", "2.50 (2.50 to 2.50)", "11.3 / 11.3",
@@ -252,14 +252,14 @@ def test_tls_has_a_table_of_its_own():
 
 
 def test_a_line_for_who_waits():
-    """What is told while it runs names the kind of request and each server's rate and processor time."""
+    """A progress line names the kind of request and each server's rate and processor time."""
     cell = Cell("claude", LARGE, WHOLE, concurrency=4)
     line = report.line(cell, {OURS: [seen_at(10)]})
     assert line == "Claude, 440 kB, whole, 4 at a time: claude-proxy: 10/s 10.00 ms"
 
 
 def test_a_switch_is_compared_within_a_round():
-    """The processor time without a switch is told beside that of the same round with it."""
+    """The processor time without a switch is compared with that of the same round with it."""
     on, off = [Seen(cpu=1.0), Seen(cpu=2.0)], [Seen(cpu=1.5), Seen(cpu=3.2)]
     results = {"small": {OURS: on, **dict.fromkeys(switches.OFF, off)}}
     assert switches.rows(results)[0] == [next(iter(switches.OFF)), "+55 % (+50 to +60)"]
@@ -267,7 +267,7 @@ def test_a_switch_is_compared_within_a_round():
 
 @pytest.mark.parametrize("before", switches.OFF.values(), ids=list(switches.OFF))
 def test_what_turns_a_switch_off_is_there(before):
-    """Each of them changes a name that exists: nothing is compared with itself."""
+    """Each replacement changes an existing name, so nothing is compared with itself."""
     for module, name in re.findall(r"import ([\w.]+)(?: as \w+)?; \w+\.(\w+) =", before):
         assert hasattr(importlib.import_module(module), name)
     compile(before, "before", "exec")

@@ -1,4 +1,4 @@
-"""benchmarks/: they run, and what they compare comes out as it should; no time is asserted."""
+"""benchmarks/: the programs run, and their comparisons are right; no test asserts a time."""
 
 import json
 import os
@@ -7,31 +7,31 @@ import socket
 
 import pytest
 
-from benchmarks import choose, measure, played, script
+from benchmarks import choose, measure, script, simulated_limits
 from benchmarks.audit import audit
 from benchmarks.crowd import ANSWERED, BROKEN, ERROR, NOTHING, WRONG, Outcome
-from benchmarks.played import CUT, LIMITED, OVERLOADED, QUARANTINE_SECONDS, REFUSED, SERVED, Arrival
+from benchmarks.simulated_limits import CUT, LIMITED, OVERLOADED, QUARANTINE_SECONDS, REFUSED, SERVED, Arrival
 
 PLAN = script.Plan(7, 12, 1.0, tool=True, sent=5)
 POOL = ("a", "b")
 
 
 def test_the_table_is_printed(capsys):
-    """``make bench`` ends well and prints a line for each scenario."""
+    """``make bench`` succeeds and prints a line for each scenario."""
     assert choose.main(["--choices", "50"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len([line for line in lines if "sessions  " in line or "bound  " in line]) == 3
 
 
 def test_the_pool_is_faster_than_a_naive_one():
-    """Looking at derived values beats looking at everything, for sessions that are known and for new ones."""
+    """An index is faster than a search through all credentials, for known and for new sessions."""
     rows = list(choose.measure(300))
     assert [row.scenario for row in rows if row.pool.p50 >= row.naive.p50] == []
 
 
 @pytest.mark.parametrize("bound_of_ten", [0, 9, 10])
 def test_both_pools_choose_by_the_same_rules(bound_of_ten):
-    """The comparison is fair: what the naive pool leaves out is speed; neither chooses one that rests or moves a session."""
+    """The comparison is fair: both pools follow the same rules for cooldowns and for sessions."""
     clock = choose.Clock()
     pool, labels, places = choose._pool(clock)
     naive = choose.NaivePool(pool, labels, clock, dict(places))
@@ -47,15 +47,15 @@ def test_both_pools_choose_by_the_same_rules(bound_of_ten):
 
 
 def stream(plan=PLAN, model="claude-sonnet-5"):
-    """An answer of the soak's upstream, with moments in it."""
+    """Return a response of the soak test's upstream, with moments in it."""
     return b"".join(script.stamped(part, 1000 + place) for place, part in enumerate(script.claude(plan, model)))
 
 
 @pytest.mark.parametrize("tool", [True, False])
 def test_a_whole_answer_is_in_order(tool):
-    """Both ends of the soak work out the same answer, whatever the moments in it, streamed and at once."""
+    """Both ends of the soak test compute the same response, whatever its moments, streamed and whole."""
     plan = PLAN._replace(tool=tool)
-    assert script.asked(f'{{"x": "{plan.words()}"}}'.encode()) == plan
+    assert script.plan_in(f'{{"x": "{plan.words()}"}}'.encode()) == plan
     answer = stream(plan)
     for to_the_byte in (True, False):
         assert script.mistake(plan, "claude-sonnet-5", answer, streams=True, to_the_byte=to_the_byte) is None
@@ -65,7 +65,7 @@ def test_a_whole_answer_is_in_order(tool):
 
 @pytest.mark.parametrize("to_the_byte", [True, False])
 def test_an_answer_that_lacks_an_event_is_a_mistake(to_the_byte):
-    """Without any one of its events, or with one of another stream's in its place, an answer is not whole."""
+    """Without any one of its events, or with one of another stream, a response is incomplete."""
     events = stream().split(b"\n\n")[:-1]
     pieces = [place for place, event in enumerate(events) if b"_delta" in event]
     foreign = stream(PLAN._replace(number=8)).split(b"\n\n")[:-1]
@@ -102,7 +102,7 @@ def arrival(credential="a", result=SERVED, *, at=0.5, number=1, sent=0.0, until=
     ],
 )
 def test_what_is_lost_is_found(seen, did):
-    """A request counts as lost unless its answer is whole, or the upstream's ledger says why there is none."""
+    """A request is lost unless its response is complete, or the upstream's ledger explains why it is not."""
     assert len(audit([seen], did, POOL).lost) == 1
 
 
@@ -116,7 +116,7 @@ def test_what_is_lost_is_found(seen, did):
     ],
 )
 def test_what_the_upstream_did_is_no_loss(seen, did):
-    """An error that the ledger explains is the upstream's, and a failover is counted as one."""
+    """An error that the ledger explains is the upstream's, and a failover is counted."""
     found = audit([seen], did, POOL)
     assert found.lost == ()
     assert found.failovers == int(seen.kind == ANSWERED)
@@ -134,7 +134,7 @@ def test_what_the_upstream_did_is_no_loss(seen, did):
     ],
 )
 def test_a_rest_lasts_from_when_the_proxy_hears_of_it(result, until, sent, lost):
-    """Under load an answer is heard late; a 429 is honest for as long as the proxy was told, and not a moment longer."""
+    """Under load a response is received late; a 429 is justified exactly as long as the proxy knows of the cooldown."""
     told = [arrival(credential, result, number=number, until=until) for number, credential in enumerate(POOL, 1)]
     heard = [outcome(number, ERROR, 429, ended=2.0, retry_after=1) for number in (1, 2)]
     refused = outcome(3, ERROR, 429, sent=sent, ended=sent + 0.1, retry_after=1)
@@ -142,7 +142,7 @@ def test_a_rest_lasts_from_when_the_proxy_hears_of_it(result, until, sent, lost)
 
 
 def test_asking_one_who_rests_is_found():
-    """A request that its client sent after the proxy knew of a rest must not reach who rests; before that it may."""
+    """A request sent after the proxy knew of a cooldown must not use that credential; an earlier request may."""
     first = [arrival(result=LIMITED, until=9.0), arrival("b", at=0.6)]
     known = [outcome(), outcome(2, sent=0.7, ended=2.0), outcome(3, sent=0.55, ended=2.0), outcome(4, sent=9.1, ended=9.5)]
     late, on_its_way = arrival(number=2, sent=0.7, at=0.9), arrival(number=3, sent=0.55, at=0.9)
@@ -152,32 +152,34 @@ def test_asking_one_who_rests_is_found():
 
 
 def test_a_credential_that_is_limited_stays_so_for_as_long_as_it_said():
-    """The upstream that is played means what it says: nobody is served before the rest is over, and then somebody is."""
+    """The simulated upstream keeps its limits: no request is served before the cooldown ends, and one is served after it."""
     clock = [100.0]
-    limits = played.Played(lambda: clock[0], lambda: 1_800_000_000.3 + clock[0], all_rate_limited_every=1e9)
-    seen = [limits.answer(PLAN._replace(number=101 * n), "a", "sonnet", first=False) for n in range(played.BUDGET + 1)]
-    assert [one.outcome for one in seen] == [SERVED] * played.BUDGET + [LIMITED]
+    limits = simulated_limits.SimulatedLimits(lambda: clock[0], lambda: 1_800_000_000.3 + clock[0], all_rate_limited_every=1e9)
+    seen = [
+        limits.decide(PLAN._replace(number=101 * n), "a", "sonnet", first=False) for n in range(simulated_limits.BUDGET + 1)
+    ]
+    assert [one.outcome for one in seen] == [SERVED] * simulated_limits.BUDGET + [LIMITED]
     until = limits.ledger[-1].until
     clock[0] = until - 0.01
-    assert limits.answer(PLAN, "a", "sonnet", first=False).outcome == LIMITED
+    assert limits.decide(PLAN, "a", "sonnet", first=False).outcome == LIMITED
     clock[0] = until
-    assert limits.answer(PLAN, "a", "sonnet", first=False).outcome == SERVED
+    assert limits.decide(PLAN, "a", "sonnet", first=False).outcome == SERVED
 
 
 def points(rise, noise, seed=1):
-    """Memory over ten minutes, in a point each ten seconds, that grows by so much an hour."""
+    """Return memory samples of ten minutes, one every ten seconds, with this growth per hour."""
     random.seed(seed)
     return [(at, 500 + rise * at / 3600 + random.gauss(0, noise)) for at in range(0, 600, 10)]
 
 
 def test_a_slope_is_found_in_noise_and_noise_is_none():
-    """A leak is certain where it is larger than the noise; of flat noise nothing is, however it falls out."""
+    """A leak that is larger than the noise is certain; flat noise never is."""
     assert measure.slope(points(300, 5)).at_least > 150
     assert sum(measure.slope(points(0, 5, seed)).at_least > 10 for seed in range(40)) <= 4
 
 
 def test_a_walk_is_taken_for_less_certain_than_noise():
-    """Where neighbours are alike, as memory is, the error is wider than independent points would make it."""
+    """If neighbours are correlated, like memory samples, the error is wider than with independent points."""
     random.seed(2)
     walk, at = [], 0.0
     for place in range(60):
@@ -188,7 +190,7 @@ def test_a_walk_is_taken_for_less_certain_than_noise():
 
 
 def test_a_drift_is_found():
-    """A latency that doubles over a run drifts; one that only varies does not."""
+    """A latency that doubles during a run drifts; one that only varies does not."""
     random.seed(3)
     flat = [(at / 10, random.expovariate(100)) for at in range(6000)]
     grows = [(at, late * (1 + at / 600)) for at, late in flat]
@@ -196,7 +198,7 @@ def test_a_drift_is_found():
 
 
 def test_a_process_is_seen_with_what_it_holds_open():
-    """Both ends of a connection count, what only listens does not, and each is an open file."""
+    """Both ends of a connection count, a listening socket does not, and each is an open file."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
         before = measure.sample(os.getpid(), 0.0)

@@ -1,4 +1,4 @@
-"""providers/blocks.py: what blocks say, and the marks that they keep."""
+"""providers/blocks.py: the text of blocks, and the cache marks that they keep."""
 
 import json
 
@@ -16,7 +16,7 @@ TEXT = blocks.text_block("words")
     [(STRICT, MARK, {}), (Dialect("marks", cache_control=True), MARK, {"cache_control": blocks.EPHEMERAL}), (STRICT, {}, {})],
 )
 def test_a_cache_mark(row, given, wanted):
-    """A mark is kept in the plain form, and only for a provider that reads it."""
+    """A cache mark is kept in its plain form, and only for a provider that reads it."""
     assert blocks.with_cache_mark(TEXT, TEXT | given, row) == TEXT | wanted
 
 
@@ -25,7 +25,7 @@ def test_a_cache_mark(row, given, wanted):
     [(" words ", "words"), ([TEXT, {"type": "image"}, "odd", TEXT], "words\nwords"), (None, ""), ([], "")],
 )
 def test_plain_text(content, words):
-    """Text is what stands in a string or in blocks, a line for each; anything else says nothing."""
+    """Text is a string or the text of blocks, one line each; anything else is empty."""
     assert blocks.plain_text(content) == words
 
 
@@ -35,7 +35,7 @@ def test_what_only_anthropic_can_read_is_not_shown():
 
 
 def test_the_blocks_of_a_turn():
-    """Content that is a string is one block of text, and results are found among others."""
+    """String content is one text block, and results are found among other blocks."""
     result = {"type": "tool_result", "tool_use_id": "a"}
     assert blocks.blocks_of({"content": "words"}) == [TEXT]
     assert blocks.results_of(blocks.blocks_of({"content": [TEXT, result]})) == [result]

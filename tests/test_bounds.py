@@ -1,4 +1,4 @@
-"""providers/bounds.py: how much of each thing a request to a provider other than Claude may hold."""
+"""providers/bounds.py: the limits for a request to a provider other than Claude."""
 
 import pytest
 
@@ -22,14 +22,14 @@ from fuzz.shapes import SHAPES
     ],
 )
 def test_a_bound_holds_for_what_is_one_over_it(shape, most, where):
-    """What is at its bound passes; one more is refused in words that name the field, the count and the bound."""
+    """A request at a limit is accepted; one more is rejected, with the field, the number and the limit."""
     check(SHAPES[shape](most))
     with pytest.raises(TooLarge, match=rf"^{where}: \d+ .*at most \d+"):
         check(SHAPES[shape](most + 1))
 
 
 def test_calls_of_all_turns_are_counted():
-    """A conversation may hold so many calls in all, however they are spread over its turns."""
+    """The limit for calls applies to the conversation, however they are spread over its turns."""
     (_, calling, results), more = (
         SHAPES["calls_in_one_turn"](bounds.CALLS_IN_A_TURN)["messages"],
         SHAPES["calls_in_one_turn"](1),
@@ -41,7 +41,7 @@ def test_calls_of_all_turns_are_counted():
 
 
 def test_a_name_of_a_tool_has_a_length():
-    """The name of a tool may have so many characters, and the refusal says which tool it is."""
+    """A tool's name has a maximum length, and the error names the tool."""
     check({"tools": [{"name": "n" * bounds.TOOL_NAME_LENGTH}]})
     with pytest.raises(TooLarge, match=r"^tools.1.name: 257 characters"):
         check({"tools": [{"name": "n"}, {"name": "n" * (bounds.TOOL_NAME_LENGTH + 1)}]})
@@ -51,5 +51,5 @@ def test_a_name_of_a_tool_has_a_length():
     "odd", [{}, {"messages": "x"}, {"messages": [1, {"content": 1}, {"content": [1, {}]}], "tools": [1, {}]}]
 )
 def test_odd_shapes_are_not_counted(odd):
-    """What has another shape than the field should have is for others to find."""
+    """Fields of another shape are not counted and raise nothing."""
     check(odd)

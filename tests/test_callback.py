@@ -57,7 +57,7 @@ def entrance_of(body=None, *, planned=False, model="", user="", **headers):
 
 
 def proxy_of(loaded=None, models=None, environ=None, endpoint=None, **variables):
-    """Return the callback of a process with such a configuration, router and pool, and a wire for whoever needs one."""
+    """Return the callback of a process with this configuration, router and pool, and an endpoint for chat completions."""
     config = ActiveConfig(
         loaded or {}, environ or {}, lookup=lambda name: (models or {}).get(name, ()), endpoint_lookup=lambda _: endpoint
     )
@@ -65,7 +65,7 @@ def proxy_of(loaded=None, models=None, environ=None, endpoint=None, **variables)
 
 
 def call(hook, entrance):
-    """Await a hook as LiteLLM does, in the context of a request."""
+    """Await a hook like LiteLLM, in the context of a request."""
 
     async def run():
         token = current.set(entrance)
@@ -103,31 +103,31 @@ def pre_call(data, entrance, *, ready=(), loaded=None, proxy=None):
     [(("one", "two"), ["one", "two"], None), (("two",), ["two"], None), ((), [], 0)],
 )
 def test_only_fallbacks_that_could_answer_are_named(ready, fallbacks, retries):
-    """A fallback without its key is left out; with none left LiteLLM looks for no other and does not repeat either."""
+    """A fallback without its key is left out; without any fallback LiteLLM does not retry either."""
     data = pre_call({"model": "claude-x"}, entrance_of(), ready=ready, loaded={"router_settings": FALLBACKS})
     assert (data["fallbacks"], data.get("num_retries")) == (fallbacks, retries)
 
 
 def test_without_rules_nothing_is_said_of_fallbacks():
-    """LiteLLM finds none of its own then; what is not Claude is repeated as config.yaml has it."""
+    """Without rules LiteLLM finds no fallbacks; requests to other providers than Claude are retried as config.yaml says."""
     assert pre_call({"model": "glm"}, entrance_of()) == {"model": "glm"}
     assert pre_call({"model": "claude-x"}, entrance_of()) == {"model": "claude-x", "num_retries": 0}
 
 
 def test_a_model_without_a_rule_has_no_fallback():
-    """An empty list says so; without it LiteLLM would look for some of its own."""
+    """An empty list is set, because LiteLLM would otherwise use fallbacks of its own."""
     assert pre_call({"model": "glm"}, entrance_of(), loaded={"router_settings": FALLBACKS})["fallbacks"] == []
 
 
 @pytest.mark.parametrize("model", ["claude-proxy/glm", "claude-proxy/claude-proxy/glm"])
 def test_a_name_of_the_list_is_that_of_the_configuration(model):
-    """LiteLLM looks for the name of config.yaml, also where there is no request of a client's."""
+    """LiteLLM gets the model's name in config.yaml, also without a client's request."""
     assert pre_call({"model": model}, entrance_of())["model"] == "glm"
     assert pre_call({"model": model}, None) == {"model": "glm"}
 
 
 def test_a_step_of_the_proxys_plan():
-    """LiteLLM gets the plan's model, whatever the body names, and no fallback, whatever config.yaml has."""
+    """LiteLLM gets the plan's model, whatever the body names, and no fallback."""
     entrance = entrance_of(planned=True, model="one")
     data = pre_call({"model": "claude-x"}, entrance, ready=("one", "two"), loaded={"router_settings": FALLBACKS})
     assert data == {"model": "one", "fallbacks": []}
@@ -149,7 +149,7 @@ def test_a_step_of_the_proxys_plan():
     ids=["unknown", "without-key", "forbidden", "forbidden-for-a-tool"],
 )
 def test_what_is_refused_before_an_attempt(body, user, status, words):
-    """LiteLLM would look for a model for nine seconds; the refusal stands with the request, and no attempt is made."""
+    """The error is kept for the client and no attempt is made, because LiteLLM would look for the model for nine seconds."""
     entrance = entrance_of(body, user=user)
     users = {"claude_proxy": {"users": {"ben": {"models": ["glm"]}}}}
     with pytest.raises(AttemptRefused):
@@ -160,7 +160,7 @@ def test_what_is_refused_before_an_attempt(body, user, status, words):
 
 
 def test_deployments_without_their_key_are_left_out():
-    """Of several with one name those that are ready stay; where none is, all do, and LiteLLM says what it says."""
+    """Of several deployments with one name the ready ones stay; without any, all stay, and LiteLLM reports the error."""
     proxy = proxy_of({"model_list": ENTRIES})
     ready, lacking = ({"model_name": "one", "litellm_params": {"api_key": key}} for key in ("made-up", None))
     assert call(proxy.async_filter_deployments("one", [ready, lacking], None), None) == [ready]
@@ -180,7 +180,7 @@ def test_deployments_without_their_key_are_left_out():
     ids=["claude", "anthropic-format", "demo"],
 )
 def test_an_attempt_that_a_lane_makes(kwargs, lane, fields):
-    """LiteLLM is handed the lane in the place of a client, and no credential; what it has of the request is for others."""
+    """LiteLLM gets the lane as its client, and no credential; other providers get only their part of the request."""
     entrance = entrance_of()
     prepared = deploy(kwargs, entrance, proxy=proxy_of(CLAUDE_OAUTH_TOKENS=POOL))
     client = prepared["client"]
@@ -194,7 +194,7 @@ def test_an_attempt_that_a_lane_makes(kwargs, lane, fields):
 
 
 def test_what_litellm_changed_of_a_request_goes_to_a_provider():
-    """Of a request that LiteLLM has looked at only the fields of the Messages API are taken, as they are there."""
+    """Only the fields of the Messages API are taken from LiteLLM's copy of a request, with LiteLLM's changes."""
     changed = OTHER | {"messages": HELLO, "system": "by a guardrail", "max_tokens": 7, "litellm_metadata": {}, "num_retries": 1}
     assert deploy(changed, entrance_of())["client"]._fields == {
         "model": "anthropic/glm", "messages": HELLO, "system": "by a guardrail", "max_tokens": 7,
@@ -206,7 +206,7 @@ CALL = {"id": "functions.Read:0", "function": {"name": "Read", "arguments": "{}"
 
 
 def test_an_attempt_at_chat_completions():
-    """LiteLLM is handed the lane, and takes what comes back for Anthropic's format, which it is."""
+    """LiteLLM gets the lane as its client, and the response is in Anthropic's format."""
     entrance = entrance_of()
     prepared = deploy(GROQ | {"api_base": None, "max_tokens": 7}, entrance, proxy=proxy_of(endpoint=ENDPOINT))
     assert (prepared["model"], prepared["custom_llm_provider"]) == ("anthropic/x", "anthropic")
@@ -221,7 +221,7 @@ def test_an_attempt_at_chat_completions():
 
 
 def test_an_attempt_at_a_provider_whose_format_litellm_knows(monkeypatch):
-    """It is a lane's, too, which asks LiteLLM with the deployment's own parameters; a price is found under the new name."""
+    """A lane makes the attempt through LiteLLM with the deployment's own parameters; the price is found under the new name."""
     monkeypatch.setattr(litellm, "model_cost", {"gemini-x": {"input_cost_per_token": 7.0, "litellm_provider": "gemini"}})
     monkeypatch.setattr(
         proxy_server, "llm_router", FakeRouter(model="gemini/gemini-x", api_key="made-up-gemini", rpm=10, seed=7)
@@ -236,7 +236,7 @@ def test_an_attempt_at_a_provider_whose_format_litellm_knows(monkeypatch):
 
 
 def test_what_a_chat_lane_made_of_a_response_stays():
-    """Its ids and its thinking are spelled for the client already; of another attempt that follows they are not."""
+    """A chat lane's response keeps its ids and thinking; a later attempt's response is adapted."""
     entrance, proxy = entrance_of(), proxy_of(endpoint=ENDPOINT)
     said = {"choices": [{"message": {"content": "one", "tool_calls": [CALL]}, "finish_reason": "tool_calls"}]}
     upstream = Upstream(Response(json=said))
@@ -252,7 +252,7 @@ def test_what_a_chat_lane_made_of_a_response_stays():
 
 
 class FakeRouter:
-    """A router that knows one deployment."""
+    """A router with one deployment."""
 
     def __init__(self, **params):
         self._params = params
@@ -262,7 +262,7 @@ class FakeRouter:
 
 
 def test_a_deployments_own_parameters_reach_its_lane(monkeypatch):
-    """Headers, times and defaults are those of config.yaml; which deployment it is, LiteLLM has chosen."""
+    """The lane gets headers, timeouts and defaults from config.yaml for the deployment that LiteLLM has chosen."""
     router = FakeRouter(
         model="anthropic/glm",
         api_base="https://elsewhere.invalid",
@@ -280,7 +280,7 @@ def test_a_deployments_own_parameters_reach_its_lane(monkeypatch):
 
 
 def test_a_provider_of_another_name_gets_no_claude_credential():
-    """Z.AI under the prefix anthropic/ keeps its own key, whatever the pool and the client hold."""
+    """Z.AI under the prefix anthropic/ keeps its own key, whatever credentials the pool and the client have."""
     entrance = entrance_of(authorization=f"Bearer {OWN}")
     proxy = proxy_of(CLAUDE_OAUTH_TOKENS=POOL)
     proxy.app.serving._lanes[Lane.MESSAGES]._client = upstream = Upstream(Response(json={"type": "message", "content": []}))
@@ -294,7 +294,7 @@ def test_a_provider_of_another_name_gets_no_claude_credential():
 
 
 def test_no_credential_is_an_error_that_no_fallback_replaces():
-    """With no credential anywhere the lane refuses, the client's error stands, and no other attempt is made."""
+    """Without any credential the lane's error is the client's, and no other attempt is made."""
     entrance, proxy = entrance_of(), proxy_of()
     client = deploy(CLAUDE, entrance, proxy=proxy)["client"]
     with pytest.raises(Exception, match="No Claude credential"):
@@ -321,7 +321,7 @@ def final(entrance):
 @pytest.mark.parametrize("happen", [begun, refused, final])
 @pytest.mark.parametrize("kwargs", [CLAUDE, OTHER, GROQ], ids=["claude", "anthropic-format", "translated"])
 def test_what_is_the_clients_is_not_replaced(happen, kwargs):
-    """Once a response has begun, or there is an error that is about the request, no other attempt is made."""
+    """After a response has started, or after an error about the request, no other attempt is made."""
     entrance = entrance_of()
     happen(entrance)
     with pytest.raises(AttemptRefused):
@@ -330,7 +330,7 @@ def test_what_is_the_clients_is_not_replaced(happen, kwargs):
 
 
 def test_an_error_that_another_model_may_spare_the_client():
-    """After one, LiteLLM's next attempt is made, and what comes of it is the client's unless Claude was the first choice."""
+    """After such an error LiteLLM makes its next attempt, whose result is the client's unless Claude was the first choice."""
     for first, kept in ((Provider.CLAUDE, True), (Provider.ANTHROPIC_FORMAT, False)):
         entrance = entrance_of()
         entrance.journal.begin(first, "first")
@@ -343,7 +343,7 @@ def test_an_error_that_another_model_may_spare_the_client():
     ("entrance", "call_type"), [(None, CallTypes.anthropic_messages), (entrance_of(), CallTypes.acompletion)]
 )
 def test_claude_is_asked_only_for_a_client(entrance, call_type):
-    """No health check and no other route of LiteLLM's sends a request to Claude."""
+    """Claude gets no health checks and no requests of LiteLLM's other routes."""
     with pytest.raises(AttemptRefused):
         deploy(CLAUDE, entrance, call_type, proxy_of(CLAUDE_OAUTH_TOKENS=POOL))
 
@@ -352,7 +352,7 @@ def test_claude_is_asked_only_for_a_client(entrance, call_type):
     ("entrance", "call_type"), [(None, CallTypes.anthropic_messages), (entrance_of(), CallTypes.acompletion)]
 )
 def test_others_are_left_as_litellm_has_them_without_a_client(entrance, call_type):
-    """LiteLLM calls the hook a second time where it translates, and for requests of its own."""
+    """LiteLLM calls the hook again if it translates, and for its own requests; these are unchanged."""
     assert deploy(GROQ, entrance, call_type) is GROQ
 
 
@@ -360,7 +360,7 @@ def test_others_are_left_as_litellm_has_them_without_a_client(entrance, call_typ
 
 
 def test_nothing_is_changed_in_place():
-    """LiteLLM hands the same messages to the next attempt, so the hook builds new values."""
+    """The hook builds new values, because LiteLLM passes the same messages to the next attempt."""
     thought, words = {"type": "thinking", "thinking": "t", "signature": ""}, {"type": "text", "text": "x"}
     history = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": [thought, words]}]
     kwargs = CLOUD | {"messages": history, "context_management": {"edits": []}}
@@ -372,7 +372,7 @@ def test_nothing_is_changed_in_place():
 
 
 def test_an_attempt_of_litellms_is_in_the_journal():
-    """It is counted where it begins, in LiteLLM's words, and its row is that of its provider."""
+    """An attempt of LiteLLM is counted when it starts, with LiteLLM's name and its provider's row."""
     entrance = entrance_of()
     deploy(CLOUD | {"model": "us.anthropic.claude-x"}, entrance)
     served = "bedrock/us.anthropic.claude-x"
@@ -382,7 +382,7 @@ def test_an_attempt_of_litellms_is_in_the_journal():
 
 @pytest.mark.parametrize(("before", "status"), [(0, 400), (1, None)])
 def test_a_request_that_is_too_large_for_a_provider(monkeypatch, before, status):
-    """Of the model that was asked for it is the client's error; of a fallback the attempt is not made."""
+    """For the requested model it is the client's error; for a fallback the attempt is not made."""
 
     def translated(*_, **__):
         raise module.TooLarge("made up")
@@ -397,7 +397,7 @@ def test_a_request_that_is_too_large_for_a_provider(monkeypatch, before, status)
 
 
 def test_thinking_that_a_deployment_asks_for(monkeypatch):
-    """The deployment's own goes before the client's."""
+    """The deployment's own thinking parameters have priority over the client's."""
     monkeypatch.setattr(
         proxy_server, "llm_router", FakeRouter(model=CLOUD["model"], thinking={"type": "enabled", "budget_tokens": 1024})
     )
@@ -406,7 +406,7 @@ def test_thinking_that_a_deployment_asks_for(monkeypatch):
 
 
 def test_vertex_reads_betas_from_the_body():
-    """Its client puts them there; others go LiteLLM's own way."""
+    """A special client for Vertex puts the betas into the body; other attempts use LiteLLM's own client."""
     vertex = {"model": "vertex_ai/claude-x", "custom_llm_provider": "vertex_ai", "messages": []}
     assert isinstance(deploy(vertex, entrance_of())["client"], BetasInBody)
     assert "client" not in deploy(CLOUD, entrance_of())
@@ -430,7 +430,7 @@ BETA = "context-1m-2025-08-07"
     ids=["vertex", "bedrock"],
 )
 def test_betas_of_the_client(kwargs, header):
-    """Of the client's betas LiteLLM is left with those that the provider's row allows."""
+    """LiteLLM gets only the client's betas that the provider's row allows."""
     entrance = entrance_of(anthropic_beta=f"claude-code-20250219,{BETA}")
     theirs = {"custom_llm_provider": "anthropic,bedrock", "extra_headers": {"anthropic-beta": "claude-code-20250219"}}
     prepared = deploy(kwargs | {"messages": [], "provider_specific_header": theirs}, entrance)
@@ -438,7 +438,7 @@ def test_betas_of_the_client(kwargs, header):
 
 
 def test_who_is_asking_goes_nowhere():
-    """Metadata names a person, and LiteLLM's own is not the client's."""
+    """Metadata names a user and is not sent; LiteLLM's own metadata is not the client's."""
     entrance = entrance_of({"metadata": {"user_id": '{"session_id": "made-up"}'}})
     assert "metadata" not in deploy(CLOUD | {"metadata": entrance.request.body["metadata"]}, entrance)
 
@@ -467,7 +467,7 @@ def served_by(provider, kwargs=GROQ):
     ],
 )
 def test_a_whole_response(provider, is_changed):
-    """Another provider's loses its thinking and names the model that was asked for; Claude's stays the same object."""
+    """Another provider's response loses its thinking and gets the requested model's name; Claude's is the same object."""
     response = {"type": "message", "model": "made-up", "content": [THOUGHT, WORDS]}
     got = call(proxy_of().async_post_call_success_hook({}, None, response), served_by(provider))
     if not is_changed:
@@ -480,7 +480,7 @@ def test_a_whole_response(provider, is_changed):
 
 @pytest.mark.parametrize("response", ["text", None, []])
 def test_a_response_of_another_kind(response):
-    """What is no message, and what belongs to no request of a client's, passes as it is."""
+    """Anything but a message, and a response without a client's request, is unchanged."""
     proxy = proxy_of()
     assert call(proxy.async_post_call_success_hook({}, None, response), served_by(Provider.OTHER)) is response
     message = {"content": [THOUGHT]}
@@ -513,7 +513,7 @@ def stream(chunks, entrance):
 
 
 def test_a_stream_of_another_provider():
-    """It loses its thinking and names the model that was asked for."""
+    """The stream loses its thinking and gets the requested model's name."""
     got = b"".join(stream(CHUNKS, served_by(Provider.OTHER)))
     assert b"secretly" not in got
     assert b"hello" in got
@@ -523,18 +523,18 @@ def test_a_stream_of_another_provider():
 
 @pytest.mark.parametrize("entrance", [None, served_by(Provider.CLAUDE), served_by(Provider.DEMO), entrance_of()])
 def test_a_stream_that_is_not_another_providers(entrance):
-    """The copy of a lane's response, and what belongs to no client, pass as they are."""
+    """The copy of a lane's response, and a stream without a client's request, are unchanged."""
     assert stream(CHUNKS, entrance) == CHUNKS
 
 
 @pytest.mark.parametrize("entrance", [None, served_by(Provider.OTHER)])
 def test_an_empty_stream_stays_one(entrance):
-    """LiteLLM has told the client already what became of it."""
+    """An empty stream stays empty, because LiteLLM has already sent the error to the client."""
     assert stream([], entrance) == []
 
 
 def test_who_serves_a_stream_is_known_at_its_first_chunk():
-    """Before, LiteLLM may still fall back to another provider."""
+    """The provider is known at the first chunk, because LiteLLM may still use a fallback before it."""
     entrance = served_by(Provider.CLAUDE)
 
     async def given():
@@ -549,11 +549,11 @@ def test_who_serves_a_stream_is_known_at_its_first_chunk():
 
 
 def test_a_client_that_leaves_before_the_first_event_closes_the_stream():
-    """LiteLLM 1.106.2 would let the provider go on, whose stream nobody has begun to read."""
+    """The stream is closed, because LiteLLM 1.106.2 would let the provider continue."""
     closed = []
 
     class Silent:
-        """A stream of LiteLLM's without an event yet."""
+        """A stream of LiteLLM that sends no event."""
 
         def __aiter__(self):
             return self

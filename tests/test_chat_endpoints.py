@@ -1,4 +1,4 @@
-"""litellm/chat_endpoints.py: where a provider's chat completions are asked, by the tables of the LiteLLM that is installed."""
+"""litellm/chat_endpoints.py: the endpoints of chat completions, by the tables of the installed LiteLLM."""
 
 import litellm
 import pytest
@@ -14,7 +14,7 @@ AZURE = {"model": "azure/mine", "api_base": "https://x.openai.azure.com/", "api_
 
 @pytest.mark.parametrize("provider", sorted(CHAT_PROVIDERS - {"azure"}))
 def test_a_providers_address(provider):
-    """LiteLLM knows where it is; of a server of one's own config.yaml says it."""
+    """LiteLLM's tables contain the provider's address; config.yaml contains that of a self-hosted server."""
     endpoint = chat_endpoint({"model": f"{provider}/org/m", "api_key": "made-up"})
     if provider in NEED_A_BASE:
         assert endpoint is None
@@ -26,7 +26,7 @@ def test_a_providers_address(provider):
 
 @pytest.mark.parametrize("provider", sorted(CHAT_PROVIDERS - {"azure"}))
 def test_a_deployments_own_address_goes_first(provider, monkeypatch):
-    """Before LiteLLM's table and before every variable, with its own key."""
+    """The deployment's address has priority over LiteLLM's tables and all variables, and uses the deployment's key."""
     monkeypatch.setenv(f"{provider.upper()}_API_BASE", "https://other.invalid")
     monkeypatch.setenv(f"{provider.upper()}_API_KEY", "made-up-other")
     endpoint = chat_endpoint({"model": f"{provider}/m", "api_base": f"{OWN}/", "api_key": "made-up"})
@@ -35,7 +35,7 @@ def test_a_deployments_own_address_goes_first(provider, monkeypatch):
 
 @pytest.mark.parametrize("provider", ["groq", "openai", "openrouter", "minimax", "mistral", "zai", "hosted_vllm", "moonshot"])
 def test_a_provider_that_is_named_apart(provider):
-    """``custom_llm_provider`` says whose a name without a prefix is, and a prefix says no more."""
+    """``custom_llm_provider`` names the provider of a model without a prefix."""
     named = {"custom_llm_provider": provider, "api_base": OWN, "api_key": "made-up"}
     endpoint = ChatEndpoint(OWN, "made-up", model="org/m")
     assert chat_endpoint({"model": "org/m"} | named) == chat_endpoint({"model": f"{provider}/org/m"} | named) == endpoint
@@ -52,7 +52,7 @@ KEYS = {
 
 @pytest.mark.parametrize(("provider", "variable"), KEYS.items(), ids=KEYS)
 def test_a_key_of_the_environment(provider, variable, monkeypatch):
-    """It is taken where the deployment has none; without both there is no key, and no stand-in of LiteLLM's for one."""
+    """The variable's key is used if the deployment has none; LiteLLM's placeholder is never used."""
     params = {"model": f"{provider}/m"} | ({"api_base": OWN} if provider in NEED_A_BASE else {})
     assert chat_endpoint(params).key is None
     monkeypatch.setenv(variable, "made-up-env")
@@ -68,7 +68,7 @@ def test_a_key_of_the_environment(provider, variable, monkeypatch):
     ],
 )  # fmt: skip
 def test_an_address_of_the_environment(provider, variable, monkeypatch):
-    """It is taken where the deployment has none."""
+    """The variable's address is used if the deployment has none."""
     monkeypatch.setenv(variable, f"{OWN}/")
     assert chat_endpoint({"model": f"{provider}/m"}).base == OWN
 
@@ -96,7 +96,7 @@ def test_azures_addresses(more, base, version):
 
 
 def test_azures_variables(monkeypatch):
-    """Address, key and version may come from the environment; without an address or a key LiteLLM finds another way in."""
+    """Address, key and version may come from the environment; without an address or a key LiteLLM makes the request."""
     assert chat_endpoint({"model": "azure/mine"}) is None
     monkeypatch.setenv("AZURE_API_BASE", "https://x.openai.azure.com")
     assert chat_endpoint({"model": "azure/mine"}) is None
@@ -121,13 +121,13 @@ def test_azures_variables(monkeypatch):
     ],
 )
 def test_hugging_faces_addresses(model, base, asked, name):
-    """The router is told a provider behind the model's name; an endpoint of one's own has its own address."""
+    """The router gets the provider after the model's name; a self-hosted endpoint has its own address."""
     params = {"model": f"huggingface/{model}", "api_key": "made-up"} | ({"api_base": base} if base else {})
     assert chat_endpoint(params) == ChatEndpoint(asked, "made-up", model=name)
 
 
 def test_hugging_faces_variables(monkeypatch):
-    """Two hold the key; an address that is a whole one is LiteLLM's to ask, and so is one in the model's place."""
+    """Two variables may hold the key; a whole URL, in a variable or as the model, is left to LiteLLM."""
     params = {"model": "huggingface/org/m"}
     assert chat_endpoint(params).key is None
     monkeypatch.setenv("HUGGINGFACE_API_KEY", "made-up-older")
@@ -150,12 +150,12 @@ def test_hugging_faces_variables(monkeypatch):
     ],
 )  # fmt: skip
 def test_a_model_of_the_responses_api(model):
-    """Its provider refuses it on chat completions, by LiteLLM's price list."""
+    """By LiteLLM's price list, such a model is not available on chat completions."""
     assert chat_endpoint(AZURE | {"model": model, "api_base": None if model.startswith(("openai", "xai")) else OWN}) is None
 
 
 def test_a_name_of_openais_at_a_compatible_server():
-    """It says nothing there."""
+    """The price list does not apply to a compatible server."""
     assert has_responses_alone("gpt-5-codex")
     assert chat_endpoint({"model": "openai/gpt-5-codex", "api_base": OWN}).model == "gpt-5-codex"
 
@@ -168,12 +168,12 @@ def test_a_name_of_openais_at_a_compatible_server():
     ],
 )  # fmt: skip
 def test_other_formats(model):
-    """Their providers' wire is another one, or nobody knows them."""
+    """Providers with another format, and unknown ones, have no endpoint here."""
     assert chat_endpoint({"model": model, "api_base": OWN, "api_key": "made-up"}) is None
 
 
 def test_what_litellm_refuses(monkeypatch):
-    """LiteLLM's error is LiteLLM's to tell."""
+    """LiteLLM reports its error itself."""
 
     def refuse(**_):
         raise litellm.BadRequestError("made up", "m", "groq")
@@ -192,7 +192,7 @@ def test_what_litellm_refuses(monkeypatch):
     ],
 )
 def test_openais_key_stays_at_openai(monkeypatch, base, key):
-    """A server whose address the deployment names, and which has no key of its own, gets none."""
+    """A server that the deployment names without a key of its own does not get OpenAI's key."""
     monkeypatch.setenv("OPENAI_API_KEY", "made-up-openai")
     found = chat_endpoint({"model": "openai/made-up"} | ({} if base is None else {"api_base": base}))
     assert found.key == key

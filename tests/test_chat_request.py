@@ -37,7 +37,7 @@ def answered(*blocks, row=OPENAI):
 
 
 def test_a_conversation():
-    """System prompt, words, calls and their results, each in its role; where there is only text it is one string."""
+    """System prompt, text, calls and results each have their role; text alone is one string."""
     history = [*HELLO, {"role": "assistant", "content": [{"type": "text", "text": "one"}, use(a="é")]},
                {"role": "user", "content": [result("done"), {"type": "text", "text": "go on"}]}]  # fmt: skip
     made = body(OPENAI, system=[{"type": "text", "text": "be"}, {"type": "text", "text": "kind"}], messages=history)
@@ -52,7 +52,7 @@ def test_a_conversation():
 
 
 def test_tools_that_the_conversation_changes():
-    """The tools are those at the end of the conversation: loaded and added ones are offered, waiting and removed ones not."""
+    """The tools are those at the end of the conversation: loaded and added ones, without waiting and removed ones."""
     tools = [{"name": name, "input_schema": {"type": "object"}} for name in ("Read", "ToolSearch", "WebFetch", "WebSearch")]
     tools[2] |= {"defer_loading": True}
     tools[3] |= {"defer_loading": True}
@@ -76,7 +76,7 @@ def test_tools_that_the_conversation_changes():
 
 
 def test_results():
-    """The texts of a result stay apart, an error is said in words, and pictures follow as the user's."""
+    """The texts of a result stay separate, an error is marked, and images follow in a user message."""
     two = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     assert answered(result(two)) == [{"role": "tool", "tool_call_id": "t1", "content": "a\n\nb"}]
     assert answered(result("no", is_error=True))[0]["content"] == FAILED + "no"
@@ -89,7 +89,7 @@ def test_results():
 
 @pytest.mark.parametrize("place", ["beside", "inside"])
 def test_a_pdf(place):
-    """Who takes files gets one, never as a picture; who does not is told in words."""
+    """A provider that accepts files gets a PDF as a file; any other provider gets a note."""
     blocks = [result("x"), PDF] if place == "beside" else [result([{"type": "text", "text": "x"}, PDF])]
     for row in (OPENAI, AZURE, ROUTER):
         parts = answered(*blocks, row=row)[1]["content"]
@@ -99,13 +99,13 @@ def test_a_pdf(place):
 
 
 def test_a_text_document():
-    """It is text, whoever reads it."""
+    """A text document becomes text for every provider."""
     plain = {"type": "document", "title": "notes", "source": {"type": "text", "media_type": "text/plain", "data": "PLAIN"}}
     assert answered(result("x"), plain, row=STRICT)[1]["content"] == "notes:\nPLAIN"
 
 
 def test_the_limits():
-    """Each provider gets its own field, and what it does not know is not sent."""
+    """Each provider gets its own field name, and no unknown field."""
     asked = {"max_tokens": 9, "temperature": 1, "top_p": 0.5, "top_k": 4, "stop_sequences": ["a", "b", "c", "d", "e"]}
     made = body(OPENAI, **asked)
     assert {name: made.get(name) for name in ("max_completion_tokens", "max_tokens", "temperature", "top_p", "top_k")} == {
@@ -117,7 +117,7 @@ def test_the_limits():
 
 
 def test_streams():
-    """Counts are asked for where the provider knows the field."""
+    """Token counts are requested if the provider supports the field."""
     assert body(OPENAI, stream=True)["stream_options"] == {"include_usage": True}
     assert "stream_options" not in body(MISTRAL, stream=True)
     assert "stream" not in body(OPENAI)
@@ -137,14 +137,14 @@ TOOL = {"name": "Read", "description": "reads", "input_schema": {"type": "object
     ],
 )
 def test_the_choice_of_a_tool(choice, made):
-    """Each kind has its word, and one call at a time is a field of its own."""
+    """Each kind of choice has its keyword, and one call at a time is a separate field."""
     found = body(OPENAI, tools=[TOOL], tool_choice=choice)
     assert {name: found[name] for name in found if name in ("tool_choice", "parallel_tool_calls")} == made
 
 
 @pytest.mark.parametrize("name", ["llama-cpp", "llamafile", "lm-studio", "ollama"])
 def test_a_choice_that_may_not_name_a_tool(name):
-    """The tool is offered alone and a call is required; one that is not offered changes nothing else."""
+    """Only the named tool is sent and a call is required; an unknown name changes nothing else."""
     named = {"tools": [TOOL, TOOL | {"name": "Look"}], "tool_choice": {"type": "tool", "name": "Look"}}
     found = body(ROW[name], **named)
     assert found["tool_choice"] == "required"
@@ -154,7 +154,7 @@ def test_a_choice_that_may_not_name_a_tool(name):
 
 
 def test_a_tool():
-    """Its schema is one that every provider reads: an object, without `$schema` and bare `true`."""
+    """A tool's schema is one that every provider reads: an object, without `$schema` and boolean schemas."""
     odd = {"$schema": "x", "properties": {"a": True, "b": False, "c": {"items": True, "anyOf": [True, {"const": 1}]}},
            "additionalProperties": False}  # fmt: skip
     made = body(OPENAI, tools=[TOOL | {"input_schema": odd}])["tools"][0]
@@ -166,7 +166,7 @@ def test_a_tool():
 
 
 def test_too_many_tools():
-    """Those that the conversation has called stay."""
+    """Tools that the conversation has called are kept."""
     tools = [TOOL | {"name": f"t{number}"} for number in range(200)]
     history = [*HELLO, {"role": "assistant", "content": [use(name="t199")]}, {"role": "user", "content": [result("x")]}]
     made = body(OPENAI, tools=tools, messages=history)["tools"]
@@ -177,7 +177,7 @@ def test_too_many_tools():
 
 @pytest.mark.parametrize("name", ["Read", "mcp__a-b_c", "x" * 65, "with.dot", "ü", "a b"])
 def test_names(name):
-    """A name is sent as the provider takes it, and no two become one."""
+    """A name is encoded as the provider accepts it, and names stay unique."""
     sent = sent_name(name)
     assert len(sent) <= 64
     assert sent.replace("_", "").replace("-", "").isalnum()
@@ -186,14 +186,14 @@ def test_names(name):
 
 
 def test_structured_outputs():
-    """The schema goes where OpenAI has it."""
+    """The schema is sent in OpenAI's field."""
     schema = {"type": "object", "properties": {"title": {"type": "string"}}}
     made = body(OPENAI, output_config={"format": {"type": "json_schema", "schema": schema}})
     assert made["response_format"] == {"type": "json_schema", "json_schema": {"name": "response", "schema": schema}}
 
 
 def test_calls_are_numbered_for_kimi():
-    """Through the whole conversation, results with them."""
+    """Ids are numbered through the whole conversation, including results."""
     history = [*HELLO,
                {"role": "assistant", "content": [use("a"), use("b", "Look")]},
                {"role": "user", "content": [result("1", "a"), result("2", "b")]},
@@ -205,7 +205,7 @@ def test_calls_are_numbered_for_kimi():
 
 
 def test_own_thinking_goes_back():
-    """To the provider that made it, and to nobody else."""
+    """Thinking is sent back only to the provider that made it."""
     thought = {"type": "thinking", "thinking": "hm", "signature": "claude-proxy:moonshot:"}
     history = [*HELLO, {"role": "assistant", "content": [thought, use()]}, {"role": "user", "content": [result("x")]}]
     assert body(KIMI, messages=history)["messages"][1]["reasoning_content"] == "hm"
@@ -213,7 +213,7 @@ def test_own_thinking_goes_back():
 
 
 def test_cache_marks():
-    """They stay where the provider reads them; then the content is a list."""
+    """Cache marks stay if the provider reads them; the content is then a list."""
     marked = [{"type": "text", "text": "be", "cache_control": {"type": "ephemeral", "ttl": "1h"}}]
     assert body(ROUTER, system=marked)["messages"][0]["content"] == [
         {"type": "text", "text": "be", "cache_control": {"type": "ephemeral"}}

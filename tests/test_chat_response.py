@@ -1,4 +1,4 @@
-"""openai/chat_response.py: a whole chat completion as a whole message, by the rules of a streamed one."""
+"""openai/chat_response.py: a whole chat completion as a message, by the rules for streams."""
 
 import json
 
@@ -29,7 +29,7 @@ def call(given, name, arguments):
 
 
 def test_a_message():
-    """Text and calls in their order, the stop reason, the counts in Anthropic's accounting, the name that was asked for."""
+    """Text and calls keep their order; stop reason, counts and the requested model name are Anthropic's."""
     said = completion({"content": "one", "tool_calls": [call("c1", "Read", '{"a": 1}'), call("c2", "Look", "")]}, "tool_calls")
     made, counted = message_of(said, told())
     assert made["content"] == [
@@ -43,7 +43,7 @@ def test_a_message():
 
 
 def test_ids_that_are_there_already():
-    """A call whose id the conversation has, and a second one of the same id, get ids of their own."""
+    """A call whose id is already used, in the conversation or in the response, gets a new id."""
     said = completion(
         {"tool_calls": [call("c1", "Read", "{}"), call("c2", "Read", "{}"), call("c2", "Read", "{}")]}, "tool_calls"
     )
@@ -53,26 +53,26 @@ def test_ids_that_are_there_already():
 
 @pytest.mark.parametrize("answer", [{"reasoning_content": "hm", "content": "one"}, {"content": "<think>hm</think>\n\none"}])
 def test_thinking(answer):
-    """It leaves, but for a provider that wants its own back."""
+    """Thinking is removed unless the provider needs its own back."""
     assert [block["type"] for block in message_of(completion(answer), told())[0]["content"]] == ["text"]
     assert [block["type"] for block in message_of(completion(answer), told(KIMI))[0]["content"]] == ["thinking", "text"]
 
 
 def test_without_counts():
-    """An estimate stands there, and nothing counts as the provider's."""
+    """Without counts there is an estimate, which is not reported as the provider's."""
     made, counted = message_of(completion({"content": "one"}, usage=None), told())
     assert (made["usage"]["input_tokens"], counted) == (77, None)
 
 
 def test_no_reason():
-    """A whole answer is one, also where nobody says why it ended."""
+    """A whole response without a finish reason is complete."""
     assert message_of(completion({"content": "one"}, None), told())[0]["stop_reason"] == "end_turn"
     calls = {"tool_calls": [call("c1", "Read", "{}")]}
     assert message_of(completion(calls, None), told())[0]["stop_reason"] == "tool_use"
 
 
 def test_a_refusal_and_parts():
-    """A refusal is text with a stop reason of its own; a list of parts is read as one text."""
+    """A refusal is text with its own stop reason; a list of parts is read as one text."""
     made, _ = message_of(completion({"content": None, "refusal": "I cannot"}, "content_filter"), told())
     assert (made["content"][0]["text"], made["stop_reason"]) == ("I cannot", "refusal")
     made, _ = message_of(completion({"content": [{"type": "text", "text": "o"}, {"type": "text", "text": "ne"}]}), told())
@@ -90,13 +90,13 @@ def test_a_refusal_and_parts():
     ],
 )
 def test_what_is_no_message(said, kind):
-    """It is an error, of the kind that it says."""
+    """An invalid response is an error of the reported type."""
     with pytest.raises(NoMessage) as error:
         message_of(said, told())
     assert error.value.kind == kind
 
 
 def test_a_call_that_was_cut():
-    """What was cut by its length keeps what is whole."""
+    """A response at its length limit keeps its complete blocks."""
     made, _ = message_of(completion({"content": "one", "tool_calls": [call("c1", "Read", '{"a')]}, "length"), told())
     assert (json.dumps(made["content"]), made["stop_reason"]) == ('[{"type": "text", "text": "one"}]', "max_tokens")

@@ -1,4 +1,4 @@
-"""openai/chat_round.py: one chat completion as a part of a message; tests/test_search_stream.py has the rest."""
+"""openai/chat_round.py: one chat completion as a part of a message; tests/test_search_stream.py has more."""
 
 import pytest
 from chat_streams import CALLED, STOP, USAGE, call, calls, chunk, sse
@@ -14,13 +14,13 @@ SEARCH = call(0, '{"query": "a"}', given="c1", name="web_search")
 
 
 def told(*chunks):
-    """Return a round that was told a stream, and what it wrote."""
+    """Return a round that was fed a stream, and its output."""
     one = ChatRound(RequestContext("asked", STRICT, lambda: 50), StreamWriter("asked"))
     return one, one.feed(sse(*chunks)) + one.finish()
 
 
 def test_a_call_of_the_search():
-    """It is kept back, with its id and its input, and stands in the turn."""
+    """The call is not sent to the client; the turn contains it with its id and input."""
     one, out = told(chunk({"content": "look"}), calls(SEARCH), CALLED, USAGE)
     assert (b"web_search" in out, b"message_stop" in out) == (False, False)
     assert (one.searches, one.has_client_calls, one.end) == ([Call("c1", {"query": "a"})], False, End("tool_use"))
@@ -31,7 +31,7 @@ def test_a_call_of_the_search():
 
 
 def test_a_round_without_words():
-    """The message begins when there is something to write, or when that is asked for."""
+    """The message starts with the first output, or when it is started explicitly."""
     one, out = told(calls(SEARCH), CALLED)
     assert out == b""
     assert b"message_start" in one.start_message()
@@ -40,7 +40,7 @@ def test_a_round_without_words():
 
 @pytest.mark.parametrize("arguments", ["{", "[1]"])
 def test_broken_arguments(arguments):
-    """Those of the search are told as none, those of a client's tool break the response."""
+    """A search call with invalid arguments has no input; a client's call makes the response invalid."""
     one, _ = told(calls(call(0, arguments, given="c1", name="web_search")), CALLED)
     assert one.searches == [Call("c1", None)]
     one, out = told(calls(call(0, arguments, given="c1", name="Read")), CALLED)
@@ -48,7 +48,7 @@ def test_broken_arguments(arguments):
 
 
 def test_other_calls():
-    """A tool of the client's is written as ever."""
+    """A call of a client's tool is written as usual."""
     one, out = told(calls(call(0, "{}", given="c1", name="Read")), CALLED)
     assert (one.has_client_calls, b'"tool_use"' in out) == (True, True)
     assert not told(chunk({"content": "x"}), STOP)[0].has_client_calls

@@ -1,4 +1,4 @@
-"""openai/chat_stream.py: a chat-completions stream as a Messages stream, by its rules, as stream_validator.py reads it."""
+"""openai/chat_stream.py: a chat-completions stream as a Messages stream, checked by stream_validator.py."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ def told(row=STRICT, *, ids=(), names=None, tokens=77):
 
 
 def translated(raw, known=None, *, cuts=()):
-    """Return what a stream becomes when it comes in these pieces."""
+    """Return the translation of a stream that arrives in these pieces."""
     stream, out, start = ChatStream(known or told()), b"", 0
     for cut in (*sorted(cuts), len(raw)):
         if cut > start:
@@ -39,7 +39,7 @@ def message(*chunks, known=None, done=True):
 
 
 def test_words():
-    """Text becomes one block, with the name that was asked for, the stop reason and the provider's counts."""
+    """Text becomes one block, with the requested model name, the stop reason and the provider's counts."""
     found = message(chunk({"role": "assistant", "content": "one "}), chunk({"content": "two"}), STOP, USAGE)
     assert found["content"] == [{"type": "text", "text": "one two"}]
     assert (found["model"], found["stop_reason"]) == ("glm", "end_turn")
@@ -49,7 +49,7 @@ def test_words():
 @pytest.mark.parametrize("chunks", SIDE_BY_SIDE.values(), ids=SIDE_BY_SIDE)
 @pytest.mark.parametrize("size", [1, 7, 10_000])
 def test_calls_side_by_side(chunks, size):
-    """Each call has its own arguments, in the order in which the calls began, however the stream is cut."""
+    """Each call has its own arguments, in the order of their starts, however the stream is cut."""
     raw = sse(*chunks, CALLED, USAGE)
     found = read_message(translated(raw, cuts=range(size, len(raw), size)))
     assert [(one["name"], one["input"]) for one in found["content"]] == [("Read", json.loads(A)), ("Look", json.loads(B))]
@@ -58,7 +58,7 @@ def test_calls_side_by_side(chunks, size):
 
 
 def test_a_second_call_streams_once_the_first_is_whole():
-    """What does not have to wait leaves at once."""
+    """A part that does not have to wait is written immediately."""
     stream = ChatStream(told())
     stream.feed(sse(calls(call(0, A, given="c1", name="Read")), calls(call(1, "", given="c2", name="Look")), done=False))
     out = stream.feed(sse(calls(call(1, '{"x"')), done=False))
@@ -67,7 +67,7 @@ def test_a_second_call_streams_once_the_first_is_whole():
 
 @pytest.mark.parametrize("given", ["call_0", "functions.Bash:0", "", "toolu_1"])
 def test_an_id_that_the_conversation_has(given):
-    """A call gets another id then, as one without an id does."""
+    """A call whose id is already used gets a new one, like a call without an id."""
     before = message(calls(call(0, "{}", given="functions.Bash:0", name="Bash")), CALLED)["content"][0]["id"]
     known = told(ids=["call_0", "toolu_1", before])
     found = message(calls(call(0, "{}", given=given, name="Bash")), CALLED, known=known)
@@ -77,7 +77,7 @@ def test_an_id_that_the_conversation_has(given):
 
 @pytest.mark.parametrize("apart", [True, False])
 def test_geminis_signature_goes_there_and_back(apart):
-    """A call's thought signature is in its id, wherever it came, and an id that has become long is short for Claude."""
+    """A call's thought signature is in its id, and a long id is shortened for Claude."""
     signature = "s+/=" * 40
     fields = {"provider_specific_fields": {"thought_signature": signature}} if apart else {}
     # LiteLLM puts it behind the id, and says it apart as well, or not.
@@ -96,7 +96,7 @@ def test_geminis_signature_goes_there_and_back(apart):
 
 
 def test_an_id_that_is_taken_keeps_its_signature():
-    """The id is another one then; what the signature is for does not depend on it."""
+    """The call gets a new id and keeps its signature."""
     known = told(GEMINI, ids=("c1",))
     found = message(calls(call(0, "{}", given=f"c1{THOUGHT}EqSigned", name="Bash")), CALLED, known=known)["content"][0]
     said, _, signature = original_id(found["id"]).partition(THOUGHT)
@@ -104,14 +104,14 @@ def test_an_id_that_is_taken_keeps_its_signature():
 
 
 def test_a_signed_call():
-    """A thought signature travels in the call's id, for providers that want it back."""
+    """A call's id carries its thought signature, for providers that need it back."""
     signed = {"extra_content": {"google": {"thought_signature": "EqSigned=="}}}
     found = message(calls(call(0, "{}", given="c1", name="Bash", **signed)), CALLED, known=told(GEMINI))
     assert found["content"][0]["id"].startswith("cpx_")
 
 
 def test_a_name_that_was_spelled_for_the_provider():
-    """It is read back."""
+    """The original tool name is restored."""
     known = told(names={"mcp__x_1a2b": "mcp__x.with a dot"})
     assert (
         message(calls(call(0, "{}", given="c", name="mcp__x_1a2b")), CALLED, known=known)["content"][0]["name"]
@@ -128,7 +128,7 @@ def test_a_name_that_was_spelled_for_the_provider():
     ],
 )  # fmt: skip
 def test_why_it_ended(reason, stop):
-    """A known word is a stop reason of Anthropic's."""
+    """A known finish reason becomes Anthropic's stop reason."""
     assert message(chunk({"content": "x"}), chunk(finish=reason))["stop_reason"] == stop
 
 
@@ -136,12 +136,12 @@ def test_why_it_ended(reason, stop):
     "reason", ["network_error", "abort", "insufficient_system_resource", "error", "MALFORMED_FUNCTION_CALL", 7]
 )
 def test_an_end_that_is_a_failure(reason):
-    """Any other word is an error: half an answer is not told as a whole one."""
+    """An unknown finish reason is an error, so that an incomplete response is not reported as complete."""
     assert message(chunk({"content": "I will now wri"}), chunk(finish=reason))["type"] == "error"
 
 
 def test_a_stop_sequence():
-    """Where the provider says which one it was."""
+    """The stop sequence is reported if the provider names it."""
     last = chunk({}, "stop")
     last["choices"][0]["stop_reason"] = "END"
     events = read_events(translated(sse(chunk({"content": "x"}), last)))
@@ -150,19 +150,19 @@ def test_a_stop_sequence():
 
 @pytest.mark.parametrize("part", [chunk({"content": "I will now wri"}), calls(call(0, '{"pa', given="c", name="Read"))])
 def test_a_stream_without_an_end(part):
-    """Neither a reason nor [DONE]: an error, in a stream that has begun as in one that has not."""
+    """A stream without a finish reason and [DONE] is an error, whether it has started or not."""
     assert message(part, done=False)["type"] == "error"
     assert message(done=False)["type"] == "error"
 
 
 def test_done_without_a_reason():
-    """Some servers end so."""
+    """[DONE] without a finish reason is a normal end, because some servers send no reason."""
     assert message(chunk({"content": "x"}))["stop_reason"] == "end_turn"
 
 
 @pytest.mark.parametrize("arguments", ['{"a": 1', '{"a": 1}}', "[1]", "null", '{"a": b}'])
 def test_arguments_that_are_no_object(arguments):
-    """An error ends the stream; after a cut by the length the client knows by the stop reason."""
+    """Invalid arguments end the stream with an error, unless the length limit was reached."""
     assert message(calls(call(0, arguments, given="c", name="Read")), CALLED)["type"] == "error"
     raw = sse(calls(call(0, '{"a": 1', given="c", name="Read")), chunk(finish="length"))
     assert read_message(translated(raw))["stop_reason"] == "max_tokens"
@@ -179,7 +179,7 @@ ERRORS = [
 
 @pytest.mark.parametrize(("error", "kind"), ERRORS)
 def test_an_error_inside_a_good_stream(error, kind):
-    """It is the stream's first event where nothing was said, and its last one where something was."""
+    """The error is the stream's first event, or its last one after content."""
     for before in ([], [chunk({"role": "assistant", "content": ""})], [chunk({"content": "one"})]):
         events = read_events(translated(sse(*before, error, STOP)))
         assert events[-1] == {"type": "error", "error": {"type": kind, "message": "made up"}}
@@ -202,20 +202,20 @@ COUNTED = {"prompt_tokens": 100, "completion_tokens": 7, "prompt_tokens_details"
     ],
 )
 def test_the_counts(chunks):
-    """They are the provider's, from wherever they stand; what was cached stands beside the input."""
+    """The counts are the provider's, from any place; cached tokens are not part of the input."""
     usage = message(chunk({"content": "x"}), *chunks)["usage"]
     assert (usage["input_tokens"], usage["cache_read_input_tokens"], usage["output_tokens"]) == (20, 80, 7)
 
 
 def test_the_first_event_has_a_guess():
-    """Where there is one, nothing is counted before the end, which has the provider's number or the estimate."""
+    """With a guess, nothing is counted before the end, which has the provider's number or an estimate."""
     known = dataclasses.replace(told(), guess=lambda: 5)
     events = read_events(translated(sse(chunk({"content": "x" * 40}), STOP), known))
     assert [events[0]["message"]["usage"]["input_tokens"], events[-2]["usage"]["input_tokens"]] == [5, 77]
 
 
 def test_without_counts():
-    """An estimate stands there, in the first event and in the last."""
+    """Without counts the first and the last event have an estimate."""
     events = read_events(translated(sse(chunk({"content": "x" * 40}), STOP)))
     assert events[0]["message"]["usage"]["input_tokens"] == 77
     assert events[-2]["usage"] == {
@@ -233,7 +233,7 @@ THOUGHTS = [
 
 @pytest.mark.parametrize("chunks", THOUGHTS)
 def test_thinking(chunks):
-    """It leaves the response, but for a provider that wants its own back; then it is marked as its."""
+    """Thinking is removed unless the provider needs its own back; then it is marked."""
     assert message(*chunks, STOP)["content"] == [{"type": "text", "text": "one"}]
     thought, text = message(*chunks, STOP, known=told(KIMI))["content"]
     assert thought == {"type": "thinking", "thinking": "hmm", "signature": mark("moonshot", "")}
@@ -242,25 +242,25 @@ def test_thinking(chunks):
 
 @pytest.mark.parametrize("words", ["<", "<thi", "a <think>b</think>", "</think>x", "<think", "< think>"])
 def test_what_is_no_thinking(words):
-    """Tags count at the beginning alone, and whole."""
+    """Tags are recognised only at the start and only complete."""
     assert message(chunk({"content": words}), STOP)["content"] == [{"type": "text", "text": words}]
 
 
 def test_an_answer_of_nothing():
-    """It stays a valid message."""
+    """An empty response is a valid message."""
     assert message(chunk({"reasoning_content": "hm"}), STOP)["content"] == []
     assert message(chunk({"content": "\n\n"}), STOP)["content"] == []
 
 
 def test_half_characters():
-    """Halves of a pair, in two deltas, arrive as they came."""
+    """Two halves of a surrogate pair, in two deltas, are unchanged."""
     halves = (b'data: {"choices":[{"delta":{"content":"%b"}}]}\n\n' % half for half in (b"a\\ud83d", b"\\ude00b"))
     assert read_message(translated(sse(*halves, STOP)))["content"][0]["text"] == "a\ud83d\ude00b"
 
 
 @pytest.mark.parametrize("end", ["\r\n", "\r", "\n"])
 def test_lines_of_any_end(end):
-    """And comments, and what is no JSON."""
+    """All line ends, comments and lines that are not JSON are accepted."""
     raw = sse(
         b": OPENROUTER PROCESSING\n\n", chunk({"content": "x"}), b"data: nothing\n\n", b"event: x\ndata: []\n\n", STOP, USAGE
     )
@@ -270,7 +270,7 @@ def test_lines_of_any_end(end):
 @pytest.mark.parametrize("end", ["\r\n", "\r", "\n"])
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 def test_lines_that_are_cut(end, size):
-    """An end of a line may come in two pieces."""
+    """A line end may be split between two chunks."""
     raw = sse(b": wait\n\n", chunk({"content": "x"}), STOP, USAGE).replace(b"\n", end.encode())
     assert read_message(translated(raw, cuts=range(size, len(raw), size)))["content"] == [{"type": "text", "text": "x"}]
 
@@ -287,7 +287,7 @@ def test_lines_that_are_cut(end, size):
     ids=["one-line", "lines-of-one-event", "comments", "words", "returns"],
 )
 def test_a_long_stream(first, piece):
-    """Many pieces cost as much as they are long, however long one event is."""
+    """The time is linear in the size, however long one event is."""
     assert_linear(lambda count: lambda: translated_in([first, *[piece] * count]), 2000)
 
 
@@ -323,7 +323,7 @@ DELTAS = st.one_of(
 
 @given(st.lists(DELTAS, max_size=12), st.booleans(), st.sets(st.integers(0, 2000), max_size=6), st.booleans())
 def test_every_stream_is_a_valid_one(chunks, done, cuts, keeps):
-    """Whatever a provider sends, what comes out is a message or ends with an error, and is the same for every cut."""
+    """Whatever a provider sends, the output is a message or ends with an error, and is the same for every cut."""
     raw = sse(*chunks, done=done)
     known = told(KIMI if keeps else STRICT, ids=["c1"])
     whole, cut = translated(raw, known), translated(raw, known, cuts=[place for place in cuts if place < len(raw)])
@@ -335,7 +335,7 @@ def test_every_stream_is_a_valid_one(chunks, done, cuts, keeps):
 
 
 def _joined(events):
-    """Neighbouring deltas of one block as one: how they were cut may show in nothing else."""
+    """Join neighbouring deltas of one block, because only they depend on the chunks."""
     made = []
     for event in events:
         if event["type"] == "content_block_delta" and made and made[-1]["type"] == "content_block_delta":
@@ -357,7 +357,7 @@ def _without_ids(event):
 
 
 def test_calls_are_bounded(monkeypatch):
-    """An endless call ends with an error; an endless text goes on, for nothing of it is kept."""
+    """An endless call ends with an error; an endless text continues, because nothing of it is kept."""
     monkeypatch.setattr("claude_proxy.openai.chat_stream.MAX_KEPT", 1000)
     begun, more = calls(call(0, '{"a": "', given="c", name="Read")), calls(call(0, "x" * 200))
     assert message(begun, *[more] * 6)["error"]["message"] == "the provider's calls are too large"
@@ -367,5 +367,5 @@ def test_calls_are_bounded(monkeypatch):
 
 @pytest.mark.parametrize("data", [b"{", b'{"choices": [', b'{"choices": "\xff"}'])
 def test_half_an_event(data):
-    """Of one that cannot be read nobody knows what is lost: an error."""
+    """A broken event is an error, because content may be lost."""
     assert message(chunk({"content": "x"}), b"data: " + data + b"\n\n", STOP)["type"] == "error"

@@ -1,4 +1,4 @@
-"""upstream/client.py: what leaves and what comes back, against a server on this machine."""
+"""upstream/client.py: requests and responses, with a server on this machine."""
 
 import asyncio
 import datetime as dt
@@ -43,7 +43,7 @@ ANY_CERTIFICATES = ssl.create_default_context()
 
 @dataclass
 class Seen:
-    """A request as it arrived, and the number of its connection."""
+    """A received request, and the number of its connection."""
 
     connection: int
     head: bytes
@@ -55,7 +55,7 @@ class Seen:
 
 
 class Server:
-    """Answers requests with ``turns`` in order, whichever connection they come on."""
+    """Responds to requests with ``turns`` in order, on any connection."""
 
     def __init__(self, *turns):
         self.turns = [*turns]
@@ -110,14 +110,14 @@ class Server:
 
 @pytest.fixture(autouse=True)
 def no_proxies():
-    """Take this machine's own proxies out of the environment."""
+    """Remove this machine's own proxies from the environment."""
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         del os.environ[name]
 
 
 @asynccontextmanager
 async def between(*turns, certificates=ANY_CERTIFICATES, **options):
-    """Yield a client and a server that answers with ``turns``."""
+    """Yield a client and a server that responds with ``turns``."""
     client = UpstreamClient(certificates)
     try:
         async with Server(*turns).listening(**options) as server:
@@ -128,7 +128,7 @@ async def between(*turns, certificates=ANY_CERTIFICATES, **options):
 
 
 async def asked(client, server, *, body=b"{}", headers=(), read_seconds=5.0):
-    """Ask, read the response to its end and close it; return its status and body."""
+    """Send a request, read the response to its end and close it; return its status and body."""
     response = await client.send(server.url, headers, body, read_seconds=read_seconds)
     try:
         return response.status, await response.read()
@@ -150,7 +150,7 @@ HEADERS = [
 
 
 async def test_the_head_of_a_request():
-    """The headers leave in their order, case and number; the connection's host and the length are all that is added."""
+    """The headers keep their order, case and number; only the host and the length are added."""
     async with between([OK]) as (client, server):
         await asked(client, server, headers=HEADERS)
         host = f"127.0.0.1:{server.port}".encode()
@@ -164,7 +164,7 @@ async def test_the_head_of_a_request():
 
 @pytest.mark.parametrize("value", [b"M\xc3\xbcller", b"\xff\xfe", b"caf\xe9 \xc3\xa9", bytes(range(0x80, 0x100))])
 async def test_a_header_that_is_not_ascii(value):
-    """A header's bytes beyond ASCII, read as Latin-1, leave as they are, be they UTF-8 or not."""
+    """A header's bytes beyond ASCII, read as Latin-1, are sent unchanged, in UTF-8 or not."""
     async with between([OK]) as (client, server):
         await asked(client, server, headers=[("x-project", value.decode("latin-1"))])
     assert (b"x-project", value) in server.seen[0].headers
@@ -172,7 +172,7 @@ async def test_a_header_that_is_not_ascii(value):
 
 @pytest.mark.parametrize("value", ["a\r\nx-injected: 1", "a\nb", "a\0b"])
 async def test_a_header_that_would_be_two(value):
-    """A value with a line's end in it is not sent."""
+    """A value with a line end is not sent."""
     async with between([OK]) as (client, server):
         with pytest.raises(UnreachableError):
             await asked(client, server, headers=[("x-project", value)])
@@ -181,7 +181,7 @@ async def test_a_header_that_would_be_two(value):
 
 @pytest.mark.parametrize("target", ["/v1/messages?beta=true&x=a%20b&y=%2f%C3%A9", "/v1/messages?@evil.tld/", "/a%2Fb?"])
 async def test_the_address_stays_as_it_is(target):
-    """Path and query are neither decoded nor put in another order."""
+    """Path and query are neither decoded nor reordered."""
     async with between([OK]) as (client, server):
         server.url = f"http://127.0.0.1:{server.port}{target}"
         await asked(client, server)
@@ -190,7 +190,7 @@ async def test_the_address_stays_as_it_is(target):
 
 @pytest.mark.parametrize("size", [0, 1, PART_BYTES, PART_BYTES + 1, 5 * PART_BYTES], ids=str)
 async def test_a_body_of_any_size(size):
-    """A body arrives whole, with its length and in no chunks, also where it is sent in parts."""
+    """A body arrives whole, with its length and not chunked, even if it is sent in parts."""
     body = bytes(index * 7 % 251 for index in range(size))
     async with between([OK]) as (client, server):
         assert await asked(client, server, body=body) == (200, b"ok")
@@ -201,7 +201,7 @@ async def test_a_body_of_any_size(size):
 
 
 async def test_nothing_is_kept_of_a_response():
-    """A cookie does not come back, and no header of one request is in the next."""
+    """Cookies are not kept, and no header of one request is in the next."""
     cookie = b"HTTP/1.1 200 OK\r\nset-cookie: made=up; Path=/\r\ncontent-length: 0\r\n\r\n"
     async with between([cookie], [OK]) as (client, server):
         await asked(client, server, headers=[("x-first", "1")])
@@ -211,7 +211,7 @@ async def test_nothing_is_kept_of_a_response():
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_no_redirect_is_followed(status):
-    """A redirection is a response, and none to pass on."""
+    """A redirect is not followed, and the response cannot be forwarded."""
     moved = f"HTTP/1.1 {status} Moved\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n".encode()
     async with between([moved]) as (client, server):
         response = await client.send(server.url, (), b"{}")
@@ -224,7 +224,7 @@ async def test_no_redirect_is_followed(status):
 
 
 async def test_the_head_of_a_response():
-    """Headers come in their order, with their names in small letters and their bytes read as Latin-1; names may repeat."""
+    """Headers keep their order, with lower-case names and values read as Latin-1; names may repeat."""
     head = b"HTTP/1.1 418 Odd\r\nX-B: 1\r\nx-a: \xc3\xa9\xff\r\nX-b: 2\r\n"
     head += b"Content-Type: Text/Event-Stream; a=b\r\ncontent-length: 0\r\n\r\n"
     async with between([head]) as (client, server):
@@ -242,7 +242,7 @@ async def test_the_head_of_a_response():
 
 
 async def test_large_heads():
-    """A provider's header of many kB, and many headers, are read; so is a response behind an early hint."""
+    """Large headers and many headers are accepted, and so is a response after an early hint."""
     large = b"x" * (MAX_LINE_BYTES - 1024)
     many = b"".join(b"x-%d: 1\r\n" % number for number in range(500))
     head = b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\nx-large: " + large + b"\r\n" + many
@@ -263,7 +263,7 @@ async def test_large_heads():
     ids=["length", "chunked", "close", "http-1.0"],
 )
 async def test_where_a_body_ends(turn):
-    """At its length, at its last chunk, or with the connection where it has neither."""
+    """A body ends at its length, at its last chunk, or with the connection."""
     async with between(turn) as (client, server):
         assert await asked(client, server) == (200, b"ok")
 
@@ -281,7 +281,7 @@ async def test_where_a_body_ends(turn):
     ids=["chunked", "chunked-reset", "in-a-chunk", "length", "length-reset", "encoded"],
 )
 async def test_a_body_that_breaks_off(turn):
-    """A body that ends before its end is an error after what there was of it, and its connection is not used again."""
+    """A body that breaks off gives its bytes and then an error, and its connection is not used again."""
     async with between(turn, [OK]) as (client, server):
         response = await client.send(server.url, (), b"{}")
         with pytest.raises(BrokenOffError) as error:
@@ -293,7 +293,7 @@ async def test_a_body_that_breaks_off(turn):
 
 
 async def test_a_body_comes_as_it_arrives():
-    """A chunk is there before the next one is sent."""
+    """A chunk is delivered before the next one is sent."""
     async with between([CHUNKED + b"2\r\nok\r\n", WAIT]) as (client, server):
         response = await client.send(server.url, (), b"{}")
         assert await response.piece() == b"ok"
@@ -302,7 +302,7 @@ async def test_a_body_comes_as_it_arrives():
 
 
 async def test_an_upstream_that_is_silent():
-    """A silence that is too long is an error of its own, before the headers, within them and within the body."""
+    """A silence that is too long is an error, before the headers, within them and within the body."""
     turns = [[WAIT], [b"HTTP/1.1 200 OK\r\ncont", WAIT]]
     async with between(*turns, [CHUNKED + b"2\r\nok\r\n", WAIT]) as (client, server):
         for _ in turns:
@@ -316,7 +316,7 @@ async def test_an_upstream_that_is_silent():
 
 
 async def test_an_upstream_that_reads_nothing(monkeypatch):
-    """A request whose body nobody takes ends, too."""
+    """A request whose body the upstream does not read ends with a timeout."""
     monkeypatch.setattr("claude_proxy.upstream.client.CONNECT_SECONDS", SHORTLY)
 
     async def deaf(reader, writer):
@@ -342,7 +342,7 @@ async def test_an_upstream_that_reads_nothing(monkeypatch):
     ],
 )
 async def test_an_address_that_leads_nowhere(url, words):
-    """A mistake in an address is said in words."""
+    """An error in a URL is reported in words."""
     client = UpstreamClient(ANY_CERTIFICATES)
     with pytest.raises(UnreachableError, match=words):
         await client.send(url, (), b"{}")
@@ -350,7 +350,7 @@ async def test_an_address_that_leads_nowhere(url, words):
 
 
 async def test_nobody_listens():
-    """Without a connection there is an error that says why, and neither address nor request."""
+    """A failed connection is reported with the reason, without the URL and the request."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1/messages"
@@ -365,7 +365,7 @@ async def test_nobody_listens():
     "head", [b"nonsense\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n", b"\x00" * 9]
 )
 async def test_what_is_no_http(head):
-    """What cannot be read as a response is an error of the upstream's."""
+    """A response that is not HTTP is the upstream's error."""
     async with between([head, CLOSE]) as (client, server):
         with pytest.raises(UpstreamError):
             await asked(client, server)
@@ -376,7 +376,7 @@ async def test_what_is_no_http(head):
 
 
 async def pieces_of(response):
-    """Return the pieces of a body as they come."""
+    """Return the pieces of a body as they arrive."""
     pieces = []
     while piece := await response.piece():
         pieces.append(piece)
@@ -391,7 +391,7 @@ def whole(body, coding, status=200):
     ("coding", "pack"), [(b"gzip", gzip.compress), (b"GZip", gzip.compress), (b"deflate", zlib.compress), (b"identity", bytes)]
 )
 async def test_a_coded_body_is_decoded(coding, pack):
-    """The codings that are asked for are undone."""
+    """The requested content codings are decoded."""
     text = b"event: ping\n\n" * 50_000
     async with between([whole(pack(text), coding)]) as (client, server):
         response = await client.send(server.url, (), b"{}")
@@ -404,7 +404,7 @@ async def test_a_coded_body_is_decoded(coding, pack):
 
 @pytest.mark.parametrize("coding", [b"gzip", b"identity"])
 async def test_a_wait_that_is_cancelled_loses_nothing(coding):
-    """Who cancels a wait for the next piece, in whatever moment, gets that piece with the next one."""
+    """A cancelled wait for a piece loses nothing, whenever it is cancelled."""
     text = b"".join(b"data: %d\n\n" % number for number in range(200_000))
     async with between([whole(gzip.compress(text) if coding == b"gzip" else text, coding)]) as (client, server):
         response = await client.send(server.url, (), b"{}")
@@ -441,7 +441,7 @@ async def test_an_unrequested_content_encoding(coding):
 
 @pytest.mark.parametrize("coding", [b"gzip", b"deflate"])
 async def test_a_body_that_is_not_coded_as_it_says(coding):
-    """What cannot be decoded is an error of its own, of a success and of an error alike."""
+    """A body that cannot be decoded is an error, in a successful response and in an error alike."""
     async with between([whole(b"no such thing", coding)], [whole(b"no such thing", coding, 400)]) as (client, server):
         for cut_at in (None, 10):
             response = await client.send(server.url, (), b"{}")
@@ -451,7 +451,7 @@ async def test_a_body_that_is_not_coded_as_it_says(coding):
 
 
 async def test_a_body_that_is_too_large(monkeypatch):
-    """A response that is read as a whole has a bound, a stream has none, and of one that is cut the beginning is read."""
+    """A response that is read as a whole has a limit, a stream has none, and a cut response gives its start."""
     monkeypatch.setattr("claude_proxy.upstream.response_bounds.MAX_RESPONSE_BYTES", 1000)
     bomb = whole(gzip.compress(bytes(10_000)), b"gzip")
     async with between([bomb], [bomb], [bomb]) as (client, server):
@@ -471,7 +471,7 @@ async def test_a_body_that_is_too_large(monkeypatch):
 
 
 async def test_one_connection_serves_one_after_the_other():
-    """A request takes the connection that the one before it left."""
+    """A request uses the connection that the previous one released."""
     async with between([OK], [OK], [OK]) as (client, server):
         for _ in range(3):
             await asked(client, server)
@@ -479,7 +479,7 @@ async def test_one_connection_serves_one_after_the_other():
 
 
 async def test_at_once_each_has_its_own():
-    """Nobody waits for a connection, and each is free again once, however often its response is closed."""
+    """Concurrent requests do not wait for a connection, and each connection is released once."""
     end = asyncio.Event()
     async with between(*[[CHUNKED + b"2\r\nok\r\n", end, b"0\r\n\r\n"]] * 7) as (client, server):
         for number in (3, 4):
@@ -494,7 +494,7 @@ async def test_at_once_each_has_its_own():
 
 
 async def test_what_was_not_read_closes_its_connection():
-    """The upstream's work ends with a response that is closed before its end, and the next request has another connection."""
+    """A response that is closed early ends the upstream's work, and the next request uses another connection."""
     async with between([CHUNKED + b"2\r\nok\r\n", WAIT], [OK]) as (client, server):
         response = await client.send(server.url, (), b"{}")
         response.close()
@@ -504,7 +504,7 @@ async def test_what_was_not_read_closes_its_connection():
 
 
 async def test_a_request_that_is_cancelled_closes_its_connection():
-    """The upstream's work ends when nobody waits for the response any more."""
+    """A cancelled request ends the upstream's work."""
     async with between([WAIT]) as (client, server):
         task = asyncio.ensure_future(client.send(server.url, (), b"{}"))
         await server.arrived.wait()
@@ -517,7 +517,7 @@ async def test_a_request_that_is_cancelled_closes_its_connection():
 @pytest.mark.parametrize("size", [2, 2 * PART_BYTES], ids=["small", "in-parts"])
 @pytest.mark.parametrize("end", [CLOSE, RESET], ids=["closed", "reset"])
 async def test_a_kept_connection_that_was_closed(end, size):
-    """When a kept connection ends before a byte of the response, the request is sent once more, on a new one."""
+    """If a kept connection ends before a byte of the response, the request is sent once more, on a new one."""
     body = bytes(size)
     async with between([OK], [end], [OK], [OK]) as (client, server):
         await asked(client, server)
@@ -530,7 +530,7 @@ async def test_a_kept_connection_that_was_closed(end, size):
 
 
 async def test_a_kept_connection_that_the_upstream_has_closed_meanwhile():
-    """In the place of a connection whose end has arrived there is another one."""
+    """A connection whose end has arrived is replaced."""
     async with between([OK, CLOSE], [OK, CLOSE], [OK]) as (client, server):
         for _ in range(3):
             server.left.clear()
@@ -542,7 +542,7 @@ async def test_a_kept_connection_that_the_upstream_has_closed_meanwhile():
 
 @pytest.mark.parametrize("end", [CLOSE, RESET], ids=["closed", "reset"])
 async def test_a_new_connection_that_is_closed(end):
-    """A connection that never served anybody is not stale: the upstream has refused, and is not asked twice."""
+    """A new connection that is closed is not stale: the upstream has refused, and the request is not sent again."""
     async with between([end], [OK]) as (client, server):
         with pytest.raises(UnreachableError, match="the connection was closed before a response"):
             await asked(client, server)
@@ -551,7 +551,7 @@ async def test_a_new_connection_that_is_closed(end):
 
 @pytest.mark.parametrize("end", [CLOSE, RESET], ids=["closed", "reset"])
 async def test_a_request_is_sent_twice_at_most(end):
-    """When the new connection ends, too, that is the end."""
+    """A request is sent at most twice."""
     async with between([OK], [end], [end], [OK]) as (client, server):
         await asked(client, server)
         with pytest.raises(UnreachableError):
@@ -561,7 +561,7 @@ async def test_a_request_is_sent_twice_at_most(end):
 
 @pytest.mark.parametrize("part", [b"H", b"HTTP/1.1 200", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\ncontent-le"])
 async def test_a_response_that_has_begun_is_not_asked_for_again(part):
-    """After one byte of a response the upstream has done its work, and nobody pays for it twice."""
+    """After one byte of a response the request is not sent again, because the upstream has done its work."""
     async with between([OK], [part, CLOSE], [OK]) as (client, server):
         await asked(client, server)
         with pytest.raises(UnreachableError):
@@ -570,7 +570,7 @@ async def test_a_response_that_has_begun_is_not_asked_for_again(part):
 
 
 async def test_a_silent_kept_connection_is_not_asked_again():
-    """A silence is no sign of a stale connection."""
+    """A silent connection is not stale, so the request is not sent again."""
     async with between([OK], [WAIT], [OK]) as (client, server):
         await asked(client, server)
         with pytest.raises(TimedOutError):
@@ -579,7 +579,7 @@ async def test_a_silent_kept_connection_is_not_asked_again():
 
 
 async def test_a_closed_client_begins_anew():
-    """``close`` ends every connection; a request afterwards has a new one."""
+    """``close`` ends every connection; a later request opens a new one."""
     async with between([OK], [OK]) as (client, server):
         await asked(client, server)
         await client.close()
@@ -589,7 +589,7 @@ async def test_a_closed_client_begins_anew():
 
 
 async def test_ip_version_6():
-    """An address of version 6 is reached, and named in the host."""
+    """An IPv6 address is reached and named in the host header."""
     try:
         async with between([OK], host="::1") as (client, server):
             assert await asked(client, server) == (200, b"ok")
@@ -602,7 +602,7 @@ async def test_ip_version_6():
 
 
 async def via(server, url, monkeypatch, **variables):
-    """Ask for a URL with proxies in the environment; return what the response's body is."""
+    """Send a request to a URL with proxies in the environment; return the response's body."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value.format(server.port))
     client = UpstreamClient(ANY_CERTIFICATES)
@@ -629,7 +629,7 @@ async def via(server, url, monkeypatch, **variables):
     ids=["http", "no-scheme", "all", "upper-case", "password", "encoded-password"],
 )
 async def test_a_proxy_of_the_environment(monkeypatch, variables, auth):
-    """A request for an address that is not excepted goes to the proxy, with the proxy's own password if it has one."""
+    """A request for an address without an exception is sent to the proxy, with the proxy's password if there is one."""
     async with Server([OK]).listening() as server:
         assert await via(server, "http://claude.invalid/v1/messages?x=1", monkeypatch, **variables) == b"ok"
     (seen,) = server.seen
@@ -642,7 +642,7 @@ async def test_a_proxy_of_the_environment(monkeypatch, variables, auth):
     "variables", [{"no_proxy": "127.0.0.1"}, {"https_proxy": "http://127.0.0.1:9"}], ids=["excepted", "other"]
 )
 async def test_an_address_without_a_proxy(monkeypatch, variables):
-    """What is excepted, and a scheme without a proxy, is asked directly."""
+    """An excepted address, and a scheme without a proxy, is reached directly."""
     proxied = {"http_proxy": "http://127.0.0.1:9"} if "no_proxy" in variables else {}
     async with Server([OK]).listening() as server:
         assert await via(server, server.url, monkeypatch, **proxied, **variables) == b"ok"
@@ -650,7 +650,7 @@ async def test_an_address_without_a_proxy(monkeypatch, variables):
 
 
 async def test_a_tunnel_of_the_environment(monkeypatch):
-    """An encrypted request asks the proxy for a tunnel, with the proxy's password; the proxy sees nothing else of it."""
+    """A TLS request opens a tunnel with the proxy's password; the proxy sees nothing else of it."""
     refused = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n"
     async with Server([refused]).listening() as server:
         with pytest.raises(UnreachableError, match="the HTTP proxy of the environment failed"):
@@ -663,7 +663,7 @@ async def test_a_tunnel_of_the_environment(monkeypatch):
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
-    """Return the path of a certificate for this machine, with its key behind it."""
+    """Return the path of a certificate for this machine, with its key in the same file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "made up")])
     now = dt.datetime.now(dt.UTC)
@@ -683,7 +683,7 @@ def certificate(tmp_path_factory):
 
 @pytest.mark.parametrize("trusted", [True, False])
 async def test_a_certificate_of_the_environment(monkeypatch, certificate, trusted):
-    """Certificates are checked against ``SSL_CERT_FILE``, as httpx does."""
+    """Certificates are checked against ``SSL_CERT_FILE``, like in httpx."""
     if trusted:
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -1,4 +1,4 @@
-"""providers/compatibility.py: the table of providers, and which row a deployment has."""
+"""providers/compatibility.py: the table of providers, and the row of a deployment."""
 
 import json
 
@@ -47,7 +47,7 @@ EVERY_ROW = pytest.mark.parametrize("row", [STRICT, *ROWS], ids=lambda row: row.
     ],
 )
 def test_which_row_a_deployment_has(model, provider, base, name):
-    """The provider's prefix and the parsed host decide, and who is in no row gets the strictest one."""
+    """The provider's prefix and the parsed host decide; an unknown provider gets the strictest row."""
     assert dialect(model, provider, base).name == name
 
 
@@ -76,13 +76,13 @@ OWN = "http://127.0.0.1:8000/v1"
     ],
 )
 def test_which_server_is_at_an_address(model, provider, base, server, name):
-    """The deployment says it, for one of chat completions at an address that is nobody's in the table."""
+    """`chat_server` names the server, for chat completions at an address that is not in the table."""
     assert dialect(model, provider, base, server).name == name
 
 
 @EVERY_ROW
 def test_the_default_is_the_strictest(row):
-    """No row understands less than the one for unknown providers."""
+    """No row accepts less than the row for unknown providers."""
     assert (STRICT.cache_control, STRICT.thinking, STRICT.effort) == (False, Thinking.NONE, False)
     assert (STRICT.betas, STRICT.server_tools) == (frozenset(), ())
     assert row.name == STRICT.name or row.prefix or row.hosts or row.server
@@ -105,11 +105,11 @@ def test_the_default_is_the_strictest(row):
     ids=["bedrock", "vertex", "anthropic-format", "unknown", "empty", "none"],
 )
 def test_betas(header, row, kept):
-    """A beta goes only to a provider whose row names it."""
+    """A beta is sent only to a provider whose row names it."""
     assert allowed_betas(header, row) == kept
 
 
 def test_a_row_is_plain():
-    """A row can be written into an issue: its values are names, numbers and flags."""
+    """A row has only names, numbers and flags, so it can be written into an issue."""
     assert all(json.dumps([row.name, row.prefix, row.hosts, row.vendor, sorted(row.betas)]) for row in ROWS)
     assert len({row.name for row in ROWS}) == len(ROWS)

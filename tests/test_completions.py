@@ -1,4 +1,4 @@
-"""litellm/completions.py: LiteLLM as an endpoint of chat completions, with its function in the place of the network."""
+"""litellm/completions.py: LiteLLM as an endpoint of chat completions, with a fake of its function."""
 
 import asyncio
 import json
@@ -52,7 +52,7 @@ HELLO = [chunk("hel"), chunk("lo"), chunk(None, "stop"), chunk(usage=True)]
 
 
 class Stream:
-    """A stream of LiteLLM's: chunks, of which an exception is raised in its turn, and what is said of its end before one."""
+    """A stream of LiteLLM: chunks or exceptions in order, and the native stop reason that is known before each."""
 
     def __init__(self, *chunks, native_end=None):
         self.left = [*chunks]
@@ -79,7 +79,7 @@ class Stream:
 
 
 class Litellm:
-    """``litellm.acompletion``: keeps what it was called with, and returns or raises what it was told."""
+    """A fake of ``litellm.acompletion``: records its arguments, and returns or raises the given result."""
 
     def __init__(self, answer, retry_after=None, native_end=None):
         self.answer = answer
@@ -96,7 +96,7 @@ class Litellm:
 
 
 async def ask(monkeypatch, answer, *, stream=True, params=GEMINI, retry_after=None, native_end=None, leaves=None, **more):
-    """Make one attempt of the lane; return the client, the outcome and what LiteLLM was."""
+    """Make one attempt of the lane; return the client, the outcome and the fake."""
     fake = Litellm(answer, retry_after, native_end)
     monkeypatch.setattr(litellm, "acompletion", fake)
     body = {"model": "asked", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 5, "stream": stream} | more
@@ -113,7 +113,7 @@ async def ask(monkeypatch, answer, *, stream=True, params=GEMINI, retry_after=No
 
 
 async def test_a_stream(monkeypatch):
-    """Its chunks are translated as an endpoint's are, and its counts are the provider's."""
+    """Chunks are translated like an endpoint's, and the counts are the provider's."""
     stream = Stream(*HELLO)
     client, outcome, _ = await ask(monkeypatch, stream)
     found = read_message(client.body)
@@ -123,19 +123,19 @@ async def test_a_stream(monkeypatch):
 
 
 async def test_a_whole_response(monkeypatch):
-    """So is a response that comes as one."""
+    """A whole response is translated like an endpoint's."""
     client, outcome, _ = await ask(monkeypatch, ModelResponse(**WHOLE), stream=False)
     assert (outcome, json.loads(client.body)["content"]) == (DONE, [{"type": "text", "text": "hello"}])
 
 
 async def test_a_whole_response_in_the_place_of_a_stream(monkeypatch):
-    """LiteLLM has one for some providers; the client gets its stream."""
+    """A whole response, which LiteLLM returns for some providers, becomes a stream for the client."""
     client, _, _ = await ask(monkeypatch, ModelResponse(**WHOLE))
     assert read_message(client.body)["content"] == [{"type": "text", "text": "hello"}]
 
 
 async def test_half_a_character(monkeypatch):
-    """One in a chunk does not end the stream, one in a request does not reach LiteLLM."""
+    """A lone surrogate in a chunk does not end the stream; one in a request is replaced for LiteLLM."""
     client, _, fake = await ask(
         monkeypatch, Stream(chunk("a\ud83d"), *HELLO), messages=[{"role": "user", "content": "b\ud83d"}]
     )
@@ -147,7 +147,7 @@ async def test_half_a_character(monkeypatch):
 
 
 async def test_the_request(monkeypatch):
-    """The deployment's parameters and the translated request; nothing is repeated, and what nobody reads is not logged."""
+    """LiteLLM gets the deployment's parameters and the translated request, and neither retries nor logs."""
     _, _, fake = await ask(
         monkeypatch, Stream(*HELLO), params=GEMINI | {"max_tokens": 9, "timeout": 3, "num_retries": 4, "chat_server": "vllm"}
     )
@@ -159,19 +159,19 @@ async def test_the_request(monkeypatch):
 
 
 async def test_what_a_deployment_says_of_dropped_parameters(monkeypatch):
-    """Its own word counts."""
+    """The deployment's own value of ``drop_params`` applies."""
     _, _, fake = await ask(monkeypatch, Stream(*HELLO), params=GEMINI | {"drop_params": False})
     assert fake.called["drop_params"] is False
 
 
 async def test_the_hooks_find_the_request(monkeypatch):
-    """LiteLLM runs in a context of its own: within it there is an entrance with the provider's row, outside of it none."""
+    """LiteLLM runs in its own context, which has an entrance with the provider's row; the caller's context has none."""
     _, _, fake = await ask(monkeypatch, Stream(*HELLO))
     assert (fake.entrance.row.name, current.get()) == ("gemini", None)
 
 
 async def test_within_a_request_that_has_entered_litellm(monkeypatch):
-    """The attempt has an entrance of its own, and leaves that of the request alone."""
+    """The attempt has its own entrance, and the request's entrance is unchanged."""
     client = Received()
     outer = Entrance(client.request, client.outlet, client.journal)
     token = current.set(outer)
@@ -193,7 +193,7 @@ LAZY = MidStreamFallbackError("made up", "m", "gemini", RATE_LIMIT)
 @pytest.mark.parametrize("error", [RATE_LIMIT, LAZY], ids=["at-once", "when-it-is-read"])
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_error_has_a_status(monkeypatch, error, stream):
-    """It is the provider's, with its words and its time to come back, also where LiteLLM has begun a stream before it asked."""
+    """The error has the provider's status, message and ``retry-after``, even after LiteLLM has returned a stream."""
     client, outcome, _ = await ask(monkeypatch, Stream(error) if stream else error, stream=stream, retry_after="20")
     assert (client.begun, outcome.status, outcome.retry_after) == (None, 429, 20.0)
     assert json.loads(outcome.refusal.body)["error"] == {"type": "rate_limit_error", "message": "made up"}
@@ -201,7 +201,7 @@ async def test_an_error_has_a_status(monkeypatch, error, stream):
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_silence_is_a_504(monkeypatch, stream):
-    """LiteLLM's time-out is that of an endpoint."""
+    """A timeout of LiteLLM is reported like an endpoint's."""
     error = litellm.Timeout("late", "m", "gemini")
     _, outcome, _ = await ask(monkeypatch, Stream(error) if stream else error, stream=stream)
     assert outcome.status == 504
@@ -209,32 +209,32 @@ async def test_a_silence_is_a_504(monkeypatch, stream):
 
 @pytest.mark.parametrize("error", [RATE_LIMIT, litellm.Timeout("late", "m", "gemini"), ValueError("made up")])
 async def test_an_error_in_a_stream_ends_it(monkeypatch, error):
-    """What the client has of it stays, and an error event follows."""
+    """The client keeps the content so far, followed by an error event."""
     client, outcome, _ = await ask(monkeypatch, Stream(chunk("hel"), error))
     assert (outcome, read_message(client.body)["type"]) == (DONE, "error")
 
 
 async def test_an_end_that_is_none(monkeypatch):
-    """LiteLLM says that a stream has stopped; where its provider did not, that is an error."""
+    """LiteLLM reports a normal end; without the provider's stop reason that is an error."""
     client, _, _ = await ask(monkeypatch, Stream(*HELLO, native_end=""))
     assert read_message(client.body)["type"] == "error"
 
 
 async def test_a_whole_response_without_an_end(monkeypatch):
-    """So is that of a whole response: it has a status, and something else may answer."""
+    """A whole response without a stop reason is an error with a status, so a fallback may be used."""
     _, outcome, _ = await ask(monkeypatch, ModelResponse(**WHOLE), stream=False, native_end="")
     assert (outcome.status, outcome.final) == (502, False)
 
 
 async def test_a_client_that_leaves_ends_the_stream(monkeypatch):
-    """What LiteLLM reads is closed."""
+    """LiteLLM's stream is closed."""
     stream = Stream(chunk("hel"), None)
     await ask(monkeypatch, stream, leaves=stream.waits)
     await stream.closed.wait()
 
 
 async def test_no_more_is_read_than_the_client_takes(monkeypatch):
-    """A stream that nobody reads is not read either, but for a few chunks."""
+    """LiteLLM's stream is read only a few chunks ahead of the client."""
     stream = Stream(*[chunk("x") for _ in range(3 * MAX_WAITING)])
     monkeypatch.setattr(litellm, "acompletion", Litellm(stream))
     client = Received(json.dumps({"model": "m", "messages": [1], "stream": True}).encode())
@@ -265,7 +265,7 @@ async def test_no_more_is_read_than_the_client_takes(monkeypatch):
     ],
 )
 def test_the_words_of_an_error(message, words):
-    """They are the provider's where LiteLLM quotes them; nobody's account is named."""
+    """The message is the provider's if LiteLLM quotes it; names of accounts are removed."""
     found = provider_error(message)["error"]["message"]
     assert words is None or found == words
     assert "my-project" not in found
@@ -279,12 +279,12 @@ def test_the_words_of_an_error(message, words):
     ],
 )  # fmt: skip
 def test_the_status_of_an_error(error, status):
-    """It is one of an error's, whatever LiteLLM raises."""
+    """The status is always an error status, whatever LiteLLM raises."""
     assert failure(error).status == status
 
 
 def test_a_host_that_cannot_be_reached():
-    """It is named with the reason, as on the other lanes, and nothing of Python's objects."""
+    """The host is named with the reason, like on the other lanes, without Python's objects."""
     words = (
         "litellm.InternalServerError: GeminiException - Cannot connect to host generative.invalid:443 "
         "ssl:<ssl.SSLContext object at 0x7f42> [Name or service not known]"
@@ -294,12 +294,12 @@ def test_a_host_that_cannot_be_reached():
 
 
 def test_a_time_out_is_ours():
-    """The lane knows its own client's errors only."""
+    """A timeout becomes the client library's own error, which the lane knows."""
     assert isinstance(failure(litellm.Timeout("late", "m", "p")), TimedOutError)
 
 
 def test_nothing_is_changed_in_place():
-    """A deployment's parameters are those of each of its attempts."""
+    """A deployment's parameters are the same for each of its attempts."""
     client, one = Received(), deployment(GEMINI, Hosts())
     before = dict(one.params)
     parameters(Attempt(client.request, one, client.outlet, client.journal), {"messages": []})["messages"].append(1)

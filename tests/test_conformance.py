@@ -1,4 +1,4 @@
-"""conformance/: the table is sound, the report says what was found, and the document in git is about this table."""
+"""conformance/: the table is sound, and the report and the published document match it."""
 
 import re
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ def results(**changed: run.Result) -> dict[str, run.Result]:
 
 @pytest.fixture(scope="module")
 def nobody() -> Iterator[Target]:
-    """An address at which nobody listens."""
+    """Return a port on which nothing listens."""
     upstream = Upstream()
     target = Target("http://127.0.0.1:9", "made-up", upstream)
     yield target
@@ -29,7 +29,7 @@ def nobody() -> Iterator[Target]:
 
 
 def test_every_row_has_an_id_of_its_own_and_a_sentence():
-    """Ids are unique and go into a table, and an expectation is one sentence."""
+    """Ids are unique and fit into a table, and an expectation is one sentence."""
     ids = [row.id for row in rows.ROWS]
     assert len(set(ids)) == len(ids) > 90
     assert [row.id for row in rows.ROWS if not re.fullmatch(r"[a-z0-9-]+", row.id)] == []
@@ -37,21 +37,21 @@ def test_every_row_has_an_id_of_its_own_and_a_sentence():
 
 
 def test_the_document_is_about_this_table():
-    """docs/CONFORMANCE.md has exactly the rows of the table, in its order, with its words."""
+    """docs/CONFORMANCE.md has exactly the rows of the table, in order, with their texts."""
     text = run.DOCUMENT.read_text(encoding="utf-8")
     found = [(row["id"], row["cells"].split(" | ")[:2]) for row in DOCUMENT_ROW.finditer(text)]
     assert found == [(row.id, [row.expectation, str(row.source)]) for row in rows.ROWS]
 
 
 def test_the_document_says_that_this_proxy_meets_every_row():
-    """What is published is a run in which this proxy met every expectation, and LiteLLM alone did not."""
+    """In the published run this proxy met every expectation, and LiteLLM alone did not."""
     cells = [row["cells"].split(" | ") for row in DOCUMENT_ROW.finditer(run.DOCUMENT.read_text(encoding="utf-8"))]
     assert [row for row in cells if row[2] != "yes"] == []
     assert [row for row in cells if row[3] != "yes"]
 
 
 def test_the_document_is_the_same_for_the_same_results():
-    """Nothing in the document but results and versions: two renderings are equal, and no port and no time is in them."""
+    """The document depends only on results and versions, not on ports or times."""
     bare = results(head=run.Result(met=False, seen="HTTP 500 | and more"))
     text = run.document(results(), bare)
     assert text == run.document(results(), bare)
@@ -61,7 +61,7 @@ def test_the_document_is_the_same_for_the_same_results():
 
 
 def test_the_report_tells_the_three_results_apart():
-    """The printed table has a line for each row, what was seen instead, and the counts of what was checked."""
+    """The printed table has a line for each row, what was found instead, and the counts of checked rows."""
     text = run.table({"here": results(head=run.Result(met=False, seen="HTTP 500"), query=run.Result(None, "cannot be seen"))})
     assert all(re.search(rf"^{row.id} ", text, re.MULTILINE) for row in rows.ROWS)
     assert re.search(r"^head +NO ", text, re.MULTILINE)
@@ -72,7 +72,7 @@ def test_the_report_tells_the_three_results_apart():
 
 
 def test_what_cannot_be_seen_is_not_checked():
-    """Without the suite's upstream a row that needs it is not checked, and says why; the others are."""
+    """Without the suite's upstream a row that needs it is not checked, with the reason; the others are."""
 
     def fails(_: Target) -> None:
         raise Differs("HTTP 500")
@@ -83,7 +83,7 @@ def test_what_cannot_be_seen_is_not_checked():
 
 
 def test_a_proxy_that_is_not_there_meets_nothing(monkeypatch):
-    """A proxy that does not answer fails each row that can be checked, with words and without an error of the suite's own."""
+    """A proxy that does not respond fails each row that can be checked, with a message."""
     monkeypatch.setenv("TOKEN", "made-up")
     found = run.check_url("http://127.0.0.1:9", "made-up", None)
     checked = {row.id for row in rows.ROWS if not row.needs_upstream}
@@ -94,7 +94,7 @@ def test_a_proxy_that_is_not_there_meets_nothing(monkeypatch):
 
 @pytest.mark.parametrize("row", [row for row in rows.ROWS if row.needs_upstream], ids=lambda row: row.id)
 def test_no_row_is_met_by_a_proxy_that_never_answers(nobody, row):
-    """No check is vacuous: before a proxy that is not there each one says that its expectation is not met."""
+    """No check is vacuous: without a proxy each one reports that its expectation is not met."""
     nobody.upstream.reset()
     with pytest.raises(Differs):
         row.check(nobody)

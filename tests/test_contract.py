@@ -1,4 +1,4 @@
-"""What the code relies on in LiteLLM: each test fails when a new version no longer does it."""
+"""The facts about LiteLLM that the code relies on: each test fails if a new version changes one."""
 
 import importlib.metadata
 import importlib.util
@@ -37,19 +37,19 @@ IDS = [f"{number}-{fact.what}" for number, fact in enumerate(litellm_contract.FA
 
 
 def test_the_release_that_is_meant_is_installed():
-    """The hooks were measured on one version of LiteLLM, and it is that one which runs, or the one that is tried."""
+    """The hooks were measured with one version of LiteLLM, which is installed, or the one that is being tried."""
     assert importlib.metadata.version("litellm") == TESTED
 
 
 @pytest.mark.parametrize("fact", litellm_contract.FACTS, ids=IDS)
 def test_litellm_does_what_is_relied_on(fact):
-    """LiteLLM still has it; the message says what is gone, which file relies on it, and where to look."""
+    """LiteLLM still has it; the message says what changed, which file relies on it, and where to look."""
     assert not fact.told(), fact.told()
 
 
 @pytest.mark.parametrize("fact", litellm_contract.FACTS, ids=IDS)
 def test_a_fact_that_is_gone_is_told(fact, monkeypatch):
-    """Each of these looks can fail: where LiteLLM is changed, it says so, with the file that relies on it."""
+    """Each check can fail: after a change in LiteLLM it reports the change and the file that relies on it."""
     fact.spoil(monkeypatch)
     told = fact.told()
     assert fact.where in told
@@ -57,7 +57,7 @@ def test_a_fact_that_is_gone_is_told(fact, monkeypatch):
 
 
 def test_every_variable_for_litellm_is_a_fact():
-    """What a start sets for LiteLLM is among the facts."""
+    """Every variable that a start sets for LiteLLM is among the facts."""
     assert set(LITELLM_ENVIRONMENT) <= set(litellm_contract.VARIABLES)
 
 
@@ -69,7 +69,7 @@ def test_a_hooks_signature_is_the_base_classs(hook):
 
 
 def test_the_hooks_stand_in_the_callback_classs_own_body():
-    """LiteLLM looks for several hooks in the class itself and would silently pass over inherited ones."""
+    """LiteLLM looks for several hooks in the class itself and silently ignores inherited ones."""
     assert ClaudeProxy.__bases__ == (CustomLogger,)
     assert ClaudeProxy.__subclasses__() == []
     assert "async_pre_call_hook" in HOOKS
@@ -78,7 +78,7 @@ def test_the_hooks_stand_in_the_callback_classs_own_body():
 
 @pytest.mark.parametrize("client", [PlainClient(http=None), LaneClient(None, None, None)], ids=["plain", "lane"])
 def test_the_client_has_what_the_base_classs_constructor_would_set(client):
-    """The constructor that is left out sets nothing that ``post`` and ``client`` of the base class read and ours lacks."""
+    """The skipped constructor sets nothing that the base class's ``post`` and ``client`` read and ours lacks."""
     read = {
         name for name in ("_client", "_owns_client", "timeout", "event_hooks") if name in inspect.getsource(AsyncHTTPHandler)
     }
@@ -94,7 +94,7 @@ def test_the_app_keeps_its_middleware_where_the_gateway_goes():
 
 @pytest.fixture
 def configured(tmp_path, monkeypatch):
-    """A folder with nothing but a configuration, as in a container that mounts one."""
+    """A folder with only a configuration, like in a container that mounts one."""
     monkeypatch.setenv("PROXY_STATIC_TOKEN", "sk-made-up-static")
     monkeypatch.syspath_prepend(str(ROOT))
     path = tmp_path / "config.yaml"
@@ -122,7 +122,7 @@ for name in names:
 
 
 def test_entry_files_load_as_litellm_loads_them():
-    """LiteLLM runs an entry file by its path, in an environment without the project on the path for imports."""
+    """LiteLLM runs an entry file by its path, without the project on the import path."""
     names = (models.CALLBACK, models.CUSTOM_AUTH)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {"PROXY_STATIC_TOKEN": "sk-made-up-static", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
@@ -133,7 +133,7 @@ def test_entry_files_load_as_litellm_loads_them():
 
 @pytest.mark.usefixtures("http_clients_as_they_were")
 def test_entry_files_are_found_without_a_copy_beside_the_configuration(configured):
-    """Where config.yaml stands alone, LiteLLM imports the entry files from the installed project."""
+    """If config.yaml is alone in its folder, LiteLLM imports the entry files from the installed project."""
     assert get_instance_fn(models.CALLBACK, str(configured)) is get_instance_fn(models.CALLBACK, str(ROOT / "config.yaml"))
 
 
@@ -214,7 +214,7 @@ def test_a_new_configuration_takes_the_old_ones_place(router, monkeypatch):
 
 
 def test_a_names_deployments_are_the_routers(router, monkeypatch):
-    """Those of a name and of a pattern, with what stands in for its star; none before LiteLLM has started."""
+    """The deployments are those of a name or of a pattern, with its star replaced; none before LiteLLM has started."""
     monkeypatch.setattr(proxy_server, "llm_router", router)
     (one,), (two,) = deployments_of("glm"), deployments_of("old-x")
     assert (one["model"], one["api_base"], one["api_key"]) == ("anthropic/glm", "https://host/a", "x")
@@ -225,7 +225,7 @@ def test_a_names_deployments_are_the_routers(router, monkeypatch):
 
 
 def test_a_model_that_litellm_leaves_out_is_named(router):
-    """LiteLLM leaves a model of an unknown provider out; the others are served, and it is said."""
+    """LiteLLM leaves out a model with an unknown provider; the others are served, and a message names it."""
     new = OLD | {"model_list": [*OLD["model_list"], {"model_name": "m", "litellm_params": {"model": "made-up-provider/x"}}]}
     assert put(router, new) == ["model m was left out: LiteLLM rejects it"]
     assert served(router, "glm")
@@ -240,7 +240,7 @@ def test_a_model_that_litellm_leaves_out_is_named(router):
     ],
 )
 def test_what_litellm_would_not_start_with_is_refused(router, settings):
-    """The router stays as it was, and no value of the file is in the message."""
+    """The router is unchanged, and no value of the file is in the message."""
     with pytest.raises(NotTakenUp) as caught:
         put(router, {"model_list": OLD["model_list"][:1], "router_settings": settings})
     assert "made-up" not in str(caught.value)
@@ -249,7 +249,7 @@ def test_what_litellm_would_not_start_with_is_refused(router, settings):
 
 
 def test_what_litellm_breaks_on_half_way_is_undone(router, monkeypatch):
-    """When the replacement fails in the middle, the old models and settings are in force again."""
+    """If the replacement fails in the middle, the old models and settings apply again."""
     whole = router.update_settings
 
     def fails_once(**settings):
@@ -265,7 +265,7 @@ def test_what_litellm_breaks_on_half_way_is_undone(router, monkeypatch):
 
 
 def test_the_settings_that_change_under_way_are_the_routers():
-    """Each one is an attribute that LiteLLM's router reads at every request, or goes into one."""
+    """Each one is an attribute that LiteLLM's router reads for every request, or copies into one."""
     own = {"fallbacks", "default_fallbacks", "content_policy_fallbacks"}
     assert set(UPDATED) | own == ROUTER_SETTINGS
     assert set(UPDATED) <= litellm.constants.RUNTIME_UPDATABLE_ROUTER_SETTINGS

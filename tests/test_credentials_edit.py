@@ -1,4 +1,4 @@
-"""config/credentials_edit.py: one entry changes, everything else stays, and no change makes a mistake."""
+"""config/credentials_edit.py: one entry changes, the rest of the file stays, and no change adds an error."""
 
 import itertools
 import stat
@@ -52,7 +52,7 @@ def refused(call, *arguments, **named):
 
 
 def test_the_first_one_makes_the_file(path):
-    """A new file says in its head what it is, and is its owner's alone; its lock is beside it."""
+    """A new file starts with an explanation, only its owner can read it, and its lock is beside it."""
     add(path, "anna", A, priority=2, groups=["a", "b"])
     assert path.read_text().startswith(HEAD)
     assert entries(path) == [{"label": "anna", "secret": A, "priority": 2, "groups": ["a", "b"]}]
@@ -61,7 +61,7 @@ def test_the_first_one_makes_the_file(path):
 
 
 def test_everything_else_stays_as_it_is(path):
-    """Comments, blank lines and other entries stay to the byte; the changed entry alone is written anew."""
+    """Comments, blank lines and other entries keep their bytes; only the changed entry is rewritten."""
     path.write_text(TEXT)
     edit.change(path, (), "k", {"paused": True})
     assert path.read_text() == TEXT.replace(f'secret: "{K}"\n', f"secret: {K}\n      paused: true\n")
@@ -83,7 +83,7 @@ def test_everything_else_stays_as_it_is(path):
     ],
 )
 def test_any_form_of_yaml_can_be_changed(path, text):
-    """However the file is written, a change does what it says and nothing else."""
+    """A change has exactly the requested effect in every form of YAML."""
     path.write_text(text)
     before = entries(path)
     edit.change(path, (), "anna", {"weight": 2})
@@ -94,7 +94,7 @@ def test_any_form_of_yaml_can_be_changed(path, text):
 
 @pytest.mark.parametrize("text", ["", "# Nothing.\n", "credentials:\n", "credentials: []\n", "# Nothing.\ncredentials: []\n"])
 def test_an_empty_file_gets_its_first_entry(path, text):
-    """A file with nothing in it keeps its comments and gets an entry; the last one may go again."""
+    """A file without entries keeps its comments and gets an entry; the last entry can be removed again."""
     path.write_text(text)
     add(path, "anna", A)
     assert entries(path) == [{"label": "anna", "secret": A}]
@@ -104,7 +104,7 @@ def test_an_empty_file_gets_its_first_entry(path, text):
 
 
 def test_values_are_set_and_taken_away(path):
-    """What is set replaces what was there, None takes it away, and a label may be another."""
+    """A value replaces the one before, None removes it, and the label can be changed."""
     path.write_text(TEXT)
     edit.change(path, (), "anna", {"priority": None, "weight": 2, "made": "2026-03-01", "label": "ann"})
     assert entries(path)[0] == {"label": "ann", "secret": A, "weight": 2, "made": date(2026, 3, 1)}
@@ -114,7 +114,7 @@ def test_values_are_set_and_taken_away(path):
 
 
 def test_words_of_a_command_line():
-    """Numbers, flags and lists are read as such, and an empty value takes one away."""
+    """Numbers, flags and lists are parsed, and an empty value becomes None."""
     words = ["priority=2", "weight=0.5", "paused=true", "groups=team-a, team-b", "owner=123", "reserve=", "max_concurrency=x"]
     assert assignments(words) == {
         "priority": 2, "weight": 0.5, "paused": True, "groups": ["team-a", "team-b"], "owner": "123", "reserve": None,
@@ -138,14 +138,14 @@ def test_words_of_a_command_line():
     ],
 )  # fmt: skip
 def test_what_would_be_a_mistake_is_not_done(path, values, says):
-    """A change after which the file has a mistake is refused, with all mistakes at once, and the file stays as it was."""
+    """A change that would make the file invalid is rejected with all errors, and the file is unchanged."""
     path.write_text(TEXT)
     assert refused(edit.change, path, (), "anna", values) == says
     assert path.read_text() == TEXT
 
 
 def test_who_is_there_already(path):
-    """A label or a secret that is there is not added again; one of a variable may be moved, with the same secret."""
+    """An existing label or secret is not added again; a variable's credential can be moved with the same secret."""
     path.write_text(TEXT)
     assert "already has a credential anna" in refused(add, path, "anna", B)[0]
     here = [Credential("anna", Kind.OAUTH, Secret(A), source=str(path)), FIXED]
@@ -159,7 +159,7 @@ def test_who_is_there_already(path):
 
 
 def test_who_is_not_there(path):
-    """A label that is not in the file is said to be so, with where it is from and how it is moved if a variable holds it."""
+    """An unknown label is reported; for a variable's credential the message says how to move it."""
     path.write_text(TEXT)
     assert "has no credential nobody" in refused(edit.remove, path, (), "nobody")[0]
     (says,) = refused(edit.change, path, [FIXED], "fixed", {"paused": True})
@@ -168,13 +168,13 @@ def test_who_is_not_there(path):
 
 @pytest.mark.parametrize(("label", "secret"), [(A, B), ("a b", B), ("a", "made-up"), ("a", f"{A} {B}"), ("a", "")])
 def test_what_cannot_be_added(path, label, secret):
-    """A label or a secret that cannot be used is refused in words without it, and no file is made."""
+    """An invalid label or secret is rejected without showing it, and no file is created."""
     assert refused(add, path, label, secret)
     assert not path.exists()
 
 
 def test_a_file_of_a_secret_has_to_be_there(path):
-    """The path of a file is taken once the file holds a secret."""
+    """The path of a secret file is accepted once the file contains a secret."""
     missing = Secret(str(path.parent / "k"))
     assert "cannot be read" in refused(edit.add, path, (), "k", "secret_file", missing)[0]
     assert "start Claude Code in that home" in refused(edit.add, path, (), "k", "claude_home", missing)[0]
@@ -185,28 +185,28 @@ def test_a_file_of_a_secret_has_to_be_there(path):
 
 @pytest.mark.parametrize("content", [b"credentials: 3", b"credentials:\n  - label: anna\n", b"\xff"])
 def test_a_broken_file_is_not_changed(path, content):
-    """A file with mistakes is mended by hand first, and stays as it is."""
+    """A file with errors must be fixed by hand first, and is unchanged."""
     path.write_bytes(content)
     assert "first" in refused(add, path, "b", B)[-1]
     assert path.read_bytes() == content
 
 
 def test_a_file_that_cannot_be_written(path, monkeypatch):
-    """Where the file cannot be written the reason and the variable are named."""
+    """If the file cannot be written, the message has the reason and the variable."""
     path.parent.joinpath("file").write_text("")
     (says,) = refused(add, path.parent / "file" / "credentials.yaml", "b", B)
     assert "CLAUDE_CREDENTIALS_FILE" in says
 
 
 def test_no_change_is_lost(path):
-    """Commands that run at once wait for each other, and every one of them has its entry."""
+    """Concurrent commands wait for each other, and no entry is lost."""
     with ThreadPoolExecutor(8) as threads:
         [*threads.map(lambda number: add(path, f"a{number}", f"{A}{number}"), range(20))]
     assert {entry["label"] for entry in entries(path)} == {f"a{number}" for number in range(20)}
 
 
 def test_no_form_loses_anything(path):
-    """Entries of many forms keep what they say through a change of any of them."""
+    """Entries of many forms keep their values through changes of any of them."""
     forms = [
         f"{{label: LABEL, secret: {A}}}",
         f"label: LABEL\n  secret: {A}  # why\n  groups:\n  - a\n  - b",

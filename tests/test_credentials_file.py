@@ -1,4 +1,4 @@
-"""config/credentials_file.py: what an entry may say, and a sentence for each mistake, which holds no value."""
+"""config/credentials_file.py: the values of an entry, and a message without values for each error."""
 
 import os
 from datetime import date
@@ -40,12 +40,12 @@ def entry(more="", label="anna", secret=SECRET):
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "credentials:\n", "credentials: []\n", "{}"])
 def test_a_file_without_entries_is_no_mistake(text):
-    """A file that is empty, or whose list is, has no credentials and nothing wrong with it."""
+    """A file without entries has no credentials and no errors."""
     assert parse(text) == ((), ())
 
 
 def test_an_entry_with_everything():
-    """Every key of an entry is read, with the kind by its prefix where it is not given."""
+    """Every key of an entry is read, and the prefix determines the kind if it is not set."""
     found = one(
         entry(
             "    made: 2026-03-01\n    priority: -2\n    weight: 2\n    reserve: 0.2\n    owner: ben\n    max_concurrency: 4\n"
@@ -61,7 +61,7 @@ def test_an_entry_with_everything():
 
 
 def test_what_is_empty_is_not_there():
-    """A key without a value is as one that is left out, and one group may stand alone."""
+    """A key without a value counts as not set, and a single group needs no list."""
     assert one(entry("    priority:\n    max_concurrency: null\n    groups: team-a\n")).terms == Terms(
         groups=frozenset({"team-a"})
     )
@@ -77,7 +77,7 @@ def test_what_is_empty_is_not_there():
     ],
 )
 def test_where_a_secret_may_be(line, source, kind):
-    """A secret stands in the entry, in a file, or in the home of Claude Code; its kind may be said."""
+    """A secret is in the entry, in a file, or in Claude Code's home folder; its kind may be set."""
     found = one(f"credentials:\n  - label: anna\n    {line}\n")
     assert (found.source, found.kind) == (source, kind)
 
@@ -135,24 +135,24 @@ def test_where_a_secret_may_be(line, source, kind):
     ],
 )
 def test_mistakes(text, says):
-    """A mistake is a sentence with the line and the label, and holds no value."""
+    """An error is a message with the line and the label, and without values."""
     assert mistakes(text) == says
 
 
 def test_all_mistakes_at_once_and_the_good_entries():
-    """All mistakes are told together, and the entries without one are there."""
+    """All errors are reported together, and the valid entries are returned."""
     text = entry("    priority: x\n    weigth: 2\n") + f"  - label: ben\n    secret: {KEY}\n  - label: carl\n"
     assert [line.split(":")[0] for line in mistakes(text)] == ["line 4, anna", "line 5, anna", "line 8, carl"]
     assert [found.label for found in parse(text).entries] == ["ben"]
 
 
 def test_brackets_without_an_end():
-    """What is no YAML at all ends in a sentence and no traceback."""
+    """Text that is not YAML gives a message and no traceback."""
     assert len(mistakes("credentials: " + "[" * 5000)) == 1
 
 
 def test_what_is_shown_of_an_entry_holds_no_secret():
-    """An entry and all that was parsed can be printed."""
+    """The printed form of an entry and of the parsed file contains no secret."""
     assert "made-up" not in repr(parse(entry()))
 
 
@@ -160,7 +160,7 @@ def test_what_is_shown_of_an_entry_holds_no_secret():
 
 
 def test_the_named_file_alone_counts(tmp_path):
-    """A file that is named is the one; else the first of the launcher's that is there, and the last for a new one."""
+    """A configured file is used; otherwise the launcher's first existing file, or its last for a new one."""
     first, last = tmp_path / "a", tmp_path / "b"
     own = {OWN_FILES: f"{first}\n{last}"}
     assert files_of({}) == ()
@@ -172,7 +172,7 @@ def test_the_named_file_alone_counts(tmp_path):
 
 
 def test_only_small_files_of_text_are_read(tmp_path):
-    """What is no file, too large or no text is refused, and a mark at the beginning is none of the text."""
+    """Only a small text file is read, without a byte order mark."""
     path = tmp_path / "file"
     path.write_bytes(b"\xef\xbb\xbfa")
     assert read_text(path) == "a"
@@ -202,5 +202,5 @@ TEXTS = st.lists(st.sampled_from(PIECES), max_size=14).map("".join)
 @example(entry(f"    groups: {SECRET}\n"))
 @example(entry(f"    owner: {SECRET}\n"))
 def test_any_text_ends_in_entries_or_sentences(text):
-    """Whatever the text is, nothing is raised, and no secret is in what can be shown."""
+    """Any text gives entries or messages, raises nothing, and shows no secret."""
     assert "made-up" not in repr(parse(text))

@@ -1,4 +1,4 @@
-"""litellm/database.py: what a proxy with a database needs before it starts."""
+"""litellm/database.py: the preparations of a proxy with a database."""
 
 import os
 import socket
@@ -16,14 +16,14 @@ def path(monkeypatch):
 
 
 def test_prisma_s_client_is_needed(path, tmp_path):
-    """Without Prisma's client the start ends with a sentence that says where it comes from."""
+    """Without Prisma's client the start ends with a message that says how to install it."""
     with pytest.raises(SettingsError) as caught:
         database.prepare({database.CLIENT: str(tmp_path)})
     assert "make database" in str(caught.value)
 
 
 def test_a_client_that_was_not_generated_is_none(path, tmp_path):
-    """Prisma's package as it is installed knows no tables yet."""
+    """Prisma's package without a generated client is not enough."""
     (tmp_path / "prisma").mkdir()
     (tmp_path / "prisma" / "__init__.py").touch()
     sys.path.append(str(tmp_path))
@@ -33,7 +33,7 @@ def test_a_client_that_was_not_generated_is_none(path, tmp_path):
 
 
 def test_a_client_in_a_folder_is_found_by_the_workers(path, tmp_path):
-    """The folder's client and engine count here and in the processes that start from here; an engine that is named wins."""
+    """The folder's client and engine are used by this process and its children; a configured engine has priority."""
     (tmp_path / "prisma").mkdir()
     for name in ("prisma/__init__.py", "prisma/client.py", "query-engine"):
         (tmp_path / name).touch()
@@ -68,7 +68,7 @@ def test_a_database_that_accepts_connections(tmp_path):
 
 
 def test_a_socket_is_a_database(tmp_path):
-    """A folder counts while a PostgreSQL has its socket in it, and an address without a password reaches it."""
+    """A folder with PostgreSQL's socket is a database, with a URL without a password."""
     assert not database.listens(tmp_path)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / database.SOCKET))
@@ -79,7 +79,7 @@ def test_a_socket_is_a_database(tmp_path):
 
 
 def test_a_database_that_was_there_is_waited_for(tmp_path):
-    """A proxy with Prisma's client waits for its database at the start, and one without has none to wait for."""
+    """A proxy with Prisma's client waits for its database at the start; a proxy without it does not wait."""
     slept = []
     assert not database.comes_up(tmp_path, str(tmp_path / "none"), 5, slept.append)
     assert slept == []
@@ -96,7 +96,7 @@ def appear(server, folder):
 
 
 def test_the_schema_asks_for_one_engine():
-    """LiteLLM's schema for Prisma names five platforms, each of which would be downloaded; here it names none."""
+    """LiteLLM's schema for Prisma names five platforms, and each would be downloaded; this one names none."""
     schema = database.schema()
     assert "model LiteLLM_VerificationToken {" in schema
     assert "binaryTargets" not in schema

@@ -1,4 +1,4 @@
-"""providers/demo.py: the answer that is made inside the process."""
+"""providers/demo.py: the response that is made inside the process."""
 
 import json
 
@@ -30,7 +30,7 @@ def events(body):
     ids=["no-credential", "one-credential", "nothing-missing", "nothing-ready"],
 )  # fmt: skip
 def test_text(missing, size, says, says_not):
-    """The answer says that the proxy works, how large the pool is, and for each model which variable it lacks."""
+    """The text says that the proxy works, the size of the pool, and which variables each model lacks."""
     text = demo.text(["demo", "glm"], missing, size)
     assert text.startswith("The proxy works")
     assert all(part in text for part in says)
@@ -38,7 +38,7 @@ def test_text(missing, size, says, says_not):
 
 
 def test_whole():
-    """Without ``streams`` the answer is a whole message that names the model that was asked for."""
+    """Without ``streams`` the response is a whole message with the requested model name."""
     message = whole("claude-proxy/demo")
     assert message["content"] == [{"type": "text", "text": ANSWER}]
     assert (message["type"], message["role"], message["model"]) == ("message", "assistant", "claude-proxy/demo")
@@ -48,13 +48,13 @@ def test_whole():
 
 @pytest.mark.parametrize("size", [0, 4, 4000])
 def test_usage_follows_the_sizes(size):
-    """A token is counted for four bytes, and never none."""
+    """Four bytes are one token, and there is at least one."""
     message = json.loads(demo.response("demo", size, ANSWER, streams=False))
     assert message["usage"] == {"input_tokens": max(1, size // 4), "output_tokens": len(ANSWER) // 4}
 
 
 def test_streaming():
-    """With ``streams`` the same text comes as the events that Claude Code needs, in their order."""
+    """With ``streams`` the same text is sent as the events that Claude Code needs, in order."""
     found = events(demo.response("demo", 100, ANSWER, streams=True))
     assert all(name == data["type"] for name, data in found)
     names = [name for name, _ in found]
@@ -67,11 +67,11 @@ def test_streaming():
 
 
 def test_ids_are_unique():
-    """Every message has an id of its own: Claude Code merges turns that share one."""
+    """Every message has its own id, because Claude Code merges turns with the same id."""
     assert whole()["id"] != whole()["id"]
 
 
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "streaming"])
 def test_no_tool_is_used(streams):
-    """Whatever is asked, the answer is text."""
+    """The response is text, whatever the request."""
     assert b"tool_use" not in demo.response("demo", 100, ANSWER, streams=streams)

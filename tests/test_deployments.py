@@ -1,4 +1,4 @@
-"""config/deployments.py: whose a deployment is, how it is asked, and what about it needs LiteLLM."""
+"""config/deployments.py: a deployment's provider and endpoint, and why it may need LiteLLM."""
 
 import dataclasses
 
@@ -48,7 +48,7 @@ def of(params, **more):
     ],
 )
 def test_lanes(params, lane, provider):
-    """Claude on a cloud is LiteLLM's; whoever speaks another format is asked by a lane, alone or through LiteLLM."""
+    """LiteLLM handles Claude on a cloud; a lane handles every other format, directly or through LiteLLM."""
     one = of(params)
     assert (one.lane, one.provider) == (lane, provider)
     assert one.reason == ("LiteLLM knows this provider's format" if lane is Lane.LITELLM else "")
@@ -65,13 +65,13 @@ def test_lanes(params, lane, provider):
     ],
 )
 def test_names(params, served, model):
-    """LiteLLM's words for the record, and the name without its prefix for the wire."""
+    """LiteLLM's name is for the record, and the name without its prefix is sent."""
     one = of(params)
     assert (one.served, one.model) == (served, model)
 
 
 def test_what_a_deployment_says():
-    """Address, key, headers, times and defaults are taken as they stand; the rest is as LiteLLM has it."""
+    """Address, key, headers, timeouts and defaults are taken unchanged; LiteLLM's values apply to the rest."""
     one = of(
         GLM
         | {
@@ -87,7 +87,7 @@ def test_what_a_deployment_says():
 
 
 def test_what_a_deployment_does_not_say():
-    """Times, retries, weight and address are left to the configuration, and there is no key."""
+    """Timeouts, retries, weight and address come from the configuration, and there is no key."""
     one = of(CLAUDE | {"api_base": None, "api_key": "", "timeout": None, "weight": None, "max_tokens": None})
     assert one == Deployment(
         Lane.CLAUDE, Provider.CLAUDE, "anthropic/claude-opus-4-8", "claude-opus-4-8", row=one.row, defaults={}, thinking={}
@@ -96,7 +96,7 @@ def test_what_a_deployment_does_not_say():
 
 
 def test_which_server_is_there():
-    """``model_info`` says it, and the deployment has that server's row where it is asked for chat completions."""
+    """``model_info`` names the server, whose row applies to chat completions."""
     own = {"model": "openai/m", "api_base": "http://127.0.0.1:8000/v1"}
     said = parameters(own, {"chat_server": "sglang", "mode": "chat"})
     one = of(said, endpoint_lookup=lambda _: ChatEndpoint("http://127.0.0.1:8000/v1", model="m"))
@@ -107,20 +107,20 @@ def test_which_server_is_there():
 
 
 def test_a_key_hides_itself():
-    """A deployment may stand in a log."""
+    """The printed form of a deployment shows no key."""
     assert isinstance(of(GLM).api_key, Secret)
     assert "made-up" not in repr(of(GLM))
 
 
 def test_a_deployment_does_not_change():
-    """It is kept for many requests."""
+    """A deployment is frozen, because it is kept for many requests."""
     with pytest.raises(dataclasses.FrozenInstanceError):
         of(CLAUDE).model = "other"
 
 
 @pytest.mark.parametrize("retries", [("3", 3), (0, 0), ("x", None), (-1, None), (True, None), (None, None), (2.5, None)])
 def test_retries_are_read_as_litellm_reads_them(retries):
-    """A whole number, or its digits in a text."""
+    """Retries are a whole number, possibly as text."""
     value, read = retries
     assert of(CLAUDE | {"num_retries": value}).num_retries == read
 
@@ -149,7 +149,7 @@ def test_retries_are_read_as_litellm_reads_them(retries):
 )
 @pytest.mark.parametrize("params", [CLAUDE, GLM])
 def test_what_sends_a_deployment_through_litellm(params, more, reason):
-    """A limit, a budget, and whatever this version does not know or cannot read is LiteLLM's, and is said."""
+    """A limit, a budget, and anything unknown or unreadable needs LiteLLM, and the reason names it."""
     one = of(params | more)
     assert (one.lane, one.reason) == (Lane.LITELLM, reason)
     assert one.provider is of(params).provider
@@ -157,18 +157,18 @@ def test_what_sends_a_deployment_through_litellm(params, more, reason):
 
 @pytest.mark.parametrize("value", [None, False])
 def test_a_parameter_without_a_value_asks_for_nothing(value):
-    """LiteLLM's router fills in some of its own so."""
+    """A parameter without a value has no effect; LiteLLM's router adds such parameters."""
     assert of(CLAUDE | {"rpm": value, "use_in_pass_through": value}) == of(CLAUDE)
 
 
 @pytest.mark.parametrize("name", sorted(UNDERSTOOD - {"model", "api_base", "custom_llm_provider"}))
 def test_what_is_understood_needs_no_litellm(name):
-    """Each of these is done on the lane, or says nothing to it."""
+    """The lane handles each of these, or it has no effect on the lane."""
     assert of(GLM | {name: {} if name == "extra_headers" else 1}).lane is Lane.MESSAGES
 
 
 def test_one_that_litellm_has_chosen():
-    """It is asked on its lane, whatever LiteLLM was needed for; Claude on a cloud has none then either."""
+    """A deployment that LiteLLM has chosen uses its lane; Claude on a cloud still has none."""
     odd = {"rpm": 10, "weight": "heavy", "extra_headers": ["x"]}
     one = of(GLM | odd, chosen_by_litellm=True)
     assert (one.lane, one.reason, one.weight, one.extra_headers) == (Lane.MESSAGES, "", 0.0, ())
@@ -177,7 +177,7 @@ def test_one_that_litellm_has_chosen():
 
 
 def test_defaults_are_fields_of_a_request():
-    """What a deployment may give a value for is understood."""
+    """Request fields for which a deployment may set a default are understood."""
     assert set(DEFAULTS) < UNDERSTOOD
 
 
@@ -191,7 +191,7 @@ def chat(params, endpoint=WIRE, **more):
 
 
 def test_one_of_chat_completions():
-    """Address, key, its header, version and name are the wire's; everything else is config.yaml's."""
+    """Address, key, key header, version and name come from the endpoint; everything else from config.yaml."""
     one = chat(GPT | {"timeout": 60, "weight": 2, "max_tokens": 9, "extra_headers": {"x-team": "a"}})
     assert (one.lane, one.provider, one.served, one.reason) == (Lane.CHAT, Provider.OPENAI, "openai/gpt", "")
     assert (one.api_base, one.api_key.reveal(), one.key_header) == (WIRE.base, "made-up-env", "api-key")
@@ -210,12 +210,12 @@ def test_one_of_chat_completions():
     ],
 )
 def test_its_row_is_that_of_its_address(params, base, row):
-    """Also where the address comes from a variable."""
+    """The row is that of the endpoint's address, even if a variable sets the address."""
     assert chat(params, WIRE._replace(base=base)).row.name == row
 
 
 def test_what_goes_into_its_requests():
-    """Parameters of the format, thinking, and ``extra_body``, which goes before them; nothing that is off."""
+    """Parameters of the format, thinking, and ``extra_body``, which has priority; nothing that is off."""
     extra = {"reasoning_effort": "low", "seed": 7, "verbosity": None, "thinking": {"type": "enabled"}}
     one = chat(GPT | extra | {"drop_params": True, "extra_body": {"seed": 8, "chat_template_kwargs": {"a": 1}}})
     assert one.extra == {
@@ -226,7 +226,7 @@ def test_what_goes_into_its_requests():
 
 @pytest.mark.parametrize("params", [CLAUDE, GLM, {"model": "anthropic/demo", "api_base": "http://demo.invalid"}])
 def test_who_has_a_lane_needs_no_wire(params):
-    """Nobody looks for the wire of a deployment below ``anthropic/``."""
+    """No endpoint is looked up for a deployment under ``anthropic/``."""
     asked = []
     assert of(params, endpoint_lookup=asked.append).lane is of(params).lane
     assert asked == []
@@ -234,7 +234,7 @@ def test_who_has_a_lane_needs_no_wire(params):
 
 @pytest.mark.parametrize("name", sorted(CHAT_UNDERSTOOD | UNDERSTOOD - {"model", "api_base", "custom_llm_provider"}))
 def test_what_is_understood_of_chat_completions(name):
-    """Each of these is done on the lane, or says nothing to it."""
+    """The lane handles each of these, or it has no effect on the lane."""
     assert chat(GPT | {name: {} if name in ("extra_headers", "extra_body") else 1}).lane is Lane.CHAT
 
 
@@ -248,14 +248,14 @@ def test_what_is_understood_of_chat_completions(name):
     ],
 )
 def test_what_sends_one_of_chat_completions_through_litellm(more, reason):
-    """What this version does not know or cannot read; one that LiteLLM has chosen is asked on the lane all the same."""
+    """Anything unknown or unreadable needs LiteLLM, unless LiteLLM has already chosen the deployment."""
     one = chat(GPT | more)
     assert (one.lane, one.reason) == (Lane.LITELLM, reason)
     assert chat(GPT | more, chosen_by_litellm=True).lane is Lane.CHAT
 
 
 def test_extras_are_for_chat_completions_alone():
-    """A provider of Anthropic's format would not know them."""
+    """Extra parameters are not sent to a provider with Anthropic's format."""
     assert not set(CHAT_EXTRAS) & UNDERSTOOD
 
 
@@ -265,7 +265,7 @@ GEMINI = {"model": "gemini/gemini-x", "api_key": "made-up-gemini"}
 
 
 def test_what_litellm_is_asked_with():
-    """The whole entry, for its parameters are the provider's; nothing of it is shown."""
+    """LiteLLM gets the whole entry with the provider's parameters; the printed form shows none of it."""
     one = of(GEMINI | {"vertex_project": "p", "drop_params": False, "rpm": None})
     assert (one.lane, one.params) == (Lane.COMPLETION, GEMINI | {"vertex_project": "p", "drop_params": False})
     assert "made-up-gemini" not in repr(one)
@@ -275,7 +275,7 @@ def test_what_litellm_is_asked_with():
 
 @pytest.mark.parametrize("name", sorted(OF_ROUTER))
 def test_what_litellm_chooses_by(name):
-    """Where LiteLLM's router counts or chooses, the request is the router's."""
+    """If LiteLLM's router counts or chooses, the request goes through LiteLLM."""
     one = of(GEMINI | {name: 1})
     assert (one.lane, one.reason) == (Lane.LITELLM, f"litellm_params: {name}")
     assert of(GEMINI | {name: 1}, chosen_by_litellm=True).lane is Lane.COMPLETION

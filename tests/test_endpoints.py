@@ -1,4 +1,4 @@
-"""providers/endpoints.py: which host is Anthropic's, what a deployment is, and which fallback a model has."""
+"""providers/endpoints.py: Anthropic's hosts, the kind of a deployment, and the fallbacks of a model."""
 
 import pytest
 
@@ -63,19 +63,19 @@ NOT_CLAUDES = [
 
 @pytest.mark.parametrize("url", CLAUDES)
 def test_anthropics_own_host(url):
-    """Scheme, host and port together make Anthropic's API, whatever the case, path, query or fragment."""
+    """Scheme, host and port identify Anthropic's API, whatever the case, path, query or fragment."""
     assert Hosts().is_claude(url)
 
 
 @pytest.mark.parametrize("url", NOT_CLAUDES)
 @pytest.mark.parametrize("hosts", [Hosts(), Hosts(GATEWAY)], ids=["public", "with-base"])
 def test_everybody_elses_host(url, hosts):
-    """Another scheme, port or host, a user in front of the host, or a URL that cannot be read is not Anthropic's."""
+    """Another scheme, port or host, user information, or an unreadable URL is not Anthropic's."""
     assert not hosts.is_claude(url)
 
 
 def test_a_base_of_the_operators_is_a_second_home():
-    """``ANTHROPIC_API_BASE`` adds one origin, exactly, and the public API stays Anthropic's."""
+    """``ANTHROPIC_API_BASE`` adds exactly one origin, and the public API stays Anthropic's."""
     hosts = Hosts(f"{GATEWAY}/prefix")
     assert hosts.is_claude(f"{GATEWAY}/v1/messages")
     assert hosts.is_claude("https://api.anthropic.com/v1/messages")
@@ -84,7 +84,7 @@ def test_a_base_of_the_operators_is_a_second_home():
 
 
 def test_a_base_that_cannot_be_read_opens_nothing():
-    """Two URLs that cannot be read are not the same host: the check fails closed."""
+    """Two unreadable URLs are not the same host: the check fails closed."""
     assert not Hosts("nonsense").is_claude("nonsense")
     assert not Hosts("").is_claude("")
 
@@ -101,7 +101,7 @@ def test_a_base_that_cannot_be_read_opens_nothing():
     ],
 )
 def test_origin(url, origin):
-    """A URL's origin is its scheme, lower-case host and port, with the scheme's port when none is written."""
+    """A URL's origin is its scheme, lower-case host and port, with the scheme's default port."""
     assert Origin.of(url) == origin
 
 
@@ -136,7 +136,7 @@ def test_origin(url, origin):
     ],
 )
 def test_provider(model, prefix, api_base, provider):
-    """A deployment is Claude by LiteLLM's provider and the parsed host, and never by its model's name."""
+    """A deployment is Claude by LiteLLM's provider and the parsed host, never by its model's name."""
     assert Hosts(GATEWAY).provider(model, prefix, api_base) is provider
 
 
@@ -149,7 +149,7 @@ def test_provider(model, prefix, api_base, provider):
     ],
 )
 def test_bare_model(model, bare):
-    """Only LiteLLM's prefix leaves a model's name."""
+    """Only LiteLLM's prefix is removed from a model's name."""
     assert bare_model(model) == bare
 
 
@@ -179,7 +179,7 @@ def test_bare_model(model, bare):
     ],
 )
 def test_model_family(model, family):
-    """The family is the first word of letters after ``claude``; a name of another pattern is a family of its own."""
+    """The family is the first alphabetic part after ``claude``; a name of another form is a family of its own."""
     assert model_family(model) == family
 
 
@@ -195,7 +195,7 @@ def test_model_family(model, family):
     ],
 )
 def test_openai_itself(api_base, itself):
-    """OpenAI itself is told from compatible endpoints by the parsed host."""
+    """OpenAI itself is distinguished from compatible endpoints by the parsed host."""
     assert is_openai_itself(api_base) is itself
 
 
@@ -232,13 +232,13 @@ FALLBACKS = [
     ],
 )
 def test_fallback_models(model, expected):
-    """The pattern with the most characters beside its stars wins, order does not matter, and no model falls back to itself."""
+    """The pattern with the most characters besides its stars applies, in any order, and no model falls back to itself."""
     assert fallback_models(model, FALLBACKS) == expected
     assert fallback_models(model, FALLBACKS[::-1]) == expected
 
 
 def test_of_equally_specific_patterns_the_first_wins():
-    """Two patterns of the same weight are taken in the order of the file."""
+    """Of two equally specific patterns the first one in the file applies."""
     assert fallback_models("a-b", [{"a-*": ["first"]}, {"*-b": ["second"]}]) == ["first"]
 
 

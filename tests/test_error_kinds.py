@@ -1,4 +1,4 @@
-"""anthropic/error_kinds.py: what an error says, seen in providers' own words."""
+"""anthropic/error_kinds.py: errors about a content policy, in providers' own words."""
 
 import json
 
@@ -26,29 +26,29 @@ def body(message):
 
 @pytest.mark.parametrize("message", FORBIDDEN)
 def test_a_request_against_a_policy(message):
-    """A provider's filter says so, whatever its case."""
+    """A provider's content-policy error is recognised, in any case."""
     for said in (message, message.upper()):
         assert is_content_policy(body(said))
 
 
 @pytest.mark.parametrize("message", OTHER)
 def test_other_errors(message):
-    """An error about something else is none."""
+    """Any other error is not one."""
     assert not is_content_policy(body(message))
 
 
 def test_sentences_stand_in_small_letters():
-    """What is looked for is compared with a text in small letters."""
+    """The searched sentences are in lower case, because the text is lowered."""
     assert all(sentence == sentence.lower() for sentence in CONTENT_POLICY)
 
 
 @pytest.mark.parametrize(("before", "found"), [(MAX_BYTES - len("usage policies"), True), (MAX_BYTES, False)])
 def test_only_the_beginning_is_looked_at(before, found):
-    """Further behind an error may quote the request."""
+    """Only the start of a body is searched, because a longer one may quote the request."""
     assert is_content_policy(b"x" * before + b"usage policies") is found
 
 
 def test_any_bytes_may_be_there():
-    """What is no text is an error like any other, and does not hide the words beside it."""
+    """Invalid UTF-8 is no error and does not hide the words beside it."""
     assert not is_content_policy(b"\xff\xfe\x00")
     assert is_content_policy(b"\xff usage policies")

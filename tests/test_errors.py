@@ -33,7 +33,7 @@ TRACEBACK = f'Traceback (most recent call last):\n  File "{FILE}", line 1, in x\
     ids=range(14),
 )
 def test_error_message(body, message):
-    """The wording of an error is found in every shape that LiteLLM has for one, and made up in words for any other."""
+    """An error's message is found in every shape of LiteLLM's; any other body gets a message of the proxy's."""
     assert error_message(body, 418) == message
 
 
@@ -42,12 +42,12 @@ def test_error_message(body, message):
     [(400, "invalid_request_error"), (401, "authentication_error"), (418, "invalid_request_error"), (500, "api_error")],
 )
 def test_an_error_has_anthropics_name(status, kind):
-    """Each status has the type that Anthropic gives it; one that Anthropic does not use has its class's."""
+    """Each status has Anthropic's error type; an unused status has the type of its class."""
     assert error_type(status) == kind
 
 
 def test_an_own_refusal_is_final_unless_it_says_otherwise():
-    """A refusal of the proxy's own says that a repetition is of no use, or what the caller of the function says instead."""
+    """An error of the proxy has `x-should-retry: false` unless the caller passes other headers."""
     assert dict(own_refusal(401, "no").headers)["x-should-retry"] == "false"
     assert "x-should-retry" not in dict(own_refusal(429, "later", [("retry-after", "7")]).headers)
     assert json.loads(own_refusal(401, "no").body) == {
@@ -57,14 +57,14 @@ def test_an_own_refusal_is_final_unless_it_says_otherwise():
 
 
 def test_an_error_can_end_a_stream():
-    """An error in the middle of a stream is one whole event, with the same body."""
+    """An error in the middle of a stream is one whole event with the same body."""
     body = own_refusal(500, "broken").body
     assert error_event(body) == b"event: error\ndata: " + body + b"\n\n"
 
 
 @pytest.mark.parametrize("head", [False, True])
 def test_a_refusal_is_sent_with_its_length(head):
-    """The length is that of the body, which is left out for HEAD; a header's text beyond Latin-1 leaves as UTF-8."""
+    """The length is that of the body, which HEAD leaves out; header text beyond Latin-1 is sent as UTF-8."""
     sent = []
 
     async def send(message):
@@ -78,7 +78,7 @@ def test_a_refusal_is_sent_with_its_length(head):
 
 
 def test_no_traceback_is_in_an_error():
-    """What LiteLLM says of its own failure is its first words, without its files and their lines."""
+    """An error contains only the first words of a LiteLLM traceback, without files and lines."""
     said = json.dumps({"error": {"message": f"litellm.APIConnectionError: 'bool' is no dict\n{TRACEBACK}"}}).encode()
     words = "LiteLLM cannot translate this request or its response: litellm.APIConnectionError: 'bool' is no dict"
     assert error_message(said, 500) == words
@@ -87,7 +87,7 @@ def test_no_traceback_is_in_an_error():
 
 
 def test_no_traceback_is_in_an_error_event():
-    """An error event loses its traceback and keeps its kind; a message that quotes one, and other events, stay as they came."""
+    """An error event loses its traceback and keeps its type; other events, and messages that quote one, are unchanged."""
     message = b'event: content_block_delta\ndata: {"delta": {"text": %s}}\n\n' % json.dumps(f"error {TRACEBACK}").encode()
     assert without_tracebacks(message) == message
     for error in (

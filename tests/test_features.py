@@ -1,4 +1,4 @@
-"""config/features.py: which settings send requests through LiteLLM."""
+"""config/features.py: the settings that send requests through LiteLLM."""
 
 import copy
 
@@ -26,7 +26,7 @@ def with_value(config, path, value):
 
 
 def test_nothing_needs_litellm_as_shipped(silent):
-    """With the configuration that everybody starts with no setting sends requests through LiteLLM."""
+    """No setting of the shipped configuration sends requests through LiteLLM."""
     assert features.reasons(silent) == ()
 
 
@@ -61,7 +61,7 @@ def test_nothing_needs_litellm_as_shipped(silent):
     ],
 )
 def test_whatever_may_need_litellm_is_a_reason(silent, path, value, reason):
-    """A callback, a cache, a limit, and every key and kind of value that this version does not know are a reason, in words."""
+    """A callback, a cache, a limit, and every unknown key and value is a reason."""
     assert features.reasons(with_value(silent, path, value)) == (reason,)
 
 
@@ -92,10 +92,10 @@ def test_every_reason_is_told(silent):
     ],
 )
 def test_what_the_lanes_do_themselves_is_no_reason(silent, path, value):
-    """Settings about the way to a provider, and those of one model, send no request of another's through LiteLLM."""
+    """Settings that the lanes handle, and those of one model, do not send all requests through LiteLLM."""
     assert features.reasons(with_value(silent, path, value)) == ()
 
 
 def test_an_empty_configuration_has_no_reason():
-    """Without any section nothing needs LiteLLM."""
+    """An empty configuration does not need LiteLLM."""
     assert features.reasons({}) == ()

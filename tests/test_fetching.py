@@ -1,4 +1,4 @@
-"""providers/fetching.py: which addresses in a request may be fetched on a client's behalf."""
+"""providers/fetching.py: which URLs in a request may be fetched for a client."""
 
 import pytest
 
@@ -64,7 +64,7 @@ def test_an_address(address, allowed):
     ],
 )
 def test_a_source(source, safe, passed):
-    """LiteLLM gets what is in the request itself, what it may fetch, and what it passes on as it is; nothing else."""
+    """LiteLLM gets only content in the request, URLs that it may fetch, and URLs that it forwards unchanged."""
     assert is_safe(source, LISTED, passes=False) is safe
     assert is_safe(source, LISTED, passes=True) is passed
 
@@ -88,7 +88,7 @@ def test_a_source(source, safe, passed):
     ],
 )  # fmt: skip
 def test_mistakes(config, words):
-    """Each entry that is not the name of a public host or a bucket gets a sentence that shows it."""
+    """Each entry that is not a public host or a bucket gets a message that contains it."""
     found = list(mistakes(config))
     assert len(found) == len(words)
     assert all(word in sentence for word, sentence in zip(words, found, strict=True))

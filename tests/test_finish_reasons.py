@@ -1,4 +1,4 @@
-"""openai/finish_reasons.py: why a chat completion ended, in Anthropic's words."""
+"""openai/finish_reasons.py: a chat completion's finish reason as Anthropic's stop reason."""
 
 import pytest
 from hypothesis import given
@@ -11,7 +11,7 @@ from claude_proxy.openai.finish_reasons import CUT_SHORT, STOP_REASONS, Ending, 
 @pytest.mark.parametrize("word", STOP_REASONS)
 @pytest.mark.parametrize("calls", [False, True])
 def test_known_words(word, calls):
-    """With calls it is a call, unless it was cut or refused; without any it is none. Letters' size says nothing."""
+    """With calls the reason is `tool_use` unless the response is incomplete; without calls it never is. Case is ignored."""
     found = ending(word.upper(), None, calls=calls)
     assert found == ending(word, None, calls=calls)
     assert found.stop_reason in STOPS
@@ -19,7 +19,7 @@ def test_known_words(word, calls):
 
 
 def test_what_cuts_a_response_short():
-    """The words after which a call may be half of one are the same for all."""
+    """The reasons for an incomplete response are the same everywhere."""
     assert set(CUT_SHORT) == CUT
 
 
@@ -34,13 +34,13 @@ def test_what_cuts_a_response_short():
     ],
 )
 def test_a_stop_sequence(word, matched, expected):
-    """It is named where the provider names a text; a token's number is none."""
+    """A stop sequence is reported if the provider names a text, not a token's number."""
     assert ending(word, matched, calls=False) == expected
 
 
 @given(st.none() | st.integers() | st.lists(st.none()) | st.text(max_size=300))
 def test_other_words(word):
-    """They are a failure, told in bounded words."""
+    """Any other finish reason is an error with a message of limited length."""
     found = ending(word, None, calls=True)
     if not isinstance(word, str) or word.lower() not in STOP_REASONS:
         assert found.stop_reason == ""

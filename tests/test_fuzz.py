@@ -1,4 +1,4 @@
-"""fuzz/: the fuzzer runs each target, finds what breaks a rule, and says so."""
+"""fuzz/: the fuzzer runs each target, finds broken rules, and reports them."""
 
 import importlib.util
 
@@ -14,7 +14,7 @@ needs_atheris = pytest.mark.skipif(importlib.util.find_spec("atheris") is None, 
 @needs_atheris
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_target(name):
-    """Each target tries so many inputs, reaches more of the code than none, and none of them breaks a rule."""
+    """Each target tries a number of inputs, reaches code, and breaks no rule."""
     result = runner.fuzz(name, runs=RUNS)
     print(f"\n{name}: {result.executions} inputs tried, {result.crashes} lost")
     assert not result.crashes, result.output
@@ -29,7 +29,7 @@ def result(**more):
 
 
 def test_the_report(capsys):
-    """A broken rule is counted and its output shown; the figures of a target that held stand on one line."""
+    """A broken rule is counted and its output shown; a target without one is a line of figures."""
     assert runner.report([result(), result(target="body", crashes=1, output="the reason")]) == 1
     told = capsys.readouterr().out.splitlines()
     assert told[1].split() == ["sse", "5", "4", "3", "2", "0"]
@@ -38,7 +38,7 @@ def test_the_report(capsys):
 
 @needs_atheris
 def test_a_target_that_breaks_is_a_crash(monkeypatch):
-    """A run that ends in an error is told as a crash, with libFuzzer's own words or Python's."""
+    """A run that ends with an error counts as a crash, with the output of libFuzzer or Python."""
     monkeypatch.setitem(TARGETS, "unknown", TARGETS["sse"])  # here and not in the process that is started
     found = runner.fuzz("unknown", runs=1)
     assert found.crashes == 1
@@ -46,7 +46,7 @@ def test_a_target_that_breaks_is_a_crash(monkeypatch):
 
 
 def test_random_shapes_grow_in_proportion():
-    """Random parts of a request, of growing length, take time in proportion."""
+    """Random parts of a request take time in proportion to their length."""
     found = runner.grow(runs=40)
     print(f"\n{found.target}: {found.executions} shapes tried, {found.crashes} lost")
     assert not found.crashes, found.output
@@ -54,7 +54,7 @@ def test_random_shapes_grow_in_proportion():
 
 
 def test_a_shape_that_grows_faster_is_a_crash(monkeypatch):
-    """A shape whose time grows with the square of its size ends the run and is named."""
+    """A shape with quadratic time ends the run and is named."""
     square = ("a square", lambda size: [place in [*range(size)] for place in range(size)], int, 200)
     monkeypatch.setattr(runner.growth, "random_shape", lambda *_: square)
     found = runner.grow(runs=5)

@@ -1,4 +1,4 @@
-"""Work on a body grows with its size and no faster, as ``fuzz.growth`` measures it."""
+"""Work on a body is at most linear in its size, measured by ``fuzz.growth``."""
 
 import contextlib
 import json
@@ -32,13 +32,13 @@ LIMITS = Limits.of({"claude_proxy": {"users": {"anna": {"models": ["m", *(f"glm-
 
 
 def assert_linear(of_size: Callable[[int], Callable[[], object]], size: int) -> None:
-    """Fail when the work on a larger body takes more than a linear one may."""
+    """Fail if the work on a larger body is more than linear."""
     found = measured(lambda work: work(), of_size, size)
     assert found.is_linear, found
 
 
 def on_the_way_in(body: dict[str, Any], raw: bytes) -> None:
-    """All that the proxy does with a request's body before LiteLLM or an upstream gets it, for any lane."""
+    """Do all that the proxy does with a request's body before LiteLLM or an upstream gets it, for any lane."""
     request = Request(NOBODY, [], raw, read_view(raw))
     parsed = parse_body(raw)
     body_for_litellm(request, "m")
@@ -73,7 +73,7 @@ def test_reading_a_body(shape):
 @pytest.mark.parametrize("row", [STRICT, *(row for row in ROWS if row.name in DIFFERENT)], ids=lambda row: row.name)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_translating_a_body(shape, row):
-    """Making a history and its tools fit a provider is linear for each shape and each row."""
+    """Adapting a history and its tools to a provider is linear for each shape and each row."""
 
     def translation(size: int) -> Callable[[], object]:
         body, _ = body_of(shape, size)
@@ -104,7 +104,7 @@ BLOCKS = {
 
 @pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
 def test_a_whole_answer(block):
-    """Renaming a whole answer, taking its thinking out and counting its tokens is linear."""
+    """Renaming a whole response, removing its thinking and counting its tokens is linear."""
 
     def work(size: int) -> Callable[[], object]:
         raw = answer(size, block)
@@ -139,7 +139,7 @@ STREAMS = {
 
 @pytest.mark.parametrize(("first", "piece"), STREAMS.values(), ids=STREAMS)
 def test_a_stream(first, piece):
-    """Events that come in small pieces cost as much as they are long, however long one event or one block is."""
+    """Events in small pieces take time in proportion to their length, however long one event or block is."""
 
     def work(size: int) -> Callable[[], object]:
         def pass_on() -> None:

@@ -1,4 +1,4 @@
-"""upstream/headers.py: what a client said, what LiteLLM may see of it, and what Claude gets."""
+"""upstream/headers.py: a client's headers, and which of them LiteLLM and Claude get."""
 
 import json
 
@@ -39,7 +39,7 @@ GENUINE = [
 
 
 def said(*headers):
-    """Return what the proxy understands, with the secrets shown."""
+    """Return the parsed headers, with the secrets shown."""
     client = read(headers)
     credential = client.credential and (client.credential.kind, client.credential.secret.reveal())
     return [token.reveal() for token in client.tokens], credential, client.mode, client.session
@@ -99,17 +99,17 @@ def said(*headers):
     ],
 )  # fmt: skip
 def test_read(headers, expected):
-    """Tokens for the proxy, the client's own credential and its wishes are told apart, wherever a client puts them."""
+    """Tokens for the proxy, the client's own credential, mode and session are distinguished in any header."""
     assert said(*headers) == expected
 
 
 def test_what_is_read_hides_its_secrets():
-    """Printing what a client said shows neither its token nor its credential."""
+    """The printed form of parsed headers shows neither token nor credential."""
     assert "made-up" not in repr(read([("x-litellm-api-key", TOKEN), ("authorization", f"Bearer {OAUTH}")]))
 
 
 def test_meant_headers_keeps_commas_that_are_none_of_ours():
-    """Only the proxy's own two headers are taken apart; every other value keeps its commas."""
+    """Only the proxy's own two headers are split; every other value keeps its commas."""
     assert meant_headers([("anthropic-beta", "a, x-b: c")]) == {"anthropic-beta": "a, x-b: c"}
 
 
@@ -138,7 +138,7 @@ SWITCHES = [
 
 
 def test_for_litellm_is_an_allow_list():
-    """LiteLLM sees a handful of headers and one token; no credential, no switch of its own, nothing unknown."""
+    """LiteLLM gets a few headers and one token, but no credential, no switch of its own and no unknown header."""
     assert for_litellm([*GENUINE, *SECRETS, *SWITCHES], Secret(TOKEN)) == [
         ("accept", "application/json"),
         ("content-type", "application/json"),
@@ -151,7 +151,7 @@ def test_for_litellm_is_an_allow_list():
 
 
 def test_for_litellm_without_a_token():
-    """A proxy that is open passes no token on, not even one that the client sent."""
+    """An open proxy forwards no token, not even one that the client sent."""
     assert for_litellm([("x-litellm-api-key", TOKEN), ("accept", "*/*")], None) == [("accept", "*/*")]
 
 
@@ -161,18 +161,18 @@ def test_for_litellm_without_a_token():
     ids=["among-others", "alone", "empty"],
 )
 def test_for_litellm_hides_the_oauth_beta(value, seen):
-    """LiteLLM does not hear of OAuth: it would turn on its own handling of OAuth tokens."""
+    """LiteLLM does not get the OAuth beta, which would enable its own handling of OAuth tokens."""
     assert for_litellm([("Anthropic-Beta", value)], None) == seen
 
 
 def test_for_claude_is_what_the_client_sent():
-    """Every header of the genuine client reaches Claude in its own words and order, and the one credential after them."""
+    """Claude gets every header of the genuine client unchanged and in order, followed by the one credential."""
     assert for_claude([*GENUINE, *SECRETS], POOLED_KEY) == [*GENUINE, ("x-api-key", "sk-ant-api03-made-up-pool")]
 
 
 @pytest.mark.parametrize("credential", [POOLED, POOLED_KEY], ids=["oauth", "api-key"])
 def test_for_claude_carries_one_credential(credential):
-    """Whatever the client sent along, exactly one credential goes out, and the proxy's token never does."""
+    """Exactly one credential is sent, whatever the client sent, and never the proxy's token."""
     sent = for_claude([*GENUINE, *SECRETS], credential)
     assert [value for _, value in sent if "made-up-" in value and value != "made-up-session"] == [credential.header()[1]]
     assert not [name for name, _ in sent if name.lower() in {"x-litellm-api-key", "x-claude-token-mode", "cookie"}]
@@ -190,12 +190,12 @@ STAYS_HERE = [
 @pytest.mark.parametrize("name", STAYS_HERE)
 @pytest.mark.parametrize("spell", [str.lower, str.title, str.upper], ids=["lower", "title", "upper"])
 def test_not_for_claude(name, spell):
-    """What belongs to the client's connection or to the proxy stays here, however it is written."""
+    """Headers of the client's connection and of the proxy are not forwarded, however they are written."""
     assert for_claude([(spell(name), "x")], POOLED_KEY) == [POOLED_KEY.header()]
 
 
 def test_headers_that_connection_names_are_hop_by_hop():
-    """A header that ``Connection`` names ends at the proxy (RFC 9110 section 7.6.1)."""
+    """A header that ``Connection`` names is not forwarded (RFC 9110 section 7.6.1)."""
     sent = [("Connection", "close, X-Hop"), ("x-hop", "1"), ("x-app", "cli")]
     assert for_claude(sent, POOLED_KEY) == [("x-app", "cli"), POOLED_KEY.header()]
 
@@ -214,17 +214,17 @@ def test_headers_that_connection_names_are_hop_by_hop():
     ids=["none", "added-at-the-end", "there-already", "there-in-the-first", "two-headers", "another-word", "empty"],
 )
 def test_the_oauth_capability_is_added_once(sent, expected):
-    """``anthropic-beta`` is verbatim, and an OAuth token's capability is added at its end when it is missing."""
+    """``anthropic-beta`` is unchanged, except that an OAuth token's beta is appended if it is missing."""
     assert [pair for pair in for_claude(sent, POOLED) if pair[0].lower() == "anthropic-beta"] == expected
 
 
 def test_an_api_key_needs_no_capability():
-    """With an API key ``anthropic-beta`` is not touched at all."""
+    """With an API key ``anthropic-beta`` is unchanged."""
     assert for_claude([("anthropic-beta", "a")], POOLED_KEY) == [("anthropic-beta", "a"), POOLED_KEY.header()]
 
 
 def test_inputs_are_not_modified():
-    """The client's headers stay as they are, so that the next attempt starts from them again."""
+    """The client's headers are not modified, so that the next attempt starts with them."""
     sent = [("anthropic-beta", "a")]
     for_claude(sent, POOLED)
     assert sent == [("anthropic-beta", "a")]
@@ -259,14 +259,14 @@ USER_ID = json.dumps({"device_id": "d", "account_uuid": "", "session_id": "s-bod
     ],
 )  # fmt: skip
 def test_session_of(headers, user_id, session):
-    """A session is named by the header, else inside ``metadata.user_id``, and garbage there is no session."""
+    """A session is named by the header, else by ``metadata.user_id``; an invalid value has no session."""
     named = session_of(read([("x-claude-code-session-id", session)]), None) if session else None
     assert session_of(read(headers), user_id) == named
 
 
 @pytest.mark.parametrize("name", ["s", "a:b", "x" * 100_000, "sk-ant-oat01-made-up-in-the-wrong-place", "\ud83d"])
 def test_a_session_is_remembered_by_a_digest(name):
-    """Whatever a client calls its session, what is kept of it is short, tells nothing, and is the same from both places."""
+    """A session's digest is short, reveals nothing, and is the same from both places."""
     in_body = json.dumps({"session_id": name})
     by_header, by_body = session_of(read([("x-claude-code-session-id", name)]), None), session_of(read([]), in_body)
     assert by_header == by_body
@@ -283,7 +283,7 @@ def test_a_session_is_remembered_by_a_digest(name):
     ],
 )  # fmt: skip
 def test_headers_that_a_deployment_may_add(name, may):
-    """A deployment's own headers are neither a credential nor about the connection, however they are spelled."""
+    """A deployment's own headers are neither a credential nor hop-by-hop, however they are written."""
     assert may_be_added(name) is may
 
 
@@ -297,11 +297,11 @@ def test_headers_that_a_deployment_may_add(name, may):
     ],
 )
 def test_has_two_lengths(names, has):
-    """A request says where it ends in one way."""
+    """A request defines its end in only one way."""
     assert has_two_lengths([(name, b"1") for name in names]) == has
 
 
 @pytest.mark.parametrize("name", sorted(FOR_LITELLM))
 def test_a_credential_in_the_wrong_header_stays_here(name):
-    """LiteLLM may pass a header on; one of its allow-list that holds a Claude credential is not shown to it."""
+    """An allowed header that contains a Claude credential is not sent to LiteLLM, which may forward it."""
     assert for_litellm([(name, f"x {OAUTH}")], None) == []

@@ -1,4 +1,4 @@
-"""providers/history.py: conversations made to fit each provider."""
+"""providers/history.py: conversations adapted to each provider."""
 
 import copy
 import json
@@ -119,7 +119,7 @@ OWN_FAILED = result_block(f"{PREFIX}1", "unavailable")
     ],
 )  # fmt: skip
 def test_a_history(row, given, wanted):
-    """What a provider does not understand leaves a history or becomes words; nothing is changed in place."""
+    """What a provider does not accept is removed or becomes text; inputs are not modified."""
     before = copy.deepcopy(given)
     made = fitted_messages(given, row)
     assert made == (given if wanted is None else wanted)
@@ -149,7 +149,7 @@ def blocks_of(message):
 
 @given(HISTORIES, ANY_ROW)
 def test_any_history_becomes_a_strict_one(history, row):
-    """Roles alternate from the user on, no turn is empty, and each call has its result, alone, at the next turn's beginning."""
+    """Roles alternate from the user on, no turn is empty, and each call has exactly one result at the next turn's start."""
     before = copy.deepcopy(history)
     made = fitted_messages(history, row)
     assert history == before
@@ -166,7 +166,7 @@ def test_any_history_becomes_a_strict_one(history, row):
 
 @given(HISTORIES, ANY_ROW)
 def test_fitting_twice_changes_nothing(history, row):
-    """A history that fits is the same object afterwards; kept thinking has lost its mark, so it is left out of this."""
+    """An adapted history is the same object after a second pass, except for kept thinking, which has lost its mark."""
     plain = Dialect(row.name, cache_control=row.cache_control, images=row.images)
     once = fitted_messages(history, plain)
     assert fitted_messages(once, plain) is once
@@ -174,7 +174,7 @@ def test_fitting_twice_changes_nothing(history, row):
 
 @given(st.lists(st.text(min_size=1, max_size=60), min_size=1, max_size=8, unique=True), st.sampled_from([STRICT, OPENAI]))
 def test_ids_stay_one_to_one(names, row):
-    """Two calls have two ids, whatever they were called, each of them plain and short enough, and each with its own result."""
+    """Two calls have two ids, whatever their original ids; each id is plain and short enough and has its own result."""
     history = [USER, turn(*map(call, names)), user(*map(result, names))]
     _, calls, results = fitted_messages(history, row)
     made = [block["id"] for block in calls["content"]]

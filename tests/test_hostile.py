@@ -1,6 +1,6 @@
-"""Whatever a client, an upstream or an operator makes up: nothing raises, nothing is let through, no secret is shown.
+"""Arbitrary input of a client, an upstream or an operator: nothing raises, passes a limit, or shows a secret.
 
-The rules are those of ``fuzz/rules.py``; here they meet inputs that have a shape, and the cases that once broke one.
+The rules are those of ``fuzz/rules.py``; here they get structured inputs, and the cases that once broke one.
 """
 
 import json
@@ -30,7 +30,7 @@ TRIED: Counter[str] = Counter()
 
 @pytest.fixture(autouse=True, scope="module")
 def figures():
-    """Say at the end how many inputs each surface got; what was lost is what failed."""
+    """Print the number of inputs of each surface at the end."""
     yield
     print("\nhostile inputs tried, none lost:", ", ".join(f"{name} {count}" for name, count in sorted(TRIED.items())))
 
@@ -40,7 +40,7 @@ ODD = st.text(st.characters(exclude_characters="\x00"), max_size=12)
 
 
 def pieces(*given, size=8):
-    """Texts that are almost what they should be."""
+    """Texts that are almost valid."""
     return st.lists(st.one_of(st.sampled_from([*given, *SECRETS]), ODD), max_size=size).map("".join)
 
 
@@ -53,14 +53,14 @@ STARTED = b'event: message_start\ndata: {"type":"message_start","message":{"mode
 @given(st.one_of(GARBAGE, streams().map(lambda both: both[0]), GARBAGE.map(lambda data: STARTED + data)), SIZES)
 @example(STARTED.replace(b"\n", b"\r"), [len(STARTED) - 1])
 def test_streams(data, sizes):
-    """An upstream's stream, or what comes in its place, is passed on alike however it is cut, Claude's to the byte."""
+    """An upstream's stream, or any other bytes, is forwarded the same for every cut, and Claude's to the byte."""
     TRIED["streams"] += 1
     rules.stream(data, sizes or [1])
 
 
 @pytest.mark.parametrize("index", [10**4300 - 1, -1, 1e300, True, None, "0"])
 def test_an_index_that_is_none(index):
-    """An index that cannot be counted on from is nobody's, also where the one after it could not be written down."""
+    """An index that is too large belongs to no block, even if the index after it could not be printed."""
     TRIED["streams"] += 1
     blocks = [("thinking", 0), ("text", index), ("thinking", 1), ("text", 2)]
     start = [{"type": "content_block_start", "index": place, "content_block": {"type": kind}} for kind, place in blocks]
@@ -81,7 +81,7 @@ NAMES = [
 
 @st.composite
 def header_lists(draw):
-    """Headers as a server reads them: names in any case and more than once, values of Latin-1."""
+    """Headers as a server reads them: names in any case, repeated, with values in Latin-1."""
     found = []
     for name, value in draw(
         st.lists(st.tuples(st.sampled_from(NAMES), pieces("Bearer ", "bearer\t", ", x-", ":", ",")), max_size=8)
@@ -97,7 +97,7 @@ def header_lists(draw):
 @example([("x-litellm-api-key", f"Bearer bearer {SECRETS[0]}")])
 @example([("Connection", "authorization, anthropic-beta, host, x-app"), ("x-app", "cli"), ("anthropic-beta", "a")])
 def test_headers(sent):
-    """No switch and no credential of a client's gets to LiteLLM, whatever case, repetition or space it comes in."""
+    """LiteLLM gets no switch and no credential of a client, in any case, repetition or spacing."""
     TRIED["headers"] += 1
     rules.client_headers(sent)
 
@@ -130,7 +130,7 @@ PARTS = st.sampled_from(
     ODD,
 )
 def test_routes(method, path, query):
-    """A path that is not to the letter one of the list is closed to everybody but the master key."""
+    """A path that is not exactly on the list is closed to everyone without the master key."""
     TRIED["routes"] += 1
     rules.route(method, path, query)
 
@@ -146,7 +146,7 @@ LISTED = pieces(
 @given(LISTED)
 @example(f"anna@{SECRETS[0]}={SECRETS[1]}")
 def test_token_lists(text):
-    """A list of credentials is read or refused, and shows none of them."""
+    """A list of credentials is parsed or rejected, and shows none of them."""
     TRIED["token lists"] += 1
     rules.token_list(text)
 
@@ -154,7 +154,7 @@ def test_token_lists(text):
 @MANY
 @given(LISTED, LISTED, st.sampled_from(["utf-8", "utf-16", "latin-1"]))
 def test_lists_of_people(content, variable, coding):
-    """A list of people is read line by line, and what is said of a broken line shows no token."""
+    """A list of users is parsed line by line, and no error about a broken line shows a token."""
     TRIED["lists of people"] += 1
     rules.people(content.encode(coding, "replace"), variable)
 
@@ -170,7 +170,7 @@ SPACES = st.sampled_from(["", " ", "\t", "\xa0", "\u2003", "\x0b", "\ufeff"])
 @example([("\xa0", "anna=sk-made-up-token-of-anna")], "\n")
 @example([("", "anna=sk-made-up-token-of-anna"), ("\ufeff", "ben = sk-made-up-token-of-ben  # b")], "\n")
 def test_the_file_of_people_is_edited(tmp_path_factory, lines, end):
-    """Who is added is in the file, who is removed is not, and no other line changes, whatever stands there already."""
+    """An added user is in the file, a removed user is not, and no other line changes, whatever the file contains."""
     TRIED["edits of people"] += 1
     path = tmp_path_factory.mktemp("people") / "users"
     before = end.join(space + line for space, line in lines).encode()
@@ -195,7 +195,7 @@ VALUES = pieces(
 @example({"ANTHROPIC_API_BASE": "https://host\nevil"})
 @example({"CLAUDE_TOKEN_MODE": SECRETS[0], "PORT": f"x{SECRETS[1]}"})
 def test_settings(environ):
-    """Settings are read or refused with a sentence each, no secret in it; an address that is read is one that can be asked."""
+    """Settings are parsed or rejected with messages that contain no secret; a parsed URL can be requested."""
     TRIED["settings"] += 1
     rules.settings(environ)
 
@@ -222,7 +222,7 @@ def test_settings(environ):
 @example("https://api.anthropic.com\\.evil.test/")
 @example("https://api.anthropic.com\t.evil.test/")
 def test_addresses(url):
-    """What is taken for Anthropic's host is the host that would be asked."""
+    """A URL that counts as Anthropic's is sent to Anthropic's host."""
     TRIED["addresses"] += 1
     rules.address(url)
 
@@ -282,7 +282,7 @@ CONFIGS = st.one_of(
 @example(b"[" * 5000)
 @example(b"a: " + b"9" * 5000)
 def test_config(tmp_path_factory, content):
-    """A config.yaml is read or refused, and one that is read breaks nothing that looks into it."""
+    """A config.yaml is parsed or rejected, and a parsed one raises nothing in later checks."""
     TRIED["config.yaml"] += 1
     path = tmp_path_factory.getbasetemp() / "hostile.yaml"
     path.write_bytes(content)
@@ -313,7 +313,7 @@ WORDS = [
 
 
 def written(value):
-    """Return JSON in which an object is a list of pairs, so that a key may be there twice."""
+    """Return JSON in which an object is a list of pairs, so that a key may be duplicated."""
     if isinstance(value, tuple):
         return "{" + ",".join(f"{json.dumps(name)}:{written(inner)}" for name, inner in value) + "}"
     if isinstance(value, list):
@@ -333,7 +333,7 @@ JSON = st.recursive(
 
 
 def typed(role, inner):
-    """Turns with blocks in them, so that what looks into blocks has something to find."""
+    """Turns with blocks, so that checks of blocks find something."""
     return st.tuples(st.just(("role", role)), st.tuples(st.just("content"), st.lists(objects(inner), max_size=4)))
 
 
@@ -360,7 +360,7 @@ TWICE = b'{"model":"glm","messages":[1],"%s":[{"model":"gpt"}],"%s":[]}'
 @example(TWICE % (b"fallbacks", b"fallbacks"))
 @example(json.dumps({"model": "glm", "messages": [{"content": [{"type": "tool_use", "id": "cpx_" + "\ud83d" * 50}]}]}).encode())
 def test_bodies(raw):
-    """A body is refused, or every provider gets what it understands of it and no more; limits hold for any reading of it."""
+    """A body is rejected, or every provider gets only fields that it accepts; limits hold for any parser."""
     TRIED["bodies"] += 1
     rules.request_body(raw)
 
@@ -372,7 +372,7 @@ def test_bodies(raw):
 @example(b'{"model":"glm","messages":[1]}\x00')
 @example(b"[" * 100_000)
 def test_bodies_that_are_no_text(given):
-    """Bytes of any coding are a body or a refusal."""
+    """Bytes in any encoding are a body or are rejected."""
     TRIED["bodies"] += 1
     raw = (
         given
@@ -383,7 +383,7 @@ def test_bodies_that_are_no_text(given):
 
 
 def test_a_number_of_a_million_digits():
-    """What Python does not turn into a number is a body that is not JSON."""
+    """A number that Python does not parse makes the body invalid JSON."""
     TRIED["bodies"] += 1
     for max_tokens in (b"9" * 1_000_000, b"9" * 4301):
         body = b'{"model":"glm","messages":["x"],"max_tokens":' + max_tokens + b"}"
@@ -393,7 +393,7 @@ def test_a_number_of_a_million_digits():
 
 
 def test_a_field_that_is_there_twice_is_limited_twice():
-    """Who may use one model alone cannot name another one in the first of two lists either."""
+    """A user with one model cannot name another one in a duplicate field either."""
     TRIED["bodies"] += 2
     limits = Limits.of({"claude_proxy": {"users": {"anna": {"models": ["glm"]}}}})
     for name in (b"tools", b"fallbacks"):
@@ -408,7 +408,7 @@ RECOGNISED = (*EXTRA_USAGE, *NOT_CLAUDE_CODE, *WRONG_HEADER, *REFUSED_ACCOUNT, *
 @MANY
 @given(pieces(*RECOGNISED, "messages.0.content.0: ", ": ", ". ", "'", "`", "\n", ".", size=5))
 def test_quotations(words):
-    """Whatever a client makes up of Anthropic's sentences, an error that quotes it costs no credential anything."""
+    """Whatever a client quotes of Anthropic's messages, an error that quotes it affects no credential."""
     TRIED["quotations"] += 1
     rules.quotation(words)
 
@@ -419,14 +419,14 @@ def test_quotations(words):
 @MANY
 @given(pieces("sk-ant-", "made-up", "***", "-", size=12), st.lists(st.sampled_from(SECRETS), max_size=3))
 def test_redaction(text, secrets):
-    """No text that leaves holds a secret, however two of them stand inside each other."""
+    """No redacted text contains a secret, even if secrets overlap."""
     TRIED["texts"] += 1
     rules.redacted(text, secrets)
 
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_the_fuzzers_seeds(name):
-    """What the fuzzer begins with breaks no rule, cut off at any place or with a byte of noise in it."""
+    """The fuzzer's seeds break no rule, cut off at any place or with a noise byte."""
     for seed in TARGETS[name].seeds:
         for place in range(0, len(seed) + 1, max(1, len(seed) // 40)):
             for data in (seed[:place], seed[:place] + b"\xff" + seed[place:], seed[:place] + seed[place + 1 :]):

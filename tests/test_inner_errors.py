@@ -1,4 +1,4 @@
-"""openai/inner_errors.py: errors inside a response whose status is good."""
+"""openai/inner_errors.py: errors inside a response with status 200."""
 
 import pytest
 
@@ -29,7 +29,7 @@ WORDS = "made up"
     ],
 )
 def test_an_error(said, choice, kind):
-    """Its words are the provider's, and its type is what its code says, where it has one."""
+    """The message is the provider's, and the type follows from its code if there is one."""
     assert inner_error(said, choice) == (kind, WORDS)
 
 
@@ -41,16 +41,16 @@ def test_an_error(said, choice, kind):
     ],
 )  # fmt: skip
 def test_no_error(said):
-    """A field of nothing, and a state that is good, are none."""
+    """An empty field and a status of success are no errors."""
     assert inner_error(said, {}) is None
 
 
 @pytest.mark.parametrize("error", [{"code": 500}, {"message": 7}, [1]])
 def test_without_words(error):
-    """There are some all the same."""
+    """An error without a message gets one."""
     assert inner_error({"error": error}, {})[1]
 
 
 def test_the_codes_of_minimax():
-    """Each of them is a status that is somebody's fault."""
+    """Each of MiniMax's codes maps to an error status."""
     assert all(400 <= status < 500 for status in MINIMAX.values())

@@ -1,4 +1,4 @@
-"""litellm/lane_client.py: the handlers that LiteLLM sends requests with."""
+"""litellm/lane_client.py: the handlers with which LiteLLM sends requests."""
 
 import asyncio
 import json
@@ -43,7 +43,7 @@ def post(client, url=URL, **more):
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_answer_is_read_unless_it_streams(stream):
-    """A whole answer is there when ``post`` returns; a stream is left to be read."""
+    """A whole response is read when ``post`` returns; a stream is not."""
 
     async def parts():
         yield b"whole"
@@ -53,7 +53,7 @@ def test_an_answer_is_read_unless_it_streams(stream):
 
 
 def test_an_error_is_litellms_with_status_headers_and_text():
-    """LiteLLM learns status, headers and wording, by an error on which it does not repeat the request by itself."""
+    """LiteLLM gets status, headers and message, in an error after which it does not retry by itself."""
     answer = httpx.Response(418, headers={"retry-after": "7"}, content=b"short and stout")
     with pytest.raises(BaseLLMException) as error:
         post(PlainClient(http_of(lambda _: answer)), stream=True)
@@ -63,7 +63,7 @@ def test_an_error_is_litellms_with_status_headers_and_text():
 
 
 def test_a_timeout_is_litellms():
-    """LiteLLM's retries know its own time-out only."""
+    """The error is LiteLLM's own timeout, the only one that its retries know."""
 
     def late(request):
         raise httpx.ReadTimeout("late", request=request)
@@ -73,7 +73,7 @@ def test_a_timeout_is_litellms():
 
 
 def test_no_redirect_is_followed():
-    """A redirect would take a key, or the client, to another host, so it is an error."""
+    """A redirect is an error, because it would send a key, or the client, to another host."""
     seen = []
     moved = httpx.Response(307, headers={"location": "https://evil.invalid/"})
     with pytest.raises(BaseLLMException) as error:
@@ -84,7 +84,7 @@ def test_no_redirect_is_followed():
 
 @pytest.mark.parametrize("broken", [httpx.ReadError("reset"), httpx.DecodingError("no gzip")])
 def test_a_broken_connection_is_told_in_plain_words(broken):
-    """LiteLLM learns who broke off, and nothing of the library's own words."""
+    """LiteLLM gets the name of the host that broke off, without the library's own message."""
 
     def fail(_):
         raise broken
@@ -95,7 +95,7 @@ def test_a_broken_connection_is_told_in_plain_words(broken):
 
 
 def test_litellm_gets_the_beginning_of_a_large_error():
-    """LiteLLM looks through all of an error's text again and again, so it gets the beginning of a large one."""
+    """LiteLLM gets only the start of a large error, because it searches the whole text repeatedly."""
     with pytest.raises(BaseLLMException) as error:
         post(PlainClient(http_of(lambda _: httpx.Response(400, content=b"x" * (MAX_ERROR_BYTES * 3)))))
     assert error.value.message == "x" * MAX_ERROR_BYTES
@@ -107,7 +107,7 @@ def test_litellm_gets_the_beginning_of_a_large_error():
     ids=["betas", "none"],
 )
 def test_betas_go_into_the_body(header, body):
-    """Vertex AI reads betas from the body, and refuses them in the header."""
+    """Vertex AI reads betas from the body and rejects them in the header."""
     seen = []
     client = BetasInBody(http_of(lambda _: httpx.Response(200), seen))
     headers = {"authorization": "Bearer made-up"} | ({"anthropic-beta": header} if header else {})
@@ -138,7 +138,7 @@ def events(*chunks):
 
 
 class Begun:
-    """One attempt that LiteLLM has begun, on a lane over an upstream."""
+    """One attempt that LiteLLM has started, on a lane with an upstream."""
 
     def __init__(self, *responses, raw=STREAMS, deployment=CLAUDE, fields=None):
         self.upstream = Upstream(*responses)
@@ -151,7 +151,7 @@ class Begun:
         self.client = LaneClient(Serving(lanes, ActiveConfig({}, {}), meter=Meter(len)), self.entrance, deployment, fields)
 
     def post(self):
-        """Return what LiteLLM gets, or the error that it gets."""
+        """Return LiteLLM's response or error."""
         try:
             return post(self.client)
         except (BaseLLMException, litellm.Timeout) as error:
@@ -159,7 +159,7 @@ class Begun:
 
 
 def test_litellm_gets_a_copy_of_a_stream():
-    """The client has the stream when LiteLLM gets its copy, as Claude sent it, whatever LiteLLM made of the request."""
+    """When LiteLLM gets its copy, the client has the stream as Claude sent it, whatever LiteLLM changed in the request."""
     begun = Begun(events(START, STOP))
     response = begun.post()
     assert (begun.received.body, begun.received.ended) == (START.replace(b"claude-x", b"alias") + STOP, True)
@@ -169,7 +169,7 @@ def test_litellm_gets_a_copy_of_a_stream():
 
 
 def test_litellm_gets_a_copy_of_a_whole_message():
-    """The same for a response that is no stream."""
+    """The same for a whole response."""
     begun = Begun(Response(200, headers={"content-type": "application/json"}, body=MESSAGE), raw=WHOLE)
     response = begun.post()
     assert begun.received.body == MESSAGE.replace(b"claude-x", b"alias")
@@ -178,7 +178,7 @@ def test_litellm_gets_a_copy_of_a_whole_message():
 
 
 def test_another_providers_whole_message_is_litellms():
-    """LiteLLM sends it, after whatever looks at its responses; the provider gets the request as LiteLLM has it."""
+    """LiteLLM sends the message, after its callbacks; the provider gets the request as LiteLLM has it."""
     changed = {"model": "glm", "messages": [{"role": "user", "content": [{"type": "text", "text": "masked"}]}]}
     begun = Begun(Response(200, body=MESSAGE), raw=WHOLE, deployment=GLM, fields=changed)
     assert (begun.post().content, begun.received.begun) == (MESSAGE, None)
@@ -191,7 +191,7 @@ def test_another_providers_whole_message_is_litellms():
     ids=["error-event", "broken-off"],
 )
 def test_a_stream_that_does_not_end_well_is_a_failure(end, status, kind):
-    """The client has what there was, LiteLLM counts a failure, and nobody else may answer."""
+    """The client keeps what it received, LiteLLM records a failure, and no fallback is used."""
     begun = Begun(events(START, end))
     error = begun.post()
     assert (type(error), error.status_code, begun.received.journal.error) == (BaseLLMException, status, kind)
@@ -210,7 +210,7 @@ def test_a_stream_that_does_not_end_well_is_a_failure(end, status, kind):
     ids=["about-the-request", "overloaded", "error-event", "broken-off", "unreachable"],
 )
 def test_an_attempt_that_sent_nothing_is_litellms_error(response, status, final):
-    """LiteLLM learns the status, by an error on which it does not repeat the request by itself; the client's error is kept."""
+    """LiteLLM gets the status, in an error after which it does not retry by itself; the client's error is kept."""
     begun = Begun(response)
     error = begun.post()
     assert (type(error), error.status_code, begun.received.begun) == (BaseLLMException, status, None)
@@ -218,7 +218,7 @@ def test_an_attempt_that_sent_nothing_is_litellms_error(response, status, final)
 
 
 def test_an_attempts_error_has_its_words_and_headers():
-    """LiteLLM's fallbacks go by an error's words, and its retries by ``retry-after``; it gets the beginning of a large one."""
+    """LiteLLM's fallbacks depend on the message, its retries on ``retry-after``; it gets the start of a large error."""
     begun = Begun(Response(529, headers={"retry-after": "7"}, body=b"x" * MAX_ERROR_BYTES * 3))
     error = begun.post()
     assert (error.message, error.headers["retry-after"]) == ("x" * MAX_ERROR_BYTES, "7")
@@ -226,7 +226,7 @@ def test_an_attempts_error_has_its_words_and_headers():
 
 
 def test_litellm_does_not_wait_for_the_pool():
-    """A pool that has nobody is a 429 without ``retry-after``: LiteLLM would wait that long, and ask the same pool again."""
+    """An exhausted pool is a 429 without ``retry-after``, because LiteLLM would wait that long and use the same pool again."""
     limited = {"retry-after": "30"}
     begun = Begun(Response(429, headers=limited, json={"type": "error", "error": {"type": "x", "message": "limit"}}))
     error = begun.post()
@@ -235,14 +235,14 @@ def test_litellm_does_not_wait_for_the_pool():
 
 
 def test_an_attempt_that_is_late_is_litellms_timeout():
-    """LiteLLM's retries know its own time-out only."""
+    """The error is LiteLLM's own timeout, the only one that its retries know."""
     error = Begun(TimedOutError("late")).post()
     assert isinstance(error, litellm.Timeout)
     assert "anthropic/claude-x" in str(error)
 
 
 def test_a_client_that_leaves_ends_the_attempt():
-    """The upstream is let go, and LiteLLM gets what had come until then, for its books."""
+    """The upstream's connection is closed, and LiteLLM gets what was received until then, for its records."""
     begun = Begun(events(START, STOP))
 
     def leave():
@@ -255,7 +255,7 @@ def test_a_client_that_leaves_ends_the_attempt():
 
 
 def test_what_litellm_gives_up_ends():
-    """When LiteLLM's own work is cancelled while the client stays, the attempt ends with it."""
+    """If LiteLLM's own work is cancelled while the client stays connected, the attempt ends too."""
     begun = Begun(events(START, STOP))
 
     async def run():

@@ -1,4 +1,4 @@
-"""anthropic/messages.py: what other providers may see of a body, and thinking blocks out of histories and responses."""
+"""anthropic/messages.py: the fields for other providers, and thinking blocks in histories and responses."""
 
 import copy
 import functools
@@ -57,13 +57,13 @@ SWITCHES = {
 
 
 def test_for_provider_is_an_allow_list():
-    """LiteLLM sees the Messages API's fields and none of its own switches that a client's body may hold."""
+    """Another provider gets the Messages API's fields and none of LiteLLM's switches."""
     assert for_provider(KNOWN | SWITCHES) == KNOWN
 
 
 @pytest.mark.parametrize("name", SWITCHES)
 def test_a_switch_does_nothing(name):
-    """No switch of LiteLLM's gets through, each on its own."""
+    """Each of LiteLLM's switches alone is removed."""
     assert for_provider({"model": "glm", name: SWITCHES[name]}) == {"model": "glm"}
 
 
@@ -80,12 +80,12 @@ def test_a_switch_does_nothing(name):
     ids=["user-id", "switches-beside-it", "switches-only", "object", "text", "null"],
 )
 def test_of_metadata_only_the_user_id(metadata, seen):
-    """``metadata`` is LiteLLM's own name for its switches, so only Anthropic's one field of it gets through."""
+    """LiteLLM uses ``metadata`` for its own switches, so only Anthropic's field ``user_id`` is kept."""
     assert for_provider({"model": "m", "metadata": metadata}) == {"model": "m"} | seen
 
 
 def test_tools_that_litellm_would_run_itself():
-    """A tool of type ``mcp`` goes, because LiteLLM would call the server that the client names; all other tools stay."""
+    """A tool of type ``mcp`` is removed, because LiteLLM would call the client's server; all other tools stay."""
     custom, server_side = {"name": "Read", "input_schema": {}}, {"type": "web_search_20250305", "name": "web_search"}
     mcp = {"type": "mcp", "server_url": "http://evil.tld"}
     assert for_provider({"tools": [custom, mcp, server_side]}) == {"tools": [custom, server_side]}
@@ -93,7 +93,7 @@ def test_tools_that_litellm_would_run_itself():
 
 @pytest.mark.parametrize("tools", [None, "text", {"type": "mcp"}], ids=["null", "text", "object"])
 def test_tools_that_are_no_list(tools):
-    """A ``tools`` of another shape is passed on for LiteLLM to refuse."""
+    """A ``tools`` of another shape is passed on, and LiteLLM rejects it."""
     assert for_provider({"tools": tools}) == {"tools": tools}
 
 
@@ -119,7 +119,7 @@ def test_tools_that_are_no_list(tools):
     ],
 )  # fmt: skip
 def test_thinking_in_a_history(blocks, for_claude, for_others):
-    """Claude keeps what it signed or redacted, others keep no thinking, and a turn of which nothing is left goes as a whole."""
+    """Claude keeps signed and redacted thinking, other providers keep none, and an empty turn is removed."""
     history = [USER, turn(*blocks), USER]
     before = copy.deepcopy(history)
     for change, kept in ((without_foreign_thinking, for_claude), (without_thinking, for_others)):
@@ -130,7 +130,7 @@ def test_thinking_in_a_history(blocks, for_claude, for_others):
 
 
 def test_a_search_that_the_proxy_made_for_another_model():
-    """Claude gets it as text, for nothing in it is sealed by Anthropic; Claude's own searches stay as they are."""
+    """Claude gets the proxy's search as text, because Anthropic has not encrypted it; Claude's own searches are unchanged."""
     own = [
         call_block(f"{PREFIX}1") | {"input": {"query": "q"}},
         result_block(f"{PREFIX}1", [Page("T", "http://x.invalid", "ripe")]),
@@ -161,14 +161,14 @@ def test_a_search_that_the_proxy_made_for_another_model():
     ids=["text", "no-content", "null-content", "user", "system", "a-string", "null", "a-list"],
 )
 def test_messages_that_are_left_alone(message):
-    """Only lists of blocks in an assistant's turn are looked at; every other message stays the same object."""
+    """Only block lists of assistant turns are searched; every other message stays the same object."""
     history = [message]
     assert without_thinking(history) is history
     assert without_foreign_thinking(history) is history
 
 
 def test_other_fields_and_other_turns_stay():
-    """A turn that loses a block keeps its other fields, and turns that lose none stay the same objects."""
+    """A turn that loses a block keeps its other fields, and unchanged turns stay the same objects."""
     untouched = turn(TEXT)
     changed = without_thinking([untouched, turn(SIGNED, TEXT, id="x")])
     assert changed == [untouched, turn(TEXT, id="x")]
@@ -194,7 +194,7 @@ def clearing(*types, **more):
     ids=["plain", "thinking", "only-clearing", "clearing-and-more", "other-edits", "text", "odd-edits", "everything-else"],
 )
 def test_repaired(more, kept):
-    """The second try has no thinking block and nothing that needs one, and everything else as it was."""
+    """The retry has no thinking block and nothing that needs one; everything else is unchanged."""
     body = {"model": "m", "messages": [USER, turn(SIGNED, TEXT), turn(REDACTED), USER]} | more
     before = copy.deepcopy(body)
     assert repaired(body) == {"model": "m", "messages": [USER, turn(TEXT), USER]} | kept
@@ -207,7 +207,7 @@ def test_repaired(more, kept):
     ids=["nothing", "text", "empty", "no-thinking-in-it"],
 )
 def test_nothing_to_repair(body):
-    """Without a thinking block in the history a second try would be the same request, so there is none."""
+    """A history without thinking blocks gets no retry, because the request would be the same."""
     assert repaired(body) is None
 
 
@@ -226,7 +226,7 @@ def test_nothing_to_repair(body):
     ids=["first", "several", "only-thinking", "none", "empty", "odd-blocks", "text", "null"],
 )
 def test_a_whole_response(content, kept):
-    """Thinking leaves a response, one of only thinking stays a message, and one without any stays the same object."""
+    """Thinking is removed; a response of thinking only stays a message, and one without thinking is the same object."""
     response = {"type": "message", "role": "assistant", "content": content, "usage": {}}
     clean = response_without_thinking(response)
     assert clean == response | {"content": kept}
@@ -234,7 +234,7 @@ def test_a_whole_response(content, kept):
 
 
 def test_a_response_without_content():
-    """A response of another shape, such as an error, passes as it is."""
+    """A response of another shape, such as an error, is unchanged."""
     error = {"type": "error", "error": {}}
     assert response_without_thinking(error) is error
 
@@ -242,14 +242,14 @@ def test_a_response_without_content():
 @pytest.mark.parametrize("depth", [0, 1, 2, 50])
 @pytest.mark.parametrize("wrap", [lambda inner: [1, inner], lambda inner: {"a": 1, "b": inner}], ids=["lists", "objects"])
 def test_is_deeper_than(wrap, depth):
-    """What stands inside itself so many times is not deeper than that, and is deeper than one less."""
+    """A value with so many levels is not deeper than that number, but deeper than one less."""
     value = functools.reduce(lambda inner, _: wrap(inner), range(depth), "text")
     assert not is_deeper_than(value, depth)
     assert depth == 0 or is_deeper_than(value, depth - 1)
 
 
 def test_is_deeper_than_needs_no_stack():
-    """However deep a value is, looking at it does not raise."""
+    """The check does not raise, however deep a value is."""
     value = functools.reduce(lambda inner, _: [inner], range(100_000), "text")
     assert is_deeper_than(value, 400)
     while isinstance(value, list):  # taken apart by hand: the interpreter would do it by recursion
@@ -257,10 +257,10 @@ def test_is_deeper_than_needs_no_stack():
 
 
 def test_what_is_no_tool_is_not_shown():
-    """LiteLLM takes every tool for an object, and breaks on another one."""
+    """A tool that is not an object is removed, because LiteLLM fails on it."""
     assert for_provider({"model": "m", "tools": [None, 1, "x", [], {"name": "n"}]})["tools"] == [{"name": "n"}]
 
 
 def test_half_a_character_in_a_long_id():
-    """A long id is shortened whatever is in it."""
+    """A long id with a lone surrogate is shortened."""
     assert len(short_id("cpx_" + "\ud83d" * 50)) <= LONGEST_ID

@@ -24,7 +24,7 @@ def round_of(row=STRICT, ids=()):
 
 
 def told(said, row=STRICT, size=None, ids=()):
-    """Return a round that was told a stream or a message, and the message that it and an end would be."""
+    """Return a round that was fed a stream or a message, and the message that its output is."""
     one, writer = round_of(row, ids)
     if isinstance(said, dict):
         out = one.feed_whole(said)
@@ -41,7 +41,7 @@ FORMS = pytest.mark.parametrize("form", [stream, whole])
 
 @FORMS
 def test_a_response(form):
-    """What is no call of the search is written; name and ids are as the client gets them."""
+    """Everything except search calls is written, with the client's model name and ids."""
     one, message = told(form(text("one two"), call("functions.Read:0")))
     assert [block["type"] for block in message["content"]] == ["text", "tool_use"]
     assert (message["content"][0]["text"], message["content"][1]["input"]) == ("one two", {"a": 1})
@@ -53,7 +53,7 @@ def test_a_response(form):
 
 @FORMS
 def test_a_call_of_the_search(form):
-    """It is kept back with its input, and stands in the turn."""
+    """The search call is not written; the turn contains it with its input."""
     one, writer = round_of(ids=("toolu_x",))
     said = form(text("look"), SEARCH)
     out = one.feed_whole(said) if isinstance(said, dict) else one.feed(said) + one.finish()
@@ -66,7 +66,7 @@ def test_a_call_of_the_search(form):
 @FORMS
 @pytest.mark.parametrize(("row", "kept"), [(STRICT, False), (KIMI, True)])
 def test_thinking(form, row, kept):
-    """It goes, or is the provider's own, under the proxy's mark, in message and turn alike."""
+    """Thinking is removed, or is the provider's own with the proxy's mark, in message and turn."""
     one, message = told(form(THOUGHT, REDACTED, text("x y")), row)
     blocks = [
         THOUGHT | {"signature": mark("kimi", "own")}, REDACTED | {"data": mark("kimi", "own")}, text("x y"),
@@ -78,7 +78,7 @@ def test_thinking(form, row, kept):
 
 
 def test_any_cut_gives_the_same():
-    """The message depends on the bytes, never on how they were cut."""
+    """The message depends on the bytes, not on the chunks."""
     said = stream(THOUGHT, text("one two"), call(), SEARCH | {"name": "web_searches"})
     messages = [told(said, KIMI, size)[1] | {"id": ""} for size in (1, 3, 50, None)]
     assert all(message == messages[-1] for message in messages)
@@ -93,7 +93,7 @@ def test_any_cut_gives_the_same():
     ],
 )  # fmt: skip
 def test_what_is_no_whole_response(broken):
-    """It ends the message with an error, and has no end of its own."""
+    """An incomplete response ends the message with an error, and the round has no end."""
     one, message = told(broken)
     assert (message["type"], one.end, one.ended, one.feed(stream(text("more"))), one.finish()) == (
         "error",
@@ -106,14 +106,14 @@ def test_what_is_no_whole_response(broken):
 
 @pytest.mark.parametrize("reason", ["max_tokens", "refusal", "pause_turn", "stop_sequence"])
 def test_the_end(reason):
-    """The reason is the provider's; what no client knows is an ordinary end."""
+    """The stop reason is the provider's; an unknown one becomes an ordinary end."""
     assert told(stream(text("x y"), reason=reason))[0].end == End(reason)
     assert told(whole(text("x y"), reason="odd"))[0].end == End("end_turn")
     assert told(whole(text("x y")) | {"stop_reason": "stop_sequence", "stop_sequence": "S"})[0].end == End("stop_sequence", "S")
 
 
 def test_odd_events():
-    """What does not belong there says nothing, a block that is not ended ends with the next one, and nothing raises."""
+    """Unexpected events are ignored, an unfinished block ends with the next one, and nothing raises."""
     odd = [
         event("ping"), b": comment\n\n", b"data: [1]\n\n", event("content_block_stop", index=0),
         event("content_block_delta", index=0, delta={"type": "text_delta", "text": "x"}), event("content_block_start", index=0),

@@ -1,4 +1,4 @@
-"""providers/meter.py: an estimate of a request's tokens, set right by what its provider counted before."""
+"""providers/meter.py: an estimate of a request's tokens, corrected by its provider's earlier counts."""
 
 import json
 from pathlib import Path
@@ -40,7 +40,7 @@ def words(said):
 
 
 def test_texts_are_counted_at_first():
-    """Before the provider has said anything, and where it said it of too little, of pictures, or what cannot be."""
+    """A tokenizer counts until the provider has reported a plausible number for enough text without images."""
     meter = Meter(words)
     assert meter.tokens("a", LONG) == 2000 + FRAME_TOKENS
     meter.learn("a", sent(text("x" * 100)), 50)
@@ -51,7 +51,7 @@ def test_texts_are_counted_at_first():
 
 
 def test_the_providers_numbers_count():
-    """The next request of that much text gets that number, and other providers' do not change."""
+    """The next request with that much text gets the provider's number; other providers' estimates do not change."""
     meter = Meter(words)
     meter.learn("a", LONG, 3000)
     assert meter.tokens("a", LONG) == 3000
@@ -62,7 +62,7 @@ def test_the_providers_numbers_count():
 
 
 def test_a_guess_counts_nothing():
-    """It is made of the size of what is sent, at the provider's rate once that is known."""
+    """A guess uses only the size, at the provider's rate once that is known."""
     meter = Meter(lambda _: pytest.fail("counted"))
     size = len("word ") * 2000
     assert meter.guess("a", LONG) == round(size / 4)
@@ -74,14 +74,14 @@ def test_a_guess_counts_nothing():
 
 
 def test_little_text():
-    """It is counted, and the count set right by how the provider's tokenizer differs."""
+    """A short text is counted, and the count is corrected by the ratio of the tokenizers."""
     meter, little = Meter(words), sent(text("one two three four five six"))
     meter.learn("a", LONG, 2 * (2000 + FRAME_TOKENS))
     assert meter.tokens("a", little) == 2 * (6 + FRAME_TOKENS)
 
 
 def test_pictures():
-    """They count beside the text, whose number is the provider's."""
+    """Images are added to the estimate for the text."""
     meter = Meter(words)
     meter.learn("a", LONG, 3000)
     assert meter.tokens("a", sent(text("word " * 2000), PICTURE, PICTURE)) == 3000 + 2 * IMAGE_TOKENS
@@ -100,23 +100,23 @@ def test_pictures():
     ],
 )
 def test_what_is_sent(more, row, counted):
-    """What a provider is not sent, it does not count."""
+    """What a provider does not get, it does not count."""
     assert (sent(text("one"), row=row, **more).size > 3) == counted
 
 
 def test_thinking():
-    """It counts for a provider that gets its own back."""
+    """Thinking counts for a provider that gets its own back."""
     assert sent(THOUGHT, text("one")).size == 3
     assert sent(THOUGHT, text("one"), row=KIMI).size > 3
 
 
 def test_bytes_and_no_characters():
-    """A tokenizer makes more of a character that is no Latin one."""
+    """Size is in bytes, because tokenizers make more tokens of non-Latin characters."""
     assert sent(text("é漢")).size == 5
 
 
 def test_names_are_bounded():
-    """Clients choose some of them."""
+    """The number of kept names is limited, because clients choose some of them."""
     meter = Meter(words)
     for number in range(MAX_NAMES + 5):
         meter.learn(f"m{number}", LONG, 3000)
@@ -132,7 +132,7 @@ FEW_TOKENS = 30
 
 
 def captured():
-    """Return the bodies of the requests that Claude Code was seen to send, by the name of the request."""
+    """Return the bodies of recorded requests of Claude Code, by name."""
     bodies = {path.stem: json.loads(path.read_text(encoding="utf-8"))["body"] for path in sorted(FIXTURES.glob("*.json"))}
     return {name: body for name, body in bodies.items() if isinstance(body, dict) and "messages" in body}
 
@@ -142,14 +142,14 @@ def of_litellm(said):
 
 
 def another_tokenizer():
-    """Return Anthropic's older one, which LiteLLM brings along: the provider's here."""
+    """Return Anthropic's older tokenizer, which LiteLLM contains, in the role of the provider's."""
     folder = Path(litellm.__file__).parent / "litellm_core_utils" / "tokenizers"
     tokenizer = Tokenizer.from_file(str(folder / "anthropic_tokenizer.json"))
     return lambda said: len(tokenizer.encode(said).ids)
 
 
 def providers_number(made, count):
-    """Return what a provider counts: the texts of the request that it gets, with some tokens around each of them."""
+    """Return a provider's count: the texts of the request that it gets, with some tokens for each of them."""
     texts, pictures = [json.dumps(tool, ensure_ascii=False) for tool in made.get("tools") or ()], 0
     for message in made["messages"]:
         content = message.get("content") or ""
@@ -163,7 +163,7 @@ def providers_number(made, count):
 @pytest.mark.skipif(not FIXTURES.is_dir(), reason="no recorded requests of Claude Code's here")
 @pytest.mark.parametrize("row", [ROW["openai-compatible"], ROW["vllm"], KIMI], ids=lambda row: row.name)
 def test_the_meter_agrees_with_the_provider(row):
-    """Within a tenth on every request, whichever other one the provider has counted before."""
+    """The estimate is within a tenth for every request, whichever other request the provider has counted before."""
     bodies, count = captured(), another_tokenizer()
     made = {name: chat_body(body, translated(for_provider(body), row), row, "m") for name, body in bodies.items()}
     numbers = {name: providers_number(one, count) for name, one in made.items()}

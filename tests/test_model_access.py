@@ -1,4 +1,4 @@
-"""config/model_access.py: which models a person may use, as config.yaml says it."""
+"""config/model_access.py: the models that a user may use, by config.yaml."""
 
 import json
 
@@ -36,20 +36,20 @@ ANNA = config(anna={"models": ["glm", "claude-opus-*"]}, ben={"models": ["cheap"
     ],
 )
 def test_what_a_user_may_ask_for(user, allowed, refused):
-    """A name, a pattern or a group allows what it means and nothing else; who is not in the block may use everything."""
+    """A name, a pattern or a group allows exactly its models; a user who is not listed may use every model."""
     limits = Limits.of(ANNA)
     assert [name for name in (*allowed, *refused) if limits.allows(user, name)] == [*allowed]
 
 
 @pytest.mark.parametrize("given", [{}, {"claude_proxy": None}, {"claude_proxy": {}}, {"claude_proxy": {"users": {}}}])
 def test_no_block_is_no_limit(given):
-    """A configuration without the block limits nobody, and is right."""
+    """A configuration without the block limits nobody and is valid."""
     assert list(mistakes(given)) == []
     assert Limits.of(given).allows("anna", "anything")
 
 
 def test_the_refusal_names_the_model_and_what_is_allowed():
-    """A refused person learns which model it was and what there is, as the operator wrote it."""
+    """The message names the requested model and the allowed ones, as the operator wrote them."""
     assert Limits.of(ANNA).refusal("ben", "gpt") == "model: ben may not use gpt on this proxy. Allowed: cheap."
 
 
@@ -70,13 +70,13 @@ def test_the_refusal_names_the_model_and_what_is_allowed():
     ],
 )
 def test_a_mistake_in_the_block(block, says):
-    """What is not a list of known models under a name is a sentence: a limit that means nothing would allow nobody."""
+    """An invalid limit is an error, because it would allow nothing."""
     (mistake,) = mistakes({"model_list": MODELS, "claude_proxy": block})
     assert says in mistake
 
 
 def test_a_right_block_has_no_mistakes():
-    """Names, groups, patterns, and names that a pattern of model_list serves, are all right."""
+    """Names, groups, patterns, and names that match a pattern of model_list, are valid."""
     assert list(mistakes(ANNA)) == []
     assert list(mistakes(config(anna={"models": ["claude-opus-4-8", "fast", "gl*"]}))) == []
 
@@ -92,14 +92,14 @@ def test_a_right_block_has_no_mistakes():
     ],
 )
 def test_a_broken_model_list_is_not_this_checks_matter(models, found):
-    """Whatever model_list holds, the check of the block does not break on it; without a model no name is called wrong."""
+    """An invalid model_list does not break the check; without models no name is reported."""
     given = {"model_list": models, "claude_proxy": {"users": {"anna": {"models": ["glm"]}}}}
     assert len(list(mistakes(given))) == found
 
 
 @pytest.mark.parametrize("users", [{"anna": {"models": ["glm"]}}, None])
 def test_a_block_without_its_parent(users):
-    """Limits that have slipped to the top of the file would count for nobody, so the file is refused."""
+    """Limits at the top level would apply to nobody, so the file is rejected."""
     (mistake,) = mistakes({"model_list": MODELS, "claude_proxy": None, "users": users})
     assert mistake.startswith("users: belongs under claude_proxy")
 
@@ -119,21 +119,21 @@ OPUS = {"model": "claude-opus-4-8"}
     ],
 )
 def test_what_a_request_makes_claude_use(body, forbidden):
-    """The model itself, a server-side fallback and a tool's own model are looked at, and nothing else that is called so."""
+    """The request's model, server-side fallbacks and a tool's own model are checked, and no other field."""
     limits = Limits.of(ANNA)
     assert limits.forbidden("anna", body["model"], json.dumps(body).encode()) == forbidden
     assert limits.forbidden("carl", body["model"], json.dumps(body).encode()) is None
 
 
 def test_a_body_names_one_model():
-    """Who has limits may not name the model twice: Claude could read the other one of the two."""
+    """A limited user may not name the model twice, because Claude could read the other name."""
     limits = Limits.of(ANNA)
     assert limits.forbidden("anna", "glm", b'{"model":"gpt","model":"glm"}') == "several models at once"
     assert limits.forbidden("carl", "glm", b'{"model":"gpt","model":"glm"}') is None
 
 
 def test_limits_hold_in_any_case():
-    """A limit that is written for one spelling of a name holds for every other one."""
+    """A limit applies to every spelling of a user's name."""
     limits = Limits.of(config(Anna={"models": ["glm"]}))
     for name in ("anna", "Anna", "ANNA"):
         assert (limits.allows(name, "glm"), limits.allows(name, "gpt")) == (True, False)
@@ -142,7 +142,7 @@ def test_limits_hold_in_any_case():
 
 
 def test_two_spellings_of_a_name_are_a_mistake():
-    """Of two limits for one user it is said that they are for one; which of them was meant is not known."""
+    """Two limits for one user are reported, because it is unclear which one is meant."""
     (mistake,) = mistakes(config(anna={"models": ["glm"]}, Anna={"models": ["gpt"]}))
     assert mistake == "claude_proxy: users: Anna: is the same user as anna above; upper and lower case make no difference"
     (mistake,) = mistakes(config(Admin={"models": ["glm"]}))

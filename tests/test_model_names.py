@@ -1,4 +1,4 @@
-"""The list of models."""
+"""providers/model_names.py: the list of models."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from claude_proxy.providers.model_names import CLAUDE_CODE_MODELS, PREFIX, is_na
 
 
 def test_every_model_has_an_id_that_claude_code_keeps():
-    """Each model is listed once, in the order of the file, under an id that its discovery keeps, with its own name shown."""
+    """Each model is listed once, in the file's order, under an id that Claude Code accepts, with its own name shown."""
     found = listing(["demo", "claude-demo", "Anthropic-x", "glm", "glm"])
     shown = {model["id"]: model["display_name"] for model in found["data"]}
     assert shown == {f"{PREFIX}demo": "demo", "claude-demo": "claude-demo", "Anthropic-x": "Anthropic-x", f"{PREFIX}glm": "glm"}
@@ -15,7 +15,7 @@ def test_every_model_has_an_id_that_claude_code_keeps():
 
 
 def test_a_pattern_lists_what_claude_code_asks_for():
-    """A pattern stands for the models of Claude Code's aliases that it matches; one of other names lists nothing."""
+    """A pattern is listed as the models of Claude Code's aliases that match it; other patterns list nothing."""
     assert [model["id"] for model in listing(["claude-*"])["data"]] == list(CLAUDE_CODE_MODELS)
     assert [model["id"] for model in listing(["claude-opus-*", "other/*"])["data"]] == ["claude-opus-5-5"]
     assert listing([])["data"] == []
@@ -23,12 +23,12 @@ def test_a_pattern_lists_what_claude_code_asks_for():
 
 @pytest.mark.parametrize("name", ["glm", "claude-demo", "a/b"])
 def test_a_listed_id_finds_its_model(name):
-    """The id of the list is the model that config.yaml names, and so is its own name."""
+    """The listed id and the model's own name both find the model of config.yaml."""
     assert served_name(listing([name])["data"][0]["id"]) == served_name(name) == name
 
 
 def test_the_list_holds_what_is_allowed():
-    """What a user may not ask for is not listed, a pattern's models one by one."""
+    """Models that a user may not use are not listed, including those of a pattern."""
     found = listing(["glm", "claude-*"], lambda name: name in ("claude-sonnet-5-5", "gpt"))
     assert [model["id"] for model in found["data"]] == ["claude-sonnet-5-5"]
     assert found["first_id"] == found["last_id"] == "claude-sonnet-5-5"
@@ -36,7 +36,7 @@ def test_the_list_holds_what_is_allowed():
 
 @pytest.mark.parametrize("times", [1, 2, 3])
 def test_a_name_is_read_once(times):
-    """A name that was checked is the one that is served, however often it is read: no prefix stays for a later reader."""
+    """A checked name is the served name, however often it is read, because no prefix is left."""
     name = served_name(PREFIX * times + "glm")
     assert name == served_name(name) == "glm"
 
@@ -50,5 +50,5 @@ def test_a_name_is_read_once(times):
     ],
 )  # fmt: skip
 def test_is_name(model, is_one):
-    """A model's name is printable and not endless."""
+    """A model's name is printable and has a maximum length."""
     assert is_name(model) == is_one

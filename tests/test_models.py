@@ -1,4 +1,4 @@
-"""config/models.py: what the proxy's own parts read in ``config.yaml``, and what it has to name."""
+"""config/models.py: the parts of ``config.yaml`` that the proxy reads, and its required values."""
 
 from pathlib import Path
 
@@ -47,18 +47,18 @@ def mistakes_of(path):
 
 
 def test_the_example_works_as_it_stands():
-    """``config.yaml.example`` passes its own check and names the models that the project promises."""
+    """``config.yaml.example`` passes its own check and has the promised models."""
     names = model_names(load(EXAMPLE))
     assert {"demo", "claude-demo", "anthropic/*", "claude-*", "glm", "glm-fast", "kimi", "openrouter"} <= set(names)
 
 
 def test_a_good_file(written):
-    """A file that names what it should is returned as it is."""
+    """A valid file is returned unchanged."""
     assert load(written(GOOD)) == GOOD
 
 
 def test_one_callback_without_a_list(written):
-    """LiteLLM takes a single callback without a list around it, and so does this check."""
+    """A single callback without a list is valid, like in LiteLLM."""
     assert load(written(GOOD | {"litellm_settings": {"callbacks": CALLBACK}}))
 
 
@@ -87,7 +87,7 @@ def test_one_callback_without_a_list(written):
     ],
 )  # fmt: skip
 def test_what_is_missing_is_said(written, content, says):
-    """Each thing without which a rule of the project would not hold is a sentence of its own, all of them together."""
+    """Each missing value that the project's rules need is reported, all of them together."""
     mistakes = mistakes_of(written(content))
     assert len(mistakes) == len(says)
     for mistake, part in zip(mistakes, says, strict=True):
@@ -139,7 +139,7 @@ def test_settings_with_which_litellm_does_not_start(written, more, says):
     ids=["bracket", "tab", "quote", "python-object", "not-text", "control"],
 )
 def test_bad_yaml(written, content, says):
-    """Bad YAML is one sentence with the line, and without what stands there: it may be a key."""
+    """Invalid YAML gives one message with the line and without its text, which may be a key."""
     (mistake,) = mistakes_of(written(content))
     assert says in mistake
     assert "\n" not in mistake
@@ -147,7 +147,7 @@ def test_bad_yaml(written, content, says):
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    """A file that cannot be read is said to be so, with the reason."""
+    """An unreadable file is reported with the reason."""
     assert mistakes_of(tmp_path / "config.yaml") == ["cannot be read (No such file or directory)"]
 
 
@@ -167,12 +167,12 @@ def test_a_file_that_is_not_there(tmp_path):
     ids=["one", "nested", "in-a-sentence", "path", "no-name", "empty-mapping", "empty-list", "null", "number"],
 )
 def test_variables(value, names):
-    """A value that is a whole ``os.environ/NAME`` refers to a variable, wherever it stands."""
+    """A value that is exactly ``os.environ/NAME`` refers to a variable, anywhere."""
     assert variables(value) == names
 
 
 def test_unset_variables():
-    """A model that lacks a variable is named with what it lacks, an empty variable counts as missing, others are not named."""
+    """A model's unset or empty variables are reported; other models are not."""
     models = [
         MODEL,
         {"model_name": "azure", "litellm_params": {"model": "azure/x", "b": "os.environ/B", "a": "os.environ/A"}},
@@ -184,12 +184,12 @@ def test_unset_variables():
 
 
 def test_no_model_list():
-    """Without models nothing is missing and nothing has a name."""
+    """Without models nothing is missing and there are no names."""
     assert (unset_variables({}, {}), model_names({"model_list": None})) == ({}, [])
 
 
 def test_model_names():
-    """Names come in the order of the file, each once."""
+    """Names are in the file's order, without duplicates."""
     models = [{"model_name": name, "litellm_params": {"model": "x"}} for name in ("b", "a", "b")]
     assert model_names({"model_list": models}) == ["b", "a"]
 
@@ -221,7 +221,7 @@ QUOTED = "made-up%2Fp%40ss%3Aword"
     ],
 )  # fmt: skip
 def test_redis_url(router, environ, url):
-    """The Redis that LiteLLM is told to use is found where LiteLLM looks for it, with its password quoted."""
+    """The Redis of LiteLLM's settings is found where LiteLLM finds it, with its password quoted."""
     assert redis_url({"router_settings": router}, environ) == url
     if not router:
         assert redis_url({}, environ) == url
@@ -229,7 +229,7 @@ def test_redis_url(router, environ, url):
 
 @pytest.mark.parametrize("content", [b"a: 2026-02-31", b"[" * 5000, b"a: " + b"9" * 5000], ids=["date", "brackets", "digits"])
 def test_yaml_that_breaks_its_library(written, content):
-    """What the YAML library lets through as another error is a broken file like any other, and is not quoted."""
+    """Other exceptions of the YAML library are reported as a broken file, without quoting it."""
     (mistake,) = mistakes_of(written(content))
     assert mistake.startswith("is not YAML: a date or number that is none")
 
@@ -251,7 +251,7 @@ def active(loaded, environ=(), lookup=lambda _: ()):
 
 
 def test_what_follows_from_a_configuration():
-    """Limits, hosts, features, routing and the list of models are there at once, and those of a new one in their place."""
+    """Limits, hosts, features, routing and the list of models are replaced together with the configuration."""
     config = active(TWO | {"router_settings": {"num_retries": 1, "model_group_alias": {"g": "glm"}}, "guardrails": []})
     assert (config.features, config.routing.num_retries, "g" in config.listed) == (("guardrails",), 1, True)
     assert config.unset == {"glm": ("TWO_KEY",)}
@@ -261,7 +261,7 @@ def test_what_follows_from_a_configuration():
 
 
 def test_deployments_are_those_that_litellms_router_finds():
-    """Each becomes a value; Claude's own address is known as such; an unknown name has none."""
+    """Each deployment becomes a value; Claude's own address is recognised; an unknown name has none."""
     found = {
         "claude-x": [{"model": "anthropic/claude-x", "api_base": "https://claude.example"}],
         "glm": [GLM, GLM | {"rpm": 1}],
@@ -287,7 +287,7 @@ def entries(*keys):
     ids=["both", "one", "one-empty", "none"],
 )
 def test_deployments_without_their_key(keys, asked, is_ready, missing):
-    """Of several deployments those that lack no key are asked; where each lacks one, what would heal it is named."""
+    """Of several deployments the ready ones are used; without any, the missing variables are reported."""
     environ = {name: key for name, key in zip(("ONE_KEY", "TWO_KEY"), keys, strict=True) if key}
     config = active(TWO, environ, lambda _: entries(*keys))
     assert [one.api_key and one.api_key.reveal() for one in config.deployments("glm")] == asked
@@ -306,18 +306,18 @@ def test_deployments_without_their_key(keys, asked, is_ready, missing):
     ],
 )
 def test_what_lacks_a_key(name, params, lacks):
-    """A parameter that config.yaml takes from the environment is empty, and its variable is not set."""
+    """A deployment lacks its key if a parameter from the environment is empty and its variable is not set."""
     assert active(TWO).lacks_key(params, name) is lacks
 
 
 def test_a_key_that_is_not_from_the_environment_is_not_missed():
-    """Claude's deployments have none: the pool has them."""
+    """Claude's deployments have no key in config.yaml, because the pool has the credentials."""
     config = active(TWO, lookup=lambda _: [{"model": "anthropic/claude-x"}])
     assert (config.is_ready("claude-x"), config.missing("claude-x")) == (True, ())
 
 
 def test_names_are_looked_up_once():
-    """What was found stays until there is another configuration, and not more than so many names, which clients choose."""
+    """Lookups are cached until the configuration changes, up to a number of names, because clients choose them."""
     asked = []
     config = active({}, lookup=lambda name: asked.append(name) or [GLM])
     for _ in range(3):

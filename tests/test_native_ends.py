@@ -1,4 +1,4 @@
-"""litellm/native_ends.py: why a provider ended its response, seen on the way to LiteLLM."""
+"""litellm/native_ends.py: a provider's own stop reason, read on the way to LiteLLM."""
 
 import json
 
@@ -19,7 +19,7 @@ EVENTS = {"content-type": "text/event-stream"}
 
 
 async def seen(path, *chunks, streams=True, transport=AsyncGuard, headers=None, status=200):
-    """Send a request of a client's, and return its entrance once the response was read."""
+    """Send a client's request, and return its entrance after the response was read."""
     client = Received(json.dumps({"model": "m", "messages": [1], "stream": streams}).encode())
     entrance = Entrance(client.request, client.outlet, client.journal)
 
@@ -59,13 +59,13 @@ async def seen(path, *chunks, streams=True, transport=AsyncGuard, headers=None, 
     ],
 )
 async def test_why_a_stream_ended(path, chunks, end, is_good):
-    """It is seen by the format's own word, wherever the chunks are cut; a text is none, and no word is no good end."""
+    """The format's stop reason is found wherever the chunks are cut; a model's text never matches."""
     entrance = await seen(path, *chunks)
     assert (entrance.native_end, entrance.end_problem() == "") == (end, is_good)
 
 
 async def test_the_package_of_openai_is_watched_too():
-    """Its streams go through a transport of their own."""
+    """The streams of the package ``openai`` have a transport of their own, which is watched too."""
     entrance = await seen(CHAT, b'data: {"choices":[]}\n\n', transport=ChatTransport, headers=EVENTS)
     assert entrance.native_end == ""
 
@@ -74,16 +74,16 @@ async def test_the_package_of_openai_is_watched_too():
     ("path", "end"), [(GEMINI.replace("stream", "").replace("G", "g", 1), ""), ("/model/x/converse", ""), (OLLAMA, None)]
 )
 async def test_a_whole_response(path, end):
-    """It is watched only where its format may give a reason that LiteLLM does not know."""
+    """A whole response is watched only in formats whose stop reasons LiteLLM may not know."""
     assert (await seen(path, b"{}", streams=False)).native_end == end
 
 
 async def test_who_is_not_watched():
-    """Neither a format that is not known here, nor an error."""
+    """Unknown formats and errors are not watched."""
     assert (await seen("/v1/messages", b"{}")).native_end is None
     assert (await seen(GEMINI, b"{}", status=500)).native_end is None
 
 
 def test_no_word_is_longer_than_what_is_kept():
-    """A word that is cut in two is found in what was kept of the first part."""
+    """A stop reason that is split between chunks is found."""
     assert all(len(word) < LONGEST // 2 for one in FORMATS for word in one.good)

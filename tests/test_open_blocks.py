@@ -1,4 +1,4 @@
-"""openai/open_blocks.py: which block is open, and whether a call's arguments are whole."""
+"""openai/open_blocks.py: which block is open, and whether a call's arguments are complete."""
 
 import json
 
@@ -19,7 +19,7 @@ VALUES = st.recursive(
 
 @given(st.dictionaries(st.text(max_size=3), VALUES, max_size=3), st.integers(1, 9))
 def test_arguments_are_whole_at_their_end(value, size):
-    """Neither before nor after it, whatever stands in their texts and however they are cut."""
+    """Arguments are complete at their end and not before, whatever their strings contain and however they are cut."""
     text, arguments = json.dumps(value), Arguments()
     for start in range(0, len(text), size):
         assert not arguments.is_whole
@@ -32,7 +32,7 @@ def test_arguments_are_whole_at_their_end(value, size):
 @pytest.mark.parametrize("piece", ["{", "[", "a", '\\"', "\\", '"', '"\\\\"'])
 @pytest.mark.parametrize("size", [1, 1000])
 def test_long_arguments(piece, size):
-    """Looking through them takes as long as they are, in few pieces as in many."""
+    """The scan is linear in the length of the arguments, in few or many pieces."""
 
     def work(count):
         text = piece * count
@@ -52,7 +52,7 @@ def test_long_arguments(piece, size):
     "part", [Part(TEXT, "x"), Part(CALL, "{", 0), Part(CALL, "{}", 1, "c1", "Look")], ids=["text", "call", "calls"]
 )
 def test_what_waits_behind_an_open_call(part):
-    """It is gathered once: many pieces cost as much as they are long."""
+    """Waiting parts are joined once, so the time is linear."""
 
     def work(count):
         def tell():
@@ -67,7 +67,7 @@ def test_what_waits_behind_an_open_call(part):
 
 
 def test_the_steps_of_blocks():
-    """One is open; what belongs to a later one is told in one piece once it may begin."""
+    """One block is open; parts of a later block are written in one piece when it may start."""
     blocks = Blocks()
     parts = [
         Part(TEXT, "a"), Part(TEXT, "b"), Part(CALL, "{", 0, "c0", "Read"), Part(CALL, "{", 1, "c1", "Look"), Part(TEXT, "c"),
@@ -96,7 +96,7 @@ def test_the_steps_of_blocks():
 
 
 def test_a_call_without_a_name():
-    """It never begins, and is no call."""
+    """A call without a name never starts."""
     blocks = Blocks()
     assert [*blocks.add(Part(CALL, "{}", 0, "c0")), *blocks.finish()] == []
     assert blocks.has_calls is False

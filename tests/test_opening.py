@@ -1,4 +1,4 @@
-"""anthropic/opening.py: the digest of how a conversation begins."""
+"""anthropic/opening.py: the digest of a conversation's opening."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ def text(words, **more):
 
 
 def said(first=FIRST, *more, system=SYSTEM, role="user", **fields):
-    """Return a body whose first message says this, with further turns and fields."""
+    """Return a body with this first message, further turns and fields."""
     turns = [{"role": role, "content": first}, *more]
     return json.dumps({"model": "m", "max_tokens": 9, "messages": turns, "system": system} | fields).encode()
 
@@ -47,7 +47,7 @@ SAME = {
 
 @pytest.mark.parametrize("raw", SAME.values(), ids=SAME)
 def test_what_changes_between_turns(raw):
-    """Later turns, marks for the cache and the form of a text leave the digest as it is."""
+    """Later turns, cache marks and the form of a text do not change the digest."""
     assert opening(raw) == opening(said())
 
 
@@ -73,14 +73,14 @@ OTHERS = {
 
 
 def test_what_tells_conversations_apart():
-    """Each other system prompt and first message has another digest, whatever stands there."""
+    """Every other system prompt or first message has a different digest."""
     found = {name: opening(raw) for name, raw in OTHERS.items()} | {"itself": opening(said())}
     assert None not in found.values()
     assert len({*found.values()}) == len(found), found
 
 
 def test_two_users_are_two_sessions():
-    """The same words of two users, or of two of a user's own users, are two conversations."""
+    """The same words of two users, or of two `user_id`s of one user, are two conversations."""
     assert len({opening(said(), user, of) for user, of in [("anna", ""), ("ben", ""), ("anna", "b"), ("annab", "")]}) == 4
 
 
@@ -99,7 +99,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("raw", BROKEN.values(), ids=BROKEN)
 def test_no_opening(raw):
-    """Where there is no first message there is no session, and no error."""
+    """A body without a first message has no session and raises no error."""
     assert opening(raw) is None
 
 
@@ -107,7 +107,7 @@ def test_no_opening(raw):
     "half", ["\ud83d", "\ud83d\ud83d\ude00", "\\\ud83d"], ids=["half", "half-before-a-whole", "behind-a-backslash"]
 )
 def test_half_a_character(half):
-    """A text that a client has cut inside a character, in the opening or behind it, and such a name have a digest, too."""
+    """A lone surrogate in or after the opening, or in the name, does not prevent a digest."""
     assert opening(said(half), "\ud83d", "\udc00").startswith(MARK)
     assert opening(said(half)) != opening(said())
     face = "a \U0001f600"
@@ -115,7 +115,7 @@ def test_half_a_character(half):
 
 
 def test_the_digest_says_nothing():
-    """It is short, marked as what it is, and has no plain hash of the words in it."""
+    """The digest is short and marked, and it is no plain hash of the words."""
     found = opening(said())
     assert re.fullmatch(r"content-[0-9a-f]{32}", found)
     for words in (SYSTEM, FIRST, f"{SYSTEM}{FIRST}"):
@@ -123,7 +123,7 @@ def test_the_digest_says_nothing():
 
 
 def test_every_process_finds_the_same():
-    """Workers and replicas agree on a session: nothing of one process is in it."""
+    """Workers and replicas compute the same digest, because it depends on nothing in the process."""
     code = f"from claude_proxy.anthropic.opening import opening_of; print(opening_of({said()!r}, 'anna', ''))"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert other.stdout.strip() == opening(said())

@@ -1,4 +1,4 @@
-"""config/outbound_proxies.py: which proxy an origin is asked through, and what of the environment cannot be read."""
+"""config/outbound_proxies.py: the proxy for an origin, and unreadable settings of the environment."""
 
 import os
 
@@ -58,7 +58,7 @@ def is_direct(exceptions: str, url: str) -> bool:
     ],
 )  # fmt: skip
 def test_an_exception(item, direct, through):
-    """What an item covers is asked directly, and nothing else is."""
+    """An exception applies to exactly the origins that it covers."""
     assert proxies(item).mistakes == ()
     assert [url for url in direct if not is_direct(item, url)] == []
     assert [url for url in through if is_direct(item, url)] == []
@@ -75,7 +75,7 @@ def test_an_exception(item, direct, through):
     ],
 )
 def test_what_stands_between_exceptions(value):
-    """Commas, blanks and empty items separate exceptions, and are none."""
+    """Commas, blanks and empty items separate exceptions."""
     found = proxies(value)
     assert (len(found.direct), found.mistakes) == (2, ())
     assert is_direct(value, "https://a.invalid")
@@ -92,7 +92,7 @@ UNREADABLE = [
 
 @pytest.mark.parametrize("item", UNREADABLE)
 def test_what_is_no_exception(item):
-    """An item that means nothing is named, cut where it is long, and the others apply."""
+    """An unreadable item is reported, shortened if it is long, and the other items apply."""
     found = proxies(f"a.example,{item},b.example")
     ((variable, mistake),) = found.mistakes
     assert variable == "NO_PROXY"
@@ -105,7 +105,7 @@ def test_what_is_no_exception(item):
 
 
 def test_a_password_in_a_wrong_place_is_not_shown():
-    """Whoever puts a proxy's address into NO_PROXY finds no password of it in the log."""
+    """The password of a proxy URL in NO_PROXY is not logged."""
     found = proxies("http://anna:made-up-word@proxy.invalid")
     assert found.mistakes
     assert "made-up-word" not in repr(found)
@@ -127,7 +127,7 @@ def test_a_password_in_a_wrong_place_is_not_shown():
     ],
 )  # fmt: skip
 def test_which_proxy(variables, url, expected):
-    """The scheme's own variable goes before that of all, small letters before capitals, and an empty one counts as not set."""
+    """The scheme's variable has priority over ALL_PROXY, lower case over upper case, and an empty one counts as unset."""
     meant = httpx.URL(url)
     assert OutboundProxies.of(variables).proxy_for(meant.scheme, meant.host, meant.port) == expected
 
@@ -151,7 +151,7 @@ def test_which_proxy(variables, url, expected):
     ],
 )
 def test_what_is_no_proxy(value, words):
-    """An address that cannot be used is left out, said in words, and never shown."""
+    """An unusable URL is ignored, reported in words, and never shown."""
     found = OutboundProxies.of({"HTTPS_PROXY": value})
     ((variable, mistake),) = found.mistakes
     assert variable == "HTTPS_PROXY"
@@ -164,7 +164,7 @@ def test_what_is_no_proxy(value, words):
     "value", ["a.invalid:3128", "http://a.invalid", "https://a.invalid:1", "http://[::1]:8", " http://a.invalid "]
 )
 def test_a_proxys_address(value):
-    """A proxy is an HTTP address, to which the scheme may be lacking."""
+    """A proxy is an HTTP URL, whose scheme may be missing."""
     address, mistake = read_proxy(value)
     assert (httpx.Proxy(address).url.host, mistake) != ("", None)
     assert mistake == ""
@@ -182,7 +182,7 @@ def test_a_proxys_address(value):
     ],
 )
 def test_what_libraries_see(monkeypatch, name, value, left):
-    """The environment that is left has the plain exceptions, and no library ends over one of them."""
+    """The simplified environment has plain exceptions, and every library can read it."""
     environ = {"HTTPS_PROXY": PROXY, "ALL_PROXY": "socks5://s.invalid", "all_proxy": "http://[", name: value}
     OutboundProxies.of(environ).simplify(environ)
     assert environ == {"HTTPS_PROXY": PROXY, name: left}
@@ -195,14 +195,14 @@ def test_what_libraries_see(monkeypatch, name, value, left):
 
 @pytest.mark.parametrize("item", UNREADABLE)
 def test_no_unreadable_exception_is_left(item):
-    """What means nothing reaches no library."""
+    """Unreadable items are removed for the libraries."""
     environ = {"NO_PROXY": f"a.example,{item}"}
     OutboundProxies.of(environ).simplify(environ)
     assert environ == {"NO_PROXY": "a.example"}
 
 
 def test_a_process_reads_its_environment_once(monkeypatch):
-    """What was found at the start holds, although the environment then has less."""
+    """The settings of the start apply, although the environment is simplified afterwards."""
     for each in [each for each in os.environ if each.lower().endswith("_proxy")]:
         monkeypatch.delenv(each)
     monkeypatch.setenv("HTTPS_PROXY", PROXY)

@@ -1,4 +1,4 @@
-"""providers/overflow.py: providers' words for a conversation that is too long, as the sentences that Claude Code knows."""
+"""providers/overflow.py: providers' errors for a conversation that is too long, as messages that Claude Code knows."""
 
 import pytest
 
@@ -42,29 +42,29 @@ ABOUT = (
     ],
 )  # fmt: skip
 def test_words(words, sentence):
-    """The provider's numbers stand in Anthropic's sentence, and an estimate where it named none."""
+    """Anthropic's message has the provider's numbers, and an estimate if there are none."""
     assert overflow_in(words).sentence(lambda: 5000, 4000) == sentence
 
 
 @pytest.mark.parametrize("words", ["made up", "max_tokens: must be at least 1", "the maximum number of tools is 128", ""])
 def test_other_errors(words):
-    """They are none of it."""
+    """Other errors are not recognised."""
     assert overflow_in(words) is None
 
 
 def test_an_estimate_never_says_that_it_fits():
-    """The provider has refused the request; so the numbers in the sentence exceed the window."""
+    """The numbers in the message exceed the window, because the provider has rejected the request."""
     assert Overflow(window=8192).sentence(lambda: 100, 4000) == EXCEED.format(4193, 4000, 8192)
     assert Overflow(window=8192).sentence(lambda: 100, None) == LONG.format(8193, 8192)
 
 
 def test_long_messages_take_no_time():
-    """What quotes a request is read as far as its beginning."""
+    """Only the start of a message is searched, because the rest quotes the request."""
     assert overflow_in("maximum context length " * 100_000) is not None
     assert overflow_in("1" * 1_000_000) is None
 
 
 def test_no_room_for_a_word():
-    """OpenAI's models that think say so."""
+    """OpenAI's reasoning models report this in their own words."""
     assert has_no_room("Could not finish the message because max_tokens or model output limit was reached. Please try again")
     assert not has_no_room("Could not finish")

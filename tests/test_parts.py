@@ -1,4 +1,4 @@
-"""openai/parts.py: what a choice holds, as parts in their order."""
+"""openai/parts.py: a choice as parts in their order."""
 
 import pytest
 from hypothesis import given
@@ -28,7 +28,7 @@ GOOGLE = {"google": {"thought_signature": "EqSigned"}}
     ],
 )  # fmt: skip
 def test_parts(said, found):
-    """Thinking, then text, a refusal, then calls, from wherever a provider says them; what is odd is passed over."""
+    """Thinking, text, a refusal and calls are yielded in this order, from any provider's field; invalid values are skipped."""
     assert [*parts(said)] == found
 
 
@@ -47,7 +47,7 @@ NAMES = st.sampled_from(["content", "reasoning", "reasoning_content", "refusal",
 
 @given(st.dictionaries(NAMES, ODD))
 def test_whatever_a_provider_sends(said):
-    """Each part is what it says it is."""
+    """Every yielded part is valid."""
     for part in parts(said):
         assert part.kind in (TEXT, THINKING, CALL)
         assert all(isinstance(one, str) for one in (part.text, part.id, part.name, part.signature))

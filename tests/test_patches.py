@@ -1,4 +1,4 @@
-"""litellm/patches.py: what is changed in LiteLLM itself and in what it sends with, seen at work in the real ones."""
+"""litellm/patches.py: the changes to LiteLLM and its HTTP clients, tested with the real ones."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ TOLD = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18, "prompt
 
 
 async def last_usage(planned, words):
-    """Stream an answer through LiteLLM, for a request that has entered it or for none; return the usage of its end."""
+    """Stream a response through LiteLLM, with or without a client's request; return the usage of its last chunk."""
     chunk = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
     chunks = [chunk | {"choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}]} for word in words]
     chunks += [chunk | {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}]
@@ -55,7 +55,7 @@ BEGINNING = HEAD + b"5\r\nhello\r\n"
 
 
 def connected():
-    """A connection of aiohttp's over which an answer is awaited."""
+    """A connection of aiohttp that waits for a response."""
     patches.end_what_cannot_be_understood()
     connection = ResponseHandler(asyncio.get_running_loop())
     connection.connection_made(Mock(asyncio.Transport))
@@ -65,7 +65,7 @@ def connected():
 
 @pytest.mark.parametrize("cut", range(len(HEAD), len(BEGINNING) + 1))
 async def test_who_reads_an_answer_hears_that_the_rest_is_no_http(cut):
-    """However a wrong size of a chunk falls into packets, the reader gets an error and not a wait without end."""
+    """However an invalid chunk size is split into packets, the reader gets an error and does not wait forever."""
     connection = connected()
     connection.data_received(BEGINNING[:cut])
     _, answer = await connection.read()
@@ -78,7 +78,7 @@ async def test_who_reads_an_answer_hears_that_the_rest_is_no_http(cut):
 
 
 async def test_an_answer_that_came_whole_is_read_whatever_comes_after_it():
-    """What is no HTTP after an answer's end is no fault of the answer."""
+    """Invalid HTTP after a complete response does not affect the response."""
     connection = connected()
     connection.data_received(BEGINNING + b"0\r\n\r\n")
     _, answer = await connection.read()
@@ -88,14 +88,14 @@ async def test_an_answer_that_came_whole_is_read_whatever_comes_after_it():
 
 @pytest.fixture
 def every_client(http_clients_as_they_were):
-    """Guard httpx, aiohttp and requests, and leave them as they were."""
+    """Guard httpx, aiohttp and requests, and restore them afterwards."""
     patches.guard_every_request.__wrapped__()
     patches.guard_other_clients.__wrapped__()
 
 
 @pytest.fixture
 async def redirecting(every_client):
-    """Yield the address of a server that sends everybody elsewhere, and what it was asked for."""
+    """Yield the URL of a server that redirects every request, and the requests that it received."""
     asked = []
 
     async def serve(reader, writer):
@@ -111,7 +111,7 @@ async def redirecting(every_client):
 
 @pytest.mark.parametrize("name", ["httpx", "httpx, blocking", "aiohttp", "requests", "LiteLLM", "LiteLLM, blocking"])
 async def test_no_client_of_the_process_follows_a_redirection(redirecting, name):
-    """Whichever HTTP client sends, as it is made by default, its request goes to one host."""
+    """No HTTP client of the process, with its defaults, follows a redirect."""
     url, asked = redirecting
     status = await ASKING[name](url)
     assert (status // 100 if name == "requests" else status, asked) == (3 if name == "requests" else 502, ["/asked"])
@@ -119,7 +119,7 @@ async def test_no_client_of_the_process_follows_a_redirection(redirecting, name)
 
 @pytest.fixture
 async def behind_a_dead_proxy(http_clients_as_they_were, monkeypatch):
-    """Return what starts with a NO_PROXY beside a proxy that nobody answers at; it yields a server's address."""
+    """Return a function that starts with a NO_PROXY beside a dead proxy; it yields a server's URL."""
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
 
@@ -149,7 +149,7 @@ EXCEPTED = ["127.0.0.0/8,::1/128", "[::1],127.0.0.1", "127.0.0.1:{port}", "fd00:
 
 @pytest.mark.parametrize("exceptions", EXCEPTED)
 async def test_a_host_of_no_proxy_is_asked_directly(behind_a_dead_proxy, exceptions):
-    """Whatever form the host has in NO_PROXY, httpx and LiteLLM's clients ask it themselves."""
+    """Whatever form the host has in NO_PROXY, httpx and LiteLLM's clients connect directly."""
     url = behind_a_dead_proxy(exceptions)
     async with httpx.AsyncClient() as client:
         assert (await client.post(url)).text == "ok"
@@ -159,7 +159,7 @@ async def test_a_host_of_no_proxy_is_asked_directly(behind_a_dead_proxy, excepti
 
 
 async def test_another_host_is_asked_through_the_proxy(behind_a_dead_proxy):
-    """A host that is not excepted is not asked past the proxy."""
+    """A host without an exception is reached only through the proxy."""
     url = behind_a_dead_proxy("128.0.0.0/8,::1/128")
     async with httpx.AsyncClient() as client:
         with pytest.raises(httpx.ConnectError):
@@ -210,7 +210,7 @@ ASKING = {
 
 
 async def test_aiohttp_reads_no_more_than_a_response_may_have(every_client, monkeypatch):
-    """A body that is read as a whole has a bound; one that is read in parts has none."""
+    """A body that is read as a whole has a limit; one that is read in parts has none."""
     monkeypatch.setattr("claude_proxy.litellm.patches.MAX_RESPONSE_BYTES", 10)
     for size, fits in ((10, True), (11, False)):
         stream = aiohttp.StreamReader(Mock(), 2**16, loop=asyncio.get_running_loop())
@@ -229,9 +229,9 @@ async def test_aiohttp_reads_no_more_than_a_response_may_have(every_client, monk
 @pytest.mark.parametrize("planned", [None, False, True])
 @pytest.mark.parametrize("rules", [True, False])
 async def test_litellm_keeps_the_latest_chunks(monkeypatch, caplog, planned, rules):
-    """Of a long stream LiteLLM keeps so much as fits, its end with the usage above all, and no more text than that.
+    """LiteLLM keeps as many chunks of a long stream as fit, with its end and its usage, and a limited text.
 
-    Where a setting may read its records that is more, and what is left out is logged.
+    The limit is higher if a setting may read the records, and then removed chunks are logged.
     """
     monkeypatch.setattr(patches, "MAX_UNREAD_CHUNKS" if planned else "MAX_CHUNKS", 20 * patches.CHUNK_BYTES)
     monkeypatch.setattr(patches, "MAX_TEXT", 100)

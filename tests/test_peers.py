@@ -1,4 +1,4 @@
-"""benchmarks/peers.py: a peer is started apart from everything and given back when it serves; two tests need real ones."""
+"""benchmarks/peers.py: a peer starts in isolation and is returned when it serves; two tests need real ones."""
 
 import json
 import os
@@ -71,7 +71,7 @@ def port():
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder of packages that has none of the programs yet."""
+    """Return a folder of packages without programs."""
     monkeypatch.setattr(peers, "FOLDER", tmp_path / "peers")
     for package in (peers.BETTER_CCFLARE, peers.PORTKEY):
         place = peers.FOLDER / "node_modules" / package
@@ -100,7 +100,7 @@ def started(peer):
 
 
 def test_packages_are_installed_only_in_the_versions_that_are_named(folder):
-    """What is missing or old is not installed, so that nobody measures another version than the one in the lock."""
+    """A missing or old package is not accepted, so that only the locked version is measured."""
     assert peers.installed(folder)
     (folder / "node_modules" / peers.PORTKEY / "package.json").write_text('{"version": "1.2.2"}')
     assert not peers.installed(folder)
@@ -109,14 +109,14 @@ def test_packages_are_installed_only_in_the_versions_that_are_named(folder):
 
 
 def test_without_npm_nothing_is_installed(folder, monkeypatch):
-    """What the machine lacks is said."""
+    """The message says what the machine lacks."""
     monkeypatch.setenv("PATH", str(folder))
     with pytest.raises(RuntimeError, match="npm is not installed"):
         peers.install(folder)
 
 
 def test_what_npm_says_comes_along(folder, monkeypatch):
-    """An installation that failed is an error with npm's own words."""
+    """A failed installation is an error with npm's own output."""
     program(folder / "npm", "#!{python}\nimport sys\nsys.exit('npm error EUSAGE')\n")
     monkeypatch.setenv("PATH", str(folder))
     with pytest.raises(RuntimeError, match="npm error EUSAGE"):
@@ -124,7 +124,7 @@ def test_what_npm_says_comes_along(folder, monkeypatch):
 
 
 def test_the_lock_names_exact_versions_their_hashes_and_no_host():
-    """Everybody gets the same bytes, from whichever registry they use."""
+    """Every machine installs the same bytes, from any registry."""
     wanted = json.loads((peers.FOLDER / "package.json").read_text())
     lock = json.loads((peers.FOLDER / "package-lock.json").read_text())["packages"]
     packages = {place.removeprefix("node_modules/"): package for place, package in lock.items() if place}
@@ -135,7 +135,7 @@ def test_the_lock_names_exact_versions_their_hashes_and_no_host():
 
 
 def test_a_peer_gets_its_home_its_cores_and_nothing_of_this_environment(ccflare, tmp_path, port, monkeypatch):
-    """It starts with nothing of the person who measures, so that it finds no account or setting of theirs."""
+    """A peer gets nothing of the measuring user's environment, so it finds no account or setting of theirs."""
     program(ccflare, STAND_IN)
     monkeypatch.setenv("OPENROUTER_API_KEY", "sk-made-up-of-somebody")
     before = os.sched_getaffinity(0)
@@ -154,7 +154,7 @@ def test_a_peer_gets_its_home_its_cores_and_nothing_of_this_environment(ccflare,
 
 
 def test_better_ccflare_has_an_account_for_each_key_in_this_order(ccflare, tmp_path, port):
-    """The first key is preferred and goes to the upstream that was named, as the others do."""
+    """The first key has priority and is used at the given upstream, like the others."""
     program(ccflare, STAND_IN)
     peer = peers.start_better_ccflare(tmp_path / "home", UPSTREAM, KEY, port, os.sched_getaffinity(0), keys=[SECOND_KEY])
     try:
@@ -168,7 +168,7 @@ def test_better_ccflare_has_an_account_for_each_key_in_this_order(ccflare, tmp_p
 
 
 def test_a_stopped_peer_is_gone(ccflare, tmp_path, port):
-    """After stop nobody answers any more, and the process has ended."""
+    """After stop the port is closed and the process has ended."""
     program(ccflare, STAND_IN)
     peer = peers.start_better_ccflare(tmp_path / "home", UPSTREAM, KEY, port, os.sched_getaffinity(0))
     assert started(peer)["folder"]
@@ -179,14 +179,14 @@ def test_a_stopped_peer_is_gone(ccflare, tmp_path, port):
 
 
 def test_a_peer_that_ends_is_an_error_with_its_output(ccflare, tmp_path, port):
-    """Why a peer is missing in the table can be told from what it said."""
+    """The error contains the peer's output."""
     program(ccflare, ENDING)
     with pytest.raises(RuntimeError, match="no such account"):
         peers.start_better_ccflare(tmp_path / "home", UPSTREAM, KEY, port, os.sched_getaffinity(0))
 
 
 def test_a_peer_that_takes_no_account_is_stopped(ccflare, tmp_path, port):
-    """What cannot be measured does not stay behind, and its key is in no message."""
+    """A peer that cannot be measured is stopped, and its key is in no message."""
     program(ccflare, STAND_IN, code=400)
     with pytest.raises(RuntimeError, match="rejects an account: 400") as raised:
         peers.start_better_ccflare(tmp_path / "home", UPSTREAM, KEY, port, os.sched_getaffinity(0))
@@ -197,13 +197,13 @@ def test_a_peer_that_takes_no_account_is_stopped(ccflare, tmp_path, port):
 
 @pytest.mark.usefixtures("folder")
 def test_a_peer_that_is_not_installed_is_an_error(tmp_path, port):
-    """A missing or foreign program is told as all other reasons are."""
+    """A missing or invalid program is reported like all other reasons."""
     with pytest.raises(RuntimeError, match="cannot be started"):
         peers.start_better_ccflare(tmp_path / "home", UPSTREAM, KEY, port, os.sched_getaffinity(0))
 
 
 def test_portkey_is_told_its_upstream_by_headers(folder, tmp_path, port, monkeypatch):
-    """One key is plain headers; with several the next one is asked after a 429."""
+    """One key is sent in plain headers; with several the next one is used after a 429."""
     program(folder / "node", STAND_IN)
     monkeypatch.setenv("PATH", str(folder))
     peer = peers.start_portkey(tmp_path / "home", UPSTREAM, KEY, port, os.sched_getaffinity(0))
@@ -221,7 +221,7 @@ def test_portkey_is_told_its_upstream_by_headers(folder, tmp_path, port, monkeyp
 
 @pytest.mark.parametrize("arguments", ["0", "0, undefined"])
 def test_a_node_server_without_an_address_listens_on_loopback(arguments):
-    """Portkey's gateway would take requests from other machines, as it names no address."""
+    """Portkey's gateway names no address and would accept requests from other machines."""
     node = shutil.which("node")
     if node is None:
         pytest.skip("Node is not installed")
@@ -232,7 +232,7 @@ def test_a_node_server_without_an_address_listens_on_loopback(arguments):
 
 
 class Upstream(BaseHTTPRequestHandler):
-    """It answers streaming or not, and a 429 to the first key."""
+    """Responds streamed or whole, and with a 429 to the first key."""
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -265,7 +265,7 @@ def upstream():
 
 @pytest.fixture(scope="module")
 def real():
-    """The peers themselves, from the lock; a machine that cannot have them is told why."""
+    """Install the real peers from the lock; skip with the reason if that is not possible."""
     if platform.machine() != "x86_64":
         pytest.skip("better-ccflare's package is for x86-64")
     if not peers.installed():
@@ -278,7 +278,7 @@ def real():
 @pytest.mark.usefixtures("real")
 @pytest.mark.parametrize("start", [peers.start_better_ccflare, peers.start_portkey])
 def test_a_real_peer_answers_and_goes_on_with_the_second_key(start, upstream, tmp_path, port):
-    """Streaming and not, what the upstream says arrives, though the first key is limited."""
+    """The upstream's response arrives, streamed and whole, although the first key is limited."""
     url = f"http://127.0.0.1:{upstream.server_port}"
     peer = start(tmp_path / "home", url, KEY, port, os.sched_getaffinity(0), keys=[SECOND_KEY])
     question = {"model": peer.model, "max_tokens": 10, "messages": [{"role": "user", "content": "hello"}]}

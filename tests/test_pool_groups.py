@@ -1,4 +1,4 @@
-"""config/pool_groups.py: which groups of credentials a user and a model may use, as config.yaml says it."""
+"""config/pool_groups.py: the groups of credentials that a user and a model may use, by config.yaml."""
 
 import pytest
 
@@ -30,12 +30,12 @@ CONFIG = {"claude_proxy": BLOCK}
     ],
 )
 def test_whose_a_request_is(user, models, groups):
-    """The groups of the user and those of the model are restrictions of their own; who has neither has none."""
+    """The groups of the user and of the model are separate restrictions; without both there are none."""
     assert PoolGroups.of(CONFIG).requester(user, *models) == Requester(user.casefold(), groups)
 
 
 def test_a_viewer_sees_what_any_of_the_models_may_use():
-    """What a user may look at is what it may ask, by whatever model."""
+    """A user may view the credentials that it may use with any model."""
     groups = PoolGroups.of(CONFIG)
     assert groups.viewer("anna") == (Requester("anna", (A,)), Requester("anna", (A, A)), Requester("anna", (A, B)))
     assert groups.viewer("carl") == (Requester("carl"), Requester("carl", (A,)), Requester("carl", (B,)))
@@ -44,7 +44,7 @@ def test_a_viewer_sees_what_any_of_the_models_may_use():
 
 @pytest.mark.parametrize("given", [{}, {"claude_proxy": None}, {"claude_proxy": {}}, {"claude_proxy": ["x"]}, CONFIG])
 def test_what_is_right_or_another_checks_matter(given):
-    """Without groups, and with right ones, there is nothing to say."""
+    """Without groups, and with valid ones, there is no error."""
     assert list(mistakes(given)) == []
 
 
@@ -63,13 +63,13 @@ def test_what_is_right_or_another_checks_matter(given):
     ],
 )
 def test_a_mistake_about_groups(block, says):
-    """What is not a list of groups under a name is a sentence: a restriction that means nothing would open every credential."""
+    """An invalid list of groups is an error, because it would open every credential."""
     (mistake,) = mistakes({"claude_proxy": block})
     assert says in mistake
 
 
 def test_a_group_that_no_credential_has():
-    """It is told with its place, for a user and for a model."""
+    """Such a group is reported with its place, for a user and for a model."""
     assert list(unknown(CONFIG, ["a", "other"])) == [
         (("claude_proxy", "users", "ben"), "b"),
         (("claude_proxy", "models", "claude-opus-*"), "b"),
@@ -77,7 +77,7 @@ def test_a_group_that_no_credential_has():
 
 
 def test_a_changed_config_changes_the_groups():
-    """The groups are those of the configuration that is in force."""
+    """The groups of the active configuration apply."""
     active = ActiveConfig({"model_list": [], **CONFIG}, {})
     assert active.pool_groups.requester("anna").groups == (A,)
     active.replace({"model_list": []})

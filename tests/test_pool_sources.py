@@ -1,4 +1,4 @@
-"""config/pool_sources.py: variables, the file and the files that it names are one pool."""
+"""config/pool_sources.py: the variables, the file and its files form one pool."""
 
 import json
 
@@ -18,7 +18,7 @@ def path(tmp_path):
 
 
 def write(path, *entries):
-    """Each entry is a label and the rest of its lines."""
+    """Write entries; each is a label and its other lines."""
     lines = [f"  - label: {label}\n" + "".join(f"    {line}\n" for line in more) for label, *more in entries]
     path.write_text("credentials:\n" + "".join(lines))
 
@@ -40,13 +40,13 @@ def login(path, token=A, expires=1_800_000_000_000):
 
 
 def test_without_a_file_there_are_the_variables(path):
-    """Where there is no file, and none was, the pool is what the variables hold."""
+    """Without a file, now and before, the pool has the variables' credentials."""
     assert labels(read(path, FIXED)) == ["a"]
     assert pooled(FIXED, ()).credentials == FIXED
 
 
 def test_the_file_adds_to_the_variables(path):
-    """Both add up, and every credential says where it is from."""
+    """Both sources are added, and every credential names its source."""
     write(path, ("b", f"secret: {B}", "priority: 2"))
     found = read(path, FIXED)
     assert labels(found) == ["b", "a"]
@@ -56,7 +56,7 @@ def test_the_file_adds_to_the_variables(path):
 
 
 def test_the_same_secret_is_one_credential(path):
-    """A secret that stands in both is one credential, with what the file says of it; so is one that is in it twice."""
+    """A secret in both sources is one credential with the file's terms; so is one that is in the file twice."""
     write(path, ("anna", f"secret: {A}", "priority: 2"), ("again", f"secret: {A}"))
     found = read(path, FIXED)
     assert labels(found) == ["anna"]
@@ -64,7 +64,7 @@ def test_the_same_secret_is_one_credential(path):
 
 
 def test_a_label_of_two_is_a_mistake(path):
-    """A label in the file that another secret has in a variable is a mistake that names both places."""
+    """A label of two secrets is an error that names both places."""
     write(path, ("a", f"secret: {B}"))
     assert read(path, FIXED).mistakes == (
         "credentials.yaml line 2, a: has the label of a credential in CLAUDE_OAUTH_TOKENS; give each its own",
@@ -72,7 +72,7 @@ def test_a_label_of_two_is_a_mistake(path):
 
 
 def test_a_secret_in_a_file_of_its_own(path):
-    """The path counts from the folder of credentials.yaml; what is around the secret does not matter."""
+    """The path is relative to the folder of credentials.yaml; whitespace around the secret is ignored."""
     (path.parent / "keys").mkdir()
     (path.parent / "keys" / "k").write_text(f"\n{K}\n")
     write(path, ("k", "secret_file: keys/k"))
@@ -97,7 +97,7 @@ def test_a_secret_in_a_file_of_its_own(path):
     ],
 )
 def test_a_file_of_a_secret_that_cannot_be_used(path, content, more, says):
-    """A file that is not there, or holds no secret of the kind, is a mistake, and is looked at again when it changes."""
+    """A missing secret file, or one with an invalid secret, is an error, and the file is watched."""
     if content is not None:
         (path.parent / "k").write_text(content)
     write(path, ("k", "secret_file: k", *more))
@@ -111,7 +111,7 @@ def test_a_file_of_a_secret_that_cannot_be_used(path, content, more, says):
     [("home", "home/.credentials.json"), ("home", "home/.claude/.credentials.json"), ("login.json", "login.json")],
 )
 def test_the_login_of_a_home(path, named, place):
-    """The login may be named by its folder, by the home, or by itself; it has its expiry, and is Claude Code's to renew."""
+    """The login is found by its folder, by the home folder, or by its path; it has an expiry, and Claude Code renews it."""
     login(path.parent / place)
     write(path, ("anna", f"claude_home: {named}", "priority: 1"))
     found = read(path)
@@ -124,7 +124,7 @@ def test_the_login_of_a_home(path, named, place):
 
 
 def test_a_login_is_never_written(path):
-    """The file and its folder are as they were."""
+    """The login's file and folder are unchanged."""
     login(path.parent / "home" / ".credentials.json")
     before = (path.parent / "home" / ".credentials.json").read_bytes()
     write(path, ("anna", "claude_home: home"))
@@ -139,7 +139,7 @@ def test_a_login_is_never_written(path):
      json.dumps({"claudeAiOauth": {"accessToken": A, "expiresAt": "soon"}})],
 )  # fmt: skip
 def test_a_home_without_a_login(path, content):
-    """A login that cannot be read is no mistake: it is in the pool and not asked, or stays as it was read last."""
+    """An unreadable login is no error: it is in the pool but not used, or keeps its last value."""
     home = path.parent / "home"
     login(home / ".credentials.json", B)
     write(path, ("anna", "claude_home: home"))
@@ -158,20 +158,20 @@ def test_a_home_without_a_login(path, content):
 
 
 def test_two_homes_without_a_login_are_two_credentials(path):
-    """What has no secret to go by is told apart by its home."""
+    """Credentials without a secret are distinguished by their home folders."""
     write(path, ("anna", "claude_home: a"), ("ben", "claude_home: b"))
     assert labels(read(path)) == ["anna", "ben"]
 
 
 def test_a_login_without_an_expiry_does_not_expire(path):
-    """Where the file does not say when, the login is asked."""
+    """A login without an expiry in its file is used."""
     login(path.parent / "home" / ".credentials.json", expires=None)
     write(path, ("anna", "claude_home: home"))
     assert read(path).credentials[0].expires is None
 
 
 def test_a_file_that_is_gone(path):
-    """A file that was there and is not any more is a mistake, and one that cannot be read is, too."""
+    """A file that existed before and is missing is an error, and so is an unreadable one."""
     assert read(path, required=True).mistakes == ("credentials.yaml is missing",)
     path.mkdir()
     assert read(path).mistakes == (f"{path}: cannot be read (Is a directory)",)

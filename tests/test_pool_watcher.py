@@ -1,4 +1,4 @@
-"""config/pool_watcher.py: when the pool's files are read, what is put in force, and what is said about it."""
+"""config/pool_watcher.py: when the pool's files are read, what is applied, and what is logged."""
 
 import json
 import logging
@@ -15,7 +15,7 @@ NOW = 1_800_000_000.0
 
 
 class Watched:
-    """A watcher over a folder, and what was put in force. Nothing waits: each look is a call."""
+    """A watcher over a folder, and the applied pools. Nothing waits: each check is a call."""
 
     def __init__(self, folder, **variables):
         self.path = folder / "credentials.yaml"
@@ -61,7 +61,7 @@ def told(caplog):
 
 
 def test_an_edit_is_put_in_force_and_said_in_one_line(tmp_path, told):
-    """What was added, removed, renamed, paused and changed is in one line, by labels."""
+    """Added, removed, renamed, paused and changed credentials are in one log line, by labels."""
     watched = Watched(tmp_path)
     watched.entries(("a", f"secret: {A}"), ("b", f"secret: {B}"))
     watched.look()
@@ -77,7 +77,7 @@ def test_an_edit_is_put_in_force_and_said_in_one_line(tmp_path, told):
 
 
 def test_half_an_edit_is_not_read(tmp_path):
-    """A file is read once it was the same for two looks, or after some looks when it never is."""
+    """A file is read when it is the same at two checks, or after some checks if it keeps changing."""
     watched = Watched(tmp_path)
     watched.entries(("a", f"secret: {A}"))
     watched.look(1)
@@ -91,7 +91,7 @@ def test_half_an_edit_is_not_read(tmp_path):
 
 
 def test_a_broken_edit_changes_nothing(tmp_path, told):
-    """With a mistake the pool stays as it was; that is said once, is a problem while it lasts, and ends with words."""
+    """With an error the pool is unchanged; the error is logged once and is a problem while it lasts, and its end is logged."""
     watched = Watched(tmp_path)
     watched.entries(("a", f"secret: {A}"))
     watched.look()
@@ -110,7 +110,7 @@ def test_a_broken_edit_changes_nothing(tmp_path, told):
 
 
 def test_a_file_that_is_gone_changes_nothing(tmp_path, told):
-    """A file that was deleted is a mistake while the proxy runs; an empty list is none."""
+    """A deleted file is an error while the proxy runs; an empty list is none."""
     watched = Watched(tmp_path)
     watched.entries(("a", f"secret: {A}"))
     watched.look()
@@ -125,7 +125,7 @@ def test_a_file_that_is_gone_changes_nothing(tmp_path, told):
 
 
 def test_the_files_of_the_variables(tmp_path, told):
-    """An edit of the file that a variable's _FILE names is taken up, and one with a mistake is not."""
+    """A change of the file in a variable's _FILE is applied, unless it has an error."""
     tokens = tmp_path / "tokens"
     tokens.write_text(f"a={A}")
     watched = Watched(tmp_path, CLAUDE_OAUTH_TOKENS_FILE=str(tokens))
@@ -143,7 +143,7 @@ def test_the_files_of_the_variables(tmp_path, told):
 
 
 def test_a_file_that_an_entry_names(tmp_path, told):
-    """The file of a secret is watched from when an entry names it, also while it is not there."""
+    """A secret file is watched while an entry names it, even if it is missing."""
     watched = Watched(tmp_path)
     watched.entries(("a", "secret_file: a"))
     watched.look()
@@ -157,7 +157,7 @@ def test_a_file_that_an_entry_names(tmp_path, told):
 
 
 def test_a_login_is_taken_up_when_it_is_renewed(tmp_path, told):
-    """A renewed login is the same credential; one that expires is said to once, and is told to the pool."""
+    """A renewed login is the same credential; an expired login is logged once and reported to the pool."""
 
     def login(token, expires):
         words = {"claudeAiOauth": {"accessToken": token, "expiresAt": expires * 1000}}
@@ -180,7 +180,7 @@ def test_a_login_is_taken_up_when_it_is_renewed(tmp_path, told):
 
 
 def test_no_change_is_no_news(tmp_path, told):
-    """A file that was written anew with the same in it puts nothing in force."""
+    """A rewritten file with the same content changes nothing."""
     watched = Watched(tmp_path)
     watched.entries(("a", f"secret: {A}"))
     watched.look()
@@ -193,7 +193,7 @@ def test_no_change_is_no_news(tmp_path, told):
 
 @pytest.mark.anyio
 async def test_the_watch_outlives_what_is_unforeseen(tmp_path, monkeypatch, told):
-    """Whatever goes wrong with one reading, the watch goes on."""
+    """After any error in a read the watch continues."""
     watched = Watched(tmp_path)
     looks = []
 
@@ -210,7 +210,7 @@ async def test_the_watch_outlives_what_is_unforeseen(tmp_path, monkeypatch, told
 
 
 def test_the_difference_of_another_kind():
-    """A credential whose kind was corrected has changed."""
+    """A credential with a corrected kind counts as changed."""
     one = Credential("a", Kind.OAUTH, Secret("made-up-of-another-form"))
     assert difference([one], [Credential("a", Kind.API_KEY, one.secret)]) == "changed: a"
     assert difference([one], [one]) == ""

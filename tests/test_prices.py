@@ -1,4 +1,4 @@
-"""litellm/prices.py: what a response of a lane costs."""
+"""litellm/prices.py: the price of a lane's response."""
 
 import litellm
 import pytest
@@ -23,7 +23,7 @@ def _list(monkeypatch):
     ],
 )
 def test_a_price_is_found(models, price):
-    """By the base model, or by the model with ever fewer of the parts in front of it; an unknown model has none."""
+    """The price is that of the base model, or of the model with fewer leading parts; an unknown model has none."""
     assert prices.priced_as("anthropic/made-up", *models) == "anthropic/made-up"
     found = litellm.model_cost.get("anthropic/made-up")
     assert (found and found["input_cost_per_token"]) == price
@@ -31,7 +31,7 @@ def test_a_price_is_found(models, price):
 
 
 def test_a_price_that_is_there_stays():
-    """Anthropic's own models have theirs."""
+    """Anthropic's own models keep their prices."""
     litellm.model_cost["anthropic/made-up"] = NOVA
     prices.priced_as("anthropic/made-up", "azure/gpt")
     assert litellm.model_cost["anthropic/made-up"] is NOVA

@@ -1,4 +1,4 @@
-"""providers/request_fields.py: the system prompt, the tools and the thinking that a provider is asked for."""
+"""providers/request_fields.py: a provider's system prompt, tools and thinking parameters."""
 
 import copy
 
@@ -43,7 +43,7 @@ from claude_proxy.providers.search_tool import NO_SEARCH
     ],
 )
 def test_a_system_prompt(row, given, wanted):
-    """The billing line leaves the system prompt, marks become plain or go, and the same object stays where nothing does."""
+    """The billing line is removed, cache marks become plain or are removed, and an unchanged prompt is the same object."""
     made = fitted_system(given, row)
     assert made == wanted
     assert made is given or made != given
@@ -69,7 +69,7 @@ EXTRAS = {"defer_loading": True, "eager_input_streaming": True, "strict": True, 
     ],
 )
 def test_tools(row, given, wanted):
-    """The client's own tools stay with the fields that everybody knows; server tools only where the provider runs them."""
+    """The client's own tools keep the fields that every provider knows; server tools stay only if the provider runs them."""
     before = copy.deepcopy(given)
     assert fitted_tools(given, row) == wanted
     assert given == before
@@ -87,7 +87,7 @@ def test_tools(row, given, wanted):
     ],
 )
 def test_a_choice_of_a_tool(row, tools, choice, kept):
-    """A choice goes with the tool that it names."""
+    """A tool choice is removed with its tool."""
     made = translated({"messages": [USER], "tools": tools, "tool_choice": choice}, row)
     assert ("tool_choice" in made) == kept
 
@@ -104,7 +104,7 @@ def test_a_choice_of_a_tool(row, tools, choice, kept):
     ],
 )
 def test_a_search_that_is_left_out(row, tools, system, wanted):
-    """The model is told so in a sentence behind the system prompt, which stays as it is otherwise."""
+    """A sentence after the system prompt says that there is no search; the prompt is otherwise unchanged."""
     assert translated({"messages": [USER], "tools": tools, "system": system}, row)["system"] == wanted
 
 
@@ -154,13 +154,13 @@ MIXED = [*OWN_LOOP, turn(call("toolu_2")), user(result("toolu_2"))]
     ],
 )  # fmt: skip
 def test_parameters(row, more, wanted):
-    """Thinking is asked for where it can be kept, and where the history allows it; nothing else of Claude's own goes."""
+    """Thinking is requested if it can be kept and the history allows it; Claude's other parameters are not sent."""
     made = translated(ASKING | more, row)
     assert {name: made[name] for name in set(made) - {"messages", "system"}} == wanted
 
 
 def test_tools_that_the_conversation_changes():
-    """A deferred tool goes once it is loaded, an added one with the others, a removed one not, and no choice of it."""
+    """A deferred tool is sent once it is loaded, an added one with the others, a removed one and its choice not."""
     deferred = READ | {"name": "WebFetch", "defer_loading": True}
     added = {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": READ | EXTRAS | {"name": "Late"}}}
     removed = {"type": "tool_removal", "tool": {"type": "tool_reference", "name": "Read"}}
@@ -175,7 +175,7 @@ def test_tools_that_the_conversation_changes():
 
 
 def test_tools_that_the_conversation_defines_are_bounded():
-    """Tools that turns define count as those of the request do."""
+    """Tools that turns define count towards the limits like those of the request."""
     many = [
         {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": {"name": f"t{number}"}}}
         for number in range(TOOLS)
@@ -185,13 +185,13 @@ def test_tools_that_the_conversation_defines_are_bounded():
 
 
 def test_a_request_without_anything():
-    """Odd values raise nothing and go nowhere."""
+    """Invalid values raise nothing and are not sent."""
     assert translated({}, STRICT) == {"messages": None}
     assert translated({"messages": "odd", "system": 1, "tools": 1, "thinking": 1}, KIMI) == {"messages": "odd"}
 
 
 def test_the_form_of_an_answer():
-    """A schema that the client wants its answer in stays where LiteLLM translates it, whatever else goes."""
+    """The requested response format stays if LiteLLM translates it."""
     wanted = {"type": "json_schema", "schema": {"type": "object"}}
     request = {"messages": [USER], "output_config": {"effort": "high", "format": wanted}}
     assert translated(request, GEMINI)["output_config"] == {"format": wanted}

@@ -1,4 +1,4 @@
-"""anthropic/request_view.py: what is read of a body without the rest agrees with what the whole says."""
+"""anthropic/request_view.py: the partly decoded view agrees with the whole body."""
 
 import json
 
@@ -73,7 +73,7 @@ SPELLINGS = st.sampled_from(
 
 
 def by_json(raw):
-    """Return model, stream and user id as the whole body has them."""
+    """Return model, stream and user id of the whole body."""
     whole = json.loads(raw)
     user_id = (whole.get("metadata") or {}).get("user_id")
     return whole["model"], whole.get("stream") is True, user_id
@@ -82,7 +82,7 @@ def by_json(raw):
 @MANY
 @given(BODIES, SPELLINGS)
 def test_an_ordinary_body_is_read_as_json_reads_it(whole, spelling):
-    """Whatever else is in it, and however it is spelled, the view says what the whole says."""
+    """Whatever else a body contains and however it is encoded, the view agrees with it."""
     raw = dumped(whole, **spelling)
     found = view(raw)
     assert found is not None
@@ -95,7 +95,7 @@ def test_an_ordinary_body_is_read_as_json_reads_it(whole, spelling):
     {"model": "m", "messages": [{"role": "user", "content": [{"type": "tool_result", "id": "x", "tool_use_id": "cpx_" * 20}]}]}
 )
 def test_what_needs_no_mending_is_not_changed(whole):
-    """Bytes stay as they are only where the whole history would; and they are parsed only for a reason."""
+    """A view that needs no rewriting belongs to a history that would not change, and parsing happens only for a reason."""
     found = view(dumped(whole))
     mended = without_foreign_thinking(whole["messages"])
     if not found.needs_rewrite:
@@ -126,13 +126,13 @@ def test_what_needs_no_mending_is_not_changed(whole):
     ],
 )
 def test_what_needs_rewriting(role, block, needs):
-    """Thinking of an assistant's turn that Claude did not make, and an id that the proxy has spelled, anywhere."""
+    """Foreign thinking in an assistant turn, and an id of the proxy in any block, need rewriting."""
     history = [{"role": "user", "content": "hi"}, {"role": role, "content": [{"type": "text", "text": "x"}, block]}]
     assert view(dumped(body(messages=history))).needs_rewrite is needs
 
 
 def test_a_view_of_nothing_known_needs_rewriting():
-    """Who has not looked takes the whole body apart."""
+    """A view without information needs rewriting, so the whole body is parsed."""
     assert RequestView("m", streams=False).needs_rewrite
 
 
@@ -164,7 +164,7 @@ def test_a_view_of_nothing_known_needs_rewriting():
     ],
 )  # fmt: skip
 def test_an_unusual_body_has_no_view(raw):
-    """What has a member of an unexpected type, is no JSON, or cannot be read as text or number has to be parsed as a whole."""
+    """A member of an unexpected type, invalid JSON, and an unreadable text or number need the whole body."""
     assert view(raw) is None
 
 
@@ -174,7 +174,7 @@ def nested(depth, wrap=("[", "]"), padding=0):
 
 @pytest.mark.parametrize("wrap", [("[", "]"), ('{"a":', "}")])
 def test_what_may_be_too_deep_has_no_view(wrap):
-    """A small body is not deeper than may be where it has no more brackets; a large one is read by what ends by itself."""
+    """A small body with few brackets cannot be too deep; a large one is read by a parser with its own limit."""
     # The body, the history and its turn have brackets, too.
     assert view(nested(MAX_DEPTH - 3, wrap)) is not None
     assert view(nested(MAX_DEPTH - 2, wrap)) is None
@@ -184,7 +184,7 @@ def test_what_may_be_too_deep_has_no_view(wrap):
 
 
 def test_brackets_in_texts_cost_a_whole_reading_only():
-    """They are counted, too; what is said of the body is the same later."""
+    """Brackets in texts count too, so they may cause a full parse with the same result."""
     assert view(dumped(body(system="[" * (MAX_DEPTH + 1)))) is None
 
 
@@ -199,7 +199,7 @@ def test_brackets_in_texts_cost_a_whole_reading_only():
     ],
 )
 def test_a_name_is_read_as_json_reads_it(raw, model):
-    """Of a name that stands twice the last one holds, in any spelling: a user's limits are checked by it."""
+    """Of a duplicate model name the last one applies in any encoding, because a user's limits are checked by it."""
     whole = raw % HELLO.encode()
     assert json.loads(whole)["model"] == model
     assert view(whole).model == model
@@ -208,7 +208,7 @@ def test_a_name_is_read_as_json_reads_it(raw, model):
 @MANY
 @given(BODIES, SPELLINGS, st.data())
 def test_what_is_changed_at_random_does_not_raise(whole, spelling, data):
-    """Whatever is put in or taken out, there is a view that json agrees with, or none."""
+    """After random changes there is either a view that agrees with json, or none."""
     raw = bytearray(dumped(whole, **spelling))
     for _ in range(data.draw(st.integers(1, 3))):
         start = data.draw(st.integers(0, len(raw)))
@@ -228,5 +228,5 @@ def test_what_is_changed_at_random_does_not_raise(whole, spelling, data):
 
 @pytest.mark.parametrize(("more", "asks"), [({}, False), ({"safeguards": {"a": [1]}}, True), ({"safeguards": None}, True)])
 def test_safeguards(more, asks):
-    """Whether the client asks for its calls to be checked is seen, whatever stands there."""
+    """A client's request for safeguards is detected, whatever its value."""
     assert view(dumped(body(**more))).safeguards is asks

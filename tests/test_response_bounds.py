@@ -1,4 +1,4 @@
-"""upstream/response_bounds.py: how much of a response is read."""
+"""upstream/response_bounds.py: the limits for reading a response."""
 
 import gzip
 import zlib
@@ -29,7 +29,7 @@ CODED = {"": bytes, "gzip": gzip.compress, "deflate": zlib.compress, "deflate, r
 @pytest.mark.parametrize("size", [1, 1000, 10_000_000])
 @pytest.mark.parametrize("coding", CODED)
 def test_what_is_decoded_does_not_depend_on_how_it_was_cut(coding, size):
-    """However a coded body arrives, it is decoded whole, and never in steps that are larger than one step."""
+    """A coded body is decoded completely, however it arrives, in steps of limited size."""
     text = TEXT[:2000] if size == 1 else TEXT
     coded, bounds = CODED[coding](text), Bounds(coding.split(",")[0])
     pieces = [piece for at in range(0, len(coded), size) for piece in bounds.feed(coded[at : at + size])] + [*bounds.finish()]
@@ -38,7 +38,7 @@ def test_what_is_decoded_does_not_depend_on_how_it_was_cut(coding, size):
 
 
 def test_a_bomb_is_not_decoded_beyond_the_bound(monkeypatch):
-    """Of a chunk that holds a thousand times its size no more is decoded than a response may have."""
+    """A chunk that expands a thousand times is decoded only up to the response's limit."""
     monkeypatch.setattr("claude_proxy.upstream.response_bounds.MAX_RESPONSE_BYTES", 3 * STEP_BYTES)
     pieces = Bounds("gzip").feed(gzip.compress(bytes(100 * STEP_BYTES)))
     assert sum(len(next(pieces)) for _ in range(3)) == 3 * STEP_BYTES
@@ -49,7 +49,7 @@ def test_a_bomb_is_not_decoded_beyond_the_bound(monkeypatch):
 @pytest.mark.parametrize("end", [b"\n\n", b"\r\r", b"\r\n\r\n", b"\n\r\n"])
 @pytest.mark.parametrize("size", [1, 3, 1000])
 def test_events_are_bounded_and_streams_are_not(monkeypatch, end, size):
-    """A relayed stream goes on for ever, each of its events has a bound, and it is told where one ends however it is cut."""
+    """A relayed stream has no limit, but each of its events has, however it is cut."""
     monkeypatch.setattr("claude_proxy.upstream.response_bounds.MAX_RESPONSE_BYTES", 10)
     monkeypatch.setattr("claude_proxy.upstream.response_bounds.MAX_EVENT_SIZE", 100)
     bounds = Bounds()
@@ -62,7 +62,7 @@ def test_events_are_bounded_and_streams_are_not(monkeypatch, end, size):
 
 
 def test_many_lines_have_steps_and_a_bound(monkeypatch):
-    """What is read line by line arrives in steps of few lines; a response and an event have a bound of lines."""
+    """A reader by line gets few lines per step; a response and an event have a limit of lines."""
     lines = b'{"a": 1}\n' * 5000
     pieces = [*Bounds().feed(lines)]
     assert b"".join(pieces) == lines
@@ -76,7 +76,7 @@ def test_many_lines_have_steps_and_a_bound(monkeypatch):
 
 
 def test_a_response_that_is_large_on_the_way(monkeypatch):
-    """What arrives is bounded as what it decodes to is: empty blocks without an end hold nothing."""
+    """The encoded size has the same limit as the decoded size, because empty blocks decode to nothing."""
     monkeypatch.setattr("claude_proxy.upstream.response_bounds.MAX_RESPONSE_BYTES", 1000)
     nothing = gzip.compress(b"")[:10] + b"\x00\x00\x00\xff\xff" * 100
     bounds = Bounds("gzip")
@@ -88,7 +88,7 @@ def test_a_response_that_is_large_on_the_way(monkeypatch):
 @pytest.mark.parametrize("size", [1, 7, 1000])
 @pytest.mark.parametrize("coding", ["", "gzip"])
 def test_a_body_that_is_cut(coding, size):
-    """With ``cut_at`` a body ends there to the byte, and nothing comes of what is behind; a shorter one is whole."""
+    """With ``cut_at`` a body ends there to the byte; a shorter one is complete."""
     text = b"0123456789" * 3
     coded = CODED[coding](text)
     for cut_at in (1, 10, 29, 30, 31):
@@ -102,7 +102,7 @@ def test_a_body_that_is_cut(coding, size):
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
 def test_what_cannot_be_decoded(coding):
-    """It is an error, or where ``lenient`` allows that the end of the body."""
+    """A body that cannot be decoded is an error, or ends there with ``lenient``."""
     with pytest.raises(httpx.DecodingError):
         [*Bounds(coding).feed(b"no such thing")]
     bounds = Bounds(coding, lenient=True)
@@ -111,7 +111,7 @@ def test_what_cannot_be_decoded(coding):
 
 
 def test_a_coded_body_that_was_cut_off():
-    """It ends where it does: what there was of it is there."""
+    """A coded body that was cut off ends where it was cut."""
     coded, bounds = gzip.compress(TEXT), Bounds("gzip")
     assert TEXT.startswith(b"".join([*bounds.feed(coded[: len(coded) // 2]), *bounds.finish()]))
 
@@ -125,6 +125,6 @@ def test_a_coded_body_that_was_cut_off():
     ],
 )  # fmt: skip
 def test_which_codings_can_be_undone(header, codings, fits):
-    """One that was asked for, whatever its case; several hide how much they hold."""
+    """A requested coding is accepted in any case; several codings are rejected, because they could hide a huge size."""
     assert named_codings(header) == codings
     assert unreadable(codings) is not fits

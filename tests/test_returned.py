@@ -1,4 +1,4 @@
-"""providers/returned.py: what comes back from a provider, and what of it the client gets."""
+"""providers/returned.py: another provider's response as the client gets it."""
 
 import copy
 
@@ -32,7 +32,7 @@ from claude_proxy.providers.returned import returned_block, returned_response, s
     ],
 )
 def test_a_block_that_comes_back(monkeypatch, row, block, wanted):
-    """Thinking that nobody can use goes, kept thinking says whose it is, and each call has an id that all providers take."""
+    """Thinking is removed, or marked with its provider, and each call has an id that all providers accept."""
     monkeypatch.setattr(returned, "new_id", lambda: "toolu_new")
     before = copy.deepcopy(block)
     made = returned_block(block, row)
@@ -44,7 +44,7 @@ def test_a_block_that_comes_back(monkeypatch, row, block, wanted):
 @pytest.mark.parametrize("row", [KIMI, ROW["deepseek"], ROW["minimax"]], ids=lambda row: row.name)
 @pytest.mark.parametrize("block", [SIGNED, REDACTED, SIGNED | {"signature": ""}], ids=["signed", "redacted", "unsigned"])
 def test_kept_thinking_is_its_makers_alone(row, block):
-    """What a provider thought comes back to it as it was, and to nobody else: neither to another one nor to Claude."""
+    """Kept thinking is sent back unchanged to its provider, and to no other provider."""
     kept = returned_block(block, row)
     history = [USER, turn(kept, TEXT), USER]
     assert fitted_messages(history, row) == [USER, turn(block, TEXT), USER]
@@ -64,12 +64,12 @@ def test_kept_thinking_is_its_makers_alone(row, block):
     ],
 )  # fmt: skip
 def test_a_reason_to_stop(reason, calls, wanted):
-    """A message with calls stops for them unless it was cut short, one without never does, and every reason is a known one."""
+    """A message with calls has `tool_use` unless it is incomplete, one without never has, and every reason is a known one."""
     assert stop_reason(reason, calls=calls) == wanted
 
 
 def test_a_whole_response():
-    """A response loses foreign thinking and gets its reason; the same object stays where nothing is to change."""
+    """A response loses foreign thinking and gets its stop reason; an unchanged one is the same object."""
     response = {"type": "message", "content": [SIGNED, TEXT, call()], "stop_reason": "end_turn"}
     assert returned_response(response, STRICT) == response | {"content": [TEXT, call()], "stop_reason": "tool_use"}
     for same in ({"content": [TEXT], "stop_reason": "end_turn"}, {"content": "words"}, {"type": "error", "error": {}}):
@@ -77,7 +77,7 @@ def test_a_whole_response():
 
 
 def test_an_id_that_the_conversation_has():
-    """Some servers number their calls anew in each answer: a call gets another id then, as a second one of an answer does."""
+    """A call gets a new id if the conversation or the response already has its id, because some servers reuse ids."""
     said = {"content": [call("call_0"), call("call_0"), call("call_1")], "stop_reason": "tool_use"}
     ids = [block["id"] for block in returned_response(said, STRICT, ["call_0"])["content"]]
     assert len({*ids, "call_0"}) == 4

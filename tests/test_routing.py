@@ -1,4 +1,4 @@
-"""config/routing.py: retries and fallbacks by LiteLLM's rules, some of them asked of LiteLLM itself."""
+"""config/routing.py: retries and fallbacks by LiteLLM's rules, compared with LiteLLM itself."""
 
 import copy
 
@@ -25,7 +25,7 @@ def router(**settings):
 
 
 def test_without_settings_it_is_litellms_own():
-    """Two retries, no fallback, no time of its own."""
+    """The defaults are two retries, no fallback and no timeout."""
     assert Routing.of({}) == Routing() == Routing.of({"router_settings": None, "litellm_settings": None})
     assert (Routing().num_retries, Routing().fallbacks, Routing().timeout) == (NUM_RETRIES, (), None)
     assert litellm.num_retries is None, "LiteLLM's default is that of the package openai"
@@ -62,7 +62,7 @@ def test_without_settings_it_is_litellms_own():
     ],
 )  # fmt: skip
 def test_whose_setting_is_taken(own, general, found):
-    """``router_settings`` go before ``litellm_settings``, and numbers may stand in a text."""
+    """``router_settings`` has priority over ``litellm_settings``, and numbers may be texts."""
     assert Routing.of({"router_settings": own, "litellm_settings": general}) == Routing(**found)
 
 
@@ -80,7 +80,7 @@ def test_whose_setting_is_taken(own, general, found):
     ],
 )
 def test_what_is_not_as_it_should_be_is_left_out(settings):
-    """A value of another kind is as none: config/features.py gives such requests to LiteLLM."""
+    """An invalid value is ignored, because config/features.py sends such requests through LiteLLM."""
     assert Routing.of({"router_settings": settings}) == Routing()
 
 
@@ -90,7 +90,7 @@ def test_what_is_not_as_it_should_be_is_left_out(settings):
      (float("inf"), None), (10**400, None)],
 )  # fmt: skip
 def test_a_number(value, read):
-    """What is finite and not negative is a number, in a text, too."""
+    """A finite number that is not negative is valid, also as text."""
     assert number(value) == read
 
 
@@ -99,7 +99,7 @@ def test_a_number(value, read):
     [({"a": ["b", "c"]}, True), ({}, True), ({"a": []}, True), ({"a": "b"}, False), ({"a": [{}]}, False), ("a", False)],
 )
 def test_an_entry_of_fallbacks(value, fits):
-    """An entry gives a list of names to each pattern."""
+    """An entry has a list of names for each pattern."""
     assert is_entry(value) is fits
 
 
@@ -118,18 +118,18 @@ RULES = [{"claude-*": ["glm", "kimi"]}, {"claude-opus-*": ["kimi", "claude-opus-
     ],
 )
 def test_fallbacks(model, found):
-    """Those of the most specific pattern, in their order, and never the model itself."""
+    """The fallbacks are those of the most specific pattern, in order, without the model itself."""
     assert router(fallbacks=RULES).fallbacks_of(model) == found
 
 
 def test_default_fallbacks_are_for_models_without_a_rule():
-    """A model with a rule of its own keeps to it."""
+    """Default fallbacks do not apply to a model with its own rule."""
     routing = router(fallbacks=RULES, default_fallbacks=["last"])
     assert (routing.fallbacks_of("claude-x"), routing.fallbacks_of("glm")) == (["glm", "kimi"], ["last"])
 
 
 def test_special_fallbacks_are_a_rule_of_their_own():
-    """Without any rule for them the ordinary ones apply (None); with rules, a model that has none has no fallback."""
+    """Without special rules the general ones apply (None); with rules, a model without one has no fallback."""
     without, special = router(fallbacks=RULES), router(context_window_fallbacks=RULES, content_policy_fallbacks=RULES)
     assert without.context_window_fallbacks_of("claude-x") is None
     assert without.content_policy_fallbacks_of("claude-x") is None
@@ -142,7 +142,7 @@ def test_special_fallbacks_are_a_rule_of_their_own():
 
 
 def litellms_retries(status, policy):
-    """Return how often LiteLLM's router would repeat a request to a provider of Anthropic's format."""
+    """Return how often LiteLLM's router would retry a request to a provider with Anthropic's format."""
     with pytest.raises(Exception, match="made up") as caught:
         exception_type(model="m", original_exception=BaseLLMException(status, "made up", {}), custom_llm_provider="anthropic")
     return get_num_retries_from_retry_policy(caught.value, policy)
@@ -157,7 +157,7 @@ def silent(monkeypatch):
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("absent", ["nothing", "own", "default", "both"])
 def test_a_policy_means_what_it_means_to_litellm(status, absent):
-    """For each status the same key of ``retry_policy`` decides, and ``DefaultRetries`` where that one is not set."""
+    """For each status the same key of ``retry_policy`` applies, and ``DefaultRetries`` if that is not set."""
     own = next(key for key, count in POLICY.items() if count == litellms_retries(status, POLICY))
     left_out = {"nothing": (), "own": (own,), "default": ("DefaultRetries",), "both": (own, "DefaultRetries")}[absent]
     policy = {key: count for key, count in POLICY.items() if key not in left_out}
@@ -168,13 +168,13 @@ def test_a_policy_means_what_it_means_to_litellm(status, absent):
 
 @pytest.mark.parametrize("status", STATUSES)
 def test_without_a_policy_errors_of_the_provider_are_repeated(status):
-    """Time-outs, conflicts, rate limits and the provider's own errors; a client's error would come again."""
+    """Timeouts, conflicts, rate limits and the provider's errors are retried; a client's error would repeat."""
     assert router(num_retries=7).retries("m", status, None) == (7 if should_retry(status) else 0)
 
 
 @pytest.mark.parametrize(("requested", "made"), [(None, 7), (0, 0), (3, 3)])
 def test_a_deployments_own_number(requested, made):
-    """It goes before that of the router, and a policy before both."""
+    """A deployment's number has priority over the router's, and a policy over both."""
     assert router(num_retries=7).retries("m", 500, requested) == made
     assert router(num_retries=7).retries("m", 400, requested) == 0
     assert router(num_retries=7, retry_policy={"InternalServerErrorRetries": 1}).retries("m", 500, requested) == 1
@@ -182,7 +182,7 @@ def test_a_deployments_own_number(requested, made):
 
 
 def test_a_models_own_policy():
-    """It takes the place of the one for all, whole; the other models keep that one."""
+    """A model's own policy replaces the general one completely."""
     routing = router(
         num_retries=7, retry_policy={"RateLimitErrorRetries": 1}, model_group_retry_policy={"m": {"TimeoutErrorRetries": 3}}
     )
@@ -193,7 +193,7 @@ def test_a_models_own_policy():
 @pytest.mark.parametrize("attempt", range(8))
 @pytest.mark.parametrize("least", [0.0, 3.0, 100.0])
 def test_pauses_grow_as_litellms(monkeypatch, attempt, least):
-    """They double from half a second up to eight, not less than ``retry_after``, and are spread by a quarter."""
+    """Pauses double from half a second to eight, are at least ``retry_after``, and vary by a quarter."""
     monkeypatch.setattr("random.random", lambda: 0.0)
     assert pause(attempt, least) == calculate_retry_after(10 - attempt, 10, min_timeout=least)
     spread = pause(attempt, least)
@@ -203,7 +203,7 @@ def test_pauses_grow_as_litellms(monkeypatch, attempt, least):
 
 @pytest.mark.parametrize(("asked", "waited"), [(7.0, 7.0), (60.0, 60.0), (61.0, 0.5), (0.0, 0.5), (None, 0.5)])
 def test_a_provider_s_own_time_goes_first(monkeypatch, asked, waited):
-    """An error's ``retry-after`` is waited for up to a minute, as LiteLLM does; any other one is none."""
+    """An error's ``retry-after`` of up to a minute applies, like in LiteLLM; any other one is ignored."""
     monkeypatch.setattr("random.random", lambda: 0.0)
     assert pause(0, 0.0, asked) == waited
 

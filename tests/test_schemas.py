@@ -1,4 +1,4 @@
-"""providers/schemas.py: the references in a tool's schema become copies, within bounds."""
+"""providers/schemas.py: references in a tool's schema become copies, within limits."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def with_property(value, **more):
 
 
 def bomb(levels, width=10):
-    """A schema of a few kilobytes, each of whose definitions refers to the next one several times."""
+    """Return a schema of a few kilobytes whose definitions each refer to the next one several times."""
     definitions = {
         f"d{place}": with_property({"anyOf": [{"$ref": f"#/$defs/d{place + 1}"}] * width}) for place in range(levels)
     }
@@ -51,14 +51,14 @@ def bomb(levels, width=10):
     ],
 )  # fmt: skip
 def test_a_reference(schema, wanted):
-    """Each form of a reference becomes what it refers to, or what stands beside it; the definitions go."""
+    """Each form of a reference becomes its target or the keywords beside it; definitions are removed."""
     before = repr(schema)
     assert expanded(schema, Budget()) == wanted
     assert repr(schema) == before
 
 
 def test_a_recursive_schema_ends():
-    """A reference to what it is a part of becomes an object, by whichever way it gets there."""
+    """A recursive reference becomes an object schema."""
     tree = with_property({"items": {"$ref": "#/$defs/node"}})
     made = expanded({"$ref": "#/$defs/node", "$defs": {"node": tree}}, Budget())
     assert made == with_property({"items": {"type": "object"}})
@@ -78,13 +78,13 @@ def test_a_recursive_schema_ends():
     ids=["values", "in-a-default", "characters", "long-pointers"],
 )  # fmt: skip
 def test_a_schema_that_multiplies_is_refused(schema):
-    """What would become too large is refused before it is made, in words that say how large it may be."""
+    """A schema that would become too large is rejected before it is made, with the limit in the message."""
     with pytest.raises(TooLarge, match=r"too large after its references are expanded"):
         expanded(schema, Budget())
 
 
 def test_a_chain_of_references_has_a_length():
-    """References that refer to each other one after the other count as levels, as objects inside each other do."""
+    """A chain of references counts as nesting levels."""
     chain = {f"d{place}": {"$ref": f"#/$defs/d{place + 1}"} for place in range(5000)}
     with pytest.raises(TooLarge, match=rf"more than {schemas.MAX_DEPTH} levels"):
         expanded({"$ref": "#/$defs/d0", "$defs": chain}, Budget())
@@ -96,7 +96,7 @@ def test_a_chain_of_references_has_a_length():
 
 
 def test_all_schemas_of_a_request_share_one_budget():
-    """Many schemas that are each within the bound are together held to it."""
+    """All schemas of a request share one limit."""
     budget, third = Budget(), bomb(4, 8)
     expanded(third, budget)
     with pytest.raises(TooLarge):

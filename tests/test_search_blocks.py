@@ -1,4 +1,4 @@
-"""anthropic/search_blocks.py: the blocks of the proxy's own searches, and the same in words."""
+"""anthropic/search_blocks.py: the blocks of the proxy's own searches, and their text."""
 
 import pytest
 from stream_validator import check_result
@@ -19,7 +19,7 @@ PAGE = Page("Pears", "https://pears.invalid/a", "ripe: é\n", "2026-11-01")
 
 
 def test_a_result_and_its_words():
-    """What was found comes back out of the block, its excerpt too, however it is written."""
+    """A page's fields, including its excerpt, are read back from the block."""
     block = result_block("srvtoolu_cpx_1", [PAGE, PAGE._replace(age="")])
     check_result(block["content"])
     first, second = block["content"]
@@ -30,21 +30,21 @@ def test_a_result_and_its_words():
 
 @pytest.mark.parametrize("content", [None, 7, "EqQBSIGNED==", "cpx_", ""])
 def test_what_only_anthropic_can_read(content):
-    """Of Anthropic's own results, and of broken ones, the title and the address are told."""
+    """Of Anthropic's own and of invalid results, title and address are shown."""
     result = {"title": "T", "url": "http://x.invalid", "encrypted_content": content}
     assert excerpt_of(result) == ""
     assert found_words(result) == "- T: http://x.invalid"
 
 
 def test_an_error():
-    """It is an object with Anthropic's code."""
+    """An error is an object with Anthropic's error code."""
     block = result_block("srvtoolu_cpx_1", search_blocks.UNAVAILABLE)
     check_result(block["content"])
     assert block["content"] == {"type": "web_search_tool_result_error", "error_code": "unavailable"}
 
 
 def test_ids():
-    """Each is another one, and is known for the proxy's."""
+    """Each id is unique and recognised as the proxy's."""
     one, two = call_block(new_id()), call_block(new_id())
     assert one["id"] != two["id"]
     assert is_own(one)
@@ -63,7 +63,7 @@ def test_ids():
     ],
 )
 def test_blocks_of_others(block):
-    """Anthropic's own searches, and what is no search, are not the proxy's."""
+    """Anthropic's own searches, and other blocks, are not the proxy's."""
     assert not is_own(block)
 
 
@@ -79,5 +79,5 @@ def test_blocks_of_others(block):
     ],
 )
 def test_as_text(block, words):
-    """A block becomes one of text that is never empty, for Claude takes no empty one."""
+    """A block becomes a text block that is never empty, because Claude rejects an empty one."""
     assert as_text(block) == {"type": "text", "text": words}

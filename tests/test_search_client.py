@@ -1,4 +1,4 @@
-"""upstream/search_client.py: one search, what it sends and what becomes of what comes back."""
+"""upstream/search_client.py: one search, its request and its result."""
 
 import json
 import logging
@@ -29,7 +29,7 @@ async def ask(response, query=QUERY, endpoint=BRAVE, tool=SearchTool()):  # noqa
 
 
 async def test_a_search():
-    """One request with the key, and the pages that it finds; the connection is given back."""
+    """One request with the key returns the pages; the connection is released."""
     found, upstream = await ask(FOUND)
     (sent,) = upstream.sent
     assert found == [Page("One", "https://one.invalid/", "x")]
@@ -42,7 +42,7 @@ async def test_a_search():
 
 
 async def test_an_endpoint_that_repeats_its_key():
-    """Neither the model nor the client is told it."""
+    """An endpoint that repeats its key does not reveal it to the model or the client."""
     page = {
         "title": "made-up-search-key",
         "url": "https://one.invalid/?k=made-up-search-key",
@@ -53,7 +53,7 @@ async def test_an_endpoint_that_repeats_its_key():
 
 
 async def test_domains_are_kept_to():
-    """What the endpoint finds elsewhere is left out."""
+    """Pages of other domains are left out."""
     assert (await ask(FOUND, tool=SearchTool(1, ("two.invalid",))))[0] == []
 
 
@@ -76,7 +76,7 @@ async def test_domains_are_kept_to():
     ],
 )  # fmt: skip
 async def test_a_search_that_fails(response, code, words, caplog):
-    """It is an error code for model and client, and a line in the log that names the host, and neither query nor key."""
+    """A failed search is an error code for model and client, and a log line with the host, without query and key."""
     caplog.set_level(logging.DEBUG)
     found, upstream = await ask(response)
     assert found == code
@@ -88,7 +88,7 @@ async def test_a_search_that_fails(response, code, words, caplog):
 
 
 async def test_a_search_that_does_not_end(monkeypatch, caplog):
-    """It has so many seconds in all, however often something comes."""
+    """A search has a total time limit, even if data keeps arriving."""
     monkeypatch.setattr(search_client, "SEARCH_SECONDS", 0.0)
     found, _ = await ask(FOUND)
     assert found == "unavailable"
@@ -97,20 +97,20 @@ async def test_a_search_that_does_not_end(monkeypatch, caplog):
 
 @pytest.mark.parametrize("query", ["x" * 401, "x " * 51])
 async def test_a_query_that_is_too_long(query):
-    """The endpoint would refuse it: it is not asked."""
+    """A query that the endpoint would reject is not sent."""
     found, upstream = await ask(FOUND, query)
     assert (found, upstream.sent) == ("query_too_long", [])
 
 
 async def test_an_endpoint_of_ones_own():
-    """It needs no key, and takes longer queries."""
+    """A self-hosted endpoint needs no key and accepts longer queries."""
     own = WebSearch("searxng", "http://searxng:8080/search")
     found, upstream = await ask(Response(json={"results": []}), "x" * 401, own)
     assert (found, upstream.sent[0].header("authorization")) == ([], None)
 
 
 async def test_no_endpoint():
-    """``config.yaml`` may have lost it meanwhile: then the search is one that failed."""
+    """If ``config.yaml`` no longer has an endpoint, the search fails."""
     upstream = Upstream(FOUND)
     assert SearchClient(upstream, lambda: BRAVE).is_ready
     gone = SearchClient(upstream, lambda: None)

@@ -1,4 +1,4 @@
-"""providers/search_formats.py: requests to search endpoints, and what they answer."""
+"""providers/search_formats.py: requests to search endpoints, and their responses."""
 
 import json
 from urllib.parse import parse_qs
@@ -54,7 +54,7 @@ def answer(provider, *results):
     ],
 )
 def test_where_a_search_goes(provider, base, url):
-    """The path is put behind the base unless it is there."""
+    """The path is appended to the base URL unless it is already there."""
     assert address(provider, base) == url
 
 
@@ -68,7 +68,7 @@ def test_where_a_search_goes(provider, base, url):
     ],
 )
 def test_the_key(provider, key, header):
-    """It goes in the header that the endpoint reads, and not into the body."""
+    """The key is sent in the endpoint's header, not in the body."""
     headers, body = request(provider, key, "q", ANY, 5)
     kind = "application/x-www-form-urlencoded" if provider == "searxng" else "application/json"
     assert headers == [("accept", "application/json"), ("content-type", kind), *([header] if header else [])]
@@ -76,14 +76,14 @@ def test_the_key(provider, key, header):
 
 
 def test_the_bodies():
-    """Each endpoint reads the query, and how many results are wanted, by its own names."""
+    """The query and the number of results have each endpoint's own field names."""
     assert parse_qs(request("searxng", "", "a&b é", ANY, 5)[1].decode()) == {"q": ["a&b é"], "format": ["json"]}
     assert json.loads(request("brave", "k", "a", ANY, 5)[1]) == {"q": "a", "count": 5, "text_decorations": False}
     assert json.loads(request("tavily", "k", "a\ud83d", ANY, 5)[1]) == {"query": "a?", "max_results": 5}
 
 
 def test_domains_in_a_request():
-    """Tavily has fields for them; the others read operators in the query, as long as they fit."""
+    """Tavily has fields for domains; for the others they become operators in the query, as long as they fit."""
     made = json.loads(request("tavily", "k", "q", SITES, 5)[1])
     assert (made["include_domains"], made["exclude_domains"]) == (["a.invalid", "b.invalid/x"], ["c.invalid"])
     query = "q (site:a.invalid OR site:b.invalid/x) -site:c.invalid"
@@ -98,7 +98,7 @@ def test_domains_in_a_request():
 
 @EACH
 def test_what_was_found(provider):
-    """Title, address, excerpt and age, from wherever they stand; no more than are wanted, and only of allowed domains."""
+    """Title, URL, excerpt and age are read from each format; the number is limited, and other domains are left out."""
     said = ANSWERS[provider]
     assert pages(provider, said, ANY, 10) == FOUND
     assert pages(provider, said, ANY, 1) == FOUND[:1]
@@ -107,7 +107,7 @@ def test_what_was_found(provider):
 
 
 def test_braves_empty_answer():
-    """Brave leaves the section out in which nothing was found."""
+    """Brave leaves out a section without results."""
     assert pages("brave", {"type": "search", "query": {"original": "q"}}, ANY, 10) == []
 
 
@@ -116,13 +116,13 @@ def test_braves_empty_answer():
     "said", [{}, {"results": None}, {"results": "x"}, {"web": []}, {"web": {"results": {}}}, {"error": "x"}]
 )
 def test_what_is_no_result(provider, said):
-    """It is told from a search that found nothing."""
+    """An invalid response is distinguished from a search without results."""
     assert pages(provider, said, ANY, 10) is None
 
 
 @EACH
 def test_what_somebody_wrote(provider):
-    """A page's words are cut and lose what a terminal would obey; a page without an address of the web is left out."""
+    """Texts of pages are shortened and lose control characters; a page without a web URL is left out."""
     field = "description" if provider == "brave" else "content"
     hostile = {
         "title": "\x1b[31mA\x07 &lt;b&gt;\u202e\n" + "x" * 5000, "url": "https://one.invalid/",
@@ -138,7 +138,7 @@ def test_what_somebody_wrote(provider):
 
 @EACH
 def test_a_page_without_a_title(provider):
-    """Its address stands there, for a title is never empty."""
+    """A page without a title shows its URL, because a title is never empty."""
     assert (
         pages(provider, answer(provider, {"url": "https://one.invalid/", "title": " \n"}), ANY, 10)[0].title
         == "https://one.invalid/"
@@ -155,5 +155,5 @@ def test_a_page_without_a_title(provider):
     ],
 )  # fmt: skip
 def test_an_address(url, good):
-    """Of the web, with a host, on one line, and not too long."""
+    """A valid URL is a web URL with a host, on one line, and not too long."""
     assert is_web(url) == good

@@ -1,4 +1,4 @@
-"""providers/search_stream.py: one message over several responses, here chat completions, with searches between them."""
+"""providers/search_stream.py: one message of several responses, here chat completions, with searches between them."""
 
 import json
 import random
@@ -25,7 +25,7 @@ def told(row=STRICT, ids=frozenset(), tokens=50):
 
 
 def searching(*queries, index=0, words=""):
-    """A round that calls the search."""
+    """Return a round that calls the search."""
     made = [
         call(place, json.dumps({"query": query}), given=f"c{place}", name="web_search")
         for place, query in enumerate(queries, start=index)
@@ -39,7 +39,7 @@ def stream_of(row=STRICT, tool=None):
 
 
 class Run:
-    """Everything that a client gets of rounds that are given as streams, or as whole completions."""
+    """The output of rounds that are given as streams or whole completions."""
 
     def __init__(self, *rounds, tool=None, row=STRICT, find=lambda _: PAGES, size=None):
         self.rounds, self.find, self.size, self.row = [*rounds], find, size, row
@@ -83,7 +83,7 @@ SEARCHED = ["server_tool_use", "web_search_tool_result"]
 
 
 def test_a_search_and_its_answer():
-    """The client gets one message: the words before, the search, what it found, the words behind, and all counts together."""
+    """The client gets one message: the text before, the search, its results, the text after, and the sum of all counts."""
     run = Run(searching("ripe pears", words="let me look"), ANSWER)
     message = run.message()
     assert kinds(message) == ["text", *SEARCHED, "text"]
@@ -98,7 +98,7 @@ def test_a_search_and_its_answer():
 
 
 def test_what_the_model_gets():
-    """Its own turn as it told it, and behind it the results as texts, with the error of one that failed."""
+    """The model gets its own turn and the results as text, with an error for a failed search."""
     run = Run(searching("a", "b", words="both"), ANSWER, find=lambda query: PAGES if query == "a" else "unavailable")
     run.message()
     asked, answered = run.stream.turns
@@ -112,7 +112,7 @@ def test_what_the_model_gets():
 
 
 def test_nothing_was_found():
-    """That is a result and no error, and the model reads so."""
+    """A search without results is no error, and the model is told."""
     run = Run(searching("a"), ANSWER, find=lambda _: [])
     message = run.message()
     assert (message["content"][1]["content"], run.stream.turns[1]["content"][0]["content"]) == ([], NOTHING)
@@ -120,7 +120,7 @@ def test_nothing_was_found():
 
 
 def test_several_rounds():
-    """Each may search; ids of the provider's that repeat stay apart."""
+    """Each round may search; repeated ids of the provider stay separate."""
     run = Run(searching("a"), searching("b", "c"), ANSWER)
     message = run.message()
     assert kinds(message) == [*SEARCHED * 3, "text"]
@@ -130,7 +130,7 @@ def test_several_rounds():
 
 
 def test_no_search_is_called():
-    """The message is what it would have been, and says that nothing was searched for."""
+    """The message is the same as without the tool, with a count of 0 searches."""
     message = Run(ANSWER).message()
     assert (kinds(message), message["stop_reason"]) == (["text"], "end_turn")
     assert message["usage"]["server_tool_use"] == {"web_search_requests": 0}
@@ -138,7 +138,7 @@ def test_no_search_is_called():
 
 @pytest.mark.parametrize("first", [0, 1])
 def test_a_tool_of_the_clients_ends_the_response(first):
-    """What was searched for beside it is in the message, which then is the client's to go on with."""
+    """Searches beside a client's tool call are in the message, and the client continues it."""
     read = call(first, "{}", given="c9", name="Read")
     search = call(1 - first, '{"query": "a"}', given="c1", name="web_search")
     run = Run(sse(calls(*sorted((read, search), key=lambda one: one["index"])), CALLED, USAGE))
@@ -149,7 +149,7 @@ def test_a_tool_of_the_clients_ends_the_response(first):
 
 @pytest.mark.parametrize("bad", ["{", "[]", "{}", '{"query": 7}', '{"query": " "}', '{"other": "x"}', ""])
 def test_a_call_that_is_none(bad):
-    """Its input is told to be wrong, and the model goes on; nobody is asked."""
+    """An invalid input gives an error result without a search, and the model continues."""
     run = Run(sse(calls(call(0, bad, given="c1", name="web_search")), CALLED, USAGE), ANSWER)
     message = run.message()
     assert kinds(message) == [*SEARCHED, "text"]
@@ -159,7 +159,7 @@ def test_a_call_that_is_none(bad):
 
 
 def test_more_searches_than_there_may_be():
-    """Each further call is told so; a model that goes on calling is not asked for ever."""
+    """Each call beyond the limit gets an error; a model that continues to call gets no further round."""
     run = Run(*[searching("a", "b")] * 9, tool=SearchTool(3))
     message = run.message()
     codes = [
@@ -178,7 +178,7 @@ def test_more_searches_than_there_may_be():
     [("length", "max_tokens"), ("content_filter", "refusal"), ("model_length", "model_context_window_exceeded")],
 )
 def test_a_round_that_was_cut(finish, reason):
-    """It is the last, and half a call searches for nothing."""
+    """An incomplete round is the last, and its call makes no search."""
     run = Run(
         sse(chunk({"content": "so"}), calls(call(0, '{"que', given="c1", name="web_search")), chunk(finish=finish), USAGE)
     )
@@ -189,7 +189,7 @@ def test_a_round_that_was_cut(finish, reason):
 
 
 def test_thinking_of_each_round():
-    """It goes to the client, and back to a provider that wants its own, with the calls behind it."""
+    """Thinking is sent to the client, and back to a provider that needs its own, together with the calls."""
     thought = chunk({"reasoning_content": "hm"})
     search = calls(call(0, '{"query": "a"}', given="c1", name="web_search"))
     run = Run(sse(thought, search, CALLED), sse(thought, chunk({"content": "x"}), STOP), row=KEEPS)
@@ -200,7 +200,7 @@ def test_thinking_of_each_round():
 
 
 def test_counts_that_nobody_gave():
-    """They are estimates of each round's request and response."""
+    """Missing counts are estimated from each round's request and response."""
     search = sse(calls(call(0, '{"query": "a"}', given="c1", name="web_search")), CALLED)
     message = Run(search, sse(chunk({"content": "x" * 40}), STOP)).message()
     assert (message["usage"]["input_tokens"], message["usage"]["output_tokens"]) == (50 + 60, 3 + 10)
@@ -212,7 +212,7 @@ def completion(finish="tool_calls", **answer):
 
 
 def test_whole_completions():
-    """They tell the same message as streams."""
+    """Whole completions give the same message as streams."""
     search = {"id": "c1", "type": "function", "function": {"name": "web_search", "arguments": '{"query": "a"}'}}
     run = Run(completion(content="look", tool_calls=[search]), completion(None, content="pears"))
     message = run.message()
@@ -225,7 +225,7 @@ def test_whole_completions():
 )
 @pytest.mark.parametrize("before", [[], [searching("a")]])
 def test_what_is_no_completion(bad, before):
-    """It ends the message with an error, in whichever round it comes."""
+    """An invalid completion ends the message with an error, in any round."""
     assert Run(*before, bad).message()["error"]["type"] in ("api_error", "rate_limit_error")
 
 
@@ -233,12 +233,12 @@ def test_what_is_no_completion(bad, before):
     "bad", [b"", sse(chunk({"content": "half"}), done=False), sse({"error": {"message": "m", "code": 503}})]
 )
 def test_a_round_that_breaks_off(bad):
-    """Half an answer is none, behind a search as before one."""
+    """A round that breaks off is an error, after a search as before one."""
     assert Run(searching("a"), bad).message()["type"] == "error"
 
 
 def test_an_error_from_outside():
-    """It ends the message once, wherever the message stands."""
+    """An error from outside ends the message once, at any point."""
     body = b'{"type":"error","error":{"type":"overloaded_error","message":"busy"}}'
     for end, kind in ((lambda one: one.refuse(body), "overloaded_error"), (lambda one: one.fail("gone"), "api_error")):
         stream = stream_of()
@@ -248,7 +248,7 @@ def test_an_error_from_outside():
 
 
 def test_any_cut_gives_the_same():
-    """What the client gets depends on the bytes, never on how they were cut, but for the ids of the searches."""
+    """The output depends on the bytes, not on the chunks, except for the ids of the searches."""
     rounds = (searching("a", "b", words="so"), searching("c"), ANSWER)
 
     def said(size):

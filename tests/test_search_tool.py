@@ -1,4 +1,4 @@
-"""providers/search_tool.py: what a request asks of a web search, and the tool in its place."""
+"""providers/search_tool.py: a request's web search settings, and the tool that replaces it."""
 
 import pytest
 
@@ -18,7 +18,7 @@ READ = {"name": "Read", "input_schema": {"type": "object"}}
 
 
 def test_the_tool_that_is_offered():
-    """It stands in the place of Anthropic's, says which domains are meant, and leaves the other tools as they are."""
+    """The tool replaces Anthropic's, names the domains, and does not change other tools."""
     domains = {"allowed_domains": ["Example.com"], "blocked_domains": ["bad.example.com"]}
     fields = {"model": "m", "tools": [SEARCH | domains, READ]}
     made, tool = with_search_tool(fields, STRICT)
@@ -40,7 +40,7 @@ def test_the_tool_that_is_offered():
     ],
 )  # fmt: skip
 def test_no_search_is_offered(tools, row):
-    """Where none is asked for, where the provider has one, and where the client has a tool of that name."""
+    """Nothing is replaced without a search tool, if the provider has a search, or if the client has a tool with that name."""
     assert with_search_tool({"tools": tools}, row) is None
 
 
@@ -50,7 +50,7 @@ def test_no_search_is_offered(tools, row):
     [(1, 1), (8, 8), (10_000, MOST_USES), *((odd, DEFAULT_USES) for odd in (0, -1, None, True, "3", 2.5))],
 )
 def test_how_often(kind, uses, wanted):
-    """As often as the client says, within a bound; every version of Anthropic's tool is meant."""
+    """The client sets the number of searches, within a limit; every version of Anthropic's tool is recognised."""
     assert with_search_tool({"tools": [SEARCH | {"type": kind, "max_uses": uses}]}, STRICT)[1].uses == wanted
 
 
@@ -72,18 +72,18 @@ def test_how_often(kind, uses, wanted):
     ],
 )
 def test_domains(allowed, blocked, url, passes):
-    """A domain stands for its subdomains, a path for what begins with it; what is blocked is so wherever else it is allowed."""
+    """A domain includes its subdomains, a path all paths below it; a blocked domain is blocked even if it is allowed."""
     assert SearchTool(1, allowed, blocked).allows(url) == passes
 
 
 @pytest.mark.parametrize("value", ["example.com", [7, None, "", " ", "a b", 'a"b', "a\x1bb"], {}])
 def test_domains_that_are_none(value):
-    """What is no domain filters nothing, and stands in no description."""
+    """An invalid domain filters nothing and is in no description."""
     assert with_search_tool({"tools": [SEARCH | {"allowed_domains": value}]}, STRICT)[1].allowed == ()
 
 
 def test_a_search_that_nobody_makes():
-    """A tool of a provider that has a search is none of those."""
+    """A search tool that the provider runs is not replaced."""
     assert lacks_search([READ, SEARCH], STRICT)
     assert not lacks_search([SEARCH], VERTEX)
     assert not lacks_search("odd", STRICT)
@@ -99,7 +99,7 @@ def test_a_search_that_nobody_makes():
     ],
 )
 def test_a_call_is_demanded_once(choice, then):
-    """What was demanded has been called when the next round begins; before, the request stays as it is."""
+    """A forced call has been made when the next round starts; before that the request is unchanged."""
     fields = {"messages": [{"role": "user", "content": "hi"}], "tool_choice": choice}
     turn = {"role": "assistant", "content": []}
     assert with_search_turns(fields, []) is fields

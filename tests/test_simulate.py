@@ -1,11 +1,11 @@
-"""benchmarks/simulate.py: what the page shows holds, on one short week; the same seed gives the same figures."""
+"""benchmarks/simulate.py: the page's claims hold in one short week, and a seed always gives the same figures."""
 
 import logging
 
 import pytest
 
 from benchmarks import simulate
-from benchmarks.rivals import BeforeWeek, OmniscientWeek
+from benchmarks.orders import BeforeWeek, OmniscientWeek
 from benchmarks.week import Figures, OurWeek, World, reset_first
 
 ORDERS = {"headroom": OurWeek, "reset-first": reset_first, "before": BeforeWeek, "omniscient": OmniscientWeek}
@@ -13,7 +13,7 @@ ORDERS = {"headroom": OurWeek, "reset-first": reset_first, "before": BeforeWeek,
 
 @pytest.fixture(scope="module", autouse=True)
 def _quiet():
-    """Thousands of lines about credentials that rest would say nothing."""
+    """Silence thousands of log lines about cooldowns."""
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)
@@ -33,24 +33,24 @@ def overloaded():
 
 @pytest.mark.parametrize("order", ["headroom", "reset-first"])
 def test_nobody_is_refused_whom_an_account_could_have_served(usual, overloaded, order):
-    """Through incidents, early resets and limits of every kind, and where all is used up, no refusal was needless."""
+    """No request is refused that an account could serve, through incidents, early resets and all kinds of limits."""
     assert (usual[order].lost, overloaded[order].lost) == (0, 0)
 
 
 def test_the_week_is_hard_enough(usual, overloaded):
-    """The order of before loses requests in the same week, sessions have to move, and too much work is refused."""
+    """The earlier order loses requests in the same week, sessions move, and requests are refused."""
     assert usual["before"].lost > 0
     assert 0 < usual["omniscient"].switches <= usual["headroom"].switches < usual["before"].switches
     assert overloaded["headroom"].unable > 0
 
 
 def test_reset_first_serves_more_of_too_much_work(overloaded):
-    """Where there is more to do than the accounts give, what would be lost soonest is used first, and more is served."""
+    """If there is more work than the accounts provide, using the windows that reset first serves more requests."""
     assert overloaded["reset-first"].served > overloaded["headroom"].served
 
 
 def test_a_seed_is_a_week():
-    """The same seed gives the same figures, another one another week."""
+    """The same seed gives the same figures, another seed another week."""
     first, again, other = (OurWeek(World(seed, 5, 1.1, days=1)).run() for seed in (1, 1, 2))
     assert first == again != other
 

@@ -51,7 +51,7 @@ def moves(yardstick, seed):
 
 @pytest.mark.parametrize(("seed", "careless"), WEEKS)
 def test_nobody_is_refused_whom_a_credential_could_have_served(seed, careless):
-    """When the pool refuses, every credential has a window that is truly used up; and whoever comes back as told is served."""
+    """When the pool refuses, every credential has a used-up window; a client that retries as told is served."""
     trace = week(seed, careless)
     assert [refused for refused in trace.refused if refused.able] == []
     assert Counter(served.session for served in trace.served) == Counter(
@@ -61,7 +61,7 @@ def test_nobody_is_refused_whom_a_credential_could_have_served(seed, careless):
 
 @pytest.mark.parametrize(("seed", "careless"), WEEKS)
 def test_nobody_is_asked_who_rests(seed, careless):
-    """A credential that rests gets no request but this: one a minute of the whole pool while all of it rests."""
+    """A credential in its cooldown gets no request, except one per minute for the whole pool while all are rate-limited."""
     probes = [sent for sent in week(seed, careless).sent if sent.at < sent.rests_until]
     assert [sent for sent in probes if not sent.all_rate_limited] == []
     assert all(after.at - before.at >= PROBE_SECONDS for before, after in pairwise(probes))
@@ -69,24 +69,24 @@ def test_nobody_is_asked_who_rests(seed, careless):
 
 @pytest.mark.parametrize(("seed", "careless"), WEEKS)
 def test_moves_are_the_least_where_sessions_stand(seed, careless):
-    """Sessions move at most a tenth more often than windows that run out under them force them to."""
+    """Sessions move at most a tenth more often than used-up windows require."""
     trace = week(seed, careless)
     assert 0 < trace.moves() <= 1.1 * trace.forced_moves()
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_headroom_is_worth_more_than_taking_turns(seed):
-    """A pool that looks at headroom moves fewer sessions than one that takes credentials in turn."""
+    """A pool that considers headroom moves fewer sessions than a round robin."""
     assert week(seed).moves() < moves(Blind, seed)
 
 
 def test_the_price_of_not_knowing_the_future():
-    """Over three weeks the pool moves sessions at most five times as often as somebody who knows what they will ask for."""
+    """Over three weeks the pool moves sessions at most five times as often as an order that knows the future."""
     assert sum(week(seed).moves() for seed in SEEDS) <= 5 * sum(moves(Clairvoyant, seed) for seed in SEEDS)
 
 
 def test_the_weeks_are_hard_enough():
-    """The weeks show what they are for: windows of both lengths run out, and there are moments in which nobody can serve."""
+    """In these weeks windows of both lengths are used up, and at some moments no credential can serve."""
     assert all(len(week(seed).spent) >= 5 for seed in SEEDS)
     careless = week(*WEEKS[-1])
     assert {name for *_, name in careless.spent} == {"5h", "7d"}
@@ -94,7 +94,7 @@ def test_the_weeks_are_hard_enough():
 
 
 def test_the_bound_forgives_no_move_that_nothing_forced():
-    """A move while the session's credential can serve, and a move back, are not counted as forced."""
+    """A move while the session's credential can serve, and a move back, do not count as forced."""
     trace = Trace(spent=[("a", 10.0, 50.0, "5h")])
     trace.served = [Served(at, "s", label) for at, label in ((1.0, "a"), (20.0, "b"), (60.0, "a"), (70.0, "b"))]
     assert (trace.moves(), trace.forced_moves()) == (3, 1)
@@ -104,7 +104,7 @@ def test_the_bound_forgives_no_move_that_nothing_forced():
 
 
 def answer(clock, status, fullness, reset):
-    """Return Anthropic's answer of a credential whose 5-hour window is that full."""
+    """Return Anthropic's response for a credential whose 5-hour window is this full."""
     headers = {
         f"{UNIFIED}status": "allowed" if status == 200 else "rejected",
         f"{UNIFIED}5h-status": "allowed" if status == 200 else "rejected",
@@ -116,7 +116,7 @@ def answer(clock, status, fullness, reset):
 
 @pytest.fixture
 def office():
-    """Seven credentials about half used up by six sessions each; the eighth, h, rests for another minute."""
+    """Return seven credentials, half used by six sessions each; the eighth, h, is in its cooldown for another minute."""
     clock = Clock()
     credentials = [Credential(label, Kind.OAUTH, Secret(f"sk-ant-oat01-made-up-{label}")) for label in LABELS]
     pool = Pool(credentials, affinity=Affinity.SESSION, quarantine=900.0, clock=clock)
@@ -138,7 +138,7 @@ def office():
 
 
 def test_new_sessions_do_not_all_go_to_the_credential_that_is_back(office):
-    """Of forty sessions that begin at the moment a rest ends, the credential that is back gets the most, at most half."""
+    """Of forty sessions that start when a cooldown ends, the returning credential gets the most, but at most half."""
     clock, pool, _ = office
     clock.now = MONDAY + 2.5 * 3600 + 60
     taken = Counter(pool.choose(PoolRequest(f"new-{number}", FAMILY)).label for number in range(40))
@@ -148,7 +148,7 @@ def test_new_sessions_do_not_all_go_to_the_credential_that_is_back(office):
 
 
 def test_sessions_of_a_spent_credential_do_not_move_together(office):
-    """When a window runs out under many sessions that ask at the same time, they spread over the others."""
+    """When a window with many concurrent sessions is used up, they spread over the other credentials."""
     clock, pool, note = office
     bound = [f"early-{number}" for number in range(42)]
     before = {session: pool.choose(PoolRequest(session, FAMILY)).label for session in bound}

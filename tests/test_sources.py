@@ -1,4 +1,4 @@
-"""openai/sources.py: the sources that a provider names, as a list at the end of its answer."""
+"""openai/sources.py: a provider's sources as a list at the end of its response."""
 
 import pytest
 from chat_streams import CALLED, STOP, call, calls, chunk, sse
@@ -41,12 +41,12 @@ def listed(said, answer=None):
     ],
 )
 def test_the_list(said, answer, lines):
-    """Each address once, with its title, numbered as the provider has them; on a line of its own, whatever is in it."""
+    """Each address is listed once with its title, in the provider's order, on one line."""
     assert listed(said, answer) == ("\n".join(["", "", HEADING, *lines]) if lines else "")
 
 
 def test_the_list_is_bounded():
-    """An answer stays one."""
+    """The list has a limited length."""
     text = listed({"citations": [f"https://one.example/{number}" for number in range(1000)] + ["https://x/" + "x" * 5000]})
     assert len(text.splitlines()) == MAX_SOURCES + 3
 
@@ -68,12 +68,12 @@ LIST = f"\n\n{HEADING}\n1. One: {A}"
     ],
 )
 def test_they_follow_the_text(chunks, content):
-    """In the answer's own block, so that who takes the last text of a message has both; an answer that was cut has none."""
+    """The list is in the response's last text block; an incomplete response has none."""
     assert read_message(translated(sse(*chunks)))["content"] == [{"type": "text", "text": content}]
 
 
 def test_no_text_and_no_end():
-    """Without a text, or with a call behind it, there is no place for them."""
+    """Without text, or with a later call, there is no list."""
     assert read_message(translated(sse(NAMED, STOP)))["content"] == []
     called = read_message(translated(sse(ANSWER, NAMED, calls(call(0, "{}", given="c", name="Read")), CALLED)))
     assert [block.get("text") for block in called["content"]] == ["one [1]", None]
@@ -81,7 +81,7 @@ def test_no_text_and_no_end():
 
 
 def test_a_form_that_the_client_prescribes():
-    """It stays: a list would break it."""
+    """A response in a format that the client requested gets no list, which would break the format."""
     known = RequestContext("glm", STRICT, lambda: 1, lists_sources=False)
     assert read_message(translated(sse(ANSWER, NAMED, STOP), known))["content"] == [{"type": "text", "text": "one [1]"}]
 
@@ -89,7 +89,7 @@ def test_a_form_that_the_client_prescribes():
 @pytest.mark.parametrize(("finish", "has"), [("stop", True), ("length", False), ("tool_calls", False)])
 @pytest.mark.parametrize("asked", [True, False])
 def test_a_whole_answer(finish, has, asked):
-    """The same rules."""
+    """A whole response follows the same rules."""
     answer = {"content": "one [1]", "annotations": [cited(A, "One")]}
     answer |= {"tool_calls": [call(given="c", name="Read", arguments="{}")]} if finish == "tool_calls" else {}
     said = {"choices": [{"message": answer, "finish_reason": finish}]}
@@ -109,7 +109,7 @@ ODD = st.recursive(
 
 @given(ODD, ODD, ODD, st.sets(st.integers(0, 600), max_size=4))
 def test_whatever_stands_there(annotations, citations, results, cuts):
-    """The stream is a valid one, the answer's text comes first, and the list has one line for each source."""
+    """The stream is valid, its text comes first, and the list has one line for each source."""
     named = chunk({"annotations": annotations}, citations=citations, search_results=results)
     raw = sse(ANSWER, named, STOP)
     whole = read_message(translated(raw, told()))

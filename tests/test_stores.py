@@ -1,4 +1,4 @@
-"""config/stores.py: where the pool's state is shared."""
+"""config/stores.py: the shared store of the pool's state."""
 
 import pytest
 
@@ -21,12 +21,12 @@ from claude_proxy.state.sqlite import SqliteStore
     ids=["nothing", "none", "file", "redis-first", "litellms-redis", "redis-without-a-file"],
 )
 def test_where_state_is_shared(variables, router, kind):
-    """A Redis of the proxy's or of LiteLLM's comes before the file, and without either the state is this process's."""
+    """The proxy's or LiteLLM's Redis has priority over the file; without either the state is in memory."""
     store = shared_store(Settings.parse(variables), {"router_settings": router})
     assert type(store) is (kind or type(None))
 
 
 def test_the_usual_file(tmp_path):
-    """Where the settings name no file the usual one counts, unless they say that there is none."""
+    """The usual file is used if the settings name none, unless they disable it."""
     assert type(shared_store(Settings.parse({}), {}, tmp_path / "pool.sqlite3")) is SqliteStore
     assert shared_store(Settings.parse({"CLAUDE_POOL_STATE_FILE": "none"}), {}, tmp_path / "pool.sqlite3") is None

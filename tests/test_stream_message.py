@@ -1,4 +1,4 @@
-"""anthropic/stream_message.py: the message that a stream told, for a client that asked for no stream."""
+"""anthropic/stream_message.py: the message of a stream, for a client that requested no stream."""
 
 import json
 
@@ -25,7 +25,7 @@ def block(index, begun, *deltas):
 
 
 def test_blocks_of_every_kind_are_put_together():
-    """Text, thinking with its last signature, a call with its input, and citations; usage is added up."""
+    """Text, thinking with its last signature, a call with its input, and citations are joined; usage is merged."""
     told = message_of(
         sse(
             START,
@@ -68,14 +68,14 @@ def test_blocks_of_every_kind_are_put_together():
 
 
 def test_an_error_event_is_what_the_stream_told():
-    """An error's event is returned as it is, wherever it stands."""
+    """An error event is returned unchanged, wherever it is."""
     error = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
     assert message_of(sse(START, error, STOP)) == error
 
 
 @pytest.mark.parametrize("stream", [b"", b'{"type":"message"}', sse(START, ENDED), sse(STOP), sse(*block(0, {}))])
 def test_a_stream_without_its_end_told_nothing(stream):
-    """What is no stream, or not whole, is no message, and its bytes stay what they are."""
+    """Anything but a complete stream has no message, and its bytes are unchanged."""
     assert message_of(stream) is None
     assert body_of(stream) == stream
 
@@ -91,6 +91,6 @@ PARTS = st.dictionaries(st.sampled_from(FIELDS), JSON | st.fixed_dictionaries({"
 
 @given(st.lists(st.tuples(st.sampled_from(KINDS), PARTS)))
 def test_nothing_that_a_provider_sends_raises(parts):
-    """Whatever stands where, the result is an object or nothing."""
+    """Whatever a provider sends, the result is an object or None."""
     told = message_of(sse(START, *({**fields, "type": kind} for kind, fields in parts), STOP))
     assert told is None or isinstance(told, dict)

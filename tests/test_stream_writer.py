@@ -1,4 +1,4 @@
-"""anthropic/stream_writer.py: the events of a Messages stream, as stream_validator.py reads them."""
+"""anthropic/stream_writer.py: the events of a Messages stream, checked by stream_validator.py."""
 
 import pytest
 from hypothesis import given
@@ -15,7 +15,7 @@ CALL = {"type": "tool_use", "id": "c1", "name": "Read", "input": {}}
 
 @given(TEXTS, TEXTS, st.sampled_from(["end_turn", "max_tokens"]))
 def test_a_message(thought, words, reason):
-    """Every kind of block, with any characters, is a valid stream; the counts are those of its end."""
+    """Every kind of block, with any characters, gives a valid stream with the counts of its end."""
     writer = StreamWriter("asked")
     out = writer.start(7)
     out += writer.open({"type": "thinking", "thinking": "", "signature": ""}) + writer.delta(thought) + writer.close("signed")
@@ -33,7 +33,7 @@ def test_a_message(thought, words, reason):
 
 
 def test_a_call_and_half_a_character():
-    """Arguments are the text of their deltas; half a character is an escape."""
+    """Arguments are the text of their deltas; a lone surrogate is escaped."""
     writer = StreamWriter("asked")
     out = writer.start(7) + writer.open(CALL) + writer.delta('{"a": "') + writer.delta("\ud83d") + writer.delta('"}')
     out += writer.close() + writer.end("tool_use", None, USAGE)
@@ -42,14 +42,14 @@ def test_a_call_and_half_a_character():
 
 @pytest.mark.parametrize("searches", [0, 2])
 def test_searches_are_counted(searches):
-    """Where there may be some, their number stands beside the tokens."""
+    """If searches are possible, their number is reported beside the tokens."""
     writer = StreamWriter("asked")
     (ended, _) = read_events(writer.start(7) + writer.end("end_turn", None, USAGE, searches))[1:]
     assert ended["usage"] == counts(USAGE) | {"server_tool_use": {"web_search_requests": searches}}
 
 
 def test_a_failure():
-    """It ends the stream wherever it stands, also before its beginning."""
+    """A failure ends the stream at any point, also before its start."""
     for begin in (lambda writer: b"", lambda writer: writer.start(7) + writer.open(CALL) + writer.delta("{")):
         writer = StreamWriter("asked")
         out = begin(writer) + writer.fail("api_error", "made\nup")
@@ -58,7 +58,7 @@ def test_a_failure():
 
 
 def test_two_messages_are_two():
-    """Each has an id of its own."""
+    """Each message has its own id."""
     one, other = empty_message("asked", USAGE), empty_message("asked", USAGE)
     assert one["id"] != other["id"]
     assert one | {"id": ""} == other | {"id": ""}

@@ -1,4 +1,4 @@
-"""openai/text_template.py: an event that differs from an earlier one in its text alone."""
+"""openai/text_template.py: events that differ from an earlier one only in their text."""
 
 import json
 from types import SimpleNamespace
@@ -25,7 +25,7 @@ def learned(data, text):
 
 @pytest.mark.parametrize("text", ["b", "two words", "größer", "日本", "x" * 10_000, "{}", "/"])
 def test_another_text_is_read(text):
-    """The text of an event that is otherwise the same is read without decoding the event."""
+    """The text of a similar event is read without decoding the event."""
     assert learned(event("a text"), "a text").text_in(event(text)) == text
 
 
@@ -39,7 +39,7 @@ def test_another_text_is_read(text):
     ],
 )  # fmt: skip
 def test_every_other_event_is_decoded(data):
-    """What differs elsewhere, has escapes or is no JSON, is not read here."""
+    """An event that differs elsewhere, has escapes or is not JSON is not read here."""
     assert learned(event("a text"), "a text").text_in(data) == ""
 
 
@@ -60,12 +60,12 @@ def test_nothing_is_read_before_something_is_learned():
     ],
 )  # fmt: skip
 def test_what_is_not_certain_is_not_learned(data, text):
-    """Where another field may be the one that was found, or more than a text is said, every event is decoded."""
+    """If the match may be another field, or there is more than a text, every event is decoded."""
     assert learned(data, text).text_in(data) == ""
 
 
 def test_events_that_always_differ_are_not_learned_from_for_ever():
-    """A provider that numbers its events is decoded, at no further cost."""
+    """A provider that numbers its events is decoded, without further attempts to learn."""
     template = TextTemplate()
     for number in range(MAX_LESSONS + 1):
         template.learn(event("a text", number=number), "a text")
@@ -79,7 +79,7 @@ TEXTS = ("one ", "two", 'a "word"', "x\\n", "größer", " ", "日本", "last")
 @pytest.mark.parametrize("size", [0, 7])
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_a_stream_reads_the_same_with_every_event_decoded(monkeypatch, shape, size):
-    """The events for the client are those of a stream in which every event is decoded."""
+    """The output is the same as if every event were decoded."""
     monkeypatch.setattr("claude_proxy.anthropic.stream_writer.uuid", SimpleNamespace(uuid4=lambda: SimpleNamespace(hex="1")))
     texts = [shape.chunk(shape.text(text)) for text in TEXTS]
     stream = shape.stream(*shape.begun(), *texts, *shape.ended("stop", "".join(TEXTS)))

@@ -1,4 +1,4 @@
-"""openai/think_tags.py: thinking that stands in a text between tags."""
+"""openai/think_tags.py: thinking in a text between tags."""
 
 import pytest
 from hypothesis import given
@@ -33,19 +33,19 @@ def told_apart(pieces):
 )
 @pytest.mark.parametrize("size", [1, 3, 100])
 def test_what_is_thinking(text, thought, said, size):
-    """What stands between the tags at the beginning; the space before and behind them is nobody's."""
+    """Thinking is between the tags at the start; whitespace around the tags is removed."""
     pieces = [text[start : start + size] for start in range(0, len(text), size)]
     assert told_apart(pieces) == {THINKING: thought, TEXT: said}
 
 
 @given(PIECES)
 def test_how_a_text_is_cut_does_not_show(pieces):
-    """A text in pieces is told apart like the whole of it."""
+    """The result does not depend on the pieces."""
     assert told_apart(pieces) == told_apart(["".join(pieces)])
 
 
 @pytest.mark.parametrize("first", ["", "<think>", "<think></think>", "x"])
 @pytest.mark.parametrize("piece", ["\n", "</think", "a", "<"])
 def test_a_long_text(first, piece):
-    """Many pieces cost as much as they are long."""
+    """The time is linear in the length."""
     assert_linear(lambda count: lambda: told_apart([first, *[piece] * count]), 5000)

@@ -1,4 +1,4 @@
-"""providers/thinking.py: thinking out of an SSE stream, by property and by example."""
+"""providers/thinking.py: thinking removed from an SSE stream, by properties and examples."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from claude_proxy.providers.thinking import ThinkingFilter
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_new_id():
-    """Let every id that is made be the same, so that outputs can be compared."""
+    """Make every new id the same, so that outputs can be compared."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(returned, "new_id", lambda: "toolu_new")
         yield
@@ -70,13 +70,13 @@ def block(index, kind, *texts):
 
 
 def message_end(*kinds):
-    """Return the end of a message whose blocks are of these kinds."""
+    """Return the end of a message with blocks of these kinds."""
     reason = "tool_use" if "tool_use" in kinds else "end_turn"
     return [{"type": "message_delta", "delta": {"stop_reason": reason}, "usage": {}}, {"type": "message_stop"}]
 
 
 def message(*kinds):
-    """Return the events of a message whose blocks are of these kinds, each with its place as text."""
+    """Return the events of a message with blocks of these kinds, each with its place as text."""
     blocks = [block(place, kind, f"{kind} {place}") for place, kind in enumerate(kinds)]
     return [MESSAGE_START, *(each for events in blocks for each in events), *message_end(*kinds)]
 
@@ -86,7 +86,7 @@ def raw(events):
 
 
 def filtered(data, sizes=(), model=None):
-    """Return what the filter makes of the bytes, cut into chunks of these sizes over and over; in one piece without."""
+    """Return the filter's output for the bytes, cut into chunks of these sizes in turn; in one piece without sizes."""
     thinking = ThinkingFilter(model)
     out = b""
     position = 0
@@ -99,7 +99,7 @@ def filtered(data, sizes=(), model=None):
 
 
 def skeleton(data):
-    """Return a stream as a few words for each event."""
+    """Return a stream as a few words per event."""
     words = []
     for text in re.split(r"\r\n\r\n|\n\n|\r\r", data.decode()):
         lines = [line.removeprefix("data: ") for line in re.split(r"\r\n|\n|\r", text) if line.startswith("data:")]
@@ -153,13 +153,13 @@ def skeleton(data):
 )  # fmt: skip
 @pytest.mark.parametrize("sizes", [(), (1,)], ids=["whole", "byte-by-byte"])
 def test_thinking_leaves(kinds, expected, sizes):
-    """Thinking leaves wherever it stands, what stays is numbered from 0, and the message keeps its beginning and its end."""
+    """Thinking is removed anywhere, the other blocks are numbered from 0, and the message keeps its start and end."""
     expected = ["message glm-5.3", *expected, "tool_use" if "tool_use" in kinds else "end_turn", "message_stop"]
     assert skeleton(filtered(raw(message(*kinds)), sizes)) == expected
 
 
 def test_blocks_that_interleave():
-    """Events of blocks that are open at the same time each go with their own block."""
+    """Events of blocks that are open at the same time belong to their own blocks."""
     events = [
         start(0, "text"), start(1, "thinking"), delta(0, "text_delta", text="a"), start(2, "tool_use"),
         delta(1, "thinking_delta", thinking="x"), delta(2, "input_json_delta", partial_json="{}"), stop(0), stop(2), stop(1),
@@ -168,7 +168,7 @@ def test_blocks_that_interleave():
 
 
 def test_an_upstream_that_does_not_count_from_0():
-    """A block keeps the number that its start left with, and no two blocks share one after thinking was taken out."""
+    """A block keeps the index of its start, and no two blocks share an index after thinking was removed."""
     events = [
         start(1, "text"), delta(1, "text_delta", text="a"), start(2, "thinking"), delta(1, "text_delta", text="b"), stop(1),
         stop(2), *block(3, "tool_use", "{}"),
@@ -177,20 +177,20 @@ def test_an_upstream_that_does_not_count_from_0():
 
 
 def test_an_upstream_that_calls_every_block_0():
-    """Numbers that an upstream gives twice are not given twice once thinking was taken out."""
+    """Duplicate indices of an upstream become unique after thinking was removed."""
     events = [*block(0, "thinking", "x"), *block(0, "text", "a"), *block(0, "tool_use", "{}")]
     expected = ["0 text", "0 +a", "0 stop", "1 tool_use", "1 +{}", "1 stop"]
     assert skeleton(filtered(raw(events))) == expected
 
 
 def test_a_signature_without_a_thinking_block():
-    """A signature that comes on a text block's number goes too: on a text block a client takes it for a broken stream."""
+    """A signature on a text block is removed, because a client would report a broken stream."""
     events = [start(0, "text"), delta(0, "signature_delta", signature="s"), delta(0, "text_delta", text="a"), stop(0)]
     assert skeleton(filtered(raw(events))) == ["0 text", "0 +a", "0 stop"]
 
 
 def test_thinking_in_message_start():
-    """Content that stands in ``message_start`` already loses its thinking too."""
+    """Content in ``message_start`` loses its thinking too."""
     found = {"type": "message_start", "message": {"model": "m", "content": [{"type": "thinking"}, {"type": "text"}]}}
     wanted = {"type": "message_start", "message": {"model": "m", "content": [{"type": "text"}]}}
     assert filtered(event(found)) == event(wanted)
@@ -198,7 +198,7 @@ def test_thinking_in_message_start():
 
 @pytest.mark.parametrize("ends", ENDS, ids=repr)
 def test_a_rewritten_event_keeps_its_other_lines(ends):
-    """Renumbering touches the data and nothing else of an event: name, comments, id and every line's end stay."""
+    """Renumbering changes only an event's data: its name, comments, id and line ends stay."""
     line, empty = ends
     thinking = event(start(0, "thinking"), ends=ends)
     lines = json.dumps(stop(1), indent=1).replace("\n", f"{line}data: ")
@@ -236,7 +236,7 @@ UNTOUCHED = [
 @pytest.mark.parametrize("odd", UNTOUCHED, ids=repr)
 @pytest.mark.parametrize("sizes", [(), (1,)], ids=["whole", "byte-by-byte"])
 def test_events_that_pass(odd, sizes):
-    """Comments, pings, ``[DONE]``, errors, unknown events and garbage pass in their own bytes, between any two events."""
+    """Comments, pings, ``[DONE]``, errors, unknown events and garbage keep their bytes, between any two events."""
     first, second = event(start(0, "thinking")) + event(stop(0)), raw(message_end())
     assert filtered(odd + first + odd + second + odd, sizes) == odd + odd + second + odd
 
@@ -253,12 +253,12 @@ def test_events_that_pass(odd, sizes):
     ids=["block-type", "delta-type", "content-type", "nested-too-deep", "number-too-long"],
 )
 def test_garbage_that_once_raised(odd):
-    """Types that cannot be hashed and JSON that Python refuses pass as they are."""
+    """Unhashable types and JSON that Python rejects are unchanged."""
     assert filtered(odd) == odd
 
 
 def test_multi_line_data_is_understood():
-    """Several ``data:`` lines are one value, so thinking in them goes as well."""
+    """Several ``data:`` lines are one value, so thinking in them is removed as well."""
     lines = json.dumps(start(0, "thinking"), indent=1).split("\n")
     split = "".join(f"data: {line}\n" for line in lines) + "\n"
     assert filtered(split.encode() + event(stop(0)) + raw(message_end())) == raw(message_end())
@@ -271,7 +271,7 @@ def test_without_a_space_after_the_colon():
 
 @pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x0b", "\x0c", "\x85", "\x1e"], ids=ascii)
 def test_characters_that_end_no_line(separator):
-    """Only CR, LF and CRLF end a line; Unicode's other separators are text, in events that pass and in rewritten ones."""
+    """Only CR, LF and CRLF end a line; Unicode's other separators are text, in unchanged and in rewritten events."""
     said = delta(1, "text_delta", text=f"a{separator}{separator}b")
     out = filtered(raw([*block(0, "thinking", "x"), start(1, "text"), said]))
     assert json.loads(out.rpartition(b"data: ")[2])["delta"]["text"] == f"a{separator}{separator}b"
@@ -281,7 +281,7 @@ def test_characters_that_end_no_line(separator):
 
 
 def test_half_a_character_in_a_rewritten_event():
-    """An upstream that cuts an emoji in two between events gets it through: what leaves is valid UTF-8 and the same text."""
+    """A surrogate pair split between events is forwarded: the output is valid UTF-8 and the same text."""
     halves = [r"\ud83d", r"\ude00"]
     events = [event(each) for each in (*block(0, "thinking", "x"), start(1, "text"))]
     events += [event(json.dumps(delta(1, "text_delta", text="HALF")).replace("HALF", half)) for half in halves]
@@ -296,7 +296,7 @@ def test_half_a_character_in_a_rewritten_event():
     ids=["another", "the-same", "none-asked", "with-a-prefix"],
 )
 def test_the_model_is_the_one_that_was_asked_for(model, named):
-    """``message_start`` names the model that the client asked for, and is not rewritten when it does already."""
+    """``message_start`` gets the client's model name, and is unchanged if it already has it."""
     out = filtered(raw(message("text")), model=model)
     assert skeleton(out)[0] == f"message {named}"
     assert out.partition(b"\n\n")[2] == raw(message("text")).partition(b"\n\n")[2]
@@ -304,7 +304,7 @@ def test_the_model_is_the_one_that_was_asked_for(model, named):
 
 
 def test_nothing_waits_that_could_be_sent():
-    """Every whole event leaves with the chunk that ends it."""
+    """Every whole event is forwarded with the chunk that ends it."""
     thinking = ThinkingFilter()
     for each in message("text", "tool_use"):
         assert thinking.feed(event(each)) == event(each)
@@ -325,7 +325,7 @@ def test_nothing_waits_that_could_be_sent():
     ids=["nothing", "half-json", "comment", "without-empty-line", "without-line-end", "thinking", "half-event"],
 )
 def test_an_upstream_that_breaks_off(rest, out):
-    """What is left when the upstream ends leaves as it is, unless it is whole thinking or needs its number."""
+    """What is left when the upstream ends is unchanged, unless it is complete thinking or needs a new index."""
     opened = raw([*block(0, "thinking", "x"), start(1, "text")])
     assert filtered(opened + rest) == event(start(0, "text")) + out
 
@@ -349,7 +349,7 @@ def kept(data, row, sizes=()):
     ids=["none", "one", "pieces", "null"],
 )
 def test_kept_thinking_is_signed_before_it_ends(sizes, deltas, signature):
-    """Whatever the provider sent of a signature, the client gets one, whole and marked, as the last delta of its block."""
+    """The client gets one signature per block, complete and marked, as the block's last delta."""
     said = [start(0, "thinking", thinking="", signature=""), delta(0, "thinking_delta", thinking="hm")]
     signed = [delta(0, "signature_delta", signature=piece) for piece in deltas]
     rest = [stop(0), *block(1, "text", "a"), *message_end()]
@@ -359,13 +359,13 @@ def test_kept_thinking_is_signed_before_it_ends(sizes, deltas, signature):
 
 
 def test_kept_redacted_thinking_is_marked():
-    """Redacted thinking of a provider's says whose it is, too."""
+    """A provider's redacted thinking is marked with the provider, too."""
     found = raw([start(0, "redacted_thinking", data="x"), stop(0)])
     assert kept(found, KIMI) == raw([start(0, "redacted_thinking", data="claude-proxy:kimi:x"), stop(0)])
 
 
 def test_thinking_of_claude_elsewhere_passes():
-    """The signed thinking of Claude on a cloud passes in its own bytes."""
+    """Signed thinking of Claude on a cloud keeps its bytes."""
     signed = [start(0, "thinking", thinking="", signature=""), delta(0, "signature_delta", signature="EqSigned"), stop(0)]
     data = raw([MESSAGE_START, *signed, start(1, "redacted_thinking", data="Em"), stop(1), *message_end()])
     assert kept(data, BEDROCK) == data
@@ -381,7 +381,7 @@ def test_thinking_of_claude_elsewhere_passes():
     ],
 )
 def test_the_reason_to_stop_fits_what_was_said(kind, reason, wanted):
-    """A stream with a call stops for it, one without does not, and every reason is one of Anthropic's."""
+    """A stream with a call has `tool_use`, one without never has, and every reason is one of Anthropic's."""
     end = {"type": "message_delta", "delta": {"stop_reason": reason, "stop_sequence": None}, "usage": {"output_tokens": 1}}
     out = kept(raw([MESSAGE_START, *block(0, kind, "{}"), end]), compatibility.STRICT)
     last = json.loads(out.rpartition(b"data: ")[2])
@@ -389,7 +389,7 @@ def test_the_reason_to_stop_fits_what_was_said(kind, reason, wanted):
 
 
 def test_an_id_that_not_every_provider_takes():
-    """The id of a call is spelled so that the next provider takes it, whoever that is."""
+    """A call's id is encoded so that every provider accepts it."""
     out = kept(raw([start(0, "tool_use", id="functions.Read:0", name="Read", input={})]), compatibility.STRICT)
     assert json.loads(out.rpartition(b"data: ")[2])["content_block"]["id"] == safe_id("functions.Read:0")
 
@@ -403,7 +403,7 @@ NOISE = st.sampled_from(UNTOUCHED)
 
 @st.composite
 def streams(draw, kinds=KINDS):
-    """A well-formed message with noise in it, and the same message without its thinking."""
+    """Return a well-formed message with noise in it, and the same message without its thinking."""
     whole, without = [], []
     kept = 0
     calls = ()
@@ -444,7 +444,7 @@ SIZES = st.lists(st.integers(1, 60), max_size=8)
 
 @given(streams(), SIZES)
 def test_any_chunking_gives_the_same_bytes(both, sizes):
-    """The output depends on the bytes and never on how they were cut, byte by byte included."""
+    """The output depends on the bytes, not on the chunks, even byte by byte."""
     data, _ = both
     assert filtered(data, sizes) == filtered(data) == filtered(data, (1,))
 
@@ -454,34 +454,34 @@ def test_any_chunking_gives_the_same_bytes(both, sizes):
 @example(b"a\r\r\n\nb", [3])
 @example(b"a\r\n\r\ndata: [DONE]\r\n\r\n", [2, 1])
 def test_garbage_never_raises(data, sizes):
-    """Nothing that an upstream can send raises, and its chunks do not matter either."""
+    """No bytes of an upstream raise, and the chunks do not matter."""
     assert filtered(data, sizes) == filtered(data) == filtered(data, (1,))
 
 
 @given(streams(st.sampled_from([kind for kind in CONTENT if kind not in THINKING])), SIZES)
 def test_no_thinking_means_identical_bytes(both, sizes):
-    """A stream without thinking comes out as it went in."""
+    """A stream without thinking is unchanged."""
     data, _ = both
     assert filtered(data, sizes) == data
 
 
 @given(streams())
 def test_what_stays_is_the_message_without_its_thinking(both):
-    """The output is what the upstream would have sent without thinking: indices without gaps, every other byte its own."""
+    """The output is the upstream's message without thinking: indices without gaps, all other bytes unchanged."""
     data, without = both
     assert filtered(data) == without
 
 
 @given(streams())
 def test_filtering_twice_changes_nothing(both):
-    """What was filtered holds nothing more to filter."""
+    """A second pass changes nothing."""
     once = filtered(both[0])
     assert filtered(once) == once
 
 
 @given(st.one_of(GARBAGE, streams().map(lambda both: both[0])), SIZES, st.integers(4, 80))
 def test_memory_is_bounded(data, sizes, limit):
-    """No more than one event's limit is held back, whatever comes, and the limit does not depend on the chunks either."""
+    """At most one event's limit is held back, and the limit does not depend on the chunks."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stream, "MAX_EVENT_SIZE", limit)
         thinking = ThinkingFilter()
@@ -497,7 +497,7 @@ def test_memory_is_bounded(data, sizes, limit):
 
 @pytest.mark.parametrize("sizes", [(), (1,), (7,)], ids=["whole", "byte-by-byte", "sevens"])
 def test_an_event_over_the_limit_passes(monkeypatch, sizes):
-    """An event that is too large passes as it is, and the events after it are filtered again."""
+    """An event that is too large is unchanged, and later events are filtered again."""
     monkeypatch.setattr(stream, "MAX_EVENT_SIZE", 120)
     large = event(delta(0, "thinking_delta", thinking="x" * 200))
     data = event(start(0, "thinking")) + large + event(stop(0)) + event(start(1, "text"))
@@ -507,7 +507,7 @@ def test_an_event_over_the_limit_passes(monkeypatch, sizes):
 @pytest.mark.parametrize("ends", ENDS, ids=repr)
 @pytest.mark.parametrize("over", range(-2, 7))
 def test_an_event_that_ends_at_the_limit(monkeypatch, ends, over):
-    """Whether an event is too large depends on its own size, wherever its end and the limit meet."""
+    """Whether an event is too large depends only on its size, wherever its end and the limit are."""
     monkeypatch.setattr(stream, "MAX_EVENT_SIZE", 150)
     size = len(event(delta(0, "thinking_delta", thinking=""), ends=ends))
     large = event(delta(0, "thinking_delta", thinking="x" * (150 + over - size)), ends=ends)
@@ -517,14 +517,14 @@ def test_an_event_that_ends_at_the_limit(monkeypatch, ends, over):
 
 
 def test_the_rest_of_a_large_event_is_no_event(monkeypatch):
-    """The lines at the end of an event that is too large are still that event's, and pass with it."""
+    """The last lines of an event that is too large belong to that event and are forwarded with it."""
     monkeypatch.setattr(stream, "MAX_EVENT_SIZE", 200)
     large = b": " + b"x" * 210 + b"\n" + event(delta(0, "thinking_delta", thinking="x"))
     assert filtered(large) == filtered(large, (1,)) == filtered(large, (150, 1)) == large
 
 
 def test_without_an_end_nothing_is_kept_back_for_long(monkeypatch):
-    """An upstream that never ends an event is passed on, a few bytes behind."""
+    """A stream without an event end is forwarded, except for its last few bytes."""
     monkeypatch.setattr(stream, "MAX_EVENT_SIZE", 100)
     thinking = ThinkingFilter()
     sent = b"".join(thinking.feed(b"x" * 50) for _ in range(100))
@@ -533,13 +533,13 @@ def test_without_an_end_nothing_is_kept_back_for_long(monkeypatch):
 
 
 def test_a_keepalive_is_an_event_of_its_own():
-    """What goes out while thinking is swallowed is one whole event of a kind that is no content."""
+    """A keepalive is one whole event whose type is no content."""
     assert KEEPALIVE.endswith(b"\n\n")
     assert skeleton(KEEPALIVE) == ["gateway_keepalive"]
 
 
 def test_an_end_that_is_none():
-    """Where the provider's own end is a failure, an error event stands in its place, and nothing follows."""
+    """If the provider's end is a failure, an error event replaces it, and nothing follows."""
     end = b'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"end_turn"}}\n\n'
     end += b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
     thinking = ThinkingFilter("m", problem=lambda: "it failed")

@@ -22,7 +22,7 @@ from claude_proxy.openai.token_counts import usage_in
     ],
 )
 def test_counts(usage, counted):
-    """What was cached stands beside the input and is never more than it; what is no number counts for nothing."""
+    """Cached tokens are not part of the input and never exceed it; an invalid number is 0."""
     assert usage_in({"usage": usage}) == counted
 
 
@@ -34,7 +34,7 @@ NAMES = st.sampled_from(
 
 @given(st.dictionaries(NAMES, ODD), ODD | st.dictionaries(st.sampled_from(["cached_tokens", "cache_write_tokens"]), ODD))
 def test_whatever_a_provider_says(usage, details):
-    """No count is negative, and those of the input are together what the provider said."""
+    """No count is negative, and the input counts add up to the provider's."""
     counted = usage_in({"usage": usage | {"prompt_tokens_details": details}, "choices": usage, "x_groq": details}) or Usage()
     said = usage.get("prompt_tokens")
     assert min(counted.input, counted.output, counted.cache_read, counted.cache_write) >= 0

@@ -1,4 +1,4 @@
-"""anthropic/token_estimate.py: a guess at a request's input tokens."""
+"""anthropic/token_estimate.py: the estimate of a request's input tokens."""
 
 import pytest
 
@@ -39,12 +39,12 @@ def user(content):
     ],
 )  # fmt: skip
 def test_input_tokens(body, tokens):
-    """Texts are counted wherever they stand, an image is a fixed number whatever its base64, and nothing is no error."""
+    """Texts are counted wherever they are, an image is a fixed number of tokens, and an empty request is no error."""
     assert input_tokens(body, words) == tokens
 
 
 def test_nesting_is_counted_and_breaks_nothing():
-    """Content that is nested far deeper than a call may be is counted like any other."""
+    """Deeply nested content is counted like any other."""
     content = "one two"
     for _ in range(5000):
         content = [{"type": "tool_result", "content": content}]

@@ -1,4 +1,4 @@
-"""The tools and the effort at the end of a conversation, by what its turns say of them."""
+"""providers/tool_changes.py: the tools and the effort at the end of a conversation."""
 
 import copy
 
@@ -69,7 +69,7 @@ MCP = {"type": "tool_addition", "tool": {"type": "mcp_tool_reference", "server_n
     ],
 )  # fmt: skip
 def test_tools_that_are_offered(messages, wanted):
-    """A deferred tool is offered once it is loaded, an added one after the others, a removed one not; the placeholder never."""
+    """A deferred tool is offered once loaded, an added one after the others; a removed one and the placeholder are not."""
     before = copy.deepcopy((DECLARED, messages))
     made = offered_tools(DECLARED, messages)
     assert [one["name"] for one in made] == wanted.split()
@@ -77,7 +77,7 @@ def test_tools_that_are_offered(messages, wanted):
 
 
 def test_a_definition_of_a_turn():
-    """What a system turn defines is offered as it stands there, in the place of a tool of that name."""
+    """A definition in a system turn replaces the tool with that name, unchanged."""
     newer = tool("Read", description="newer")
     assert offered_tools([READ, SEARCH], [USER, system(definition(newer))]) == [SEARCH, newer]
     assert offered_tools(None, [USER, system(definition(newer))]) == [newer]
@@ -85,7 +85,7 @@ def test_a_definition_of_a_turn():
 
 @pytest.mark.parametrize(("searches", "wanted"), [(False, [READ, FETCH, REGEX]), (True, [READ, REGEX])])
 def test_a_search_that_the_provider_lacks(searches, wanted):
-    """Where nothing can be found, for the search runs at Anthropic only, every deferred tool is offered."""
+    """If the provider does not run Anthropic's tool search, every deferred tool is offered."""
     assert offered_tools([READ, FETCH, HOLDER, REGEX], [USER], searches=searches) == wanted
 
 
@@ -103,7 +103,7 @@ def test_a_search_that_the_provider_lacks(searches, wanted):
     ],
 )
 def test_nothing_changes(tools, messages):
-    """Where a conversation changes no tool, and where a value is odd, the very same object comes back."""
+    """Without a change, and for an invalid value, the same object is returned."""
     assert offered_tools(tools, messages) is tools
 
 
@@ -129,5 +129,5 @@ def effort(level):
     ],
 )  # fmt: skip
 def test_the_effort(messages, wanted):
-    """An effort of a system turn applies to the user's words right before it, or else from the next ones on."""
+    """An effort in a system turn applies to the user's text directly before it, or from the next user's text on."""
     assert last_effort(messages, "high") == wanted

@@ -1,4 +1,4 @@
-"""openai/tool_names.py: names of tools as a provider takes them."""
+"""openai/tool_names.py: tool names as a provider accepts them."""
 
 import re
 
@@ -12,7 +12,7 @@ NAMES = st.text(max_size=90) | st.text("ab_-.", min_size=60, max_size=70)
 
 @given(st.sets(NAMES, max_size=6))
 def test_names(names):
-    """Each is one that providers take, no two become one, and all are read back; a plain one stays."""
+    """Each name is valid and unique and can be decoded; a valid name is unchanged."""
     sent = {name: sent_name(name) for name in names}
     assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,64}", one) for one in sent.values())
     assert len({*sent.values()}) == len(names)

@@ -1,4 +1,4 @@
-"""openai/tool_schemas.py: schemas of tools as providers of chat completions take them."""
+"""openai/tool_schemas.py: tool schemas as providers of chat completions accept them."""
 
 import copy
 
@@ -24,7 +24,7 @@ from claude_proxy.openai.tool_schemas import EMPTY, plain_schema
     ],
 )
 def test_schemas(schema, plain):
-    """The outermost is an object's, inner ones are no mere truth value, and names and values of the author's stay."""
+    """The outermost schema is an object's, inner boolean schemas are replaced, and the author's names and values stay."""
     assert plain_schema(schema) == plain
 
 
@@ -38,7 +38,7 @@ SCHEMAS = st.recursive(
 
 @given(SCHEMAS)
 def test_whatever_a_client_sends(schema):
-    """It becomes an object, once and for all, and the client's own stays as it is."""
+    """Any schema becomes an object, a second pass changes nothing, and the client's schema is not modified."""
     before = copy.deepcopy(schema)
     made = plain_schema(schema)
     assert isinstance(made, dict)

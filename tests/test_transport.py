@@ -1,4 +1,4 @@
-"""litellm/transport.py: the way to the upstreams."""
+"""litellm/transport.py: the HTTP clients for LiteLLM."""
 
 import asyncio
 import gzip
@@ -33,18 +33,18 @@ pytestmark = pytest.mark.anyio
      (200, "br", False), (200, "gzip, br", False), (200, "gzip, gzip", False)],
 )  # fmt: skip
 def test_what_is_no_answer(status, coding, fits):
-    """A status that is neither a success nor an error, and a coding that was not asked for, are no answer."""
+    """A status that is neither a success nor an error, and an unrequested content coding, cannot be used."""
     response = httpx.Response(status, headers={"content-encoding": coding} if coding else {})
     assert (rejection_reason(response, "gzip, deflate") is None) is fits
 
 
 def test_no_redirection_is_followed():
-    """A redirection would take a key to another host."""
+    """A redirect is not followed, because it would send a key to another host."""
     assert not shared_http().follow_redirects
 
 
 async def test_a_response_that_is_let_go_needs_no_search_for_garbage(no_garbage_search):
-    """Httpx binds a response and its stream to each other."""
+    """A closed response is freed without a garbage collection, although httpx binds it to its stream."""
     async with httpx.AsyncClient(transport=httpx.MockTransport(lambda _: streaming(b"a"))) as http:
         response = await http.send(http.build_request("GET", "https://claude.invalid/"), stream=True)
         held = weakref.ref(response)
@@ -58,7 +58,7 @@ async def test_a_response_that_is_let_go_needs_no_search_for_garbage(no_garbage_
 
 
 def chat(answer, body=b'{"stream": true}'):
-    """Send a request by the transport; return its answer, read to the end."""
+    """Send a request through the transport; return its response, read to the end."""
 
     async def run():
         async with httpx.AsyncClient(transport=ChatTransport(httpx.MockTransport(answer)), follow_redirects=True) as http:
@@ -90,7 +90,7 @@ def streaming(*chunks):
     ids=["json", "html", "moved", "422", "429", "large", "undecodable", "stream"],
 )
 def test_what_litellm_sees_of_chat_completions(answer, status, body):
-    """LiteLLM gets errors as errors, short, and no redirection to follow."""
+    """LiteLLM gets errors as errors, with short bodies, and no redirect to follow."""
     got = chat(lambda _: answer)
     assert got.status_code == status
     assert got.headers.get("retry-after") == answer.headers.get("retry-after")
@@ -99,19 +99,19 @@ def test_what_litellm_sees_of_chat_completions(answer, status, body):
 
 
 def test_a_whole_chat_completion_is_left_alone():
-    """Where no stream was asked for JSON is the answer."""
+    """JSON is a valid response if no stream was requested."""
     assert chat(lambda _: httpx.Response(200, json={"a": 1}), b"{}").json() == {"a": 1}
 
 
 @pytest.mark.parametrize("chunks", [(), (b"null",), (b"data: {}\n",)])
 def test_a_stream_without_an_event_breaks_off(chunks):
-    """LiteLLM would make a good and empty message of it."""
+    """The stream raises an error, because LiteLLM would report a successful empty message."""
     with pytest.raises(httpx.RemoteProtocolError):
         chat(lambda _: streaming(*chunks))
 
 
 def test_what_litellm_drops_is_closed():
-    """An answer that was not heard to its end is closed with the request."""
+    """A response that was not read to its end is closed with the request."""
     received = Received()
     entrance = Entrance(received.request, received.outlet, received.journal)
     closed = []
@@ -140,7 +140,7 @@ def test_what_litellm_drops_is_closed():
 
 
 def test_litellm_takes_the_client_for_chat_completions():
-    """LiteLLM 1.106.2 uses the session that it is told for OpenAI's format, and leaves it open."""
+    """LiteLLM 1.106.2 uses the given session for OpenAI's format, and leaves it open."""
     before = litellm.aclient_session
     litellm.aclient_session = chat_http()
     try:
@@ -154,7 +154,7 @@ def test_litellm_takes_the_client_for_chat_completions():
 
 
 def guarded(answer, *, blocks=False):
-    """Ask by a guarded transport; return the response, read to the end."""
+    """Send a request through a guarded transport; return the response, read to the end."""
     inner = httpx.MockTransport(lambda _: answer)
     request = httpx.Request("POST", "https://gpt.invalid/v1", content=b"{}")
     if blocks:
@@ -170,7 +170,7 @@ def guarded(answer, *, blocks=False):
 
 @pytest.mark.parametrize("blocks", [True, False])
 def test_a_guarded_redirection_is_an_error(blocks):
-    """A client that follows redirections sees none, and nothing of where one leads."""
+    """A client that follows redirects gets none, and no information about its target."""
     for status in (301, 302, 303, 304, 307, 308):
         got = guarded(httpx.Response(status, headers={"location": "https://evil.invalid"}), blocks=blocks)
         assert (got.status_code, got.history, got.next_request) == (502, [], None)
@@ -182,7 +182,7 @@ def test_a_guarded_redirection_is_an_error(blocks):
 
 @pytest.mark.parametrize("blocks", [True, False])
 def test_a_response_that_is_too_large_is_an_error(monkeypatch, blocks):
-    """Whoever reads it as a whole, LiteLLM or its packages, sees a 502 in words."""
+    """A reader of the whole body, LiteLLM or its packages, gets a 502 with a message."""
     monkeypatch.setattr("claude_proxy.upstream.response_bounds.MAX_RESPONSE_BYTES", 1000)
     bomb = gzip.compress(bytes(10_000))
     coded = {"content-encoding": "gzip"}
@@ -193,7 +193,7 @@ def test_a_response_that_is_too_large_is_an_error(monkeypatch, blocks):
 
 
 def test_a_response_of_too_many_parts_is_an_error(monkeypatch):
-    """What would take many times its size in memory once it is parsed is not parsed."""
+    """A body that would need many times its size in memory when parsed is not parsed."""
     monkeypatch.setattr("claude_proxy.litellm.transport.SMALL_RESPONSE_BYTES", 100)
     monkeypatch.setattr("claude_proxy.litellm.transport.MAX_RESPONSE_PARTS", 1000)
     assert guarded(httpx.Response(200, text=json.dumps([[]] * 1000))).status_code == 502
@@ -201,7 +201,7 @@ def test_a_response_of_too_many_parts_is_an_error(monkeypatch):
 
 
 def test_errors_end_early():
-    """An error keeps its status, its body ends at a bound, and what cannot be decoded is left out."""
+    """An error keeps its status, its body ends at a limit, and an undecodable body is left out."""
     text = b"x" * (MAX_ERROR_BYTES + STEP_BYTES)
     coded = {"content-encoding": "gzip"}
     for answer in (
@@ -219,7 +219,7 @@ def test_errors_end_early():
 
 
 async def answered(*chunks, status=200, **headers):
-    """Send a request of a client's, and return its entrance once the answer was read."""
+    """Send a client's request, and return its entrance after the response was read."""
     client = Received()
     entrance = Entrance(client.request, client.outlet, client.journal)
     token = current.set(entrance)
@@ -239,7 +239,7 @@ async def streamed(*chunks):
 
 
 async def test_an_error_says_when_to_come_back():
-    """That is kept until the next answer."""
+    """``retry-after`` is kept until the next response."""
     found = await answered(b"{}", status=429, **{"retry-after": "20"})
     assert (found.retry_after, found.native_end) == ("20", None)
     assert (await answered(b"{}", **{"retry-after": "20"})).retry_after is None

@@ -35,12 +35,12 @@ STREAM = (
     ],
 )
 def test_tokens_are_read_from_the_answer(answer, usage):
-    """The counts are those that the answer says last, in either form; what is no count counts as none."""
+    """The last counts of a response apply, whole or streamed; an invalid count is ignored."""
     assert usage_of(answer) == usage
 
 
 def test_a_large_answer_is_not_parsed(monkeypatch):
-    """Of an answer that is too large to be parsed beside other requests the usage at its end is read."""
+    """Of a response that is too large to parse, the usage at its end is read."""
     monkeypatch.setattr("claude_proxy.anthropic.usage.MAX_READ_RESPONSE", 100)
     said = {
         "content": [{"text": '"usage": {"input_tokens": 1}'}] * 10,
@@ -67,7 +67,7 @@ EVENTS = [
 @pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n", b"\r\r"])
 @pytest.mark.parametrize("seed", range(20))
 def test_a_summary_reads_each_event_that_tells_something(seed, end):
-    """Counts and errors are found wherever they stand in a chunk, as if each event were read alone."""
+    """Counts and errors are found wherever they are in a chunk, as if each event were read alone."""
     drawn = random.Random(seed)
     stream = [drawn.choice(EVENTS) % number + end for number in range(drawn.randrange(1, 30))]
     together, alone = StreamSummary(), StreamSummary()
@@ -97,7 +97,7 @@ COUNTED = (
 
 @pytest.mark.parametrize("size", [1, 2, 7, 64, 10_000])
 def test_a_summary_does_not_depend_on_how_a_stream_is_cut(size):
-    """Tokens, the first error and the size are those of the stream, however it arrives, its last event cut off or not."""
+    """Tokens, the first error and the size do not depend on the chunks, with the last event complete or cut off."""
     summary = StreamSummary()
     for at in range(0, len(COUNTED), size):
         summary.feed(COUNTED[at : at + size])
@@ -106,7 +106,7 @@ def test_a_summary_does_not_depend_on_how_a_stream_is_cut(size):
 
 
 def test_a_summary_holds_one_event(monkeypatch):
-    """An event that is too large to be read is left out, what follows it is read, and no more than one is held."""
+    """An event that is too large is skipped, later events are read, and at most one event is held."""
     monkeypatch.setattr("claude_proxy.anthropic.usage.MAX_READ_EVENT", 100)
     summary = StreamSummary()
     for _ in range(100):

@@ -1,4 +1,4 @@
-"""config/web_search.py: the section ``claude_proxy: web_search:``, its mistakes and what keeps it from being used."""
+"""config/web_search.py: the section ``claude_proxy: web_search:``, its errors, and what it needs."""
 
 import pytest
 
@@ -13,7 +13,7 @@ def under(section):
 
 
 def test_an_endpoint():
-    """The address and the key are those that are meant, from the environment where a variable is named; the key hides."""
+    """Address and key come from the section or from its variables; the printed form shows no key."""
     found = web_search(under(BRAVE | {"max_results": 3}), {"BRAVE_KEY": " made-up-key "})
     assert (found.provider, found.max_results, found.host) == ("brave", 3, "api.search.brave.com")
     assert found.url == "https://api.search.brave.com/res/v1/web/search"
@@ -25,7 +25,7 @@ def test_an_endpoint():
 
 @pytest.mark.parametrize("config", [{}, {"claude_proxy": None}, {"claude_proxy": {}}, under(None)])
 def test_without_a_section(config):
-    """There is no search, and nothing is wrong."""
+    """Without a section there is no search and no error."""
     assert web_search(config, {}) is None
     assert [*mistakes(config)] == []
 
@@ -43,7 +43,7 @@ def test_without_a_section(config):
     ],
 )
 def test_what_keeps_it_from_being_used(section, environ, words):
-    """A variable that is not set stops no start: there is no search then, and the check says why."""
+    """An unset variable does not stop a start: there is no search, and the check reports the reason."""
     assert problem(section, environ).startswith(words)
     assert bool(problem(section, environ)) == bool(words)
     assert (web_search(under(section), environ) is None) == bool(words)
@@ -74,7 +74,7 @@ def test_what_keeps_it_from_being_used(section, environ, words):
     ],
 )
 def test_mistakes(config, words):
-    """Each is a sentence that names the key and what should stand there, and holds no value of it."""
+    """Each error names the key and its valid values, and shows no value."""
     found = [*mistakes(config)]
     assert len(found) == len(words), found
     assert all(part in sentence for part, sentence in zip(words, found, strict=True))

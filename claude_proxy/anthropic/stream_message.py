@@ -51,8 +51,8 @@ def _continue(blocks: dict[int, "_Block"], data: dict[str, Any]) -> None:
 class _Block:
     """A content block whose parts are joined once, at its end."""
 
-    def __init__(self, begun: dict[str, Any]) -> None:
-        self._begun = begun
+    def __init__(self, start: dict[str, Any]) -> None:
+        self._start = start
         self._parts: dict[str, list[str]] = {}
         self._citations: list[Any] = []
 
@@ -65,7 +65,7 @@ class _Block:
             self._citations.append(delta.get("citation"))
 
     def whole(self) -> dict[str, Any]:
-        block = dict(self._begun)
+        block = dict(self._start)
         for field, parts in self._parts.items():
             text = "".join(parts)
             if field == "partial_json":
@@ -75,8 +75,8 @@ class _Block:
             else:
                 block[field] = str(block.get(field) or "") + text
         if self._citations:
-            begun = block.get("citations")
-            block["citations"] = [*(begun if isinstance(begun, list) else []), *self._citations]
+            start = block.get("citations")
+            block["citations"] = [*(start if isinstance(start, list) else []), *self._citations]
         return block
 
 

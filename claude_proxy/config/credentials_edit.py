@@ -202,11 +202,11 @@ def _spliced(text: str, nodes: list[yaml.Node], before: list[Values], after: lis
     indent = " " * (len(starts[0]) - len(starts[0].lstrip()))
     for place in range(len(before), len(after)):
         lines.insert(spans[-1][1], _entry(after[place], indent))
-    gone = len(after) < len(before)
+    is_removal = len(after) < len(before)
     for place, entry in reversed([*enumerate(before)]):
-        kept = entry in after if gone else after[place] == entry
+        kept = entry in after if is_removal else after[place] == entry
         if not kept:
-            lines[slice(*spans[place])] = [] if gone else [_entry(after[place], indent)]
+            lines[slice(*spans[place])] = [] if is_removal else [_entry(after[place], indent)]
     return "".join(lines)
 
 

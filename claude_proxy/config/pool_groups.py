@@ -31,14 +31,14 @@ class PoolGroups:
         )
 
     def requester(self, user: str, *models: str) -> Requester:
-        """Return the asker of a request: a user and a model with these names. The first matching pattern applies."""
+        """Return the requester: a user and a model with these names. The first matching pattern applies."""
         user = folded(user)
         found = [self.users[user]] if user in self.users else []
         found += [groups for pattern, groups in self.models.items() if any(matches(pattern, name) for name in models)][:1]
         return Requester(user, tuple(found))
 
     def viewer(self, user: str) -> tuple[Requester, ...]:
-        """Return a user's possible askers: one without a model's groups, and one for each model with groups."""
+        """Return a user's possible requesters: one without a model's groups, and one for each model with groups."""
         own = self.requester(user)
         return (own, *(Requester(own.user, (*own.groups, groups)) for groups in self.models.values()))
 

@@ -190,9 +190,9 @@ def failure(error: Exception) -> Failed | TimedOutError:
 def provider_error(message: str) -> dict[str, Any]:
     """Return the provider's own error, which LiteLLM's message contains as text; else the message."""
     message = message[: 2 * MAX_ERROR_BYTES]
-    words, begins, rest = message.partition("{")
-    if begins and TRACEBACK not in message:
-        for text in (begins + rest, _unquoted(words, begins + rest)):
+    words, brace, rest = message.partition("{")
+    if brace and TRACEBACK not in message:
+        for text in (brace + rest, _unquoted(words, brace + rest)):
             try:
                 decoded, _ = _DECODER.raw_decode(text)
             except (ValueError, RecursionError):

@@ -17,7 +17,7 @@ class NativeEnds(NamedTuple):
 
     # The end of the request's path.
     at: str
-    says: re.Pattern[bytes]
+    pattern: re.Pattern[bytes]
     good: frozenset[str] = frozenset()
 
 
@@ -63,23 +63,23 @@ def watched(response: httpx.Response) -> httpx.Response:
     found = next((one for one in FORMATS if path.endswith(one.at) and (streams or one.at in WHOLE)), None)
     if found is not None:
         entrance.native_end, entrance.good_ends = "", found.good
-        response.stream = _Watched(response.stream, entrance, found.says)
+        response.stream = _Watched(response.stream, entrance, found.pattern)
     return response
 
 
 class _Watched(httpx.AsyncByteStream):
     """A body that is searched for its last stop reason, wherever the chunks are cut."""
 
-    def __init__(self, stream: Any, entrance: Entrance, says: re.Pattern[bytes]) -> None:
+    def __init__(self, stream: Any, entrance: Entrance, pattern: re.Pattern[bytes]) -> None:
         self._stream = stream
         self._entrance = entrance
-        self._says = says
+        self._pattern = pattern
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         tail = b""
         async for chunk in self._stream:
             seen = tail + chunk
-            if found := self._says.findall(seen):
+            if found := self._pattern.findall(seen):
                 last = found[-1]
                 self._entrance.native_end = (last if isinstance(last, bytes) else b"".join(last)).decode()
             tail = seen[-LONGEST:]

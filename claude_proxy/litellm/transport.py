@@ -129,8 +129,8 @@ def bounded(
         cut_at=cut_at,
         lenient=response.is_error,
     )
-    gone = (b"content-encoding", b"content-length") if decodes or (codings and response.is_error) else ()
-    headers = [(name, value) for name, value in response.headers.raw if name.lower() not in gone]
+    removed_headers = (b"content-encoding", b"content-length") if decodes or (codings and response.is_error) else ()
+    headers = [(name, value) for name, value in response.headers.raw if name.lower() not in removed_headers]
     return BoundedResponse(
         response.status_code,
         headers=headers,

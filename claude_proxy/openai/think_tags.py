@@ -24,7 +24,7 @@ class ThinkTags:
     def feed(self, text: str) -> Iterator[tuple[str, str]]:
         """Yield the pieces whose kind is known."""
         if self._state == "begin":
-            yield from self._begun(text)
+            yield from self._at_start(text)
         elif self._state == "inside":
             yield from self._thought(text)
         elif text := text.lstrip() if self._state == "behind" else text:
@@ -38,7 +38,7 @@ class ThinkTags:
         if held:
             yield kind, held
 
-    def _begun(self, text: str) -> Iterator[tuple[str, str]]:
+    def _at_start(self, text: str) -> Iterator[tuple[str, str]]:
         if not self._held:
             space = text[: len(text) - len(text.lstrip())]
             self._space.append(space)

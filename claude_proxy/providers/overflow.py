@@ -22,10 +22,10 @@ class Overflow:
     input: int | None = None
     output: int | None = None
 
-    def sentence(self, estimate: Callable[[], int], asked: int | None) -> str:
-        """Return Anthropic's message. ``estimate`` counts the input if the provider did not; ``asked`` is ``max_tokens``."""
+    def sentence(self, estimate: Callable[[], int], max_tokens: int | None) -> str:
+        """Return Anthropic's message. ``estimate`` counts the input if the provider did not report it."""
         given, window = self.input, self.window
-        output = self.output if self.output is not None else asked
+        output = self.output if self.output is not None else max_tokens
         if given is None:
             given = estimate()
             # An estimate must not say that the request fits.

@@ -77,15 +77,15 @@ _current_sent: ContextVar[_Sent] = ContextVar("sending")
 class _Connection(ResponseHandler):
     """Uses one read timer per response; aiohttp (3.14.5) would cancel and create a timer at each piece that arrives."""
 
-    _heard = 0.0
+    _last_read = 0.0
 
     def _reschedule_timeout(self) -> None:
-        self._heard = self._loop.time()
+        self._last_read = self._loop.time()
         if self._read_timeout_handle is None and self._read_timeout:
             self._read_timeout_handle = self._loop.call_later(self._read_timeout, self._look)
 
     def _look(self) -> None:
-        left = self._heard + (self._read_timeout or 0.0) - self._loop.time()
+        left = self._last_read + (self._read_timeout or 0.0) - self._loop.time()
         if left > 0:
             self._read_timeout_handle = self._loop.call_later(left, self._look)
         else:

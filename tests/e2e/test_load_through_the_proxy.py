@@ -9,7 +9,7 @@ import uvloop
 from benchmarks import flood, soak
 from benchmarks.audit import audit
 from benchmarks.crowd import MODELS, Crowd
-from benchmarks.played import LIMITED, REFUSED
+from benchmarks.simulated_limits import LIMITED, REFUSED
 from benchmarks.stage import CREDENTIALS, TOKEN, Stage, stage
 
 STREAMS = 200

@@ -61,7 +61,7 @@ class _Credential:
     limit_kinds: dict[str, str] = field(default_factory=dict)
 
 
-class Played:
+class SimulatedLimits:
     """Decides about each request. ``clock`` is the monotonic clock, ``wall`` returns Unix seconds."""
 
     kinds = ("window", "slow down", "family", "refused")
@@ -76,7 +76,7 @@ class Played:
         self._credentials: dict[str, _Credential] = {}
         self.ledger: list[Arrival] = []
 
-    def answer(self, plan: Plan, credential: str, family: str, *, first: bool) -> Decision:
+    def decide(self, plan: Plan, credential: str, family: str, *, first: bool) -> Decision:
         """Decide about a request to Claude and record it; ``first`` says that its number is new."""
         now = self._clock()
         decision, until, scope = self._decided(plan, credential, family, now, first=first)

@@ -5,9 +5,9 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from benchmarks.accounts import BUDGETS, LENGTHS, OUTPUT, READ, WRITTEN, Account
-from benchmarks.demand import HOUR, Asked
+from benchmarks.demand import HOUR, SimulatedRequest
 from benchmarks.stepped import COOLDOWN, Response
-from benchmarks.week import MAX_WAIT, QUARANTINE, RETRIES, RETRY_SECONDS, Week, World, answer_of
+from benchmarks.week import MAX_WAIT, QUARANTINE, RETRIES, RETRY_SECONDS, Week, World, response_of
 from claude_proxy.credentials.upstream_response import UNIFIED
 
 SOFT_LIMIT, SESSION_SHARE = 0.98, 0.1
@@ -51,63 +51,63 @@ class BeforeWeek(Week):
         self._known = [Known(account) for account in self.anthropic.accounts.values()]
         self._places: dict[str, tuple[Known, float]] = {}
         self._cursor = 0
-        self._overloads: dict[Asked, int] = {}
+        self._overloads: dict[SimulatedRequest, int] = {}
 
-    def begin(self, asked: Asked) -> None:
+    def begin(self, request: SimulatedRequest) -> None:
         """Start a request, for the first time or again."""
-        self._ask(asked, (), self.clock.now + MAX_WAIT)
+        self._ask(request, (), self.clock.now + MAX_WAIT)
 
-    def _ask(self, asked: Asked, tried: tuple[Known, ...], until: float) -> None:
+    def _ask(self, request: SimulatedRequest, tried: tuple[Known, ...], until: float) -> None:
         now = self.clock.now
-        usable = [one for one in self._known if one.usable_at(asked.family) <= now and one not in tried]
+        usable = [one for one in self._known if one.usable_at(request.family) <= now and one not in tried]
         if usable:
-            chosen = self._choose(asked, usable)
-            self.at(now + self.rng.uniform(0.05, 0.15), self._arrive, asked, chosen, (*tried, chosen), until)
+            chosen = self._choose(request, usable)
+            self.at(now + self.rng.uniform(0.05, 0.15), self._arrive, request, chosen, (*tried, chosen), until)
             return
-        back = min(one.usable_at(asked.family) for one in self._known)
+        back = min(one.usable_at(request.family) for one in self._known)
         if now < back <= until:
-            self.at(back, self._ask, asked, (), until)
+            self.at(back, self._ask, request, (), until)
         else:
-            self.refuse(asked, max(1.0, back - now))
+            self.refuse(request, max(1.0, back - now))
 
-    def _choose(self, asked: Asked, usable: list[Known]) -> Known:
+    def _choose(self, request: SimulatedRequest, usable: list[Known]) -> Known:
         now = self.clock.now
-        bound, last = self._places.get(asked.session, (None, 0.0))
+        bound, last = self._places.get(request.session, (None, 0.0))
         if bound is None or bound not in usable or last < now - IDLE:
             count = len(self._known)
             chosen = min(
                 usable,
-                key=lambda one: (one.committed(asked.family, now), (self._known.index(one) - self._cursor) % count),
+                key=lambda one: (one.committed(request.family, now), (self._known.index(one) - self._cursor) % count),
             )
             self._cursor = (self._known.index(chosen) + 1) % count
             if bound is not None:
-                bound.sessions.pop(asked.session, None)
+                bound.sessions.pop(request.session, None)
             bound = chosen
-        self._places[asked.session] = bound, now
-        bound.sessions[asked.session] = now
+        self._places[request.session] = bound, now
+        bound.sessions[request.session] = now
         return bound
 
-    def _arrive(self, asked: Asked, known: Known, tried: tuple[Known, ...], until: float) -> None:
-        response = answer_of(self, asked, known.account)
-        self._learn(asked, known, response)
+    def _arrive(self, request: SimulatedRequest, known: Known, tried: tuple[Known, ...], until: float) -> None:
+        response = response_of(self, request, known.account)
+        self._learn(request, known, response)
         if response.status == 200:
-            self.serve(asked, known.account)
+            self.serve(request, known.account)
         elif response.status == 529:
-            overloads = self._overloads[asked] = self._overloads.get(asked, 0) + 1
+            overloads = self._overloads[request] = self._overloads.get(request, 0) + 1
             if overloads <= RETRIES:
-                self.at(self.clock.now + RETRY_SECONDS, self.begin, asked)
+                self.at(self.clock.now + RETRY_SECONDS, self.begin, request)
             else:
-                self.refuse(asked, RETRY_SECONDS * overloads, overloaded=True)
+                self.refuse(request, RETRY_SECONDS * overloads, overloaded=True)
         else:
-            self.at(self.clock.now + 0.1, self._ask, asked, tried, until)
+            self.at(self.clock.now + 0.1, self._ask, request, tried, until)
 
-    def _learn(self, asked: Asked, known: Known, response: Response) -> None:
+    def _learn(self, request: SimulatedRequest, known: Known, response: Response) -> None:
         now, headers = self.clock.now, response.first_headers
         full: dict[str, float] = {}
         for name in BUDGETS:
             if f"{UNIFIED}{name}-reset" not in headers:
                 continue
-            family = asked.family if "_" in name else ""
+            family = request.family if "_" in name else ""
             reset = float(headers[f"{UNIFIED}{name}-reset"])
             known.windows[name] = family, float(headers[f"{UNIFIED}{name}-utilization"]), reset
             if headers[f"{UNIFIED}{name}-status"] == "rejected":
@@ -132,31 +132,31 @@ class OmniscientWeek(Week):
         # The times of each session's requests, and the session's cost before each of them.
         self._when: dict[str, list[float]] = defaultdict(list)
         self._costs: dict[str, list[float]] = defaultdict(lambda: [0.0])
-        for asked in world.requests:
-            if not asked.counts:
-                cost = asked.context * READ + asked.fresh * WRITTEN + asked.output * OUTPUT
-                self._when[asked.session].append(asked.at)
-                self._costs[asked.session].append(self._costs[asked.session][-1] + cost / world.unit)
+        for request in world.requests:
+            if not request.counts:
+                cost = request.context * READ + request.fresh * WRITTEN + request.output * OUTPUT
+                self._when[request.session].append(request.at)
+                self._costs[request.session].append(self._costs[request.session][-1] + cost / world.unit)
 
-    def begin(self, asked: Asked) -> None:
+    def begin(self, request: SimulatedRequest) -> None:
         """Start a request, for the first time or again."""
-        self._ask(asked, self.clock.now + MAX_WAIT)
+        self._ask(request, self.clock.now + MAX_WAIT)
 
-    def _ask(self, asked: Asked, until: float) -> None:
-        able = self.could_serve(asked)
+    def _ask(self, request: SimulatedRequest, until: float) -> None:
+        able = self.could_serve(request)
         if not able:
             if self.clock.now + LOOK_SECONDS <= until:
-                self.at(self.clock.now + LOOK_SECONDS, self._ask, asked, until)
+                self.at(self.clock.now + LOOK_SECONDS, self._ask, request, until)
             else:
-                self.refuse(asked, MAX_WAIT)
+                self.refuse(request, MAX_WAIT)
             return
-        account = self._places.get(asked.session)
+        account = self._places.get(request.session)
         if account is None or account not in able:
-            account = min(able, key=lambda one: self._fullness(one, asked.session))
-            if not asked.counts:
-                self._places[asked.session] = account
-        if answer_of(self, asked, account).status == 200:
-            self.serve(asked, account)
+            account = min(able, key=lambda one: self._fullness(one, request.session))
+            if not request.counts:
+                self._places[request.session] = account
+        if response_of(self, request, account).status == 200:
+            self.serve(request, account)
 
     def _fullness(self, account: Account, session: str) -> float:
         now = self.clock.now
