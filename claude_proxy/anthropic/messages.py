@@ -101,8 +101,8 @@ def original_mark(signature: str) -> tuple[str, str] | None:
 def repaired(body: Body) -> dict[str, Any] | None:
     """Return the body for the retry after Claude rejected its thinking blocks; None if it has no thinking to remove.
 
-    The ``thinking`` parameter goes too, because a tool loop without its thinking blocks may not enable thinking, and so do
-    ``clear_thinking_*`` edits, which need thinking.
+    The ``thinking`` parameter is removed too, because a tool loop without its thinking blocks may not enable thinking.
+    ``clear_thinking_*`` edits are removed, because they need thinking.
     """
     messages = body.get("messages")
     if not isinstance(messages, list):

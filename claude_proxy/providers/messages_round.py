@@ -1,7 +1,7 @@
 """One response in Anthropic's format, of several with web searches between them. No I/O.
 
 Thinking, ids and stop reasons are adapted as in every other response (``thinking.py``, ``returned.py``). The events are written
-anew, because they become a part of one message.
+again, because they become a part of one message.
 """
 
 import json
