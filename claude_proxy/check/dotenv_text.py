@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, info, warning
+from claude_proxy.config.settings import VARIABLES
 
 QUOTES = "\"'`\u2018\u2019\u201c\u201d"
 CURLY = "\u2018\u2019\u201c\u201d"
@@ -52,6 +53,8 @@ def _unreadable(texts: list[str], number: int) -> Finding:
     if found and _CONTINUATION.fullmatch(line) and not is_name:
         return _continued(place, found["name"], before)
     quoted, named = re.search(r"=\s*([\"'])", line), re.match(r"([A-Z_][A-Z0-9_]*)\s*(:|\s)", line)
+    # Another word may be a part of a token.
+    named = named if named and (named[1] in VARIABLES or "_" in named[1]) else None
     problem, remedy = "is not NAME=value and is not read", "write NAME=value, or start a comment with #"
     if quoted and line.count(quoted[1]) % 2:
         problem, remedy = "opens a quote that is never closed, so the line is not read", "close the quote, or remove it"
