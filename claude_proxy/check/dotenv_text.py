@@ -70,9 +70,10 @@ def _unreadable(texts: list[str], number: int) -> Finding:
 
 
 def _continued(place: str, name: str, before: int | None) -> Finding:
-    problem = (
-        f"continues the value of {name} in line {(before or 0) + 1}; of a value over two lines only the first line is read"
-    )
+    # Another word may be a part of a token, too.
+    called = name if name.isupper() and "_" in name else "a variable"
+    where = f"the value of {called} in line {(before or 0) + 1}"
+    problem = f"continues {where}; of a value over two lines only the first line is read"
     return error(place, problem, "join the two lines")
 
 
