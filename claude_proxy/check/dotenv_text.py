@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, info, warning
+from claude_proxy.config.settings import VARIABLES
 
 QUOTES = "\"'`\u2018\u2019\u201c\u201d"
 CURLY = "\u2018\u2019\u201c\u201d"
@@ -52,6 +53,8 @@ def _unreadable(texts: list[str], number: int) -> Finding:
     if found and _CONTINUATION.fullmatch(line) and not is_name:
         return _continued(place, found["name"], before)
     quoted, named = re.search(r"=\s*([\"'])", line), re.match(r"([A-Z_][A-Z0-9_]*)\s*(:|\s)", line)
+    # Another word may be a part of a token.
+    named = named if named and (named[1] in VARIABLES or "_" in named[1]) else None
     problem, remedy = "is not NAME=value and is not read", "write NAME=value, or start a comment with #"
     if quoted and line.count(quoted[1]) % 2:
         problem, remedy = "opens a quote that is never closed, so the line is not read", "close the quote, or remove it"
@@ -67,9 +70,10 @@ def _unreadable(texts: list[str], number: int) -> Finding:
 
 
 def _continued(place: str, name: str, before: int | None) -> Finding:
-    problem = (
-        f"continues the value of {name} in line {(before or 0) + 1}; of a value over two lines only the first line is read"
-    )
+    # Another word may be a part of a token, too.
+    called = name if name.isupper() and "_" in name else "a variable"
+    where = f"the value of {called} in line {(before or 0) + 1}"
+    problem = f"continues {where}; of a value over two lines only the first line is read"
     return error(place, problem, "join the two lines")
 
 

@@ -3,6 +3,7 @@
 import importlib.metadata
 import io
 import os
+import re
 import site
 import sys
 import sysconfig
@@ -20,6 +21,8 @@ from claude_proxy.config import models as config
 from claude_proxy.config.settings import OWN_USERS_FILE, Settings, SettingsError
 from claude_proxy.config.users import FILE_VARIABLE, UnsafeFile, parse_lines, parse_list, parse_users, read_file
 
+_NAME = re.compile(r"[A-Z][A-Z0-9_-]*|[a-z]+(?:_[a-z]+)*_(?:keys?|tokens?|url|base|port|host|mode)")
+
 
 @dataclass(frozen=True)
 class DotEnv:
@@ -36,7 +39,10 @@ class DotEnv:
     def place(self, name: str) -> str:
         """Return where a variable is set, in the words of a finding."""
         line = self.lines.get(name)
-        return f".env line {line}: {name}" if line else name
+        if line is None:
+            return name
+        # A name of another form may be a part of a token that stands in a line of its own.
+        return f".env line {line}: {name}" if _NAME.fullmatch(name) else f".env line {line}"
 
 
 @dataclass(frozen=True)

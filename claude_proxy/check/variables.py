@@ -81,6 +81,10 @@ def names_in_dotenv(facts: Facts) -> Iterator[Finding]:
     known |= {f"{name}_FILE" for name in known}
     unset = {name for name in known | OF_PROVIDERS if not facts.dotenv.values.get(name)}
     for name, value in facts.dotenv.values.items():
+        if CLAUDE_PREFIX in name:
+            problem = "starts with a Claude credential and not with a name"
+            yield error(facts.dotenv.place(name), problem, "write CLAUDE_OAUTH_TOKENS=... in one line")
+            continue
         if name in known or not value:
             continue
         place = facts.dotenv.place(name)

@@ -13,7 +13,8 @@ from claude_proxy.check.findings import Finding, error, info
 SPACES = {"\u00a0": "a no-break space (U+00A0)", "\u200b": "a zero-width space (U+200B)", "\u3000": "a wide space (U+3000)"}
 CURLY = re.compile(r"[\u2018\u2019\u201c\u201d]")
 _CONFLICT = re.compile(r"(<{7}|={7}|>{7})( |$)")
-_SHELL_REFERENCE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
+# In braces, or in the form of a variable's name: another text with a $ may be a password.
+_SHELL_REFERENCE = re.compile(r"\$\{(?P<braced>[A-Z_][A-Z0-9_]*)(?::-[^}]*)?\}|\$(?P<plain>[A-Z]+(?:_[A-Z0-9]+)+)")
 _QUOTED = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^']|'')*'")
 _BOUNDARY = "expected <block end>"
 _FLOW = re.compile(r"expected ',' or '([\]}])'")
@@ -87,7 +88,8 @@ def _in_line(line: str, number: int) -> Iterator[Cause]:
         yield Cause(number, "is indented with a tab, which YAML does not allow", "indent it with spaces")
     yield from _marks(_without_comment(line), number)
     if found := _SHELL_REFERENCE.search(_bare(line)):
-        yield Cause(number, f"names the variable {found[1]} as a shell does", f"write os.environ/{found[1]}")
+        name = found["braced"] or found["plain"]
+        yield Cause(number, f"names the variable {name} as a shell does", f"write os.environ/{name}")
     if re.match(r"\s*//", line):
         yield Cause(number, "is a comment in another language's form", "start a comment with #")
 

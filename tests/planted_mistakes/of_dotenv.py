@@ -24,6 +24,10 @@ ROWS = (
         ".env line 4: continues the value of CLAUDE_OAUTH_TOKENS in line 3", "join the two lines",
     ),
     dotenv(
+        "a token in a line of its own", POOL, f"CLAUDE_OAUTH_TOKENS=\n{OAUTH}=\n",
+        ".env line 4: starts with a Claude credential and not with a name", "in one line",
+    ),
+    dotenv(
         "a token over two lines in quotes", POOL, f'CLAUDE_OAUTH_TOKENS="anna={OAUTH[:60]}\n{OAUTH[60:]}"\n',
         ".env line 3: CLAUDE_OAUTH_TOKENS, entry 2: does not start with sk-ant-oat", "write each credential in one line",
     ),
@@ -158,7 +162,7 @@ ROWS = (
     ),
     dotenv(
         "one token for clients and administration", f"LITELLM_MASTER_KEY={MASTER}", f"LITELLM_MASTER_KEY={STATIC}",
-        ".env line 2: LITELLM_MASTER_KEY: is the same as PROXY_STATIC_TOKEN", "a value of its own",
+        ".env line 2: LITELLM_MASTER_KEY: is the same as PROXY_STATIC_TOKEN", "a different value",
     ),
     dotenv(
         "a Claude key as OpenAI's", OPENAI, f"OPENAI_API_KEY={API_KEY}\n",
