@@ -237,6 +237,9 @@ def test_a_token_is_generated_and_kept(project, data, with_data):
         project_folder.load_environment(project, home)
         assert project_folder.generate_token(project, home) == written
         found.append(os.environ["PROXY_STATIC_TOKEN"])
+        assert project_folder.is_generated(project, home)
+    os.environ["PROXY_STATIC_TOKEN"] = "sk-made-up-other"
+    assert not project_folder.is_generated(project, home)
     assert len(set(found)) == 1
     assert found[0].startswith("sk-")
     assert len(found[0]) > 60

@@ -220,7 +220,7 @@ def test_a_deleted_file_revokes_everybody_in_it(path, caplog):
     only_filed.all_users()
     assert (book.closed, only_filed.closed) == (True, False)
     assert [record.message for record in caplog.records] == [
-        "PROXY_USER_TOKENS_FILE: names a file that is gone; the users in it are refused"
+        "PROXY_USER_TOKENS_FILE: the file was removed; its users are refused"
     ]
 
 
@@ -286,7 +286,7 @@ def test_a_file_that_others_may_write_names_nobody(book, path, caplog, mode):
     path.chmod(mode)
     for _ in range(3):
         assert (who(book, ANNA), book.closed) == (None, True)
-    said = f"is a file that others may write ({path}, mode {mode:o}); its users are refused until `chmod go-w {path}`"
+    said = f"is a file that others may write ({path}, mode {mode:o}); its users are refused until you run `chmod go-w {path}`"
     assert [record.message for record in caplog.records] == [f"PROXY_USER_TOKENS_FILE: {said}"]
     path.chmod(0o644)
     assert (who(book, ANNA), book.unsafe) == ("anna", "")

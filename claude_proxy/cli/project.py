@@ -126,6 +126,14 @@ def use_generated_token(project: Path, data: Path | None) -> None:
         raise models.ConfigError((str(error),)) from error
 
 
+def is_generated(project: Path, data: Path | None) -> bool:
+    """Whether the static token is the one that a start has generated."""
+    path = state_folder(project, data) / static_token.NAME
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        return path.read_text(encoding="ascii").strip() == os.environ.get(static_token.VARIABLE)
+    return False
+
+
 def generate_token(project: Path, data: Path | None) -> list[Path]:
     """Generate a token where nothing says who may use the proxy; return the file that was written.
 

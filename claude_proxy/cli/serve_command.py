@@ -19,6 +19,7 @@ from claude_proxy.cli.project import (
     config_path,
     generate_token,
     generated_token,
+    is_generated,
     load_environment,
     prepare,
     state_folder,
@@ -41,6 +42,7 @@ def serve(project: Path, data: Path | None) -> None:
     written = prepare(project, data)
     load_environment(project, data, starts=True)
     written += generate_token(project, data)
+    generated = is_generated(project, data)
     keep_to_the_owner(state_folder(project, data))
     edited = config_path(project, data)
     copy = (data or project / ".state") / backup.NAME
@@ -61,7 +63,7 @@ def serve(project: Path, data: Path | None) -> None:
     from claude_proxy.server.supervisor import run  # noqa: PLC0415 - late: an error in the settings is reported before it
 
     def ready() -> None:
-        serves = start_report.serves(settings, loaded, path, container=data is not None)
+        serves = start_report.serves(settings, loaded, path, container=data is not None, generated=generated)
         start_report.write([*unreachable(), *serves], settings.log_format, out)
 
     run(

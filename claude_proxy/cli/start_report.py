@@ -53,13 +53,15 @@ def begins(settings: Settings, written: Iterable[Path]) -> Iterator[Line]:
     yield Line(f"claude-proxy {__version__} is starting with {counted(settings.workers, 'process', 'processes')} ...")
 
 
-def serves(settings: Settings, loaded: Mapping[str, Any], path: Path, *, container: bool) -> Iterator[Line]:
+def serves(
+    settings: Settings, loaded: Mapping[str, Any], path: Path, *, container: bool, generated: bool = False
+) -> Iterator[Line]:
     """Yield what is reported once the proxy serves: the models, their lanes, who may use it, and at the end where it is."""
     url = onboarding.proxy_url(settings, None, os.environ)
     yield Line(f"Claude credentials in the pool: {len(settings.credentials)} (mode {settings.mode.value}).")
     yield from _models(settings, loaded)
     yield from _lanes(settings, loaded, path)
-    yield from _access(settings)
+    yield from _access(settings, generated=generated)
     yield from _dangers(settings)
     yield Line(f"claude-proxy {__version__} is ready: open {url}/ in a browser.")
     yield Line(f"Credentials, rate limits and usage: {url}/pool")
@@ -74,12 +76,12 @@ def _dangers(settings: Settings) -> Iterator[Line]:
         yield Line(words, logging.WARNING)
 
 
-def _access(settings: Settings) -> Iterator[Line]:
+def _access(settings: Settings, *, generated: bool) -> Iterator[Line]:
     if is_open(settings):
         return
     users = len(settings.users.all_users())
     found = [
-        *(["the static token"] if settings.static_token else []),
+        *([f"the {'generated' if generated else 'static'} token"] if settings.static_token else []),
         *([f"{users} with a token of their own" if users > 1 else "1 user with a token of its own"] if users else []),
         *(["virtual keys of the database"] if settings.database_url else []),
     ]

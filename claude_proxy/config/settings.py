@@ -250,7 +250,7 @@ class _Reader:
         if static_token and master_key and static_token.matches(master_key):
             self.mistakes.append(
                 "LITELLM_MASTER_KEY: is the same as PROXY_STATIC_TOKEN, which would make every client an administrator; "
-                "set it to a different value"
+                "set it to a value of its own"
             )
         settings = Settings(
             static_token=static_token,
