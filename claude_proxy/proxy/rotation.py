@@ -131,7 +131,7 @@ class Rotation:
     async def send(self, hosts: Hosts, url: str, content: bytes, post: SendUpstream, extra: Headers = ()) -> Judged:
         """Send the request with one credential after another until a response is final. Also called after ``goes_on``.
 
-        Raises ``NobodyUsable`` if no credential of the pool can serve the request, also after some refused it;
+        Raises ``NoCredentialAvailable`` if no credential of the pool can serve the request, also after some refused it;
         ``EgressRefused`` for a host that is not Anthropic's; and the errors of ``post``.
         """
         if not hosts.is_claude(url):

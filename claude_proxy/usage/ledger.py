@@ -209,7 +209,7 @@ class Ledger:
     # --- Sharing -------------------------------------------------------------------------------------------------------------
 
     def changed(self) -> list[Row]:
-        """Return the pages that have changed here, at most once in ``TOLD_SECONDS``."""
+        """Return the pages that have changed here, at most once in ``SHARE_SECONDS``."""
         now = self._clock()
         if not self._changed or self._shared_at <= now < self._shared_at + SHARE_SECONDS:
             return []
