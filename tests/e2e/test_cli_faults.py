@@ -303,7 +303,7 @@ def test_the_client_does_what_it_does_without_the_proxy(pairs, name, mode):
     """The same requests reach Claude, and the user is shown the same; while the pool rests, Claude is not asked."""
     direct, proxied = pairs(name, mode)
     print(direct, proxied, sep="\n")
-    own_words = [text for text in proxied.shown if "claude-proxy: the only Claude credential of this proxy" in text]
+    own_words = [text for text in proxied.shown if "claude-proxy: the only Claude credential is rate-limited until" in text]
     if TABLE[name].cooldowns and own_words:  # with the proxy's token alone the client shows the words, which are the proxy's
         proxied, direct = proxied._replace(shown=[]), direct._replace(shown=[])
     assert proxied._replace(asked=[]) == direct._replace(asked=[])
