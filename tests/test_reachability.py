@@ -37,11 +37,11 @@ def test_what_accepts_no_connection_is_a_warning(dead):
         CLAUDE_OAUTH_TOKENS=OAUTH,
         ANTHROPIC_API_BASE=f"http://127.0.0.1:{dead}",
     )
-    assert redis.text.startswith(f"Redis at 127.0.0.1:{dead} takes no connection (Connection refused): until it does")
+    assert redis.text.startswith(f"Redis at 127.0.0.1:{dead} accepts no connection (Connection refused): until it does")
     assert "made-up" not in redis.text
     assert "start Redis, or correct REDIS_URL" in redis.text
     assert claude.text.startswith(
-        f"Claude at 127.0.0.1:{dead} takes no connection (Connection refused): requests for Claude fail"
+        f"Claude at 127.0.0.1:{dead} accepts no connection (Connection refused): requests for Claude fail"
     )
     assert (redis.level, claude.level) == (logging.WARNING, logging.WARNING)
 
