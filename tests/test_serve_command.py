@@ -30,9 +30,9 @@ def test_serve(project, started, capsys):
 @pytest.mark.parametrize(
     ("host", "says"),
     [
-        ("127.0.0.1", "PORT: {port} is in use: stop the other program, or set PORT"),
-        ("localhost", "PORT: {port} is in use: stop the other program, or set PORT"),
-        ("0.0.0.0", "PORT: {port} is in use: stop the other program, or set PORT"),
+        ("127.0.0.1", "PORT: {port} is in use: stop the program that uses it (an earlier start of this proxy?), or set PORT"),
+        ("localhost", "PORT: {port} is in use: stop the program that uses it (an earlier start of this proxy?), or set PORT"),
+        ("0.0.0.0", "PORT: {port} is in use: stop the program that uses it (an earlier start of this proxy?), or set PORT"),
         ("192.0.2.1", "HOST: 192.0.2.1 is not an address of this machine"),
         ("no such host", "HOST: no such host is not known here"),
     ],

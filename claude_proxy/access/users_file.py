@@ -68,7 +68,9 @@ def check_free(name: str, users: Iterable[User]) -> None:
     other = next((user.name for user in users if folded(user.name) == folded(name)), None)
     if other is not None:
         also = "" if other == name else "; upper and lower case make no difference"
-        raise UsersError(f"A user named {other} already exists{also}.")
+        raise UsersError(
+            f"A user named {other} already exists{also}. For a new token, run `claude-proxy user remove {other}` first."
+        )
 
 
 def remove(path: Path, book: UserBook, name: str) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, warning
-from claude_proxy.check.models import is_served, nearest, overlap, served_names
+from claude_proxy.check.models import is_served, nearest, overlap, served_names, unready
 from claude_proxy.config.routing import VALIDATED_FALLBACKS
 
 FALLBACK_SETTINGS = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
@@ -36,6 +36,22 @@ def fallbacks(facts: Facts) -> Iterator[Finding]:
             yield from _targets(facts, at, f"the alias {alias}", [model], served)
             if alias in facts.names:
                 yield warning(at, f"the alias {alias} is also a model_name, so the alias never applies", "remove one of them")
+
+
+def unready_fallbacks(facts: Facts) -> Iterator[Finding]:
+    """A fallback without its key is skipped, and the client gets the error that it was meant to prevent."""
+    lacking, skipped = unready(facts), set[str]()
+    for section in ("router_settings", "litellm_settings"):
+        for setting in FALLBACK_SETTINGS:
+            for entry in facts.listed(section, setting):
+                if isinstance(entry, dict):
+                    lists = [targets for targets in entry.values() if isinstance(targets, list)]
+                    skipped |= {target for targets in lists for target in targets if isinstance(target, str)} & lacking
+    if skipped:
+        names = ", ".join(sorted(skipped))
+        verb = "is not ready, so this fallback is" if len(skipped) == 1 else "are not ready, so these fallbacks are"
+        place = facts.at("router_settings", "fallbacks")
+        yield warning(place, f"{names} {verb} skipped", "set the key of each, or name other models")
 
 
 def _shape(facts: Facts, section: str, setting: str) -> Iterator[Finding]:

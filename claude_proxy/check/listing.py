@@ -1,7 +1,7 @@
 """``claude-proxy models``: the models that the proxy serves, and the provider of each."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -40,7 +40,8 @@ def rows(facts: Facts) -> list[Row]:
 
 def cells(found: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Return the titles of a table and its rows. An empty column is left out."""
-    lines = [_cells(row) for row in found]
+    ready = {row.name for row in found if row.ready}
+    lines = [_cells(row, {row.name for row in found} - ready) for row in found]
     shown = [place for place in range(len(TITLES)) if any(line[place] for line in lines)]
     return [TITLES[place] for place in shown], [[line[place] for place in shown] for line in lines]
 
@@ -99,6 +100,7 @@ def _fallbacks(facts: Facts) -> list[dict[str, list[str]]]:
     return [entry for entry in named if all(isinstance(targets, list) for targets in entry.values())]
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: Row, unready: Collection[str]) -> tuple[str, ...]:
     state = "ready" if row.ready else f"lacks {', '.join(row.missing)}"
-    return row.name, row.provider, row.host, row.model, state, " > ".join(row.fallbacks), ", ".join(row.access_groups)
+    fallbacks = " > ".join(f"{name} (not ready)" if name in unready else name for name in row.fallbacks)
+    return row.name, row.provider, row.host, row.model, state, fallbacks, ", ".join(row.access_groups)

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from claude_proxy.check.tokens import SHORTEST_CREDENTIAL
 from claude_proxy.cli import tables
 from claude_proxy.cli.command import command, group
 from claude_proxy.cli.console import stop, tell
@@ -46,6 +47,8 @@ def add_credential(options: Options) -> None:
         source, value = "secret", Secret(_secret(options.label))
     credentials_edit.add(path, pool, options.label, source, value, terms=terms)
     tell(f"Added {options.label} to {path}. {APPLIES}")
+    if source == "secret" and len(value.reveal()) < SHORTEST_CREDENTIAL:
+        tell(f"The secret has {len(value.reveal())} characters, and a credential of Anthropic has 108: was it copied whole?")
     before = next((one for one in pool if source == "secret" and one.secret.matches(value)), None)
     if before is not None:
         tell(f"{before.source} has it too, as {before.label}: remove it there. {path.name} takes precedence.")

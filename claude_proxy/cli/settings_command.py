@@ -15,6 +15,7 @@ from claude_proxy.cli.command import command
 from claude_proxy.cli.console import tell
 from claude_proxy.cli.parsing import Options, json_option
 from claude_proxy.cli.project import checked, config_path
+from claude_proxy.config import models as config
 from claude_proxy.config.settings import Settings
 from claude_proxy.secret import Secret
 
@@ -63,6 +64,13 @@ def show_block(settings: Settings, loaded: Mapping[str, Any], options: Options, 
         text = json.dumps(found, indent=2)
     print(text)  # noqa: T201 - what the command is for
     tell_where(settings, options, token)
+    tell_what_lacks(loaded, options.model)
+
+
+def tell_what_lacks(loaded: Mapping[str, Any], model: str | None) -> None:
+    """Print to stderr which variables the block's model lacks."""
+    if lacking := config.unset_variables(loaded, os.environ).get(model or ""):
+        tell(f"{model} is not ready: set {' and '.join(lacking)} in .env, and restart the proxy.")
 
 
 def tell_where(settings: Settings, options: Options, token: Secret | None) -> None:

@@ -20,6 +20,8 @@ from claude_proxy.providers.endpoints import Hosts, Provider
 
 LOGGER = "claude_proxy.start"
 # How the settings block is printed: by `make` in a clone, by the image's command in a container.
+# What Claude's models lack without a credential in the pool.
+NO_CREDENTIAL = "add a credential with `claude-proxy pool add LABEL`, or let users log in themselves (form B)"
 IN_A_CLONE = "`make settings`"
 IN_A_CONTAINER = "`claude-proxy settings` in the container (`docker compose exec proxy claude-proxy settings`)"
 
@@ -99,12 +101,12 @@ def _models(settings: Settings, loaded: Mapping[str, Any]) -> Iterator[Line]:
     by_need: dict[str, list[str]] = {}
     for name, needs in lacking.items():
         by_need.setdefault(" and ".join(needs), []).append(name)
-    for variables, names in by_need.items():
-        yield Line(f"Not ready: {', '.join(names)}: set {variables}.")
+    for lacks, names in by_need.items():
+        yield Line(f"Not ready: {', '.join(names)}: {lacks if lacks == NO_CREDENTIAL else f'set {lacks}'}.")
 
 
 def missing(settings: Settings, loaded: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """Return, for each model that is not ready, the variables to set: its own, or the pool's where Claude has no credential."""
+    """Return, for each model that is not ready, the variables to set; ``NO_CREDENTIAL`` for Claude with an empty pool."""
     unset = models.unset_variables(loaded, os.environ)
     hosts = Hosts(settings.claude_base)
     no_pool = settings.mode is TokenMode.ROTATE and not settings.credentials
@@ -116,7 +118,7 @@ def missing(settings: Settings, loaded: Mapping[str, Any]) -> dict[str, tuple[st
         if name in unset:
             found.setdefault(name, unset[name])
         elif no_pool and provider is Provider.CLAUDE and not params.get("api_key"):
-            found.setdefault(name, ("CLAUDE_OAUTH_TOKENS or CLAUDE_API_KEYS",))
+            found.setdefault(name, (NO_CREDENTIAL,))
         else:
             ready.add(name)
     return {name: needs for name, needs in found.items() if name not in ready}

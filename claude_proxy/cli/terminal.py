@@ -2,7 +2,7 @@
 
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from claude_proxy.access.routes import OPEN_NOTICE
@@ -29,8 +29,13 @@ class Line(NamedTuple):
     indent: int = 0
 
 
+def local_time(at: float) -> datetime:
+    """Return Unix seconds as a time in the zone of this machine."""
+    return datetime.fromtimestamp(at, UTC).astimezone()
+
+
 def render(
-    data: Mapping[str, Any], width: int | None, *, colours: bool, local: Callable[[float], datetime] = datetime.fromtimestamp
+    data: Mapping[str, Any], width: int | None, *, colours: bool, local: Callable[[float], datetime] = local_time
 ) -> str:
     """Return the JSON of ``/pool`` as text of at most ``width`` columns; None is a pipe, where no line is wrapped.
 
@@ -42,12 +47,12 @@ def render(
     def clock(at: float) -> str:
         return f"{local(at):%H:%M}" if abs(at - data["now"]) < 12 * 3600 else f"{local(at):%a %d %b %H:%M}"
 
-    since = f"{local(data['store']['process_started']):%Y-%m-%d %H:%M}"
+    since, zone = f"{local(data['store']['process_started']):%Y-%m-%d %H:%M}", f"{local(data['now']):%Z}"
     lines = [part for line in _pool(data, clock) for part in _wrapped(line, style)]
     for title, rows in (("Users" if data["viewer"]["sees_all_users"] else "You", data["users"]), ("Models", data["models"])):
         if rows:
             lines += ["", *usage_table(title, rows, style).splitlines()]
-    lines += [part for line in _last(data, clock, since) for part in _wrapped(line, style)]
+    lines += [part for line in _last(data, clock, since, zone) for part in _wrapped(line, style)]
     return "\n".join(lines)
 
 
@@ -87,14 +92,14 @@ def _pool(data: Mapping[str, Any], clock: Callable[[float], str]) -> Iterator[Li
         yield from _credential(one, clock)
 
 
-def _last(data: Mapping[str, Any], clock: Callable[[float], str], since: str) -> Iterator[Line]:
+def _last(data: Mapping[str, Any], clock: Callable[[float], str], since: str, zone: str) -> Iterator[Line]:
     if data["failovers"]:
         yield from (Line(""), Line("Last failovers", BOLD))
     for one in data["failovers"][:FAILOVERS]:
         yield Line(f"{clock(one['at'])} {one['text']}", "", 2)
     store = data["store"]
     where = f"shared through {store['kind']}" if store["kind"] and not store["unavailable"] else "of this process alone"
-    yield from (Line(""), Line(f"State {where}. Process running since {since}.", SOFT))
+    yield from (Line(""), Line(f"State {where}. Process running since {since}. Times are in {zone}.", SOFT))
 
 
 def _credential(one: Mapping[str, Any], clock: Callable[[float], str]) -> Iterator[Line]:

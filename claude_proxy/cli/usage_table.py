@@ -13,7 +13,7 @@ from claude_proxy.cli.tables import Column, Row, Style
 from claude_proxy.usage.ledger import FORMULA
 
 # By what usage is summed, and the column of the ledger.
-KEYS: Mapping[str, str] = {"user": "user", "model": "model", "day": "period", "credential": "credential"}
+KEYS: Mapping[str, str] = {"user": "user", "model": "model", "day": "period", "credential": "credential", "served": "served"}
 NAMES = ("period", "user", "model", "served", "credential")
 NUMBERS = ("requests", "errors", "input", "output", "cache_read", "cache_write", "failovers")
 

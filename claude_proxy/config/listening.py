@@ -7,7 +7,7 @@ from typing import Any
 
 # Problems of the address, by the system's error.
 PROBLEMS: Mapping[int, str] = {
-    errno.EADDRINUSE: "PORT: {port} is in use: stop the other program, or set PORT",
+    errno.EADDRINUSE: "PORT: {port} is in use: stop the program that uses it (an earlier start of this proxy?), or set PORT",
     errno.EACCES: "PORT: {port} is not for this user: set PORT to one from 1024",
     errno.EADDRNOTAVAIL: "HOST: {host} is not an address of this machine",
 }

@@ -51,7 +51,7 @@ class Action(Enum):
     """What happens to the request."""
 
     DONE = "the client receives the response"
-    NEXT = "the next credential is used"
+    NEXT = "another credential is used if one is available"
     TRY_ONE_OTHER = "one other credential is used, and no third"
     API_KEY = "an API key is used if the pool has one, else the client receives the response unmodified"
     CLIENT = "the client receives the response unmodified, and no other credential is used"

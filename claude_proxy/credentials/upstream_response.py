@@ -205,7 +205,10 @@ def _window(name: str, family: str | None, fields: Mapping[str, str], reset: flo
     spent = "surpassed-threshold" in fields and utilization is not None and utilization >= 1
     status = fields.get("status") or "allowed"
     # Besides allowed and allowed_warning, other gateways report rejected, blocked, queueing_hard and payment_required.
-    return ReportedWindow(name, family, utilization, reset, spent or not status.startswith("allowed"))
+    rejected = not status.startswith("allowed")
+    if rejected and utilization is None and reset is not None:
+        utilization = 1.0  # a window that rejects is full, whatever an earlier response said
+    return ReportedWindow(name, family, utilization, reset, spent or rejected)
 
 
 def _fraction(text: str) -> float | None:

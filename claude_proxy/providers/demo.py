@@ -15,7 +15,7 @@ def text(models: Sequence[str], missing: Mapping[str, Sequence[str]], pool_size:
         lines.append("Claude: no credential in the pool. Add one with claude-proxy pool add LABEL, or let clients use theirs.")
     lines += [f"{model}: not ready, set {' and '.join(missing[model])} in .env" for model in models if model in missing]
     ready = [model for model in models if model not in missing]
-    lines.append(f"Ready: {', '.join(ready)}." if ready else "No model is ready.")
+    lines.append(f"No key is missing for: {', '.join(ready)}." if ready else "Every model lacks a key.")
     return "\n".join(lines)
 
 
