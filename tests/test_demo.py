@@ -22,10 +22,10 @@ def events(body):
 @pytest.mark.parametrize(
     ("missing", "size", "says", "says_not"),
     [
-        ({"glm": ("A",)}, 0, ["glm: not ready, set A in", "claude-proxy pool add", "Ready: demo."], []),
+        ({"glm": ("A",)}, 0, ["glm: not ready, set A in", "claude-proxy pool add", "No key is missing for: demo."], []),
         ({"glm": ("A", "B")}, 1, ["set A and B", "1 credential in the pool"], ["pool add"]),
-        ({}, 3, ["3 credentials in the pool", "Ready: demo, glm."], ["not ready"]),
-        ({"glm": ("A",), "demo": ("B",)}, 0, ["demo: not ready", "No model is ready."], []),
+        ({}, 3, ["3 credentials in the pool", "No key is missing for: demo, glm."], ["not ready"]),
+        ({"glm": ("A",), "demo": ("B",)}, 0, ["demo: not ready", "Every model lacks a key."], []),
     ],
     ids=["no-credential", "one-credential", "nothing-missing", "nothing-ready"],
 )  # fmt: skip

@@ -5,13 +5,13 @@ import http.server
 import json
 import socket
 import threading
+from dataclasses import replace
 
 import pytest
 from test_check import closed_port, facts, only, said
 
 from claude_proxy.check import listening
 from claude_proxy.config.listening import address_error
-from claude_proxy.providers.model_names import listing
 
 
 @pytest.fixture
@@ -65,24 +65,27 @@ def test_an_address_of_another_machine():
     only(listening.address(facts(HOST="192.0.2.1")), "error .env line 3: HOST: 192.0.2.1 is not an address of this machine")
 
 
-OWN_LIST = json.dumps(listing(["glm"])).encode()
-OWN_REJECTION = b'{"error": {"message": "set it as ANTHROPIC_AUTH_TOKEN in Claude Code."}}'
-
-
 @pytest.mark.parametrize(
     ("status", "body", "says"),
     [
-        (200, OWN_LIST, "info .env line 3: PORT: a proxy runs at "),
-        (
-            401,
-            b'{"error": {"message": "set it as ANTHROPIC_AUTH_TOKEN in Claude Code."}}',
-            "info .env line 3: PORT: a proxy runs",
-        ),
+        (200, b"<title>claude-proxy</title>", "info .env line 3: PORT: a proxy runs at "),
         (200, b'{"data": [{"id": "glm", "owned_by": "library"}]}', "error .env line 3: PORT: port "),
         (404, b"", "error .env line 3: PORT: port "),
     ],
-    ids=["own", "own-with-a-token", "another-api", "another-program"],
+    ids=["own", "another-api", "another-program"],
 )
 def test_which_program_uses_the_port(serve, status, body, says):
-    """The proxy's own list or rejection is right; any other program keeps the proxy from starting."""
+    """The proxy's own page is right; any other program keeps the proxy from starting."""
     only(listening.port(facts(PORT=serve(status, body))), says)
+
+
+@pytest.mark.parametrize("started", [0, 4e9], ids=["before-the-change", "after-the-change"])
+def test_a_changed_env_that_does_not_apply_yet(serve, tmp_path, started):
+    """A ``.env`` that is newer than the running proxy is reported, because a change of it needs a restart."""
+    path = tmp_path / ".env"
+    path.write_text("PORT=1\n")
+    body = json.dumps({"claude-proxy": "", "store": {"process_started": started}}).encode()
+    here = facts(PORT=serve(200, body), LITELLM_MASTER_KEY="sk-made-up-master-0123456789")
+    found = said(listening.port(replace(here, dotenv=replace(here.dotenv, path=path))))
+    assert [one for one in found if "restart the proxy" in one] == found[1:]
+    assert len(found) == (2 if started == 0 else 1)

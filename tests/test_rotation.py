@@ -659,7 +659,7 @@ async def test_what_the_operator_reads_of_a_refusal(lines):
     call = Call(A, B)
     await call.send(Upstream(refused(400, DISABLED), Response(200)))
     assert [line for _, line in lines] == [
-        "credential a: the account was rejected (HTTP 400); the next credential is used",
+        "credential a: the account was rejected (HTTP 400); another credential is used if one is available",
         "credential a is rejected: the account was rejected, and another credential served the same request",
     ]
     lines.clear()

@@ -53,7 +53,7 @@ def test_the_end_of_a_start(tmp_path):
 @pytest.mark.parametrize(
     ("environ", "lines"),
     [
-        ({}, ["Models that are ready: demo.", "Not ready: claude-*: set CLAUDE_OAUTH_TOKENS or CLAUDE_API_KEYS."]),
+        ({}, ["Models that are ready: demo.", f"Not ready: claude-*: {start_report.NO_CREDENTIAL}."]),
         ({"CLAUDE_TOKEN_MODE": "passthrough"}, ["Models that are ready: demo, claude-*."]),
     ],
 )

@@ -41,7 +41,7 @@ def test_everything_is_said():
     assert lines[anna].split() == ["anna", "1", "0", "10", "1", "0", "10"]
     assert "Users" not in shown(ANNA)
     assert "\nYou " in shown(ANNA)
-    assert lines[-1] == "State shared through SQLite. Process running since 2026-11-17 11:06."
+    assert lines[-1] == "State shared through SQLite. Process running since 2026-11-17 11:06. Times are in UTC."
 
 
 def test_who_is_not_asked_and_what_is_wrong_is_said():

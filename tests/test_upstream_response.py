@@ -100,3 +100,12 @@ def test_anthropics_clock(ahead):
 def test_a_date_that_is_none():
     """A clock that does not say anything is taken to be the proxy's."""
     assert [UpstreamResponse(429, {"date": text}, now=NOW).skew for text in ("", "soon", "0", "Wed, 32 Oct")] == [0.0] * 4
+
+
+def test_a_window_that_rejects_without_a_utilization_is_full():
+    """A rejecting window whose utilization is missing counts as full until its reset; without a reset nothing is assumed."""
+    headers = {f"{UNIFIED}5h-status": "rejected", f"{UNIFIED}5h-reset": str(NOW + 600)}
+    (window,) = UpstreamResponse(429, headers, now=NOW).windows()
+    assert (window.utilization, window.reset, window.rejected) == (1.0, NOW + 600, True)
+    (window,) = UpstreamResponse(429, {f"{UNIFIED}5h-status": "rejected"}, now=NOW).windows()
+    assert (window.utilization, window.rejected) == (None, True)

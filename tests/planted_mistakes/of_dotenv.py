@@ -162,7 +162,7 @@ ROWS = (
     ),
     dotenv(
         "one token for clients and administration", f"LITELLM_MASTER_KEY={MASTER}", f"LITELLM_MASTER_KEY={STATIC}",
-        ".env line 2: LITELLM_MASTER_KEY: is the same as PROXY_STATIC_TOKEN", "a different value",
+        ".env line 2: LITELLM_MASTER_KEY: is the same as PROXY_STATIC_TOKEN", "a value of its own",
     ),
     dotenv(
         "a Claude key as OpenAI's", OPENAI, f"OPENAI_API_KEY={API_KEY}\n",
