@@ -95,7 +95,7 @@ def test_a_rotation_is_not_visible_to_claude_code(start_proxy, tmp_path, upstrea
     )
     run = ClaudeCode(tmp_path, start_proxy().url).run("Hello")
     assert (run.code, run.result, run.retries) == (0, "served", 0)
-    asked = [seen.credential for seen in upstream.seen]
+    asked = [seen.credential for seen in upstream.asked]
     assert asked[:3] == [TOKENS["a"], TOKENS["b"], TOKENS["c"]]
     assert set(asked[3:]) <= {TOKENS["c"]}
 
