@@ -247,7 +247,7 @@ def test_no_layer_holds_a_secret_of_the_folder(equipped):
     equipped("build")
     image = equipped("config", "--images").stdout.split()
     image = next(name for name in image if name.startswith(equipped.name))
-    control = "Which models the proxy serves, and where each of them goes."
+    control = "The models that the proxy serves. Copy this file to config.yaml"
 
     found = search_image(equipped, image, CANARY, OWN_TOKEN, control)
 
