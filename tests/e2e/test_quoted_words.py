@@ -163,7 +163,7 @@ def test_a_genuine_refusal(start_proxy, upstream):
     upstream.answer = refusing(DISABLED, TOKENS["a"])
     for _ in range(3):
         assert answer_text(proxy.ask(question(MODEL), token=ANNA)) == "served"
-    assert {label for label, words in states(proxy).items() if words.startswith("out")} == {"a"}
+    assert {label for label, words in states(proxy).items() if words.startswith("rejected")} == {"a"}
     assert [seen.credential for seen in upstream.asked].count(TOKENS["a"]) == 1
     assert len(proxy.logged("credential a is rejected")) == 1
 
@@ -186,4 +186,4 @@ def test_a_genuine_refusal_of_the_only_credential(start_proxy, upstream, same, a
     assert states(proxy) == {"a": "usable"}
     answer = proxy.ask(question(MODEL), **another)
     assert (answer.status_code, answer.headers["x-should-retry"]) == (503, "false")
-    assert states(proxy)["a"].startswith("out")
+    assert states(proxy)["a"].startswith("rejected")
