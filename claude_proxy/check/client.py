@@ -7,16 +7,18 @@ from urllib.parse import urlsplit
 
 from claude_proxy.access.routes import is_open
 from claude_proxy.check import names
+from claude_proxy.check.client_file import ClientFile
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, Level, error, warning
 from claude_proxy.check.models import is_private
 from claude_proxy.config.settings import TokenMode
 from claude_proxy.credentials.credential import is_claude_credential
 from claude_proxy.providers.endpoints import ANTHROPIC_API, Origin
-from claude_proxy.upstream.headers import PROXY_TOKEN
+from claude_proxy.upstream.headers import PROXY_TOKEN, TOKEN_MODE
 
 HEADERS, BASE_URL = "ANTHROPIC_CUSTOM_HEADERS", "ANTHROPIC_BASE_URL"
 AUTH_TOKEN, API_KEY = "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY"
+QUIET = "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"
 _NAME = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 _SECOND_HEADER = rf"\s*(?={_NAME}\s*:\s*\S)"
 # What users write between two headers; Claude Code splits at line ends only and sends the rest as one header.
@@ -37,6 +39,7 @@ KNOWN = frozenset(
         "ANTHROPIC_DEFAULT_SONNET_MODEL", "ANTHROPIC_DEFAULT_HAIKU_MODEL", "ANTHROPIC_DEFAULT_FABLE_MODEL",
         "CLAUDE_CODE_SUBAGENT_MODEL", "CLAUDE_CODE_MAX_CONTEXT_TOKENS", "CLAUDE_CODE_MAX_OUTPUT_TOKENS",
         "CLAUDE_CODE_ATTRIBUTION_HEADER", "CLAUDE_CODE_AUTO_MODE_SERVER", "CLAUDE_CODE_AUTO_MODE_MODEL", "API_TIMEOUT_MS",
+        QUIET,
     }
 )  # fmt: skip
 # Names that users write for one of these, which are not like enough to be taken for a misspelling.
@@ -61,7 +64,7 @@ def client_file(facts: Facts) -> Iterator[Finding]:
         return
     yield from found.problems
     values = found.values
-    if any(problem.level is Level.ERROR and problem.spot.line for problem in found.problems) and not values:
+    if any(problem.level is Level.ERROR for problem in found.problems) and not values:
         return
     for name in values:
         meant = OTHER_NAMES.get(name) or (None if name in KNOWN else names.meant(name, KNOWN - values.keys(), ALIKE))
@@ -73,6 +76,12 @@ def client_file(facts: Facts) -> Iterator[Finding]:
     if not values.get(BASE_URL):
         remedy = f'write "{BASE_URL}": "http://your-server:4000"; `claude-proxy settings` prints the whole block'
         yield error(found.name, f"{BASE_URL} is not set in env, so Claude Code sends its requests to Anthropic", remedy)
+    yield from _tokens(facts, found)
+
+
+def _tokens(facts: Facts, found: ClientFile) -> Iterator[Finding]:
+    """A token that is missing, or that is sent where another one should be."""
+    values = found.values
     has_token = values.get(AUTH_TOKEN) or values.get(API_KEY) or PROXY_TOKEN in values.get(HEADERS, "").lower()
     if not has_token and not found.has_helper and not (facts.settings and is_open(facts.settings)):
         remedy = f"write {AUTH_TOKEN}; `claude-proxy settings` prints it"
@@ -80,6 +89,23 @@ def client_file(facts: Facts) -> Iterator[Finding]:
     if values.get(AUTH_TOKEN) and values.get(API_KEY):
         problem = f"is set beside {AUTH_TOKEN}; Claude Code sends both and asks which one to use"
         yield warning(found.place(API_KEY), problem, f"remove {API_KEY}")
+    if replaces_the_login(values):
+        problem = "replaces the user's login, which passthrough needs"
+        remedy = f"form B: remove {AUTH_TOKEN}; form A: remove {TOKEN_MODE}"
+        yield error(found.place(AUTH_TOKEN), problem, remedy)
+
+
+def replaces_the_login(values: Mapping[str, object]) -> bool:
+    """Whether the client requests passthrough and sends a token of the proxy in the place of the user's login."""
+    token = str(values.get(AUTH_TOKEN, "")).strip()
+    modes = [value.lower() for name, value in header_lines(str(values.get(HEADERS, ""))) if name == TOKEN_MODE]
+    return bool(token) and not is_claude_credential(token) and TokenMode.PASSTHROUGH.value in modes
+
+
+def header_lines(value: str) -> list[tuple[str, str]]:
+    """Return the headers of ``ANTHROPIC_CUSTOM_HEADERS``, their names in lower case."""
+    parts = [line.partition(":") for line in value.splitlines()]
+    return [(name.strip().lower(), text.strip()) for name, colon, text in parts if colon]
 
 
 def client_variables(facts: Facts) -> Iterator[Finding]:
@@ -161,7 +187,7 @@ def _auth_token(place: str, value: str, facts: Facts) -> Iterator[Finding]:
         return
     if settings.master_key and settings.master_key.reveal() == value:
         yield error(place, "is LITELLM_MASTER_KEY, which is for administration", "write PROXY_STATIC_TOKEN or a user's token")
-    if settings.mode is TokenMode.PASSTHROUGH:
+    if settings.mode is TokenMode.PASSTHROUGH and not replaces_the_login(facts.client_values):
         remedy = "put the proxy's token into ANTHROPIC_CUSTOM_HEADERS instead (README, form B)"
         yield warning(place, "makes Claude Code leave out its own login, which passthrough needs", remedy)
 

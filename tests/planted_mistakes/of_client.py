@@ -3,6 +3,8 @@
 from planted_mistakes import MASTER, OAUTH, SETTINGS, STATIC, Row, settings
 
 URL = '"http://127.0.0.1:4000"'
+QUIET = '    "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",\n'
+PASSTHROUGH = '    "ANTHROPIC_CUSTOM_HEADERS": "x-claude-token-mode: passthrough",\n'
 TOKEN = f'    "ANTHROPIC_AUTH_TOKEN": "{STATIC}",\n'
 MODEL = '    "ANTHROPIC_MODEL": "glm"\n'
 
@@ -101,6 +103,11 @@ ROWS = (
     settings(
         "two tokens", TOKEN, TOKEN + '    "ANTHROPIC_API_KEY": "made-up-second-token",\n',
         "settings.json line 5: ANTHROPIC_API_KEY: is set beside ANTHROPIC_AUTH_TOKEN", "remove ANTHROPIC_API_KEY", level="!",
+    ),
+    settings(
+        "the proxy's token in the place of the login", TOKEN, TOKEN + PASSTHROUGH + QUIET,
+        "settings.json line 4: ANTHROPIC_AUTH_TOKEN: replaces the user's login, which passthrough needs",
+        "form B: remove ANTHROPIC_AUTH_TOKEN; form A: remove x-claude-token-mode",
     ),
     # --- headers, models and switches ---
     settings(
