@@ -109,7 +109,33 @@ ROWS = (
         "settings.json line 4: ANTHROPIC_AUTH_TOKEN: replaces the user's login, which passthrough needs",
         "form B: remove ANTHROPIC_AUTH_TOKEN; form A: remove x-claude-token-mode",
     ),
+    settings(
+        "a token in the headers without the switch", TOKEN,
+        f'    "ANTHROPIC_CUSTOM_HEADERS": "x-litellm-api-key: {STATIC}",\n',
+        "settings.json line 4: ANTHROPIC_CUSTOM_HEADERS: Claude Code also sends the token to Anthropic",
+        'add "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"', level="!",
+    ),
+    settings(
+        "a token as an API key without the switch", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY",
+        "settings.json line 4: ANTHROPIC_API_KEY: Claude Code also sends the token to Anthropic",
+        'add "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"', level="!",
+    ),
     # --- headers, models and switches ---
+    settings(
+        "a misspelt header for the token", TOKEN, f'    "ANTHROPIC_CUSTOM_HEADERS": "x-litellm-apikey: {STATIC}",\n' + QUIET,
+        "settings.json line 4: ANTHROPIC_CUSTOM_HEADERS: x-litellm-apikey is not a header of the proxy",
+        "did you mean x-litellm-api-key?",
+    ),
+    settings(
+        "a misspelt header for the mode", TOKEN, TOKEN + PASSTHROUGH.replace("token-mode", "tokenmode"),
+        "settings.json line 5: ANTHROPIC_CUSTOM_HEADERS: x-claude-tokenmode is not a header of the proxy",
+        "did you mean x-claude-token-mode?",
+    ),
+    settings(
+        "a mode that does not exist in the headers", TOKEN, TOKEN + PASSTHROUGH.replace("passthrough", "pass"),
+        "settings.json line 5: ANTHROPIC_CUSTOM_HEADERS: the value of x-claude-token-mode is neither rotate nor passthrough",
+        "write one of the two",
+    ),
     settings(
         "a comma between two headers", TOKEN,
         f'    "ANTHROPIC_CUSTOM_HEADERS": "x-litellm-api-key: {STATIC}, x-claude-token-mode: passthrough",\n',
