@@ -195,6 +195,12 @@ def _base_url(place: str, value: str, _: Facts) -> Iterator[Finding]:
         yield warning(place, f"sends the token to {origin.host} unencrypted", "write https://")
 
 
+def _wait(place: str, value: str, _: Facts) -> Iterator[Finding]:
+    if value.strip().isdecimal() and int(value) < SHORTEST_WAIT:
+        problem = f"is {int(value)} milliseconds, and a response of a model can take minutes"
+        yield warning(place, problem, "write 600000, or remove the line")
+
+
 def _attribution(place: str, value: str, _: Facts) -> Iterator[Finding]:
     if value.strip().lower() in OFF[1:]:
         problem = "removes what Anthropic recognises Claude Code by: requests with OAuth tokens then get a 429 without a limit"
@@ -241,6 +247,7 @@ def _is_json(value: str) -> bool:
 
 CHECKS = {
     HEADERS: _headers,
+    "API_TIMEOUT_MS": _wait,
     BASE_URL: _base_url,
     "CLAUDE_CODE_ATTRIBUTION_HEADER": _attribution,
     AUTH_TOKEN: _auth_token,

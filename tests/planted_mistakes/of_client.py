@@ -155,6 +155,14 @@ ROWS = (
         "settings.json line 5: ANTHROPIC_MODEL: is gml, which is not served", "did you mean glm?",
     ),
     settings(
+        "the long window of a model that is not Claude", '"glm"', '"glm[1m]"',
+        "settings.json line 5: ANTHROPIC_MODEL: has [1m], which is for Claude models", "remove [1m]", level="!",
+    ),
+    settings(
+        "a time in seconds", MODEL, '    "API_TIMEOUT_MS": "600",\n' + MODEL,
+        "settings.json line 5: API_TIMEOUT_MS: is 600 milliseconds", "write 600000", level="!",
+    ),
+    settings(
         "Bedrock beside the proxy", MODEL, '    "CLAUDE_CODE_USE_BEDROCK": "1",\n' + MODEL,
         "settings.json line 5: CLAUDE_CODE_USE_BEDROCK: sends the requests to a cloud and not to the proxy", "remove it",
     ),
