@@ -512,7 +512,7 @@ def test_the_names_that_claude_code_asks_for():
 def test_the_names_that_variables_ask_for(variable, value, served, place):
     """A variable of Claude Code's, in .env or in settings.json, names a model that is served."""
     given = {"dotenv": f"{variable}={value}"} if place == ".env" else {"client_settings": {variable: value}}
-    found = said(models.claude_code_names(facts(**given)))
+    found = [line for line in said(models.claude_code_names(facts(**given))) if "which is not served" in line]
     assert bool(found) is not served
     assert all(one.startswith("error") and variable in one and value in one for one in found)
 
@@ -729,6 +729,14 @@ def test_settings_json_that_cannot_be_read(tmp_path, text):
     found = client_file.read_client_file(tmp_path / "settings.json")
     only(found.problems, "error", "settings.json", "cannot be read" if text is None else "ends before its last }")
     assert "made-up" not in str(found.problems)
+
+
+@pytest.mark.parametrize("url", [None, "127.0.0.1:4000"])
+def test_a_client_without_an_address_is_not_reported_to_reach_the_proxy(monkeypatch, url):
+    """The check that sends requests is left out where the file names no address to send them to."""
+    monkeypatch.setattr(table, "CHECKS", table.CHECKS[-1:])
+    given = facts(client_settings={"ANTHROPIC_BASE_URL": url} if url else {"ANTHROPIC_AUTH_TOKEN": STATIC})
+    assert table.run(given, table.When.ONLINE) == []
 
 
 # --- what is installed -------------------------------------------------------------------------------------------------------
@@ -1053,7 +1061,10 @@ def test_a_client_settings_file(project):
     (project / "settings.json").write_text(json.dumps({"env": {"ANTHROPIC_BASE_URL": "http://server:4000/v1"}}))
     done = run(project, "check", "--offline", "--client-settings", str(project / "settings.json"))
     assert "✗ settings.json line 1: ANTHROPIC_BASE_URL: ends with /v1" in done.stdout
-    assert run(project, "check", "--offline", "--client-settings", str(project / "gone.json")).returncode == 1
+    gone = run(project, "check", "--offline", "--client-settings", str(project / "gone.json"))
+    assert gone.returncode == 1
+    of_file = [line for line in gone.stdout.splitlines() if "gone.json" in line or "settings.json" in line]
+    assert of_file == [f"✗ {project / 'gone.json'}: cannot be read (No such file or directory); give the path of settings.json"]
 
 
 def test_a_last_good_copy_is_told_of(project):

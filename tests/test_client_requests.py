@@ -88,8 +88,12 @@ def found(url, *, has_helper=False, **values):
             (401, {}, error_of(f"no such key: {STATIC}")),
             ["error", "not claude-proxy rejects the token (HTTP 401)"],
         ),
+        (
+            (400, {}, error_of("a header is wrong")),
+            ["error", "the server responds to /v1/models with HTTP 400: a header is wrong"],
+        ),
     ],
-    ids=["redirect", "redirect-within", "tls", "a-page", "another-api", "broken", "not-ready", "another-401"],
+    ids=["redirect", "redirect-within", "tls", "a-page", "another-api", "broken", "not-ready", "another-401", "a-message"],
 )
 def test_what_a_response_means(serve, response, says):
     """Each response that is not claude-proxy's list is one error at the address or at the token."""
@@ -131,6 +135,14 @@ def test_a_token_that_a_program_prints(serve):
     """Check does not run apiKeyHelper, so a rejection without a token is no error."""
     url, _ = serve((401, {}, error_of("send it as ANTHROPIC_AUTH_TOKEN in Claude Code.")))
     only(found(url, ANTHROPIC_AUTH_TOKEN="", has_helper=True), "info", "the token of apiKeyHelper is not checked")
+
+
+def test_a_token_in_a_misspelt_header(serve):
+    """The error names the header that the proxy does not read, and does not report that there is no token."""
+    url, _ = serve((401, {}, error_of("send it as ANTHROPIC_AUTH_TOKEN in Claude Code.")))
+    headers = f"x-litellm-apikey: {STATIC}"
+    findings = found(url, ANTHROPIC_AUTH_TOKEN="", ANTHROPIC_CUSTOM_HEADERS=headers)
+    only(findings, "error", "ANTHROPIC_CUSTOM_HEADERS: the proxy does not read the token in x-litellm-apikey")
 
 
 @pytest.mark.parametrize("url", ["", "127.0.0.1:4000", "http://"])

@@ -7,16 +7,18 @@ from urllib.parse import urlsplit
 
 from claude_proxy.access.routes import is_open
 from claude_proxy.check import names
+from claude_proxy.check.client_file import ClientFile
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, Level, error, warning
 from claude_proxy.check.models import is_private
 from claude_proxy.config.settings import TokenMode
 from claude_proxy.credentials.credential import is_claude_credential
 from claude_proxy.providers.endpoints import ANTHROPIC_API, Origin
-from claude_proxy.upstream.headers import PROXY_TOKEN
+from claude_proxy.upstream.headers import FALLBACKS, PROXY_TOKEN, SESSION, TOKEN_MODE
 
 HEADERS, BASE_URL = "ANTHROPIC_CUSTOM_HEADERS", "ANTHROPIC_BASE_URL"
 AUTH_TOKEN, API_KEY = "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY"
+QUIET = "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"
 _NAME = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 _SECOND_HEADER = rf"\s*(?={_NAME}\s*:\s*\S)"
 # What users write between two headers; Claude Code splits at line ends only and sends the rest as one header.
@@ -37,6 +39,7 @@ KNOWN = frozenset(
         "ANTHROPIC_DEFAULT_SONNET_MODEL", "ANTHROPIC_DEFAULT_HAIKU_MODEL", "ANTHROPIC_DEFAULT_FABLE_MODEL",
         "CLAUDE_CODE_SUBAGENT_MODEL", "CLAUDE_CODE_MAX_CONTEXT_TOKENS", "CLAUDE_CODE_MAX_OUTPUT_TOKENS",
         "CLAUDE_CODE_ATTRIBUTION_HEADER", "CLAUDE_CODE_AUTO_MODE_SERVER", "CLAUDE_CODE_AUTO_MODE_MODEL", "API_TIMEOUT_MS",
+        QUIET,
     }
 )  # fmt: skip
 # Names that users write for one of these, which are not like enough to be taken for a misspelling.
@@ -48,6 +51,11 @@ OTHER_NAMES = {
 }  # fmt: skip
 # With one of these Claude Code sends its requests to a cloud.
 CLOUDS = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY")
+# Headers that the proxy reads, and how alike another name has to be to be taken for a misspelling of one.
+OWN_HEADERS = frozenset({PROXY_TOKEN, TOKEN_MODE, FALLBACKS, SESSION})
+ALIKE_HEADERS = 0.8
+# The shortest wait for a response, in milliseconds, that is not likely to be a number of seconds.
+SHORTEST_WAIT = 60000
 # How alike two names of variables have to be.
 ALIKE = 0.85
 QUOTES = tuple("\"'`")
@@ -61,7 +69,7 @@ def client_file(facts: Facts) -> Iterator[Finding]:
         return
     yield from found.problems
     values = found.values
-    if any(problem.level is Level.ERROR and problem.spot.line for problem in found.problems) and not values:
+    if any(problem.level is Level.ERROR for problem in found.problems) and not values:
         return
     for name in values:
         meant = OTHER_NAMES.get(name) or (None if name in KNOWN else names.meant(name, KNOWN - values.keys(), ALIKE))
@@ -73,13 +81,53 @@ def client_file(facts: Facts) -> Iterator[Finding]:
     if not values.get(BASE_URL):
         remedy = f'write "{BASE_URL}": "http://your-server:4000"; `claude-proxy settings` prints the whole block'
         yield error(found.name, f"{BASE_URL} is not set in env, so Claude Code sends its requests to Anthropic", remedy)
-    has_token = values.get(AUTH_TOKEN) or values.get(API_KEY) or PROXY_TOKEN in values.get(HEADERS, "").lower()
+    yield from _tokens(facts, found)
+
+
+def _tokens(facts: Facts, found: ClientFile) -> Iterator[Finding]:
+    """A token that is missing, or that is sent where another one should be."""
+    values = found.values
+    headers = values.get(HEADERS, "")
+    in_headers = PROXY_TOKEN in headers.lower() or bool(misspelt_token_header(headers))
+    has_token = values.get(AUTH_TOKEN) or values.get(API_KEY) or in_headers
     if not has_token and not found.has_helper and not (facts.settings and is_open(facts.settings)):
         remedy = f"write {AUTH_TOKEN}; `claude-proxy settings` prints it"
         yield error(found.name, "has no token of the proxy", remedy)
     if values.get(AUTH_TOKEN) and values.get(API_KEY):
         problem = f"is set beside {AUTH_TOKEN}; Claude Code sends both and asks which one to use"
         yield warning(found.place(API_KEY), problem, f"remove {API_KEY}")
+    api_key = values.get(API_KEY, "")
+    is_also_sent = HEADERS if in_headers else API_KEY if api_key and not is_claude_credential(api_key) else ""
+    if is_also_sent and values.get(QUIET, "").lower() in OFF and not (facts.settings and is_open(facts.settings)):
+        remedy = f'add "{QUIET}": "1"'
+        yield warning(found.place(is_also_sent), "Claude Code also sends the token to Anthropic", remedy)
+    if replaces_the_login(values):
+        problem = "replaces the user's login, which passthrough needs"
+        remedy = f"form B: remove {AUTH_TOKEN}; form A: remove {TOKEN_MODE}"
+        yield error(found.place(AUTH_TOKEN), problem, remedy)
+
+
+def replaces_the_login(values: Mapping[str, object]) -> bool:
+    """Whether the client requests passthrough and sends a token of the proxy in the place of the user's login."""
+    token = str(values.get(AUTH_TOKEN, "")).strip()
+    modes = [value.lower() for name, value in header_lines(str(values.get(HEADERS, ""))) if name == TOKEN_MODE]
+    return bool(token) and not is_claude_credential(token) and TokenMode.PASSTHROUGH.value in modes
+
+
+def header_lines(value: str) -> list[tuple[str, str]]:
+    """Return the headers of ``ANTHROPIC_CUSTOM_HEADERS``, their names in lower case."""
+    parts = [line.partition(":") for line in value.splitlines()]
+    return [(name.strip().lower(), text.strip()) for name, colon, text in parts if colon]
+
+
+def meant_header(name: str) -> str | None:
+    """Return the header of the proxy that a name is a misspelling of; None for any other name."""
+    return None if name in OWN_HEADERS else names.meant(name, (PROXY_TOKEN, TOKEN_MODE), ALIKE_HEADERS)
+
+
+def misspelt_token_header(value: str) -> str:
+    """Return the name under which the token is sent by mistake; empty where no name is like the right one."""
+    return next((name for name, _ in header_lines(value) if meant_header(name) == PROXY_TOKEN), "")
 
 
 def client_variables(facts: Facts) -> Iterator[Finding]:
@@ -116,9 +164,14 @@ def _headers(place: str, value: str, facts: Facts) -> Iterator[Finding]:
     for number, line in enumerate(filter(None, value.splitlines()), start=1):
         if not _LINE.fullmatch(line.strip()):
             yield error(place, f"line {number} of it is not `name: value`", remedy)
-        name, _, token = line.partition(":")
-        if name.strip().lower() == PROXY_TOKEN:
-            yield from _placeholder(place, token.strip(), facts)
+    for name, text in header_lines(value):
+        if name == PROXY_TOKEN:
+            yield from _placeholder(place, text, facts)
+        elif name == TOKEN_MODE and text.lower() not in {mode.value for mode in TokenMode}:
+            # The value is not shown: it may be a token.
+            yield error(place, f"the value of {TOKEN_MODE} is neither rotate nor passthrough", "write one of the two")
+        elif meant := meant_header(name):
+            yield error(place, f"{name} is not a header of the proxy", f"did you mean {meant}?")
 
 
 def _base_url(place: str, value: str, _: Facts) -> Iterator[Finding]:
@@ -142,6 +195,12 @@ def _base_url(place: str, value: str, _: Facts) -> Iterator[Finding]:
         yield warning(place, f"sends the token to {origin.host} unencrypted", "write https://")
 
 
+def _wait(place: str, value: str, _: Facts) -> Iterator[Finding]:
+    if value.strip().isdecimal() and int(value) < SHORTEST_WAIT:
+        problem = f"is {int(value)} milliseconds, and a response of a model can take minutes"
+        yield warning(place, problem, "write 600000, or remove the line")
+
+
 def _attribution(place: str, value: str, _: Facts) -> Iterator[Finding]:
     if value.strip().lower() in OFF[1:]:
         problem = "removes what Anthropic recognises Claude Code by: requests with OAuth tokens then get a 429 without a limit"
@@ -161,7 +220,7 @@ def _auth_token(place: str, value: str, facts: Facts) -> Iterator[Finding]:
         return
     if settings.master_key and settings.master_key.reveal() == value:
         yield error(place, "is LITELLM_MASTER_KEY, which is for administration", "write PROXY_STATIC_TOKEN or a user's token")
-    if settings.mode is TokenMode.PASSTHROUGH:
+    if settings.mode is TokenMode.PASSTHROUGH and not replaces_the_login(facts.client_values):
         remedy = "put the proxy's token into ANTHROPIC_CUSTOM_HEADERS instead (README, form B)"
         yield warning(place, "makes Claude Code leave out its own login, which passthrough needs", remedy)
 
@@ -188,6 +247,7 @@ def _is_json(value: str) -> bool:
 
 CHECKS = {
     HEADERS: _headers,
+    "API_TIMEOUT_MS": _wait,
     BASE_URL: _base_url,
     "CLAUDE_CODE_ATTRIBUTION_HEADER": _attribution,
     AUTH_TOKEN: _auth_token,

@@ -41,9 +41,8 @@ def read_client_file(path: Path) -> ClientFile:
     try:
         text = path.read_bytes().decode("utf-8")
     except OSError as problem:
-        return ClientFile(
-            name, problems=(error(name, f"cannot be read ({problem.strerror})", "give the path of settings.json"),)
-        )
+        unread = error(f"{path.absolute()}", f"cannot be read ({problem.strerror})", "give the path of settings.json")
+        return ClientFile(name, problems=(unread,))
     except UnicodeDecodeError:
         return ClientFile(name, problems=(error(name, "is not UTF-8 text", "save it as UTF-8"),))
     problems: list[Finding] = []

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from claude_proxy.check.client import API_KEY, AUTH_TOKEN, BASE_URL, HEADERS
+from claude_proxy.check.client import API_KEY, AUTH_TOKEN, BASE_URL, HEADERS, misspelt_token_header
 from claude_proxy.check.client_file import ClientFile
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, info, warning
@@ -142,6 +142,8 @@ def _responded(http: httpx.Client, to: Connection, response: httpx.Response, fac
         yield error(to.place, f"has the path {path}, which the proxy does not serve (HTTP {status})", f"write {other}")
     elif status == 503 and OWNER in words:
         yield error(to.place, f"claude-proxy is not ready (HTTP 503: {words})", "wait until it has started; look at its log")
+    elif 400 <= status < 500 and words and _is_anthropic_error(response):
+        yield error(to.place, f"the server responds to {MODELS} with HTTP {status}: {words}")
     else:
         problem = f"leads to a server that responds to {MODELS} with HTTP {status} and is not claude-proxy"
         yield error(to.place, problem, "write the address of the proxy")
@@ -153,6 +155,8 @@ def _rejected(to: Connection, response: httpx.Response, facts: Facts) -> Finding
     sent = any(name in ("authorization", "x-api-key", "x-litellm-api-key") for name, _ in to.headers)
     if to.file.has_helper and not sent:
         return info(to.place, f"{server} responds; the token of apiKeyHelper is not checked, because check does not run it")
+    if not sent and (name := misspelt_token_header(to.file.values.get(HEADERS, ""))):
+        return error(to.token_place, f"{server} does not read the token in {name} (HTTP 401)", "write x-litellm-api-key")
     if not sent:
         return error(to.token_place, f"is not set, and {server} needs a token (HTTP 401)", "`claude-proxy settings` prints it")
     remedy = "`claude-proxy settings` prints the token, `claude-proxy user add NAME` makes one"
@@ -365,6 +369,14 @@ def _entries(response: httpx.Response) -> list[dict[str, Any]]:
         return []
     data = loaded.get("data") if isinstance(loaded, dict) else None
     return [entry for entry in data if isinstance(entry, dict)] if isinstance(data, list) else []
+
+
+def _is_anthropic_error(response: httpx.Response) -> bool:
+    """Whether a response is an error in Anthropic's format."""
+    with contextlib.suppress(ValueError, RecursionError):
+        loaded = json.loads(response.text)
+        return isinstance(loaded, dict) and loaded.get("type") == "error" and isinstance(loaded.get("error"), dict)
+    return False
 
 
 def _words(response: httpx.Response) -> str:

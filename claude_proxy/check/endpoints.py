@@ -1,5 +1,6 @@
 """Checks of where models are: the path of each api_base, and the hosts of providers where no api_base is set."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,6 +31,9 @@ VERTEX_LOCATION = ("vertex_location", "VERTEXAI_LOCATION", "VERTEX_LOCATION")
 WITH_PATH = frozenset({"openai", "custom_openai", "hosted_vllm", "lm_studio", "llamafile"})
 # Ollama's own API, which has no /v1.
 OLLAMA = frozenset({"ollama", "ollama_chat"})
+# Hosts of Z.AI, and the paths there of its two formats.
+ZAI, ZAI_CHAT, ZAI_MESSAGES = ("api.z.ai", "open.bigmodel.cn"), "/api/paas/v4", "/api/anthropic"
+ZAI_CHAT_PATH = re.compile(r"/api/(coding/)?paas(/|$)")
 CHAT_PATH, MESSAGES_PATH, ANTHROPIC_PATH = "/chat/completions", "/v1/messages", "/anthropic"
 
 
@@ -75,10 +79,26 @@ def endpoints(facts: Facts) -> Iterator[Finding]:
             problem = f"the api_base of {name} {'has no scheme' if missing else 'is not a URL'}"
             yield error(at, problem, "write one such as https://host/path")
             continue
-        yield from _path(at, name, params, urlsplit(base).path.rstrip("/"), facts)
+        found = [*_path(at, name, params, urlsplit(base).path.rstrip("/"), facts)]
+        yield from found or _format_of_zai(at, name, params, base, facts)
         key = resolved(params.get("api_key"), facts.environ)
         if origin.scheme == "http" and key and not NO_KEY.fullmatch(key) and not is_private(origin.host):
             yield warning(at, f"the key of {name} is sent to {origin.host} unencrypted", "write https://")
+
+
+def _format_of_zai(at: str, name: str, params: Mapping[str, Any], base: str, facts: Facts) -> Iterator[Finding]:
+    """An address of one format of Z.AI, where the model's prefix selects the other one."""
+    parts = urlsplit(base)
+    if parts.hostname not in ZAI:
+        return
+    speaks_messages = provider_of(params, claude_hosts(facts), facts.environ) is Provider.ANTHROPIC_FORMAT
+    host = f"https://{parts.hostname}"
+    if speaks_messages and ZAI_CHAT_PATH.match(parts.path):
+        problem = f"the api_base of {name} is Z.AI's OpenAI format, and model anthropic/... sends Anthropic's format"
+        yield error(at, problem, f"write {host}{ZAI_MESSAGES}")
+    elif not speaks_messages and parts.path.startswith(ZAI_MESSAGES):
+        problem = f"the api_base of {name} is Z.AI's Anthropic format, and its model's prefix selects chat completions"
+        yield error(at, problem, f"write model: anthropic/..., or {host}{ZAI_CHAT}")
 
 
 def _path(at: str, name: str, params: Mapping[str, Any], path: str, facts: Facts) -> Iterator[Finding]:

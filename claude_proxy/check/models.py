@@ -29,6 +29,8 @@ MODEL_VARIABLES = (
 )  # fmt: skip
 # Names in Claude Code that are not models: it replaces them by one of the above, or by the model that is set.
 OTHER_ALIASES = frozenset({"default", "opusplan", "best", "inherit"})
+# Behind a model's name in Claude Code: the context window of a million tokens.
+LONG_MARK = "[1m]"
 REFERENCE = re.compile(r"os\.environ/\w+")
 ALMOST_REFERENCE = re.compile(
     r"\$\{?(\w+)(:-[^}]*)?\}?|os\.(?:get)?env(?:iron)?[\[./(].*|env[:/].*|\{\{.*\}\}|%\w+%", re.IGNORECASE
@@ -128,13 +130,27 @@ def claude_code_names(facts: Facts) -> Iterator[Finding]:
         problem = f"Claude Code requests models by itself that are not served: {', '.join(missing)}"
         yield warning(facts.config_path.name, problem, remedy)
     for variable in MODEL_VARIABLES:
-        asked = clients.get(variable, "").strip().removesuffix("[1m]")
+        value, place = clients.get(variable, "").strip(), _client_place(facts, variable)
+        if value.endswith(LONG_MARK) and not _is_claude(value.removesuffix(LONG_MARK), facts):
+            problem = "has [1m], which is for Claude models, behind the name of another model"
+            yield warning(place, problem, "remove [1m], and set model_info: {max_input_tokens: ...} in config.yaml")
+        asked = value.removesuffix(LONG_MARK)
         if not asked or asked in OTHER_ALIASES or asked in CLAUDE_CODE_NAMES or is_served(asked, served):
             continue
-        place = (
-            facts.client.place(variable) if facts.client and variable in facts.client.values else facts.dotenv.place(variable)
-        )
         yield error(place, f"is {asked}, which is not served", nearest(asked, served))
+
+
+def _client_place(facts: Facts, variable: str) -> str:
+    if facts.client and variable in facts.client.values:
+        return facts.client.place(variable)
+    return facts.dotenv.place(variable)
+
+
+def _is_claude(name: str, facts: Facts) -> bool:
+    """Whether a name in Claude Code stands for a Claude model, by itself or by its entry in config.yaml."""
+    entries = [entry["litellm_params"] for _, entry in facts.models if entry["model_name"] == name]
+    called = (name, *(str(params.get("model")) for params in entries))
+    return name in CLAUDE_CODE_NAMES or name in OTHER_ALIASES or any("claude" in one.lower() for one in called)
 
 
 def claude_names_elsewhere(facts: Facts) -> Iterator[Finding]:

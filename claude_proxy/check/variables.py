@@ -144,9 +144,9 @@ def values(facts: Facts) -> Iterator[Finding]:
     elif re.search(r"[/:\s]", domain):
         yield error(place, "has a port or a path, and should hold a name only", "write the name only; HTTPS_PORT sets the port")
     base = facts.environ.get("ANTHROPIC_API_BASE", "").strip().rstrip("/")
-    if re.search(r"/v1(/messages)?$", base):
+    if ending := re.search(r"/v1(/messages)?$", base):
         place = facts.dotenv.place("ANTHROPIC_API_BASE")
-        yield error(place, "ends with /v1, which the proxy adds by itself", "remove /v1")
+        yield error(place, f"ends with {ending[0]}, which the proxy adds by itself", f"remove {ending[0]}")
     ports = [name for name in ("PORT", "SCALE_PORT", "HTTP_PORT", "HTTPS_PORT") if facts.environ.get(name, "").strip()]
     for name, other in pairwise(sorted(ports, key=lambda one: facts.environ[one])):
         if facts.environ[name] == facts.environ[other] and "SCALE_PORT" in (name, other):

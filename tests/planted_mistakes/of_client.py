@@ -3,6 +3,8 @@
 from planted_mistakes import MASTER, OAUTH, SETTINGS, STATIC, Row, settings
 
 URL = '"http://127.0.0.1:4000"'
+QUIET = '    "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",\n'
+PASSTHROUGH = '    "ANTHROPIC_CUSTOM_HEADERS": "x-claude-token-mode: passthrough",\n'
 TOKEN = f'    "ANTHROPIC_AUTH_TOKEN": "{STATIC}",\n'
 MODEL = '    "ANTHROPIC_MODEL": "glm"\n'
 
@@ -102,7 +104,38 @@ ROWS = (
         "two tokens", TOKEN, TOKEN + '    "ANTHROPIC_API_KEY": "made-up-second-token",\n',
         "settings.json line 5: ANTHROPIC_API_KEY: is set beside ANTHROPIC_AUTH_TOKEN", "remove ANTHROPIC_API_KEY", level="!",
     ),
+    settings(
+        "the proxy's token in the place of the login", TOKEN, TOKEN + PASSTHROUGH + QUIET,
+        "settings.json line 4: ANTHROPIC_AUTH_TOKEN: replaces the user's login, which passthrough needs",
+        "form B: remove ANTHROPIC_AUTH_TOKEN; form A: remove x-claude-token-mode",
+    ),
+    settings(
+        "a token in the headers without the switch", TOKEN,
+        f'    "ANTHROPIC_CUSTOM_HEADERS": "x-litellm-api-key: {STATIC}",\n',
+        "settings.json line 4: ANTHROPIC_CUSTOM_HEADERS: Claude Code also sends the token to Anthropic",
+        'add "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"', level="!",
+    ),
+    settings(
+        "a token as an API key without the switch", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY",
+        "settings.json line 4: ANTHROPIC_API_KEY: Claude Code also sends the token to Anthropic",
+        'add "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"', level="!",
+    ),
     # --- headers, models and switches ---
+    settings(
+        "a misspelt header for the token", TOKEN, f'    "ANTHROPIC_CUSTOM_HEADERS": "x-litellm-apikey: {STATIC}",\n' + QUIET,
+        "settings.json line 4: ANTHROPIC_CUSTOM_HEADERS: x-litellm-apikey is not a header of the proxy",
+        "did you mean x-litellm-api-key?",
+    ),
+    settings(
+        "a misspelt header for the mode", TOKEN, TOKEN + PASSTHROUGH.replace("token-mode", "tokenmode"),
+        "settings.json line 5: ANTHROPIC_CUSTOM_HEADERS: x-claude-tokenmode is not a header of the proxy",
+        "did you mean x-claude-token-mode?",
+    ),
+    settings(
+        "a mode that does not exist in the headers", TOKEN, TOKEN + PASSTHROUGH.replace("passthrough", "pass"),
+        "settings.json line 5: ANTHROPIC_CUSTOM_HEADERS: the value of x-claude-token-mode is neither rotate nor passthrough",
+        "write one of the two",
+    ),
     settings(
         "a comma between two headers", TOKEN,
         f'    "ANTHROPIC_CUSTOM_HEADERS": "x-litellm-api-key: {STATIC}, x-claude-token-mode: passthrough",\n',
@@ -120,6 +153,14 @@ ROWS = (
     settings(
         "a model that is not served", '"glm"', '"gml"',
         "settings.json line 5: ANTHROPIC_MODEL: is gml, which is not served", "did you mean glm?",
+    ),
+    settings(
+        "the long window of a model that is not Claude", '"glm"', '"glm[1m]"',
+        "settings.json line 5: ANTHROPIC_MODEL: has [1m], which is for Claude models", "remove [1m]", level="!",
+    ),
+    settings(
+        "a time in seconds", MODEL, '    "API_TIMEOUT_MS": "600",\n' + MODEL,
+        "settings.json line 5: API_TIMEOUT_MS: is 600 milliseconds", "write 600000", level="!",
     ),
     settings(
         "Bedrock beside the proxy", MODEL, '    "CLAUDE_CODE_USE_BEDROCK": "1",\n' + MODEL,

@@ -184,6 +184,10 @@ ROWS = (
         "Claude's address with /v1", PORT, "PORT=4000\nANTHROPIC_API_BASE=https://api.anthropic.com/v1\n",
         ".env line 7: ANTHROPIC_API_BASE: ends with /v1", "remove /v1",
     ),
+    dotenv(
+        "Claude's address with /v1/messages", PORT, "PORT=4000\nANTHROPIC_API_BASE=https://api.anthropic.com/v1/messages\n",
+        ".env line 7: ANTHROPIC_API_BASE: ends with /v1/messages", "remove /v1/messages",
+    ),
     dotenv("a port in words", PORT, "PORT=http\n", ".env line 6: PORT: is 'http'", "a port number from 1 to 65535"),
     dotenv(
         "a mode that does not exist", PORT, "PORT=4000\nCLAUDE_TOKEN_MODE=pool\n",

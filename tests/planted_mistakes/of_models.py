@@ -55,6 +55,16 @@ ROWS = (
     ),
     # --- addresses ---
     config(
+        "Z.AI's OpenAI format for a model of Anthropic's", "https://api.z.ai/api/anthropic", "https://api.z.ai/api/coding/paas/v4",
+        "config.yaml line 8: the api_base of glm is Z.AI's OpenAI format", "write https://api.z.ai/api/anthropic",
+    ),
+    config(
+        "Z.AI's Anthropic format for a model of chat completions", "model: anthropic/glm-5.3\n" + GLM_BASE,
+        "model: openai/glm-5.3\n" + GLM_BASE.replace("/anthropic", "/anthropic/v1"),
+        "config.yaml line 8: the api_base of glm is Z.AI's Anthropic format", "model: anthropic/...",
+        "https://api.z.ai/api/paas/v4",
+    ),
+    config(
         "/v1 behind an address of Anthropic's format", "https://api.z.ai/api/anthropic", "https://api.z.ai/api/anthropic/v1",
         "config.yaml line 8: the api_base of glm ends with /v1, which the Anthropic format adds by itself", "remove /v1",
     ),

@@ -193,7 +193,8 @@ PROJECTS = {
         "config.yaml": CLAUDE + END,
         ".env": TOKENS + "CLAUDE_TOKEN_MODE=passthrough\nPROXY_LOG_FORMAT=json\n",
         "settings.json": '{\n  "env": {\n    "ANTHROPIC_BASE_URL": "http://127.0.0.1:4000",\n'
-        f'    "ANTHROPIC_CUSTOM_HEADERS": "x-litellm-api-key: {STATIC}\\nx-claude-token-mode: passthrough"\n  }},\n'
+        f'    "ANTHROPIC_CUSTOM_HEADERS": "x-litellm-api-key: {STATIC}\\nx-claude-token-mode: passthrough",\n'
+        '    "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"\n  },\n'
         '  "permissions": {"allow": ["Bash(ls:*)"]}\n}\n',
     },
     "a client of a user": {

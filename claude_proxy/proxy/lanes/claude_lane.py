@@ -38,7 +38,8 @@ NO_CREDENTIAL = own_refusal(
 NO_LOGIN = own_refusal(
     401,
     "No Claude credential: this proxy passes on the user's own login, and the request has none. Log in with Claude Code, and "
-    "send the proxy's token in the header x-litellm-api-key.",
+    "send the proxy's token in the header x-litellm-api-key. ANTHROPIC_AUTH_TOKEN in settings.json or the shell replaces the "
+    "login: remove it.",
 )
 
 BLOCKED = (
