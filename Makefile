@@ -18,6 +18,7 @@ packages = @count="$$(grep -c '^[^ \#].*==' $(1)) packages"; [ "$$count" != "1 p
 	$(BIN)/python -m pip --version > /dev/null 2>&1 || $(BIN)/python -m ensurepip > /dev/null; \
 	echo "Installing $$count with pip$(if $(UV),, (uv would be faster)) ..."; \
 	$(PIP) -r $(1)
+COMMA := ,
 TOOLS := .venv-tools
 DEPLOY := .venv-deploy
 COMPILE := $(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
@@ -97,11 +98,20 @@ user-remove: install  ## remove a user: make user-remove NAME=anna
 user-list: install  ## list the users
 	@$(BIN)/python -m claude_proxy user list
 
-backup: install  ## write everything that a new machine needs into one file: make backup FILE=claude-proxy.backup
-	@$(BIN)/python -m claude_proxy backup '$(or $(FILE),claude-proxy.backup)'
+# A passphrase that nobody can type is reported before anything is installed. A backup without secrets needs none.
+BACKUP := '$(or $(FILE),claude-proxy.backup)' $(if $(PASSPHRASE_FILE),--passphrase-file '$(PASSPHRASE_FILE)')
+passphrase = $(if $(PASSPHRASE_FILE),,@$(1) ( : <> /dev/tty ) 2> /dev/null || \
+	{ echo "There is no terminal to ask for the passphrase: add PASSPHRASE_FILE=FILE, whose first line is the passphrase." >&2; exit 1; })
 
-restore: install  ## restore a backup: make restore FILE=claude-proxy.backup
-	@$(BIN)/python -m claude_proxy restore '$(or $(FILE),claude-proxy.backup)'
+backup:  ## write everything that a new machine needs into one file: make backup FILE=claude-proxy.backup; PASSPHRASE_FILE=FILE instead of asking
+	$(call passphrase)
+	@$(MAKE) --no-print-directory install
+	@$(BIN)/python -m claude_proxy backup $(BACKUP)
+
+restore:  ## restore a backup: make restore FILE=claude-proxy.backup; PASSPHRASE_FILE=FILE instead of asking
+	$(call passphrase,! head -n 1 '$(or $(FILE),claude-proxy.backup)' | grep -aq '^claude-proxy backup$(COMMA) encrypted' ||)
+	@$(MAKE) --no-print-directory install
+	@$(BIN)/python -m claude_proxy restore $(BACKUP)
 
 check-config: install  ## find errors in .env and config.yaml; CHECK_ARGS=--live sends a request to every model, CHECK_ARGS=--offline connects to no host
 	@$(BIN)/python -m claude_proxy check $(CHECK_ARGS)

@@ -11,6 +11,7 @@ from claude_proxy.cli.onboarding import (
     CONTEXT_VARIABLE,
     FORMATS,
     MODEL_VARIABLES,
+    SEARCH_VARIABLE,
     OnboardingError,
     Setup,
     context_of,
@@ -198,7 +199,8 @@ def test_how_much_a_model_takes(name, sizes, expected):
     loaded = {"model_list": [CLAUDE, *entries]}
     one = setup(loaded, Settings.parse({}), url="http://x", token=TOKEN, model=name)
     for form in ("settings", "vscode", "shell", "fish", "powershell"):
-        assert (f'"{CONTEXT_VARIABLE}"' in FORMATS[form].render([one])) is (expected is not None)
+        text = FORMATS[form].render([one]).replace(f'"{CONTEXT_VARIABLE}": ""', "")
+        assert (f'"{CONTEXT_VARIABLE}"' in text) is (expected is not None)
     assert one.environment().get(CONTEXT_VARIABLE) == expected
 
 
@@ -263,8 +265,23 @@ def test_form_b():
     assert said["ANTHROPIC_CUSTOM_HEADERS"] == f"x-litellm-api-key: {TOKEN}\nx-claude-token-mode: passthrough"
     assert "ANTHROPIC_AUTH_TOKEN" not in said
     assert "claudeCode.disableLoginPrompt" not in json.loads(FORMATS["vscode"].render([one]))
-    assert one.alone()["env"] == said | {"ANTHROPIC_AUTH_TOKEN": ""}
-    assert PLAIN.alone()["env"] == PLAIN.environment() | {"ANTHROPIC_API_KEY": ""}
+    assert one.for_code() == said | {"ANTHROPIC_AUTH_TOKEN": ""}
+    assert PLAIN.for_code() == PLAIN.environment() | {"ANTHROPIC_API_KEY": "", "ANTHROPIC_CUSTOM_HEADERS": ""}
+
+
+@pytest.mark.parametrize("form", ["a", "b"])
+@pytest.mark.parametrize("model", [None, "glm"])
+def test_a_command_empties_what_another_block_sets(form, model):
+    """The settings of a command hold every variable that the block of another form or model could set, if only as empty."""
+    one = setup(LOADED, Settings.parse({}), url="http://x", token=TOKEN, model=model, form=form)
+    others = [
+        setup(LOADED, Settings.parse({}), url="http://x", token=TOKEN, model=name, form=other)
+        for name in (None, "glm") for other in ("a", "b")
+    ]  # fmt: skip
+    written = {name for other in others for name in other.environment()} - {SEARCH_VARIABLE}
+    found = one.alone()["env"]
+    assert written <= set(found)
+    assert {name: value for name, value in found.items() if value} == one.environment()
 
 
 def test_in_form_b_claude_needs_no_pool():

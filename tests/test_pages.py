@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import re
 
 import pytest
@@ -41,6 +42,12 @@ def test_an_open_proxy_has_a_banner(name, static):
     assert ("This proxy is open: everyone" in text) == (static == "open")
 
 
+def test_the_pages_have_titles_of_their_own():
+    """A browser's tabs and history tell the two pages apart."""
+    titles = [re.findall(r"<title>(.*)</title>", text_of(page(name, Settings.parse({})))) for name in ("start", "pool")]
+    assert titles == [["claude-proxy"], ["claude-proxy: pool"]]
+
+
 def test_what_the_start_page_holds():
     """It links to /pool, names the version, and shows the block with a placeholder in the token's place; no secret."""
     secrets = {
@@ -51,6 +58,12 @@ def test_what_the_start_page_holds():
     text = text_of(page("start", Settings.parse(secrets)))
     assert re.findall(r'href="([^"]*)"', text) == ["data:,", "/pool"]
     assert f"version {__version__}" in text
-    assert '"ANTHROPIC_AUTH_TOKEN": "YOUR-TOKEN"' in text
+    (block,) = re.findall(r"<pre[^>]*><code>(.*?)</code></pre>", text, re.DOTALL)
+    assert json.loads(re.sub(r"</?span[^>]*>", "", block))["env"] == {
+        "ANTHROPIC_BASE_URL": "the address of this page",
+        "ANTHROPIC_AUTH_TOKEN": "YOUR-TOKEN",
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+    }
+    assert "Ask the operator of this proxy for your token." in " ".join(text.split())
     assert "claude-proxy settings" in text
     assert "made-up" not in text

@@ -32,7 +32,7 @@ def test_the_address_of_the_proxy(host, url):
     ("response", "path", "says"),
     [
         (httpx.Response(401), "/pool", "rejects the token of .env (HTTP 401). Use the .env that"),
-        (httpx.Response(403), "/usage.csv", "does not allow /usage.csv with this token (HTTP 403). Set LITELLM_MASTER_KEY"),
+        (httpx.Response(403), "/usage.csv", "/usage.csv needs the master key: set LITELLM_MASTER_KEY in .env"),
         (httpx.Response(307, headers={"location": "https://x.example"}), "/pool", "redirects to another address (HTTP 307)"),
         (httpx.Response(503), "/pool", "responded with HTTP 503. Its log has the reason."),
         (httpx.ConnectError("[Errno 111] Connection refused"), "/pool", "at http://127.0.0.1:4000 (connection refused)."),

@@ -73,10 +73,11 @@ def test_form_b_is_printed(peopled, capsys):
 @pytest.mark.parametrize("command", [("settings",), ("user", "add", "anna")], ids=["settings", "user-add"])
 @pytest.mark.parametrize("form", ["python", "typescript", "github"])
 def test_where_the_token_of_code_belongs(peopled, capsys, command, form):
-    """A format without the token says which variable holds it, and shows the token beside the block."""
+    """A format without the token names the variable or the repository's secret for it, and shows the token beside the block."""
     run(peopled, *command, "--format", form)
     printed = capsys.readouterr()
-    (token,) = re.findall(r"Set CLAUDE_PROXY_TOKEN to (\S+)$", printed.err, re.MULTILINE)
+    where = "gh secret set CLAUDE_PROXY_TOKEN\nThe token is" if form == "github" else "Set CLAUDE_PROXY_TOKEN to"
+    (token,) = re.findall(rf"{where} (\S+)$", printed.err, re.MULTILINE)
     assert len(token) > 40
     assert token not in printed.out
 

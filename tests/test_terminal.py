@@ -44,6 +44,14 @@ def test_everything_is_said():
     assert lines[-1] == "State shared through SQLite. Process running since 2026-11-17 11:06. Times are in UTC."
 
 
+def test_a_credential_that_was_never_used():
+    """Without a response from Anthropic no limit is known: neither a credential's nor the room of the pool."""
+    text = render(report([snapshot()], Ledger(clock=lambda: NOW), ADMIN, STORE_STATUS, NOW), 120, colours=False)
+    assert text.splitlines()[0] == "1 of 1 credential usable, rate limits not known yet"
+    assert "\n  not used yet; Anthropic reports its limits with the first response\n" in text
+    assert "not used yet" not in shown()
+
+
 def test_who_is_not_asked_and_what_is_wrong_is_said():
     """What is wrong in the pool's files stands below the first; the paused and the expired say why they are not asked."""
     cooldowns = {EVERYTHING: Cooldown(NOW + HOUR, "limit reached: 5h")}

@@ -50,6 +50,22 @@ def test_user_remove_works_with_broken_settings(peopled, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_the_list_without_users(peopled, capsys):
+    """Without users the list says whether the file is missing, which is what a deleted one looks like."""
+    path = peopled / ".state" / "users"
+    run(peopled, "user", "list")
+    missing = "There is no users file; no user can log in with a token of their own. `claude-proxy user add NAME` adds one.\n"
+    assert capsys.readouterr().err == missing
+    run(peopled, "user", "add", "anna")
+    run(peopled, "user", "remove", "anna")
+    capsys.readouterr()
+    run(peopled, "user", "list")
+    assert capsys.readouterr().err == "There are no users. `claude-proxy user add NAME` adds one.\n"
+    path.unlink()
+    run(peopled, "user", "list")
+    assert capsys.readouterr().err == missing
+
+
 def test_the_list_as_json(peopled, capsys):
     """``user list --json`` has a value for each user, and an empty list without any."""
     run(peopled, "user", "list", "--json")

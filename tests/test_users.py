@@ -219,9 +219,7 @@ def test_a_deleted_file_revokes_everybody_in_it(path, caplog):
     only_filed = UserBook(path=path)
     only_filed.all_users()
     assert (book.closed, only_filed.closed) == (True, False)
-    assert [record.message for record in caplog.records] == [
-        "PROXY_USER_TOKENS_FILE: the file was removed; its users are refused"
-    ]
+    assert [record.message for record in caplog.records] == [f"{path} was removed; its users are refused"]
 
 
 def test_a_proxy_whose_file_is_deleted_stays_closed(book, path):

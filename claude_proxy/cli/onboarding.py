@@ -37,6 +37,8 @@ KNOWN_MODELS = {LONG_CONTEXT: "claude-opus-4-8", USUAL_CONTEXT: "claude-sonnet-4
 # In auto mode Claude Code 2.1.332 has Anthropic's server check each call, and no other server can: behind another model it
 # refuses every call that needs a check. With the first one off it checks by itself, with requests to the model of the second.
 CHECK_VARIABLE, CHECK_MODEL_VARIABLE = "CLAUDE_CODE_AUTO_MODE_SERVER", "CLAUDE_CODE_AUTO_MODE_MODEL"
+# What a command empties in a user's own settings.json, which may be those of another form or model.
+REPLACED_VARIABLES = (*MODEL_VARIABLES, FORCE_VARIABLE, CONTEXT_VARIABLE, CHECK_VARIABLE, CHECK_MODEL_VARIABLE)
 # Claude Code finds most tools by a search, and each find changes the start of the request, which the provider has cached.
 # "auto" sends every tool from the start as long as they take less than a tenth of the window.
 SEARCH_VARIABLE, SEARCH = "ENABLE_TOOL_SEARCH", "auto"
@@ -135,11 +137,17 @@ class Setup:
         return {"env": self.environment(), "modelPicker": {"options": [row.fields() for row in self.rows], **replaced}}
 
     def alone(self) -> dict[str, Any]:
-        """Return the settings that win over a user's own: another token or key of the user's is taken away."""
+        """Return the settings that win over a user's own: another token, key, header or model of the user's is emptied."""
         settings = self.settings()
-        # Claude Code would send this one beside the proxy's token, or instead of the login.
-        removed = "ANTHROPIC_API_KEY" if self.form == "a" else "ANTHROPIC_AUTH_TOKEN"
-        return settings | {"env": settings["env"] | {removed: ""}}
+        return settings | {"env": dict.fromkeys((*self._logins(), *REPLACED_VARIABLES), "") | settings["env"]}
+
+    def for_code(self) -> dict[str, str]:
+        """Return the variables for a program, which does not read a user's own settings."""
+        return self.environment() | dict.fromkeys(self._logins(), "")
+
+    def _logins(self) -> tuple[str, ...]:
+        """Return the variables that Claude Code would send beside the proxy's token, or instead of the login."""
+        return ("ANTHROPIC_API_KEY", "ANTHROPIC_CUSTOM_HEADERS") if self.form == "a" else ("ANTHROPIC_AUTH_TOKEN",)
 
     @property
     def command(self) -> str:
@@ -349,7 +357,7 @@ def functions(setups: Sequence[Setup]) -> dict[str, str]:
 
 
 def _code(write: Callable[[Mapping[str, str], str], str]) -> Callable[[Sequence[Setup]], str]:
-    return lambda setups: write(setups[0].alone()["env"], setups[0].token)
+    return lambda setups: write(setups[0].for_code(), setups[0].token)
 
 
 def github_actions(setups: Sequence[Setup]) -> str:

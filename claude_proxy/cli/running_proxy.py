@@ -93,8 +93,8 @@ def _problem(status: int, shown: str, path: str) -> str:
         return f"The proxy at {shown} rejects the token of .env (HTTP 401). Use the .env that the proxy was started with."
     if status == 403:
         return (
-            f"The proxy at {shown} does not allow {path} with this token (HTTP 403). "
-            "Set LITELLM_MASTER_KEY in .env, and restart the proxy."
+            f"{path} needs the master key: set LITELLM_MASTER_KEY in .env (openssl rand -hex 32) and restart the proxy. "
+            f"The proxy at {shown} does not allow it with this token (HTTP 403)."
         )
     if 300 <= status < 400:
         return f"{shown} redirects to another address (HTTP {status}). Set that address with --url."

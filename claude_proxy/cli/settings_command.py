@@ -79,7 +79,11 @@ def tell_where(settings: Settings, options: Options, token: Secret | None) -> No
     tell(f"For {block.where}.")
     if not block.has_token:
         shown = token.reveal() if token else onboarding.placeholder(settings, options.user)
-        tell(f"The token is not in it: the code reads it from the environment. Set {TOKEN_VARIABLE} to {shown}")
+        if options.format == "github":
+            tell(f"Store the token as a repository secret: gh secret set {TOKEN_VARIABLE}")
+            tell(f"The token is {shown}")
+        else:
+            tell(f"The token is not in it: the code reads it from the environment. Set {TOKEN_VARIABLE} to {shown}")
     if options.form == "b":
         tell("Form B is for users with a login of their own: /login, CLAUDE_CODE_OAUTH_TOKEN or ANTHROPIC_API_KEY.")
     url = onboarding.proxy_url(settings, options.url, os.environ)

@@ -16,6 +16,7 @@ GOOD, WARN, BAD, SOFT, BOLD = "32", "33", "31", "2", "1"
 STATE_COLOURS = {"usable": GOOD, "partly rate-limited": WARN, "paused": WARN}
 # What is shown for a state beside its cooldowns.
 STATE_WORDS = {"paused": "paused", "expired": "login expired: start Claude Code in its home folder"}
+NOT_USED = "not used yet; Anthropic reports its limits with the first response"
 USAGE = tuple(
     Column(f"{what} {period}", numeric=True) for period in ("today", "7 days") for what in ("requests", "errors", "tokens")
 )
@@ -84,6 +85,9 @@ def tokens_of(row: Mapping[str, float]) -> float:
 def _pool(data: Mapping[str, Any], clock: Callable[[float], str]) -> Iterator[Line]:
     pool = data["pool"]
     room = "" if pool["headroom"] is None else f", {pool['headroom']:.0%} of the rate limits left"
+    # Without any window, only a cooldown is known.
+    if pool["headroom"] and not any(one["windows"] for one in data["credentials"]):
+        room = ", rate limits not known yet"
     yield Line(f"{pool['usable']} of {counted(pool['credentials'], 'credential')} usable{room}", BOLD)
     if data.get("open"):
         yield Line(OPEN_NOTICE, BAD)
@@ -109,6 +113,8 @@ def _credential(one: Mapping[str, Any], clock: Callable[[float], str]) -> Iterat
     for window in one["windows"]:
         used = window["utilization"]
         yield Line(f"{bar(used)} {used:4.0%} {window['title']}, {forecast(window, clock)}", grade(used), 2)
+    if not (one["windows"] or one["week"]["requests"] or one["last_error"] or one["state"]["cooldowns"]):
+        yield Line(NOT_USED, SOFT, 2)
     yield Line(f"{counted(one['sessions'], 'session')}; today {sums(one['today'])}; 7 days {sums(one['week'])}", "", 2)
     if one["last_error"]:
         yield Line(f"last error {clock(one['last_error']['at'])}: {one['last_error']['text']}", SOFT, 2)

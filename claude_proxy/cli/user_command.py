@@ -18,6 +18,8 @@ from claude_proxy.cli.settings_command import BLOCK_OPTIONS, blocks, show_block
 from claude_proxy.cli.tables import Column, Style
 from claude_proxy.config.users import UserBook, parse_list, parse_users
 
+NO_FILE = "There is no users file; no user can log in with a token of their own."
+
 
 def add_user(options: Options) -> None:
     """Create a user's token and print the settings with it."""
@@ -38,7 +40,8 @@ def remove_user(options: Options) -> None:
 
 def list_users(options: Options) -> None:
     """Print each user, the day on which it was added, and the file or variable that it is in; no token."""
-    rows = users_file.listed(users_path(options.project, options.data), users_as_they_are(options))
+    path = users_path(options.project, options.data)
+    rows = users_file.listed(path, users_as_they_are(options))
     if options.json:
         found = [{"name": row.name, "since": row.since or None, "place": row.place} for row in rows]
         print(json.dumps(found, indent=2))  # noqa: T201 - the output
@@ -47,7 +50,8 @@ def list_users(options: Options) -> None:
         columns = [Column(name) for name in ("user", "since", "place")]
         print(tables.text(columns, [[row.name, row.since, row.place] for row in rows], style), end="")  # noqa: T201
     if not rows:
-        tell("There are no users. `claude-proxy user add NAME` adds one.")
+        none = "There are no users." if path.exists() else NO_FILE
+        tell(f"{none} `claude-proxy user add NAME` adds one.")
 
 
 def users_as_they_are(options: Options) -> UserBook:

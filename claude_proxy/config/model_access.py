@@ -1,5 +1,6 @@
 """Which models each user may use: the block ``claude_proxy: users:`` of config.yaml. Plain values, no I/O."""
 
+import difflib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from claude_proxy.providers.endpoints import BLOCK, matches
 
 # Request fields whose entries may name more models.
 MODEL_FIELDS = ("fallbacks", "tools")
+# What the limit of a user holds.
+KEYS = ("models", "groups")
 
 
 @dataclass(frozen=True)
@@ -99,12 +102,29 @@ def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
     names = [model["model_name"] for model in _entries(config)]
     groups = access_groups({"model_list": _entries(config)})
     for user, entry in users.items():
-        if not isinstance(user, str) or not isinstance(entry, dict) or not entry or not {"models", "groups"}.issuperset(entry):
-            yield f"{BLOCK}: users: {user}: should hold models, groups or both, each a list, and nothing else"
+        if not isinstance(user, str) or not isinstance(entry, dict) or not entry:
+            name = user if isinstance(user, str) else f'"{user}"'
+            meant = ", ".join(_texts(entry)) or (names or ["glm"])[0]
+            yield (
+                f"{BLOCK}: users: {user}: should hold models, groups or both, each a list, and nothing else; "
+                f"write {name}: {{models: [{meant}]}}"
+            )
+        elif unknown := [str(key) for key in entry if key not in KEYS]:
+            yield from (f"{BLOCK}: users: {user}: {key} is not known; {_meant(key)}" for key in unknown)
         elif folded(user) == "admin":
             yield f"{BLOCK}: users: admin: is the master key, which has no limits"
         elif "models" in entry:
             yield from (f"{BLOCK}: users: {user}: {mistake}" for mistake in _mistakes_of_models(entry["models"], names, groups))
+
+
+def _texts(entry: object) -> list[str]:
+    """Return the names in a limit that is a list or a single name."""
+    return [one for one in (entry if isinstance(entry, list) else [entry]) if isinstance(one, str) and one]
+
+
+def _meant(key: str) -> str:
+    found = difflib.get_close_matches(key.lower(), KEYS, 1, 0.6)
+    return f"did you mean {found[0]}?" if found else f"the keys are {' and '.join(KEYS)}"
 
 
 def _mistakes_of_models(models: object, names: list[str], groups: Mapping[str, tuple[str, ...]]) -> Iterator[str]:

@@ -267,7 +267,7 @@ class UserBook:
         except FileNotFoundError:
             gone = self._stamp is not None
             self._filed, self._stamp, self._settled, self._unsafe, self._absent = (), None, False, "", True
-            self._log_once(("the file was removed; its users are refused",) if gone else ())
+            self._log_once((f"{self.path} was removed; its users are refused",) if gone else (), prefix="")
         except OSError as error:
             self._settled, self._seen = False, True
             self._log_once((f"the file cannot be read ({error.strerror}); its users stay as they were last read",))
@@ -278,10 +278,10 @@ class UserBook:
             self._filed, mistakes = parse_users(parse_lines(content), self.fixed, self.forbidden)
             self._log_once(mistakes)
 
-    def _log_once(self, mistakes: tuple[str, ...]) -> None:
+    def _log_once(self, mistakes: tuple[str, ...], prefix: str = f"{FILE_VARIABLE}: ") -> None:
         for mistake in mistakes:
             if mistake not in self._mistakes:
-                logger.warning("%s: %s", FILE_VARIABLE, mistake)
+                logger.warning("%s%s", prefix, mistake)
         self._mistakes = mistakes
 
 

@@ -8,6 +8,8 @@ from claude_code import ClaudeCode
 from conftest import by_provider
 from processes import STATIC_TOKEN
 
+from claude_proxy.cli.onboarding import REPLACED_VARIABLES
+
 COUNT = {"command": 'python3 -c \'print("forty" + "-two")\'', "description": "Count"}
 BETA = "dangerous-tool-use-2026-09-03"
 
@@ -21,9 +23,13 @@ def checked(seen: up.Seen, outcome: str) -> up.Reply:
     return up.Reply(headers={"content-type": "text/event-stream", "request-id": "req_1"}, chunks=up.sse(*events))
 
 
+@pytest.mark.parametrize("emptied", [(), REPLACED_VARIABLES], ids=["unset", "empty"])
 @pytest.mark.parametrize(("outcome", "ran"), [("not_flagged", True), ("flagged", False)])
-def test_claude_s_calls_are_checked_by_its_server(pooled, upstream, tmp_path, outcome, ran):
-    """The request for the check and its result pass as they are, so that a call runs or not as Anthropic's server says."""
+def test_claude_s_calls_are_checked_by_its_server(pooled, upstream, tmp_path, outcome, ran, emptied):
+    """The request for the check and its result pass as they are, so that a call runs or not as Anthropic's server says.
+
+    The variables that a printed command empties are for Claude Code as if they were not set.
+    """
 
     def claude(seen: up.Seen) -> up.Reply:
         assert seen.json["safeguards"]
@@ -33,7 +39,7 @@ def test_claude_s_calls_are_checked_by_its_server(pooled, upstream, tmp_path, ou
 
     upstream.answer = by_provider(claude=claude)
     user = ClaudeCode(tmp_path, pooled.url)
-    run = user.run("Count", "--permission-mode", "auto", model="claude-opus-5-5")
+    run = user.run("Count", "--permission-mode", "auto", model="claude-opus-5-5", **dict.fromkeys(emptied, ""))
     assert (run.code, run.retries, run.result) == (0, 0, "the end"), run.events
     assert len(upstream.asked) == 2, "nobody is asked for a check besides"
     assert ("forty-two" in upstream.asked[-1].body.decode()) is ran

@@ -88,6 +88,8 @@ def test_a_credential_from_the_first_to_the_last(browser, proxy, upstream):
     page.get_by_role("button", name="Add").click()
     expect(card(page, "new")).to_contain_text("priority 2; groups team-a, team-b")
     expect(page.locator("#outcome")).to_have_text("new was added.")
+    expect(card(page, "new")).to_contain_text("not used yet; Anthropic reports its limits with the first response")
+    expect(page.locator("#summary div", has_text="room left")).to_contain_text("not known yet")
     assert entries(proxy)[-1] == {"label": "new", "secret": NEW, "priority": 2, "groups": ["team-a", "team-b"]}
     expect(page.get_by_label("Secret")).to_have_value("")
     card(page, "new").get_by_role("button", name="Pause").click()

@@ -17,9 +17,17 @@ from claude_code import NEWEST, OLDER, ClaudeCode, require
 from conftest import PROVIDER_KEYS, TOKENS, by_provider, module_proxy, proxy_environment
 from processes import ROOT, STATIC_TOKEN, Proxy, clean_environment
 
+from claude_proxy.cli.onboarding import MODEL_VARIABLES
+
 SDK = Path(__file__).parent / "sdk"
 LOGIN = "sk-ant-oat01-made-up-logged-in"
 ELSEWHERE = {"env": {"ANTHROPIC_BASE_URL": "http://127.0.0.1:9", "ANTHROPIC_AUTH_TOKEN": "sk-of-another-gateway"}}
+# The user's own settings.json may hold, besides, this proxy's block of the other form, or of another model.
+OTHER_BLOCKS = ELSEWHERE["env"] | dict.fromkeys(MODEL_VARIABLES, "gpt") | {
+    "ANTHROPIC_CUSTOM_HEADERS": "x-litellm-api-key: sk-made-up-of-another\nx-claude-token-mode: passthrough",
+    "CLAUDE_CODE_SUBAGENT_MODEL_FORCE": "1", "CLAUDE_CODE_MAX_CONTEXT_TOKENS": "32000", "CLAUDE_CODE_AUTO_MODE_SERVER": "0",
+    "CLAUDE_CODE_AUTO_MODE_MODEL": "gpt",
+}  # fmt: skip
 SIZES = {"small": 32_000, "large": 400_000, "huge": 1_000_000}
 # As in ``CONFIG``, braces are doubled where they are not a placeholder.
 MODELS = "".join(
@@ -140,8 +148,8 @@ def test_form_b(printed, user, upstream, model, credential):
 
 
 def in_a_shell(user: ClaudeCode, command: list[str], **variables: str) -> "subprocess.CompletedProcess[str]":
-    """Run a command with ``claude`` in the path and nothing else set; the user's own settings name another gateway."""
-    put(user, json.dumps(ELSEWHERE))
+    """Run a command with ``claude`` in the path and nothing else set; the user's own settings are those of other blocks."""
+    put(user, json.dumps({"env": OTHER_BLOCKS}))
     bin_folder = user.home / "bin"
     bin_folder.mkdir()
     (bin_folder / "claude").symlink_to(user.binary)
@@ -169,6 +177,7 @@ def test_the_command_of_a_shell(printed, user, upstream, shell, form):
     assert all("two words" in seen.body.decode() for seen in upstream.asked)
     own = {LOGIN} if form == "b" else {*TOKENS.values()}
     assert {seen.credential for seen in upstream.asked if seen.is_claude} <= own
+    assert {place for place, _ in asked_models(upstream)} == {"glm", "v1"}
     assert "sk-ant-api03-made-up" not in "".join(seen.everything for seen in upstream.seen)
 
 

@@ -69,7 +69,8 @@ def test_the_start_page_in_a_browser(browser: Browser, request, which, width, sc
     expect(page.locator("code.address")).to_have_text(proxy.url)
     block = json.loads(page.locator("pre").text_content())["env"]
     token = "none-is-needed" if which == "opened" else "YOUR-TOKEN"
-    assert block == {"ANTHROPIC_BASE_URL": proxy.url, "ANTHROPIC_AUTH_TOKEN": token}
+    quiet = {"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"}
+    assert block == {"ANTHROPIC_BASE_URL": proxy.url, "ANTHROPIC_AUTH_TOKEN": token} | quiet
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     for path in ("", "/pool"):
         expect(page.get_by_text("This proxy is open: everyone")).to_have_count(1 if which == "opened" else 0)

@@ -5,6 +5,7 @@
   const REFRESH_MS = 5000;
   const TOKEN = "claude-proxy-token";
   const HEADER = "x-litellm-api-key";
+  const NOT_USED = "not used yet; Anthropic reports its limits with the first response";
   const byId = (id) => document.getElementById(id);
   const whole = new Intl.NumberFormat();
   const short = new Intl.NumberFormat(undefined, { notation: "compact", maximumFractionDigits: 1 });
@@ -117,11 +118,12 @@
       fact("errors today", whole.format(one.today.errors)),
       fact("requests, 7 days", whole.format(one.week.requests)),
       fact("tokens, 7 days", short.format(tokens(one.week))));
+    const used = one.week.requests > 0 || one.last_error || one.state.cooldowns.length > 0;
     return el("article", { class: kind, "data-label": one.label },
       el("h3", {}, el("span", { text: one.label }), el("small", { text: one.kind })),
       ...stateOf(one.state, now),
       ...one.windows.map((window) => windowOf(window, now)),
-      one.windows.length === 0 && el("p", { class: "soft", text: "no window reported yet" }),
+      one.windows.length === 0 && el("p", { class: "soft", text: used ? "no window reported yet" : NOT_USED }),
       facts,
       one.last_error && el("p", { class: "soft", text: `last limit or error ${time(one.last_error.at, now)}: ${one.last_error.text}` }),
       one.login && one.state.name !== "expired" && el("p", { class: "small soft", text: one.login.words }),
@@ -152,12 +154,14 @@
     const { now, pool, store } = data;
     const tile = (title, text, grade = "") => el("div", {}, el("dt", { text: title }), el("dd", { class: grade, text }));
     const room = pool.headroom;
+    // Without any window, only a cooldown is known.
+    const unknown = room > 0 && data.credentials.every((one) => one.windows.length === 0);
     const today = data.models.reduce((sum, row) => sum + row.today.requests, 0);
     const failed = data.models.reduce((sum, row) => sum + row.today.errors, 0);
     const mine = data.viewer.sees_all_users ? "" : "your ";
     fill(byId("summary"), [
       tile("usable credentials", `${pool.usable} of ${pool.credentials}`, pool.credentials && pool.usable === pool.credentials ? "good" : pool.usable ? "warn" : "bad"),
-      tile("room left", room === null ? "–" : percent(room), room === null ? "" : room < 0.2 ? "bad" : room < 0.5 ? "warn" : "good"),
+      tile("room left", room === null ? "–" : unknown ? "not known yet" : percent(room), room === null || unknown ? "" : room < 0.2 ? "bad" : room < 0.5 ? "warn" : "good"),
       tile(`${mine}requests today`, whole.format(today)),
       tile(`${mine}errors today`, whole.format(failed), failed ? "bad" : ""),
     ]);
