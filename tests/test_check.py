@@ -916,9 +916,9 @@ RESULTS = [
 
 
 def test_the_report_for_a_person():
-    """What is right has a line, what was found has a line each with what to do, and the sum comes last."""
+    """What is right comes first, then each error and warning with what to do, and the sum comes last."""
     assert report.text(RESULTS).splitlines() == [
-        "✓ all is right", "✗ here: is wrong; do this", "! may be", "i there: is so", "i x: y", "✓ known", "1 error, 1 warning.",
+        "✓ all is right", "i there: is so", "i x: y", "✓ known", "✗ here: is wrong; do this", "! may be", "1 error, 1 warning.",
     ]  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 """Checks of single entries of model_list: whose model it is, whether another entry has its name, and its chat_server."""
 
+import itertools
+import re
 from collections.abc import Iterator, Mapping
 from datetime import date
 from typing import Any
@@ -134,8 +136,8 @@ def duplicates(facts: Facts) -> Iterator[Finding]:
         if any(params == entries[0][1] for _, params in entries[1:]):
             yield warning(at, f"model_name {name} is there twice with the same litellm_params ({first})", "remove one")
         elif _are_different_models([params for _, params in entries]):
-            problem = f"model_name {name} is also in {first}, with another model; requests go to either at random"
-            yield warning(at, problem, "give each a name of its own, or name the second one in fallbacks")
+            problem = f"two different models are both named {name} (the first in {first})"
+            yield warning(at, problem, "rename one, if requests should not be spread over them")
         else:
             yield info(
                 at, f"model_name {name} has {len(entries)} deployments (first in {first}); requests are spread over them"
@@ -143,8 +145,13 @@ def duplicates(facts: Facts) -> Iterator[Finding]:
 
 
 def _are_different_models(entries: list[Mapping[str, Any]]) -> bool:
-    """Whether two of them are certainly different models: another provider may have another name for the same one."""
+    """Whether two of them are different models: another provider may have a longer name for the same one."""
     seen: dict[tuple[str, str], str] = {}
+    # At Azure, the operator chooses the name.
+    models = [str(params.get("model")).lower() for params in entries]
+    short = [re.sub(r"[^a-z0-9*]", "", one.rpartition("/")[2]) for one in models if not one.startswith("azure/")]
+    if any(one not in other and other not in one for one, other in itertools.combinations(short, 2)):
+        return True
     for params in entries:
         prefix, _, model = str(params.get("model")).partition("/")
         if seen.setdefault((prefix, str(params.get("api_base"))), model) != model:

@@ -12,13 +12,17 @@ Results = Sequence[tuple[str, Sequence[Finding]]]
 
 
 def text(results: Results) -> str:
-    """Return the lines for a terminal: one for each check that passed, one for each finding, and the totals."""
-    lines = []
+    """Return the lines for a terminal: what is right and useful to know, then warnings and errors, and the totals."""
+    lines: list[str] = []
+    problems: list[str] = []
     for title, findings in results:
-        lines += [f"{SIGNS[finding.level]} {finding}" for finding in findings]
+        for finding in findings:
+            kind = lines if finding.level is Level.INFO else problems
+            kind.append(f"{SIGNS[finding.level]} {finding}")
         if all(finding.level is Level.INFO for finding in findings):
             lines.append(f"{GOOD} {title}")
     count = {level: sum(finding.level is level for finding in flat(results)) for level in Level}
+    lines += problems
     lines.append(f"{plural(count[Level.ERROR], 'error')}, {plural(count[Level.WARNING], 'warning')}.")
     return "\n".join(lines)
 

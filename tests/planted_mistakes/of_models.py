@@ -53,6 +53,10 @@ ROWS = (
         "      model: anthropic/claude-*\n      api_key: os.environ/ZAI_API_KEY\n",
         "config.yaml line 5: the api_key of claude-* is sent to Anthropic and is not a key of Anthropic's", "remove it",
     ),
+    config(
+        "models of two providers under one name", "model_name: gpt", "model_name: glm",
+        "config.yaml line 10: two different models are both named glm (the first in line 5)", "rename one", level="!",
+    ),
     # --- addresses ---
     config(
         "Z.AI's OpenAI format for a model of Anthropic's", "https://api.z.ai/api/anthropic", "https://api.z.ai/api/coding/paas/v4",
@@ -110,8 +114,8 @@ ROWS = (
     more(
         "a name twice for two models",
         "  - model_name: gpt\n    litellm_params: {model: openai/gpt-5.2-mini, api_key: os.environ/OPENAI_API_KEY}\n",
-        "config.yaml line 14: model_name gpt is also in line 10, with another model; requests go to either at random",
-        "give each a name of its own", level="!",
+        "config.yaml line 14: two different models are both named gpt (the first in line 10)", "rename one",
+        "if requests should not be spread over them", level="!",
     ),
     more(
         "a name twice for two keys of one model",
