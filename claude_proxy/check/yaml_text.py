@@ -67,7 +67,14 @@ def _cause(lines: list[str], at: int, context: int, said: str) -> Cause:
         return Cause(at + 1, "has two values in one line, or a value with a colon in it", "put the value into quotes")
     depth = len(line) - len(line.lstrip())
     problem = f"is indented by {depth} spaces, which does not match the lines above it"
+    if line.lstrip().startswith("- ") and _is_one_space_too_deep(lines, at, depth):
+        return Cause(at + 1, problem, "remove one space in front of each of its lines")
     return Cause(at + 1, problem, "give the keys of one mapping, and the dashes of one list, the same indentation")
+
+
+def _is_one_space_too_deep(lines: list[str], at: int, depth: int) -> bool:
+    """Whether an entry was a comment of which only the # was removed: its dash is one space behind those above it."""
+    return any(re.match(rf" {{{depth - 1}}}- ", line) for line in lines[:at]) if depth else False
 
 
 def _marks(line: str, number: int) -> Iterator[Cause]:

@@ -27,6 +27,11 @@ ROWS = (
         "config.yaml line 9: is not YAML: is indented by 5 spaces, which does not match", "the same indentation",
     ),
     config(
+        "an entry of which only the # was removed", "router_settings:\n",
+        "   - model_name: own\n     litellm_params: {model: openai/own}\nrouter_settings:\n",
+        "config.yaml line 14: is not YAML: is indented by 3 spaces", "remove one space in front of each of its lines",
+    ),
+    config(
         "no space behind a dash", "  - model_name: gpt", "  -model_name: gpt",
         "config.yaml line 10: is not YAML: has no space behind the dash", "write `- `",
     ),
