@@ -7,7 +7,7 @@ import pytest
 
 from claude_proxy.upstream import headers
 from fuzz import growth
-from fuzz.growth import NAMES, ROUTES, UNITS, asked, header, many_headers, measured, path, query
+from fuzz.growth import NAMES, ROUTES, UNITS, header, many_headers, measured, path, query, status_of
 
 SIZE = 25_000
 MESSAGES = ("POST", "/v1/messages")
@@ -15,7 +15,7 @@ MESSAGES = ("POST", "/v1/messages")
 
 def slow(kinds):
     """The names of the kinds whose time grows faster than their size."""
-    return [name for name, make in kinds if not measured(asked, make, SIZE).is_linear]
+    return [name for name, make in kinds if not measured(status_of, make, SIZE).is_linear]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -58,7 +58,7 @@ def test_random_heads_are_measured():
     words, make = growth.random_head(random.Random(1))
     again, _ = growth.random_head(random.Random(1))
     assert words == again
-    assert asked(make(100)) in (200, 401, 403, 404)
+    assert status_of(make(100)) in (200, 401, 403, 404)
 
 
 @pytest.mark.parametrize("name", sorted(name.decode() for name in headers.BOUNDED_HEADERS))
@@ -66,5 +66,5 @@ def test_a_token_header_ends_at_4_kb(name):
     """A token header of more than 4096 bytes is refused, on every route; one of 4096 bytes is read."""
     ask = partial(header, name=name, unit="a", token=growth.TOKEN)
     for route in ROUTES:
-        assert asked(ask(route)(4095)) == 431
-        assert asked(ask(route)(4094)) != 431
+        assert status_of(ask(route)(4095)) == 431
+        assert status_of(ask(route)(4094)) != 431
