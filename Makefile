@@ -1,4 +1,4 @@
-# Everything that people and CI run. `make run` and `make test` need Python 3.11 to 3.13 and nothing else.
+# All commands for users, developers and CI. `make run` and `make test` need Python 3.11 to 3.13 and nothing else.
 PYTHON ?= python3
 VENV := $(if $(LITELLM),.venv-litellm-$(LITELLM),.venv)
 BIN := $(VENV)/bin

@@ -32,10 +32,10 @@ from claude_proxy.check import (
     live,
     models,
     names,
-    people,
     report,
     table,
     tokens,
+    users,
     variables,
     web_search,
 )
@@ -44,7 +44,7 @@ from claude_proxy.check.facts import (
     Facts,
     gather,
     read_dotenv,
-    read_people,
+    read_users,
     site_packages,
 )
 from claude_proxy.check.findings import Level, error, info, warning
@@ -86,7 +86,7 @@ def facts(config=EXAMPLE, dotenv="", client_settings=None, **environ):
         config=yaml.safe_load(text),
         lines=lines_of(text),
         settings=settings,
-        people=read_people(values, settings),
+        users=read_users(values, settings),
         client=client_file.ClientFile(values=client_settings) if client_settings else None,
         litellm_version=installation.PINNED,
     )
@@ -202,7 +202,7 @@ def test_no_cascade(text, says):
     assert "what Claude Code asks for is served" not in [check.title for check, _ in results]
 
 
-# --- people ------------------------------------------------------------------------------------------------------------------
+# --- users -------------------------------------------------------------------------------------------------------------------
 
 TOKEN = "made-up-token-of-somebody"
 
@@ -231,17 +231,17 @@ def test_limits_of_nobody(tmp_path, name, environ, says):
     """A limited user who is neither in the variable nor in the file is found with the line and the user that was meant."""
     (tmp_path / "users").write_text(f"dora={TOKEN}-dora\n")
     given = {"PROXY_USER_TOKENS": f"anna={TOKEN}", "CLAUDE_PROXY_USERS_FILE": str(tmp_path / "users"), **environ}
-    only(people.limited_people(limited(name, **given)), *says)
-    assert people.limited_people in table.OF_CONFIG
+    only(users.limited_users(limited(name, **given)), *says)
+    assert users.limited_users in table.OF_CONFIG
 
 
 def test_limits_of_somebody(tmp_path):
     """Users of the variable and of the file, the static token, all virtual keys and an open proxy may have limits."""
     (tmp_path / "users").write_text(f"dora={TOKEN}-dora\n")
     given = limited("Anna", "DORA", "static", PROXY_USER_TOKENS=f"anna={TOKEN}", PROXY_USER_TOKENS_FILE=str(tmp_path / "users"))
-    assert said(people.limited_people(given)) == []
-    assert said(people.limited_people(limited("anyone", PROXY_STATIC_TOKEN=""))) == []
-    assert said(people.limited_people(limited("key", DATABASE_URL="postgresql://host/name"))) == []
+    assert said(users.limited_users(given)) == []
+    assert said(users.limited_users(limited("anyone", PROXY_STATIC_TOKEN=""))) == []
+    assert said(users.limited_users(limited("key", DATABASE_URL="postgresql://host/name"))) == []
 
 
 def test_a_file_of_users_that_others_may_write(tmp_path):
@@ -250,8 +250,8 @@ def test_a_file_of_users_that_others_may_write(tmp_path):
     path.write_text(f"anna={TOKEN}\n")
     path.chmod(0o666)
     given = limited("anna", PROXY_USER_TOKENS_FILE=str(path))
-    only(people.users_file(given), "error", f"({path}, mode 666)", f"`chmod go-w {path}`")
-    assert said(people.limited_people(given)) == []
+    only(users.users_file(given), "error", f"({path}, mode 666)", f"`chmod go-w {path}`")
+    assert said(users.limited_users(given)) == []
 
 
 def test_limits_where_people_are_not_known(tmp_path):
@@ -259,8 +259,8 @@ def test_limits_where_people_are_not_known(tmp_path):
     path = tmp_path / "users" / "below-a-file"
     path.parent.write_text("")
     given = limited("anna", PROXY_USER_TOKENS_FILE=str(path))
-    assert said(people.limited_people(given)) == []
-    only(people.users_file(given), "error", "cannot be read")
+    assert said(users.limited_users(given)) == []
+    only(users.users_file(given), "error", "cannot be read")
 
 
 @pytest.mark.parametrize(
@@ -277,16 +277,16 @@ def test_the_file_of_users(tmp_path, text, says):
     """A line that cannot be read is found with its number, and no token is shown."""
     if text is not None:
         (tmp_path / "users").write_text(text)
-    found = list(people.users_file(facts(PROXY_USER_TOKENS_FILE=str(tmp_path / "users"))))
+    found = list(users.users_file(facts(PROXY_USER_TOKENS_FILE=str(tmp_path / "users"))))
     only(found, *says)
     assert "made-up" not in str(found)
 
 
 def test_a_right_file_of_users(tmp_path):
     """Users, comments and empty lines are right, and so is a file that does not exist yet."""
-    assert said(people.users_file(facts(CLAUDE_PROXY_USERS_FILE=str(tmp_path / "users")))) == []
+    assert said(users.users_file(facts(CLAUDE_PROXY_USERS_FILE=str(tmp_path / "users")))) == []
     (tmp_path / "users").write_text(f"# people\n\nanna={TOKEN}  # since 2026-01-01\n")
-    assert said(people.users_file(facts(CLAUDE_PROXY_USERS_FILE=str(tmp_path / "users")))) == []
+    assert said(users.users_file(facts(CLAUDE_PROXY_USERS_FILE=str(tmp_path / "users")))) == []
 
 
 def test_a_file_of_another_name(tmp_path):

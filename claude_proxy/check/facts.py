@@ -46,7 +46,7 @@ class DotEnv:
 
 
 @dataclass(frozen=True)
-class People:
+class KnownUsers:
     """The users with a token of their own, and the errors of the users file; ``complete`` is whether it could be read."""
 
     names: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ class Facts:
     mistakes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     settings: Settings | None = None
-    people: People = field(default_factory=People)
+    users: KnownUsers = field(default_factory=KnownUsers)
     # The settings.json of a client, where one is to be checked.
     client: ClientFile | None = None
     packages: tuple[Path, ...] = ()
@@ -136,7 +136,7 @@ def gather(
         mistakes=(*mistakes, *stops, *wrong),
         notes=notes,
         settings=settings,
-        people=read_people(environ, settings),
+        users=read_users(environ, settings),
         client=read_client_file(client_settings) if client_settings else None,
         packages=site_packages(),
         litellm_version=installed_version("litellm"),
@@ -174,7 +174,7 @@ def read_settings(environ: Mapping[str, str]) -> tuple[Settings | None, tuple[st
         return None, error.mistakes
 
 
-def read_people(environ: Mapping[str, str], settings: Settings | None) -> People:
+def read_users(environ: Mapping[str, str], settings: Settings | None) -> KnownUsers:
     """Read the users of the variable and of the file. A process has its own view of them, which logs."""
     forbidden = settings.users.forbidden if settings else {}
     fixed, _ = parse_users(parse_list(environ.get("PROXY_USER_TOKENS", "")), forbidden=forbidden)
@@ -184,21 +184,21 @@ def read_people(environ: Mapping[str, str], settings: Settings | None) -> People
     try:
         if path.exists() and not path.is_file():
             # A pipe would block its reader; the folder "." stands for no path at all.
-            return People(names, (f"{path}: is not a file",) if named else ())
+            return KnownUsers(names, (f"{path}: is not a file",) if named else ())
         found = read_file(path)
         content = found[0] if found else b""
         entries = [(f"{path} {place}", text) for place, text in parse_lines(content)]
     except UnsafeFile as unsafe:
-        return People(names, (f"{FILE_VARIABLE}: {unsafe}",), complete=False)
+        return KnownUsers(names, (f"{FILE_VARIABLE}: {unsafe}",), complete=False)
     except FileNotFoundError:
-        return People(
+        return KnownUsers(
             names,
             (f"{FILE_VARIABLE}: names a file that does not exist; `claude-proxy user add NAME` makes it",) if named else (),
         )
     except OSError as error:
-        return People(names, (f"{path}: cannot be read ({error.strerror})",), complete=False)
+        return KnownUsers(names, (f"{path}: cannot be read ({error.strerror})",), complete=False)
     filed, mistakes = parse_users(entries, fixed, forbidden)
-    return People((*names, *(user.name for user in filed)), mistakes)
+    return KnownUsers((*names, *(user.name for user in filed)), mistakes)
 
 
 def read_dotenv(path: Path) -> DotEnv:

@@ -57,10 +57,10 @@ def credentials(facts: Facts) -> Iterator[Finding]:
 def terms(facts: Facts) -> Iterator[Finding]:
     """Owners who are not users, and a pool in which every credential is paused."""
     pool = facts.settings.credentials if facts.settings else ()
-    there = {folded(name) for name in facts.people.names}
+    there = {folded(name) for name in facts.users.names}
     for one in pool:
-        if one.terms.owner and facts.people.complete and folded(one.terms.owner) not in there:
-            meant = names.meant(one.terms.owner, facts.people.names)
+        if one.terms.owner and facts.users.complete and folded(one.terms.owner) not in there:
+            meant = names.meant(one.terms.owner, facts.users.names)
             remedy = f"did you mean {meant}?" if meant else "`claude-proxy user list` shows all users"
             yield warning(f"credential {one.label}", f"has the owner {one.terms.owner}, who is not a user", remedy)
     if pool and all(one.terms.paused for one in pool):

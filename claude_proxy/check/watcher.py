@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from claude_proxy.check import names
-from claude_proxy.check.facts import Facts, read_config, read_people, read_settings, text_of
+from claude_proxy.check.facts import Facts, read_config, read_settings, read_users, text_of
 from claude_proxy.check.findings import Level
 from claude_proxy.check.placing import placed
 from claude_proxy.check.table import of_config
@@ -161,7 +161,7 @@ class Watcher:
             lines=lines,
             mistakes=mistakes,
             settings=settings,
-            people=read_people(self.environ, settings),
+            users=read_users(self.environ, settings),
         )
 
     def apply(self, facts: Facts) -> None:

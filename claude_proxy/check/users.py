@@ -13,22 +13,22 @@ from claude_proxy.providers.endpoints import BLOCK
 
 def users_file(facts: Facts) -> Iterator[Finding]:
     """A line of the file that cannot be read: its user is rejected."""
-    for mistake in facts.people.mistakes:
+    for mistake in facts.users.mistakes:
         yield placed(mistake, facts)
 
 
-def limited_people(facts: Facts) -> Iterator[Finding]:
+def limited_users(facts: Facts) -> Iterator[Finding]:
     """A limit for a user that does not exist has no effect, and the user who was meant may use every model.
 
     Case makes no difference. With a database, the name may be the alias of a virtual key. Such an alias is not a user here: all
     keys share one name, and each has its own list of models in the database.
     """
     users = facts.section(BLOCK).get("users")
-    if not isinstance(users, dict) or not facts.people.complete:
+    if not isinstance(users, dict) or not facts.users.complete:
         return
     database = any(facts.environ.get(name) for name in ("DATABASE_URL", "DATABASE_URL_FILE"))
     is_anyone = facts.settings is not None and is_open(facts.settings)
-    there = (*facts.people.names, STATIC_NAME, *([KEY_NAME] if database else []), *([ANYONE] if is_anyone else []))
+    there = (*facts.users.names, STATIC_NAME, *([KEY_NAME] if database else []), *([ANYONE] if is_anyone else []))
     compared = {folded(name) for name in (*there, ADMIN_NAME)}
     for name in users:
         # The name of the master key, and names that are not text, are reported where the block is read.
