@@ -62,6 +62,17 @@ def test_what_a_model_of_claude_lacks(tmp_path, environ, lines):
     assert texts(reported(tmp_path, DEMO, CLAUDE, **environ))[1:-3][: len(lines)] == lines
 
 
+def test_a_fallback_that_is_not_ready(tmp_path):
+    """A fallback without its key is named, because it does not respond in place of another model."""
+    path = tmp_path / "config.yaml"
+    path.write_text("")
+    fallbacks = [{"claude-*": ["glm"]}, {"demo": ["claude-*"]}]
+    loaded = {"model_list": [DEMO, CLAUDE, GLM], "router_settings": {"fallbacks": fallbacks}}
+    settings = Settings.parse({"CLAUDE_TOKEN_MODE": "passthrough"})
+    found = texts(start_report.serves(settings, loaded, path, container=False))
+    assert "Fallbacks that are skipped because they are not ready: glm." in found
+
+
 def test_the_lanes(tmp_path):
     """The settings that send requests through LiteLLM are named with their line."""
     found = texts(reported(tmp_path, text="\nlitellm_settings:\n  cache: true\n"))

@@ -90,7 +90,7 @@ CHECKS: tuple[Check, ...] = (
     Check("every chat_server is a known one and applies", deployments.chat_servers, needs=Needs.MODELS),
     Check("the web search is ready, if there is one", web_search.web_search, needs=Needs.CONFIG),
     Check("every fallback is a model that is served", fallbacks.fallbacks, needs=Needs.MODELS),
-    Check("every fallback has its key", fallbacks.unready_fallbacks, needs=Needs.MODELS),
+    Check("every fallback has its key", fallbacks.unready_fallbacks, When.COMMAND, Needs.MODELS),
     Check("the models that Claude Code requests are served", models.claude_code_names, needs=Needs.MODELS),
     Check("no model is Claude by its name only", models.claude_names_elsewhere, When.COMMAND, Needs.MODELS),
     Check("settings.json is complete", client.client_file, When.COMMAND, Needs.CLIENT),

@@ -103,6 +103,14 @@ def _models(settings: Settings, loaded: Mapping[str, Any]) -> Iterator[Line]:
         by_need.setdefault(" and ".join(needs), []).append(name)
     for lacks, names in by_need.items():
         yield Line(f"Not ready: {', '.join(names)}: {lacks if lacks == NO_CREDENTIAL else f'set {lacks}'}.")
+    if skipped := sorted(fallback_targets(loaded) & lacking.keys()):
+        yield Line(f"Fallbacks that are skipped because they are not ready: {', '.join(skipped)}.")
+
+
+def fallback_targets(loaded: Mapping[str, Any]) -> set[str]:
+    """Return the models that the fallbacks of config.yaml name."""
+    entries = (loaded.get("router_settings") or {}).get("fallbacks") or ()
+    return {str(target) for entry in entries for targets in entry.values() for target in targets}
 
 
 def missing(settings: Settings, loaded: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
