@@ -372,7 +372,7 @@ def test_the_page_keeps_its_token_to_itself(browser, proxy):
     said = []
     page = opened(browser, proxy, said)
     assert MASTER_KEY not in page.url
-    assert page.title() == "claude-proxy"
+    assert page.title() == "claude-proxy: pool"
     assert page.context.cookies() == []
     assert page.evaluate("localStorage.length") == 0
     page.reload()
