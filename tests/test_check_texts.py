@@ -38,6 +38,8 @@ def test_any_dotenv(tmp_path_factory, text):
 
 
 @hypothesis.settings(max_examples=150)
+@hypothesis.example(text="\x85{A_KEY")
+@hypothesis.example(text='\x85"')
 @hypothesis.given(text=TEXTS)
 def test_any_yaml(text):
     """A text that is not YAML has a cause in one of its lines, or none; no part of a value is shown."""

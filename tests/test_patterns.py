@@ -18,6 +18,7 @@ ALPHABET = string.printable + "\x00\x85\xa0\xe9"
 OPERATORS = {
     r"\s*=\s*",  # the lists of tokens in the environment
     r"[ \t]*=[ \t]*",  # the list of users in the environment
+    r"(?P<export>export\s+)?(?P<name>[^\s=#'\"][^\s=]*)(?P<before>\s*)=(?P<after>[^\S\n]*)(?P<value>.*)",  # a line of .env
     r"#\s*since (\d{4}-\d{2}-\d{2})\s*$",  # the users file
     r"^\s*binaryTargets\s*=.*\n",  # LiteLLM's schema of its database
     r"\w+://[^:/@]*:(?P<password>[^/]+)@",  # an address in the environment

@@ -14,9 +14,7 @@ QUOTES = "\"'`\u2018\u2019\u201c\u201d"
 CURLY = "\u2018\u2019\u201c\u201d"
 # Lists of credentials and tokens, in which a comma or white space separates two entries.
 LISTS = ("CLAUDE_OAUTH_TOKENS", "CLAUDE_API_KEYS", "PROXY_USER_TOKENS")
-_ASSIGNMENT = re.compile(
-    r"\s*(?P<export>export\s+)?(?P<name>[^\s=#'\"][^\s=]*)(?P<before>\s*)=(?P<after>[^\S\n]*)(?P<value>.*)"
-)
+_ASSIGNMENT = re.compile(r"(?P<export>export\s+)?(?P<name>[^\s=#'\"][^\s=]*)(?P<before>\s*)=(?P<after>[^\S\n]*)(?P<value>.*)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DOLLAR = re.compile(r"(?<!\\)\$(?:\{|[A-Za-z_])")
 # The rest of a token: no name, and nothing that a value does not have.
@@ -48,7 +46,7 @@ def _unreadable(texts: list[str], number: int) -> Finding:
     line = texts[number - 1].strip() if number <= len(texts) else ""
     place = f".env line {number}"
     before = next((at for at in range(number - 2, -1, -1) if texts[at].strip()), None)
-    found = _ASSIGNMENT.match(texts[before]) if before is not None else None
+    found = _ASSIGNMENT.match(texts[before].lstrip()) if before is not None else None
     is_name = _NAME.fullmatch(line.split("=")[0]) and line.split("=")[0].isupper()
     if found and _CONTINUATION.fullmatch(line) and not is_name:
         return _continued(place, found["name"], before)
@@ -78,7 +76,7 @@ def _continued(place: str, name: str, before: int | None) -> Finding:
 
 
 def _value(place: str, name: str, value: str, line: str) -> Iterator[Finding]:
-    found = _ASSIGNMENT.match(line)
+    found = _ASSIGNMENT.match(line.lstrip())
     raw = found["value"].strip() if found else ""
     if found and found["export"]:
         problem = "has export in front; `make run` and Docker Compose skip the word, `docker run --env-file` rejects it"

@@ -46,8 +46,9 @@ def cause_of(text: str) -> Cause | None:
         if problem.problem_mark is None:
             return None
         lines = text.split("\n")
+        # YAML also ends lines at other characters (U+0085, U+2028), so its numbers may be larger.
         at = min(problem.problem_mark.line, len(lines) - 1)
-        context = problem.context_mark.line if problem.context_mark else at
+        context = min(problem.context_mark.line, at) if problem.context_mark else at
         return _cause(lines, at, context, problem.problem or "")
     except (yaml.YAMLError, ValueError, RecursionError):
         return None
