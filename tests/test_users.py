@@ -219,7 +219,7 @@ def test_a_deleted_file_revokes_everybody_in_it(path, caplog):
     only_filed = UserBook(path=path)
     only_filed.all_users()
     assert (book.closed, only_filed.closed) == (True, False)
-    assert [record.message for record in caplog.records] == [f"{path} was removed; its users are refused"]
+    assert [record.getMessage() for record in caplog.records] == [f"{path} was removed; its users are refused"]
 
 
 def test_a_proxy_whose_file_is_deleted_stays_closed(book, path):
@@ -237,7 +237,7 @@ def test_a_broken_line_keeps_the_others(book, path, caplog):
         assert names(book.all_users()) == ["anna", "ben"]
     path.write_text(f"anna={ANNA}\nsecret-made-up-only\nben={BEN}\n\n")
     book.all_users()
-    assert [record.message for record in caplog.records] == ["PROXY_USER_TOKENS_FILE: line 2: expected name=token"]
+    assert [record.getMessage() for record in caplog.records] == ["PROXY_USER_TOKENS_FILE: line 2: expected name=token"]
 
 
 def test_a_file_that_cannot_be_read_keeps_its_users(book, path, caplog, monkeypatch):
@@ -285,7 +285,7 @@ def test_a_file_that_others_may_write_names_nobody(book, path, caplog, mode):
     for _ in range(3):
         assert (who(book, ANNA), book.closed) == (None, True)
     said = f"is a file that others may write ({path}, mode {mode:o}); its users are refused until you run `chmod go-w {path}`"
-    assert [record.message for record in caplog.records] == [f"PROXY_USER_TOKENS_FILE: {said}"]
+    assert [record.getMessage() for record in caplog.records] == [f"PROXY_USER_TOKENS_FILE: {said}"]
     path.chmod(0o644)
     assert (who(book, ANNA), book.unsafe) == ("anna", "")
 
