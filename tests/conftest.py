@@ -113,6 +113,12 @@ def pytest_addoption(parser):
     parser.addoption("--fresh-processes", action="store_true", help=fresh)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Run the tests of growth first: once thousands of tests have filled the memory, more data costs more than its share."""
+    items.sort(key=lambda item: not item.path.name.startswith("test_growth"))
+
+
 def pytest_sessionfinish(session, exitstatus):
     """Turn a run with skipped tests into a failure where nothing may be missing."""
     if exitstatus != pytest.ExitCode.OK or not session.config.getoption("--no-skip"):
