@@ -91,11 +91,6 @@ def tell_where(settings: Settings, options: Options, token: Secret | None) -> No
         tell(f"{url}: this address works on this machine only; --url https://... gives the one for others.")
 
 
-def settings_block(settings: Settings, loaded: Mapping[str, Any], *, show_token: bool) -> str:
-    """Return the block for Claude Code's settings.json. A program that collects output gets a placeholder for the token."""
-    return blocks(settings, loaded, Options(), settings.static_token if show_token else None)
-
-
 def blocks(settings: Settings, loaded: Mapping[str, Any], options: Options, token: Secret | None) -> str:
     """Return what the options ask for, with the token or a placeholder; raise ``OnboardingError``."""
     chosen: dict[str, str | None] = vars(options)
