@@ -27,7 +27,8 @@ PREFIXES = (
     "PRISMA_", "PROXY_", "REDIS_", "VERTEX_", "ZAI_",
 )  # fmt: skip
 SUFFIXES = ("_API_BASE", "_API_KEY", "_BASE_URL", "_TOKEN", "_TOKEN_FILE", "_API_KEY_FILE")
-NAMES = frozenset({"CONFIG_FILE_PATH", "HOST", "NUM_WORKERS", "PORT"})
+# Make hands its own flags on, to whatever make a test starts.
+NAMES = frozenset({"CONFIG_FILE_PATH", "HOST", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "NUM_WORKERS", "PORT"})
 
 
 class OutgoingConnection(AssertionError):

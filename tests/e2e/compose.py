@@ -1,11 +1,13 @@
 """A copy of this repository under Docker Compose, on whatever engine the machine has."""
 
+import fcntl
 import itertools
 import json
 import os
 import shutil
 import socket
 import subprocess
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,6 +44,14 @@ STOPSIGNAL SIGINT
 ENTRYPOINT ["start"]
 CMD ["postgres"]
 """,
+    "redis:7-alpine": """
+FROM debian:bookworm-slim
+RUN apt-get update && apt-get install -y --no-install-recommends redis-server && rm -rf /var/lib/apt/lists/*
+RUN install -d -o redis -g redis /data
+USER redis
+WORKDIR /data
+CMD ["redis-server", "--bind", "0.0.0.0", "--protected-mode", "no"]
+""",
 }
 # A provider beside the proxy, at http://upstream:8000.
 UPSTREAM = """
@@ -68,12 +78,22 @@ def engine_environment() -> dict[str, str]:
         return inherited
     if not ENGINE_UP.exists():
         pytest.skip("no Docker engine with Compose: `docker version` or `docker compose version` does not answer")
-    subprocess.run([ENGINE_UP], env=inherited, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    place = '. "${LAB:-${TMPDIR:-/tmp}/docker-engine}/env.sh" && env -0'
-    printed = subprocess.run(["bash", "-c", place], env=inherited, check=True, capture_output=True, text=True).stdout
-    environment = dict(line.split("=", 1) for line in printed.split("\0") if line)
-    assert answers(environment), f"{ENGINE_UP} made no engine that answers"
+    # The script writes Docker's programs anew, which nobody can start meanwhile: it runs once for all processes of the tests.
+    with (Path(tempfile.gettempdir()) / "claude-proxy-tests-engine.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        environment = own_engine(inherited)
+        if not answers(environment):
+            subprocess.run([ENGINE_UP], env=inherited, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+            environment = own_engine(inherited)
+        assert answers(environment), f"{ENGINE_UP} made no engine that answers"
     return environment
+
+
+def own_engine(inherited: dict[str, str]) -> dict[str, str]:
+    """Return the environment that reaches the engine of ``ENGINE_UP``, or ``inherited`` before there is one."""
+    found = '. "${LAB:-${TMPDIR:-/tmp}/docker-engine}/env.sh" 2>/dev/null; env -0'
+    printed = subprocess.run(["bash", "-c", found], env=inherited, check=True, capture_output=True, text=True).stdout
+    return dict(line.split("=", 1) for line in printed.split("\0") if line)
 
 
 def have_image(engine: dict[str, str], name: str) -> None:
@@ -86,9 +106,6 @@ def have_image(engine: dict[str, str], name: str) -> None:
             ["docker", "build", "--quiet", "--tag", name, "-"],
             input=STAND_INS[name], env=engine, check=True, capture_output=True, text=True,
         )  # fmt: skip
-    elif ENGINE_UP.exists():
-        with_redis = os.environ | {"WITH_REDIS": "1"}
-        subprocess.run([ENGINE_UP], env=with_redis, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     elif subprocess.run(["docker", "pull", name], env=engine, capture_output=True, check=False).returncode != 0:
         pytest.skip(f"the image {name} cannot be had here")
 
