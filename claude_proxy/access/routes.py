@@ -64,11 +64,15 @@ class Role(Enum):
 
 
 class Caller(NamedTuple):
-    """The caller of a request, and the token that identified them. ``name`` is not secret: a user's name, or a general one."""
+    """The caller of a request, and the token that identified them. ``name`` is not secret: a user's name, or a general one.
+
+    ``groups`` are those that their sign-in named; the groups in config.yaml come on top.
+    """
 
     role: Role
     token: Secret | None
     name: str
+    groups: tuple[str, ...] = ()
 
 
 # Whether a virtual key is the session of an administrator who has signed in to LiteLLM's pages. Only such a key may use

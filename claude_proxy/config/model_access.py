@@ -12,7 +12,7 @@ from claude_proxy.providers.endpoints import BLOCK, matches
 # Request fields whose entries may name more models.
 MODEL_FIELDS = ("fallbacks", "tools")
 # What the limit of a user holds.
-KEYS = ("models", "groups")
+KEYS = ("models", "groups", "budget", "requests_per_minute", "streams")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import yaml
 
-from claude_proxy.config import features, model_access, pool_groups, routing, sections, web_search
+from claude_proxy.config import budgets, features, groups, model_access, pool_groups, routing, sections, user_limits, web_search
 from claude_proxy.config.deployments import Deployment, EndpointLookup, deployment, no_endpoint
 from claude_proxy.config.routing import Routing
 from claude_proxy.providers import fetching
@@ -67,6 +67,9 @@ def _mistakes(config: object) -> Iterator[str]:
     yield from routing.mistakes(config)
     yield from model_access.mistakes(config)
     yield from pool_groups.mistakes(config)
+    yield from groups.mistakes(config)
+    yield from budgets.mistakes(config)
+    yield from user_limits.mistakes(config)
     yield from fetching.mistakes(config)
     yield from web_search.mistakes(config)
 
@@ -207,6 +210,9 @@ class ActiveConfig:
         self.referring = referring_parameters(loaded)
         self.limits = model_access.Limits.of(loaded)
         self.pool_groups = pool_groups.PoolGroups.of(loaded)
+        self.groups = groups.Groups.of(loaded)
+        self.budgets = budgets.Budgets.of(loaded)
+        self.user_limits = user_limits.UserLimits.of(loaded)
         self.fetch_hosts = fetching.FetchHosts.of(loaded)
         self.web_search = web_search.web_search(loaded, self._environ)
         self.features = features.reasons(loaded)

@@ -117,6 +117,7 @@ def install(app: App) -> None:
         is_session=is_session,
         serving=app.serving,
         needs_litellm=lambda: settings.database_url is not None or bool(app.config.features),
+        config=app.config,
     )
     verbose = os.environ.get("LITELLM_LOG", "").upper() == "DEBUG"
     request_log.configure(app.redactor, verbose=verbose, as_json=settings.log_format is LogFormat.JSON)

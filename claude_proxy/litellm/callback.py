@@ -97,6 +97,7 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
             raise AttemptRefused("the client already has a response")
         own = _deployment_parameters(kwargs)
         chosen = {**own, **{name: kwargs.get(name) for name in ("model", "custom_llm_provider", "api_base", "api_key")}}
+        model = _model_name(kwargs, entrance)
         one = deployment(chosen, hosts, endpoint_lookup=self.app.config.endpoint_lookup, chosen_by_litellm=True)
         if one.lane is not Lane.LITELLM:
             fields = None if provider is Provider.CLAUDE else {name: kwargs[name] for name in FOR_PROVIDERS if name in kwargs}
@@ -108,9 +109,9 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
                 base_model = str((kwargs.get("model_info") or {}).get("base_model") or "")
                 speaks = {"model": priced_as(f"anthropic/{one.model}", base_model, one.served)}
                 speaks["custom_llm_provider"] = "anthropic"
-            client = LaneClient(self.app.serving, entrance, one, fields)
+            client = LaneClient(self.app.serving, entrance, one, fields, model=model)
             return kwargs | speaks | {"api_key": PLACEHOLDER_KEY, "client": client}
-        entrance.journal.begin(provider, served_as(str(kwargs["model"]), kwargs.get("custom_llm_provider")))
+        entrance.journal.begin(provider, served_as(str(kwargs["model"]), kwargs.get("custom_llm_provider")), model)
         entrance.leave_lanes()
         return await self._for_cloud(kwargs, own, entrance)
 
@@ -180,6 +181,13 @@ def _beta_header(entrance: Entrance, row: compatibility.Dialect) -> dict[str, An
 
 def _is_translated(entrance: Entrance) -> bool:
     return entrance.journal.provider not in (None, Provider.CLAUDE, Provider.DEMO) and not entrance.is_clean
+
+
+def _model_name(kwargs: Mapping[str, Any], entrance: Entrance) -> str:
+    """Return the name in config.yaml of the model that LiteLLM's router has chosen, which may be a fallback."""
+    metadata = kwargs.get("litellm_metadata") or kwargs.get("metadata")
+    name = metadata.get("model_group") if isinstance(metadata, dict) else None
+    return name if isinstance(name, str) and name else entrance.model or entrance.request.name
 
 
 def _deployment_parameters(kwargs: Mapping[str, Any]) -> dict[str, Any]:

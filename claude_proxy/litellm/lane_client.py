@@ -38,9 +38,16 @@ class LaneClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is 
     """
 
     def __init__(
-        self, serving: Serving, entrance: Entrance, deployment: Deployment, fields: Mapping[str, Any] | None = None
+        self,
+        serving: Serving,
+        entrance: Entrance,
+        deployment: Deployment,
+        fields: Mapping[str, Any] | None = None,
+        *,
+        model: str = "",
     ) -> None:
         self._serving = serving
+        self._model = model
         self._entrance = entrance
         self._deployment = deployment
         self._fields = fields
@@ -54,7 +61,13 @@ class LaneClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is 
         entrance, deployment = self._entrance, self._deployment
         capture = StreamCapture(copies=True)
         work = self._serving.attempt(
-            entrance.request, deployment, entrance.outlet, entrance.journal, capture=capture, fields=self._fields
+            entrance.request,
+            deployment,
+            entrance.outlet,
+            entrance.journal,
+            model=self._model,
+            capture=capture,
+            fields=self._fields,
         )
         outcome = await entrance.run(work)
         error = entrance.journal.error

@@ -13,8 +13,9 @@ class Journal:
 
     provider: Provider | None = None
     first_provider: Provider | None = None
-    # Provider and model of the last attempt, in LiteLLM's form.
+    # Provider and model of the last attempt, in LiteLLM's form; and the model's name in config.yaml.
     served: str = ""
+    model: str = ""
     attempts: int = 0
     # The labels of the Claude credentials that were used, and the failovers, in words.
     labels: list[str] = field(default_factory=list)
@@ -24,8 +25,8 @@ class Journal:
     # Anthropic's error type of a response that failed after a success status; "interrupted" for one that broke off.
     error: str = ""
 
-    def begin(self, provider: Provider, served: str) -> None:
-        """Record the start of an attempt."""
+    def begin(self, provider: Provider, served: str, model: str = "") -> None:
+        """Record the start of an attempt at a deployment of a model of config.yaml."""
         if self.served and served != self.served:
             self.failovers.append(f"{self.served}: {FAILED_OVER_TO}{served}")
         elif self.served:
@@ -34,5 +35,5 @@ class Journal:
         # Usage and error of the previous attempt do not belong to this response.
         self.usage, self.error = None, ""
         self.provider = provider
-        self.served = served
+        self.served, self.model = served, model
         self.first_provider = self.first_provider or provider

@@ -37,6 +37,8 @@ class Request:
     counts_tokens: bool = False
     # Called before the body is parsed: reserves memory for it, or raises ``Refused``.
     weigh: Callable[[], None] = _nothing
+    # The user's groups, by config.yaml and by their sign-in: case-folded, sorted.
+    groups: tuple[str, ...] = ()
 
     @property
     def model(self) -> str:

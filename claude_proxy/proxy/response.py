@@ -219,6 +219,8 @@ class ClientResponse:
             failovers=tuple(journal.failovers),
             counts_tokens=request.counts_tokens,
             error=journal.error or self._error_kind,
+            model="" if self._error_kind else journal.model or request.name,
+            groups=request.groups,
         )
 
     async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:

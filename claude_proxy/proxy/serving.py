@@ -101,11 +101,11 @@ class Serving:
         """
         one = target.deployments[0]
         if one.lane is Lane.CLAUDE:
-            outcome = await self.attempt(request, one, outlet, journal)
+            outcome = await self.attempt(request, one, outlet, journal, model=target.name)
             if outcome.done or outcome.final:
                 return outcome
         else:
-            journal.begin(one.provider, one.served)
+            journal.begin(one.provider, one.served, target.name)
         tokens = await offloaded(len(request.raw), input_tokens, self._meter, request, one)
         body = b'{"input_tokens":%d}' % tokens
         await outlet.begin(200, [("content-type", "application/json"), ("content-length", str(len(body)))])
@@ -119,11 +119,12 @@ class Serving:
         outlet: ClientResponse,
         journal: Journal,
         *,
+        model: str = "",
         capture: StreamCapture | None = None,
         fields: Mapping[str, Any] | None = None,
     ) -> Outcome:
-        """Make one attempt at a deployment, on its lane; ``capture`` and ``fields`` as in ``Attempt``."""
-        journal.begin(one.provider, one.served)
+        """Make one attempt at a deployment of a model of config.yaml; ``capture`` and ``fields`` as in ``Attempt``."""
+        journal.begin(one.provider, one.served, model)
         routing = self._config.routing
         seconds = one.timeout or routing.timeout or READ_SECONDS
         if request.streams:
@@ -189,7 +190,7 @@ class Serving:
         made = 0
         while True:
             one = order[made % len(order)]
-            outcome = await self.attempt(request, one, outlet, journal)
+            outcome = await self.attempt(request, one, outlet, journal, model=target.name)
             if outcome.done or outcome.final:
                 return outcome
             again = routing.retries(target.name, outcome.status, one.num_retries)

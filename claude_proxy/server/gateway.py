@@ -82,10 +82,12 @@ class Gateway:
         is_session: IsSession = nobody,
         serving: Serving | None = None,
         needs_litellm: Callable[[], bool] = lambda: True,
+        config: ActiveConfig | None = None,
     ) -> None:
         """``needs_litellm`` returns whether a setting sends every model request through LiteLLM."""
         self._app = app
-        self._serving = serving or Serving({}, ActiveConfig({}, {}), meter=Meter(len))
+        self._config = config or ActiveConfig({}, {})
+        self._serving = serving or Serving({}, self._config, meter=Meter(len))
         self._needs_litellm = needs_litellm
         self._is_session = is_session
         self._settings = settings
@@ -151,7 +153,10 @@ class Gateway:
         except ConnectionAbortedError:
             return
         counts_tokens = route.endswith("/count_tokens")
-        request = Request(client, sent, body, view, query, caller.name, counts_tokens=counts_tokens, weigh=weigh_body)
+        groups = self._config.groups.of_user(caller.name, caller.groups) if is_model else ()
+        request = Request(
+            client, sent, body, view, query, caller.name, counts_tokens=counts_tokens, weigh=weigh_body, groups=groups
+        )
         outlet = ClientResponse(send, request, self._redactor, Journal())
         if is_model:
             await self._model_request(scope, caller, receive, outlet)

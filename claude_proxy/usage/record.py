@@ -34,3 +34,9 @@ class Record:
     counts_tokens: bool = False
     # Anthropic's error type, or "interrupted" for a response that broke off; empty for a success.
     error: str = ""
+    # What the response costs, in whole micro-USD; None if no price is known.
+    cost: int | None = None
+    # The name in config.yaml of the model that responded, such as a fallback's; empty if none did.
+    model: str = ""
+    # The user's groups: case-folded, sorted.
+    groups: tuple[str, ...] = ()
