@@ -8,7 +8,18 @@ from urllib.parse import quote
 
 import yaml
 
-from claude_proxy.config import budgets, features, groups, model_access, pool_groups, routing, sections, user_limits, web_search
+from claude_proxy.config import (
+    budgets,
+    features,
+    groups,
+    model_access,
+    pool_groups,
+    request_rules,
+    routing,
+    sections,
+    user_limits,
+    web_search,
+)
 from claude_proxy.config.deployments import Deployment, EndpointLookup, deployment, no_endpoint
 from claude_proxy.config.routing import Routing
 from claude_proxy.providers import fetching
@@ -72,6 +83,7 @@ def _mistakes(config: object) -> Iterator[str]:
     yield from user_limits.mistakes(config)
     yield from fetching.mistakes(config)
     yield from web_search.mistakes(config)
+    yield from request_rules.mistakes(config)
 
 
 def _model_mistakes(models: object) -> Iterator[str]:
@@ -215,6 +227,7 @@ class ActiveConfig:
         self.user_limits = user_limits.UserLimits.of(loaded)
         self.fetch_hosts = fetching.FetchHosts.of(loaded)
         self.web_search = web_search.web_search(loaded, self._environ)
+        self.rules = request_rules.rules(loaded)
         self.features = features.reasons(loaded)
         self.routing = Routing.of(loaded)
         self.listed = listed_names((*model_names(loaded), *_aliases(loaded)))

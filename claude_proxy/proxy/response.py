@@ -44,6 +44,8 @@ KEEPALIVE_SECONDS = 15.0
 CLIENT_LEFT = 499
 REVOKED = own_refusal(401, "The token was removed from this proxy.")
 EVENT_END = b"\n\n"
+# The header that names the rule that chose the model.
+RULE = "x-claude-proxy-rule"
 
 
 class State(Enum):
@@ -77,6 +79,7 @@ class ClientResponse:
         self.state = State.WAITING
         self.status = 0
         self._error_kind = ""
+        self._rule = ""
         # The reason for a response that was cut although the client is connected.
         self._cut: Refusal | None = None
         # The last bytes that were sent: the proxy's own event may only follow a complete event.
@@ -92,6 +95,10 @@ class ClientResponse:
     def left(self) -> bool:
         """Whether the client has disconnected or may not receive more of the response."""
         return self.state is State.LEFT
+
+    def follow(self, rule: str) -> None:
+        """Record the rule of ``config.yaml`` that chose the model; the response names it in a header."""
+        self._rule = rule
 
     async def begin(self, status: int, headers: Headers, *, of_claude: bool = False) -> None:
         """Send the status. From now on no retry and no fallback is possible."""
@@ -141,7 +148,7 @@ class ClientResponse:
         self.state = State.ENDED
         if not early:
             self.status = refusal.status
-            await send_refusal(self._client, refusal)
+            await send_refusal(self._client, replace(refusal, headers=[*refusal.headers, *self._own_headers()]))
             return
         self.journal.error = self._error_kind
         event = refusal.body if b"event: error" in refusal.body else error_event(b" ".join(refusal.body.split(b"\n")))
@@ -221,10 +228,16 @@ class ClientResponse:
             error=journal.error or self._error_kind,
             model="" if self._error_kind else journal.model or request.name,
             groups=request.groups,
+            rule=self._rule,
         )
+
+    def _own_headers(self) -> list[tuple[str, str]]:
+        """Return the headers that the proxy adds to a response."""
+        return [(RULE, self._rule)] if self._rule else []
 
     async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self.status = status
+        headers = [*headers, *encoded(self._own_headers())]
         await self._client({"type": "http.response.start", "status": status, "headers": headers})
 
     async def _send_body(self, data: bytes, *, more: bool) -> None:

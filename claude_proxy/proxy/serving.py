@@ -23,6 +23,7 @@ from claude_proxy.proxy.provider_errors import input_tokens, overflow_of
 from claude_proxy.proxy.relay import StreamCapture
 from claude_proxy.proxy.request import Request
 from claude_proxy.proxy.response import ClientResponse
+from claude_proxy.proxy.rule_choice import RuleChoice
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -42,7 +43,8 @@ class CallLitellm(Protocol):
 class Serving:
     """One per process. ``meter`` estimates a request's tokens where Claude does not count them.
 
-    ``ready`` is awaited before each request; it returns once the pool has the state of the other processes.
+    ``ready`` is awaited before each request; it returns once the pool has the state of the other processes. ``rules`` chooses
+    another model than the requested one.
     """
 
     def __init__(
@@ -51,12 +53,14 @@ class Serving:
         config: ActiveConfig,
         *,
         meter: Meter,
+        rules: RuleChoice | None = None,
         ready: Callable[[], Awaitable[None]] | None = None,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._lanes = lanes
         self._config = config
         self._meter = meter
+        self._rules = rules or RuleChoice(config, meter)
         self._ready = ready
         self._sleep = sleep
 
@@ -69,11 +73,13 @@ class Serving:
         """
         if self._ready is not None:
             await self._ready()
-        if enters_litellm:
-            outcome = await self._with_keepalives(outlet, call_litellm(request.name, planned=False))
-        else:
+        if not enters_litellm:
             await self.check_model(request)
-            planned = plan(request.name, self._config)
+        name = await self._model_of(request, outlet)
+        if enters_litellm:
+            outcome = await self._with_keepalives(outlet, call_litellm(name, planned=False))
+        else:
+            planned = self._plan(request, name)
             if request.counts_tokens:
                 outcome = await self.count_tokens(request, planned.first, outlet, journal)
             else:
@@ -92,6 +98,22 @@ class Serving:
         forbidden = await offloaded(len(request.raw), limits.forbidden, request.user, request.name, request.raw)
         if forbidden:
             raise Refused(400, limits.refusal(request.user, forbidden))
+
+    async def _model_of(self, request: Request, outlet: ClientResponse) -> str:
+        """Return the model that responds to a request: the requested one, or that of the first rule that applies."""
+        rule = await self._rules.rule(request)
+        if rule is None:
+            return request.name
+        outlet.follow(rule.name)
+        return rule.model
+
+    def _plan(self, request: Request, name: str) -> Plan:
+        """Return the plan for a model. If a rule has chosen it, the requested model is its last fallback."""
+        planned = plan(name, self._config)
+        if name == request.name or not self._config.is_ready(request.name):
+            return planned
+        general = [one for one in planned.fallbacks.general if one != request.name]
+        return planned._replace(fallbacks=planned.fallbacks._replace(general=(*general, request.name)))
 
     async def count_tokens(self, request: Request, target: Target, outlet: ClientResponse, journal: Journal) -> Outcome:
         """Count the tokens of a request: Claude's own count with a credential, otherwise an estimate.

@@ -20,6 +20,7 @@ from claude_proxy.proxy.lanes.chat_lane import ChatLane, Endpoint, HttpEndpoint
 from claude_proxy.proxy.lanes.claude_lane import ClaudeLane
 from claude_proxy.proxy.lanes.demo_lane import DemoLane
 from claude_proxy.proxy.lanes.messages_lane import MessagesLane
+from claude_proxy.proxy.rule_choice import RuleChoice
 from claude_proxy.proxy.serving import Serving
 from claude_proxy.server.pool_routes import PoolRoutes
 from claude_proxy.server.status_routes import StatusRoutes
@@ -92,6 +93,7 @@ class App:
             },
             config,
             meter=meter,
+            rules=RuleChoice(config, meter, self.pool.snapshot, clock),
             ready=self.load_shared_state,
         )
         self._records: list[Record] = []

@@ -40,3 +40,5 @@ class Record:
     model: str = ""
     # The user's groups: case-folded, sorted.
     groups: tuple[str, ...] = ()
+    # The rule of config.yaml that chose the model; empty if none did.
+    rule: str = ""

@@ -136,6 +136,7 @@ def request_fields(record: Record) -> Mapping[str, Any]:
         "user": record.user[:MAX_TEXT],
         "model": record.requested[:MAX_TEXT],
         "only": "count_tokens" if record.counts_tokens else "",
+        "rule": record.rule,
         "served": record.served[:MAX_TEXT],
         "credential": record.credential[:MAX_TEXT],
         "status": record.status,

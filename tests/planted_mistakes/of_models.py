@@ -8,6 +8,7 @@ FALLBACKS = "  fallbacks:\n    - claude-*: [glm]\n"
 END = "general_settings:\n"
 MORE = "router_settings:\n"
 OWN = '  - model_name: own\n    litellm_params: {model: openai/qwen3, api_base: "http://127.0.0.1:8000/v1"}\n'
+RULES = "claude_proxy:\n  rules:\n    - {when: {request: auxiliary}, model: glm}\n"
 SEARCH = "claude_proxy:\n  web_search:\n    provider: searxng\n    api_base: http://searxng:8080\n"
 
 
@@ -220,6 +221,35 @@ ROWS = (
     config(
         "a misspelt key of the search", END, SEARCH.replace("api_base", "base_url") + END,
         "config.yaml line 24: claude_proxy: web_search: base_url is not known", "the keys are provider, api_base",
+    ),
+    # --- rules ---
+    config(
+        "a rule for a model that does not exist", END, RULES.replace("model: glm", "model: glm-6") + END,
+        "config.yaml line 23: claude_proxy: rules: entry 1: model: glm-6 is not a model of model_list", "did you mean glm",
+    ),
+    config(
+        "a kind of request that does not exist", END, RULES.replace("auxiliary", "title") + END,
+        "config.yaml line 23: claude_proxy: rules: entry 1: when: request should be one or a list of main, subagent",
+    ),
+    config(
+        "rules as a mapping", END, RULES.replace("- {when", "title: {when") + END,
+        "config.yaml line 22: claude_proxy: rules: should be a list", "write `- {when: {request: auxiliary}, model: glm}`",
+    ),
+    config(
+        "a misspelt condition", END, RULES.replace("request", "requests") + END,
+        "config.yaml line 23: claude_proxy: rules: entry 1: when: requests is not known", "did you mean request?",
+    ),
+    config(
+        "hours without a minute", END, RULES.replace("request: auxiliary", 'time: "22-6"') + END,
+        'config.yaml line 23: claude_proxy: rules: entry 1: when: time should be hours of a day, such as "22:00-06:00"',
+    ),
+    config(
+        "a rule that no request reaches", END, RULES.replace("    - {when", "    - {model: glm}\n    - {when") + END,
+        "config.yaml line 24: the rule rule-2 never applies", "move rule-1 to the end", level="!",
+    ),
+    Row(
+        "a rule whose model has no key", ("config.yaml line 23: the rule rule-1 never applies, because glm is not ready",),
+        (("config.yaml", END, RULES + END), ("config.yaml", "os.environ/ZAI_API_KEY", "os.environ/NOT_SET")), level="!",
     ),
     # --- files ---
     Row(

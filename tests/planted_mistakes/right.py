@@ -118,6 +118,10 @@ claude_proxy:
     static: {{models: [glm]}}
   models:
     claude-opus-*: {{groups: [team-b]}}
+  rules:
+    - {{name: titles, when: {{request: [auxiliary, side_reply], pool_above: {{week: 80}}}}, model: glm}}
+    - {{when: {{user: anna, time: "22:00-06:00", days: [sat, sun], timezone: Europe/Berlin, images: false}}, model: glm}}
+    - {{when: {{tokens_above: 150000, model: "claude-*"}}, model: glm}}
   fetch_hosts: [images.example.org]
   web_search: {{provider: brave, api_key: os.environ/BRAVE_API_KEY, max_results: 5}}
 {END}"""
