@@ -19,6 +19,8 @@ MODEL_ROUTES = frozenset(
 )
 # Rate limits and usage: for every caller who may use the models.
 STATUS_ROUTES = frozenset({("GET", "/pool"), ("GET", "/metrics")})
+# Claude Code's telemetry, by route: every caller's is taken, and that of an identified user may be passed on.
+TELEMETRY_ROUTES = {("POST", f"/v1/{signal}"): signal for signal in ("metrics", "logs", "traces")}
 # Changes of the pool: for the master key only, from the proxy's own page or from no page.
 POOL_ACTIONS = ("add", "pause", "resume", "remove")
 POOL_ROUTES = frozenset(("POST", f"/pool/{action}") for action in POOL_ACTIONS)
@@ -132,7 +134,7 @@ def check_route(caller: Caller, method: str, route: str, query: str = "", *, dat
 
     With a database there are more routes, and a virtual key may read its own data, without a query.
     """
-    if (method, route) in MODEL_ROUTES:
+    if (method, route) in MODEL_ROUTES or (method, route) in TELEMETRY_ROUTES:
         return
     if (method, route) in STATUS_ROUTES:
         if caller.role is Role.KEY:  # LiteLLM checks virtual keys on its own routes only

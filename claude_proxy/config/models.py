@@ -17,6 +17,7 @@ from claude_proxy.config import (
     request_rules,
     routing,
     sections,
+    telemetry,
     user_limits,
     web_search,
 )
@@ -84,6 +85,7 @@ def _mistakes(config: object) -> Iterator[str]:
     yield from fetching.mistakes(config)
     yield from web_search.mistakes(config)
     yield from request_rules.mistakes(config)
+    yield from telemetry.mistakes(config)
 
 
 def _model_mistakes(models: object) -> Iterator[str]:
@@ -228,6 +230,7 @@ class ActiveConfig:
         self.fetch_hosts = fetching.FetchHosts.of(loaded)
         self.web_search = web_search.web_search(loaded, self._environ)
         self.rules = request_rules.rules(loaded)
+        self.telemetry = telemetry.telemetry(loaded, self._environ)
         self.features = features.reasons(loaded)
         self.routing = Routing.of(loaded)
         self.listed = listed_names((*model_names(loaded), *_aliases(loaded)))

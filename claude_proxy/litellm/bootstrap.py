@@ -118,6 +118,7 @@ def install(app: App) -> None:
         serving=app.serving,
         needs_litellm=lambda: settings.database_url is not None or bool(app.config.features),
         config=app.config,
+        telemetry=app.telemetry,
     )
     verbose = os.environ.get("LITELLM_LOG", "").upper() == "DEBUG"
     request_log.configure(app.redactor, verbose=verbose, as_json=settings.log_format is LogFormat.JSON)

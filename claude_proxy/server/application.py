@@ -24,12 +24,14 @@ from claude_proxy.proxy.rule_choice import RuleChoice
 from claude_proxy.proxy.serving import Serving
 from claude_proxy.server.pool_routes import PoolRoutes
 from claude_proxy.server.status_routes import StatusRoutes
+from claude_proxy.server.telemetry_relay import TelemetryRelay
 from claude_proxy.state.replication import CombinedState, Synchronizer
 from claude_proxy.state.store import Store
 from claude_proxy.upstream.client import UpstreamClient
 from claude_proxy.upstream.search_client import SearchClient
 from claude_proxy.usage import request_log
 from claude_proxy.usage.ledger import Ledger
+from claude_proxy.usage.own_telemetry import OwnTelemetry
 from claude_proxy.usage.record import Record
 from claude_proxy.usage.report import StoreStatus
 
@@ -77,28 +79,12 @@ class App:
         )
         self.ledger = Ledger(clock=clock, listed=lambda model: model in config.listed)
         self.client = UpstreamClient(proxies=proxies)
-        meter = Meter(count)
-        web = SearchClient(self.client, lambda: config.web_search)
-
-        def chat(endpoint: Endpoint) -> ChatLane:
-            return ChatLane(endpoint, meter, lambda: config.fetch_hosts, web)
-
-        self.serving = Serving(
-            {
-                Lane.CLAUDE: ClaudeLane(settings, self.hosts, self.pool, self.client, clock, groups=lambda: config.pool_groups),
-                Lane.MESSAGES: MessagesLane(self.client, meter, web),
-                Lane.CHAT: chat(HttpEndpoint(self.client)),
-                Lane.DEMO: DemoLane(self._demo_text),
-                **({Lane.COMPLETION: chat(completions)} if completions else {}),
-            },
-            config,
-            meter=meter,
-            rules=RuleChoice(config, meter, self.pool.snapshot, clock),
-            ready=self.load_shared_state,
-        )
+        self.telemetry = TelemetryRelay(self.client, lambda: config.telemetry)
+        self._own_telemetry: OwnTelemetry | None = None
+        self._clock = clock
+        self.serving = self._make_serving(Meter(count), completions)
         self._records: list[Record] = []
         self._expiry_warnings = ExpiryWarnings()
-        self._clock = clock
         self._started = clock()
         self._sync = Synchronizer(store, CombinedState(self.pool, self.ledger)) if store else None
         if store is None:
@@ -107,6 +93,28 @@ class App:
         self.watching: asyncio.Task[None] | None = None
         self._pool_watcher: PoolWatcher | None = None
         self._watching_pool: asyncio.Task[None] | None = None
+
+    def _make_serving(self, meter: Meter, completions: Endpoint | None) -> Serving:
+        """Return what serves model requests, with its lanes."""
+        settings, config, pool, clock = self.settings, self.config, self.pool, self._clock
+        web = SearchClient(self.client, lambda: config.web_search)
+
+        def chat(endpoint: Endpoint) -> ChatLane:
+            return ChatLane(endpoint, meter, lambda: config.fetch_hosts, web)
+
+        return Serving(
+            {
+                Lane.CLAUDE: ClaudeLane(settings, self.hosts, pool, self.client, clock, groups=lambda: config.pool_groups),
+                Lane.MESSAGES: MessagesLane(self.client, meter, web),
+                Lane.CHAT: chat(HttpEndpoint(self.client)),
+                Lane.DEMO: DemoLane(self._demo_text),
+                **({Lane.COMPLETION: chat(completions)} if completions else {}),
+            },
+            config,
+            meter=meter,
+            rules=RuleChoice(config, meter, pool.snapshot, clock),
+            ready=self.load_shared_state,
+        )
 
     async def load_shared_state(self) -> None:
         """Before the first requests, apply the state of the last process and of the other workers; then keep it in sync."""
@@ -156,12 +164,27 @@ class App:
     def write_records(self) -> None:
         """Count and log the buffered records."""
         records, self._records = self._records, []
+        if self.config.telemetry is not None or self._own_telemetry is not None:
+            self._send_own_telemetry(records)
         for record in records:
             self.ledger.record(record)
             request_log.write_request(record)
         now = self._clock()
         if self._expiry_warnings.due(now):
             self._expiry_warnings.log_due(self.pool.snapshot(), now)
+
+    def _send_own_telemetry(self, records: Sequence[Record]) -> None:
+        """Send traces and metrics of the records, if config.yaml says so; a changed collector applies to the next records."""
+        collector = self.config.telemetry
+        before = self._own_telemetry
+        if before is not None and before.collector != collector:
+            self._own_telemetry = None
+            asyncio.get_running_loop().run_in_executor(None, before.close)
+        if collector is None or not collector.own:
+            return
+        own = self._own_telemetry = self._own_telemetry or OwnTelemetry(collector)
+        for record in records:
+            own.record(record)
 
     def status_routes(self) -> StatusRoutes:
         """Return the status routes, which show the state of this process and the latest state of the others."""
@@ -189,6 +212,9 @@ class App:
                 task.cancel()
         if self._sync is not None and self._syncing is not None:
             await self._sync.close()
+        await self.telemetry.close()
+        if self._own_telemetry is not None:
+            await asyncio.to_thread(self._own_telemetry.close)
         await self.client.close()
 
     def _demo_text(self) -> str:

@@ -8,7 +8,7 @@ import functools
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from claude_proxy.access import administration
@@ -20,6 +20,7 @@ from claude_proxy.access.routes import (
     MODEL_ROUTES,
     POOL_ROUTES,
     STATUS_ROUTES,
+    TELEMETRY_ROUTES,
     Caller,
     IsSession,
     Role,
@@ -49,8 +50,11 @@ from claude_proxy.proxy.serving import Serving
 from claude_proxy.secret import Secret
 from claude_proxy.server.bodies import BodyBudget, HeldBody, memory_for_bodies, read_body, weigh
 from claude_proxy.server.pages import page
+from claude_proxy.server.telemetry_relay import MAX_BODY_BYTES as MAX_TELEMETRY_BYTES
+from claude_proxy.server.telemetry_relay import TelemetryRelay
 from claude_proxy.server.under_way import UnderWay
 from claude_proxy.upstream import headers as header_policy
+from claude_proxy.usage.otlp import Sender
 from claude_proxy.usage.record import Record
 
 logger = logging.getLogger(__name__)
@@ -83,6 +87,7 @@ class Gateway:
         serving: Serving | None = None,
         needs_litellm: Callable[[], bool] = lambda: True,
         config: ActiveConfig | None = None,
+        telemetry: TelemetryRelay | None = None,
     ) -> None:
         """``needs_litellm`` returns whether a setting sends every model request through LiteLLM."""
         self._app = app
@@ -93,6 +98,7 @@ class Gateway:
         self._settings = settings
         self._redactor = redactor
         self._record = record
+        self._telemetry = telemetry
         self._bodies = BodyBudget(memory_for_bodies(settings.workers))
         self._revocation = Revocation(settings.users.all_users)
         self._failed_logins = FailedLogins()
@@ -135,8 +141,30 @@ class Gateway:
             wrong_token = refused.status == 401 and bool(client.tokens)
             await self._refuse(refused, scope, receive, send, wrong_token=wrong_token)
             return
+        head = _Head(client, sent, caller)
         with self._bodies.open(caller.name) as memory:
-            await self._authenticated(inner, _Head(client, sent, caller), memory, receive, send)
+            if (signal := TELEMETRY_ROUTES.get((method, route))) and self._telemetry is not None:
+                read = functools.partial(read_body, receive, memory, MAX_TELEMETRY_BYTES)
+                await self._take_telemetry(self._telemetry, signal, head, read, send)
+            else:
+                await self._authenticated(inner, head, memory, receive, send)
+
+    async def _take_telemetry(
+        self, relay: TelemetryRelay, signal: str, head: "_Head", read: Callable[[], Awaitable[bytes]], send: Send
+    ) -> None:
+        """Pass a client's telemetry to the collector, with the user that its token belongs to."""
+        try:
+            body = await read()
+        except Refused as refused:
+            await send_refusal(send, own_refusal(refused.status, str(refused), refused.headers))
+            return
+        except ConnectionAbortedError:
+            return
+        caller = head.caller
+        # Only LiteLLM could say whose a virtual key is.
+        content = b"" if caller.role is Role.KEY else body
+        sender = Sender(caller.name, self._config.groups.of_user(caller.name, caller.groups))
+        await send_refusal(send, await relay.take(signal, head.headers, content, sender))
 
     async def _authenticated(self, scope: Scope, head: "_Head", memory: HeldBody, receive: Receive, send: Send) -> None:
         """Read the body of an authorized request, and serve it."""

@@ -137,6 +137,7 @@ def request_fields(record: Record) -> Mapping[str, Any]:
         "model": record.requested[:MAX_TEXT],
         "only": "count_tokens" if record.counts_tokens else "",
         "rule": record.rule,
+        "project": record.project[:MAX_TEXT],
         "served": record.served[:MAX_TEXT],
         "credential": record.credential[:MAX_TEXT],
         "status": record.status,
