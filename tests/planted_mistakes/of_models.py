@@ -9,6 +9,7 @@ END = "general_settings:\n"
 MORE = "router_settings:\n"
 OWN = '  - model_name: own\n    litellm_params: {model: openai/qwen3, api_base: "http://127.0.0.1:8000/v1"}\n'
 RULES = "claude_proxy:\n  rules:\n    - {when: {request: auxiliary}, model: glm}\n"
+TELEMETRY = "claude_proxy:\n  telemetry: {collector: 'http://otel:4318', own: true}\n"
 SEARCH = "claude_proxy:\n  web_search:\n    provider: searxng\n    api_base: http://searxng:8080\n"
 
 
@@ -250,6 +251,19 @@ ROWS = (
     Row(
         "a rule whose model has no key", ("config.yaml line 23: the rule rule-1 never applies, because glm is not ready",),
         (("config.yaml", END, RULES + END), ("config.yaml", "os.environ/ZAI_API_KEY", "os.environ/NOT_SET")), level="!",
+    ),
+    # --- telemetry ---
+    config(
+        "a collector's address with its route", END, TELEMETRY.replace(":4318", ":4318/v1/traces") + END,
+        "config.yaml line 22: claude_proxy: telemetry: collector should end before /v1",
+    ),
+    config(
+        "a collector without its scheme", END, TELEMETRY.replace("http://", "") + END,
+        "config.yaml line 22: claude_proxy: telemetry: collector should be a URL such as http://otel-collector:4318",
+    ),
+    config(
+        "a misspelt key of the telemetry", END, TELEMETRY.replace("own", "owns") + END,
+        "config.yaml line 22: claude_proxy: telemetry: owns is not known; did you mean own?",
     ),
     # --- files ---
     Row(

@@ -122,6 +122,7 @@ claude_proxy:
     - {{name: titles, when: {{request: [auxiliary, side_reply], pool_above: {{week: 80}}}}, model: glm}}
     - {{when: {{user: anna, time: "22:00-06:00", days: [sat, sun], timezone: Europe/Berlin, images: false}}, model: glm}}
     - {{when: {{tokens_above: 150000, model: "claude-*"}}, model: glm}}
+  telemetry: {{collector: "http://otel-collector:4318", headers: {{x-team: made-up}}, own: true}}
   fetch_hosts: [images.example.org]
   web_search: {{provider: brave, api_key: os.environ/BRAVE_API_KEY, max_results: 5}}
 {END}"""
