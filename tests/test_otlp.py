@@ -15,8 +15,8 @@ from claude_proxy.usage.otlp import JSON, MAX_BYTES, PROTOBUF, Sender, Unreadabl
 
 ANNA = Sender("anna", ("team-a", "team-b"))
 CLAIMED = {
-    "user.id": "c0ffee", "user.email": "boss@example.org", "user.account_uuid": "made-up-uuid", "organization.id": "made-up-org",
-    "enduser.id": "boss", "claude_proxy.groups": "admins",
+    "user.id": "c0ffee", "user.email": "boss@example.org", "user.account_uuid": "made-up-uuid",
+    "organization.id": "made-up-org", "enduser.id": "boss", "claude_proxy.groups": "admins",
 }  # fmt: skip
 
 
@@ -123,12 +123,13 @@ def test_any_bytes(signal, body, media_type):
 
 
 def test_codings():
-    """gzip and deflate are read, and no body larger than the limit."""
+    """Gzip and deflate are read, and no body larger than the limit."""
     for coding, made in (("", bytes), ("identity", bytes), ("gzip", gzip.compress), ("deflate", zlib.compress)):
         assert decompressed(made(b"hello"), coding) == b"hello"
     assert decompressed(compressed(b"hello"), "gzip") == b"hello"
     for body, coding in (
-        (b"hello", "gzip"), (b"hello", "br"), (gzip.compress(b"hello")[:-4], "gzip"), (gzip.compress(bytes(MAX_BYTES + 1)), "gzip")
+        (b"hello", "gzip"), (b"hello", "br"), (gzip.compress(b"hello")[:-4], "gzip"),
+        (gzip.compress(bytes(MAX_BYTES + 1)), "gzip"),
     ):  # fmt: skip
         with pytest.raises(UnreadableTelemetry):
             decompressed(body, coding)
