@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from claude_proxy.anthropic.messages import ID_PREFIX, MARK, without_foreign_thinking
 from claude_proxy.anthropic.request_view import MAX_DEPTH, SMALL_BYTES, RequestView, view
 from claude_proxy.anthropic.search_blocks import PREFIX
+from claude_proxy.proxy.request import read_view
 
 MANY = settings(max_examples=300)
 HELLO = '"messages":[{"role":"user","content":"hi"}]'
@@ -129,6 +130,24 @@ def test_what_needs_rewriting(role, block, needs):
     """Foreign thinking in an assistant turn, and an id of the proxy in any block, need rewriting."""
     history = [{"role": "user", "content": "hi"}, {"role": role, "content": [{"type": "text", "text": "x"}, block]}]
     assert view(dumped(body(messages=history))).needs_rewrite is needs
+
+
+@pytest.mark.parametrize(
+    ("tags", "found"),
+    [
+        ({}, {}),
+        ({"project": "payments", "a": "b"}, {"project": "payments", "a": "b"}),
+        (None, {}),
+        ({"project": 1}, {}),
+        (["project"], {}),
+        ([[[[]]]] * 100, {}),
+    ],
+)
+def test_tags(tags, found):
+    """Tags are texts by name; whatever else is there counts as tags without a project."""
+    assert view(dumped(body(tags=tags))).tags == found
+    assert read_view(dumped(body(tags=tags))).tags == found
+    assert view(dumped(body())).tags is None
 
 
 def test_a_view_of_nothing_known_needs_rewriting():

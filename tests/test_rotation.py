@@ -344,6 +344,15 @@ def test_signed_thinking_keeps_its_bytes():
     assert left(body) is body
 
 
+def test_tags_stay_here():
+    """The tags by which a client names its project go to no provider; the rest keeps its values and order."""
+    for tags in ({"project": "payments"}, None, [], 3):
+        sent = {"model": "claude-x", "tags": tags, "messages": [{"role": "user", "content": "hi"}], "stream": True}
+        after = json.loads(left(sent, "claude-x"))
+        assert [*after] == ["model", "messages", "stream"]
+        assert after["messages"] == sent["messages"]
+
+
 def test_another_model_keeps_values_and_their_order():
     """When the deployment's model has another name, it alone changes, in its place."""
     sent = json.loads(left(model="claude-haiku-4-5"))

@@ -14,6 +14,7 @@ from claude_proxy.config import (
     groups,
     model_access,
     pool_groups,
+    project_tag,
     request_rules,
     routing,
     sections,
@@ -86,6 +87,7 @@ def _mistakes(config: object) -> Iterator[str]:
     yield from web_search.mistakes(config)
     yield from request_rules.mistakes(config)
     yield from telemetry.mistakes(config)
+    yield from project_tag.mistakes(config)
 
 
 def _model_mistakes(models: object) -> Iterator[str]:
@@ -231,6 +233,7 @@ class ActiveConfig:
         self.web_search = web_search.web_search(loaded, self._environ)
         self.rules = request_rules.rules(loaded)
         self.telemetry = telemetry.telemetry(loaded, self._environ)
+        self.project_tag = project_tag.project_tag(loaded)
         self.features = features.reasons(loaded)
         self.routing = Routing.of(loaded)
         self.listed = listed_names((*model_names(loaded), *_aliases(loaded)))

@@ -8,9 +8,9 @@ from functools import cached_property
 from typing import Any
 
 from claude_proxy.anthropic.errors import Refused
-from claude_proxy.anthropic.messages import is_deeper_than
+from claude_proxy.anthropic.messages import is_deeper_than, to_json
 from claude_proxy.anthropic.opening import opening_of
-from claude_proxy.anthropic.request_view import MAX_DEPTH, RequestView, view
+from claude_proxy.anthropic.request_view import MAX_DEPTH, RequestView, tags_in, view
 from claude_proxy.asgi import Headers
 from claude_proxy.providers.compatibility import Dialect
 from claude_proxy.providers.meter import Sent
@@ -39,6 +39,8 @@ class Request:
     weigh: Callable[[], None] = _nothing
     # The user's groups, by config.yaml and by their sign-in: case-folded, sorted.
     groups: tuple[str, ...] = ()
+    # The project that the client names for reports of usage; empty without one.
+    project: str = ""
 
     @property
     def model(self) -> str:
@@ -118,6 +120,7 @@ def read_view(raw: bytes, weigh: Callable[[], None] = _nothing) -> RequestView:
         safeguards="safeguards" in body,
         speed=speed,
         turns=len(body["messages"]),
+        tags=tags_in(to_json(body["tags"])) if "tags" in body else None,
     )
 
 

@@ -229,6 +229,7 @@ class ClientResponse:
             model="" if self._error_kind else journal.model or request.name,
             groups=request.groups,
             rule=self._rule,
+            project=request.project,
         )
 
     def _own_headers(self) -> list[tuple[str, str]]:

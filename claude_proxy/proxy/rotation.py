@@ -244,18 +244,23 @@ class Rotation:
         return Judged(response, verdict, body, credential, sent)
 
 
+# The field of tags for a gateway.
+TAGS = "tags"
+
+
 def body_for_claude(request: Request, model: str) -> bytes:
     """Return the body for Claude: the client's, with the deployment's model and without thinking of other providers.
 
-    It is the same bytes if neither the model nor the thinking blocks change; otherwise values and order are kept.
+    It is the same bytes if neither changes and there are no tags, which are for the proxy; otherwise values and order stay.
     """
     view = request.view
-    if view.model == model and not view.needs_rewrite:
+    tagged = view.tags is not None
+    if view.model == model and not view.needs_rewrite and not tagged:
         return request.raw
-    body: dict[str, Any] = dict(request.body)
+    body: dict[str, Any] = {name: value for name, value in request.body.items() if name != TAGS}
     history = body.get("messages")
     changed = without_foreign_thinking(history) if isinstance(history, list) else history
-    if view.model == model and changed is history:
+    if view.model == model and changed is history and not tagged:
         return request.raw
     return to_json(body | {"model": model} | ({"messages": changed} if changed is not history else {}))
 

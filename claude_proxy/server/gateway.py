@@ -36,6 +36,7 @@ from claude_proxy.anthropic.errors import Refusal, Refused, own_refusal, send_re
 from claude_proxy.anthropic.request_view import RequestView
 from claude_proxy.asgi import App, Headers, Message, Receive, Scope, Send, encoded
 from claude_proxy.config.models import ActiveConfig
+from claude_proxy.config.project_tag import project_in
 from claude_proxy.config.settings import Settings, TokenMode
 from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.providers.meter import Meter
@@ -183,7 +184,16 @@ class Gateway:
         counts_tokens = route.endswith("/count_tokens")
         groups = self._config.groups.of_user(caller.name, caller.groups) if is_model else ()
         request = Request(
-            client, sent, body, view, query, caller.name, counts_tokens=counts_tokens, weigh=weigh_body, groups=groups
+            client,
+            sent,
+            body,
+            view,
+            query,
+            caller.name,
+            counts_tokens=counts_tokens,
+            weigh=weigh_body,
+            groups=groups,
+            project=project_in(view.tags, self._config.project_tag),
         )
         outlet = ClientResponse(send, request, self._redactor, Journal())
         if is_model:

@@ -42,5 +42,5 @@ class Record:
     groups: tuple[str, ...] = ()
     # The rule of config.yaml that chose the model; empty if none did.
     rule: str = ""
-    # The project that the client named in the tag that its sign-in asks for; empty without one.
+    # The project that the client named; empty without one.
     project: str = ""
