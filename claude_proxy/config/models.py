@@ -8,7 +8,18 @@ from urllib.parse import quote
 
 import yaml
 
-from claude_proxy.config import budgets, features, groups, model_access, pool_groups, routing, sections, user_limits, web_search
+from claude_proxy.config import (
+    budgets,
+    features,
+    groups,
+    model_access,
+    pool_groups,
+    prices,
+    routing,
+    sections,
+    user_limits,
+    web_search,
+)
 from claude_proxy.config.deployments import Deployment, EndpointLookup, deployment, no_endpoint
 from claude_proxy.config.routing import Routing
 from claude_proxy.providers import fetching
@@ -70,6 +81,7 @@ def _mistakes(config: object) -> Iterator[str]:
     yield from groups.mistakes(config)
     yield from budgets.mistakes(config)
     yield from user_limits.mistakes(config)
+    yield from prices.mistakes(config)
     yield from fetching.mistakes(config)
     yield from web_search.mistakes(config)
 
@@ -213,6 +225,7 @@ class ActiveConfig:
         self.groups = groups.Groups.of(loaded)
         self.budgets = budgets.Budgets.of(loaded)
         self.user_limits = user_limits.UserLimits.of(loaded)
+        self.prices = prices.Overrides.of(loaded)
         self.fetch_hosts = fetching.FetchHosts.of(loaded)
         self.web_search = web_search.web_search(loaded, self._environ)
         self.features = features.reasons(loaded)

@@ -29,6 +29,7 @@ from claude_proxy.upstream.client import UpstreamClient
 from claude_proxy.upstream.search_client import SearchClient
 from claude_proxy.usage import request_log
 from claude_proxy.usage.ledger import Ledger
+from claude_proxy.usage.prices import Lookup, Prices
 from claude_proxy.usage.record import Record
 from claude_proxy.usage.report import StoreStatus
 
@@ -44,7 +45,7 @@ class App:
     """One per process, used from one event loop.
 
     ``count`` returns the number of tokens in a text. ``completions`` is the endpoint for providers whose format only LiteLLM
-    knows. ``proxies`` come from the environment at the start of the process.
+    knows. ``proxies`` come from the environment at the start of the process. ``listed_price`` reads LiteLLM's price list.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class App:
         count: Callable[[str], int] = len,
         completions: Endpoint | None = None,
         proxies: OutboundProxies | None = None,
+        listed_price: Lookup = lambda _: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings
@@ -74,6 +76,7 @@ class App:
             clock=clock,
             on_cooldown=self._push_now,
         )
+        self.prices = Prices(config, listed_price)
         self.ledger = Ledger(clock=clock, listed=lambda model: model in config.listed)
         self.client = UpstreamClient(proxies=proxies)
         meter = Meter(count)

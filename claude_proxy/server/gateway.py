@@ -51,6 +51,7 @@ from claude_proxy.server.bodies import BodyBudget, HeldBody, memory_for_bodies, 
 from claude_proxy.server.pages import page
 from claude_proxy.server.under_way import UnderWay
 from claude_proxy.upstream import headers as header_policy
+from claude_proxy.usage.prices import Prices
 from claude_proxy.usage.record import Record
 
 logger = logging.getLogger(__name__)
@@ -83,9 +84,11 @@ class Gateway:
         serving: Serving | None = None,
         needs_litellm: Callable[[], bool] = lambda: True,
         config: ActiveConfig | None = None,
+        prices: Prices | None = None,
     ) -> None:
         """``needs_litellm`` returns whether a setting sends every model request through LiteLLM."""
         self._app = app
+        self._prices = prices
         self._config = config or ActiveConfig({}, {})
         self._serving = serving or Serving({}, self._config, meter=Meter(len))
         self._needs_litellm = needs_litellm
@@ -245,7 +248,7 @@ class Gateway:
             await under_way.close()
             await outlet.conclude()
             if self._record is not None:
-                self._record(outlet.record(arrived))
+                self._record(outlet.record(arrived, self._prices))
 
     async def _call_litellm(self, under_way: UnderWay, scope: Scope, caller: Caller, model: str, *, planned: bool) -> Outcome:
         """Call LiteLLM's app with a reduced body, in a context in which its hooks find the request."""
