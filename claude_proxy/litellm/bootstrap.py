@@ -121,6 +121,7 @@ def install(app: App) -> None:
         needs_litellm=lambda: settings.database_url is not None or bool(app.config.features),
         config=app.config,
         prices=app.prices,
+        request_limits=app.request_limits,
     )
     verbose = os.environ.get("LITELLM_LOG", "").upper() == "DEBUG"
     request_log.configure(app.redactor, verbose=verbose, as_json=settings.log_format is LogFormat.JSON)

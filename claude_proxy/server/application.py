@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from claude_proxy.access.request_limits import RequestLimits
 from claude_proxy.config.deployments import Lane
 from claude_proxy.config.models import ActiveConfig, model_names
 from claude_proxy.config.outbound_proxies import OutboundProxies
@@ -16,6 +17,7 @@ from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.providers import demo
 from claude_proxy.providers.endpoints import Hosts
 from claude_proxy.providers.meter import Meter
+from claude_proxy.proxy.lanes.attempt import LaneOf
 from claude_proxy.proxy.lanes.chat_lane import ChatLane, Endpoint, HttpEndpoint
 from claude_proxy.proxy.lanes.claude_lane import ClaudeLane
 from claude_proxy.proxy.lanes.demo_lane import DemoLane
@@ -61,6 +63,7 @@ class App:
         listed_price: Lookup = lambda _: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._clock = clock
         self.settings = settings
         self.config = config
         self.redactor = redactor
@@ -80,34 +83,40 @@ class App:
         self.ledger = Ledger(clock=clock, listed=lambda model: model in config.listed)
         self.client = UpstreamClient(proxies=proxies)
         meter = Meter(count)
-        web = SearchClient(self.client, lambda: config.web_search)
-
-        def chat(endpoint: Endpoint) -> ChatLane:
-            return ChatLane(endpoint, meter, lambda: config.fetch_hosts, web)
-
         self.serving = Serving(
-            {
-                Lane.CLAUDE: ClaudeLane(settings, self.hosts, self.pool, self.client, clock, groups=lambda: config.pool_groups),
-                Lane.MESSAGES: MessagesLane(self.client, meter, web),
-                Lane.CHAT: chat(HttpEndpoint(self.client)),
-                Lane.DEMO: DemoLane(self._demo_text),
-                **({Lane.COMPLETION: chat(completions)} if completions else {}),
-            },
+            self._lanes(meter, completions),
             config,
             meter=meter,
             ready=self.load_shared_state,
         )
         self._records: list[Record] = []
         self._expiry_warnings = ExpiryWarnings()
-        self._clock = clock
         self._started = clock()
-        self._sync = Synchronizer(store, CombinedState(self.pool, self.ledger)) if store else None
+        self.request_limits = RequestLimits(lambda: config.user_limits, clock=clock)
+        self._sync = Synchronizer(store, CombinedState(self.pool, self.ledger, self.request_limits)) if store else None
         if store is None:
             self.pool.record_first_seen()
         self._syncing: asyncio.Task[None] | None = None
         self.watching: asyncio.Task[None] | None = None
         self._pool_watcher: PoolWatcher | None = None
         self._watching_pool: asyncio.Task[None] | None = None
+
+    def _lanes(self, meter: Meter, completions: Endpoint | None) -> dict[Lane, LaneOf]:
+        settings, config = self.settings, self.config
+        web = SearchClient(self.client, lambda: config.web_search)
+
+        def chat(endpoint: Endpoint) -> ChatLane:
+            return ChatLane(endpoint, meter, lambda: config.fetch_hosts, web)
+
+        return {
+            Lane.CLAUDE: ClaudeLane(
+                settings, self.hosts, self.pool, self.client, self._clock, groups=lambda: config.pool_groups
+            ),
+            Lane.MESSAGES: MessagesLane(self.client, meter, web),
+            Lane.CHAT: chat(HttpEndpoint(self.client)),
+            Lane.DEMO: DemoLane(self._demo_text),
+            **({Lane.COMPLETION: chat(completions)} if completions else {}),
+        }
 
     async def load_shared_state(self) -> None:
         """Before the first requests, apply the state of the last process and of the other workers; then keep it in sync."""
