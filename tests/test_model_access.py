@@ -65,7 +65,10 @@ def test_the_refusal_names_the_model_and_what_is_allowed():
         ({"users": {"anna": "glm"}}, "; write anna: {models: [glm]}"),
         ({"users": {"anna": {"model": ["glm"]}}}, "anna: model is not known; did you mean models?"),
         ({"users": {"anna": {"models": ["glm"], "Group": ["a"]}}}, "anna: Group is not known; did you mean groups?"),
-        ({"users": {"anna": {"models": ["glm"], "x": 1}}}, "anna: x is not known; the keys are models and groups"),
+        (
+            {"users": {"anna": {"models": ["glm"], "x": 1}}},
+            "anna: x is not known; the keys are models, groups, budget, requests_per_minute, streams",
+        ),
         ({"users": {1: {"models": ["glm"]}}}, "1: should hold models"),
         ({"users": {"admin": {"models": ["glm"]}}}, "admin: is the master key"),
         ({"users": {"anna": {"models": "glm"}}}, "anna: models should be a list"),

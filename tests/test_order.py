@@ -36,6 +36,7 @@ from claude_proxy.credentials.order import (
     WindowSummary,
     length,
     may_use,
+    named,
 )
 from claude_proxy.credentials.pool import BUSY_SECONDS, Affinity, ExtraUsage, PoolRequest
 from claude_proxy.credentials.scope import EVERYTHING, Scope
@@ -186,6 +187,16 @@ def test_groups(make):
         assert found == set(labels)
         assert {asked(pool, requester) for _ in range(4)} == (set(labels) or {None})
         assert pool.has_any(requester) is bool(labels)
+
+
+def test_a_restriction_names_credentials(make):
+    """A restriction that names a credential by its label allows it, with or without groups, and no other."""
+    pool = make(A, on(B, groups=frozenset({"red"})), on(C, groups=frozenset({"b"})))
+    for labels in ("a", "b", "ab"):
+        requester = Requester("anna", (frozenset(map(named, labels)),))
+        assert {asked(pool, requester) for _ in range(4)} == {*labels}
+        assert pool.has_any(requester)
+    assert asked(pool, Requester("anna", (frozenset({named("a")}), frozenset({"red"})))) is None
 
 
 def test_a_session_leaves_a_group_that_it_is_not_in(make):

@@ -76,6 +76,64 @@ def test_a_group_that_no_credential_has():
     ]
 
 
+DECLARED = PoolGroups.of(
+    {
+        "claude_proxy": {
+            "users": {
+                "anna": {"groups": ["Team-A"]},
+                "ben": {"groups": ["budget"]},
+                "carl": {"groups": ["team-a", "b"]},
+                "dora": {"groups": ["budget", "b"]},
+            },
+            "models": {"opus": {"groups": ["team-a"]}, "haiku": {"groups": ["budget"]}},
+            "groups": {"team-a": {"credentials": ["a", "one"]}, "Budget": {"budget": {"day": 1}}},
+        }
+    }
+)
+TEAM = frozenset({"a", "one", "=a", "=one"})
+
+
+@pytest.mark.parametrize(
+    ("user", "model", "groups", "known", "found"),
+    [
+        ("anna", "x", ["team-a"], {"a", "team-a"}, (TEAM,)),
+        ("ben", "x", ["budget"], {"a"}, ()),
+        ("ben", "x", ["budget"], {"budget"}, (frozenset({"budget"}),)),
+        ("carl", "x", ["b", "team-a"], {"a"}, (TEAM | B,)),
+        ("dora", "x", ["b", "budget"], {"a"}, (B,)),
+        ("emma", "x", [], {"a"}, ()),
+        # Groups of a sign-in.
+        ("emma", "x", ["team-a"], {"a"}, (TEAM,)),
+        ("emma", "x", ["a", "budget", "everyone"], {"a", "budget"}, ()),
+        ("ben", "x", ["budget", "team-a"], {"a"}, (TEAM,)),
+        # Models.
+        ("emma", "opus", [], {"a"}, (TEAM,)),
+        ("emma", "haiku", [], {"a"}, ()),
+        ("dora", "opus", ["b", "budget"], {"a"}, (B, TEAM)),
+    ],
+)
+def test_declared_groups(user, model, groups, known, found):
+    """A declared group uses its credentials; without any it restricts only where a credential has the group itself."""
+    assert DECLARED.requester(user, model, groups=groups, known=known) == Requester(user, found)
+
+
+def test_a_viewer_of_a_declared_group():
+    """A user may view the credentials of its declared groups."""
+    assert DECLARED.viewer("emma", groups=["team-a"], known={"a"}) == (
+        Requester("emma", (TEAM,)),
+        Requester("emma", (TEAM, TEAM)),
+    )
+
+
+def test_a_declared_group_with_unknown_credentials():
+    """A declared group needs no credential of its name, but the credentials that it names have to exist."""
+    block = {"users": {"anna": {"groups": ["TEAM-a", "b"]}}, "groups": {"team-a": {"credentials": ["a", "one", "two"]}}}
+    assert list(unknown({"claude_proxy": block}, ["a"], ["one"])) == [
+        (("claude_proxy", "users", "anna"), "b"),
+        (("claude_proxy", "groups", "team-a"), "two"),
+    ]
+
+
 def test_a_changed_config_changes_the_groups():
     """The groups of the active configuration apply."""
     active = ActiveConfig({"model_list": [], **CONFIG}, {})

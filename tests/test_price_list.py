@@ -28,6 +28,6 @@ def test_it_is_what_litellm_assumes(model):
 def test_without_a_price_list(monkeypatch):
     """Where there is no price list, no provider is known."""
     monkeypatch.setattr(price_list, "FILE", "gone.json")
-    price_list._providers.cache_clear()
+    price_list._entries.cache_clear()
     assert assumed_provider("gpt-4o") is None
-    price_list._providers.cache_clear()
+    price_list._entries.cache_clear()

@@ -19,17 +19,65 @@ from claude_proxy.anthropic.sse import (
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The token counts of a response, as its provider reported them."""
+    """The token counts of a response, and what else decides its price, as its provider reported them."""
 
     input: int = 0
     output: int = 0
     cache_read: int = 0
     cache_write: int = 0
+    # The part of ``cache_write`` that is kept for an hour.
+    cache_write_1h: int = 0
+    web_searches: int = 0
+    # Such as "standard", "priority" or "batch"; "fast"; and "us". Empty if the provider did not report them.
+    service_tier: str = ""
+    speed: str = ""
+    region: str = ""
+    # The price that the provider itself reported, in micro-USD.
+    cost: int | None = None
+    # What the response used besides these counts, each with its model; the name is empty for the response's own model.
+    further: "tuple[tuple[str, Usage], ...]" = ()
+
+    def __add__(self, other: "Usage") -> "Usage":
+        """Return the usage of both; how it is billed is that of the later one."""
+        return Usage(
+            self.input + other.input,
+            self.output + other.output,
+            self.cache_read + other.cache_read,
+            self.cache_write + other.cache_write,
+            self.cache_write_1h + other.cache_write_1h,
+            self.web_searches + other.web_searches,
+            other.service_tier or self.service_tier,
+            other.speed or self.speed,
+            other.region or self.region,
+            other.cost if self.cost is None else self.cost + (other.cost or 0),
+            self.further + other.further,
+        )
 
 
+# Parts of a response that its counts do not include, by their name in ``iterations``, and how many of them are read.
+FURTHER = frozenset({"compaction", "advisor_message"})
+MAX_FURTHER = 64
+# A longer name of a tier, speed or region is no name; a higher price of one response is an error of its provider.
+MAX_NAME = 40
+MAX_USD = 1_000_000
+MICRO_USD = 1_000_000
+# Names of terms, and numbers inside of an object.
+NAMES = ("service_tier", "speed", "inference_geo")
+PARTS = (("cache_creation", "ephemeral_1h_input_tokens"), ("server_tool_use", "web_search_requests"))
 # A larger response is not parsed for its usage. The usage object itself is smaller than MAX_USAGE.
 MAX_READ_RESPONSE = 4 * 1024 * 1024
 MAX_USAGE = 64 * 1024
+
+
+class _CacheWrites(msgspec.Struct):
+    ephemeral_1h_input_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+class _ServerTools(msgspec.Struct):
+    web_search_requests: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+_Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
 
 
 class _Counts(msgspec.Struct):
@@ -37,6 +85,13 @@ class _Counts(msgspec.Struct):
     output_tokens: Annotated[int, msgspec.Meta(ge=0)]
     cache_read_input_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
     cache_creation_input_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
+    cache_creation: _CacheWrites | None = None
+    server_tool_use: _ServerTools | None = None
+    service_tier: _Name | None = None
+    speed: _Name | None = None
+    inference_geo: _Name | None = None
+    cost: Annotated[float, msgspec.Meta(ge=0, lt=MAX_USD)] | None = None
+    iterations: Any = None
 
 
 class _Message(msgspec.Struct):
@@ -58,7 +113,7 @@ class StreamSummary:
     def __init__(self) -> None:
         self.size = 0
         self.error = ""
-        self._counts: dict[str, int] = {}
+        self._counts: dict[str, Any] = {}
         self._held = b""
         self._skips = False
 
@@ -117,23 +172,63 @@ def _relevant_events(stream: bytes, begin: int, end: int) -> Iterator[bytes]:
         yield stream[start : ends[start]]
 
 
-def token_counts(event: object) -> dict[str, int]:
-    """Return the counts in ``usage`` of a message or of an event with a message; invalid counts are left out."""
-    counts: dict[str, int] = {}
+def token_counts(event: object) -> dict[str, Any]:
+    """Return the counts in ``usage`` of a message or of an event with a message, and with them what decides their price.
+
+    All have the provider's names, those of ``cache_creation`` and ``server_tool_use`` too. Invalid values are left out.
+    """
+    counts: dict[str, Any] = {}
     for holder in (event, event.get("message")) if isinstance(event, dict) else ():
         usage = holder.get("usage") if isinstance(holder, dict) else None
-        counts |= {name: value for name, value in usage.items() if _is_count(value)} if isinstance(usage, dict) else {}
+        if isinstance(usage, dict):
+            found = {name: value for name, value in usage.items() if _is_count(value)}
+            counts |= found | (_terms(usage) if found else {})
     return counts
 
 
-def usage_from(counts: Mapping[str, int]) -> Usage:
-    """Return token counts by Anthropic's field names as a ``Usage``."""
+def _terms(usage: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decides the price of tokens besides their number."""
+    found: dict[str, Any] = {
+        name: value for name in NAMES if isinstance(value := usage.get(name), str) and len(value) <= MAX_NAME
+    }
+    for part, name in PARTS:
+        inner = usage.get(part)
+        if isinstance(inner, dict) and _is_count(inner.get(name)):
+            found[name] = inner[name]
+    cost = usage.get("cost")
+    if isinstance(cost, int | float) and not isinstance(cost, bool) and 0 <= cost < MAX_USD:
+        found["cost"] = cost
+    if isinstance(usage.get("iterations"), list):
+        found["iterations"] = usage["iterations"]
+    return found
+
+
+def usage_from(counts: Mapping[str, Any]) -> Usage:
+    """Return the values of ``token_counts`` as a ``Usage``."""
+    cost = counts.get("cost")
     return Usage(
         counts.get("input_tokens", 0),
         counts.get("output_tokens", 0),
         counts.get("cache_read_input_tokens", 0),
         counts.get("cache_creation_input_tokens", 0),
+        counts.get("ephemeral_1h_input_tokens", 0),
+        counts.get("web_search_requests", 0),
+        counts.get("service_tier", ""),
+        counts.get("speed", ""),
+        counts.get("inference_geo", ""),
+        None if cost is None else round(cost * MICRO_USD),
+        _further(counts.get("iterations")),
     )
+
+
+def _further(iterations: Any) -> tuple[tuple[str, Usage], ...]:
+    """Return the usage of the parts of a response that its counts do not include."""
+    found = []
+    for one in iterations[:MAX_FURTHER] if isinstance(iterations, list) else ():
+        if isinstance(one, dict) and one.get("type") in FURTHER:
+            model = one.get("model")
+            found.append((model if isinstance(model, str) else "", usage_from(token_counts({"usage": one}))))
+    return tuple(found)
 
 
 def _is_count(value: Any) -> bool:
@@ -150,7 +245,17 @@ def usage_of(response: bytes) -> Usage:
     try:
         counts = _COUNTS.decode(response).usage
         return Usage(
-            counts.input_tokens, counts.output_tokens, counts.cache_read_input_tokens, counts.cache_creation_input_tokens
+            counts.input_tokens,
+            counts.output_tokens,
+            counts.cache_read_input_tokens,
+            counts.cache_creation_input_tokens,
+            counts.cache_creation.ephemeral_1h_input_tokens if counts.cache_creation else 0,
+            counts.server_tool_use.web_search_requests if counts.server_tool_use else 0,
+            counts.service_tier or "",
+            counts.speed or "",
+            counts.inference_geo or "",
+            None if counts.cost is None else round(counts.cost * MICRO_USD),
+            _further(counts.iterations),
         )
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         pass  # an invalid count, or no message: read the valid counts below

@@ -3,7 +3,7 @@
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from claude_proxy.check import names
 from claude_proxy.check.dotenv_text import QUOTES
@@ -72,7 +72,18 @@ def groups(facts: Facts) -> Iterator[Finding]:
     if facts.settings is None:
         return
     there = {group for one in facts.settings.credentials for group in one.terms.groups}
-    for place, group in pool_groups.unknown(facts.config, there):
-        meant = names.meant(group, there)
+    labels = {one.label for one in facts.settings.credentials}
+    for place, group in pool_groups.unknown(facts.config, there, labels):
+        if place[1] == pool_groups.GROUPS:
+            yield _unknown_credential(facts.at(*place), group, there | labels)
+            continue
+        meant = names.meant(group, there | pool_groups.declared(facts.config))
         remedy = f"did you mean {meant}?" if meant else "`claude-proxy pool set LABEL groups=NAME` puts a credential into it"
         yield error(facts.at(*place), f"no credential is in the group {group}, so Claude cannot be used here", remedy)
+
+
+def _unknown_credential(place: str, name: str, there: Collection[str]) -> Finding:
+    """Return the finding about a declared group whose credentials do not exist."""
+    meant = names.meant(name, there)
+    remedy = f"did you mean {meant}?" if meant else "`claude-proxy pool list` shows all credentials and their groups"
+    return error(place, f"no credential has the label or the group {name}, so the group cannot use it", remedy)

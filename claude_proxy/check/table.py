@@ -17,6 +17,7 @@ from claude_proxy.check import (
     listening,
     models,
     pool,
+    prices,
     rules,
     tokens,
     users,
@@ -90,6 +91,7 @@ CHECKS: tuple[Check, ...] = (
     Check("every api_base fits its format", endpoints.endpoints, needs=Needs.MODELS),
     Check("every chat_server is a known one and applies", deployments.chat_servers, needs=Needs.MODELS),
     Check("the web search is ready, if there is one", web_search.web_search, needs=Needs.CONFIG),
+    Check("every model has a price, if there is a budget", prices.prices, needs=Needs.MODELS),
     Check("every fallback is a model that is served", fallbacks.fallbacks, needs=Needs.MODELS),
     Check("every fallback has its key", fallbacks.unready_fallbacks, When.COMMAND, Needs.MODELS),
     Check("every rule that chooses a model can apply", rules.rules, When.COMMAND, Needs.MODELS),
@@ -152,5 +154,6 @@ OF_CONFIG = (
     endpoints.endpoints,
     deployments.chat_servers,
     web_search.web_search,
+    prices.prices,
     fallbacks.fallbacks,
 )

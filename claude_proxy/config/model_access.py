@@ -11,7 +11,7 @@ from claude_proxy.providers.endpoints import BLOCK, matches
 
 # Request fields whose entries may name more models.
 MODEL_FIELDS = ("fallbacks", "tools")
-# What the limit of a user holds.
+# What the entry of a user may hold; the other keys are those of ``config/budgets.py`` and ``config/user_limits.py``.
 KEYS = ("models", "groups", "budget", "requests_per_minute", "streams")
 
 
@@ -106,7 +106,7 @@ def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
             name = user if isinstance(user, str) else f'"{user}"'
             meant = ", ".join(_texts(entry)) or (names or ["glm"])[0]
             yield (
-                f"{BLOCK}: users: {user}: should hold models, groups or both, each a list, and nothing else; "
+                f"{BLOCK}: users: {user}: should hold models, groups, a budget or limits of requests, and nothing else; "
                 f"write {name}: {{models: [{meant}]}}"
             )
         elif unknown := [str(key) for key in entry if key not in KEYS]:
@@ -124,7 +124,7 @@ def _texts(entry: object) -> list[str]:
 
 def _meant(key: str) -> str:
     found = difflib.get_close_matches(key.lower(), KEYS, 1, 0.6)
-    return f"did you mean {found[0]}?" if found else f"the keys are {' and '.join(KEYS)}"
+    return f"did you mean {found[0]}?" if found else f"the keys are {', '.join(KEYS)}"
 
 
 def _mistakes_of_models(models: object, names: list[str], groups: Mapping[str, tuple[str, ...]]) -> Iterator[str]:

@@ -14,6 +14,7 @@ from claude_proxy.config import (
     groups,
     model_access,
     pool_groups,
+    prices,
     project_tag,
     request_rules,
     routing,
@@ -83,6 +84,7 @@ def _mistakes(config: object) -> Iterator[str]:
     yield from groups.mistakes(config)
     yield from budgets.mistakes(config)
     yield from user_limits.mistakes(config)
+    yield from prices.mistakes(config)
     yield from fetching.mistakes(config)
     yield from web_search.mistakes(config)
     yield from request_rules.mistakes(config)
@@ -229,6 +231,7 @@ class ActiveConfig:
         self.groups = groups.Groups.of(loaded)
         self.budgets = budgets.Budgets.of(loaded)
         self.user_limits = user_limits.UserLimits.of(loaded)
+        self.prices = prices.Overrides.of(loaded)
         self.fetch_hosts = fetching.FetchHosts.of(loaded)
         self.web_search = web_search.web_search(loaded, self._environ)
         self.rules = request_rules.rules(loaded)

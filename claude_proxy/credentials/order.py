@@ -57,8 +57,8 @@ class Order(Enum):
 class Requester(NamedTuple):
     """The user of a request (name in folded case), and the groups that the request may use.
 
-    Each set of groups is one restriction, by the user or by the model. Without a restriction, only credentials without groups
-    may be used.
+    Each set of groups is one restriction, by the user or by the model; it may also name credentials (``named``). Without a
+    restriction, only credentials without groups may be used.
     """
 
     user: str = ""
@@ -76,11 +76,19 @@ class Filled(NamedTuple):
     left: float
 
 
-def may_use(terms: Terms, requester: Requester) -> bool:
-    """Return whether a request may use a credential: a group of every restriction, or no groups if there is no restriction."""
+def named(label: str) -> str:
+    """Return the entry of a restriction for one credential, by its label; a group has no such name."""
+    return f"={label}"
+
+
+def may_use(terms: Terms, requester: Requester, label: str = "") -> bool:
+    """Return whether a request may use a credential.
+
+    With restrictions, each has to name a group of the credential, or the credential itself; without, it must have no groups.
+    """
     if not requester.groups:
         return not terms.groups
-    return not any(terms.groups.isdisjoint(groups) for groups in requester.groups)
+    return not any(terms.groups.isdisjoint(groups) and named(label) not in groups for groups in requester.groups)
 
 
 def is_owner(terms: Terms, requester: Requester) -> bool:

@@ -27,7 +27,7 @@ from typing import NamedTuple
 from claude_proxy.credentials import pool_rows
 from claude_proxy.credentials.credential import Credential, Kind
 from claude_proxy.credentials.learning_pool import LearningPool
-from claude_proxy.credentials.order import ANONYMOUS, DEPRIORITIZED, Order, Requester, may_use
+from claude_proxy.credentials.order import ANONYMOUS, DEPRIORITIZED, Order, Requester
 from claude_proxy.credentials.pool_changes import state_of
 from claude_proxy.credentials.rate_limits import NEVER, CredentialState, Snapshot
 from claude_proxy.credentials.scope import EVERYTHING, Scope
@@ -204,7 +204,7 @@ class Pool(LearningPool):
     def all_rejected(self, scope: Scope, requester: Requester = ANONYMOUS) -> bool:
         """Return whether every credential is rejected rather than rate-limited."""
         now = self._clock()
-        found = [state for state in self._states.values() if may_use(state.credential.terms, requester)]
+        found = [state for state in self._states.values() if state.may_serve(requester)]
         reserved = any(not state.cooling_down(scope, now) and state.withheld_until(scope, requester) > now for state in found)
         return not reserved and all(cooldown.rejected for state in found for cooldown in state.cooling_down(scope, now))
 
@@ -215,7 +215,7 @@ class Pool(LearningPool):
 
     def has_any(self, requester: Requester) -> bool:
         """Return whether the requester may use any credential at all, available now or not."""
-        return any(may_use(state.credential.terms, requester) for state in self._states.values())
+        return any(state.may_serve(requester) for state in self._states.values())
 
     def claim(self, scope: Scope, requester: Requester = ANONYMOUS) -> str:
         """Return, in Anthropic's terms, the window that blocks the credential with the earliest reset."""

@@ -179,10 +179,14 @@ class CredentialState:
             self.load_until = min(self.load_until, now + RANK_SECONDS)
         self._update_rank()
 
+    def may_serve(self, requester: Requester) -> bool:
+        """Return whether the requester may use this credential at all."""
+        return may_use(self.credential.terms, requester, self.credential.label)
+
     def withheld_until(self, requested: Scope, requester: Requester) -> float:
         """Return until when the credential's terms exclude the requester, in Unix seconds."""
         terms = self.credential.terms
-        if not may_use(terms, requester):
+        if not self.may_serve(requester):
             return NEVER
         if terms.reserve == 0 or is_owner(terms, requester):
             return 0.0

@@ -35,6 +35,8 @@ class SharedPool:
         self._kinds: dict[Kind, list[CredentialState]] = {}
         # The credentials whose terms exclude some requests.
         self._with_terms: frozenset[CredentialState] = frozenset()
+        # All groups that a credential has.
+        self.groups: frozenset[str] = frozenset()
         self._sessions = Sessions()
         self._cursor = 0
         self._cursor_moved = False
@@ -60,6 +62,7 @@ class SharedPool:
             for kind in (Kind.OAUTH, Kind.API_KEY)
         }
         self._with_terms = frozenset(state for state in self._states.values() if state.has_terms)
+        self.groups = frozenset(group for state in self._states.values() for group in state.credential.terms.groups)
         self._sessions.relabel(labels)
         self._name_states()
 

@@ -39,6 +39,7 @@ from claude_proxy.litellm.patches import (
     guard_other_clients,
     keep_the_latest_chunks,
 )
+from claude_proxy.litellm.prices import listed_price
 from claude_proxy.litellm.router import apply_config, deployments_of
 from claude_proxy.litellm.transport import chat_http
 from claude_proxy.providers.endpoints import Hosts
@@ -74,6 +75,7 @@ def start() -> ClaudeProxy:
         count=_tokens,
         completions=Completions(),
         proxies=outbound_proxies(),
+        listed_price=listed_price,
     )
     install(app)
     for problem in settings.pool_problems:
@@ -119,6 +121,8 @@ def install(app: App) -> None:
         needs_litellm=lambda: settings.database_url is not None or bool(app.config.features),
         config=app.config,
         telemetry=app.telemetry,
+        prices=app.prices,
+        request_limits=app.request_limits,
     )
     verbose = os.environ.get("LITELLM_LOG", "").upper() == "DEBUG"
     request_log.configure(app.redactor, verbose=verbose, as_json=settings.log_format is LogFormat.JSON)

@@ -1,11 +1,19 @@
-"""The price of a lane's response in LiteLLM's price list, where LiteLLM sees the provider as Anthropic (1.106.2)."""
+"""LiteLLM's price list, and the price of a lane's response in it where LiteLLM sees the provider as Anthropic (1.106.2)."""
 
 import functools
+from collections.abc import Mapping
+from typing import Any
 
 import litellm
 
 # The limit for cached names; a pattern in config.yaml may match many.
 MAX_NAMES = 1000
+
+
+def listed_price(name: str) -> Mapping[str, Any] | None:
+    """Return the entry of a name in LiteLLM's price list."""
+    found = litellm.model_cost.get(name)
+    return found if isinstance(found, dict) else None
 
 
 def priced_as(named: str, *models: str) -> str:

@@ -1,9 +1,10 @@
 """Translates the token counts of a chat completion to Anthropic's, where ``input`` excludes tokens read from a cache."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from claude_proxy.anthropic.usage import Usage
+from claude_proxy.anthropic.usage import MAX_NAME, MAX_USD, MICRO_USD, Usage
 
 
 def usage_in(completion: Mapping[str, Any]) -> Usage | None:
@@ -16,8 +17,17 @@ def usage_in(completion: Mapping[str, Any]) -> Usage | None:
     for holder in (completion, first, groq if isinstance(groq, dict) else {}):
         usage = holder.get("usage")
         if isinstance(usage, dict) and (found := _usage(usage)) != Usage():
-            return found
+            return replace(found, **terms) if (terms := _terms(completion, usage)) else found
     return None
+
+
+def _terms(completion: Mapping[str, Any], usage: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what else decides the price: the service tier, and the price that OpenRouter reports."""
+    tier, cost = completion.get("service_tier"), usage.get("cost")
+    found: dict[str, Any] = {"service_tier": tier} if isinstance(tier, str) and len(tier) <= MAX_NAME else {}
+    if isinstance(cost, int | float) and not isinstance(cost, bool) and 0 <= cost < MAX_USD:
+        found["cost"] = round(cost * MICRO_USD)
+    return found
 
 
 def _usage(counts: Mapping[str, Any]) -> Usage:

@@ -68,7 +68,7 @@ class MessagesRound:
         self._ids = frozenset(ids)
         self._tokens = tokens
         self._filter = ThinkingFilter(None, row, self._ids)
-        self._counts: dict[str, int] = {}
+        self._counts: dict[str, Any] = {}
         # The blocks so far; the last one may be open.
         self._content: list[_Block] = []
         self._is_open = False

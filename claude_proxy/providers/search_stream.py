@@ -133,6 +133,7 @@ class SearchStream:
         # How the message ends after the searches; None if another round follows.
         self._last: End | None = None
         self._usage = Usage()
+        self._is_counted = False
         self.state = State.RESPONDING
         # The turns of the conversation with the provider that follow the client's turns.
         self.turns: list[dict[str, Any]] = []
@@ -195,10 +196,13 @@ class SearchStream:
     def _count(self, finished: Round) -> None:
         if not self.turns:
             self.counted = finished.counted
-        one, two = self._usage, finished.usage
-        self._usage = Usage(
-            one.input + two.input, one.output + two.output, one.cache_read + two.cache_read, one.cache_write + two.cache_write
-        )
+        self._usage += finished.usage
+        self._is_counted = True
+
+    @property
+    def usage(self) -> Usage:
+        """The token counts of all rounds so far."""
+        return self._usage if self._is_counted else self._usage + self._round.usage
 
     def _close(self, end: End) -> bytes:
         self.state = State.ENDED
@@ -251,7 +255,7 @@ class SearchStream:
 
     def begin_round(self, following: Round) -> None:
         """Continue with the response to the request that includes ``turns``."""
-        self._round = following
+        self._round, self._is_counted = following, False
         self.state = State.RESPONDING
 
 

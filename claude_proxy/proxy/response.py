@@ -36,6 +36,7 @@ from claude_proxy.providers.endpoints import Provider
 from claude_proxy.proxy.journal import Journal
 from claude_proxy.proxy.request import Request
 from claude_proxy.secret import Secret
+from claude_proxy.usage.prices import Prices
 from claude_proxy.usage.record import Record
 
 # Claude Code 2.1.197 gives up after 300 s without headers, and after 300 s without an event in a stream.
@@ -208,7 +209,7 @@ class ClientResponse:
         else:
             await self._send_body(error_event(self._cut.body), more=False)
 
-    def record(self, at: float) -> Record:
+    def record(self, at: float, prices: Prices | None = None) -> Record:
         """Return the usage record of the request; ``at`` is its arrival, in Unix seconds."""
         journal, request = self.journal, self.request
         now = self._clock()
@@ -230,7 +231,20 @@ class ClientResponse:
             groups=request.groups,
             rule=self._rule,
             project=request.project,
+            cost=self._cost(prices),
         )
+
+    def _cost(self, prices: Prices | None) -> int | None:
+        """Return what the response costs the proxy's operator, in micro-USD; None if no price is known.
+
+        A count of tokens, an error, and a response to the client's own login cost nothing.
+        """
+        journal, request = self.journal, self.request
+        if journal.usage is None or request.counts_tokens or self._error_kind:
+            return 0
+        if request.client.credential is not None and journal.labels[-1:] == [request.client.credential.label]:
+            return 0
+        return prices.cost(journal.model or request.name, journal.served, journal.usage) if prices else None
 
     def _own_headers(self) -> list[tuple[str, str]]:
         """Return the headers that the proxy adds to a response."""

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from claude_proxy.access.request_limits import RequestLimits
 from claude_proxy.config.deployments import Lane
 from claude_proxy.config.models import ActiveConfig, model_names
 from claude_proxy.config.outbound_proxies import OutboundProxies
@@ -16,6 +17,7 @@ from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.providers import demo
 from claude_proxy.providers.endpoints import Hosts
 from claude_proxy.providers.meter import Meter
+from claude_proxy.proxy.lanes.attempt import LaneOf
 from claude_proxy.proxy.lanes.chat_lane import ChatLane, Endpoint, HttpEndpoint
 from claude_proxy.proxy.lanes.claude_lane import ClaudeLane
 from claude_proxy.proxy.lanes.demo_lane import DemoLane
@@ -32,6 +34,7 @@ from claude_proxy.upstream.search_client import SearchClient
 from claude_proxy.usage import request_log
 from claude_proxy.usage.ledger import Ledger
 from claude_proxy.usage.own_telemetry import OwnTelemetry
+from claude_proxy.usage.prices import Lookup, Prices
 from claude_proxy.usage.record import Record
 from claude_proxy.usage.report import StoreStatus
 
@@ -47,7 +50,7 @@ class App:
     """One per process, used from one event loop.
 
     ``count`` returns the number of tokens in a text. ``completions`` is the endpoint for providers whose format only LiteLLM
-    knows. ``proxies`` come from the environment at the start of the process.
+    knows. ``proxies`` come from the environment at the start of the process. ``listed_price`` reads LiteLLM's price list.
     """
 
     def __init__(
@@ -60,8 +63,10 @@ class App:
         count: Callable[[str], int] = len,
         completions: Endpoint | None = None,
         proxies: OutboundProxies | None = None,
+        listed_price: Lookup = lambda _: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._clock = clock
         self.settings = settings
         self.config = config
         self.redactor = redactor
@@ -77,16 +82,24 @@ class App:
             clock=clock,
             on_cooldown=self._push_now,
         )
+        self.prices = Prices(config, listed_price)
         self.ledger = Ledger(clock=clock, listed=lambda model: model in config.listed)
         self.client = UpstreamClient(proxies=proxies)
         self.telemetry = TelemetryRelay(self.client, lambda: config.telemetry)
         self._own_telemetry: OwnTelemetry | None = None
-        self._clock = clock
-        self.serving = self._make_serving(Meter(count), completions)
+        meter = Meter(count)
+        self.serving = Serving(
+            self._lanes(meter, completions),
+            config,
+            meter=meter,
+            rules=RuleChoice(config, meter, self.pool.snapshot, clock),
+            ready=self.load_shared_state,
+        )
         self._records: list[Record] = []
         self._expiry_warnings = ExpiryWarnings()
         self._started = clock()
-        self._sync = Synchronizer(store, CombinedState(self.pool, self.ledger)) if store else None
+        self.request_limits = RequestLimits(lambda: config.user_limits, clock=clock)
+        self._sync = Synchronizer(store, CombinedState(self.pool, self.ledger, self.request_limits)) if store else None
         if store is None:
             self.pool.record_first_seen()
         self._syncing: asyncio.Task[None] | None = None
@@ -94,27 +107,22 @@ class App:
         self._pool_watcher: PoolWatcher | None = None
         self._watching_pool: asyncio.Task[None] | None = None
 
-    def _make_serving(self, meter: Meter, completions: Endpoint | None) -> Serving:
-        """Return what serves model requests, with its lanes."""
-        settings, config, pool, clock = self.settings, self.config, self.pool, self._clock
+    def _lanes(self, meter: Meter, completions: Endpoint | None) -> dict[Lane, LaneOf]:
+        settings, config = self.settings, self.config
         web = SearchClient(self.client, lambda: config.web_search)
 
         def chat(endpoint: Endpoint) -> ChatLane:
             return ChatLane(endpoint, meter, lambda: config.fetch_hosts, web)
 
-        return Serving(
-            {
-                Lane.CLAUDE: ClaudeLane(settings, self.hosts, pool, self.client, clock, groups=lambda: config.pool_groups),
-                Lane.MESSAGES: MessagesLane(self.client, meter, web),
-                Lane.CHAT: chat(HttpEndpoint(self.client)),
-                Lane.DEMO: DemoLane(self._demo_text),
-                **({Lane.COMPLETION: chat(completions)} if completions else {}),
-            },
-            config,
-            meter=meter,
-            rules=RuleChoice(config, meter, pool.snapshot, clock),
-            ready=self.load_shared_state,
-        )
+        return {
+            Lane.CLAUDE: ClaudeLane(
+                settings, self.hosts, self.pool, self.client, self._clock, groups=lambda: config.pool_groups
+            ),
+            Lane.MESSAGES: MessagesLane(self.client, meter, web),
+            Lane.CHAT: chat(HttpEndpoint(self.client)),
+            Lane.DEMO: DemoLane(self._demo_text),
+            **({Lane.COMPLETION: chat(completions)} if completions else {}),
+        }
 
     async def load_shared_state(self) -> None:
         """Before the first requests, apply the state of the last process and of the other workers; then keep it in sync."""

@@ -9,11 +9,13 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from typing import NamedTuple
 
 from claude_proxy.access import administration
 from claude_proxy.access.browsers import check_browser, check_own_page
 from claude_proxy.access.failed_logins import FailedLogins, source_of
+from claude_proxy.access.request_limits import RequestLimits
 from claude_proxy.access.revocation import Revocation
 from claude_proxy.access.routes import (
     ADMIN_NAME,
@@ -56,6 +58,7 @@ from claude_proxy.server.telemetry_relay import TelemetryRelay
 from claude_proxy.server.under_way import UnderWay
 from claude_proxy.upstream import headers as header_policy
 from claude_proxy.usage.otlp import Sender
+from claude_proxy.usage.prices import Prices
 from claude_proxy.usage.record import Record
 
 logger = logging.getLogger(__name__)
@@ -89,10 +92,14 @@ class Gateway:
         needs_litellm: Callable[[], bool] = lambda: True,
         config: ActiveConfig | None = None,
         telemetry: TelemetryRelay | None = None,
+        prices: Prices | None = None,
+        request_limits: RequestLimits | None = None,
     ) -> None:
         """``needs_litellm`` returns whether a setting sends every model request through LiteLLM."""
         self._app = app
+        self._prices = prices
         self._config = config or ActiveConfig({}, {})
+        self._request_limits = request_limits or RequestLimits(lambda: self._config.user_limits)
         self._serving = serving or Serving({}, self._config, meter=Meter(len))
         self._needs_litellm = needs_litellm
         self._is_session = is_session
@@ -268,7 +275,8 @@ class Gateway:
         call_litellm = functools.partial(self._call_litellm, under_way, scope, caller)
         enters_litellm = caller.role is Role.KEY or self._needs_litellm()
         try:
-            with self._revocation.watched(caller, under_way.revoke):
+            limited = nullcontext() if outlet.request.counts_tokens else self._request_limits.admitted(caller.name)
+            with limited, self._revocation.watched(caller, under_way.revoke):
                 await self._serving.serve(outlet.request, outlet, outlet.journal, call_litellm, enters_litellm=enters_litellm)
         except Refused as refused:
             await outlet.refuse(own_refusal(refused.status, str(refused), refused.headers))
@@ -283,7 +291,7 @@ class Gateway:
             await under_way.close()
             await outlet.conclude()
             if self._record is not None:
-                self._record(outlet.record(arrived))
+                self._record(outlet.record(arrived, self._prices))
 
     async def _call_litellm(self, under_way: UnderWay, scope: Scope, caller: Caller, model: str, *, planned: bool) -> Outcome:
         """Call LiteLLM's app with a reduced body, in a context in which its hooks find the request."""

@@ -95,9 +95,9 @@ class StatusRoutes:
         viewer = viewer_of(caller)
         if viewer.sees_all_users:
             return viewer
-        requesters = self._groups().viewer(viewer.name)
+        requesters = self._groups().viewer(viewer.name, groups=caller.groups, known=self._pool.groups)
         pool = [one.credential for one in self._pool.snapshot()]
-        hidden = [one.label for one in pool if not any(may_use(one.terms, requester) for requester in requesters)]
+        hidden = [one.label for one in pool if not any(may_use(one.terms, requester, one.label) for requester in requesters)]
         return viewer._replace(hidden=frozenset(hidden))
 
 

@@ -201,7 +201,7 @@ ROWS = (
     ),
     config(
         "a list of models instead of models", END, "claude_proxy:\n  users:\n    anna: [glm]\n" + END,
-        "config.yaml line 23: claude_proxy: users: anna: should hold models, groups or both",
+        "config.yaml line 23: claude_proxy: users: anna: should hold models, groups, a budget or limits of requests",
     ),
     config(
         "a search provider that does not exist", END, SEARCH.replace("searxng\n", "google\n", 1) + END,

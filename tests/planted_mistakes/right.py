@@ -109,13 +109,28 @@ TEAM = f"""\
   - model_name: glm
     litellm_params: {{model: anthropic/glm-5.3, api_base: "https://api.z.ai/api/anthropic", api_key: os.environ/ZAI_API_KEY}}
     model_info: {{access_groups: [cheap]}}
+  - model_name: gpt
+    litellm_params: {{model: openai/gpt-5.2, api_key: os.environ/OPENAI_API_KEY}}
 router_settings:
   fallbacks: [{{"claude-*": [glm]}}]
 claude_proxy:
   users:
-    anna: {{models: [cheap, "claude-*"]}}
+    anna:
+      models: [cheap, "claude-*"]
+      groups: [team-a]
+      budget: {{day: 10, week: 40, month: 120}}
+      requests_per_minute: 60
+      streams: 4
     Ben: {{groups: [team-b]}}
     static: {{models: [glm]}}
+  groups:
+    team-a: {{budget: {{month: 500, soft: true}}, credentials: [anna]}}
+    team-c: {{budget: {{week: "99.50"}}}}
+  default_budget: {{day: 20}}
+  budget: {{month: 2000, timezone: Europe/Berlin}}
+  budget_without_store: refuse
+  prices:
+    glm: {{input: 0.6, output: 2.2, cache_read: 0.11, long_context: {{above: 200000, input: 1.2, output: 4.4}}}}
   models:
     claude-opus-*: {{groups: [team-b]}}
   rules:
@@ -177,7 +192,7 @@ PROJECTS = {
     "servers of one's own": {"config.yaml": OWN_SERVER, ".env": TOKENS},
     "a team with limits": {
         "config.yaml": TEAM,
-        ".env": TOKENS + "ZAI_API_KEY=made-up-0123456789\nBRAVE_API_KEY=BSAmade-up-0123\n",
+        ".env": TOKENS + "ZAI_API_KEY=made-up-0123456789\nBRAVE_API_KEY=BSAmade-up-0123\nOPENAI_API_KEY=sk-proj-made-up-0123\n",
         ".state/users": "# since spring\nanna=made-up-token-of-anna\nben=sha256:" + "0a" * 32 + "\n",
         "credentials.yaml": CREDENTIALS,
         "keys/ci": f"{API_KEY}\n",

@@ -216,6 +216,9 @@ class _Call:
                 translator=None if rounds else stream,
             )
         finally:
+            if outlet.begun:
+                # With the service tier and the reported price, which are no part of the translation.
+                attempt.journal.usage = stream.usage
             if rounds:
                 await rounds.close()
         self._lane.learn(attempt, stream.counted)
@@ -273,7 +276,7 @@ class _Call:
         if attempt.request.streams:
             return failed(502, own_refusal(502, f"{self.host} sent a response that is not a stream", []))
         self._lane.learn(attempt, counted)
-        return await self._send(message)
+        return await self._send(message, counted)
 
     async def _collected(self, rounds: SearchRounds, headers: Headers) -> Outcome:
         """Respond with the message of several rounds, once it is complete."""
@@ -285,23 +288,23 @@ class _Call:
             return refused.outcome
         finally:
             await rounds.close()
-        return await self._of_stream(parsed, rounds.stream.counted, headers)
+        return await self._of_stream(parsed, rounds.stream.counted, rounds.stream.usage, headers)
 
     async def _unasked(self, content: bytes, headers: Headers) -> Outcome:
         """Respond with the message that an unrequested stream contains."""
         stream = ChatStream(self._context)
         parsed = await offloaded(len(content), lambda: stream_message(stream.feed(content) + stream.finish())) or {}
-        return await self._of_stream(parsed, stream.counted, headers)
+        return await self._of_stream(parsed, stream.counted, stream.usage, headers)
 
-    async def _of_stream(self, parsed: dict[str, Any], counted: Usage | None, headers: Headers) -> Outcome:
+    async def _of_stream(self, parsed: dict[str, Any], counted: Usage | None, usage: Usage, headers: Headers) -> Outcome:
         if kind := error_kind(parsed):
             return self._error(STATUS_OF_ERRORS.get(kind, 502), to_json(parsed), headers)
         self._lane.learn(self._attempt, counted)
-        return await self._send(parsed)
+        return await self._send(parsed, usage)
 
-    async def _send(self, message: dict[str, Any]) -> Outcome:
+    async def _send(self, message: dict[str, Any], usage: Usage | None = None) -> Outcome:
         attempt, outlet = self._attempt, self._attempt.outlet
-        attempt.journal.usage = usage_from(message["usage"])
+        attempt.journal.usage = usage or usage_from(message["usage"])
         body = to_json(message)
         if attempt.capture is not None:
             attempt.capture.feed(body)

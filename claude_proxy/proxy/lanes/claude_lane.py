@@ -86,7 +86,8 @@ class ClaudeLane:
         """Try one credential after another until a response is final or none is left."""
         request, deployment = attempt.request, attempt.deployment
         scope = scope_of(request, deployment.model)
-        requester = self._groups().requester(request.user, deployment.model, request.name)
+        names = deployment.model, request.name
+        requester = self._groups().requester(request.user, *names, groups=request.groups, known=self._pool.groups)
         source = await offloaded(len(request.raw), self._source, attempt, scope, requester)
         if source is None:
             refusal = NO_CREDENTIAL if self._mode(request) is TokenMode.ROTATE else NO_LOGIN
@@ -192,7 +193,9 @@ class ClaudeLane:
             return closed_pool(seconds)
         if self._pool.all_rejected(scope, requester):
             return refused_pool(seconds)
-        counts = Counts.of(one for one in self._pool.snapshot() if may_use(one.credential.terms, requester))
+        counts = Counts.of(
+            one for one in self._pool.snapshot() if may_use(one.credential.terms, requester, one.credential.label)
+        )
         return exhausted_pool(seconds, self._clock(), self._pool.claim(scope, requester), counts)
 
 

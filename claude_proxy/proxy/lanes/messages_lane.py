@@ -167,14 +167,18 @@ class MessagesLane:
             await rounds.close()
 
     async def _relayed(self, attempt: Attempt, host: str, rounds: SearchRounds, headers: Headers) -> Outcome:
-        return await relay(
-            attempt,
-            rounds,
-            Passing(),
-            self._failure(attempt, host, headers),
-            begin=lambda: attempt.outlet.begin(200, [("content-type", f"{STREAM}; charset=utf-8")]),
-            keepalive=KEEPALIVE_SECONDS,
-        )
+        try:
+            return await relay(
+                attempt,
+                rounds,
+                Passing(),
+                self._failure(attempt, host, headers),
+                begin=lambda: attempt.outlet.begin(200, [("content-type", f"{STREAM}; charset=utf-8")]),
+                keepalive=KEEPALIVE_SECONDS,
+            )
+        finally:
+            if attempt.outlet.begun:  # of all rounds, and without the searches, which the provider has not made
+                attempt.journal.usage = rounds.stream.usage
 
     async def _collected(self, attempt: Attempt, host: str, rounds: SearchRounds, headers: Headers) -> Outcome:
         try:
@@ -186,7 +190,7 @@ class MessagesLane:
         body = readable_json(parsed)
         if kind := error_kind(parsed):
             return self._refused(attempt, STATUS_OF_ERRORS.get(kind, 500), body[:MAX_ERROR_BYTES], headers)
-        attempt.journal.usage = usage_of(body)
+        attempt.journal.usage = rounds.stream.usage
         if attempt.capture is not None:
             attempt.capture.feed(body)
             return DONE
