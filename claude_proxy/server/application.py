@@ -17,6 +17,7 @@ from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.providers import demo
 from claude_proxy.providers.endpoints import Hosts
 from claude_proxy.providers.meter import Meter
+from claude_proxy.proxy.admission import Admission
 from claude_proxy.proxy.lanes.attempt import LaneOf
 from claude_proxy.proxy.lanes.chat_lane import ChatLane, Endpoint, HttpEndpoint
 from claude_proxy.proxy.lanes.claude_lane import ClaudeLane
@@ -24,6 +25,7 @@ from claude_proxy.proxy.lanes.demo_lane import DemoLane
 from claude_proxy.proxy.lanes.messages_lane import MessagesLane
 from claude_proxy.proxy.rule_choice import RuleChoice
 from claude_proxy.proxy.serving import Serving
+from claude_proxy.server.budget_routes import BudgetRoutes
 from claude_proxy.server.pool_routes import PoolRoutes
 from claude_proxy.server.status_routes import StatusRoutes
 from claude_proxy.server.telemetry_relay import TelemetryRelay
@@ -37,6 +39,7 @@ from claude_proxy.usage.own_telemetry import OwnTelemetry
 from claude_proxy.usage.prices import Lookup, Prices
 from claude_proxy.usage.record import Record
 from claude_proxy.usage.report import StoreStatus
+from claude_proxy.usage.standing import ActiveBudgets
 
 # How long the first request waits for the state of other processes, in seconds.
 LOAD_SECONDS = 3.0
@@ -83,23 +86,22 @@ class App:
             on_cooldown=self._push_now,
         )
         self.prices = Prices(config, listed_price)
+        self.budgets = ActiveBudgets(lambda: config.budgets, clock)
+        self.admission = Admission(self.budgets, self.prices.cost, confirm=self.confirm, clock=clock)
         self.ledger = Ledger(clock=clock, listed=lambda model: model in config.listed)
         self.client = UpstreamClient(proxies=proxies)
         self.telemetry = TelemetryRelay(self.client, lambda: config.telemetry)
         self._own_telemetry: OwnTelemetry | None = None
         meter = Meter(count)
-        self.serving = Serving(
-            self._lanes(meter, completions),
-            config,
-            meter=meter,
-            rules=RuleChoice(config, meter, self.pool.snapshot, clock),
-            ready=self.load_shared_state,
-        )
+        rules = RuleChoice(config, meter, self.pool.snapshot, clock)
+        ready = self.load_shared_state
+        self.serving = Serving(self._lanes(meter, completions), config, meter=meter, rules=rules, ready=ready)
         self._records: list[Record] = []
         self._expiry_warnings = ExpiryWarnings()
         self._started = clock()
         self.request_limits = RequestLimits(lambda: config.user_limits, clock=clock)
-        self._sync = Synchronizer(store, CombinedState(self.pool, self.ledger, self.request_limits)) if store else None
+        shared = CombinedState(self.pool, self.ledger, self.request_limits, *self.budgets.parts)
+        self._sync = Synchronizer(store, shared) if store else None
         if store is None:
             self.pool.record_first_seen()
         self._syncing: asyncio.Task[None] | None = None
@@ -138,6 +140,13 @@ class App:
         await sync.load()
         self.pool.record_first_seen()
         self._running = asyncio.ensure_future(sync.run())
+
+    async def confirm(self) -> bool:
+        """Return whether this process has every amount that others had shared when it was called, and they those of it."""
+        await self.load_shared_state()
+        if self._sync is None:
+            return True
+        return self._syncing is not None and self._syncing.done() and await self._sync.confirm()
 
     def watch_pool(self, environ: Mapping[str, str]) -> None:
         """Start to apply changes of the pool's files."""
@@ -205,6 +214,17 @@ class App:
             clock=self._clock,
             problems=self.pool_problems,
             groups=lambda: self.config.pool_groups,
+            budgets=self.budget_routes().rows,
+        )
+
+    def budget_routes(self) -> BudgetRoutes:
+        """Return the routes that show and change budgets."""
+        return BudgetRoutes(
+            self.settings,
+            self.budgets,
+            confirm=self.confirm,
+            is_shared=self._sync is not None,
+            groups=lambda caller: self.config.groups.of_user(caller.name, caller.groups),
         )
 
     def pool_routes(self) -> PoolRoutes:

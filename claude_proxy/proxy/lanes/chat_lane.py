@@ -199,6 +199,7 @@ class _Call:
         attempt, outlet = self._attempt, self._attempt.outlet
         rounds = self._rounds(response)
         stream = rounds.stream if rounds else ChatStream(self._context)
+        attempt.journal.reported = lambda: stream.usage
 
         def failure(error: FailedStream | UpstreamError) -> Outcome:
             if isinstance(error, FailedStream):
@@ -339,9 +340,9 @@ class _Call:
         events = writer.start(usage.input) + writer.end("max_tokens", None, usage)
         if attempt.capture is not None:
             attempt.capture.feed(events)
+        attempt.journal.usage = usage
         await outlet.begin(200, [("content-type", f"{STREAM}; charset=utf-8")])
         await outlet.end(events)
-        attempt.journal.usage = usage
         return DONE
 
 
