@@ -2,7 +2,7 @@
 
 All facts are rows in the store, so that any process may serve any step:
   1. ``device:{hash of the device code}`` and ``device:user:{hash of the user code}`` hold the login and are never changed;
-  2. ``device:user:{hash of the user code}:decision`` is the decision. The first one wins, because all have the stamp of the start;
+  2. ``device:user:{hash of the user code}:decision`` is the decision. The first one wins, because all have the same stamp;
   3. a code is valid for ``LIFETIME_SECONDS``, whatever the store still has.
 The store has hashes of device codes only: who reads it cannot redeem one.
 """

@@ -29,6 +29,9 @@ LIMITS = (
     ("credential:", 30 * 86400.0, 10_000),
     ("usage:", 100 * 86400.0, 20_000),  # by then a day is part of its month's page (``usage/ledger.py``)
     ("events:", 7 * 86400.0, 100),
+    # A row of a sign-in has the time of the last refresh but one, of which there may be 90 days between two.
+    ("signin:", 190 * 86400.0, 20_000),
+    ("signout:", 91 * 86400.0, 20_000),
     ("device:", 1200.0, 50_000),  # codes of `/login`, which are valid for ten minutes
 )
 
