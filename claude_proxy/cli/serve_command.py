@@ -25,9 +25,10 @@ from claude_proxy.cli.project import (
     state_folder,
 )
 from claude_proxy.cli.start_report import Line
-from claude_proxy.config import backup, models, signing_keys
+from claude_proxy.config import backup
 from claude_proxy.config.listening import address_error
 from claude_proxy.config.settings import OWN_REDIS, Settings, SettingsError
+from claude_proxy.config.signing_keys import GENERATED_MASTER_KEY
 from claude_proxy.litellm import database
 from claude_proxy.server.options import FORCED_ENVIRONMENT, LITELLM_ENVIRONMENT, MANY_FILES, SERVER
 
@@ -50,10 +51,7 @@ def serve(project: Path, data: Path | None) -> None:
     loaded, settings = checked(path)
     require_port(settings.host, settings.port)
     found = check_command.at_start(path, project, data)
-    state = state_folder(project, data)
-    is_redis = bool(settings.redis_url or models.redis_url(loaded, os.environ))
-    signing_keys.announce(os.environ, state, redis=is_redis, master_key=settings.master_key is not None)
-    start_plan(settings, path, edited=project / "config.yaml", copy=copy, state=state).export(os.environ)
+    start_plan(settings, path, edited=project / "config.yaml", copy=copy, state=state_folder(project, data)).export(os.environ)
     if settings.database_url:
         database.prepare(os.environ)
     sys.path.insert(0, str(ROOT))
@@ -109,6 +107,8 @@ def start_plan(settings: Settings, path: Path, *, edited: Path, copy: Path, stat
         backup.VARIABLE: str(copy),
         **FORCED_ENVIRONMENT,
     }
+    if settings.master_key is None:
+        variables[GENERATED_MASTER_KEY] = "yes"
     removed = {*CLIENT_VARIABLES, "LITELLM_MASTER_KEY_FILE"}
     if settings.redis_url:
         variables[OWN_REDIS] = settings.redis_url.reveal()

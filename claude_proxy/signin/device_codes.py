@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
 
+from claude_proxy.config.users import folded
 from claude_proxy.secret import Secret
 from claude_proxy.signin.identity import Identity
 from claude_proxy.state.rows import Row
@@ -24,7 +25,7 @@ from claude_proxy.text import clean
 
 LIFETIME_SECONDS = 600
 INTERVAL_SECONDS = 5
-PREFIX = "device:"
+PREFIX, DECISION = "device:", ":decision"
 # Consonants: the letters spell no words, and a code has 34 bits (RFC 8628, section 6.1).
 LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
 CODE_LENGTH = 8
@@ -115,6 +116,15 @@ class DeviceCodes:
         """Deny a login; return whether this decision is the first one."""
         return await self._decide(user_code, {"approved": False})
 
+    async def withdraw(self, name: str) -> None:
+        """Deny the logins that a user has approved and that the client has not redeemed yet."""
+        rows, _ = await self._store.pull(0)
+        for row in rows:
+            decision = _parsed(row) if row.key.startswith(PREFIX) and row.key.endswith(DECISION) else {}
+            identity = decision.get("identity")
+            if isinstance(identity, dict) and folded(str(identity.get("name"))) == folded(name):
+                await self._store.push([Row(row.key, row.stamp + 1, json.dumps({"approved": False}))])
+
     async def poll(self, device_code: Secret) -> Decided:
         """Return what became of a device code."""
         if len(device_code.reveal()) > MAX_DEVICE_CODE:
@@ -188,7 +198,7 @@ def _user_key(user_code: str) -> str:
 
 
 def _decision_key(login: _Login) -> str:
-    return f"{login.user_key}:decision"
+    return f"{login.user_key}{DECISION}"
 
 
 def _parsed(row: Row) -> dict[str, Any]:
