@@ -109,6 +109,27 @@ async def test_a_cursor_survives_a_prune(handle):
     assert (await store.pull(cursor))[0] == [row("x:c")]
 
 
+async def test_rows_by_key(handle):
+    """Reading by key gives the rows that exist, in the order of the keys, as the last push of any handle left them."""
+    store, other = handle(), handle()
+    assert await store.read(["a"]) == await store.read([]) == []
+    await store.push([row("a"), row("b", NOW, "\ud83d"), row("\ud83d")])
+    await other.push([row("a", NOW + 1, "newer"), row("c", 0.0)])
+    assert await store.read(["c", "missing", "\ud83d", "a"]) == [row("c", 0.0), row("\ud83d"), row("a", NOW + 1, "newer")]
+    await other.prune("a", NOW + 9, 10)
+    assert await store.read(["a", "b"]) == [row("b", NOW, "\ud83d")]
+
+
+async def test_the_first_row_with_a_stamp_wins(handle):
+    """Of several writers with one stamp the first wins, and each reads back the same row: a claim that one process gets."""
+    stores = [handle() for _ in range(4)]
+    claims = [row("claim", NOW, str(number)) for number in range(len(stores))]
+    await asyncio.gather(*(store.push([claim]) for store, claim in zip(stores, claims, strict=True)))
+    (winner, *others) = [await store.read(["claim"]) for store in stores]
+    assert winner[0] in claims
+    assert all(other == winner for other in others)
+
+
 async def test_prune_by_age(handle):
     """Rows under the prefix with a stamp below the limit go; one at the limit, and those under other prefixes, stay."""
     store = handle()

@@ -141,13 +141,23 @@ class FailedLogins:
         self._timer: asyncio.TimerHandle | None = None
 
     async def response_to(
-        self, refusal: Refusal, source: str, request: str, receive: Receive, *, wrong_token: bool
+        self,
+        refusal: Refusal,
+        source: str,
+        request: str,
+        receive: Receive,
+        *,
+        wrong_token: bool,
+        busy: Refusal | None = None,
     ) -> Refusal | None:
-        """Log a refused request and return the response after its delay; None if the client has disconnected before."""
+        """Log a refused request and return the response after its delay; None if the client has disconnected before.
+
+        Where too many others wait, ``busy`` is the response.
+        """
         delay = self._delays.failed(source) if wrong_token else 0.0
         waits = delay > 0 and self._delays.enter()
         if delay > 0 and not waits:
-            refusal = too_many(delay)
+            refusal = busy or too_many(delay)
         self._log_lines(self._log.refused(source, request, refusal.status))
         if not waits:
             return refusal

@@ -4,10 +4,10 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from claude_proxy.access.routes import STATIC_NAME, Caller, Role
-from claude_proxy.config.users import User, digest_of
+from claude_proxy.config.users import SignedIn, User, digest_of
 
 logger = logging.getLogger(__name__)
 
@@ -16,16 +16,18 @@ LOOK_SECONDS = 15.0
 
 
 class Revocation:
-    """The requests in progress of users with a token of their own. ``users`` returns all current users.
+    """The requests in progress of users with a token of their own, or who have signed in.
 
-    While there are such requests, their users are checked every ``LOOK_SECONDS``. A request is ended when its user, or its
-    token, no longer exists. Without such requests nothing runs.
+    ``users`` returns all current users, and ``stands`` whether a sign-in is still valid. While there are such requests, their
+    users are checked every ``LOOK_SECONDS``. A request is ended when its user, its token or its sign-in no longer exists.
+    Without such requests nothing runs.
     """
 
-    def __init__(self, users: Callable[[], Iterable[User]]) -> None:
+    def __init__(self, users: Callable[[], Iterable[User]], stands: Callable[[SignedIn], bool] = lambda _: True) -> None:
         self._users = users
+        self._stands = stands
         self._numbers = itertools.count()
-        self._running: dict[int, tuple[tuple[str, str], Callable[[], None]]] = {}
+        self._running: dict[int, tuple[Caller, Callable[[], None]]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     @contextlib.contextmanager
@@ -35,7 +37,7 @@ class Revocation:
             yield
             return
         number = next(self._numbers)
-        self._running[number] = (caller.name, digest_of(caller.token)), end
+        self._running[number] = caller, end
         self._schedule()
         try:
             yield
@@ -48,11 +50,17 @@ class Revocation:
     def look(self) -> None:
         """End the requests of users who no longer exist."""
         there = {(user.name, user.digest) for user in self._users()}
-        gone = [number for number, (user, _) in self._running.items() if user not in there]
+        gone = [number for number, (caller, _) in self._running.items() if not self._is_there(caller, there)]
         for number in gone:
-            (name, _), end = self._running.pop(number)
-            logger.info("a request of user %s ended: the user, or the token, was removed", name)
+            caller, end = self._running.pop(number)
+            what = "the user, or the token, was removed" if caller.signed_in is None else "the user was removed or signed out"
+            logger.info("a request of user %s ended: %s", caller.name, what)
             end()
+
+    def _is_there(self, caller: Caller, there: Collection[tuple[str, str]]) -> bool:
+        if caller.signed_in is not None:
+            return self._stands(caller.signed_in)
+        return caller.token is not None and (caller.name, digest_of(caller.token)) in there
 
     def _schedule(self) -> None:
         if self._timer is None and self._running:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from claude_proxy.access import administration
 from claude_proxy.anthropic.errors import Refused
 from claude_proxy.config.settings import Settings
+from claude_proxy.config.users import SignedIn
 from claude_proxy.secret import Secret
 from claude_proxy.upstream.headers import PROXY_TOKEN, Client
 
@@ -32,6 +33,8 @@ PUBLIC_ROUTES = frozenset({"/", "/health/liveliness", "/health/liveness", "/heal
 WEB_PAGES = frozenset({"/", "/pool"})
 # Every virtual key of LiteLLM starts with this, unless it was chosen by hand.
 VIRTUAL_KEY_PREFIX = "sk-"
+# The beginning of every JWT, as access tokens are: `{"` in base64.
+ACCESS_TOKEN_PREFIX = "eyJ"  # noqa: S105 - not a token
 # Only with a database. LiteLLM's pages, and what they need before sign-in, need no token.
 PAGES = frozenset({"ui", "litellm-asset-prefix"})
 SIGN_IN_ROUTES = frozenset(
@@ -76,7 +79,10 @@ class Caller(NamedTuple):
     role: Role
     token: Secret | None
     name: str
+    # The groups of a sign-in with an identity provider.
     groups: tuple[str, ...] = ()
+    # Set if the token is the access token of a sign-in.
+    signed_in: SignedIn | None = None
 
 
 # Whether a virtual key is the session of an administrator who has signed in to LiteLLM's pages. Only such a key may use
@@ -97,6 +103,9 @@ def identify(client: Client, settings: Settings) -> Caller:
     if found:
         user, token = found
         return Caller(Role.USER, token, user.name)
+    if signed := settings.users.signed_in(client.tokens):
+        who, token = signed
+        return Caller(Role.USER, token, who.name, who.groups, who)
     if static:
         return Caller(Role.USER, static, STATIC_NAME)
     if settings.database_url:
@@ -105,6 +114,8 @@ def identify(client: Client, settings: Settings) -> Caller:
             return Caller(Role.KEY, keys[0], KEY_NAME)
     if is_open(settings):
         return Caller(Role.OPEN, None, ANYONE)
+    if settings.users.sign_ins is not None and any(token.reveal().startswith(ACCESS_TOKEN_PREFIX) for token in client.tokens):
+        raise Refused(401, "The sign-in has expired or has ended. Please sign in again with /login.")
     problem = "The token is not this proxy's" if client.tokens else "The proxy's token is missing"
     raise Refused(401, f"{problem}: send it in the header {PROXY_TOKEN}, or set it as ANTHROPIC_AUTH_TOKEN in Claude Code.")
 

@@ -19,7 +19,7 @@ from dotenv.parser import parse_stream
 from claude_proxy.cli.archive import MAX_BYTES, PROJECT, STATE, File
 from claude_proxy.cli.console import CommandError
 from claude_proxy.cli.project import MOUNTED_PROJECT, state_folder, users_path
-from claude_proxy.config import backup, static_token
+from claude_proxy.config import backup, signing_keys, static_token
 from claude_proxy.config.credentials_file import file_in_use, parse
 from claude_proxy.config.settings import SECRET_NAMES, VARIABLES
 from claude_proxy.credentials.credential import CLAUDE_PREFIX
@@ -82,6 +82,8 @@ def gather(project: Path, data: Path | None, environ: Mapping[str, str], *, secr
         file_in_use(environ),
         users_path(project, data),
         folders.state / static_token.NAME,
+        folders.state / signing_keys.NAME,
+        *([Path(named)] if (named := environ.get(signing_keys.FILE_VARIABLE, "").strip()) else []),
         *_tree(folders.state / LITELLM_HOME),
     ]
     texts = {path: text for path in [*dotenvs, folders.project / "config.yaml", private[0]] if path and (text := _text(path))}

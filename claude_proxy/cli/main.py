@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, Place] = {
     "serve": Place("serve_command", "SERVE", "Start the proxy."),
     "settings": Place("settings_command", "SETTINGS", "Print the settings for Claude Code, with the token."),
     "user": Place("user_command", "USER", "Add, remove and list users. Each user has a token."),
+    "sign-in": Place("sign_in_command", "SIGN_IN", "List and end sign-ins with /login, and replace their keys."),
     "pool": Place("pool_command", "POOL", "Add, change and list the Claude credentials of the pool."),
     "status": Place("status_command", "STATUS", "Show rate limits and usage of the running proxy."),
     "usage": Place("status_command", "USAGE", "Show requests and tokens by user, model, day or credential."),

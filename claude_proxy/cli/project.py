@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
-from claude_proxy.config import models, static_token
+from claude_proxy.config import models, signing_keys, static_token
 from claude_proxy.config.credentials_file import FILE_VARIABLE as CREDENTIALS_VARIABLE
 from claude_proxy.config.credentials_file import NAME as CREDENTIALS_NAME
 from claude_proxy.config.credentials_file import OWN_FILES
@@ -103,6 +103,7 @@ def load_environment(project: Path, data: Path | None, *, starts: bool = False) 
     users = users_path(project, data)
     # Named, the file keeps the proxy closed whatever becomes of it; while there is none, it is only looked for.
     os.environ[FILE_VARIABLE if present(users) else OWN_USERS_FILE] = str(users)
+    os.environ[signing_keys.OWN_FILE] = str(state_folder(project, data) / signing_keys.NAME)
     place_credentials_file(project, data)
     use_generated_token(project, data)
     peer = os.environ.get(PEER_REDIS, "")

@@ -28,6 +28,7 @@ from claude_proxy.cli.start_report import Line
 from claude_proxy.config import backup
 from claude_proxy.config.listening import address_error
 from claude_proxy.config.settings import OWN_REDIS, Settings, SettingsError
+from claude_proxy.config.signing_keys import GENERATED_MASTER_KEY
 from claude_proxy.litellm import database
 from claude_proxy.server.options import FORCED_ENVIRONMENT, LITELLM_ENVIRONMENT, MANY_FILES, SERVER
 
@@ -106,6 +107,8 @@ def start_plan(settings: Settings, path: Path, *, edited: Path, copy: Path, stat
         backup.VARIABLE: str(copy),
         **FORCED_ENVIRONMENT,
     }
+    if settings.master_key is None:
+        variables[GENERATED_MASTER_KEY] = "yes"
     removed = {*CLIENT_VARIABLES, "LITELLM_MASTER_KEY_FILE"}
     if settings.redis_url:
         variables[OWN_REDIS] = settings.redis_url.reveal()

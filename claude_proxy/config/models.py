@@ -19,6 +19,7 @@ from claude_proxy.config import (
     request_rules,
     routing,
     sections,
+    sign_in,
     telemetry,
     user_limits,
     web_search,
@@ -90,6 +91,7 @@ def _mistakes(config: object) -> Iterator[str]:
     yield from request_rules.mistakes(config)
     yield from telemetry.mistakes(config)
     yield from project_tag.mistakes(config)
+    yield from sign_in.mistakes(config)
 
 
 def _model_mistakes(models: object) -> Iterator[str]:
@@ -237,6 +239,7 @@ class ActiveConfig:
         self.rules = request_rules.rules(loaded)
         self.telemetry = telemetry.telemetry(loaded, self._environ)
         self.project_tag = project_tag.project_tag(loaded)
+        self.sign_in = sign_in.SignIn.of(loaded)
         self.features = features.reasons(loaded)
         self.routing = Routing.of(loaded)
         self.listed = listed_names((*model_names(loaded), *_aliases(loaded)))

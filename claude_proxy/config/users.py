@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 from claude_proxy.credentials.credential import is_claude_credential
 from claude_proxy.secret import Secret
@@ -42,6 +43,28 @@ class User:
     name: str
     digest: str
     token: Secret | None = None
+
+
+class SignedIn(NamedTuple):
+    """A user who has signed in with ``/login``, by their access token: the name, the groups, and the sign-in's own name.
+
+    ``token`` names the personal token with which they signed in; it is empty with an identity provider.
+    """
+
+    name: str
+    groups: tuple[str, ...]
+    session: str
+    token: str
+
+
+class SignIns(Protocol):
+    """Knows the access tokens (``signin/tokens.py``)."""
+
+    def find(self, token: Secret) -> SignedIn | None:
+        """Return who has signed in with a token; None if it is not a valid access token."""
+
+    def stands(self, signed_in: SignedIn) -> bool:
+        """Whether a sign-in is still valid, whatever the age of its token."""
 
 
 def folded(name: str) -> str:
@@ -214,6 +237,8 @@ class UserBook:
         self._absent = False
         self._settled = False
         self._seen = named
+        # Set once the process has its keys.
+        self.sign_ins: SignIns | None = None
 
     def all_users(self) -> tuple[User, ...]:
         """Return the current users; a changed file is read again."""
@@ -230,6 +255,16 @@ class UserBook:
                 if hmac.compare_digest(user.digest, digest):
                     found = found or (user, token)
         return found
+
+    def signed_in(self, tokens: Iterable[Secret]) -> tuple[SignedIn, Secret] | None:
+        """Return who has signed in with one of these tokens, and that token."""
+        if self.sign_ins is None:
+            return None
+        return next(((found, token) for token in tokens if (found := self.sign_ins.find(token))), None)
+
+    def stands(self, signed_in: SignedIn) -> bool:
+        """Whether a sign-in is still valid."""
+        return self.sign_ins is not None and self.sign_ins.stands(signed_in)
 
     @property
     def closed(self) -> bool:

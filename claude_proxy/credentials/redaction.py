@@ -25,6 +25,9 @@ MARK = "***"
 _PASSWORD = re.compile(r"\w+://[^:/@]*:(?P<password>[^/]+)@")
 # Claude credentials are also recognized by their form: a client may put its own anywhere.
 CLAUDE_CREDENTIAL = re.compile(rf"{CLAUDE_PREFIX}[A-Za-z0-9_-]{{8,}}")
+# And so are access tokens: each user gets a new one every hour.
+JWT_PREFIX = "eyJ"
+JWT = re.compile(rf"{JWT_PREFIX}[A-Za-z0-9_-]{{8,}}\.{JWT_PREFIX}[A-Za-z0-9_-]{{8,}}\.[A-Za-z0-9_-]{{8,}}")
 
 
 def secrets_of(environ: Mapping[str, str]) -> tuple[Secret, ...]:
@@ -91,7 +94,8 @@ class Redactor:
             if value in text:
                 text = text.replace(value, MARK)
         # Last: this pattern matches only the first part of a value that contains other characters.
-        return CLAUDE_CREDENTIAL.sub(MARK, text) if CLAUDE_PREFIX in text else text
+        text = CLAUDE_CREDENTIAL.sub(MARK, text) if CLAUDE_PREFIX in text else text
+        return JWT.sub(MARK, text) if JWT_PREFIX in text else text
 
     def forms(self, more: Iterable[Secret] = ()) -> list[bytes]:
         """Return the secrets as they may appear in a response, plain and JSON-escaped, the longest first."""

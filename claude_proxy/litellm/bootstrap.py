@@ -19,7 +19,7 @@ from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
 from claude_proxy.access.routes import OPEN_NOTICE, is_open
 from claude_proxy.anthropic.errors import Refused, own_refusal
 from claude_proxy.check import watcher
-from claude_proxy.config import backup
+from claude_proxy.config import backup, signing_keys
 from claude_proxy.config import models as config
 from claude_proxy.config.models import ActiveConfig
 from claude_proxy.config.outbound_proxies import outbound_proxies
@@ -49,6 +49,7 @@ from claude_proxy.proxy.plan import plan
 from claude_proxy.server.application import App
 from claude_proxy.server.gateway import Gateway
 from claude_proxy.server.options import FORCED_ENVIRONMENT
+from claude_proxy.state.redis import RedisStore
 from claude_proxy.usage import request_log
 
 logger = logging.getLogger(__name__)
@@ -67,15 +68,18 @@ def start() -> ClaudeProxy:
         lookup=deployments_of,
         endpoint_lookup=chat_endpoint,
     )
+    store = shared_store(settings, active.loaded)
+    is_redis = store is not None and store.kind == RedisStore.kind
     app = App(
         settings,
         active,
         redactor_of(settings, active),
-        store=shared_store(settings, active.loaded),
+        store=store,
         count=_tokens,
         completions=Completions(),
         proxies=outbound_proxies(),
         listed_price=listed_price,
+        keys=signing_keys.place(environment(), settings, redis=is_redis, store=store is not None),
     )
     install(app)
     for problem in settings.pool_problems:
@@ -125,6 +129,8 @@ def install(app: App) -> None:
         prices=app.prices,
         request_limits=app.request_limits,
         admission=app.admission,
+        sign_in=app.sign_in_routes(),
+        loaded=app.load_shared_state,
     )
     verbose = os.environ.get("LITELLM_LOG", "").upper() == "DEBUG"
     request_log.configure(app.redactor, verbose=verbose, as_json=settings.log_format is LogFormat.JSON)
@@ -176,6 +182,7 @@ def watch_config() -> None:
     if backup.VARIABLE not in os.environ:  # else serve reports it
         _report_lanes(app)
     app.watch_pool(environment())
+    app.prepare_sign_in()
     found = watcher.watcher(app.config, _take_up, environment())
     if found is not None:
         app.watching = asyncio.ensure_future(found.run())

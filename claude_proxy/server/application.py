@@ -10,6 +10,7 @@ from claude_proxy.config.models import ActiveConfig, model_names
 from claude_proxy.config.outbound_proxies import OutboundProxies
 from claude_proxy.config.pool_watcher import PoolWatcher
 from claude_proxy.config.settings import Settings
+from claude_proxy.config.signing_keys import NO_PLACE, Place
 from claude_proxy.credentials.credential import Credential
 from claude_proxy.credentials.expiry import ExpiryWarnings
 from claude_proxy.credentials.pool import Pool
@@ -27,8 +28,10 @@ from claude_proxy.proxy.rule_choice import RuleChoice
 from claude_proxy.proxy.serving import Serving
 from claude_proxy.server.budget_routes import BudgetRoutes
 from claude_proxy.server.pool_routes import PoolRoutes
+from claude_proxy.server.signin_routes import SignInRoutes
 from claude_proxy.server.status_routes import StatusRoutes
 from claude_proxy.server.telemetry_relay import TelemetryRelay
+from claude_proxy.signin.sign_in import SignIn
 from claude_proxy.state.replication import CombinedState, Synchronizer
 from claude_proxy.state.store import Store
 from claude_proxy.upstream.client import UpstreamClient
@@ -54,6 +57,7 @@ class App:
 
     ``count`` returns the number of tokens in a text. ``completions`` is the endpoint for providers whose format only LiteLLM
     knows. ``proxies`` come from the environment at the start of the process. ``listed_price`` reads LiteLLM's price list.
+    ``keys`` is the place of the keys of sign-in.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class App:
         completions: Endpoint | None = None,
         proxies: OutboundProxies | None = None,
         listed_price: Lookup = lambda _: None,
+        keys: Place = NO_PLACE,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._clock = clock
@@ -100,7 +105,8 @@ class App:
         self._expiry_warnings = ExpiryWarnings()
         self._started = clock()
         self.request_limits = RequestLimits(lambda: config.user_limits, clock=clock)
-        shared = CombinedState(self.pool, self.ledger, self.request_limits, *self.budgets.parts)
+        self.sign_in = SignIn(store, keys, settings.users, lambda: config.sign_in, clock)
+        shared = CombinedState(self.pool, self.ledger, self.request_limits, *self.budgets.parts, self.sign_in.shared)
         self._sync = Synchronizer(store, shared) if store else None
         if store is None:
             self.pool.record_first_seen()
@@ -230,6 +236,14 @@ class App:
     def pool_routes(self) -> PoolRoutes:
         """Return the routes that change the pool."""
         return PoolRoutes(self.settings, self.redactor, lambda: self._pool_watcher, self.pool.lift)
+
+    def sign_in_routes(self) -> SignInRoutes:
+        """Return the routes of sign-in, which the gateway serves."""
+        return SignInRoutes(self.sign_in, self.settings)
+
+    def prepare_sign_in(self) -> None:
+        """Make the keys of sign-in in the background, if it is enabled."""
+        self._preparing = asyncio.ensure_future(self.sign_in.prepare())
 
     async def close(self) -> None:
         """Push the last changes, stop the synchronization and close the connections."""

@@ -54,6 +54,7 @@ from claude_proxy.proxy.serving import Serving
 from claude_proxy.secret import Secret
 from claude_proxy.server.bodies import BodyBudget, HeldBody, memory_for_bodies, read_body, weigh
 from claude_proxy.server.pages import page
+from claude_proxy.server.signin_routes import SignInRoutes
 from claude_proxy.server.telemetry_relay import MAX_BODY_BYTES as MAX_TELEMETRY_BYTES
 from claude_proxy.server.telemetry_relay import TelemetryRelay
 from claude_proxy.server.under_way import UnderWay
@@ -68,6 +69,8 @@ logger = logging.getLogger(__name__)
 ALIAS_PREFIX = "/anthropic"
 # The name under which bodies of requests without a token are counted.
 NOBODY_NAME = "nobody"
+# A form of sign-in holds a code or a token.
+MAX_FORM_BYTES = 16 * 1024
 # Statuses that are logged for the operator: wrong tokens, and tokens that are no longer valid.
 LOGGED = frozenset({401, 403})
 # The connection is closed, because the data after such a request may be a part of it.
@@ -96,8 +99,13 @@ class Gateway:
         prices: Prices | None = None,
         request_limits: RequestLimits | None = None,
         admission: Admission | None = None,
+        sign_in: SignInRoutes | None = None,
+        loaded: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """``needs_litellm`` returns whether a setting sends every model request through LiteLLM."""
+        """``needs_litellm`` returns whether a setting sends every model request through LiteLLM.
+
+        ``loaded`` returns once the process knows which sign-ins have ended.
+        """
         self._app = app
         self._prices = prices
         self._config = config or ActiveConfig({}, {})
@@ -111,7 +119,9 @@ class Gateway:
         self._record = record
         self._telemetry = telemetry
         self._bodies = BodyBudget(memory_for_bodies(settings.workers))
-        self._revocation = Revocation(settings.users.all_users)
+        self._sign_in = sign_in
+        self._loaded = loaded
+        self._revocation = Revocation(settings.users.all_users, settings.users.stands)
         self._failed_logins = FailedLogins()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -137,6 +147,9 @@ class Gateway:
             await send_refusal(send, Refusal(200, [("content-type", "text/plain")], b"claude-proxy\n"), head=method == "HEAD")
             return
         inner = {**scope, "path": route, "raw_path": route.encode()}
+        if self._sign_in is not None and self._sign_in.serves(route):
+            await self._public(inner, receive, send, self._sign_in, MAX_FORM_BYTES)
+            return
         if is_public(method, route, self._settings) or wants_page(method, route, accepted(sent)):
             inner["headers"] = encoded(header_policy.for_litellm(sent, None))
             if is_page(route):
@@ -233,19 +246,22 @@ class Gateway:
         weigh(memory, body)
         return administration.checked_body(body)
 
-    async def _public(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Forward a request that needs no token, with a bounded body."""
+    async def _public(
+        self, scope: Scope, receive: Receive, send: Send, app: App | None = None, limit: int = administration.MAX_BODY_BYTES
+    ) -> None:
+        """Forward a request that needs no token, with a bounded body; without ``app``, to LiteLLM's."""
         with self._bodies.open(NOBODY_NAME) as memory:
             try:
-                body = await read_body(receive, memory, administration.MAX_BODY_BYTES)
+                body = await read_body(receive, memory, limit)
                 weigh(memory, body)
             except Refused as refused:
                 await send_refusal(send, own_refusal(refused.status, str(refused), refused.headers))
                 return
             except ConnectionAbortedError:
                 return
-            scope["headers"] += [(b"content-length", str(len(body)).encode())] if body else []
-            await self._app(scope, _body_first(body, receive), send)
+            if app is None:
+                scope["headers"] += [(b"content-length", str(len(body)).encode())] if body else []
+            await (app or self._app)(scope, _body_first(body, receive), send)
 
     async def _other_request(self, scope: Scope, token: Secret | None, receive: Receive, outlet: ClientResponse) -> None:
         """Forward a request that is not for a model to LiteLLM's app, which also has the proxy's own routes."""
@@ -321,11 +337,15 @@ class Gateway:
     async def _caller(self, client: header_policy.Client, method: str, route: str, query: str) -> Caller:
         """Identify the caller; raise ``Refused`` if the request is not allowed."""
         caller = identify(client, self._settings)
+        if caller.signed_in is not None and self._loaded is not None:
+            await self._loaded()  # else the first requests after a start could be those of a sign-in that has ended
+            caller = identify(client, self._settings)
         is_virtual = caller.role is Role.KEY
         if is_virtual and caller.token and (method, route) not in MODEL_ROUTES:
             caller = Caller(Role.ADMIN, caller.token, ADMIN_NAME) if await self._is_session(caller.token) else caller
         check_route(caller, method, route, query, database=self._settings.database_url is not None)
-        if not is_virtual:  # an unverified key could be any text
+        # An unverified key could be any text; access tokens, which change every hour, are recognized by their form.
+        if not is_virtual and caller.signed_in is None:
             self._redactor.learn(caller.token)
         return caller
 

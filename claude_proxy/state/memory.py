@@ -31,6 +31,9 @@ class MemoryStore:
         newest_first = takewhile(lambda entry: entry[0] > since, reversed(self._rows.values()))
         return [row for _, row in newest_first][::-1], make_cursor(self._generation, self._sequence)
 
+    async def read(self, keys: Sequence[str]) -> list[Row]:
+        return [self._rows[key][1] for key in keys if key in self._rows]
+
     async def prune(self, prefix: str, older_than: float, keep: int) -> None:
         found = sorted(
             (row for _, row in self._rows.values() if row.key.startswith(prefix)),

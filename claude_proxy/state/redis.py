@@ -54,6 +54,14 @@ for _, key in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '(' .. since, '+inf'))
 end
 return reply
 """
+_READ = """
+local reply = {}
+for _, key in ipairs(ARGV) do
+  reply[#reply + 1] = redis.call('ZSCORE', KEYS[2], key)
+  reply[#reply + 1] = redis.call('HGET', KEYS[1], key)
+end
+return reply
+"""
 _PRUNE = """
 local prefix, older_than, keep = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local all, found = redis.call('ZRANGE', KEYS[2], 0, -1, 'WITHSCORES'), {}
@@ -97,6 +105,14 @@ class RedisStore:
             current, last, *parts = await self._run(_PULL, [generation(cursor), sequence(cursor), new_generation()])
             found = zip(parts[::3], map(float, parts[1::3]), parts[2::3], strict=True)
             return [row for one in found if (row := read_row(*one))], make_cursor(int(current), int(last))
+
+    async def read(self, keys: Sequence[str]) -> list[Row]:
+        named = [to_bytes(key) for key in keys]
+        with self._translated():
+            parts = await self._run(_READ, named) if named else []
+            pairs = zip(named, parts[::2], parts[1::2], strict=True)
+            found = [(key, float(stamp), value) for key, stamp, value in pairs if stamp is not None and value is not None]
+            return [row for one in found if (row := read_row(*one))]
 
     async def prune(self, prefix: str, older_than: float, keep: int) -> None:
         with self._translated():

@@ -31,6 +31,10 @@ LIMITS = (
     ("events:", 7 * 86400.0, 100),
     ("requests:", 3600.0, 200),
     ("spend:", 62 * 86400.0, 20_000),  # a month and some days to spare
+    # A row of a sign-in has the time of the last refresh but one, of which there may be 90 days between two.
+    ("signin:", 190 * 86400.0, 20_000),
+    ("signout:", 91 * 86400.0, 20_000),
+    ("device:", 1200.0, 50_000),  # codes of `/login`, which are valid for ten minutes
 )
 
 

@@ -35,6 +35,7 @@ _PUSH = """
     WHERE excluded.stamp > rows.stamp
 """
 _PULL = "SELECT key, stamp, value FROM rows WHERE seq > ? ORDER BY seq"
+_READ = "SELECT key, stamp, value FROM rows WHERE key = ?"
 _PRUNE = """
     DELETE FROM rows WHERE key >= :first AND key < :end AND (stamp < :older_than OR key NOT IN (
         SELECT key FROM rows WHERE key >= :first AND key < :end ORDER BY stamp DESC, key DESC LIMIT :keep
@@ -86,6 +87,14 @@ class SqliteStore:
             since = sequence(cursor) if generation(cursor) == current else 0
             found = connection.execute(_PULL, (since,))
             return [row for parts in found if (row := read_row(*parts))], make_cursor(current, last)
+
+        return await self._call(work)
+
+    async def read(self, keys: Sequence[str]) -> list[Row]:
+        def work(connection: sqlite3.Connection) -> list[Row]:
+            connection.execute("BEGIN")
+            found = [connection.execute(_READ, (to_bytes(key),)).fetchone() for key in keys]
+            return [row for parts in found if parts and (row := read_row(*parts))]
 
         return await self._call(work)
 

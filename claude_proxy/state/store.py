@@ -42,6 +42,9 @@ class Store(Protocol):
         Pruned rows are not reported. If the ``generation`` of the new cursor differs, rows may have been lost.
         """
 
+    async def read(self, keys: Sequence[str]) -> list[Row]:
+        """Return the rows with these keys that exist, in the order of the keys: what every earlier ``push`` has left."""
+
     async def prune(self, prefix: str, older_than: float, keep: int) -> None:
         """Remove the rows with a key prefix whose stamp is below ``older_than``, then the oldest ones beyond ``keep``."""
 

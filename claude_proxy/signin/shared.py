@@ -1,0 +1,58 @@
+"""What every process knows of the sign-ins of all processes, so that it needs no store to check an access token."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from claude_proxy.state.rows import Row
+
+SIGN_INS, SIGN_OUTS, KEYS = "signin:", "signout:", "signing-keys"
+# As in ``state/replication.py``; beyond it, the oldest are dropped here too.
+MAX_ROWS = 20_000
+
+
+class SharedSignIns:
+    """A part of a process's state (``state/replication.py``): sign-ins, those that have ended, and the sealed keys.
+
+    The sign-ins are kept so that a store that has lost its rows gets them again, and nobody has to sign in once more.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._sign_ins: dict[str, Row] = {}
+        self._ended: dict[str, Row] = {}
+        self.keys: Row | None = None
+        self.loaded = False
+
+    def changed(self) -> list[Row]:
+        """Return nothing: the requests themselves write to the store."""
+        return []
+
+    def everything(self) -> list[Row]:
+        """Return all rows, for a store that may have lost them."""
+        return [*([self.keys] if self.keys else []), *self._ended.values(), *self._sign_ins.values()]
+
+    def merge(self, rows: Sequence[Row], /) -> None:
+        """Apply rows of the store."""
+        for row in rows:
+            if row.key.startswith(SIGN_OUTS):
+                identifier = row.key.removeprefix(SIGN_OUTS)
+                self._ended.setdefault(identifier, row)
+                self._sign_ins.pop(identifier, None)
+            elif row.key.startswith(SIGN_INS):
+                self._add(row)
+            elif row.key == KEYS and (self.keys is None or row.stamp > self.keys.stamp):
+                self.keys = row
+        for held in (self._ended, self._sign_ins):
+            if len(held) > MAX_ROWS:
+                for identifier in sorted(held, key=lambda one: held[one].stamp)[: len(held) - MAX_ROWS]:
+                    del held[identifier]
+
+    def _add(self, row: Row) -> None:
+        identifier = row.key.removeprefix(SIGN_INS)
+        there = self._sign_ins.get(identifier)
+        if identifier not in self._ended and (there is None or row.stamp > there.stamp):
+            self._sign_ins[identifier] = row
+
+    def has_ended(self, identifier: str) -> bool:
+        """Whether a sign-in has ended."""
+        return identifier in self._ended
