@@ -26,6 +26,7 @@ OURS = {
         "web_search",
         "project_tag",
         "rules",
+        "sign_in",
         "telemetry",
         "budget",
         "default_budget",

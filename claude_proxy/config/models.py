@@ -13,6 +13,7 @@ from claude_proxy.config import (
     features,
     groups,
     model_access,
+    oidc,
     pool_groups,
     prices,
     project_tag,
@@ -92,6 +93,7 @@ def _mistakes(config: object) -> Iterator[str]:
     yield from telemetry.mistakes(config)
     yield from project_tag.mistakes(config)
     yield from sign_in.mistakes(config)
+    yield from oidc.mistakes(config)
 
 
 def _model_mistakes(models: object) -> Iterator[str]:
@@ -240,6 +242,7 @@ class ActiveConfig:
         self.telemetry = telemetry.telemetry(loaded, self._environ)
         self.project_tag = project_tag.project_tag(loaded)
         self.sign_in = sign_in.SignIn.of(loaded)
+        self.oidc = oidc.Oidc.of(loaded, self._environ)
         self.features = features.reasons(loaded)
         self.routing = Routing.of(loaded)
         self.listed = listed_names((*model_names(loaded), *_aliases(loaded)))
