@@ -25,6 +25,7 @@ OURS = {
         "fetch_hosts",
         "web_search",
         "project_tag",
+        "managed_settings",
         "rules",
         "sign_in",
         "telemetry",

@@ -12,6 +12,7 @@ from claude_proxy.config import (
     budgets,
     features,
     groups,
+    managed_settings,
     model_access,
     oidc,
     pool_groups,
@@ -94,6 +95,7 @@ def _mistakes(config: object) -> Iterator[str]:
     yield from project_tag.mistakes(config)
     yield from sign_in.mistakes(config)
     yield from oidc.mistakes(config)
+    yield from managed_settings.mistakes(config)
 
 
 def _model_mistakes(models: object) -> Iterator[str]:
@@ -243,11 +245,17 @@ class ActiveConfig:
         self.project_tag = project_tag.project_tag(loaded)
         self.sign_in = sign_in.SignIn.of(loaded)
         self.oidc = oidc.Oidc.of(loaded, self._environ)
+        self.managed_settings = managed_settings.ManagedSettings.of(loaded)
         self.features = features.reasons(loaded)
         self.routing = Routing.of(loaded)
         self.listed = listed_names((*model_names(loaded), *_aliases(loaded)))
         self._names: dict[str, tuple[tuple[Deployment, ...], tuple[str, ...]]] = {}
         self._fallbacks: dict[str, Fallbacks] = {}
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """The variables that the configuration refers to."""
+        return self._environ
 
     def deployments(self, name: str) -> tuple[Deployment, ...]:
         """Return the deployments of a name, without those that lack a key if others are ready. Empty for an unknown name."""

@@ -42,6 +42,7 @@ from claude_proxy.litellm.patches import (
 from claude_proxy.litellm.prices import listed_price
 from claude_proxy.litellm.router import apply_config, deployments_of
 from claude_proxy.litellm.transport import chat_http
+from claude_proxy.litellm.windows import window_in, windows_of
 from claude_proxy.providers.endpoints import Hosts
 from claude_proxy.providers.model_names import listing
 from claude_proxy.proxy.entrance import current
@@ -80,6 +81,8 @@ def start() -> ClaudeProxy:
         proxies=outbound_proxies(),
         listed_price=listed_price,
         keys=signing_keys.place(environment(), settings, redis=is_redis, store=store is not None),
+        # LiteLLM's router adds models to its list later.
+        listed_window=functools.partial(window_in, windows_of(litellm.model_cost)),
     )
     install(app)
     for problem in settings.pool_problems:
@@ -131,6 +134,7 @@ def install(app: App) -> None:
         admission=app.admission,
         sign_in=app.sign_in_routes(),
         loaded=app.load_shared_state,
+        client_routes=app.client_routes(),
     )
     verbose = os.environ.get("LITELLM_LOG", "").upper() == "DEBUG"
     request_log.configure(app.redactor, verbose=verbose, as_json=settings.log_format is LogFormat.JSON)
@@ -165,12 +169,13 @@ async def count_tokens(_: Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)])
 
 async def models(caller: Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)]) -> Response:
     """The route that takes the place of LiteLLM's own, whose list of a pattern is its price list."""
-    entrance, active = current.get(), start().app.config
+    entrance, app = current.get(), start().app
     user = entrance.request.user if entrance else ""
-    names = config.model_names(active.loaded)
-    return JSONResponse(
-        listing(names, lambda name: active.limits.allows(user, name) and key_allows(caller, name, proxy_server.llm_router))
-    )
+
+    def allows(name: str) -> bool:
+        return app.config.limits.allows(user, name) and key_allows(caller, name, proxy_server.llm_router)
+
+    return JSONResponse(listing(config.model_names(app.config.loaded), allows, app.client_models().describe))
 
 
 def watch_config() -> None:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from claude_proxy.access.request_limits import RequestLimits
+from claude_proxy.config.client_models import CurrentModels, ListedWindow
 from claude_proxy.config.deployments import Lane
 from claude_proxy.config.models import ActiveConfig, model_names
 from claude_proxy.config.outbound_proxies import OutboundProxies
@@ -28,6 +29,8 @@ from claude_proxy.proxy.lanes.messages_lane import MessagesLane
 from claude_proxy.proxy.rule_choice import RuleChoice
 from claude_proxy.proxy.serving import Serving
 from claude_proxy.server.budget_routes import BudgetRoutes
+from claude_proxy.server.gateway import ClientRoute
+from claude_proxy.server.managed_route import ManagedRoute
 from claude_proxy.server.pool_routes import PoolRoutes
 from claude_proxy.server.signin_pages import SigninPages
 from claude_proxy.server.signin_routes import SignInRoutes
@@ -61,7 +64,8 @@ class App:
 
     ``count`` returns the number of tokens in a text. ``completions`` is the endpoint for providers whose format only LiteLLM
     knows. ``proxies`` come from the environment at the start of the process. ``listed_price`` reads LiteLLM's price list.
-    ``keys`` is the place of the keys of sign-in.
+    ``keys`` is the place of the keys of sign-in. ``listed_window`` returns the window of a model by
+    LiteLLM's list.
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class App:
         proxies: OutboundProxies | None = None,
         listed_price: Lookup = lambda _: None,
         keys: Place = NO_PLACE,
+        listed_window: ListedWindow = lambda _: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._clock = clock
@@ -105,6 +110,7 @@ class App:
         rules = RuleChoice(config, meter, self.pool.snapshot, clock)
         ready = self.load_shared_state
         self.serving = Serving(self._lanes(meter, completions), config, meter=meter, rules=rules, ready=ready)
+        self.client_models = CurrentModels(config, settings, listed_window)
         self._records: list[Record] = []
         self._expiry_warnings = ExpiryWarnings()
         self._started = clock()
@@ -236,6 +242,11 @@ class App:
             is_shared=self._sync is not None,
             groups=lambda caller: self.config.groups.of_user(caller.name, caller.groups),
         )
+
+    def client_routes(self) -> Mapping[tuple[str, str], ClientRoute]:
+        """Return what Claude Code reads for its user, by method and route."""
+        managed = ManagedRoute(self.config, self.redactor, self.client_models, has_login=lambda: len(self.pool) > 0)
+        return {("GET", "/managed/settings"): managed.respond}
 
     def pool_routes(self) -> PoolRoutes:
         """Return the routes that change the pool."""

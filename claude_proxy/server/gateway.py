@@ -8,9 +8,11 @@ import functools
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
 from typing import NamedTuple
+
+from starlette.responses import Response
 
 from claude_proxy.access import administration
 from claude_proxy.access.browsers import check_browser, check_own_page
@@ -19,6 +21,7 @@ from claude_proxy.access.request_limits import RequestLimits
 from claude_proxy.access.revocation import Revocation
 from claude_proxy.access.routes import (
     ADMIN_NAME,
+    CLIENT_ROUTES,
     MODEL_ROUTES,
     OWN_CHANGES,
     STATUS_ROUTES,
@@ -80,6 +83,9 @@ TWO_LENGTHS = own_refusal(
     [("connection", "close"), ("x-should-retry", "false")],
 )
 
+# Responds to a caller, by the request's headers. It never waits.
+ClientRoute = Callable[[Caller, Headers], Response]
+
 
 class Gateway:
     """Wraps LiteLLM's app. One per process."""
@@ -101,10 +107,12 @@ class Gateway:
         admission: Admission | None = None,
         sign_in: SignInRoutes | None = None,
         loaded: Callable[[], Awaitable[None]] | None = None,
+        client_routes: Mapping[tuple[str, str], ClientRoute] | None = None,
     ) -> None:
         """``needs_litellm`` returns whether a setting sends every model request through LiteLLM.
 
-        ``loaded`` returns once the process knows which sign-ins have ended.
+        ``loaded`` returns once the process knows which sign-ins have ended. ``client_routes``
+        respond by themselves, by method and route (``CLIENT_ROUTES``).
         """
         self._app = app
         self._prices = prices
@@ -112,6 +120,7 @@ class Gateway:
         self._request_limits = request_limits or RequestLimits(lambda: self._config.user_limits)
         self._serving = serving or Serving({}, self._config, meter=Meter(len))
         self._needs_litellm = needs_litellm
+        self._client_routes = client_routes or {}
         self._is_session = is_session
         self._settings = settings
         self._admission = admission
@@ -165,6 +174,9 @@ class Gateway:
             wrong_token = refused.status == 401 and bool(client.tokens)
             await self._refuse(refused, scope, receive, send, wrong_token=wrong_token)
             return
+        if (method, route) in CLIENT_ROUTES:
+            await self._client_route(caller, inner, sent, receive, send)
+            return
         head = _Head(client, sent, caller)
         with self._bodies.open(caller.name) as memory:
             if (signal := TELEMETRY_ROUTES.get((method, route))) and self._telemetry is not None:
@@ -189,6 +201,14 @@ class Gateway:
         content = b"" if caller.role is Role.KEY else body
         sender = Sender(caller.name, self._config.groups.of_user(caller.name, caller.groups))
         await send_refusal(send, await relay.take(signal, head.headers, content, sender))
+
+    async def _client_route(self, caller: Caller, scope: Scope, sent: Headers, receive: Receive, send: Send) -> None:
+        """Respond without LiteLLM's app and without a limit; no body is read."""
+        respond = self._client_routes.get((scope["method"], scope["path"]))
+        if respond is None:
+            await send_refusal(send, own_refusal(404, f"{scope['path']} is not served by this proxy."))
+            return
+        await respond(caller, sent)(scope, receive, send)
 
     async def _authenticated(self, scope: Scope, head: "_Head", memory: HeldBody, receive: Receive, send: Send) -> None:
         """Read the body of an authorized request, and serve it."""
