@@ -11,6 +11,7 @@ from lanes import Received
 from starlette.responses import Response
 
 from claude_proxy.access import revocation
+from claude_proxy.access.routes import canonical_route
 from claude_proxy.anthropic.errors import Refusal
 from claude_proxy.anthropic.sse import KEEPALIVE
 from claude_proxy.config.deployments import Lane
@@ -20,12 +21,13 @@ from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.providers.endpoints import Provider
 from claude_proxy.providers.meter import Meter
 from claude_proxy.proxy.entrance import Entrance, current
+from claude_proxy.proxy.lanes.litellm_lane import body_for_litellm
 from claude_proxy.proxy.outcome import DONE, failed
 from claude_proxy.proxy.request import Request
 from claude_proxy.proxy.serving import Serving
 from claude_proxy.server import bodies
 from claude_proxy.server import gateway as gateway_module
-from claude_proxy.server.gateway import Gateway, body_for_litellm, canonical_route
+from claude_proxy.server.gateway import Gateway
 
 pytestmark = pytest.mark.anyio
 

@@ -19,10 +19,10 @@ from claude_proxy.providers.history import fitted_messages
 from claude_proxy.providers.returned import returned_response
 from claude_proxy.providers.thinking import ThinkingFilter
 from claude_proxy.proxy.lanes.claude_lane import renamed
+from claude_proxy.proxy.lanes.litellm_lane import body_for_litellm
 from claude_proxy.proxy.relay import Renaming
 from claude_proxy.proxy.request import Request, parse_body, read_view
 from claude_proxy.proxy.rotation import body_for_claude
-from claude_proxy.server.gateway import body_for_litellm
 from claude_proxy.upstream.headers import read, session_of
 from fuzz.growth import measured
 from fuzz.shapes import SHAPES

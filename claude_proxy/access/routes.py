@@ -48,6 +48,8 @@ SIGN_IN_ROUTES = frozenset(
 )  # fmt: skip
 # Shows a virtual key's own models, budget and spend.
 OWN_KEY_REQUESTS = frozenset({("GET", "/key/info", "")})
+# LiteLLM's documentation recommends this prefix for Claude Code; here it has no effect.
+ALIAS_PREFIX = "/anthropic"
 # The names of callers without a name of their own: with the master key, the static token, a virtual key, or nothing.
 ADMIN_NAME, STATIC_NAME, KEY_NAME, ANYONE = "admin", "static", "key", "anyone"
 SHARED_NAMES = frozenset({ADMIN_NAME, STATIC_NAME, KEY_NAME, ANYONE})
@@ -176,6 +178,12 @@ def wants_page(method: str, route: str, accept: str) -> bool:
 async def nobody(_: Secret) -> bool:
     """Without a database there are no sessions."""
     return False
+
+
+def canonical_route(path: str) -> str:
+    """Return a path without the alias prefix and without slashes at its end."""
+    route = path.removeprefix(ALIAS_PREFIX) if path == ALIAS_PREFIX or path.startswith(f"{ALIAS_PREFIX}/") else path
+    return route.rstrip("/") or "/"
 
 
 def _first_part(route: str) -> str | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from claude_proxy.anthropic.errors import Refused
-from claude_proxy.asgi import Receive
+from claude_proxy.asgi import Message, Receive
 from claude_proxy.proxy.offload import LARGE, offloaded
 
 # Anthropic accepts 32 MB. The limit is higher, so that Anthropic itself rejects the body, with an error that Claude Code knows.
@@ -169,3 +169,27 @@ def memory_for_bodies(workers: int, limits: tuple[str, ...] = CGROUP_LIMITS) -> 
         except (OSError, ValueError):  # missing, or "max"
             continue
     return min(MOST_BYTES, max(LEAST_BYTES, min(known) // MEMORY_SHARE // workers))
+
+
+def body_alone(body: bytes) -> Receive:
+    """Return a ``receive`` that returns the body once and then waits forever: the call is ended by cancelling it."""
+    pending = [body]
+
+    async def replay() -> Message:
+        if pending:
+            return {"type": "http.request", "body": pending.pop(), "more_body": False}
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+    return replay
+
+
+def body_first(body: bytes, receive: Receive) -> Receive:
+    """Return a ``receive`` that returns the body once, and then messages from the client."""
+    pending = [body]
+
+    async def replay() -> Message:
+        if pending:
+            return {"type": "http.request", "body": pending.pop(), "more_body": False}
+        return await receive()
+
+    return replay

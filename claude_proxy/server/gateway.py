@@ -5,7 +5,6 @@ LiteLLM receives only a reduced copy of headers and body.
 
 import asyncio
 import functools
-import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -29,6 +28,7 @@ from claude_proxy.access.routes import (
     Caller,
     IsSession,
     Role,
+    canonical_route,
     check_route,
     identify,
     is_page,
@@ -36,10 +36,9 @@ from claude_proxy.access.routes import (
     nobody,
     wants_page,
 )
-from claude_proxy.anthropic import messages
 from claude_proxy.anthropic.errors import Refusal, Refused, own_refusal, send_refusal
 from claude_proxy.anthropic.request_view import RequestView
-from claude_proxy.asgi import App, Headers, Message, Receive, Scope, Send, encoded
+from claude_proxy.asgi import App, Headers, Receive, Scope, Send, encoded
 from claude_proxy.config.models import ActiveConfig
 from claude_proxy.config.project_tag import project_in
 from claude_proxy.config.settings import Settings, TokenMode
@@ -48,14 +47,14 @@ from claude_proxy.providers.meter import Meter
 from claude_proxy.proxy.admission import Admission
 from claude_proxy.proxy.entrance import Entrance, current
 from claude_proxy.proxy.journal import Journal
-from claude_proxy.proxy.lanes.litellm_lane import LitellmResponse
+from claude_proxy.proxy.lanes.litellm_lane import LitellmResponse, body_for_litellm
 from claude_proxy.proxy.offload import offloaded
 from claude_proxy.proxy.outcome import Outcome
 from claude_proxy.proxy.request import Request, read_view
 from claude_proxy.proxy.response import ClientResponse
 from claude_proxy.proxy.serving import Serving
 from claude_proxy.secret import Secret
-from claude_proxy.server.bodies import BodyBudget, HeldBody, memory_for_bodies, read_body, weigh
+from claude_proxy.server.bodies import BodyBudget, HeldBody, body_alone, body_first, memory_for_bodies, read_body, weigh
 from claude_proxy.server.pages import page
 from claude_proxy.server.signin_routes import SignInRoutes
 from claude_proxy.server.telemetry_relay import MAX_BODY_BYTES as MAX_TELEMETRY_BYTES
@@ -68,8 +67,6 @@ from claude_proxy.usage.record import Record
 
 logger = logging.getLogger(__name__)
 
-# LiteLLM's documentation recommends this prefix for Claude Code; here it has no effect.
-ALIAS_PREFIX = "/anthropic"
 # The name under which bodies of requests without a token are counted.
 NOBODY_NAME = "nobody"
 # A form of sign-in holds a code or a token.
@@ -281,7 +278,7 @@ class Gateway:
                 return
             if app is None:
                 scope["headers"] += [(b"content-length", str(len(body)).encode())] if body else []
-            await (app or self._app)(scope, _body_first(body, receive), send)
+            await (app or self._app)(scope, body_first(body, receive), send)
 
     async def _other_request(self, scope: Scope, token: Secret | None, receive: Receive, outlet: ClientResponse) -> None:
         """Forward a request that is not for a model to LiteLLM's app, which also has the proxy's own routes."""
@@ -296,7 +293,7 @@ class Gateway:
             if request.raw:
                 length = (b"content-length", str(len(request.raw)).encode())
                 scope["headers"] += [(b"content-type", b"application/json"), length]
-            receive = _body_first(request.raw, receive)
+            receive = body_first(request.raw, receive)
             send = administration.redacted(litellm_response, self._redactor.text)
         previous = current.set(Entrance(request, outlet, outlet.journal))
         try:
@@ -349,7 +346,7 @@ class Gateway:
         litellm_response = LitellmResponse(outlet, outlet.journal, streams=request.streams, only_success=True)
         token = current.set(entrance)
         try:
-            await self._app(inner, _body_alone(reduced), litellm_response)
+            await self._app(inner, body_alone(reduced), litellm_response)
         finally:
             current.reset(token)
         return entrance.outcome(litellm_response.outcome())
@@ -383,46 +380,6 @@ class _Head(NamedTuple):
     client: header_policy.Client
     headers: Headers
     caller: Caller
-
-
-def _body_alone(body: bytes) -> Receive:
-    """Return a ``receive`` that returns the body once and then waits forever: the call is ended by cancelling it."""
-    pending = [body]
-
-    async def replay() -> Message:
-        if pending:
-            return {"type": "http.request", "body": pending.pop(), "more_body": False}
-        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
-
-    return replay
-
-
-def _body_first(body: bytes, receive: Receive) -> Receive:
-    """Return a ``receive`` that returns the body once, and then messages from the client."""
-    pending = [body]
-
-    async def replay() -> Message:
-        if pending:
-            return {"type": "http.request", "body": pending.pop(), "more_body": False}
-        return await receive()
-
-    return replay
-
-
-def body_for_litellm(request: Request, model: str) -> bytes:
-    """Return the reduced body, with the model name for LiteLLM's router.
-
-    LiteLLM puts that name into its responses, and checks a virtual key's models by it. An unpaired surrogate becomes a question
-    mark, because LiteLLM (1.106.2) rejects it.
-    """
-    own = {"model": model} | ({"disable_fallbacks": True} if request.wants_no_fallback else {})
-    return json.dumps(messages.for_provider(request.body) | own, ensure_ascii=False).encode("utf-8", "replace")
-
-
-def canonical_route(path: str) -> str:
-    """Return a path without the alias prefix and without slashes at its end."""
-    route = path.removeprefix(ALIAS_PREFIX) if path == ALIAS_PREFIX or path.startswith(f"{ALIAS_PREFIX}/") else path
-    return route.rstrip("/") or "/"
 
 
 def accepted(headers: Headers) -> str:

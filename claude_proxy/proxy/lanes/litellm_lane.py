@@ -1,13 +1,16 @@
 """The lane to LiteLLM's app: relays its response as it arrives, and converts its errors to an outcome."""
 
+import json
 from typing import Any
 
+from claude_proxy.anthropic import messages
 from claude_proxy.anthropic.errors import STATUS_OF_ERRORS, refusal_of, without_tracebacks
 from claude_proxy.anthropic.sse import error_of, events, json_object
 from claude_proxy.anthropic.usage import StreamSummary, usage_of
 from claude_proxy.asgi import Message
 from claude_proxy.proxy.journal import Journal
 from claude_proxy.proxy.outcome import DONE, Outcome, failed
+from claude_proxy.proxy.request import Request
 from claude_proxy.proxy.response import ClientResponse
 
 # The end of the type of LiteLLM's error for a model that a virtual key, its user or its team may not use. It has the status
@@ -107,3 +110,13 @@ def _has_no_content(data: bytes) -> bool:
 def _denies_model(body: bytes) -> bool:
     error = (json_object(body) or {}).get("error")
     return isinstance(error, dict) and str(error.get("type")).endswith(MODEL_DENIED)
+
+
+def body_for_litellm(request: Request, model: str) -> bytes:
+    """Return the reduced body, with the model name for LiteLLM's router.
+
+    LiteLLM puts that name into its responses, and checks a virtual key's models by it. An unpaired surrogate becomes a question
+    mark, because LiteLLM (1.106.2) rejects it.
+    """
+    own = {"model": model} | ({"disable_fallbacks": True} if request.wants_no_fallback else {})
+    return json.dumps(messages.for_provider(request.body) | own, ensure_ascii=False).encode("utf-8", "replace")
