@@ -7,6 +7,7 @@ from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, warning
 from claude_proxy.check.models import is_served, nearest, overlap, served_names, unready
 from claude_proxy.config.routing import VALIDATED_FALLBACKS
+from claude_proxy.config.sections import is_model
 
 FALLBACK_SETTINGS = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
 
@@ -20,6 +21,8 @@ def fallbacks(facts: Facts) -> Iterator[Finding]:
             yield from _shape(facts, section, setting)
             for place, entry in enumerate(facts.listed(section, setting)):
                 at = facts.at(section, setting, place)
+                if is_model(entry):
+                    continue  # it keeps the proxy from starting
                 if not isinstance(entry, dict) or not all(isinstance(to, list) for to in entry.values()):
                     yield error(
                         at, f"an entry of {setting} is not a model with a list of fallbacks", "write `- MODEL: [FALLBACK]`"

@@ -8,7 +8,8 @@ from claude_proxy.check import names
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, info, warning
 from claude_proxy.check.placing import placed
-from claude_proxy.config.models import CALLBACK
+from claude_proxy.check.yaml_text import remedy_of_misplaced
+from claude_proxy.config.models import CALLBACK, OF_ENTRY, misnamed_list
 from claude_proxy.providers.endpoints import BLOCK
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,8 +21,7 @@ OTHER_NAMES = {
     "Config.yaml": "config.yaml", ".env.txt": ".env", "env.txt": ".env", ".env.env": ".env",
     "credentials.yml": "credentials.yaml", "credentials.yaml.txt": "credentials.yaml",
 }  # fmt: skip
-# Keys of an entry of model_list that users write at the top of the file where the indentation is lost.
-OF_ENTRY = ("model_name", "litellm_params", "model_info")
+# Keys of litellm_params that users write at the top of the file where the indentation is lost.
 OF_PARAMS = ("model", "api_base", "api_key", "api_version")
 # Sections whose settings have another home in this project.
 OTHER_HOMES = {"num_workers": "NUM_WORKERS in .env", "port": "PORT in .env", "host": "HOST in .env"}
@@ -59,6 +59,8 @@ def other_files(facts: Facts) -> Iterator[Finding]:
                 facts.at("include", place), f"include names {name}, which does not exist", "remove the entry, or add it"
             )
     for place, callback in enumerate(facts.listed("litellm_settings", "callbacks")):
+        if not isinstance(callback, str):
+            continue  # it may hold a secret
         module = str(callback).rpartition(".")[0].replace(".", "/")
         is_there = not module or str(callback) == CALLBACK or any((root / f"{module}.py").exists() for root in (folder, ROOT))
         if not is_there:
@@ -82,7 +84,14 @@ def repeated_keys(facts: Facts) -> Iterator[Finding]:
             continue
         first = facts.lines.found[path]
         problem = f"{path[-1]} is there twice (first in line {first}), and only the last one is read"
-        yield error(f"{facts.config_path.name} line {line}", problem, "keep one")
+        yield error(f"{facts.config_path.name} line {line}", problem, _kept(facts, path))
+
+
+def _kept(facts: Facts, path: tuple[str | int, ...]) -> str:
+    """Return what to do about a repeated key: a whole section is not to be lost."""
+    if len(path) > 1:
+        return "keep one"
+    return f"keep one, with the {'entries' if isinstance(facts.config.get(str(path[0])), list) else 'keys'} of both below it"
 
 
 def unknown_keys(facts: Facts) -> Iterator[Finding]:
@@ -101,9 +110,15 @@ def unknown_keys(facts: Facts) -> Iterator[Finding]:
 def _unknown(facts: Facts, section: str, path: tuple[str | int, ...], keys: Iterable[object]) -> Iterator[Finding]:
     for key in keys:
         name = str(key)
-        if names.is_known(section, name) or (section == "top" and name in names.OURS[BLOCK]):
-            continue  # the latter keeps the proxy from starting, which is reported
+        is_reported = section == "top" and (name in names.OURS[BLOCK] or name == misnamed_list(facts.config))
+        if names.is_known(section, name) or is_reported:
+            continue  # the latter keeps the proxy from starting
         at = facts.at(*path, name)
+        if name in OF_ENTRY and section in ("top", *SECTIONS):
+            # One of the three stands for the entry.
+            if name == next(key for key in keys if key in OF_ENTRY):
+                yield _misplaced(facts, at, section, name)
+            continue
         if home := _home(section, name):
             where = "at the top of the file" if section == "top" else f"in {section}"
             yield error(at, f"{name} is not known {where}", home)
@@ -118,10 +133,17 @@ def _unknown(facts: Facts, section: str, path: tuple[str | int, ...], keys: Iter
             yield warning(at, f"{name} is not known{inside}, and nothing reads it", "remove it, or look for its right name")
 
 
+def _misplaced(facts: Facts, at: str, section: str, name: str) -> Finding:
+    """Return the error of a model that is below another section and has lost its dash."""
+    where = "at the top of the file" if section == "top" else f"below {section}"
+    remedy = f"write `- model_name: ...`, and {remedy_of_misplaced(facts.config_text)}"
+    return error(at, f"{name} is {where}, and belongs to an entry of model_list", remedy)
+
+
 def _home(section: str, name: str) -> str:
     """Return where a key belongs that is known somewhere else; empty for one that is not."""
-    if section == "top" and name in (*OF_ENTRY, *OF_PARAMS):
-        return f"indent it below {'litellm_params' if name in OF_PARAMS else 'the dash of its entry in model_list'}"
+    if section == "top" and name in OF_PARAMS:
+        return "indent it below litellm_params"
     if section == "model_list" and (name in OF_PARAMS or (name != "model_info" and names.is_known("litellm_params", name))):
         return "it belongs under litellm_params, indented further than that"
     if name in OTHER_HOMES and section in ("top", "general_settings", "router_settings", "litellm_settings"):

@@ -17,15 +17,6 @@ from claude_proxy.credentials.credential import API_KEY_PREFIX, CLAUDE_PREFIX
 # Variables of Claude Code that may be in a .env, beside those of this project and of config.yaml.
 OF_CLIENT = ("ANTHROPIC_CUSTOM_HEADERS", "ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_MODEL")
 OF_CLIENT_PREFIXES = ("ANTHROPIC_DEFAULT_", "CLAUDE_CODE_")
-# The usual names of providers' keys, for misspellings of those that config.yaml does not name.
-OF_PROVIDERS = frozenset(
-    f"{name}_API_KEY"
-    for name in (
-        "AZURE", "BRAVE", "CEREBRAS", "COHERE", "DASHSCOPE", "DEEPINFRA", "DEEPSEEK", "FIREWORKS_AI", "GEMINI", "GOOGLE",
-        "GROQ", "KIMI", "MINIMAX", "MISTRAL", "MOONSHOT", "NEBIUS", "NOVITA", "NVIDIA_NIM", "OPENAI", "OPENROUTER",
-        "PERPLEXITYAI", "SAMBANOVA", "TAVILY", "TOGETHERAI", "XAI", "ZAI",
-    )
-)  # fmt: skip
 # Names that users write for a variable of this project, which are not like enough to be taken for a misspelling.
 OTHER_NAMES = {
     "ANTHROPIC_API_KEY": "CLAUDE_API_KEYS", "ANTHROPIC_API_KEYS": "CLAUDE_API_KEYS", "ANTHROPIC_KEY": "CLAUDE_API_KEYS",
@@ -43,7 +34,6 @@ OF_OTHERS = re.compile(
     r"|(HTTP|HTTPS|ALL|NO)_PROXY|TZ|LANG|PATH|HOME|DISABLE_\w+|STORE_MODEL_IN_DB|SALT_KEY",
     re.IGNORECASE,
 )
-SHORTEST_WORD = 4
 
 
 class Form(NamedTuple):
@@ -79,7 +69,7 @@ def names_in_dotenv(facts: Facts) -> Iterator[Finding]:
     used = models.variables(dict(facts.config))
     known = {*VARIABLES, *used, *OF_CLIENT}
     known |= {f"{name}_FILE" for name in known}
-    unset = {name for name in known | OF_PROVIDERS if not facts.dotenv.values.get(name)}
+    unset = {name for name in known | names.OF_PROVIDERS if not facts.dotenv.values.get(name)}
     for name, value in facts.dotenv.values.items():
         if CLAUDE_PREFIX in name:
             problem = "starts with a Claude credential and not with a name"
@@ -88,7 +78,7 @@ def names_in_dotenv(facts: Facts) -> Iterator[Finding]:
         if name in known or not value:
             continue
         place = facts.dotenv.place(name)
-        meant = None if name in OF_PROVIDERS else _meant(name, unset)
+        meant = None if name in names.OF_PROVIDERS else names.meant_variable(name, unset)
         other = OTHER_NAMES.get(name.upper())
         other = other if other in unset else None
         if value.startswith(CLAUDE_PREFIX) and (other or not meant):
@@ -101,37 +91,6 @@ def names_in_dotenv(facts: Facts) -> Iterator[Finding]:
             yield error(place, "is not a known variable and is not read", f"did you mean {meant}?")
         elif facts.config and not name.startswith(OF_CLIENT_PREFIXES) and not OF_OTHERS.fullmatch(name):
             yield info(place, "is set, and neither this proxy nor config.yaml names it")
-
-
-def _meant(name: str, candidates: set[str]) -> str | None:
-    """Return the variable that a name is a misspelling of; None when it is like none."""
-    for candidate in sorted(candidates):
-        if _letters(name) == _letters(candidate):
-            return candidate
-    meant = names.meant(name, candidates)
-    return meant if meant and _is_misspelling(name, meant) else None
-
-
-def _letters(name: str) -> str:
-    return re.sub(r"[^A-Z0-9]", "", name.upper())
-
-
-def _is_misspelling(name: str, meant: str) -> bool:
-    """Whether two names differ by less than a word: OPENAI_API_KEY and ZAI_API_KEY are two names."""
-    parts, others = name.upper().split("_"), meant.split("_")
-    if len(parts) != len(others):
-        return True
-    return all(one[:1] == other[:1] or _is_slip(one, other) for one, other in zip(parts, others, strict=True))
-
-
-def _is_slip(word: str, meant: str) -> bool:
-    """Whether a longer word lacks or doubles a letter, or has two of them swapped: ROXY for PROXY, LCAUDE for CLAUDE."""
-    if min(len(word), len(meant)) < SHORTEST_WORD:
-        return False
-    short, long = sorted((word, meant), key=len)
-    if len(long) == len(short) + 1:
-        return any(long[:at] + long[at + 1 :] == short for at in range(len(long)))
-    return sorted(word) == sorted(meant) and sum(one != other for one, other in zip(word, meant, strict=True)) == 2
 
 
 def values(facts: Facts) -> Iterator[Finding]:
