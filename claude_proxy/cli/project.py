@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
+from claude_proxy.check.placing import in_words
 from claude_proxy.config import models, static_token
 from claude_proxy.config.credentials_file import FILE_VARIABLE as CREDENTIALS_VARIABLE
 from claude_proxy.config.credentials_file import NAME as CREDENTIALS_NAME
@@ -206,7 +207,7 @@ def checked(path: Path) -> tuple[dict[str, Any], Settings]:
         loaded = models.load(path)
         read_secret_files(os.environ, models.variables(loaded))
     except (models.ConfigError, SettingsError) as error:
-        mistakes += error.mistakes
+        mistakes += in_words(error.mistakes, path)
     try:
         settings = Settings.parse(os.environ)
     except SettingsError as error:
