@@ -51,6 +51,13 @@ def test_a_planted_mistake_is_found(check, row: Row):
     assert code == (1 if "✗" in printed else 0)
 
 
+@pytest.mark.parametrize("row", [row for row in ROWS if "over lines" in row.name], ids=lambda row: row.name)
+def test_a_list_over_lines_is_one_error(check, row: Row):
+    """Its other lines are not reported again as variables, as credentials in a wrong place, or for a comma at their end."""
+    _, printed = check(row.project())
+    assert "1 error, 0 warnings." in printed
+
+
 def write(folder, files):
     """Write the files of a project, readable for their owner alone."""
     for name, text in files.items():

@@ -6,15 +6,19 @@ Its readers are `make run` (python-dotenv), Docker Compose, and a shell or `dock
 import re
 from collections.abc import Iterator
 
-from claude_proxy.check.facts import Facts
+from claude_proxy.check.facts import DotEnv, Facts
 from claude_proxy.check.findings import Finding, error, info, warning
 from claude_proxy.config.settings import VARIABLES
+from claude_proxy.credentials.credential import CLAUDE_PREFIX
 
 QUOTES = "\"'`\u2018\u2019\u201c\u201d"
 CURLY = "\u2018\u2019\u201c\u201d"
 # Lists of credentials and tokens, in which a comma or white space separates two entries.
 LISTS = ("CLAUDE_OAUTH_TOKENS", "CLAUDE_API_KEYS", "PROXY_USER_TOKENS")
 _ASSIGNMENT = re.compile(r"(?P<export>export\s+)?(?P<name>[^\s=#'\"][^\s=]*)(?P<before>\s*)=(?P<after>[^\S\n]*)(?P<value>.*)")
+# A variable's name, and an entry of a list: a label or a user, and its value.
+_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
+_ENTRY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]*\s*=")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DOLLAR = re.compile(r"(?<!\\)\$(?:\{|[A-Za-z_])")
 # The rest of a token: no name, and nothing that a value does not have.
@@ -26,12 +30,20 @@ _SEPARATORS = re.compile(r"[;|](?=\s*(?:[A-Za-z0-9_.@-]+\s*=|sk-|sha256:))")
 def lines(facts: Facts) -> Iterator[Finding]:
     """Lines that are not read, names that are set twice, and values of a form that is probably not intended."""
     texts = facts.dotenv.text.split("\n")
+    continued = continuations(facts.dotenv)
+    rest = {number for numbers in continued.values() for number in numbers}
+    for name, numbers in continued.items():
+        yield _list_over_lines(facts.dotenv, name, numbers)
     for number in facts.dotenv.unreadable:
-        yield _unreadable(texts, number)
-    for name in facts.dotenv.twice:
-        yield warning(facts.dotenv.place(name), "is set twice; the last one applies", "remove the other line")
+        if number not in rest:
+            yield _unreadable(texts, number)
+    for name, numbers in facts.dotenv.twice.items():
+        if facts.dotenv.lines[name] not in rest:
+            yield _twice(facts.dotenv.place(name), name, numbers)
     for name, value in facts.dotenv.values.items():
         number = facts.dotenv.lines.get(name, 0)
+        if number in rest:
+            continue
         line = texts[number - 1] if 0 < number <= len(texts) else ""
         yield from _value(facts.dotenv.place(name), name, value, line.rstrip("\r"))
     if "\r\n" in facts.dotenv.text:
@@ -39,6 +51,56 @@ def lines(facts: Facts) -> Iterator[Finding]:
     if facts.dotenv.text.startswith("\ufeff"):
         remedy = "save it as UTF-8 without BOM for other programs"
         yield info(".env line 1", "starts with a byte order mark (BOM); `make run` and Docker Compose skip it", remedy)
+
+
+def continuations(dotenv: DotEnv) -> dict[str, tuple[int, ...]]:
+    """Return the lines that a list of credentials or tokens continues in, by its name: only its first line is read."""
+    texts = [line.strip() for line in dotenv.text.split("\n")]
+    names = {number: name for name, number in dotenv.lines.items()}
+    names |= {number: name for name, numbers in dotenv.twice.items() for number in numbers}
+    found: dict[str, tuple[int, ...]] = {}
+    owner, above = "", ""
+    for number in sorted({*names, *dotenv.unreadable}):
+        text, name = texts[number - 1] if number <= len(texts) else "", names.get(number, "")
+        if owner and _is_continuation(text, name, above):
+            found[owner] = (*found.get(owner, ()), number)
+        else:
+            owner = name if name in LISTS and not _is_quoted(text) else ""
+        above = text
+    return found
+
+
+def _is_quoted(text: str) -> bool:
+    found = _ASSIGNMENT.match(text)
+    return bool(found and found["value"][:1] in ("'", '"'))
+
+
+def _is_continuation(text: str, name: str, above: str) -> bool:
+    """Whether a line below a list is its next entry: it has a credential, or the line above ends in the middle of the list."""
+    if name in VARIABLES or (_VARIABLE.fullmatch(name) and "_" in name):
+        return False
+    if text.startswith(CLAUDE_PREFIX):
+        return name == "" or above.endswith((",", "\\"))
+    is_inside = above.endswith((",", "\\")) or (above.endswith("=") and text.endswith(","))
+    return CLAUDE_PREFIX in text or (is_inside and _ENTRY.match(text) is not None)
+
+
+def _list_over_lines(dotenv: DotEnv, name: str, numbers: tuple[int, ...]) -> Finding:
+    """Return the one error of a list over several lines."""
+    several = f"lines {numbers[0]} to {numbers[-1]} continue" if len(numbers) > 1 else "continues"
+    read = "are not read" if len(numbers) > 1 else "is not read"
+    problem = f"{several} the list {name} of line {dotenv.lines[name]} and {read}"
+    remedy = "write the whole list in one line, with commas between its entries, or put double quotes around all of it"
+    return error(f".env line {numbers[0]}", problem, remedy)
+
+
+def _twice(place: str, name: str, before: tuple[int, ...]) -> Finding:
+    others = f"line{'s' if len(before) > 1 else ''} {' and '.join(map(str, before))}"
+    if name in LISTS:
+        remedy = f"write all entries in one line, with commas between them, and remove the other line ({others})"
+    else:
+        remedy = f"remove the other line ({others})"
+    return warning(place, "is set twice; the last one applies", remedy)
 
 
 def _unreadable(texts: list[str], number: int) -> Finding:

@@ -31,7 +31,8 @@ class DotEnv:
     path: Path
     values: Mapping[str, str] = field(default_factory=dict)
     lines: Mapping[str, int] = field(default_factory=dict)
-    twice: tuple[str, ...] = ()
+    # The lines before the last one of a name that is set more than once.
+    twice: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     unreadable: tuple[int, ...] = ()
     mode: int = 0
     text: str = ""
@@ -209,7 +210,7 @@ def read_dotenv(path: Path) -> DotEnv:
         return DotEnv(path)
     values: dict[str, str] = {}
     lines: dict[str, int] = {}
-    twice: list[str] = []
+    twice: dict[str, tuple[int, ...]] = {}
     unreadable: list[int] = []
     for binding in parse_stream(io.StringIO(text.removeprefix("\ufeff"))):
         # The parser counts the blank lines and comments before a variable to it.
@@ -219,9 +220,9 @@ def read_dotenv(path: Path) -> DotEnv:
             unreadable.append(line)
         elif binding.key:
             if binding.key in values:
-                twice.append(binding.key)
+                twice[binding.key] = (*twice.get(binding.key, ()), lines[binding.key])
             values[binding.key], lines[binding.key] = binding.value or "", line
-    return DotEnv(path, values, lines, tuple(dict.fromkeys(twice)), tuple(unreadable), mode, text)
+    return DotEnv(path, values, lines, twice, tuple(unreadable), mode, text)
 
 
 def site_packages() -> tuple[Path, ...]:

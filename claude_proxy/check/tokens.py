@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from claude_proxy.access.routes import is_open
-from claude_proxy.check.dotenv_text import QUOTES
+from claude_proxy.check.dotenv_text import QUOTES, continuations
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, warning
 from claude_proxy.config import models
@@ -29,7 +29,7 @@ def credentials(facts: Facts) -> Iterator[Finding]:
     """Entries of the pool with which no request can be sent: each by its label or place."""
     for name, prefix in CREDENTIAL_PREFIXES.items():
         seen: dict[str, str] = {}
-        for label, value in entries(secret(facts, name)):
+        for label, value in _entries_of(facts, name):
             place = f"{facts.dotenv.place(name)}, {label}"
             if any(quote in value for quote in QUOTES):
                 yield error(place, "has quotes in it, which are sent as a part of the credential", "remove them")
@@ -47,6 +47,12 @@ def credentials(facts: Facts) -> Iterator[Finding]:
             if value in seen:
                 yield warning(place, f"is the same value as {seen[value]}", "remove one; it is used once")
             seen.setdefault(value, label)
+
+
+def _entries_of(facts: Facts, name: str) -> list[tuple[str, str]]:
+    """Return the entries of a list, without a backslash that should join two lines: those are reported by themselves."""
+    found = entries(secret(facts, name))
+    return [one for one in found if one[1] != "\\"] if name in continuations(facts.dotenv) else found
 
 
 def _shorter(label: str, seen: Mapping[str, str]) -> str:

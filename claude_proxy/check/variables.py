@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from claude_proxy.check import names
+from claude_proxy.check.dotenv_text import continuations
 from claude_proxy.check.endpoints import host_of
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, info, warning
@@ -70,7 +71,10 @@ def names_in_dotenv(facts: Facts) -> Iterator[Finding]:
     known = {*VARIABLES, *used, *OF_CLIENT}
     known |= {f"{name}_FILE" for name in known}
     unset = {name for name in known | names.OF_PROVIDERS if not facts.dotenv.values.get(name)}
+    rest = {number for numbers in continuations(facts.dotenv).values() for number in numbers}
     for name, value in facts.dotenv.values.items():
+        if facts.dotenv.lines[name] in rest:
+            continue  # the rest of a list, which is reported
         if CLAUDE_PREFIX in name:
             problem = "starts with a Claude credential and not with a name"
             yield error(facts.dotenv.place(name), problem, "write CLAUDE_OAUTH_TOKENS=... in one line")

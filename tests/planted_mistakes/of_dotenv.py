@@ -6,6 +6,10 @@ POOL = f"CLAUDE_OAUTH_TOKENS=anna={OAUTH}\n"
 ZAI = "ZAI_API_KEY=made-up-zai-key-0123456789\n"
 OPENAI = "OPENAI_API_KEY=made-up-openai-key-0123456789\n"
 PORT = "PORT=4000\n"
+THIRD = OAUTH[:-1] + "z"
+ONE_MORE = "continues the list CLAUDE_OAUTH_TOKENS of line 3 and is not read"
+TWO_MORE = "lines 4 to 5 continue the list CLAUDE_OAUTH_TOKENS of line 3 and are not read"
+IN_ONE_LINE = ("write the whole list in one line, with commas between its entries", "double quotes around all of it")
 
 
 def pool_file(name: str, text: str, *says: str, level: str = "✗") -> Row:
@@ -73,7 +77,29 @@ ROWS = (
     ),
     dotenv(
         "a variable twice", PORT, "PORT=4000\nPORT=4001\n",
-        ".env line 7: PORT: is set twice; the last one applies", "remove the other line", level="!",
+        ".env line 7: PORT: is set twice; the last one applies", "remove the other line (line 6)", level="!",
+    ),
+    dotenv(
+        "a list of tokens in two variables", POOL, POOL + f"CLAUDE_OAUTH_TOKENS=ben={OTHER_OAUTH}\n",
+        ".env line 4: CLAUDE_OAUTH_TOKENS: is set twice; the last one applies",
+        "write all entries in one line, with commas between them, and remove the other line (line 3)", level="!",
+    ),
+    *(
+        dotenv(f"a list over lines: {name}", POOL, f"CLAUDE_OAUTH_TOKENS={text}", f".env line 4: {continues}", *IN_ONE_LINE)
+        for name, text, continues in (
+            ("a comma at the end", f"anna={OAUTH},\nben={OTHER_OAUTH}\n", ONE_MORE),
+            ("no comma", f"anna={OAUTH}\nben={OTHER_OAUTH}\n", ONE_MORE),
+            ("an indented entry", f"anna={OAUTH},\n    ben={OTHER_OAUTH}\n", ONE_MORE),
+            ("a backslash", f"anna={OAUTH},\\\nben={OTHER_OAUTH}\n", ONE_MORE),
+            ("no labels", f"{OAUTH},\n{OTHER_OAUTH}\n", ONE_MORE),
+            ("a date", f"anna={OAUTH},\nben@2026-03-01={OTHER_OAUTH}\n", ONE_MORE),
+            ("three entries", f"anna={OAUTH},\nben={OTHER_OAUTH},\nci={THIRD}\n", TWO_MORE),
+            ("nothing in the first line", f"\nanna={OAUTH},\nben={OTHER_OAUTH}\n", TWO_MORE),
+        )
+    ),
+    dotenv(
+        "a list of users over lines", PORT, PORT + "PROXY_USER_TOKENS=anna=made-up-token-of-anna,\nben=made-up-token-of-ben\n",
+        ".env line 8: continues the list PROXY_USER_TOKENS of line 7 and is not read", *IN_ONE_LINE,
     ),
     dotenv(
         "a semicolon at the end", ZAI, "ZAI_API_KEY=made-up-zai-key-0123456789;\n",
