@@ -24,8 +24,10 @@ def check(tmp_path, capsys, monkeypatch):
     # What is installed is the same for every project.
     monkeypatch.setattr(installation, "owned_files", owned_files)
 
-    def run(files, *arguments):
+    def run(files, *arguments, shared=()):
         write(tmp_path, files)
+        for name in shared:
+            (tmp_path / name).chmod(0o644)
         client = ["--client-settings", str(tmp_path / "settings.json")] if "settings.json" in files else []
         code = 0
         try:
@@ -44,7 +46,7 @@ def check(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_a_planted_mistake_is_found(check, row: Row):
     """The mistake is one line of the report: its file and line, the cause, and what to write instead."""
-    code, printed = check(row.project())
+    code, printed = check(row.project(), shared=row.shared)
     found = [line for line in printed.splitlines() if all(part in line for part in row.says)]
     assert found, printed
     assert found[0].startswith(f"{row.level} "), printed
@@ -107,7 +109,7 @@ def test_nothing_is_found_in_a_project_that_is_right(check, name):
 @pytest.mark.parametrize("row", ROWS[:: len(ROWS) // 12], ids=lambda row: row.name)
 def test_a_finding_as_json(check, row: Row):
     """Each finding has its level, file, line, message and remedy, and the exit code is the same as without --json."""
-    code, printed = check(row.project(), "--json")
+    code, printed = check(row.project(), "--json", shared=row.shared)
     report = json.loads(printed)
     assert code == int(not report["ok"])
     findings = list(itertools.chain.from_iterable(one["findings"] for one in report["checks"]))

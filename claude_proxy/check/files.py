@@ -1,5 +1,6 @@
 """Checks of .env and config.yaml as files: errors of the start, their names, unknown and repeated keys. No network."""
 
+import os
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -9,9 +10,13 @@ from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, info, warning
 from claude_proxy.check.placing import placed
 from claude_proxy.check.yaml_text import remedy_of_misplaced
-from claude_proxy.config.models import CALLBACK, OF_ENTRY, misnamed_list
+from claude_proxy.config.models import CALLBACK, OF_ENTRY, misnamed_list, variables
+from claude_proxy.config.settings import OWN_USERS_FILE, SECRET_NAMES
+from claude_proxy.config.static_token import OWN_FILE as OWN_TOKEN_FILE
+from claude_proxy.config.users import FILE_VARIABLE, HASH_PREFIX, UnsafeFile, parse_lines, read_file
 from claude_proxy.providers.endpoints import BLOCK
 
+READABLE = stat.S_IRGRP | stat.S_IROTH
 ROOT = Path(__file__).resolve().parents[2]
 # Sections of config.yaml whose keys are checked one by one.
 SECTIONS = ("router_settings", "litellm_settings", "general_settings", "claude_proxy")
@@ -157,7 +162,35 @@ def _home(section: str, name: str) -> str:
 
 
 def permissions(facts: Facts) -> Iterator[Finding]:
-    """A user who can read .env has every secret in it."""
-    if facts.dotenv.mode & (stat.S_IRGRP | stat.S_IROTH):
+    """A user who can read .env, the users file or a file of a secret has every secret in it."""
+    if facts.dotenv.mode & READABLE:
         readers = "every user of this machine" if facts.dotenv.mode & stat.S_IROTH else "its group"
         yield warning(".env", f"can be read by {readers}", "`chmod 600 .env`")
+    users = facts.environ.get(FILE_VARIABLE, "").strip() or facts.environ.get(OWN_USERS_FILE, "")
+    secrets = {*SECRET_NAMES, *variables(dict(facts.config))}
+    named = [facts.environ.get(f"{name}_FILE", "").strip() for name in sorted(secrets) if f"{name}_FILE" != FILE_VARIABLE]
+    paths = [users if holds_tokens(users) else "", facts.environ.get(OWN_TOKEN_FILE, ""), *named]
+    yield from private(Path(path) for path in dict.fromkeys(paths) if path)
+
+
+def private(paths: Iterable[Path]) -> Iterator[Finding]:
+    """Yield a warning for each file of the proxy's own user that others can read.
+
+    A file of another user is mounted, as in a container, and its mode may be what lets the proxy read it.
+    """
+    for path in paths:
+        try:
+            found = path.stat()
+        except OSError:
+            continue
+        if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and found.st_mode & READABLE:
+            yield warning(str(path), "can be read by other users of this machine", f"`chmod 600 {path}`")
+
+
+def holds_tokens(path: str) -> bool:
+    """Whether a users file has a token itself, and not only hashes."""
+    try:
+        found = read_file(Path(path)) if path else None
+    except (OSError, UnsafeFile):
+        return False
+    return found is not None and any(HASH_PREFIX not in text for _, text in parse_lines(found[0]))

@@ -1,13 +1,13 @@
 """Checks of the pool's files. Errors that keep the proxy from starting are reported by the settings."""
 
-import os
-import stat
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from claude_proxy.check import names
 from claude_proxy.check.dotenv_text import QUOTES
 from claude_proxy.check.facts import Facts
+from claude_proxy.check.files import private
 from claude_proxy.check.findings import Finding, error, warning
 from claude_proxy.check.placing import placed
 from claude_proxy.check.tokens import EXAMPLE_CREDENTIAL, SHORTEST_CREDENTIAL
@@ -28,10 +28,11 @@ def files(facts: Facts) -> Iterator[Finding]:
     for hidden in there[1:]:
         yield warning(str(hidden), f"is not read, because {there[0]} is read", "keep one of them")
     for path in there[:1]:
-        found = path.stat()
-        # In a container the file may belong to a user of the host, and the container's user has to read it.
-        if found.st_uid == os.geteuid() and found.st_mode & (stat.S_IRGRP | stat.S_IROTH):
-            yield warning(str(path), "can be read by other users of this machine", f"`chmod 600 {path}`")
+        pool = facts.settings.credentials if facts.settings else ()
+        # Of a secret in a file of its own, the source is that file.
+        named = [Path(one.source).expanduser() for one in pool if one.source not in POOL_SOURCES and not one.renewed]
+        secrets = dict.fromkeys((path.resolve().parent / one).resolve() for one in named)
+        yield from private([path, *(one for one in secrets if one != path.resolve())])
 
 
 def credentials(facts: Facts) -> Iterator[Finding]:

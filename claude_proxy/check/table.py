@@ -67,7 +67,7 @@ CHECKS: tuple[Check, ...] = (
     Check("every line of .env is read", dotenv_text.lines),
     Check("every name in .env is a known one", variables.names_in_dotenv),
     Check("the values in .env fit what reads them", variables.values),
-    Check("no other user can read .env", files.permissions),
+    Check("no other user can read .env and the files of secrets", files.permissions),
     Check("a token protects the proxy", tokens.open_proxy, When.COMMAND),
     Check("every line of the users file is read", users.users_file, When.COMMAND),
     Check("every limited user exists", users.limited_users, needs=Needs.CONFIG),

@@ -235,6 +235,34 @@ ROWS = (
         "a secret and its file", ZAI, ZAI + "PROXY_STATIC_TOKEN_FILE=/run/secrets/token\n",
         ".env line 5: PROXY_STATIC_TOKEN_FILE: PROXY_STATIC_TOKEN is set too", "only one of them",
     ),
+    # --- files that others can read ---
+    Row(
+        "a .env that others can read", (".env: can be read by every user of this machine", "`chmod 600 .env`"),
+        shared=(".env",), level="!",
+    ),
+    Row(
+        "a credentials.yaml that others can read",
+        ("/credentials.yaml: can be read by other users of this machine", "`chmod 600 PROJECT/credentials.yaml`"),
+        files={"credentials.yaml": f"credentials:\n  - {{label: ben, secret: {OTHER_OAUTH}}}\n"},
+        shared=("credentials.yaml",), level="!",
+    ),
+    Row(
+        "a credential's file that others can read",
+        ("/keys/ben: can be read by other users of this machine", "`chmod 600 PROJECT/keys/ben`"),
+        files={"credentials.yaml": "credentials:\n  - {label: ben, secret_file: keys/ben}\n", "keys/ben": OTHER_OAUTH},
+        shared=("keys/ben",), level="!",
+    ),
+    Row(
+        "a users file with tokens that others can read",
+        ("/.state/users: can be read by other users of this machine", "`chmod 600 PROJECT/.state/users`"),
+        files={".state/users": "anna=made-up-token-of-anna\n"}, shared=(".state/users",), level="!",
+    ),
+    Row(
+        "a generated token that others can read",
+        ("PROJECT/.state/token: can be read by other users of this machine", "`chmod 600 PROJECT/.state/token`"),
+        files={".env": DOTENV.replace(f"PROXY_STATIC_TOKEN={STATIC}\n", ""), ".state/token": STATIC},
+        shared=(".state/token",), level="!",
+    ),
     # --- the other files ---
     Row(
         "a line of the users file", ("/.state/users line 2: expected name=token",),
