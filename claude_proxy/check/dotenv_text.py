@@ -20,6 +20,7 @@ _ASSIGNMENT = re.compile(r"(?P<export>export\s+)?(?P<name>[^\s=#'\"][^\s=]*)(?P<
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
 _ENTRY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]*\s*=")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_REFERENCE = re.compile(r"\$\{?[A-Z][A-Z0-9_]*\}?")
 _DOLLAR = re.compile(r"(?<!\\)\$(?:\{|[A-Za-z_])")
 # The rest of a token: no name, and nothing that a value does not have.
 _CONTINUATION = re.compile(r"[\w+/=.,-]{6,}")
@@ -146,7 +147,10 @@ def _value(place: str, name: str, value: str, line: str) -> Iterator[Finding]:
     if found and (found["before"] or found["after"]):
         problem = "has spaces around =; `make run` and Docker Compose skip them, a shell and `docker run --env-file` do not"
         yield info(place, problem, f"write {name}=value")
-    if raw and not raw.startswith("'") and _DOLLAR.search(raw):
+    if _REFERENCE.fullmatch(value):
+        problem = "is the name of another variable, which only Docker Compose replaces; `make run` uses the text itself"
+        yield error(place, problem, "write the value itself")
+    elif raw and not raw.startswith("'") and _DOLLAR.search(raw):
         problem = "has a $, which Docker Compose replaces with the value of another variable; `make run` does not"
         yield warning(place, problem, "put the value into single quotes")
     if "\n" in value and name not in LISTS:
@@ -162,8 +166,13 @@ def _quotes(place: str, value: str) -> Iterator[Finding]:
         yield error(place, "has curly quotes, which are sent as a part of the value", "write straight quotes or none")
     elif (value[0] in QUOTES) != (value[-1] in QUOTES):
         yield error(place, "has a quote at one end only, which is sent as a part of the value", "remove it")
-    elif value[0] in QUOTES:
+    elif value[0] in QUOTES and not _is_command(value):
         yield error(place, "has quotes around its value that are sent as a part of it", "remove them")
+
+
+def _is_command(value: str) -> bool:
+    """Whether a value is a command of a shell in backticks."""
+    return value.startswith("`") and " " in value
 
 
 def _separators(place: str, name: str, value: str) -> Iterator[Finding]:

@@ -22,6 +22,15 @@ PLACEHOLDER = re.compile(
     r"(?i)sk-1234|sk-master.*|change[-_]?me.*|secret|password|test|token|.*\.\.\.|.*\u2026|<.*>|your[-_ ].*|.*[-_]your[-_].*"
     r"|PROXY_STATIC_TOKEN.*|none-is-needed|x{3,}|sk-x{3,}|.*replace[-_]?(me|this).*|.*example.*"
 )
+# What users copy in place of a credential, by its start.
+OTHER_KINDS = {
+    "sk-ant-ort": "is the refresh token of a login and no credential",
+    "sk-ant-admin": "is a key for administration at Anthropic, with which no message can be sent",
+}
+# A day in another form than 2026-03-01, which is read as a part of the label.
+_OTHER_DATE = re.compile(r"@(?!\d{4}-\d\d-\d\d$)\d{1,4}[./-]\d{1,2}[./-]\d{1,4}$")
+# How the start's error ends where the form of the whole list is wrong, so that its entries are not looked at.
+WHOLE_FORMS = ("is JSON", "without a comma between them", "has a colon behind its label")
 EXAMPLE_CREDENTIAL = re.compile(rf"(?i){CLAUDE_PREFIX}(oat|api)[0-9]{{2}}-((.)\3*|\.+|.*(\.\.\.|\u2026))?")
 
 
@@ -41,7 +50,7 @@ def credentials(facts: Facts) -> Iterator[Finding]:
                 problem = f"does not start with {prefix}; if it is the end of {shorter}, the line end in that splits it"
                 yield error(place, problem, "write each credential in one line")
             elif not value.startswith(prefix):
-                yield error(place, f"does not start with {prefix}", "copy it again")
+                yield error(place, *_other_form(value, prefix))
             elif len(value) < SHORTEST_CREDENTIAL:
                 yield warning(place, f"has {len(value)} characters, and a credential of Anthropic has 108", "copy it whole")
             if value in seen:
@@ -49,8 +58,33 @@ def credentials(facts: Facts) -> Iterator[Finding]:
             seen.setdefault(value, label)
 
 
+def dates(facts: Facts) -> Iterator[Finding]:
+    """A label that ends with a day in another form, so that the end of the token's year is not known."""
+    for label, _ in _entries_of(facts, "CLAUDE_OAUTH_TOKENS"):
+        if date := _OTHER_DATE.search(label):
+            place = f"{facts.dotenv.place('CLAUDE_OAUTH_TOKENS')}, {label}"
+            yield warning(place, f"has {date[0][1:]} as a part of its label, and not as a date", "write LABEL@2026-03-01=...")
+
+
+def _other_form(value: str, prefix: str) -> tuple[str, str]:
+    """Return what a value is that is no credential of this kind, and a remedy; the value itself is not shown."""
+    if value.lower() == "bearer":
+        return "is the word Bearer, which does not belong to a credential", "remove it"
+    for other, problem in OTHER_KINDS.items():
+        if value.startswith(other):
+            remedy = "run `claude setup-token`, and write what it prints" if prefix == OAUTH_PREFIX else "make an API key"
+            return problem, f"{remedy} ({prefix}...)"
+    if "/" in value or value.startswith("~"):
+        return "is a path", "write the credential itself, or set the variable of the same name with _FILE to the path"
+    if value.isalpha() and len(value) < SHORTEST_TOKEN:
+        return f"does not start with {prefix}", "if it is a part of a label: write the label without spaces, as in label=value"
+    return f"does not start with {prefix}", "copy it again"
+
+
 def _entries_of(facts: Facts, name: str) -> list[tuple[str, str]]:
     """Return the entries of a list, without a backslash that should join two lines: those are reported by themselves."""
+    if any(mistake.startswith(f"{name}: ") and mistake.split("; ")[0].endswith(WHOLE_FORMS) for mistake in facts.mistakes):
+        return []  # the cause keeps the proxy from starting, which is reported
     found = entries(secret(facts, name))
     return [one for one in found if one[1] != "\\"] if name in continuations(facts.dotenv) else found
 
@@ -76,8 +110,8 @@ def weak_tokens(facts: Facts) -> Iterator[Finding]:
     good = "`openssl rand -hex 32` prints a good one"
     for name in OWN_TOKENS:
         value = secret(facts, name)
-        if not value or (name == "PROXY_STATIC_TOKEN" and value == OPEN):
-            continue
+        if not value or (name == "PROXY_STATIC_TOKEN" and value == OPEN) or value.startswith(("$", "`")):
+            continue  # a command or the name of a variable, which is reported
         if PLACEHOLDER.fullmatch(value):
             yield error(facts.dotenv.place(name), "is the value of an example", good)
         elif not facts.dotenv.values.get(name) and (value[0] in QUOTES or value[-1] in QUOTES):
@@ -92,20 +126,37 @@ def provider_keys(facts: Facts) -> Iterator[Finding]:
         value, place = facts.environ.get(name, ""), facts.dotenv.place(name)
         if not value:
             continue
-        if value != value.strip():
-            yield error(place, "has spaces around its value, which are sent as a part of it", "remove them")
-        elif not facts.dotenv.values.get(name) and (value[0] in QUOTES or value[-1] in QUOTES):
-            yield error(place, "has quotes around its value that are sent as a part of it", "remove them")
-        elif PLACEHOLDER.fullmatch(value):
-            yield error(place, "is the value of an example", "write the real one, or leave it empty")
-        elif is_claude_credential(value) and not name.startswith("ANTHROPIC"):
-            yield error(place, "is a Claude credential, and config.yaml sends it to another provider", "remove it")
-        elif (
-            value[0] not in QUOTES
-            and name.upper().endswith(("KEY", "TOKEN"))
-            and not (value.isascii() and value.isprintable() and " " not in value)
-        ):
-            yield error(place, "has a space or a character that no HTTP header can carry", "copy the key again")
+        if problem := _key_problem(name, value, is_read=bool(facts.dotenv.values.get(name))):
+            yield error(place, *problem)
+
+
+def _key_problem(name: str, value: str, *, is_read: bool) -> tuple[str, str] | None:
+    """Return why a provider rejects a key, and a remedy; ``is_read`` is whether it is from .env, where quotes are removed."""
+    if problem := _added(name, value):
+        return problem
+    if not is_read and (value[0] in QUOTES or value[-1] in QUOTES):
+        return "has quotes around its value that are sent as a part of it", "remove them"
+    if PLACEHOLDER.fullmatch(value):
+        return "is the value of an example", "write the real one, or leave it empty"
+    if is_claude_credential(value) and not name.startswith("ANTHROPIC"):
+        return "is a Claude credential, and config.yaml sends it to another provider", "remove it"
+    is_key = name.upper().endswith(("KEY", "TOKEN"))
+    if is_key and value[0] not in QUOTES and not (value.isascii() and value.isprintable() and " " not in value):
+        return "has a space or a character that no HTTP header can carry", "copy the key again"
+    return None
+
+
+def _added(name: str, value: str) -> tuple[str, str] | None:
+    """Return what is beside the key in its value, and a remedy."""
+    if value != value.strip():
+        return "has spaces around its value, which are sent as a part of it", "remove them"
+    if value.lower().startswith("bearer "):
+        return "has Bearer in front, which is sent as a part of the key", "write the key alone"
+    if value.startswith(f"{name}="):
+        return f"has {name}= twice, and the second one is sent as a part of the key", "remove one"
+    if " #" not in value and "# " in value:
+        return "has a # behind the key, which starts a comment only after a space", "write a space before the #"
+    return None
 
 
 def open_proxy(facts: Facts) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from claude_proxy.check import names
 from claude_proxy.check.dotenv_text import continuations
@@ -61,6 +62,8 @@ KEY_FORMS = (
     Form(re.compile(r"tvly-"), "Tavily", ("tavily.com",)),
     Form(re.compile(r"(ghp_|github_pat_)"), "GitHub", ("github.com", "githubcopilot.com")),
 )
+# The profiles of docker-compose.yml.
+PROFILES = ("db", "scale", "tls")
 # Hosts of providers whose keys have no form of their own.
 OTHER_HOSTS = ("z.ai", "deepseek.com", "mistral.ai", "moonshot.ai", "together.xyz", "together.ai", "minimax.io", "bigmodel.cn")
 
@@ -110,10 +113,29 @@ def values(facts: Facts) -> Iterator[Finding]:
     if ending := re.search(r"/v1(/messages)?$", base):
         place = facts.dotenv.place("ANTHROPIC_API_BASE")
         yield error(place, f"ends with {ending[0]}, which the proxy adds by itself", f"remove {ending[0]}")
+    elif (parts := urlsplit(base)).hostname and _is_known(parts.hostname) and not _is_at(parts.hostname, ("anthropic.com",)):
+        problem = f"is the address of {parts.hostname}, and the proxy sends Claude credentials there"
+        remedy = "remove the line, and write the address as api_base of a model in config.yaml"
+        yield error(facts.dotenv.place("ANTHROPIC_API_BASE"), problem, remedy)
     ports = [name for name in ("PORT", "SCALE_PORT", "HTTP_PORT", "HTTPS_PORT") if facts.environ.get(name, "").strip()]
     for name, other in pairwise(sorted(ports, key=lambda one: facts.environ[one])):
         if facts.environ[name] == facts.environ[other] and "SCALE_PORT" in (name, other):
             yield warning(facts.dotenv.place(other), f"is the same as {name}; Docker can publish a port once", "choose another")
+
+
+def docker(facts: Facts) -> Iterator[Finding]:
+    """Values that only Docker Compose reads."""
+    bind = facts.environ.get("PROXY_BIND", "").strip()
+    found = re.fullmatch(r"(?:https?://)?([^/:\s]+)(:\d+)?/?", bind)
+    if found and found[1] != bind:
+        remedy = f"write PROXY_BIND={found[1]}, and the port in PORT"
+        yield error(facts.dotenv.place("PROXY_BIND"), "has a scheme or a port, and should hold an address only", remedy)
+    place = facts.dotenv.place("COMPOSE_PROFILES")
+    for one in filter(None, (part.strip() for part in facts.environ.get("COMPOSE_PROFILES", "").split(","))):
+        if one not in PROFILES:
+            meant = names.meant(one, PROFILES, names.ALIKE_MODELS)
+            remedy = "separate two profiles with a comma" if " " in one else f"did you mean {meant}?" if meant else ""
+            yield error(place, f"{one} is not a profile: they are {', '.join(PROFILES)}", remedy)
 
 
 def foreign_keys(facts: Facts) -> Iterator[Finding]:

@@ -1,6 +1,7 @@
 """A proxy's folder: its .env and config.yaml, made where they are missing, where its state is, and what follows from them."""
 
 import contextlib
+import logging
 import os
 import secrets
 import socket
@@ -192,6 +193,8 @@ def read_secret_files(environ: dict[str, str] | os._Environ[str], names: set[str
 
 def known_values(path: Path) -> dict[str, str]:
     """Return what a ``.env`` holds, without touching the environment."""
+    # The checks report the lines that are not read, each with its cause.
+    logging.getLogger("dotenv").setLevel(logging.ERROR)
     try:
         return {name: value or "" for name, value in dotenv_values(path, interpolate=False).items()}
     except UnicodeDecodeError as error:

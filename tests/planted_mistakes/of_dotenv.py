@@ -242,24 +242,24 @@ ROWS = (
     ),
     Row(
         "a credentials.yaml that others can read",
-        ("/credentials.yaml: can be read by other users of this machine", "`chmod 600 PROJECT/credentials.yaml`"),
+        ("/credentials.yaml: can be read by other users of this machine", "`chmod 600 ", "/credentials.yaml`"),
         files={"credentials.yaml": f"credentials:\n  - {{label: ben, secret: {OTHER_OAUTH}}}\n"},
         shared=("credentials.yaml",), level="!",
     ),
     Row(
         "a credential's file that others can read",
-        ("/keys/ben: can be read by other users of this machine", "`chmod 600 PROJECT/keys/ben`"),
+        ("/keys/ben: can be read by other users of this machine", "`chmod 600 ", "/keys/ben`"),
         files={"credentials.yaml": "credentials:\n  - {label: ben, secret_file: keys/ben}\n", "keys/ben": OTHER_OAUTH},
         shared=("keys/ben",), level="!",
     ),
     Row(
         "a users file with tokens that others can read",
-        ("/.state/users: can be read by other users of this machine", "`chmod 600 PROJECT/.state/users`"),
+        ("/.state/users: can be read by other users of this machine", "`chmod 600 ", "/.state/users`"),
         files={".state/users": "anna=made-up-token-of-anna\n"}, shared=(".state/users",), level="!",
     ),
     Row(
         "a generated token that others can read",
-        ("PROJECT/.state/token: can be read by other users of this machine", "`chmod 600 PROJECT/.state/token`"),
+        ("/.state/token: can be read by other users of this machine", "`chmod 600 ", "/.state/token`"),
         files={".env": DOTENV.replace(f"PROXY_STATIC_TOKEN={STATIC}\n", ""), ".state/token": STATIC},
         shared=(".state/token",), level="!",
     ),
