@@ -5,7 +5,18 @@ import itertools
 import json
 
 import pytest
-from planted_mistakes import SECRETS, Row, of_client, of_config, of_dotenv, of_models, of_sections, of_values, right
+from planted_mistakes import (
+    SECRETS,
+    Row,
+    of_client,
+    of_config,
+    of_dotenv,
+    of_first_hour,
+    of_models,
+    of_sections,
+    of_values,
+    right,
+)
 
 from claude_proxy.check import installation
 from claude_proxy.cli import main
@@ -13,7 +24,8 @@ from claude_proxy.cli import project as project_folder
 from claude_proxy.config.models import ConfigError
 from claude_proxy.config.settings import SettingsError
 
-ROWS = (*of_config.ROWS, *of_sections.ROWS, *of_values.ROWS, *of_models.ROWS, *of_dotenv.ROWS, *of_client.ROWS)
+KINDS = (of_config, of_sections, of_values, of_models, of_first_hour, of_dotenv, of_client)
+ROWS = tuple(row for kind in KINDS for row in kind.ROWS)
 
 owned_files = functools.cache(installation.owned_files)
 

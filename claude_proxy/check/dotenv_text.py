@@ -108,7 +108,8 @@ def _unreadable(texts: list[str], number: int) -> Finding:
     """Return why a line is not read. Its text is not shown: it may be a part of a token."""
     line = texts[number - 1].strip() if number <= len(texts) else ""
     place = f".env line {number}"
-    before = next((at for at in range(number - 2, -1, -1) if texts[at].strip()), None)
+    # The parser also ends lines at a carriage return, so its numbers may be larger.
+    before = next((at for at in range(min(number - 2, len(texts) - 1), -1, -1) if texts[at].strip()), None)
     found = _ASSIGNMENT.match(texts[before].lstrip()) if before is not None else None
     is_name = _NAME.fullmatch(line.split("=")[0]) and line.split("=")[0].isupper()
     if found and _CONTINUATION.fullmatch(line) and not is_name:

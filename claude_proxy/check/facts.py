@@ -18,6 +18,7 @@ from dotenv.parser import parse_stream
 from claude_proxy.check.client_file import ClientFile, read_client_file
 from claude_proxy.check.lines import Lines, lines_of
 from claude_proxy.config import models as config
+from claude_proxy.config.credentials_file import nearest_file
 from claude_proxy.config.settings import OWN_USERS_FILE, Settings, SettingsError
 from claude_proxy.config.users import FILE_VARIABLE, UnsafeFile, parse_lines, parse_list, parse_users, read_file
 
@@ -192,10 +193,9 @@ def read_users(environ: Mapping[str, str], settings: Settings | None) -> KnownUs
     except UnsafeFile as unsafe:
         return KnownUsers(names, (f"{FILE_VARIABLE}: {unsafe}",), complete=False)
     except FileNotFoundError:
-        return KnownUsers(
-            names,
-            (f"{FILE_VARIABLE}: names a file that does not exist; `claude-proxy user add NAME` makes it",) if named else (),
-        )
+        near = nearest_file(path)
+        remedy = f"did you mean {near}, which is in the same folder?" if near else "`claude-proxy user add NAME` makes it"
+        return KnownUsers(names, (f"{FILE_VARIABLE}: names a file that does not exist; {remedy}",) if named else ())
     except OSError as error:
         return KnownUsers(names, (f"{path}: cannot be read ({error.strerror})",), complete=False)
     filed, mistakes = parse_users(entries, fixed, forbidden)

@@ -28,6 +28,12 @@ OTHER_NAMES = {
 }  # fmt: skip
 # Keys of litellm_params that users write at the top of the file where the indentation is lost.
 OF_PARAMS = ("model", "api_base", "api_key", "api_version")
+OF_INFO = ("access_groups", "chat_server", "max_input_tokens", "max_output_tokens", "mode")
+# What users write for a parameter of LiteLLM, which is not like enough to be taken for a misspelling.
+OTHER_PARAMS = {
+    "url": "api_base", "endpoint": "api_base", "host": "api_base", "server": "api_base", "api_url": "api_base",
+    "address": "api_base", "key": "api_key", "token": "api_key", "api_token": "api_key", "auth_token": "api_key",
+}  # fmt: skip
 # Sections whose settings have another home in this project.
 OTHER_HOMES = {"num_workers": "NUM_WORKERS in .env", "port": "PORT in .env", "host": "HOST in .env"}
 
@@ -129,8 +135,11 @@ def _unknown(facts: Facts, section: str, path: tuple[str | int, ...], keys: Iter
             yield error(at, f"{name} is not known {where}", home)
             continue
         inside = "" if section == "top" else f" in {section}"
-        meant = names.meant(name, names.known(section))
-        if meant:
+        other = OTHER_PARAMS.get(name.lower()) if section == "litellm_params" else None
+        meant = other if other and other not in keys else names.meant(name, names.known(section))
+        if section == "litellm_params" and name == "provider":
+            yield error(at, f"{name} is not known{inside}", "write the provider in front of the model: PROVIDER/MODEL")
+        elif meant:
             yield error(at, f"{name} is not known{inside}", f"did you mean {meant}?")
         elif section == "litellm_params":
             yield info(at, f"{name} is not known to LiteLLM, which sends it to the provider unchanged")
@@ -149,8 +158,8 @@ def _home(section: str, name: str) -> str:
     """Return where a key belongs that is known somewhere else; empty for one that is not."""
     if section == "top" and name in OF_PARAMS:
         return "indent it below litellm_params"
-    if section == "model_list" and (name in OF_PARAMS or (name != "model_info" and names.is_known("litellm_params", name))):
-        return "it belongs under litellm_params, indented further than that"
+    if section == "model_list" and (home := _home_in_entry(name)):
+        return home
     if name in OTHER_HOMES and section in ("top", "general_settings", "router_settings", "litellm_settings"):
         return f"write {OTHER_HOMES[name]}"
     if section == "litellm_params" and name in OF_ENTRY:
@@ -158,6 +167,15 @@ def _home(section: str, name: str) -> str:
     elsewhere = next((one for one in SECTIONS if one != section and names.is_known(one, name)), None)
     if elsewhere and (section == "top" or (section in SECTIONS and not names.meant(name, names.known(section)))):
         return f"it belongs under {elsewhere}"
+    return ""
+
+
+def _home_in_entry(name: str) -> str:
+    """Return where a key belongs that is beside litellm_params; empty for one that is not known below it."""
+    if name in OF_INFO:
+        return "it belongs under model_info, which is beside litellm_params"
+    if name in OF_PARAMS or (name != "model_info" and names.is_known("litellm_params", name)):
+        return "it belongs under litellm_params, indented further than that"
     return ""
 
 

@@ -156,10 +156,15 @@ def claude_code_names(facts: Facts) -> Iterator[Finding]:
         if value.endswith(LONG_MARK) and not _is_claude(value.removesuffix(LONG_MARK), facts):
             problem = "has [1m], which is for Claude models, behind the name of another model"
             yield warning(place, problem, "remove [1m], and set model_info: {max_input_tokens: ...} in config.yaml")
-        asked = value.removesuffix(LONG_MARK)
-        if not asked or asked in OTHER_ALIASES or asked in CLAUDE_CODE_NAMES or is_served(asked, served):
-            continue
-        yield error(place, f"is {asked}, which is not served", nearest(asked, served))
+        yield from _requested(place, value.removesuffix(LONG_MARK), served)
+    if facts.client and facts.client.model:
+        yield from _requested(facts.client.place("model"), facts.client.model.removesuffix(LONG_MARK), served)
+
+
+def _requested(place: str, model: str, served: list[str]) -> Iterator[Finding]:
+    """Yield an error for a model that Claude Code requests and that is not served."""
+    if model and model not in OTHER_ALIASES and model not in CLAUDE_CODE_NAMES and not is_served(model, served):
+        yield error(place, f"is {model}, which is not served", nearest(model, served))
 
 
 def _client_place(facts: Facts, variable: str) -> str:

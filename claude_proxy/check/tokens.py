@@ -120,6 +120,19 @@ def weak_tokens(facts: Facts) -> Iterator[Finding]:
             yield warning(facts.dotenv.place(name), "is short enough to be guessed", good)
 
 
+def master_key(facts: Facts) -> Iterator[Finding]:
+    """The key for administration that config.yaml names: an example's value, or a variable that is not set."""
+    value, at = facts.section("general_settings").get("master_key"), facts.at("general_settings", "master_key")
+    if not isinstance(value, str):
+        return
+    name = value.removeprefix("os.environ/")
+    right = "write os.environ/LITELLM_MASTER_KEY"
+    if name == value and PLACEHOLDER.fullmatch(value):
+        yield error(at, "master_key is the value of an example", f"{right}, and set that variable in .env")
+    elif name not in (value, "LITELLM_MASTER_KEY") and not facts.environ.get(name):
+        yield error(at, f"master_key is {name}, which is not set, so there is no key for administration", right)
+
+
 def provider_keys(facts: Facts) -> Iterator[Finding]:
     """The keys that config.yaml names: spaces and other characters are sent along, values of examples are rejected."""
     for name in sorted(models.variables(dict(facts.config)) - {*OWN_TOKENS, *CREDENTIAL_PREFIXES}):
