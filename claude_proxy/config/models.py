@@ -68,6 +68,7 @@ def _mistakes(config: object) -> Iterator[str]:
     if isinstance(general, dict) and general.get("custom_auth") != CUSTOM_AUTH:
         yield f"general_settings: custom_auth should be {CUSTOM_AUTH}; without it the static token is not checked"
     yield from sections.mistakes(config)
+    yield from sections.misplaced(config)
     yield from routing.mistakes(config)
     yield from model_access.mistakes(config)
     yield from pool_groups.mistakes(config)

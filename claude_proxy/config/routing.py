@@ -99,7 +99,13 @@ def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
         given = _mapping(config.get(section))
         for name in VALIDATED_FALLBACKS:
             yield from (f"{section}: {name}: {problem}" for problem in _fallback_mistakes(given.get(name)))
-    settings = _mapping(config.get("router_settings"))
+    settings = config.get("router_settings")
+    if settings is None:
+        return
+    if not isinstance(settings, dict):
+        if not (isinstance(settings, list) and any(map(sections.is_model, settings))):  # that is reported by itself
+            yield "router_settings: should be a mapping of settings, such as num_retries: 2"
+        return
     aliases = settings.get("model_group_alias")
     if aliases is not None and not isinstance(aliases, dict):
         yield "router_settings: model_group_alias: should be a mapping of another name to a model: {fast: glm-fast}"

@@ -32,7 +32,6 @@ SHAPES: Mapping[tuple[str, ...], Shape] = {
 
 # Sections of settings, in which a list is an error, with a setting of each.
 EXAMPLES = {
-    "router_settings": "num_retries: 2",
     "litellm_settings": "drop_params: true",
     "general_settings": "master_key: os.environ/LITELLM_MASTER_KEY",
 }
@@ -54,8 +53,6 @@ def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
         inner = value.values() if isinstance(value, dict) else value
         if not isinstance(value, shape.kind) or (shape.entries and not all(isinstance(one, dict) for one in inner)):
             yield f"{': '.join(path)}: should be {shape.words}"
-    for section in EXAMPLES:
-        yield from _misplaced(section, config.get(section))
     for place, guardrail in enumerate(_mappings(config.get("guardrails")), start=1):
         if missing := [name for name in ("guardrail_name", "litellm_params") if name not in guardrail]:
             yield f"guardrails: entry {place} should have {' and '.join(missing)}"
@@ -63,6 +60,12 @@ def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
 
 def _mappings(value: object) -> list[Mapping[str, Any]]:
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def misplaced(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence for each entry of model_list below another section, and for a section of settings that is a list."""
+    for section in ("router_settings", *EXAMPLES):
+        yield from _misplaced(section, config.get(section))
 
 
 def _misplaced(section: str, value: object) -> Iterator[str]:
@@ -75,6 +78,6 @@ def _misplaced(section: str, value: object) -> Iterator[str]:
         if is_model(one)
     ]
     yield from found
-    if value and not isinstance(value, dict) and not found:
+    if value and not isinstance(value, dict) and not found and section in EXAMPLES:
         kind = "; remove the dashes in front of its keys" if isinstance(value, list) else ""
         yield f"{section}: should be a mapping of settings, such as {EXAMPLES[section]}{kind}"
