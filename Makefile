@@ -86,8 +86,8 @@ database: install  ## install what DATABASE_URL needs; downloads Prisma's engine
 run: install  ## start the proxy; creates .env and config.yaml if they are missing
 	@exec $(BIN)/python -m claude_proxy serve
 
-settings: install  ## print the settings for Claude Code, with the token; URL=https://... for another address
-	@$(BIN)/python -m claude_proxy settings $(if $(URL),--url '$(URL)')
+settings: install  ## print the settings for Claude Code, with the token; URL=https://... for another address, FORMAT=vscode, shell, fish, powershell, python, typescript or github for another program
+	@$(BIN)/python -m claude_proxy settings $(if $(URL),--url '$(URL)') $(if $(FORMAT),--format '$(FORMAT)')
 
 user-add: install  ## add a user: make user-add NAME=anna URL=https://...; prints the token once
 	@$(BIN)/python -m claude_proxy user add "$(NAME)" $(if $(URL),--url '$(URL)')

@@ -5,7 +5,20 @@ import itertools
 import json
 
 import pytest
-from planted_mistakes import SECRETS, Row, of_budgets, of_client, of_config, of_dotenv, of_managed_settings, of_models, right
+from planted_mistakes import (
+    SECRETS,
+    Row,
+    of_budgets,
+    of_client,
+    of_config,
+    of_dotenv,
+    of_first_hour,
+    of_managed_settings,
+    of_models,
+    of_sections,
+    of_values,
+    right,
+)
 
 from claude_proxy.check import installation
 from claude_proxy.cli import main
@@ -13,7 +26,8 @@ from claude_proxy.cli import project as project_folder
 from claude_proxy.config.models import ConfigError
 from claude_proxy.config.settings import SettingsError
 
-ROWS = (*of_config.ROWS, *of_models.ROWS, *of_budgets.ROWS, *of_dotenv.ROWS, *of_client.ROWS, *of_managed_settings.ROWS)
+KINDS = (of_config, of_sections, of_values, of_models, of_first_hour, of_dotenv, of_client, of_budgets, of_managed_settings)
+ROWS = tuple(row for kind in KINDS for row in kind.ROWS)
 
 owned_files = functools.cache(installation.owned_files)
 
@@ -24,8 +38,10 @@ def check(tmp_path, capsys, monkeypatch):
     # What is installed is the same for every project.
     monkeypatch.setattr(installation, "owned_files", owned_files)
 
-    def run(files, *arguments):
+    def run(files, *arguments, shared=()):
         write(tmp_path, files)
+        for name in shared:
+            (tmp_path / name).chmod(0o644)
         client = ["--client-settings", str(tmp_path / "settings.json")] if "settings.json" in files else []
         code = 0
         try:
@@ -44,11 +60,18 @@ def check(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_a_planted_mistake_is_found(check, row: Row):
     """The mistake is one line of the report: its file and line, the cause, and what to write instead."""
-    code, printed = check(row.project())
+    code, printed = check(row.project(), shared=row.shared)
     found = [line for line in printed.splitlines() if all(part in line for part in row.says)]
     assert found, printed
     assert found[0].startswith(f"{row.level} "), printed
     assert code == (1 if "✗" in printed else 0)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if "over lines" in row.name], ids=lambda row: row.name)
+def test_a_list_over_lines_is_one_error(check, row: Row):
+    """Its other lines are not reported again as variables, as credentials in a wrong place, or for a comma at their end."""
+    _, printed = check(row.project())
+    assert "1 error, 0 warnings." in printed
 
 
 def write(folder, files):
@@ -100,7 +123,7 @@ def test_nothing_is_found_in_a_project_that_is_right(check, name):
 @pytest.mark.parametrize("row", ROWS[:: len(ROWS) // 12], ids=lambda row: row.name)
 def test_a_finding_as_json(check, row: Row):
     """Each finding has its level, file, line, message and remedy, and the exit code is the same as without --json."""
-    code, printed = check(row.project(), "--json")
+    code, printed = check(row.project(), "--json", shared=row.shared)
     report = json.loads(printed)
     assert code == int(not report["ok"])
     findings = list(itertools.chain.from_iterable(one["findings"] for one in report["checks"]))

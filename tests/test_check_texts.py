@@ -27,6 +27,7 @@ def shown(findings):
 
 
 @hypothesis.settings(max_examples=150)
+@hypothesis.example(text="\r0\rA_KEY")
 @hypothesis.given(text=TEXTS)
 def test_any_dotenv(tmp_path_factory, text):
     """Each line of any .env is read or explained, and no part of a value is shown."""

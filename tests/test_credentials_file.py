@@ -88,7 +88,8 @@ def test_where_a_secret_may_be(line, source, kind):
         # The file
         ("a: [", [f"line 1: {NOT_YAML}"]),
         (f"credentials:\n  - label: anna\n   secret: '{SECRET}\n", [f"line 3: {NOT_YAML}"]),
-        ("- a", ["credentials.yaml: should be a mapping with the key credentials"]),
+        ("- a", ["line 1: is a list; write `credentials:` above it, with the list indented below"]),
+        ("a", ["credentials.yaml: should be a mapping with the key credentials"]),
         ("credentials: 3", ["line 1: credentials should be a list, each entry with a label and a secret"]),
         ("credential: []", ["line 1: credential is not known; did you mean credentials?"]),
         (f"{SECRET}: []", ["line 1: has a key that is not valid"]),

@@ -2,10 +2,12 @@
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from claude_proxy.cli import onboarding
 from claude_proxy.cli.encryption import encrypt
 
 ROOT = Path(__file__).parent.parent
@@ -55,6 +57,21 @@ def test_a_passphrase_that_nobody_can_type(tmp_path, arguments, goes_on):
     assert ("There is no terminal to ask for the passphrase: add PASSPHRASE_FILE=FILE" in done.stderr) is not goes_on
     # The folder has no lock, so that an installation ends there.
     assert ("requirements.lock" in done.stderr) is goes_on
+
+
+def test_the_format_of_the_settings(tmp_path):
+    """FORMAT is the command's own option; the list of targets has every format, and so has the error for an unknown one."""
+    done = subprocess.run(
+        ["make", "-n", "settings", "FORMAT=shell"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert re.search(r"-m claude_proxy settings +--format 'shell'", done.stdout)
+    [words] = re.findall(r"^settings:.*  ## (.*)$", MAKEFILE, re.MULTILINE)
+    others = [name for name in onboarding.FORMATS if name != "settings"]
+    assert f"FORMAT={', '.join(others[:-1])} or {others[-1]}" in words
+    command = [sys.executable, "-m", "claude_proxy", "settings", "--project", str(tmp_path), "--format", "bash"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert all(f"'{name}'" in done.stderr for name in onboarding.FORMATS)
 
 
 def test_the_file_with_the_passphrase_is_handed_on():

@@ -77,7 +77,7 @@ def test_one_callback_without_a_list(written):
         (GOOD | {"litellm_settings": []}, [f"callbacks should name {CALLBACK}"]),
         (GOOD | {"litellm_settings": {"callbacks": ["other"]}}, [f"callbacks should name {CALLBACK}"]),
         (GOOD | {"general_settings": {"custom_auth": "other"}}, [f"custom_auth should be {CUSTOM_AUTH}"]),
-        (GOOD | {"general_settings": ["x"]}, [f"custom_auth should be {CUSTOM_AUTH}"]),
+        (GOOD | {"general_settings": ["x"]}, ["general_settings: should be a mapping of settings"]),
         (GOOD | {"claude_proxy": {"users": {"anna": {"models": ["nobody"]}}}}, ["anna: nobody is neither"]),
         ({}, ["model_list", "callbacks", "custom_auth"]),
     ],

@@ -198,6 +198,17 @@ def test_a_config_that_cannot_be_read(project, monkeypatch):
         project_folder.config_path(project, None)
 
 
+def test_a_config_that_is_not_yaml(project, monkeypatch):
+    """The start's error has the line, the cause and what to write, and not the parser's words."""
+    monkeypatch.setattr(os, "environ", {})
+    path = project / "config.yaml"
+    path.write_text("model_list:\n  - model_name: a\n\t  litellm_params: {model: openai/a}\n")
+    with pytest.raises(SettingsError) as caught:
+        project_folder.checked(path)
+    [mistake] = caught.value.mistakes
+    assert mistake == (f"{path}: is not YAML: line 3: is indented with a tab, which YAML does not allow; indent it with spaces")
+
+
 def test_people_of_the_variable_beside_a_file(project):
     """PROXY_USER_TOKENS is read from ``.env`` although PROXY_USER_TOKENS_FILE is set: these two are for different people."""
     (project / ".env").write_text("PROXY_USER_TOKENS_FILE=somewhere\nPROXY_USER_TOKENS=anna=made-up-and-long-enough\n")

@@ -62,6 +62,15 @@ def test_what_a_model_of_claude_lacks(tmp_path, environ, lines):
     assert texts(reported(tmp_path, DEMO, CLAUDE, **environ))[1:-3][: len(lines)] == lines
 
 
+def test_a_name_almost_as_the_variable_that_is_set(tmp_path, monkeypatch):
+    """A model whose variable is not set is reported with the variable that is set and has a name like it."""
+    monkeypatch.setenv("OPENAI_API_KEY", "made-up")
+    monkeypatch.delenv("OPENAI_KEY", raising=False)
+    gpt = {"model_name": "gpt", "litellm_params": {"model": "openai/gpt-5.2", "api_key": "os.environ/OPENAI_KEY"}}
+    lines = texts(reported(tmp_path, DEMO, gpt))
+    assert "Not ready: gpt: set OPENAI_KEY (did you mean OPENAI_API_KEY, which is set?)." in lines
+
+
 def test_a_fallback_that_is_not_ready(tmp_path):
     """A fallback without its key is named, because it does not respond in place of another model."""
     path = tmp_path / "config.yaml"

@@ -30,6 +30,8 @@ SEPARATORS = {
 _LINE = re.compile(rf"{_NAME}\s*:.*")
 # Paths that Claude Code adds by itself, or that belong to another API.
 _TAIL = re.compile(r"/v1(/messages|/chat/completions)?/?$")
+_REFERENCE = re.compile(r"\$(env:)?\{?\w+\}?|%\w+%|os\.environ/\w+")
+_PAGE = re.compile(r"^/(pool|ui|health|metrics|usage)/?$")
 # What `claude-proxy settings` and the start print where the token is not shown.
 PLACEHOLDER = re.compile(r"PROXY_STATIC_TOKEN-from-\.env|the-token-of-\S+|the-token-that-user-add-showed|none-is-needed")
 # Variables of Claude Code that a settings.json for a proxy holds, for misspellings of them.
@@ -71,14 +73,18 @@ def client_file(facts: Facts) -> Iterator[Finding]:
     values = found.values
     if any(problem.level is Level.ERROR for problem in found.problems) and not values:
         return
+    misspelt = set[str]()
     for name in values:
-        meant = OTHER_NAMES.get(name) or (None if name in KNOWN else names.meant(name, KNOWN - values.keys(), ALIKE))
+        # A line of a shell, pasted as it is.
+        meant = name.split(" ")[-1] if name.startswith(("export ", "set ")) and name.split(" ")[-1] in KNOWN else None
+        meant = meant or OTHER_NAMES.get(name) or (None if name in KNOWN else names.meant(name, KNOWN - values.keys(), ALIKE))
         if meant and meant not in values:
+            misspelt.add(meant)
             yield error(found.place(name), "is not a variable of Claude Code", f"did you mean {meant}?")
     for name in CLOUDS:
         if values.get(name, "").lower() not in OFF:
             yield error(found.place(name), "sends the requests to a cloud and not to the proxy", "remove it")
-    if not values.get(BASE_URL):
+    if not values.get(BASE_URL) and BASE_URL not in misspelt:
         remedy = f'write "{BASE_URL}": "http://your-server:4000"; `claude-proxy settings` prints the whole block'
         yield error(found.name, f"{BASE_URL} is not set in env, so Claude Code sends its requests to Anthropic", remedy)
     yield from _tokens(facts, found)
@@ -177,7 +183,8 @@ def _headers(place: str, value: str, facts: Facts) -> Iterator[Finding]:
 def _base_url(place: str, value: str, _: Facts) -> Iterator[Finding]:
     value = value.strip()
     origin = Origin.of(value)
-    tail = _TAIL.search(urlsplit(value).path) if origin else None
+    path = urlsplit(value).path if origin else ""
+    tail = _TAIL.search(path) or _PAGE.search(path)
     if "://" not in value and value:
         yield error(place, "has no scheme", "write http:// or https:// in front, such as http://your-server:4000")
     elif origin is None:
@@ -186,7 +193,8 @@ def _base_url(place: str, value: str, _: Facts) -> Iterator[Finding]:
         yield error(place, "is the address of Anthropic and not of the proxy", "write one such as http://your-server:4000")
     elif tail:
         ending = tail[0].rstrip("/")
-        yield error(place, f"ends with {ending}, and Claude Code adds /v1/messages by itself", f"remove {ending}")
+        reason = "which is a page of the proxy" if _PAGE.search(path) else "and Claude Code adds /v1/messages by itself"
+        yield error(place, f"ends with {ending}, {reason}", f"remove {ending}")
     elif origin.host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
         yield error(
             place, f"names {origin.host}, where a server listens and no client connects", "write 127.0.0.1 or the server's name"
@@ -212,6 +220,8 @@ def _auth_token(place: str, value: str, facts: Facts) -> Iterator[Finding]:
     settings = facts.settings
     if value.strip().lower().startswith("bearer "):
         yield error(place, "has Bearer in front, which Claude Code adds by itself", "write the token alone")
+    elif _REFERENCE.fullmatch(value.strip()):
+        yield error(place, "is the name of a variable, and Claude Code sends that text", "write the token itself")
     elif value != value.strip() or value[:1] in QUOTES or value[-1:] in QUOTES:
         yield error(place, "has a space or a quote at one of its ends", "write the token alone")
     elif is_claude_credential(value) and not _is_own_credential(facts):

@@ -1,9 +1,10 @@
 """Reads the settings.json of a client: the variables in it, the line of each, and why it is not what Claude Code reads."""
 
+import functools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ class ClientFile:
     problems: tuple[Finding, ...] = ()
     # Whether a program gives Claude Code its token.
     has_helper: bool = False
+    # The model that its own setting names, outside the variables.
+    model: str = ""
 
     def place(self, name: str) -> str:
         """Return where a variable is set, in the words of a finding."""
@@ -50,19 +53,31 @@ def read_client_file(path: Path) -> ClientFile:
         problems.append(warning(f"{name} line 1", "starts with a byte order mark (BOM)", "save it as UTF-8 without BOM"))
         text = text.removeprefix("\ufeff")
     try:
-        loaded = json.loads(_tolerant(text) if f'"{VSCODE}"' in text else text)
+        twice: list[str] = []
+        pairs = functools.partial(_without_twice, twice=twice)
+        loaded = json.loads(_tolerant(text) if f'"{VSCODE}"' in text else text, object_pairs_hook=pairs)
     except json.JSONDecodeError as problem:
         return ClientFile(name, problems=(*problems, _cause(name, text, problem)))
     except (ValueError, RecursionError):
         return ClientFile(name, problems=(*problems, error(name, "is not JSON")))
     if not isinstance(loaded, dict):
         return ClientFile(name, problems=(*problems, error(name, "is not an object", 'write {"env": {...}}')))
-    values = dict(_variables(loaded))
+    values = {} if twice else dict(_variables(loaded))
     env = loaded.get(ENV)
     keys = {*values, *loaded, *(env if isinstance(env, dict) else ())}
     lines = {one: line for one in keys if (line := _line_of(one, text))}
-    found = ClientFile(name, values, lines, has_helper=bool(loaded.get("apiKeyHelper")))
-    return ClientFile(name, values, lines, (*problems, *_structure(loaded, found)), found.has_helper)
+    model = loaded.get("model")
+    found = ClientFile(name, values, lines, (), bool(loaded.get("apiKeyHelper")), model if isinstance(model, str) else "")
+    once = "is there twice, and only the last one is read"
+    problems += [error(found.place(one), once, "keep one, with all entries") for one in twice[:1]]
+    return replace(found, problems=(*problems, *_structure(loaded, found)))
+
+
+def _without_twice(pairs: list[tuple[str, Any]], twice: list[str]) -> dict[str, Any]:
+    """Return the object of a JSON text; append to ``twice`` what Claude Code would read once."""
+    names = [name for name, _ in pairs]
+    twice += [name for name in dict.fromkeys(names) if names.count(name) > 1 and (name == ENV or _VARIABLE.fullmatch(name))]
+    return dict(pairs)
 
 
 def _variables(loaded: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -131,6 +146,10 @@ class _Stop:
 # From the first rule that applies: whether it does, the line to look at, the problem, and what to write.
 _CAUSES: tuple[tuple[Callable[[_Stop], bool], str, str, str], ...] = (
     (lambda s: not s.before and not s.character, "last", "it is empty", "`claude-proxy settings` prints what to put into it"),
+    (
+        lambda s: not s.before and bool(re.match(r"[A-Z_]+=|xport ", s.after)), "line", "it has lines of a shell or of a .env",
+        "`claude-proxy settings` prints what to put into it",
+    ),
     (lambda s: s.character == "'", "line", "a text is in single quotes", "write double quotes"),
     (
         lambda s: bool(s.character) and s.character in CURLY, "line", "a text is in curly quotes",

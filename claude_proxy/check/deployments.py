@@ -10,7 +10,7 @@ from claude_proxy.check import names
 from claude_proxy.check.endpoints import host_of
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, info, warning
-from claude_proxy.check.models import claude_hosts, provider_of, resolved
+from claude_proxy.check.models import REFERENCE, claude_hosts, provider_of, resolved
 from claude_proxy.check.price_list import assumed_provider
 from claude_proxy.config.deployments import CHAT_SERVER
 from claude_proxy.config.routing import number
@@ -33,6 +33,12 @@ TEXTS = frozenset(
     {"api_key", "api_base", "api_version", "custom_llm_provider", "aws_access_key_id", "aws_region_name", "vertex_location"}
 )
 NUMBERS = frozenset({"rpm", "tpm", "input_cost_per_token", "output_cost_per_token"})
+# Settings of a model or of the router that are numbers.
+SECONDS = frozenset({"timeout", "stream_timeout", "retry_after", "cooldown_time"})
+COUNTS = SECONDS | {
+    "max_tokens", "max_input_tokens", "max_output_tokens", "temperature", "top_p", "num_retries", "max_retries",
+    "allowed_fails",
+}  # fmt: skip
 # Who publishes models: the first part of a model's name at Hugging Face and on servers of one's own, and no provider.
 ORGANISATIONS = frozenset(
     {
@@ -55,6 +61,9 @@ def providers(facts: Facts) -> Iterator[Finding]:
     for place, entry in facts.models:
         params, at = entry["litellm_params"], facts.at("model_list", place, "litellm_params", "model")
         model, named = str(params.get("model", "")), params.get("custom_llm_provider")
+        if model.endswith("/"):
+            yield error(at, f"the model of {entry['model_name']} has no name behind the provider", f"write {model}MODEL")
+            continue
         if "/" not in model and named is None:
             yield from _without_prefix(at, str(entry["model_name"]), model)
             continue
@@ -98,6 +107,21 @@ def parameters(facts: Facts) -> Iterator[Finding]:
             elif key == "tags" and value is not None and not isinstance(value, list):
                 problem = f"tags of {name} is not a list, so the start leaves {name} out"
                 yield error(facts.at("model_list", place, "litellm_params", key), problem, "write tags: [NAME]")
+
+
+def numbers(facts: Facts) -> Iterator[Finding]:
+    """Texts where LiteLLM and the proxy need a number: 10m for a time, 8k for tokens."""
+    places: list[tuple[tuple[str | int, ...], Mapping[str, Any]]] = [(("router_settings",), facts.section("router_settings"))]
+    for place, entry in facts.models:
+        info_of = entry.get("model_info")
+        places.append((("model_list", place, "litellm_params"), entry["litellm_params"]))
+        places.append((("model_list", place, "model_info"), info_of if isinstance(info_of, dict) else {}))
+    for path, values in places:
+        for key in sorted(COUNTS & values.keys()):
+            value = values[key]
+            if isinstance(value, str) and not REFERENCE.fullmatch(value) and number(value) is None:
+                unit = ", in seconds" if key in SECONDS else ""
+                yield error(facts.at(*path, key), f"{key} is not a number", f"write a number without a unit{unit}")
 
 
 def foreign_models(facts: Facts) -> Iterator[Finding]:

@@ -18,6 +18,7 @@ from dotenv.parser import parse_stream
 from claude_proxy.check.client_file import ClientFile, read_client_file
 from claude_proxy.check.lines import Lines, lines_of
 from claude_proxy.config import models as config
+from claude_proxy.config.credentials_file import nearest_file
 from claude_proxy.config.settings import OWN_USERS_FILE, Settings, SettingsError
 from claude_proxy.config.users import FILE_VARIABLE, UnsafeFile, parse_lines, parse_list, parse_users, read_file
 
@@ -31,7 +32,8 @@ class DotEnv:
     path: Path
     values: Mapping[str, str] = field(default_factory=dict)
     lines: Mapping[str, int] = field(default_factory=dict)
-    twice: tuple[str, ...] = ()
+    # The lines before the last one of a name that is set more than once.
+    twice: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     unreadable: tuple[int, ...] = ()
     mode: int = 0
     text: str = ""
@@ -191,10 +193,9 @@ def read_users(environ: Mapping[str, str], settings: Settings | None) -> KnownUs
     except UnsafeFile as unsafe:
         return KnownUsers(names, (f"{FILE_VARIABLE}: {unsafe}",), complete=False)
     except FileNotFoundError:
-        return KnownUsers(
-            names,
-            (f"{FILE_VARIABLE}: names a file that does not exist; `claude-proxy user add NAME` makes it",) if named else (),
-        )
+        near = nearest_file(path)
+        remedy = f"did you mean {near}, which is in the same folder?" if near else "`claude-proxy user add NAME` makes it"
+        return KnownUsers(names, (f"{FILE_VARIABLE}: names a file that does not exist; {remedy}",) if named else ())
     except OSError as error:
         return KnownUsers(names, (f"{path}: cannot be read ({error.strerror})",), complete=False)
     filed, mistakes = parse_users(entries, fixed, forbidden)
@@ -209,7 +210,7 @@ def read_dotenv(path: Path) -> DotEnv:
         return DotEnv(path)
     values: dict[str, str] = {}
     lines: dict[str, int] = {}
-    twice: list[str] = []
+    twice: dict[str, tuple[int, ...]] = {}
     unreadable: list[int] = []
     for binding in parse_stream(io.StringIO(text.removeprefix("\ufeff"))):
         # The parser counts the blank lines and comments before a variable to it.
@@ -219,9 +220,9 @@ def read_dotenv(path: Path) -> DotEnv:
             unreadable.append(line)
         elif binding.key:
             if binding.key in values:
-                twice.append(binding.key)
+                twice[binding.key] = (*twice.get(binding.key, ()), lines[binding.key])
             values[binding.key], lines[binding.key] = binding.value or "", line
-    return DotEnv(path, values, lines, tuple(dict.fromkeys(twice)), tuple(unreadable), mode, text)
+    return DotEnv(path, values, lines, twice, tuple(unreadable), mode, text)
 
 
 def site_packages() -> tuple[Path, ...]:

@@ -19,14 +19,8 @@ def fallbacks(facts: Facts) -> Iterator[Finding]:
         for setting in FALLBACK_SETTINGS:
             yield from _shape(facts, section, setting)
             for place, entry in enumerate(facts.listed(section, setting)):
-                at = facts.at(section, setting, place)
-                if not isinstance(entry, dict) or not all(isinstance(to, list) for to in entry.values()):
-                    yield error(
-                        at, f"an entry of {setting} is not a model with a list of fallbacks", "write `- MODEL: [FALLBACK]`"
-                    )
-                    continue
-                for source, targets in entry.items():
-                    yield from _fallback(facts, at, str(source), targets, served)
+                yield from _entry(facts, (section, setting, place), entry, served)
+        yield from _default_shape(facts, section)
         for target in facts.listed(section, "default_fallbacks"):
             yield from _targets(facts, facts.at(section, "default_fallbacks"), "default_fallbacks", [target], served)
         aliases = settings.get("model_group_alias")
@@ -36,6 +30,25 @@ def fallbacks(facts: Facts) -> Iterator[Finding]:
             yield from _targets(facts, at, f"the alias {alias}", [model], served)
             if alias in facts.names:
                 yield warning(at, f"the alias {alias} is also a model_name, so the alias never applies", "remove one of them")
+
+
+def _default_shape(facts: Facts, section: str) -> Iterator[Finding]:
+    if not isinstance(facts.section(section).get("default_fallbacks", []), list):
+        at = facts.at(section, "default_fallbacks")
+        yield error(at, "default_fallbacks is not a list, so it does not apply", "write default_fallbacks: [MODEL]")
+
+
+def _entry(facts: Facts, path: tuple[str, str, int], entry: object, served: list[str]) -> Iterator[Finding]:
+    """Yield the errors of one entry, unless it keeps the proxy from starting, which is reported."""
+    section, setting, place = path
+    if any(f"{section}: {setting}: entry {place + 1} " in mistake for mistake in facts.mistakes):
+        return
+    at = facts.at(*path)
+    if not isinstance(entry, dict) or not all(isinstance(to, list) for to in entry.values()):
+        yield error(at, f"an entry of {setting} is not a model with a list of fallbacks", "write `- MODEL: [FALLBACK]`")
+        return
+    for source, targets in entry.items():
+        yield from _fallback(facts, at, str(source), targets, served)
 
 
 def unready_fallbacks(facts: Facts) -> Iterator[Finding]:

@@ -1,5 +1,6 @@
 """Checks of .env and config.yaml as files: errors of the start, their names, unknown and repeated keys. No network."""
 
+import os
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -8,9 +9,14 @@ from claude_proxy.check import names
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, info, warning
 from claude_proxy.check.placing import placed
-from claude_proxy.config.models import CALLBACK
+from claude_proxy.check.yaml_text import remedy_of_misplaced
+from claude_proxy.config.models import CALLBACK, OF_ENTRY, misnamed_list, variables
+from claude_proxy.config.settings import OWN_USERS_FILE, SECRET_NAMES
+from claude_proxy.config.static_token import OWN_FILE as OWN_TOKEN_FILE
+from claude_proxy.config.users import FILE_VARIABLE, HASH_PREFIX, UnsafeFile, parse_lines, read_file
 from claude_proxy.providers.endpoints import BLOCK
 
+READABLE = stat.S_IRGRP | stat.S_IROTH
 ROOT = Path(__file__).resolve().parents[2]
 # Sections of config.yaml whose keys are checked one by one.
 SECTIONS = ("router_settings", "litellm_settings", "general_settings", "claude_proxy")
@@ -20,9 +26,14 @@ OTHER_NAMES = {
     "Config.yaml": "config.yaml", ".env.txt": ".env", "env.txt": ".env", ".env.env": ".env",
     "credentials.yml": "credentials.yaml", "credentials.yaml.txt": "credentials.yaml",
 }  # fmt: skip
-# Keys of an entry of model_list that users write at the top of the file where the indentation is lost.
-OF_ENTRY = ("model_name", "litellm_params", "model_info")
+# Keys of litellm_params that users write at the top of the file where the indentation is lost.
 OF_PARAMS = ("model", "api_base", "api_key", "api_version")
+OF_INFO = ("access_groups", "chat_server", "max_input_tokens", "max_output_tokens", "mode")
+# What users write for a parameter of LiteLLM, which is not like enough to be taken for a misspelling.
+OTHER_PARAMS = {
+    "url": "api_base", "endpoint": "api_base", "host": "api_base", "server": "api_base", "api_url": "api_base",
+    "address": "api_base", "key": "api_key", "token": "api_key", "api_token": "api_key", "auth_token": "api_key",
+}  # fmt: skip
 # Sections whose settings have another home in this project.
 OTHER_HOMES = {"num_workers": "NUM_WORKERS in .env", "port": "PORT in .env", "host": "HOST in .env"}
 
@@ -59,6 +70,8 @@ def other_files(facts: Facts) -> Iterator[Finding]:
                 facts.at("include", place), f"include names {name}, which does not exist", "remove the entry, or add it"
             )
     for place, callback in enumerate(facts.listed("litellm_settings", "callbacks")):
+        if not isinstance(callback, str):
+            continue  # it may hold a secret
         module = str(callback).rpartition(".")[0].replace(".", "/")
         is_there = not module or str(callback) == CALLBACK or any((root / f"{module}.py").exists() for root in (folder, ROOT))
         if not is_there:
@@ -82,7 +95,14 @@ def repeated_keys(facts: Facts) -> Iterator[Finding]:
             continue
         first = facts.lines.found[path]
         problem = f"{path[-1]} is there twice (first in line {first}), and only the last one is read"
-        yield error(f"{facts.config_path.name} line {line}", problem, "keep one")
+        yield error(f"{facts.config_path.name} line {line}", problem, _kept(facts, path))
+
+
+def _kept(facts: Facts, path: tuple[str | int, ...]) -> str:
+    """Return what to do about a repeated key: a whole section is not to be lost."""
+    if len(path) > 1:
+        return "keep one"
+    return f"keep one, with the {'entries' if isinstance(facts.config.get(str(path[0])), list) else 'keys'} of both below it"
 
 
 def unknown_keys(facts: Facts) -> Iterator[Finding]:
@@ -101,16 +121,25 @@ def unknown_keys(facts: Facts) -> Iterator[Finding]:
 def _unknown(facts: Facts, section: str, path: tuple[str | int, ...], keys: Iterable[object]) -> Iterator[Finding]:
     for key in keys:
         name = str(key)
-        if names.is_known(section, name) or (section == "top" and name in names.OURS[BLOCK]):
-            continue  # the latter keeps the proxy from starting, which is reported
+        is_reported = section == "top" and (name in names.OURS[BLOCK] or name == misnamed_list(facts.config))
+        if names.is_known(section, name) or is_reported:
+            continue  # the latter keeps the proxy from starting
         at = facts.at(*path, name)
+        if name in OF_ENTRY and section in ("top", *SECTIONS):
+            # One of the three stands for the entry.
+            if name == next(key for key in keys if key in OF_ENTRY):
+                yield _misplaced(facts, at, section, name)
+            continue
         if home := _home(section, name):
             where = "at the top of the file" if section == "top" else f"in {section}"
             yield error(at, f"{name} is not known {where}", home)
             continue
         inside = "" if section == "top" else f" in {section}"
-        meant = names.meant(name, names.known(section))
-        if meant:
+        other = OTHER_PARAMS.get(name.lower()) if section == "litellm_params" else None
+        meant = other if other and other not in keys else names.meant(name, names.known(section))
+        if section == "litellm_params" and name == "provider":
+            yield error(at, f"{name} is not known{inside}", "write the provider in front of the model: PROVIDER/MODEL")
+        elif meant:
             yield error(at, f"{name} is not known{inside}", f"did you mean {meant}?")
         elif section == "litellm_params":
             yield info(at, f"{name} is not known to LiteLLM, which sends it to the provider unchanged")
@@ -118,12 +147,19 @@ def _unknown(facts: Facts, section: str, path: tuple[str | int, ...], keys: Iter
             yield warning(at, f"{name} is not known{inside}, and nothing reads it", "remove it, or look for its right name")
 
 
+def _misplaced(facts: Facts, at: str, section: str, name: str) -> Finding:
+    """Return the error of a model that is below another section and has lost its dash."""
+    where = "at the top of the file" if section == "top" else f"below {section}"
+    remedy = f"write `- model_name: ...`, and {remedy_of_misplaced(facts.config_text)}"
+    return error(at, f"{name} is {where}, and belongs to an entry of model_list", remedy)
+
+
 def _home(section: str, name: str) -> str:
     """Return where a key belongs that is known somewhere else; empty for one that is not."""
-    if section == "top" and name in (*OF_ENTRY, *OF_PARAMS):
-        return f"indent it below {'litellm_params' if name in OF_PARAMS else 'the dash of its entry in model_list'}"
-    if section == "model_list" and (name in OF_PARAMS or (name != "model_info" and names.is_known("litellm_params", name))):
-        return "it belongs under litellm_params, indented further than that"
+    if section == "top" and name in OF_PARAMS:
+        return "indent it below litellm_params"
+    if section == "model_list" and (home := _home_in_entry(name)):
+        return home
     if name in OTHER_HOMES and section in ("top", "general_settings", "router_settings", "litellm_settings"):
         return f"write {OTHER_HOMES[name]}"
     if section == "litellm_params" and name in OF_ENTRY:
@@ -134,8 +170,45 @@ def _home(section: str, name: str) -> str:
     return ""
 
 
+def _home_in_entry(name: str) -> str:
+    """Return where a key belongs that is beside litellm_params; empty for one that is not known below it."""
+    if name in OF_INFO:
+        return "it belongs under model_info, which is beside litellm_params"
+    if name in OF_PARAMS or (name != "model_info" and names.is_known("litellm_params", name)):
+        return "it belongs under litellm_params, indented further than that"
+    return ""
+
+
 def permissions(facts: Facts) -> Iterator[Finding]:
-    """A user who can read .env has every secret in it."""
-    if facts.dotenv.mode & (stat.S_IRGRP | stat.S_IROTH):
+    """A user who can read .env, the users file or a file of a secret has every secret in it."""
+    if facts.dotenv.mode & READABLE:
         readers = "every user of this machine" if facts.dotenv.mode & stat.S_IROTH else "its group"
         yield warning(".env", f"can be read by {readers}", "`chmod 600 .env`")
+    users = facts.environ.get(FILE_VARIABLE, "").strip() or facts.environ.get(OWN_USERS_FILE, "")
+    secrets = {*SECRET_NAMES, *variables(dict(facts.config))}
+    named = [facts.environ.get(f"{name}_FILE", "").strip() for name in sorted(secrets) if f"{name}_FILE" != FILE_VARIABLE]
+    paths = [users if holds_tokens(users) else "", facts.environ.get(OWN_TOKEN_FILE, ""), *named]
+    yield from private(Path(path) for path in dict.fromkeys(paths) if path)
+
+
+def private(paths: Iterable[Path]) -> Iterator[Finding]:
+    """Yield a warning for each file of the proxy's own user that others can read.
+
+    A file of another user is mounted, as in a container, and its mode may be what lets the proxy read it.
+    """
+    for path in paths:
+        try:
+            found = path.stat()
+        except OSError:
+            continue
+        if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and found.st_mode & READABLE:
+            yield warning(str(path), "can be read by other users of this machine", f"`chmod 600 {path}`")
+
+
+def holds_tokens(path: str) -> bool:
+    """Whether a users file has a token itself, and not only hashes."""
+    try:
+        found = read_file(Path(path)) if path else None
+    except (OSError, UnsafeFile):
+        return False
+    return found is not None and any(HASH_PREFIX not in text for _, text in parse_lines(found[0]))

@@ -6,7 +6,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 _PLACE = re.compile(r"(?P<file>\S(?:.*\S)?) line (?P<line>\d+)(?=$|[:,])")
-_FILE = re.compile(r"(?P<file>\S*\.(?:ya?ml|json|env|txt)|\.env)(?=$|[:,])")
+_FILE = re.compile(r"(?P<file>\S*\.(?:ya?ml|json|env|txt)|\.env|/\S+?)(?=$|[:,])")
 
 
 class Level(Enum):

@@ -45,9 +45,31 @@ _VARIABLE_NAME = re.compile(
 
 def unset_variables(facts: Facts) -> Iterator[Finding]:
     """A model whose key is not set is not ready; the other models work."""
+    candidates = set_variables(facts.config, facts.environ, facts.dotenv.values)
     for name, unset in models.unset_variables({"model_list": [entry for _, entry in facts.models]}, facts.environ).items():
-        place = next(place for place, entry in facts.models if entry["model_name"] == name)
-        yield warning(facts.at("model_list", place), f"model {name} is not ready", f"set {' and '.join(unset)} in .env")
+        place, params = next((place, one["litellm_params"]) for place, one in facts.models if one["model_name"] == name)
+        at, problem, remedy = facts.at("model_list", place), f"model {name} is not ready", f"set {' and '.join(unset)} in .env"
+        for variable, meant in set_instead(unset, candidates).items():
+            key = next((key for key, value in params.items() if value == f"os.environ/{variable}"), "model")
+            at = facts.at("model_list", place, "litellm_params", key)
+            problem, remedy = f"{problem}: {variable} is not set", f"did you mean {meant}, which is set? If not, {remedy}"
+            break
+        yield warning(at, problem, remedy)
+
+
+def set_instead(unset: Iterable[str], candidates: Iterable[str]) -> dict[str, str]:
+    """Return, for each variable that is not set, the one that is set and has a name like it; without one, nothing."""
+    found = ((variable, names.meant_variable(variable, candidates)) for variable in unset)
+    return {variable: meant for variable, meant in found if meant}
+
+
+def set_variables(config: Mapping[str, Any], environ: Mapping[str, str], dotenv: Mapping[str, str]) -> set[str]:
+    """Return the variables that have a value and that config.yaml may be meant to name.
+
+    A name in .env that nothing reads is left out: it is reported itself, with the name that config.yaml has.
+    """
+    read = {*models.variables(dict(config)), *names.OF_PROVIDERS}
+    return {name for name, value in environ.items() if value and name not in VARIABLES and (name in read or name not in dotenv)}
 
 
 def clear_text_keys(facts: Facts) -> Iterator[Finding]:
@@ -134,10 +156,15 @@ def claude_code_names(facts: Facts) -> Iterator[Finding]:
         if value.endswith(LONG_MARK) and not _is_claude(value.removesuffix(LONG_MARK), facts):
             problem = "has [1m], which is for Claude models, behind the name of another model"
             yield warning(place, problem, "remove [1m], and set model_info: {max_input_tokens: ...} in config.yaml")
-        asked = value.removesuffix(LONG_MARK)
-        if not asked or asked in OTHER_ALIASES or asked in CLAUDE_CODE_NAMES or is_served(asked, served):
-            continue
-        yield error(place, f"is {asked}, which is not served", nearest(asked, served))
+        yield from _requested(place, value.removesuffix(LONG_MARK), served)
+    if facts.client and facts.client.model:
+        yield from _requested(facts.client.place("model"), facts.client.model.removesuffix(LONG_MARK), served)
+
+
+def _requested(place: str, model: str, served: list[str]) -> Iterator[Finding]:
+    """Yield an error for a model that Claude Code requests and that is not served."""
+    if model and model not in OTHER_ALIASES and model not in CLAUDE_CODE_NAMES and not is_served(model, served):
+        yield error(place, f"is {model}, which is not served", nearest(model, served))
 
 
 def _client_place(facts: Facts, variable: str) -> str:

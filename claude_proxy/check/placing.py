@@ -1,8 +1,10 @@
 """Finds the file and line that a sentence of the start is about, so that ``check`` shows them."""
 
 import re
+from collections.abc import Sequence
+from pathlib import Path
 
-from claude_proxy.check.facts import Facts
+from claude_proxy.check.facts import Facts, text_of
 from claude_proxy.check.findings import Finding, error
 from claude_proxy.check.yaml_text import cause_of
 
@@ -10,6 +12,19 @@ _VARIABLE = re.compile(r"(?P<name>[A-Z][A-Z0-9_]*): (?P<rest>.+)", re.DOTALL)
 _LINE_OF_FILE = re.compile(r"(?P<place>\S.*? line \d+(?:, [^:]+)?): (?P<rest>.+)", re.DOTALL)
 _ENTRY = re.compile(r"entry (\d+)\b")
 _WORD = re.compile(r"[^\s:]+")
+
+
+NOT_YAML = "is not YAML: "
+
+
+def in_words(mistakes: Sequence[str], path: Path) -> tuple[str, ...]:
+    """Return the errors of a config.yaml as a start reports them; where it is not YAML, with the cause and a remedy."""
+    before = f"{path}: {NOT_YAML}"
+    cause = cause_of(text_of(path)) if any(mistake.startswith(before) for mistake in mistakes) else None
+    if cause is None:
+        return tuple(mistakes)
+    said = f"{before}line {cause.line}: {cause.problem}; {cause.remedy}"
+    return tuple(said if mistake.startswith(before) else mistake for mistake in mistakes)
 
 
 def placed(mistake: str, facts: Facts) -> Finding:

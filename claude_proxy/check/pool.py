@@ -1,18 +1,18 @@
 """Checks of the pool's files. Errors that keep the proxy from starting are reported by the settings."""
 
-import os
-import stat
 import time
 from collections.abc import Collection, Iterator
+from pathlib import Path
 
 from claude_proxy.check import names
 from claude_proxy.check.dotenv_text import QUOTES
 from claude_proxy.check.facts import Facts
+from claude_proxy.check.files import private
 from claude_proxy.check.findings import Finding, error, warning
 from claude_proxy.check.placing import placed
 from claude_proxy.check.tokens import EXAMPLE_CREDENTIAL, SHORTEST_CREDENTIAL
 from claude_proxy.config import pool_groups
-from claude_proxy.config.credentials_file import FILE_VARIABLE, PREFIXES, files_of
+from claude_proxy.config.credentials_file import FILE_VARIABLE, PREFIXES, files_of, nearest_file
 from claude_proxy.config.settings import POOL_SOURCES
 from claude_proxy.config.users import folded
 from claude_proxy.credentials.expiry import EXPIRED
@@ -22,16 +22,17 @@ def files(facts: Facts) -> Iterator[Finding]:
     """A named file that does not exist, one that other users can read, and one that is not read because of another."""
     there = [path for path in files_of(facts.environ) if path.exists()]
     if facts.environ.get(FILE_VARIABLE) and not there:
-        yield warning(
-            facts.dotenv.place(FILE_VARIABLE), "names a file that does not exist", "`claude-proxy pool add LABEL` makes it"
-        )
+        near = nearest_file(Path(facts.environ[FILE_VARIABLE].strip()))
+        remedy = f"did you mean {near}, which is in the same folder?" if near else "`claude-proxy pool add LABEL` makes it"
+        yield warning(facts.dotenv.place(FILE_VARIABLE), "names a file that does not exist", remedy)
     for hidden in there[1:]:
         yield warning(str(hidden), f"is not read, because {there[0]} is read", "keep one of them")
     for path in there[:1]:
-        found = path.stat()
-        # In a container the file may belong to a user of the host, and the container's user has to read it.
-        if found.st_uid == os.geteuid() and found.st_mode & (stat.S_IRGRP | stat.S_IROTH):
-            yield warning(str(path), "can be read by other users of this machine", f"`chmod 600 {path}`")
+        pool = facts.settings.credentials if facts.settings else ()
+        # Of a secret in a file of its own, the source is that file.
+        named = [Path(one.source).expanduser() for one in pool if one.source not in POOL_SOURCES and not one.renewed]
+        secrets = dict.fromkeys((path.resolve().parent / one).resolve() for one in named)
+        yield from private([path, *(one for one in secrets if one != path.resolve())])
 
 
 def credentials(facts: Facts) -> Iterator[Finding]:
@@ -59,6 +60,9 @@ def terms(facts: Facts) -> Iterator[Finding]:
     pool = facts.settings.credentials if facts.settings else ()
     there = {folded(name) for name in facts.users.names}
     for one in pool:
+        if one.terms.reserve and not one.terms.owner:
+            problem = "has reserve and no owner, so nobody can use that part"
+            yield warning(f"credential {one.label}", problem, "add owner: USER, or remove reserve")
         if one.terms.owner and facts.users.complete and folded(one.terms.owner) not in there:
             meant = names.meant(one.terms.owner, facts.users.names)
             remedy = f"did you mean {meant}?" if meant else "`claude-proxy user list` shows all users"

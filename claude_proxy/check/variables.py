@@ -4,8 +4,10 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from claude_proxy.check import names
+from claude_proxy.check.dotenv_text import continuations
 from claude_proxy.check.endpoints import host_of
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, info, warning
@@ -17,15 +19,6 @@ from claude_proxy.credentials.credential import API_KEY_PREFIX, CLAUDE_PREFIX
 # Variables of Claude Code that may be in a .env, beside those of this project and of config.yaml.
 OF_CLIENT = ("ANTHROPIC_CUSTOM_HEADERS", "ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_MODEL")
 OF_CLIENT_PREFIXES = ("ANTHROPIC_DEFAULT_", "CLAUDE_CODE_")
-# The usual names of providers' keys, for misspellings of those that config.yaml does not name.
-OF_PROVIDERS = frozenset(
-    f"{name}_API_KEY"
-    for name in (
-        "AZURE", "BRAVE", "CEREBRAS", "COHERE", "DASHSCOPE", "DEEPINFRA", "DEEPSEEK", "FIREWORKS_AI", "GEMINI", "GOOGLE",
-        "GROQ", "KIMI", "MINIMAX", "MISTRAL", "MOONSHOT", "NEBIUS", "NOVITA", "NVIDIA_NIM", "OPENAI", "OPENROUTER",
-        "PERPLEXITYAI", "SAMBANOVA", "TAVILY", "TOGETHERAI", "XAI", "ZAI",
-    )
-)  # fmt: skip
 # Names that users write for a variable of this project, which are not like enough to be taken for a misspelling.
 OTHER_NAMES = {
     "ANTHROPIC_API_KEY": "CLAUDE_API_KEYS", "ANTHROPIC_API_KEYS": "CLAUDE_API_KEYS", "ANTHROPIC_KEY": "CLAUDE_API_KEYS",
@@ -43,7 +36,6 @@ OF_OTHERS = re.compile(
     r"|(HTTP|HTTPS|ALL|NO)_PROXY|TZ|LANG|PATH|HOME|DISABLE_\w+|STORE_MODEL_IN_DB|SALT_KEY",
     re.IGNORECASE,
 )
-SHORTEST_WORD = 4
 
 
 class Form(NamedTuple):
@@ -70,6 +62,8 @@ KEY_FORMS = (
     Form(re.compile(r"tvly-"), "Tavily", ("tavily.com",)),
     Form(re.compile(r"(ghp_|github_pat_)"), "GitHub", ("github.com", "githubcopilot.com")),
 )
+# The profiles of docker-compose.yml.
+PROFILES = ("db", "scale", "tls")
 # Hosts of providers whose keys have no form of their own.
 OTHER_HOSTS = ("z.ai", "deepseek.com", "mistral.ai", "moonshot.ai", "together.xyz", "together.ai", "minimax.io", "bigmodel.cn")
 
@@ -79,8 +73,11 @@ def names_in_dotenv(facts: Facts) -> Iterator[Finding]:
     used = models.variables(dict(facts.config))
     known = {*VARIABLES, *used, *OF_CLIENT}
     known |= {f"{name}_FILE" for name in known}
-    unset = {name for name in known | OF_PROVIDERS if not facts.dotenv.values.get(name)}
+    unset = {name for name in known | names.OF_PROVIDERS if not facts.dotenv.values.get(name)}
+    rest = {number for numbers in continuations(facts.dotenv).values() for number in numbers}
     for name, value in facts.dotenv.values.items():
+        if facts.dotenv.lines[name] in rest:
+            continue  # the rest of a list, which is reported
         if CLAUDE_PREFIX in name:
             problem = "starts with a Claude credential and not with a name"
             yield error(facts.dotenv.place(name), problem, "write CLAUDE_OAUTH_TOKENS=... in one line")
@@ -88,7 +85,7 @@ def names_in_dotenv(facts: Facts) -> Iterator[Finding]:
         if name in known or not value:
             continue
         place = facts.dotenv.place(name)
-        meant = None if name in OF_PROVIDERS else _meant(name, unset)
+        meant = None if name in names.OF_PROVIDERS else names.meant_variable(name, unset)
         other = OTHER_NAMES.get(name.upper())
         other = other if other in unset else None
         if value.startswith(CLAUDE_PREFIX) and (other or not meant):
@@ -101,37 +98,6 @@ def names_in_dotenv(facts: Facts) -> Iterator[Finding]:
             yield error(place, "is not a known variable and is not read", f"did you mean {meant}?")
         elif facts.config and not name.startswith(OF_CLIENT_PREFIXES) and not OF_OTHERS.fullmatch(name):
             yield info(place, "is set, and neither this proxy nor config.yaml names it")
-
-
-def _meant(name: str, candidates: set[str]) -> str | None:
-    """Return the variable that a name is a misspelling of; None when it is like none."""
-    for candidate in sorted(candidates):
-        if _letters(name) == _letters(candidate):
-            return candidate
-    meant = names.meant(name, candidates)
-    return meant if meant and _is_misspelling(name, meant) else None
-
-
-def _letters(name: str) -> str:
-    return re.sub(r"[^A-Z0-9]", "", name.upper())
-
-
-def _is_misspelling(name: str, meant: str) -> bool:
-    """Whether two names differ by less than a word: OPENAI_API_KEY and ZAI_API_KEY are two names."""
-    parts, others = name.upper().split("_"), meant.split("_")
-    if len(parts) != len(others):
-        return True
-    return all(one[:1] == other[:1] or _is_slip(one, other) for one, other in zip(parts, others, strict=True))
-
-
-def _is_slip(word: str, meant: str) -> bool:
-    """Whether a longer word lacks or doubles a letter, or has two of them swapped: ROXY for PROXY, LCAUDE for CLAUDE."""
-    if min(len(word), len(meant)) < SHORTEST_WORD:
-        return False
-    short, long = sorted((word, meant), key=len)
-    if len(long) == len(short) + 1:
-        return any(long[:at] + long[at + 1 :] == short for at in range(len(long)))
-    return sorted(word) == sorted(meant) and sum(one != other for one, other in zip(word, meant, strict=True)) == 2
 
 
 def values(facts: Facts) -> Iterator[Finding]:
@@ -147,10 +113,29 @@ def values(facts: Facts) -> Iterator[Finding]:
     if ending := re.search(r"/v1(/messages)?$", base):
         place = facts.dotenv.place("ANTHROPIC_API_BASE")
         yield error(place, f"ends with {ending[0]}, which the proxy adds by itself", f"remove {ending[0]}")
+    elif (parts := urlsplit(base)).hostname and _is_known(parts.hostname) and not _is_at(parts.hostname, ("anthropic.com",)):
+        problem = f"is the address of {parts.hostname}, and the proxy sends Claude credentials there"
+        remedy = "remove the line, and write the address as api_base of a model in config.yaml"
+        yield error(facts.dotenv.place("ANTHROPIC_API_BASE"), problem, remedy)
     ports = [name for name in ("PORT", "SCALE_PORT", "HTTP_PORT", "HTTPS_PORT") if facts.environ.get(name, "").strip()]
     for name, other in pairwise(sorted(ports, key=lambda one: facts.environ[one])):
         if facts.environ[name] == facts.environ[other] and "SCALE_PORT" in (name, other):
             yield warning(facts.dotenv.place(other), f"is the same as {name}; Docker can publish a port once", "choose another")
+
+
+def docker(facts: Facts) -> Iterator[Finding]:
+    """Values that only Docker Compose reads."""
+    bind = facts.environ.get("PROXY_BIND", "").strip()
+    found = re.fullmatch(r"(?:https?://)?([^/:\s]+)(:\d+)?/?", bind)
+    if found and found[1] != bind:
+        remedy = f"write PROXY_BIND={found[1]}, and the port in PORT"
+        yield error(facts.dotenv.place("PROXY_BIND"), "has a scheme or a port, and should hold an address only", remedy)
+    place = facts.dotenv.place("COMPOSE_PROFILES")
+    for one in filter(None, (part.strip() for part in facts.environ.get("COMPOSE_PROFILES", "").split(","))):
+        if one not in PROFILES:
+            meant = names.meant(one, PROFILES, names.ALIKE_MODELS)
+            remedy = "separate two profiles with a comma" if " " in one else f"did you mean {meant}?" if meant else ""
+            yield error(place, f"{one} is not a profile: they are {', '.join(PROFILES)}", remedy)
 
 
 def foreign_keys(facts: Facts) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import yaml
 
+from claude_proxy.check import names
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, info
 
@@ -18,6 +19,10 @@ _SHELL_REFERENCE = re.compile(r"\$\{(?P<braced>[A-Z_][A-Z0-9_]*)(?::-[^}]*)?\}|\
 _QUOTED = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^']|'')*'")
 _BOUNDARY = "expected <block end>"
 _FLOW = re.compile(r"expected ',' or '([\]}])'")
+_SECTION = re.compile(r"([\w-]+)\s*:(\s|$)")
+# An entry of model_list, by its first key; litellm_params alone is a key of guardrails too.
+_ENTRY = re.compile(r"(?P<depth>\s*)-\s+\{?\s*model_name\s*:")
+MODELS = "model_list"
 
 
 class Cause(NamedTuple):
@@ -61,7 +66,8 @@ def _cause(lines: list[str], at: int, context: int, said: str) -> Cause:
     for number in (at, *([above] if above is not None else [])):
         for cause in _in_line(lines[number], number + 1):
             return cause
-    for cause in (*_by_words(lines, at, context, said), *_by_line_above(lines, at), *_by_line_above(lines, above)):
+    found = (*_misplaced(lines, at), *_by_words(lines, at, context, said))
+    for cause in (*found, *_by_line_above(lines, at), *_by_line_above(lines, above)):
         return cause
     line = lines[at]
     if "mapping values are not allowed" in said and _bare(line).count(": ") > 1:
@@ -100,6 +106,36 @@ def _in_line(line: str, number: int) -> Iterator[Cause]:
         yield Cause(number, f"names the variable {name} as a shell does", f"write os.environ/{name}")
     if re.match(r"\s*//", line):
         yield Cause(number, "is a comment in another language's form", "start a comment with #")
+
+
+def _misplaced(lines: list[str], at: int) -> Iterator[Cause]:
+    """Yield an entry of model_list that is below another section, in the section in which the parser stopped."""
+    sections = [(number, found[1]) for number, line in enumerate(lines) if (found := _SECTION.match(line))]
+    start, name = next((one for one in reversed(sections) if one[0] <= at), (0, MODELS))
+    if name not in names.known("top") - {MODELS}:
+        # At the depth of the sections an entry is in the section above it.
+        return
+    for number in range(start, at + 1):
+        if _ENTRY.match(lines[number]):
+            yield Cause(number + 1, f"is an entry of {MODELS} below {name}", remedy_of_misplaced("\n".join(lines)))
+            return
+
+
+def remedy_of_misplaced(text: str) -> str:
+    """Return where an entry belongs that is below another section: behind the last one of model_list, as far in as that."""
+    end, depth = 0, 0
+    inside = False
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip() and not line.lstrip().startswith("#"):
+            if found := _SECTION.match(line):
+                inside = found[1] == MODELS
+            elif inside:
+                end = number
+        if inside and (entry := _ENTRY.match(line)):
+            depth = len(entry["depth"])
+    if not end:
+        return f"move it under {MODELS}:"
+    return f"move it to the end of {MODELS}, after line {end}, with its dash indented by {depth} spaces"
 
 
 def _by_words(lines: list[str], at: int, context: int, said: str) -> Iterator[Cause]:

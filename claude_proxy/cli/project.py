@@ -1,6 +1,7 @@
 """A proxy's folder: its .env and config.yaml, made where they are missing, where its state is, and what follows from them."""
 
 import contextlib
+import logging
 import os
 import secrets
 import socket
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
+from claude_proxy.check.placing import in_words
 from claude_proxy.config import models, signing_keys, static_token
 from claude_proxy.config.credentials_file import FILE_VARIABLE as CREDENTIALS_VARIABLE
 from claude_proxy.config.credentials_file import NAME as CREDENTIALS_NAME
@@ -192,6 +194,8 @@ def read_secret_files(environ: dict[str, str] | os._Environ[str], names: set[str
 
 def known_values(path: Path) -> dict[str, str]:
     """Return what a ``.env`` holds, without touching the environment."""
+    # The checks report the lines that are not read, each with its cause.
+    logging.getLogger("dotenv").setLevel(logging.ERROR)
     try:
         return {name: value or "" for name, value in dotenv_values(path, interpolate=False).items()}
     except UnicodeDecodeError as error:
@@ -207,7 +211,7 @@ def checked(path: Path) -> tuple[dict[str, Any], Settings]:
         loaded = models.load(path)
         read_secret_files(os.environ, models.variables(loaded))
     except (models.ConfigError, SettingsError) as error:
-        mistakes += error.mistakes
+        mistakes += in_words(error.mistakes, path)
     try:
         settings = Settings.parse(os.environ)
     except SettingsError as error:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from claude_proxy.check.placing import in_words
 from claude_proxy.cli import check_command, reachability, start_report
 from claude_proxy.cli.command import command
 from claude_proxy.cli.project import (
@@ -55,9 +56,8 @@ def serve(project: Path, data: Path | None) -> None:
     if settings.database_url:
         database.prepare(os.environ)
     sys.path.insert(0, str(ROOT))
-    start_report.write(
-        [*report_of_copy(broken, copy), *found, *start_report.begins(settings, written)], settings.log_format, out
-    )
+    copied = report_of_copy(in_words(broken, edited), copy)
+    start_report.write([*copied, *found, *start_report.begins(settings, written)], settings.log_format, out)
     allow_many_connections()
     unreachable = reachability.begin(settings)
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TextIO
 from claude_proxy import __version__
 from claude_proxy.access.routes import OPEN_NOTICE, is_open
 from claude_proxy.check.lines import Lines, lines_of
+from claude_proxy.check.models import set_instead, set_variables
 from claude_proxy.cli import onboarding
 from claude_proxy.config import models, static_token
 from claude_proxy.config.deployments import likely_endpoint
@@ -98,11 +99,14 @@ def _models(settings: Settings, loaded: Mapping[str, Any]) -> Iterator[Line]:
     lacking = missing(settings, loaded)
     ready = [name for name in models.model_names(loaded) if name not in lacking]
     yield Line(f"Models that are ready: {', '.join(ready) or 'none'}.")
-    by_need: dict[str, list[str]] = {}
+    by_need: dict[tuple[str, ...], list[str]] = {}
     for name, needs in lacking.items():
-        by_need.setdefault(" and ".join(needs), []).append(name)
-    for lacks, names in by_need.items():
-        yield Line(f"Not ready: {', '.join(names)}: {lacks if lacks == NO_CREDENTIAL else f'set {lacks}'}.")
+        by_need.setdefault(needs, []).append(name)
+    candidates = set_variables(loaded, os.environ, os.environ)
+    for needs, names in by_need.items():
+        words = NO_CREDENTIAL if needs == (NO_CREDENTIAL,) else f"set {' and '.join(needs)}"
+        meant = [f"did you mean {one}, which is set?" for one in set_instead(needs, candidates).values()]
+        yield Line(f"Not ready: {', '.join(names)}: {words}{f' ({meant[0]})' if meant else ''}.")
     if skipped := sorted(fallback_targets(loaded) & lacking.keys()):
         yield Line(f"Fallbacks that are skipped because they are not ready: {', '.join(skipped)}.")
 

@@ -94,6 +94,12 @@ def check_label(label: str) -> str:
 
 def check_secret(value: str, kind: Kind | None) -> Kind:
     """Return the kind of a secret, given or by its prefix; raise ``MalformedEntry``."""
+    if value.lower().startswith("bearer "):
+        raise MalformedEntry("has Bearer in front; write the credential alone")
+    if value.startswith(("os.environ/", "$", "env:")):
+        raise MalformedEntry("names a variable, and no variable is read here; write the credential itself, or use secret_file")
+    if value.startswith("sk-ant-ort"):
+        raise MalformedEntry("is the refresh token of a login; run `claude setup-token`, and write what it prints")
     if not value or not value.isascii() or not value.isprintable() or re.search(r"[\s,]", value):
         raise MalformedEntry("is empty, or has a space, a comma or a character that no HTTP header can carry")
     if value.rfind(CLAUDE_PREFIX) > 0:
@@ -200,7 +206,9 @@ def parse(text: str, name: str = NAME) -> Parsed:
     if root is None:
         return Parsed()
     if not isinstance(root, yaml.MappingNode):
-        return Parsed((), (f"{name}: should be a mapping with the key {SECTION}",))
+        is_list = isinstance(root, yaml.SequenceNode)
+        listed = f" line {root.start_mark.line + 1}: is a list; write `{SECTION}:` above it, with the list indented below"
+        return Parsed((), (f"{name}{listed if is_list else f': should be a mapping with the key {SECTION}'}",))
     mistakes: list[str] = []
     entries: list[Entry] = []
     for key, node in root.value:
@@ -211,8 +219,30 @@ def parse(text: str, name: str = NAME) -> Parsed:
             for place, one in enumerate(node.value, start=1):
                 _add(one, f"entry {place}", name, entries, mistakes)
         elif node.tag != "tag:yaml.org,2002:null":
-            mistakes.append(f"{name} line {line}: {SECTION} should be a list, each entry with a label and a secret")
+            mistakes.append(
+                f"{name} line {line}: {SECTION} should be a list, each entry with a label and a secret{_dash(node)}"
+            )
     return Parsed(tuple(entries), tuple(mistakes))
+
+
+def _dash(node: yaml.Node) -> str:
+    """Return what to write for a mapping in the place of the list."""
+    if not isinstance(node, yaml.MappingNode) or not node.value:
+        return ""
+    first = node.value[0][0].value
+    if first in READERS:
+        return "; write a dash in front of the first key of each entry: `- label: NAME`"
+    is_label = isinstance(first, str) and LABEL.fullmatch(first) and CLAUDE_PREFIX not in first
+    return f"; write `- label: {first}` in place of `{first}:`, and secret: below it" if is_label else ""
+
+
+def nearest_file(path: Path) -> str:
+    """Return the name of the file in the same folder that a missing one is most like; empty if there is none."""
+    try:
+        there = [one.name for one in path.parent.iterdir()]
+    except OSError:
+        return ""
+    return next(iter(difflib.get_close_matches(path.name, there, 1, 0.7)), "")
 
 
 def _add(node: yaml.Node, called: str, name: str, entries: list[Entry], mistakes: list[str]) -> None:

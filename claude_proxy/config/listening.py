@@ -1,10 +1,13 @@
 """Whether the proxy can listen at the address of its settings: for the start, and for ``check``."""
 
 import errno
+import re
 import socket
 from collections.abc import Mapping
 from typing import Any
 
+# An address with a scheme, a port or a path.
+_MORE = re.compile(r"(?:https?://(?P<url>[^/:]+)(?::\d+)?(?:/.*)?|(?P<name>[^/:]+)(?::\d+|/.*))")
 # Problems of the address, by the system's error.
 PROBLEMS: Mapping[int, str] = {
     errno.EADDRINUSE: "PORT: {port} is in use: stop the program that uses it (an earlier start of this proxy?), or set PORT",
@@ -18,6 +21,9 @@ def address_error(host: str, port: int) -> tuple[int, str]:
 
     Of a name's several addresses one is enough, as it is for the server, but none may be in use.
     """
+    if more := _MORE.fullmatch(host):
+        address = more["url"] or more["name"]
+        return errno.EINVAL, f"HOST: is {host}, which is more than an address; write HOST={address}, and the port in PORT"
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:

@@ -36,6 +36,10 @@ _VARIABLE = re.compile(r"os\.environ/([A-Za-z_][A-Za-z0-9_]*)")
 # The values that config.yaml must contain so that the project's rules apply.
 CALLBACK = "request_transformer.proxy_handler_instance"
 CUSTOM_AUTH = "custom_auth.user_api_key_auth"
+# The keys of an entry of model_list.
+OF_ENTRY = ("model_name", "litellm_params", "model_info")
+# What users write for model_list, in small letters.
+_OTHER_NAMES = frozenset({"models", "model", "modellist", "modelslist", "modellists", "modelists", "modelist", "llms"})
 
 
 class ConfigError(ValueError):
@@ -73,14 +77,15 @@ def _mistakes(config: object) -> Iterator[str]:
     if not isinstance(config, dict):
         yield "should hold a mapping with the key model_list"
         return
-    yield from _model_mistakes(config.get("model_list"))
+    yield from _model_mistakes(config)
     litellm_settings, general = config.get("litellm_settings") or {}, config.get("general_settings") or {}
-    callbacks = litellm_settings.get("callbacks") if isinstance(litellm_settings, dict) else None
+    callbacks = litellm_settings.get("callbacks") if isinstance(litellm_settings, dict) else CALLBACK
     if CALLBACK not in (callbacks if isinstance(callbacks, list) else [callbacks]):
         yield f"litellm_settings: callbacks should name {CALLBACK}; without it no credential rotates and no rule applies"
-    if not isinstance(general, dict) or general.get("custom_auth") != CUSTOM_AUTH:
+    if isinstance(general, dict) and general.get("custom_auth") != CUSTOM_AUTH:
         yield f"general_settings: custom_auth should be {CUSTOM_AUTH}; without it the static token is not checked"
     yield from sections.mistakes(config)
+    yield from sections.misplaced(config)
     yield from routing.mistakes(config)
     yield from model_access.mistakes(config)
     yield from pool_groups.mistakes(config)
@@ -98,16 +103,33 @@ def _mistakes(config: object) -> Iterator[str]:
     yield from managed_settings.mistakes(config)
 
 
-def _model_mistakes(models: object) -> Iterator[str]:
-    if isinstance(models, dict) and models:
-        yield "model_list: should hold at least one model, each behind a dash; write `- model_name: NAME`"
-        return
-    if not isinstance(models, list) or not models:
-        yield "model_list: should hold at least one model"
-        return
-    for place, model in enumerate(models, start=1):
-        if problem := _entry_problem(model):
-            yield f"model_list: entry {place} {problem}"
+def _model_mistakes(config: Mapping[Any, Any]) -> Iterator[str]:
+    models = config.get("model_list")
+    if name := misnamed_list(config):
+        yield f"{name}: is not a section of this file; write model_list: in place of {name}:"
+    elif isinstance(models, dict) and models:
+        named = next((name for name, entry in models.items() if name not in OF_ENTRY and isinstance(entry, dict)), None)
+        if named is None:
+            yield "model_list: should hold at least one model, each behind a dash; write `- model_name: NAME`"
+        else:
+            yield (
+                f"model_list: {named}: is a key, and model_list should be a list of models; write `- model_name: {named}` in "
+                f"place of `{named}:`, and litellm_params below it, as far in as model_name"
+            )
+    elif not isinstance(models, list) or not models:
+        yield "model_list: should hold at least one model; write `- model_name: NAME` below it"
+    else:
+        for place, model in enumerate(models, start=1):
+            if problem := _entry_problem(model):
+                yield f"model_list: entry {place} {problem}"
+
+
+def misnamed_list(config: Mapping[Any, Any]) -> str:
+    """Return the key under which the models are where model_list is missing; empty where there is none."""
+    if "model_list" in config:
+        return ""
+    alike = (str(key) for key in config if re.sub(r"[^a-z]", "", str(key).lower()) in _OTHER_NAMES)
+    return next(alike, "")
 
 
 def _entry_problem(model: object) -> str:
@@ -132,8 +154,16 @@ def _params_problem(model: Mapping[Any, Any]) -> str:
     """Return what is wrong with an entry whose litellm_params are not a mapping."""
     if isinstance(model.get("litellm_params"), list):
         return "should have litellm_params as a mapping; remove the dash in front of its keys"
+    others = (
+        str(name) for name, value in model.items() if name not in OF_ENTRY and isinstance(value, dict) and "model" in value
+    )
+    if other := next(others, ""):
+        return f"should have litellm_params, and has {other}; write litellm_params: in place of {other}:"
     if beside := [name for name in ("model", "api_base", "api_key") if name in model]:
-        return f"should have {', '.join(beside)} below litellm_params; indent them further than litellm_params"
+        problem = f"should have {', '.join(beside)} below litellm_params"
+        if "litellm_params" in model:
+            return f"{problem}; indent them further than litellm_params"
+        return f"{problem}; write the line `litellm_params:` above them, as far in as model_name, and indent them further"
     return "should have model_name, and litellm_params with a model; write litellm_params: {model: PROVIDER/MODEL}"
 
 

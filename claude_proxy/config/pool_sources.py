@@ -16,6 +16,7 @@ from claude_proxy.config.credentials_file import (
     Entry,
     MalformedEntry,
     check_secret,
+    nearest_file,
     parse,
     read_text,
 )
@@ -75,7 +76,9 @@ class _Sources:
             return None
         except (OSError, ValueError, RuntimeError) as error:
             # The path is not shown, because it may be a misplaced secret.
-            self.mistakes.append(f"{called}: secret_file names a file that cannot be read ({_reason(error)})")
+            near = nearest_file(self.paths[-1]) if isinstance(error, FileNotFoundError) else ""
+            meant = f"; did you mean {near}, which is in the same folder?" if near else ""
+            self.mistakes.append(f"{called}: secret_file names a file that cannot be read ({_reason(error)}){meant}")
             return None
         if entry.made is not None and kind is Kind.API_KEY:
             self.mistakes.append(f"{called}: made is only for setup tokens, which expire after a year")

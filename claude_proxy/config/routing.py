@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from claude_proxy.config import sections
 from claude_proxy.providers.endpoints import fallback_models
 
 # LiteLLM's values (1.106.2), which come from the package openai.
@@ -102,7 +103,8 @@ def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
     if settings is None:
         return
     if not isinstance(settings, dict):
-        yield "router_settings: should be a mapping of settings, such as num_retries: 2"
+        if not (isinstance(settings, list) and any(map(sections.is_model, settings))):  # that is reported by itself
+            yield "router_settings: should be a mapping of settings, such as num_retries: 2"
         return
     aliases = settings.get("model_group_alias")
     if aliases is not None and not isinstance(aliases, dict):
@@ -127,6 +129,8 @@ def _fallback_mistakes(value: object) -> Iterator[str]:
         yield "should be a list; write each model behind a dash: `- claude-opus-*: [glm]`"
         return
     for place, entry in enumerate(value, start=1):
+        if sections.is_model(entry):
+            continue  # reported by itself
         if not isinstance(entry, dict):
             yield f"entry {place} should be a model with its fallbacks; write `- claude-opus-*: [glm]`"
         elif len(entry) != 1:

@@ -30,6 +30,18 @@ SHAPES: Mapping[tuple[str, ...], Shape] = {
 }
 
 
+# Sections of settings, in which a list is an error, with a setting of each.
+EXAMPLES = {
+    "litellm_settings": "drop_params: true",
+    "general_settings": "master_key: os.environ/LITELLM_MASTER_KEY",
+}
+
+
+def is_model(value: object) -> bool:
+    """Whether a value has the form of an entry of model_list."""
+    return isinstance(value, dict) and "model_name" in value and len(value) > 1
+
+
 def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
     """Yield a sentence for each setting of another shape; ``config`` is a mapping, and nothing else is known of it."""
     for path, shape in SHAPES.items():
@@ -48,3 +60,24 @@ def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
 
 def _mappings(value: object) -> list[Mapping[str, Any]]:
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def misplaced(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence for each entry of model_list below another section, and for a section of settings that is a list."""
+    for section in ("router_settings", *EXAMPLES):
+        yield from _misplaced(section, config.get(section))
+
+
+def _misplaced(section: str, value: object) -> Iterator[str]:
+    """Yield a sentence for each entry of model_list that is in a list below a section, and for a section that is a list."""
+    lists = {section: value} | ({f"{section}: {key}": inner for key, inner in value.items()} if isinstance(value, dict) else {})
+    found = [
+        f"{path}: entry {place} is an entry of model_list; move it to the end of model_list"
+        for path, inner in lists.items()
+        for place, one in enumerate(inner if isinstance(inner, list) else (), start=1)
+        if is_model(one)
+    ]
+    yield from found
+    if value and not isinstance(value, dict) and not found and section in EXAMPLES:
+        kind = "; remove the dashes in front of its keys" if isinstance(value, list) else ""
+        yield f"{section}: should be a mapping of settings, such as {EXAMPLES[section]}{kind}"

@@ -222,6 +222,7 @@ def read_secret_file(name: str, path: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         # The path is not shown: it may be the secret itself.
+        reason = "it is a credential and no path" if CLAUDE_PREFIX in path else reason
         mistake = f"{name}_FILE: the file cannot be read ({reason}); set it to the path of a readable file"
         raise SettingsError((mistake,)) from error
 
@@ -304,6 +305,9 @@ class _Reader:
     def secret(self, name: str) -> Secret | None:
         text = self.text(name)
         if not text:
+            return None
+        if text.startswith(("$(", "`")):
+            self.mistakes.append(f"{name}: is a command of a shell, which is not run; run it, and write what it prints")
             return None
         if not text.isascii() or not text.isprintable() or " " in text or "," in text:
             self.mistakes.append(

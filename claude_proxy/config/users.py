@@ -20,6 +20,10 @@ logger = logging.getLogger(__name__)
 FILE_VARIABLE = "PROXY_USER_TOKENS_FILE"
 HASH_PREFIX = "sha256:"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+_COLON = re.compile(r"[A-Za-z0-9._@-]+\s*:")
+_QUOTES = ('"', "'")
+# How hashes start that are slow by design, such as bcrypt's.
+_OTHER_HASHES = ("$2a$", "$2b$", "$2y$", "$argon2", "$5$", "$6$", "{SHA}", "$apr1$")
 _HASH = re.compile(r"[0-9a-f]{64}")
 # Names of callers who have no name of their own; a user with such a name could not be distinguished from them.
 RESERVED = frozenset({"admin", "user", "open", "client", "static", "anyone", "key"})
@@ -103,7 +107,14 @@ def parse_entry(text: str) -> User:
     """Read ``name=token`` or ``name=sha256:<64 hexadecimal digits>``; raise ``MalformedUser``."""
     name, equals, value = (part.strip() for part in text.partition("="))
     if not equals:
-        raise MalformedUser("expected name=token")
+        colon = "; write = in place of the colon" if _COLON.match(text) else ""
+        raise MalformedUser(f"expected name=token{colon}")
+    if value[:1] in _QUOTES and value[-1:] in _QUOTES and len(value) > 1:
+        raise MalformedUser("the token has quotes around it, which would be a part of it; remove them")
+    if value.startswith(_OTHER_HASHES):
+        raise MalformedUser(f"the token is a hash of another kind; only the SHA-256 of a token is read: name={HASH_PREFIX}...")
+    if value.endswith((",", ";")):
+        raise MalformedUser(f"the token ends with {value[-1]}; remove it, and write one user a line")
     if value.startswith(HASH_PREFIX):
         digest = value.removeprefix(HASH_PREFIX).lower()
         if not _HASH.fullmatch(digest):

@@ -97,6 +97,8 @@ class MalformedCredentials(ValueError):
 
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
 _LABELLED = re.compile(rf"(?P<label>{LABEL.pattern})=(?P<value>.*)")
+_COLON = re.compile(rf"{LABEL.pattern}:{CLAUDE_PREFIX}")
+_TWO = re.compile(rf"(?:{LABEL.pattern}=)?{CLAUDE_PREFIX}.*{CLAUDE_PREFIX}.*")
 # `anna@2026-03-01`: the label, and the day on which the token was created.
 _DATED = re.compile(r"(?P<label>.+)@(?P<day>[0-9]{4}-[0-9]{2}-[0-9]{2})")
 _WRONG_PREFIX = {Kind.OAUTH: API_KEY_PREFIX, Kind.API_KEY: OAUTH_PREFIX}
@@ -116,6 +118,7 @@ def parse_credentials(text: str, kind: Kind) -> tuple[Credential, ...]:
     """
     entries = [entry for entry in re.split(r"[,\s]+", re.sub(r"\s*=\s*", "=", text)) if entry]
     found: list[Credential] = []
+    _check_form(text, entries)
     for place, entry in enumerate(entries, start=1):
         match = None if entry.startswith(CLAUDE_PREFIX) else _LABELLED.fullmatch(entry)
         value = match["value"] if match else entry
@@ -136,6 +139,17 @@ def parse_credentials(text: str, kind: Kind) -> tuple[Credential, ...]:
             raise MalformedCredentials(f"entry {place} has the label {label!r}, which an earlier entry already has")
         found.append(Credential(label, kind, secret, made))
     return tuple(found)
+
+
+def _check_form(text: str, entries: list[str]) -> None:
+    """Raise ``MalformedCredentials`` for a list of another form: JSON, colons behind the labels, entries without a comma."""
+    if text.lstrip()[:1] in ("[", "{"):
+        raise MalformedCredentials("is JSON")
+    for place, entry in enumerate(entries, start=1):
+        if _TWO.fullmatch(entry):
+            raise MalformedCredentials(f"entry {place} holds two credentials without a comma between them")
+        if _COLON.match(entry):
+            raise MalformedCredentials(f"entry {place} has a colon behind its label")
 
 
 def _dated(label: str, kind: Kind, place: int) -> tuple[str, date | None]:

@@ -90,7 +90,7 @@ def test_a_broken_file_at_the_start_leaves_the_last_good_one_in_force(start_prox
 
     second = start_proxy(config=BROKEN)
     assert "ERROR: " in second.output
-    assert "is not YAML: line 3" in second.output
+    assert "is not YAML: line 2: opens a [ that is not closed, or lacks a comma; close it with ]" in second.output
     assert str(kept) in second.output
     assert status(second, "glm") == 200
     assert second.ask(question("glm"), token="sk-not-the-token").status_code == 401

@@ -68,6 +68,8 @@ class Row:
     # Files that are added or replaced as a whole; None takes one away.
     files: dict[str, str | bytes | None] = field(default_factory=dict)
     level: str = "✗"
+    # Files that others can read too.
+    shared: tuple[str, ...] = ()
 
     def project(self) -> dict[str, str | bytes]:
         """Return the files of the project with the mistake in it."""

@@ -207,8 +207,18 @@ ROWS = (
         "config.yaml line 9: CLAUDE_OAUTH_TOKENS is the proxy's own secret", "another name",
     ),
     config(
-        "a variable that is not set", "os.environ/ZAI_API_KEY", "os.environ/GLM_API_KEY",
-        "config.yaml line 5: model glm is not ready", "set GLM_API_KEY in .env", level="!",
+        "a variable that is not set", "os.environ/ZAI_API_KEY", "os.environ/MY_GLM_KEY",
+        "config.yaml line 5: model glm is not ready", "set MY_GLM_KEY in .env", level="!",
+    ),
+    config(
+        "a name almost as the variable that is set", "os.environ/OPENAI_API_KEY", "os.environ/OPENAI_KEY",
+        "config.yaml line 13: model gpt is not ready: OPENAI_KEY is not set",
+        "did you mean OPENAI_API_KEY, which is set? If not, set OPENAI_KEY in .env", level="!",
+    ),
+    config(
+        "another name of the provider in its variable", "os.environ/ZAI_API_KEY", "os.environ/GLM_API_KEY",
+        "config.yaml line 9: model glm is not ready: GLM_API_KEY is not set",
+        "did you mean ZAI_API_KEY, which is set? If not, set GLM_API_KEY in .env", level="!",
     ),
     config(
         "a Claude token as another provider's key", "os.environ/ZAI_API_KEY", OAUTH,

@@ -6,6 +6,10 @@ POOL = f"CLAUDE_OAUTH_TOKENS=anna={OAUTH}\n"
 ZAI = "ZAI_API_KEY=made-up-zai-key-0123456789\n"
 OPENAI = "OPENAI_API_KEY=made-up-openai-key-0123456789\n"
 PORT = "PORT=4000\n"
+THIRD = OAUTH[:-1] + "z"
+ONE_MORE = "continues the list CLAUDE_OAUTH_TOKENS of line 3 and is not read"
+TWO_MORE = "lines 4 to 5 continue the list CLAUDE_OAUTH_TOKENS of line 3 and are not read"
+IN_ONE_LINE = ("write the whole list in one line, with commas between its entries", "double quotes around all of it")
 
 
 def pool_file(name: str, text: str, *says: str, level: str = "✗") -> Row:
@@ -73,7 +77,29 @@ ROWS = (
     ),
     dotenv(
         "a variable twice", PORT, "PORT=4000\nPORT=4001\n",
-        ".env line 7: PORT: is set twice; the last one applies", "remove the other line", level="!",
+        ".env line 7: PORT: is set twice; the last one applies", "remove the other line (line 6)", level="!",
+    ),
+    dotenv(
+        "a list of tokens in two variables", POOL, POOL + f"CLAUDE_OAUTH_TOKENS=ben={OTHER_OAUTH}\n",
+        ".env line 4: CLAUDE_OAUTH_TOKENS: is set twice; the last one applies",
+        "write all entries in one line, with commas between them, and remove the other line (line 3)", level="!",
+    ),
+    *(
+        dotenv(f"a list over lines: {name}", POOL, f"CLAUDE_OAUTH_TOKENS={text}", f".env line 4: {continues}", *IN_ONE_LINE)
+        for name, text, continues in (
+            ("a comma at the end", f"anna={OAUTH},\nben={OTHER_OAUTH}\n", ONE_MORE),
+            ("no comma", f"anna={OAUTH}\nben={OTHER_OAUTH}\n", ONE_MORE),
+            ("an indented entry", f"anna={OAUTH},\n    ben={OTHER_OAUTH}\n", ONE_MORE),
+            ("a backslash", f"anna={OAUTH},\\\nben={OTHER_OAUTH}\n", ONE_MORE),
+            ("no labels", f"{OAUTH},\n{OTHER_OAUTH}\n", ONE_MORE),
+            ("a date", f"anna={OAUTH},\nben@2026-03-01={OTHER_OAUTH}\n", ONE_MORE),
+            ("three entries", f"anna={OAUTH},\nben={OTHER_OAUTH},\nci={THIRD}\n", TWO_MORE),
+            ("nothing in the first line", f"\nanna={OAUTH},\nben={OTHER_OAUTH}\n", TWO_MORE),
+        )
+    ),
+    dotenv(
+        "a list of users over lines", PORT, PORT + "PROXY_USER_TOKENS=anna=made-up-token-of-anna,\nben=made-up-token-of-ben\n",
+        ".env line 8: continues the list PROXY_USER_TOKENS of line 7 and is not read", *IN_ONE_LINE,
     ),
     dotenv(
         "a semicolon at the end", ZAI, "ZAI_API_KEY=made-up-zai-key-0123456789;\n",
@@ -208,6 +234,34 @@ ROWS = (
     dotenv(
         "a secret and its file", ZAI, ZAI + "PROXY_STATIC_TOKEN_FILE=/run/secrets/token\n",
         ".env line 5: PROXY_STATIC_TOKEN_FILE: PROXY_STATIC_TOKEN is set too", "only one of them",
+    ),
+    # --- files that others can read ---
+    Row(
+        "a .env that others can read", (".env: can be read by every user of this machine", "`chmod 600 .env`"),
+        shared=(".env",), level="!",
+    ),
+    Row(
+        "a credentials.yaml that others can read",
+        ("/credentials.yaml: can be read by other users of this machine", "`chmod 600 ", "/credentials.yaml`"),
+        files={"credentials.yaml": f"credentials:\n  - {{label: ben, secret: {OTHER_OAUTH}}}\n"},
+        shared=("credentials.yaml",), level="!",
+    ),
+    Row(
+        "a credential's file that others can read",
+        ("/keys/ben: can be read by other users of this machine", "`chmod 600 ", "/keys/ben`"),
+        files={"credentials.yaml": "credentials:\n  - {label: ben, secret_file: keys/ben}\n", "keys/ben": OTHER_OAUTH},
+        shared=("keys/ben",), level="!",
+    ),
+    Row(
+        "a users file with tokens that others can read",
+        ("/.state/users: can be read by other users of this machine", "`chmod 600 ", "/.state/users`"),
+        files={".state/users": "anna=made-up-token-of-anna\n"}, shared=(".state/users",), level="!",
+    ),
+    Row(
+        "a generated token that others can read",
+        ("/.state/token: can be read by other users of this machine", "`chmod 600 ", "/.state/token`"),
+        files={".env": DOTENV.replace(f"PROXY_STATIC_TOKEN={STATIC}\n", ""), ".state/token": STATIC},
+        shared=(".state/token",), level="!",
     ),
     # --- the other files ---
     Row(
