@@ -288,6 +288,21 @@ def test_readme_leads_to_every_page():
     assert set(PAGES) - {"README.md"} <= targets
 
 
+def test_pages_are_short():
+    """README fits 200 lines, and an operator reads the page about the pool in five minutes."""
+    assert len(README.splitlines()) <= 200
+    assert len(FENCE.sub("", PAGES["docs/pool.md"]).split()) <= 1100
+
+
+def test_no_page_makes_a_public_env():
+    """A copy of .env.example is made with a mode that closes it to others, because it will hold keys."""
+    texts = {**PAGES, **{name: (ROOT / name).read_text(encoding="utf-8") for name in (".env.example", "docker-compose.yml")}}
+    copies = {name: re.findall(r"\b(\w+(?: -m \d+)?) \.env\.example \.env\b", text) for name, text in texts.items()}
+    made = {command for found in copies.values() for command in found} - {"diff"}
+    assert made == {"install -m 600"}
+    assert all(copies[name] for name in ("README.md", "docs/deploy.md", ".env.example", "docker-compose.yml"))
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_make_targets_exist(page):
     """Every make target that a page names is one of the Makefile's."""
