@@ -50,7 +50,7 @@ TABLE_ROW = re.compile(r"^\| `(?P<name>[A-Z][A-Z0-9_]*)` \|(?P<cells>.*)\|$", re
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
-COMMAND = re.compile(r"(?:^|\s)(?:claude-proxy|-m claude_proxy|run --rm proxy)[ ]+(?P<arguments>[^\n|<>]+)", re.MULTILINE)
+COMMAND = re.compile(r"(?:^|\s)(?:claude-proxy|-m claude_proxy|run --rm proxy)[ ]+(?P<arguments>[^\n|<>)]+)", re.MULTILINE)
 # A message of somebody else's has its author in front of it; every other one is the proxy's own.
 SPEAKERS = ("Anthropic: ", "Claude Code: ", "LiteLLM: ", "Python: ", "make: ")
 
