@@ -10,6 +10,15 @@ from urllib.parse import urlsplit
 
 from claude_proxy.access.routes import is_open
 from claude_proxy.cli import code_snippets, shell_functions
+from claude_proxy.cli.picker_rows import (
+    COMPACT_VARIABLE,
+    LONG_CONTEXT,
+    USUAL_CONTEXT,
+    Row,
+    larger_known,
+    needs_compact_variable,
+    smaller_known,
+)
 from claude_proxy.cli.project import PUBLISHED_PORT
 from claude_proxy.config import models
 from claude_proxy.config.model_access import Limits
@@ -30,15 +39,13 @@ FORCE_VARIABLE = "CLAUDE_CODE_SUBAGENT_MODEL_FORCE"
 # Claude Code 2.1.332 assumes a million tokens for a model that it does not know, and would compact far too late. It reads this
 # variable for such a model only, and not where the name ends with LONG_MARK.
 CONTEXT_VARIABLE = "CLAUDE_CODE_MAX_CONTEXT_TOKENS"
-USUAL_CONTEXT, LONG_CONTEXT = 200_000, 1_000_000
-# With `behavesAs` in a row of modelPicker, Claude Code treats a model as a Claude model that it knows: the same window and the
-# same effort levels. The largest window first. A row has no field for the window itself.
-KNOWN_MODELS = {LONG_CONTEXT: "claude-opus-4-8", USUAL_CONTEXT: "claude-sonnet-4-6"}
 # In auto mode Claude Code 2.1.332 has Anthropic's server check each call, and no other server can: behind another model it
 # refuses every call that needs a check. With the first one off it checks by itself, with requests to the model of the second.
 CHECK_VARIABLE, CHECK_MODEL_VARIABLE = "CLAUDE_CODE_AUTO_MODE_SERVER", "CLAUDE_CODE_AUTO_MODE_MODEL"
 # What a command empties in a user's own settings.json, which may be those of another form or model.
-REPLACED_VARIABLES = (*MODEL_VARIABLES, FORCE_VARIABLE, CONTEXT_VARIABLE, CHECK_VARIABLE, CHECK_MODEL_VARIABLE)
+REPLACED_VARIABLES = (
+    *MODEL_VARIABLES, FORCE_VARIABLE, CONTEXT_VARIABLE, COMPACT_VARIABLE, CHECK_VARIABLE, CHECK_MODEL_VARIABLE,
+)  # fmt: skip
 # Claude Code finds most tools by a search, and each find changes the start of the request, which the provider has cached.
 # "auto" sends every tool from the start as long as they take less than a tenth of the window.
 SEARCH_VARIABLE, SEARCH = "ENABLE_TOOL_SEARCH", "auto"
@@ -63,21 +70,6 @@ class OnboardingError(ValueError):
     def __init__(self, *mistakes: str) -> None:
         super().__init__("\n".join(mistakes))
         self.mistakes = mistakes
-
-
-@dataclass(frozen=True)
-class Row:
-    """A model in Claude Code's ``/model``, with the window that it has."""
-
-    model: str
-    context: int
-    # The Claude model that Claude Code treats it as. Without one the window is that of ``CONTEXT_VARIABLE``.
-    behaves_as: str | None
-
-    def fields(self) -> dict[str, str]:
-        """Return the row as settings.json has it."""
-        shown = {"model": self.model, "label": self.model, "description": f"Through claude-proxy, {self.context:,} tokens"}
-        return shown | ({"behavesAs": self.behaves_as} if self.behaves_as else {})
 
 
 @dataclass(frozen=True)
@@ -126,6 +118,8 @@ class Setup:
         window = {CONTEXT_VARIABLE: str(self.context)} if self.context else {}
         if self.is_claude or self.model is None:
             return window if any(row.behaves_as is None for row in self.rows) else {}
+        if self.context and needs_compact_variable(self.context):
+            window[COMPACT_VARIABLE] = str(self.context)
         return window | {CHECK_VARIABLE: "0", CHECK_MODEL_VARIABLE: self.model, SEARCH_VARIABLE: SEARCH}
 
     def settings(self) -> dict[str, Any]:
@@ -237,7 +231,7 @@ def row_of(loaded: Mapping[str, Any], settings: Settings, model: str) -> Row:
     size = context_of(loaded, model)
     if is_claude(loaded, settings, model):
         return Row(model, size, str(deployments(loaded, model)[0]["litellm_params"]["model"]).rpartition("/")[2])
-    return Row(model, size, next((known for window, known in KNOWN_MODELS.items() if window <= size), None))
+    return Row(model, size, smaller_known(size))
 
 
 def rows_of(
@@ -246,8 +240,7 @@ def rows_of(
     """Return the rows of a block for ``/model``, its own model first, and the window of its ``CONTEXT_VARIABLE``.
 
     That variable is one for all models without ``behavesAs``: the window of the block's own model, else the smallest of the
-    rows. A model that takes less is left out, or Claude Code would send it more than it takes. A window that no known model
-    has is exact by the variable only, so the block's own model has no ``behavesAs`` then.
+    rows. A model that takes less is left out, or Claude Code would send it more than it takes.
     """
     found = {
         name: row_of(loaded, settings, name)
@@ -260,7 +253,7 @@ def rows_of(
         context = min(sizes, default=None)
     else:
         context = setup.context or USUAL_CONTEXT
-        own = (Row(setup.model, context, KNOWN_MODELS.get(context)),)
+        own = (Row(setup.model, context, larger_known(context)),)
     others = [row for row in found.values() if row.model != setup.model and (row.behaves_as or row.context >= (context or 0))]
     return (*own, *others), context
 

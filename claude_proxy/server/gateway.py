@@ -25,6 +25,8 @@ from claude_proxy.access.routes import (
     Role,
     check_route,
     identify,
+    is_greeting,
+    is_login_attempt,
     is_page,
     is_public,
     nobody,
@@ -111,7 +113,7 @@ class Gateway:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, route = scope["method"], canonical_route(scope["path"])
         sent = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
-        if route == "/":
+        if is_greeting(method, route):
             if wants_page(method, route, accepted(sent)):
                 await page("start", self._settings)(scope, receive, send)
                 return
@@ -130,6 +132,9 @@ class Gateway:
             self._check_browser(caller, method, route, sent)
             check_mode(client.mode)
         except Refused as refused:
+            if not is_login_attempt(method, route, client):
+                await send_refusal(send, refused.refusal(), head=method == "HEAD")
+                return
             wrong_token = refused.status == 401 and bool(client.tokens)
             await self._refuse(refused, scope, receive, send, wrong_token=wrong_token)
             return
@@ -160,7 +165,7 @@ class Gateway:
 
     async def _refuse(self, refused: Refused, scope: Scope, receive: Receive, send: Send, *, wrong_token: bool = False) -> None:
         """Respond with an error, log it if the operator needs it, and delay a client that keeps sending wrong tokens."""
-        response = own_refusal(refused.status, str(refused), refused.headers)
+        response = refused.refusal()
         if refused.status in LOGGED:
             # Quoted, because the sender chose the path, and it may contain line ends.
             request = f"{scope['method']} {canonical_route(scope['path'])[:100]!r}"
@@ -187,7 +192,7 @@ class Gateway:
                 body = await read_body(receive, memory, administration.MAX_BODY_BYTES)
                 weigh(memory, body)
             except Refused as refused:
-                await send_refusal(send, own_refusal(refused.status, str(refused), refused.headers))
+                await send_refusal(send, refused.refusal())
                 return
             except ConnectionAbortedError:
                 return
@@ -228,7 +233,7 @@ class Gateway:
             with self._revocation.watched(caller, under_way.revoke):
                 await self._serving.serve(outlet.request, outlet, outlet.journal, call_litellm, enters_litellm=enters_litellm)
         except Refused as refused:
-            await outlet.refuse(own_refusal(refused.status, str(refused), refused.headers))
+            await outlet.refuse(refused.refusal())
         except asyncio.CancelledError as ended:
             under_way.accept_end(ended)
         except Exception:
