@@ -165,5 +165,5 @@ def test_a_relative_path_in_a_container(peopled, monkeypatch, capsys, command):
     """In a container, whose folder is not the user's, the command says how the file comes out of it or into it."""
     monkeypatch.setenv("CLAUDE_PROXY_PROJECT", str(peopled))
     (says,) = refused(capsys, peopled, command, "claude-proxy.backup")
-    assert f"proxy {'claude-proxy ' if command == 'backup' else ''}{command} - " in says
+    assert f"proxy {command} - " in says
     assert "docker compose " in says

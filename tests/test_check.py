@@ -1086,6 +1086,7 @@ def test_the_models_of_a_project(project):
     rows = {row["name"]: row for row in json.loads(run(project, "models", "--json").stdout)}
     assert rows["openrouter"]["model"] == "qwen/qwen3.6-plus:free"
     assert (rows["demo"]["ready"], rows["kimi"]["ready"]) == (True, False)
+    assert {name: rows[name]["fallbacks"] for name in ("claude-*", "claude-demo")} == {"claude-*": ["glm"], "claude-demo": []}
 
 
 SHAPES = st.recursive(

@@ -50,7 +50,7 @@ TABLE_ROW = re.compile(r"^\| `(?P<name>[A-Z][A-Z0-9_]*)` \|(?P<cells>.*)\|$", re
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
-COMMAND = re.compile(r"(?:^|\s)(?:claude-proxy|-m claude_proxy|run --rm proxy)[ ]+(?P<arguments>[^\n|<>]+)", re.MULTILINE)
+COMMAND = re.compile(r"(?:^|\s)(?:claude-proxy|-m claude_proxy|run --rm proxy)[ ]+(?P<arguments>[^\n|<>)]+)", re.MULTILINE)
 # A message of somebody else's has its author in front of it; every other one is the proxy's own.
 SPEAKERS = ("Anthropic: ", "Claude Code: ", "LiteLLM: ", "Python: ", "make: ")
 
@@ -286,6 +286,21 @@ def test_readme_leads_to_every_page():
     """Whoever reads README finds a link to each page of docs/ and to the changelog."""
     targets = {match["target"].partition("#")[0] for match in LINK.finditer(README)}
     assert set(PAGES) - {"README.md"} <= targets
+
+
+def test_pages_are_short():
+    """README fits 200 lines, and an operator reads the page about the pool in five minutes."""
+    assert len(README.splitlines()) <= 200
+    assert len(FENCE.sub("", PAGES["docs/pool.md"]).split()) <= 1100
+
+
+def test_no_page_makes_a_public_env():
+    """A copy of .env.example is made with a mode that closes it to others, because it will hold keys."""
+    texts = {**PAGES, **{name: (ROOT / name).read_text(encoding="utf-8") for name in (".env.example", "docker-compose.yml")}}
+    copies = {name: re.findall(r"\b(\w+(?: -m \d+)?) \.env\.example \.env\b", text) for name, text in texts.items()}
+    made = {command for found in copies.values() for command in found} - {"diff"}
+    assert made == {"install -m 600"}
+    assert all(copies[name] for name in ("README.md", "docs/deploy.md", ".env.example", "docker-compose.yml"))
 
 
 @pytest.mark.parametrize("page", PAGES)

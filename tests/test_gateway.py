@@ -496,6 +496,25 @@ async def test_the_first_thing_that_claude_code_asks(method, path):
     assert response.content == (b"" if method == "HEAD" else b"claude-proxy\n")
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("HEAD", "/api/hello", 200),
+        ("GET", "/anthropic/api/hello", 200),
+        ("HEAD", "/some/base", 401),
+        ("GET", "/.well-known/oauth-authorization-server", 401),
+        ("POST", "/oauth/device_authorization", 401),
+    ],
+)
+async def test_a_probe_of_claude_code_is_no_failed_login(caplog, method, path, status):
+    """What Claude Code sends before a login, without a token, is not logged; the next wrong token is, in a line of its own."""
+    inner = Inner()
+    response = await ask(inner, method, path, headers={})
+    assert (response.status_code, inner.scope, caplog.records) == (status, None, [])
+    await ask(inner, method, "/v1/models", headers={"x-litellm-api-key": "made-up-wrong"})
+    assert [record.getMessage() for record in caplog.records] == [f"refused {method} '/v1/models' from 127.0.0.1: HTTP 401"]
+
+
 @pytest.mark.parametrize("path", ["/health/liveliness", "/health/liveness", "/health/readiness", "/health/readiness/"])
 async def test_health_without_a_token(path):
     """Load balancers ask without a token, and LiteLLM answers."""
@@ -943,12 +962,12 @@ async def test_a_lane_s_error_is_the_client_s():
 
 
 async def test_a_model_that_nobody_serves_is_refused():
-    """What the plan refuses is the client's error, and recorded like any other."""
+    """What the plan refuses is the client's error, and its record has the reason, not only the error's type."""
     records = []
     more, _ = on_a_lane()
     answer = await ask(Inner(), body=BODY | {"model": "none"}, record=records.append, **more)
     assert refusal(answer) == (404, "not_found_error", "false")
-    assert [(record.requested, record.status, record.error) for record in records] == [("none", 404, "not_found_error")]
+    assert [(record.requested, record.status, record.error) for record in records] == [("none", 404, "unknown_model")]
 
 
 @pytest.mark.parametrize("parses", [False, True])

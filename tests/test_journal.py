@@ -31,6 +31,21 @@ def test_attempts_are_noted_in_order():
     assert journal.attempts == 4
 
 
+def test_a_failover_has_its_cause():
+    """It has the reason of the attempt before it, once, in parentheses."""
+    journal = Journal()
+    journal.begin(Provider.CLAUDE, "anthropic/claude-x")
+    for served in ("anthropic/claude-x", "anthropic/glm"):
+        journal.cause = "HTTP 529 overloaded_error"
+        journal.begin(Provider.CLAUDE, served)
+    journal.begin(Provider.OPENAI, "openai/x")
+    assert journal.failovers == [
+        "anthropic/claude-x: retried (HTTP 529 overloaded_error)",
+        "anthropic/claude-x: failed over to anthropic/glm (HTTP 529 overloaded_error)",
+        "anthropic/glm: failed over to openai/x",
+    ]
+
+
 def test_only_the_attempt_that_answered_is_counted():
     """What an attempt said that was left for another one is neither the response's usage nor its error."""
     journal = Journal(usage=Usage(1, 1), error="interrupted", labels=["one"])

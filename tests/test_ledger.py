@@ -21,9 +21,11 @@ from claude_proxy.usage.ledger_page import (
     FIRST_BYTE,
     MAX_FAILOVERS,
     MAX_NAMES,
+    NOT_ALLOWED,
     OTHER,
     OWN_NAMES,
     TOTAL,
+    UNKNOWN,
     Names,
     Totals,
 )
@@ -385,6 +387,20 @@ def test_a_made_up_name_counts_once_it_was_answered():
     assert {name: (numbers.requests, numbers.errors) for name, numbers in found.items()} == {
         OTHER: (2, 1), "claude-junk-1": (2, 1)
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("error", "name"), [("unknown_model", UNKNOWN), ("model_not_allowed", NOT_ALLOWED)])
+def test_a_refused_name_is_counted_by_its_reason(error, name):
+    """Requests for models that the proxy refuses have a line for each reason, which takes no place of a made-up name."""
+    one = ledger(listed=listed)
+    for number in range(30):
+        one.record(replace(refused(number), error=error, served=""))
+    one.record(refused(1))
+    counted = {names.model: (names.served, numbers.requests, numbers.errors) for names, numbers in one.totals().items()}
+    assert counted == {name: ("", 30, 30), OTHER: ("", 1, 1)}
+    again = ledger("b", listed=listed)
+    again.merge(one.everything())
+    assert again.totals() == one.totals()
 
 
 def test_a_listed_name_counts_without_an_answer():

@@ -98,6 +98,7 @@ async def test_a_model_that_a_key_may_not_use(kind):
     outcome = await Client().hears(start(403), part(body), LAST)
     assert (outcome.status, outcome.refusal.status) == (400, 400)
     assert json.loads(outcome.refusal.body)["error"] == {"type": "invalid_request_error", "message": "key not allowed"}
+    assert outcome.why == "HTTP 400 model_not_allowed"
 
 
 @pytest.mark.parametrize(

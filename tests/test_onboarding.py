@@ -22,6 +22,7 @@ from claude_proxy.config.client_models import (
     MODEL_VARIABLES,
     SEARCH_VARIABLE,
 )
+from claude_proxy.config.picker_rows import COMPACT_VARIABLE
 from claude_proxy.config.settings import Settings
 
 TOKEN, OAUTH = "sk-made-up-token", "sk-ant-oat01-made-up-a"
@@ -293,9 +294,9 @@ SONNET, OPUS = "claude-sonnet-4-6", "claude-opus-4-8"
     ("name", "context", "rows"),
     [
         ("usual", "200000", {"usual": SONNET, "large": SONNET, "huge": OPUS}),
-        ("middle", "128000", {"middle": None, "usual": SONNET, "large": SONNET, "huge": OPUS}),
-        ("large", "400000", {"large": None, "usual": SONNET, "huge": OPUS}),
-        ("huge", "1100000", {"huge": None, "usual": SONNET, "large": SONNET}),
+        ("middle", "128000", {"middle": SONNET, "usual": SONNET, "large": SONNET, "huge": OPUS}),
+        ("large", "400000", {"large": OPUS, "usual": SONNET, "huge": OPUS}),
+        ("huge", "1100000", {"huge": OPUS, "usual": SONNET, "large": SONNET}),
         ("small", "32000", {"small": None, "middle": None, "usual": SONNET, "large": SONNET, "huge": OPUS}),
         (None, "32000", {"small": None, "middle": None, "usual": SONNET, "large": SONNET, "huge": OPUS}),
     ],
@@ -309,6 +310,7 @@ def test_the_models_for_the_picker(name, context, rows):
     assert {row["model"]: row.get("behavesAs") for row in picker["options"]} == rows | {"opus-of-ours": OPUS}
     assert next(iter(picker["options"]))["model"] == name or name is None
     assert one.environment()[CONTEXT_VARIABLE] == context
+    assert one.environment().get(COMPACT_VARIABLE) == (context if name in ("middle", "large") else None)
     assert picker.get("replaceBuiltInOptions", False) is (name is not None)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from claude_proxy.anthropic.errors import own_refusal
+from claude_proxy.anthropic.errors import Refusal, own_refusal
 from claude_proxy.proxy.outcome import DONE, Outcome, failed
 
 REFUSAL = own_refusal(503, "no luck")
@@ -38,3 +38,19 @@ def test_a_provider_says_when_to_ask_again(value, seconds):
 def test_the_pools_own_time_is_no_providers():
     """Who waits for the end of the pool's limits would ask the same pool again."""
     assert failed(429, own_refusal(429, "x", [("retry-after", "7")]), of_pool=True).retry_after is None
+
+
+@pytest.mark.parametrize(
+    ("outcome", "why"),
+    [
+        (DONE, ""),
+        (failed(503, REFUSAL), "HTTP 503 overloaded_error"),
+        (failed(502, REFUSAL, cause="no response in time"), "no response in time"),
+        (failed(429, REFUSAL, of_pool=True), "no usable credential"),
+        (failed(502, Refusal(200, [], b"", whole=False)), "the response broke off"),
+        (failed(404, own_refusal(404, "secret words", reason="unknown_model")), "HTTP 404 unknown_model"),
+    ],
+)
+def test_why_an_attempt_failed(outcome, why):
+    """The log has the status and the kind of an error, or the proxy's own words; never the error's message."""
+    assert outcome.why == why

@@ -58,6 +58,7 @@ def test_a_model_that_nobody_serves():
     """It is a 404, as Anthropic says it, which Claude Code does not repeat."""
     with pytest.raises(Refused, match="model: nobody is not served by this proxy") as caught:
         plan("nobody", config(fallbacks=[{"*": ["glm"]}]))
+    assert caught.value.refusal().reason == "unknown_model"
     assert caught.value.status == 404
 
 

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import signal
-import time
 import traceback
 
 import pytest
@@ -114,10 +113,8 @@ async def test_redis_hangs(new_redis, keep, monkeypatch):
     store = keep(RedisStore(server.url))
     await store.push([row("a")])
     server.process.send_signal(signal.SIGSTOP)
-    started = time.monotonic()
     with pytest.raises(StoreUnavailable, match="TimeoutError"):
         await store.pull(0)
-    assert time.monotonic() - started < 2
     server.process.send_signal(signal.SIGCONT)
     assert await contents(store) == {"a": (NOW, "1")}
 

@@ -99,8 +99,9 @@ async def test_fallbacks_are_asked_in_order():
     client = await world.serve()
     assert (world.asked, client.body) == (["claude-x", "glm", "claude-y"], b"claude-y")
     assert client.journal.failovers == [
-        "anthropic/claude-x: failed over to anthropic/glm", "anthropic/glm: failed over to anthropic/claude-y"
-    ]  # fmt: skip
+        "anthropic/claude-x: failed over to anthropic/glm (HTTP 429 rate_limit_error)",
+        "anthropic/glm: failed over to anthropic/claude-y (HTTP 500 api_error)",
+    ]
 
 
 async def test_a_fallback_has_no_fallbacks_of_its_own():
@@ -198,7 +199,7 @@ async def test_a_repetition_that_answers_ends_it():
     world = World({"num_retries": 5}, glm=(error(500), DONE))
     client = await world.serve("glm")
     assert (world.asked, client.body) == (["glm", "glm"], b"glm")
-    assert client.journal.failovers == ["anthropic/glm: retried"]
+    assert client.journal.failovers == ["anthropic/glm: retried (HTTP 500 api_error)"]
 
 
 async def test_the_pause_is_as_long_as_config_yaml_has_it():

@@ -39,13 +39,13 @@ def test_the_end_of_a_start(tmp_path):
     lines = texts(reported(tmp_path, **secrets, PROXY_USER_TOKENS=f"anna={USER}", PORT="4321"))
     assert lines == [
         "Claude credentials in the pool: 1 (mode rotate).",
-        "Models that are ready: demo, claude-*.",
-        "Not ready: glm: set ZAI_API_KEY.",
-        "All requests use the fast lanes.",
-        "Who can use it: the static token, 1 user with a token of its own.",
+        "Ready models: demo, claude-*.",
+        "Not ready: glm. Set ZAI_API_KEY in .env.",
+        "All requests go directly to the provider, without LiteLLM.",
+        "Accepted tokens: the static token, the token of 1 user.",
         f"claude-proxy {__version__} is ready: open http://127.0.0.1:4321/ in a browser.",
         "Credentials, rate limits and usage: http://127.0.0.1:4321/pool",
-        "Settings for Claude Code, with the token: `make settings`",
+        "To print the settings for Claude Code, with the token: `make settings`",
     ]
     assert "docker compose exec proxy claude-proxy settings" in texts(reported(tmp_path, container=True))[-1]
 
@@ -53,8 +53,8 @@ def test_the_end_of_a_start(tmp_path):
 @pytest.mark.parametrize(
     ("environ", "lines"),
     [
-        ({}, ["Models that are ready: demo.", f"Not ready: claude-*: {start_report.NO_CREDENTIAL}."]),
-        ({"CLAUDE_TOKEN_MODE": "passthrough"}, ["Models that are ready: demo, claude-*."]),
+        ({}, ["Ready models: demo.", f"Not ready: claude-*. {start_report.NO_CREDENTIAL}"]),
+        ({"CLAUDE_TOKEN_MODE": "passthrough"}, ["Ready models: demo, claude-*."]),
     ],
 )
 def test_what_a_model_of_claude_lacks(tmp_path, environ, lines):
@@ -68,7 +68,7 @@ def test_a_name_almost_as_the_variable_that_is_set(tmp_path, monkeypatch):
     monkeypatch.delenv("OPENAI_KEY", raising=False)
     gpt = {"model_name": "gpt", "litellm_params": {"model": "openai/gpt-5.2", "api_key": "os.environ/OPENAI_KEY"}}
     lines = texts(reported(tmp_path, DEMO, gpt))
-    assert "Not ready: gpt: set OPENAI_KEY (did you mean OPENAI_API_KEY, which is set?)." in lines
+    assert "Not ready: gpt. Set OPENAI_KEY in .env. Did you mean OPENAI_API_KEY, which is set?" in lines
 
 
 def test_a_fallback_that_is_not_ready(tmp_path):
@@ -79,7 +79,7 @@ def test_a_fallback_that_is_not_ready(tmp_path):
     loaded = {"model_list": [DEMO, CLAUDE, GLM], "router_settings": {"fallbacks": fallbacks}}
     settings = Settings.parse({"CLAUDE_TOKEN_MODE": "passthrough"})
     found = texts(start_report.serves(settings, loaded, path, container=False))
-    assert "Fallbacks that are skipped because they are not ready: glm." in found
+    assert "These models are fallbacks, but are skipped until they are ready: glm." in found
 
 
 def test_the_lanes(tmp_path):
@@ -88,7 +88,7 @@ def test_the_lanes(tmp_path):
     assert "All requests go through LiteLLM because of litellm_settings.cache (config.yaml line 3)." in found
     found = texts(reported(tmp_path, DEMO, GEMINI))
     assert "LiteLLM translates the requests for gemini." in found
-    assert "All other requests use the fast lanes." in found
+    assert "All other requests go directly to the provider, without LiteLLM." in found
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_what_is_written_is_reported(tmp_path):
     found = texts(start_report.begins(Settings.parse({"NUM_WORKERS": "2"}), [tmp_path / ".env", tmp_path / "token"]))
     assert found == [
         f"Wrote {tmp_path / '.env'}.",
-        f"Neither PROXY_STATIC_TOKEN nor a user is set: generated a token, written to {tmp_path / 'token'}.",
+        f"There is no token and no user yet, so the proxy generated a token and wrote it to {tmp_path / 'token'}.",
         f"claude-proxy {__version__} is starting with 2 processes ...",
     ]
 

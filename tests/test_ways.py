@@ -38,7 +38,7 @@ def test_a_model_that_needs_litellm_is_named():
     assert said(model_list=[CLAUDE, COUNTED, GPT]) == [
         "Requests for counted go through LiteLLM because of litellm_params.rpm",
         "LiteLLM translates the requests for gpt",
-        "All other requests use the fast lanes",
+        "All other requests go directly to the provider, without LiteLLM",
     ]
 
 
@@ -54,7 +54,7 @@ def test_a_provider_of_chat_completions_has_nothing_to_say():
     assert [*ways({"model_list": [GPT, counted, bedrock]}, Hosts(), endpoint_lookup=endpoint_lookup)] == [
         "Requests for counted-gpt go through LiteLLM because of litellm_params.rpm",
         "LiteLLM translates the requests for bedrock",
-        "All other requests use the fast lanes",
+        "All other requests go directly to the provider, without LiteLLM",
     ]
 
 
@@ -64,7 +64,7 @@ def test_check_tells_a_provider_of_chat_completions_by_its_name():
     gemini = {"model_name": "gemini", "litellm_params": {"model": "gemini/x"}}
     assert [*ways({"model_list": [*direct, gemini]}, Hosts(), endpoint_lookup=likely_endpoint)] == [
         "LiteLLM translates the requests for gemini",
-        "All other requests use the fast lanes",
+        "All other requests go directly to the provider, without LiteLLM",
     ]
 
 

@@ -31,6 +31,10 @@ POOL_ROUTES = frozenset(("POST", f"/pool/{action}") for action in POOL_ACTIONS)
 OWN_CHANGES = POOL_ROUTES | {("POST", "/budget")}
 # Claude Code sends HEAD / at every start, without a token; the others are for load balancers and Docker.
 PUBLIC_ROUTES = frozenset({"/", "/health/liveliness", "/health/liveness", "/health/readiness"})
+# Claude Code tests its connection with this one before a login, without a token (2.1.332: HEAD at every start).
+HELLO = "/api/hello"
+# Claude Code also sends these without a token, to look for a way to log in; this proxy has none.
+LOGIN_PROBES = frozenset({"/v1/oauth/hello", "/.well-known/oauth-authorization-server", "/oauth/device_authorization"})
 # A browser gets a page of these; another client gets text or data.
 WEB_PAGES = frozenset({"/", "/pool"})
 # Every virtual key of LiteLLM starts with this, unless it was chosen by hand.
@@ -139,6 +143,16 @@ def is_public(method: str, route: str, settings: Settings) -> bool:
     if route in PUBLIC_ROUTES:
         return True
     return settings.database_url is not None and (is_page(route) or (method, route) in SIGN_IN_ROUTES)
+
+
+def is_greeting(method: str, route: str) -> bool:
+    """Whether a request only tests whether the proxy responds."""
+    return route == "/" or (route == HELLO and method in ("GET", "HEAD"))
+
+
+def is_login_attempt(method: str, route: str, client: Client) -> bool:
+    """Whether a refused request is a failed login, which the operator should know of: not for a probe without a token."""
+    return bool(client.tokens) or not (method == "HEAD" or route in LOGIN_PROBES)
 
 
 def is_page(route: str) -> bool:

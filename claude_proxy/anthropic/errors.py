@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from claude_proxy.anthropic.sse import event_data, whole_events
+from claude_proxy.anthropic.sse import event_data, events, whole_events
 from claude_proxy.asgi import Headers, Send, encoded
 
 ERROR_TYPES = {
@@ -20,6 +20,8 @@ ERROR_TYPES = {
 RETRYABLE = frozenset({408, 409, 429})
 # Headers of an error that say whether to retry, and when.
 RETRY_HEADERS = ("retry-after", "x-should-retry")
+# Reasons for which a model is refused. The log has them instead of the error's type, which other errors have too.
+UNKNOWN_MODEL, MODEL_NOT_ALLOWED, MODEL_NOT_READY = "unknown_model", "model_not_allowed", "model_not_ready"
 # After these words, LiteLLM's 401 contains the end of the received key, its hash and the name of a table.
 KEY_DETAILS = " Received API Key"
 # And that for a spent budget names the key's alias and the end of the key.
@@ -40,26 +42,44 @@ class Refusal:
     body: bytes
     # False when the upstream broke off its response: the client's connection is then closed instead of completed.
     whole: bool = True
+    # For the log, where the error's type says too little; empty: the type.
+    reason: str = ""
 
 
 class Refused(Exception):
     """The request is refused. ``status`` and ``headers`` are for the response; the message is for the client.
 
     Without ``headers`` the response has ``x-should-retry: false``; without ``kind`` its error type is that of the status.
+    ``reason`` is for the log.
     """
 
-    def __init__(self, status: int, message: str, headers: list[tuple[str, str]] | None = None, *, kind: str = "") -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        headers: list[tuple[str, str]] | None = None,
+        *,
+        kind: str = "",
+        reason: str = "",
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.headers = headers
         self.kind = kind
+        self.reason = reason
+
+    def refusal(self) -> Refusal:
+        """Return the response."""
+        return own_refusal(self.status, str(self), self.headers, kind=self.kind, reason=self.reason)
 
 
-def own_refusal(status: int, message: str, headers: list[tuple[str, str]] | None = None, *, kind: str = "") -> Refusal:
+def own_refusal(
+    status: int, message: str, headers: list[tuple[str, str]] | None = None, *, kind: str = "", reason: str = ""
+) -> Refusal:
     """Return one of the proxy's errors in Anthropic's shape; without ``headers`` it has ``x-should-retry: false``."""
     extra = [("x-should-retry", "false")] if headers is None else headers
     body = json.dumps(error_body(kind or error_type(status), message)).encode()
-    return Refusal(status, [("content-type", "application/json"), *extra], body)
+    return Refusal(status, [("content-type", "application/json"), *extra], body, reason=reason)
 
 
 def refusal_of(status: int, body: bytes, headers: Headers) -> Refusal:
@@ -73,6 +93,20 @@ def refusal_of(status: int, body: bytes, headers: Headers) -> Refusal:
 def error_type(status: int) -> str:
     """Return Anthropic's error type for a status."""
     return ERROR_TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
+
+
+def kind_of(refusal: Refusal) -> str:
+    """Return the reason of an error for the log; without one its type, from its body or from an event in it."""
+    if refusal.reason:
+        return refusal.reason
+    for data in (refusal.body, *events(refusal.body)):
+        try:
+            error = json.loads(data)["error"]["type"]
+        except (ValueError, RecursionError, LookupError, TypeError):
+            continue
+        if isinstance(error, str):
+            return error
+    return error_type(refusal.status)
 
 
 def error_message(body: bytes, status: int) -> str:

@@ -75,7 +75,8 @@ def _row(entry: Mapping[str, Any], facts: Facts, hosts: Hosts) -> Row:
         host=_host(params, provider, hosts, facts),
         model=model or prefix,
         missing=models.unset_variables({"model_list": [entry]}, facts.environ).get(name, ()),
-        fallbacks=chain(name, _fallbacks(facts)),
+        # The demo always responds by itself.
+        fallbacks=() if provider is Provider.DEMO else chain(name, _fallbacks(facts)),
         access_groups=tuple(str(group) for group in groups) if isinstance(groups, list) else (),
     )
 

@@ -114,7 +114,7 @@ CHECKS: tuple[Check, ...] = (
     Check("LiteLLM is the release that was tested", installation.litellm_version),
     Check("the HTTP proxies of the environment can be read", installation.outbound_proxies),
     Check("nothing unknown runs when Python starts", installation.startup_files),
-    Check("the lane of every request is known", models.ways_of_requests, When.COMMAND, Needs.MODELS),
+    Check("it is known which requests go through LiteLLM", models.ways_of_requests, When.COMMAND, Needs.MODELS),
     Check("no other program uses the port", listening.port, When.ONLINE),
     Check("every host can be reached", hosts.hosts, When.ONLINE, Needs.MODELS),
     Check("the clock is right", hosts.clock, When.ONLINE),

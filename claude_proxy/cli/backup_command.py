@@ -21,6 +21,10 @@ from claude_proxy.cli.parsing import Options
 from claude_proxy.cli.progress import doing
 from claude_proxy.cli.project import MOUNTED_PROJECT
 
+# In a container: as root with the right to read every file, because .env may be readable for its owner alone.
+IN_DOCKER = (
+    "docker compose run --rm -T --no-deps -u 0 --cap-add DAC_READ_SEARCH proxy backup - --passphrase-file - < PASSPHRASE > FILE"
+)
 SHORTEST = 12
 STREAM = "-"
 
@@ -31,15 +35,14 @@ def back_up(options: Options) -> None:
         raise click.UsageError("--without-secrets and --passphrase-file exclude each other.")
     if options.file == STREAM and sys.stdout.isatty():
         raise CommandError("A backup is not text: send it into a file, as in `claude-proxy backup - > FILE`.")
-    _require_stream(options.file, "docker compose exec -T proxy claude-proxy backup - --passphrase-file - < PASSPHRASE > FILE")
+    _require_stream(options.file, IN_DOCKER)
     if options.file != STREAM and os.path.lexists(options.file) and not options.force:
         raise CommandError(f"{options.file} exists. Choose another name, or add --force to replace it.")
     with doing("Reading the files ..."):
         found = backup_files.gather(options.project, options.data, os.environ, secrets=not options.without_secrets)
     if found.unreadable and not options.skip_unreadable:
-        raise CommandError(
-            *found.unreadable, "Nothing was written. Run the command as the owner of these files, or add --skip-unreadable."
-        )
+        way = f"Run `{IN_DOCKER}`" if os.environ.get(MOUNTED_PROJECT) else "Run the command as the owner of these files"
+        raise CommandError(*found.unreadable, f"Nothing was written. {way}, or add --skip-unreadable.")
     if not found.files:
         raise CommandError(f"{options.project}: has no .env, no config.yaml and no state. --project names another folder.")
     missing = (*found.missing, *(f"{one} It cannot be read: copy it yourself." for one in found.unreadable))

@@ -20,17 +20,18 @@ from claude_proxy.config.client_models import (
     LONG_MARK,
     MODEL_VARIABLES,
     SUBAGENT_VARIABLE,
-    USUAL_CONTEXT,
     ClientModels,
-    Row,
     of_another_model,
 )
 from claude_proxy.config.model_access import Limits
+from claude_proxy.config.picker_rows import COMPACT_VARIABLE, USUAL_CONTEXT, Row
 from claude_proxy.config.settings import VARIABLES, Settings
 from claude_proxy.litellm.windows import listed_window
 
 # What a command empties in a user's own settings.json, which may be those of another form or model.
-REPLACED_VARIABLES = (*MODEL_VARIABLES, FORCE_VARIABLE, CONTEXT_VARIABLE, CHECK_VARIABLE, CHECK_MODEL_VARIABLE)
+REPLACED_VARIABLES = (
+    *MODEL_VARIABLES, FORCE_VARIABLE, CONTEXT_VARIABLE, COMPACT_VARIABLE, CHECK_VARIABLE, CHECK_MODEL_VARIABLE,
+)  # fmt: skip
 # Names of commands that a printed function must not replace.
 TAKEN_COMMANDS = frozenset({"claude", "claude-proxy"})
 # What a function for Claude itself is called: no model is named there.

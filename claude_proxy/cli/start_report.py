@@ -16,13 +16,13 @@ from claude_proxy.cli import onboarding
 from claude_proxy.config import models, static_token
 from claude_proxy.config.deployments import likely_endpoint
 from claude_proxy.config.settings import LogFormat, Settings, TokenMode
-from claude_proxy.config.ways import ways
+from claude_proxy.config.ways import DIRECTLY, ways
 from claude_proxy.providers.endpoints import Hosts, Provider
 
 LOGGER = "claude_proxy.start"
-# How the settings block is printed: by `make` in a clone, by the image's command in a container.
 # What Claude's models lack without a credential in the pool.
-NO_CREDENTIAL = "add a credential with `claude-proxy pool add LABEL`, or let users log in themselves (form B)"
+NO_CREDENTIAL = "Add a credential with `claude-proxy pool add LABEL`, or let users use their own Claude login (form B)."
+# How the settings block is printed: by `make` in a clone, by the image's command in a container.
 IN_A_CLONE = "`make settings`"
 IN_A_CONTAINER = "`claude-proxy settings` in the container (`docker compose exec proxy claude-proxy settings`)"
 
@@ -50,9 +50,10 @@ def write(lines: Iterable[Line], log_format: LogFormat, out: TextIO) -> None:
 def begins(settings: Settings, written: Iterable[Path]) -> Iterator[Line]:
     """Yield what is reported before the server starts."""
     for path in written:
-        generated = path.name == static_token.NAME
-        reason = "Neither PROXY_STATIC_TOKEN nor a user is set: generated a token, written to" if generated else "Wrote"
-        yield Line(f"{reason} {path}.")
+        if path.name == static_token.NAME:
+            yield Line(f"There is no token and no user yet, so the proxy generated a token and wrote it to {path}.")
+        else:
+            yield Line(f"Wrote {path}.")
     yield Line(f"claude-proxy {__version__} is starting with {counted(settings.workers, 'process', 'processes')} ...")
 
 
@@ -68,7 +69,7 @@ def serves(
     yield from _dangers(settings)
     yield Line(f"claude-proxy {__version__} is ready: open {url}/ in a browser.")
     yield Line(f"Credentials, rate limits and usage: {url}/pool")
-    yield Line(f"Settings for Claude Code, with the token: {IN_A_CONTAINER if container else IN_A_CLONE}")
+    yield Line(f"To print the settings for Claude Code, with the token: {IN_A_CONTAINER if container else IN_A_CLONE}")
 
 
 def _dangers(settings: Settings) -> Iterator[Line]:
@@ -85,11 +86,11 @@ def _access(settings: Settings, *, generated: bool) -> Iterator[Line]:
     users = len(settings.users.all_users())
     found = [
         *([f"the {'generated' if generated else 'static'} token"] if settings.static_token else []),
-        *([f"{users} with a token of their own" if users > 1 else "1 user with a token of its own"] if users else []),
-        *(["virtual keys of the database"] if settings.database_url else []),
+        *([f"the {'tokens' if users > 1 else 'token'} of {counted(users, 'user', 'users')}"] if users else []),
+        *(["the virtual keys in the database"] if settings.database_url else []),
     ]
     if found:
-        yield Line(f"Who can use it: {', '.join(found)}.")
+        yield Line(f"Accepted tokens: {', '.join(found)}.")
     else:
         words = "Nobody can use the proxy yet: there is no static token and no user. `claude-proxy user add NAME` adds a user."
         yield Line(words, logging.WARNING)
@@ -98,17 +99,17 @@ def _access(settings: Settings, *, generated: bool) -> Iterator[Line]:
 def _models(settings: Settings, loaded: Mapping[str, Any]) -> Iterator[Line]:
     lacking = missing(settings, loaded)
     ready = [name for name in models.model_names(loaded) if name not in lacking]
-    yield Line(f"Models that are ready: {', '.join(ready) or 'none'}.")
+    yield Line(f"Ready models: {', '.join(ready) or 'none'}.")
     by_need: dict[tuple[str, ...], list[str]] = {}
     for name, needs in lacking.items():
         by_need.setdefault(needs, []).append(name)
     candidates = set_variables(loaded, os.environ, os.environ)
     for needs, names in by_need.items():
-        words = NO_CREDENTIAL if needs == (NO_CREDENTIAL,) else f"set {' and '.join(needs)}"
-        meant = [f"did you mean {one}, which is set?" for one in set_instead(needs, candidates).values()]
-        yield Line(f"Not ready: {', '.join(names)}: {words}{f' ({meant[0]})' if meant else ''}.")
+        words = NO_CREDENTIAL if needs == (NO_CREDENTIAL,) else f"Set {' and '.join(needs)} in .env."
+        meant = [f" Did you mean {one}, which is set?" for one in set_instead(needs, candidates).values()]
+        yield Line(f"Not ready: {', '.join(names)}. {words}{meant[0] if meant else ''}")
     if skipped := sorted(fallback_targets(loaded) & lacking.keys()):
-        yield Line(f"Fallbacks that are skipped because they are not ready: {', '.join(skipped)}.")
+        yield Line(f"These models are fallbacks, but are skipped until they are ready: {', '.join(skipped)}.")
 
 
 def fallback_targets(loaded: Mapping[str, Any]) -> set[str]:
@@ -143,7 +144,7 @@ def _lanes(settings: Settings, loaded: Mapping[str, Any], path: Path) -> Iterato
         lines = Lines()
     hosts, database = Hosts(settings.claude_base), settings.database_url is not None
     found = [*ways(loaded, hosts, endpoint_lookup=likely_endpoint, database=database, lines=lines.at, file=path.name)]
-    yield from (Line(f"{sentence}.") for sentence in found or ["All requests use the fast lanes"])
+    yield from (Line(f"{sentence}.") for sentence in found or [f"All requests go {DIRECTLY}"])
 
 
 def counted(number: int, one: str, several: str) -> str:

@@ -1,11 +1,20 @@
 """What Claude Code needs to know of the models: which are Claude, their windows, the rows for ``/model``. No I/O."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from claude_proxy.config import models
 from claude_proxy.config.model_access import Limits
+from claude_proxy.config.picker_rows import (
+    COMPACT_VARIABLE,
+    LONG_CONTEXT,
+    USUAL_CONTEXT,
+    Row,
+    described,
+    larger_known,
+    needs_compact_variable,
+    smaller_known,
+)
 from claude_proxy.config.settings import Settings
 from claude_proxy.config.users import folded
 from claude_proxy.providers.endpoints import Hosts, Provider, matches
@@ -23,10 +32,6 @@ FORCE_VARIABLE = "CLAUDE_CODE_SUBAGENT_MODEL_FORCE"
 # Claude Code 2.1.332 assumes a million tokens for a model that it does not know, and would compact far too late. It reads this
 # variable for such a model only, and not where the name ends with LONG_MARK.
 CONTEXT_VARIABLE = "CLAUDE_CODE_MAX_CONTEXT_TOKENS"
-USUAL_CONTEXT, LONG_CONTEXT = 200_000, 1_000_000
-# With `behavesAs` in a row of modelPicker, Claude Code treats a model as a Claude model that it knows: the same window and the
-# same effort levels. The largest window first. A row has no field for the window itself.
-KNOWN_MODELS = {LONG_CONTEXT: "claude-opus-4-8", USUAL_CONTEXT: "claude-sonnet-4-6"}
 # In auto mode Claude Code 2.1.332 has Anthropic's server check each call, and no other server can: behind another model it
 # refuses every call that needs a check. With the first one off it checks by itself, with requests to the model of the second.
 CHECK_VARIABLE, CHECK_MODEL_VARIABLE = "CLAUDE_CODE_AUTO_MODE_SERVER", "CLAUDE_CODE_AUTO_MODE_MODEL"
@@ -40,29 +45,11 @@ LONG_MARK = "[1m]"
 ListedWindow = Callable[[str], int | None]
 
 
-@dataclass(frozen=True)
-class Row:
-    """A model in Claude Code's ``/model``, with the window that it has."""
-
-    model: str
-    context: int
-    # The Claude model that Claude Code treats it as. Without one the window is that of ``CONTEXT_VARIABLE``.
-    behaves_as: str | None
-
-    def fields(self) -> dict[str, str]:
-        """Return the row as settings.json has it."""
-        shown = {"model": self.model, "label": self.model, "description": described(self.context)}
-        return shown | ({"behavesAs": self.behaves_as} if self.behaves_as else {})
-
-
-def described(context: int) -> str:
-    """Return what Claude Code shows beside a model's name."""
-    return f"Through claude-proxy, {context:,} tokens"
-
-
 def of_another_model(model: str, context: int | None) -> dict[str, str]:
     """Return the variables that Claude Code needs for a model that is not Claude."""
     window = {CONTEXT_VARIABLE: str(context)} if context else {}
+    if context and needs_compact_variable(context):
+        window[COMPACT_VARIABLE] = str(context)
     return window | {CHECK_VARIABLE: "0", CHECK_MODEL_VARIABLE: model, SEARCH_VARIABLE: SEARCH}
 
 
@@ -130,7 +117,7 @@ class ClientModels:
         size = self.context_of(model)
         if self.is_claude(model):
             return Row(model, size, str(self.deployments(model)[0]["litellm_params"]["model"]).rpartition("/")[2])
-        return Row(model, size, next((known for window, known in KNOWN_MODELS.items() if window <= size), None))
+        return Row(model, size, smaller_known(size))
 
     def rows(
         self, names: Sequence[str], own: str | None = None, *, is_claude: bool = True, context: int | None = None
@@ -138,8 +125,7 @@ class ClientModels:
         """Return the rows for ``/model``, the user's ``own`` model first, and the window of ``CONTEXT_VARIABLE``.
 
         That variable is one for all models without ``behavesAs``: the window of the own model, ``context``, else the smallest
-        of the rows. A model that takes less is left out, or Claude Code would send it more than it takes. A window that no
-        known model has is exact by the variable only, so an own model that is not Claude has no ``behavesAs`` then.
+        of the rows. A model that takes less is left out, or Claude Code would send it more than it takes.
         """
         found = {name: self.row_of(name) for name in names if not name.startswith("claude-") or not self.is_claude(name)}
         if own is None or is_claude:
@@ -148,7 +134,7 @@ class ClientModels:
             context = min(sizes, default=None)
         else:
             context = context or USUAL_CONTEXT
-            first = (Row(own, context, KNOWN_MODELS.get(context)),)
+            first = (Row(own, context, larger_known(context)),)
         others = [row for row in found.values() if row.model != own and (row.behaves_as or row.context >= (context or 0))]
         return (*first, *others), context
 

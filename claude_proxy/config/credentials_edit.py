@@ -20,7 +20,7 @@ from claude_proxy.secret import Secret
 
 HEAD = (
     "# The pool's Claude credentials. `claude-proxy pool` and the page write this file, and you may edit it. A change applies\n"
-    "# within seconds. A command keeps all comments except those in the entry that it changes. Settings: docs/pool.md.\n"
+    "# within seconds. A command keeps all comments except those in the entry that it changes. Settings: docs/credentials.md.\n"
 )
 # The keys of an entry that can be changed.
 SETTABLE = ("label", "kind", "made", *TERMS)

@@ -1,4 +1,4 @@
-"""Which lane requests take, in words: for the report of a start, and for ``check``."""
+"""Which requests go through LiteLLM, in words: for the report of a start, and for ``check``."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -7,6 +7,8 @@ from claude_proxy.config.deployments import LITELLMS_FORMAT, EndpointLookup, Lan
 from claude_proxy.config.features import reasons
 from claude_proxy.providers.endpoints import Hosts
 
+# For requests that one of the proxy's own lanes sends.
+DIRECTLY = "directly to the provider, without LiteLLM"
 # Returns `line 7` for a path of keys in config.yaml; empty where it is not known.
 LineOf = Callable[..., str]
 
@@ -47,7 +49,7 @@ def ways(
     if others:
         yield f"LiteLLM translates the requests for {', '.join(dict.fromkeys(others))}"
     if because or others:
-        yield "All other requests use the fast lanes"
+        yield f"All other requests go {DIRECTLY}"
 
 
 def placed(reason: str, lines: LineOf, file: str) -> str:

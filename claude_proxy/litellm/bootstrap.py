@@ -17,7 +17,7 @@ from litellm.proxy._types import UserAPIKeyAuth
 from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
 
 from claude_proxy.access.routes import OPEN_NOTICE, is_open
-from claude_proxy.anthropic.errors import Refused, own_refusal
+from claude_proxy.anthropic.errors import Refused
 from claude_proxy.check import watcher
 from claude_proxy.config import backup, signing_keys
 from claude_proxy.config import models as config
@@ -160,7 +160,7 @@ async def count_tokens(_: Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)])
         await app.serving.check_model(entrance.request)
         target = plan(entrance.request.name, app.config).first
     except Refused as refused:
-        entrance.refusal = own_refusal(refused.status, str(refused), refused.headers)
+        entrance.refusal = refused.refusal()
         return Response(status_code=refused.status)
     outcome = await app.serving.count_tokens(entrance.request, target, entrance.outlet, entrance.journal)
     entrance.refusal = outcome.refusal

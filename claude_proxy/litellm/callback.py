@@ -63,7 +63,7 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
             await self.app.serving.check_model(entrance.request)
             planned = plan(data["model"], self.app.config)
         except Refused as refused:
-            entrance.refusal = own_refusal(refused.status, str(refused), refused.headers)
+            entrance.refusal = refused.refusal()
             raise AttemptRefused(str(refused)) from None
         if "fallbacks" not in data and (planned.fallbacks.general or self.app.config.routing.fallbacks):
             data["fallbacks"] = [*planned.fallbacks.general]

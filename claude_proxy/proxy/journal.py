@@ -30,14 +30,15 @@ class Journal:
     of_client: bool = False
     # Anthropic's error type of a response that failed after a success status; "interrupted" for one that broke off.
     error: str = ""
+    # Why the last attempt failed, in a few words; empty if it is not known.
+    cause: str = ""
 
     def begin(self, provider: Provider, served: str, model: str = "") -> None:
-        """Record the start of an attempt at a deployment of a model of config.yaml."""
-        if self.served and served != self.served:
-            self.failovers.append(f"{self.served}: {FAILED_OVER_TO}{served}")
-        elif self.served:
-            self.failovers.append(f"{self.served}: {RETRIED}")
-        self.attempts += 1
+        """Record the start of an attempt at a deployment of a model; after a failed one, also which model failed and why."""
+        if self.served:
+            step = RETRIED if served == self.served else f"{FAILED_OVER_TO}{served}"
+            self.failovers.append(f"{self.served}: {step}{f' ({self.cause})' if self.cause else ''}")
+        self.attempts, self.cause = self.attempts + 1, ""
         # Usage and error of the previous attempt do not belong to this response.
         self.usage, self.summary, self.reported, self.error = None, None, None, ""
         self.of_client = False

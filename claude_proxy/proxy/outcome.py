@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from claude_proxy.anthropic.errors import Refusal
+from claude_proxy.anthropic.errors import Refusal, kind_of
 
 # More digits are not a plausible waiting time.
 MAX_DIGITS = 9
@@ -19,6 +19,17 @@ class Outcome:
     final: bool = True
     # Whether no upstream was reached: the pool refused, so waiting and trying the same pool again does not help.
     of_pool: bool = False
+    # What happened, in the proxy's own words, where status and type of the error do not say it.
+    cause: str = ""
+
+    @property
+    def why(self) -> str:
+        """The error in a few words for the log, without any text of the response."""
+        if self.cause or self.refusal is None:
+            return self.cause
+        if self.of_pool:
+            return "no usable credential"
+        return f"HTTP {self.status} {kind_of(self.refusal)}" if self.refusal.whole else "the response broke off"
 
     @property
     def done(self) -> bool:
@@ -37,6 +48,6 @@ class Outcome:
 DONE = Outcome()
 
 
-def failed(status: int, refusal: Refusal, *, final: bool = False, of_pool: bool = False) -> Outcome:
+def failed(status: int, refusal: Refusal, *, final: bool = False, of_pool: bool = False, cause: str = "") -> Outcome:
     """Return the outcome of an attempt that has sent nothing to the client."""
-    return Outcome(status, refusal, final, of_pool)
+    return Outcome(status, refusal, final, of_pool, cause)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from random import choices
 from typing import NamedTuple
 
-from claude_proxy.anthropic.errors import Refused
+from claude_proxy.anthropic.errors import MODEL_NOT_READY, UNKNOWN_MODEL, Refused
 from claude_proxy.config.deployments import Deployment, Lane
 from claude_proxy.config.models import ActiveConfig, Fallbacks
 from claude_proxy.providers.endpoints import Provider
@@ -50,8 +50,9 @@ def plan(name: str, config: ActiveConfig) -> Plan:
     """Return the plan for a model. Raises ``Refused`` for an unknown model and for one without its key."""
     deployments = config.deployments(name)
     if not deployments:
-        raise Refused(404, f"model: {name} is not served by this proxy")
+        raise Refused(404, f"model: {name} is not served by this proxy", reason=UNKNOWN_MODEL)
     missing = config.missing(name)
     if missing:
-        raise Refused(400, f"{name} is not ready: set {' and '.join(missing)} on the proxy (.env) and restart it.")
+        words = f"{name} is not ready: set {' and '.join(missing)} on the proxy (.env) and restart it."
+        raise Refused(400, words, reason=MODEL_NOT_READY)
     return Plan(Target(name, deployments), config.fallbacks(name))

@@ -20,14 +20,13 @@ States and transitions; a combination that is not in the table sends nothing.
 A response without an end closes the client's connection, because the upstream's response was incomplete too.
 """
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum, auto
 
-from claude_proxy.anthropic.errors import Refusal, error_event, error_type, own_refusal, send_refusal
-from claude_proxy.anthropic.sse import KEEPALIVE, events
+from claude_proxy.anthropic.errors import Refusal, error_event, error_type, kind_of, own_refusal, send_refusal
+from claude_proxy.anthropic.sse import KEEPALIVE
 from claude_proxy.anthropic.usage import Usage
 from claude_proxy.asgi import Headers, Send, encoded
 from claude_proxy.credentials.redaction import Redactor
@@ -147,7 +146,7 @@ class ClientResponse:
         if self.begun:
             return
         refusal = self._clean(refusal)
-        self._error_kind = _kind(refusal) if refusal.whole else "interrupted"
+        self._error_kind = kind_of(refusal) if refusal.whole else "interrupted"
         early = self.state is State.EARLY
         if not refusal.whole:
             self.state = State.PASSING
@@ -287,14 +286,3 @@ class ClientResponse:
     def _secrets_of_client(self) -> list[Secret]:
         client = self.request.client
         return [*client.tokens, *([client.credential.secret] if client.credential else [])]
-
-
-def _kind(refusal: Refusal) -> str:
-    for data in (refusal.body, *events(refusal.body)):
-        try:
-            error = json.loads(data)["error"]["type"]
-        except (ValueError, RecursionError, LookupError, TypeError):
-            continue
-        if isinstance(error, str):
-            return error
-    return error_type(refusal.status)

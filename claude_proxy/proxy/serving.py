@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from claude_proxy.anthropic.error_kinds import is_content_policy
-from claude_proxy.anthropic.errors import Refused, own_refusal
+from claude_proxy.anthropic.errors import MODEL_NOT_ALLOWED, Refused, own_refusal
 from claude_proxy.config.deployments import Deployment, Lane
 from claude_proxy.config.models import ActiveConfig
 from claude_proxy.config.routing import pause
@@ -97,7 +97,7 @@ class Serving:
             return
         forbidden = await offloaded(len(request.raw), limits.forbidden, request.user, request.name, request.raw)
         if forbidden:
-            raise Refused(400, limits.refusal(request.user, forbidden))
+            raise Refused(400, limits.refusal(request.user, forbidden), reason=MODEL_NOT_ALLOWED)
 
     async def _model_of(self, request: Request, outlet: ClientResponse) -> str:
         """Return the model that responds to a request: the requested one, or that of the first rule that applies."""
@@ -151,7 +151,9 @@ class Serving:
         seconds = one.timeout or routing.timeout or READ_SECONDS
         if request.streams:
             seconds = one.stream_timeout or routing.stream_timeout or seconds
-        return await self._lanes[one.lane].attempt(Attempt(request, one, outlet, journal, seconds, capture, fields))
+        outcome = await self._lanes[one.lane].attempt(Attempt(request, one, outlet, journal, seconds, capture, fields))
+        journal.cause = outcome.why
+        return outcome
 
     async def _by_plan(
         self, request: Request, planned: Plan, outlet: ClientResponse, journal: Journal, call_litellm: CallLitellm
@@ -191,9 +193,9 @@ class Serving:
         retries ten times.
         """
         if target.enters_litellm:
-            return self._rewritten(
-                request, target, await self._with_keepalives(outlet, call_litellm(target.name, planned=True))
-            )
+            outcome = await self._with_keepalives(outlet, call_litellm(target.name, planned=True))
+            journal.cause = journal.cause or outcome.why
+            return self._rewritten(request, target, outcome)
         work = self._attempts(request, target, outlet, journal, repeats=repeats)
         return await (work if target.is_claude else self._with_keepalives(outlet, work))
 

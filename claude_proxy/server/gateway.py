@@ -31,6 +31,8 @@ from claude_proxy.access.routes import (
     canonical_route,
     check_route,
     identify,
+    is_greeting,
+    is_login_attempt,
     is_page,
     is_public,
     nobody,
@@ -146,21 +148,8 @@ class Gateway:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, route = scope["method"], canonical_route(scope["path"])
         sent = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
-        if route == "/":
-            if wants_page(method, route, accepted(sent)):
-                await page("start", self._settings)(scope, receive, send)
-                return
-            await send_refusal(send, Refusal(200, [("content-type", "text/plain")], b"claude-proxy\n"), head=method == "HEAD")
-            return
         inner = {**scope, "path": route, "raw_path": route.encode()}
-        if self._sign_in is not None and self._sign_in.serves(route):
-            await self._public(inner, receive, send, self._sign_in, MAX_FORM_BYTES)
-            return
-        if is_public(method, route, self._settings) or wants_page(method, route, accepted(sent)):
-            inner["headers"] = encoded(header_policy.for_litellm(sent, None))
-            if is_page(route):
-                inner["path"] = scope["path"]  # the path of a page's folder ends with a slash
-            await self._public(inner, receive, send)
+        if await self._without_token(inner, scope["path"], sent, receive, send):
             return
         client = header_policy.read(sent)
         try:
@@ -168,6 +157,9 @@ class Gateway:
             self._check_browser(caller, method, route, sent)
             check_mode(client.mode)
         except Refused as refused:
+            if not is_login_attempt(method, route, client):
+                await send_refusal(send, refused.refusal(), head=method == "HEAD")
+                return
             wrong_token = refused.status == 401 and bool(client.tokens)
             await self._refuse(refused, scope, receive, send, wrong_token=wrong_token)
             return
@@ -182,22 +174,36 @@ class Gateway:
             else:
                 await self._authenticated(inner, head, memory, receive, send)
 
+    async def _without_token(self, scope: Scope, path: str, sent: Headers, receive: Receive, send: Send) -> bool:
+        """Serve a request that needs no token, whose whole path is ``path``; return whether it was one."""
+        method, route = scope["method"], scope["path"]
+        if is_greeting(method, route):
+            if wants_page(method, route, accepted(sent)):
+                await page("start", self._settings)(scope, receive, send)
+            else:
+                greeting = Refusal(200, [("content-type", "text/plain")], b"claude-proxy\n")
+                await send_refusal(send, greeting, head=method == "HEAD")
+        elif self._sign_in is not None and self._sign_in.serves(route):
+            await self._public(scope, receive, send, self._sign_in, MAX_FORM_BYTES)
+        elif is_public(method, route, self._settings) or wants_page(method, route, accepted(sent)):
+            scope["headers"] = encoded(header_policy.for_litellm(sent, None))
+            if is_page(route):
+                scope["path"] = path  # the path of a page's folder ends with a slash
+            await self._public(scope, receive, send)
+        else:
+            return False
+        return True
+
     async def _take_telemetry(
         self, relay: TelemetryRelay, signal: str, head: "_Head", read: Callable[[], Awaitable[bytes]], send: Send
     ) -> None:
         """Pass a client's telemetry to the collector, with the user that its token belongs to."""
-        try:
-            body = await read()
-        except Refused as refused:
-            await send_refusal(send, own_refusal(refused.status, str(refused), refused.headers))
-            return
-        except ConnectionAbortedError:
-            return
         caller = head.caller
         # Only LiteLLM could say whose a virtual key is.
-        content = b"" if caller.role is Role.KEY else body
-        sender = Sender(caller.name, self._config.groups.of_user(caller.name, caller.groups))
-        await send_refusal(send, await relay.take(signal, head.headers, content, sender))
+        known = caller.role is not Role.KEY
+        sender = Sender(caller.name, self._config.groups.of_user(caller.name, caller.groups)) if known else None
+        if (response := await relay.take(signal, head.headers, read, sender)) is not None:
+            await send_refusal(send, response)
 
     async def _client_route(self, caller: Caller, scope: Scope, sent: Headers, receive: Receive, send: Send) -> None:
         """Respond without LiteLLM's app and without a limit; no body is read."""
@@ -243,7 +249,7 @@ class Gateway:
 
     async def _refuse(self, refused: Refused, scope: Scope, receive: Receive, send: Send, *, wrong_token: bool = False) -> None:
         """Respond with an error, log it if the operator needs it, and delay a client that keeps sending wrong tokens."""
-        response = own_refusal(refused.status, str(refused), refused.headers)
+        response = refused.refusal()
         if refused.status in LOGGED:
             # Quoted, because the sender chose the path, and it may contain line ends.
             request = f"{scope['method']} {canonical_route(scope['path'])[:100]!r}"
@@ -272,7 +278,7 @@ class Gateway:
                 body = await read_body(receive, memory, limit)
                 weigh(memory, body)
             except Refused as refused:
-                await send_refusal(send, own_refusal(refused.status, str(refused), refused.headers))
+                await send_refusal(send, refused.refusal())
                 return
             except ConnectionAbortedError:
                 return
@@ -316,7 +322,7 @@ class Gateway:
                 outlet.charge = await self._admission.admit(outlet.request, outlet.journal) if self._admission else None
                 await self._serving.serve(outlet.request, outlet, outlet.journal, call_litellm, enters_litellm=enters_litellm)
         except Refused as refused:
-            await outlet.refuse(own_refusal(refused.status, str(refused), refused.headers, kind=refused.kind))
+            await outlet.refuse(refused.refusal())
         except asyncio.CancelledError as ended:
             under_way.accept_end(ended)
         except Exception:

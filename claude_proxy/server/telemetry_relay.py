@@ -5,11 +5,11 @@ The client gets a 200 whether it is passed on or dropped: after an error, Claude
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import NamedTuple
 
-from claude_proxy.anthropic.errors import Refusal, own_refusal
+from claude_proxy.anthropic.errors import Refusal, Refused, own_refusal
 from claude_proxy.asgi import Headers
 from claude_proxy.config.telemetry import Telemetry
 from claude_proxy.proxy.offload import offloaded
@@ -26,6 +26,10 @@ MAX_WAITING, MAX_WAITING_BYTES = 1000, 32 * 1024 * 1024
 SEND_SECONDS = 10.0
 # How long a stop waits for what has not been sent yet.
 CLOSE_SECONDS = 2.0
+
+
+# Reads the whole body of a request.
+Read = Callable[[], Awaitable[bytes]]
 
 
 class _Waiting(NamedTuple):
@@ -48,15 +52,23 @@ class TelemetryRelay:
         self._sending: asyncio.Task[None] | None = None
         self._failed = False
 
-    async def take(self, signal: str, headers: Headers, body: bytes, sender: Sender) -> Refusal:
-        """Return the response to a client whose telemetry is in ``body``."""
+    async def take(self, signal: str, headers: Headers, read: Read, sender: Sender | None) -> Refusal | None:
+        """Return the response to a client's telemetry, which is passed on only with a sender; None if the client has left."""
+        try:
+            return await self._response(signal, headers, await read(), sender)
+        except Refused as refused:
+            return refused.refusal()
+        except ConnectionAbortedError:
+            return None
+
+    async def _response(self, signal: str, headers: Headers, body: bytes, sender: Sender | None) -> Refusal:
         named = {name.lower(): value.strip().lower() for name, value in headers}
         media_type = named.get("content-type", "").partition(";")[0].strip()
         response = Refusal(200, [("content-type", media_type)], b"")
         if media_type != otlp.PROTOBUF:
             response = Refusal(200, [("content-type", otlp.JSON)], b"{}")
         collector = self._collector()
-        if collector is None or not collector.clients or not body:
+        if collector is None or not collector.clients or sender is None or not body:
             return response
         coding = named.get("content-encoding", "")
         try:

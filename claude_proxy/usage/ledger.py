@@ -7,7 +7,7 @@ Five rules:
   3. A month that ended more than ``DETAIL_DAYS`` ago has one page for all processes, which replaces its days.
   4. A listed model is counted under its own name. A made-up name (a client chose it, and a pattern of config.yaml accepts it)
      is counted under its own name once a request for it has succeeded, for up to ``OWN_NAMES`` names of a user in all days of
-     detail. Everything else is counted as ``OTHER``.
+     detail. A refused name is counted as ``UNKNOWN`` or ``NOT_ALLOWED``, everything else as ``OTHER``.
   5. Pages, and every sum of them, are bounded (``usage/ledger_page.py``), and so is the number of pages.
 
 All calls come from one event loop. The ledger is shared like the pool's state (``state/replication.py``).
@@ -23,18 +23,22 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 
+from claude_proxy.anthropic.errors import MODEL_NOT_ALLOWED, UNKNOWN_MODEL
 from claude_proxy.config.users import folded
 from claude_proxy.state.rows import Row
 from claude_proxy.text import clean
 from claude_proxy.usage.ledger_page import (
     FAILOVERS,
     FIRST_BYTE,
+    GENERAL_NAMES,
     MAX_AHEAD,
     MAX_FAILOVERS,
     MAX_NUMBER,
+    NOT_ALLOWED,
     OTHER,
     OWN_NAMES,
     TOTAL,
+    UNKNOWN,
     USAGE,
     Entry,
     Events,
@@ -68,6 +72,8 @@ MAX_WRITERS = 100
 MAX_PAGES = 20_000
 MAX_AGE_DAYS = 3660
 MAX_WRITER = 64
+# The name under which a model is counted that the proxy refused, by the reason.
+REFUSED_MODELS = {UNKNOWN_MODEL: UNKNOWN, MODEL_NOT_ALLOWED: NOT_ALLOWED}
 # The status for a client that has disconnected.
 LEFT = 499
 # Characters that start a formula in a spreadsheet.
@@ -100,8 +106,9 @@ class Ledger:
         page = self._days.setdefault(place, Page())
         user = clean(folded(record.user))
         model = self._model_of(record, user)
-        made_up = model != OTHER and not self._listed(record.requested)
-        names = Names(user, model, clean(record.served) if model != OTHER else "", clean(record.credential))
+        made_up = model not in GENERAL_NAMES and not self._listed(record.requested)
+        served = "" if model in GENERAL_NAMES else clean(record.served)
+        names = Names(user, model, served, clean(record.credential))
         usage = record.usage
         counted = (usage.input, usage.output, usage.cache_read, usage.cache_write)
         tokens = [min(max(0, tokens), MAX_NUMBER) for tokens in counted]
@@ -110,7 +117,7 @@ class Ledger:
         page.add_time((TOTAL, model), record.seconds, made_up=made_up)
         for text in record.failovers:
             left = clean(text.partition(": ")[0])
-            page.add((FAILOVERS, OTHER if (made_up or model == OTHER) and is_of_model(text) else left), (1,))
+            page.add((FAILOVERS, OTHER if (made_up or model in GENERAL_NAMES) and is_of_model(text) else left), (1,))
         page.stamp = _later(page.stamp, now)
         self._changed.add(_day_key(*place))
         self._note_events(record, names, now)
@@ -120,6 +127,8 @@ class Ledger:
         name = clean(record.requested)
         if self._listed(record.requested):
             return name
+        if record.error in REFUSED_MODELS:
+            return REFUSED_MODELS[record.error]
         own = self._own.get(user, set())
         if name not in own:
             if not is_answered(record) or len(own) >= OWN_NAMES:
@@ -304,7 +313,7 @@ def is_answered(record: Record) -> bool:
 def is_of_model(failover: str) -> bool:
     """Return whether a failover left a model, whose name a client may have made up, rather than a credential."""
     reason = failover.partition(": ")[2]
-    return reason == RETRIED or reason.startswith(FAILED_OVER_TO)
+    return reason.startswith((FAILED_OVER_TO, RETRIED))
 
 
 def _no_formula(text: str) -> str:

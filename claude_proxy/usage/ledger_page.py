@@ -22,7 +22,9 @@ from claude_proxy.state.rows import Row
 from claude_proxy.text import MAX_NAME, clean
 from claude_proxy.usage.request_log import MAX_TEXT
 
-OTHER = "other"
+# Names that stand for many models: the rest, models that the proxy does not serve, and models that a user may not use.
+OTHER, UNKNOWN, NOT_ALLOWED = "other", "unknown model", "model not allowed"
+GENERAL_NAMES = frozenset({"", OTHER, UNKNOWN, NOT_ALLOWED})
 # The maximum numbers of names in one position, of entries, and of made-up model names of one user.
 MAX_NAMES = 200
 MAX_ENTRIES = 2000
@@ -122,7 +124,7 @@ class Page:
             return self._fitting(without_model(entry), made_up=False) if made_up else self._rest(entry)
         for place, name in enumerate(names, start=1):
             seen = self._seen.setdefault((kind, made_up, place), set())
-            if name in ("", OTHER) or name in seen:
+            if name in GENERAL_NAMES or name in seen:
                 continue
             if len(seen) < MAX_NAMES:
                 seen.add(name)
@@ -167,7 +169,7 @@ def total_of(pages: Iterable[Iterable[tuple[Entry, Sequence[float]]]]) -> Entrie
 
 def bounded(entries: Mapping[Entry, Sequence[float]], listed: Listed) -> Entries:
     """Return entries within the bounds of a page. The most used names are kept; equal entries give equal results."""
-    made_up = {name: not listed(name) for name in {_model(entry) for entry in entries} if name not in ("", OTHER)}
+    made_up = {name: not listed(name) for name in {_model(entry) for entry in entries} if name not in GENERAL_NAMES}
     kept = _kept_names(entries, made_up)
     by_anybody = frozenset(name for names in kept.values() for name in names)
     page = Page()
@@ -201,7 +203,7 @@ def _kept_names(entries: Mapping[Entry, Sequence[float]], made_up: Mapping[str, 
 def own_names(entries: Collection[Entry], listed: Listed) -> Iterable[tuple[str, str]]:
     """Yield user and model of a page's entries with a made-up model name."""
     for kind, *names in entries:
-        if kind == USAGE and names[1] not in ("", OTHER) and not listed(names[1]):
+        if kind == USAGE and names[1] not in GENERAL_NAMES and not listed(names[1]):
             yield names[0], names[1]
 
 

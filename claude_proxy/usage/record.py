@@ -32,7 +32,8 @@ class Record:
     failovers: tuple[str, ...] = ()
     # Whether the request was only a token count, which no provider bills.
     counts_tokens: bool = False
-    # Anthropic's error type, or "interrupted" for a response that broke off; empty for a success.
+    # Anthropic's error type, the reason why a model was refused (UNKNOWN_MODEL and others of anthropic/errors.py), or
+    # "interrupted" for a response that broke off; empty for a success.
     error: str = ""
     # What the response costs, in whole micro-USD; None if no price is known.
     cost: int | None = None

@@ -200,16 +200,27 @@ class Compose:
     def settings(self) -> dict[str, dict[str, str]]:
         return json.loads(self("exec", "-T", "proxy", "claude-proxy", "settings").stdout)
 
-    def docker(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def environment(self) -> dict[str, str]:
+        """Return what a shell has set in which ``docker compose`` is about this project."""
         ports = {"PORT": self.port, "SCALE_PORT": self.scale_port, "HTTPS_PORT": self.https_port, "HTTP_PORT": self.http_port}
         environment = self.engine | {name: str(port) for name, port in ports.items()} | {"PROXY_BIND": "127.0.0.1"}
-        environment |= self.variables
+        environment |= self.variables | {"COMPOSE_PROJECT_NAME": self.name}
         # What compose reads by itself, and what makes the starts short.
         names = ("docker-compose.yml", "docker-compose.override.yml", OFTEN)
         environment["COMPOSE_FILE"] = ":".join(name for name in names if (self.folder / name).exists())
+        return environment
+
+    def shell(self, commands: str) -> subprocess.CompletedProcess[str]:
+        """Run commands of a page as they stand there."""
+        return subprocess.run(
+            ["sh", "-ec", commands], cwd=self.folder, env=self.environment(), stdin=subprocess.DEVNULL, capture_output=True,
+            text=True, check=False,
+        )  # fmt: skip
+
+    def docker(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             ["docker", *arguments],
-            cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+            cwd=self.folder, env=self.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0 or not check, f"docker {' '.join(arguments)}: {done.stdout[-2000:]}{done.stderr[-4000:]}"
         return done

@@ -1,6 +1,7 @@
 """The image and the compose file, built and run on a real engine."""
 
 import json
+import re
 import shutil
 import ssl
 import subprocess
@@ -406,6 +407,29 @@ def test_tls_sends_a_plain_request_to_https(encrypted: httpx.Client, equipped: C
     """A token is not asked for over a connection that everybody can read."""
     plain = httpx.head(f"http://localhost:{equipped.http_port}/", trust_env=False)
     assert (plain.status_code, plain.headers["location"].partition(":")[0]) == (308, "https")
+
+
+def test_a_backup_moves_to_a_new_machine(equipped):
+    """The commands of docs/deploy.md save a private .env and a running proxy's users, and restore both on a new machine."""
+    equipped.up()
+    token = json.loads(equipped.inside("claude-proxy user add moved --json").stdout)["token"]
+    folder, page = equipped.folder, (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
+    section = page.split("### In Docker", 1)[1].split("\n## ", 1)[0].split("\n### ", 1)[0]
+    backup, restore = re.findall(r"^```\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    (folder / "PASSPHRASE").write_text("a made-up passphrase\n", encoding="utf-8")
+    saved = {name: (folder / name).read_bytes() for name in (".env", "config.yaml")}
+    done = equipped.shell(backup)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "claude-proxy.backup").stat().st_mode & 0o777 == 0o600
+    equipped("down", "--volumes", "--timeout", "3")
+    for name in saved:
+        (folder / name).unlink()
+    done = equipped.shell(restore)
+    assert done.returncode == 0, done.stderr
+    assert {name: (folder / name).read_bytes() for name in saved} == saved
+    assert (folder / ".env").stat().st_mode & 0o777 == 0o600
+    equipped.up()
+    assert [ask(equipped, one).status_code for one in (token, OWN_TOKEN)] == [200, 200]
 
 
 def test_an_edited_config_is_taken_up_by_a_restart(equipped):

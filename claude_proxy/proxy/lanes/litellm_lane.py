@@ -1,10 +1,11 @@
 """The lane to LiteLLM's app: relays its response as it arrives, and converts its errors to an outcome."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from claude_proxy.anthropic import messages
-from claude_proxy.anthropic.errors import STATUS_OF_ERRORS, refusal_of, without_tracebacks
+from claude_proxy.anthropic.errors import MODEL_NOT_ALLOWED, STATUS_OF_ERRORS, refusal_of, without_tracebacks
 from claude_proxy.anthropic.sse import error_of, events, json_object
 from claude_proxy.anthropic.usage import StreamSummary, usage_of
 from claude_proxy.asgi import Message
@@ -53,9 +54,11 @@ class LitellmResponse:
         if self._error is None or self._outlet.begun:
             return DONE
         body = bytes(self._held)
-        status = 400 if _denies_model(body) else int(self._error["status"])
+        denied = _denies_model(body)
+        status = 400 if denied else int(self._error["status"])
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self._error["headers"]]
-        return failed(status, refusal_of(status, body, headers))
+        refusal = refusal_of(status, body, headers)
+        return failed(status, replace(refusal, reason=MODEL_NOT_ALLOWED) if denied else refusal)
 
     async def _start(self, message: Message) -> None:
         status = int(message["status"])

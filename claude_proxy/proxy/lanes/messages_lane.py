@@ -274,8 +274,8 @@ def _headers(attempt: Attempt, key: str) -> Headers:
 def broken(host: str, error: UpstreamError, late: int = 504) -> Outcome:
     """Return the outcome of a missing or incomplete response; ``late`` is the status for a timeout."""
     if isinstance(error, TimedOutError):
-        return failed(late, own_refusal(late, f"{host} did not respond in time.", []))
+        return failed(late, own_refusal(late, f"{host} did not respond in time.", []), cause="no response in time")
     if isinstance(error, UnreachableError):
-        return failed(502, own_refusal(502, f"{host} cannot be reached: {error}.", []))
+        return failed(502, own_refusal(502, f"{host} cannot be reached: {error}.", []), cause=f"cannot be reached: {error}")
     words = f"{host} {error}" if isinstance(error, UnreadableError) else f"{host} broke off its response ({error})"
     return failed(502, own_refusal(502, words, []))
