@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from claude_proxy.access import administration
 from claude_proxy.anthropic.errors import Refused
-from claude_proxy.config.settings import Settings
+from claude_proxy.config.settings import Settings, TokenMode
 from claude_proxy.config.users import SignedIn
 from claude_proxy.secret import Secret
-from claude_proxy.upstream.headers import PROXY_TOKEN, Client
+from claude_proxy.upstream.headers import PROXY_TOKEN, TOKEN_MODE, Client
 
 # The only routes that call a model. On all others the gateway removes a client's Claude credential.
 MODEL_ROUTES = frozenset(
@@ -198,6 +198,15 @@ def canonical_route(path: str) -> str:
     """Return a path without the alias prefix and without slashes at its end."""
     route = path.removeprefix(ALIAS_PREFIX) if path == ALIAS_PREFIX or path.startswith(f"{ALIAS_PREFIX}/") else path
     return route.rstrip("/") or "/"
+
+
+def check_mode(mode: str | None) -> None:
+    """Raise ``Refused`` with 400 for an invalid ``x-claude-token-mode``."""
+    if mode is None:
+        return
+    options = [option.value for option in TokenMode]
+    if mode not in options:
+        raise Refused(400, f"{TOKEN_MODE} should hold {' or '.join(options)}.")
 
 
 def _first_part(route: str) -> str | None:

@@ -29,6 +29,7 @@ from claude_proxy.access.routes import (
     IsSession,
     Role,
     canonical_route,
+    check_mode,
     check_route,
     identify,
     is_greeting,
@@ -43,7 +44,7 @@ from claude_proxy.anthropic.request_view import RequestView
 from claude_proxy.asgi import App, Headers, Receive, Scope, Send, encoded
 from claude_proxy.config.models import ActiveConfig
 from claude_proxy.config.project_tag import project_in
-from claude_proxy.config.settings import Settings, TokenMode
+from claude_proxy.config.settings import Settings
 from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.providers.meter import Meter
 from claude_proxy.proxy.admission import Admission
@@ -178,14 +179,14 @@ class Gateway:
         """Serve a request that needs no token, whose whole path is ``path``; return whether it was one."""
         method, route = scope["method"], scope["path"]
         if is_greeting(method, route):
-            if wants_page(method, route, accepted(sent)):
+            if wants_page(method, route, header_policy.accepted(sent)):
                 await page("start", self._settings)(scope, receive, send)
             else:
                 greeting = Refusal(200, [("content-type", "text/plain")], b"claude-proxy\n")
                 await send_refusal(send, greeting, head=method == "HEAD")
         elif self._sign_in is not None and self._sign_in.serves(route):
             await self._public(scope, receive, send, self._sign_in, MAX_FORM_BYTES)
-        elif is_public(method, route, self._settings) or wants_page(method, route, accepted(sent)):
+        elif is_public(method, route, self._settings) or wants_page(method, route, header_policy.accepted(sent)):
             scope["headers"] = encoded(header_policy.for_litellm(sent, None))
             if is_page(route):
                 scope["path"] = path  # the path of a page's folder ends with a slash
@@ -386,17 +387,3 @@ class _Head(NamedTuple):
     client: header_policy.Client
     headers: Headers
     caller: Caller
-
-
-def accepted(headers: Headers) -> str:
-    """Return the ``accept`` header; empty without one."""
-    return next((value for name, value in headers if name.lower() == "accept"), "")
-
-
-def check_mode(mode: str | None) -> None:
-    """Raise ``Refused`` with 400 for an invalid ``x-claude-token-mode``."""
-    if mode is None:
-        return
-    options = [option.value for option in TokenMode]
-    if mode not in options:
-        raise Refused(400, f"{header_policy.TOKEN_MODE} should hold {' or '.join(options)}.")

@@ -211,3 +211,8 @@ def _with_oauth_beta(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
 def _named_by_connection(headers: Headers) -> frozenset[str]:
     values = [value for name, value in headers if name.lower() == "connection"]
     return frozenset(word.strip().lower() for value in values for word in value.split(","))
+
+
+def accepted(headers: Headers) -> str:
+    """Return the ``accept`` header; empty without one."""
+    return next((value for name, value in headers if name.lower() == "accept"), "")
