@@ -90,6 +90,7 @@ class LitellmResponse:
             self._whole += data
         elif b'"usage"' in data:  # each message contains complete events
             self._summary.feed(data)
+            self._journal.usage = self._summary.usage  # a client may disconnect before the end
         await self._outlet.write(data)
         if last:
             self._summary.finish()
