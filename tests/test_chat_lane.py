@@ -8,6 +8,8 @@ from lanes import NO_ANSWERS, Received, Response, Upstream
 from stream_validator import read_events, read_message
 
 from claude_proxy import __version__
+from claude_proxy.anthropic.token_estimate import CHARACTERS_PER_TOKEN
+from claude_proxy.anthropic.usage import Usage
 from claude_proxy.config.deployments import Deployment, Lane
 from claude_proxy.config.web_search import WebSearch
 from claude_proxy.providers import compatibility
@@ -87,6 +89,7 @@ STOP, END = chunk(finish="stop"), b"data: [DONE]\n\n"
 WORDS = [chunk("one "), chunk("two"), STOP, USAGE, END]
 ERROR = chunk(choices=[], error={"message": "made up", "code": 503})
 WHOLE = Response(json=completion(content="one"))
+WHOLE_CHOICE = completion(content="one")["choices"][0]
 
 
 def stream_of(*chunks):
@@ -242,6 +245,26 @@ async def test_a_streamed_answer(kind, size):
     assert (message["model"], message["content"]) == ("asked", [{"type": "text", "text": "one two"}])
     assert (client.journal.usage.input, client.journal.usage.output) == (100, 7)
     assert upstream.sent[0].response.was_closed
+
+
+BILLED = chunk(choices=[], usage={"prompt_tokens": 100, "completion_tokens": 7, "cost": 0.25}, service_tier="flex")
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_what_decides_the_price_is_recorded(streams):
+    """The provider's service tier and reported price are in the record, whether its response is whole or a stream."""
+    client = received(stream=streams)
+    whole = completion(content="one", usage=None) | json.loads(BILLED.removeprefix(b"data: ")) | {"choices": [WHOLE_CHOICE]}
+    await ask(client, stream_of(chunk("one"), STOP, BILLED, END) if streams else Response(json=whole))
+    assert client.journal.usage == Usage(100, 7, service_tier="flex", cost=250_000)
+
+
+async def test_an_interrupted_stream_is_estimated():
+    """A provider reports its counts at the end of a stream; of one that breaks off, the text so far is counted."""
+    client = received(stream=True)
+    await ask(client, stream_of(chunk("w" * 400), RESET))
+    assert client.journal.error == "api_error"
+    assert (client.journal.usage.input > 0, client.journal.usage.output) == (True, 400 // CHARACTERS_PER_TOKEN)
 
 
 async def test_words_leave_as_they_come():
@@ -537,7 +560,7 @@ async def test_a_search_of_the_web(streams):
     assert [block["type"] for block in message["content"]] == ["server_tool_use", "web_search_tool_result", "text"]
     assert message["content"][0]["input"] == {"query": "ripe pears"}
     assert message["usage"]["server_tool_use"] == {"web_search_requests": 1}
-    assert (message["usage"]["input_tokens"], client.journal.usage.input, client.journal.usage.output) == (200, 200, 14)
+    assert (message["usage"]["input_tokens"], client.journal.usage) == (200, Usage(200, 14))  # the search is not the provider's
     assert (message["stop_reason"], message["model"]) == ("end_turn", "asked")
     sent = json.loads(first.body)
     assert [tool["function"]["name"] for tool in sent["tools"]] == ["web_search"]

@@ -17,7 +17,7 @@ from command_line import parsed
 
 from claude_proxy import __version__
 from claude_proxy.cli import onboarding
-from claude_proxy.config import client_models, model_access, web_search
+from claude_proxy.config import budgets, client_models, groups, model_access, prices, user_limits, web_search
 from claude_proxy.config import models as config
 from claude_proxy.config.settings import SECRET_NAMES, VARIABLES
 from claude_proxy.providers import demo, fetching, summary
@@ -211,6 +211,7 @@ def test_limits_in_the_documents_are_accepted():
     for block in (shown, yaml.safe_load(re.sub(r"^# ", "", commented, flags=re.MULTILINE))):
         assert list(model_access.mistakes(block | {"model_list": models})) == []
         assert list(fetching.mistakes(block)) == list(web_search.mistakes(block)) == []
+        assert [mistake for part in (budgets, groups, prices, user_limits) for mistake in part.mistakes(block)] == []
         assert model_access.Limits.of(block).allows("anna", "claude-opus-4-8")
 
 

@@ -44,6 +44,7 @@ RECORD = Record(
     first_byte_seconds=0.3,
     seconds=4.0,
     usage=Usage(10, 20, 30, 40),
+    cost=0,
 )
 NAMES = Names("anna", "claude-opus-4-8", "anthropic/claude-opus-4-8", "first")
 
@@ -170,9 +171,47 @@ def test_the_csv_holds_every_line_and_no_formula():
     one.record(replace(RECORD, user="=cmd|x"))
     one.record(RECORD)
     header, *lines = csv.reader(io.StringIO(one.csv()))
-    assert header == ["period", *Names._fields, *Totals._fields]
+    assert header == ["period", *Names._fields, *Totals._fields[:-2], "usd", "unpriced"]
     assert [line[:2] for line in lines] == [[TODAY, "'=cmd|x"], [TODAY, "anna"]]
-    assert lines[1][5:] == ["1", "0", "10", "20", "30", "40", "0"]
+    assert lines[1][5:] == ["1", "0", "10", "20", "30", "40", "0", "0.00", "0"]
+
+
+def test_costs_are_summed():
+    """Known costs are summed to the micro-USD; responses without one are counted, and their cost is never shown as 0."""
+    one, other = ledger("a"), ledger("b")
+    for cost in (100_001, 200_002, None):
+        one.record(replace(RECORD, cost=cost))
+    one.record(replace(RECORD, user="ben", cost=None))
+    one.record(replace(RECORD, user="carl", cost=None, served="", status=529))
+    other.merge(one.changed())
+    _, *lines = csv.reader(io.StringIO(other.csv()))
+    assert [(line[1], *line[-2:]) for line in lines] == [("anna", "0.300003", "1"), ("ben", "", "1"), ("carl", "0.00", "0")]
+    assert one.csv() == other.csv()
+    assert [totals.micro_usd for totals in other.totals().values()] == [300_003, 0, 0]
+
+
+def test_costs_do_not_change_the_form_of_a_page():
+    """A version without costs reads every other number of a page, and this version reads a page without costs."""
+    one, plain, again = ledger("a"), ledger("a"), ledger("b")
+    one.record(replace(RECORD, cost=7))
+    plain.record(RECORD)
+    (row,), (bare,) = one.changed(), plain.changed()
+    entries, bare_entries = json.loads(row.value), json.loads(bare.value)
+    assert [entry for entry in entries if entry[0][0] != "spent"] == bare_entries
+    assert [len(numbers) for (kind, *_), numbers in bare_entries if kind == "taken"] == [7]
+    again.merge([bare])
+    assert again.totals() == plain.totals()
+
+
+@pytest.mark.parametrize("costs", [[[0]], [[0, 1]], [[0, 1, 2, 3]], [[0, -1, 0]], [[0, True, 0]], [[[0], 1, 0]], 1, None])
+def test_a_page_with_costs_that_are_none(costs):
+    """A page with invalid costs is skipped as a whole, like one with another invalid number."""
+    one, other = ledger("a"), ledger("b")
+    one.record(replace(RECORD, cost=7))
+    (row,) = one.changed()
+    entries = [entry for entry in json.loads(row.value) if entry[0][0] != "spent"]
+    other.merge([replace(row, value=json.dumps([*entries, [["spent"], costs]]))])
+    assert other.totals() == {}
 
 
 # --- several processes -----------------------------------------------------------------------------------------------------

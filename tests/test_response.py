@@ -396,6 +396,39 @@ async def test_the_record():
     assert record.counts_tokens is False
 
 
+class Priced:
+    """Prices that are one micro-USD for each token."""
+
+    def cost(self, model, served, usage):
+        self.asked = model, served
+        return usage.input + usage.output
+
+
+async def test_a_record_has_its_cost():
+    """A record has the cost of the response at the model that responded, a fallback's own name, and the user's groups."""
+    client, prices = Client(Provider.CLAUDE), Priced()
+    client.journal.begin(Provider.OPENAI, "openai/gpt", "gpt")
+    await client.response.begin(200, [])
+    client.journal.usage = Usage(3, 4)
+    record = client.response.record(1.0, prices)
+    assert (record.cost, record.model, record.groups, prices.asked) == (7, "gpt", (), ("gpt", "openai/gpt"))
+    assert client.response.record(1.0).cost is None
+
+
+async def test_what_costs_nothing():
+    """A response without reported tokens, an error, and a response to the client's own login cost the operator nothing."""
+    silent, refused = Client(Provider.CLAUDE), Client(Provider.CLAUDE)
+    await refused.response.refuse(own_refusal(429, "busy"))
+    refused.journal.usage = Usage(3, 4)
+    assert [one.response.record(1.0, Priced()).cost for one in (silent, refused)] == [0, 0]
+    own, pooled = Client(Provider.CLAUDE), Client(Provider.CLAUDE)
+    for one, labels in ((own, ["first", "client"]), (pooled, ["client", "first"])):
+        await one.response.begin(200, [])
+        one.journal.labels += labels
+        one.journal.usage = Usage(3, 4)
+    assert [one.response.record(1.0, Priced()).cost for one in (own, pooled)] == [0, 7]
+
+
 async def test_a_keep_alive_is_no_first_byte():
     """The time to the first byte is that of the response's own."""
     client = await Client().reach(State.EARLY)

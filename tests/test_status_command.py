@@ -13,7 +13,8 @@ from claude_proxy.usage.ledger import Ledger
 from claude_proxy.usage.report import report
 
 URL = "http://127.0.0.1:4000"
-NUMBERS = "requests,errors,input,output,cache_read,cache_write,failovers"
+NUMBERS = "requests,errors,input,output,cache_read,cache_write,failovers,usd,unpriced"
+SHOWN = NUMBERS.removesuffix(",unpriced").replace(",", "  ")
 TOKEN, MASTER = "sk-made-up-token", "sk-made-up-master"
 
 
@@ -97,8 +98,8 @@ def test_a_watch_goes_on_until_ctrl_c(project, proxy, monkeypatch, capsys, optio
 @pytest.mark.parametrize(
     ("options", "first"),
     [
-        ([], f"user   {NUMBERS.replace(',', '  ')}"),
-        (["--by", "day", "--by", "model"], f"day         model  {NUMBERS.replace(',', '  ')}"),
+        ([], f"user   {SHOWN}"),
+        (["--by", "day", "--by", "model"], f"day         model  {SHOWN}"),
         (["--csv"], f"period,user,model,served,credential,{NUMBERS}"),
         (["--csv", "--by", "user"], f"user,{NUMBERS}"),
         (["--csv", "--by", "user", "--by", "user"], f"user,{NUMBERS}"),
@@ -124,7 +125,7 @@ def test_a_month_that_is_counted_whole_is_named(project, capsys):
     """A first day inside a month whose days are no longer known is reported beside the numbers."""
     with respx.mock(using="httpx") as mock:
         mock.get(f"{URL}/usage.csv").respond(
-            text=f"period,user,model,served,credential,{NUMBERS}\n2026-03,a,m,s,c,1,0,0,0,0,0,0\n"
+            text=f"period,user,model,served,credential,{NUMBERS}\n2026-03,a,m,s,c,1,0,0,0,0,0,0,0.00,0\n"
         )
         for day, noted in (("2026-03-02", True), ("2026-03-01", False), ("2026-02-02", False)):
             run(project, "usage", "--since", day)

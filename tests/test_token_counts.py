@@ -26,6 +26,22 @@ def test_counts(usage, counted):
     assert usage_in({"usage": usage}) == counted
 
 
+@pytest.mark.parametrize(
+    ("more", "terms"),
+    [
+        ({"service_tier": "flex"}, {"service_tier": "flex"}),
+        ({"service_tier": None, "usage": {"cost": 0.5}}, {"cost": 500_000}),
+        ({"service_tier": 1, "usage": {"cost": {"total": 1}}}, {}),
+        ({"service_tier": "x" * 41, "usage": {"cost": -1}}, {}),
+        ({"usage": {"cost": True}}, {}),
+    ],
+)
+def test_what_decides_the_price(more, terms):
+    """The service tier of a response and the price that OpenRouter reports are read; invalid ones are left out."""
+    usage = {"prompt_tokens": 10, "completion_tokens": 2} | more.pop("usage", {})
+    assert usage_in(more | {"usage": usage}) == Usage(10, 2, **terms)
+
+
 ODD = st.none() | st.booleans() | st.integers(-3, 30) | st.text(max_size=2) | st.floats() | st.lists(st.none(), max_size=1)
 NAMES = st.sampled_from(
     ["prompt_tokens", "completion_tokens", "cached_tokens", "prompt_cache_hit_tokens", "cache_creation_input_tokens"]

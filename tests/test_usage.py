@@ -39,6 +39,72 @@ def test_tokens_are_read_from_the_answer(answer, usage):
     assert usage_of(answer) == usage
 
 
+BILLED = {
+    "input_tokens": 10,
+    "output_tokens": 2,
+    "cache_read_input_tokens": 3,
+    "cache_creation_input_tokens": 4,
+    "cache_creation": {"ephemeral_5m_input_tokens": 1, "ephemeral_1h_input_tokens": 3},
+    "server_tool_use": {"web_search_requests": 5, "web_fetch_requests": 0},
+    "service_tier": "priority",
+    "speed": "fast",
+    "inference_geo": "us",
+    "cost": 0.0000123,
+    "iterations": [
+        {"type": "message", "input_tokens": 10, "output_tokens": 2},
+        {"type": "compaction", "input_tokens": 90, "output_tokens": 9},
+        {"type": "advisor_message", "model": "claude-x", "input_tokens": 7, "output_tokens": 1, "cache_read_input_tokens": 2},
+        {"type": "of the future", "input_tokens": 5},
+        "none",
+    ],
+}
+FURTHER = (("", Usage(90, 9)), ("claude-x", Usage(7, 1, 2)))
+WHOLE = Usage(10, 2, 3, 4, 3, 5, "priority", "fast", "us", 12, FURTHER)
+
+
+def in_every_form(usage):
+    """The same usage in a whole message, in one that is not parsed strictly, and in the events of a stream."""
+    start = json.dumps({"type": "message_start", "message": {"usage": usage | {"output_tokens": 1}}}).encode()
+    delta = json.dumps({"type": "message_delta", "usage": {"output_tokens": usage["output_tokens"]}}).encode()
+    yield json.dumps({"usage": usage}).encode()
+    yield json.dumps({"usage": usage | {"x": -1}}).encode()
+    yield b"event: message_start\ndata: " + start + b"\n\nevent: message_delta\ndata: " + delta + b"\n\n"
+
+
+def test_what_decides_the_price_is_read():
+    """Cache writes for an hour, searches, tier, speed, region, a reported price and further parts are read in every form."""
+    assert [usage_of(form) for form in in_every_form(BILLED)] == [WHOLE] * 3
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {
+            "cache_creation": None,
+            "server_tool_use": None,
+            "service_tier": None,
+            "speed": None,
+            "cost": None,
+            "iterations": None,
+        },
+        {"cache_creation": [1], "server_tool_use": "x", "service_tier": 5, "speed": {}, "inference_geo": [], "cost": "1"},
+        {"cache_creation": {"ephemeral_1h_input_tokens": -1}, "server_tool_use": {"web_search_requests": True}, "cost": -1},
+        {"service_tier": "x" * 41, "cost": 1e9, "iterations": {"type": "compaction"}},
+        {"cost": True, "iterations": [{"type": "message", "input_tokens": 1}, {}, None]},
+    ],
+)
+def test_what_is_not_billed(odd):
+    """Values that are missing or invalid are left out, and the counts beside them are read."""
+    assert [usage_of(form) for form in in_every_form({"input_tokens": 1, "output_tokens": 2} | odd)] == [Usage(1, 2)] * 3
+
+
+def test_a_sum_of_usage():
+    """Counts and reported prices of two rounds are added; how tokens are billed is that of the later one."""
+    one, two = Usage(1, 2, 3, 4, 5, 6, "flex", cost=7), Usage(10, 20, service_tier="priority", further=FURTHER)
+    assert one + two == Usage(11, 22, 3, 4, 5, 6, "priority", cost=7, further=FURTHER)
+    assert (two + two).cost is None
+
+
 def test_a_large_answer_is_not_parsed(monkeypatch):
     """Of a response that is too large to parse, the usage at its end is read."""
     monkeypatch.setattr("claude_proxy.anthropic.usage.MAX_READ_RESPONSE", 100)

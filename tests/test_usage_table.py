@@ -64,8 +64,38 @@ def test_every_form_has_the_same_numbers():
     ]
     found = json.loads(usage_table.as_json(lines, ["user"], TODAY))
     assert (found["by"], found["since"], found["total"]["input"]) == (["user"], "2026-11-18", 1025)
-    assert found["rows"][0] == {"user": "ben", **dict(zip(table[0][1:], map(int, table[1][1:]), strict=True))}
-    assert [*csv.reader(io.StringIO(usage_table.as_csv(lines, ["user"])))] == table[:-1]
+    numbers = dict(zip(table[0][1:], map(int, table[1][1:]), strict=True))
+    assert found["rows"][0] == {"user": "ben", **numbers, "usd": "0.00", "unpriced": 0}
+    head, *rows = csv.reader(io.StringIO(usage_table.as_csv(lines, ["user"])))
+    assert [head, *rows] == [[*table[0], "usd", "unpriced"], *([*line, "0.00", "0"] for line in table[1:-1])]
+
+
+COSTS = f"""{HEAD},usd,unpriced
+2026-11-18,anna,glm,s,c,1,0,3,0,0,0,0,0.30,0
+2026-11-18,anna,opus,s,c,1,0,2,0,0,0,0,12.4,0
+2026-11-18,ben,glm,s,c,1,0,2,0,0,0,0,7,0
+2026-11-18,ben,own,s,c,1,0,1,0,0,0,0,,1
+2026-11-18,carl,own,s,c,1,0,1,0,0,0,0,,1
+"""
+
+
+def test_costs():
+    """Costs are summed exactly; where some are not known the sum is a lower bound, and where none is, it is unknown."""
+    lines = usage_table.summed(usage_table.read(COSTS), ["user"])
+    table = [line.split() for line in usage_table.as_table(lines, ["user"], Style()).splitlines()]
+    assert [line[-1] for line in table] == ["usd", "12.70", ">7.00", "unknown", ">19.70"]
+    found = json.loads(usage_table.as_json(lines, ["user"], None))
+    assert [(row["usd"], row["unpriced"]) for row in found["rows"]] == [("12.70", 0), ("7.00", 1), (None, 1)]
+    _, *rows = csv.reader(io.StringIO(usage_table.as_csv(lines, ["user"])))
+    assert [row[-2:] for row in rows] == [["12.70", "0"], ["7.00", "1"], ["", "1"]]
+
+
+@pytest.mark.parametrize("keys", [["user"], ["day", "user", "model", "credential"]])
+def test_costs_fit_a_terminal(keys):
+    """With costs, too, a table has no line above eighty columns."""
+    row = f"2026-11-18,{'U' * 40},{'M' * 40},s,{'C' * 40}{',999999' * 7},123456.789,1\n"
+    shown = usage_table.as_table(usage_table.summed(usage_table.read(f"{HEAD},usd,unpriced\n{row}"), keys), keys, Style(80))
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("keys", [["user"], ["day", "user", "model", "credential"]])

@@ -63,6 +63,7 @@ MAX_USD = 1_000_000
 MICRO_USD = 1_000_000
 # Names of terms, and numbers inside of an object.
 NAMES = ("service_tier", "speed", "inference_geo")
+NO_COUNTS = frozenset({*NAMES, "cost", "iterations"})
 PARTS = (("cache_creation", "ephemeral_1h_input_tokens"), ("server_tool_use", "web_search_requests"))
 # A larger response is not parsed for its usage. The usage object itself is smaller than MAX_USAGE.
 MAX_READ_RESPONSE = 4 * 1024 * 1024
@@ -190,7 +191,7 @@ def token_counts(event: object) -> dict[str, Any]:
     for holder in (event, event.get("message")) if isinstance(event, dict) else ():
         usage = holder.get("usage") if isinstance(holder, dict) else None
         if isinstance(usage, dict):
-            found = {name: value for name, value in usage.items() if _is_count(value)}
+            found = {name: value for name, value in usage.items() if _is_count(value) and name not in NO_COUNTS}
             counts |= found | (_terms(usage) if found else {})
     return counts
 

@@ -7,15 +7,21 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from decimal import Decimal
 
 from claude_proxy.cli import tables
 from claude_proxy.cli.tables import Column, Row, Style
+from claude_proxy.config import money
+from claude_proxy.config.money import amount, micro_usd
 from claude_proxy.usage.ledger import FORMULA
 
 # By what usage is summed, and the column of the ledger.
 KEYS: Mapping[str, str] = {"user": "user", "model": "model", "day": "period", "credential": "credential", "served": "served"}
 NAMES = ("period", "user", "model", "served", "credential")
-NUMBERS = ("requests", "errors", "input", "output", "cache_read", "cache_write", "failovers")
+NUMBERS = ("requests", "errors", "input", "output", "cache_read", "cache_write", "failovers", "usd", "unpriced")
+USD, UNPRICED, UNKNOWN = NUMBERS.index("usd"), NUMBERS.index("unpriced"), "unknown"
+# What a ledger lacks that a proxy of an earlier version wrote.
+LATER = ("usd", "unpriced")
 
 
 class UnknownForm(ValueError):
@@ -24,7 +30,7 @@ class UnknownForm(ValueError):
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the ledger: ``names`` in the order of ``NAMES``, ``numbers`` in that of ``NUMBERS``."""
+    """A line of the ledger: ``names`` in the order of ``NAMES``, ``numbers`` in that of ``NUMBERS``, the cost in micro-USD."""
 
     names: tuple[str, ...]
     numbers: tuple[int, ...]
@@ -39,13 +45,16 @@ def read(text: str) -> list[Line]:
     """Return the lines of ``/usage.csv``; raise ``UnknownForm`` for another text."""
     try:
         head, *rows = csv.reader(io.StringIO(text), strict=True)
-        places = [head.index(name) for name in (*NAMES, *NUMBERS)]
-        lines = [[row[place] for place in places] for row in rows]
-        return [
-            Line(tuple(_unquoted(name) for name in line[: len(NAMES)]), tuple(map(int, line[len(NAMES) :]))) for line in lines
-        ]
+        places = [None if name in LATER and name not in head else head.index(name) for name in (*NAMES, *NUMBERS)]
+        lines = [["" if place is None else row[place] for place in places] for row in rows]
+        return [Line(tuple(_unquoted(name) for name in line[: len(NAMES)]), _numbers(line[len(NAMES) :])) for line in lines]
     except (ValueError, IndexError, csv.Error) as error:
         raise UnknownForm from error
+
+
+def _numbers(texts: Sequence[str]) -> tuple[int, ...]:
+    *counts, usd, unpriced = texts
+    return (*map(int, counts), micro_usd(amount(usd) or Decimal(0)) if usd else 0, int(unpriced or 0))
 
 
 def _unquoted(name: str) -> str:
@@ -95,12 +104,26 @@ def total(lines: Sequence[Line]) -> tuple[int, ...]:
 
 def as_table(lines: Sequence[Line], by: Sequence[str], style: Style) -> str:
     """Return a table with its total. A credential's place is empty for providers that are not Claude."""
-    # Beside several names a terminal has no room for the last column.
-    shown = NUMBERS[:-1] if style.width is not None and len(by) > 1 else NUMBERS
+    # Beside several names a terminal has no room for the failovers.
+    hidden = {"failovers"} if style.width is not None and len(by) > 1 else set()
+    if not any(line.numbers[USD] or line.numbers[UNPRICED] for line in lines):
+        hidden.add("usd")
+    shown = [name for name in NUMBERS[:UNPRICED] if name not in hidden]
     columns = [*(Column(name) for name in by), *(Column(name.replace("_", " "), numeric=True) for name in shown)]
-    rows: list[Row] = [(*(name or "-" for name in line.names), *line.numbers[: len(shown)]) for line in lines]
-    last: Row = ("Total", *[""] * (len(by) - 1), *total(lines)[: len(shown)])
+
+    def cells(numbers: Sequence[int]) -> list[str | int]:
+        return [cost(numbers) if name == "usd" else numbers[NUMBERS.index(name)] for name in shown]
+
+    rows: list[Row] = [(*(name or "-" for name in line.names), *cells(line.numbers)) for line in lines]
+    last: Row = ("Total", *[""] * (len(by) - 1), *cells(total(lines)))
     return tables.text(columns, rows, style, total=last)
+
+
+def cost(numbers: Sequence[int]) -> str:
+    """Return the cost in USD in words; with responses whose cost is not known, ``>12.50`` or ``unknown``."""
+    if not numbers[UNPRICED]:
+        return money.shown(numbers[USD])
+    return f">{money.shown(numbers[USD])}" if numbers[USD] else UNKNOWN
 
 
 def as_json(lines: Sequence[Line], by: Sequence[str], first: date | None) -> str:
@@ -126,9 +149,11 @@ def as_csv(lines: Sequence[Line], by: Sequence[str]) -> str:
     writer.writerow((*by, *NUMBERS))
     for line in lines:
         names = (f"'{name}" if name.startswith(FORMULA) else name for name in line.names)
-        writer.writerow((*(tables.plain(name) for name in names), *line.numbers))
+        writer.writerow((*(tables.plain(name) for name in names), *_named(line.numbers).values()))
     return out.getvalue()
 
 
-def _named(numbers: Sequence[int]) -> dict[str, int]:
-    return dict(zip(NUMBERS, numbers, strict=True))
+def _named(numbers: Sequence[int]) -> dict[str, int | str | None]:
+    """Return the numbers by their names; the cost is a text in USD, and None if it is not known."""
+    usd = None if cost(numbers) == UNKNOWN else money.shown(numbers[USD])
+    return {**dict(zip(NUMBERS, numbers, strict=True)), "usd": usd}

@@ -76,6 +76,9 @@ MAX_WRITER = 64
 REFUSED_MODELS = {UNKNOWN_MODEL: UNKNOWN, MODEL_NOT_ALLOWED: NOT_ALLOWED}
 # The status for a client that has disconnected.
 LEFT = 499
+# The columns of numbers in the CSV; the cost is in USD, and empty if it is not known.
+USD = "usd"
+COLUMNS = tuple(USD if name == "micro_usd" else name for name in Totals._fields)
 # Characters that start a formula in a spreadsheet.
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
@@ -112,7 +115,8 @@ class Ledger:
         usage = record.usage
         counted = (usage.input, usage.output, usage.cache_read, usage.cache_write)
         tokens = [min(max(0, tokens), MAX_NUMBER) for tokens in counted]
-        page.add((USAGE, *names), (1, int(is_error(record)), *tokens, len(record.failovers)), made_up=made_up)
+        cost = (min(record.cost or 0, MAX_NUMBER), int(record.cost is None and bool(record.served)))
+        page.add((USAGE, *names), (1, int(is_error(record)), *tokens, len(record.failovers), *cost), made_up=made_up)
         page.add_time((FIRST_BYTE, model), record.first_byte_seconds, made_up=made_up)
         page.add_time((TOTAL, model), record.seconds, made_up=made_up)
         for text in record.failovers:
@@ -192,9 +196,10 @@ class Ledger:
         """Return the ledger as CSV, a line for each period and ``Names``. Text that looks like a formula is quoted."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(("period", *Names._fields, *Totals._fields))
-        for period, names, numbers in self.by_period():
-            writer.writerow((period, *(_no_formula(name) for name in names), *(int(number) for number in numbers)))
+        writer.writerow(("period", *Names._fields, *COLUMNS))
+        for period, names, totals in self.by_period():
+            numbers = (totals.usd if name == USD else int(getattr(totals, name)) for name in COLUMNS)
+            writer.writerow((period, *(_no_formula(name) for name in names), *numbers))
         return out.getvalue()
 
     def failovers(self) -> list[Failover]:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from claude_proxy.config.money import shown
 from claude_proxy.config.users import folded
 from claude_proxy.state.rows import Row
 from claude_proxy.text import MAX_NAME, clean
@@ -39,6 +40,9 @@ BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
 
 # The kinds of entries: usage, by ``Names``; times, by model; failovers, by the name of the credential or model that was left.
 USAGE, FIRST_BYTE, TOTAL, FAILOVERS = "taken", "first_byte", "total", "moved"
+# In a row, one entry of another kind has the costs of all usage, because versions without costs skip an unknown kind. It holds
+# for each entry with costs its place in the row, and the last ``COST_WIDTH`` numbers.
+COST, COST_WIDTH = "spent", 2
 
 # Returns whether the proxy lists a model, in contrast to a name that a client made up.
 Listed = Callable[[str], bool]
@@ -63,6 +67,14 @@ class Totals(NamedTuple):
     cache_read: float = 0
     cache_write: float = 0
     failovers: float = 0
+    # The known costs, and the number of responses without a known one.
+    micro_usd: float = 0
+    unpriced: float = 0
+
+    @property
+    def usd(self) -> str:
+        """The cost in USD; empty if none is known."""
+        return "" if self.unpriced and not self.micro_usd else shown(int(self.micro_usd))
 
     def __add__(self, other: tuple[Any, ...]) -> "Totals":
         return Totals(*(one + more for one, more in zip(self, other, strict=True)))
@@ -86,7 +98,8 @@ class LastError(NamedTuple):
 
 Entry = tuple[str, ...]
 Entries = dict[Entry, list[float]]
-_WIDTHS = {USAGE: (len(Names._fields), len(Totals._fields)), FIRST_BYTE: (1, len(BUCKETS) + 1), TOTAL: (1, len(BUCKETS) + 1)}
+_USAGE_WIDTH = len(Totals._fields) - COST_WIDTH
+_WIDTHS = {USAGE: (len(Names._fields), _USAGE_WIDTH), FIRST_BYTE: (1, len(BUCKETS) + 1), TOTAL: (1, len(BUCKETS) + 1)}
 _WIDTHS |= {FAILOVERS: (1, 1)}
 # The position of the model in an entry.
 _MODEL = {USAGE: 2, FIRST_BYTE: 1, TOTAL: 1}
@@ -217,21 +230,37 @@ def _weight(entry: Entry, numbers: Sequence[float]) -> float:
 
 def page_row(key: str, page: Page) -> Row:
     """Return a page as a row."""
-    return Row(key, page.stamp, json.dumps([[list(entry), numbers] for entry, numbers in page.entries.items()]))
+    written: list[Any] = []
+    costs: list[list[float]] = []
+    for place, (entry, numbers) in enumerate(page.entries.items()):
+        counted = numbers[:_USAGE_WIDTH] if entry[0] == USAGE else numbers
+        written.append([list(entry), counted])
+        if entry[0] == USAGE and any(numbers[_USAGE_WIDTH:]):
+            costs.append([place, *numbers[_USAGE_WIDTH:]])
+    return Row(key, page.stamp, json.dumps([*written, [[COST], costs]] if costs else written))
 
 
 def read_entries(value: Any, listed: Listed) -> Entries:
     """Parse a page; raise ValueError for an invalid entry. Kinds of another version are skipped."""
-    entries = []
-    for (kind, *names), numbers in value:
-        if kind in _WIDTHS:
+    found: dict[int, tuple[Entry, list[float]]] = {}
+    costs: dict[int, list[float]] = {}
+    for place, ((kind, *names), numbers) in enumerate(value):
+        if kind == COST:
+            costs |= {of: [_number(number, MAX_NUMBER) for number in cost] for of, *cost in numbers}
+        elif kind in _WIDTHS:
             if (len(names), len(numbers)) != _WIDTHS[kind]:
                 raise ValueError("not an entry")
             cleaned = [_text(name) for name in names]
             if kind == USAGE:
                 cleaned[0] = clean(folded(names[0]))
-            entries.append(((kind, *cleaned), [_number(number, MAX_NUMBER) for number in numbers]))
-    return bounded(total_of([entries]), listed)
+            found[place] = (kind, *cleaned), [_number(number, MAX_NUMBER) for number in numbers]
+    for place, (entry, counted) in found.items():
+        if entry[0] == USAGE:
+            cost = costs.get(place, [0] * COST_WIDTH)
+            if len(cost) != COST_WIDTH:
+                raise ValueError("not a cost")
+            counted.extend(cost)
+    return bounded(total_of([found.values()]), listed)
 
 
 @dataclass

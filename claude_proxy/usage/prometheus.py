@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from claude_proxy.config.money import MICRO_USD
 from claude_proxy.credentials.expiry import login_of, token_expiry_of
 from claude_proxy.credentials.rate_limits import Snapshot
 from claude_proxy.credentials.scope import Scope
@@ -40,6 +41,8 @@ class _Collector(Collector):
         requests = CounterMetricFamily("claude_proxy_requests", "Requests with a response.", labels=LABELS)
         errors = CounterMetricFamily("claude_proxy_errors", "Failed requests.", labels=LABELS)
         tokens = CounterMetricFamily("claude_proxy_tokens", "Tokens, as counted by the provider.", labels=(*LABELS, "type"))
+        cost = CounterMetricFamily("claude_proxy_cost_usd", "Known costs of responses, in USD.", labels=LABELS)
+        unpriced = CounterMetricFamily("claude_proxy_unpriced", "Responses without a known cost.", labels=LABELS)
         failovers = CounterMetricFamily("claude_proxy_failovers", "Failovers from a credential or a model.", labels=("left",))
         sums: dict[Names, Totals] = {}
         for names, totals in self._ledger.totals().items():
@@ -50,11 +53,13 @@ class _Collector(Collector):
         for names, totals in sums.items():
             requests.add_metric(names, totals.requests)
             errors.add_metric(names, totals.errors)
+            cost.add_metric(names, totals.micro_usd / MICRO_USD)
+            unpriced.add_metric(names, totals.unpriced)
             for kind in TOKENS:
                 tokens.add_metric((*names, kind), getattr(totals, kind))
         for left, count in self._failovers().items():
             failovers.add_metric((left,), count)
-        yield from (requests, errors, tokens, failovers)
+        yield from (requests, errors, tokens, cost, unpriced, failovers)
 
     def _failovers(self) -> dict[str, float]:
         found: dict[str, float] = {}

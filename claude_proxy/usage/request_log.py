@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from claude_proxy.config.money import shown
 from claude_proxy.credentials.redaction import RedactingFilter, Redactor
 from claude_proxy.text import printable
 from claude_proxy.usage.record import Record
@@ -147,6 +148,7 @@ def request_fields(record: Record) -> Mapping[str, Any]:
         "output": usage.output,
         "cache_read": usage.cache_read,
         "cache_write": usage.cache_write,
+        "usd": shown(record.cost) if record.cost is not None and record.served else "",
         "failovers": [text[:MAX_TEXT] for text in record.failovers],
         "error": record.error[:MAX_TEXT],
     }

@@ -97,6 +97,7 @@ class LitellmResponse:
             self._whole += data
         elif b'"usage"' in data:  # each message contains complete events
             self._summary.feed(data)
+            self._journal.usage = self._summary.usage  # a client may disconnect before the end
         if last:
             self._summary.finish()
             self._journal.usage = usage_of(bytes(self._whole)) if self._whole else self._summary.usage
