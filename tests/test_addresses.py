@@ -28,6 +28,8 @@ DOMAIN = HOME | {"PROXY_DOMAIN": "proxy.example.org"}
         (HOME, "http", "user@evil.test", "http://127.0.0.1:4000"),
         (HOME, "http", "evil.test/path?x", "http://127.0.0.1:4000"),
         (HOME, "http", '"><script>', "http://127.0.0.1:4000"),
+        (DOMAIN, "http", "[:1]", "http://127.0.0.1:4000"),
+        (DOMAIN, "http", "proxy.example.org:99999", "http://127.0.0.1:4000"),
         (HOME | {"HOST": "::1"}, "http", "a b", "http://[::1]:4000"),
     ],
 )

@@ -92,10 +92,17 @@ class Session:
         """Read a row; None for one of another version."""
         try:
             found = json.loads(row.value)
-            times = (float(found[name]) for name in ("since", "used", "at"))
-            parts = (str(found[name]) for name in ("current", "previous", "kid"))
-            identity = Identity.of_json(found["identity"])
-            return cls(row.key.removeprefix(SIGN_INS), identity, *times, int(found["turn"]), *parts)
+            return cls(
+                identifier=row.key.removeprefix(SIGN_INS),
+                identity=Identity.of_json(found["identity"]),
+                since=float(found["since"]),
+                used=float(found["used"]),
+                at=float(found["at"]),
+                turn=int(found["turn"]),
+                current=str(found["current"]),
+                previous=str(found["previous"]),
+                kid=str(found["kid"]),
+            )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
 
