@@ -3,12 +3,14 @@
 ``tests/test_hostile.py`` tries them with structured inputs, ``fuzz/targets.py`` with arbitrary bytes.
 """
 
+import asyncio
 import json
 import re
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any
 from unittest import mock
+from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 
@@ -20,9 +22,11 @@ from claude_proxy.anthropic.usage import usage_of
 from claude_proxy.asgi import encoded
 from claude_proxy.config.model_access import Limits
 from claude_proxy.config.settings import SECRET_NAMES, Settings, SettingsError
+from claude_proxy.config.sign_in import SignIn as SignInConfig
+from claude_proxy.config.signing_keys import Place
 from claude_proxy.config.users import parse_lines, parse_list, parse_users
 from claude_proxy.credentials.credential import Credential, Kind, MalformedCredentials, parse_credentials
-from claude_proxy.credentials.redaction import MARK, Redactor
+from claude_proxy.credentials.redaction import JWT, MARK, Redactor
 from claude_proxy.credentials.response_rules import Action, Verdict, judge
 from claude_proxy.credentials.scope import Scope
 from claude_proxy.credentials.upstream_response import UpstreamResponse
@@ -37,6 +41,9 @@ from claude_proxy.proxy.request import Request, parse_body, read_view
 from claude_proxy.proxy.rotation import body_for_claude
 from claude_proxy.secret import Secret
 from claude_proxy.server.gateway import body_for_litellm, canonical_route
+from claude_proxy.server.signin_routes import DESCRIPTIONS, DEVICE, REVOKE, TOKEN, SignInRoutes
+from claude_proxy.signin import device_codes
+from claude_proxy.signin.sign_in import SignIn
 from claude_proxy.upstream import headers
 from claude_proxy.usage import request_log
 from claude_proxy.usage.record import Record
@@ -339,9 +346,77 @@ def quotation(words: str) -> None:
 
 
 def redacted(text: str, secrets: Sequence[str]) -> None:
-    """A redacted text contains no known secret and nothing that looks like a Claude credential; other text is unchanged."""
+    """A redacted text contains no known secret and nothing that looks like a credential of Claude, or like an access token.
+
+    Other text is unchanged.
+    """
     clean = Redactor([Secret(secret) for secret in secrets]).text(text)
     assert not [secret for secret in secrets if len(secret) >= 8 and secret in clean.replace(MARK, "\n")]
     assert not CLAUDE_SECRET.search(clean)
-    if not any(secret in text for secret in secrets) and not CLAUDE_SECRET.search(text):
+    assert not JWT.search(clean)
+    if not any(secret in text for secret in secrets) and not CLAUDE_SECRET.search(text) and not JWT.search(text):
         assert clean == text
+
+
+# --- Sign-in -----------------------------------------------------------------------------------------------------------------
+
+SIGN_IN_SETTINGS = Settings.parse({"PROXY_USER_TOKENS": "anna=sk-made-up-token-of-anna"})
+
+
+def _sign_in() -> SignIn:
+    """Return the sign-in of a process of its own, whose keys are in its memory."""
+    return SignIn(None, Place(sealed_by=CLIENTS_TOKEN), SIGN_IN_SETTINGS.users, SignInConfig)
+
+
+SIGN_IN = _sign_in()
+asyncio.run(SIGN_IN.prepare())
+assert SIGN_IN.keys.current()
+# Words of the responses themselves; a shorter value proves nothing.
+ECHO_LENGTH = 12
+
+
+def sign_in_form(raw: bytes, host: str = "proxy.test") -> None:
+    """Any form is answered in the protocol's words, without an error of the server and without a part of the form."""
+    fields = [part for pair in parse_qsl(raw.decode("utf-8", "replace"), keep_blank_values=True) for part in pair]
+    for path in (DEVICE, TOKEN, REVOKE):
+        status, body = asyncio.run(_answer(path, raw, host))
+        assert status in (200, 400, 401)
+        found = json.loads(body) if body else {}
+        if status != 200:
+            assert found == {"error": found["error"], "error_description": DESCRIPTIONS[found["error"]]}
+            assert not [
+                part for part in fields if len(part) >= ECHO_LENGTH and part in json.dumps(DESCRIPTIONS) + body.decode()
+            ]
+        elif path == DEVICE:
+            page = urlsplit(found["verification_uri"])
+            assert (page.scheme, page.path, page.query) == ("http", "/signin", "")
+            assert page.username is None
+        else:
+            assert not found, "a token was issued, or something was revoked with words"
+
+
+async def _answer(path: str, raw: bytes, host: str) -> tuple[int, bytes]:
+    """Send a form to the routes of a process of its own, which has no earlier requests to delay it for."""
+    scope = {
+        "type": "http", "method": "POST", "path": path, "query_string": b"", "scheme": "http", "client": ("192.0.2.7", 1),
+        "headers": [(b"host", host.encode("utf-8", "surrogatepass"))],
+    }  # fmt: skip
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": raw, "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await SignInRoutes(_sign_in(), SIGN_IN_SETTINGS)(scope, receive, send)
+    return sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:])
+
+
+def access_token(text: str) -> None:
+    """No text is an access token that was not issued, and no form of it is an error."""
+    for form in (text, f"eyJ{text}", f"eyJhbGciOiJIUzI1NiJ9.{text}.x"):
+        assert SIGN_IN.tokens.find(Secret(form)) is None
+        assert SIGN_IN.tokens.session_of(Secret(form)) is None
+    code = device_codes.normalized(text)
+    assert code == "" or device_codes.normalized(f" {code.lower()} ") == code

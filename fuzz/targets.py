@@ -198,6 +198,21 @@ QUOTATIONS = (
     b"' identity verification is required",
 )
 
+
+def sign_in(data: bytes) -> None:
+    """The first line is the host of the request and a token, the rest a form of sign-in."""
+    host, _, form = data.partition(b"\n")
+    rules.access_token(host.decode("utf-8", _ODD))
+    rules.sign_in_form(form, host.decode("utf-8", "replace"))
+
+
+SIGN_INS = (
+    b"proxy.test:4000\ngrant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Adevice_code&device_code=made-up-device-code",
+    b"BCDF-GHJK\ngrant_type=refresh_token&refresh_token=" + b"A" * 64 + b"&client_id=made-up-client-id&token=eyJ.eyJ.made-up",
+    b"[::1]\ntoken=eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbm5hIn0.&token_type_hint=refresh_token&surface=claude_code",
+    b"user@evil\ngrant_type=refresh_token&grant_type=refresh_token&refresh_token=\xff&&&=%00",
+)
+
 TARGETS = {
     "sse": Target(sse, tuple(b"\x07" + data for data in STREAMS)),
     "headers": Target(header_lines, HEADERS),
@@ -205,6 +220,7 @@ TARGETS = {
     "settings": Target(settings, SETTINGS),
     "people": Target(people, PEOPLE),
     "body": Target(request_body, BODIES),
+    "sign-in": Target(sign_in, SIGN_INS),
     "redaction": Target(texts, TEXTS),
     "quotation": Target(quotation, QUOTATIONS),
 }

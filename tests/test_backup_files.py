@@ -50,7 +50,7 @@ def full(project):
         ".env": ENV, "config.yaml": CONFIG, "vertex.json": SECRET, "secrets/other": SECRET, "secrets/pooled": SECRET,
         "hooks/mine.py": "handler = 1\n", "credentials.yaml": "credentials:\n- {label: a, secret_file: secrets/pooled}\n",
         ".state/token": f"{SECRET}-generated\n", ".state/users": f"anna=sha256:{'0' * 64}\n",
-        ".state/config.last-good.yaml": CONFIG, "notes.txt": "not named",
+        ".state/signing-keys": f"{SECRET}-that-signs\n", ".state/config.last-good.yaml": CONFIG, "notes.txt": "not named",
         ".state/.config/litellm/github_copilot/api-key.json": SECRET, "custom_auth.py": "not of the user",
     }.items():  # fmt: skip
         path = project / name
@@ -70,7 +70,7 @@ def test_everything_that_a_new_machine_needs(full):
     assert sorted(found.files) == [
         "project/.env", "project/config.yaml", "project/credentials.yaml", "project/hooks/mine.py", "project/secrets/other",
         "project/secrets/pooled", "project/vertex.json", "state/.config/litellm/github_copilot/api-key.json",
-        "state/config.last-good.yaml", "state/pool.sqlite3", "state/token", "state/users",
+        "state/config.last-good.yaml", "state/pool.sqlite3", "state/signing-keys", "state/token", "state/users",
     ]  # fmt: skip
     assert (found.missing, found.unreadable) == ([], [])
     assert found.files["project/.env"].mode == 0o600

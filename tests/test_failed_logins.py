@@ -225,6 +225,15 @@ async def test_the_last_count_is_logged_by_a_timer(clock, monkeypatch, caplog):
     assert timers == []
 
 
+@pytest.mark.anyio
+async def test_another_protocol_has_its_own_words(clock, monkeypatch):
+    """Where too many wait, the response is that of the caller, where it has one."""
+    monkeypatch.setattr(failed_logins, "MAX_WAITING", 0)
+    logins, busy = FailedLogins(clock), failed_logins.Refusal(429, [], b"in other words")
+    assert await refuse(logins, count=FREE_ATTEMPTS) == [401] * FREE_ATTEMPTS
+    assert await logins.response_to(REFUSED, "10.0.0.7", REQUEST, stays, wrong_token=True, busy=busy) is busy
+
+
 def test_a_limit_of_attempts():
     """After the last wrong attempt a source waits until its time is over; other sources do not."""
     clock = Clock()

@@ -17,6 +17,9 @@ from claude_proxy.anthropic.sse import KEEPALIVE
 from claude_proxy.config.deployments import Lane
 from claude_proxy.config.models import ActiveConfig
 from claude_proxy.config.settings import Settings
+from claude_proxy.config.sign_in import SignIn as SignInConfig
+from claude_proxy.config.signing_keys import Place
+from claude_proxy.config.users import SignedIn
 from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.providers.endpoints import Provider
 from claude_proxy.providers.meter import Meter
@@ -28,6 +31,8 @@ from claude_proxy.proxy.serving import Serving
 from claude_proxy.server import bodies
 from claude_proxy.server import gateway as gateway_module
 from claude_proxy.server.gateway import Gateway
+from claude_proxy.server.signin_routes import SignInRoutes
+from claude_proxy.signin.sign_in import SignIn
 
 pytestmark = pytest.mark.anyio
 
@@ -1146,3 +1151,89 @@ async def test_the_others_go_on(removable):
         tasks.start_soon(asked, "anna", TOKEN)
         tasks.start_soon(asked, "ben", MASTER)
     assert found == {"anna": 401, "ben": 200}
+
+
+class SignIns:
+    """Access tokens of a test: valid as long as the test says so."""
+
+    def __init__(self):
+        self.valid = True
+
+    def find(self, token):
+        return SignedIn("ben", (), "s1", "") if self.valid and token.reveal().startswith("eyJ") else None
+
+    def stands(self, _):
+        return self.valid
+
+
+@pytest.fixture
+def signing_in(tmp_path):
+    """A gateway's settings and sign-in, with a user, and a token that is valid."""
+    settings = Settings.parse({"PROXY_USER_TOKENS": f"anna={TOKEN}-of-anna", "LITELLM_MASTER_KEY": MASTER})
+    sign_in = SignIn(None, Place(tmp_path / "signing-keys"), settings.users, SignInConfig)
+    settings.users.sign_ins = SignIns()
+    return settings, SignInRoutes(sign_in, settings)
+
+
+ACCESS = {"authorization": "Bearer eyJhbGciOiJI.eyJzdWIiOiJh.c2lnbmF0dXJl"}
+
+
+async def test_routes_of_sign_in_need_no_token(signing_in):
+    """They respond to everybody, at any address of the proxy, and LiteLLM sees nothing of them."""
+    settings, routes = signing_in
+    for prefix, end in (("", ""), ("/anthropic", "/")):
+        inner = Inner()
+        path = f"{prefix}/oauth/device_authorization{end}"
+        started = await ask(inner, path=path, settings=settings, headers={}, body=b"surface=claude_code", sign_in=routes)
+        assert started.status_code == 200
+        assert started.json()["verification_uri"] == "http://proxy:4000/signin"
+        metadata = await ask(
+            inner, "GET", f"{prefix}/.well-known/oauth-authorization-server{end}", settings=settings, headers={}, sign_in=routes
+        )
+        assert metadata.status_code == 200
+        assert inner.scope is None
+
+
+async def test_bodies_of_sign_in_are_bounded(signing_in):
+    """More than a form could hold is a 413."""
+    settings, routes = signing_in
+    body = b"x" * (gateway_module.MAX_FORM_BYTES + 1)
+    response = await ask(Inner(), path="/oauth/token", settings=settings, headers={}, body=body, sign_in=routes)
+    assert response.status_code == 413
+
+
+async def test_without_users_there_is_no_sign_in(tmp_path):
+    """Discovery is then a 404 in Anthropic's words, and every other route is what it was."""
+    settings = Settings.parse({"PROXY_STATIC_TOKEN": TOKEN})
+    routes = SignInRoutes(SignIn(None, Place(tmp_path / "signing-keys"), settings.users, SignInConfig), settings)
+    path = "/.well-known/oauth-authorization-server"
+    metadata = await ask(Inner(), "GET", path, headers={}, sign_in=routes)
+    assert (metadata.status_code, metadata.json()["error"]["type"]) == (404, "not_found_error")
+    assert (await ask(Inner(), path="/oauth/token", headers={}, sign_in=routes)).status_code == 401
+    assert (await ask(Inner(), "GET", path, headers={})).status_code == 401
+
+
+async def test_a_request_with_an_access_token(signing_in):
+    """It is served as its user's, and its token is not learned: each user gets another one every hour."""
+    settings, routes = signing_in
+    more, lane = on_a_lane()
+    redactor = Redactor([])
+    app = Gateway(Inner(), settings, redactor, sign_in=routes, **more)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://proxy:4000") as client:
+        assert (await client.post("/v1/messages", json=BODY, headers=ACCESS)).status_code == 200
+    assert lane.attempts[0].request.user == "ben"
+    assert redactor.forms() == []
+
+
+async def test_a_sign_in_that_ended_before_a_start(signing_in):
+    """The first requests after a start wait until the process knows which sign-ins have ended."""
+    settings, routes = signing_in
+
+    async def loaded():
+        settings.users.sign_ins.valid = False
+
+    more, lane = on_a_lane()
+    response = await ask(Inner(), settings=settings, headers=ACCESS, sign_in=routes, loaded=loaded, **more)
+    assert response.status_code == 401
+    assert response.headers["x-should-retry"] == "false"
+    assert lane.attempts == []

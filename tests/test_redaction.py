@@ -26,9 +26,11 @@ REDACTOR = Redactor([Secret(TOKEN), Secret(LONGER), Secret("short"), Secret("")]
         ("", ""),
         (f"Bearer {OAUTH}.", f"Bearer {MARK}."),
         ("keys begin with sk-ant-oat01", "keys begin with sk-ant-oat01"),
+        ("Bearer eyJhbGciOiJI.eyJzdWIiOiJh.c2lnbmF0dXJl!", f"Bearer {MARK}!"),
+        ("eyJhbGciOiJI is not a whole token", "eyJhbGciOiJI is not a whole token"),
     ],
     ids=["none", "one", "twice", "longest-first", "in-json", "too-short-to-be-one", "empty", "claude-by-its-form",
-        "claude-prefix"],
+        "claude-prefix", "access-token-by-its-form", "part-of-one"],
 )  # fmt: skip
 def test_text(text, clean):
     """Every known secret leaves a text, the longest first, whatever looks like a Claude credential too, and nothing else."""

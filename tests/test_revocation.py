@@ -7,7 +7,7 @@ import pytest
 from claude_proxy.access import revocation
 from claude_proxy.access.revocation import Revocation
 from claude_proxy.access.routes import ADMIN_NAME, STATIC_NAME, Caller, Role
-from claude_proxy.config.users import User, digest_of
+from claude_proxy.config.users import SignedIn, User, digest_of
 from claude_proxy.secret import Secret
 
 pytestmark = pytest.mark.anyio
@@ -108,3 +108,23 @@ async def test_a_look_that_fails_is_not_the_last(monkeypatch):
     with running.watched(caller("anna"), ended.set):
         await ended.wait()
     assert [type(error) for error in told] == [OSError]
+
+
+async def test_a_sign_in_that_has_ended():
+    """At a look the requests of a sign-in that is no longer valid end; those of others, whose token may have expired, go on."""
+    standing, ended = {"s1", "s2"}, []
+    running = Revocation(list, lambda signed_in: signed_in.session in standing)
+
+    def signed_in(session):
+        return Caller(Role.USER, Secret(f"eyJ-of-{session}"), "anna", (), SignedIn("anna", (), session, ""))
+
+    with (
+        running.watched(signed_in("s1"), lambda: ended.append("s1")),
+        running.watched(signed_in("s2"), lambda: ended.append("s2")),
+    ):
+        running.look()
+        assert ended == []
+        standing.remove("s1")
+        running.look()
+        running.look()
+    assert ended == ["s1"]

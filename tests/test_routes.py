@@ -16,7 +16,7 @@ from claude_proxy.access.routes import (
 )
 from claude_proxy.anthropic.errors import Refused
 from claude_proxy.config.settings import Settings
-from claude_proxy.config.users import RESERVED
+from claude_proxy.config.users import RESERVED, SignedIn
 from claude_proxy.upstream.headers import read
 
 TOKEN, MASTER = "sk-made-up-token", "sk-made-up-master"
@@ -324,3 +324,47 @@ def test_the_pages_are_there_with_a_database_only(method, route):
 def test_nobody_is_called_what_stands_for_others():
     """A person cannot have a name by which requests of callers without one are counted: it would see their usage."""
     assert {routes.ADMIN_NAME, routes.STATIC_NAME, routes.KEY_NAME, routes.ANYONE} <= RESERVED
+
+
+class SignIns:
+    """Access tokens of a test: the only valid one is that of ben."""
+
+    def find(self, token):
+        return SignedIn("ben", ("team-a",), "s1", "") if token.reveal() == "eyJ-of-ben" else None
+
+    def stands(self, signed_in):
+        return signed_in.name == "ben"
+
+
+@pytest.fixture
+def signing_in():
+    settings = Settings.parse(
+        {"PROXY_STATIC_TOKEN": TOKEN, "PROXY_USER_TOKENS": f"anna={PERSON_TOKEN}", "LITELLM_MASTER_KEY": MASTER}
+    )
+    settings.users.sign_ins = SignIns()
+    return settings
+
+
+def test_a_user_who_has_signed_in(signing_in):
+    """An access token makes a user, with the name and the groups of the sign-in, in any header that carries a token."""
+    for name, value in (("authorization", "Bearer eyJ-of-ben"), ("x-litellm-api-key", "eyJ-of-ben")):
+        caller = identify(read([(name, value)]), signing_in)
+        assert (caller.role, caller.name, caller.groups, caller.token.reveal()) == (Role.USER, "ben", ("team-a",), "eyJ-of-ben")
+        assert caller.signed_in.session == "s1"
+    assert identify(read([("x-api-key", "eyJ-of-ben"), ("authorization", f"Bearer {MASTER}")]), signing_in).role is Role.ADMIN
+
+
+@pytest.mark.parametrize(("token", "name"), [(MASTER, "admin"), (TOKEN, "static"), (PERSON_TOKEN, "anna")])
+def test_other_tokens_beside_sign_in(signing_in, token, name):
+    """With sign-in every other token is what it was, and no part of one."""
+    caller = identify(read([("x-api-key", token)]), signing_in)
+    assert (caller.name, caller.groups, caller.signed_in) == (name, (), None)
+
+
+def test_a_sign_in_that_has_ended(signing_in):
+    """Its token is a 401 that says what to do, without the token in it."""
+    with pytest.raises(Refused) as caught:
+        identify(read([("authorization", "Bearer eyJ-of-anna")]), signing_in)
+    assert caught.value.status == 401
+    assert "/login" in str(caught.value)
+    assert "eyJ-of-anna" not in str(caught.value)

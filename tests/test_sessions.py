@@ -1,235 +1,378 @@
-"""credentials/sessions.py: which credential a session stays on, here and in other processes."""
+"""signin/sessions.py: refresh tokens, used once; a stolen one ends its sign-in, a repeated request does not."""
 
-import json
+import asyncio
 
 import pytest
-from answers import DAY
-from pools import (
-    SALT,
-    START,
-    A,
-    B,
-    C,
-    chosen,
-    cooldown,
-    fill,
-    known,
-    new_pool,
-    walk,
-)
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from claude_proxy.anthropic.opening import MARK
-from claude_proxy.credentials import sessions as sessions_module
-from claude_proxy.credentials.pool import Affinity, PoolRequest
-from claude_proxy.credentials.sessions import MAX_SESSIONS, SESSION_IDLE, SESSION_SHARED
+from claude_proxy.config.sign_in import SignIn as Config
+from claude_proxy.config.signing_keys import Place
+from claude_proxy.config.users import UserBook, parse_entry
+from claude_proxy.secret import Secret
+from claude_proxy.signin.identity import Identity
+from claude_proxy.signin.sessions import (
+    NAME_BYTES,
+    REPEAT_SECONDS,
+    InvalidGrant,
+    KeysUnavailable,
+    Session,
+)
+from claude_proxy.signin.sign_in import SignIn
+from claude_proxy.state.memory import MemoryStore
 from claude_proxy.state.rows import Row
+from claude_proxy.state.store import StoreUnavailable
+
+pytestmark = pytest.mark.anyio
+NOW = 1_800_000_000.0
+USER = parse_entry("anna=sk-made-up-token-of-anna")
+ANNA = Identity("anna", ("team-a",), "anna@example.org", USER.digest)
+BEN = Identity("ben@example.org", ("team-b",))
+
+
+class Away(MemoryStore):
+    """A store that a test takes away."""
+
+    away = False
+
+    async def push(self, rows):
+        self._check()
+        await super().push(rows)
+
+    async def read(self, keys):
+        self._check()
+        return await super().read(keys)
+
+    def _check(self):
+        if self.away:
+            raise StoreUnavailable(self.kind, "taken away")
+
+
+class World:
+    """Processes that share a store and keys."""
+
+    def __init__(self, path):
+        self.now = NOW
+        self.store = Away()
+        self.config = Config(provider=True)
+        self.path = path
+        self.processes = [self.process() for _ in range(2)]
+
+    def process(self):
+        users = UserBook((USER,))
+        return SignIn(self.store, Place(self.path), users, lambda: self.config, lambda: self.now)
+
+    @property
+    def one(self):
+        return self.processes[0]
+
+    async def sign_in(self, identity=ANNA):
+        started = await self.one.start("")
+        assert await self.one.codes.approve(started.user_code, identity)
+        return started.device_code, await self.one.redeem(started.device_code)
+
+    async def share(self):
+        """Apply what the store has in every process, as the synchronization does."""
+        for process in self.processes:
+            process.shared.merge((await self.store.pull(0))[0])
+
+    def accepts(self, tokens):
+        return [bool(process.tokens.find(tokens.access_token)) for process in self.processes]
 
 
 @pytest.fixture
-def shared(make):
-    """Return pools with one salt, as those of one store have it."""
-
-    def shared(*credentials, **options):
-        pool = make(*credentials, **options)
-        pool.set_salt(SALT)
-        return pool
-
-    return shared
+def world(tmp_path):
+    return World(tmp_path / "signing-keys")
 
 
-def test_a_session_stays(make):
-    """A session keeps the credential of its first request, whatever others do in between."""
-    pool = make(A, B, C)
-    assert chosen(pool, 3, "s") == "aaa"
-    assert chosen(pool, 2, "t") == "bb"
-    assert chosen(pool, 2) == "cc", "nobody else lives on c"
-    assert chosen(pool, 2, "s") == "aa"
+async def test_a_line_of_tokens(world):
+    """Each refresh, at any process, gives another refresh token and a valid access token, for the same user."""
+    _, tokens = await world.sign_in()
+    seen = {tokens.refresh_token.reveal()}
+    for turn in range(6):
+        world.now += 3600
+        tokens = await world.processes[turn % 2].refresh(tokens.refresh_token)
+        assert tokens.identity == ANNA
+        assert world.accepts(tokens) == [True, True]
+        seen.add(tokens.refresh_token.reveal())
+    assert len(seen) == 7
 
 
-def test_a_session_stays_on_a_credential_that_fills_up(make):
-    """Headroom and the soft limit are for new sessions: a session moves only when its credential rests."""
-    pool = make(A, B)
-    assert chosen(pool, 1, "s") == "a"
-    fill(pool, A, 0.999)
-    assert chosen(pool, 3, "s") == "aaa"
+async def test_the_store_has_no_token(world):
+    """Who reads the store can neither refresh nor use anything."""
+    code, tokens = await world.sign_in()
+    tokens = await world.one.refresh(tokens.refresh_token)
+    rows, _ = await world.store.pull(0)
+    for secret in (code, tokens.refresh_token, tokens.access_token):
+        assert not any(secret.reveal() in row.key + row.value for row in rows)
 
 
-def test_a_session_moves_when_it_must_and_stays_there(make, clock):
-    """A session whose credential rests moves on, and does not move back: its cache is with the new one."""
-    pool = make(A, B)
-    assert chosen(pool, 1, "s") == "a"
-    cooldown(pool, A, 60)
-    assert walk(pool, "s") == "b"
-    clock.now += 60
-    assert chosen(pool, 3, "s") == "bbb"
+async def test_a_repeated_request(world):
+    """A client that repeats a request because its response was lost gets the same refresh token, at any process."""
+    code, first = await world.sign_in()
+    world.now += REPEAT_SECONDS
+    assert (await world.processes[1].redeem(code)).refresh_token.reveal() == first.refresh_token.reveal()
+    second = await world.one.refresh(first.refresh_token)
+    world.now += REPEAT_SECONDS
+    again = await world.processes[1].refresh(first.refresh_token)
+    assert again.refresh_token.reveal() == second.refresh_token.reveal()
+    world.now += 3600
+    assert world.accepts(await world.one.refresh(again.refresh_token)) == [True, True]
 
 
-def test_a_session_moves_within_a_request(make):
-    """A request that failed on its session's credential goes on with another one, and the session stays there."""
-    pool = make(A, B, C)
-    assert chosen(pool, 1, "s") == "a"
-    assert pool.choose(PoolRequest("s"), {"a"}) == B
-    assert chosen(pool, 2, "s") == "bb"
+@pytest.mark.parametrize("later", [0.0, REPEAT_SECONDS + 1, 86400.0])
+async def test_a_token_used_twice(world, later):
+    """Once its successor was used, or too late for a repetition, a token ends its sign-in and the access tokens of it."""
+    _, first = await world.sign_in()
+    latest = await world.one.refresh(first.refresh_token)
+    if later <= REPEAT_SECONDS:
+        latest = await world.one.refresh(latest.refresh_token)
+    world.now += later
+    with pytest.raises(InvalidGrant):
+        await world.processes[1].refresh(first.refresh_token)
+    with pytest.raises(InvalidGrant):
+        await world.one.refresh(latest.refresh_token)
+    await world.share()
+    assert world.accepts(latest) == [False, False]
 
 
-def test_without_affinity(make):
-    """With affinity ``none`` a session is like any other request."""
-    assert chosen(make(A, B, affinity=Affinity.NONE), 4, "s") == "abab"
+async def test_an_old_token_of_the_line(world):
+    """Not only the last token of a line is remembered: any earlier one ends it too."""
+    _, tokens = await world.sign_in()
+    line = [tokens]
+    for _ in range(4):
+        world.now += 3600
+        line.append(await world.one.refresh(line[-1].refresh_token))
+    with pytest.raises(InvalidGrant):
+        await world.one.refresh(line[1].refresh_token)
+    with pytest.raises(InvalidGrant):
+        await world.one.refresh(line[-1].refresh_token)
 
 
-@pytest.mark.parametrize("session", [None, ""], ids=["none", "empty"])
-def test_no_session_is_not_a_session(make, session):
-    """Requests that name no session do not share one."""
-    pool = make(A, B)
-    assert chosen(pool, 4, session) == "abab"
-    assert not pool._sessions
+async def test_a_device_code_used_twice(world):
+    """A device code that is redeemed again after its tokens were used, or later, ends its sign-in."""
+    for later, refreshes in ((0, True), (REPEAT_SECONDS + 1, False)):
+        code, tokens = await world.sign_in()
+        if refreshes:
+            tokens = await world.one.refresh(tokens.refresh_token)
+        world.now += later
+        with pytest.raises(InvalidGrant):
+            await world.processes[1].redeem(code)
+        with pytest.raises(InvalidGrant):
+            await world.one.refresh(tokens.refresh_token)
 
 
-def test_a_session_that_was_idle_is_a_new_one(make, clock):
-    """After six hours without a request nothing is left of a session's cache, so it takes what is best now."""
-    pool = make(A, B)
-    assert (chosen(pool, 1, "s"), chosen(pool, 1, "t")) == ("a", "b")
-    fill(pool, A, 0.5, DAY, "7d")
-    clock.now += SESSION_IDLE
-    assert chosen(pool, 1, "s") == "a"
-    clock.now += SESSION_IDLE + 1
-    assert chosen(pool, 2, "s") == "bb"
+async def test_processes_that_replace_a_token_together(world, monkeypatch):
+    """Of two processes that replace a token at the same moment, both give the one successor, and the line goes on."""
+    _, tokens = await world.sign_in()
+    pushed = world.store.push
+
+    async def push_late(rows):
+        monkeypatch.undo()
+        other = await world.processes[1].refresh(tokens.refresh_token)
+        found.append(other)
+        await pushed(rows)
+
+    found = []
+    monkeypatch.setattr(world.store, "push", push_late)
+    found.append(await world.one.refresh(tokens.refresh_token))
+    assert found[0].refresh_token.reveal() == found[1].refresh_token.reveal()
+    after = await world.one.refresh(found[0].refresh_token)
+    assert world.accepts(after) == [True, True]
 
 
-def test_silent_sessions_are_forgotten(make, monkeypatch):
-    """No more sessions are remembered than the limit, and the one that was silent for longest goes first."""
-    monkeypatch.setattr(sessions_module, "MAX_SESSIONS", 2)
-    pool = make(A, B, C)
-    assert [chosen(pool, 1, session) for session in ("s", "t", "s", "u")] == ["a", "b", "a", "c"]
-    assert len(pool._sessions) == 2
-    assert (chosen(pool, 1, "s"), chosen(pool, 1, "u")) == ("a", "c")
-    assert chosen(pool, 1, "t") == "b", "a new session again, so where nobody lives"
+async def test_many_requests_at_once(world):
+    """However many requests use one token at once, there is one successor."""
+    code, first = await world.sign_in()
+    redeemed = await asyncio.gather(*(world.processes[turn % 2].redeem(code) for turn in range(20)))
+    assert {one.refresh_token.reveal() for one in redeemed} == {first.refresh_token.reveal()}
+    found = await asyncio.gather(*(world.processes[turn % 2].refresh(first.refresh_token) for turn in range(20)))
+    assert len({one.refresh_token.reveal() for one in found}) == 1
 
 
-def test_nothing_grows_without_a_bound(make):
-    """However many sessions there are, what is remembered of them and what is waiting to be told stays bounded."""
-    pool = make(A, B)
-    for number in range(MAX_SESSIONS + 500):
-        pool.choose(PoolRequest(f"s:{number}"))
-    assert len(pool._sessions) == MAX_SESSIONS
-    assert len(pool.changed()) <= MAX_SESSIONS + 1
-    assert len(pool.everything()) <= MAX_SESSIONS + 1
+async def test_an_end_beats_a_refresh(world, monkeypatch):
+    """A sign-in that ends while it is refreshed has ended."""
+    _, tokens = await world.sign_in()
+    pushed = world.store.push
+
+    async def push_late(rows):
+        monkeypatch.undo()
+        await world.processes[1].sessions.revoke(tokens.refresh_token)
+        await pushed(rows)
+
+    monkeypatch.setattr(world.store, "push", push_late)
+    with pytest.raises(InvalidGrant):
+        await world.one.refresh(tokens.refresh_token)
+    with pytest.raises(InvalidGrant):
+        await world.one.refresh(tokens.refresh_token)
 
 
-def test_a_sessions_use_is_told_now_and_then(shared, clock):
-    """A session in use is told again after a while, so that it is not idle to the others, but not at each request."""
-    pool = shared(A)
-
-    def shared_rows():
-        chosen(pool, 1, "s")
-        return [row.stamp for row in pool.changed() if row.key == "session:s"]
-
-    assert shared_rows() == [START]
-    clock.now += SESSION_SHARED - 1
-    assert shared_rows() == []
-    clock.now += 1
-    assert shared_rows() == [START + SESSION_SHARED]
+@pytest.mark.parametrize("kind", ["access_token", "refresh_token"])
+async def test_revocation(world, kind):
+    """Either token ends the whole sign-in, an expired access token too, and no other one."""
+    (_, tokens), (_, other) = await world.sign_in(), await world.sign_in()
+    world.now += 7200
+    await world.one.sessions.revoke(getattr(tokens, kind))
+    with pytest.raises(InvalidGrant):
+        await world.one.refresh(tokens.refresh_token)
+    assert await world.one.refresh(other.refresh_token)
 
 
-def test_the_later_binding_of_a_session_wins(shared, clock):
-    """Two processes that bind one session agree on the later binding, even when the earlier one was used last."""
-    first, second = shared(A, B), shared(B, A)
-    assert chosen(first, 1, "s") == "a"
-    clock.now += 1
-    assert chosen(second, 1, "s") == "b"
-    clock.now += 1
-    chosen(first, 1, "s")
-    first.merge(second.everything())
-    second.merge(first.everything())
-    assert (chosen(first, 1, "s"), chosen(second, 1, "s")) == ("b", "b")
+@pytest.mark.parametrize("text", ["", "x", "eyJ.eyJ.x", "A" * 64, "\ud83d", "é" * 64])
+async def test_what_is_no_token(world, text):
+    """Any other text is an invalid grant, and revokes nothing."""
+    with pytest.raises(InvalidGrant):
+        await world.one.refresh(Secret(text))
+    await world.one.sessions.revoke(Secret(text))
+    assert [row.key for row in (await world.store.pull(0))[0]] == []
 
 
-def test_a_later_binding_is_shared_again(shared, clock):
-    """When the store keeps the earlier binding because it was used last, the process with the later one shares it again."""
-    first, second = shared(A, B), shared(B, A)
-    chosen(first, 1, "s")
-    clock.now += 1
-    chosen(second, 1, "s")
-    second.changed()
-    clock.now += SESSION_SHARED
-    chosen(first, 1, "s")
-    earlier = [row for row in first.changed() if row.key == "session:s"]
-    second.merge(earlier)
-    (later,) = [row for row in second.changed() if row.key == "session:s"]
-    assert later.stamp > earlier[0].stamp
-    first.merge([later])
-    assert (chosen(first, 1, "s"), chosen(second, 1, "s")) == ("b", "b")
+async def test_the_name_of_a_sign_in_is_not_its_own_key(world):
+    """The name of a sign-in in access tokens and in the store refreshes and revokes nothing."""
+    _, tokens = await world.sign_in()
+    found = world.one.tokens.find(tokens.access_token)
+    forged = Secret(f"{found.session}{'A' * (64 - len(found.session))}")
+    with pytest.raises(InvalidGrant):
+        await world.one.refresh(forged)
+    await world.one.sessions.revoke(forged)
+    assert await world.one.refresh(tokens.refresh_token)
 
 
-def test_a_binding_that_never_was_is_passed_over(shared, clock):
-    """A session's row that was bound after its last use is not possible, and binds nothing."""
-    pool = shared(A)
-    pool.merge([Row("session:s", START, json.dumps({"credential": pool.state("a").key, "bound": START + 1}))])
-    assert known(pool)[1] == {}
+async def test_a_refresh_token_expires(world):
+    """A sign-in that was not refreshed for its lifetime cannot be; each refresh begins the lifetime anew."""
+    _, tokens = await world.sign_in()
+    for _ in range(3):
+        world.now += world.config.refresh_seconds
+        tokens = await world.one.refresh(tokens.refresh_token)
+    world.now += world.config.refresh_seconds + 1
+    with pytest.raises(InvalidGrant):
+        await world.one.refresh(tokens.refresh_token)
+    assert await world.one.sessions.all() == []
 
 
-def test_a_session_that_is_idle_elsewhere_is_not_taken_over(shared, clock):
-    """A session's row that is older than six hours binds nothing."""
-    first, second = shared(A, B), shared(A, B)
-    chosen(first, 1, "s")
-    clock.now += SESSION_IDLE + 1
-    second.merge(first.everything())
-    assert known(second)[1] == {}
+async def test_a_clock_that_jumps(world):
+    """Where the clock is set back and forth, tokens are still replaced one by one."""
+    _, tokens = await world.sign_in()
+    for jump in (-7200, 0, 3600, -3600, 10_000, -10_000):
+        world.now += jump
+        tokens = await world.one.refresh(tokens.refresh_token)
+        assert (await world.processes[1].refresh(tokens.refresh_token)).refresh_token != tokens.refresh_token
+        tokens = await world.one.refresh(tokens.refresh_token)
 
 
-def test_sessions_of_others_are_bounded(shared, monkeypatch):
-    """What comes from a store fills no memory either."""
-    monkeypatch.setattr(sessions_module, "MAX_SESSIONS", 3)
-    pool = shared(A)
-    pool.merge(
-        [
-            Row(f"session:{number}", START, json.dumps({"credential": pool.state("a").key, "bound": START}))
-            for number in range(10)
-        ]
-    )
-    assert len(pool._sessions) == 3
+async def test_a_removed_user(world, caplog):
+    """Without the personal token the next refresh is refused, and the sign-in has ended for good."""
+    _, tokens = await world.sign_in()
+    for process in world.processes:
+        process._users.fixed = ()
+    with pytest.raises(InvalidGrant):
+        await world.one.refresh(tokens.refresh_token)
+    for process in world.processes:
+        process._users.fixed = (USER,)
+    with pytest.raises(InvalidGrant):
+        await world.one.refresh(tokens.refresh_token)
+    assert tokens.refresh_token.reveal() not in caplog.text
 
 
-def test_sessions_without_a_name_go_first(make, monkeypatch):
-    """Single questions of a client that names no session push no named session out, and have the half of the room at most."""
-    monkeypatch.setattr(sessions_module, "MAX_SESSIONS", 6)
-    pool = make(A, B)
-    for session in ("s", "t", "u"):
-        chosen(pool, 1, session)
-    for number in range(50):
-        chosen(pool, 1, f"{MARK}{number}")
-    assert [*known(pool)[1]] == ["s", "t", "u", *(f"{MARK}{number}" for number in (47, 48, 49))]
-    for number in range(3):
-        chosen(pool, 1, f"v{number}")
-    assert [*known(pool)[1]] == [f"{MARK}{number}" for number in (47, 48, 49)] + ["v0", "v1", "v2"]
-    assert sum(snapshot.sessions for snapshot in pool.snapshot()) == 6
+async def test_a_user_who_was_removed_before_the_code_was_redeemed(world):
+    """An approval is worth nothing once the user is gone."""
+    started = await world.one.start("")
+    assert await world.one.codes.approve(started.user_code, ANNA)
+    world.one._users.fixed = ()
+    with pytest.raises(InvalidGrant):
+        await world.one.redeem(started.device_code)
 
 
-def test_a_session_without_a_name_goes_with_its_credential(make, monkeypatch):
-    """With a credential that leaves the pool its sessions without a name are forgotten whole."""
-    monkeypatch.setattr(sessions_module, "MAX_SESSIONS", 4)
-    pool = make(A, B)
-    for number in range(4):
-        chosen(pool, 1, f"{MARK}{number}")
-    pool.replace_credentials([B])
-    for number in range(4, 10):
-        chosen(pool, 1, f"{MARK}{number}")
-    assert [*known(pool)[1]] == [f"{MARK}{number}" for number in (6, 7, 8, 9)]
-    assert pool.state("b").sessions == 4
+async def test_a_removed_provider(world):
+    """Without the identity provider its users cannot refresh; those with a personal token can."""
+    (_, tokens), (_, personal) = await world.sign_in(BEN), await world.sign_in()
+    assert (await world.one.refresh(tokens.refresh_token)).identity == BEN
+    world.config = Config()
+    assert await world.one.refresh(personal.refresh_token)
+    with pytest.raises(InvalidGrant):
+        await world.one.refresh(tokens.refresh_token)
 
 
-def test_a_session_without_a_name_is_known_elsewhere(shared):
-    """A conversation without a name counts and stays as one with a name does, in other processes too."""
-    first, second = shared(A, B), shared(B, A)
-    assert chosen(first, 2, f"{MARK}0") == "aa"
-    second.merge(first.everything())
-    assert chosen(second, 2, f"{MARK}0") == "aa"
-    assert [snapshot.sessions for snapshot in second.snapshot()] == [0, 1]
+async def test_revocation_of_a_user(world):
+    """All sign-ins of a user end, and what they have approved and not redeemed; the names differ in case."""
+    (_, first), (_, second), (_, other) = await world.sign_in(BEN), await world.sign_in(BEN), await world.sign_in()
+    started = await world.one.start("")
+    assert await world.one.codes.approve(started.user_code, BEN)
+    process = world.process()
+    await process.codes.withdraw("BEN@example.org")
+    assert await process.sessions.revoke_user("BEN@example.org") == 2
+    await world.share()
+    assert [world.accepts(tokens) for tokens in (first, second, other)] == [[False] * 2, [False] * 2, [True] * 2]
+    assert [one.identity for one in await world.one.sessions.all()] == [ANNA]
+    assert (await world.one.redeem(started.device_code)).value == "denied"
 
 
-def test_a_conversation_that_begins_has_no_credential_yet(clock):
-    """Several that begin with the same words are spread; each goes on where the last one of them began."""
-    pool = new_pool(A, B, clock=clock)
-    begun = [pool.choose(PoolRequest("content-x", is_new_session=True)).label for _ in range(3)]
-    assert begun == ["a", "b", "a"]
-    assert [pool.choose(PoolRequest("content-x")).label for _ in range(3)] == ["a", "a", "a"]
+async def test_a_store_that_is_away(world):
+    """Without its store nobody signs in or refreshes, and valid access tokens go on."""
+    code, tokens = await world.sign_in()
+    world.store.away = True
+    for call in (world.one.start(""), world.one.redeem(code), world.one.refresh(tokens.refresh_token)):
+        with pytest.raises(StoreUnavailable):
+            await call
+    assert world.accepts(tokens) == [True, True]
+    world.store.away = False
+    assert await world.one.refresh(tokens.refresh_token)
+
+
+async def test_a_store_that_lost_its_rows(world):
+    """What a process pushes again is enough to refresh, and no sign-in that has ended comes back."""
+    (_, tokens), (_, ended) = await world.sign_in(), await world.sign_in()
+    tokens = await world.one.refresh(tokens.refresh_token)
+    await world.one.sessions.revoke(ended.refresh_token)
+    await world.share()
+    world.store = Away()
+    after = [world.process() for _ in range(2)]
+    await world.store.push(world.one.shared.everything())
+    assert await after[0].refresh(tokens.refresh_token)
+    with pytest.raises(InvalidGrant):
+        await after[1].refresh(ended.refresh_token)
+
+
+async def test_without_keys(world):
+    """Without keys nobody can start to sign in."""
+    closed = SignIn(world.store, Place(problem="no reason"), UserBook((USER,)), lambda: world.config, lambda: world.now)
+    with pytest.raises(KeysUnavailable):
+        await closed.start("")
+    with pytest.raises(KeysUnavailable):
+        await closed.refresh(Secret("A" * 64))
+
+
+async def test_a_discarded_key(world):
+    """Refresh tokens do not depend on the key that was the newest when they were made."""
+    _, tokens = await world.sign_in()
+    world.now += 3600
+    await world.one.keys.rotate(discard=True)
+    after = await world.processes[1].refresh(tokens.refresh_token)
+    assert world.accepts(tokens) == [False, False]
+    assert world.accepts(after) == [True, True]
+
+
+@pytest.mark.parametrize("value", ["", "[]", "{}", '{"identity": {"name": "anna"}}'])
+async def test_a_row_of_another_version(world, value):
+    """A row that cannot be read refreshes nothing, and the list leaves it out."""
+    _, tokens = await world.sign_in()
+    (row,) = [row for row in (await world.store.pull(0))[0] if row.key.startswith("signin:")]
+    await world.store.push([Row(row.key, NOW + 9, value)])
+    assert Session.of_row(Row(row.key, NOW, value)) is None
+    with pytest.raises(InvalidGrant):
+        await world.one.refresh(tokens.refresh_token)
+    assert await world.one.sessions.all() == []
+
+
+@given(st.binary(max_size=80))
+@settings(max_examples=50)
+async def test_any_bytes_as_a_token(tmp_path_factory, content):
+    """Whatever is sent, a refresh token that was never issued is an invalid grant."""
+    world = World(tmp_path_factory.mktemp("any") / "signing-keys")
+    with pytest.raises(InvalidGrant):
+        await world.one.refresh(Secret(content.decode("latin-1")))
+
+
+def test_a_sign_in_has_a_name_of_its_own():
+    """A sign-in's name has 128 bits."""
+    assert NAME_BYTES >= 16

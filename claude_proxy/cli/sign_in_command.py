@@ -41,12 +41,13 @@ def list_sign_ins(options: Options) -> None:
             " ".join(one.identity.groups),
             "personal token" if one.identity.token_digest else "identity provider",
             _time(one.since),
-            _time(one.at),
+            _time(one.used),
         )
         for one in found
     ]
     if options.json:
-        print(json.dumps([dict(zip(names, row, strict=True)) for row in rows], indent=2))  # noqa: T201 - the output
+        keys = [name.replace(" ", "_") for name in names]
+        print(json.dumps([dict(zip(keys, row, strict=True)) for row in rows], indent=2))  # noqa: T201 - the output
     elif rows:
         style = Style.of(sys.stdout, lambda: shutil.get_terminal_size().columns)
         print(tables.text([Column(name) for name in names], rows, style), end="")  # noqa: T201 - the output

@@ -20,10 +20,19 @@ def base_of(scope: Scope, settings: Settings, url: str = "") -> str:
     if url:
         return url
     host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
-    if not _HOST.fullmatch(host):
+    if not _is_host(host):
         host = f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"
     scheme = "https" if scope.get("scheme") == "https" or _is_domain(host, settings) else "http"
     return f"{scheme}://{host.lower()}"
+
+
+def _is_host(host: str) -> bool:
+    """Whether a text is a host, with or without a port, and nothing else."""
+    try:
+        parts = urlsplit(f"//{host}")
+        return bool(_HOST.fullmatch(host) and parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _is_domain(host: str, settings: Settings) -> bool:

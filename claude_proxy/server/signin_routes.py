@@ -156,8 +156,6 @@ class SignInRoutes:
             raise OAuthError("invalid_grant", 401, wrong=True) from None
 
     async def _redeem(self, device_code: str) -> Response:
-        if self._polls_early(device_code):
-            raise OAuthError("slow_down", seconds=INTERVAL_SECONDS)
         try:
             found = await self._sign_in.redeem(Secret(device_code))
         except InvalidGrant:
@@ -165,7 +163,7 @@ class SignInRoutes:
         if isinstance(found, Tokens):
             return _tokens(found)
         if found is State.PENDING:
-            raise OAuthError("authorization_pending")
+            raise OAuthError("slow_down" if self._polls_early(device_code) else "authorization_pending")
         raise OAuthError("access_denied" if found is State.DENIED else "expired_token", wrong=found is State.EXPIRED)
 
     def _polls_early(self, device_code: str) -> bool:

@@ -63,11 +63,16 @@ class Tokens(NamedTuple):
 
 @dataclass(frozen=True)
 class Session:
-    """A sign-in, as the store has it. ``at`` is the time of the last use of a refresh token, or of the start."""
+    """A sign-in, as the store has it.
+
+    ``used`` is the time of the last use of a refresh token, or of the start. ``at`` is the same, except that it always grows,
+    also where the clock is set back.
+    """
 
     identifier: str
     identity: Identity
     since: float
+    used: float
     at: float
     turn: int
     current: str
@@ -77,7 +82,7 @@ class Session:
     def row(self, stamp: float) -> Row:
         """Return the row."""
         value = {
-            "identity": self.identity.as_json(), "since": self.since, "at": self.at, "turn": self.turn,
+            "identity": self.identity.as_json(), "since": self.since, "used": self.used, "at": self.at, "turn": self.turn,
             "current": self.current, "previous": self.previous, "kid": self.kid,
         }  # fmt: skip
         return Row(f"{SIGN_INS}{self.identifier}", stamp, json.dumps(value))
@@ -88,9 +93,16 @@ class Session:
         try:
             found = json.loads(row.value)
             return cls(
-                row.key.removeprefix(SIGN_INS), Identity.of_json(found["identity"]), float(found["since"]),
-                float(found["at"]), int(found["turn"]), str(found["current"]), str(found["previous"]), str(found["kid"]),
-            )  # fmt: skip
+                identifier=row.key.removeprefix(SIGN_INS),
+                identity=Identity.of_json(found["identity"]),
+                since=float(found["since"]),
+                used=float(found["used"]),
+                at=float(found["at"]),
+                turn=int(found["turn"]),
+                current=str(found["current"]),
+                previous=str(found["previous"]),
+                kid=str(found["kid"]),
+            )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
 
@@ -129,7 +141,7 @@ class Sessions:
         identifier = _identifier(name)
         first = _token(name, key.derive("first refresh token", code))
         at = max(now, started + TICK)
-        made = Session(identifier, identity, now, at, 0, _hash(first), _hash(device_code), key.kid)
+        made = Session(identifier, identity, now, now, at, 0, _hash(first), _hash(device_code), key.kid)
         if not self._exists(identity):
             raise InvalidGrant
         await self._store.push([made.row(started)])
@@ -147,7 +159,7 @@ class Sessions:
         name = _name(token)
         identifier = _identifier(name)
         there = await self._there(identifier)
-        if there is None or self._clock() - there.at > self._config().refresh_seconds:
+        if there is None or self._clock() - there.used > self._config().refresh_seconds:
             raise InvalidGrant
         if not self._exists(there.identity):
             await self.end(identifier)
@@ -189,7 +201,7 @@ class Sessions:
         ended = {row.key.removeprefix(SIGN_OUTS) for row in rows if row.key.startswith(SIGN_OUTS)}
         found = [one for row in rows if row.key.startswith(SIGN_INS) and (one := Session.of_row(row))]
         limit = self._clock() - self._config().refresh_seconds
-        return sorted((one for one in found if one.identifier not in ended and one.at > limit), key=lambda one: one.since)
+        return sorted((one for one in found if one.identifier not in ended and one.used > limit), key=lambda one: one.since)
 
     async def end(self, identifier: str) -> None:
         """End a sign-in: its refresh tokens, and its access tokens in every process."""
@@ -218,12 +230,12 @@ class Sessions:
         now = self._clock()
         key = self._ring().signing(now)
         at, current = max(now, there.at + TICK), _hash(_successor(name, token, key))
-        after = replace(there, at=at, turn=there.turn + 1, current=current, previous=_hash(token), kid=key.kid)
+        after = replace(there, used=now, at=at, turn=there.turn + 1, current=current, previous=_hash(token), kid=key.kid)
         return after.row(there.at)
 
     def _repeats(self, there: Session) -> bool:
         """Whether the last replacement is so recent that a client may repeat its request."""
-        return abs(self._clock() - there.at) <= REPEAT_SECONDS
+        return abs(self._clock() - there.used) <= REPEAT_SECONDS
 
     def _exists(self, identity: Identity) -> bool:
         """Whether the user still exists: the personal token, or the identity provider."""
