@@ -16,6 +16,7 @@ from claude_proxy.access.failed_logins import (
     MAX_WAITING,
     OTHERS,
     UNKNOWN,
+    AttemptLimit,
     FailedLogins,
     LoginDelays,
     RefusalLog,
@@ -231,3 +232,33 @@ async def test_another_protocol_has_its_own_words(clock, monkeypatch):
     logins, busy = FailedLogins(clock), failed_logins.Refusal(429, [], b"in other words")
     assert await refuse(logins, count=FREE_ATTEMPTS) == [401] * FREE_ATTEMPTS
     assert await logins.response_to(REFUSED, "10.0.0.7", REQUEST, stays, wrong_token=True, busy=busy) is busy
+
+
+def test_a_limit_of_attempts():
+    """After the last wrong attempt a source waits until its time is over; other sources do not."""
+    clock = Clock()
+    limit = AttemptLimit(3, 60.0, clock)
+    assert [limit.failed("a"), limit.failed("a")] == [False, False]
+    assert limit.wait("a") == 0
+    clock.now += 10.5
+    assert limit.failed("a")
+    assert (limit.wait("a"), limit.wait("b")) == (50, 0)
+    assert limit.failed("a")
+    clock.now += 49.5
+    assert limit.wait("a") == 0
+    assert not limit.failed("a")
+
+
+def test_a_limit_for_many_sources():
+    """Beyond ``MAX_SOURCES`` further sources share one row, and a row is removed when its time is over."""
+    clock = Clock()
+    limit = AttemptLimit(2, 60.0, clock)
+    for number in range(MAX_SOURCES):
+        limit.failed(str(number))
+    limit.failed("new")
+    assert limit.failed("newer")
+    assert (limit.wait("newest"), limit.wait("0")) == (60, 0)
+    assert len(limit._rows) == MAX_SOURCES + 1
+    clock.now += 60
+    assert limit.wait("newest") == 0
+    assert limit._rows == {}

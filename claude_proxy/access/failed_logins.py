@@ -132,8 +132,39 @@ class LoginDelays:
         self._waiting -= 1
 
 
+class AttemptLimit:
+    """At most ``most`` wrong attempts of one source within ``seconds``; then none is accepted until that time is over.
+
+    For what can be guessed, unlike a token: a valid attempt of the source is not accepted either.
+    """
+
+    def __init__(self, most: int, seconds: float, clock: Clock = time.monotonic) -> None:
+        self._most = most
+        self._seconds = seconds
+        self._clock = clock
+        # By source, the oldest first: the end of its time, and the number of its wrong attempts.
+        self._rows: dict[str, tuple[float, int]] = {}
+
+    def wait(self, source: str) -> int:
+        """Return the seconds until another attempt is accepted; 0 if it is accepted now."""
+        until, wrong = self._rows.get(self._known_as(source), (0.0, 0))
+        return max(0, math.ceil(until - self._clock())) if wrong >= self._most else 0
+
+    def failed(self, source: str) -> bool:
+        """Count a wrong attempt; return whether it was the last one."""
+        name, now = self._known_as(source), self._clock()
+        until, wrong = self._rows.get(name, (now + self._seconds, 0))
+        self._rows[name] = until, wrong + 1
+        return wrong + 1 >= self._most
+
+    def _known_as(self, source: str) -> str:
+        while self._rows and next(iter(self._rows.values()))[0] <= self._clock():
+            del self._rows[next(iter(self._rows))]
+        return source if source in self._rows or len(self._rows) < MAX_SOURCES else OTHERS
+
+
 class FailedLogins:
-    """Both of these, with the event loop's timers. One per process."""
+    """``RefusalLog`` and ``LoginDelays``, with the event loop's timers. One per process."""
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._log = RefusalLog(clock)
