@@ -62,6 +62,7 @@ class Sent:
     body: bytes
     read_seconds: float = READ_SECONDS
     response: Raw | None = None
+    method: str = "POST"
 
     def header(self, name):
         return next((value for each, value in self.headers if each.lower() == name), None)
@@ -74,8 +75,8 @@ class Upstream:
         self.responses = [*responses]
         self.sent = []
 
-    async def send(self, url, headers, body, *, read_seconds=READ_SECONDS):
-        one = Sent(url, [*headers], body, read_seconds)
+    async def send(self, url, headers, body, *, read_seconds=READ_SECONDS, method="POST"):
+        one = Sent(url, [*headers], body, read_seconds, method=method)
         self.sent.append(one)
         response = self.responses[0](one) if callable(self.responses[0]) else self.responses.pop(0)
         if isinstance(response, Exception):

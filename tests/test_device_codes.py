@@ -42,13 +42,13 @@ def codes(store, clock):
 
 async def test_an_approved_login(codes, store, clock):
     """What one process started and another approved is approved for all, with the identity and the time of its start."""
-    started = await codes.start("192.0.2.7")
+    started = await codes.start("192.0.2.7", "claude-cli/2")
     assert (started.expires_in, started.interval) == (600, 5)
     assert (await codes.poll(started.device_code)).state is State.PENDING
     clock.now += 100
     other = DeviceCodes(store, clock)
     pending = await other.find(started.user_code)
-    assert pending == (started.user_code, 500, "192.0.2.7")
+    assert pending == (started.user_code, 500, "192.0.2.7", "claude-cli/2")
     assert await other.approve(started.user_code, ANNA)
     assert await codes.poll(started.device_code) == (State.APPROVED, ANNA, NOW)
 

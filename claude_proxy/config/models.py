@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import yaml
 
-from claude_proxy.config import features, model_access, pool_groups, routing, sections, sign_in, web_search
+from claude_proxy.config import features, model_access, oidc, pool_groups, routing, sections, sign_in, web_search
 from claude_proxy.config.deployments import Deployment, EndpointLookup, deployment, no_endpoint
 from claude_proxy.config.routing import Routing
 from claude_proxy.providers import fetching
@@ -70,6 +70,7 @@ def _mistakes(config: object) -> Iterator[str]:
     yield from fetching.mistakes(config)
     yield from web_search.mistakes(config)
     yield from sign_in.mistakes(config)
+    yield from oidc.mistakes(config)
 
 
 def _model_mistakes(models: object) -> Iterator[str]:
@@ -211,6 +212,7 @@ class ActiveConfig:
         self.fetch_hosts = fetching.FetchHosts.of(loaded)
         self.web_search = web_search.web_search(loaded, self._environ)
         self.sign_in = sign_in.SignIn.of(loaded)
+        self.oidc = oidc.Oidc.of(loaded, self._environ)
         self.features = features.reasons(loaded)
         self.routing = Routing.of(loaded)
         self.listed = listed_names((*model_names(loaded), *_aliases(loaded)))

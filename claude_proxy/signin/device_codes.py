@@ -45,11 +45,12 @@ class Started(NamedTuple):
 
 
 class Pending(NamedTuple):
-    """A login that waits for a decision, for the page. ``origin`` is the address from which it was started."""
+    """A login that waits for a decision, for the page. ``origin`` is the address from which ``client`` started it."""
 
     user_code: str
     expires_in: float
     origin: str
+    client: str = ""
 
 
 class State(Enum):
@@ -77,6 +78,7 @@ class _Login:
     started: float
     user_code: str
     origin: str
+    client: str
 
 
 class DeviceCodes:
@@ -89,12 +91,13 @@ class DeviceCodes:
         self._store = store
         self._clock = clock
 
-    async def start(self, origin: str = "") -> Started:
-        """Start a login; ``origin`` is shown on the page."""
+    async def start(self, origin: str = "", client: str = "") -> Started:
+        """Start a login; ``origin`` and ``client`` are shown on the page."""
         while True:
             device_code, user_code = Secret(secrets.token_urlsafe(DEVICE_CODE_BYTES)), new_user_code()
             device, user, now = _device_key(device_code), _user_key(user_code), self._clock()
-            login = {"user": user, "device": device, "code": user_code, "origin": clean(origin), "started": now}
+            login = {"user": user, "device": device, "code": user_code, "started": now}
+            login |= {"origin": clean(origin), "client": clean(client)}
             rows = [Row(key, now, json.dumps(login)) for key in (device, user)]
             await self._store.push(rows)
             # Another login may have the same user code; then that one keeps it.
@@ -106,7 +109,8 @@ class DeviceCodes:
         login = await self._undecided(user_code)
         if login is None:
             return None
-        return Pending(login.user_code, login.started + LIFETIME_SECONDS - self._clock(), login.origin)
+        expires_in = login.started + LIFETIME_SECONDS - self._clock()
+        return Pending(login.user_code, expires_in, login.origin, login.client)
 
     async def approve(self, user_code: str, identity: Identity) -> bool:
         """Approve a login; return whether this decision is the first one."""
@@ -163,7 +167,8 @@ class DeviceCodes:
         rows = await self._store.read([key])
         found = _parsed(rows[0]) if rows else {}
         try:
-            login = _Login(str(found["user"]), float(found["started"]), str(found["code"]), str(found["origin"]))
+            texts = [str(found[name]) for name in ("code", "origin", "client")]
+            login = _Login(str(found["user"]), float(found["started"]), *texts)
         except (KeyError, TypeError, ValueError):
             return None
         # A clock that was set back makes no code valid for longer than its lifetime from the start.

@@ -206,15 +206,18 @@ class UpstreamClient:
         self._kept: aiohttp.ClientSession | None = None
         self._new: aiohttp.ClientSession | None = None
 
-    async def send(self, url: str, headers: Headers, body: bytes, *, read_seconds: float = READ_SECONDS) -> StreamedResponse:
-        """Send a POST and return the response with its headers. Raises ``UnreachableError`` and ``TimedOutError``."""
+    async def send(
+        self, url: str, headers: Headers, body: bytes, *, read_seconds: float = READ_SECONDS, method: str = "POST"
+    ) -> StreamedResponse:
+        """Send a request and return the response with its headers. Raises ``UnreachableError`` and ``TimedOutError``."""
         if self._kept is None or self._new is None:
             self._kept, self._new = self._session(force_close=False), self._session(force_close=True)
         named = [pair if pair[1].isascii() else (pair[0], _raw(pair[1])) for pair in headers]
         if len(body) > PART_BYTES:
             named.append(("content-length", str(len(body))))
         try:
-            sending = self._send((self._kept, self._new), URL(url, encoded=True), named, body, _limits(read_seconds))
+            target = method, URL(url, encoded=True)
+            sending = self._send((self._kept, self._new), target, named, body, _limits(read_seconds))
             if len(body) <= UNREAD_BYTES:
                 return await sending
             # aiohttp's own timer starts after the body is sent; this one ends a request whose body the upstream does not read.
@@ -228,7 +231,7 @@ class UpstreamClient:
     async def _send(
         self,
         sessions: Sequence[aiohttp.ClientSession],
-        url: URL,
+        target: tuple[str, URL],
         headers: list[tuple[str, str]],
         body: bytes,
         limits: aiohttp.ClientTimeout,
@@ -236,11 +239,13 @@ class UpstreamClient:
         """Send on a kept connection, and on a new one if the kept one was closed."""
         sent = _Sent()
         _current_sent.set(sent)
+        method, url = target
         options = self._options(url)
         for session in sessions:
             content = _parts(body) if len(body) > PART_BYTES else body
             try:
-                return StreamedResponse(await session.post(url, data=content, headers=headers, timeout=limits, **options))
+                response = await session.request(method, url, data=content, headers=headers, timeout=limits, **options)
+                return StreamedResponse(response)
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
                 if session is sessions[-1] or not sent.reused or not _has_no_response(error):
                     raise
