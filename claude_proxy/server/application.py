@@ -10,6 +10,7 @@ from claude_proxy.config.outbound_proxies import OutboundProxies
 from claude_proxy.config.pool_watcher import PoolWatcher
 from claude_proxy.config.settings import Settings
 from claude_proxy.config.signing_keys import NO_PLACE, Place
+from claude_proxy.config.users import folded
 from claude_proxy.credentials.credential import Credential
 from claude_proxy.credentials.expiry import ExpiryWarnings
 from claude_proxy.credentials.pool import Pool
@@ -23,8 +24,11 @@ from claude_proxy.proxy.lanes.demo_lane import DemoLane
 from claude_proxy.proxy.lanes.messages_lane import MessagesLane
 from claude_proxy.proxy.serving import Serving
 from claude_proxy.server.pool_routes import PoolRoutes
+from claude_proxy.server.signin_pages import SigninPages
 from claude_proxy.server.signin_routes import SignInRoutes
 from claude_proxy.server.status_routes import StatusRoutes
+from claude_proxy.signin.browser_sessions import BrowserSessions
+from claude_proxy.signin.oidc_client import OidcClient
 from claude_proxy.signin.sign_in import SignIn
 from claude_proxy.state.replication import CombinedState, Synchronizer
 from claude_proxy.state.store import Store
@@ -185,7 +189,19 @@ class App:
 
     def sign_in_routes(self) -> SignInRoutes:
         """Return the routes of sign-in, which the gateway serves."""
-        return SignInRoutes(self.sign_in, self.settings)
+        pages = SigninPages(
+            self.settings,
+            self.sign_in,
+            BrowserSessions(self.sign_in.store, self._clock),
+            OidcClient(self.client, lambda: self.config.oidc, self._has_token),
+            learn=self.redactor.learn,
+            clock=self._clock,
+        )
+        return SignInRoutes(self.sign_in, self.settings, pages.routes())
+
+    def _has_token(self, name: str) -> bool:
+        """Whether a user with a personal token has this name, in any case."""
+        return any(folded(user.name) == folded(name) for user in self.settings.users.all_users())
 
     def prepare_sign_in(self) -> None:
         """Make the keys of sign-in in the background, if it is enabled."""

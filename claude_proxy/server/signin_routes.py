@@ -128,7 +128,8 @@ class SignInRoutes:
         return JSONResponse(metadata, headers=NOT_STORED)
 
     async def _start(self, request: Request) -> Response:
-        started = await self._sign_in.start(source_of(request.scope.get("client")))
+        source, client = source_of(request.scope.get("client")), request.headers.get("user-agent", "")
+        started = await self._sign_in.start(source, client)
         page = f"{self.base(request)}{PAGE}"
         found = {
             "device_code": started.device_code.reveal(),

@@ -33,7 +33,7 @@ class SignIn:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._memory = MemoryStore() if store is None else None
-        patient = PatientStore(store or self._memory or MemoryStore())
+        self.store = patient = PatientStore(store or self._memory or MemoryStore())
         self._users = users
         self._config = config
         self._clock = clock
@@ -72,7 +72,7 @@ class SignIn:
         if isinstance(self.keys, NoKeys):
             logger.warning("sign-in with /login is closed: %s", self.keys.problem)
 
-    async def start(self, origin: str) -> Started:
+    async def start(self, origin: str, client: str = "") -> Started:
         """Start a login. Raises ``StoreUnavailable``, or ``KeysUnavailable`` if its tokens could not be signed."""
         await self.keys.ensure()
         if self.keys.current() is None:
@@ -81,7 +81,7 @@ class SignIn:
             self._prune_at = self._clock() + PRUNE_EVERY_SECONDS
             for prefix, age, keep in LIMITS:
                 await self._memory.prune(prefix, self._clock() - age, keep)
-        return await self.codes.start(origin)
+        return await self.codes.start(origin, client)
 
     async def redeem(self, device_code: Secret) -> State | Tokens:
         """Return the tokens of an approved device code, or its state. Raises as ``start`` does, and ``InvalidGrant``."""
