@@ -32,9 +32,8 @@ logger = logging.getLogger(__name__)
 # The time limit of one request to the provider, in seconds, and the maximum size of its decoded response.
 REQUEST_SECONDS = 10.0
 MAX_BYTES = 512 * 1024
-# How long the discovery document and the keys are kept, and the shortest time between two requests for the keys, in seconds.
+# How long the discovery document and the keys are kept, in seconds.
 KEEP_SECONDS = 3600.0
-REFETCH_SECONDS = 30.0
 # For how long the failure of a discovery document is reported without another request, in seconds.
 FAILED_SECONDS = 5.0
 MAX_CODE = 4096
@@ -171,16 +170,15 @@ class OidcClient:
         raise ProviderFailed(f"its token endpoint responded with {words}")
 
     async def _claims(self, provider: Oidc, known: _Known, token: object, nonce: str) -> dict[str, Any]:
-        """Return the claims of an ID token; fetch the keys again, at most once, if its key is unknown."""
-        seen = known.keys_fetched
-        keys = await self._keys(known, seen)
+        """Return the claims of an ID token; fetch the keys again if its key is unknown.
+
+        The token came from the provider itself, so nobody else can cause these requests.
+        """
+        keys = await self._keys(known)
         try:
             return claims_of(token, keys, provider, nonce)
         except UnknownKey:
-            if self._clock() < known.keys_fetched + REFETCH_SECONDS:
-                raise
-            keys = await self._keys(known, known.keys_fetched, again=True)
-            return claims_of(token, keys, provider, nonce)
+            return claims_of(token, await self._keys(known, unlike=keys), provider, nonce)
 
     async def _more_claims(self, document: Mapping[str, Any], token: object, claims: dict[str, Any]) -> dict[str, Any]:
         """Return the claims and those of the userinfo endpoint, if there is one; the ID token's own claims win."""
@@ -219,11 +217,10 @@ class OidcClient:
         check_document(found, issuer)
         return found
 
-    async def _keys(self, known: _Known, seen: float, *, again: bool = False) -> list[Mapping[str, Any]]:
-        """Return the keys; fetch them if they are too old, or ``again`` unless another user has done so since ``seen``."""
+    async def _keys(self, known: _Known, unlike: list[Mapping[str, Any]] | None = None) -> list[Mapping[str, Any]]:
+        """Return the keys; fetch them if they are too old, or still those that lacked one: ``unlike``."""
         async with self._fetching:
-            is_old = self._clock() >= known.keys_fetched + KEEP_SECONDS
-            if is_old or (again and known.keys_fetched == seen):
+            if known.keys is unlike or self._clock() >= known.keys_fetched + KEEP_SECONDS:
                 status, found = await self._request(str(known.document["jwks_uri"]), "GET")
                 keys = (found or {}).get("keys")
                 if status != 200 or not isinstance(keys, list):

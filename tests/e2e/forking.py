@@ -37,6 +37,7 @@ READ_LATER = frozenset(
         "CLAUDE_TOKEN_QUARANTINE_SECONDS",
         "LITELLM_MASTER_KEY",
         "LITELLM_MASTER_KEY_FILE",
+        "MADE_UP_OIDC_SECRET",
         "MADE_UP_SEARCH_KEY",
         "NUM_WORKERS",
         "OPENAI_API_KEY",
