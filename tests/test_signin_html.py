@@ -13,7 +13,8 @@ from claude_proxy.signin.device_codes import Pending
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{style}}{{form}}{{x}}"
 LOGIN = Pending(EVIL, 480.0, EVIL, EVIL)
 PAGES = [
-    code_page(EVIL, EVIL, EVIL), proof_page(EVIL, LOGIN, 1_800_000_000, Proofs(EVIL, EVIL), EVIL), confirm_page(EVIL, LOGIN, 0, EVIL),
+    code_page(EVIL, EVIL, EVIL), proof_page(EVIL, LOGIN, 1_800_000_000, Proofs(EVIL, EVIL), EVIL),
+    confirm_page(EVIL, LOGIN, 0, EVIL),
     leave_page(f"https://login.example.com/{EVIL}", EVIL), end_page(EVIL, EVIL), end_page(EVIL, EVIL, problem=True),
     code_page("f", ""), proof_page("f", LOGIN, 1_800_000_000, Proofs(has_users=False)),
 ]  # fmt: skip

@@ -61,9 +61,7 @@ class World:
         self.store, self.provider, self.learned = MemoryStore(), Provider(), []
         self.codes = DeviceCodes(self.store, lambda: self.now[0])
         sessions = BrowserSessions(self.store, lambda: self.now[0])
-        self.pages = SigninPages(
-            settings, self, sessions, self.provider, learn=self.learned.append, clock=lambda: self.now[0]
-        )
+        self.pages = SigninPages(settings, self, sessions, self.provider, learn=self.learned.append, clock=lambda: self.now[0])
         self.browser = self.new_browser()
 
     def new_browser(self, address="192.0.2.1"):

@@ -16,6 +16,7 @@ from claude_proxy.check import (
     installation,
     listening,
     models,
+    oidc,
     pool,
     sign_in,
     tokens,
@@ -90,6 +91,7 @@ CHECKS: tuple[Check, ...] = (
     Check("every model_name is there once, or has copies of one model", deployments.duplicates, needs=Needs.MODELS),
     Check("every api_base fits its format", endpoints.endpoints, needs=Needs.MODELS),
     Check("every chat_server is a known one and applies", deployments.chat_servers, needs=Needs.MODELS),
+    Check("the provider of sign-in is ready, if there is one", oidc.oidc, needs=Needs.CONFIG),
     Check("the web search is ready, if there is one", web_search.web_search, needs=Needs.CONFIG),
     Check("every fallback is a model that is served", fallbacks.fallbacks, needs=Needs.MODELS),
     Check("every fallback has its key", fallbacks.unready_fallbacks, When.COMMAND, Needs.MODELS),
@@ -151,6 +153,7 @@ OF_CONFIG = (
     deployments.duplicates,
     endpoints.endpoints,
     deployments.chat_servers,
+    oidc.oidc,
     web_search.web_search,
     fallbacks.fallbacks,
 )
