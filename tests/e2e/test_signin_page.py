@@ -6,16 +6,18 @@ import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 import upstream as up
 import yaml
 from conftest import module_proxy
 from oidc_provider import SECRET, OidcProvider
 from playwright.sync_api import Browser, Page, expect
-from processes import MASTER_KEY, STATIC_TOKEN, Proxy
+from processes import MASTER_KEY, STATIC_TOKEN, Proxy, question
 from test_status_through_the_proxy import browser, contrasts
 
-from claude_proxy.signin.device_codes import DeviceCodes, State
+from claude_proxy.secret import Secret
+from claude_proxy.signin.device_codes import Decided, DeviceCodes, State
 from claude_proxy.state.sqlite import SqliteStore
 
 __all__ = ["browser"]  # a fixture
@@ -57,22 +59,28 @@ def configure(proxy: Proxy, **options: object) -> None:
 
 
 class Login:
-    """A login that a client has started, as the client sees it."""
+    """A login that a client has started. What became of it is read from the store: a client may ask every five seconds."""
 
     def __init__(self, proxy: Proxy) -> None:
         self.proxy = proxy
-        self.started = self._with(lambda codes: codes.start("192.0.2.7", "claude-cli/2.1.332"))
-        self.code = self.started.user_code
+        self.started = self.post("device_authorization", surface="claude_code").json()
+        self.code, self.device_code = self.started["user_code"], self.started["device_code"]
+
+    def post(self, path: str, **fields: str) -> httpx.Response:
+        headers = {"user-agent": "claude-cli/2.1.332"}
+        return httpx.post(f"{self.proxy.url}/oauth/{path}", data=fields, headers=headers, trust_env=False)
+
+    def redeem(self) -> httpx.Response:
+        """Ask for the tokens, as the client does."""
+        grant = "urn:ietf:params:oauth:grant-type:device_code"
+        return self.post("token", grant_type=grant, device_code=self.device_code)
 
     @property
-    def decided(self):
-        return self._with(lambda codes: codes.poll(self.started.device_code))
-
-    def _with(self, use):
-        async def call():
+    def decided(self) -> Decided:
+        async def call() -> Decided:
             store = SqliteStore(str(self.proxy.home / "state.sqlite3"))
             try:
-                return await use(DeviceCodes(store))
+                return await DeviceCodes(store).poll(Secret(self.device_code))
             finally:
                 await store.close()
 
@@ -129,7 +137,7 @@ def at_provider(page: Page, proxy: Proxy, account: str) -> None:
 def test_with_a_personal_token(page, proxy, login, said):
     """A user enters the code and a token, sees who and what, and approves; the token stays nowhere."""
     enter(page, login)
-    for words in (login.code, "192.0.2.7", "claude-cli/2.1.332"):
+    for words in (login.code, "127.0.0.1", "claude-cli/2.1.332"):
         expect(page.get_by_role("main")).to_contain_text(words)
     type_token(page, ANNA)
     expect(page.get_by_role("heading", level=1)).to_have_text("Confirm the sign-in")
@@ -145,6 +153,8 @@ def test_with_a_personal_token(page, proxy, login, said):
         "Claude Code is signed in as anna. Return to Claude Code. You can close this window."
     )
     assert (login.decided.state, login.decided.identity.name) == (State.APPROVED, "anna")
+    tokens = login.redeem().json()
+    assert proxy.ask(question("demo"), token=tokens["access_token"]).status_code == 200
     assert page.context.cookies() == []
     assert ANNA not in "".join(sqlite3.connect(proxy.home / "state.sqlite3").iterdump())
     assert said == []
@@ -157,12 +167,13 @@ def test_a_filled_in_code(page, proxy, login):
     """A link fills the code in; nothing is submitted until the user does so."""
     requests = []
     page.on("request", lambda request: requests.append(request.method))
-    page.goto(f"{proxy.url}/signin?user_code={login.code}")
+    assert login.started["verification_uri"] == f"{proxy.url}/signin"
+    page.goto(login.started["verification_uri_complete"])
     expect(page.get_by_label("Code from Claude Code")).to_have_value(login.code)
     expect(page.get_by_label("Code from Claude Code")).to_be_focused()
     page.wait_for_load_state("networkidle")
     assert {*requests} == {"GET"}
-    assert "192.0.2.7" not in page.content()
+    assert "claude-cli" not in page.content()
     assert login.decided.state is State.PENDING
     page.goto(f"{proxy.url}/signin?user_code={SCRIPT}")
     expect(page.get_by_label("Code from Claude Code")).to_have_value("")
@@ -268,9 +279,10 @@ def test_at_the_provider(page, proxy, login, said):
     page.get_by_role("button", name="Approve").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("You are signed in")
     identity = login.decided.identity
+    assert login.redeem().json()["email"] == "Anna@example.com"
     assert (identity.name, identity.groups, identity.email) == ("anna@example.com", ("team-a", "team-b"), "Anna@example.com")
     assert said == []
-    assert "user anna@example.com approved a sign-in that was started from 192.0.2.7" in proxy.output
+    assert "user anna@example.com approved a sign-in that was started from 127.0.0.1" in proxy.output
 
 
 @pytest.mark.parametrize(
