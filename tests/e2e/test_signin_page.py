@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import random
 import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlencode
 
 import httpx
 import pytest
@@ -24,6 +26,7 @@ __all__ = ["browser"]  # a fixture
 
 ANNA = "sk-made-up-token-of-anna"
 SCRIPT = "<script>alert(1)</script>"
+FIELDS = ["form", "user_code", "token", "decision", "state", "code"]
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +195,7 @@ def test_a_wrong_code_and_a_wrong_token(page, proxy, login, said):
         type_token(page, token)
         expect(page.get_by_role("alert")).to_contain_text("This token is not valid here.")
         expect(page.get_by_label("Your personal token for this proxy")).to_have_value("")
+        expect(page.get_by_label("Your personal token for this proxy")).to_be_focused()
         assert token not in page.content()
     assert page.title() == "Error: Prove who you are - claude-proxy"
     type_token(page, ANNA)
@@ -323,3 +327,22 @@ def test_new_keys_of_the_provider(browser, proxy):
         expect(page.get_by_role("heading", level=1)).to_have_text("Confirm the sign-in")
         page.context.close()
         proxy.provider.renew_keys()
+
+
+def test_requests_of_other_sites_and_programs(proxy, login):
+    """Another site's page can neither send a form nor read a page, and no request is an error of the proxy's own."""
+    evil = {"origin": "https://evil.example", "sec-fetch-site": "cross-site"}
+    numbers = random.Random(16)
+    with httpx.Client(trust_env=False, base_url=proxy.url) as client:
+        for path in ("", "/token", "/provider", "/callback", "/confirm"):
+            found = [client.request(method, f"/signin{path}", headers=evil) for method in ("GET", "POST", "OPTIONS")]
+            assert {one.status_code for one in found} <= {200, 400, 403, 405}
+            assert not [name for one in found for name in one.headers if name.startswith("access-control-")]
+            assert client.post(f"/signin{path}", content=b"x" * 20_000).status_code == 413
+        for _ in range(300):
+            method, path = numbers.choice(["GET", "POST"]), numbers.choice(["", "/token", "/provider", "/confirm"])
+            body = urlencode({numbers.choice(FIELDS): numbers.randbytes(numbers.randrange(40)) for _ in range(3)})
+            headers = {"origin": proxy.url, "content-type": "application/x-www-form-urlencoded", "cookie": f"x={body}"}
+            found = client.request(method, f"/signin{path}?{body}", content=body, headers=headers)
+            assert found.status_code in {200, 400, 403, 405}
+    assert login.decided.state is State.PENDING
