@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import random
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 from urllib.parse import urlencode
 
 import httpx
@@ -25,6 +27,9 @@ from claude_proxy.state.sqlite import SqliteStore
 __all__ = ["browser"]  # a fixture
 
 ANNA = "sk-made-up-token-of-anna"
+T = TypeVar("T")
+# Each step may be served by another one.
+WORKERS = 2
 SCRIPT = "<script>alert(1)</script>"
 FIELDS = ["form", "user_code", "token", "decision", "state", "code"]
 
@@ -40,6 +45,7 @@ def proxy(shared_upstream: up.Upstream, home) -> Iterator[Proxy]:
         "PROXY_USER_TOKENS": f"anna={ANNA}",
         "MADE_UP_OIDC_SECRET": SECRET,
         "CLAUDE_POOL_STATE_FILE": str(home / "state.sqlite3"),
+        "NUM_WORKERS": str(WORKERS),
     }
     for running in module_proxy(shared_upstream, home, **variables):
         with contextlib.closing(OidcProvider(home, f"{running.url}/signin/callback")) as running.provider:
@@ -58,7 +64,7 @@ def configure(proxy: Proxy, **options: object) -> None:
     if config.get("claude_proxy") != section:
         seen = proxy.output.count("is reloaded")
         path.write_text(yaml.safe_dump(config | {"claude_proxy": section}))
-        proxy.logged("is reloaded", seen + 1)
+        proxy.logged("is reloaded", seen + WORKERS)
 
 
 class Login:
@@ -80,15 +86,21 @@ class Login:
 
     @property
     def decided(self) -> Decided:
-        async def call() -> Decided:
-            store = SqliteStore(str(self.proxy.home / "state.sqlite3"))
-            try:
-                return await DeviceCodes(store).poll(Secret(self.device_code))
-            finally:
-                await store.close()
+        return in_store(self.proxy, lambda store: DeviceCodes(store).poll(Secret(self.device_code)))
 
-        with ThreadPoolExecutor() as threads:  # the browser's event loop runs in this one
-            return threads.submit(asyncio.run, call()).result()
+
+def in_store(proxy: Proxy, use: Callable[[SqliteStore], Awaitable[T]]) -> T:
+    """Use the store that the proxy's workers share."""
+
+    async def call() -> T:
+        store = SqliteStore(str(proxy.home / "state.sqlite3"))
+        try:
+            return await use(store)
+        finally:
+            await store.close()
+
+    with ThreadPoolExecutor() as threads:  # the browser's event loop runs in this one
+        return threads.submit(asyncio.run, call()).result()
 
 
 @pytest.fixture
@@ -200,6 +212,14 @@ def test_a_wrong_code_and_a_wrong_token(page, proxy, login, said):
     assert page.title() == "Error: Prove who you are - claude-proxy"
     type_token(page, ANNA)
     expect(page.get_by_role("heading", level=1)).to_have_text("Confirm the sign-in")
+
+
+def test_an_expired_code(page, proxy):
+    """A code that was started more than ten minutes ago is refused in words, with what to do."""
+    started = in_store(proxy, lambda store: DeviceCodes(store, lambda: time.time() - 601).start())
+    page.goto(f"{proxy.url}/signin?user_code={started.user_code}")
+    page.get_by_role("button", name="Continue").click()
+    expect(page.get_by_role("alert")).to_contain_text("Codes are valid for ten minutes and for one sign-in. Run /login again")
 
 
 def test_a_denied_code(page, login):
