@@ -4,6 +4,7 @@ import pytest
 import yaml
 from test_check import EXAMPLE, facts, said
 
+from claude_proxy.check import hosts
 from claude_proxy.check.oidc import oidc
 
 OWN = {"issuer": "https://login.example.com", "client_id": "proxy", "client_secret": "os.environ/MADE_UP_SECRET"}
@@ -27,3 +28,10 @@ def test_the_provider(section, environ, words):
     found = said(oidc(facts(config, **environ)))
     assert len(found) == bool(words)
     assert all(part in found[0] for part in words)
+
+
+def test_the_host_of_the_provider():
+    """The provider's host is connected to as a model's."""
+    config = yaml.safe_load(EXAMPLE) | {"claude_proxy": {"sign_in": {"oidc": OWN}}}
+    (target,) = [one for one in hosts.targets(facts(config, MADE_UP_SECRET="x")) if one.users == ("sign_in",)]
+    assert (target.origin.host, target.ready) == ("login.example.com", True)

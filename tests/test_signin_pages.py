@@ -1,20 +1,25 @@
 """server/signin_pages.py: the sign-in pages, without a proxy around them, and what a browser must not be able to do."""
 
+import asyncio
 import html
 import logging
 import re
+from urllib.parse import urlencode
 
 import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from claude_proxy.access.failed_logins import MAX_WAITING
 from claude_proxy.config.oidc import Oidc
 from claude_proxy.config.settings import Settings
 from claude_proxy.config.sign_in import SignIn
+from claude_proxy.secret import Secret
 from claude_proxy.server import signin_pages
 from claude_proxy.server.signin_forms import COOKIE, MAX_BYTES
 from claude_proxy.server.signin_pages import WRONG_OF_ADDRESS, WRONG_OF_CODE, SigninPages
-from claude_proxy.signin.browser_sessions import BrowserSessions
+from claude_proxy.signin.browser_sessions import BrowserSessions, form_token
 from claude_proxy.signin.device_codes import LIFETIME_SECONDS, DeviceCodes, State
 from claude_proxy.signin.id_token import NotAllowed
 from claude_proxy.signin.identity import Identity
@@ -55,13 +60,11 @@ class World:
 
     def __init__(self):
         self.now, self.config = [1_800_000_000.0], SignIn()
-        settings = Settings.parse(
-            {"PROXY_STATIC_TOKEN": "sk-made-up-static-token", "PROXY_USER_TOKENS": f"anna={ANNA},ben={BEN}"}
-        )
+        own = Settings.parse({"PROXY_STATIC_TOKEN": "sk-made-up-static-token", "PROXY_USER_TOKENS": f"anna={ANNA},ben={BEN}"})
         self.store, self.provider, self.learned = MemoryStore(), Provider(), []
         self.codes = DeviceCodes(self.store, lambda: self.now[0])
         sessions = BrowserSessions(self.store, lambda: self.now[0])
-        self.pages = SigninPages(settings, self, sessions, self.provider, learn=self.learned.append, clock=lambda: self.now[0])
+        self.pages = SigninPages(own, self, sessions, self.provider, learn=self.learned.append, clock=lambda: self.now[0])
         self.browser = self.new_browser()
 
     def new_browser(self, address="192.0.2.1"):
@@ -469,6 +472,63 @@ async def test_other_methods_and_paths(world):
     assert (await world.browser.head("/signin")).status_code == 200
     long = checked(await world.browser.get("/signin?" + "&".join("a=b" for _ in range(100))))
     assert long.status_code == 400
+
+
+MARK = "zq<\"'>&zq"
+ANY_TEXT = st.text(st.characters(codec="utf-8"), max_size=200) | st.just(MARK) | st.just(f"{MARK}\r\nx-made: up")
+FIELDS = st.dictionaries(st.sampled_from(["form", "user_code", "token", "decision", "state", "code", "error", "iss"]), ANY_TEXT)
+HEADERS = st.dictionaries(
+    st.sampled_from([b"host", b"origin", b"cookie", b"content-type", b"sec-fetch-site", b"x-forwarded-proto", b"x"]),
+    st.binary(max_size=200) | st.just(MARK.encode()),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    method=st.sampled_from(["GET", "POST", "HEAD", "PUT"]),
+    path=st.sampled_from(["", "/token", "/provider", "/callback", "/confirm"]),
+    query=st.binary(max_size=300) | FIELDS.map(lambda fields: urlencode(fields).encode()),
+    body=st.binary(max_size=300) | FIELDS.map(lambda fields: urlencode(fields).encode()),
+    headers=HEADERS,
+    passes=st.sets(st.sampled_from(["host", "origin", "cookie", "content-type", "form", "user_code", "state"])),
+)
+def test_any_request(method, path, query, body, headers, passes):
+    """Whatever is sent, however far it gets: the response is a page or a redirect to one, and repeats nothing unescaped."""
+
+    async def ask():
+        world = World()
+        started, attempt = await at_provider(world)
+        value = form_token(Secret(world.browser.cookies[COOKIE]))
+        own = {
+            "host": b"proxy.example", "origin": HOME.encode(), "content-type": b"application/x-www-form-urlencoded",
+            "cookie": f"{COOKIE}={world.browser.cookies[COOKIE]}".encode(),
+        }  # fmt: skip
+        sent = headers | {name.encode(): own[name] for name in passes & own.keys()}
+        known = {"form": value, "user_code": started.user_code, "state": attempt.state}
+        given = urlencode({name: known[name] for name in passes & known.keys()}).encode()
+        scope = {
+            "type": "http", "method": method, "path": f"/signin{path}", "query_string": given + b"&" + query, "scheme": "http",
+            "headers": [*sent.items()], "client": None,
+        }  # fmt: skip
+        messages, pending = [], [{"type": "http.request", "body": given + b"&" + body}, {"type": "http.disconnect"}]
+
+        async def receive():
+            return pending.pop(0)
+
+        async def send(message):
+            messages.append(message)
+
+        await world.pages(scope, receive, send)
+        return messages
+
+    start, *rest = asyncio.run(ask())
+    assert start["status"] in {200, 303, 400, 401, 403, 404, 405}
+    text = b"".join(message["body"] for message in rest).decode()
+    assert MARK not in text
+    fields = dict(start["headers"])
+    assert b"x-made" not in fields
+    assert fields.get(b"location", b"/signin/confirm") == b"/signin/confirm"
+    assert not [value for value in fields.values() if MARK.encode() in value]
 
 
 async def test_a_store_that_fails(world, monkeypatch):

@@ -16,7 +16,7 @@ from claude_proxy.check.endpoints import base_of
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, warning
 from claude_proxy.check.models import claude_hosts, provider_of, unready
-from claude_proxy.config import web_search
+from claude_proxy.config import oidc, web_search
 from claude_proxy.config.outbound_proxies import outbound_proxies
 from claude_proxy.config.settings import TokenMode
 from claude_proxy.providers.endpoints import BLOCK, DEMO_HOST, Origin, Provider
@@ -81,6 +81,9 @@ def targets(facts: Facts) -> list[Target]:
     search = web_search.web_search(facts.config, facts.environ) if not facts.mistakes else None
     if search:
         add(search.url, web_search.KEY, facts.at(BLOCK, web_search.KEY), ready=True)
+    provider = oidc.Oidc.of(facts.config, facts.environ) if not facts.mistakes else None
+    if provider:
+        add(provider.issuer, oidc.SECTION, facts.at(BLOCK, oidc.SECTION, oidc.KEY), ready=True)
     return list(found.values())
 
 

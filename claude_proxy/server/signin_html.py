@@ -55,7 +55,8 @@ def proof_page(form: str, login: Pending, now: float, proofs: Proofs, problem: s
     code, host = login.user_code, proofs.host
     notice = _fill('<p class="notice">{{words}}</p>\n', {"words": proofs.notice}) if proofs.notice else NOTHING
     provider = _filled("provider", form=form, code=code, host=host) if host else NOTHING
-    token = _filled("token", form=form, code=code, invalid=_invalid(problem)) if proofs.has_users or not host else NOTHING
+    invalid = Html(INVALID + " autofocus") if problem else NOTHING
+    token = _filled("token", form=form, code=code, invalid=invalid) if proofs.has_users or not host else NOTHING
     main = _filled("proof", details=_details(login, now), notice=notice, provider=provider, token=token)
     return _page("Prove who you are", main, problem)
 

@@ -50,7 +50,7 @@ logger = logging.getLogger(__name__)
 TOKEN, PROVIDER, CALLBACK, CONFIRM = (f"{ROOT}/{name}" for name in ("token", "provider", "callback", "confirm"))
 MAX_TOKEN = 4096
 # How many wrong codes, tokens and returns from the provider one address may send within these seconds.
-WRONG_OF_ADDRESS, WRONG_SECONDS = 30, 300.0
+WRONG_OF_ADDRESS, WRONG_SECONDS = 100, 300.0
 # After this many wrong tokens a code is denied.
 WRONG_OF_CODE = 10
 

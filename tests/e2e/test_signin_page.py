@@ -2,26 +2,36 @@
 
 import asyncio
 import contextlib
+import random
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+from urllib.parse import urlencode
 
+import httpx
 import pytest
 import upstream as up
 import yaml
 from conftest import module_proxy
 from oidc_provider import SECRET, OidcProvider
 from playwright.sync_api import Browser, Page, expect
-from processes import MASTER_KEY, STATIC_TOKEN, Proxy
+from processes import MASTER_KEY, STATIC_TOKEN, Proxy, question
 from test_status_through_the_proxy import browser, contrasts
 
-from claude_proxy.signin.device_codes import DeviceCodes, State
+from claude_proxy.secret import Secret
+from claude_proxy.signin.device_codes import Decided, DeviceCodes, State
 from claude_proxy.state.sqlite import SqliteStore
 
 __all__ = ["browser"]  # a fixture
 
 ANNA = "sk-made-up-token-of-anna"
+T = TypeVar("T")
+# Each step may be served by another one.
+WORKERS = 2
 SCRIPT = "<script>alert(1)</script>"
+FIELDS = ["form", "user_code", "token", "decision", "state", "code"]
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +45,7 @@ def proxy(shared_upstream: up.Upstream, home) -> Iterator[Proxy]:
         "PROXY_USER_TOKENS": f"anna={ANNA}",
         "MADE_UP_OIDC_SECRET": SECRET,
         "CLAUDE_POOL_STATE_FILE": str(home / "state.sqlite3"),
+        "NUM_WORKERS": str(WORKERS),
     }
     for running in module_proxy(shared_upstream, home, **variables):
         with contextlib.closing(OidcProvider(home, f"{running.url}/signin/callback")) as running.provider:
@@ -53,31 +64,43 @@ def configure(proxy: Proxy, **options: object) -> None:
     if config.get("claude_proxy") != section:
         seen = proxy.output.count("is reloaded")
         path.write_text(yaml.safe_dump(config | {"claude_proxy": section}))
-        proxy.logged("is reloaded", seen + 1)
+        proxy.logged("is reloaded", seen + WORKERS)
 
 
 class Login:
-    """A login that a client has started, as the client sees it."""
+    """A login that a client has started. What became of it is read from the store: a client may ask every five seconds."""
 
     def __init__(self, proxy: Proxy) -> None:
         self.proxy = proxy
-        self.started = self._with(lambda codes: codes.start("192.0.2.7", "claude-cli/2.1.332"))
-        self.code = self.started.user_code
+        self.started = self.post("device_authorization", surface="claude_code").json()
+        self.code, self.device_code = self.started["user_code"], self.started["device_code"]
+
+    def post(self, path: str, **fields: str) -> httpx.Response:
+        headers = {"user-agent": "claude-cli/2.1.332"}
+        return httpx.post(f"{self.proxy.url}/oauth/{path}", data=fields, headers=headers, trust_env=False)
+
+    def redeem(self) -> httpx.Response:
+        """Ask for the tokens, as the client does."""
+        grant = "urn:ietf:params:oauth:grant-type:device_code"
+        return self.post("token", grant_type=grant, device_code=self.device_code)
 
     @property
-    def decided(self):
-        return self._with(lambda codes: codes.poll(self.started.device_code))
+    def decided(self) -> Decided:
+        return in_store(self.proxy, lambda store: DeviceCodes(store).poll(Secret(self.device_code)))
 
-    def _with(self, use):
-        async def call():
-            store = SqliteStore(str(self.proxy.home / "state.sqlite3"))
-            try:
-                return await use(DeviceCodes(store))
-            finally:
-                await store.close()
 
-        with ThreadPoolExecutor() as threads:  # the browser's event loop runs in this one
-            return threads.submit(asyncio.run, call()).result()
+def in_store(proxy: Proxy, use: Callable[[SqliteStore], Awaitable[T]]) -> T:
+    """Use the store that the proxy's workers share."""
+
+    async def call() -> T:
+        store = SqliteStore(str(proxy.home / "state.sqlite3"))
+        try:
+            return await use(store)
+        finally:
+            await store.close()
+
+    with ThreadPoolExecutor() as threads:  # the browser's event loop runs in this one
+        return threads.submit(asyncio.run, call()).result()
 
 
 @pytest.fixture
@@ -129,7 +152,7 @@ def at_provider(page: Page, proxy: Proxy, account: str) -> None:
 def test_with_a_personal_token(page, proxy, login, said):
     """A user enters the code and a token, sees who and what, and approves; the token stays nowhere."""
     enter(page, login)
-    for words in (login.code, "192.0.2.7", "claude-cli/2.1.332"):
+    for words in (login.code, "127.0.0.1", "claude-cli/2.1.332"):
         expect(page.get_by_role("main")).to_contain_text(words)
     type_token(page, ANNA)
     expect(page.get_by_role("heading", level=1)).to_have_text("Confirm the sign-in")
@@ -145,6 +168,8 @@ def test_with_a_personal_token(page, proxy, login, said):
         "Claude Code is signed in as anna. Return to Claude Code. You can close this window."
     )
     assert (login.decided.state, login.decided.identity.name) == (State.APPROVED, "anna")
+    tokens = login.redeem().json()
+    assert proxy.ask(question("demo"), token=tokens["access_token"]).status_code == 200
     assert page.context.cookies() == []
     assert ANNA not in "".join(sqlite3.connect(proxy.home / "state.sqlite3").iterdump())
     assert said == []
@@ -157,12 +182,13 @@ def test_a_filled_in_code(page, proxy, login):
     """A link fills the code in; nothing is submitted until the user does so."""
     requests = []
     page.on("request", lambda request: requests.append(request.method))
-    page.goto(f"{proxy.url}/signin?user_code={login.code}")
+    assert login.started["verification_uri"] == f"{proxy.url}/signin"
+    page.goto(login.started["verification_uri_complete"])
     expect(page.get_by_label("Code from Claude Code")).to_have_value(login.code)
     expect(page.get_by_label("Code from Claude Code")).to_be_focused()
     page.wait_for_load_state("networkidle")
     assert {*requests} == {"GET"}
-    assert "192.0.2.7" not in page.content()
+    assert "claude-cli" not in page.content()
     assert login.decided.state is State.PENDING
     page.goto(f"{proxy.url}/signin?user_code={SCRIPT}")
     expect(page.get_by_label("Code from Claude Code")).to_have_value("")
@@ -181,10 +207,19 @@ def test_a_wrong_code_and_a_wrong_token(page, proxy, login, said):
         type_token(page, token)
         expect(page.get_by_role("alert")).to_contain_text("This token is not valid here.")
         expect(page.get_by_label("Your personal token for this proxy")).to_have_value("")
+        expect(page.get_by_label("Your personal token for this proxy")).to_be_focused()
         assert token not in page.content()
     assert page.title() == "Error: Prove who you are - claude-proxy"
     type_token(page, ANNA)
     expect(page.get_by_role("heading", level=1)).to_have_text("Confirm the sign-in")
+
+
+def test_an_expired_code(page, proxy):
+    """A code that was started more than ten minutes ago is refused in words, with what to do."""
+    started = in_store(proxy, lambda store: DeviceCodes(store, lambda: time.time() - 601).start())
+    page.goto(f"{proxy.url}/signin?user_code={started.user_code}")
+    page.get_by_role("button", name="Continue").click()
+    expect(page.get_by_role("alert")).to_contain_text("Codes are valid for ten minutes and for one sign-in. Run /login again")
 
 
 def test_a_denied_code(page, login):
@@ -268,9 +303,10 @@ def test_at_the_provider(page, proxy, login, said):
     page.get_by_role("button", name="Approve").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("You are signed in")
     identity = login.decided.identity
+    assert login.redeem().json()["email"] == "Anna@example.com"
     assert (identity.name, identity.groups, identity.email) == ("anna@example.com", ("team-a", "team-b"), "Anna@example.com")
     assert said == []
-    assert "user anna@example.com approved a sign-in that was started from 192.0.2.7" in proxy.output
+    assert "user anna@example.com approved a sign-in that was started from 127.0.0.1" in proxy.output
 
 
 @pytest.mark.parametrize(
@@ -311,3 +347,22 @@ def test_new_keys_of_the_provider(browser, proxy):
         expect(page.get_by_role("heading", level=1)).to_have_text("Confirm the sign-in")
         page.context.close()
         proxy.provider.renew_keys()
+
+
+def test_requests_of_other_sites_and_programs(proxy, login):
+    """Another site's page can neither send a form nor read a page, and no request is an error of the proxy's own."""
+    evil = {"origin": "https://evil.example", "sec-fetch-site": "cross-site"}
+    numbers = random.Random(16)
+    with httpx.Client(trust_env=False, base_url=proxy.url) as client:
+        for path in ("", "/token", "/provider", "/callback", "/confirm"):
+            found = [client.request(method, f"/signin{path}", headers=evil) for method in ("GET", "POST", "OPTIONS")]
+            assert {one.status_code for one in found} <= {200, 400, 403, 405}
+            assert not [name for one in found for name in one.headers if name.startswith("access-control-")]
+            assert client.post(f"/signin{path}", content=b"x" * 20_000).status_code == 413
+        for _ in range(300):
+            method, path = numbers.choice(["GET", "POST"]), numbers.choice(["", "/token", "/provider", "/confirm"])
+            body = urlencode({numbers.choice(FIELDS): numbers.randbytes(numbers.randrange(40)) for _ in range(3)})
+            headers = {"origin": proxy.url, "content-type": "application/x-www-form-urlencoded", "cookie": f"x={body}"}
+            found = client.request(method, f"/signin{path}?{body}", content=body, headers=headers)
+            assert found.status_code in {200, 400, 403, 405}
+    assert login.decided.state is State.PENDING
