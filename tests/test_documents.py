@@ -17,7 +17,7 @@ from command_line import parsed
 
 from claude_proxy import __version__
 from claude_proxy.cli import onboarding
-from claude_proxy.config import model_access, web_search
+from claude_proxy.config import client_models, model_access, web_search
 from claude_proxy.config import models as config
 from claude_proxy.config.settings import SECRET_NAMES, VARIABLES
 from claude_proxy.providers import demo, fetching, summary
@@ -184,7 +184,7 @@ def test_form_a_in_readme_is_what_the_command_prints():
     shown = next(block["env"] for block in map(json.loads, fenced("json")) if "ANTHROPIC_AUTH_TOKEN" in block.get("env", {}))
     model = shown["ANTHROPIC_MODEL"]
     printed = onboarding.Setup(shown["ANTHROPIC_BASE_URL"], shown["ANTHROPIC_AUTH_TOKEN"], model, is_claude=False).environment()
-    more = {*onboarding.MODEL_VARIABLES[1:], onboarding.FORCE_VARIABLE}
+    more = {*client_models.MODEL_VARIABLES[1:], client_models.FORCE_VARIABLE}
     assert {name: value for name, value in printed.items() if name not in more} == shown
 
 

@@ -6,24 +6,23 @@ import re
 import pytest
 
 from claude_proxy.cli.onboarding import (
-    CHECK_MODEL_VARIABLE,
-    CHECK_VARIABLE,
-    CONTEXT_VARIABLE,
     FORMATS,
-    MODEL_VARIABLES,
-    SEARCH_VARIABLE,
     OnboardingError,
     Setup,
-    context_of,
-    default_model,
-    is_claude,
+    client_models,
     is_for_this_machine_only,
     placeholder,
     proxy_url,
-    ready_models,
     setup,
-)  # fmt: skip
-from claude_proxy.cli.picker_rows import COMPACT_VARIABLE
+)
+from claude_proxy.config.client_models import (
+    CHECK_MODEL_VARIABLE,
+    CHECK_VARIABLE,
+    CONTEXT_VARIABLE,
+    MODEL_VARIABLES,
+    SEARCH_VARIABLE,
+)
+from claude_proxy.config.picker_rows import COMPACT_VARIABLE
 from claude_proxy.config.settings import Settings
 
 TOKEN, OAUTH = "sk-made-up-token", "sk-ant-oat01-made-up-a"
@@ -107,42 +106,6 @@ def test_an_address_that_cannot_be_used(given):
     """What is no address, or one to which Claude Code would add a second /v1, is a sentence about --url."""
     with pytest.raises(OnboardingError, match=r"^--url: should"):
         proxy_url(Settings.parse({}), given, {})
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [("claude-opus-4-8", True), ("glm", False), ("demo", False), ("claude-posing", False), ("nobody", False)],
-)
-def test_what_is_claude(name, expected):
-    """A model is Claude when Anthropic's host serves it, whatever its name says."""
-    assert is_claude(LOADED, Settings.parse({}), name) is expected
-
-
-@pytest.mark.parametrize(
-    ("loaded", "environ", "pool", "expected"),
-    [
-        (LOADED, {}, True, None),
-        (LOADED, {}, False, "claude-posing"),
-        (LOADED, ZAI, False, "glm"),
-        ({"model_list": [DEMO, CLAUDE]}, {}, False, "demo"),
-        ({"model_list": [CLAUDE]}, {}, False, None),
-        (limited("glm"), ZAI, True, "glm"),
-        (limited("claude-*"), ZAI, True, None),
-        (limited("claude-opus-*"), ZAI, True, None),
-        (limited("demo"), ZAI, True, "demo"),
-    ],
-)
-def test_the_model_that_is_named_by_itself(loaded, environ, pool, expected):
-    """With a pool Claude Code chooses; without one, or for a person who may not use Claude, it is the first that is ready."""
-    settings = Settings.parse({"CLAUDE_OAUTH_TOKENS": OAUTH} if pool else {})
-    assert default_model(loaded, settings, environ, "anna") == expected
-
-
-def test_ready_models():
-    """Patterns, models without their key and those that a person may not use are left out; a demo counts for want of others."""
-    assert ready_models(LOADED, ZAI) == ["glm", "claude-posing"]
-    assert ready_models(limited("glm"), ZAI, "anna") == ["glm"]
-    assert ready_models({"model_list": [DEMO, CLAUDE, GLM]}, {}) == ["demo"]
 
 
 def environment(**options):
@@ -285,12 +248,6 @@ def test_a_command_empties_what_another_block_sets(form, model):
     assert {name: value for name, value in found.items() if value} == one.environment()
 
 
-def test_in_form_b_claude_needs_no_pool():
-    """The user's own login goes to Claude, so Claude Code chooses among Claude's models without a pool, too."""
-    assert default_model(LOADED, Settings.parse({}), ZAI, form="b") is None
-    assert default_model(limited("glm"), Settings.parse({}), ZAI, "anna", form="b") == "glm"
-
-
 def test_other_models_for_small_work():
     """A haiku and a subagent model replace that one variable, beside Claude and beside any other model."""
     others = {"ANTHROPIC_DEFAULT_HAIKU_MODEL": "claude-posing", "CLAUDE_CODE_SUBAGENT_MODEL": "demo"}
@@ -347,7 +304,7 @@ SONNET, OPUS = "claude-sonnet-4-6", "claude-opus-4-8"
 def test_the_models_for_the_picker(name, context, rows):
     """Each model in /model has a window that is not larger than its own; one that would get a larger one is left out."""
     settings = Settings.parse({"CLAUDE_OAUTH_TOKENS": OAUTH})
-    listed = ready_models(SEVERAL, {})
+    listed = client_models(SEVERAL, settings).ready({})
     one = setup(SEVERAL, settings, url="http://x", token=TOKEN, model=name, listed=listed)
     picker = json.loads(FORMATS["settings"].render([one]))["modelPicker"]
     assert {row["model"]: row.get("behavesAs") for row in picker["options"]} == rows | {"opus-of-ours": OPUS}
@@ -364,13 +321,6 @@ def test_claude_alone_needs_no_picker():
     )
     assert json.loads(FORMATS["settings"].render([one])) == {"env": one.environment()}
     assert CONTEXT_VARIABLE not in one.environment()
-
-
-def test_litellm_s_list_says_how_much_a_model_takes():
-    """Where config.yaml says nothing, the size is that of LiteLLM's list, and config.yaml wins."""
-    entry = model("deepseek", "anthropic/deepseek-chat", api_base="https://z.example")
-    assert context_of({"model_list": [entry]}, "deepseek") == 131_072
-    assert context_of({"model_list": [entry | {"model_info": {"max_input_tokens": 64_000}}]}, "deepseek") == 64_000
 
 
 @pytest.mark.parametrize("form", ["a", "b"])

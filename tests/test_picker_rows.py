@@ -1,8 +1,8 @@
-"""cli/picker_rows.py: which Claude model another model is treated as, by its window."""
+"""config/picker_rows.py: which Claude model another model is treated as, by its window."""
 
 import pytest
 
-from claude_proxy.cli.picker_rows import Row, larger_known, needs_compact_variable, smaller_known
+from claude_proxy.config.picker_rows import Row, larger_known, needs_compact_variable, smaller_known
 
 SONNET, OPUS = "claude-sonnet-4-6", "claude-opus-4-8"
 

@@ -10,47 +10,28 @@ from urllib.parse import urlsplit
 
 from claude_proxy.access.routes import is_open
 from claude_proxy.cli import code_snippets, shell_functions
-from claude_proxy.cli.picker_rows import (
-    COMPACT_VARIABLE,
-    LONG_CONTEXT,
-    USUAL_CONTEXT,
-    Row,
-    larger_known,
-    needs_compact_variable,
-    smaller_known,
-)
 from claude_proxy.cli.project import PUBLISHED_PORT
-from claude_proxy.config import models
+from claude_proxy.config.client_models import (
+    CHECK_MODEL_VARIABLE,
+    CHECK_VARIABLE,
+    CONTEXT_VARIABLE,
+    FORCE_VARIABLE,
+    HAIKU_VARIABLE,
+    LONG_MARK,
+    MODEL_VARIABLES,
+    SUBAGENT_VARIABLE,
+    ClientModels,
+    of_another_model,
+)
 from claude_proxy.config.model_access import Limits
+from claude_proxy.config.picker_rows import COMPACT_VARIABLE, USUAL_CONTEXT, Row
 from claude_proxy.config.settings import VARIABLES, Settings
 from claude_proxy.litellm.windows import listed_window
-from claude_proxy.providers.endpoints import Hosts, Provider, matches
 
-DEMO_MODELS = ("demo", "claude-demo")
-# The models that Claude Code requests of its own accord (titles, subagents, the names opus, sonnet, haiku and fable).
-HAIKU_VARIABLE, SUBAGENT_VARIABLE = "ANTHROPIC_DEFAULT_HAIKU_MODEL", "CLAUDE_CODE_SUBAGENT_MODEL"
-# Without ANTHROPIC_DEFAULT_MODEL, "Default" in /model is the opus model with LONG_MARK.
-MODEL_VARIABLES = (
-    "ANTHROPIC_MODEL", "ANTHROPIC_DEFAULT_MODEL", "ANTHROPIC_DEFAULT_OPUS_MODEL", "ANTHROPIC_DEFAULT_SONNET_MODEL",
-    HAIKU_VARIABLE, "ANTHROPIC_DEFAULT_FABLE_MODEL", SUBAGENT_VARIABLE,
-)  # fmt: skip
-# Without this one, a subagent takes the model that its own file names, and some of Claude Code's own take the session's.
-FORCE_VARIABLE = "CLAUDE_CODE_SUBAGENT_MODEL_FORCE"
-# Claude Code 2.1.332 assumes a million tokens for a model that it does not know, and would compact far too late. It reads this
-# variable for such a model only, and not where the name ends with LONG_MARK.
-CONTEXT_VARIABLE = "CLAUDE_CODE_MAX_CONTEXT_TOKENS"
-# In auto mode Claude Code 2.1.332 has Anthropic's server check each call, and no other server can: behind another model it
-# refuses every call that needs a check. With the first one off it checks by itself, with requests to the model of the second.
-CHECK_VARIABLE, CHECK_MODEL_VARIABLE = "CLAUDE_CODE_AUTO_MODE_SERVER", "CLAUDE_CODE_AUTO_MODE_MODEL"
 # What a command empties in a user's own settings.json, which may be those of another form or model.
 REPLACED_VARIABLES = (
     *MODEL_VARIABLES, FORCE_VARIABLE, CONTEXT_VARIABLE, COMPACT_VARIABLE, CHECK_VARIABLE, CHECK_MODEL_VARIABLE,
 )  # fmt: skip
-# Claude Code finds most tools by a search, and each find changes the start of the request, which the provider has cached.
-# "auto" sends every tool from the start as long as they take less than a tenth of the window.
-SEARCH_VARIABLE, SEARCH = "ENABLE_TOOL_SEARCH", "auto"
-# Claude Code's own mark for the context of a million tokens, which it takes off.
-LONG_MARK = "[1m]"
 # Names of commands that a printed function must not replace.
 TAKEN_COMMANDS = frozenset({"claude", "claude-proxy"})
 # What a function for Claude itself is called: no model is named there.
@@ -115,12 +96,10 @@ class Setup:
 
     def _of_another_model(self) -> dict[str, str]:
         """Return what Claude Code needs for a model that is not Claude."""
-        window = {CONTEXT_VARIABLE: str(self.context)} if self.context else {}
         if self.is_claude or self.model is None:
-            return window if any(row.behaves_as is None for row in self.rows) else {}
-        if self.context and needs_compact_variable(self.context):
-            window[COMPACT_VARIABLE] = str(self.context)
-        return window | {CHECK_VARIABLE: "0", CHECK_MODEL_VARIABLE: self.model, SEARCH_VARIABLE: SEARCH}
+            needed = self.context and any(row.behaves_as is None for row in self.rows)
+            return {CONTEXT_VARIABLE: str(self.context)} if needed else {}
+        return of_another_model(self.model, self.context)
 
     def settings(self) -> dict[str, Any]:
         """Return Claude Code's settings: the variables, and the rows for ``/model``."""
@@ -197,84 +176,9 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def is_claude(loaded: Mapping[str, Any], settings: Settings, model: str) -> bool:
-    """Whether every deployment of a model is Claude itself, by its host."""
-    hosts = Hosts(settings.claude_base)
-    params = [entry["litellm_params"] for entry in deployments(loaded, model)]
-    providers = [hosts.provider(str(one["model"]), one.get("custom_llm_provider"), one.get("api_base")) for one in params]
-    return bool(providers) and all(provider is Provider.CLAUDE for provider in providers)
-
-
-def deployments(loaded: Mapping[str, Any], model: str) -> list[dict[str, Any]]:
-    """Return the entries of ``model_list`` that serve a model: those of its name, or those whose pattern it fits."""
-    entries: list[dict[str, Any]] = loaded.get("model_list") or []
-    exact = [entry for entry in entries if entry["model_name"] == model]
-    return exact or [entry for entry in entries if matches(entry["model_name"], model)]
-
-
-def context_of(loaded: Mapping[str, Any], model: str) -> int:
-    """Return how many tokens a model takes: by ``model_info``, else LiteLLM's list, else the usual; the least of several."""
-    found = [_context_of(entry) for entry in deployments(loaded, model.removesuffix(LONG_MARK))]
-    return min(filter(None, found), default=LONG_CONTEXT if model.endswith(LONG_MARK) else USUAL_CONTEXT)
-
-
-def _context_of(deployment: Mapping[str, Any]) -> int | None:
-    info = deployment.get("model_info")
-    size = info.get("max_input_tokens") if isinstance(info, dict) else None
-    if type(size) is int and size > 0:  # true is no size
-        return size
-    return listed_window(str(deployment["litellm_params"]["model"]))
-
-
-def row_of(loaded: Mapping[str, Any], settings: Settings, model: str) -> Row:
-    """Return a model's row for ``/model``. A Claude model under a name of the operator's behaves as what it is."""
-    size = context_of(loaded, model)
-    if is_claude(loaded, settings, model):
-        return Row(model, size, str(deployments(loaded, model)[0]["litellm_params"]["model"]).rpartition("/")[2])
-    return Row(model, size, smaller_known(size))
-
-
-def rows_of(
-    loaded: Mapping[str, Any], settings: Settings, setup: Setup, names: Sequence[str]
-) -> tuple[tuple[Row, ...], int | None]:
-    """Return the rows of a block for ``/model``, its own model first, and the window of its ``CONTEXT_VARIABLE``.
-
-    That variable is one for all models without ``behavesAs``: the window of the block's own model, else the smallest of the
-    rows. A model that takes less is left out, or Claude Code would send it more than it takes.
-    """
-    found = {
-        name: row_of(loaded, settings, name)
-        for name in names
-        if not name.startswith("claude-") or not is_claude(loaded, settings, name)
-    }
-    if setup.model is None or setup.is_claude:
-        sizes = [row.context for row in found.values() if row.behaves_as is None]
-        own = (row_of(loaded, settings, setup.model),) if setup.model in found else ()
-        context = min(sizes, default=None)
-    else:
-        context = setup.context or USUAL_CONTEXT
-        own = (Row(setup.model, context, larger_known(context)),)
-    others = [row for row in found.values() if row.model != setup.model and (row.behaves_as or row.context >= (context or 0))]
-    return (*own, *others), context
-
-
-def ready_models(loaded: Mapping[str, Any], environ: Mapping[str, str], user: str = "") -> list[str]:
-    """Return the models that lack no key, are no pattern, and that the user may use; demos only where there are no others."""
-    missing, limits = models.unset_variables(loaded, environ), Limits.of(loaded)
-    names = [name for name in models.model_names(loaded) if "*" not in name and name not in missing]
-    ready = [name for name in names if limits.allows(user, name)]
-    return [name for name in ready if name not in DEMO_MODELS] or ready[:1]
-
-
-def default_model(
-    loaded: Mapping[str, Any], settings: Settings, environ: Mapping[str, str], user: str = "", *, form: str = FORMS[0]
-) -> str | None:
-    """Return the model to name: none where the pool, or in form B a login, serves Claude; else the first that is ready."""
-    limits = Limits.of(loaded)
-    claude = [name for name in models.model_names(loaded) if name.startswith("claude-") and is_claude(loaded, settings, name)]
-    if (settings.credentials or form == "b") and any(limits.allows(user, name) for name in claude):
-        return None
-    return next(iter(ready_models(loaded, environ, user)), None)
+def client_models(loaded: Mapping[str, Any], settings: Settings) -> ClientModels:
+    """Return the models of a configuration, with the windows of LiteLLM's list."""
+    return ClientModels(loaded, settings, listed_window)
 
 
 def placeholder(settings: Settings, user: str | None) -> str:
@@ -302,15 +206,16 @@ def setup(
 
     ``others`` holds models by variable, ``listed`` the models that ``/model`` shows beside the block's own.
     """
+    models = client_models(loaded, settings)
     for option, name in [("--model", model), *((OPTIONS[variable], name) for variable, name in (others or {}).items())]:
         if name is not None:
-            _require(loaded, user, option, name.removesuffix(LONG_MARK))
-    known = model is None or is_claude(loaded, settings, model.removesuffix(LONG_MARK))
+            _require(models, Limits.of(loaded), user, option, name.removesuffix(LONG_MARK))
+    known = model is None or models.is_claude(model.removesuffix(LONG_MARK))
     # For another model the variable says the window, and the mark would win over it.
     named = model if model is None or known else model.removesuffix(LONG_MARK)
-    context = None if model is None or known else context_of(loaded, model)
+    context = None if model is None or known else models.context_of(model)
     one = Setup(url, token, named, is_claude=known, context=context, form=form, others=others or {})
-    rows, context = rows_of(loaded, settings, one, listed)
+    rows, context = models.rows(listed, named, is_claude=known, context=context)
     return replace(one, rows=rows, context=context)
 
 
@@ -319,10 +224,9 @@ OPTIONS = {HAIKU_VARIABLE: "--haiku-model", SUBAGENT_VARIABLE: "--subagent-model
 SMALL_WORK = {"--haiku-model": "small work, such as titles", "--subagent-model": "every subagent"}
 
 
-def _require(loaded: Mapping[str, Any], user: str, option: str, model: str) -> None:
-    limits = Limits.of(loaded)
-    if not deployments(loaded, model):
-        named = ", ".join(models.model_names(loaded))
+def _require(models: ClientModels, limits: Limits, user: str, option: str, model: str) -> None:
+    if not models.deployments(model):
+        named = ", ".join(models.names)
         raise OnboardingError(f"{option}: {model} is not served by this proxy; config.yaml has {named}")
     if not limits.allows(user, model):
         raise OnboardingError(f"{option}: {limits.refusal(user, model).removeprefix('model: ')}")

@@ -96,8 +96,9 @@ def blocks(settings: Settings, loaded: Mapping[str, Any], options: Options, toke
     chosen: dict[str, str | None] = vars(options)
     user, model = chosen.get("user") or STATIC_NAME, chosen.get("model")
     block = onboarding.FORMATS[chosen.get("format") or "settings"]
-    ready = onboarding.ready_models(loaded, os.environ, user)
-    models = [model or onboarding.default_model(loaded, settings, os.environ, user, form=chosen.get("form") or "a")]
+    known, has_login = onboarding.client_models(loaded, settings), bool(settings.credentials) or chosen.get("form") == "b"
+    ready = known.ready(os.environ, user)
+    models = [model or known.default(os.environ, user, has_login=has_login)]
     if block.several and model is None:
         models = list(dict.fromkeys([*models, *ready]))
     named = {

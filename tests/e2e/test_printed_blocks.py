@@ -17,7 +17,7 @@ from claude_code import NEWEST, OLDER, ClaudeCode, require
 from conftest import PROVIDER_KEYS, TOKENS, by_provider, module_proxy, proxy_environment
 from processes import ROOT, STATIC_TOKEN, Proxy, clean_environment
 
-from claude_proxy.cli.onboarding import MODEL_VARIABLES
+from claude_proxy.config.client_models import MODEL_VARIABLES
 
 SDK = Path(__file__).parent / "sdk"
 LOGIN = "sk-ant-oat01-made-up-logged-in"

@@ -23,8 +23,13 @@ class Row:
 
     def fields(self) -> dict[str, str]:
         """Return the row as settings.json has it."""
-        shown = {"model": self.model, "label": self.model, "description": f"Through claude-proxy, {self.context:,} tokens"}
+        shown = {"model": self.model, "label": self.model, "description": described(self.context)}
         return shown | ({"behavesAs": self.behaves_as} if self.behaves_as else {})
+
+
+def described(context: int) -> str:
+    """Return what Claude Code shows beside a model's name."""
+    return f"Through claude-proxy, {context:,} tokens"
 
 
 def smaller_known(size: int) -> str | None:
