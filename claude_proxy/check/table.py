@@ -152,6 +152,5 @@ OF_CONFIG = (
     endpoints.endpoints,
     deployments.chat_servers,
     web_search.web_search,
-    prices.prices,
     fallbacks.fallbacks,
 )
