@@ -43,11 +43,7 @@ class LitellmResponse:
         elif self._error is not None:
             self._held += message.get("body", b"")
         elif self._passes:
-            try:
-                await self._body(without_tracebacks(message.get("body", b"")), last=not message.get("more_body", False))
-            finally:
-                if self._streams:  # the client may disconnect before the end
-                    self._journal.usage = self._summary.usage
+            await self._body(without_tracebacks(message.get("body", b"")), last=not message.get("more_body", False))
 
     def outcome(self) -> Outcome:
         """Return the outcome of the request, after LiteLLM has finished."""
@@ -94,6 +90,7 @@ class LitellmResponse:
             self._whole += data
         elif b'"usage"' in data:  # each message contains complete events
             self._summary.feed(data)
+            self._journal.usage = self._summary.usage  # a client may disconnect before the end
         await self._outlet.write(data)
         if last:
             self._summary.finish()
