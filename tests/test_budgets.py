@@ -1,10 +1,11 @@
 """config/budgets.py: how much money may be spent, by config.yaml."""
 
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from claude_proxy.config.budgets import Budget, Budgets, Period, mistakes
+from claude_proxy.config.budgets import UTC, Budget, Budgets, Period, mistakes
 
 USD = 1_000_000
 BLOCK = {
@@ -46,7 +47,7 @@ def test_the_settings_of_all_budgets():
     """The time zone and the behaviour without a store are read; the defaults are UTC and to allow."""
     budgets, bare = Budgets.of(config(**BLOCK)), Budgets.of({})
     assert (budgets.timezone, budgets.refuses_without_store, bool(budgets)) == (ZoneInfo("Europe/Berlin"), True, True)
-    assert (bare.timezone, bare.refuses_without_store, bool(bare)) == (ZoneInfo("UTC"), False, False)
+    assert (bare.timezone, bare.refuses_without_store, bool(bare)) == (UTC, False, False)
     assert not Budgets.of(config(budget={"timezone": "Asia/Tokyo"}))
 
 
@@ -96,6 +97,16 @@ def test_a_mistake_in_the_block(block, says):
     """An invalid budget is an error that says what to write, because it would limit nothing."""
     (mistake,) = mistakes(config(**block))
     assert says in mistake
+
+
+def test_a_machine_without_time_zone_data(monkeypatch):
+    """UTC needs no data of the machine; for another zone, what is missing is named."""
+    monkeypatch.setattr("claude_proxy.config.budgets.available_timezones", set)
+    noon = datetime(2026, 7, 1, 12, tzinfo=UTC)
+    assert (noon.utcoffset(), noon.tzname(), UTC.key) == (timedelta(0), "UTC", "UTC")
+    assert list(mistakes(config(budget={"timezone": "UTC"}))) == []
+    (mistake,) = mistakes(config(budget={"timezone": "Not/There"}))
+    assert "this machine has no time zone data: install tzdata, or write UTC" in mistake
 
 
 @pytest.mark.parametrize("key", ["budget", "default_budget", "budget_without_store"])

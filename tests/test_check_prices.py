@@ -4,8 +4,14 @@ import pytest
 
 from claude_proxy.check import prices as module
 from claude_proxy.check.facts import Facts
+from claude_proxy.providers.model_names import CLAUDE_CODE_MODELS
 
-LISTED = {"gpt": {"litellm_provider": "openai", "input_cost_per_token": 1e-06, "output_cost_per_token": 1e-06}}
+CLAUDE = {"litellm_provider": "anthropic", "input_cost_per_token": 1e-06, "output_cost_per_token": 1e-06}
+LISTED = {
+    **dict.fromkeys(CLAUDE_CODE_MODELS[1:], CLAUDE),
+    "gpt": {"litellm_provider": "openai", "input_cost_per_token": 1e-06, "output_cost_per_token": 1e-06},
+}
+FREE = {"input": 0, "output": 0}
 MODELS = [
     {"model_name": "claude-*", "litellm_params": {"model": "anthropic/claude-*"}},
     {"model_name": "gpt", "litellm_params": {"model": "openai/gpt"}},
@@ -16,7 +22,7 @@ MODELS = [
 
 @pytest.fixture(autouse=True)
 def _list(monkeypatch):
-    monkeypatch.setattr(module, "entry", LISTED.get)
+    monkeypatch.setattr(module, "entry_of", LISTED.get)
 
 
 def found(block, **more):
@@ -25,9 +31,10 @@ def found(block, **more):
 
 
 def test_a_model_without_a_price():
-    """With a budget, a model without a price is reported once, with what to write; a pattern is not."""
-    (line,) = found({"default_budget": {"day": 1}})
-    assert "no price is known for model own, so budgets do not include it; write claude_proxy: prices: own: {input: USD" in line
+    """With a budget, a model without a price is reported once, with what to write; of a pattern, Claude Code's models."""
+    claude, own = found({"default_budget": {"day": 1}})
+    assert f"no price is known for model {CLAUDE_CODE_MODELS[0]}, so budgets do not include it" in claude
+    assert "no price is known for model own, so budgets do not include it; write claude_proxy: prices: own: {input: USD" in own
 
 
 @pytest.mark.parametrize("block", [None, {"prices": {"x": {"input": 1, "output": 1}}}])
@@ -38,5 +45,5 @@ def test_without_a_budget(block):
 
 def test_a_price_in_the_configuration():
     """A price in config.yaml is enough, and a configuration with other errors is not checked."""
-    assert found({"budget": {"day": 1}, "prices": {"own": {"input": 0, "output": 0}}}) == []
+    assert found({"budget": {"day": 1}, "prices": {"own": FREE, "claude-*": FREE}}) == []
     assert found({"budget": {"day": 1}}, mistakes=("something",)) == []

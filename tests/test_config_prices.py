@@ -2,7 +2,8 @@
 
 import pytest
 
-from claude_proxy.config.prices import Overrides, Rates, listed_price, mistakes
+from claude_proxy.check import price_list
+from claude_proxy.config.prices import LIST_NAMES, TIERS, Overrides, Rates, listed_price, mistakes
 
 USD = 1_000_000
 BASE = {"input_cost_per_token": 1e-06, "output_cost_per_token": 5e-06}
@@ -56,6 +57,18 @@ def test_the_rates_of_a_long_context():
     price, tiered = listed_price(entry, is_claude=False), listed_price(ranges, is_claude=False)
     assert [price.rates("", count).input // USD for count in (128_000, 128_001, 200_000, 200_001)] == [1, 2, 2, 3]
     assert [tiered.rates("", count).input // USD for count in (1000, 1001, 99_999)] == [1, 7, 7]
+
+
+def test_the_shipped_list():
+    """LiteLLM's list has every name that is read, each of its entries is read, and all of Anthropic's models have a price."""
+    entries = price_list._entries()
+    names = {name for entry in entries.values() for name in entry}
+    assert {*LIST_NAMES.values(), *(LIST_NAMES["input"] + suffix for suffix in TIERS.values())} <= names
+    found = {name: listed_price(entry, is_claude="claude" in name) for name, entry in entries.items()}
+    assert len(found) > 1000
+    claude = [price for name, price in found.items() if entries[name].get("litellm_provider") == "anthropic"]
+    assert all(price and min(price.rates("", 1)) > 0 and price.search > 0 for price in claude)
+    assert all(min(rates) >= 0 for price in found.values() if price for steps in price.tiers.values() for _, rates in steps)
 
 
 def test_the_most_specific_pattern():

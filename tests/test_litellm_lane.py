@@ -179,6 +179,14 @@ async def test_a_stream_is_counted():
     assert client.journal.usage == Usage(10, 55, 7, 2)
 
 
+async def test_an_interrupted_stream_is_counted():
+    """What was reported before the client disconnected is counted."""
+    client = Client()
+    first, *_ = STREAM.split(b"\n\n")
+    await client.hears(start(200, EVENTS), part(first + b"\n\n"), part(b'event: content_block_start\ndata: {"type":"x"}\n\n'))
+    assert client.journal.usage == Usage(10, 1, 7, 2)
+
+
 async def test_a_whole_response_is_counted():
     """A whole message is counted when it is there to its end."""
     client = Client(streams=False)

@@ -6,11 +6,12 @@ from typing import Any
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, warning
 from claude_proxy.check.models import claude_hosts, resolved
-from claude_proxy.check.price_list import entry
+from claude_proxy.check.price_list import entry as entry_of
 from claude_proxy.config.budgets import Budgets
 from claude_proxy.config.deployments import ChatEndpoint, likely_endpoint
 from claude_proxy.config.models import ActiveConfig
-from claude_proxy.providers.endpoints import OPENAI_HOST, is_openai_itself
+from claude_proxy.providers.endpoints import OPENAI_HOST, is_openai_itself, matches
+from claude_proxy.providers.model_names import listed_names
 from claude_proxy.usage.prices import Prices
 
 
@@ -18,23 +19,30 @@ def prices(facts: Facts) -> Iterator[Finding]:
     """Without a price, the requests for a model do not count towards a budget."""
     if facts.mistakes or not Budgets.of(facts.config):
         return
-    found: dict[str, list[tuple[int, Mapping[str, Any]]]] = {}
-    for place, model in facts.models:
-        found.setdefault(str(model["model_name"]), []).append((place, model["litellm_params"]))
+    entries = [(place, str(entry["model_name"]), entry["litellm_params"]) for place, entry in facts.models]
 
     def lookup(name: str) -> list[dict[str, Any]]:
-        return [dict(params) | _endpoint(params, facts) for _, params in found.get(name, ())]
+        exact = [params for _, pattern, params in entries if pattern == name]
+        found = exact or [_filled(pattern, params, name) for _, pattern, params in entries if matches(pattern, name)]
+        return [{**params, **_endpoint(params, facts)} for params in found]
 
     config = ActiveConfig(facts.config, facts.environ, hosts=claude_hosts(facts), lookup=lookup, endpoint_lookup=_chat)
-    known = Prices(config, entry)
-    for name, places in found.items():
-        # Which models match a pattern is known only when a client requests one.
-        if "*" not in name and known.unpriced(name):
+    known = Prices(config, entry_of)
+    # Of the models that match a pattern, only Claude Code's own names are known.
+    for name in sorted(listed_names(name for _, name, _ in entries)):
+        if known.unpriced(name):
+            place = next(place for place, pattern, _ in entries if matches(pattern, name))
             yield warning(
-                facts.at("model_list", places[0][0]),
+                facts.at("model_list", place),
                 f"no price is known for model {name}, so budgets do not include it",
                 f"write claude_proxy: prices: {name}: {{input: USD, output: USD}}, per million tokens; 0 for your own server",
             )
+
+
+def _filled(pattern: str, params: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return a pattern's parameters for one name: the star in its model is what the star in the pattern matches."""
+    head, _, tail = pattern.partition("*")
+    return {**params, "model": str(params.get("model")).replace("*", name[len(head) : len(name) - len(tail)])}
 
 
 def _chat(params: Mapping[str, Any]) -> ChatEndpoint | None:

@@ -168,7 +168,6 @@ OF_CONFIG = (
     deployments.chat_servers,
     oidc.oidc,
     web_search.web_search,
-    prices.prices,
     managed_settings.unknown_settings,
     managed_settings.own_secrets,
     managed_settings.unknown_names,

@@ -69,6 +69,8 @@ FREE = Price({"": ((0, Rates(0, 0, 0, 0, 0)),)})
 # Anthropic's rates for its cache and for batches, relative to input, for a model whose list entry lacks them: in thousandths.
 CLAUDE_CACHE = {"cache_read": 100, "cache_write": 1250, "cache_write_1h": 2000}
 BATCH = 500
+# Anthropic's price of a web search, in pico-USD.
+CLAUDE_SEARCH = PICO_PER_USD // 100
 # The names in LiteLLM's list.
 LIST_NAMES = {
     "input": "input_cost_per_token", "output": "output_cost_per_token", "cache_read": "cache_read_input_token_cost",
@@ -102,7 +104,8 @@ def listed_price(entry: Mapping[str, Any], *, is_claude: bool) -> Price | None:
     search, factors = entry.get(SEARCH), entry.get("provider_specific_entry")
     per_search = search.get("search_context_size_medium") if isinstance(search, dict) else None
     factors = factors if isinstance(factors, dict) else {}
-    return Price(tiers, pico(per_search) or 0, _thousandths(factors.get("fast")), {"us": _thousandths(factors.get("us"))})
+    searches = pico(per_search) or (CLAUDE_SEARCH if is_claude else 0)
+    return Price(tiers, searches, _thousandths(factors.get("fast")), {"us": _thousandths(factors.get("us"))})
 
 
 def _thousandths(factor: object) -> int:

@@ -113,7 +113,7 @@ class Prices:
         names = [(name, "") for name in (base_model, *_shortened(base_model)) if base_model]
         for name, provider in [*names, *_listed_names(served, one)]:
             entry = self._lookup(name)
-            if entry is not None and str(entry.get("litellm_provider", "")).startswith(provider):
+            if entry and str(entry.get("litellm_provider", "")).startswith(provider):
                 return {**entry, **beside}
         return beside
 

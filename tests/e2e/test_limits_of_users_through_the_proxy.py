@@ -122,6 +122,18 @@ def test_what_a_response_costs(proxy: Proxy, upstream: up.Upstream, name: str, *
     assert (Decimal(line["usd"]), line["unpriced"]) == (3 * cost(PRICES["glm"]), "0")
 
 
+def test_a_fallback_has_its_own_price(proxy: Proxy, upstream: up.Upstream) -> None:
+    """A response of a fallback costs what the fallback costs, and counts under the requested model."""
+
+    def busy(seen: up.Seen) -> up.Reply:
+        return up.anthropic_error(529, "overloaded_error", "busy") if seen.is_claude else billed(seen)
+
+    upstream.answer = busy
+    assert answer_text(ask(proxy, "gina", "claude-fallback-x", stream=True)) == "hello"
+    line = usage(proxy, "gina", "claude-fallback-x", 1)
+    assert (line["served"], Decimal(line["usd"]), line["unpriced"]) == ("anthropic/glm-5", cost(PRICES["glm"]), "0")
+
+
 def test_a_model_without_a_price(proxy: Proxy, upstream: up.Upstream) -> None:
     """The cost of a model at an endpoint that nobody knows is not 0 but unknown, and each process logs it once."""
     upstream.answer = billed
