@@ -12,6 +12,7 @@ from planted_mistakes import (
     of_config,
     of_dotenv,
     of_first_hour,
+    of_managed_settings,
     of_models,
     of_sections,
     of_values,
@@ -24,7 +25,7 @@ from claude_proxy.cli import project as project_folder
 from claude_proxy.config.models import ConfigError
 from claude_proxy.config.settings import SettingsError
 
-KINDS = (of_config, of_sections, of_values, of_models, of_first_hour, of_dotenv, of_client)
+KINDS = (of_config, of_sections, of_values, of_models, of_first_hour, of_dotenv, of_client, of_managed_settings)
 ROWS = tuple(row for kind in KINDS for row in kind.ROWS)
 
 owned_files = functools.cache(installation.owned_files)

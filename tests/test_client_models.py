@@ -2,7 +2,8 @@
 
 import pytest
 
-from claude_proxy.config.client_models import ClientModels, Row
+from claude_proxy.config.client_models import ClientModels, CurrentModels, Row
+from claude_proxy.config.models import ActiveConfig
 from claude_proxy.config.settings import Settings
 from claude_proxy.litellm.windows import listed_window
 
@@ -76,3 +77,18 @@ def test_litellm_s_list_says_how_much_a_model_takes():
     entry = model("deepseek", "anthropic/deepseek-chat", api_base="https://z.example")
     assert models_of({"model_list": [entry]}).context_of("deepseek") == 131_072
     assert models_of({"model_list": [entry | {"model_info": {"max_input_tokens": 64_000}}]}).context_of("deepseek") == 64_000
+
+
+def test_what_is_shown_beside_a_discovered_model():
+    """A model is described by its window; Claude's own is known to Claude Code."""
+    assert models_of(LOADED).describe("glm") == "Through claude-proxy, 200,000 tokens"
+    assert models_of(LOADED).describe("claude-opus-5-5") == "Through claude-proxy"
+
+
+def test_the_models_of_the_current_configuration():
+    """The models are read once for a configuration, and again after it was replaced."""
+    config = ActiveConfig(LOADED, {})
+    current = CurrentModels(config, Settings.parse({}), listed_window)
+    assert current() is current()
+    config.replace({"model_list": [GLM]})
+    assert current().names == ["glm"]

@@ -8,6 +8,7 @@ import anyio
 import httpx
 import pytest
 from lanes import Received
+from starlette.responses import Response
 
 from claude_proxy.access import revocation
 from claude_proxy.anthropic.errors import Refusal
@@ -134,6 +135,35 @@ async def drive(app, scope, *messages, leaves_at=None):
 def scope():
     path, headers = "/v1/messages", [(b"x-litellm-api-key", TOKEN.encode())]
     return {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"", "headers": headers}
+
+
+MANAGED = ("GET", "/managed/settings")
+
+
+async def test_a_client_route_responds_by_itself():
+    """What Claude Code reads for its user reaches neither LiteLLM's app nor a limit; the caller and the headers are passed."""
+    seen = []
+
+    def respond(caller, headers):
+        seen.append((caller.name, dict(headers)["x-litellm-api-key"]))
+        return Response(b"settings", 203)
+
+    inner = Inner()
+    for path in (MANAGED[1], f"/anthropic{MANAGED[1]}/"):
+        response = await ask(inner, "GET", path, client_routes={MANAGED: respond})
+        assert (response.status_code, response.content) == (203, b"settings")
+    assert seen == [("static", TOKEN)] * 2
+    assert inner.scope is None
+
+
+@pytest.mark.parametrize(("headers", "status"), [({}, 401), ({"x-litellm-api-key": "wrong"}, 401), (WITH_TOKEN, 404)])
+async def test_a_client_route_without_a_token_or_a_responder(headers, status):
+    """A client route needs a token, and is an error in Anthropic's shape where nothing responds to it."""
+    inner = Inner()
+    response = await ask(inner, "GET", MANAGED[1], headers=headers)
+    assert response.status_code == status
+    assert response.json()["type"] == "error"
+    assert inner.scope is None
 
 
 async def test_who_is_refused_is_in_the_log(caplog):

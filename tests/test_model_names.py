@@ -34,6 +34,12 @@ def test_the_list_holds_what_is_allowed():
     assert found["first_id"] == found["last_id"] == "claude-sonnet-5-5"
 
 
+def test_what_is_shown_beside_a_model():
+    """Each model has the description of its name in config.yaml, which Claude Code shows."""
+    found = listing(["glm", "claude-opus-*"], describe=lambda name: f"about {name}")
+    assert [model["description"] for model in found["data"]] == ["about glm", "about claude-opus-5-5"]
+
+
 @pytest.mark.parametrize("times", [1, 2, 3])
 def test_a_name_is_read_once(times):
     """A checked name is the served name, however often it is read, because no prefix is left."""

@@ -75,6 +75,20 @@ def test_identify(headers, closed, opened):
     assert role(OPEN, *headers) is opened
 
 
+@pytest.mark.parametrize("role", Role)
+def test_what_claude_code_reads_for_its_user(role):
+    """Every caller who may use the models reads their own data; a virtual key does not, because only LiteLLM can check it."""
+    caller = Caller(role, None, "anna")
+    for method, route in routes.CLIENT_ROUTES:
+        if role is Role.KEY:
+            with pytest.raises(Refused, match="not for virtual keys"):
+                check_route(caller, method, route)
+        else:
+            check_route(caller, method, route)
+        with pytest.raises(Refused):
+            check_route(Caller(Role.USER, None, "anna"), "POST", route)
+
+
 def test_an_empty_token_opens_nothing():
     """With no secret set nothing that a client sends makes it an administrator."""
     for value in ("", "Bearer ", "None", "null", TOKEN):

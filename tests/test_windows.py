@@ -35,6 +35,14 @@ def test_without_the_list(monkeypatch):
     assert windows.listed_window("deepseek-chat") is None
 
 
+def test_the_list_that_litellm_has_loaded():
+    """A list in memory is read like the file; what is no size is none."""
+    found = windows.windows_of({"a/b": {"max_input_tokens": 5}, "b": {"max_input_tokens": True}, "c": {}, "d": None})
+    assert found == {"a/b": 5}
+    assert windows.window_in(found, "x/a/b") == 5
+    assert windows.window_in(found, "b") is None
+
+
 def test_litellm_is_not_imported():
     """The command line reads the list without LiteLLM, which takes seconds to import."""
     code = "import sys; from claude_proxy.litellm import windows; windows.listed_window('x'); print('litellm' in sys.modules)"

@@ -19,6 +19,8 @@ MODEL_ROUTES = frozenset(
 )
 # Rate limits and usage: for every caller who may use the models.
 STATUS_ROUTES = frozenset({("GET", "/pool"), ("GET", "/metrics")})
+# What Claude Code reads for its user after a sign-in: for every caller who may use the models.
+CLIENT_ROUTES = frozenset({("GET", "/managed/settings")})
 # Changes of the pool: for the master key only, from the proxy's own page or from no page.
 POOL_ACTIONS = ("add", "pause", "resume", "remove")
 POOL_ROUTES = frozenset(("POST", f"/pool/{action}") for action in POOL_ACTIONS)
@@ -144,7 +146,7 @@ def check_route(caller: Caller, method: str, route: str, query: str = "", *, dat
     """
     if (method, route) in MODEL_ROUTES:
         return
-    if (method, route) in STATUS_ROUTES:
+    if (method, route) in STATUS_ROUTES | CLIENT_ROUTES:
         if caller.role is Role.KEY:  # LiteLLM checks virtual keys on its own routes only
             raise Refused(
                 403, f"{method} {route} is not for virtual keys; /key/info shows the models, budget and usage of yours."

@@ -12,11 +12,15 @@ from claude_proxy.access.routes import STATIC_NAME
 from claude_proxy.cli import onboarding
 from claude_proxy.cli.code_snippets import TOKEN_VARIABLE
 from claude_proxy.cli.command import command
-from claude_proxy.cli.console import tell
+from claude_proxy.cli.console import CommandError, tell
 from claude_proxy.cli.parsing import Options, json_option
 from claude_proxy.cli.project import checked, config_path
 from claude_proxy.config import models as config
+from claude_proxy.config.managed_fill import policy_of
+from claude_proxy.config.managed_settings import ManagedSettings
+from claude_proxy.config.pool_groups import PoolGroups
 from claude_proxy.config.settings import Settings
+from claude_proxy.config.users import folded
 from claude_proxy.secret import Secret
 
 # The options of every command that prints a block.
@@ -40,6 +44,11 @@ BLOCK_OPTIONS: tuple[click.Parameter, ...] = (
 def show_settings(options: Options) -> None:
     """Print what a client needs, with the token if it is known."""
     loaded, settings = checked(config_path(options.project, options.data))
+    if options.managed:
+        show_managed(settings, loaded, options)
+        return
+    if options.group:
+        raise CommandError("--group is for --managed")
     token = users_file.find(settings.users, options.user).token if options.user else settings.static_token
     show_block(settings, loaded, options, token)
     if options.user and token is None:
@@ -47,6 +56,23 @@ def show_settings(options: Options) -> None:
             f"The token of {options.user} cannot be shown again: only its hash is stored. For a new one run "
             f"`claude-proxy user remove {options.user}` and `claude-proxy user add {options.user}`."
         )
+
+
+def show_managed(settings: Settings, loaded: Mapping[str, Any], options: Options) -> None:
+    """Print the managed settings of a user, as ``GET /managed/settings`` has them; with ``--json`` the whole response."""
+    managed = ManagedSettings.of(loaded)
+    if managed is None:
+        raise CommandError("config.yaml has no claude_proxy: managed_settings, so no user gets any")
+    user = options.user or STATIC_NAME
+    groups = {folded(group) for group in (*options.group, *PoolGroups.of(loaded).users.get(folded(user), ()))}
+    models = onboarding.client_models(loaded, settings)
+    policy = policy_of(managed, models, os.environ, user, groups, has_login=bool(settings.credentials))
+    if policy is None:
+        raise CommandError(f"no entry of managed_settings applies to {user}, who gets a 404")
+    shown = json.loads(policy.response()) if options.json else policy.settings
+    print(json.dumps(shown, indent=2, ensure_ascii=False))  # noqa: T201 - what the command is for
+    entries = ", ".join(entry.replace(":", " ") for entry in policy.entries)
+    tell(f"The managed settings of {user}, by {entries}{' and what the proxy knows' if managed.fill else ''}.")
 
 
 def show_block(settings: Settings, loaded: Mapping[str, Any], options: Options, token: Secret | None) -> None:
@@ -120,12 +146,20 @@ def blocks(settings: Settings, loaded: Mapping[str, Any], options: Options, toke
 SETTINGS = command(
     "settings",
     show_settings,
-    [*BLOCK_OPTIONS, click.Option(["--user"], help="The user that the block is for.")],
+    [
+        *BLOCK_OPTIONS,
+        click.Option(["--user"], help="The user that the block is for."),
+        click.Option(["--managed"], is_flag=True, help="Print the managed settings that the user gets after a sign-in."),
+        click.Option(
+            ["--group"], multiple=True, metavar="NAME", help="With --managed: a group of the user that their sign-in names."
+        ),
+    ],
     about="Print the settings for Claude Code, with the token.",
     examples=(
         "claude-proxy settings",
         "claude-proxy settings --url https://proxy.example.org",
         "claude-proxy settings --format shell --model glm",
         "claude-proxy settings --format github --form b",
+        "claude-proxy settings --managed --user anna",
     ),
 )

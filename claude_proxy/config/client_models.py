@@ -10,11 +10,13 @@ from claude_proxy.config.picker_rows import (
     LONG_CONTEXT,
     USUAL_CONTEXT,
     Row,
+    described,
     larger_known,
     needs_compact_variable,
     smaller_known,
 )
 from claude_proxy.config.settings import Settings
+from claude_proxy.config.users import folded
 from claude_proxy.providers.endpoints import Hosts, Provider, matches
 
 DEMO_MODELS = ("demo", "claude-demo")
@@ -68,6 +70,18 @@ class ClientModels:
         """The names and patterns, in the order of the file."""
         return [*self._named]
 
+    def is_named(self, model: str) -> bool:
+        """Whether the file has an entry of exactly this name."""
+        return model in self._named
+
+    def allows(self, user: str, model: str) -> bool:
+        """Whether the user may use a model."""
+        return self._limits.allows(user, model)
+
+    def listed_for(self, user: str) -> tuple[str, ...]:
+        """Return the names and patterns that config.yaml lists for a user; none for a user without a list."""
+        return self._limits.patterns.get(folded(user), ())
+
     def deployments(self, model: str) -> list[dict[str, Any]]:
         """Return the entries of ``model_list`` that serve a model: those of its name, or those whose pattern it fits."""
         if exact := self._named.get(model):
@@ -93,6 +107,10 @@ class ClientModels:
         if type(size) is int and size > 0:  # true is no size
             return size
         return self._listed(str(deployment["litellm_params"]["model"]))
+
+    def describe(self, model: str) -> str:
+        """Return what Claude Code shows beside a model that it has discovered."""
+        return "Through claude-proxy" if self.is_claude(model) else described(self.context_of(model))
 
     def row_of(self, model: str) -> Row:
         """Return a model's row for ``/model``. A Claude model under a name of the operator's behaves as what it is."""
@@ -133,3 +151,19 @@ class ClientModels:
         if has_login and any(self._limits.allows(user, name) for name in claude):
             return None
         return next(iter(self.ready(environ, user)), None)
+
+
+class CurrentModels:
+    """Returns the models of the configuration that applies now."""
+
+    def __init__(self, config: models.ActiveConfig, settings: Settings, listed: ListedWindow) -> None:
+        self._config = config
+        self._settings = settings
+        self._listed = listed
+        self._found = config.loaded, ClientModels(config.loaded, settings, listed)
+
+    def __call__(self) -> ClientModels:
+        loaded = self._config.loaded
+        if self._found[0] is not loaded:
+            self._found = loaded, ClientModels(loaded, self._settings, self._listed)
+        return self._found[1]

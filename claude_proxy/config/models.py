@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import yaml
 
-from claude_proxy.config import features, model_access, pool_groups, routing, sections, web_search
+from claude_proxy.config import features, managed_settings, model_access, pool_groups, routing, sections, web_search
 from claude_proxy.config.deployments import Deployment, EndpointLookup, deployment, no_endpoint
 from claude_proxy.config.routing import Routing
 from claude_proxy.providers import fetching
@@ -74,6 +74,7 @@ def _mistakes(config: object) -> Iterator[str]:
     yield from pool_groups.mistakes(config)
     yield from fetching.mistakes(config)
     yield from web_search.mistakes(config)
+    yield from managed_settings.mistakes(config)
 
 
 def _model_mistakes(config: Mapping[Any, Any]) -> Iterator[str]:
@@ -239,11 +240,17 @@ class ActiveConfig:
         self.pool_groups = pool_groups.PoolGroups.of(loaded)
         self.fetch_hosts = fetching.FetchHosts.of(loaded)
         self.web_search = web_search.web_search(loaded, self._environ)
+        self.managed_settings = managed_settings.ManagedSettings.of(loaded)
         self.features = features.reasons(loaded)
         self.routing = Routing.of(loaded)
         self.listed = listed_names((*model_names(loaded), *_aliases(loaded)))
         self._names: dict[str, tuple[tuple[Deployment, ...], tuple[str, ...]]] = {}
         self._fallbacks: dict[str, Fallbacks] = {}
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """The variables that the configuration refers to."""
+        return self._environ
 
     def deployments(self, name: str) -> tuple[Deployment, ...]:
         """Return the deployments of a name, without those that lack a key if others are ready. Empty for an unknown name."""

@@ -41,6 +41,7 @@ from claude_proxy.litellm.patches import (
 )
 from claude_proxy.litellm.router import apply_config, deployments_of
 from claude_proxy.litellm.transport import chat_http
+from claude_proxy.litellm.windows import window_in, windows_of
 from claude_proxy.providers.endpoints import Hosts
 from claude_proxy.providers.model_names import listing
 from claude_proxy.proxy.entrance import current
@@ -74,6 +75,8 @@ def start() -> ClaudeProxy:
         count=_tokens,
         completions=Completions(),
         proxies=outbound_proxies(),
+        # LiteLLM's router adds models to its list later.
+        listed_window=functools.partial(window_in, windows_of(litellm.model_cost)),
     )
     install(app)
     for problem in settings.pool_problems:
@@ -117,6 +120,7 @@ def install(app: App) -> None:
         is_session=is_session,
         serving=app.serving,
         needs_litellm=lambda: settings.database_url is not None or bool(app.config.features),
+        client_routes=app.client_routes(),
     )
     verbose = os.environ.get("LITELLM_LOG", "").upper() == "DEBUG"
     request_log.configure(app.redactor, verbose=verbose, as_json=settings.log_format is LogFormat.JSON)
@@ -151,12 +155,13 @@ async def count_tokens(_: Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)])
 
 async def models(caller: Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)]) -> Response:
     """The route that takes the place of LiteLLM's own, whose list of a pattern is its price list."""
-    entrance, active = current.get(), start().app.config
+    entrance, app = current.get(), start().app
     user = entrance.request.user if entrance else ""
-    names = config.model_names(active.loaded)
-    return JSONResponse(
-        listing(names, lambda name: active.limits.allows(user, name) and key_allows(caller, name, proxy_server.llm_router))
-    )
+
+    def allows(name: str) -> bool:
+        return app.config.limits.allows(user, name) and key_allows(caller, name, proxy_server.llm_router)
+
+    return JSONResponse(listing(config.model_names(app.config.loaded), allows, app.client_models().describe))
 
 
 def watch_config() -> None:

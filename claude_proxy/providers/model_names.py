@@ -17,10 +17,12 @@ CLAUDE_CODE_MODELS = ("claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5"
 _UNKNOWN_DATE = "1970-01-01T00:00:00Z"
 
 
-def listing(names: Iterable[str], allows: Callable[[str], bool] = lambda _: True) -> dict[str, Any]:
-    """Return the list in Anthropic's shape, with a few more fields for OpenAI clients.
+def listing(
+    names: Iterable[str], allows: Callable[[str], bool] = lambda _: True, describe: Callable[[str], str] = lambda _: ""
+) -> dict[str, Any]:
+    """Return the list in Anthropic's shape, with a few more fields for Claude Code and for OpenAI clients.
 
-    ``allows`` returns whether a name may be listed.
+    ``allows`` returns whether a name may be listed, ``describe`` what Claude Code shows beside it.
     """
     ids: dict[str, str] = {}
     for name in names:
@@ -33,6 +35,7 @@ def listing(names: Iterable[str], allows: Callable[[str], bool] = lambda _: True
             "type": "model",
             "id": model,
             "display_name": name,
+            "description": describe(name),
             "created_at": _UNKNOWN_DATE,
             "object": "model",
             "created": 0,

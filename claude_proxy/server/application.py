@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from claude_proxy.config.client_models import CurrentModels, ListedWindow
 from claude_proxy.config.deployments import Lane
 from claude_proxy.config.models import ActiveConfig, model_names
 from claude_proxy.config.outbound_proxies import OutboundProxies
@@ -21,6 +22,8 @@ from claude_proxy.proxy.lanes.claude_lane import ClaudeLane
 from claude_proxy.proxy.lanes.demo_lane import DemoLane
 from claude_proxy.proxy.lanes.messages_lane import MessagesLane
 from claude_proxy.proxy.serving import Serving
+from claude_proxy.server.gateway import ClientRoute
+from claude_proxy.server.managed_route import ManagedRoute
 from claude_proxy.server.pool_routes import PoolRoutes
 from claude_proxy.server.status_routes import StatusRoutes
 from claude_proxy.state.replication import CombinedState, Synchronizer
@@ -44,7 +47,8 @@ class App:
     """One per process, used from one event loop.
 
     ``count`` returns the number of tokens in a text. ``completions`` is the endpoint for providers whose format only LiteLLM
-    knows. ``proxies`` come from the environment at the start of the process.
+    knows. ``proxies`` come from the environment at the start of the process. ``listed_window`` returns the window of a model by
+    LiteLLM's list.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class App:
         count: Callable[[str], int] = len,
         completions: Endpoint | None = None,
         proxies: OutboundProxies | None = None,
+        listed_window: ListedWindow = lambda _: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings
@@ -94,6 +99,7 @@ class App:
             meter=meter,
             ready=self.load_shared_state,
         )
+        self.client_models = CurrentModels(config, settings, listed_window)
         self._records: list[Record] = []
         self._expiry_warnings = ExpiryWarnings()
         self._clock = clock
@@ -173,6 +179,11 @@ class App:
             problems=self.pool_problems,
             groups=lambda: self.config.pool_groups,
         )
+
+    def client_routes(self) -> Mapping[tuple[str, str], ClientRoute]:
+        """Return what Claude Code reads for its user, by method and route."""
+        managed = ManagedRoute(self.config, self.redactor, self.client_models, has_login=lambda: len(self.pool) > 0)
+        return {("GET", "/managed/settings"): managed.respond}
 
     def pool_routes(self) -> PoolRoutes:
         """Return the routes that change the pool."""

@@ -8,8 +8,10 @@ import functools
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
+
+from starlette.responses import Response
 
 from claude_proxy.access import administration
 from claude_proxy.access.browsers import check_browser, check_own_page
@@ -17,6 +19,7 @@ from claude_proxy.access.failed_logins import FailedLogins, source_of
 from claude_proxy.access.revocation import Revocation
 from claude_proxy.access.routes import (
     ADMIN_NAME,
+    CLIENT_ROUTES,
     MODEL_ROUTES,
     POOL_ROUTES,
     STATUS_ROUTES,
@@ -70,6 +73,9 @@ TWO_LENGTHS = own_refusal(
     [("connection", "close"), ("x-should-retry", "false")],
 )
 
+# Responds to a caller, by the request's headers. It never waits.
+ClientRoute = Callable[[Caller, Headers], Response]
+
 
 class Gateway:
     """Wraps LiteLLM's app. One per process."""
@@ -84,11 +90,16 @@ class Gateway:
         is_session: IsSession = nobody,
         serving: Serving | None = None,
         needs_litellm: Callable[[], bool] = lambda: True,
+        client_routes: Mapping[tuple[str, str], ClientRoute] | None = None,
     ) -> None:
-        """``needs_litellm`` returns whether a setting sends every model request through LiteLLM."""
+        """``needs_litellm`` returns whether a setting sends every model request through LiteLLM.
+
+        ``client_routes`` respond by themselves, by method and route (``CLIENT_ROUTES``).
+        """
         self._app = app
         self._serving = serving or Serving({}, ActiveConfig({}, {}), meter=Meter(len))
         self._needs_litellm = needs_litellm
+        self._client_routes = client_routes or {}
         self._is_session = is_session
         self._settings = settings
         self._redactor = redactor
@@ -138,8 +149,19 @@ class Gateway:
             wrong_token = refused.status == 401 and bool(client.tokens)
             await self._refuse(refused, scope, receive, send, wrong_token=wrong_token)
             return
+        if (method, route) in CLIENT_ROUTES:
+            await self._client_route(caller, inner, sent, receive, send)
+            return
         with self._bodies.open(caller.name) as memory:
             await self._authenticated(inner, _Head(client, sent, caller), memory, receive, send)
+
+    async def _client_route(self, caller: Caller, scope: Scope, sent: Headers, receive: Receive, send: Send) -> None:
+        """Respond without LiteLLM's app and without a limit; no body is read."""
+        respond = self._client_routes.get((scope["method"], scope["path"]))
+        if respond is None:
+            await send_refusal(send, own_refusal(404, f"{scope['path']} is not served by this proxy."))
+            return
+        await respond(caller, sent)(scope, receive, send)
 
     async def _authenticated(self, scope: Scope, head: "_Head", memory: HeldBody, receive: Receive, send: Send) -> None:
         """Read the body of an authorized request, and serve it."""

@@ -120,6 +120,16 @@ claude_proxy:
     claude-opus-*: {{groups: [team-b]}}
   fetch_hosts: [images.example.org]
   web_search: {{provider: brave, api_key: os.environ/BRAVE_API_KEY, max_results: 5}}
+  managed_settings:
+    all:
+      cleanupPeriodDays: 30
+      permissions: {{deny: ["Read(.env)"], defaultMode: plan}}
+      env: {{API_TIMEOUT_MS: 3000000, CLAUDE_CODE_ATTRIBUTION_HEADER: true}}
+      modelPicker: {{options: [{{model: glm, label: GLM, behavesAs: claude-sonnet-4-6}}]}}
+    groups:
+      team-b: {{model: opus, availableModels: null}}
+    users:
+      Anna: {{effortLevel: high, feedbackSurveyRate: 0.1}}
 {END}"""
 
 CREDENTIALS = f"""\
