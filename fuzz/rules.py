@@ -121,7 +121,7 @@ def route(method: str, path: str, query: str = "") -> None:
                 assert refused.status in (403, 404)  # noqa: PT017 - whether it is raised is the input's choice
                 continue
             allowed = {"/v1/messages", "/v1/messages/count_tokens", "/v1/models", "/models", "/pool", "/metrics", "/key/info"}
-            assert canonical in allowed
+            assert canonical in allowed | {"/managed/settings"}
 
 
 # --- Settings ----------------------------------------------------------------------------------------------------------------

@@ -137,6 +137,13 @@ SWITCHES = [
 ]
 
 
+def test_the_checksum_of_managed_settings_stays_here():
+    """The checksum of a client's managed settings, by which values in them can be guessed, goes to no upstream."""
+    sent = [("X-Claude-Code-Managed-Settings-Checksum", "sha256:0123"), ("x-app", "cli")]
+    assert "0123" not in str(for_claude(sent, Credential("a", Kind.OAUTH, Secret(OAUTH))))
+    assert for_litellm(sent, None) == []
+
+
 def test_for_litellm_is_an_allow_list():
     """LiteLLM gets a few headers and one token, but no credential, no switch of its own and no unknown header."""
     assert for_litellm([*GENUINE, *SECRETS, *SWITCHES], Secret(TOKEN)) == [

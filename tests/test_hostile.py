@@ -117,6 +117,8 @@ PARTS = st.sampled_from(
         "/info",
         "/ui",
         "/pool",
+        "/managed",
+        "/settings",
         ";x",
         "%2f",
     ]

@@ -1,6 +1,10 @@
 """config/managed_settings.py: which settings apply to a user, and what is refused."""
 
+import json
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from claude_proxy.config.managed_settings import ManagedSettings, mistakes
 from claude_proxy.config.settings_json import checksum
@@ -123,3 +127,42 @@ def test_what_is_refused(parts, words):
 def test_the_section_itself(config, words):
     """A section in another place or of another shape is an error."""
     assert [*mistakes(config)] == [words]
+
+
+KEYS = [
+    "fill",
+    "all",
+    "groups",
+    "users",
+    "env",
+    "permissions",
+    "modelPicker",
+    "options",
+    "verbose",
+    "team-a",
+    "anna",
+    "A",
+    "__proto__",
+]
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.dates()
+    | st.sampled_from(["os.environ/X", "sk-ant-oat01-x"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS) | st.integers(), inner, max_size=4),
+    max_leaves=15,
+)  # fmt: skip
+
+
+@given(VALUES)
+def test_any_section_is_refused_or_sent(value):
+    """Whatever the section holds, it is refused in words, or each user's settings are JSON with the checksum beside them."""
+    config = {"claude_proxy": {"managed_settings": value}}
+    words = [*mistakes(config)]
+    assert all(one.startswith(AT[:-2]) for one in words)
+    managed = None if words else ManagedSettings.of(config)
+    for groups in ((), ("team-a",)) if managed else ():
+        policy = managed.policy("anna", groups, {"env": {"F": "1"}})
+        if policy is not None:
+            found = json.loads(policy.response())
+            assert found["checksum"] == checksum(found["settings"])
+            assert "os.environ/" not in policy.response()
+            assert "sk-ant-" not in policy.response()

@@ -276,7 +276,9 @@ def test_only_the_page_is_shown_to_everybody(method, route, accept, page):
 def test_no_route_of_a_model_is_administration():
     """The lists do not overlap."""
     assert not [
-        one for one in MODEL_ROUTES | routes.STATUS_ROUTES | routes.POOL_ROUTES if administration.is_served(*one, database=True)
+        one
+        for one in MODEL_ROUTES | routes.STATUS_ROUTES | routes.POOL_ROUTES | routes.CLIENT_ROUTES
+        if administration.is_served(*one, database=True)
     ]
 
 

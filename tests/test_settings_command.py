@@ -10,6 +10,7 @@ from command_line import refused, run
 
 from claude_proxy.cli import onboarding
 from claude_proxy.cli import project as project_folder
+from claude_proxy.config.settings_json import checksum
 
 
 def test_the_settings_command_prints_the_block(project, capsys):
@@ -113,3 +114,36 @@ def test_the_block_as_json(peopled, capsys, command, form):
     assert found["token"].startswith("sk-")
     assert isinstance(found["block"], dict) is (form in ("settings", "vscode"))
     assert found["block"]
+
+
+MANAGED = """
+claude_proxy:
+  users:
+    anna: {models: [demo], groups: [Team-A]}
+  managed_settings:
+    groups: {team-a: {language: German}, team-b: {model: opus}}
+"""
+
+
+def test_managed_settings_are_printed(peopled, capsys):
+    """``--managed`` prints what the route has for a user: by their groups, those of a sign-in too, and their models."""
+    with (peopled / "config.yaml").open("a") as file:
+        file.write(MANAGED)
+    run(peopled, "settings", "--managed", "--user", "anna", "--group", "TEAM-B")
+    printed = capsys.readouterr()
+    found = json.loads(printed.out)
+    assert (found["language"], found["model"], found["availableModels"]) == ("German", "opus", ["demo"])
+    assert "by group team-a, group team-b and what the proxy knows" in printed.err
+
+    run(peopled, "settings", "--managed", "--user", "anna", "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert found["checksum"] == checksum(found["settings"])
+    assert refused(capsys, peopled, "settings", "--managed")[0] == (
+        "no entry of managed_settings applies to static, who gets a 404"
+    )
+
+
+def test_managed_settings_need_the_section(peopled, capsys):
+    """Without the section there is nothing to print, and ``--group`` alone has no meaning."""
+    assert "has no claude_proxy: managed_settings" in refused(capsys, peopled, "settings", "--managed")[0]
+    assert refused(capsys, peopled, "settings", "--group", "team-a")[0] == "--group is for --managed"

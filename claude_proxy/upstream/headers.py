@@ -21,6 +21,8 @@ TOKEN_MODE = "x-claude-token-mode"  # noqa: S105 - a header's name
 # With this value in it, a request gets a response of the model that it names, or an error, and of no fallback.
 FALLBACKS, NO_FALLBACKS = "x-claude-proxy-fallbacks", "none"
 SESSION = "x-claude-code-session-id"
+# The checksum of the client's managed settings is for the gateway that sent them: it lets short values in them be guessed.
+MANAGED_CHECKSUM = "x-claude-code-managed-settings-checksum"
 # Headers that may contain a credential, in the order in which the proxy token is searched.
 TOKEN_HEADERS = (PROXY_TOKEN, "authorization", "x-api-key", "api-key", "x-goog-api-key", "ocp-apim-subscription-key")
 # A client's own credential is sent in the header in which it was received.
@@ -45,7 +47,7 @@ HOP_BY_HOP = frozenset(
         "x-real-ip",
     }
 )  # fmt: skip
-NOT_FOR_CLAUDE = HOP_BY_HOP | frozenset({*TOKEN_HEADERS, TOKEN_MODE, FALLBACKS})
+NOT_FOR_CLAUDE = HOP_BY_HOP | frozenset({*TOKEN_HEADERS, TOKEN_MODE, FALLBACKS, MANAGED_CHECKSUM})
 NOT_FOR_CLAUDE_PREFIXES = ("x-litellm-", "x-forwarded-")
 
 
