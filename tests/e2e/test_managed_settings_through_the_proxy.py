@@ -101,6 +101,16 @@ def test_what_a_user_gets(proxy):
     assert len({get(proxy, token).json()["uuid"] for token in (ANNA, BEN, CARL, STATIC_TOKEN)}) == 2
 
 
+def test_what_the_discovery_reads(proxy):
+    """Each model that is listed has an id that Claude Code keeps, the name in config.yaml, and its window in words."""
+    headers = {"authorization": f"Bearer {BEN}"}
+    found = httpx.get(f"{proxy.url}/v1/models?limit=1000", headers=headers, trust_env=False).json()["data"]
+    assert {(one["id"], one["display_name"], one["description"]) for one in found} == {
+        ("claude-proxy/glm", "glm", "Through claude-proxy, 200,000 tokens"),
+        ("claude-proxy/small", "small", "Through claude-proxy, 32,000 tokens"),
+    }
+
+
 def test_an_edit_applies_without_a_restart(fresh, upstream):
     """A changed entry is sent once config.yaml is read again, a wrong one is refused, and without the section it is 404."""
     etag = get(fresh, ANNA).headers["etag"]
