@@ -277,7 +277,7 @@ def test_no_route_of_a_model_is_administration():
     """The lists do not overlap."""
     assert not [
         one
-        for one in MODEL_ROUTES | routes.STATUS_ROUTES | routes.POOL_ROUTES | routes.CLIENT_ROUTES
+        for one in MODEL_ROUTES | routes.STATUS_ROUTES | routes.OWN_CHANGES | routes.CLIENT_ROUTES
         if administration.is_served(*one, database=True)
     ]
 
