@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any
 from unittest import mock
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -371,22 +371,17 @@ def _sign_in() -> SignIn:
 SIGN_IN = _sign_in()
 asyncio.run(SIGN_IN.prepare())
 assert SIGN_IN.keys.current()
-# Words of the responses themselves; a shorter value proves nothing.
-ECHO_LENGTH = 12
 
 
 def sign_in_form(raw: bytes, host: str = "proxy.test") -> None:
     """Any form is answered in the protocol's words, without an error of the server and without a part of the form."""
-    fields = [part for pair in parse_qsl(raw.decode("utf-8", "replace"), keep_blank_values=True) for part in pair]
     for path in (DEVICE, TOKEN, REVOKE):
         status, body = asyncio.run(_answer(path, raw, host))
         assert status in (200, 400, 401)
         found = json.loads(body) if body else {}
         if status != 200:
+            # All of it is constant, so nothing of the form is repeated.
             assert found == {"error": found["error"], "error_description": DESCRIPTIONS[found["error"]]}
-            assert not [
-                part for part in fields if len(part) >= ECHO_LENGTH and part in json.dumps(DESCRIPTIONS) + body.decode()
-            ]
         elif path == DEVICE:
             page = urlsplit(found["verification_uri"])
             assert (page.scheme, page.path, page.query) == ("http", "/signin", "")
