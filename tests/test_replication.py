@@ -634,3 +634,68 @@ async def test_a_broken_salt_costs_nothing_else(value):
     salt = await sync.salt()
     await sync.load()
     assert (len(salt), sync.unavailable, "fact" in state.rows) == (32, False, True)
+
+
+# --- an exchange that somebody waits for -------------------------------------------------------------------------------------
+
+
+async def test_who_confirms_gets_what_was_there_and_shares_what_is_here(process, store):
+    """After ``confirm`` the process has every row that was in the store when it was called, and the store has its changes."""
+    (one, sync), (other, other_sync) = process(), process()
+    other.set("b")
+    assert await other_sync.confirm()
+    one.set("a")
+    assert await sync.confirm()
+    assert set(one.rows) == {"a", "b"}
+    assert {"a", "b"} <= store.keys()
+
+
+async def test_many_wait_for_one_exchange(process, store):
+    """A hundred calls at the same time make one exchange, and each call during one waits for the next one."""
+    _, sync = process()
+    await sync.confirm()
+    calls = store.calls
+    assert await asyncio.gather(*(sync.confirm() for _ in range(100))) == [True] * 100
+    alone = store.calls - calls
+    store.asked.clear()
+    first = asyncio.ensure_future(sync.confirm())
+    await soon(store.asked)
+    await asyncio.gather(first, *(sync.confirm() for _ in range(100)))
+    assert store.calls - calls == 3 * alone
+    assert store.most_inside == 1
+
+
+async def test_a_row_that_is_pushed_during_an_exchange_is_in_the_next_one(process, store):
+    """A call that arrives while an exchange runs does not rely on it: the exchange may have read before the row was there."""
+    (one, sync), (other, other_sync) = process(), process()
+    running_exchange = asyncio.ensure_future(sync.confirm())
+    await soon(store.asked)
+    other.set("late")
+    await other_sync.confirm()
+    assert await sync.confirm()
+    assert "late" in one.rows
+    await running_exchange
+
+
+async def test_nobody_waits_for_a_store_that_is_away(process, store):
+    """The exchange that finds the store missing returns False, and later calls do so without asking it."""
+    state, sync = process()
+    store.unavailable = True
+    assert not await sync.confirm()
+    calls = store.calls
+    assert not await sync.confirm()
+    assert store.calls == calls
+    store.unavailable = False
+    state.set("a")
+    await sync.exchange()
+    assert await sync.confirm()
+
+
+async def test_a_caller_that_leaves_takes_nothing_from_the_others(process, store):
+    """A cancelled call does not cancel the exchange for which others wait."""
+    _, sync = process()
+    leaving, staying = (asyncio.ensure_future(sync.confirm()) for _ in range(2))
+    await soon(store.asked)
+    leaving.cancel()
+    assert await staying
+    assert leaving.cancelled()

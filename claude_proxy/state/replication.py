@@ -30,6 +30,7 @@ LIMITS = (
     ("usage:", 100 * 86400.0, 20_000),  # by then a day is part of its month's page (``usage/ledger.py``)
     ("events:", 7 * 86400.0, 100),
     ("requests:", 3600.0, 200),
+    ("spend:", 62 * 86400.0, 20_000),  # a month and some days to spare
 )
 
 
@@ -103,6 +104,8 @@ class Synchronizer:
         self._pause = interval
         self._prune_at = 0.0
         self._one_at_a_time = asyncio.Lock()
+        # The exchange that has not begun yet, for which several callers of ``confirm`` wait.
+        self._awaited: asyncio.Task[bool] | None = None
         self._woken = asyncio.Event()
         self._closing = asyncio.Event()
 
@@ -155,6 +158,30 @@ class Synchronizer:
         """Push the changes of this process and apply those of others, once."""
         await self._attempt(self._exchange, EXCHANGE_SECONDS)
 
+    async def confirm(self) -> bool:
+        """Wait for an exchange that begins after this call. Return whether all changes so far were pushed and read.
+
+        Calls at the same time wait for one exchange. While the store is unavailable, return False without waiting.
+        """
+        if self._unavailable:
+            return False
+        if self._awaited is None:
+            self._awaited = asyncio.ensure_future(self._exchange_for_all())
+        return await asyncio.shield(self._awaited)
+
+    async def _exchange_for_all(self) -> bool:
+        awaited = self._awaited
+
+        def begins() -> Awaitable[None]:
+            self._awaited = None  # later callers need a later exchange
+            return self._exchange()
+
+        try:
+            return await self._attempt(begins, EXCHANGE_SECONDS)
+        finally:
+            if self._awaited is awaited:
+                self._awaited = None
+
     async def close(self) -> None:
         """Push the last changes, end ``run``, and close the store."""
         self._closing.set()
@@ -164,8 +191,8 @@ class Synchronizer:
             async with asyncio.timeout(self._patience):
                 await self._store.close()
 
-    async def _attempt(self, work: Callable[[], Awaitable[None]], seconds: float) -> None:
-        """Use the store, and record whether it was available."""
+    async def _attempt(self, work: Callable[[], Awaitable[None]], seconds: float) -> bool:
+        """Use the store; record and return whether it was available."""
         try:
             async with asyncio.timeout(seconds), self._one_at_a_time:
                 await work()
@@ -178,6 +205,8 @@ class Synchronizer:
             logger.debug("the error of the store", exc_info=True)
         else:
             self._record_available()
+            return True
+        return False
 
     async def _agree_on_salt(self) -> None:
         rows, _ = await self._store.pull(0)
