@@ -45,19 +45,20 @@ class Refusal:
 class Refused(Exception):
     """The request is refused. ``status`` and ``headers`` are for the response; the message is for the client.
 
-    Without ``headers`` the response has ``x-should-retry: false``.
+    Without ``headers`` the response has ``x-should-retry: false``; without ``kind`` its error type is that of the status.
     """
 
-    def __init__(self, status: int, message: str, headers: list[tuple[str, str]] | None = None) -> None:
+    def __init__(self, status: int, message: str, headers: list[tuple[str, str]] | None = None, *, kind: str = "") -> None:
         super().__init__(message)
         self.status = status
         self.headers = headers
+        self.kind = kind
 
 
-def own_refusal(status: int, message: str, headers: list[tuple[str, str]] | None = None) -> Refusal:
+def own_refusal(status: int, message: str, headers: list[tuple[str, str]] | None = None, *, kind: str = "") -> Refusal:
     """Return one of the proxy's errors in Anthropic's shape; without ``headers`` it has ``x-should-retry: false``."""
     extra = [("x-should-retry", "false")] if headers is None else headers
-    body = json.dumps(error_body(error_type(status), message)).encode()
+    body = json.dumps(error_body(kind or error_type(status), message)).encode()
     return Refusal(status, [("content-type", "application/json"), *extra], body)
 
 

@@ -114,6 +114,8 @@ class StreamSummary:
     def __init__(self) -> None:
         self.size = 0
         self.error = ""
+        # Whether the counts of the whole response were reported, which the last event but one does.
+        self.is_final = False
         self._counts: dict[str, Any] = {}
         self._held = b""
         self._skips = False
@@ -148,8 +150,15 @@ class StreamSummary:
     def _read(self, raw: bytes) -> None:
         if _may_matter(raw):
             event = event_object(raw)
-            self._counts |= token_counts(event)
+            counts = token_counts(event)
+            self._counts |= counts
+            self.is_final = self.is_final or ("output_tokens" in counts and _is_last_count(event))
             self.error = self.error or error_kind(event)
+
+
+def _is_last_count(event: object) -> bool:
+    """Whether the counts of an event are those of the whole response."""
+    return isinstance(event, dict) and event.get("type") == "message_delta"
 
 
 def _may_matter(stream: bytes) -> bool:

@@ -122,6 +122,7 @@ def install(app: App) -> None:
         config=app.config,
         prices=app.prices,
         request_limits=app.request_limits,
+        admission=app.admission,
     )
     verbose = os.environ.get("LITELLM_LOG", "").upper() == "DEBUG"
     request_log.configure(app.redactor, verbose=verbose, as_json=settings.log_format is LogFormat.JSON)

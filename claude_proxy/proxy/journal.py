@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from claude_proxy.anthropic.usage import Usage
+from claude_proxy.anthropic.usage import StreamSummary, Usage
 from claude_proxy.providers.endpoints import Provider
 from claude_proxy.usage.record import FAILED_OVER_TO, RETRIED
 
@@ -20,8 +20,11 @@ class Journal:
     # The labels of the Claude credentials that were used, and the failovers, in words.
     labels: list[str] = field(default_factory=list)
     failovers: list[str] = field(default_factory=list)
-    # The tokens of the response so far; None before the first one.
+    # The tokens of the response so far; None before the first one. Of a stream in progress, ``summary`` has them.
     usage: Usage | None = None
+    summary: StreamSummary | None = None
+    # Whether the last attempt used the client's own Claude credential.
+    of_client: bool = False
     # Anthropic's error type of a response that failed after a success status; "interrupted" for one that broke off.
     error: str = ""
 
@@ -33,7 +36,8 @@ class Journal:
             self.failovers.append(f"{self.served}: {RETRIED}")
         self.attempts += 1
         # Usage and error of the previous attempt do not belong to this response.
-        self.usage, self.error = None, ""
+        self.usage, self.summary, self.error = None, None, ""
+        self.of_client = False
         self.provider = provider
         self.served, self.model = served, model
         self.first_provider = self.first_provider or provider

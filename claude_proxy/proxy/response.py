@@ -33,6 +33,7 @@ from claude_proxy.asgi import Headers, Send, encoded
 from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.credentials.stream_redaction import ErrorEventRedactor, StreamRedactor
 from claude_proxy.providers.endpoints import Provider
+from claude_proxy.proxy.charge import Charge
 from claude_proxy.proxy.journal import Journal
 from claude_proxy.proxy.request import Request
 from claude_proxy.secret import Secret
@@ -83,6 +84,8 @@ class ClientResponse:
         # The last bytes that were sent: the proxy's own event may only follow a complete event.
         self._tail = b""
         self._cleaner: StreamRedactor | ErrorEventRedactor | None = None
+        # The request's cost; None without budgets.
+        self.charge: Charge | None = None
 
     @property
     def begun(self) -> bool:
@@ -103,6 +106,7 @@ class ClientResponse:
             # A message of Claude is sent unchanged.
             self._cleaner = ErrorEventRedactor(self._forms_of_secrets)
         if not early:
+            headers = self.charge.headers(headers) if self.charge else headers
             await self._start(status, self._clean_headers(headers))
 
     async def write(self, data: bytes) -> None:
@@ -111,6 +115,8 @@ class ClientResponse:
             return
         if self._first_byte is None:
             self._first_byte = self._clock()
+        if self.charge is not None:
+            await self.charge.passing(data)
         if self._cleaner is None:
             self._cleaner = StreamRedactor(self._forms_of_secrets())
         ready = self._cleaner.feed(data)
@@ -119,6 +125,8 @@ class ClientResponse:
 
     async def end(self, last: bytes = b"") -> None:
         """Send the last part and the end."""
+        if self.charge is not None and self.state is State.PASSING:
+            await self.charge.ending()
         if last:
             await self.write(last)
         if self.state is not State.PASSING:
@@ -161,7 +169,8 @@ class ClientResponse:
             return
         if self.state is State.WAITING:
             self.state = State.EARLY
-            await self._start(200, [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")])
+            headers = [("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-cache")]
+            await self._start(200, encoded(self.charge.headers(headers) if self.charge else headers))
         await self._send_body(KEEPALIVE, more=True)
 
     def leave(self) -> bool:

@@ -17,6 +17,7 @@ from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.providers import demo
 from claude_proxy.providers.endpoints import Hosts
 from claude_proxy.providers.meter import Meter
+from claude_proxy.proxy.admission import Admission
 from claude_proxy.proxy.lanes.attempt import LaneOf
 from claude_proxy.proxy.lanes.chat_lane import ChatLane, Endpoint, HttpEndpoint
 from claude_proxy.proxy.lanes.claude_lane import ClaudeLane
@@ -34,6 +35,7 @@ from claude_proxy.usage.ledger import Ledger
 from claude_proxy.usage.prices import Lookup, Prices
 from claude_proxy.usage.record import Record
 from claude_proxy.usage.report import StoreStatus
+from claude_proxy.usage.standing import ActiveBudgets
 
 # How long the first request waits for the state of other processes, in seconds.
 LOAD_SECONDS = 3.0
@@ -80,6 +82,8 @@ class App:
             on_cooldown=self._push_now,
         )
         self.prices = Prices(config, listed_price)
+        self.budgets = ActiveBudgets(lambda: config.budgets, clock)
+        self.admission = Admission(self.budgets, self.prices.cost, confirm=self.confirm, clock=clock)
         self.ledger = Ledger(clock=clock, listed=lambda model: model in config.listed)
         self.client = UpstreamClient(proxies=proxies)
         meter = Meter(count)
@@ -93,7 +97,8 @@ class App:
         self._expiry_warnings = ExpiryWarnings()
         self._started = clock()
         self.request_limits = RequestLimits(lambda: config.user_limits, clock=clock)
-        self._sync = Synchronizer(store, CombinedState(self.pool, self.ledger, self.request_limits)) if store else None
+        shared = CombinedState(self.pool, self.ledger, self.request_limits, *self.budgets.parts)
+        self._sync = Synchronizer(store, shared) if store else None
         if store is None:
             self.pool.record_first_seen()
         self._syncing: asyncio.Task[None] | None = None
@@ -132,6 +137,13 @@ class App:
         await sync.load()
         self.pool.record_first_seen()
         self._running = asyncio.ensure_future(sync.run())
+
+    async def confirm(self) -> bool:
+        """Return whether this process has every amount that others had shared when it was called, and they those of it."""
+        await self.load_shared_state()
+        if self._sync is None:
+            return True
+        return self._syncing is not None and self._syncing.done() and await self._sync.confirm()
 
     def watch_pool(self, environ: Mapping[str, str]) -> None:
         """Start to apply changes of the pool's files."""

@@ -40,6 +40,7 @@ from claude_proxy.config.models import ActiveConfig
 from claude_proxy.config.settings import Settings, TokenMode
 from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.providers.meter import Meter
+from claude_proxy.proxy.admission import Admission
 from claude_proxy.proxy.entrance import Entrance, current
 from claude_proxy.proxy.journal import Journal
 from claude_proxy.proxy.lanes.litellm_lane import LitellmResponse
@@ -88,6 +89,7 @@ class Gateway:
         config: ActiveConfig | None = None,
         prices: Prices | None = None,
         request_limits: RequestLimits | None = None,
+        admission: Admission | None = None,
     ) -> None:
         """``needs_litellm`` returns whether a setting sends every model request through LiteLLM."""
         self._app = app
@@ -98,6 +100,7 @@ class Gateway:
         self._needs_litellm = needs_litellm
         self._is_session = is_session
         self._settings = settings
+        self._admission = admission
         self._redactor = redactor
         self._record = record
         self._bodies = BodyBudget(memory_for_bodies(settings.workers))
@@ -239,9 +242,10 @@ class Gateway:
         try:
             limited = nullcontext() if outlet.request.counts_tokens else self._request_limits.admitted(caller.name)
             with limited, self._revocation.watched(caller, under_way.revoke):
+                outlet.charge = await self._admission.admit(outlet.request, outlet.journal) if self._admission else None
                 await self._serving.serve(outlet.request, outlet, outlet.journal, call_litellm, enters_litellm=enters_litellm)
         except Refused as refused:
-            await outlet.refuse(own_refusal(refused.status, str(refused), refused.headers))
+            await outlet.refuse(own_refusal(refused.status, str(refused), refused.headers, kind=refused.kind))
         except asyncio.CancelledError as ended:
             under_way.accept_end(ended)
         except Exception:
@@ -252,6 +256,8 @@ class Gateway:
             watched()
             await under_way.close()
             await outlet.conclude()
+            if outlet.charge is not None:
+                outlet.charge.finish()
             if self._record is not None:
                 self._record(outlet.record(arrived, self._prices))
 

@@ -96,6 +96,7 @@ async def relay(
     """
     outlet, journal = attempt.outlet, attempt.journal
     capture = attempt.capture or StreamCapture()
+    journal.summary = capture.summary
     served = attempt.deployment.served
     try:
         read = response.piece if translator is None else translated(response.piece, outlet, translator)

@@ -339,9 +339,9 @@ class _Call:
         events = writer.start(usage.input) + writer.end("max_tokens", None, usage)
         if attempt.capture is not None:
             attempt.capture.feed(events)
+        attempt.journal.usage = usage
         await outlet.begin(200, [("content-type", f"{STREAM}; charset=utf-8")])
         await outlet.end(events)
-        attempt.journal.usage = usage
         return DONE
 
 

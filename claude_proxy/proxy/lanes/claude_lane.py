@@ -92,6 +92,7 @@ class ClaudeLane:
         if source is None:
             refusal = NO_CREDENTIAL if self._mode(request) is TokenMode.ROTATE else NO_LOGIN
             return failed(refusal.status, refusal, final=True)
+        attempt.journal.of_client = not source.pooled and request.client.credential is not None
         rotation = Rotation(
             source, request, attempt.journal, scope=scope, cooldown=self._settings.cooldown_seconds, clock=self._clock
         )

@@ -73,6 +73,7 @@ class LitellmResponse:
         if message is not None:
             named = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in message["headers"]]
             shown = [pair for pair in named if not pair[0].lower().startswith(HIDDEN_HEADERS)]
+            self._journal.summary = self._summary if self._streams else None
             await self._outlet.begin(int(message["status"]), shown)
 
     async def _body(self, data: bytes, *, last: bool) -> None:
@@ -91,10 +92,11 @@ class LitellmResponse:
         elif b'"usage"' in data:  # each message contains complete events
             self._summary.feed(data)
             self._journal.usage = self._summary.usage  # a client may disconnect before the end
-        await self._outlet.write(data)
         if last:
             self._summary.finish()
             self._journal.usage = usage_of(bytes(self._whole)) if self._whole else self._summary.usage
+        await self._outlet.write(data)
+        if last:
             await self._outlet.end()
 
 

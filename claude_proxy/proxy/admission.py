@@ -1,0 +1,78 @@
+"""Checks a user's budgets before any provider is asked."""
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from claude_proxy.config.users import folded
+from claude_proxy.proxy.budget_responses import budget_reached, store_unavailable
+from claude_proxy.proxy.charge import Charge, Cost
+from claude_proxy.proxy.journal import Journal
+from claude_proxy.proxy.request import Request
+from claude_proxy.usage.spend import scopes_of
+from claude_proxy.usage.standing import ActiveBudgets, foremost
+
+logger = logging.getLogger(__name__)
+
+
+class Admission:
+    """One per process.
+
+    ``confirm`` waits for an exchange with the store that begins after the call, and returns whether the store was available:
+    the sums then include every response that a client had received, from any process, when the request arrived. So beyond
+    a reached budget there is at most one response for each stream of a client.
+    """
+
+    def __init__(
+        self,
+        budgets: ActiveBudgets,
+        cost: Cost,
+        *,
+        confirm: Callable[[], Awaitable[bool]],
+        clock: Callable[[], float],
+    ) -> None:
+        self._budgets = budgets
+        self._cost = cost
+        self._confirm = confirm
+        self._clock = clock
+        self._reported = False
+
+    async def admit(self, request: Request, journal: Journal) -> Charge | None:
+        """Return the charge of an admitted request; None without budgets. Raises ``Refused`` if a hard budget is spent.
+
+        Token counts cost nothing and are always admitted.
+        """
+        budgets = self._budgets
+        if not budgets:
+            return None
+        own = budgets.of_user(request.user, request.groups)
+        is_hard = any(not budget.soft for budget in own) and not request.counts_tokens
+        if is_hard:
+            await self._up_to_date()
+            own = budgets.of_user(request.user, request.groups)
+        standing = foremost(budgets.standings(own))
+        if is_hard and standing is not None and standing.is_reached:
+            raise budget_reached(standing, self._clock(), budgets.configured.timezone)
+        tab = budgets.book.open(scopes_of(folded(request.user), request.groups), budgets.today())
+        return Charge(
+            tab,
+            journal,
+            request.name,
+            _free if request.counts_tokens else self._cost,
+            standing=lambda: foremost(budgets.standings(own)),
+            confirm=self._confirm if is_hard else None,
+        )
+
+    async def _up_to_date(self) -> None:
+        """Get the amounts of other processes; without them continue or raise ``Refused``, as config.yaml says."""
+        if await self._confirm():
+            self._reported = False
+            return
+        if self._budgets.configured.refuses_without_store:
+            raise store_unavailable()
+        if not self._reported:
+            self._reported = True
+            logger.warning("the store is not available: budgets are checked with the amounts that this process knows")
+
+
+def _free(*_: object) -> int:
+    return 0

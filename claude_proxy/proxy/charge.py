@@ -1,0 +1,105 @@
+"""The cost of one request while its response passes: counted before the client receives its end."""
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from claude_proxy.anthropic.token_estimate import CHARACTERS_PER_TOKEN
+from claude_proxy.anthropic.usage import Usage
+from claude_proxy.asgi import Headers
+from claude_proxy.proxy.budget_responses import with_budget
+from claude_proxy.proxy.journal import Journal
+from claude_proxy.usage.spend import Tab
+from claude_proxy.usage.standing import Standing
+
+# How often the amount of a stream in progress is updated, in seconds.
+UPDATE_SECONDS = 0.25
+# About how many bytes of each event of a stream are not content.
+EVENT_BYTES = 115
+EVENT_END = b"\n\n"
+
+# Returns the cost in micro-USD of a model's response: by its name in config.yaml, provider and model, and token counts. None if
+# no price is known.
+Cost = Callable[[str, str, Usage], int | None]
+
+
+class Charge:
+    """One per request of a proxy with budgets.
+
+    Four rules:
+      1. The input counts as soon as the provider has reported it, and the output while it streams: as reported, or an estimate
+         by the length of what has passed, whichever is larger.
+      2. The provider's final counts replace that, before the client receives the end of the response: with ``confirm``, the
+         amount is then also in the store, so the client's next request meets it in every process.
+      3. A response without final counts, because it broke off or the client disconnected, keeps the amount of rule 1.
+      4. A request is never ended because of its cost.
+    """
+
+    def __init__(
+        self,
+        tab: Tab,
+        journal: Journal,
+        model: str,
+        cost: Cost,
+        *,
+        standing: Callable[[], Standing | None] = lambda: None,
+        confirm: Callable[[], Awaitable[object]] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``model`` is the requested model; ``standing`` returns the state of the user's foremost budget, if there is one."""
+        self._tab = tab
+        self._journal = journal
+        self._model = model
+        self._cost = cost
+        self._standing = standing
+        self._confirm = confirm
+        self._clock = clock
+        self._due = 0.0
+        self._characters = 0
+        self._settled = False
+
+    def headers(self, headers: Headers) -> Headers:
+        """Return the headers of a good response with the user's budget; unchanged for a user without one."""
+        standing = self._standing()
+        return headers if standing is None else with_budget(headers, standing, of_client=self._journal.of_client)
+
+    async def passing(self, data: bytes) -> None:
+        """Count a part of the response, before it is sent."""
+        if self._settled:
+            return
+        self._characters += max(0, len(data) - EVENT_BYTES * data.count(EVENT_END))
+        summary = self._journal.summary
+        if summary is not None and summary.is_final:
+            await self._settle(summary.usage)
+        elif summary is not None and (now := self._clock()) >= self._due:
+            self._due = now + UPDATE_SECONDS
+            self._set(self._usage_so_far())
+
+    async def ending(self) -> None:
+        """Count a whole response, before its end is sent."""
+        if self._settled:
+            return
+        summary, usage = self._journal.summary, self._journal.usage
+        is_known = summary.is_final if summary else bool(usage and usage.output)
+        reported = summary.usage if summary else usage
+        await self._settle(reported if reported and is_known else self._usage_so_far())
+
+    def finish(self) -> None:
+        """Count what is known of the response, at the end of the request."""
+        if not self._settled:
+            self._settled = True
+            self._set(self._usage_so_far())
+
+    def _usage_so_far(self) -> Usage:
+        journal = self._journal
+        reported = journal.usage or (journal.summary.usage if journal.summary else Usage())
+        return replace(reported, output=max(reported.output, self._characters // CHARACTERS_PER_TOKEN))
+
+    async def _settle(self, usage: Usage) -> None:
+        self._settled = True
+        self._set(usage)
+        if self._confirm is not None:
+            await self._confirm()
+
+    def _set(self, usage: Usage) -> None:
+        self._tab.set(self._cost(self._journal.model or self._model, self._journal.served, usage) or 0)

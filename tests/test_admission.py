@@ -1,0 +1,212 @@
+"""proxy/admission.py: who is refused before a provider is asked, and what happens without the store."""
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+
+import pytest
+
+from claude_proxy.anthropic.errors import Refused
+from claude_proxy.anthropic.request_view import RequestView
+from claude_proxy.anthropic.usage import Usage
+from claude_proxy.config.budgets import Budgets, Period
+from claude_proxy.proxy.admission import Admission
+from claude_proxy.proxy.journal import Journal
+from claude_proxy.proxy.request import Request
+from claude_proxy.state.memory import MemoryStore
+from claude_proxy.state.replication import CombinedState, Synchronizer
+from claude_proxy.state.store import StoreUnavailable
+from claude_proxy.upstream.headers import read
+from claude_proxy.usage.standing import ActiveBudgets
+
+pytestmark = pytest.mark.anyio
+
+NOW = datetime(2026, 11, 18, 12, tzinfo=UTC).timestamp()
+DAY = 86400.0
+# Every response costs a dollar.
+PRICE = 1_000_000
+BLOCK = {"users": {"anna": {"budget": {"day": 10}}}, "groups": {"team-a": {"budget": {"week": 15}}}}
+
+
+class Clock:
+    def __init__(self):
+        self.now = NOW
+
+    def __call__(self):
+        return self.now
+
+
+class Flaky(MemoryStore):
+    unavailable = False
+
+    async def push(self, rows):
+        await asyncio.sleep(0)
+        if self.unavailable:
+            raise StoreUnavailable(self.kind, "gone")
+        await super().push(rows)
+
+    async def pull(self, cursor):
+        await asyncio.sleep(0)
+        if self.unavailable:
+            raise StoreUnavailable(self.kind, "gone")
+        return await super().pull(cursor)
+
+
+class Process:
+    """A process with budgets, and its connection to the store."""
+
+    def __init__(self, store, clock, block=BLOCK):
+        self.budgets = ActiveBudgets(lambda: Budgets.of({"claude_proxy": block}), clock)
+        self.sync = Synchronizer(store, CombinedState(*self.budgets.parts), clock=clock, interval=3600.0)
+        self.admission = Admission(self.budgets, lambda *_: PRICE, confirm=self.sync.confirm, clock=clock)
+
+    async def ask(self, user="anna", groups=(), **more):
+        """Send a request and receive its whole response; raise ``Refused`` if there is none."""
+        journal = Journal()
+        request = Request(read([]), [], b"{}", RequestView("m", streams=False), user=user, groups=groups, **more)
+        charge = await self.admission.admit(request, journal)
+        journal.usage = Usage(1, 1)
+        if charge is not None:
+            await charge.ending()
+            charge.finish()
+        return charge
+
+
+async def stream_of_requests(processes, count=None, **more):
+    """Ask one process after the other, each time after the response, until a request is refused; return the responses."""
+    responses = 0
+    while count is None or responses < count:
+        try:
+            await processes[responses % len(processes)].ask(**more)
+        except Refused:
+            break
+        responses += 1
+        assert responses < 1000
+    return responses
+
+
+@pytest.fixture
+async def store():
+    return Flaky()
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+async def process(store, clock):
+    return lambda block=BLOCK: Process(store, clock, block)
+
+
+async def test_a_spent_budget_refuses_the_next_request(process):
+    """Ten responses of a dollar fit into a budget of ten dollars, and the eleventh request is refused."""
+    assert await stream_of_requests([process()]) == 10
+
+
+async def test_two_processes_have_one_budget(process):
+    """A client that alternates between two processes gets exactly as many responses as the budget has room for."""
+    assert await stream_of_requests([process(), process()]) == 10
+
+
+@pytest.mark.parametrize("streams", [1, 7, 100])
+async def test_at_most_one_response_of_each_stream_passes_the_budget(process, streams):
+    """However many clients ask at once through four processes, each gets at most one response beyond the budget."""
+    four = [process() for _ in range(4)]
+    found = await asyncio.gather(*(stream_of_requests([*four[turn % 4 :], *four[: turn % 4]]) for turn in range(streams)))
+    assert 10 <= sum(found) <= 10 - 1 + streams
+
+
+async def test_a_shared_budget_counts_all_of_its_users(process):
+    """The budget of a group is spent by all of them together, and a user outside of it is not refused."""
+    one = process()
+    assert await stream_of_requests([one], user="ben", groups=("team-a",)) == 15
+    with pytest.raises(Refused) as refused:
+        await one.ask("eve", ("team-a",))
+    assert ("anthropic-ratelimit-unified-overage-scope", "group_pool") in refused.value.headers
+    assert await stream_of_requests([one], 3, user="zoe") == 3
+
+
+async def test_a_soft_budget_refuses_nobody(process):
+    """Beyond a soft budget requests are admitted."""
+    block = {"users": {"anna": {"budget": {"day": 1, "soft": True}}}}
+    assert await stream_of_requests([process(block)], 5) == 5
+
+
+async def test_a_token_count_is_free_and_never_refused(process):
+    """Beyond a spent budget tokens can be counted, and a count adds nothing."""
+    one = process()
+    await stream_of_requests([one])
+    charge = await one.ask(counts_tokens=True)
+    assert dict(charge.headers([]))["anthropic-ratelimit-unified-overage-utilization"] == "0.99"
+    assert one.budgets.standings(one.budgets.of_user("anna", ()))[0].spent == 10 * PRICE
+
+
+async def test_a_new_day_has_a_new_budget(process, clock):
+    """After the reset a user can ask again; the amounts of the day before stay counted on their day."""
+    one = process()
+    await stream_of_requests([one])
+    clock.now += DAY
+    assert await stream_of_requests([one]) == 10
+    clock.now -= DAY  # the clock is set back: that day's budget is still spent
+    assert await stream_of_requests([one]) == 0
+
+
+async def test_an_override_applies_in_every_process(process):
+    """A raised budget admits requests in all processes, and a lowered one refuses them."""
+    one, other = process(), process()
+    await stream_of_requests([one])
+    one.budgets.overrides.change("user:anna", {Period.DAY: 12 * PRICE})
+    await one.sync.exchange()
+    assert await stream_of_requests([other]) == 2
+    other.budgets.overrides.change("user:anna", {})
+    await other.sync.exchange()
+    assert await stream_of_requests([one]) == 0
+
+
+async def test_without_budgets_nothing_is_counted(process, store):
+    """A configuration without budgets has no charge and asks no store."""
+    store.unavailable = True
+    one = process({})
+    assert await one.ask() is None
+    assert not one.sync.unavailable
+
+
+async def test_a_user_without_a_budget_does_not_wait_for_the_store(process, store):
+    """Where others have budgets, a user without one is counted, and is not delayed by an exchange."""
+    store.unavailable = True
+    one = process()
+    assert await one.ask("zoe") is not None
+    assert not one.sync.unavailable
+
+
+async def test_without_the_store_a_process_goes_on_with_what_it_knows(process, store, caplog):
+    """By default a missing store refuses nobody: the process checks its own amounts, and logs that once an outage."""
+    caplog.set_level(logging.WARNING, "claude_proxy.proxy.admission")
+    one, other = process(), process()
+    await stream_of_requests([one], 4)
+    await other.sync.exchange()
+    store.unavailable = True
+    assert await stream_of_requests([one]) == 6
+    assert await stream_of_requests([other]) == 6
+    words = "the store is not available: budgets are checked with the amounts that this process knows"
+    assert [record.message for record in caplog.records if "budgets" in record.message] == [words, words]
+    store.unavailable = False
+    for each in (one, other, one):
+        await each.sync.exchange()
+    assert one.budgets.standings(one.budgets.of_user("anna", ()))[0].spent == 16 * PRICE
+
+
+async def test_without_the_store_requests_can_be_refused(process, store):
+    """If the operator says so, a user with a budget is refused while the store is missing, and may try again soon."""
+    one = process(BLOCK | {"budget_without_store": "refuse"})
+    store.unavailable = True
+    for _ in range(2):
+        with pytest.raises(Refused) as refused:
+            await one.ask()
+        assert (refused.value.status, dict(refused.value.headers)) == (503, {"retry-after": "5"})
+    assert await one.ask("zoe") is not None  # no budget to check
+    store.unavailable = False
+    await one.sync.exchange()
+    assert await stream_of_requests([one]) == 10
