@@ -45,7 +45,7 @@ def check_own_page(headers: Headers) -> None:
     # The first is more reliable: a proxy in between may have replaced the host.
     foreign = site in OTHER_SITES if site else bool(origin) and urlsplit(origin).netloc != sent.get("host", "").lower()
     if foreign:
-        raise Refused(403, "Only the proxy's own page may change the pool.")
+        raise Refused(403, "Only the proxy's own page may change the pool and budgets.")
     _check_json(sent)
 
 

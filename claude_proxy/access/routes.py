@@ -17,11 +17,13 @@ from claude_proxy.upstream.headers import PROXY_TOKEN, Client
 MODEL_ROUTES = frozenset(
     {("POST", "/v1/messages"), ("POST", "/v1/messages/count_tokens"), ("GET", "/v1/models"), ("GET", "/models")}
 )
-# Rate limits and usage: for every caller who may use the models.
-STATUS_ROUTES = frozenset({("GET", "/pool"), ("GET", "/metrics")})
+# Rate limits, usage and budgets: for every caller who may use the models.
+STATUS_ROUTES = frozenset({("GET", "/pool"), ("GET", "/metrics"), ("GET", "/api/oauth/usage")})
 # Changes of the pool: for the master key only, from the proxy's own page or from no page.
 POOL_ACTIONS = ("add", "pause", "resume", "remove")
 POOL_ROUTES = frozenset(("POST", f"/pool/{action}") for action in POOL_ACTIONS)
+# Those, and changes of budgets.
+OWN_CHANGES = POOL_ROUTES | {("POST", "/budget")}
 # Claude Code sends HEAD / at every start, without a token; the others are for load balancers and Docker.
 PUBLIC_ROUTES = frozenset({"/", "/health/liveliness", "/health/liveness", "/health/readiness"})
 # A browser gets a page of these; another client gets text or data.
@@ -140,9 +142,9 @@ def check_route(caller: Caller, method: str, route: str, query: str = "", *, dat
                 403, f"{method} {route} is not for virtual keys; /key/info shows the models, budget and usage of yours."
             )
         return
-    if (method, route) in POOL_ROUTES and caller.role is Role.ADMIN:
+    if (method, route) in OWN_CHANGES and caller.role is Role.ADMIN:
         return
-    if (method, route) not in POOL_ROUTES and not administration.is_served(method, route, database=database):
+    if (method, route) not in OWN_CHANGES and not administration.is_served(method, route, database=database):
         reason = administration.why_closed(route) if caller.role is Role.ADMIN else ""
         raise Refused(404, f"{method} {route} is not served by this proxy.{f' Closed: {reason}.' if reason else ''}")
     if caller.role is Role.KEY and (method, route, query) in OWN_KEY_REQUESTS:

@@ -109,6 +109,7 @@ def install(app: App) -> None:
         *(APIRoute(path, models, methods=["GET"]) for path in ("/v1/models", "/models")),
         *app.status_routes().routes(),
         *app.pool_routes().routes(),
+        *app.budget_routes().routes(),
     ]
     # Middleware cannot be added once the app has started, and callbacks are loaded while it starts.
     inner.middleware_stack = Gateway(

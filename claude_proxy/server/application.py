@@ -24,6 +24,7 @@ from claude_proxy.proxy.lanes.claude_lane import ClaudeLane
 from claude_proxy.proxy.lanes.demo_lane import DemoLane
 from claude_proxy.proxy.lanes.messages_lane import MessagesLane
 from claude_proxy.proxy.serving import Serving
+from claude_proxy.server.budget_routes import BudgetRoutes
 from claude_proxy.server.pool_routes import PoolRoutes
 from claude_proxy.server.status_routes import StatusRoutes
 from claude_proxy.state.replication import CombinedState, Synchronizer
@@ -196,6 +197,17 @@ class App:
             clock=self._clock,
             problems=self.pool_problems,
             groups=lambda: self.config.pool_groups,
+            budgets=self.budget_routes().rows,
+        )
+
+    def budget_routes(self) -> BudgetRoutes:
+        """Return the routes that show and change budgets."""
+        return BudgetRoutes(
+            self.settings,
+            self.budgets,
+            confirm=self.confirm,
+            is_shared=self._sync is not None,
+            groups=lambda caller: self.config.groups.of_user(caller.name, caller.groups),
         )
 
     def pool_routes(self) -> PoolRoutes:

@@ -20,7 +20,7 @@ from claude_proxy.access.revocation import Revocation
 from claude_proxy.access.routes import (
     ADMIN_NAME,
     MODEL_ROUTES,
-    POOL_ROUTES,
+    OWN_CHANGES,
     STATUS_ROUTES,
     Caller,
     IsSession,
@@ -293,7 +293,7 @@ class Gateway:
 
     def _check_browser(self, caller: Caller, method: str, route: str, sent: Headers) -> None:
         """Raise ``Refused`` for a request of another site's page: to an open proxy, or to change the pool."""
-        if (method, route) in POOL_ROUTES:
+        if (method, route) in OWN_CHANGES:
             check_own_page(sent)
         if caller.role is Role.OPEN:
             check_browser(method, route, sent, {self._settings.host.lower(), self._settings.domain.lower()})

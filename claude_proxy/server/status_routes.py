@@ -4,7 +4,8 @@ Each route identifies its caller again, after the gateway. The page under ``/poo
 a token and fetches the data with it.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -38,6 +39,7 @@ class StatusRoutes:
         clock: Callable[[], float],
         problems: Callable[[], Sequence[str]] = tuple,
         groups: Callable[[], PoolGroups] = lambda: NO_GROUPS,
+        budgets: Callable[[Caller], Sequence[Mapping[str, Any]]] = lambda _: (),
     ) -> None:
         self._settings = settings
         self._pool = pool
@@ -47,6 +49,7 @@ class StatusRoutes:
         self._clock = clock
         self._problems = problems
         self._groups = groups
+        self._budgets = budgets
 
     def routes(self) -> list[Route]:
         """Return the routes, to be placed before LiteLLM's."""
@@ -60,35 +63,35 @@ class StatusRoutes:
         if wants_page(request.method, "/pool", request.headers.get("accept", "")):
             return page("pool", self._settings)
 
-        def data(viewer: Viewer) -> Response:
+        def data(viewer: Viewer, caller: Caller) -> Response:
             pool, problems = self._pool.snapshot(), self._problems()
             found = report.report(pool, self._ledger, viewer, self._store_status(), self._clock(), problems=problems)
-            found["open"] = is_open(self._settings)
+            found |= {"open": is_open(self._settings), "budgets": [*self._budgets(caller)]}
             return JSONResponse(found, headers=DATA_HEADERS)
 
         return await self._respond(request, "/pool", data)
 
     async def _show_metrics(self, request: Request) -> Response:
-        def data(viewer: Viewer) -> Response:
+        def data(viewer: Viewer, _: Caller) -> Response:
             text = prometheus.exposition(self._pool.snapshot(), self._ledger, viewer, self._store_status())
             return Response(text, headers=DATA_HEADERS | {"content-type": prometheus.CONTENT_TYPE})
 
         return await self._respond(request, "/metrics", data)
 
     async def _show_usage(self, request: Request) -> Response:
-        def data(_: Viewer) -> Response:
+        def data(*_: object) -> Response:
             return Response(self._ledger.csv(), headers=DATA_HEADERS, media_type="text/csv")
 
         return await self._respond(request, "/usage.csv", data)
 
-    async def _respond(self, request: Request, route: str, data: Callable[[Viewer], Response]) -> Response:
+    async def _respond(self, request: Request, route: str, data: Callable[[Viewer, Caller], Response]) -> Response:
         try:
             caller = identify(header_policy.read(request.headers.items()), self._settings)
             check_route(caller, request.method, route)
         except Refused as refused:
             return JSONResponse({"error": {"message": str(refused)}}, refused.status)
         await self._fresh()
-        return data(self._viewer(caller))
+        return data(self._viewer(caller), caller)
 
     def _viewer(self, caller: Caller) -> Viewer:
         """Return the viewer. Who may not see every user sees only the credentials that they may use, for any model."""
