@@ -205,6 +205,25 @@ async def test_the_model_that_responded_has_the_price():
     assert one.spent == 11
 
 
+async def test_what_the_provider_reported_beside_the_translation_counts():
+    """At the end of a translated stream, the counts of its provider apply: they may have a price that no event has."""
+    one = Passing(confirms=False)
+    one.journal.reported = lambda: Usage(3, 4)
+    await one.stream(START)
+    assert one.spent == 1010
+    await one.stream(END)
+    assert one.spent == 43
+
+
+async def test_the_clients_own_login_costs_nothing():
+    """What the client's own credential paid for is not counted."""
+    one = Passing(confirms=False)
+    one.journal.of_client = True
+    await one.stream(START, TEXT, END)
+    await one.response.end()
+    assert one.spent == 0
+
+
 async def test_an_unknown_price_costs_nothing():
     """Without a known price the response passes, and nothing is counted."""
     one = Passing(confirms=False)

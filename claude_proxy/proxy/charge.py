@@ -26,13 +26,14 @@ Cost = Callable[[str, str, Usage], int | None]
 class Charge:
     """One per request of a proxy with budgets.
 
-    Four rules:
+    Five rules:
       1. The input counts as soon as the provider has reported it, and the output while it streams: as reported, or an estimate
          by the length of what has passed, whichever is larger.
       2. The provider's final counts replace that, before the client receives the end of the response: with ``confirm``, the
          amount is then also in the store, so the client's next request meets it in every process.
       3. A response without final counts, because it broke off or the client disconnected, keeps the amount of rule 1.
-      4. A request is never ended because of its cost.
+      4. A response to the client's own login costs the proxy's operator nothing.
+      5. A request is never ended because of its cost.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class Charge:
         self._characters += max(0, len(data) - EVENT_BYTES * data.count(EVENT_END))
         summary = self._journal.summary
         if summary is not None and summary.is_final:
-            await self._settle(summary.usage)
+            await self._settle(self._journal.reported() if self._journal.reported else summary.usage)
         elif summary is not None and (now := self._clock()) >= self._due:
             self._due = now + UPDATE_SECONDS
             self._set(self._usage_so_far())
@@ -102,4 +103,5 @@ class Charge:
             await self._confirm()
 
     def _set(self, usage: Usage) -> None:
-        self._tab.set(self._cost(self._journal.model or self._model, self._journal.served, usage) or 0)
+        journal = self._journal
+        self._tab.set(0 if journal.of_client else self._cost(journal.model or self._model, journal.served, usage) or 0)

@@ -1,5 +1,6 @@
 """The attempts of one request, in order, for its usage record."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from claude_proxy.anthropic.usage import StreamSummary, Usage
@@ -20,9 +21,11 @@ class Journal:
     # The labels of the Claude credentials that were used, and the failovers, in words.
     labels: list[str] = field(default_factory=list)
     failovers: list[str] = field(default_factory=list)
-    # The tokens of the response so far; None before the first one. Of a stream in progress, ``summary`` has them.
+    # The tokens of the response so far; None before the first one. Of a stream in progress, ``summary`` has them, and at its
+    # end ``reported`` returns what its provider reported beyond its translation.
     usage: Usage | None = None
     summary: StreamSummary | None = None
+    reported: Callable[[], Usage] | None = None
     # Whether the last attempt used the client's own Claude credential.
     of_client: bool = False
     # Anthropic's error type of a response that failed after a success status; "interrupted" for one that broke off.
@@ -36,7 +39,7 @@ class Journal:
             self.failovers.append(f"{self.served}: {RETRIED}")
         self.attempts += 1
         # Usage and error of the previous attempt do not belong to this response.
-        self.usage, self.summary, self.error = None, None, ""
+        self.usage, self.summary, self.reported, self.error = None, None, None, ""
         self.of_client = False
         self.provider = provider
         self.served, self.model = served, model

@@ -88,12 +88,7 @@ class App:
         self.ledger = Ledger(clock=clock, listed=lambda model: model in config.listed)
         self.client = UpstreamClient(proxies=proxies)
         meter = Meter(count)
-        self.serving = Serving(
-            self._lanes(meter, completions),
-            config,
-            meter=meter,
-            ready=self.load_shared_state,
-        )
+        self.serving = Serving(self._lanes(meter, completions), config, meter=meter, ready=self.load_shared_state)
         self._records: list[Record] = []
         self._expiry_warnings = ExpiryWarnings()
         self._started = clock()

@@ -199,6 +199,7 @@ class _Call:
         attempt, outlet = self._attempt, self._attempt.outlet
         rounds = self._rounds(response)
         stream = rounds.stream if rounds else ChatStream(self._context)
+        attempt.journal.reported = lambda: stream.usage
 
         def failure(error: FailedStream | UpstreamError) -> Outcome:
             if isinstance(error, FailedStream):

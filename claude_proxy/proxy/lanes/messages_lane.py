@@ -167,6 +167,7 @@ class MessagesLane:
             await rounds.close()
 
     async def _relayed(self, attempt: Attempt, host: str, rounds: SearchRounds, headers: Headers) -> Outcome:
+        attempt.journal.reported = lambda: rounds.stream.usage
         try:
             return await relay(
                 attempt,
