@@ -1,0 +1,298 @@
+"""Budgets on real proxies: two replicas of two workers with a Redis, and workers on one machine that share a file."""
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+import httpx
+import pytest
+import upstream as up
+from conftest import CLIENT_TOKEN, CONFIG, by_provider, proxy_environment
+from processes import MASTER_KEY, Proxy, new_question
+from test_workers import RedisServer
+
+USERS = ("anna", "ben", "carla", "dora", "eve", "frank", "gina", "hugo", "ida")
+# A response has ten tokens of input and five of output: at Claude 0.02 USD, at the fallback 0.05.
+AT_CLAUDE, AT_GLM = 0.02, 0.05
+BUDGETS = """
+claude_proxy:
+  users:
+    anna: {budget: {day: 10}}
+    ben: {budget: {week: 1}}
+    carla: {groups: [team-a]}
+    dora: {groups: [Team-A]}
+    eve: {budget: {month: 0.16}}
+    frank: {budget: {day: 100}}
+    hugo: {budget: {day: 0.02, soft: true}}
+    ida: {budget: {month: 0.04}}
+  groups:
+    team-a: {budget: {month: 0.12}}
+  budget: {timezone: Europe/Berlin}
+  prices:
+    "claude-*": {input: 1000, output: 2000}
+    glm: {input: 3000, output: 4000}
+"""
+OF_ACCOUNT = {"anthropic-ratelimit-unified-status": "allowed", "anthropic-ratelimit-requests-remaining": "7"}
+UNIFIED = "anthropic-ratelimit-unified-"
+STREAMS = 100
+
+
+def token_of(user: str) -> str:
+    return f"made-up-token-of-{user}-0123456789"
+
+
+def environment(upstream: up.Upstream, **more: str) -> dict[str, str]:
+    users = ",".join(f"{user}={token_of(user)}" for user in USERS)
+    return proxy_environment(upstream) | {"NUM_WORKERS": "2", "PROXY_USER_TOKENS": users} | more
+
+
+def configuration(upstream: up.Upstream, more: str = "") -> str:
+    return CONFIG.format(url=upstream.other_url) + BUDGETS + more
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    server = RedisServer()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="module")
+def replicas(
+    shared_upstream: up.Upstream, redis: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[Proxy]]:
+    """Two replicas of two workers each."""
+    variables = environment(shared_upstream, REDIS_URL=f"redis://127.0.0.1:{redis.port}/0")
+    running = [Proxy(tmp_path_factory.mktemp("replica"), configuration(shared_upstream), **variables) for _ in range(2)]
+    yield [proxy.wait_ready() for proxy in running]
+    for proxy in running:
+        proxy.stop()
+
+
+def ask(proxy: Proxy, user: str, model: str = "claude-sonnet-5", **more: object) -> httpx.Response:
+    return proxy.ask(new_question(model, **more), token=token_of(user))
+
+
+def unified(response: httpx.Response) -> dict[str, str]:
+    return {name.removeprefix(UNIFIED): value for name, value in response.headers.items() if name.startswith(UNIFIED)}
+
+
+def usage_of(proxy: Proxy, user: str) -> dict:
+    headers = {"authorization": f"Bearer {token_of(user)}"}
+    return httpx.get(f"{proxy.url}/api/oauth/usage", headers=headers, trust_env=False).raise_for_status().json()
+
+
+def change(proxy: Proxy, scope: str, **limits: float) -> httpx.Response:
+    headers = {"x-litellm-api-key": MASTER_KEY}
+    return httpx.post(f"{proxy.url}/budget", json={"scope": scope, "limits": limits}, headers=headers, trust_env=False)
+
+
+class Answer(NamedTuple):
+    """When a request was sent and its response had arrived whole, and its status."""
+
+    asked: float
+    ended: float
+    status: int
+
+
+def spend_all(replicas: list[Proxy], user: str, streams: int) -> list[Answer]:
+    """Let many clients ask one replica after the other, each until it is refused."""
+    headers = {"x-litellm-api-key": token_of(user), "content-type": "application/json"}
+    limits = httpx.Limits(max_connections=1)
+
+    def client(number: int) -> list[Answer]:
+        answers: list[Answer] = []
+        clients = [httpx.Client(base_url=proxy.url, trust_env=False, timeout=120, limits=limits) for proxy in replicas]
+        while not answers or answers[-1].status == 200:
+            turn = number + len(answers)
+            body = new_question("claude-sonnet-5", stream=turn % 3 > 0)
+            asked = time.monotonic()
+            response = clients[turn % len(clients)].post("/v1/messages", json=body, headers=headers)
+            answers.append(Answer(asked, time.monotonic(), response.status_code))
+        for one in clients:
+            one.close()
+        return answers
+
+    with ThreadPoolExecutor(streams) as pool:
+        return [answer for found in pool.map(client, range(streams)) for answer in found]
+
+
+def test_a_cap_is_passed_by_at_most_one_response_of_each_stream(replicas, upstream):
+    """A hundred clients spend 10 USD through two replicas: after the response that reached the cap none is admitted."""
+    answers = spend_all(replicas, "anna", STREAMS)
+    good = sorted(answer.ended for answer in answers if answer.status == 200)
+    assert {answer.status for answer in answers} == {200, 429}
+    room = round(10 / AT_CLAUDE)
+    assert room <= len(good) < room + STREAMS
+    reached = good[room - 1]
+    assert [answer for answer in answers if answer.status == 200 and answer.asked > reached] == []
+    assert len(upstream.asked) == len(good)
+    found = usage_of(replicas[1], "anna")["extra_usage"]
+    assert found["used_credits"] == round(100 * AT_CLAUDE * len(good))
+    assert (found["monthly_limit"], found["utilization"]) == (1000, len(good) * 100 // room)
+
+
+def test_the_headers_of_warning_and_refusal(replicas, upstream):
+    """From 75 and 95 per cent on a response warns, at the cap the next request is refused; the account's limits are hidden."""
+    upstream.answer = by_provider(claude=lambda seen: up.anthropic_reply(seen, up.text("hello"), headers=OF_ACCOUNT))
+    shares, thresholds = [], []
+    for turn in range(8):
+        response = ask(replicas[turn % 2], "eve", stream=turn % 2 == 0)
+        assert response.status_code == 200
+        found = unified(response)
+        shares.append(found["overage-utilization"])
+        thresholds.append(found.get("overage-surpassed-threshold"))
+        assert found["status"] == found["overage-status"] == ("allowed" if turn < 6 else "allowed_warning")
+        assert found["representative-claim"] == "overage"
+        assert "anthropic-ratelimit-requests-remaining" not in response.headers
+    assert shares == ["0.00", "0.12", "0.25", "0.37", "0.50", "0.62", "0.75", "0.87"]
+    assert thresholds == [None] * 6 + ["0.75"] * 2
+    refused = ask(replicas[0], "eve", stream=True)
+    berlin = datetime.now(ZoneInfo("Europe/Berlin"))
+    reset = datetime(berlin.year + berlin.month // 12, berlin.month % 12 + 1, 1, tzinfo=ZoneInfo("Europe/Berlin"))
+    assert (refused.status_code, refused.json()["error"]["type"]) == (429, "billing_error")
+    assert refused.json()["error"]["message"] == (
+        f"Your monthly budget ($0.16) is spent; it resets on 1 {reset:%B %Y} at 00:00 (Europe/Berlin), "
+        "and the proxy's operator can raise it."
+    )
+    assert unified(refused) == {
+        "status": "rejected",
+        "reset": str(int(reset.timestamp())),
+        "overage-reset": str(int(reset.timestamp())),
+        "overage-utilization": "1",
+        "overage-surpassed-threshold": "1",
+        "overage-period": "monthly",
+        "overage-disabled-reason": "org_spend_cap_reached",
+    }
+    assert refused.headers["x-should-retry"] == "false"
+    assert 0 < int(refused.headers["retry-after"]) <= 31 * 86400
+    counted = replicas[1].ask(new_question("claude-sonnet-5"), "/v1/messages/count_tokens", token=token_of("eve"))
+    assert counted.status_code == 200
+
+
+def test_users_without_a_cap_and_with_their_own_login_keep_the_headers(replicas, upstream):
+    """For a user without a budget nothing changes; a client's own login has its own limits, and costs nothing."""
+    upstream.answer = by_provider(claude=lambda seen: up.anthropic_reply(seen, up.text("hello"), headers=OF_ACCOUNT))
+    assert unified(ask(replicas[0], "gina")) == {"status": "allowed"}
+    own = {"authorization": f"Bearer {CLIENT_TOKEN}", "x-claude-token-mode": "passthrough"}
+    response = replicas[0].ask(new_question("claude-sonnet-5"), token=token_of("frank"), **own)
+    assert upstream.asked[-1].credential == CLIENT_TOKEN
+    assert unified(response) == {"status": "allowed"}
+    assert usage_of(replicas[0], "frank")["extra_usage"]["used_credits"] == 0
+
+
+def test_a_group_spends_its_budget_together(replicas, upstream):
+    """What one user of a group has spent is missing for the other one, in the other replica at once."""
+    for proxy in replicas:
+        assert ask(proxy, "carla", "glm").status_code == 200
+    assert ask(replicas[1], "dora", "glm").status_code == 200
+    refused = ask(replicas[0], "dora", "glm")
+    assert (refused.status_code, unified(refused)["overage-scope"]) == (429, "group_pool")
+    assert "The monthly budget of the group team-a ($0.12) is spent" in refused.json()["error"]["message"]
+    assert ask(replicas[0], "gina").status_code == 200
+
+
+def test_a_fallback_is_charged_at_its_own_price(replicas, upstream):
+    """The model that responded decides the price, and its response has the budget's headers, too."""
+    upstream.answer = by_provider(claude=lambda _: up.anthropic_error(529, "overloaded_error", "busy"))
+    response = ask(replicas[0], "ben", "claude-fallback-1", stream=True)
+    assert unified(response)["overage-utilization"] == "0.00"
+    upstream.answer = by_provider()
+    assert unified(ask(replicas[1], "ben"))["overage-utilization"] == f"{AT_GLM:.2f}"
+    found = usage_of(replicas[0], "ben")
+    assert found["extra_usage"]["used_credits"] == round(100 * (AT_GLM + AT_CLAUDE))
+    assert [(one["group"], one["percent"], one["is_active"]) for one in found["limits"]] == [("weekly", 7, True)]
+
+
+def test_a_soft_budget_warns_and_refuses_nobody(replicas, upstream):
+    """Beyond a soft budget responses go on, with the warning of the highest threshold."""
+    responses = []
+
+    def is_told() -> bool:
+        responses.append(ask(replicas[len(responses) % 2], "hugo"))
+        return "overage-surpassed-threshold" in unified(responses[-1])
+
+    wait_for(is_told)
+    found = unified(responses[-1])
+    assert (found["status"], found["overage-surpassed-threshold"], found["overage-utilization"]) == (
+        "allowed_warning", "0.95", "0.99",
+    )  # fmt: skip
+    assert {response.status_code for response in responses} == {200}
+
+
+def test_the_master_key_changes_a_budget_in_all_replicas(replicas, upstream):
+    """A raised cap admits the next request in every process, and removing the change brings config.yaml's cap back."""
+    for _ in range(2):
+        assert ask(replicas[0], "ida").status_code == 200
+    assert ask(replicas[1], "ida").status_code == 429
+    raised = change(replicas[0], "user:ida", month=0.06)
+    assert raised.json()["budgets"][0]["limit"] == 0.06
+    shown = httpx.get(f"{replicas[1].url}/pool", headers={"x-litellm-api-key": MASTER_KEY}, trust_env=False).json()
+    row = next(row for row in shown["budgets"] if row["scope"] == "user:ida")
+    assert (row["limit"], row["configured"], row["override"], row["percent"]) == (0.06, 0.04, True, 66)
+    assert ask(replicas[1], "ida").status_code == 200
+    assert ask(replicas[1], "ida").status_code == 429
+    change(replicas[1], "user:ida", month=0.1)
+    assert change(replicas[0], "user:ida").json()["done"] == "unset"
+    assert ask(replicas[1], "ida").status_code == 429
+    own = httpx.get(f"{replicas[0].url}/pool", headers={"x-litellm-api-key": token_of("ida")}, trust_env=False).json()
+    assert [row["scope"] for row in own["budgets"]] == ["user:ida"]
+    refused = httpx.post(f"{replicas[0].url}/budget", json={}, headers={"x-litellm-api-key": token_of("ida")}, trust_env=False)
+    assert refused.status_code == 403
+
+
+def wait_for(what) -> None:
+    poll = threading.Event()
+    for _ in range(600):
+        if what():
+            return
+        poll.wait(0.1)
+    raise AssertionError("it does not happen")
+
+
+def test_without_the_store_it_goes_as_the_operator_chose(replicas, redis, upstream):
+    """While Redis is away, requests are served by default, and refused where config.yaml says so; and served again after."""
+    redis.kill()
+    for proxy in replicas:
+        assert ask(proxy, "frank").status_code == 200
+        proxy.logged("budgets are checked with the amounts that this process knows")
+    for proxy in replicas:
+        path = proxy.home / "config.yaml"
+        path.write_text(path.read_text() + "  budget_without_store: refuse\n")
+    for proxy in replicas:
+        wait_for(lambda proxy=proxy: ask(proxy, "frank").status_code == 503)
+        proxy.logged("config.yaml is reloaded: claude_proxy: budget_without_store", times=2)  # both workers
+        refused = ask(proxy, "frank")
+        assert (refused.status_code, refused.json()["error"]["type"]) == (503, "overloaded_error")
+        assert "cannot check your budget" in refused.json()["error"]["message"]
+        assert int(refused.headers["retry-after"]) > 0
+        assert ask(proxy, "gina").status_code == 200
+    redis.start()
+    for proxy in replicas:
+        wait_for(lambda proxy=proxy: ask(proxy, "frank").status_code == 200)
+    wait_for(lambda: ask(replicas[0], "anna").status_code == 429)  # the new Redis has what the processes knew
+
+
+def test_workers_share_a_budget_and_a_restart_finds_it(shared_upstream, upstream, tmp_path):
+    """Two workers on one file have one cap, which holds after the workers were killed and started again."""
+    variables = environment(shared_upstream)
+    proxy = Proxy(tmp_path / "proxy", configuration(shared_upstream), **variables)
+    try:
+        proxy.wait_ready()
+        change(proxy, "user:frank", day=1).raise_for_status()
+        answers = spend_all([proxy], "frank", 10)
+        good = sum(answer.status == 200 for answer in answers)
+        assert round(1 / AT_CLAUDE) <= good < round(1 / AT_CLAUDE) + 10
+    finally:
+        proxy.stop()
+    again = Proxy(tmp_path / "proxy", None, **variables)
+    try:
+        again.wait_ready()
+        assert ask(again, "frank").status_code == 429
+        assert usage_of(again, "frank")["extra_usage"]["used_credits"] == round(100 * AT_CLAUDE * good)
+    finally:
+        again.stop()
