@@ -34,8 +34,8 @@ def test_the_rows_of_the_page():
     found.overrides.change("user:zoe", {Period.DAY: 500_000})
     soft, day, month, zoe = rows(found, found.every())
     assert day == {
-        "scope": "user:anna", "period": "day", "limit": 10.0, "spent": 9.0, "percent": 90, "resets_at": TOMORROW, "soft": False,
-        "configured": 10.0, "override": False,
+        "scope": "user:anna", "period": "day", "limit": 10.0, "spent": 9.0, "percent": 90, "resets_at": TOMORROW,
+        "timezone": "UTC", "soft": False, "configured": 10.0, "override": False,
     }  # fmt: skip
     assert month == day | {
         "period": "month", "limit": 150.0, "percent": 6, "resets_at": DECEMBER, "configured": 120.0, "override": True,

@@ -56,6 +56,13 @@ def command(
     return Command(name, callback=run, params=[*params, *folders()], help=about, examples=examples)
 
 
-def group(name: str, actions: Sequence[click.Command], *, about: str) -> click.Group:
-    """Return a command that has actions."""
-    return click.Group(name, commands=actions, params=folders(), help=about, no_args_is_help=True)
+def group(name: str, actions: Sequence[click.Command], *, about: str, default: Command | None = None) -> click.Group:
+    """Return a command that has actions; without one it runs the default command, which has its options, or shows the help."""
+    if default is None:
+        return click.Group(name, commands=actions, params=folders(), help=about, no_args_is_help=True)
+
+    def run(**options: Any) -> Any:
+        alone = click.get_current_context().invoked_subcommand is None
+        return default.callback(**options) if alone and default.callback else None
+
+    return click.Group(name, commands=actions, params=default.params, help=about, callback=run, invoke_without_command=True)

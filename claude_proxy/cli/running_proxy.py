@@ -15,6 +15,9 @@ from claude_proxy.upstream.headers import PROXY_TOKEN
 WAIT_SECONDS = 15.0
 MAX_SECONDS = 60.0
 MAX_BYTES = 256 * 2**20
+# The statuses whose error explains what is wrong with what was sent, and the maximum length of such a sentence.
+SAID = frozenset({400, 404, 409, 503})
+MAX_WORDS = 500
 # What the system says of a connection that fails, and what that means.
 CONNECT_ERRORS = {
     "connection refused": "connection refused",
@@ -36,18 +39,21 @@ def url_of(settings: Settings) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 
-def ask(url: str, path: str, token: Secret | None) -> bytes:
-    """Return the body of a successful response of the running proxy; raise ``ProxyUnavailable`` for any other."""
+def ask(url: str, path: str, token: Secret | None, sent: Any = None) -> bytes:
+    """Return the body of a successful response of the running proxy; raise ``ProxyUnavailable`` for any other.
+
+    With something to send as JSON, it is a POST request, whose error is the proxy's own sentence.
+    """
     headers = {"accept": "application/json"} | ({PROXY_TOKEN: token.reveal()} if token else {})
-    shown = _shown(url)
+    shown, address = _shown(url), f"{url.rstrip('/')}{path}"
     try:
         with (
             doing(f"Waiting for the proxy at {shown} ..."),
             httpx.Client(timeout=WAIT_SECONDS, trust_env=False) as client,
-            client.stream("GET", f"{url.rstrip('/')}{path}", headers=headers) as response,
+            client.stream("GET" if sent is None else "POST", address, headers=headers, json=sent) as response,
         ):
             if problem := _problem(response.status_code, shown, path):
-                raise ProxyUnavailable(problem)
+                raise ProxyUnavailable((_sentence(response, shown) if sent is not None else "") or problem)
             return _body(response, shown)
     except (httpx.InvalidURL, httpx.UnsupportedProtocol):
         raise ProxyUnavailable(f"--url: {shown} is not an address such as http://127.0.0.1:4000.") from None
@@ -62,10 +68,26 @@ def ask(url: str, path: str, token: Secret | None) -> bytes:
 
 def ask_json(url: str, path: str, token: Secret | None) -> Any:
     """Return the JSON of a response; raise ``ProxyUnavailable`` as ``ask`` does, and for what is not JSON."""
+    return send_json(url, path, token, None)
+
+
+def send_json(url: str, path: str, token: Secret | None, sent: Any) -> Any:
+    """Send JSON and return the JSON of the response, as ``ask_json``."""
     try:
-        return json.loads(ask(url, path, token))
+        return json.loads(ask(url, path, token, sent))
     except (ValueError, RecursionError):
         raise _not_ours(_shown(url), "the response is not JSON") from None
+
+
+def _sentence(response: httpx.Response, shown: str) -> str:
+    """Return the proxy's own words for a request that it refused because of what was sent; empty for any other error."""
+    if response.status_code not in SAID:
+        return ""
+    try:
+        message = json.loads(_body(response, shown))["error"]["message"]
+    except (ValueError, RecursionError, LookupError, TypeError):
+        return ""
+    return "".join(char if char.isprintable() else "?" for char in str(message))[:MAX_WORDS]
 
 
 def unexpected(url: str) -> ProxyUnavailable:

@@ -32,6 +32,7 @@ def rows(budgets: ActiveBudgets, found: Iterable[Budget]) -> list[dict[str, Any]
             "spent": one.spent / MICRO_USD,
             "percent": one.percent,
             "resets_at": one.resets_at,
+            "timezone": str(budgets.configured.timezone),
             "soft": one.budget.soft,
             "configured": None if configured is None else configured / MICRO_USD,
             "override": one.period in budgets.overrides.of(one.budget.scope),

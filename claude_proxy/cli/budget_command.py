@@ -1,0 +1,131 @@
+"""``claude-proxy budget``: the budgets of the running proxy, and changes of them that apply immediately in every process."""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import click
+
+from claude_proxy.cli import tables
+from claude_proxy.cli.command import command, group
+from claude_proxy.cli.console import tell
+from claude_proxy.cli.parsing import Options, json_option, url_option
+from claude_proxy.cli.running_proxy import ask_json, send_json, unexpected, url_of
+from claude_proxy.cli.tables import Column, Style
+from claude_proxy.config.budgets import PERIODS
+from claude_proxy.config.money import amount
+from claude_proxy.config.settings import Settings
+
+NO_LIMIT = "none"
+COLUMNS = (Column("scope"), Column("period"), *(Column(title, numeric=True) for title in ("spent USD", "of USD", "used")))
+COLUMNS += (Column("resets"), Column("notes"))
+NONE = "There are no budgets. `budget` under `claude_proxy:` in config.yaml sets them, and so does `claude-proxy budget set`."
+
+
+def show_budgets(options: Options) -> None:
+    """Show each budget, with what is spent of it."""
+    settings = Settings.parse(os.environ)
+    url = options.url or url_of(settings)
+    data = ask_json(url, "/pool", settings.master_key or settings.static_token)
+    try:
+        found = data["budgets"]
+        rows = [_row(one) for one in found]
+        zones = sorted({str(one["timezone"]) for one in found})
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError):
+        raise unexpected(url) from None
+    if options.json:
+        print(json.dumps(found, indent=2))  # noqa: T201 - the output
+    elif rows:
+        style = Style.of(sys.stdout, lambda: shutil.get_terminal_size().columns)
+        print(tables.text(COLUMNS, rows, style), end="")  # noqa: T201 - the output
+        tell(f"The times are those of {', '.join(zones)}.")
+    else:
+        tell(NONE)
+
+
+def set_budget(options: Options) -> None:
+    """Change amounts of a budget on top of config.yaml."""
+    limits = dict(map(_limit, options.limits))
+    _change(options, limits)
+
+
+def unset_budget(options: Options) -> None:
+    """Remove the changes of a budget, so that config.yaml applies."""
+    _change(options, {})
+
+
+def _change(options: Options, limits: dict[str, str | None]) -> None:
+    settings = Settings.parse(os.environ)
+    url = options.url or url_of(settings)
+    data = send_json(url, "/budget", settings.master_key, {"scope": options.scope, "limits": limits})
+    try:
+        found, scope = data["budgets"], str(data["scope"])
+        words = [f"{one['limit']:.2f} USD a {one['period']}" for one in found]
+    except (LookupError, TypeError, ValueError, AttributeError):
+        raise unexpected(url) from None
+    if options.json:
+        print(json.dumps(found, indent=2))  # noqa: T201 - the output
+    what = f"The budget of {tables.plain(scope)}"
+    tell(f"{what} is now {tables.plain(', '.join(words))}." if words else f"{tables.plain(scope)} has no budget now.")
+
+
+def _limit(text: str) -> tuple[str, str | None]:
+    """Return a period and its amount, None for no limit; raise ``click.UsageError`` for another text."""
+    period, equals, value = text.partition("=")
+    if period not in PERIODS or not equals:
+        raise click.UsageError(f"{text!r} is not an amount by period. Write day=10, week=40 or month=120, in USD.")
+    if value == NO_LIMIT:
+        return period, None
+    if not amount(value):
+        raise click.UsageError(f"{text!r}: the amount should be a number of USD above 0, or {NO_LIMIT} for no limit.")
+    return period, value
+
+
+def _row(one: dict[str, Any]) -> list[str]:
+    resets = datetime.fromtimestamp(one["resets_at"], ZoneInfo(one["timezone"]))
+    return [
+        str(one["scope"]),
+        str(one["period"]),
+        f"{one['spent']:.2f}",
+        f"{one['limit']:.2f}",
+        f"{one['percent']:d} %",
+        f"{resets:%Y-%m-%d %H:%M}",
+        ", ".join(_notes(one)),
+    ]
+
+
+def _notes(one: dict[str, Any]) -> Iterable[str]:
+    if one["soft"]:
+        yield "soft"
+    if one["override"]:
+        yield "changed" if one["configured"] is None else f"config.yaml: {one['configured']:.2f}"
+
+
+SCOPE = click.Argument(["scope"], metavar="SCOPE")
+BUDGET = group(
+    "budget",
+    [
+        command(
+            "set",
+            set_budget,
+            [SCOPE, click.Argument(["limits"], nargs=-1, required=True, metavar="PERIOD=USD..."), json_option(), url_option()],
+            about="Change a budget. SCOPE is user:NAME, group:NAME or all; PERIOD is day, week or month. The change applies "
+            "immediately, in every process, until `unset`. Needs the master key.",
+            examples=("claude-proxy budget set user:anna month=150", "claude-proxy budget set all day=100 week=none"),
+        ),
+        command(
+            "unset",
+            unset_budget,
+            [SCOPE, json_option(), url_option()],
+            about="Remove the changes of a budget, so that config.yaml applies. Needs the master key.",
+            examples=("claude-proxy budget unset user:anna",),
+        ),
+    ],
+    about="Show the budgets, with what is spent of them, and change them. With the master key: those of all users.",
+    default=command("budget", show_budgets, [json_option(), url_option()], about=""),
+)
