@@ -12,8 +12,13 @@ import httpx
 import pytest
 import upstream as up
 from conftest import CLIENT_TOKEN, CONFIG, by_provider, proxy_environment
+from playwright.sync_api import expect
 from processes import MASTER_KEY, Proxy, new_question
+from test_pool_page import opened
+from test_status_through_the_proxy import browser, contrasts
 from test_workers import RedisServer
+
+__all__ = ["browser"]  # a fixture
 
 USERS = ("anna", "ben", "carla", "dora", "eve", "frank", "gina", "hugo", "ida")
 # A response has ten tokens of input and five of output: at Claude 0.02 USD, at the fallback 0.05.
@@ -243,6 +248,35 @@ def test_the_master_key_changes_a_budget_in_all_replicas(replicas, upstream):
     assert [row["scope"] for row in own["budgets"]] == ["user:ida"]
     refused = httpx.post(f"{replicas[0].url}/budget", json={}, headers={"x-litellm-api-key": token_of("ida")}, trust_env=False)
     assert refused.status_code == 403
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_shows_and_changes_budgets(browser, replicas, width):
+    """The page has a table of budgets, with a form for the holder of the master key alone; it fits a phone."""
+    said: list[str] = []
+    page = opened(browser, replicas[0], said, width=width)
+    row = page.locator("#budgets tr", has_text="user:gina, week")
+    page.get_by_label("Scope").fill("user:gina")
+    page.get_by_label("Amounts in USD").fill("week=12.5 day=none")
+    page.get_by_label("Amounts in USD").press("Enter")
+    expect(page.locator("#budget-outcome")).to_have_text("The budget of user:gina was changed.")
+    expect(row).to_contain_text("$12.50")
+    expect(page.locator("#budgets tr", has_text="user:ben, week")).to_contain_text("7 %")
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert contrasts(page) == []
+    page.get_by_label("Scope").fill("gina")
+    page.get_by_role("button", name="Change").click()
+    expect(page.locator("#budget-outcome")).to_have_text("scope: should be user:NAME, group:NAME or all.")
+    page.get_by_label("Scope").fill("user:gina")
+    page.get_by_role("button", name="Change").click()
+    expect(page.locator("#budget-outcome")).to_have_text("For user:gina, config.yaml applies again.")
+    expect(row).to_have_count(0)
+    assert [text for text in said if "400" not in text] == []
+    page.context.close()
+    own = opened(browser, replicas[1], [], token_of("ben"), width)
+    expect(own.locator("#budgets tbody tr")).to_have_count(1)
+    expect(own.locator("#change-budget")).to_be_hidden()
+    own.context.close()
 
 
 def wait_for(what) -> None:

@@ -11,6 +11,7 @@
   const short = new Intl.NumberFormat(undefined, { notation: "compact", maximumFractionDigits: 1 });
   const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
   const dated = new Intl.DateTimeFormat(undefined, { weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+  const usd = new Intl.NumberFormat(undefined, { style: "currency", currency: "USD" });
   const dayOnly = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", year: "numeric" });
   let timer = 0;
   let respondedAt = 0;
@@ -150,6 +151,25 @@
     ];
   }
 
+  function budgetRow(one, now) {
+    const grade = one.percent >= 95 ? "bad" : one.percent >= 75 ? "warn" : "good";
+    const before = one.configured === null ? "changed" : `config.yaml: ${usd.format(one.configured)}`;
+    const notes = [one.soft && "soft", one.override && before].filter(Boolean).join(", ");
+    return el("tr", {}, el("th", { scope: "row", text: `${one.scope}, ${one.period}` }),
+      el("td", { text: usd.format(one.spent) }), el("td", { text: usd.format(one.limit) }),
+      el("td", { class: grade, text: `${one.percent} %` }),
+      el("td", { class: "wide", text: time(one.resets_at, now) }), el("td", { class: "wide", text: notes }));
+  }
+
+  function budgets(rows, now) {
+    const head = (text, extra = "") => el("th", { scope: "col", class: extra, text });
+    return [
+      el("caption", { text: "Budgets: the amount, what is spent of it, and when it resets" }),
+      el("thead", {}, el("tr", {}, head("budget"), head("spent"), head("of"), head("used"), head("resets", "wide"), head("notes", "wide"))),
+      el("tbody", {}, ...rows.map((row) => budgetRow(row, now))),
+    ];
+  }
+
   function show(data) {
     const { now, pool, store } = data;
     const tile = (title, text, grade = "") => el("div", {}, el("dt", { text: title }), el("dd", { class: grade, text }));
@@ -169,6 +189,9 @@
       : [el("p", { class: "soft", text: "The pool has no credentials." })]);
     byId("users-title").textContent = data.viewer.sees_all_users ? "Users" : "You";
     byId("models-title").textContent = data.viewer.sees_all_users ? "Models" : "Models that you used";
+    fill(byId("budgets"), budgets(data.budgets, now));
+    byId("budgets-part").hidden = data.budgets.length === 0;
+    byId("change-budget").hidden = !data.viewer.sees_all_users;
     fill(byId("users"), table("name", data.users));
     fill(byId("models"), table("model", data.models));
     fill(byId("failovers"), data.failovers.length ? data.failovers.map((one) => el("li", {},
@@ -224,22 +247,31 @@
     timer = setTimeout(refresh, REFRESH_MS);
   }
 
-  async function change(action, body) {
+  async function post(path, body, outcome, words) {
     const headers = { accept: "application/json", "content-type": "application/json", [HEADER]: sessionStorage.getItem(TOKEN) || "" };
-    byId("outcome").className = "bad";
+    outcome.className = "bad";
     try {
-      const response = await fetch(`${location.pathname.replace(/\/+$/, "")}/${action}`, {
+      const response = await fetch(`${location.pathname.replace(/\/+$/, "")}/${path}`, {
         method: "POST", headers, body: JSON.stringify(body), cache: "no-store", credentials: "omit",
       });
       const result = await response.json();
-      if (response.ok) byId("outcome").className = "good";
-      byId("outcome").textContent = response.ok ? `${result.label} was ${result.done}.` : result.error.message;
+      if (response.ok) outcome.className = "good";
+      outcome.textContent = response.ok ? words(result) : result.error.message;
       refresh();
       return response.ok;
     } catch (error) {
-      byId("outcome").textContent = `The change failed (${error.message}).`;
+      outcome.textContent = `The change failed (${error.message}).`;
       return false;
     }
+  }
+
+  const change = (action, body) => post(action, body, byId("outcome"), (result) => `${result.label} was ${result.done}.`);
+
+  function changeBudget(scope, amounts) {
+    const pairs = amounts.split(/[\s,]+/).filter(Boolean).map((text) => text.split("="));
+    const limits = Object.fromEntries(pairs.map(([period, amount]) => [period, amount === "none" ? null : amount ?? ""]));
+    const words = (result) => (result.done === "set" ? `The budget of ${result.scope} was changed.` : `For ${result.scope}, config.yaml applies again.`);
+    return post("../budget", { scope, limits }, byId("budget-outcome"), words);
   }
 
   byId("credentials").addEventListener("click", (event) => {
@@ -256,6 +288,10 @@
     const body = { label: byId("new-label").value.trim(), secret: byId("new-secret").value.trim(), terms: byId("new-terms").value.trim() };
     byId("new-secret").value = "";
     if (await change("add", body)) byId("add").reset();
+  });
+  byId("change-budget").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    if (await changeBudget(byId("budget-scope").value.trim(), byId("budget-amounts").value.trim())) byId("change-budget").reset();
   });
   byId("login").addEventListener("submit", (event) => {
     event.preventDefault();
