@@ -178,6 +178,21 @@ async def test_a_response_that_broke_off_keeps_what_had_passed():
     assert one.spent >= 1000 + 10 * 5 * 400 // 4
 
 
+async def test_the_last_final_counts_apply():
+    """A provider that sends its final event twice is charged by the second one, and the end waits for that amount."""
+    one = Passing()
+    one.confirmed.set()
+    await one.stream(START, event("message_delta", delta={}, usage={"output_tokens": 2}), END, STOP)
+    one.confirmed.clear()
+    one.confirming.clear()
+    ending = asyncio.ensure_future(one.response.end())
+    await one.confirming.wait()
+    assert one.spent == 1300
+    assert one.sent[-1]["more_body"]
+    one.confirmed.set()
+    await ending
+
+
 async def test_a_stream_without_final_counts_is_estimated():
     """A provider that reports no output has an estimate by the length of its response."""
     one = Passing(confirms=False)

@@ -71,37 +71,44 @@ class Charge:
         self._characters += max(0, len(data) - EVENT_BYTES * data.count(EVENT_END))
         summary = self._journal.summary
         if summary is not None and summary.is_final:
-            await self._settle(self._journal.reported() if self._journal.reported else summary.usage)
+            await self._settle()
         elif summary is not None and (now := self._clock()) >= self._due:
             self._due = now + UPDATE_SECONDS
-            self._set(self._usage_so_far())
+            self._count()
 
     async def ending(self) -> None:
-        """Count a whole response, before its end is sent."""
-        if self._settled:
-            return
-        summary, usage = self._journal.summary, self._journal.usage
-        is_known = summary.is_final if summary else bool(usage and usage.output)
-        reported = summary.usage if summary else usage
-        await self._settle(reported if reported and is_known else self._usage_so_far())
+        """Count a whole response, before its end is sent. Some providers report final counts more than once."""
+        before = self._tab.amount
+        self._count()
+        if not self._settled or self._tab.amount != before:
+            await self._settle()
 
     def finish(self) -> None:
         """Count what is known of the response, at the end of the request."""
-        if not self._settled:
-            self._settled = True
-            self._set(self._usage_so_far())
+        self._settled = True
+        self._count()
+
+    def _final_usage(self) -> Usage | None:
+        """Return the final counts of the provider; None if they are not known."""
+        journal = self._journal
+        if journal.summary is None:
+            return journal.usage if journal.usage and journal.usage.output else None
+        if not journal.summary.is_final:
+            return None
+        return journal.reported() if journal.reported else journal.summary.usage
 
     def _usage_so_far(self) -> Usage:
         journal = self._journal
         reported = journal.usage or (journal.summary.usage if journal.summary else Usage())
         return replace(reported, output=max(reported.output, self._characters // CHARACTERS_PER_TOKEN))
 
-    async def _settle(self, usage: Usage) -> None:
+    async def _settle(self) -> None:
         self._settled = True
-        self._set(usage)
+        self._count()
         if self._confirm is not None:
             await self._confirm()
 
-    def _set(self, usage: Usage) -> None:
+    def _count(self) -> None:
         journal = self._journal
+        usage = self._final_usage() or self._usage_so_far()
         self._tab.set(0 if journal.of_client else self._cost(journal.model or self._model, journal.served, usage) or 0)
