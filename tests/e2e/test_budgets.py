@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import httpx
 import pytest
 import upstream as up
+from claude_code import ClaudeCode
 from conftest import CLIENT_TOKEN, CONFIG, by_provider, proxy_environment
 from playwright.sync_api import expect
 from processes import MASTER_KEY, Proxy, new_question
@@ -20,7 +21,7 @@ from test_workers import RedisServer
 
 __all__ = ["browser"]  # a fixture
 
-USERS = ("anna", "ben", "carla", "dora", "eve", "frank", "gina", "hugo", "ida")
+USERS = ("anna", "ben", "carla", "dora", "eve", "frank", "gina", "hugo", "ida", "kim")
 # A response has ten tokens of input and five of output: at Claude 0.02 USD, at the fallback 0.05.
 AT_CLAUDE, AT_GLM = 0.02, 0.05
 BUDGETS = """
@@ -34,6 +35,7 @@ claude_proxy:
     frank: {budget: {day: 100}}
     hugo: {budget: {day: 0.02, soft: true}}
     ida: {budget: {month: 0.04}}
+    kim: {budget: {month: 0.02}}
   groups:
     team-a: {budget: {month: 0.12}}
   budget: {timezone: Europe/Berlin}
@@ -177,6 +179,15 @@ def test_the_headers_of_warning_and_refusal(replicas, upstream):
     assert 0 < int(refused.headers["retry-after"]) <= 31 * 86400
     counted = replicas[1].ask(new_question("claude-sonnet-5"), "/v1/messages/count_tokens", token=token_of("eve"))
     assert counted.status_code == 200
+
+
+def test_claude_code_shows_the_refusal_and_repeats_nothing(replicas, upstream, tmp_path):
+    """The real client prints the message as it is, and makes no further request."""
+    assert ask(replicas[0], "kim").status_code == 200
+    run = ClaudeCode(tmp_path, replicas[1].url, token_of("kim")).run("hello", model="claude-sonnet-5")
+    assert "Your monthly budget ($0.02) is spent; it resets on 1 " in run.result
+    assert run.retries == 0
+    assert len(upstream.asked) == 1
 
 
 def test_users_without_a_cap_and_with_their_own_login_keep_the_headers(replicas, upstream):
