@@ -56,6 +56,11 @@ def test_an_own_refusal_is_final_unless_it_says_otherwise():
     }
 
 
+def test_an_own_refusal_may_have_another_type():
+    """A status has one usual error type, and some errors have another one."""
+    assert json.loads(own_refusal(429, "no", kind="billing_error").body)["error"]["type"] == "billing_error"
+
+
 def test_an_error_can_end_a_stream():
     """An error in the middle of a stream is one whole event with the same body."""
     body = own_refusal(500, "broken").body

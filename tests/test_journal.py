@@ -1,6 +1,6 @@
 """proxy/journal.py: what was tried for a request, in order."""
 
-from claude_proxy.anthropic.usage import Usage
+from claude_proxy.anthropic.usage import StreamSummary, Usage
 from claude_proxy.providers.endpoints import Provider
 from claude_proxy.proxy.journal import Journal
 
@@ -10,6 +10,15 @@ def test_a_request_that_nobody_was_asked_for():
     journal = Journal()
     assert (journal.provider, journal.first_provider, journal.served, journal.attempts) == (None, None, "", 0)
     assert (journal.usage, journal.error, journal.failovers, journal.labels) == (None, "", [], [])
+
+
+def test_an_attempt_begins_without_the_counts_of_the_one_before():
+    """What a failed attempt has reported does not belong to the next one's response."""
+    journal = Journal()
+    journal.begin(Provider.CLAUDE, "anthropic/claude-x")
+    journal.usage, journal.summary, journal.reported, journal.of_client = Usage(1), StreamSummary(), Usage, True
+    journal.begin(Provider.OPENAI, "openai/x")
+    assert (journal.usage, journal.summary, journal.reported, journal.of_client) == (None, None, None, False)
 
 
 def test_attempts_are_noted_in_order():

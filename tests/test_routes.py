@@ -226,19 +226,19 @@ def test_administration_needs_the_master_key(route):
     assert [status_of(caller, "GET", route) for caller in (USER, ANONYMOUS, ADMIN)] == [403, 403, 200]
 
 
-@pytest.mark.parametrize("route", ["/pool", "/metrics"])
+@pytest.mark.parametrize("route", ["/pool", "/metrics", "/api/oauth/usage"])
 def test_quota_and_usage_are_shown_to_all_who_may_use_the_models(route):
     """What shows quota and usage needs no master key; what each caller sees there is another matter."""
     assert [status_of(caller, "GET", route) for caller in (USER, ANONYMOUS, ADMIN)] == [200, 200, 200]
 
 
-@pytest.mark.parametrize("action", routes.POOL_ACTIONS)
-def test_the_pool_is_changed_by_the_master_key_alone(action):
-    """What changes the pool is for the master key, on an open proxy too, and for POST."""
+@pytest.mark.parametrize("route", [*(f"/pool/{action}" for action in routes.POOL_ACTIONS), "/budget"])
+def test_the_pool_and_budgets_are_changed_by_the_master_key_alone(route):
+    """What changes the pool or a budget is for the master key, on an open proxy too, and for POST."""
     key = Caller(Role.KEY, None, "key")
-    assert [status_of(one, "POST", f"/pool/{action}") for one in (USER, ANONYMOUS, key, ADMIN)] == [403, 403, 403, 200]
-    assert status_of(ADMIN, "GET", f"/pool/{action}") == 404
-    assert status_of(ADMIN, "POST", f"/pool/{action}/x") == 404
+    assert [status_of(one, "POST", route) for one in (USER, ANONYMOUS, key, ADMIN)] == [403, 403, 403, 200]
+    assert status_of(ADMIN, "GET", route) == 404
+    assert status_of(ADMIN, "POST", f"{route}/x") == 404
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_only_the_page_is_shown_to_everybody(method, route, accept, page):
 def test_no_route_of_a_model_is_administration():
     """The lists do not overlap."""
     assert not [
-        one for one in MODEL_ROUTES | routes.STATUS_ROUTES | routes.POOL_ROUTES if administration.is_served(*one, database=True)
+        one for one in MODEL_ROUTES | routes.STATUS_ROUTES | routes.OWN_CHANGES if administration.is_served(*one, database=True)
     ]
 
 

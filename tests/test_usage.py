@@ -171,6 +171,27 @@ def test_a_summary_does_not_depend_on_how_a_stream_is_cut(size):
     assert (summary.usage, summary.error, summary.size) == (Usage(11, 55, 7), "overloaded_error", len(COUNTED))
 
 
+@pytest.mark.parametrize(
+    ("event", "is_final"),
+    [
+        (b'{"type":"message_start","message":{"usage":{"input_tokens":10,"output_tokens":1}}}', False),
+        (b'{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":5}}', True),
+        (b'{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"input_tokens":5}}', False),
+        (b'{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":null}', False),
+        (b'{"type":"content_block_delta","delta":{"text":"message_delta"},"usage":{"output_tokens":5}}', False),
+        (b'["message_delta", {"usage": {"output_tokens": 5}}]', False),
+    ],
+)
+def test_when_the_counts_of_a_stream_are_final(event, is_final):
+    """The output of a ``message_delta`` is that of the whole response, as soon as the event is complete."""
+    summary = StreamSummary()
+    raw = b"data: " + event + b"\n\n"
+    summary.feed(raw[:-1])
+    assert not summary.is_final
+    summary.feed(raw[-1:])
+    assert summary.is_final is is_final
+
+
 def test_a_summary_holds_one_event(monkeypatch):
     """An event that is too large is skipped, later events are read, and at most one event is held."""
     monkeypatch.setattr("claude_proxy.anthropic.usage.MAX_READ_EVENT", 100)
