@@ -52,6 +52,7 @@ class Passing:
         self.journal.begin(Provider.CLAUDE, "anthropic/claude-x", "claude-x")
         self.sent = []
         self.asked = []
+        self.woken = []
         self.confirmed = asyncio.Event()
         self.confirming = asyncio.Event()
         self.clock = Clock()
@@ -64,6 +65,7 @@ class Passing:
             self._cost,
             standing=lambda: standing,
             confirm=self._confirm if confirms else None,
+            wake=lambda: self.woken.append(self.spent),
             clock=self.clock,
         )
 
@@ -139,7 +141,7 @@ async def test_the_final_counts_replace_the_estimate_before_the_client_gets_the_
     await one.response.end()
     assert one.body.endswith(END + STOP)
     one.charge.finish()
-    assert one.spent == 1300
+    assert (one.spent, one.woken) == (1300, [])
 
 
 @pytest.mark.parametrize("cut", range(1, len(END + STOP), 7))
@@ -176,6 +178,7 @@ async def test_a_response_that_broke_off_keeps_what_had_passed():
     one.response.leave()
     one.charge.finish()
     assert one.spent >= 1000 + 10 * 5 * 400 // 4
+    assert one.woken == [one.spent]
 
 
 async def test_the_last_final_counts_apply():

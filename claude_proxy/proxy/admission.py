@@ -19,7 +19,7 @@ class Admission:
 
     ``confirm`` waits for an exchange with the store that begins after the call, and returns whether the store was available:
     the sums then include every response that a client had received, from any process, when the request arrived. So beyond
-    a reached budget there is at most one response for each stream of a client.
+    a reached budget there is at most one response for each stream of a client. ``wake`` starts an exchange without waiting.
     """
 
     def __init__(
@@ -28,11 +28,13 @@ class Admission:
         cost: Cost,
         *,
         confirm: Callable[[], Awaitable[bool]],
+        wake: Callable[[], None] = lambda: None,
         clock: Callable[[], float],
     ) -> None:
         self._budgets = budgets
         self._cost = cost
         self._confirm = confirm
+        self._wake = wake
         self._clock = clock
         self._reported = False
 
@@ -60,6 +62,7 @@ class Admission:
             _free if request.counts_tokens else self._cost,
             standing=lambda: foremost(budgets.standings(own)),
             confirm=self._confirm if is_hard else None,
+            wake=self._wake,
         )
 
     async def _up_to_date(self) -> None:

@@ -31,7 +31,8 @@ class Charge:
          by the length of what has passed, whichever is larger.
       2. The provider's final counts replace that, before the client receives the end of the response: with ``confirm``, the
          amount is then also in the store, so the client's next request meets it in every process.
-      3. A response without final counts, because it broke off or the client disconnected, keeps the amount of rule 1.
+      3. A response without final counts, because it broke off or the client disconnected, keeps the amount of rule 1. It is
+         pushed to the store at once.
       4. A response to the client's own login costs the proxy's operator nothing.
       5. A request is never ended because of its cost.
     """
@@ -45,15 +46,20 @@ class Charge:
         *,
         standing: Callable[[], Standing | None] = lambda: None,
         confirm: Callable[[], Awaitable[object]] | None = None,
+        wake: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``model`` is the requested model; ``standing`` returns the state of the user's foremost budget, if there is one."""
+        """``model`` is the requested model; ``standing`` returns the state of the user's foremost budget, if there is one.
+
+        ``wake`` starts the next exchange with the store, without waiting for it.
+        """
         self._tab = tab
         self._journal = journal
         self._model = model
         self._cost = cost
         self._standing = standing
         self._confirm = confirm
+        self._wake = wake
         self._clock = clock
         self._due = 0.0
         self._characters = 0
@@ -85,8 +91,10 @@ class Charge:
 
     def finish(self) -> None:
         """Count what is known of the response, at the end of the request."""
-        self._settled = True
+        before, self._settled = self._tab.amount, True
         self._count()
+        if self._tab.amount != before:
+            self._wake()
 
     def _final_usage(self) -> Usage | None:
         """Return the final counts of the provider; None if they are not known."""

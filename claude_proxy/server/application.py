@@ -84,7 +84,7 @@ class App:
         )
         self.prices = Prices(config, listed_price)
         self.budgets = ActiveBudgets(lambda: config.budgets, clock)
-        self.admission = Admission(self.budgets, self.prices.cost, confirm=self.confirm, clock=clock)
+        self.admission = Admission(self.budgets, self.prices.cost, confirm=self.confirm, wake=self._push_now, clock=clock)
         self.ledger = Ledger(clock=clock, listed=lambda model: model in config.listed)
         self.client = UpstreamClient(proxies=proxies)
         meter = Meter(count)
