@@ -58,6 +58,16 @@ def test_a_table_fits_80_columns(project, proxy, capsys, monkeypatch):
     assert all(text in out for text in ("2000.00", "150.00", "12.35", "2026-12-01 00:00"))
 
 
+@pytest.mark.parametrize(("zone", "named"), [("UTC", "UTC"), ("Moon/Crater", "UTC"), ("Asia/Tokyo", "Asia/Tokyo")])
+def test_the_time_zone_of_the_table_is_named(project, proxy, capsys, zone, named):
+    """The times are in the proxy's time zone, or in UTC if this machine does not know it; and the zone is named."""
+    proxy.get(f"{URL}/pool").respond(json={"budgets": [ROW | {"timezone": zone}]})
+    run(project, "budget")
+    printed = capsys.readouterr()
+    assert ("2026-11-30 23:00" if named == "UTC" else "2026-12-01 08:00") in printed.out
+    assert printed.err == f"The times are those of {named}.\n"
+
+
 def test_budgets_as_json(project, proxy, capsys):
     """``--json`` prints what the proxy responded."""
     run(project, "budget", "--json")

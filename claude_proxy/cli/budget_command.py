@@ -17,7 +17,7 @@ from claude_proxy.cli.console import tell
 from claude_proxy.cli.parsing import Options, json_option, url_option
 from claude_proxy.cli.running_proxy import ask_json, send_json, unexpected, url_of
 from claude_proxy.cli.tables import Column, Style
-from claude_proxy.config.budgets import PERIODS
+from claude_proxy.config.budgets import PERIODS, UTC, is_zone
 from claude_proxy.config.money import amount
 from claude_proxy.config.settings import Settings
 
@@ -35,7 +35,7 @@ def show_budgets(options: Options) -> None:
     try:
         found = data["budgets"]
         rows = [_row(one) for one in found]
-        zones = sorted({str(one["timezone"]) for one in found})
+        zones = sorted({_zone(one["timezone"]).key for one in found})
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError):
         raise unexpected(url) from None
     if options.json:
@@ -87,7 +87,7 @@ def _limit(text: str) -> tuple[str, str | None]:
 
 
 def _row(one: dict[str, Any]) -> list[str]:
-    resets = datetime.fromtimestamp(one["resets_at"], ZoneInfo(one["timezone"]))
+    resets = datetime.fromtimestamp(one["resets_at"], _zone(one["timezone"]))
     return [
         str(one["scope"]),
         str(one["period"]),
@@ -97,6 +97,11 @@ def _row(one: dict[str, Any]) -> list[str]:
         f"{resets:%Y-%m-%d %H:%M}",
         ", ".join(_notes(one)),
     ]
+
+
+def _zone(name: str) -> ZoneInfo:
+    """Return a time zone; UTC for one that this machine does not know."""
+    return UTC if name == UTC.key or not is_zone(name) else ZoneInfo(name)
 
 
 def _notes(one: dict[str, Any]) -> Iterable[str]:
