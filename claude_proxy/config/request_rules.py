@@ -10,8 +10,9 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, time
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
+from claude_proxy.config.timezones import UTC, is_timezone, timezone
 from claude_proxy.config.users import folded
 from claude_proxy.providers.endpoints import BLOCK, matches
 
@@ -33,7 +34,7 @@ class Hours:
     begin: time = time.min
     end: time = time.min
     days: frozenset[int] = frozenset(range(7))
-    zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
+    zone: ZoneInfo = UTC
 
     def include(self, at: float) -> bool:
         """Return whether a moment, in Unix seconds, is in these hours."""
@@ -107,7 +108,7 @@ def _hours(when: Mapping[str, Any]) -> Hours | None:
         first, first_minute, last, last_minute = map(int, found.groups())
         begin, end = time(first, first_minute), time(last, last_minute)
     days = frozenset(DAYS.index(day) for day in _texts(when.get("days"))) or frozenset(range(7))
-    return Hours(begin, end, days, ZoneInfo(when.get("timezone") or "UTC"))
+    return Hours(begin, end, days, timezone(when.get("timezone")))
 
 
 def _texts(value: object) -> list[str]:
@@ -186,13 +187,6 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _is_zone(value: object) -> bool:
-    try:
-        return isinstance(value, str) and bool(ZoneInfo(value))
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return False
-
-
 def _are_percents(value: object) -> bool:
     return (
         isinstance(value, dict)
@@ -222,6 +216,6 @@ _HOLDS = {
     "images": lambda value: isinstance(value, bool),
     "time": lambda value: isinstance(value, str) and bool(_HOURS.fullmatch(value.strip())),
     "days": lambda value: _are_texts(value) and {*_texts(value)} <= {*DAYS},
-    "timezone": _is_zone,
+    "timezone": is_timezone,
     "pool_above": _are_percents,
 }

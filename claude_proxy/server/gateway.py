@@ -361,7 +361,8 @@ class Gateway:
     async def _caller(self, client: header_policy.Client, method: str, route: str, query: str) -> Caller:
         """Identify the caller; raise ``Refused`` if the request is not allowed."""
         caller = identify(client, self._settings)
-        if caller.signed_in is not None and self._loaded is not None:
+        # Managed settings wait for nothing: a late answer can keep Claude Code from starting.
+        if caller.signed_in is not None and self._loaded is not None and (method, route) not in CLIENT_ROUTES:
             await self._loaded()  # else the first requests after a start could be those of a sign-in that has ended
             caller = identify(client, self._settings)
         is_virtual = caller.role is Role.KEY

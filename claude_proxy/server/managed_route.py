@@ -91,8 +91,8 @@ class ManagedRoute:
         return _Kept(policy.response().encode(), f'"{policy.checksum}"')
 
     def _groups(self, caller: Caller) -> tuple[str, ...]:
-        """Return the caller's groups in config.yaml, case-folded and sorted."""
-        return tuple(sorted({folded(group) for group in self._config.pool_groups.users.get(folded(caller.name), ())}))
+        """Return the caller's groups, by config.yaml and by their sign-in."""
+        return self._config.groups.of_user(caller.name, caller.groups)
 
 
 def etags(headers: Headers) -> frozenset[str]:
