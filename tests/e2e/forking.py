@@ -138,8 +138,15 @@ def template() -> Template:
 class Forked(subprocess.Popen[bytes]):
     """A proxy, or another program, that was forked: a child of this process like any that it starts."""
 
-    def __init__(self, arguments: list[str], environment: dict[str, str], log: IO[bytes], program: Path | None = None) -> None:
-        self._job = {"arguments": arguments, "environment": environment, "program": program and str(program)}
+    def __init__(
+        self,
+        arguments: list[str],
+        environment: dict[str, str],
+        log: IO[bytes],
+        program: Path | None = None,
+        files: int | None = None,
+    ) -> None:
+        self._job = {"arguments": arguments, "environment": environment, "program": program and str(program), "files": files}
         self._log = log
         super().__init__(["claude_proxy", *arguments])
 

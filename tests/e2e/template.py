@@ -157,12 +157,14 @@ def as_a_proxy(_: dict[str, Any], descriptors: list[int]) -> None:
 
 
 def become(job: dict[str, Any]) -> None:
-    """Take what a new process has: its environment and its arguments. What is imported from now on finds them."""
+    """Take what a new process has: its environment, its arguments and its limit to open files, which all later code finds."""
     # Where no locale is set, Python sets this one in its own environment.
     own = {name: os.environ[name] for name in ("LC_CTYPE",) if name in os.environ}
     os.environ.clear()
     os.environ.update(own | job["environment"])
     sys.argv[1:] = job["arguments"]
+    if files := job.get("files"):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     random.seed()
 
 
