@@ -18,7 +18,7 @@ OURS = {
     "top": {"claude_proxy"},
     "litellm_params": {"extra_body", "extra_headers", "top_k", "min_p", "repetition_penalty", "think", "num_ctx", "keep_alive"},
     "model_list": {"model_name", "litellm_params", "model_info"},
-    "claude_proxy": {"users", "models", "fetch_hosts", "web_search"},
+    "claude_proxy": {"users", "models", "fetch_hosts", "sign_in", "web_search"},
 }
 # How alike two names have to be to count one as a misspelling of the other.
 ALIKE = 0.8

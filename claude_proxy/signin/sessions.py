@@ -151,6 +151,7 @@ class Sessions:
         if there.turn or not self._repeats(there):
             await self._end_stolen(there)
             raise InvalidGrant
+        logger.info("user %s signed in with /login", there.identity.name)
         return self._issue(there, _token(name, self._key(there.kid).derive("first refresh token", code)))
 
     async def refresh(self, token: Secret) -> Tokens:
