@@ -64,6 +64,10 @@ class SignedIn(NamedTuple):
 class SignIns(Protocol):
     """Knows the access tokens (``signin/tokens.py``)."""
 
+    @property
+    def ready(self) -> bool:
+        """Whether tokens can be checked; otherwise one that is not found may still be valid."""
+
     def find(self, token: Secret) -> SignedIn | None:
         """Return who has signed in with a token; None if it is not a valid access token."""
 
