@@ -51,6 +51,7 @@ def test_a_name_that_a_page_may_have(host):
     [
         ("http://127.0.0.1:4000", None), ("https://127.0.0.1:4000", None), ("http://127.0.0.1:5000", 403),
         ("http://evil.example", 403), ("null", 403), ("file://", 403), ("http://127.0.0.1:4000.evil.example", 403),
+        ("http://[", 403), ("http://[x]", 403),
     ],
 )  # fmt: skip
 def test_a_page_of_another_site(origin, expected):
@@ -95,6 +96,7 @@ def test_a_request_without_any_header():
         ({"origin": "https://evil.example", "host": "proxy.example", "sec-fetch-site": "cross-site"}, 403),
         ({"host": "proxy.example", "sec-fetch-site": "same-site"}, 403),
         ({"origin": "null", "host": "proxy.example"}, 403),
+        ({"origin": "http://[", "host": "["}, 403),
         ({"content-type": "text/plain"}, 415),
     ],
 )

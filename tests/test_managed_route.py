@@ -93,11 +93,16 @@ def test_an_empty_policy_is_not_none():
 
 
 def test_groups_and_users():
-    """A user gets what is for everyone, for their groups in config.yaml and for themselves, whatever the case of a name."""
+    """A user gets what is for everyone, for their groups and for themselves, whatever the case of a name.
+
+    The groups are those in config.yaml and those that the sign-in names.
+    """
     section = {"all": {"language": "all"}, "groups": {"TEAM-a": {"model": "g"}}, "users": {"anna": {"language": "anna"}}}
     proxy = Proxy(config_of(fill=False, **section))
     assert proxy.settings(ANNA) == {"language": "anna"}
     assert proxy.settings(BEN) == {"language": "all", "model": "g"}
+    assert proxy.settings(Caller(Role.USER, None, "carla", ("Team-A",))) == {"language": "all", "model": "g"}
+    assert proxy.settings(Caller(Role.USER, None, "carla", ("team-b",))) == {"language": "all"}
 
 
 def test_another_configuration_applies_immediately():

@@ -122,6 +122,38 @@ def test_any_bytes(signal, body, media_type):
     assert identified(signal, after, media_type, ANNA) == after
 
 
+def field(tag, content):
+    """One field of a protobuf message, whose content has a length."""
+    size, length = len(content), b""
+    while size > 127:
+        size, length = size >> 7, length + bytes([size & 127 | 128])
+    return bytes([tag]) + length + bytes([size]) + content
+
+
+@pytest.mark.parametrize(
+    ("body", "media_type"),
+    [
+        (b'{"resourceMetrics":[' + b"{}," * 1000 + b"{}]}", JSON),
+        (b'{"resourceMetrics":[{"x":[' + b"[]," * 200_000 + b"[]]}]}", JSON),
+        (field(0x0A, b"") * 1001, PROTOBUF),
+        (field(0x0A, field(0x12, field(0x12, b"") * 200_001)), PROTOBUF),
+        (field(0x0A, field(0x0A, field(0x0A, field(0x0A, b"user.x")) * 10_001)), PROTOBUF),
+    ],
+    ids=["resources in JSON", "lists in JSON", "resources", "metrics", "attributes"],
+)
+def test_many_small_parts(body, media_type):
+    """A body of many small parts, which would take far more memory than its bytes, is refused."""
+    with pytest.raises(UnreadableTelemetry, match="too many parts"):
+        identified("metrics", body, media_type, ANNA)
+
+
+def test_another_name_of_the_resources():
+    """Nothing is passed on beside the resources that have the sender's identity."""
+    resources = [{"resource": {"attributes": [{"key": "service.name", "value": {"stringValue": "x"}}]}}]
+    body = json.dumps({"resource_metrics": resources, "resourceMetrics": [], "more": resources}).encode()
+    assert json.loads(identified("metrics", body, JSON, ANNA)) == {"resourceMetrics": []}
+
+
 def test_codings():
     """Gzip and deflate are read, and no body larger than the limit."""
     for coding, made in (("", bytes), ("identity", bytes), ("gzip", gzip.compress), ("deflate", zlib.compress)):

@@ -130,6 +130,18 @@ def test_a_rotation(world):
     assert world.find(token) is None
 
 
+def test_a_copied_key(world):
+    """A key that was replaced has signed no token later than that, and none that lives longer than tokens may."""
+    first = world.ring.keys[0]
+    world.ring = world.ring.rotated(NOW)
+    later = NOW + 3600
+    world.now = later
+    forged = {"iat": later, "exp": later + 3600}
+    assert world.find(signed(forged, first.secret, {"kid": first.kid}, world=world)) is None
+    assert world.find(signed({"exp": NOW + 10**9}, first.secret, {"kid": first.kid}, world=world)) is None
+    assert world.find(signed({"exp": later + 3600}, first.secret, {"kid": first.kid}, world=world))
+
+
 def signed(claims=None, key=None, headers=None, algorithm=ALGORITHM, world=None):
     """A token with some parts changed, signed with the right key unless another one is given."""
     whole = {
@@ -149,6 +161,7 @@ def signed(claims=None, key=None, headers=None, algorithm=ALGORITHM, world=None)
         {"claims": {"iss": "another"}},
         {"claims": {"exp": None}},
         {"claims": {"exp": "never"}},
+        {"claims": {"exp": NOW + 86_401}},
         {"claims": {"sub": None}},
         {"claims": {"sid": None}},
         {"claims": {"tok": None}},

@@ -31,8 +31,7 @@ def check_browser(method: str, route: str, headers: Headers, own_names: Collecti
     host = sent.get("host", "").lower()
     if host and not _is_ours(host, own_names):
         raise Refused(403, f"{host[:100]!r} is not a name of this proxy, which is open to everyone. {REMEDY}")
-    origin = sent.get("origin", "").lower()
-    if (origin and urlsplit(origin).netloc != host) or sent.get("sec-fetch-site", "").lower() in OTHER_SITES:
+    if _is_foreign(sent.get("origin", "").lower(), host) or sent.get("sec-fetch-site", "").lower() in OTHER_SITES:
         raise Refused(403, f"This proxy is open to everyone, and does not accept requests of other sites' web pages. {REMEDY}")
     if method == "POST" and (method, route) in MODEL_ROUTES:
         _check_json(sent)
@@ -43,10 +42,17 @@ def check_own_page(headers: Headers) -> None:
     sent = _sent(headers)
     site, origin = sent.get("sec-fetch-site", "").lower(), sent.get("origin", "").lower()
     # The first is more reliable: a proxy in between may have replaced the host.
-    foreign = site in OTHER_SITES if site else bool(origin) and urlsplit(origin).netloc != sent.get("host", "").lower()
-    if foreign:
+    if site in OTHER_SITES if site else _is_foreign(origin, sent.get("host", "").lower()):
         raise Refused(403, "Only the proxy's own page may change the pool and budgets.")
     _check_json(sent)
+
+
+def _is_foreign(origin: str, host: str) -> bool:
+    """Whether an origin is that of another site. A text that is no origin is one of another site."""
+    try:
+        return bool(origin) and urlsplit(origin).netloc != host
+    except ValueError:
+        return True
 
 
 def _sent(headers: Headers) -> dict[str, str]:

@@ -73,7 +73,7 @@ class ManagedRoute:
         if source[0] is not self._source[0] or source[1] is not self._source[1]:
             self._source = source
             self._kept.clear()
-        key = folded(caller.name), self._groups(caller)
+        key = folded(caller.name), self._config.groups.of_user(caller.name, caller.groups)
         if key not in self._kept:
             if len(self._kept) >= MAX_KEPT:
                 self._kept.clear()
@@ -89,10 +89,6 @@ class ManagedRoute:
             logger.error("managed_settings: a secret of the proxy is in the settings of %s; it was removed from them", user)
             policy = Policy(policy.entries, json.loads(clean))
         return _Kept(policy.response().encode(), f'"{policy.checksum}"')
-
-    def _groups(self, caller: Caller) -> tuple[str, ...]:
-        """Return the caller's groups, by config.yaml and by their sign-in."""
-        return self._config.groups.of_user(caller.name, caller.groups)
 
 
 def etags(headers: Headers) -> frozenset[str]:

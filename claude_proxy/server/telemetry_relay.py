@@ -12,7 +12,7 @@ from typing import NamedTuple
 from claude_proxy.anthropic.errors import Refusal, Refused, own_refusal
 from claude_proxy.asgi import Headers
 from claude_proxy.config.telemetry import Telemetry
-from claude_proxy.proxy.offload import offloaded
+from claude_proxy.proxy.offload import LARGE, offloaded
 from claude_proxy.upstream.client import UpstreamClient, UpstreamError
 from claude_proxy.usage import otlp
 from claude_proxy.usage.otlp import Sender, UnreadableTelemetry
@@ -72,7 +72,9 @@ class TelemetryRelay:
             return response
         coding = named.get("content-encoding", "")
         try:
-            made = await offloaded(len(body), _made, signal, (body, coding), media_type, sender)
+            # A compressed body may be a thousand times as large as it looks.
+            size = LARGE if coding else len(body)
+            made = await offloaded(size, _made, signal, (body, coding), media_type, sender)
         except UnreadableTelemetry as error:
             return own_refusal(400, f"The telemetry cannot be read: {error}.")
         self._add(_Waiting(collector, signal, media_type, made))

@@ -52,6 +52,11 @@ class Key:
     created: float
     replaced: float | None = None
 
+    def may_have_signed(self, issued: float, expires: float) -> bool:
+        """Whether a token with these times may be this key's own: a replaced key that somebody has copied signs no new one."""
+        lives = expires - issued <= MOST_ACCESS_SECONDS
+        return lives and (self.replaced is None or issued <= self.replaced + SETTLE_SECONDS + LEEWAY_SECONDS)
+
     def derive(self, purpose: str, message: bytes) -> bytes:
         """Return 32 bytes that only the owner of this key can compute, different for each purpose."""
         derived = hmac.digest(self.secret, purpose.encode(), hashlib.sha256)

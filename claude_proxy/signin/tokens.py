@@ -135,7 +135,8 @@ def _check(text: str, ring: KeyRing) -> _Checked | None:
             return None
         claims = jwt.decode(text, key.secret, [ALGORITHM], options=_OPTIONS, audience=NAME, issuer=NAME)  # type: ignore[arg-type]
         signed_in = SignedIn(str(claims["sub"]), tuple(map(str, claims["groups"])), str(claims["sid"]), str(claims["tok"]))
-        return _Checked(signed_in, float(claims["iat"]), float(claims["exp"]))
+        issued, expires = float(claims["iat"]), float(claims["exp"])
+        return _Checked(signed_in, issued, expires) if key.may_have_signed(issued, expires) else None
     except (jwt.PyJWTError, ValueError, TypeError, KeyError, RecursionError):
         return None
 

@@ -12,9 +12,12 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
-# The maximum size of a decompressed body, in bytes, and the maximum depth of JSON.
-MAX_BYTES = 16 * 1024 * 1024
+# The maximum size of a decompressed body, in bytes, and the maximum depth of JSON. Claude Code sends a few kilobytes.
+MAX_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 64
+# The maximum number of objects and lists in a body, of its resources, and of the attributes in one place. An empty object has
+# two bytes in a body and far more in memory, and each resource gets the sender's attributes.
+MAX_OBJECTS, MAX_RESOURCES, MAX_ATTRIBUTES = 200_000, 1000, 10_000
 # A client's attributes with these beginnings are not believed.
 IDENTITY_PREFIXES = ("user.", "enduser.", "organization.", "claude_proxy.")
 # The only one of them that keeps its place, with the user's name: dashboards group by it.
@@ -28,6 +31,7 @@ _MESSAGES = {
     "logs": ("logs", "ExportLogsServiceRequest"),
     "traces": ("trace", "ExportTraceServiceRequest"),
 }
+TOO_MANY = "it has too many parts"
 
 
 class Sender(NamedTuple):
@@ -83,11 +87,15 @@ def compressed(body: bytes) -> bytes:
 
 
 def _identified_json(signal: str, body: bytes, sender: Sender) -> bytes:
+    if body.count(b"{") + body.count(b"[") > MAX_OBJECTS:
+        raise UnreadableTelemetry(TOO_MANY)
     parsed = json.loads(body)
     name = "".join(word.capitalize() if place else word for place, word in enumerate(_RESOURCES[signal].split("_")))
     resources = parsed.get(name, [])
     if not isinstance(resources, list) or not all(isinstance(one, dict) for one in resources):
         raise UnreadableTelemetry("the body is not OTLP")
+    if len(resources) > MAX_RESOURCES:
+        raise UnreadableTelemetry(TOO_MANY)
     for holder in _holders(parsed):
         for field in _ATTRIBUTES & holder.keys():
             holder[field] = [one for one in map(_believed_json(sender.user), holder[field]) if one is not None]
@@ -98,7 +106,8 @@ def _identified_json(signal: str, body: bytes, sender: Sender) -> bytes:
             {"key": USER_ID, "value": {"stringValue": sender.user}},
             {"key": GROUPS, "value": {"arrayValue": {"values": [{"stringValue": group} for group in sender.groups]}}},
         ]
-    return json.dumps(parsed).encode()
+    # Nothing else: a collector may know the resources by another name, too, and these would have no sender.
+    return json.dumps({name: resources}).encode()
 
 
 def _believed_json(user: str) -> Any:
@@ -132,6 +141,8 @@ def _identified_protobuf(signal: str, body: bytes, sender: Sender) -> bytes:
     module = importlib.import_module(f"opentelemetry.proto.collector.{folder}.v1.{folder}_service_pb2")
     message = getattr(module, name)()
     message.ParseFromString(body)
+    if len(getattr(message, _RESOURCES[signal])) > MAX_RESOURCES:
+        raise UnreadableTelemetry(TOO_MANY)
     for holder in _messages(message):
         for field in _ATTRIBUTES & {descriptor.name for descriptor, _ in holder.ListFields()}:
             _believe(getattr(holder, field), sender.user)
@@ -149,6 +160,8 @@ def _identified_protobuf(signal: str, body: bytes, sender: Sender) -> bytes:
 
 def _believe(attributes: Any, user: str) -> None:
     """Remove the identity from attributes, in place."""
+    if len(attributes) > MAX_ATTRIBUTES:
+        raise UnreadableTelemetry(TOO_MANY)
     for place in reversed(range(len(attributes))):
         attribute = attributes[place]
         if attribute.key == USER_ID:
@@ -160,11 +173,14 @@ def _believe(attributes: Any, user: str) -> None:
 
 def _messages(message: Any) -> Iterator[Any]:
     """Yield a message and every message in it that may have attributes."""
-    waiting = [message]
+    waiting, found = [message], 0
     while waiting:
         one = waiting.pop()
         yield one
         for descriptor, value in one.ListFields():
             if descriptor.message_type is None or descriptor.name in _ATTRIBUTES:
                 continue
+            found += len(value) if descriptor.is_repeated else 1
+            if found > MAX_OBJECTS:
+                raise UnreadableTelemetry(TOO_MANY)
             waiting += value if descriptor.is_repeated else [value]
