@@ -3,7 +3,6 @@
 Plain values, no I/O. Amounts are USD in config.yaml and whole micro-USD here.
 """
 
-import difflib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -11,6 +10,7 @@ from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from claude_proxy.config.money import amount, micro_usd
+from claude_proxy.config.spelling import unknown
 from claude_proxy.config.timezones import UTC, is_timezone, timezone
 from claude_proxy.config.users import folded
 from claude_proxy.providers.endpoints import BLOCK
@@ -135,7 +135,7 @@ def _mistakes_of_budget(at: str, entry: object, *, timezone: bool = False) -> It
         elif key == TIMEZONE and not timezone:
             yield f"{at}: {TIMEZONE} applies to all budgets; write it as {BLOCK}: {BUDGET}: {{{TIMEZONE}: ...}}"
         elif key not in keys:
-            yield f"{at}: {str(key)[:100]} is not known; {_meant(str(key), keys)}"
+            yield f"{at}: {unknown(key, keys)}"
     if SOFT in entry and not isinstance(entry[SOFT], bool):
         yield f"{at}: {SOFT}: should be true, if an exceeded budget is only reported, or false"
     if timezone and TIMEZONE in entry and not is_timezone(entry[TIMEZONE]):
@@ -143,9 +143,3 @@ def _mistakes_of_budget(at: str, entry: object, *, timezone: bool = False) -> It
         yield f"{at}: {TIMEZONE}: should be a name such as Europe/Berlin or America/New_York{missing}"
     if not any(period in entry for period in PERIODS) and not (timezone and set(entry) == {TIMEZONE}):
         yield f"{at}: should have an amount in USD for day, week or month; write {EXAMPLE}"
-
-
-def _meant(key: str, keys: Collection[str]) -> str:
-    spelt = {"daily": "day", "weekly": "week", "monthly": "month"}.get(key.lower())
-    found = [spelt] if spelt else difflib.get_close_matches(key.lower(), keys, 1, 0.6)
-    return f"did you mean {found[0]}?" if found else f"the keys are {', '.join(keys)}"

@@ -4,7 +4,6 @@ The first rule whose conditions all hold applies. Claude Code names the kind of 
 (``CLAUDE_CODE_GATEWAY_HINT_HEADERS=1``, seen with 2.1.332).
 """
 
-import difflib
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from datetime import datetime, time
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from claude_proxy.config.spelling import nearest, unknown
 from claude_proxy.config.timezones import UTC, is_timezone, timezone
 from claude_proxy.config.users import folded
 from claude_proxy.providers.endpoints import BLOCK, matches
@@ -155,7 +155,8 @@ def _mistakes_of_rule(entry: object, names: list[str]) -> Iterator[str]:
     if not isinstance(model, str) or not model:
         yield "model should be the name of the model that responds"
     elif names and not any(matches(listed, model) for listed in names):
-        yield f"model: {model} is not a model of model_list{_did_you_mean(model, names)}"
+        near = nearest(model, names)
+        yield f"model: {model} is not a model of model_list{f'; did you mean {near}?' if near else ''}"
     when = entry.get("when")
     if when is None:
         return
@@ -169,13 +170,7 @@ def _mistakes_of_rule(entry: object, names: list[str]) -> Iterator[str]:
 
 
 def _unknown(entry: Mapping[Any, Any], keys: tuple[str, ...]) -> Iterator[str]:
-    for key in (str(key) for key in entry if key not in keys):
-        yield f"{key[:100]} is not known{_did_you_mean(key, keys) or '; the keys are ' + ', '.join(keys)}"
-
-
-def _did_you_mean(text: str, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(text.lower(), known, 1, 0.6)
-    return f"; did you mean {near[0]}?" if near else ""
+    yield from (unknown(key, keys) for key in entry if key not in keys)
 
 
 def _are_texts(value: object) -> bool:
