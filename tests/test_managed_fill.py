@@ -149,3 +149,14 @@ def test_no_policy_is_filled_for_nobody():
     managed = ManagedSettings.of(loaded)
     assert policy_of(managed, models, {}, "anna", (), has_login=True) is None
     assert policy_of(managed, models, {}, "anna", ("team-a",), has_login=True) is not None
+
+
+def test_telemetry():
+    """Where the proxy passes telemetry on, the client is told to send it; what the operator writes wins."""
+    section = {"all": {"env": {"OTEL_LOGS_EXPORTER": "none"}}}
+    loaded = {"model_list": [CLAUDE], "claude_proxy": {"managed_settings": section}}
+    managed, models = ManagedSettings.of(loaded), ClientModels(loaded, Settings.parse({}), lambda _: None)
+    for takes in (False, True):
+        env = policy_of(managed, models, {}, "anna", (), has_login=True, takes_telemetry=takes).settings["env"]
+        assert env.get("OTEL_METRICS_EXPORTER") == ("otlp" if takes else None)
+        assert env["OTEL_LOGS_EXPORTER"] == "none"

@@ -20,6 +20,7 @@ from claude_proxy.config.groups import Groups
 from claude_proxy.config.managed_fill import policy_of
 from claude_proxy.config.managed_settings import ManagedSettings
 from claude_proxy.config.settings import Settings
+from claude_proxy.config.telemetry import telemetry
 from claude_proxy.secret import Secret
 
 # The options of every command that prints a block.
@@ -65,7 +66,10 @@ def show_managed(settings: Settings, loaded: Mapping[str, Any], options: Options
     user = options.user or STATIC_NAME
     groups = Groups.of(loaded).of_user(user, options.group)
     models = onboarding.client_models(loaded, settings)
-    policy = policy_of(managed, models, os.environ, user, groups, has_login=bool(settings.credentials))
+    collector = telemetry(loaded, os.environ)
+    takes_telemetry = collector is not None and collector.clients
+    has_login = bool(settings.credentials)
+    policy = policy_of(managed, models, os.environ, user, groups, has_login=has_login, takes_telemetry=takes_telemetry)
     if policy is None:
         raise CommandError(f"no entry of managed_settings applies to {user}, who gets a 404")
     shown = json.loads(policy.response()) if options.json else policy.settings

@@ -24,6 +24,13 @@ from claude_proxy.providers.model_names import CLAUDE_CODE_MODELS
 HINTS_VARIABLE = "CLAUDE_CODE_GATEWAY_HINT_HEADERS"
 # With this one, the client asks for /v1/models.
 DISCOVERY_VARIABLE = "CLAUDE_CODE_ENABLE_GATEWAY_MODEL_DISCOVERY"
+# With these, a client that has signed in sends metrics and events to the proxy. It needs no address: it knows the proxy's.
+TELEMETRY_VARIABLES = {
+    "CLAUDE_CODE_ENABLE_TELEMETRY": "1",
+    "OTEL_METRICS_EXPORTER": "otlp",
+    "OTEL_LOGS_EXPORTER": "otlp",
+    "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+}
 AVAILABLE, ENFORCE = "availableModels", "enforceAvailableModels"
 # ANTHROPIC_MODEL would win over the model that the user has saved with /model at each start; this one is what Default is.
 DEFAULT_VARIABLE = "ANTHROPIC_DEFAULT_MODEL"
@@ -43,11 +50,16 @@ def policy_of(
     groups: Collection[str],
     *,
     has_login: bool,
+    takes_telemetry: bool = False,
 ) -> Policy | None:
-    """Return what a user gets; None for one without a policy. ``groups`` are case-folded."""
+    """Return what a user gets; None for one without a policy. ``groups`` are case-folded.
+
+    ``takes_telemetry`` is whether the proxy passes Claude Code's telemetry on.
+    """
     if not managed.applies(user, groups):
         return None
-    known = filled(models, environ, user, has_login=has_login) if managed.fill else {}
+    telemetry = TELEMETRY_VARIABLES if takes_telemetry else None
+    known = filled(models, environ, user, has_login=has_login, telemetry=telemetry) if managed.fill else {}
     return managed.policy(user, groups, known)
 
 

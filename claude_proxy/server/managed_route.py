@@ -81,7 +81,16 @@ class ManagedRoute:
         return self._kept[key]
 
     def _made(self, managed: ManagedSettings, user: str, groups: tuple[str, ...]) -> _Kept | None:
-        policy = policy_of(managed, self._models(), self._config.environ, user, groups, has_login=self._source[1])
+        collector = self._config.telemetry
+        policy = policy_of(
+            managed,
+            self._models(),
+            self._config.environ,
+            user,
+            groups,
+            has_login=self._source[1],
+            takes_telemetry=collector is not None and collector.clients,
+        )
         if policy is None:
             return None
         if (clean := self._redactor.text(canonical(policy.settings))) != canonical(policy.settings):
