@@ -4,6 +4,7 @@ Each group prints how many requests it sent. After each group the workers are th
 and no request has failed with a status of 500.
 """
 
+import contextlib
 import gzip
 import itertools
 import json
@@ -20,7 +21,7 @@ import jwt
 import pytest
 import upstream as up
 from conftest import CONFIG, by_provider, proxy_environment
-from processes import MASTER_KEY, STATIC_TOKEN, Proxy, new_question
+from processes import MASTER_KEY, STATIC_TOKEN, Proxy, new_question, question
 from test_hostile_through_the_proxy import exchange
 from test_sign_in_through_the_proxy import Client, Tokens, personal_token
 
@@ -34,6 +35,7 @@ SECTION = """
 claude_proxy:
   users:
     ben: {{budget: {{day: 0.01}}}}
+    carl: {{budget: {{day: 100}}}}
     fred: {{requests_per_minute: 3}}
   prices:
     glm: {{input: 1000, output: 2000}}
@@ -391,7 +393,7 @@ def test_a_spent_budget_stays_spent(proxy, upstream):
     upstream.seen.clear()
     names = ("glm", "claude-proxy/glm", "glm[1m]", "GLM", " glm", "glm-fast", "claude-sonnet-5", "claude-sonnet-5[1m]", "gpt")
     tried = 0
-    for name, more in itertools.product(names, ({}, {"stream": True})):
+    for name, more in itertools.product(names, STREAMED):
         for path in ("/v1/messages", "/anthropic/v1/messages", "/v1/messages/", "/v1/messages?user=anna"):
             headers = {"x-user-id": "anna", "x-forwarded-user": "anna", "x-litellm-end-user-id": "anna"}
             lies = {"user": "anna", "metadata": {"user_id": "anna"}, "tags": {"x": "anna"}}
@@ -402,6 +404,22 @@ def test_a_spent_budget_stays_spent(proxy, upstream):
         assert {one.status_code for one in pool.map(lambda _: proxy.ask(new_question("glm"), token=ben), range(24))} == {429}
     assert not [seen for seen in upstream.seen if seen.method == "POST"]
     print(f"{tried} requests beyond a budget")
+
+
+def test_a_stream_that_ends_before_its_counts_costs_its_input(proxy, upstream):
+    """Where a provider reports the input only at the end of a stream, disconnecting before that does not make it free."""
+    carl = personal_token("carl")
+    start = up.message(model="glm-5") | {"usage": {"input_tokens": 0, "output_tokens": 0}}
+    chunks = up.sse(*up.events_of(up.message(up.text("x" * 40), model="glm-5")))
+    chunks = [*up.sse({"type": "message_start", "message": start}), *chunks[1:3]]
+    upstream.answer = lambda _: up.Reply(headers={"content-type": "text/event-stream"}, chunks=chunks, drop=True)
+    asked = question("glm", "hello " * 10_000, stream=True)
+    with contextlib.suppress(httpx.TransportError):
+        proxy.ask(asked, token=carl, relayed=True)
+    proxy.logged("user=carl")
+    found = {send(proxy, "GET", "/api/oauth/usage", token=carl).json()["extra_usage"]["used_credits"] for _ in range(6)}
+    assert found
+    assert min(found) >= 1000, "ten thousand tokens at 1000 USD for a million are 10 USD"
 
 
 def test_changes_of_a_budget(proxy):
