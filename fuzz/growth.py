@@ -61,14 +61,15 @@ def measured(run: Callable[[Any], object], make: Callable[[int], Any], size: int
     for _ in range(ATTEMPTS):
         # A time below that of a known piece of work is too short to measure; quadratic work takes longer at the larger size.
         known = _seconds(json.loads, b"[%s1]" % (b"1," * 10_000))
-        growth = Growth(max(_seconds(run, small), known), _seconds(run, large))
+        once = max(_seconds(run, small), known)
+        growth = Growth(once, _seconds(run, large, enough=AT_MOST * once))
         if growth.is_linear:
             break
     return growth
 
 
-def _seconds(run: Callable[[Any], object], value: Any) -> float:
-    """Return the least processor time of several runs, without garbage collection."""
+def _seconds(run: Callable[[Any], object], value: Any, enough: float = 0.0) -> float:
+    """Return the least processor time of several runs, without garbage collection; no run follows one of ``enough`` seconds."""
     times = []
     for _ in range(REPEATS):
         gc.disable()
@@ -78,6 +79,8 @@ def _seconds(run: Callable[[Any], object], value: Any) -> float:
             times.append(time.thread_time() - started)
         finally:
             gc.enable()
+        if times[-1] <= enough:
+            break
     return min(times)
 
 

@@ -74,6 +74,8 @@ def parsed(arguments):
     context = main.commands().make_context("claude-proxy", list(arguments))
     names = []
     while isinstance(context.command, click.Group):
+        if context.command.invoke_without_command and not [*context._protected_args, *context.args]:
+            break  # the group's own command, such as `budget`
         name, command, rest = context.command.resolve_command(context, [*context._protected_args, *context.args])
         context = command.make_context(name, rest, parent=context)
         names.append(name)

@@ -96,7 +96,14 @@ def known(pool):
     states = {
         label: (
             {
-                scope: (cooldown.until, cooldown.reason, cooldown.rejected, cooldown.recorded_at, cooldown.windows)
+                scope: (
+                    cooldown.until,
+                    cooldown.reason,
+                    cooldown.explanation,
+                    cooldown.rejected,
+                    cooldown.recorded_at,
+                    cooldown.windows,
+                )
                 for scope, cooldown in state.cooldowns.items()
             },
             {place: (window.utilization, window.reset, window.seen) for place, window in state.windows.items()},

@@ -5,7 +5,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from claude_proxy.config.budgets import UTC, Budget, Budgets, Period, mistakes
+from claude_proxy.config.budgets import Budget, Budgets, Period, mistakes
+from claude_proxy.config.timezones import UTC
 
 USD = 1_000_000
 BLOCK = {

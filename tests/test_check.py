@@ -1,5 +1,7 @@
 """check/: each kind of error is found with its place and cause, and a correct project has no finding."""
 
+import copy
+import functools
 import http.server
 import json
 import os
@@ -71,9 +73,15 @@ API_KEY = "sk-ant-api03-" + "made-up-key-" * 8
 ENVIRON = {"PROXY_STATIC_TOKEN": STATIC, "LITELLM_MASTER_KEY": MASTER}
 
 
+@functools.cache
+def parsed(text):
+    """Return what a config.yaml says and the line of each of its entries: the example is read once, for a tenth of a second."""
+    return yaml.safe_load(text), lines_of(text)
+
+
 def facts(config=EXAMPLE, dotenv="", client_settings=None, **environ):
     """The facts of a project that is right but for what is given; ``environ`` is also in .env."""
-    text = config if isinstance(config, str) else yaml.safe_dump(config)
+    loaded, config_lines = parsed(config if isinstance(config, str) else yaml.safe_dump(config))
     values = ENVIRON | environ
     lines = {name: number for number, name in enumerate(values, start=1)}
     try:
@@ -83,8 +91,8 @@ def facts(config=EXAMPLE, dotenv="", client_settings=None, **environ):
     return Facts(
         environ=values,
         dotenv=DotEnv(Path(".env"), {**values, **dict(line.split("=", 1) for line in dotenv.splitlines())}, lines),
-        config=yaml.safe_load(text),
-        lines=lines_of(text),
+        config=copy.deepcopy(loaded),
+        lines=config_lines,
         settings=settings,
         users=read_users(values, settings),
         client=client_file.ClientFile(values=client_settings) if client_settings else None,

@@ -1156,6 +1156,8 @@ async def test_the_others_go_on(removable):
 class SignIns:
     """Access tokens of a test: valid as long as the test says so."""
 
+    ready = True
+
     def __init__(self):
         self.valid = True
 

@@ -36,7 +36,7 @@ def test_what_is_right_or_another_checks_matter(given):
         ({"b": {}}, "groups: b: should hold a budget"),
         ({1: {"credentials": ["x"]}}, 'groups: 1: should hold a budget, credentials or both; write "1": {'),
         ({"b": {"credential": ["x"]}}, "groups: b: credential is not known; did you mean credentials?"),
-        ({"b": {"users": ["x"]}}, "groups: b: users is not known; the keys are budget and credentials"),
+        ({"b": {"users": ["x"]}}, "groups: b: users is not known; the keys are budget, credentials"),
         (
             {"b": {"credentials": "pool-a"}},
             "groups: b: credentials: should be a list of labels or groups of credentials; write credentials: [pool-a]",

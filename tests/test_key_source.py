@@ -143,3 +143,18 @@ async def test_a_store_that_lost_its_rows_gets_the_keys_again():
     row = Row(KEYS, 0.0, seal(KeyRing.new(NOW), MASTER))
     shared.merge([row])
     assert shared.everything() == [row]
+
+
+async def test_keys_that_may_exist(path, tmp_path):
+    """A file with errors, and a store that was not read yet, may have keys; a file that does not exist has none."""
+    file = KeyFile(path)
+    assert not file.unknown
+    path.parent.mkdir()
+    path.write_text("half a file")
+    assert file.unknown
+    store = MemoryStore()
+    source = sealed(store)
+    assert source.unknown
+    await source.ensure()
+    assert not source.unknown
+    assert not NoKeys("the reason").unknown

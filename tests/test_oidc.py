@@ -73,7 +73,7 @@ def test_an_unset_secret():
         (OWN | {"scopes": "openid email"}, ["scopes should be a list"]),
         (OWN | {"scopes": ["openid email"]}, ["scopes should be a list"]),
         (OWN | {"trust_email": "yes"}, ["trust_email should be true or false"]),
-        (OWN | {"secret": "x"}, ["secret is not known; the keys are issuer, client_id"]),
+        (OWN | {"secret": "x"}, ["secret is not known; did you mean client_secret?"]),
     ],
 )
 def test_mistakes(section, words):

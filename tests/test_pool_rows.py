@@ -68,6 +68,36 @@ def test_changes_reach_another_pool(shared):
     assert second.changed() == [], "what came from another pool is no change of this one's"
 
 
+@pytest.mark.parametrize(
+    ("more", "explanation"),
+    [
+        ({}, ""),
+        ({"explanation": "This organization has been disabled."}, "This organization has been disabled."),
+        ({"explanation": "a\n\x1b[31m" + "x" * 300}, r"a\n\x1b[31m" + "x" * 188 + "…"),
+    ],
+    ids=["earlier-version", "own", "evil"],
+)
+def test_anthropics_message_in_the_store(shared, more, explanation):
+    """A row of an earlier version has no message; a message of the store is shown on one line and is bounded."""
+    pool = shared(A)
+    value = {"until": START + HOUR, "reason": "the account was rejected", "rejected": True, "windows": []} | more
+    pool.merge([Row(f"credential:{own_key(pool)}:limit:", START, json.dumps(value))])
+    found = pool.state("a").cooldowns[EVERYTHING]
+    assert (found.reason, found.rejected, found.explanation) == ("the account was rejected", True, explanation)
+
+
+def test_anthropics_message_is_beside_the_reason(shared):
+    """The row of a rejection has the fields that earlier versions read, unchanged, and the message in one of its own."""
+    first, second = shared(A), shared(A)
+    first.record_response(A, REJECTED._replace(explanation="disabled"), NOTHING)
+    (row,) = (row for row in first.everything() if ":limit:" in row.key)
+    assert json.loads(row.value) == {
+        "until": START + QUARANTINE, "reason": REJECTED.reason, "rejected": True, "windows": [], "explanation": "disabled",
+    }  # fmt: skip
+    second.merge([row])
+    assert known(second) == known(first)
+
+
 def test_a_rest_is_told_at_once(make):
     """A rest calls for an exchange of rows right away; an ordinary answer and a shy credential do not."""
     calls = []
@@ -165,6 +195,7 @@ GARBAGE_VALUES = [
     "", "x", "null", "[]", "{}", "7", "-1", '"text"', "Infinity", "-Infinity", "NaN", "1e999", "9" * 5000, "[" * 100_000,
     '{"reason": 1, "rejected": 2, "until": 1.8e9, "windows": []}',
     '{"reason": "x", "rejected": 2, "until": 1.8e9, "windows": [1]}',
+    '{"reason": "x", "rejected": 2, "until": 1.8e9, "windows": [], "explanation": 1}',
     '{"until": 0}', '{"until": -1}', '{"until": 1e99, "reason": "x", "rejected": 0, "windows": []}',
     '{"reason": null}', '{"utilization": "much", "reset": {}}', '{"utilization": NaN, "reset": 1}',
     '{"utilization": Infinity, "reset": Infinity}', '{"utilization": 1e400, "reset": -1e400}', "\udcff", "\x00",

@@ -83,6 +83,12 @@ OPUS = {("opus", "7d_opus"): Window(1.0, NOW + DAY, NOW)}
             f"rejected until {utc(NOW + HOUR)}: the credential was rejected",
         ),
         (
+            {EVERYTHING: Cooldown(NOW + HOUR, "the account was rejected", rejected=True, explanation="It is disabled.")},
+            {},
+            "rejected",
+            f'rejected until {utc(NOW + HOUR)}: the account was rejected: "It is disabled."',
+        ),
+        (
             {Scope("opus"): Cooldown(NOW + DAY, "limit reached: 7d_opus")},
             OPUS,
             "partly rate-limited",
@@ -98,7 +104,7 @@ OPUS = {("opus", "7d_opus"): Window(1.0, NOW + DAY, NOW)}
             ),
         ),
     ],
-    ids=["usable", "limit", "limits-unseen", "refused", "family", "both"],
+    ids=["usable", "limit", "limits-unseen", "refused", "explained", "family", "both"],
 )
 def test_the_state_in_words(cooldowns, seen, name, words):
     """A state says what may be asked, until when not, and which window is the reason."""

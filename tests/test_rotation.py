@@ -14,6 +14,7 @@ from benchmarks.virtual_time import now, run_virtually
 from claude_proxy.anthropic.errors import error_body
 from claude_proxy.credentials.credential import Credential, Kind
 from claude_proxy.credentials.pool import Affinity, Pool, PoolRequest
+from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.credentials.response_rules import Action, Verdict
 from claude_proxy.credentials.scope import EVERYTHING, Scope
 from claude_proxy.credentials.upstream_response import UNIFIED, UpstreamResponse
@@ -37,6 +38,7 @@ pytestmark = pytest.mark.anyio
 
 NOW = 1_800_000_000.0
 URL = "https://api.anthropic.com/v1/messages"
+SECRET = Secret("made-up-token-of-the-proxy-0123456789")
 A, B, C = (Credential(label, Kind.OAUTH, Secret(f"sk-ant-oat01-made-up-{label}")) for label in "abc")
 K = Credential("k", Kind.API_KEY, Secret("sk-ant-api03-made-up-k"))
 
@@ -110,6 +112,7 @@ class Call:
             scope=Scope(family),
             cooldown=60,
             clock=self.clock,
+            redact=Redactor([SECRET]).text,
         )
 
     async def send(self, upstream, *, url=URL, model="claude-sonnet-5", extra=()):
@@ -668,12 +671,26 @@ async def test_what_the_operator_reads_of_a_refusal(lines):
     call = Call(A, B)
     await call.send(Upstream(refused(400, DISABLED), Response(200)))
     assert [line for _, line in lines] == [
-        "credential a: the account was rejected (HTTP 400); another credential is used if one is available",
+        f'credential a: the account was rejected (HTTP 400): "{DISABLED}"; another credential is used if one is available',
         "credential a is rejected: the account was rejected, and another credential served the same request",
     ]
     lines.clear()
     await Call(A, B).send(Upstream(refused(400, DISABLED), refused(400, DISABLED)))
     assert "the request is the likely cause (HTTP 400)" in lines[1][1]
+
+
+async def test_anthropics_message_of_a_rejection(lines):
+    """The log and the pool have Anthropic's message: one printable line of 200 characters, without a part of a secret."""
+    evil = f"OAuth token has been revoked.\r\n\x1b[31m\u202e {SECRET.reveal()} {A.secret.reveal()} " + "x" * 150
+    call = Call(A, B)
+    await call.send(Upstream(refused(401, evil + SECRET.reveal()), Response(200)))
+    shown = call.pool.state("a").cooldowns[EVERYTHING].explanation
+    assert shown.startswith(r"OAuth token has been revoked. \x1b[31m\u202e *** *** xxx")
+    assert (len(shown), shown[-1], shown.isprintable(), "made-up" in shown) == (200, "…", True, False)
+    assert lines[0][1] == (
+        f'credential a: the account was rejected (HTTP 401): "{shown}"; another credential is used if one is available'
+    )
+    assert call.journal.failovers == ["a: the account was rejected (HTTP 401)"]
 
 
 # Waiting

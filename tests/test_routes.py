@@ -331,6 +331,8 @@ def test_nobody_is_called_what_stands_for_others():
 class SignIns:
     """Access tokens of a test: the only valid one is that of ben."""
 
+    ready = True
+
     def find(self, token):
         return SignedIn("ben", ("team-a",), "s1", "") if token.reveal() == "eyJ-of-ben" else None
 
@@ -370,3 +372,15 @@ def test_a_sign_in_that_has_ended(signing_in):
     assert caught.value.status == 401
     assert "/login" in str(caught.value)
     assert "eyJ-of-anna" not in str(caught.value)
+
+
+def test_keys_that_are_not_known_yet(signing_in):
+    """Where tokens cannot be checked, one that may be valid is a 503: a 401 would send its user to sign in."""
+    signing_in.users.sign_ins.ready = False
+    with pytest.raises(Refused) as caught:
+        identify(read([("authorization", "Bearer eyJ-of-anna")]), signing_in)
+    assert caught.value.status == 503
+    assert identify(read([("authorization", f"Bearer {PERSON_TOKEN}")]), signing_in).name == "anna"
+    with pytest.raises(Refused) as caught:
+        identify(read([("authorization", "Bearer sk-wrong")]), signing_in)
+    assert caught.value.status == 401

@@ -333,6 +333,17 @@ async def test_a_store_that_lost_its_rows(world):
         await after[1].refresh(ended.refresh_token)
 
 
+async def test_a_store_that_lost_its_rows_a_moment_ago(world):
+    """A refresh does not wait until the rows were pushed again, and one that has ended is not refreshed by it."""
+    (_, tokens), (_, ended) = await world.sign_in(), await world.sign_in()
+    await world.one.sessions.revoke(ended.refresh_token)
+    for prefix in ("signin:", "signout:"):
+        await world.store.prune(prefix, 0.0, 0)
+    assert await world.one.refresh(tokens.refresh_token)
+    with pytest.raises(InvalidGrant):
+        await world.one.refresh(ended.refresh_token)
+
+
 async def test_without_keys(world):
     """Without keys nobody can start to sign in."""
     closed = SignIn(world.store, Place(problem="no reason"), UserBook((USER,)), lambda: world.config, lambda: world.now)

@@ -85,3 +85,12 @@ async def test_a_process_without_a_store_forgets(tmp_path):
     await sign_in.start("")
     rows, _ = await sign_in._memory.pull(0)
     assert {row.stamp for row in rows} == {NOW + 3600}
+
+
+async def test_tokens_that_cannot_be_checked_yet():
+    """Until a replica has read the keys it cannot check tokens; without users there is nothing to check."""
+    sign_in = made(SEALED, MemoryStore())
+    assert not sign_in.tokens.ready
+    assert made(SEALED, MemoryStore(), users=()).tokens.ready
+    await sign_in.prepare()
+    assert sign_in.tokens.ready

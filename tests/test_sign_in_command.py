@@ -96,7 +96,7 @@ def test_rotate_keys(peopled, tokens, capsys):
     assert with_store(peopled, accepted)
     assert mode_of(peopled / ".state" / "signing-keys") == 0o600
     run(peopled, "sign-in", "rotate-keys", "--discard-old")
-    assert "every client has to refresh" in capsys.readouterr().err
+    assert "every user has to sign in again" in capsys.readouterr().err
     assert not with_store(peopled, accepted)
     (peopled / ".state" / "signing-keys").write_text("half a file")
     assert "With --discard-old new ones" in failed(capsys, "--project", str(peopled), "sign-in", "rotate-keys")

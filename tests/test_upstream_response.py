@@ -1,5 +1,6 @@
 """credentials/upstream_response.py: what an answer says about limits, by Anthropic's clock."""
 
+import json
 from email.utils import formatdate
 
 import answers
@@ -7,7 +8,13 @@ import pytest
 from answers import DAY, HOUR, LIMIT, UNIFIED
 
 from claude_proxy.credentials.scope import Scope
-from claude_proxy.credentials.upstream_response import LONGEST_RETRY_AFTER, UpstreamResponse, known_windows, parse_reset
+from claude_proxy.credentials.upstream_response import (
+    ERROR_TYPES,
+    LONGEST_RETRY_AFTER,
+    UpstreamResponse,
+    known_windows,
+    parse_reset,
+)
 
 NOW = 1_800_000_000
 
@@ -26,6 +33,24 @@ def test_windows():
         ("7d_oi", "fable", 1.25, NOW + DAY, True),
     ]
     assert [window.name for window in known_windows(answer)] == ["5h", "7d", "7d_oi"]
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "shown"),
+    [
+        (403, "This  organization\nhas been disabled.", "This organization has been disabled."),
+        (401, "OAuth token lacks a scope: user:inference", "OAuth token lacks a scope: user:inference"),
+        (403, "messages.0.content: the user's words", ""),
+        (401, "sk-ant-oat01-made-up-secret is unknown", "*** is unknown"),
+        (403, "\ud800", r"\ud800"),
+        (403, "", ""),
+        (403, None, ""),
+    ],
+)
+def test_the_explanation_of_an_error(status, message, shown):
+    """Anthropic's message is shown on one printable line, without credentials, unless it may quote the request."""
+    body = json.dumps({"type": "error", "error": {"type": ERROR_TYPES[status], "message": message}}).encode()
+    assert UpstreamResponse(status, {}, body).explanation == shown
 
 
 @pytest.mark.parametrize("text", ["", "much", "nan", "inf", "-0.1", "50%"])

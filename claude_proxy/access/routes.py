@@ -122,10 +122,17 @@ def identify(client: Client, settings: Settings) -> Caller:
             return Caller(Role.KEY, keys[0], KEY_NAME)
     if is_open(settings):
         return Caller(Role.OPEN, None, ANYONE)
-    if settings.users.sign_ins is not None and any(token.reveal().startswith(ACCESS_TOKEN_PREFIX) for token in client.tokens):
-        raise Refused(401, "The sign-in has expired or has ended. Please sign in again with /login.")
+    if settings.users.sign_ins is not None and sends_access_token(client):
+        if not settings.users.sign_ins.ready:  # a 401 would make the client ask its user to sign in
+            raise Refused(503, "The proxy cannot check sign-ins at the moment. Please try again later.", [("retry-after", "5")])
+        raise Refused(401, "The sign-in has expired or has ended; sign in again with /login.")
     problem = "The token is not this proxy's" if client.tokens else "The proxy's token is missing"
     raise Refused(401, f"{problem}: send it in the header {PROXY_TOKEN}, or set it as ANTHROPIC_AUTH_TOKEN in Claude Code.")
+
+
+def sends_access_token(client: Client) -> bool:
+    """Whether a request has a token in the form of an access token."""
+    return any(token.reveal().startswith(ACCESS_TOKEN_PREFIX) for token in client.tokens)
 
 
 def is_open(settings: Settings) -> bool:

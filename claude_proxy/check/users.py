@@ -7,6 +7,7 @@ from claude_proxy.check import names
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, warning
 from claude_proxy.check.placing import placed
+from claude_proxy.config.oidc import Oidc
 from claude_proxy.config.users import folded
 from claude_proxy.providers.endpoints import BLOCK
 
@@ -26,6 +27,8 @@ def limited_users(facts: Facts) -> Iterator[Finding]:
     users = facts.section(BLOCK).get("users")
     if not isinstance(users, dict) or not facts.users.complete:
         return
+    if Oidc.of(facts.config, facts.environ) is not None:
+        return  # any name may be one of the identity provider's
     database = any(facts.environ.get(name) for name in ("DATABASE_URL", "DATABASE_URL_FILE"))
     is_anyone = facts.settings is not None and is_open(facts.settings)
     there = (*facts.users.names, STATIC_NAME, *([KEY_NAME] if database else []), *([ANYONE] if is_anyone else []))

@@ -17,9 +17,10 @@ from claude_proxy.cli.console import tell
 from claude_proxy.cli.parsing import Options, json_option, url_option
 from claude_proxy.cli.running_proxy import ask_json, send_json, unexpected, url_of
 from claude_proxy.cli.tables import Column, Style
-from claude_proxy.config.budgets import PERIODS, UTC, is_zone
+from claude_proxy.config.budgets import PERIODS
 from claude_proxy.config.money import amount
 from claude_proxy.config.settings import Settings
+from claude_proxy.config.timezones import UTC, is_timezone, timezone
 
 NO_LIMIT = "none"
 COLUMNS = (Column("scope"), Column("period"), *(Column(title, numeric=True) for title in ("spent USD", "of USD", "used")))
@@ -101,7 +102,7 @@ def _row(one: dict[str, Any]) -> list[str]:
 
 def _zone(name: str) -> ZoneInfo:
     """Return a time zone; UTC for one that this machine does not know."""
-    return UTC if name == UTC.key or not is_zone(name) else ZoneInfo(name)
+    return timezone(name) if is_timezone(name) else UTC
 
 
 def _notes(one: dict[str, Any]) -> Iterable[str]:

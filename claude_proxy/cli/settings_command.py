@@ -16,11 +16,10 @@ from claude_proxy.cli.console import CommandError, tell
 from claude_proxy.cli.parsing import Options, json_option
 from claude_proxy.cli.project import checked, config_path
 from claude_proxy.config import models as config
+from claude_proxy.config.groups import Groups
 from claude_proxy.config.managed_fill import policy_of
 from claude_proxy.config.managed_settings import ManagedSettings
-from claude_proxy.config.pool_groups import PoolGroups
 from claude_proxy.config.settings import Settings
-from claude_proxy.config.users import folded
 from claude_proxy.secret import Secret
 
 # The options of every command that prints a block.
@@ -64,7 +63,7 @@ def show_managed(settings: Settings, loaded: Mapping[str, Any], options: Options
     if managed is None:
         raise CommandError("config.yaml has no claude_proxy: managed_settings, so no user gets any")
     user = options.user or STATIC_NAME
-    groups = {folded(group) for group in (*options.group, *PoolGroups.of(loaded).users.get(folded(user), ()))}
+    groups = Groups.of(loaded).of_user(user, options.group)
     models = onboarding.client_models(loaded, settings)
     policy = policy_of(managed, models, os.environ, user, groups, has_login=bool(settings.credentials))
     if policy is None:

@@ -77,7 +77,7 @@ def rotate_keys(options: Options) -> None:
     ring = _with_sign_in(options, lambda sign_in: sign_in.keys.rotate(discard=options.discard_old), needs_store=False)
     tell(f"The new signing key is {ring.keys[0].kid}. A running proxy uses it within seconds.")
     if options.discard_old:
-        tell("The old keys are discarded: every client has to refresh its token, which it does by itself.")
+        tell("The old keys are discarded: every user has to sign in again.")
     else:
         tell("Tokens of the old key stay valid until they expire.")
 

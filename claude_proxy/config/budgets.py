@@ -3,9 +3,6 @@
 Plain values, no I/O. Amounts are USD in config.yaml and whole micro-USD here.
 """
 
-import difflib
-import io
-import struct
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -13,6 +10,8 @@ from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from claude_proxy.config.money import amount, micro_usd
+from claude_proxy.config.spelling import unknown
+from claude_proxy.config.timezones import UTC, is_timezone, timezone
 from claude_proxy.config.users import folded
 from claude_proxy.providers.endpoints import BLOCK
 
@@ -24,9 +23,6 @@ ALL = "all"
 # The holder of the master key has no budget of its own; the budget of all includes it.
 UNLIMITED = "admin"
 EXAMPLE = "{day: 10, week: 40, month: 120}"
-# UTC in the format of time zone files (RFC 9636): a machine may have no time zone data.
-_UTC_FILE = b"TZif" + bytes(16) + struct.pack(">6l", 0, 0, 0, 0, 1, 4) + bytes(6) + b"UTC\0"
-UTC = ZoneInfo.from_file(io.BytesIO(_UTC_FILE), key="UTC")
 
 
 class Period(Enum):
@@ -73,7 +69,7 @@ class Budgets:
             {folded(name): _budget(f"group:{folded(name)}", entry) for name, entry in _entries(block, GROUPS)},
             _budget("user:", block[DEFAULT]) if block.get(DEFAULT) else None,
             _budget(ALL, everyone) if any(period in everyone for period in PERIODS) else None,
-            UTC if everyone.get(TIMEZONE, UTC.key) == UTC.key else ZoneInfo(everyone[TIMEZONE]),
+            timezone(everyone.get(TIMEZONE)),
             block.get(WITHOUT_STORE) == REFUSE,
         )
 
@@ -139,27 +135,11 @@ def _mistakes_of_budget(at: str, entry: object, *, timezone: bool = False) -> It
         elif key == TIMEZONE and not timezone:
             yield f"{at}: {TIMEZONE} applies to all budgets; write it as {BLOCK}: {BUDGET}: {{{TIMEZONE}: ...}}"
         elif key not in keys:
-            yield f"{at}: {str(key)[:100]} is not known; {_meant(str(key), keys)}"
+            yield f"{at}: {unknown(key, keys)}"
     if SOFT in entry and not isinstance(entry[SOFT], bool):
         yield f"{at}: {SOFT}: should be true, if an exceeded budget is only reported, or false"
-    if timezone and TIMEZONE in entry and not is_zone(entry[TIMEZONE]):
+    if timezone and TIMEZONE in entry and not is_timezone(entry[TIMEZONE]):
         missing = "" if available_timezones() else "; this machine has no time zone data: install tzdata, or write UTC"
         yield f"{at}: {TIMEZONE}: should be a name such as Europe/Berlin or America/New_York{missing}"
     if not any(period in entry for period in PERIODS) and not (timezone and set(entry) == {TIMEZONE}):
         yield f"{at}: should have an amount in USD for day, week or month; write {EXAMPLE}"
-
-
-def is_zone(name: object) -> bool:
-    """Return whether a value is the name of a time zone."""
-    if name == UTC.key:
-        return True
-    try:
-        return isinstance(name, str) and bool(name) and ZoneInfo(name) is not None
-    except (ValueError, OSError, KeyError):  # an unknown name is a KeyError, a path a ValueError, a folder an OSError
-        return False
-
-
-def _meant(key: str, keys: Collection[str]) -> str:
-    spelt = {"daily": "day", "weekly": "week", "monthly": "month"}.get(key.lower())
-    found = [spelt] if spelt else difflib.get_close_matches(key.lower(), keys, 1, 0.6)
-    return f"did you mean {found[0]}?" if found else f"the keys are {', '.join(keys)}"

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from claude_proxy.config.spelling import unknown
 from claude_proxy.credentials.credential import API_KEY_PREFIX, CLAUDE_PREFIX, LABEL, NO_TERMS, OAUTH_PREFIX, Kind, Terms
 from claude_proxy.secret import Secret
 
@@ -315,5 +316,4 @@ def _unknown(key: yaml.Node, known: Iterator[str] | Mapping[str, Any] | tuple[st
     name = key.value if isinstance(key, yaml.ScalarNode) else ""
     if not _KEY.fullmatch(name) or CLAUDE_PREFIX in name:
         return "has a key that is not valid"
-    found = difflib.get_close_matches(name.lower(), [*known], 1, 0.6)
-    return f"{name} is not known; " + (f"did you mean {found[0]}?" if found else f"the keys are {', '.join(known)}")
+    return unknown(name, [*known])

@@ -1,10 +1,10 @@
 """The groups of users: ``groups`` under ``claude_proxy: users:``, and the block ``claude_proxy: groups:``. No I/O."""
 
-import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from claude_proxy.config.spelling import unknown
 from claude_proxy.config.users import folded
 from claude_proxy.providers.endpoints import BLOCK
 
@@ -53,7 +53,7 @@ def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
         above = first.setdefault(folded(group), group)
         if above != group:
             yield f"{at}: {group}: is the same group as {above} above; upper and lower case make no difference"
-        yield from (f"{at}: {group}: {str(key)[:100]} is not known; {_meant(str(key))}" for key in entry if key not in KEYS)
+        yield from (f"{at}: {group}: {unknown(key, KEYS)}" for key in entry if key not in KEYS)
         if CREDENTIALS in entry and not are_names(entry[CREDENTIALS]):
             one = entry[CREDENTIALS] if isinstance(entry[CREDENTIALS], str) and entry[CREDENTIALS] else "NAME"
             yield (
@@ -65,8 +65,3 @@ def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
 def are_names(value: object) -> bool:
     """Return whether a value is a list of names, at least one."""
     return isinstance(value, list) and bool(value) and all(isinstance(name, str) and name for name in value)
-
-
-def _meant(key: str) -> str:
-    found = difflib.get_close_matches(key.lower(), KEYS, 1, 0.6)
-    return f"did you mean {found[0]}?" if found else f"the keys are {' and '.join(KEYS)}"

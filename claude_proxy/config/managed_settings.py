@@ -7,7 +7,6 @@
 4. Everything is sent to the users' machines, so no secret is accepted.
 """
 
-import difflib
 import re
 import uuid
 from collections.abc import Collection, Iterator, Mapping
@@ -16,6 +15,7 @@ from typing import Any
 
 from claude_proxy.config import client_settings, settings_json
 from claude_proxy.config.client_settings import ENV
+from claude_proxy.config.spelling import unknown
 from claude_proxy.config.users import folded
 from claude_proxy.credentials.credential import is_claude_credential
 from claude_proxy.credentials.redaction import REFERENCE, SECRET_PARAMETER
@@ -131,7 +131,7 @@ def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
     if not isinstance(found, dict):
         yield f"{at}: should hold {ALL}, {GROUPS} or {USERS}, and under each settings of Claude Code; write {ALL}: {EXAMPLE}"
         return
-    yield from (f"{at}: {str(name)[:100]} is not known; {_meant(str(name))}" for name in found if name not in KEYS)
+    yield from (f"{at}: {unknown(name, KEYS, _place_of(name))}" for name in found if name not in KEYS)
     if not isinstance(found.get(FILL, True), bool):
         yield f"{at}: {FILL} should be true or false"
     for path, entry in _written(found):
@@ -195,9 +195,5 @@ def _secrets(value: Any, path: str = "") -> Iterator[str]:
         yield f"{path}holds a Claude credential, and managed settings go to the users' machines; remove it"
 
 
-def _meant(key: str) -> str:
-    found = difflib.get_close_matches(key.lower(), KEYS, 1, 0.6)
-    if found:
-        return f"did you mean {found[0]}?"
-    known = key in client_settings.KINDS
-    return f"settings belong under {ALL}, {GROUPS} or {USERS}" if known else f"the keys are {', '.join(KEYS)}"
+def _place_of(name: object) -> str:
+    return f"settings belong under {ALL}, {GROUPS} or {USERS}" if name in client_settings.KINDS else ""

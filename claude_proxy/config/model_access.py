@@ -1,11 +1,11 @@
 """Which models each user may use: the block ``claude_proxy: users:`` of config.yaml. Plain values, no I/O."""
 
-import difflib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from claude_proxy.config.spelling import unknown
 from claude_proxy.config.users import folded
 from claude_proxy.providers.endpoints import BLOCK, matches
 
@@ -109,8 +109,8 @@ def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
                 f"{BLOCK}: users: {user}: should hold models, groups, a budget or limits of requests, and nothing else; "
                 f"write {name}: {{models: [{meant}]}}"
             )
-        elif unknown := [str(key) for key in entry if key not in KEYS]:
-            yield from (f"{BLOCK}: users: {user}: {key} is not known; {_meant(key)}" for key in unknown)
+        elif others := [str(key) for key in entry if key not in KEYS]:
+            yield from (f"{BLOCK}: users: {user}: {unknown(key, KEYS)}" for key in others)
         elif folded(user) == "admin":
             yield f"{BLOCK}: users: admin: is the master key, which has no limits"
         elif "models" in entry:
@@ -120,11 +120,6 @@ def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
 def _texts(entry: object) -> list[str]:
     """Return the names in a limit that is a list or a single name."""
     return [one for one in (entry if isinstance(entry, list) else [entry]) if isinstance(one, str) and one]
-
-
-def _meant(key: str) -> str:
-    found = difflib.get_close_matches(key.lower(), KEYS, 1, 0.6)
-    return f"did you mean {found[0]}?" if found else f"the keys are {', '.join(KEYS)}"
 
 
 def _mistakes_of_models(models: object, names: list[str], groups: Mapping[str, tuple[str, ...]]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from claude_proxy.config.spelling import unknown
 from claude_proxy.config.web_search import REFERENCE, resolved
 from claude_proxy.providers.endpoints import BLOCK, Origin
 from claude_proxy.secret import Secret
@@ -119,7 +120,7 @@ def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
     if not isinstance(found, dict):
         yield f"{at}: should be a mapping with the keys issuer and client_id"
         return
-    yield from (f"{at}: {str(name)[:100]} is not known; the keys are {', '.join(KEYS)}" for name in found if name not in KEYS)
+    yield from (f"{at}: {unknown(name, KEYS)}" for name in found if name not in KEYS)
     yield from (f"{at}: {words}" for words in (*_issuer_mistakes(found), *_client_mistakes(found), *_claim_mistakes(found)))
 
 

@@ -3,7 +3,6 @@
 A rate is a whole number of pico-USD per token: 1 USD per million tokens is 1,000,000 of them. So sums of tokens are exact.
 """
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from claude_proxy.config.money import amount
+from claude_proxy.config.spelling import unknown
 from claude_proxy.providers.endpoints import BLOCK, matches
 
 KEY = "prices"
@@ -244,9 +244,7 @@ def _mistakes_of_rates(at: str, entry: Mapping[Any, Any], keys: tuple[str, ...],
             if usd is None or usd > MOST:
                 yield f"{at}: {key}: should be a number of USD per million tokens, 0 or more; write {key}: 0.6"
         elif key not in keys:
-            found = difflib.get_close_matches(str(key).lower(), keys, 1, 0.6)
-            meant = f"did you mean {found[0]}?" if found else f"the keys are {', '.join(keys)}"
-            yield f"{at}: {str(key)[:100]} is not known; {meant}"
+            yield f"{at}: {unknown(key, keys)}"
     if missing := [name for name in needed if name not in entry]:
         yield f"{at}: lacks {' and '.join(missing)}, in USD per million tokens"
 

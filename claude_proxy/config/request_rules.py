@@ -4,14 +4,15 @@ The first rule whose conditions all hold applies. Claude Code names the kind of 
 (``CLAUDE_CODE_GATEWAY_HINT_HEADERS=1``, seen with 2.1.332).
 """
 
-import difflib
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, time
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
+from claude_proxy.config.spelling import nearest, unknown
+from claude_proxy.config.timezones import UTC, is_timezone, timezone
 from claude_proxy.config.users import folded
 from claude_proxy.providers.endpoints import BLOCK, matches
 
@@ -33,7 +34,7 @@ class Hours:
     begin: time = time.min
     end: time = time.min
     days: frozenset[int] = frozenset(range(7))
-    zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
+    zone: ZoneInfo = UTC
 
     def include(self, at: float) -> bool:
         """Return whether a moment, in Unix seconds, is in these hours."""
@@ -107,7 +108,7 @@ def _hours(when: Mapping[str, Any]) -> Hours | None:
         first, first_minute, last, last_minute = map(int, found.groups())
         begin, end = time(first, first_minute), time(last, last_minute)
     days = frozenset(DAYS.index(day) for day in _texts(when.get("days"))) or frozenset(range(7))
-    return Hours(begin, end, days, ZoneInfo(when.get("timezone") or "UTC"))
+    return Hours(begin, end, days, timezone(when.get("timezone")))
 
 
 def _texts(value: object) -> list[str]:
@@ -154,7 +155,8 @@ def _mistakes_of_rule(entry: object, names: list[str]) -> Iterator[str]:
     if not isinstance(model, str) or not model:
         yield "model should be the name of the model that responds"
     elif names and not any(matches(listed, model) for listed in names):
-        yield f"model: {model} is not a model of model_list{_did_you_mean(model, names)}"
+        near = nearest(model, names)
+        yield f"model: {model} is not a model of model_list{f'; did you mean {near}?' if near else ''}"
     when = entry.get("when")
     if when is None:
         return
@@ -168,13 +170,7 @@ def _mistakes_of_rule(entry: object, names: list[str]) -> Iterator[str]:
 
 
 def _unknown(entry: Mapping[Any, Any], keys: tuple[str, ...]) -> Iterator[str]:
-    for key in (str(key) for key in entry if key not in keys):
-        yield f"{key[:100]} is not known{_did_you_mean(key, keys) or '; the keys are ' + ', '.join(keys)}"
-
-
-def _did_you_mean(text: str, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(text.lower(), known, 1, 0.6)
-    return f"; did you mean {near[0]}?" if near else ""
+    yield from (unknown(key, keys) for key in entry if key not in keys)
 
 
 def _are_texts(value: object) -> bool:
@@ -184,13 +180,6 @@ def _are_texts(value: object) -> bool:
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_zone(value: object) -> bool:
-    try:
-        return isinstance(value, str) and bool(ZoneInfo(value))
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return False
 
 
 def _are_percents(value: object) -> bool:
@@ -222,6 +211,6 @@ _HOLDS = {
     "images": lambda value: isinstance(value, bool),
     "time": lambda value: isinstance(value, str) and bool(_HOURS.fullmatch(value.strip())),
     "days": lambda value: _are_texts(value) and {*_texts(value)} <= {*DAYS},
-    "timezone": _is_zone,
+    "timezone": is_timezone,
     "pool_above": _are_percents,
 }

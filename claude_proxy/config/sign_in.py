@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from claude_proxy.config.spelling import unknown
 from claude_proxy.providers.endpoints import BLOCK
 
 KEY = "sign_in"
@@ -59,7 +60,7 @@ def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
     if not isinstance(found, dict):
         yield f"{at}: should be a mapping such as {KEY}: {{notice: Use your work account.}}"
         return
-    yield from (f"{at}: {str(name)[:100]} is not known; the keys are {', '.join(KEYS)}" for name in found if name not in KEYS)
+    yield from (f"{at}: {unknown(name, KEYS)}" for name in found if name not in KEYS)
     if not isinstance(found.get("enabled", True), bool):
         yield f"{at}: enabled should be true or false"
     notice = found.get("notice")

@@ -1,11 +1,11 @@
 """The OTLP collector for telemetry: ``claude_proxy: telemetry:`` in config.yaml. Plain values, no I/O."""
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from claude_proxy.config.spelling import unknown
 from claude_proxy.config.web_search import REFERENCE, resolved
 from claude_proxy.credentials.credential import is_claude_credential
 from claude_proxy.providers.endpoints import BLOCK, Origin
@@ -74,9 +74,7 @@ def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
     if not isinstance(found, dict):
         yield f"{at}: should be a mapping with the key {COLLECTOR}; write {KEY}: {{{COLLECTOR}: http://otel-collector:4318}}"
         return
-    for name in (str(name) for name in found if name not in KEYS):
-        near = difflib.get_close_matches(name.lower(), KEYS, 1, 0.6)
-        yield f"{at}: {name[:100]} is not known; " + (f"did you mean {near[0]}?" if near else f"the keys are {', '.join(KEYS)}")
+    yield from (f"{at}: {unknown(name, KEYS)}" for name in found if name not in KEYS)
     yield from (f"{at}: {mistake}" for mistake in _mistakes_of_collector(found.get(COLLECTOR)))
     headers = found.get(HEADERS)
     if headers is not None and not _are_headers(headers):

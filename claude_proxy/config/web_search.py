@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from claude_proxy.config.spelling import unknown
 from claude_proxy.credentials.credential import is_claude_credential
 from claude_proxy.providers.endpoints import BLOCK, Origin
 from claude_proxy.providers.search_formats import FORMATS, address
@@ -87,7 +88,7 @@ def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
     if not isinstance(found, dict):
         yield f"{at}: should be a mapping with the key provider"
         return
-    yield from (f"{at}: {str(name)[:100]} is not known; the keys are {', '.join(KEYS)}" for name in found if name not in KEYS)
+    yield from (f"{at}: {unknown(name, KEYS)}" for name in found if name not in KEYS)
     provider = found.get("provider")
     if not isinstance(provider, str) or provider not in FORMATS:
         yield f"{at}: provider should be one of {', '.join(FORMATS)}"

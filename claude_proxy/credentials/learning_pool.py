@@ -129,7 +129,8 @@ class LearningPool(SharedPool):
         )
         state.unknown.pop(words)
         reason = f"refused {UNKNOWN_TIMES} requests that other credentials accepted"
-        self._cool_down([state], response.scope, Cooldown(now + self._quarantine, reason, rejected=True, recorded_at=now), now)
+        cooldown = Cooldown(now + self._quarantine, reason, rejected=True, recorded_at=now, explanation=response.explanation)
+        self._cool_down([state], response.scope, cooldown, now)
 
     def lift(self, label: str) -> bool:
         """End every cooldown of a credential at the operator's request; return whether it is in the pool."""
@@ -234,16 +235,18 @@ class LearningPool(SharedPool):
 
     def _apply(self, state: CredentialState, verdict: Verdict, now: float) -> None:
         if verdict.rejected:
-            self._cool_down(
-                [state], EVERYTHING, Cooldown(now + self._quarantine, verdict.reason, rejected=True, recorded_at=now), now
-            )
+            self._reject(state, verdict, now + self._quarantine, now)
         if verdict.unauthorized:
-            self._refuse(state, verdict.reason, now)
+            self._refuse(state, verdict, now)
         for scope, until in verdict.cooldowns:
             sharing = self._sharing(state, now) if verdict.windows else [state]
             self._cool_down(sharing, scope, Cooldown(until, verdict.reason, recorded_at=now, windows=verdict.windows), now)
 
-    def _refuse(self, state: CredentialState, reason: str, now: float) -> None:
+    def _reject(self, state: CredentialState, verdict: Verdict, until: float, now: float) -> None:
+        cooldown = Cooldown(until, verdict.reason, rejected=True, recorded_at=now, explanation=verdict.explanation)
+        self._cool_down([state], EVERYTHING, cooldown, now)
+
+    def _refuse(self, state: CredentialState, verdict: Verdict, now: float) -> None:
         """Apply a cooldown of seconds, then of minutes, then the quarantine.
 
         If no other credential has had a good response since, Anthropic itself may have an outage; then a minute is the maximum.
@@ -257,12 +260,7 @@ class LearningPool(SharedPool):
         )
         place = min(state.refusals, len(steps) - 1 if others_succeed else 1)
         state.refusals += 1
-        self._cool_down(
-            [state],
-            EVERYTHING,
-            Cooldown(now + min(steps[place], self._quarantine), reason, rejected=True, recorded_at=now),
-            now,
-        )
+        self._reject(state, verdict, now + min(steps[place], self._quarantine), now)
         if len(self._states) > 1 and all(other.refusals for other in self._states.values() if not other.disabled):
             logger.warning("Anthropic rejects every credential and may have an outage; each is tried again within a minute")
 
@@ -314,7 +312,8 @@ def _resets(state: CredentialState, now: float) -> dict[str, int]:
 
 def _words(response: UpstreamResponse) -> str:
     """Return the wording of a refusal for comparing and logging, without the numbers that differ each time."""
-    return clean(f"HTTP {response.status} {_DIGITS.sub('#', f'{response.error_kind}: {response.words}')}", MAX_WORDS)
+    text = response.redact(f"{response.error_kind}: {response.words}")
+    return clean(f"HTTP {response.status} {_DIGITS.sub('#', text)}", MAX_WORDS)
 
 
 def _times(state: CredentialState, words: str, now: float) -> list[float]:

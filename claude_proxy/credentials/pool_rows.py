@@ -66,6 +66,8 @@ def seen_row(state: CredentialState, since: float) -> Row:
 def limit_row(state: CredentialState, scope: Scope, cooldown: Cooldown) -> Row:
     """Return a cooldown; the stamp is the time at which it was recorded, so that the latest information wins."""
     value = {"until": cooldown.until, "reason": cooldown.reason, "rejected": cooldown.rejected, "windows": cooldown.windows}
+    # Not a part of ``reason``: earlier versions do not read it, and rows of earlier versions lack it.
+    value |= {"explanation": cooldown.explanation} if cooldown.explanation else {}
     return Row(f"credential:{state.key}:limit:{scope}", cooldown.recorded_at, json.dumps(value))
 
 
@@ -117,10 +119,12 @@ def _apply_limit(state: CredentialState, scope: Scope, stamp: float, value: Any,
         return state.end_cooldown(scope, stamp)
     if stamp <= max(state.ended.get(scope, 0.0), state.lifted) or (stamp, until) <= (known.recorded_at, known.until):
         return False
-    if not isinstance(value["reason"], str) or not all(isinstance(name, str) for name in value["windows"]):
+    texts = value["reason"], value.get("explanation", "")
+    if not all(isinstance(text, str) for text in texts) or not all(isinstance(name, str) for name in value["windows"]):
         raise TypeError("not a cooldown")
     windows = tuple(clean(name, MAX_REASON) for name in value["windows"][:MAX_WINDOWS])
-    cooldown = Cooldown(float(until), clean(value["reason"], MAX_REASON), bool(value["rejected"]), stamp, windows)
+    reason, explanation = (clean(text, MAX_REASON) for text in texts)
+    cooldown = Cooldown(float(until), reason, bool(value["rejected"]), stamp, windows, explanation)
     return state.put_cooldown(scope, cooldown, now)
 
 

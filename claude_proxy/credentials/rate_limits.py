@@ -35,6 +35,8 @@ RANK_SECONDS = 60.0
 class Cooldown:
     """Until when a credential is not used, and why. ``until`` and ``recorded_at`` are Unix seconds; ``reason`` is a text.
 
+    ``explanation`` is Anthropic's message about it, on one line and without secrets; empty if there is none.
+
     ``rejected``: Anthropic rejected the credential itself. ``windows`` names the full windows; the cooldown ends when a
     response shows that all of them are open.
     """
@@ -44,6 +46,7 @@ class Cooldown:
     rejected: bool = False
     recorded_at: float = 0.0
     windows: tuple[str, ...] = ()
+    explanation: str = ""
 
 
 NO_COOLDOWN = Cooldown(0.0, "")

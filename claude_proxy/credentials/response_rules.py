@@ -70,7 +70,8 @@ class Verdict(NamedTuple):
     - ``reason``: for the operator; empty if there is nothing to report;
     - ``unconfirmed``: the sentence of a refusal that the request may have caused. The credential is not affected until another
       response confirms it;
-    - ``unknown``: no rule knows the wording.
+    - ``unknown``: no rule knows the wording;
+    - ``explanation``: Anthropic's message for the operator, if it rejects the credential or denies a permission.
     """
 
     action: Action
@@ -82,6 +83,7 @@ class Verdict(NamedTuple):
     unconfirmed: str = ""
     unknown: bool = False
     windows: tuple[str, ...] = ()
+    explanation: str = ""
 
     @property
     def cooldown_until(self) -> float | None:
@@ -100,7 +102,9 @@ def judge(response: UpstreamResponse, cooldown: float) -> Verdict:
     """Return the verdict of the first rule that matches."""
     for rule in RULES:
         if rule.matches(response):
-            return rule.verdict(response, cooldown)
+            verdict = rule.verdict(response, cooldown)
+            is_explained = verdict.rejected or verdict.unauthorized or (verdict.unknown and bool(verdict.reason))
+            return verdict._replace(explanation=response.explanation) if is_explained else verdict
     raise AssertionError("the last rule matches every response")
 
 

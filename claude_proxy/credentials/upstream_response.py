@@ -6,7 +6,7 @@ Anthropic's times are converted to the proxy's clock by the header ``date``.
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -14,11 +14,15 @@ from functools import cached_property
 from typing import NamedTuple
 
 from claude_proxy.credentials.credential import Kind
+from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.credentials.scope import EVERYTHING, Scope
+from claude_proxy.text import clean
 
 LIMITS = "anthropic-ratelimit-"
 UNIFIED = f"{LIMITS}unified-"
 LONGEST_RETRY_AFTER = 8 * 86400.0
+# The length of Anthropic's message in a reason.
+MAX_EXPLANATION = 200
 # A smaller difference between the clocks is ignored, because ``date`` has whole seconds.
 SKEW_SECONDS = 2.0
 # A window has a length and possibly a model family: 5h, 7d, 7d_opus, and future ones.
@@ -59,7 +63,7 @@ class UpstreamResponse:
     """An upstream's response: header names in lower case; the first kilobytes of an error's body, no body of a success.
 
     ``scope`` is the request's, ``kind`` the credential's; ``now`` and ``sent`` are the times of the response and of the
-    request, in Unix seconds by the proxy's clock.
+    request, in Unix seconds by the proxy's clock. ``redact`` removes secrets from a text for the operator.
     """
 
     status: int
@@ -69,6 +73,7 @@ class UpstreamResponse:
     now: float = 0.0
     kind: Kind = Kind.OAUTH
     sent: float = 0.0
+    redact: Callable[[str], str] = Redactor(()).text
 
     @cached_property
     def _error(self) -> Mapping[str, object]:
@@ -107,6 +112,17 @@ class UpstreamResponse:
     def is_quotation(self) -> bool:
         """Whether the error's message may quote the request."""
         return is_quotation(self.words)
+
+    @property
+    def explanation(self) -> str:
+        """The error's message for the operator: one printable line without secrets; empty if it may quote the request.
+
+        With status 401 and 402, Anthropic has not examined the request, so these messages are never a quotation.
+        """
+        if self.is_quotation and self.status not in (401, 402):
+            return ""
+        # Secrets are removed first: a part of a secret, which a cut would leave, is not recognized.
+        return clean(" ".join(self.redact(self.words).split()), MAX_EXPLANATION)
 
     def sentence(self, sentences: Iterable[str]) -> str:
         """Return the sentence with which the error's message starts; empty if there is none or the message is a quotation."""

@@ -99,6 +99,10 @@ class ClientResponse:
         """Whether the client has disconnected or may not receive more of the response."""
         return self.state is State.LEFT
 
+    def redact(self, text: str) -> str:
+        """Return a text for the operator without the proxy's secrets and the client's."""
+        return self._redactor.text(text, self._secrets_of_client())
+
     def follow(self, rule: str) -> None:
         """Record the rule of ``config.yaml`` that chose the model; the response names it in a header."""
         self._rule = rule

@@ -113,6 +113,7 @@ class Rotation:
         scope: Scope,
         cooldown: float,
         clock: Callable[[], float],
+        redact: Callable[[str], str],
     ) -> None:
         self._source = source
         self._request = request
@@ -120,6 +121,7 @@ class Rotation:
         self._scope = scope
         self._cooldown = cooldown
         self._clock = clock
+        self._redact = redact
         self._refusals = Refusals(source)
         self._unknown: list[tuple[Credential, UpstreamResponse]] = []
         self._tried: frozenset[str] = frozenset()
@@ -223,7 +225,8 @@ class Rotation:
         self, credential: Credential, response: StreamedResponse, status: int, body: bytes, sent: float
     ) -> UpstreamResponse:
         headers, now = response.first_headers, self._clock()
-        return UpstreamResponse(status, headers, body[:MAX_JUDGED_BYTES], self._scope, now, credential.kind, sent)
+        judged = body[:MAX_JUDGED_BYTES]
+        return UpstreamResponse(status, headers, judged, self._scope, now, credential.kind, sent, self._redact)
 
     def _judge(self, credential: Credential, response: StreamedResponse, status: int, body: bytes, sent: float) -> Judged:
         parsed = self._upstream_response(credential, response, status, body, sent)
@@ -275,10 +278,11 @@ def _report(credential: Credential, verdict: Verdict, parsed: UpstreamResponse, 
     claim = parsed.headers.get(f"{UNIFIED}representative-claim", "")
     logger.log(
         level,
-        "credential %s: %s (HTTP %d%s); %s",
+        "credential %s: %s (HTTP %d%s)%s; %s",
         credential.label,
         verdict.reason,
         parsed.status,
         f", {claim}" if claim else "",
+        f': "{verdict.explanation}"' if verdict.explanation else "",
         verdict.action.value,
     )

@@ -54,8 +54,10 @@ class RuleChoice:
     def _pool_is_above(self, rule: Rule, request: Request) -> bool:
         if not rule.pool_above:
             return True
-        requester = self._config.pool_groups.requester(request.user, request.name)
-        pool = [one for one in self._snapshots() if may_use(one.credential.terms, requester)]
+        everyone = [*self._snapshots()]
+        known = {group for one in everyone for group in one.credential.terms.groups}
+        requester = self._config.pool_groups.requester(request.user, request.name, groups=request.groups, known=known)
+        pool = [one for one in everyone if may_use(one.credential.terms, requester)]
         full = {window: fullness(pool, window) for window in rule.pool_above}
         return all((full[window] or 0.0) > least for window, least in rule.pool_above.items())
 

@@ -37,6 +37,7 @@ from claude_proxy.access.routes import (
     is_page,
     is_public,
     nobody,
+    sends_access_token,
     wants_page,
 )
 from claude_proxy.anthropic.errors import Refusal, Refused, own_refusal, send_refusal
@@ -360,10 +361,10 @@ class Gateway:
 
     async def _caller(self, client: header_policy.Client, method: str, route: str, query: str) -> Caller:
         """Identify the caller; raise ``Refused`` if the request is not allowed."""
-        caller = identify(client, self._settings)
-        if caller.signed_in is not None and self._loaded is not None:
+        # Managed settings wait for nothing: a late answer can keep Claude Code from starting.
+        if self._loaded is not None and (method, route) not in CLIENT_ROUTES and sends_access_token(client):
             await self._loaded()  # else the first requests after a start could be those of a sign-in that has ended
-            caller = identify(client, self._settings)
+        caller = identify(client, self._settings)
         is_virtual = caller.role is Role.KEY
         if is_virtual and caller.token and (method, route) not in MODEL_ROUTES:
             caller = Caller(Role.ADMIN, caller.token, ADMIN_NAME) if await self._is_session(caller.token) else caller

@@ -51,7 +51,10 @@ DESCRIPTIONS: Mapping[str, str] = {
     "temporarily_unavailable": "Sign-in is not possible at the moment. The operator finds the reason in the proxy's log.",
     "unsupported_grant_type": "The grant types are the device code and the refresh token.",
 }
-NO_SIGN_IN = own_refusal(404, "This proxy has no sign-in: it has no users with a token of their own, and no identity provider.")
+NO_SIGN_IN = own_refusal(
+    404,
+    "This proxy has no sign-in: it is turned off, or there are no users with their own token and no provider.",
+)
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 

@@ -28,6 +28,10 @@ class KeySource(Protocol):
 
     problem: str
 
+    @property
+    def unknown(self) -> bool:
+        """Whether there may be keys that this process cannot read now."""
+
     def current(self) -> KeyRing | None:
         """Return the keys as they are now; None if there are none, or if they cannot be read, which ``problem`` explains."""
 
@@ -40,6 +44,8 @@ class KeySource(Protocol):
 
 class NoKeys:
     """No place for keys, and why."""
+
+    unknown = False
 
     def __init__(self, problem: str) -> None:
         self.problem = problem
@@ -63,6 +69,10 @@ class KeyFile:
         self._stamp: tuple[int, ...] | None = None
         self._ring: KeyRing | None = None
         self.problem = ""
+
+    @property
+    def unknown(self) -> bool:
+        return self.current() is None and bool(self.problem)
 
     def current(self) -> KeyRing | None:
         try:
@@ -137,6 +147,10 @@ class SealedKeys:
         self._row: Row | None = None
         self._ring: KeyRing | None = None
         self.problem = ""
+
+    @property
+    def unknown(self) -> bool:
+        return self.current() is None
 
     def current(self) -> KeyRing | None:
         row = self._shared.keys

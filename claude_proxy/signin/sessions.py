@@ -151,6 +151,7 @@ class Sessions:
         if there.turn or not self._repeats(there):
             await self._end_stolen(there)
             raise InvalidGrant
+        logger.info("user %s signed in with /login", there.identity.name)
         return self._issue(there, _token(name, self._key(there.kid).derive("first refresh token", code)))
 
     async def refresh(self, token: Secret) -> Tokens:
@@ -219,7 +220,12 @@ class Sessions:
 
     async def _there(self, identifier: str) -> Session | None:
         """Return a sign-in that has not ended."""
-        rows = await self._store.read([f"{SIGN_INS}{identifier}", f"{SIGN_OUTS}{identifier}"])
+        keys = [f"{SIGN_INS}{identifier}", f"{SIGN_OUTS}{identifier}"]
+        rows = await self._store.read(keys)
+        if not rows and (known := self._shared.known(identifier)):
+            # The store has lost its rows a moment ago, and nobody has pushed them again yet.
+            await self._store.push([known])
+            rows = await self._store.read(keys)
         self._shared.merge(rows)
         if len(rows) != 1 or not rows[0].key.startswith(SIGN_INS):
             return None

@@ -40,7 +40,8 @@ class SharedSignIns:
                 self._sign_ins.pop(identifier, None)
             elif row.key.startswith(SIGN_INS):
                 self._add(row)
-            elif row.key == KEYS and (self.keys is None or row.stamp > self.keys.stamp):
+            # With equal stamps the row of the store stays, as there: else processes could have different keys.
+            elif row.key == KEYS and (self.keys is None or row.stamp >= self.keys.stamp) and row != self.keys:
                 self.keys = row
         for held in (self._ended, self._sign_ins):
             if len(held) > MAX_ROWS:
@@ -52,6 +53,10 @@ class SharedSignIns:
         there = self._sign_ins.get(identifier)
         if identifier not in self._ended and (there is None or row.stamp > there.stamp):
             self._sign_ins[identifier] = row
+
+    def known(self, identifier: str) -> Row | None:
+        """Return the row of a sign-in that has not ended, as far as this process knows."""
+        return self._sign_ins.get(identifier)
 
     def has_ended(self, identifier: str) -> bool:
         """Whether a sign-in has ended."""

@@ -44,7 +44,14 @@ class SignIn:
             self.keys = KeyFile(place.path, clock)
         elif place.sealed_by is not None:
             self.keys = SealedKeys(patient, self.shared, place.sealed_by, clock)
-        self.tokens = AccessTokens(self.keys.current, self.shared.has_ended, users, config, clock)
+        self.tokens = AccessTokens(
+            self.keys.current,
+            self.shared.has_ended,
+            users,
+            config,
+            clock,
+            ready=lambda: not (self.enabled and self.keys.unknown),
+        )
         self.sessions = Sessions(
             patient, shared=self.shared, keys=self.keys, tokens=self.tokens, users=users, config=config, clock=clock
         )

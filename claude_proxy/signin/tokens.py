@@ -49,7 +49,10 @@ class AccessTokens:
         users: UserBook,
         config: Callable[[], SignInConfig],
         clock: Callable[[], float] = time.time,
+        *,
+        ready: Callable[[], bool] = lambda: True,
     ) -> None:
+        self._ready = ready
         self._keys = keys
         self._has_ended = has_ended
         self._users = users
@@ -57,6 +60,11 @@ class AccessTokens:
         self._clock = clock
         self._ring: KeyRing | None = None
         self._cached: dict[bytes, _Checked] = {}
+
+    @property
+    def ready(self) -> bool:
+        """Whether the keys are known."""
+        return self._ready()
 
     def issue(self, ring: KeyRing, identity: Identity, session: str) -> tuple[Secret, int]:
         """Return a token for a sign-in, and its lifetime in seconds."""

@@ -214,6 +214,8 @@ def _window(name: str, window: Window, now: float) -> dict[str, Any]:
 
 
 def _reason(cooldown: Cooldown, snapshot: Snapshot) -> str:
+    if cooldown.explanation:
+        return f'{cooldown.reason}: "{cooldown.explanation}"'
     if not cooldown.reason.startswith(LIMIT_REACHED):
         return cooldown.reason
     loads = {name: window.utilization for name, window in windows(snapshot).items()}

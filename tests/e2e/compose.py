@@ -69,6 +69,8 @@ services:
 _numbers = itertools.count(1)
 # While a service starts it is looked at more often, where the engine can do that (from Docker 25 on): the rest is waiting.
 OFTEN, OFTEN_FROM = "often.yml", (1, 44)
+# For how long a service may start, in seconds: other tests start theirs on the same processors.
+PATIENCE = 300
 
 
 def engine_environment() -> dict[str, str]:
@@ -129,9 +131,8 @@ def api_version(environment: dict[str, str]) -> tuple[int, ...]:
 def looked_at_often(compose_file: Path) -> str:
     """Return what has to stand beside a compose file, so that a service counts as healthy soon after it is."""
     services = yaml.safe_load(compose_file.read_text(encoding="utf-8"))["services"]
-    periods = {name: service.get("healthcheck", {}).get("start_period", "60s") for name, service in services.items()}
-    often = {name: {"healthcheck": {"start_interval": "2s", "start_period": period}} for name, period in periods.items()}
-    return yaml.safe_dump({"services": often})
+    often = {"healthcheck": {"start_interval": "2s", "start_period": f"{PATIENCE}s"}}
+    return yaml.safe_dump({"services": dict.fromkeys(services, often)})
 
 
 def free_port() -> int:
@@ -231,7 +232,7 @@ class Compose:
 
     def up(self) -> "Compose":
         """Start, or go on, until every service is healthy."""
-        self("up", "--detach", "--wait", "--wait-timeout", "120")
+        self("up", "--detach", "--wait", "--wait-timeout", str(PATIENCE))
         return self
 
     def down(self) -> None:

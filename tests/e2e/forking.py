@@ -24,6 +24,11 @@ TEMPLATE = Path(__file__).with_name("template.py")
 READ_LATER = frozenset(
     {
         "ANTHROPIC_API_BASE",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_REGION",
+        "AWS_SECRET_ACCESS_KEY",
+        "AZURE_API_BASE",
+        "AZURE_API_KEY",
         "CLAUDE_API_KEYS",
         "CLAUDE_API_KEYS_FILE",
         "CLAUDE_CREDENTIALS_FILE",
@@ -33,15 +38,30 @@ READ_LATER = frozenset(
         "CLAUDE_POOL_MAX_WAIT_SECONDS",
         "CLAUDE_POOL_ORDER",
         "CLAUDE_POOL_STATE_FILE",
+        "CLAUDE_PROXY_IMAGE",
+        "CLAUDE_TOKEN_AFFINITY",
         "CLAUDE_TOKEN_COOLDOWN_SECONDS",
+        "CLAUDE_TOKEN_MODE",
         "CLAUDE_TOKEN_QUARANTINE_SECONDS",
+        "CLAUDE_TOKEN_SOFT_LIMIT",
+        "DEEPSEEK_API_KEY",
+        "GEMINI_API_KEY",
+        "GROQ_API_KEY",
+        "HF_TOKEN",
+        "HOST",
+        "HTTPS_PORT",
+        "HTTP_PORT",
+        "KIMI_API_KEY",
         "LITELLM_MASTER_KEY",
         "LITELLM_MASTER_KEY_FILE",
         "MADE_UP_OIDC_SECRET",
         "MADE_UP_SEARCH_KEY",
         "NUM_WORKERS",
         "OPENAI_API_KEY",
+        "OPENROUTER_API_KEY",
         "PORT",
+        "PROXY_BIND",
+        "PROXY_DOMAIN",
         "PROXY_DRAIN_SECONDS",
         "PROXY_LOG_FORMAT",
         "PROXY_STATIC_TOKEN",
@@ -49,18 +69,25 @@ READ_LATER = frozenset(
         "PROXY_USER_TOKENS",
         "PROXY_USER_TOKENS_FILE",
         "REDIS_URL",
+        "SCALE_PORT",
+        "TOGETHERAI_API_KEY",
         "VERTEX_CREDENTIALS",
+        "VERTEX_LOCATION",
+        "VERTEX_PROJECT",
         "ZAI_API_KEY",
         "ZAI_API_KEY_FILE",
     }
 )
+# And one whose value takes an import of its own, that of Prisma's client: only an empty one is read later.
+EMPTY = frozenset({"DATABASE_URL"})
 # What LiteLLM reads when it is imported, for every proxy: its pauses before retries are a hundredth of what they are, and even.
 AT_IMPORT = {"INITIAL_RETRY_DELAY": "0.005", "JITTER": "0"}
 
 
 def may_fork(environment: Mapping[str, str], dotenv: Path) -> bool:
     """Whether a start with these variables, and those of a ``.env``, is the same after LiteLLM's import as before it."""
-    names = {*environment, *dotenv_values(dotenv, interpolate=False)} - READ_LATER - {"HOME"}
+    values = {**dotenv_values(dotenv, interpolate=False), **environment}
+    names = {*values} - READ_LATER - {"HOME"} - {name for name in EMPTY if not values.get(name)}
     same = {name: environment.get(name) for name in names}
     return sys.platform == "linux" and same == AT_IMPORT | {"PATH": os.environ["PATH"]} and template().path == same["PATH"]
 
@@ -84,7 +111,7 @@ class Template:
                 start_new_session=True,  # what ends the tests, a Ctrl-C too, leaves it the time to end its proxies
                 stdout=subprocess.DEVNULL,
             )
-        read = READ_LATER.intersection(json.loads(self._channel.recv(1 << 17)))
+        read = (READ_LATER | EMPTY).intersection(json.loads(self._channel.recv(1 << 17)))
         assert not read, f"{sorted(read)} are read while LiteLLM is imported: starts with them cannot be forked"
 
     def fork(self, job: Mapping[str, Any], log: IO[bytes]) -> int:
@@ -112,8 +139,15 @@ def template() -> Template:
 class Forked(subprocess.Popen[bytes]):
     """A proxy, or another program, that was forked: a child of this process like any that it starts."""
 
-    def __init__(self, arguments: list[str], environment: dict[str, str], log: IO[bytes], program: Path | None = None) -> None:
-        self._job = {"arguments": arguments, "environment": environment, "program": program and str(program)}
+    def __init__(
+        self,
+        arguments: list[str],
+        environment: dict[str, str],
+        log: IO[bytes],
+        program: Path | None = None,
+        files: int | None = None,
+    ) -> None:
+        self._job = {"arguments": arguments, "environment": environment, "program": program and str(program), "files": files}
         self._log = log
         super().__init__(["claude_proxy", *arguments])
 

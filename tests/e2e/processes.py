@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -41,6 +42,8 @@ class Proxy:
     through_litellm = False
     # Whether each is a new interpreter, which is not forked: for tests of the start itself, and of what it inherits.
     fresh = False
+    # How many files it may open; None is as many as this process.
+    files: int | None = None
 
     def __init__(self, home: Path, config: str | None, arguments: tuple[str, ...] = (), **variables: str) -> None:
         self.home = home
@@ -67,8 +70,8 @@ class Proxy:
         command, folder = self.command(arguments), self.folder()
         ordinary = [sys.executable, "-m", "claude_proxy", "--project", str(self.home), "serve"]
         if not self.fresh and (command, folder) == (ordinary, ROOT) and may_fork(environment, self.home / ".env"):
-            return Forked(command[3:], environment, log)
-        return subprocess.Popen(
+            return Forked(command[3:], environment, log, files=self.files)
+        started = subprocess.Popen(
             command,
             cwd=folder,
             env=environment,
@@ -76,6 +79,9 @@ class Proxy:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+        if self.files:  # it reads its limits after seconds of imports
+            resource.prlimit(started.pid, resource.RLIMIT_NOFILE, (self.files, self.files))
+        return started
 
     def command(self, arguments: tuple[str, ...]) -> list[str]:
         return [sys.executable, "-m", "claude_proxy", "--project", str(self.home), *arguments, "serve"]

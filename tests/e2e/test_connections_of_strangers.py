@@ -152,18 +152,18 @@ FILES = 128
 AUTHENTICATED = {"x-litellm-api-key": STATIC_TOKEN}
 
 
-class Slow(Proxy):
-    """One that is given its limits before it reads them: importing LiteLLM takes seconds."""
+class Narrow(Proxy):
+    """One that may open few files."""
 
-    fresh = True
+    files = FILES
 
 
 @pytest.fixture
 def proxy(upstream: up.Upstream, tmp_path) -> Iterator[Proxy]:
-    """A proxy that may open few files."""
-    running = Slow(tmp_path / "proxy", CONFIG.format(url=upstream.other_url), **proxy_environment(upstream))
-    resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE, (FILES, FILES))
-    yield running.wait_ready()
+    running = Narrow(tmp_path / "proxy", CONFIG.format(url=upstream.other_url), **proxy_environment(upstream))
+    running.wait_ready()
+    assert resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE)[1] == FILES
+    yield running
     running.stop()
 
 

@@ -72,6 +72,29 @@ def equipped(engine: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
         compose.down()
 
 
+@pytest.fixture(scope="module")
+def spoilt(engine: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
+    """A project whose folder tests spoil: what they leave in it is taken away before the next one."""
+    compose = Compose(tmp_path_factory.mktemp("spoilt"), engine)
+    try:
+        yield compose
+    finally:
+        compose.down()
+
+
+@pytest.fixture
+def unspoilt(spoilt: Compose) -> Iterator[Compose]:
+    """The same, with its folder as a clone has it."""
+    yield spoilt
+    spoilt("rm", "--stop", "--force")
+    spoilt.folder.chmod(0o755)
+    (spoilt.folder / ".env").unlink(missing_ok=True)
+    config = spoilt.folder / "config.yaml"
+    if config.is_dir():
+        config.rmdir()
+    config.unlink(missing_ok=True)
+
+
 def ask(compose: Compose, token: str, model: str = "demo", *, stream: bool = False) -> httpx.Response:
     body = QUESTION | {"model": model, "stream": stream}
     return httpx.post(
@@ -308,15 +331,10 @@ def wrong_setting(folder: Path) -> None:
         (wrong_setting, ("CLAUDE_TOKEN_MODE", "sometimes", "rotate or passthrough")),
     ],
 )
-def test_what_is_wrong_is_said_in_words(engine, tmp_path, spoil: Callable[[Path], None], words):
+def test_what_is_wrong_is_said_in_words(unspoilt: Compose, spoil: Callable[[Path], None], words):
     """A container that cannot start names the file or variable and what to do about it, without a traceback."""
-    compose = Compose(tmp_path, engine)
-    try:
-        spoil(tmp_path)
-        done = compose("run", "--rm", "--no-TTY", "proxy", check=False)
-    finally:
-        tmp_path.chmod(0o755)
-        compose.down()
+    spoil(unspoilt.folder)
+    done = unspoilt("run", "--rm", "--no-TTY", "proxy", check=False)
 
     said = done.stdout + done.stderr
     assert done.returncode == 1
@@ -325,18 +343,13 @@ def test_what_is_wrong_is_said_in_words(engine, tmp_path, spoil: Callable[[Path]
     assert [word for word in words if word not in said] == []
 
 
-def test_a_start_that_fails_is_seen_by_compose_and_told_in_the_logs(engine, tmp_path):
+def test_a_start_that_fails_is_seen_by_compose_and_told_in_the_logs(unspoilt: Compose):
     """`docker compose up --wait` fails, and `docker compose logs` holds the reason."""
-    compose = Compose(tmp_path, engine)
-    broken_yaml(tmp_path)
-    try:
-        done = compose("up", "--detach", "--wait", "--wait-timeout", "60", check=False)
-        logs = compose.logs()
-    finally:
-        compose.down()
+    broken_yaml(unspoilt.folder)
+    done = unspoilt("up", "--detach", "--wait", "--wait-timeout", "60", check=False)
 
     assert done.returncode != 0
-    assert "config.yaml: is not YAML" in logs
+    assert "config.yaml: is not YAML" in unspoilt.logs()
 
 
 def test_the_port_is_published_for_the_team_unless_bound(engine):

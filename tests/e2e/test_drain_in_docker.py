@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from compose import Compose, engine_environment, free_port, have_image
+from compose import PATIENCE, Compose, engine_environment, free_port, have_image
 from load import Asking, Load
 from processes import question
 
@@ -40,9 +40,8 @@ class Replacing:
         return self._compose("ps", "--quiet", self.service).stdout.strip()
 
     def _replace(self) -> None:
-        self._compose(
-            "up", "--detach", "--wait", "--wait-timeout", "200", "--no-deps", "--force-recreate", self.service, check=False
-        )
+        patient = ("--wait", "--wait-timeout", str(PATIENCE))
+        self._compose("up", "--detach", *patient, "--no-deps", "--force-recreate", self.service, check=False)
 
     def wait_logged(self, words: str) -> None:
         command = ["docker", "logs", "--follow", self.old]
@@ -54,7 +53,7 @@ class Replacing:
             following.terminate()
 
     def wait_replaced(self) -> None:
-        self._thread.join(300)
+        self._thread.join(2 * PATIENCE)
         assert not self._thread.is_alive()
         assert self.container() not in {"", self.old}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import CONFIG
-from forking import AT_IMPORT, READ_LATER, TEMPLATE, Forked, may_fork, template
+from forking import AT_IMPORT, EMPTY, READ_LATER, TEMPLATE, Forked, may_fork, template
 from processes import Proxy
 from test_status_through_the_proxy import until
 from test_workers import workers_of
@@ -140,11 +140,12 @@ def test_what_an_import_may_read_is_not_given_to_a_fork(tmp_path):
     dotenv = tmp_path / ".env"
     dotenv.write_text("ZAI_API_KEY=made-up\n")
     plain = {"PATH": template().path, "HOME": str(tmp_path), **AT_IMPORT}
-    assert may_fork(plain | dict.fromkeys(READ_LATER, "made-up"), dotenv)
+    assert may_fork(plain | dict.fromkeys(READ_LATER, "made-up") | dict.fromkeys(EMPTY, ""), dotenv)
     for name in ("HTTP_PROXY", "LITELLM_LOG", "DATABASE_URL", "PYTHONPATH", "MADE_UP"):
         assert not may_fork(plain | {name: "made-up"}, dotenv)
     for name in AT_IMPORT:
         assert not may_fork(plain | {name: "1"}, dotenv)
     assert not may_fork(plain | {"PATH": f"{tmp_path}:{plain['PATH']}"}, dotenv)
-    dotenv.write_text("SERVER_ROOT_PATH=/made-up\n")
-    assert not may_fork(plain, dotenv)
+    for line in ("SERVER_ROOT_PATH=/made-up\n", "DATABASE_URL=made-up\n"):
+        dotenv.write_text(line)
+        assert not may_fork(plain, dotenv)

@@ -14,7 +14,9 @@ from claude_proxy import __version__
 pytestmark = pytest.mark.timeout(900)  # the first build downloads every package
 
 # In the place of the image that a release publishes: it starts in no time, and cannot be mistaken for one that was built.
-PUBLISHED = 'FROM debian:bookworm-slim\nLABEL published=yes\nHEALTHCHECK CMD ["true"]\nCMD ["sleep", "infinity"]\n'
+PUBLISHED = (
+    'FROM debian:bookworm-slim\nLABEL published=yes\nHEALTHCHECK --interval=1s CMD ["true"]\nCMD ["sleep", "infinity"]\n'
+)
 
 
 @pytest.fixture(scope="module")

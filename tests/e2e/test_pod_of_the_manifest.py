@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
-from compose import ROOT, Compose, api_version, engine_environment
+from compose import PATIENCE, ROOT, Compose, api_version, engine_environment
 
 from claude_proxy.config.users import HASH_PREFIX, digest_of
 from claude_proxy.secret import Secret
@@ -90,7 +90,7 @@ class Pod:
         self.container = self.docker(*run)
         self.url = f"http://{self.docker('port', self.container, f'{port}/tcp').splitlines()[0]}"
         waiting = 'until [ "$(docker inspect --format {{.State.Health.Status}} "$0")" = healthy ]; do sleep 0.5; done'
-        subprocess.run(["timeout", "120", "sh", "-c", waiting, self.container], env=self._compose.engine, check=True)
+        subprocess.run(["timeout", str(PATIENCE), "sh", "-c", waiting, self.container], env=self._compose.engine, check=True)
 
     def mounted(self, mount: dict) -> str:
         source = {

@@ -1,8 +1,10 @@
 """What a provider sends is bounded once it is decoded, whoever reads it, and others are served meanwhile."""
 
+import functools
 import json
 import re
 import resource
+import struct
 import threading
 import zlib
 from collections.abc import Callable, Iterator
@@ -42,21 +44,23 @@ MODELS = tuple(dict.fromkeys((*RELAYED, *TRANSLATED)))
 # --- what a hostile provider sends -------------------------------------------------------------------------------------------
 
 
-def packed(text: Iterator[bytes]) -> Iterator[bytes]:
-    """Gzip of a text, without ever holding it."""
-    packer = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS | 16)
-    for part in text:
-        yield packer.compress(part)
-    yield packer.flush()
+BEFORE = b'{"id":"x","type":"message","content":[{"type":"text","text":"'
+# The header of a gzip file that says nothing of its origin.
+GZIP = b"\x1f\x8b\x08" + bytes(6) + b"\xff"
 
 
-def zeros(megabytes: int, before: bytes = b'{"id":"x","type":"message","content":[{"type":"text","text":"') -> Iterator[bytes]:
-    yield before
+@functools.cache
+def packed(megabytes: int) -> bytes:
+    """Gzip of a text of so many megabytes of zeros, of which one is packed and the others are copies of it."""
+    zeros = b"0" * MB
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    begins = packer.compress(BEFORE) + packer.flush(zlib.Z_FULL_FLUSH)
+    part = packer.compress(zeros) + packer.flush(zlib.Z_FULL_FLUSH)
+    checksum = zlib.crc32(BEFORE)
     for _ in range(megabytes):
-        yield b"0" * MB
-
-
-BOMB = b"".join(packed(zeros(2500)))
+        checksum = zlib.crc32(zeros, checksum)
+    size = len(BEFORE) + megabytes * MB
+    return GZIP + begins + part * megabytes + packer.flush() + struct.pack("<II", checksum, size % (1 << 32))
 
 
 def repeated(first: bytes, part: bytes) -> Iterator[bytes]:
@@ -67,7 +71,7 @@ def repeated(first: bytes, part: bytes) -> Iterator[bytes]:
 
 def bomb(content_type: str, status: int = 200) -> up.Reply:
     headers = {"content-type": content_type, "content-encoding": "gzip"}
-    return up.Reply(status, headers, BOMB)
+    return up.Reply(status, headers, packed(2500))
 
 
 def endless(content_type: str, first: bytes, part: bytes, status: int = 200) -> up.Reply:

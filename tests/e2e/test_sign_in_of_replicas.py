@@ -68,6 +68,8 @@ def test_replicas_serve_one_sign_in(replicas, redis):
         assert (away.status_code, away.json()["error"]) == (503, "temporarily_unavailable")
         assert client.refresh(after.refresh).status_code == 503
         assert client.status(after.access) == 200
+    for proxy in replicas:
+        proxy.logged("Redis is not available")
     # The Redis comes back without its rows. The replicas push what they know again, and nobody has to sign in once more.
     redis.start()
     for proxy in replicas:

@@ -26,6 +26,9 @@ UNIFIED = "anthropic-ratelimit-unified-"
 LABELS = {"anna": TOKENS["a"], "ben": TOKENS["b"], "carla": TOKENS["c"]}
 USED = {"anna": (0.62, 0.31), "ben": (0.2, 0.55)}
 SCRIPT = "<script>document.title='run'</script>"
+# Anthropic's message for Carla, with markup, line ends, codes for terminals and secrets; and how it is shown.
+REVOKED = f"OAuth token has been revoked.\r\n{SCRIPT}\x1b]0;x\x07 {TOKENS['c']} {MASTER_KEY}"
+SHOWN = rf'the account was rejected: "OAuth token has been revoked. {SCRIPT}\x1b]0;x\x07 *** ***"'
 
 
 def windows(five_hours: float, seven_days: float) -> dict[str, str]:
@@ -43,7 +46,7 @@ def claude(seen: up.Seen) -> up.Reply:
     """Anna and Ben answer, Ben not for Opus; Carla is refused."""
     label = next((label for label, token in LABELS.items() if token == seen.credential), "")
     if label == "carla":
-        return up.anthropic_error(403, "permission_error", "OAuth token has been revoked. Please obtain a new token.")
+        return up.anthropic_error(403, "permission_error", REVOKED)
     if label == "ben" and "opus" in seen.json["model"]:
         limited = {
             f"{UNIFIED}status": "rejected",
@@ -95,7 +98,7 @@ def proxy(shared_upstream: up.Upstream, tmp_path_factory: pytest.TempPathFactory
         assert refused.is_set()
         assert running.ask(question("glm")).status_code == 200
         assert running.ask(question(SCRIPT)).status_code == 404
-        asked.update(["glm", "other"])
+        asked.update(["glm", "unknown model"])
         yield running
 
 
@@ -139,12 +142,13 @@ def test_the_status_is_that_of_all_workers(proxy, asked):
     for label, used in USED.items():
         assert tuple(window["utilization"] for window in by_label[label]["windows"][:2]) == used
     assert by_label["carla"]["state"]["name"] == "rejected"
+    assert [cooldown["reason"] for cooldown in by_label["carla"]["state"]["cooldowns"]] == [SHOWN]
     assert by_label["carla"]["last_error"]["text"] == "the account was rejected (HTTP 403)"
     assert "ben: limit reached: 7d_opus (HTTP 429)" in [one["text"] for one in data["failovers"]]
     assert by_label["anna"]["setup_token"]["warning"] == 1
     assert data["store"]["kind"] == "SQLite"
     tokens = sum(row["today"]["input"] + row["today"]["output"] for row in data["models"])
-    assert tokens == (asked.total() - asked["other"]) * (10 + 5)
+    assert tokens == (asked.total() - asked["unknown model"]) * (10 + 5)
 
 
 def test_a_user_sees_no_other_people(proxy):
@@ -226,6 +230,7 @@ def test_the_terminal_shows_it(proxy, asked):
     assert shown.returncode == 0, shown.stderr
     assert "carla (OAuth token)" in shown.stdout
     assert " 62% 5-hour window" in shown.stdout
+    assert SHOWN in shown.stdout
     assert "\x1b" not in shown.stdout
     assert "…" not in shown.stdout
     assert json.loads(run("status", "--json").stdout)["pool"] == get(proxy, "/pool").json()["pool"]
@@ -287,7 +292,7 @@ def test_the_page_shows_the_data(browser, proxy, width, scheme, asked):
         ]
         widths = card.locator(".fill").evaluate_all("bars => bars.map(bar => parseFloat(bar.style.width))")
         assert widths == [pytest.approx(min(100, 100 * window["utilization"])) for window in one["windows"]]
-    expect(page.locator("article[data-label=carla]")).to_contain_text("rejected until")
+    expect(page.locator("article[data-label=carla]")).to_contain_text(SHOWN)
     expect(page.locator("article[data-label=ben]")).to_contain_text("7-day window of Opus at 100 %")
     until_hour = time.strftime("%H:", time.gmtime(data["credentials"][2]["state"]["cooldowns"][0]["until"] + 9 * 3600))
     expect(page.locator("article[data-label=carla]")).to_contain_text(f"rejected until {until_hour}")

@@ -94,7 +94,13 @@ class ClaudeLane:
             return failed(refusal.status, refusal, final=True)
         attempt.journal.of_client = not source.pooled and request.client.credential is not None
         rotation = Rotation(
-            source, request, attempt.journal, scope=scope, cooldown=self._settings.cooldown_seconds, clock=self._clock
+            source,
+            request,
+            attempt.journal,
+            scope=scope,
+            cooldown=self._settings.cooldown_seconds,
+            clock=self._clock,
+            redact=attempt.outlet.redact,
         )
         url = self._url(attempt)
         content = await offloaded(len(request.raw), body_for_claude, request, deployment.model)
