@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from claude_proxy.access.browsers import check_browser, check_own_page
 from claude_proxy.access.routes import Caller, Role, check_route
 from claude_proxy.anthropic import messages, token_estimate
 from claude_proxy.anthropic.errors import Refused, error_body, error_message
@@ -40,12 +41,13 @@ from claude_proxy.proxy.relay import Renaming, StreamEditor
 from claude_proxy.proxy.request import Request, parse_body, read_view
 from claude_proxy.proxy.rotation import body_for_claude
 from claude_proxy.secret import Secret
+from claude_proxy.server.budget_routes import read_change
 from claude_proxy.server.gateway import body_for_litellm, canonical_route
 from claude_proxy.server.signin_routes import DESCRIPTIONS, DEVICE, REVOKE, TOKEN, SignInRoutes
 from claude_proxy.signin import device_codes
 from claude_proxy.signin.sign_in import SignIn
 from claude_proxy.upstream import headers
-from claude_proxy.usage import request_log
+from claude_proxy.usage import otlp, request_log
 from claude_proxy.usage.record import Record
 
 CLAUDE_SECRET = re.compile(r"sk-ant-[A-Za-z0-9_-]{8,}")
@@ -128,7 +130,8 @@ def route(method: str, path: str, query: str = "") -> None:
                 assert refused.status in (403, 404)  # noqa: PT017 - whether it is raised is the input's choice
                 continue
             allowed = {"/v1/messages", "/v1/messages/count_tokens", "/v1/models", "/models", "/pool", "/metrics", "/key/info"}
-            assert canonical in allowed | {"/managed/settings"}
+            gateway = {"/managed/settings", "/api/oauth/usage", "/v1/metrics", "/v1/logs", "/v1/traces"}
+            assert canonical in allowed | gateway
 
 
 # --- Settings ----------------------------------------------------------------------------------------------------------------
@@ -415,3 +418,52 @@ def access_token(text: str) -> None:
         assert SIGN_IN.tokens.session_of(Secret(form)) is None
     code = device_codes.normalized(text)
     assert code == "" or device_codes.normalized(f" {code.lower()} ") == code
+
+
+# --- Telemetry, budgets and pages --------------------------------------------------------------------------------------------
+
+SENDER = otlp.Sender("anna", ("team-a",))
+
+
+def telemetry(body: bytes, coding: str = "") -> None:
+    """A body is refused without a word of it, or it names this sender alone, and is larger only by the sender's name."""
+    for media_type in (otlp.JSON, otlp.PROTOBUF):
+        for signal in ("metrics", "logs", "traces"):
+            try:
+                raw = otlp.decompressed(body, coding)
+                made = otlp.identified(signal, raw, media_type, SENDER)
+            except otlp.UnreadableTelemetry as error:
+                assert len(str(error)) < 100  # noqa: PT017 - whether it is raised is the input's choice
+                continue
+            assert len(made) <= 12 * len(raw) + otlp.MAX_RESOURCES * 300
+            if media_type == otlp.JSON:
+                assert len({*json.loads(made)}) == 1
+            otlp.identified(signal, made, media_type, SENDER)
+
+
+def budget_change(raw: bytes) -> None:
+    """A change is refused with 400, or it is of one scope, and its amounts are whole numbers above 0, or none."""
+    try:
+        scope, limits = read_change(raw)
+    except Refused as refused:
+        assert refused.status == 400  # noqa: PT017 - whether it is raised is the input's choice
+        return
+    assert scope == "all" or scope.startswith(("user:", "group:"))
+    assert scope.isprintable()
+    assert all(amount is None or (isinstance(amount, int) and 0 < amount <= 10**15) for amount in limits.values())
+
+
+def page_of(sent: list[tuple[str, str]]) -> None:
+    """Headers of a browser are accepted or refused; a page of another site changes nothing."""
+    for check in (check_own_page, lambda sent: check_browser("POST", "/v1/messages", sent, {"proxy.example"})):
+        try:
+            check(sent)
+        except Refused as refused:
+            assert refused.status in (403, 415)  # noqa: PT017 - whether it is raised is the input's choice
+            continue
+        if any(name == "sec-fetch-site" for name, _ in sent):
+            continue
+        origins = [value.strip().lower() for name, value in sent if name == "origin"][:1]
+        named = {"", *(urlsplit(origin).netloc for origin in origins if origin)}
+        hosts = {value.strip().lower() for name, value in sent if name == "host"}
+        assert named <= {"", *hosts}

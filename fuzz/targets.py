@@ -1,5 +1,6 @@
 """The fuzzer's targets: how bytes become the input of a rule, and the seeds. All seeds are made up."""
 
+import gzip
 import json
 from collections.abc import Callable
 from typing import NamedTuple
@@ -67,9 +68,11 @@ def header_lines(data: bytes) -> None:
             path, _, query = target.partition("?")
             rules.route(method, path, query)
     rules.client_headers(sent)
+    rules.page_of(sent)
 
 
 HEADERS = (
+    b"origin: http://[\nhost: [\nsec-fetch-site: same-origin\ncontent-type: application/json\nforwarded: host=evil",
     b"x-litellm-api-key: Bearer sk-x, x-claude-token-mode: passthrough\nauthorization: Bearer sk-ant-oat01-made-up\ncookie: a",
     b"anthropic-beta: a,oauth-2025-04-20\nAnthropic-Beta: b\nconnection: close, x-app\nx-app: cli\nx-forwarded-for: 1.2.3.4",
     b"x-litellm-timeout: 1\nx-mcp-servers: a\nx-claude-code-session-id: s\nuser-agent: sk-ant-api03-made-up-key\nhost: evil",
@@ -213,6 +216,22 @@ SIGN_INS = (
     b"user@evil\ngrant_type=refresh_token&grant_type=refresh_token&refresh_token=\xff&&&=%00",
 )
 
+
+def gateway(data: bytes) -> None:
+    """The first byte determines the coding of telemetry; the rest is also a change of a budget."""
+    rules.telemetry(data[1:], ("", "gzip", "deflate")[data[0] % 3] if data else "")
+    rules.budget_change(data[1:])
+
+
+RESOURCES = [{"resource": {"attributes": [{"key": "user.id", "value": {"stringValue": "x"}}]}, "scopeMetrics": [{}]}]
+GATEWAY = (
+    b"\x00" + json.dumps({"resourceMetrics": RESOURCES, "resource_logs": RESOURCES}).encode(),
+    b"\x00\x0a\x10\x0a\x0e\x0a\x0c\x0a\x07user.id\x12\x01x",
+    b"\x01" + gzip.compress(b'{"resourceLogs":[{},{}]}', mtime=0),
+    b'\x00{"scope":"user:anna","limits":{"day":1e2,"week":null,"month":NaN}}',
+    b'\x00{"scope":"group:\xc3\x9f","limits":{"day":"0.5"}}',
+)
+
 TARGETS = {
     "sse": Target(sse, tuple(b"\x07" + data for data in STREAMS)),
     "headers": Target(header_lines, HEADERS),
@@ -221,6 +240,7 @@ TARGETS = {
     "people": Target(people, PEOPLE),
     "body": Target(request_body, BODIES),
     "sign-in": Target(sign_in, SIGN_INS),
+    "gateway": Target(gateway, GATEWAY),
     "redaction": Target(texts, TEXTS),
     "quotation": Target(quotation, QUOTATIONS),
 }

@@ -66,6 +66,7 @@ class Passing:
             standing=lambda: standing,
             confirm=self._confirm if confirms else None,
             wake=lambda: self.woken.append(self.spent),
+            input_tokens=lambda: 700,
             clock=self.clock,
         )
 
@@ -179,6 +180,20 @@ async def test_a_response_that_broke_off_keeps_what_had_passed():
     one.charge.finish()
     assert one.spent >= 1000 + 10 * 5 * 400 // 4
     assert one.woken == [one.spent]
+
+
+async def test_the_input_of_a_response_that_broke_off_is_never_free():
+    """A provider that reports the input only at the end has an estimate of it, if the client disconnects before that."""
+    one = Passing()
+    await one.stream(event("message_start", message={"usage": {"input_tokens": 0, "output_tokens": 0}}), TEXT)
+    one.response.leave()
+    one.charge.finish()
+    assert one.spent >= 700 + 10 * 400 // 4
+    counted = Passing(confirms=False)
+    await counted.stream(event("message_start", message={"usage": {"input_tokens": 0}}), TEXT, END, STOP)
+    await counted.response.end()
+    counted.charge.finish()
+    assert counted.spent == 300
 
 
 async def test_the_last_final_counts_apply():

@@ -267,8 +267,12 @@ async def test_wrong_codes_are_logged_and_delayed(world, monkeypatch, caplog):
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
 async def test_other_methods(world, method):
-    """Another method is a 405, without a body that says more."""
-    async with world.client() as client:
+    """Another method is a 405, without a body that says more, also where LiteLLM's application is around the routes."""
+
+    async def app(scope, receive, send):
+        await world.routes(scope | {"app": None}, receive, send)
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://proxy.test") as client:
         for path in (DEVICE, TOKEN, REVOKE):
             assert (await client.request(method, path)).status_code == 405
         assert (await client.post(DISCOVERY)).status_code == 405

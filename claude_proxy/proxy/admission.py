@@ -3,6 +3,8 @@
 import logging
 from collections.abc import Awaitable, Callable
 
+from claude_proxy.anthropic.errors import Refused
+from claude_proxy.anthropic.token_estimate import CHARACTERS_PER_TOKEN, input_tokens
 from claude_proxy.config.users import folded
 from claude_proxy.proxy.budget_responses import budget_reached, store_unavailable
 from claude_proxy.proxy.charge import Charge, Cost
@@ -63,6 +65,7 @@ class Admission:
             standing=lambda: foremost(budgets.standings(own)),
             confirm=self._confirm if is_hard else None,
             wake=self._wake,
+            input_tokens=lambda: _input_tokens(request),
         )
 
     async def _up_to_date(self) -> None:
@@ -75,6 +78,14 @@ class Admission:
         if not self._reported:
             self._reported = True
             logger.warning("the store is not available: budgets are checked with the amounts that this process knows")
+
+
+def _input_tokens(request: Request) -> int:
+    """Return the estimated tokens of a request."""
+    try:
+        return input_tokens(request.body, lambda text: len(text) // CHARACTERS_PER_TOKEN)
+    except Refused:  # there is no memory for the parsed body
+        return len(request.raw) // CHARACTERS_PER_TOKEN
 
 
 def _free(*_: object) -> int:

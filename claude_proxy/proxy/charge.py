@@ -32,7 +32,8 @@ class Charge:
       2. The provider's final counts replace that, before the client receives the end of the response: with ``confirm``, the
          amount is then also in the store, so the client's next request meets it in every process.
       3. A response without final counts, because it broke off or the client disconnected, keeps the amount of rule 1. It is
-         pushed to the store at once.
+         pushed to the store at once. If the provider had not reported the input, as some do only at the end, it is estimated:
+         otherwise a client that disconnects just before the end would get its input for nothing.
       4. A response to the client's own login costs the proxy's operator nothing.
       5. A request is never ended because of its cost.
     """
@@ -47,11 +48,12 @@ class Charge:
         standing: Callable[[], Standing | None] = lambda: None,
         confirm: Callable[[], Awaitable[object]] | None = None,
         wake: Callable[[], None] = lambda: None,
+        input_tokens: Callable[[], int] = lambda: 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``model`` is the requested model; ``standing`` returns the state of the user's foremost budget, if there is one.
 
-        ``wake`` starts the next exchange with the store, without waiting for it.
+        ``input_tokens`` estimates the input; ``wake`` starts the next exchange with the store, without waiting for it.
         """
         self._tab = tab
         self._journal = journal
@@ -60,6 +62,7 @@ class Charge:
         self._standing = standing
         self._confirm = confirm
         self._wake = wake
+        self._input_tokens = input_tokens
         self._clock = clock
         self._due = 0.0
         self._characters = 0
@@ -92,7 +95,7 @@ class Charge:
     def finish(self) -> None:
         """Count what is known of the response, at the end of the request."""
         before, self._settled = self._tab.amount, True
-        self._count()
+        self._count(is_over=True)
         if self._tab.amount != before:
             self._wake()
 
@@ -105,10 +108,12 @@ class Charge:
             return None
         return journal.reported() if journal.reported else journal.summary.usage
 
-    def _usage_so_far(self) -> Usage:
+    def _usage_so_far(self, *, is_over: bool) -> Usage:
         journal = self._journal
         reported = journal.usage or (journal.summary.usage if journal.summary else Usage())
-        return replace(reported, output=max(reported.output, self._characters // CHARACTERS_PER_TOKEN))
+        found = replace(reported, output=max(reported.output, self._characters // CHARACTERS_PER_TOKEN))
+        has_input = found.input or found.cache_read or found.cache_write
+        return replace(found, input=self._input_tokens()) if is_over and found.output and not has_input else found
 
     async def _settle(self) -> None:
         self._settled = True
@@ -116,7 +121,10 @@ class Charge:
         if self._confirm is not None:
             await self._confirm()
 
-    def _count(self) -> None:
+    def _count(self, *, is_over: bool = False) -> None:
         journal = self._journal
-        usage = self._final_usage() or self._usage_so_far()
-        self._tab.set(0 if journal.of_client else self._cost(journal.model or self._model, journal.served, usage) or 0)
+        if journal.of_client:
+            self._tab.set(0)
+            return
+        usage = self._final_usage() or self._usage_so_far(is_over=is_over)
+        self._tab.set(self._cost(journal.model or self._model, journal.served, usage) or 0)

@@ -76,7 +76,7 @@ class BudgetRoutes:
     async def _change(self, request: Request) -> Response:
         try:
             self._caller(request, CHANGE)
-            scope, limits = _read_change(await request.body())
+            scope, limits = read_change(await request.body())
             await self._apply(scope, limits)
         except Refused as refused:
             return _error(refused)
@@ -104,7 +104,7 @@ class BudgetRoutes:
         return caller
 
 
-def _read_change(raw: bytes) -> tuple[str, Limits]:
+def read_change(raw: bytes) -> tuple[str, Limits]:
     """Return the scope and the amounts of a change; without any, the override is removed. Raises ``Refused``."""
     try:
         body = json.loads(raw)

@@ -99,7 +99,8 @@ class SignInRoutes:
         return route in self._paths and (route == DISCOVERY or self._sign_in.enabled)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._router(scope, receive, send)
+        # Without LiteLLM's application in the scope, to which the router would leave the response to a wrong method: a 405.
+        await self._router({name: value for name, value in scope.items() if name != "app"}, receive, send)
 
     def routes(self) -> list[Route]:
         """Return the routes for clients."""
