@@ -1086,14 +1086,15 @@ def test_a_last_good_copy_is_told_of(project):
 
 
 def test_the_models_of_a_project(project):
-    """The list names each model with its provider, host, missing variables and fallbacks."""
+    """The list names each model with its provider, host, missing variables and fallbacks, and an empty pool at Claude's."""
     done = run(project, "models")
     lines = {line.split()[0]: line.split() for line in done.stdout.splitlines()}
-    assert lines["claude-*"] == ["claude-*", "Claude", "api.anthropic.com", "claude-*", "ready", "glm", "(not", "ready)"]
+    assert lines["claude-*"][:4] == ["claude-*", "Claude", "api.anthropic.com", "claude-*"]
+    assert " ".join(lines["claude-*"][4:]) == "no credential in the pool glm (not ready)"
     assert lines["glm"][3:] == ["api.z.ai", "glm-5.3", "lacks", "ZAI_API_KEY", "-"]
     rows = {row["name"]: row for row in json.loads(run(project, "models", "--json").stdout)}
     assert rows["openrouter"]["model"] == "qwen/qwen3.6-plus:free"
-    assert (rows["demo"]["ready"], rows["kimi"]["ready"]) == (True, False)
+    assert (rows["demo"]["ready"], rows["kimi"]["ready"], rows["claude-*"]["ready"]) == (True, False, False)
     assert {name: rows[name]["fallbacks"] for name in ("claude-*", "claude-demo")} == {"claude-*": ["glm"], "claude-demo": []}
 
 
