@@ -64,7 +64,7 @@ VARIABLES: Mapping[str, Variable] = {
     "PROXY_USER_TOKENS": Variable("", "a token for each user: name=token, separated by commas", secret=True),
     "PROXY_USER_TOKENS_FILE": Variable("", "the same in a file, one per line; a change applies immediately"),
     "PROXY_SIGNING_KEYS_FILE": Variable("", "the keys of sign-in with `/login`, in a file that all replicas read and write"),
-    "LITELLM_MASTER_KEY": Variable("", "the key for administration; a new .env has one; empty: a random one at each start", secret=True),
+    "LITELLM_MASTER_KEY": Variable("", "the key for administration; empty makes a random one at each start", secret=True),
     "CLAUDE_OAUTH_TOKENS": Variable("", "the pool's Claude OAuth tokens", secret=True),
     "CLAUDE_API_KEYS": Variable("", "the pool's Anthropic API keys, used when no OAuth token is usable", secret=True),
     "CLAUDE_CREDENTIALS_FILE": Variable(
