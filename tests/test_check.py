@@ -120,12 +120,13 @@ def only(findings, *parts):
 
 
 def test_nothing_is_found_in_the_example():
-    """The example with its tokens set has no errors, and the only warnings are the providers' keys that are not set."""
+    """The example with its tokens set has no errors, and the warnings are about keys that are not set; the pool is empty."""
     results = table.run(facts(), table.When.START, table.When.COMMAND)
     found = [finding for _, findings in results for finding in findings]
     assert {finding.problem for finding in found} == {
         *(f"model {name} is not ready" for name in ("glm", "glm-fast", "kimi", "openrouter")),
         "glm, glm-fast are not ready, so these fallbacks are skipped",
+        "the pool has no credential: a request for anthropic/*, claude-* without the user's own Claude login gets an error",
     }
 
 
@@ -1083,6 +1084,21 @@ def test_a_last_good_copy_is_told_of(project):
     done = run(project, "check", "--offline")
     assert "✗" in done.stdout
     assert "a start uses config.last-good.yaml" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("environ", "outcome"),
+    [
+        ({}, "a request for anthropic/*, claude-* without the user's own Claude login gets an error; `claude-proxy pool add"),
+        ({"ZAI_API_KEY": "made-up"}, "without the user's own Claude login goes to the fallback glm"),
+        ({"CLAUDE_TOKEN_MODE": "passthrough"}, ""),
+        ({"CLAUDE_API_KEYS": "sk-ant-api03-made-up"}, ""),
+    ],
+)
+def test_an_empty_pool(environ, outcome):
+    """The check reports whether a fallback responds for Claude while the pool is empty; a user's own login may be right."""
+    found = fallbacks.empty_pool(facts(**environ))
+    only(found, "info the pool has no credential", outcome) if outcome else said(found) == []
 
 
 def test_the_models_of_a_project(project):
