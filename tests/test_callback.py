@@ -293,13 +293,18 @@ def test_a_provider_of_another_name_gets_no_claude_credential():
     assert "made-up-own" not in str(sent.headers)
 
 
-def test_no_credential_is_an_error_that_no_fallback_replaces():
-    """Without any credential the lane's error is the client's, and no other attempt is made."""
-    entrance, proxy = entrance_of(), proxy_of()
+@pytest.mark.parametrize(("mode", "status", "falls_back"), [("rotate", 400, True), ("passthrough", 401, False)])
+def test_no_credential_is_an_error_that_a_fallback_replaces_where_the_pool_is_empty(mode, status, falls_back):
+    """For an empty pool, LiteLLM may try a fallback; for a missing login, no other attempt is made. The error is the lane's."""
+    entrance, proxy = entrance_of(), proxy_of(CLAUDE_TOKEN_MODE=mode)
     client = deploy(CLAUDE, entrance, proxy=proxy)["client"]
     with pytest.raises(Exception, match="No Claude credential"):
         call(client.post("https://api.anthropic.com/v1/messages"), entrance)
-    assert entrance.last.status == 400
+    assert entrance.last.status == status
+    if falls_back:
+        assert deploy(OTHER, entrance, proxy=proxy)["client"]
+        assert entrance.outcome(failed(400, own_refusal(400, "LiteLLM's"))) is entrance.last
+        return
     for kwargs in (CLAUDE, OTHER, GROQ):
         with pytest.raises(AttemptRefused):
             deploy(kwargs, entrance, proxy=proxy)

@@ -120,12 +120,13 @@ def only(findings, *parts):
 
 
 def test_nothing_is_found_in_the_example():
-    """The example with its tokens set has no errors, and the only warnings are the providers' keys that are not set."""
+    """The example with its tokens set has no errors, and the warnings are about keys that are not set; the pool is empty."""
     results = table.run(facts(), table.When.START, table.When.COMMAND)
     found = [finding for _, findings in results for finding in findings]
     assert {finding.problem for finding in found} == {
         *(f"model {name} is not ready" for name in ("glm", "glm-fast", "kimi", "openrouter")),
         "glm, glm-fast are not ready, so these fallbacks are skipped",
+        "the pool has no credential: a request for anthropic/*, claude-* without the user's own Claude login gets an error",
     }
 
 
@@ -1085,15 +1086,31 @@ def test_a_last_good_copy_is_told_of(project):
     assert "a start uses config.last-good.yaml" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("environ", "outcome"),
+    [
+        ({}, "a request for anthropic/*, claude-* without the user's own Claude login gets an error; `claude-proxy pool add"),
+        ({"ZAI_API_KEY": "made-up"}, "without the user's own Claude login goes to the fallback glm"),
+        ({"CLAUDE_TOKEN_MODE": "passthrough"}, ""),
+        ({"CLAUDE_API_KEYS": "sk-ant-api03-made-up"}, ""),
+    ],
+)
+def test_an_empty_pool(environ, outcome):
+    """The check reports whether a fallback responds for Claude while the pool is empty; a user's own login may be right."""
+    found = fallbacks.empty_pool(facts(**environ))
+    only(found, "info the pool has no credential", outcome) if outcome else said(found) == []
+
+
 def test_the_models_of_a_project(project):
-    """The list names each model with its provider, host, missing variables and fallbacks."""
+    """The list names each model with its provider, host, missing variables and fallbacks, and an empty pool at Claude's."""
     done = run(project, "models")
     lines = {line.split()[0]: line.split() for line in done.stdout.splitlines()}
-    assert lines["claude-*"] == ["claude-*", "Claude", "api.anthropic.com", "claude-*", "ready", "glm", "(not", "ready)"]
+    assert lines["claude-*"][:4] == ["claude-*", "Claude", "api.anthropic.com", "claude-*"]
+    assert " ".join(lines["claude-*"][4:]) == "no credential in the pool glm (not ready)"
     assert lines["glm"][3:] == ["api.z.ai", "glm-5.3", "lacks", "ZAI_API_KEY", "-"]
     rows = {row["name"]: row for row in json.loads(run(project, "models", "--json").stdout)}
     assert rows["openrouter"]["model"] == "qwen/qwen3.6-plus:free"
-    assert (rows["demo"]["ready"], rows["kimi"]["ready"]) == (True, False)
+    assert (rows["demo"]["ready"], rows["kimi"]["ready"], rows["claude-*"]["ready"]) == (True, False, False)
     assert {name: rows[name]["fallbacks"] for name in ("claude-*", "claude-demo")} == {"claude-*": ["glm"], "claude-demo": []}
 
 

@@ -185,11 +185,12 @@ async def test_whose_credential(pooled, variables, sent, key, used):
 
 
 async def test_without_any_credential():
-    """With neither pool nor key nor login nothing is sent, and the client reads what would help; no fallback hides it."""
-    for mode, refusal, status in (("rotate", NO_CREDENTIAL, 400), ("passthrough", NO_LOGIN, 401)):
+    """Without pool, key and login nothing is sent. A fallback may respond for an empty pool, but not for a missing login."""
+    for mode, refusal, status, final in (("rotate", NO_CREDENTIAL, 400, False), ("passthrough", NO_LOGIN, 401, True)):
         lanes = Lanes(pooled=False, CLAUDE_TOKEN_MODE=mode)
         outcome = await lanes.attempt(Received())
-        assert (outcome.refusal, outcome.status, outcome.final, lanes.upstream.sent) == (refusal, status, True, [])
+        assert (outcome.refusal, outcome.status, outcome.final, lanes.upstream.sent) == (refusal, status, final, [])
+        assert final or outcome.why == "no credential in the pool"
 
 
 @pytest.mark.parametrize(
@@ -246,7 +247,9 @@ async def test_a_request_of_a_group_without_a_credential():
     lanes, received = Lanes(Response(200, json={})), Received(user="Anna")
     (one,) = [each.credential for each in lanes.pool.snapshot()]
     lanes.pool.replace_credentials([replace(one, terms=Terms(groups=frozenset({"red"})))])
-    assert (await lanes.attempt(received)).refusal == NO_GROUP_CREDENTIAL
+    outcome = await lanes.attempt(received)
+    assert (outcome.refusal, outcome.final) == (NO_GROUP_CREDENTIAL, False)
+    assert outcome.why == "no credential of the pool is for this user"
     assert (NO_GROUP_CREDENTIAL.status, lanes.upstream.sent) == (400, [])
     lanes.lane._groups = lambda: PoolGroups({"anna": frozenset({"red"})}, {})
     assert await lanes.attempt(Received(user="Anna")) == DONE

@@ -22,15 +22,16 @@ def events(body):
 @pytest.mark.parametrize(
     ("missing", "size", "says", "says_not"),
     [
-        ({"glm": ("A",)}, 0, ["glm: not ready, set A in", "claude-proxy pool add", "No key is missing for: demo."], []),
+        ({"glm": ("A",)}, 0, ["glm: not ready, set A in", "claude-proxy pool add", "Ready models: demo."], []),
+        ({"glm": ()}, 0, ["Claude: no credential in the pool.", "Ready models: demo."], ["glm"]),
         ({"glm": ("A", "B")}, 1, ["set A and B", "1 credential in the pool"], ["pool add"]),
-        ({}, 3, ["3 credentials in the pool", "No key is missing for: demo, glm."], ["not ready"]),
-        ({"glm": ("A",), "demo": ("B",)}, 0, ["demo: not ready", "Every model lacks a key."], []),
+        ({}, 3, ["3 credentials in the pool", "Ready models: demo, glm."], ["not ready"]),
+        ({"glm": ("A",), "demo": ("B",)}, 0, ["demo: not ready", "Ready models: none."], []),
     ],
-    ids=["no-credential", "one-credential", "nothing-missing", "nothing-ready"],
+    ids=["no-credential", "of-claude", "one-credential", "nothing-missing", "nothing-ready"],
 )  # fmt: skip
 def test_text(missing, size, says, says_not):
-    """The text says that the proxy works, the size of the pool, and which variables each model lacks."""
+    """The text says that the proxy works, the size of the pool, what each model lacks, and which models are ready."""
     text = demo.text(["demo", "glm"], missing, size)
     assert text.startswith("The proxy works")
     assert all(part in text for part in says)

@@ -21,6 +21,7 @@ from claude_proxy.config import budgets, client_models, groups, model_access, pr
 from claude_proxy.config import models as config
 from claude_proxy.config.settings import SECRET_NAMES, VARIABLES
 from claude_proxy.providers import demo, fetching, summary
+from claude_proxy.providers.endpoints import Hosts
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -160,7 +161,7 @@ def test_fallbacks_name_models():
 def test_demo_answer_is_the_one_in_readme():
     """The answer that README shows is what the demo says on a fresh clone."""
     loaded = config.load(ROOT / "config.yaml.example")
-    answer = demo.text(config.model_names(loaded), config.unset_variables(loaded, {}), 0)
+    answer = demo.text(config.model_names(loaded), config.not_ready(loaded, {}, Hosts(), no_pool=True), 0)
     assert answer in README
 
 

@@ -14,6 +14,7 @@ from claude_proxy.config.models import (
     ConfigError,
     load,
     model_names,
+    not_ready,
     redis_url,
     unset_variables,
     variables,
@@ -258,6 +259,26 @@ def test_what_follows_from_a_configuration():
     config.replace({"claude_proxy": {"users": {"anna": {"models": ["kimi"]}}}})
     assert (config.features, config.routing.num_retries, config.listed, config.unset) == ((), 2, frozenset(), {})
     assert config.limits.patterns
+
+
+@pytest.mark.parametrize(
+    ("environ", "no_pool", "found"),
+    [
+        ({}, True, {"claude-*": (), "glm": ("ZAI",)}),
+        ({"ZAI": "made-up"}, True, {"claude-*": ()}),
+        ({}, False, {"glm": ("ZAI",)}),
+    ],
+)
+def test_models_that_are_not_ready(environ, no_pool, found):
+    """A model lacks its variables, or Claude lacks a credential; one entry of a name that is ready is enough."""
+    entries = [
+        ("claude-*", {"model": "anthropic/claude-*"}),
+        ("claude-keyed", {"model": "anthropic/claude-x"}),
+        ("claude-keyed", {"model": "anthropic/claude-x", "api_key": "sk-ant-made-up"}),
+        ("glm", {"model": "anthropic/glm", "api_base": "https://glm.example", "api_key": "os.environ/ZAI"}),
+    ]
+    config = {"model_list": [{"model_name": name, "litellm_params": params} for name, params in entries]}
+    assert not_ready(config, environ, Hosts(), no_pool=no_pool) == found
 
 
 def test_deployments_are_those_that_litellms_router_finds():

@@ -58,8 +58,17 @@ def test_from_the_first_to_the_last(pool):
     assert entries(pool) == [anna | {"paused": True}]
     assert pool("resume", "anna").err.startswith("Resumed anna. ")
     assert entries(pool) == [anna]
-    assert "sessions move" in pool("remove", "anna").err
+    assert "Its sessions move to other credentials" in pool("remove", "anna").err
     assert entries(pool) == []
+
+
+def test_the_last_one_is_removed(pool):
+    """Without another credential, no session can move: the message says that the pool is empty, and what to do."""
+    (pool.folder / ".env").write_text("")
+    pool("add", "anna", secret=A)
+    removed = pool("remove", "anna").err
+    assert "The pool has no more credentials; `claude-proxy pool add LABEL` adds one." in removed
+    assert "sessions" not in removed
 
 
 def test_a_secret_is_typed_and_not_shown(pool, monkeypatch):

@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from claude_proxy.check import listing
 from claude_proxy.check.facts import Facts
-from claude_proxy.check.findings import Finding, error, warning
+from claude_proxy.check.findings import Finding, error, info, warning
 from claude_proxy.check.models import is_served, nearest, overlap, served_names, unready
 from claude_proxy.config.routing import VALIDATED_FALLBACKS
 
@@ -65,6 +66,21 @@ def unready_fallbacks(facts: Facts) -> Iterator[Finding]:
         verb = "is not ready, so this fallback is" if len(skipped) == 1 else "are not ready, so these fallbacks are"
         place = facts.at("router_settings", "fallbacks")
         yield warning(place, f"{names} {verb} skipped", "set the key of each, or name other models")
+
+
+def empty_pool(facts: Facts) -> Iterator[Finding]:
+    """What happens to a request for Claude while the pool has no credential."""
+    rows = listing.rows(facts)
+    ready = [row.name for row in rows if row.ready]
+    outcomes: dict[str, list[str]] = {}
+    for row in rows:
+        if row.no_credential:
+            responds = next((name for name in row.fallbacks if is_served(name, ready)), "")
+            outcomes.setdefault(f"goes to the fallback {responds}" if responds else "gets an error", []).append(row.name)
+    for outcome, names in outcomes.items():
+        listed = ", ".join(dict.fromkeys(names))
+        problem = f"the pool has no credential: a request for {listed} without the user's own Claude login {outcome}"
+        yield info("", problem, "`claude-proxy pool add LABEL` adds a credential")
 
 
 def _shape(facts: Facts, section: str, setting: str) -> Iterator[Finding]:

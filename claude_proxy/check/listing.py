@@ -8,6 +8,7 @@ from typing import Any
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.models import claude_hosts, provider_of, resolved
 from claude_proxy.config import models
+from claude_proxy.config.settings import TokenMode
 from claude_proxy.providers.endpoints import OPENAI_HOST, Hosts, Origin, Provider, fallback_models
 
 # The name of a provider in the list; for every other provider it is LiteLLM's prefix.
@@ -17,7 +18,7 @@ TITLES = ("MODEL", "PROVIDER", "HOST", "SENT AS", "STATE", "FALLBACKS", "ACCESS 
 
 @dataclass(frozen=True)
 class Row:
-    """One entry of model_list. ``missing`` holds the variables that are not set; without any it is ready."""
+    """One entry of model_list. ``missing`` has its unset variables, ``no_credential`` is whether it needs the empty pool."""
 
     name: str
     provider: str
@@ -26,10 +27,11 @@ class Row:
     missing: tuple[str, ...]
     fallbacks: tuple[str, ...]
     access_groups: tuple[str, ...]
+    no_credential: bool = False
 
     @property
     def ready(self) -> bool:
-        return not self.missing
+        return not self.missing and not self.no_credential
 
 
 def rows(facts: Facts) -> list[Row]:
@@ -78,7 +80,13 @@ def _row(entry: Mapping[str, Any], facts: Facts, hosts: Hosts) -> Row:
         # The demo always responds by itself.
         fallbacks=() if provider is Provider.DEMO else chain(name, _fallbacks(facts)),
         access_groups=tuple(str(group) for group in groups) if isinstance(groups, list) else (),
+        no_credential=provider is Provider.CLAUDE and not params.get("api_key") and _pool_is_empty(facts),
     )
+
+
+def _pool_is_empty(facts: Facts) -> bool:
+    """Whether requests need a credential of the pool, and the pool has none."""
+    return facts.settings is not None and facts.settings.mode is TokenMode.ROTATE and not facts.settings.credentials
 
 
 def _host(params: Mapping[str, Any], provider: Provider, hosts: Hosts, facts: Facts) -> str:
@@ -102,6 +110,7 @@ def _fallbacks(facts: Facts) -> list[dict[str, list[str]]]:
 
 
 def _cells(row: Row, unready: Collection[str]) -> tuple[str, ...]:
-    state = "ready" if row.ready else f"lacks {', '.join(row.missing)}"
+    state = "no credential in the pool" if row.no_credential else "ready"
+    state = f"lacks {', '.join(row.missing)}" if row.missing else state
     fallbacks = " > ".join(f"{name} (not ready)" if name in unready else name for name in row.fallbacks)
     return row.name, row.provider, row.host, row.model, state, fallbacks, ", ".join(row.access_groups)

@@ -106,6 +106,7 @@ CHECKS: tuple[Check, ...] = (
     Check("the users and groups with managed settings exist", managed_settings.unknown_names, needs=Needs.CONFIG),
     Check("every fallback is a model that is served", fallbacks.fallbacks, needs=Needs.MODELS),
     Check("every fallback has its key", fallbacks.unready_fallbacks, When.COMMAND, Needs.MODELS),
+    Check("it is known what responds for Claude", fallbacks.empty_pool, When.COMMAND, Needs.MODELS),
     Check("every rule that chooses a model can apply", rules.rules, When.COMMAND, Needs.MODELS),
     Check("the models that Claude Code requests are served", models.claude_code_names, needs=Needs.MODELS),
     Check("no model is Claude by its name only", models.claude_names_elsewhere, When.COMMAND, Needs.MODELS),

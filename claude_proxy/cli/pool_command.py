@@ -79,7 +79,11 @@ def resume(options: Options) -> None:
 def remove(options: Options) -> None:
     """Remove a credential."""
     credentials_edit.remove(_path(), _pool(), options.label)
-    tell(f"Removed {options.label}. Its sessions move to other credentials at their next request. {APPLIES}")
+    if _pool():
+        words = "Its sessions move to other credentials at their next request."
+    else:
+        words = "The pool has no more credentials; `claude-proxy pool add LABEL` adds one."
+    tell(f"Removed {options.label}. {words} {APPLIES}")
 
 
 def show_list(options: Options) -> None:

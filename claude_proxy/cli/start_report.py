@@ -17,7 +17,7 @@ from claude_proxy.config import models, static_token
 from claude_proxy.config.deployments import likely_endpoint
 from claude_proxy.config.settings import LogFormat, Settings, TokenMode
 from claude_proxy.config.ways import DIRECTLY, ways
-from claude_proxy.providers.endpoints import Hosts, Provider
+from claude_proxy.providers.endpoints import Hosts
 
 LOGGER = "claude_proxy.start"
 # What Claude's models lack without a credential in the pool.
@@ -97,7 +97,8 @@ def _access(settings: Settings, *, generated: bool) -> Iterator[Line]:
 
 
 def _models(settings: Settings, loaded: Mapping[str, Any]) -> Iterator[Line]:
-    lacking = missing(settings, loaded)
+    no_pool = settings.mode is TokenMode.ROTATE and not settings.credentials
+    lacking = models.not_ready(loaded, os.environ, Hosts(settings.claude_base), no_pool=no_pool)
     ready = [name for name in models.model_names(loaded) if name not in lacking]
     yield Line(f"Ready models: {', '.join(ready) or 'none'}.")
     by_need: dict[tuple[str, ...], list[str]] = {}
@@ -105,7 +106,7 @@ def _models(settings: Settings, loaded: Mapping[str, Any]) -> Iterator[Line]:
         by_need.setdefault(needs, []).append(name)
     candidates = set_variables(loaded, os.environ, os.environ)
     for needs, names in by_need.items():
-        words = NO_CREDENTIAL if needs == (NO_CREDENTIAL,) else f"Set {' and '.join(needs)} in .env."
+        words = f"Set {' and '.join(needs)} in .env." if needs else NO_CREDENTIAL
         meant = [f" Did you mean {one}, which is set?" for one in set_instead(needs, candidates).values()]
         yield Line(f"Not ready: {', '.join(names)}. {words}{meant[0] if meant else ''}")
     if skipped := sorted(fallback_targets(loaded) & lacking.keys()):
@@ -116,25 +117,6 @@ def fallback_targets(loaded: Mapping[str, Any]) -> set[str]:
     """Return the models that the fallbacks of config.yaml name."""
     entries = (loaded.get("router_settings") or {}).get("fallbacks") or ()
     return {str(target) for entry in entries for targets in entry.values() for target in targets}
-
-
-def missing(settings: Settings, loaded: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """Return, for each model that is not ready, the variables to set; ``NO_CREDENTIAL`` for Claude with an empty pool."""
-    unset = models.unset_variables(loaded, os.environ)
-    hosts = Hosts(settings.claude_base)
-    no_pool = settings.mode is TokenMode.ROTATE and not settings.credentials
-    found: dict[str, tuple[str, ...]] = {}
-    ready: set[str] = set()
-    for entry in loaded.get("model_list") or ():
-        name, params = entry["model_name"], entry["litellm_params"]
-        provider = hosts.provider(str(params["model"]), params.get("custom_llm_provider"), params.get("api_base"))
-        if name in unset:
-            found.setdefault(name, unset[name])
-        elif no_pool and provider is Provider.CLAUDE and not params.get("api_key"):
-            found.setdefault(name, (NO_CREDENTIAL,))
-        else:
-            ready.add(name)
-    return {name: needs for name, needs in found.items() if name not in ready}
 
 
 def _lanes(settings: Settings, loaded: Mapping[str, Any], path: Path) -> Iterator[Line]:

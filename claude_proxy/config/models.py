@@ -29,7 +29,7 @@ from claude_proxy.config import (
 from claude_proxy.config.deployments import Deployment, EndpointLookup, deployment, no_endpoint
 from claude_proxy.config.routing import Routing
 from claude_proxy.providers import fetching
-from claude_proxy.providers.endpoints import Hosts
+from claude_proxy.providers.endpoints import Hosts, Provider
 from claude_proxy.providers.model_names import listed_names
 
 _VARIABLE = re.compile(r"os\.environ/([A-Za-z_][A-Za-z0-9_]*)")
@@ -185,6 +185,28 @@ def unset_variables(config: Mapping[str, Any], environ: Mapping[str, str]) -> di
         if unset:
             missing[model["model_name"]] = tuple(unset)
     return missing
+
+
+def not_ready(
+    config: Mapping[str, Any], environ: Mapping[str, str], hosts: Hosts, *, no_pool: bool
+) -> dict[str, tuple[str, ...]]:
+    """Return, for each model that is not ready, the variables to set; none for Claude's models if the pool is empty.
+
+    ``no_pool`` is whether requests need a credential of the pool, and the pool has none.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    ready: set[str] = set()
+    unset = unset_variables(config, environ)
+    for entry in config.get("model_list") or ():
+        name, params = entry["model_name"], entry["litellm_params"]
+        provider = hosts.provider(str(params["model"]), params.get("custom_llm_provider"), params.get("api_base"))
+        if name in unset:
+            found.setdefault(name, unset[name])
+        elif no_pool and provider is Provider.CLAUDE and not params.get("api_key"):
+            found.setdefault(name, ())
+        else:
+            ready.add(name)
+    return {name: needs for name, needs in found.items() if name not in ready}
 
 
 def referring_parameters(config: Mapping[str, Any]) -> dict[str, frozenset[str]]:

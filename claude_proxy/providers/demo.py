@@ -7,15 +7,18 @@ from typing import Any
 
 
 def text(models: Sequence[str], missing: Mapping[str, Sequence[str]], pool_size: int) -> str:
-    """Return the demo's text: the proxy works, the size of the pool, and which keys are missing."""
+    """Return the demo's text: the proxy works, the size of the pool, which keys are missing, and which models are ready.
+
+    ``missing`` has the variables that each model lacks; none for a model of Claude that lacks a credential.
+    """
     lines = ["The proxy works: it made this response itself and called no model.", ""]
     if pool_size:
         lines.append(f"Claude: {pool_size} credential{'s' if pool_size > 1 else ''} in the pool.")
     else:
         lines.append("Claude: no credential in the pool. Add one with claude-proxy pool add LABEL, or let clients use theirs.")
-    lines += [f"{model}: not ready, set {' and '.join(missing[model])} in .env" for model in models if model in missing]
+    lines += [f"{model}: not ready, set {' and '.join(missing[model])} in .env" for model in models if missing.get(model)]
     ready = [model for model in models if model not in missing]
-    lines.append(f"No key is missing for: {', '.join(ready)}." if ready else "Every model lacks a key.")
+    lines.append(f"Ready models: {', '.join(ready) or 'none'}.")
     return "\n".join(lines)
 
 

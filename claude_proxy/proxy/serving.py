@@ -118,8 +118,8 @@ class Serving:
     async def count_tokens(self, request: Request, target: Target, outlet: ClientResponse, journal: Journal) -> Outcome:
         """Count the tokens of a request: Claude's own count with a credential, otherwise an estimate.
 
-        Claude Code repeats a refused count as a billed request (thirteen times for ``/context``), so a rate-limited Claude
-        also leads to an estimate.
+        Claude Code repeats a refused count as a billed request (thirteen times for ``/context``), so a Claude
+        without a usable credential also leads to an estimate.
         """
         one = target.deployments[0]
         if one.lane is Lane.CLAUDE:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from claude_proxy.access.request_limits import RequestLimits
 from claude_proxy.config.client_models import CurrentModels, ListedWindow
 from claude_proxy.config.deployments import Lane
-from claude_proxy.config.models import ActiveConfig, model_names
+from claude_proxy.config.models import ActiveConfig, model_names, not_ready
 from claude_proxy.config.outbound_proxies import OutboundProxies
 from claude_proxy.config.pool_watcher import PoolWatcher
-from claude_proxy.config.settings import Settings
+from claude_proxy.config.settings import Settings, TokenMode
 from claude_proxy.config.signing_keys import NO_PLACE, Place
 from claude_proxy.config.users import folded
 from claude_proxy.credentials.credential import Credential
@@ -287,7 +287,9 @@ class App:
         await self.client.close()
 
     def _demo_text(self) -> str:
-        return demo.text(model_names(self.config.loaded), self.config.unset, len(self.pool))
+        loaded, empty = self.config.loaded, self.settings.mode is TokenMode.ROTATE and not len(self.pool)
+        missing = not_ready(loaded, self.config.environ, self.hosts, no_pool=empty)
+        return demo.text(model_names(loaded), missing, len(self.pool))
 
     def _store_status(self) -> StoreStatus:
         sync = self._sync

@@ -118,17 +118,29 @@ def test_an_answer_about_the_request_is_the_clients(pooled, upstream, status, ki
 
 
 def test_passthrough_sends_the_clients_own_credential(poolless, upstream):
-    """An empty pool falls back to the client's own credential, as it came; with none there is a clear error at once."""
+    """An empty pool falls back to the client's own credential, as it came; with none the client gets a clear error."""
     assert poolless.ask(question("claude-sonnet-5"), authorization=f"Bearer {CLIENT_TOKEN}").status_code == 200
     assert poolless.ask(question("claude-sonnet-5"), x_api_key=API_KEY).status_code == 200
     first, second = upstream.asked
     assert (first.header("authorization"), first.header("x-api-key")) == (f"Bearer {CLIENT_TOKEN}", None)
     assert "oauth-2025-04-20" in first.header("anthropic-beta")
     assert (second.header("authorization"), second.header("x-api-key")) == (None, API_KEY)
-    refusal = poolless.ask(question("anthropic/claude-sonnet-5"))
+    refusal = poolless.ask(question("claude-sonnet-5"))
     assert (refusal.status_code, refusal.headers["x-should-retry"]) == (400, "false")
     assert "No Claude credential" in refusal.json()["error"]["message"]
     assert len(upstream.asked) == 2
+
+
+def test_a_fallback_responds_for_an_empty_pool(poolless, upstream):
+    """With an empty pool, a ready fallback responds; the log has the cause. Without the fallback, the client gets the error."""
+    answer = poolless.ask(question("claude-fallback-x"))
+    assert (answer.status_code, answer_text(answer), answer.json()["model"]) == (200, "from glm", "claude-fallback-x")
+    assert [seen.json["model"] for seen in upstream.asked] == ["glm-5"]
+    (line,) = poolless.logged("model=claude-fallback-x")
+    assert "anthropic/claude-fallback-x: failed over to anthropic/glm-5 (no credential in the pool)" in line
+    refusal = poolless.ask(question("claude-fallback-x"), x_claude_proxy_fallbacks="none")
+    assert (refusal.status_code, len(upstream.asked)) == (400, 1)
+    assert "No Claude credential" in refusal.json()["error"]["message"]
 
 
 def test_a_deployments_own_key_is_the_last_resort(poolless, upstream):

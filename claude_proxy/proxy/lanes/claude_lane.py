@@ -90,8 +90,9 @@ class ClaudeLane:
         requester = self._groups().requester(request.user, *names, groups=request.groups, known=self._pool.groups)
         source = await offloaded(len(request.raw), self._source, attempt, scope, requester)
         if source is None:
-            refusal = NO_CREDENTIAL if self._mode(request) is TokenMode.ROTATE else NO_LOGIN
-            return failed(refusal.status, refusal, final=True)
+            if self._mode(request) is TokenMode.ROTATE:
+                return failed(NO_CREDENTIAL.status, NO_CREDENTIAL, of_pool=True, cause="no credential in the pool")
+            return failed(NO_LOGIN.status, NO_LOGIN, final=True)
         attempt.journal.of_client = not source.pooled and request.client.credential is not None
         rotation = Rotation(
             source,
@@ -115,7 +116,9 @@ class ClaudeLane:
                 if outcome is not None:
                     return outcome
         except NoCredentialAvailable:
-            return failed(429, self._pool_refusal(scope, requester), of_pool=True)
+            refusal = self._pool_refusal(scope, requester)
+            cause = "no credential of the pool is for this user" if refusal is NO_GROUP_CREDENTIAL else ""
+            return failed(429, refusal, of_pool=True, cause=cause)
         except UpstreamError as error:
             return _unreachable(error)
         finally:
