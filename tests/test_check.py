@@ -748,6 +748,49 @@ def test_a_client_without_an_address_is_not_reported_to_reach_the_proxy(monkeypa
     assert table.run(given, table.When.ONLINE) == []
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"ANTHROPIC_BASE_URL": "http://127.0.0.1:1/v1"},
+        {"ANTHROPIC_AUTH_TOKEN": f"Bearer {STATIC}"},
+        {"ANTHROPIC_AUTH_TOKEN": ""},
+        {"ANTHROPIC_CUSTOM_HEADERS": "x-claude-token-mode: passthru"},
+    ],
+)
+def test_an_error_of_the_file_is_not_reported_again_by_a_request(monkeypatch, wrong):
+    """No request is sent with an address, a token or headers that the file itself shows to be wrong."""
+    requests = table.CHECKS[-1:]
+    client_checks = [one for one in table.CHECKS if one.find in (client.client_file, client.client_variables)]
+    monkeypatch.setattr(table, "CHECKS", (*client_checks, *requests))
+    given = facts(client_settings={"ANTHROPIC_BASE_URL": "http://127.0.0.1:1", "ANTHROPIC_AUTH_TOKEN": STATIC} | wrong)
+    results = table.run(given, *table.When)
+    assert [check.title for check, _ in results] == [one.title for one in client_checks]
+    assert [one.level.value for _, found in results for one in found].count("error") == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "count"), [("50m", 1), ("3_000_000", 1), ("-5", 1), ("3000000", 0), ("3000000.0", 0), (" 600000 ", 0), ("", 0)]
+)
+def test_a_time_is_a_number_of_milliseconds(value, count):
+    """A time with a unit is an error; a whole number, also as JSON has it, is none."""
+    found = said(client.client_variables(facts(client_settings={"API_TIMEOUT_MS": value})))
+    assert len(found) == count
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"},
+        {"CLAUDE_CODE_ENABLE_GATEWAY_MODEL_DISCOVERY": "1"},
+    ],
+    ids=["quiet", "discovery"],
+)
+def test_a_client_with_nothing_to_say(more):
+    """Nothing is reported with telemetry turned off, nor with the discovery of models, which needs it."""
+    right = {"ANTHROPIC_BASE_URL": "http://127.0.0.1:4000", "ANTHROPIC_AUTH_TOKEN": STATIC}
+    assert said(client.client_file(facts(client_settings=right | more))) == []
+
+
 # --- what is installed -------------------------------------------------------------------------------------------------------
 
 
@@ -872,6 +915,17 @@ def test_claudes_host(credentials, level):
     config = {"model_list": [entry("claude-*", "anthropic/claude-*")]}
     found = facts(config, ANTHROPIC_API_BASE=base, CLAUDE_OAUTH_TOKENS=credentials)
     only(hosts.hosts(found), level, "ANTHROPIC_API_BASE", "(needed by Claude)")
+
+
+def test_the_place_of_a_default_address():
+    """Where ANTHROPIC_API_BASE has its default, a host that cannot be reached is a problem of the model that needs it."""
+    for base in ({}, {"ANTHROPIC_API_BASE": "https://api.anthropic.com"}):
+        places = {target.origin.host: target.place for target in hosts.targets(facts(**base))}
+        assert places["api.anthropic.com"].startswith("config.yaml line ")
+    (place,) = (
+        one.place for one in hosts.targets(facts(ANTHROPIC_API_BASE="https://gateway.example")) if "Claude" in one.users
+    )
+    assert place.endswith("ANTHROPIC_API_BASE")
 
 
 def test_a_host_without_a_name(monkeypatch):

@@ -63,6 +63,14 @@ def test_ready_models():
     assert models_of({"model_list": [DEMO, CLAUDE, GLM]}).ready({}) == ["demo"]
 
 
+def test_the_demo_is_listed_last():
+    """The list for /model has the demo once, also beside models that are ready, if the user may use it."""
+    assert models_of(LOADED).picker_models(ZAI) == ["glm", "claude-posing", "demo"]
+    assert models_of({"model_list": [DEMO, CLAUDE, GLM]}).picker_models({}) == ["demo"]
+    assert models_of(limited("glm")).picker_models(ZAI, "anna") == ["glm"]
+    assert models_of({"model_list": [GLM]}).picker_models(ZAI) == ["glm"]
+
+
 def test_a_model_of_its_own_comes_first():
     """The rows of a user with a model of their own start with it, and hold each other model once."""
     rows, context = models_of(LOADED).rows(["glm", "claude-posing"], "claude-posing", is_claude=False, context=200_000)

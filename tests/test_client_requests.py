@@ -3,11 +3,12 @@
 import http.server
 import json
 import threading
+from dataclasses import replace
 
 import pytest
 from test_check import STATIC, facts, only
 
-from claude_proxy.check import client_requests
+from claude_proxy.check import client_requests, models
 from claude_proxy.check.client_file import ClientFile
 from claude_proxy.providers.model_names import listing
 
@@ -129,6 +130,18 @@ def test_what_a_model_s_response_means(serve, response, says):
     url, _ = serve((200, {}, OWN_LIST), response)
     findings = [one for one in found(url, ANTHROPIC_MODEL="gml") if "ANTHROPIC_MODEL" in one.place]
     only(findings, "settings.json: ANTHROPIC_MODEL: ", *says)
+
+
+def test_a_model_that_is_not_served_is_one_error(serve):
+    """Where the folder's config.yaml shows that a model is not served, the same response is not reported."""
+    url, seen = serve((200, {}, OWN_LIST), (404, {}, error_of("model: gml is not served")))
+    values = {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_AUTH_TOKEN": STATIC, "ANTHROPIC_MODEL": "gml"}
+    given = replace(facts(), client=ClientFile(values=values))
+    assert len([one for one in models.claude_code_names(given) if "ANTHROPIC_MODEL" in one.place]) == 1
+    online = [*client_requests.unreported_requests(given)]
+    assert not [one for one in online if "ANTHROPIC_MODEL" in one.place]
+    assert "claude-proxy responds there" in online[0].problem
+    assert len(seen) == 2
 
 
 def test_a_token_that_a_program_prints(serve):

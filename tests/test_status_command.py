@@ -135,7 +135,10 @@ def test_a_month_that_is_counted_whole_is_named(project, capsys):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--since", "yesterday"], "'yesterday' is not a number of days such as 7d, or a date such as 2026-11-01."),
+        (
+            ["--since", "week"],
+            "'week' is not today, yesterday, a number of days such as 7d, or a date such as 2026-11-01.",
+        ),
         (["--by", "users"], "'users' is not one of"),
         (["--csv", "--json"], "--csv and --json exclude each other."),
     ],

@@ -38,16 +38,27 @@ def test_usage_is_summed_by_what_is_asked_for():
 
 @pytest.mark.parametrize(
     ("since", "requests"),
-    [("1d", 5), ("2d", 6), ("2026-11-18", 5), ("2026-08-31", 106), ("2026-09-01", 6), ("2026-11-19", 0), ("9999d", 106)],
+    [
+        ("1d", 5),
+        ("2d", 6),
+        ("2026-11-18", 5),
+        ("2026-08-31", 106),
+        ("2026-09-01", 6),
+        ("2026-11-19", 0),
+        ("9999d", 106),
+        ("today", 5),
+        (" Today ", 5),
+        ("yesterday", 6),
+    ],
 )
 def test_usage_since_a_day(since, requests):
-    """``--since`` is a number of days with today, or the first day; a month that holds it is there whole."""
+    """``--since`` is a number of days with today, a name of a day, or the first day; a month that holds it is there whole."""
     assert sum(by("user", first=usage_table.first_day(since, TODAY)).values()) == requests
 
 
-@pytest.mark.parametrize("text", ["", "7", "d", "0d", "-1d", "7w", "10000d", "2026-13-01", "2026-11", "20261101", "yesterday"])
+@pytest.mark.parametrize("text", ["", "7", "d", "0d", "-1d", "7w", "10000d", "2026-13-01", "2026-11", "20261101", "tomorrow"])
 def test_what_is_not_a_day(text):
-    """Everything else than ``7d`` and a date is refused."""
+    """Everything else than ``today``, ``yesterday``, ``7d`` and a date is refused."""
     with pytest.raises(ValueError):  # noqa: PT011 - whatever a date says
         usage_table.first_day(text, TODAY)
 

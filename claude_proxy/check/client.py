@@ -2,15 +2,15 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import urlsplit
 
 from claude_proxy.access.routes import is_open
 from claude_proxy.check import names
 from claude_proxy.check.client_file import ClientFile
 from claude_proxy.check.facts import Facts
-from claude_proxy.check.findings import Finding, Level, error, warning
-from claude_proxy.check.models import is_private
+from claude_proxy.check.findings import Finding, Level, error, info, warning
+from claude_proxy.check.models import claude_code_names, is_private
 from claude_proxy.config.settings import TokenMode
 from claude_proxy.credentials.credential import is_claude_credential
 from claude_proxy.providers.endpoints import ANTHROPIC_API, Origin
@@ -56,12 +56,17 @@ CLOUDS = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_
 # Headers that the proxy reads, and how alike another name has to be to be taken for a misspelling of one.
 OWN_HEADERS = frozenset({PROXY_TOKEN, TOKEN_MODE, FALLBACKS, SESSION})
 ALIKE_HEADERS = 0.8
+# A number of milliseconds, as JSON and a text may have it.
+_MILLISECONDS = re.compile(r"[0-9]+(?:\.0+)?")
 # The shortest wait for a response, in milliseconds, that is not likely to be a number of seconds.
 SHORTEST_WAIT = 60000
 # How alike two names of variables have to be.
 ALIKE = 0.85
 QUOTES = tuple("\"'`")
 OFF = ("", "0", "false", "no", "off")
+NO_TOKEN = "has no token of the proxy"  # noqa: S105 - words of a finding
+# Lists the proxy's models in /model, which QUIET turns off.
+DISCOVERY = "CLAUDE_CODE_ENABLE_GATEWAY_MODEL_DISCOVERY"
 
 
 def client_file(facts: Facts) -> Iterator[Finding]:
@@ -90,6 +95,21 @@ def client_file(facts: Facts) -> Iterator[Finding]:
     yield from _tokens(facts, found)
 
 
+def keeps_requests_back(facts: Facts) -> bool:
+    """Whether a client's file has no address, or an error in its address, token or headers that a request would show again."""
+    if facts.client is None or not Origin.of(facts.client.values.get(BASE_URL, "").strip()):
+        return True
+    places = {facts.client.place(name) for name in (BASE_URL, AUTH_TOKEN, API_KEY, HEADERS)}
+    found = (one for one in (*client_file(facts), *client_variables(facts)) if one.level is Level.ERROR)
+    return any(one.place in places or one.problem == NO_TOKEN for one in found)
+
+
+def unreported(facts: Facts, found: Iterable[Finding]) -> list[Finding]:
+    """Leave out the errors at a model that is not in this folder's config.yaml, which is reported without a request."""
+    reported = {one.place for one in claude_code_names(facts) if one.level is Level.ERROR}
+    return [one for one in found if one.level is not Level.ERROR or one.place not in reported]
+
+
 def _tokens(facts: Facts, found: ClientFile) -> Iterator[Finding]:
     """A token that is missing, or that is sent where another one should be."""
     values = found.values
@@ -98,15 +118,22 @@ def _tokens(facts: Facts, found: ClientFile) -> Iterator[Finding]:
     has_token = values.get(AUTH_TOKEN) or values.get(API_KEY) or in_headers
     if not has_token and not found.has_helper and not (facts.settings and is_open(facts.settings)):
         remedy = f"write {AUTH_TOKEN}; `claude-proxy settings` prints it"
-        yield error(found.name, "has no token of the proxy", remedy)
+        yield error(found.name, NO_TOKEN, remedy)
     if values.get(AUTH_TOKEN) and values.get(API_KEY):
         problem = f"is set beside {AUTH_TOKEN}; Claude Code sends both and asks which one to use"
         yield warning(found.place(API_KEY), problem, f"remove {API_KEY}")
     api_key = values.get(API_KEY, "")
     is_also_sent = HEADERS if in_headers else API_KEY if api_key and not is_claude_credential(api_key) else ""
-    if is_also_sent and values.get(QUIET, "").lower() in OFF and not (facts.settings and is_open(facts.settings)):
+    is_quiet = values.get(QUIET, "").lower() not in OFF
+    if is_also_sent and not is_quiet and not (facts.settings and is_open(facts.settings)):
         remedy = f'add "{QUIET}": "1"'
         yield warning(found.place(is_also_sent), "Claude Code also sends the token to Anthropic", remedy)
+    elif not is_quiet and values.get(DISCOVERY, "").lower() in OFF:
+        problem = f"{QUIET} is not set, so Claude Code also sends telemetry to Anthropic"
+        yield info(found.name, problem, f'add "{QUIET}": "1" to turn that off')
+    elif is_also_sent == API_KEY and not values.get(AUTH_TOKEN):
+        problem = f"only {QUIET} keeps Claude Code from sending this token to Anthropic too"
+        yield info(found.place(API_KEY), problem, f"write it in {AUTH_TOKEN} instead")
     if replaces_the_login(values):
         problem = "replaces the user's login, which passthrough needs"
         remedy = f"form B: remove {AUTH_TOKEN}; form A: remove {TOKEN_MODE}"
@@ -204,8 +231,10 @@ def _base_url(place: str, value: str, _: Facts) -> Iterator[Finding]:
 
 
 def _wait(place: str, value: str, _: Facts) -> Iterator[Finding]:
-    if value.strip().isdecimal() and int(value) < SHORTEST_WAIT:
-        problem = f"is {int(value)} milliseconds, and a response of a model can take minutes"
+    if value and not _MILLISECONDS.fullmatch(value.strip()):
+        yield error(place, "is not a number of milliseconds", "write one such as 3000000, which is 50 minutes")
+    elif value and float(value) < SHORTEST_WAIT:
+        problem = f"is {float(value):.0f} milliseconds, and a response of a model can take minutes"
         yield warning(place, problem, "write 600000, or remove the line")
 
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from claude_proxy.check.client import API_KEY, AUTH_TOKEN, BASE_URL, HEADERS, misspelt_token_header
+from claude_proxy.check.client import API_KEY, AUTH_TOKEN, BASE_URL, HEADERS, misspelt_token_header, unreported
 from claude_proxy.check.client_file import ClientFile
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, info, warning
@@ -106,6 +106,11 @@ def client_requests(facts: Facts) -> Iterator[Finding]:
             ids = _ids(response)
             yield info(to.place, f"claude-proxy responds there and lists {len(ids)} models for this token")
             yield from _models(http, to, ids)
+
+
+def unreported_requests(facts: Facts) -> Iterator[Finding]:
+    """The same, without the errors that are found without a request: each error is reported once."""
+    yield from unreported(facts, client_requests(facts))
 
 
 def open_client(to: Connection) -> httpx.Client:

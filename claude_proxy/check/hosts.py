@@ -19,7 +19,7 @@ from claude_proxy.check.models import claude_hosts, provider_of, unready
 from claude_proxy.config import oidc, web_search
 from claude_proxy.config.outbound_proxies import outbound_proxies
 from claude_proxy.config.settings import TokenMode
-from claude_proxy.providers.endpoints import BLOCK, DEMO_HOST, Origin, Provider
+from claude_proxy.providers.endpoints import ANTHROPIC_API, BLOCK, DEMO_HOST, Origin, Provider
 
 TIMEOUT = 3.0
 # With a larger difference between two clocks the resets that Anthropic names are wrong. In seconds.
@@ -67,12 +67,13 @@ def targets(facts: Facts) -> list[Target]:
         users = (*known.users, user) if known else (user,)
         found[origin] = Target(origin, users, ready or bool(known and known.ready), known.place if known else place)
 
-    claude = [
-        entry for _, entry in facts.models if provider_of(entry["litellm_params"], anthropic, facts.environ) is Provider.CLAUDE
-    ]
+    claude = [one for one in facts.models if provider_of(one[1]["litellm_params"], anthropic, facts.environ) is Provider.CLAUDE]
     if claude:
         used = settings is None or bool(settings.credentials) or settings.mode is TokenMode.PASSTHROUGH
-        add(anthropic.claude_base, "Claude", facts.dotenv.place("ANTHROPIC_API_BASE"), ready=used)
+        # The default is not the user's doing: then the model that needs the host is the place.
+        is_default = Origin.of(anthropic.claude_base) == Origin.of(ANTHROPIC_API)
+        model = facts.at("model_list", claude[0][0], "litellm_params", "model")
+        add(anthropic.claude_base, "Claude", model if is_default else facts.dotenv.place("ANTHROPIC_API_BASE"), ready=used)
     for place, entry in facts.models:
         params = entry["litellm_params"]
         if provider_of(params, anthropic, facts.environ) is not Provider.CLAUDE and (base := base_of(params, facts)):

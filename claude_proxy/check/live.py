@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from claude_proxy.check.client import keeps_requests_back, unreported
 from claude_proxy.check.client_requests import OWN_WORDS, live_requests
 from claude_proxy.check.endpoints import host_of
 from claude_proxy.check.facts import Facts
@@ -69,7 +70,9 @@ def ask_all(
     if facts.settings is None:
         return []
     # No redirect is followed and no HTTP_PROXY is used, so that tokens are sent to the intended address or nowhere.
-    of_client = [("the models of settings.json respond", live_requests(facts))] if facts.client else []
+    of_client: Results = []
+    if not keeps_requests_back(facts):
+        of_client = [("the models of settings.json respond", unreported(facts, live_requests(facts)))]
     with httpx.Client(timeout=TIMEOUT, follow_redirects=False, trust_env=False) as client:
         return [
             *of_client,

@@ -48,7 +48,7 @@ class Needs(Enum):
     CONFIG = "a config.yaml that is YAML"
     MODELS = "one model_list"
     CLIENT = "a client's settings.json"
-    ADDRESS = "a client's settings.json with an address"
+    ADDRESS = "a client's settings.json without an error in its address, token and headers"
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,9 @@ CHECKS: tuple[Check, ...] = (
     Check("no other program uses the port", listening.port, When.ONLINE),
     Check("every host can be reached", hosts.hosts, When.ONLINE, Needs.MODELS),
     Check("the clock is right", hosts.clock, When.ONLINE),
-    Check("a client with this settings.json reaches the proxy", client_requests.client_requests, When.ONLINE, Needs.ADDRESS),
+    Check(
+        "a client with this settings.json reaches the proxy", client_requests.unreported_requests, When.ONLINE, Needs.ADDRESS
+    ),
 )
 
 
@@ -141,7 +143,7 @@ def _has(facts: Facts, needs: Needs) -> bool:
         Needs.CONFIG: bool(facts.config),
         Needs.MODELS: facts.has_models,
         Needs.CLIENT: facts.client is not None,
-        Needs.ADDRESS: facts.client is not None and client_requests.connection(facts.client) is not None,
+        Needs.ADDRESS: not client.keeps_requests_back(facts),
     }
     return there[needs]
 

@@ -140,7 +140,7 @@ def blocks(settings: Settings, loaded: Mapping[str, Any], options: Options, toke
             url=onboarding.proxy_url(settings, chosen.get("url"), os.environ),
             token=shown, model=one, user=user, form=chosen.get("form") or "a",
             others={variable: name for variable, name in named.items() if name},
-            listed=ready if block.lists else (),
+            listed=known.picker_models(os.environ, user) if block.lists else (),
         )
         for one in models
     ])  # fmt: skip

@@ -20,11 +20,15 @@ from claude_proxy.config.settings import Settings
 from claude_proxy.usage.ledger import DETAIL_DAYS
 
 WATCH_SECONDS = 5.0
+SINCE_HELP = (
+    "Count from this day to now: today, yesterday (so both days), 7d (the last seven days with today), or a date such as "
+    "2026-11-01. Days are UTC."
+)
 CLEAR = "\x1b[H\x1b[2J"
 
 
 class Since(click.ParamType[date]):
-    """A first day: ``7d`` or a date."""
+    """A first day: ``today``, ``yesterday``, ``7d`` or a date."""
 
     name = "since"
 
@@ -35,7 +39,9 @@ class Since(click.ParamType[date]):
         try:
             return usage_table.first_day(value, datetime.now(tz=UTC).date())
         except (ValueError, OverflowError):
-            self.fail(f"{value!r} is not a number of days such as 7d, or a date such as 2026-11-01.", param, ctx)
+            self.fail(
+                f"{value!r} is not today, yesterday, a number of days such as 7d, or a date such as 2026-11-01.", param, ctx
+            )
 
 
 def show_status(options: Options) -> int:
@@ -114,7 +120,7 @@ USAGE = command(
             type=click.Choice([*usage_table.KEYS]),
             help="Sum by this column. Can be repeated. Default: user. With --csv or --json: every line of the ledger.",
         ),
-        click.Option(["--since"], type=Since(), metavar="DAY", help="The first day (UTC): 7d, or a date such as 2026-11-01."),
+        click.Option(["--since"], type=Since(), metavar="DAY", help=SINCE_HELP),
         click.Option(["--csv"], is_flag=True, help="Print CSV."),
         json_option(),
         url_option(),
@@ -122,6 +128,7 @@ USAGE = command(
     about="Show requests, errors and tokens, with their total. Needs the master key.",
     examples=(
         "claude-proxy usage                       # by user",
+        "claude-proxy usage --since today         # of this day (UTC)",
         "claude-proxy usage --by day --since 7d   # the last seven days",
         "claude-proxy usage --by user --by model  # by both",
         "claude-proxy usage --csv > usage.csv     # everything",

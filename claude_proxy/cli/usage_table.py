@@ -24,6 +24,10 @@ USD, UNPRICED, UNKNOWN = NUMBERS.index("usd"), NUMBERS.index("unpriced"), "unkno
 LATER = ("usd", "unpriced")
 
 
+# Names of a first day, and how many days before today it is.
+DAYS_BACK = {"today": 0, "yesterday": 1}
+
+
 class UnknownForm(ValueError):
     """The text is not the ledger of a proxy of this version."""
 
@@ -71,7 +75,9 @@ def since(lines: Iterable[Line], first: date | None) -> list[Line]:
 
 
 def first_day(text: str, today: date) -> date:
-    """Read ``7d``, the last seven days with today, or a date; raise ValueError for another text."""
+    """Read ``today``, ``yesterday``, ``7d`` (the last seven days with today) or a date; raise ValueError for another text."""
+    if (name := text.strip().lower()) in DAYS_BACK:
+        return today - timedelta(days=DAYS_BACK[name])
     if match := re.fullmatch(r"([1-9][0-9]{0,3})d", text.strip()):
         return today - timedelta(days=int(match[1]) - 1)
     if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text.strip()):

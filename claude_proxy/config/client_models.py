@@ -145,6 +145,12 @@ class ClientModels:
         ready = [name for name in names if self._limits.allows(user, name)]
         return [name for name in ready if name not in DEMO_MODELS] or ready[:1]
 
+    def picker_models(self, environ: Mapping[str, str], user: str = "") -> list[str]:
+        """Return the user's models that are ready, and the demo as the last one: it tests the connection without a key."""
+        ready = self.ready(environ, user)
+        demo = [name for name in DEMO_MODELS if name in self.names and self._limits.allows(user, name)]
+        return ready if {*ready} & {*demo} else [*ready, *demo[:1]]
+
     def default(self, environ: Mapping[str, str], user: str = "", *, has_login: bool) -> str | None:
         """Return the model to name: none where a pool or the user's login serves Claude; else the first that is ready."""
         claude = [name for name in self.names if name.startswith("claude-") and self.is_claude(name)]

@@ -21,6 +21,11 @@ claude_proxy:
     anna: {models: [glm, claude-*]}
 """
 CONTENT = "a client with this settings.json reaches the proxy"
+FILE = (
+    "settings.json is complete",
+    "Claude Code's variables have the form that it reads",
+    "the models that Claude Code requests are served",
+)
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +130,8 @@ def client(check, tmp_path):
         done = check("--client-settings", str(path), "--json", *arguments)
         assert not [secret for secret in (STATIC_TOKEN, ANNA, MASTER_KEY, "made-up") if secret in done.stdout + done.stderr]
         checks = {one["check"]: one["findings"] for one in json.loads(done.stdout)["checks"]}
-        found = [*checks[CONTENT], *checks.get("the models of settings.json respond", ())]
+        of_file = [one for title in FILE for one in checks[title] if one["level"] == "error" and one["file"] == path.name]
+        found = [*of_file, *checks.get(CONTENT, ()), *checks.get("the models of settings.json respond", ())]
         return [f"{one['level']} {one['message']}; {one['remedy']}" for one in found]
 
     return found
@@ -198,15 +204,19 @@ def test_what_a_client_is_told_of_its_token(client, running):
     (wrong,) = client(running.url, token="sk-made-up-of-another-proxy")
     assert "line 4: ANTHROPIC_AUTH_TOKEN: the proxy rejects the token (HTTP 401); it is neither PROXY_STATIC_TOKEN" in wrong
     (none,) = client(running.url, token=None)
-    assert "ANTHROPIC_AUTH_TOKEN: is not set, and the proxy needs a token (HTTP 401); `claude-proxy settings` prints it" in none
+    assert (
+        none == "error settings.json: has no token of the proxy; write ANTHROPIC_AUTH_TOKEN; `claude-proxy settings` prints it"
+    )
     right = client(running.url, token=None, ANTHROPIC_CUSTOM_HEADERS=f"x-litellm-api-key: {ANNA}")
     assert right[0].startswith("info ")
 
 
 def test_what_a_client_is_told_of_its_model(client, running):
     """A model that is not served, one that the user may not use, and one without its key are told apart."""
-    (_, unknown, *_) = client(running.url, ANTHROPIC_MODEL="gml")
-    assert "error settings.json line 5: ANTHROPIC_MODEL: gml is not served by this proxy; did you mean glm?" in unknown
+    (unknown,) = (line for line in client(running.url, ANTHROPIC_MODEL="gml") if "ANTHROPIC_MODEL" in line)
+    assert unknown == "error settings.json line 5: ANTHROPIC_MODEL: is gml, which is not served; did you mean glm?"
+    (ending,) = client(f"{running.url}/v1")
+    assert ending.endswith("ANTHROPIC_BASE_URL: ends with /v1, and Claude Code adds /v1/messages by itself; remove /v1")
     (_, forbidden, *_) = client(running.url, token=ANNA, ANTHROPIC_MODEL="gpt")
     assert "error settings.json line 5: ANTHROPIC_MODEL: the user of this token may not use gpt" in forbidden
     (_, keyless, *_) = client(running.url, ANTHROPIC_MODEL="keyless")

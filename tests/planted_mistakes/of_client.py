@@ -120,6 +120,11 @@ ROWS = (
         "settings.json line 4: ANTHROPIC_API_KEY: Claude Code also sends the token to Anthropic",
         'add "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"', level="!",
     ),
+    settings(
+        "a token as an API key with the switch", TOKEN, TOKEN.replace("AUTH_TOKEN", "API_KEY") + QUIET,
+        "settings.json line 4: ANTHROPIC_API_KEY: only CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC keeps Claude Code from sending",
+        "write it in ANTHROPIC_AUTH_TOKEN instead", level="i",
+    ),
     # --- headers, models and switches ---
     settings(
         "a misspelt header for the token", TOKEN, f'    "ANTHROPIC_CUSTOM_HEADERS": "x-litellm-apikey: {STATIC}",\n' + QUIET,
@@ -161,6 +166,15 @@ ROWS = (
     settings(
         "a time in seconds", MODEL, '    "API_TIMEOUT_MS": "600",\n' + MODEL,
         "settings.json line 5: API_TIMEOUT_MS: is 600 milliseconds", "write 600000", level="!",
+    ),
+    settings(
+        "a client's time with a unit", MODEL, '    "API_TIMEOUT_MS": "50m",\n' + MODEL,
+        "settings.json line 5: API_TIMEOUT_MS: is not a number of milliseconds", "write one such as 3000000",
+    ),
+    settings(
+        "telemetry that is not turned off", MODEL, MODEL,
+        "settings.json: CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC is not set, so Claude Code also sends telemetry to Anthropic",
+        'add "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1" to turn that off', level="i",
     ),
     settings(
         "Bedrock beside the proxy", MODEL, '    "CLAUDE_CODE_USE_BEDROCK": "1",\n' + MODEL,
