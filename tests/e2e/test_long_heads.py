@@ -19,7 +19,10 @@ SHAPES = {
     "blanks in a beta": b"anthropic-beta: a%bb\r\n",
     "blanks in a header that nobody knows": b"x-header: a%bb\r\n",
 }
-ROUTES = (b"GET /v1/models", b"GET /health/liveliness", b"GET /pool", b"POST /v1/messages")
+ROUTES = (
+    b"GET /v1/models", b"GET /health/liveliness", b"GET /pool", b"POST /v1/messages",
+    b"GET /.well-known/oauth-authorization-server", b"GET /managed/settings",
+)  # fmt: skip
 
 
 def processor_seconds(proxy: Proxy) -> float:
