@@ -16,6 +16,12 @@ def test_the_defaults(config):
     assert not [*mistakes(config)]
 
 
+@pytest.mark.parametrize("own", [{}, {"sign_in": {}}])
+def test_the_tag_of_projects(own):
+    """The tag of projects is known to sign-in, with or without a section of its own."""
+    assert SignIn.of({"claude_proxy": {"project_tag": "project"} | own}) == SignIn(project_tag="project")
+
+
 def test_the_whole_section():
     """Every key is read."""
     config = section(

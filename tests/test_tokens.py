@@ -68,6 +68,16 @@ def test_the_claims(world):
     assert claims["jti"] != jwt.decode(world.issue().reveal(), options={"verify_signature": False})["jti"]
 
 
+def test_the_tag_of_projects(world):
+    """A token names the tag of projects in the claim that Claude Code reads, if there is one, and is as valid as without."""
+    claims = [jwt.decode(world.issue().reveal(), options={"verify_signature": False})]
+    world.config = SignIn(project_tag="project")
+    token = world.issue()
+    claims.append(jwt.decode(token.reveal(), options={"verify_signature": False}))
+    assert [one.get("billing_group_tag") for one in claims] == [None, "project"]
+    assert world.find(token).name == "anna"
+
+
 @pytest.mark.parametrize(
     ("seconds", "valid"),
     [

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from claude_proxy.config.project_tag import project_tag
 from claude_proxy.config.spelling import unknown
 from claude_proxy.providers.endpoints import BLOCK
 
@@ -32,13 +33,15 @@ class SignIn:
     access_seconds: int = 3600
     refresh_seconds: int = 30 * 86400
     provider: bool = False
+    # The tag under which the client names its user's project; empty: it names none.
+    project_tag: str = ""
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "SignIn":
         """Read a configuration in which ``mistakes`` found no error."""
         found = _section(config)
         if not isinstance(found, dict):
-            return cls()
+            return cls(project_tag=project_tag(config))
         return cls(
             enabled=found.get("enabled") is not False,
             url=str(found.get("url") or "").strip().rstrip("/"),
@@ -46,6 +49,7 @@ class SignIn:
             access_seconds=int((found.get("access_token_minutes") or cls.access_seconds / 60) * 60),
             refresh_seconds=int((found.get("refresh_token_days") or cls.refresh_seconds / 86400) * 86400),
             provider=bool(found.get(PROVIDER)),
+            project_tag=project_tag(config),
         )
 
 

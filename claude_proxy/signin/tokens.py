@@ -24,6 +24,8 @@ ALGORITHM = "HS256"
 # The issuer and the audience: a token of another program is none of this one's.
 NAME = "claude-proxy"
 CLAIMS = ("iss", "aud", "sub", "groups", "iat", "exp", "jti", "sid", "tok")
+# Claude Code reads this claim, and then sends the name of its user's project as a tag of this name.
+TAG = "billing_group_tag"
 # The beginning of every JWT: `{"` in base64.
 PREFIX = "eyJ"
 # Checked tokens that are kept; a token is checked again after they were dropped.
@@ -68,7 +70,8 @@ class AccessTokens:
 
     def issue(self, ring: KeyRing, identity: Identity, session: str) -> tuple[Secret, int]:
         """Return a token for a sign-in, and its lifetime in seconds."""
-        now, lifetime = int(self._clock()), self._config().access_seconds
+        config = self._config()
+        now, lifetime = int(self._clock()), config.access_seconds
         claims = {
             "iss": NAME,
             "aud": NAME,
@@ -79,6 +82,7 @@ class AccessTokens:
             "jti": secrets.token_hex(16),
             "sid": session,
             "tok": _short(identity.token_digest),
+            **({TAG: config.project_tag} if config.project_tag else {}),
         }
         key = ring.signing(now)
         return Secret(jwt.encode(claims, key.secret, algorithm=ALGORITHM, headers={"kid": key.kid})), lifetime
