@@ -284,6 +284,22 @@ async def test_the_demo_names_what_is_served_now(new_app):
     assert "glm" not in app._demo_text()
 
 
+@pytest.mark.parametrize(
+    ("variables", "ready"),
+    [
+        ({"CLAUDE_OAUTH_TOKENS": ""}, "demo"),
+        ({"CLAUDE_OAUTH_TOKENS": "", "CLAUDE_TOKEN_MODE": "passthrough"}, "demo, claude-*"),
+        ({}, "demo, claude-*"),
+    ],
+    ids=["empty-pool", "passthrough", "pool"],
+)
+async def test_the_demo_lists_the_ready_models(new_app, variables, ready):
+    """Claude is ready if the pool has a credential, or if every user has their own login."""
+    claude = {"model_name": "claude-*", "litellm_params": {"model": "anthropic/claude-*"}}
+    app = new_app(loaded={"model_list": [CONFIG["model_list"][0], claude]}, **variables)
+    assert app._demo_text().endswith(f"Ready models: {ready}.")
+
+
 async def test_a_request_that_is_over_is_counted_and_logged(caplog):
     """What the gateway hands out after an answer is in the book of usage, and the end of a setup token is told."""
     app = app_of(CLAUDE_OAUTH_TOKENS="anna@2000-01-01=sk-ant-oat01-made-up-anna")
