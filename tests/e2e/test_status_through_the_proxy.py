@@ -98,7 +98,7 @@ def proxy(shared_upstream: up.Upstream, tmp_path_factory: pytest.TempPathFactory
         assert refused.is_set()
         assert running.ask(question("glm")).status_code == 200
         assert running.ask(question(SCRIPT)).status_code == 404
-        asked.update(["glm", "other"])
+        asked.update(["glm", "unknown model"])
         yield running
 
 
@@ -148,7 +148,7 @@ def test_the_status_is_that_of_all_workers(proxy, asked):
     assert by_label["anna"]["setup_token"]["warning"] == 1
     assert data["store"]["kind"] == "SQLite"
     tokens = sum(row["today"]["input"] + row["today"]["output"] for row in data["models"])
-    assert tokens == (asked.total() - asked["other"]) * (10 + 5)
+    assert tokens == (asked.total() - asked["unknown model"]) * (10 + 5)
 
 
 def test_a_user_sees_no_other_people(proxy):
@@ -231,6 +231,7 @@ def test_the_terminal_shows_it(proxy, asked):
     assert "carla (OAuth token)" in shown.stdout
     assert " 62% 5-hour window" in shown.stdout
     assert SHOWN in shown.stdout
+    assert SHOWN in run("pool", "list", CLAUDE_OAUTH_TOKENS=f"carla={TOKENS['c']}").stdout
     assert "\x1b" not in shown.stdout
     assert "…" not in shown.stdout
     assert json.loads(run("status", "--json").stdout)["pool"] == get(proxy, "/pool").json()["pool"]
