@@ -57,7 +57,11 @@ def test_what_keeps_it_from_being_used(section, environ, words):
         (under("brave"), ["should be a mapping"]),
         (under([]), ["should be a mapping"]),
         (under({}), ["provider should be one of searxng, brave, tavily"]),
-        (under({"provider": "bing"}), ["provider should be one of searxng, brave, tavily"]),
+        (
+            under({"provider": "bing"}),
+            ["provider should be one of searxng, brave, tavily; write one of them, or remove web_search"],
+        ),
+        (under({"provider": "Searxn"}), ["provider should be one of searxng, brave, tavily; did you mean searxng?"]),
         (under({"provider": ["brave"]}), ["provider should be one of"]),
         (under({"provider": "searxng"}), ["searxng needs an api_base"]),
         (under({"provider": "brave"}), ["brave needs an api_key"]),

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from claude_proxy.config.spelling import unknown
+from claude_proxy.config.spelling import nearest, unknown
 from claude_proxy.config.users import folded
 from claude_proxy.providers.endpoints import BLOCK, matches
 
@@ -129,7 +129,9 @@ def _mistakes_of_models(models: object, names: list[str], groups: Mapping[str, t
     # Without any model, every name would be reported; the missing models are reported elsewhere.
     for model in models if names else ():
         if "*" not in model and model not in groups and not any(matches(name, model) for name in names):
-            yield f"{model} is neither a model of model_list nor a group of access_groups"
+            near = nearest(model, [*dict.fromkeys([*names, *groups])])
+            remedy = f"did you mean {near}?" if near else "write a model_name, a pattern such as claude-*, or a group"
+            yield f"{model} is neither a model of model_list nor a group of access_groups; {remedy}"
 
 
 def _spelt_twice(users: Mapping[Any, Any]) -> Iterator[str]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from claude_proxy.config.spelling import unknown
+from claude_proxy.config.spelling import nearest, unknown
 from claude_proxy.credentials.credential import is_claude_credential
 from claude_proxy.providers.endpoints import BLOCK, Origin
 from claude_proxy.providers.search_formats import FORMATS, address
@@ -91,7 +91,10 @@ def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"{at}: {unknown(name, KEYS)}" for name in found if name not in KEYS)
     provider = found.get("provider")
     if not isinstance(provider, str) or provider not in FORMATS:
-        yield f"{at}: provider should be one of {', '.join(FORMATS)}"
+        near = nearest(provider, FORMATS) if isinstance(provider, str) else None
+        # The value is not shown: it may be a key in the wrong line.
+        remedy = f"did you mean {near}?" if near else f"write one of them, or remove {KEY}"
+        yield f"{at}: provider should be one of {', '.join(FORMATS)}; {remedy}"
         return
     known = FORMATS[provider]
     for name, needed in (("api_base", not known.base), ("api_key", known.needs_key)):

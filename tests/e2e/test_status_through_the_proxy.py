@@ -231,6 +231,7 @@ def test_the_terminal_shows_it(proxy, asked):
     assert "carla (OAuth token)" in shown.stdout
     assert " 62% 5-hour window" in shown.stdout
     assert SHOWN in shown.stdout
+    assert SHOWN in run("pool", "list", CLAUDE_OAUTH_TOKENS=f"carla={TOKENS['c']}").stdout
     assert "\x1b" not in shown.stdout
     assert "…" not in shown.stdout
     assert json.loads(run("status", "--json").stdout)["pool"] == get(proxy, "/pool").json()["pool"]

@@ -198,6 +198,12 @@ ROWS = (
     config(
         "a limit to a model that does not exist", END, "claude_proxy:\n  users:\n    anna: {models: [glm-6]}\n" + END,
         "config.yaml line 23: claude_proxy: users: anna: glm-6 is neither a model of model_list nor a group",
+        "; did you mean glm?",
+    ),
+    config(
+        "a limit to a model that is like no other", END, "claude_proxy:\n  users:\n    anna: {models: [acmee]}\n" + END,
+        "config.yaml line 23: claude_proxy: users: anna: acmee is neither a model of model_list nor a group",
+        "; write a model_name, a pattern such as claude-*, or a group",
     ),
     config(
         "a list of models instead of models", END, "claude_proxy:\n  users:\n    anna: [glm]\n" + END,
@@ -206,6 +212,7 @@ ROWS = (
     config(
         "a search provider that does not exist", END, SEARCH.replace("searxng\n", "google\n", 1) + END,
         "config.yaml line 23: claude_proxy: web_search: provider should be one of searxng, brave, tavily",
+        "; write one of them, or remove web_search",
     ),
     config(
         "too many results", END, SEARCH + "    max_results: 100\n" + END,
