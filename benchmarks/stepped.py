@@ -108,7 +108,9 @@ class Flow:
         self._events = events
         self._handlers = handlers
         source = PoolSource(pool, wanted, caller=user, max_wait=max_wait, queues=events.queues)
-        self._rotation = Rotation(source, REQUEST, self.journal, scope=wanted.scope, cooldown=COOLDOWN, clock=events.clock)
+        self._rotation = Rotation(
+            source, REQUEST, self.journal, scope=wanted.scope, cooldown=COOLDOWN, clock=events.clock, redact=str
+        )
         self._response: asyncio.Future[Response] = events.loop.create_future()
         self._task = events.loop.create_task(self._run())
 
