@@ -25,6 +25,16 @@ ERRORS = {
     "forbidden-model": ("model: ... may not use ... on this proxy. Allowed: ...",),
     "full-budget": ("Budget has been exceeded: ... of ... are spent. An administrator can raise it.",),
 }
+# A sign-in with /login, a budget, and the end of the sign-in.
+SIGN_IN = {
+    "sign-in": "Waiting for sign-in to complete in your browser",
+    "sign-in-page": "Confirm the sign-in",
+    "sign-in-phone": "Confirm the sign-in",
+    "budget-75": "You've used 76% of your usage credits",
+    "budget-95": "You've used 96% of your usage credits",
+    "budget-spent": "Your daily budget ($1.00) is spent; it resets on",
+    "signed-out": "Please run /login",
+}
 # Here Claude Code has words of its own.
 UNKNOWN = "There's an issue with the selected model (gml)."
 
@@ -40,6 +50,12 @@ def test_a_picture_shows_what_the_proxy_says(name):
         assert is_said(message)
         parts = [re.escape(part.strip()) for part in message.split("...")]
         assert re.search(".*".join(parts), words(name)), f"{message!r} is not in {name}.txt: make screenshots PICTURE={name}"
+
+
+@pytest.mark.parametrize("name", SIGN_IN)
+def test_a_sign_in(name):
+    """The pictures of a sign-in show each of its steps."""
+    assert SIGN_IN[name] in words(name)
 
 
 def test_no_user_is_sent_to_log_in():
@@ -70,7 +86,7 @@ def test_the_client_is_the_tested_one(name):
     assert f"Claude Code v{release}" in words(name)
 
 
-@pytest.mark.parametrize("name", [*ERRORS, "unknown-model", "model-picker", "pool", "usage"])
+@pytest.mark.parametrize("name", [*ERRORS, "unknown-model", "model-picker", "pool", "usage", *SIGN_IN])
 def test_a_picture_is_small(name):
     """A picture is a PNG that a page loads in a moment."""
     picture = (PICTURES / f"{name}.png").read_bytes()
@@ -80,7 +96,7 @@ def test_a_picture_is_small(name):
 
 def test_every_picture_is_known():
     """No picture lies there that no test knows."""
-    known = {*ERRORS, "unknown-model", "model-picker", "pool", "usage"}
+    known = {*ERRORS, *SIGN_IN, "unknown-model", "model-picker", "pool", "usage"}
     assert {path.stem for path in PICTURES.iterdir()} == known
 
 

@@ -23,6 +23,7 @@ import httpx
 import upstream as up
 from claude_code import require
 from database import Postgres, client
+from interactive_client import InteractiveClient, approve, prove
 from playwright.sync_api import Browser, expect, sync_playwright
 from png import reduce_colours
 from processes import MASTER_KEY, ROOT, STATIC_TOKEN, Proxy, clean_environment, question
@@ -109,6 +110,8 @@ def main() -> None:
                 full_budget(browser, upstream, Path(folder))
             if not wanted or "model-picker" in wanted:
                 model_picker(browser, upstream, Path(folder))
+            if not wanted or "sign-in" in wanted:
+                sign_in(browser, upstream, Path(folder))
             if not wanted or "pool" in wanted:
                 pool_page(browser, upstream, Path(folder))
             browser.close()
@@ -205,6 +208,62 @@ def full_budget(browser: Browser, upstream: up.Upstream, folder: Path) -> None:
             screenshot(browser, running, folder / "full-budget-user", scene)
     finally:
         database.remove()
+
+
+# Nothing is cut off below.
+WHOLE = re.compile("(?!)")
+BUDGET = """  default_budget: {{day: 1}}
+  budget: {{timezone: Europe/Berlin}}
+  sign_in: {{notice: Use your work account.}}
+  prices: {{"claude-*": {{input: 1000, output: 0}}}}
+"""
+
+
+def sign_in(browser: Browser, upstream: up.Upstream, folder: Path) -> None:
+    """Sign in with /login, use up a budget, and be removed."""
+    (folder / "sign-in/.state").mkdir(mode=0o700, parents=True)
+    (folder / "sign-in/.state/users").write_text(f"ben={ANNA}\n")
+    with proxy(upstream, folder / "sign-in", POOL, config=CONFIG + BUDGET) as running:
+        user = InteractiveClient(folder / "sign-in-user", running.url)
+        try:
+            user.start_login()
+            keep(browser, user.terminal, "sign-in", WHOLE)
+            for name, size in (("sign-in-page", (900, 700)), ("sign-in-phone", (360, 740))):
+                page = browser.new_page(viewport={"width": size[0], "height": size[1]}, locale="en-GB")
+                page.goto(user.page)
+                prove(page, ANNA)
+                page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
+                reduce_colours(PICTURES / f"{name}.png")
+                (PICTURES / f"{name}.txt").write_text(page.locator("body").inner_text() + "\n", encoding="utf-8")
+                page.close()
+            approve(browser, user.page, ANNA)
+            user.finish_login()
+            for name, tokens, share in (("", 760, ""), ("budget-75", 200, "76%"), ("budget-95", 100, "96%")):
+                upstream.answer = answering(costing(tokens))
+                user.ask("Why does the test of the cart fail?", "euros.")
+                if name:
+                    user.terminal.wait_for(f"You've used {share} of your usage credits")
+                    keep(browser, user.terminal, name, WHOLE)
+                    user.restart()
+            user.ask("And the quantity?", "Your daily budget")
+            keep(browser, user.terminal, "budget-spent", INPUT)
+            command = [sys.executable, "-m", "claude_proxy", "--project", str(running.home), "user", "remove", "ben"]
+            subprocess.run(command, cwd=ROOT, env=clean_environment(running.home), capture_output=True, check=True)
+            user.ask("Are you there?", "Please run /login")
+            keep(browser, user.terminal, "signed-out", INPUT)
+        finally:
+            user.close()
+
+
+def costing(tokens: int) -> Callable[[up.Seen], up.Reply]:
+    """Claude, with so many tokens for a request of the conversation; the client sends small ones beside it."""
+
+    def answer(seen: up.Seen) -> up.Reply:
+        whole = up.message(up.text("It compares pennies with euros."), model=seen.json["model"])
+        whole["usage"] = {"input_tokens": tokens if len(seen.body) > 20_000 else 0, "output_tokens": 0}
+        return up.Reply(headers={"content-type": "text/event-stream"}, chunks=up.sse(*up.events_of(whole)))
+
+    return answer
 
 
 # Each credential with its terms, how full its windows of five hours and of seven days are, and its state.
