@@ -280,6 +280,10 @@ MORNING = {"ben": 61, "carl": 38, "dora": 24, "eva": 17}
 MODELS = ("claude-opus-5-5", "claude-sonnet-5-5", "claude-opus-5-5", "claude-haiku-5-5", "claude-sonnet-5-5", "glm")
 
 
+# Below the users of the page's proxy.
+BUDGETS = "  default_budget: {{day: 20}}\n  budget: {{month: 2000}}\n"
+
+
 def pool_page(browser: Browser, upstream: up.Upstream, folder: Path) -> None:
     """Draw the page /pool, once the pool has served a morning's requests."""
     home = folder / "pool"
@@ -289,7 +293,7 @@ def pool_page(browser: Browser, upstream: up.Upstream, folder: Path) -> None:
     upstream.answer = answering(as_its_state_says)
     people = {name: f"sk-made-up-token-of-{name}-0123456789" for name in MORNING}
     users = {"PROXY_USER_TOKENS": ",".join(f"{name}={token}" for name, token in people.items())}
-    config = CONFIG.replace("    anna: {{models: [glm, kimi]}}", "    dora: {{groups: [research]}}")
+    config = CONFIG.replace("    anna: {{models: [glm, kimi]}}", "    dora: {{groups: [research]}}\n" + BUDGETS)
     with proxy(upstream, home, (), config=config, **users) as running:
         headers = {"x-litellm-api-key": MASTER_KEY}
         httpx.post(
