@@ -1,4 +1,4 @@
-"""signin/sessions.py: refresh tokens, used once; a stolen one ends its sign-in, a repeated request does not."""
+"""signin/sessions.py: refresh tokens, used once; a repeated request is no second use, and a stolen token is found out."""
 
 import asyncio
 
@@ -14,6 +14,7 @@ from claude_proxy.signin.identity import Identity
 from claude_proxy.signin.sessions import (
     NAME_BYTES,
     REPEAT_SECONDS,
+    SUSPECT_SECONDS,
     InvalidGrant,
     KeysUnavailable,
     Session,
@@ -122,31 +123,50 @@ async def test_a_repeated_request(world):
 
 @pytest.mark.parametrize("later", [0.0, REPEAT_SECONDS + 1, 86400.0])
 async def test_a_token_used_twice(world, later):
-    """Once its successor was used, or too late for a repetition, a token ends its sign-in and the access tokens of it."""
+    """Once its successor was used, or too late for a repetition, a token is refused; the latest one goes on."""
     _, first = await world.sign_in()
     latest = await world.one.refresh(first.refresh_token)
     if later <= REPEAT_SECONDS:
         latest = await world.one.refresh(latest.refresh_token)
     world.now += later
-    with pytest.raises(InvalidGrant):
-        await world.processes[1].refresh(first.refresh_token)
-    with pytest.raises(InvalidGrant):
-        await world.one.refresh(latest.refresh_token)
-    await world.share()
-    assert world.accepts(latest) == [False, False]
+    for process in world.processes:
+        with pytest.raises(InvalidGrant):
+            await process.refresh(first.refresh_token)
+    assert world.accepts(await world.one.refresh(latest.refresh_token)) == [True, True]
 
 
 async def test_an_old_token_of_the_line(world):
-    """Not only the last token of a line is remembered: any earlier one ends it too."""
+    """Any earlier token of a line is refused: a Claude Code that was idle for hours has such a one."""
     _, tokens = await world.sign_in()
     line = [tokens]
     for _ in range(4):
         world.now += 3600
         line.append(await world.one.refresh(line[-1].refresh_token))
+    for old in line[:3]:
+        with pytest.raises(InvalidGrant):
+            await world.one.refresh(old.refresh_token)
+    assert await world.one.refresh(line[-1].refresh_token)
+
+
+@pytest.mark.parametrize(("later", "ends"), [(0.0, True), (SUSPECT_SECONDS, True), (SUSPECT_SECONDS + 1, False)])
+async def test_a_stolen_token(world, later, ends):
+    """A user whose token somebody else has used first has to sign in again, and that ends what the thief has."""
+    (_, stolen), (_, other), (_, of_ben) = await world.sign_in(), await world.sign_in(), await world.sign_in(BEN)
+    of_thief = await world.one.refresh(stolen.refresh_token)
+    world.now += REPEAT_SECONDS + 1
     with pytest.raises(InvalidGrant):
-        await world.one.refresh(line[1].refresh_token)
-    with pytest.raises(InvalidGrant):
-        await world.one.refresh(line[-1].refresh_token)
+        await world.processes[1].refresh(stolen.refresh_token)
+    world.now += later
+    _, again = await world.sign_in()
+    await world.share()
+    if ends:
+        assert world.accepts(of_thief) == [False, False]
+        with pytest.raises(InvalidGrant):
+            await world.one.refresh(of_thief.refresh_token)
+    else:
+        assert await world.one.refresh(of_thief.refresh_token)
+    for tokens in (again, other, of_ben):
+        assert await world.one.refresh(tokens.refresh_token)
 
 
 async def test_a_device_code_used_twice(world):

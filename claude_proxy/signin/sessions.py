@@ -8,7 +8,10 @@ Rules:
      replace one token at the same moment the store accepts one.
   2. Which token replaces another depends on the two and on a signing key only. So a client that repeats a request within
      ``REPEAT_SECONDS``, because the response was lost, gets the same token again, and there is never a second line of tokens.
-  3. A token that was used before, and is not such a repetition, ends the sign-in: one of its two users has stolen it.
+  3. A token that was used before, and is not such a repetition, is refused, and its sign-in is suspect: either another Claude
+     Code of the same user has refreshed (2.1.332 refreshes with the token in its memory, and after a refusal takes the newer
+     one from its file), or somebody else has stolen the token and used it first. In the second case its user has to sign in
+     again, and that ends every sign-in of theirs that has become suspect in the last ``SUSPECT_SECONDS``.
      A token whose replacement was already used is never a repetition.
   4. A sign-in that has ended is the row ``signout:{...}``, which nothing removes while a token of it could exist.
 """
@@ -30,7 +33,7 @@ from claude_proxy.secret import Secret
 from claude_proxy.signin.identity import Identity
 from claude_proxy.signin.key_source import KeySource
 from claude_proxy.signin.keys import Key, KeyRing
-from claude_proxy.signin.shared import SIGN_INS, SIGN_OUTS, SharedSignIns
+from claude_proxy.signin.shared import SIGN_INS, SIGN_OUTS, SUSPECTS, SharedSignIns
 from claude_proxy.signin.tokens import AccessTokens
 from claude_proxy.state.rows import Row
 from claude_proxy.state.store import Store
@@ -40,6 +43,8 @@ logger = logging.getLogger(__name__)
 NAME_BYTES, SECRET_BYTES = 16, 32
 # A client may wait this long for a lost response before it repeats the request.
 REPEAT_SECONDS = 30.0
+# How long a suspect sign-in ends when its user signs in again.
+SUSPECT_SECONDS = 3600.0
 # The least time between two replacements: stamps grow, also where the clock does not.
 TICK = 0.001
 
@@ -152,10 +157,11 @@ class Sessions:
             await self._end_stolen(there)
             raise InvalidGrant
         logger.info("user %s signed in with /login", there.identity.name)
+        await self._end_suspects(there)
         return self._issue(there, _token(name, self._key(there.kid).derive("first refresh token", code)))
 
     async def refresh(self, token: Secret) -> Tokens:
-        """Replace a refresh token; raise ``InvalidGrant`` for an invalid one, and end its sign-in if it was used before."""
+        """Replace a refresh token; raise ``InvalidGrant`` for an invalid one, also for one that was used before."""
         self._ring()
         name = _name(token)
         identifier = _identifier(name)
@@ -173,7 +179,8 @@ class Sessions:
             if there is None:
                 raise InvalidGrant
         if not hmac.compare_digest(there.previous, used) or not self._repeats(there):
-            await self._end_stolen(there)
+            logger.info("a refresh token of user %s was used before, and is refused", there.identity.name)
+            await self._store.push([Row(f"{SUSPECTS}{identifier}", self._clock(), "{}")])
             raise InvalidGrant
         return self._issue(there, _successor(name, token, self._key(there.kid)))
 
@@ -210,6 +217,15 @@ class Sessions:
         await self._store.push([row])
         self._shared.merge([row])
         await self._store.prune(f"{SIGN_INS}{identifier}", 0.0, 0)
+
+    async def _end_suspects(self, new: Session) -> None:
+        """End the other sign-ins of a user of which a token was used twice (rule 3)."""
+        user = folded(new.identity.name)
+        others = {one.identifier: one for one in await self.all() if folded(one.identity.name) == user}
+        others.pop(new.identifier, None)
+        for row in await self._store.read([f"{SUSPECTS}{identifier}" for identifier in others]):
+            if self._clock() - row.stamp <= SUSPECT_SECONDS:
+                await self._end_stolen(others[row.key.removeprefix(SUSPECTS)])
 
     async def _end_stolen(self, there: Session) -> None:
         await self.end(there.identifier)

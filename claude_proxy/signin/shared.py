@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from claude_proxy.state.rows import Row
 
-SIGN_INS, SIGN_OUTS, KEYS = "signin:", "signout:", "signing-keys"
+SIGN_INS, SIGN_OUTS, SUSPECTS, KEYS = "signin:", "signout:", "suspect:", "signing-keys"
 # As in ``state/replication.py``; beyond it, the oldest are dropped here too.
 MAX_ROWS = 20_000
 

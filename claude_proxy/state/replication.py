@@ -34,6 +34,7 @@ LIMITS = (
     # A row of a sign-in has the time of the last refresh but one, of which there may be 90 days between two.
     ("signin:", 190 * 86400.0, 20_000),
     ("signout:", 91 * 86400.0, 20_000),
+    ("suspect:", 7200.0, 20_000),
     ("browser:", 1200.0, 50_000),  # sessions of browsers at the sign-in page, which last ten minutes
     ("device:", 1200.0, 50_000),  # codes of `/login`, which are valid for ten minutes
 )

@@ -1,6 +1,7 @@
 """The real Claude Code signs in with ``/login`` at the proxy, works, and is refreshed; it shows a budget, and a removal."""
 
 import json
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import jwt
 import pytest
 import upstream as up
+from claude_code import require
 from conftest import CONFIG, by_provider, proxy_environment
 from interactive_client import InteractiveClient, approve
 from processes import Proxy
@@ -19,7 +21,7 @@ from claude_proxy.cli import main
 __all__ = ["browser"]  # a fixture
 
 MESSAGES, REFRESH = "/v1/messages", "refresh_token"
-USERS = ("anna", "ben", "carla")
+USERS = ("anna", "ben", "carla", "dora")
 # Claude Code refreshes a token of a minute before each request.
 SECTION = """
 claude_proxy:
@@ -181,6 +183,27 @@ def test_a_budget_in_the_clients_words(browser, client, recorder, model):
     assert "".join(message.split()) in client.terminal.words
     client.type("/usage")
     client.terminal.wait_for("$1.06 / $1.00 spent today · Resets")
+
+
+def test_two_sessions_of_one_user(browser, client, recorder, model):
+    """A session goes on after others have refreshed the sign-in that they share, and nobody has to sign in again."""
+    client.start_login()
+    approve(browser, client.page, token_of("dora"))
+    client.finish_login()
+    model.words = "The first answer."
+    client.ask("The first question", "● The first answer.")
+    before = len(refreshes(recorder))
+    for number in range(2):
+        model.words = f"The {number}. answer beside it."
+        done = subprocess.run(
+            [str(require()), "-p", "A question beside it"], cwd=client.project, env=client.environment,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240, check=True,
+        )  # fmt: skip
+        assert model.words in done.stdout
+    assert len(refreshes(recorder)) >= before + 2
+    model.words = "The last answer."
+    client.ask("The last question", "● The last answer.")
+    assert "Please run /login" not in client.terminal.screen.text
 
 
 def test_a_user_who_is_removed(browser, client, recorder, proxy, model):
