@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import upstream as up
 from claude_code import require
 from conftest import CONFIG, by_provider, proxy_environment
 from interactive_client import InteractiveClient, approve
-from processes import Proxy
+from processes import ROOT, Proxy
 from recorder import Exchange, Recorder
 from test_status_through_the_proxy import browser
 
@@ -116,6 +117,12 @@ def main_requests(recorder: Recorder) -> list[Exchange]:
     return [one for one in recorder.of(MESSAGES) if len(one.body) > 20_000]
 
 
+def command(proxy: Proxy, *arguments: str) -> None:
+    """Run ``claude-proxy sign-in`` beside the proxy, in a process of its own: a browser's loop runs in this one."""
+    whole = [sys.executable, "-m", "claude_proxy", "--project", str(proxy.home), "sign-in", *arguments]
+    subprocess.run(whole, cwd=ROOT, check=True, capture_output=True, timeout=120)
+
+
 def eventually(holds: Callable[[], bool]) -> bool:
     poll = threading.Event()
     return any(holds() or poll.wait(0.05) for _ in range(1200))
@@ -185,14 +192,15 @@ def test_a_budget_in_the_clients_words(browser, client, recorder, model):
     client.terminal.wait_for("$1.06 / $1.00 spent today · Resets")
 
 
-def test_two_sessions_of_one_user(browser, client, recorder, model):
-    """A session goes on after others have refreshed the sign-in that they share, and nobody has to sign in again."""
+def test_two_sessions_of_one_user(browser, client, recorder, proxy, model):
+    """A session goes on after others have refreshed the sign-in that they share, also with a new key, until it is revoked."""
     client.start_login()
     approve(browser, client.page, token_of("dora"))
     client.finish_login()
     model.words = "The first answer."
     client.ask("The first question", "● The first answer.")
     before = len(refreshes(recorder))
+    command(proxy, "rotate-keys")
     for number in range(2):
         model.words = f"The {number}. answer beside it."
         done = subprocess.run(
@@ -204,6 +212,8 @@ def test_two_sessions_of_one_user(browser, client, recorder, model):
     model.words = "The last answer."
     client.ask("The last question", "● The last answer.")
     assert "Please run /login" not in client.terminal.screen.text
+    command(proxy, "revoke", "dora")
+    client.ask("And now?", "Please run /login")
 
 
 def test_a_user_who_is_removed(browser, client, recorder, proxy, model):
