@@ -57,7 +57,7 @@ CLOUDS = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_
 OWN_HEADERS = frozenset({PROXY_TOKEN, TOKEN_MODE, FALLBACKS, SESSION})
 ALIKE_HEADERS = 0.8
 # A number of milliseconds, as JSON and a text may have it.
-_MILLISECONDS = re.compile(r"[0-9]+(?:\.0+)?")
+_MILLISECONDS = re.compile(r"[0-9]{1,18}(?:\.0{1,18})?")
 # The shortest wait for a response, in milliseconds, that is not likely to be a number of seconds.
 SHORTEST_WAIT = 60000
 # How alike two names of variables have to be.

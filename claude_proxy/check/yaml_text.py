@@ -19,9 +19,9 @@ _SHELL_REFERENCE = re.compile(r"\$\{(?P<braced>[A-Z_][A-Z0-9_]*)(?::-[^}]*)?\}|\
 _QUOTED = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^']|'')*'")
 _BOUNDARY = "expected <block end>"
 _FLOW = re.compile(r"expected ',' or '([\]}])'")
-_SECTION = re.compile(r"([\w-]+)\s*:(\s|$)")
+_SECTION = re.compile(r"([\w-]{1,100})\s{0,100}:(\s|$)")
 # An entry of model_list, by its first key; litellm_params alone is a key of guardrails too.
-_ENTRY = re.compile(r"(?P<depth>\s*)-\s+\{?\s*model_name\s*:")
+_ENTRY = re.compile(r"(?P<depth>\s{0,200})-\s{1,100}\{?\s{0,100}model_name\s{0,100}:")
 MODELS = "model_list"
 
 

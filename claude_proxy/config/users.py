@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 FILE_VARIABLE = "PROXY_USER_TOKENS_FILE"
 HASH_PREFIX = "sha256:"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
-_COLON = re.compile(r"[A-Za-z0-9._@-]+\s*:")
+_COLON = re.compile(r"[A-Za-z0-9._@+-]{1,64}\s{0,100}:")
 _QUOTES = ('"', "'")
 # How hashes start that are slow by design, such as bcrypt's.
 _OTHER_HASHES = ("$2a$", "$2b$", "$2y$", "$argon2", "$5$", "$6$", "{SHA}", "$apr1$")

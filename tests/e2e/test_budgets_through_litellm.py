@@ -4,7 +4,7 @@ import pytest
 import upstream as up
 from conftest import by_provider
 from processes import Proxy
-from test_budgets import AT_CLAUDE, AT_GLM, OF_ACCOUNT, ask, configuration, environment, unified, usage_of
+from test_budgets_through_the_proxy import AT_CLAUDE, AT_GLM, OF_ACCOUNT, ask, configuration, environment, unified, usage_of
 
 THROUGH_LITELLM = True
 

@@ -88,7 +88,8 @@ class Streams:
 
         def client(seed: int) -> None:
             chance = random.Random(seed)
-            with httpx.Client(trust_env=False, timeout=60) as client:
+            # Each on a connection of its own: a server may close an idle one at the moment at which it is used again.
+            with httpx.Client(trust_env=False, timeout=60, limits=httpx.Limits(max_keepalive_connections=0)) as client:
                 for _ in range(400):
                     if self._stop.is_set():
                         return
