@@ -191,7 +191,7 @@ async def test_without_the_store_a_process_goes_on_with_what_it_knows(process, s
     assert await stream_of_requests([one]) == 6
     assert await stream_of_requests([other]) == 6
     words = "the store is not available: budgets are checked with the amounts that this process knows"
-    assert [record.message for record in caplog.records if "budgets" in record.message] == [words, words]
+    assert [record.getMessage() for record in caplog.records if "budgets" in record.getMessage()] == [words, words]
     store.unavailable = False
     for each in (one, other, one):
         await each.sync.exchange()

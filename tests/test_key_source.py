@@ -60,7 +60,7 @@ async def test_a_file_with_errors(path, caplog):
         await file.ensure()
         assert file.current() is None
     assert path.read_text() == "half a file"
-    assert [record.message for record in caplog.records] == [
+    assert [record.getMessage() for record in caplog.records] == [
         f"sign-in is closed: the signing keys cannot be used: {path}: it holds no keys of this version"
     ]
     with pytest.raises(UnusableKeys):

@@ -45,7 +45,7 @@ async def test_why_it_is_closed(caplog):
     """A place without keys is logged at the start, once, with the reason."""
     with caplog.at_level(logging.WARNING):
         await made(Place(problem="the reason")).prepare()
-    assert [record.message for record in caplog.records] == ["sign-in with /login is closed: the reason"]
+    assert [record.getMessage() for record in caplog.records] == ["sign-in with /login is closed: the reason"]
 
 
 async def test_a_store_that_is_away_at_the_start():
