@@ -88,11 +88,13 @@ class Client:
     def ask(self, access: str) -> httpx.Response:
         return self.proxy.ask(question("demo"), token=None, authorization=f"Bearer {access}")
 
-    def wait_until_rejected(self, access: str) -> None:
-        """A worker knows within a moment what another process has written to the store."""
+    def wait_until_rejected(self, access: str) -> httpx.Response:
+        """A worker knows within a moment what another process has written to the store; return the refusal."""
         rejected = 0
         while rejected < 3:  # not more: an address that goes on sending wrong tokens waits for each response
-            rejected = rejected + 1 if self.ask(access).status_code == 401 else 0
+            response = self.ask(access)
+            rejected = rejected + 1 if response.status_code == 401 else 0
+        return response
 
 
 def personal_token(name: str) -> str:
@@ -192,8 +194,7 @@ def test_a_token_that_is_used_twice(client):
     assert client.status(third.access) == 200
     client.sign_in("ben")
     assert client.refresh(third.refresh).status_code == 401
-    client.wait_until_rejected(third.access)
-    rejected = client.ask(third.access)
+    rejected = client.wait_until_rejected(third.access)
     assert rejected.headers["x-should-retry"] == "false"
     assert rejected.json()["error"]["type"] == "authentication_error"
     assert client.proxy.logged("the sign-in of user ben ended: one of its refresh tokens was used twice")
