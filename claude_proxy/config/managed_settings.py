@@ -19,7 +19,7 @@ from claude_proxy.config.spelling import unknown
 from claude_proxy.config.users import folded
 from claude_proxy.credentials.credential import is_claude_credential
 from claude_proxy.credentials.redaction import REFERENCE, SECRET_PARAMETER
-from claude_proxy.providers.endpoints import BLOCK
+from claude_proxy.providers.endpoints import BLOCK, in_block
 
 KEY = "managed_settings"
 FILL, ALL, GROUPS, USERS = "fill", "all", "groups", "users"
@@ -123,8 +123,7 @@ def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
     """Yield one message per error in the section; ``config`` is a mapping that is not validated yet."""
     if KEY in config:
         yield f"{KEY}: belongs under {BLOCK}; at the beginning of a line it does nothing"
-    block = config.get(BLOCK)
-    found = block.get(KEY) if isinstance(block, dict) else None
+    found = in_block(config, KEY)
     if found is None:
         return
     at = f"{BLOCK}: {KEY}"
@@ -148,8 +147,7 @@ def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
 
 def written(config: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
     """Yield the place and the content of each entry that is a mapping."""
-    block = config.get(BLOCK)
-    found = block.get(KEY) if isinstance(block, dict) else None
+    found = in_block(config, KEY)
     for path, entry in _written(found if isinstance(found, dict) else {}):
         if isinstance(entry, dict):
             yield (BLOCK, KEY, *path.split(": ", 1)), entry

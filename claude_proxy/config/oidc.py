@@ -11,7 +11,7 @@ from typing import Any
 
 from claude_proxy.config.spelling import unknown
 from claude_proxy.config.web_search import REFERENCE, resolved
-from claude_proxy.providers.endpoints import BLOCK, Origin
+from claude_proxy.providers.endpoints import BLOCK, Origin, in_block
 from claude_proxy.secret import Secret
 
 SECTION, KEY = "sign_in", "oidc"
@@ -81,8 +81,7 @@ def host_of(issuer: str) -> str:
 
 def section(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return the section as written; None without one."""
-    block = config.get(BLOCK)
-    sign_in = block.get(SECTION) if isinstance(block, dict) else None
+    sign_in = in_block(config, SECTION)
     found = sign_in.get(KEY) if isinstance(sign_in, dict) else None
     return found if isinstance(found, dict) else None
 
@@ -111,8 +110,7 @@ def is_loopback(host: str) -> bool:
 
 def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
     """Yield one message per error in the section; ``config`` is a mapping that is not validated yet."""
-    block = config.get(BLOCK)
-    sign_in = block.get(SECTION) if isinstance(block, dict) else None
+    sign_in = in_block(config, SECTION)
     found = sign_in.get(KEY) if isinstance(sign_in, dict) else None
     if found is None:
         return

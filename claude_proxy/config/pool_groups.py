@@ -10,7 +10,7 @@ from typing import Any
 from claude_proxy.config.groups import CREDENTIALS, are_names
 from claude_proxy.config.users import folded
 from claude_proxy.credentials.order import Requester, named
-from claude_proxy.providers.endpoints import BLOCK, matches
+from claude_proxy.providers.endpoints import BLOCK, in_block, matches
 
 USERS, MODELS, GROUPS = "users", "models", "groups"
 
@@ -122,8 +122,7 @@ def declared(config: Mapping[str, Any]) -> set[str]:
 
 def _declared(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield the declared groups, without invalid ones."""
-    block = config.get(BLOCK)
-    groups = block.get(GROUPS) if isinstance(block, dict) else None
+    groups = in_block(config, GROUPS)
     for name, entry in groups.items() if isinstance(groups, dict) else ():
         if isinstance(name, str) and isinstance(entry, dict) and (CREDENTIALS not in entry or are_names(entry[CREDENTIALS])):
             yield name, entry
@@ -131,8 +130,7 @@ def _declared(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any
 
 def _named(config: Mapping[str, Any], section: str) -> Iterator[tuple[str, list[str]]]:
     """Yield the names of a section with valid groups, and these groups."""
-    block = config.get(BLOCK)
-    entries = block.get(section) if isinstance(block, dict) else None
+    entries = in_block(config, section)
     for name, entry in entries.items() if isinstance(entries, dict) else ():
         if isinstance(name, str) and isinstance(entry, dict) and are_names(entry.get(GROUPS)):
             yield name, entry[GROUPS]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from claude_proxy.providers.endpoints import BLOCK
+from claude_proxy.providers.endpoints import BLOCK, in_block
 
 KEY = "project_tag"
 # The client's own limits.
@@ -17,8 +17,7 @@ MAX_PROJECT = 64
 
 def project_tag(config: Mapping[str, Any]) -> str:
     """Return the tag of a configuration in which ``mistakes`` found no error; empty if there is none."""
-    block = config.get(BLOCK)
-    return (block.get(KEY) if isinstance(block, dict) else None) or ""
+    return in_block(config, KEY) or ""
 
 
 def project_in(tags: Mapping[str, str] | None, tag: str) -> str:
@@ -29,8 +28,7 @@ def project_in(tags: Mapping[str, str] | None, tag: str) -> str:
 
 def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
     """Yield an error for a tag that Claude Code does not accept; ``config`` is a mapping that is not validated yet."""
-    block = config.get(BLOCK)
-    tag = block.get(KEY) if isinstance(block, dict) else None
+    tag = in_block(config, KEY)
     if tag is not None and (not isinstance(tag, str) or not _TAG.fullmatch(tag)):
         yield (
             f"{BLOCK}: {KEY}: should have 1 to 64 letters, digits or _ . : / = + - @, and not start with anthropic; "

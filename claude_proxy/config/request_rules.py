@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from claude_proxy.config.spelling import nearest, unknown
 from claude_proxy.config.timezones import UTC, is_timezone, timezone
 from claude_proxy.config.users import folded
-from claude_proxy.providers.endpoints import BLOCK, matches
+from claude_proxy.providers.endpoints import BLOCK, in_block, matches
 
 KEY = "rules"
 RULE_KEYS = ("name", "when", "model")
@@ -79,8 +79,7 @@ class Rule:
 
 def rules(config: Mapping[str, Any]) -> tuple[Rule, ...]:
     """Return the rules of a configuration in which ``mistakes`` found no error, in order."""
-    block = config.get(BLOCK)
-    entries = (block.get(KEY) if isinstance(block, dict) else None) or []
+    entries = in_block(config, KEY) or []
     return tuple(_rule(place, entry) for place, entry in enumerate(entries, start=1))
 
 
@@ -121,8 +120,7 @@ def _texts(value: object) -> list[str]:
 
 def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
     """Yield one message per error in the rules; ``config`` is a mapping that is not validated yet."""
-    block = config.get(BLOCK)
-    found = block.get(KEY) if isinstance(block, dict) else None
+    found = in_block(config, KEY)
     if found is None:
         return
     at = f"{BLOCK}: {KEY}"

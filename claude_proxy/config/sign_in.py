@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from claude_proxy.config.project_tag import project_tag
 from claude_proxy.config.spelling import unknown
-from claude_proxy.providers.endpoints import BLOCK
+from claude_proxy.providers.endpoints import BLOCK, in_block
 
 KEY = "sign_in"
 PROVIDER = "oidc"
@@ -39,7 +39,7 @@ class SignIn:
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "SignIn":
         """Read a configuration in which ``mistakes`` found no error."""
-        found = _section(config)
+        found = in_block(config, KEY)
         if not isinstance(found, dict):
             return cls(project_tag=project_tag(config))
         return cls(
@@ -57,7 +57,7 @@ def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
     """Yield one message per error in the section; ``config`` is a mapping that is not validated yet."""
     if KEY in config:
         yield f"{KEY}: belongs under {BLOCK}; at the beginning of a line it has no effect"
-    found = _section(config)
+    found = in_block(config, KEY)
     if found is None:
         return
     at = f"{BLOCK}: {KEY}"
@@ -78,11 +78,6 @@ def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
         value = found.get(name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high):
             yield f"{at}: {name} should be a number from {low} to {high}"
-
-
-def _section(config: Mapping[str, Any]) -> object:
-    block = config.get(BLOCK)
-    return block.get(KEY) if isinstance(block, dict) else None
 
 
 def _is_base(value: object) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from claude_proxy.config.spelling import unknown
 from claude_proxy.config.web_search import REFERENCE, resolved
 from claude_proxy.credentials.credential import is_claude_credential
-from claude_proxy.providers.endpoints import BLOCK, Origin
+from claude_proxy.providers.endpoints import BLOCK, Origin, in_block
 from claude_proxy.secret import Secret
 
 KEY = "telemetry"
@@ -37,7 +37,7 @@ class Telemetry:
 
 def telemetry(config: Mapping[str, Any], environ: Mapping[str, str]) -> Telemetry | None:
     """Return the collector of a configuration in which ``mistakes`` found no error; None if there is no ready one."""
-    found = _section(config)
+    found = in_block(config, KEY)
     if not isinstance(found, dict) or problem(found, environ):
         return None
     headers = tuple((name, Secret(resolved(value, environ))) for name, value in (found.get(HEADERS) or {}).items())
@@ -59,16 +59,11 @@ def problem(found: Mapping[str, Any], environ: Mapping[str, str]) -> str:
     return ""
 
 
-def _section(config: Mapping[str, Any]) -> Any:
-    block = config.get(BLOCK)
-    return block.get(KEY) if isinstance(block, dict) else None
-
-
 def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
     """Yield one message per error in the section; ``config`` is a mapping that is not validated yet."""
     if KEY in config:
         yield f"{KEY}: belongs under {BLOCK}; at the top level it has no effect"
-    found, at = _section(config), f"{BLOCK}: {KEY}"
+    found, at = in_block(config, KEY), f"{BLOCK}: {KEY}"
     if found is None:
         return
     if not isinstance(found, dict):

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from claude_proxy.config.users import folded
-from claude_proxy.providers.endpoints import BLOCK
+from claude_proxy.providers.endpoints import BLOCK, in_block
 
 USERS, PER_MINUTE, STREAMS = "users", "requests_per_minute", "streams"
 MOST = 1_000_000
@@ -43,8 +43,7 @@ class UserLimits:
 
 def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
     """Yield one message per error about limits of requests; ``config`` is a mapping that is not validated yet."""
-    block = config.get(BLOCK)
-    users = block.get(USERS) if isinstance(block, dict) else None
+    users = in_block(config, USERS)
     for name, entry in users.items() if isinstance(users, dict) else ():
         for key, words in ((PER_MINUTE, "requests in a minute"), (STREAMS, "requests at the same time")):
             if not isinstance(entry, dict) or key not in entry:

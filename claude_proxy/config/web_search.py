@@ -7,7 +7,7 @@ from typing import Any
 
 from claude_proxy.config.spelling import nearest, unknown
 from claude_proxy.credentials.credential import is_claude_credential
-from claude_proxy.providers.endpoints import BLOCK, Origin
+from claude_proxy.providers.endpoints import BLOCK, Origin, in_block
 from claude_proxy.providers.search_formats import FORMATS, address
 from claude_proxy.secret import Secret
 
@@ -36,8 +36,7 @@ class WebSearch:
 
 def section(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return the section as written; None without one."""
-    block = config.get(BLOCK)
-    found = block.get(KEY) if isinstance(block, dict) else None
+    found = in_block(config, KEY)
     return found if isinstance(found, dict) else None
 
 
@@ -80,8 +79,7 @@ def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
     """Yield one message per error in the section; ``config`` is a mapping that is not validated yet."""
     if KEY in config:
         yield f"{KEY}: belongs under {BLOCK}; at the beginning of a line it does nothing"
-    block = config.get(BLOCK)
-    found = block.get(KEY) if isinstance(block, dict) else None
+    found = in_block(config, KEY)
     if found is None:
         return
     at = f"{BLOCK}: {KEY}"

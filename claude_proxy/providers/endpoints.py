@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 ANTHROPIC_API = "https://api.anthropic.com"
@@ -124,3 +124,9 @@ def matches(pattern: str, model: str) -> bool:
 
 
 BLOCK = "claude_proxy"
+
+
+def in_block(config: Mapping[str, Any], key: str) -> Any:
+    """Return a section of ``BLOCK`` as written; None without one. ``config`` may be a mapping that is not validated yet."""
+    block = config.get(BLOCK)
+    return block.get(key) if isinstance(block, dict) else None

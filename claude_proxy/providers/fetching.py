@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from claude_proxy.providers.endpoints import BLOCK
+from claude_proxy.providers.endpoints import BLOCK, in_block
 
 KEY = "fetch_hosts"
 BUCKET = "gs://"
@@ -85,8 +85,7 @@ def _parents(host: str) -> Iterator[str]:
 
 def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
     """Yield one message per error in the list; ``config`` is a mapping that is not validated yet."""
-    block = config.get(BLOCK)
-    entries = block.get(KEY) if isinstance(block, dict) else None
+    entries = in_block(config, KEY)
     if KEY in config:
         yield f"{KEY}: belongs under {BLOCK}; at the top level it has no effect"
     if entries is None:

@@ -17,9 +17,9 @@ from playwright.sync_api import expect
 from processes import MASTER_KEY, Proxy, new_question
 from test_pool_page import opened
 from test_status_through_the_proxy import browser, contrasts
-from test_workers import RedisServer
+from test_workers import RedisServer, redis
 
-__all__ = ["browser"]  # a fixture
+__all__ = ["browser", "redis"]  # fixtures
 
 USERS = ("anna", "ben", "carla", "dora", "eve", "frank", "gina", "hugo", "ida", "kim")
 # A response has ten tokens of input and five of output: at Claude 0.02 USD, at the fallback 0.05.
@@ -59,13 +59,6 @@ def environment(upstream: up.Upstream, **more: str) -> dict[str, str]:
 
 def configuration(upstream: up.Upstream, more: str = "") -> str:
     return CONFIG.format(url=upstream.other_url) + BUDGETS + more
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisServer]:
-    server = RedisServer()
-    yield server
-    server.kill()
 
 
 @pytest.fixture(scope="module")
