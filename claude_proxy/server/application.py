@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from claude_proxy.access.request_limits import RequestLimits
 from claude_proxy.config.client_models import CurrentModels, ListedWindow
@@ -17,6 +18,7 @@ from claude_proxy.credentials.credential import Credential
 from claude_proxy.credentials.expiry import ExpiryWarnings
 from claude_proxy.credentials.pool import Pool
 from claude_proxy.credentials.redaction import Redactor
+from claude_proxy.history.service import History
 from claude_proxy.providers import demo
 from claude_proxy.providers.endpoints import Hosts
 from claude_proxy.providers.meter import Meter
@@ -30,12 +32,14 @@ from claude_proxy.proxy.rule_choice import RuleChoice
 from claude_proxy.proxy.serving import Serving
 from claude_proxy.server.budget_routes import BudgetRoutes
 from claude_proxy.server.gateway import ClientRoute
+from claude_proxy.server.history_routes import HistoryRoutes
 from claude_proxy.server.managed_route import ManagedRoute
 from claude_proxy.server.pool_routes import PoolRoutes
 from claude_proxy.server.signin_pages import SigninPages
 from claude_proxy.server.signin_routes import SignInRoutes
 from claude_proxy.server.status_routes import StatusRoutes
 from claude_proxy.server.telemetry_relay import TelemetryRelay
+from claude_proxy.server.viewers import Viewers
 from claude_proxy.signin.browser_sessions import BrowserSessions
 from claude_proxy.signin.oidc_client import OidcClient
 from claude_proxy.signin.sign_in import SignIn
@@ -62,10 +66,10 @@ POOL_ROWS = ("credential:", "lifted:", "seen:", "session:")
 class App:
     """One per process, used from one event loop.
 
-    ``count`` returns the number of tokens in a text. ``completions`` is the endpoint for providers whose format only LiteLLM
-    knows. ``proxies`` come from the environment at the start of the process. ``listed_price`` reads LiteLLM's price list.
-    ``keys`` is the place of the keys of sign-in. ``listed_window`` returns the window of a model by
-    LiteLLM's list.
+    ``history`` is the file of the history; None for memory. ``count`` returns the number of tokens in a text. ``completions``
+    is the endpoint for providers whose format only LiteLLM knows. ``proxies`` come from the environment at the start of the
+    process. ``listed_price`` reads LiteLLM's price list. ``keys`` is the place of the keys of sign-in. ``listed_window``
+    returns the window of a model by LiteLLM's list.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class App:
         redactor: Redactor,
         *,
         store: Store | None = None,
+        history: Path | None = None,
         count: Callable[[str], int] = len,
         completions: Endpoint | None = None,
         proxies: OutboundProxies | None = None,
@@ -103,6 +108,9 @@ class App:
         self.budgets = ActiveBudgets(lambda: config.budgets, clock)
         self.admission = Admission(self.budgets, self.prices.cost, confirm=self.confirm, wake=self._push_now, clock=clock)
         self.ledger = Ledger(clock=clock, listed=lambda model: model in config.listed)
+        self.history = History(
+            history, clock=clock, listed=lambda model: model in config.listed, zone=lambda: config.budgets.timezone
+        )
         self.client = UpstreamClient(proxies=proxies)
         self.telemetry = TelemetryRelay(self.client, lambda: config.telemetry)
         self._own_telemetry: OwnTelemetry | None = None
@@ -144,6 +152,7 @@ class App:
 
     async def load_shared_state(self) -> None:
         """Before the first requests, apply the state of the last process and of the other workers; then keep it in sync."""
+        self.history.start()
         if self._sync is None:
             return
         if self._syncing is None:
@@ -201,6 +210,7 @@ class App:
             self._send_own_telemetry(records)
         for record in records:
             self.ledger.record(record)
+            self.history.record(record)
             request_log.write_request(record)
         now = self._clock()
         if self._expiry_warnings.due(now):
@@ -232,6 +242,11 @@ class App:
             groups=lambda: self.config.pool_groups,
             budgets=self.budget_routes().rows,
         )
+
+    def history_routes(self) -> HistoryRoutes:
+        """Return the routes that show the history."""
+        viewers = Viewers(self.settings, self.pool, lambda: self.config.pool_groups)
+        return HistoryRoutes(self.history, viewers, fresh=self._refresh_state, clock=self._clock)
 
     def budget_routes(self) -> BudgetRoutes:
         """Return the routes that show and change budgets."""
@@ -281,6 +296,7 @@ class App:
                 task.cancel()
         if self._sync is not None and self._syncing is not None:
             await self._sync.close()
+        await self.history.close()
         await self.telemetry.close()
         if self._own_telemetry is not None:
             await asyncio.to_thread(self._own_telemetry.close)

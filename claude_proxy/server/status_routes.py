@@ -11,15 +11,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from claude_proxy.access.routes import Caller, Role, check_route, identify, is_open, wants_page
+from claude_proxy.access.routes import Caller, is_open, wants_page
 from claude_proxy.anthropic.errors import Refused
 from claude_proxy.config.pool_groups import NO_GROUPS, PoolGroups
 from claude_proxy.config.settings import Settings
-from claude_proxy.config.users import folded
-from claude_proxy.credentials.order import may_use
 from claude_proxy.credentials.pool import Pool
 from claude_proxy.server.pages import DATA_HEADERS, page
-from claude_proxy.upstream import headers as header_policy
+from claude_proxy.server.viewers import Viewers
 from claude_proxy.usage import prometheus, report
 from claude_proxy.usage.ledger import Ledger
 from claude_proxy.usage.report import StoreStatus, Viewer
@@ -48,7 +46,7 @@ class StatusRoutes:
         self._fresh = fresh
         self._clock = clock
         self._problems = problems
-        self._groups = groups
+        self._viewers = Viewers(settings, pool, groups)
         self._budgets = budgets
 
     def routes(self) -> list[Route]:
@@ -86,24 +84,8 @@ class StatusRoutes:
 
     async def _respond(self, request: Request, route: str, data: Callable[[Viewer, Caller], Response]) -> Response:
         try:
-            caller = identify(header_policy.read(request.headers.items()), self._settings)
-            check_route(caller, request.method, route)
+            viewer, caller = self._viewers.identify(request, route)
         except Refused as refused:
             return JSONResponse({"error": {"message": str(refused)}}, refused.status)
         await self._fresh()
-        return data(self._viewer(caller), caller)
-
-    def _viewer(self, caller: Caller) -> Viewer:
-        """Return the viewer. Who may not see every user sees only the credentials that they may use, for any model."""
-        viewer = viewer_of(caller)
-        if viewer.sees_all_users:
-            return viewer
-        requesters = self._groups().viewer(viewer.name, groups=caller.groups, known=self._pool.groups)
-        pool = [one.credential for one in self._pool.snapshot()]
-        hidden = [one.label for one in pool if not any(may_use(one.terms, requester, one.label) for requester in requesters)]
-        return viewer._replace(hidden=frozenset(hidden))
-
-
-def viewer_of(caller: Caller) -> Viewer:
-    """Return the name under which a caller's requests are counted, and whether they may see every user."""
-    return Viewer(folded(caller.name), caller.role is Role.ADMIN)
+        return data(viewer, caller)
