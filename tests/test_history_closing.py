@@ -45,9 +45,7 @@ async def test_hours_become_days_and_days_months(history):
     records = [RECORD, replace(RECORD, user="ben", failovers=("second: limit",)), replace(RECORD, groups=("a", "b"))]
     fill(history, *((hour, record) for hour in (0, 5, 30) for record in records))
     await settle(history)
-    views = [
-        {"by": by, "range": "3650d", "step": "month"} for by in ("none", "user", "group", "model", "credential", "project")
-    ]
+    views = [{"by": by, "range": "3650d", "step": "month"} for by in (NONE, *DIMENSIONS)]
     before = [await show(history, **view) for view in views]
     assert {len(place.period) for place in await places(history)} == {13}
     history.clock.now = NOW + (HOUR_DAYS + 1) * DAY

@@ -44,6 +44,7 @@ from claude_proxy.signin.browser_sessions import BrowserSessions
 from claude_proxy.signin.oidc_client import OidcClient
 from claude_proxy.signin.sign_in import SignIn
 from claude_proxy.state.replication import CombinedState, Synchronizer
+from claude_proxy.state.sqlite import SqliteStore
 from claude_proxy.state.store import Store
 from claude_proxy.upstream.client import UpstreamClient
 from claude_proxy.upstream.search_client import SearchClient
@@ -108,9 +109,7 @@ class App:
         self.budgets = ActiveBudgets(lambda: config.budgets, clock)
         self.admission = Admission(self.budgets, self.prices.cost, confirm=self.confirm, wake=self._push_now, clock=clock)
         self.ledger = Ledger(clock=clock, listed=lambda model: model in config.listed)
-        self.history = History(
-            history, clock=clock, listed=lambda model: model in config.listed, zone=lambda: config.budgets.timezone
-        )
+        self.history = self._new_history(history, store)
         self.client = UpstreamClient(proxies=proxies)
         self.telemetry = TelemetryRelay(self.client, lambda: config.telemetry)
         self._own_telemetry: OwnTelemetry | None = None
@@ -124,7 +123,9 @@ class App:
         self._started = clock()
         self.request_limits = RequestLimits(lambda: config.user_limits, clock=clock)
         self.sign_in = SignIn(store, keys, settings.users, lambda: config.sign_in, clock)
-        shared = CombinedState(self.pool, self.ledger, self.request_limits, *self.budgets.parts, self.sign_in.shared)
+        shared = CombinedState(
+            self.pool, self.ledger, self.history.exchange, self.request_limits, *self.budgets.parts, self.sign_in.shared
+        )
         self._sync = Synchronizer(store, shared) if store else None
         if store is None:
             self.pool.record_first_seen()
@@ -132,6 +133,16 @@ class App:
         self.watching: asyncio.Task[None] | None = None
         self._pool_watcher: PoolWatcher | None = None
         self._watching_pool: asyncio.Task[None] | None = None
+
+    def _new_history(self, path: Path | None, store: Store | None) -> History:
+        return History(
+            path,
+            clock=self._clock,
+            listed=lambda model: model in self.config.listed,
+            zone=lambda: self.config.budgets.timezone,
+            shares=store is not None and store.kind != SqliteStore.kind,  # workers share the file
+            takes_earlier=False,
+        )
 
     def _lanes(self, meter: Meter, completions: Endpoint | None) -> dict[Lane, LaneOf]:
         settings, config = self.settings, self.config
@@ -291,6 +302,7 @@ class App:
         """Push the last changes, stop the synchronization and close the connections."""
         self.write_records()
         self.ledger.flush_next()
+        self.history.exchange.flush_next()
         for task in (self.watching, self._watching_pool):
             if task is not None:
                 task.cancel()
@@ -316,6 +328,7 @@ class App:
         await self.load_shared_state()
         if self._sync is not None and not self._sync.unavailable:
             self.ledger.flush_next()
+            self.history.exchange.flush_next()
             await self._sync.exchange()
 
     def _push_now(self) -> None:
