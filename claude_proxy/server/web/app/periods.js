@@ -1,0 +1,63 @@
+// The periods of the history in words. A day is a day of the proxy's time zone, whatever the browser's is; an hour, which the
+// data names in UTC, is shown in that zone, too.
+
+const DAY = 86400e3;
+
+// Returns for each period: its full name, its short name for an axis, and how much it stands out as the start of something
+// longer: 3 for the first day of a month, 2 for a Monday or a midnight, 1 for noon, else 0.
+export function describe(periods, step, zone) {
+  return step === "hour" ? hours(periods, zone) : periods.map(day);
+}
+
+function day(period) {
+  const date = new Date(`${period}T00:00Z`);
+  const rank = date.getUTCDate() === 1 ? 3 : date.getUTCDay() === 1 ? 2 : 0;
+  return { name: formats("UTC").day.format(date), short: formats("UTC").shortDay.format(date), rank };
+}
+
+function hours(periods, zone) {
+  const { hour, shortDay, clock, number } = formats(zone);
+  return periods.map((period) => {
+    const date = new Date(`${period}:00Z`);
+    const of = Number(number.format(date)) % 24;
+    return { name: hour.format(date), short: (of === 0 ? shortDay : clock).format(date), rank: of === 0 ? 2 : of === 12 ? 1 : 0 };
+  });
+}
+
+const made = new Map();
+
+function formats(zone) {
+  if (!made.has(zone)) {
+    const format = (options) => new Intl.DateTimeFormat(undefined, { timeZone: zone, ...options });
+    made.set(zone, {
+      day: format({ weekday: "short", day: "numeric", month: "short", year: "numeric" }),
+      hour: format({ weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" }),
+      shortDay: format({ day: "numeric", month: "short" }),
+      clock: format({ hour: "2-digit", minute: "2-digit" }),
+      number: new Intl.DateTimeFormat("en-GB", { timeZone: zone, hour: "2-digit", hour12: false }),
+    });
+  }
+  return made.get(zone);
+}
+
+// Returns the places of at most `most` periods to be named on an axis: all; else those that stand out; else every so many.
+export function ticks(described, most) {
+  const places = described.map((_, place) => place);
+  if (places.length <= most) return places;
+  for (const rank of [1, 2, 3]) {
+    const found = places.filter((place) => described[place].rank >= rank);
+    if (found.length >= 3 && found.length <= most) return found;
+  }
+  const stride = Math.ceil(places.length / Math.max(1, most));
+  return places.filter((place) => place % stride === 0);
+}
+
+// Returns the day of a period in the proxy's time zone, as the address has it.
+export function dayOf(period, zone) {
+  if (period.length === 10) return period;
+  const parts = new Intl.DateTimeFormat("en-CA", { timeZone: zone, year: "numeric", month: "2-digit", day: "2-digit" });
+  return parts.format(new Date(`${period}:00Z`));
+}
+
+// Returns today's date and the one so many days before it, in the browser's own time.
+export const daysAgo = (days, now = Date.now()) => new Date(now - days * DAY).toISOString().slice(0, 10);
