@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
 from typing import NamedTuple
 
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from claude_proxy.access import administration
 from claude_proxy.access.browsers import check_browser, check_own_page
@@ -32,6 +32,7 @@ from claude_proxy.access.routes import (
     check_mode,
     check_route,
     identify,
+    is_asset,
     is_greeting,
     is_login_attempt,
     is_page,
@@ -58,6 +59,7 @@ from claude_proxy.proxy.request import Request, read_view
 from claude_proxy.proxy.response import ClientResponse
 from claude_proxy.proxy.serving import Serving
 from claude_proxy.secret import Secret
+from claude_proxy.server import assets
 from claude_proxy.server.bodies import BodyBudget, HeldBody, body_alone, body_first, memory_for_bodies, read_body, weigh
 from claude_proxy.server.pages import page
 from claude_proxy.server.signin_routes import SignInRoutes
@@ -185,6 +187,11 @@ class Gateway:
             else:
                 greeting = Refusal(200, [("content-type", "text/plain")], b"claude-proxy\n")
                 await send_refusal(send, greeting, head=method == "HEAD")
+        elif is_asset(method, route):
+            await assets.respond(route, sent)(scope, receive, send)
+        elif wants_page(method, route, header_policy.accepted(sent)) and path.endswith("/"):
+            # The addresses in a page are relative to its path without a slash.
+            await RedirectResponse(f"../{route.rpartition('/')[2]}", 308)(scope, receive, send)
         elif self._sign_in is not None and self._sign_in.serves(route):
             await self._public(scope, receive, send, self._sign_in, MAX_FORM_BYTES)
         elif is_public(method, route, self._settings) or wants_page(method, route, header_policy.accepted(sent)):
