@@ -40,17 +40,20 @@ function formats(zone) {
   return made.get(zone);
 }
 
-// Returns the places of at most `most` periods to be named on an axis: all; else those that stand out; else every so many.
+// Returns the places of at most about `most` periods to be named on an axis: all; else those that stand out, or every other of
+// them; else every so many, such that one of them stands out.
 export function ticks(described, most) {
   const places = described.map((_, place) => place);
   if (places.length <= most) return places;
   for (const rank of [1, 2, 3]) {
     const found = places.filter((place) => described[place].rank >= rank);
-    if (found.length >= 3 && found.length <= most) return found;
+    if (found.length >= 3 && found.length <= 2 * most) return every(found, Math.ceil(found.length / most), 0);
   }
   const stride = Math.ceil(places.length / Math.max(1, most));
-  return places.filter((place) => place % stride === 0);
+  return every(places, stride, described.findIndex((one) => one.rank > 0));
 }
+
+const every = (places, stride, anchor) => places.filter((_, place) => (place - anchor) % stride === 0);
 
 // Returns the day of a period in the proxy's time zone, as the address has it.
 export function dayOf(period, zone) {
