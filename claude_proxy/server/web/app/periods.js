@@ -40,15 +40,17 @@ function formats(zone) {
   return made.get(zone);
 }
 
-// Returns the places of at most about `most` periods to be named on an axis: all; else those that stand out, or every other of
-// them; else every so many, such that one of them stands out.
+// Returns the places of at most about `most` periods to be named on an axis: all; else those that stand out; else some
+// Mondays or midnights; else every so many, such that one of them stands out.
 export function ticks(described, most) {
   const places = described.map((_, place) => place);
   if (places.length <= most) return places;
   for (const rank of [1, 2, 3]) {
     const found = places.filter((place) => described[place].rank >= rank);
-    if (found.length >= 3 && found.length <= 2 * most) return every(found, Math.ceil(found.length / most), 0);
+    if (found.length >= 3 && found.length <= most) return found;
   }
+  const mondays = places.filter((place) => described[place].rank === 2);
+  if (mondays.length >= 3) return every(mondays, Math.ceil(mondays.length / most), 0);
   const stride = Math.ceil(places.length / Math.max(1, most));
   return every(places, stride, described.findIndex((one) => one.rank > 0));
 }
