@@ -1,10 +1,15 @@
 """The home of a proxy with ninety days of made-up history: its files, and what its processes would have left in them.
 
-Everything is written by the parts of the proxy that write it while it runs, with a made-up clock.
+Everything is written by the parts of the proxy that write it while it runs, with a made-up clock. A program:
+``python -m benchmarks.made_up_home FOLDER`` fills a folder for ``claude-proxy --project FOLDER serve``.
 """
 
+import argparse
+import asyncio
 import json
 import logging
+import os
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -35,6 +40,7 @@ class Clock:
     now = 0.0
 
     def __call__(self) -> float:
+        """Return it."""
         return self.now
 
 
@@ -134,3 +140,23 @@ def _silence() -> Iterator[None]:
         yield
     finally:
         logging.disable(before)
+
+
+def main() -> None:
+    """Fill a folder."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--requests", type=float, default=Team().requests, help="of an average user on an ordinary day")
+    parser.add_argument("--days", type=int, default=Team().days)
+    parser.add_argument("--upstream", default="http://127.0.0.1:9", help="the address of all models but Claude")
+    arguments = parser.parse_args()
+    team = Team(days=arguments.days, requests=arguments.requests)
+    os.umask(0o077)
+    asyncio.run(write(arguments.folder, time.time(), team, arguments.upstream))
+    (arguments.folder / ".env").write_text(
+        "".join(f"{name}={value}\n" for name, value in variables(team).items()), encoding="utf-8"
+    )
+
+
+if __name__ == "__main__":
+    main()
