@@ -191,24 +191,25 @@ async function report() {
   if (!token() && needsToken) return showLogin("");
   try {
     app.data = await app.get();
-    respondedAt = Date.now();
-    // A report that has not changed is not sent again, but its time goes on.
-    if (app.data !== latest) ahead = app.data.now - respondedAt / 1000;
-    latest = app.data;
-    app.data.now = respondedAt / 1000 + ahead;
-    byId("login").hidden = true;
-    byId("view").hidden = byId("tabs").hidden = byId("store").hidden = false;
-    byId("forget").hidden = !token();
-    say(byId("freshness"), "live");
-    byId("freshness").className = "live";
-    frame();
-    await show();
   } catch (error) {
     if (error.status === 401 || error.status === 0) return;
     const since = respondedAt ? `; data from ${clock.format(new Date(respondedAt))}` : "";
     say(byId("freshness"), `no response from the proxy (${error.message})${since}`);
     byId("freshness").className = "stale";
+    return;
   }
+  respondedAt = Date.now();
+  // A report that has not changed is not sent again, but its time goes on.
+  if (app.data !== latest) ahead = app.data.now - respondedAt / 1000;
+  latest = app.data;
+  app.data.now = respondedAt / 1000 + ahead;
+  byId("login").hidden = true;
+  byId("view").hidden = byId("tabs").hidden = byId("store").hidden = false;
+  byId("forget").hidden = !token();
+  say(byId("freshness"), "live");
+  byId("freshness").className = "live";
+  frame();
+  await show();
 }
 
 // What is the same in every view.
