@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from claude_proxy.anthropic.usage import Usage
-from claude_proxy.usage.record import FAILED_OVER_TO, Record
+from claude_proxy.usage.record import FAILED_OVER_TO, AttemptRecord, Record
 
 USERS = (
     "anna", "ben", "carla", "dora", "emil", "fatima", "georg", "hanna", "igor", "julia", "kofi", "lena", "marco", "nadia",
@@ -33,9 +33,10 @@ HOUR, DAY = 3600, 86400
 
 @dataclass(frozen=True)
 class Model:
-    """A model with its provider, its share of the requests, the median of its first byte, and its prices per million tokens."""
+    """A model: its provider, lane and share of requests, the median of its first byte, and its prices per million tokens."""
 
     provider: str
+    lane: str
     share: float
     first_byte: float
     # USD for input, output, cache reads and cache writes; None: no price is known.
@@ -43,14 +44,14 @@ class Model:
 
 
 MODELS: Mapping[str, Model] = {
-    "claude-opus-5-5": Model("anthropic", 34, 1.9, (5, 25, 0.5, 6.25)),
-    "claude-sonnet-5-5": Model("anthropic", 30, 1.2, (3, 15, 0.3, 3.75)),
-    "claude-haiku-5-5": Model("anthropic", 16, 0.6, (1, 5, 0.1, 1.25)),
-    "claude-opus-4-8": Model("anthropic", 6, 2.2, (5, 25, 0.5, 6.25)),
-    "glm": Model("zai", 6, 1.0, (0.6, 2.2, 0.11, 0)),
-    "kimi": Model("moonshot", 4, 1.1, (0.6, 2.5, 0.15, 0)),
-    "gpt": Model("openai", 3, 1.6, (1.25, 10, 0.125, 0)),
-    "local-coder": Model("hosted_vllm", 1, 0.4, None),
+    "claude-opus-5-5": Model("anthropic", "claude", 34, 1.9, (5, 25, 0.5, 6.25)),
+    "claude-sonnet-5-5": Model("anthropic", "claude", 30, 1.2, (3, 15, 0.3, 3.75)),
+    "claude-haiku-5-5": Model("anthropic", "claude", 16, 0.6, (1, 5, 0.1, 1.25)),
+    "claude-opus-4-8": Model("anthropic", "claude", 6, 2.2, (5, 25, 0.5, 6.25)),
+    "glm": Model("zai", "messages", 6, 1.0, (0.6, 2.2, 0.11, 0)),
+    "kimi": Model("moonshot", "messages", 4, 1.1, (0.6, 2.5, 0.15, 0)),
+    "gpt": Model("openai", "chat", 3, 1.6, (1.25, 10, 0.125, 0)),
+    "local-coder": Model("hosted_vllm", "chat", 1, 0.4, None),
 }
 CLAUDE = tuple(name for name, model in MODELS.items() if model.provider == "anthropic")
 # What a failed request ended with, each with its share.
@@ -61,7 +62,9 @@ ERRORS = (
     (500, "api_error", 6),
     (502, "interrupted", 4),
 )
-LIMIT = "five_hour limit (HTTP 429)"
+LIMIT, OVERLOADED = "five_hour limit (HTTP 429)", "overloaded (HTTP 529)"
+# Chooses the model of long conversations.
+RULE = "long-conversations"
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,9 @@ class Member:
     weights: tuple[float, ...]
 
 
-def members(team: Team, dice: random.Random) -> list[Member]:
+def members_of(team: Team) -> list[Member]:
     """Return the users of a team. The first one of each group likes the largest model most."""
+    dice = random.Random(team.seed)  # noqa: S311  made-up data
     shares = [1 / (place + 3) ** 0.7 for place in range(team.users)]
     dice.shuffle(shares)
     mean = sum(shares) / len(shares)
@@ -108,8 +112,8 @@ def members(team: Team, dice: random.Random) -> list[Member]:
 
 def records(team: Team, end: float) -> Iterator[Record]:
     """Yield the requests of the team's days before ``end``, in the order of their arrival."""
-    dice = random.Random(team.seed)  # noqa: S311  made-up data
-    users = members(team, dice)
+    dice = random.Random(team.seed + 1)  # noqa: S311  made-up data
+    users = members_of(team)
     first = datetime.fromtimestamp(end, UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=team.days - 1)
     for number in range(team.days):
         day = first + timedelta(days=number)
@@ -143,25 +147,32 @@ def _record(dice: random.Random, at: float, member: Member, *, is_bad: bool) -> 
     (name,) = dice.choices(member.models, member.weights)
     failed = dice.random() < (0.22 if is_bad else 0.012)
     credential = _credential(dice, at, member) if name in CLAUDE else ""
-    failovers: tuple[str, ...] = ()
-    served = name
+    served, attempts = name, list[AttemptRecord]()
     if name in CLAUDE and dice.random() < (0.2 if is_bad else 0.025):
         left = dice.choice([label for label in CREDENTIALS if label != credential])
-        failovers = (f"{left}: {'overloaded (HTTP 529)' if is_bad else LIMIT}",)
+        attempts = [AttemptRecord(left, OVERLOADED if is_bad else LIMIT, round(dice.uniform(0.2, 1.4), 2))]
     elif name in CLAUDE and not failed and dice.random() < (0.1 if is_bad else 0.004):
-        failovers, served, credential = (f"{target(name)}: {FAILED_OVER_TO}{target('glm')} (HTTP 529)",), "glm", ""
+        attempts = [AttemptRecord(credential, OVERLOADED, round(dice.uniform(0.5, 2.5), 2))]
+        served, credential = "glm", ""
+    failovers = tuple(
+        f"{attempt.target}: {attempt.why}" if served == name else f"{target(name)}: {FAILED_OVER_TO}{target(served)} (HTTP 529)"
+        for attempt in attempts
+    )
     model = MODELS[served]
-    wait = model.first_byte * dice.lognormvariate(0, 0.55) * (2.5 if is_bad else 1) + (0.9 if failovers else 0)
-    common = {"at": at, "user": member.name, "requested": name, "credential": credential, "first_byte_seconds": wait}
-    common |= {"failovers": failovers, "groups": member.groups, "project": dice.choices(member.projects, (5, 2, 1))[0]}
+    wait = model.first_byte * dice.lognormvariate(0, 0.55) * (2.5 if is_bad else 1) + sum(one.seconds for one in attempts)
+    status, error, usage = 200, "", _usage(dice)
     if failed:
         ((status, error, _),) = dice.choices(ERRORS, [share for *_, share in ERRORS])
-        return Record(**common, served=target(served), status=status, error=error, seconds=wait + 0.1, model=served)
-    usage = _usage(dice)
-    seconds = wait + usage.output / dice.uniform(45, 95)
+        usage = Usage()
+    seconds = wait + (usage.output / dice.uniform(45, 95) if usage.output else 0.1)
+    why = f"{error.replace('_', ' ')} (HTTP {status})" if error else ""
+    attempts.append(AttemptRecord(credential or target(served), why, round(seconds - sum(one.seconds for one in attempts), 2)))
     return Record(
-        **common, served=target(served), status=200, seconds=seconds, usage=usage, cost=cost(model, usage), model=served
-    )
+        at, member.name, name, target(served), credential, status, wait, seconds, usage, failovers, error=error,
+        cost=None if failed else cost(model, usage), model=served, groups=member.groups,
+        rule=RULE if name == "kimi" else "", project=dice.choices(member.projects, (5, 2, 1))[0], lane=model.lane,
+        attempts=tuple(attempts), request_id=f"req_{dice.getrandbits(64):016x}", size=usage.output * 6 + 900,
+    )  # fmt: skip
 
 
 def _credential(dice: random.Random, at: float, member: Member) -> str:

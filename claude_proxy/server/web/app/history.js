@@ -6,15 +6,15 @@ import { el, fill, say } from "./dom.js";
 import { seconds, short, tokens, usd, whole } from "./format.js";
 import { chartsOf } from "./history_charts.js";
 import { OTHER, periodTable, rate, splitTable } from "./history_tables.js";
-import { dayOf, daysAgo, describe } from "./periods.js";
+import { daysAgo, daysOf, describe } from "./periods.js";
 
 const REFRESH_MS = 60_000;
 const DEFAULT_RANGE = "7d";
 const RANGES = { "24h": "24 hours", "7d": "7 days", "30d": "30 days", "90d": "90 days", "365d": "a year" };
 const NAMES = ["user", "group", "model", "credential", "project"];
 const PARAMETERS = ["range", "from", "to", "step", "by", ...NAMES];
-// The history has hours for a week.
-const HOUR_RANGES = new Set(["24h", "7d"]);
+// The steps of each range; the history has hours for a week.
+const STEPS = { "24h": ["hour"], "7d": ["hour", "day"], "30d": ["day"], "90d": ["day", "month"], "365d": ["day", "month"] };
 
 export function mount(root, app) {
   const controls = document.createElement("div");
@@ -70,9 +70,10 @@ export function mount(root, app) {
     const names = shown?.names ?? {};
     const range = chosen.get("from") ? "" : chosen.get("range");
     const by = chosen.get("by") || "none";
+    const steps = STEPS[range] ?? ["day", "month"];
     const filters = NAMES.flatMap((name) => chosen.getAll(name).map((value) => [name, value]));
-    const from = chosen.get("from") ?? (shown ? dayOf(shown.periods[0], shown.zone) : daysAgo(6));
-    const to = chosen.get("to") ?? (shown ? dayOf(shown.periods.at(-1), shown.zone) : daysAgo(0));
+    const from = chosen.get("from") ?? (shown ? daysOf(shown.periods[0], shown.zone)[0] : daysAgo(6));
+    const to = chosen.get("to") ?? (shown ? daysOf(shown.periods.at(-1), shown.zone)[1] : daysAgo(0));
     const dates = () => {
       const [first, last] = [...controls.querySelectorAll("input[type=date]")].map((input) => input.value);
       if (first && last && first <= last) app.go({ range: null, from: first, to: last });
@@ -87,7 +88,7 @@ export function mount(root, app) {
         date("from", from), date("to", to)),
       el("div", { class: "line" },
         picker("Split by", by, ["none", ...NAMES].map((name) => [name, name === "none" ? "nothing" : name]), (value) => app.go({ by: value === "none" ? null : value, sort: null })),
-        HOUR_RANGES.has(range) && picker("Step", chosen.get("step") ?? shown?.step ?? "hour", [["hour", "by hour"], ["day", "by day"]], (value) => app.go({ step: value })),
+        steps.length > 1 && picker("Step", chosen.get("step") ?? shown?.step ?? steps[0], steps.map((step) => [step, `by ${step}`]), (value) => app.go({ step: value })),
         ...NAMES.filter((name) => names[name]?.length > 0 && (name !== "user" || app.admin)).map((name) => picker(`Only ${name}`, "",
           [["", "all"], ...names[name].filter((value) => !chosen.getAll(name).includes(value)).map((value) => [value, value])],
           (value) => value && app.go({ [name]: [...chosen.getAll(name), value] }))),
@@ -149,7 +150,7 @@ export function mount(root, app) {
     fill(numbers, [
       shown.by !== "none" && splitTable(shown, app.state.query.get("sort"), (sort) => app.go({ sort }, "history", { replace: true })),
       el("details", { key: "periods", ontoggle: () => renderNumbers(periods) }, summary, open && periodTable(shown, periods)),
-      el("p", { class: "hint", key: "zone", text: `${shown.step === "day" ? "Days" : "Hours"} of the time zone ${shown.zone}.${shown.since ? ` The history begins on ${shown.since}.` : ""}` }),
+      el("p", { class: "hint", key: "zone", text: `${{ hour: "Hours", day: "Days", month: "Months" }[shown.step]} of the time zone ${shown.zone}.${shown.since ? ` The history begins on ${shown.since}.` : ""}` }),
     ].filter(Boolean));
   }
 
@@ -172,7 +173,8 @@ export function mount(root, app) {
   }
 
   function select(first, last) {
-    const [from, to] = [first, last].map((place) => dayOf(shown.periods[place], shown.zone));
+    const [from] = daysOf(shown.periods[first], shown.zone);
+    const [, to] = daysOf(shown.periods[last], shown.zone);
     app.go({ range: null, step: null, from, to });
   }
 
