@@ -73,7 +73,7 @@ function changePriority(app, label) {
     title: `Priority of ${label}`,
     action: "Change",
     fields: field("priority", "Priority", { type: "number", min: -1000, max: 1000, step: 1, value: String(value), required: true },
-      "Credentials with a smaller number are used first; 0 is the default."),
+      "A credential with a higher number gets sessions first; 0 is the default."),
     act: (form) => app.post("priority", { label, priority: form.elements.priority.valueAsNumber }),
   });
 }

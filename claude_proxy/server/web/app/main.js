@@ -23,6 +23,8 @@ const needsToken = document.body.dataset.needsToken === "yes";
 
 let mounted = null; // the view that is shown, and its name
 let respondedAt = 0;
+let latest = null; // the last report, and how far the proxy's clock is ahead of the browser's, in seconds
+let ahead = 0;
 let polling = null; // the request for the data that is under way
 const known = new Map(); // the tag and the data of the last response, by path
 
@@ -189,20 +191,25 @@ async function report() {
   if (!token() && needsToken) return showLogin("");
   try {
     app.data = await app.get();
-    respondedAt = Date.now();
-    byId("login").hidden = true;
-    byId("view").hidden = byId("tabs").hidden = byId("store").hidden = false;
-    byId("forget").hidden = !token();
-    say(byId("freshness"), "live");
-    byId("freshness").className = "live";
-    frame();
-    await show();
   } catch (error) {
     if (error.status === 401 || error.status === 0) return;
     const since = respondedAt ? `; data from ${clock.format(new Date(respondedAt))}` : "";
     say(byId("freshness"), `no response from the proxy (${error.message})${since}`);
     byId("freshness").className = "stale";
+    return;
   }
+  respondedAt = Date.now();
+  // A report that has not changed is not sent again, but its time goes on.
+  if (app.data !== latest) ahead = app.data.now - respondedAt / 1000;
+  latest = app.data;
+  app.data.now = respondedAt / 1000 + ahead;
+  byId("login").hidden = true;
+  byId("view").hidden = byId("tabs").hidden = byId("store").hidden = false;
+  byId("forget").hidden = !token();
+  say(byId("freshness"), "live");
+  byId("freshness").className = "live";
+  frame();
+  await show();
 }
 
 // What is the same in every view.
