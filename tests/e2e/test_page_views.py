@@ -30,7 +30,8 @@ VIEWS = {
 }
 FOCUSABLE = """[...document.querySelectorAll('a, button, input, select, summary, [tabindex="0"]')]
     .filter((one) => one.checkVisibility()).length"""
-LOADED = """["navigation", "resource"].flatMap((kind) => performance.getEntriesByType(kind)).map((one) => [one.name, one.transferSize])"""
+LOADED = """["navigation", "resource"].flatMap((kind) => performance.getEntriesByType(kind))
+    .map((one) => [one.name, one.transferSize])"""
 # Of a page with everything that it loads, as it is transferred.
 MAX_BYTES = 150_000
 CHARTS = ("Requests", "Cost", "Tokens", "Cache hit rate", "First byte", "Errors and failovers")
@@ -94,7 +95,7 @@ def tile(page: Page, title: str):
 @pytest.mark.parametrize("width", [1280, 360])
 @pytest.mark.parametrize("view", VIEWS)
 def test_a_view_is_for_everybody(browser, proxy, view, width, scheme):
-    """axe finds nothing, texts stand out, nothing is wider than the screen, and the console is silent."""
+    """By axe nothing is wrong, texts stand out, nothing is wider than the screen, and the console is silent."""
     page, said = opened(browser, proxy, VIEWS[view], width=width, scheme=scheme)
     found = Axe().run(page)
     assert not [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found.response["violations"]]
