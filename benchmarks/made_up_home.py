@@ -30,6 +30,8 @@ from claude_proxy.usage.spend import SpendBook, scopes_of
 MADE_UP_SALT = "made-up-salt"
 # Names of files as the proxy has them in a home.
 STATE, HISTORY = ".state/pool.sqlite3", ".state/history.sqlite"
+# How often the history is written; a running proxy writes it every second.
+HALF_DAY = 43200
 # Budgets that are spent to different degrees, in USD.
 BUDGETS = {"all": {"week": 450, "month": 2000}, "research": {"month": 300}, "user": {"day": 6}}
 
@@ -94,7 +96,7 @@ async def write(home: Path, now: float, team: Team = Team(), upstream: str = "ht
         latest, spend = await write_history(home / HISTORY, now, team)
         pool = made_up_pool.pool(now, MADE_UP_SALT)
     clock = Clock()
-    recent = RecentRequests(clock=clock, writer="made-up")
+    recent = RecentRequests(clock=clock, writer="madeup")
     for record in latest:
         clock.now = record.at + record.seconds
         recent.record(record)
@@ -110,14 +112,14 @@ async def write_history(path: Path | None, now: float, team: Team) -> tuple[Sequ
     """Write the history's file; return the latest requests, in the order of their end, and what was spent."""
     clock = Clock()
     history = History(path, clock=clock)
-    spend = SpendBook(clock=clock, writer="made-up")
+    spend = SpendBook(clock=clock, writer="madeup")
     latest: deque[Record] = deque(maxlen=MOST)
-    hour = None
+    half_day = None
     ended = sorted((record for record in records(team, now) if record.at + record.seconds < now), key=_end)
     for record in ended:
         clock.now = _end(record)
-        if hour != clock.now // 3600:
-            hour = clock.now // 3600
+        if half_day != clock.now // HALF_DAY:
+            half_day = clock.now // HALF_DAY
             await history.flush()
         history.record(record)
         day = datetime.fromtimestamp(record.at, UTC).date()
