@@ -19,6 +19,8 @@ from typing import Any
 
 from benchmarks import made_up_pool
 from benchmarks.made_up_history import GROUPS, MODELS, RULE, Team, members_of, records
+from claude_proxy.config.budgets import Period
+from claude_proxy.config.money import MICRO_USD
 from claude_proxy.history.service import History
 from claude_proxy.state.replication import SALT
 from claude_proxy.state.rows import Row
@@ -32,8 +34,10 @@ MADE_UP_SALT = "made-up-salt"
 STATE, HISTORY = ".state/pool.sqlite3", ".state/history.sqlite"
 # How often the history is written; a running proxy writes it every second.
 HALF_DAY = 43200
-# Budgets that are spent to different degrees, in USD.
-BUDGETS = {"all": {"week": 450, "month": 2000}, "research": {"month": 300}, "user": {"day": 6}}
+# How much of each budget is spent, by its scope and period.
+SPENT = {"all": {Period.WEEK: 0.42, Period.MONTH: 0.78}, f"group:{GROUPS[-1]}": {Period.MONTH: 0.96}}
+# The budget of each user, in USD.
+DAILY = {"day": 6}
 
 
 class Clock:
@@ -56,7 +60,19 @@ def variables(team: Team) -> dict[str, str]:
     return {"PROXY_USER_TOKENS": ",".join(f"{member.name}={token_of(member.name)}" for member in members_of(team))}
 
 
-def config(team: Team, upstream: str) -> dict[str, Any]:
+def budgets(spend: SpendBook, now: float) -> dict[str, dict[str, int]]:
+    """Return the budgets, in USD, of which ``SPENT`` is spent."""
+    today = datetime.fromtimestamp(now, UTC).date()
+    return {
+        scope: {
+            period.value: max(10, round(spend.spent(scope, period, today) / MICRO_USD / share))
+            for period, share in shares.items()
+        }
+        for scope, shares in SPENT.items()
+    }
+
+
+def config(team: Team, upstream: str, limits: dict[str, dict[str, int]]) -> dict[str, Any]:
     """Return ``config.yaml``: every model at an address, the groups of every user, prices and budgets."""
     deployments = []
     prices = {}
@@ -70,9 +86,9 @@ def config(team: Team, upstream: str) -> dict[str, Any]:
             prices[name] = dict(zip(("input", "output", "cache_read", "cache_write"), model.prices, strict=True))
     block = {
         "users": {member.name: {"groups": [*member.groups]} for member in members_of(team)},
-        "groups": {GROUPS[-1]: {"budget": BUDGETS["research"]}},
-        "default_budget": BUDGETS["user"],
-        "budget": BUDGETS["all"] | {"timezone": "UTC"},
+        "groups": {GROUPS[-1]: {"budget": limits[f"group:{GROUPS[-1]}"]}},
+        "default_budget": DAILY,
+        "budget": {**limits["all"], "timezone": "UTC"},
         "prices": prices,
         "rules": [{"name": RULE, "when": {"time": "03:00-03:01", "timezone": "UTC"}, "model": "kimi"}],
     }
@@ -90,11 +106,11 @@ def config(team: Team, upstream: str) -> dict[str, Any]:
 async def write(home: Path, now: float, team: Team = Team(), upstream: str = "http://127.0.0.1:9") -> list[Record]:  # noqa: B008
     """Write the files of a home; return its latest requests."""
     (home / ".state").mkdir(mode=0o700, parents=True, exist_ok=True)
-    (home / "config.yaml").write_text(json.dumps(config(team, upstream)), encoding="utf-8")
     (home / "credentials.yaml").write_text(json.dumps({"credentials": made_up_pool.entries(now)}), encoding="utf-8")
     with _silence():
         latest, spend = await write_history(home / HISTORY, now, team)
         pool = made_up_pool.pool(now, MADE_UP_SALT)
+    (home / "config.yaml").write_text(json.dumps(config(team, upstream, budgets(spend, now))), encoding="utf-8")
     clock = Clock()
     recent = RecentRequests(clock=clock, writer="madeup")
     for record in latest:
