@@ -40,6 +40,7 @@ class StatusRoutes:
         problems: Callable[[], Sequence[str]] = tuple,
         groups: Callable[[], PoolGroups] = lambda: NO_GROUPS,
         budgets: Callable[[Caller], Sequence[Mapping[str, Any]]] = lambda _: (),
+        overview: Callable[[Viewer, Caller], Mapping[str, Any]] = lambda *_: {},
     ) -> None:
         self._settings = settings
         self._pool = pool
@@ -50,6 +51,7 @@ class StatusRoutes:
         self._problems = problems
         self._groups = groups
         self._budgets = budgets
+        self._overview = overview
 
     def routes(self) -> list[Route]:
         """Return the routes, to be placed before LiteLLM's."""
@@ -66,7 +68,7 @@ class StatusRoutes:
         def data(viewer: Viewer, caller: Caller) -> Response:
             pool, problems = self._pool.snapshot(), self._problems()
             found = report.report(pool, self._ledger, viewer, self._store_status(), self._clock(), problems=problems)
-            found |= {"open": is_open(self._settings), "budgets": [*self._budgets(caller)]}
+            found |= {"open": is_open(self._settings), "budgets": [*self._budgets(caller)], **self._overview(viewer, caller)}
             return JSONResponse(found, headers=DATA_HEADERS)
 
         return await self._respond(request, "/pool", data)
