@@ -41,6 +41,7 @@ class StatusRoutes:
         problems: Callable[[], Sequence[str]] = tuple,
         groups: Callable[[], PoolGroups] = lambda: NO_GROUPS,
         budgets: Callable[[Caller], Sequence[Mapping[str, Any]]] = lambda _: (),
+        overview: Callable[[Viewer, Caller], Mapping[str, Any]] = lambda *_: {},
     ) -> None:
         self._settings = settings
         self._pool = pool
@@ -52,6 +53,7 @@ class StatusRoutes:
         self._groups = groups
         self._budgets = budgets
         self._reports = ReportCache(clock)
+        self._overview = overview
 
     def routes(self) -> list[Route]:
         """Return the routes, to be placed before LiteLLM's."""
@@ -83,7 +85,11 @@ class StatusRoutes:
     def _report(self, caller: Caller) -> dict[str, Any]:
         viewer, pool, problems = self._viewer(caller), self._pool.snapshot(), self._problems()
         found = report.report(pool, self._ledger, viewer, self._store_status(), self._clock(), problems=problems)
-        return found | {"open": is_open(self._settings), "budgets": [*self._budgets(caller)]}
+        return found | {
+            "open": is_open(self._settings),
+            "budgets": [*self._budgets(caller)],
+            **self._overview(viewer, caller),
+        }
 
     async def _show_metrics(self, request: Request) -> Response:
         def data(viewer: Viewer, _: Caller) -> Response:
