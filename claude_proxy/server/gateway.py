@@ -68,6 +68,7 @@ from claude_proxy.upstream import headers as header_policy
 from claude_proxy.usage.otlp import Sender
 from claude_proxy.usage.prices import Prices
 from claude_proxy.usage.record import Record
+from claude_proxy.usage.running_requests import RunningRequests
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +107,7 @@ class Gateway:
         prices: Prices | None = None,
         request_limits: RequestLimits | None = None,
         admission: Admission | None = None,
+        running: RunningRequests | None = None,
         sign_in: SignInRoutes | None = None,
         loaded: Callable[[], Awaitable[None]] | None = None,
         client_routes: Mapping[tuple[str, str], ClientRoute] | None = None,
@@ -125,6 +127,7 @@ class Gateway:
         self._is_session = is_session
         self._settings = settings
         self._admission = admission
+        self._running = running or RunningRequests()
         self._redactor = redactor
         self._record = record
         self._telemetry = telemetry
@@ -320,7 +323,8 @@ class Gateway:
         enters_litellm = caller.role is Role.KEY or self._needs_litellm()
         try:
             limited = nullcontext() if outlet.request.counts_tokens else self._request_limits.admitted(caller.name)
-            with limited, self._revocation.watched(caller, under_way.revoke):
+            running = nullcontext() if outlet.request.counts_tokens else self._running.counted(caller.name)
+            with limited, running, self._revocation.watched(caller, under_way.revoke):
                 outlet.charge = await self._admission.admit(outlet.request, outlet.journal) if self._admission else None
                 await self._serving.serve(outlet.request, outlet, outlet.journal, call_litellm, enters_litellm=enters_litellm)
         except Refused as refused:

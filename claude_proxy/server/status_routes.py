@@ -40,6 +40,7 @@ class StatusRoutes:
         problems: Callable[[], Sequence[str]] = tuple,
         groups: Callable[[], PoolGroups] = lambda: NO_GROUPS,
         budgets: Callable[[Caller], Sequence[Mapping[str, Any]]] = lambda _: (),
+        running: Callable[[Viewer], Mapping[str, Any]] = lambda _: {"requests": 0},
     ) -> None:
         self._settings = settings
         self._pool = pool
@@ -50,6 +51,7 @@ class StatusRoutes:
         self._problems = problems
         self._groups = groups
         self._budgets = budgets
+        self._running = running
 
     def routes(self) -> list[Route]:
         """Return the routes, to be placed before LiteLLM's."""
@@ -66,7 +68,7 @@ class StatusRoutes:
         def data(viewer: Viewer, caller: Caller) -> Response:
             pool, problems = self._pool.snapshot(), self._problems()
             found = report.report(pool, self._ledger, viewer, self._store_status(), self._clock(), problems=problems)
-            found |= {"open": is_open(self._settings), "budgets": [*self._budgets(caller)]}
+            found |= {"open": is_open(self._settings), "budgets": [*self._budgets(caller)], "running": self._running(viewer)}
             return JSONResponse(found, headers=DATA_HEADERS)
 
         return await self._respond(request, "/pool", data)
@@ -91,9 +93,9 @@ class StatusRoutes:
         except Refused as refused:
             return JSONResponse({"error": {"message": str(refused)}}, refused.status)
         await self._fresh()
-        return data(self._viewer(caller), caller)
+        return data(self.viewer(caller), caller)
 
-    def _viewer(self, caller: Caller) -> Viewer:
+    def viewer(self, caller: Caller) -> Viewer:
         """Return the viewer. Who may not see every user sees only the credentials that they may use, for any model."""
         viewer = viewer_of(caller)
         if viewer.sees_all_users:
