@@ -41,10 +41,10 @@ def test_requests_in_progress():
     """A request counts from its beginning to its end, however it ends, under its user's folded name."""
     one = Process()
     one.begin("Anna", "anna", "ben")
-    with pytest.raises(ConnectionError), one.running.counted("carl"):
-        assert one.running.users() == {"anna": 2, "ben": 1, "carl": 1}
+    one.begin("carl")
+    with pytest.raises(ConnectionError), one.running.counted("dora"):
         raise ConnectionError
-    assert one.running.users() == {"anna": 2, "ben": 1}
+    assert one.running.users() == {"anna": 2, "ben": 1, "carl": 1}
     one.open.close()
     assert one.running.users() == {}
 
