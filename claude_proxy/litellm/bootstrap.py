@@ -118,6 +118,7 @@ def install(app: App) -> None:
         *app.status_routes().routes(),
         *app.pool_routes().routes(),
         *app.budget_routes().routes(),
+        *app.request_routes().routes(),
     ]
     # Middleware cannot be added once the app has started, and callbacks are loaded while it starts.
     inner.middleware_stack = Gateway(
@@ -133,6 +134,7 @@ def install(app: App) -> None:
         prices=app.prices,
         request_limits=app.request_limits,
         admission=app.admission,
+        running=app.running,
         sign_in=app.sign_in_routes(),
         loaded=app.load_shared_state,
         client_routes=app.client_routes(),

@@ -34,6 +34,7 @@ from claude_proxy.server.gateway import ClientRoute
 from claude_proxy.server.managed_route import ManagedRoute
 from claude_proxy.server.overview import Overview
 from claude_proxy.server.pool_routes import PoolRoutes
+from claude_proxy.server.request_routes import RequestRoutes, running_of
 from claude_proxy.server.signin_pages import SigninPages
 from claude_proxy.server.signin_routes import SignInRoutes
 from claude_proxy.server.status_routes import StatusRoutes
@@ -49,8 +50,10 @@ from claude_proxy.usage import request_log
 from claude_proxy.usage.ledger import Ledger
 from claude_proxy.usage.own_telemetry import OwnTelemetry
 from claude_proxy.usage.prices import Lookup, Prices
+from claude_proxy.usage.recent_requests import RecentRequests
 from claude_proxy.usage.record import Record
 from claude_proxy.usage.report import StoreStatus
+from claude_proxy.usage.running_requests import RunningRequests
 from claude_proxy.usage.standing import ActiveBudgets
 
 # How long the first request waits for the state of other processes, in seconds.
@@ -105,6 +108,8 @@ class App:
         self.budgets = ActiveBudgets(lambda: config.budgets, clock)
         self.admission = Admission(self.budgets, self.prices.cost, confirm=self.confirm, wake=self._push_now, clock=clock)
         self.ledger = Ledger(clock=clock, listed=lambda model: model in config.listed)
+        self.recent = RecentRequests(clock=clock, redact=redactor.text)
+        self.running = RunningRequests(clock=clock)
         self.client = UpstreamClient(proxies=proxies)
         self.telemetry = TelemetryRelay(self.client, lambda: config.telemetry)
         self._own_telemetry: OwnTelemetry | None = None
@@ -148,8 +153,8 @@ class App:
 
     def _shared(self) -> CombinedState:
         """Return what the processes share."""
-        counts = self.ledger, self.request_limits, *self.budgets.parts, self.overview.errors
-        return CombinedState(self.pool, *counts, self.sign_in.shared, *self.alerts.parts)
+        usage = self.ledger, self.recent, self.running, self.overview.errors, *self.budgets.parts
+        return CombinedState(self.pool, *usage, self.request_limits, self.sign_in.shared, *self.alerts.parts)
 
     def _alerts(self, *, is_shared: bool) -> AlertWatch:
         return AlertWatch(
@@ -246,6 +251,7 @@ class App:
         for record in records:
             self.ledger.record(record)
             self.overview.errors.record(record)
+            self.recent.record(record)
             request_log.write_request(record)
         now = self._clock()
         if self._expiry_warnings.due(now):
@@ -277,7 +283,13 @@ class App:
             groups=lambda: self.config.pool_groups,
             budgets=self.budget_routes().rows,
             overview=lambda viewer, caller: self.overview.shown(viewer, caller, self.alerts.current),
+            running=lambda viewer: running_of(self.running, viewer),
         )
+
+    def request_routes(self) -> RequestRoutes:
+        """Return the route that shows the latest requests."""
+        viewer = self.status_routes().viewer
+        return RequestRoutes(self.settings, self.recent, self.running, fresh=self._refresh_state, viewer=viewer)
 
     def budget_routes(self) -> BudgetRoutes:
         """Return the routes that show and change budgets."""
@@ -321,7 +333,7 @@ class App:
     async def close(self) -> None:
         """Push the last changes, stop the synchronization and close the connections."""
         self.write_records()
-        self.ledger.flush_next()
+        self._flush_next()
         for task in (self.watching, self._watching_pool, self._alerting):
             if task is not None:
                 task.cancel()
@@ -346,8 +358,13 @@ class App:
         self.write_records()
         await self.load_shared_state()
         if self._sync is not None and not self._sync.unavailable:
-            self.ledger.flush_next()
+            self._flush_next()
             await self._sync.exchange()
+
+    def _flush_next(self) -> None:
+        """Let the next exchange with the store include everything that has changed here."""
+        for part in (self.ledger, self.recent, self.running):
+            part.flush_next()
 
     def _push_now(self) -> None:
         if self._sync is not None:
