@@ -18,8 +18,8 @@ from claude_proxy.upstream.headers import PROXY_TOKEN, TOKEN_MODE, Client
 MODEL_ROUTES = frozenset(
     {("POST", "/v1/messages"), ("POST", "/v1/messages/count_tokens"), ("GET", "/v1/models"), ("GET", "/models")}
 )
-# Rate limits, usage and budgets: for every caller who may use the models.
-STATUS_ROUTES = frozenset({("GET", "/pool"), ("GET", "/metrics"), ("GET", "/api/oauth/usage")})
+# Rate limits, usage, requests and budgets: for every caller who may use the models.
+STATUS_ROUTES = frozenset({("GET", "/pool"), ("GET", "/pool/requests"), ("GET", "/metrics"), ("GET", "/api/oauth/usage")})
 # Claude Code's telemetry, by route: every caller's is taken, and that of an identified user may be passed on.
 TELEMETRY_ROUTES = {("POST", f"/v1/{signal}"): signal for signal in ("metrics", "logs", "traces")}
 # What Claude Code reads for its user after a sign-in: for every caller who may use the models.

@@ -4,12 +4,14 @@ import functools
 import html
 from pathlib import Path
 
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from claude_proxy import __version__
-from claude_proxy.access.routes import OPEN_NOTICE, is_open
+from claude_proxy.access.routes import OPEN_NOTICE, is_asset, is_open, wants_page
+from claude_proxy.asgi import Headers
 from claude_proxy.config.settings import Settings
 from claude_proxy.server import assets
+from claude_proxy.upstream import headers as header_policy
 
 WEB = Path(__file__).parent / "web"
 DATA_HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff", "vary": "accept"}
@@ -36,6 +38,16 @@ def page(name: str, settings: Settings) -> Response:
     for key, value in values.items():
         text = text.replace(f"{{{{{key}}}}}", value)
     return Response(text, media_type="text/html", headers=DATA_HEADERS | PAGE_HEADERS)
+
+
+def part_of_page(method: str, path: str, route: str, headers: Headers) -> Response | None:
+    """Return a file of the pages, or the redirect of a page's path that ends with a slash; None for another request."""
+    if is_asset(method, route):
+        return assets.respond(route, headers)
+    if path.endswith("/") and wants_page(method, route, header_policy.accepted(headers)):
+        # The addresses in a page are relative to its path without a slash.
+        return RedirectResponse(f"../{route.rpartition('/')[2]}", 308)
+    return None
 
 
 @functools.cache

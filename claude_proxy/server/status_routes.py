@@ -41,6 +41,8 @@ class StatusRoutes:
         problems: Callable[[], Sequence[str]] = tuple,
         groups: Callable[[], PoolGroups] = lambda: NO_GROUPS,
         budgets: Callable[[Caller], Sequence[Mapping[str, Any]]] = lambda _: (),
+        overview: Callable[[Viewer, Caller], Mapping[str, Any]] = lambda *_: {},
+        running: Callable[[Viewer], Mapping[str, Any]] = lambda _: {"requests": 0},
     ) -> None:
         self._settings = settings
         self._pool = pool
@@ -52,6 +54,8 @@ class StatusRoutes:
         self._groups = groups
         self._budgets = budgets
         self._reports = ReportCache(clock)
+        self._overview = overview
+        self._running = running
 
     def routes(self) -> list[Route]:
         """Return the routes, to be placed before LiteLLM's."""
@@ -81,9 +85,14 @@ class StatusRoutes:
         return Response(shown.body, media_type="application/json", headers=headers)
 
     def _report(self, caller: Caller) -> dict[str, Any]:
-        viewer, pool, problems = self._viewer(caller), self._pool.snapshot(), self._problems()
+        viewer, pool, problems = self.viewer(caller), self._pool.snapshot(), self._problems()
         found = report.report(pool, self._ledger, viewer, self._store_status(), self._clock(), problems=problems)
-        return found | {"open": is_open(self._settings), "budgets": [*self._budgets(caller)]}
+        return found | {
+            "open": is_open(self._settings),
+            "budgets": [*self._budgets(caller)],
+            "running": self._running(viewer),
+            **self._overview(viewer, caller),
+        }
 
     async def _show_metrics(self, request: Request) -> Response:
         def data(viewer: Viewer, _: Caller) -> Response:
@@ -104,14 +113,14 @@ class StatusRoutes:
         except Refused as refused:
             return JSONResponse({"error": {"message": str(refused)}}, refused.status)
         await self._fresh()
-        return data(self._viewer(caller), caller)
+        return data(self.viewer(caller), caller)
 
     def _caller(self, request: Request, route: str) -> Caller:
         caller = identify(header_policy.read(request.headers.items()), self._settings)
         check_route(caller, request.method, route)
         return caller
 
-    def _viewer(self, caller: Caller) -> Viewer:
+    def viewer(self, caller: Caller) -> Viewer:
         """Return the viewer. Who may not see every user sees only the credentials that they may use, for any model."""
         viewer = viewer_of(caller)
         if viewer.sees_all_users:

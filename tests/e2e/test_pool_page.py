@@ -118,6 +118,25 @@ def test_a_credential_from_the_first_to_the_last(browser, proxy, upstream):
     page.context.close()
 
 
+def test_no_row_moves_under_the_pointer(browser, proxy):
+    """A paused credential comes last, but not while the user points at the list: no click hits a wrong row."""
+    assert change(proxy, "add", {"label": "aa", "secret": NEW}) == 200
+    page = opened(browser, proxy, [])
+    order = "nodes => nodes.map(node => node.dataset.label)"
+    rows = page.locator("article")
+    expect(card(page, "aa")).to_be_visible()
+    before = rows.evaluate_all(order)
+    assert before[-1] != "aa"
+    card(page, "aa").hover()
+    assert change(proxy, "pause", {"label": "aa"}) == 200
+    expect(card(page, "aa").locator(".state")).to_have_text("paused", timeout=20_000)
+    assert rows.evaluate_all(order) == before
+    page.mouse.move(5, 5)
+    expect(rows.last).to_have_attribute("data-label", "aa", timeout=20_000)
+    assert change(proxy, "remove", {"label": "aa"}) == 200
+    page.context.close()
+
+
 def add(page: Page, label: str, terms: str = "") -> None:
     page.get_by_role("button", name="Add a credential").click()
     page.get_by_label("Label").fill(label)

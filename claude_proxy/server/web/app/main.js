@@ -150,6 +150,7 @@ function moved() {
 async function show() {
   const { view } = app.state;
   if (mounted?.name === view) return mounted.view?.update();
+  if (mounted) scrollTo(0, 0);
   mounted?.view?.unmount?.();
   const root = document.createElement("section");
   root.id = `view-${view}`;
