@@ -37,6 +37,7 @@ SHOTS: dict[str, tuple[str, tuple[int, int], str, Callable[[Page], None]]] = {
     "requests": ("#/requests", WIDE, "light", open_a_failed_one),
     "requests-phone": ("#/requests", NARROW, "dark", nothing),
     "budgets": ("#/budgets", WIDE, "dark", nothing),
+    "budgets-phone": ("#/budgets", NARROW, "light", nothing),
 }
 
 
