@@ -213,7 +213,7 @@ def test_a_click_narrows(browser, proxy):
     expect(page.locator(".chip")).to_have_count(2)
     page.locator(".chip", has_text="project").click()
     expect(page.locator(".chip")).to_have_count(1)
-    page.get_by_role("button", name=f"Remove user {name}").click()
+    page.get_by_role("button", name=f"user: {name}, remove").click()
     expect(page.locator(".chip")).to_have_count(0)
     for _ in range(4):
         page.go_back()

@@ -19,18 +19,26 @@ const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyl
 const dollars = new Intl.NumberFormat(undefined, { style: "currency", currency: "USD", maximumFractionDigits: 4 });
 
 export function mount(root, app) {
+  const head = document.createElement("div");
   const form = document.createElement("form");
   const status = document.createElement("p");
   const list = document.createElement("div");
   const more = document.createElement("p");
+  head.className = "view-head";
   form.className = "controls line";
   form.setAttribute("role", "search");
   form.setAttribute("aria-label", "Filter the requests");
-  status.className = "hint";
+  status.className = "soft";
   status.setAttribute("role", "status");
   list.className = "scroll card";
   more.className = "line";
-  root.append(form, status, list, more);
+  const title = document.createElement("h2");
+  const live = document.createElement("button");
+  title.textContent = "Requests";
+  live.type = "button";
+  live.addEventListener("click", pause);
+  head.append(title, status, live);
+  root.append(head, form, list, more);
   let requests = new Map(); // by id, the newest first
   let next = null; // where older ones begin
   let running = null;
@@ -123,8 +131,8 @@ export function mount(root, app) {
       picker("lane", "Lane", [["", "all"], ...LANES.map((lane) => [lane, lane])]),
       picker("status", "Status", Object.entries(STATUSES)),
       FILTERS.some((name) => value(name)) && el("button", { key: "all", type: "button", text: "Show all", onclick: () => app.go(Object.fromEntries([...FILTERS, "open"].map((name) => [name, null]))) }),
-      el("button", { key: "live", type: "button", "aria-pressed": String(!isLive), text: "Pause", onclick: pause }),
     ].filter(Boolean));
+    live.textContent = isLive ? "Pause" : "Continue";
     const field = form.elements.q;
     if (field !== document.activeElement && field.value !== value("q")) field.value = value("q");
   }
