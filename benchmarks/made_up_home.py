@@ -1,10 +1,15 @@
 """The home of a proxy with ninety days of made-up history: its files, and what its processes would have left in them.
 
-Everything is written by the parts of the proxy that write it while it runs, with a made-up clock.
+Everything is written by the parts of the proxy that write it while it runs, with a made-up clock. A program:
+``python -m benchmarks.made_up_home FOLDER`` fills a folder for ``claude-proxy --project FOLDER serve``.
 """
 
+import argparse
+import asyncio
 import json
 import logging
+import os
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +19,8 @@ from typing import Any
 
 from benchmarks import made_up_pool
 from benchmarks.made_up_history import GROUPS, MODELS, RULE, Team, members_of, records
+from claude_proxy.config.budgets import Period
+from claude_proxy.config.money import MICRO_USD
 from claude_proxy.history.service import History
 from claude_proxy.state.replication import SALT
 from claude_proxy.state.rows import Row
@@ -25,8 +32,12 @@ from claude_proxy.usage.spend import SpendBook, scopes_of
 MADE_UP_SALT = "made-up-salt"
 # Names of files as the proxy has them in a home.
 STATE, HISTORY = ".state/pool.sqlite3", ".state/history.sqlite"
-# Budgets that are spent to different degrees, in USD.
-BUDGETS = {"all": {"week": 450, "month": 2000}, "research": {"month": 300}, "user": {"day": 6}}
+# How often the history is written; a running proxy writes it every second.
+HALF_DAY = 43200
+# How much of each budget is spent, by its scope and period.
+SPENT = {"all": {Period.WEEK: 0.42, Period.MONTH: 0.78}, f"group:{GROUPS[-1]}": {Period.MONTH: 0.96}}
+# The budget of each user, in USD.
+DAILY = {"day": 6}
 
 
 class Clock:
@@ -35,6 +46,7 @@ class Clock:
     now = 0.0
 
     def __call__(self) -> float:
+        """Return it."""
         return self.now
 
 
@@ -48,7 +60,19 @@ def variables(team: Team) -> dict[str, str]:
     return {"PROXY_USER_TOKENS": ",".join(f"{member.name}={token_of(member.name)}" for member in members_of(team))}
 
 
-def config(team: Team, upstream: str) -> dict[str, Any]:
+def budgets(spend: SpendBook, now: float) -> dict[str, dict[str, int]]:
+    """Return the budgets, in USD, of which ``SPENT`` is spent."""
+    today = datetime.fromtimestamp(now, UTC).date()
+    return {
+        scope: {
+            period.value: max(10, round(spend.spent(scope, period, today) / MICRO_USD / share))
+            for period, share in shares.items()
+        }
+        for scope, shares in SPENT.items()
+    }
+
+
+def config(team: Team, upstream: str, limits: dict[str, dict[str, int]]) -> dict[str, Any]:
     """Return ``config.yaml``: every model at an address, the groups of every user, prices and budgets."""
     deployments = []
     prices = {}
@@ -62,9 +86,9 @@ def config(team: Team, upstream: str) -> dict[str, Any]:
             prices[name] = dict(zip(("input", "output", "cache_read", "cache_write"), model.prices, strict=True))
     block = {
         "users": {member.name: {"groups": [*member.groups]} for member in members_of(team)},
-        "groups": {GROUPS[-1]: {"budget": BUDGETS["research"]}},
-        "default_budget": BUDGETS["user"],
-        "budget": BUDGETS["all"] | {"timezone": "UTC"},
+        "groups": {GROUPS[-1]: {"budget": limits[f"group:{GROUPS[-1]}"]}},
+        "default_budget": DAILY,
+        "budget": {**limits["all"], "timezone": "UTC"},
         "prices": prices,
         "rules": [{"name": RULE, "when": {"time": "03:00-03:01", "timezone": "UTC"}, "model": "kimi"}],
     }
@@ -82,13 +106,13 @@ def config(team: Team, upstream: str) -> dict[str, Any]:
 async def write(home: Path, now: float, team: Team = Team(), upstream: str = "http://127.0.0.1:9") -> list[Record]:  # noqa: B008
     """Write the files of a home; return its latest requests."""
     (home / ".state").mkdir(mode=0o700, parents=True, exist_ok=True)
-    (home / "config.yaml").write_text(json.dumps(config(team, upstream)), encoding="utf-8")
     (home / "credentials.yaml").write_text(json.dumps({"credentials": made_up_pool.entries(now)}), encoding="utf-8")
     with _silence():
         latest, spend = await write_history(home / HISTORY, now, team)
         pool = made_up_pool.pool(now, MADE_UP_SALT)
+    (home / "config.yaml").write_text(json.dumps(config(team, upstream, budgets(spend, now))), encoding="utf-8")
     clock = Clock()
-    recent = RecentRequests(clock=clock, writer="made-up")
+    recent = RecentRequests(clock=clock, writer="madeup")
     for record in latest:
         clock.now = record.at + record.seconds
         recent.record(record)
@@ -104,14 +128,14 @@ async def write_history(path: Path | None, now: float, team: Team) -> tuple[Sequ
     """Write the history's file; return the latest requests, in the order of their end, and what was spent."""
     clock = Clock()
     history = History(path, clock=clock)
-    spend = SpendBook(clock=clock, writer="made-up")
+    spend = SpendBook(clock=clock, writer="madeup")
     latest: deque[Record] = deque(maxlen=MOST)
-    hour = None
+    half_day = None
     ended = sorted((record for record in records(team, now) if record.at + record.seconds < now), key=_end)
     for record in ended:
         clock.now = _end(record)
-        if hour != clock.now // 3600:
-            hour = clock.now // 3600
+        if half_day != clock.now // HALF_DAY:
+            half_day = clock.now // HALF_DAY
             await history.flush()
         history.record(record)
         day = datetime.fromtimestamp(record.at, UTC).date()
@@ -134,3 +158,23 @@ def _silence() -> Iterator[None]:
         yield
     finally:
         logging.disable(before)
+
+
+def main() -> None:
+    """Fill a folder."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--requests", type=float, default=Team().requests, help="of an average user on an ordinary day")
+    parser.add_argument("--days", type=int, default=Team().days)
+    parser.add_argument("--upstream", default="http://127.0.0.1:9", help="the address of all models but Claude")
+    arguments = parser.parse_args()
+    team = Team(days=arguments.days, requests=arguments.requests)
+    os.umask(0o077)
+    asyncio.run(write(arguments.folder, time.time(), team, arguments.upstream))
+    (arguments.folder / ".env").write_text(
+        "".join(f"{name}={value}\n" for name, value in variables(team).items()), encoding="utf-8"
+    )
+
+
+if __name__ == "__main__":
+    main()

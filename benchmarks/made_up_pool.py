@@ -83,8 +83,10 @@ def entries(now: float) -> list[dict[str, object]]:
         terms = one.terms
         named = {"priority": terms.priority, "reserve": terms.reserve, "owner": terms.owner, "paused": terms.paused}
         named |= {"groups": sorted(terms.groups)}
-        label = f"{one.label}@{one.made}" if one.made else one.label
-        found.append({"label": label, "secret": one.secret.reveal()} | {name: value for name, value in named.items() if value})
+        named |= {"made": one.made.isoformat() if one.made else None}
+        found.append(
+            {"label": one.label, "secret": one.secret.reveal()} | {name: value for name, value in named.items() if value}
+        )
     return found
 
 

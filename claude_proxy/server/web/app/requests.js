@@ -78,7 +78,14 @@ export function mount(root, app) {
     const [newest] = requests.keys();
     if (!isLive || asked !== query()) return null;
     if (!newest) return restart();
-    return load({ since: newest, limit: MOST }, (data) => merge(data.requests));
+    // If there are more new ones than a page, the latest page is shown anew.
+    return load({ since: newest, limit: PAGE }, (data) => {
+      if (data.next) {
+        requests = new Map();
+        next = data.next;
+      }
+      merge(data.requests);
+    });
   };
   const older = () => load({ before: next, limit: PAGE }, (data) => {
     merge(data.requests, true);
