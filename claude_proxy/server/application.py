@@ -302,8 +302,7 @@ class App:
 
     def request_routes(self) -> RequestRoutes:
         """Return the route that shows the latest requests."""
-        viewer = self._viewers().viewer
-        return RequestRoutes(self.settings, self.recent, self.running, fresh=self._refresh_state, viewer=viewer)
+        return RequestRoutes(self.settings, self.recent, self.running, fresh=self._refresh_state, viewer=self._viewers().viewer)
 
     def history_routes(self) -> HistoryRoutes:
         """Return the routes that show the history."""

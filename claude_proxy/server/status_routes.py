@@ -68,7 +68,7 @@ class StatusRoutes:
             return page("pool", self._settings)
 
         try:
-            _, caller = self._viewers.identify(request, "/pool")
+            viewer, caller = self._viewers.identify(request, "/pool")
         except Refused as refused:
             return JSONResponse({"error": {"message": str(refused)}}, refused.status)
         known = request.headers.get("if-none-match")
@@ -76,14 +76,14 @@ class StatusRoutes:
         shown = self._reports.recent(who) if known else None
         if shown is None:
             await self._fresh()
-            shown = self._reports.keep(who, self._report(caller))
+            shown = self._reports.keep(who, self._report(viewer, caller))
         headers = DATA_HEADERS | {"etag": shown.tag}
         if shown.is_known(known):
             return Response(None, 304, headers=headers)
         return Response(shown.body, media_type="application/json", headers=headers)
 
-    def _report(self, caller: Caller) -> dict[str, Any]:
-        viewer, pool, problems = self._viewers.viewer(caller), self._pool.snapshot(), self._problems()
+    def _report(self, viewer: Viewer, caller: Caller) -> dict[str, Any]:
+        pool, problems = self._pool.snapshot(), self._problems()
         found = report.report(pool, self._ledger, viewer, self._store_status(), self._clock(), problems=problems)
         return found | {
             "open": is_open(self._settings),

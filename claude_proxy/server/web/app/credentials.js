@@ -45,7 +45,7 @@ export function mount(root, app) {
     say(root.querySelector("#pool-summary"), credentials ? `${usable} of ${credentials} usable, worst first` : "");
     root.querySelector("#add-credential").hidden = !admin;
     order = inOrder(data.credentials, order, list.matches(":hover, :focus-within"));
-    fill(list, order.length ? order.map((one) => credential(one, data.now)) : [el("p", { class: "soft", text: "The pool has no credentials." })]);
+    fill(list, order.length ? order.map((one) => credential(one, data.now, app)) : [el("p", { class: "soft", text: "The pool has no credentials." })]);
   }
 
   return { update, unmount() {} };
@@ -97,7 +97,7 @@ function add(app) {
 
 // --- A credential ------------------------------------------------------------------------------------------------------------
 
-function credential(one, now) {
+function credential(one, now, app) {
   const kind = { usable: "", "partly rate-limited": "in-part" }[one.state.name] ?? one.state.name;
   const used = one.week.requests > 0 || one.last_error || one.state.cooldowns.length > 0;
   return el("article", { key: one.label, class: `card ${kind}`, "data-label": one.label, "aria-label": one.label },
@@ -111,7 +111,7 @@ function credential(one, now) {
     el("div", { class: "windows" },
       ...one.windows.map((window) => windowOf(window, now)),
       one.windows.length === 0 && el("p", { class: "soft", text: used ? "no window reported yet" : NOT_USED })),
-    el("div", { class: "usage" }, factsOf(one), "editable" in one && actionsOf(one)));
+    el("div", { class: "usage" }, factsOf(one), linksOf(one, app), "editable" in one && actionsOf(one)));
 }
 
 function windowOf(window, now) {
@@ -137,6 +137,11 @@ function factsOf(one) {
     fact("errors today", whole.format(one.today.errors), one.today.errors ? "bad" : ""),
     fact("requests, 7 days", whole.format(one.week.requests)),
     fact("tokens, 7 days", short.format(tokens(one.week))));
+}
+
+function linksOf({ label }, app) {
+  const link = (view, text) => el("a", { href: app.href(view, { credential: label }), "aria-label": `${text} of ${label}`, text });
+  return el("p", { class: "small links" }, link("history", "History"), link("requests", "Requests"));
 }
 
 function setupToken(token) {
