@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from claude_proxy.access.request_limits import RequestLimits
+from claude_proxy.alerts.watch import AlertWatch
 from claude_proxy.config.client_models import CurrentModels, ListedWindow
 from claude_proxy.config.deployments import Lane
 from claude_proxy.config.models import ActiveConfig, model_names, not_ready
@@ -31,6 +32,7 @@ from claude_proxy.proxy.serving import Serving
 from claude_proxy.server.budget_routes import BudgetRoutes
 from claude_proxy.server.gateway import ClientRoute
 from claude_proxy.server.managed_route import ManagedRoute
+from claude_proxy.server.overview import Overview
 from claude_proxy.server.pool_routes import PoolRoutes
 from claude_proxy.server.request_routes import RequestRoutes, running_of
 from claude_proxy.server.signin_pages import SigninPages
@@ -121,13 +123,14 @@ class App:
         self._started = clock()
         self.request_limits = RequestLimits(lambda: config.user_limits, clock=clock)
         self.sign_in = SignIn(store, keys, settings.users, lambda: config.sign_in, clock)
-        usage = (self.ledger, self.recent, self.running)
-        shared = CombinedState(self.pool, *usage, self.request_limits, *self.budgets.parts, self.sign_in.shared)
-        self._sync = Synchronizer(store, shared) if store else None
+        self.overview = self._overview()
+        self.alerts = self._alerts(is_shared=store is not None)
+        self._sync = Synchronizer(store, self._shared()) if store else None
         if store is None:
             self.pool.record_first_seen()
         self._syncing: asyncio.Task[None] | None = None
         self.watching: asyncio.Task[None] | None = None
+        self._alerting: asyncio.Task[None] | None = None
         self._pool_watcher: PoolWatcher | None = None
         self._watching_pool: asyncio.Task[None] | None = None
 
@@ -147,6 +150,46 @@ class App:
             Lane.DEMO: DemoLane(self._demo_text),
             **({Lane.COMPLETION: chat(completions)} if completions else {}),
         }
+
+    def _shared(self) -> CombinedState:
+        """Return what the processes share."""
+        usage = self.ledger, self.recent, self.running, self.overview.errors, *self.budgets.parts
+        return CombinedState(self.pool, *usage, self.request_limits, self.sign_in.shared, *self.alerts.parts)
+
+    def _alerts(self, *, is_shared: bool) -> AlertWatch:
+        return AlertWatch(
+            self.overview.situation,
+            lambda: self.config.alerts,
+            clock=self._clock,
+            is_shared=is_shared,
+            is_unavailable=lambda: self._store_status().unavailable,
+            wake=self._push_now,
+        )
+
+    def _rejected_since(self) -> Mapping[str, float]:
+        return self.alerts.rejected_since()
+
+    def _overview(self) -> Overview:
+        return Overview(
+            self.settings,
+            self.config,
+            self.pool,
+            self.ledger,
+            budgets=self.budgets,
+            store_status=self._store_status,
+            problems=self.pool_problems,
+            own_budgets=lambda caller: self.budget_routes().of_caller(caller),
+            rejected_since=self._rejected_since,
+            clock=self._clock,
+        )
+
+    def watch_alerts(self) -> None:
+        """Start to evaluate the rules of alerts, and to notify operators."""
+        self._alerting = asyncio.ensure_future(self._watch_alerts())
+
+    async def _watch_alerts(self) -> None:
+        await self.load_shared_state()  # so that what the last process has sent is known
+        await asyncio.gather(self.alerts.run(), self.overview.watch_releases())
 
     async def load_shared_state(self) -> None:
         """Before the first requests, apply the state of the last process and of the other workers; then keep it in sync."""
@@ -207,6 +250,7 @@ class App:
             self._send_own_telemetry(records)
         for record in records:
             self.ledger.record(record)
+            self.overview.errors.record(record)
             self.recent.record(record)
             request_log.write_request(record)
         now = self._clock()
@@ -238,13 +282,14 @@ class App:
             problems=self.pool_problems,
             groups=lambda: self.config.pool_groups,
             budgets=self.budget_routes().rows,
+            overview=lambda viewer, caller: self.overview.shown(viewer, caller, self.alerts.current),
             running=lambda viewer: running_of(self.running, viewer),
         )
 
     def request_routes(self) -> RequestRoutes:
         """Return the route that shows the latest requests."""
         viewer = self.status_routes().viewer
-        return RequestRoutes(self.settings, self.recent, self.running, fresh=self._refresh_state, viewer=viewer)
+        return RequestRoutes(self.settings, self.recent, self.running, ready=self._show_records, viewer=viewer)
 
     def budget_routes(self) -> BudgetRoutes:
         """Return the routes that show and change budgets."""
@@ -289,9 +334,10 @@ class App:
         """Push the last changes, stop the synchronization and close the connections."""
         self.write_records()
         self._flush_next()
-        for task in (self.watching, self._watching_pool):
+        for task in (self.watching, self._watching_pool, self._alerting):
             if task is not None:
                 task.cancel()
+        await self.alerts.close()
         if self._sync is not None and self._syncing is not None:
             await self._sync.close()
         await self.telemetry.close()
@@ -307,6 +353,11 @@ class App:
     def _store_status(self) -> StoreStatus:
         sync = self._sync
         return StoreStatus(sync.kind if sync else None, bool(sync and sync.unavailable), self._started)
+
+    async def _show_records(self) -> None:
+        """Let the latest requests include what has just ended here."""
+        self.write_records()
+        await self.load_shared_state()
 
     async def _refresh_state(self) -> None:
         self.write_records()

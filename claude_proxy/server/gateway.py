@@ -59,7 +59,7 @@ from claude_proxy.proxy.response import ClientResponse
 from claude_proxy.proxy.serving import Serving
 from claude_proxy.secret import Secret
 from claude_proxy.server.bodies import BodyBudget, HeldBody, body_alone, body_first, memory_for_bodies, read_body, weigh
-from claude_proxy.server.pages import page
+from claude_proxy.server.pages import page, part_of_page
 from claude_proxy.server.signin_routes import SignInRoutes
 from claude_proxy.server.telemetry_relay import MAX_BODY_BYTES as MAX_TELEMETRY_BYTES
 from claude_proxy.server.telemetry_relay import TelemetryRelay
@@ -188,6 +188,8 @@ class Gateway:
             else:
                 greeting = Refusal(200, [("content-type", "text/plain")], b"claude-proxy\n")
                 await send_refusal(send, greeting, head=method == "HEAD")
+        elif (response := part_of_page(method, path, route, sent)) is not None:
+            await response(scope, receive, send)
         elif self._sign_in is not None and self._sign_in.serves(route):
             await self._public(scope, receive, send, self._sign_in, MAX_FORM_BYTES)
         elif is_public(method, route, self._settings) or wants_page(method, route, header_policy.accepted(sent)):

@@ -19,6 +19,7 @@ from claude_proxy.config.users import folded
 from claude_proxy.credentials.order import may_use
 from claude_proxy.credentials.pool import Pool
 from claude_proxy.server.pages import DATA_HEADERS, page
+from claude_proxy.server.report_cache import ReportCache
 from claude_proxy.upstream import headers as header_policy
 from claude_proxy.usage import prometheus, report
 from claude_proxy.usage.ledger import Ledger
@@ -40,6 +41,7 @@ class StatusRoutes:
         problems: Callable[[], Sequence[str]] = tuple,
         groups: Callable[[], PoolGroups] = lambda: NO_GROUPS,
         budgets: Callable[[Caller], Sequence[Mapping[str, Any]]] = lambda _: (),
+        overview: Callable[[Viewer, Caller], Mapping[str, Any]] = lambda *_: {},
         running: Callable[[Viewer], Mapping[str, Any]] = lambda _: {"requests": 0},
     ) -> None:
         self._settings = settings
@@ -51,6 +53,8 @@ class StatusRoutes:
         self._problems = problems
         self._groups = groups
         self._budgets = budgets
+        self._reports = ReportCache(clock)
+        self._overview = overview
         self._running = running
 
     def routes(self) -> list[Route]:
@@ -65,13 +69,30 @@ class StatusRoutes:
         if wants_page(request.method, "/pool", request.headers.get("accept", "")):
             return page("pool", self._settings)
 
-        def data(viewer: Viewer, caller: Caller) -> Response:
-            pool, problems = self._pool.snapshot(), self._problems()
-            found = report.report(pool, self._ledger, viewer, self._store_status(), self._clock(), problems=problems)
-            found |= {"open": is_open(self._settings), "budgets": [*self._budgets(caller)], "running": self._running(viewer)}
-            return JSONResponse(found, headers=DATA_HEADERS)
+        try:
+            caller = self._caller(request, "/pool")
+        except Refused as refused:
+            return JSONResponse({"error": {"message": str(refused)}}, refused.status)
+        known = request.headers.get("if-none-match")
+        who = (caller.role, caller.name, caller.groups)
+        shown = self._reports.recent(who) if known else None
+        if shown is None:
+            await self._fresh()
+            shown = self._reports.keep(who, self._report(caller))
+        headers = DATA_HEADERS | {"etag": shown.tag}
+        if shown.is_known(known):
+            return Response(None, 304, headers=headers)
+        return Response(shown.body, media_type="application/json", headers=headers)
 
-        return await self._respond(request, "/pool", data)
+    def _report(self, caller: Caller) -> dict[str, Any]:
+        viewer, pool, problems = self.viewer(caller), self._pool.snapshot(), self._problems()
+        found = report.report(pool, self._ledger, viewer, self._store_status(), self._clock(), problems=problems)
+        return found | {
+            "open": is_open(self._settings),
+            "budgets": [*self._budgets(caller)],
+            "running": self._running(viewer),
+            **self._overview(viewer, caller),
+        }
 
     async def _show_metrics(self, request: Request) -> Response:
         def data(viewer: Viewer, _: Caller) -> Response:
@@ -88,12 +109,16 @@ class StatusRoutes:
 
     async def _respond(self, request: Request, route: str, data: Callable[[Viewer, Caller], Response]) -> Response:
         try:
-            caller = identify(header_policy.read(request.headers.items()), self._settings)
-            check_route(caller, request.method, route)
+            caller = self._caller(request, route)
         except Refused as refused:
             return JSONResponse({"error": {"message": str(refused)}}, refused.status)
         await self._fresh()
         return data(self.viewer(caller), caller)
+
+    def _caller(self, request: Request, route: str) -> Caller:
+        caller = identify(header_policy.read(request.headers.items()), self._settings)
+        check_route(caller, request.method, route)
+        return caller
 
     def viewer(self, caller: Caller) -> Viewer:
         """Return the viewer. Who may not see every user sees only the credentials that they may use, for any model."""
