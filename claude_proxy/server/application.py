@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from claude_proxy.access.request_limits import RequestLimits
+from claude_proxy.alerts.watch import AlertWatch
 from claude_proxy.config.client_models import CurrentModels, ListedWindow
 from claude_proxy.config.deployments import Lane
 from claude_proxy.config.models import ActiveConfig, model_names, not_ready
@@ -34,7 +35,9 @@ from claude_proxy.server.budget_routes import BudgetRoutes
 from claude_proxy.server.gateway import ClientRoute
 from claude_proxy.server.history_routes import HistoryRoutes
 from claude_proxy.server.managed_route import ManagedRoute
+from claude_proxy.server.overview import Overview
 from claude_proxy.server.pool_routes import PoolRoutes
+from claude_proxy.server.request_routes import RequestRoutes, running_of
 from claude_proxy.server.signin_pages import SigninPages
 from claude_proxy.server.signin_routes import SignInRoutes
 from claude_proxy.server.status_routes import StatusRoutes
@@ -52,8 +55,10 @@ from claude_proxy.usage import request_log
 from claude_proxy.usage.ledger import Ledger
 from claude_proxy.usage.own_telemetry import OwnTelemetry
 from claude_proxy.usage.prices import Lookup, Prices
+from claude_proxy.usage.recent_requests import RecentRequests
 from claude_proxy.usage.record import Record
 from claude_proxy.usage.report import StoreStatus
+from claude_proxy.usage.running_requests import RunningRequests
 from claude_proxy.usage.standing import ActiveBudgets
 
 # How long the first request waits for the state of other processes, in seconds.
@@ -94,21 +99,13 @@ class App:
         self.config = config
         self.redactor = redactor
         self.hosts = Hosts(settings.claude_base)
-        self.pool = Pool(
-            settings.credentials,
-            affinity=settings.affinity,
-            quarantine=settings.quarantine_seconds,
-            cooldown=settings.cooldown_seconds,
-            soft_limit=settings.soft_limit,
-            order=settings.order,
-            extra_usage=settings.extra_usage,
-            clock=clock,
-            on_cooldown=self._push_now,
-        )
+        self.pool = self._new_pool()
         self.prices = Prices(config, listed_price)
         self.budgets = ActiveBudgets(lambda: config.budgets, clock)
         self.admission = Admission(self.budgets, self.prices.cost, confirm=self.confirm, wake=self._push_now, clock=clock)
         self.ledger = Ledger(clock=clock, listed=lambda model: model in config.listed)
+        self.recent = RecentRequests(clock=clock, redact=redactor.text)
+        self.running = RunningRequests(clock=clock)
         self.history = self._new_history(history, store)
         self.client = UpstreamClient(proxies=proxies)
         self.telemetry = TelemetryRelay(self.client, lambda: config.telemetry)
@@ -123,14 +120,14 @@ class App:
         self._started = clock()
         self.request_limits = RequestLimits(lambda: config.user_limits, clock=clock)
         self.sign_in = SignIn(store, keys, settings.users, lambda: config.sign_in, clock)
-        shared = CombinedState(
-            self.pool, self.ledger, self.history.exchange, self.request_limits, *self.budgets.parts, self.sign_in.shared
-        )
-        self._sync = Synchronizer(store, shared) if store else None
+        self.overview = self._overview()
+        self.alerts = self._alerts(is_shared=store is not None)
+        self._sync = Synchronizer(store, self._shared()) if store else None
         if store is None:
             self.pool.record_first_seen()
         self._syncing: asyncio.Task[None] | None = None
         self.watching: asyncio.Task[None] | None = None
+        self._alerting: asyncio.Task[None] | None = None
         self._pool_watcher: PoolWatcher | None = None
         self._watching_pool: asyncio.Task[None] | None = None
 
@@ -142,6 +139,20 @@ class App:
             zone=lambda: self.config.budgets.timezone,
             shares=store is not None and store.kind != SqliteStore.kind,  # workers share the file
             takes_earlier=False,
+        )
+
+    def _new_pool(self) -> Pool:
+        settings = self.settings
+        return Pool(
+            settings.credentials,
+            affinity=settings.affinity,
+            quarantine=settings.quarantine_seconds,
+            cooldown=settings.cooldown_seconds,
+            soft_limit=settings.soft_limit,
+            order=settings.order,
+            extra_usage=settings.extra_usage,
+            clock=self._clock,
+            on_cooldown=self._push_now,
         )
 
     def _lanes(self, meter: Meter, completions: Endpoint | None) -> dict[Lane, LaneOf]:
@@ -160,6 +171,46 @@ class App:
             Lane.DEMO: DemoLane(self._demo_text),
             **({Lane.COMPLETION: chat(completions)} if completions else {}),
         }
+
+    def _shared(self) -> CombinedState:
+        """Return what the processes share."""
+        usage = self.ledger, self.history.exchange, self.recent, self.running, self.overview.errors, *self.budgets.parts
+        return CombinedState(self.pool, *usage, self.request_limits, self.sign_in.shared, *self.alerts.parts)
+
+    def _alerts(self, *, is_shared: bool) -> AlertWatch:
+        return AlertWatch(
+            self.overview.situation,
+            lambda: self.config.alerts,
+            clock=self._clock,
+            is_shared=is_shared,
+            is_unavailable=lambda: self._store_status().unavailable,
+            wake=self._push_now,
+        )
+
+    def _rejected_since(self) -> Mapping[str, float]:
+        return self.alerts.rejected_since()
+
+    def _overview(self) -> Overview:
+        return Overview(
+            self.settings,
+            self.config,
+            self.pool,
+            self.ledger,
+            budgets=self.budgets,
+            store_status=self._store_status,
+            problems=self.pool_problems,
+            own_budgets=lambda caller: self.budget_routes().of_caller(caller),
+            rejected_since=self._rejected_since,
+            clock=self._clock,
+        )
+
+    def watch_alerts(self) -> None:
+        """Start to evaluate the rules of alerts, and to notify operators."""
+        self._alerting = asyncio.ensure_future(self._watch_alerts())
+
+    async def _watch_alerts(self) -> None:
+        await self.load_shared_state()  # so that what the last process has sent is known
+        await asyncio.gather(self.alerts.run(), self.overview.watch_releases())
 
     async def load_shared_state(self) -> None:
         """Before the first requests, apply the state of the last process and of the other workers; then keep it in sync."""
@@ -221,6 +272,8 @@ class App:
             self._send_own_telemetry(records)
         for record in records:
             self.ledger.record(record)
+            self.overview.errors.record(record)
+            self.recent.record(record)
             self.history.record(record)
             request_log.write_request(record)
         now = self._clock()
@@ -252,12 +305,20 @@ class App:
             problems=self.pool_problems,
             groups=lambda: self.config.pool_groups,
             budgets=self.budget_routes().rows,
+            overview=lambda viewer, caller: self.overview.shown(viewer, caller, self.alerts.current),
+            running=lambda viewer: running_of(self.running, viewer),
         )
+
+    def request_routes(self) -> RequestRoutes:
+        """Return the route that shows the latest requests."""
+        return RequestRoutes(self.settings, self.recent, self.running, ready=self._show_records, viewer=self._viewers().viewer)
 
     def history_routes(self) -> HistoryRoutes:
         """Return the routes that show the history."""
-        viewers = Viewers(self.settings, self.pool, lambda: self.config.pool_groups)
-        return HistoryRoutes(self.history, viewers, fresh=self._refresh_state, clock=self._clock)
+        return HistoryRoutes(self.history, self._viewers(), fresh=self._refresh_state, clock=self._clock)
+
+    def _viewers(self) -> Viewers:
+        return Viewers(self.settings, self.pool, lambda: self.config.pool_groups)
 
     def budget_routes(self) -> BudgetRoutes:
         """Return the routes that show and change budgets."""
@@ -301,11 +362,11 @@ class App:
     async def close(self) -> None:
         """Push the last changes, stop the synchronization and close the connections."""
         self.write_records()
-        self.ledger.flush_next()
-        self.history.exchange.flush_next()
-        for task in (self.watching, self._watching_pool):
+        self._flush_next()
+        for task in (self.watching, self._watching_pool, self._alerting):
             if task is not None:
                 task.cancel()
+        await self.alerts.close()
         if self._sync is not None and self._syncing is not None:
             await self._sync.close()
         await self.history.close()
@@ -323,13 +384,22 @@ class App:
         sync = self._sync
         return StoreStatus(sync.kind if sync else None, bool(sync and sync.unavailable), self._started)
 
+    async def _show_records(self) -> None:
+        """Let the latest requests include what has just ended here."""
+        self.write_records()
+        await self.load_shared_state()
+
     async def _refresh_state(self) -> None:
         self.write_records()
         await self.load_shared_state()
         if self._sync is not None and not self._sync.unavailable:
-            self.ledger.flush_next()
-            self.history.exchange.flush_next()
+            self._flush_next()
             await self._sync.exchange()
+
+    def _flush_next(self) -> None:
+        """Let the next exchange with the store include everything that has changed here."""
+        for part in (self.ledger, self.history.exchange, self.recent, self.running):
+            part.flush_next()
 
     def _push_now(self) -> None:
         if self._sync is not None:

@@ -17,6 +17,7 @@ from claude_proxy.config.pool_groups import NO_GROUPS, PoolGroups
 from claude_proxy.config.settings import Settings
 from claude_proxy.credentials.pool import Pool
 from claude_proxy.server.pages import DATA_HEADERS, page
+from claude_proxy.server.report_cache import ReportCache
 from claude_proxy.server.viewers import Viewers
 from claude_proxy.usage import prometheus, report
 from claude_proxy.usage.ledger import Ledger
@@ -38,6 +39,8 @@ class StatusRoutes:
         problems: Callable[[], Sequence[str]] = tuple,
         groups: Callable[[], PoolGroups] = lambda: NO_GROUPS,
         budgets: Callable[[Caller], Sequence[Mapping[str, Any]]] = lambda _: (),
+        overview: Callable[[Viewer, Caller], Mapping[str, Any]] = lambda *_: {},
+        running: Callable[[Viewer], Mapping[str, Any]] = lambda _: {"requests": 0},
     ) -> None:
         self._settings = settings
         self._pool = pool
@@ -48,6 +51,9 @@ class StatusRoutes:
         self._problems = problems
         self._viewers = Viewers(settings, pool, groups)
         self._budgets = budgets
+        self._reports = ReportCache(clock)
+        self._overview = overview
+        self._running = running
 
     def routes(self) -> list[Route]:
         """Return the routes, to be placed before LiteLLM's."""
@@ -61,13 +67,30 @@ class StatusRoutes:
         if wants_page(request.method, "/pool", request.headers.get("accept", "")):
             return page("pool", self._settings)
 
-        def data(viewer: Viewer, caller: Caller) -> Response:
-            pool, problems = self._pool.snapshot(), self._problems()
-            found = report.report(pool, self._ledger, viewer, self._store_status(), self._clock(), problems=problems)
-            found |= {"open": is_open(self._settings), "budgets": [*self._budgets(caller)]}
-            return JSONResponse(found, headers=DATA_HEADERS)
+        try:
+            viewer, caller = self._viewers.identify(request, "/pool")
+        except Refused as refused:
+            return JSONResponse({"error": {"message": str(refused)}}, refused.status)
+        known = request.headers.get("if-none-match")
+        who = (caller.role, caller.name, caller.groups)
+        shown = self._reports.recent(who) if known else None
+        if shown is None:
+            await self._fresh()
+            shown = self._reports.keep(who, self._report(viewer, caller))
+        headers = DATA_HEADERS | {"etag": shown.tag}
+        if shown.is_known(known):
+            return Response(None, 304, headers=headers)
+        return Response(shown.body, media_type="application/json", headers=headers)
 
-        return await self._respond(request, "/pool", data)
+    def _report(self, viewer: Viewer, caller: Caller) -> dict[str, Any]:
+        pool, problems = self._pool.snapshot(), self._problems()
+        found = report.report(pool, self._ledger, viewer, self._store_status(), self._clock(), problems=problems)
+        return found | {
+            "open": is_open(self._settings),
+            "budgets": [*self._budgets(caller)],
+            "running": self._running(viewer),
+            **self._overview(viewer, caller),
+        }
 
     async def _show_metrics(self, request: Request) -> Response:
         def data(viewer: Viewer, _: Caller) -> Response:
