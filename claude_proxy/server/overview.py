@@ -11,20 +11,19 @@ from claude_proxy.alerts.error_rate import ErrorRate
 from claude_proxy.alerts.overview import alerts_as_json, overview
 from claude_proxy.alerts.rules import Alert
 from claude_proxy.alerts.situation import Situation
-from claude_proxy.config.budgets import Budget, Period
+from claude_proxy.config.budgets import Budget
 from claude_proxy.config.models import ActiveConfig, not_ready
 from claude_proxy.config.money import MICRO_USD
 from claude_proxy.config.settings import Settings, TokenMode
 from claude_proxy.credentials.pool import Pool
 from claude_proxy.providers.endpoints import Hosts
-from claude_proxy.usage.ledger import Ledger
-from claude_proxy.usage.periods import days_of
+from claude_proxy.usage.numbers import Totals
 from claude_proxy.usage.report import StoreStatus, Viewer
 from claude_proxy.usage.standing import ActiveBudgets
+from claude_proxy.usage.used import Range, Used
 
-# How often the installed releases are looked at, and the sums of the ledger are made, in seconds.
+# How often the installed releases are looked at, in seconds.
 RELEASE_SECONDS = 600.0
-SUM_SECONDS = 10.0
 # Returns the alerts of a situation that fire, and since when, by key.
 Current = Callable[[Situation], tuple[list[Alert], dict[str, float]]]
 
@@ -32,7 +31,8 @@ Current = Callable[[Situation], tuple[list[Alert], dict[str, float]]]
 class Overview:
     """Collects what the rules look at, and shows each viewer what they may see.
 
-    ``own_budgets`` returns the budgets that a caller may see; ``rejected_since`` is that of ``alerts/watch.py``.
+    ``own_budgets`` returns the budgets that a caller may see; ``rejected_since`` is that of ``alerts/watch.py``; ``used``
+    what was used lately.
     """
 
     def __init__(
@@ -40,8 +40,8 @@ class Overview:
         settings: Settings,
         config: ActiveConfig,
         pool: Pool,
-        ledger: Ledger,
         *,
+        used: Callable[[], Used],
         budgets: ActiveBudgets,
         store_status: Callable[[], StoreStatus],
         problems: Callable[[], Sequence[str]],
@@ -52,7 +52,7 @@ class Overview:
         self._settings = settings
         self._config = config
         self._pool = pool
-        self._ledger = ledger
+        self._used = used
         self._budgets = budgets
         self.errors = ErrorRate(clock)
         self._store_status = store_status
@@ -62,7 +62,6 @@ class Overview:
         self._clock = clock
         self._hosts = Hosts(settings.claude_base)
         self._bad_releases: list[str] = []
-        self._sums: dict[str, tuple[float, Mapping[str, float]]] = {}
 
     def situation(self) -> Situation:
         """Return the situation of the whole proxy, as far as this process knows it."""
@@ -77,7 +76,7 @@ class Overview:
             self._bad_releases,
             is_open(self._settings),
             self._without_credential(),
-            self._cached("unpriced", now, self._unpriced),
+            self._unpriced(),
             self._rejected_since(),
             self._budgets.configured.timezone,
         )
@@ -85,9 +84,7 @@ class Overview:
     def shown(self, viewer: Viewer, caller: Caller, current: Current) -> dict[str, Any]:
         """Return ``overview`` and ``alerts`` of ``/pool``. Without the master key: those about the viewer's own budgets."""
         situation = self.situation()
-        money = self._cached(
-            f"money:{'' if viewer.sees_all_users else viewer.name}", situation.now, lambda: self._money(viewer)
-        )
+        money = self._money(viewer)
         if not viewer.sees_all_users:
             pool = [one for one in situation.pool if one.credential.label not in viewer.hidden]
             budgets = self._budgets.standings(self._own_budgets(caller))
@@ -117,29 +114,14 @@ class Overview:
         return [name for name, needs in found.items() if not needs]
 
     def _unpriced(self) -> Mapping[str, float]:
-        found: dict[str, float] = {}
-        for names, totals in self._ledger.totals({self._ledger.today()}).items():
-            if totals.unpriced:
-                found[names.model] = found.get(names.model, 0) + totals.unpriced
-        return found
+        """Return the number of today's responses without a known price, by model."""
+        sums = self._used().of(Range.TODAY).by_model()
+        return {model: totals.unpriced for model, counts in sums.items() if (totals := Totals(*counts)).unpriced}
 
     def _money(self, viewer: Viewer) -> Mapping[str, float]:
         """Return the known costs in USD of today, this week and this month, and today's responses without a known price."""
-        ledger, zone = self._ledger, self._budgets.today()
-        found: dict[str, float] = {}
-        for name, period in (("today", Period.DAY), ("week", Period.WEEK), ("month", Period.MONTH)):
-            sums = ledger.totals({*days_of(period, zone)})
-            own = [totals for names, totals in sums.items() if viewer.sees_all_users or names.user == viewer.name]
-            found[name] = sum(totals.micro_usd for totals in own) / MICRO_USD
-            if period is Period.DAY:
-                found["unpriced"] = sum(totals.unpriced for totals in own)
-        return found
-
-    def _cached(self, key: str, now: float, sums: Callable[[], Mapping[str, float]]) -> Mapping[str, float]:
-        at, found = self._sums.get(key, (-SUM_SECONDS, {}))
-        if not at <= now < at + SUM_SECONDS:
-            found = sums()
-            if len(self._sums) > 1000:
-                self._sums.clear()
-            self._sums[key] = now, found
+        used, user = self._used(), None if viewer.sees_all_users else viewer.name
+        found: dict[str, float] = {"unpriced": used.of(Range.TODAY).total(user).unpriced}
+        for name, one in (("today", Range.TODAY), ("week", Range.CALENDAR_WEEK), ("month", Range.CALENDAR_MONTH)):
+            found[name] = used.of(one).total(user).micro_usd / MICRO_USD
         return found
