@@ -16,7 +16,8 @@ const COLUMNS = 9;
 const moment = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const dated = new Intl.DateTimeFormat(undefined, { weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
-const dollars = new Intl.NumberFormat(undefined, { style: "currency", currency: "USD", maximumFractionDigits: 4 });
+const digits = (count) => new Intl.NumberFormat(undefined, { style: "currency", currency: "USD", minimumFractionDigits: count, maximumFractionDigits: count });
+const [small, large] = [digits(4), digits(2)];
 
 export function mount(root, app) {
   const head = document.createElement("div");
@@ -171,7 +172,8 @@ export function mount(root, app) {
   }
 
   const failed = (one) => one.status >= 400;
-  const cost = (one) => (one.usd === null || one.usd === undefined ? "–" : dollars.format(one.usd));
+  const dollars = (amount) => (amount < 1 ? small : large).format(amount);
+  const cost = (one) => (one.usd === null || one.usd === undefined ? "–" : dollars(one.usd));
   const newer = (at) => (Date.now() / 1000 - at < 43200 ? moment : dated).format(new Date(at * 1000));
 
   function row(one, isOpen) {
@@ -210,7 +212,7 @@ export function mount(root, app) {
         fact("total", seconds(one.seconds)),
         fact("length", one.bytes !== null && one.bytes !== undefined && bytes(one.bytes)),
         fact("tokens", `${whole.format(one.input)} fresh, ${whole.format(one.cache_read)} cached, ${whole.format(one.cache_write)} written, ${whole.format(one.output)} output`),
-        fact("cost", one.usd === null || one.usd === undefined ? "not known" : dollars.format(one.usd)),
+        fact("cost", one.usd === null || one.usd === undefined ? "not known" : dollars(one.usd)),
         fact("request-id", one.request_id && el("code", { text: one.request_id }))),
       el("h3", { text: "Attempts" }),
       one.attempts.length > 0 ? el("ol", { class: "attempts" }, ...one.attempts.map((attempt) => el("li", { class: attempt.why && "bad" },
