@@ -302,7 +302,8 @@ class App:
 
     def request_routes(self) -> RequestRoutes:
         """Return the route that shows the latest requests."""
-        return RequestRoutes(self.settings, self.recent, self.running, ready=self._show_records, viewer=self._viewers().viewer)
+        viewer = self._viewers().viewer
+        return RequestRoutes(self.settings, self.recent, self.running, ready=self._show_records, viewer=viewer)
 
     def history_routes(self) -> HistoryRoutes:
         """Return the routes that show the history."""
