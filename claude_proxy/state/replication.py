@@ -31,6 +31,8 @@ LIMITS = (
     ("events:", 7 * 86400.0, 100),
     ("requests:", 3600.0, 200),
     ("errors:", 3600.0, 200),
+    ("running:", 3600.0, 200),
+    ("recent:", 30 * 86400.0, 400),  # pages of the latest requests (``usage/recent_requests.py``)
     ("spend:", 62 * 86400.0, 20_000),  # a month and some days to spare
     # A row of a sign-in has the time of the last refresh but one, of which there may be 90 days between two.
     ("signin:", 190 * 86400.0, 20_000),

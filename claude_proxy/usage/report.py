@@ -129,7 +129,13 @@ def state(snapshot: Snapshot) -> dict[str, Any]:
         what = f"rate-limited for {scope.words}" if scope != EVERYTHING else REJECTED if cooldown.rejected else RATE_LIMITED
         words.append(f"{what} until {_utc(cooldown.until)}: {_reason(cooldown, snapshot)}")
     found = [
-        {**scope._asdict(), "scope": scope.words, "until": cooldown.until, "reason": _reason(cooldown, snapshot)}
+        {
+            **scope._asdict(),
+            "scope": scope.words,
+            "since": cooldown.recorded_at or None,
+            "until": cooldown.until,
+            "reason": _reason(cooldown, snapshot),
+        }
         for scope, cooldown in cooldowns
     ]
     return {"name": name, "cooldowns": found, "words": "; ".join(words)}
@@ -209,7 +215,8 @@ def _window(name: str, window: Window, now: float) -> dict[str, Any]:
         "utilization": window.utilization,
         "reset": window.reset,
         "seen": window.seen,
-        "full_at": full if full is None else max(now, full),
+        # By the minute, so that a report that is polled does not change each second.
+        "full_at": full if full is None else max(now - now % 60, full),
     }
 
 
