@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from test_report import DAY, HOUR, NOW, closed, snapshot
 
+from claude_proxy.alerts.forecast import empty_at
 from claude_proxy.alerts.rules import MAX_OF_RULE, MAX_TEXT, alerts_of, in_words
 from claude_proxy.alerts.situation import ErrorShare, Situation
 from claude_proxy.config.alerts import RULE_NAMES, Alerts, Thresholds
@@ -39,7 +40,8 @@ def made(days_ago):
 
 
 def found(thresholds=DEFAULTS, **situation):
-    return alerts_of(Situation(NOW, **situation), thresholds)
+    forecast = empty_at(situation.get("pool", ()), NOW)
+    return alerts_of(Situation(NOW, **situation, empty_at=forecast), thresholds)
 
 
 def keys(thresholds=DEFAULTS, **situation):
@@ -112,7 +114,7 @@ def test_rules(situation, expected):
         ),
         (
             {"pool": [snapshot("r", cooldowns=REFUSED)]},
-            "The pool is empty: none of its 1 credential is usable; none returns by itself.",
+            "The pool is empty: its credential is not usable; that does not change by itself.",
         ),
         (
             {"pool": [snapshot(windows={("", "7d"): Window(0.95, NOW + 3 * DAY, NOW)})]},

@@ -8,23 +8,28 @@ from typing import Any
 from claude_proxy import guard
 from claude_proxy.access.routes import Caller, is_open
 from claude_proxy.alerts.error_rate import ErrorRate
+from claude_proxy.alerts.forecast import empty_at
 from claude_proxy.alerts.overview import alerts_as_json, overview
-from claude_proxy.alerts.rules import Alert
+from claude_proxy.alerts.rules import Alert, in_use
 from claude_proxy.alerts.situation import Situation
 from claude_proxy.config.budgets import Budget, Period
 from claude_proxy.config.models import ActiveConfig, not_ready
 from claude_proxy.config.money import MICRO_USD
 from claude_proxy.config.settings import Settings, TokenMode
 from claude_proxy.credentials.pool import Pool
+from claude_proxy.credentials.rate_limits import Snapshot
 from claude_proxy.providers.endpoints import Hosts
 from claude_proxy.usage.ledger import Ledger
 from claude_proxy.usage.periods import days_of
-from claude_proxy.usage.report import StoreStatus, Viewer
+from claude_proxy.usage.report import StoreStatus, Viewer, is_cooling_down
 from claude_proxy.usage.standing import ActiveBudgets
 
 # How often the installed releases are looked at, and the sums of the ledger are made, in seconds.
 RELEASE_SECONDS = 600.0
-SUM_SECONDS = 10.0
+SUM_SECONDS = 15.0
+# How long a situation, and a forecast, may be shown.
+SITUATION_SECONDS = 1.0
+FORECAST_SECONDS = 5.0
 # Returns the alerts of a situation that fire, and since when, by key.
 Current = Callable[[Situation], tuple[list[Alert], dict[str, float]]]
 
@@ -63,13 +68,16 @@ class Overview:
         self._hosts = Hosts(settings.claude_base)
         self._bad_releases: list[str] = []
         self._sums: dict[str, tuple[float, Mapping[str, float]]] = {}
+        self._latest: Situation | None = None
+        self._forecasts: dict[frozenset[str], tuple[float, float | None]] = {}
 
     def situation(self) -> Situation:
         """Return the situation of the whole proxy, as far as this process knows it."""
         now, rate = self._clock(), self._config.alerts.thresholds.error_rate
+        pool = self._pool.snapshot()
         return Situation(
             now,
-            self._pool.snapshot(),
+            pool,
             self._budgets.standings(self._budgets.every()),
             self.errors.share(rate[2]) if rate else self.errors.share(),
             self._store_status(),
@@ -80,18 +88,37 @@ class Overview:
             self._cached("unpriced", now, self._unpriced),
             self._rejected_since(),
             self._budgets.configured.timezone,
+            self._empty_at(pool, now),
         )
+
+    def _recent_situation(self) -> Situation:
+        """Return a situation of the last second, which several viewers share."""
+        now = self._clock()
+        if self._latest is None or not self._latest.now <= now < self._latest.now + SITUATION_SECONDS:
+            self._latest = self.situation()
+        return self._latest
+
+    def _empty_at(self, pool: Sequence[Snapshot], now: float) -> float | None:
+        """Return the forecast of the last seconds for the credentials of this pool that are usable."""
+        usable = frozenset(one.credential.label for one in pool if not is_cooling_down(one))
+        at, found = self._forecasts.get(usable, (0.0, None))
+        if not at <= now < at + FORECAST_SECONDS:
+            self._forecasts = {key: one for key, one in self._forecasts.items() if one[0] <= now < one[0] + FORECAST_SECONDS}
+            found = empty_at(in_use(pool), now)
+            self._forecasts[usable] = now, found
+        return found
 
     def shown(self, viewer: Viewer, caller: Caller, current: Current) -> dict[str, Any]:
         """Return ``overview`` and ``alerts`` of ``/pool``. Without the master key: those about the viewer's own budgets."""
-        situation = self.situation()
+        situation = self._recent_situation()
         money = self._cached(
             f"money:{'' if viewer.sees_all_users else viewer.name}", situation.now, lambda: self._money(viewer)
         )
         if not viewer.sees_all_users:
             pool = [one for one in situation.pool if one.credential.label not in viewer.hidden]
             budgets = self._budgets.standings(self._own_budgets(caller))
-            situation = Situation(situation.now, pool, budgets, zone=situation.zone)
+            empty = self._empty_at(pool, situation.now)
+            situation = Situation(situation.now, pool, budgets, zone=situation.zone, empty_at=empty)
             alerts, since = current(situation)
             # A low pool is in the sentence; what an operator does about it is not for this viewer.
             own = [one for one in alerts if one.key.startswith("budget:")]
