@@ -169,7 +169,7 @@ def _record(dice: random.Random, at: float, member: Member, *, is_bad: bool) -> 
     attempts.append(AttemptRecord(credential or target(served), why, round(seconds - sum(one.seconds for one in attempts), 2)))
     return Record(
         at, member.name, name, target(served), credential, status, wait, seconds, usage, failovers, error=error,
-        cost=None if failed else cost(model, usage), model=served, groups=member.groups,
+        cost=cost(model, usage), model=served, groups=member.groups,
         rule=RULE if name == "kimi" else "", project=dice.choices(member.projects, (5, 2, 1))[0], lane=model.lane,
         attempts=tuple(attempts), request_id=f"req_{dice.getrandbits(64):016x}", size=usage.output * 6 + 900,
     )  # fmt: skip

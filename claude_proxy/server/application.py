@@ -302,7 +302,8 @@ class App:
 
     def request_routes(self) -> RequestRoutes:
         """Return the route that shows the latest requests."""
-        return RequestRoutes(self.settings, self.recent, self.running, fresh=self._refresh_state, viewer=self._viewers().viewer)
+        viewer = self._viewers().viewer
+        return RequestRoutes(self.settings, self.recent, self.running, ready=self._show_records, viewer=viewer)
 
     def history_routes(self) -> HistoryRoutes:
         """Return the routes that show the history."""
@@ -374,6 +375,11 @@ class App:
     def _store_status(self) -> StoreStatus:
         sync = self._sync
         return StoreStatus(sync.kind if sync else None, bool(sync and sync.unavailable), self._started)
+
+    async def _show_records(self) -> None:
+        """Let the latest requests include what has just ended here."""
+        self.write_records()
+        await self.load_shared_state()
 
     async def _refresh_state(self) -> None:
         self.write_records()
