@@ -393,7 +393,8 @@ def test_variables_are_explained_in_one_table():
 
 def test_metrics_in_the_documents_exist():
     """docs/operate.md names the metrics that there are."""
-    source = (ROOT / "claude_proxy" / "usage/prometheus.py").read_text(encoding="utf-8")
+    files = (ROOT / "claude_proxy" / name for name in ("usage/prometheus.py", "alerts/metrics.py"))
+    source = "".join(file.read_text(encoding="utf-8") for file in files)
     known = set(re.findall(r'"(claude_proxy_\w+)"', source))
     named = {name.removesuffix("_total") for name in SPAN.findall(PAGES["docs/operate.md"]) if name.startswith("claude_proxy_")}
     assert named == known

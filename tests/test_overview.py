@@ -107,7 +107,7 @@ def app():
 
 
 def seen(app, caller, hidden=()):
-    return app.overview.shown(viewer_of(caller)._replace(hidden=frozenset(hidden)), caller, app.alerts.current)
+    return app.overview.shown(viewer_of(caller)._replace(hidden=frozenset(hidden)), caller)
 
 
 def test_the_master_key_sees_everything(app):
@@ -142,9 +142,9 @@ def test_a_pool_without_credentials():
     claude = {"model_name": "claude-*", "litellm_params": {"model": "anthropic/*"}}
     loaded = {"model_list": [claude]}
     empty = app_of(loaded=loaded, CLAUDE_OAUTH_TOKENS="", PROXY_STATIC_TOKEN="sk-made-up-static")
-    assert [one.key for one in empty.alerts.current(empty.overview.situation())[0]] == ["no-credential"]
+    assert [one.key for one in empty.overview.watch.current(empty.overview.situation())] == ["no-credential"]
     full = app_of(loaded=loaded, PROXY_STATIC_TOKEN="sk-made-up-static")
-    assert full.alerts.current(full.overview.situation())[0] == []
+    assert full.overview.watch.current(full.overview.situation()) == []
 
 
 def test_errors_of_requests_reach_the_rules(app):

@@ -48,7 +48,12 @@ def alerts_of(situation: Situation, thresholds: Thresholds) -> list[Alert]:
     """Return the alerts of a situation, the most severe first."""
     found = [alert for rule in RULES for alert in [*rule(situation, thresholds)][:MAX_OF_RULE]]
     cleaned = [one._replace(text=clean(one.text, MAX_TEXT), action=clean(one.action, MAX_TEXT)) for one in found]
-    return sorted(cleaned, key=lambda one: -SEVERITIES.index(one.severity))
+    return by_severity(cleaned)
+
+
+def by_severity(alerts: Iterable[Alert]) -> list[Alert]:
+    """Return alerts, the most severe first."""
+    return sorted(alerts, key=lambda one: -SEVERITIES.index(one.severity))
 
 
 def in_words(at: float, zone: ZoneInfo, now: float) -> str:
