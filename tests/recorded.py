@@ -53,9 +53,9 @@ def report(pool, recorded, viewer, store, now, **more):
     return reports.report(pool, recorded.used(), viewer, store, now, events=recorded.events, **more)
 
 
-def exposition(pool, recorded, viewer, store):
+def exposition(pool, recorded, viewer, store, more=()):
     """The metrics with what is recorded."""
-    return prometheus.exposition(pool, recorded.counted(), viewer, store)
+    return prometheus.exposition(pool, recorded.counted(), viewer, store, more)
 
 
 def entries(connection):

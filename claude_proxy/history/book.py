@@ -171,10 +171,21 @@ class HistoryBook:
 
 def _totals(record: Record) -> Totals:
     usage = record.usage
-    tokens = (min(max(0, count), MAX_NUMBER) for count in (usage.input, usage.output, usage.cache_read, usage.cache_write))
-    cost = min(record.cost or 0, MAX_NUMBER)
-    unpriced = int(record.cost is None and bool(record.served))
-    return Totals(1, int(is_error(record)), len(record.failovers), *tokens, cost, unpriced)
+    return Totals(
+        requests=1,
+        errors=int(is_error(record)),
+        failovers=len(record.failovers),
+        input=_tokens(usage.input),
+        output=_tokens(usage.output),
+        cache_read=_tokens(usage.cache_read),
+        cache_write=_tokens(usage.cache_write),
+        micro_usd=min(record.cost or 0, MAX_NUMBER),
+        unpriced=int(record.cost is None and bool(record.served)),
+    )
+
+
+def _tokens(count: int) -> int:
+    return min(max(0, count), MAX_NUMBER)
 
 
 def joined(groups: Collection[str]) -> str:

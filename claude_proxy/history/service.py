@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import timedelta, tzinfo
+from datetime import UTC, timedelta, tzinfo
 from pathlib import Path
 from typing import TypeVar
 
@@ -45,7 +45,7 @@ class History:
         *,
         clock: Callable[[], float],
         listed: Listed = lambda _: True,
-        zone: Callable[[], tzinfo] = lambda: periods.UTC,
+        zone: Callable[[], tzinfo] = lambda: UTC,
         shares: bool = False,
         parts: Sequence[Part] = (),
         tables: Sequence[str] = (),
@@ -55,9 +55,9 @@ class History:
         self.database = HistoryDatabase(path, [*schema.TABLES, *tables])
         self.book = HistoryBook(clock=clock, listed=listed, shares=shares)
         self.exchange = HistoryExchange(self.book, clock=clock, zone=zone, listed=listed, shares=shares)
-        upkeep = [_OwnNames(self.book, clock), _Closing(clock, zone, listed, self.exchange.share)]
+        upkeep: list[Part] = [_OwnNames(self.book, clock), _Closing(clock, zone, listed, self.exchange.share)]
         self._writer = Writer(self.database, [self.book, *parts, self.exchange, *upkeep])
-        self._running: asyncio.Future[object] | None = None
+        self._running: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
         self.events = RecentEvents(clock=clock)
         self._sums = RecentSums(listed)
@@ -99,7 +99,10 @@ class History:
     def start(self) -> None:
         """Begin to write in the background, if that has not begun."""
         if self._running is None:
-            self._running = asyncio.gather(self._writer.run(), self._sum())
+            self._running = asyncio.ensure_future(self._run())
+
+    async def _run(self) -> None:
+        await asyncio.gather(self._writer.run(), self._sum())
 
     async def _sum(self) -> None:
         """Keep ``latest`` up to date, for alerts."""
@@ -143,7 +146,7 @@ class _OwnNames:
         now = self._clock()
         if periods.hour_at(now) == self._hour:
             return None
-        first = (periods.today_at(now, periods.UTC) - timedelta(OWN_DAYS)).isoformat()
+        first = (periods.today_at(now, UTC) - timedelta(OWN_DAYS)).isoformat()
 
         def work(connection: sqlite3.Connection) -> None:
             self._found = connection.execute(_OWN_NAMES, (first,)).fetchall()

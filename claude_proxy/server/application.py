@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from claude_proxy.access.request_limits import RequestLimits
-from claude_proxy.alerts.watch import AlertWatch
 from claude_proxy.config.client_models import CurrentModels, ListedWindow
 from claude_proxy.config.deployments import Lane
 from claude_proxy.config.models import ActiveConfig, model_names, not_ready
@@ -118,8 +117,7 @@ class App:
         self._started = clock()
         self.request_limits = RequestLimits(lambda: config.user_limits, clock=clock)
         self.sign_in = SignIn(store, keys, settings.users, lambda: config.sign_in, clock)
-        self.overview = self._overview()
-        self.alerts = self._alerts(is_shared=store is not None)
+        self.overview = self._overview(is_shared=store is not None)
         self._sync = Synchronizer(store, self._shared()) if store else None
         if store is None:
             self.pool.record_first_seen()
@@ -171,20 +169,10 @@ class App:
 
     def _shared(self) -> CombinedState:
         """Return what the processes share."""
-        usage = *self.history.shared, self.recent, self.running, self.overview.errors, *self.budgets.parts
-        return CombinedState(self.pool, *usage, self.request_limits, self.sign_in.shared, *self.alerts.parts)
+        usage = *self.history.shared, self.recent, self.running, *self.budgets.parts
+        return CombinedState(self.pool, *usage, self.request_limits, self.sign_in.shared, *self.overview.parts)
 
-    def _alerts(self, *, is_shared: bool) -> AlertWatch:
-        return AlertWatch(
-            self.overview.situation,
-            lambda: self.config.alerts,
-            clock=self._clock,
-            is_shared=is_shared,
-            is_unavailable=lambda: self._store_status().unavailable,
-            wake=self._push_now,
-        )
-
-    def _overview(self) -> Overview:
+    def _overview(self, *, is_shared: bool) -> Overview:
         return Overview(
             self.settings,
             self.config,
@@ -194,7 +182,8 @@ class App:
             store_status=self._store_status,
             problems=self.pool_problems,
             own_budgets=lambda caller: self.budget_routes().of_caller(caller),
-            rejected_since=lambda: self.alerts.rejected_since(),  # noqa: PLW0108 - the alerts are made later
+            is_shared=is_shared,
+            wake=self._push_now,
             clock=self._clock,
         )
 
@@ -204,7 +193,7 @@ class App:
 
     async def _watch_alerts(self) -> None:
         await self.load_shared_state()  # so that what the last process has sent is known
-        await asyncio.gather(self.alerts.run(), self.overview.watch_releases())
+        await self.overview.run()
 
     async def load_shared_state(self) -> None:
         """Before the first requests, apply the state of the last process and of the other workers; then keep it in sync."""
@@ -298,13 +287,15 @@ class App:
             problems=self.pool_problems,
             groups=lambda: self.config.pool_groups,
             budgets=self.budget_routes().rows,
-            overview=lambda viewer, caller: self.overview.shown(viewer, caller, self.alerts.current),
+            overview=self.overview.shown,
+            metrics=self.overview.metrics,
             running=lambda viewer: running_of(self.running, viewer),
         )
 
     def request_routes(self) -> RequestRoutes:
         """Return the route that shows the latest requests."""
-        return RequestRoutes(self.settings, self.recent, self.running, ready=self._show_records, viewer=self._viewers().viewer)
+        viewer = self._viewers().viewer
+        return RequestRoutes(self.settings, self.recent, self.running, ready=self._show_records, viewer=viewer)
 
     def history_routes(self) -> HistoryRoutes:
         """Return the routes that show the history."""
@@ -359,7 +350,7 @@ class App:
         for task in (self.watching, self._watching_pool, self._alerting):
             if task is not None:
                 task.cancel()
-        await self.alerts.close()
+        await self.overview.watch.close()
         if self._sync is not None and self._syncing is not None:
             await self._sync.close()
         await self.history.close()

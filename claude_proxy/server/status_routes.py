@@ -4,14 +4,16 @@ Each route identifies its caller again, after the gateway. The page under ``/poo
 a token and fetches the data with it.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from prometheus_client.core import Metric
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from claude_proxy.access.routes import Caller, is_open, wants_page
+from claude_proxy.alerts import metrics
 from claude_proxy.anthropic.errors import Refused
 from claude_proxy.config.pool_groups import NO_GROUPS, PoolGroups
 from claude_proxy.config.settings import Settings
@@ -44,6 +46,7 @@ class StatusRoutes:
         budgets: Callable[[Caller], Sequence[Mapping[str, Any]]] = lambda _: (),
         overview: Callable[[Viewer, Caller], Mapping[str, Any]] = lambda *_: {},
         running: Callable[[Viewer], Mapping[str, Any]] = lambda _: {"requests": 0},
+        metrics: Callable[[Viewer, Caller], Iterable[Metric]] = lambda *_: (),
     ) -> None:
         self._settings = settings
         self._pool = pool
@@ -57,6 +60,7 @@ class StatusRoutes:
         self._reports = ReportCache(clock)
         self._overview = overview
         self._running = running
+        self._metrics = metrics
 
     def routes(self) -> list[Route]:
         """Return the routes, to be placed before LiteLLM's."""
@@ -104,15 +108,16 @@ class StatusRoutes:
         }
 
     async def _show_metrics(self, request: Request) -> Response:
-        async def data(viewer: Viewer) -> Response:
+        async def data(viewer: Viewer, caller: Caller) -> Response:
             counted = await self._history.counted()
-            text = prometheus.exposition(self._pool.snapshot(), counted, viewer, self._store_status())
+            more = [*self._metrics(viewer, caller), *metrics.running(self._running(viewer))]
+            text = prometheus.exposition(self._pool.snapshot(), counted, viewer, self._store_status(), more)
             return Response(text, headers=DATA_HEADERS | {"content-type": prometheus.CONTENT_TYPE})
 
         return await self._respond(request, "/metrics", data)
 
     async def _show_usage(self, request: Request) -> Response:
-        async def data(_: Viewer) -> Response:
+        async def data(*_: object) -> Response:
             by = [column for column in request.query_params.getlist("by") if column in table.BY] or table.BY
             first = request.query_params.get("from", "")
             try:
@@ -123,10 +128,10 @@ class StatusRoutes:
 
         return await self._respond(request, "/usage.csv", data)
 
-    async def _respond(self, request: Request, route: str, data: Callable[[Viewer], Awaitable[Response]]) -> Response:
+    async def _respond(self, request: Request, route: str, data: Callable[[Viewer, Caller], Awaitable[Response]]) -> Response:
         try:
-            viewer, _ = self._viewers.identify(request, route)
+            viewer, caller = self._viewers.identify(request, route)
         except Refused as refused:
             return JSONResponse({"error": {"message": str(refused)}}, refused.status)
         await self._fresh()
-        return await data(viewer)
+        return await data(viewer, caller)
