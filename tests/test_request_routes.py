@@ -13,7 +13,7 @@ from test_request_entry import RECORD
 from claude_proxy.anthropic.errors import Refused
 from claude_proxy.config.settings import Settings
 from claude_proxy.server.request_routes import MAX_PARAMETERS, MAX_VALUE, RequestRoutes, read_query, running_of
-from claude_proxy.server.status_routes import viewer_of
+from claude_proxy.server.viewers import viewer_of
 from claude_proxy.usage.recent_requests import MOST, RecentRequests
 from claude_proxy.usage.report import Viewer
 from claude_proxy.usage.running_requests import RunningRequests

@@ -19,7 +19,12 @@ MODEL_ROUTES = frozenset(
     {("POST", "/v1/messages"), ("POST", "/v1/messages/count_tokens"), ("GET", "/v1/models"), ("GET", "/models")}
 )
 # Rate limits, usage, requests and budgets: for every caller who may use the models.
-STATUS_ROUTES = frozenset({("GET", "/pool"), ("GET", "/pool/requests"), ("GET", "/metrics"), ("GET", "/api/oauth/usage")})
+STATUS_ROUTES = frozenset(
+    {
+        ("GET", "/pool"), ("GET", "/pool/history"), ("GET", "/pool/history.csv"), ("GET", "/pool/requests"),
+        ("GET", "/metrics"), ("GET", "/api/oauth/usage"),
+    }
+)  # fmt: skip
 # Claude Code's telemetry, by route: every caller's is taken, and that of an identified user may be passed on.
 TELEMETRY_ROUTES = {("POST", f"/v1/{signal}"): signal for signal in ("metrics", "logs", "traces")}
 # What Claude Code reads for its user after a sign-in: for every caller who may use the models.

@@ -24,9 +24,10 @@ from claude_proxy.config import models as config
 from claude_proxy.config.models import ActiveConfig
 from claude_proxy.config.outbound_proxies import outbound_proxies
 from claude_proxy.config.settings import LogFormat, Settings, environment
-from claude_proxy.config.stores import shared_store
+from claude_proxy.config.stores import history_file, shared_store
 from claude_proxy.config.ways import ways
 from claude_proxy.credentials.redaction import Redactor, secrets_in_config, secrets_of
+from claude_proxy.history.database import NAME as HISTORY_FILE
 from claude_proxy.litellm.callback import ClaudeProxy
 from claude_proxy.litellm.chat_endpoints import chat_endpoint
 from claude_proxy.litellm.completions import Completions
@@ -76,6 +77,7 @@ def start() -> ClaudeProxy:
         active,
         redactor_of(settings, active),
         store=store,
+        history=history_file(settings, HISTORY_FILE),
         count=_tokens,
         completions=Completions(),
         proxies=outbound_proxies(),
@@ -116,6 +118,7 @@ def install(app: App) -> None:
         APIRoute("/v1/messages/count_tokens", count_tokens, methods=["POST"]),
         *(APIRoute(path, models, methods=["GET"]) for path in ("/v1/models", "/models")),
         *app.status_routes().routes(),
+        *app.history_routes().routes(),
         *app.pool_routes().routes(),
         *app.budget_routes().routes(),
         *app.request_routes().routes(),

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from claude_proxy.access.request_limits import RequestLimits
 from claude_proxy.alerts.watch import AlertWatch
@@ -18,6 +19,7 @@ from claude_proxy.credentials.credential import Credential
 from claude_proxy.credentials.expiry import ExpiryWarnings
 from claude_proxy.credentials.pool import Pool
 from claude_proxy.credentials.redaction import Redactor
+from claude_proxy.history.service import History
 from claude_proxy.providers import demo
 from claude_proxy.providers.endpoints import Hosts
 from claude_proxy.providers.meter import Meter
@@ -31,6 +33,7 @@ from claude_proxy.proxy.rule_choice import RuleChoice
 from claude_proxy.proxy.serving import Serving
 from claude_proxy.server.budget_routes import BudgetRoutes
 from claude_proxy.server.gateway import ClientRoute
+from claude_proxy.server.history_routes import HistoryRoutes
 from claude_proxy.server.managed_route import ManagedRoute
 from claude_proxy.server.overview import Overview
 from claude_proxy.server.pool_routes import PoolRoutes
@@ -39,6 +42,7 @@ from claude_proxy.server.signin_pages import SigninPages
 from claude_proxy.server.signin_routes import SignInRoutes
 from claude_proxy.server.status_routes import StatusRoutes
 from claude_proxy.server.telemetry_relay import TelemetryRelay
+from claude_proxy.server.viewers import Viewers
 from claude_proxy.signin.browser_sessions import BrowserSessions
 from claude_proxy.signin.oidc_client import OidcClient
 from claude_proxy.signin.sign_in import SignIn
@@ -67,10 +71,10 @@ POOL_ROWS = ("credential:", "lifted:", "seen:", "session:")
 class App:
     """One per process, used from one event loop.
 
-    ``count`` returns the number of tokens in a text. ``completions`` is the endpoint for providers whose format only LiteLLM
-    knows. ``proxies`` come from the environment at the start of the process. ``listed_price`` reads LiteLLM's price list.
-    ``keys`` is the place of the keys of sign-in. ``listed_window`` returns the window of a model by
-    LiteLLM's list.
+    ``history`` is the file of the history; None for memory. ``count`` returns the number of tokens in a text. ``completions``
+    is the endpoint for providers whose format only LiteLLM knows. ``proxies`` come from the environment at the start of the
+    process. ``listed_price`` reads LiteLLM's price list. ``keys`` is the place of the keys of sign-in. ``listed_window``
+    returns the window of a model by LiteLLM's list.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class App:
         redactor: Redactor,
         *,
         store: Store | None = None,
+        history: Path | None = None,
         count: Callable[[str], int] = len,
         completions: Endpoint | None = None,
         proxies: OutboundProxies | None = None,
@@ -93,23 +98,16 @@ class App:
         self.config = config
         self.redactor = redactor
         self.hosts = Hosts(settings.claude_base)
-        self.pool = Pool(
-            settings.credentials,
-            affinity=settings.affinity,
-            quarantine=settings.quarantine_seconds,
-            cooldown=settings.cooldown_seconds,
-            soft_limit=settings.soft_limit,
-            order=settings.order,
-            extra_usage=settings.extra_usage,
-            clock=clock,
-            on_cooldown=self._push_now,
-        )
+        self.pool = self._new_pool()
         self.prices = Prices(config, listed_price)
         self.budgets = ActiveBudgets(lambda: config.budgets, clock)
         self.admission = Admission(self.budgets, self.prices.cost, confirm=self.confirm, wake=self._push_now, clock=clock)
         self.ledger = Ledger(clock=clock, listed=lambda model: model in config.listed)
         self.recent = RecentRequests(clock=clock, redact=redactor.text)
         self.running = RunningRequests(clock=clock)
+        self.history = History(
+            history, clock=clock, listed=lambda model: model in config.listed, zone=lambda: config.budgets.timezone
+        )
         self.client = UpstreamClient(proxies=proxies)
         self.telemetry = TelemetryRelay(self.client, lambda: config.telemetry)
         self._own_telemetry: OwnTelemetry | None = None
@@ -133,6 +131,20 @@ class App:
         self._alerting: asyncio.Task[None] | None = None
         self._pool_watcher: PoolWatcher | None = None
         self._watching_pool: asyncio.Task[None] | None = None
+
+    def _new_pool(self) -> Pool:
+        settings = self.settings
+        return Pool(
+            settings.credentials,
+            affinity=settings.affinity,
+            quarantine=settings.quarantine_seconds,
+            cooldown=settings.cooldown_seconds,
+            soft_limit=settings.soft_limit,
+            order=settings.order,
+            extra_usage=settings.extra_usage,
+            clock=self._clock,
+            on_cooldown=self._push_now,
+        )
 
     def _lanes(self, meter: Meter, completions: Endpoint | None) -> dict[Lane, LaneOf]:
         settings, config = self.settings, self.config
@@ -193,6 +205,7 @@ class App:
 
     async def load_shared_state(self) -> None:
         """Before the first requests, apply the state of the last process and of the other workers; then keep it in sync."""
+        self.history.start()
         if self._sync is None:
             return
         if self._syncing is None:
@@ -252,6 +265,7 @@ class App:
             self.ledger.record(record)
             self.overview.errors.record(record)
             self.recent.record(record)
+            self.history.record(record)
             request_log.write_request(record)
         now = self._clock()
         if self._expiry_warnings.due(now):
@@ -288,8 +302,15 @@ class App:
 
     def request_routes(self) -> RequestRoutes:
         """Return the route that shows the latest requests."""
-        viewer = self.status_routes().viewer
+        viewer = self._viewers().viewer
         return RequestRoutes(self.settings, self.recent, self.running, ready=self._show_records, viewer=viewer)
+
+    def history_routes(self) -> HistoryRoutes:
+        """Return the routes that show the history."""
+        return HistoryRoutes(self.history, self._viewers(), fresh=self._refresh_state, clock=self._clock)
+
+    def _viewers(self) -> Viewers:
+        return Viewers(self.settings, self.pool, lambda: self.config.pool_groups)
 
     def budget_routes(self) -> BudgetRoutes:
         """Return the routes that show and change budgets."""
@@ -340,6 +361,7 @@ class App:
         await self.alerts.close()
         if self._sync is not None and self._syncing is not None:
             await self._sync.close()
+        await self.history.close()
         await self.telemetry.close()
         if self._own_telemetry is not None:
             await asyncio.to_thread(self._own_telemetry.close)

@@ -11,16 +11,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from claude_proxy.access.routes import Caller, Role, check_route, identify, is_open, wants_page
+from claude_proxy.access.routes import Caller, is_open, wants_page
 from claude_proxy.anthropic.errors import Refused
 from claude_proxy.config.pool_groups import NO_GROUPS, PoolGroups
 from claude_proxy.config.settings import Settings
-from claude_proxy.config.users import folded
-from claude_proxy.credentials.order import may_use
 from claude_proxy.credentials.pool import Pool
 from claude_proxy.server.pages import DATA_HEADERS, page
 from claude_proxy.server.report_cache import ReportCache
-from claude_proxy.upstream import headers as header_policy
+from claude_proxy.server.viewers import Viewers
 from claude_proxy.usage import prometheus, report
 from claude_proxy.usage.ledger import Ledger
 from claude_proxy.usage.report import StoreStatus, Viewer
@@ -51,7 +49,7 @@ class StatusRoutes:
         self._fresh = fresh
         self._clock = clock
         self._problems = problems
-        self._groups = groups
+        self._viewers = Viewers(settings, pool, groups)
         self._budgets = budgets
         self._reports = ReportCache(clock)
         self._overview = overview
@@ -70,7 +68,7 @@ class StatusRoutes:
             return page("pool", self._settings)
 
         try:
-            caller = self._caller(request, "/pool")
+            viewer, caller = self._viewers.identify(request, "/pool")
         except Refused as refused:
             return JSONResponse({"error": {"message": str(refused)}}, refused.status)
         known = request.headers.get("if-none-match")
@@ -78,14 +76,14 @@ class StatusRoutes:
         shown = self._reports.recent(who) if known else None
         if shown is None:
             await self._fresh()
-            shown = self._reports.keep(who, self._report(caller))
+            shown = self._reports.keep(who, self._report(viewer, caller))
         headers = DATA_HEADERS | {"etag": shown.tag}
         if shown.is_known(known):
             return Response(None, 304, headers=headers)
         return Response(shown.body, media_type="application/json", headers=headers)
 
-    def _report(self, caller: Caller) -> dict[str, Any]:
-        viewer, pool, problems = self.viewer(caller), self._pool.snapshot(), self._problems()
+    def _report(self, viewer: Viewer, caller: Caller) -> dict[str, Any]:
+        pool, problems = self._pool.snapshot(), self._problems()
         found = report.report(pool, self._ledger, viewer, self._store_status(), self._clock(), problems=problems)
         return found | {
             "open": is_open(self._settings),
@@ -109,28 +107,8 @@ class StatusRoutes:
 
     async def _respond(self, request: Request, route: str, data: Callable[[Viewer, Caller], Response]) -> Response:
         try:
-            caller = self._caller(request, route)
+            viewer, caller = self._viewers.identify(request, route)
         except Refused as refused:
             return JSONResponse({"error": {"message": str(refused)}}, refused.status)
         await self._fresh()
-        return data(self.viewer(caller), caller)
-
-    def _caller(self, request: Request, route: str) -> Caller:
-        caller = identify(header_policy.read(request.headers.items()), self._settings)
-        check_route(caller, request.method, route)
-        return caller
-
-    def viewer(self, caller: Caller) -> Viewer:
-        """Return the viewer. Who may not see every user sees only the credentials that they may use, for any model."""
-        viewer = viewer_of(caller)
-        if viewer.sees_all_users:
-            return viewer
-        requesters = self._groups().viewer(viewer.name, groups=caller.groups, known=self._pool.groups)
-        pool = [one.credential for one in self._pool.snapshot()]
-        hidden = [one.label for one in pool if not any(may_use(one.terms, requester, one.label) for requester in requesters)]
-        return viewer._replace(hidden=frozenset(hidden))
-
-
-def viewer_of(caller: Caller) -> Viewer:
-    """Return the name under which a caller's requests are counted, and whether they may see every user."""
-    return Viewer(folded(caller.name), caller.role is Role.ADMIN)
+        return data(viewer, caller)
