@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from claude_proxy.anthropic.usage import Usage
+from claude_proxy.history.book import is_error
 from claude_proxy.usage.record import FAILED_OVER_TO, AttemptRecord, Record
 
 USERS = (
@@ -60,7 +61,7 @@ ERRORS = (
     (429, "rate_limit_error", 25),
     (499, "", 15),
     (500, "api_error", 6),
-    (502, "interrupted", 4),
+    (200, "interrupted", 4),
 )
 LIMIT, OVERLOADED = "five_hour limit (HTTP 429)", "overloaded (HTTP 529)"
 # Chooses the model of long conversations.
@@ -210,4 +211,4 @@ def target(name: str) -> str:
 
 def totals(found: Sequence[Record]) -> tuple[int, int, int]:
     """Return the requests, the errors and the micro-USD of records."""
-    return len(found), sum(record.status >= 400 for record in found), sum(record.cost or 0 for record in found)
+    return len(found), sum(is_error(record) for record in found), sum(record.cost or 0 for record in found)

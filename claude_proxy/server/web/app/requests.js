@@ -13,6 +13,8 @@ const FILTERS = ["q", "user", "model", "credential", "rule", "lane", "status"];
 const LANES = ["claude", "messages", "chat", "completion", "litellm", "demo"];
 const STATUSES = { "": "all", ok: "succeeded", error: "failed" };
 const COLUMNS = 9;
+// The status for a client that has disconnected.
+const LEFT = 499;
 const moment = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const dated = new Intl.DateTimeFormat(undefined, { weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
@@ -171,7 +173,8 @@ export function mount(root, app) {
     fill(more, next && shown.length < MOST ? [el("button", { type: "button", text: `Show ${PAGE} more`, onclick: older })] : []);
   }
 
-  const failed = (one) => one.status >= 400;
+  // A client that disconnects is no failure; a response that broke off is one, whatever its status.
+  const failed = (one) => Boolean(one.error) || (one.status >= 400 && one.status !== LEFT);
   const dollars = (amount) => (amount < 1 ? small : large).format(amount);
   const cost = (one) => (one.usd === null || one.usd === undefined ? "–" : dollars(one.usd));
   const newer = (at) => (Date.now() / 1000 - at < 43200 ? moment : dated).format(new Date(at * 1000));
@@ -186,7 +189,7 @@ export function mount(root, app) {
       el("td", { class: "text", text: one.user }),
       el("td", { class: "text" }, el("span", { text: one.requested }), one.model && one.model !== one.requested && el("span", { class: "soft", text: ` → ${one.model}` })),
       el("td", { class: "text wide", text: one.credential || "–" }),
-      el("td", { class: failed(one) && "bad" }, String(one.status), retried && el("span", { class: "soft", text: ` ${one.attempts.length} attempts` })),
+      el("td", { class: failed(one) && "bad" }, one.error === "interrupted" ? `${one.status} broken off` : String(one.status), retried && el("span", { class: "soft", text: ` ${one.attempts.length} attempts` })),
       el("td", { class: "wide", text: seconds(one.first_byte) }),
       el("td", { text: seconds(one.seconds) }),
       el("td", { class: "wide", text: short.format(tokens(one)) }),
