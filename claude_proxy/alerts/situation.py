@@ -45,3 +45,6 @@ class Situation(NamedTuple):
     rejected_since: Mapping[str, float] = {}
     zone: ZoneInfo = UTC
     empty_at: float | None = None
+    # Whether a changed config.yaml does not apply, and whether the database of the history cannot be used.
+    config_refused: bool = False
+    history_away: bool = False
