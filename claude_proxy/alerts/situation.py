@@ -41,7 +41,7 @@ class Situation(NamedTuple):
     is_open: bool = False
     # Models for which a credential is missing.
     without_credential: Sequence[str] = ()
-    unpriced: Mapping[str, int] = {}
+    unpriced: Mapping[str, float] = {}
     rejected_since: Mapping[str, float] = {}
     zone: ZoneInfo = UTC
     empty_at: float | None = None

@@ -96,9 +96,9 @@ def entry(text: str, *, over: bool = False, told: tuple[str, ...] = ()) -> dict[
 def test_an_alert_is_sent_once_by_one_of_several_workers(
     shared_upstream: up.Upstream, webhook: Webhook, tmp_path: Path
 ) -> None:
-    """Three workers send an alert once and the end of another once; a restart sends nothing again; no log has the token."""
+    """Two workers send an alert once and the end of another once; a restart sends nothing again; no log has the token."""
     environment = proxy_environment(shared_upstream) | {
-        "NUM_WORKERS": "3",
+        "NUM_WORKERS": "2",
         "MADE_UP_TOKEN": TOKEN,
         "PROXY_STATIC_TOKEN": "open",
     }
@@ -117,7 +117,7 @@ def test_an_alert_is_sent_once_by_one_of_several_workers(
     logged = proxy.output
     # The new target gets the alert, which shows that the rules have been evaluated; the old one had it.
     proxy = Proxy(home, configuration(shared_upstream, webhook, "ops", "later"), **environment).wait_ready()
-    assert [title for title, _ in webhook.wait("later", 1)] == [webhook.of("ops")[0][0]]
+    assert webhook.wait("later", 1) == [one for one in webhook.of("ops") if one[1] == "info"]
     proxy.stop()
     assert len(webhook.of("ops")) == 2
     assert len(webhook.of("later")) == 1
