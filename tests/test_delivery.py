@@ -25,6 +25,16 @@ async def test_messages_arrive(webhook):  # noqa: F811 - the fixture
     assert [(path, body["title"], body["type"]) for path, _, body in handler.received] == [("/x", "title", "warning")]
 
 
+async def test_a_redirection_is_not_followed(webhook):  # noqa: F811 - the fixture
+    """A service that sends messages elsewhere gets one, and nobody else does."""
+    address, handler = webhook
+    handler.status = 307
+    handler.location = f"http://{address}/elsewhere"
+    (reason,) = await deliver([(Secret(f"json://{address}/x"), MESSAGE)])
+    assert "error=307" in reason
+    assert [path for path, _, _ in handler.received] == ["/x"]
+
+
 async def test_nothing_to_send():
     """Without a message no process is started."""
     assert await deliver([]) == []

@@ -25,12 +25,15 @@ MESSAGE = {"title": "claude-proxy: 2 alerts", "body": "Critical: The pool is emp
 class Webhook(BaseHTTPRequestHandler):
     received: list = []  # noqa: RUF012 - filled by the server's thread
     status = 200
+    location = ""
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
         self.received.append((self.path, self.headers, json.loads(body)))
         self.send_response(self.status)
         self.send_header("content-length", "0")
+        if self.location:
+            self.send_header("location", self.location)
         self.end_headers()
 
     def log_message(self, *_):
