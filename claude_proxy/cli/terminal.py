@@ -149,6 +149,8 @@ def states(state: Mapping[str, Any], clock: Callable[[float], str]) -> list[tupl
     for cooldown in state["cooldowns"]:
         name = "rate-limited" if closed else state["name"]
         what = f"rate-limited for {cooldown['scope']}" if cooldown["scope"] else name
+        if cooldown.get("since"):  # missing in the JSON of earlier versions
+            what += f" since {clock(cooldown['since'])},"
         lines.append((f"{what} until {clock(cooldown['until'])}: {cooldown['reason']}", colour))
     return lines
 

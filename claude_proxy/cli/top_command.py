@@ -100,6 +100,10 @@ class Reader:
         """Stop reading, without a wait for a response."""
         self._stopped.set()
 
+    def join(self, seconds: float) -> None:
+        """Wait for the end of the thread."""
+        self._thread.join(seconds)
+
     def _run(self) -> None:
         while not self._stopped.wait(self._every):
             try:
