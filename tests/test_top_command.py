@@ -161,6 +161,15 @@ def test_a_response_that_does_not_come_leaves_the_figures():
         assert (reader.data.problem, reader.data.now, reader.data.pool) == (problem, now, DATA.pool)
 
 
+def test_an_error_of_the_program_is_not_kept_quiet():
+    """Any other error ends the reading, and is there for the one who shows the pictures."""
+    scripted = Scripted(RuntimeError("made up"))
+    reader = Reader(scripted, Data(URL, NOW, DATA.pool), 0.001)
+    reader.start()
+    reader.join(10)
+    assert isinstance(reader.error, RuntimeError)
+
+
 SIZE = Size(80, 24)
 MANY = everything(credentials=12)
 LAST = last_offset(MANY, View("requests"), SIZE, utc)

@@ -82,11 +82,12 @@ class Source:
 class Reader:
     """Asks the proxy in a thread of its own until it is stopped; ``data`` is what was read last.
 
-    A response that does not come leaves the figures as they are, with the reason.
+    A response that does not come leaves the figures as they are, with the reason. Any other error ends the thread: ``error``.
     """
 
     def __init__(self, source: Source, first: Data, every: float) -> None:
         self.data = first  # replaced whole by the thread, read by the others
+        self.error: Exception | None = None
         self._source = source
         self._every = every
         self._stopped = threading.Event()
@@ -110,6 +111,9 @@ class Reader:
                 self.data = self._source.read()
             except ProxyUnavailable as error:
                 self.data = dataclasses.replace(self.data, problem=str(error))
+            except Exception as error:  # noqa: BLE001 - figures that stand still would look like a quiet proxy
+                self.error = error
+                return
 
 
 def top(options: Options) -> int:
@@ -150,6 +154,8 @@ def _live(reader: Reader) -> int:
         view, shown = View(), None
         try:
             while True:
+                if reader.error:
+                    raise reader.error
                 size = Size(*console.size)
                 if shown != (shown := (reader.data, view, size)):
                     live.update(between.join(frame(reader.data, view, size, unicode=unicode)), refresh=True)
