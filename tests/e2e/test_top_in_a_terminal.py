@@ -47,7 +47,7 @@ def test_what_happens_is_shown(start_proxy: Callable[..., Proxy], upstream: up.U
     terminal = top(proxy)
     terminal.wait_for("q quit", quiet=0.2)
     terminal.wait_for(proxy.url, quiet=0.2)
-    assert all(label in terminal.screen.text for label in TOKENS)
+    assert {line.split()[0] for line in terminal.screen.text.splitlines() if " usable " in line} >= {*TOKENS}
     assert "rejected" not in terminal.screen.text
     for _ in range(3):
         assert proxy.ask(new_question("claude-sonnet-5")).status_code == 200
@@ -67,7 +67,7 @@ def test_what_happens_is_shown(start_proxy: Callable[..., Proxy], upstream: up.U
     assert not any(secret in terminal.output for secret in (STATIC_TOKEN.encode(), MASTER_KEY.encode()))
 
 
-@pytest.mark.parametrize(("end", "code"), [("q", 0), ("\x03", 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("end", "code"), [("q", 0), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_terminal_is_left_as_it_was(
     start_proxy: Callable[..., Proxy], top: Callable[..., Terminal], end: str | signal.Signals, code: int
 ) -> None:
@@ -85,7 +85,7 @@ def test_the_terminal_is_left_as_it_was(
     first, _, rest = terminal.output.rpartition(FIRST_SCREEN)
     assert OTHER_SCREEN in first
     assert terminal.output.rindex(CURSOR) > terminal.output.rindex(HIDDEN_CURSOR)
-    assert rest.replace(CURSOR, b"") in {b"", b"^C"}
+    assert rest.replace(CURSOR, b"") == b""
 
 
 def test_into_a_pipe(start_proxy: Callable[..., Proxy]) -> None:
