@@ -13,3 +13,12 @@ def clean(text: str, longest: int = MAX_NAME) -> str:
     """Return a text on one line: non-printable characters are escaped, text beyond ``longest`` characters is cut."""
     shown = printable(text[: longest + 1])
     return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
+
+
+# Characters that start a formula in a spreadsheet.
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
+
+def unformulated(text: str) -> str:
+    """Return a text of a CSV file, quoted if a spreadsheet would take it for a formula."""
+    return f"'{text}" if text.startswith(FORMULA) else text

@@ -30,6 +30,7 @@ from claude_proxy.proxy.request import Request
 from claude_proxy.proxy.serving import Serving
 from claude_proxy.server import bodies
 from claude_proxy.server import gateway as gateway_module
+from claude_proxy.server.assets import hash_of_all
 from claude_proxy.server.gateway import Gateway
 from claude_proxy.server.signin_routes import SignInRoutes
 from claude_proxy.signin.sign_in import SignIn
@@ -518,6 +519,29 @@ async def test_a_probe_of_claude_code_is_no_failed_login(caplog, method, path, s
     assert (response.status_code, inner.scope, caplog.records) == (status, None, [])
     await ask(inner, method, "/v1/models", headers={"x-litellm-api-key": "made-up-wrong"})
     assert [record.getMessage() for record in caplog.records] == [f"refused {method} '/v1/models' from 127.0.0.1: HTTP 401"]
+
+
+@pytest.mark.parametrize("prefix", ["", "/anthropic"])
+async def test_the_files_of_the_page(prefix):
+    """A browser gets the files of the page without a token and without LiteLLM; nothing else below them is there."""
+    inner = Inner()
+    found = await ask(inner, "GET", f"{prefix}/pool/assets/{hash_of_all()}/main.js", headers={"accept-encoding": "gzip"})
+    assert (found.status_code, found.headers["content-encoding"], inner.scope) == (200, "gzip", None)
+    for path in ("pool.html", "..%2Fpool.html", "../../../pages.py", ""):
+        missing = await ask(inner, "GET", f"{prefix}/pool/assets/x/{path}", headers={})
+        assert (missing.status_code in (401, 404), inner.scope) == (True, None)
+    posted = await ask(inner, "POST", f"{prefix}/pool/assets/x/main.js", headers={})
+    assert (posted.status_code, inner.scope) == (401, None)
+
+
+@pytest.mark.parametrize(("accept", "status"), [("text/html", 308), ("*/*", 401)])
+async def test_the_path_of_the_page_has_no_slash_at_its_end(accept, status):
+    """The addresses in the page are relative to a path without a slash, so a browser is sent there; data needs a token."""
+    inner = Inner()
+    response = await ask(inner, "GET", "/pool/", headers={"accept": accept})
+    assert (response.status_code, response.headers.get("location"), inner.scope) == (
+        status, "../pool" if status == 308 else None, None,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("path", ["/health/liveliness", "/health/liveness", "/health/readiness", "/health/readiness/"])

@@ -10,8 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # From the bottom up. What stands beside the packages is below all of them, but for what starts the command line.
 LAYERS = (
-    "", "anthropic", "state", "credentials", "providers", "openai", "config", "usage", "upstream", "access", "signin", "proxy",
-    "check", "server", "litellm", "cli", "__main__",
+    "", "anthropic", "state", "credentials", "providers", "openai", "config", "usage", "history", "alerts", "upstream",
+    "access", "signin", "proxy", "check", "server", "litellm", "cli", "__main__",
 )  # fmt: skip
 # In lines; a function's begin at its ``def`` and hold its docstring.
 LONGEST_FILE = 400

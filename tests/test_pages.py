@@ -1,7 +1,5 @@
 """server/pages.py: what a browser gets of ``/`` and ``/pool``."""
 
-import base64
-import hashlib
 import json
 import re
 
@@ -9,6 +7,7 @@ import pytest
 
 from claude_proxy import __version__
 from claude_proxy.config.settings import Settings
+from claude_proxy.server.assets import hash_of_all, respond
 from claude_proxy.server.pages import page
 
 TOKEN = "sk-made-up-token-of-the-page"
@@ -20,14 +19,17 @@ def text_of(response):
 
 @pytest.mark.parametrize("name", ["start", "pool"])
 def test_what_a_page_may_do(name):
-    """A page runs its own style and script, named by their hashes, and no other; it cannot be framed and is not kept."""
+    """A page may load files of this host, has no script or style in it, cannot be framed and is not kept."""
     response = page(name, Settings.parse({"PROXY_STATIC_TOKEN": TOKEN}))
     text, policy = text_of(response), response.headers["content-security-policy"]
-    for kind in ("style", "script"):
-        (inside,) = re.findall(rf"<{kind}>(.*?)</{kind}>", text, re.DOTALL)
-        digest = base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()
-        assert f"{kind}-src 'sha256-{digest}'" in policy
-    assert re.search(r"default-src 'none'; .* frame-ancestors 'none'", policy)
+    assert policy == (
+        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    assert not re.search(r"<style|<script(?! (?:type=.module. )?src=[^>]*></script>)", text)
+    files = re.findall(r'"(pool/assets/[^"]*)"', text)
+    assert {file.split("/")[2] for file in files} == {hash_of_all()}
+    assert [respond(f"/{file}", []).status_code for file in files] == [200] * len(files)
     assert (response.headers["cache-control"], response.headers["x-frame-options"]) == ("no-store", "DENY")
     assert (response.headers["referrer-policy"], response.headers["x-content-type-options"]) == ("no-referrer", "nosniff")
     assert "{{" not in text
@@ -56,7 +58,7 @@ def test_what_the_start_page_holds():
         "CLAUDE_OAUTH_TOKENS": "a=sk-ant-oat01-made-up",
     }
     text = text_of(page("start", Settings.parse(secrets)))
-    assert re.findall(r'href="([^"]*)"', text) == ["data:,", "/pool"]
+    assert re.findall(r'<a href="([^"]*)"', text) == ["/pool"]
     assert f"version {__version__}" in text
     (block,) = re.findall(r"<pre[^>]*><code>(.*?)</code></pre>", text, re.DOTALL)
     assert json.loads(re.sub(r"</?span[^>]*>", "", block))["env"] == {

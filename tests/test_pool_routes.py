@@ -74,6 +74,19 @@ def test_a_credential_of_a_variable_is_resumed_only(world):
     assert not world.path.exists() or world.entries() == []
 
 
+def test_the_priority_of_a_credential(world):
+    """A new priority is in the file and in force at once; what is no whole number is refused, and null is the default."""
+    world.ask("add", label="new", secret=NEW, terms="groups=a")
+    assert world.ask("priority", label="new", priority=3) == (200, {"done": "changed", "label": "new"})
+    assert (world.entries()[0]["priority"], world.taken[-1][0].terms.priority) == (3, 3)
+    for wrong in (1.5, 2000, "high", True, [1]):
+        status, said = world.ask("priority", label="new", priority=wrong)
+        assert (status, said["error"]["message"]) == (400, "priority should be a whole number from -1000 to 1000")
+    assert world.ask("priority", label="fixed", priority=3)[0] == 400
+    assert world.ask("priority", label="new", priority=None)[0] == 200
+    assert world.entries() == [{"label": "new", "secret": NEW, "groups": ["a"]}]
+
+
 @pytest.mark.parametrize(
     ("action", "body"),
     [

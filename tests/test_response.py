@@ -8,6 +8,7 @@ from claude_proxy.anthropic.errors import Refusal, own_refusal
 from claude_proxy.anthropic.request_view import RequestView
 from claude_proxy.anthropic.sse import KEEPALIVE
 from claude_proxy.anthropic.usage import Usage
+from claude_proxy.config.deployments import Lane
 from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.providers.endpoints import Provider
 from claude_proxy.proxy.journal import Journal
@@ -15,6 +16,7 @@ from claude_proxy.proxy.request import Request
 from claude_proxy.proxy.response import EARLY_SECONDS, KEEPALIVE_SECONDS, ClientResponse, State
 from claude_proxy.secret import Secret
 from claude_proxy.upstream.headers import read
+from claude_proxy.usage.record import AttemptRecord
 
 pytestmark = pytest.mark.anyio
 
@@ -394,6 +396,34 @@ async def test_the_record():
     assert (record.status, record.first_byte_seconds, record.seconds, record.error) == (200, 1, 3, "")
     assert (record.credential, record.usage, record.failovers) == ("two", Usage(3, 4), ("one: limit (HTTP 429)",))
     assert record.counts_tokens is False
+    assert (record.size, record.lane, record.request_id) == (1, "", "")
+
+
+async def test_a_record_has_its_attempts():
+    """A record has lane, attempts, the provider's id and the length of what the client received."""
+    client = Client(None)
+    client.journal.clock = client.clock
+    client.journal.begin(Provider.CLAUDE, "anthropic/claude-x", "claude-x", Lane.CLAUDE)
+    client.journal.use("anna")
+    client.journal.learn_request_id({"request-id": "req_1"})
+    await client.response.begin(200, [])
+    await client.response.write(EVENT)
+    await client.response.write(EVENT)
+    client.clock.now += 2
+    client.response.leave()
+    record = client.response.record(0)
+    assert record.attempts == (AttemptRecord("anna", "the client disconnected", 2),)
+    assert (record.lane, record.request_id, record.size) == ("claude", "req_1", 2 * len(EVENT))
+
+
+async def test_a_refusal_is_why_the_attempt_failed():
+    """An attempt that LiteLLM made by itself has the type of the error that the client received, and its length."""
+    client = Client(None)
+    client.journal.begin(Provider.CLAUDE, "bedrock/claude-x", "claude-x", Lane.LITELLM)
+    await client.response.refuse(REFUSAL)
+    record = client.response.record(0)
+    assert [one[:2] for one in record.attempts] == [("bedrock/claude-x", "overloaded_error")]
+    assert (record.lane, record.size) == ("litellm", len(REFUSAL.body))
 
 
 class Priced:

@@ -130,6 +130,9 @@ async def test_429_then_401_then_200():
     assert call.journal.labels == ["a", "b", "c"]
     assert [left.split(":")[0] for left in call.journal.failovers] == ["a", "b"]
     assert call.journal.failovers[1].endswith("(HTTP 401)")
+    made = call.journal.attempts_made("")
+    assert [(one.target, bool(one.why)) for one in made] == [("a", True), ("b", True), ("c", False)]
+    assert made[1].why.endswith("(HTTP 401)")
     assert [request.body for request in upstream.sent] == [BODY] * 3
     assert judged.verdict.action is Action.DONE
     assert [call.pool.state(label).back_at for label in "abc"] == [NOW + 3600, NOW + 5, 0]

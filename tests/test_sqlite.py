@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from stores import NOW, contents, process, row, write_from_processes
 
-from claude_proxy.state import sqlite
+from claude_proxy.state import sqlite_file
 from claude_proxy.state.rows import MAX_VALUE_BYTES
 from claude_proxy.state.sqlite import SqliteStore
 from claude_proxy.state.store import StoreUnavailable, generation
@@ -239,10 +239,10 @@ async def test_a_place_where_nothing_can_be_written(tmp_path, keep, place):
 
 async def test_a_file_that_another_process_holds(path, keep, monkeypatch):
     """Another's long transaction is waited for outside of the event loop; when it takes too long the store is unavailable."""
-    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(sqlite_file, "BUSY_SECONDS", 0.1)
     impatient = keep(SqliteStore(path))
     await impatient.push([row("a")])
-    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 60.0)
+    monkeypatch.setattr(sqlite_file, "BUSY_SECONDS", 60.0)
     patient = keep(SqliteStore(path))
     await patient.pull(0)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -259,7 +259,7 @@ async def test_a_file_that_another_process_holds(path, keep, monkeypatch):
 
 async def test_a_new_file_that_another_process_holds(path, keep, monkeypatch):
     """When the tables cannot be made now, the next call makes them."""
-    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.01)
+    monkeypatch.setattr(sqlite_file, "BUSY_SECONDS", 0.01)
     store = keep(SqliteStore(path))
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

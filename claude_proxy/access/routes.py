@@ -18,14 +18,19 @@ from claude_proxy.upstream.headers import PROXY_TOKEN, TOKEN_MODE, Client
 MODEL_ROUTES = frozenset(
     {("POST", "/v1/messages"), ("POST", "/v1/messages/count_tokens"), ("GET", "/v1/models"), ("GET", "/models")}
 )
-# Rate limits, usage and budgets: for every caller who may use the models.
-STATUS_ROUTES = frozenset({("GET", "/pool"), ("GET", "/metrics"), ("GET", "/api/oauth/usage")})
+# Rate limits, usage, requests and budgets: for every caller who may use the models.
+STATUS_ROUTES = frozenset(
+    {
+        ("GET", "/pool"), ("GET", "/pool/history"), ("GET", "/pool/history.csv"), ("GET", "/pool/requests"),
+        ("GET", "/metrics"), ("GET", "/api/oauth/usage"),
+    }
+)  # fmt: skip
 # Claude Code's telemetry, by route: every caller's is taken, and that of an identified user may be passed on.
 TELEMETRY_ROUTES = {("POST", f"/v1/{signal}"): signal for signal in ("metrics", "logs", "traces")}
 # What Claude Code reads for its user after a sign-in: for every caller who may use the models.
 CLIENT_ROUTES = frozenset({("GET", "/managed/settings")})
 # Changes of the pool: for the master key only, from the proxy's own page or from no page.
-POOL_ACTIONS = ("add", "pause", "resume", "remove")
+POOL_ACTIONS = ("add", "pause", "resume", "priority", "remove")
 POOL_ROUTES = frozenset(("POST", f"/pool/{action}") for action in POOL_ACTIONS)
 # Those, and changes of budgets.
 OWN_CHANGES = POOL_ROUTES | {("POST", "/budget")}
@@ -37,6 +42,8 @@ HELLO = "/api/hello"
 LOGIN_PROBES = frozenset({"/v1/oauth/hello", "/.well-known/oauth-authorization-server", "/oauth/device_authorization"})
 # A browser gets a page of these; another client gets text or data.
 WEB_PAGES = frozenset({"/", "/pool"})
+# The files of these pages are below this path; they hold no data.
+ASSETS = "/pool/assets/"
 # Every virtual key of LiteLLM starts with this, unless it was chosen by hand.
 VIRTUAL_KEY_PREFIX = "sk-"
 # The beginning of every JWT, as access tokens are: `{"` in base64.
@@ -194,6 +201,11 @@ def check_route(caller: Caller, method: str, route: str, query: str = "", *, dat
 def wants_page(method: str, route: str, accept: str) -> bool:
     """Whether a browser requests the page ``/`` or ``/pool``: these hold no data, so they need no token."""
     return method == "GET" and route in WEB_PAGES and "text/html" in accept
+
+
+def is_asset(method: str, route: str) -> bool:
+    """Whether a browser requests a file of the proxy's own pages."""
+    return method == "GET" and route.startswith(ASSETS)
 
 
 async def nobody(_: Secret) -> bool:

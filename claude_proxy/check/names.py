@@ -24,6 +24,7 @@ OURS = {
         "models",
         "fetch_hosts",
         "web_search",
+        "alerts",
         "project_tag",
         "managed_settings",
         "rules",

@@ -13,7 +13,7 @@ from claude_proxy.cli import tables
 from claude_proxy.cli.tables import Column, Row, Style
 from claude_proxy.config import money
 from claude_proxy.config.money import amount, micro_usd
-from claude_proxy.usage.ledger import FORMULA
+from claude_proxy.text import FORMULA, unformulated
 
 # By what usage is summed, and the column of the ledger.
 KEYS: Mapping[str, str] = {"user": "user", "model": "model", "day": "period", "credential": "credential", "served": "served"}
@@ -154,7 +154,7 @@ def as_csv(lines: Sequence[Line], by: Sequence[str]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow((*by, *NUMBERS))
     for line in lines:
-        names = (f"'{name}" if name.startswith(FORMULA) else name for name in line.names)
+        names = (unformulated(name) for name in line.names)
         writer.writerow((*(tables.plain(name) for name in names), *_named(line.numbers).values()))
     return out.getvalue()
 

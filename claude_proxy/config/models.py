@@ -9,6 +9,7 @@ from urllib.parse import quote
 import yaml
 
 from claude_proxy.config import (
+    alerts,
     budgets,
     features,
     groups,
@@ -98,6 +99,7 @@ def _mistakes(config: object) -> Iterator[str]:
     yield from request_rules.mistakes(config)
     yield from telemetry.mistakes(config)
     yield from project_tag.mistakes(config)
+    yield from alerts.mistakes(config)
     yield from sign_in.mistakes(config)
     yield from oidc.mistakes(config)
     yield from managed_settings.mistakes(config)
@@ -294,6 +296,7 @@ class ActiveConfig:
         self.web_search = web_search.web_search(loaded, self._environ)
         self.rules = request_rules.rules(loaded)
         self.telemetry = telemetry.telemetry(loaded, self._environ)
+        self.alerts = alerts.Alerts.of(loaded, self._environ)
         self.project_tag = project_tag.project_tag(loaded)
         self.sign_in = sign_in.SignIn.of(loaded)
         self.oidc = oidc.Oidc.of(loaded, self._environ)

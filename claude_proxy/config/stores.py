@@ -1,4 +1,4 @@
-"""Chooses the store that the processes of a proxy share, by the settings."""
+"""Chooses where the processes of a proxy keep what they share, by the settings."""
 
 import os
 from collections.abc import Mapping
@@ -21,3 +21,15 @@ def shared_store(settings: Settings, loaded: Mapping[str, Any], usual: Path | No
         return None
     path = Path(settings.state_file) if settings.state_file else usual
     return SqliteStore(path) if path else None
+
+
+def history_file(settings: Settings, name: str) -> Path | None:
+    """Return the file of the history, which is beside the state file; None for none.
+
+    ``serve`` names a state file for every start, also beside a Redis. Replicas without a folder to write to have none.
+    """
+    if settings.state_file in ("", "none"):
+        return None
+    folder = Path(settings.state_file).absolute().parent
+    there = next(one for one in (folder, *folder.parents) if one.exists())
+    return folder / name if os.access(there, os.W_OK) else None

@@ -19,14 +19,15 @@ from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
 from claude_proxy.access.routes import OPEN_NOTICE, is_open
 from claude_proxy.anthropic.errors import Refused
 from claude_proxy.check import watcher
-from claude_proxy.config import backup, signing_keys
+from claude_proxy.config import alerts, backup, signing_keys
 from claude_proxy.config import models as config
 from claude_proxy.config.models import ActiveConfig
 from claude_proxy.config.outbound_proxies import outbound_proxies
 from claude_proxy.config.settings import LogFormat, Settings, environment
-from claude_proxy.config.stores import shared_store
+from claude_proxy.config.stores import history_file, shared_store
 from claude_proxy.config.ways import ways
 from claude_proxy.credentials.redaction import Redactor, secrets_in_config, secrets_of
+from claude_proxy.history.database import NAME as HISTORY_FILE
 from claude_proxy.litellm.callback import ClaudeProxy
 from claude_proxy.litellm.chat_endpoints import chat_endpoint
 from claude_proxy.litellm.completions import Completions
@@ -76,6 +77,7 @@ def start() -> ClaudeProxy:
         active,
         redactor_of(settings, active),
         store=store,
+        history=history_file(settings, HISTORY_FILE),
         count=_tokens,
         completions=Completions(),
         proxies=outbound_proxies(),
@@ -98,6 +100,7 @@ def redactor_of(settings: Settings, active: ActiveConfig) -> Redactor:
     secrets = [credential.secret for credential in settings.credentials]
     secrets += [secret for secret in (settings.static_token, settings.master_key, settings.database_url) if secret]
     secrets += [user.token for user in settings.users.all_users() if user.token]
+    secrets += alerts.secrets(active.alerts.targets)
     return Redactor([*secrets, *secrets_of(environment()), *secrets_in_config(active.loaded, os.environ)])
 
 
@@ -115,8 +118,10 @@ def install(app: App) -> None:
         APIRoute("/v1/messages/count_tokens", count_tokens, methods=["POST"]),
         *(APIRoute(path, models, methods=["GET"]) for path in ("/v1/models", "/models")),
         *app.status_routes().routes(),
+        *app.history_routes().routes(),
         *app.pool_routes().routes(),
         *app.budget_routes().routes(),
+        *app.request_routes().routes(),
     ]
     # Middleware cannot be added once the app has started, and callbacks are loaded while it starts.
     inner.middleware_stack = Gateway(
@@ -132,6 +137,7 @@ def install(app: App) -> None:
         prices=app.prices,
         request_limits=app.request_limits,
         admission=app.admission,
+        running=app.running,
         sign_in=app.sign_in_routes(),
         loaded=app.load_shared_state,
         client_routes=app.client_routes(),
@@ -188,6 +194,7 @@ def watch_config() -> None:
         _report_lanes(app)
     app.watch_pool(environment())
     app.prepare_sign_in()
+    app.watch_alerts()
     found = watcher.watcher(app.config, _take_up, environment())
     if found is not None:
         app.watching = asyncio.ensure_future(found.run())
@@ -207,6 +214,8 @@ def drain_seconds() -> float | None:
 def _take_up(new: Mapping[str, Any], found: watcher.Change) -> Iterable[str]:
     app = start().app
     for secret in secrets_in_config(new, os.environ):
+        app.redactor.learn(secret)
+    for secret in alerts.secrets(alerts.Alerts.of(new, os.environ).targets):
         app.redactor.learn(secret)
     return apply_config(proxy_server.llm_router, app.config.loaded, new, found)
 

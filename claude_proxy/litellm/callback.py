@@ -111,7 +111,8 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
                 speaks["custom_llm_provider"] = "anthropic"
             client = LaneClient(self.app.serving, entrance, one, fields, model=model)
             return kwargs | speaks | {"api_key": PLACEHOLDER_KEY, "client": client}
-        entrance.journal.begin(provider, served_as(str(kwargs["model"]), kwargs.get("custom_llm_provider")), model)
+        served = served_as(str(kwargs["model"]), kwargs.get("custom_llm_provider"))
+        entrance.journal.begin(provider, served, model, Lane.LITELLM)
         entrance.leave_lanes()
         return await self._for_cloud(kwargs, own, entrance)
 

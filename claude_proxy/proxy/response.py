@@ -43,6 +43,7 @@ from claude_proxy.usage.record import Record
 EARLY_SECONDS = 60.0
 KEEPALIVE_SECONDS = 15.0
 CLIENT_LEFT = 499
+DISCONNECTED = "the client disconnected"
 REVOKED = own_refusal(401, "The token was removed from this proxy.")
 EVENT_END = b"\n\n"
 # The header that names the rule that chose the model.
@@ -85,6 +86,8 @@ class ClientResponse:
         self._cut: Refusal | None = None
         # The last bytes that were sent: the proxy's own event may only follow a complete event.
         self._tail = b""
+        # The length of the body so far.
+        self._size = 0
         self._cleaner: StreamRedactor | ErrorEventRedactor | None = None
         # The request's cost; None without budgets.
         self.charge: Charge | None = None
@@ -159,7 +162,7 @@ class ClientResponse:
             return
         self.state = State.ENDED
         if not early:
-            self.status = refusal.status
+            self.status, self._size = refusal.status, len(refusal.body)
             await send_refusal(self._client, replace(refusal, headers=[*refusal.headers, *self._own_headers()]))
             return
         self.journal.error = self._error_kind
@@ -216,7 +219,7 @@ class ClientResponse:
         if not self.has_room:
             return
         if not self.status:
-            self.status = self._cut.status
+            self.status, self._size = self._cut.status, len(self._cut.body)
             await send_refusal(self._client, self._cut)
         else:
             await self._send_body(error_event(self._cut.body), more=False)
@@ -226,13 +229,14 @@ class ClientResponse:
         journal, request = self.journal, self.request
         now = self._clock()
         claude = journal.provider is Provider.CLAUDE
+        left = self.left and self._cut is None
         return Record(
             at=at,
             user=request.user,
             requested=request.name,
             served="" if self._error_kind else journal.served,
             credential=journal.labels[-1] if claude and journal.labels else "",
-            status=CLIENT_LEFT if self.left and self._cut is None else self.status,
+            status=CLIENT_LEFT if left else self.status,
             first_byte_seconds=(self._first_byte or now) - self._arrived,
             seconds=now - self._arrived,
             usage=journal.usage or Usage(),
@@ -244,6 +248,10 @@ class ClientResponse:
             rule=self._rule,
             project=request.project,
             cost=self._cost(prices),
+            lane=journal.lane.name.lower() if journal.lane else "",
+            attempts=journal.attempts_made(journal.error or self._error_kind or (DISCONNECTED if left else "")),
+            request_id=journal.request_id,
+            size=self._size,
         )
 
     def _cost(self, prices: Prices | None) -> int | None:
@@ -268,6 +276,7 @@ class ClientResponse:
         await self._client({"type": "http.response.start", "status": status, "headers": headers})
 
     async def _send_body(self, data: bytes, *, more: bool) -> None:
+        self._size += len(data)
         self._tail = data[-2:] if len(data) > 1 else (self._tail + data)[-2:]
         await self._client({"type": "http.response.body", "body": data, "more_body": more})
 

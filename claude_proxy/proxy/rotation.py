@@ -149,12 +149,14 @@ class Rotation:
                 return judged._replace(verdict=judged.verdict._replace(action=Action.ROUTER))
             self._held = credential
             self._tried |= {credential.label}
-            self._journal.labels.append(credential.label)
+            self._journal.use(credential.label)
             judged = await self._send_with(credential, content, post, extra)
             if judged.verdict.action is Action.REPAIR and not self._repaired and (fixed := repaired(json.loads(content))):
                 self._repaired, content = True, to_json(fixed)
                 judged = await self._send_with(credential, content, post, extra)
             if not self.goes_on(judged):
+                if judged.response.status >= 400 and judged.verdict.reason:
+                    self._journal.fail(f"{judged.verdict.reason} (HTTP {judged.response.status})")
                 return judged
 
     def goes_on(self, judged: Judged) -> bool:
@@ -169,7 +171,7 @@ class Rotation:
         self._next = self._source.choose(self._tried)
         if self._next is None and (verdict.action is not Action.NEXT or not self._source.pooled):
             return False
-        self._journal.failovers.append(f"{credential.label}: {verdict.reason} (HTTP {judged.response.status})")
+        self._journal.leave(credential.label, f"{verdict.reason} (HTTP {judged.response.status})")
         self.release()
         return True
 
@@ -194,6 +196,7 @@ class Rotation:
         """Send the request with one credential; return its verdict, which the source has recorded."""
         sent = self._clock()
         response = await post(self._headers(credential, extra), content)
+        self._journal.learn_request_id(response.first_headers)
         body = b""
         if response.status >= 400:
             try:

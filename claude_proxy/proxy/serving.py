@@ -127,7 +127,7 @@ class Serving:
             if outcome.done or outcome.final:
                 return outcome
         else:
-            journal.begin(one.provider, one.served, target.name)
+            journal.begin(one.provider, one.served, target.name, one.lane)
         tokens = await offloaded(len(request.raw), input_tokens, self._meter, request, one)
         body = b'{"input_tokens":%d}' % tokens
         await outlet.begin(200, [("content-type", "application/json"), ("content-length", str(len(body)))])
@@ -146,13 +146,13 @@ class Serving:
         fields: Mapping[str, Any] | None = None,
     ) -> Outcome:
         """Make one attempt at a deployment of a model of config.yaml; ``capture`` and ``fields`` as in ``Attempt``."""
-        journal.begin(one.provider, one.served, model)
+        journal.begin(one.provider, one.served, model, one.lane)
         routing = self._config.routing
         seconds = one.timeout or routing.timeout or READ_SECONDS
         if request.streams:
             seconds = one.stream_timeout or routing.stream_timeout or seconds
         outcome = await self._lanes[one.lane].attempt(Attempt(request, one, outlet, journal, seconds, capture, fields))
-        journal.cause = outcome.why
+        journal.end(outcome.why)
         return outcome
 
     async def _by_plan(
@@ -194,7 +194,7 @@ class Serving:
         """
         if target.enters_litellm:
             outcome = await self._with_keepalives(outlet, call_litellm(target.name, planned=True))
-            journal.cause = journal.cause or outcome.why
+            journal.end(journal.cause or outcome.why)
             return self._rewritten(request, target, outcome)
         work = self._attempts(request, target, outlet, journal, repeats=repeats)
         return await (work if target.is_claude else self._with_keepalives(outlet, work))

@@ -3,8 +3,10 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from claude_proxy.access.request_limits import RequestLimits
+from claude_proxy.alerts.watch import AlertWatch
 from claude_proxy.config.client_models import CurrentModels, ListedWindow
 from claude_proxy.config.deployments import Lane
 from claude_proxy.config.models import ActiveConfig, model_names, not_ready
@@ -17,6 +19,7 @@ from claude_proxy.credentials.credential import Credential
 from claude_proxy.credentials.expiry import ExpiryWarnings
 from claude_proxy.credentials.pool import Pool
 from claude_proxy.credentials.redaction import Redactor
+from claude_proxy.history.service import History
 from claude_proxy.providers import demo
 from claude_proxy.providers.endpoints import Hosts
 from claude_proxy.providers.meter import Meter
@@ -30,12 +33,16 @@ from claude_proxy.proxy.rule_choice import RuleChoice
 from claude_proxy.proxy.serving import Serving
 from claude_proxy.server.budget_routes import BudgetRoutes
 from claude_proxy.server.gateway import ClientRoute
+from claude_proxy.server.history_routes import HistoryRoutes
 from claude_proxy.server.managed_route import ManagedRoute
+from claude_proxy.server.overview import Overview
 from claude_proxy.server.pool_routes import PoolRoutes
+from claude_proxy.server.request_routes import RequestRoutes, running_of
 from claude_proxy.server.signin_pages import SigninPages
 from claude_proxy.server.signin_routes import SignInRoutes
 from claude_proxy.server.status_routes import StatusRoutes
 from claude_proxy.server.telemetry_relay import TelemetryRelay
+from claude_proxy.server.viewers import Viewers
 from claude_proxy.signin.browser_sessions import BrowserSessions
 from claude_proxy.signin.oidc_client import OidcClient
 from claude_proxy.signin.sign_in import SignIn
@@ -47,8 +54,10 @@ from claude_proxy.usage import request_log
 from claude_proxy.usage.ledger import Ledger
 from claude_proxy.usage.own_telemetry import OwnTelemetry
 from claude_proxy.usage.prices import Lookup, Prices
+from claude_proxy.usage.recent_requests import RecentRequests
 from claude_proxy.usage.record import Record
 from claude_proxy.usage.report import StoreStatus
+from claude_proxy.usage.running_requests import RunningRequests
 from claude_proxy.usage.standing import ActiveBudgets
 
 # How long the first request waits for the state of other processes, in seconds.
@@ -62,10 +71,10 @@ POOL_ROWS = ("credential:", "lifted:", "seen:", "session:")
 class App:
     """One per process, used from one event loop.
 
-    ``count`` returns the number of tokens in a text. ``completions`` is the endpoint for providers whose format only LiteLLM
-    knows. ``proxies`` come from the environment at the start of the process. ``listed_price`` reads LiteLLM's price list.
-    ``keys`` is the place of the keys of sign-in. ``listed_window`` returns the window of a model by
-    LiteLLM's list.
+    ``history`` is the file of the history; None for memory. ``count`` returns the number of tokens in a text. ``completions``
+    is the endpoint for providers whose format only LiteLLM knows. ``proxies`` come from the environment at the start of the
+    process. ``listed_price`` reads LiteLLM's price list. ``keys`` is the place of the keys of sign-in. ``listed_window``
+    returns the window of a model by LiteLLM's list.
     """
 
     def __init__(
@@ -75,6 +84,7 @@ class App:
         redactor: Redactor,
         *,
         store: Store | None = None,
+        history: Path | None = None,
         count: Callable[[str], int] = len,
         completions: Endpoint | None = None,
         proxies: OutboundProxies | None = None,
@@ -88,21 +98,16 @@ class App:
         self.config = config
         self.redactor = redactor
         self.hosts = Hosts(settings.claude_base)
-        self.pool = Pool(
-            settings.credentials,
-            affinity=settings.affinity,
-            quarantine=settings.quarantine_seconds,
-            cooldown=settings.cooldown_seconds,
-            soft_limit=settings.soft_limit,
-            order=settings.order,
-            extra_usage=settings.extra_usage,
-            clock=clock,
-            on_cooldown=self._push_now,
-        )
+        self.pool = self._new_pool()
         self.prices = Prices(config, listed_price)
         self.budgets = ActiveBudgets(lambda: config.budgets, clock)
         self.admission = Admission(self.budgets, self.prices.cost, confirm=self.confirm, wake=self._push_now, clock=clock)
         self.ledger = Ledger(clock=clock, listed=lambda model: model in config.listed)
+        self.recent = RecentRequests(clock=clock, redact=redactor.text)
+        self.running = RunningRequests(clock=clock)
+        self.history = History(
+            history, clock=clock, listed=lambda model: model in config.listed, zone=lambda: config.budgets.timezone
+        )
         self.client = UpstreamClient(proxies=proxies)
         self.telemetry = TelemetryRelay(self.client, lambda: config.telemetry)
         self._own_telemetry: OwnTelemetry | None = None
@@ -116,14 +121,30 @@ class App:
         self._started = clock()
         self.request_limits = RequestLimits(lambda: config.user_limits, clock=clock)
         self.sign_in = SignIn(store, keys, settings.users, lambda: config.sign_in, clock)
-        shared = CombinedState(self.pool, self.ledger, self.request_limits, *self.budgets.parts, self.sign_in.shared)
-        self._sync = Synchronizer(store, shared) if store else None
+        self.overview = self._overview()
+        self.alerts = self._alerts(is_shared=store is not None)
+        self._sync = Synchronizer(store, self._shared()) if store else None
         if store is None:
             self.pool.record_first_seen()
         self._syncing: asyncio.Task[None] | None = None
         self.watching: asyncio.Task[None] | None = None
+        self._alerting: asyncio.Task[None] | None = None
         self._pool_watcher: PoolWatcher | None = None
         self._watching_pool: asyncio.Task[None] | None = None
+
+    def _new_pool(self) -> Pool:
+        settings = self.settings
+        return Pool(
+            settings.credentials,
+            affinity=settings.affinity,
+            quarantine=settings.quarantine_seconds,
+            cooldown=settings.cooldown_seconds,
+            soft_limit=settings.soft_limit,
+            order=settings.order,
+            extra_usage=settings.extra_usage,
+            clock=self._clock,
+            on_cooldown=self._push_now,
+        )
 
     def _lanes(self, meter: Meter, completions: Endpoint | None) -> dict[Lane, LaneOf]:
         settings, config = self.settings, self.config
@@ -142,8 +163,49 @@ class App:
             **({Lane.COMPLETION: chat(completions)} if completions else {}),
         }
 
+    def _shared(self) -> CombinedState:
+        """Return what the processes share."""
+        usage = self.ledger, self.recent, self.running, self.overview.errors, *self.budgets.parts
+        return CombinedState(self.pool, *usage, self.request_limits, self.sign_in.shared, *self.alerts.parts)
+
+    def _alerts(self, *, is_shared: bool) -> AlertWatch:
+        return AlertWatch(
+            self.overview.situation,
+            lambda: self.config.alerts,
+            clock=self._clock,
+            is_shared=is_shared,
+            is_unavailable=lambda: self._store_status().unavailable,
+            wake=self._push_now,
+        )
+
+    def _rejected_since(self) -> Mapping[str, float]:
+        return self.alerts.rejected_since()
+
+    def _overview(self) -> Overview:
+        return Overview(
+            self.settings,
+            self.config,
+            self.pool,
+            self.ledger,
+            budgets=self.budgets,
+            store_status=self._store_status,
+            problems=self.pool_problems,
+            own_budgets=lambda caller: self.budget_routes().of_caller(caller),
+            rejected_since=self._rejected_since,
+            clock=self._clock,
+        )
+
+    def watch_alerts(self) -> None:
+        """Start to evaluate the rules of alerts, and to notify operators."""
+        self._alerting = asyncio.ensure_future(self._watch_alerts())
+
+    async def _watch_alerts(self) -> None:
+        await self.load_shared_state()  # so that what the last process has sent is known
+        await asyncio.gather(self.alerts.run(), self.overview.watch_releases())
+
     async def load_shared_state(self) -> None:
         """Before the first requests, apply the state of the last process and of the other workers; then keep it in sync."""
+        self.history.start()
         if self._sync is None:
             return
         if self._syncing is None:
@@ -201,6 +263,9 @@ class App:
             self._send_own_telemetry(records)
         for record in records:
             self.ledger.record(record)
+            self.overview.errors.record(record)
+            self.recent.record(record)
+            self.history.record(record)
             request_log.write_request(record)
         now = self._clock()
         if self._expiry_warnings.due(now):
@@ -231,7 +296,20 @@ class App:
             problems=self.pool_problems,
             groups=lambda: self.config.pool_groups,
             budgets=self.budget_routes().rows,
+            overview=lambda viewer, caller: self.overview.shown(viewer, caller, self.alerts.current),
+            running=lambda viewer: running_of(self.running, viewer),
         )
+
+    def request_routes(self) -> RequestRoutes:
+        """Return the route that shows the latest requests."""
+        return RequestRoutes(self.settings, self.recent, self.running, fresh=self._refresh_state, viewer=self._viewers().viewer)
+
+    def history_routes(self) -> HistoryRoutes:
+        """Return the routes that show the history."""
+        return HistoryRoutes(self.history, self._viewers(), fresh=self._refresh_state, clock=self._clock)
+
+    def _viewers(self) -> Viewers:
+        return Viewers(self.settings, self.pool, lambda: self.config.pool_groups)
 
     def budget_routes(self) -> BudgetRoutes:
         """Return the routes that show and change budgets."""
@@ -275,12 +353,14 @@ class App:
     async def close(self) -> None:
         """Push the last changes, stop the synchronization and close the connections."""
         self.write_records()
-        self.ledger.flush_next()
-        for task in (self.watching, self._watching_pool):
+        self._flush_next()
+        for task in (self.watching, self._watching_pool, self._alerting):
             if task is not None:
                 task.cancel()
+        await self.alerts.close()
         if self._sync is not None and self._syncing is not None:
             await self._sync.close()
+        await self.history.close()
         await self.telemetry.close()
         if self._own_telemetry is not None:
             await asyncio.to_thread(self._own_telemetry.close)
@@ -299,8 +379,13 @@ class App:
         self.write_records()
         await self.load_shared_state()
         if self._sync is not None and not self._sync.unavailable:
-            self.ledger.flush_next()
+            self._flush_next()
             await self._sync.exchange()
+
+    def _flush_next(self) -> None:
+        """Let the next exchange with the store include everything that has changed here."""
+        for part in (self.ledger, self.recent, self.running):
+            part.flush_next()
 
     def _push_now(self) -> None:
         if self._sync is not None:

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from claude_proxy.access.routes import Caller, Role, check_route, identify
 from claude_proxy.anthropic.errors import Refused, error_body, error_type
-from claude_proxy.config.budgets import ALL, Period
+from claude_proxy.config.budgets import ALL, Budget, Period
 from claude_proxy.config.money import amount, micro_usd
 from claude_proxy.config.settings import Settings
 from claude_proxy.config.users import folded
@@ -59,9 +59,12 @@ class BudgetRoutes:
 
     def rows(self, caller: Caller) -> list[dict[str, Any]]:
         """Return the budgets that a caller may see: all with the master key, otherwise those of the caller's own requests."""
+        return budget_report.rows(self._budgets, self.of_caller(caller))
+
+    def of_caller(self, caller: Caller) -> list[Budget]:
+        """Return the budgets that a caller may see."""
         budgets = self._budgets
-        own = budgets.every() if caller.role is Role.ADMIN else budgets.of_user(caller.name, self._groups(caller))
-        return budget_report.rows(budgets, own)
+        return budgets.every() if caller.role is Role.ADMIN else budgets.of_user(caller.name, self._groups(caller))
 
     async def _show_usage(self, request: Request) -> Response:
         try:

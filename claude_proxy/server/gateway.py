@@ -59,7 +59,7 @@ from claude_proxy.proxy.response import ClientResponse
 from claude_proxy.proxy.serving import Serving
 from claude_proxy.secret import Secret
 from claude_proxy.server.bodies import BodyBudget, HeldBody, body_alone, body_first, memory_for_bodies, read_body, weigh
-from claude_proxy.server.pages import page
+from claude_proxy.server.pages import page, part_of_page
 from claude_proxy.server.signin_routes import SignInRoutes
 from claude_proxy.server.telemetry_relay import MAX_BODY_BYTES as MAX_TELEMETRY_BYTES
 from claude_proxy.server.telemetry_relay import TelemetryRelay
@@ -68,6 +68,7 @@ from claude_proxy.upstream import headers as header_policy
 from claude_proxy.usage.otlp import Sender
 from claude_proxy.usage.prices import Prices
 from claude_proxy.usage.record import Record
+from claude_proxy.usage.running_requests import RunningRequests
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +107,7 @@ class Gateway:
         prices: Prices | None = None,
         request_limits: RequestLimits | None = None,
         admission: Admission | None = None,
+        running: RunningRequests | None = None,
         sign_in: SignInRoutes | None = None,
         loaded: Callable[[], Awaitable[None]] | None = None,
         client_routes: Mapping[tuple[str, str], ClientRoute] | None = None,
@@ -125,6 +127,7 @@ class Gateway:
         self._is_session = is_session
         self._settings = settings
         self._admission = admission
+        self._running = running or RunningRequests()
         self._redactor = redactor
         self._record = record
         self._telemetry = telemetry
@@ -185,6 +188,8 @@ class Gateway:
             else:
                 greeting = Refusal(200, [("content-type", "text/plain")], b"claude-proxy\n")
                 await send_refusal(send, greeting, head=method == "HEAD")
+        elif (response := part_of_page(method, path, route, sent)) is not None:
+            await response(scope, receive, send)
         elif self._sign_in is not None and self._sign_in.serves(route):
             await self._public(scope, receive, send, self._sign_in, MAX_FORM_BYTES)
         elif is_public(method, route, self._settings) or wants_page(method, route, header_policy.accepted(sent)):
@@ -320,7 +325,8 @@ class Gateway:
         enters_litellm = caller.role is Role.KEY or self._needs_litellm()
         try:
             limited = nullcontext() if outlet.request.counts_tokens else self._request_limits.admitted(caller.name)
-            with limited, self._revocation.watched(caller, under_way.revoke):
+            running = nullcontext() if outlet.request.counts_tokens else self._running.counted(caller.name)
+            with limited, running, self._revocation.watched(caller, under_way.revoke):
                 outlet.charge = await self._admission.admit(outlet.request, outlet.journal) if self._admission else None
                 await self._serving.serve(outlet.request, outlet, outlet.journal, call_litellm, enters_litellm=enters_litellm)
         except Refused as refused:

@@ -1,4 +1,4 @@
-"""The routes that change the pool from the page ``/pool``: add, pause, resume, remove. JSON in and out.
+"""The routes that change the pool from the page ``/pool``: add, pause, resume, priority, remove. JSON in and out.
 
 Each route checks the master key again, after the gateway. No response and no log line contains a part of a secret.
 """
@@ -28,7 +28,7 @@ from claude_proxy.upstream import headers as header_policy
 
 logger = logging.getLogger(__name__)
 
-DONE = {"add": "added", "pause": "paused", "resume": "resumed", "remove": "removed"}
+DONE = {"add": "added", "pause": "paused", "resume": "resumed", "priority": "changed", "remove": "removed"}
 
 
 class PoolRoutes:
@@ -73,7 +73,7 @@ class PoolRoutes:
         if watcher is None or path is None:
             raise Refused(409, "This proxy does not watch a credentials file. Start it with `claude-proxy serve`.")
         pool = watcher.credentials
-        call = functools.partial(_change, path, pool, action, check_label(label))
+        call = functools.partial(_change, path, pool, action, check_label(label), body.get("priority"))
         if action == "add":
             words = credentials_edit.assignments(terms.split())
             value = Secret(secret.strip())
@@ -85,9 +85,11 @@ class PoolRoutes:
         return label
 
 
-def _change(path: Path, pool: tuple[Credential, ...], action: str, label: str) -> None:
+def _change(path: Path, pool: tuple[Credential, ...], action: str, label: str, priority: Any) -> None:
     if action == "remove":
         credentials_edit.remove(path, pool, label)
+    elif action == "priority":
+        credentials_edit.change(path, pool, label, {"priority": priority})
     elif action == "pause":
         credentials_edit.change(path, pool, label, {"paused": True})
     elif not any(one.label == label and not one.terms.paused for one in pool):  # otherwise only its cooldown is ended

@@ -11,15 +11,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from claude_proxy.access.routes import Caller, Role, check_route, identify, is_open, wants_page
+from claude_proxy.access.routes import Caller, is_open, wants_page
 from claude_proxy.anthropic.errors import Refused
 from claude_proxy.config.pool_groups import NO_GROUPS, PoolGroups
 from claude_proxy.config.settings import Settings
-from claude_proxy.config.users import folded
-from claude_proxy.credentials.order import may_use
 from claude_proxy.credentials.pool import Pool
 from claude_proxy.server.pages import DATA_HEADERS, page
-from claude_proxy.upstream import headers as header_policy
+from claude_proxy.server.report_cache import ReportCache
+from claude_proxy.server.viewers import Viewers
 from claude_proxy.usage import prometheus, report
 from claude_proxy.usage.ledger import Ledger
 from claude_proxy.usage.report import StoreStatus, Viewer
@@ -40,6 +39,8 @@ class StatusRoutes:
         problems: Callable[[], Sequence[str]] = tuple,
         groups: Callable[[], PoolGroups] = lambda: NO_GROUPS,
         budgets: Callable[[Caller], Sequence[Mapping[str, Any]]] = lambda _: (),
+        overview: Callable[[Viewer, Caller], Mapping[str, Any]] = lambda *_: {},
+        running: Callable[[Viewer], Mapping[str, Any]] = lambda _: {"requests": 0},
     ) -> None:
         self._settings = settings
         self._pool = pool
@@ -48,8 +49,11 @@ class StatusRoutes:
         self._fresh = fresh
         self._clock = clock
         self._problems = problems
-        self._groups = groups
+        self._viewers = Viewers(settings, pool, groups)
         self._budgets = budgets
+        self._reports = ReportCache(clock)
+        self._overview = overview
+        self._running = running
 
     def routes(self) -> list[Route]:
         """Return the routes, to be placed before LiteLLM's."""
@@ -63,13 +67,30 @@ class StatusRoutes:
         if wants_page(request.method, "/pool", request.headers.get("accept", "")):
             return page("pool", self._settings)
 
-        def data(viewer: Viewer, caller: Caller) -> Response:
-            pool, problems = self._pool.snapshot(), self._problems()
-            found = report.report(pool, self._ledger, viewer, self._store_status(), self._clock(), problems=problems)
-            found |= {"open": is_open(self._settings), "budgets": [*self._budgets(caller)]}
-            return JSONResponse(found, headers=DATA_HEADERS)
+        try:
+            viewer, caller = self._viewers.identify(request, "/pool")
+        except Refused as refused:
+            return JSONResponse({"error": {"message": str(refused)}}, refused.status)
+        known = request.headers.get("if-none-match")
+        who = (caller.role, caller.name, caller.groups)
+        shown = self._reports.recent(who) if known else None
+        if shown is None:
+            await self._fresh()
+            shown = self._reports.keep(who, self._report(viewer, caller))
+        headers = DATA_HEADERS | {"etag": shown.tag}
+        if shown.is_known(known):
+            return Response(None, 304, headers=headers)
+        return Response(shown.body, media_type="application/json", headers=headers)
 
-        return await self._respond(request, "/pool", data)
+    def _report(self, viewer: Viewer, caller: Caller) -> dict[str, Any]:
+        pool, problems = self._pool.snapshot(), self._problems()
+        found = report.report(pool, self._ledger, viewer, self._store_status(), self._clock(), problems=problems)
+        return found | {
+            "open": is_open(self._settings),
+            "budgets": [*self._budgets(caller)],
+            "running": self._running(viewer),
+            **self._overview(viewer, caller),
+        }
 
     async def _show_metrics(self, request: Request) -> Response:
         def data(viewer: Viewer, _: Caller) -> Response:
@@ -86,24 +107,8 @@ class StatusRoutes:
 
     async def _respond(self, request: Request, route: str, data: Callable[[Viewer, Caller], Response]) -> Response:
         try:
-            caller = identify(header_policy.read(request.headers.items()), self._settings)
-            check_route(caller, request.method, route)
+            viewer, caller = self._viewers.identify(request, route)
         except Refused as refused:
             return JSONResponse({"error": {"message": str(refused)}}, refused.status)
         await self._fresh()
-        return data(self._viewer(caller), caller)
-
-    def _viewer(self, caller: Caller) -> Viewer:
-        """Return the viewer. Who may not see every user sees only the credentials that they may use, for any model."""
-        viewer = viewer_of(caller)
-        if viewer.sees_all_users:
-            return viewer
-        requesters = self._groups().viewer(viewer.name, groups=caller.groups, known=self._pool.groups)
-        pool = [one.credential for one in self._pool.snapshot()]
-        hidden = [one.label for one in pool if not any(may_use(one.terms, requester, one.label) for requester in requesters)]
-        return viewer._replace(hidden=frozenset(hidden))
-
-
-def viewer_of(caller: Caller) -> Viewer:
-    """Return the name under which a caller's requests are counted, and whether they may see every user."""
-    return Viewer(folded(caller.name), caller.role is Role.ADMIN)
+        return data(viewer, caller)

@@ -30,6 +30,9 @@ LIMITS = (
     ("usage:", 100 * 86400.0, 20_000),  # by then a day is part of its month's page (``usage/ledger.py``)
     ("events:", 7 * 86400.0, 100),
     ("requests:", 3600.0, 200),
+    ("errors:", 3600.0, 200),
+    ("running:", 3600.0, 200),
+    ("recent:", 30 * 86400.0, 400),  # pages of the latest requests (``usage/recent_requests.py``)
     ("spend:", 62 * 86400.0, 20_000),  # a month and some days to spare
     # A row of a sign-in has the time of the last refresh but one, of which there may be 90 days between two.
     ("signin:", 190 * 86400.0, 20_000),

@@ -1,28 +1,18 @@
 """A store in an SQLite file, for the processes of one machine."""
 
-import asyncio
-import fcntl
-import logging
-import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from claude_proxy.state.rows import Row, read_row, to_bytes
+from claude_proxy.state.sqlite_file import Closed, SqliteFile, create_or_check
 from claude_proxy.state.store import StoreUnavailable, generation, make_cursor, new_generation, sequence
-
-logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-# How long SQLite waits for the transaction of another process.
-BUSY_SECONDS = 2.0
 # Identifies files of this module and their version: "CLP" and a number. Other files are not read.
 VERSION = 0x434C5001
-_BROKEN_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 # Keys and values are bytes, because SQLite's texts cannot contain unpaired surrogates.
 _TABLES = (
     "CREATE TABLE rows (key BLOB PRIMARY KEY, stamp REAL NOT NULL, value BLOB NOT NULL, seq INTEGER NOT NULL) WITHOUT ROWID",
@@ -43,29 +33,14 @@ _PRUNE = """
 """
 
 
-class _Broken(sqlite3.DatabaseError):
-    """The file cannot be used by this module."""
-
-
 class SqliteStore:
-    """Rows in a file, for the processes of one machine.
-
-    The file is opened by the first call. A corrupt or foreign file is moved to ``….broken``, with a warning. A file that was
-    moved or deleted while the process runs is created again. Files are opened and moved while holding a lock file, so that only
-    one of several processes moves a corrupt file.
-
-    All work runs in a separate thread of this store, so a slow disk blocks neither the event loop nor the shared executor.
-    """
+    """Rows in a file, for the processes of one machine. ``SqliteFile`` has what happens to a file that cannot be used."""
 
     kind = "SQLite"
 
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
-        self._thread = ThreadPoolExecutor(1, "claude-proxy-store")
-        self._closed = False
-        # Used by the thread only.
-        self._connection: sqlite3.Connection | None = None
-        self._opened: tuple[int, int] | None = None
+        self._file = SqliteFile(self._path, "state file", _prepare)
 
     async def push(self, rows: Sequence[Row]) -> None:
         def work(connection: sqlite3.Connection) -> None:
@@ -109,102 +84,24 @@ class SqliteStore:
         await self._call(work)
 
     async def close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
-            self._thread.shutdown(wait=False)
+        await self._file.close()
 
     async def _call(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
         """Do some work in a transaction in the thread, and translate the errors of SQLite and the file system."""
-        if self._closed:
-            raise StoreUnavailable(self.kind, "closed")
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, self._mend, work)
+            return await self._file.run(work)
+        except Closed:
+            raise StoreUnavailable(self.kind, "closed") from None
         except (sqlite3.Error, OSError, UnicodeError) as error:
             raise StoreUnavailable(self.kind, f"{self._path}: {error}") from None
 
-    def _mend(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
-        """Do some work; if the file is broken, do it again with a new file."""
-        try:
-            return self._transact(work)
-        except _Broken as broken:
-            self._move_aside(broken)
-        return self._transact(work)
-
-    def _transact(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
-        try:
-            with self._connected() as connection:
-                return work(connection)
-        except sqlite3.Error as error:
-            # The next call starts with a new connection, whatever the error was.
-            self._disconnect()
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN_CODES:
-                raise _Broken(str(error)) from None
-            raise
-
-    def _connected(self) -> sqlite3.Connection:
-        if self._connection is not None and _identity(self._path) == self._opened:
-            return self._connection
-        self._disconnect()
-        with self._locked():
-            # Never open an existing file here: closing it would drop the locks of another connection of this process.
-            with suppress(FileExistsError):
-                os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-            self._opened = _identity(self._path)
-            self._connection = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None)
-            self._connection.text_factory = bytes  # texts in a foreign row may not be UTF-8
-            _prepare(self._connection)
-        return self._connection
-
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            with suppress(sqlite3.Error):
-                self._connection.close()
-            self._connection = None
-
-    def _move_aside(self, broken: _Broken) -> None:
-        with self._locked():
-            if _identity(self._path) != self._opened:
-                return  # another process was first
-            for suffix in ("", "-wal", "-shm"):
-                with suppress(FileNotFoundError):
-                    Path(f"{self._path}{suffix}").replace(f"{self._path}.broken{suffix}")
-        logger.warning("state file %s: %s; moved to %s.broken, starting with an empty one", self._path, broken, self._path)
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Hold the lock file; the lock ends with the process at the latest."""
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(f"{self._path}.lock", os.O_CREAT | os.O_RDWR, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(lock)
-
 
 def _prepare(connection: sqlite3.Connection) -> None:
-    """Create the tables in an empty file; raise ``_Broken`` for a foreign file."""
-    connection.execute("PRAGMA synchronous = NORMAL")
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    if (version, tables) == (0, 0):
-        with connection:
-            connection.execute("BEGIN IMMEDIATE")
-            for statement in _TABLES:
-                connection.execute(statement)
-            connection.execute("INSERT INTO counter VALUES (?, 0)", (new_generation(),))
-            connection.execute(f"PRAGMA user_version = {VERSION}")
-    elif version != VERSION:
-        raise _Broken(f"its schema version is {version}, not {VERSION}")
-    # After the check, because this changes the file.
-    connection.execute("PRAGMA journal_mode = WAL")
+    connection.text_factory = bytes  # texts in a foreign row may not be UTF-8
+    create_or_check(connection, VERSION, _create)
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Return the device and inode of a file, which distinguish it from a later file with the same name; None without a file."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
+def _create(connection: sqlite3.Connection) -> None:
+    for statement in _TABLES:
+        connection.execute(statement)
+    connection.execute("INSERT INTO counter VALUES (?, 0)", (new_generation(),))

@@ -37,7 +37,18 @@ _OLDER_USER_ID = re.compile(r"user_[0-9a-f]+_account_[0-9a-f-]*_session_([0-9a-f
 OAUTH_BETA = "oauth-2025-04-20"
 
 FOR_LITELLM = frozenset(
-    {"host", "user-agent", "accept", "content-type", "anthropic-version", "anthropic-beta", SESSION, PROXY_TOKEN}
+    {
+        "host",
+        "user-agent",
+        "accept",
+        "content-type",
+        "anthropic-version",
+        "anthropic-beta",
+        SESSION,
+        PROXY_TOKEN,
+        # For the page /pool, whose data the same app serves.
+        "if-none-match",
+    }
 )
 # RFC 9110 section 7.6.1, and headers that describe the client's own connection to the proxy.
 HOP_BY_HOP = frozenset(

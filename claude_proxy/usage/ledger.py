@@ -26,7 +26,7 @@ from functools import lru_cache
 from claude_proxy.anthropic.errors import MODEL_NOT_ALLOWED, UNKNOWN_MODEL
 from claude_proxy.config.users import folded
 from claude_proxy.state.rows import Row
-from claude_proxy.text import clean
+from claude_proxy.text import clean, unformulated
 from claude_proxy.usage.ledger_page import (
     FAILOVERS,
     FIRST_BYTE,
@@ -79,8 +79,6 @@ LEFT = 499
 # The columns of numbers in the CSV; the cost is in USD, and empty if it is not known.
 USD = "usd"
 COLUMNS = tuple(USD if name == "micro_usd" else name for name in Totals._fields)
-# Characters that start a formula in a spreadsheet.
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 class Ledger:
@@ -199,7 +197,7 @@ class Ledger:
         writer.writerow(("period", *Names._fields, *COLUMNS))
         for period, names, totals in self.by_period():
             numbers = (totals.usd if name == USD else int(getattr(totals, name)) for name in COLUMNS)
-            writer.writerow((period, *(_no_formula(name) for name in names), *numbers))
+            writer.writerow((period, *(unformulated(name) for name in names), *numbers))
         return out.getvalue()
 
     def failovers(self) -> list[Failover]:
@@ -319,10 +317,6 @@ def is_of_model(failover: str) -> bool:
     """Return whether a failover left a model, whose name a client may have made up, rather than a credential."""
     reason = failover.partition(": ")[2]
     return reason.startswith((FAILED_OVER_TO, RETRIED))
-
-
-def _no_formula(text: str) -> str:
-    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def _later(stamp: float, now: float) -> float:

@@ -1,11 +1,23 @@
 """The usage record of a finished request: plain values, no body, no secret."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from claude_proxy.anthropic.usage import Usage
 
 # A failover has the form "what was left: why". If a model was left, the reason starts with one of these.
 FAILED_OVER_TO, RETRIED = "failed over to ", "retried"
+
+
+class AttemptRecord(NamedTuple):
+    """One attempt of a request. ``target`` is the label of a Claude credential, or provider and model.
+
+    ``why`` says why it failed, and is empty for the attempt that responded; ``seconds`` include the wait for a credential.
+    """
+
+    target: str
+    why: str
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +57,11 @@ class Record:
     rule: str = ""
     # The project that the client named; empty without one.
     project: str = ""
+    # The lane of the last attempt: "claude", "messages", "chat", "completion", "demo" or "litellm"; empty without an attempt.
+    lane: str = ""
+    # The attempts, in order.
+    attempts: tuple[AttemptRecord, ...] = ()
+    # The provider's id of its last response; empty if it sent none.
+    request_id: str = ""
+    # The length of the body that the client received, in bytes.
+    size: int = 0

@@ -129,7 +129,13 @@ def state(snapshot: Snapshot) -> dict[str, Any]:
         what = f"rate-limited for {scope.words}" if scope != EVERYTHING else REJECTED if cooldown.rejected else RATE_LIMITED
         words.append(f"{what} until {_utc(cooldown.until)}: {_reason(cooldown, snapshot)}")
     found = [
-        {**scope._asdict(), "scope": scope.words, "until": cooldown.until, "reason": _reason(cooldown, snapshot)}
+        {
+            **scope._asdict(),
+            "scope": scope.words,
+            "since": cooldown.recorded_at or None,
+            "until": cooldown.until,
+            "reason": _reason(cooldown, snapshot),
+        }
         for scope, cooldown in cooldowns
     ]
     return {"name": name, "cooldowns": found, "words": "; ".join(words)}
@@ -170,7 +176,7 @@ def windows(snapshot: Snapshot) -> dict[str, Window]:
     """Return a credential's windows by name, the shortest first; if several families reported one, the latest applies."""
     latest = sorted(snapshot.windows.items(), key=lambda place: place[1].seen)
     found = {name: window for (_, name), window in latest}
-    return dict(sorted(found.items(), key=lambda window: (_length(window[0]), window[0])))
+    return dict(sorted(found.items(), key=lambda window: (window_length(window[0]), window[0])))
 
 
 def window_title(name: str) -> str:
@@ -188,14 +194,14 @@ def full_at(name: str, window: Window) -> float | None:
     """
     if window.utilization >= 1:
         return window.seen
-    if not _length(name) or window.utilization <= 0:
+    if not window_length(name) or window.utilization <= 0:
         return None
-    opened = window.reset - _length(name)
+    opened = window.reset - window_length(name)
     full = opened + max(0.0, window.seen - opened) / window.utilization
     return full if opened < window.seen < full < window.reset else None
 
 
-def _length(name: str) -> float:
+def window_length(name: str) -> float:
     """Return the length of a window in seconds; 0 if its name does not contain it."""
     match = _WINDOW_NAME.fullmatch(name)
     return int(match["count"]) * _UNITS[match["unit"]][1] if match else 0.0
@@ -209,7 +215,8 @@ def _window(name: str, window: Window, now: float) -> dict[str, Any]:
         "utilization": window.utilization,
         "reset": window.reset,
         "seen": window.seen,
-        "full_at": full if full is None else max(now, full),
+        # By the minute, so that a report that is polled does not change each second.
+        "full_at": full if full is None else max(now - now % 60, full),
     }
 
 

@@ -263,19 +263,21 @@ def browser() -> Iterator[Browser]:
         running.close()
 
 
-def opened(browser: Browser, proxy: Proxy, said: list[str], width: int = 1280, scheme: str = "light") -> Page:
-    """The page after the token was typed in; ``said`` collects what the console says."""
+def opened(
+    browser: Browser, proxy: Proxy, said: list[str], width: int = 1280, scheme: str = "light", view: str = "credentials"
+) -> Page:
+    """A view of the page after the token was typed in; ``said`` collects what the console says."""
     context = browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme=scheme, timezone_id="Asia/Tokyo", locale="en-GB"
     )
     page = context.new_page()
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
-    page.goto(f"{proxy.url}/pool")
-    expect(page.locator("article")).to_have_count(0)
+    page.goto(f"{proxy.url}/pool#/{view}")
+    expect(page.locator("section")).to_have_count(0)
     page.get_by_label("The proxy's token").fill(MASTER_KEY)
     page.get_by_role("button", name="Show").click()
-    expect(page.locator("article")).to_have_count(3)
+    expect(page.locator("main section").first).to_be_visible()
     return page
 
 
@@ -285,6 +287,8 @@ def test_the_page_shows_the_data(browser, proxy, width, scheme, asked):
     """On a desk and on a phone, light and dark: the bars are the data's, nothing is wider than the screen, nothing fails."""
     data, said = served(proxy, asked), []
     page = opened(browser, proxy, said, width, scheme)
+    expect(page.locator("article")).to_have_count(3)
+    assert [one.get_attribute("data-label") for one in page.locator("article").all()] == ["carla", "ben", "anna"]
     for one in data["credentials"]:
         card = page.locator(f"article[data-label={one['label']}]")
         meters = card.get_by_role("meter")
@@ -298,16 +302,66 @@ def test_the_page_shows_the_data(browser, proxy, width, scheme, asked):
     until_hour = time.strftime("%H:", time.gmtime(data["credentials"][2]["state"]["cooldowns"][0]["until"] + 9 * 3600))
     expect(page.locator("article[data-label=carla]")).to_contain_text(f"rejected until {until_hour}")
     expect(page.locator("article[data-label=carla]")).to_contain_text("last limit or error")
+    expect(page.locator("article[data-label=carla]")).to_contain_text(re.compile("rejected since [0-9:]+, until"))
+    fits(page, width)
+    page.get_by_role("link", name="Overview").click()
     expect(page.locator("#models")).to_contain_text("claude-opus-4-8")
-    heads = [head for head in page.locator("#models thead th").all() if head.is_visible()]
-    today = ["requests today", "tokens today", "errors today"][: 3 if width > 600 else 1]
-    week = ["requests, 7 days", "tokens, 7 days", "errors, 7 days"]
-    assert [head.text_content() for head in heads] == ["model", *today, *week]
-    assert broken_words(page) == []
     expect(page.locator("#failovers")).to_contain_text("carla: the account was rejected (HTTP 403)")
-    assert page.evaluate("document.documentElement.scrollWidth") == width
-    assert contrasts(page) == []
+    fits(page, width)
+    page.get_by_role("link", name="Budgets").click()
+    expect(page.locator("#users")).to_contain_text("static")
+    heads = [head for head in page.locator("#users thead th").all() if head.is_visible()]
+    today = ["requests today", "tokens today", "errors today"][: 3 if width > 800 else 1]
+    week = ["requests, 7 days", "tokens, 7 days", "errors, 7 days"][: 3 if width > 800 else 2]
+    assert [head.text_content() for head in heads] == ["user", *today, *week]
+    fits(page, width)
     assert said == []
+    page.context.close()
+
+
+def fits(page: Page, width: int) -> None:
+    """Nothing is wider than the screen, no word of a table is broken, every text can be read."""
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert broken_words(page) == []
+    assert contrasts(page) == []
+
+
+def test_the_address_is_the_view(browser, proxy):
+    """The address bar keeps the view through a reload, Back goes to the one before, and an unknown one is the overview."""
+    page = opened(browser, proxy, [])
+    page.get_by_role("link", name="Overview").click()
+    expect(page.locator("#verdict")).to_be_visible()
+    page.go_back()
+    expect(page.locator("article").first).to_be_visible()
+    assert page.title() == "claude-proxy: credentials"
+    page.reload()
+    expect(page.locator("article").first).to_be_visible()
+    page.goto(f"{proxy.url}/pool#/no-such-view")
+    expect(page.locator("#verdict")).to_be_visible()
+    expect(page.get_by_role("navigation").locator("[aria-current]")).to_have_text("Overview")
+    page.goto(f"{proxy.url}/pool/#/credentials")
+    expect(page.locator("article").first).to_be_visible()
+    assert page.url == f"{proxy.url}/pool#/credentials"
+    page.context.close()
+
+
+def test_the_colours_are_those_of_the_browser_or_chosen(browser, proxy):
+    """The page follows the browser's scheme until one is chosen, which is kept."""
+    page = opened(browser, proxy, [], scheme="dark")
+    theme = page.get_by_role("button", name="Theme")
+
+    def shown() -> str:
+        return page.evaluate("getComputedStyle(document.body).colorScheme")
+
+    assert (theme.text_content(), shown()) == ("Theme: auto", "dark")
+    page.emulate_media(color_scheme="light")
+    assert shown() == "light"
+    theme.click()
+    theme.click()
+    assert (theme.text_content(), shown()) == ("Theme: dark", "dark")
+    page.reload()
+    expect(theme).to_have_text("Theme: dark")
+    assert shown() == "dark"
     page.context.close()
 
 
@@ -356,12 +410,13 @@ def contrasts(page: Page) -> list[str]:
 def test_the_page_follows_the_data(browser, proxy, asked):
     """New requests appear without a reload, in the elements that are there already, and nothing moves."""
     data, said = served(proxy, asked), []
-    page = opened(browser, proxy, said)
-    page.evaluate("document.querySelector('article').dataset.mark = 'x'; window.stayed = document.querySelector('.fill')")
+    page = opened(browser, proxy, said, view="")
+    page.evaluate("window.stayed = document.querySelector('.fill')")
     place = page.locator("#models").bounding_box()
     before = sum(requests_in(data).values())
     assert proxy.ask(question("glm")).status_code == 200
-    tile = page.locator("#summary dd").nth(2)
+    tile = page.locator("#summary div", has_text="Requests today").locator("dd").first
+    expect(tile).to_have_text(str(int(before)))
     expect(tile).not_to_have_text(str(int(before)), timeout=20_000)
     assert page.evaluate("window.stayed.isConnected")
     assert page.locator("#models").bounding_box() == place
@@ -378,18 +433,19 @@ def test_the_page_keeps_its_token_to_itself(browser, proxy):
     said = []
     page = opened(browser, proxy, said)
     assert MASTER_KEY not in page.url
-    assert page.title() == "claude-proxy: pool"
+    assert page.title() == "claude-proxy: credentials"
     assert page.context.cookies() == []
     assert page.evaluate("localStorage.length") == 0
     page.reload()
     expect(page.locator("article")).to_have_count(3)
+    assert not any(word in page.url for word in (MASTER_KEY, STATIC_TOKEN))
     page.get_by_role("button", name="Forget token").click()
     expect(page.get_by_label("The proxy's token")).to_be_visible()
     assert said == []
     page.get_by_label("The proxy's token").fill("sk-wrong")
     page.get_by_role("button", name="Show").click()
     expect(page.get_by_role("alert")).to_have_text("That is not a token of this proxy.")
-    expect(page.locator("#data")).to_be_hidden()
+    expect(page.locator("main section")).to_have_count(0)
     page.context.close()
 
 

@@ -188,6 +188,7 @@ class _Call:
 
     async def passed(self, response: StreamedResponse) -> Outcome:
         """Send the provider's response to the client."""
+        self._attempt.journal.learn_request_id(response.first_headers)
         if response.status >= 400:
             return await self._refused(response.status, await beginning(response), response.headers)
         if reason := response.rejection_reason:

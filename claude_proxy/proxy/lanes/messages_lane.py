@@ -106,6 +106,7 @@ class MessagesLane:
 
     async def _problem(self, attempt: Attempt, host: str, response: StreamedResponse) -> Outcome | None:
         """Return the outcome of an error response, or of one that cannot be forwarded; None for a good response."""
+        attempt.journal.learn_request_id(response.first_headers)
         if response.status >= 400:
             return self._refused(attempt, response.status, await beginning(response), response.headers)
         reason = response.rejection_reason

@@ -1,0 +1,107 @@
+"""Which process sends the alerts: the holder of a lease, a row in the store. Plain and synchronous; times are Unix seconds.
+
+Five rules:
+  1. The holder renews the lease. If it does not for ``LEASE_SECONDS``, or has released it, another process claims it.
+  2. Of two claims the later one wins, so the process that sees a later claim than its own is not the holder.
+  3. A claim is used only after ``SETTLE_SECONDS``, in which the claims of others have arrived.
+  4. While the store is not available, the holder stays the holder. Without a known holder, each process becomes its own after
+     ``ALONE_SECONDS``: an alert that arrives twice is better than one that does not arrive.
+  5. Without a store, a process is the holder.
+"""
+
+import json
+import logging
+import math
+import secrets
+from collections.abc import Callable, Sequence
+
+from claude_proxy.state.rows import Row
+
+logger = logging.getLogger(__name__)
+
+KEY = "alerts:lease"
+LEASE_SECONDS = 60.0
+RENEW_SECONDS = 15.0
+SETTLE_SECONDS = 5.0
+ALONE_SECONDS = 300.0
+# A stamp further in the future is that of a wrong clock.
+MAX_AHEAD = 3600.0
+MAX_WRITER = 64
+
+
+class Lease:
+    """``clock`` returns Unix seconds; ``is_shared`` is whether there is a store; ``writer`` names this process."""
+
+    def __init__(self, clock: Callable[[], float], *, is_shared: bool, writer: str | None = None) -> None:
+        self._clock = clock
+        self._is_shared = is_shared
+        self._writer = writer or secrets.token_hex(8)
+        self._holder = ""
+        self._stamp = -math.inf
+        self._claimed_at = math.inf
+        self._unavailable_since: float | None = None
+        self._is_changed = False
+
+    def is_held(self, *, unavailable: bool = False) -> bool:
+        """Renew or claim the lease, and return whether this process holds it. ``unavailable``: the store is away."""
+        now = self._clock()
+        if not self._is_shared:
+            return True
+        if unavailable:
+            return self._is_held_alone(now)
+        self._unavailable_since = None
+        if self._holder != self._writer:
+            if self._holder and now < self._stamp + LEASE_SECONDS and self._stamp <= now + MAX_AHEAD:
+                return False
+            self._claimed_at = now
+            self._put(self._writer, now)
+        elif now >= self._stamp + RENEW_SECONDS:
+            self._put(self._writer, now)
+        return self._is_settled(now)
+
+    def _is_held_alone(self, now: float) -> bool:
+        if self._unavailable_since is None:
+            self._unavailable_since = now
+        if self._holder:
+            return self._holder == self._writer and self._is_settled(now)
+        return now >= self._unavailable_since + ALONE_SECONDS
+
+    def _is_settled(self, now: float) -> bool:
+        return now >= self._claimed_at + SETTLE_SECONDS
+
+    def release(self) -> None:
+        """Let another process claim the lease at once."""
+        if self._holder == self._writer:
+            self._put("", self._clock())
+
+    def _put(self, holder: str, now: float) -> None:
+        self._holder, self._stamp = holder, max(now, math.nextafter(self._stamp, math.inf))
+        self._is_changed = True
+
+    def changed(self) -> list[Row]:
+        """Return the lease if this process has changed it."""
+        if not self._is_changed:
+            return []
+        self._is_changed = False
+        return self.everything()
+
+    def everything(self) -> list[Row]:
+        """Return the lease."""
+        return [Row(KEY, self._stamp, json.dumps(self._holder))] if math.isfinite(self._stamp) else []
+
+    def merge(self, rows: Sequence[Row]) -> None:
+        """Apply the lease of another process if it is later."""
+        for row in rows:
+            if row.key != KEY or not self._stamp < row.stamp < self._clock() + MAX_AHEAD:
+                continue
+            try:
+                self._holder, self._stamp, self._is_changed = _holder_in(row), row.stamp, False
+            except (ValueError, RecursionError):
+                logger.debug("skipped a store row that this version cannot read: %.200r", row.key)
+
+
+def _holder_in(row: Row) -> str:
+    holder = json.loads(row.value)
+    if not isinstance(holder, str) or len(holder) > MAX_WRITER:
+        raise ValueError("not a holder")
+    return holder

@@ -1,0 +1,75 @@
+"""The state of the proxy in one sentence, as a JSON value for ``/pool``. Plain functions; times are Unix seconds."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from claude_proxy.alerts.forecast import empty_at
+from claude_proxy.alerts.rules import Alert, in_use, in_words
+from claude_proxy.alerts.situation import Situation
+from claude_proxy.config.alerts import CRITICAL, WARNING
+from claude_proxy.credentials.rate_limits import ALL_MODELS, OVERAGE, Snapshot
+from claude_proxy.usage.report import headroom_of_pool, is_cooling_down
+
+GOOD = "good"
+WEEK = "7d"
+
+
+def overview(situation: Situation, alerts: Sequence[Alert], money: Mapping[str, float]) -> dict[str, Any]:
+    """Return the level, the sentence, and when the pool is empty. ``alerts`` are those that the viewer may see."""
+    pool = in_use(situation.pool)
+    serious = [alert for alert in alerts if alert.severity in (WARNING, CRITICAL)]
+    level = serious[0].severity if serious else GOOD
+    empty = empty_at(pool, situation.now)
+    return {
+        "level": level,
+        "sentence": _sentence(pool, serious, situation),
+        "empty_at": empty,
+        "empty_in_words": _empty_in_words(pool, empty, situation),
+        "money": dict(money),
+    }
+
+
+def alerts_as_json(alerts: Sequence[Alert], since: Mapping[str, float], now: float) -> list[dict[str, Any]]:
+    """Return alerts as JSON values; ``since`` has when each began, by key."""
+    fields = ("key", "severity", "text", "action")
+    return [{name: getattr(one, name) for name in fields} | {"since": since.get(one.key, now)} for one in alerts]
+
+
+def _sentence(pool: Sequence[Snapshot], serious: Sequence[Alert], situation: Situation) -> str:
+    if serious:
+        others = len(serious) - 1
+        more = " One more thing needs attention." if others == 1 else f" {others} more things need attention."
+        return f"{serious[0].text}{more if others else ''}"
+    if not pool:
+        return "All is well; the pool has no credential in use."
+    usable = sum(not is_cooling_down(one) for one in pool)
+    verb = "is" if usable == 1 else "are"
+    found = f"{usable} of {len(pool)} credentials {verb} usable"
+    if len(pool) == 1:
+        found = "the credential is usable"
+    return f"All is well: {found}{_room(pool, situation.now)}."
+
+
+def _room(pool: Sequence[Snapshot], now: float) -> str:
+    """Return how much of the week is free, or of the fullest windows where no credential has a window of a week."""
+    weeks = [
+        1.0 - min(1.0, window.utilization)
+        for one in pool
+        for (family, name), window in one.windows.items()
+        if name == WEEK and family == ALL_MODELS and name != OVERAGE and window.reset > now
+    ]
+    if weeks:
+        return f", {sum(weeks) / len(weeks):.0%} of the week is free".replace("%", " %")
+    room = headroom_of_pool(pool)
+    seen = any(one.windows for one in pool)
+    return f", {room:.0%} of the fullest windows is free".replace("%", " %") if room is not None and seen else ""
+
+
+def _empty_in_words(pool: Sequence[Snapshot], empty: float | None, situation: Situation) -> str:
+    if not pool:
+        return "the pool has no credential in use"
+    if empty is None:
+        return "at this pace the pool does not run out within a week"
+    if empty <= situation.now:
+        return "the pool is empty"
+    return f"at this pace the pool is empty on {in_words(empty, situation.zone, situation.now)}"

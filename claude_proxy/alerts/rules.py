@@ -1,0 +1,267 @@
+"""Which alerts a situation causes. Pure: the same situation always causes the same alerts. No secret is in their texts."""
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from claude_proxy.alerts.forecast import empty_at
+from claude_proxy.alerts.situation import Situation
+from claude_proxy.config import alerts as config
+from claude_proxy.config.alerts import CRITICAL, INFO, SEVERITIES, WARNING, Thresholds
+from claude_proxy.credentials.expiry import DAY, token_expiry_of
+from claude_proxy.credentials.rate_limits import ALL_MODELS, OVERAGE, Snapshot
+from claude_proxy.credentials.scope import EVERYTHING
+from claude_proxy.text import clean
+from claude_proxy.usage.report import EXPIRED, headroom, is_cooling_down, state_name
+from claude_proxy.usage.spend import ALL
+from claude_proxy.usage.standing import Standing
+
+HOUR = 3600.0
+# The maximum length of an alert's text, and the maximum number of alerts of one rule.
+MAX_TEXT = 300
+MAX_OF_RULE = 100
+# From this share of failed requests on, in per cent, the error rate is critical.
+CRITICAL_ERRORS = 50
+# From these numbers of days before the end of a setup token on, its alert has the severity.
+ENDS_CRITICAL, ENDS_WARNING = 1, 7
+# From this share on, in per cent, a budget is a warning.
+BUDGET_WARNING = 95
+
+
+class Alert(NamedTuple):
+    """``key`` identifies what the alert is about. ``action`` is what an operator does about it.
+
+    ``level`` rises with each threshold of a rule that has several: a message is sent for each.
+    """
+
+    key: str
+    severity: str
+    text: str
+    action: str
+    level: int = 0
+
+
+Rule = Callable[[Situation, Thresholds], Iterable[Alert]]
+
+
+def alerts_of(situation: Situation, thresholds: Thresholds) -> list[Alert]:
+    """Return the alerts of a situation, the most severe first."""
+    found = [alert for rule in RULES for alert in [*rule(situation, thresholds)][:MAX_OF_RULE]]
+    cleaned = [one._replace(text=clean(one.text, MAX_TEXT), action=clean(one.action, MAX_TEXT)) for one in found]
+    return sorted(cleaned, key=lambda one: -SEVERITIES.index(one.severity))
+
+
+def in_words(at: float, zone: ZoneInfo, now: float) -> str:
+    """Return a time as an operator reads it: the weekday within a week, otherwise the date."""
+    moment = datetime.fromtimestamp(at, zone)
+    name = "UTC" if str(zone) == "UTC" else moment.tzname() or str(zone)
+    return f"{moment:%a %H:%M} {name}" if abs(at - now) < 6 * DAY else f"{moment:%Y-%m-%d %H:%M} {name}"
+
+
+def in_use(pool: Iterable[Snapshot]) -> list[Snapshot]:
+    """Return the credentials that are not paused."""
+    return [one for one in pool if not one.credential.terms.paused]
+
+
+def pool_empty(situation: Situation, thresholds: Thresholds) -> Iterator[Alert]:
+    """No credential is usable."""
+    pool = in_use(situation.pool)
+    if config.POOL_EMPTY in thresholds.off or not pool or not all(map(is_cooling_down, pool)):
+        return
+    cooldowns = [one.cooldowns[EVERYTHING] for one in pool if EVERYTHING in one.cooldowns]
+    ends = [cooldown.until for cooldown in cooldowns if not cooldown.rejected]
+    first = in_words(min(ends), situation.zone, situation.now) if ends else ""
+    back = f"the first is usable again at {first}" if first else "none returns by itself"
+    text = f"The pool is empty: none of its {_credentials(len(pool))} is usable; {back}."
+    yield Alert("pool-empty", CRITICAL, text, "Add a credential (`claude-proxy pool add`), or wait for the reset.")
+
+
+def pool_low(situation: Situation, thresholds: Thresholds) -> Iterator[Alert]:
+    """Little is left of the pool, and no reset changes that for hours."""
+    pool = in_use(situation.pool)
+    if thresholds.pool_low is None or not pool or all(map(is_cooling_down, pool)):
+        return
+    below, hours = thresholds.pool_low
+    left, later = _room(pool, situation.now), _room(pool, situation.now + hours * HOUR)
+    if max(left, later) * 100 >= below:
+        return
+    at = empty_at(pool, situation.now)
+    when = f"; at this pace it is empty at {in_words(at, situation.zone, situation.now)}" if at else ""
+    text = f"The pool has {left:.0%} left, and no reset changes that within {hours} h{when}.".replace("%", " %")
+    yield Alert("pool-low", WARNING, text, "Add a credential, or let a rule send some requests to another model.")
+
+
+def _room(pool: Iterable[Snapshot], at: float) -> float:
+    """Return the mean headroom of a pool; windows and cooldowns that end before ``at`` are over."""
+
+    def later(one: Snapshot) -> Snapshot:
+        windows = {
+            (family, name): window
+            for (family, name), window in one.windows.items()
+            if window.reset > at and family == ALL_MODELS and name != OVERAGE
+        }
+        cooldowns = {scope: cooldown for scope, cooldown in one.cooldowns.items() if cooldown.until > at}
+        return Snapshot(one.credential, one.since, cooldowns, windows, one.sessions, one.extra_until, one.disabled)
+
+    found = [headroom(later(one)) for one in pool]
+    return sum(found) / len(found)
+
+
+def credential_rejected(situation: Situation, thresholds: Thresholds) -> Iterator[Alert]:
+    """Anthropic rejected a credential, and no response since then shows that it works again."""
+    if config.REJECTED in thresholds.off:
+        return
+    for one in in_use(situation.pool):
+        label, cooldown = one.credential.label, one.cooldowns.get(EVERYTHING)
+        if cooldown is not None and cooldown.rejected:
+            why = f": {cooldown.reason}" + (f', "{cooldown.explanation}"' if cooldown.explanation else "")
+            text = f"Anthropic rejects the credential {label}{why}."
+        elif cooldown is None and not _works_again(one, situation.rejected_since.get(label)):
+            text = f"Anthropic rejected the credential {label}, and no request has succeeded with it since then."
+        else:
+            continue
+        yield Alert(f"credential-rejected:{label}", WARNING, text, _renewal(one))
+
+
+def _works_again(one: Snapshot, since: float | None) -> bool:
+    """Return whether a response with limits came after ``since``; True if there is no way to know."""
+    return since is None or not one.windows or any(window.seen > since for window in one.windows.values())
+
+
+def _renewal(one: Snapshot) -> str:
+    if one.credential.renewed:
+        return "Start Claude Code in that home and log in again."
+    return "Create a new token (`claude setup-token`), and replace the old one in the pool."
+
+
+def token_ends(situation: Situation, thresholds: Thresholds) -> Iterator[Alert]:
+    """A setup token expires soon, or has expired."""
+    for one in in_use(situation.pool):
+        expiry = token_expiry_of(one)
+        if expiry is None:
+            continue
+        left = (expiry.expires - situation.now) / DAY
+        reached = [days for days in thresholds.token_ends if left <= days]
+        if not reached:
+            continue
+        nearest = min(reached)
+        severity = CRITICAL if nearest <= ENDS_CRITICAL else WARNING if nearest <= ENDS_WARNING else INFO
+        text = f"Credential {one.credential.label}: {expiry.words(situation.now).partition(';')[0]}."
+        action = "Create a new token (`claude setup-token`), and replace the old one in the pool."
+        yield Alert(f"token-ends:{one.credential.label}", severity, text, action, len(reached))
+
+
+def login_expired(situation: Situation, thresholds: Thresholds) -> Iterator[Alert]:
+    """The login of a Claude Code home has expired."""
+    if config.LOGIN_EXPIRED in thresholds.off:
+        return
+    for one in situation.pool:
+        if state_name(one) == EXPIRED:
+            label = one.credential.label
+            yield Alert(f"login-expired:{label}", WARNING, f"The login of the credential {label} has expired.", _renewal(one))
+
+
+def budget(situation: Situation, thresholds: Thresholds) -> Iterator[Alert]:
+    """A share of a budget is spent."""
+    for one in sorted(situation.budgets, key=lambda standing: -standing.percent):
+        reached = [share for share in thresholds.budget if one.percent >= share]
+        if reached:
+            yield _budget_alert(one, len(reached), situation)
+
+
+def _budget_alert(one: Standing, level: int, situation: Situation) -> Alert:
+    of_all = one.budget.scope == ALL
+    severity = WARNING if one.percent >= BUDGET_WARNING else INFO
+    if one.is_reached and of_all:
+        severity = CRITICAL
+    whose = "all users" if of_all else one.budget.scope.replace(":", " ", 1)
+    resets = in_words(one.resets_at, situation.zone, situation.now)
+    effect = "; its requests are refused" if one.is_reached else ""
+    text = f"{one.percent} % of the {one.period.value}'s budget of {whose} is spent{effect}. It resets at {resets}."
+    scope = one.budget.scope
+    action = f"`claude-proxy budget set {scope} {one.period.value}=USD` changes it." if one.percent >= BUDGET_WARNING else ""
+    return Alert(f"budget:{scope}:{one.period.value}", severity, text, action or "Nothing needs to be done yet.", level)
+
+
+def error_rate(situation: Situation, thresholds: Thresholds) -> Iterator[Alert]:
+    """Many requests fail because of the proxy or a provider."""
+    found = situation.errors
+    if thresholds.error_rate is None:
+        return
+    above, requests, _ = thresholds.error_rate
+    if found.requests < requests or found.percent < above:
+        return
+    severity = CRITICAL if found.percent >= CRITICAL_ERRORS else WARNING
+    text = f"{found.percent} % of the {found.requests} requests of the last {found.minutes} minutes failed."
+    yield Alert("error-rate", severity, text, "The list of requests on the page /pool shows which failed, and why.")
+
+
+def store_away(situation: Situation, thresholds: Thresholds) -> Iterator[Alert]:
+    """The store that the processes share is not available."""
+    if config.STORE_AWAY not in thresholds.off and situation.store.kind and situation.store.unavailable:
+        text = f"{situation.store.kind} is not available: each process continues with its own state, which a restart loses."
+        yield Alert("store-away", WARNING, text, "Check the state file's disk, or the Redis; the log has the reason.")
+
+
+def bad_release(situation: Situation, thresholds: Thresholds) -> Iterator[Alert]:
+    """A release of LiteLLM is installed that steals credentials."""
+    if config.BAD_RELEASE not in thresholds.off and situation.bad_releases:
+        text = f"{'; '.join(situation.bad_releases)}."
+        yield Alert("litellm-release", CRITICAL, text, "Stop the proxy, make a new environment, and replace every credential.")
+
+
+def pool_problem(situation: Situation, thresholds: Thresholds) -> Iterator[Alert]:
+    """The pool's files have errors, so that a change of them does not apply."""
+    if config.PROBLEM not in thresholds.off and situation.problems:
+        more = f" (and {len(situation.problems) - 1} more)" if len(situation.problems) > 1 else ""
+        text = f"The files of the pool have errors: {situation.problems[0]}{more}."
+        yield Alert("pool-problem", WARNING, text, "`claude-proxy check` shows each error and its remedy.")
+
+
+def no_credential(situation: Situation, thresholds: Thresholds) -> Iterator[Alert]:
+    """Models need a credential of the pool, and there is none."""
+    names = situation.without_credential
+    if config.NO_CREDENTIAL not in thresholds.off and names:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        text = f"The pool has no credential, which these models need: {', '.join(names[:3])}{more}."
+        yield Alert("no-credential", WARNING, text, "Add one: `claude-proxy pool add`.")
+
+
+def open_proxy(situation: Situation, thresholds: Thresholds) -> Iterator[Alert]:
+    """Everyone may use the proxy."""
+    if config.OPEN_PROXY not in thresholds.off and situation.is_open:
+        text = "This proxy is open: everyone who can reach its port can use its models and credentials."
+        yield Alert("open-proxy", INFO, text, "Set PROXY_STATIC_TOKEN to a token, or add users (`claude-proxy user add`).")
+
+
+def unpriced_model(situation: Situation, thresholds: Thresholds) -> Iterator[Alert]:
+    """Responses of a model cost an unknown amount, which no budget counts."""
+    if config.UNPRICED in thresholds.off:
+        return
+    severity = WARNING if situation.budgets else INFO
+    for model, count in sorted(situation.unpriced.items(), key=lambda item: -item[1]):
+        noun = "response" if count == 1 else "responses"
+        text = f"No price is known for the model {model}: {count} {noun} of today count as nothing."
+        yield Alert(f"unpriced-model:{model}", severity, text, "Add its price under `claude_proxy: prices:` in config.yaml.")
+
+
+def _credentials(count: int) -> str:
+    return "1 credential" if count == 1 else f"{count} credentials"
+
+
+RULES: tuple[Rule, ...] = (
+    bad_release,
+    pool_empty,
+    pool_low,
+    credential_rejected,
+    login_expired,
+    token_ends,
+    store_away,
+    error_rate,
+    no_credential,
+    pool_problem,
+    budget,
+    unpriced_model,
+    open_proxy,
+)

@@ -1,0 +1,209 @@
+"""The book: what this process's requests used, until it is written to the database. Plain and synchronous.
+
+Five rules:
+  1. A page belongs to one UTC hour and one process, which alone writes to it, and every number on it only grows. So writing it
+     again changes nothing, and sums are calculated when the history is read.
+  2. A request is counted in the hour of its end. Token counts are left out: a client sends thirty of them together.
+  3. A listed model is counted under its own name. A made-up name (a client chose it, and a pattern of config.yaml accepts it)
+     is counted under its own name once a request for it has succeeded, for up to ``OWN_NAMES`` names of a user in the last
+     ``OWN_DAYS``. A refused name is counted as ``UNKNOWN`` or ``NOT_ALLOWED``, everything else as ``OTHER``.
+  4. Pages are bounded (``history/page.py``), and while nothing can be written so is their number.
+  5. Names are on one line and short, and upper and lower case of a user's name are the same.
+
+All calls come from one event loop; only the work that ``take`` returns runs elsewhere.
+"""
+
+import math
+import secrets
+import sqlite3
+from collections.abc import Callable, Collection, Iterable
+
+from claude_proxy.anthropic.errors import MODEL_NOT_ALLOWED, UNKNOWN_MODEL
+from claude_proxy.config.users import folded
+from claude_proxy.history import periods, schema
+from claude_proxy.history.page import OWN_NAMES, Page
+from claude_proxy.history.schema import Place
+from claude_proxy.history.writing import Work
+from claude_proxy.text import clean
+from claude_proxy.usage.numbers import (
+    GENERAL_NAMES,
+    MAX_NUMBER,
+    NOT_ALLOWED,
+    OTHER,
+    UNKNOWN,
+    Listed,
+    Names,
+    Totals,
+    numbers_of,
+)
+from claude_proxy.usage.record import FAILED_OVER_TO, RETRIED, Record
+
+# For how many days a user's made-up names are counted, and the number of hours that are kept while they cannot be written.
+OWN_DAYS = 62
+MAX_HOURS = 24 * periods.HOUR_DAYS
+# The maximum length of a user's groups, joined.
+MAX_GROUPS = 400
+# The name under which a model is counted that the proxy refused, by the reason.
+REFUSED_MODELS = {UNKNOWN_MODEL: UNKNOWN, MODEL_NOT_ALLOWED: NOT_ALLOWED}
+# The status for a client that has disconnected.
+LEFT = 499
+
+
+class _Changes:
+    """The names of entries, and of what was left, that have changed since a page was written."""
+
+    def __init__(self) -> None:
+        self.entries: set[Names] = set()
+        self.left: set[str] = set()
+
+
+class HistoryBook:
+    """``clock`` returns Unix seconds; ``listed`` returns whether the proxy lists a model; ``writer`` names this process.
+
+    ``shares``: whether pages are also kept until they are taken out of ``unshared``, by what shares them.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float],
+        listed: Listed = lambda _: True,
+        writer: str | None = None,
+        shares: bool = False,
+    ) -> None:
+        self._clock = clock
+        self._listed = listed
+        self._shares = shares
+        self.writer = writer or secrets.token_hex(8)
+        # By hour: the current one, and earlier ones until they are written and shared.
+        self.pages: dict[str, Page] = {}
+        self._changed: dict[str, _Changes] = {}
+        self._writing: dict[str, _Changes] = {}
+        # The hours that the other processes do not have yet.
+        self.unshared: set[str] = set()
+        # The made-up model names that are counted for each user.
+        self._own: dict[str, set[str]] = {}
+
+    def record(self, record: Record) -> None:
+        """Count a finished request."""
+        if record.counts_tokens:
+            return
+        now = self._clock()
+        hour = periods.hour_at(now)
+        page = self.pages.get(hour)
+        if page is None:
+            page = self._new_page(hour)
+        changes = self._changed.setdefault(hour, _Changes())
+        user = clean(folded(record.user))
+        model = self._model_of(record, user)
+        made_up = model not in GENERAL_NAMES and not self._listed(record.requested)
+        served = "" if model in GENERAL_NAMES else clean(record.served)
+        names = Names(user, joined(record.groups), model, served, clean(record.credential), clean(record.project))
+        numbers = numbers_of(_totals(record), record.first_byte_seconds, record.seconds)
+        changes.entries.add(page.add(names, numbers, made_up=made_up))
+        for text in record.failovers:
+            left = clean(text.partition(": ")[0])
+            is_unnamed = (made_up or model in GENERAL_NAMES) and is_of_model(text)
+            changes.left.add(page.add_left(OTHER if is_unnamed else left))
+        page.stamp = max(now, math.nextafter(page.stamp, math.inf))
+        if self._shares:
+            self.unshared.add(hour)
+
+    def learn_own_names(self, found: Iterable[tuple[str, str]]) -> None:
+        """Replace the made-up names of each user by those of the database and of this process's pages."""
+        mine = [(names.user, names.model) for page in self.pages.values() for names in page.entries]
+        self._own = {}
+        for user, model in (*found, *mine):
+            if model not in GENERAL_NAMES and not self._listed(model):
+                self._own.setdefault(user, set()).add(model)
+
+    def _new_page(self, hour: str) -> Page:
+        while len(self.pages) >= MAX_HOURS:
+            oldest = min(self.pages)
+            del self.pages[oldest]
+            self._changed.pop(oldest, None)
+            self._writing.pop(oldest, None)
+            self.unshared.discard(oldest)
+        page = self.pages[hour] = Page()
+        return page
+
+    def _model_of(self, record: Record, user: str) -> str:
+        """Return the name under which a request's model is counted."""
+        name = clean(record.requested)
+        if self._listed(record.requested):
+            return name
+        if record.error in REFUSED_MODELS:
+            return REFUSED_MODELS[record.error]
+        own = self._own.get(user, set())
+        if name not in own:
+            if not is_answered(record) or len(own) >= OWN_NAMES:
+                return OTHER
+            self._own.setdefault(user, set()).add(name)
+        return name
+
+    # --- Writing -------------------------------------------------------------------------------------------------------------
+
+    def take(self) -> Work | None:
+        """Return the work that writes the changed entries."""
+        for hour, changes in self._changed.items():
+            there = self._writing.setdefault(hour, _Changes())
+            there.entries |= changes.entries
+            there.left |= changes.left
+        self._changed = {}
+        if not self._writing:
+            return None
+        copies = []
+        for hour, changes in self._writing.items():
+            page = self.pages[hour]
+            entries = [(names, (*page.entries[names],)) for names in changes.entries]
+            copies.append((hour, page.stamp, entries, {name: page.left[name] for name in changes.left}))
+
+        def work(connection: sqlite3.Connection) -> None:
+            for hour, stamp, entries, left in copies:
+                schema.add_entries(connection, Place(hour, self.writer), stamp, entries, left)
+
+        return work
+
+    def written(self, *, done: bool) -> None:
+        """Forget what is written; pages of earlier hours go once the other processes have them, too."""
+        if done:
+            self._writing = {}
+            current = periods.hour_at(self._clock())
+            for hour in [hour for hour in self.pages if hour != current and hour not in self._changed]:
+                if hour not in self.unshared:
+                    del self.pages[hour]
+
+
+def _totals(record: Record) -> Totals:
+    usage = record.usage
+    tokens = (min(max(0, count), MAX_NUMBER) for count in (usage.input, usage.output, usage.cache_read, usage.cache_write))
+    cost = min(record.cost or 0, MAX_NUMBER)
+    unpriced = int(record.cost is None and bool(record.served))
+    return Totals(1, int(is_error(record)), len(record.failovers), *tokens, cost, unpriced)
+
+
+def joined(groups: Collection[str]) -> str:
+    """Return a user's groups as one name."""
+    found = ""
+    for group in groups:
+        longer = f"{found},{clean(group.replace(',', ' '))}" if found else clean(group.replace(",", " "))
+        if len(longer) > MAX_GROUPS:
+            break
+        found = longer
+    return found
+
+
+def is_error(record: Record) -> bool:
+    """Return whether a request failed; a client that disconnects is not a failure."""
+    return bool(record.error or record.status >= 400) and record.status != LEFT
+
+
+def is_answered(record: Record) -> bool:
+    """Return whether an upstream responded to the request with a success."""
+    return bool(record.served) and 200 <= record.status < 300 and not record.error
+
+
+def is_of_model(failover: str) -> bool:
+    """Return whether a failover left a model, whose name a client may have made up, rather than a credential."""
+    reason = failover.partition(": ")[2]
+    return reason.startswith((FAILED_OVER_TO, RETRIED))

@@ -1,0 +1,135 @@
+"""The history of one process: its book, the database, and what is written and read when."""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from datetime import timedelta, tzinfo
+from pathlib import Path
+from typing import TypeVar
+
+from claude_proxy.history import closing, periods, queries, schema
+from claude_proxy.history.book import OWN_DAYS, HistoryBook
+from claude_proxy.history.database import HistoryDatabase
+from claude_proxy.history.queries import Found
+from claude_proxy.history.view import View
+from claude_proxy.history.writing import Part, Work, Writer
+from claude_proxy.usage.numbers import Listed
+from claude_proxy.usage.record import Record
+
+Result = TypeVar("Result")
+
+_OWN_NAMES = (
+    "SELECT DISTINCT users.text, models.text FROM usage "
+    "JOIN name users ON users.id = user JOIN name models ON models.id = model WHERE period >= ?"
+)
+
+
+class History:
+    """One per process, used from one event loop.
+
+    ``path`` is the file, None for memory. ``zone`` returns the time zone of days. ``shares``: whether pages are shared through
+    a store instead of the file. ``parts`` are written with the book; ``tables`` create their tables.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        clock: Callable[[], float],
+        listed: Listed = lambda _: True,
+        zone: Callable[[], tzinfo] = lambda: periods.UTC,
+        shares: bool = False,
+        parts: Sequence[Part] = (),
+        tables: Sequence[str] = (),
+    ) -> None:
+        self._clock = clock
+        self._zone = zone
+        self.database = HistoryDatabase(path, [*schema.TABLES, *tables])
+        self.book = HistoryBook(clock=clock, listed=listed, shares=shares)
+        upkeep = [_OwnNames(self.book, clock), _Closing(clock, zone, listed)]
+        self._writer = Writer(self.database, [self.book, *parts, *upkeep])
+        self._running: asyncio.Task[None] | None = None
+
+    @property
+    def zone(self) -> tzinfo:
+        """The time zone of days."""
+        return self._zone()
+
+    def record(self, record: Record) -> None:
+        """Count a finished request; it is written within a second."""
+        self.book.record(record)
+
+    def start(self) -> None:
+        """Begin to write in the background, if that has not begun."""
+        if self._running is None:
+            self._running = asyncio.ensure_future(self._writer.run())
+
+    async def flush(self) -> bool:
+        """Write everything that was recorded; return whether it is written."""
+        return await self._writer.flush()
+
+    async def find(self, view: View) -> Found:
+        """Return what a view shows, with everything that this process has recorded; raise ``HistoryUnavailable``."""
+        return await self.read(lambda connection: queries.find(connection, view))
+
+    async def read(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Read from the database after a flush; raise ``HistoryUnavailable``."""
+        await self.flush()
+        return await self.database.run(work)
+
+    async def close(self) -> None:
+        """Write the last records and close the file."""
+        await self._writer.close()
+        if self._running is not None:
+            await self._running
+
+
+class _OwnNames:
+    """Gives the book the made-up model names of the database, at the start and in each new hour."""
+
+    def __init__(self, book: HistoryBook, clock: Callable[[], float]) -> None:
+        self._book = book
+        self._clock = clock
+        self._hour = ""
+        self._found: list[tuple[str, str]] = []
+
+    def take(self) -> Work | None:
+        now = self._clock()
+        if periods.hour_at(now) == self._hour:
+            return None
+        first = (periods.today_at(now, periods.UTC) - timedelta(OWN_DAYS)).isoformat()
+
+        def work(connection: sqlite3.Connection) -> None:
+            self._found = connection.execute(_OWN_NAMES, (first,)).fetchall()
+
+        return work
+
+    def written(self, *, done: bool) -> None:
+        if done:
+            self._hour = periods.hour_at(self._clock())
+            self._book.learn_own_names(self._found)
+
+
+class _Closing:
+    """Closes old periods at the start and in each new hour."""
+
+    def __init__(self, clock: Callable[[], float], zone: Callable[[], tzinfo], listed: Listed) -> None:
+        self._clock = clock
+        self._zone = zone
+        self._listed = listed
+        self._hour = ""
+        self._is_complete = False
+
+    def take(self) -> Work | None:
+        now, zone = self._clock(), self._zone()
+        if periods.hour_at(now) == self._hour:
+            return None
+
+        def work(connection: sqlite3.Connection) -> None:
+            _, self._is_complete = closing.close(connection, now, zone, self._listed)
+
+        return work
+
+    def written(self, *, done: bool) -> None:
+        if done and self._is_complete:
+            self._hour = periods.hour_at(self._clock())

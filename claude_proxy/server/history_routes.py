@@ -1,0 +1,91 @@
+"""The routes ``/pool/history`` and ``/pool/history.csv``: what was used, by hour, day or month."""
+
+import csv
+import io
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from claude_proxy.anthropic.errors import Refused
+from claude_proxy.history import queries
+from claude_proxy.history.database import HistoryUnavailable
+from claude_proxy.history.queries import Found
+from claude_proxy.history.service import History
+from claude_proxy.history.view import NONE, InvalidView, View, read_view
+from claude_proxy.server.pages import DATA_HEADERS
+from claude_proxy.server.viewers import Viewers
+from claude_proxy.text import unformulated
+
+ROUTE, CSV_ROUTE = "/pool/history", "/pool/history.csv"
+UNAVAILABLE = "The history is not available now; the log of the proxy says why."
+
+
+class HistoryRoutes:
+    """Who may not see every user sees their own usage only. ``fresh`` applies what this process has not counted yet."""
+
+    def __init__(
+        self, history: History, viewers: Viewers, *, fresh: Callable[[], Awaitable[None]], clock: Callable[[], float]
+    ) -> None:
+        self._history = history
+        self._viewers = viewers
+        self._fresh = fresh
+        self._clock = clock
+
+    def routes(self) -> list[Route]:
+        """Return the routes, to be placed before LiteLLM's."""
+        return [
+            Route(ROUTE, self._show, methods=["GET"]),
+            Route(CSV_ROUTE, self._show_csv, methods=["GET"]),
+        ]
+
+    async def _show(self, request: Request) -> Response:
+        return await self._respond(request, ROUTE, _as_json)
+
+    async def _show_csv(self, request: Request) -> Response:
+        return await self._respond(request, CSV_ROUTE, _as_csv)
+
+    async def _respond(self, request: Request, route: str, show: Callable[[View, Found], Response]) -> Response:
+        try:
+            viewer, _ = self._viewers.identify(request, route)
+            view = read_view(request.query_params.multi_items(), self._clock(), self._history.zone)
+        except Refused as refused:
+            return _error(refused.status, str(refused))
+        except InvalidView as invalid:
+            return _error(400, str(invalid))
+        view = replace(view, only_user=None if viewer.sees_all_users else viewer.name, hidden=viewer.hidden)
+        await self._fresh()
+        try:
+            found = await self._history.find(view)
+        except HistoryUnavailable:
+            return _error(503, UNAVAILABLE)
+        return show(view, found)
+
+
+def _error(status: int, text: str) -> Response:
+    return JSONResponse({"error": {"message": text}}, status, headers=DATA_HEADERS)
+
+
+def _as_json(view: View, found: Found) -> Response:
+    return Response(msgspec.json.encode(queries.shown(view, found)), headers=DATA_HEADERS, media_type="application/json")
+
+
+def _as_csv(view: View, found: Found) -> Response:
+    columns = ["period", *([view.by] if view.by != NONE else []), *queries.NUMBERS]
+    return Response(_table(columns, queries.lines(view, found)), headers=DATA_HEADERS, media_type="text/csv")
+
+
+def _table(columns: Iterable[str], lines: Iterable[Mapping[str, Any]]) -> str:
+    """Return lines as CSV. Text that looks like a formula is quoted; what is not known is empty."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    columns = [*columns]
+    writer.writerow(columns)
+    for line in lines:
+        values = (line[column] for column in columns)
+        writer.writerow([unformulated(value) if isinstance(value, str) else value for value in values])
+    return out.getvalue()

@@ -1,0 +1,105 @@
+"""The route ``/pool/requests``: the latest requests, with the rule that decided, the attempts and what each has cost.
+
+It identifies its caller again, after the gateway. A caller without the master key sees their own requests only.
+"""
+
+from collections.abc import Awaitable, Callable, Collection
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from claude_proxy.access.routes import Caller, check_route, identify
+from claude_proxy.anthropic.errors import Refused
+from claude_proxy.config.settings import Settings
+from claude_proxy.server.pages import DATA_HEADERS
+from claude_proxy.text import clean
+from claude_proxy.upstream import headers as header_policy
+from claude_proxy.usage.recent_requests import MOST, Filters, RecentRequests
+from claude_proxy.usage.report import Viewer
+from claude_proxy.usage.running_requests import RunningRequests
+
+PATH = "/pool/requests"
+LIMIT = 100
+# The filters that a query may repeat, and all its parameters.
+NAMES = ("user", "model", "credential", "rule", "lane", "status")
+PARAMETERS = (*NAMES, "q", "before", "since", "limit")
+# The maximum number of parameters, and the maximum length of each.
+MAX_PARAMETERS = 100
+MAX_VALUE = 500
+
+
+class RequestRoutes:
+    """Serves the latest requests, after ``fresh`` has applied the state of the other processes.
+
+    ``viewer`` returns whom a caller may see.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        recent: RecentRequests,
+        running: RunningRequests,
+        *,
+        fresh: Callable[[], Awaitable[None]],
+        viewer: Callable[[Caller], Viewer],
+    ) -> None:
+        self._settings = settings
+        self._recent = recent
+        self._running = running
+        self._fresh = fresh
+        self._viewer = viewer
+
+    def routes(self) -> list[Route]:
+        """Return the routes, to be placed before LiteLLM's."""
+        return [Route(PATH, self._show, methods=["GET"])]
+
+    async def _show(self, request: Request) -> Response:
+        try:
+            caller = identify(header_policy.read(request.headers.items()), self._settings)
+            check_route(caller, request.method, PATH)
+            filters, limit = read_query(request.query_params.multi_items())
+        except Refused as refused:
+            return JSONResponse({"error": {"message": str(refused)}}, refused.status)
+        await self._fresh()
+        viewer = self._viewer(caller)
+        only_user = None if viewer.sees_all_users else clean(viewer.name)
+        try:
+            found, following = self._recent.read(filters, limit, only_user=only_user, hidden=viewer.hidden)
+        except ValueError:
+            return JSONResponse({"error": {"message": "before and since should be the id of a request."}}, 400)
+        running = sum(count for user, count in self._running.users().items() if only_user in (None, user))
+        shown = {"requests": [one.shown() for one in found], "next": following, "running": running}
+        return JSONResponse(shown, headers=DATA_HEADERS)
+
+
+def running_of(running: RunningRequests, viewer: Viewer) -> dict[str, object]:
+    """Return the requests in progress that a viewer may see; the users only for the holder of the master key."""
+    users = running.users()
+    if not viewer.sees_all_users:
+        return {"requests": users.get(clean(viewer.name), 0)}
+    return {"requests": sum(users.values()), "users": dict(sorted(users.items(), key=lambda one: (-one[1], one[0])))}
+
+
+def read_query(pairs: Collection[tuple[str, str]]) -> tuple[Filters, int]:
+    """Return the filters and the limit of a query; empty values are left out. Raises ``Refused`` with 400."""
+    values: dict[str, list[str]] = {}
+    if len(pairs) > MAX_PARAMETERS:
+        raise Refused(400, f"The query has more than {MAX_PARAMETERS} parameters.")
+    for name, value in pairs:
+        if name not in PARAMETERS:
+            raise Refused(400, f"{clean(name)} is not a parameter; these are: {', '.join(PARAMETERS)}.")
+        if len(value) > MAX_VALUE:
+            raise Refused(400, f"{name} should have at most {MAX_VALUE} characters.")
+        if value:
+            values.setdefault(name, []).append(value)
+    last = {name: found[-1] for name, found in values.items()}
+    limit = last.get("limit", str(LIMIT))
+    if not (limit.isascii() and limit.isdigit() and len(limit) <= len(str(MOST)) and 1 <= int(limit) <= MOST):
+        raise Refused(400, f"limit should be a number from 1 to {MOST}.")
+    for status in values.get("status", ()):
+        if status not in ("ok", "error") and not (status.isascii() and status.isdigit() and len(status) == len("200")):
+            raise Refused(400, "status should be ok, error or a code such as 429.")
+    named = {name: frozenset(values.get(name, ())) for name in NAMES}
+    text = last.get("q", "").casefold()
+    return Filters(**named, text=text, before=last.get("before", ""), since=last.get("since", "")), int(limit)

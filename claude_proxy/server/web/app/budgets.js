@@ -1,0 +1,101 @@
+// The view "Budgets": each budget with what is spent of it, and the usage of each user.
+
+import { ask, field } from "./dialog.js";
+import { el, fill, say } from "./dom.js";
+import { grade, short, time, tokens, usd, whole } from "./format.js";
+import { bar } from "./pool.js";
+
+const HEADS = ["requests today", "tokens today", "errors today", "requests, 7 days", "tokens, 7 days", "errors, 7 days"];
+const AMOUNTS = "They apply on top of config.yaml; none is no limit. Without amounts, config.yaml applies again.";
+
+export function mount(root, app) {
+  fill(root, [
+    el("div", { class: "view-head" }, el("h2", { text: "Budgets" }), el("p", { class: "soft", id: "budgets-summary" }),
+      el("button", { type: "button", class: "primary", id: "change-budget", text: "Change a budget", hidden: true })),
+    el("p", { class: "outcome", id: "budget-outcome", role: "status" }),
+    el("div", { class: "card scroll" }, el("table", { id: "budgets" })),
+    el("h2", { id: "users-title" }),
+    el("div", { class: "card scroll" }, el("table", { id: "users" })),
+  ]);
+  const outcome = root.querySelector("#budget-outcome");
+
+  root.addEventListener("click", async (event) => {
+    const button = event.target.closest("button");
+    if (!button) return;
+    const result = await change(app, button.dataset.scope ?? "");
+    if (!result) return;
+    outcome.className = "outcome good";
+    outcome.textContent = result.done === "set" ? `The budget of ${result.scope} was changed.` : `For ${result.scope}, config.yaml applies again.`;
+  });
+
+  function update() {
+    const { data, admin } = app;
+    say(root.querySelector("#budgets-summary"), data.budgets.length ? `In USD, by the days of ${data.budgets[0].timezone}` : "");
+    root.querySelector("#change-budget").hidden = !admin;
+    fill(root.querySelector("#budgets"), budgets(data.budgets, data.now, admin));
+    say(root.querySelector("#users-title"), admin ? "Users" : "You");
+    fill(root.querySelector("#users"), users(data.users, app));
+  }
+
+  return { update, unmount() {} };
+}
+
+function change(app, scope) {
+  return ask({
+    title: scope ? `Budget of ${scope}` : "Change a budget",
+    action: "Change",
+    fields: [
+      ...field("scope", "Scope", { value: scope, readonly: Boolean(scope), placeholder: "user:NAME, group:NAME or all", required: true }),
+      ...field("amounts", "Amounts in USD", { placeholder: "day=10 month=150" }, AMOUNTS),
+    ],
+    act: ({ elements }) => {
+      const words = elements.amounts.value.split(/[\s,]+/).filter(Boolean).map((text) => text.split("="));
+      const limits = Object.fromEntries(words.map(([period, amount]) => [period, amount === "none" ? null : amount ?? ""]));
+      return app.post("../budget", { scope: elements.scope.value.trim(), limits });
+    },
+  });
+}
+
+const head = (text, extra = "") => el("th", { scope: "col", class: extra, text });
+const nothing = (columns, text) => [el("tr", {}, el("td", { colspan: columns, class: "soft", text }))];
+
+function budgets(rows, now, admin) {
+  const heads = [head("budget"), head("spent"), head("of"), head("used"), head("resets", "wide"), head("notes", "wide text")];
+  return [
+    el("caption", { text: "Budgets: the amount, what is spent of it, and when it resets" }),
+    el("thead", {}, el("tr", {}, ...heads, admin && el("td", {}))),
+    el("tbody", {}, ...(rows.length ? rows.map((row) => budget(row, now, admin)) : nothing(heads.length + Number(admin), "No budget applies."))),
+  ];
+}
+
+function budget(one, now, admin) {
+  const share = one.spent / one.limit;
+  const name = `${one.scope}, ${one.period}`;
+  const before = one.configured === null ? "changed" : `config.yaml: ${usd.format(one.configured)}`;
+  const notes = [one.soft && "soft", one.override && before].filter(Boolean).join(", ");
+  return el("tr", { key: name }, el("th", { scope: "row", text: name }),
+    el("td", { text: usd.format(one.spent) }), el("td", { text: usd.format(one.limit) }),
+    el("td", { class: "used" }, el("span", { class: grade(share), text: `${one.percent} %` }), bar(name, share, `${one.percent} %`)),
+    el("td", { class: "wide", text: time(one.resets_at, now) }), el("td", { class: "wide text", text: notes }),
+    admin && el("td", {}, el("button", { type: "button", class: "quiet", "data-scope": one.scope, "aria-label": `Change the budget of ${one.scope}`, text: "Change" })));
+}
+
+function users(rows, app) {
+  const cells = (sums, extra = "") => [
+    el("td", { class: extra, text: whole.format(sums.requests) }),
+    el("td", { class: extra, text: short.format(tokens(sums)) }),
+    el("td", { class: `${extra}${sums.errors ? " bad" : ""}`, text: whole.format(sums.errors) }),
+  ];
+  return [
+    el("caption", { text: "Users: requests, tokens and errors, today and in the last 7 days (UTC)" }),
+    el("thead", {}, el("tr", {}, head("user"), ...HEADS.map((text, place) => head(text, [1, 2, 5].includes(place) ? "wide" : "")))),
+    el("tbody", {}, ...(rows.length ? rows.map((row) => {
+      const [requests, ...today] = cells(row.today, "wide");
+      const [week, used, errors] = cells(row.week);
+      requests.attributes.class = "";
+      errors.attributes.class += " wide";
+      return el("tr", { key: row.name },
+        el("th", { scope: "row" }, el("a", { href: app.href("history", { user: row.name }), text: row.name })), requests, ...today, week, used, errors);
+    }) : nothing(7, "nothing yet"))),
+  ];
+}

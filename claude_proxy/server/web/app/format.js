@@ -1,0 +1,56 @@
+// Numbers, amounts and times in the words of the browser's language. Times are Unix seconds.
+
+const number = (options) => new Intl.NumberFormat(undefined, options);
+const date = (options) => new Intl.DateTimeFormat(undefined, options);
+const HALF_DAY = 12 * 3600;
+const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
+
+export const whole = number();
+export const short = number({ notation: "compact", maximumFractionDigits: 1 });
+export const usd = number({ style: "currency", currency: "USD" });
+export const clock = date({ hour: "2-digit", minute: "2-digit" });
+export const dated = date({ weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+export const dayOnly = date({ day: "numeric", month: "short", year: "numeric" });
+
+// A time of day, with its date unless it is near.
+export const time = (at, now) => (Math.abs(at - now) < HALF_DAY ? clock : dated).format(new Date(at * 1000));
+
+export const percent = (fraction) => `${Math.round(100 * fraction)} %`;
+
+const few = number({ minimumFractionDigits: 1, maximumFractionDigits: 1 });
+
+// A duration of a request: "0.8 s", "14 s", "3 min 20 s".
+export function seconds(value) {
+  if (value === null || value === undefined) return "–";
+  if (value < 9.95) return `${few.format(value)} s`;
+  return value < 59.5 ? `${Math.round(value)} s` : span(value);
+}
+
+// A duration in its two largest units: "2 d 4 h", "35 min".
+export function span(value) {
+  let rest = Math.max(0, Math.round(value));
+  if (rest >= 3600) rest = Math.round(rest / 60) * 60;
+  if (rest >= 86400) rest = Math.round(rest / 3600) * 3600;
+  const start = Math.max(0, UNITS.findIndex(([, length]) => rest >= length));
+  return UNITS.slice(start, start + 2).map(([unit, length]) => {
+    const count = Math.floor(rest / length);
+    rest -= count * length;
+    return [count, unit];
+  }).filter(([count], place) => count > 0 || place === 0).map(([count, unit]) => `${count} ${unit}`).join(" ");
+}
+
+// "in 2 h 5 min", "4 min ago".
+export const relative = (at, now) => (at >= now ? `in ${span(at - now)}` : `${span(now - at)} ago`);
+
+export function bytes(count) {
+  if (count < 1000) return `${whole.format(count)} B`;
+  return count < 1e6 ? `${few.format(count / 1e3)} kB` : `${few.format(count / 1e6)} MB`;
+}
+
+export const tokens = (sums) => sums.input + sums.output + sums.cache_read + sums.cache_write;
+
+// "1 request", "3 requests".
+export const count = (amount, word) => `${whole.format(amount)} ${word}${amount === 1 ? "" : "s"}`;
+
+// The grade of a share of a limit, as a class.
+export const grade = (fraction) => (fraction >= 0.95 ? "bad" : fraction >= 0.75 ? "warn" : "good");

@@ -1,0 +1,219 @@
+// The history: what was used in a range of time, as charts and numbers, split by a name and narrowed to names. The address has
+// all of it, so Back and a bookmark show the same.
+
+import { Chart, load } from "./charts.js";
+import { el, fill, say } from "./dom.js";
+import { seconds, short, tokens, usd, whole } from "./format.js";
+import { chartsOf } from "./history_charts.js";
+import { OTHER, periodTable, rate, splitTable } from "./history_tables.js";
+import { daysAgo, daysOf, describe } from "./periods.js";
+
+const REFRESH_MS = 60_000;
+const DEFAULT_RANGE = "7d";
+const RANGES = { "24h": "24 hours", "7d": "7 days", "30d": "30 days", "90d": "90 days", "365d": "a year" };
+const NAMES = ["user", "group", "model", "credential", "project"];
+const PARAMETERS = ["range", "from", "to", "step", "by", ...NAMES];
+// The steps of each range; the history has hours for a week.
+const STEPS = { "24h": ["hour"], "7d": ["hour", "day"], "30d": ["day"], "90d": ["day", "month"], "365d": ["day", "month"] };
+
+export function mount(root, app) {
+  const controls = document.createElement("div");
+  const tiles = document.createElement("dl");
+  const charts = document.createElement("div");
+  const numbers = document.createElement("div");
+  const status = document.createElement("p");
+  controls.className = "controls";
+  tiles.className = "tiles";
+  charts.className = "charts";
+  status.className = "note";
+  status.hidden = true;
+  status.setAttribute("role", "status");
+  root.append(controls, status, tiles, charts, numbers);
+  const drawn = new Map(); // the charts by their title
+  let shown = null; // the data, and the query that it answers
+  let asked = null; // the query of the last request
+  let ended = false;
+  let failure = "";
+
+  function query() {
+    const found = new URLSearchParams();
+    for (const name of PARAMETERS) for (const value of app.state.query.getAll(name)) found.append(name, value);
+    if (!found.has("range") && !found.has("from")) found.set("range", DEFAULT_RANGE);
+    return found;
+  }
+
+  async function refresh() {
+    const wanted = `${query()}`;
+    asked = wanted;
+    root.setAttribute("aria-busy", "true");
+    try {
+      const data = await app.get("history", wanted);
+      if (ended || asked !== wanted) return; // another view, or a newer request
+      if (shown !== data) {
+        shown = data;
+        render();
+      }
+      failure = "";
+    } catch (error) {
+      if (ended || asked !== wanted) return;
+      failure = error.status === 401 ? "" : `The history could not be loaded: ${error.message}`;
+    }
+    root.removeAttribute("aria-busy");
+    status.hidden = !failure;
+    say(status, failure);
+  }
+
+  // --- Controls --------------------------------------------------------------------------------------------------------------
+
+  function renderControls() {
+    const chosen = query();
+    const names = shown?.names ?? {};
+    const range = chosen.get("from") ? "" : chosen.get("range");
+    const by = chosen.get("by") || "none";
+    const steps = STEPS[range] ?? ["day", "month"];
+    const filters = NAMES.flatMap((name) => chosen.getAll(name).map((value) => [name, value]));
+    const from = chosen.get("from") ?? (shown ? daysOf(shown.periods[0], shown.zone)[0] : daysAgo(6));
+    const to = chosen.get("to") ?? (shown ? daysOf(shown.periods.at(-1), shown.zone)[1] : daysAgo(0));
+    const dates = () => {
+      const [first, last] = [...controls.querySelectorAll("input[type=date]")].map((input) => input.value);
+      if (first && last && first <= last) app.go({ range: null, from: first, to: last });
+    };
+    const date = (label, value) => el("label", {}, label, el("input", { type: "date", value, max: daysAgo(-1), onchange: dates }));
+    fill(controls, [
+      el("div", { class: "line" },
+        el("div", { class: "choice", role: "group", "aria-label": "Range" }, ...Object.entries(RANGES).map(([key, text]) => el("button", {
+          type: "button", "aria-pressed": String(key === range), text,
+          onclick: () => app.go({ range: key, from: null, to: null, step: null }),
+        }))),
+        date("from", from), date("to", to)),
+      el("div", { class: "line" },
+        picker("Split by", by, ["none", ...NAMES].map((name) => [name, name === "none" ? "nothing" : name]), (value) => app.go({ by: value === "none" ? null : value, sort: null })),
+        steps.length > 1 && picker("Step", chosen.get("step") ?? shown?.step ?? steps[0], steps.map((step) => [step, `by ${step}`]), (value) => app.go({ step: value })),
+        ...NAMES.filter((name) => names[name]?.length > 0 && (name !== "user" || app.admin)).map((name) => picker(`Only ${name}`, "",
+          [["", "all"], ...names[name].filter((value) => !chosen.getAll(name).includes(value)).map((value) => [value, value])],
+          (value) => value && app.go({ [name]: [...chosen.getAll(name), value] }))),
+        el("button", { type: "button", text: "Download CSV", onclick: download })),
+      filters.length > 0 && el("div", { class: "line chips", role: "group", "aria-label": "Narrowed to" },
+        ...filters.map(([name, value]) => el("button", {
+          type: "button", key: `${name}:${value}`, class: "chip", "aria-label": `Remove ${name} ${value}`,
+          onclick: () => app.go({ [name]: chosen.getAll(name).filter((other) => other !== value) }),
+        }, el("span", { class: "soft", text: `${name}: ` }), el("span", { text: value }), el("span", { "aria-hidden": "true", text: " ✕" }))),
+        filters.length > 1 && el("button", { type: "button", key: "all", class: "link", text: "Remove all", onclick: () => app.go(Object.fromEntries(NAMES.map((name) => [name, null]))) })),
+    ].filter(Boolean));
+  }
+
+  function picker(label, value, options, chosen) {
+    return el("label", {}, label, el("select", { value, onchange: (event) => chosen(event.target.value) },
+      ...options.map(([key, text]) => el("option", { value: key, text, selected: key === value }))));
+  }
+
+  async function download() {
+    try {
+      const response = await app.fetch("history.csv", `${query()}`);
+      const link = document.createElement("a");
+      link.href = URL.createObjectURL(await response.blob());
+      link.download = `claude-proxy-${shown ? `${shown.periods[0]}-${shown.periods.at(-1)}` : "history"}.csv`;
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+    } catch (error) {
+      status.hidden = false;
+      say(status, `The CSV could not be loaded: ${error.message}`);
+    }
+  }
+
+  // --- Numbers ---------------------------------------------------------------------------------------------------------------
+
+  function renderTiles() {
+    const { total } = shown;
+    const tile = (title, text, more = "", grade = "") => el("div", {}, el("dt", { text: title }), el("dd", { class: grade, text }), more && el("dd", { class: "more", text: more }));
+    const share = total.requests ? total.errors / total.requests : 0;
+    fill(tiles, [
+      tile("requests", whole.format(total.requests)),
+      tile("cost", total.unpriced && !total.usd ? "not known" : usd.format(total.usd), total.unpriced ? `and ${whole.format(total.unpriced)} without a known price` : ""),
+      tile("tokens", short.format(tokens(total)), `${short.format(total.input)} fresh, ${short.format(total.cache_read)} cached, ${short.format(total.cache_write)} written, ${short.format(total.output)} output`),
+      tile("cache hit rate", rate(total.cache_hit_rate)),
+      tile("first byte", seconds(total.first_byte_p50), `95 % within ${seconds(total.first_byte_p95)}`),
+      tile("errors", whole.format(total.errors), total.requests ? `${(100 * share).toFixed(1)} % of the requests` : "", share >= 0.05 ? "bad" : ""),
+      tile("failovers", whole.format(total.failovers)),
+    ]);
+  }
+
+  function narrow(name) {
+    const { by } = shown;
+    if (by === "none" || name === OTHER) return;
+    app.go({ [by]: [...new Set([...app.state.query.getAll(by), name])], by: by === "model" ? "user" : "model", sort: null });
+  }
+
+  function renderNumbers(periods) {
+    const open = Boolean(numbers.querySelector("details")?.open);
+    const summary = el("summary", { text: `Numbers by ${shown.step}` });
+    fill(numbers, [
+      shown.by !== "none" && splitTable(shown, app.state.query.get("sort"), (sort) => app.go({ sort }, "history", { replace: true })),
+      el("details", { key: "periods", ontoggle: () => renderNumbers(periods) }, summary, open && periodTable(shown, periods)),
+      el("p", { class: "hint", key: "zone", text: `${{ hour: "Hours", day: "Days", month: "Months" }[shown.step]} of the time zone ${shown.zone}.${shown.since ? ` The history begins on ${shown.since}.` : ""}` }),
+    ].filter(Boolean));
+  }
+
+  // --- Charts ----------------------------------------------------------------------------------------------------------------
+
+  function renderCharts(periods) {
+    const wanted = chartsOf(shown).map((chart) => ({ ...chart, periods }));
+    const titles = new Set(wanted.map((chart) => chart.title));
+    for (const [title, chart] of drawn) {
+      if (titles.has(title)) continue;
+      chart.remove();
+      drawn.delete(title);
+    }
+    wanted.forEach((chart, place) => {
+      if (!drawn.has(chart.title)) drawn.set(chart.title, new Chart(select));
+      const { figure } = drawn.get(chart.title);
+      if (charts.children[place] !== figure) charts.insertBefore(figure, charts.children[place] ?? null);
+      drawn.get(chart.title).update(chart);
+    });
+  }
+
+  function select(first, last) {
+    const [from] = daysOf(shown.periods[first], shown.zone);
+    const [, to] = daysOf(shown.periods[last], shown.zone);
+    app.go({ range: null, step: null, from, to });
+  }
+
+  function render() {
+    const periods = describe(shown.periods, shown.step, shown.zone);
+    renderControls();
+    renderTiles();
+    renderCharts(periods);
+    renderNumbers(periods);
+  }
+
+  const redraw = () => drawn.forEach((chart) => chart.draw(true));
+  const click = (event) => {
+    const button = event.target.closest("[data-narrow]");
+    if (button) narrow(button.dataset.narrow);
+  };
+  root.addEventListener("click", click);
+  window.addEventListener("themechange", redraw);
+  renderControls();
+  load().then(redraw, (error) => {
+    status.hidden = false;
+    say(status, `There are no charts: ${error.message}.`);
+  });
+  const stop = app.every(REFRESH_MS, refresh);
+  let address = null;
+  return {
+    // New data of the pool changes nothing here; another address does.
+    update() {
+      if (address === `${app.state.query}`) return;
+      address = `${app.state.query}`;
+      renderControls();
+      if (shown && asked === `${query()}`) renderNumbers(describe(shown.periods, shown.step, shown.zone)); // only the order is new
+      else refresh();
+    },
+    unmount() {
+      ended = true;
+      stop();
+      window.removeEventListener("themechange", redraw);
+      drawn.forEach((chart) => chart.remove());
+    },
+  };
+}

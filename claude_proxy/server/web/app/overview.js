@@ -1,0 +1,141 @@
+// The view "Overview": whether all is well, what to do, what runs now, what it costs, and the worst of the pool.
+
+import { el, fill, svg } from "./dom.js";
+import { count, dated, grade, percent, relative, short, time, tokens, usd, whole } from "./format.js";
+import { bar, fullest, roomOf, stateInWords, worstFirst } from "./pool.js";
+
+const BRIEF = 8;
+const EVENTS = 8;
+const SIGNS = {
+  good: "M5 12.5l4.5 4.5L19 7.5",
+  warning: "M12 6v8M12 17.5v.5",
+  critical: "M7 7l10 10M17 7L7 17",
+};
+const PERIODS = [["today", "day", "Spent today"], ["week", "week", "This week"], ["month", "month", "This month"]];
+
+export function mount(root, app) {
+  return { update: () => fill(root, view(app)), unmount() {} };
+}
+
+function view(app) {
+  const { data } = app;
+  return [
+    verdict(data),
+    el("dl", { class: "tiles", id: "summary" }, ...tiles(app)),
+    el("div", { class: "columns" },
+      el("section", { "aria-labelledby": "alerts-title" }, ...alerts(data)),
+      el("section", { "aria-labelledby": "worst-title" }, ...worst(app)),
+      el("section", { "aria-labelledby": "models-title" }, ...models(app)),
+      el("section", { "aria-labelledby": "failovers-title" }, ...failovers(data))),
+  ];
+}
+
+function verdict(data) {
+  const { level, sentence, empty_in_words: words } = data.overview ?? { level: "good", sentence: "" };
+  const { usable, credentials } = data.pool;
+  const said = sentence || `${usable} of ${count(credentials, "credential")} ${credentials === 1 ? "is" : "are"} usable.`;
+  const grade = sentence ? level : usable === credentials ? "good" : usable ? "warning" : "critical";
+  const colour = { good: "--good-bar", warning: "--warn-bar", critical: "--bad-bar" }[grade];
+  return el("div", { class: `verdict card ${grade}` },
+    svg("svg", { class: "sign", viewBox: "0 0 24 24", "aria-hidden": "true" },
+      svg("circle", { cx: 12, cy: 12, r: 12, style: { fill: `var(${colour})` } }),
+      svg("path", { d: SIGNS[grade] ?? SIGNS.warning, fill: "none", stroke: "#fff", "stroke-width": 2.5, "stroke-linecap": "round", "stroke-linejoin": "round" })),
+    el("p", { class: "sentence", id: "verdict", text: said }),
+    words && el("p", { class: "soft", text: `${words[0].toUpperCase()}${words.slice(1)}.`.replace("..", ".") }));
+}
+
+// A number with its title, and below it a bar or a sentence.
+function tile(title, value, kind = "", below = "") {
+  return el("div", { class: "card" }, el("dt", { text: title }), el("dd", { class: kind, text: value }),
+    below && el("dd", {}, ...(typeof below === "string" ? [below] : below)));
+}
+
+function tiles({ data, admin }) {
+  const { pool, running, overview } = data;
+  const { known, room } = roomOf(data);
+  const today = sum(data.models, "today", "requests");
+  const failed = sum(data.models, "today", "errors");
+  const users = Object.keys(running?.users ?? {}).length;
+  return [
+    running && tile(admin ? "Requests now" : "Your requests now", whole.format(running.requests), "", users ? `of ${count(users, "user")}` : ""),
+    tile("Room left in the pool", room === null ? "–" : known ? percent(room) : "not known yet", room === null || !known ? "" : room < 0.2 ? "bad" : room < 0.5 ? "warn" : "good",
+      `${pool.usable} of ${pool.credentials} usable`),
+    tile(admin ? "Requests today" : "Your requests today", whole.format(today), "", failed ? [el("span", { class: "bad", text: count(failed, "error") })] : "no errors"),
+    ...(overview?.money ? PERIODS.map(([name, period, title]) => money(title, overview.money[name], budgetOf(data, period, admin), data.now)) : []),
+  ];
+}
+
+const sum = (rows, period, what) => rows.reduce((total, row) => total + row[period][what], 0);
+
+// The budget that limits what is shown: of everyone for the master key, else the fullest of one's own.
+function budgetOf(data, period, admin) {
+  const found = data.budgets.filter((one) => one.period === period && (!admin || one.scope === "all"));
+  return found.sort((a, b) => b.percent - a.percent)[0];
+}
+
+function money(title, amount, budget, now) {
+  if (!budget) return tile(title, usd.format(amount));
+  const share = budget.spent / budget.limit;
+  return tile(title, usd.format(amount), share >= 0.75 ? grade(share) : "", [
+    bar(`Budget of ${budget.scope}, ${budget.period}`, share, `${budget.percent} % of ${usd.format(budget.limit)}`),
+    `${budget.percent} % of ${usd.format(budget.limit)}, resets ${time(budget.resets_at, now)}`,
+  ]);
+}
+
+function alerts({ alerts: firing, now }) {
+  const rows = (firing ?? []).map((one) => el("li", { key: one.key, class: one.severity },
+    el("p", { class: "head-line" },
+      el("strong", {}, el("span", { class: one.severity === "critical" ? "bad" : one.severity === "warning" ? "warn" : "soft", text: `${one.severity}: ` }), one.text),
+      el("time", { class: "soft", datetime: new Date(one.since * 1000).toISOString(), title: dated.format(new Date(one.since * 1000)), text: `since ${time(one.since, now)}` })),
+    one.action && el("p", { class: "small", text: one.action })));
+  return [
+    el("h2", { id: "alerts-title", text: rows.length ? `What to do (${rows.length})` : "What to do" }),
+    rows.length ? el("ul", { class: "alerts card" }, ...rows) : el("p", { class: "card note-none soft", text: "Nothing: no alert is firing." }),
+  ];
+}
+
+function worst(app) {
+  const { credentials, now } = app.data;
+  const rows = worstFirst(credentials).slice(0, BRIEF).map((one) => {
+    const window = fullest(one);
+    const { words, kind } = stateInWords(one, now);
+    return el("li", { key: one.label }, el("div", { class: "row" },
+      el("strong", { text: one.label }),
+      window ? bar(`${one.label}, ${window.title}`, window.utilization, percent(window.utilization)) : el("span", { class: "soft", text: "no window yet" }),
+      el("span", { class: `value ${window ? grade(window.utilization) : ""}`, text: window ? percent(window.utilization) : "" }),
+      el("span", { class: "soft" }, el("span", { class: kind, text: words }),
+        window ? `; ${window.title} resets ${relative(window.reset, now)} (${time(window.reset, now)})` : "")));
+  });
+  return [
+    el("div", { class: "head-line" }, el("h2", { id: "worst-title", text: "Credentials, worst first" }),
+      el("a", { href: app.href("credentials"), text: `All ${credentials.length} credentials` })),
+    el("ul", { class: "brief card" }, ...(rows.length ? rows : [el("li", { class: "none soft", text: "The pool has no credentials." })])),
+  ];
+}
+
+function models(app) {
+  const rows = app.data.models;
+  const head = (text, extra = "") => el("th", { scope: "col", class: extra, text });
+  return [
+    el("div", { class: "head-line" }, el("h2", { id: "models-title", text: app.admin ? "Models" : "Models that you used" }),
+      el("a", { href: app.href("history", { by: "model" }), text: "History by model" })),
+    el("div", { class: "card scroll" }, el("table", { id: "models" },
+      el("caption", { text: "Models: requests, tokens and errors today, and requests in the last 7 days (UTC)" }),
+      el("thead", {}, el("tr", {}, head("model"), head("today"), head("tokens"), head("errors"), head("7 days"))),
+      el("tbody", {}, ...(rows.length ? rows.slice(0, EVENTS).map((row) => el("tr", { key: row.name },
+        el("th", { scope: "row", text: row.name }), el("td", { text: whole.format(row.today.requests) }), el("td", { text: short.format(tokens(row.today)) }),
+        el("td", { class: row.today.errors ? "bad" : "", text: whole.format(row.today.errors) }), el("td", { text: whole.format(row.week.requests) })))
+        : [el("tr", {}, el("td", { colspan: 5, class: "soft", text: "nothing yet" }))])))),
+  ];
+}
+
+function failovers({ failovers: found, now }) {
+  const rows = found.slice(0, EVENTS).map((one) => el("li", { class: "event" },
+    el("time", { datetime: new Date(one.at * 1000).toISOString(), text: time(one.at, now) }),
+    el("span", { text: one.text }),
+    el("span", { class: "soft", text: [one.user, one.model].filter(Boolean).join(", ") })));
+  return [
+    el("h2", { id: "failovers-title", text: "Last failovers" }),
+    el("ol", { class: "brief card", id: "failovers" }, ...(rows.length ? rows : [el("li", { class: "none soft", text: "none" })])),
+  ];
+}

@@ -1,0 +1,76 @@
+// What several views say about the pool's credentials: their order, their state in words, their windows.
+
+import { el } from "./dom.js";
+import { grade, relative, time } from "./format.js";
+
+const RANKS = ["rejected", "expired", "rate-limited", "partly rate-limited", "usable", "paused"];
+const NEVER = 1e15;
+
+// The credentials that need an operator, or are full soonest, first; paused ones last.
+export function worstFirst(credentials) {
+  const soonest = (one) => Math.min(NEVER, ...one.windows.map((window) => window.full_at ?? NEVER));
+  const fullness = (one) => fullest(one)?.utilization ?? 0;
+  return [...credentials].sort((a, b) => RANKS.indexOf(a.state.name) - RANKS.indexOf(b.state.name)
+    || soonest(a) - soonest(b) || fullness(b) - fullness(a) || a.label.localeCompare(b.label));
+}
+
+export const fullest = (one) => one.windows.reduce((found, window) => (!found || window.utilization > found.utilization ? window : found), null);
+
+// The room left in the pool, and whether it is known: without any window, only a cooldown is.
+export function roomOf({ pool, credentials }) {
+  const room = pool.headroom;
+  return { room, known: !(room > 0 && credentials.every((one) => one.windows.length === 0)) };
+}
+
+// The state of a credential in one line, and its grade as a class.
+export function stateInWords({ state }, now) {
+  const whole = state.cooldowns.find((cooldown) => !cooldown.scope);
+  if (state.name === "paused") return { words: "paused", kind: "soft" };
+  if (state.name === "expired") return { words: "its login has expired", kind: "bad" };
+  if (whole) return { words: `${state.name} until ${time(whole.until, now)}`, kind: "bad" };
+  if (state.cooldowns.length === 0) return { words: "usable", kind: "good" };
+  return { words: `rate-limited for ${state.cooldowns.map((cooldown) => cooldown.scope).join(", ")}`, kind: "warn" };
+}
+
+// Each reason why a credential is not used, with its scope, its end and, if known, since when.
+export function reasons({ state }, now) {
+  const closed = { paused: "paused", expired: "its login has expired: start Claude Code in that home" }[state.name];
+  const lines = state.cooldowns.map((cooldown) => {
+    const what = cooldown.scope ? `rate-limited for ${cooldown.scope}` : closed ? "rate-limited" : state.name;
+    const since = cooldown.since ? ` since ${time(cooldown.since, now)},` : "";
+    return { what, words: `${since} until ${time(cooldown.until, now)}: ${cooldown.reason}`, kind: cooldown.scope ? "warn" : "bad" };
+  });
+  if (closed) lines.unshift({ what: closed, words: "", kind: state.name === "paused" ? "soft" : "bad" });
+  else if (!state.cooldowns.some((cooldown) => !cooldown.scope)) lines.unshift({ what: "usable", words: "", kind: "good" });
+  return lines;
+}
+
+// How a window goes on, and when it resets.
+export function forecast(window, now) {
+  if (window.utilization >= 1) return "full";
+  return window.full_at === null ? "on track" : `full at about ${time(window.full_at, now)}`;
+}
+
+export const resets = (window, now) => `resets ${time(window.reset, now)} (${relative(window.reset, now)})`;
+
+// A meter of a share; `extra` are elements on it.
+export function bar(label, share, words, ...extra) {
+  const used = Math.min(100, Math.round(100 * share));
+  return el("div", { class: "track", role: "meter", "aria-label": label, "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": used, "aria-valuetext": words },
+    el("div", { class: `fill ${grade(share)}-bar`, style: { width: `${Math.min(100, 100 * share)}%` } }), ...extra);
+}
+
+// How far a window is ahead of the even pace, at which it would be full just at its reset; "" if its start is not known.
+export function pace(window, now) {
+  const even = evenShare(window, now);
+  if (even === null) return "";
+  const ahead = Math.round(100 * (window.utilization - even));
+  if (ahead === 0) return "at the even pace";
+  return `${Math.abs(ahead)} points ${ahead > 0 ? "above" : "below"} the even pace`;
+}
+
+export function evenShare(window, now) {
+  if (window.opened === null || window.opened === undefined || window.reset <= window.opened) return null;
+  return Math.min(1, Math.max(0, (now - window.opened) / (window.reset - window.opened)));
+}
+

@@ -1,0 +1,76 @@
+"""Draw the page /pool with ninety days of a made-up team: each view, wide and narrow, light and dark."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import upstream as up
+from playwright.sync_api import Browser, Page, expect
+from png import reduce_colours
+from processes import MASTER_KEY, ROOT, Proxy
+
+PICTURES = ROOT / "docs/screenshots"
+WIDE, NARROW = (1280, 1500), (390, 1500)
+
+
+def nothing(page: Page) -> None:
+    """Leave the view as it is."""
+
+
+def open_a_failed_one(page: Page) -> None:
+    """Open the first request that needed several attempts."""
+    row = page.locator("table.requests tbody tr", has_text="2 attempts").first
+    row.get_by_role("button").first.click()
+    expect(page.locator("#open-request")).to_be_visible()
+
+
+# Each picture: its view, the size of the screen, the colour scheme, and what is done before.
+SHOTS: dict[str, tuple[str, tuple[int, int], str, Callable[[Page], None]]] = {
+    "pool": ("#/", WIDE, "light", nothing),
+    "pool-phone": ("#/", NARROW, "dark", nothing),
+    "credentials": ("#/credentials", WIDE, "dark", nothing),
+    "credentials-phone": ("#/credentials", NARROW, "light", nothing),
+    "history": ("#/history?range=90d&by=model", WIDE, "light", nothing),
+    "history-dark": ("#/history?range=7d", WIDE, "dark", nothing),
+    "history-phone": ("#/history?range=30d", NARROW, "light", nothing),
+    "requests": ("#/requests", WIDE, "light", open_a_failed_one),
+    "requests-phone": ("#/requests", NARROW, "dark", nothing),
+    "budgets": ("#/budgets", WIDE, "dark", nothing),
+}
+
+
+def draw(browser: Browser, upstream: up.Upstream, folder: Path) -> None:
+    """Keep a picture of each view, and the words in it."""
+    home = folder / "page"
+    options = ["--upstream", upstream.other_url]
+    subprocess.run([sys.executable, "-m", "benchmarks.made_up_home", str(home), *options], cwd=ROOT, check=True)
+    running = Proxy(home, None, ANTHROPIC_API_BASE=upstream.url)
+    try:
+        running.wait_ready()
+        for name, shot in SHOTS.items():
+            keep(browser, running, name, *shot)
+    finally:
+        running.stop()
+
+
+def keep(
+    browser: Browser, running: Proxy, name: str, view: str, size: tuple[int, int], scheme: str, before: Callable[[Page], None]
+) -> None:
+    """Keep the picture of a view; what is below the screen is cut off."""
+    context = browser.new_context(
+        viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, locale="en-GB", timezone_id="UTC"
+    )
+    context.add_init_script(f"sessionStorage.setItem('claude-proxy-token', '{MASTER_KEY}')")
+    page = context.new_page()
+    page.goto(f"{running.url}/pool{view}")
+    expect(page.locator("#view > section")).to_be_visible()
+    expect(page.locator("[aria-busy]")).to_have_count(0)
+    if "history" in view:
+        expect(page.locator("canvas").first).to_be_visible()
+    before(page)
+    height = page.evaluate("document.documentElement.scrollHeight")
+    page.screenshot(path=PICTURES / f"{name}.png", clip={"x": 0, "y": 0, "width": size[0], "height": min(size[1], height)})
+    reduce_colours(PICTURES / f"{name}.png")
+    (PICTURES / f"{name}.txt").write_text(page.locator("body").inner_text() + "\n", encoding="utf-8")
+    context.close()

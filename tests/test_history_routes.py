@@ -1,0 +1,106 @@
+"""server/history_routes.py: who sees what of the history, and in which form."""
+
+import csv
+import io
+from dataclasses import replace
+
+import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+from test_history_queries import NOW, RECORD, Clock
+
+from claude_proxy.config.pool_groups import NO_GROUPS, PoolGroups
+from claude_proxy.config.settings import Settings
+from claude_proxy.credentials.credential import NO_TERMS, Terms
+from claude_proxy.credentials.pool import Pool
+from claude_proxy.history.service import History
+from claude_proxy.server.history_routes import HistoryRoutes
+from claude_proxy.server.viewers import Viewers
+
+TOKEN, MASTER = "sk-made-up-token", "sk-made-up-master"
+ENVIRONMENT = {
+    "PROXY_STATIC_TOKEN": TOKEN, "LITELLM_MASTER_KEY": MASTER, "CLAUDE_OAUTH_TOKENS": "first=sk-ant-oat01-made-up-first",
+}  # fmt: skip
+BOTH = (RECORD, replace(RECORD, user="static"))
+
+
+def client(path=None, *, refreshed=None, groups=NO_GROUPS, terms=NO_TERMS, records=BOTH):
+    settings = Settings.parse(ENVIRONMENT)
+    history = History(path, clock=Clock())
+    for record in records:
+        history.record(record)
+
+    async def fresh():
+        if refreshed is not None:
+            refreshed.append(1)
+
+    pool = Pool(
+        [replace(one, terms=terms) for one in settings.credentials], affinity=settings.affinity, quarantine=1, clock=Clock()
+    )
+    routes = HistoryRoutes(history, Viewers(settings, pool, lambda: groups), fresh=fresh, clock=lambda: NOW)
+    return TestClient(Starlette(routes=routes.routes()))
+
+
+def get(asked, path, token=MASTER, **parameters):
+    return asked.get(path, params=parameters, headers={"x-litellm-api-key": token} if token else {})
+
+
+@pytest.mark.parametrize("path", ["/pool/history", "/pool/history.csv"])
+@pytest.mark.parametrize(("token", "status"), [(None, 401), ("wrong", 401), (TOKEN, 200), (MASTER, 200)])
+def test_each_route_identifies_its_caller_by_itself(path, token, status):
+    """A route responds by the token even when nothing stands before it, and asks other processes only for who may see it."""
+    refreshed = []
+    response = get(client(refreshed=refreshed), path, token)
+    assert (response.status_code, len(refreshed)) == (status, status == 200)
+    assert status != 200 or response.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"range": "soon"}, "range: is a number of hours or days"), ({"step": "minute"}, "step: is one of hour, day, month"),
+        ({"by": "colour"}, "by: is one of none, user"), ({"wanted": "1"}, "unknown parameter 'wanted'"),
+        ({"from": "2026-13-01"}, "from: is a day such as"), ({"from": "2026-11-18", "to": "2026-11-01"}, "from before to"),
+        ({"range": "90d", "step": "hour"}, "hours are kept for 8 days"), ({"range": "9999d"}, "at most ten years"),
+        ({"from": "2026-11-01", "range": "7d"}, "besides from and to"), ({"by": ["user"] * 2}, "more than once"),
+    ],
+)  # fmt: skip
+def test_wrong_parameters_are_named(parameters, words):
+    """A parameter that cannot be read is refused in words."""
+    response = get(client(), "/pool/history", **parameters)
+    assert response.status_code == 400
+    assert words in response.json()["error"]["message"]
+
+
+def test_a_user_sees_their_own_usage():
+    """A caller without the master key finds neither the numbers nor the names of others, in any form."""
+    groups = PoolGroups.of({"claude_proxy": {"users": {"anna": {"groups": ["theirs"]}}}})
+    asked = client(groups=groups, terms=Terms(groups=frozenset({"theirs"})))
+    for by in ("user", "credential", "model"):
+        own = get(asked, "/pool/history", TOKEN, by=by).json()
+        assert own["total"]["requests"] == 1
+        assert "anna" not in str(own)
+        assert "first" not in str(own).replace("first_byte", "")
+        assert "anna" not in get(asked, "/pool/history.csv", TOKEN, by=by).text
+    assert get(asked, "/pool/history", TOKEN, user="anna").json()["total"]["requests"] == 0
+    assert get(asked, "/pool/history", by="user").json()["total"]["requests"] == 2
+
+
+def test_what_is_shown_as_a_table():
+    """The CSV has a line for each period and name of the view, and text that looks like a formula is quoted."""
+    asked = client(records=[RECORD, replace(RECORD, project="=cmd|' /C calc'!A0")])
+    found = [*csv.DictReader(io.StringIO(get(asked, "/pool/history.csv", by="project").text))]
+    assert [(line["period"], line["project"], line["usd"]) for line in found] == [
+        ("2026-11-18T14", "'=cmd|' /C calc'!A0", "1.5"),
+        ("2026-11-18T14", "website", "1.5"),
+    ]
+    (line,) = csv.DictReader(io.StringIO(get(asked, "/pool/history.csv", range="30d").text))
+    assert (line["period"], line["requests"], "project" in line) == ("2026-11-18", "2", False)
+
+
+def test_a_history_that_cannot_be_read(tmp_path):
+    """Without its database the route says so; recording goes on."""
+    (tmp_path / "file").write_text("")
+    response = get(client(tmp_path / "file" / "history.sqlite"), "/pool/history")
+    assert response.status_code == 503
+    assert "history is not available" in response.json()["error"]["message"]
