@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from claude_proxy.anthropic.usage import Usage
+from claude_proxy.history.book import is_error
 from claude_proxy.usage.record import FAILED_OVER_TO, AttemptRecord, Record
 
 USERS = (
@@ -60,7 +61,7 @@ ERRORS = (
     (429, "rate_limit_error", 25),
     (499, "", 15),
     (500, "api_error", 6),
-    (502, "interrupted", 4),
+    (200, "interrupted", 4),
 )
 LIMIT, OVERLOADED = "five_hour limit (HTTP 429)", "overloaded (HTTP 529)"
 # Chooses the model of long conversations.
@@ -169,7 +170,7 @@ def _record(dice: random.Random, at: float, member: Member, *, is_bad: bool) -> 
     attempts.append(AttemptRecord(credential or target(served), why, round(seconds - sum(one.seconds for one in attempts), 2)))
     return Record(
         at, member.name, name, target(served), credential, status, wait, seconds, usage, failovers, error=error,
-        cost=None if failed else cost(model, usage), model=served, groups=member.groups,
+        cost=cost(model, usage), model=served, groups=member.groups,
         rule=RULE if name == "kimi" else "", project=dice.choices(member.projects, (5, 2, 1))[0], lane=model.lane,
         attempts=tuple(attempts), request_id=f"req_{dice.getrandbits(64):016x}", size=usage.output * 6 + 900,
     )  # fmt: skip
@@ -210,4 +211,4 @@ def target(name: str) -> str:
 
 def totals(found: Sequence[Record]) -> tuple[int, int, int]:
     """Return the requests, the errors and the micro-USD of records."""
-    return len(found), sum(record.status >= 400 for record in found), sum(record.cost or 0 for record in found)
+    return len(found), sum(is_error(record) for record in found), sum(record.cost or 0 for record in found)

@@ -107,6 +107,7 @@ def known(pool):
                 for scope, cooldown in state.cooldowns.items()
             },
             {place: (window.utilization, window.reset, window.seen) for place, window in state.windows.items()},
+            dict(state.courses),
             (state.back_at, state.scoped, state.load, state.family_load),
         )
         for label, state in pool._states.items()

@@ -198,12 +198,16 @@ GARBAGE_VALUES = [
     '{"reason": "x", "rejected": 2, "until": 1.8e9, "windows": [], "explanation": 1}',
     '{"until": 0}', '{"until": -1}', '{"until": 1e99, "reason": "x", "rejected": 0, "windows": []}',
     '{"reason": null}', '{"utilization": "much", "reset": {}}', '{"utilization": NaN, "reset": 1}',
+    '{"reset": 1.8e9, "samples": []}', '{"reset": 1.8e9, "samples": [[1.8e9, NaN]]}',
+    '{"reset": 1, "samples": [[2, 1], [1, 1]]}', '{"reset": [], "samples": [[1, 1, 1]]}',
+    '{"reset": 1.8e9, "samples": {"a": 1}}', '{"reset": 1.8e9, "samples": [[1e99, 1]]}',
     '{"utilization": Infinity, "reset": Infinity}', '{"utilization": 1e400, "reset": -1e400}', "\udcff", "\x00",
 ]  # fmt: skip
 GARBAGE_KEYS = [
     "", ":", "cursor", "cursor:1", "salt:x", "session", "session:", "session:s", "session:s:t", "credential", "credential:x",
     "credential:{key}", "credential:{key}:limit", "credential:{key}:limit:", "credential:{key}:limit:opus:x",
-    "credential:{key}:window", "credential:{key}:window::5h", "credential:{key}:window:opus:7d_opus",
+    "credential:{key}:course::5h", "credential:{key}:window", "credential:{key}:window::5h",
+    "credential:{key}:window:opus:7d_opus",
     "credential:x:limit:", "credential:{key}:limit:a/b/c/d", "credential:{key}:limit:/count_tokens", "lifted:{key}", "lifted:x",
     "probed", "tomorrow:x", "\udcff",
 ]  # fmt: skip
@@ -280,6 +284,16 @@ def facts():
         st.sampled_from([":5h", ":7d", "opus:7d_opus"]),
         st.integers(0, 40).map(lambda quarters: START - 10 + quarters / 4),
     )
+    of_course = st.builds(
+        lambda key, place, last: Row(
+            f"credential:{key}:course:{place}",
+            last,
+            json.dumps({"reset": START, "samples": [[last - 1, 0.1], [last, last % 1]]}),
+        ),
+        st.sampled_from(keys),
+        st.sampled_from([":5h", "opus:7d_opus"]),
+        st.integers(0, 40).map(lambda quarters: START - 10 + quarters / 4),
+    )
     of_session = st.builds(
         lambda session, used, age: Row(
             f"session:{session}", used, json.dumps({"credential": keys[int(used + age) % 2], "bound": used - age})
@@ -288,7 +302,7 @@ def facts():
         st.integers(0, 40).map(lambda minutes: START - 7 * HOUR + 600 * minutes),
         st.integers(0, 3).map(lambda steps: 601.0 * steps),
     )
-    return st.lists(of_cooldown | of_window | of_session, max_size=30)
+    return st.lists(of_cooldown | of_window | of_course | of_session, max_size=30)
 
 
 @settings(max_examples=200)

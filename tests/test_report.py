@@ -1,11 +1,13 @@
 """usage/report.py: what is said of the pool and the book, and to whom."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from claude_proxy.anthropic.usage import Usage
+from claude_proxy.credentials.course import Course, Sample
 from claude_proxy.credentials.credential import Credential, Kind, Terms
 from claude_proxy.credentials.rate_limits import Cooldown, Snapshot, Window
 from claude_proxy.credentials.scope import EVERYTHING, Scope
@@ -15,6 +17,7 @@ from claude_proxy.usage.record import Record
 from claude_proxy.usage.report import (
     StoreStatus,
     Viewer,
+    credential,
     full_at,
     headroom,
     headroom_of_pool,
@@ -162,6 +165,23 @@ def test_a_window_is_shown_once():
         }
     )
     assert [(name, window.utilization) for name, window in windows(one).items()] == [("5h", 0.2), ("7d", 0.1), ("7d_opus", 0.6)]
+
+
+def test_a_window_has_its_course():
+    """A window is shown with when it opened, if that is known, and its course since then, which ends with the last report."""
+    opened = NOW + DAY - 7 * DAY
+    current, last = Window(0.4, NOW + DAY, NOW), Window(0.6, NOW + DAY, NOW - 5)
+    course = Course(NOW + DAY, (Sample(opened, 0.0), Sample(NOW - 90, 0.3)))
+    one = replace(
+        snapshot(windows={("", "7d"): current, ("sonnet", "7d_opus"): last, ("", "overage"): current}),
+        courses={("", "7d"): course, ("sonnet", "7d_opus"): course._replace(reset=NOW - DAY)},
+    )
+    shown = {window["name"]: (window["opened"], window["course"]) for window in credential(one, NOW)["windows"]}
+    assert shown == {
+        "7d": (opened, [[opened, 0.0], [NOW - 90, 0.3], [NOW, 0.4]]),
+        "7d_opus": (opened, [[NOW - 5, 0.6]]),
+        "overage": (None, [[NOW, 0.4]]),
+    }
 
 
 def test_the_report_sums_by_credential_user_and_model(ledger):

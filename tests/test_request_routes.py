@@ -33,13 +33,13 @@ class Served:
         for place, user in enumerate(("static", "anna", "static")):
             self.recent.record(replace(RECORD, user=user, at=NOW - 50 + place))
 
-        async def fresh():
+        async def ready():
             self.refreshed += 1
 
         def viewer(caller):
             return viewer_of(caller)._replace(hidden=frozenset(hidden))
 
-        routes = RequestRoutes(self.settings, self.recent, self.running, fresh=fresh, viewer=viewer)
+        routes = RequestRoutes(self.settings, self.recent, self.running, ready=ready, viewer=viewer)
         self.client = TestClient(Starlette(routes=routes.routes()))
 
     def get(self, query="", token=MASTER):
@@ -67,6 +67,22 @@ def test_who_sees_whose_requests():
     assert "anna-max" not in json.dumps(mine)
     for query in ("?user=anna", "?q=anna", "?credential=anna-max"):
         assert served.get(query, TOKEN).json()["requests"] == []
+
+
+def test_a_page_that_polls_gets_nothing_twice():
+    """A response has a tag, by which it is not sent again until it has changed: by a request, or by one in progress."""
+    served = Served()
+    tag = served.get().headers["etag"]
+
+    def again(query="", token=MASTER):
+        return served.client.get(f"/pool/requests{query}", headers={"x-litellm-api-key": token, "if-none-match": tag})
+
+    assert (again().status_code, again().content, again().headers["etag"]) == (304, b"", tag)
+    assert [again("?limit=2").status_code, again(token=TOKEN).status_code] == [200, 200]
+    with served.running.counted("anna"):
+        assert again().status_code == 200
+    served.recent.record(RECORD)
+    assert again().status_code == 200
 
 
 def test_a_query_narrows_and_pages():

@@ -35,6 +35,15 @@ SIGN_IN = {
     "budget-spent": "Your daily budget ($1.00) is spent; it resets on",
     "signed-out": "Please run /login",
 }
+# The views of the page /pool, some of them twice: wide and narrow, light and dark.
+VIEWS = {
+    "pool": ("What to do", "Credentials, worst first", "Last failovers"),
+    "credentials": ("5-hour window", "resets", "the even pace"),
+    "history": ("Requests", "Cost", "Tokens", "Cache hit rate", "First byte, p95", "Errors", "Failovers", "Download CSV"),
+    "requests": ("Search", "Attempts", "request-id", "first byte"),
+    "budgets": ("Budgets",),
+}
+PAGE = VIEWS | {"history-dark": ("First byte", "Errors and failovers")} | {f"{name}-phone": VIEWS[name][:1] for name in VIEWS}
 # Here Claude Code has words of its own.
 UNKNOWN = "There's an issue with the selected model (gml)."
 
@@ -69,13 +78,15 @@ def test_an_unknown_model():
     assert "Run /model to pick a different model." in words("unknown-model")
 
 
-def test_the_page():
-    """The picture of the page has its headings, and a credential in each state."""
-    page = (ROOT / "claude_proxy/server/web/pool.html").read_text(encoding="utf-8")
-    headings = re.findall(r"<h[123][^>]*>([^<]+)</h", page)
-    assert headings
-    assert not [heading for heading in headings if heading not in words("pool")], "make screenshots PICTURE=pool"
-    assert not [state for state in ("usable", "rate-limited until", "rejected until", "paused") if state not in words("pool")]
+@pytest.mark.parametrize("name", PAGE)
+def test_the_page(name):
+    """The picture of each view has the words that the page has today, and a credential in each state."""
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "claude_proxy/server/web/app").glob("*.js"))
+    for word in PAGE[name]:
+        assert word.casefold() in sources.casefold()
+        assert word in words(name), f"{word!r} is not in {name}.txt: make screenshots PICTURE=page"
+    states = ("usable", "rate-limited until", "rejected until", "paused")
+    assert [state for state in states if state in words("credentials")] == [*states]
 
 
 @pytest.mark.parametrize("name", [*ERRORS, "unknown-model", "model-picker"])
@@ -86,7 +97,7 @@ def test_the_client_is_the_tested_one(name):
     assert f"Claude Code v{release}" in words(name)
 
 
-@pytest.mark.parametrize("name", [*ERRORS, "unknown-model", "model-picker", "pool", "usage", *SIGN_IN])
+@pytest.mark.parametrize("name", [*ERRORS, "unknown-model", "model-picker", *PAGE, *SIGN_IN])
 def test_a_picture_is_small(name):
     """A picture is a PNG that a page loads in a moment."""
     picture = (PICTURES / f"{name}.png").read_bytes()
@@ -96,7 +107,7 @@ def test_a_picture_is_small(name):
 
 def test_every_picture_is_known():
     """No picture lies there that no test knows."""
-    known = {*ERRORS, *SIGN_IN, "unknown-model", "model-picker", "pool", "usage"}
+    known = {*ERRORS, *SIGN_IN, *PAGE, "unknown-model", "model-picker"}
     assert {path.stem for path in PICTURES.iterdir()} == known
 
 

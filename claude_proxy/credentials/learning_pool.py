@@ -184,9 +184,12 @@ class LearningPool(SharedPool):
         return self._put_window(state, ALL_MODELS, OVERAGE, Window(min(used, MAX_UTILIZATION), until, now))
 
     def _put_window(self, state: CredentialState, family: str, name: str, window: Window) -> bool:
+        before = state.windows.get((family, name))
         if not state.put_window((family, name), window, window.seen):
             return False
         self._record_change(pool_rows.window_row(state, family, name, window))
+        if (course := state.follow((family, name), before, window)) is not None:
+            self._record_change(pool_rows.course_row(state, family, name, course))
         return True
 
     def _end_by_windows(self, state: CredentialState, response: UpstreamResponse, now: float) -> bool:

@@ -125,6 +125,7 @@ class Pool(LearningPool):
                 state.sessions,
                 state.extra_until if state.extra_until > now else 0.0,
                 state.disabled,
+                dict(state.courses),
             )
             for state in self._states.values()
         )

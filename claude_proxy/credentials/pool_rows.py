@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from claude_proxy.credentials.course import MAX_POINTS, Course, Sample
 from claude_proxy.credentials.credential import Credential
 from claude_proxy.credentials.rate_limits import MAX_UTILIZATION, NO_COOLDOWN, NO_WINDOW, Cooldown, CredentialState, Window
 from claude_proxy.credentials.scope import Scope
@@ -37,6 +38,7 @@ def credential_rows(state: CredentialState) -> Iterator[Row]:
     yield from (limit_row(state, scope, cooldown) for scope, cooldown in state.cooldowns.items())
     yield from (ended_row(state, scope, ended) for scope, ended in state.ended.items() if scope not in state.cooldowns)
     yield from (window_row(state, *place, window) for place, window in state.windows.items())
+    yield from (course_row(state, *place, course) for place, course in state.courses.items())
     if state.lifted:
         yield lifted_row(state.key, state.lifted)
     if state.since is not None:
@@ -87,6 +89,12 @@ def window_row(state: CredentialState, family: str, name: str, window: Window) -
     return Row(f"credential:{state.key}:window:{family}:{name}", window.seen, value)
 
 
+def course_row(state: CredentialState, family: str, name: str, course: Course) -> Row:
+    """Return the course of a window; the stamp is the time of its last sample."""
+    value = json.dumps({"reset": course.reset, "samples": course.samples})
+    return Row(f"credential:{state.key}:course:{family}:{name}", course.samples[-1].at, value)
+
+
 def apply_row(state: CredentialState, place: Sequence[str], stamp: float, value: Any, now: float) -> bool:
     """Apply a row to a credential's state; return whether it was new: a later cooldown, its end, or a later window.
 
@@ -100,6 +108,8 @@ def apply_row(state: CredentialState, place: Sequence[str], stamp: float, value:
         case ["window", family, name] if state.windows.get((family, name), NO_WINDOW).seen < stamp <= now + MAX_AHEAD:
             used, reset = number(value["utilization"], MAX_UTILIZATION), number(value["reset"], now + LONGEST_WINDOW)
             return state.put_window((family, name), Window(float(used), float(reset), stamp), now)
+        case ["course", family, name] if stamp <= now + MAX_AHEAD:
+            _apply_course(state, (family, name), stamp, value, now)
     return False
 
 
@@ -126,6 +136,19 @@ def _apply_limit(state: CredentialState, scope: Scope, stamp: float, value: Any,
     reason, explanation = (clean(text, MAX_REASON) for text in texts)
     cooldown = Cooldown(float(until), reason, bool(value["rejected"]), stamp, windows, explanation)
     return state.put_cooldown(scope, cooldown, now)
+
+
+def _apply_course(state: CredentialState, place: tuple[str, str], stamp: float, value: Any, now: float) -> None:
+    known = state.courses.get(place)
+    if known is not None and known.samples[-1].at >= stamp:
+        return
+    reset = float(number(value["reset"], now + LONGEST_WINDOW))
+    samples = [
+        Sample(float(number(at, stamp)), float(number(used, MAX_UTILIZATION))) for at, used in value["samples"][-MAX_POINTS:]
+    ]
+    if not samples or samples != sorted(samples, key=lambda one: one.at):
+        raise ValueError("not a course")
+    state.put_course(place, Course(reset, tuple(samples)))
 
 
 def number(value: Any, largest: float) -> float:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from claude_proxy.credentials.course import Course, begun
 from claude_proxy.credentials.credential import Credential
 from claude_proxy.credentials.order import (
     NO_WINDOWS,
@@ -88,6 +89,8 @@ class CredentialState:
     ended: dict[Scope, float] = field(default_factory=dict)
     lifted: float = 0.0
     windows: dict[tuple[str, str], Window] = field(default_factory=dict)
+    # How the utilization of each window has changed.
+    courses: dict[tuple[str, str], Course] = field(default_factory=dict)
     # Refusals in a row, and the time of the last probe.
     refusals: int = 0
     probed: float = 0.0
@@ -157,6 +160,21 @@ class CredentialState:
         if place not in self.windows and len(self.windows) >= MAX_PLACES:
             return False
         self.windows[place] = window
+        return True
+
+    def follow(self, place: tuple[str, str], before: Window | None, window: Window) -> Course | None:
+        """Add a window's report to its course; return the course if it has changed. ``before`` is the report before it."""
+        known = self.courses.get(place)
+        course = begun(window) if known is None else known.after(place[1], before, window)
+        return course if course is not known and self.put_course(place, course) else None
+
+    def put_course(self, place: tuple[str, str], course: Course) -> bool:
+        """Set the course of a window; return whether there was room for it. Courses of windows that are gone make room."""
+        if place not in self.courses and len(self.courses) >= MAX_PLACES:
+            self.courses = {name: one for name, one in self.courses.items() if name in self.windows}
+        if place not in self.courses and len(self.courses) >= MAX_PLACES:
+            return False
+        self.courses[place] = course
         return True
 
     def derive(self, now: float) -> None:
@@ -243,3 +261,4 @@ class Snapshot:
     # Until when its responses are billed as extra usage; 0 if they are not.
     extra_until: float = 0.0
     disabled: bool = False
+    courses: dict[tuple[str, str], Course] = field(default_factory=dict)

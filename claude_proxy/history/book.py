@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection, Iterable
 from claude_proxy.anthropic.errors import MODEL_NOT_ALLOWED, UNKNOWN_MODEL
 from claude_proxy.config.users import folded
 from claude_proxy.history import periods, schema
-from claude_proxy.history.page import OWN_NAMES, Page
+from claude_proxy.history.page import MAX_GROUPS, OWN_NAMES, Page
 from claude_proxy.history.schema import Place
 from claude_proxy.history.writing import Work
 from claude_proxy.text import clean
@@ -41,8 +41,6 @@ from claude_proxy.usage.record import FAILED_OVER_TO, RETRIED, Record
 # For how many days a user's made-up names are counted, and the number of hours that are kept while they cannot be written.
 OWN_DAYS = 62
 MAX_HOURS = 24 * periods.HOUR_DAYS
-# The maximum length of a user's groups, joined.
-MAX_GROUPS = 400
 # The name under which a model is counted that the proxy refused, by the reason.
 REFUSED_MODELS = {UNKNOWN_MODEL: UNKNOWN, MODEL_NOT_ALLOWED: NOT_ALLOWED}
 # The status for a client that has disconnected.

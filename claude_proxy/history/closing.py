@@ -19,7 +19,8 @@ from claude_proxy.usage.numbers import Listed, Names
 
 # How many periods are closed in one transaction, for which other processes wait.
 AT_ONCE = 5
-_USED = " UNION ".join([*(f'SELECT "{name}" FROM usage' for name in Names._fields), "SELECT name FROM departure"])  # noqa: S608
+_USING = ("SELECT name FROM departure", "SELECT name FROM rollup")
+_USED = " UNION ".join([*(f'SELECT "{name}" FROM usage' for name in Names._fields), *_USING])  # noqa: S608
 _REMOVE_NAMES = f"DELETE FROM name WHERE id NOT IN ({_USED})"  # noqa: S608 - names of columns only
 
 

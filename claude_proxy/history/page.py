@@ -18,6 +18,8 @@ MAX_NAMES = 200
 MAX_ENTRIES = 2000
 MAX_CLOSED = 4000
 OWN_NAMES = 20
+# The maximum length of a user's groups, joined.
+MAX_GROUPS = 400
 _MODEL = Names._fields.index("model")
 
 Entries = dict[Names, list[int]]

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from claude_proxy.config.money import MICRO_USD
-from claude_proxy.history.view import DIMENSIONS, NONE, View
+from claude_proxy.history import schema
+from claude_proxy.history.schema import CLOSED, DIMENSIONS, WHOLE
+from claude_proxy.history.view import NONE, View
 from claude_proxy.usage.numbers import BUCKETS, COLUMNS, FIRST_BYTE, OTHER, Totals, percentiles
 
 # The number of rows, and of names of a dimension that can be filtered.
@@ -19,11 +21,21 @@ _COUNTS = len(Totals._fields)
 # What a view needs of an entry: the counts, and the buckets of the first byte.
 _NEEDED = (*COLUMNS[:_COUNTS], *COLUMNS[FIRST_BYTE])
 _SUMS = ", ".join(f"SUM({name})" for name in _NEEDED)
-# Places of periods in the view. The table is the outer loop, so that each of its rows reads one range of the table ``usage``.
+# The pages of a view, with the place of each in the view's periods. The table is the outer loop, so that each of its rows reads
+# one range of the others.
 _CHOSEN = (
-    "WITH chosen AS (SELECT json_extract(value, '$[0]') AS period, json_extract(value, '$[1]') AS place FROM json_each(?)) "
+    "WITH chosen AS (SELECT json_extract(value, '$[0]') AS period, json_extract(value, '$[1]') AS writer, "
+    "json_extract(value, '$[2]') AS place FROM json_each(?)) "
 )
-_FROM = " FROM chosen CROSS JOIN usage ON usage.period = chosen.period"
+_FROM = " FROM chosen CROSS JOIN usage ON usage.period = chosen.period AND usage.writer = chosen.writer"
+_ROLLED = (
+    f"{_CHOSEN}SELECT place, text, {_SUMS} FROM chosen CROSS JOIN rollup ON rollup.period = chosen.period "  # noqa: S608
+    "AND rollup.dimension = ? JOIN name ON name.id = rollup.name GROUP BY 1, 2"
+)
+_NAMES = (
+    f"{_CHOSEN}SELECT DISTINCT dimension, text FROM chosen CROSS JOIN rollup ON rollup.period = chosen.period "  # noqa: S608
+    "JOIN name ON name.id = rollup.name WHERE requests > 0"
+)
 _NAMED = " IN (SELECT id FROM name WHERE text IN (SELECT value FROM json_each(?)))"
 _IN_GROUP = (
     " IN (SELECT name.id FROM name, json_each(?) AS wanted WHERE instr(',' || text || ',', ',' || wanted.value || ',') > 0)"
@@ -33,6 +45,10 @@ COUNTS = ("requests", "errors", "failovers", "input", "output", "cache_read", "c
 # The numbers of a line, in the order in which they are shown.
 NUMBERS = (*COUNTS, "usd", "unpriced", "cache_hit_rate", "first_byte_p50", "first_byte_p95")
 _PLACES = {name: Totals._fields.index(name) for name in Totals._fields}
+
+
+# Period, writer and place of a page.
+Chosen = tuple[str, str, int]
 
 
 class Sums:
@@ -102,20 +118,35 @@ class Found(NamedTuple):
 def find(connection: sqlite3.Connection, view: View) -> Found:
     """Read what a view shows, in one transaction."""
     connection.execute("BEGIN")
-    stored = [period for (period,) in connection.execute("SELECT DISTINCT period FROM page ORDER BY period")]
+    stored = schema.places(connection)
     places = {period: place for place, period in enumerate(view.periods)}
-    chosen = json.dumps([[one, places[shown]] for one in stored if (shown := view.period_of(one)) in places])
+    shown = ((one, view.period_of(one.period)) for one in stored)
+    chosen = [(*one, places[period]) for one, period in shown if period in places]
+    rolled = [one for one in chosen if one[1] == CLOSED] if view.is_whole else []
+    detailed = [one for one in chosen if not rolled or one[1] != CLOSED]
+    total, rows = Sums(), dict[str, Sums]()
+    _add_detailed(connection, view, detailed, (total, rows))
+    if rolled:
+        for dimension in (WHOLE, view.by):
+            for place, name, *numbers in connection.execute(_ROLLED, (json.dumps(rolled), dimension)):
+                (total if dimension == WHOLE else rows.setdefault(name, Sums())).add(place, numbers)
+    return Found(total, _most(rows), _filterable(connection, view, chosen), stored[0].period if stored else None)
+
+
+def _add_detailed(
+    connection: sqlite3.Connection, view: View, chosen: Sequence[Chosen], sums: tuple[Sums, dict[str, Sums]]
+) -> None:
+    """Add the entries of pages to the sums of all, and to those of each name."""
+    total, rows = sums
     where, parameters = _conditions(view)
     by = f'usage."{DIMENSIONS[view.by]}"' if view.by != NONE else "NULL"
     query = f"{_CHOSEN}SELECT place, {by}, {_SUMS}{_FROM} WHERE {where} GROUP BY 1, 2"
-    found = connection.execute(query, (chosen, *parameters)).fetchall()
+    found = connection.execute(query, (json.dumps(chosen), *parameters)).fetchall()
     texts = _texts(connection, {row[1] for row in found if row[1] is not None})
-    total, rows = Sums(), dict[str, Sums]()
     for place, name, *numbers in found:
         total.add(place, numbers)
         for one in _names_of(texts[name], view) if name is not None else ():
             rows.setdefault(one, Sums()).add(place, numbers)
-    return Found(total, _most(rows), _filterable(connection, view, chosen), stored[0] if stored else None)
 
 
 def _conditions(view: View) -> tuple[str, list[str]]:
@@ -157,21 +188,24 @@ def _most(rows: Mapping[str, Sums]) -> dict[str, Sums]:
     return {**{name: rows[name] for name in kept}, OTHER: rest}
 
 
-def _filterable(connection: sqlite3.Connection, view: View, chosen: str) -> dict[str, list[str]]:
+def _filterable(connection: sqlite3.Connection, view: View, chosen: Sequence[Chosen]) -> dict[str, list[str]]:
     """Return the names in each dimension in the range, whatever the filters are."""
+    rolled = [one for one in chosen if one[1] == CLOSED] if view.only_user is None else []
+    detailed = [one for one in chosen if not rolled or one[1] != CLOSED]
     where, parameters = _conditions(View((), view.step, view.zone, only_user=view.only_user))
     columns = ", ".join(f'usage."{column}"' for column in DIMENSIONS.values())
     query = f"{_CHOSEN}SELECT DISTINCT {columns}{_FROM} WHERE {where} AND requests > 0"
-    ids = [set(column) for column in zip(*connection.execute(query, (chosen, *parameters)), strict=True)]
-    found: dict[str, list[str]] = {}
-    for name, wanted in zip(DIMENSIONS, ids or [set()] * len(DIMENSIONS), strict=True):
-        texts = set(_texts(connection, wanted).values())
-        if name == "group":
-            texts = {group for text in texts for group in text.split(",")}
-        if name == "credential":
-            texts = {OTHER if text in view.hidden else text for text in texts}
-        found[name] = sorted(texts - {""})[:MAX_ROWS]
-    return found
+    ids = zip(*connection.execute(query, (json.dumps(detailed), *parameters)), strict=True)
+    names = {
+        dimension: set(_texts(connection, set(column)).values()) for dimension, column in zip(DIMENSIONS, ids, strict=False)
+    }
+    found: dict[str, set[str]] = {dimension: names.get(dimension, set()) for dimension in DIMENSIONS}
+    found["group"] = {group for text in found["group"] for group in text.split(",")}
+    found["credential"] = {OTHER if text in view.hidden else text for text in found["credential"]}
+    for dimension, name in connection.execute(_NAMES, (json.dumps(rolled),)):
+        if dimension != WHOLE:
+            found[dimension].add(name)
+    return {dimension: sorted(texts - {""})[:MAX_ROWS] for dimension, texts in found.items()}
 
 
 def _texts(connection: sqlite3.Connection, ids: Iterable[int]) -> dict[int, str]:

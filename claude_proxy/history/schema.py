@@ -5,14 +5,17 @@ their own, because a name is in many entries.
 """
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from claude_proxy.history.page import Page
-from claude_proxy.usage.numbers import COLUMNS, Names, Numbers
+from claude_proxy.usage.numbers import COLUMNS, WIDTH, Names, Numbers, add
 
 # The writer of a closed page.
 CLOSED = ""
+# The dimensions of a view, each with its column, and the name of none of them.
+DIMENSIONS = {"user": "user", "group": "groups", "model": "model", "credential": "credential", "project": "project"}
+WHOLE = ""
 # All names are quoted, because ``groups`` is a word of SQL.
 NAME_COLUMNS = ", ".join(f'"{name}"' for name in Names._fields)
 NUMBER_COLUMNS = ", ".join(COLUMNS)
@@ -31,6 +34,13 @@ TABLES = (
         "CREATE TABLE IF NOT EXISTS page (period TEXT NOT NULL, writer TEXT NOT NULL, stamp REAL NOT NULL, "
         "PRIMARY KEY (period, writer)) WITHOUT ROWID"
     ),
+    # The sums of a closed page for each name of a dimension alone, so that a view of many days need not read all entries. The
+    # dimension "" has the sums of the whole page, under the name "".
+    (
+        "CREATE TABLE IF NOT EXISTS rollup (period TEXT NOT NULL, dimension TEXT NOT NULL, name INTEGER NOT NULL, "
+        + ", ".join(f"{name} INTEGER NOT NULL" for name in COLUMNS)
+        + ", PRIMARY KEY (period, dimension, name)) WITHOUT ROWID"
+    ),
     # Counts the changes of closed pages, whose sums are kept by those who need them often.
     "CREATE TABLE IF NOT EXISTS closings (id INTEGER PRIMARY KEY CHECK (id = 1), count INTEGER NOT NULL)",
 )
@@ -43,6 +53,10 @@ _ADD_ENTRY = (
 _ADD_DEPARTURE = f"INSERT OR REPLACE INTO departure VALUES (?, ?, {_ID}, ?)"  # noqa: S608 - names of columns only
 _ADD_PAGE = "INSERT OR REPLACE INTO page VALUES (?, ?, ?)"
 _COUNT_CLOSING = "INSERT INTO closings VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET count = count + 1"
+_ADD_ROLLUP = (
+    f"INSERT INTO rollup (period, dimension, name, {NUMBER_COLUMNS}) "  # noqa: S608 - names of columns only
+    f"VALUES (?, ?, {_ID}, {', '.join('?' * len(COLUMNS))})"
+)
 _REMOVE = tuple(f"DELETE FROM {table} WHERE period = ? AND writer = ?" for table in ("usage", "departure", "page"))  # noqa: S608
 _READ_ENTRIES = (
     f"SELECT {', '.join(f'n{place}.text' for place in range(len(Names._fields)))}, {NUMBER_COLUMNS} FROM usage "  # noqa: S608
@@ -80,13 +94,33 @@ def replace_page(connection: sqlite3.Connection, place: Place, page: Page) -> No
     remove_page(connection, place)
     add_entries(connection, place, page.stamp, page.entries.items(), page.left)
     if place.writer == CLOSED:
+        _add_rollup(connection, place.period, page)
         connection.execute(_COUNT_CLOSING)
+
+
+def _add_rollup(connection: sqlite3.Connection, period: str, page: Page) -> None:
+    sums: dict[tuple[str, str], list[int]] = {}
+    for names, numbers in page.entries.items():
+        for dimension, name in names_of(names):
+            add(sums.setdefault((dimension, name), [0] * WIDTH), numbers)
+    connection.executemany(_ADD_NAME, [(name,) for _, name in sorted(sums)])
+    connection.executemany(_ADD_ROLLUP, [(period, *place, *numbers) for place, numbers in sums.items()])
+
+
+def names_of(names: Names) -> Iterator[tuple[str, str]]:
+    """Yield each dimension with the names in it to which an entry counts: each of a user's groups is one."""
+    yield WHOLE, ""
+    for dimension, column in DIMENSIONS.items():
+        text = getattr(names, column)
+        yield from ((dimension, name) for name in (text.split(",") if dimension == "group" else (text,)))
 
 
 def remove_page(connection: sqlite3.Connection, place: Place) -> None:
     """Remove a page with its entries."""
     for statement in _REMOVE:
         connection.execute(statement, place)
+    if place.writer == CLOSED:
+        connection.execute("DELETE FROM rollup WHERE period = ?", (place.period,))
 
 
 def read_page(connection: sqlite3.Connection, place: Place) -> Page:

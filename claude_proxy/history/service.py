@@ -10,6 +10,7 @@ from typing import TypeVar
 from claude_proxy.history import closing, periods, queries, schema
 from claude_proxy.history.book import OWN_DAYS, HistoryBook
 from claude_proxy.history.database import HistoryDatabase
+from claude_proxy.history.exchange import HistoryExchange
 from claude_proxy.history.queries import Found
 from claude_proxy.history.view import View
 from claude_proxy.history.writing import Part, Work, Writer
@@ -39,6 +40,7 @@ class History:
         listed: Listed = lambda _: True,
         zone: Callable[[], tzinfo] = lambda: periods.UTC,
         shares: bool = False,
+        takes_earlier: bool = True,
         parts: Sequence[Part] = (),
         tables: Sequence[str] = (),
     ) -> None:
@@ -46,8 +48,11 @@ class History:
         self._zone = zone
         self.database = HistoryDatabase(path, [*schema.TABLES, *tables])
         self.book = HistoryBook(clock=clock, listed=listed, shares=shares)
-        upkeep = [_OwnNames(self.book, clock), _Closing(clock, zone, listed)]
-        self._writer = Writer(self.database, [self.book, *parts, *upkeep])
+        self.exchange = HistoryExchange(
+            self.book, clock=clock, zone=zone, listed=listed, shares=shares, takes_earlier=takes_earlier
+        )
+        upkeep = [_OwnNames(self.book, clock), _Closing(clock, zone, listed, self.exchange.share)]
+        self._writer = Writer(self.database, [self.book, *parts, self.exchange, *upkeep])
         self._running: asyncio.Task[None] | None = None
 
     @property
@@ -111,14 +116,21 @@ class _OwnNames:
 
 
 class _Closing:
-    """Closes old periods at the start and in each new hour."""
+    """Closes old periods at the start and in each new hour; ``on_closed`` gets those that this process has closed."""
 
-    def __init__(self, clock: Callable[[], float], zone: Callable[[], tzinfo], listed: Listed) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        zone: Callable[[], tzinfo],
+        listed: Listed,
+        on_closed: Callable[[Sequence[str]], None],
+    ) -> None:
         self._clock = clock
         self._zone = zone
         self._listed = listed
+        self._on_closed = on_closed
         self._hour = ""
-        self._is_complete = False
+        self._found: tuple[Sequence[str], bool] = (), False
 
     def take(self) -> Work | None:
         now, zone = self._clock(), self._zone()
@@ -126,10 +138,13 @@ class _Closing:
             return None
 
         def work(connection: sqlite3.Connection) -> None:
-            _, self._is_complete = closing.close(connection, now, zone, self._listed)
+            self._found = closing.close(connection, now, zone, self._listed)
 
         return work
 
     def written(self, *, done: bool) -> None:
-        if done and self._is_complete:
-            self._hour = periods.hour_at(self._clock())
+        if done:
+            closed, is_complete = self._found
+            self._on_closed(closed)
+            if is_complete:
+                self._hour = periods.hour_at(self._clock())

@@ -7,12 +7,11 @@ from datetime import date, timedelta, tzinfo
 
 from claude_proxy.config.users import folded
 from claude_proxy.history import periods
+from claude_proxy.history.schema import DIMENSIONS
 
 HOUR, DAY, MONTH = "hour", "day", "month"
 STEPS = (HOUR, DAY, MONTH)
 NONE = "none"
-# The dimensions, each with its column.
-DIMENSIONS = {"user": "user", "group": "groups", "model": "model", "credential": "credential", "project": "project"}
 # Ranges up to this are shown by hour, those up to the next by day.
 MAX_HOURS_BY_HOUR = 7 * 24
 MAX_DAYS_BY_DAY = periods.DAY_DAYS
@@ -42,6 +41,11 @@ class View:
     filters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     only_user: str | None = None
     hidden: frozenset[str] = frozenset()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everybody's usage is seen, without a filter."""
+        return not self.filters and self.only_user is None
 
     def period_of(self, found: str) -> str:
         """Return the period of this view to which a stored one belongs; it may be outside of the range."""

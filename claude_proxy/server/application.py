@@ -47,6 +47,7 @@ from claude_proxy.signin.browser_sessions import BrowserSessions
 from claude_proxy.signin.oidc_client import OidcClient
 from claude_proxy.signin.sign_in import SignIn
 from claude_proxy.state.replication import CombinedState, Synchronizer
+from claude_proxy.state.sqlite import SqliteStore
 from claude_proxy.state.store import Store
 from claude_proxy.upstream.client import UpstreamClient
 from claude_proxy.upstream.search_client import SearchClient
@@ -105,9 +106,7 @@ class App:
         self.ledger = Ledger(clock=clock, listed=lambda model: model in config.listed)
         self.recent = RecentRequests(clock=clock, redact=redactor.text)
         self.running = RunningRequests(clock=clock)
-        self.history = History(
-            history, clock=clock, listed=lambda model: model in config.listed, zone=lambda: config.budgets.timezone
-        )
+        self.history = self._new_history(history, store)
         self.client = UpstreamClient(proxies=proxies)
         self.telemetry = TelemetryRelay(self.client, lambda: config.telemetry)
         self._own_telemetry: OwnTelemetry | None = None
@@ -131,6 +130,16 @@ class App:
         self._alerting: asyncio.Task[None] | None = None
         self._pool_watcher: PoolWatcher | None = None
         self._watching_pool: asyncio.Task[None] | None = None
+
+    def _new_history(self, path: Path | None, store: Store | None) -> History:
+        return History(
+            path,
+            clock=self._clock,
+            listed=lambda model: model in self.config.listed,
+            zone=lambda: self.config.budgets.timezone,
+            shares=store is not None and store.kind != SqliteStore.kind,  # workers share the file
+            takes_earlier=False,
+        )
 
     def _new_pool(self) -> Pool:
         settings = self.settings
@@ -165,7 +174,7 @@ class App:
 
     def _shared(self) -> CombinedState:
         """Return what the processes share."""
-        usage = self.ledger, self.recent, self.running, self.overview.errors, *self.budgets.parts
+        usage = self.ledger, self.history.exchange, self.recent, self.running, self.overview.errors, *self.budgets.parts
         return CombinedState(self.pool, *usage, self.request_limits, self.sign_in.shared, *self.alerts.parts)
 
     def _alerts(self, *, is_shared: bool) -> AlertWatch:
@@ -302,7 +311,8 @@ class App:
 
     def request_routes(self) -> RequestRoutes:
         """Return the route that shows the latest requests."""
-        return RequestRoutes(self.settings, self.recent, self.running, fresh=self._refresh_state, viewer=self._viewers().viewer)
+        viewer = self._viewers().viewer
+        return RequestRoutes(self.settings, self.recent, self.running, ready=self._show_records, viewer=viewer)
 
     def history_routes(self) -> HistoryRoutes:
         """Return the routes that show the history."""
@@ -375,6 +385,11 @@ class App:
         sync = self._sync
         return StoreStatus(sync.kind if sync else None, bool(sync and sync.unavailable), self._started)
 
+    async def _show_records(self) -> None:
+        """Let the latest requests include what has just ended here."""
+        self.write_records()
+        await self.load_shared_state()
+
     async def _refresh_state(self) -> None:
         self.write_records()
         await self.load_shared_state()
@@ -384,7 +399,7 @@ class App:
 
     def _flush_next(self) -> None:
         """Let the next exchange with the store include everything that has changed here."""
-        for part in (self.ledger, self.recent, self.running):
+        for part in (self.ledger, self.history.exchange, self.recent, self.running):
             part.flush_next()
 
     def _push_now(self) -> None:

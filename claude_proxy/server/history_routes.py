@@ -44,12 +44,12 @@ class HistoryRoutes:
         ]
 
     async def _show(self, request: Request) -> Response:
-        return await self._respond(request, ROUTE, _as_json)
+        return await self._respond(request, ROUTE, _as_json, "application/json")
 
     async def _show_csv(self, request: Request) -> Response:
-        return await self._respond(request, CSV_ROUTE, _as_csv)
+        return await self._respond(request, CSV_ROUTE, _as_csv, "text/csv")
 
-    async def _respond(self, request: Request, route: str, show: Callable[[View, Found], Response]) -> Response:
+    async def _respond(self, request: Request, route: str, show: Callable[[View, Found], bytes], media_type: str) -> Response:
         try:
             viewer, _ = self._viewers.identify(request, route)
             view = read_view(request.query_params.multi_items(), self._clock(), self._history.zone)
@@ -60,23 +60,24 @@ class HistoryRoutes:
         view = replace(view, only_user=None if viewer.sees_all_users else viewer.name, hidden=viewer.hidden)
         await self._fresh()
         try:
-            found = await self._history.find(view)
+            # All of it in the database's thread: a year of many names takes a while.
+            shown = await self._history.read(lambda connection: show(view, queries.find(connection, view)))
         except HistoryUnavailable:
             return _error(503, UNAVAILABLE)
-        return show(view, found)
+        return Response(shown, headers=DATA_HEADERS, media_type=media_type)
 
 
 def _error(status: int, text: str) -> Response:
     return JSONResponse({"error": {"message": text}}, status, headers=DATA_HEADERS)
 
 
-def _as_json(view: View, found: Found) -> Response:
-    return Response(msgspec.json.encode(queries.shown(view, found)), headers=DATA_HEADERS, media_type="application/json")
+def _as_json(view: View, found: Found) -> bytes:
+    return msgspec.json.encode(queries.shown(view, found))
 
 
-def _as_csv(view: View, found: Found) -> Response:
+def _as_csv(view: View, found: Found) -> bytes:
     columns = ["period", *([view.by] if view.by != NONE else []), *queries.NUMBERS]
-    return Response(_table(columns, queries.lines(view, found)), headers=DATA_HEADERS, media_type="text/csv")
+    return _table(columns, queries.lines(view, found)).encode()
 
 
 def _table(columns: Iterable[str], lines: Iterable[Mapping[str, Any]]) -> str:

@@ -1,8 +1,10 @@
 """The route ``/pool/requests``: the latest requests, with the rule that decided, the attempts and what each has cost.
 
-It identifies its caller again, after the gateway. A caller without the master key sees their own requests only.
+It identifies its caller again, after the gateway. A caller without the master key sees their own requests only. Requests of
+other processes appear within about a second: pages poll this route, so it waits for no exchange with the store.
 """
 
+import hashlib
 from collections.abc import Awaitable, Callable, Collection
 
 from starlette.requests import Request
@@ -30,7 +32,7 @@ MAX_VALUE = 500
 
 
 class RequestRoutes:
-    """Serves the latest requests, after ``fresh`` has applied the state of the other processes.
+    """Serves the latest requests. ``ready`` returns once this process has the state that others have stored before its start.
 
     ``viewer`` returns whom a caller may see.
     """
@@ -41,13 +43,13 @@ class RequestRoutes:
         recent: RecentRequests,
         running: RunningRequests,
         *,
-        fresh: Callable[[], Awaitable[None]],
+        ready: Callable[[], Awaitable[None]],
         viewer: Callable[[Caller], Viewer],
     ) -> None:
         self._settings = settings
         self._recent = recent
         self._running = running
-        self._fresh = fresh
+        self._ready = ready
         self._viewer = viewer
 
     def routes(self) -> list[Route]:
@@ -61,7 +63,7 @@ class RequestRoutes:
             filters, limit = read_query(request.query_params.multi_items())
         except Refused as refused:
             return JSONResponse({"error": {"message": str(refused)}}, refused.status)
-        await self._fresh()
+        await self._ready()
         viewer = self._viewer(caller)
         only_user = None if viewer.sees_all_users else clean(viewer.name)
         try:
@@ -69,8 +71,13 @@ class RequestRoutes:
         except ValueError:
             return JSONResponse({"error": {"message": "before and since should be the id of a request."}}, 400)
         running = sum(count for user, count in self._running.users().items() if only_user in (None, user))
+        # An entry never changes. Its credentials may become hidden, so these are a part of what the tag names.
+        named = "\n".join([*(one.id for one in found), str(following), str(running), str(only_user), *sorted(viewer.hidden)])
+        headers = DATA_HEADERS | {"etag": f'W/"{hashlib.sha256(named.encode()).hexdigest()[:24]}"'}
+        if headers["etag"] in request.headers.get("if-none-match", ""):
+            return Response(None, 304, headers=headers)
         shown = {"requests": [one.shown() for one in found], "next": following, "running": running}
-        return JSONResponse(shown, headers=DATA_HEADERS)
+        return JSONResponse(shown, headers=headers)
 
 
 def running_of(running: RunningRequests, viewer: Viewer) -> dict[str, object]:

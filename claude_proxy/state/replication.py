@@ -28,6 +28,10 @@ LIMITS = (
     ("session:", 6 * 3600.0, 10_000),
     ("credential:", 30 * 86400.0, 10_000),
     ("usage:", 100 * 86400.0, 20_000),  # by then a day is part of its month's page (``usage/ledger.py``)
+    # By then an hour is part of its day's page, and a day of its month's (``history/closing.py``).
+    ("history-hour:", 12 * 86400.0, 20_000),
+    ("history-day:", 440 * 86400.0, 1_000),
+    ("history-month:", 3660 * 86400.0, 200),
     ("events:", 7 * 86400.0, 100),
     ("requests:", 3600.0, 200),
     ("errors:", 3600.0, 200),

@@ -74,10 +74,14 @@ def totals_of(numbers: Numbers) -> Totals:
     return Totals(*numbers[:_COUNTS])
 
 
+def numbers_of_totals(totals: Totals) -> list[int]:
+    """Return the numbers of an entry without times."""
+    return [*totals, *[0] * (WIDTH - _COUNTS)]
+
+
 def numbers_of(totals: Totals, first_byte: float, total: float) -> list[int]:
     """Return the numbers of one request; the times are in seconds."""
-    numbers = [0] * WIDTH
-    numbers[:_COUNTS] = totals
+    numbers = numbers_of_totals(totals)
     for place, buckets, seconds in ((FIRST_BYTE_MS, FIRST_BYTE, first_byte), (TOTAL_MS, TOTAL, total)):
         numbers[place] = round(1000 * max(0.0, seconds))
         numbers[buckets.start + bisect_left(BUCKETS, seconds)] = 1

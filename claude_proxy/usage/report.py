@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from claude_proxy.config.settings import POOL_SOURCES
+from claude_proxy.credentials.course import Sample, begun
 from claude_proxy.credentials.credential import NO_TERMS, Kind, Terms
 from claude_proxy.credentials.expiry import EXPIRED as LOGIN_EXPIRED
 from claude_proxy.credentials.expiry import login_of, token_expiry_of
@@ -20,6 +21,8 @@ from claude_proxy.usage.ledger_page import Names, Totals
 
 KINDS = {Kind.OAUTH: "OAuth token", Kind.API_KEY: "API key"}
 WEEK_DAYS = 7
+# The maximum number of samples of a window's course that are shown.
+MAX_SHOWN = 60
 _WINDOW_NAME = re.compile(r"(?P<count>[0-9]{1,4})(?P<unit>[hd])(?:_(?P<family>.+))?")
 _UNITS = {"h": ("hour", 3600.0), "d": ("day", 86400.0)}
 LIMIT_REACHED = "limit reached: "
@@ -97,7 +100,7 @@ def credential(snapshot: Snapshot, now: float) -> dict[str, Any]:
         "label": snapshot.credential.label,
         "kind": KINDS[snapshot.credential.kind],
         "state": state(snapshot),
-        "windows": [_window(name, window, now) for name, window in windows(snapshot).items()],
+        "windows": [_window(name, window, _course(snapshot, name, window), now) for name, window in windows(snapshot).items()],
         "sessions": snapshot.sessions,
         "login": {"expires": login.expires, "words": login.words(now)} if login else None,
         "setup_token": {**token._asdict(), "warning": token.warning(now), "words": token.words(now)} if token else None,
@@ -207,14 +210,24 @@ def window_length(name: str) -> float:
     return int(match["count"]) * _UNITS[match["unit"]][1] if match else 0.0
 
 
-def _window(name: str, window: Window, now: float) -> dict[str, Any]:
-    full = full_at(name, window)
+def _course(snapshot: Snapshot, name: str, window: Window) -> list[Sample]:
+    """Return how a window's utilization has changed since it opened, the oldest sample first."""
+    place = next((place for place, one in snapshot.windows.items() if place[1] == name and one is window), None)
+    course = snapshot.courses.get(place) if place else None
+    return (course or begun(window)).shown(window, MAX_SHOWN)
+
+
+def _window(name: str, window: Window, course: Sequence[Sample], now: float) -> dict[str, Any]:
+    full, seconds = full_at(name, window), window_length(name)
     return {
         "name": name,
         "title": window_title(name),
         "utilization": window.utilization,
         "reset": window.reset,
         "seen": window.seen,
+        # When it opened; None if that is not known.
+        "opened": window.reset - seconds if seconds else None,
+        "course": [[*sample] for sample in course],
         # By the minute, so that a report that is polled does not change each second.
         "full_at": full if full is None else max(now - now % 60, full),
     }

@@ -151,6 +151,24 @@ def test_the_status_is_that_of_all_workers(proxy, asked):
     assert tokens == (asked.total() - asked["unknown model"]) * (10 + 5)
 
 
+def test_a_report_that_a_browser_has_is_not_sent_again(proxy, asked):
+    """The tag of an unchanged report gets a 304; a new request makes another report."""
+    served(proxy, asked)
+    headers = {"x-litellm-api-key": MASTER_KEY, "accept": "application/json"}
+    with httpx.Client(base_url=proxy.url, headers=headers, trust_env=False) as one:  # on one connection, so of one worker
+
+        def unchanged() -> bool:
+            tag = one.get("/pool").headers["etag"]
+            again = one.get("/pool", headers={"if-none-match": tag})
+            return (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
+
+        until(unchanged)
+        before = one.get("/pool")
+        assert one.post("/v1/messages", json=question("glm"), timeout=30).status_code == 200
+        asked["glm"] += 1
+        until(lambda: one.get("/pool", headers={"if-none-match": before.headers["etag"]}).status_code == 200)
+
+
 def test_a_user_sees_no_other_people(proxy):
     """With the static token the credentials are there and the master key's requests are not."""
     assert proxy.ask(question("demo"), token=MASTER_KEY).status_code == 200

@@ -20,11 +20,12 @@ from pathlib import Path
 sys.path[:0] = [str(folder) for folder in (Path(__file__).parents[3], *Path(__file__).parents[:3])]
 
 import httpx
+import page_pictures
 import upstream as up
 from claude_code import require
 from database import Postgres, client
 from interactive_client import InteractiveClient, approve, prove
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 from png import reduce_colours
 from processes import MASTER_KEY, ROOT, STATIC_TOKEN, Proxy, clean_environment, question
 from terminal import Terminal, draw, install
@@ -91,7 +92,9 @@ SCENES = (
 
 
 def main() -> None:
-    install()
+    wanted = set(sys.argv[1:])
+    if wanted != {"page"}:
+        install()
     PICTURES.mkdir(exist_ok=True)
     upstream = up.Upstream(lambda seen: up.anthropic_reply(seen, up.text("hello")))
     try:
@@ -99,7 +102,6 @@ def main() -> None:
             # Under its root user, Chromium starts only without its sandbox.
             arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
             browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=arguments)
-            wanted = set(sys.argv[1:])
             for scene in SCENES:
                 if not wanted or scene.name in wanted:
                     upstream.answer = answering(scene.answer)
@@ -112,8 +114,9 @@ def main() -> None:
                 model_picker(browser, upstream, Path(folder))
             if not wanted or "sign-in" in wanted:
                 sign_in(browser, upstream, Path(folder))
-            if not wanted or "pool" in wanted:
-                pool_page(browser, upstream, Path(folder))
+            if not wanted or "page" in wanted:
+                upstream.answer = answering(lambda seen: with_usage(seen, {}))
+                page_pictures.draw(browser, upstream, Path(folder))
             browser.close()
     finally:
         upstream.close()
@@ -264,89 +267,6 @@ def costing(tokens: int) -> Callable[[up.Seen], up.Reply]:
         return up.Reply(headers={"content-type": "text/event-stream"}, chunks=up.sse(*up.events_of(whole)))
 
     return answer
-
-
-# Each credential with its terms, how full its windows of five hours and of seven days are, and its state.
-CREDENTIALS = {
-    "anna": ("sk-ant-oat01-made-up-anna", {}, (0.34, 0.41), "usable"),
-    "ben": ("sk-ant-oat01-made-up-ben", {}, (0.78, 0.62), "usable"),
-    "carla": ("sk-ant-oat01-made-up-carla", {}, (1.0, 0.55), "rate-limited"),
-    "dora": ("sk-ant-oat01-made-up-dora", {"groups": ["research"]}, (0.12, 0.18), "usable"),
-    "emil": ("sk-ant-oat01-made-up-emil", {}, (0.0, 0.0), "rejected"),
-    "spare-key": ("sk-ant-api03-made-up-spare", {"priority": 2}, None, "paused"),
-}
-# How many requests of the morning each user made.
-MORNING = {"ben": 61, "carl": 38, "dora": 24, "eva": 17}
-MODELS = ("claude-opus-5-5", "claude-sonnet-5-5", "claude-opus-5-5", "claude-haiku-5-5", "claude-sonnet-5-5", "glm")
-
-
-# Below the users of the page's proxy.
-BUDGETS = "  default_budget: {{day: 20}}\n  budget: {{month: 2000}}\n"
-
-
-def pool_page(browser: Browser, upstream: up.Upstream, folder: Path) -> None:
-    """Draw the page /pool, once the pool has served a morning's requests."""
-    home = folder / "pool"
-    home.mkdir()
-    entries = [{"label": label, "secret": secret} | terms for label, (secret, terms, _, _) in CREDENTIALS.items()]
-    (home / "credentials.yaml").write_text(json.dumps({"credentials": entries}))
-    upstream.answer = answering(as_its_state_says)
-    people = {name: f"sk-made-up-token-of-{name}-0123456789" for name in MORNING}
-    users = {"PROXY_USER_TOKENS": ",".join(f"{name}={token}" for name, token in people.items())}
-    config = CONFIG.replace("    anna: {{models: [glm, kimi]}}", "    dora: {{groups: [research]}}\n" + BUDGETS)
-    with proxy(upstream, home, (), config=config, **users) as running:
-        headers = {"x-litellm-api-key": MASTER_KEY}
-        httpx.post(
-            f"{running.url}/pool/pause", json={"label": "spare-key"}, headers=headers, trust_env=False
-        ).raise_for_status()
-        for user, requests in MORNING.items():
-            for number in range(requests):
-                session = f"{user}-{number // 6}"
-                body = question(MODELS[number % len(MODELS)], f"task of {session}")
-                running.ask(body, token=people[user], x_claude_code_session_id=session)
-        page = browser.new_page(viewport={"width": 1280, "height": 2400}, locale="en-GB", timezone_id="UTC")
-        page.goto(f"{running.url}/pool")
-        page.get_by_label("The proxy's token").fill(MASTER_KEY)
-        page.get_by_role("button", name="Show").click()
-        expect(page.locator("article")).to_have_count(len(CREDENTIALS))
-        form, foot = page.locator("#add").bounding_box(), page.locator("body").bounding_box()
-        assert form
-        assert foot
-        end = form["y"] + form["height"]
-        page.screenshot(path=PICTURES / "pool.png", clip={"x": 0, "y": 0, "width": 1280, "height": form["y"]})
-        page.screenshot(
-            path=PICTURES / "usage.png", clip={"x": 0, "y": end, "width": 1280, "height": foot["y"] + foot["height"] - end}
-        )
-        for name in ("pool", "usage"):
-            reduce_colours(PICTURES / f"{name}.png")
-        (PICTURES / "pool.txt").write_text(page.locator("body").inner_text() + "\n", encoding="utf-8")
-        page.close()
-
-
-def as_its_state_says(seen: up.Seen) -> up.Reply:
-    """Answer a request on a credential as Anthropic does for its state."""
-    found = [one for one in CREDENTIALS.values() if one[0] == seen.credential]
-    if not found:
-        return with_usage(seen, {})
-    _, _, windows, state = found[0]
-    if state == "rate-limited":
-        return limited(seen)
-    if state == "rejected":
-        return rejected(seen)
-    return with_usage(seen, full(*windows) if windows else {})
-
-
-def full(five_hours: float, seven_days: float) -> dict[str, str]:
-    """The headers of an account whose windows are so full."""
-    now = int(time.time())
-    windows = {"5h": (five_hours, now + 2 * 3600), "7d": (seven_days, now + 3 * 86400)}
-    said = {
-        f"{UNIFIED}{name}-{what}": str(value) for name, one in windows.items() for what, value in zip(WHAT, one, strict=True)
-    }
-    return said | {f"{UNIFIED}status": "allowed"}
-
-
-WHAT = ("utilization", "reset")
 
 
 def with_usage(seen: up.Seen, headers: dict[str, str]) -> up.Reply:

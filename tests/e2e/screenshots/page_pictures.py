@@ -2,13 +2,18 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import upstream as up
 from playwright.sync_api import Browser, Page, expect
 from png import reduce_colours
-from processes import MASTER_KEY, ROOT, Proxy
+from processes import MASTER_KEY, ROOT, Proxy, question
+
+from benchmarks.made_up_home import token_of
 
 PICTURES = ROOT / "docs/screenshots"
 WIDE, NARROW = (1280, 1500), (390, 1500)
@@ -20,11 +25,18 @@ def nothing(page: Page) -> None:
 
 def open_a_failed_one(page: Page) -> None:
     """Open the first request that needed several attempts."""
-    row = page.locator("table.requests tbody tr", has_text="2 attempts").first
-    row.get_by_role("button").first.click()
+    row = page.locator("table.requests tbody tr", has_text="2 attempts")
+    for _ in range(9):
+        if row.count():
+            break
+        page.get_by_role("button", name="Show 100 more").click()
+        page.wait_for_load_state("networkidle")
+    row.first.get_by_role("button").first.click()
     expect(page.locator("#open-request")).to_be_visible()
 
 
+# Users with a request in progress.
+WAITING = [("anna", "glm"), ("anna", "kimi"), ("ben", "glm"), ("dora", "kimi"), ("nora", "glm")]
 # Each picture: its view, the size of the screen, the colour scheme, and what is done before.
 SHOTS: dict[str, tuple[str, tuple[int, int], str, Callable[[Page], None]]] = {
     "pool": ("#/", WIDE, "light", nothing),
@@ -37,6 +49,7 @@ SHOTS: dict[str, tuple[str, tuple[int, int], str, Callable[[Page], None]]] = {
     "requests": ("#/requests", WIDE, "light", open_a_failed_one),
     "requests-phone": ("#/requests", NARROW, "dark", nothing),
     "budgets": ("#/budgets", WIDE, "dark", nothing),
+    "budgets-phone": ("#/budgets", NARROW, "light", nothing),
 }
 
 
@@ -48,10 +61,36 @@ def draw(browser: Browser, upstream: up.Upstream, folder: Path) -> None:
     running = Proxy(home, None, ANTHROPIC_API_BASE=upstream.url)
     try:
         running.wait_ready()
-        for name, shot in SHOTS.items():
-            keep(browser, running, name, *shot)
+        with under_way(upstream, running):
+            for name, shot in SHOTS.items():
+                keep(browser, running, name, *shot)
     finally:
         running.stop()
+
+
+@contextmanager
+def under_way(upstream: up.Upstream, running: Proxy) -> Iterator[None]:
+    """Let some users wait for a response."""
+    arrived, done = threading.Semaphore(0), threading.Event()
+
+    def held(seen: up.Seen) -> up.Reply:
+        if seen.method == "GET":
+            return up.Reply(404)
+        arrived.release()
+        done.wait(300)
+        return up.anthropic_reply(seen, up.text("done"))
+
+    upstream.answer = held
+    with ThreadPoolExecutor(len(WAITING)) as pool:
+        waiting = [pool.submit(running.ask, question(model), token=token_of(user)) for user, model in WAITING]
+        try:
+            for _ in WAITING:
+                assert arrived.acquire(timeout=30)
+            yield
+        finally:
+            done.set()
+            for one in waiting:
+                one.result()
 
 
 def keep(

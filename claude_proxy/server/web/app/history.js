@@ -17,18 +17,20 @@ const PARAMETERS = ["range", "from", "to", "step", "by", ...NAMES];
 const STEPS = { "24h": ["hour"], "7d": ["hour", "day"], "30d": ["day"], "90d": ["day", "month"], "365d": ["day", "month"] };
 
 export function mount(root, app) {
+  const head = document.createElement("div");
   const controls = document.createElement("div");
   const tiles = document.createElement("dl");
   const charts = document.createElement("div");
   const numbers = document.createElement("div");
   const status = document.createElement("p");
+  head.className = "view-head";
   controls.className = "controls";
   tiles.className = "tiles";
   charts.className = "charts";
   status.className = "note";
   status.hidden = true;
   status.setAttribute("role", "status");
-  root.append(controls, status, tiles, charts, numbers);
+  root.append(head, controls, status, tiles, charts, numbers);
   const drawn = new Map(); // the charts by their title
   let shown = null; // the data, and the query that it answers
   let asked = null; // the query of the last request
@@ -79,6 +81,11 @@ export function mount(root, app) {
       if (first && last && first <= last) app.go({ range: null, from: first, to: last });
     };
     const date = (label, value) => el("label", {}, label, el("input", { type: "date", value, max: daysAgo(-1), onchange: dates }));
+    fill(head, [
+      el("h2", { text: "History" }),
+      el("p", { class: "soft", text: shown ? words(shown) : "" }),
+      el("button", { type: "button", text: "Download CSV", onclick: download }),
+    ]);
     fill(controls, [
       el("div", { class: "line" },
         el("div", { class: "choice", role: "group", "aria-label": "Range" }, ...Object.entries(RANGES).map(([key, text]) => el("button", {
@@ -91,11 +98,10 @@ export function mount(root, app) {
         steps.length > 1 && picker("Step", chosen.get("step") ?? shown?.step ?? steps[0], steps.map((step) => [step, `by ${step}`]), (value) => app.go({ step: value })),
         ...NAMES.filter((name) => names[name]?.length > 0 && (name !== "user" || app.admin)).map((name) => picker(`Only ${name}`, "",
           [["", "all"], ...names[name].filter((value) => !chosen.getAll(name).includes(value)).map((value) => [value, value])],
-          (value) => value && app.go({ [name]: [...chosen.getAll(name), value] }))),
-        el("button", { type: "button", text: "Download CSV", onclick: download })),
+          (value) => value && app.go({ [name]: [...chosen.getAll(name), value] })))),
       filters.length > 0 && el("div", { class: "line chips", role: "group", "aria-label": "Narrowed to" },
         ...filters.map(([name, value]) => el("button", {
-          type: "button", key: `${name}:${value}`, class: "chip", "aria-label": `Remove ${name} ${value}`,
+          type: "button", key: `${name}:${value}`, class: "chip", "aria-label": `${name}: ${value}, remove`,
           onclick: () => app.go({ [name]: chosen.getAll(name).filter((other) => other !== value) }),
         }, el("span", { class: "soft", text: `${name}: ` }), el("span", { text: value }), el("span", { "aria-hidden": "true", text: " ✕" }))),
         filters.length > 1 && el("button", { type: "button", key: "all", class: "link", text: "Remove all", onclick: () => app.go(Object.fromEntries(NAMES.map((name) => [name, null]))) })),
@@ -125,7 +131,7 @@ export function mount(root, app) {
 
   function renderTiles() {
     const { total } = shown;
-    const tile = (title, text, more = "", grade = "") => el("div", {}, el("dt", { text: title }), el("dd", { class: grade, text }), more && el("dd", { class: "more", text: more }));
+    const tile = (title, text, more = "", grade = "") => el("div", { class: "card" }, el("dt", { text: title }), el("dd", { class: grade, text }), more && el("dd", { text: more }));
     const share = total.requests ? total.errors / total.requests : 0;
     fill(tiles, [
       tile("requests", whole.format(total.requests)),
@@ -148,9 +154,9 @@ export function mount(root, app) {
     const open = Boolean(numbers.querySelector("details")?.open);
     const summary = el("summary", { text: `Numbers by ${shown.step}` });
     fill(numbers, [
-      shown.by !== "none" && splitTable(shown, app.state.query.get("sort"), (sort) => app.go({ sort }, "history", { replace: true })),
-      el("details", { key: "periods", ontoggle: () => renderNumbers(periods) }, summary, open && periodTable(shown, periods)),
-      el("p", { class: "hint", key: "zone", text: `${{ hour: "Hours", day: "Days", month: "Months" }[shown.step]} of the time zone ${shown.zone}.${shown.since ? ` The history begins on ${shown.since}.` : ""}` }),
+      shown.by !== "none" && el("div", { class: "card scroll", key: "split" }, splitTable(shown, app.state.query.get("sort"), (sort) => app.go({ sort }, "history", { replace: true }))),
+      el("details", { key: "periods", ontoggle: () => renderNumbers(periods) }, summary, open && el("div", { class: "card scroll" }, periodTable(shown, periods))),
+      shown.since && el("p", { class: "hint", key: "since", text: `The history begins on ${shown.since}.` }),
     ].filter(Boolean));
   }
 
@@ -216,4 +222,10 @@ export function mount(root, app) {
       drawn.forEach((chart) => chart.remove());
     },
   };
+}
+
+// Returns in words which time is shown, and in which zone: the first and the last period.
+function words({ periods, step, zone }) {
+  const described = describe([periods[0], periods.at(-1)], step, zone);
+  return `${described[0].name} to ${described[1].name}, by ${step}, ${zone}`;
 }

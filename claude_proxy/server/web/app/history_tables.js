@@ -50,7 +50,7 @@ export function splitTable(data, order, sorted) {
   };
   const name = (row) => (row.name === OTHER || row.name === "" ? el("span", { text: row.name || "none" })
     : el("button", { type: "button", class: "link", "data-narrow": row.name, text: row.name }));
-  return el("table", { class: "numbers", key: "split" },
+  return el("table", { class: "numbers" },
     el("caption", { text: `Usage by ${data.by}` }),
     el("thead", {}, el("tr", {}, ...[{ key: "name", title: data.by }, ...COLUMNS].map(head))),
     el("tbody", {}, ...(rows.length ? rows.map((row) => el("tr", { key: row.name },

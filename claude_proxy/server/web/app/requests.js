@@ -13,24 +13,35 @@ const FILTERS = ["q", "user", "model", "credential", "rule", "lane", "status"];
 const LANES = ["claude", "messages", "chat", "completion", "litellm", "demo"];
 const STATUSES = { "": "all", ok: "succeeded", error: "failed" };
 const COLUMNS = 9;
+// The status for a client that has disconnected.
+const LEFT = 499;
 const moment = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const dated = new Intl.DateTimeFormat(undefined, { weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
-const dollars = new Intl.NumberFormat(undefined, { style: "currency", currency: "USD", maximumFractionDigits: 4 });
+const digits = (count) => new Intl.NumberFormat(undefined, { style: "currency", currency: "USD", minimumFractionDigits: count, maximumFractionDigits: count });
+const [small, large] = [digits(4), digits(2)];
 
 export function mount(root, app) {
+  const head = document.createElement("div");
   const form = document.createElement("form");
   const status = document.createElement("p");
   const list = document.createElement("div");
   const more = document.createElement("p");
+  head.className = "view-head";
   form.className = "controls line";
   form.setAttribute("role", "search");
   form.setAttribute("aria-label", "Filter the requests");
-  status.className = "hint";
+  status.className = "soft";
   status.setAttribute("role", "status");
   list.className = "scroll card";
   more.className = "line";
-  root.append(form, status, list, more);
+  const title = document.createElement("h2");
+  const live = document.createElement("button");
+  title.textContent = "Requests";
+  live.type = "button";
+  live.addEventListener("click", pause);
+  head.append(title, status, live);
+  root.append(head, form, list, more);
   let requests = new Map(); // by id, the newest first
   let next = null; // where older ones begin
   let running = null;
@@ -123,8 +134,8 @@ export function mount(root, app) {
       picker("lane", "Lane", [["", "all"], ...LANES.map((lane) => [lane, lane])]),
       picker("status", "Status", Object.entries(STATUSES)),
       FILTERS.some((name) => value(name)) && el("button", { key: "all", type: "button", text: "Show all", onclick: () => app.go(Object.fromEntries([...FILTERS, "open"].map((name) => [name, null]))) }),
-      el("button", { key: "live", type: "button", "aria-pressed": String(!isLive), text: "Pause", onclick: pause }),
     ].filter(Boolean));
+    live.textContent = isLive ? "Pause" : "Continue";
     const field = form.elements.q;
     if (field !== document.activeElement && field.value !== value("q")) field.value = value("q");
   }
@@ -162,8 +173,10 @@ export function mount(root, app) {
     fill(more, next && shown.length < MOST ? [el("button", { type: "button", text: `Show ${PAGE} more`, onclick: older })] : []);
   }
 
-  const failed = (one) => one.status >= 400;
-  const cost = (one) => (one.usd === null || one.usd === undefined ? "–" : dollars.format(one.usd));
+  // A client that disconnects is no failure; a response that broke off is one, whatever its status.
+  const failed = (one) => Boolean(one.error) || (one.status >= 400 && one.status !== LEFT);
+  const dollars = (amount) => (amount < 1 ? small : large).format(amount);
+  const cost = (one) => (one.usd === null || one.usd === undefined ? "–" : dollars(one.usd));
   const newer = (at) => (Date.now() / 1000 - at < 43200 ? moment : dated).format(new Date(at * 1000));
 
   function row(one, isOpen) {
@@ -176,7 +189,7 @@ export function mount(root, app) {
       el("td", { class: "text", text: one.user }),
       el("td", { class: "text" }, el("span", { text: one.requested }), one.model && one.model !== one.requested && el("span", { class: "soft", text: ` → ${one.model}` })),
       el("td", { class: "text wide", text: one.credential || "–" }),
-      el("td", { class: failed(one) && "bad" }, String(one.status), retried && el("span", { class: "soft", text: ` ${one.attempts.length} attempts` })),
+      el("td", { class: failed(one) && "bad" }, one.error === "interrupted" ? `${one.status} broken off` : String(one.status), retried && el("span", { class: "soft", text: ` ${one.attempts.length} attempts` })),
       el("td", { class: "wide", text: seconds(one.first_byte) }),
       el("td", { text: seconds(one.seconds) }),
       el("td", { class: "wide", text: short.format(tokens(one)) }),
@@ -202,7 +215,7 @@ export function mount(root, app) {
         fact("total", seconds(one.seconds)),
         fact("length", one.bytes !== null && one.bytes !== undefined && bytes(one.bytes)),
         fact("tokens", `${whole.format(one.input)} fresh, ${whole.format(one.cache_read)} cached, ${whole.format(one.cache_write)} written, ${whole.format(one.output)} output`),
-        fact("cost", one.usd === null || one.usd === undefined ? "not known" : dollars.format(one.usd)),
+        fact("cost", one.usd === null || one.usd === undefined ? "not known" : dollars(one.usd)),
         fact("request-id", one.request_id && el("code", { text: one.request_id }))),
       el("h3", { text: "Attempts" }),
       one.attempts.length > 0 ? el("ol", { class: "attempts" }, ...one.attempts.map((attempt) => el("li", { class: attempt.why && "bad" },
