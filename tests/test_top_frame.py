@@ -91,8 +91,8 @@ HEAD = [
     "running 7 (anna 5, ben 2) · USD today 12.50, week 80.10, month 1,310 and 3",
     "responses without a known cost · budgets: user:anna month 91 % · at this pace",
     "the pool is empty on Wed 13:06 UTC",
-    "! Anthropic rejects the credential second. Since 10:06.",
-    "  Replace it: claude-proxy pool add second --replace.",
+    "",
+    "! Anthropic rejects the credential second.",
     "",
 ]
 
@@ -105,9 +105,7 @@ def test_the_overview_at_eighty_columns():
         *HEAD,
         "credential  state           5 hours       7 days        forecast           today",
         "second      rejected        -             -             until 12:06            0",
-        "  rejected until 12:06: the credential was refused",
         "first       partly limited  ━╂━━───  50%  ━━━─╂──  40%  full at 12:06          1",
-        "  rate-limited for Opus until Thu 11:06: 7-day window of Opus at 100 %",
         "third       usable          ━───╂──  20%  ━━━─╂──  40%  on track               0",
         "fourth      paused          -             -             -                      0",
         "",
@@ -117,8 +115,8 @@ def test_the_overview_at_eighty_columns():
         "          second failed after 0.40s: five_hour limit (HTTP 429)",
         "11:06:37  anna      claude-opus-4-8       first      529       -  40,312    0.00",
         "          overloaded_error",
-        "11:06:36  anna      claude-opus-4-8       first      200   1.20s  40,312    0.31",
-        " overview  c credentials  r requests  u users  b budgets  q quit",
+        *(f"11:06:{second}  anna      claude-opus-4-8       first      200   1.20s  40,312    0.31" for second in (36, 35, 34)),
+        " overview  a alerts  c credentials  r requests  u users  b budgets  q quit",
     ]  # fmt: skip
 
 
@@ -160,7 +158,7 @@ def test_credentials_give_way():
     """With more credentials than lines, the overview says how many there are and keeps some of the requests."""
     found = lines(everything(credentials=40), height=24)
     assert len(found) == 24
-    assert "and 35 more credentials: press c" in found
+    assert "and 33 more credentials: press c" in found
     assert any(line.startswith("11:06:39") for line in found)
     assert not any("more credential" in line for line in lines(everything(credentials=40), height=80))
 
@@ -203,7 +201,7 @@ def test_a_proxy_that_sends_less():
     """Of a proxy without overview, alerts and requests, the head is that of ``status``, with the problems and failovers."""
     found = lines(Data(URL, NOW, pool(open=True)), height=30)
     assert found[1] == "2 of 4 credentials usable, 37% of the rate limits left."
-    assert found[2].startswith("! ")
+    assert found[3].startswith("! ")
     assert found[found.index("last failovers") + 1] == "11:06  second: five_hour limit (HTTP 429)"
 
 
@@ -228,8 +226,37 @@ def test_many_alerts():
     ]
     found = lines(everything(alerts=alerts), height=24)
     assert [line for line in found if line.startswith("!")] == [
-        "! alert 0", "! alert 1", "! alert 2", "! and 6 more alerts: claude-proxy alerts",
+        "! alert 0", "! alert 1", "! alert 2", "! and 6 more alerts: press a",
     ]  # fmt: skip
+    assert [line for line in lines(everything(alerts=alerts), "alerts", height=40) if line] == [
+        *lines(everything(alerts=alerts), "alerts", height=40)[:5],
+        *(f"! alert {number}" for number in range(9)),
+        " o overview  alerts  c credentials  r requests  u users  b budgets  q quit",
+    ]
+    assert sum(line.startswith("! ") for line in lines(everything(alerts=alerts))) == 9
+    assert "No alert fires." in lines(everything(alerts=[]), "alerts", height=24)
+
+
+def test_what_to_do_has_its_place_in_a_tall_terminal():
+    """From 36 lines on, the overview says of an alert since when it fires and what to do; the view of alerts always does."""
+    told = ["! Anthropic rejects the credential second. Since 10:06.", "  Replace it: claude-proxy pool add second --replace."]
+    for view, height in (("overview", 36), ("alerts", 24), ("overview", None)):
+        found = lines(everything(), view, height=height)
+        at = found.index(told[0])
+        assert found[at : at + 2] == told
+    reason = "  rejected until 12:06: the credential was refused"
+    assert reason in lines(everything(), height=36)
+    assert told[1] not in lines(everything(), height=35)
+
+
+def test_the_budget_that_is_used_most_stands_first():
+    """Budgets are sorted by their use; the head names the first one, and three in a wide terminal."""
+    budgets = [BUDGET | {"scope": f"user:u{percent}", "percent": percent} for percent in (10, 80, 95, 30)]
+    shown = lines(everything(budgets=budgets), "budgets", height=24)
+    assert [line.split()[0] for line in shown if line.startswith("user:")] == ["user:u95", "user:u80", "user:u30", "user:u10"]
+    assert shown[shown.index("") + 2].split() == ["scope", "period", "USD", "USD", "used", "resets", "notes"]
+    for width, most in ((80, 1), (120, 3)):
+        assert " ".join(lines(everything(budgets=budgets), width=width)).count("user:u") == most
 
 
 def test_a_picture_for_a_pipe():

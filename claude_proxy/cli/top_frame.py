@@ -18,22 +18,26 @@ from rich.text import Text
 from claude_proxy.cli import budget_command, tables, terminal, top_tables
 from claude_proxy.cli.tables import Style
 from claude_proxy.cli.terminal import BOLD, clock_of, counted, credential, local_time, problems, summary, usage_table
-from claude_proxy.cli.top_tables import SOFT, STYLES, TITLE, Place, cell, fit, usd
+from claude_proxy.cli.top_tables import MIDDLE, SOFT, STYLES, TITLE, Place, cell, fit, usd
 
 FORM_ERRORS = (LookupError, TypeError, ValueError, AttributeError, OverflowError, OSError)
 NARROWEST, WIDEST = 60, 160
 # The width of a picture that is not for a terminal.
 PLAIN_WIDTH = 120
-OVERVIEW, CREDENTIALS, REQUESTS, USERS, BUDGETS = "overview", "credentials", "requests", "users", "budgets"
-VIEWS = (OVERVIEW, CREDENTIALS, REQUESTS, USERS, BUDGETS)
-# The alerts and budgets in the head, and the requests of a picture without a height.
+OVERVIEW, ALERTS, CREDENTIALS = "overview", "alerts", "credentials"
+REQUESTS, USERS, BUDGETS = "requests", "users", "budgets"
+VIEWS = (OVERVIEW, ALERTS, CREDENTIALS, REQUESTS, USERS, BUDGETS)
+# The alerts of the overview, the budgets in the head of a wide terminal, and the requests of a picture without a height.
 MAX_ALERTS, MAX_BUDGETS, MAX_REQUESTS = 3, 3, 10
+# From this height on, the overview has the whole text of an alert, and what to do. With less room than this below its head,
+# it has one line for each credential.
+TALL, LOW = 36, 22
 # What the overview keeps for requests, however many credentials there are: the head and four.
 REQUEST_LINES = 5
 LEVELS = {"good": "bold green", "warning": "bold yellow", "critical": "bold red", "info": "bold"}
 # How the lines of ``claude-proxy status`` look here.
 LINE_STYLES = {**STYLES, BOLD: TITLE, terminal.SOFT: SOFT}
-NOTHING = "No request yet."
+NOTHING, NO_ALERT = "No request yet.", "No alert fires."
 
 
 class Size(NamedTuple):
@@ -78,10 +82,12 @@ def frame(
     """Return the lines of a picture. ``local`` returns the viewer's time for Unix seconds."""
     width = min(max(size.width, NARROWEST), WIDEST)
     place = Place(width, data.now, local, unicode)
-    top = [*_head(data, place)]
+    top = _head(data, place)
     if size.height is None:
         body = _overview(data, place, None)
-        return [*top, *body.head, *body.lines]
+        return [*top, *_latest_alerts(data.pool, place, None), *body.head, *body.lines]
+    if view.name == OVERVIEW:
+        top += _latest_alerts(data.pool, place, size.height)
     foot = [_keys(view.name, width)]
     room = max(1, size.height - len(top) - len(foot))
     body = _overview(data, place, room) if view.name == OVERVIEW else _body(data, view.name, place)
@@ -97,7 +103,7 @@ def last_offset(data: Data, view: View, size: Size, local: Callable[[float], dat
         return 0
     place = Place(min(max(size.width, NARROWEST), WIDEST), data.now, local)
     body = _body(data, view.name, place)
-    room = size.height - 1 - len([*_head(data, place)]) - len(body.head)
+    room = size.height - 1 - len(_head(data, place)) - len(body.head)
     return max(0, len(body.lines) - max(1, room))
 
 
@@ -113,23 +119,22 @@ def as_text(lines: Sequence[Text], *, colours: bool) -> str:
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
 
 
-def _head(data: Data, place: Place) -> Iterator[Text]:
-    """Yield what every view begins with: is all well, what is under way, money, and what somebody has to do."""
+def _head(data: Data, place: Place) -> list[Text]:
+    """Return what every view begins with: is all well, what is under way, and money."""
     pool, time = data.pool, place.seconds(data.now)
     title = fit(cell(f"claude-proxy {data.url}", SOFT), place.width - len(time) - 1)
     title.align("left", place.width - len(time))
-    yield title.append(time, SOFT)
+    lines = [title.append(time, SOFT)]
     if data.problem:
-        yield from wrapped(f"{data.problem} The figures are those of {time}.", "bold red", place.width)
+        lines += wrapped(f"{data.problem} The figures are those of {time}.", "bold red", place.width)
     overview = pool.get("overview") or {"level": "info", "sentence": f"{summary(pool)}."}
-    yield from wrapped(overview["sentence"], LEVELS.get(overview["level"], TITLE), place.width)
-    if words := [*_now(data, overview)]:
-        yield from wrapped(" · ".join(words) if place.unicode else ", ".join(words), "", place.width)
-    yield from _alerts(pool, place)
-    yield Text(end="")
+    lines += wrapped(overview["sentence"], LEVELS.get(overview["level"], TITLE), place.width)
+    if words := [*_now(data, overview, MAX_BUDGETS if place.width >= MIDDLE else 1)]:
+        lines += wrapped(" · ".join(words) if place.unicode else ", ".join(words), "", place.width)
+    return [*lines, Text(end="")]
 
 
-def _now(data: Data, overview: Mapping[str, Any]) -> Iterator[str]:
+def _now(data: Data, overview: Mapping[str, Any], most: int) -> Iterator[str]:
     """Yield the requests under way, the money, the budgets that are used most, and when the pool is empty."""
     running = data.pool.get("running")
     if running is not None:
@@ -140,25 +145,43 @@ def _now(data: Data, overview: Mapping[str, Any]) -> Iterator[str]:
         sums = ", ".join(f"{period} {usd(money[period])}" for period in ("today", "week", "month"))
         unknown = f" and {counted(money['unpriced'], 'response')} without a known cost" if money.get("unpriced") else ""
         yield f"USD {sums}{unknown}"
-    budgets = sorted(data.pool.get("budgets", ()), key=lambda one: -one["percent"])[:MAX_BUDGETS]
-    if budgets:
-        yield "budgets: " + ", ".join(f"{one['scope']} {one['period']} {one['percent']} %" for one in budgets)
+    if budgets := _budgets(data.pool):
+        yield "budgets: " + ", ".join(f"{one['scope']} {one['period']} {one['percent']} %" for one in budgets[:most])
     if overview.get("empty_in_words"):
         yield overview["empty_in_words"]
 
 
-def _alerts(pool: Mapping[str, Any], place: Place) -> Iterator[Text]:
-    """Yield the firing alerts, each with what to do; of a proxy without alerts, what is wrong with it."""
+def _budgets(pool: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the budgets, the one that is used most first."""
+    return sorted(pool.get("budgets", ()), key=lambda one: -one["percent"])
+
+
+def _alerts(pool: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Return the firing alerts; of a proxy without alerts, what is wrong with it."""
     found = pool.get("alerts")
-    if found is None:
-        found = [{"severity": "critical", "text": problem, "action": ""} for problem in problems(pool)]
-    for one in found[:MAX_ALERTS]:
-        since = f" Since {place.clock(one['since'])}." if one.get("since") else ""
-        yield from wrapped(f"! {one['text']}{since}", LEVELS.get(one["severity"], TITLE), place.width, indent=2)
-        if one["action"]:
-            yield from wrapped(f"  {one['action']}", "", place.width, indent=2)
-    if len(found) > MAX_ALERTS:
-        yield cell(f"! and {counted(len(found) - MAX_ALERTS, 'more alert')}: claude-proxy alerts", TITLE)
+    return [{"severity": "critical", "text": text, "action": ""} for text in problems(pool)] if found is None else found
+
+
+def _latest_alerts(pool: Mapping[str, Any], place: Place, height: int | None) -> list[Text]:
+    """Return the most severe alerts, in a low terminal a line each, without what to do; all of them without a height."""
+    found, lines = _alerts(pool), list[Text]()
+    most = len(found) if height is None else MAX_ALERTS
+    for one in found[:most]:
+        lines += _alert(one, place) if height is None or height >= TALL else [_cut_alert(one, place)]
+    if len(found) > most:
+        lines.append(cell(f"! and {counted(len(found) - most, 'more alert')}: press a", TITLE))
+    return [*lines, Text(end="")] if lines else []
+
+
+def _cut_alert(one: Mapping[str, Any], place: Place) -> Text:
+    return fit(cell(f"! {one['text']}", LEVELS.get(one["severity"], TITLE)), place.width)
+
+
+def _alert(one: Mapping[str, Any], place: Place) -> list[Text]:
+    """Return an alert with all its text, since when it fires, and what to do."""
+    since = f" Since {place.clock(one['since'])}." if one.get("since") else ""
+    lines = wrapped(f"! {one['text']}{since}", LEVELS.get(one["severity"], TITLE), place.width, indent=2)
+    return [*lines, *(wrapped(f"  {one['action']}", "", place.width, indent=2) if one["action"] else ())]
 
 
 def wrapped(words: str, style: str, width: int, indent: int = 0) -> list[Text]:
@@ -175,6 +198,8 @@ def wrapped(words: str, style: str, width: int, indent: int = 0) -> list[Text]:
 def _overview(data: Data, place: Place, room: int | None) -> Body:
     """Return credentials and below them the last requests; the credentials give way if there is no room for both."""
     head, *blocks = top_tables.credentials(data.pool, place)
+    if room is not None and room < LOW:
+        blocks = [block[:1] for block in blocks]
     if room is None:
         below = _requests(data, place, rules=False, most=MAX_REQUESTS)
         return Body(head, [*_flat(blocks), Text(end=""), *below.head, *below.lines])
@@ -200,17 +225,21 @@ def _cut(head: list[Text], blocks: Sequence[list[Text]], room: int) -> list[Text
 
 def _body(data: Data, name: str, place: Place) -> Body:
     """Return a view of one thing, which has the whole terminal."""
+    if name == ALERTS:
+        lines = [line for one in _alerts(data.pool) for line in (*_alert(one, place), Text(end=""))]
+        return Body([], lines or [cell(NO_ALERT, SOFT)])
     if name == CREDENTIALS:
         return Body([], [*_details(data.pool, place)])
     if name == REQUESTS:
         return _requests(data, place, rules=True)
     if name == USERS:
         return Body([], [cell(text) for text in _usage(data.pool, place)])
-    rows = [budget_command.row(one) for one in data.pool.get("budgets", ())]
+    rows = [budget_command.row(one) for one in _budgets(data.pool)]
     if not rows:
         return Body([], wrapped(budget_command.NONE, SOFT, place.width))
-    head, *texts = tables.text(budget_command.COLUMNS, rows, Style(place.width)).splitlines()
-    return Body([cell(head)], [cell(text) for text in texts])
+    texts = [cell(text) for text in tables.text(budget_command.COLUMNS, rows, Style(place.width)).splitlines()]
+    head = len(texts) - len(rows)  # a row is one line, and a title has one or two
+    return Body(texts[:head], texts[head:])
 
 
 def _details(pool: Mapping[str, Any], place: Place) -> Iterator[Text]:
