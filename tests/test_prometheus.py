@@ -1,5 +1,6 @@
 """usage/prometheus.py: the pool and the book in Prometheus' format, and what is built on it."""
 
+import copy
 import json
 import re
 import shutil
@@ -9,29 +10,42 @@ from pathlib import Path
 
 import pytest
 import yaml
+from grafana_foundation_sdk.cog import plugins
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
 from prometheus_client.parser import text_string_to_metric_families
+from recorded import Recorded, exposition
 from test_report import ADMIN, ANNA, DAY, HOUR, NOW, OPUS, STORE_STATUS, record, snapshot
 
+from claude_proxy.alerts import metrics
+from claude_proxy.alerts.rules import Alert
+from claude_proxy.config.budgets import Budget, Period
 from claude_proxy.credentials.rate_limits import Cooldown, Window
 from claude_proxy.credentials.scope import EVERYTHING, Scope
-from claude_proxy.usage.ledger import Ledger
-from claude_proxy.usage.prometheus import exposition
+from claude_proxy.usage.standing import Standing
 
 DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
 NAME = re.compile(r"\bclaude_proxy_[a-z_]+")
 
 
 @pytest.fixture
-def ledger():
-    ledger = Ledger(clock=lambda: NOW, writer="w")
+def recorded():
+    recorded = Recorded(clock=lambda: NOW)
     for user in ("anna", "anna", "ben"):
-        ledger.record(record(user, failovers=("second: limit",)))
-    return ledger
+        recorded.record(record(user, failovers=("second: limit",)))
+    return recorded
 
 
 POOL = [
     snapshot(windows={("", "5h"): Window(0.6, NOW + HOUR, NOW), **OPUS}, cooldowns={Scope("opus"): Cooldown(NOW + DAY, "x")}),
     snapshot("second", cooldowns={EVERYTHING: Cooldown(NOW + HOUR, "x", rejected=True)}),
+]
+
+
+MORE = [
+    *metrics.attention([Alert("pool-empty", "critical", "x", "y"), Alert("budget:all:day", "info", "x", "y")], NOW + DAY),
+    *metrics.budgets([Standing(Budget("all", {Period.DAY: 10**7}), Period.DAY, 10**7, 25 * 10**5, NOW + DAY)]),
+    *metrics.running({"requests": 3}),
 ]
 
 
@@ -47,9 +61,9 @@ def value(found, name, **labels):
     return found[name, *sorted(labels.items())]
 
 
-def test_the_numbers_are_the_books_and_the_pools(ledger):
+def test_the_numbers_are_the_books_and_the_pools(recorded):
     """Requests, tokens, times, windows, rests and the pool's room are exported as they are known."""
-    found = samples(exposition(POOL, ledger, ADMIN, STORE_STATUS))
+    found = samples(exposition(POOL, recorded, ADMIN, STORE_STATUS))
     anna = {"user": "anna", "model": "m", "served": "anthropic/m", "credential": "first"}
     assert value(found, "claude_proxy_requests_total", **anna) == 2
     assert value(found, "claude_proxy_tokens_total", **anna, type="cache_write") == 8
@@ -72,18 +86,18 @@ def test_the_numbers_are_the_books_and_the_pools(ledger):
     assert value(found, "claude_proxy_shared") == 1
 
 
-def test_a_user_finds_others_summed(ledger):
+def test_a_user_finds_others_summed(recorded):
     """Who does not hold the master key finds its own name and everybody else's numbers as ``other``."""
-    found = samples(exposition(POOL, ledger, ANNA, STORE_STATUS))
+    found = samples(exposition(POOL, recorded, ANNA, STORE_STATUS))
     users = {dict(labels)["user"]: number for (name, *labels), number in found.items() if name == "claude_proxy_requests_total"}
     assert users == {"anna": 2, "other": 1}
 
 
 def test_names_that_clients_choose_are_escaped():
     """A name with quotes and line ends is one label's value."""
-    ledger = Ledger(clock=lambda: NOW)
-    ledger.record(record(model='a"\n\\b'))
-    found = samples(exposition([], ledger, ADMIN, STORE_STATUS))
+    recorded = Recorded(clock=lambda: NOW)
+    recorded.record(record(model='a"\n\\b'))
+    found = samples(exposition([], recorded, ADMIN, STORE_STATUS))
     assert {dict(labels)["model"] for (name, *labels) in found if name == "claude_proxy_requests_total"} == {'a"\\n\\b'}
 
 
@@ -91,25 +105,38 @@ def test_names_that_clients_choose_are_escaped():
 def test_a_year_of_made_up_names_is_bounded(status):
     """After a year in which a user made up a hundred names of models a day the metrics are as long as after a month."""
     now, lengths = [NOW], []
-    ledger = Ledger(clock=lambda: now[0], listed=lambda model: model == "m")
+    recorded = Recorded(clock=lambda: now[0], listed=lambda model: model == "m")
     for day in range(365):
         now[0] = NOW + day * DAY
         for number in range(100):
             made_up = f"claude-{day}-{number}"
             left = (f"anthropic/{made_up}: failed over to anthropic/m",)
-            ledger.record(replace(record(model=made_up, failovers=left), status=status))
-        ledger.record(record("ben"))
-        ledger.changed()
+            recorded.record(replace(record(model=made_up, failovers=left), status=status))
+        recorded.record(record("ben"))
+        recorded.flush()
         if day in (30, 364):
-            lengths.append(exposition([], ledger, ADMIN, STORE_STATUS).count(b"\n"))
+            lengths.append(exposition([], recorded, ADMIN, STORE_STATUS).count(b"\n"))
     assert lengths[1] <= lengths[0] < 1500
     ben = {"user": "ben", "model": "m", "served": "anthropic/m", "credential": "first"}
-    assert value(samples(exposition([], ledger, ADMIN, STORE_STATUS)), "claude_proxy_requests_total", **ben) == 365
+    assert value(samples(exposition([], recorded, ADMIN, STORE_STATUS)), "claude_proxy_requests_total", **ben) == 365
+
+
+def test_what_needs_attention(recorded):
+    """Alerts by rule, the forecast, budgets in USD and requests in progress are exported; a forecast only if there is one."""
+    found = samples(exposition(POOL, recorded, ADMIN, STORE_STATUS, MORE))
+    assert value(found, "claude_proxy_alerts", rule="pool-empty", severity="critical") == 1
+    assert value(found, "claude_proxy_alerts", rule="budget", severity="info") == 1
+    assert value(found, "claude_proxy_pool_empty_seconds") == NOW + DAY
+    assert value(found, "claude_proxy_budget_usd", scope="all", period="day") == 10
+    assert value(found, "claude_proxy_budget_spent_usd", scope="all", period="day") == 2.5
+    assert value(found, "claude_proxy_running_requests") == 3
+    without = samples(exposition(POOL, recorded, ADMIN, STORE_STATUS, metrics.attention([], None)))
+    assert not any(name in ("claude_proxy_pool_empty_seconds", "claude_proxy_alerts") for name, *_ in without)
 
 
 def test_an_empty_pool_has_no_room_to_tell():
     """Without a credential no room is exported, so that no alert about it fires."""
-    found = samples(exposition([], Ledger(clock=lambda: NOW), ADMIN, STORE_STATUS._replace(unavailable=True)))
+    found = samples(exposition([], Recorded(clock=lambda: NOW), ADMIN, STORE_STATUS._replace(unavailable=True)))
     assert found == {("claude_proxy_pool_credentials",): 0, ("claude_proxy_shared",): 0}
 
 
@@ -120,25 +147,56 @@ def expressions():
     return found + [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
 
 
-def test_dashboard_and_alerts_name_metrics_that_there_are(ledger):
+def test_dashboard_and_alerts_name_metrics_that_there_are(recorded):
     """Every metric in the dashboard and in the rules is one that is exported."""
-    exported = {name for name, *_ in samples(exposition(POOL, ledger, ADMIN, STORE_STATUS))}
+    exported = {name for name, *_ in samples(exposition(POOL, recorded, ADMIN, STORE_STATUS, MORE))}
     named = {name for expression in expressions() for name in NAME.findall(expression)}
     assert len(named) > 10
     assert named <= exported
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
-def test_prometheus_accepts_the_rules_and_the_metrics(ledger):
+def test_prometheus_accepts_the_rules_and_the_metrics(recorded):
     """Prometheus' own tool finds no mistake in the alert rules, nor in what is exported."""
     rules = subprocess.run(
         ["promtool", "check", "rules", DEPLOY / "prometheus-rules.yml"], capture_output=True, text=True, check=False
     )
     assert rules.returncode == 0, rules.stderr
     metrics = subprocess.run(
-        ["promtool", "check", "metrics"], input=exposition(POOL, ledger, ADMIN, STORE_STATUS), capture_output=True, check=False
+        ["promtool", "check", "metrics"],
+        input=exposition(POOL, recorded, ADMIN, STORE_STATUS, MORE),
+        capture_output=True,
+        check=False,
     )
     assert (metrics.returncode, metrics.stdout + metrics.stderr) == (0, b"")
+
+
+def lost(written, read, path=""):
+    """Yield the places of what was written and is not there any more."""
+    if isinstance(written, dict):
+        for name, value in written.items():
+            yield from lost(value, read[name], f"{path}/{name}") if name in read else [f"{path}/{name}"]
+    elif isinstance(written, list) and len(written) == len(read):
+        for place, (one, other) in enumerate(zip(written, read, strict=True)):
+            yield from lost(one, other, f"{path}/{place}")
+    elif written != read:
+        yield path
+
+
+def as_grafana_reads_it(dashboard):
+    """The dashboard as Grafana's own types hold it."""
+    plugins.register_default_plugins()
+    return json.loads(JSONEncoder().encode(Dashboard.from_json(copy.deepcopy(dashboard))))
+
+
+def test_grafana_reads_the_whole_dashboard():
+    """Grafana's types know every field of the dashboard, and would lose one with a wrong name."""
+    dashboard = json.loads((DEPLOY / "grafana-dashboard.json").read_text(encoding="utf-8"))
+    assert [*lost(dashboard, as_grafana_reads_it(dashboard))] == []
+    dashboard["panels"][0]["targets"][0]["expression"] = "x"
+    dashboard["panels"][1]["fieldConfig"]["defaults"]["units"] = "s"
+    found = [*lost(dashboard, as_grafana_reads_it(dashboard))]
+    assert found == ["/panels/0/targets/0/expression", "/panels/1/fieldConfig/defaults/units"]
 
 
 def test_the_panels_of_the_dashboard_do_not_overlap():

@@ -1,4 +1,4 @@
-"""Creates the parts of one process and connects them: settings, configuration, pool, ledger, lanes."""
+"""Creates the parts of one process and connects them: settings, configuration, pool, history, lanes."""
 
 import asyncio
 import time
@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from claude_proxy.access.request_limits import RequestLimits
-from claude_proxy.alerts.watch import AlertWatch
 from claude_proxy.config.client_models import CurrentModels, ListedWindow
 from claude_proxy.config.deployments import Lane
 from claude_proxy.config.models import ActiveConfig, model_names, not_ready
@@ -52,7 +51,6 @@ from claude_proxy.state.store import Store
 from claude_proxy.upstream.client import UpstreamClient
 from claude_proxy.upstream.search_client import SearchClient
 from claude_proxy.usage import request_log
-from claude_proxy.usage.ledger import Ledger
 from claude_proxy.usage.own_telemetry import OwnTelemetry
 from claude_proxy.usage.prices import Lookup, Prices
 from claude_proxy.usage.recent_requests import RecentRequests
@@ -103,7 +101,6 @@ class App:
         self.prices = Prices(config, listed_price)
         self.budgets = ActiveBudgets(lambda: config.budgets, clock)
         self.admission = Admission(self.budgets, self.prices.cost, confirm=self.confirm, wake=self._push_now, clock=clock)
-        self.ledger = Ledger(clock=clock, listed=lambda model: model in config.listed)
         self.recent = RecentRequests(clock=clock, redact=redactor.text)
         self.running = RunningRequests(clock=clock)
         self.history = self._new_history(history, store)
@@ -120,8 +117,7 @@ class App:
         self._started = clock()
         self.request_limits = RequestLimits(lambda: config.user_limits, clock=clock)
         self.sign_in = SignIn(store, keys, settings.users, lambda: config.sign_in, clock)
-        self.overview = self._overview()
-        self.alerts = self._alerts(is_shared=store is not None)
+        self.overview = self._overview(is_shared=store is not None)
         self._sync = Synchronizer(store, self._shared()) if store else None
         if store is None:
             self.pool.record_first_seen()
@@ -138,7 +134,6 @@ class App:
             listed=lambda model: model in self.config.listed,
             zone=lambda: self.config.budgets.timezone,
             shares=store is not None and store.kind != SqliteStore.kind,  # workers share the file
-            takes_earlier=False,
         )
 
     def _new_pool(self) -> Pool:
@@ -174,33 +169,21 @@ class App:
 
     def _shared(self) -> CombinedState:
         """Return what the processes share."""
-        usage = self.ledger, self.history.exchange, self.recent, self.running, self.overview.errors, *self.budgets.parts
-        return CombinedState(self.pool, *usage, self.request_limits, self.sign_in.shared, *self.alerts.parts)
+        usage = *self.history.shared, self.recent, self.running, *self.budgets.parts
+        return CombinedState(self.pool, *usage, self.request_limits, self.sign_in.shared, *self.overview.parts)
 
-    def _alerts(self, *, is_shared: bool) -> AlertWatch:
-        return AlertWatch(
-            self.overview.situation,
-            lambda: self.config.alerts,
-            clock=self._clock,
-            is_shared=is_shared,
-            is_unavailable=lambda: self._store_status().unavailable,
-            wake=self._push_now,
-        )
-
-    def _rejected_since(self) -> Mapping[str, float]:
-        return self.alerts.rejected_since()
-
-    def _overview(self) -> Overview:
+    def _overview(self, *, is_shared: bool) -> Overview:
         return Overview(
             self.settings,
             self.config,
             self.pool,
-            self.ledger,
+            used=lambda: self.history.latest,
             budgets=self.budgets,
             store_status=self._store_status,
             problems=self.pool_problems,
             own_budgets=lambda caller: self.budget_routes().of_caller(caller),
-            rejected_since=self._rejected_since,
+            is_shared=is_shared,
+            wake=self._push_now,
             clock=self._clock,
         )
 
@@ -210,7 +193,7 @@ class App:
 
     async def _watch_alerts(self) -> None:
         await self.load_shared_state()  # so that what the last process has sent is known
-        await asyncio.gather(self.alerts.run(), self.overview.watch_releases())
+        await self.overview.run()
 
     async def load_shared_state(self) -> None:
         """Before the first requests, apply the state of the last process and of the other workers; then keep it in sync."""
@@ -271,7 +254,6 @@ class App:
         if self.config.telemetry is not None or self._own_telemetry is not None:
             self._send_own_telemetry(records)
         for record in records:
-            self.ledger.record(record)
             self.overview.errors.record(record)
             self.recent.record(record)
             self.history.record(record)
@@ -298,14 +280,15 @@ class App:
         return StatusRoutes(
             self.settings,
             self.pool,
-            self.ledger,
+            self.history,
             store_status=self._store_status,
             fresh=self._refresh_state,
             clock=self._clock,
             problems=self.pool_problems,
             groups=lambda: self.config.pool_groups,
             budgets=self.budget_routes().rows,
-            overview=lambda viewer, caller: self.overview.shown(viewer, caller, self.alerts.current),
+            overview=self.overview.shown,
+            metrics=self.overview.metrics,
             running=lambda viewer: running_of(self.running, viewer),
         )
 
@@ -367,7 +350,7 @@ class App:
         for task in (self.watching, self._watching_pool, self._alerting):
             if task is not None:
                 task.cancel()
-        await self.alerts.close()
+        await self.overview.watch.close()
         if self._sync is not None and self._syncing is not None:
             await self._sync.close()
         await self.history.close()
@@ -399,7 +382,7 @@ class App:
 
     def _flush_next(self) -> None:
         """Let the next exchange with the store include everything that has changed here."""
-        for part in (self.ledger, self.history.exchange, self.recent, self.running):
+        for part in (*self.history.shared, self.recent, self.running):
             part.flush_next()
 
     def _push_now(self) -> None:
