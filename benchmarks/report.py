@@ -11,8 +11,10 @@ from benchmarks.servers import ALL_THROUGH_LITELLM, DEFAULTS, FLOOR, OURS, POOL,
 if TYPE_CHECKING:
     from benchmarks.run import Cell, Results
 
+WATCHED = "## History, alerts and the open page"
 COMMANDS = """make bench            # this proxy, LiteLLM, the floor and the upstream, in less than fifteen minutes
-make bench PEERS=1    # and two other proxies from npm"""
+make bench PEERS=1    # and two other proxies from npm
+make bench WATCHED=1  # what the history, the alerts and the open page cost, in seven minutes"""
 HEAD = """# Benchmarks
 
 This page was written by `make bench`; [performance](performance.md) explains the figures and where the time goes.
@@ -94,6 +96,24 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table."""
     lines = [head, ["---"] + ["--:"] * (len(head) - 1), *rows]
     return "\n".join(f"| {' | '.join(each)} |" for each in lines) + "\n"
+
+
+def percent(found: Sequence[float]) -> str:
+    """Return ratios as the growth in per cent: the median, and the quartiles in parentheses."""
+    low, middle, high = statistics.quantiles([100 * ratio - 100 for ratio in found], n=4, method="inclusive")
+    return f"{middle:+.1f} % ({low:+.1f} to {high:+.1f})"
+
+
+def section(page: str, heading: str) -> str:
+    """Return a section of a page, from its heading to the next one; empty without it."""
+    _, found, rest = f"\n{page}".partition(f"\n{heading}\n")
+    return f"{heading}\n{rest.partition(f'{chr(10)}## ')[0].rstrip()}\n" if found else ""
+
+
+def with_section(page: str, heading: str, text: str) -> str:
+    """Return a page with a section in its place, or at the end if it has none; ``text`` starts with the heading."""
+    before = section(page, heading)
+    return page.replace(before, text) if before else f"{page.rstrip()}\n\n{text}"
 
 
 def _cell_table(cells: Mapping["Cell", Runs], columns: Mapping[str, Callable[[Runs], str]]) -> str:

@@ -232,6 +232,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     machine = f"{os.cpu_count()} processors, {platform.system()} on {platform.machine()}, Python {platform.python_version()}"
     page = report.page(results, machine, options.rounds, absent, "\n".join(choose.table(choose.CHOICES)))
     if options.output:
+        # Measured by benchmarks/watched.py.
+        if options.output.exists() and (kept := report.section(options.output.read_text(encoding="utf-8"), report.WATCHED)):
+            page = report.with_section(page, report.WATCHED, kept)
         options.output.write_text(page, encoding="utf-8")
     else:
         sys.stdout.write(page)
