@@ -17,7 +17,7 @@ from command_line import parsed
 
 from claude_proxy import __version__
 from claude_proxy.cli import onboarding
-from claude_proxy.config import budgets, client_models, groups, model_access, prices, user_limits, web_search
+from claude_proxy.config import alerts, budgets, client_models, groups, model_access, prices, user_limits, web_search
 from claude_proxy.config import models as config
 from claude_proxy.config.settings import SECRET_NAMES, VARIABLES
 from claude_proxy.providers import demo, fetching, summary
@@ -56,8 +56,8 @@ COMMAND = re.compile(r"(?:^|\s)(?:claude-proxy|-m claude_proxy|run --rm proxy)[ 
 SPEAKERS = ("Anthropic: ", "Claude Code: ", "LiteLLM: ", "Python: ", "make: ")
 
 
-def fenced(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+def fenced(language: str, page: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
 
 
 def section(heading: str) -> str:
@@ -211,9 +211,20 @@ def test_limits_in_the_documents_are_accepted():
     models[0]["model_info"] = {"access_groups": ["cheap"]}
     for block in (shown, yaml.safe_load(re.sub(r"^# ", "", commented, flags=re.MULTILINE))):
         assert list(model_access.mistakes(block | {"model_list": models})) == []
-        assert list(fetching.mistakes(block)) == list(web_search.mistakes(block)) == []
+        assert list(fetching.mistakes(block)) == list(web_search.mistakes(block)) == list(alerts.mistakes(block)) == []
         assert [mistake for part in (budgets, groups, prices, user_limits) for mistake in part.mistakes(block)] == []
         assert model_access.Limits.of(block).allows("anna", "claude-opus-4-8")
+
+
+def test_alerts_in_the_documents():
+    """The blocks of docs/alerts.md are accepted, and its table has each rule."""
+    page = PAGES["docs/alerts.md"]
+    blocks = [*map(yaml.safe_load, fenced("yaml", page))]
+    assert len(blocks) == 2
+    assert [mistake for block in blocks for mistake in alerts.mistakes(block)] == []
+    assert sorted(re.findall(r"^\| `(\w+)` \| [^|]+ \| (?:info|warning|critical)", page, re.MULTILINE)) == sorted(
+        alerts.RULE_NAMES
+    )
 
 
 # --- README and docs/ ------------------------------------------------------------------------------------------------------
@@ -382,7 +393,8 @@ def test_variables_are_explained_in_one_table():
 
 def test_metrics_in_the_documents_exist():
     """docs/operate.md names the metrics that there are."""
-    source = (ROOT / "claude_proxy" / "usage/prometheus.py").read_text(encoding="utf-8")
+    files = (ROOT / "claude_proxy" / name for name in ("usage/prometheus.py", "alerts/metrics.py"))
+    source = "".join(file.read_text(encoding="utf-8") for file in files)
     known = set(re.findall(r'"(claude_proxy_\w+)"', source))
     named = {name.removesuffix("_total") for name in SPAN.findall(PAGES["docs/operate.md"]) if name.startswith("claude_proxy_")}
     assert named == known

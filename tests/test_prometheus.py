@@ -1,5 +1,6 @@
 """usage/prometheus.py: the pool and the book in Prometheus' format, and what is built on it."""
 
+import copy
 import json
 import re
 import shutil
@@ -9,13 +10,20 @@ from pathlib import Path
 
 import pytest
 import yaml
+from grafana_foundation_sdk.cog import plugins
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
 from prometheus_client.parser import text_string_to_metric_families
 from test_report import ADMIN, ANNA, DAY, HOUR, NOW, OPUS, STORE_STATUS, record, snapshot
 
+from claude_proxy.alerts import metrics
+from claude_proxy.alerts.rules import Alert
+from claude_proxy.config.budgets import Budget, Period
 from claude_proxy.credentials.rate_limits import Cooldown, Window
 from claude_proxy.credentials.scope import EVERYTHING, Scope
 from claude_proxy.usage.ledger import Ledger
 from claude_proxy.usage.prometheus import exposition
+from claude_proxy.usage.standing import Standing
 
 DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
 NAME = re.compile(r"\bclaude_proxy_[a-z_]+")
@@ -32,6 +40,13 @@ def ledger():
 POOL = [
     snapshot(windows={("", "5h"): Window(0.6, NOW + HOUR, NOW), **OPUS}, cooldowns={Scope("opus"): Cooldown(NOW + DAY, "x")}),
     snapshot("second", cooldowns={EVERYTHING: Cooldown(NOW + HOUR, "x", rejected=True)}),
+]
+
+
+MORE = [
+    *metrics.attention([Alert("pool-empty", "critical", "x", "y"), Alert("budget:all:day", "info", "x", "y")], NOW + DAY),
+    *metrics.budgets([Standing(Budget("all", {Period.DAY: 10**7}), Period.DAY, 10**7, 25 * 10**5, NOW + DAY)]),
+    *metrics.running({"requests": 3}),
 ]
 
 
@@ -107,6 +122,19 @@ def test_a_year_of_made_up_names_is_bounded(status):
     assert value(samples(exposition([], ledger, ADMIN, STORE_STATUS)), "claude_proxy_requests_total", **ben) == 365
 
 
+def test_what_needs_attention(ledger):
+    """Alerts by rule, the forecast, budgets in USD and requests in progress are exported; a forecast only if there is one."""
+    found = samples(exposition(POOL, ledger, ADMIN, STORE_STATUS, MORE))
+    assert value(found, "claude_proxy_alerts", rule="pool-empty", severity="critical") == 1
+    assert value(found, "claude_proxy_alerts", rule="budget", severity="info") == 1
+    assert value(found, "claude_proxy_pool_empty_seconds") == NOW + DAY
+    assert value(found, "claude_proxy_budget_usd", scope="all", period="day") == 10
+    assert value(found, "claude_proxy_budget_spent_usd", scope="all", period="day") == 2.5
+    assert value(found, "claude_proxy_running_requests") == 3
+    without = samples(exposition(POOL, ledger, ADMIN, STORE_STATUS, metrics.attention([], None)))
+    assert not any(name in ("claude_proxy_pool_empty_seconds", "claude_proxy_alerts") for name, *_ in without)
+
+
 def test_an_empty_pool_has_no_room_to_tell():
     """Without a credential no room is exported, so that no alert about it fires."""
     found = samples(exposition([], Ledger(clock=lambda: NOW), ADMIN, STORE_STATUS._replace(unavailable=True)))
@@ -122,7 +150,7 @@ def expressions():
 
 def test_dashboard_and_alerts_name_metrics_that_there_are(ledger):
     """Every metric in the dashboard and in the rules is one that is exported."""
-    exported = {name for name, *_ in samples(exposition(POOL, ledger, ADMIN, STORE_STATUS))}
+    exported = {name for name, *_ in samples(exposition(POOL, ledger, ADMIN, STORE_STATUS, MORE))}
     named = {name for expression in expressions() for name in NAME.findall(expression)}
     assert len(named) > 10
     assert named <= exported
@@ -136,9 +164,40 @@ def test_prometheus_accepts_the_rules_and_the_metrics(ledger):
     )
     assert rules.returncode == 0, rules.stderr
     metrics = subprocess.run(
-        ["promtool", "check", "metrics"], input=exposition(POOL, ledger, ADMIN, STORE_STATUS), capture_output=True, check=False
+        ["promtool", "check", "metrics"],
+        input=exposition(POOL, ledger, ADMIN, STORE_STATUS, MORE),
+        capture_output=True,
+        check=False,
     )
     assert (metrics.returncode, metrics.stdout + metrics.stderr) == (0, b"")
+
+
+def lost(written, read, path=""):
+    """Yield the places of what was written and is not there any more."""
+    if isinstance(written, dict):
+        for name, value in written.items():
+            yield from lost(value, read[name], f"{path}/{name}") if name in read else [f"{path}/{name}"]
+    elif isinstance(written, list) and len(written) == len(read):
+        for place, (one, other) in enumerate(zip(written, read, strict=True)):
+            yield from lost(one, other, f"{path}/{place}")
+    elif written != read:
+        yield path
+
+
+def as_grafana_reads_it(dashboard):
+    """The dashboard as Grafana's own types hold it."""
+    plugins.register_default_plugins()
+    return json.loads(JSONEncoder().encode(Dashboard.from_json(copy.deepcopy(dashboard))))
+
+
+def test_grafana_reads_the_whole_dashboard():
+    """Grafana's types know every field of the dashboard, and would lose one with a wrong name."""
+    dashboard = json.loads((DEPLOY / "grafana-dashboard.json").read_text(encoding="utf-8"))
+    assert [*lost(dashboard, as_grafana_reads_it(dashboard))] == []
+    dashboard["panels"][0]["targets"][0]["expression"] = "x"
+    dashboard["panels"][1]["fieldConfig"]["defaults"]["units"] = "s"
+    found = [*lost(dashboard, as_grafana_reads_it(dashboard))]
+    assert found == ["/panels/0/targets/0/expression", "/panels/1/fieldConfig/defaults/units"]
 
 
 def test_the_panels_of_the_dashboard_do_not_overlap():

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -24,23 +25,19 @@ PASSED_ON = (
     "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
     *(form for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY") for form in (name, name.lower())),
 )  # fmt: skip
-NO_RESPONSE = f"no response within {SECONDS:g} s"
+Outgoing = Sequence[tuple[Secret, Message | None]]
 
 
-async def deliver(found: Sequence[tuple[Secret, Message | None]], *, seconds: float = SECONDS) -> list[str]:
+async def deliver(found: Outgoing, *, seconds: float = SECONDS) -> list[str]:
     """Send each message to its address; return a reason for each, empty if it was sent. No reason contains a secret.
 
     None as a message: the address is only checked.
     """
     if not found:
         return []
-    sent = [{"url": url.reveal(), **(message._asdict() if message else {})} for url, message in found]
     try:
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",
-            "-m",
-            SENDER,
+            *_command(),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
@@ -50,14 +47,37 @@ async def deliver(found: Sequence[tuple[Secret, Message | None]], *, seconds: fl
         return [f"no process could be started ({problem.strerror})"] * len(found)
     try:
         async with asyncio.timeout(seconds):
-            out, _ = await process.communicate(json.dumps(sent).encode())
+            out, _ = await process.communicate(_sent(found))
     except TimeoutError:
-        return [NO_RESPONSE.replace(f"{SECONDS:g}", f"{seconds:g}")] * len(found)
+        return [f"no response within {seconds:g} s"] * len(found)
     finally:
         with suppress(ProcessLookupError):
             process.kill()
         await process.wait()
     return _reasons(out, len(found))
+
+
+def deliver_now(found: Outgoing, *, seconds: float = SECONDS) -> list[str]:
+    """Do the same for a command, which waits for it."""
+    if not found:
+        return []
+    try:
+        done = subprocess.run(  # noqa: S603 - this package itself
+            _command(), input=_sent(found), capture_output=True, timeout=seconds, check=False, env=environment(os.environ)
+        )
+    except OSError as problem:
+        return [f"no process could be started ({problem.strerror})"] * len(found)
+    except subprocess.TimeoutExpired:
+        return [f"no response within {seconds:g} s"] * len(found)
+    return _reasons(done.stdout, len(found))
+
+
+def _command() -> list[str]:
+    return [sys.executable, "-P", "-m", SENDER]
+
+
+def _sent(found: Outgoing) -> bytes:
+    return json.dumps([{"url": url.reveal(), **(message._asdict() if message else {})} for url, message in found]).encode()
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:

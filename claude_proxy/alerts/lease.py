@@ -2,7 +2,7 @@
 
 Five rules:
   1. The holder renews the lease. If it does not for ``LEASE_SECONDS``, or has released it, another process claims it.
-  2. Of two claims the later one wins, so the process that sees a later claim than its own is not the holder.
+  2. Of two claims the later one wins, of two at the same time that in the store. Who sees such a claim is not the holder.
   3. A claim is used only after ``SETTLE_SECONDS``, in which the claims of others have arrived.
   4. While the store is not available, the holder stays the holder. Without a known holder, each process becomes its own after
      ``ALONE_SECONDS``: an alert that arrives twice is better than one that does not arrive.
@@ -92,7 +92,7 @@ class Lease:
     def merge(self, rows: Sequence[Row]) -> None:
         """Apply the lease of another process if it is later."""
         for row in rows:
-            if row.key != KEY or not self._stamp < row.stamp < self._clock() + MAX_AHEAD:
+            if row.key != KEY or not self._stamp <= row.stamp < self._clock() + MAX_AHEAD:
                 continue
             try:
                 self._holder, self._stamp, self._is_changed = _holder_in(row), row.stamp, False

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from claude_proxy.alerts.forecast import empty_at
 from claude_proxy.alerts.rules import Alert, in_use, in_words
 from claude_proxy.alerts.situation import Situation
 from claude_proxy.config.alerts import CRITICAL, WARNING
@@ -19,12 +18,11 @@ def overview(situation: Situation, alerts: Sequence[Alert], money: Mapping[str, 
     pool = in_use(situation.pool)
     serious = [alert for alert in alerts if alert.severity in (WARNING, CRITICAL)]
     level = serious[0].severity if serious else GOOD
-    empty = empty_at(pool, situation.now)
     return {
         "level": level,
         "sentence": _sentence(pool, serious, situation),
-        "empty_at": empty,
-        "empty_in_words": _empty_in_words(pool, empty, situation),
+        "empty_at": situation.empty_at,
+        "empty_in_words": _empty_in_words(pool, situation),
         "money": dict(money),
     }
 
@@ -65,7 +63,8 @@ def _room(pool: Sequence[Snapshot], now: float) -> str:
     return f", {room:.0%} of the fullest windows is free".replace("%", " %") if room is not None and seen else ""
 
 
-def _empty_in_words(pool: Sequence[Snapshot], empty: float | None, situation: Situation) -> str:
+def _empty_in_words(pool: Sequence[Snapshot], situation: Situation) -> str:
+    empty = situation.empty_at
     if not pool:
         return "the pool has no credential in use"
     if empty is None:

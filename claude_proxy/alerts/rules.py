@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from claude_proxy.alerts.forecast import empty_at
 from claude_proxy.alerts.situation import Situation
 from claude_proxy.config import alerts as config
 from claude_proxy.config.alerts import CRITICAL, INFO, SEVERITIES, WARNING, Thresholds
@@ -49,7 +48,12 @@ def alerts_of(situation: Situation, thresholds: Thresholds) -> list[Alert]:
     """Return the alerts of a situation, the most severe first."""
     found = [alert for rule in RULES for alert in [*rule(situation, thresholds)][:MAX_OF_RULE]]
     cleaned = [one._replace(text=clean(one.text, MAX_TEXT), action=clean(one.action, MAX_TEXT)) for one in found]
-    return sorted(cleaned, key=lambda one: -SEVERITIES.index(one.severity))
+    return by_severity(cleaned)
+
+
+def by_severity(alerts: Iterable[Alert]) -> list[Alert]:
+    """Return alerts, the most severe first."""
+    return sorted(alerts, key=lambda one: -SEVERITIES.index(one.severity))
 
 
 def in_words(at: float, zone: ZoneInfo, now: float) -> str:
@@ -72,8 +76,10 @@ def pool_empty(situation: Situation, thresholds: Thresholds) -> Iterator[Alert]:
     cooldowns = [one.cooldowns[EVERYTHING] for one in pool if EVERYTHING in one.cooldowns]
     ends = [cooldown.until for cooldown in cooldowns if not cooldown.rejected]
     first = in_words(min(ends), situation.zone, situation.now) if ends else ""
-    back = f"the first is usable again at {first}" if first else "none returns by itself"
-    text = f"The pool is empty: none of its {_credentials(len(pool))} is usable; {back}."
+    alone = len(pool) == 1
+    back = f"{'it' if alone else 'the first'} is usable again at {first}" if first else "that does not change by itself"
+    which = "its credential is not usable" if alone else f"none of its {len(pool)} credentials is usable"
+    text = f"The pool is empty: {which}; {back}."
     yield Alert("pool-empty", CRITICAL, text, "Add a credential (`claude-proxy pool add`), or wait for the reset.")
 
 
@@ -86,7 +92,7 @@ def pool_low(situation: Situation, thresholds: Thresholds) -> Iterator[Alert]:
     left, later = _room(pool, situation.now), _room(pool, situation.now + hours * HOUR)
     if max(left, later) * 100 >= below:
         return
-    at = empty_at(pool, situation.now)
+    at = situation.empty_at
     when = f"; at this pace it is empty at {in_words(at, situation.zone, situation.now)}" if at else ""
     text = f"The pool has {left:.0%} left, and no reset changes that within {hours} h{when}.".replace("%", " %")
     yield Alert("pool-low", WARNING, text, "Add a credential, or let a rule send some requests to another model.")
@@ -242,12 +248,8 @@ def unpriced_model(situation: Situation, thresholds: Thresholds) -> Iterator[Ale
     severity = WARNING if situation.budgets else INFO
     for model, count in sorted(situation.unpriced.items(), key=lambda item: -item[1]):
         noun = "response" if count == 1 else "responses"
-        text = f"No price is known for the model {model}: {count} {noun} of today count as nothing."
+        text = f"No price is known for the model {model}: {count} {noun} of today without a known cost."
         yield Alert(f"unpriced-model:{model}", severity, text, "Add its price under `claude_proxy: prices:` in config.yaml.")
-
-
-def _credentials(count: int) -> str:
-    return "1 credential" if count == 1 else f"{count} credentials"
 
 
 RULES: tuple[Rule, ...] = (

@@ -27,7 +27,7 @@ class Situation(NamedTuple):
     """Times are Unix seconds. ``zone`` is the time zone of times in texts.
 
     ``rejected_since`` is since when an alert about a rejected credential is active, by label. ``unpriced`` has the number of
-    today's responses without a known price, by model.
+    today's responses without a known price, by model. ``empty_at`` is when the pool is empty (``alerts/forecast.py``).
     """
 
     now: float
@@ -44,3 +44,4 @@ class Situation(NamedTuple):
     unpriced: Mapping[str, int] = {}
     rejected_since: Mapping[str, float] = {}
     zone: ZoneInfo = UTC
+    empty_at: float | None = None

@@ -16,7 +16,7 @@ from claude_proxy.alerts.delivery import deliver
 from claude_proxy.alerts.firing import FiringAlerts, Notice
 from claude_proxy.alerts.lease import Lease
 from claude_proxy.alerts.messages import Message, messages
-from claude_proxy.alerts.rules import Alert, alerts_of
+from claude_proxy.alerts.rules import Alert, alerts_of, by_severity
 from claude_proxy.alerts.situation import Situation
 from claude_proxy.config.alerts import WARNING, Alerts, Target
 from claude_proxy.secret import Secret
@@ -82,12 +82,14 @@ class AlertWatch:
         """Return since when an alert about a rejected credential fires, by label."""
         return self._firing.since_of(REJECTED)
 
-    def current(self, situation: Situation) -> tuple[list[Alert], dict[str, float]]:
-        """Return the alerts of a situation and of failing targets, the most severe first, and since when each fires."""
+    def current(self, situation: Situation) -> list[Alert]:
+        """Return the alerts of a situation and of failing targets, the most severe first."""
         found = alerts_of(situation, self._config().thresholds)
-        known = {one.key for one in found}
-        found += [one for one in self._firing.of_prefix(DELIVERY) if one.key not in known]
-        return found, {one.key: self._firing.since(one.key) for one in found}
+        return by_severity([*found, *self._firing.of_prefix(DELIVERY)])
+
+    def since(self, key: str) -> float:
+        """Return since when an alert fires; now for one that nobody has noted yet."""
+        return self._firing.since(key)
 
     async def run(self) -> None:
         """Evaluate the rules until cancelled."""

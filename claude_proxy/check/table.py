@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from claude_proxy.check import (
+    alerts,
     client,
     client_requests,
     deployments,
@@ -100,6 +101,7 @@ CHECKS: tuple[Check, ...] = (
     Check("every chat_server is a known one and applies", deployments.chat_servers, needs=Needs.MODELS),
     Check("the provider of sign-in is ready, if there is one", oidc.oidc, needs=Needs.CONFIG),
     Check("the web search is ready, if there is one", web_search.web_search, needs=Needs.CONFIG),
+    Check("every address for alerts can be used, if there is one", alerts.alerts, When.COMMAND, Needs.CONFIG),
     Check("every model has a price, if there is a budget", prices.prices, needs=Needs.MODELS),
     Check("Claude Code knows every managed setting", managed_settings.unknown_settings, needs=Needs.CONFIG),
     Check("no managed setting is a secret of the proxy", managed_settings.own_secrets, needs=Needs.CONFIG),

@@ -41,6 +41,7 @@ COMMANDS: Mapping[str, Place] = {
     "status": Place("status_command", "STATUS", "Show rate limits and usage of the running proxy."),
     "usage": Place("status_command", "USAGE", "Show requests and tokens by user, model, day or credential."),
     "budget": Place("budget_command", "BUDGET", "Show and change how much money users may spend."),
+    "alerts": Place("alerts_command", "ALERTS", "Show what needs attention, and test the notifications."),
     "check": Place("check_command", "CHECK", "Find errors in .env, config.yaml and the environment."),
     "models": Place("check_command", "MODELS", "List the models of config.yaml and where each one goes."),
     "backup": Place("backup_command", "BACKUP", "Write everything that a new machine needs into one file."),

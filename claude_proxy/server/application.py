@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from claude_proxy.access.request_limits import RequestLimits
-from claude_proxy.alerts.watch import AlertWatch
 from claude_proxy.config.client_models import CurrentModels, ListedWindow
 from claude_proxy.config.deployments import Lane
 from claude_proxy.config.models import ActiveConfig, model_names, not_ready
@@ -120,8 +119,7 @@ class App:
         self._started = clock()
         self.request_limits = RequestLimits(lambda: config.user_limits, clock=clock)
         self.sign_in = SignIn(store, keys, settings.users, lambda: config.sign_in, clock)
-        self.overview = self._overview()
-        self.alerts = self._alerts(is_shared=store is not None)
+        self.overview = self._overview(is_shared=store is not None)
         self._sync = Synchronizer(store, self._shared()) if store else None
         if store is None:
             self.pool.record_first_seen()
@@ -174,23 +172,10 @@ class App:
 
     def _shared(self) -> CombinedState:
         """Return what the processes share."""
-        usage = self.ledger, self.history.exchange, self.recent, self.running, self.overview.errors, *self.budgets.parts
-        return CombinedState(self.pool, *usage, self.request_limits, self.sign_in.shared, *self.alerts.parts)
+        usage = self.ledger, self.history.exchange, self.recent, self.running, *self.budgets.parts
+        return CombinedState(self.pool, *usage, self.request_limits, self.sign_in.shared, *self.overview.parts)
 
-    def _alerts(self, *, is_shared: bool) -> AlertWatch:
-        return AlertWatch(
-            self.overview.situation,
-            lambda: self.config.alerts,
-            clock=self._clock,
-            is_shared=is_shared,
-            is_unavailable=lambda: self._store_status().unavailable,
-            wake=self._push_now,
-        )
-
-    def _rejected_since(self) -> Mapping[str, float]:
-        return self.alerts.rejected_since()
-
-    def _overview(self) -> Overview:
+    def _overview(self, *, is_shared: bool) -> Overview:
         return Overview(
             self.settings,
             self.config,
@@ -200,7 +185,8 @@ class App:
             store_status=self._store_status,
             problems=self.pool_problems,
             own_budgets=lambda caller: self.budget_routes().of_caller(caller),
-            rejected_since=self._rejected_since,
+            is_shared=is_shared,
+            wake=self._push_now,
             clock=self._clock,
         )
 
@@ -210,7 +196,7 @@ class App:
 
     async def _watch_alerts(self) -> None:
         await self.load_shared_state()  # so that what the last process has sent is known
-        await asyncio.gather(self.alerts.run(), self.overview.watch_releases())
+        await self.overview.run()
 
     async def load_shared_state(self) -> None:
         """Before the first requests, apply the state of the last process and of the other workers; then keep it in sync."""
@@ -305,7 +291,8 @@ class App:
             problems=self.pool_problems,
             groups=lambda: self.config.pool_groups,
             budgets=self.budget_routes().rows,
-            overview=lambda viewer, caller: self.overview.shown(viewer, caller, self.alerts.current),
+            overview=self.overview.shown,
+            metrics=self.overview.metrics,
             running=lambda viewer: running_of(self.running, viewer),
         )
 
@@ -367,7 +354,7 @@ class App:
         for task in (self.watching, self._watching_pool, self._alerting):
             if task is not None:
                 task.cancel()
-        await self.alerts.close()
+        await self.overview.watch.close()
         if self._sync is not None and self._syncing is not None:
             await self._sync.close()
         await self.history.close()

@@ -5,34 +5,45 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from prometheus_client.core import Metric
+
 from claude_proxy import guard
 from claude_proxy.access.routes import Caller, is_open
+from claude_proxy.alerts import metrics
 from claude_proxy.alerts.error_rate import ErrorRate
+from claude_proxy.alerts.forecast import empty_at
 from claude_proxy.alerts.overview import alerts_as_json, overview
-from claude_proxy.alerts.rules import Alert
+from claude_proxy.alerts.rules import Alert, in_use
 from claude_proxy.alerts.situation import Situation
+from claude_proxy.alerts.watch import AlertWatch
 from claude_proxy.config.budgets import Budget, Period
 from claude_proxy.config.models import ActiveConfig, not_ready
 from claude_proxy.config.money import MICRO_USD
 from claude_proxy.config.settings import Settings, TokenMode
 from claude_proxy.credentials.pool import Pool
+from claude_proxy.credentials.rate_limits import Snapshot
 from claude_proxy.providers.endpoints import Hosts
+from claude_proxy.state.replication import Shared
 from claude_proxy.usage.ledger import Ledger
 from claude_proxy.usage.periods import days_of
-from claude_proxy.usage.report import StoreStatus, Viewer
+from claude_proxy.usage.report import StoreStatus, Viewer, is_cooling_down
 from claude_proxy.usage.standing import ActiveBudgets
 
 # How often the installed releases are looked at, and the sums of the ledger are made, in seconds.
 RELEASE_SECONDS = 600.0
-SUM_SECONDS = 10.0
-# Returns the alerts of a situation that fire, and since when, by key.
-Current = Callable[[Situation], tuple[list[Alert], dict[str, float]]]
+SUM_SECONDS = 15.0
+# How long a situation, and a forecast, may be shown.
+SITUATION_SECONDS = 1.0
+FORECAST_SECONDS = 5.0
+# The alerts of which a user is told, in the sentence: those about the pool. Their own budgets are listed, too.
+OF_POOL, BUDGET_PREFIX = ("pool-empty", "pool-low"), "budget:"
 
 
 class Overview:
-    """Collects what the rules look at, and shows each viewer what they may see.
+    """Collects what the rules look at, evaluates them all the time, and shows each viewer what they may see.
 
-    ``own_budgets`` returns the budgets that a caller may see; ``rejected_since`` is that of ``alerts/watch.py``.
+    ``own_budgets`` returns the budgets that a caller may see. ``is_shared`` is whether there is a store; ``wake`` shares
+    changes now.
     """
 
     def __init__(
@@ -46,7 +57,8 @@ class Overview:
         store_status: Callable[[], StoreStatus],
         problems: Callable[[], Sequence[str]],
         own_budgets: Callable[[Caller], list[Budget]],
-        rejected_since: Callable[[], Mapping[str, float]],
+        is_shared: bool,
+        wake: Callable[[], None],
         clock: Callable[[], float],
     ) -> None:
         self._settings = settings
@@ -58,18 +70,37 @@ class Overview:
         self._store_status = store_status
         self._problems = problems
         self._own_budgets = own_budgets
-        self._rejected_since = rejected_since
         self._clock = clock
         self._hosts = Hosts(settings.claude_base)
         self._bad_releases: list[str] = []
         self._sums: dict[str, tuple[float, Mapping[str, float]]] = {}
+        self._latest: Situation | None = None
+        self._forecasts: dict[frozenset[str], tuple[float, float | None]] = {}
+        self.watch = AlertWatch(
+            self.situation,
+            lambda: config.alerts,
+            clock=clock,
+            is_shared=is_shared,
+            is_unavailable=lambda: store_status().unavailable,
+            wake=wake,
+        )
+
+    @property
+    def parts(self) -> tuple[Shared, ...]:
+        """What the processes share."""
+        return self.errors, *self.watch.parts
+
+    async def run(self) -> None:
+        """Evaluate the rules, and notify operators, until cancelled."""
+        await asyncio.gather(self.watch.run(), self._watch_releases())
 
     def situation(self) -> Situation:
         """Return the situation of the whole proxy, as far as this process knows it."""
         now, rate = self._clock(), self._config.alerts.thresholds.error_rate
+        pool = self._pool.snapshot()
         return Situation(
             now,
-            self._pool.snapshot(),
+            pool,
             self._budgets.standings(self._budgets.every()),
             self.errors.share(rate[2]) if rate else self.errors.share(),
             self._store_status(),
@@ -78,32 +109,55 @@ class Overview:
             is_open(self._settings),
             self._without_credential(),
             self._cached("unpriced", now, self._unpriced),
-            self._rejected_since(),
+            self.watch.rejected_since(),
             self._budgets.configured.timezone,
+            self._empty_at(pool, now),
         )
 
-    def shown(self, viewer: Viewer, caller: Caller, current: Current) -> dict[str, Any]:
-        """Return ``overview`` and ``alerts`` of ``/pool``. Without the master key: those about the viewer's own budgets."""
-        situation = self.situation()
-        money = self._cached(
-            f"money:{'' if viewer.sees_all_users else viewer.name}", situation.now, lambda: self._money(viewer)
-        )
-        if not viewer.sees_all_users:
-            pool = [one for one in situation.pool if one.credential.label not in viewer.hidden]
-            budgets = self._budgets.standings(self._own_budgets(caller))
-            situation = Situation(situation.now, pool, budgets, zone=situation.zone)
-            alerts, since = current(situation)
-            # A low pool is in the sentence; what an operator does about it is not for this viewer.
-            own = [one for one in alerts if one.key.startswith("budget:")]
-            in_sentence = [one for one in alerts if one in own or one.key in ("pool-empty", "pool-low")]
-            return {
-                "overview": overview(situation, in_sentence, money),
-                "alerts": alerts_as_json(own, since, situation.now),
-            }
-        alerts, since = current(situation)
-        return {"overview": overview(situation, alerts, money), "alerts": alerts_as_json(alerts, since, situation.now)}
+    def _recent_situation(self) -> Situation:
+        """Return a situation of the last second, which several viewers share."""
+        now = self._clock()
+        if self._latest is None or not self._latest.now <= now < self._latest.now + SITUATION_SECONDS:
+            self._latest = self.situation()
+        return self._latest
 
-    async def watch_releases(self) -> None:
+    def _empty_at(self, pool: Sequence[Snapshot], now: float) -> float | None:
+        """Return the forecast of the last seconds for the credentials of this pool that are usable."""
+        usable = frozenset(one.credential.label for one in pool if not is_cooling_down(one))
+        at, found = self._forecasts.get(usable, (0.0, None))
+        if not at <= now < at + FORECAST_SECONDS:
+            self._forecasts = {key: one for key, one in self._forecasts.items() if one[0] <= now < one[0] + FORECAST_SECONDS}
+            found = empty_at(in_use(pool), now)
+            self._forecasts[usable] = now, found
+        return found
+
+    def shown(self, viewer: Viewer, caller: Caller) -> dict[str, Any]:
+        """Return ``overview`` and ``alerts`` of ``/pool``. Without the master key: the alerts about the viewer's own budgets.
+
+        A low pool is in the sentence for everyone; what an operator does about it is not.
+        """
+        situation, alerts = self._seen_by(viewer, caller)
+        money = self._cached(f"money:{_whose(viewer)}", situation.now, lambda: self._money(viewer))
+        listed = alerts if viewer.sees_all_users else [one for one in alerts if one.key.startswith(BUDGET_PREFIX)]
+        since = {one.key: self.watch.since(one.key) for one in listed}
+        return {"overview": overview(situation, alerts, money), "alerts": alerts_as_json(listed, since, situation.now)}
+
+    def metrics(self, viewer: Viewer, caller: Caller) -> list[Metric]:
+        """Return the metrics of what a viewer may see."""
+        situation, alerts = self._seen_by(viewer, caller)
+        return [*metrics.attention(alerts, situation.empty_at), *metrics.budgets(situation.budgets)]
+
+    def _seen_by(self, viewer: Viewer, caller: Caller) -> tuple[Situation, list[Alert]]:
+        """Return the part of the situation that a viewer may see, and what they may know of the alerts."""
+        found = self._recent_situation()
+        if viewer.sees_all_users:
+            return found, self.watch.current(found)
+        pool = [one for one in found.pool if one.credential.label not in viewer.hidden]
+        budgets = self._budgets.standings(self._own_budgets(caller))
+        situation = Situation(found.now, pool, budgets, zone=found.zone, empty_at=self._empty_at(pool, found.now))
+        return situation, [one for one in self.watch.current(situation) if one.key.startswith((*OF_POOL, BUDGET_PREFIX))]
+
+    async def _watch_releases(self) -> None:
         """Look for a release of LiteLLM that steals credentials, until cancelled: one may be installed while this runs."""
         while True:
             self._bad_releases = await asyncio.to_thread(guard.found, sys.path)
@@ -143,3 +197,7 @@ class Overview:
                 self._sums.clear()
             self._sums[key] = now, found
         return found
+
+
+def _whose(viewer: Viewer) -> str:
+    return "" if viewer.sees_all_users else viewer.name

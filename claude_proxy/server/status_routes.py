@@ -4,14 +4,16 @@ Each route identifies its caller again, after the gateway. The page under ``/poo
 a token and fetches the data with it.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from prometheus_client.core import Metric
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from claude_proxy.access.routes import Caller, is_open, wants_page
+from claude_proxy.alerts import metrics
 from claude_proxy.anthropic.errors import Refused
 from claude_proxy.config.pool_groups import NO_GROUPS, PoolGroups
 from claude_proxy.config.settings import Settings
@@ -41,6 +43,7 @@ class StatusRoutes:
         budgets: Callable[[Caller], Sequence[Mapping[str, Any]]] = lambda _: (),
         overview: Callable[[Viewer, Caller], Mapping[str, Any]] = lambda *_: {},
         running: Callable[[Viewer], Mapping[str, Any]] = lambda _: {"requests": 0},
+        metrics: Callable[[Viewer, Caller], Iterable[Metric]] = lambda *_: (),
     ) -> None:
         self._settings = settings
         self._pool = pool
@@ -54,6 +57,7 @@ class StatusRoutes:
         self._reports = ReportCache(clock)
         self._overview = overview
         self._running = running
+        self._metrics = metrics
 
     def routes(self) -> list[Route]:
         """Return the routes, to be placed before LiteLLM's."""
@@ -93,8 +97,9 @@ class StatusRoutes:
         }
 
     async def _show_metrics(self, request: Request) -> Response:
-        def data(viewer: Viewer, _: Caller) -> Response:
-            text = prometheus.exposition(self._pool.snapshot(), self._ledger, viewer, self._store_status())
+        def data(viewer: Viewer, caller: Caller) -> Response:
+            more = [*self._metrics(viewer, caller), *metrics.running(self._running(viewer))]
+            text = prometheus.exposition(self._pool.snapshot(), self._ledger, viewer, self._store_status(), more)
             return Response(text, headers=DATA_HEADERS | {"content-type": prometheus.CONTENT_TYPE})
 
         return await self._respond(request, "/metrics", data)

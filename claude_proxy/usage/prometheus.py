@@ -25,17 +25,21 @@ LABELS = Names._fields
 
 
 class _Collector(Collector):
-    def __init__(self, snapshots: Iterable[Snapshot], ledger: Ledger, viewer: Viewer, store: StoreStatus) -> None:
+    def __init__(
+        self, snapshots: Iterable[Snapshot], ledger: Ledger, viewer: Viewer, store: StoreStatus, *, more: Iterable[Metric]
+    ) -> None:
         self._snapshots = [one for one in snapshots if one.credential.label not in viewer.hidden]
         self._ledger = ledger
         self._viewer = viewer
         self._store = store
+        self._more = more
 
     def collect(self) -> Iterator[Metric]:
         yield from self._usage()
         yield from self._times()
         yield from self._credentials()
         yield from self._pool()
+        yield from self._more
 
     def _usage(self) -> Iterator[Metric]:
         requests = CounterMetricFamily("claude_proxy_requests", "Requests with a response.", labels=LABELS)
@@ -125,11 +129,13 @@ class _Collector(Collector):
         yield GaugeMetricFamily("claude_proxy_shared", "1 while the workers share their state.", value=float(shared))
 
 
-def exposition(snapshots: Iterable[Snapshot], ledger: Ledger, viewer: Viewer, store: StoreStatus) -> bytes:
-    """Return the metrics in Prometheus' text format.
+def exposition(
+    snapshots: Iterable[Snapshot], ledger: Ledger, viewer: Viewer, store: StoreStatus, more: Iterable[Metric] = ()
+) -> bytes:
+    """Return the metrics in Prometheus' text format; ``more`` are those of other parts.
 
     A viewer who may not see every user gets other users, and credentials reserved for others, summed as ``other``.
     """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(snapshots, ledger, viewer, store))
+    registry.register(_Collector(snapshots, ledger, viewer, store, more=more))
     return generate_latest(registry)

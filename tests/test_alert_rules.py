@@ -1,0 +1,169 @@
+"""alerts/rules.py: which alerts a situation causes."""
+
+from dataclasses import replace
+from datetime import date, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from test_report import DAY, HOUR, NOW, closed, snapshot
+
+from claude_proxy.alerts.forecast import empty_at
+from claude_proxy.alerts.rules import MAX_OF_RULE, MAX_TEXT, alerts_of, in_words
+from claude_proxy.alerts.situation import ErrorShare, Situation
+from claude_proxy.config.alerts import RULE_NAMES, Alerts, Thresholds
+from claude_proxy.config.budgets import Budget, Period
+from claude_proxy.credentials.rate_limits import Cooldown, Window
+from claude_proxy.credentials.scope import EVERYTHING, Scope
+from claude_proxy.usage.report import StoreStatus
+from claude_proxy.usage.standing import Standing
+
+DEFAULTS = Thresholds()
+OFF = Alerts.of({"claude_proxy": {"alerts": {"rules": dict.fromkeys(RULE_NAMES, False)}}}, {}).thresholds
+LIMITED = {EVERYTHING: Cooldown(NOW + HOUR, "limit reached: 7d", windows=("7d",))}
+REFUSED = {EVERYTHING: Cooldown(NOW + HOUR, "invalid token (HTTP 401)", rejected=True, explanation="OAuth token revoked")}
+HERE = StoreStatus("Redis", unavailable=False, process_started=NOW)
+
+
+def week(used, left=3 * DAY, seen=NOW):
+    return {("", "7d"): Window(used, NOW + left, seen)}
+
+
+def budget(spent, limit=100, scope="user:anna", period=Period.MONTH, *, soft=False):
+    return Standing(Budget(scope, {period: limit}, soft), period, limit, spent, NOW + DAY)
+
+
+def made(days_ago):
+    """A credential with a setup token of that age."""
+    day = date(2026, 11, 18) - timedelta(days_ago)  # NOW's day
+    one = snapshot("old", windows=week(0.1))
+    return replace(one, credential=replace(one.credential, made=day))
+
+
+def found(thresholds=DEFAULTS, **situation):
+    forecast = empty_at(situation.get("pool", ()), NOW)
+    return alerts_of(Situation(NOW, **situation, empty_at=forecast), thresholds)
+
+
+def keys(thresholds=DEFAULTS, **situation):
+    return [(one.key, one.severity, one.level) for one in found(thresholds, **situation)]
+
+
+EMPTY = ("pool-empty", "critical", 0)
+WELL = [snapshot("a", windows=week(0.5)), snapshot("b", windows=week(0.2))]
+
+
+def test_nothing_to_report():
+    """A proxy in order has no alert."""
+    assert keys() == []
+    assert keys(pool=WELL, budgets=[budget(74)], errors=ErrorShare(100, 5), store=HERE) == []
+
+
+@pytest.mark.parametrize(
+    ("situation", "expected"),
+    [
+        # The pool
+        ({"pool": [snapshot(cooldowns=LIMITED)]}, [EMPTY]),
+        ({"pool": [snapshot(cooldowns=LIMITED), closed(paused=True)]}, [EMPTY]),
+        ({"pool": [closed(paused=True)]}, []),
+        ({"pool": [snapshot(windows=week(0.95)), snapshot("b", windows=week(0.92))]}, [("pool-low", "warning", 0)]),
+        # One that is full for an hour, and one of which little is left: the reset brings room.
+        ({"pool": [snapshot(cooldowns=LIMITED), snapshot("b", windows=week(0.92))]}, []),
+        ({"pool": [snapshot(windows=week(0.95, left=HOUR))]}, []),
+        ({"pool": [snapshot(cooldowns={Scope("opus"): Cooldown(NOW + DAY, "limit")}, windows=week(0.1))]}, []),
+        # Credentials
+        ({"pool": [snapshot("r", cooldowns=REFUSED), *WELL]}, [("credential-rejected:r", "warning", 0)]),
+        ({"pool": [snapshot("r", cooldowns=REFUSED)]}, [EMPTY, ("credential-rejected:r", "warning", 0)]),
+        ({"pool": [closed("home", expires=NOW - 1), *WELL]}, [("login-expired:home", "warning", 0)]),
+        ({"pool": [made(334)]}, []),
+        ({"pool": [made(340)]}, [("token-ends:old", "info", 1)]),
+        ({"pool": [made(360)]}, [("token-ends:old", "warning", 2)]),
+        ({"pool": [made(365)]}, [("token-ends:old", "critical", 3)]),
+        # Budgets
+        ({"budgets": [budget(75)]}, [("budget:user:anna:month", "info", 1)]),
+        ({"budgets": [budget(95)]}, [("budget:user:anna:month", "warning", 2)]),
+        ({"budgets": [budget(100)]}, [("budget:user:anna:month", "warning", 3)]),
+        ({"budgets": [budget(130, scope="all", period=Period.DAY)]}, [("budget:all:day", "critical", 3)]),
+        ({"budgets": [budget(130, scope="all", soft=True)]}, [("budget:all:month", "warning", 3)]),
+        # Errors
+        ({"errors": ErrorShare(19, 19)}, []),
+        ({"errors": ErrorShare(20, 4)}, [("error-rate", "warning", 0)]),
+        ({"errors": ErrorShare(20, 10)}, [("error-rate", "critical", 0)]),
+        # The rest
+        ({"store": HERE._replace(unavailable=True)}, [("store-away", "warning", 0)]),
+        ({"store": StoreStatus(None, unavailable=True, process_started=NOW)}, []),
+        ({"bad_releases": ["LiteLLM 1.82.8 is installed"]}, [("litellm-release", "critical", 0)]),
+        ({"problems": ["credentials.yaml: is not YAML", "x"]}, [("pool-problem", "warning", 0)]),
+        ({"without_credential": ["claude-*"]}, [("no-credential", "warning", 0)]),
+        ({"is_open": True}, [("open-proxy", "info", 0)]),
+        ({"unpriced": {"glm": 3}}, [("unpriced-model:glm", "info", 0)]),
+        ({"unpriced": {"glm": 3}, "budgets": [budget(0)]}, [("unpriced-model:glm", "warning", 0)]),
+    ],
+)  # fmt: skip
+def test_rules(situation, expected):
+    """What is wrong is one alert with a severity, the most severe first; no rule that is off has one."""
+    assert keys(**situation) == expected
+    assert keys(OFF, **situation) == []
+
+
+@pytest.mark.parametrize(
+    ("situation", "text"),
+    [
+        (
+            {"pool": [snapshot(cooldowns=LIMITED), snapshot("r", cooldowns=REFUSED)]},
+            "The pool is empty: none of its 2 credentials is usable; the first is usable again at Wed 12:06 UTC.",
+        ),
+        (
+            {"pool": [snapshot("r", cooldowns=REFUSED)]},
+            "The pool is empty: its credential is not usable; that does not change by itself.",
+        ),
+        (
+            {"pool": [snapshot(windows={("", "7d"): Window(0.95, NOW + 3 * DAY, NOW)})]},
+            "The pool has 5 % left, and no reset changes that within 2 h; at this pace it is empty at Wed 16:09 UTC.",
+        ),
+        (
+            {"pool": [snapshot("r", cooldowns=REFUSED), *WELL]},
+            'Anthropic rejects the credential r: invalid token (HTTP 401), "OAuth token revoked".',
+        ),
+        (
+            {"budgets": [budget(100)]},
+            "100 % of the month's budget of user anna is spent; its requests are refused. It resets at Thu 11:06 UTC.",
+        ),
+        ({"errors": ErrorShare(40, 9, 5)}, "22 % of the 40 requests of the last 5 minutes failed."),
+        (
+            {"without_credential": ["a", "b", "c", "d"]},
+            "The pool has no credential, which these models need: a, b, c and 1 more.",
+        ),
+        ({"problems": ["x", "y"]}, "The files of the pool have errors: x (and 1 more)."),
+        ({"unpriced": {"glm": 1}}, "No price is known for the model glm: 1 response of today without a known cost."),
+    ],
+)
+def test_texts(situation, text):
+    """An alert says what is wrong, and since an operator reads it at night, until when."""
+    assert found(**situation)[0].text == text
+    assert found(**situation)[0].action
+
+
+def test_a_rejected_credential_stays_one_until_it_works():
+    """When the pause after a rejection ends, the alert goes on until a response shows that the credential works."""
+    since = {"r": NOW - HOUR}
+
+    def rejected(**more):
+        return [key for key, *_ in keys(pool=[snapshot("r", **more), *WELL], rejected_since=since)]
+
+    assert rejected(windows=week(0.1, seen=NOW - 2 * HOUR)) == ["credential-rejected:r"]
+    assert rejected(windows=week(0.1, seen=NOW)) == []
+    assert rejected() == []  # nothing is known of it
+
+
+def test_texts_are_bounded():
+    """Whatever a name or an explanation contains, a text is one line of bounded length, and a rule has so many alerts."""
+    names = {f"model-{number}\n{'x' * 500}": 1 for number in range(MAX_OF_RULE + 50)}
+    alerts = found(unpriced=names)
+    assert len(alerts) == MAX_OF_RULE
+    assert all(len(one.text) <= MAX_TEXT and one.text.isprintable() for one in alerts)
+
+
+def test_times_are_in_the_zone_of_the_budgets():
+    """A time is that of the configured zone, with the date when it is not within the week."""
+    assert in_words(NOW, ZoneInfo("Europe/Berlin"), NOW) == "Wed 12:06 CET"
+    assert in_words(NOW + 20 * DAY, ZoneInfo("UTC"), NOW) == "2026-12-08 11:06 UTC"

@@ -1,0 +1,155 @@
+"""alerts/overview.py and server/overview.py: the state of the proxy in one sentence, for each viewer what they may see."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from test_application import CONFIG, POOL, app_of
+from test_report import DAY, HOUR, closed, record, snapshot
+
+from claude_proxy.access.routes import Caller, Role
+from claude_proxy.alerts.overview import alerts_as_json, overview
+from claude_proxy.alerts.rules import Alert, alerts_of
+from claude_proxy.alerts.situation import Situation
+from claude_proxy.config.alerts import Thresholds
+from claude_proxy.credentials.rate_limits import Cooldown, Window
+from claude_proxy.credentials.scope import EVERYTHING
+from claude_proxy.server.viewers import viewer_of
+
+NOW = 1_800_000_000.0
+ADMIN, ANNA = Caller(Role.ADMIN, None, "admin"), Caller(Role.USER, None, "Anna")
+LIMITED = {EVERYTHING: Cooldown(NOW + HOUR, "limit reached: 7d")}
+EMPTY = "The pool is empty: its credential is not usable; it is usable again at Fri 09:00 UTC."
+
+
+def week(used):
+    return {("", "7d"): Window(used, NOW + 3 * DAY, NOW)}
+
+
+def shown(**situation):
+    found = Situation(NOW, **situation)
+    return overview(found, alerts_of(found, Thresholds()), {})
+
+
+@pytest.mark.parametrize(
+    ("situation", "level", "sentence"),
+    [
+        (
+            {"pool": [snapshot("a", windows=week(0.3)), snapshot("b", windows=week(0.5))]},
+            "good",
+            "All is well: 2 of 2 credentials are usable, 60 % of the week is free.",
+        ),
+        ({"pool": [snapshot("a")]}, "good", "All is well: the credential is usable."),
+        (
+            {"pool": [snapshot("a", windows={("", "5h"): Window(0.25, NOW + HOUR, NOW)}), closed(paused=True)]},
+            "good",
+            "All is well: the credential is usable, 75 % of the fullest windows is free.",
+        ),
+        ({"pool": [closed(paused=True)]}, "good", "All is well; the pool has no credential in use."),
+        ({"is_open": True}, "good", "All is well; the pool has no credential in use."),
+        ({"problems": ["x"]}, "warning", "The files of the pool have errors: x."),
+        (
+            {"pool": [snapshot(cooldowns=LIMITED)], "problems": ["x"]},
+            "critical",
+            f"{EMPTY} One more thing needs attention.",
+        ),
+        (
+            {"problems": ["x"], "without_credential": ["m"], "unpriced": {"glm": 1}, "bad_releases": ["y"]},
+            "critical",
+            "y. 2 more things need attention.",
+        ),
+    ],
+)
+def test_the_sentence(situation, level, sentence):
+    """All is well, or what is worst, in one sentence; information alone is no reason to worry."""
+    found = shown(**situation)
+    assert (found["level"], found["sentence"]) == (level, sentence)
+
+
+@pytest.mark.parametrize(
+    ("situation", "words"),
+    [
+        ({}, "the pool has no credential in use"),
+        ({"pool": [snapshot()]}, "at this pace the pool does not run out within a week"),
+        ({"pool": [snapshot()], "empty_at": NOW}, "the pool is empty"),
+        ({"pool": [snapshot()], "empty_at": NOW + DAY}, "at this pace the pool is empty on Sat 08:00 UTC"),
+    ],
+)
+def test_when_the_pool_is_empty(situation, words):
+    """The forecast is a part of a sentence."""
+    assert shown(**situation)["empty_in_words"] == words
+
+
+def test_alerts_as_json():
+    """Each alert has since when it fires; one that nobody has noted fires now."""
+    alert = Alert("k", "info", "text", "action", 3)
+    assert alerts_as_json([alert], {}, NOW) == [
+        {"key": "k", "severity": "info", "text": "text", "action": "action", "since": NOW}
+    ]
+    assert alerts_as_json([alert], {"k": 5.0}, NOW)[0]["since"] == 5.0
+
+
+# --- what each viewer sees ---------------------------------------------------------------------------------------------------
+
+BUDGETS = {"claude_proxy": {"users": {"anna": {"budget": {"month": 1}}, "ben": {"budget": {"month": 1}}}}}
+
+
+@pytest.fixture
+def app():
+    app = app_of(loaded=CONFIG | BUDGETS, CLAUDE_OAUTH_TOKENS=f"hidden={POOL}", PROXY_STATIC_TOKEN="open")
+    today = app.budgets.today()
+    for user, amount in (("anna", 800_000), ("ben", 1_200_000)):
+        app.budgets.book.open((f"user:{user}", "all"), today).set(amount)
+        app.ledger.record(replace(record(user, "m", "hidden"), at=NOW, cost=amount))
+    app.ledger.record(replace(record("ben", "glm", ""), at=NOW, cost=None))
+    app.pool.state("hidden").put_window(("", "7d"), Window(0.95, NOW + 3 * DAY, NOW), NOW)
+    return app
+
+
+def seen(app, caller, hidden=()):
+    return app.overview.shown(viewer_of(caller)._replace(hidden=frozenset(hidden)), caller)
+
+
+def test_the_master_key_sees_everything(app):
+    """All alerts, with what to do, and the money of all users."""
+    found = seen(app, ADMIN)
+    keys = {one["key"] for one in found["alerts"]}
+    assert keys == {"pool-low", "budget:user:ben:month", "budget:user:anna:month", "open-proxy", "unpriced-model:glm"}
+    assert found["overview"]["level"] == "warning"
+    assert found["overview"]["money"] == {"today": 2.0, "week": 2.0, "month": 2.0, "unpriced": 1}
+    assert all(one["action"] and one["since"] == NOW for one in found["alerts"])
+
+
+def test_a_user_sees_their_own(app):
+    """A user gets alerts about their own budget and their own money; the sentence names no credential and nobody else."""
+    found = seen(app, ANNA)
+    assert [one["key"] for one in found["alerts"]] == ["budget:user:anna:month"]
+    assert found["overview"]["money"] == {"today": 0.8, "week": 0.8, "month": 0.8, "unpriced": 0}
+    assert found["overview"]["sentence"].startswith("The pool has 5 % left")
+    text = json.dumps(found)
+    assert not any(word in text for word in ("ben", "hidden", "open-proxy"))
+
+
+def test_a_credential_for_others_is_no_part_of_a_users_pool(app):
+    """What a user may not use is not in the state that they see."""
+    found = seen(app, ANNA, ["hidden"])
+    assert found["overview"]["sentence"] == "All is well; the pool has no credential in use."
+    assert found["overview"]["empty_at"] is None
+
+
+def test_a_pool_without_credentials():
+    """Models that need a credential are an alert while the pool has none, and not once it has one."""
+    claude = {"model_name": "claude-*", "litellm_params": {"model": "anthropic/*"}}
+    loaded = {"model_list": [claude]}
+    empty = app_of(loaded=loaded, CLAUDE_OAUTH_TOKENS="", PROXY_STATIC_TOKEN="sk-made-up-static")
+    assert [one.key for one in empty.overview.watch.current(empty.overview.situation())] == ["no-credential"]
+    full = app_of(loaded=loaded, PROXY_STATIC_TOKEN="sk-made-up-static")
+    assert full.overview.watch.current(full.overview.situation()) == []
+
+
+def test_errors_of_requests_reach_the_rules(app):
+    """What is recorded of requests is the error rate."""
+    for _ in range(20):
+        app._records.append(replace(record(), at=NOW, status=500))
+    app.write_records()
+    assert "error-rate" in [one["key"] for one in seen(app, ADMIN)["alerts"]]
