@@ -90,7 +90,7 @@ export class Chart {
       : { stroke: css(one.colour), width: 2, dash: DASHES[place % DASHES.length], points: { size: 4, fill: css(one.colour) } }));
     if (kind === "stack") drawn.reverse();
     return {
-      width, height: HEIGHT, legend: { show: false }, padding: [8, 8, 0, 0],
+      width, height: HEIGHT, legend: { show: false }, padding: [8, 18, 0, 0],
       scales: {
         x: { time: false, range: () => [-0.6, Math.max(0, this.description.periods.length - 0.4)] },
         y: { range: (_, low, high) => [0, this.description.top ?? (high > 0 ? high * 1.06 : 1)] },
@@ -103,7 +103,7 @@ export class Chart {
       ],
       series: [{}, ...drawn],
       cursor: {
-        y: false, points: { show: kind === "lines" }, sync: { key: "history", setSeries: false },
+        y: false, ...(kind === "stack" && { points: { show: false } }), sync: { key: "history", setSeries: false },
         drag: { x: periods.length > 1, y: false, setScale: false },
       },
       hooks: { setCursor: [(chart) => this.point(chart.cursor.left < 0 ? null : chart.cursor.idx)], setSelect: [(chart) => this.select(chart)] },

@@ -7,7 +7,7 @@ const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
 
 export const whole = number();
 export const short = number({ notation: "compact", maximumFractionDigits: 1 });
-export const usd = number({ style: "currency", currency: "USD" });
+export const usd = number({ style: "currency", currency: "USD", currencyDisplay: "narrowSymbol" });
 export const clock = date({ hour: "2-digit", minute: "2-digit" });
 export const dated = date({ weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 export const dayOnly = date({ day: "numeric", month: "short", year: "numeric" });
