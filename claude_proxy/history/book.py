@@ -17,6 +17,7 @@ import math
 import secrets
 import sqlite3
 from collections.abc import Callable, Collection, Iterable
+from functools import lru_cache
 
 from claude_proxy.anthropic.errors import MODEL_NOT_ALLOWED, UNKNOWN_MODEL
 from claude_proxy.config.users import folded
@@ -26,17 +27,21 @@ from claude_proxy.history.schema import Place
 from claude_proxy.history.writing import Work
 from claude_proxy.text import clean
 from claude_proxy.usage.numbers import (
+    FIRST_BYTE,
+    FIRST_BYTE_MS,
     GENERAL_NAMES,
     MAX_NUMBER,
     NOT_ALLOWED,
     OTHER,
+    TOTAL,
+    TOTAL_MS,
     UNKNOWN,
     Listed,
     Names,
-    Totals,
-    numbers_of,
+    bucket_of,
 )
 from claude_proxy.usage.record import Record, is_answered, is_error, is_of_model
+from claude_proxy.usage.request_log import MAX_TEXT
 
 # For how many days a user's made-up names are counted, and the number of hours that are kept while they cannot be written.
 OWN_DAYS = 62
@@ -88,16 +93,18 @@ class HistoryBook:
         if page is None:
             page = self._new_page(hour)
         changes = self._changed.setdefault(hour, _Changes())
-        user = clean(folded(record.user))
+        user = _user_of(record.user[:MAX_TEXT])
         model = self._model_of(record, user)
-        made_up = model not in GENERAL_NAMES and not self._listed(record.requested)
-        served = "" if model in GENERAL_NAMES else clean(record.served)
-        names = Names(user, joined(record.groups), model, served, clean(record.credential), clean(record.project))
-        numbers = numbers_of(_totals(record), record.first_byte_seconds, record.seconds)
-        changes.entries.add(page.add(names, numbers, made_up=made_up))
+        is_general = model in GENERAL_NAMES
+        made_up = not is_general and not self._listed(record.requested)
+        served = "" if is_general else record.served[:MAX_TEXT]
+        names = _names_of(user, record.groups, model, served, record.credential, record.project[:MAX_TEXT])
+        names, numbers = page.entry(names, made_up=made_up)
+        _count(numbers, record)
+        changes.entries.add(names)
         for text in record.failovers:
             left = clean(text.partition(": ")[0])
-            is_unnamed = (made_up or model in GENERAL_NAMES) and is_of_model(text)
+            is_unnamed = (made_up or is_general) and is_of_model(text)
             changes.left.add(page.add_left(OTHER if is_unnamed else left))
         page.stamp = max(now, math.nextafter(page.stamp, math.inf))
         if self._shares:
@@ -169,23 +176,38 @@ class HistoryBook:
                     del self.pages[hour]
 
 
-def _totals(record: Record) -> Totals:
+# One by one the texts of a record would take most of the time that counting it does.
+@lru_cache(maxsize=4096)
+def _user_of(user: str) -> str:
+    return clean(folded(user))
+
+
+@lru_cache(maxsize=4096)
+def _names_of(user: str, groups: tuple[str, ...], model: str, served: str, credential: str, project: str) -> Names:  # noqa: PLR0917
+    return Names(user, joined(groups), model, clean(served), clean(credential), clean(project))
+
+
+def _count(numbers: list[int], record: Record) -> None:
+    """Add a request to the numbers of its entry."""
     usage = record.usage
-    return Totals(
-        requests=1,
-        errors=int(is_error(record)),
-        failovers=len(record.failovers),
-        input=_tokens(usage.input),
-        output=_tokens(usage.output),
-        cache_read=_tokens(usage.cache_read),
-        cache_write=_tokens(usage.cache_write),
-        micro_usd=min(record.cost or 0, MAX_NUMBER),
-        unpriced=int(record.cost is None and bool(record.served)),
+    counts = (
+        (0, 1),
+        (1, int(is_error(record))),
+        (2, len(record.failovers)),
+        (3, usage.input),
+        (4, usage.output),
+        (5, usage.cache_read),
+        (6, usage.cache_write),
+        (7, record.cost or 0),
+        (8, int(record.cost is None and bool(record.served))),
+        (FIRST_BYTE_MS, round(1000 * record.first_byte_seconds)),
+        (TOTAL_MS, round(1000 * record.seconds)),
+        (bucket_of(FIRST_BYTE, record.first_byte_seconds), 1),
+        (bucket_of(TOTAL, record.seconds), 1),
     )
-
-
-def _tokens(count: int) -> int:
-    return min(max(0, count), MAX_NUMBER)
+    for place, count in counts:
+        if count > 0:
+            numbers[place] = min(numbers[place] + count, MAX_NUMBER)
 
 
 def joined(groups: Collection[str]) -> str:
