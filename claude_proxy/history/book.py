@@ -76,6 +76,10 @@ class HistoryBook:
         self._listed = listed
         self._shares = shares
         self.writer = writer or secrets.token_hex(8)
+        # The last hour whose page is no longer in memory, and the number of pages that were begun after theirs was let go.
+        self._gone = ""
+        self._begun_again = 0
+        self._writers: dict[str, str] = {}
         # By hour: the current one, and earlier ones until they are written and shared.
         self.pages: dict[str, Page] = {}
         self._changed: dict[str, _Changes] = {}
@@ -122,12 +126,28 @@ class HistoryBook:
     def _new_page(self, hour: str) -> Page:
         while len(self.pages) >= MAX_HOURS:
             oldest = min(self.pages)
-            del self.pages[oldest]
+            self._forget(oldest)
             self._changed.pop(oldest, None)
             self._writing.pop(oldest, None)
             self.unshared.discard(oldest)
+        if hour <= self._gone:  # the clock was set back: what is written of this hour must not be replaced
+            self._begun_again += 1
+            self._writers[hour] = f"{self.writer}-{self._begun_again}"
         page = self.pages[hour] = Page()
         return page
+
+    def _forget(self, hour: str) -> None:
+        del self.pages[hour]
+        self._writers.pop(hour, None)
+        self._gone = max(self._gone, hour)
+
+    def place_of(self, hour: str) -> Place:
+        """Return the place of this process's page of an hour."""
+        return Place(hour, self._writers.get(hour, self.writer))
+
+    def is_own(self, place: Place) -> bool:
+        """Return whether a page is this process's."""
+        return place.writer.partition("-")[0] == self.writer
 
     def _model_of(self, record: Record, user: str) -> str:
         """Return the name under which a request's model is counted."""
@@ -158,11 +178,11 @@ class HistoryBook:
         for hour, changes in self._writing.items():
             page = self.pages[hour]
             entries = [(names, (*page.entries[names],)) for names in changes.entries]
-            copies.append((hour, page.stamp, entries, {name: page.left[name] for name in changes.left}))
+            copies.append((self.place_of(hour), page.stamp, entries, {name: page.left[name] for name in changes.left}))
 
         def work(connection: sqlite3.Connection) -> None:
-            for hour, stamp, entries, left in copies:
-                schema.add_entries(connection, Place(hour, self.writer), stamp, entries, left)
+            for place, stamp, entries, left in copies:
+                schema.add_entries(connection, place, stamp, entries, left)
 
         return work
 
@@ -173,7 +193,7 @@ class HistoryBook:
             current = periods.hour_at(self._clock())
             for hour in [hour for hour in self.pages if hour != current and hour not in self._changed]:
                 if hour not in self.unshared:
-                    del self.pages[hour]
+                    self._forget(hour)
 
 
 # One by one the texts of a record would take most of the time that counting it does.
