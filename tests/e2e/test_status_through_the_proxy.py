@@ -386,8 +386,8 @@ def test_the_colours_are_those_of_the_browser_or_chosen(browser, proxy):
 def broken_words(page: Page) -> list[str]:
     """The words of the tables that begin on one line and end on another; a hyphen ends a word."""
     return page.evaluate(
-        """() => [...document.querySelectorAll("th, td")].filter((cell) => cell.checkVisibility()).flatMap((cell) => {
-            const text = cell.firstChild;
+        """() => [...document.querySelectorAll("th, td, th *, td *")].filter((one) => one.checkVisibility())
+            .flatMap((one) => [...one.childNodes].filter((child) => child.nodeType === 3)).flatMap((text) => {
             return [...text.data.matchAll(/[^\\s-]+/g)].filter((word) => {
                 const range = document.createRange();
                 range.setStart(text, word.index);
