@@ -145,7 +145,9 @@ async def measure(every: Sequence[Server], rounds: int, seconds: float) -> dict[
         for server, counts in in_turn(every, rounds):
             watching = server.name == WATCHED
             looks = [browse(server, browsers, turn, seconds)] if watching else []
-            run, *_ = await asyncio.gather(send(server, seconds, stream=stream), *looks)
+            sending = asyncio.ensure_future(send(server, seconds, stream=stream))
+            await asyncio.gather(sending, *looks)
+            run = sending.result()
             turn += watching
             if counts:
                 seen[server.name].append(run)
@@ -218,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         upstream = servers.start_upstream(Path(folder))
         stack.callback(upstream.stop)
-        history, every = Path(folder) / "history.sqlite", []
+        history, every = Path(folder) / "history.sqlite", list[Server]()
         write_history(history)
         for name, root in names.items():
             every.append(start(Path(folder) / str(len(every)), upstream, name, root, history))

@@ -4,13 +4,12 @@ import re
 from datetime import UTC, datetime
 
 import pytest
+from recorded import Recorded, report
 from test_report import ADMIN, ANNA, DAY, HOUR, NOW, OPUS, STORE_STATUS, closed, record, snapshot
 
 from claude_proxy.cli.top_frame import VIEWS, Data, Size, View, as_text, frame, last_offset
 from claude_proxy.credentials.rate_limits import Cooldown, Window
 from claude_proxy.credentials.scope import EVERYTHING, Scope
-from claude_proxy.usage.ledger import Ledger
-from claude_proxy.usage.report import report
 
 URL = "http://127.0.0.1:4000"
 OVERVIEW = {
@@ -49,8 +48,8 @@ def request(number=0, **more):
 
 def pool(viewer=ADMIN, credentials=4, **more):
     """The JSON of ``/pool`` with credentials in each state."""
-    ledger = Ledger(clock=lambda: NOW)
-    ledger.record(record(failovers=("second: five_hour limit (HTTP 429)",)))
+    recorded = Recorded(clock=lambda: NOW)
+    recorded.record(record(failovers=("second: five_hour limit (HTTP 429)",)))
     week = {("", "7d"): Window(0.4, NOW + 3 * DAY, NOW)}
     opus = {Scope("opus"): Cooldown(NOW + DAY, "limit reached: 7d_opus")}
     found = [
@@ -60,7 +59,7 @@ def pool(viewer=ADMIN, credentials=4, **more):
         closed("fourth", paused=True),
         *(snapshot(f"more-{number}", windows=week) for number in range(credentials - 4)),
     ]  # fmt: skip
-    return report(found, ledger, viewer, STORE_STATUS, NOW) | {"open": False, "budgets": []} | more
+    return report(found, recorded, viewer, STORE_STATUS, NOW) | {"open": False, "budgets": []} | more
 
 
 def everything(requests=30, **more):

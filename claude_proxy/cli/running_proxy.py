@@ -96,7 +96,7 @@ def _exchanged(client: httpx.Client, url: str, path: str, headers: dict[str, str
             status, tag = response.status_code, response.headers.get("etag", "")
             if status == 304 and "if-none-match" in headers:
                 return None, headers["if-none-match"]
-            if problem := _problem(status, shown, path):
+            if problem := _problem(status, shown, path.partition("?")[0]):
                 raise ProxyUnavailable((_sentence(response, shown) if sent is not None else "") or problem, status)
             return _body(response, shown), tag
     except (httpx.InvalidURL, httpx.UnsupportedProtocol):
