@@ -157,7 +157,7 @@ def read_entry(value: Any) -> RequestEntry:
         raise TypeError("not an entry")
     one = RequestEntry._make(value[: len(RequestEntry._fields)])
     ended_of(_text(one.id))
-    return RequestEntry(
+    checked = [
         one.id,
         _number(one.at, MAX_SECONDS),
         *[_text(text) for text in value[2:10]],
@@ -170,7 +170,8 @@ def read_entry(value: Any) -> RequestEntry:
         *[int(_number(count, MAX_COUNT)) for count in value[16:21]],
         None if one.micro_usd is None else int(_number(one.micro_usd, MAX_COUNT)),
         _text(one.request_id),
-    )
+    ]
+    return RequestEntry._make(checked)
 
 
 def _attempt(value: Any) -> AttemptRecord:
