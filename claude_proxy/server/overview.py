@@ -55,6 +55,8 @@ class Overview:
         budgets: ActiveBudgets,
         store_status: Callable[[], StoreStatus],
         problems: Callable[[], Sequence[str]],
+        is_config_refused: Callable[[], bool],
+        is_history_away: Callable[[], bool],
         own_budgets: Callable[[Caller], list[Budget]],
         is_shared: bool,
         wake: Callable[[], None],
@@ -68,6 +70,8 @@ class Overview:
         self.errors = ErrorRate(clock)
         self._store_status = store_status
         self._problems = problems
+        self._is_config_refused = is_config_refused
+        self._is_history_away = is_history_away
         self._own_budgets = own_budgets
         self._clock = clock
         self._hosts = Hosts(settings.claude_base)
@@ -110,6 +114,8 @@ class Overview:
             self.watch.rejected_since(),
             self._budgets.configured.timezone,
             self._empty_at(pool, now),
+            self._is_config_refused(),
+            self._is_history_away(),
         )
 
     def _recent_situation(self) -> Situation:

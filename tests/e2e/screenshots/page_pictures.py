@@ -64,6 +64,8 @@ def draw(browser: Browser, upstream: up.Upstream, folder: Path) -> None:
         with under_way(upstream, running):
             for name, shot in SHOTS.items():
                 keep(browser, running, name, *shot)
+        for name in SHOTS:
+            reduce_colours(PICTURES / f"{name}.png")
     finally:
         running.stop()
 
@@ -110,6 +112,5 @@ def keep(
     before(page)
     height = page.evaluate("document.documentElement.scrollHeight")
     page.screenshot(path=PICTURES / f"{name}.png", clip={"x": 0, "y": 0, "width": size[0], "height": min(size[1], height)})
-    reduce_colours(PICTURES / f"{name}.png")
     (PICTURES / f"{name}.txt").write_text(page.locator("body").inner_text() + "\n", encoding="utf-8")
     context.close()
