@@ -5,6 +5,7 @@ import contextlib
 import logging
 import signal
 import sqlite3
+import threading
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ from claude_proxy.history.database import VERSION, HistoryDatabase, HistoryUnava
 from claude_proxy.history.service import History
 from claude_proxy.history.writing import Writer
 from claude_proxy.state import sqlite_file
+from claude_proxy.usage.used import Range
 
 pytestmark = pytest.mark.anyio
 
@@ -188,6 +190,30 @@ async def test_flushes_at_the_same_time(path):
         one.record(RECORD)
     assert all(await asyncio.gather(*(one.flush() for _ in range(5))))
     assert await counted(one) == 20
+    await one.close()
+
+
+async def test_a_long_view_delays_nothing(path):
+    """While a view takes long, what is recorded is written, and the sums of the status are made."""
+    one, begun, go = history(path), threading.Event(), threading.Event()
+    one.record(RECORD)
+    await one.flush()
+
+    def look(connection):
+        connection.execute("BEGIN")
+        found = connection.execute("SELECT sum(requests) FROM usage").fetchone()
+        begun.set()
+        go.wait(60)
+        return found
+
+    looking = asyncio.ensure_future(one.read(look))
+    await asyncio.to_thread(begun.wait, 60)
+    one.record(RECORD)
+    assert await one.flush()
+    assert (await one.used()).of(Range.TODAY).total().requests == 2
+    assert not looking.done()
+    go.set()
+    assert await looking == (1,)
     await one.close()
 
 
