@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -103,9 +104,11 @@ def app():
     today = app.budgets.today()
     for user, amount in (("anna", 800_000), ("ben", 1_200_000)):
         app.budgets.book.open((f"user:{user}", "all"), today).set(amount)
-        app.ledger.record(replace(record(user, "m", "hidden"), at=NOW, cost=amount))
-    app.ledger.record(replace(record("ben", "glm", ""), at=NOW, cost=None))
+        app.history.record(replace(record(user, "m", "hidden"), at=NOW, cost=amount))
+    app.history.record(replace(record("ben", "glm", ""), at=NOW, cost=None))
     app.pool.state("hidden").put_window(("", "7d"), Window(0.95, NOW + 3 * DAY, NOW), NOW)
+    with ThreadPoolExecutor(1) as thread:  # an event loop may be running in this one
+        thread.submit(lambda: asyncio.run(app.history.used())).result()
     return app
 
 

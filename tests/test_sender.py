@@ -14,12 +14,20 @@ import pytest
 import requests
 from hypothesis import given
 
-from claude_proxy.alerts.sender import MARK, MAX_REASON, MIN_SECRET, NOT_AN_ADDRESS, send, without_secrets
+from claude_proxy.alerts.sender import MARK, MAX_REASON, MIN_SECRET, NOT_AN_ADDRESS, without_secrets
+from claude_proxy.alerts.sender import send as send_and_report
 
 # apprise's own: a library for crypto that it tries, and its use of a deprecated function.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 MESSAGE = {"title": "claude-proxy: 2 alerts", "body": "Critical: The pool is empty.\nWhat to do: Add one.", "kind": "failure"}
+
+
+def send(found):
+    """Send, and return the reason of each message."""
+    reasons = {}
+    send_and_report(found, reasons.__setitem__)
+    return [reasons[place] for place in range(len(found))]
 
 
 class Webhook(BaseHTTPRequestHandler):

@@ -71,8 +71,8 @@ _NOTHING = RangeUsage()
 
 
 def _summed(pairs: Iterable[tuple[str, Counts]]) -> dict[str, Counts]:
-    sums: dict[str, Counts] = {}
+    rows: dict[str, list[Counts]] = {}
     for name, counts in pairs:
-        there = sums.get(name)
-        sums[name] = counts if there is None else [one + more for one, more in zip(there, counts, strict=True)]
-    return sums
+        rows.setdefault(name, []).append(counts)
+    # Column by column, because this is most of a report of ``/pool``.
+    return {name: [*map(sum, zip(*found, strict=True))] for name, found in rows.items()}

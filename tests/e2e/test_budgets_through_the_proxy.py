@@ -259,7 +259,9 @@ def test_the_page_shows_and_changes_budgets(browser, replicas, width):
     """The page has a table of budgets, with a form for the holder of the master key alone; it fits a phone."""
     said: list[str] = []
     page = opened(browser, replicas[0], said, width=width)
+    page.get_by_role("link", name="Budgets").click()
     row = page.locator("#budgets tr", has_text="user:gina, week")
+    page.get_by_role("button", name="Change a budget").click()
     page.get_by_label("Scope").fill("user:gina")
     page.get_by_label("Amounts in USD").fill("week=12.5 day=none")
     page.get_by_label("Amounts in USD").press("Enter")
@@ -268,16 +270,19 @@ def test_the_page_shows_and_changes_budgets(browser, replicas, width):
     expect(page.locator("#budgets tr", has_text="user:ben, week")).to_contain_text("7 %")
     assert page.evaluate("document.documentElement.scrollWidth") == width
     assert contrasts(page) == []
+    page.get_by_role("button", name="Change a budget").click()
     page.get_by_label("Scope").fill("gina")
-    page.get_by_role("button", name="Change").click()
-    expect(page.locator("#budget-outcome")).to_have_text("scope: should be user:NAME, group:NAME or all.")
+    page.get_by_role("button", name="Change", exact=True).click()
+    alert = page.get_by_role("dialog").get_by_role("alert")
+    expect(alert).to_have_text("scope: should be user:NAME, group:NAME or all.")
     page.get_by_label("Scope").fill("user:gina")
-    page.get_by_role("button", name="Change").click()
+    page.get_by_role("button", name="Change", exact=True).click()
     expect(page.locator("#budget-outcome")).to_have_text("For user:gina, config.yaml applies again.")
     expect(row).to_have_count(0)
     assert [text for text in said if "400" not in text] == []
     page.context.close()
     own = opened(browser, replicas[1], [], token_of("ben"), width)
+    own.get_by_role("link", name="Budgets").click()
     expect(own.locator("#budgets tbody tr")).to_have_count(1)
     expect(own.locator("#change-budget")).to_be_hidden()
     own.context.close()

@@ -77,7 +77,8 @@ def test_a_request_has_its_attempts(start_proxy, upstream, stream):
         "lane": "claude", "credential": "c", "status": 200, "error": "", "rule": "",
     }  # fmt: skip
     assert (one["request_id"], one["bytes"]) == (answer.headers["request-id"], len(answer.content))
-    assert 0 <= one["first_byte"] <= one["seconds"] <= sum(tried["seconds"] for tried in one["attempts"]) + 1
+    assert 0 <= one["first_byte"] <= one["seconds"]
+    assert sum(tried["seconds"] for tried in one["attempts"]) <= one["seconds"] + 0.01  # they are rounded
     assert before - 1 <= one["at"] <= time.time()
     assert one["input"] > 0
 

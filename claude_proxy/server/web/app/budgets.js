@@ -2,7 +2,7 @@
 
 import { ask, field } from "./dialog.js";
 import { el, fill, say } from "./dom.js";
-import { grade, short, time, tokens, usd, whole } from "./format.js";
+import { dated, grade, limit, short, tokens, usd, whole } from "./format.js";
 import { bar } from "./pool.js";
 
 const HEADS = ["requests today", "tokens today", "errors today", "requests, 7 days", "tokens, 7 days", "errors, 7 days"];
@@ -32,7 +32,7 @@ export function mount(root, app) {
     const { data, admin } = app;
     say(root.querySelector("#budgets-summary"), data.budgets.length ? `In USD, by the days of ${data.budgets[0].timezone}` : "");
     root.querySelector("#change-budget").hidden = !admin;
-    fill(root.querySelector("#budgets"), budgets(data.budgets, data.now, admin));
+    fill(root.querySelector("#budgets"), budgets(inOrder(data.budgets), admin));
     say(root.querySelector("#users-title"), admin ? "Users" : "You");
     fill(root.querySelector("#users"), users(data.users, app));
   }
@@ -41,12 +41,13 @@ export function mount(root, app) {
 }
 
 function change(app, scope) {
+  const own = app.data.budgets.filter((one) => one.scope === scope).map((one) => `${one.period}=${one.limit}`);
   return ask({
     title: scope ? `Budget of ${scope}` : "Change a budget",
     action: "Change",
     fields: [
       ...field("scope", "Scope", { value: scope, readonly: Boolean(scope), placeholder: "user:NAME, group:NAME or all", required: true }),
-      ...field("amounts", "Amounts in USD", { placeholder: "day=10 month=150" }, AMOUNTS),
+      ...field("amounts", "Amounts in USD", { placeholder: own.join(" ") || "day=10 month=150" }, AMOUNTS),
     ],
     act: ({ elements }) => {
       const words = elements.amounts.value.split(/[\s,]+/).filter(Boolean).map((text) => text.split("="));
@@ -59,25 +60,31 @@ function change(app, scope) {
 const head = (text, extra = "") => el("th", { scope: "col", class: extra, text });
 const nothing = (columns, text) => [el("tr", {}, el("td", { colspan: columns, class: "soft", text }))];
 
-function budgets(rows, now, admin) {
-  const heads = [head("budget"), head("spent"), head("of"), head("used"), head("resets", "wide"), head("notes", "wide text")];
+// Those of everyone, of groups, of users, and among them the fullest first.
+function inOrder(rows) {
+  const place = ({ scope }) => ["all", "group", "user"].indexOf(scope.split(":")[0]);
+  return [...rows].sort((a, b) => place(a) - place(b) || b.percent - a.percent);
+}
+
+function budgets(rows, admin) {
+  const heads = [head("budget"), head("spent"), head("used"), head("resets", "wide"), head("notes", "wide text")];
   return [
     el("caption", { text: "Budgets: the amount, what is spent of it, and when it resets" }),
-    el("thead", {}, el("tr", {}, ...heads, admin && el("td", {}))),
-    el("tbody", {}, ...(rows.length ? rows.map((row) => budget(row, now, admin)) : nothing(heads.length + Number(admin), "No budget applies."))),
+    el("thead", {}, el("tr", {}, ...heads, admin && el("td", { class: "wide" }))),
+    el("tbody", {}, ...(rows.length ? rows.map((row) => budget(row, admin)) : nothing(heads.length + Number(admin), "No budget applies."))),
   ];
 }
 
-function budget(one, now, admin) {
+function budget(one, admin) {
   const share = one.spent / one.limit;
   const name = `${one.scope}, ${one.period}`;
-  const before = one.configured === null ? "changed" : `config.yaml: ${usd.format(one.configured)}`;
+  const before = one.configured === null ? "changed" : `config.yaml: ${limit.format(one.configured)}`;
   const notes = [one.soft && "soft", one.override && before].filter(Boolean).join(", ");
   return el("tr", { key: name }, el("th", { scope: "row", text: name }),
-    el("td", { text: usd.format(one.spent) }), el("td", { text: usd.format(one.limit) }),
-    el("td", { class: "used" }, el("span", { class: grade(share), text: `${one.percent} %` }), bar(name, share, `${one.percent} %`)),
-    el("td", { class: "wide", text: time(one.resets_at, now) }), el("td", { class: "wide text", text: notes }),
-    admin && el("td", {}, el("button", { type: "button", class: "quiet", "data-scope": one.scope, "aria-label": `Change the budget of ${one.scope}`, text: "Change" })));
+    el("td", { class: "spent" }, usd.format(one.spent), el("span", { text: ` of ${limit.format(one.limit)}` })),
+    el("td", {}, el("div", { class: "used" }, bar(name, share, `${one.percent} %`), el("span", { class: grade(share), text: `${one.percent} %` }))),
+    el("td", { class: "wide", text: dated.format(new Date(one.resets_at * 1000)) }), el("td", { class: "wide text", text: notes }),
+    admin && el("td", { class: "wide" }, el("button", { type: "button", class: "quiet", "data-scope": one.scope, "aria-label": `Change the budget of ${one.scope}`, text: "Change" })));
 }
 
 function users(rows, app) {

@@ -2,7 +2,7 @@
 
 import { ask, field } from "./dialog.js";
 import { el, fill, say } from "./dom.js";
-import { dayOnly, grade, percent, short, time, tokens, whole } from "./format.js";
+import { count, dayOnly, grade, percent, short, time, tokens, whole } from "./format.js";
 import { bar, evenShare, forecast, pace, reasons, resets, worstFirst } from "./pool.js";
 import { sparkline } from "./sparkline.js";
 
@@ -107,11 +107,12 @@ function credential(one, now, app) {
       one.last_error && el("p", { class: "small soft", text: `last limit or error ${time(one.last_error.at, now)}: ${one.last_error.text}` }),
       one.login && one.state.name !== "expired" && el("p", { class: "small soft", text: one.login.words }),
       one.setup_token && setupToken(one.setup_token),
-      one.terms && termsOf(one.terms)),
+      one.terms && termsOf(one.terms),
+      linksOf(one, app)),
     el("div", { class: "windows" },
       ...one.windows.map((window) => windowOf(window, now)),
       one.windows.length === 0 && el("p", { class: "soft", text: used ? "no window reported yet" : NOT_USED })),
-    el("div", { class: "usage" }, factsOf(one), linksOf(one, app), "editable" in one && actionsOf(one)));
+    el("div", { class: "usage" }, usageOf(one), "editable" in one && actionsOf(one)));
 }
 
 function windowOf(window, now) {
@@ -124,19 +125,19 @@ function windowOf(window, now) {
     el("p", { class: "head" }, el("span", { text: window.title }), el("strong", { class: kind, text: percent(used) })),
     bar(window.title, used, `${percent(used)}, ${words}`, ...marks),
     sparkline(window, now, kind),
-    el("p", { class: "soft" }, el("span", { class: window.full_at !== null ? "bad" : "", text: forecast(window, now) }), `; ${resets(window, now)}`),
-    pace(window, now) && el("p", { class: "soft", text: pace(window, now) }));
+    el("p", { class: "soft" }, el("span", { class: window.full_at !== null ? "bad" : "", text: forecast(window, now) }), pace(window, now) && `; ${pace(window, now)}`),
+    el("p", { class: "soft", text: resets(window, now) }));
 }
 
-function factsOf(one) {
-  const fact = (title, text, kind = "") => el("div", {}, el("dt", { text: title }), el("dd", { class: kind, text }));
-  return el("dl", { class: "facts" },
-    fact("sessions", whole.format(one.sessions)),
-    fact("requests today", whole.format(one.today.requests)),
-    fact("tokens today", short.format(tokens(one.today))),
-    fact("errors today", whole.format(one.today.errors), one.today.errors ? "bad" : ""),
-    fact("requests, 7 days", whole.format(one.week.requests)),
-    fact("tokens, 7 days", short.format(tokens(one.week))));
+function usageOf(one) {
+  const head = (text) => el("th", { scope: "col", text });
+  const row = (name, sums) => el("tr", {}, el("th", { scope: "row", text: name }),
+    el("td", { text: whole.format(sums.requests) }), el("td", { text: short.format(tokens(sums)) }),
+    el("td", { class: sums.errors ? "bad" : "", text: whole.format(sums.errors) }));
+  return el("table", {},
+    el("caption", { text: `Usage of ${one.label}` }),
+    el("thead", {}, el("tr", {}, el("td", { text: count(one.sessions, "session") }), head("requests"), head("tokens"), head("errors"))),
+    el("tbody", {}, row("today", one.today), row("7 days", one.week)));
 }
 
 function linksOf({ label }, app) {

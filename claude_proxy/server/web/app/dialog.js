@@ -38,7 +38,7 @@ export function ask({ title, text = "", action, danger = false, fields = [], act
     });
     document.body.append(node);
     node.showModal();
-    (node.querySelector("input, select") ?? node.querySelector(danger ? ".cancel" : "[type=submit]")).focus();
+    (node.querySelector("input:not([readonly]), select") ?? node.querySelector(danger ? ".cancel" : "[type=submit]")).focus();
   });
 }
 

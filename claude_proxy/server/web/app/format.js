@@ -8,6 +8,8 @@ const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
 export const whole = number();
 export const short = number({ notation: "compact", maximumFractionDigits: 1 });
 export const usd = number({ style: "currency", currency: "USD", currencyDisplay: "narrowSymbol" });
+// An amount that somebody has chosen, without cents that are 0.
+export const limit = number({ style: "currency", currency: "USD", currencyDisplay: "narrowSymbol", trailingZeroDisplay: "stripIfInteger" });
 export const clock = date({ hour: "2-digit", minute: "2-digit" });
 export const dated = date({ weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 export const dayOnly = date({ day: "numeric", month: "short", year: "numeric" });
@@ -26,10 +28,10 @@ export function seconds(value) {
   return value < 59.5 ? `${Math.round(value)} s` : span(value);
 }
 
-// A duration in its two largest units: "2 d 4 h", "35 min".
+// A duration in its two largest units: "2 d 4 h", "3 min 20 s".
 export function span(value) {
   let rest = Math.max(0, Math.round(value));
-  if (rest >= 3600) rest = Math.round(rest / 60) * 60;
+  if (rest >= 600) rest = Math.round(rest / 60) * 60;
   if (rest >= 86400) rest = Math.round(rest / 3600) * 3600;
   const start = Math.max(0, UNITS.findIndex(([, length]) => rest >= length));
   return UNITS.slice(start, start + 2).map(([unit, length]) => {

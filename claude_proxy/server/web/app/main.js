@@ -241,7 +241,8 @@ function showLogin(message) {
 // --- Controls ----------------------------------------------------------------------------------------------------------------
 
 function showTheme() {
-  byId("theme").textContent = `Theme: ${window.theme.choice}`;
+  byId("theme").lastElementChild.textContent = window.theme.choice;
+  byId("theme").setAttribute("aria-label", `Theme: ${window.theme.choice}`);
 }
 
 byId("login").addEventListener("submit", (event) => {

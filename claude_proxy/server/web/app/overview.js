@@ -1,8 +1,8 @@
 // The view "Overview": whether all is well, what to do, what runs now, what it costs, and the worst of the pool.
 
 import { el, fill, svg } from "./dom.js";
-import { count, dated, grade, percent, relative, short, time, tokens, usd, whole } from "./format.js";
-import { bar, fullest, roomOf, stateInWords, worstFirst } from "./pool.js";
+import { count, dated, grade, limit, percent, short, time, tokens, usd, whole } from "./format.js";
+import { bar, binding, isUsed, outlook, roomOf, stateInWords, worstFirst } from "./pool.js";
 
 const BRIEF = 8;
 const EVENTS = 8;
@@ -77,34 +77,37 @@ function money(title, amount, budget, now) {
   if (!budget) return tile(title, usd.format(amount));
   const share = budget.spent / budget.limit;
   return tile(title, usd.format(amount), share >= 0.75 ? grade(share) : "", [
-    bar(`Budget of ${budget.scope}, ${budget.period}`, share, `${budget.percent} % of ${usd.format(budget.limit)}`),
-    `${budget.percent} % of ${usd.format(budget.limit)}, resets ${time(budget.resets_at, now)}`,
+    bar(`Budget of ${budget.scope}, ${budget.period}`, share, `${budget.percent} % of ${limit.format(budget.limit)}`),
+    `${budget.percent} % of ${limit.format(budget.limit)}, resets ${time(budget.resets_at, now)}`,
   ]);
 }
 
 function alerts({ alerts: firing, now }) {
   const rows = (firing ?? []).map((one) => el("li", { key: one.key, class: one.severity },
-    el("p", { class: "head-line" },
-      el("strong", {}, el("span", { class: one.severity === "critical" ? "bad" : one.severity === "warning" ? "warn" : "soft", text: `${one.severity}: ` }), one.text),
+    el("p", { class: "small" },
+      el("strong", { class: one.severity === "critical" ? "bad" : one.severity === "warning" ? "warn" : "soft", text: one.severity }), " ",
       el("time", { class: "soft", datetime: new Date(one.since * 1000).toISOString(), title: dated.format(new Date(one.since * 1000)), text: `since ${time(one.since, now)}` })),
-    one.action && el("p", { class: "small", text: one.action })));
+    el("p", {}, el("strong", { text: one.text })),
+    one.action && el("p", { class: "small" }, ...withCode(one.action))));
   return [
     el("h2", { id: "alerts-title", text: rows.length ? `What to do (${rows.length})` : "What to do" }),
     rows.length ? el("ul", { class: "alerts card" }, ...rows) : el("p", { class: "card note-none soft", text: "Nothing: no alert is firing." }),
   ];
 }
 
+// A text whose parts between backticks are commands.
+const withCode = (text) => text.split("`").map((part, place) => (place % 2 ? el("code", { text: part }) : part));
+
 function worst(app) {
   const { credentials, now } = app.data;
   const rows = worstFirst(credentials).slice(0, BRIEF).map((one) => {
-    const window = fullest(one);
+    const window = binding(one);
     const { words, kind } = stateInWords(one, now);
-    return el("li", { key: one.label }, el("div", { class: "row" },
+    return el("li", { key: one.label }, el("div", { class: `row ${isUsed(one) ? "" : "muted"}` },
       el("strong", { text: one.label }),
-      window ? bar(`${one.label}, ${window.title}`, window.utilization, percent(window.utilization)) : el("span", { class: "soft", text: "no window yet" }),
-      el("span", { class: `value ${window ? grade(window.utilization) : ""}`, text: window ? percent(window.utilization) : "" }),
-      el("span", { class: "soft" }, el("span", { class: kind, text: words }),
-        window ? `; ${window.title} resets ${relative(window.reset, now)} (${time(window.reset, now)})` : "")));
+      window ? bar(`${one.label}, ${window.title}`, window.utilization, percent(window.utilization)) : el("span"),
+      el("span", { class: `value ${window ? grade(window.utilization) : ""}`, text: window ? percent(window.utilization) : "–" }),
+      el("span", { class: "soft" }, el("span", { class: kind, text: words }), window ? `; ${window.title}: ${outlook(window, now)}` : "; no window yet")));
   });
   return [
     el("div", { class: "head-line" }, el("h2", { id: "worst-title", text: "Credentials, worst first" }),

@@ -8,13 +8,23 @@ const NEVER = 1e15;
 
 // The credentials that need an operator, or are full soonest, first; paused ones last.
 export function worstFirst(credentials) {
-  const soonest = (one) => Math.min(NEVER, ...one.windows.map((window) => window.full_at ?? NEVER));
+  const soonest = (one) => binding(one)?.full_at ?? NEVER;
   const fullness = (one) => fullest(one)?.utilization ?? 0;
   return [...credentials].sort((a, b) => RANKS.indexOf(a.state.name) - RANKS.indexOf(b.state.name)
     || soonest(a) - soonest(b) || fullness(b) - fullness(a) || a.label.localeCompare(b.label));
 }
 
 export const fullest = (one) => one.windows.reduce((found, window) => (!found || window.utilization > found.utilization ? window : found), null);
+
+// The window that will be full for the longest time, else the fullest.
+export function binding(one) {
+  const filling = one.windows.filter((window) => window.full_at !== null);
+  const closed = (window) => window.reset - window.full_at;
+  return filling.length ? filling.reduce((found, window) => (closed(window) > closed(found) ? window : found)) : fullest(one);
+}
+
+// Whether requests may use a credential.
+export const isUsed = ({ state }) => !["rejected", "expired", "paused"].includes(state.name);
 
 // The room left in the pool, and whether it is known: without any window, only a cooldown is.
 export function roomOf({ pool, credentials }) {
@@ -47,9 +57,15 @@ export function reasons({ state }, now) {
 
 // How a window goes on, and when it resets.
 export function forecast(window, now) {
-  if (window.utilization >= 1) return "full";
+  if (isFull(window)) return "full";
   return window.full_at === null ? "on track" : `full at about ${time(window.full_at, now)}`;
 }
+
+// What matters most of a window in a few words.
+export const outlook = (window, now) => (isFull(window) || window.full_at === null ? `resets ${relative(window.reset, now)}` : forecast(window, now));
+
+// A window that is shown as 100 % is full.
+const isFull = (window) => window.utilization >= 0.995;
 
 export const resets = (window, now) => `resets ${time(window.reset, now)} (${relative(window.reset, now)})`;
 
@@ -65,8 +81,7 @@ export function pace(window, now) {
   const even = evenShare(window, now);
   if (even === null) return "";
   const ahead = Math.round(100 * (window.utilization - even));
-  if (ahead === 0) return "at the even pace";
-  return `${Math.abs(ahead)} points ${ahead > 0 ? "above" : "below"} the even pace`;
+  return ahead === 0 ? "at the even pace" : `${Math.abs(ahead)} points ${ahead > 0 ? "above" : "below"} the even pace`;
 }
 
 export function evenShare(window, now) {
