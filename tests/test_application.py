@@ -22,6 +22,7 @@ from claude_proxy.server.application import App
 from claude_proxy.state.memory import MemoryStore
 from claude_proxy.state.store import StoreUnavailable
 from claude_proxy.usage.record import Record
+from claude_proxy.usage.used import Range
 
 pytestmark = pytest.mark.anyio
 
@@ -264,7 +265,7 @@ async def test_a_look_at_the_status_knows_what_others_did_a_moment_ago(new_app):
     first.record(Record(0.0, "ben", "glm", "", "", 200, 0.1, 0.1))
     await first._refresh_state()
     await second._refresh_state()
-    assert [(names.user, names.model) for names in second.ledger.totals()] == [("ben", "glm")]
+    assert [*(await second.history.used()).of(Range.TODAY).by_user_and_model] == [("ben", "glm")]
 
 
 async def test_the_latest_requests_outlive_their_process(new_app):
@@ -335,8 +336,8 @@ async def test_a_request_that_is_over_is_counted_and_logged(caplog):
         app.record(record)
         app.record(record)
         app.write_records()
-    (names,) = app.ledger.totals()
-    assert (names.user, names.model, app.ledger.totals()[names].errors) == ("ben", "other", 2)
+    used = (await app.history.used()).of(Range.TODAY)
+    assert {names: counts[:2] for names, counts in used.by_user_and_model.items()} == {("ben", "other"): [2, 2]}
     assert [message for message in caplog.messages if "setup token expired" in message] == [
         "credential anna: setup token expired on 2000-12-31; create a new one with `claude setup-token`"
     ]
@@ -352,7 +353,7 @@ async def test_a_model_is_counted_by_its_name_while_it_is_listed():
     app.config.replace({"model_list": CONFIG["model_list"][:1]})
     app.record(record)
     app.write_records()
-    assert sorted(names.model for names in app.ledger.totals()) == ["glm", "other"]
+    assert sorted((await app.history.used()).of(Range.TODAY).by_model()) == ["glm", "other"]
 
 
 def test_the_settings_reach_the_pool_and_the_hosts():

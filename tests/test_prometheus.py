@@ -14,6 +14,7 @@ from grafana_foundation_sdk.cog import plugins
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 from prometheus_client.parser import text_string_to_metric_families
+from recorded import Recorded, exposition
 from test_report import ADMIN, ANNA, DAY, HOUR, NOW, OPUS, STORE_STATUS, record, snapshot
 
 from claude_proxy.alerts import metrics
@@ -21,8 +22,6 @@ from claude_proxy.alerts.rules import Alert
 from claude_proxy.config.budgets import Budget, Period
 from claude_proxy.credentials.rate_limits import Cooldown, Window
 from claude_proxy.credentials.scope import EVERYTHING, Scope
-from claude_proxy.usage.ledger import Ledger
-from claude_proxy.usage.prometheus import exposition
 from claude_proxy.usage.standing import Standing
 
 DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
@@ -30,11 +29,11 @@ NAME = re.compile(r"\bclaude_proxy_[a-z_]+")
 
 
 @pytest.fixture
-def ledger():
-    ledger = Ledger(clock=lambda: NOW, writer="w")
+def recorded():
+    recorded = Recorded(clock=lambda: NOW)
     for user in ("anna", "anna", "ben"):
-        ledger.record(record(user, failovers=("second: limit",)))
-    return ledger
+        recorded.record(record(user, failovers=("second: limit",)))
+    return recorded
 
 
 POOL = [
@@ -62,9 +61,9 @@ def value(found, name, **labels):
     return found[name, *sorted(labels.items())]
 
 
-def test_the_numbers_are_the_books_and_the_pools(ledger):
+def test_the_numbers_are_the_books_and_the_pools(recorded):
     """Requests, tokens, times, windows, rests and the pool's room are exported as they are known."""
-    found = samples(exposition(POOL, ledger, ADMIN, STORE_STATUS))
+    found = samples(exposition(POOL, recorded, ADMIN, STORE_STATUS))
     anna = {"user": "anna", "model": "m", "served": "anthropic/m", "credential": "first"}
     assert value(found, "claude_proxy_requests_total", **anna) == 2
     assert value(found, "claude_proxy_tokens_total", **anna, type="cache_write") == 8
@@ -87,18 +86,18 @@ def test_the_numbers_are_the_books_and_the_pools(ledger):
     assert value(found, "claude_proxy_shared") == 1
 
 
-def test_a_user_finds_others_summed(ledger):
+def test_a_user_finds_others_summed(recorded):
     """Who does not hold the master key finds its own name and everybody else's numbers as ``other``."""
-    found = samples(exposition(POOL, ledger, ANNA, STORE_STATUS))
+    found = samples(exposition(POOL, recorded, ANNA, STORE_STATUS))
     users = {dict(labels)["user"]: number for (name, *labels), number in found.items() if name == "claude_proxy_requests_total"}
     assert users == {"anna": 2, "other": 1}
 
 
 def test_names_that_clients_choose_are_escaped():
     """A name with quotes and line ends is one label's value."""
-    ledger = Ledger(clock=lambda: NOW)
-    ledger.record(record(model='a"\n\\b'))
-    found = samples(exposition([], ledger, ADMIN, STORE_STATUS))
+    recorded = Recorded(clock=lambda: NOW)
+    recorded.record(record(model='a"\n\\b'))
+    found = samples(exposition([], recorded, ADMIN, STORE_STATUS))
     assert {dict(labels)["model"] for (name, *labels) in found if name == "claude_proxy_requests_total"} == {'a"\\n\\b'}
 
 
@@ -106,38 +105,38 @@ def test_names_that_clients_choose_are_escaped():
 def test_a_year_of_made_up_names_is_bounded(status):
     """After a year in which a user made up a hundred names of models a day the metrics are as long as after a month."""
     now, lengths = [NOW], []
-    ledger = Ledger(clock=lambda: now[0], listed=lambda model: model == "m")
+    recorded = Recorded(clock=lambda: now[0], listed=lambda model: model == "m")
     for day in range(365):
         now[0] = NOW + day * DAY
         for number in range(100):
             made_up = f"claude-{day}-{number}"
             left = (f"anthropic/{made_up}: failed over to anthropic/m",)
-            ledger.record(replace(record(model=made_up, failovers=left), status=status))
-        ledger.record(record("ben"))
-        ledger.changed()
+            recorded.record(replace(record(model=made_up, failovers=left), status=status))
+        recorded.record(record("ben"))
+        recorded.flush()
         if day in (30, 364):
-            lengths.append(exposition([], ledger, ADMIN, STORE_STATUS).count(b"\n"))
+            lengths.append(exposition([], recorded, ADMIN, STORE_STATUS).count(b"\n"))
     assert lengths[1] <= lengths[0] < 1500
     ben = {"user": "ben", "model": "m", "served": "anthropic/m", "credential": "first"}
-    assert value(samples(exposition([], ledger, ADMIN, STORE_STATUS)), "claude_proxy_requests_total", **ben) == 365
+    assert value(samples(exposition([], recorded, ADMIN, STORE_STATUS)), "claude_proxy_requests_total", **ben) == 365
 
 
-def test_what_needs_attention(ledger):
+def test_what_needs_attention(recorded):
     """Alerts by rule, the forecast, budgets in USD and requests in progress are exported; a forecast only if there is one."""
-    found = samples(exposition(POOL, ledger, ADMIN, STORE_STATUS, MORE))
+    found = samples(exposition(POOL, recorded, ADMIN, STORE_STATUS, MORE))
     assert value(found, "claude_proxy_alerts", rule="pool-empty", severity="critical") == 1
     assert value(found, "claude_proxy_alerts", rule="budget", severity="info") == 1
     assert value(found, "claude_proxy_pool_empty_seconds") == NOW + DAY
     assert value(found, "claude_proxy_budget_usd", scope="all", period="day") == 10
     assert value(found, "claude_proxy_budget_spent_usd", scope="all", period="day") == 2.5
     assert value(found, "claude_proxy_running_requests") == 3
-    without = samples(exposition(POOL, ledger, ADMIN, STORE_STATUS, metrics.attention([], None)))
+    without = samples(exposition(POOL, recorded, ADMIN, STORE_STATUS, metrics.attention([], None)))
     assert not any(name in ("claude_proxy_pool_empty_seconds", "claude_proxy_alerts") for name, *_ in without)
 
 
 def test_an_empty_pool_has_no_room_to_tell():
     """Without a credential no room is exported, so that no alert about it fires."""
-    found = samples(exposition([], Ledger(clock=lambda: NOW), ADMIN, STORE_STATUS._replace(unavailable=True)))
+    found = samples(exposition([], Recorded(clock=lambda: NOW), ADMIN, STORE_STATUS._replace(unavailable=True)))
     assert found == {("claude_proxy_pool_credentials",): 0, ("claude_proxy_shared",): 0}
 
 
@@ -148,16 +147,16 @@ def expressions():
     return found + [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
 
 
-def test_dashboard_and_alerts_name_metrics_that_there_are(ledger):
+def test_dashboard_and_alerts_name_metrics_that_there_are(recorded):
     """Every metric in the dashboard and in the rules is one that is exported."""
-    exported = {name for name, *_ in samples(exposition(POOL, ledger, ADMIN, STORE_STATUS, MORE))}
+    exported = {name for name, *_ in samples(exposition(POOL, recorded, ADMIN, STORE_STATUS, MORE))}
     named = {name for expression in expressions() for name in NAME.findall(expression)}
     assert len(named) > 10
     assert named <= exported
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
-def test_prometheus_accepts_the_rules_and_the_metrics(ledger):
+def test_prometheus_accepts_the_rules_and_the_metrics(recorded):
     """Prometheus' own tool finds no mistake in the alert rules, nor in what is exported."""
     rules = subprocess.run(
         ["promtool", "check", "rules", DEPLOY / "prometheus-rules.yml"], capture_output=True, text=True, check=False
@@ -165,7 +164,7 @@ def test_prometheus_accepts_the_rules_and_the_metrics(ledger):
     assert rules.returncode == 0, rules.stderr
     metrics = subprocess.run(
         ["promtool", "check", "metrics"],
-        input=exposition(POOL, ledger, ADMIN, STORE_STATUS, MORE),
+        input=exposition(POOL, recorded, ADMIN, STORE_STATUS, MORE),
         capture_output=True,
         check=False,
     )

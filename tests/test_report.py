@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from recorded import Recorded, report
 
 from claude_proxy.anthropic.usage import Usage
 from claude_proxy.credentials.course import Course, Sample
@@ -12,7 +13,6 @@ from claude_proxy.credentials.credential import Credential, Kind, Terms
 from claude_proxy.credentials.rate_limits import Cooldown, Snapshot, Window
 from claude_proxy.credentials.scope import EVERYTHING, Scope
 from claude_proxy.secret import Secret
-from claude_proxy.usage.ledger import Ledger
 from claude_proxy.usage.record import Record
 from claude_proxy.usage.report import (
     StoreStatus,
@@ -21,7 +21,6 @@ from claude_proxy.usage.report import (
     full_at,
     headroom,
     headroom_of_pool,
-    report,
     state,
     state_name,
     window_title,
@@ -56,8 +55,8 @@ def record(user="anna", model="m", credential="first", **more):
 
 
 @pytest.fixture
-def ledger():
-    return Ledger(clock=lambda: NOW, writer="w")
+def recorded():
+    return Recorded(clock=lambda: NOW)
 
 
 OPUS = {("opus", "7d_opus"): Window(1.0, NOW + DAY, NOW)}
@@ -184,11 +183,11 @@ def test_a_window_has_its_course():
     }
 
 
-def test_the_report_sums_by_credential_user_and_model(ledger):
+def test_the_report_sums_by_credential_user_and_model(recorded):
     """The same requests are counted for the credential, the user and the model, today and in seven days."""
     for user, model in (("anna", "m"), ("anna", "n"), ("ben", "m")):
-        ledger.record(record(user, model))
-    data = report([snapshot(), snapshot("second")], ledger, ADMIN, STORE_STATUS, NOW)
+        recorded.record(record(user, model))
+    data = report([snapshot(), snapshot("second")], recorded, ADMIN, STORE_STATUS, NOW)
     assert [one["today"]["requests"] for one in data["credentials"]] == [3, 0]
     assert {row["name"]: row["week"]["requests"] for row in data["users"]} == {"anna": 2, "ben": 1}
     assert {row["name"]: row["today"]["output"] for row in data["models"]} == {"m": 4, "n": 2}
@@ -196,11 +195,11 @@ def test_the_report_sums_by_credential_user_and_model(ledger):
     assert json.loads(json.dumps(data)) == data
 
 
-def test_a_user_sees_of_people_only_itself(ledger):
+def test_a_user_sees_of_people_only_itself(recorded):
     """Who does not hold the master key finds its own usage, the credentials, and failovers without other people's names."""
     for user in ("anna", "ben"):
-        ledger.record(record(user, f"model-of-{user}", failovers=("first: limit",)))
-    data = report([snapshot()], ledger, ANNA, STORE_STATUS, NOW)
+        recorded.record(record(user, f"model-of-{user}", failovers=("first: limit",)))
+    data = report([snapshot()], recorded, ANNA, STORE_STATUS, NOW)
     assert [row["name"] for row in data["users"]] == ["anna"]
     assert [row["name"] for row in data["models"]] == ["model-of-anna"]
     assert sorted(one["user"] for one in data["failovers"]) == ["", "anna"]
@@ -208,17 +207,17 @@ def test_a_user_sees_of_people_only_itself(ledger):
     assert data["credentials"][0]["today"]["requests"] == 2
 
 
-def test_the_last_error_stands_at_its_credential(ledger):
+def test_the_last_error_stands_at_its_credential(recorded):
     """A credential shows what went wrong with it last, and when; another one shows nothing."""
-    ledger.record(record(failovers=("second: five_hour limit (HTTP 429)",)))
-    first, second = report([snapshot(), snapshot("second")], ledger, ADMIN, STORE_STATUS, NOW)["credentials"]
+    recorded.record(record(failovers=("second: five_hour limit (HTTP 429)",)))
+    first, second = report([snapshot(), snapshot("second")], recorded, ADMIN, STORE_STATUS, NOW)["credentials"]
     assert first["last_error"] is None
     assert second["last_error"] == {"at": NOW, "text": "five_hour limit (HTTP 429)"}
 
 
-def test_no_secret_is_in_the_report(ledger):
+def test_no_secret_is_in_the_report(recorded):
     """A report can be shown: it holds labels and no credential."""
-    assert "made-up" not in json.dumps(report([snapshot()], ledger, ADMIN, STORE_STATUS, NOW))
+    assert "made-up" not in json.dumps(report([snapshot()], recorded, ADMIN, STORE_STATUS, NOW))
 
 
 # --- Who is not asked at all, and what is written of a credential ------------------------------------------------------------
@@ -243,42 +242,42 @@ def test_who_is_paused_or_expired_is_not_usable(one, name, words):
     assert headroom(one) == 0
 
 
-def test_the_paused_have_no_part_in_the_room(ledger):
+def test_the_paused_have_no_part_in_the_room(recorded):
     """What the operator has paused is counted, is not usable, and lowers no room; an expired login does."""
     pool = [snapshot(), closed("p", paused=True)]
-    assert report(pool, ledger, ADMIN, STORE_STATUS, NOW)["pool"] == {
+    assert report(pool, recorded, ADMIN, STORE_STATUS, NOW)["pool"] == {
         "credentials": 2, "usable": 1, "headroom": 1.0, "problems": [],
     }  # fmt: skip
     assert headroom_of_pool([snapshot(), closed(expires=NOW)]) == 0.5
     assert headroom_of_pool([closed(paused=True)]) is None
 
 
-def test_the_login_of_a_home(ledger):
+def test_the_login_of_a_home(recorded):
     """A login has an expiry of its own, and no year."""
-    (one,) = report([closed(expires=NOW + HOUR)], ledger, ANNA, STORE_STATUS, NOW)["credentials"]
+    (one,) = report([closed(expires=NOW + HOUR)], recorded, ANNA, STORE_STATUS, NOW)["credentials"]
     assert one["setup_token"] is None
     assert one["login"]["expires"] == NOW + HOUR
     assert one["login"]["words"].startswith(f"its login expires at {utc(NOW + HOUR)}")
 
 
-def test_what_is_written_down_is_for_the_master_key(ledger):
+def test_what_is_written_down_is_for_the_master_key(recorded):
     """Terms, sources and what is wrong with the files are shown to who sees everybody, and to nobody else."""
     fixed = Credential("fixed", Kind.API_KEY, Secret("sk-ant-api03-made-up"), source="CLAUDE_API_KEYS_FILE")
     pool = [closed(groups=frozenset({"b", "a"}), owner="anna", reserve=0.2), Snapshot(fixed, NOW, {}, {}, 0)]
-    found = report(pool, ledger, ADMIN, STORE_STATUS, NOW, problems=("line 3",))
+    found = report(pool, recorded, ADMIN, STORE_STATUS, NOW, problems=("line 3",))
     assert found["pool"]["problems"] == ["line 3"]
     first, second = found["credentials"]
     assert (first["source"], first["editable"]) == ("home", True)
     assert first["terms"] == {"groups": ["a", "b"], "owner": "anna", "reserve": 0.2}
     assert (second["source"], second["editable"], second["terms"]) == ("CLAUDE_API_KEYS_FILE", False, {})
-    hidden = report(pool, ledger, ANNA, STORE_STATUS, NOW, problems=("line 3",))
+    hidden = report(pool, recorded, ANNA, STORE_STATUS, NOW, problems=("line 3",))
     assert hidden["pool"]["problems"] == []
     assert not {"source", "editable", "terms"} & {*hidden["credentials"][0]}
     assert "made-up" not in json.dumps([found, hidden])
 
 
-def test_a_failover_from_a_credential_of_others_is_not_shown(ledger):
+def test_a_failover_from_a_credential_of_others_is_not_shown(recorded):
     """What names a credential that the viewer may not use is left out, and what names another one stays."""
-    ledger.record(record(failovers=("first: limit (HTTP 429)", "second: limit (HTTP 429)")))
-    shown = report([], ledger, Viewer("anna", sees_all_users=False, hidden=frozenset({"first"})), STORE_STATUS, NOW)
+    recorded.record(record(failovers=("first: limit (HTTP 429)", "second: limit (HTTP 429)")))
+    shown = report([], recorded, Viewer("anna", sees_all_users=False, hidden=frozenset({"first"})), STORE_STATUS, NOW)
     assert [one["text"] for one in shown["failovers"]] == ["second: limit (HTTP 429)"]

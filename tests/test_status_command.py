@@ -6,11 +6,10 @@ import socket
 import pytest
 import respx
 from command_line import parsed, run
+from recorded import Recorded, report
 from test_report import ADMIN, NOW, STORE_STATUS, record
 
 from claude_proxy.cli import main, status_command
-from claude_proxy.usage.ledger import Ledger
-from claude_proxy.usage.report import report
 
 URL = "http://127.0.0.1:4000"
 NUMBERS = "requests,errors,input,output,cache_read,cache_write,failovers,usd,unpriced"
@@ -28,12 +27,12 @@ def closed_port():
 
 @pytest.fixture
 def proxy():
-    """A proxy with one user's request in its ledger, asked without a network."""
-    ledger = Ledger(clock=lambda: NOW)
-    ledger.record(record())
+    """A proxy with one user's request in its history, asked without a network."""
+    recorded = Recorded(clock=lambda: NOW)
+    recorded.record(record())
     with respx.mock(using="httpx", assert_all_called=False) as mock:
-        mock.get(f"{URL}/pool").respond(json=report([], ledger, ADMIN, STORE_STATUS, NOW))
-        mock.get(f"{URL}/usage.csv").respond(text=ledger.csv())
+        mock.get(f"{URL}/pool").respond(json=report([], recorded, ADMIN, STORE_STATUS, NOW))
+        mock.get(f"{URL}/usage.csv").respond(text=recorded.csv())
         yield mock
 
 
@@ -100,14 +99,14 @@ def test_a_watch_goes_on_until_ctrl_c(project, proxy, monkeypatch, capsys, optio
     [
         ([], f"user   {SHOWN}"),
         (["--by", "day", "--by", "model"], f"day         model  {SHOWN}"),
-        (["--csv"], f"period,user,model,served,credential,{NUMBERS}"),
+        (["--csv"], f"period,user,model,served,credential,{NUMBERS},groups,project"),
         (["--csv", "--by", "user"], f"user,{NUMBERS}"),
         (["--csv", "--by", "user", "--by", "user"], f"user,{NUMBERS}"),
         (["--json", "--by", "user"], "{"),
     ],
 )  # fmt: skip
 def test_usage_in_every_form(project, proxy, capsys, options, first):
-    """Without options the sums of each user are shown; CSV without ``--by`` is the whole ledger."""
+    """Without options the sums of each user are shown; CSV without ``--by`` is the whole history."""
     run(project, "usage", *options)
     assert capsys.readouterr().out.splitlines()[0] == first
 

@@ -12,6 +12,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import example, given
 from prometheus_client.parser import text_string_to_metric_families
+from recorded import Recorded, exposition, report
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from test_report import NOW, STORE_STATUS, record
@@ -22,11 +23,10 @@ from claude_proxy.config.pool_groups import NO_GROUPS, PoolGroups
 from claude_proxy.config.settings import Settings
 from claude_proxy.credentials.credential import NO_TERMS, Terms
 from claude_proxy.credentials.pool import Pool, PoolRequest
+from claude_proxy.history.service import History
 from claude_proxy.server.status_routes import StatusRoutes
 from claude_proxy.state.rows import Row
-from claude_proxy.usage.ledger import Ledger
-from claude_proxy.usage.prometheus import exposition
-from claude_proxy.usage.report import Viewer, report
+from claude_proxy.usage.report import Viewer
 
 TOKEN, MASTER = "sk-made-up-token", "sk-made-up-master"
 CREDENTIAL = "sk-ant-oat01-made-up-first"
@@ -35,9 +35,9 @@ ENVIRONMENT = {"PROXY_STATIC_TOKEN": TOKEN, "LITELLM_MASTER_KEY": MASTER, "CLAUD
 
 def client(refreshed=None, *, groups=NO_GROUPS, terms=NO_TERMS, **environ):
     settings = Settings.parse(ENVIRONMENT | environ)
-    ledger = Ledger(clock=lambda: NOW)
-    ledger.record(record("static"))
-    ledger.record(record("somebody"))
+    history = History(None, clock=lambda: NOW)
+    history.record(record("static"))
+    history.record(record("somebody"))
 
     async def fresh():
         if refreshed is not None:
@@ -46,7 +46,7 @@ def client(refreshed=None, *, groups=NO_GROUPS, terms=NO_TERMS, **environ):
     credentials = [replace(one, terms=terms) for one in settings.credentials]
     pool = Pool(credentials, affinity=settings.affinity, quarantine=1, clock=lambda: NOW)
     status_routes = StatusRoutes(
-        settings, pool, ledger, store_status=lambda: STORE_STATUS, fresh=fresh, clock=lambda: NOW, groups=lambda: groups
+        settings, pool, history, store_status=lambda: STORE_STATUS, fresh=fresh, clock=lambda: NOW, groups=lambda: groups
     )
     return TestClient(Starlette(routes=status_routes.routes()))
 
@@ -200,22 +200,28 @@ def test_whatever_a_store_holds_everything_is_shown(found):
     """Whatever rows another process left, the status, the metrics, the CSV and the terminal show something, in plain text."""
     settings = Settings.parse(ENVIRONMENT)
     pool = Pool(settings.credentials, affinity=settings.affinity, quarantine=1, clock=lambda: NOW)
-    ledger = Ledger(clock=lambda: NOW, listed=lambda model: model == "m")
-    ledger.record(record("anna"))
+    recorded = Recorded(clock=lambda: NOW, listed=lambda model: model == "m")
+    recorded.record(record("anna"))
     key = pool.state("first").key
     told = [Row(row.key.replace("{key}", key), row.stamp, row.value.replace("{key}", key)) for row in found]
     pool.merge(told)
-    ledger.merge(told)
+    recorded.merge(told)
     viewer = Viewer("admin", sees_all_users=True)
-    shown = json.dumps(report(pool.snapshot(), ledger, viewer, STORE_STATUS, NOW), allow_nan=False)
-    metrics = exposition(pool.snapshot(), ledger, viewer, STORE_STATUS).decode()
+    shown = json.dumps(report(pool.snapshot(), recorded, viewer, STORE_STATUS, NOW), allow_nan=False)
+    metrics = exposition(pool.snapshot(), recorded, viewer, STORE_STATUS).decode()
     terminal = render(json.loads(shown), 80, colours=False, local=lambda at: datetime.fromtimestamp(at, UTC))
-    table = aligned([*csv.reader(io.StringIO(ledger.csv()))])
+    table = aligned([*csv.reader(io.StringIO(recorded.csv()))])
     assert [*text_string_to_metric_families(metrics)]
-    assert all(is_plain(text) for text in (*strings(json.loads(shown)), metrics, ledger.csv(), terminal, table))
+    assert all(is_plain(text) for text in (*strings(json.loads(shown)), metrics, recorded.csv(), terminal, table))
     assert max(map(len, terminal.splitlines())) <= 80
-    ledger.flush_next()
-    for row in (*pool.everything(), *ledger.everything(), *pool.changed(), *ledger.changed()):
+    shared = recorded.history.shared
+    for part in shared:
+        part.flush_next()
+    for row in (
+        *pool.everything(),
+        *pool.changed(),
+        *(row for part in shared for row in (*part.everything(), *part.changed())),
+    ):
         json.loads(row.value)
     pool.choose(PoolRequest("s", "opus"))
 

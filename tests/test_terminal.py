@@ -3,25 +3,24 @@
 from datetime import UTC, datetime
 
 import pytest
+from recorded import Recorded, report
 from test_report import ADMIN, ANNA, DAY, HOUR, NOW, OPUS, STORE_STATUS, closed, record, snapshot
 
 from claude_proxy.cli.terminal import counted, render
 from claude_proxy.credentials.rate_limits import Cooldown, Window
 from claude_proxy.credentials.scope import EVERYTHING, Scope
-from claude_proxy.usage.ledger import Ledger
-from claude_proxy.usage.report import report
 
 
 def shown(viewer=ADMIN, width=80, *, colours=False, **record_more):
-    ledger = Ledger(clock=lambda: NOW)
-    ledger.record(record(failovers=("second: five_hour limit (HTTP 429)",), **record_more))
+    recorded = Recorded(clock=lambda: NOW)
+    recorded.record(record(failovers=("second: five_hour limit (HTTP 429)",), **record_more))
     pool = [
         snapshot(
             windows={("", "5h"): Window(0.5, NOW + 4 * HOUR, NOW), **OPUS}, cooldowns={Scope("opus"): Cooldown(NOW + DAY, "x")}
         ),
         snapshot("second", cooldowns={EVERYTHING: Cooldown(NOW + HOUR, "the credential was refused", rejected=True)}),
     ]
-    data = report(pool, ledger, viewer, STORE_STATUS, NOW)
+    data = report(pool, recorded, viewer, STORE_STATUS, NOW)
     return render(data, width, colours=colours, local=lambda at: datetime.fromtimestamp(at, UTC))
 
 
@@ -46,7 +45,7 @@ def test_everything_is_said():
 
 def test_a_credential_that_was_never_used():
     """Without a response from Anthropic no limit is known: neither a credential's nor the room of the pool."""
-    text = render(report([snapshot()], Ledger(clock=lambda: NOW), ADMIN, STORE_STATUS, NOW), 120, colours=False)
+    text = render(report([snapshot()], Recorded(clock=lambda: NOW), ADMIN, STORE_STATUS, NOW), 120, colours=False)
     assert text.splitlines()[0] == "1 of 1 credential usable, rate limits not known yet"
     assert "\n  not used yet; Anthropic reports its limits with the first response\n" in text
     assert "not used yet" not in shown()
@@ -56,7 +55,7 @@ def test_who_is_not_asked_and_what_is_wrong_is_said():
     """What is wrong in the pool's files stands below the first; the paused and the expired say why they are not asked."""
     cooldowns = {EVERYTHING: Cooldown(NOW + HOUR, "limit reached: 5h")}
     pool = [closed("p", paused=True, cooldowns=cooldowns), closed("e", expires=NOW), closed("l", expires=NOW + HOUR)]
-    data = report(pool, Ledger(clock=lambda: NOW), ADMIN, STORE_STATUS, NOW, problems=("credentials.yaml line 3, a: x",))
+    data = report(pool, Recorded(clock=lambda: NOW), ADMIN, STORE_STATUS, NOW, problems=("credentials.yaml line 3, a: x",))
     lines = render(data, 120, colours=False, local=lambda at: datetime.fromtimestamp(at, UTC)).splitlines()
     assert lines[1] == "credentials.yaml line 3, a: x"
     assert "  paused" in lines
@@ -98,10 +97,10 @@ def test_a_pipe_gets_whole_lines():
 
 def test_several_users_have_a_total():
     """A table of several rows ends with their sums; one row needs none."""
-    ledger = Ledger(clock=lambda: NOW)
+    recorded = Recorded(clock=lambda: NOW)
     for user in ("anna", "ben"):
-        ledger.record(record(user=user))
-    text = render(report([], ledger, ADMIN, STORE_STATUS, NOW), None, colours=False)
+        recorded.record(record(user=user))
+    text = render(report([], recorded, ADMIN, STORE_STATUS, NOW), None, colours=False)
     users, models = (part.splitlines() for part in text.split("\n\n")[1:3])
     assert [line.split() for line in users[1:]] == [
         ["anna", "1", "0", "10", "1", "0", "10"],

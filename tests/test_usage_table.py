@@ -1,4 +1,4 @@
-"""cli/usage_table.py: the usage ledger, filtered and summed."""
+"""cli/usage_table.py: the usage of the history, filtered and summed."""
 
 import csv
 import io
@@ -6,11 +6,11 @@ import json
 from datetime import date
 
 import pytest
+from recorded import Recorded
 from test_report import NOW, record
 
 from claude_proxy.cli import usage_table
 from claude_proxy.cli.tables import Style
-from claude_proxy.usage.ledger import Ledger
 
 HEAD = "period,user,model,served,credential,requests,errors,input,output,cache_read,cache_write,failovers"
 LEDGER = f"""{HEAD}
@@ -126,19 +126,19 @@ def test_nothing_used_has_a_total_of_zero():
     assert usage_table.as_table([], ["user"], Style()).splitlines()[1].split() == ["Total", *["0"] * 7]
 
 
-def test_the_ledger_itself_is_read():
+def test_the_history_itself_is_read():
     """What the proxy writes is read back, with names that a spreadsheet would take for a formula."""
-    ledger = Ledger(clock=lambda: NOW)
-    ledger.record(record(user="=anna", model="'m"))
-    (line,) = usage_table.read(ledger.csv())
-    assert line.names[1:] == ("=anna", "'m", "anthropic/'m", "first")
-    assert usage_table.as_csv([line], usage_table.NAMES) == ledger.csv()
+    recorded = Recorded(clock=lambda: NOW)
+    recorded.record(record(user="=anna", model="'m"))
+    (line,) = usage_table.read(recorded.csv())
+    assert line.names[1:] == ("=anna", "'m", "anthropic/'m", "first", "", "")
+    assert usage_table.as_csv([line], usage_table.NAMES) == recorded.csv()
 
 
 @pytest.mark.parametrize(
     "text", ["", "hello", "<html>", "period,user\n", f"{HEAD}\nx\n", f"{HEAD}\na,b,c,d,e,1,2,3,4,5,6,x\n", f'{HEAD}\n"a'],
 )  # fmt: skip
-def test_what_is_no_ledger(text):
-    """Another text than the ledger's is told apart."""
+def test_what_is_no_history(text):
+    """Another text than the history's is told apart."""
     with pytest.raises(usage_table.UnknownForm):
         usage_table.read(text)

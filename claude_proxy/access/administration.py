@@ -40,7 +40,7 @@ _DAILY = " ".join(
 )
 
 SERVED: tuple[Served, ...] = (
-    Served("this proxy's own usage ledger", {"GET": "/usage.csv"}),
+    Served("this proxy's own usage", {"GET": "/usage.csv"}),
     Served(
         "whether the models of config.yaml respond, each with its own key at its own host",
         {"GET": "/health /health/latest /health/history /health/backlog /health/license /health/shared-status"},

@@ -52,7 +52,7 @@ def ask(url: str, path: str, token: Secret | None, sent: Any = None) -> bytes:
             httpx.Client(timeout=WAIT_SECONDS, trust_env=False) as client,
             client.stream("GET" if sent is None else "POST", address, headers=headers, json=sent) as response,
         ):
-            if problem := _problem(response.status_code, shown, path):
+            if problem := _problem(response.status_code, shown, path.partition("?")[0]):
                 raise ProxyUnavailable((_sentence(response, shown) if sent is not None else "") or problem)
             return _body(response, shown)
     except (httpx.InvalidURL, httpx.UnsupportedProtocol):

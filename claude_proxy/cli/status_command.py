@@ -7,6 +7,7 @@ import sys
 import time
 from datetime import UTC, date, datetime
 from typing import Any
+from urllib.parse import urlencode
 
 import click
 
@@ -17,7 +18,7 @@ from claude_proxy.cli.parsing import INTERRUPTED, Options, json_option, url_opti
 from claude_proxy.cli.running_proxy import ask, ask_json, unexpected, url_of
 from claude_proxy.cli.tables import Style
 from claude_proxy.config.settings import Settings
-from claude_proxy.usage.ledger import DETAIL_DAYS
+from claude_proxy.history.periods import DAY_DAYS
 
 WATCH_SECONDS = 5.0
 SINCE_HELP = (
@@ -70,12 +71,12 @@ def _status(data: Any, url: str, options: Options) -> str:
 
 
 def show_usage(options: Options) -> None:
-    """Show the usage ledger of the running proxy."""
+    """Show the usage that the running proxy has in its history."""
     if options.csv and options.json:
         raise click.UsageError("--csv and --json exclude each other.")
     settings = Settings.parse(os.environ)
     url = options.url or url_of(settings)
-    text = ask(url, "/usage.csv", settings.master_key or settings.static_token).decode(errors="replace")
+    text = ask(url, _route(options), settings.master_key or settings.static_token).decode(errors="replace")
     try:
         lines = usage_table.since(usage_table.read(text), options.since)
     except usage_table.UnknownForm:
@@ -92,11 +93,20 @@ def show_usage(options: Options) -> None:
     _tell_of_month(lines, options.since)
 
 
+def _route(options: Options) -> str:
+    """Return the route of the table; the proxy sums it, except one of an earlier version, which ignores the query."""
+    query = [("from", options.since.isoformat())] if options.since else []
+    if options.by or not (options.csv or options.json):
+        columns = {usage_table.KEYS[name] for name in options.by or ["user"]} | ({"period"} if options.since else set())
+        query += [("by", column) for column in sorted(columns)]
+    return f"/usage.csv?{urlencode(query)}" if query else "/usage.csv"
+
+
 def _tell_of_month(lines: list[usage_table.Line], first: date | None) -> None:
     """Print which month is counted whole although it starts before the first day: its days are no longer known."""
     month = f"{first:%Y-%m}" if first and first.day > 1 else None
     if month and any(line.period == month for line in lines):
-        tell(f"{month} is counted from its first day: the proxy knows single days of the last {DETAIL_DAYS} days at least.")
+        tell(f"{month} is counted from its first day: the proxy knows single days of the last {DAY_DAYS} days at least.")
 
 
 STATUS = command(
@@ -118,7 +128,7 @@ USAGE = command(
             ["--by"],
             multiple=True,
             type=click.Choice([*usage_table.KEYS]),
-            help="Sum by this column. Can be repeated. Default: user. With --csv or --json: every line of the ledger.",
+            help="Sum by this column. Can be repeated. Default: user. With --csv or --json: every line of the table.",
         ),
         click.Option(["--since"], type=Since(), metavar="DAY", help=SINCE_HELP),
         click.Option(["--csv"], is_flag=True, help="Print CSV."),

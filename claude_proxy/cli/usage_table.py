@@ -1,4 +1,4 @@
-"""``claude-proxy usage``: the usage ledger of the running proxy, filtered and summed. Plain functions, no I/O."""
+"""``claude-proxy usage``: the history of the running proxy as a table, filtered and summed. Plain functions, no I/O."""
 
 import csv
 import io
@@ -15,13 +15,17 @@ from claude_proxy.config import money
 from claude_proxy.config.money import amount, micro_usd
 from claude_proxy.text import FORMULA, unformulated
 
-# By what usage is summed, and the column of the ledger.
-KEYS: Mapping[str, str] = {"user": "user", "model": "model", "day": "period", "credential": "credential", "served": "served"}
-NAMES = ("period", "user", "model", "served", "credential")
+# By what usage is summed, and its column of ``/usage.csv``. A user with several groups has them all in one text.
+KEYS: Mapping[str, str] = {
+    "user": "user", "model": "model", "day": "period", "project": "project", "group": "groups", "credential": "credential",
+    "served": "served",
+}  # fmt: skip
+NAMES = ("period", "user", "model", "served", "credential", "groups", "project")
 NUMBERS = ("requests", "errors", "input", "output", "cache_read", "cache_write", "failovers", "usd", "unpriced")
 USD, UNPRICED, UNKNOWN = NUMBERS.index("usd"), NUMBERS.index("unpriced"), "unknown"
-# What a ledger lacks that a proxy of an earlier version wrote.
-LATER = ("usd", "unpriced")
+# What the table of a proxy of an earlier version lacks, and the names that stand behind the numbers.
+LATER_NAMES = ("groups", "project")
+LATER = ("usd", "unpriced", *LATER_NAMES)
 
 
 # Names of a first day, and how many days before today it is.
@@ -29,19 +33,19 @@ DAYS_BACK = {"today": 0, "yesterday": 1}
 
 
 class UnknownForm(ValueError):
-    """The text is not the ledger of a proxy of this version."""
+    """The text is not the table of a proxy of this version."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the ledger: ``names`` in the order of ``NAMES``, ``numbers`` in that of ``NUMBERS``, the cost in micro-USD."""
+    """A line of the table: ``names`` in the order of ``NAMES``, ``numbers`` in that of ``NUMBERS``, the cost in micro-USD."""
 
     names: tuple[str, ...]
     numbers: tuple[int, ...]
 
     @property
     def period(self) -> str:
-        """A UTC day such as 2026-11-18, or a month such as 2026-09."""
+        """A day such as 2026-11-18, or a month such as 2026-09; empty if the proxy has summed all of them."""
         return self.names[0]
 
 
@@ -88,7 +92,7 @@ def first_day(text: str, today: date) -> date:
 def summed(lines: Iterable[Line], by: Sequence[str]) -> list[Line]:
     """Return one line for each value of ``by``: days in order, everything else with the most tokens first.
 
-    By ``NAMES`` they are the lines of the ledger, in its order.
+    By ``NAMES`` they are the lines of the proxy, in its order.
     """
     if tuple(by) == NAMES:
         return [*lines]
@@ -148,14 +152,17 @@ def as_json(lines: Sequence[Line], by: Sequence[str], first: date | None) -> str
     )
 
 
-def as_csv(lines: Sequence[Line], by: Sequence[str]) -> str:
+def as_csv(lines: Iterable[Line], by: Sequence[str]) -> str:
     """Return the same as CSV, without the total."""
+    later = LATER_NAMES if tuple(by) == NAMES else ()
+    columns = (*(name for name in by if name not in later), *NUMBERS, *later)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow((*by, *NUMBERS))
+    writer.writerow(columns)
     for line in lines:
-        names = (unformulated(name) for name in line.names)
-        writer.writerow((*(tables.plain(name) for name in names), *_named(line.numbers).values()))
+        names = {name: tables.plain(unformulated(text)) for name, text in zip(by, line.names, strict=True)}
+        values = names | _named(line.numbers)
+        writer.writerow(values[column] for column in columns)
     return out.getvalue()
 
 

@@ -3,7 +3,7 @@
 Five rules:
   1. A page belongs to one UTC hour and one process, which alone writes to it, and every number on it only grows. So writing it
      again changes nothing, and sums are calculated when the history is read.
-  2. A request is counted in the hour of its end. Token counts are left out: a client sends thirty of them together.
+  2. A request is counted in the hour of its end. Token counts do not come here: a client sends thirty of them together.
   3. A listed model is counted under its own name. A made-up name (a client chose it, and a pattern of config.yaml accepts it)
      is counted under its own name once a request for it has succeeded, for up to ``OWN_NAMES`` names of a user in the last
      ``OWN_DAYS``. A refused name is counted as ``UNKNOWN`` or ``NOT_ALLOWED``, everything else as ``OTHER``.
@@ -36,15 +36,13 @@ from claude_proxy.usage.numbers import (
     Totals,
     numbers_of,
 )
-from claude_proxy.usage.record import FAILED_OVER_TO, RETRIED, Record
+from claude_proxy.usage.record import Record, is_answered, is_error, is_of_model
 
 # For how many days a user's made-up names are counted, and the number of hours that are kept while they cannot be written.
 OWN_DAYS = 62
 MAX_HOURS = 24 * periods.HOUR_DAYS
 # The name under which a model is counted that the proxy refused, by the reason.
 REFUSED_MODELS = {UNKNOWN_MODEL: UNKNOWN, MODEL_NOT_ALLOWED: NOT_ALLOWED}
-# The status for a client that has disconnected.
-LEFT = 499
 
 
 class _Changes:
@@ -82,10 +80,8 @@ class HistoryBook:
         # The made-up model names that are counted for each user.
         self._own: dict[str, set[str]] = {}
 
-    def record(self, record: Record) -> None:
-        """Count a finished request."""
-        if record.counts_tokens:
-            return
+    def record(self, record: Record) -> str:
+        """Count a finished request, and return the name under which its model is counted."""
         now = self._clock()
         hour = periods.hour_at(now)
         page = self.pages.get(hour)
@@ -106,6 +102,7 @@ class HistoryBook:
         page.stamp = max(now, math.nextafter(page.stamp, math.inf))
         if self._shares:
             self.unshared.add(hour)
+        return model
 
     def learn_own_names(self, found: Iterable[tuple[str, str]]) -> None:
         """Replace the made-up names of each user by those of the database and of this process's pages."""
@@ -174,10 +171,21 @@ class HistoryBook:
 
 def _totals(record: Record) -> Totals:
     usage = record.usage
-    tokens = (min(max(0, count), MAX_NUMBER) for count in (usage.input, usage.output, usage.cache_read, usage.cache_write))
-    cost = min(record.cost or 0, MAX_NUMBER)
-    unpriced = int(record.cost is None and bool(record.served))
-    return Totals(1, int(is_error(record)), len(record.failovers), *tokens, cost, unpriced)
+    return Totals(
+        requests=1,
+        errors=int(is_error(record)),
+        failovers=len(record.failovers),
+        input=_tokens(usage.input),
+        output=_tokens(usage.output),
+        cache_read=_tokens(usage.cache_read),
+        cache_write=_tokens(usage.cache_write),
+        micro_usd=min(record.cost or 0, MAX_NUMBER),
+        unpriced=int(record.cost is None and bool(record.served)),
+    )
+
+
+def _tokens(count: int) -> int:
+    return min(max(0, count), MAX_NUMBER)
 
 
 def joined(groups: Collection[str]) -> str:
@@ -189,19 +197,3 @@ def joined(groups: Collection[str]) -> str:
             break
         found = longer
     return found
-
-
-def is_error(record: Record) -> bool:
-    """Return whether a request failed; a client that disconnects is not a failure."""
-    return bool(record.error or record.status >= 400) and record.status != LEFT
-
-
-def is_answered(record: Record) -> bool:
-    """Return whether an upstream responded to the request with a success."""
-    return bool(record.served) and 200 <= record.status < 300 and not record.error
-
-
-def is_of_model(failover: str) -> bool:
-    """Return whether a failover left a model, whose name a client may have made up, rather than a credential."""
-    reason = failover.partition(": ")[2]
-    return reason.startswith((FAILED_OVER_TO, RETRIED))

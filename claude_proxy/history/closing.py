@@ -10,7 +10,7 @@ Four rules:
 
 import sqlite3
 from collections.abc import Iterable
-from datetime import date, timedelta, tzinfo
+from datetime import UTC, date, timedelta, tzinfo
 
 from claude_proxy.history import periods, schema
 from claude_proxy.history.page import MAX_CLOSED, bounded, total_of
@@ -67,7 +67,7 @@ def _merge(connection: sqlite3.Connection, target: Place, places: Iterable[Place
 
 
 def _remove_long_past(connection: sqlite3.Connection, now: float) -> None:
-    first = date.fromordinal(periods.today_at(now, periods.UTC).toordinal() - periods.MAX_AGE_DAYS).isoformat()
+    first = date.fromordinal(periods.today_at(now, UTC).toordinal() - periods.MAX_AGE_DAYS).isoformat()
     for place in schema.places(connection):
         if place.period < first[: periods.MONTH_LENGTH]:
             schema.remove_page(connection, place)

@@ -15,6 +15,8 @@ Result = TypeVar("Result")
 # Identifies files of this module and their version: "CLH" and a number. Other files are not read.
 VERSION = 0x434C4801
 NAME = "history.sqlite"
+# What is shown in place of the history.
+UNAVAILABLE = "The history is not available now; the log of the proxy says why."
 
 
 class HistoryUnavailable(Exception):

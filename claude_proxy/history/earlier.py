@@ -37,6 +37,8 @@ BOUNDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 
 _PLACES = [BUCKETS.index(bound) for bound in BOUNDS]
 _TIMES = {FIRST_BYTE_KIND: (FIRST_BYTE_MS, FIRST_BYTE), TOTAL_KIND: (TOTAL_MS, TOTAL)}
 MAX_WRITER = 64
+# The prefixes of the rows' keys.
+PREFIXES = ("usage:", "month:")
 # Distinguishes a page of that version from one of a process of this version.
 PREFIX = "0.1.0:"
 

@@ -56,10 +56,8 @@ class HistoryExchange:
         zone: Callable[[], tzinfo],
         listed: Listed,
         shares: bool,
-        takes_earlier: bool = True,
     ) -> None:
         self._book = book
-        self._takes_earlier = takes_earlier
         self._clock = clock
         self._zone = zone
         self._listed = listed
@@ -110,7 +108,7 @@ class HistoryExchange:
         """Hand on the rows with pages; they are applied with the next flush."""
         for row in rows:
             place = place_of(row.key) if self._shares else None
-            is_earlier = self._takes_earlier and earlier.place_of(row.key) is not None
+            is_earlier = row.key.startswith(earlier.PREFIXES) and earlier.place_of(row.key) is not None
             if (place is not None and place.writer != self._book.writer) or is_earlier:
                 self._incoming.append(row)
         del self._incoming[:-MAX_WAITING]

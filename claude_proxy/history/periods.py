@@ -54,6 +54,11 @@ def today_at(now: float, zone: tzinfo) -> date:
     return datetime.fromtimestamp(now, zone).date()
 
 
+def day_before(day: date, count: int) -> str:
+    """Return the day ``count`` days before another one."""
+    return (day - timedelta(count)).isoformat()
+
+
 def days_between(first: date, last: date) -> list[str]:
     """Return the days from ``first`` to ``last``, both included."""
     return [(first + timedelta(number)).isoformat() for number in range((last - first).days + 1)]
@@ -72,6 +77,14 @@ def months_between(first: date, last: date) -> list[str]:
 def last_hours(now: float, count: int) -> list[str]:
     """Return the last hours, the current one included, the oldest first."""
     return [hour_at(now - HOUR_SECONDS * back) for back in reversed(range(count))]
+
+
+def is_day(text: str) -> bool:
+    """Return whether a text is a day."""
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 def end_of(period: str) -> float:

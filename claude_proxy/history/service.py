@@ -3,21 +3,28 @@
 import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
-from datetime import timedelta, tzinfo
+from contextlib import suppress
+from datetime import UTC, timedelta, tzinfo
 from pathlib import Path
 from typing import TypeVar
 
-from claude_proxy.history import closing, periods, queries, schema
+from claude_proxy.history import closing, periods, queries, schema, table
 from claude_proxy.history.book import OWN_DAYS, HistoryBook
-from claude_proxy.history.database import HistoryDatabase
+from claude_proxy.history.database import HistoryDatabase, HistoryUnavailable
 from claude_proxy.history.exchange import HistoryExchange
 from claude_proxy.history.queries import Found
+from claude_proxy.history.sums import RecentSums
 from claude_proxy.history.view import View
 from claude_proxy.history.writing import Part, Work, Writer
+from claude_proxy.usage.events import RecentEvents
 from claude_proxy.usage.numbers import Listed
 from claude_proxy.usage.record import Record
+from claude_proxy.usage.used import Counted, Used
 
 Result = TypeVar("Result")
+
+# How often the sums of what was used lately are made, if nobody asks for them, in seconds.
+SUM_SECONDS = 10.0
 
 _OWN_NAMES = (
     "SELECT DISTINCT users.text, models.text FROM usage "
@@ -38,9 +45,8 @@ class History:
         *,
         clock: Callable[[], float],
         listed: Listed = lambda _: True,
-        zone: Callable[[], tzinfo] = lambda: periods.UTC,
+        zone: Callable[[], tzinfo] = lambda: UTC,
         shares: bool = False,
-        takes_earlier: bool = True,
         parts: Sequence[Part] = (),
         tables: Sequence[str] = (),
     ) -> None:
@@ -48,12 +54,21 @@ class History:
         self._zone = zone
         self.database = HistoryDatabase(path, [*schema.TABLES, *tables])
         self.book = HistoryBook(clock=clock, listed=listed, shares=shares)
-        self.exchange = HistoryExchange(
-            self.book, clock=clock, zone=zone, listed=listed, shares=shares, takes_earlier=takes_earlier
-        )
-        upkeep = [_OwnNames(self.book, clock), _Closing(clock, zone, listed, self.exchange.share)]
+        self.exchange = HistoryExchange(self.book, clock=clock, zone=zone, listed=listed, shares=shares)
+        upkeep: list[Part] = [_OwnNames(self.book, clock), _Closing(clock, zone, listed, self.exchange.share)]
         self._writer = Writer(self.database, [self.book, *parts, self.exchange, *upkeep])
         self._running: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
+        self.events = RecentEvents(clock=clock)
+        self._sums = RecentSums(listed)
+        # What ``used`` returned last, for those who cannot wait.
+        self.latest = Used()
+        self._counted = Counted()
+
+    @property
+    def shared(self) -> tuple[HistoryExchange, RecentEvents]:
+        """What the processes share through a store."""
+        return self.exchange, self.events
 
     @property
     def zone(self) -> tzinfo:
@@ -62,12 +77,40 @@ class History:
 
     def record(self, record: Record) -> None:
         """Count a finished request; it is written within a second."""
-        self.book.record(record)
+        if not record.counts_tokens:
+            self.events.record(record, self.book.record(record))
+
+    async def used(self) -> Used:
+        """Return what was used lately. Without the database: what was known last."""
+        with suppress(HistoryUnavailable):
+            self.latest = await self.read(lambda connection: self._sums.used(connection, self._clock(), self._zone()))
+        return self.latest
+
+    async def counted(self) -> Counted:
+        """Return what was used in total. Without the database: what was known last."""
+        with suppress(HistoryUnavailable):
+            self._counted = await self.read(lambda connection: self._sums.counted(connection, self._clock(), self._zone()))
+        return self._counted
+
+    async def table(self, by: Sequence[str] = table.BY, first: str = "") -> str:
+        """Return the usage as CSV; raise ``HistoryUnavailable``."""
+        return await self.read(lambda connection: table.table(connection, self._zone(), by=by, first=first))
 
     def start(self) -> None:
         """Begin to write in the background, if that has not begun."""
         if self._running is None:
-            self._running = asyncio.ensure_future(self._writer.run())
+            self._running = asyncio.ensure_future(self._run())
+
+    async def _run(self) -> None:
+        await asyncio.gather(self._writer.run(), self._sum())
+
+    async def _sum(self) -> None:
+        """Keep ``latest`` up to date, for alerts."""
+        while not self._closing.is_set():
+            await self.used()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SUM_SECONDS):
+                    await self._closing.wait()
 
     async def flush(self) -> bool:
         """Write everything that was recorded; return whether it is written."""
@@ -84,6 +127,7 @@ class History:
 
     async def close(self) -> None:
         """Write the last records and close the file."""
+        self._closing.set()
         await self._writer.close()
         if self._running is not None:
             await self._running
@@ -102,7 +146,7 @@ class _OwnNames:
         now = self._clock()
         if periods.hour_at(now) == self._hour:
             return None
-        first = (periods.today_at(now, periods.UTC) - timedelta(OWN_DAYS)).isoformat()
+        first = (periods.today_at(now, UTC) - timedelta(OWN_DAYS)).isoformat()
 
         def work(connection: sqlite3.Connection) -> None:
             self._found = connection.execute(_OWN_NAMES, (first,)).fetchall()

@@ -1,4 +1,4 @@
-"""Creates the parts of one process and connects them: settings, configuration, pool, ledger, lanes."""
+"""Creates the parts of one process and connects them: settings, configuration, pool, history, lanes."""
 
 import asyncio
 import time
@@ -51,7 +51,6 @@ from claude_proxy.state.store import Store
 from claude_proxy.upstream.client import UpstreamClient
 from claude_proxy.upstream.search_client import SearchClient
 from claude_proxy.usage import request_log
-from claude_proxy.usage.ledger import Ledger
 from claude_proxy.usage.own_telemetry import OwnTelemetry
 from claude_proxy.usage.prices import Lookup, Prices
 from claude_proxy.usage.recent_requests import RecentRequests
@@ -102,7 +101,6 @@ class App:
         self.prices = Prices(config, listed_price)
         self.budgets = ActiveBudgets(lambda: config.budgets, clock)
         self.admission = Admission(self.budgets, self.prices.cost, confirm=self.confirm, wake=self._push_now, clock=clock)
-        self.ledger = Ledger(clock=clock, listed=lambda model: model in config.listed)
         self.recent = RecentRequests(clock=clock, redact=redactor.text)
         self.running = RunningRequests(clock=clock)
         self.history = self._new_history(history, store)
@@ -136,7 +134,6 @@ class App:
             listed=lambda model: model in self.config.listed,
             zone=lambda: self.config.budgets.timezone,
             shares=store is not None and store.kind != SqliteStore.kind,  # workers share the file
-            takes_earlier=False,
         )
 
     def _new_pool(self) -> Pool:
@@ -172,7 +169,7 @@ class App:
 
     def _shared(self) -> CombinedState:
         """Return what the processes share."""
-        usage = self.ledger, self.history.exchange, self.recent, self.running, *self.budgets.parts
+        usage = *self.history.shared, self.recent, self.running, *self.budgets.parts
         return CombinedState(self.pool, *usage, self.request_limits, self.sign_in.shared, *self.overview.parts)
 
     def _overview(self, *, is_shared: bool) -> Overview:
@@ -180,7 +177,7 @@ class App:
             self.settings,
             self.config,
             self.pool,
-            self.ledger,
+            used=lambda: self.history.latest,
             budgets=self.budgets,
             store_status=self._store_status,
             problems=self.pool_problems,
@@ -257,7 +254,6 @@ class App:
         if self.config.telemetry is not None or self._own_telemetry is not None:
             self._send_own_telemetry(records)
         for record in records:
-            self.ledger.record(record)
             self.overview.errors.record(record)
             self.recent.record(record)
             self.history.record(record)
@@ -284,7 +280,7 @@ class App:
         return StatusRoutes(
             self.settings,
             self.pool,
-            self.ledger,
+            self.history,
             store_status=self._store_status,
             fresh=self._refresh_state,
             clock=self._clock,
@@ -386,7 +382,7 @@ class App:
 
     def _flush_next(self) -> None:
         """Let the next exchange with the store include everything that has changed here."""
-        for part in (self.ledger, self.history.exchange, self.recent, self.running):
+        for part in (*self.history.shared, self.recent, self.running):
             part.flush_next()
 
     def _push_now(self) -> None:

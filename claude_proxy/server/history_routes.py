@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from claude_proxy.anthropic.errors import Refused
 from claude_proxy.history import queries
-from claude_proxy.history.database import HistoryUnavailable
+from claude_proxy.history.database import UNAVAILABLE, HistoryUnavailable
 from claude_proxy.history.queries import Found
 from claude_proxy.history.service import History
 from claude_proxy.history.view import NONE, InvalidView, View, read_view
@@ -22,7 +22,6 @@ from claude_proxy.server.viewers import Viewers
 from claude_proxy.text import unformulated
 
 ROUTE, CSV_ROUTE = "/pool/history", "/pool/history.csv"
-UNAVAILABLE = "The history is not available now; the log of the proxy says why."
 
 
 class HistoryRoutes:

@@ -16,7 +16,7 @@ from claude_proxy.alerts.overview import alerts_as_json, overview
 from claude_proxy.alerts.rules import Alert, in_use
 from claude_proxy.alerts.situation import Situation
 from claude_proxy.alerts.watch import AlertWatch
-from claude_proxy.config.budgets import Budget, Period
+from claude_proxy.config.budgets import Budget
 from claude_proxy.config.models import ActiveConfig, not_ready
 from claude_proxy.config.money import MICRO_USD
 from claude_proxy.config.settings import Settings, TokenMode
@@ -24,14 +24,13 @@ from claude_proxy.credentials.pool import Pool
 from claude_proxy.credentials.rate_limits import Snapshot
 from claude_proxy.providers.endpoints import Hosts
 from claude_proxy.state.replication import Shared
-from claude_proxy.usage.ledger import Ledger
-from claude_proxy.usage.periods import days_of
+from claude_proxy.usage.numbers import Totals
 from claude_proxy.usage.report import StoreStatus, Viewer, is_cooling_down
 from claude_proxy.usage.standing import ActiveBudgets
+from claude_proxy.usage.used import Range, Used
 
-# How often the installed releases are looked at, and the sums of the ledger are made, in seconds.
+# How often the installed releases are looked at, in seconds.
 RELEASE_SECONDS = 600.0
-SUM_SECONDS = 15.0
 # How long a situation, and a forecast, may be shown.
 SITUATION_SECONDS = 1.0
 FORECAST_SECONDS = 5.0
@@ -42,8 +41,8 @@ OF_POOL, BUDGET_PREFIX = ("pool-empty", "pool-low"), "budget:"
 class Overview:
     """Collects what the rules look at, evaluates them all the time, and shows each viewer what they may see.
 
-    ``own_budgets`` returns the budgets that a caller may see. ``is_shared`` is whether there is a store; ``wake`` shares
-    changes now.
+    ``used`` returns what was used lately, ``own_budgets`` the budgets that a caller may see. ``is_shared`` is whether there is
+    a store; ``wake`` shares changes now.
     """
 
     def __init__(
@@ -51,8 +50,8 @@ class Overview:
         settings: Settings,
         config: ActiveConfig,
         pool: Pool,
-        ledger: Ledger,
         *,
+        used: Callable[[], Used],
         budgets: ActiveBudgets,
         store_status: Callable[[], StoreStatus],
         problems: Callable[[], Sequence[str]],
@@ -64,7 +63,7 @@ class Overview:
         self._settings = settings
         self._config = config
         self._pool = pool
-        self._ledger = ledger
+        self._used = used
         self._budgets = budgets
         self.errors = ErrorRate(clock)
         self._store_status = store_status
@@ -73,7 +72,6 @@ class Overview:
         self._clock = clock
         self._hosts = Hosts(settings.claude_base)
         self._bad_releases: list[str] = []
-        self._sums: dict[str, tuple[float, Mapping[str, float]]] = {}
         self._latest: Situation | None = None
         self._forecasts: dict[frozenset[str], tuple[float, float | None]] = {}
         self.watch = AlertWatch(
@@ -108,7 +106,7 @@ class Overview:
             self._bad_releases,
             is_open(self._settings),
             self._without_credential(),
-            self._cached("unpriced", now, self._unpriced),
+            self._unpriced(),
             self.watch.rejected_since(),
             self._budgets.configured.timezone,
             self._empty_at(pool, now),
@@ -137,7 +135,7 @@ class Overview:
         A low pool is in the sentence for everyone; what an operator does about it is not.
         """
         situation, alerts = self._seen_by(viewer, caller)
-        money = self._cached(f"money:{_whose(viewer)}", situation.now, lambda: self._money(viewer))
+        money = self._money(viewer)
         listed = alerts if viewer.sees_all_users else [one for one in alerts if one.key.startswith(BUDGET_PREFIX)]
         since = {one.key: self.watch.since(one.key) for one in listed}
         return {"overview": overview(situation, alerts, money), "alerts": alerts_as_json(listed, since, situation.now)}
@@ -170,34 +168,15 @@ class Overview:
         found = not_ready(self._config.loaded, self._config.environ, self._hosts, no_pool=True)
         return [name for name, needs in found.items() if not needs]
 
-    def _unpriced(self) -> Mapping[str, float]:
-        found: dict[str, float] = {}
-        for names, totals in self._ledger.totals({self._ledger.today()}).items():
-            if totals.unpriced:
-                found[names.model] = found.get(names.model, 0) + totals.unpriced
-        return found
+    def _unpriced(self) -> Mapping[str, int]:
+        """Return the number of today's responses without a known price, by model."""
+        sums = self._used().of(Range.TODAY).by_model()
+        return {model: totals.unpriced for model, counts in sums.items() if (totals := Totals(*counts)).unpriced}
 
     def _money(self, viewer: Viewer) -> Mapping[str, float]:
         """Return the known costs in USD of today, this week and this month, and today's responses without a known price."""
-        ledger, zone = self._ledger, self._budgets.today()
-        found: dict[str, float] = {}
-        for name, period in (("today", Period.DAY), ("week", Period.WEEK), ("month", Period.MONTH)):
-            sums = ledger.totals({*days_of(period, zone)})
-            own = [totals for names, totals in sums.items() if viewer.sees_all_users or names.user == viewer.name]
-            found[name] = sum(totals.micro_usd for totals in own) / MICRO_USD
-            if period is Period.DAY:
-                found["unpriced"] = sum(totals.unpriced for totals in own)
+        used, user = self._used(), None if viewer.sees_all_users else viewer.name
+        found: dict[str, float] = {"unpriced": used.of(Range.TODAY).total(user).unpriced}
+        for name, one in (("today", Range.TODAY), ("week", Range.CALENDAR_WEEK), ("month", Range.CALENDAR_MONTH)):
+            found[name] = used.of(one).total(user).micro_usd / MICRO_USD
         return found
-
-    def _cached(self, key: str, now: float, sums: Callable[[], Mapping[str, float]]) -> Mapping[str, float]:
-        at, found = self._sums.get(key, (-SUM_SECONDS, {}))
-        if not at <= now < at + SUM_SECONDS:
-            found = sums()
-            if len(self._sums) > 1000:
-                self._sums.clear()
-            self._sums[key] = now, found
-        return found
-
-
-def _whose(viewer: Viewer) -> str:
-    return "" if viewer.sees_all_users else viewer.name

@@ -18,22 +18,25 @@ from claude_proxy.anthropic.errors import Refused
 from claude_proxy.config.pool_groups import NO_GROUPS, PoolGroups
 from claude_proxy.config.settings import Settings
 from claude_proxy.credentials.pool import Pool
+from claude_proxy.history import table
+from claude_proxy.history.database import UNAVAILABLE, HistoryUnavailable
+from claude_proxy.history.periods import is_day
+from claude_proxy.history.service import History
 from claude_proxy.server.pages import DATA_HEADERS, page
 from claude_proxy.server.report_cache import ReportCache
 from claude_proxy.server.viewers import Viewers
 from claude_proxy.usage import prometheus, report
-from claude_proxy.usage.ledger import Ledger
 from claude_proxy.usage.report import StoreStatus, Viewer
 
 
 class StatusRoutes:
-    """Serves one process's pool and ledger, after ``fresh`` has applied the state of the other processes."""
+    """Serves one process's pool and history, after ``fresh`` has applied the state of the other processes."""
 
     def __init__(
         self,
         settings: Settings,
         pool: Pool,
-        ledger: Ledger,
+        history: History,
         *,
         store_status: Callable[[], StoreStatus],
         fresh: Callable[[], Awaitable[None]],
@@ -47,7 +50,7 @@ class StatusRoutes:
     ) -> None:
         self._settings = settings
         self._pool = pool
-        self._ledger = ledger
+        self._history = history
         self._store_status = store_status
         self._fresh = fresh
         self._clock = clock
@@ -80,15 +83,23 @@ class StatusRoutes:
         shown = self._reports.recent(who) if known else None
         if shown is None:
             await self._fresh()
-            shown = self._reports.keep(who, self._report(viewer, caller))
+            shown = self._reports.keep(who, await self._report(viewer, caller))
         headers = DATA_HEADERS | {"etag": shown.tag}
         if shown.is_known(known):
             return Response(None, 304, headers=headers)
         return Response(shown.body, media_type="application/json", headers=headers)
 
-    def _report(self, viewer: Viewer, caller: Caller) -> dict[str, Any]:
-        pool, problems = self._pool.snapshot(), self._problems()
-        found = report.report(pool, self._ledger, viewer, self._store_status(), self._clock(), problems=problems)
+    async def _report(self, viewer: Viewer, caller: Caller) -> dict[str, Any]:
+        used = await self._history.used()
+        found = report.report(
+            self._pool.snapshot(),
+            used,
+            viewer,
+            self._store_status(),
+            self._clock(),
+            events=self._history.events,
+            problems=self._problems(),
+        )
         return found | {
             "open": is_open(self._settings),
             "budgets": [*self._budgets(caller)],
@@ -97,23 +108,30 @@ class StatusRoutes:
         }
 
     async def _show_metrics(self, request: Request) -> Response:
-        def data(viewer: Viewer, caller: Caller) -> Response:
+        async def data(viewer: Viewer, caller: Caller) -> Response:
+            counted = await self._history.counted()
             more = [*self._metrics(viewer, caller), *metrics.running(self._running(viewer))]
-            text = prometheus.exposition(self._pool.snapshot(), self._ledger, viewer, self._store_status(), more)
+            text = prometheus.exposition(self._pool.snapshot(), counted, viewer, self._store_status(), more)
             return Response(text, headers=DATA_HEADERS | {"content-type": prometheus.CONTENT_TYPE})
 
         return await self._respond(request, "/metrics", data)
 
     async def _show_usage(self, request: Request) -> Response:
-        def data(*_: object) -> Response:
-            return Response(self._ledger.csv(), headers=DATA_HEADERS, media_type="text/csv")
+        async def data(*_: object) -> Response:
+            by = [column for column in request.query_params.getlist("by") if column in table.BY] or table.BY
+            first = request.query_params.get("from", "")
+            try:
+                text = await self._history.table(by, first if is_day(first) else "")
+            except HistoryUnavailable:
+                return JSONResponse({"error": {"message": UNAVAILABLE}}, 503)
+            return Response(text, headers=DATA_HEADERS, media_type="text/csv")
 
         return await self._respond(request, "/usage.csv", data)
 
-    async def _respond(self, request: Request, route: str, data: Callable[[Viewer, Caller], Response]) -> Response:
+    async def _respond(self, request: Request, route: str, data: Callable[[Viewer, Caller], Awaitable[Response]]) -> Response:
         try:
             viewer, caller = self._viewers.identify(request, route)
         except Refused as refused:
             return JSONResponse({"error": {"message": str(refused)}}, refused.status)
         await self._fresh()
-        return data(viewer, caller)
+        return await data(viewer, caller)

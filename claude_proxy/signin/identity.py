@@ -8,7 +8,7 @@ from typing import Any
 
 from claude_proxy.config.users import RESERVED, folded
 
-# A name goes into the log and the ledger. Names of an identity provider are often mail addresses.
+# A name goes into the log and the history. Names of an identity provider are often mail addresses.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 _HASH = re.compile(r"(?:[0-9a-f]{64})?")
 MAX_EMAIL = 254

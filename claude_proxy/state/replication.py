@@ -27,7 +27,7 @@ SALT = "salt"
 LIMITS = (
     ("session:", 6 * 3600.0, 10_000),
     ("credential:", 30 * 86400.0, 10_000),
-    ("usage:", 100 * 86400.0, 20_000),  # by then a day is part of its month's page (``usage/ledger.py``)
+    ("usage:", 100 * 86400.0, 20_000),  # of version 0.1.0 (``history/earlier.py``)
     # By then an hour is part of its day's page, and a day of its month's (``history/closing.py``).
     ("history-hour:", 12 * 86400.0, 20_000),
     ("history-day:", 440 * 86400.0, 1_000),

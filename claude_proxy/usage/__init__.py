@@ -1,1 +1,1 @@
-"""Usage: its records, ledger, log and metrics."""
+"""Usage: its records, log and metrics."""

@@ -1,7 +1,7 @@
-"""The pool and the ledger as Prometheus metrics, for the whole proxy.
+"""The pool and its usage as Prometheus metrics, for the whole proxy.
 
 All values come from shared state, so every worker can respond to a scrape, and no worker has counters of its own. The number of
-series is bounded, because the sums of the ledger and the configuration are.
+series is bounded, because the sums of the history and the configuration are.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,21 +15,21 @@ from claude_proxy.config.money import MICRO_USD
 from claude_proxy.credentials.expiry import login_of, token_expiry_of
 from claude_proxy.credentials.rate_limits import Snapshot
 from claude_proxy.credentials.scope import Scope
-from claude_proxy.usage.ledger import Ledger
-from claude_proxy.usage.ledger_page import BUCKETS, FAILOVERS, FIRST_BYTE, OTHER, TOTAL, Names, Totals
+from claude_proxy.usage.numbers import BUCKETS, FIRST_BYTE, FIRST_BYTE_MS, OTHER, TOTAL, TOTAL_MS, Totals
 from claude_proxy.usage.report import STATES, StoreStatus, Viewer, headroom_of_pool, is_cooling_down, state_name, windows
+from claude_proxy.usage.used import Counted
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 TOKENS = ("input", "output", "cache_read", "cache_write")
-LABELS = Names._fields
+LABELS = ("user", "model", "served", "credential")
 
 
 class _Collector(Collector):
     def __init__(
-        self, snapshots: Iterable[Snapshot], ledger: Ledger, viewer: Viewer, store: StoreStatus, *, more: Iterable[Metric]
+        self, snapshots: Iterable[Snapshot], counted: Counted, viewer: Viewer, store: StoreStatus, *, more: Iterable[Metric]
     ) -> None:
         self._snapshots = [one for one in snapshots if one.credential.label not in viewer.hidden]
-        self._ledger = ledger
+        self._counted = counted
         self._viewer = viewer
         self._store = store
         self._more = more
@@ -48,12 +48,11 @@ class _Collector(Collector):
         cost = CounterMetricFamily("claude_proxy_cost_usd", "Known costs of responses, in USD.", labels=LABELS)
         unpriced = CounterMetricFamily("claude_proxy_unpriced", "Responses without a known cost.", labels=LABELS)
         failovers = CounterMetricFamily("claude_proxy_failovers", "Failovers from a credential or a model.", labels=("left",))
-        sums: dict[Names, Totals] = {}
-        for names, totals in self._ledger.totals().items():
-            hidden = not self._viewer.sees_all_users and names.user != self._viewer.name
-            shown = names._replace(user=OTHER) if hidden else names
-            shown = shown._replace(credential=OTHER) if names.credential in self._viewer.hidden else shown
-            sums[shown] = sums.get(shown, Totals()) + totals
+        sums: dict[tuple[str, str, str, str], Totals] = {}
+        for (user, model, served, credential), counts in self._counted.totals.items():
+            is_hidden = not self._viewer.sees_all_users and user != self._viewer.name
+            names = OTHER if is_hidden else user, model, served, OTHER if credential in self._viewer.hidden else credential
+            sums[names] = sums.get(names, Totals()) + Totals(*counts)
         for names, totals in sums.items():
             requests.add_metric(names, totals.requests)
             errors.add_metric(names, totals.errors)
@@ -67,23 +66,28 @@ class _Collector(Collector):
 
     def _failovers(self) -> dict[str, float]:
         found: dict[str, float] = {}
-        for (left,), (count,) in self._ledger.sums(FAILOVERS).items():
+        for left, count in self._counted.left.items():
             shown = OTHER if left in self._viewer.hidden else left
             found[shown] = found.get(shown, 0.0) + count
         return found
 
     def _times(self) -> Iterator[Metric]:
-        for kind, name, text in (
-            (FIRST_BYTE, "claude_proxy_first_byte_seconds", "From a request's arrival to the first byte of its response."),
-            (TOTAL, "claude_proxy_request_seconds", "From a request's arrival to the end of its response."),
+        for buckets, sum_place, name, text in (
+            (
+                FIRST_BYTE,
+                FIRST_BYTE_MS,
+                "claude_proxy_first_byte_seconds",
+                "From a request's arrival to the first byte of its response.",
+            ),
+            (TOTAL, TOTAL_MS, "claude_proxy_request_seconds", "From a request's arrival to the end of its response."),
         ):
             family = HistogramMetricFamily(name, text, labels=("model",))
-            for (model,), (*counts, total) in self._ledger.sums(kind).items():
-                below, buckets = 0.0, []
-                for bucket, count in zip(BUCKETS, counts, strict=True):
+            for model, numbers in self._counted.times.items():
+                below, found = 0, []
+                for bound, count in zip(BUCKETS, numbers[buckets], strict=True):
                     below += count
-                    buckets.append(("+Inf" if isinf(bucket) else str(bucket), below))
-                family.add_metric((model,), buckets, total)
+                    found.append(("+Inf" if isinf(bound) else str(bound), below))
+                family.add_metric((model,), found, numbers[sum_place] / 1000)
             yield family
 
     def _credentials(self) -> Iterator[Metric]:
@@ -130,12 +134,12 @@ class _Collector(Collector):
 
 
 def exposition(
-    snapshots: Iterable[Snapshot], ledger: Ledger, viewer: Viewer, store: StoreStatus, more: Iterable[Metric] = ()
+    snapshots: Iterable[Snapshot], counted: Counted, viewer: Viewer, store: StoreStatus, more: Iterable[Metric] = ()
 ) -> bytes:
     """Return the metrics in Prometheus' text format; ``more`` are those of other parts.
 
     A viewer who may not see every user gets other users, and credentials reserved for others, summed as ``other``.
     """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(snapshots, ledger, viewer, store, more=more))
+    registry.register(_Collector(snapshots, counted, viewer, store, more=more))
     return generate_latest(registry)

@@ -7,6 +7,8 @@ from claude_proxy.anthropic.usage import Usage
 
 # A failover has the form "what was left: why". If a model was left, the reason starts with one of these.
 FAILED_OVER_TO, RETRIED = "failed over to ", "retried"
+# The status for a client that has disconnected.
+LEFT = 499
 
 
 class AttemptRecord(NamedTuple):
@@ -65,3 +67,19 @@ class Record:
     request_id: str = ""
     # The length of the body that the client received, in bytes.
     size: int = 0
+
+
+def is_error(record: Record) -> bool:
+    """Return whether a request failed; a client that disconnects is not a failure."""
+    return bool(record.error or record.status >= 400) and record.status != LEFT
+
+
+def is_answered(record: Record) -> bool:
+    """Return whether an upstream responded to the request with a success."""
+    return bool(record.served) and 200 <= record.status < 300 and not record.error
+
+
+def is_of_model(failover: str) -> bool:
+    """Return whether a failover left a model, whose name a client may have made up, rather than a credential."""
+    reason = failover.partition(": ")[2]
+    return reason.startswith((FAILED_OVER_TO, RETRIED))

@@ -16,11 +16,13 @@ from claude_proxy.credentials.expiry import EXPIRED as LOGIN_EXPIRED
 from claude_proxy.credentials.expiry import login_of, token_expiry_of
 from claude_proxy.credentials.rate_limits import ALL_MODELS, OVERAGE, Cooldown, Snapshot, Window
 from claude_proxy.credentials.scope import EVERYTHING
-from claude_proxy.usage.ledger import Ledger
-from claude_proxy.usage.ledger_page import Names, Totals
+from claude_proxy.usage.events import RecentEvents
+from claude_proxy.usage.numbers import Totals
+from claude_proxy.usage.used import Counts, Range, Used
 
 KINDS = {Kind.OAUTH: "OAuth token", Kind.API_KEY: "API key"}
-WEEK_DAYS = 7
+# The ranges of the sums.
+RANGES = (Range.TODAY, Range.LAST_WEEK)
 # The maximum number of samples of a window's course that are shown.
 MAX_SHOWN = 60
 _WINDOW_NAME = re.compile(r"(?P<count>[0-9]{1,4})(?P<unit>[hd])(?:_(?P<family>.+))?")
@@ -49,27 +51,23 @@ class StoreStatus(NamedTuple):
 
 def report(
     snapshots: Iterable[Snapshot],
-    ledger: Ledger,
+    used: Used,
     viewer: Viewer,
     store: StoreStatus,
     now: float,
     *,
+    events: RecentEvents,
     problems: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return everything that a viewer may see; ``problems`` are those of the pool's files."""
     pool = [one for one in snapshots if one.credential.label not in viewer.hidden]
-    week = ledger.last_days(WEEK_DAYS)
-    periods = {"today": ledger.totals({ledger.today()}), "week": ledger.totals(week)}
-    own = {
-        period: {names: totals for names, totals in found.items() if viewer.sees_all_users or names.user == viewer.name}
-        for period, found in periods.items()
-    }
-    errors = ledger.errors()
-    by_credential = _sums(periods, "credential")
+    user = None if viewer.sees_all_users else viewer.name
+    errors = events.errors()
+    by_credential = {one: used.of(one).by_credential for one in RANGES}
     return {
         "now": now,
         "viewer": {"name": viewer.name, "sees_all_users": viewer.sees_all_users},
-        "store": {**store._asdict(), "usage_since": ledger.since()},
+        "store": {**store._asdict(), "usage_since": used.since},
         "pool": {
             "credentials": len(pool),
             "usable": sum(not is_cooling_down(one) for one in pool),
@@ -83,11 +81,11 @@ def report(
             | {"last_error": errors[label]._asdict() if (label := one.credential.label) in errors else None}
             for one in pool
         ],
-        "users": _rows(own, "user"),
-        "models": _rows(own, "model"),
+        "users": _rows({one: used.of(one).by_user(user) for one in RANGES}),
+        "models": _rows({one: used.of(one).by_model(user) for one in RANGES}),
         "failovers": [
             one._asdict() | {"user": one.user if viewer.sees_all_users or one.user == viewer.name else ""}
-            for one in ledger.failovers()
+            for one in events.failovers()
             if one.text.partition(": ")[0] not in viewer.hidden
         ],
     }
@@ -245,25 +243,13 @@ def _reason(cooldown: Cooldown, snapshot: Snapshot) -> str:
     )
 
 
-def _sums(periods: Mapping[str, Mapping[Names, Totals]], by: str) -> dict[str, dict[str, Totals]]:
-    """Return the sums for each name in one dimension, by period."""
-    sums: dict[str, dict[str, Totals]] = {}
-    for period, found in periods.items():
-        sums[period] = {}
-        for names, totals in found.items():
-            name = getattr(names, by)
-            sums[period][name] = sums[period].get(name, Totals()) + totals
-    return sums
+def _row(sums: Mapping[Range, Mapping[str, Counts]], name: str) -> dict[str, Any]:
+    """Return the sums for one name, by range."""
+    return {one.value: Totals(*found.get(name, ()))._asdict() for one, found in sums.items()}
 
 
-def _row(sums: Mapping[str, Mapping[str, Totals]], name: str) -> dict[str, Any]:
-    """Return the sums for one name, by period."""
-    return {period: found.get(name, Totals())._asdict() for period, found in sums.items()}
-
-
-def _rows(periods: Mapping[str, Mapping[Names, Totals]], by: str) -> list[dict[str, Any]]:
+def _rows(sums: Mapping[Range, Mapping[str, Counts]]) -> list[dict[str, Any]]:
     """Return the sums for each name, the one with the most requests first."""
-    sums = _sums(periods, by)
     rows = [{"name": name, **_row(sums, name)} for name in {name for found in sums.values() for name in found}]
     return sorted(rows, key=lambda row: (-row["week"]["requests"], row["name"]))
 

@@ -28,7 +28,7 @@ logging.logThreads = logging.logProcesses = logging.logMultiprocessing = logging
 # One line for each request; values that need no quotes.
 requests = logging.getLogger("claude_proxy.requests")
 _BARE = re.compile(r"[A-Za-z0-9_.,:/@+*-]+")
-# The maximum length of a text or name in the log and the ledger.
+# The maximum length of a text or name in the log and the history.
 MAX_TEXT = 200
 # How long a line may be buffered, in seconds.
 FLUSH_SECONDS = 0.05
