@@ -62,12 +62,12 @@ $(VENV)/installed-dev: $(DEV_LOCK) $(VENV)/installed
 	$(call packages,$(DEV_LOCK))
 	@touch $@
 
-# Tools in environments of their own, which the proxy never sees.
+# Tools in environments of their own, which the proxy never sees. They run seldom: bytecode is compiled when it is needed.
 $(TOOLS)/installed $(DEPLOY)/installed: .venv-%/installed: requirements-%.lock requirements-installer.lock
 	@test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
-	.venv-$*/bin/python $(INSTALL) -r requirements-installer.lock
+	.venv-$*/bin/python $(INSTALL) --no-compile -r requirements-installer.lock
 	@.venv-$*/bin/python -m pip --quiet --quiet uninstall --yes setuptools
-	.venv-$*/bin/python $(INSTALL) -r requirements-$*.lock
+	.venv-$*/bin/python $(INSTALL) --no-compile -r requirements-$*.lock
 	@touch $@
 
 # What the pinned release does not need another version of stays as it is locked. WITH replaces a requirement that cannot be had.
@@ -137,8 +137,8 @@ lint-deploy: $(DEPLOY)/installed  ## check the Helm chart, the manifest, the wor
 manifest: $(DEPLOY)/installed  ## write deploy/kubernetes/claude-proxy.yaml from the chart; IMAGE=NAME for another image
 	@$(DEPLOY)/bin/python deploy/manifests.py write $(if $(IMAGE),--image '$(IMAGE)')
 
-bench: install  ## measure this proxy beside LiteLLM alone: docs/BENCHMARKS.md; PEERS=1 adds other proxies from npm, SWITCHES=1 measures each switch of the server
-	@$(BIN)/python -m $(if $(SWITCHES),benchmarks.switches,benchmarks.run --output docs/BENCHMARKS.md $(if $(PEERS),--peers) $(BENCH_ARGS))
+bench: install  ## measure this proxy beside LiteLLM alone: docs/BENCHMARKS.md; PEERS=1 adds other proxies from npm, SWITCHES=1 measures each switch of the server, WATCHED=1 the history and the open page
+	@$(BIN)/python -m $(if $(SWITCHES),benchmarks.switches,$(if $(WATCHED),benchmarks.watched --write,benchmarks.run --output docs/BENCHMARKS.md $(if $(PEERS),--peers) $(BENCH_ARGS)))
 
 # Two cores are enough; what else runs on them shows in the latencies.
 soak: install  ## run streams through one worker for a long time, then floods: make soak MINUTES=10 STREAMS=200 writes docs/LOAD.md

@@ -11,8 +11,10 @@ from benchmarks.servers import ALL_THROUGH_LITELLM, DEFAULTS, FLOOR, OURS, POOL,
 if TYPE_CHECKING:
     from benchmarks.run import Cell, Results
 
+WATCHED = "## History, alerts and the open page"
 COMMANDS = """make bench            # this proxy, LiteLLM, the floor and the upstream, in less than fifteen minutes
-make bench PEERS=1    # and two other proxies from npm"""
+make bench PEERS=1    # and two other proxies from npm
+make bench WATCHED=1  # what the history, the alerts and the open page cost, in seven minutes"""
 HEAD = """# Benchmarks
 
 This page was written by `make bench`; [performance](performance.md) explains the figures and where the time goes.
@@ -32,6 +34,7 @@ a round. Figures are medians of the rounds; after a ratio, its lowest and highes
 - **{ours}**: this proxy with a simple `config.yaml` (models, a fallback, the callback, keys) and {pool} credentials.
 - **{through}**: the same with `litellm_settings: {more}`, a setting that sends every request through LiteLLM.
 """
+FORMATS = {"claude": "Claude", "openai": "OpenAI format"}
 Runs = Mapping[str, Sequence[Seen]]
 
 
@@ -72,8 +75,7 @@ def line(cell: "Cell", seen: Runs) -> str:
 
 def title(cell: "Cell") -> str:
     """Return a cell's kind of request, in words."""
-    format_ = {"claude": "Claude", "openai": "OpenAI format"}[cell.provider]
-    return f"{format_}{' over TLS' if cell.tls else ''}, {cell.size}, {cell.response}"
+    return f"{FORMATS[cell.provider]}{' over TLS' if cell.tls else ''}, {cell.size}, {cell.response}"
 
 
 def page(results: "Results", machine: str, rounds: int, absent: Sequence[str], choosing: str) -> str:
@@ -94,6 +96,24 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table."""
     lines = [head, ["---"] + ["--:"] * (len(head) - 1), *rows]
     return "\n".join(f"| {' | '.join(each)} |" for each in lines) + "\n"
+
+
+def percent(found: Sequence[float]) -> str:
+    """Return ratios as the growth in per cent: the median, and the quartiles in parentheses."""
+    low, middle, high = statistics.quantiles([100 * ratio - 100 for ratio in found], n=4, method="inclusive")
+    return f"{middle:+.1f} % ({low:+.1f} to {high:+.1f})"
+
+
+def section(page: str, heading: str) -> str:
+    """Return a section of a page, from its heading to the next one; empty without it."""
+    _, found, rest = f"\n{page}".partition(f"\n{heading}\n")
+    return f"{heading}\n{rest.partition(f'{chr(10)}## ')[0].rstrip()}\n" if found else ""
+
+
+def with_section(page: str, heading: str, text: str) -> str:
+    """Return a page with a section in its place, or at the end if it has none; ``text`` starts with the heading."""
+    before = section(page, heading)
+    return page.replace(before, text) if before else f"{page.rstrip()}\n\n{text}"
 
 
 def _cell_table(cells: Mapping["Cell", Runs], columns: Mapping[str, Callable[[Runs], str]]) -> str:
@@ -181,9 +201,9 @@ def _events(results: "Results") -> str:
     if not results.paced:
         return ""
     rows = []
-    for name in (name for name in results.memory if name in results.paced):
-        lags = [lag * 1000 for run in results.paced[name] for lag in run.lags]
-        rows.append([name, f"{percentile(lags, 0.5):.2f}", f"{percentile(lags, 0.99):.2f}"])
+    for (provider, name), runs in results.paced.items():
+        lags = [lag * 1000 for run in runs for lag in run.lags]
+        rows.append([f"{FORMATS[provider]}, {name}", f"{percentile(lags, 0.5):.2f}", f"{percentile(lags, 0.99):.2f}"])
     words = f"Milliseconds from the upstream to a client, 16 concurrent streams, an event every {PACE * 1000:.0f} ms:\n"
     return f"## Events\n\n{words}\n" + table(["", "p50", "p99"], rows)
 

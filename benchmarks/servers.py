@@ -53,6 +53,11 @@ class Server:
         # Linux's clock id of a process (clock_getcpuclockid(3)), because /proc counts only in hundredths of a second.
         return time.clock_gettime(~self.process.pid << 3 | 2)
 
+    def cpu_seconds_of_all(self) -> float:
+        """Return the processor time of the process and of those that it has started."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text(encoding="ascii").split()
+        return self.cpu_seconds() + sum(time.clock_gettime(~int(child) << 3 | 2) for child in children)
+
     def memory_mb(self) -> float:
         """Return the resident memory in MB."""
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text(encoding="ascii").split()[1])
@@ -112,11 +117,20 @@ def start_litellm_same(folder: Path, upstream: Server, keys: int = 1) -> Server:
 
 
 def start_claude_proxy(
-    folder: Path, upstream: Server, keys: int = POOL, *, name: str = OURS, before: str = "", more: str = ""
+    folder: Path,
+    upstream: Server,
+    keys: int = POOL,
+    *,
+    name: str = OURS,
+    before: str = "",
+    more: str = "",
+    users: Mapping[str, str] | None = None,
+    root: Path = ROOT,
 ) -> Server:
     """Start this proxy as its users do, with a simple configuration and so many ``keys``.
 
-    ``before`` is Python that runs first and turns a switch off; ``more`` is a line of ``litellm_settings``.
+    ``before`` is Python that runs first and turns a switch off; ``more`` is a line of ``litellm_settings``; ``users`` are names
+    with their tokens; ``root`` is the folder of the code.
     """
     port = free_port()
     (folder / "config.yaml").write_text(
@@ -141,8 +155,10 @@ general_settings:
     credentials = ",".join(f"sk-ant-api03-made-up-{number:04}" for number in range(keys))
     variables = {
         "PROXY_STATIC_TOKEN": TOKEN, "LITELLM_MASTER_KEY": f"{TOKEN}-master", "PORT": str(port), "HOST": "127.0.0.1",
-        "CLAUDE_API_KEYS": credentials, "ANTHROPIC_API_BASE": upstream.url, **_trusts(upstream),
+        "CLAUDE_API_KEYS": credentials, "ANTHROPIC_API_BASE": upstream.url, **_trusts(upstream), "PYTHONPATH": str(root),
     }  # fmt: skip
+    if users:
+        variables["PROXY_USER_TOKENS"] = ",".join(f"{user}={token}" for user, token in users.items())
     command = [sys.executable, "-m", "claude_proxy", "--project", str(folder), "serve"]
     if before:
         # What is turned off may import LiteLLM, before the command line has set its environment.

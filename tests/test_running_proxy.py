@@ -8,7 +8,7 @@ import pytest
 import respx
 
 from claude_proxy.cli import running_proxy
-from claude_proxy.cli.running_proxy import ProxyUnavailable, ask, ask_json, url_of
+from claude_proxy.cli.running_proxy import Connection, ProxyUnavailable, ask, ask_json, url_of
 from claude_proxy.config.settings import Settings
 from claude_proxy.secret import Secret
 
@@ -101,3 +101,30 @@ def test_a_response_without_an_end(monkeypatch):
         with pytest.raises(ProxyUnavailable, match="the response does not end"):
             ask(f"http://127.0.0.1:{server.getsockname()[1]}", "/pool", None)
         thread.join()
+
+
+def test_a_response_that_has_not_changed_is_not_sent_again():
+    """A kept connection sends the tag of a path's last response; after a 304 that response is returned, the same object."""
+    tagged = httpx.Response(200, json={"a": 1}, headers={"etag": 'W/"1"'})
+    with respx.mock(using="httpx") as mock:
+        mock.get(f"{URL}/pool").mock(side_effect=[tagged, httpx.Response(304), httpx.Response(200, json={"a": 2}), tagged])
+        mock.get(f"{URL}/other").respond(json=[])
+        connection = Connection(URL, Secret(TOKEN))
+        first, again = connection.get_json("/pool"), connection.get_json("/pool")
+        assert connection.get_json("/other") == []
+        assert (first, connection.get_json("/pool"), connection.get_json("/pool")) == ({"a": 1}, {"a": 2}, {"a": 1})
+        connection.close()
+        sent = [call.request.headers for call in mock.calls]
+    assert again is first
+    assert [headers.get("if-none-match") for headers in sent] == [None, 'W/"1"', None, 'W/"1"', 'W/"1"']
+    assert {headers["x-litellm-api-key"] for headers in sent} == {TOKEN}
+
+
+def test_an_error_has_its_status():
+    """The status of a response with an error is known, and a 304 that nobody asked for is one."""
+    for response, status in ((httpx.Response(404), 404), (httpx.Response(304), 304), (httpx.ConnectError("x"), None)):
+        with respx.mock(using="httpx") as mock:
+            mock.get(f"{URL}/pool").mock(side_effect=[response])
+            with pytest.raises(ProxyUnavailable) as caught:
+                Connection(URL, None).get_json("/pool")
+        assert caught.value.status == status

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -35,7 +35,7 @@ def show_budgets(options: Options) -> None:
     data = ask_json(url, "/pool", settings.master_key or settings.static_token)
     try:
         found = data["budgets"]
-        rows = [_row(one) for one in found]
+        rows = [row(one) for one in found]
         zones = sorted({_zone(one["timezone"]).key for one in found})
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError):
         raise unexpected(url) from None
@@ -87,7 +87,8 @@ def _limit(text: str) -> tuple[str, str | None]:
     return period, value
 
 
-def _row(one: dict[str, Any]) -> list[str]:
+def row(one: Mapping[str, Any]) -> list[str]:
+    """Return a budget as a row of ``COLUMNS``."""
     resets = datetime.fromtimestamp(one["resets_at"], _zone(one["timezone"]))
     return [
         str(one["scope"]),
@@ -105,7 +106,7 @@ def _zone(name: str) -> ZoneInfo:
     return timezone(name) if is_timezone(name) else UTC
 
 
-def _notes(one: dict[str, Any]) -> Iterable[str]:
+def _notes(one: Mapping[str, Any]) -> Iterable[str]:
     if one["soft"]:
         yield "soft"
     if one["override"]:

@@ -39,6 +39,7 @@ COMMANDS: Mapping[str, Place] = {
     "sign-in": Place("sign_in_command", "SIGN_IN", "List and end sign-ins with /login, and replace their keys."),
     "pool": Place("pool_command", "POOL", "Add, change and list the Claude credentials of the pool."),
     "status": Place("status_command", "STATUS", "Show rate limits and usage of the running proxy."),
+    "top": Place("top_command", "TOP", "Show the running proxy live: alerts, money, credentials, requests."),
     "usage": Place("status_command", "USAGE", "Show requests and tokens by user, model, day or credential."),
     "budget": Place("budget_command", "BUDGET", "Show and change how much money users may spend."),
     "alerts": Place("alerts_command", "ALERTS", "Show what needs attention, and test the notifications."),

@@ -30,7 +30,14 @@ CONNECT_ERRORS = {
 
 
 class ProxyUnavailable(Exception):
-    """The running proxy gave no usable response; the message is a sentence without a secret."""
+    """The running proxy gave no usable response; the message is a sentence without a secret.
+
+    ``status`` is that of an HTTP response with an error, None without one.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def url_of(settings: Settings) -> str:
@@ -44,17 +51,54 @@ def ask(url: str, path: str, token: Secret | None, sent: Any = None) -> bytes:
 
     With something to send as JSON, it is a POST request, whose error is the proxy's own sentence.
     """
-    headers = {"accept": "application/json"} | ({PROXY_TOKEN: token.reveal()} if token else {})
+    with doing(f"Waiting for the proxy at {_shown(url)} ..."), _client() as client:
+        return _exchanged(client, url, path, _headers(token), sent)[0] or b""
+
+
+class Connection:
+    """A kept connection, for a command that asks again and again. An unchanged response is not sent again (``ETag``)."""
+
+    def __init__(self, url: str, token: Secret | None) -> None:
+        self._url = url
+        self._headers = _headers(token)
+        self._client = _client()
+        self._latest: dict[str, tuple[str, Any]] = {}  # by path: the ETag and the JSON of the latest response
+
+    def get_json(self, path: str) -> Any:
+        """Return the JSON of a response; raise ``ProxyUnavailable`` as ``ask_json`` does."""
+        tag, latest = self._latest.get(path, ("", None))
+        condition = {"if-none-match": tag} if tag else {}
+        body, tag = _exchanged(self._client, self._url, path, self._headers | condition, None)
+        if body is None:
+            return latest
+        found = _json(body, self._url)
+        self._latest = {**self._latest, path: (tag, found)} if tag else self._latest
+        return found
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+
+def _client() -> httpx.Client:
+    return httpx.Client(timeout=WAIT_SECONDS, trust_env=False)
+
+
+def _headers(token: Secret | None) -> dict[str, str]:
+    return {"accept": "application/json"} | ({PROXY_TOKEN: token.reveal()} if token else {})
+
+
+def _exchanged(client: httpx.Client, url: str, path: str, headers: dict[str, str], sent: Any) -> tuple[bytes | None, str]:
+    """Return the body of a successful response and its ``ETag``; no body for a 304 to a conditional request."""
     shown, address = _shown(url), f"{url.rstrip('/')}{path}"
     try:
-        with (
-            doing(f"Waiting for the proxy at {shown} ..."),
-            httpx.Client(timeout=WAIT_SECONDS, trust_env=False) as client,
-            client.stream("GET" if sent is None else "POST", address, headers=headers, json=sent) as response,
-        ):
-            if problem := _problem(response.status_code, shown, path.partition("?")[0]):
-                raise ProxyUnavailable((_sentence(response, shown) if sent is not None else "") or problem)
-            return _body(response, shown)
+        with client.stream("GET" if sent is None else "POST", address, headers=headers, json=sent) as response:
+            status, tag = response.status_code, response.headers.get("etag", "")
+            if status == 304 and "if-none-match" in headers:
+                return None, headers["if-none-match"]
+            if problem := _problem(status, shown, path.partition("?")[0]):
+                raise ProxyUnavailable((_sentence(response, shown) if sent is not None else "") or problem, status)
+            return _body(response, shown), tag
     except (httpx.InvalidURL, httpx.UnsupportedProtocol):
         raise ProxyUnavailable(f"--url: {shown} is not an address such as http://127.0.0.1:4000.") from None
     except (httpx.ConnectError, httpx.TimeoutException) as error:
@@ -73,8 +117,12 @@ def ask_json(url: str, path: str, token: Secret | None) -> Any:
 
 def send_json(url: str, path: str, token: Secret | None, sent: Any) -> Any:
     """Send JSON and return the JSON of the response, as ``ask_json``."""
+    return _json(ask(url, path, token, sent), url)
+
+
+def _json(body: bytes, url: str) -> Any:
     try:
-        return json.loads(ask(url, path, token, sent))
+        return json.loads(body)
     except (ValueError, RecursionError):
         raise _not_ours(_shown(url), "the response is not JSON") from None
 

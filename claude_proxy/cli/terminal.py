@@ -45,9 +45,7 @@ def render(
     width = None if width is None else min(max(width, NARROWEST), WIDEST)
     style = Style(width, colours=colours)
 
-    def clock(at: float) -> str:
-        return f"{local(at):%H:%M}" if abs(at - data["now"]) < 12 * 3600 else f"{local(at):%a %d %b %H:%M}"
-
+    clock = clock_of(data["now"], local)
     since, zone = f"{local(data['store']['process_started']):%Y-%m-%d %H:%M}", f"{local(data['now']):%Z}"
     lines = [part for line in _pool(data, clock) for part in _wrapped(line, style)]
     for title, rows in (("Users" if data["viewer"]["sees_all_users"] else "You", data["users"]), ("Models", data["models"])):
@@ -55,6 +53,15 @@ def render(
             lines += ["", *usage_table(title, rows, style).splitlines()]
     lines += [part for line in _last(data, clock, since, zone) for part in _wrapped(line, style)]
     return "\n".join(lines)
+
+
+def clock_of(now: float, local: Callable[[float], datetime] = local_time) -> Callable[[float], str]:
+    """Return what writes a time: as hours and minutes, and with its day if that is not the present one."""
+
+    def clock(at: float) -> str:
+        return f"{local(at):%H:%M}" if abs(at - now) < 12 * 3600 else f"{local(at):%a %d %b %H:%M}"
+
+    return clock
 
 
 def _wrapped(line: Line, style: Style) -> list[str]:
@@ -82,18 +89,26 @@ def tokens_of(row: Mapping[str, float]) -> float:
     return row["input"] + row["output"] + row["cache_read"] + row["cache_write"]
 
 
-def _pool(data: Mapping[str, Any], clock: Callable[[float], str]) -> Iterator[Line]:
+def summary(data: Mapping[str, Any]) -> str:
+    """Return how many credentials are usable, and how much room they have."""
     pool = data["pool"]
     room = "" if pool["headroom"] is None else f", {pool['headroom']:.0%} of the rate limits left"
     # Without any window, only a cooldown is known.
     if pool["headroom"] and not any(one["windows"] for one in data["credentials"]):
         room = ", rate limits not known yet"
-    yield Line(f"{pool['usable']} of {counted(pool['credentials'], 'credential')} usable{room}", BOLD)
-    if data.get("open"):
-        yield Line(OPEN_NOTICE, BAD)
-    yield from (Line(problem, BAD) for problem in pool["problems"])
+    return f"{pool['usable']} of {counted(pool['credentials'], 'credential')} usable{room}"
+
+
+def _pool(data: Mapping[str, Any], clock: Callable[[float], str]) -> Iterator[Line]:
+    yield Line(summary(data), BOLD)
+    yield from (Line(problem, BAD) for problem in problems(data))
     for one in data["credentials"]:
-        yield from _credential(one, clock)
+        yield from (Line(""), *credential(one, clock))
+
+
+def problems(data: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with the proxy as a whole, a sentence each."""
+    return [*([OPEN_NOTICE] if data.get("open") else []), *data["pool"]["problems"]]
 
 
 def _last(data: Mapping[str, Any], clock: Callable[[float], str], since: str, zone: str) -> Iterator[Line]:
@@ -106,8 +121,9 @@ def _last(data: Mapping[str, Any], clock: Callable[[float], str], since: str, zo
     yield from (Line(""), Line(f"State {where}. Process running since {since}. Times are in {zone}.", SOFT))
 
 
-def _credential(one: Mapping[str, Any], clock: Callable[[float], str]) -> Iterator[Line]:
-    yield from (Line(""), Line(f"{one['label']} ({one['kind']})", BOLD))
+def credential(one: Mapping[str, Any], clock: Callable[[float], str]) -> Iterator[Line]:
+    """Yield everything that is known of a credential."""
+    yield Line(f"{one['label']} ({one['kind']})", BOLD)
     for text, colour in states(one["state"], clock):
         yield Line(text, colour, 2)
     for window in one["windows"]:
@@ -133,6 +149,8 @@ def states(state: Mapping[str, Any], clock: Callable[[float], str]) -> list[tupl
     for cooldown in state["cooldowns"]:
         name = "rate-limited" if closed else state["name"]
         what = f"rate-limited for {cooldown['scope']}" if cooldown["scope"] else name
+        if cooldown.get("since"):  # missing in the JSON of earlier versions
+            what += f" since {clock(cooldown['since'])},"
         lines.append((f"{what} until {clock(cooldown['until'])}: {cooldown['reason']}", colour))
     return lines
 

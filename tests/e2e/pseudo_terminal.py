@@ -14,19 +14,21 @@ from screen import Screen
 
 
 class Terminal:
-    """Start a program, wait for words on its screen, end it. ``output`` is all that it has written so far."""
+    """Start a program, wait for words on its screen, end it.
+
+    ``output`` is all that it has written so far, ``descriptor`` this end of the terminal.
+    """
 
     def __init__(self, command: list[str], folder: Path, environment: dict[str, str]) -> None:
         self.columns, self.rows = 92, 24
-        self._master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", self.rows, self.columns, 0, 0))
+        self.descriptor, slave = pty.openpty()
+        self.resize(self.columns, self.rows)
         colours = {"TERM": "xterm-256color", "COLORTERM": "truecolor", "LANG": "C.UTF-8"}
         self.process = subprocess.Popen(
             command, cwd=folder, env=environment | colours, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
         )
         os.close(slave)
         self.output = b""
-        self.screen = Screen(self.columns, self.rows)
 
     @property
     def words(self) -> str:
@@ -46,14 +48,29 @@ class Terminal:
         while self._read(quiet) and time.monotonic() < end:
             pass
 
+    def resize(self, columns: int, rows: int) -> None:
+        """Change the size; the screen is empty until the program draws it again."""
+        self.columns, self.rows = columns, rows
+        fcntl.ioctl(self.descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.screen = Screen(columns, rows)
+
+    def wait_for_end(self, seconds: float = 30) -> int:
+        """Read until the program has ended, and return its exit code."""
+        end = time.monotonic() + seconds
+        while self.process.poll() is None and time.monotonic() < end:
+            self._read(0.1)
+        while self._read(0):
+            pass
+        return self.process.wait(1)
+
     def send(self, keys: str) -> None:
-        os.write(self._master, keys.encode())
+        os.write(self.descriptor, keys.encode())
 
     def _read(self, seconds: float) -> bool:
-        if not select.select([self._master], [], [], seconds)[0]:
+        if not select.select([self.descriptor], [], [], seconds)[0]:
             return False
         try:
-            part = os.read(self._master, 65536)
+            part = os.read(self.descriptor, 65536)
         except OSError:  # the program has ended
             return False
         self.output += part
@@ -67,4 +84,4 @@ class Terminal:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        os.close(self._master)
+        os.close(self.descriptor)
