@@ -42,12 +42,17 @@ class Page:
 
         ``made_up``: the name of the model is.
         """
-        names = self._fitting(names, made_up=made_up)
-        there = self.entries.get(names)
-        if there is None:
-            there = self.entries[names] = [0] * WIDTH
+        names, there = self.entry(names, made_up=made_up)
         add(there, numbers)
         return names
+
+    def entry(self, names: Names, *, made_up: bool = False) -> tuple[Names, list[int]]:
+        """Return an entry, or its substitute, with its numbers, to which more can be added."""
+        there = self.entries.get(names)
+        if there is None:
+            names = self._fitting(names, made_up=made_up)
+            there = self.entries.setdefault(names, [0] * WIDTH)
+        return names, there
 
     def add_left(self, name: str, count: int = 1) -> str:
         """Count that a credential or model was left, and return the name under which it is counted."""
