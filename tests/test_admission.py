@@ -68,7 +68,7 @@ class Process:
         journal.usage = Usage(1, 1)
         if charge is not None:
             await charge.ending()
-            charge.finish()
+            await charge.finish()
         return charge
 
 

@@ -139,6 +139,30 @@ async def test_a_fallback_s_error_about_the_request_ends_the_plan():
     assert (world.asked, message(client)) == (["claude-x", "glm"], "Claude's")
 
 
+async def test_whether_the_provider_works_on_the_request():
+    """A request is at its provider until an attempt has failed, also while the proxy waits for the next attempt."""
+    seen = []
+
+    class Watched(World):
+        async def attempt(self, attempt):
+            attempt.journal.record_sent()
+            return await super().attempt(attempt)
+
+        async def sleep(self, seconds):
+            seen.append(client.journal.at_provider)
+
+        async def come_to(self, name, received):
+            nonlocal client
+            client = received
+            return await super().come_to(name, received)
+
+    client = None
+    for outcomes, waits, at_provider in (((error(500), DONE), [False], True), ((error(500),), [False, False], False)):
+        seen.clear()
+        received = await Watched({"num_retries": 2}, glm=outcomes).serve("glm")
+        assert (seen, received.journal.at_provider) == (waits, at_provider)
+
+
 # Whose error the client gets
 
 

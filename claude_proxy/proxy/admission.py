@@ -9,6 +9,7 @@ from claude_proxy.config.users import folded
 from claude_proxy.proxy.budget_responses import budget_reached, store_unavailable
 from claude_proxy.proxy.charge import Charge, Cost
 from claude_proxy.proxy.journal import Journal
+from claude_proxy.proxy.offload import offloaded
 from claude_proxy.proxy.request import Request
 from claude_proxy.usage.spend import scopes_of
 from claude_proxy.usage.standing import ActiveBudgets, foremost
@@ -65,7 +66,7 @@ class Admission:
             standing=lambda: foremost(budgets.standings(own)),
             confirm=self._confirm if is_hard else None,
             wake=self._wake,
-            input_tokens=lambda: _input_tokens(request),
+            input_tokens=lambda: offloaded(len(request.raw), _input_tokens, request),
         )
 
     async def _up_to_date(self) -> None:
@@ -81,7 +82,9 @@ class Admission:
 
 
 def _input_tokens(request: Request) -> int:
-    """Return the estimated tokens of a request."""
+    """Return the estimated input tokens of a request; 0 for a count of tokens, which is free."""
+    if request.counts_tokens:
+        return 0
     try:
         return input_tokens(request.body, lambda text: len(text) // CHARACTERS_PER_TOKEN)
     except Refused:  # there is no memory for the parsed body

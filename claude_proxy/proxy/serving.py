@@ -85,6 +85,7 @@ class Serving:
             else:
                 outcome = await self._by_plan(request, planned, outlet, journal, call_litellm)
         if outcome.refusal is not None:
+            journal.record_failed()
             await outlet.refuse(outcome.refusal)
 
     async def check_model(self, request: Request) -> None:
@@ -153,6 +154,8 @@ class Serving:
             seconds = one.stream_timeout or routing.stream_timeout or seconds
         outcome = await self._lanes[one.lane].attempt(Attempt(request, one, outlet, journal, seconds, capture, fields))
         journal.cause = outcome.why
+        if outcome.refusal is not None or journal.error:
+            journal.record_failed()
         return outcome
 
     async def _by_plan(
