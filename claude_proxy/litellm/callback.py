@@ -61,7 +61,7 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
             return data
         try:
             await self.app.serving.check_model(entrance.request)
-            planned = plan(data["model"], self.app.config)
+            planned = self.app.serving.priced(entrance.request, plan(data["model"], self.app.config))
         except Refused as refused:
             entrance.refusal = refused.refusal()
             raise AttemptRefused(str(refused)) from None
@@ -95,9 +95,14 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
             return kwargs
         if entrance.outlet.begun or entrance.refusal is not None or (entrance.last is not None and entrance.last.final):
             raise AttemptRefused("the client already has a response")
+        model = _model_name(kwargs, entrance)
+        try:
+            # LiteLLM's router has fallbacks of its own, such as those for a context that is too long.
+            self.app.serving.check_price(entrance.request, model)
+        except Refused as refused:
+            raise AttemptRefused(str(refused)) from None
         own = _deployment_parameters(kwargs)
         chosen = {**own, **{name: kwargs.get(name) for name in ("model", "custom_llm_provider", "api_base", "api_key")}}
-        model = _model_name(kwargs, entrance)
         one = deployment(chosen, hosts, endpoint_lookup=self.app.config.endpoint_lookup, chosen_by_litellm=True)
         if one.lane is not Lane.LITELLM:
             fields = None if provider is Provider.CLAUDE else {name: kwargs[name] for name in FOR_PROVIDERS if name in kwargs}

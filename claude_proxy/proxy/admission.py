@@ -1,10 +1,11 @@
 """Checks a user's budgets before any provider is asked."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 
 from claude_proxy.anthropic.errors import Refused
 from claude_proxy.anthropic.token_estimate import CHARACTERS_PER_TOKEN, input_tokens
+from claude_proxy.config.budgets import Budget
 from claude_proxy.config.users import folded
 from claude_proxy.proxy.budget_responses import budget_reached, store_unavailable
 from claude_proxy.proxy.charge import Charge, Cost
@@ -32,12 +33,15 @@ class Admission:
         *,
         confirm: Callable[[], Awaitable[bool]],
         wake: Callable[[], None] = lambda: None,
+        unpriced: Callable[[str], Collection[str]] = lambda _: (),
         clock: Callable[[], float],
     ) -> None:
+        """``unpriced`` returns the deployments of a model without a known price."""
         self._budgets = budgets
         self._cost = cost
         self._confirm = confirm
         self._wake = wake
+        self._unpriced = unpriced
         self._clock = clock
         self._reported = False
 
@@ -50,7 +54,7 @@ class Admission:
         if not budgets:
             return None
         own = budgets.of_user(request.user, request.groups)
-        is_hard = any(not budget.soft for budget in own) and not request.counts_tokens
+        is_hard = _has_hard(own) and not request.counts_tokens
         if is_hard:
             await self._up_to_date()
             own = budgets.of_user(request.user, request.groups)
@@ -69,6 +73,16 @@ class Admission:
             input_tokens=lambda: offloaded(len(request.raw), _input_tokens, request),
         )
 
+    def lacks_price(self, request: Request, model: str) -> bool:
+        """Whether the user may not use a model of config.yaml, because a deployment of it has no known price.
+
+        That is so for users with a hard budget, if ``unpriced_models`` in config.yaml is ``refuse``.
+        """
+        budgets = self._budgets
+        if not budgets.configured.refuses_unpriced or not self._unpriced(model):
+            return False
+        return _has_hard(budgets.of_user(request.user, request.groups))
+
     async def _up_to_date(self) -> None:
         """Get the amounts of other processes; without them continue or raise ``Refused``, as config.yaml says."""
         if await self._confirm():
@@ -79,6 +93,10 @@ class Admission:
         if not self._reported:
             self._reported = True
             logger.warning("the store is not available: budgets are checked with the amounts that this process knows")
+
+
+def _has_hard(budgets: Iterable[Budget]) -> bool:
+    return any(not budget.soft for budget in budgets)
 
 
 def _input_tokens(request: Request) -> int:
