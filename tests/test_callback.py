@@ -159,6 +159,16 @@ def test_what_is_refused_before_an_attempt(body, user, status, words):
     assert entrance.outcome(failed(500, own_refusal(500, "LiteLLM's"))).refusal is entrance.refusal
 
 
+def test_the_model_of_a_rule():
+    """LiteLLM gets the rule's model, whatever the body names, its fallbacks, and as the last one the requested model."""
+    entrance = entrance_of(model="one")
+    router = {"fallbacks": [{"one": ["two", "nobody"]}]}
+    data = pre_call({"model": "claude-x"}, entrance, ready=("one", "two"), loaded={"router_settings": router})
+    assert (data["model"], data["fallbacks"]) == ("one", ["two", "claude-x"])
+    named = pre_call({"model": "two"}, entrance_of(model="claude-x"), ready=("two",), loaded={"router_settings": router})
+    assert (named["model"], named["fallbacks"]) == ("two", []), "an alias of a virtual key stays"
+
+
 UNPRICED = {
     "model_list": [{"model_name": name, "litellm_params": {"model": f"openai/{name}"}} for name in ("one", "two")],
     "claude_proxy": {

@@ -25,7 +25,6 @@ from claude_proxy.providers.model_names import served_name
 from claude_proxy.providers.thinking import ThinkingFilter
 from claude_proxy.proxy.entrance import Entrance, current
 from claude_proxy.proxy.offload import offloaded
-from claude_proxy.proxy.plan import plan
 from claude_proxy.proxy.relay import close_stream, filtered
 from claude_proxy.proxy.response import KEEPALIVE_SECONDS
 from claude_proxy.server.application import App
@@ -54,14 +53,17 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         entrance = current.get()
         if entrance is None:
             return data
-        if entrance.planned:
+        # Any other model is one that LiteLLM may have replaced by an alias of the client's virtual key.
+        by_rule = entrance.model not in ("", entrance.request.name)
+        if entrance.planned or by_rule:
             data["model"] = entrance.model
+        if entrance.planned:
             # Without this, LiteLLM would use fallbacks of its own.
             data["fallbacks"] = []
             return data
         try:
             await self.app.serving.check_model(entrance.request)
-            planned = self.app.serving.priced(entrance.request, plan(data["model"], self.app.config))
+            planned = self.app.serving.plan(entrance.request, data["model"], by_rule=by_rule)
         except Refused as refused:
             entrance.refusal = refused.refusal()
             raise AttemptRefused(str(refused)) from None

@@ -82,7 +82,7 @@ class Serving:
         if enters_litellm:
             outcome = await self._with_keepalives(outlet, call_litellm(name, planned=False))
         else:
-            planned = self._plan(request, name)
+            planned = self.plan(request, name, by_rule=name != request.name)
             if request.counts_tokens:
                 outcome = await self.count_tokens(request, planned.first, outlet, journal)
             else:
@@ -111,21 +111,18 @@ class Serving:
         outlet.follow(rule.name)
         return rule.model
 
-    def _plan(self, request: Request, name: str) -> Plan:
-        """Return the plan for a model. If a rule has chosen it, the requested model is its last fallback."""
+    def plan(self, request: Request, name: str, *, by_rule: bool) -> Plan:
+        """Return the plan for a model. If a rule has chosen it, the requested model is its last fallback.
+
+        Fallbacks that the user may not use, because no price is known, are left out. Raises ``Refused`` for an unknown model,
+        for one without its key, and for one that the user may not use; its tokens can be counted, which costs nothing.
+        """
         planned = plan(name, self._config)
-        if name != request.name and self._config.is_ready(request.name):
+        if by_rule and self._config.is_ready(request.name):
             general = [one for one in planned.fallbacks.general if one != request.name]
             planned = planned._replace(fallbacks=planned.fallbacks._replace(general=(*general, request.name)))
-        return self.priced(request, planned)
-
-    def priced(self, request: Request, planned: Plan) -> Plan:
-        """Return a plan without the fallbacks that the user may not use, because no price is known.
-
-        Raises ``Refused`` if that is so for the first model. Its tokens can be counted, which costs nothing.
-        """
         if not request.counts_tokens:
-            self.check_price(request, planned.first.name)
+            self.check_price(request, name)
         return planned.without(partial(self._lacks_price, request))
 
     def check_price(self, request: Request, name: str) -> None:
