@@ -32,6 +32,7 @@ OURS = {
         "budget",
         "default_budget",
         "budget_without_store",
+        "unpriced_models",
         "prices",
     },
 }

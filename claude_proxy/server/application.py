@@ -101,15 +101,14 @@ class App:
         )
         self.prices = Prices(config, listed_price)
         self.budgets = ActiveBudgets(lambda: config.budgets, clock)
-        self.admission = Admission(self.budgets, self.prices.cost, confirm=self.confirm, wake=self._push_now, clock=clock)
+        cost, unpriced = self.prices.cost, self.prices.unpriced
+        confirm, wake = self.confirm, self._push_now
+        self.admission = Admission(self.budgets, cost, confirm=confirm, wake=wake, unpriced=unpriced, clock=clock)
         self.ledger = Ledger(clock=clock, listed=lambda model: model in config.listed)
         self.client = UpstreamClient(proxies=proxies)
         self.telemetry = TelemetryRelay(self.client, lambda: config.telemetry)
         self._own_telemetry: OwnTelemetry | None = None
-        meter = Meter(count)
-        rules = RuleChoice(config, meter, self.pool.snapshot, clock)
-        ready = self.load_shared_state
-        self.serving = Serving(self._lanes(meter, completions), config, meter=meter, rules=rules, ready=ready)
+        self.serving = self._serving(Meter(count), completions)
         self.client_models = CurrentModels(config, settings, listed_window)
         self._records: list[Record] = []
         self._expiry_warnings = ExpiryWarnings()
@@ -124,6 +123,17 @@ class App:
         self.watching: asyncio.Task[None] | None = None
         self._pool_watcher: PoolWatcher | None = None
         self._watching_pool: asyncio.Task[None] | None = None
+
+    def _serving(self, meter: Meter, completions: Endpoint | None) -> Serving:
+        lacks_price = self.admission.lacks_price
+        return Serving(
+            self._lanes(meter, completions),
+            self.config,
+            meter=meter,
+            rules=RuleChoice(self.config, meter, self.pool.snapshot, self._clock, lacks_price=lacks_price),
+            ready=self.load_shared_state,
+            lacks_price=lacks_price,
+        )
 
     def _lanes(self, meter: Meter, completions: Endpoint | None) -> dict[Lane, LaneOf]:
         settings, config = self.settings, self.config
