@@ -29,7 +29,9 @@ from claude_proxy.signin.sessions import (
 )
 from claude_proxy.signin.sign_in import SignIn
 from claude_proxy.state.memory import MemoryStore
+from claude_proxy.state.redis import RedisStore
 from claude_proxy.state.rows import Row
+from claude_proxy.state.sqlite import SqliteStore
 from claude_proxy.state.store import StoreUnavailable
 
 pytestmark = pytest.mark.anyio
@@ -93,9 +95,11 @@ class World:
         self.provider = Provider()
         self.processes = [self.process() for _ in range(2)]
 
-    def process(self):
+    def process(self, store=None):
         users = UserBook((USER,))
-        return SignIn(self.store, Place(self.path), users, lambda: self.config, lambda: self.now, provider=self.provider)
+        return SignIn(
+            store or self.store, Place(self.path), users, lambda: self.config, lambda: self.now, provider=self.provider
+        )
 
     @property
     def one(self):
@@ -537,6 +541,28 @@ async def test_processes_that_ask_the_provider_together(world, monkeypatch):
         assert len({one.refresh_token.reveal() for one in found}) == 1
         assert world.provider.asked == turn
         tokens = found[0]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "redis"])
+async def test_processes_with_a_store_of_their_own_connection(world, monkeypatch, request, tmp_path, kind):
+    """The same holds in a file and in a Redis, which each process has opened for itself."""
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.01)
+    if kind == "redis":
+        server = request.getfixturevalue("new_redis")()
+        server.start()
+        stores = [RedisStore(server.url) for _ in range(3)]
+    else:
+        stores = [SqliteStore(tmp_path / "state.sqlite3") for _ in range(3)]
+    world.processes = [world.process(store) for store in stores]
+    tokens = await world.sign_in_at_the_provider()
+    for turn in range(1, 6):
+        world.now += 3600
+        found = await asyncio.gather(*(world.processes[one % 3].refresh(tokens.refresh_token) for one in range(9)))
+        assert len({one.refresh_token.reveal() for one in found}) == 1
+        assert world.provider.asked == turn
+        tokens = found[0]
+    for store in stores:
+        await store.close()
 
 
 async def test_a_provider_that_is_slow(world, monkeypatch):
