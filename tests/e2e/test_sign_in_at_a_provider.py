@@ -3,7 +3,7 @@
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,9 +12,11 @@ import jwt
 import pytest
 import upstream as up
 from conftest import module_proxy
+from interactive_client import UP, InteractiveClient
 from oidc_provider import ACCOUNTS, SECRET, OidcProvider
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 from processes import Proxy, question
+from test_sign_in_of_claude_code import Model
 from test_signin_page import WORKERS, Login, at_provider, configure, enter
 from test_status_through_the_proxy import browser
 
@@ -52,15 +54,20 @@ def usual(proxy: Proxy) -> None:
 def signed_in(proxy: Proxy, browser: Browser) -> dict[str, Any]:
     """Sign Anna in; return her tokens."""
     login = Login(proxy)
+    approve(proxy, browser, lambda page: enter(page, login))
+    found: dict[str, Any] = login.redeem().json()
+    return found
+
+
+def approve(proxy: Proxy, browser: Browser, enter_code: Callable[[Page], None]) -> None:
+    """Prove at the provider to be Anna, in a new browser, and approve the code."""
     context = browser.new_context()
     page = context.new_page()
-    enter(page, login)
+    enter_code(page)
     at_provider(page, proxy, "anna")
     page.get_by_role("button", name="Approve").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("You are signed in")
     context.close()
-    found: dict[str, Any] = login.redeem().json()
-    return found
 
 
 def refresh(proxy: Proxy, tokens: dict[str, Any]) -> httpx.Response:
@@ -151,3 +158,28 @@ def test_a_provider_that_gives_no_refresh_token(proxy, browser):
     proxy.provider.change(anna=None)
     assert refresh(proxy, tokens).status_code == 200
     assert len(proxy.provider.refresh_tokens) == before
+
+
+def test_the_real_client(proxy, browser, upstream, tmp_path):
+    """Claude Code, which refreshes before each request here, works while the provider is away; a removed user is signed out."""
+
+    def enter_code(page: Page) -> None:
+        page.goto(client.page)
+        page.get_by_role("button", name="Continue").click()
+
+    configure(proxy, 1, **KEEPS)
+    model = Model(upstream)
+    with contextlib.closing(InteractiveClient(tmp_path, proxy.url)) as client:
+        client.start_login()
+        approve(proxy, browser, enter_code)
+        client.terminal.wait_for("Signed in to Cloud gateway as Anna@example.com", quiet=0.5)
+        client.choose("Yes, continue", UP)
+        client.finish_login()
+        issued = len(proxy.provider.refresh_tokens)
+        for number, change in enumerate((proxy.provider.recover, proxy.provider.fail, proxy.provider.recover)):
+            change()
+            model.words = f"The {number}. answer."
+            client.ask(f"The {number}. question", f"● {model.words}")
+        assert len(proxy.provider.refresh_tokens) > issued + 1
+        proxy.provider.change(anna=None)
+        client.ask("And now?", "Please run /login")
