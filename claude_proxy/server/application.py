@@ -114,7 +114,8 @@ class App:
         self._expiry_warnings = ExpiryWarnings()
         self._started = clock()
         self.request_limits = RequestLimits(lambda: config.user_limits, clock=clock)
-        self.sign_in = SignIn(store, keys, settings.users, lambda: config.sign_in, clock)
+        self._oidc = OidcClient(self.client, lambda: config.oidc, self._has_token)
+        self.sign_in = SignIn(store, keys, settings.users, lambda: config.sign_in, clock, provider=self._oidc)
         shared = CombinedState(self.pool, self.ledger, self.request_limits, *self.budgets.parts, self.sign_in.shared)
         self._sync = Synchronizer(store, shared) if store else None
         if store is None:
@@ -268,7 +269,7 @@ class App:
             self.settings,
             self.sign_in,
             BrowserSessions(self.sign_in.store, self._clock),
-            OidcClient(self.client, lambda: self.config.oidc, self._has_token),
+            self._oidc,
             learn=self.redactor.learn,
             clock=self._clock,
         )
