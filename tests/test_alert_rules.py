@@ -20,7 +20,7 @@ from claude_proxy.usage.standing import Standing
 DEFAULTS = Thresholds()
 OFF = Alerts.of({"claude_proxy": {"alerts": {"rules": dict.fromkeys(RULE_NAMES, False)}}}, {}).thresholds
 LIMITED = {EVERYTHING: Cooldown(NOW + HOUR, "limit reached: 7d", windows=("7d",))}
-REFUSED = {EVERYTHING: Cooldown(NOW + HOUR, "invalid token (HTTP 401)", rejected=True, explanation="OAuth token revoked")}
+REFUSED = {EVERYTHING: Cooldown(NOW + HOUR, "invalid token (HTTP 401)", rejected=True, explanation="OAuth token revoked.")}
 HERE = StoreStatus("Redis", unavailable=False, process_started=NOW)
 
 

@@ -138,9 +138,10 @@ def test_a_user_sees_their_own(app):
 
 def test_a_credential_for_others_is_no_part_of_a_users_pool(app):
     """What a user may not use is not in the state that they see."""
-    found = seen(app, ANNA, ["hidden"])
-    assert found["overview"]["sentence"] == "All is well; the pool has no credential in use."
-    assert found["overview"]["empty_at"] is None
+    found = seen(app, ANNA, ["hidden"])["overview"]
+    assert (found["level"], found["empty_at"]) == ("warning", None)
+    assert found["sentence"] == "You may use no credential of the pool: each is for another group."
+    assert found["empty_in_words"] == "no credential of the pool is for you"
 
 
 def test_a_pool_without_credentials():

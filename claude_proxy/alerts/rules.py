@@ -121,7 +121,8 @@ def credential_rejected(situation: Situation, thresholds: Thresholds) -> Iterato
     for one in in_use(situation.pool):
         label, cooldown = one.credential.label, one.cooldowns.get(EVERYTHING)
         if cooldown is not None and cooldown.rejected:
-            why = f": {cooldown.reason}" + (f', "{cooldown.explanation}"' if cooldown.explanation else "")
+            said = cooldown.explanation.rstrip(".")
+            why = f": {cooldown.reason}" + (f', "{said}"' if said else "")
             text = f"Anthropic rejects the credential {label}{why}."
         elif cooldown is None and not _works_again(one, situation.rejected_since.get(label)):
             text = f"Anthropic rejected the credential {label}, and no request has succeeded with it since then."

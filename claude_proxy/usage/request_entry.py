@@ -83,14 +83,15 @@ class RequestEntry(NamedTuple):
 
     def shown(self) -> dict[str, Any]:
         """Return the entry as the value of ``GET /pool/requests``."""
-        found = self._asdict()
-        del found["micro_usd"], found["size"]
-        return found | {
-            "groups": [*self.groups],
-            "attempts": [one._asdict() for one in self.attempts],
-            "bytes": self.size,
-            "usd": None if self.micro_usd is None else self.micro_usd / MICRO_USD,
-        }
+        found: dict[str, Any] = dict(zip(SHOWN_NAMES, self, strict=True))
+        found["groups"] = [*self.groups]
+        found["attempts"] = [{"target": one.target, "why": one.why, "seconds": one.seconds} for one in self.attempts]
+        found["usd"] = None if self.micro_usd is None else self.micro_usd / MICRO_USD
+        return found
+
+
+# The names of the fields where they are shown.
+SHOWN_NAMES = tuple({"size": "bytes", "micro_usd": "usd"}.get(name, name) for name in RequestEntry._fields)
 
 
 def ended_of(identifier: str) -> float:

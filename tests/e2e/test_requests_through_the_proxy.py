@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 import upstream as up
-from conftest import CONFIG, PROVIDER_KEYS, TOKENS, by_credential, proxy_environment
+from conftest import CONFIG, PROVIDER_KEYS, TOKENS, by_credential, by_provider, proxy_environment
 from processes import MASTER_KEY, STATIC_TOKEN, Proxy, question
 
 ANNA = "sk-made-up-token-of-anna-0123456789"
@@ -151,16 +151,34 @@ def stored(path: os.PathLike[str]) -> int:
 
 
 def test_the_list_outlives_a_crash(shared_upstream, upstream, tmp_path):
-    """After kill -9 a new process lists the requests of the one before, those of its last second aside."""
+    """After kill -9 a new process has the requests of the one before, its last second aside, and the course of its windows."""
+    used = iter(range(10, 100))
+    reset = int(time.time()) + 7200
+
+    def filling(seen: up.Seen) -> up.Reply:
+        unified = {"status": "allowed", "5h-utilization": f"0.{next(used)}", "5h-reset": str(reset)}
+        headers = {f"anthropic-ratelimit-unified-{name}": value for name, value in unified.items()}
+        return up.anthropic_reply(seen, up.text("hello"), headers=headers)
+
+    def course(proxy: Proxy) -> list[list[float]]:
+        data = httpx.get(f"{proxy.url}/pool", headers={"x-litellm-api-key": MASTER_KEY}, trust_env=False).json()
+        (window,) = data["credentials"][0]["windows"]
+        assert window["opened"] == window["reset"] - 5 * 3600
+        return window["course"]
+
+    upstream.answer = by_provider(claude=filling)
     state = tmp_path / "state.sqlite"
-    environment = proxy_environment(shared_upstream) | {"CLAUDE_POOL_STATE_FILE": str(state)}
+    environment = proxy_environment(shared_upstream) | {
+        "CLAUDE_POOL_STATE_FILE": str(state), "CLAUDE_OAUTH_TOKENS": f"a={TOKENS['a']}",
+    }  # fmt: skip
     proxy = Proxy(tmp_path / "proxy", CONFIG.format(url=shared_upstream.other_url), **environment)
     try:
         proxy.wait_ready()
         for _ in range(7):
             assert proxy.ask(question("claude-sonnet-5", PROMPT)).status_code == 200
         until(lambda: stored(state) == 7)
-        before = listed(proxy)["requests"]
+        before, (first_sample, last_report) = listed(proxy)["requests"], course(proxy)
+        assert (first_sample[1], last_report[1]) == (0.1, 0.16)
     finally:
         os.killpg(proxy.process.pid, signal.SIGKILL)
         proxy.process.wait(30)
@@ -168,6 +186,7 @@ def test_the_list_outlives_a_crash(shared_upstream, upstream, tmp_path):
     try:
         again.wait_ready()
         assert listed(again)["requests"] == before
+        assert course(again) == [first_sample, last_report]
         assert len(before) == 7
         assert again.ask(question("claude-sonnet-5", PROMPT)).status_code == 200
         until(lambda: len(listed(again)["requests"]) == 8)

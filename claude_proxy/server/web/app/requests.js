@@ -189,7 +189,7 @@ export function mount(root, app) {
       el("td", { class: "text", text: one.user }),
       el("td", { class: "text" }, el("span", { text: one.requested }), one.model && one.model !== one.requested && el("span", { class: "soft", text: ` → ${one.model}` })),
       el("td", { class: "text wide", text: one.credential || "–" }),
-      el("td", { class: failed(one) && "bad" }, one.error === "interrupted" ? `${one.status} broken off` : String(one.status), retried && el("span", { class: "soft", text: ` ${one.attempts.length} attempts` })),
+      el("td", { class: failed(one) && "bad" }, one.error === "interrupted" ? `${one.status} broken off` : String(one.status), retried && el("span", { class: "soft tries", text: ` ${one.attempts.length} attempts` })),
       el("td", { class: "wide", text: seconds(one.first_byte) }),
       el("td", { class: "wide", text: seconds(one.seconds) }),
       el("td", { class: "wide", text: short.format(tokens(one)) }),
